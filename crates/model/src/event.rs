@@ -1,0 +1,163 @@
+//! One thing that happened, in the form in which it is kept.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Actor, Decision, FramingFault, RequestId, Signal, Verdict, Withdrawal};
+
+/// One request and what became of it. Secrets are never in it: query values of secret fields are masked before.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct AccessEvent {
+    /// The request's id.
+    pub id: RequestId,
+    /// When its first byte arrived, in Unix milliseconds.
+    pub at_ms: u64,
+    /// The app it was for.
+    pub app: Arc<str>,
+    /// The client's address, after trusted forwarders.
+    pub client: IpAddr,
+    /// The address at the other end of the connection.
+    pub peer: IpAddr,
+    /// The method; lossy UTF-8, from a stranger.
+    pub method: String,
+    /// The Host field; lossy UTF-8, from a stranger.
+    pub host: String,
+    /// The target with secret values masked; lossy UTF-8, from a stranger.
+    pub target: String,
+    /// The protocol version as written.
+    pub protocol: String,
+    /// The User-Agent; lossy UTF-8, from a stranger.
+    pub user_agent: String,
+    /// The Referer without its query; lossy UTF-8, from a stranger.
+    pub referer: String,
+    /// Status of the reply; 0 if none was sent.
+    pub status: u16,
+    /// Request body bytes read.
+    pub request_bytes: u64,
+    /// Response body bytes sent.
+    pub response_bytes: u64,
+    /// Time from the first byte of the head to the last of the reply, in microseconds.
+    pub duration_us: u64,
+    /// Time until the upstream's response head, in microseconds; 0 if it was not asked.
+    pub upstream_us: u64,
+    /// What was decided.
+    pub verdict: Verdict,
+    /// The plan it was decided under.
+    pub plan_version: u64,
+    /// The revision of the view it was decided under.
+    pub view_revision: u64,
+}
+
+/// A high-confidence denial that counts against an actor.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Strike {
+    /// The request that struck.
+    pub request: RequestId,
+    /// When, in Unix milliseconds.
+    pub at_ms: u64,
+    /// Whom it counts against.
+    pub actor: Actor,
+    /// The strikes in the window, this one included.
+    pub count: u32,
+}
+
+/// What a node itself concludes should be ordered about an actor. The fleet turns it into a signed [`Decision`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Proposal {
+    /// Whom it is about.
+    pub actor: Actor,
+    /// What is proposed.
+    pub kind: crate::DecisionKind,
+    /// Why, in plain words.
+    pub reason: String,
+    /// The request that led to it.
+    pub evidence: RequestId,
+    /// How sure the node is, in per cent.
+    pub confidence_percent: u8,
+    /// When it was proposed, in Unix milliseconds.
+    pub at_ms: u64,
+    /// How long it should hold, in milliseconds.
+    pub for_ms: u64,
+}
+
+/// What the security lane carries.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "event")]
+pub enum SecurityEvent {
+    /// A request that was refused or flagged, with its evidence.
+    Request {
+        /// The request.
+        access: Box<AccessEvent>,
+        /// Findings, at most [`crate::limits::SIGNALS_KEPT_MAX`].
+        signals: Vec<Signal>,
+        /// Framing faults, if any.
+        faults: Vec<FramingFault>,
+    },
+    /// A strike.
+    Strike(Strike),
+    /// A proposal.
+    Proposal(Proposal),
+}
+
+/// What a ledger entry records.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "entry")]
+pub enum LedgerKind {
+    /// A decision came into force on this node.
+    Decided {
+        /// The decision.
+        decision: Arc<Decision>,
+    },
+    /// A withdrawal came into force on this node.
+    Withdrawn {
+        /// The withdrawal.
+        withdrawal: Arc<Withdrawal>,
+    },
+    /// The policy in force changed.
+    PolicyChanged {
+        /// Version before.
+        from: u64,
+        /// Version after.
+        to: u64,
+        /// What was loaded.
+        summary: String,
+    },
+    /// A policy was refused.
+    PolicyRefused {
+        /// Why.
+        error: String,
+    },
+    /// An operator did something through the API.
+    OperatorAction {
+        /// What.
+        action: String,
+    },
+    /// The node started or stopped.
+    Node {
+        /// `started` or `stopped`.
+        state: String,
+    },
+}
+
+/// An entry that may never be lost.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct LedgerEntry {
+    /// When, in Unix milliseconds.
+    pub at_ms: u64,
+    /// What.
+    pub kind: LedgerKind,
+}
+
+/// Anything that happened.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "lane")]
+pub enum Event {
+    /// Of the access lane.
+    Access(Box<AccessEvent>),
+    /// Of the security lane.
+    Security(SecurityEvent),
+    /// Of the ledger lane.
+    Ledger(LedgerEntry),
+}

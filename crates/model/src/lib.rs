@@ -1,0 +1,35 @@
+//! The vocabulary that every other crate speaks: what a request, a signal, a verdict, a decision and an
+//! event are, and the immutable snapshots that the data plane reads.
+//!
+//! Flow in names: `RequestHead` -> `Signal`s -> `Verdict` -> `Event` -> (shared) -> `Decision` -> `View`.
+//!
+//! INVARIANT: data and pure functions only. No IO, no global state; time arrives as an argument or as a [`Clock`].
+
+pub mod clock;
+pub mod limits;
+
+pub mod id;
+pub mod net;
+
+pub mod request;
+pub mod signal;
+pub mod verdict;
+
+pub mod decision;
+pub mod view;
+
+pub mod counters;
+pub mod event;
+pub mod lanes;
+pub mod swap;
+
+pub use clock::{Clock, ManualClock, SystemClock};
+pub use decision::{Actor, Author, AuthorRole, Decision, DecisionKind, Withdrawal};
+pub use event::{AccessEvent, Event, LedgerEntry, LedgerKind, SecurityEvent, Strike};
+pub use id::{DecisionId, RequestId};
+pub use net::{Prefix, PrefixSet};
+pub use request::{BodyFraming, FramingFault, HeaderField, HttpVersion, RequestHead, Span};
+pub use signal::{Confidence, RuleClass, RuleInfo, RuleMatch, Severity, Signal};
+pub use swap::Swap;
+pub use verdict::{Action, Reason, Verdict};
+pub use view::View;

@@ -1,0 +1,70 @@
+//! Every limit that has a default, with the reason for it. A crate that needs another one adds it here.
+
+/// Largest request head, in bytes. nginx allows 4 buffers of 8 KiB; browsers with large cookies reach 16 KiB.
+pub const HEAD_BYTES_MAX: usize = 32 * 1024;
+/// Most header fields in one head. Browsers send about 15, proxies add 10; beyond 128 it is an attack on parsers.
+pub const HEAD_FIELDS_MAX: usize = 128;
+/// Longest time from the first byte of a head to its last, in milliseconds (slowloris).
+pub const HEAD_TIME_MAX_MS: u64 = 10_000;
+/// Longest time a kept-alive connection may stay idle, in milliseconds. Longer than common load balancers' 60 s.
+pub const IDLE_TIME_MAX_MS: u64 = 75_000;
+/// Longest time between two reads of a body, in milliseconds.
+pub const BODY_READ_GAP_MAX_MS: u64 = 30_000;
+/// Largest request body, in bytes; more is refused with 413. Uploads of photographs and documents fit.
+pub const BODY_BYTES_MAX: u64 = 1024 * 1024 * 1024;
+/// How much of a request body is held for inspection before the upstream is contacted, in bytes. ModSecurity's
+/// recommended `SecRequestBodyNoFilesLimit` is 128 KiB; JSON APIs send more.
+pub const BODY_HELD_BYTES_MAX: usize = 1024 * 1024;
+/// How much of a response body is held for inspection, in bytes (ModSecurity's `SecResponseBodyLimit` default).
+pub const RESPONSE_HELD_BYTES_MAX: usize = 512 * 1024;
+/// Longest wait for a connection to the upstream, in milliseconds.
+pub const UPSTREAM_CONNECT_MAX_MS: u64 = 5_000;
+/// Longest wait for the upstream's response head, in milliseconds (nginx's `proxy_read_timeout`).
+pub const UPSTREAM_HEAD_MAX_MS: u64 = 60_000;
+/// Idle upstream connections kept per worker.
+pub const UPSTREAM_IDLE_MAX: usize = 128;
+/// How long an idle upstream connection is kept, in milliseconds. Below node.js's 5 s keep-alive, so that we close first.
+pub const UPSTREAM_IDLE_TIME_MAX_MS: u64 = 4_000;
+/// Client connections per node, over all workers.
+pub const CONNECTIONS_MAX: usize = 10_240;
+/// Client connections per actor. A large NAT keeps some hundreds open; more comes from a flood.
+pub const CONNECTIONS_PER_ACTOR_MAX: usize = 512;
+
+/// Events that wait in the access lane; more are dropped and counted.
+pub const ACCESS_LANE_EVENTS: usize = 16_384;
+/// Events that wait in the security lane.
+pub const SECURITY_LANE_EVENTS: usize = 8_192;
+/// The part of the security lane that only strikes and proposals may use, so that a flood of refused requests cannot hide them.
+pub const SECURITY_LANE_RESERVED: usize = 2_048;
+/// Entries that wait in the ledger lane; when it is full the *action* is refused, never the entry dropped.
+pub const LEDGER_LANE_ENTRIES: usize = 1_024;
+
+/// Actors in the strike table. At about 64 bytes an entry it stays near 4 MiB.
+pub const STRIKE_ACTORS_MAX: usize = 65_536;
+/// Strikes that make a decision.
+pub const STRIKES_FOR_DECISION: u32 = 3;
+/// The window within which strikes count, in milliseconds.
+pub const STRIKE_WINDOW_MS: u64 = 60_000;
+/// First automatic ban, in milliseconds; it doubles on repetition.
+pub const BAN_FIRST_MS: u64 = 5 * 60_000;
+/// Longest automatic ban, in milliseconds: a node alone may not banish for longer than a day.
+pub const BAN_AUTOMATIC_MAX_MS: u64 = 24 * 60 * 60_000;
+/// How long an actor's earlier bans are remembered for doubling, in milliseconds.
+pub const BAN_MEMORY_MS: u64 = 24 * 60 * 60_000;
+/// Live decisions that one node may author; beyond it the oldest-expiring one is replaced.
+pub const DECISIONS_PER_AUTHOR_MAX: usize = 100_000;
+/// Longest reason text kept with a decision, in bytes.
+pub const REASON_BYTES_MAX: usize = 512;
+/// A record dated further than this in the future is refused, in milliseconds.
+pub const RECORD_FUTURE_MAX_MS: u64 = 60_000;
+
+/// Longest fragment of a matched value kept as evidence, in bytes.
+pub const FRAGMENT_BYTES_MAX: usize = 256;
+/// Most signals kept with one request; a request that matches more is no better explained by them.
+pub const SIGNALS_KEPT_MAX: usize = 64;
+/// Refused and flagged requests kept in a node's queryable history; the oldest are deleted first.
+pub const HISTORY_EVENTS_MAX: usize = 200_000;
+/// Size at which the access log is rotated, in bytes.
+pub const ACCESS_LOG_BYTES_MAX: u64 = 64 * 1024 * 1024;
+/// Rotated access logs kept.
+pub const ACCESS_LOG_FILES_MAX: usize = 5;

@@ -1,0 +1,95 @@
+//! What was decided for one request.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Decision, FramingFault};
+
+/// What is done with a request, mildest first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Action {
+    /// Pass it on.
+    Allow,
+    /// Pass it on, and record that it would have been refused.
+    Observe,
+    /// Ask the client to prove itself first.
+    Challenge,
+    /// Slow it down or answer 429.
+    Throttle,
+    /// Answer slowly.
+    Tarpit,
+    /// Refuse it.
+    Deny,
+}
+
+/// Why. The visitor never learns which: every refusal has the same bytes.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "kind")]
+pub enum Reason {
+    /// Nothing spoke against it.
+    Clean,
+    /// The address is on the allow-list.
+    AllowListed,
+    /// A rule interrupted the transaction.
+    Rule {
+        /// The interrupting rule's id.
+        rule: u64,
+    },
+    /// A standing decision about the actor.
+    Decision {
+        /// The decision as it stood.
+        decision: Arc<Decision>,
+    },
+    /// The request's framing is not strict HTTP.
+    Framing {
+        /// The first fault found.
+        fault: FramingFault,
+    },
+    /// The connection or request passed a limit.
+    Limit {
+        /// The limit's name.
+        limit: String,
+    },
+    /// A rule or parser failed; the stage fails closed.
+    Failure {
+        /// What failed.
+        stage: String,
+    },
+    /// The upstream could not be reached or answered badly.
+    Upstream {
+        /// What happened, for the operator.
+        error: String,
+    },
+}
+
+/// The outcome for one request, with its evidence.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Verdict {
+    /// What is done.
+    pub action: Action,
+    /// Why.
+    pub reason: Reason,
+    /// Status of the reply, when the action is to refuse.
+    pub status: u16,
+    /// Inbound anomaly score.
+    pub score: i32,
+}
+
+impl Verdict {
+    /// Pass the request on.
+    pub fn allow(reason: Reason) -> Self {
+        Self { action: Action::Allow, reason, status: 200, score: 0 }
+    }
+
+    /// Refuse with this status.
+    pub fn deny(reason: Reason, status: u16) -> Self {
+        Self { action: Action::Deny, reason, status, score: 0 }
+    }
+
+    /// Whether the request is refused.
+    pub fn refuses(&self) -> bool {
+        self.action == Action::Deny
+    }
+}
