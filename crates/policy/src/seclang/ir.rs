@@ -352,7 +352,8 @@ pub enum Action {
     ExpireVar {
         collection: Variable,
         key: Macro,
-        seconds: u64,
+        /// A number of seconds, often `%{tx.name}`.
+        seconds: Macro,
     },
     InitCol {
         collection: Variable,
@@ -484,6 +485,11 @@ pub struct Engine {
     /// `SecUnicodeMapFile`: code point to byte for `urlDecodeUni`; empty when not given.
     pub unicode_map: BTreeMap<u32, u8>,
     pub collection_timeout_s: u64,
+    pub parse_xml_into_args: bool,
+    /// What `SecDefaultAction` said, by phase (index 0 is phase 1): `block` does the disruptive one of these, with its
+    /// `status`. Rules already have merged in what they inherit. Empty where the phase has none: `block` then denies
+    /// in a phase without defaults, as an operator who wrote `block` meant to.
+    pub default_actions: [Vec<Action>; 5],
 }
 
 impl Default for Engine {
@@ -506,6 +512,8 @@ impl Default for Engine {
             web_app_id: None,
             unicode_map: BTreeMap::new(),
             collection_timeout_s: 3600,
+            parse_xml_into_args: false,
+            default_actions: Default::default(),
         }
     }
 }
