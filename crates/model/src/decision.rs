@@ -11,12 +11,20 @@ use crate::{DecisionId, Prefix, RequestId};
 
 /// Whom a decision is about. More scopes (ASN, country, JA4, session, account) follow; readers refuse kinds they do not know.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case", tag = "kind", content = "value")]
 pub enum Actor {
     /// One address; for IPv6 the /64 it lies in. Always made by [`Actor::ip`].
     Ip(IpAddr),
+    /// One kind of client at one address: narrower than the address, for networks that many people share.
+    Client {
+        /// The address, as in [`Actor::Ip`].
+        ip: IpAddr,
+        /// A hash of what the client says of itself (User-Agent and the order of its header fields).
+        agent: u64,
+    },
     /// An address range, host bits cleared. Always made by [`Actor::prefix`].
-    Prefix(Prefix),
+    Prefix(#[cfg_attr(feature = "schema", schemars(with = "String"))] Prefix),
 }
 
 impl Actor {
@@ -25,16 +33,30 @@ impl Actor {
         Self::Ip(actor_ip(ip))
     }
 
+    /// One kind of client at an address.
+    pub fn client(ip: IpAddr, agent: u64) -> Self {
+        Self::Client { ip: actor_ip(ip), agent }
+    }
+
     /// All addresses of a range.
     pub fn prefix(prefix: Prefix) -> Self {
         Self::Prefix(canonical_prefix(prefix))
+    }
+
+    /// Whether the actor is the client with this `agent` hash, given that the address is in its range. Without a hash
+    /// (a connection on which nothing was said yet) only actors that are whole addresses match.
+    pub fn covers_agent(&self, agent: Option<u64>) -> bool {
+        match self {
+            Self::Client { agent: banned, .. } => agent == Some(*banned),
+            Self::Ip(_) | Self::Prefix(_) => true,
+        }
     }
 
     /// The range of addresses that the actor stands for.
     pub fn range(&self) -> Prefix {
         match self {
             Self::Prefix(prefix) => canonical_prefix(*prefix),
-            Self::Ip(ip) => {
+            Self::Ip(ip) | Self::Client { ip, .. } => {
                 let ip = actor_ip(*ip);
                 let bits = if ip.is_ipv4() { 32 } else { 64 };
                 Prefix::new(ip, bits).unwrap_or_else(|_| Prefix::from(ip))
@@ -48,6 +70,7 @@ impl fmt::Display for Actor {
         match self {
             Self::Ip(ip @ IpAddr::V4(_)) => ip.fmt(f),
             Self::Ip(IpAddr::V6(_)) => self.range().fmt(f),
+            Self::Client { ip, agent } => write!(f, "{ip} client {agent:016x}"),
             Self::Prefix(prefix) => prefix.fmt(f),
         }
     }
@@ -55,6 +78,7 @@ impl fmt::Display for Actor {
 
 /// What a decision orders, weakest first; an allow wins over all others when an operator wrote it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum DecisionKind {
     /// Answer 429 beyond a low rate.
@@ -69,6 +93,7 @@ pub enum DecisionKind {
 
 /// In what role an author speaks; its key proves it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum AuthorRole {
     /// A node, on its own: may ban narrowly and briefly.
@@ -79,6 +104,7 @@ pub enum AuthorRole {
 
 /// Who wrote a record.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Author {
     /// The site of the node that signed.
     pub site: Arc<str>,
@@ -99,6 +125,7 @@ impl fmt::Display for Author {
 
 /// A standing order about an actor.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Decision {
     /// Its id.
     pub id: DecisionId,
@@ -131,6 +158,7 @@ impl Decision {
 
 /// An order that ends decisions: of one actor by any author, up to a version.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Withdrawal {
     /// Its id.
     pub id: DecisionId,

@@ -9,6 +9,7 @@ use crate::{Actor, Decision, FramingFault, RequestId, Signal, Verdict, Withdrawa
 
 /// One request and what became of it. Secrets are never in it: query values of secret fields are masked before.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct AccessEvent {
     /// The request's id.
     pub id: RequestId,
@@ -52,6 +53,7 @@ pub struct AccessEvent {
 
 /// A high-confidence denial that counts against an actor.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Strike {
     /// The request that struck.
     pub request: RequestId,
@@ -65,6 +67,7 @@ pub struct Strike {
 
 /// What a node itself concludes should be ordered about an actor. The fleet turns it into a signed [`Decision`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Proposal {
     /// Whom it is about.
     pub actor: Actor,
@@ -84,6 +87,7 @@ pub struct Proposal {
 
 /// What the security lane carries.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case", tag = "event")]
 pub enum SecurityEvent {
     /// A request that was refused or flagged, with its evidence.
@@ -103,6 +107,7 @@ pub enum SecurityEvent {
 
 /// What a ledger entry records.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case", tag = "entry")]
 pub enum LedgerKind {
     /// A decision came into force on this node.
@@ -143,6 +148,7 @@ pub enum LedgerKind {
 
 /// An entry that may never be lost.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct LedgerEntry {
     /// When, in Unix milliseconds.
     pub at_ms: u64,
@@ -152,6 +158,7 @@ pub struct LedgerEntry {
 
 /// Anything that happened.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case", tag = "lane")]
 pub enum Event {
     /// Of the access lane.

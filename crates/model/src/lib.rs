@@ -25,7 +25,7 @@ pub mod swap;
 
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use decision::{Actor, Author, AuthorRole, Decision, DecisionKind, Withdrawal};
-pub use event::{AccessEvent, Event, LedgerEntry, LedgerKind, SecurityEvent, Strike};
+pub use event::{AccessEvent, Event, LedgerEntry, LedgerKind, Proposal, SecurityEvent, Strike};
 pub use id::{DecisionId, RequestId};
 pub use net::{Prefix, PrefixSet};
 pub use request::{BodyFraming, FramingFault, HeaderField, HttpVersion, RequestHead, Span};

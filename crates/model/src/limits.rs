@@ -39,8 +39,16 @@ pub const SECURITY_LANE_RESERVED: usize = 2_048;
 /// Entries that wait in the ledger lane; when it is full the *action* is refused, never the entry dropped.
 pub const LEDGER_LANE_ENTRIES: usize = 1_024;
 
-/// Actors in the strike table. At about 64 bytes an entry it stays near 4 MiB.
-pub const STRIKE_ACTORS_MAX: usize = 65_536;
+/// Actors in the strike table. At about 200 bytes an entry it stays below 7 MiB when an attacker fills it.
+pub const STRIKE_ACTORS_MAX: usize = 32_768;
+/// Strikes remembered per actor; a policy cannot ask for more.
+pub const STRIKES_KEPT_MAX: usize = 8;
+/// Actors whose recent good traffic is remembered.
+pub const GOOD_ACTORS_MAX: usize = 65_536;
+/// How long good traffic speaks for an actor, in milliseconds.
+pub const GOOD_MEMORY_MS: u64 = 10 * 60_000;
+/// Distinct well-behaved clients behind one address from which on only the misbehaving one is banned.
+pub const GOOD_CLIENTS_FOR_NARROWING: u32 = 3;
 /// Strikes that make a decision.
 pub const STRIKES_FOR_DECISION: u32 = 3;
 /// The window within which strikes count, in milliseconds.
@@ -68,3 +76,16 @@ pub const HISTORY_EVENTS_MAX: usize = 200_000;
 pub const ACCESS_LOG_BYTES_MAX: u64 = 64 * 1024 * 1024;
 /// Rotated access logs kept.
 pub const ACCESS_LOG_FILES_MAX: usize = 5;
+/// Size of the queryable history on disk, in bytes; the oldest requests are deleted first. 200,000 requests of 2 KiB
+/// with their indexes come to about half of it; the rest is room for requests that match many rules.
+pub const HISTORY_BYTES_MAX: u64 = 1024 * 1024 * 1024;
+/// Largest record of one request in the history, in bytes before sealing; the last signals are left out beyond it.
+pub const HISTORY_RECORD_BYTES_MAX: usize = 32 * 1024;
+/// Requests that wait for the history while its disk fails; beyond it the oldest are dropped and counted.
+pub const HISTORY_PENDING_MAX: usize = 4_096;
+/// Most requests in one answer about the history.
+pub const HISTORY_PAGE_MAX: usize = 500;
+/// Size at which the ledger continues in a new file, in bytes. The last file is verified at each start.
+pub const LEDGER_FILE_BYTES_MAX: u64 = 16 * 1024 * 1024;
+/// Recorded requests a live subscriber may lag behind before it loses some.
+pub const LIVE_EVENTS: usize = 1_024;

@@ -43,6 +43,7 @@ pub struct HeaderField {
 
 /// The version in the request line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub enum HttpVersion {
     /// HTTP/1.0
     #[serde(rename = "HTTP/1.0")]
@@ -76,6 +77,7 @@ pub enum BodyFraming {
 
 /// A departure from RFC 9112 on which two parsers could disagree. It is recorded, then the request is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum FramingFault {
     /// Both `Content-Length` and `Transfer-Encoding` (RFC 9112 section 6.1).

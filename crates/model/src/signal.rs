@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 /// How sure a detection is that the request is an attack.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Confidence {
     /// Suspicious; ordinary traffic does it too.
@@ -18,6 +19,7 @@ pub enum Confidence {
 
 /// What kind of rule made a signal. Only high-confidence detections strike.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case", tag = "class", content = "confidence")]
 pub enum RuleClass {
     /// The rule looks for an attack.
@@ -30,6 +32,7 @@ pub enum RuleClass {
 
 /// ModSecurity's severities, most severe first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 #[expect(missing_docs, reason = "the names are syslog's")]
 pub enum Severity {
@@ -45,6 +48,7 @@ pub enum Severity {
 
 /// What a rule says of itself; one per rule, shared by its signals.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct RuleInfo {
     /// The rule's id; 0 for a finding that no rule made.
     pub id: u64,
@@ -62,6 +66,7 @@ pub struct RuleInfo {
 
 /// One value that matched.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct RuleMatch {
     /// The variable with its selector, e.g. `ARGS:q`. May hold bytes from strangers: escape it where it is shown.
     pub variable: String,
@@ -76,6 +81,7 @@ pub struct RuleMatch {
 
 /// A finding about one request: a rule that matched, with its evidence.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Signal {
     /// The rule.
     pub rule: Arc<RuleInfo>,

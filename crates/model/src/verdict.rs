@@ -8,6 +8,7 @@ use crate::{Decision, FramingFault};
 
 /// What is done with a request, mildest first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Action {
     /// Pass it on.
@@ -26,6 +27,7 @@ pub enum Action {
 
 /// Why. The visitor never learns which: every refusal has the same bytes.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case", tag = "kind")]
 pub enum Reason {
     /// Nothing spoke against it.
@@ -66,6 +68,7 @@ pub enum Reason {
 
 /// The outcome for one request, with its evidence.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Verdict {
     /// What is done.
     pub action: Action,

@@ -45,8 +45,17 @@ impl View {
     }
 
     /// The decision in force about this address: an operator's allow first, then the strongest live one, the
-    /// longest-lasting among equals.
+    /// longest-lasting among equals. Decisions about one kind of client are left out; see [`View::lookup_client`].
     pub fn lookup(&self, ip: IpAddr, now_ms: u64) -> Option<&Arc<Decision>> {
+        self.find(ip, None, now_ms)
+    }
+
+    /// As [`View::lookup`], with decisions about this kind of client at this address.
+    pub fn lookup_client(&self, ip: IpAddr, agent: u64, now_ms: u64) -> Option<&Arc<Decision>> {
+        self.find(ip, Some(agent), now_ms)
+    }
+
+    fn find(&self, ip: IpAddr, agent: Option<u64>, now_ms: u64) -> Option<&Arc<Decision>> {
         let ip = canonical(ip);
         let lengths = self.base.lengths(ip) | self.overlay.lengths(ip);
         let mut best: Option<&Arc<Decision>> = None;
@@ -55,7 +64,8 @@ impl View {
             let bits = u8::try_from(127 - left.leading_zeros()).unwrap_or_default();
             left &= !(1u128 << bits);
             for decision in self.at(ip, bits + 1) {
-                if decision.is_live(now_ms) && best.is_none_or(|b| rank(decision) > rank(b)) {
+                let applies = decision.is_live(now_ms) && decision.actor.covers_agent(agent);
+                if applies && best.is_none_or(|b| rank(decision) > rank(b)) {
                     best = Some(decision);
                 }
             }
@@ -199,6 +209,15 @@ mod tests {
         let view = View::from_decisions([ban("2001:db8:1:2::9", 10)]);
         assert!(view.lookup(ip("2001:db8:1:2:ffff::1"), 0).is_some());
         assert!(view.lookup(ip("2001:db8:1:3::9"), 0).is_none());
+    }
+
+    #[test]
+    fn a_narrow_decision_spares_the_neighbours_behind_the_same_address() {
+        let actor = Actor::client(ip("192.0.2.1"), 7);
+        let view = View::from_decisions([decision(actor, DecisionKind::Ban, AuthorRole::Node, 10)]);
+        assert!(view.lookup_client(ip("192.0.2.1"), 7, 0).is_some());
+        assert!(view.lookup_client(ip("192.0.2.1"), 8, 0).is_none());
+        assert!(view.lookup(ip("192.0.2.1"), 0).is_none());
     }
 
     #[test]
