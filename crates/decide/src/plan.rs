@@ -1,0 +1,67 @@
+//! The part of the plan that verdicts are made by.
+
+use std::net::IpAddr;
+
+use phalanx_model::{PrefixSet, limits};
+
+/// What an app does with a request that its rules refuse.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// Refuse it.
+    Block,
+    /// Pass it on and record what would have happened.
+    Observe,
+}
+
+/// What an app does with a request on which a rule or parser failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnError {
+    /// Refuse it: the default.
+    Deny,
+    /// Pass it on, recorded.
+    Allow,
+}
+
+/// When strikes become a decision.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StrikeRules {
+    /// Strikes that make a decision, 1 to [`limits::STRIKES_KEPT_MAX`].
+    pub count: u32,
+    /// Window in which they count, in milliseconds.
+    pub window_ms: u64,
+    /// The first ban, in milliseconds.
+    pub first_ban_ms: u64,
+    /// The longest ban that doubling reaches, in milliseconds.
+    pub max_ban_ms: u64,
+}
+
+impl Default for StrikeRules {
+    fn default() -> Self {
+        Self {
+            count: limits::STRIKES_FOR_DECISION,
+            window_ms: limits::STRIKE_WINDOW_MS,
+            first_ban_ms: limits::BAN_FIRST_MS,
+            max_ban_ms: limits::BAN_AUTOMATIC_MAX_MS,
+        }
+    }
+}
+
+/// Who is exempt from what, and how strikes count. One per plan, shared by its apps.
+#[derive(Debug, Clone, Default)]
+pub struct DecidePlan {
+    /// Addresses that are never refused for what they ask; findings about them are recorded only.
+    pub allow: PrefixSet,
+    /// Operators' networks: never banned, so that nobody locks themselves out.
+    pub operators: PrefixSet,
+    /// Trusted forwarders, CDNs and monitors: never banned, because many clients stand behind them.
+    pub forwarders: PrefixSet,
+    /// When strikes become a decision.
+    pub strikes: StrikeRules,
+}
+
+impl DecidePlan {
+    /// Whether the address may never be struck or banned.
+    pub fn is_exempt(&self, ip: IpAddr) -> bool {
+        self.allow.contains(ip) || self.operators.contains(ip) || self.forwarders.contains(ip)
+    }
+}

@@ -1,0 +1,122 @@
+//! The verdict on one request: standing decisions first, then what inspection found.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use phalanx_model::{Action, DecisionKind, Reason, Verdict, View};
+
+use crate::{DecidePlan, Mode, OnError};
+
+/// What stands for or against an address before anything is inspected. `agent` is the client's hash once its head is
+/// known. `None`: nothing stands, go on.
+///
+/// An allow in the answer means that nothing the client asks for is refused; findings are still recorded.
+pub fn standing(
+    plan: &DecidePlan,
+    view: &View,
+    ip: IpAddr,
+    agent: Option<u64>,
+    now_ms: u64,
+) -> Option<Verdict> {
+    if plan.allow.contains(ip) {
+        return Some(Verdict::allow(Reason::AllowListed));
+    }
+    let decision = match agent {
+        Some(agent) => view.lookup_client(ip, agent, now_ms),
+        None => view.lookup(ip, now_ms),
+    }?;
+    let reason = Reason::Decision { decision: Arc::clone(decision) };
+    match decision.kind {
+        DecisionKind::Allow => Some(Verdict::allow(reason)),
+        _ if plan.is_exempt(ip) => None,
+        DecisionKind::Ban => Some(Verdict::deny(reason, 403)),
+        // Only operators' allows and bans are made so far; a newer node's milder orders are not ours to harden.
+        DecisionKind::Challenge | DecisionKind::Throttle => None,
+    }
+}
+
+/// What inspection found, in the terms of the verdict.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Finding<'a> {
+    /// The rule that interrupted the transaction, with its status.
+    pub interruption: Option<(u64, u16)>,
+    /// The inbound anomaly score.
+    pub score: i32,
+    /// What failed, if a rule or parser did.
+    pub failure: Option<&'a str>,
+}
+
+/// The verdict on an inspected request of an app in `mode`, for a client that is `allowed` or not.
+pub fn on_findings(mode: Mode, on_error: OnError, allowed: bool, finding: &Finding<'_>) -> Verdict {
+    let (reason, status, refuse) = match (finding.failure, finding.interruption) {
+        (Some(stage), _) => (Reason::Failure { stage: stage.to_owned() }, 403, on_error == OnError::Deny),
+        (None, Some((rule, status))) => (Reason::Rule { rule }, status, true),
+        (None, None) => return Verdict { score: finding.score, ..Verdict::allow(Reason::Clean) },
+    };
+    let action = if refuse && mode == Mode::Block && !allowed { Action::Deny } else { Action::Observe };
+    Verdict { action, reason, status, score: finding.score }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use phalanx_model::{Actor, Author, AuthorRole, Decision, DecisionId};
+
+    fn view(kind: DecisionKind, ip: &str) -> View {
+        View::from_decisions([Arc::new(Decision {
+            id: DecisionId::from_parts(1, 1, 1),
+            actor: Actor::ip(ip.parse().unwrap()),
+            kind,
+            author: Author { site: "fra".into(), node: "a".into(), role: AuthorRole::Operator },
+            reason: "test".into(),
+            evidence: None,
+            confidence_percent: 100,
+            created_at_ms: 0,
+            expires_at_ms: 100,
+            version: 1,
+        })])
+    }
+
+    fn plan() -> DecidePlan {
+        DecidePlan {
+            allow: ["198.51.100.7/32".parse().unwrap()].into_iter().collect(),
+            operators: ["127.0.0.0/8".parse().unwrap()].into_iter().collect(),
+            ..DecidePlan::default()
+        }
+    }
+
+    fn action(kind: DecisionKind, banned: &str, asks: &str) -> Option<Action> {
+        standing(&plan(), &view(kind, banned), asks.parse().unwrap(), None, 1).map(|verdict| verdict.action)
+    }
+
+    #[test]
+    fn a_ban_refuses_only_its_actor() {
+        assert_eq!(action(DecisionKind::Ban, "192.0.2.1", "192.0.2.1"), Some(Action::Deny));
+        assert_eq!(action(DecisionKind::Ban, "192.0.2.1", "192.0.2.2"), None);
+    }
+
+    #[test]
+    fn the_allow_list_comes_before_every_ban() {
+        assert_eq!(action(DecisionKind::Ban, "198.51.100.7", "198.51.100.7"), Some(Action::Allow));
+    }
+
+    #[test]
+    fn an_operators_network_is_never_refused_by_a_ban() {
+        assert_eq!(action(DecisionKind::Ban, "127.0.0.1", "127.0.0.1"), None);
+    }
+
+    #[test]
+    fn findings_become_verdicts() {
+        let hit = Finding { interruption: Some((942_100, 403)), score: 5, failure: None };
+        let failed = Finding { failure: Some("rule 1"), ..hit };
+        let action = |mode, on_error, allowed, finding: &Finding<'_>| {
+            on_findings(mode, on_error, allowed, finding).action
+        };
+        assert_eq!(action(Mode::Block, OnError::Deny, false, &hit), Action::Deny);
+        assert_eq!(action(Mode::Block, OnError::Deny, true, &hit), Action::Observe);
+        assert_eq!(action(Mode::Observe, OnError::Deny, false, &hit), Action::Observe);
+        assert_eq!(action(Mode::Block, OnError::Deny, false, &failed), Action::Deny);
+        assert_eq!(action(Mode::Block, OnError::Allow, false, &failed), Action::Observe);
+        assert_eq!(action(Mode::Block, OnError::Deny, false, &Finding::default()), Action::Allow);
+    }
+}
