@@ -89,3 +89,20 @@ pub const HISTORY_PAGE_MAX: usize = 500;
 pub const LEDGER_FILE_BYTES_MAX: u64 = 16 * 1024 * 1024;
 /// Recorded requests a live subscriber may lag behind before it loses some.
 pub const LIVE_EVENTS: usize = 1_024;
+
+/// Nodes that one fleet may have: four times what the product is made for, so that forged names cannot fill memory.
+pub const FLEET_NODES_MAX: usize = 256;
+/// Longest decision that an operator may write, in milliseconds: a year. What should last longer belongs into policy.
+pub const DECISION_MAX_MS: u64 = 366 * 24 * 60 * 60_000;
+/// Widest IPv4 range that a decision may be about, in prefix bits; the largest allocations are /8.
+pub const PREFIX_V4_BITS_MIN: u8 = 8;
+/// Widest IPv6 range that a decision may be about, in prefix bits; the largest allocations are /19 or so.
+pub const PREFIX_V6_BITS_MIN: u8 = 16;
+/// Console login links that wait to be used.
+pub const LOGIN_TICKETS_MAX: usize = 64;
+/// How long a console login link is good, in milliseconds.
+pub const LOGIN_TICKET_MS: u64 = 10 * 60_000;
+/// Console sessions open at once.
+pub const SESSIONS_MAX: usize = 256;
+/// How long a console session lasts, in milliseconds: a working day.
+pub const SESSION_MS: u64 = 12 * 60 * 60_000;

@@ -1,1 +1,35 @@
-//! placeholder
+//! Keys, seals and signed records: what a node needs to keep secrets at rest and to prove who said what.
+//!
+//! Flow in names: key file (0600) -> `Sealer` -> sealed state and `SigningKey`; `SigningKey` -> `SignedRecord` -> wire ->
+//! `TrustRoots::verify` -> `authority` (what this author may say) -> applied. Console and API: `AdminToken`, `LoginTickets`, `Sessions`.
+//!
+//! INVARIANT: no secret appears in `Debug`, in an error or in a log; secrets in our own memory are overwritten when dropped.
+//! INVARIANT: the transport proves nothing. A record counts because its signature does.
+
+pub mod error;
+pub mod random;
+
+pub mod private_file;
+pub mod seal;
+
+pub mod key;
+pub mod secret;
+
+pub mod authority;
+pub mod record;
+pub mod roots;
+
+pub mod announce;
+pub mod session;
+pub mod token;
+
+pub use announce::{Announcement, NodeRecord, valid_name};
+pub use error::{Refusal, TrustError};
+pub use key::{KeyId, SigningKey, VerifyingKey};
+pub use random::{random_bytes, random_u64};
+pub use record::{SignedRecord, Statement};
+pub use roots::{Pinned, TrustRoots};
+pub use seal::Sealer;
+pub use secret::FleetSecret;
+pub use session::{LoginTickets, Sessions};
+pub use token::AdminToken;

@@ -1,0 +1,159 @@
+//! What an author may say. A node alone bans narrowly and briefly; only an operator allows, withdraws others' and orders about ranges.
+
+use phalanx_model::limits::{
+    BAN_AUTOMATIC_MAX_MS, DECISION_MAX_MS, PREFIX_V4_BITS_MIN, PREFIX_V6_BITS_MIN, REASON_BYTES_MAX,
+    RECORD_FUTURE_MAX_MS,
+};
+use phalanx_model::{Actor, AuthorRole, Decision, DecisionKind, Prefix, Withdrawal};
+
+use crate::Refusal;
+
+/// Whether `decision` is within its author's authority at `now_ms`.
+pub fn may_decide(decision: &Decision, now_ms: u64) -> Result<(), Refusal> {
+    if !decision.is_live(now_ms) {
+        return Err(Refusal::Expired);
+    }
+    if decision.created_at_ms > now_ms.saturating_add(RECORD_FUTURE_MAX_MS) {
+        return Err(Refusal::FromTheFuture);
+    }
+    if decision.reason.len() > REASON_BYTES_MAX {
+        return Err(Refusal::NotAllowed("the reason is too long"));
+    }
+    let range = decision.actor.range();
+    if too_wide(range) {
+        return Err(Refusal::NotAllowed("the range is too wide for anyone"));
+    }
+    let for_ms = decision.expires_at_ms.saturating_sub(decision.created_at_ms);
+    match decision.author.role {
+        AuthorRole::Operator if for_ms > DECISION_MAX_MS => Err(Refusal::NotAllowed("it lasts too long")),
+        AuthorRole::Operator => Ok(()),
+        AuthorRole::Node if decision.kind == DecisionKind::Allow => {
+            Err(Refusal::NotAllowed("a node alone cannot allow"))
+        }
+        AuthorRole::Node if !narrow(range) => {
+            Err(Refusal::NotAllowed("a node alone decides about one address, IPv6 about one /64"))
+        }
+        AuthorRole::Node if for_ms > BAN_AUTOMATIC_MAX_MS => {
+            Err(Refusal::NotAllowed("a node alone decides for a day at most"))
+        }
+        AuthorRole::Node => Ok(()),
+    }
+}
+
+/// Whether `withdrawal` is within its author's authority at `now_ms`. `up_to_ms` is the time in its version.
+pub fn may_withdraw(withdrawal: &Withdrawal, up_to_ms: u64, now_ms: u64) -> Result<(), Refusal> {
+    if withdrawal.expires_at_ms <= now_ms {
+        return Err(Refusal::Expired);
+    }
+    // A withdrawal up to a far future version would forbid bans that nobody has thought of yet.
+    if withdrawal.created_at_ms.max(up_to_ms) > now_ms.saturating_add(RECORD_FUTURE_MAX_MS) {
+        return Err(Refusal::FromTheFuture);
+    }
+    if withdrawal.reason.len() > REASON_BYTES_MAX {
+        return Err(Refusal::NotAllowed("the reason is too long"));
+    }
+    if too_wide(withdrawal.actor.range()) {
+        return Err(Refusal::NotAllowed("the range is too wide for anyone"));
+    }
+    let lasts_ms = withdrawal.expires_at_ms.saturating_sub(withdrawal.created_at_ms);
+    if lasts_ms > DECISION_MAX_MS + 2 * RECORD_FUTURE_MAX_MS {
+        return Err(Refusal::NotAllowed("it lasts too long"));
+    }
+    Ok(())
+}
+
+/// Whether nobody may order about the whole of this range: a slip of an operator's finger must not ban a continent.
+pub fn too_wide(range: Prefix) -> bool {
+    match range {
+        Prefix::V4(range) => range.prefix_len() < PREFIX_V4_BITS_MIN,
+        Prefix::V6(range) => range.prefix_len() < PREFIX_V6_BITS_MIN,
+    }
+}
+
+/// Whether a node alone may order about an actor.
+pub fn is_narrow(actor: &Actor) -> bool {
+    narrow(actor.range())
+}
+
+fn narrow(range: Prefix) -> bool {
+    match range {
+        Prefix::V4(range) => range.prefix_len() == 32,
+        Prefix::V6(range) => range.prefix_len() >= 64,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use phalanx_model::{Author, DecisionId};
+
+    const NOW: u64 = 1_000_000_000;
+
+    fn decision(role: AuthorRole, kind: DecisionKind, actor: &str, for_ms: u64) -> Decision {
+        let actor = match actor.parse::<Prefix>() {
+            Ok(prefix) => Actor::prefix(prefix),
+            Err(_) => Actor::ip(actor.parse().unwrap()),
+        };
+        Decision {
+            id: DecisionId::from_parts(NOW, 1, 1),
+            actor,
+            kind,
+            author: Author { site: "fra".into(), node: "a".into(), role },
+            reason: "test".into(),
+            evidence: None,
+            confidence_percent: 100,
+            created_at_ms: NOW,
+            expires_at_ms: NOW + for_ms,
+            version: 1,
+        }
+    }
+
+    #[test]
+    fn authority_of_nodes_and_operators() {
+        use AuthorRole::{Node, Operator};
+        use DecisionKind::{Allow, Ban};
+        let day = BAN_AUTOMATIC_MAX_MS;
+        let cases = [
+            (Node, Ban, "192.0.2.1", day, true),
+            (Node, Ban, "192.0.2.1", day + 1, false),
+            (Node, Ban, "192.0.2.0/31", day, false),
+            (Node, Ban, "192.0.2.1/32", day, true),
+            (Node, Ban, "2001:db8::1", day, true),
+            (Node, Ban, "2001:db8::/64", day, true),
+            (Node, Ban, "2001:db8::/63", day, false),
+            (Node, Allow, "192.0.2.1", 1, false),
+            (Operator, Allow, "192.0.2.1", 1, true),
+            (Operator, Ban, "192.0.0.0/8", day * 30, true),
+            (Operator, Ban, "192.0.0.0/7", 1, false),
+            (Operator, Ban, "0.0.0.0/0", 1, false),
+            (Operator, Allow, "::/0", 1, false),
+            (Operator, Ban, "192.0.2.1", DECISION_MAX_MS, true),
+            (Operator, Ban, "192.0.2.1", DECISION_MAX_MS + 1, false),
+            (Operator, Ban, "192.0.2.1", 0, false),
+        ];
+        for (role, kind, actor, for_ms, allowed) in cases {
+            let result = may_decide(&decision(role, kind, actor, for_ms), NOW);
+            assert_eq!(result.is_ok(), allowed, "{role:?} {kind:?} {actor} {for_ms}: {result:?}");
+        }
+    }
+
+    #[test]
+    fn what_comes_from_the_future_is_refused() {
+        let future = NOW + RECORD_FUTURE_MAX_MS + 1;
+        let mut early = decision(AuthorRole::Node, DecisionKind::Ban, "192.0.2.1", 1_000_000);
+        early.created_at_ms = future;
+        assert_eq!(may_decide(&early, NOW), Err(Refusal::FromTheFuture));
+        let withdrawal = |created_at_ms| Withdrawal {
+            id: DecisionId::from_parts(NOW, 1, 1),
+            actor: Actor::ip("192.0.2.1".parse().unwrap()),
+            author: Author { site: "fra".into(), node: "a".into(), role: AuthorRole::Operator },
+            up_to_version: 1,
+            reason: String::new(),
+            created_at_ms,
+            expires_at_ms: created_at_ms + 1_000_000,
+        };
+        assert_eq!(may_withdraw(&withdrawal(NOW), NOW, NOW), Ok(()));
+        assert_eq!(may_withdraw(&withdrawal(future), NOW, NOW), Err(Refusal::FromTheFuture));
+        assert_eq!(may_withdraw(&withdrawal(NOW), future, NOW), Err(Refusal::FromTheFuture));
+    }
+}
