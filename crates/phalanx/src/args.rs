@@ -1,0 +1,195 @@
+//! The command line. It is a contract: scripts rely on names, defaults and exit codes.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use phalanx_model::Prefix;
+
+/// A self-hosted, distributed application-security edge.
+#[derive(Debug, Parser)]
+#[command(name = "phalanx", version, max_term_width = 100, arg_required_else_help = true)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Protect one app; no file needed
+    Up(UpArgs),
+    /// Run a node from its settings file
+    Run(RunArgs),
+    /// Check a settings file and its policy without running them
+    Check(RunArgs),
+    /// Watch a small fleet protect a shop with real holes
+    Demo(crate::demo::DemoArgs),
+    /// Show the state of a running node
+    Status(crate::commands::status::StatusArgs),
+    /// Print a one-time link to the console of a running node
+    Login(crate::commands::login::LoginArgs),
+    /// Add, list or delete decisions
+    Decision(crate::commands::decision::DecisionArgs),
+    /// List the latest refused and flagged requests
+    Events(crate::commands::events::EventsArgs),
+    /// Tell why a request was refused
+    Explain(crate::commands::explain::ExplainArgs),
+    /// Load the policy of a running node again
+    Reload(crate::commands::reload::ReloadArgs),
+    /// Work with rule sets: regression tests, benchmarks, replay
+    #[command(subcommand)]
+    Waf(WafCommand),
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum WafCommand {
+    /// Run go-ftw regression tests against a rule set
+    Ftw(crate::waf::ftw::FtwArgs),
+    /// Measure a rule set on raw HTTP requests
+    Bench(crate::waf::bench::BenchArgs),
+    /// Judge recorded requests, one JSON object a line
+    Replay(crate::waf::replay::ReplayArgs),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ModeArg {
+    /// Record what would be refused, refuse nothing
+    Observe,
+    /// Refuse attacks
+    Block,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Switch {
+    On,
+    Off,
+}
+
+#[derive(Debug, Clone, Args)]
+pub(crate) struct UpArgs {
+    /// The app to protect, e.g. http://127.0.0.1:3000
+    #[arg(long, value_name = "URL")]
+    pub(crate) to: String,
+    /// Where visitors connect; port 0 picks a free port, which is printed
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8080")]
+    pub(crate) listen: SocketAddr,
+    /// Where console and API listen
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8900")]
+    pub(crate) admin: SocketAddr,
+    /// Where the node keeps its state and keys [default: the user's state folder]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) state: Option<PathBuf>,
+    /// Rule set to load instead of the baseline pack, e.g. a copy of the OWASP Core Rule Set
+    #[arg(long, value_name = "DIR")]
+    pub(crate) rules: Vec<PathBuf>,
+    /// SecLang file to load after the rule set
+    #[arg(long, value_name = "FILE")]
+    pub(crate) extra_rules: Vec<PathBuf>,
+    /// What to do with attacks
+    #[arg(long, value_enum, default_value = "block")]
+    pub(crate) mode: ModeArg,
+    /// The Core Rule Set's paranoia level
+    #[arg(long, value_name = "1..4", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=4))]
+    pub(crate) paranoia: u8,
+    /// off: no rules; the edge's own protections stay
+    #[arg(long, value_enum, default_value = "on")]
+    pub(crate) protect: Switch,
+    /// Worker threads [default: one per core]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub(crate) workers: Option<u16>,
+    /// Network whose X-Forwarded-* headers count
+    #[arg(long, value_name = "CIDR", value_parser = parse_prefix)]
+    pub(crate) trust_forwarded: Vec<Prefix>,
+    /// Network that is never banned; replaces the default [default: loopback]
+    #[arg(long, value_name = "CIDR", value_parser = parse_prefix)]
+    pub(crate) operator: Vec<Prefix>,
+    /// Network that is never refused
+    #[arg(long, value_name = "CIDR", value_parser = parse_prefix)]
+    pub(crate) allow: Vec<Prefix>,
+    #[command(flatten)]
+    pub(crate) fleet: FleetArgs,
+    /// Print one JSON object when ready, instead of text
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Clone, Args)]
+pub(crate) struct FleetArgs {
+    /// Join a fleet over this NATS server
+    #[arg(long = "fleet", value_name = "nats://HOST:PORT", requires = "node")]
+    pub(crate) url: Option<String>,
+    /// The place this node runs in
+    #[arg(long, value_name = "NAME", default_value = "local", value_parser = parse_name)]
+    pub(crate) site: String,
+    /// This node's name, unique in its site
+    #[arg(long, value_name = "NAME", value_parser = parse_name)]
+    pub(crate) node: Option<String>,
+    /// The fleet's name; nodes of other fleets are ignored
+    #[arg(long, value_name = "NAME", default_value = "default", value_parser = parse_name)]
+    pub(crate) fleet_id: String,
+    /// File with a secret that all nodes of the fleet share; without it the first key seen for a node is trusted
+    #[arg(long, value_name = "FILE")]
+    pub(crate) fleet_secret: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Args)]
+pub(crate) struct RunArgs {
+    /// The node's settings file
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) config: PathBuf,
+    /// Machine-readable output
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Reads a network or a single address.
+fn parse_prefix(text: &str) -> Result<Prefix, String> {
+    let single = text.parse::<IpAddr>().map(Prefix::from);
+    text.parse::<Prefix>()
+        .or(single)
+        .map(phalanx_model::net::canonical_prefix)
+        .map_err(|_| "expected an address or a network such as 192.0.2.0/24 or 2001:db8::/32".to_owned())
+}
+
+/// Reads a name that is safe in subjects, file names and labels.
+pub(crate) fn parse_name(text: &str) -> Result<String, String> {
+    let fits = (1..=32).contains(&text.len())
+        && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
+    if fits {
+        Ok(text.to_owned())
+    } else {
+        Err("a name has 1 to 32 characters of a-z, 0-9 and -".to_owned())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn up_needs_only_the_app() {
+        let cli = Cli::try_parse_from(["phalanx", "up", "--to", "http://127.0.0.1:3000"]).unwrap();
+        let Command::Up(up) = cli.command else { panic!("up") };
+        assert_eq!(up.listen.to_string(), "127.0.0.1:8080");
+        assert_eq!(up.admin.to_string(), "127.0.0.1:8900");
+    }
+
+    #[test]
+    fn a_fleet_member_needs_a_name() {
+        let words = ["phalanx", "up", "--to", "http://127.0.0.1:3000", "--fleet", "nats://127.0.0.1:4222"];
+        assert!(Cli::try_parse_from(words).is_err());
+    }
+
+    #[test]
+    fn networks_may_be_single_addresses() {
+        assert_eq!(parse_prefix("192.0.2.1").unwrap().to_string(), "192.0.2.1/32");
+        assert_eq!(parse_prefix("::ffff:192.0.2.0/120").unwrap().to_string(), "192.0.2.0/24");
+        assert!(parse_prefix("shop").is_err());
+    }
+}

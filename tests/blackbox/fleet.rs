@@ -1,0 +1,101 @@
+//! Three nodes of three sites over one nats-server: what one learns, all enforce.
+
+use crate::support::*;
+
+fn member<'a>(nats: &'a str, site: &'a str) -> Vec<&'a str> {
+    vec!["--trust-forwarded", "127.0.0.1/32", "--fleet", nats, "--site", site, "--node", "a"]
+}
+
+/// Every node answers the client with this status.
+fn all_answer(nodes: &[Node], client: &str, status: u16) {
+    for (n, node) in nodes.iter().enumerate() {
+        until(&format!("node {n} answers {client} with {status}"), || node.get_from(client, "/").status == status);
+    }
+}
+
+fn ban(node: &Node, client: &str) {
+    for n in 0..3 {
+        assert_eq!(node.get_from(client, &attack(n)).status, 403);
+    }
+}
+
+fn see_each_other(nodes: &[Node]) {
+    for node in nodes {
+        until("all members are seen", || {
+            node.cli_json(&["status"])["fleet"]["members"].as_array().is_some_and(|m| m.len() == nodes.len())
+        });
+    }
+}
+
+#[test]
+fn a_ban_on_one_node_is_enforced_by_all_and_undone_by_any() {
+    let Some(nats) = Nats::start() else { return };
+    let app = App::start();
+    let url = nats.url();
+    let nodes: Vec<Node> = ["syd", "fra", "iad"].iter().map(|site| Node::up(&app.url, &member(&url, site))).collect();
+    see_each_other(&nodes);
+    ban(&nodes[0], "192.0.2.7");
+    all_answer(&nodes, "192.0.2.7", 403);
+    all_answer(&nodes, "192.0.2.8", 200);
+
+    let id = nodes[2].cli_json(&["decision", "list"])[0]["id"].as_str().unwrap().to_owned();
+    let deleted = nodes[2].cli(&["decision", "delete", &id]);
+    assert!(deleted.status.success(), "{}", String::from_utf8_lossy(&deleted.stderr));
+    all_answer(&nodes, "192.0.2.7", 200);
+}
+
+#[test]
+fn a_ban_survives_the_restart_of_nodes_and_of_nats() {
+    let Some(mut nats) = Nats::start() else { return };
+    let app = App::start();
+    let url = nats.url();
+    let folders: Vec<_> = (0..2).map(|_| tempfile::tempdir().unwrap()).collect();
+    let sites = ["syd", "fra"];
+    let start = |n: usize| Node::up_in(folders[n].path(), &app.url, &member(&url, sites[n]));
+    let mut nodes = vec![start(0), start(1)];
+    see_each_other(&nodes);
+    ban(&nodes[0], "192.0.2.7");
+    all_answer(&nodes, "192.0.2.7", 403);
+
+    nats.restart();
+    all_answer(&nodes, "192.0.2.7", 403);
+    nodes.pop().unwrap().kill();
+    nodes.push(start(1));
+    assert_eq!(nodes[1].get_from("192.0.2.7", "/").status, 403, "enforced from its own state at once");
+    nodes.remove(0).stop();
+    nodes.insert(0, start(0));
+    assert_eq!(nodes[0].get_from("192.0.2.7", "/").status, 403, "the author remembers");
+    // And what is learned after the restarts still spreads.
+    see_each_other(&nodes);
+    ban(&nodes[1], "198.51.100.9");
+    all_answer(&nodes, "198.51.100.9", 403);
+}
+
+#[test]
+fn without_nats_a_node_starts_enforces_and_shares_later() {
+    let Some(nats) = Nats::start() else { return };
+    let app = App::start();
+    let url = nats.url();
+    let other = Node::up(&app.url, &member(&url, "fra"));
+    drop(nats);
+    let node = Node::up(&app.url, &member(&url, "syd"));
+    ban(&node, "192.0.2.7");
+    until("the lone node bans", || node.get_from("192.0.2.7", "/").status == 403);
+    let status = node.cli_json(&["status"]);
+    assert_eq!(status["fleet"]["connected"], false);
+    assert!(!status["fleet"]["degraded"].as_array().unwrap().is_empty(), "{status}");
+    assert_eq!(other.get_from("192.0.2.7", "/").status, 200);
+}
+
+#[test]
+fn a_decision_ends_at_its_expiry_on_every_node() {
+    let Some(nats) = Nats::start() else { return };
+    let app = App::start();
+    let url = nats.url();
+    let nodes: Vec<Node> = ["syd", "fra"].iter().map(|site| Node::up(&app.url, &member(&url, site))).collect();
+    see_each_other(&nodes);
+    let added = nodes[0].cli(&["decision", "add", "--prefix", "203.0.113.0/24", "--for", "3s", "--reason", "test"]);
+    assert!(added.status.success(), "{}", String::from_utf8_lossy(&added.stderr));
+    all_answer(&nodes, "203.0.113.77", 403);
+    all_answer(&nodes, "203.0.113.77", 200);
+}

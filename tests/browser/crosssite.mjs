@@ -1,0 +1,81 @@
+// A page of another origin loads three attack-shaped images from a protected app: its visitor must not be banned.
+// The same three requests sent by a script from one address must lead to a ban.
+//
+//   node tests/browser/crosssite.mjs PHALANX_BINARY
+
+import { spawn } from "node:child_process";
+import { mkdtempSync, rmSync } from "node:fs";
+import { createServer } from "node:http";
+import { createRequire } from "node:module";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { createInterface } from "node:readline";
+
+const require = createRequire(new URL("../../console/package.json", import.meta.url));
+const { chromium } = require("playwright-core");
+
+const binary = process.argv[2];
+const work = mkdtempSync(join(tmpdir(), "crosssite-"));
+const payloads = ["<script>alert(1)</script>", "<img src=x onerror=alert(2)>", "<svg onload=alert(3)>"];
+let node;
+let browser;
+
+try {
+  const app = await listen((request, response) => response.end("app"));
+  node = spawn(binary, ["up", "--to", app, "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--json",
+    "--state", join(work, "state"), "--operator", "203.0.113.0/24"], { stdio: ["ignore", "pipe", "inherit"] });
+  const { listen: protectedUrl } = JSON.parse(await firstLine(node.stdout));
+  const base = protectedUrl.startsWith("http") ? protectedUrl : `http://${protectedUrl}`;
+
+  const images = payloads.map((p) => `<img src="${base}/?q=${encodeURIComponent(p)}">`).join("");
+  const elsewhere = await listen((request, response) => {
+    response.setHeader("content-type", "text/html");
+    response.end(`<!doctype html><title>elsewhere</title>${images}`);
+  });
+  browser = await chromium.launch({
+    executablePath: "/usr/bin/chromium",
+    args: ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+      "--disable-background-networking", "--disable-component-update", "--disable-sync"],
+  });
+  const page = await browser.newPage();
+  const statuses = [];
+  page.on("response", (r) => r.url().startsWith(base) && statuses.push(r.status()));
+  await page.goto(elsewhere.replace("127.0.0.1", "localhost"), { waitUntil: "load" });
+  check("the three images were refused", statuses.length === 3 && statuses.every((s) => s === 403), statuses);
+  check("the visitor is not banned", (await fetch(base)).status === 200);
+
+  for (const payload of payloads) await fetch(`${base}/?q=${encodeURIComponent(payload)}`);
+  await until("the script's address is banned", async () => (await fetch(base)).status === 403);
+  check("the script's address is banned", true);
+} finally {
+  await browser?.close();
+  node?.kill("SIGTERM");
+  rmSync(work, { recursive: true, force: true });
+}
+process.exit();
+
+function check(what, holds, detail = "") {
+  console.log(`${holds ? "ok    " : "failed"} ${what} ${detail}`);
+  if (!holds) process.exitCode = 1;
+}
+
+async function listen(handler) {
+  const server = createServer(handler);
+  await new Promise((resolve) => server.listen(0, "127.0.0.1", resolve));
+  server.unref();
+  return `http://127.0.0.1:${server.address().port}`;
+}
+
+async function firstLine(stream) {
+  for await (const line of createInterface({ input: stream })) return line;
+  throw new Error("the node ended before it was ready");
+}
+
+async function until(what, condition) {
+  const deadline = Date.now() + 5_000;
+  while (Date.now() < deadline) {
+    if (await condition()) return;
+    await new Promise((resolve) => setTimeout(resolve, 20));
+  }
+  throw new Error(`in vain waited until ${what}`);
+}
