@@ -1,2 +1,48 @@
-//! placeholder
-fn main() {}
+//! `cargo xtask`: the project's own tasks, so that a clone needs Rust, Node and Python and no other instruction.
+//!
+//! A task is a list of steps; a step runs one program and is timed. What is fetched goes into `target/tools`, with version and
+//! hash pinned. INVARIANT: nothing outside the clone is written, but for the caches of cargo, npm and pip.
+
+mod place;
+mod steps;
+mod tasks;
+mod tidy;
+mod tools;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let mut words = std::env::args().skip(1);
+    let task = words.next().unwrap_or_default();
+    let rest: Vec<String> = words.collect();
+    let done = match task.as_str() {
+        "demo" => tasks::demo(&rest),
+        "test" => tasks::test(),
+        "check" => tasks::check(),
+        "console" => tasks::console(),
+        "fetch" => tasks::fetch(),
+        "tidy" => tasks::tidy(),
+        _ => {
+            eprint!("{USAGE}");
+            return ExitCode::from(2);
+        }
+    };
+    match done {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("xtask: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+const USAGE: &str = "\
+usage: cargo xtask TASK
+
+  demo [ARGS]  build the console and the release binary, fetch nats-server, run `phalanx demo ARGS`
+  test         everything CI runs: check, console, black-box tests, the demo's scenario
+  check        formatting, tidy, clippy, documentation, licences and bans, unit and integration tests
+  console      check, test and build the console into console/dist
+  fetch        nats-server and cargo-deny into target/tools, version and hash pinned
+  tidy         dependency direction and file hygiene
+";

@@ -1,0 +1,146 @@
+//! What each task consists of.
+//!
+//! One target folder and as few profiles as possible: `check` and `test` use the dev profile throughout, also for the programs
+//! that the black-box tests and the scenario start; only `demo` builds for release.
+
+use std::path::Path;
+use std::process::{Command, ExitCode};
+
+use anyhow::Context;
+
+use crate::steps::{Steps, cargo, must};
+use crate::tools::{CARGO_DENY, NATS_SERVER};
+use crate::{place, tidy as tidiness};
+
+/// Builds all that a newcomer needs and runs `phalanx demo`.
+pub(crate) fn demo(arguments: &[String]) -> anyhow::Result<ExitCode> {
+    let nats_server = NATS_SERVER.path()?;
+    build_console()?;
+    must(&mut cargo(["build", "--release", "--package", "phalanx", "--package", "phalanx-demo-shop"]))?;
+    // Not through `must`: Ctrl-C goes to the demo, which ends its children and then itself.
+    let status = Command::new(place::built("release", "phalanx"))
+        .arg("demo")
+        .arg("--nats-server")
+        .arg(nats_server)
+        .args(arguments)
+        .status()
+        .context("cannot start the demo")?;
+    Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Everything CI runs.
+pub(crate) fn test() -> anyhow::Result<ExitCode> {
+    let mut steps = Steps::new();
+    steps.run("console", console_steps);
+    check_steps(&mut steps);
+    steps.run("demo --once", || {
+        must(
+            Command::new(place::built("debug", "phalanx"))
+                .args(["demo", "--once", "--nats-server"])
+                .arg(NATS_SERVER.path()?),
+        )
+    });
+    Ok(steps.finish())
+}
+
+/// What can be checked without the console and the whole system.
+pub(crate) fn check() -> anyhow::Result<ExitCode> {
+    let mut steps = Steps::new();
+    check_steps(&mut steps);
+    Ok(steps.finish())
+}
+
+/// Checks, tests and builds the console.
+pub(crate) fn console() -> anyhow::Result<ExitCode> {
+    console_steps()?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Fetches what tests and demo need.
+pub(crate) fn fetch() -> anyhow::Result<ExitCode> {
+    for tool in [NATS_SERVER, CARGO_DENY] {
+        println!("{}", tool.path()?.display());
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Runs the tidy checks alone.
+pub(crate) fn tidy() -> anyhow::Result<ExitCode> {
+    let mut failed = 0;
+    for check in tidiness::CHECKS {
+        let faults = (check.run)(&place::root())?;
+        println!("{} {}", if faults.is_empty() { "ok    " } else { "FAILED" }, check.name);
+        for fault in &faults {
+            println!("         {fault}");
+        }
+        failed += usize::from(!faults.is_empty());
+    }
+    println!("\ntidy: {} passed, {failed} failed", tidiness::CHECKS.len() - failed);
+    Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn check_steps(steps: &mut Steps) {
+    steps.run("fetch tools", || fetch().map(|_| ()));
+    steps.run("format", || must(&mut cargo(["fmt", "--all", "--check"])));
+    steps.run("licences, bans, sources", || {
+        let mut deny = Command::new(CARGO_DENY.path()?);
+        deny.current_dir(place::root()).args(["--locked", "check", "--hide-inclusion-graph"]);
+        must(deny.args(["bans", "licenses", "sources"]))
+    });
+    steps.skip(
+        "advisories",
+        "needs the RustSec database from the network; `cargo deny check advisories` runs it",
+    );
+    steps.run("clippy", || {
+        must(&mut cargo(["clippy", "--locked", "--workspace", "--all-targets", "--", "-D", "warnings"]))
+    });
+    steps.run("documentation", || {
+        must(
+            cargo(["doc", "--locked", "--workspace", "--no-deps", "--document-private-items"])
+                .env("RUSTDOCFLAGS", "-D warnings"),
+        )
+    });
+    // All targets in one go: black-box tests start the programs, and building those apart would choose other features.
+    steps.run("build", || must(&mut cargo(["build", "--locked", "--workspace", "--all-targets"])));
+    steps.run("unit, integration and black-box tests", || {
+        must(
+            cargo(["test", "--locked", "--workspace", "--no-fail-fast"])
+                .env("PHALANX_NATS_SERVER", NATS_SERVER.path()?)
+                .env("PHALANX_BIN", place::built("debug", "phalanx"))
+                .env("PHALANX_DEMO_SHOP", place::built("debug", "phalanx-demo-shop")),
+        )
+    });
+}
+
+fn console_steps() -> anyhow::Result<()> {
+    npm_ci()?;
+    must(&mut npm(["run", "check"]))?;
+    must(&mut npm(["run", "test:unit"]))?;
+    must(&mut npm(["run", "build"]))
+}
+
+fn build_console() -> anyhow::Result<()> {
+    npm_ci()?;
+    must(&mut npm(["run", "build"]))
+}
+
+/// Installs exactly what the lock file says, unless that was done for this very lock file.
+fn npm_ci() -> anyhow::Result<()> {
+    let console = place::root().join("console");
+    if is_newer(&console.join("node_modules/.package-lock.json"), &console.join("package-lock.json")) {
+        return Ok(());
+    }
+    must(&mut npm(["ci", "--no-audit", "--no-fund"]))
+        .context("needs node and npm (Debian: apt-get install npm)")
+}
+
+fn is_newer(file: &Path, than: &Path) -> bool {
+    let modified = |path: &Path| path.metadata().and_then(|data| data.modified()).ok();
+    matches!((modified(file), modified(than)), (Some(file), Some(than)) if file >= than)
+}
+
+fn npm<const N: usize>(arguments: [&str; N]) -> Command {
+    let mut command = Command::new("npm");
+    command.args(arguments).current_dir(place::root().join("console"));
+    command
+}
