@@ -4,6 +4,9 @@
 //! INVARIANT: conversion is total. A text with one unreadable entry is refused whole; nothing is skipped.
 
 pub mod diagnostic;
+pub mod prefix;
+mod suggest;
+
 pub mod seclang;
 
 pub use diagnostic::{Diagnostic, Level};

@@ -1,2 +1,141 @@
-//! SecLang, the rule language of ModSecurity, as the Core Rule Set uses it.
+//! SecLang, the rule language of ModSecurity, as the Core Rule Set and its users write it.
+//!
+//! Flow: files (`source`, `layout`) -> lines and words (`lines`) -> directives (`loader`) -> typed pieces (`targets`,
+//! `operators`, `actions`, `ctl`, `macros`, `settings`) -> a checked set (`rules`) -> [`ir::RuleSet`].
+//!
+//! INVARIANT: nothing is dropped silently. A name that the engine does not know is an error with file and line; a
+//! directive that is understood but pointless here is a warning that says why.
+
 pub mod ir;
+
+mod report;
+mod source;
+
+mod lines;
+mod names;
+mod unicode;
+
+mod macros;
+mod targets;
+
+mod ctl;
+mod operators;
+
+mod actions;
+mod settings;
+
+mod rules;
+
+mod layout;
+mod loader;
+
+use std::path::PathBuf;
+
+use crate::Diagnostic;
+use loader::Loader;
+use source::Source;
+
+/// A rule set that may be compiled.
+#[derive(Debug)]
+pub struct Loaded {
+    /// The rules.
+    pub rules: ir::RuleSet,
+    /// What was understood but has no effect, or looks like a mistake.
+    pub warnings: Vec<Diagnostic>,
+}
+
+/// What is loaded beside the files themselves.
+#[derive(Debug, Clone, Default)]
+pub struct LoadOptions {
+    /// The Core Rule Set's paranoia level, 1 to 4; set after `crs-setup.conf`, so that it wins.
+    pub paranoia: Option<u8>,
+    /// What `SecRuleEngine` says in the end, whatever the files say.
+    pub rule_engine: Option<ir::RuleEngine>,
+    /// Named texts, loaded after `crs-setup.conf` and before the rules.
+    pub extra_before: Vec<(String, String)>,
+}
+
+/// Loads rule folders in the layout of the Core Rule Set: `crs-setup.conf` (else `crs-setup.conf.example`),
+/// `plugins/*-config.conf`, `plugins/*-before.conf`, `rules/*.conf` in name order, `plugins/*-after.conf`. A folder without
+/// that layout is loaded as `*.conf` in name order, and a file as it is. Of several folders the set-up files come first.
+/// The base settings precede everything.
+///
+/// # Errors
+/// All faults found, when one of them is an error.
+pub fn load_dirs(dirs: &[PathBuf], options: &LoadOptions) -> Result<Loaded, Vec<Diagnostic>> {
+    let mut loader = start(Source::Disk);
+    let layout = layout::find(dirs, &mut |fault| loader.fault(fault));
+    for path in &layout.setup {
+        loader.file(path);
+    }
+    between(&mut loader, options);
+    for path in &layout.rules {
+        loader.file(path);
+    }
+    finish(loader, options)
+}
+
+/// Loads named texts, in order. A text whose name ends in `.data` or `.txt` is not loaded itself but may be referred to
+/// (`@pmFromFile`). What `options` adds comes behind texts named `crs-setup...`, and before all others.
+///
+/// # Errors
+/// All faults found, when one of them is an error.
+pub fn load_texts(files: &[(&str, &str)], options: &LoadOptions) -> Result<Loaded, Vec<Diagnostic>> {
+    let mut loader = start(Source::Texts(files));
+    let is_setup = |name: &str| name.rsplit('/').next().unwrap_or(name).starts_with("crs-setup");
+    let is_data = |name: &str| [".data", ".txt"].iter().any(|ending| name.ends_with(ending));
+    for (name, text) in files.iter().filter(|(name, _)| is_setup(name)) {
+        loader.text(name, text);
+    }
+    between(&mut loader, options);
+    for (name, text) in files.iter().filter(|(name, _)| !is_setup(name) && !is_data(name)) {
+        loader.text(name, text);
+    }
+    finish(loader, options)
+}
+
+/// The settings and rules that precede every rule set, as SecLang text with their reasons.
+pub fn base_settings() -> &'static str {
+    BASE
+}
+
+fn start(source: Source<'_>) -> Loader<'_> {
+    let mut loader = Loader::new(source);
+    loader.text("base.conf (built in)", BASE);
+    loader
+}
+
+fn between(loader: &mut Loader<'_>, options: &LoadOptions) {
+    for (name, text) in &options.extra_before {
+        loader.text(name, text);
+    }
+    match options.paranoia {
+        None => {}
+        Some(level @ 1..=4) => loader.text("paranoia level (built in)", &paranoia_text(level)),
+        Some(level) => {
+            loader.fault(Diagnostic::error(
+                "paranoia level",
+                0,
+                format!("{level} is no paranoia level; they go from 1 to 4"),
+            ));
+        }
+    }
+}
+
+fn finish(loader: Loader<'_>, options: &LoadOptions) -> Result<Loaded, Vec<Diagnostic>> {
+    let (mut rules, warnings) = loader.finish()?;
+    if let Some(rule_engine) = options.rule_engine {
+        rules.engine.rule_engine = rule_engine;
+    }
+    Ok(Loaded { rules, warnings })
+}
+
+/// Sets the level under the names of version 4 and of version 3 of the Core Rule Set.
+fn paranoia_text(level: u8) -> String {
+    let names =
+        ["blocking_paranoia_level", "detection_paranoia_level", "paranoia_level", "executing_paranoia_level"];
+    let sets: Vec<String> = names.iter().map(|name| format!("setvar:tx.{name}={level}")).collect();
+    format!("SecAction \"id:8500100,phase:1,pass,nolog,t:none,{}\"\n", sets.join(","))
+}
+
+const BASE: &str = include_str!("base.conf");

@@ -1,0 +1,203 @@
+//! Engine-wide directives: those with an effect, and those without one, each with the reason.
+
+use super::ctl::{audit_engine, on_off, rule_engine};
+use super::ir::{Engine, LimitAction};
+use super::report::Report;
+
+type Set = fn(&mut Engine, &str, &mut Report<'_>);
+
+/// Applies a directive with one value. `false`: the name is not among these.
+pub(super) fn apply(name: &str, values: &[&str], engine: &mut Engine, report: &mut Report<'_>) -> bool {
+    if let Some((known, set)) = SETTINGS.iter().find(|(known, _)| known.eq_ignore_ascii_case(name)) {
+        match values {
+            [value] => set(engine, value, report),
+            _ => report.error(format!("{known} takes one value, not {}", values.len())),
+        }
+        return true;
+    }
+    if let Some((known, why)) = WITHOUT_EFFECT.iter().find(|(known, _)| known.eq_ignore_ascii_case(name)) {
+        report.warning(format!("{known} has no effect: {why}"));
+        return true;
+    }
+    if let Some((known, why)) = OFF_ONLY.iter().find(|(known, _)| known.eq_ignore_ascii_case(name)) {
+        if !values.first().is_some_and(|value| value.eq_ignore_ascii_case("off")) {
+            report.error(format!("{known} can only be `Off`: {why}"));
+        }
+        return true;
+    }
+    if let Some((known, why)) = REFUSED.iter().find(|(known, _)| known.eq_ignore_ascii_case(name)) {
+        report.error(format!("{known} is not supported: {why}"));
+        return true;
+    }
+    if name.eq_ignore_ascii_case("SecResponseBodyMimeType") {
+        let types = values.iter().map(|value| value.to_ascii_lowercase());
+        for mime_type in types {
+            if !engine.response_body_mime_types.contains(&mime_type) {
+                engine.response_body_mime_types.push(mime_type);
+            }
+        }
+        return true;
+    }
+    if name.eq_ignore_ascii_case("SecResponseBodyMimeTypesClear") {
+        engine.response_body_mime_types.clear();
+        return true;
+    }
+    false
+}
+
+/// Names to suggest.
+pub(super) fn names() -> impl Iterator<Item = &'static str> {
+    let settings = SETTINGS.iter().map(|(name, _)| *name);
+    let others = WITHOUT_EFFECT.iter().chain(OFF_ONLY).map(|(name, _)| *name);
+    settings.chain(others).chain(["SecResponseBodyMimeType", "SecResponseBodyMimeTypesClear"])
+}
+
+fn put<T>(field: &mut T, value: Option<T>) {
+    if let Some(value) = value {
+        *field = value;
+    }
+}
+
+fn number<T: std::str::FromStr>(name: &str, value: &str, report: &mut Report<'_>) -> Option<T> {
+    let parsed = value.parse().ok();
+    if parsed.is_none() {
+        report.error(format!("{name} takes a number, not `{value}`"));
+    }
+    parsed
+}
+
+fn limit_action(name: &str, value: &str, report: &mut Report<'_>) -> Option<LimitAction> {
+    match value.to_ascii_lowercase().as_str() {
+        "reject" => Some(LimitAction::Reject),
+        "processpartial" => Some(LimitAction::ProcessPartial),
+        _ => {
+            report.error(format!("{name} is `Reject` or `ProcessPartial`, not `{value}`"));
+            None
+        }
+    }
+}
+
+fn separator(value: &str, report: &mut Report<'_>) -> Option<u8> {
+    match value.as_bytes() {
+        [byte] => Some(*byte),
+        _ => {
+            report.error("SecArgumentSeparator takes one character");
+            None
+        }
+    }
+}
+
+const SETTINGS: &[(&str, Set)] = &[
+    ("SecRuleEngine", |engine, value, report| put(&mut engine.rule_engine, rule_engine(value, report))),
+    ("SecAuditEngine", |engine, value, report| put(&mut engine.audit_engine, audit_engine(value, report))),
+    ("SecRequestBodyAccess", |engine, value, report| {
+        put(&mut engine.request_body_access, on_off("SecRequestBodyAccess", value, report));
+    }),
+    ("SecResponseBodyAccess", |engine, value, report| {
+        put(&mut engine.response_body_access, on_off("SecResponseBodyAccess", value, report));
+    }),
+    ("SecRequestBodyLimit", |engine, value, report| {
+        put(&mut engine.request_body_limit, number("SecRequestBodyLimit", value, report));
+    }),
+    ("SecRequestBodyNoFilesLimit", |engine, value, report| {
+        put(&mut engine.request_body_no_files_limit, number("SecRequestBodyNoFilesLimit", value, report));
+    }),
+    ("SecRequestBodyLimitAction", |engine, value, report| {
+        put(&mut engine.request_body_limit_action, limit_action("SecRequestBodyLimitAction", value, report));
+    }),
+    ("SecRequestBodyJsonDepthLimit", |engine, value, report| {
+        put(&mut engine.request_body_json_depth_limit, number("SecRequestBodyJsonDepthLimit", value, report));
+    }),
+    ("SecResponseBodyLimit", |engine, value, report| {
+        put(&mut engine.response_body_limit, number("SecResponseBodyLimit", value, report));
+    }),
+    ("SecResponseBodyLimitAction", |engine, value, report| {
+        put(
+            &mut engine.response_body_limit_action,
+            limit_action("SecResponseBodyLimitAction", value, report),
+        );
+    }),
+    ("SecArgumentsLimit", |engine, value, report| {
+        put(&mut engine.arguments_limit, number("SecArgumentsLimit", value, report));
+    }),
+    ("SecArgumentSeparator", |engine, value, report| {
+        put(&mut engine.argument_separator, separator(value, report))
+    }),
+    ("SecCollectionTimeout", |engine, value, report| {
+        put(&mut engine.collection_timeout_s, number("SecCollectionTimeout", value, report));
+    }),
+    ("SecParseXmlIntoArgs", |engine, value, report| {
+        put(&mut engine.parse_xml_into_args, on_off("SecParseXmlIntoArgs", value, report));
+    }),
+    ("SecWebAppId", |engine, value, _| engine.web_app_id = Some(value.to_owned())),
+    ("SecComponentSignature", |engine, value, _| engine.component_signatures.push(value.to_owned())),
+];
+
+const AUDIT: &str = "what a rule found is kept in the node's own history";
+const DEBUG: &str = "there is no debug log; `phalanx explain` shows what each rule saw";
+const LINEAR: &str = "patterns here take linear time and need no match limit";
+const MEMORY: &str = "the engine writes nothing to disk";
+const CONNECTIONS: &str = "the edge limits connections by its own settings";
+
+const WITHOUT_EFFECT: &[(&str, &str)] = &[
+    ("SecAuditLog", AUDIT),
+    ("SecAuditLog2", AUDIT),
+    ("SecAuditLogDirMode", AUDIT),
+    ("SecAuditLogFileMode", AUDIT),
+    ("SecAuditLogFormat", AUDIT),
+    ("SecAuditLogParts", AUDIT),
+    ("SecAuditLogPrefix", AUDIT),
+    ("SecAuditLogRelevantStatus", AUDIT),
+    ("SecAuditLogStorageDir", AUDIT),
+    ("SecAuditLogType", AUDIT),
+    ("SecCacheTransformations", "transformed values are always kept for the next rule"),
+    ("SecChrootDir", "the process is confined from outside"),
+    ("SecConnEngine", CONNECTIONS),
+    ("SecConnReadStateLimit", CONNECTIONS),
+    ("SecConnWriteStateLimit", CONNECTIONS),
+    ("SecCookieFormat", "cookies are read as RFC 6265 writes them"),
+    ("SecCookieV0Separator", "cookies are read as RFC 6265 writes them"),
+    ("SecDataDir", "collections are kept in the node's state folder"),
+    ("SecDebugLog", DEBUG),
+    ("SecDebugLogLevel", DEBUG),
+    ("SecGeoLookupDb", "no location database is loaded"),
+    ("SecGsbLookupDb", "a request does not wait for a lookup elsewhere"),
+    ("SecGuardianLog", AUDIT),
+    ("SecHttpBlKey", "a request does not wait for a lookup elsewhere"),
+    ("SecInterceptOnError", "an app's `on_error` says what happens when a rule fails"),
+    ("SecPcreMatchLimit", LINEAR),
+    ("SecPcreMatchLimitRecursion", LINEAR),
+    ("SecReadStateLimit", CONNECTIONS),
+    ("SecRequestBodyInMemoryLimit", MEMORY),
+    ("SecRuleInheritance", "each app has one rule set; there are no contexts to inherit from"),
+    ("SecRulePerfTime", "`phalanx waf bench` measures rules"),
+    ("SecSensorId", "a node has its own name"),
+    ("SecServerSignature", "the edge sends no such signature"),
+    ("SecStatusEngine", "the engine calls nobody"),
+    ("SecStreamInBodyInspection", "bodies are held up to their limit and inspected whole"),
+    ("SecStreamOutBodyInspection", "bodies are held up to their limit and inspected whole"),
+    ("SecTmpDir", MEMORY),
+    ("SecTmpSaveUploadedFiles", MEMORY),
+    ("SecUploadDir", MEMORY),
+    ("SecUploadFileLimit", MEMORY),
+    ("SecUploadFileMode", MEMORY),
+    ("SecUploadKeepFiles", MEMORY),
+    ("SecWriteStateLimit", CONNECTIONS),
+];
+
+const OFF_ONLY: &[(&str, &str)] = &[
+    ("SecContentInjection", "the engine does not write into responses"),
+    ("SecDisableBackendCompression", "the edge decides by itself what it asks the upstream for"),
+    ("SecHashEngine", "the engine does not sign links"),
+    ("SecXmlExternalEntity", "external entities are never fetched"),
+];
+
+const REFUSED: &[(&str, &str)] = &[
+    ("SecHashKey", "the engine does not sign links"),
+    ("SecHashMethodPm", "the engine does not sign links"),
+    ("SecHashMethodRx", "the engine does not sign links"),
+    ("SecHashParam", "the engine does not sign links"),
+    ("SecRemoteRules", "rules are loaded from files; download them first"),
+    ("SecRemoteRulesFailAction", "rules are loaded from files; download them first"),
+    ("SecRuleScript", "the engine runs no scripts"),
+];
