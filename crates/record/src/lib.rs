@@ -1,1 +1,60 @@
-//! placeholder
+//! Events kept and shown: access log, sealed history, ledger, metrics, explanations.
+//!
+//! Flow in names: lanes -> `Recorder` -> access log | `History` | ledger, and live to subscribers; `History` ->
+//! `RecordedRequest` -> `Explanation` -> CLI and console; counters -> `Metrics`.
+//!
+//! The recorder has a thread of its own. It reads the lanes and nothing waits for it: the data plane drops and
+//! counts access events when the lane is full, and an operator's action is refused when the ledger lane is.
+//!
+//! INVARIANT: no failure of a disk reaches the data plane, and secrets reach no disk.
+
+pub mod escape;
+pub mod redact;
+
+pub mod request;
+pub mod status;
+
+mod outlet;
+
+mod access_log;
+pub mod history;
+pub mod ledger;
+
+pub mod explain;
+pub mod metrics;
+pub mod recorder;
+
+pub use access_log::rfc3339;
+pub use explain::Explanation;
+pub use history::{Filter, History};
+pub use metrics::{Metrics, MetricsSources, NodeGauges};
+pub use recorder::{RecordSettings, Recorder};
+pub use request::{Consequence, RecordedRequest};
+pub use status::{Part, PartReport, RecorderReport, RecorderStatus};
+
+use std::path::PathBuf;
+
+/// Why something could not be recorded or read. Always a fault of this node, never of a client.
+#[derive(Debug, thiserror::Error)]
+pub enum RecordError {
+    /// A file or directory.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The history's database.
+    #[error("history: {0}")]
+    History(#[from] rusqlite::Error),
+    /// The history has not been opened yet; its disk may be failing.
+    #[error("the history is not open; `phalanx status` says why")]
+    HistoryNotReady,
+    /// A sealed record or its key.
+    #[error(transparent)]
+    Seal(#[from] phalanx_trust::TrustError),
+    /// A record that is no JSON of the expected form.
+    #[error("record: {0}")]
+    Form(#[from] serde_json::Error),
+}

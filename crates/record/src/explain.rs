@@ -1,0 +1,205 @@
+//! "Why was this blocked?": one request's facts, and what they mean in plain words.
+//!
+//! The words quote strangers. Whoever shows them escapes them for the place (see [`crate::escape`]).
+
+use std::sync::Arc;
+
+use phalanx_model::{
+    AccessEvent, Action, Decision, DecisionKind, FramingFault, Proposal, Reason, RequestId, Signal, Strike,
+};
+use serde::{Deserialize, Serialize};
+
+use crate::request::{Consequence, RecordedRequest};
+use crate::rfc3339;
+
+/// A recorded request with everything that explains it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Explanation {
+    /// The request's id.
+    pub id: RequestId,
+    /// The site of the node that served it.
+    pub site: Arc<str>,
+    /// The node that served it.
+    pub node: Arc<str>,
+    /// The facts in plain words, in the order in which they mattered.
+    pub summary: Vec<String>,
+    /// The plan it was decided under.
+    pub plan_version: u64,
+    /// The standing decision that refused it, if one did.
+    pub decision: Option<Arc<Decision>>,
+    /// Decisions that it led to.
+    pub led_to: Vec<Arc<Decision>>,
+    /// Strikes that it counted as.
+    pub strikes: Vec<Strike>,
+    /// Orders that the node proposed because of it.
+    pub proposals: Vec<Proposal>,
+    /// Findings.
+    pub signals: Vec<Signal>,
+    /// Framing faults.
+    pub faults: Vec<FramingFault>,
+    /// The request and what became of it.
+    pub access: AccessEvent,
+}
+
+impl Explanation {
+    /// Explains a request.
+    pub fn new(record: RecordedRequest, consequences: Vec<Consequence>) -> Self {
+        let mut explanation = Self {
+            id: record.id(),
+            plan_version: record.access.plan_version,
+            decision: match &record.access.verdict.reason {
+                Reason::Decision { decision } => Some(Arc::clone(decision)),
+                _ => None,
+            },
+            site: record.site,
+            node: record.node,
+            summary: Vec::new(),
+            led_to: Vec::new(),
+            strikes: Vec::new(),
+            proposals: Vec::new(),
+            signals: record.signals,
+            faults: record.faults,
+            access: record.access,
+        };
+        for consequence in consequences {
+            match consequence {
+                Consequence::Strike { strike } => explanation.strikes.push(strike),
+                Consequence::Proposal { proposal } => explanation.proposals.push(proposal),
+                Consequence::Decision { decision } => explanation.led_to.push(decision),
+            }
+        }
+        explanation.summary = explanation.words();
+        explanation
+    }
+
+    fn words(&self) -> Vec<String> {
+        let mut words = vec![self.outcome(), self.reason()];
+        words.extend(self.faults.iter().map(|fault| format!("Framing fault: {fault}.")));
+        let shown = self.signals.iter().take(SIGNALS_IN_WORDS);
+        words.extend(shown.map(finding));
+        if self.signals.len() > SIGNALS_IN_WORDS {
+            words.push(format!("{} more findings are listed below.", self.signals.len() - SIGNALS_IN_WORDS));
+        }
+        words.extend(
+            self.strikes
+                .iter()
+                .map(|strike| format!("It counted as strike {} against {}.", strike.count, strike.actor)),
+        );
+        words.extend(self.led_to.iter().map(|decision| {
+            format!(
+                "It led to a {} of {} until {}, written by {} (decision {}).",
+                kind(decision.kind),
+                decision.actor,
+                rfc3339(decision.expires_at_ms),
+                decision.author,
+                decision.id
+            )
+        }));
+        words.push(format!(
+            "It was decided under plan version {} and view revision {}.",
+            self.plan_version, self.access.view_revision
+        ));
+        words
+    }
+
+    fn outcome(&self) -> String {
+        let access = &self.access;
+        let done = match access.verdict.action {
+            Action::Allow => String::from("was passed on"),
+            Action::Observe => String::from("was passed on, but would have been refused (observe mode)"),
+            Action::Challenge => String::from("was challenged"),
+            Action::Throttle => String::from("was throttled"),
+            Action::Tarpit => String::from("was answered slowly"),
+            Action::Deny => format!("was refused with status {}", access.status),
+        };
+        let via =
+            if access.peer == access.client { String::new() } else { format!(" (through {})", access.peer) };
+        format!(
+            "{} {}{} from {}{via} at {} {done} by node {}/{}, app {}.",
+            access.method,
+            access.host,
+            access.target,
+            access.client,
+            rfc3339(access.at_ms),
+            self.site,
+            self.node,
+            access.app
+        )
+    }
+
+    fn reason(&self) -> String {
+        match &self.access.verdict.reason {
+            Reason::Clean => String::from("Nothing spoke against it."),
+            Reason::AllowListed => String::from("The address is on the allow-list."),
+            Reason::Rule { rule } => self.rule_reason(*rule),
+            Reason::Decision { decision } => format!(
+                "A standing {} of {} is in force from {} to {}, written by {} (decision {}): {}.",
+                kind(decision.kind),
+                decision.actor,
+                rfc3339(decision.created_at_ms),
+                rfc3339(decision.expires_at_ms),
+                decision.author,
+                decision.id,
+                decision.reason.trim_end_matches('.')
+            ),
+            Reason::Framing { fault } => format!("It is not strict HTTP: {fault}."),
+            Reason::Limit { limit } => format!("It passed the limit {limit}."),
+            Reason::Failure { stage } => format!("A stage failed, and failing means refusing: {stage}."),
+            Reason::Upstream { error } => format!("The upstream failed: {error}."),
+        }
+    }
+
+    fn rule_reason(&self, rule: u64) -> String {
+        let score = self.access.verdict.score;
+        let signal = self.signals.iter().find(|signal| signal.rule.id == rule);
+        let place = signal.map(|s| format!(" ({}:{})", s.rule.file, s.rule.line)).unwrap_or_default();
+        match signal {
+            Some(signal) if !signal.message.is_empty() => {
+                format!(
+                    "Rule {rule}{place} decided: {}. Anomaly score {score}.",
+                    signal.message.trim_end_matches('.')
+                )
+            }
+            _ => format!("Rule {rule}{place} decided. Anomaly score {score}."),
+        }
+    }
+}
+
+/// One finding in words: rule, place, variable, transformations, fragment, score.
+fn finding(signal: &Signal) -> String {
+    let rule = &signal.rule;
+    let mut words = format!("Rule {} ({}:{})", rule.id, rule.file, rule.line);
+    if !signal.message.is_empty() {
+        words.push_str(&format!(" \"{}\"", signal.message));
+    }
+    match signal.matches.first() {
+        Some(one) => {
+            words.push_str(&format!(" matched {}", one.variable));
+            if !one.fragment.is_empty() {
+                words.push_str(&format!(": `{}`", one.fragment));
+            }
+            if !one.transformations.is_empty() {
+                words.push_str(&format!(" after {}", one.transformations.join(", ")));
+            }
+        }
+        None => words.push_str(" matched"),
+    }
+    if signal.score != 0 {
+        words.push_str(&format!("; score {:+}", signal.score));
+    }
+    words.push('.');
+    words
+}
+
+fn kind(kind: DecisionKind) -> &'static str {
+    match kind {
+        DecisionKind::Throttle => "throttle",
+        DecisionKind::Challenge => "challenge",
+        DecisionKind::Ban => "ban",
+        DecisionKind::Allow => "allow",
+    }
+}
+
+/// Findings told in words; more only repeat.
+const SIGNALS_IN_WORDS: usize = 8;

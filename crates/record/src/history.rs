@@ -1,0 +1,95 @@
+//! The queryable history of refused and flagged requests: SQLite, text from strangers sealed.
+//!
+//! Open to queries are the id (which is also the time), the action, the rule ids and a keyed hash of the client's
+//! address. Everything else is one sealed body per request, bound to its id, so that a stolen disk tells times and rule
+//! numbers, not who asked for what. Strikes, proposals and decisions that followed from a request are kept beside it.
+//!
+//! One writer (the recorder's thread); readers have connections of their own, WAL keeps them apart.
+//!
+//! INVARIANT: rows and bytes are bounded; the oldest requests go first.
+
+mod query;
+mod schema;
+mod store;
+
+pub use query::{Filter, History};
+pub(crate) use store::{Item, Store};
+
+use std::net::IpAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64};
+
+use aws_lc_rs::hmac;
+use phalanx_trust::Sealer;
+use rusqlite::ErrorCode;
+
+use crate::RecordError;
+use crate::outlet::Outlet;
+
+/// What writer and readers share.
+pub(crate) struct Shared {
+    pub(crate) path: std::path::PathBuf,
+    pub(crate) sealer: Arc<Sealer>,
+    lookup: hmac::Key,
+    /// Counts the databases that stood at `path`; a reader with an older one opens again.
+    pub(crate) generation: AtomicU64,
+    /// A reader found damage; the writer looks.
+    pub(crate) suspect: AtomicBool,
+}
+
+impl Shared {
+    fn new(path: &Path, sealer: Arc<Sealer>, lookup_key: &[u8]) -> Self {
+        Self {
+            path: path.to_path_buf(),
+            sealer,
+            lookup: hmac::Key::new(hmac::HMAC_SHA256, lookup_key),
+            generation: AtomicU64::new(0),
+            suspect: AtomicBool::new(false),
+        }
+    }
+
+    /// The value under which requests of an address are found: nobody without the key can try all addresses.
+    pub(crate) fn client_key(&self, client: IpAddr) -> Vec<u8> {
+        let text = phalanx_model::net::canonical(client).to_string();
+        let tag = hmac::sign(&self.lookup, text.as_bytes());
+        tag.as_ref().get(..16).unwrap_or_default().to_vec()
+    }
+}
+
+/// The key of [`Shared::client_key`], sealed in a file of its own. The second value tells that a new one was made, so
+/// that rows written under another key cannot be found by it.
+fn lookup_key(path: &Path, sealer: &Sealer) -> Result<(Vec<u8>, bool), RecordError> {
+    let known = match std::fs::read(path) {
+        Ok(sealed) => sealer.open(LOOKUP_CONTEXT, &sealed).ok(),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => None,
+        Err(source) => return Err(RecordError::Io { path: path.to_path_buf(), source }),
+    };
+    if let Some(key) = known {
+        return Ok((key, false));
+    }
+    let key: [u8; 32] = phalanx_trust::random_bytes();
+    let sealed = sealer.seal(LOOKUP_CONTEXT, &key)?;
+    let failed = |source| RecordError::Io { path: path.to_path_buf(), source };
+    match std::fs::remove_file(path) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(failed(e)),
+        _ => {}
+    }
+    Outlet::new(path.to_path_buf()).append(&sealed, true).map_err(failed)?;
+    Ok((key.to_vec(), true))
+}
+
+/// Whether the database file itself is damaged, as opposed to a disk that is full or away.
+fn is_damage(error: &rusqlite::Error) -> bool {
+    matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase))
+}
+
+fn body_context(id: &str) -> String {
+    format!("history/request/{id}")
+}
+
+fn consequence_context(id: &str) -> String {
+    format!("history/consequence/{id}")
+}
+
+const LOOKUP_CONTEXT: &str = "history/lookup-key";

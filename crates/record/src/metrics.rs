@@ -1,0 +1,224 @@
+//! Metrics for Prometheus: read from the counters at the moment of the scrape.
+//!
+//! INVARIANT: labels come from enums; nothing a client sent becomes a label.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use phalanx_model::counters::WorkerCounters;
+use phalanx_model::lanes::Lanes;
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, text};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::counter::ConstCounter;
+use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::registry::Registry;
+
+use crate::status::RecorderStatus;
+
+/// What is measured elsewhere, asked at each scrape.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct NodeGauges {
+    /// Decisions in force.
+    pub decisions_live: u64,
+    /// The plan's version.
+    pub plan_version: u64,
+    /// The view's revision.
+    pub view_revision: u64,
+    /// Whether the fleet can be reached; true for a single node.
+    pub fleet_connected: bool,
+    /// Nodes that were heard of lately, this one included.
+    pub nodes_online: u64,
+}
+
+/// Where the figures come from.
+pub struct MetricsSources {
+    /// One per worker of the data plane.
+    pub counters: Vec<Arc<WorkerCounters>>,
+    /// For what the lanes dropped.
+    pub lanes: Lanes,
+    /// For the recorder's state.
+    pub recorder: RecorderStatus,
+    /// The node's gauges at this moment.
+    pub gauges: Box<dyn Fn() -> NodeGauges + Send + Sync>,
+}
+
+/// Renders the metrics.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+}
+
+impl Metrics {
+    /// Metrics over these sources; `version` is the product's.
+    pub fn new(sources: MetricsSources, version: &str) -> Self {
+        let mut registry = Registry::with_prefix("phalanx");
+        let info = prometheus_client::metrics::info::Info::new(vec![("version", version.to_owned())]);
+        registry.register("build", "The version that runs", info);
+        registry.register_collector(Box::new(NodeCollector(sources)));
+        Self { registry }
+    }
+
+    /// The metrics in OpenMetrics text form.
+    pub fn render(&self) -> String {
+        let mut text = String::new();
+        if text::encode(&mut text, &self.registry).is_err() {
+            tracing::error!("metrics could not be encoded");
+        }
+        text
+    }
+
+    /// The content type of [`Metrics::render`].
+    pub const CONTENT_TYPE: &'static str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+}
+
+/// The sum of one count over all workers.
+pub fn sum(counters: &[Arc<WorkerCounters>], count: impl Fn(&WorkerCounters) -> &AtomicU64) -> u64 {
+    counters.iter().map(|worker| count(worker).load(Ordering::Relaxed)).sum()
+}
+
+struct NodeCollector(MetricsSources);
+
+impl std::fmt::Debug for NodeCollector {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("NodeCollector").finish_non_exhaustive()
+    }
+}
+
+impl Collector for NodeCollector {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
+        self.encode_workers(&mut encoder)?;
+        self.encode_recorder(&mut encoder)?;
+        self.encode_gauges(&mut encoder)
+    }
+}
+
+type Source = fn(&WorkerCounters) -> &AtomicU64;
+type Count = (&'static str, &'static str, Source);
+
+/// Name, help and source of each total.
+const COUNTS: &[Count] = &[
+    ("connections_accepted", "Client connections accepted", |c| &c.connections_accepted),
+    ("connections_refused", "Client connections refused by limits or decisions", |c| &c.connections_refused),
+    ("requests", "Requests received", |c| &c.requests),
+    ("requests_malformed", "Requests refused because they are not strict HTTP", |c| &c.requests_malformed),
+    ("upstream_errors", "Requests that the upstream did not answer", |c| &c.upstream_errors),
+    ("upstream_connects", "Connections made to upstreams", |c| &c.upstream_connects),
+    ("upstream_reuses", "Requests sent on a kept upstream connection", |c| &c.upstream_reuses),
+    ("request_body_bytes", "Request body bytes read", |c| &c.request_body_bytes),
+    ("response_body_bytes", "Response body bytes sent", |c| &c.response_body_bytes),
+    ("strikes", "High-confidence denials that count against an actor", |c| &c.strikes),
+    ("inspect_failures", "Requests on which a rule or parser failed", |c| &c.inspect_failures),
+];
+
+const VERDICTS: &[(&str, Source)] = &[
+    ("allow", |c| &c.requests_allowed),
+    ("observe", |c| &c.requests_observed),
+    ("deny", |c| &c.requests_denied),
+];
+
+impl NodeCollector {
+    fn encode_workers(&self, encoder: &mut DescriptorEncoder<'_>) -> std::fmt::Result {
+        let workers = &self.0.counters;
+        for (name, help, count) in COUNTS {
+            counter(encoder, name, help, sum(workers, count))?;
+        }
+        let open =
+            sum(workers, |c| &c.connections_accepted).saturating_sub(sum(workers, |c| &c.connections_closed));
+        gauge(encoder, "connections_open", "Client connections open", open)?;
+        #[expect(clippy::cast_precision_loss, reason = "a sum of seconds, for people")]
+        let seconds = sum(workers, |c| &c.inspect_ns) as f64 / 1e9;
+        let metric = ConstCounter::new(seconds);
+        let descriptor = encoder.encode_descriptor(
+            "inspect_seconds",
+            "Time spent in inspection",
+            None,
+            MetricType::Counter,
+        )?;
+        metric.encode(descriptor)?;
+        let verdicts = VERDICTS.iter().map(|(action, count)| (*action, sum(workers, count)));
+        labelled(encoder, ("verdicts", "What was done with requests"), "action", verdicts)
+    }
+
+    fn encode_recorder(&self, encoder: &mut DescriptorEncoder<'_>) -> std::fmt::Result {
+        let dropped = self.0.lanes.dropped();
+        let lanes = [
+            ("access", dropped.access.load(Ordering::Relaxed)),
+            ("security", dropped.security.load(Ordering::Relaxed)),
+        ];
+        labelled(encoder, ("lane_dropped", "Events that found no room in their lane"), "lane", lanes)?;
+        let report = self.0.recorder.report();
+        let parts = || report.parts.iter().map(|part| (label(part.part), part));
+        labelled(
+            encoder,
+            ("recorder_written", "Records written"),
+            "part",
+            parts().map(|(label, part)| (label, part.written)),
+        )?;
+        labelled(
+            encoder,
+            ("recorder_dropped", "Records lost because they could not be written"),
+            "part",
+            parts().map(|(label, part)| (label, part.dropped)),
+        )?;
+        let mut failing = encoder.encode_descriptor(
+            "recorder_failing",
+            "1 while a part of the record cannot be written",
+            None,
+            MetricType::Gauge,
+        )?;
+        for (label, part) in parts() {
+            let gauge = ConstGauge::new(u64::from(part.error.is_some()));
+            gauge.encode(failing.encode_family(&[("part", label)])?)?;
+        }
+        Ok(())
+    }
+
+    fn encode_gauges(&self, encoder: &mut DescriptorEncoder<'_>) -> std::fmt::Result {
+        let gauges = (self.0.gauges)();
+        gauge(encoder, "decisions_live", "Decisions in force", gauges.decisions_live)?;
+        gauge(encoder, "plan_version", "Version of the plan in force", gauges.plan_version)?;
+        gauge(
+            encoder,
+            "view_revision",
+            "Changes of the merged fleet state since the start",
+            gauges.view_revision,
+        )?;
+        gauge(
+            encoder,
+            "fleet_connected",
+            "1 while the fleet can be reached",
+            u64::from(gauges.fleet_connected),
+        )?;
+        gauge(encoder, "nodes_online", "Nodes heard of lately, this one included", gauges.nodes_online)
+    }
+}
+
+fn counter(encoder: &mut DescriptorEncoder<'_>, name: &str, help: &str, value: u64) -> std::fmt::Result {
+    ConstCounter::new(value).encode(encoder.encode_descriptor(name, help, None, MetricType::Counter)?)
+}
+
+fn gauge(encoder: &mut DescriptorEncoder<'_>, name: &str, help: &str, value: u64) -> std::fmt::Result {
+    ConstGauge::new(value).encode(encoder.encode_descriptor(name, help, None, MetricType::Gauge)?)
+}
+
+fn labelled(
+    encoder: &mut DescriptorEncoder<'_>,
+    (name, help): (&str, &str),
+    label: &'static str,
+    values: impl IntoIterator<Item = (&'static str, u64)>,
+) -> std::fmt::Result {
+    let mut family = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+    for (value, count) in values {
+        ConstCounter::new(count).encode(family.encode_family(&[(label, value)])?)?;
+    }
+    Ok(())
+}
+
+fn label(part: crate::Part) -> &'static str {
+    match part {
+        crate::Part::AccessLog => "access_log",
+        crate::Part::History => "history",
+        crate::Part::Ledger => "ledger",
+    }
+}

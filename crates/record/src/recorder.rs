@@ -1,0 +1,421 @@
+//! The recorder's thread: drains the lanes in batches and writes them.
+//!
+//! What fails when a disk is full or away: access lines are dropped and counted; history items wait in memory, the
+//! newest [`HISTORY_PENDING_MAX`] of them; the ledger lane is not drained, so it fills and operators' actions are
+//! refused. Each is tried again on its own, and nothing has to be restarted when room returns.
+
+use std::collections::VecDeque;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use phalanx_model::lanes::LaneReaders;
+use phalanx_model::limits::{
+    ACCESS_LOG_BYTES_MAX, ACCESS_LOG_FILES_MAX, HISTORY_BYTES_MAX, HISTORY_EVENTS_MAX, HISTORY_PENDING_MAX,
+    LEDGER_FILE_BYTES_MAX, LIVE_EVENTS,
+};
+use phalanx_model::{AccessEvent, Clock, LedgerEntry, LedgerKind, SecurityEvent, id};
+use phalanx_trust::Sealer;
+use tokio::sync::{Notify, broadcast};
+use tokio::time::MissedTickBehavior;
+
+use crate::RecordError;
+use crate::access_log::{AccessLog, Line};
+use crate::history::{History, Item, Store};
+use crate::ledger::Ledger;
+use crate::outlet::Outlet;
+use crate::redact;
+use crate::request::{Consequence, RecordedRequest};
+use crate::status::{Part, RecorderStatus};
+
+/// Where and how much is kept. [`RecordSettings::new`] has the limits of `model::limits`.
+#[derive(Clone)]
+pub struct RecordSettings {
+    /// The directory of history, ledger and access log; created with mode 0700.
+    pub dir: PathBuf,
+    /// The access log, if not `access.log` in `dir`.
+    pub access_log: PathBuf,
+    /// This node's site.
+    pub site: Arc<str>,
+    /// This node's name.
+    pub node: Arc<str>,
+    /// Seals the history.
+    pub sealer: Arc<Sealer>,
+    /// Names of files set aside carry its time.
+    pub clock: Arc<dyn Clock>,
+    /// Size at which the access log is rotated.
+    pub access_log_bytes_max: u64,
+    /// Rotated access logs kept.
+    pub access_log_files_max: usize,
+    /// Requests kept in the history.
+    pub history_rows_max: u64,
+    /// Bytes the history may take.
+    pub history_bytes_max: u64,
+    /// Size at which the ledger continues in a new file.
+    pub ledger_file_bytes_max: u64,
+    /// How long after a failure the next attempt is made.
+    pub retry_ms: u64,
+}
+
+impl RecordSettings {
+    /// Settings with the default limits.
+    pub fn new(dir: &Path, site: &str, node: &str, sealer: Arc<Sealer>, clock: Arc<dyn Clock>) -> Self {
+        Self {
+            dir: dir.to_path_buf(),
+            access_log: dir.join("access.log"),
+            site: site.into(),
+            node: node.into(),
+            sealer,
+            clock,
+            access_log_bytes_max: ACCESS_LOG_BYTES_MAX,
+            access_log_files_max: ACCESS_LOG_FILES_MAX,
+            history_rows_max: HISTORY_EVENTS_MAX as u64,
+            history_bytes_max: HISTORY_BYTES_MAX,
+            ledger_file_bytes_max: LEDGER_FILE_BYTES_MAX,
+            retry_ms: 1_000,
+        }
+    }
+}
+
+/// A running recorder. Dropping it ends the thread once the lanes are drained; [`Recorder::stop`] also waits for that.
+pub struct Recorder {
+    status: RecorderStatus,
+    history: History,
+    live: broadcast::Sender<Arc<RecordedRequest>>,
+    stop: Arc<Notify>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Recorder {
+    /// Opens the files and starts the thread. Damaged files are set aside and named in the status; a full disk is
+    /// reported there; only what an operator must mend (a directory or key file without access) is an error.
+    pub fn open(settings: RecordSettings, lanes: LaneReaders) -> Result<Self, RecordError> {
+        let worker = Worker::new(settings, lanes)?;
+        let status = worker.status.clone();
+        let history = History::new(worker.store.shared());
+        let live = worker.live.clone();
+        let stop = Arc::clone(&worker.stop);
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .build()
+            .map_err(|source| RecordError::Io { path: worker.dir.clone(), source })?;
+        let dir = worker.dir.clone();
+        let thread = std::thread::Builder::new()
+            .name("phalanx-record".into())
+            .spawn(move || runtime.block_on(worker.run()))
+            .map_err(|source| RecordError::Io { path: dir, source })?;
+        Ok(Self { status, history, live, stop, thread: Some(thread) })
+    }
+
+    /// How the record is doing.
+    pub fn status(&self) -> RecorderStatus {
+        self.status.clone()
+    }
+
+    /// Answers questions about what was recorded.
+    pub fn history(&self) -> History {
+        self.history.clone()
+    }
+
+    /// Refused and flagged requests as they are recorded. A subscriber that lags more than
+    /// [`LIVE_EVENTS`] loses the oldest.
+    pub fn live(&self) -> broadcast::Sender<Arc<RecordedRequest>> {
+        self.live.clone()
+    }
+
+    /// Drains the lanes, writes what is left and ends the thread. Blocks until that is done.
+    pub fn stop(mut self) {
+        self.stop.notify_one();
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            tracing::error!("the recorder's thread had failed");
+        }
+    }
+}
+
+impl Drop for Recorder {
+    fn drop(&mut self) {
+        self.stop.notify_one();
+    }
+}
+
+impl std::fmt::Debug for Recorder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Recorder").field("status", &self.status.report()).finish_non_exhaustive()
+    }
+}
+
+struct Worker {
+    dir: PathBuf,
+    site: Arc<str>,
+    node: Arc<str>,
+    node_tag: u16,
+    clock: Arc<dyn Clock>,
+    lanes: LaneReaders,
+    status: RecorderStatus,
+    live: broadcast::Sender<Arc<RecordedRequest>>,
+    stop: Arc<Notify>,
+    retry: Duration,
+    access_log: AccessLog,
+    lines: Vec<u8>,
+    /// Lines lost since the log failed; 0 while it works.
+    lines_lost: usize,
+    store: Store,
+    pending: VecDeque<Item>,
+    history_fails: bool,
+    ledger: Ledger,
+    ledger_pending: Vec<LedgerEntry>,
+}
+
+impl Worker {
+    fn new(settings: RecordSettings, lanes: LaneReaders) -> Result<Self, RecordError> {
+        let s = settings;
+        let ledger_dir = s.dir.join("ledger");
+        for dir in [&s.dir, &ledger_dir] {
+            create_private_dir(dir).map_err(|source| RecordError::Io { path: dir.clone(), source })?;
+        }
+        let now_ms = s.clock.now_ms();
+        let status = RecorderStatus::default();
+        let (ledger, note) = Ledger::open(&ledger_dir, &s.site, &s.node, s.ledger_file_bytes_max, now_ms)
+            .map_err(|source| RecordError::Io { path: ledger_dir, source })?;
+        let mut store =
+            Store::new(&s.dir.join("history.db"), s.sealer, s.history_rows_max, s.history_bytes_max)?;
+        let mut history_fails = false;
+        let opened = store.open(now_ms).unwrap_or_else(|error| {
+            status.failed(Part::History, &error, now_ms);
+            history_fails = true;
+            None
+        });
+        for note in [note, opened].into_iter().flatten() {
+            status.set_aside(note);
+        }
+        Ok(Self {
+            dir: s.dir,
+            node_tag: id::node_tag(&s.site, &s.node),
+            site: s.site,
+            node: s.node,
+            clock: s.clock,
+            lanes,
+            status,
+            live: broadcast::channel(LIVE_EVENTS).0,
+            stop: Arc::new(Notify::new()),
+            retry: Duration::from_millis(s.retry_ms.max(1)),
+            access_log: AccessLog::new(
+                Outlet::new(s.access_log),
+                s.access_log_bytes_max,
+                s.access_log_files_max,
+            ),
+            lines: Vec::new(),
+            lines_lost: 0,
+            store,
+            pending: VecDeque::new(),
+            history_fails,
+            ledger,
+            ledger_pending: Vec::new(),
+        })
+    }
+
+    async fn run(mut self) {
+        let stop = Arc::clone(&self.stop);
+        let mut retry = tokio::time::interval(self.retry);
+        retry.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut access = Vec::with_capacity(ACCESS_BATCH);
+        let mut security = Vec::with_capacity(SECURITY_BATCH);
+        let (mut access_open, mut security_open, mut ledger_open) = (true, true, true);
+        while access_open || security_open || ledger_open {
+            let ledger_free = self.ledger_pending.is_empty();
+            let unwell = self.history_fails || self.lines_lost > 0 || !ledger_free;
+            tokio::select! {
+                () = stop.notified() => break,
+                n = self.lanes.ledger.recv_many(&mut self.ledger_pending, LEDGER_BATCH), if ledger_open && ledger_free => {
+                    ledger_open = n > 0;
+                    self.write_ledger();
+                }
+                n = self.lanes.security.recv_many(&mut security, SECURITY_BATCH), if security_open => {
+                    security_open = n > 0;
+                    self.keep_security(&mut security);
+                }
+                n = self.lanes.access.recv_many(&mut access, ACCESS_BATCH), if access_open => {
+                    access_open = n > 0;
+                    self.keep_access(&mut access);
+                }
+                _ = retry.tick(), if unwell => self.try_again(),
+            }
+        }
+        self.finish(access, security).await;
+    }
+
+    /// Takes what is still in the lanes, and writes it once more.
+    async fn finish(mut self, mut access: AccessBatch, mut security: Vec<SecurityEvent>) {
+        self.lanes.access.close();
+        self.lanes.security.close();
+        self.lanes.ledger.close();
+        self.try_again();
+        while self.lanes.access.recv_many(&mut access, ACCESS_BATCH).await > 0 {
+            self.keep_access(&mut access);
+        }
+        while self.lanes.security.recv_many(&mut security, SECURITY_BATCH).await > 0 {
+            self.keep_security(&mut security);
+        }
+        while self.lanes.ledger.recv_many(&mut self.ledger_pending, LEDGER_BATCH).await > 0 {}
+        self.write_ledger();
+        self.write_history();
+        if !self.ledger_pending.is_empty() {
+            tracing::error!(entries = self.ledger_pending.len(), "ledger entries could not be written");
+        }
+    }
+
+    fn keep_access(&mut self, events: &mut AccessBatch) {
+        let count = events.len();
+        for mut event in events.drain(..) {
+            redact::request(&mut event, &mut []);
+            encode(&Line::access(&self.site, &self.node, &event), &mut self.lines);
+        }
+        self.write_lines(count);
+    }
+
+    fn keep_security(&mut self, events: &mut Vec<SecurityEvent>) {
+        let mut count = 0;
+        for event in events.drain(..) {
+            let item = match event {
+                SecurityEvent::Request { access, signals, faults } => {
+                    let record = RecordedRequest::new(&self.site, &self.node, *access, signals, faults);
+                    encode(&Line::security(&record), &mut self.lines);
+                    count += 1;
+                    let item = self.store.request_item(&record).map(Some);
+                    // Nobody listening is no fault.
+                    let _ = self.live.send(Arc::new(record));
+                    item
+                }
+                other => Consequence::of(&other).map_or(Ok(None), |c| self.store.consequence_item(&c)),
+            };
+            self.enqueue(item);
+        }
+        self.write_lines(count);
+        if !self.history_fails {
+            self.write_history();
+        }
+    }
+
+    fn enqueue(&mut self, item: Result<Option<Item>, RecordError>) {
+        match item {
+            Ok(Some(item)) => self.pending.push_back(item),
+            Ok(None) => {}
+            Err(error) => {
+                tracing::error!(%error, "a record could not be sealed");
+                self.status.dropped(Part::History, 1);
+            }
+        }
+        if self.pending.len() > HISTORY_PENDING_MAX {
+            self.pending.pop_front();
+            self.status.dropped(Part::History, 1);
+        }
+    }
+
+    fn write_lines(&mut self, count: usize) {
+        if self.lines.is_empty() {
+            return;
+        }
+        match self.access_log.append(&self.lines) {
+            Ok(()) => {
+                self.lines_lost = 0;
+                self.status.wrote(Part::AccessLog, count);
+            }
+            Err(error) => {
+                self.lines_lost += count;
+                self.status.failed(Part::AccessLog, &error, self.clock.now_ms());
+                self.status.dropped(Part::AccessLog, count);
+            }
+        }
+        self.lines.clear();
+    }
+
+    fn write_history(&mut self) {
+        let now_ms = self.clock.now_ms();
+        let items = self.pending.make_contiguous();
+        let written = self.store.write(items, now_ms).and_then(|note| self.store.prune().map(|()| note));
+        match written {
+            Ok(note) => {
+                self.history_fails = false;
+                self.status.wrote(Part::History, self.pending.len());
+                self.pending.clear();
+                if let Some(note) = note {
+                    self.status.set_aside(note);
+                }
+            }
+            Err(error) => {
+                self.history_fails = true;
+                self.status.failed(Part::History, &error, now_ms);
+            }
+        }
+    }
+
+    fn write_ledger(&mut self) {
+        if self.ledger_pending.is_empty() {
+            return;
+        }
+        match self.ledger.append(&self.ledger_pending) {
+            Ok(()) => {
+                self.status.wrote(Part::Ledger, self.ledger_pending.len());
+                self.note_decisions();
+                self.ledger_pending.clear();
+            }
+            Err(error) => self.status.failed(Part::Ledger, &error, self.clock.now_ms()),
+        }
+    }
+
+    /// Keeps decisions beside the request that led to them, if that request was served here.
+    fn note_decisions(&mut self) {
+        let decisions = self.ledger_pending.iter().filter_map(|entry| match &entry.kind {
+            LedgerKind::Decided { decision } => {
+                Some(Consequence::Decision { decision: Arc::clone(decision) })
+            }
+            _ => None,
+        });
+        let ours = |c: &Consequence| c.request().is_some_and(|id| id.node_tag() == self.node_tag);
+        let items: Vec<_> = decisions.filter(ours).map(|c| self.store.consequence_item(&c)).collect();
+        let any = !items.is_empty();
+        for item in items {
+            self.enqueue(item);
+        }
+        if any && !self.history_fails {
+            self.write_history();
+        }
+    }
+
+    fn try_again(&mut self) {
+        self.write_ledger();
+        if self.history_fails || !self.pending.is_empty() {
+            self.write_history();
+        }
+        if self.lines_lost > 0 {
+            let time = crate::rfc3339(self.clock.now_ms());
+            self.lines.extend_from_slice(
+                format!("{{\"log\":\"gap\",\"time\":\"{time}\",\"dropped\":{}}}\n", self.lines_lost)
+                    .as_bytes(),
+            );
+            self.write_lines(0);
+        }
+    }
+}
+
+fn encode(line: &Line<'_>, out: &mut Vec<u8>) {
+    if let Err(error) = line.encode(out) {
+        tracing::error!(%error, "an access line could not be encoded");
+    }
+}
+
+fn create_private_dir(dir: &Path) -> std::io::Result<()> {
+    use std::os::unix::fs::DirBuilderExt;
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)
+}
+
+/// What the access lane gives out.
+type AccessBatch = Vec<Box<AccessEvent>>;
+
+/// Batches bound the time one write takes, and so how long the other lanes wait.
+const ACCESS_BATCH: usize = 1_024;
+const SECURITY_BATCH: usize = 256;
+const LEDGER_BATCH: usize = 64;
