@@ -1,6 +1,4 @@
 //! A recorder in a directory of its own, and events to feed it.
-#![expect(unreachable_pub, reason = "shared by several test programs")]
-#![allow(dead_code, missing_docs, reason = "each test file uses its part")]
 
 use std::path::Path;
 use std::sync::Arc;
@@ -13,9 +11,9 @@ use phalanx_model::{
 use phalanx_record::{Part, RecordSettings, Recorder, RecorderReport, RecorderStatus};
 use phalanx_trust::Sealer;
 
-pub const NOW: u64 = 1_785_585_600_000;
+pub(crate) const NOW: u64 = 1_785_585_600_000;
 
-pub fn settings(dir: &Path) -> RecordSettings {
+pub(crate) fn settings(dir: &Path) -> RecordSettings {
     let sealer = Arc::new(Sealer::load_or_create(&dir.join("seal.key")).unwrap());
     let mut settings =
         RecordSettings::new(&dir.join("record"), "fra", "a", sealer, Arc::new(ManualClock::at(NOW)));
@@ -23,16 +21,16 @@ pub fn settings(dir: &Path) -> RecordSettings {
     settings
 }
 
-pub fn start(settings: RecordSettings) -> (Recorder, Lanes) {
+pub(crate) fn start(settings: RecordSettings) -> (Recorder, Lanes) {
     let (lanes, readers) = Lanes::new();
     (Recorder::open(settings, readers).unwrap(), lanes)
 }
 
-pub fn id(n: u64) -> RequestId {
+pub(crate) fn id(n: u64) -> RequestId {
     RequestId::from_parts(NOW + n, node_tag("fra", "a"), n)
 }
 
-pub fn access(n: u64) -> AccessEvent {
+pub(crate) fn access(n: u64) -> AccessEvent {
     AccessEvent {
         id: id(n),
         at_ms: NOW + n,
@@ -56,7 +54,7 @@ pub fn access(n: u64) -> AccessEvent {
     }
 }
 
-pub fn signal(rule: u64, variable: &str, fragment: &str) -> Signal {
+pub(crate) fn signal(rule: u64, variable: &str, fragment: &str) -> Signal {
     Signal {
         rule: Arc::new(RuleInfo {
             id: rule,
@@ -79,15 +77,15 @@ pub fn signal(rule: u64, variable: &str, fragment: &str) -> Signal {
     }
 }
 
-pub fn refused(n: u64) -> SecurityEvent {
+pub(crate) fn refused(n: u64) -> SecurityEvent {
     security(access(n), vec![signal(942_100, "ARGS:q", "1' or '1'='1")])
 }
 
-pub fn security(access: AccessEvent, signals: Vec<Signal>) -> SecurityEvent {
+pub(crate) fn security(access: AccessEvent, signals: Vec<Signal>) -> SecurityEvent {
     SecurityEvent::Request { access: Box::new(access), signals, faults: vec![] }
 }
 
-pub fn observed(n: u64) -> SecurityEvent {
+pub(crate) fn observed(n: u64) -> SecurityEvent {
     let mut access = access(n);
     access.verdict.action = Action::Observe;
     access.client = "2001:db8::7".parse().unwrap();
@@ -95,7 +93,11 @@ pub fn observed(n: u64) -> SecurityEvent {
 }
 
 /// Waits until the recorder's state is as wanted; fails after ten seconds.
-pub fn wait(status: &RecorderStatus, what: &str, until: impl Fn(&RecorderReport) -> bool) -> RecorderReport {
+pub(crate) fn wait(
+    status: &RecorderStatus,
+    what: &str,
+    until: impl Fn(&RecorderReport) -> bool,
+) -> RecorderReport {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
     let mut changed = status.subscribe();
     runtime.block_on(async {
@@ -112,16 +114,16 @@ pub fn wait(status: &RecorderStatus, what: &str, until: impl Fn(&RecorderReport)
     })
 }
 
-pub fn written(report: &RecorderReport, part: Part) -> u64 {
+pub(crate) fn written(report: &RecorderReport, part: Part) -> u64 {
     report.parts.iter().find(|p| p.part == part).unwrap().written
 }
 
-pub fn failing(report: &RecorderReport, part: Part) -> bool {
+pub(crate) fn failing(report: &RecorderReport, part: Part) -> bool {
     report.parts.iter().find(|p| p.part == part).unwrap().error.is_some()
 }
 
 /// Every file below a directory.
-pub fn files(dir: &Path) -> Vec<std::path::PathBuf> {
+pub(crate) fn files(dir: &Path) -> Vec<std::path::PathBuf> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(dir).unwrap() {
         let path = entry.unwrap().path();
@@ -132,4 +134,11 @@ pub fn files(dir: &Path) -> Vec<std::path::PathBuf> {
         }
     }
     found
+}
+
+/// Writes a file until its disk is full.
+pub(crate) fn fill(path: &Path) {
+    use std::io::Write;
+    let mut file = std::fs::File::create(path).unwrap();
+    while file.write_all(&[0; 4096]).is_ok() {}
 }

@@ -1,14 +1,13 @@
 //! A disk that is really full: a small tmpfs. Mounting one needs root; elsewhere the test says that it was skipped.
 //! (Failing writes of each file are also injected in the unit tests, which need no root.)
-mod support;
 
 use std::path::Path;
 use std::process::Command;
 
+use crate::support::*;
 use phalanx_model::lanes::LedgerFull;
 use phalanx_model::{LedgerEntry, LedgerKind};
 use phalanx_record::{Part, ledger};
-use support::*;
 
 #[test]
 fn a_full_disk_is_reported_and_mended_by_itself() {
@@ -60,12 +59,6 @@ fn a_full_disk_is_reported_and_mended_by_itself() {
 
 fn entry() -> LedgerEntry {
     LedgerEntry { at_ms: NOW, kind: LedgerKind::OperatorAction { action: "test".into() } }
-}
-
-fn fill(path: &Path) {
-    use std::io::Write;
-    let mut file = std::fs::File::create(path).unwrap();
-    while file.write_all(&[0; 4096]).is_ok() {}
 }
 
 struct Mounted(std::path::PathBuf);

@@ -1,4 +1,7 @@
 //! The recorder as a whole: lanes in, files and answers out.
+#[cfg(test)]
+mod full_disk;
+#[cfg(test)]
 mod support;
 
 use std::sync::Arc;
