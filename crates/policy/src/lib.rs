@@ -6,7 +6,26 @@
 pub mod diagnostic;
 pub mod prefix;
 mod suggest;
+pub mod toml_text;
+pub mod units;
+pub mod upstream;
 
+pub mod policy;
+pub mod raw;
+
+mod check;
+
+pub mod baseline;
 pub mod seclang;
 
+pub use baseline::baseline;
+pub use check::parse_policy;
 pub use diagnostic::{Diagnostic, Level};
+pub use policy::{App, Limits, Mode, OnError, Policy, RuleSource, Strikes};
+pub use raw::RawPolicy;
+pub use upstream::{Scheme, Upstream};
+
+/// The JSON Schema of a policy file, for editors and documentation.
+pub fn policy_schema() -> schemars::Schema {
+    schemars::schema_for!(RawPolicy)
+}

@@ -1,4 +1,10 @@
 //! The Core Rule Set, as it is published, loads with nothing lost.
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test stops at the first surprise"
+)]
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;

@@ -121,9 +121,8 @@ fn number(name: &str, argument: &str, report: &mut Report<'_>) -> Option<Macro> 
 /// `@pm` separates phrases by white space; `|41 42|` within a phrase are bytes in hexadecimal.
 fn phrases(argument: &str, report: &mut Report<'_>) -> Option<Vec<Vec<u8>>> {
     let mut phrases = vec![Vec::new()];
-    let mut pieces = argument.split('|');
     let mut inside = false;
-    while let Some(piece) = pieces.next() {
+    for piece in argument.split('|') {
         if inside {
             for pair in piece.split_ascii_whitespace() {
                 let Ok(byte) = u8::from_str_radix(pair, 16) else {
@@ -288,7 +287,9 @@ const NUMBER_TESTS: &[(&str, FromMacro)] =
 
 const PATTERN_TESTS: &[(&str, FromMacro)] = &[("rx", Test::Rx), ("rxGlobal", Test::RxGlobal)];
 
-const CANDIDATE_TESTS: &[(&str, fn(String) -> Test)] = &[
+type FromText = fn(String) -> Test;
+
+const CANDIDATE_TESTS: &[(&str, FromText)] = &[
     ("verifyCC", Test::VerifyCc),
     ("verifyCPF", Test::VerifyCpf),
     ("verifySSN", Test::VerifySsn),

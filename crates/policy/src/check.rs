@@ -1,0 +1,310 @@
+//! From policy as written to policy that may be compiled. All faults are found, not only the first.
+
+use std::collections::HashMap;
+use std::ops::{Range, RangeInclusive};
+use std::path::{Path, PathBuf};
+
+use phalanx_model::{Prefix, limits};
+
+use crate::policy::{App, Limits, PARANOIA_DEFAULT, Policy, RuleSource, Strikes, loopback};
+use crate::raw::{RawApp, RawLimits, RawPolicy, RawRules, RawStrikes};
+use crate::toml_text::{At, Text};
+use crate::units::{duration_ms, size_bytes};
+use crate::upstream::{Upstream, is_host_name};
+use crate::{Diagnostic, Level};
+
+/// Reads and checks a policy text. The name of the file is used in faults and to find rule folders, which are relative
+/// to it. On success the warnings come with the policy.
+///
+/// # Errors
+/// All faults found, when one of them is an error.
+pub fn parse_policy(file: &str, text: &str) -> Result<(Policy, Vec<Diagnostic>), Vec<Diagnostic>> {
+    let text = Text::new(file, text);
+    let (raw, found) = text.read_partly::<RawPolicy>();
+    let folder = Path::new(file).parent().unwrap_or(Path::new("")).to_path_buf();
+    let mut check = Check { text, folder, found };
+    let policy = raw.map(|raw| check.policy(raw));
+    let mut found = check.found;
+    found.sort_by_key(|fault| fault.line);
+    match policy {
+        Some(policy) if found.iter().all(|fault| fault.level == Level::Warning) => Ok((policy, found)),
+        _ => Err(found),
+    }
+}
+
+struct Check<'a> {
+    text: Text<'a>,
+    folder: PathBuf,
+    found: Vec<Diagnostic>,
+}
+
+impl Check<'_> {
+    fn policy(&mut self, raw: RawPolicy) -> Policy {
+        let policy = Policy {
+            version: raw.version.map_or(1, |version| version.value),
+            allow: self.prefixes(&raw.allow, "nothing is refused any more, whoever asks"),
+            operator_networks: match raw.operator_networks {
+                Some(networks) => self.prefixes(&networks, "nobody is banned any more"),
+                None => loopback(),
+            },
+            strikes: self.strikes(&raw.strikes),
+            apps: raw.apps.iter().map(|app| self.app(app)).collect(),
+        };
+        if policy.apps.is_empty() && self.found.is_empty() {
+            self.found.push(
+                self.text
+                    .error("the policy protects no app")
+                    .with_help("add `[[apps]]` with `name` and `upstream`"),
+            );
+        }
+        self.distinct(&raw.apps);
+        policy
+    }
+
+    fn app(&mut self, raw: &At<RawApp>) -> App {
+        let name = match &raw.name {
+            Some(name)
+                if name.is_empty() || name.len() > NAME_BYTES_MAX || name.chars().any(char::is_control) =>
+            {
+                self.error(
+                    &name.span,
+                    format!("an app's name has 1 to {NAME_BYTES_MAX} bytes and no control characters"),
+                );
+                String::new()
+            }
+            Some(name) => name.value.clone(),
+            None => {
+                self.error(&raw.span, "the app has no `name`");
+                String::new()
+            }
+        };
+        App {
+            name,
+            hosts: raw.hosts.iter().filter_map(|host| self.host(host)).collect(),
+            upstream: self.upstream(raw),
+            mode: raw.mode.unwrap_or_default(),
+            rules: self.rules(raw.rules.as_ref()),
+            paranoia: self.within("paranoia", raw.paranoia.as_ref(), 1..=4, PARANOIA_DEFAULT),
+            on_error: raw.on_error.unwrap_or_default(),
+            limits: self.limits(&raw.limits),
+            trust_forwarded: self.prefixes(&raw.trust_forwarded, "any client can claim any address"),
+        }
+    }
+
+    fn upstream(&mut self, raw: &At<RawApp>) -> Upstream {
+        let placeholder = || Upstream {
+            scheme: crate::upstream::Scheme::Http,
+            host: String::new(),
+            port: 80,
+            path_prefix: String::new(),
+        };
+        let Some(url) = &raw.upstream else {
+            let fault = self.text.error_at(&raw.span, "the app has no `upstream`");
+            self.found
+                .push(fault.with_help("say where its requests go: `upstream = \"http://127.0.0.1:3000\"`"));
+            return placeholder();
+        };
+        Upstream::parse(url).unwrap_or_else(|message| {
+            self.error(&url.span, message);
+            placeholder()
+        })
+    }
+
+    fn host(&mut self, host: &At<String>) -> Option<String> {
+        let lower = host.to_ascii_lowercase();
+        let bare = lower.trim_end_matches('.');
+        if is_host_name(bare) || bare.parse::<std::net::Ipv6Addr>().is_ok() {
+            return Some(bare.to_owned());
+        }
+        let fault = self.text.error_at(&host.span, format!("`{}` is no host name", host.value));
+        self.found.push(fault.with_help("write the name alone, without scheme, port, path or wildcard"));
+        None
+    }
+
+    fn rules(&mut self, raw: Option<&At<RawRules>>) -> RuleSource {
+        let Some(raw) = raw else { return RuleSource::Baseline };
+        match &raw.value {
+            RawRules::Named(name) if name == "baseline" => RuleSource::Baseline,
+            RawRules::Named(name) => {
+                let fault = self.text.error_at(&raw.span, format!("there is no rule set `{name}`"));
+                self.found
+                    .push(fault.with_help(format!("write \"baseline\", or a list of folders: [\"{name}\"]")));
+                RuleSource::Baseline
+            }
+            RawRules::Dirs(dirs) if dirs.is_empty() => {
+                let fault = self.text.error_at(&raw.span, "the list of rule folders is empty");
+                self.found.push(fault.with_help("write `mode = \"off\"` for an app without rules"));
+                RuleSource::Baseline
+            }
+            RawRules::Dirs(dirs) => RuleSource::Dirs(dirs.iter().map(|dir| self.folder.join(dir)).collect()),
+        }
+    }
+
+    fn limits(&mut self, raw: &RawLimits) -> Limits {
+        let default = Limits::default();
+        let body_bytes_max = self.size(raw.body.as_ref(), default.body_bytes_max, 1 << 40);
+        let held = |bytes: usize| u64::try_from(bytes).unwrap_or(u64::MAX);
+        let body_held = self.size(raw.body_held.as_ref(), held(default.body_held_bytes_max), HELD_BYTES_MAX);
+        let response_held =
+            self.size(raw.response_held.as_ref(), held(default.response_held_bytes_max), HELD_BYTES_MAX);
+        let wait = 1..=24 * 60 * 60 * 1000;
+        Limits {
+            body_bytes_max,
+            body_held_bytes_max: usize::try_from(body_held).unwrap_or(default.body_held_bytes_max),
+            response_held_bytes_max: usize::try_from(response_held)
+                .unwrap_or(default.response_held_bytes_max),
+            upstream_connect_max_ms: self.duration(
+                raw.upstream_connect.as_ref(),
+                default.upstream_connect_max_ms,
+                &wait,
+            ),
+            upstream_head_max_ms: self.duration(
+                raw.upstream_head.as_ref(),
+                default.upstream_head_max_ms,
+                &wait,
+            ),
+        }
+    }
+
+    fn strikes(&mut self, raw: &RawStrikes) -> Strikes {
+        let default = Strikes::default();
+        let most = u32::try_from(limits::STRIKES_KEPT_MAX).unwrap_or(u32::MAX);
+        let ban = 1_000..=limits::BAN_AUTOMATIC_MAX_MS;
+        let strikes = Strikes {
+            count: self.within("count", raw.count.as_ref(), 1..=most, default.count),
+            window_ms: self.duration(
+                raw.window.as_ref(),
+                default.window_ms,
+                &(1_000..=limits::BAN_MEMORY_MS),
+            ),
+            first_ban_ms: self.duration(raw.first_ban.as_ref(), default.first_ban_ms, &ban),
+            max_ban_ms: self.duration(raw.max_ban.as_ref(), default.max_ban_ms, &ban),
+        };
+        if strikes.first_ban_ms > strikes.max_ban_ms {
+            let span =
+                raw.max_ban.as_ref().or(raw.first_ban.as_ref()).map(|at| at.span.clone()).unwrap_or_default();
+            self.error(&span, "`max_ban` is shorter than `first_ban`");
+        }
+        strikes
+    }
+
+    fn prefixes(&mut self, raw: &[At<String>], when_all: &str) -> Vec<Prefix> {
+        let mut prefixes = Vec::new();
+        for text in raw {
+            match crate::prefix::parse(text) {
+                Some(prefix) => {
+                    if prefix.prefix_len() == 0 {
+                        let message = format!("`{}` holds every address: {when_all}", text.value);
+                        self.found.push(self.text.warning_at(&text.span, message));
+                    }
+                    prefixes.push(prefix);
+                }
+                None => self.error(&text.span, format!("`{}` is no IP address or range", text.value)),
+            }
+        }
+        prefixes
+    }
+
+    fn size(&mut self, raw: Option<&At<String>>, default: u64, most: u64) -> u64 {
+        let Some(raw) = raw else { return default };
+        match size_bytes(raw) {
+            Ok(bytes) if bytes <= most => bytes,
+            Ok(_) => {
+                self.error(
+                    &raw.span,
+                    format!("`{}` is more than the {most} bytes that are possible", raw.value),
+                );
+                default
+            }
+            Err(message) => {
+                self.error(&raw.span, message);
+                default
+            }
+        }
+    }
+
+    fn duration(&mut self, raw: Option<&At<String>>, default: u64, allowed: &RangeInclusive<u64>) -> u64 {
+        let Some(raw) = raw else { return default };
+        match duration_ms(raw) {
+            Ok(ms) if allowed.contains(&ms) => ms,
+            Ok(_) => {
+                let (least, most) = (allowed.start(), allowed.end());
+                self.error(&raw.span, format!("`{}` is not between {least} ms and {most} ms", raw.value));
+                default
+            }
+            Err(message) => {
+                self.error(&raw.span, message);
+                default
+            }
+        }
+    }
+
+    fn within<T: Copy + PartialOrd + std::fmt::Display>(
+        &mut self,
+        name: &str,
+        raw: Option<&At<T>>,
+        allowed: RangeInclusive<T>,
+        default: T,
+    ) -> T {
+        match raw {
+            Some(raw) if !allowed.contains(&raw.value) => {
+                let message =
+                    format!("`{name}` goes from {} to {}, not {}", allowed.start(), allowed.end(), raw.value);
+                self.error(&raw.span, message);
+                default
+            }
+            Some(raw) => raw.value,
+            None => default,
+        }
+    }
+
+    /// No two apps share a name or a host, and one at most takes what is left.
+    fn distinct(&mut self, apps: &[At<RawApp>]) {
+        let mut names = HashMap::new();
+        let mut hosts = HashMap::new();
+        let mut rest: Option<Range<usize>> = None;
+        for app in apps {
+            if let Some(name) = &app.name {
+                self.once("name", name, name.value.clone(), &mut names);
+            }
+            for host in &app.hosts {
+                self.once(
+                    "host",
+                    host,
+                    host.to_ascii_lowercase().trim_end_matches('.').to_owned(),
+                    &mut hosts,
+                );
+            }
+            if app.hosts.is_empty() {
+                match &rest {
+                    Some(first) => {
+                        let message = format!(
+                            "this app names no `hosts`, and the app on line {} takes all that no other app names",
+                            self.text.line_of(first.start)
+                        );
+                        self.error(&app.span, message);
+                    }
+                    None => rest = Some(app.span.clone()),
+                }
+            }
+        }
+    }
+
+    fn once(&mut self, what: &str, at: &At<String>, key: String, seen: &mut HashMap<String, u32>) {
+        let line = self.text.line_of(at.span.start);
+        if let Some(first) = seen.get(&key) {
+            self.error(&at.span, format!("the {what} `{key}` is already that of the app on line {first}"));
+        } else {
+            seen.insert(key, line);
+        }
+    }
+
+    fn error(&mut self, span: &Range<usize>, message: impl Into<String>) {
+        self.found.push(self.text.error_at(span, message));
+    }
+}
+
+/// Longer names do not fit into a metric's label or a column.
+const NAME_BYTES_MAX: usize = 64;
+/// A held body costs memory for every request in flight.
+const HELD_BYTES_MAX: u64 = 256 << 20;

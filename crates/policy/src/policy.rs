@@ -1,0 +1,168 @@
+//! Checked policy: what the other crates compile.
+
+use std::path::PathBuf;
+
+use phalanx_model::{Prefix, limits};
+use serde::Serialize;
+
+use crate::upstream::Upstream;
+
+/// Everything that is decided by policy rather than by a node's settings.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Policy {
+    /// Counts up with every change that its author makes; a fleet refuses to go back.
+    pub version: u64,
+    /// The apps, in the order written; at least one.
+    pub apps: Vec<App>,
+    /// Never refused for what they ask.
+    pub allow: Vec<Prefix>,
+    /// Operators' networks: never banned.
+    pub operator_networks: Vec<Prefix>,
+    /// When strikes become a ban.
+    pub strikes: Strikes,
+}
+
+/// One protected application.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct App {
+    /// Its name in events, reports and metrics.
+    pub name: String,
+    /// The hosts it answers for, in lower case without port; empty for all that no other app names.
+    pub hosts: Vec<String>,
+    /// Where its requests go.
+    pub upstream: Upstream,
+    /// What is done with a request that its rules refuse.
+    pub mode: Mode,
+    /// Its rules.
+    pub rules: RuleSource,
+    /// The Core Rule Set's paranoia level, 1 to 4.
+    pub paranoia: u8,
+    /// What is done when a rule or parser fails on a request.
+    pub on_error: OnError,
+    /// How much is taken, held and waited for.
+    pub limits: Limits,
+    /// Networks whose `X-Forwarded-For` and the like are believed.
+    pub trust_forwarded: Vec<Prefix>,
+}
+
+/// What is done with a request that the rules refuse.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, serde::Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Mode {
+    /// Refuse it.
+    #[default]
+    Block,
+    /// Pass it on and record what would have happened.
+    Observe,
+    /// No rules at all; the edge's own protections stay.
+    Off,
+}
+
+/// What is done when a rule or parser fails on a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, serde::Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum OnError {
+    /// Refuse the request.
+    #[default]
+    Deny,
+    /// Pass it on, recorded.
+    Allow,
+}
+
+/// Where an app's rules come from.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RuleSource {
+    /// The rules that come with the product.
+    #[default]
+    Baseline,
+    /// Folders of rule files.
+    Dirs(Vec<PathBuf>),
+}
+
+/// Limits of one app. Reasons for the defaults stand in [`phalanx_model::limits`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Limits {
+    /// Largest request body, in bytes.
+    pub body_bytes_max: u64,
+    /// How much of a request body is held for inspection, in bytes.
+    pub body_held_bytes_max: usize,
+    /// How much of a response body is held for inspection, in bytes.
+    pub response_held_bytes_max: usize,
+    /// Longest wait for a connection to the upstream, in milliseconds.
+    pub upstream_connect_max_ms: u64,
+    /// Longest wait for the upstream's response head, in milliseconds.
+    pub upstream_head_max_ms: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            body_bytes_max: limits::BODY_BYTES_MAX,
+            body_held_bytes_max: limits::BODY_HELD_BYTES_MAX,
+            response_held_bytes_max: limits::RESPONSE_HELD_BYTES_MAX,
+            upstream_connect_max_ms: limits::UPSTREAM_CONNECT_MAX_MS,
+            upstream_head_max_ms: limits::UPSTREAM_HEAD_MAX_MS,
+        }
+    }
+}
+
+/// When strikes become a ban, and how long it lasts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Strikes {
+    /// Strikes that make a ban.
+    pub count: u32,
+    /// Window in which they count, in milliseconds.
+    pub window_ms: u64,
+    /// The first ban, in milliseconds; it doubles on repetition.
+    pub first_ban_ms: u64,
+    /// The longest ban that doubling reaches, in milliseconds.
+    pub max_ban_ms: u64,
+}
+
+impl Default for Strikes {
+    fn default() -> Self {
+        Self {
+            count: limits::STRIKES_FOR_DECISION,
+            window_ms: limits::STRIKE_WINDOW_MS,
+            first_ban_ms: limits::BAN_FIRST_MS,
+            max_ban_ms: limits::BAN_AUTOMATIC_MAX_MS,
+        }
+    }
+}
+
+impl Policy {
+    /// A policy that protects one app, whatever its host, with the product's own rules. The caller changes what it
+    /// wants to be different.
+    ///
+    /// # Errors
+    /// A sentence that says what is wrong with the URL.
+    pub fn one_app(upstream_url: &str) -> Result<Self, String> {
+        let app = App {
+            name: "app".into(),
+            hosts: Vec::new(),
+            upstream: Upstream::parse(upstream_url)?,
+            mode: Mode::Block,
+            rules: RuleSource::Baseline,
+            paranoia: PARANOIA_DEFAULT,
+            on_error: OnError::Deny,
+            limits: Limits::default(),
+            trust_forwarded: Vec::new(),
+        };
+        Ok(Self {
+            version: 1,
+            apps: vec![app],
+            allow: Vec::new(),
+            operator_networks: loopback(),
+            strikes: Strikes::default(),
+        })
+    }
+}
+
+/// The networks that are operators' unless policy says otherwise: this machine.
+pub fn loopback() -> Vec<Prefix> {
+    ["127.0.0.0/8", "::1/128"].iter().filter_map(|text| crate::prefix::parse(text)).collect()
+}
+
+/// Level 1 is what the Core Rule Set recommends to begin with.
+pub const PARANOIA_DEFAULT: u8 = 1;

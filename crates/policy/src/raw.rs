@@ -1,0 +1,93 @@
+//! Policy as written. Everything is optional here; [`crate::check`] says what is missing and what makes no sense.
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use crate::policy::{Mode, OnError};
+use crate::toml_text::At;
+
+/// A Phalanx policy: the protected apps, who is exempt, and when strikes become a ban.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RawPolicy {
+    /// Counts up with every change; a fleet refuses to go back. 1 if not given.
+    pub version: Option<At<u64>>,
+    /// Addresses and ranges that are never refused for what they ask.
+    #[serde(default)]
+    pub allow: Vec<At<String>>,
+    /// Operators' addresses and ranges, which are never banned. Loopback if not given.
+    pub operator_networks: Option<Vec<At<String>>>,
+    /// When strikes become a ban.
+    #[serde(default)]
+    pub strikes: RawStrikes,
+    /// The apps.
+    #[serde(default)]
+    pub apps: Vec<At<RawApp>>,
+}
+
+/// When strikes become a ban, and how long it lasts.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RawStrikes {
+    /// Strikes that make a ban.
+    pub count: Option<At<u32>>,
+    /// Window in which they count, as in "60s".
+    pub window: Option<At<String>>,
+    /// The first ban, as in "5m"; it doubles on repetition.
+    pub first_ban: Option<At<String>>,
+    /// The longest ban that doubling reaches, as in "24h".
+    pub max_ban: Option<At<String>>,
+}
+
+/// One protected application.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RawApp {
+    /// Its name in events, reports and metrics.
+    pub name: Option<At<String>>,
+    /// The hosts it answers for; if not given, all that no other app names.
+    #[serde(default)]
+    pub hosts: Vec<At<String>>,
+    /// Where its requests go, as in "http://127.0.0.1:3000".
+    pub upstream: Option<At<String>>,
+    /// What is done with a request that its rules refuse. "block" if not given.
+    pub mode: Option<Mode>,
+    /// "baseline", the rules that come with the product, or a list of rule folders. "baseline" if not given.
+    pub rules: Option<At<RawRules>>,
+    /// The Core Rule Set's paranoia level, 1 to 4. 1 if not given.
+    pub paranoia: Option<At<u8>>,
+    /// What is done when a rule or parser fails on a request. "deny" if not given.
+    pub on_error: Option<OnError>,
+    /// Networks whose X-Forwarded-For and the like are believed. None if not given.
+    #[serde(default)]
+    pub trust_forwarded: Vec<At<String>>,
+    /// How much is taken, held and waited for.
+    #[serde(default)]
+    pub limits: RawLimits,
+}
+
+/// Where an app's rules come from.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(untagged, expecting = "expected `baseline` in quotes, or a list of folders")]
+pub enum RawRules {
+    /// A rule set by name; `baseline` is the one there is.
+    Named(String),
+    /// Folders of rule files, relative to the policy file.
+    Dirs(Vec<String>),
+}
+
+/// Limits of one app.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RawLimits {
+    /// Largest request body, as in "1 GiB".
+    pub body: Option<At<String>>,
+    /// How much of a request body is held for inspection, as in "1 MiB".
+    pub body_held: Option<At<String>>,
+    /// How much of a response body is held for inspection, as in "512 KiB".
+    pub response_held: Option<At<String>>,
+    /// Longest wait for a connection to the upstream, as in "5s".
+    pub upstream_connect: Option<At<String>>,
+    /// Longest wait for the upstream's response head, as in "60s".
+    pub upstream_head: Option<At<String>>,
+}

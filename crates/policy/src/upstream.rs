@@ -1,0 +1,153 @@
+//! Where an app's requests go.
+
+use std::fmt;
+use std::net::Ipv6Addr;
+
+/// How the upstream is spoken to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Scheme {
+    /// Plain HTTP/1.1.
+    Http,
+}
+
+/// An upstream server.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Upstream {
+    /// How it is spoken to.
+    pub scheme: Scheme,
+    /// Name or address; an IPv6 address without brackets.
+    pub host: String,
+    /// Port.
+    pub port: u16,
+    /// Put before every path; empty, or begins with `/` and does not end with one.
+    pub path_prefix: String,
+}
+
+impl Upstream {
+    /// Reads `http://host:port/prefix`.
+    ///
+    /// # Errors
+    /// A sentence that says what is wrong.
+    pub fn parse(url: &str) -> Result<Self, String> {
+        let rest = match url.split_once("://") {
+            Some(("http", rest)) => rest,
+            Some(("https", _)) => {
+                return Err(
+                    "`https` upstreams are not supported yet; give the plain address, on a network you trust"
+                        .into(),
+                );
+            }
+            Some((scheme, _)) => {
+                return Err(format!("`{scheme}` is no scheme for an upstream; it is `http`"));
+            }
+            None => return Err(format!("`{url}` is no URL; write `http://127.0.0.1:3000`")),
+        };
+        if let Some(c) =
+            url.chars().find(|c| c.is_ascii_control() || *c == ' ' || *c == '\\' || !c.is_ascii())
+        {
+            return Err(format!("{c:?} cannot stand in an upstream's URL"));
+        }
+        if rest.contains(['?', '#']) {
+            return Err("an upstream's URL has no query and no fragment".into());
+        }
+        let (authority, path) = match rest.find('/') {
+            Some(at) => rest.split_at_checked(at).unwrap_or((rest, "")),
+            None => (rest, ""),
+        };
+        if authority.contains('@') {
+            return Err("an upstream's URL holds no user name or password".into());
+        }
+        let (host, port) = host_and_port(authority)?;
+        let path_prefix = path.trim_end_matches('/').to_owned();
+        Ok(Self { scheme: Scheme::Http, host, port, path_prefix })
+    }
+
+    /// `host:port`, with brackets around an IPv6 address: what a `Host` field or a resolver takes.
+    pub fn authority(&self) -> String {
+        if self.host.contains(':') {
+            format!("[{}]:{}", self.host, self.port)
+        } else {
+            format!("{}:{}", self.host, self.port)
+        }
+    }
+}
+
+impl fmt::Display for Upstream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "http://{}{}", self.authority(), self.path_prefix)
+    }
+}
+
+fn host_and_port(authority: &str) -> Result<(String, u16), String> {
+    let (host, port) = match authority.strip_prefix('[') {
+        Some(inside) => {
+            let (host, after) =
+                inside.split_once(']').ok_or("the bracket of the IPv6 address is not closed")?;
+            host.parse::<Ipv6Addr>().map_err(|_| format!("`{host}` is no IPv6 address"))?;
+            (host, after.strip_prefix(':').or(after.is_empty().then_some("")))
+        }
+        None => match authority.split_once(':') {
+            Some((host, port)) => (host, Some(port)),
+            None => (authority, Some("")),
+        },
+    };
+    let port = match port {
+        Some("") if !authority.ends_with(':') => 80,
+        Some(port) => match port.parse::<u16>() {
+            Ok(port) if port != 0 => port,
+            _ => return Err(format!("`{port}` is no port")),
+        },
+        None => return Err(format!("`{authority}` is no host and port")),
+    };
+    if !host.contains(':') && !is_host_name(host) {
+        return Err(format!("`{host}` is no host name or address"));
+    }
+    Ok((host.to_ascii_lowercase(), port))
+}
+
+/// Whether a text can name a host: labels of letters, digits, `-` and `_`.
+pub(crate) fn is_host_name(text: &str) -> bool {
+    let label = |label: &str| {
+        (1..=63).contains(&label.len())
+            && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
+    };
+    text.len() <= 253 && text.split('.').all(label)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn urls_are_read() {
+        for (url, expected) in [
+            ("http://127.0.0.1:3000", "http://127.0.0.1:3000"),
+            ("http://Shop.internal/", "http://shop.internal:80"),
+            ("http://[::1]:8081/app/", "http://[::1]:8081/app"),
+        ] {
+            assert_eq!(Upstream::parse(url).unwrap().to_string(), expected);
+        }
+    }
+
+    #[test]
+    fn what_is_no_upstream_is_refused() {
+        for url in [
+            "127.0.0.1:3000",
+            "https://a",
+            "ftp://a",
+            "http://",
+            "http://a:0",
+            "http://a:",
+            "http://a:99999",
+            "http://u:p@a",
+            "http://a/?x",
+            "http://a b",
+            "http://[::1",
+            "http://[x]:1",
+            "http://a..b",
+        ] {
+            assert!(Upstream::parse(url).is_err(), "{url}");
+        }
+    }
+}

@@ -1,0 +1,87 @@
+//! Policy files: what is read, and what is said about mistakes.
+#![expect(clippy::panic, reason = "a test stops at the first surprise")]
+
+use phalanx_policy::{Diagnostic, Mode, RuleSource, parse_policy, policy_schema};
+
+fn told(faults: &[Diagnostic]) -> String {
+    faults.iter().map(|fault| format!("{fault}\n")).collect()
+}
+
+#[test]
+fn a_full_policy_is_read() {
+    let text = r#"
+version = 7
+allow = ["192.0.2.7"]
+operator_networks = ["127.0.0.0/8", "2001:db8::/32"]
+
+[strikes]
+count = 4
+window = "2m"
+first_ban = "10m"
+max_ban = "1h"
+
+[[apps]]
+name = "shop"
+hosts = ["Shop.example", "www.shop.example"]
+upstream = "http://127.0.0.1:3000/base/"
+mode = "observe"
+rules = ["crs", "/etc/own"]
+paranoia = 2
+on_error = "allow"
+trust_forwarded = ["10.0.0.0/8"]
+limits = { body = "10 MiB", body_held = "256 KiB", upstream_head = "2m" }
+
+[[apps]]
+name = "rest"
+upstream = "http://[::1]:8081"
+"#;
+    let (policy, warnings) =
+        parse_policy("conf/policy.toml", text).unwrap_or_else(|faults| panic!("{}", told(&faults)));
+    assert!(warnings.is_empty());
+    assert_eq!(policy.apps[0].mode, Mode::Observe);
+    assert_eq!(policy.apps[0].rules, RuleSource::Dirs(vec!["conf/crs".into(), "/etc/own".into()]));
+    insta::assert_debug_snapshot!(policy);
+}
+
+#[test]
+fn every_mistake_is_told_at_once() {
+    let text = r#"
+verion = 1
+allow = ["192.0.2.300", 5]
+strikes = { count = 99, window = "60", first_ban = "2h", max_ban = "1h" }
+
+[[apps]]
+name = "shop"
+hosts = ["http://shop.example", "a.example"]
+upstream = "https://10.0.0.1"
+mode = "blok"
+rules = "crs"
+paranoia = 5
+limits = { body = "lots", body_hold = "1 MiB" }
+
+[[apps]]
+name = "shop"
+hosts = ["A.example"]
+rules = []
+
+[[apps]]
+upstream = "10.0.0.1:80"
+trust_forwarded = ["0.0.0.0/0"]
+
+[[apps]]
+name = "again"
+upstream = "http://10.0.0.1"
+rules = 7
+"#;
+    insta::assert_snapshot!(told(&parse_policy("policy.toml", text).unwrap_err()));
+}
+
+#[test]
+fn an_empty_policy_says_what_is_missing() {
+    insta::assert_snapshot!(told(&parse_policy("policy.toml", "").unwrap_err()));
+}
+
+#[test]
+fn the_schema_is_stable() {
+    insta::assert_snapshot!(format!("{:#}", policy_schema().to_value()));
+}
