@@ -1,5 +1,4 @@
 //! Policy files: what is read, and what is said about mistakes.
-#![expect(clippy::panic, reason = "a test stops at the first surprise")]
 
 use phalanx_policy::{Diagnostic, Mode, RuleSource, parse_policy, policy_schema};
 
