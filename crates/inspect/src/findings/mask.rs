@@ -1,0 +1,175 @@
+//! Secrets: which values must never leave the engine as they are, and what stands in their place.
+
+use std::borrow::Cow;
+
+use phalanx_policy::seclang::ir::Variable;
+
+use crate::transaction::Transaction;
+use crate::transaction::state::Name;
+
+/// What stands in the place of a secret.
+pub(crate) fn masked(bytes: usize) -> String {
+    format!("[masked, {bytes} bytes]")
+}
+
+impl Transaction {
+    /// Whether the values of a variable are secret: credentials, cookies, password-like fields, or sanitised by a rule.
+    pub(crate) fn is_secret(&self, name: Name) -> bool {
+        let state = &self.scratch.state;
+        let key = name.key.map(|key| state.values.bytes(key)).unwrap_or_default();
+        let by_name = match name.variable {
+            Variable::RequestCookies => true,
+            Variable::RequestHeaders | Variable::ResponseHeaders => is_secret_header(key),
+            Variable::Args | Variable::ArgsGet | Variable::ArgsPost => is_secret_field(key),
+            _ => false,
+        };
+        by_name
+            || state.sanitised.iter().any(|(variable, sanitised)| {
+                crate::program::targets::covers(*variable, name.variable)
+                    && key.eq_ignore_ascii_case(sanitised)
+            })
+    }
+
+    /// The bytes of a value for the log: pairs with secret names inside raw text lose their values.
+    pub(crate) fn without_secrets<'a>(&self, name: Name, bytes: &'a [u8]) -> Cow<'a, [u8]> {
+        match name.variable {
+            Variable::Args
+            | Variable::ArgsGet
+            | Variable::ArgsPost
+            | Variable::ArgsNames
+            | Variable::RequestMethod
+            | Variable::RequestProtocol => Cow::Borrowed(bytes),
+            _ => mask_pairs(bytes),
+        }
+    }
+
+    /// Applies `sanitise...` of later rules to the signals of earlier ones.
+    pub(crate) fn mask_sanitised(&mut self) {
+        let sanitised = std::mem::take(&mut self.scratch.state.sanitised);
+        for (variable, key) in &sanitised {
+            let key = String::from_utf8_lossy(key);
+            for signal in &mut self.signals {
+                let mut touched = false;
+                for found in &mut signal.matches {
+                    let (base, name) = found.variable.split_once(':').unwrap_or((&found.variable, ""));
+                    let same = Variable::from_name(base)
+                        .is_some_and(|base| crate::program::targets::covers(*variable, base));
+                    if same && name.eq_ignore_ascii_case(&key) && !found.fragment.starts_with("[masked") {
+                        found.fragment = masked(found.fragment.len());
+                        touched = true;
+                    }
+                }
+                if touched {
+                    signal.data = masked(signal.data.len());
+                }
+            }
+        }
+    }
+}
+
+fn is_secret_header(name: &[u8]) -> bool {
+    SECRET_HEADERS.iter().any(|secret| name.eq_ignore_ascii_case(secret.as_bytes()))
+}
+
+/// Whether a field's name says that it holds a password, a token or a card number. JSON paths count by their last part.
+pub(crate) fn is_secret_field(name: &[u8]) -> bool {
+    if name.len() > SECRET_NAME_BYTES_MAX {
+        return false;
+    }
+    let lower = name.to_ascii_lowercase();
+    SECRET_FIELDS.iter().any(|secret| memchr::memmem::find(&lower, secret.as_bytes()).is_some())
+}
+
+/// Masks the values of `name=value` and `"name":"value"` pairs with secret names, as in a query, a form or a request line.
+pub(crate) fn mask_pairs(bytes: &[u8]) -> Cow<'_, [u8]> {
+    let lower = bytes.to_ascii_lowercase();
+    if !SECRET_FIELDS.iter().any(|secret| memchr::memmem::find(&lower, secret.as_bytes()).is_some()) {
+        return Cow::Borrowed(bytes);
+    }
+    let mut out = Vec::with_capacity(bytes.len());
+    let mut rest = bytes;
+    while let Some(at) = rest.iter().position(|b| matches!(b, b'=' | b':')) {
+        let (before, after) = rest.split_at(at);
+        let after = after.get(1..).unwrap_or_default();
+        let name_start = before.iter().rposition(|b| is_pair_edge(*b)).map_or(0, |edge| edge + 1);
+        let quoted_end = before.len() - usize::from(before.last() == Some(&b'"'));
+        let name = before.get(name_start.min(quoted_end)..quoted_end).unwrap_or_default();
+        let name = if name.is_empty() {
+            let open = before.get(..quoted_end).unwrap_or_default().iter().rposition(|&b| b == b'"');
+            before.get(open.map_or(0, |at| at + 1)..quoted_end).unwrap_or_default()
+        } else {
+            name
+        };
+        out.extend_from_slice(before);
+        out.push(rest.get(at).copied().unwrap_or(b'='));
+        if is_secret_field(name) {
+            let start = after.iter().position(|b| !matches!(b, b' ' | b'"')).unwrap_or(after.len());
+            let value = after.get(start..).unwrap_or_default();
+            let end = value.iter().position(|b| is_pair_edge(*b)).unwrap_or(value.len());
+            out.extend_from_slice(after.get(..start).unwrap_or_default());
+            if end > 0 {
+                out.extend_from_slice(masked(end).as_bytes());
+            }
+            rest = value.get(end..).unwrap_or_default();
+        } else {
+            rest = after;
+        }
+    }
+    out.extend_from_slice(rest);
+    Cow::Owned(out)
+}
+
+fn is_pair_edge(byte: u8) -> bool {
+    matches!(byte, b'&' | b'?' | b';' | b' ' | b'\r' | b'\n' | b'"' | b',' | b'{' | b'<')
+}
+
+const SECRET_HEADERS: &[&str] = &[
+    "authorization",
+    "cookie",
+    "proxy-authorization",
+    "set-cookie",
+    "x-api-key",
+    "x-auth-token",
+    "x-csrf-token",
+    "x-xsrf-token",
+];
+/// Parts of names; compared in lower case.
+const SECRET_FIELDS: &[&str] = &[
+    "passw",
+    "passwd",
+    "pwd",
+    "secret",
+    "token",
+    "api_key",
+    "apikey",
+    "api-key",
+    "credit_card",
+    "card_number",
+    "cvv",
+];
+const SECRET_NAME_BYTES_MAX: usize = 256;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(input: &str, expected: &str) {
+        assert_eq!(String::from_utf8_lossy(&mask_pairs(input.as_bytes())), expected);
+    }
+
+    #[test]
+    fn secret_pairs_in_raw_text_are_masked() {
+        check("a=1&password=hunter2&b=2", "a=1&password=[masked, 7 bytes]&b=2");
+        check("GET /?api_key=abc HTTP/1.1", "GET /?api_key=[masked, 3 bytes] HTTP/1.1");
+        check(r#"{"user":"u","password": "hunter2"}"#, r#"{"user":"u","password": "[masked, 7 bytes]"}"#);
+        check("password=", "password=");
+        check("q=what is a password", "q=what is a password");
+    }
+
+    #[test]
+    fn names_of_secrets_are_known() {
+        assert!(is_secret_field(b"json.user.Password"));
+        assert!(is_secret_field(b"pwd1"));
+        assert!(!is_secret_field(b"q"));
+    }
+}

@@ -1,0 +1,100 @@
+//! What a transaction found, in the form that leaves the engine: bounded, and with secrets taken out.
+
+pub mod log;
+pub(crate) mod mask;
+
+use std::hash::{BuildHasher, Hash, Hasher};
+use std::sync::Arc;
+
+use foldhash::fast::FixedState;
+use phalanx_model::limits::{FRAGMENT_BYTES_MAX, SIGNALS_KEPT_MAX};
+use phalanx_model::{RuleMatch, Signal};
+
+use crate::program::{Program, Rule};
+use crate::transaction::state::Matched;
+use crate::transaction::{Interruption, Transaction};
+
+/// What was found.
+#[derive(Debug, Clone, Default)]
+pub struct Findings {
+    /// Rules that matched and log, in order, at most [`SIGNALS_KEPT_MAX`].
+    pub signals: Vec<Signal>,
+    /// The order that stopped the transaction.
+    pub interruption: Option<Interruption>,
+    /// The order that would have, had the engine not just detected.
+    pub would_interrupt: Option<Interruption>,
+    /// The request's anomaly score.
+    pub score: i32,
+    /// Ids of all rules that matched and log, in order.
+    pub matched_rules: Vec<u64>,
+    /// Why the request could not be judged, if it could not.
+    pub failure: Option<String>,
+}
+
+impl Transaction {
+    /// Records the match of the current rule.
+    pub(crate) fn record_signal(&mut self, program: &Program, rule: &Rule) {
+        if self.matched_rules.len() < MATCHED_RULES_MAX {
+            self.matched_rules.push(rule.id);
+        }
+        if self.signals.len() >= SIGNALS_KEPT_MAX {
+            return;
+        }
+        let state = &self.scratch.state;
+        let matches = state.matched.iter().take(MATCHES_MAX).map(|one| self.evidence(program, one)).collect();
+        let score = i32::try_from(state.rule_score).unwrap_or(i32::MAX);
+        self.signals.push(Signal {
+            rule: Arc::clone(&rule.info),
+            phase: rule.phase,
+            message: state.message.clone(),
+            data: state.data.clone(),
+            matches,
+            score,
+        });
+    }
+
+    fn evidence(&self, program: &Program, matched: &Matched) -> RuleMatch {
+        let values = &self.scratch.state.values;
+        let fragment = values.buffers.bytes(matched.fragment);
+        let fragment = if matched.secret {
+            mask::masked(fragment.len())
+        } else {
+            let shown = self.without_secrets(matched.name, fragment);
+            let cut = shown.get(..shown.len().min(FRAGMENT_BYTES_MAX)).unwrap_or_default();
+            truncated(String::from_utf8_lossy(cut).into_owned(), FRAGMENT_BYTES_MAX)
+        };
+        let mut hasher = FixedState::default().build_hasher();
+        values.bytes(matched.original).hash(&mut hasher);
+        let steps = program.trie.path(matched.node);
+        let steps = steps.into_iter().filter_map(|node| program.trie.node(node));
+        let name = self.name_text(matched.name);
+        let name = name.get(..name.len().min(FRAGMENT_BYTES_MAX)).unwrap_or_default();
+        RuleMatch {
+            variable: String::from_utf8_lossy(name).into_owned(),
+            fragment,
+            value_hash: hasher.finish(),
+            transformations: steps.map(|node| transformation_name(node.transformation)).collect(),
+        }
+    }
+}
+
+/// Lossy decoding may lengthen; cut at a character boundary.
+fn truncated(mut text: String, bytes_max: usize) -> String {
+    while text.len() > bytes_max {
+        text.pop();
+    }
+    text
+}
+
+/// A transformation's name as rules write it.
+fn transformation_name(step: phalanx_policy::seclang::ir::Transformation) -> Arc<str> {
+    let name = format!("{step:?}");
+    let mut letters = name.chars();
+    let first = letters.next().map(|c| c.to_ascii_lowercase());
+    first.into_iter().chain(letters).collect::<String>().into()
+}
+
+/// Ids kept of one transaction.
+const MATCHED_RULES_MAX: usize = 1024;
+/// Values kept as evidence of one rule.
+const MATCHES_MAX: usize = 8;

@@ -1,0 +1,208 @@
+//! A rule set compiled: one flat list of steps per phase, and tables that the steps index.
+//!
+//! `ir::RuleSet` -> (removals and updates applied) -> rules of links -> steps. Shared by all workers, never changed.
+
+pub(crate) mod classify;
+mod compile;
+pub(crate) mod effects;
+pub(crate) mod matchers;
+pub(crate) mod targets;
+pub(crate) mod text;
+pub(crate) mod trie;
+mod updates;
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use phalanx_model::RuleInfo;
+use phalanx_policy::Diagnostic;
+use phalanx_policy::seclang::ir;
+
+use crate::collections::Collections;
+use crate::prefilter::Prefilter;
+use crate::transform::UnicodeMap;
+
+pub(crate) use effects::{CtlEffect, Effect, SetVarChange, VarTarget};
+pub(crate) use matchers::{Compare, Matcher, PatternId, Test, TextTest, Verify};
+pub(crate) use targets::{Select, SetId, Spec, TargetSet};
+pub(crate) use text::{Names, Part, Slot, Text};
+pub(crate) use trie::{NodeId, ROOT, Trie};
+
+/// How a program is compiled.
+#[derive(Debug, Clone)]
+pub struct CompileOptions {
+    /// Skip rules whose patterns cannot match. Off only to prove that it changes nothing.
+    pub prefilter: bool,
+    /// The store of persistent collections; a reload passes the same one on.
+    pub collections: Arc<Collections>,
+}
+
+impl Default for CompileOptions {
+    fn default() -> Self {
+        Self { prefilter: true, collections: Arc::new(Collections::default()) }
+    }
+}
+
+/// A compiled rule set.
+#[derive(Debug)]
+pub struct Program {
+    pub(crate) rules: Vec<Rule>,
+    /// Steps of phases 1 to 5, in load order.
+    pub(crate) phases: [Vec<Step>; 5],
+    pub(crate) sets: Vec<TargetSet>,
+    /// Pairs of targets and transformations that guarded steps look at.
+    pub(crate) combos: Vec<(SetId, NodeId)>,
+    pub(crate) trie: Trie,
+    pub(crate) matchers: Vec<Matcher>,
+    pub(crate) prefilter: Prefilter,
+    pub(crate) names: Names,
+    pub(crate) constants: Bytes,
+    pub(crate) engine: ir::Engine,
+    pub(crate) unicode_map: UnicodeMap,
+    pub(crate) collections: Arc<Collections>,
+    pub(crate) scores: ScoreSlots,
+}
+
+/// A rule: its links and what happens when all of them match.
+#[derive(Debug)]
+pub(crate) struct Rule {
+    pub(crate) id: u64,
+    pub(crate) phase: u8,
+    pub(crate) info: Arc<RuleInfo>,
+    pub(crate) links: Vec<Link>,
+    pub(crate) log: bool,
+    pub(crate) disruptive: Disruptive,
+    pub(crate) status: u16,
+    pub(crate) skip: Skip,
+}
+
+/// One link of a chain.
+#[derive(Debug)]
+pub(crate) struct Link {
+    /// `None` for `SecAction`.
+    pub(crate) set: Option<SetId>,
+    pub(crate) node: NodeId,
+    /// With `multiMatch`: every node to try, the root first.
+    pub(crate) multi: Vec<NodeId>,
+    pub(crate) test: Test,
+    pub(crate) negated: bool,
+    pub(crate) capture: bool,
+    /// Done for every value that matches.
+    pub(crate) effects: Vec<Effect>,
+    pub(crate) message: Option<Text>,
+    pub(crate) data: Option<Text>,
+}
+
+/// What a rule does to the transaction.
+#[derive(Debug, Clone)]
+pub(crate) enum Disruptive {
+    Pass,
+    Deny,
+    Drop,
+    Redirect(Text),
+    Allow(ir::AllowScope),
+}
+
+/// Where a phase goes on after a match.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Skip {
+    None,
+    /// To this step.
+    To(u32),
+}
+
+/// A rule's place in its phase, with a cheap test that tells when its first link cannot match.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Step {
+    pub(crate) rule: u32,
+    pub(crate) guard: Guard,
+}
+
+/// A test that costs a few instructions. INVARIANT: when it fails, the first link does not match.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Guard {
+    /// Always evaluate.
+    None,
+    /// Some value of the combo must be a candidate for the pattern.
+    Pattern { combo: u32, pattern: PatternId },
+    /// A TX variable compared with a constant.
+    Slot { slot: Slot, compare: Compare, number: i64, negated: bool },
+    /// Whether a TX variable is set, compared with a constant.
+    SlotCount { slot: Slot, compare: Compare, number: i64, negated: bool },
+}
+
+/// Slots with a meaning beyond the rules: the anomaly scores.
+#[derive(Debug, Default)]
+pub(crate) struct ScoreSlots {
+    /// What one request adds up to, best name first.
+    pub(crate) totals: Vec<Slot>,
+    /// What single rules add to.
+    pub(crate) parts: Vec<Slot>,
+}
+
+/// Figures of a program.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+pub struct Stats {
+    /// Rules; a chain is one.
+    pub rules: usize,
+    /// Links of all rules.
+    pub links: usize,
+    /// Distinct patterns and phrase lists.
+    pub patterns: usize,
+    /// Patterns that need backtracking.
+    pub fallback_patterns: usize,
+    /// Distinct literals of the prefilter.
+    pub literals: usize,
+    /// Patterns that no literal guards.
+    pub unguarded_patterns: usize,
+    /// Bytes of the prefilter's automaton.
+    pub automaton_bytes: usize,
+    /// Distinct lists of targets.
+    pub target_sets: usize,
+    /// Distinct chains of transformations, as nodes of their tree.
+    pub transformation_nodes: usize,
+    /// TX variables with constant names.
+    pub slots: usize,
+}
+
+impl Program {
+    /// Compiles a rule set; all faults at once.
+    pub fn compile(rules: &ir::RuleSet, options: &CompileOptions) -> Result<Self, Vec<Diagnostic>> {
+        compile::compile(rules, options)
+    }
+
+    /// Figures of the program.
+    pub fn stats(&self) -> Stats {
+        let fallback = |m: &&Matcher| matches!(m, Matcher::Rx(pattern) if pattern.is_fallback());
+        Stats {
+            rules: self.rules.len(),
+            links: self.rules.iter().map(|rule| rule.links.len()).sum(),
+            patterns: self.matchers.len(),
+            fallback_patterns: self.matchers.iter().filter(fallback).count(),
+            literals: self.prefilter.literals_len(),
+            unguarded_patterns: self.prefilter.loose_len(),
+            automaton_bytes: self.prefilter.memory(),
+            target_sets: self.sets.len(),
+            transformation_nodes: self.trie.len(),
+            slots: self.names.slots_len(),
+        }
+    }
+
+    /// What the rules say of themselves, in load order.
+    pub fn rule_infos(&self) -> impl Iterator<Item = &Arc<RuleInfo>> {
+        self.rules.iter().map(|rule| &rule.info)
+    }
+
+    /// Engine-wide settings of the rule set.
+    pub fn engine(&self) -> &ir::Engine {
+        &self.engine
+    }
+
+    pub(crate) fn matcher(&self, id: PatternId) -> Option<&Matcher> {
+        self.matchers.get(id.0 as usize)
+    }
+
+    pub(crate) fn set(&self, id: SetId) -> Option<&TargetSet> {
+        self.sets.get(id.0 as usize)
+    }
+}

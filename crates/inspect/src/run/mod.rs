@@ -1,0 +1,170 @@
+//! A phase: its steps in order, guards first, then links, then what a full match does.
+
+mod link;
+mod test;
+
+use std::sync::Arc;
+
+use phalanx_policy::seclang::ir::{AllowScope, RuleEngine};
+
+use crate::program::{Disruptive, Guard, Program, Rule, Skip};
+use crate::transaction::state::{ComboCache, TxValue};
+use crate::transaction::{Interruption, InterruptionKind, Outcome, Transaction};
+
+impl Transaction {
+    /// Runs a phase, unless an earlier one stopped the transaction (phase 5 always runs).
+    pub(crate) fn run_phase(&mut self, phase: u8) -> Outcome {
+        let skipped = phase < 5 && (self.interruption.is_some() || self.allowed.through_phase >= phase);
+        if skipped || self.engine == RuleEngine::Off {
+            return Outcome::Pass;
+        }
+        let program = Arc::clone(&self.program);
+        let steps = program.phases.get(usize::from(phase) - 1).map(Vec::as_slice).unwrap_or_default();
+        let mut at = 0;
+        while let Some(step) = steps.get(at) {
+            at += 1;
+            if !self.passes(&program, step.guard) || self.is_removed(step.rule) {
+                continue;
+            }
+            let Some(rule) = program.rules.get(step.rule as usize) else {
+                continue;
+            };
+            if !self.rule_matches(&program, step.rule, rule) {
+                continue;
+            }
+            if let Some(stop) = self.matched_fully(&program, rule) {
+                return Outcome::Interrupt(stop);
+            }
+            if self.engine == RuleEngine::Off || self.failure.is_some() || self.allowed.through_phase >= phase
+            {
+                break;
+            }
+            if let Skip::To(next) = rule.skip {
+                at = at.max(next as usize);
+            }
+        }
+        Outcome::Pass
+    }
+
+    /// Whether the first link of a step can match.
+    #[inline]
+    fn passes(&mut self, program: &Program, guard: Guard) -> bool {
+        match guard {
+            Guard::None => true,
+            Guard::Pattern { combo, pattern } => {
+                let row = self.combo_row(program, combo);
+                let word = self.scratch.state.combo_words.get(row + (pattern.0 / 64) as usize);
+                word.is_none_or(|word| word >> (pattern.0 % 64) & 1 == 1)
+            }
+            Guard::Slot { slot, compare, number, negated } => match self.scratch.state.slot(slot) {
+                TxValue::Unset => false,
+                TxValue::Number(value) => compare.holds(value, number) != negated,
+                TxValue::Text { .. } => true,
+            },
+            Guard::SlotCount { slot, compare, number, negated } => {
+                let count = i64::from(self.scratch.state.slot(slot) != TxValue::Unset);
+                compare.holds(count, number) != negated
+            }
+        }
+    }
+
+    /// The union of the candidates of a combo's values: where its words start.
+    fn combo_row(&mut self, program: &Program, combo: u32) -> usize {
+        let epoch = self.scratch.state.epoch;
+        let cached = self.scratch.state.combo_cache.get(combo as usize).copied().unwrap_or_default();
+        if cached.epoch == epoch {
+            return cached.start as usize;
+        }
+        let words = program.prefilter.words();
+        let row = self.scratch.state.combo_words.len();
+        self.scratch.state.combo_words.resize(row + words, 0);
+        if let Some(&(set, node)) = program.combos.get(combo as usize) {
+            let (start, end) = self.stable_entries(program, set);
+            let mut last = None;
+            for place in start..end {
+                let Some(&entry) = self.scratch.state.set_entries.get(place) else {
+                    continue;
+                };
+                let state = &mut self.scratch.state;
+                let value = state.values.transformed(program, entry.value, node);
+                if last == Some(value) {
+                    continue;
+                }
+                last = Some(value);
+                let from = state.values.candidate_row(program, value);
+                let more = state.values.candidate_words(from, words);
+                let into = state.combo_words.get_mut(row..).unwrap_or_default();
+                for (word, more) in into.iter_mut().zip(more) {
+                    *word |= more;
+                }
+            }
+        }
+        if let Some(cache) = self.scratch.state.combo_cache.get_mut(combo as usize) {
+            *cache = ComboCache { epoch, start: u32::try_from(row).unwrap_or(u32::MAX) };
+        }
+        row
+    }
+
+    #[inline]
+    fn is_removed(&self, rule: u32) -> bool {
+        let state = &self.scratch.state;
+        state.any_removed
+            && state.removed.get((rule / 64) as usize).is_some_and(|word| word >> (rule % 64) & 1 == 1)
+    }
+
+    /// Whether all links of a rule match, each doing its effects as it does.
+    fn rule_matches(&mut self, program: &Program, index: u32, rule: &Rule) -> bool {
+        let state = &mut self.scratch.state;
+        state.rule = index;
+        state.matched.clear();
+        state.message.clear();
+        state.data.clear();
+        state.rule_score = 0;
+        rule.links.iter().all(|link| self.link_matches(program, index, rule, link))
+    }
+
+    /// What follows a full match. Returns the order to stop, if the rule gives one and the engine blocks.
+    fn matched_fully(&mut self, program: &Program, rule: &Rule) -> Option<Interruption> {
+        let state = &mut self.scratch.state;
+        if let Some(severity) = rule.info.severity {
+            let highest = state.highest_severity.map_or(severity, |before| before.min(severity));
+            state.highest_severity = Some(highest);
+        }
+        if rule.log {
+            self.record_signal(program, rule);
+        }
+        let kind = match &rule.disruptive {
+            Disruptive::Pass => return None,
+            Disruptive::Allow(scope) => {
+                if self.engine == RuleEngine::On {
+                    self.allowed.through_phase = match scope {
+                        AllowScope::Transaction => 4,
+                        AllowScope::Request => rule.phase.max(2),
+                        AllowScope::Phase => rule.phase,
+                    };
+                }
+                return None;
+            }
+            Disruptive::Deny => InterruptionKind::Deny,
+            Disruptive::Drop => InterruptionKind::Drop,
+            Disruptive::Redirect(url) => {
+                let mut text = Vec::new();
+                self.expand(program, url, &mut text);
+                InterruptionKind::Redirect(String::from_utf8_lossy(&text).into_owned())
+            }
+        };
+        let stop = Interruption { rule: rule.id, status: rule.status, kind, phase: rule.phase };
+        if self.engine != RuleEngine::On || rule.phase == 5 {
+            self.would_interrupt.get_or_insert(stop);
+            return None;
+        }
+        self.interruption.get_or_insert_with(|| stop.clone());
+        Some(stop)
+    }
+
+    /// A rule or its pattern gave up: nobody can say whether the request is harmless.
+    pub(crate) fn fail(&mut self, rule: &Rule, what: &str) {
+        self.scratch.state.flags.pcre_limit = true;
+        self.failure.get_or_insert_with(|| format!("rule {}: {what}", rule.id));
+    }
+}

@@ -1,0 +1,267 @@
+//! Operators on values.
+
+use crate::operator;
+use crate::pattern::{Captures, Flags, Pattern};
+use crate::program::{Link, Matcher, PatternId, Program, Rule, Slot, Test, TextTest, Verify};
+use crate::transaction::Transaction;
+use crate::transaction::state::TxValue;
+use crate::transaction::values::{Blob, ValueId};
+
+/// What an operator says of a value.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Answer {
+    No,
+    /// It matches, here.
+    Yes(Blob),
+    /// The pattern reached its limit; the transaction has failed.
+    GaveUp,
+}
+
+impl Transaction {
+    /// Puts a value to a link's operator, before negation.
+    #[inline]
+    pub(super) fn test(&mut self, program: &Program, rule: &Rule, link: &Link, value: ValueId) -> Answer {
+        match &link.test {
+            Test::Pattern(pattern) | Test::PatternGlobal(pattern) => {
+                self.test_pattern(program, rule, *pattern, value)
+            }
+            test => self.test_other(program, rule, test, value),
+        }
+    }
+
+    fn test_pattern(&mut self, program: &Program, rule: &Rule, id: PatternId, value: ValueId) -> Answer {
+        let values = &mut self.scratch.state.values;
+        let row = values.candidate_row(program, value);
+        if !values.is_candidate(row, id.0) {
+            return Answer::No;
+        }
+        let blob = values.blob(value);
+        let bytes = values.bytes(value);
+        match program.matcher(id) {
+            Some(Matcher::Phrases(automaton)) => match automaton.find(bytes) {
+                Some(found) => Answer::Yes(blob.part(found.start(), found.end())),
+                None => Answer::No,
+            },
+            Some(Matcher::Rx(pattern)) => match pattern.find(bytes) {
+                Ok(Some((start, end))) => Answer::Yes(blob.part(start, end)),
+                Ok(None) => Answer::No,
+                Err(error) => {
+                    self.fail(rule, &error.to_string());
+                    Answer::GaveUp
+                }
+            },
+            None => Answer::No,
+        }
+    }
+
+    fn test_other(&mut self, program: &Program, rule: &Rule, test: &Test, value: ValueId) -> Answer {
+        let values = &mut self.scratch.state.values;
+        let blob = values.blob(value);
+        let found = match test {
+            Test::Always => true,
+            Test::Never | Test::Pattern(_) | Test::PatternGlobal(_) => false,
+            Test::Sqli => values.sqli(value),
+            Test::Xss => values.xss(value),
+            Test::ByteRange(allowed) => {
+                let present = values.presence(value);
+                // Bytes that occur but are not allowed; exact, because presence is.
+                present.iter().zip(allowed).any(|(present, allowed)| present & !allowed != 0)
+            }
+            Test::UrlEncoding => operator::violates_url_encoding(values.bytes(value)),
+            Test::Utf8 => operator::violates_utf8(values.bytes(value)),
+            Test::IpMatch(prefixes) => {
+                let text = std::str::from_utf8(values.bytes(value)).unwrap_or_default();
+                text.trim().parse().is_ok_and(|ip| prefixes.contains(ip))
+            }
+            Test::Number(compare, text) => {
+                let left = operator::number(values.bytes(value));
+                let right = text.number.unwrap_or_else(|| {
+                    let mut buffer = std::mem::take(&mut self.scratch.state.text);
+                    buffer.clear();
+                    self.expand(program, text, &mut buffer);
+                    let number = operator::number(&buffer);
+                    self.scratch.state.text = buffer;
+                    number
+                });
+                compare.holds(left, right)
+            }
+            Test::Text(kind, text) => return self.test_text(program, (*kind, text), value),
+            Test::PatternText(text) => return self.test_made_pattern(program, rule, text, value),
+            Test::Verify(kind, pattern) => return self.test_verify(rule, *kind, pattern, value),
+        };
+        if found { Answer::Yes(blob) } else { Answer::No }
+    }
+
+    fn test_text(
+        &mut self,
+        program: &Program,
+        (kind, text): (TextTest, &crate::program::Text),
+        value: ValueId,
+    ) -> Answer {
+        let mut buffer = std::mem::take(&mut self.scratch.state.text);
+        buffer.clear();
+        let holds = |input: &[u8], param: &[u8]| match kind {
+            TextTest::BeginsWith => operator::begins_with(input, param),
+            TextTest::Contains => operator::contains(input, param),
+            TextTest::ContainsWord => operator::contains_word(input, param),
+            TextTest::EndsWith => operator::ends_with(input, param),
+            TextTest::Equal => operator::streq(input, param),
+            TextTest::Within => operator::within(input, param),
+        };
+        let found = match text.constant {
+            Some(constant) => {
+                let values = &self.scratch.state.values;
+                holds(values.bytes(value), values.buffers.bytes(constant))
+            }
+            None => {
+                self.expand(program, text, &mut buffer);
+                holds(self.scratch.state.values.bytes(value), &buffer)
+            }
+        };
+        self.scratch.state.text = buffer;
+        if found { Answer::Yes(self.scratch.state.values.blob(value)) } else { Answer::No }
+    }
+
+    /// `@rx` whose pattern has macros: compiled for this value. Rare, and bounded by the size limit of patterns.
+    fn test_made_pattern(
+        &mut self,
+        program: &Program,
+        rule: &Rule,
+        text: &crate::program::Text,
+        value: ValueId,
+    ) -> Answer {
+        let mut buffer = Vec::new();
+        self.expand(program, text, &mut buffer);
+        let Ok(regex) = std::str::from_utf8(&buffer) else {
+            return Answer::No;
+        };
+        if regex.len() > MADE_PATTERN_BYTES_MAX {
+            self.fail(rule, "the pattern made from variables is too long");
+            return Answer::GaveUp;
+        }
+        let Ok(pattern) = Pattern::compile(regex, Flags::MODSECURITY) else {
+            return Answer::No;
+        };
+        let blob = self.scratch.state.values.blob(value);
+        match pattern.find(self.scratch.state.values.bytes(value)) {
+            Ok(Some((start, end))) => Answer::Yes(blob.part(start, end)),
+            Ok(None) => Answer::No,
+            Err(error) => {
+                self.fail(rule, &error.to_string());
+                Answer::GaveUp
+            }
+        }
+    }
+
+    fn test_verify(&mut self, rule: &Rule, kind: Verify, pattern: &Pattern, value: ValueId) -> Answer {
+        let blob = self.scratch.state.values.blob(value);
+        let mut at = 0;
+        loop {
+            let bytes = self.scratch.state.values.bytes(value);
+            let (start, end) = match pattern.find_at(bytes, at) {
+                Ok(Some(found)) => found,
+                Ok(None) => return Answer::No,
+                Err(error) => {
+                    self.fail(rule, &error.to_string());
+                    return Answer::GaveUp;
+                }
+            };
+            let candidate = bytes.get(start..end).unwrap_or_default();
+            let holds = match kind {
+                Verify::CreditCard => operator::is_credit_card(candidate),
+                Verify::Cpf => operator::is_cpf(candidate),
+                Verify::Ssn => operator::is_ssn(candidate),
+                Verify::Svnr => operator::is_svnr(candidate),
+            };
+            if holds {
+                return Answer::Yes(blob.part(start, end));
+            }
+            at = start + 1;
+            if at >= bytes.len() {
+                return Answer::No;
+            }
+        }
+    }
+
+    /// `capture`: groups of the match to `TX:0` to `TX:9`; those it has not are unset.
+    pub(super) fn capture(
+        &mut self,
+        program: &Program,
+        rule: &Rule,
+        link: &Link,
+        value: ValueId,
+        secret: bool,
+    ) {
+        let blob = self.scratch.state.values.blob(value);
+        let mut groups = [None; 10];
+        match &link.test {
+            Test::Pattern(id) | Test::PatternGlobal(id) => match program.matcher(*id) {
+                Some(Matcher::Rx(pattern)) => {
+                    let global = matches!(link.test, Test::PatternGlobal(_));
+                    if self.pattern_groups(pattern, value, global, &mut groups).is_err() {
+                        self.fail(rule, "the pattern reached its backtracking limit");
+                        return;
+                    }
+                }
+                _ => self.latest_fragment(&mut groups),
+            },
+            Test::Sqli => {
+                let bytes = self.scratch.state.values.bytes(value);
+                let fingerprint = crate::libinjection::is_sqli(bytes);
+                let text = fingerprint.map(|found| found.as_str().to_owned()).unwrap_or_default();
+                groups[0] = Some(self.scratch.state.values.buffers.push(text.as_bytes()));
+            }
+            Test::Xss => groups[0] = Some(blob),
+            Test::PatternText(text) => {
+                let mut regex = Vec::new();
+                self.expand(program, text, &mut regex);
+                let regex = String::from_utf8_lossy(&regex);
+                if let Ok(pattern) = Pattern::compile(&regex, Flags::MODSECURITY) {
+                    // A pattern that just matched within its limits does so again.
+                    let _ = self.pattern_groups(&pattern, value, false, &mut groups);
+                }
+            }
+            Test::Verify(..) => self.latest_fragment(&mut groups),
+            _ => return,
+        }
+        for (number, group) in (0u16..).zip(groups) {
+            let value = group.map_or(TxValue::Unset, |blob| TxValue::Text { blob, secret });
+            self.set_slot(Slot(number), value);
+        }
+    }
+
+    fn latest_fragment(&self, groups: &mut [Option<Blob>; 10]) {
+        groups[0] = self.scratch.state.latest.map(|matched| matched.fragment);
+    }
+
+    fn pattern_groups(
+        &self,
+        pattern: &Pattern,
+        value: ValueId,
+        global: bool,
+        groups: &mut [Option<Blob>; 10],
+    ) -> Result<(), crate::pattern::LimitExceeded> {
+        let values = &self.scratch.state.values;
+        let (blob, bytes) = (values.blob(value), values.bytes(value));
+        let mut captures = Captures::default();
+        let mut at = 0;
+        let mut next = 0;
+        while pattern.captures_at(bytes, at, &mut captures)? {
+            for found in captures.groups.iter().take(captures.len.max(1)) {
+                if let Some(place) = groups.get_mut(next) {
+                    *place = found.map(|(start, end)| blob.part(start, end));
+                    next += 1;
+                }
+            }
+            let (start, end) = captures.groups[0].unwrap_or_default();
+            at = if end > start { end } else { end + 1 };
+            if !global || next >= groups.len() || at > bytes.len() {
+                break;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Longest pattern that may be made from variables, in bytes.
+const MADE_PATTERN_BYTES_MAX: usize = 4096;

@@ -1,0 +1,246 @@
+//! Everything a transaction keeps while it runs, in flat vectors that the next one reuses.
+
+use hashbrown::HashMap;
+use phalanx_model::{Severity, Span};
+use phalanx_policy::seclang::ir::Variable;
+
+use super::values::{Blob, ValueId, Values};
+use crate::body::MultipartFlags;
+use crate::collections::PersistentView;
+use crate::program::{NodeId, Program};
+
+/// The state of a transaction.
+#[derive(Debug, Default)]
+pub(crate) struct State {
+    pub(crate) values: Values,
+    /// TX variables with constant names.
+    pub(crate) slots: Vec<TxValue>,
+    /// TX variables with names made at run time.
+    pub(crate) dynamic: Vec<(ValueId, TxValue)>,
+    pub(crate) dynamic_index: HashMap<ValueId, u32>,
+    pub(crate) lists: [Vec<Member>; LISTS_LEN],
+    pub(crate) scalars: Scalars,
+    pub(crate) multipart: MultipartFlags,
+    /// Grows when members of stable collections change; caches of an older epoch are void.
+    pub(crate) epoch: u32,
+    pub(crate) set_cache: Vec<SetCache>,
+    pub(crate) set_entries: Vec<Entry>,
+    pub(crate) combo_cache: Vec<ComboCache>,
+    pub(crate) combo_words: Vec<u64>,
+    /// A bit for each rule that `ctl:ruleRemove...` took out.
+    pub(crate) removed: Vec<u64>,
+    /// Whether any bit of `removed` is set.
+    pub(crate) any_removed: bool,
+    /// `ctl:ruleRemoveTarget...` in force: rule, link and effect in the program.
+    pub(crate) exclusions: Vec<(u32, u32, u32)>,
+    /// Values that matched in the current rule (`MATCHED_VARS`), the latest last.
+    pub(crate) matched: Vec<Matched>,
+    /// `MATCHED_VAR` of the latest match, whatever rule it was.
+    pub(crate) latest: Option<Matched>,
+    /// Message and data of the current rule.
+    pub(crate) message: String,
+    pub(crate) data: String,
+    /// What the current rule added to scores.
+    pub(crate) rule_score: i64,
+    /// The rule that runs (`RULE`).
+    pub(crate) rule: u32,
+    pub(crate) highest_severity: Option<Severity>,
+    pub(crate) response_status: u16,
+    pub(crate) flags: Flags,
+    pub(crate) reqbody_error: Option<String>,
+    pub(crate) files_bytes: u64,
+    pub(crate) persistent: Vec<PersistentView>,
+    /// Names whose values are not to be kept (`sanitise...`).
+    pub(crate) sanitised: Vec<(Variable, Vec<u8>)>,
+    /// Reused buffers.
+    pub(crate) text: Vec<u8>,
+    pub(crate) entries: Vec<Entry>,
+}
+
+/// Yes-no facts.
+#[derive(Debug, Default, Clone, Copy)]
+pub(crate) struct Flags {
+    pub(crate) inbound_data_error: bool,
+    pub(crate) outbound_data_error: bool,
+    pub(crate) urlencoded_error: bool,
+    pub(crate) pcre_limit: bool,
+    pub(crate) request_body_kept: bool,
+    pub(crate) response_body_kept: bool,
+}
+
+/// A TX variable's value.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub(crate) enum TxValue {
+    #[default]
+    Unset,
+    Number(i64),
+    Text {
+        blob: Blob,
+        /// It came from a value that must not be logged.
+        secret: bool,
+    },
+}
+
+/// A member of a collection.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Member {
+    pub(crate) name: ValueId,
+    pub(crate) value: ValueId,
+}
+
+/// A value with the name it is known by.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Entry {
+    pub(crate) name: Name,
+    pub(crate) value: ValueId,
+    pub(crate) secret: bool,
+}
+
+/// A variable and, for a member of a collection, its name.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Name {
+    pub(crate) variable: Variable,
+    pub(crate) key: Option<ValueId>,
+}
+
+/// A value that matched.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Matched {
+    pub(crate) name: Name,
+    /// Before transformations.
+    pub(crate) original: ValueId,
+    /// As the operator saw it.
+    pub(crate) value: ValueId,
+    pub(crate) node: NodeId,
+    /// What matched of it.
+    pub(crate) fragment: Blob,
+    pub(crate) secret: bool,
+}
+
+/// Where a set's entries lie.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct SetCache {
+    pub(crate) epoch: u32,
+    pub(crate) start: u32,
+    pub(crate) end: u32,
+}
+
+/// Where a combo's candidate words lie.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct ComboCache {
+    pub(crate) epoch: u32,
+    pub(crate) start: u32,
+}
+
+/// Collections that are filled once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(usize)]
+pub(crate) enum List {
+    RequestHeaders,
+    Cookies,
+    ArgsGet,
+    ArgsPost,
+    Files,
+    FilesContent,
+    FilesSizes,
+    PartHeaders,
+    PartNames,
+    PartFilenames,
+    XmlText,
+    XmlAttributes,
+    ResponseHeaders,
+    Env,
+}
+
+const LISTS_LEN: usize = List::Env as usize + 1;
+
+/// Values that are single.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Scalars {
+    pub(crate) method: Blob0,
+    pub(crate) uri_raw: Blob0,
+    pub(crate) uri: Blob0,
+    pub(crate) filename: Blob0,
+    pub(crate) basename: Blob0,
+    pub(crate) query: Blob0,
+    pub(crate) line: Blob0,
+    pub(crate) protocol: Blob0,
+    pub(crate) host: Blob0,
+    /// Length of the head with the request line, for `FULL_REQUEST`.
+    pub(crate) head: Span,
+}
+
+/// A span that starts empty.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Blob0(pub(crate) Blob);
+
+impl Default for Blob0 {
+    fn default() -> Self {
+        Self(Blob::EMPTY)
+    }
+}
+
+impl State {
+    /// Forgets the last transaction and gets ready for one under `program`.
+    pub(crate) fn reset(&mut self, program: &Program) {
+        self.values.reset(program.constants.clone());
+        self.slots.clear();
+        self.slots.resize(program.names.slots_len(), TxValue::Unset);
+        self.dynamic.clear();
+        self.dynamic_index.clear();
+        for list in &mut self.lists {
+            list.clear();
+        }
+        self.scalars = Scalars::default();
+        self.multipart = MultipartFlags::default();
+        self.epoch = 1;
+        self.set_cache.clear();
+        self.set_cache.resize(program.sets.len(), SetCache::default());
+        self.set_entries.clear();
+        self.combo_cache.clear();
+        self.combo_cache.resize(program.combos.len(), ComboCache::default());
+        self.combo_words.clear();
+        self.removed.clear();
+        self.removed.resize(program.rules.len().div_ceil(64), 0);
+        self.any_removed = false;
+        self.exclusions.clear();
+        self.matched.clear();
+        self.latest = None;
+        self.message.clear();
+        self.data.clear();
+        self.rule_score = 0;
+        self.rule = 0;
+        self.highest_severity = None;
+        self.response_status = 0;
+        self.flags = Flags::default();
+        self.reqbody_error = None;
+        self.files_bytes = 0;
+        self.persistent.clear();
+        self.sanitised.clear();
+        self.text.clear();
+        self.text.shrink_to(KEPT_TEXT_BYTES);
+        self.entries.clear();
+    }
+
+    /// The members of a list.
+    pub(crate) fn list(&self, list: List) -> &[Member] {
+        self.lists.get(list as usize).map(Vec::as_slice).unwrap_or_default()
+    }
+
+    /// Adds a member to a list.
+    pub(crate) fn add(&mut self, list: List, name: Blob, value: Blob) {
+        let name = self.values.intern(name);
+        let value = self.values.intern(value);
+        if let Some(list) = self.lists.get_mut(list as usize) {
+            list.push(Member { name, value });
+        }
+    }
+
+    /// The value of a TX variable with a constant name.
+    #[inline]
+    pub(crate) fn slot(&self, slot: crate::program::Slot) -> TxValue {
+        self.slots.get(usize::from(slot.0)).copied().unwrap_or_default()
+    }
+}
+
+const KEPT_TEXT_BYTES: usize = 64 * 1024;

@@ -1,0 +1,230 @@
+//! Targets to values: which members a set of targets has in this transaction.
+
+mod scalars;
+
+use phalanx_policy::seclang::ir::Variable;
+
+use crate::program::{Program, Select, SetId, Spec, TargetSet};
+use crate::transaction::Transaction;
+use crate::transaction::state::{Entry, List, Name, SetCache, TxValue};
+use crate::transaction::values::ValueId;
+
+impl Transaction {
+    /// The entries of a stable set, resolved once per epoch; a range of `state.set_entries`.
+    pub(crate) fn stable_entries(&mut self, program: &Program, id: SetId) -> (usize, usize) {
+        let place = id.0 as usize;
+        let cached = self.scratch.state.set_cache.get(place).copied().unwrap_or_default();
+        if cached.epoch == self.scratch.state.epoch {
+            return (cached.start as usize, cached.end as usize);
+        }
+        let Some(set) = program.set(id) else {
+            return (0, 0);
+        };
+        let mut entries = std::mem::take(&mut self.scratch.state.entries);
+        entries.clear();
+        self.resolve(program, set, &mut entries);
+        let state = &mut self.scratch.state;
+        let start = state.set_entries.len();
+        state.set_entries.extend_from_slice(&entries);
+        state.entries = entries;
+        let end = state.set_entries.len();
+        let narrow = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+        if let Some(cache) = state.set_cache.get_mut(place) {
+            *cache = SetCache { epoch: state.epoch, start: narrow(start), end: narrow(end) };
+        }
+        (start, end)
+    }
+
+    /// All entries of a set, in the order of its targets.
+    pub(crate) fn resolve(&mut self, program: &Program, set: &TargetSet, out: &mut Vec<Entry>) {
+        for spec in &set.includes {
+            let start = out.len();
+            self.members(program, spec, out);
+            if !set.excludes.is_empty() {
+                let values = &self.scratch.state.values;
+                let mut at = start;
+                while let Some(entry) = out.get(at) {
+                    let name = entry.name.key.map(|key| values.bytes(key)).unwrap_or_default();
+                    if set.excludes(entry.name.variable, name) {
+                        out.remove(at);
+                    } else {
+                        at += 1;
+                    }
+                }
+            }
+            if spec.count {
+                let count = out.len() - start;
+                out.truncate(start);
+                let value = self.scratch.state.values.intern_bytes(count.to_string().as_bytes());
+                let key = self.count_key(program, spec);
+                let name = Name { variable: spec.variable, key };
+                out.push(Entry { name, value, secret: false });
+            }
+        }
+    }
+
+    /// A count is named like the members it counts.
+    fn count_key(&mut self, program: &Program, spec: &Spec) -> Option<ValueId> {
+        match &spec.select {
+            Select::Key(key) => Some(self.scratch.state.values.intern_bytes(key)),
+            Select::Slot(slot) => Some(self.scratch.state.values.intern(program.names.name(*slot))),
+            _ => None,
+        }
+    }
+
+    /// The first value that a spec selects.
+    pub(crate) fn first(&mut self, program: &Program, spec: &Spec) -> Option<Entry> {
+        let mut entries = Vec::new();
+        self.members(program, spec, &mut entries);
+        if spec.count {
+            let value = self.scratch.state.values.intern_bytes(entries.len().to_string().as_bytes());
+            return Some(Entry { name: Name { variable: spec.variable, key: None }, value, secret: false });
+        }
+        entries.first().copied()
+    }
+
+    fn members(&mut self, program: &Program, spec: &Spec, out: &mut Vec<Entry>) {
+        use Variable as V;
+        let variable = spec.variable;
+        match variable {
+            V::Args => {
+                self.list_values(List::ArgsGet, spec, out);
+                self.list_values(List::ArgsPost, spec, out);
+            }
+            V::ArgsGet => self.list_values(List::ArgsGet, spec, out),
+            V::ArgsPost => self.list_values(List::ArgsPost, spec, out),
+            V::ArgsNames => {
+                self.list_names(List::ArgsGet, spec, out);
+                self.list_names(List::ArgsPost, spec, out);
+            }
+            V::ArgsGetNames => self.list_names(List::ArgsGet, spec, out),
+            V::ArgsPostNames => self.list_names(List::ArgsPost, spec, out),
+            V::RequestHeaders => self.list_values(List::RequestHeaders, spec, out),
+            V::RequestHeadersNames => self.list_names(List::RequestHeaders, spec, out),
+            V::RequestCookies => self.list_values(List::Cookies, spec, out),
+            V::RequestCookiesNames => self.list_names(List::Cookies, spec, out),
+            V::ResponseHeaders => self.list_values(List::ResponseHeaders, spec, out),
+            V::ResponseHeadersNames => self.list_names(List::ResponseHeaders, spec, out),
+            V::Files => self.list_values(List::Files, spec, out),
+            V::FilesNames => self.list_names(List::Files, spec, out),
+            V::FilesSizes => self.list_values(List::FilesSizes, spec, out),
+            V::FilesTmpContent => self.list_values(List::FilesContent, spec, out),
+            V::MultipartPartHeaders => self.list_values(List::PartHeaders, spec, out),
+            V::MultipartName => self.list_values(List::PartNames, spec, out),
+            V::MultipartFilename => self.list_values(List::PartFilenames, spec, out),
+            V::Xml => {
+                let list = if matches!(spec.select, Select::AllAttributes) {
+                    List::XmlAttributes
+                } else {
+                    List::XmlText
+                };
+                self.list_values(list, spec, out);
+            }
+            V::Env => self.list_values(List::Env, spec, out),
+            V::Tx => self.tx_members(program, spec, out),
+            V::MatchedVars => self.matched_members(false, out),
+            V::MatchedVarsNames => self.matched_members(true, out),
+            V::Global | V::Ip | V::Session | V::User | V::Resource => self.persistent_members(spec, out),
+            _ => {
+                if let Some((value, secret)) = self.scalar(program, spec) {
+                    let key = self.count_key(program, spec);
+                    out.push(Entry { name: Name { variable, key }, value, secret });
+                }
+            }
+        }
+    }
+
+    fn list_values(&self, list: List, spec: &Spec, out: &mut Vec<Entry>) {
+        let state = &self.scratch.state;
+        for member in state.list(list) {
+            if spec.selects(state.values.bytes(member.name)) {
+                let name = Name { variable: spec.variable, key: Some(member.name) };
+                out.push(Entry { name, value: member.value, secret: false });
+            }
+        }
+    }
+
+    fn list_names(&self, list: List, spec: &Spec, out: &mut Vec<Entry>) {
+        let state = &self.scratch.state;
+        for member in state.list(list) {
+            if spec.selects(state.values.bytes(member.name)) {
+                let name = Name { variable: spec.variable, key: Some(member.name) };
+                out.push(Entry { name, value: member.name, secret: false });
+            }
+        }
+    }
+
+    fn tx_members(&mut self, program: &Program, spec: &Spec, out: &mut Vec<Entry>) {
+        match &spec.select {
+            Select::Slot(slot) => self.push_slot(program, *slot, out),
+            Select::Regex(_, slots) => {
+                for slot in slots {
+                    self.push_slot(program, *slot, out);
+                }
+            }
+            _ => {
+                let slots = u16::try_from(self.scratch.state.slots.len()).unwrap_or(u16::MAX);
+                for slot in 0..slots {
+                    self.push_slot(program, crate::program::Slot(slot), out);
+                }
+            }
+        }
+        if matches!(spec.select, Select::Slot(_)) {
+            return;
+        }
+        for at in 0..self.scratch.state.dynamic.len() {
+            let Some(&(name, value)) = self.scratch.state.dynamic.get(at) else {
+                continue;
+            };
+            if spec.selects(self.scratch.state.values.bytes(name))
+                && let Some((value, secret)) = self.tx_value_id(value)
+            {
+                let name = Name { variable: Variable::Tx, key: Some(name) };
+                out.push(Entry { name, value, secret });
+            }
+        }
+    }
+
+    fn push_slot(&mut self, program: &Program, slot: crate::program::Slot, out: &mut Vec<Entry>) {
+        let value = self.scratch.state.slot(slot);
+        if let Some((value, secret)) = self.tx_value_id(value) {
+            let key = self.scratch.state.values.intern(program.names.name(slot));
+            let name = Name { variable: Variable::Tx, key: Some(key) };
+            out.push(Entry { name, value, secret });
+        }
+    }
+
+    /// A TX value as an interned value.
+    pub(crate) fn tx_value_id(&mut self, value: TxValue) -> Option<(ValueId, bool)> {
+        let values = &mut self.scratch.state.values;
+        match value {
+            TxValue::Unset => None,
+            TxValue::Number(number) => Some((values.intern_bytes(number.to_string().as_bytes()), false)),
+            TxValue::Text { blob, secret } => Some((values.intern(blob), secret)),
+        }
+    }
+
+    fn matched_members(&mut self, names: bool, out: &mut Vec<Entry>) {
+        let variable = if names { Variable::MatchedVarsNames } else { Variable::MatchedVars };
+        for at in 0..self.scratch.state.matched.len() {
+            let Some(&matched) = self.scratch.state.matched.get(at) else {
+                continue;
+            };
+            let full = self.name_text(matched.name);
+            let key = self.scratch.state.values.intern_bytes(&full);
+            let (value, secret) = if names { (key, false) } else { (matched.value, matched.secret) };
+            out.push(Entry { name: Name { variable, key: Some(key) }, value, secret });
+        }
+    }
+
+    /// A variable's name as rules and logs write it: `ARGS:q`.
+    pub(crate) fn name_text(&self, name: Name) -> Vec<u8> {
+        let mut text = name.variable.name().as_bytes().to_vec();
+        let key = name.key.map(|key| self.scratch.state.values.bytes(key)).unwrap_or_default();
+        if !key.is_empty() {
+            text.push(b':');
+            text.extend_from_slice(key);
+        }
+        text
+    }
+}
