@@ -84,7 +84,7 @@ fn check_steps(steps: &mut Steps) {
     steps.run("format", || must(&mut cargo(["fmt", "--all", "--check"])));
     steps.run("licences, bans, sources", || {
         let mut deny = Command::new(CARGO_DENY.path()?);
-        deny.current_dir(place::root()).args(["--locked", "check", "--hide-inclusion-graph"]);
+        deny.current_dir(place::root()).args(["--locked", "--log-level", "error", "check"]);
         must(deny.args(["bans", "licenses", "sources"]))
     });
     steps.skip(
