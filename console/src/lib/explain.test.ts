@@ -1,0 +1,26 @@
+import { expect, test } from 'vitest';
+import type { Reason, Signal } from './api';
+import { faultWords, reasonLine, scoreSum } from './explain';
+
+const ban = {
+  id: 'D', actor: { kind: 'ip', value: '203.0.113.9' }, kind: 'ban', author: { site: 'iad', node: 'iad-1', role: 'node' }, reason: '', evidence: null,
+  confidence_percent: 99, created_at_ms: 0, expires_at_ms: 1, version: 1,
+} as const;
+
+test.each<[Reason, string]>([
+  [{ kind: 'rule', rule: 942100 }, 'Rule 942100 matched'],
+  [{ kind: 'decision', decision: ban }, 'Ban of 203.0.113.9 by iad/iad-1'],
+  [{ kind: 'framing', fault: 'repeated_host' }, 'Not strict HTTP: more than one Host'],
+  [{ kind: 'limit', limit: 'connections_per_actor' }, 'Over a limit: connections per actor'],
+  [{ kind: 'failure', stage: 'rule 7' }, 'rule 7 failed, and failing refuses'],
+  [{ kind: 'upstream', error: 'connection refused' }, 'The application did not answer: connection refused'],
+  [{ kind: 'something_new' }, 'something new'],
+])('a reason reads as words: %o', (reason, words) => expect(reasonLine(reason)).toBe(words));
+
+test('a fault of a newer node is shown by its name', () => expect(faultWords('bad_trailer')).toBe('bad trailer'));
+
+test('scores are summed in the order in which they stand', () => {
+  const signals = [5, 0, 3].map((score) => ({ score }) as Signal);
+  expect(scoreSum(signals)).toBe('5 + 3 = 8');
+  expect(scoreSum(signals.slice(0, 1))).toBeNull();
+});

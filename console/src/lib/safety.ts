@@ -1,0 +1,84 @@
+/** "Are we safe?" in one word, one sentence and a list of what is wrong, from what this page knows. */
+
+import type { Member, Status } from './api';
+import { ago, clockTime, counted, lag } from './format';
+
+export type Level = 'holding' | 'attention' | 'exposed' | 'blind';
+
+export interface Assessment {
+  level: Level;
+  title: string;
+  sentence: string;
+  /** What is degraded, one plain sentence each. */
+  faults: string[];
+}
+
+export interface Known {
+  status: Status;
+  nodes: readonly Member[];
+  decisions: number;
+  /** When the stream was lost; null while it stands. */
+  lostAt: number | null;
+  now: number;
+}
+
+export function assess(known: Known): Assessment {
+  const faults = faultsOf(known);
+  if (known.lostAt !== null && known.now - known.lostAt > GRACE_MS) {
+    return {
+      level: 'blind',
+      title: 'Out of contact.',
+      sentence: `Nothing heard from this node since ${clockTime(known.lostAt)}. Nodes decide by themselves; what stands below is from then.`,
+      faults,
+    };
+  }
+  const exposure = exposed(known.status);
+  if (exposure) return { level: 'exposed', title: exposure.title, sentence: exposure.sentence, faults };
+  if (faults.length > 0) return { level: 'attention', title: 'Holding, with faults.', sentence: standing(known), faults };
+  return { level: 'holding', title: 'Holding.', sentence: standing(known), faults };
+}
+
+/** Apps whose attacks are let through. */
+function exposed(status: Status): { title: string; sentence: string } | null {
+  const apps = status.plan.apps;
+  const off = apps.filter((app) => app.mode === 'off').map((app) => app.name);
+  const observed = apps.filter((app) => app.mode === 'observe').map((app) => app.name);
+  if (off.length + observed.length === 0) return null;
+  const parts = [];
+  if (observed.length > 0) parts.push(`${listed(observed)} ${is(observed)} in observe mode: attacks are recorded and let through.`);
+  if (off.length > 0) parts.push(`Protection of ${listed(off)} is off.`);
+  const title =
+    off.length === apps.length ? 'Protection is off.' : observed.length === apps.length ? 'Watching, not refusing.' : 'Partly protected.';
+  return { title, sentence: parts.join(' ') };
+}
+
+function standing({ status, nodes, decisions }: Known): string {
+  const barred = decisions === 0 ? 'No decisions are in force.' : `${counted(decisions, 'decision')} in force.`;
+  if (status.fleet.kind === 'local' || nodes.length <= 1) return `This node protects ${counted(status.plan.apps.length, 'app')} on its own. ${barred}`;
+  const online = nodes.filter((node) => node.online).length;
+  const who = online === nodes.length ? `All ${online} nodes answer and share what they learn.` : `${online} of ${nodes.length} nodes answer.`;
+  return `${who} ${barred}`;
+}
+
+function faultsOf({ status, nodes, now }: Known): string[] {
+  const faults = [...status.fleet.degraded];
+  if (status.fleet.kind === 'nats' && !status.fleet.connected && faults.length === 0) {
+    faults.push('This node has no link to the fleet. It keeps enforcing what it knows.');
+  }
+  for (const node of nodes) {
+    if (!node.online) faults.push(`${node.site}/${node.node} has been silent for ${ago(now - node.last_seen_ms)}.`);
+    else if (node.lag_ms > LAG_NOTABLE_MS) faults.push(`${node.site}/${node.node} lags ${lag(node.lag_ms)} behind.`);
+  }
+  return faults;
+}
+
+function listed(names: string[]): string {
+  return names.length <= 3 ? names.join(', ') : `${names.slice(0, 2).join(', ')} and ${names.length - 2} more`;
+}
+
+const is = (names: string[]) => (names.length === 1 ? 'is' : 'are');
+
+/** A reload of the node or a change of network takes less. */
+const GRACE_MS = 4_000;
+/** Bans travel between sites in a quarter of a second; ten times that is worth a line. */
+const LAG_NOTABLE_MS = 2_500;

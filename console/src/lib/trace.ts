@@ -1,0 +1,75 @@
+/**
+ * The traffic trace: requests per second over the last two minutes, made from the node's running totals.
+ * A second that this page did not watch is `null`, never zero.
+ */
+
+import type { Counters } from './api';
+
+export interface Second {
+  passed: number;
+  refused: number;
+}
+
+export const TRACE_SECONDS = 120;
+
+export class Trace {
+  private seconds = new Map<number, Second>();
+  private last: { at: number; requests: number; denied: number } | null = null;
+
+  /** Takes the totals as they stood at `at` (milliseconds). */
+  note(counters: Counters, at: number): void {
+    const { requests, denied } = counters;
+    const last = this.last;
+    this.last = { at, requests, denied };
+    // Totals that went back: the node was restarted. What it counted in between is unknown.
+    if (last === null || requests < last.requests || denied < last.denied || at <= last.at) return;
+    const refused = denied - last.denied;
+    this.spread(last.at, at, Math.max(0, requests - last.requests - refused), refused);
+  }
+
+  /** Nothing changed up to `at`, and the connection stood: those seconds were quiet. */
+  quiet(at: number): void {
+    if (this.last !== null && at > this.last.at) this.note({ requests: this.last.requests, denied: this.last.denied }, at);
+  }
+
+  /** The connection broke: the time until the next totals is not known second by second. */
+  interrupt(): void {
+    this.last = null;
+  }
+
+  /** The trace that ends before the second of `now`, oldest first. */
+  window(now: number): (Second | null)[] {
+    const end = Math.floor(now / 1000);
+    for (const second of this.seconds.keys()) if (second < end - TRACE_SECONDS) this.seconds.delete(second);
+    return Array.from({ length: TRACE_SECONDS }, (_, i) => this.seconds.get(end - TRACE_SECONDS + i) ?? null);
+  }
+
+  private spread(from: number, to: number, passed: number, refused: number): void {
+    const length = to - from;
+    if (length > TRACE_SECONDS * 1000) return;
+    for (let start = from; start < to; ) {
+      const second = Math.floor(start / 1000);
+      const stop = Math.min(to, (second + 1) * 1000);
+      const share = (stop - start) / length;
+      const held = this.seconds.get(second) ?? { passed: 0, refused: 0 };
+      this.seconds.set(second, { passed: held.passed + passed * share, refused: held.refused + refused * share });
+      start = stop;
+    }
+  }
+}
+
+/** The mean of the last `seconds` watched seconds, for the readouts: steadier than the last second alone. */
+export function recent(window: readonly (Second | null)[], seconds = 5): Second | null {
+  const known = window.slice(-seconds).filter((s): s is Second => s !== null);
+  if (known.length === 0) return null;
+  const sum = known.reduce((a, s) => ({ passed: a.passed + s.passed, refused: a.refused + s.refused }), { passed: 0, refused: 0 });
+  return { passed: sum.passed / known.length, refused: sum.refused / known.length };
+}
+
+/** A round number at or above `value`: the scale's end. */
+export function niceMax(value: number): number {
+  if (value <= 1) return 1;
+  const power = 10 ** Math.floor(Math.log10(value));
+  for (const step of [1, 1.5, 2, 3, 4, 5, 6, 8, 10]) if (value <= step * power) return step * power;
+  return 10 * power;
+}
