@@ -6,7 +6,7 @@
 use std::path::Path;
 use std::process::{Command, ExitCode};
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 
 use crate::steps::{Steps, cargo, must};
 use crate::tools::{CARGO_DENY, NATS_SERVER};
@@ -39,6 +39,13 @@ pub(crate) fn test() -> anyhow::Result<ExitCode> {
                 .args(["demo", "--once", "--nats-server"])
                 .arg(NATS_SERVER.path()?),
         )
+    });
+    browser_step(&mut steps, "console in Chromium", &[CHROMIUM], || must(&mut npm(["run", "e2e"])));
+    browser_step(&mut steps, "images on a page elsewhere, in Chromium", &[CHROMIUM], || {
+        must(node("tests/browser/crosssite.mjs").arg(place::built("debug", "phalanx")))
+    });
+    browser_step(&mut steps, "DokuWiki in Chromium", &[CHROMIUM, DOKUWIKI, PHP], || {
+        must(node("tests/browser/dokuwiki.mjs").arg(place::built("debug", "phalanx")))
     });
     Ok(steps.finish())
 }
@@ -112,10 +119,31 @@ fn check_steps(steps: &mut Steps) {
     });
 }
 
+/// Runs a step that needs Debian packages; without them it is skipped, but in CI, which has them, it fails.
+fn browser_step(
+    steps: &mut Steps,
+    name: &str,
+    needs: &[(&str, &str)],
+    step: impl FnOnce() -> anyhow::Result<()>,
+) {
+    match needs.iter().find(|(path, _)| !Path::new(path).exists()) {
+        None => steps.run(name, step),
+        Some((_, package)) if std::env::var_os("CI").is_none() => {
+            steps.skip(name, &format!("{package} not installed"));
+        }
+        Some((_, package)) => steps.run(name, || bail!("CI has no {package}")),
+    }
+}
+
+/// What a browser step needs: a path, and the Debian package that brings it.
+const CHROMIUM: (&str, &str) = ("/usr/bin/chromium", "chromium");
+const DOKUWIKI: (&str, &str) = ("/usr/share/dokuwiki", "dokuwiki");
+const PHP: (&str, &str) = ("/usr/bin/php", "php-cli");
+
 fn console_steps() -> anyhow::Result<()> {
     npm_ci()?;
     must(&mut npm(["run", "check"]))?;
-    must(&mut npm(["run", "test:unit"]))?;
+    must(&mut npm(["test"]))?;
     must(&mut npm(["run", "build"]))
 }
 
@@ -142,5 +170,11 @@ fn is_newer(file: &Path, than: &Path) -> bool {
 fn npm<const N: usize>(arguments: [&str; N]) -> Command {
     let mut command = Command::new("npm");
     command.args(arguments).current_dir(place::root().join("console"));
+    command
+}
+
+fn node(script: &str) -> Command {
+    let mut command = Command::new("node");
+    command.arg(script).current_dir(place::root());
     command
 }
