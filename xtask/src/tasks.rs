@@ -41,6 +41,10 @@ pub(crate) fn test() -> anyhow::Result<ExitCode> {
         )
     });
     browser_step(&mut steps, "console in Chromium", &[CHROMIUM], || must(&mut npm(["run", "e2e"])));
+    browser_step(&mut steps, "console of a real node, in Chromium", &[CHROMIUM], || {
+        let (phalanx, shop) = (place::built("debug", "phalanx"), place::built("debug", "phalanx-demo-shop"));
+        must(node("tests/browser/console.mjs").arg(phalanx).arg(shop))
+    });
     browser_step(&mut steps, "images on a page elsewhere, in Chromium", &[CHROMIUM], || {
         must(node("tests/browser/crosssite.mjs").arg(place::built("debug", "phalanx")))
     });

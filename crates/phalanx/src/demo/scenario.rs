@@ -69,7 +69,7 @@ async fn attack_row(stage: &Stage, attack: &Attack, attacker: IpAddr, row: &mut 
         sent = Instant::now();
         let id = refused(attack, variant, attacker, first).await?;
         if variant == 1 {
-            row.protected = format!("403 {id}");
+            row.protected = format!("403 {id}, rule {}", rule_of(first, &id).await?);
         }
     }
     if attack.strikes {
@@ -102,6 +102,20 @@ async fn refused(attack: &Attack, variant: usize, attacker: IpAddr, node: &Node)
         bail!("{} at {}: {harm}", shot.target, node.site);
     }
     Ok(reply.id().to_owned())
+}
+
+/// The rule that refused a request, as the node explains it. The record is written behind the request, hence the wait.
+async fn rule_of(node: &Node, id: &str) -> anyhow::Result<u64> {
+    let what = format!("{} explains {id}", node.site);
+    until(&what, EXPLAINED_WITHIN, async || {
+        let reply = node.api("GET", &format!("/api/v1/events/{id}")).await?;
+        let record = reply.json()?;
+        match record.pointer("/access/verdict/reason/rule").and_then(Value::as_u64) {
+            Some(rule) => Ok(Some(rule)),
+            None => bail!("{} {record}", reply.status()),
+        }
+    })
+    .await
 }
 
 /// Milliseconds from `since` until the node refuses everything that the client asks.
@@ -271,6 +285,7 @@ const OFFICE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(203, 0, 113, 242));
 
 /// Long against the milliseconds that are expected; it covers a reconnect to nats-server.
 const SPREAD_WITHIN: Duration = Duration::from_secs(20);
+const EXPLAINED_WITHIN: Duration = Duration::from_secs(10);
 
 #[cfg(test)]
 mod tests {
