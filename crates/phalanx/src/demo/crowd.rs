@@ -1,10 +1,12 @@
 //! `phalanx demo`: visitors and attackers keep coming at a human pace, until Ctrl-C.
 
 use std::net::IpAddr;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
+use futures_util::future::try_join_all;
 use tokio::time::sleep;
 
 use super::attacks::{ATTACKS, VARIANTS};
@@ -18,7 +20,7 @@ pub(super) async fn keep_coming(stage: &mut Stage) -> anyhow::Result<ExitCode> {
     let doors: Vec<Door> = stage.nodes.iter().map(Door::of).collect();
     tokio::select! {
         last_words = stage.first_end() => bail!("{last_words}"),
-        result = visitors(&doors) => result?,
+        result = try_join_all((0..VISITORS).map(|_| visitor(&doors))) => { result?; }
         result = attackers(&doors) => result?,
     }
     Ok(ExitCode::SUCCESS)
@@ -45,13 +47,20 @@ fn welcome(stage: &Stage) -> anyhow::Result<()> {
         println!("protected at {:<9} http://{}", node.site, node.listen);
     }
     println!("\ntry: curl -i 'http://{}/search?q=%3Cscript%3Ealert(1)%3C/script%3E'", first.listen);
-    println!("why: phalanx explain ID --state {}", first.state.display());
+    println!("why: {} explain ID --state {}", own_program()?.display(), first.state.display());
     println!("\nVisitors and attackers are on their way. Ctrl-C ends everything.\n");
     Ok(())
 }
 
-/// Honest people: one errand after the other, each by somebody, at some site.
-async fn visitors(doors: &[Door]) -> anyhow::Result<()> {
+/// This program as one would type it here.
+fn own_program() -> anyhow::Result<PathBuf> {
+    let program = std::env::current_exe()?;
+    let here = std::env::current_dir()?;
+    Ok(program.strip_prefix(&here).map(Path::to_owned).unwrap_or(program))
+}
+
+/// Honest people, one after the other: each has one errand, at some site.
+async fn visitor(doors: &[Door]) -> anyhow::Result<()> {
     loop {
         let client = IpAddr::from([203, 0, 113, u8::try_from(1 + below(200)).unwrap_or(1)]);
         let (Some(errand), Some(door)) = (one_of(&ERRANDS), one_of(doors)) else { bail!("nothing to do") };
@@ -113,6 +122,9 @@ fn one_of<T>(choices: &[T]) -> Option<&T> {
 fn below(limit: u64) -> u64 {
     phalanx_trust::random_u64().checked_rem(limit).unwrap_or_default()
 }
+
+/// How many honest people are about at any time.
+const VISITORS: usize = 4;
 
 #[cfg(test)]
 mod tests {

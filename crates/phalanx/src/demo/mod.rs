@@ -63,6 +63,9 @@ async fn play(arguments: &DemoArgs) -> anyhow::Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }),
     };
+    if !arguments.json {
+        println!("ending everything ...");
+    }
     stage.end().await;
     outcome
 }
