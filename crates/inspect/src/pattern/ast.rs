@@ -1,0 +1,61 @@
+//! What a pattern says, on bytes: flags, case and escapes are already resolved.
+
+use super::byte_set::ByteSet;
+
+/// A piece of a pattern.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Node {
+    /// Matches the empty string.
+    Empty,
+    /// One byte of a set; a literal byte is a set of one (or of two, without case). An empty set never matches.
+    Byte(ByteSet),
+    /// A condition on the place.
+    Place(Place),
+    /// One after the other.
+    Sequence(Vec<Node>),
+    /// The first that leads to a match.
+    Choice(Vec<Node>),
+    /// A capturing group, numbered from 1.
+    Group(u32, Box<Node>),
+    /// Repetition.
+    Repeat(Box<Node>, Times),
+    /// `(?>...)`: once it has matched, it is not tried another way.
+    Atomic(Box<Node>),
+    /// `(?=...)` and its kind.
+    Around { ahead: bool, negated: bool, node: Box<Node> },
+    /// What a group matched.
+    Back { group: u32, fold_case: bool },
+}
+
+/// How often, and what is tried first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Times {
+    pub(super) min: u32,
+    pub(super) max: Option<u32>,
+    pub(super) greed: Greed,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Greed {
+    Greedy,
+    Lazy,
+    Possessive,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Place {
+    /// `\A`, and `^` without `(?m)`.
+    Start,
+    /// `^` with `(?m)`: at the start and after every line feed but one that ends the value.
+    LineStart,
+    /// `\z`
+    End,
+    /// `\Z`, and `$` without `(?m)`: at the end and before a line feed that ends the value.
+    EndOrFinalLine,
+    /// `$` with `(?m)`: at the end and before every line feed.
+    LineEnd,
+    /// `\b`
+    WordEdge,
+    /// `\B`
+    NotWordEdge,
+}
