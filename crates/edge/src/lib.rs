@@ -1,1 +1,48 @@
-//! placeholder
+//! The data plane: listen, HTTP/1, the stages of a request, upstreams, replies.
+//!
+//! Flow in names: `Edge` -> `Worker` (one thread, one runtime) -> `Client` (a connection) -> `Request` -> `pipeline`
+//! (inspect, decide, act) -> `Exchange` (its upstream) -> reply; `events` out.
+//!
+//! A worker shares nothing with another but immutable snapshots ([`EdgePlan`], `View`), the bounded [`NodeTables`] and
+//! the event lanes; a request never leaves the thread that accepted it. Sketch of a plain GET: one read, one write to
+//! the upstream, one read, one write back; the head is parsed in place and goes on byte for byte, so it is copied twice
+//! and nothing else is allocated but the head's field list, the request and its event.
+//!
+//! INVARIANT: this crate cannot name what records, shares or manages. It serves on when all of that is gone.
+
+pub mod edge;
+pub mod settings;
+
+mod worker;
+
+mod connection;
+mod pipeline;
+
+mod events;
+mod exchange;
+mod stages;
+mod tunnel;
+
+mod request;
+
+mod client;
+mod upstream;
+
+mod forward;
+mod mask;
+mod reply;
+
+mod socket;
+mod stop;
+
+mod control;
+
+pub mod plan;
+pub mod tables;
+
+pub mod http1;
+
+pub use edge::{Edge, EdgeHandle, EdgeShared};
+pub use plan::{AppLimits, AppPlan, EdgePlan, UpstreamPlan, UpstreamTarget};
+pub use settings::{EdgeLimits, EdgeSettings};
+pub use tables::NodeTables;

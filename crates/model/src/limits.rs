@@ -25,6 +25,13 @@ pub const UPSTREAM_HEAD_MAX_MS: u64 = 60_000;
 pub const UPSTREAM_IDLE_MAX: usize = 128;
 /// How long an idle upstream connection is kept, in milliseconds. Below node.js's 5 s keep-alive, so that we close first.
 pub const UPSTREAM_IDLE_TIME_MAX_MS: u64 = 4_000;
+/// Longest time a client may take none of a reply, in milliseconds (slow readers).
+pub const WRITE_GAP_MAX_MS: u64 = 30_000;
+/// Longest time an upgraded connection may be silent in both directions, in milliseconds. WebSocket applications that
+/// care send pings every 30 s or so; an hour serves those that do not.
+pub const TUNNEL_IDLE_MAX_MS: u64 = 60 * 60_000;
+/// How long a connection that is closed with unread input is read on, so that the client gets the reply before a reset.
+pub const LINGER_MAX_MS: u64 = 2_000;
 /// Client connections per node, over all workers.
 pub const CONNECTIONS_MAX: usize = 10_240;
 /// Client connections per actor. A large NAT keeps some hundreds open; more comes from a flood.
@@ -106,3 +113,16 @@ pub const LOGIN_TICKET_MS: u64 = 10 * 60_000;
 pub const SESSIONS_MAX: usize = 256;
 /// How long a console session lasts, in milliseconds: a working day.
 pub const SESSION_MS: u64 = 12 * 60 * 60_000;
+
+/// Changes to fleet state that wait for the disk; beyond it peers' records are not kept here, own ones wait.
+pub const FLEET_STORE_QUEUE: usize = 16_384;
+/// Own records that wait to be sent; beyond it they are sent when the wait is over, from memory.
+pub const FLEET_OUTBOX: usize = 16_384;
+/// Largest blob, in bytes: a block list of a million prefixes takes about 12 MiB.
+pub const FLEET_BLOB_BYTES_MAX: usize = 32 * 1024 * 1024;
+/// Blobs kept by a node.
+pub const FLEET_BLOBS_MAX: u64 = 64;
+/// Records of authors not yet announced that wait for the announcement; beyond it the engine is asked again.
+pub const FLEET_STRANGERS_MAX: usize = 4_096;
+/// Changes that a slow listener (console, stream) may lag behind before it misses some.
+pub const FLEET_CHANGES_QUEUE: usize = 4_096;

@@ -1,0 +1,231 @@
+//! A client's HTTP/1 connection: heads and bodies in, replies out.
+
+use std::net::{IpAddr, SocketAddr};
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+use std::time::Instant;
+
+use bytes::BytesMut;
+use phalanx_model::limits::LINGER_MAX_MS;
+use phalanx_model::{BodyFraming, FramingFault, RequestHead};
+use tokio::net::TcpStream;
+
+use crate::control::{Activity, Control, Cut};
+use crate::http1::{BodyDecoder, HeadReader};
+use crate::socket::Socket;
+use crate::stop::Stop;
+use crate::tables::Admission;
+use crate::worker::Worker;
+
+/// A connection from a client.
+pub(crate) struct Client {
+    pub(crate) worker: Rc<Worker>,
+    pub(crate) control: Rc<Control>,
+    pub(crate) socket: Socket,
+    /// Where the current request's body stands.
+    pub(crate) body: BodyDecoder,
+    /// The client waits for `100 Continue` before it sends the body.
+    pub(crate) awaits_continue: bool,
+    /// The peer was banned when it connected.
+    pub(crate) peer_is_banned: bool,
+    pub(crate) peer: SocketAddr,
+    pub(crate) local: SocketAddr,
+    /// The peer as an actor; `None` for a trusted forwarder.
+    actor: Option<IpAddr>,
+    heads: HeadReader,
+    slot: usize,
+    _admission: Admission,
+}
+
+/// A head, and when its first byte was there.
+pub(crate) struct Arrived {
+    pub(crate) head: RequestHead,
+    pub(crate) started: Instant,
+}
+
+impl Client {
+    /// Takes charge of an accepted connection.
+    pub(crate) fn open(
+        worker: &Rc<Worker>,
+        stream: TcpStream,
+        peer: SocketAddr,
+        actor: Option<IpAddr>,
+        admission: Admission,
+    ) -> Self {
+        let local = stream.local_addr().unwrap_or(peer);
+        let control = Rc::new(Control::new(actor));
+        let slot = worker.connections.insert(Rc::clone(&control));
+        Self {
+            worker: Rc::clone(worker),
+            control,
+            socket: Socket::new(stream),
+            body: BodyDecoder::length(0),
+            awaits_continue: false,
+            peer_is_banned: false,
+            peer,
+            local,
+            actor,
+            heads: HeadReader::default(),
+            slot,
+            _admission: admission,
+        }
+    }
+
+    /// The next request's head; `None` when no more comes. A head that does not arrive in time comes with that fault.
+    pub(crate) async fn next_head(&mut self) -> Option<Arrived> {
+        let limits = &self.worker.shared.settings.limits;
+        let (head_limits, head_ms, idle_ms) = (limits.head, limits.head_ms, limits.idle_ms);
+        if self.control.ends.get() || self.worker.draining.get() && self.socket.input.is_empty() {
+            return None;
+        }
+        self.control.activity.set(Activity::Idle);
+        self.control.client.set(self.actor);
+        let idle_ms = if self.peer_is_banned { BANNED_IDLE_MS.min(idle_ms) } else { idle_ms };
+        self.control.set_deadline(self.worker.after_ms(idle_ms));
+        let mut started = None;
+        loop {
+            if !self.socket.input.is_empty() && started.is_none() {
+                started = Some(Instant::now());
+                self.control.activity.set(Activity::Busy);
+                self.control.set_deadline(self.worker.after_ms(head_ms));
+            }
+            if let Some(started) = started
+                && let Some(head) = self.heads.read(&mut self.socket.input, head_limits)
+            {
+                return Some(Arrived { head, started });
+            }
+            match self.fill().await {
+                Ok(1..) => {}
+                Ok(0) => return None,
+                Err(Stop::Cut(Cut::Timeout)) => {
+                    let head = self.heads.give_up(&mut self.socket.input, head_limits);
+                    return started.map(|started| Arrived { head, started });
+                }
+                Err(_) => return None,
+            }
+        }
+    }
+
+    /// Starts on a request's body.
+    pub(crate) fn begin_body(&mut self, framing: BodyFraming) {
+        self.body = match framing {
+            BodyFraming::None => BodyDecoder::length(0),
+            BodyFraming::Length(bytes) => BodyDecoder::length(bytes),
+            BodyFraming::Chunked => BodyDecoder::chunked(),
+        };
+    }
+
+    /// Takes the next stretch of body out of the input, at most `max` bytes of it; gives it to `take`. False: there is
+    /// no more input, or the body is complete.
+    pub(crate) fn next_body(
+        &mut self,
+        max: usize,
+        mut take: impl FnMut(&[u8]),
+    ) -> Result<bool, FramingFault> {
+        let input = self.socket.input.get(..max.min(self.socket.input.len())).unwrap_or_default();
+        let step = self.body.step(input)?;
+        let data = input.get(step.data).unwrap_or_default();
+        if !data.is_empty() {
+            take(data);
+        }
+        self.socket.consume(step.consumed);
+        Ok(step.consumed > 0 && !self.body.is_done())
+    }
+
+    /// Tells a waiting client to send its body (RFC 9110 section 10.1.1).
+    pub(crate) async fn send_continue(&mut self) -> Result<(), Stop> {
+        if std::mem::take(&mut self.awaits_continue) && self.socket.input.is_empty() {
+            self.output().extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
+            self.flush().await?;
+        }
+        Ok(())
+    }
+
+    /// The output buffer.
+    pub(crate) fn output(&mut self) -> &mut Vec<u8> {
+        if self.socket.output.capacity() == 0 {
+            self.socket.output = self.worker.take_buffer();
+        }
+        &mut self.socket.output
+    }
+
+    /// Reads once; 0 at the end of the stream.
+    pub(crate) fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<Result<usize, Stop>> {
+        let socket = &mut self.socket;
+        self.worker.with_scratch(|scratch| socket.poll_fill(cx, scratch)).map_err(Stop::from)
+    }
+
+    /// Writes all output; each time the client takes some of it, it gets more time.
+    pub(crate) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Stop>> {
+        if self.socket.output.is_empty() {
+            return Poll::Ready(Ok(()));
+        }
+        let mut progress = false;
+        let flushed = self.socket.poll_flush(cx, &mut progress);
+        if flushed.is_pending() && progress {
+            self.allow_write_time();
+        }
+        Poll::Ready(Ok(ready!(flushed)?))
+    }
+
+    /// Writes all output.
+    pub(crate) async fn flush(&mut self) -> Result<(), Stop> {
+        self.allow_write_time();
+        let control = Rc::clone(&self.control);
+        control.run(|cx| self.poll_flush(cx)).await
+    }
+
+    /// Sets the deadline for a client that has to take some of a reply.
+    pub(crate) fn allow_write_time(&self) {
+        let gap_ms = self.worker.shared.settings.limits.write_gap_ms;
+        self.control.set_deadline(self.worker.after_ms(gap_ms));
+    }
+
+    /// Reads once; 0 at the end of the stream.
+    pub(crate) async fn fill(&mut self) -> Result<usize, Stop> {
+        let control = Rc::clone(&self.control);
+        control.run(|cx| self.poll_fill(cx)).await
+    }
+
+    /// Gives back what an idle connection does not need.
+    pub(crate) fn release_memory(&mut self) {
+        self.worker.give_buffer(std::mem::take(&mut self.socket.output));
+        if self.socket.input.is_empty() {
+            self.socket.input = BytesMut::new();
+        }
+    }
+
+    /// Closes the sending side and reads on for a while: a reset for unread input would reach the client before the
+    /// reply does (RFC 9112 section 9.6).
+    pub(crate) async fn linger(mut self) {
+        self.control.set_deadline(self.worker.after_ms(LINGER_MAX_MS));
+        let control = Rc::clone(&self.control);
+        let socket = &mut self.socket;
+        let shut: Result<(), Stop> = control.run(|cx| socket.poll_shutdown(cx).map_err(Stop::from)).await;
+        if shut.is_err() {
+            return;
+        }
+        let mut left = LINGER_BYTES_MAX;
+        loop {
+            self.socket.input.clear();
+            match self.fill().await {
+                Ok(0) | Err(_) => return,
+                Ok(read) if read > left => return,
+                Ok(read) => left -= read,
+            }
+        }
+    }
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        self.worker.give_buffer(std::mem::take(&mut self.socket.output));
+        self.worker.connections.remove(self.slot);
+        self.worker.connection_closed();
+    }
+}
+
+/// How long a banned client may wait with its first request.
+const BANNED_IDLE_MS: u64 = 2_000;
+/// Most bytes read from a client that is told to stop; an upload of this size is not cut by the reset.
+const LINGER_BYTES_MAX: usize = 8 * 1024 * 1024;

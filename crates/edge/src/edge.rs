@@ -1,0 +1,170 @@
+//! The data plane of a node: binds the listeners, starts the workers, drains them.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use phalanx_model::counters::WorkerCounters;
+use phalanx_model::lanes::Lanes;
+use phalanx_model::{Clock, Swap, View};
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::sync::watch;
+
+use crate::plan::EdgePlan;
+use crate::settings::EdgeSettings;
+use crate::tables::NodeTables;
+use crate::worker::{self, WorkerShared};
+
+/// What the edge reads and writes: immutable snapshots in, events out.
+#[derive(Clone)]
+pub struct EdgeShared {
+    /// The compiled plan.
+    pub plan: Arc<Swap<EdgePlan>>,
+    /// The fleet's decisions.
+    pub view: Arc<Swap<View>>,
+    /// Where events go.
+    pub lanes: Lanes,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+}
+
+/// A bound, not yet serving edge.
+pub struct Edge {
+    handle: EdgeHandle,
+    listeners: Vec<Vec<TcpListener>>,
+    shared: WorkerShared,
+}
+
+/// The edge as the rest of the node holds it; cheap to clone.
+#[derive(Debug, Clone)]
+pub struct EdgeHandle {
+    addresses: Arc<[SocketAddr]>,
+    counters: Arc<[Arc<WorkerCounters>]>,
+    tables: Arc<NodeTables>,
+    drain: Arc<watch::Sender<Option<Instant>>>,
+    /// Workers that still run.
+    running: watch::Receiver<usize>,
+    stopped: Arc<watch::Sender<usize>>,
+}
+
+impl Edge {
+    /// Binds every address once per worker, so that the kernel spreads connections over them (`SO_REUSEPORT`).
+    pub fn bind(mut settings: EdgeSettings, shared: EdgeShared) -> io::Result<Self> {
+        if settings.workers == 0 {
+            settings.workers = thread::available_parallelism().map_or(1, usize::from);
+        }
+        let workers = settings.workers;
+        let mut listeners: Vec<Vec<TcpListener>> = (0..workers).map(|_| Vec::new()).collect();
+        let mut addresses = Vec::new();
+        for &wanted in &settings.listen {
+            // Port 0 is chosen by the first worker's listener and shared by the others.
+            let mut address = wanted;
+            for (worker, of_worker) in listeners.iter_mut().enumerate() {
+                let listener = listen(address)?;
+                if worker == 0 {
+                    address = listener.local_addr()?;
+                    addresses.push(address);
+                }
+                of_worker.push(listener);
+            }
+        }
+        let tables = Arc::<NodeTables>::default();
+        let (drain, drain_reader) = watch::channel(None);
+        let (stopped, running) = watch::channel(workers);
+        let handle = EdgeHandle {
+            addresses: addresses.into(),
+            counters: (0..workers).map(|_| Arc::default()).collect(),
+            tables: Arc::clone(&tables),
+            drain: Arc::new(drain),
+            running,
+            stopped: Arc::new(stopped),
+        };
+        let EdgeShared { plan, view, lanes, clock } = shared;
+        let settings = Arc::new(settings);
+        let shared = WorkerShared { settings, plan, view, lanes, clock, tables, drain: drain_reader };
+        Ok(Self { handle, listeners, shared })
+    }
+
+    /// The addresses listened on, ports as chosen, in the order of the settings.
+    pub fn local_addrs(&self) -> &[SocketAddr] {
+        &self.handle.addresses
+    }
+
+    /// A handle for the rest of the node.
+    pub fn handle(&self) -> EdgeHandle {
+        self.handle.clone()
+    }
+
+    /// Counts, one set per worker.
+    pub fn counters(&self) -> &[Arc<WorkerCounters>] {
+        &self.handle.counters
+    }
+
+    /// Starts the workers. They serve until the handle drains them.
+    pub fn run(self) -> io::Result<Vec<JoinHandle<()>>> {
+        let mut threads = Vec::new();
+        for (number, listeners) in self.listeners.into_iter().enumerate() {
+            let (shared, stopped) = (self.shared.clone(), Arc::clone(&self.handle.stopped));
+            let counters = self.handle.counters.get(number).map(Arc::clone).unwrap_or_default();
+            let worker = move || {
+                if let Err(error) = worker::run(shared, counters, listeners) {
+                    tracing::error!(%error, worker = number, "worker stopped");
+                }
+                stopped.send_modify(|running| *running = running.saturating_sub(1));
+            };
+            threads.push(thread::Builder::new().name(format!("edge-{number}")).spawn(worker)?);
+        }
+        Ok(threads)
+    }
+}
+
+impl EdgeHandle {
+    /// The addresses listened on.
+    pub fn local_addrs(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// Counts, one set per worker.
+    pub fn counters(&self) -> &[Arc<WorkerCounters>] {
+        &self.counters
+    }
+
+    /// The tables that workers share: for forgiving strikes, and for reports.
+    pub fn tables(&self) -> &Arc<NodeTables> {
+        &self.tables
+    }
+
+    /// Stops accepting, lets requests in flight end, closes idle connections; after `timeout` it cuts what is left.
+    /// Returns when all workers have stopped.
+    pub async fn drain(&self, timeout: Duration) {
+        self.drain.send_if_modified(|until| {
+            let first = until.is_none();
+            if first {
+                *until = Some(Instant::now() + timeout);
+            }
+            first
+        });
+        let mut running = self.running.clone();
+        // The sender lives in this handle: waiting cannot fail.
+        let _ = running.wait_for(|running| *running == 0).await;
+    }
+}
+
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    if address.is_ipv6() {
+        // IPv4 has its own listener; a mapped address would be a second name for the same client.
+        socket.set_only_v6(true)?;
+    }
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(LISTEN_BACKLOG)?;
+    socket.set_nonblocking(true)?;
+    Ok(socket.into())
+}
+
+/// Completed connections that wait to be accepted; the kernel caps it at `net.core.somaxconn`.
+const LISTEN_BACKLOG: i32 = 4_096;

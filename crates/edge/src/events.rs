@@ -1,0 +1,102 @@
+//! Exactly one event per request, whatever became of it.
+
+use phalanx_model::counters::WorkerCounters;
+use phalanx_model::{AccessEvent, Action, Reason, SecurityEvent};
+
+use crate::client::Client;
+use crate::mask::{TEXT_BYTES_MAX, mask_referer, mask_target, text};
+use crate::request::Request;
+
+/// Records a request that is over: clean ones in the access lane, refused and flagged ones, with their evidence, in the
+/// security lane.
+pub(crate) fn record(client: &Client, request: &mut Request) {
+    let worker = &client.worker;
+    finish_inspection(client, request);
+    count(&worker.counters, request);
+    let access = Box::new(access_event(client, request));
+    let verdict = &access.verdict;
+    let clean =
+        verdict.action == Action::Allow && request.head.faults.is_empty() && request.signals.is_empty();
+    if !clean {
+        let signals = std::mem::take(&mut request.signals);
+        let faults = std::mem::take(&mut request.head.faults);
+        return worker.shared.lanes.security(SecurityEvent::Request { access, signals, faults });
+    }
+    if verdict.reason == Reason::Clean && (200..400).contains(&request.status) {
+        let session = session_hash(request);
+        worker.shared.tables.good.note(request.client, session, request.at_ms);
+    }
+    worker.shared.lanes.access(access);
+}
+
+/// Phase 5 of a request that was not refused by its rules.
+fn finish_inspection(client: &Client, request: &mut Request) {
+    let found = request.inspection.finish(&client.worker, request.status);
+    if request.signals.is_empty() {
+        request.signals = found.signals;
+    }
+    request.verdict.score = request.verdict.score.max(found.score);
+    if let Some(rule) = found.would_refuse
+        && request.verdict.action == Action::Allow
+        && matches!(request.verdict.reason, Reason::Clean | Reason::AllowListed)
+    {
+        request.verdict.action = Action::Observe;
+        request.verdict.reason = Reason::Rule { rule };
+    }
+}
+
+fn count(counters: &WorkerCounters, request: &Request) {
+    WorkerCounters::add_one(&counters.requests);
+    if request.head.faults.is_empty() {
+        counters.count_action(request.verdict.action);
+    } else {
+        WorkerCounters::add_one(&counters.requests_malformed);
+    }
+}
+
+fn access_event(client: &Client, request: &Request) -> AccessEvent {
+    let head = &request.head;
+    let known = &request.known;
+    let value =
+        |field: Option<phalanx_model::HeaderField>| field.map(|f| head.bytes(f.value)).unwrap_or_default();
+    AccessEvent {
+        id: request.id,
+        at_ms: request.at_ms,
+        app: request.app().name.clone(),
+        client: request.client,
+        peer: client.peer.ip().to_canonical(),
+        method: text(head.method(), METHOD_BYTES_MAX),
+        host: text(value(known.host), TEXT_BYTES_MAX),
+        target: mask_target(head.target()),
+        protocol: head.version.as_str().to_owned(),
+        user_agent: text(value(known.user_agent), TEXT_BYTES_MAX),
+        referer: mask_referer(value(known.referer)),
+        status: request.status,
+        request_bytes: request.request_bytes,
+        response_bytes: request.response_bytes,
+        duration_us: request.elapsed_us(),
+        upstream_us: request.upstream_us,
+        verdict: request.verdict.clone(),
+        plan_version: request.plan.version,
+        view_revision: request.view_revision,
+    }
+}
+
+/// Tells clients at one address apart: by their session cookie, else by what they say of themselves.
+fn session_hash(request: &Request) -> u64 {
+    let cookies = request.known.cookie.map(|field| request.head.bytes(field.value)).unwrap_or_default();
+    let session = cookies.split(|&b| b == b';').map(<[u8]>::trim_ascii).find(|cookie| {
+        let name = cookie.split(|&b| b == b'=').next().unwrap_or_default().to_ascii_lowercase();
+        name.windows(4).any(|w| w == b"sess") || name.ends_with(b"sid")
+    });
+    let Some(session) = session else {
+        return request.agent;
+    };
+    // FNV-1a; stays within this process.
+    session.iter().fold(0xcbf2_9ce4_8422_2325, |hash: u64, &byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
+    })
+}
+
+/// Longest method recorded.
+const METHOD_BYTES_MAX: usize = 32;

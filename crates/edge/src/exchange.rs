@@ -1,0 +1,586 @@
+//! One request with its upstream: the head and body out, the response head back, bodies streamed both ways at once.
+//!
+//! Everything runs in the client's own task. Memory is bounded: nothing more is read from one side before what was
+//! read has been written to the other.
+
+use std::io;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use phalanx_model::counters::WorkerCounters;
+use phalanx_model::{BodyFraming, FramingFault, HttpVersion, Reason, Verdict};
+
+use crate::client::Client;
+use crate::control::Cut;
+use crate::forward::{Forwarded, requested_upgrade, write_request_head};
+use crate::http1::{
+    BodyDecoder, FieldKind, ResponseError, ResponseFraming, ResponseHead, encode, read_response_head,
+};
+use crate::reply::Reply;
+use crate::request::Request;
+use crate::socket::Socket;
+use crate::stop::Stop;
+use crate::upstream::{self, ConnectError};
+
+/// A request that its upstream is answering.
+pub(crate) struct Exchange {
+    pub(crate) upstream: Socket,
+    pub(crate) response: ResponseHead,
+    /// Where the response's body stands.
+    pub(crate) body: BodyDecoder,
+    sending: Sending,
+    /// The response's body ended before it was complete.
+    truncated: bool,
+}
+
+/// Where the request's way to the upstream stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Sending {
+    /// More of the body is to come from the client.
+    Body { chunked: bool },
+    /// All is written, or waits in the output buffer.
+    Done,
+    /// The upstream takes no more; its answer may still come.
+    Failed,
+}
+
+/// What went wrong with an upstream.
+#[derive(Debug)]
+enum Failure {
+    Stop(Stop),
+    Io(io::Error),
+    Closed,
+    Response(ResponseError),
+}
+
+impl From<Cut> for Failure {
+    fn from(cut: Cut) -> Self {
+        Self::Stop(cut.into())
+    }
+}
+
+/// Sends a request with its held body, and waits for the response head.
+pub(crate) async fn ask(client: &mut Client, request: &mut Request, held: &Bytes) -> Result<Exchange, Stop> {
+    let complete = client.body.is_done();
+    let replayable = complete && is_idempotent(request.head.method());
+    let mut fresh = false;
+    loop {
+        let connected = upstream::connect(client, &request.app().upstream, fresh).await;
+        let (socket, reused) = match connected {
+            Ok(connected) => connected,
+            Err(error) => return Err(connect_failed(client, request, error)),
+        };
+        let mut upstream = socket;
+        let sending = begin(client, request, &mut upstream.output, held, complete);
+        client
+            .control
+            .set_deadline(client.worker.after_ms(client.worker.shared.settings.limits.upstream_head_ms));
+        let mut asking = Asking { upstream, sending, answered: false };
+        match asking.response_head(client, request).await {
+            Ok(response) => {
+                request.upstream_us = request.elapsed_us();
+                let body = match response.framing {
+                    ResponseFraming::None => BodyDecoder::length(0),
+                    ResponseFraming::Length(bytes) => BodyDecoder::length(bytes),
+                    ResponseFraming::Chunked => BodyDecoder::chunked(),
+                    ResponseFraming::UntilClose => BodyDecoder::until_close(),
+                };
+                let Asking { upstream, sending, .. } = asking;
+                return Ok(Exchange { upstream, response, body, sending, truncated: false });
+            }
+            // The upstream closed an idle connection just as we used it. What is safe to repeat is sent once more, over
+            // a new connection (RFC 9110 section 9.2.2, RFC 9112 section 9.3.1).
+            Err(Failure::Io(_) | Failure::Closed) if reused && replayable && !asking.answered => fresh = true,
+            Err(failure) => return Err(ask_failed(client, request, failure)),
+        }
+    }
+}
+
+/// Writes head and held body into the output.
+fn begin(client: &Client, request: &Request, out: &mut Vec<u8>, held: &Bytes, complete: bool) -> Sending {
+    // A chunked body that is here already goes on with its length, which more applications take.
+    let framing = match request.head.framing {
+        BodyFraming::Chunked if complete => BodyFraming::Length(held.len() as u64),
+        framing => framing,
+    };
+    let app = request.app();
+    let peer = client.peer.ip();
+    let forwarded = Forwarded {
+        head: &request.head,
+        known: &request.known,
+        framing,
+        peer,
+        peer_trusted: app.trust_forwarded.contains(peer),
+        request_id: &request.id.to_text(),
+        path_prefix: &app.upstream.path_prefix,
+        upgrade: requested_upgrade(&request.head, &request.known),
+    };
+    write_request_head(out, &forwarded);
+    let chunked = framing == BodyFraming::Chunked;
+    if chunked {
+        encode::chunk(out, held);
+    } else {
+        out.extend_from_slice(held);
+    }
+    if complete { Sending::Done } else { Sending::Body { chunked } }
+}
+
+/// A request on its way, before its response head.
+struct Asking {
+    upstream: Socket,
+    sending: Sending,
+    /// Some of a response has arrived.
+    answered: bool,
+}
+
+impl Asking {
+    async fn response_head(
+        &mut self,
+        client: &mut Client,
+        request: &mut Request,
+    ) -> Result<ResponseHead, Failure> {
+        let control = Rc::clone(&client.control);
+        control.run(|cx| self.poll_response_head(client, request, cx)).await
+    }
+
+    fn poll_response_head(
+        &mut self,
+        client: &mut Client,
+        request: &mut Request,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<ResponseHead, Failure>> {
+        let sent = poll_request_body(&mut self.upstream, &mut self.sending, client, request, cx);
+        if let Poll::Ready(Err(stop)) = sent {
+            return Poll::Ready(Err(Failure::Stop(stop)));
+        }
+        loop {
+            let head =
+                read_response_head(&mut self.upstream.input, request.is_head()).map_err(Failure::Response)?;
+            match head {
+                Some(head) if head.status >= 200 => return Poll::Ready(Ok(head)),
+                Some(head) if head.status == 101 => {
+                    let asked = requested_upgrade(&request.head, &request.known).is_some();
+                    let malformed = Failure::Response(ResponseError::Malformed);
+                    return Poll::Ready(if asked { Ok(head) } else { Err(malformed) });
+                }
+                Some(head) => pass_interim(client, request, &head, cx),
+                None => {
+                    let upstream = &mut self.upstream;
+                    let filled = client.worker.with_scratch(|scratch| upstream.poll_fill(cx, scratch));
+                    match ready!(filled).map_err(Failure::Io)? {
+                        0 => return Poll::Ready(Err(Failure::Closed)),
+                        _ => self.answered = true,
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Passes an interim response on (RFC 9110 section 15.2). `100 Continue` has been sent by ourselves where it was due.
+fn pass_interim(client: &mut Client, request: &Request, head: &ResponseHead, cx: &mut Context<'_>) {
+    let bounded = client.socket.output.len() < INTERIM_BYTES_MAX;
+    if head.status == 100 || request.head.version == HttpVersion::Http10 || !bounded {
+        return;
+    }
+    let out = client.output();
+    encode::status_line(out, head.status, head.bytes(head.reason));
+    write_response_fields(out, head);
+    out.extend_from_slice(b"\r\n");
+    // What cannot be written now goes out with the final response.
+    let _ = client.poll_flush(cx);
+}
+
+/// Moves request body from the client to the upstream; ready when there is no more to move.
+fn poll_request_body(
+    upstream: &mut Socket,
+    sending: &mut Sending,
+    client: &mut Client,
+    request: &mut Request,
+    cx: &mut Context<'_>,
+) -> Poll<Result<(), Stop>> {
+    let limits = client.worker.shared.settings.limits.clone();
+    loop {
+        if !upstream.output.is_empty() {
+            let mut progress = false;
+            match upstream.poll_flush(cx, &mut progress) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Ok(())) => {}
+                Poll::Ready(Err(_)) => {
+                    upstream.output.clear();
+                    *sending = Sending::Failed;
+                }
+            }
+        }
+        let Sending::Body { chunked } = *sending else {
+            return Poll::Ready(Ok(()));
+        };
+        move_body(upstream, chunked, client, request)?;
+        if client.body.is_done() {
+            *sending = Sending::Done;
+            client.control.set_deadline(client.worker.after_ms(limits.upstream_head_ms));
+        } else if upstream.output.is_empty() {
+            client.control.set_deadline(client.worker.after_ms(limits.body_gap_ms));
+            if ready!(client.poll_fill(cx))? == 0 {
+                return Poll::Ready(Err(Stop::ClientGone));
+            }
+        }
+    }
+}
+
+/// Moves what has arrived of the body into the upstream's output.
+fn move_body(
+    upstream: &mut Socket,
+    chunked: bool,
+    client: &mut Client,
+    request: &mut Request,
+) -> Result<(), Stop> {
+    let out = &mut upstream.output;
+    let mut bytes = 0;
+    loop {
+        let more = client.next_body(usize::MAX, |data| {
+            bytes += data.len();
+            match chunked {
+                true => encode::chunk(out, data),
+                false => out.extend_from_slice(data),
+            }
+        });
+        match more {
+            Ok(true) => {}
+            Ok(false) => break,
+            Err(fault) => return Err(faulty(request, fault)),
+        }
+    }
+    count_body(client, request, bytes)?;
+    if client.body.is_done() && chunked {
+        encode::last_chunk(out);
+    }
+    Ok(())
+}
+
+/// Counts body bytes read, up to the app's limit.
+pub(crate) fn count_body(client: &Client, request: &mut Request, bytes: usize) -> Result<(), Stop> {
+    request.request_bytes += bytes as u64;
+    let counted = &client.worker.counters.request_body_bytes;
+    counted.fetch_add(bytes as u64, std::sync::atomic::Ordering::Relaxed);
+    if request.request_bytes > request.app().limits.body_bytes {
+        return Err(faulty(request, FramingFault::BodyTooLarge));
+    }
+    Ok(())
+}
+
+/// Records a fault found after the head; the request is answered with it.
+pub(crate) fn faulty(request: &mut Request, fault: FramingFault) -> Stop {
+    let reply = Reply::to_fault(&request.head, fault);
+    request.head.faults.push(fault);
+    request.verdict =
+        Verdict { score: request.verdict.score, ..Verdict::deny(Reason::Framing { fault }, reply.status) };
+    Stop::Answered(reply)
+}
+
+impl Exchange {
+    /// Holds response body for inspection, at most `max` bytes of it. True: that was all of it.
+    pub(crate) async fn hold_body(
+        &mut self,
+        client: &mut Client,
+        request: &mut Request,
+        max: usize,
+    ) -> Result<(Vec<u8>, bool), Stop> {
+        let mut held = Vec::new();
+        let control = Rc::clone(&client.control);
+        control.set_deadline(client.worker.after_ms(client.worker.shared.settings.limits.upstream_head_ms));
+        control
+            .run(|cx| {
+                if let Poll::Ready(Err(stop)) =
+                    poll_request_body(&mut self.upstream, &mut self.sending, client, request, cx)
+                {
+                    return Poll::Ready(Err(stop));
+                }
+                loop {
+                    let room = max.saturating_sub(held.len());
+                    self.take_body(room, |data| held.extend_from_slice(data));
+                    if self.is_over() || held.len() >= max {
+                        return Poll::Ready(Ok(()));
+                    }
+                    ready!(self.poll_more(client, cx));
+                }
+            })
+            .await?;
+        let complete = self.body.is_done() && !self.truncated;
+        Ok((held, complete))
+    }
+
+    /// Sends the response head, what was held of its body, and the rest as it comes.
+    pub(crate) async fn respond(
+        &mut self,
+        client: &mut Client,
+        request: &mut Request,
+        held: &[u8],
+    ) -> Result<(), Stop> {
+        let coding = self.coding(request);
+        if coding == Coding::UntilClose || client.worker.draining.get() {
+            request.keep_alive = false;
+        }
+        self.write_head(client, request, coding);
+        request.replied = true;
+        request.status = self.response.status;
+        coding.write(client.output(), held);
+        request.response_bytes += held.len() as u64;
+        let control = Rc::clone(&client.control);
+        let mut waits_for = WaitsFor::Neither;
+        control.run(|cx| self.poll_respond(client, request, coding, &mut waits_for, cx)).await?;
+        let counted = &client.worker.counters.response_body_bytes;
+        counted.fetch_add(request.response_bytes, std::sync::atomic::Ordering::Relaxed);
+        if self.truncated {
+            // The client must see that the body is not whole: its connection ends without the final chunk or byte.
+            WorkerCounters::add_one(&client.worker.counters.upstream_errors);
+            request.keep_alive = false;
+            return Err(Stop::ClientGone);
+        }
+        Ok(())
+    }
+
+    /// Writes the head that switches protocols (RFC 9110 section 7.8); what follows is the tunnel's.
+    pub(crate) fn write_upgrade_head(&self, client: &mut Client, request: &Request) {
+        let protocol = self.response.headers().find(|(name, _)| FieldKind::of(name) == FieldKind::Upgrade);
+        let out = client.output();
+        encode::status_line(out, self.response.status, self.response.bytes(self.response.reason));
+        write_response_fields(out, &self.response);
+        encode::field(out, b"X-Request-Id", &request.id.to_text());
+        encode::field(out, b"Connection", b"Upgrade");
+        encode::field(out, b"Upgrade", protocol.map_or(b"websocket".as_slice(), |(_, value)| value));
+        out.extend_from_slice(b"\r\n");
+    }
+
+    /// Gives the upstream's connection back to the pool if it can serve again.
+    pub(crate) fn recycle(mut self, client: &mut Client, request: &Request) {
+        let worker = &client.worker;
+        worker.give_buffer(std::mem::take(&mut self.upstream.output));
+        let clean = self.body.is_done() && self.upstream.input.is_empty() && self.sending == Sending::Done;
+        if clean && self.response.keep_alive && !worker.draining.get() {
+            self.upstream.input = bytes::BytesMut::new();
+            worker.pool.give(&request.app().upstream.key, self.upstream, worker.now_ms());
+        }
+    }
+
+    fn poll_respond(
+        &mut self,
+        client: &mut Client,
+        request: &mut Request,
+        coding: Coding,
+        waits_for: &mut WaitsFor,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(), Stop>> {
+        let sent = poll_request_body(&mut self.upstream, &mut self.sending, client, request, cx);
+        if let Poll::Ready(Err(stop)) = sent {
+            return Poll::Ready(Err(stop));
+        }
+        let mut ended = false;
+        loop {
+            let out = client.output();
+            let room = OUTPUT_BYTES_MAX.saturating_sub(out.len());
+            let mut bytes = 0;
+            self.take_body(room, |data| {
+                bytes += data.len();
+                coding.write(out, data);
+            });
+            request.response_bytes += bytes as u64;
+            if self.is_over() && !ended {
+                ended = true;
+                if coding == Coding::Chunked && !self.truncated {
+                    encode::last_chunk(client.output());
+                }
+            }
+            if !client.socket.output.is_empty() {
+                if *waits_for != WaitsFor::Client {
+                    *waits_for = WaitsFor::Client;
+                    client.allow_write_time();
+                }
+                ready!(client.poll_flush(cx))?;
+                continue;
+            }
+            if ended {
+                return Poll::Ready(Ok(()));
+            }
+            if *waits_for != WaitsFor::Upstream {
+                *waits_for = WaitsFor::Upstream;
+                client.control.set_deadline(client.worker.after_ms(self.silence_max_ms(client)));
+            }
+            ready!(self.poll_more(client, cx));
+            *waits_for = WaitsFor::Neither;
+        }
+    }
+
+    /// Takes body out of the upstream's input, at most about `max` bytes.
+    fn take_body(&mut self, max: usize, mut take: impl FnMut(&[u8])) {
+        let mut left = max;
+        while left > 0 && !self.body.is_done() && !self.upstream.input.is_empty() {
+            let input = self.upstream.input.get(..left.min(self.upstream.input.len())).unwrap_or_default();
+            let Ok(step) = self.body.step(input) else {
+                self.truncated = true;
+                return;
+            };
+            let data = input.get(step.data).unwrap_or_default();
+            take(data);
+            left = left.saturating_sub(step.consumed);
+            self.upstream.consume(step.consumed);
+        }
+    }
+
+    /// Reads more of the response; its end or failure is noted in `self`.
+    fn poll_more(&mut self, client: &Client, cx: &mut Context<'_>) -> Poll<()> {
+        let upstream = &mut self.upstream;
+        let filled = client.worker.with_scratch(|scratch| upstream.poll_fill(cx, scratch));
+        match ready!(filled) {
+            Ok(1..) => {}
+            Ok(0) if self.body.ends_with_connection() => self.body = BodyDecoder::length(0),
+            Ok(0) | Err(_) => self.truncated = true,
+        }
+        Poll::Ready(())
+    }
+
+    fn is_over(&self) -> bool {
+        self.body.is_done() || self.truncated
+    }
+
+    /// How the body goes to the client.
+    fn coding(&self, request: &Request) -> Coding {
+        match self.response.framing {
+            ResponseFraming::None => Coding::None,
+            ResponseFraming::Length(_) => Coding::Plain,
+            _ if request.head.version == HttpVersion::Http10 => Coding::UntilClose,
+            _ => Coding::Chunked,
+        }
+    }
+
+    /// How long the upstream may be silent within its body. Event streams may be for long.
+    fn silence_max_ms(&self, client: &Client) -> u64 {
+        let limits = &client.worker.shared.settings.limits;
+        if is_event_stream(&self.response) { limits.tunnel_idle_ms } else { limits.upstream_head_ms }
+    }
+
+    fn write_head(&self, client: &mut Client, request: &Request, coding: Coding) {
+        let out = client.output();
+        encode::status_line(out, self.response.status, self.response.bytes(self.response.reason));
+        write_response_fields(out, &self.response);
+        encode::field(out, b"X-Request-Id", &request.id.to_text());
+        if coding == Coding::Chunked {
+            encode::field(out, b"Transfer-Encoding", b"chunked");
+        }
+        if !request.keep_alive {
+            encode::field(out, b"Connection", b"close");
+        } else if request.head.version == HttpVersion::Http10 {
+            encode::field(out, b"Connection", b"keep-alive");
+        }
+        out.extend_from_slice(b"\r\n");
+    }
+}
+
+/// Appends an upstream's header fields that do not end at this hop.
+pub(crate) fn write_response_fields(out: &mut Vec<u8>, response: &ResponseHead) {
+    let mut names_fields = false;
+    for (name, value) in response.headers() {
+        if FieldKind::of(name) == FieldKind::Connection {
+            names_fields |=
+                !value.eq_ignore_ascii_case(b"keep-alive") && !value.eq_ignore_ascii_case(b"close");
+        }
+    }
+    for (name, value) in response.headers() {
+        match FieldKind::of(name) {
+            FieldKind::Connection
+            | FieldKind::Upgrade
+            | FieldKind::HopByHop
+            | FieldKind::TransferEncoding
+            | FieldKind::XRequestId => {}
+            // RFC 9110 section 8.6: none of these has a length.
+            FieldKind::ContentLength if response.status < 200 || response.status == 204 => {}
+            FieldKind::ContentLength => encode::field(out, name, value),
+            _ if names_fields && crate::forward::is_named_by_connection(response.headers(), name) => {}
+            _ => encode::field(out, name, value),
+        }
+    }
+}
+
+/// Whether a response is a stream of events, which is never held.
+pub(crate) fn is_event_stream(response: &ResponseHead) -> bool {
+    response.headers().find(|(name, _)| FieldKind::of(name) == FieldKind::ContentType).is_some_and(
+        |(_, value)| value.get(..17).is_some_and(|v| v.eq_ignore_ascii_case(b"text/event-stream")),
+    )
+}
+
+/// How a response's body is written to the client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Coding {
+    None,
+    Plain,
+    Chunked,
+    UntilClose,
+}
+
+impl Coding {
+    fn write(self, out: &mut Vec<u8>, data: &[u8]) {
+        match self {
+            Self::None => {}
+            Self::Plain | Self::UntilClose => out.extend_from_slice(data),
+            Self::Chunked => encode::chunk(out, data),
+        }
+    }
+}
+
+/// For whom a response waits, so that each wait sets its deadline once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum WaitsFor {
+    Neither,
+    Client,
+    Upstream,
+}
+
+fn connect_failed(client: &Client, request: &mut Request, error: ConnectError) -> Stop {
+    match error {
+        ConnectError::Cut(Cut::Timeout) => {
+            client.control.clear_timeout();
+            upstream_failed(client, request, Reply::TIMED_OUT, "connecting took too long".to_owned())
+        }
+        ConnectError::Cut(cut) => Stop::Cut(cut),
+        ConnectError::Failed(error) => {
+            upstream_failed(client, request, Reply::UNAVAILABLE, format!("connecting failed: {error}"))
+        }
+    }
+}
+
+fn ask_failed(client: &Client, request: &mut Request, failure: Failure) -> Stop {
+    let error = match failure {
+        Failure::Stop(Stop::Cut(Cut::Timeout)) => {
+            client.control.clear_timeout();
+            if !client.body.is_done() {
+                return faulty(request, FramingFault::HeadTimeout);
+            }
+            let error = "no response in time".to_owned();
+            return upstream_failed(client, request, Reply::TIMED_OUT, error);
+        }
+        Failure::Stop(stop) => return stop,
+        Failure::Io(error) => format!("connection failed: {error}"),
+        Failure::Closed => "connection closed before a response".to_owned(),
+        Failure::Response(error) => error.to_string(),
+    };
+    upstream_failed(client, request, Reply::UNAVAILABLE, error)
+}
+
+/// Records an upstream's failure; the request is answered with `reply`.
+fn upstream_failed(client: &Client, request: &mut Request, reply: Reply, error: String) -> Stop {
+    WorkerCounters::add_one(&client.worker.counters.upstream_errors);
+    request.verdict.reason = Reason::Upstream { error };
+    request.verdict.status = reply.status;
+    Stop::Answered(reply)
+}
+
+/// Methods that may be repeated without asking (RFC 9110 section 9.2.2).
+fn is_idempotent(method: &[u8]) -> bool {
+    matches!(method, b"GET" | b"HEAD" | b"OPTIONS" | b"PUT" | b"DELETE" | b"TRACE")
+}
+
+/// Output above which no more of a body is taken before it is written.
+const OUTPUT_BYTES_MAX: usize = 64 * 1024;
+/// Interim responses waiting for a slow client; more are dropped.
+const INTERIM_BYTES_MAX: usize = 16 * 1024;

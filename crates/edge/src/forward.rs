@@ -1,0 +1,324 @@
+//! The request head as the upstream gets it: what the client wrote, in its order and case, without what ends at this
+//! hop, and with what we know about the client.
+
+use std::net::IpAddr;
+
+use phalanx_model::{BodyFraming, PrefixSet, RequestHead};
+
+use crate::http1::FieldKind;
+use crate::http1::encode::{self, field};
+use crate::http1::fields::{KnownFields, list};
+use crate::http1::semantics::absolute_form;
+
+/// What the head is written from.
+pub(crate) struct Forwarded<'a> {
+    pub(crate) head: &'a RequestHead,
+    pub(crate) known: &'a KnownFields,
+    /// How the body goes to the upstream.
+    pub(crate) framing: BodyFraming,
+    /// The other end of the connection.
+    pub(crate) peer: IpAddr,
+    /// Whether the peer's forwarding fields are believed.
+    pub(crate) peer_trusted: bool,
+    pub(crate) request_id: &'a [u8],
+    pub(crate) path_prefix: &'a str,
+    /// The protocol to upgrade to, if the upgrade is passed on.
+    pub(crate) upgrade: Option<&'a [u8]>,
+}
+
+/// Appends the head of the upstream request.
+pub(crate) fn write_request_head(out: &mut Vec<u8>, request: &Forwarded<'_>) {
+    let head = request.head;
+    out.extend_from_slice(head.method());
+    out.push(b' ');
+    write_target(out, head.target(), request.path_prefix);
+    out.extend_from_slice(b" HTTP/1.1\r\n");
+    if request.known.host.is_none() {
+        // HTTP/1.0 may leave it out, HTTP/1.1 may not (RFC 9112 section 3.2).
+        out.extend_from_slice(b"Host: \r\n");
+    }
+    write_fields(out, request);
+    write_forwarding(out, request);
+    field(out, b"X-Request-Id", request.request_id);
+    field(out, b"Via", b"1.1 phalanx");
+    match request.framing {
+        BodyFraming::None => {}
+        BodyFraming::Length(bytes) => {
+            out.extend_from_slice(b"Content-Length: ");
+            encode::decimal(out, bytes);
+            out.extend_from_slice(b"\r\n");
+        }
+        BodyFraming::Chunked => field(out, b"Transfer-Encoding", b"chunked"),
+    }
+    if let Some(protocol) = request.upgrade {
+        field(out, b"Connection", b"Upgrade");
+        field(out, b"Upgrade", protocol);
+    }
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Who the client is: the peer, or behind trusted forwarders the last address that none of them has.
+///
+/// Counted from the right, because everything left of the first untrusted address is the client's own claim.
+pub(crate) fn client_address(
+    head: &RequestHead,
+    known: &KnownFields,
+    peer: IpAddr,
+    trusted: &PrefixSet,
+) -> IpAddr {
+    let peer = peer.to_canonical();
+    if !known.forwarded || !trusted.contains(peer) {
+        return peer;
+    }
+    let mut client = peer;
+    for (name, value) in head.fields.iter().rev().map(|f| (head.bytes(f.name), head.bytes(f.value))) {
+        if !name.eq_ignore_ascii_case(b"x-forwarded-for") {
+            continue;
+        }
+        for element in value.rsplit(|&b| b == b',') {
+            let Some(ip) = parse_node(element.trim_ascii()) else {
+                return client;
+            };
+            client = ip;
+            if !trusted.contains(ip) {
+                return client;
+            }
+        }
+    }
+    client
+}
+
+/// The protocol a request asks to upgrade to, if it is one that is passed on. Only WebSocket is: `h2c` would hide
+/// requests from inspection, and nothing else is in use between clients and sites.
+pub(crate) fn requested_upgrade<'a>(head: &'a RequestHead, known: &KnownFields) -> Option<&'a [u8]> {
+    let protocol = head.bytes(known.upgrade?.value);
+    let asked = known.connection
+        && head
+            .headers()
+            .filter(|(name, _)| name.eq_ignore_ascii_case(b"connection"))
+            .flat_map(|(_, value)| list(value))
+            .any(|option| option.eq_ignore_ascii_case(b"upgrade"));
+    let plain = head.method() == b"GET" && matches!(head.framing, BodyFraming::None | BodyFraming::Length(0));
+    (asked && plain && protocol.eq_ignore_ascii_case(b"websocket")).then_some(protocol)
+}
+
+/// Whether a field named `name` ends at this hop because a `Connection` field of `fields` names it.
+pub(crate) fn is_named_by_connection<'a>(
+    fields: impl Iterator<Item = (&'a [u8], &'a [u8])>,
+    name: &[u8],
+) -> bool {
+    fields
+        .filter(|(field, _)| field.eq_ignore_ascii_case(b"connection"))
+        .flat_map(|(_, value)| list(value))
+        .any(|option| option.eq_ignore_ascii_case(name))
+}
+
+fn write_target(out: &mut Vec<u8>, target: &[u8], path_prefix: &str) {
+    let target = match absolute_form(target) {
+        Some((_, path)) => path,
+        None => target,
+    };
+    if target == b"*" {
+        return out.extend_from_slice(target);
+    }
+    out.extend_from_slice(path_prefix.as_bytes());
+    // An absolute form may have no path (RFC 9112 section 3.2.1: send "/").
+    if !target.starts_with(b"/") {
+        out.push(b'/');
+    }
+    out.extend_from_slice(target);
+}
+
+fn write_fields(out: &mut Vec<u8>, request: &Forwarded<'_>) {
+    let head = request.head;
+    // `keep-alive` and `close` name no field; anything longer is looked at field by field.
+    let named = request.known.connection
+        && head.headers().any(|(name, value)| {
+            name.eq_ignore_ascii_case(b"connection")
+                && !value.eq_ignore_ascii_case(b"keep-alive")
+                && !value.eq_ignore_ascii_case(b"close")
+        });
+    for (name, value) in head.headers() {
+        match FieldKind::of(name) {
+            FieldKind::Connection
+            | FieldKind::Upgrade
+            | FieldKind::HopByHop
+            | FieldKind::Expect
+            | FieldKind::ContentLength
+            | FieldKind::TransferEncoding
+            | FieldKind::Disguised
+            | FieldKind::XForwardedFor
+            | FieldKind::XRequestId => {}
+            FieldKind::XForwardedProto | FieldKind::XForwardedHost | FieldKind::OtherForwarded => {
+                if request.peer_trusted && !name.contains(&b'_') {
+                    field(out, name, value);
+                }
+            }
+            // A client may not take these away from the upstream by naming them in `Connection`.
+            FieldKind::Host | FieldKind::Via => field(out, name, value),
+            _ if named && is_named_by_connection(head.headers(), name) => {}
+            _ => field(out, name, value),
+        }
+    }
+}
+
+fn write_forwarding(out: &mut Vec<u8>, request: &Forwarded<'_>) {
+    let head = request.head;
+    out.extend_from_slice(b"X-Forwarded-For: ");
+    let (mut has_proto, mut has_host) = (false, false);
+    if request.peer_trusted {
+        for (name, value) in head.headers() {
+            match FieldKind::of(name) {
+                FieldKind::XForwardedFor if !name.contains(&b'_') => {
+                    out.extend_from_slice(value);
+                    out.extend_from_slice(b", ");
+                }
+                FieldKind::XForwardedProto => has_proto |= !name.contains(&b'_'),
+                FieldKind::XForwardedHost => has_host |= !name.contains(&b'_'),
+                _ => {}
+            }
+        }
+    }
+    write_ip(out, request.peer);
+    out.extend_from_slice(b"\r\n");
+    if !has_proto {
+        field(out, b"X-Forwarded-Proto", b"http");
+    }
+    if !has_host && let Some(host) = request.known.host {
+        field(out, b"X-Forwarded-Host", head.bytes(host.value));
+    }
+}
+
+fn write_ip(out: &mut Vec<u8>, ip: IpAddr) {
+    use std::io::Write;
+    // Writing to a vector cannot fail.
+    let _ = write!(out, "{}", ip.to_canonical());
+}
+
+/// An element of `X-Forwarded-For`: an address, in brackets or not, with a port or not.
+fn parse_node(element: &[u8]) -> Option<IpAddr> {
+    let text = std::str::from_utf8(element).ok()?;
+    let ip = match text.parse::<IpAddr>() {
+        Ok(ip) => ip,
+        Err(_) => match text.parse::<std::net::SocketAddr>() {
+            Ok(address) => address.ip(),
+            Err(_) => text.strip_prefix('[')?.strip_suffix(']')?.parse().ok()?,
+        },
+    };
+    Some(ip.to_canonical())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http1::parse_head;
+
+    fn head(fields: &str) -> (RequestHead, KnownFields) {
+        let head =
+            parse_head(format!("GET /a?b=c HTTP/1.1\r\nHost: shop.test\r\n{fields}\r\n").as_bytes()).unwrap();
+        let known = KnownFields::of(&head);
+        (head, known)
+    }
+
+    fn forwarded(fields: &str, peer_trusted: bool) -> String {
+        let (head, known) = head(fields);
+        let mut out = Vec::new();
+        let upgrade = requested_upgrade(&head, &known);
+        let request = Forwarded {
+            head: &head,
+            known: &known,
+            framing: head.framing,
+            peer: "192.0.2.1".parse().unwrap(),
+            peer_trusted,
+            request_id: b"ID",
+            path_prefix: "/base",
+            upgrade,
+        };
+        write_request_head(&mut out, &request);
+        String::from_utf8(out).unwrap()
+    }
+
+    #[track_caller]
+    fn check_client(fields: &str, peer: &str, expected: &str) {
+        let (head, known) = head(fields);
+        let trusted = ["192.0.2.0/24".parse().unwrap(), "10.0.0.0/8".parse().unwrap()].into_iter().collect();
+        let client = client_address(&head, &known, peer.parse().unwrap(), &trusted);
+        assert_eq!(client, expected.parse::<IpAddr>().unwrap(), "{fields:?}");
+    }
+
+    #[test]
+    fn the_client_is_the_first_untrusted_address_from_the_right() {
+        check_client("X-Forwarded-For: 203.0.113.9\r\n", "192.0.2.1", "203.0.113.9");
+        check_client("X-Forwarded-For: 1.1.1.1, 203.0.113.9, 10.0.0.1\r\n", "192.0.2.1", "203.0.113.9");
+        check_client(
+            "X-Forwarded-For: 1.1.1.1\r\nX-Forwarded-For: 203.0.113.9\r\n",
+            "192.0.2.1",
+            "203.0.113.9",
+        );
+        check_client("X-Forwarded-For: 203.0.113.9:4711\r\n", "::ffff:192.0.2.1", "203.0.113.9");
+        check_client("X-Forwarded-For: [2001:db8::9]:4711\r\n", "192.0.2.1", "2001:db8::9");
+        check_client("X-Forwarded-For: 10.0.0.5, 10.0.0.6\r\n", "192.0.2.1", "10.0.0.5");
+    }
+
+    #[test]
+    fn what_cannot_be_believed_is_not() {
+        check_client("X-Forwarded-For: 203.0.113.9\r\n", "198.51.100.1", "198.51.100.1");
+        check_client("X-Forwarded-For: nonsense, 10.0.0.6\r\n", "192.0.2.1", "10.0.0.6");
+        check_client("X_Forwarded_For: 203.0.113.9\r\n", "192.0.2.1", "192.0.2.1");
+        check_client("Forwarded: for=203.0.113.9\r\n", "192.0.2.1", "192.0.2.1");
+        check_client("", "192.0.2.1", "192.0.2.1");
+    }
+
+    #[test]
+    fn the_head_is_passed_in_its_own_order_and_case() {
+        let text = forwarded("ACCEPT: */*\r\nx-custom: 1\r\nCookie: a=b\r\n", false);
+        assert!(text.starts_with(
+            "GET /base/a?b=c HTTP/1.1\r\nHost: shop.test\r\nACCEPT: */*\r\nx-custom: 1\r\nCookie: a=b\r\n"
+        ));
+        assert!(text.contains(
+            "X-Forwarded-For: 192.0.2.1\r\nX-Forwarded-Proto: http\r\nX-Forwarded-Host: shop.test\r\n"
+        ));
+        assert!(text.contains("X-Request-Id: ID\r\n"));
+    }
+
+    #[test]
+    fn fields_of_this_hop_end_here() {
+        let text = forwarded(
+            "Connection: keep-alive, X-Secret, Host, Upgrade\r\nKeep-Alive: 5\r\nTE: trailers\r\nX-Secret: 1\r\n\
+             Upgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\nProxy-Authorization: x\r\nX-Request-Id: forged\r\n",
+            false,
+        );
+        for gone in
+            ["Connection", "Keep-Alive", "TE:", "X-Secret", "Upgrade", "HTTP2", "Proxy-Auth", "forged"]
+        {
+            assert!(!text.contains(gone), "{gone} in {text}");
+        }
+        assert!(text.contains("Host: shop.test\r\n"));
+    }
+
+    #[test]
+    fn a_websocket_upgrade_is_passed_on() {
+        let text = forwarded(
+            "Connection: keep-alive, Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Key: x\r\n",
+            false,
+        );
+        assert!(text.ends_with("Connection: Upgrade\r\nUpgrade: websocket\r\n\r\n"));
+        assert!(text.contains("Sec-WebSocket-Key: x\r\n"));
+    }
+
+    #[test]
+    fn a_strangers_forwarding_fields_are_replaced() {
+        let fields = "X-Forwarded-For: 1.2.3.4\r\nx_forwarded_for: 1.2.3.4\r\nForwarded: for=1.2.3.4\r\n\
+             X-Real-IP: 1.2.3.4\r\nX-Forwarded-Proto: https\r\nX-Forwarded-Port: 443\r\nContent_Length: 7\r\n";
+        let text = forwarded(fields, false);
+        assert!(!text.contains("1.2.3.4") && !text.contains("https") && !text.contains("443"), "{text}");
+        assert!(!text.contains("Content_Length"));
+        let trusted = forwarded(fields, true);
+        assert!(trusted.contains("X-Forwarded-For: 1.2.3.4, 192.0.2.1\r\n"), "{trusted}");
+        assert!(
+            trusted.contains("X-Forwarded-Proto: https\r\n")
+                && trusted.contains("Forwarded: for=1.2.3.4\r\n")
+        );
+        assert!(!trusted.contains("x_forwarded_for"));
+    }
+}

@@ -1,0 +1,176 @@
+//! Header field names that the edge acts on, and the lexical rules of RFC 9110 section 5.6.
+
+use phalanx_model::{HeaderField, RequestHead};
+
+/// What a header field is to the edge.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the names are those of the fields")]
+pub enum FieldKind {
+    Host,
+    ContentLength,
+    TransferEncoding,
+    Connection,
+    Upgrade,
+    Expect,
+    Via,
+    UserAgent,
+    Referer,
+    Accept,
+    AcceptEncoding,
+    AcceptLanguage,
+    ContentType,
+    Cookie,
+    XForwardedFor,
+    XForwardedProto,
+    XForwardedHost,
+    XRequestId,
+    /// Other fields that speak of the client in a forwarder's name: `Forwarded`, `X-Real-IP`, other `X-Forwarded-*`.
+    OtherForwarded,
+    /// Fields that end at this hop (RFC 9110 section 7.6.1).
+    HopByHop,
+    /// A framing field written with `_` for `-`, which CGI-like back ends cannot tell from the real one.
+    Disguised,
+    Other,
+}
+
+impl FieldKind {
+    /// Classifies a name. Names that speak of forwarding compare with `_` equal to `-`, because many back ends map
+    /// both to the same variable.
+    pub fn of(name: &[u8]) -> Self {
+        let is = |known: &str| name.eq_ignore_ascii_case(known.as_bytes());
+        match name.len() {
+            2 if is("te") => Self::HopByHop,
+            3 if is("via") => Self::Via,
+            4 if is("host") => Self::Host,
+            6 if is("accept") => Self::Accept,
+            6 if is("cookie") => Self::Cookie,
+            6 if is("expect") => Self::Expect,
+            7 if is("referer") => Self::Referer,
+            7 if is("upgrade") => Self::Upgrade,
+            7 if is("trailer") => Self::HopByHop,
+            9 if is("forwarded") => Self::OtherForwarded,
+            10 if is("connection") => Self::Connection,
+            10 if is("user-agent") => Self::UserAgent,
+            10 if is("keep-alive") => Self::HopByHop,
+            12 if is("content-type") => Self::ContentType,
+            14 if is("content-length") => Self::ContentLength,
+            14 if is("http2-settings") => Self::HopByHop,
+            15 if is("accept-encoding") => Self::AcceptEncoding,
+            15 if is("accept-language") => Self::AcceptLanguage,
+            16 if is("proxy-connection") => Self::HopByHop,
+            17 if is("transfer-encoding") => Self::TransferEncoding,
+            18 if is("proxy-authenticate") => Self::Other,
+            19 if is("proxy-authorization") => Self::HopByHop,
+            9 | 11.. => Self::of_disguisable(name),
+            _ => Self::Other,
+        }
+    }
+
+    fn of_disguisable(name: &[u8]) -> Self {
+        let is = |known: &str| same_with_underscores(name, known.as_bytes());
+        match name.first() {
+            Some(b'x' | b'X') => match name.len() {
+                9 if is("x-real-ip") => Self::OtherForwarded,
+                12 if is("x-request-id") => Self::XRequestId,
+                15 if is("x-forwarded-for") => Self::XForwardedFor,
+                16 if is("x-forwarded-host") => Self::XForwardedHost,
+                17 if is("x-forwarded-proto") => Self::XForwardedProto,
+                _ if name.get(..12).is_some_and(|start| same_with_underscores(start, b"x-forwarded-")) => {
+                    Self::OtherForwarded
+                }
+                _ => Self::Other,
+            },
+            Some(b'c' | b'C') if is("content-length") => Self::Disguised,
+            Some(b't' | b'T') if is("transfer-encoding") => Self::Disguised,
+            _ => Self::Other,
+        }
+    }
+}
+
+/// Where the fields that the edge reads lie in a head: the first of each kind.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct KnownFields {
+    pub(crate) host: Option<HeaderField>,
+    pub(crate) user_agent: Option<HeaderField>,
+    pub(crate) referer: Option<HeaderField>,
+    pub(crate) accept: Option<HeaderField>,
+    pub(crate) expect: Option<HeaderField>,
+    pub(crate) cookie: Option<HeaderField>,
+    pub(crate) upgrade: Option<HeaderField>,
+    /// Whether there is a `Connection` field.
+    pub(crate) connection: bool,
+    /// Whether a forwarder's field is there.
+    pub(crate) forwarded: bool,
+}
+
+impl KnownFields {
+    /// One pass over a head.
+    pub(crate) fn of(head: &RequestHead) -> Self {
+        let mut known = Self::default();
+        for field in &head.fields {
+            let slot = match FieldKind::of(head.bytes(field.name)) {
+                FieldKind::Host => &mut known.host,
+                FieldKind::UserAgent => &mut known.user_agent,
+                FieldKind::Referer => &mut known.referer,
+                FieldKind::Accept => &mut known.accept,
+                FieldKind::Expect => &mut known.expect,
+                FieldKind::Cookie => &mut known.cookie,
+                FieldKind::Upgrade => &mut known.upgrade,
+                FieldKind::Connection => {
+                    known.connection = true;
+                    continue;
+                }
+                FieldKind::XForwardedFor | FieldKind::OtherForwarded => {
+                    known.forwarded = true;
+                    continue;
+                }
+                _ => continue,
+            };
+            slot.get_or_insert(*field);
+        }
+        known
+    }
+}
+
+/// The elements of a comma-separated list (RFC 9110 section 5.6.1), empty ones left out.
+pub(crate) fn list(value: &[u8]) -> impl Iterator<Item = &[u8]> {
+    value.split(|&b| b == b',').map(<[u8]>::trim_ascii).filter(|element| !element.is_empty())
+}
+
+/// Whether a byte may stand in a token (RFC 9110 section 5.6.2).
+pub(crate) fn is_token_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+}
+
+/// Whether the bytes are a token.
+pub(crate) fn is_token(bytes: &[u8]) -> bool {
+    !bytes.is_empty() && bytes.iter().all(|&b| is_token_byte(b))
+}
+
+fn same_with_underscores(name: &[u8], known: &[u8]) -> bool {
+    let plain = |byte: u8| if byte == b'_' { b'-' } else { byte.to_ascii_lowercase() };
+    name.len() == known.len() && name.iter().zip(known).all(|(&a, &b)| plain(a) == b)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_compare_without_case() {
+        assert_eq!(FieldKind::of(b"HOST"), FieldKind::Host);
+        assert_eq!(FieldKind::of(b"Transfer-encoding"), FieldKind::TransferEncoding);
+        assert_eq!(FieldKind::of(b"TE"), FieldKind::HopByHop);
+        assert_eq!(FieldKind::of(b"x-other"), FieldKind::Other);
+        assert_eq!(FieldKind::of(b""), FieldKind::Other);
+    }
+
+    #[test]
+    fn a_forwarding_field_is_known_in_disguise() {
+        assert_eq!(FieldKind::of(b"X_Forwarded_For"), FieldKind::XForwardedFor);
+        assert_eq!(FieldKind::of(b"x-forwarded_host"), FieldKind::XForwardedHost);
+        assert_eq!(FieldKind::of(b"X-Forwarded-Anything"), FieldKind::OtherForwarded);
+        assert_eq!(FieldKind::of(b"Content_Length"), FieldKind::Disguised);
+        assert_eq!(FieldKind::of(b"Transfer_Encoding"), FieldKind::Disguised);
+    }
+}

@@ -1,0 +1,318 @@
+//! The stages of a request, in their order. Each is inspect, decide, act:
+//!
+//! `on_connect` -> `on_request_head` -> `on_request_body` -> (upstream) -> `on_response_head` -> `on_response_body` ->
+//! `on_end`.
+//!
+//! INVARIANT: every request that has a head ends in `on_end`, and so in exactly one event; and nothing of a request
+//! reaches an upstream before its head, and its body up to the held limit, were judged.
+
+use std::sync::atomic::Ordering;
+
+use bytes::Bytes;
+use phalanx_decide::{Denial, Mode, Provenance, on_findings, standing, strike};
+use phalanx_model::{Action, BodyFraming, FramingFault, HttpVersion, Reason, SecurityEvent, Verdict};
+
+use crate::client::Client;
+use crate::control::{Activity, Cut};
+use crate::events;
+use crate::exchange::{self, Exchange, count_body, faulty, is_event_stream};
+use crate::reply::{Form, Reply};
+use crate::request::Request;
+use crate::stages::{self, Inspection};
+use crate::stop::Stop;
+use crate::tunnel;
+
+/// What becomes of the connection after a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum After {
+    /// The next request may come.
+    KeepAlive,
+    /// It ends now.
+    Close,
+    /// It ends once the client has had time to read the reply.
+    Linger,
+}
+
+/// A connection is there: a banned peer gets time for one request, to be told its refusal, not for idling.
+pub(crate) fn on_connect(client: &mut Client) {
+    let Some(peer) = client.control.client.get() else {
+        return;
+    };
+    let shared = &client.worker.shared;
+    let plan = client.worker.plan();
+    let verdict = standing(&plan.decide, &shared.view.load(), peer, None, shared.clock.now_ms());
+    client.peer_is_banned = plan.enforces() && verdict.is_some_and(|verdict| verdict.refuses());
+}
+
+/// Takes a request through all stages.
+pub(crate) async fn serve(client: &mut Client, request: &mut Request) -> After {
+    let stop = stages(client, request).await.err();
+    on_end(client, request, stop).await
+}
+
+async fn stages(client: &mut Client, request: &mut Request) -> Result<(), Stop> {
+    on_request_head(client, request)?;
+    let held = on_request_body(client, request).await?;
+    let mut exchange = exchange::ask(client, request, &held).await?;
+    on_response_head(client, request, &exchange)?;
+    if exchange.response.status == 101 {
+        return upgrade(client, request, exchange).await;
+    }
+    let held = on_response_body(client, request, &mut exchange).await?;
+    exchange.respond(client, request, &held).await?;
+    exchange.recycle(client, request);
+    Ok(())
+}
+
+/// The head is there: framing first, then whether the client may ask at all, then the rules of phase 1.
+fn on_request_head(client: &mut Client, request: &mut Request) -> Result<(), Stop> {
+    client.begin_body(request.head.framing);
+    client.control.client.set(Some(request.client));
+    client.control.agent.set(Some(request.agent));
+    let fault = request.head.faults.first().copied();
+    if fault.is_none() {
+        check_standing(client, request)?;
+    }
+    if let Some(program) = &request.app().program {
+        let connection =
+            stages::connection(request.client, client.peer, client.local, request.id, request.at_ms);
+        request.inspection = Inspection::begin(&client.worker, program, connection);
+        request.inspection.request_head(&client.worker, &request.head);
+    }
+    if let Some(fault) = fault {
+        // Inspected for the record; refused whatever the rules say.
+        let reply = Reply::to_fault(&request.head, fault);
+        request.verdict = Verdict::deny(Reason::Framing { fault }, reply.status);
+        return Err(Stop::Answered(reply));
+    }
+    if request.app.is_none() {
+        let error = "no app answers to this host".to_owned();
+        request.verdict =
+            Verdict { status: Reply::NO_APP.status, ..Verdict::allow(Reason::Upstream { error }) };
+        return Err(Stop::Answered(Reply::NO_APP));
+    }
+    judge(client, request)?;
+    check_body_announced(client, request)
+}
+
+/// Standing orders about the client.
+fn check_standing(client: &Client, request: &mut Request) -> Result<(), Stop> {
+    let shared = &client.worker.shared;
+    let view = shared.view.load();
+    request.view_revision = view.revision;
+    let verdict = standing(&request.plan.decide, &view, request.client, Some(request.agent), request.at_ms);
+    let Some(verdict) = verdict else {
+        return Ok(());
+    };
+    let refuses = verdict.refuses();
+    request.verdict = verdict;
+    if !refuses {
+        request.allowed = true;
+        return Ok(());
+    }
+    if request.app().mode == Mode::Observe {
+        request.verdict.action = Action::Observe;
+        return Ok(());
+    }
+    request.keep_alive = false;
+    Err(Stop::Refused)
+}
+
+/// What the head says about the body to come.
+fn check_body_announced(client: &mut Client, request: &mut Request) -> Result<(), Stop> {
+    if let BodyFraming::Length(bytes) = request.head.framing
+        && bytes > request.app().limits.body_bytes
+    {
+        return Err(faulty(request, FramingFault::BodyTooLarge));
+    }
+    // RFC 9110 section 10.1.1: an HTTP/1.0 client's expectation is ignored.
+    if let Some(expect) = request.known.expect
+        && request.head.version == HttpVersion::Http11
+    {
+        if !request.head.bytes(expect.value).eq_ignore_ascii_case(b"100-continue") {
+            request.verdict.status = Reply::EXPECTATION.status;
+            return Err(Stop::Answered(Reply::EXPECTATION));
+        }
+        client.awaits_continue = !client.body.is_done();
+    }
+    Ok(())
+}
+
+/// The body is read as far as it is held, and judged; what is beyond follows when the upstream is there to take it.
+async fn on_request_body(client: &mut Client, request: &mut Request) -> Result<Bytes, Stop> {
+    let Some(wanted) = request.inspection.wants_request_body() else {
+        client.send_continue().await?;
+        return Ok(Bytes::new());
+    };
+    let held = if client.body.is_done() {
+        Bytes::new()
+    } else {
+        let held_max = wanted.min(request.app().limits.body_held_bytes);
+        hold_request_body(client, request, held_max).await?
+    };
+    request.inspection.request_body(&client.worker, held.clone(), client.body.is_done());
+    judge(client, request)?;
+    Ok(held)
+}
+
+async fn hold_request_body(
+    client: &mut Client,
+    request: &mut Request,
+    held_max: usize,
+) -> Result<Bytes, Stop> {
+    client.send_continue().await?;
+    let announced = client.body.left().and_then(|left| usize::try_from(left).ok()).unwrap_or_default();
+    let mut held = Vec::with_capacity(announced.min(held_max));
+    let gap_ms = client.worker.shared.settings.limits.body_gap_ms;
+    loop {
+        let before = held.len();
+        loop {
+            let room = held_max - held.len();
+            let more = client.next_body(room, |data| held.extend_from_slice(data));
+            if !more.map_err(|fault| faulty(request, fault))? {
+                break;
+            }
+        }
+        count_body(client, request, held.len() - before)?;
+        if client.body.is_done() || held.len() >= held_max {
+            return Ok(held.into());
+        }
+        client.control.set_deadline(client.worker.after_ms(gap_ms));
+        if client.fill().await? == 0 {
+            return Err(Stop::ClientGone);
+        }
+    }
+}
+
+/// The response's head is there.
+fn on_response_head(client: &Client, request: &mut Request, exchange: &Exchange) -> Result<(), Stop> {
+    let now_ms = request.at_ms.saturating_add(request.upstream_us / 1_000);
+    request.inspection.response_head(&client.worker, &exchange.response, now_ms);
+    judge(client, request)
+}
+
+/// The response's body is held, where rules want to see it; streams of events never are.
+async fn on_response_body(
+    client: &mut Client,
+    request: &mut Request,
+    exchange: &mut Exchange,
+) -> Result<Bytes, Stop> {
+    let wanted = request.inspection.wants_response_body();
+    if !wanted || exchange.body.is_done() || is_event_stream(&exchange.response) {
+        return Ok(Bytes::new());
+    }
+    let held_max = request.app().limits.response_held_bytes;
+    let (held, complete) = exchange.hold_body(client, request, held_max).await?;
+    let held = Bytes::from(held);
+    request.inspection.response_body(&client.worker, held.clone(), complete);
+    judge(client, request)?;
+    Ok(held)
+}
+
+/// The connection changes its protocol: from here on bytes are carried, not looked at.
+async fn upgrade(client: &mut Client, request: &mut Request, mut exchange: Exchange) -> Result<(), Stop> {
+    request.keep_alive = false;
+    request.replied = true;
+    request.status = 101;
+    exchange.write_upgrade_head(client, request);
+    let (carried, result) = tunnel::carry(client, &mut exchange.upstream).await;
+    request.request_bytes += carried.up;
+    request.response_bytes += carried.down;
+    result
+}
+
+/// Decides on what inspection found so far; refusing also counts the refusal against the client.
+fn judge(client: &Client, request: &mut Request) -> Result<(), Stop> {
+    let Some(finding) = request.inspection.finding() else {
+        return Ok(());
+    };
+    let app = request.app();
+    let verdict = on_findings(app.mode, app.on_error, request.allowed, &finding);
+    if !verdict.refuses() {
+        if request.verdict.action == Action::Allow {
+            request.verdict = verdict;
+        }
+        return Ok(());
+    }
+    let by_request = request.inspection.stopped_by_request();
+    let found = request.inspection.finish(&client.worker, Reply::REFUSED.status);
+    request.verdict = Verdict { score: found.score, ..verdict };
+    request.signals = found.signals;
+    if by_request {
+        count_strike(client, request);
+    }
+    Err(Stop::Refused)
+}
+
+/// Counts a refusal against its client; the last strike needed makes a proposal.
+fn count_strike(client: &Client, request: &mut Request) {
+    let shared = &client.worker.shared;
+    let head = &request.head;
+    let denial = Denial {
+        request: request.id,
+        client: request.client,
+        agent: request.agent,
+        provenance: Provenance::of(|name| head.header(name)),
+        verdict: &request.verdict,
+        signals: &request.signals,
+    };
+    let tables = &shared.tables;
+    let outcome = strike(&request.plan.decide, &tables.strikes, &tables.good, &denial, request.at_ms);
+    let Some(outcome) = outcome else {
+        return;
+    };
+    client.worker.counters.strikes.fetch_add(1, Ordering::Relaxed);
+    shared.lanes.security(SecurityEvent::Strike(outcome.strike));
+    if let Some(proposal) = outcome.proposal {
+        shared.lanes.security(SecurityEvent::Proposal(proposal));
+        request.keep_alive = false;
+    }
+}
+
+/// The request is over: a reply of our own where one is due, then the event.
+async fn on_end(client: &mut Client, request: &mut Request, stop: Option<Stop>) -> After {
+    let reply = match stop {
+        None => None,
+        Some(Stop::Refused) => Some(Reply::REFUSED),
+        Some(Stop::Answered(reply)) => Some(reply),
+        Some(Stop::Cut(Cut::Timeout)) if !request.replied => {
+            client.control.clear_timeout();
+            faulty(request, FramingFault::HeadTimeout);
+            Some(Reply::TOO_SLOW)
+        }
+        Some(Stop::Cut(_) | Stop::ClientGone) => None,
+    };
+    let delivered = match reply {
+        Some(reply) if !request.replied => answer(client, request, reply).await,
+        Some(_) => false,
+        None => stop.is_none(),
+    };
+    let unread = !client.body.is_done() || !request.head.faults.is_empty();
+    events::record(client, request);
+    match (delivered, unread) {
+        (true, true) => After::Linger,
+        (true, false) if request.keep_alive => After::KeepAlive,
+        // The end of a tunnel, or of a reply that ends with its connection.
+        _ => After::Close,
+    }
+}
+
+/// Writes a reply of our own; false if the client did not take it.
+async fn answer(client: &mut Client, request: &mut Request, reply: Reply) -> bool {
+    client.control.activity.set(Activity::Refusing);
+    let unread = !client.body.is_done() || !request.head.faults.is_empty();
+    if unread || request.head.version == HttpVersion::Http10 || client.worker.draining.get() {
+        request.keep_alive = false;
+    }
+    let form = Form::of(&request.head, &request.known);
+    let close = !request.keep_alive;
+    let id = request.id.to_text();
+    let out = client.output();
+    let before = out.len();
+    reply.write(out, &id, form, close);
+    let written = out.len() - before;
+    request.status = reply.status;
+    request.response_bytes = written as u64;
+    request.replied = true;
+    client.flush().await.is_ok()
+}

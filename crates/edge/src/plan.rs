@@ -1,0 +1,232 @@
+//! The compiled plan: everything about apps that a request needs, immutable, swapped whole.
+
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use hashbrown::HashMap;
+use phalanx_decide::{DecidePlan, Mode, OnError};
+use phalanx_inspect::Program;
+use phalanx_model::{PrefixSet, limits};
+
+use crate::http1::semantics::without_port;
+
+/// The plan of a node: who is exempt, and the apps by host.
+pub struct EdgePlan {
+    /// The policy's version.
+    pub version: u64,
+    /// What verdicts are made by. Its `forwarders` hold the trusted forwarders of all apps.
+    pub decide: DecidePlan,
+    apps: Vec<AppPlan>,
+    by_host: HashMap<Box<[u8]>, usize>,
+    /// By the part after `*.`.
+    by_domain: HashMap<Box<[u8]>, usize>,
+    any_host: Option<usize>,
+    nowhere: AppPlan,
+}
+
+/// One protected application.
+#[derive(Clone)]
+pub struct AppPlan {
+    /// Its name.
+    pub name: Arc<str>,
+    /// Hosts it answers to: exact, or `*.domain`; none means any.
+    pub hosts: Vec<String>,
+    /// Where requests go.
+    pub upstream: UpstreamPlan,
+    /// Whether findings refuse.
+    pub mode: Mode,
+    /// What happens when inspection fails.
+    pub on_error: OnError,
+    /// The compiled rules; `None` inspects nothing.
+    pub program: Option<Arc<Program>>,
+    /// Its limits.
+    pub limits: AppLimits,
+    /// Peers whose forwarding fields are believed.
+    pub trust_forwarded: PrefixSet,
+}
+
+/// Limits of an app.
+#[derive(Debug, Clone, Copy)]
+pub struct AppLimits {
+    /// Largest request body.
+    pub body_bytes: u64,
+    /// How much of a request body is held for inspection.
+    pub body_held_bytes: usize,
+    /// How much of a response body is held for inspection.
+    pub response_held_bytes: usize,
+}
+
+impl Default for AppLimits {
+    fn default() -> Self {
+        Self {
+            body_bytes: limits::BODY_BYTES_MAX,
+            body_held_bytes: limits::BODY_HELD_BYTES_MAX,
+            response_held_bytes: limits::RESPONSE_HELD_BYTES_MAX,
+        }
+    }
+}
+
+/// Where an app's requests go.
+#[derive(Debug, Clone)]
+pub struct UpstreamPlan {
+    /// `host:port`, the key of its connection pool.
+    pub key: Arc<str>,
+    /// How to reach it.
+    pub target: UpstreamTarget,
+    /// Put in front of every path; empty, or `/` and segments without a slash at the end.
+    pub path_prefix: String,
+}
+
+/// An upstream's address.
+#[derive(Debug, Clone)]
+pub enum UpstreamTarget {
+    /// Known.
+    Address(SocketAddr),
+    /// Asked of the resolver for each new connection.
+    Name(Arc<str>, u16),
+}
+
+impl UpstreamPlan {
+    /// An upstream at a host name or literal address.
+    pub fn new(host: &str, port: u16, path_prefix: &str) -> Self {
+        let bare = host.trim_start_matches('[').trim_end_matches(']');
+        let target = match bare.parse::<IpAddr>() {
+            Ok(ip) => UpstreamTarget::Address(SocketAddr::new(ip, port)),
+            Err(_) => UpstreamTarget::Name(host.into(), port),
+        };
+        let path_prefix = path_prefix.trim_end_matches('/').to_owned();
+        Self { key: format!("{host}:{port}").into(), target, path_prefix }
+    }
+}
+
+impl AppPlan {
+    /// An app without rules: it forwards everything that is well-formed.
+    pub fn forwarding(name: &str, upstream: UpstreamPlan) -> Self {
+        Self {
+            name: name.into(),
+            hosts: Vec::new(),
+            upstream,
+            mode: Mode::Block,
+            on_error: OnError::Deny,
+            program: None,
+            limits: AppLimits::default(),
+            trust_forwarded: PrefixSet::default(),
+        }
+    }
+}
+
+impl EdgePlan {
+    /// Puts apps together. Where several claim a host the first one has it.
+    pub fn new(version: u64, mut decide: DecidePlan, apps: Vec<AppPlan>) -> Self {
+        let (mut by_host, mut by_domain, mut any_host) = (HashMap::new(), HashMap::new(), None);
+        for (index, app) in apps.iter().enumerate() {
+            for host in &app.hosts {
+                let host = host.to_ascii_lowercase();
+                match host.strip_prefix("*.") {
+                    Some(domain) => by_domain.entry(domain.as_bytes().into()).or_insert(index),
+                    None => by_host.entry(host.as_bytes().into()).or_insert(index),
+                };
+            }
+            if app.hosts.is_empty() {
+                any_host.get_or_insert(index);
+            }
+        }
+        let forwarders =
+            decide.forwarders.iter().chain(apps.iter().flat_map(|app| app.trust_forwarded.iter()));
+        decide.forwarders = forwarders.copied().collect();
+        let nowhere = AppPlan::forwarding("", UpstreamPlan::new("0.0.0.0", 0, ""));
+        Self { version, decide, apps, by_host, by_domain, any_host, nowhere }
+    }
+
+    /// The apps, in order.
+    pub fn apps(&self) -> &[AppPlan] {
+        &self.apps
+    }
+
+    /// Whether any app refuses anything: if none does, standing decisions end no connection either.
+    pub fn enforces(&self) -> bool {
+        self.apps.iter().any(|app| app.mode == Mode::Block)
+    }
+
+    /// The app that answers to a `Host` value.
+    pub(crate) fn find(&self, authority: &[u8]) -> Option<usize> {
+        if self.by_host.is_empty() && self.by_domain.is_empty() {
+            return self.any_host;
+        }
+        let host = without_port(authority).to_ascii_lowercase();
+        let host = host.strip_suffix(b".").unwrap_or(&host);
+        if let Some(index) = self.by_host.get(host) {
+            return Some(*index);
+        }
+        let mut rest = host;
+        while let Some(dot) = rest.iter().position(|&b| b == b'.') {
+            rest = rest.get(dot + 1..).unwrap_or_default();
+            if let Some(index) = self.by_domain.get(rest) {
+                return Some(*index);
+            }
+        }
+        self.any_host
+    }
+
+    /// The app at an index of [`EdgePlan::find`]; a nameless one that goes nowhere for `None`.
+    pub(crate) fn app(&self, index: Option<usize>) -> &AppPlan {
+        index.and_then(|index| self.apps.get(index)).unwrap_or(&self.nowhere)
+    }
+}
+
+impl fmt::Debug for EdgePlan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EdgePlan")
+            .field("version", &self.version)
+            .field("apps", &self.apps)
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for AppPlan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AppPlan")
+            .field("name", &self.name)
+            .field("hosts", &self.hosts)
+            .field("upstream", &self.upstream.key)
+            .field("mode", &self.mode)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn app(name: &str, hosts: &[&str]) -> AppPlan {
+        let hosts = hosts.iter().map(|&host| host.to_owned()).collect();
+        AppPlan { hosts, ..AppPlan::forwarding(name, UpstreamPlan::new("127.0.0.1", 1, "/base/")) }
+    }
+
+    #[test]
+    fn the_nearest_host_wins() {
+        let apps = vec![app("wild", &["*.shop.test"]), app("exact", &["www.shop.test"]), app("any", &[])];
+        let plan = EdgePlan::new(1, DecidePlan::default(), apps);
+        let name = |host: &str| plan.app(plan.find(host.as_bytes())).name.to_string();
+        assert_eq!(name("WWW.shop.test:8080"), "exact");
+        assert_eq!(name("www.shop.test."), "exact");
+        assert_eq!(name("a.b.shop.test"), "wild");
+        assert_eq!(name("shop.test"), "any");
+        assert_eq!(name("[2001:db8::1]:80"), "any");
+        assert_eq!(name(""), "any");
+    }
+
+    #[test]
+    fn without_an_app_for_any_host_an_unknown_host_has_none() {
+        let plan = EdgePlan::new(1, DecidePlan::default(), vec![app("shop", &["shop.test"])]);
+        assert_eq!(plan.find(b"other.test"), None);
+        assert_eq!(plan.app(None).name.as_ref(), "");
+    }
+
+    #[test]
+    fn a_base_path_loses_its_last_slash() {
+        assert_eq!(UpstreamPlan::new("127.0.0.1", 1, "/base/").path_prefix, "/base");
+        assert_eq!(UpstreamPlan::new("127.0.0.1", 1, "/").path_prefix, "");
+    }
+}

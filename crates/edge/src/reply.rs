@@ -1,0 +1,228 @@
+//! Replies of our own. A refusal has the same bytes for every reason: who is refused learns an id to quote, nothing else.
+
+use phalanx_model::{FramingFault, RequestHead};
+
+use crate::http1::encode;
+use crate::http1::fields::{KnownFields, is_token, list};
+
+/// A reply that no upstream wrote.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Reply {
+    pub(crate) status: u16,
+    /// A word for programs.
+    code: &'static str,
+    title: &'static str,
+    text: &'static str,
+}
+
+impl Reply {
+    /// The one reply to everything that is refused.
+    pub(crate) const REFUSED: Self = Self {
+        status: 403,
+        code: "refused",
+        title: "Request refused",
+        text: "This request was refused. If you think that is a mistake, tell the site's owner this id:",
+    };
+    pub(crate) const UNAVAILABLE: Self = Self {
+        status: 502,
+        code: "upstream_unavailable",
+        title: "Service unavailable",
+        text: "The service behind this address did not answer properly. Please try again later. Request id:",
+    };
+    pub(crate) const TIMED_OUT: Self = Self {
+        status: 504,
+        code: "upstream_timeout",
+        title: "Service timed out",
+        text: "The service behind this address did not answer in time. Please try again later. Request id:",
+    };
+    pub(crate) const NO_APP: Self = Self {
+        status: 421,
+        code: "unknown_host",
+        title: "Unknown host",
+        text: "No site of this name is served here. Request id:",
+    };
+    pub(crate) const TOO_SLOW: Self = Self {
+        status: 408,
+        code: "request_timeout",
+        title: "Request timed out",
+        text: "The request did not arrive in time. Request id:",
+    };
+    pub(crate) const EXPECTATION: Self = Self {
+        status: 417,
+        code: "expectation_failed",
+        title: "Expectation failed",
+        text: "The request expects something that is not offered here. Request id:",
+    };
+
+    /// The reply to a request with this as its first fault.
+    pub(crate) fn to_fault(head: &RequestHead, fault: FramingFault) -> Self {
+        let (status, code, title) = match fault {
+            FramingFault::HeadTooLarge => (431, "head_too_large", "Request header too large"),
+            FramingFault::BodyTooLarge => (413, "body_too_large", "Request body too large"),
+            FramingFault::HeadTimeout => return Self::TOO_SLOW,
+            FramingFault::BadVersion => (505, "version_not_supported", "HTTP version not supported"),
+            FramingFault::BadTransferEncoding if has_unknown_coding(head) => {
+                (501, "transfer_encoding_not_supported", "Transfer coding not supported")
+            }
+            _ => (400, "bad_request", "Bad request"),
+        };
+        Self {
+            status,
+            code,
+            title,
+            text: "The request could not be understood and was not passed on. Request id:",
+        }
+    }
+
+    /// Appends head and body.
+    pub(crate) fn write(self, out: &mut Vec<u8>, request_id: &[u8], form: Form, close: bool) {
+        let id = String::from_utf8_lossy(request_id);
+        let body = match form.json {
+            true => format!("{{\"error\":\"{}\",\"request_id\":\"{id}\"}}\n", self.code),
+            false => page(self.title, self.text, &id),
+        };
+        encode::status_line(out, self.status, b"");
+        let kind: &[u8] = if form.json { b"application/json" } else { b"text/html; charset=utf-8" };
+        encode::field(out, b"Content-Type", kind);
+        out.extend_from_slice(b"Content-Length: ");
+        encode::decimal(out, body.len() as u64);
+        out.extend_from_slice(b"\r\n");
+        encode::field(out, b"Cache-Control", b"no-store");
+        encode::field(out, b"X-Content-Type-Options", b"nosniff");
+        encode::field(out, b"X-Request-Id", request_id);
+        if close {
+            encode::field(out, b"Connection", b"close");
+        }
+        out.extend_from_slice(b"\r\n");
+        if !form.without_body {
+            out.extend_from_slice(body.as_bytes());
+        }
+    }
+}
+
+/// What form of reply the client takes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Form {
+    /// JSON instead of HTML.
+    pub(crate) json: bool,
+    /// The reply to a HEAD request.
+    pub(crate) without_body: bool,
+}
+
+impl Form {
+    /// The form for a request.
+    pub(crate) fn of(head: &RequestHead, known: &KnownFields) -> Self {
+        let accept = known.accept.map(|field| head.bytes(field.value)).unwrap_or_default();
+        Self { json: prefers_json(accept), without_body: head.method() == b"HEAD" }
+    }
+}
+
+/// Whether an `Accept` value ranks JSON above HTML (RFC 9110 section 12.5.1). Wildcards mean HTML.
+fn prefers_json(accept: &[u8]) -> bool {
+    let (mut json, mut html) = (0, 0);
+    for range in list(accept) {
+        let mut parts = range.split(|&b| b == b';').map(<[u8]>::trim_ascii);
+        let media = parts.next().unwrap_or_default();
+        let quality = parts.find_map(|part| part.strip_prefix(b"q=")).map_or(1_000, per_mille);
+        if media.eq_ignore_ascii_case(b"text/html") || media.eq_ignore_ascii_case(b"application/xhtml+xml") {
+            html = html.max(quality);
+        } else if media.eq_ignore_ascii_case(b"application/json")
+            || media.to_ascii_lowercase().ends_with(b"+json")
+        {
+            json = json.max(quality);
+        }
+    }
+    json > html
+}
+
+/// A quality value in thousandths; what is none counts as 0.
+fn per_mille(text: &[u8]) -> u32 {
+    let text = std::str::from_utf8(text).unwrap_or_default();
+    let quality = text.parse::<f32>().unwrap_or_default().clamp(0.0, 1.0);
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped to 0..=1 above")]
+    let thousandths = (quality * 1_000.0) as u32;
+    thousandths
+}
+
+/// Whether the transfer coding is one that exists elsewhere, rather than a malformed field.
+fn has_unknown_coding(head: &RequestHead) -> bool {
+    let mut values = head.headers().filter(|(name, _)| name.eq_ignore_ascii_case(b"transfer-encoding"));
+    let (Some((_, value)), None) = (values.next(), values.next()) else {
+        return false;
+    };
+    let chunked = |coding: &[u8]| coding.eq_ignore_ascii_case(b"chunked");
+    let (mut codings, mut early_chunked) = (0, false);
+    let mut last_chunked = false;
+    for coding in value.split(|&b| b == b',').map(<[u8]>::trim_ascii) {
+        if !is_token(coding) {
+            return false;
+        }
+        early_chunked |= last_chunked;
+        last_chunked = chunked(coding);
+        codings += 1;
+    }
+    codings > 0 && !early_chunked
+}
+
+fn page(title: &str, text: &str, id: &str) -> String {
+    format!(
+        "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
+         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
+         <meta name=\"robots\" content=\"noindex\">\n<title>{title}</title>\n<style>\n\
+         :root {{ color-scheme: light dark; font: 1.05rem/1.6 system-ui, sans-serif }}\n\
+         main {{ max-width: 34rem; margin: 12vh auto; padding: 0 1.5rem }}\n\
+         code {{ font-size: 1.05em; overflow-wrap: anywhere }}\n</style>\n</head>\n<body>\n<main>\n\
+         <h1>{title}</h1>\n<p>{text}</p>\n<p><code>{id}</code></p>\n</main>\n</body>\n</html>\n"
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn json_is_sent_only_to_those_who_prefer_it() {
+        assert!(prefers_json(b"application/json"));
+        assert!(prefers_json(b"application/problem+json, text/html;q=0.5"));
+        assert!(!prefers_json(b"text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"));
+        assert!(!prefers_json(b"text/html, application/json"));
+        assert!(!prefers_json(b"*/*"));
+        assert!(!prefers_json(b""));
+        assert!(!prefers_json(b"application/json;q=nonsense"));
+    }
+
+    #[test]
+    fn a_refusal_carries_its_id_and_is_not_cached() {
+        let mut out = Vec::new();
+        let form = Form { json: true, without_body: false };
+        Reply::REFUSED.write(&mut out, b"01ABC", form, false);
+        let text = String::from_utf8(out).unwrap();
+        assert!(text.starts_with("HTTP/1.1 403 Forbidden\r\n"));
+        assert!(text.contains("\r\nX-Request-Id: 01ABC\r\n"));
+        assert!(text.contains("\r\nCache-Control: no-store\r\n"));
+        assert!(text.ends_with("\r\n\r\n{\"error\":\"refused\",\"request_id\":\"01ABC\"}\n"));
+    }
+
+    #[test]
+    fn a_reply_to_head_has_no_body() {
+        let mut out = Vec::new();
+        let form = Form { json: false, without_body: true };
+        Reply::UNAVAILABLE.write(&mut out, b"01ABC", form, true);
+        assert!(out.ends_with(b"\r\n\r\n"));
+    }
+
+    #[test]
+    fn unknown_codings_are_told_from_malformed_ones() {
+        let status = |value: &str| {
+            let raw = format!("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: {value}\r\n\r\n");
+            let head = crate::http1::parse_head(raw.as_bytes()).unwrap();
+            Reply::to_fault(&head, head.faults[0]).status
+        };
+        assert_eq!(status("gzip"), 501);
+        assert_eq!(status("gzip, chunked"), 501);
+        assert_eq!(status("chunked, gzip"), 400);
+        assert_eq!(status("chunked, chunked"), 400);
+        assert_eq!(status("\"chunked\""), 400);
+        assert_eq!(status("chunked;q=1"), 400);
+    }
+}

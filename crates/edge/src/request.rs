@@ -1,0 +1,180 @@
+//! One request on its way through the pipeline, and what is known of it.
+
+use std::net::IpAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Instant;
+
+use phalanx_model::{HttpVersion, Reason, RequestHead, RequestId, Signal, Verdict};
+
+use crate::client::{Arrived, Client};
+use crate::forward::client_address;
+use crate::http1::FieldKind;
+use crate::http1::fields::{KnownFields, list};
+use crate::plan::{AppPlan, EdgePlan};
+use crate::stages::Inspection;
+
+/// A request and what became of it so far.
+pub(crate) struct Request {
+    pub(crate) head: RequestHead,
+    pub(crate) known: KnownFields,
+    pub(crate) id: RequestId,
+    pub(crate) plan: Rc<Arc<EdgePlan>>,
+    pub(crate) app: Option<usize>,
+    /// The client, after trusted forwarders.
+    pub(crate) client: IpAddr,
+    /// The client's hash; see [`phalanx_model::Actor::Client`].
+    pub(crate) agent: u64,
+    /// Nothing the client asks for is refused.
+    pub(crate) allowed: bool,
+    pub(crate) inspection: Inspection,
+    pub(crate) verdict: Verdict,
+    pub(crate) signals: Vec<Signal>,
+    /// The client may send another request on its connection.
+    pub(crate) keep_alive: bool,
+    /// Part of a reply is with the client: no other reply can follow.
+    pub(crate) replied: bool,
+    pub(crate) at_ms: u64,
+    pub(crate) started: Instant,
+    pub(crate) status: u16,
+    pub(crate) request_bytes: u64,
+    pub(crate) response_bytes: u64,
+    pub(crate) upstream_us: u64,
+    pub(crate) view_revision: u64,
+}
+
+impl Request {
+    /// Finds out whom a head is from and which app it is for.
+    pub(crate) fn begin(client: &Client, arrived: Arrived) -> Self {
+        let worker = &client.worker;
+        let Arrived { head, started } = arrived;
+        let known = KnownFields::of(&head);
+        let plan = worker.plan();
+        let host = known.host.map(|field| head.bytes(field.value)).unwrap_or_default();
+        let app = plan.find(host);
+        let address = client_address(&head, &known, client.peer.ip(), &plan.app(app).trust_forwarded);
+        let at_ms = worker.shared.clock.now_ms();
+        Self {
+            id: worker.new_request_id(at_ms),
+            agent: agent_hash(&head, &known),
+            keep_alive: keeps_alive(&head, &known) && !worker.draining.get(),
+            client: address,
+            app,
+            plan,
+            known,
+            head,
+            allowed: false,
+            inspection: Inspection::default(),
+            verdict: Verdict::allow(Reason::Clean),
+            signals: Vec::new(),
+            replied: false,
+            at_ms,
+            started,
+            status: 0,
+            request_bytes: 0,
+            response_bytes: 0,
+            upstream_us: 0,
+            view_revision: 0,
+        }
+    }
+
+    /// The app the request is for.
+    pub(crate) fn app(&self) -> &AppPlan {
+        self.plan.app(self.app)
+    }
+
+    /// Whether it is a HEAD request.
+    pub(crate) fn is_head(&self) -> bool {
+        self.head.method() == b"HEAD"
+    }
+
+    /// Microseconds since the first byte of the head.
+    pub(crate) fn elapsed_us(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX)
+    }
+}
+
+/// Whether the client's connection persists after this request (RFC 9112 section 9.3).
+fn keeps_alive(head: &RequestHead, known: &KnownFields) -> bool {
+    let mut keep_alive = head.version == HttpVersion::Http11;
+    if known.connection {
+        for (name, value) in head.headers() {
+            if FieldKind::of(name) != FieldKind::Connection {
+                continue;
+            }
+            for option in list(value) {
+                if option.eq_ignore_ascii_case(b"close") {
+                    return false;
+                }
+                keep_alive |= option.eq_ignore_ascii_case(b"keep-alive");
+            }
+        }
+    }
+    keep_alive
+}
+
+/// A hash of what a client says of itself: its User-Agent, and the order in which it writes the fields that it sends
+/// with every request. The same on every node and in every version, because decisions about clients travel.
+fn agent_hash(head: &RequestHead, known: &KnownFields) -> u64 {
+    let mut hash = 0x5068_616c_616e_7821;
+    let mut mix = |word: u64| {
+        hash = (hash ^ word).wrapping_mul(0x9fb2_1c65_1e98_df25);
+        hash ^= hash >> 32;
+    };
+    for field in &head.fields {
+        mix(match FieldKind::of(head.bytes(field.name)) {
+            FieldKind::Host => 1,
+            FieldKind::UserAgent => 2,
+            FieldKind::Accept => 3,
+            FieldKind::AcceptEncoding => 4,
+            FieldKind::AcceptLanguage => 5,
+            _ => continue,
+        });
+    }
+    let agent = known.user_agent.map(|field| head.bytes(field.value)).unwrap_or_default();
+    for chunk in agent.chunks(8) {
+        let mut word = [0; 8];
+        for (place, byte) in word.iter_mut().zip(chunk) {
+            *place = *byte;
+        }
+        mix(u64::from_le_bytes(word));
+    }
+    hash
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http1::parse_head;
+
+    fn agent(fields: &str) -> u64 {
+        let head = parse_head(format!("GET / HTTP/1.1\r\nHost: a\r\n{fields}\r\n").as_bytes()).unwrap();
+        agent_hash(&head, &KnownFields::of(&head))
+    }
+
+    #[test]
+    fn a_client_is_known_by_its_agent_and_the_order_of_its_fields() {
+        let one = agent("User-Agent: x\r\nAccept: */*\r\n");
+        assert_eq!(one, agent("User-Agent: x\r\nCookie: a=b\r\nAccept: text/html\r\n"));
+        assert_ne!(one, agent("User-Agent: y\r\nAccept: */*\r\n"));
+        assert_ne!(one, agent("Accept: */*\r\nUser-Agent: x\r\n"));
+        // Written down because other nodes and versions must agree on it.
+        assert_eq!(agent("User-Agent: curl/8.0\r\nAccept: */*\r\n"), AGENT_OF_CURL);
+    }
+
+    const AGENT_OF_CURL: u64 = 0x79cc_b4ac_80b5_893e;
+
+    #[test]
+    fn connections_persist_as_the_version_and_fields_say() {
+        let keeps = |version: &str, fields: &str| {
+            let raw = format!("GET / HTTP/{version}\r\nHost: a\r\n{fields}\r\n");
+            let head = parse_head(raw.as_bytes()).unwrap();
+            keeps_alive(&head, &KnownFields::of(&head))
+        };
+        assert!(keeps("1.1", ""));
+        assert!(!keeps("1.1", "Connection: x, Close\r\n"));
+        assert!(!keeps("1.0", ""));
+        assert!(keeps("1.0", "Connection: keep-alive\r\n"));
+        assert!(!keeps("1.0", "Connection: keep-alive\r\nConnection: close\r\n"));
+    }
+}

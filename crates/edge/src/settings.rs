@@ -1,0 +1,64 @@
+//! What the edge is told about its node: addresses, workers, limits.
+
+use std::net::SocketAddr;
+
+use phalanx_model::limits;
+
+use crate::http1::HeadLimits;
+
+/// Settings of a node's data plane; checked by whoever reads them.
+#[derive(Debug, Clone)]
+pub struct EdgeSettings {
+    /// Where to listen. Port 0 takes a free one.
+    pub listen: Vec<SocketAddr>,
+    /// Worker threads; 0 takes one per core.
+    pub workers: usize,
+    /// The node's tag in request ids.
+    pub node_tag: u16,
+    /// Limits that hold before an app is known.
+    pub limits: EdgeLimits,
+}
+
+impl EdgeSettings {
+    /// Settings with default limits.
+    pub fn new(listen: Vec<SocketAddr>, workers: usize, node_tag: u16) -> Self {
+        Self { listen, workers, node_tag, limits: EdgeLimits::default() }
+    }
+}
+
+/// Limits of connections and heads. Reasons for the defaults stand in [`phalanx_model::limits`].
+#[derive(Debug, Clone)]
+#[expect(missing_docs, reason = "the names say it; model::limits documents them")]
+pub struct EdgeLimits {
+    pub connections: usize,
+    pub connections_per_actor: usize,
+    pub head: HeadLimits,
+    pub head_ms: u64,
+    pub idle_ms: u64,
+    pub body_gap_ms: u64,
+    pub write_gap_ms: u64,
+    pub upstream_connect_ms: u64,
+    pub upstream_head_ms: u64,
+    pub upstream_idle: usize,
+    pub upstream_idle_ms: u64,
+    pub tunnel_idle_ms: u64,
+}
+
+impl Default for EdgeLimits {
+    fn default() -> Self {
+        Self {
+            connections: limits::CONNECTIONS_MAX,
+            connections_per_actor: limits::CONNECTIONS_PER_ACTOR_MAX,
+            head: HeadLimits::default(),
+            head_ms: limits::HEAD_TIME_MAX_MS,
+            idle_ms: limits::IDLE_TIME_MAX_MS,
+            body_gap_ms: limits::BODY_READ_GAP_MAX_MS,
+            write_gap_ms: limits::WRITE_GAP_MAX_MS,
+            upstream_connect_ms: limits::UPSTREAM_CONNECT_MAX_MS,
+            upstream_head_ms: limits::UPSTREAM_HEAD_MAX_MS,
+            upstream_idle: limits::UPSTREAM_IDLE_MAX,
+            upstream_idle_ms: limits::UPSTREAM_IDLE_TIME_MAX_MS,
+            tunnel_idle_ms: limits::TUNNEL_IDLE_MAX_MS,
+        }
+    }
+}

@@ -1,0 +1,78 @@
+//! A TCP stream with what was read and not yet used, and what is to be written.
+//!
+//! Memory: input is read into the worker's scratch space and copied out in its exact size, output buffers go back to
+//! the worker; so an idle connection holds no buffer at all.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::{Buf, BytesMut};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+
+/// A connection to a client or an upstream.
+#[derive(Debug)]
+pub(crate) struct Socket {
+    stream: TcpStream,
+    /// Read and not yet used.
+    pub(crate) input: BytesMut,
+    /// To be written.
+    pub(crate) output: Vec<u8>,
+    flushed: usize,
+}
+
+impl Socket {
+    pub(crate) fn new(stream: TcpStream) -> Self {
+        // Small writes are whole messages here; waiting for more (Nagle) only adds delay. Failing is harmless.
+        let _ = stream.set_nodelay(true);
+        Self { stream, input: BytesMut::new(), output: Vec::new(), flushed: 0 }
+    }
+
+    /// Reads once and appends to `input`; 0 at the end of the stream.
+    pub(crate) fn poll_fill(&mut self, cx: &mut Context<'_>, scratch: &mut [u8]) -> Poll<io::Result<usize>> {
+        let mut buffer = ReadBuf::new(scratch);
+        ready!(Pin::new(&mut self.stream).poll_read(cx, &mut buffer))?;
+        let filled = buffer.filled();
+        if self.input.is_empty() {
+            self.input = BytesMut::from(filled);
+        } else {
+            self.input.extend_from_slice(filled);
+        }
+        Poll::Ready(Ok(filled.len()))
+    }
+
+    /// Drops used bytes off the front of `input`.
+    pub(crate) fn consume(&mut self, bytes: usize) {
+        self.input.advance(bytes.min(self.input.len()));
+    }
+
+    /// Writes all of `output`. `progress` tells whether this call wrote anything.
+    pub(crate) fn poll_flush(&mut self, cx: &mut Context<'_>, progress: &mut bool) -> Poll<io::Result<()>> {
+        while let Some(rest) = self.output.get(self.flushed..)
+            && !rest.is_empty()
+        {
+            let written = ready!(Pin::new(&mut self.stream).poll_write(cx, rest))?;
+            if written == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            *progress = true;
+            self.flushed += written;
+        }
+        self.output.clear();
+        self.flushed = 0;
+        Poll::Ready(Ok(()))
+    }
+
+    /// Tells the other end that nothing more comes.
+    pub(crate) fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+
+    /// Whether an idle connection is still good: open, and nothing unasked for has arrived.
+    pub(crate) fn is_quiet(&mut self, cx: &mut Context<'_>) -> bool {
+        let mut byte = [0; 1];
+        let mut buffer = ReadBuf::new(&mut byte);
+        self.input.is_empty() && Pin::new(&mut self.stream).poll_read(cx, &mut buffer).is_pending()
+    }
+}

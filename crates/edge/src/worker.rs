@@ -1,0 +1,316 @@
+//! One worker: a thread with its own runtime, listeners, connections and upstream pool. A request never leaves it.
+
+use std::cell::{Cell, RefCell};
+use std::io;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use phalanx_decide::standing;
+use phalanx_model::counters::WorkerCounters;
+use phalanx_model::lanes::Lanes;
+use phalanx_model::{Clock, RequestId, Swap, View};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Notify, watch};
+
+use crate::client::Client;
+use crate::connection;
+use crate::control::{Activity, Connections, Cut};
+use crate::plan::EdgePlan;
+use crate::settings::EdgeSettings;
+use crate::stages::InspectScratch;
+use crate::tables::{ConnectionCounts, NodeTables};
+use crate::upstream::Pool;
+
+/// What all workers of a node are given.
+#[derive(Clone)]
+pub(crate) struct WorkerShared {
+    pub(crate) settings: Arc<EdgeSettings>,
+    pub(crate) plan: Arc<Swap<EdgePlan>>,
+    pub(crate) view: Arc<Swap<View>>,
+    pub(crate) lanes: Lanes,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) tables: Arc<NodeTables>,
+    /// When the drain must be over; `None` while the node serves.
+    pub(crate) drain: watch::Receiver<Option<Instant>>,
+}
+
+/// A worker's own state.
+pub(crate) struct Worker {
+    pub(crate) shared: WorkerShared,
+    pub(crate) counters: Arc<WorkerCounters>,
+    pub(crate) pool: Pool,
+    pub(crate) connections: Connections,
+    pub(crate) inspect_scratch: InspectScratch,
+    pub(crate) draining: Cell<bool>,
+    scratch: RefCell<Box<[u8]>>,
+    buffers: RefCell<Vec<Vec<u8>>>,
+    plan: RefCell<Rc<Arc<EdgePlan>>>,
+    started: Instant,
+    now_ms: Cell<u64>,
+    random: Cell<u64>,
+    closed: Notify,
+}
+
+impl Worker {
+    fn new(shared: WorkerShared, counters: Arc<WorkerCounters>) -> Self {
+        let plan = RefCell::new(Rc::new(shared.plan.load_full()));
+        let limits = &shared.settings.limits;
+        Self {
+            pool: Pool::new(limits.upstream_idle, limits.upstream_idle_ms),
+            connections: Connections::default(),
+            inspect_scratch: InspectScratch::default(),
+            draining: Cell::new(false),
+            scratch: RefCell::new(vec![0; READ_BYTES_MAX].into_boxed_slice()),
+            buffers: RefCell::default(),
+            plan,
+            started: Instant::now(),
+            now_ms: Cell::new(0),
+            random: Cell::new(random_seed()),
+            closed: Notify::new(),
+            counters,
+            shared,
+        }
+    }
+
+    /// The plan in force. Cloned within the worker, so that cores do not share its reference count.
+    pub(crate) fn plan(&self) -> Rc<Arc<EdgePlan>> {
+        let current = self.shared.plan.load();
+        let mut cached = self.plan.borrow_mut();
+        if !Arc::ptr_eq(&current, &cached) {
+            *cached = Rc::new(Arc::clone(&current));
+        }
+        Rc::clone(&cached)
+    }
+
+    /// A moment `in_ms` from now in the worker's time, which moves by [`TICK_MS`].
+    pub(crate) fn after_ms(&self, in_ms: u64) -> u64 {
+        self.now_ms.get().saturating_add(in_ms).saturating_add(TICK_MS)
+    }
+
+    /// The worker's time, as of its last tick.
+    pub(crate) fn now_ms(&self) -> u64 {
+        self.now_ms.get()
+    }
+
+    /// A new request's id.
+    pub(crate) fn new_request_id(&self, at_ms: u64) -> RequestId {
+        RequestId::from_parts(at_ms, self.shared.settings.node_tag, self.next_random())
+    }
+
+    /// Lends the read buffer for one read.
+    pub(crate) fn with_scratch<T>(&self, use_it: impl FnOnce(&mut [u8]) -> T) -> T {
+        use_it(&mut self.scratch.borrow_mut())
+    }
+
+    /// An empty output buffer.
+    pub(crate) fn take_buffer(&self) -> Vec<u8> {
+        self.buffers.borrow_mut().pop().unwrap_or_else(|| Vec::with_capacity(BUFFER_BYTES))
+    }
+
+    /// Gives an output buffer back for the next request.
+    pub(crate) fn give_buffer(&self, mut buffer: Vec<u8>) {
+        let mut buffers = self.buffers.borrow_mut();
+        if buffer.capacity() > 0 && buffer.capacity() <= READ_BYTES_MAX && buffers.len() < BUFFERS_KEPT {
+            buffer.clear();
+            buffers.push(buffer);
+        }
+    }
+
+    /// SplitMix64 (Steele et al. 2014): ids need to be distinct, not secret.
+    fn next_random(&self) -> u64 {
+        let state = self.random.get().wrapping_add(0x9e37_79b9_7f4a_7c15);
+        self.random.set(state);
+        let mixed = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+
+    /// Called when a connection is gone.
+    pub(crate) fn connection_closed(&self) {
+        WorkerCounters::add_one(&self.counters.connections_closed);
+        if self.draining.get() && self.connections.len() == 0 {
+            self.closed.notify_one();
+        }
+    }
+
+    fn tick(&self) {
+        let now_ms = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.now_ms.set(now_ms);
+        self.connections.for_each(|control| control.check_deadline(now_ms));
+        self.pool.drop_expired(now_ms);
+    }
+
+    /// Ends the connections of clients that the view now bans.
+    fn enforce_bans(&self) {
+        let plan = self.plan();
+        if !plan.enforces() {
+            return;
+        }
+        let view = self.shared.view.load();
+        let now_ms = self.shared.clock.now_ms();
+        self.connections.for_each(|control| {
+            let Some(client) = control.client.get() else {
+                return;
+            };
+            let banned = standing(&plan.decide, &view, client, control.agent.get(), now_ms);
+            if !banned.is_some_and(|verdict| verdict.refuses()) {
+                return;
+            }
+            match control.activity.get() {
+                Activity::Refusing => control.ends.set(true),
+                Activity::Idle | Activity::Busy => control.cut(Cut::Banned),
+            }
+        });
+    }
+}
+
+/// Runs a worker on the current thread until the node has drained.
+pub(crate) fn run(
+    shared: WorkerShared,
+    counters: Arc<WorkerCounters>,
+    listeners: Vec<std::net::TcpListener>,
+) -> io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build_local(tokio::runtime::LocalOptions::default())?;
+    runtime.block_on(async move {
+        let mut drain = shared.drain.clone();
+        let worker = Rc::new(Worker::new(shared, counters));
+        let mut accepting = Vec::new();
+        for listener in listeners {
+            let listener = TcpListener::from_std(listener)?;
+            accepting.push(tokio::task::spawn_local(accept(Rc::clone(&worker), listener)));
+        }
+        tokio::task::spawn_local(watch_bans(Rc::clone(&worker)));
+        let ticker = tokio::task::spawn_local(keep_ticking(Rc::clone(&worker)));
+        let until = loop {
+            if let Some(until) = *drain.borrow_and_update() {
+                break until;
+            }
+            if drain.changed().await.is_err() {
+                break Instant::now();
+            }
+        };
+        worker.draining.set(true);
+        for listener in accepting {
+            let _ = listener.await;
+        }
+        finish(&worker, until).await;
+        ticker.abort();
+        Ok(())
+    })
+}
+
+/// Lets requests in flight end, then cuts what is left.
+async fn finish(worker: &Rc<Worker>, until: Instant) {
+    worker.connections.for_each(|control| {
+        if control.activity.get() == Activity::Idle {
+            control.cut(Cut::Drained);
+        }
+    });
+    if worker.connections.len() > 0 {
+        let in_time = tokio::time::timeout_at(until.into(), worker.closed.notified()).await;
+        if in_time.is_err() {
+            worker.connections.for_each(|control| control.cut(Cut::Drained));
+            // What was cut ends on its next poll; connections that hang in a write get no more time than a tick.
+            let _ = tokio::time::timeout(Duration::from_millis(TICK_MS), worker.closed.notified()).await;
+        }
+    }
+}
+
+async fn accept(worker: Rc<Worker>, listener: TcpListener) {
+    let mut drain = worker.shared.drain.clone();
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            _ = drain.wait_for(Option::is_some) => break,
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
+            Ok((stream, peer)) => admit(&worker, stream, peer),
+            Err(error) if is_transient(&error) => {}
+            Err(error) => {
+                // Out of file descriptors or memory: accepting again at once would only spin.
+                tracing::warn!(%error, "accepting a connection failed");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+    // Connections that the kernel has already completed are served, not reset, when the listener closes.
+    while let Some(Ok((stream, peer))) = futures_util::FutureExt::now_or_never(listener.accept()) {
+        admit(&worker, stream, peer);
+    }
+}
+
+/// Counts a connection and serves it, or closes it at once when a limit is reached.
+fn admit(worker: &Rc<Worker>, stream: TcpStream, peer: SocketAddr) {
+    let limits = &worker.shared.settings.limits;
+    let plan = worker.plan();
+    let ip = peer.ip().to_canonical();
+    let actor = (!plan.decide.forwarders.contains(ip)).then_some(ip);
+    let admitted = ConnectionCounts::admit(
+        &worker.shared.tables,
+        actor,
+        limits.connections,
+        limits.connections_per_actor,
+    );
+    match admitted {
+        Ok(admission) => {
+            WorkerCounters::add_one(&worker.counters.connections_accepted);
+            let client = Client::open(worker, stream, peer, actor, admission);
+            tokio::task::spawn_local(connection::serve(client));
+        }
+        Err(limit) => {
+            WorkerCounters::add_one(&worker.counters.connections_refused);
+            tracing::debug!(%peer, limit, "connection refused");
+        }
+    }
+}
+
+async fn watch_bans(worker: Rc<Worker>) {
+    let mut swaps = worker.shared.view.subscribe();
+    while swaps.changed().await.is_ok() {
+        let started = Instant::now();
+        worker.enforce_bans();
+        // Many bans in a row may cost a tenth of the worker's time, no more.
+        let spent = started.elapsed();
+        if spent > Duration::from_micros(100) {
+            tokio::time::sleep(spent * 9).await;
+        }
+    }
+}
+
+async fn keep_ticking(worker: Rc<Worker>) {
+    let mut ticks = tokio::time::interval(Duration::from_millis(TICK_MS));
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        worker.tick();
+    }
+}
+
+fn is_transient(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::Interrupted
+    )
+}
+
+fn random_seed() -> u64 {
+    use std::hash::{BuildHasher, Hasher};
+    // The standard library seeds this from the operating system.
+    std::hash::RandomState::new().build_hasher().finish()
+}
+
+/// Resolution of deadlines.
+const TICK_MS: u64 = 100;
+/// Most bytes one read takes.
+const READ_BYTES_MAX: usize = 64 * 1024;
+/// First size of an output buffer: most heads with a small body.
+const BUFFER_BYTES: usize = 4 * 1024;
+/// Output buffers kept for reuse.
+const BUFFERS_KEPT: usize = 256;
+/// Pause after a failed accept.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
