@@ -1,1 +1,41 @@
-//! placeholder
+//! What one node learns protects all: decisions shared between nodes and merged into the one `View` that the data plane reads.
+//!
+//! Flow in names: `Proposal` or operator -> `FleetHandle` signs a `Change` -> `Registers` (merged at once) -> `View` swapped ->
+//! `Fleet` engine (redb, then NATS) -> other nodes' `ingest` -> `Registers` -> `View`.
+//!
+//! `registers` is a pure core: input and `now` in, effects out. `LocalFleet` and `NatsFleet` only carry and keep bytes;
+//! what a record may do is decided by its signature and `trust::authority`, on every receipt, whatever carried it.
+//! Members are counted above the engine, because only a signed heartbeat counts.
+//!
+//! INVARIANT: a change takes effect here before it is sent anywhere, and no failure of disk or network undoes it.
+//! INVARIANT: a decision is never enforced past `expires_at_ms`; time-to-live in an engine is only garbage collection.
+//! INVARIANT: the ledger holds each change once in the fleet: at the node that wrote it, before it took effect.
+
+pub mod error;
+
+pub mod change;
+pub mod hybrid_clock;
+pub mod registers;
+pub mod subject;
+
+pub mod store;
+
+pub mod engine;
+pub mod local;
+pub mod nats;
+
+mod ingest;
+mod members;
+mod outbox;
+mod shared;
+
+pub mod handle;
+
+pub use change::Change;
+pub use engine::{BlobHash, Delivery, Fleet, Lease, Put, Receipt, Speed, Topic};
+pub use error::FleetError;
+pub use handle::{FleetHandle, FleetKeys, FleetSettings, NewDecision};
+pub use local::LocalFleet;
+pub use members::{Link, Member, SILENCE_MAX_MS};
+pub use nats::{NatsFleet, NatsSettings};
+pub use shared::FleetStatus;

@@ -33,3 +33,8 @@ pub use seal::Sealer;
 pub use secret::FleetSecret;
 pub use session::{LoginTickets, Sessions};
 pub use token::AdminToken;
+
+/// The SHA-256 of these bytes.
+pub fn sha256(bytes: &[u8]) -> [u8; 32] {
+    token::digest(bytes)
+}

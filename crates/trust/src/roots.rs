@@ -41,11 +41,14 @@ impl TrustRoots {
     pub fn pin(&mut self, node: &NodeRecord) -> Result<Pinned, Refusal> {
         let name = (Arc::clone(&node.site), Arc::clone(&node.node));
         if let Some(known) = self.nodes.get_mut(&name) {
-            if known.node_key != node.node_key || known.operator_key != node.operator_key {
+            // A node may come back without the control role; its operator key stays pinned for what it signed.
+            let operator_changed = node.operator_key.is_some() && known.operator_key != node.operator_key;
+            if known.node_key != node.node_key || operator_changed {
                 return Err(Refusal::WrongKey(format!("{}/{}", node.site, node.node)));
             }
             if node.started_at_ms >= known.started_at_ms {
-                known.clone_from(node);
+                let operator_key = known.operator_key;
+                *known = NodeRecord { operator_key, ..node.clone() };
             }
             return Ok(Pinned::Known);
         }

@@ -1,0 +1,95 @@
+//! What a record of the decisions topic says: an order, or the end of orders.
+
+use std::sync::Arc;
+
+use phalanx_model::limits::{BAN_AUTOMATIC_MAX_MS, DECISION_MAX_MS, RECORD_FUTURE_MAX_MS};
+use phalanx_model::{Author, AuthorRole, Decision, Prefix, Withdrawal};
+use phalanx_trust::{Refusal, authority};
+use serde::{Deserialize, Serialize};
+
+use crate::hybrid_clock::version_ms;
+use crate::subject;
+
+/// A decision or a withdrawal.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "change", content = "of")]
+pub enum Change {
+    /// A standing order was made.
+    Decided(Arc<Decision>),
+    /// Standing orders were ended.
+    Withdrawn(Arc<Withdrawal>),
+}
+
+impl Change {
+    /// Who wrote it.
+    pub fn author(&self) -> &Author {
+        match self {
+            Self::Decided(decision) => &decision.author,
+            Self::Withdrawn(withdrawal) => &withdrawal.author,
+        }
+    }
+
+    /// Its version; for a withdrawal, the highest version that it ends.
+    pub fn version(&self) -> u64 {
+        match self {
+            Self::Decided(decision) => decision.version,
+            Self::Withdrawn(withdrawal) => withdrawal.up_to_version,
+        }
+    }
+
+    /// When it may be forgotten, in Unix milliseconds.
+    pub fn expires_at_ms(&self) -> u64 {
+        match self {
+            Self::Decided(decision) => decision.expires_at_ms,
+            Self::Withdrawn(withdrawal) => withdrawal.expires_at_ms,
+        }
+    }
+
+    /// The addresses it is about.
+    pub fn range(&self) -> Prefix {
+        match self {
+            Self::Decided(decision) => decision.actor.range(),
+            Self::Withdrawn(withdrawal) => withdrawal.actor.range(),
+        }
+    }
+
+    /// The one subject under which it may be kept and sent.
+    pub fn subject(&self) -> String {
+        subject::of_change(self)
+    }
+
+    /// Whether its author may say this at `now_ms`.
+    pub fn check(&self, now_ms: u64) -> Result<(), Refusal> {
+        if version_ms(self.version()) > now_ms.saturating_add(RECORD_FUTURE_MAX_MS) {
+            return Err(Refusal::FromTheFuture);
+        }
+        match self {
+            Self::Decided(decision) => {
+                // A version older than its decision would slip below withdrawals' promise to outlive all they end.
+                if version_ms(decision.version) < decision.created_at_ms {
+                    return Err(Refusal::NotAllowed("the version is older than the decision"));
+                }
+                authority::may_decide(decision, now_ms)
+            }
+            Self::Withdrawn(withdrawal) => {
+                // Forgotten too soon, it would let what it ended rise again from somebody's old copy.
+                if withdrawal.expires_at_ms
+                    < tombstone_end_ms(withdrawal.author.role, withdrawal.up_to_version)
+                {
+                    return Err(Refusal::NotAllowed("it would be forgotten before what it ends"));
+                }
+                authority::may_withdraw(withdrawal, version_ms(withdrawal.up_to_version), now_ms)
+            }
+        }
+    }
+}
+
+/// When a withdrawal may be forgotten: after the end of the longest decision that it can end, whether or not we know it.
+/// (A decision's version is not older than the decision, so it ends at most this long after the withdrawn version.)
+pub fn tombstone_end_ms(role: AuthorRole, up_to_version: u64) -> u64 {
+    let longest_ms = match role {
+        AuthorRole::Operator => DECISION_MAX_MS,
+        AuthorRole::Node => BAN_AUTOMATIC_MAX_MS,
+    };
+    version_ms(up_to_version).saturating_add(longest_ms)
+}

@@ -1,0 +1,163 @@
+//! What carries and keeps records: the trait, with two implementations. Engines see bytes and subjects, never meaning.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use tokio::sync::{mpsc, watch};
+
+use crate::{FleetError, subject};
+
+/// An engine of the fleet.
+pub trait Fleet: Send + Sync + 'static {
+    /// What kind of engine, for `status`: `local` or `nats`.
+    fn kind(&self) -> &'static str;
+
+    /// Sends and keeps a record that this node wrote. [`Receipt::QueuedLocal`] is no failure: it is on disk and goes out later.
+    fn publish(&self, put: Put) -> BoxFuture<'_, Result<Receipt, FleetError>>;
+
+    /// Forgets a record that no longer counts, unless a newer version than `version` is kept; an own one is not sent again.
+    fn forget(&self, subject: &str, version: u64);
+
+    /// The records of a topic: the last of each subject that the engine has, then [`Delivery::Synced`], then what comes.
+    /// [`Topic::Heartbeats`] has no past. The engine stops when the receiver is dropped.
+    fn subscribe(&self, topic: Topic) -> mpsc::Receiver<Delivery>;
+
+    /// Asks all subscriptions of a topic to deliver its last records once more.
+    fn resync(&self, topic: Topic);
+
+    /// Keeps a blob, here and for the others.
+    fn blob_put(&self, bytes: Bytes) -> BoxFuture<'_, Result<BlobHash, FleetError>>;
+
+    /// The blob of this hash, checked against it.
+    fn blob_get(&self, hash: BlobHash) -> BoxFuture<'_, Result<Option<Bytes>, FleetError>>;
+
+    /// Takes or renews a lease. `None` while another node holds it.
+    fn lease(&self, name: &str, ttl: Duration) -> BoxFuture<'_, Result<Option<Lease>, FleetError>>;
+
+    /// Whether the engine reaches the others.
+    fn link(&self) -> watch::Receiver<LinkState>;
+
+    /// Own records that the engine has not confirmed.
+    fn queue_len(&self) -> usize;
+
+    /// Stops the engine's tasks.
+    fn close(&self);
+}
+
+/// A kind of record, with its own subjects and stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Topic {
+    /// Decisions and withdrawals.
+    Decisions,
+    /// Announcements of nodes.
+    Nodes,
+    /// Heartbeats: sent, never kept.
+    Heartbeats,
+}
+
+impl Topic {
+    /// What its subjects start with.
+    pub fn prefix(self) -> &'static str {
+        match self {
+            Self::Decisions => subject::DECISIONS,
+            Self::Nodes => subject::NODES,
+            Self::Heartbeats => subject::HEARTBEATS,
+        }
+    }
+}
+
+/// A record to publish.
+#[derive(Debug, Clone)]
+pub struct Put {
+    /// Its topic.
+    pub topic: Topic,
+    /// Its subject; starts with the topic's prefix.
+    pub subject: String,
+    /// Its version.
+    pub version: u64,
+    /// When it may be forgotten, in Unix milliseconds; `u64::MAX` for never.
+    pub expires_at_ms: u64,
+    /// The record as it travels.
+    pub bytes: Bytes,
+    /// How.
+    pub speed: Speed,
+}
+
+/// How a record travels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Speed {
+    /// At once to who listens, kept nowhere.
+    Fast,
+    /// At once to who listens, and kept here and by the engine.
+    Both,
+}
+
+/// What became of a record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Receipt {
+    /// The engine has it, under this revision.
+    Committed(u64),
+    /// It is kept here and goes out when the engine can be reached.
+    QueuedLocal,
+    /// It went out and is kept nowhere.
+    Sent,
+}
+
+/// What a subscription delivers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Delivery {
+    /// A record, perhaps not for the first time.
+    Put {
+        /// Its subject.
+        subject: Arc<str>,
+        /// The record as it travelled; nothing about it has been checked.
+        bytes: Bytes,
+    },
+    /// The engine's last records have all been delivered.
+    Synced,
+    /// Something may have been missed; the last records follow once more.
+    Gap,
+    /// The link came or went.
+    Link(LinkState),
+}
+
+/// A blob's SHA-256, in lower-case hexadecimal.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct BlobHash(String);
+
+impl BlobHash {
+    /// The hash of these bytes.
+    pub fn of(bytes: &[u8]) -> Self {
+        Self(data_encoding::HEXLOWER.encode(&phalanx_trust::sha256(bytes)))
+    }
+
+    /// The 64 digits.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// A lease that this node holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lease {
+    /// Rises with every holder and renewal: who guards a resource refuses a token lower than one it saw.
+    pub token: u64,
+    /// When to stop acting, in Unix milliseconds; counted from before the engine was asked.
+    pub until_ms: u64,
+}
+
+/// The state of the link to the others.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct LinkState {
+    /// Whether it is up. A local engine's always is.
+    pub connected: bool,
+    /// What is wrong while it is down or limping.
+    pub fault: Option<String>,
+    /// When own records were last compared with the engine's, in Unix milliseconds.
+    pub audited_at_ms: Option<u64>,
+}
+
+/// Records that wait between an engine and its subscriber; more makes the engine wait.
+pub(crate) const SUBSCRIPTION_QUEUE: usize = 4096;

@@ -1,0 +1,187 @@
+//! Records of others: checked one by one, whatever carried them, then merged a batch at a time.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use phalanx_model::limits::FLEET_STRANGERS_MAX;
+use phalanx_trust::{Announcement, NodeRecord, Pinned, Refusal, SignedRecord};
+use tokio::sync::mpsc;
+
+use crate::members::Heartbeat;
+use crate::shared::Shared;
+use crate::{Change, Delivery, Speed, Topic};
+
+/// Merges what the three topics deliver, until they close.
+pub(crate) async fn run(shared: Arc<Shared>, mut topics: Topics) {
+    let mut strangers = Strangers::default();
+    let mut batch = Vec::with_capacity(BATCH_MAX);
+    loop {
+        // Nodes first: a decision counts only when its author is known.
+        tokio::select! {
+            biased;
+            delivery = topics.nodes.recv() => match delivery {
+                Some(Delivery::Put { subject, bytes }) => {
+                    if let Some(node) = meet(&shared, &subject, &bytes).await {
+                        merge_batch(&shared, strangers.take(&node), &mut strangers);
+                        if std::mem::take(&mut strangers.overflowed) {
+                            shared.engine.resync(Topic::Decisions);
+                        }
+                    }
+                }
+                Some(_) => {}
+                None => return,
+            },
+            count = topics.decisions.recv_many(&mut batch, BATCH_MAX) => {
+                if count == 0 {
+                    return;
+                }
+                let records = batch.drain(..).filter_map(|delivery| match delivery {
+                    Delivery::Put { subject, bytes } => Some((subject, bytes)),
+                    Delivery::Synced | Delivery::Gap | Delivery::Link(_) => None,
+                });
+                merge_batch(&shared, records.collect(), &mut strangers);
+            },
+            delivery = topics.heartbeats.recv() => match delivery {
+                Some(Delivery::Put { subject, bytes }) => hear(&shared, &subject, &bytes),
+                Some(_) => {}
+                None => return,
+            },
+        }
+    }
+}
+
+/// The subscriptions that are read.
+pub(crate) struct Topics {
+    pub(crate) nodes: mpsc::Receiver<Delivery>,
+    pub(crate) decisions: mpsc::Receiver<Delivery>,
+    pub(crate) heartbeats: mpsc::Receiver<Delivery>,
+}
+
+/// Records whose author has not been announced yet. Bounded; when it overflows, the engine is asked again after an announcement.
+#[derive(Default)]
+struct Strangers {
+    waiting: VecDeque<Received>,
+    overflowed: bool,
+}
+
+impl Strangers {
+    fn push(&mut self, received: Received) {
+        if self.waiting.len() >= FLEET_STRANGERS_MAX {
+            self.waiting.pop_front();
+            self.overflowed = true;
+        }
+        self.waiting.push_back(received);
+    }
+
+    /// The records that may be this node's: its name is in the subject.
+    fn take(&mut self, node: &NodeRecord) -> Vec<Received> {
+        let prefix = format!("{}.{}.{}.", Topic::Decisions.prefix(), node.site, node.node);
+        let (theirs, others): (VecDeque<_>, _) =
+            self.waiting.drain(..).partition(|(subject, _)| subject.starts_with(&prefix));
+        self.waiting = others;
+        theirs.into()
+    }
+}
+
+type Received = (Arc<str>, Bytes);
+
+fn merge_batch(shared: &Arc<Shared>, records: Vec<Received>, strangers: &mut Strangers) {
+    let now_ms = shared.clock.now_ms();
+    let mut changes = Vec::with_capacity(records.len());
+    let mut kept = Vec::with_capacity(records.len());
+    for (subject, bytes) in records {
+        match check(shared, &subject, &bytes, now_ms) {
+            Ok(Some(change)) => {
+                changes.push(change);
+                kept.push(bytes);
+            }
+            // Known already, or over: a stream may deliver records until its own clock ends them.
+            Ok(None) | Err(Refusal::Expired) => {}
+            Err(Refusal::UnknownAuthor(_)) => strangers.push((subject, bytes)),
+            Err(refusal) => shared.refuse(&subject, &refusal),
+        }
+    }
+    if changes.is_empty() {
+        return;
+    }
+    let mut core = shared.core.lock();
+    let applied = shared.merge(&mut core, &changes, now_ms);
+    drop(core);
+    // `applied` is a subsequence of `changes`.
+    let mut applied = applied.iter().peekable();
+    for (change, bytes) in changes.iter().zip(kept) {
+        if applied.next_if(|next| *next == change).is_some() {
+            shared.keep_soon(change, bytes.to_vec());
+        }
+    }
+}
+
+/// The change that a record makes, if it is news and everything about it is in order.
+fn check(shared: &Shared, subject: &str, bytes: &[u8], now_ms: u64) -> Result<Option<Change>, Refusal> {
+    let record = SignedRecord::from_bytes(bytes)?;
+    let change: Change =
+        serde_json::from_slice(&record.body).map_err(|error| Refusal::Unreadable(error.to_string()))?;
+    if *change.author() != record.author
+        || change.version() != record.version
+        || change.expires_at_ms() != record.expires_at_ms
+    {
+        return Err(Refusal::Unreadable("envelope and body disagree".into()));
+    }
+    if change.subject() != *subject {
+        return Err(Refusal::WrongSubject);
+    }
+    // Everything comes twice, by both paths; the second time costs no signature check.
+    if !shared.core.lock().registers.is_news(&change) {
+        return Ok(None);
+    }
+    shared.roots.read().verify(&record, subject, now_ms)?;
+    change.check(now_ms)?;
+    Ok(Some(change))
+}
+
+/// Pins a node that announces itself. Returns it if it is new.
+async fn meet(shared: &Arc<Shared>, subject: &str, bytes: &[u8]) -> Option<NodeRecord> {
+    let fleet_id = shared.fleet_id();
+    let opened = Announcement::open(bytes, &fleet_id, subject, shared.secret.as_ref());
+    let pinned = opened.and_then(|node| {
+        let pinned = shared.roots.write().pin(&node)?;
+        Ok((node, pinned))
+    });
+    let (node, pinned) = match pinned {
+        Ok(pinned) => pinned,
+        Err(refusal) => {
+            shared.refuse(subject, &refusal);
+            return None;
+        }
+    };
+    if let Ok(bytes) = serde_json::to_vec(&node) {
+        shared.store.pin(&format!("{}/{}", node.site, node.node), &bytes);
+    }
+    if pinned == Pinned::Known {
+        return None;
+    }
+    tracing::info!(site = %node.site, node = %node.node, key = %node.node_key.id(), "node joined the fleet");
+    // Without a stream the newcomer has not heard of us.
+    if let Ok(put) = shared.announcement(Speed::Fast) {
+        let _ = shared.engine.publish(put).await;
+    }
+    Some(node)
+}
+
+fn hear(shared: &Shared, subject: &str, bytes: &[u8]) {
+    let now_ms = shared.clock.now_ms();
+    match Heartbeat::open(bytes, subject, &shared.roots.read(), now_ms) {
+        Ok((author, _)) if shared.is_me(&author) => {}
+        Ok((author, heartbeat)) => shared.members.lock().hear(&author, &heartbeat, now_ms),
+        Err(Refusal::UnknownAuthor(_)) => {
+            if shared.members.lock().may_ask_for_nodes(now_ms) {
+                shared.engine.resync(Topic::Nodes);
+            }
+        }
+        Err(refusal) => shared.refuse(subject, &refusal),
+    }
+}
+
+/// Records merged under one lock and shown in one view.
+const BATCH_MAX: usize = 1024;

@@ -1,0 +1,203 @@
+//! Who is there: signed heartbeats once a second, and what they say about lag and clocks.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use phalanx_model::limits::{FLEET_NODES_MAX, RECORD_FUTURE_MAX_MS};
+use phalanx_model::{Author, AuthorRole};
+use phalanx_trust::{NodeRecord, Refusal, SignedRecord, TrustRoots};
+use serde::{Deserialize, Serialize};
+
+/// A node of the fleet as this node sees it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Member {
+    /// Its site.
+    pub site: Arc<str>,
+    /// Its name.
+    pub node: Arc<str>,
+    /// The product version it runs.
+    pub version: String,
+    /// How long its last heartbeat travelled, in milliseconds; with clocks that differ, by that much more or less.
+    pub lag_ms: u64,
+    /// When it was last heard, in Unix milliseconds; 0 for never since this node started.
+    pub last_seen_ms: u64,
+    /// Decisions in force there.
+    pub decisions: usize,
+    /// The revision of its view.
+    pub revision: u64,
+    /// Whether it is this node.
+    pub me: bool,
+    /// Whether it can be heard.
+    pub link: Link,
+}
+
+/// Whether a member can be heard.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Link {
+    /// Heard within the last [`SILENCE_MAX_MS`].
+    Up,
+    /// Not heard for longer.
+    Down,
+}
+
+/// What a node says once a second.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Heartbeat {
+    pub(crate) version: String,
+    pub(crate) revision: u64,
+    pub(crate) decisions: usize,
+    pub(crate) sent_at_ms: u64,
+}
+
+impl Heartbeat {
+    /// Reads and checks a heartbeat.
+    pub(crate) fn open(
+        bytes: &[u8],
+        subject: &str,
+        roots: &TrustRoots,
+        now_ms: u64,
+    ) -> Result<(Author, Self), Refusal> {
+        let record = SignedRecord::from_bytes(bytes)?;
+        if record.author.role != AuthorRole::Node
+            || crate::subject::of_heartbeat(&record.author.site, &record.author.node) != *subject
+        {
+            return Err(Refusal::WrongSubject);
+        }
+        // Heartbeats never expire on arrival: one from a node with a slow clock must be heard, to show it.
+        roots.verify(&record, subject, now_ms.min(record.expires_at_ms.saturating_sub(1)))?;
+        let heartbeat: Self =
+            serde_json::from_slice(&record.body).map_err(|error| Refusal::Unreadable(error.to_string()))?;
+        if heartbeat.version.len() > 64 {
+            return Err(Refusal::Unreadable("version too long".into()));
+        }
+        Ok((record.author, heartbeat))
+    }
+}
+
+/// The members heard so far.
+#[derive(Debug, Default)]
+pub(crate) struct Members {
+    heard: HashMap<(Arc<str>, Arc<str>), Heard>,
+    asked_for_nodes_at_ms: u64,
+}
+
+impl Members {
+    /// Takes note of a checked heartbeat. One that is older than the last is a replay and ignored.
+    pub(crate) fn hear(&mut self, author: &Author, heartbeat: &Heartbeat, now_ms: u64) {
+        let name = (Arc::clone(&author.site), Arc::clone(&author.node));
+        let last = self.heard.get(&name).map_or(0, |heard| heard.heartbeat.sent_at_ms);
+        let full = self.heard.len() >= FLEET_NODES_MAX && !self.heard.contains_key(&name);
+        if !full && heartbeat.sent_at_ms > last {
+            self.heard.insert(name, Heard { heartbeat: heartbeat.clone(), at_ms: now_ms });
+        }
+    }
+
+    /// Forgets a member.
+    pub(crate) fn forget(&mut self, site: &str, node: &str) {
+        self.heard.remove(&(Arc::from(site), Arc::from(node)));
+    }
+
+    /// Everyone pinned, this node first.
+    pub(crate) fn list<'a>(
+        &self,
+        me: Member,
+        known: impl Iterator<Item = &'a NodeRecord>,
+        now_ms: u64,
+    ) -> Vec<Member> {
+        let mut members: Vec<Member> = known
+            .filter(|node| node.site != me.site || node.node != me.node)
+            .map(|node| self.describe(node, now_ms))
+            .collect();
+        members.sort_by(|a, b| (&a.site, &a.node).cmp(&(&b.site, &b.node)));
+        members.insert(0, me);
+        members
+    }
+
+    /// Whether to ask the engine for announcements once more, because a stranger was heard; at most every few seconds.
+    pub(crate) fn may_ask_for_nodes(&mut self, now_ms: u64) -> bool {
+        let may = now_ms.saturating_sub(self.asked_for_nodes_at_ms) >= ASK_FOR_NODES_MS;
+        if may {
+            self.asked_for_nodes_at_ms = now_ms;
+        }
+        may
+    }
+
+    /// How far this clock is from the median of the clocks heard, in milliseconds: positive when this one is ahead.
+    pub(crate) fn clock_offset_ms(&self, now_ms: u64) -> Option<i64> {
+        let mut offsets: Vec<i64> = self
+            .heard
+            .values()
+            .filter(|heard| now_ms.saturating_sub(heard.at_ms) <= SILENCE_MAX_MS)
+            .map(|heard| signed(heard.at_ms).saturating_sub(signed(heard.heartbeat.sent_at_ms)))
+            .collect();
+        offsets.sort_unstable();
+        offsets.get(offsets.len() / 2).copied()
+    }
+
+    fn describe(&self, node: &NodeRecord, now_ms: u64) -> Member {
+        let heard = self.heard.get(&(Arc::clone(&node.site), Arc::clone(&node.node)));
+        let last_seen_ms = heard.map_or(0, |heard| heard.at_ms);
+        let up = heard.is_some() && now_ms.saturating_sub(last_seen_ms) <= SILENCE_MAX_MS;
+        Member {
+            site: Arc::clone(&node.site),
+            node: Arc::clone(&node.node),
+            version: heard.map_or_else(|| node.version.clone(), |heard| heard.heartbeat.version.clone()),
+            lag_ms: heard.map_or(0, |heard| heard.at_ms.saturating_sub(heard.heartbeat.sent_at_ms)),
+            last_seen_ms,
+            decisions: heard.map_or(0, |heard| heard.heartbeat.decisions),
+            revision: heard.map_or(0, |heard| heard.heartbeat.revision),
+            me: false,
+            link: if up { Link::Up } else { Link::Down },
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Heard {
+    heartbeat: Heartbeat,
+    at_ms: u64,
+}
+
+fn signed(at_ms: u64) -> i64 {
+    i64::try_from(at_ms).unwrap_or(i64::MAX)
+}
+
+/// A member not heard for this long is down: three heartbeats.
+pub const SILENCE_MAX_MS: u64 = 3_500;
+/// Clocks that differ by more are reported. Well below [`RECORD_FUTURE_MAX_MS`], at which records are refused.
+pub(crate) const CLOCK_OFFSET_MAX_MS: i64 = 5_000;
+const ASK_FOR_NODES_MS: u64 = 5_000;
+const _: () = assert!(RECORD_FUTURE_MAX_MS > 2 * CLOCK_OFFSET_MAX_MS.unsigned_abs());
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn author(node: &str) -> Author {
+        Author { site: "fra".into(), node: node.into(), role: AuthorRole::Node }
+    }
+
+    fn heartbeat(sent_at_ms: u64) -> Heartbeat {
+        Heartbeat { version: "1".into(), revision: 2, decisions: 3, sent_at_ms }
+    }
+
+    #[test]
+    fn the_clock_is_compared_with_the_median_of_the_peers() {
+        let mut members = Members::default();
+        assert_eq!(members.clock_offset_ms(100_000), None);
+        members.hear(&author("a"), &heartbeat(99_990), 100_000);
+        members.hear(&author("b"), &heartbeat(99_980), 100_000);
+        members.hear(&author("c"), &heartbeat(1), 100_000);
+        assert_eq!(members.clock_offset_ms(100_000), Some(20), "one wild clock does not move the median");
+        assert_eq!(members.clock_offset_ms(200_000), None, "silent peers do not count");
+    }
+
+    #[test]
+    fn a_replayed_heartbeat_does_not_keep_a_member_alive() {
+        let mut members = Members::default();
+        members.hear(&author("a"), &heartbeat(100), 100);
+        members.hear(&author("a"), &heartbeat(100), 90_000);
+        assert_eq!(members.heard.values().next().unwrap().at_ms, 100);
+    }
+}

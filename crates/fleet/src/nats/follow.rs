@@ -1,0 +1,230 @@
+//! A subscription: the core subject for speed, and every site's stream for what was missed.
+//!
+//! Streams are followed for good, not only read once: what the core path lost (a route that died, a full buffer) arrives a
+//! little later by the other. The receiver merges, so that a record that comes twice costs a comparison.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_nats::jetstream::consumer::pull::OrderedConfig;
+use async_nats::jetstream::consumer::{Consumer, DeliverPolicy};
+use futures_util::{StreamExt, TryStreamExt};
+use tokio::sync::{mpsc, watch};
+use tokio::task::{AbortHandle, JoinSet};
+
+use super::{Inner, streams};
+use crate::{Delivery, Topic};
+
+/// Delivers a topic until the receiver is dropped.
+pub(super) async fn run(inner: Arc<Inner>, topic: Topic, to: mpsc::Sender<Delivery>) {
+    let Ok(core) = inner.client.subscribe(format!("{}.>", topic.prefix())).await else {
+        tracing::error!(topic = topic.prefix(), "nats client takes no subscription");
+        return;
+    };
+    tokio::select! {
+        () = to.closed() => {}
+        () = follow_core(core, &to) => {}
+        () = follow_sessions(&inner, topic, &to) => {}
+    }
+}
+
+async fn follow_core(mut core: async_nats::Subscriber, to: &mpsc::Sender<Delivery>) {
+    while let Some(message) = core.next().await {
+        let delivery = Delivery::Put { subject: message.subject.as_str().into(), bytes: message.payload };
+        if to.send(delivery).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Starts over with every connection and whenever asked.
+async fn follow_sessions(inner: &Arc<Inner>, topic: Topic, to: &mpsc::Sender<Delivery>) {
+    let mut session = inner.session.subscribe();
+    let mut link = inner.link.subscribe();
+    let Some(mut resync) = inner.resync.get(&topic).map(watch::Sender::subscribe) else { return };
+    loop {
+        // Only the first wait can see session 0; later ones end at the next connection.
+        if link.wait_for(|link| link.connected).await.is_err() {
+            return;
+        }
+        session.mark_unchanged();
+        resync.mark_unchanged();
+        let state = link.borrow_and_update().clone();
+        if to.send(Delivery::Link(state)).await.is_err() {
+            return;
+        }
+        let mut streams = Streams::new(Arc::clone(inner), topic, to.clone());
+        let disconnected = async {
+            let _ = link.wait_for(|link| !link.connected).await;
+        };
+        let ended = tokio::select! {
+            () = streams.follow() => Ended::Link,
+            _ = session.changed() => Ended::Link,
+            () = disconnected => Ended::Link,
+            _ = resync.changed() => Ended::Resync,
+        };
+        drop(streams);
+        let delivery = match ended {
+            Ended::Link => Delivery::Link(inner.link.borrow().clone()),
+            Ended::Resync => Delivery::Gap,
+        };
+        if to.send(delivery).await.is_err() {
+            return;
+        }
+    }
+}
+
+enum Ended {
+    Link,
+    Resync,
+}
+
+/// The streams followed during one session. Dropping it stops them.
+struct Streams {
+    inner: Arc<Inner>,
+    topic: Topic,
+    to: mpsc::Sender<Delivery>,
+    /// By name: when the stream was made, and its follower.
+    followed: HashMap<String, (i128, AbortHandle)>,
+    followers: JoinSet<()>,
+    synced: (mpsc::Sender<()>, mpsc::Receiver<()>),
+}
+
+impl Streams {
+    fn new(inner: Arc<Inner>, topic: Topic, to: mpsc::Sender<Delivery>) -> Self {
+        let synced = mpsc::channel(SITES_MAX);
+        Self { inner, topic, to, followed: HashMap::new(), followers: JoinSet::new(), synced }
+    }
+
+    /// Follows what streams there are, says when all have been read once, and looks for new ones from time to time.
+    async fn follow(&mut self) {
+        if streams::prefix(self.topic).is_none() {
+            let _ = self.to.send(Delivery::Synced).await;
+            return std::future::pending().await;
+        }
+        let mut looks = tokio::time::interval(LOOK_FOR_STREAMS);
+        looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut unsynced: Option<usize> = None;
+        loop {
+            tokio::select! {
+                _ = looks.tick() => {
+                    match self.look().await {
+                        Ok(fresh) if unsynced.is_none() => unsynced = Some(fresh),
+                        Ok(_) => {}
+                        Err(error) => {
+                            tracing::debug!(topic = self.topic.prefix(), error, "streams cannot be listed");
+                            // A server without JetStream, or one just started: the core path works meanwhile.
+                            looks.reset_after(LOOK_AGAIN);
+                            continue;
+                        }
+                    }
+                }
+                Some(()) = self.synced.1.recv() => {
+                    unsynced = unsynced.map(|left| left.saturating_sub(1));
+                }
+            }
+            if unsynced == Some(0) {
+                // Said once per session; a count below one never returns to zero.
+                unsynced = Some(usize::MAX);
+                if self.to.send(Delivery::Synced).await.is_err() {
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Starts to follow streams that are new or were made anew. Returns how many.
+    async fn look(&mut self) -> Result<usize, String> {
+        let names: Vec<String> =
+            self.inner.jetstream.stream_names().try_collect().await.map_err(|error| error.to_string())?;
+        let mut fresh = 0;
+        for name in names {
+            let Some(subjects) = streams::subjects(self.topic, &name) else { continue };
+            let Ok(stream) = self.inner.jetstream.get_stream(&name).await else { continue };
+            let made = stream.cached_info().created.unix_timestamp_nanos();
+            if let Some((known, follower)) = self.followed.get(&name) {
+                if *known == made {
+                    continue;
+                }
+                follower.abort();
+            }
+            if self.followed.len() >= SITES_MAX && !self.followed.contains_key(&name) {
+                return Err(format!("more than {SITES_MAX} sites"));
+            }
+            let follower = Follower { inner: Arc::clone(&self.inner), name: name.clone(), subjects };
+            let handle = self.followers.spawn(follower.run(self.to.clone(), self.synced.0.clone()));
+            self.followed.insert(name, (made, handle));
+            fresh += 1;
+        }
+        Ok(fresh)
+    }
+}
+
+/// Follows one stream.
+struct Follower {
+    inner: Arc<Inner>,
+    name: String,
+    subjects: String,
+}
+
+impl Follower {
+    async fn run(self, to: mpsc::Sender<Delivery>, synced: mpsc::Sender<()>) {
+        let mut synced = Some(synced);
+        loop {
+            if let Err(error) = self.read(&to, &mut synced).await {
+                tracing::debug!(stream = self.name, error, "stream cannot be followed, trying again");
+            }
+            if to.is_closed() {
+                return;
+            }
+            tokio::time::sleep(LOOK_AGAIN).await;
+        }
+    }
+
+    async fn read(
+        &self,
+        to: &mpsc::Sender<Delivery>,
+        synced: &mut Option<mpsc::Sender<()>>,
+    ) -> Result<(), String> {
+        let config = OrderedConfig {
+            deliver_policy: DeliverPolicy::LastPerSubject,
+            filter_subject: self.subjects.clone(),
+            ..OrderedConfig::default()
+        };
+        let consumer: Consumer<OrderedConfig> = self
+            .inner
+            .jetstream
+            .create_consumer_on_stream(config, self.name.as_str())
+            .await
+            .map_err(|error| error.to_string())?;
+        if consumer.cached_info().num_pending == 0 {
+            say(synced);
+        }
+        let mut messages = consumer.messages().await.map_err(|error| error.to_string())?;
+        while let Some(message) = messages.next().await {
+            let message = message.map_err(|error| error.to_string())?;
+            let last = message.info().is_ok_and(|info| info.pending == 0);
+            let (subject, bytes) = (message.subject.as_str().into(), message.payload.clone());
+            if to.send(Delivery::Put { subject, bytes }).await.is_err() {
+                return Ok(());
+            }
+            if last {
+                say(synced);
+            }
+        }
+        Ok(())
+    }
+}
+
+fn say(synced: &mut Option<mpsc::Sender<()>>) {
+    if let Some(synced) = synced.take() {
+        // The channel holds one place per site.
+        let _ = synced.try_send(());
+    }
+}
+
+/// Sites of a fleet: six times what the product is made for.
+const SITES_MAX: usize = 64;
+const LOOK_FOR_STREAMS: Duration = Duration::from_secs(10);
+const LOOK_AGAIN: Duration = Duration::from_millis(500);

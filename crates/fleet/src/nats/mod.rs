@@ -1,0 +1,361 @@
+//! The engine of many nodes: NATS for speed, JetStream for memory, redb for everything this node wrote.
+//!
+//! One publish serves both paths: listeners get it from the server's core at once, the stream keeps it and confirms.
+//! Until it is confirmed a record is queued, on disk; the audit compares own records with the stream and repairs, so that a
+//! wiped, restored or rolled-back stream heals.
+//!
+//! INVARIANT: nothing here waits for the server where a caller waits: no link means `QueuedLocal`, at once.
+
+mod audit;
+mod blob;
+mod follow;
+mod lease;
+mod streams;
+
+use std::collections::HashMap;
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_nats::jetstream::context::ContextBuilder;
+use async_nats::jetstream::message::PublishMessage;
+use async_nats::{Client, ConnectOptions, Event, ServerAddr, jetstream};
+use bytes::Bytes;
+use futures_util::future::{BoxFuture, join};
+use parking_lot::Mutex;
+use phalanx_model::{Author, Clock};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+
+use crate::engine::{LinkState, SUBSCRIPTION_QUEUE};
+use crate::store::{Kept, Store};
+use crate::{BlobHash, Delivery, Fleet, FleetError, Lease, Put, Receipt, Speed, Topic};
+
+/// Where the server is and how to log in.
+#[derive(Clone)]
+pub struct NatsSettings {
+    /// One or more `nats://HOST:PORT`, separated by commas; may hold user and password.
+    pub url: String,
+    /// A credentials file of the server's (`.creds`).
+    pub credentials: Option<PathBuf>,
+    /// Certificates to trust, in PEM.
+    pub root_certificates: Option<PathBuf>,
+    /// This node's certificate and key, in PEM.
+    pub client_certificate: Option<(PathBuf, PathBuf)>,
+    /// Copies of each stream: 1, or 3 in a cluster of three.
+    pub replicas: usize,
+}
+
+impl NatsSettings {
+    /// Settings with a URL alone.
+    pub fn at(url: impl Into<String>) -> Self {
+        let url = url.into();
+        Self { url, credentials: None, root_certificates: None, client_certificate: None, replicas: 1 }
+    }
+}
+
+impl fmt::Debug for NatsSettings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The URL may hold a password.
+        f.debug_struct("NatsSettings").field("replicas", &self.replicas).finish_non_exhaustive()
+    }
+}
+
+/// A node's link to NATS.
+pub struct NatsFleet {
+    inner: Arc<Inner>,
+    tasks: Mutex<JoinSet<()>>,
+}
+
+struct Inner {
+    client: Client,
+    jetstream: jetstream::Context,
+    author: Author,
+    store: Arc<Store>,
+    clock: Arc<dyn Clock>,
+    replicas: usize,
+    link: watch::Sender<LinkState>,
+    /// Counts connections; a new one starts everything that depends on the server anew.
+    session: watch::Sender<u64>,
+    /// Counts requests to deliver everything once more, per topic.
+    resync: HashMap<Topic, watch::Sender<u64>>,
+    /// Own records sent or queued, by subject, until the stream confirms their version.
+    unconfirmed: Mutex<HashMap<String, u64>>,
+}
+
+impl NatsFleet {
+    /// Starts the link. Fails on settings that can never work; a server that cannot be reached is tried for ever.
+    pub async fn start(
+        settings: NatsSettings,
+        author: Author,
+        store: Arc<Store>,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, FleetError> {
+        let (events, heard) = mpsc::channel(EVENTS_QUEUE);
+        let addresses = addresses(&settings.url)?;
+        let options = options(&settings, &author, events).await?;
+        let client = options.connect(addresses).await.map_err(|error| {
+            FleetError::setting("fleet.nats", error.to_string(), "check the address and the credentials")
+        })?;
+        let jetstream = ContextBuilder::new()
+            .timeout(REQUEST_TIMEOUT)
+            .max_ack_inflight(ACKS_IN_FLIGHT_MAX)
+            .build(client.clone());
+        let topics = [Topic::Decisions, Topic::Nodes, Topic::Heartbeats];
+        let inner = Inner {
+            client,
+            jetstream,
+            author,
+            store,
+            clock,
+            replicas: settings.replicas.max(1),
+            link: watch::Sender::new(LinkState { fault: Some(LINK_DOWN.into()), ..LinkState::default() }),
+            session: watch::Sender::new(0),
+            resync: topics.into_iter().map(|topic| (topic, watch::Sender::new(0))).collect(),
+            unconfirmed: Mutex::default(),
+        };
+        let inner = Arc::new(inner);
+        let mut tasks = JoinSet::new();
+        tasks.spawn(watch_link(Arc::clone(&inner), heard));
+        tasks.spawn(audit::run(Arc::clone(&inner)));
+        Ok(Self { inner, tasks: Mutex::new(tasks) })
+    }
+}
+
+impl Fleet for NatsFleet {
+    fn kind(&self) -> &'static str {
+        "nats"
+    }
+
+    fn publish(&self, put: Put) -> BoxFuture<'_, Result<Receipt, FleetError>> {
+        Box::pin(async move {
+            match put.speed {
+                Speed::Fast => self.inner.send_fast(put).await,
+                Speed::Both => self.inner.send_and_keep(put).await,
+            }
+        })
+    }
+
+    fn forget(&self, subject: &str, version: u64) {
+        self.inner.confirm(subject, version);
+        self.inner.store.forget_soon(subject.to_owned(), version);
+    }
+
+    fn subscribe(&self, topic: Topic) -> mpsc::Receiver<Delivery> {
+        let (to, receiver) = mpsc::channel(SUBSCRIPTION_QUEUE);
+        self.tasks.lock().spawn(follow::run(Arc::clone(&self.inner), topic, to));
+        receiver
+    }
+
+    fn resync(&self, topic: Topic) {
+        self.inner.ask_resync(topic);
+    }
+
+    fn blob_put(&self, bytes: Bytes) -> BoxFuture<'_, Result<BlobHash, FleetError>> {
+        Box::pin(blob::put(Arc::clone(&self.inner), bytes))
+    }
+
+    fn blob_get(&self, hash: BlobHash) -> BoxFuture<'_, Result<Option<Bytes>, FleetError>> {
+        Box::pin(blob::get(Arc::clone(&self.inner), hash))
+    }
+
+    fn lease(&self, name: &str, ttl: Duration) -> BoxFuture<'_, Result<Option<Lease>, FleetError>> {
+        Box::pin(lease::take(Arc::clone(&self.inner), name.to_owned(), ttl))
+    }
+
+    fn link(&self) -> watch::Receiver<LinkState> {
+        self.inner.link.subscribe()
+    }
+
+    fn queue_len(&self) -> usize {
+        self.inner.unconfirmed.lock().len()
+    }
+
+    fn close(&self) {
+        self.tasks.lock().abort_all();
+    }
+}
+
+impl Inner {
+    fn connected(&self) -> bool {
+        self.link.borrow().connected
+    }
+
+    async fn send_fast(&self, put: Put) -> Result<Receipt, FleetError> {
+        if !self.connected() {
+            return Err(FleetError::Unreachable("no link".into()));
+        }
+        let sending = self.client.publish(put.subject, put.bytes);
+        match tokio::time::timeout(REQUEST_TIMEOUT, sending).await {
+            Ok(Ok(())) => Ok(Receipt::Sent),
+            Ok(Err(error)) => Err(FleetError::Unreachable(error.to_string())),
+            Err(_) => Err(FleetError::Unreachable("the link does not take more".into())),
+        }
+    }
+
+    async fn send_and_keep(&self, put: Put) -> Result<Receipt, FleetError> {
+        self.unconfirmed.lock().insert(put.subject.clone(), put.version);
+        let kept = self.store.keep(Kept {
+            subject: put.subject.clone(),
+            version: put.version,
+            expires_at_ms: put.expires_at_ms,
+            own: true,
+            bytes: put.bytes.to_vec(),
+        });
+        if !self.connected() {
+            kept.await?;
+            return Ok(Receipt::QueuedLocal);
+        }
+        // Sent first: the others need not wait for our disk. If we die in between, we learn it back from the stream.
+        let (sent, kept) =
+            join(self.send_to_stream(&put.subject, put.version, put.expires_at_ms, put.bytes), kept).await;
+        match (sent, kept) {
+            (Some(revision), _) => Ok(Receipt::Committed(revision)),
+            (None, Ok(())) => Ok(Receipt::QueuedLocal),
+            (None, Err(error)) => Err(error),
+        }
+    }
+
+    /// Publishes to the stream of the record's subject. The revision if the stream confirmed it.
+    async fn send_to_stream(
+        &self,
+        subject: &str,
+        version: u64,
+        expires_at_ms: u64,
+        bytes: Bytes,
+    ) -> Option<u64> {
+        let mut message = PublishMessage::build().payload(bytes);
+        if expires_at_ms != u64::MAX {
+            message = message.ttl(ttl_to(expires_at_ms, self.clock.now_ms()));
+        }
+        let confirmed = async {
+            let ack = self.jetstream.send_publish(subject.to_owned(), message).await?;
+            ack.await
+        };
+        match confirmed.await {
+            Ok(ack) => {
+                self.confirm(subject, version);
+                Some(ack.sequence)
+            }
+            Err(error) => {
+                tracing::debug!(subject, %error, "stream did not confirm a record; it stays queued");
+                None
+            }
+        }
+    }
+
+    fn confirm(&self, subject: &str, version: u64) {
+        let mut unconfirmed = self.unconfirmed.lock();
+        if unconfirmed.get(subject).is_some_and(|waiting| *waiting <= version) {
+            unconfirmed.remove(subject);
+        }
+    }
+
+    fn ask_resync(&self, topic: Topic) {
+        if let Some(resync) = self.resync.get(&topic) {
+            resync.send_modify(|count| *count = count.wrapping_add(1));
+        }
+    }
+
+    fn stream_fault(&self, fault: Option<String>) {
+        self.link.send_if_modified(|link| {
+            let changed = link.connected && link.fault != fault;
+            if changed {
+                link.fault = fault;
+            }
+            changed
+        });
+    }
+}
+
+/// Turns the client's events into the link's state.
+async fn watch_link(inner: Arc<Inner>, mut events: mpsc::Receiver<Event>) {
+    while let Some(event) = events.recv().await {
+        match event {
+            Event::Connected => {
+                tracing::info!("linked to nats");
+                inner.link.send_modify(|link| (link.connected, link.fault) = (true, None));
+                inner.session.send_modify(|count| *count = count.wrapping_add(1));
+            }
+            Event::Disconnected | Event::Closed => {
+                tracing::warn!("link to nats lost");
+                inner.link.send_modify(|link| (link.connected, link.fault) = (false, Some(LINK_DOWN.into())));
+            }
+            // Messages were dropped because we were slow: what the streams have is delivered once more.
+            Event::SlowConsumer(_) => {
+                inner.ask_resync(Topic::Decisions);
+                inner.ask_resync(Topic::Nodes);
+            }
+            Event::ServerError(error) => {
+                tracing::warn!(%error, "nats reports an error");
+                inner.link.send_modify(|link| link.fault = Some(format!("the NATS server says: {error}")));
+            }
+            Event::ClientError(error) => tracing::debug!(%error, "nats client error"),
+            Event::LameDuckMode | Event::Draining => {}
+        }
+    }
+}
+
+fn addresses(url: &str) -> Result<Vec<ServerAddr>, FleetError> {
+    let fix = "write nats://HOST:PORT, several separated by commas";
+    let parsed: Result<Vec<ServerAddr>, _> =
+        url.split(',').map(|one| one.trim().parse::<ServerAddr>()).collect();
+    parsed.map_err(|error| FleetError::setting("fleet.nats", error.to_string(), fix))
+}
+
+async fn options(
+    settings: &NatsSettings,
+    author: &Author,
+    events: mpsc::Sender<Event>,
+) -> Result<ConnectOptions, FleetError> {
+    let mut options = ConnectOptions::new()
+        .name(format!("phalanx {}/{}", author.site, author.node))
+        .custom_inbox_prefix(format!("_INBOX_{}_{}", author.site, author.node))
+        .retry_on_initial_connect()
+        .max_reconnects(None)
+        .reconnect_delay_callback(reconnect_delay)
+        .connection_timeout(Duration::from_secs(3))
+        .request_timeout(Some(REQUEST_TIMEOUT))
+        // A dead server is noticed after two missed pings.
+        .ping_interval(Duration::from_secs(2))
+        .subscription_capacity(CORE_QUEUE)
+        .event_callback(move |event| {
+            let events = events.clone();
+            async move {
+                let _ = events.send(event).await;
+            }
+        });
+    if let Some(file) = &settings.credentials {
+        options = options.credentials_file(file).await.map_err(|error| {
+            let cause = format!("{}: {error}", file.display());
+            FleetError::setting("fleet.credentials", cause, "name a readable .creds file")
+        })?;
+    }
+    if let Some(file) = &settings.root_certificates {
+        options = options.add_root_certificates(file.clone());
+    }
+    if let Some((certificate, key)) = &settings.client_certificate {
+        options = options.add_client_certificate(certificate.clone(), key.clone());
+    }
+    Ok(options)
+}
+
+/// 50 ms, doubled up to 2 s: a restarted server is found quickly, a lost one is not pressed.
+fn reconnect_delay(attempt: usize) -> Duration {
+    let doublings = u32::try_from(attempt.saturating_sub(1)).unwrap_or(u32::MAX).min(6);
+    Duration::from_millis(50).saturating_mul(1 << doublings).min(Duration::from_secs(2))
+}
+
+/// The server's time-to-live has whole seconds; rounded up, because local expiry decides and this only collects garbage.
+fn ttl_to(expires_at_ms: u64, now_ms: u64) -> Duration {
+    Duration::from_secs(expires_at_ms.saturating_sub(now_ms).div_ceil(1000).max(1))
+}
+
+const LINK_DOWN: &str =
+    "the NATS server cannot be reached: decisions hold here, and are shared when it is back";
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
+const ACKS_IN_FLIGHT_MAX: usize = 4096;
+const EVENTS_QUEUE: usize = 256;
+/// Messages that the client holds for a slow subscription, about 1 KiB each; more are dropped and asked for again.
+const CORE_QUEUE: usize = 16_384;

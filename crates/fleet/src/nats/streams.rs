@@ -1,0 +1,70 @@
+//! The streams: one per topic and site, the last record of each subject.
+
+use async_nats::jetstream::stream::{Config, DiscardPolicy, StorageType};
+
+use super::Inner;
+use crate::Topic;
+
+/// The name of a topic's stream of a site: `DEC_fra`.
+pub(super) fn name(topic: Topic, site: &str) -> Option<String> {
+    prefix(topic).map(|prefix| format!("{prefix}{site}"))
+}
+
+/// What the names of a topic's streams start with. Heartbeats have none.
+pub(super) fn prefix(topic: Topic) -> Option<&'static str> {
+    match topic {
+        Topic::Decisions => Some("DEC_"),
+        Topic::Nodes => Some("NODE_"),
+        Topic::Heartbeats => None,
+    }
+}
+
+/// The subjects of a stream, from its name; `None` if it is not of this topic.
+pub(super) fn subjects(topic: Topic, stream: &str) -> Option<String> {
+    let site = stream.strip_prefix(prefix(topic)?)?;
+    phalanx_trust::valid_name(site).then(|| format!("{}.{site}.>", topic.prefix()))
+}
+
+/// Makes this site's streams, unless they are there. A server just started may need a moment: the caller tries again.
+pub(super) async fn ensure(inner: &Inner) -> Result<(), String> {
+    for topic in [Topic::Nodes, Topic::Decisions] {
+        let Some(config) = config(topic, &inner.author.site, inner.replicas) else { continue };
+        inner.jetstream.get_or_create_stream(config).await.map_err(|error| error.to_string())?;
+    }
+    Ok(())
+}
+
+fn config(topic: Topic, site: &str, replicas: usize) -> Option<Config> {
+    let name = name(topic, site)?;
+    let subjects = vec![subjects(topic, &name)?];
+    Some(Config {
+        name,
+        subjects,
+        max_messages_per_subject: 1,
+        max_messages: MESSAGES_MAX,
+        max_message_size: i32::try_from(phalanx_trust::record::RECORD_BYTES_MAX).unwrap_or(i32::MAX) + 1024,
+        discard: DiscardPolicy::Old,
+        storage: StorageType::File,
+        num_replicas: replicas,
+        allow_message_ttl: true,
+        allow_direct: true,
+        ..Config::default()
+    })
+}
+
+/// Records in a site's stream: ten nodes with full quotas.
+const MESSAGES_MAX: i64 = 1_000_000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn streams_are_told_apart_by_name() {
+        assert_eq!(subjects(Topic::Decisions, "DEC_fra").as_deref(), Some("phx.dec.fra.>"));
+        assert_eq!(subjects(Topic::Decisions, "NODE_fra"), None);
+        assert_eq!(subjects(Topic::Decisions, "DEC_x.y"), None);
+        assert_eq!(subjects(Topic::Heartbeats, "DEC_fra"), None);
+        assert_eq!(name(Topic::Nodes, "fra").as_deref(), Some("NODE_fra"));
+    }
+}

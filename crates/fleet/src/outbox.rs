@@ -1,0 +1,87 @@
+//! Sends what this node wrote, in the order written, many at a time.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt, StreamExt};
+use tokio::sync::mpsc;
+
+use crate::shared::Shared;
+use crate::{Change, FleetError, Put, Receipt};
+
+/// Publishes changes until the outbox closes.
+pub(crate) async fn run(shared: Arc<Shared>, mut changes: mpsc::Receiver<Change>) {
+    let mut in_flight = FuturesUnordered::new();
+    let mut retries = tokio::time::interval(RETRY);
+    loop {
+        let room = in_flight.len() < IN_FLIGHT_MAX;
+        tokio::select! {
+            Some(()) = in_flight.next(), if !in_flight.is_empty() => {}
+            change = changes.recv(), if room => {
+                let Some(change) = change else { break };
+                in_flight.extend(send(&shared, &change));
+            }
+            _ = retries.tick() => {
+                if changes.is_empty() && shared.outbox_overflowed.swap(false, Ordering::AcqRel) {
+                    resend_all(&shared, &mut in_flight).await;
+                }
+            }
+        }
+    }
+    // What was handed over before the end still goes to disk.
+    while in_flight.next().await.is_some() {}
+}
+
+/// The outbox had no room for some changes; they are in force here, so the registers know them.
+async fn resend_all(shared: &Arc<Shared>, in_flight: &mut FuturesUnordered<BoxFuture<'static, ()>>) {
+    let own: Vec<Change> =
+        shared.core.lock().registers.written_by(&shared.me.site, &shared.me.node).collect();
+    for change in own {
+        while in_flight.len() >= IN_FLIGHT_MAX {
+            in_flight.next().await;
+        }
+        in_flight.extend(send(shared, &change));
+    }
+}
+
+/// Signs a change and starts to publish it. What can be done at once is done before this returns, which keeps the order.
+fn send(shared: &Arc<Shared>, change: &Change) -> Option<BoxFuture<'static, ()>> {
+    let put = match shared.sign(change) {
+        Ok(put) => put,
+        Err(error) => {
+            report(shared, change, Err(error));
+            return None;
+        }
+    };
+    let mut publishing = publish(Arc::clone(shared), change.clone(), put).boxed();
+    match publishing.as_mut().now_or_never() {
+        Some(()) => None,
+        None => Some(publishing),
+    }
+}
+
+async fn publish(shared: Arc<Shared>, change: Change, put: Put) {
+    let result = shared.engine.publish(put).await;
+    report(&shared, &change, result);
+}
+
+fn report(shared: &Shared, change: &Change, result: Result<Receipt, FleetError>) {
+    match result {
+        Ok(_) => shared.clear_fault(FAULT),
+        Err(FleetError::Closed) => {}
+        Err(error) => {
+            tracing::warn!(subject = change.subject(), %error, "own record cannot be kept or sent");
+            shared.outbox_overflowed.store(true, Ordering::Release);
+            shared.fault(FAULT, format!("own records cannot be kept or sent: {error}"));
+        }
+    }
+}
+
+/// How soon changes that found no room, or could neither be kept nor sent, are tried again.
+const RETRY: Duration = Duration::from_secs(2);
+const FAULT: &str = "outbox";
+/// Records whose commit is awaited at a time.
+const IN_FLIGHT_MAX: usize = 512;

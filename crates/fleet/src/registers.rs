@@ -1,0 +1,352 @@
+//! The merge core: registers that their authors own, withdrawals that end them, and the view that follows. No IO.
+//!
+//! A register is (author, range, kind) and holds the highest version seen; a withdrawal is one per (author, range) and ends
+//! what has a version up to its own: anyone's if an operator wrote it, the author's own if a node did.
+//!
+//! INVARIANT: the state depends on the set of changes applied, not on their order or number: `apply` commutes and repeats.
+//! (With one exception, on purpose: an author over its quota loses the registers that expire first.)
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+
+use phalanx_model::limits::DECISIONS_PER_AUTHOR_MAX;
+use phalanx_model::{Author, AuthorRole, Decision, DecisionId, DecisionKind, Prefix, View, Withdrawal};
+
+use crate::Change;
+
+/// All registers and withdrawals known and not expired.
+#[derive(Debug)]
+pub struct Registers {
+    ranges: HashMap<Prefix, Range>,
+    authors: HashMap<Author, Shelf>,
+    per_author_max: usize,
+    decisions_len: usize,
+}
+
+/// What applying a change did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// It is part of the state now. The changes named are no longer: superseded, ended or evicted.
+    Applied {
+        /// What it replaced.
+        gone: Vec<Change>,
+        /// Ranges in the view that are not as they were.
+        touched: Vec<Prefix>,
+    },
+    /// The state had it, or a newer one.
+    Known,
+    /// A withdrawal has ended it already.
+    Withdrawn,
+    /// Its time is over.
+    Expired,
+    /// Its author's quota is full of what lasts longer.
+    OverQuota,
+}
+
+impl Default for Registers {
+    fn default() -> Self {
+        Self::with_quota(DECISIONS_PER_AUTHOR_MAX)
+    }
+}
+
+impl Registers {
+    /// Empty registers that hold this many decisions, and as many withdrawals, per author.
+    pub fn with_quota(per_author_max: usize) -> Self {
+        Self { ranges: HashMap::new(), authors: HashMap::new(), per_author_max, decisions_len: 0 }
+    }
+
+    /// Merges a change that the caller has checked.
+    pub fn apply(&mut self, change: &Change, now_ms: u64) -> Outcome {
+        if change.expires_at_ms() <= now_ms {
+            return Outcome::Expired;
+        }
+        match change {
+            Change::Decided(decision) => self.decide(decision),
+            Change::Withdrawn(withdrawal) => self.withdraw(withdrawal),
+        }
+    }
+
+    /// Whether a change would alter the state. Cheaper than checking a signature, so that repeats are dropped before that.
+    pub fn is_news(&self, change: &Change) -> bool {
+        let Some(range) = self.ranges.get(&change.range()) else {
+            return true;
+        };
+        match change {
+            Change::Decided(new) => {
+                !range.ends(new)
+                    && range
+                        .decisions
+                        .iter()
+                        .find(|old| old.author == new.author && old.kind == new.kind)
+                        .is_none_or(|old| decision_rank(new) > decision_rank(old))
+            }
+            Change::Withdrawn(new) => range
+                .withdrawals
+                .iter()
+                .find(|old| old.author == new.author)
+                .is_none_or(|old| withdrawal_rank(new) > withdrawal_rank(old)),
+        }
+    }
+
+    /// Whether its author's quota has room for a change.
+    pub fn has_room_for(&self, change: &Change) -> bool {
+        match change {
+            Change::Decided(new) => {
+                let held = self.ranges.get(&new.actor.range()).is_some_and(|range| {
+                    range.decisions.iter().any(|old| old.author == new.author && old.kind == new.kind)
+                });
+                held || self.has_room(new)
+            }
+            Change::Withdrawn(_) => true,
+        }
+    }
+
+    /// Forgets what has expired. Returns what is gone and the ranges that the view should be told of.
+    pub fn sweep(&mut self, now_ms: u64) -> (Vec<Change>, Vec<Prefix>) {
+        let mut expired = Vec::new();
+        for (author, shelf) in &mut self.authors {
+            for slots in [&mut shelf.decisions, &mut shelf.withdrawals] {
+                while let Some(first) = slots.first()
+                    && first.expires_at_ms <= now_ms
+                {
+                    expired.extend(slots.pop_first().map(|slot| (author.clone(), slot)));
+                }
+            }
+        }
+        self.authors.retain(|_, shelf| !shelf.decisions.is_empty() || !shelf.withdrawals.is_empty());
+        let mut touched = Vec::new();
+        let mut gone = Vec::new();
+        for (author, slot) in expired {
+            if let Some(change) = self.remove(&author, &slot) {
+                if matches!(change, Change::Decided(_)) {
+                    touched.push(slot.range);
+                }
+                gone.push(change);
+            }
+        }
+        (gone, touched)
+    }
+
+    /// The decisions about a range, for the view.
+    pub fn decisions_of(&self, range: &Prefix) -> Vec<Arc<Decision>> {
+        self.ranges.get(range).map(|range| range.decisions.clone()).unwrap_or_default()
+    }
+
+    /// Every decision, in no order.
+    pub fn decisions(&self) -> impl Iterator<Item = &Arc<Decision>> {
+        self.ranges.values().flat_map(|range| &range.decisions)
+    }
+
+    /// How many decisions there are.
+    pub fn decisions_len(&self) -> usize {
+        self.decisions_len
+    }
+
+    /// Everything that this node wrote, in any role.
+    pub fn written_by<'a>(&'a self, site: &'a str, node: &'a str) -> impl Iterator<Item = Change> + 'a {
+        let mine = move |author: &Author| *author.site == *site && *author.node == *node;
+        self.ranges.values().flat_map(move |range| {
+            let decisions = range.decisions.iter().filter(move |decision| mine(&decision.author));
+            let withdrawals = range.withdrawals.iter().filter(move |withdrawal| mine(&withdrawal.author));
+            decisions
+                .map(|decision| Change::Decided(Arc::clone(decision)))
+                .chain(withdrawals.map(|withdrawal| Change::Withdrawn(Arc::clone(withdrawal))))
+        })
+    }
+
+    /// The view that follows from everything.
+    pub fn view(&self) -> View {
+        View::from_decisions(self.decisions().cloned())
+    }
+
+    fn decide(&mut self, new: &Arc<Decision>) -> Outcome {
+        let key = new.actor.range();
+        let range = self.ranges.entry(key).or_default();
+        if range.ends(new) {
+            return Outcome::Withdrawn;
+        }
+        let place = range.decisions.iter().position(|old| old.author == new.author && old.kind == new.kind);
+        let old = place.and_then(|place| range.decisions.get(place).cloned());
+        if let Some(old) = &old
+            && decision_rank(new) <= decision_rank(old)
+        {
+            return Outcome::Known;
+        }
+        if old.is_none() && !self.has_room(new) {
+            self.drop_if_empty(&key);
+            return Outcome::OverQuota;
+        }
+        let mut gone = Vec::new();
+        let mut touched = vec![key];
+        if let Some(old) = old {
+            let slot = Slot::of_decision(&old);
+            self.shelf(&old.author).decisions.remove(&slot);
+            gone.extend(self.remove(&old.author, &slot));
+        }
+        self.ranges.entry(key).or_default().decisions.push(Arc::clone(new));
+        self.decisions_len += 1;
+        let max = self.per_author_max;
+        let shelf = self.shelf(&new.author);
+        shelf.decisions.insert(Slot::of_decision(new));
+        let evicted = if shelf.decisions.len() > max { shelf.decisions.pop_first() } else { None };
+        if let Some(slot) = evicted {
+            touched.push(slot.range);
+            gone.extend(self.remove(&new.author, &slot));
+        }
+        Outcome::Applied { gone, touched }
+    }
+
+    fn withdraw(&mut self, new: &Arc<Withdrawal>) -> Outcome {
+        let key = new.actor.range();
+        let range = self.ranges.entry(key).or_default();
+        let old = range.withdrawals.iter().find(|old| old.author == new.author).cloned();
+        if let Some(old) = &old
+            && withdrawal_rank(new) <= withdrawal_rank(old)
+        {
+            return Outcome::Known;
+        }
+        let ended: Vec<Arc<Decision>> =
+            range.decisions.iter().filter(|decision| ends(new, decision)).cloned().collect();
+        let mut gone = Vec::new();
+        if let Some(old) = old {
+            let slot = Slot::of_withdrawal(&old);
+            self.shelf(&old.author).withdrawals.remove(&slot);
+            gone.extend(self.remove(&old.author, &slot));
+        }
+        for decision in &ended {
+            let slot = Slot::of_decision(decision);
+            self.shelf(&decision.author).decisions.remove(&slot);
+            gone.extend(self.remove(&decision.author, &slot));
+        }
+        self.ranges.entry(key).or_default().withdrawals.push(Arc::clone(new));
+        let max = self.per_author_max;
+        let shelf = self.shelf(&new.author);
+        shelf.withdrawals.insert(Slot::of_withdrawal(new));
+        // The one that may be forgotten first was made first: what it ended has most likely expired.
+        let evicted = if shelf.withdrawals.len() > max { shelf.withdrawals.pop_first() } else { None };
+        if let Some(slot) = evicted {
+            gone.extend(self.remove(&new.author, &slot));
+        }
+        let touched = if ended.is_empty() { Vec::new() } else { vec![key] };
+        Outcome::Applied { gone, touched }
+    }
+
+    fn has_room(&self, new: &Decision) -> bool {
+        let Some(shelf) = self.authors.get(&new.author) else {
+            return self.per_author_max > 0;
+        };
+        shelf.decisions.len() < self.per_author_max
+            || shelf.decisions.first().is_some_and(|first| *first < Slot::of_decision(new))
+    }
+
+    fn shelf(&mut self, author: &Author) -> &mut Shelf {
+        self.authors.entry(author.clone()).or_default()
+    }
+
+    /// Takes what a slot stands for out of its range. The slot itself is off its shelf already.
+    fn remove(&mut self, author: &Author, slot: &Slot) -> Option<Change> {
+        let range = self.ranges.get_mut(&slot.range)?;
+        let change = match slot.kind {
+            Some(kind) => {
+                let is_it = |decision: &Arc<Decision>| decision.author == *author && decision.kind == kind;
+                let place = range.decisions.iter().position(is_it)?;
+                self.decisions_len = self.decisions_len.saturating_sub(1);
+                Change::Decided(range.decisions.swap_remove(place))
+            }
+            None => {
+                let place = range.withdrawals.iter().position(|withdrawal| withdrawal.author == *author)?;
+                Change::Withdrawn(range.withdrawals.swap_remove(place))
+            }
+        };
+        self.drop_if_empty(&slot.range);
+        Some(change)
+    }
+
+    fn drop_if_empty(&mut self, key: &Prefix) {
+        if self
+            .ranges
+            .get(key)
+            .is_some_and(|range| range.decisions.is_empty() && range.withdrawals.is_empty())
+        {
+            self.ranges.remove(key);
+        }
+    }
+}
+
+/// What is known about one range. Few authors speak about one range, so lists are searched whole.
+#[derive(Debug, Default)]
+struct Range {
+    decisions: Vec<Arc<Decision>>,
+    withdrawals: Vec<Arc<Withdrawal>>,
+}
+
+impl Range {
+    fn ends(&self, decision: &Decision) -> bool {
+        self.withdrawals.iter().any(|withdrawal| ends(withdrawal, decision))
+    }
+}
+
+/// An author's records by expiry: for the quota and for the sweep.
+#[derive(Debug, Default)]
+struct Shelf {
+    decisions: BTreeSet<Slot>,
+    withdrawals: BTreeSet<Slot>,
+}
+
+/// Where a record lies. Ordered by expiry, then by what makes it unique, so that every node evicts the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Slot {
+    expires_at_ms: u64,
+    id: DecisionId,
+    range: Prefix,
+    /// `None` stands for a withdrawal.
+    kind: Option<DecisionKind>,
+}
+
+impl Slot {
+    fn of_decision(decision: &Decision) -> Self {
+        let (expires_at_ms, id) = (decision.expires_at_ms, decision.id);
+        Self { expires_at_ms, id, range: decision.actor.range(), kind: Some(decision.kind) }
+    }
+
+    fn of_withdrawal(withdrawal: &Withdrawal) -> Self {
+        let (expires_at_ms, id) = (withdrawal.expires_at_ms, withdrawal.id);
+        Self { expires_at_ms, id, range: withdrawal.actor.range(), kind: None }
+    }
+}
+
+/// Whether a withdrawal of the same range ends a decision.
+fn ends(withdrawal: &Withdrawal, decision: &Decision) -> bool {
+    let may = match withdrawal.author.role {
+        AuthorRole::Operator => true,
+        AuthorRole::Node => withdrawal.author == decision.author,
+    };
+    may && decision.version <= withdrawal.up_to_version
+}
+
+/// Total order of the values of one register. An author that signs two values of one version loses nothing but its say in
+/// which one holds: all nodes pick the same.
+fn decision_rank(decision: &Decision) -> (u64, DecisionId, u64, u64, u8, &str) {
+    (
+        decision.version,
+        decision.id,
+        decision.expires_at_ms,
+        decision.created_at_ms,
+        decision.confidence_percent,
+        &decision.reason,
+    )
+}
+
+fn withdrawal_rank(withdrawal: &Withdrawal) -> (u64, DecisionId, u64, u64, &str) {
+    (
+        withdrawal.up_to_version,
+        withdrawal.id,
+        withdrawal.expires_at_ms,
+        withdrawal.created_at_ms,
+        &withdrawal.reason,
+    )
+}
+
+#[cfg(test)]
+#[path = "registers_tests.rs"]
+mod tests;

@@ -1,0 +1,174 @@
+//! Properties and cases of the merge core.
+
+use super::*;
+use phalanx_model::Actor;
+use proptest::prelude::*;
+
+const NOW: u64 = 1_000;
+
+fn author(node: u8, role: AuthorRole) -> Author {
+    Author { site: "fra".into(), node: format!("n{node}").into(), role }
+}
+
+fn decision(author: Author, actor: u8, kind: DecisionKind, version: u64, expires_at_ms: u64) -> Change {
+    Change::Decided(Arc::new(Decision {
+        id: DecisionId::from_parts(version, 1, u64::from(actor)),
+        actor: Actor::ip([192, 0, 2, actor].into()),
+        kind,
+        author,
+        reason: format!("version {version}"),
+        evidence: None,
+        confidence_percent: 90,
+        created_at_ms: 0,
+        expires_at_ms,
+        version,
+    }))
+}
+
+fn ban(node: u8, actor: u8, version: u64, expires_at_ms: u64) -> Change {
+    decision(author(node, AuthorRole::Node), actor, DecisionKind::Ban, version, expires_at_ms)
+}
+
+fn withdrawal(author: Author, actor: u8, up_to_version: u64) -> Change {
+    Change::Withdrawn(Arc::new(Withdrawal {
+        id: DecisionId::from_parts(up_to_version, 2, u64::from(actor)),
+        actor: Actor::ip([192, 0, 2, actor].into()),
+        author,
+        up_to_version,
+        reason: "undo".into(),
+        created_at_ms: 0,
+        expires_at_ms: 1_000_000,
+    }))
+}
+
+/// What the state says, in an order of its own.
+fn picture(registers: &Registers) -> Vec<String> {
+    let mut lines: Vec<String> = registers.decisions().map(|decision| format!("{decision:?}")).collect();
+    for range in registers.ranges.values() {
+        lines.extend(range.withdrawals.iter().map(|withdrawal| format!("{withdrawal:?}")));
+    }
+    lines.sort();
+    lines
+}
+
+fn merged(changes: impl IntoIterator<Item = Change>) -> Registers {
+    let mut registers = Registers::default();
+    for change in changes {
+        registers.apply(&change, NOW);
+    }
+    registers
+}
+
+fn any_change() -> impl Strategy<Value = Change> {
+    let role = prop_oneof![Just(AuthorRole::Node), Just(AuthorRole::Operator)];
+    let kind = prop_oneof![Just(DecisionKind::Ban), Just(DecisionKind::Allow), Just(DecisionKind::Throttle)];
+    let expiry = prop_oneof![Just(900u64), Just(2_000), Just(3_000)];
+    (0u8..3, role, 0u8..3, kind, 1u64..6, expiry, any::<bool>()).prop_map(
+        |(node, role, actor, kind, version, expires_at_ms, ends)| {
+            let author = author(node, role);
+            match ends {
+                true => withdrawal(author, actor, version),
+                false => decision(author, actor, kind, version, expires_at_ms),
+            }
+        },
+    )
+}
+
+proptest! {
+    #[test]
+    fn any_order_and_any_repetition_give_the_same_state(
+        changes in proptest::collection::vec(any_change(), 0..40),
+        shuffle in proptest::collection::vec(any::<prop::sample::Index>(), 0..120),
+    ) {
+        let straight = merged(changes.clone());
+        let repeated = shuffle.iter().filter(|_| !changes.is_empty()).map(|index| index.get(&changes).clone());
+        let mixed = merged(repeated.chain(changes.iter().rev().cloned()));
+        prop_assert_eq!(picture(&straight), picture(&mixed));
+        prop_assert_eq!(straight.decisions_len(), straight.decisions().count());
+        prop_assert_eq!(mixed.decisions_len(), mixed.decisions().count());
+    }
+
+    #[test]
+    fn the_view_built_step_by_step_is_the_view_of_the_whole(changes in proptest::collection::vec(any_change(), 0..40)) {
+        let mut registers = Registers::default();
+        let mut view = View::default();
+        for change in &changes {
+            let news = registers.is_news(change);
+            let outcome = registers.apply(change, NOW);
+            if let Outcome::Applied { touched, .. } = &outcome {
+                for range in touched {
+                    view = view.with_range(*range, registers.decisions_of(range));
+                }
+            }
+            let applied = matches!(outcome, Outcome::Applied { .. } | Outcome::Expired);
+            prop_assert!(applied || !news, "{:?}", outcome);
+        }
+        let whole = registers.view();
+        for actor in 0..3u8 {
+            let ip = [192, 0, 2, actor].into();
+            for now_ms in [NOW, 2_500, 4_000] {
+                prop_assert_eq!(view.lookup(ip, now_ms), whole.lookup(ip, now_ms));
+            }
+        }
+    }
+
+    #[test]
+    fn nothing_expired_is_kept_and_a_sweep_leaves_nothing_behind(changes in proptest::collection::vec(any_change(), 0..40)) {
+        let mut registers = merged(changes);
+        prop_assert!(registers.decisions().all(|decision| decision.is_live(NOW)));
+        registers.sweep(2_000);
+        prop_assert!(registers.decisions().all(|decision| decision.is_live(2_000)));
+        registers.sweep(1_000_000);
+        prop_assert_eq!(registers.decisions_len(), 0);
+        prop_assert!(registers.ranges.is_empty() && registers.authors.is_empty());
+    }
+}
+
+#[test]
+fn an_operators_withdrawal_ends_anyones_and_a_nodes_only_its_own() {
+    let own =
+        merged([ban(1, 1, 3, 2_000), ban(2, 1, 3, 2_000), withdrawal(author(1, AuthorRole::Node), 1, 3)]);
+    assert_eq!(own.decisions().map(|d| d.author.node.to_string()).collect::<Vec<_>>(), ["n2"]);
+    let all =
+        merged([ban(1, 1, 3, 2_000), ban(2, 1, 3, 2_000), withdrawal(author(9, AuthorRole::Operator), 1, 3)]);
+    assert_eq!(all.decisions_len(), 0);
+}
+
+#[test]
+fn a_ban_after_the_withdrawal_holds_and_one_before_it_is_not_resurrected() {
+    let mut registers = merged([ban(1, 1, 3, 2_000), withdrawal(author(9, AuthorRole::Operator), 1, 5)]);
+    assert_eq!(registers.apply(&ban(1, 1, 3, 2_000), NOW), Outcome::Withdrawn);
+    assert_eq!(registers.apply(&ban(2, 1, 5, 2_000), NOW), Outcome::Withdrawn);
+    assert!(matches!(registers.apply(&ban(1, 1, 6, 2_000), NOW), Outcome::Applied { .. }));
+}
+
+#[test]
+fn an_older_version_replayed_changes_nothing() {
+    let mut registers = merged([ban(1, 1, 5, 2_000)]);
+    assert_eq!(registers.apply(&ban(1, 1, 4, 3_000), NOW), Outcome::Known);
+    assert_eq!(registers.apply(&ban(1, 1, 5, 2_000), NOW), Outcome::Known);
+    assert_eq!(registers.apply(&ban(1, 2, 1, NOW), NOW), Outcome::Expired);
+}
+
+#[test]
+fn an_author_over_its_quota_keeps_what_lasts_longest_in_any_order() {
+    let changes: Vec<Change> =
+        (0..20).map(|n| ban(1, n, 1, 2_000 + u64::from(n % 7) * 100 + u64::from(n))).collect();
+    let keep = |order: Vec<Change>| {
+        let mut registers = Registers::with_quota(5);
+        for change in &order {
+            registers.apply(change, NOW);
+        }
+        assert_eq!(registers.decisions_len(), 5);
+        picture(&registers)
+    };
+    let mut backwards = changes.clone();
+    backwards.reverse();
+    assert_eq!(keep(changes.clone()), keep(backwards));
+    let mut others = Registers::with_quota(5);
+    changes.iter().for_each(|change| drop(others.apply(change, NOW)));
+    assert!(
+        matches!(others.apply(&ban(2, 99, 1, 2_000), NOW), Outcome::Applied { .. }),
+        "quotas are per author"
+    );
+}

@@ -1,0 +1,279 @@
+//! What the handle and its tasks share: the merged state, the keys believed, and how a change takes effect.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use parking_lot::{Mutex, RwLock};
+use phalanx_model::lanes::Lanes;
+use phalanx_model::{Author, AuthorRole, Clock, LedgerEntry, LedgerKind, Prefix, Swap, View};
+use phalanx_trust::{
+    Announcement, FleetSecret, NodeRecord, Refusal, SignedRecord, SigningKey, Statement, TrustError,
+    TrustRoots,
+};
+use serde::Serialize;
+use tokio::sync::{broadcast, mpsc};
+
+use crate::engine::Put;
+use crate::handle::FleetKeys;
+use crate::hybrid_clock::HybridClock;
+use crate::members::Members;
+use crate::registers::{Outcome, Registers};
+use crate::store::{Kept, Store};
+use crate::{Change, Fleet, FleetError, Speed, Topic, subject};
+
+/// How the fleet is doing.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct FleetStatus {
+    /// `local` or `nats`.
+    pub kind: &'static str,
+    /// Whether other nodes can be reached. Always true for a fleet of one.
+    pub connected: bool,
+    /// What does not work as it should, in plain words. Nothing in it stops enforcement.
+    pub degraded: Vec<String>,
+    /// Own records that wait to be shared.
+    pub queue: usize,
+    /// When own records were last compared with the engine's, in Unix milliseconds.
+    pub audited_at_ms: Option<u64>,
+    /// Records of others that were refused since the start.
+    pub refused: u64,
+    /// Decisions in force.
+    pub decisions: usize,
+    /// The revision of the view.
+    pub revision: u64,
+}
+
+pub(crate) struct Shared {
+    pub(crate) me: NodeRecord,
+    pub(crate) keys: FleetKeys,
+    pub(crate) secret: Option<FleetSecret>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) lanes: Lanes,
+    pub(crate) store: Arc<Store>,
+    pub(crate) engine: Arc<dyn Fleet>,
+    pub(crate) view: Arc<Swap<View>>,
+    pub(crate) core: Mutex<Core>,
+    pub(crate) roots: RwLock<TrustRoots>,
+    pub(crate) members: Mutex<Members>,
+    pub(crate) changes: broadcast::Sender<Change>,
+    pub(crate) outbox: mpsc::Sender<Change>,
+    /// The outbox was full: what was left out is in the registers and must be sent from there.
+    pub(crate) outbox_overflowed: AtomicBool,
+    pub(crate) refused: AtomicU64,
+    pub(crate) faults: Mutex<BTreeMap<String, String>>,
+}
+
+/// The merged state. Locked for microseconds; never across an await.
+pub(crate) struct Core {
+    pub(crate) registers: Registers,
+    pub(crate) clock: HybridClock,
+}
+
+impl Shared {
+    /// Makes a change in this node's name, puts it into force here, and hands it to the outbox.
+    pub(crate) fn author(
+        &self,
+        role: AuthorRole,
+        make: impl FnOnce(Author, u64, u64) -> Change,
+    ) -> Result<Change, FleetError> {
+        self.key(role)?;
+        let now_ms = self.clock.now_ms();
+        let mut core = self.core.lock();
+        let version = core.clock.tick(now_ms);
+        let change = make(self.me.author(role), version, now_ms);
+        change.check(now_ms)?;
+        if !core.registers.has_room_for(&change) {
+            return Err(FleetError::Limit("this node has written as many decisions as it may"));
+        }
+        // The ledger comes first: what it cannot record does not happen.
+        self.lanes.ledger(LedgerEntry { at_ms: now_ms, kind: ledger_kind(&change) })?;
+        self.merge(&mut core, std::slice::from_ref(&change), now_ms);
+        drop(core);
+        if self.outbox.try_send(change.clone()).is_err() {
+            self.outbox_overflowed.store(true, Ordering::Release);
+        }
+        Ok(change)
+    }
+
+    /// Merges checked changes and swaps the view once. Returns those that were news.
+    pub(crate) fn merge(&self, core: &mut Core, changes: &[Change], now_ms: u64) -> Vec<Change> {
+        let mut touched_all = Vec::new();
+        let mut applied = Vec::new();
+        for change in changes {
+            core.clock.observe(change.version());
+            if let Outcome::Applied { gone, touched } = core.registers.apply(change, now_ms) {
+                self.forget(gone);
+                touched_all.extend(touched);
+                applied.push(change.clone());
+            }
+        }
+        self.swap_view(core, touched_all);
+        for change in &applied {
+            // Nobody listening is no failure.
+            let _ = self.changes.send(change.clone());
+        }
+        applied
+    }
+
+    /// Drops what has expired from memory and disk. The view stopped enforcing it when its time came.
+    pub(crate) fn sweep(&self) {
+        let now_ms = self.clock.now_ms();
+        let mut core = self.core.lock();
+        let (gone, touched) = core.registers.sweep(now_ms);
+        self.swap_view(&core, touched);
+        drop(core);
+        self.forget(gone);
+    }
+
+    /// Keeps a record of a change on disk.
+    pub(crate) fn keep_soon(&self, change: &Change, bytes: Vec<u8>) {
+        self.store.keep_soon(Kept {
+            subject: change.subject(),
+            version: change.version(),
+            expires_at_ms: change.expires_at_ms(),
+            own: self.is_me(change.author()),
+            bytes,
+        });
+    }
+
+    /// The signed record of one of this node's own changes.
+    pub(crate) fn sign(&self, change: &Change) -> Result<Put, FleetError> {
+        let (subject, fleet_id) = (change.subject(), self.fleet_id());
+        let body = serde_json::to_vec(change).map_err(|_| TrustError::Crypto("writing a change"))?;
+        let statement = Statement {
+            fleet_id: &fleet_id,
+            subject: &subject,
+            author: change.author(),
+            version: change.version(),
+            expires_at_ms: change.expires_at_ms(),
+            body: &body,
+        };
+        let record = SignedRecord::sign(self.key(change.author().role)?, statement);
+        Ok(Put {
+            topic: Topic::Decisions,
+            version: change.version(),
+            expires_at_ms: change.expires_at_ms(),
+            bytes: record.to_bytes()?.into(),
+            subject,
+            speed: Speed::Both,
+        })
+    }
+
+    /// This node's announcement.
+    pub(crate) fn announcement(&self, speed: Speed) -> Result<Put, FleetError> {
+        let subject = subject::of_node(&self.me.site, &self.me.node);
+        let fleet_id = self.fleet_id();
+        let announcement =
+            Announcement::make(&fleet_id, &subject, &self.me, &self.keys.node, self.secret.as_ref())?;
+        let (version, bytes) = (self.me.started_at_ms, announcement.to_bytes()?.into());
+        Ok(Put { topic: Topic::Nodes, subject, version, expires_at_ms: u64::MAX, bytes, speed })
+    }
+
+    /// The key for a role, if this node has it.
+    pub(crate) fn key(&self, role: AuthorRole) -> Result<&SigningKey, FleetError> {
+        match role {
+            AuthorRole::Node => Ok(&self.keys.node),
+            AuthorRole::Operator => self.keys.operator.as_ref().ok_or(FleetError::NotOperator),
+        }
+    }
+
+    pub(crate) fn fleet_id(&self) -> Arc<str> {
+        Arc::clone(self.roots.read().fleet_id())
+    }
+
+    pub(crate) fn is_me(&self, author: &Author) -> bool {
+        author.site == self.me.site && author.node == self.me.node
+    }
+
+    /// Counts a refusal, and names it in `status` if an operator should know.
+    pub(crate) fn refuse(&self, subject: &str, refusal: &Refusal) {
+        self.refused.fetch_add(1, Ordering::Relaxed);
+        tracing::debug!(subject, %refusal, "record refused");
+        let fault = match refusal {
+            Refusal::WrongKey(name) if *name == format!("{}/{}", self.me.site, self.me.node) => {
+                Some(format!(
+                    "another node announces itself under this node's name {name}: give one of them another name"
+                ))
+            }
+            Refusal::WrongKey(name) => Some(format!(
+                "{name} has another key than the one pinned; its records are refused until an operator forgets the node"
+            )),
+            Refusal::NoProof => Some("a node without the fleet secret asked to join and was refused".into()),
+            Refusal::TooManyNodes(_) => Some(format!("a node was refused: {refusal}")),
+            _ => None,
+        };
+        if let Some(fault) = fault {
+            self.fault(fault.clone(), fault);
+        }
+    }
+
+    /// Names a fault until it is cleared.
+    pub(crate) fn fault(&self, key: impl Into<String>, text: impl Into<String>) {
+        let (key, text) = (key.into(), text.into());
+        let mut faults = self.faults.lock();
+        // Names in faults come from the network; their number is limited.
+        if faults.len() < FAULTS_MAX || faults.contains_key(&key) {
+            faults.insert(key, text);
+        }
+    }
+
+    pub(crate) fn clear_fault(&self, key: &str) {
+        self.faults.lock().remove(key);
+    }
+
+    pub(crate) fn status(&self) -> FleetStatus {
+        let link = self.engine.link().borrow().clone();
+        let view = self.view.load();
+        let mut degraded = self.store.faults();
+        degraded.extend(link.fault);
+        degraded.extend(self.faults.lock().values().cloned());
+        let now_ms = self.clock.now_ms();
+        FleetStatus {
+            kind: self.engine.kind(),
+            connected: link.connected,
+            degraded,
+            queue: self.engine.queue_len(),
+            audited_at_ms: link.audited_at_ms,
+            refused: self.refused.load(Ordering::Relaxed),
+            decisions: view.live(now_ms).count(),
+            revision: view.revision,
+        }
+    }
+
+    fn forget(&self, gone: Vec<Change>) {
+        for change in gone {
+            self.engine.forget(&change.subject(), change.version());
+        }
+    }
+
+    fn swap_view(&self, core: &Core, touched: Vec<Prefix>) {
+        if touched.is_empty() {
+            return;
+        }
+        let current = self.view.load_full();
+        let next = if touched.len() > REBUILD_ABOVE {
+            let mut next = core.registers.view();
+            next.revision = current.revision + 1;
+            next
+        } else {
+            let mut next = (*current).clone();
+            for range in touched {
+                next = next.with_range(range, core.registers.decisions_of(&range));
+            }
+            next
+        };
+        self.view.store(Arc::new(next));
+    }
+}
+
+fn ledger_kind(change: &Change) -> LedgerKind {
+    match change {
+        Change::Decided(decision) => LedgerKind::Decided { decision: Arc::clone(decision) },
+        Change::Withdrawn(withdrawal) => LedgerKind::Withdrawn { withdrawal: Arc::clone(withdrawal) },
+    }
+}
+
+/// Above this many changed ranges a new base is cheaper than as many overlays.
+const REBUILD_ABOVE: usize = 256;
+/// Faults named at once.
+const FAULTS_MAX: usize = 32;
