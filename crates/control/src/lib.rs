@@ -1,1 +1,29 @@
-//! placeholder
+//! The management plane: admin API, console, operators' actions.
+//!
+//! Flow in names: `Listeners` -> `serve` -> host and origin checks -> authentication -> handler -> fleet, history,
+//! policy port -> JSON; changes of fleet and record -> `Hub` -> server-sent events.
+//!
+//! It runs on threads and a listener of its own. What it needs of the node comes in as [`ControlDeps`]; what it does to
+//! the node goes through the fleet and two ports.
+//!
+//! INVARIANT: nothing with data answers without the token, a console session or the node's own socket.
+//! INVARIANT: an operator's action is in the ledger's lane before it takes effect; without room there it is refused.
+
+pub mod api;
+mod error;
+
+mod auth;
+mod limits;
+
+mod console;
+mod handlers;
+mod hub;
+mod openapi;
+
+mod router;
+pub mod serve;
+
+pub use auth::Channel;
+pub use openapi::document as openapi_document;
+pub use router::{ControlDeps, PolicyPort, Reloaded, StatusPort, router};
+pub use serve::{Listeners, bind_socket, serve};

@@ -1,0 +1,315 @@
+//! The shapes of the API's JSON. The OpenAPI document is generated from these types and those of `model` and `record`
+//! that they hold. Fields are only ever added.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use phalanx_model::{Action, Reason, RequestId};
+use phalanx_record::{PartReport, RecordedRequest};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// `GET /api/v1/status`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Status {
+    /// This node's name.
+    pub node: String,
+    /// The site it runs in.
+    pub site: String,
+    /// The product's version.
+    pub version: String,
+    /// When the node started, in Unix milliseconds.
+    pub started_at_ms: u64,
+    /// The node's clock, in Unix milliseconds.
+    pub now_ms: u64,
+    /// Whether the node is ready to serve.
+    pub ready: bool,
+    /// Why it is not.
+    pub not_ready: Option<String>,
+    /// The plan in force.
+    pub plan: Plan,
+    /// The fleet as this node sees it.
+    pub fleet: Fleet,
+    /// Totals since the start.
+    pub counters: Counters,
+    /// Decisions in force.
+    pub decisions_live: u64,
+    /// The recorder's parts.
+    pub recorder: Vec<PartReport>,
+}
+
+/// What the binary tells about the node, asked at each call.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct NodeStatus {
+    /// The plan in force.
+    pub plan: Plan,
+    /// Why the node is not ready; `None` if it is.
+    pub not_ready: Option<String>,
+    /// What is degraded beyond fleet and recorder, one plain sentence each.
+    pub degraded: Vec<String>,
+}
+
+/// The plan in force.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
+pub struct Plan {
+    /// Its version.
+    pub version: u64,
+    /// The apps it protects.
+    pub apps: Vec<App>,
+}
+
+/// One protected app.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct App {
+    /// Its name.
+    pub name: String,
+    /// Where requests are passed on to.
+    pub upstream: String,
+    /// `block`, `observe` or `off`.
+    pub mode: String,
+    /// What rules it has: `baseline`, or directories.
+    pub rules: String,
+    /// Paranoia level, 1 to 4.
+    pub paranoia: u8,
+    /// Rules in force.
+    pub rule_count: u64,
+}
+
+/// The fleet as this node sees it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Fleet {
+    /// `local` or `nats`.
+    pub kind: String,
+    /// Whether its engine can be reached; always true for `local`.
+    pub connected: bool,
+    /// What is degraded, one plain sentence each; empty when all is well.
+    pub degraded: Vec<String>,
+    /// Its nodes, this one included.
+    pub members: Vec<Member>,
+}
+
+/// One node of the fleet.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Member {
+    /// The site it runs in.
+    pub site: String,
+    /// Its name.
+    pub node: String,
+    /// The product's version there.
+    pub version: String,
+    /// How long its records take to get here, in milliseconds.
+    pub lag_ms: u64,
+    /// When it was last heard of, in Unix milliseconds.
+    pub last_seen_ms: u64,
+    /// Decisions it enforces.
+    pub decisions: u64,
+    /// Whether it is this node.
+    pub me: bool,
+    /// Whether it was heard of lately.
+    pub online: bool,
+}
+
+/// Totals since the node's start; `connections_open` is the present number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[expect(missing_docs, reason = "the names say it")]
+pub struct Counters {
+    pub connections_accepted: u64,
+    pub connections_refused: u64,
+    pub connections_open: u64,
+    pub requests: u64,
+    pub allowed: u64,
+    pub observed: u64,
+    pub denied: u64,
+    pub malformed: u64,
+    pub upstream_errors: u64,
+    pub request_body_bytes: u64,
+    pub response_body_bytes: u64,
+    pub strikes: u64,
+    pub inspect_failures: u64,
+    pub inspect_us: u64,
+    pub access_dropped: u64,
+    pub security_dropped: u64,
+}
+
+/// `POST /api/v1/decisions`: an operator's order. Exactly one of `ip` and `prefix`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NewDecision {
+    /// One address; for IPv6 its /64.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ip: Option<IpAddr>,
+    /// A range of addresses in CIDR form.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prefix: Option<String>,
+    /// What to order.
+    #[serde(default = "ban")]
+    pub kind: phalanx_model::DecisionKind,
+    /// For how long, in milliseconds.
+    pub for_ms: u64,
+    /// Why; people on other nodes read it.
+    pub reason: String,
+}
+
+fn ban() -> phalanx_model::DecisionKind {
+    phalanx_model::DecisionKind::Ban
+}
+
+/// A refused or flagged request, as lists and the stream show it. Most of its text was written by strangers.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct EventRow {
+    /// The request's id.
+    pub id: RequestId,
+    /// When it arrived, in Unix milliseconds.
+    pub at_ms: u64,
+    /// The app it was for.
+    pub app: Arc<str>,
+    /// The client's address.
+    pub client: IpAddr,
+    /// The method.
+    pub method: String,
+    /// The Host field.
+    pub host: String,
+    /// The target, secrets masked.
+    pub target: String,
+    /// Status of the reply.
+    pub status: u16,
+    /// What was done.
+    pub action: Action,
+    /// Why.
+    pub reason: Reason,
+    /// The rules that matched.
+    pub rule_ids: Vec<u64>,
+    /// The finding that says most.
+    pub top: Option<TopFinding>,
+    /// Inbound anomaly score.
+    pub score: i32,
+    /// The site of the node that served it.
+    pub site: Arc<str>,
+    /// The node that served it.
+    pub node: Arc<str>,
+}
+
+/// The finding that says most about a request.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct TopFinding {
+    /// The rule's id.
+    pub rule: u64,
+    /// Its message.
+    pub message: String,
+    /// The variable that matched.
+    pub variable: String,
+    /// The part that matched.
+    pub fragment: String,
+    /// The file the rule stands in.
+    pub file: Arc<str>,
+    /// The line it starts on.
+    pub line: u32,
+}
+
+impl From<&RecordedRequest> for EventRow {
+    fn from(record: &RecordedRequest) -> Self {
+        let access = &record.access;
+        let top = record.top_signal().map(|signal| {
+            let first = signal.matches.first();
+            TopFinding {
+                rule: signal.rule.id,
+                message: signal.message.clone(),
+                variable: first.map(|m| m.variable.clone()).unwrap_or_default(),
+                fragment: first.map(|m| m.fragment.clone()).unwrap_or_default(),
+                file: Arc::clone(&signal.rule.file),
+                line: signal.rule.line,
+            }
+        });
+        Self {
+            id: access.id,
+            at_ms: access.at_ms,
+            app: Arc::clone(&access.app),
+            client: access.client,
+            method: access.method.clone(),
+            host: access.host.clone(),
+            target: access.target.clone(),
+            status: access.status,
+            action: access.verdict.action,
+            reason: access.verdict.reason.clone(),
+            rule_ids: record.rule_ids(),
+            top,
+            score: access.verdict.score,
+            site: Arc::clone(&record.site),
+            node: Arc::clone(&record.node),
+        }
+    }
+}
+
+/// `POST /api/v1/policy/reload`: the plan's versions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct PolicyReloaded {
+    /// The version before.
+    pub from: u64,
+    /// The version now in force.
+    pub to: u64,
+}
+
+/// `POST /api/v1/login-links`: a link that logs one browser in, once.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct LoginLink {
+    /// The link.
+    pub url: String,
+    /// Until when it is good, in Unix milliseconds.
+    pub expires_at_ms: u64,
+}
+
+/// Every answer that is no success.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ErrorBody {
+    /// What went wrong.
+    pub error: ErrorFacts,
+    /// What is wrong with a policy that was refused.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub diagnostics: Vec<Diagnostic>,
+}
+
+/// What went wrong.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ErrorFacts {
+    /// For programs.
+    pub code: String,
+    /// For people.
+    pub message: String,
+    /// The site of the node that has the answer, for `elsewhere`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub site: Option<String>,
+    /// The node that has the answer, for `elsewhere`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node: Option<String>,
+}
+
+/// One fault in a policy or rule file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Diagnostic {
+    /// `error` or `warning`.
+    pub level: String,
+    /// The file.
+    pub file: String,
+    /// The line, from 1; 0 for the whole file.
+    pub line: u32,
+    /// What is wrong.
+    pub message: String,
+    /// What to do about it.
+    pub help: Option<String>,
+}
+
+impl From<&phalanx_policy::Diagnostic> for Diagnostic {
+    fn from(from: &phalanx_policy::Diagnostic) -> Self {
+        let level = match from.level {
+            phalanx_policy::Level::Error => "error",
+            phalanx_policy::Level::Warning => "warning",
+        };
+        Self {
+            level: level.to_owned(),
+            file: from.file.to_string(),
+            line: from.line,
+            message: from.message.clone(),
+            help: from.help.clone(),
+        }
+    }
+}

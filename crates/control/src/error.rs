@@ -1,0 +1,101 @@
+//! Errors as the API answers them: one JSON form, the outward message apart from what is logged.
+
+use axum::Json;
+use axum::response::{IntoResponse, Response};
+use http::{HeaderValue, StatusCode, header};
+use phalanx_fleet::FleetError;
+use phalanx_record::RecordError;
+
+use crate::api::{Diagnostic, ErrorBody, ErrorFacts};
+
+/// A refused or failed call.
+#[derive(Debug, Clone)]
+pub(crate) struct ApiError {
+    pub(crate) status: StatusCode,
+    pub(crate) facts: ErrorFacts,
+    diagnostics: Vec<Diagnostic>,
+}
+
+impl ApiError {
+    pub(crate) fn new(status: StatusCode, code: &str, message: impl Into<String>) -> Self {
+        let facts = ErrorFacts { code: code.to_owned(), message: message.into(), site: None, node: None };
+        Self { status, facts, diagnostics: Vec::new() }
+    }
+
+    pub(crate) fn bad_request(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "bad_request", message)
+    }
+
+    pub(crate) fn not_found(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::NOT_FOUND, "not_found", message)
+    }
+
+    pub(crate) fn unauthorized() -> Self {
+        let message = "a token or a console session is needed; `phalanx login` prints a link";
+        Self::new(StatusCode::UNAUTHORIZED, "unauthorized", message)
+    }
+
+    pub(crate) fn ledger_full() -> Self {
+        let message = "the ledger has no room, so the action was refused; `phalanx status` says why";
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "ledger_full", message)
+    }
+
+    /// The node where the answer is.
+    pub(crate) fn at(mut self, site: &str, node: &str) -> Self {
+        self.facts.site = Some(site.to_owned());
+        self.facts.node = Some(node.to_owned());
+        self
+    }
+
+    pub(crate) fn with_diagnostics(mut self, diagnostics: Vec<Diagnostic>) -> Self {
+        self.diagnostics = diagnostics;
+        self
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let status = self.status;
+        let body = ErrorBody { error: self.facts, diagnostics: self.diagnostics };
+        let mut response = (status, Json(body)).into_response();
+        let headers = response.headers_mut();
+        if status == StatusCode::UNAUTHORIZED {
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        if status == StatusCode::TOO_MANY_REQUESTS {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from_static("60"));
+        }
+        response
+    }
+}
+
+impl From<RecordError> for ApiError {
+    fn from(error: RecordError) -> Self {
+        tracing::error!(%error, "the history could not be asked");
+        Self::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "history",
+            "the history cannot be read; the node's log says why",
+        )
+    }
+}
+
+impl From<FleetError> for ApiError {
+    fn from(error: FleetError) -> Self {
+        let (status, code) = match &error {
+            FleetError::Ledger(_) => return Self::ledger_full(),
+            FleetError::NoSuchDecision(_) => (StatusCode::NOT_FOUND, "not_found"),
+            FleetError::NotOperator => (StatusCode::FORBIDDEN, "not_operator"),
+            FleetError::Refused(_) => (StatusCode::UNPROCESSABLE_ENTITY, "refused"),
+            FleetError::Limit(_) => (StatusCode::UNPROCESSABLE_ENTITY, "limit"),
+            FleetError::Unreachable(_) | FleetError::Closed => (StatusCode::SERVICE_UNAVAILABLE, "fleet"),
+            FleetError::Setting { .. } | FleetError::Trust(_) | FleetError::State { .. } => {
+                // Paths and causes are for the log, not for the wire.
+                tracing::error!(%error, "the fleet failed");
+                let message = "the fleet's state failed; the node's log says why";
+                return Self::new(StatusCode::INTERNAL_SERVER_ERROR, "fleet", message);
+            }
+        };
+        Self::new(status, code, error.to_string())
+    }
+}

@@ -1,0 +1,120 @@
+//! Decisions: list, add, undo.
+
+use std::sync::Arc;
+
+use axum::extract::rejection::{JsonRejection, QueryRejection};
+use axum::extract::{Path, Query, State};
+use axum::{Extension, Json};
+use http::StatusCode;
+use phalanx_model::limits::{DECISION_MAX_MS, REASON_BYTES_MAX};
+use phalanx_model::{Actor, Decision, DecisionId, DecisionKind, Prefix, Withdrawal};
+use serde::Deserialize;
+
+use crate::api::NewDecision;
+use crate::auth::Principal;
+use crate::error::ApiError;
+use crate::limits::{DECISIONS_PAGE_DEFAULT, DECISIONS_PAGE_MAX};
+use crate::router::Control;
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ListQuery {
+    limit: Option<usize>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct WithdrawQuery {
+    #[serde(default)]
+    reason: String,
+}
+
+/// `GET /api/v1/decisions`: those in force, newest first.
+pub(crate) async fn list(
+    State(control): State<Arc<Control>>,
+    query: Result<Query<ListQuery>, QueryRejection>,
+) -> Result<Json<Vec<Arc<Decision>>>, ApiError> {
+    let Query(query) = query.map_err(|e| ApiError::bad_request(e.body_text()))?;
+    let limit = query.limit.unwrap_or(DECISIONS_PAGE_DEFAULT).min(DECISIONS_PAGE_MAX);
+    let mut decisions = control.deps.fleet.list(control.now_ms());
+    decisions.sort_unstable_by(|a, b| (b.created_at_ms, b.id).cmp(&(a.created_at_ms, a.id)));
+    decisions.truncate(limit);
+    Ok(Json(decisions))
+}
+
+/// `POST /api/v1/decisions`
+pub(crate) async fn add(
+    State(control): State<Arc<Control>>,
+    Extension(who): Extension<Principal>,
+    body: Result<Json<NewDecision>, JsonRejection>,
+) -> Result<(StatusCode, Json<Arc<Decision>>), ApiError> {
+    let Json(new) = body.map_err(|e| ApiError::new(e.status(), "bad_request", e.body_text()))?;
+    let actor = actor(&new)?;
+    check(&new)?;
+    control
+        .record(&who, &format!("{} {actor} for {} s: {}", kind(new.kind), new.for_ms / 1_000, new.reason))?;
+    let order = phalanx_fleet::NewDecision {
+        actor,
+        kind: new.kind,
+        for_ms: new.for_ms,
+        reason: new.reason,
+        evidence: None,
+    };
+    Ok((StatusCode::CREATED, Json(control.deps.fleet.add(order)?)))
+}
+
+/// `DELETE /api/v1/decisions/{id}`: ends it, and all others about the same actor, on all nodes.
+pub(crate) async fn withdraw(
+    State(control): State<Arc<Control>>,
+    Extension(who): Extension<Principal>,
+    Path(id): Path<String>,
+    query: Result<Query<WithdrawQuery>, QueryRejection>,
+) -> Result<Json<Arc<Withdrawal>>, ApiError> {
+    let Query(query) = query.map_err(|e| ApiError::bad_request(e.body_text()))?;
+    let id: DecisionId = id.parse().map_err(|e| ApiError::bad_request(format!("{e}")))?;
+    check_reason(&query.reason)?;
+    let Some(decision) = control.deps.fleet.find(id) else {
+        return Err(ApiError::not_found(format!("no decision {id} is in force")));
+    };
+    let reason = if query.reason.is_empty() { "withdrawn by an operator" } else { &query.reason };
+    control.record(&who, &format!("withdraw decision {id} about {}: {reason}", decision.actor))?;
+    Ok(Json(control.deps.fleet.delete(id, reason)?))
+}
+
+fn actor(new: &NewDecision) -> Result<Actor, ApiError> {
+    match (new.ip, &new.prefix) {
+        (Some(ip), None) => Ok(Actor::ip(ip)),
+        (None, Some(text)) => {
+            let wrong =
+                |_| ApiError::bad_request(format!("{text:?} is no address range; write 192.0.2.0/24"));
+            Ok(Actor::prefix(text.parse::<Prefix>().map_err(wrong)?))
+        }
+        _ => Err(ApiError::bad_request("a decision needs exactly one of ip and prefix")),
+    }
+}
+
+fn check(new: &NewDecision) -> Result<(), ApiError> {
+    if new.for_ms == 0 || new.for_ms > DECISION_MAX_MS {
+        return Err(ApiError::bad_request(format!("for_ms must be from 1 to {DECISION_MAX_MS}")));
+    }
+    if new.reason.trim().is_empty() {
+        return Err(ApiError::bad_request("a decision needs a reason"));
+    }
+    check_reason(&new.reason)
+}
+
+fn check_reason(reason: &str) -> Result<(), ApiError> {
+    if reason.len() > REASON_BYTES_MAX {
+        return Err(ApiError::bad_request(format!("a reason has at most {REASON_BYTES_MAX} bytes")));
+    }
+    Ok(())
+}
+
+fn kind(kind: DecisionKind) -> &'static str {
+    match kind {
+        DecisionKind::Throttle => "throttle",
+        DecisionKind::Challenge => "challenge",
+        DecisionKind::Ban => "ban",
+        DecisionKind::Allow => "allow",
+    }
+}

@@ -1,0 +1,123 @@
+//! Refused and flagged requests: the list, and why.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Path, Query, State};
+use http::StatusCode;
+use phalanx_model::id::node_tag;
+use phalanx_model::limits::HISTORY_PAGE_MAX;
+use phalanx_model::{Action, RequestId};
+use phalanx_record::{Explanation, Filter, History, RecordError};
+use serde::Deserialize;
+use serde::de::IntoDeserializer;
+use serde::de::value::{Error as ValueError, StrDeserializer};
+
+use crate::api::EventRow;
+use crate::error::ApiError;
+use crate::router::Control;
+
+/// Texts, so that each mistake gets an answer of its own.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct EventQuery {
+    limit: Option<String>,
+    before: Option<String>,
+    since_ms: Option<String>,
+    client: Option<String>,
+    action: Option<String>,
+    rule: Option<String>,
+}
+
+/// `GET /api/v1/events`
+pub(crate) async fn list(
+    State(control): State<Arc<Control>>,
+    query: Result<Query<EventQuery>, QueryRejection>,
+) -> Result<Json<Vec<EventRow>>, ApiError> {
+    let Query(query) = query.map_err(|e| ApiError::bad_request(e.body_text()))?;
+    let filter = filter(&query)?;
+    let records = ask(&control, move |history| history.recent(&filter)).await?;
+    Ok(Json(records.iter().map(EventRow::from).collect()))
+}
+
+/// `GET /api/v1/events/{id}`
+pub(crate) async fn explain(
+    State(control): State<Arc<Control>>,
+    Path(id): Path<String>,
+) -> Result<Json<Explanation>, ApiError> {
+    let id: RequestId = id.parse().map_err(|e| ApiError::bad_request(format!("{e}")))?;
+    let found = ask(&control, move |history| match history.request(id)? {
+        Some(record) => Ok(Some(Explanation::new(record, history.consequences(id)?))),
+        None => Ok(None),
+    });
+    found.await?.map(Json).ok_or_else(|| not_here(&control, id))
+}
+
+/// An id tells which node's history holds the request; the answer names it.
+fn not_here(control: &Control, id: RequestId) -> ApiError {
+    let deps = &control.deps;
+    if id.node_tag() != node_tag(&deps.site, &deps.node) {
+        let members = deps.fleet.members();
+        if let Some(there) = members.iter().find(|m| !m.me && node_tag(&m.site, &m.node) == id.node_tag()) {
+            let message =
+                format!("request {id} was served by node {}/{}; ask that node", there.site, there.node);
+            return ApiError::new(StatusCode::NOT_FOUND, "elsewhere", message).at(&there.site, &there.node);
+        }
+        let message = format!("request {id} was served by another node, which is not known here");
+        return ApiError::not_found(message);
+    }
+    ApiError::not_found(format!(
+        "no refused or flagged request {id} is in this node's history; passed requests are in the access log only"
+    ))
+}
+
+/// Asks the history on a thread that may block.
+async fn ask<T: Send + 'static>(
+    control: &Control,
+    question: impl FnOnce(&History) -> Result<T, RecordError> + Send + 'static,
+) -> Result<T, ApiError> {
+    let closed = |_| ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "stopping", "the node is stopping");
+    let _permit = control.history_queries.acquire().await.map_err(closed)?;
+    let history = control.deps.history.clone();
+    match tokio::task::spawn_blocking(move || question(&history)).await {
+        Ok(answer) => Ok(answer?),
+        Err(_) => Err(ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "history", "the query failed")),
+    }
+}
+
+fn filter(query: &EventQuery) -> Result<Filter, ApiError> {
+    fn number<T: std::str::FromStr>(name: &str, text: &Option<String>) -> Result<Option<T>, ApiError> {
+        let wrong = |text: &String| ApiError::bad_request(format!("{name}={text:?} is no number"));
+        text.as_ref().map(|text| text.parse().map_err(|_| wrong(text))).transpose()
+    }
+    let client = query.client.as_ref().map(|text| {
+        text.parse().map_err(|_| ApiError::bad_request(format!("client={text:?} is no address")))
+    });
+    let action = query.action.as_ref().map(|text| {
+        let name: StrDeserializer<'_, ValueError> = text.as_str().into_deserializer();
+        Action::deserialize(name).map_err(|_| {
+            ApiError::bad_request(format!(
+                "action={text:?} is none of allow, observe, challenge, throttle, tarpit, deny"
+            ))
+        })
+    });
+    Ok(Filter {
+        before: query.before.as_deref().map(before).transpose()?,
+        since_ms: number("since_ms", &query.since_ms)?,
+        client: client.transpose()?,
+        action: action.transpose()?,
+        rule: number("rule", &query.rule)?,
+        limit: number("limit", &query.limit)?.unwrap_or(50).clamp(1, HISTORY_PAGE_MAX),
+    })
+}
+
+/// A request's id, or a time in Unix milliseconds.
+fn before(text: &str) -> Result<RequestId, ApiError> {
+    if let Ok(id) = text.parse() {
+        return Ok(id);
+    }
+    let wrong =
+        |_| ApiError::bad_request(format!("before={text:?} is neither an id nor a time in milliseconds"));
+    text.parse().map(|at_ms| RequestId::from_parts(at_ms, 0, 0)).map_err(wrong)
+}

@@ -1,0 +1,9 @@
+//! One module per group of endpoints. Each handler: read the arguments, record what changes something, act, answer.
+
+pub(crate) mod decisions;
+pub(crate) mod events;
+pub(crate) mod health;
+pub(crate) mod policy;
+pub(crate) mod session;
+pub(crate) mod status;
+pub(crate) mod stream;

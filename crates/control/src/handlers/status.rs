@@ -1,0 +1,97 @@
+//! How the node and the fleet are doing.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use axum::Json;
+use axum::extract::State;
+use axum::response::IntoResponse;
+use http::header;
+use phalanx_fleet::FleetHandle;
+use phalanx_model::counters::WorkerCounters;
+use phalanx_model::lanes::Lanes;
+use phalanx_record::Metrics;
+use phalanx_record::metrics::sum;
+
+use crate::api::{Counters, Fleet, Member, Status};
+use crate::limits::OFFLINE_AFTER_MS;
+use crate::router::Control;
+
+/// `GET /api/v1/status`
+pub(crate) async fn status(State(control): State<Arc<Control>>) -> Json<Status> {
+    let deps = &control.deps;
+    let now_ms = control.now_ms();
+    let node = (deps.node_status)();
+    let fleet = deps.fleet.status();
+    let recorder = deps.recorder.report();
+    let mut degraded = fleet.degraded;
+    degraded.extend(node.degraded);
+    degraded.extend(recorder.degraded());
+    Json(Status {
+        node: deps.node.to_string(),
+        site: deps.site.to_string(),
+        version: deps.version.clone(),
+        started_at_ms: deps.started_at_ms,
+        now_ms,
+        ready: node.not_ready.is_none(),
+        not_ready: node.not_ready,
+        plan: node.plan,
+        fleet: Fleet {
+            kind: fleet.kind.to_owned(),
+            connected: fleet.connected,
+            degraded,
+            members: members(&deps.fleet, now_ms),
+        },
+        counters: counters(&deps.counters, &deps.lanes),
+        decisions_live: fleet.decisions as u64,
+        recorder: recorder.parts,
+    })
+}
+
+/// `GET /api/v1/nodes`
+pub(crate) async fn nodes(State(control): State<Arc<Control>>) -> Json<Vec<Member>> {
+    Json(members(&control.deps.fleet, control.now_ms()))
+}
+
+/// `GET /metrics`
+pub(crate) async fn metrics(State(control): State<Arc<Control>>) -> impl IntoResponse {
+    ([(header::CONTENT_TYPE, Metrics::CONTENT_TYPE)], control.deps.metrics.render())
+}
+
+/// The fleet's nodes as the API shows them.
+pub(crate) fn members(fleet: &FleetHandle, now_ms: u64) -> Vec<Member> {
+    let one = |member: phalanx_fleet::Member| Member {
+        online: member.me || now_ms.saturating_sub(member.last_seen_ms) <= OFFLINE_AFTER_MS,
+        site: member.site.to_string(),
+        node: member.node.to_string(),
+        version: member.version,
+        lag_ms: member.lag_ms,
+        last_seen_ms: member.last_seen_ms,
+        decisions: member.decisions as u64,
+        me: member.me,
+    };
+    fleet.members().into_iter().map(one).collect()
+}
+
+/// The sums over all workers.
+pub(crate) fn counters(workers: &[Arc<WorkerCounters>], lanes: &Lanes) -> Counters {
+    let accepted = sum(workers, |c| &c.connections_accepted);
+    Counters {
+        connections_accepted: accepted,
+        connections_refused: sum(workers, |c| &c.connections_refused),
+        connections_open: accepted.saturating_sub(sum(workers, |c| &c.connections_closed)),
+        requests: sum(workers, |c| &c.requests),
+        allowed: sum(workers, |c| &c.requests_allowed),
+        observed: sum(workers, |c| &c.requests_observed),
+        denied: sum(workers, |c| &c.requests_denied),
+        malformed: sum(workers, |c| &c.requests_malformed),
+        upstream_errors: sum(workers, |c| &c.upstream_errors),
+        request_body_bytes: sum(workers, |c| &c.request_body_bytes),
+        response_body_bytes: sum(workers, |c| &c.response_body_bytes),
+        strikes: sum(workers, |c| &c.strikes),
+        inspect_failures: sum(workers, |c| &c.inspect_failures),
+        inspect_us: sum(workers, |c| &c.inspect_ns) / 1_000,
+        access_dropped: lanes.dropped().access.load(Ordering::Relaxed),
+        security_dropped: lanes.dropped().security.load(Ordering::Relaxed),
+    }
+}

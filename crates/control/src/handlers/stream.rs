@@ -1,0 +1,111 @@
+//! The live stream: server-sent events, until the browser leaves or its session ends.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Extension;
+use axum::extract::State;
+use axum::response::sse::{Event, KeepAlive, Sse};
+use futures_util::Stream;
+use futures_util::stream::unfold;
+use http::StatusCode;
+use tokio::sync::broadcast::{self, error::RecvError};
+use tokio::sync::{OwnedSemaphorePermit, watch};
+use tokio::time::{Interval, MissedTickBehavior};
+
+use crate::auth::Principal;
+use crate::error::ApiError;
+use crate::hub::StreamEvent;
+use crate::router::Control;
+
+/// `GET /api/v1/stream`
+pub(crate) async fn stream(
+    State(control): State<Arc<Control>>,
+    Extension(who): Extension<Principal>,
+) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, ApiError> {
+    let permit = Arc::clone(&control.subscribers).try_acquire_owned().map_err(|_| {
+        let message = "too many consoles listen already";
+        ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "too_many_subscribers", message)
+    })?;
+    let mut session_check = tokio::time::interval(SESSION_CHECK);
+    session_check.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let subscriber = Subscriber {
+        requests: control.hub.requests(),
+        changes: control.hub.changes(),
+        logouts: control.logouts.subscribe(),
+        session_check,
+        skipped: 0,
+        control,
+        who,
+        _permit: permit,
+    };
+    let events = unfold(subscriber, |mut subscriber| async move {
+        let event = subscriber.next().await?;
+        Some((Ok(event), subscriber))
+    });
+    let keep_alive = KeepAlive::new().interval(HEARTBEAT).text("heartbeat");
+    Ok(Sse::new(events).keep_alive(keep_alive))
+}
+
+struct Subscriber {
+    requests: broadcast::Receiver<StreamEvent>,
+    changes: broadcast::Receiver<StreamEvent>,
+    logouts: watch::Receiver<u64>,
+    session_check: Interval,
+    /// Requests lost since the last one that was sent.
+    skipped: u64,
+    control: Arc<Control>,
+    who: Principal,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Subscriber {
+    /// The next event; `None` ends the stream, and the browser connects anew if it still may.
+    async fn next(&mut self) -> Option<Event> {
+        loop {
+            let sent = tokio::select! {
+                biased;
+                changed = self.logouts.changed() => {
+                    changed.ok()?;
+                    self.still_welcome()?;
+                    continue;
+                }
+                _ = self.session_check.tick() => {
+                    self.still_welcome()?;
+                    continue;
+                }
+                received = self.changes.recv() => received.ok().filter(|event| event.name != "resync")?,
+                received = self.requests.recv() => match received {
+                    Ok(event) => event,
+                    Err(RecvError::Lagged(count)) => {
+                        self.skipped += count;
+                        continue;
+                    }
+                    Err(RecvError::Closed) => return None,
+                },
+            };
+            let mut event = Event::default().event(sent.name).data(&*sent.json);
+            if self.skipped > 0 {
+                event = event.comment(format!("{} requests were left out", self.skipped));
+                self.skipped = 0;
+            }
+            return Some(event);
+        }
+    }
+
+    /// Whether the session that opened the stream is still open.
+    fn still_welcome(&self) -> Option<()> {
+        match &self.who {
+            Principal::Session(id) => {
+                self.control.deps.sessions.is_open(id, self.control.now_ms()).then_some(())
+            }
+            Principal::Socket | Principal::Token => Some(()),
+        }
+    }
+}
+
+/// Below the idle limits of proxies and tunnels.
+const HEARTBEAT: Duration = Duration::from_secs(15);
+/// How late the stream of an expired session may end.
+const SESSION_CHECK: Duration = Duration::from_secs(5);

@@ -1,0 +1,29 @@
+//! Limits of the admin API, each with its reason.
+
+/// Largest request body, in bytes. The largest real one is a decision with its reason.
+pub(crate) const BODY_BYTES_MAX: usize = 64 * 1024;
+/// Failed logins and tokens that are answered and logged each minute; more get 429 and are only counted. The right token
+/// is never locked out: with 256 random bits, guesses are noise, and a lock would be a weapon.
+pub(crate) const FAILURES_PER_MINUTE_MAX: u32 = 30;
+/// Consoles that may listen to the stream at once.
+pub(crate) const SUBSCRIBERS_MAX: usize = 64;
+/// Requests sent to the stream each second; during a flood a console shows a sample, and the list has them all.
+pub(crate) const STREAM_REQUESTS_PER_SECOND_MAX: u32 = 100;
+/// Events a subscriber may lag behind.
+pub(crate) const STREAM_EVENTS: usize = 1_024;
+/// Queries about the history at once; SQLite reads from disk, and each needs a thread.
+pub(crate) const HISTORY_QUERIES_MAX: usize = 4;
+/// Decisions in one answer. A million would be 300 MB of JSON.
+pub(crate) const DECISIONS_PAGE_MAX: usize = 10_000;
+/// Decisions in an answer that asks for no number.
+pub(crate) const DECISIONS_PAGE_DEFAULT: usize = 1_000;
+/// Connections to the TCP listener at once.
+pub(crate) const TCP_CONNECTIONS_MAX: usize = 256;
+/// Connections to the node's own socket at once: room that a flood on TCP cannot take.
+pub(crate) const SOCKET_CONNECTIONS_MAX: usize = 32;
+/// Largest request head, in bytes.
+pub(crate) const HEAD_BYTES_MAX: usize = 16 * 1024;
+/// Longest time for a request head, in milliseconds.
+pub(crate) const HEAD_TIME_MAX_MS: u64 = 10_000;
+/// A member that was not heard of for this long is shown as offline: heartbeats come each second.
+pub(crate) const OFFLINE_AFTER_MS: u64 = 5_000;

@@ -1,0 +1,253 @@
+//! The API's document (OpenAPI 3.1), generated from the types that the handlers serve.
+
+use std::sync::LazyLock;
+
+use axum::response::IntoResponse;
+use http::header;
+use phalanx_model::{Decision, Withdrawal};
+use phalanx_record::Explanation;
+use schemars::generate::SchemaSettings;
+use schemars::{JsonSchema, Schema, SchemaGenerator};
+use serde_json::{Map, Value, json};
+
+use crate::api::{ErrorBody, EventRow, LoginLink, Member, NewDecision, PolicyReloaded, Status};
+
+/// `GET /api/v1/openapi.json`
+pub(crate) async fn serve() -> impl IntoResponse {
+    static TEXT: LazyLock<String> = LazyLock::new(|| document().to_string());
+    ([(header::CONTENT_TYPE, "application/json")], TEXT.as_str())
+}
+
+/// The document.
+pub fn document() -> Value {
+    let settings = SchemaSettings::draft2020_12().with(|s| {
+        s.definitions_path = "/components/schemas".into();
+        s.meta_schema = None;
+    });
+    let mut generator = settings.into_generator();
+    let mut paths = Map::new();
+    for endpoint in ENDPOINTS {
+        let operation = operation(endpoint, &mut generator);
+        let path = paths.entry(endpoint.path).or_insert_with(|| json!({}));
+        if let Some(path) = path.as_object_mut() {
+            path.insert(endpoint.method.to_owned(), operation);
+        }
+    }
+    json!({
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Phalanx admin API",
+            "version": "1",
+            "license": { "name": "Apache-2.0", "identifier": "Apache-2.0" },
+            "description": "Times are Unix milliseconds. Ids are 26 characters and sort by time. Texts named as written by \
+                strangers must be escaped where they are shown. On the node's own socket no token is needed."
+        },
+        "security": [{ "token": [] }, { "session": [] }],
+        "paths": paths,
+        "components": {
+            "securitySchemes": {
+                "token": { "type": "http", "scheme": "bearer" },
+                "session": {
+                    "type": "apiKey",
+                    "in": "cookie",
+                    "name": "phalanx_session_PORT",
+                    "description": "set by /login; PORT is the port of the admin address"
+                }
+            },
+            "schemas": generator.take_definitions(true)
+        }
+    })
+}
+
+/// One endpoint as it is documented. The router's test calls each of them.
+pub(crate) struct Endpoint {
+    pub(crate) method: &'static str,
+    pub(crate) path: &'static str,
+    summary: &'static str,
+    /// Name, place, JSON type, meaning.
+    parameters: &'static [(&'static str, &'static str, &'static str, &'static str)],
+    body: Option<SchemaOf>,
+    answer: Answer,
+    /// Statuses beside the good one, with when they are given.
+    errors: &'static [(&'static str, &'static str)],
+    open: bool,
+}
+
+type SchemaOf = fn(&mut SchemaGenerator) -> Schema;
+
+enum Answer {
+    Json(&'static str, SchemaOf),
+    Text(&'static str, &'static str),
+    Empty(&'static str),
+}
+
+const fn get(path: &'static str, summary: &'static str, answer: Answer) -> Endpoint {
+    Endpoint { method: "get", path, summary, parameters: &[], body: None, answer, errors: &[], open: false }
+}
+
+const fn post(path: &'static str, summary: &'static str, answer: Answer) -> Endpoint {
+    Endpoint { method: "post", ..get(path, summary, answer) }
+}
+
+fn of<T: JsonSchema>(generator: &mut SchemaGenerator) -> Schema {
+    generator.subschema_for::<T>()
+}
+
+fn operation(endpoint: &Endpoint, generator: &mut SchemaGenerator) -> Value {
+    let mut answers = Map::new();
+    let (status, answer) = match &endpoint.answer {
+        Answer::Json(status, schema) => (
+            status,
+            json!({ "description": "success", "content": { "application/json": { "schema": schema(generator) } } }),
+        ),
+        Answer::Text(status, kind) => (
+            status,
+            json!({ "description": "success", "content": { *kind: { "schema": { "type": "string" } } } }),
+        ),
+        Answer::Empty(status) => (status, json!({ "description": "success" })),
+    };
+    answers.insert((*status).to_owned(), answer);
+    let unauthorized = ("401", "no token, session or socket");
+    for (status, when) in endpoint.errors.iter().chain((!endpoint.open).then_some(&unauthorized)) {
+        let content = json!({ "application/json": { "schema": of::<ErrorBody>(generator) } });
+        answers.insert((*status).to_owned(), json!({ "description": when, "content": content }));
+    }
+    let mut operation = json!({ "summary": endpoint.summary, "responses": answers });
+    let Some(fields) = operation.as_object_mut() else { return operation };
+    if !endpoint.parameters.is_empty() {
+        let parameters = endpoint.parameters.iter().map(|(name, place, kind, meaning)| {
+            json!({
+                "name": name, "in": place, "required": *place == "path",
+                "description": meaning, "schema": { "type": kind }
+            })
+        });
+        fields.insert("parameters".into(), parameters.collect());
+    }
+    if let Some(schema) = endpoint.body {
+        let content = json!({ "application/json": { "schema": schema(generator) } });
+        fields.insert("requestBody".into(), json!({ "required": true, "content": content }));
+    }
+    if endpoint.open {
+        fields.insert("security".into(), json!([]));
+    }
+    operation
+}
+
+/// Every endpoint, in the order of the document.
+pub(crate) const ENDPOINTS: &[Endpoint] = &[
+    get("/api/v1/status", "How the node and its fleet are doing", Answer::Json("200", of::<Status>)),
+    get("/api/v1/nodes", "The fleet's nodes", Answer::Json("200", of::<Vec<Member>>)),
+    Endpoint {
+        parameters: &[(
+            "limit",
+            "query",
+            "integer",
+            "at most this many, the newest; 1000 without it, 10000 at most",
+        )],
+        errors: &[("400", "a parameter that is unknown or malformed")],
+        ..get(
+            "/api/v1/decisions",
+            "Decisions in force, newest first",
+            Answer::Json("200", of::<Vec<Decision>>),
+        )
+    },
+    Endpoint {
+        body: Some(of::<NewDecision>),
+        errors: &[
+            ("400", "a malformed order"),
+            ("403", "this node may not act for operators"),
+            ("422", "an order that the fleet's rules refuse"),
+            ("503", "no room in the ledger"),
+        ],
+        ..post(
+            "/api/v1/decisions",
+            "Order something about an actor, on all nodes",
+            Answer::Json("201", of::<Decision>),
+        )
+    },
+    Endpoint {
+        method: "delete",
+        parameters: &[
+            ("id", "path", "string", "the decision's id"),
+            ("reason", "query", "string", "why; people on other nodes read it"),
+        ],
+        errors: &[
+            ("400", "no id"),
+            ("403", "this node may not act for operators"),
+            ("404", "no such decision is in force"),
+            ("503", "no room in the ledger"),
+        ],
+        ..get(
+            "/api/v1/decisions/{id}",
+            "End a decision and all others about its actor, on all nodes",
+            Answer::Json("200", of::<Withdrawal>),
+        )
+    },
+    Endpoint {
+        parameters: &[
+            ("limit", "query", "integer", "at most this many; 50 without it, 500 at most"),
+            ("before", "query", "string", "only older ones: a request's id, or a time"),
+            ("since_ms", "query", "integer", "only those that arrived at this time or later"),
+            ("client", "query", "string", "only this address"),
+            ("action", "query", "string", "only this action: observe, challenge, throttle, tarpit, deny"),
+            ("rule", "query", "integer", "only those that this rule matched"),
+        ],
+        errors: &[("400", "a parameter that is unknown or malformed"), ("503", "the history cannot be read")],
+        ..get(
+            "/api/v1/events",
+            "Refused and flagged requests, newest first",
+            Answer::Json("200", of::<Vec<EventRow>>),
+        )
+    },
+    Endpoint {
+        parameters: &[("id", "path", "string", "the request's id, as the blocked visitor saw it")],
+        errors: &[
+            ("400", "no id"),
+            ("404", "not in this node's history; code `elsewhere` names the node that served it"),
+            ("503", "the history cannot be read"),
+        ],
+        ..get("/api/v1/events/{id}", "Why a request was refused", Answer::Json("200", of::<Explanation>))
+    },
+    Endpoint {
+        errors: &[("503", "too many subscribers")],
+        ..get(
+            "/api/v1/stream",
+            "Live events: request, decision, withdrawal, nodes, counters; data as in the lists",
+            Answer::Text("200", "text/event-stream"),
+        )
+    },
+    Endpoint {
+        errors: &[("422", "the policy was refused, with its faults"), ("503", "no room in the ledger")],
+        ..post("/api/v1/policy/reload", "Load the policy again", Answer::Json("200", of::<PolicyReloaded>))
+    },
+    Endpoint {
+        errors: &[("404", "the node has no TCP listener"), ("503", "no room in the ledger")],
+        ..post(
+            "/api/v1/login-links",
+            "Make a one-time link to the console",
+            Answer::Json("201", of::<LoginLink>),
+        )
+    },
+    post("/api/v1/logout", "End the console session that asks", Answer::Empty("204")),
+    get("/api/v1/openapi.json", "This document", Answer::Text("200", "application/json")),
+    get("/metrics", "Metrics for Prometheus", Answer::Text("200", "application/openmetrics-text")),
+    Endpoint {
+        open: true,
+        ..get("/healthz", "Whether the process answers", Answer::Text("200", "text/plain"))
+    },
+    Endpoint {
+        open: true,
+        errors: &[("503", "not ready; the status says why")],
+        ..get("/readyz", "Whether the node is ready to serve", Answer::Text("200", "text/plain"))
+    },
+    Endpoint {
+        open: true,
+        parameters: &[("ticket", "query", "string", "the one-time ticket of a login link")],
+        errors: &[("401", "a ticket that is spent, too old or wrong")],
+        ..get(
+            "/login",
+            "Spend a login link: sets the session's cookie and leads to the console",
+            Answer::Empty("303"),
+        )
+    },
+];

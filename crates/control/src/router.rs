@@ -1,0 +1,179 @@
+//! What control needs of the node, and the tree of routes.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use axum::extract::DefaultBodyLimit;
+use axum::middleware::{from_fn, from_fn_with_state};
+use axum::routing::{delete, get, post};
+use axum::{Extension, Router};
+use futures_util::future::BoxFuture;
+use phalanx_fleet::FleetHandle;
+use phalanx_model::counters::WorkerCounters;
+use phalanx_model::lanes::Lanes;
+use phalanx_model::{Clock, LedgerEntry, LedgerKind};
+use phalanx_policy::Diagnostic;
+use phalanx_record::{History, Metrics, RecordedRequest, RecorderStatus};
+use phalanx_trust::{AdminToken, LoginTickets, Sessions};
+use tokio::sync::{Semaphore, broadcast, watch};
+
+use crate::api::NodeStatus;
+use crate::auth::{Channel, Failures, Principal, check_host, host_is_ours, require};
+use crate::console;
+use crate::error::ApiError;
+use crate::handlers::{decisions, events, health, policy, session, status, stream};
+use crate::hub::Hub;
+use crate::limits::{BODY_BYTES_MAX, HISTORY_QUERIES_MAX, SUBSCRIBERS_MAX};
+use crate::openapi;
+
+/// What control needs of the node it manages.
+pub struct ControlDeps {
+    /// This node's site.
+    pub site: Arc<str>,
+    /// This node's name.
+    pub node: Arc<str>,
+    /// The product's version.
+    pub version: String,
+    /// When the node started, in Unix milliseconds.
+    pub started_at_ms: u64,
+    /// The clock.
+    pub clock: Arc<dyn Clock>,
+    /// The TCP address that API and console listen on, as it was bound; `None` without one.
+    pub listen: Option<SocketAddr>,
+    /// Further host names under which the console may be opened.
+    pub host_names: Vec<String>,
+    /// The token of the API.
+    pub token: AdminToken,
+    /// Tickets of login links.
+    pub tickets: Arc<LoginTickets>,
+    /// Console sessions.
+    pub sessions: Arc<Sessions>,
+    /// The fleet.
+    pub fleet: FleetHandle,
+    /// What was recorded.
+    pub history: History,
+    /// Requests as they are recorded.
+    pub live: broadcast::Sender<Arc<RecordedRequest>>,
+    /// The recorder's state.
+    pub recorder: RecorderStatus,
+    /// The metrics.
+    pub metrics: Metrics,
+    /// For ledger entries, and what the lanes dropped.
+    pub lanes: Lanes,
+    /// The data plane's counts, one per worker.
+    pub counters: Vec<Arc<WorkerCounters>>,
+    /// What the binary tells about the node.
+    pub node_status: StatusPort,
+    /// Loads the policy again.
+    pub policy: PolicyPort,
+}
+
+/// Asks the binary about the node.
+pub type StatusPort = Box<dyn Fn() -> NodeStatus + Send + Sync>;
+
+/// Asks the binary to load the policy again: its versions before and after, or why it was refused.
+pub type PolicyPort = Box<dyn Fn() -> BoxFuture<'static, Result<Reloaded, Vec<Diagnostic>>> + Send + Sync>;
+
+/// The outcome of a reload.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Reloaded {
+    /// The plan's version before.
+    pub from: u64,
+    /// The plan's version now.
+    pub to: u64,
+}
+
+/// What all handlers share.
+pub(crate) struct Control {
+    pub(crate) deps: ControlDeps,
+    pub(crate) cookie_name: String,
+    pub(crate) failures: Failures,
+    pub(crate) hub: Hub,
+    /// Bumped at each logout, so that open streams look whether it was theirs.
+    pub(crate) logouts: watch::Sender<u64>,
+    pub(crate) subscribers: Arc<Semaphore>,
+    pub(crate) history_queries: Semaphore,
+    /// One reload at a time.
+    pub(crate) reloading: tokio::sync::Mutex<()>,
+}
+
+impl Control {
+    pub(crate) fn now_ms(&self) -> u64 {
+        self.deps.clock.now_ms()
+    }
+
+    pub(crate) fn knows_host(&self, host: &str) -> bool {
+        host_is_ours(host, self.deps.listen.map(|listen| listen.ip()), &self.deps.host_names)
+    }
+
+    /// Records what an operator is about to do. Without room in the ledger it must not be done.
+    pub(crate) fn record(&self, who: &Principal, action: &str) -> Result<(), ApiError> {
+        let kind = LedgerKind::OperatorAction { action: format!("{action} (by {})", who.name()) };
+        let entry = LedgerEntry { at_ms: self.now_ms(), kind };
+        self.deps.lanes.ledger(entry).map_err(|_| ApiError::ledger_full())
+    }
+}
+
+/// The whole of API and console. Needs a tokio runtime: the hub of the live stream runs on it until the router and all
+/// its clones are gone.
+pub fn router(deps: ControlDeps) -> Router {
+    let cookie_name = match deps.listen {
+        // Browsers share cookies between the ports of a host; two nodes on one machine must not log each other out.
+        Some(listen) => format!("phalanx_session_{}", listen.port()),
+        None => String::from("phalanx_session"),
+    };
+    let hub = Hub::start(&deps);
+    let control = Arc::new(Control {
+        deps,
+        cookie_name,
+        failures: Failures::default(),
+        hub,
+        logouts: watch::Sender::new(0),
+        subscribers: Arc::new(Semaphore::new(SUBSCRIBERS_MAX)),
+        history_queries: Semaphore::new(HISTORY_QUERIES_MAX),
+        reloading: tokio::sync::Mutex::new(()),
+    });
+    let api = Router::new()
+        .route("/status", get(status::status))
+        .route("/nodes", get(status::nodes))
+        .route("/decisions", get(decisions::list).post(decisions::add))
+        .route("/decisions/{id}", delete(decisions::withdraw))
+        .route("/events", get(events::list))
+        .route("/events/{id}", get(events::explain))
+        .route("/stream", get(stream::stream))
+        .route("/policy/reload", post(policy::reload))
+        .route("/login-links", post(session::link))
+        .route("/logout", post(session::logout))
+        .route("/openapi.json", get(openapi::serve))
+        .fallback(unknown_path)
+        .method_not_allowed_fallback(wrong_method)
+        .layer(from_fn_with_state(Arc::clone(&control), require));
+    let metrics = Router::new()
+        .route("/metrics", get(status::metrics))
+        .layer(from_fn_with_state(Arc::clone(&control), require));
+    Router::new()
+        .nest("/api/v1", api)
+        .merge(metrics)
+        .route("/healthz", get(health::healthz))
+        .route("/readyz", get(health::readyz))
+        .route("/login", get(session::login))
+        .fallback(console::serve)
+        .layer(from_fn_with_state(Arc::clone(&control), check_host))
+        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+        .layer(from_fn(console::security_headers))
+        .with_state(control)
+}
+
+/// The router for connections that came in by `channel`.
+pub(crate) fn for_channel(router: &Router, channel: Channel) -> Router {
+    router.clone().layer(Extension(channel))
+}
+
+async fn unknown_path() -> ApiError {
+    ApiError::not_found("no such path; /api/v1/openapi.json lists them")
+}
+
+async fn wrong_method() -> ApiError {
+    let message = "this path has other methods; /api/v1/openapi.json lists them";
+    ApiError::new(http::StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", message)
+}
