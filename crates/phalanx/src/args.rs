@@ -24,18 +24,6 @@ pub(crate) enum Command {
     Check(RunArgs),
     /// Watch a small fleet protect a shop with real holes
     Demo(crate::demo::DemoArgs),
-    /// Show the state of a running node
-    Status(crate::commands::status::StatusArgs),
-    /// Print a one-time link to the console of a running node
-    Login(crate::commands::login::LoginArgs),
-    /// Add, list or delete decisions
-    Decision(crate::commands::decision::DecisionArgs),
-    /// List the latest refused and flagged requests
-    Events(crate::commands::events::EventsArgs),
-    /// Tell why a request was refused
-    Explain(crate::commands::explain::ExplainArgs),
-    /// Load the policy of a running node again
-    Reload(crate::commands::reload::ReloadArgs),
     /// Work with rule sets: regression tests, benchmarks, replay
     #[command(subcommand)]
     Waf(WafCommand),
@@ -155,11 +143,7 @@ fn parse_prefix(text: &str) -> Result<Prefix, String> {
 pub(crate) fn parse_name(text: &str) -> Result<String, String> {
     let fits = (1..=32).contains(&text.len())
         && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
-    if fits {
-        Ok(text.to_owned())
-    } else {
-        Err("a name has 1 to 32 characters of a-z, 0-9 and -".to_owned())
-    }
+    if fits { Ok(text.to_owned()) } else { Err("a name has 1 to 32 characters of a-z, 0-9 and -".to_owned()) }
 }
 
 #[cfg(test)]

@@ -1,2 +1,57 @@
-//! placeholder
-fn main() {}
+//! The binary: command line, settings, wiring, signals.
+//!
+//! Flow in names: `args` -> `settings` and `PolicySource` -> `Node` (record, fleet, edge, control) -> signals.
+//!
+//! INVARIANT: everything that is wired here could be wired otherwise; no decision about a request is made in this crate.
+
+mod args;
+
+mod plan;
+mod settings;
+mod state;
+
+mod policy_port;
+
+mod node;
+mod up;
+
+mod demo;
+mod waf;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use tracing_subscriber::EnvFilter;
+
+use args::{Cli, Command, WafCommand};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    start_log();
+    run(cli.command).unwrap_or_else(|error| {
+        eprintln!("phalanx: {error:#}");
+        ExitCode::FAILURE
+    })
+}
+
+fn run(command: Command) -> anyhow::Result<ExitCode> {
+    match command {
+        Command::Up(args) => up::up(&args),
+        Command::Run(args) => up::run(&args),
+        Command::Check(args) => up::check(&args),
+        Command::Demo(args) => demo::run(args),
+        Command::Waf(WafCommand::Ftw(args)) => waf::ftw::ftw(args),
+        Command::Waf(WafCommand::Bench(args)) => waf::bench::bench(args),
+        Command::Waf(WafCommand::Replay(args)) => waf::replay::replay(args, plan::default_protection),
+    }
+}
+
+/// Logs to standard error; `PHALANX_LOG` takes the usual filters, e.g. `debug` or `phalanx_fleet=trace`.
+fn start_log() {
+    let filter =
+        EnvFilter::try_from_env("PHALANX_LOG").unwrap_or_else(|_| EnvFilter::new("warn,phalanx=info"));
+    tracing_subscriber::fmt().with_writer(std::io::stderr).with_env_filter(filter).with_target(false).init();
+}

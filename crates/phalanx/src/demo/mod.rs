@@ -40,6 +40,9 @@ pub(crate) struct DemoArgs {
     /// Print the table as JSON
     #[arg(long, requires = "once")]
     json: bool,
+    /// Rule set for the nodes to load instead of the baseline pack
+    #[arg(long, value_name = "DIR")]
+    rules: Vec<PathBuf>,
     /// The shop's program [default: phalanx-demo-shop beside this one]
     #[arg(long, value_name = "FILE", env = "PHALANX_DEMO_SHOP")]
     shop: Option<PathBuf>,

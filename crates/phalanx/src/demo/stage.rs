@@ -65,7 +65,7 @@ impl Stage {
         self.start_shop(arguments.shop.clone()).await?;
         self.write_files()?;
         for site in SITES.iter().take(usize::from(arguments.nodes)) {
-            let node = self.start_node(site).await?;
+            let node = self.start_node(site, &arguments.rules).await?;
             self.nodes.push(node);
         }
         let count = self.nodes.len();
@@ -146,7 +146,7 @@ impl Stage {
         Ok(())
     }
 
-    async fn start_node(&self, site: &'static str) -> anyhow::Result<Node> {
+    async fn start_node(&self, site: &'static str, rules: &[PathBuf]) -> anyhow::Result<Node> {
         let folder = self.folder.path();
         let nats = self.nats.as_ref().context("nats-server is not started yet")?;
         let name = format!("{site}-1");
@@ -172,7 +172,8 @@ impl Stage {
             .arg("--extra-rules")
             .arg(folder.join("admin.conf"))
             .arg("--state")
-            .arg(folder.join(&name));
+            .arg(folder.join(&name))
+            .args(rules.iter().flat_map(|folder| [Path::new("--rules"), folder]));
         let mut process = Process::start(&name, command, folder.join(format!("{name}.log")))?;
         let line = process.first_line().await?;
         let ready: Ready = serde_json::from_str(&line).with_context(|| format!("{name} said {line:?}"))?;

@@ -1,0 +1,281 @@
+//! One node, wired: record, fleet, edge and control around the three snapshots and the three lanes.
+//!
+//! Threads: the edge's workers, the recorder's own, and two of the management runtime (fleet, API, signals), so that
+//! nothing slow ever stands in front of a request.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use futures_util::FutureExt;
+use phalanx_control::api::NodeStatus;
+use phalanx_control::{ControlDeps, Listeners, Reloaded};
+use phalanx_edge::{Edge, EdgeHandle, EdgePlan, EdgeSettings, EdgeShared};
+use phalanx_fleet::{Change, FleetHandle, FleetKeys, NatsSettings};
+use phalanx_model::lanes::{LaneReaders, Lanes};
+use phalanx_model::{Clock, LedgerEntry, LedgerKind, SecurityEvent, Swap, SystemClock, id, limits};
+use phalanx_policy::Diagnostic;
+use phalanx_record::{Metrics, MetricsSources, NodeGauges, RecordSettings, Recorder};
+use phalanx_trust::{AdminToken, FleetSecret, LoginTickets, Sealer, Sessions};
+use tokio::net::TcpListener;
+use tokio::sync::{broadcast, mpsc, watch};
+use tokio::task::JoinHandle;
+
+use crate::plan::{Compiled, PolicySource};
+use crate::policy_port::PolicyKeeper;
+use crate::settings::Settings;
+use crate::state::StateFolder;
+
+/// A running node.
+pub(crate) struct Node {
+    pub(crate) listen: Vec<SocketAddr>,
+    pub(crate) admin: SocketAddr,
+    /// The console with a one-time login ticket.
+    pub(crate) console: String,
+    pub(crate) token_file: PathBuf,
+    keeper: Arc<PolicyKeeper>,
+    edge: EdgeHandle,
+    fleet: FleetHandle,
+    recorder: Recorder,
+    lanes: Lanes,
+    clock: Arc<dyn Clock>,
+    stop: watch::Sender<bool>,
+    control: JoinHandle<()>,
+}
+
+impl Node {
+    /// Starts everything. When this returns the node serves, with the decisions it remembers in force.
+    pub(crate) async fn start(
+        settings: &Settings,
+        state: &StateFolder,
+        source: PolicySource,
+        compiled: Compiled,
+    ) -> anyhow::Result<Self> {
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let sealer = Arc::new(Sealer::load_or_create(&state.sealing_key())?);
+        let token = AdminToken::load_or_create(&state.admin_token())?;
+        // Before any other file of the state: two nodes must not share one folder.
+        let socket = phalanx_control::bind_socket(&state.admin_socket())
+            .with_context(|| format!("cannot listen on {}", state.admin_socket().display()))?;
+        let tcp = TcpListener::bind(settings.admin)
+            .await
+            .with_context(|| format!("cannot listen on the admin address {}", settings.admin))?;
+        let admin = tcp.local_addr()?;
+
+        let (lanes, readers) = Lanes::new();
+        let (security, recorded) = mpsc::channel(limits::SECURITY_LANE_EVENTS);
+        let readers_of_record =
+            LaneReaders { access: readers.access, security: recorded, ledger: readers.ledger };
+        let record = RecordSettings::new(
+            &state.record(),
+            &settings.site,
+            &settings.node,
+            Arc::clone(&sealer),
+            Arc::clone(&clock),
+        );
+        let recorder = Recorder::open(record, readers_of_record)?;
+        let fleet = start_fleet(settings, state, &sealer, &lanes, &clock).await?;
+        tokio::spawn(share(readers.security, security, fleet.clone(), lanes.clone()));
+
+        let keeper = Arc::new(PolicyKeeper::new(source, compiled, lanes.clone(), Arc::clone(&clock)));
+        let edge = start_edge(settings, keeper.plan(), &fleet, &lanes, &clock)?;
+        tokio::spawn(forgive(fleet.changes(), edge.clone()));
+
+        let started_at_ms = clock.now_ms();
+        let entry = LedgerKind::Node { state: "started".into() };
+        lanes.ledger(LedgerEntry { at_ms: started_at_ms, kind: entry })?;
+        let tickets = Arc::new(LoginTickets::default());
+        let console = format!("http://{admin}/login?ticket={}", tickets.issue(started_at_ms));
+        let deps = ControlDeps {
+            site: settings.site.as_str().into(),
+            node: settings.node.as_str().into(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            started_at_ms,
+            clock: Arc::clone(&clock),
+            listen: Some(admin),
+            host_names: Vec::new(),
+            token,
+            tickets,
+            sessions: Arc::new(Sessions::default()),
+            fleet: fleet.clone(),
+            history: recorder.history(),
+            live: recorder.live(),
+            recorder: recorder.status(),
+            metrics: metrics(&edge, &lanes, &recorder, &keeper, &fleet, &clock),
+            lanes: lanes.clone(),
+            counters: edge.counters().to_vec(),
+            node_status: node_status(&keeper),
+            policy: policy_port(&keeper),
+        };
+        let (stop, stopping) = watch::channel(false);
+        let listeners = Listeners { tcp: Some(tcp), socket: Some(socket) };
+        let control =
+            tokio::spawn(phalanx_control::serve(phalanx_control::router(deps), listeners, stopping));
+        Ok(Self {
+            listen: edge.local_addrs().to_vec(),
+            admin,
+            console,
+            token_file: state.admin_token(),
+            keeper,
+            edge,
+            fleet,
+            recorder,
+            lanes,
+            clock,
+            stop,
+            control,
+        })
+    }
+
+    /// What is in force.
+    pub(crate) fn plan(&self) -> phalanx_control::api::Plan {
+        self.keeper.describe()
+    }
+
+    /// Loads the policy again; a policy with faults changes nothing.
+    pub(crate) fn reload(&self) -> Result<Reloaded, Vec<Diagnostic>> {
+        self.keeper.reload()
+    }
+
+    /// Drains requests, closes the state, ends.
+    pub(crate) async fn stop(self) {
+        self.edge.drain(DRAIN).await;
+        let entry = LedgerKind::Node { state: "stopped".into() };
+        let _ = self.lanes.ledger(LedgerEntry { at_ms: self.clock.now_ms(), kind: entry });
+        self.stop.send_replace(true);
+        let _ = self.control.await;
+        self.fleet.shutdown().await;
+        // Blocks until the lanes are written; nothing else runs any more.
+        let _ = tokio::task::spawn_blocking(move || self.recorder.stop()).await;
+    }
+}
+
+async fn start_fleet(
+    settings: &Settings,
+    state: &StateFolder,
+    sealer: &Arc<Sealer>,
+    lanes: &Lanes,
+    clock: &Arc<dyn Clock>,
+) -> anyhow::Result<FleetHandle> {
+    let keys = FleetKeys::load_or_create(state.path(), sealer, true)?;
+    let secret_file = settings.fleet.as_ref().and_then(|fleet| fleet.secret_file.as_deref());
+    let secret = secret_file.map(FleetSecret::load).transpose()?;
+    let fleet = phalanx_fleet::FleetSettings {
+        fleet_id: settings.fleet_id.clone(),
+        site: settings.site.clone(),
+        node: settings.node.clone(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        roles: vec!["edge".into(), "control".into()],
+        state_dir: state.path().to_owned(),
+        nats: settings.fleet.as_ref().map(|fleet| NatsSettings::at(&fleet.url)),
+        secret,
+    };
+    Ok(FleetHandle::start(fleet, Arc::clone(sealer), keys, lanes.clone(), Arc::clone(clock)).await?)
+}
+
+fn start_edge(
+    settings: &Settings,
+    plan: Arc<Swap<EdgePlan>>,
+    fleet: &FleetHandle,
+    lanes: &Lanes,
+    clock: &Arc<dyn Clock>,
+) -> anyhow::Result<EdgeHandle> {
+    let tag = id::node_tag(&settings.site, &settings.node);
+    let edge_settings = EdgeSettings::new(settings.listen.clone(), settings.workers, tag);
+    let shared = EdgeShared { plan, view: fleet.view(), lanes: lanes.clone(), clock: Arc::clone(clock) };
+    let edge = Edge::bind(edge_settings, shared)
+        .with_context(|| format!("cannot listen on {}", words(&settings.listen)))?;
+    let handle = edge.handle();
+    edge.run().context("cannot start the workers")?;
+    Ok(handle)
+}
+
+/// Turns the node's proposals into decisions, then hands the events on to the record. A record that does not keep up
+/// loses events, counted; it never delays a decision.
+async fn share(
+    mut events: mpsc::Receiver<SecurityEvent>,
+    record: mpsc::Sender<SecurityEvent>,
+    fleet: FleetHandle,
+    lanes: Lanes,
+) {
+    while let Some(event) = events.recv().await {
+        if let SecurityEvent::Proposal(proposal) = &event
+            && let Err(error) = fleet.propose(proposal.clone())
+        {
+            tracing::warn!(%error, actor = %proposal.actor, "a proposal was refused");
+        }
+        if record.try_send(event).is_err() {
+            lanes.dropped().security.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        }
+    }
+}
+
+/// Forgets the strikes of actors whose decisions were withdrawn, on every node.
+async fn forgive(mut changes: broadcast::Receiver<Change>, edge: EdgeHandle) {
+    loop {
+        match changes.recv().await {
+            Ok(Change::Withdrawn(withdrawal)) => {
+                edge.tables().strikes.forgive(withdrawal.actor.range().addr())
+            }
+            Ok(Change::Decided(_)) | Err(broadcast::error::RecvError::Lagged(_)) => {}
+            Err(broadcast::error::RecvError::Closed) => return,
+        }
+    }
+}
+
+fn metrics(
+    edge: &EdgeHandle,
+    lanes: &Lanes,
+    recorder: &Recorder,
+    keeper: &Arc<PolicyKeeper>,
+    fleet: &FleetHandle,
+    clock: &Arc<dyn Clock>,
+) -> Metrics {
+    let (plan, fleet, clock) = (keeper.plan(), fleet.clone(), Arc::clone(clock));
+    let gauges = move || {
+        let view = fleet.view();
+        let view = view.load();
+        let count = |len: usize| u64::try_from(len).unwrap_or(u64::MAX);
+        NodeGauges {
+            decisions_live: count(view.live(clock.now_ms()).count()),
+            plan_version: plan.load().version,
+            view_revision: view.revision,
+            fleet_connected: fleet.status().connected,
+            nodes_online: count(fleet.members().iter().filter(|m| m.link == phalanx_fleet::Link::Up).count()),
+        }
+    };
+    let sources = MetricsSources {
+        counters: edge.counters().to_vec(),
+        lanes: lanes.clone(),
+        recorder: recorder.status(),
+        gauges: Box::new(gauges),
+    };
+    Metrics::new(sources, env!("CARGO_PKG_VERSION"))
+}
+
+fn node_status(keeper: &Arc<PolicyKeeper>) -> phalanx_control::StatusPort {
+    let keeper = Arc::clone(keeper);
+    Box::new(move || NodeStatus { plan: keeper.describe(), not_ready: None, degraded: keeper.degraded() })
+}
+
+fn policy_port(keeper: &Arc<PolicyKeeper>) -> phalanx_control::PolicyPort {
+    let keeper = Arc::clone(keeper);
+    Box::new(move || {
+        let keeper = Arc::clone(&keeper);
+        async move {
+            // Compiling takes a good part of a second and must not hold up the API.
+            let failed = |_| vec![Diagnostic::error("policy", 0, "loading it was cut off")];
+            tokio::task::spawn_blocking(move || keeper.reload()).await.unwrap_or_else(|e| Err(failed(e)))
+        }
+        .boxed()
+    })
+}
+
+fn words(addresses: &[SocketAddr]) -> String {
+    addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}
+
+/// How long requests in flight may take to end when the node stops.
+const DRAIN: Duration = Duration::from_secs(10);

@@ -1,0 +1,104 @@
+//! Keeps the plan in force and replaces it: a policy is compiled in full before the plan is swapped, and a policy with
+//! faults changes nothing.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use phalanx_control::{Reloaded, api};
+use phalanx_edge::EdgePlan;
+use phalanx_model::lanes::Lanes;
+use phalanx_model::{Clock, LedgerEntry, LedgerKind, Swap};
+use phalanx_policy::{Diagnostic, Mode, Policy, RuleSource};
+
+use crate::plan::{Compiled, PolicySource};
+
+/// The plan in force, and where the next one comes from.
+pub(crate) struct PolicyKeeper {
+    source: PolicySource,
+    plan: Arc<Swap<EdgePlan>>,
+    /// What is in force, for reports. Held while a plan is replaced, so that replacements come one by one.
+    state: Mutex<State>,
+    lanes: Lanes,
+    clock: Arc<dyn Clock>,
+}
+
+struct State {
+    policy: Policy,
+    rule_counts: Vec<usize>,
+    /// Why the last reload was refused, if it was.
+    refused: Option<String>,
+}
+
+impl PolicyKeeper {
+    pub(crate) fn new(source: PolicySource, compiled: Compiled, lanes: Lanes, clock: Arc<dyn Clock>) -> Self {
+        let Compiled { plan, policy, rule_counts, .. } = compiled;
+        let state = Mutex::new(State { policy, rule_counts, refused: None });
+        Self { source, plan: Arc::new(Swap::new(plan)), state, lanes, clock }
+    }
+
+    /// The plan as the edge reads it.
+    pub(crate) fn plan(&self) -> Arc<Swap<EdgePlan>> {
+        Arc::clone(&self.plan)
+    }
+
+    /// Loads the policy again. The change is in the ledger before it takes effect.
+    pub(crate) fn reload(&self) -> Result<Reloaded, Vec<Diagnostic>> {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let from = self.plan.load().version;
+        let compiled = self.source.compile().inspect_err(|faults| {
+            let error = faults.first().map(ToString::to_string).unwrap_or_default();
+            let more = faults.len().saturating_sub(1);
+            let error = if more == 0 { error } else { format!("{error} (and {more} more)") };
+            tracing::error!(%error, "the policy was refused; the plan in force stays");
+            state.refused = Some(error.clone());
+            let _ = self.record(LedgerKind::PolicyRefused { error });
+        })?;
+        let to = compiled.plan.version;
+        let apps = compiled.policy.apps.len();
+        let rules: usize = compiled.rule_counts.iter().sum();
+        let summary = format!("{apps} apps, {rules} rules");
+        self.record(LedgerKind::PolicyChanged { from, to, summary })?;
+        self.plan.store(Arc::new(compiled.plan));
+        tracing::info!(from, to, apps, rules, "the policy is in force");
+        *state = State { policy: compiled.policy, rule_counts: compiled.rule_counts, refused: None };
+        Ok(Reloaded { from, to })
+    }
+
+    /// What is in force, for reports.
+    pub(crate) fn describe(&self) -> api::Plan {
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let counts = state.rule_counts.iter().copied().chain(std::iter::repeat(0));
+        let apps = state.policy.apps.iter().zip(counts).map(|(app, rules)| api::App {
+            name: app.name.clone(),
+            upstream: app.upstream.to_string(),
+            mode: match app.mode {
+                Mode::Block => "block",
+                Mode::Observe => "observe",
+                Mode::Off => "off",
+            }
+            .to_owned(),
+            rules: rules_name(&app.rules),
+            paranoia: app.paranoia,
+            rule_count: u64::try_from(rules).unwrap_or(u64::MAX),
+        });
+        api::Plan { version: state.policy.version, apps: apps.collect() }
+    }
+
+    /// What an operator should know.
+    pub(crate) fn degraded(&self) -> Vec<String> {
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.refused.iter().map(|error| format!("the last policy was refused: {error}")).collect()
+    }
+
+    fn record(&self, kind: LedgerKind) -> Result<(), Vec<Diagnostic>> {
+        let entry = LedgerEntry { at_ms: self.clock.now_ms(), kind };
+        self.lanes.ledger(entry).map_err(|full| vec![Diagnostic::error("policy", 0, full.to_string())])
+    }
+}
+
+/// Names a rule source in reports.
+pub(crate) fn rules_name(rules: &RuleSource) -> String {
+    match rules {
+        RuleSource::Baseline => "baseline".to_owned(),
+        RuleSource::Dirs(dirs) => dirs.iter().map(|d| d.display().to_string()).collect::<Vec<_>>().join(", "),
+    }
+}

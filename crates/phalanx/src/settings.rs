@@ -1,0 +1,179 @@
+//! Node settings: what `phalanx.toml` says, and the same from the command line of `phalanx up`.
+//!
+//! `RawSettings` is what was written; [`Settings`] is checked and ready. Policy (apps, rules, limits, access) is a
+//! separate file, named by `policy`, because in a fleet it is shared while addresses and state are a node's own.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+use phalanx_policy::Diagnostic;
+use phalanx_policy::toml_text::{At, Text};
+use serde::Deserialize;
+
+use crate::args::parse_name;
+
+/// A node's settings, checked.
+#[derive(Debug, Clone)]
+pub(crate) struct Settings {
+    pub(crate) listen: Vec<SocketAddr>,
+    pub(crate) admin: SocketAddr,
+    pub(crate) state: PathBuf,
+    /// Data plane threads; one runtime each.
+    pub(crate) workers: usize,
+    pub(crate) site: String,
+    pub(crate) node: String,
+    pub(crate) fleet: Option<FleetSettings>,
+    pub(crate) fleet_id: String,
+}
+
+/// How the node reaches its fleet.
+#[derive(Debug, Clone)]
+pub(crate) struct FleetSettings {
+    pub(crate) url: String,
+    pub(crate) secret_file: Option<PathBuf>,
+}
+
+/// Reads a settings file: the settings and the policy file they name, as far as they can be read, and every fault.
+/// What was read must not be used when there are faults.
+pub(crate) fn read(path: &Path) -> (Option<(Settings, PathBuf)>, Vec<Diagnostic>) {
+    let name = path.display().to_string();
+    let text = match std::fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(error) => {
+            return (None, vec![Diagnostic::error(name.as_str(), 0, format!("cannot be read: {error}"))]);
+        }
+    };
+    let text = Text::new(&name, &text);
+    let (raw, mut faults) = text.read_partly::<RawSettings>();
+    let folder = path.parent().unwrap_or(Path::new(""));
+    (raw.map(|raw| check(&text, &raw, folder, &mut faults)), faults)
+}
+
+fn check(
+    text: &Text<'_>,
+    raw: &RawSettings,
+    folder: &Path,
+    faults: &mut Vec<Diagnostic>,
+) -> (Settings, PathBuf) {
+    let listen = raw.listen.address.clone().unwrap_or_default();
+    let mut addresses: Vec<_> = listen.iter().filter_map(|a| address(text, a, faults)).collect();
+    if listen.is_empty() {
+        addresses.push(DEFAULT_LISTEN);
+    }
+    let admin = raw.listen.admin.as_ref().and_then(|a| address(text, a, faults)).unwrap_or(DEFAULT_ADMIN);
+    if !admin.ip().is_loopback()
+        && let Some(at) = &raw.listen.admin
+    {
+        let fault = text.error_at(&at.span, "the admin listener has no TLS yet and must be on loopback");
+        faults.push(fault.with_help("write `127.0.0.1:8900` and reach it through SSH"));
+    }
+    let site = name(text, raw.node.site.as_ref(), "local", faults);
+    let node = name(text, raw.node.name.as_ref(), "node", faults);
+    let fleet_id = name(text, raw.fleet.as_ref().and_then(|f| f.id.as_ref()), "default", faults);
+    let fleet = raw.fleet.as_ref().map(|fleet| {
+        if !fleet.url.starts_with("nats://") && !fleet.url.starts_with("tls://") {
+            let fault = text.error_at(&fleet.url.span, "the fleet's URL is no NATS URL");
+            faults.push(fault.with_help("write `nats://HOST:4222`"));
+        }
+        FleetSettings {
+            url: fleet.url.value.clone(),
+            secret_file: fleet.secret_file.as_ref().map(|file| folder.join(file)),
+        }
+    });
+    let workers = match &raw.node.workers {
+        Some(workers) if !(1..=256).contains(&workers.value) => {
+            faults.push(text.error_at(&workers.span, "`workers` goes from 1 to 256"));
+            1
+        }
+        Some(workers) => usize::from(workers.value),
+        None => default_workers(),
+    };
+    let settings = Settings {
+        listen: addresses,
+        admin,
+        state: raw.node.state.as_ref().map_or_else(default_state, |state| folder.join(state)),
+        workers,
+        site,
+        node,
+        fleet,
+        fleet_id,
+    };
+    (settings, folder.join(&raw.policy))
+}
+
+fn address(text: &Text<'_>, written: &At<String>, faults: &mut Vec<Diagnostic>) -> Option<SocketAddr> {
+    let address = written.parse().ok();
+    if address.is_none() {
+        let fault = text.error_at(&written.span, format!("`{}` is no address with a port", written.value));
+        faults.push(fault.with_help("write `0.0.0.0:8080`, `[::]:8080` or `127.0.0.1:8080`"));
+    }
+    address
+}
+
+fn name(
+    text: &Text<'_>,
+    written: Option<&At<String>>,
+    default: &str,
+    faults: &mut Vec<Diagnostic>,
+) -> String {
+    let Some(written) = written else { return default.to_owned() };
+    parse_name(written).unwrap_or_else(|message| {
+        faults.push(text.error_at(&written.span, format!("`{}` is no name: {message}", written.value)));
+        default.to_owned()
+    })
+}
+
+/// One worker per core.
+pub(crate) fn default_workers() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+/// Where state lies unless it is said: the service manager's folder, else the user's.
+pub(crate) fn default_state() -> PathBuf {
+    let folder = |name: &str| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
+    if let Some(state) = folder("STATE_DIRECTORY") {
+        return state;
+    }
+    let user = folder("XDG_STATE_HOME").or_else(|| Some(folder("HOME")?.join(".local/state")));
+    user.unwrap_or_else(|| PathBuf::from("/var/lib")).join("phalanx")
+}
+
+/// `phalanx.toml` as written.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawSettings {
+    /// The policy file, relative to this one.
+    policy: PathBuf,
+    #[serde(default)]
+    node: RawNode,
+    #[serde(default)]
+    listen: RawListen,
+    fleet: Option<RawFleet>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawNode {
+    site: Option<At<String>>,
+    name: Option<At<String>>,
+    state: Option<PathBuf>,
+    workers: Option<At<u16>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawListen {
+    address: Option<Vec<At<String>>>,
+    admin: Option<At<String>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawFleet {
+    url: At<String>,
+    id: Option<At<String>>,
+    secret_file: Option<PathBuf>,
+}
+
+const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8080);
+const DEFAULT_ADMIN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8900);

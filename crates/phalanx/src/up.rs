@@ -1,0 +1,224 @@
+//! `phalanx up`, `run` and `check`: from settings to a serving node, and what is printed on the way.
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use anyhow::{Context, anyhow, bail};
+use phalanx_control::api;
+use phalanx_policy::{Diagnostic, Mode, Policy, RuleSource};
+use serde_json::json;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::args::{ModeArg, RunArgs, Switch, UpArgs};
+use crate::node::Node;
+use crate::plan::{Compiled, PolicySource};
+use crate::settings::{self, FleetSettings, Settings};
+use crate::state::StateFolder;
+
+/// Protects one app; no file needed.
+pub(crate) fn up(args: &UpArgs) -> anyhow::Result<ExitCode> {
+    let policy = policy_of(args)?;
+    let settings = settings_of(args);
+    let ready = |node: &Node, plan: &api::Plan, state: &StateFolder| match args.json {
+        true => print_json(node, state),
+        false => print_up(args, &settings, node, plan),
+    };
+    serve(&settings, PolicySource::Built(Box::new(policy)), &ready)
+}
+
+/// Runs a node from its settings file.
+pub(crate) fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
+    let (settings, faults) = settings::read(&args.config);
+    let Some((settings, policy)) = settings.filter(|_| faults.is_empty()) else {
+        return Ok(refuse(&faults));
+    };
+    let ready = |node: &Node, plan: &api::Plan, state: &StateFolder| match args.json {
+        true => print_json(node, state),
+        false => print_run(&settings, node, plan),
+    };
+    serve(&settings, PolicySource::File(policy), &ready)
+}
+
+/// Checks settings and policy; exit code 1 when there is an error.
+pub(crate) fn check(args: &RunArgs) -> anyhow::Result<ExitCode> {
+    let (settings, mut found) = settings::read(&args.config);
+    if let Some((_, policy)) = settings {
+        match PolicySource::File(policy).compile() {
+            Ok(compiled) => found.extend(compiled.warnings),
+            Err(faults) => found.extend(faults),
+        }
+    }
+    let errors = found.iter().filter(|d| d.level == phalanx_policy::Level::Error).count();
+    if args.json {
+        println!("{}", json!({ "ok": errors == 0, "diagnostics": found }));
+    } else {
+        for diagnostic in &found {
+            eprintln!("{diagnostic}");
+        }
+        let warnings = found.len() - errors;
+        println!("{}: {errors} errors, {warnings} warnings", args.config.display());
+    }
+    Ok(if errors == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+type Ready<'a> = &'a dyn Fn(&Node, &api::Plan, &StateFolder);
+
+fn serve(settings: &Settings, source: PolicySource, ready: Ready<'_>) -> anyhow::Result<ExitCode> {
+    let compiled = match source.compile() {
+        Ok(compiled) => compiled,
+        Err(faults) => return Ok(refuse(&faults)),
+    };
+    for warning in &compiled.warnings {
+        tracing::warn!("{warning}");
+    }
+    let state = StateFolder::open(&settings.state)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(MANAGEMENT_THREADS)
+        .thread_name("phalanx-manage")
+        .enable_all()
+        .build()?;
+    runtime.block_on(until_stopped(settings, &state, source, compiled, ready))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn until_stopped(
+    settings: &Settings,
+    state: &StateFolder,
+    source: PolicySource,
+    compiled: Compiled,
+    ready: Ready<'_>,
+) -> anyhow::Result<()> {
+    // Handlers first: a signal during the start must not kill half a node.
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut hangup = signal(SignalKind::hangup())?;
+    let node = Node::start(settings, state, source, compiled).await?;
+    ready(&node, &node.plan(), state);
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => break,
+            _ = interrupt.recv() => break,
+            // The keeper logs and records the outcome; a reload is quick enough to hold back a stop.
+            _ = hangup.recv() => {
+                let _ = tokio::task::block_in_place(|| node.reload());
+            }
+        }
+    }
+    node.stop().await;
+    Ok(())
+}
+
+fn policy_of(args: &UpArgs) -> anyhow::Result<Policy> {
+    let mut policy = Policy::one_app(&args.to).map_err(|fault| anyhow!("--to {}: {fault}", args.to))?;
+    let app = policy.apps.first_mut().context("a policy has an app")?;
+    app.mode = match (args.protect, args.mode) {
+        (Switch::Off, _) => Mode::Off,
+        (Switch::On, ModeArg::Observe) => Mode::Observe,
+        (Switch::On, ModeArg::Block) => Mode::Block,
+    };
+    if !args.rules.is_empty() {
+        app.rules = RuleSource::Dirs(args.rules.clone());
+    }
+    app.extra_rules.clone_from(&args.extra_rules);
+    app.paranoia = args.paranoia;
+    app.trust_forwarded.clone_from(&args.trust_forwarded);
+    policy.allow.clone_from(&args.allow);
+    if !args.operator.is_empty() {
+        policy.operator_networks.clone_from(&args.operator);
+    }
+    if !args.admin.ip().is_loopback() {
+        bail!(
+            "--admin {}: the admin listener has no TLS yet and must be on loopback; reach it through SSH",
+            args.admin
+        );
+    }
+    Ok(policy)
+}
+
+fn settings_of(args: &UpArgs) -> Settings {
+    let fleet = args
+        .fleet
+        .url
+        .as_ref()
+        .map(|url| FleetSettings { url: url.clone(), secret_file: args.fleet.fleet_secret.clone() });
+    let node = args.fleet.node.clone().unwrap_or_else(|| "node".to_owned());
+    // Members of a fleet on one machine must not meet in one folder.
+    let member = |folder: &Path| folder.join(format!("{}-{node}", args.fleet.site));
+    let default = settings::default_state();
+    let default = if fleet.is_some() { member(&default) } else { default };
+    Settings {
+        listen: vec![args.listen],
+        admin: args.admin,
+        state: args.state.clone().unwrap_or(default),
+        workers: args.workers.map_or_else(settings::default_workers, usize::from),
+        site: args.fleet.site.clone(),
+        node,
+        fleet,
+        fleet_id: args.fleet.fleet_id.clone(),
+    }
+}
+
+fn refuse(faults: &[Diagnostic]) -> ExitCode {
+    for fault in faults {
+        eprintln!("{fault}");
+    }
+    ExitCode::FAILURE
+}
+
+fn print_json(node: &Node, state: &StateFolder) {
+    let listen = node.listen.first().map(ToString::to_string).unwrap_or_default();
+    let ready = json!({
+        "listen": listen,
+        "admin": node.admin.to_string(),
+        "console": node.console,
+        "state": state.path(),
+        "token_file": node.token_file,
+    });
+    println!("{ready}");
+}
+
+fn print_up(args: &UpArgs, settings: &Settings, node: &Node, plan: &api::Plan) {
+    print_run(settings, node, plan);
+    let Some(listen) = node.listen.first() else { return };
+    let protects = plan.apps.iter().any(|app| app.mode == "block");
+    if protects {
+        println!("  try         curl -i 'http://{listen}/?q=%3Cscript%3Ealert(1)%3C/script%3E'");
+    }
+    if let Some(fleet) = &settings.fleet {
+        println!(
+            "  next node   phalanx up --to {} --fleet {} --site {} --node {}-2 --listen 127.0.0.1:0 --admin 127.0.0.1:0{}{}",
+            args.to,
+            fleet.url,
+            settings.site,
+            settings.node,
+            option("--fleet-id", (settings.fleet_id != "default").then_some(&settings.fleet_id)),
+            option("--fleet-secret", fleet.secret_file.as_ref().map(|f| f.display())),
+        );
+    }
+    println!();
+}
+
+fn option<T: std::fmt::Display>(name: &str, value: Option<T>) -> String {
+    value.map(|value| format!(" {name} {value}")).unwrap_or_default()
+}
+
+fn print_run(settings: &Settings, node: &Node, plan: &api::Plan) {
+    let version = env!("CARGO_PKG_VERSION");
+    println!("phalanx {version}, node {} at {}\n", settings.node, settings.site);
+    for listen in &node.listen {
+        for app in &plan.apps {
+            println!("  protecting  http://{listen} -> {}", app.upstream);
+        }
+    }
+    println!("  console     {}   (one use, 10 minutes; `phalanx login` prints another)", node.console);
+    for app in &plan.apps {
+        let rules = match app.mode.as_str() {
+            "off" => "off; the edge's own protections stay".to_owned(),
+            mode => format!("{}, {} rules, {mode}", app.rules, app.rule_count),
+        };
+        println!("  rules       {rules}");
+    }
+}
+
+/// Fleet, API and signals; nothing of the data plane.
+const MANAGEMENT_THREADS: usize = 2;
