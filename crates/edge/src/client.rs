@@ -98,6 +98,7 @@ impl Client {
                 Ok(1..) => {}
                 Ok(0) => return None,
                 Err(Stop::Cut(Cut::Timeout)) => {
+                    self.control.clear_timeout();
                     let head = self.heads.give_up(&mut self.socket.input, head_limits);
                     return started.map(|started| Arrived { head, started });
                 }

@@ -66,16 +66,14 @@ pub(crate) async fn ask(client: &mut Client, request: &mut Request, held: &Bytes
     let replayable = complete && is_idempotent(request.head.method());
     let mut fresh = false;
     loop {
-        let connected = upstream::connect(client, &request.app().upstream, fresh).await;
+        let connected = upstream::connect(client, request.app(), fresh).await;
         let (socket, reused) = match connected {
             Ok(connected) => connected,
             Err(error) => return Err(connect_failed(client, request, error)),
         };
         let mut upstream = socket;
         let sending = begin(client, request, &mut upstream.output, held, complete);
-        client
-            .control
-            .set_deadline(client.worker.after_ms(client.worker.shared.settings.limits.upstream_head_ms));
+        client.control.set_deadline(client.worker.after_ms(request.app().limits.upstream_head_ms));
         let mut asking = Asking { upstream, sending, answered: false };
         match asking.response_head(client, request).await {
             Ok(response) => {
@@ -114,6 +112,7 @@ fn begin(client: &Client, request: &Request, out: &mut Vec<u8>, held: &Bytes, co
         peer_trusted: app.trust_forwarded.contains(peer),
         request_id: &request.id.to_text(),
         path_prefix: &app.upstream.path_prefix,
+        upstream_host: app.upstream.key.as_bytes(),
         upgrade: requested_upgrade(&request.head, &request.known),
     };
     write_request_head(out, &forwarded);
@@ -200,7 +199,8 @@ fn poll_request_body(
     request: &mut Request,
     cx: &mut Context<'_>,
 ) -> Poll<Result<(), Stop>> {
-    let limits = client.worker.shared.settings.limits.clone();
+    let body_gap_ms = client.worker.shared.settings.limits.body_gap_ms;
+    let upstream_head_ms = request.app().limits.upstream_head_ms;
     loop {
         if !upstream.output.is_empty() {
             let mut progress = false;
@@ -219,9 +219,9 @@ fn poll_request_body(
         move_body(upstream, chunked, client, request)?;
         if client.body.is_done() {
             *sending = Sending::Done;
-            client.control.set_deadline(client.worker.after_ms(limits.upstream_head_ms));
+            client.control.set_deadline(client.worker.after_ms(upstream_head_ms));
         } else if upstream.output.is_empty() {
-            client.control.set_deadline(client.worker.after_ms(limits.body_gap_ms));
+            client.control.set_deadline(client.worker.after_ms(body_gap_ms));
             if ready!(client.poll_fill(cx))? == 0 {
                 return Poll::Ready(Err(Stop::ClientGone));
             }
@@ -289,7 +289,7 @@ impl Exchange {
     ) -> Result<(Vec<u8>, bool), Stop> {
         let mut held = Vec::new();
         let control = Rc::clone(&client.control);
-        control.set_deadline(client.worker.after_ms(client.worker.shared.settings.limits.upstream_head_ms));
+        control.set_deadline(client.worker.after_ms(request.app().limits.upstream_head_ms));
         control
             .run(|cx| {
                 if let Poll::Ready(Err(stop)) =
@@ -405,7 +405,7 @@ impl Exchange {
             }
             if *waits_for != WaitsFor::Upstream {
                 *waits_for = WaitsFor::Upstream;
-                client.control.set_deadline(client.worker.after_ms(self.silence_max_ms(client)));
+                client.control.set_deadline(client.worker.after_ms(self.silence_max_ms(client, request)));
             }
             ready!(self.poll_more(client, cx));
             *waits_for = WaitsFor::Neither;
@@ -455,9 +455,12 @@ impl Exchange {
     }
 
     /// How long the upstream may be silent within its body. Event streams may be for long.
-    fn silence_max_ms(&self, client: &Client) -> u64 {
-        let limits = &client.worker.shared.settings.limits;
-        if is_event_stream(&self.response) { limits.tunnel_idle_ms } else { limits.upstream_head_ms }
+    fn silence_max_ms(&self, client: &Client, request: &Request) -> u64 {
+        if is_event_stream(&self.response) {
+            client.worker.shared.settings.limits.tunnel_idle_ms
+        } else {
+            request.app().limits.upstream_head_ms
+        }
     }
 
     fn write_head(&self, client: &mut Client, request: &Request, coding: Coding) {

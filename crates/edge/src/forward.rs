@@ -22,6 +22,8 @@ pub(crate) struct Forwarded<'a> {
     pub(crate) peer_trusted: bool,
     pub(crate) request_id: &'a [u8],
     pub(crate) path_prefix: &'a str,
+    /// What `Host` says when the client did not say it.
+    pub(crate) upstream_host: &'a [u8],
     /// The protocol to upgrade to, if the upgrade is passed on.
     pub(crate) upgrade: Option<&'a [u8]>,
 }
@@ -35,7 +37,7 @@ pub(crate) fn write_request_head(out: &mut Vec<u8>, request: &Forwarded<'_>) {
     out.extend_from_slice(b" HTTP/1.1\r\n");
     if request.known.host.is_none() {
         // HTTP/1.0 may leave it out, HTTP/1.1 may not (RFC 9112 section 3.2).
-        out.extend_from_slice(b"Host: \r\n");
+        field(out, b"Host", request.upstream_host);
     }
     write_fields(out, request);
     write_forwarding(out, request);
@@ -232,6 +234,7 @@ mod tests {
             peer_trusted,
             request_id: b"ID",
             path_prefix: "/base",
+            upstream_host: b"127.0.0.1:1",
             upgrade,
         };
         write_request_head(&mut out, &request);

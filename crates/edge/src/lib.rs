@@ -37,11 +37,13 @@ mod stop;
 
 mod control;
 
+pub mod compile;
 pub mod plan;
 pub mod tables;
 
 pub mod http1;
 
+pub use compile::Compiled;
 pub use edge::{Edge, EdgeHandle, EdgeShared};
 pub use plan::{AppLimits, AppPlan, EdgePlan, UpstreamPlan, UpstreamTarget};
 pub use settings::{EdgeLimits, EdgeSettings};

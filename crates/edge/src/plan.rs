@@ -55,6 +55,10 @@ pub struct AppLimits {
     pub body_held_bytes: usize,
     /// How much of a response body is held for inspection.
     pub response_held_bytes: usize,
+    /// Longest wait for a connection to the upstream.
+    pub upstream_connect_ms: u64,
+    /// Longest wait for the upstream's response head, and between parts of its body.
+    pub upstream_head_ms: u64,
 }
 
 impl Default for AppLimits {
@@ -63,6 +67,8 @@ impl Default for AppLimits {
             body_bytes: limits::BODY_BYTES_MAX,
             body_held_bytes: limits::BODY_HELD_BYTES_MAX,
             response_held_bytes: limits::RESPONSE_HELD_BYTES_MAX,
+            upstream_connect_ms: limits::UPSTREAM_CONNECT_MAX_MS,
+            upstream_head_ms: limits::UPSTREAM_HEAD_MAX_MS,
         }
     }
 }

@@ -162,7 +162,7 @@ mod tests {
         assert_eq!(agent("User-Agent: curl/8.0\r\nAccept: */*\r\n"), AGENT_OF_CURL);
     }
 
-    const AGENT_OF_CURL: u64 = 0x79cc_b4ac_80b5_893e;
+    const AGENT_OF_CURL: u64 = 0x79cc_d607_8907_fcfe;
 
     #[test]
     fn connections_persist_as_the_version_and_fields_say() {

@@ -16,7 +16,7 @@ use tokio::net::TcpStream;
 
 use crate::client::Client;
 use crate::control::Cut;
-use crate::plan::{UpstreamPlan, UpstreamTarget};
+use crate::plan::{AppPlan, UpstreamTarget};
 use crate::socket::Socket;
 
 /// A worker's idle upstream connections.
@@ -101,18 +101,18 @@ impl From<Cut> for ConnectError {
 /// A connection to the upstream, and whether it has served before.
 pub(crate) async fn connect(
     client: &Client,
-    upstream: &UpstreamPlan,
+    app: &AppPlan,
     fresh: bool,
 ) -> Result<(Socket, bool), ConnectError> {
     let worker = &client.worker;
-    if !fresh && let Some(mut socket) = worker.pool.take(&upstream.key, worker.now_ms()).await {
+    if !fresh && let Some(mut socket) = worker.pool.take(&app.upstream.key, worker.now_ms()).await {
         WorkerCounters::add_one(&worker.counters.upstream_reuses);
         socket.output = worker.take_buffer();
         return Ok((socket, true));
     }
     WorkerCounters::add_one(&worker.counters.upstream_connects);
-    client.control.set_deadline(worker.after_ms(worker.shared.settings.limits.upstream_connect_ms));
-    let mut connecting = pin!(dial(&upstream.target));
+    client.control.set_deadline(worker.after_ms(app.limits.upstream_connect_ms));
+    let mut connecting = pin!(dial(&app.upstream.target));
     let connected = client.control.run(|cx| connecting.as_mut().poll(cx).map_err(ConnectError::Failed)).await;
     let mut socket = Socket::new(connected?);
     socket.output = worker.take_buffer();

@@ -1,0 +1,54 @@
+//! A bare edge in front of one upstream, to measure: `proxy LISTEN UPSTREAM_HOST:PORT [WORKERS] [RULES_DIR]`.
+//! Events are counted and dropped in batches.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use phalanx_edge::{Edge, EdgePlan, EdgeSettings, EdgeShared};
+use phalanx_inspect::Collections;
+use phalanx_model::lanes::Lanes;
+use phalanx_model::{Swap, SystemClock, View};
+use phalanx_policy::{Policy, RuleSource, policy};
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    tracing_subscriber::fmt().with_max_level(tracing::Level::WARN).init();
+    let mut arguments = std::env::args().skip(1);
+    let listen = arguments.next().ok_or("give an address to listen on")?.parse()?;
+    let upstream = arguments.next().ok_or("give the upstream as host:port")?;
+    let workers = arguments.next().map_or(Ok(1), |text| text.parse())?;
+    let rules: Vec<PathBuf> = arguments.map(PathBuf::from).collect();
+
+    let mut policy = Policy::one_app(&format!("http://{upstream}"))?;
+    for app in &mut policy.apps {
+        match rules.as_slice() {
+            [] => app.mode = policy::Mode::Off,
+            dirs => app.rules = RuleSource::Dirs(dirs.to_vec()),
+        }
+    }
+    let compiled = EdgePlan::compile(&policy, &Arc::new(Collections::default())).map_err(|faults| {
+        for fault in &faults {
+            eprintln!("{fault:?}");
+        }
+        "the policy has faults"
+    })?;
+    let (lanes, mut readers) = Lanes::new();
+    let shared = EdgeShared {
+        plan: Arc::new(Swap::new(compiled.plan)),
+        view: Arc::new(Swap::new(View::default())),
+        lanes,
+        clock: Arc::new(SystemClock),
+    };
+    let edge = Edge::bind(EdgeSettings::new(vec![listen], workers, 1), shared)?;
+    println!("listening on {:?}", edge.local_addrs());
+    edge.run()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async move {
+        let mut every = tokio::time::interval(Duration::from_millis(50));
+        loop {
+            every.tick().await;
+            while readers.access.try_recv().is_ok() {}
+            while readers.security.try_recv().is_ok() {}
+        }
+    })
+}

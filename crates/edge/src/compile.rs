@@ -1,0 +1,170 @@
+//! From checked policy to the plan that workers run: rules are loaded and compiled once per distinct rule set.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use phalanx_decide::{DecidePlan, Mode, OnError, StrikeRules};
+use phalanx_inspect::{Collections, CompileOptions, Program};
+use phalanx_model::PrefixSet;
+use phalanx_policy::policy;
+use phalanx_policy::seclang::ir::RuleEngine;
+use phalanx_policy::seclang::{LoadOptions, load_dirs, load_texts};
+use phalanx_policy::{App, Diagnostic, Policy, RuleSource, baseline};
+
+use crate::plan::{AppLimits, AppPlan, EdgePlan, UpstreamPlan};
+
+/// A compiled plan, and what was understood but looks like a mistake.
+#[derive(Debug)]
+pub struct Compiled {
+    /// The plan.
+    pub plan: EdgePlan,
+    /// Warnings about policy and rules.
+    pub warnings: Vec<Diagnostic>,
+}
+
+impl EdgePlan {
+    /// Compiles a policy. `collections` is what rules remember across requests; a reload passes the same one on.
+    ///
+    /// # Errors
+    /// All faults of all rule sets; no part of such a policy is used.
+    pub fn compile(policy: &Policy, collections: &Arc<Collections>) -> Result<Compiled, Vec<Diagnostic>> {
+        let mut programs =
+            Programs { collections, known: Vec::new(), warnings: Vec::new(), errors: Vec::new() };
+        let mut apps = Vec::new();
+        for app in &policy.apps {
+            let program = programs.of(app);
+            apps.push(app_plan(app, program));
+        }
+        if !programs.errors.is_empty() {
+            return Err(programs.errors);
+        }
+        let decide = DecidePlan {
+            allow: prefixes(&policy.allow),
+            operators: prefixes(&policy.operator_networks),
+            forwarders: PrefixSet::default(),
+            strikes: StrikeRules {
+                count: policy.strikes.count,
+                window_ms: policy.strikes.window_ms,
+                first_ban_ms: policy.strikes.first_ban_ms,
+                max_ban_ms: policy.strikes.max_ban_ms,
+            },
+        };
+        Ok(Compiled { plan: Self::new(policy.version, decide, apps), warnings: programs.warnings })
+    }
+}
+
+fn app_plan(app: &App, program: Option<Arc<Program>>) -> AppPlan {
+    AppPlan {
+        hosts: app.hosts.clone(),
+        mode: match app.mode {
+            policy::Mode::Block | policy::Mode::Off => Mode::Block,
+            policy::Mode::Observe => Mode::Observe,
+        },
+        on_error: match app.on_error {
+            policy::OnError::Deny => OnError::Deny,
+            policy::OnError::Allow => OnError::Allow,
+        },
+        program,
+        limits: AppLimits {
+            body_bytes: app.limits.body_bytes_max,
+            body_held_bytes: app.limits.body_held_bytes_max,
+            response_held_bytes: app.limits.response_held_bytes_max,
+            upstream_connect_ms: app.limits.upstream_connect_max_ms,
+            upstream_head_ms: app.limits.upstream_head_max_ms,
+        },
+        trust_forwarded: prefixes(&app.trust_forwarded),
+        ..AppPlan::forwarding(
+            &app.name,
+            UpstreamPlan::new(&app.upstream.host, app.upstream.port, &app.upstream.path_prefix),
+        )
+    }
+}
+
+/// What makes two apps' programs the same.
+#[derive(PartialEq, Eq)]
+struct ProgramKey {
+    rules: RuleSource,
+    extra_rules: Vec<PathBuf>,
+    paranoia: u8,
+    observe: bool,
+}
+
+struct Programs<'a> {
+    collections: &'a Arc<Collections>,
+    known: Vec<(ProgramKey, Arc<Program>)>,
+    warnings: Vec<Diagnostic>,
+    errors: Vec<Diagnostic>,
+}
+
+impl Programs<'_> {
+    /// The program of an app; `None` where it has none, or where its rules are faulty.
+    fn of(&mut self, app: &App) -> Option<Arc<Program>> {
+        if app.mode == policy::Mode::Off {
+            return None;
+        }
+        let key = ProgramKey {
+            rules: app.rules.clone(),
+            extra_rules: app.extra_rules.clone(),
+            paranoia: app.paranoia,
+            observe: app.mode == policy::Mode::Observe,
+        };
+        if let Some((_, program)) = self.known.iter().find(|(known, _)| *known == key) {
+            return Some(Arc::clone(program));
+        }
+        match self.build(&key) {
+            Ok(program) => {
+                self.known.push((key, Arc::clone(&program)));
+                Some(program)
+            }
+            Err(errors) => {
+                self.errors.extend(errors);
+                None
+            }
+        }
+    }
+
+    fn build(&mut self, key: &ProgramKey) -> Result<Arc<Program>, Vec<Diagnostic>> {
+        let rule_engine = if key.observe { RuleEngine::DetectionOnly } else { RuleEngine::On };
+        // Observing goes on after the first rule that would refuse, so that its record is whole.
+        let options = LoadOptions {
+            paranoia: Some(key.paranoia),
+            rule_engine: Some(rule_engine),
+            ..LoadOptions::default()
+        };
+        let mut loaded = match &key.rules {
+            RuleSource::Baseline => {
+                let extra = read_files(&key.extra_rules)?;
+                let extra = extra.iter().map(|(name, text)| (name.as_str(), text.as_str()));
+                let texts: Vec<(&str, &str)> = baseline().iter().copied().chain(extra).collect();
+                load_texts(&texts, &options)?
+            }
+            RuleSource::Dirs(dirs) => {
+                let all: Vec<PathBuf> = dirs.iter().chain(&key.extra_rules).cloned().collect();
+                load_dirs(&all, &options)?
+            }
+        };
+        self.warnings.append(&mut loaded.warnings);
+        let options =
+            CompileOptions { collections: Arc::clone(self.collections), ..CompileOptions::default() };
+        Program::compile(&loaded.rules, &options).map(Arc::new)
+    }
+}
+
+/// Names and texts of an app's own rule files.
+fn read_files(paths: &[PathBuf]) -> Result<Vec<(String, String)>, Vec<Diagnostic>> {
+    let (mut texts, mut errors) = (Vec::new(), Vec::new());
+    for path in paths {
+        let name = path.display().to_string();
+        match std::fs::read_to_string(path) {
+            Ok(text) => texts.push((name, text)),
+            Err(error) => {
+                errors.push(Diagnostic::error(name.as_str(), 0, format!("cannot be read: {error}")));
+            }
+        }
+    }
+    if errors.is_empty() { Ok(texts) } else { Err(errors) }
+}
+
+fn prefixes(list: &[phalanx_model::Prefix]) -> PrefixSet {
+    list.iter().copied().collect()
+}
