@@ -1,0 +1,261 @@
+//! Talks to a running node: over its socket, or to its admin address with the token.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, anyhow, bail};
+use bytes::Bytes;
+use clap::Args;
+use http::{Method, Request, StatusCode, header};
+use http_body_util::{BodyExt, Full, Limited};
+use hyper_util::rt::TokioIo;
+use phalanx_control::api::ErrorBody;
+use serde_json::Value;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpStream, UnixStream};
+
+/// Which node to talk to, and how to print.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct AdminArgs {
+    /// State folder of the node, whose socket is used [default: the user's state folder]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) state: Option<PathBuf>,
+    /// Admin address of the node, instead of its socket, e.g. http://127.0.0.1:8900
+    #[arg(long, value_name = "URL")]
+    pub(crate) admin: Option<String>,
+    /// File with the admin token, for --admin [default: admin.token in the state folder]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) token_file: Option<PathBuf>,
+    /// Machine-readable output
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// A node to talk to.
+#[derive(Debug)]
+pub(crate) struct Client {
+    target: Target,
+}
+
+#[derive(Debug)]
+enum Target {
+    Socket(PathBuf),
+    Tcp { authority: String, token: String },
+}
+
+impl Client {
+    /// Finds the node that the arguments name.
+    pub(crate) fn new(args: &AdminArgs) -> anyhow::Result<Self> {
+        let state = args.state.clone().unwrap_or_else(crate::settings::default_state);
+        let target = match &args.admin {
+            None => Target::Socket(state.join("admin.sock")),
+            Some(url) => {
+                let file = args.token_file.clone().unwrap_or_else(|| state.join("admin.token"));
+                Target::Tcp { authority: authority(url)?, token: token(&file)? }
+            }
+        };
+        Ok(Self { target })
+    }
+
+    /// GET of an API path, e.g. `status`.
+    pub(crate) fn get(&self, path: &str) -> anyhow::Result<Value> {
+        self.call(Method::GET, path, None)
+    }
+
+    /// POST to an API path.
+    pub(crate) fn post(&self, path: &str, body: Option<&Value>) -> anyhow::Result<Value> {
+        self.call(Method::POST, path, body)
+    }
+
+    /// DELETE of an API path.
+    pub(crate) fn delete(&self, path: &str) -> anyhow::Result<Value> {
+        self.call(Method::DELETE, path, None)
+    }
+
+    fn call(&self, method: Method, path: &str, body: Option<&Value>) -> anyhow::Result<Value> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let request = self.request(method, path, body)?;
+        runtime.block_on(async {
+            tokio::time::timeout(ANSWER_TIME_MAX, self.send(request)).await.map_err(|_| {
+                anyhow!("{} did not answer within {} s", self.name(), ANSWER_TIME_MAX.as_secs())
+            })?
+        })
+    }
+
+    fn request(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+    ) -> anyhow::Result<Request<Full<Bytes>>> {
+        let mut request = Request::builder().method(method).uri(format!("/api/v1/{path}"));
+        request = match &self.target {
+            Target::Socket(_) => request.header(header::HOST, "localhost"),
+            Target::Tcp { authority, token } => request
+                .header(header::HOST, authority)
+                .header(header::AUTHORIZATION, format!("Bearer {token}")),
+        };
+        let bytes = match body {
+            Some(body) => {
+                request = request.header(header::CONTENT_TYPE, "application/json");
+                Bytes::from(serde_json::to_vec(body)?)
+            }
+            None => Bytes::new(),
+        };
+        Ok(request.body(Full::new(bytes))?)
+    }
+
+    async fn send(&self, request: Request<Full<Bytes>>) -> anyhow::Result<Value> {
+        match &self.target {
+            Target::Socket(path) => {
+                let stream = UnixStream::connect(path).await.map_err(|error| no_socket(path, &error))?;
+                exchange(stream, request).await
+            }
+            Target::Tcp { authority, .. } => {
+                let stream = TcpStream::connect(authority)
+                    .await
+                    .with_context(|| format!("no node answers on http://{authority}; is it running?"))?;
+                exchange(stream, request).await
+            }
+        }
+        .with_context(|| format!("asking {}", self.name()))
+    }
+
+    fn name(&self) -> String {
+        match &self.target {
+            Target::Socket(path) => format!("the node at {}", path.display()),
+            Target::Tcp { authority, .. } => format!("the node at http://{authority}"),
+        }
+    }
+}
+
+async fn exchange<S>(stream: S, request: Request<Full<Bytes>>) -> anyhow::Result<Value>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+    let driver = tokio::spawn(connection);
+    let response = sender.send_request(request).await?;
+    let status = response.status();
+    let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX)
+        .collect()
+        .await
+        .map_err(|error| anyhow!("the answer broke off: {error}"))?
+        .to_bytes();
+    driver.abort();
+    if status.is_success() {
+        if body.is_empty() {
+            return Ok(Value::Null);
+        }
+        return serde_json::from_slice(&body).context("the answer is no JSON; is this a Phalanx node?");
+    }
+    Err(refusal(status, &body))
+}
+
+/// What the node said to a call that it refused.
+fn refusal(status: StatusCode, body: &[u8]) -> anyhow::Error {
+    match serde_json::from_slice::<ErrorBody>(body) {
+        Ok(answer) => {
+            let mut text = answer.error.message;
+            for fault in answer.diagnostics {
+                text.push_str(&format!(
+                    "\n{}: {}:{}: {}",
+                    fault.level, fault.file, fault.line, fault.message
+                ));
+                if let Some(help) = fault.help {
+                    text.push_str(&format!("\n  help: {help}"));
+                }
+            }
+            anyhow!("{}", lines_for_terminal(&text))
+        }
+        Err(_) => anyhow!("it answered {status}"),
+    }
+}
+
+/// Escapes each line, and keeps the line breaks, which are ours.
+fn lines_for_terminal(text: &str) -> String {
+    text.lines().map(phalanx_record::escape::for_terminal).collect::<Vec<_>>().join("\n")
+}
+
+fn no_socket(path: &Path, error: &std::io::Error) -> anyhow::Error {
+    let path = path.display();
+    match error.kind() {
+        std::io::ErrorKind::PermissionDenied => {
+            anyhow!("{path} may not be opened: run this as the user that runs the node")
+        }
+        _ => anyhow!(
+            "no node answers on {path} ({error}); start one with `phalanx up`, or name its state folder with --state \
+             or its address with --admin"
+        ),
+    }
+}
+
+/// The host and port of an admin URL.
+fn authority(url: &str) -> anyhow::Result<String> {
+    if url.starts_with("https://") {
+        bail!("--admin {url}: the admin address has no TLS; write http:// and reach it through SSH");
+    }
+    let rest = url.strip_prefix("http://").unwrap_or(url);
+    let authority = rest.trim_end_matches('/');
+    let port = authority.rsplit_once(':').and_then(|(_, port)| port.parse::<u16>().ok());
+    if port.is_none() || authority.contains(['/', '@', '?', '#']) {
+        bail!("--admin {url}: expected an address such as http://127.0.0.1:8900");
+    }
+    Ok(authority.to_owned())
+}
+
+fn token(file: &Path) -> anyhow::Result<String> {
+    let text = std::fs::read_to_string(file).with_context(|| {
+        format!("cannot read the admin token {}; name it with --token-file or --state", file.display())
+    })?;
+    Ok(text.trim().to_owned())
+}
+
+/// A history query over a slow disk may take seconds.
+const ANSWER_TIME_MAX: Duration = Duration::from_secs(30);
+/// Ten thousand decisions come to about 4 MB.
+const ANSWER_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn admin_urls_name_host_and_port() {
+        for (url, expected) in [
+            ("http://127.0.0.1:8900", "127.0.0.1:8900"),
+            ("http://[::1]:8900/", "[::1]:8900"),
+            ("localhost:8900", "localhost:8900"),
+        ] {
+            assert_eq!(authority(url).unwrap(), expected);
+        }
+        for url in
+            ["https://127.0.0.1:8900", "http://127.0.0.1", "http://a:b", "http://u:p@h:1", "http://h:1/x"]
+        {
+            assert!(authority(url).is_err(), "{url}");
+        }
+    }
+
+    #[test]
+    fn a_missing_node_is_named_with_the_fix() {
+        let folder = tempfile::tempdir().unwrap();
+        let args = AdminArgs {
+            state: Some(folder.path().to_path_buf()),
+            admin: None,
+            token_file: None,
+            json: false,
+        };
+        let error = Client::new(&args).unwrap().get("status").unwrap_err();
+        let told = format!("{error:#}");
+        assert!(told.contains(&folder.path().join("admin.sock").display().to_string()), "{told}");
+        assert!(told.contains("phalanx up"), "{told}");
+    }
+
+    #[test]
+    fn a_refused_policy_shows_its_faults() {
+        let body = br#"{"error":{"code":"policy_refused","message":"refused"},"diagnostics":[
+            {"level":"error","file":"policy.toml","line":3,"message":"unknown key `a\u001b[2J`","help":"remove it"}]}"#;
+        let told = refusal(StatusCode::UNPROCESSABLE_ENTITY, body).to_string();
+        assert_eq!(told, "refused\nerror: policy.toml:3: unknown key `a\\u{1b}[2J`\n  help: remove it");
+    }
+}

@@ -1,0 +1,170 @@
+//! `phalanx decision add|list|delete`.
+
+use std::net::IpAddr;
+use std::process::ExitCode;
+
+use clap::{Args, Subcommand, ValueEnum};
+use phalanx_control::api::NewDecision;
+use phalanx_model::{Decision, DecisionKind, Prefix, RequestId, Withdrawal};
+use phalanx_record::escape::for_terminal;
+
+use super::print;
+use crate::client::{AdminArgs, Client};
+
+/// Arguments of `decision`.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct DecisionArgs {
+    #[command(subcommand)]
+    command: DecisionCommand,
+}
+
+#[derive(Debug, Clone, Subcommand)]
+enum DecisionCommand {
+    /// Order something about an address or a network, on all nodes
+    Add(AddArgs),
+    /// List decisions in force
+    List(ListArgs),
+    /// End a decision and all others about the same actor, on all nodes
+    Delete(DeleteArgs),
+}
+
+#[derive(Debug, Clone, Args)]
+struct AddArgs {
+    /// One address; for IPv6 its /64
+    #[arg(long, value_name = "ADDRESS", required_unless_present = "prefix", conflicts_with = "prefix")]
+    ip: Option<IpAddr>,
+    /// A network, e.g. 192.0.2.0/24
+    #[arg(long, value_name = "CIDR")]
+    prefix: Option<Prefix>,
+    /// What to order
+    #[arg(long, value_enum, default_value = "ban")]
+    kind: Kind,
+    /// For how long, e.g. 60s, 5m, 1h30m, 7d
+    #[arg(long = "for", value_name = "DURATION", value_parser = print::parse_duration)]
+    for_ms: u64,
+    /// Why; people on other nodes read it
+    #[arg(long, value_name = "TEXT")]
+    reason: String,
+    #[command(flatten)]
+    admin: AdminArgs,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Kind {
+    /// Refuse
+    Ban,
+    /// Never refuse
+    Allow,
+    /// Ask for a proof first
+    Challenge,
+    /// Answer 429 beyond a low rate
+    Throttle,
+}
+
+#[derive(Debug, Clone, Args)]
+struct ListArgs {
+    /// At most this many, the newest
+    #[arg(long, value_name = "N")]
+    limit: Option<u32>,
+    #[command(flatten)]
+    admin: AdminArgs,
+}
+
+#[derive(Debug, Clone, Args)]
+struct DeleteArgs {
+    /// The decision's id
+    #[arg(value_name = "ID")]
+    id: RequestId,
+    /// Why
+    #[arg(long, value_name = "TEXT")]
+    reason: Option<String>,
+    #[command(flatten)]
+    admin: AdminArgs,
+}
+
+/// Runs `decision`.
+pub(crate) fn run(args: &DecisionArgs) -> anyhow::Result<ExitCode> {
+    match &args.command {
+        DecisionCommand::Add(args) => add(args),
+        DecisionCommand::List(args) => list(args),
+        DecisionCommand::Delete(args) => delete(args),
+    }?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn add(args: &AddArgs) -> anyhow::Result<()> {
+    let new = NewDecision {
+        ip: args.ip,
+        prefix: args.prefix.map(|prefix| prefix.to_string()),
+        kind: match args.kind {
+            Kind::Ban => DecisionKind::Ban,
+            Kind::Allow => DecisionKind::Allow,
+            Kind::Challenge => DecisionKind::Challenge,
+            Kind::Throttle => DecisionKind::Throttle,
+        },
+        for_ms: args.for_ms,
+        reason: args.reason.clone(),
+    };
+    let answer = Client::new(&args.admin)?.post("decisions", Some(&serde_json::to_value(new)?))?;
+    if args.admin.json {
+        return print::json(&answer);
+    }
+    let made: Decision = serde_json::from_value(answer)?;
+    print::text(&format!(
+        "{} of {} for {}, id {}\n",
+        kind(made.kind),
+        print::actor(&made.actor),
+        print::duration(made.expires_at_ms.saturating_sub(made.created_at_ms)),
+        made.id
+    ))
+}
+
+fn list(args: &ListArgs) -> anyhow::Result<()> {
+    let query = print::query(&[("limit", args.limit.map(|limit| limit.to_string()))]);
+    let answer = Client::new(&args.admin)?.get(&format!("decisions{query}"))?;
+    if args.admin.json {
+        return print::json(&answer);
+    }
+    let decisions: Vec<Decision> = serde_json::from_value(answer)?;
+    if decisions.is_empty() {
+        return print::text("no decisions are in force\n");
+    }
+    let now_ms = print::now_ms();
+    let rows: Vec<Vec<String>> = decisions
+        .iter()
+        .map(|decision| {
+            vec![
+                decision.id.to_string(),
+                kind(decision.kind).into(),
+                print::actor(&decision.actor),
+                print::duration(decision.expires_at_ms.saturating_sub(now_ms)),
+                decision.author.to_string(),
+                print::short(&decision.reason, 80),
+            ]
+        })
+        .collect();
+    print::text(&print::table(&["ID", "KIND", "ACTOR", "TIME LEFT", "AUTHOR", "REASON"], &rows))
+}
+
+fn delete(args: &DeleteArgs) -> anyhow::Result<()> {
+    let query = print::query(&[("reason", args.reason.clone())]);
+    let answer = Client::new(&args.admin)?.delete(&format!("decisions/{}{query}", args.id))?;
+    if args.admin.json {
+        return print::json(&answer);
+    }
+    let withdrawal: Withdrawal = serde_json::from_value(answer)?;
+    print::text(&format!(
+        "all decisions about {} are ended: {}\n",
+        print::actor(&withdrawal.actor),
+        for_terminal(&withdrawal.reason)
+    ))
+}
+
+fn kind(kind: DecisionKind) -> &'static str {
+    match kind {
+        DecisionKind::Throttle => "throttle",
+        DecisionKind::Challenge => "challenge",
+        DecisionKind::Ban => "ban",
+        DecisionKind::Allow => "allow",
+    }
+}

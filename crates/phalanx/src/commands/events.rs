@@ -1,0 +1,118 @@
+//! `phalanx events`: the latest refused and flagged requests.
+
+use std::net::IpAddr;
+use std::process::ExitCode;
+
+use clap::{Args, ValueEnum};
+use phalanx_control::api::EventRow;
+use phalanx_model::{Action, Reason};
+use phalanx_record::rfc3339;
+
+use super::print;
+use crate::client::{AdminArgs, Client};
+
+/// Arguments of `events`.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct EventsArgs {
+    /// At most this many
+    #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=500))]
+    limit: u32,
+    /// Only older ones than this request id
+    #[arg(long, value_name = "ID")]
+    before: Option<String>,
+    /// Only those of the last time, e.g. 1h
+    #[arg(long, value_name = "DURATION", value_parser = print::parse_duration)]
+    since: Option<u64>,
+    /// Only those of this client
+    #[arg(long, value_name = "ADDRESS")]
+    client: Option<IpAddr>,
+    /// Only those with this action
+    #[arg(long, value_enum)]
+    action: Option<ActionArg>,
+    /// Only those that this rule matched
+    #[arg(long, value_name = "RULE")]
+    rule: Option<u64>,
+    #[command(flatten)]
+    admin: AdminArgs,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum ActionArg {
+    /// Refused
+    Deny,
+    /// Passed on, but would have been refused
+    Observe,
+    /// Asked for a proof
+    Challenge,
+    /// Slowed down
+    Throttle,
+    /// Answered slowly
+    Tarpit,
+    /// Passed on with findings
+    Allow,
+}
+
+/// Prints the latest refused and flagged requests, the newest first.
+pub(crate) fn run(args: &EventsArgs) -> anyhow::Result<ExitCode> {
+    let action = args.action.and_then(|action| action.to_possible_value());
+    let query = print::query(&[
+        ("limit", Some(args.limit.to_string())),
+        ("before", args.before.clone()),
+        ("since_ms", args.since.map(|ms| print::now_ms().saturating_sub(ms).to_string())),
+        ("client", args.client.map(|client| client.to_string())),
+        ("action", action.map(|action| action.get_name().to_owned())),
+        ("rule", args.rule.map(|rule| rule.to_string())),
+    ]);
+    let answer = Client::new(&args.admin)?.get(&format!("events{query}"))?;
+    if args.admin.json {
+        print::json(&answer)?;
+    } else {
+        print::text(&words(&serde_json::from_value::<Vec<EventRow>>(answer)?))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn words(rows: &[EventRow]) -> String {
+    if rows.is_empty() {
+        return String::from("no refused or flagged requests\n");
+    }
+    let rows: Vec<Vec<String>> = rows
+        .iter()
+        .map(|row| {
+            vec![
+                row.id.to_string(),
+                rfc3339(row.at_ms),
+                row.client.to_string(),
+                format!("{} {}", action(row.action), row.status),
+                print::short(&why(row), 60),
+                print::short(&format!("{} {}{}", row.method, row.host, row.target), 90),
+            ]
+        })
+        .collect();
+    print::table(&["ID", "TIME", "CLIENT", "ACTION", "WHY", "REQUEST"], &rows)
+}
+
+fn why(row: &EventRow) -> String {
+    match (&row.reason, &row.top) {
+        (Reason::Rule { .. } | Reason::Clean, Some(top)) => format!("{} {}", top.rule, top.message),
+        (Reason::Rule { rule }, None) => format!("rule {rule}"),
+        (Reason::Decision { decision }, _) => format!("decision {}", decision.reason),
+        (Reason::Framing { fault }, _) => fault.to_string(),
+        (Reason::Limit { limit }, _) => format!("limit {limit}"),
+        (Reason::Failure { stage }, _) => format!("failed: {stage}"),
+        (Reason::Upstream { error }, _) => format!("upstream: {error}"),
+        (Reason::AllowListed, _) => String::from("allow-listed"),
+        (Reason::Clean, None) => String::from("-"),
+    }
+}
+
+fn action(action: Action) -> &'static str {
+    match action {
+        Action::Allow => "passed",
+        Action::Observe => "observed",
+        Action::Challenge => "challenged",
+        Action::Throttle => "throttled",
+        Action::Tarpit => "tarpitted",
+        Action::Deny => "refused",
+    }
+}

@@ -1,0 +1,12 @@
+//! Commands that talk to a running node and print what it says.
+//!
+//! INVARIANT: text from strangers is escaped before it reaches the terminal, as text and as JSON.
+
+pub(crate) mod decision;
+pub(crate) mod events;
+pub(crate) mod explain;
+pub(crate) mod login;
+pub(crate) mod reload;
+pub(crate) mod status;
+
+mod print;

@@ -1,0 +1,28 @@
+//! `phalanx reload`: loads the policy of a running node again.
+
+use std::process::ExitCode;
+
+use clap::Args;
+use phalanx_control::api::PolicyReloaded;
+
+use super::print;
+use crate::client::{AdminArgs, Client};
+
+/// Arguments of `reload`.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct ReloadArgs {
+    #[command(flatten)]
+    admin: AdminArgs,
+}
+
+/// Loads the policy again; a refused one changes nothing and its faults are printed.
+pub(crate) fn run(args: &ReloadArgs) -> anyhow::Result<ExitCode> {
+    let answer = Client::new(&args.admin)?.post("policy/reload", None)?;
+    if args.admin.json {
+        print::json(&answer)?;
+    } else {
+        let reloaded: PolicyReloaded = serde_json::from_value(answer)?;
+        print::text(&format!("policy in force: version {} (was {})\n", reloaded.to, reloaded.from))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,114 @@
+//! `phalanx status`: the node, its plan, its fleet, and what is degraded.
+
+use std::process::ExitCode;
+
+use clap::Args;
+use phalanx_control::api::{Counters, Member, Status};
+use phalanx_record::escape::for_terminal;
+
+use super::print;
+use crate::client::{AdminArgs, Client};
+
+/// Arguments of `status`.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct StatusArgs {
+    #[command(flatten)]
+    admin: AdminArgs,
+}
+
+/// Prints the state of a running node.
+pub(crate) fn run(args: &StatusArgs) -> anyhow::Result<ExitCode> {
+    let answer = Client::new(&args.admin)?.get("status")?;
+    if args.admin.json {
+        print::json(&answer)?;
+    } else {
+        print::text(&words(&serde_json::from_value(answer)?))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn words(status: &Status) -> String {
+    let ready = match &status.not_ready {
+        None => String::from("ready"),
+        Some(why) => format!("not ready: {why}"),
+    };
+    let up = print::duration(status.now_ms.saturating_sub(status.started_at_ms));
+    let mut out = format!(
+        "node       {}/{}, version {}, up {up}, {}\n",
+        status.site,
+        status.node,
+        status.version,
+        for_terminal(&ready)
+    );
+    out.push_str(&format!("plan       version {}\n", status.plan.version));
+    for app in &status.plan.apps {
+        let line = format!(
+            "  {} -> {}, mode {}, {} ({} rules, paranoia {})",
+            app.name, app.upstream, app.mode, app.rules, app.rule_count, app.paranoia
+        );
+        out.push_str(&for_terminal(&line));
+        out.push('\n');
+    }
+    out.push_str(&counters(&status.counters));
+    out.push_str(&format!("decisions  {} in force\n", status.decisions_live));
+    let link = if status.fleet.connected { "connected" } else { "NOT connected" };
+    out.push_str(&format!(
+        "fleet      {}, {link}, {} nodes\n\n",
+        status.fleet.kind,
+        status.fleet.members.len()
+    ));
+    out.push_str(&members(&status.fleet.members, status.now_ms));
+    if !status.fleet.degraded.is_empty() {
+        out.push_str("\ndegraded\n");
+        for line in &status.fleet.degraded {
+            out.push_str(&format!("  - {}\n", for_terminal(line)));
+        }
+    }
+    out
+}
+
+fn counters(counters: &Counters) -> String {
+    format!(
+        "requests   {} ({} passed, {} flagged, {} refused, {} malformed, {} without upstream)\n",
+        counters.requests,
+        counters.allowed,
+        counters.observed,
+        counters.denied,
+        counters.malformed,
+        counters.upstream_errors
+    )
+}
+
+fn members(members: &[Member], now_ms: u64) -> String {
+    let rows: Vec<Vec<String>> = members
+        .iter()
+        .map(|member| {
+            let seen = match member.last_seen_ms {
+                _ if member.me => String::from("this node"),
+                0 => String::from("never"),
+                at_ms => format!("{} ago", print::duration(now_ms.saturating_sub(at_ms))),
+            };
+            vec![
+                member.site.clone(),
+                member.node.clone(),
+                member.version.clone(),
+                if member.online { "online".into() } else { "OFFLINE".into() },
+                format!("{} ms", member.lag_ms),
+                seen,
+                member.decisions.to_string(),
+            ]
+        })
+        .collect();
+    print::table(&["SITE", "NODE", "VERSION", "STATE", "LAG", "SEEN", "DECISIONS"], &rows)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_status_reads_well() {
+        let status: Status = serde_json::from_str(include_str!("../../testdata/status.json")).unwrap();
+        assert_eq!(words(&status), include_str!("../../testdata/status.txt"));
+    }
+}
