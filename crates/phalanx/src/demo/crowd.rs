@@ -78,7 +78,7 @@ async fn visitor(doors: &[Door]) -> anyhow::Result<()> {
 async fn attackers(doors: &[Door]) -> anyhow::Result<()> {
     let mut number = 0u16;
     loop {
-        sleep(Duration::from_millis(2_500 + below(5_000))).await;
+        sleep(Duration::from_millis(1_500 + below(3_000))).await;
         number = number.wrapping_add(1);
         let client = attacker(number);
         let (Some(attack), Some(door)) = (one_of(&ATTACKS), one_of(doors)) else { bail!("nothing to do") };

@@ -104,13 +104,18 @@ async fn refused(attack: &Attack, variant: usize, attacker: IpAddr, node: &Node)
     Ok(reply.id().to_owned())
 }
 
-/// The rule that refused a request, as the node explains it. The record is written behind the request, hence the wait.
+/// The rule that said most against a request, as the node explains it: where scores are summed, the rule that interrupts only
+/// adds up. The record is written behind the request, hence the wait.
 async fn rule_of(node: &Node, id: &str) -> anyhow::Result<u64> {
     let what = format!("{} explains {id}", node.site);
     until(&what, EXPLAINED_WITHIN, async || {
         let reply = node.api("GET", &format!("/api/v1/events/{id}")).await?;
         let record = reply.json()?;
-        match record.pointer("/access/verdict/reason/rule").and_then(Value::as_u64) {
+        let signals = record.get("signals").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+        let score = |signal: &&Value| signal.get("score").and_then(Value::as_i64);
+        // Of equals the first.
+        let most = signals.iter().rev().max_by_key(score);
+        match most.and_then(|signal| signal.pointer("/rule/id")).and_then(Value::as_u64) {
             Some(rule) => Ok(Some(rule)),
             None => bail!("{} {record}", reply.status()),
         }

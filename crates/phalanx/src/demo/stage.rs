@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use futures_util::future::{join_all, select_all};
+use futures_util::future::{join_all, select_all, try_join_all};
 use serde::Deserialize;
 use serde_json::Value;
 use tempfile::TempDir;
@@ -64,10 +64,8 @@ impl Stage {
         self.nats = Some(Nats::start(binary, None, self.folder.path()).await?);
         self.start_shop(arguments.shop.clone()).await?;
         self.write_files()?;
-        for site in SITES.iter().take(usize::from(arguments.nodes)) {
-            let node = self.start_node(site, &arguments.rules).await?;
-            self.nodes.push(node);
-        }
+        let sites = SITES.iter().take(usize::from(arguments.nodes));
+        self.nodes = try_join_all(sites.map(|site| self.start_node(site, &arguments.rules))).await?;
         let count = self.nodes.len();
         for node in &self.nodes {
             until("all nodes see each other", FLEET_WITHIN, async || {
