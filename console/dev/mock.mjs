@@ -14,7 +14,7 @@ import { argv } from 'node:process';
 const DIST = join(fileURLToPath(new URL('..', import.meta.url)), 'dist');
 const ALPHABET = '0123456789ABCDEFGHJKMNPQRSTVWXYZ';
 const CSP =
-  "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'self'; " +
+  "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none'; " +
   "frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types svelte-trusted-html";
 const TYPES = { '.html': 'text/html; charset=utf-8', '.js': 'text/javascript', '.css': 'text/css', '.svg': 'image/svg+xml' };
 
@@ -151,6 +151,8 @@ class World {
       node: 'fra-1',
       site: 'fra',
       version: '0.1.0',
+      ready: true,
+      not_ready: null,
       started_at_ms: this.startedAt,
       now_ms: Date.now(),
       plan: {
@@ -187,6 +189,7 @@ class World {
     const status = malformed ? 400 : observe ? 200 : 403;
     const signals = rules.map((rule) => signal(rule, kind));
     const score = signals.length * 5;
+    if (rules.length > 1) signals.push(threshold(score));
     const access = {
       id, at_ms: Math.round(at), app: 'shop', client: from, peer: '127.0.0.1', method: kind.method, host: 'shop.example', target: target ?? kind.target,
       protocol: 'HTTP/1.1', user_agent: agent ?? this.pick(AGENTS), referer: '', status, request_bytes: kind.method === 'POST' ? 214 : 0, response_bytes: 318,
@@ -195,7 +198,7 @@ class World {
     const top = signals[0] && {
       rule: rules[0], message: signals[0].message, variable: kind.variable, fragment: kind.fragment, file: signals[0].rule.file, line: signals[0].rule.line,
     };
-    const row = { id, at_ms: access.at_ms, client: from, method: access.method, host: access.host, target: access.target, status, action, reason, rule_ids: rules, top: top ?? null, score, site: node.site, node: node.node };
+    const row = { id, at_ms: access.at_ms, app: 'shop', client: from, method: access.method, host: access.host, target: access.target, status, action, reason, rule_ids: rules, top: top ?? null, score, site: node.site, node: node.node };
     const full = { access, signals, faults: malformed ? ['length_and_transfer_encoding'] : [], strikes: [], decision: standing ?? null, led_to: [], proposals: [], plan_version: 4, site: node.site, node: node.node, summary: [`${kind.method} shop.example${access.target} from ${from} was refused with status ${status} by node ${node.site}/${node.node}, app shop.`, ...signals.map((s) => `Rule ${s.rule.id} "${s.message}" matched ${kind.variable}: \`${kind.fragment}\`; score +5.`)] };
     this.records.set(id, { row, full });
     if (this.records.size > 2_000) this.records.delete(this.records.keys().next().value);
@@ -211,6 +214,8 @@ class World {
     recent.push(at);
     this.strikes.set(client, recent);
     const actor = { kind: 'ip', value: actorValue(client) };
+    // Operator addresses are never barred.
+    if (client === '127.0.0.1') return;
     full.strikes.push({ request: id, at_ms: Math.round(at), actor, count: recent.length });
     if (recent.length < 3 || silent) return;
     this.strikes.delete(client);
@@ -249,6 +254,15 @@ function signal(id, attack) {
     rule: { id, file: `rules/${rule.file}`, line: rule.line, class: { class: 'detection', confidence: 'high' }, severity: 'critical', tags: ['OWASP_CRS', rule.tag, 'paranoia-level/1'] },
     phase: 2, message: rule.message, data: `Matched Data found within ${attack.variable}`,
     matches: [{ variable: attack.variable, fragment: attack.fragment, value_hash: 7, transformations: rule.t }], score: 5,
+  };
+}
+
+/** The Core Rule Set's last word: the rule that compares the score with the limit. */
+function threshold(score) {
+  return {
+    rule: { id: 949110, file: 'rules/REQUEST-949-BLOCKING-EVALUATION.conf', line: 222, class: { class: 'policy' }, severity: null, tags: ['anomaly-evaluation'] },
+    phase: 2, message: `Inbound Anomaly Score Exceeded (Total Score: ${score})`, data: '',
+    matches: [{ variable: 'TX:BLOCKING_INBOUND_ANOMALY_SCORE', fragment: '', value_hash: 1, transformations: [] }], score: 0,
   };
 }
 
@@ -328,7 +342,8 @@ function shop(world, url, request, reply) {
 }
 
 async function asset(path, reply) {
-  const name = path === '/' ? '/index.html' : normalize(path);
+  // As on a node: what looks like no file is a place within the console.
+  const name = extname(path) === '' ? '/index.html' : normalize(path);
   try {
     const body = await readFile(join(DIST, name));
     reply.writeHead(200, {
@@ -338,7 +353,7 @@ async function asset(path, reply) {
     reply.end(body);
   } catch {
     reply.writeHead(404, { 'content-type': 'text/plain' });
-    reply.end(path === '/' ? 'Build the console first: npm run build\n' : 'not found\n');
+    reply.end(name === '/index.html' ? 'Build the console first: npm run build\n' : 'not found\n');
   }
 }
 

@@ -8,6 +8,7 @@
 
 import assert from 'node:assert/strict';
 import { mkdirSync } from 'node:fs';
+import { createRequire } from 'node:module';
 import { fileURLToPath } from 'node:url';
 import { after, before, test } from 'node:test';
 import { env } from 'node:process';
@@ -19,6 +20,7 @@ const LAUNCH = {
   executablePath: env.PHALANX_CHROMIUM ?? '/usr/bin/chromium',
   args: ['--headless', '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking', '--disable-component-update', '--disable-sync'],
 };
+const AXE = createRequire(import.meta.url).resolve('axe-core/axe.min.js');
 /** An address of the documentation range that nobody else here uses. */
 const ACTOR = '203.0.113.250';
 const XSS = '<img src=x onerror="window.hacked=1"><script>window.hacked=1</script>';
@@ -179,8 +181,13 @@ test('"why was this blocked?" is one step from a pasted block page', { skip: noT
   const sheet = page.getByRole('dialog');
   await sheet.getByRole('heading', { name: 'Verdict' }).waitFor();
   await sheet.getByText(id).first().waitFor();
+  // The address can be handed on.
+  assert.equal(new URL(page.url()).pathname, `/request/${id}`);
+  await page.reload();
+  await sheet.getByRole('heading', { name: 'Verdict' }).waitFor();
   await page.keyboard.press('Escape');
   await sheet.waitFor({ state: 'detached' });
+  assert.equal(new URL(page.url()).pathname, '/');
   assert.deepEqual(faults, []);
   await close();
 });
@@ -287,6 +294,22 @@ test('every control has a name, and the keyboard reaches all of them', async () 
 });
 
 for (const scheme of ['light', 'dark']) {
+  test(`axe finds nothing wrong in the ${scheme}`, async () => {
+    const { page, close } = await open({ colorScheme: scheme, bypassCSP: true });
+    await page.getByText('Live', { exact: true }).waitFor();
+    await page.getByRole('button', { name: 'Hold' }).click();
+    await page.getByRole('button', { name: 'Add decision' }).click();
+    const row = page.locator('summary[data-row]').first();
+    if (await row.count()) {
+      await row.click();
+      await page.locator('.facts').waitFor();
+    }
+    await page.addScriptTag({ path: AXE });
+    const { violations } = await page.evaluate(() => globalThis.axe.run(document, { resultTypes: ['violations'] }));
+    assert.deepEqual(violations.map(({ id, impact, nodes }) => `${impact} ${id}: ${nodes[0].html.slice(0, 160)}`), []);
+    await close();
+  });
+
   test(`the page is worth showing in the ${scheme}`, async () => {
     const { page, close } = await open({ colorScheme: scheme });
     await page.getByText('Live', { exact: true }).waitFor();

@@ -10,4 +10,5 @@ test("the node's own words are shown, and plain ones when it has none", () => {
   expect(errorOf(422, { error: { code: 'bad', message: 'too wide' } }).message).toBe('too wide');
   expect(errorOf(502, null).message).toBe('The node answered 502.');
   expect(errorOf(500, { error: 'x' }).code).toBe('unknown');
+  expect(errorOf(404, { error: { code: 'elsewhere', message: 'm', site: 'syd', node: 'syd-1' } }).elsewhere).toEqual({ site: 'syd', node: 'syd-1' });
 });

@@ -42,7 +42,8 @@ export interface Member {
   version: string;
   lag_ms: number;
   last_seen_ms: number;
-  decisions?: number;
+  /** Decisions that it enforces. */
+  decisions: number;
   me: boolean;
   online: boolean;
 }
@@ -68,6 +69,8 @@ export interface Status {
   version: string;
   started_at_ms: number;
   now_ms: number;
+  ready: boolean;
+  not_ready: string | null;
   plan: { version: number; apps: AppInfo[] };
   fleet: { kind: 'local' | 'nats'; connected: boolean; degraded: string[]; members: Member[] };
   counters: Counters;
@@ -98,6 +101,7 @@ export interface TopFinding {
 export interface RequestRow {
   id: string;
   at_ms: number;
+  app: string;
   client: string;
   method: string;
   host: string;
@@ -202,6 +206,8 @@ export class ApiError extends Error {
     readonly status: number,
     readonly code: string,
     message: string,
+    /** The node that has the answer, when this one knows that it has it not. */
+    readonly elsewhere: { site: string; node: string } | null = null,
   ) {
     super(message);
   }
@@ -258,10 +264,11 @@ async function call<T>(method: string, path: string, body?: unknown): Promise<T>
 
 /** The API's error, or a plain one when something else answered. */
 export function errorOf(status: number, json: unknown): ApiError {
-  const error = (json as { error?: { code?: unknown; message?: unknown } } | null)?.error;
+  const error = (json as { error?: { code?: unknown; message?: unknown; site?: unknown; node?: unknown } } | null)?.error;
   const code = typeof error?.code === 'string' ? error.code : 'unknown';
   const message = typeof error?.message === 'string' && error.message ? error.message : `The node answered ${status}.`;
-  return new ApiError(status, code, message);
+  const { site, node } = error ?? {};
+  return new ApiError(status, code, message, typeof site === 'string' && typeof node === 'string' ? { site, node } : null);
 }
 
 function parse(text: string): unknown {

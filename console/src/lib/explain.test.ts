@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest';
 import type { Reason, Signal } from './api';
-import { faultWords, reasonLine, scoreSum } from './explain';
+import { faultWords, reasonLine, scoreSum, verdictLine } from './explain';
 
 const ban = {
   id: 'D', actor: { kind: 'ip', value: '203.0.113.9' }, kind: 'ban', author: { site: 'iad', node: 'iad-1', role: 'node' }, reason: '', evidence: null,
@@ -16,6 +16,12 @@ test.each<[Reason, string]>([
   [{ kind: 'upstream', error: 'connection refused' }, 'The application did not answer: connection refused'],
   [{ kind: 'something_new' }, 'something new'],
 ])('a reason reads as words: %o', (reason, words) => expect(reasonLine(reason)).toBe(words));
+
+test('a verdict quotes the rule that decided', () => {
+  const signals = [{ rule: { id: 949110 }, message: 'Inbound Anomaly Score Exceeded' } as Signal];
+  expect(verdictLine({ kind: 'rule', rule: 949110 }, signals)).toBe('rule 949110, Inbound Anomaly Score Exceeded');
+  expect(verdictLine({ kind: 'rule', rule: 942100 }, signals)).toBe('Rule 942100 matched');
+});
 
 test('a fault of a newer node is shown by its name', () => expect(faultWords('bad_trailer')).toBe('bad trailer'));
 

@@ -41,6 +41,12 @@ export function reasonLine(reason: Reason): string {
   }
 }
 
+/** Why, with the message of the rule that decided when it is among the findings. */
+export function verdictLine(reason: Reason, signals: readonly Signal[]): string {
+  const decider = reason.kind === 'rule' ? signals.find((signal) => signal.rule.id === reason.rule) : undefined;
+  return decider?.message ? `rule ${decider.rule.id}, ${decider.message}` : reasonLine(reason);
+}
+
 /** A decision's kind as a noun. */
 export function kindWord(kind: string): string {
   return { ban: 'Ban', allow: 'Allow', throttle: 'Throttle', challenge: 'Challenge' }[kind] ?? kind;

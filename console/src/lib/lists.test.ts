@@ -3,7 +3,7 @@ import type { Decision, RequestRow } from './api';
 import { addDecision, dropExpired, foldRows, mergeRows, rowMatches, withdraw } from './lists';
 
 const row = (n: number, more: Partial<RequestRow> = {}): RequestRow => ({
-  id: `R${n}`, at_ms: n, client: '203.0.113.9', method: 'GET', host: 'shop', target: '/', status: 403, action: 'deny',
+  id: `R${n}`, at_ms: n, app: 'shop', client: '203.0.113.9', method: 'GET', host: 'shop', target: '/', status: 403, action: 'deny',
   reason: { kind: 'rule', rule: 1 }, rule_ids: [942100], top: null, score: 5, site: 'fra', node: 'fra-1', ...more,
 });
 const decision = (n: number, more: Partial<Decision> = {}): Decision => ({

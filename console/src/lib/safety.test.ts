@@ -3,11 +3,11 @@ import type { AppInfo, Member, Status } from './api';
 import { assess, type Known } from './safety';
 
 const NOW = 1_000_000;
-const node = (name: string, more: Partial<Member> = {}): Member => ({ site: 'fra', node: name, version: '0.1.0', lag_ms: 5, last_seen_ms: NOW, me: false, online: true, ...more });
+const node = (name: string, more: Partial<Member> = {}): Member => ({ site: 'fra', node: name, version: '0.1.0', lag_ms: 5, last_seen_ms: NOW, decisions: 2, me: false, online: true, ...more });
 const app = (name: string, mode: AppInfo['mode']): AppInfo => ({ name, upstream: 'http://u', mode, rules: 'baseline', paranoia: 1, rule_count: 9 });
 
 function known(more: Partial<Known> = {}, apps = [app('shop', 'block')], fleet: Partial<Status['fleet']> = {}): Known {
-  const status = { plan: { version: 1, apps }, fleet: { kind: 'nats', connected: true, degraded: [], members: [], ...fleet } } as unknown as Status;
+  const status = { ready: true, not_ready: null, plan: { version: 1, apps }, fleet: { kind: 'nats', connected: true, degraded: [], members: [], ...fleet } } as unknown as Status;
   return { status, nodes: [node('a'), node('b')], decisions: 2, lostAt: null, now: NOW, ...more };
 }
 

@@ -62,6 +62,7 @@ function standing({ status, nodes, decisions }: Known): string {
 
 function faultsOf({ status, nodes, now }: Known): string[] {
   const faults = [...status.fleet.degraded];
+  if (status.not_ready) faults.unshift(`This node is not ready: ${status.not_ready}`);
   if (status.fleet.kind === 'nats' && !status.fleet.connected && faults.length === 0) {
     faults.push('This node has no link to the fleet. It keeps enforcing what it knows.');
   }

@@ -19,6 +19,7 @@ import {
 } from './api';
 import { actionWord, kindWord, rowReason } from './explain';
 import { actorText, authorText, duration } from './format';
+import { findId } from './ids';
 import { addDecision, dropExpired, mergeRows, rowMatches, ROWS_MAX, sortDecisions, withdraw } from './lists';
 import { Stream, type LinkState } from './stream';
 import { visibleText } from './text';
@@ -35,6 +36,10 @@ export class Store {
   status = $state.raw<Status | null>(null);
   nodes = $state.raw<Member[]>([]);
   decisions = $state.raw<Decision[]>([]);
+  /** Decisions in force, also those beyond what the node lists in one answer. */
+  readonly decisionsTotal = $derived(
+    this.decisions.length < LISTED_MAX ? this.decisions.length : Math.max(this.decisions.length, this.status?.decisions_live ?? 0),
+  );
   trace = $state.raw<(Second | null)[]>([]);
 
   rows = $state.raw<RequestRow[]>([]);
@@ -72,6 +77,7 @@ export class Store {
   });
 
   start(): void {
+    this.asked ??= findId(/^\/request\/(\w+)$/.exec(location.pathname)?.[1] ?? '');
     this.tick ??= setInterval(() => this.second(), 1000);
     void this.refresh().then((known) => {
       if (known) this.stream.open();
@@ -273,7 +279,6 @@ export class Store {
     this.decisions = [];
     this.rows = [];
     this.waiting = [];
-    this.asked = null;
   }
 
   private second(): void {
@@ -311,6 +316,8 @@ export function messageOf(error: unknown): string {
 }
 
 const PAGE = 60;
+/** The node lists no more decisions in one answer. */
+const LISTED_MAX = 1_000;
 /** Four renders a second are as live as an eye can follow. */
 const BATCH_MS = 250;
 const STATUS_EVERY_MS = 5_000;
