@@ -101,7 +101,8 @@ fn matches(name: &str, folder: &std::path::Path, case: &Value) -> bool {
         },
         "ipMatch" => {
             let Some(ir::Test::IpMatch(prefixes)) = load(name, &text) else { return false };
-            let ip = String::from_utf8_lossy(&input).parse::<IpAddr>().ok().map(phalanx_model::net::canonical);
+            let ip =
+                String::from_utf8_lossy(&input).parse::<IpAddr>().ok().map(phalanx_model::net::canonical);
             ip.is_some_and(|ip| prefixes.iter().any(|prefix| prefix.contains(&ip)))
         }
         "pm" | "pmFromFile" => {

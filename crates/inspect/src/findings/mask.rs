@@ -62,6 +62,16 @@ impl Transaction {
                 if touched {
                     signal.data = masked(signal.data.len());
                 }
+                if *variable == Variable::Args {
+                    let is_secret = |name: &[u8]| name.eq_ignore_ascii_case(key.as_bytes());
+                    let mask = |text: &mut String| {
+                        *text = String::from_utf8_lossy(&mask_pairs_named(text.as_bytes(), is_secret))
+                            .into_owned();
+                    };
+                    mask(&mut signal.message);
+                    mask(&mut signal.data);
+                    signal.matches.iter_mut().for_each(|found| mask(&mut found.fragment));
+                }
             }
         }
     }
@@ -86,6 +96,11 @@ pub(crate) fn mask_pairs(bytes: &[u8]) -> Cow<'_, [u8]> {
     if !SECRET_FIELDS.iter().any(|secret| memchr::memmem::find(&lower, secret.as_bytes()).is_some()) {
         return Cow::Borrowed(bytes);
     }
+    Cow::Owned(mask_pairs_named(bytes, is_secret_field))
+}
+
+/// Masks the values of pairs whose names `is_secret` picks.
+fn mask_pairs_named(bytes: &[u8], is_secret: impl Fn(&[u8]) -> bool) -> Vec<u8> {
     let mut out = Vec::with_capacity(bytes.len());
     let mut rest = bytes;
     while let Some(at) = rest.iter().position(|b| matches!(b, b'=' | b':')) {
@@ -102,7 +117,7 @@ pub(crate) fn mask_pairs(bytes: &[u8]) -> Cow<'_, [u8]> {
         };
         out.extend_from_slice(before);
         out.push(rest.get(at).copied().unwrap_or(b'='));
-        if is_secret_field(name) {
+        if is_secret(name) {
             let start = after.iter().position(|b| !matches!(b, b' ' | b'"')).unwrap_or(after.len());
             let value = after.get(start..).unwrap_or_default();
             let end = value.iter().position(|b| is_pair_edge(*b)).unwrap_or(value.len());
@@ -116,7 +131,7 @@ pub(crate) fn mask_pairs(bytes: &[u8]) -> Cow<'_, [u8]> {
         }
     }
     out.extend_from_slice(rest);
-    Cow::Owned(out)
+    out
 }
 
 fn is_pair_edge(byte: u8) -> bool {
