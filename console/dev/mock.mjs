@@ -203,7 +203,8 @@ class World {
     this.records.set(id, { row, full });
     if (this.records.size > 2_000) this.records.delete(this.records.keys().next().value);
     this.counters.requests += 1;
-    if (action === 'deny') this.counters.denied += 1;
+    if (malformed) this.counters.malformed += 1;
+    else if (action === 'deny') this.counters.denied += 1;
     if (!silent) this.say('request', row);
     if (signals.length > 0 && action === 'deny') this.strike(from, id, at, node, full, silent);
     return id;

@@ -24,6 +24,7 @@ export interface Decision {
   confidence_percent: number;
   created_at_ms: number;
   expires_at_ms: number;
+  /** Beyond 2^53, so rounded here; the order of versions survives that, their equality need not. */
   version: number;
 }
 
@@ -57,10 +58,11 @@ export interface AppInfo {
   rule_count: number;
 }
 
+/** Totals since the node's start. A malformed request is refused too, and counted apart from the denied ones. */
 export interface Counters {
   requests: number;
   denied: number;
-  [name: string]: number;
+  malformed: number;
 }
 
 export interface Status {

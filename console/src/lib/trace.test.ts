@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest';
 import { niceMax, recent, Trace, TRACE_SECONDS } from './trace';
 
-const total = (requests: number, denied: number) => ({ requests, denied });
+const total = (requests: number, denied: number, malformed = 0) => ({ requests, denied, malformed });
 const T = 1_000_000_000;
 
 test('totals become requests per second', () => {
@@ -13,6 +13,13 @@ test('totals become requests per second', () => {
     { passed: 45, refused: 5 },
     { passed: 10, refused: 0 },
   ]);
+});
+
+test('malformed requests are refused ones', () => {
+  const trace = new Trace();
+  trace.note(total(0, 0, 0), T);
+  trace.note(total(10, 1, 2), T + 1000);
+  expect(trace.window(T + 1000).at(-1)).toEqual({ passed: 7, refused: 3 });
 });
 
 test('what came in between two totals is spread over their time', () => {

@@ -14,22 +14,16 @@ export const TRACE_SECONDS = 120;
 
 export class Trace {
   private seconds = new Map<number, Second>();
-  private last: { at: number; requests: number; denied: number } | null = null;
+  private last: { at: number; requests: number; refused: number } | null = null;
 
   /** Takes the totals as they stood at `at` (milliseconds). */
   note(counters: Counters, at: number): void {
-    const { requests, denied } = counters;
-    const last = this.last;
-    this.last = { at, requests, denied };
-    // Totals that went back: the node was restarted. What it counted in between is unknown.
-    if (last === null || requests < last.requests || denied < last.denied || at <= last.at) return;
-    const refused = denied - last.denied;
-    this.spread(last.at, at, Math.max(0, requests - last.requests - refused), refused);
+    this.add(at, counters.requests, counters.denied + counters.malformed);
   }
 
   /** Nothing changed up to `at`, and the connection stood: those seconds were quiet. */
   quiet(at: number): void {
-    if (this.last !== null && at > this.last.at) this.note({ requests: this.last.requests, denied: this.last.denied }, at);
+    if (this.last !== null && at > this.last.at) this.add(at, this.last.requests, this.last.refused);
   }
 
   /** The connection broke: the time until the next totals is not known second by second. */
@@ -42,6 +36,15 @@ export class Trace {
     const end = Math.floor(now / 1000);
     for (const second of this.seconds.keys()) if (second < end - TRACE_SECONDS) this.seconds.delete(second);
     return Array.from({ length: TRACE_SECONDS }, (_, i) => this.seconds.get(end - TRACE_SECONDS + i) ?? null);
+  }
+
+  private add(at: number, requests: number, total: number): void {
+    const last = this.last;
+    this.last = { at, requests, refused: total };
+    // Totals that went back: the node was restarted. What it counted in between is unknown.
+    if (last === null || requests < last.requests || total < last.refused || at <= last.at) return;
+    const refused = total - last.refused;
+    this.spread(last.at, at, Math.max(0, requests - last.requests - refused), refused);
   }
 
   private spread(from: number, to: number, passed: number, refused: number): void {
