@@ -24,6 +24,18 @@ pub(crate) enum Command {
     Check(RunArgs),
     /// Watch a small fleet protect a shop with real holes
     Demo(crate::demo::DemoArgs),
+    /// Show the state of a running node
+    Status(crate::commands::status::StatusArgs),
+    /// Print a one-time link to the console of a running node
+    Login(crate::commands::login::LoginArgs),
+    /// Add, list or delete decisions
+    Decision(crate::commands::decision::DecisionArgs),
+    /// List the latest refused and flagged requests
+    Events(crate::commands::events::EventsArgs),
+    /// Tell why a request was refused
+    Explain(crate::commands::explain::ExplainArgs),
+    /// Load the policy of a running node again
+    Reload(crate::commands::reload::ReloadArgs),
     /// Work with rule sets: regression tests, benchmarks, replay
     #[command(subcommand)]
     Waf(WafCommand),

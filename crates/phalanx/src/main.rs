@@ -15,6 +15,8 @@ mod policy_port;
 mod node;
 mod up;
 
+mod client;
+mod commands;
 mod demo;
 mod waf;
 
@@ -43,6 +45,12 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Run(args) => up::run(&args),
         Command::Check(args) => up::check(&args),
         Command::Demo(args) => demo::run(args),
+        Command::Status(args) => commands::status::run(&args),
+        Command::Login(args) => commands::login::run(&args),
+        Command::Decision(args) => commands::decision::run(&args),
+        Command::Events(args) => commands::events::run(&args),
+        Command::Explain(args) => commands::explain::run(&args),
+        Command::Reload(args) => commands::reload::run(&args),
         Command::Waf(WafCommand::Ftw(args)) => waf::ftw::ftw(args),
         Command::Waf(WafCommand::Bench(args)) => waf::bench::bench(args),
         Command::Waf(WafCommand::Replay(args)) => waf::replay::replay(args, plan::default_protection),
