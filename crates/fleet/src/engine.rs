@@ -155,7 +155,7 @@ pub struct LinkState {
     pub connected: bool,
     /// What is wrong while it is down or limping.
     pub fault: Option<String>,
-    /// When own records were last compared with the engine's, in Unix milliseconds.
+    /// When own records were last compared with the engine's since the link came up, in Unix milliseconds.
     pub audited_at_ms: Option<u64>,
 }
 

@@ -2,7 +2,6 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
 use phalanx_model::event::Proposal;
@@ -12,21 +11,19 @@ use phalanx_model::{
     Actor, Author, AuthorRole, Clock, Decision, DecisionId, DecisionKind, RequestId, Swap, View, Withdrawal,
     id,
 };
-use phalanx_trust::{
-    FleetSecret, NodeRecord, Sealer, SignedRecord, SigningKey, Statement, TrustRoots, random_u64, valid_name,
-};
+use phalanx_trust::{FleetSecret, NodeRecord, Sealer, SigningKey, TrustRoots, random_u64, valid_name};
 use tokio::sync::{broadcast, mpsc};
 use tokio::task::JoinSet;
 
 use crate::change::tombstone_end_ms;
 use crate::hybrid_clock::HybridClock;
-use crate::members::{CLOCK_OFFSET_MAX_MS, Heartbeat, Link};
-use crate::registers::{Outcome, Registers};
+use crate::members::Link;
+use crate::registers::Registers;
 use crate::shared::{Core, FleetStatus, Shared};
-use crate::store::{Kept, Store};
+use crate::store::Store;
 use crate::{
-    Change, Fleet, FleetError, LocalFleet, Member, NatsFleet, NatsSettings, Put, Speed, Topic, ingest,
-    outbox, subject,
+    Change, Fleet, FleetError, LocalFleet, Member, NatsFleet, NatsSettings, Topic, ingest, outbox, pulse,
+    restore,
 };
 
 /// What a fleet node is told at start.
@@ -135,11 +132,12 @@ impl FleetHandle {
             changes,
             outbox,
             outbox_overflowed: false.into(),
+            unsent: 0.into(),
             refused: 0.into(),
             faults: Mutex::default(),
         };
         let shared = Arc::new(shared);
-        restore(&shared)?;
+        restore::run(&shared)?;
         let handle = Self { tasks: Arc::default(), shared };
         handle.spawn_tasks(outgoing);
         Ok(handle)
@@ -191,7 +189,7 @@ impl FleetHandle {
     /// The live decisions, newest first.
     pub fn list(&self, now_ms: u64) -> Vec<Arc<Decision>> {
         let mut decisions: Vec<Arc<Decision>> = self.shared.view.load().live(now_ms).cloned().collect();
-        decisions.sort_by(|a, b| (b.created_at_ms, b.id).cmp(&(a.created_at_ms, a.id)));
+        decisions.sort_by_key(|decision| std::cmp::Reverse((decision.created_at_ms, decision.id)));
         decisions
     }
 
@@ -326,162 +324,13 @@ impl FleetHandle {
         let mut tasks = self.tasks.lock();
         tasks.spawn(ingest::run(Arc::clone(shared), topics));
         tasks.spawn(outbox::run(Arc::clone(shared), outgoing));
-        tasks.spawn(tick(Arc::clone(shared)));
+        tasks.spawn(pulse::run(Arc::clone(shared)));
     }
 }
 
 impl std::fmt::Debug for FleetHandle {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("FleetHandle").field("me", &self.shared.me).finish_non_exhaustive()
-    }
-}
-
-impl Shared {
-    fn heartbeat(&self, now_ms: u64) -> Heartbeat {
-        let view = self.view.load();
-        Heartbeat {
-            version: self.me.version.clone(),
-            revision: view.revision,
-            decisions: self.core.lock().registers.decisions_len(),
-            sent_at_ms: now_ms,
-        }
-    }
-
-    fn sign_heartbeat(&self) -> Result<Put, FleetError> {
-        let now_ms = self.clock.now_ms();
-        let subject = subject::of_heartbeat(&self.me.site, &self.me.node);
-        let body = serde_json::to_vec(&self.heartbeat(now_ms)).unwrap_or_default();
-        let author = self.me.author(AuthorRole::Node);
-        let expires_at_ms = now_ms + HEARTBEAT_MS * 10;
-        let fleet_id = self.fleet_id();
-        let statement = Statement {
-            fleet_id: &fleet_id,
-            subject: &subject,
-            author: &author,
-            version: now_ms,
-            expires_at_ms,
-            body: &body,
-        };
-        let bytes = SignedRecord::sign(&self.keys.node, statement).to_bytes()?.into();
-        Ok(Put {
-            topic: Topic::Heartbeats,
-            subject,
-            version: now_ms,
-            expires_at_ms,
-            bytes,
-            speed: Speed::Fast,
-        })
-    }
-
-    fn compare_clocks(&self) {
-        let offset_ms = self.members.lock().clock_offset_ms(self.clock.now_ms()).unwrap_or_default();
-        if offset_ms.abs() > CLOCK_OFFSET_MAX_MS {
-            let direction = if offset_ms > 0 { "ahead of" } else { "behind" };
-            let seconds = offset_ms.unsigned_abs() / 1000;
-            self.fault("clock", format!("this node's clock is {seconds} s {direction} its peers' median"));
-        } else {
-            self.clear_fault("clock");
-        }
-    }
-}
-
-/// Once a second: heartbeat, sweep, clocks. The announcement goes out first.
-async fn tick(shared: Arc<Shared>) {
-    match shared.announcement(Speed::Both) {
-        Ok(put) => {
-            if let Err(error) = shared.engine.publish(put).await {
-                shared.fault("announcement", format!("this node cannot announce itself: {error}"));
-            }
-        }
-        Err(error) => shared.fault("announcement", format!("this node cannot announce itself: {error}")),
-    }
-    let mut seconds = tokio::time::interval(Duration::from_millis(HEARTBEAT_MS));
-    seconds.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
-    loop {
-        seconds.tick().await;
-        shared.sweep();
-        shared.store.retry();
-        shared.compare_clocks();
-        if let Ok(put) = shared.sign_heartbeat() {
-            let _ = shared.engine.publish(put).await;
-        }
-    }
-}
-
-/// Puts what the node remembers into force. Signatures were checked before it was sealed, and the seal proves that it is ours.
-fn restore(shared: &Arc<Shared>) -> Result<(), FleetError> {
-    for (_, bytes) in shared.store.pins()? {
-        if let Ok(node) = serde_json::from_slice::<NodeRecord>(&bytes) {
-            // An earlier identity of this very node may be among them; the present one stands.
-            let _ = shared.roots.write().pin(&node);
-        }
-    }
-    let (records, mut unreadable) = shared.store.records(&format!("{}.", subject::DECISIONS))?;
-    let now_ms = shared.clock.now_ms();
-    let mut core = shared.core.lock();
-    let mut adopted = Vec::new();
-    for kept in records {
-        match remembered(shared, &kept) {
-            Some(Remembered::Counts(change)) => {
-                core.clock.observe(change.version());
-                let outcome = core.registers.apply(&change, now_ms);
-                if !matches!(outcome, Outcome::Applied { .. }) {
-                    shared.engine.forget(&kept.subject, kept.version);
-                }
-            }
-            Some(Remembered::Adopt(change)) => {
-                shared.engine.forget(&kept.subject, kept.version);
-                adopted.push(change);
-            }
-            None => unreadable += 1,
-        }
-    }
-    for change in adopted {
-        adopt(shared, &mut core, change, now_ms);
-    }
-    let mut view = core.registers.view();
-    view.revision = 1;
-    drop(core);
-    shared.view.store(Arc::new(view));
-    if unreadable > 0 {
-        shared.fault("state", format!("{unreadable} kept records cannot be read and were passed over"));
-    }
-    Ok(())
-}
-
-enum Remembered {
-    /// It is as it should be.
-    Counts(Change),
-    /// This node wrote it under another name or in another fleet: it goes on under the present one.
-    Adopt(Change),
-}
-
-fn remembered(shared: &Shared, kept: &Kept) -> Option<Remembered> {
-    let record = SignedRecord::from_bytes(&kept.bytes).ok()?;
-    let change: Change = serde_json::from_slice(&record.body).ok()?;
-    let here = *record.fleet_id == **shared.roots.read().fleet_id();
-    match (here, kept.own, shared.is_me(change.author())) {
-        (true, true, true) | (true, false, _) => Some(Remembered::Counts(change)),
-        (_, true, _) => Some(Remembered::Adopt(change)),
-        (false, false, _) => None,
-    }
-}
-
-/// A single node that joins a fleet, or leaves one, keeps what it decided: written anew, with the same end.
-fn adopt(shared: &Shared, core: &mut Core, change: Change, now_ms: u64) {
-    let version = core.clock.tick(now_ms);
-    let role = change.author().role;
-    let author = shared.me.author(role);
-    let change = match change {
-        Change::Decided(old) => Change::Decided(Arc::new(Decision { author, version, ..(*old).clone() })),
-        // What it ended is not in this fleet, or is ended at the others by their own record.
-        Change::Withdrawn(_) => return,
-    };
-    if shared.key(role).is_err() || change.check(now_ms).is_err() {
-        return;
-    }
-    if let Outcome::Applied { .. } = core.registers.apply(&change, now_ms) {
-        let _ = shared.outbox.try_send(change);
     }
 }
 
@@ -523,5 +372,3 @@ fn cut(mut reason: String) -> String {
     }
     reason
 }
-
-const HEARTBEAT_MS: u64 = 1_000;

@@ -27,6 +27,8 @@ pub mod nats;
 mod ingest;
 mod members;
 mod outbox;
+mod pulse;
+mod restore;
 mod shared;
 
 pub mod handle;

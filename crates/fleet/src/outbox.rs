@@ -23,6 +23,8 @@ pub(crate) async fn run(shared: Arc<Shared>, mut changes: mpsc::Receiver<Change>
             change = changes.recv(), if room => {
                 let Some(change) = change else { break };
                 in_flight.extend(send(&shared, &change));
+                // The engine counts it from here on.
+                shared.unsent.fetch_sub(1, Ordering::AcqRel);
             }
             _ = retries.tick() => {
                 if changes.is_empty() && shared.outbox_overflowed.swap(false, Ordering::AcqRel) {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use parking_lot::{Mutex, RwLock};
 use phalanx_model::lanes::Lanes;
@@ -59,6 +59,8 @@ pub(crate) struct Shared {
     pub(crate) outbox: mpsc::Sender<Change>,
     /// The outbox was full: what was left out is in the registers and must be sent from there.
     pub(crate) outbox_overflowed: AtomicBool,
+    /// Changes in the outbox that the engine does not know of yet.
+    pub(crate) unsent: AtomicUsize,
     pub(crate) refused: AtomicU64,
     pub(crate) faults: Mutex<BTreeMap<String, String>>,
 }
@@ -89,7 +91,9 @@ impl Shared {
         self.lanes.ledger(LedgerEntry { at_ms: now_ms, kind: ledger_kind(&change) })?;
         self.merge(&mut core, std::slice::from_ref(&change), now_ms);
         drop(core);
+        self.unsent.fetch_add(1, Ordering::AcqRel);
         if self.outbox.try_send(change.clone()).is_err() {
+            self.unsent.fetch_sub(1, Ordering::AcqRel);
             self.outbox_overflowed.store(true, Ordering::Release);
         }
         Ok(change)
@@ -232,7 +236,7 @@ impl Shared {
             kind: self.engine.kind(),
             connected: link.connected,
             degraded,
-            queue: self.engine.queue_len(),
+            queue: self.unsent.load(Ordering::Acquire) + self.engine.queue_len(),
             audited_at_ms: link.audited_at_ms,
             refused: self.refused.load(Ordering::Relaxed),
             decisions: view.live(now_ms).count(),

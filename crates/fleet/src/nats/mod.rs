@@ -275,12 +275,13 @@ async fn watch_link(inner: Arc<Inner>, mut events: mpsc::Receiver<Event>) {
         match event {
             Event::Connected => {
                 tracing::info!("linked to nats");
-                inner.link.send_modify(|link| (link.connected, link.fault) = (true, None));
+                inner.link.send_modify(|link| *link = LinkState { connected: true, ..LinkState::default() });
                 inner.session.send_modify(|count| *count = count.wrapping_add(1));
             }
             Event::Disconnected | Event::Closed => {
                 tracing::warn!("link to nats lost");
-                inner.link.send_modify(|link| (link.connected, link.fault) = (false, Some(LINK_DOWN.into())));
+                let fault = Some(LINK_DOWN.into());
+                inner.link.send_modify(|link| *link = LinkState { fault, ..LinkState::default() });
             }
             // Messages were dropped because we were slow: what the streams have is delivered once more.
             Event::SlowConsumer(_) => {

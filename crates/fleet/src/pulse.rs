@@ -1,0 +1,85 @@
+//! Once a second: a signed heartbeat, a sweep of what has expired, a look at the clocks.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use phalanx_model::AuthorRole;
+use phalanx_trust::{SignedRecord, Statement};
+
+use crate::members::{CLOCK_OFFSET_MAX_MS, Heartbeat};
+use crate::shared::Shared;
+use crate::{FleetError, Put, Speed, Topic, subject};
+
+/// Once a second: heartbeat, sweep, clocks. The announcement goes out first.
+pub(crate) async fn run(shared: Arc<Shared>) {
+    match shared.announcement(Speed::Both) {
+        Ok(put) => {
+            if let Err(error) = shared.engine.publish(put).await {
+                shared.fault("announcement", format!("this node cannot announce itself: {error}"));
+            }
+        }
+        Err(error) => shared.fault("announcement", format!("this node cannot announce itself: {error}")),
+    }
+    let mut seconds = tokio::time::interval(Duration::from_millis(HEARTBEAT_MS));
+    seconds.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
+    loop {
+        seconds.tick().await;
+        shared.sweep();
+        shared.store.retry();
+        shared.compare_clocks();
+        if let Ok(put) = shared.sign_heartbeat() {
+            let _ = shared.engine.publish(put).await;
+        }
+    }
+}
+
+impl Shared {
+    pub(crate) fn heartbeat(&self, now_ms: u64) -> Heartbeat {
+        let view = self.view.load();
+        Heartbeat {
+            version: self.me.version.clone(),
+            revision: view.revision,
+            decisions: self.core.lock().registers.decisions_len(),
+            sent_at_ms: now_ms,
+        }
+    }
+
+    fn sign_heartbeat(&self) -> Result<Put, FleetError> {
+        let now_ms = self.clock.now_ms();
+        let subject = subject::of_heartbeat(&self.me.site, &self.me.node);
+        let body = serde_json::to_vec(&self.heartbeat(now_ms)).unwrap_or_default();
+        let author = self.me.author(AuthorRole::Node);
+        let expires_at_ms = now_ms + HEARTBEAT_MS * 10;
+        let fleet_id = self.fleet_id();
+        let statement = Statement {
+            fleet_id: &fleet_id,
+            subject: &subject,
+            author: &author,
+            version: now_ms,
+            expires_at_ms,
+            body: &body,
+        };
+        let bytes = SignedRecord::sign(&self.keys.node, statement).to_bytes()?.into();
+        Ok(Put {
+            topic: Topic::Heartbeats,
+            subject,
+            version: now_ms,
+            expires_at_ms,
+            bytes,
+            speed: Speed::Fast,
+        })
+    }
+
+    fn compare_clocks(&self) {
+        let offset_ms = self.members.lock().clock_offset_ms(self.clock.now_ms()).unwrap_or_default();
+        if offset_ms.abs() > CLOCK_OFFSET_MAX_MS {
+            let direction = if offset_ms > 0 { "ahead of" } else { "behind" };
+            let seconds = offset_ms.unsigned_abs() / 1000;
+            self.fault("clock", format!("this node's clock is {seconds} s {direction} its peers' median"));
+        } else {
+            self.clear_fault("clock");
+        }
+    }
+}
+
+const HEARTBEAT_MS: u64 = 1_000;

@@ -1,0 +1,198 @@
+//! What every engine must do, run against each.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::support::NatsServer;
+use bytes::Bytes;
+use phalanx_fleet::store::Store;
+use phalanx_fleet::{
+    BlobHash, Delivery, Fleet, LocalFleet, NatsFleet, NatsSettings, Put, Receipt, Speed, Topic,
+};
+use phalanx_model::{Author, AuthorRole, Clock, SystemClock};
+use phalanx_trust::Sealer;
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+
+struct Bench {
+    folder: tempfile::TempDir,
+    sealer: Arc<Sealer>,
+    server: Option<NatsServer>,
+}
+
+impl Bench {
+    async fn engine(&self) -> (Arc<dyn Fleet>, Arc<Store>) {
+        let path = self.folder.path().join("fleet.redb");
+        let store = Arc::new(Store::open(&path, Arc::clone(&self.sealer), 1).unwrap());
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let engine: Arc<dyn Fleet> = match &self.server {
+            None => Arc::new(LocalFleet::new(Arc::clone(&store), "fra/a".into(), clock)),
+            Some(server) => {
+                let author = Author { site: "fra".into(), node: "a".into(), role: AuthorRole::Node };
+                let settings = NatsSettings::at(server.url());
+                Arc::new(NatsFleet::start(settings, author, Arc::clone(&store), clock).await.unwrap())
+            }
+        };
+        let mut link = engine.link();
+        let ready =
+            link.wait_for(|link| link.connected && (self.server.is_none() || link.audited_at_ms.is_some()));
+        timeout(LONG, ready).await.unwrap().unwrap();
+        (engine, store)
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn local_fleet_conforms() {
+    conforms(bench(None)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nats_fleet_conforms() {
+    let Some(server) = NatsServer::start().await else { return };
+    conforms(bench(Some(server))).await;
+}
+
+async fn conforms(bench: Bench) {
+    let (engine, store) = bench.engine().await;
+    a_subscriber_hears_what_comes_after(&*engine).await;
+    a_late_subscriber_hears_the_last_of_each_subject(&*engine).await;
+    what_is_fast_is_not_kept(&*engine).await;
+    a_resync_delivers_everything_once_more(&*engine).await;
+    blobs_are_found_by_their_hash(&*engine).await;
+    a_lease_is_renewed_with_a_higher_token(&*engine).await;
+    what_is_forgotten_is_not_kept_here(&*engine, &store).await;
+    engine.close();
+    drop(engine);
+    store.close();
+    drop(store);
+    let (engine, store) = bench.engine().await;
+    records_outlive_a_restart(&*engine, &store).await;
+}
+
+async fn a_subscriber_hears_what_comes_after(engine: &dyn Fleet) {
+    let mut heard = engine.subscribe(Topic::Decisions);
+    synced(&mut heard).await;
+    assert!(matches!(engine.publish(put("one", 1, "x")).await.unwrap(), Receipt::Committed(_)));
+    assert_eq!(record(&mut heard, "phx.dec.fra.a.ban.one").await, "x");
+}
+
+async fn a_late_subscriber_hears_the_last_of_each_subject(engine: &dyn Fleet) {
+    let first = engine.publish(put("one", 2, "y")).await.unwrap();
+    let second = engine.publish(put("two", 1, "z")).await.unwrap();
+    let (Receipt::Committed(first), Receipt::Committed(second)) = (first, second) else {
+        panic!("not committed");
+    };
+    assert!(second > first, "revisions rise");
+    let mut late = engine.subscribe(Topic::Decisions);
+    let mut past = synced(&mut late).await;
+    past.sort();
+    past.dedup();
+    let expected = [("phx.dec.fra.a.ban.one", "y"), ("phx.dec.fra.a.ban.two", "z")];
+    assert_eq!(past, expected.map(|(subject, body)| (subject.to_owned(), body.to_owned())));
+}
+
+async fn what_is_fast_is_not_kept(engine: &dyn Fleet) {
+    let mut heard = engine.subscribe(Topic::Heartbeats);
+    synced(&mut heard).await;
+    let beat = Put {
+        topic: Topic::Heartbeats,
+        subject: "phx.hb.fra.a".into(),
+        speed: Speed::Fast,
+        ..put("unused", 1, "beat")
+    };
+    // The subscription reaches the server in its own time: the first beats may pass unheard.
+    let hearing = record(&mut heard, "phx.hb.fra.a");
+    let beating = async {
+        loop {
+            assert_eq!(engine.publish(beat.clone()).await.unwrap(), Receipt::Sent);
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::select! {
+        body = hearing => assert_eq!(body, "beat"),
+        () = beating => {}
+    }
+    let mut late = engine.subscribe(Topic::Heartbeats);
+    assert_eq!(synced(&mut late).await, []);
+}
+
+async fn a_resync_delivers_everything_once_more(engine: &dyn Fleet) {
+    let mut heard = engine.subscribe(Topic::Decisions);
+    let before = synced(&mut heard).await.len();
+    engine.resync(Topic::Decisions);
+    let gap = async { while heard.recv().await.unwrap() != Delivery::Gap {} };
+    timeout(LONG, gap).await.unwrap();
+    assert!(synced(&mut heard).await.len() >= before.min(2));
+}
+
+async fn blobs_are_found_by_their_hash(engine: &dyn Fleet) {
+    let bytes = Bytes::from(vec![7u8; 300_000]);
+    let hash = engine.blob_put(bytes.clone()).await.unwrap();
+    assert_eq!(hash, BlobHash::of(&bytes));
+    assert_eq!(engine.blob_get(hash).await.unwrap(), Some(bytes));
+    assert_eq!(engine.blob_get(BlobHash::of(b"nothing")).await.unwrap(), None);
+}
+
+async fn a_lease_is_renewed_with_a_higher_token(engine: &dyn Fleet) {
+    let first = engine.lease("job", Duration::from_secs(2)).await.unwrap().unwrap();
+    let second = engine.lease("job", Duration::from_secs(2)).await.unwrap().unwrap();
+    assert!(second.token > first.token && second.until_ms >= first.until_ms);
+}
+
+async fn what_is_forgotten_is_not_kept_here(engine: &dyn Fleet, store: &Store) {
+    engine.publish(put("gone", 5, "w")).await.unwrap();
+    engine.forget("phx.dec.fra.a.ban.gone", 4);
+    engine.publish(put("other", 1, "v")).await.unwrap();
+    let subjects = || store.records("phx.dec.").unwrap().0.into_iter().map(|kept| kept.subject);
+    assert!(subjects().any(|subject| subject.ends_with("gone")), "a newer version is not forgotten");
+    engine.forget("phx.dec.fra.a.ban.gone", 5);
+    engine.publish(put("other", 2, "v")).await.unwrap();
+    assert!(!subjects().any(|subject| subject.ends_with("gone")));
+}
+
+async fn records_outlive_a_restart(engine: &dyn Fleet, store: &Store) {
+    assert!(store.records("phx.dec.").unwrap().0.iter().any(|kept| kept.own && kept.bytes == b"z"));
+    let mut heard = engine.subscribe(Topic::Decisions);
+    assert!(synced(&mut heard).await.iter().any(|(_, body)| body == "z"));
+}
+
+fn bench(server: Option<NatsServer>) -> Bench {
+    Bench { folder: tempfile::tempdir().unwrap(), sealer: Arc::new(Sealer::ephemeral().unwrap()), server }
+}
+
+fn put(name: &str, version: u64, body: &'static str) -> Put {
+    Put {
+        topic: Topic::Decisions,
+        subject: format!("phx.dec.fra.a.ban.{name}"),
+        version,
+        expires_at_ms: SystemClock.now_ms() + 60_000,
+        bytes: Bytes::from_static(body.as_bytes()),
+        speed: Speed::Both,
+    }
+}
+
+/// What is delivered until the past has been read.
+async fn synced(heard: &mut mpsc::Receiver<Delivery>) -> Vec<(String, String)> {
+    let mut past = Vec::new();
+    loop {
+        match timeout(LONG, heard.recv()).await.unwrap().unwrap() {
+            Delivery::Put { subject, bytes } => {
+                past.push((subject.to_string(), String::from_utf8(bytes.to_vec()).unwrap()));
+            }
+            Delivery::Synced => return past,
+            Delivery::Gap | Delivery::Link(_) => {}
+        }
+    }
+}
+
+async fn record(heard: &mut mpsc::Receiver<Delivery>, wanted: &str) -> String {
+    loop {
+        if let Delivery::Put { subject, bytes } = timeout(LONG, heard.recv()).await.unwrap().unwrap()
+            && *subject == *wanted
+        {
+            return String::from_utf8(bytes.to_vec()).unwrap();
+        }
+    }
+}
+
+const LONG: Duration = Duration::from_secs(20);

@@ -1,0 +1,100 @@
+//! Servers and state that come and go: local decisions are never refused, and all converge afterwards.
+
+use crate::support::{NatsServer, NodePlan, gathered, until};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_a_server_nodes_start_and_enforce_and_converge_when_it_comes() {
+    let Some(mut server) = NatsServer::prepare() else { return };
+    let a = NodePlan::on("fra", "a", &server).start().await;
+    let b = NodePlan::on("fra", "b", &server).start().await;
+    a.ban("192.0.2.1", 600_000);
+    b.ban("192.0.2.2", 600_000);
+    assert!(a.refuses("192.0.2.1") && b.refuses("192.0.2.2"));
+    until("the ban is queued", || a.fleet.status().queue >= 1).await;
+    let status = a.fleet.status();
+    assert!(!status.connected && status.degraded.join("").contains("cannot be reached"), "{status:?}");
+    // What is queued is on disk: it outlives a restart.
+    let a = a.restart().await;
+    assert!(a.refuses("192.0.2.1"));
+    server.up().await;
+    until("a learns of b's ban", || a.refuses("192.0.2.2")).await;
+    until("b learns of a's ban", || b.refuses("192.0.2.1")).await;
+    gathered(&[&a, &b]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn while_the_server_is_down_bans_and_undos_are_queued_and_all_converge() {
+    let Some(mut server) = NatsServer::start().await else { return };
+    let a = NodePlan::on("fra", "a", &server).start().await;
+    let b = NodePlan::on("syd", "b", &server).start().await;
+    gathered(&[&a, &b]).await;
+    let decision = a.ban("192.0.2.1", 600_000);
+    until("b has the ban", || b.refuses("192.0.2.1")).await;
+    server.down();
+    for node in [&a, &b] {
+        until("the loss is noticed", || !node.fleet.status().connected).await;
+    }
+    b.fleet.delete(decision.id, "false alarm").unwrap();
+    assert!(!b.refuses("192.0.2.1") && a.refuses("192.0.2.1"));
+    for n in 10..60 {
+        a.ban(&format!("192.0.2.{n}"), 600_000);
+    }
+    until("fifty are queued", || a.fleet.status().queue >= 50).await;
+    server.up().await;
+    until("the undo reaches a", || !a.refuses("192.0.2.1")).await;
+    until("the bans reach b", || b.fleet.status().decisions == 50).await;
+    gathered(&[&a, &b]).await;
+    assert_eq!(a.fleet.status().decisions, 50);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_wiped_stream_is_filled_again_by_its_authors() {
+    let Some(mut server) = NatsServer::start().await else { return };
+    let a = NodePlan::on("fra", "a", &server).start().await;
+    gathered(&[&a]).await;
+    for n in 1..=20 {
+        a.ban(&format!("192.0.2.{n}"), 600_000);
+    }
+    until("all are confirmed", || a.fleet.status().queue == 0).await;
+    server.down();
+    until("the loss is noticed", || !a.fleet.status().connected).await;
+    server.wipe();
+    server.up().await;
+    gathered(&[&a]).await;
+    let fresh = NodePlan::on("fra", "fresh", &server).start().await;
+    until("a newcomer has all twenty", || fresh.fleet.status().decisions == 20).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_lost_its_state_but_kept_its_key_learns_its_own_bans_back() {
+    let Some(server) = NatsServer::start().await else { return };
+    let a = NodePlan::on("fra", "a", &server).start().await;
+    gathered(&[&a]).await;
+    a.ban("192.0.2.1", 600_000);
+    until("it is confirmed", || a.fleet.status().queue == 0).await;
+    let (state, plan) = a.stop().await;
+    std::fs::remove_file(state.path().join("fleet.redb")).unwrap();
+    let a = plan.start_in(state).await;
+    until("its own ban came back", || a.refuses("192.0.2.1")).await;
+    let (state, mut plan) = a.stop().await;
+    plan.nats = None;
+    let alone = plan.start_in(state).await;
+    assert!(alone.refuses("192.0.2.1"), "and it is kept on disk again");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_single_node_joins_a_fleet_and_leaves_it_without_losing_decisions() {
+    let Some(server) = NatsServer::start().await else { return };
+    let b = NodePlan::on("fra", "b", &server).start().await;
+    let a = NodePlan::local("fra", "a").start().await;
+    a.ban("192.0.2.1", 600_000);
+    let url = server.url();
+    let a = a.restart_as(|plan| plan.nats = Some(url)).await;
+    until("the fleet learns what the single node knew", || b.refuses("192.0.2.1")).await;
+    b.ban("192.0.2.2", 600_000);
+    until("and it learns what the fleet knew", || a.refuses("192.0.2.2")).await;
+    gathered(&[&a, &b]).await;
+    let a = a.restart_as(|plan| plan.nats = None).await;
+    assert!(a.refuses("192.0.2.1") && a.refuses("192.0.2.2"));
+    assert_eq!(a.fleet.status().kind, "local");
+}

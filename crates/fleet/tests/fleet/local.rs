@@ -1,0 +1,157 @@
+//! A fleet of one: what an operator and the data plane rely on without any server.
+
+use std::sync::Arc;
+
+use crate::support::{NodePlan, address, order, proposal, until};
+use phalanx_fleet::{Change, FleetError, FleetHandle, FleetKeys};
+use phalanx_model::lanes::Lanes;
+use phalanx_model::limits::LEDGER_LANE_ENTRIES;
+use phalanx_model::{Actor, AuthorRole, Clock, DecisionKind, LedgerEntry, LedgerKind, ManualClock, Prefix};
+use phalanx_trust::Sealer;
+
+fn at(clock: &Arc<ManualClock>) -> NodePlan {
+    NodePlan { clock: Arc::clone(clock) as Arc<dyn Clock>, ..NodePlan::local("fra", "a") }
+}
+
+#[tokio::test]
+async fn a_ban_is_in_force_when_propose_returns_and_ends_at_its_expiry() {
+    let clock = Arc::new(ManualClock::at(1_000_000));
+    let mut node = at(&clock).start().await;
+    let mut changes = node.fleet.changes();
+    let decision = node.ban("192.0.2.1", 5_000);
+    assert!(node.refuses("192.0.2.1") && !node.refuses("192.0.2.2"));
+    assert_eq!((decision.author.role, decision.expires_at_ms), (AuthorRole::Node, 1_005_000));
+    assert_eq!(changes.try_recv().unwrap(), Change::Decided(Arc::clone(&decision)));
+    let entry = node.readers.ledger.try_recv().unwrap();
+    assert_eq!(entry.kind, LedgerKind::Decided { decision });
+    clock.advance(4_999);
+    assert!(node.refuses("192.0.2.1"));
+    clock.advance(1);
+    assert!(!node.refuses("192.0.2.1"));
+    until("the expired ban is forgotten", || node.fleet.view().load().ranges_len() <= 1).await;
+}
+
+#[tokio::test]
+async fn decisions_and_withdrawals_survive_a_restart() {
+    let clock = Arc::new(ManualClock::at(1_000_000));
+    let node = at(&clock).start().await;
+    node.ban("192.0.2.1", 60_000);
+    node.ban("192.0.2.2", 60_000);
+    node.ban("192.0.2.3", 1_000);
+    let range: Prefix = "198.51.100.0/24".parse().unwrap();
+    node.fleet.add(order(Actor::prefix(range), DecisionKind::Ban, 60_000)).unwrap();
+    let undone =
+        node.fleet.list(clock.now_ms()).into_iter().find(|d| d.actor == Actor::ip(address("192.0.2.2")));
+    node.fleet.delete(undone.unwrap().id, "false alarm").unwrap();
+    clock.advance(2_000);
+    let node = node.restart().await;
+    assert!(node.refuses("192.0.2.1") && node.refuses("198.51.100.77"));
+    assert!(!node.refuses("192.0.2.2"), "a withdrawn ban stays withdrawn");
+    assert!(!node.refuses("192.0.2.3"), "an expired ban stays expired");
+    node.ban("192.0.2.2", 60_000);
+    assert!(node.refuses("192.0.2.2"), "a new ban after the withdrawal holds");
+    assert_eq!(node.fleet.status().degraded, Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn an_operators_allow_beats_bans_and_delete_ends_it() {
+    let node = NodePlan::local("fra", "a").start().await;
+    node.ban("192.0.2.1", 60_000);
+    let actor = Actor::ip(address("192.0.2.1"));
+    let allow = node.fleet.add(order(actor, DecisionKind::Allow, 60_000)).unwrap();
+    assert!(!node.refuses("192.0.2.1"));
+    let withdrawal = node.fleet.delete(allow.id, "no longer").unwrap();
+    assert_eq!(withdrawal.author.role, AuthorRole::Operator);
+    assert!(matches!(node.fleet.delete(allow.id, "again"), Err(FleetError::NoSuchDecision(_))));
+}
+
+#[tokio::test]
+async fn a_node_retracts_only_its_own() {
+    let node = NodePlan::local("fra", "a").start().await;
+    let actor = Actor::ip(address("192.0.2.1"));
+    node.ban("192.0.2.1", 60_000);
+    node.fleet.add(order(actor.clone(), DecisionKind::Ban, 60_000)).unwrap();
+    node.fleet.retract(actor.clone(), "mistaken").unwrap();
+    assert!(node.refuses("192.0.2.1"), "the operator's ban stands");
+    node.fleet.withdraw(actor, "undo").unwrap();
+    assert!(!node.refuses("192.0.2.1"));
+}
+
+#[tokio::test]
+async fn a_node_without_the_control_role_cannot_act_for_operators() {
+    let node = NodePlan { control: false, ..NodePlan::local("fra", "a") }.start().await;
+    let actor = Actor::ip(address("192.0.2.1"));
+    let refused = node.fleet.add(order(actor.clone(), DecisionKind::Allow, 1_000));
+    assert!(matches!(refused, Err(FleetError::NotOperator)));
+    assert!(matches!(node.fleet.withdraw(actor, "undo"), Err(FleetError::NotOperator)));
+}
+
+#[tokio::test]
+async fn a_proposal_is_cut_to_what_a_node_may_order_and_refused_beyond() {
+    let node = NodePlan::local("fra", "a").start().await;
+    let long = node.ban("192.0.2.1", u64::MAX);
+    assert_eq!(long.expires_at_ms - long.created_at_ms, phalanx_model::limits::BAN_AUTOMATIC_MAX_MS);
+    let mut wide = proposal("192.0.2.1", 1_000);
+    wide.actor = Actor::prefix("192.0.2.0/24".parse().unwrap());
+    assert!(matches!(node.fleet.propose(wide), Err(FleetError::Refused(_))));
+    let mut wordy = proposal("192.0.2.9", 1_000);
+    wordy.reason = "ü".repeat(1_000);
+    assert!(node.fleet.propose(wordy).unwrap().reason.len() <= phalanx_model::limits::REASON_BYTES_MAX);
+    let everyone = Actor::prefix("0.0.0.0/0".parse().unwrap());
+    assert!(node.fleet.add(order(everyone, DecisionKind::Ban, 1_000)).is_err());
+}
+
+#[tokio::test]
+async fn a_full_ledger_refuses_the_action() {
+    let node = NodePlan::local("fra", "a").start().await;
+    for _ in 0..LEDGER_LANE_ENTRIES {
+        let kind = LedgerKind::Node { state: "started".into() };
+        node.lanes.ledger(LedgerEntry { at_ms: 1, kind }).unwrap();
+    }
+    let actor = Actor::ip(address("192.0.2.1"));
+    let refused = node.fleet.add(order(actor, DecisionKind::Ban, 60_000));
+    assert!(matches!(refused, Err(FleetError::Ledger(_))));
+    assert!(!node.refuses("192.0.2.1"));
+    assert!(node.fleet.list(0).is_empty());
+}
+
+#[tokio::test]
+async fn a_corrupt_state_file_is_set_aside_and_the_node_starts() {
+    let node = NodePlan::local("fra", "a").start().await;
+    node.ban("192.0.2.1", 60_000);
+    let (state, plan) = node.stop().await;
+    std::fs::write(state.path().join("fleet.redb"), b"not a database at all").unwrap();
+    let node = plan.start_in(state).await;
+    assert!(!node.refuses("192.0.2.1"));
+    let degraded = node.fleet.status().degraded.join("; ");
+    assert!(degraded.contains("fleet.redb.corrupt-"), "{degraded}");
+    node.ban("192.0.2.1", 60_000);
+    let node = node.restart().await;
+    assert!(node.refuses("192.0.2.1"));
+}
+
+#[tokio::test]
+async fn a_node_that_changes_its_name_keeps_what_it_decided() {
+    let node = NodePlan::local("fra", "a").start().await;
+    node.ban("192.0.2.1", 60_000);
+    let node = node.restart_as(|plan| plan.name = "b".into()).await;
+    assert!(node.refuses("192.0.2.1"));
+    assert_eq!(&*node.fleet.list(0)[0].author.node, "b");
+    let node = node.restart().await;
+    assert_eq!(node.fleet.list(0).len(), 1);
+}
+
+#[tokio::test]
+async fn names_that_cannot_be_subjects_stop_the_start_with_a_fix() {
+    let folder = tempfile::tempdir().unwrap();
+    let sealer = Arc::new(Sealer::ephemeral().unwrap());
+    for (site, name) in [("fra.1", "a"), ("fra", "*"), ("", "a")] {
+        let keys = FleetKeys::load_or_create(folder.path(), &sealer, true).unwrap();
+        let (lanes, _readers) = Lanes::new();
+        let plan = NodePlan::local(site, name);
+        let settings = plan.settings(folder.path());
+        let started = FleetHandle::start(settings, Arc::clone(&sealer), keys, lanes, plan.clock).await;
+        let error = started.unwrap_err().to_string();
+        assert!(error.contains("is no name; use 1 to 63 of"), "{error}");
+    }
+}

@@ -1,0 +1,17 @@
+//! The fleet from outside: alone, against every engine, and on real nats-servers.
+
+#[cfg(test)]
+mod support;
+
+#[cfg(test)]
+mod conformance;
+#[cfg(test)]
+mod faults;
+#[cfg(test)]
+mod forgery;
+#[cfg(test)]
+mod latency;
+#[cfg(test)]
+mod local;
+#[cfg(test)]
+mod sharing;
