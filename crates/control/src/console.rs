@@ -27,7 +27,7 @@ pub(crate) async fn serve(request: Request) -> Response {
     match Files::get(if path.is_empty() { INDEX } else { path }) {
         Some(found) => file(path, found, known),
         // A path with an extension is a file that does not exist; others are places within the console.
-        None if path.rsplit('/').next().is_some_and(|name| name.contains('.')) => {
+        None if path != INDEX && path.rsplit('/').next().is_some_and(|name| name.contains('.')) => {
             ApiError::not_found("no such file").into_response()
         }
         None => match Files::get(INDEX) {

@@ -12,14 +12,13 @@ use crate::api::{Diagnostic, ErrorBody, ErrorFacts};
 #[derive(Debug, Clone)]
 pub(crate) struct ApiError {
     pub(crate) status: StatusCode,
-    pub(crate) facts: ErrorFacts,
-    diagnostics: Vec<Diagnostic>,
+    body: Box<ErrorBody>,
 }
 
 impl ApiError {
     pub(crate) fn new(status: StatusCode, code: &str, message: impl Into<String>) -> Self {
-        let facts = ErrorFacts { code: code.to_owned(), message: message.into(), site: None, node: None };
-        Self { status, facts, diagnostics: Vec::new() }
+        let error = ErrorFacts { code: code.to_owned(), message: message.into(), site: None, node: None };
+        Self { status, body: Box::new(ErrorBody { error, diagnostics: Vec::new() }) }
     }
 
     pub(crate) fn bad_request(message: impl Into<String>) -> Self {
@@ -42,13 +41,13 @@ impl ApiError {
 
     /// The node where the answer is.
     pub(crate) fn at(mut self, site: &str, node: &str) -> Self {
-        self.facts.site = Some(site.to_owned());
-        self.facts.node = Some(node.to_owned());
+        self.body.error.site = Some(site.to_owned());
+        self.body.error.node = Some(node.to_owned());
         self
     }
 
     pub(crate) fn with_diagnostics(mut self, diagnostics: Vec<Diagnostic>) -> Self {
-        self.diagnostics = diagnostics;
+        self.body.diagnostics = diagnostics;
         self
     }
 }
@@ -56,8 +55,7 @@ impl ApiError {
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let status = self.status;
-        let body = ErrorBody { error: self.facts, diagnostics: self.diagnostics };
-        let mut response = (status, Json(body)).into_response();
+        let mut response = (status, Json(self.body)).into_response();
         let headers = response.headers_mut();
         if status == StatusCode::UNAUTHORIZED {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));

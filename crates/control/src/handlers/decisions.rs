@@ -1,5 +1,6 @@
 //! Decisions: list, add, undo.
 
+use std::cmp::Reverse;
 use std::sync::Arc;
 
 use axum::extract::rejection::{JsonRejection, QueryRejection};
@@ -37,7 +38,7 @@ pub(crate) async fn list(
     let Query(query) = query.map_err(|e| ApiError::bad_request(e.body_text()))?;
     let limit = query.limit.unwrap_or(DECISIONS_PAGE_DEFAULT).min(DECISIONS_PAGE_MAX);
     let mut decisions = control.deps.fleet.list(control.now_ms());
-    decisions.sort_unstable_by(|a, b| (b.created_at_ms, b.id).cmp(&(a.created_at_ms, a.id)));
+    decisions.sort_unstable_by_key(|decision| Reverse((decision.created_at_ms, decision.id)));
     decisions.truncate(limit);
     Ok(Json(decisions))
 }

@@ -1,0 +1,232 @@
+//! What each endpoint does.
+
+use std::sync::atomic::Ordering;
+
+use axum::body::Body;
+use http::{StatusCode, header};
+use phalanx_model::{LedgerEntry, LedgerKind, RequestId};
+use serde_json::json;
+
+use crate::support::*;
+
+#[tokio::test]
+async fn status_tells_node_plan_fleet_and_counters() {
+    let node = Node::start().await;
+    node.counters.requests.store(9, Ordering::Relaxed);
+    node.counters.requests_denied.store(4, Ordering::Relaxed);
+    let status = node.get("/api/v1/status").await.json();
+    assert_eq!((status["site"].as_str(), status["node"].as_str()), (Some("fra"), Some("a")));
+    assert_eq!(status["plan"]["apps"][0]["rule_count"], 100);
+    assert_eq!((&status["counters"]["requests"], &status["counters"]["denied"]), (&json!(9), &json!(4)));
+    assert_eq!((&status["fleet"]["kind"], &status["fleet"]["connected"]), (&json!("local"), &json!(true)));
+    assert_eq!(status["fleet"]["degraded"], json!([]));
+    let nodes = node.get("/api/v1/nodes").await.json();
+    assert_eq!(nodes, status["fleet"]["members"]);
+    assert_eq!((&nodes[0]["me"], &nodes[0]["online"]), (&json!(true), &json!(true)));
+}
+
+#[tokio::test]
+async fn decisions_are_added_listed_and_undone() {
+    let mut node = Node::start().await;
+    let order = json!({ "ip": "192.0.2.9", "for_ms": 60_000, "reason": "test" });
+    let added = node.call("POST", "/api/v1/decisions", Some(order)).await;
+    assert_eq!(added.status, StatusCode::CREATED, "{}", added.text);
+    let added = added.json();
+    assert_eq!(added["actor"], json!({ "kind": "ip", "value": "192.0.2.9" }));
+    assert_eq!((&added["kind"], &added["author"]["role"]), (&json!("ban"), &json!("operator")));
+    let order = json!({ "prefix": "198.51.100.7/24", "kind": "allow", "for_ms": 1_000, "reason": "test" });
+    let wide = node.call("POST", "/api/v1/decisions", Some(order)).await.json();
+    assert_eq!(wide["actor"]["value"], "198.51.100.0/24");
+    assert_eq!(node.get("/api/v1/decisions?limit=1").await.json().as_array().unwrap().len(), 1);
+    assert_eq!(node.get("/api/v1/status").await.json()["decisions_live"], 2);
+
+    let path = format!("/api/v1/decisions/{}?reason=false%20alarm", added["id"].as_str().unwrap());
+    let withdrawal = node.call("DELETE", &path, None).await;
+    assert_eq!(withdrawal.status, StatusCode::OK, "{}", withdrawal.text);
+    assert_eq!(withdrawal.json()["reason"], "false alarm");
+    assert_eq!(node.get("/api/v1/decisions").await.json(), json!([wide]));
+    assert_eq!(node.call("DELETE", &path, None).await.status, StatusCode::NOT_FOUND);
+
+    let ledger = node.ledger();
+    let actions: Vec<&String> = ledger.iter().filter(|entry| entry.contains("operator_action")).collect();
+    assert_eq!(actions.len(), 3, "{ledger:?}");
+    assert!(actions[0].contains("ban 192.0.2.9 for 60 s: test (by admin token)"), "{}", actions[0]);
+    let position = |text: &str| ledger.iter().position(|entry| entry.contains(text)).unwrap();
+    assert!(position("operator_action") < position("decided"), "recorded before it takes effect");
+}
+
+#[tokio::test]
+async fn malformed_orders_are_refused_with_the_reason() {
+    let node = Node::start().await;
+    for (order, word) in [
+        (json!({ "for_ms": 1, "reason": "x" }), "exactly one"),
+        (json!({ "ip": "192.0.2.1", "prefix": "192.0.2.0/24", "for_ms": 1, "reason": "x" }), "exactly one"),
+        (json!({ "ip": "nowhere", "for_ms": 1, "reason": "x" }), "ip"),
+        (json!({ "prefix": "192.0.2.0/99", "for_ms": 1, "reason": "x" }), "192.0.2.0/24"),
+        (json!({ "ip": "192.0.2.1", "for_ms": 0, "reason": "x" }), "for_ms"),
+        (json!({ "ip": "192.0.2.1", "for_ms": u64::MAX, "reason": "x" }), "for_ms"),
+        (json!({ "ip": "192.0.2.1", "for_ms": 1, "reason": " " }), "reason"),
+        (json!({ "ip": "192.0.2.1", "for_ms": 1, "reason": "x".repeat(600) }), "reason"),
+        (json!({ "ip": "192.0.2.1", "for_ms": 1, "reason": "x", "role": "operator" }), "role"),
+        (json!({ "ip": "192.0.2.1", "for_ms": 1, "reason": "x", "kind": "execute" }), "kind"),
+        (json!([]), ""),
+    ] {
+        let answer = node.call("POST", "/api/v1/decisions", Some(order.clone())).await;
+        assert!(answer.status.is_client_error(), "{order}: {}", answer.status);
+        assert!(
+            answer.json()["error"]["message"].as_str().unwrap().contains(word),
+            "{order}: {}",
+            answer.text
+        );
+    }
+    let text =
+        request("POST", "/api/v1/decisions").header(header::AUTHORIZATION, format!("Bearer {}", node.token));
+    let answer = node.send(text.body(Body::from("{}")).unwrap()).await;
+    assert_eq!(answer.status, StatusCode::UNSUPPORTED_MEDIA_TYPE, "a form of another page cannot send JSON");
+    let big = json!({ "ip": "192.0.2.1", "for_ms": 1, "reason": "x".repeat(100_000) });
+    assert_eq!(node.call("POST", "/api/v1/decisions", Some(big)).await.status, StatusCode::PAYLOAD_TOO_LARGE);
+    assert_eq!(node.call("DELETE", "/api/v1/decisions/nonsense", None).await.status, StatusCode::BAD_REQUEST);
+    assert_eq!(node.get("/api/v1/decisions").await.json(), json!([]));
+}
+
+#[tokio::test]
+async fn without_room_in_the_ledger_actions_are_refused() {
+    let node = Node::start().await;
+    let entry = || LedgerEntry { at_ms: 1, kind: LedgerKind::Node { state: "started".into() } };
+    while node.lanes.ledger(entry()).is_ok() {}
+    let order = json!({ "ip": "192.0.2.9", "for_ms": 60_000, "reason": "test" });
+    for (method, path, body) in [
+        ("POST", "/api/v1/decisions", Some(order)),
+        ("POST", "/api/v1/policy/reload", None),
+        ("POST", "/api/v1/login-links", None),
+    ] {
+        let answer = node.call(method, path, body).await;
+        assert_eq!(
+            (answer.status, answer.code().as_str()),
+            (StatusCode::SERVICE_UNAVAILABLE, "ledger_full"),
+            "{path}"
+        );
+    }
+    assert_eq!(node.get("/api/v1/decisions").await.json(), json!([]), "what is refused has no effect");
+}
+
+#[tokio::test]
+async fn events_are_listed_by_filter_and_explained() {
+    let node = Node::start().await;
+    let mut other = access(3);
+    other.client = "2001:db8::7".parse().unwrap();
+    node.refuse([access(1), access(2), other]).await;
+    let ids = |answer: Answer| -> Vec<String> {
+        let rows = answer.json();
+        rows.as_array().unwrap().iter().map(|row| row["id"].as_str().unwrap().to_owned()).collect()
+    };
+    let all = ids(node.get("/api/v1/events").await);
+    assert_eq!(all, [id(3).to_string(), id(2).to_string(), id(1).to_string()]);
+    for (query, expected) in [
+        ("limit=1".to_owned(), &all[..1]),
+        (format!("before={}", id(2)), &all[2..]),
+        (format!("before={}", id(2).at_ms()), &all[2..]),
+        (format!("since_ms={}", id(2).at_ms()), &all[..2]),
+        ("client=2001:db8::7".to_owned(), &all[..1]),
+        ("action=deny&rule=942100&limit=2".to_owned(), &all[..2]),
+        ("action=observe".to_owned(), &[]),
+        ("rule=1".to_owned(), &[]),
+    ] {
+        assert_eq!(ids(node.get(&format!("/api/v1/events?{query}")).await), expected, "{query}");
+    }
+    let row = &node.get("/api/v1/events?limit=1").await.json()[0];
+    assert_eq!(row["reason"], json!({ "kind": "rule", "rule": 942_100 }));
+    let top = json!({ "rule": 942_100, "message": "SQL injection", "variable": "ARGS:q", "fragment": "1' or '1'='1",
+        "file": "sqli.conf", "line": 45 });
+    assert_eq!((&row["top"], &row["rule_ids"]), (&top, &json!([942_100])));
+
+    let explanation = node.get(&format!("/api/v1/events/{}", id(1))).await.json();
+    assert_eq!(explanation["plan_version"], 7);
+    assert_eq!(explanation["signals"][0]["matches"][0]["transformations"], json!(["urlDecodeUni"]));
+    assert!(explanation["summary"][1].as_str().unwrap().contains("942100"));
+}
+
+#[tokio::test]
+async fn queries_that_cannot_be_meant_are_refused() {
+    let node = Node::start().await;
+    for query in [
+        "limit=many",
+        "limit=-1",
+        "before=yesterday",
+        "client=example.com",
+        "action=explode",
+        "rule=x",
+        "clinet=1",
+    ] {
+        let answer = node.get(&format!("/api/v1/events?{query}")).await;
+        assert_eq!(answer.status, StatusCode::BAD_REQUEST, "{query}: {}", answer.text);
+    }
+    assert_eq!(
+        node.get("/api/v1/events?limit=99999").await.status,
+        StatusCode::OK,
+        "too many is cut, not refused"
+    );
+    assert_eq!(node.get("/api/v1/events/nonsense").await.status, StatusCode::BAD_REQUEST);
+    assert_eq!(node.get(&format!("/api/v1/events/{}", id(77))).await.code(), "not_found");
+    let elsewhere = RequestId::from_parts(1, 1, 1);
+    let answer = node.get(&format!("/api/v1/events/{elsewhere}")).await;
+    assert!(
+        answer.status == StatusCode::NOT_FOUND && answer.text.contains("another node"),
+        "{}",
+        answer.text
+    );
+}
+
+#[tokio::test]
+async fn a_refused_policy_is_explained_and_changes_nothing() {
+    let node = Node::start().await;
+    let good = node.call("POST", "/api/v1/policy/reload", None).await;
+    assert_eq!((good.status, good.json()), (StatusCode::OK, json!({ "from": 1, "to": 2 })));
+    node.policy_is_good.store(false, Ordering::SeqCst);
+    let bad = node.call("POST", "/api/v1/policy/reload", None).await;
+    assert_eq!(bad.status, StatusCode::UNPROCESSABLE_ENTITY);
+    let fault = &bad.json()["diagnostics"][0];
+    assert_eq!(
+        (&fault["file"], &fault["line"], &fault["level"]),
+        (&json!("policy.toml"), &json!(3), &json!("error"))
+    );
+}
+
+#[tokio::test]
+async fn metrics_are_in_openmetrics_form() {
+    let node = Node::start().await;
+    let answer = node.get("/metrics").await;
+    assert!(
+        answer.headers[header::CONTENT_TYPE].to_str().unwrap().starts_with("application/openmetrics-text")
+    );
+    assert!(answer.text.contains("phalanx_requests_total 0") && answer.text.ends_with("# EOF\n"));
+}
+
+#[tokio::test]
+async fn the_document_is_the_api() {
+    let node = Node::start().await;
+    let document = node.get("/api/v1/openapi.json").await.json();
+    insta::assert_snapshot!("openapi", serde_json::to_string_pretty(&document).unwrap());
+    for (path, operations) in document["paths"].as_object().unwrap() {
+        for method in operations.as_object().unwrap().keys().filter(|_| path != "/api/v1/stream") {
+            let path = path.replace("{id}", "x");
+            let answer = node.call(&method.to_uppercase(), &path, None).await;
+            let missing = [StatusCode::NOT_FOUND, StatusCode::METHOD_NOT_ALLOWED];
+            assert!(!missing.contains(&answer.status), "{method} {path}: {}", answer.status);
+        }
+    }
+}
+
+#[tokio::test]
+async fn console_paths_lead_to_its_first_page() {
+    let node = Node::start().await;
+    for path in ["/", "/index.html", "/requests/some-place"] {
+        let answer = node.send(bare("GET", path)).await;
+        assert_eq!(answer.status, StatusCode::OK, "{path}");
+        assert_eq!(answer.headers[header::CONTENT_TYPE], "text/html; charset=utf-8", "{path}");
+    }
+    for path in ["/assets/missing.js", "/../Cargo.toml", "/%2e%2e/Cargo.toml", "/api/v2/status"] {
+        assert_eq!(node.send(bare("GET", path)).await.status, StatusCode::NOT_FOUND, "{path}");
+    }
+    assert_eq!(node.send(bare("POST", "/")).await.status, StatusCode::NOT_FOUND);
+}

@@ -1,0 +1,12 @@
+//! The admin API as a whole: who gets in, what each endpoint does, and what it says.
+
+#[cfg(test)]
+mod access;
+#[cfg(test)]
+mod endpoints;
+#[cfg(test)]
+mod listening;
+#[cfg(test)]
+mod live;
+#[cfg(test)]
+mod support;

@@ -1,0 +1,284 @@
+//! A node with a fleet of one, a recorder and the router, in a directory of its own.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use axum::Router;
+use axum::body::Body;
+use futures_util::FutureExt;
+use http::{Request, StatusCode, header};
+use http_body_util::BodyExt;
+use phalanx_control::api::{App, NodeStatus, Plan};
+use phalanx_control::{ControlDeps, Reloaded};
+use phalanx_fleet::{FleetHandle, FleetKeys, FleetSettings};
+use phalanx_model::counters::WorkerCounters;
+use phalanx_model::id::node_tag;
+use phalanx_model::lanes::Lanes;
+use phalanx_model::{
+    AccessEvent, Clock, Confidence, Reason, RequestId, RuleClass, RuleInfo, RuleMatch, SecurityEvent,
+    Severity, Signal, SystemClock, Verdict,
+};
+use phalanx_policy::Diagnostic;
+use phalanx_record::{Metrics, MetricsSources, NodeGauges, RecordSettings, Recorder};
+use phalanx_trust::{AdminToken, LoginTickets, Sealer, Sessions};
+use serde_json::Value;
+use tower::ServiceExt;
+
+pub(crate) const HOST: &str = "127.0.0.1:8900";
+
+pub(crate) struct Node {
+    pub(crate) router: Router,
+    pub(crate) token: String,
+    pub(crate) tickets: Arc<LoginTickets>,
+    /// What control writes its ledger entries to.
+    pub(crate) lanes: Lanes,
+    /// What the recorder reads.
+    pub(crate) events: Lanes,
+    pub(crate) recorder: Recorder,
+    pub(crate) counters: Arc<WorkerCounters>,
+    pub(crate) policy_is_good: Arc<AtomicBool>,
+    pub(crate) ready: Arc<AtomicBool>,
+    ledger: Option<phalanx_model::lanes::LaneReaders>,
+    pub(crate) dir: tempfile::TempDir,
+}
+
+impl Node {
+    pub(crate) async fn start() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let sealer = Arc::new(Sealer::ephemeral().unwrap());
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let (events, readers) = Lanes::new();
+        let (lanes, ledger) = Lanes::new();
+        let settings = RecordSettings::new(
+            &dir.path().join("record"),
+            "fra",
+            "a",
+            Arc::clone(&sealer),
+            Arc::clone(&clock),
+        );
+        let recorder = Recorder::open(settings, readers).unwrap();
+        let fleet = fleet(dir.path().to_path_buf(), sealer, lanes.clone(), Arc::clone(&clock)).await;
+        let token = AdminToken::load_or_create(&dir.path().join("admin.token")).unwrap();
+        let counters = Arc::new(WorkerCounters::default());
+        let (policy_is_good, ready) = (Arc::new(AtomicBool::new(true)), Arc::new(AtomicBool::new(true)));
+        let tickets = Arc::new(LoginTickets::default());
+        let sources = MetricsSources {
+            counters: vec![Arc::clone(&counters)],
+            lanes: lanes.clone(),
+            recorder: recorder.status(),
+            gauges: Box::new(NodeGauges::default),
+        };
+        let (good, is_ready) = (Arc::clone(&policy_is_good), Arc::clone(&ready));
+        let deps = ControlDeps {
+            site: "fra".into(),
+            node: "a".into(),
+            version: "0.1.0".into(),
+            started_at_ms: clock.now_ms(),
+            clock,
+            listen: HOST.parse::<SocketAddr>().ok(),
+            host_names: vec![],
+            token: AdminToken::load_or_create(&dir.path().join("admin.token")).unwrap(),
+            tickets: Arc::clone(&tickets),
+            sessions: Arc::new(Sessions::default()),
+            fleet,
+            history: recorder.history(),
+            live: recorder.live(),
+            recorder: recorder.status(),
+            metrics: Metrics::new(sources, "0.1.0"),
+            lanes: lanes.clone(),
+            counters: vec![Arc::clone(&counters)],
+            node_status: Box::new(move || node_status(is_ready.load(Ordering::SeqCst))),
+            policy: Box::new(move || {
+                let good = good.load(Ordering::SeqCst);
+                async move { if good { Ok(Reloaded { from: 1, to: 2 }) } else { Err(vec![fault()]) } }.boxed()
+            }),
+        };
+        Self {
+            router: phalanx_control::router(deps),
+            token: token.expose().to_owned(),
+            tickets,
+            lanes,
+            events,
+            recorder,
+            counters,
+            policy_is_good,
+            ready,
+            ledger: Some(ledger),
+            dir,
+        }
+    }
+
+    /// Sends a request as it is.
+    pub(crate) async fn send(&self, request: Request<Body>) -> Answer {
+        let response = self.router.clone().oneshot(request).await.unwrap();
+        let (parts, body) = response.into_parts();
+        let bytes = body.collect().await.unwrap().to_bytes();
+        Answer {
+            status: parts.status,
+            headers: parts.headers,
+            text: String::from_utf8_lossy(&bytes).into_owned(),
+        }
+    }
+
+    /// Sends a request with the token.
+    pub(crate) async fn call(&self, method: &str, path: &str, body: Option<Value>) -> Answer {
+        let mut request =
+            request(method, path).header(header::AUTHORIZATION, format!("Bearer {}", self.token));
+        let body = match body {
+            Some(body) => {
+                request = request.header(header::CONTENT_TYPE, "application/json");
+                Body::from(body.to_string())
+            }
+            None => Body::empty(),
+        };
+        self.send(request.body(body).unwrap()).await
+    }
+
+    pub(crate) async fn get(&self, path: &str) -> Answer {
+        self.call("GET", path, None).await
+    }
+
+    /// Logs in; the cookie to send.
+    pub(crate) async fn log_in(&self) -> String {
+        let ticket = self.tickets.issue(SystemClock.now_ms());
+        let answer = self.send(bare("GET", &format!("/login?ticket={ticket}"))).await;
+        assert_eq!(answer.status, StatusCode::SEE_OTHER, "{}", answer.text);
+        answer.headers[header::SET_COOKIE].to_str().unwrap().split(';').next().unwrap().to_owned()
+    }
+
+    /// Records refused requests and waits until they are in the history.
+    pub(crate) async fn refuse(&self, requests: impl IntoIterator<Item = AccessEvent>) {
+        let status = self.recorder.status();
+        let kept = || status.report().parts[1].written;
+        let mut expected = kept();
+        let mut changed = status.subscribe();
+        for access in requests {
+            expected += 1;
+            let access = Box::new(access);
+            self.events.security(SecurityEvent::Request { access, signals: vec![signal()], faults: vec![] });
+        }
+        while kept() < expected {
+            changed.changed().await.unwrap();
+        }
+    }
+
+    /// The ledger entries that control has written, as JSON.
+    pub(crate) fn ledger(&mut self) -> Vec<String> {
+        let readers = self.ledger.as_mut().unwrap();
+        std::iter::from_fn(|| readers.ledger.try_recv().ok())
+            .map(|entry| serde_json::to_string(&entry).unwrap())
+            .collect()
+    }
+}
+
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: http::HeaderMap,
+    pub(crate) text: String,
+}
+
+impl Answer {
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_str(&self.text).unwrap_or_else(|e| panic!("{e}: {}", self.text))
+    }
+
+    pub(crate) fn code(&self) -> String {
+        self.json()["error"]["code"].as_str().unwrap_or_default().to_owned()
+    }
+}
+
+pub(crate) fn request(method: &str, path: &str) -> http::request::Builder {
+    Request::builder().method(method).uri(path).header(header::HOST, HOST)
+}
+
+pub(crate) fn bare(method: &str, path: &str) -> Request<Body> {
+    request(method, path).body(Body::empty()).unwrap()
+}
+
+pub(crate) fn id(n: u64) -> RequestId {
+    RequestId::from_parts(1_785_585_600_000 + n, node_tag("fra", "a"), n)
+}
+
+pub(crate) fn access(n: u64) -> AccessEvent {
+    AccessEvent {
+        id: id(n),
+        at_ms: id(n).at_ms(),
+        app: "shop".into(),
+        client: "203.0.113.9".parse().unwrap(),
+        peer: "203.0.113.9".parse().unwrap(),
+        method: "GET".into(),
+        host: "shop.example".into(),
+        target: "/search?q=1'%20or%20'1'='1&password=hunter2secret".into(),
+        protocol: "HTTP/1.1".into(),
+        user_agent: "curl/8".into(),
+        referer: String::new(),
+        status: 403,
+        request_bytes: 0,
+        response_bytes: 120,
+        duration_us: 300,
+        upstream_us: 0,
+        verdict: Verdict { score: 5, ..Verdict::deny(Reason::Rule { rule: 942_100 }, 403) },
+        plan_version: 7,
+        view_revision: 12,
+    }
+}
+
+fn signal() -> Signal {
+    Signal {
+        rule: Arc::new(RuleInfo {
+            id: 942_100,
+            file: "sqli.conf".into(),
+            line: 45,
+            class: RuleClass::Detection(Confidence::High),
+            severity: Some(Severity::Critical),
+            tags: vec!["attack-sqli".into()],
+        }),
+        phase: 2,
+        message: "SQL injection".into(),
+        data: String::new(),
+        matches: vec![RuleMatch {
+            variable: "ARGS:q".into(),
+            fragment: "1' or '1'='1".into(),
+            value_hash: 1,
+            transformations: vec!["urlDecodeUni".into()],
+        }],
+        score: 5,
+    }
+}
+
+fn node_status(ready: bool) -> NodeStatus {
+    let app = App {
+        name: "shop".into(),
+        upstream: "http://127.0.0.1:3000".into(),
+        mode: "block".into(),
+        rules: "baseline".into(),
+        paranoia: 1,
+        rule_count: 100,
+    };
+    NodeStatus {
+        plan: Plan { version: 7, apps: vec![app] },
+        not_ready: (!ready).then(|| "the listeners are not bound".into()),
+        degraded: vec![],
+    }
+}
+
+fn fault() -> Diagnostic {
+    Diagnostic::error("policy.toml", 3, "unknown key `upstrem`").with_help("did you mean `upstream`?")
+}
+
+async fn fleet(state_dir: PathBuf, sealer: Arc<Sealer>, lanes: Lanes, clock: Arc<dyn Clock>) -> FleetHandle {
+    let keys = FleetKeys::load_or_create(&state_dir, &sealer, true).unwrap();
+    let settings = FleetSettings {
+        fleet_id: "default".into(),
+        site: "fra".into(),
+        node: "a".into(),
+        version: "0.1.0".into(),
+        roles: vec!["edge".into(), "control".into()],
+        state_dir,
+        nats: None,
+        secret: None,
+    };
+    FleetHandle::start(settings, sealer, keys, lanes, clock).await.unwrap()
+}
