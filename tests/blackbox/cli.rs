@@ -18,7 +18,7 @@ fn write_config(folder: &Path, upstream: &str, policy: &str) -> std::path::PathB
     settings
 }
 
-const POLICY: &str = "version = 1\n[[app]]\nname = \"shop\"\nupstream = \"UPSTREAM\"\n";
+const POLICY: &str = "version = 1\n[[apps]]\nname = \"shop\"\nupstream = \"UPSTREAM\"\n";
 
 fn run(settings: &Path) -> Node {
     let mut command = phalanx(&["run", "--json", "-c"]);
@@ -38,9 +38,11 @@ fn run_serves_what_the_files_say() {
 #[test]
 fn check_reports_every_fault_with_its_line() {
     let folder = tempfile::tempdir().unwrap();
-    let policy = "version = 1\n[[app]]\nname = \"shop\"\nupstrem = \"http://127.0.0.1:1\"\nmode = \"blok\"\n";
+    let policy =
+        "version = 1\n[[apps]]\nname = \"shop\"\nupstrem = \"http://127.0.0.1:1\"\nmode = \"blok\"\n";
     let settings = write_config(folder.path(), "", policy);
-    fs::write(&settings, "policy = \"policy.toml\"\nwokers = 3\n[listen]\naddress = [\"nowhere\"]\n").unwrap();
+    fs::write(&settings, "policy = \"policy.toml\"\nwokers = 3\n[listen]\naddress = [\"nowhere\"]\n")
+        .unwrap();
     let output = phalanx(&["check", "-c"]).arg(&settings).output().unwrap();
     let told = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
     assert!(!output.status.success());
@@ -60,10 +62,15 @@ fn check_accepts_a_good_configuration() {
 #[test]
 fn an_unreadable_rule_file_stops_the_start_with_file_and_line() {
     let folder = tempfile::tempdir().unwrap();
-    fs::write(folder.path().join("a.conf"), "# first\nSecRule ARGS \"@rx a\" \"id:1,phase:2,deny,t:lowercas\"\n").unwrap();
+    fs::write(
+        folder.path().join("a.conf"),
+        "# first\nSecRule ARGS \"@rx a\" \"id:1,phase:2,deny,t:lowercas\"\n",
+    )
+    .unwrap();
     let rules = folder.path().to_str().unwrap();
     let state = folder.path().join("state");
-    let mut command = phalanx(&["up", "--to", "http://127.0.0.1:9", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"]);
+    let mut command =
+        phalanx(&["up", "--to", "http://127.0.0.1:9", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"]);
     let output = command.args(["--rules", rules, "--state"]).arg(state).output().unwrap();
     let told = String::from_utf8_lossy(&output.stderr);
     assert!(!output.status.success());

@@ -9,7 +9,9 @@ fn member<'a>(nats: &'a str, site: &'a str) -> Vec<&'a str> {
 /// Every node answers the client with this status.
 fn all_answer(nodes: &[Node], client: &str, status: u16) {
     for (n, node) in nodes.iter().enumerate() {
-        until(&format!("node {n} answers {client} with {status}"), || node.get_from(client, "/").status == status);
+        until(&format!("node {n} answers {client} with {status}"), || {
+            node.get_from(client, "/").status == status
+        });
     }
 }
 
@@ -32,7 +34,8 @@ fn a_ban_on_one_node_is_enforced_by_all_and_undone_by_any() {
     let Some(nats) = Nats::start() else { return };
     let app = App::start();
     let url = nats.url();
-    let nodes: Vec<Node> = ["syd", "fra", "iad"].iter().map(|site| Node::up(&app.url, &member(&url, site))).collect();
+    let nodes: Vec<Node> =
+        ["syd", "fra", "iad"].iter().map(|site| Node::up(&app.url, &member(&url, site))).collect();
     see_each_other(&nodes);
     ban(&nodes[0], "192.0.2.7");
     all_answer(&nodes, "192.0.2.7", 403);
@@ -92,9 +95,11 @@ fn a_decision_ends_at_its_expiry_on_every_node() {
     let Some(nats) = Nats::start() else { return };
     let app = App::start();
     let url = nats.url();
-    let nodes: Vec<Node> = ["syd", "fra"].iter().map(|site| Node::up(&app.url, &member(&url, site))).collect();
+    let nodes: Vec<Node> =
+        ["syd", "fra"].iter().map(|site| Node::up(&app.url, &member(&url, site))).collect();
     see_each_other(&nodes);
-    let added = nodes[0].cli(&["decision", "add", "--prefix", "203.0.113.0/24", "--for", "3s", "--reason", "test"]);
+    let added =
+        nodes[0].cli(&["decision", "add", "--prefix", "203.0.113.0/24", "--for", "3s", "--reason", "test"]);
     assert!(added.status.success(), "{}", String::from_utf8_lossy(&added.stderr));
     all_answer(&nodes, "203.0.113.77", 403);
     all_answer(&nodes, "203.0.113.77", 200);

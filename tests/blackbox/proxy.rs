@@ -89,7 +89,8 @@ fn what_another_sites_page_sends_never_bans() {
     let app = App::start();
     let node = Node::up(&app.url, FORWARDED);
     for n in 0..5 {
-        let fields = [("X-Forwarded-For", "192.0.2.7"), ("Sec-Fetch-Site", "cross-site"), ("Sec-Fetch-Dest", "image")];
+        let fields =
+            [("X-Forwarded-For", "192.0.2.7"), ("Sec-Fetch-Site", "cross-site"), ("Sec-Fetch-Dest", "image")];
         assert_eq!(node.get_as(&attack(n), &fields).status, 403);
     }
     assert!(node.banned().is_empty());
@@ -194,12 +195,14 @@ fn metrics_and_api_need_the_token() {
     let app = App::start();
     let node = Node::up(&app.url, &[]);
     node.get(&attack(1));
-    for path in ["/metrics", "/api/v1/status", "/api/v1/events", "/api/v1/decisions", "/api/v1/openapi.json"] {
+    for path in ["/metrics", "/api/v1/status", "/api/v1/events", "/api/v1/decisions", "/api/v1/openapi.json"]
+    {
         assert_eq!(get(node.admin, path, &[]).status, 401, "{path}");
         assert_eq!(node.admin_get(path).status, 200, "{path}");
     }
     assert_eq!(get(node.admin, "/healthz", &[]).status, 200);
-    let elsewhere = raw(node.admin, b"GET /api/v1/status HTTP/1.1\r\nHost: evil.test\r\nConnection: close\r\n\r\n");
+    let elsewhere =
+        raw(node.admin, b"GET /api/v1/status HTTP/1.1\r\nHost: evil.test\r\nConnection: close\r\n\r\n");
     assert!((400..500).contains(&elsewhere.status), "a foreign Host is refused");
     assert!(node.admin_get("/metrics").text().contains("phalanx_requests"));
 }

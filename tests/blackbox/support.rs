@@ -13,23 +13,23 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 /// A path that every app of these tests serves, with an attack in it. `n` makes the payload distinct.
-pub fn attack(n: usize) -> String {
+pub(crate) fn attack(n: usize) -> String {
     format!("/?q=%27%20UNION%20SELECT%20password%20FROM%20users%20WHERE%20id%3D{n}--%20")
 }
 
 /// A running node; it is stopped when dropped.
-pub struct Node {
+pub(crate) struct Node {
     child: Child,
-    pub listen: SocketAddr,
-    pub admin: SocketAddr,
-    pub console: String,
-    pub state: PathBuf,
+    pub(crate) listen: SocketAddr,
+    pub(crate) admin: SocketAddr,
+    pub(crate) console: String,
+    pub(crate) state: PathBuf,
     _folder: Option<TempDir>,
 }
 
 impl Node {
     /// `phalanx up --to UPSTREAM ARGS` on free ports with state of its own.
-    pub fn up(upstream: &str, args: &[&str]) -> Self {
+    pub(crate) fn up(upstream: &str, args: &[&str]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let mut node = Self::up_in(folder.path(), upstream, args);
         node._folder = Some(folder);
@@ -37,15 +37,25 @@ impl Node {
     }
 
     /// The same, with state that outlives the node.
-    pub fn up_in(state: &Path, upstream: &str, args: &[&str]) -> Self {
-        let fixed = ["up", "--to", upstream, "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--json", "--state"];
+    pub(crate) fn up_in(state: &Path, upstream: &str, args: &[&str]) -> Self {
+        let fixed = [
+            "up",
+            "--to",
+            upstream,
+            "--listen",
+            "127.0.0.1:0",
+            "--admin",
+            "127.0.0.1:0",
+            "--json",
+            "--state",
+        ];
         let mut command = phalanx(&fixed);
         command.arg(state).args(args);
         Self::start(command)
     }
 
     /// Any command that prints one ready line.
-    pub fn start(mut command: Command) -> Self {
+    pub(crate) fn start(mut command: Command) -> Self {
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
@@ -58,7 +68,8 @@ impl Node {
         let mut log = child.stderr.take().unwrap();
         std::thread::spawn(move || std::io::copy(&mut log, &mut std::io::sink()));
         let text = |key: &str| ready[key].as_str().unwrap_or_else(|| panic!("{key} in {ready}")).to_owned();
-        let address = |key: &str| text(key).trim_start_matches("http://").trim_end_matches('/').parse().unwrap();
+        let address =
+            |key: &str| text(key).trim_start_matches("http://").trim_end_matches('/').parse().unwrap();
         Self {
             listen: address("listen"),
             admin: address("admin"),
@@ -70,59 +81,60 @@ impl Node {
     }
 
     /// GET through the node.
-    pub fn get(&self, path: &str) -> Reply {
+    pub(crate) fn get(&self, path: &str) -> Reply {
         self.get_as(path, &[])
     }
 
     /// GET through the node with header fields.
-    pub fn get_as(&self, path: &str, fields: &[(&str, &str)]) -> Reply {
+    pub(crate) fn get_as(&self, path: &str, fields: &[(&str, &str)]) -> Reply {
         get(self.listen, path, fields)
     }
 
     /// GET in the name of a client behind the trusted forwarder 127.0.0.1.
-    pub fn get_from(&self, client: &str, path: &str) -> Reply {
+    pub(crate) fn get_from(&self, client: &str, path: &str) -> Reply {
         self.get_as(path, &[("X-Forwarded-For", client)])
     }
 
     /// A `phalanx` command that talks to this node.
-    pub fn cli(&self, args: &[&str]) -> Output {
+    pub(crate) fn cli(&self, args: &[&str]) -> Output {
         phalanx(args).arg("--state").arg(&self.state).output().unwrap()
     }
 
     /// The same, with `--json`, parsed.
-    pub fn cli_json(&self, args: &[&str]) -> Value {
+    pub(crate) fn cli_json(&self, args: &[&str]) -> Value {
         let output = self.cli(&[args, &["--json"]].concat());
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        serde_json::from_str(&text).unwrap_or_else(|_| panic!("{args:?}: {text}{}", String::from_utf8_lossy(&output.stderr)))
+        serde_json::from_str(&text)
+            .unwrap_or_else(|_| panic!("{args:?}: {text}{}", String::from_utf8_lossy(&output.stderr)))
     }
 
     /// The actors of live decisions.
-    pub fn banned(&self) -> Vec<String> {
+    pub(crate) fn banned(&self) -> Vec<String> {
         let list = self.cli_json(&["decision", "list"]);
         list.as_array().unwrap().iter().map(|d| actor(&d["actor"])).collect()
     }
 
     /// GET on the admin listener with the node's token.
-    pub fn admin_get(&self, path: &str) -> Reply {
+    pub(crate) fn admin_get(&self, path: &str) -> Reply {
         let token = std::fs::read_to_string(self.state.join("admin.token")).unwrap();
         get(self.admin, path, &[("Authorization", &format!("Bearer {}", token.trim()))])
     }
 
     /// Sends a signal by name.
-    pub fn signal(&self, name: &str) {
+    pub(crate) fn signal(&self, name: &str) {
         let status = Command::new("kill").args([&format!("-{name}"), &self.child.id().to_string()]).status();
         assert!(status.unwrap().success());
     }
 
     /// Ends it as a service manager would, and waits.
-    pub fn stop(mut self) {
+    pub(crate) fn stop(mut self) {
         self.signal("TERM");
         let status = self.child.wait().unwrap();
         assert!(status.success(), "the node ended with {status}");
     }
 
     /// Ends it as a power cut would.
-    pub fn kill(mut self) {
+    pub(crate) fn kill(mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
     }
@@ -145,7 +157,7 @@ fn actor(value: &Value) -> String {
 }
 
 /// The product's binary with these arguments.
-pub fn phalanx(args: &[&str]) -> Command {
+pub(crate) fn phalanx(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_phalanx"));
     command.args(args).stdin(Stdio::null());
     command
@@ -153,35 +165,43 @@ pub fn phalanx(args: &[&str]) -> Command {
 
 /// What came back.
 #[derive(Debug)]
-pub struct Reply {
-    pub status: u16,
-    pub fields: HashMap<String, String>,
-    pub body: Vec<u8>,
+pub(crate) struct Reply {
+    pub(crate) status: u16,
+    pub(crate) fields: HashMap<String, String>,
+    pub(crate) body: Vec<u8>,
 }
 
 impl Reply {
-    pub fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         String::from_utf8_lossy(&self.body).into_owned()
     }
 
-    pub fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         serde_json::from_slice(&self.body).unwrap_or_else(|_| panic!("no JSON: {}", self.text()))
     }
 
     /// The request's id.
-    pub fn id(&self) -> &str {
+    pub(crate) fn id(&self) -> &str {
         self.fields.get("x-request-id").unwrap_or_else(|| panic!("no id in {self:?}"))
     }
 }
 
 /// One GET on a connection of its own.
-pub fn get(to: SocketAddr, path: &str, fields: &[(&str, &str)]) -> Reply {
+pub(crate) fn get(to: SocketAddr, path: &str, fields: &[(&str, &str)]) -> Reply {
     request(to, "GET", path, fields, b"")
 }
 
 /// One request on a connection of its own.
-pub fn request(to: SocketAddr, method: &str, path: &str, fields: &[(&str, &str)], body: &[u8]) -> Reply {
-    let mut head = format!("{method} {path} HTTP/1.1\r\nHost: {to}\r\nConnection: close\r\nUser-Agent: blackbox\r\nAccept: */*\r\n");
+pub(crate) fn request(
+    to: SocketAddr,
+    method: &str,
+    path: &str,
+    fields: &[(&str, &str)],
+    body: &[u8],
+) -> Reply {
+    let mut head = format!(
+        "{method} {path} HTTP/1.1\r\nHost: {to}\r\nConnection: close\r\nUser-Agent: blackbox\r\nAccept: */*\r\n"
+    );
     for (name, value) in fields {
         head += &format!("{name}: {value}\r\n");
     }
@@ -193,24 +213,25 @@ pub fn request(to: SocketAddr, method: &str, path: &str, fields: &[(&str, &str)]
 }
 
 /// Sends bytes as they are and reads one reply.
-pub fn raw(to: SocketAddr, bytes: &[u8]) -> Reply {
+pub(crate) fn raw(to: SocketAddr, bytes: &[u8]) -> Reply {
     let mut stream = connect(to);
     // The peer may refuse and close before it has read everything.
     let _ = stream.write_all(bytes);
     read_reply(&mut BufReader::new(stream))
 }
 
-pub fn connect(to: SocketAddr) -> TcpStream {
+pub(crate) fn connect(to: SocketAddr) -> TcpStream {
     let stream = TcpStream::connect(to).unwrap();
     stream.set_read_timeout(Some(DEADLINE)).unwrap();
     stream
 }
 
 /// Reads one reply, by length, chunks or to the end.
-pub fn read_reply(stream: &mut impl BufRead) -> Reply {
+pub(crate) fn read_reply(stream: &mut impl BufRead) -> Reply {
     let mut line = String::new();
     stream.read_line(&mut line).unwrap();
-    let status = line.split(' ').nth(1).and_then(|s| s.parse().ok()).unwrap_or_else(|| panic!("no reply: {line:?}"));
+    let status =
+        line.split(' ').nth(1).and_then(|s| s.parse().ok()).unwrap_or_else(|| panic!("no reply: {line:?}"));
     let mut fields = HashMap::new();
     loop {
         line.clear();
@@ -241,13 +262,13 @@ pub fn read_reply(stream: &mut impl BufRead) -> Reply {
 }
 
 /// An app that answers every request with its head and body as text.
-pub struct App {
-    pub url: String,
-    pub requests: Arc<AtomicUsize>,
+pub(crate) struct App {
+    pub(crate) url: String,
+    pub(crate) requests: Arc<AtomicUsize>,
 }
 
 impl App {
-    pub fn start() -> Self {
+    pub(crate) fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let requests = Arc::new(AtomicUsize::new(0));
@@ -261,7 +282,7 @@ impl App {
         Self { url, requests }
     }
 
-    pub fn count(&self) -> usize {
+    pub(crate) fn count(&self) -> usize {
         self.requests.load(Ordering::SeqCst)
     }
 }
@@ -301,7 +322,10 @@ fn serve(stream: TcpStream, count: &AtomicUsize) {
         }
         count.fetch_add(1, Ordering::SeqCst);
         let answer = [head.as_bytes(), &body].concat();
-        let reply = format!("HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: {}\r\n\r\n", answer.len());
+        let reply = format!(
+            "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: {}\r\n\r\n",
+            answer.len()
+        );
         let stream = reader.get_mut();
         if stream.write_all(reply.as_bytes()).and_then(|()| stream.write_all(&answer)).is_err() {
             return;
@@ -310,26 +334,26 @@ fn serve(stream: TcpStream, count: &AtomicUsize) {
 }
 
 /// A NATS server of its own, with JetStream; `None` (and one line) where there is no binary.
-pub struct Nats {
+pub(crate) struct Nats {
     child: Child,
     port: u16,
     folder: TempDir,
 }
 
 impl Nats {
-    pub fn start() -> Option<Self> {
+    pub(crate) fn start() -> Option<Self> {
         let folder = tempfile::tempdir().unwrap();
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let child = Self::spawn(port, folder.path())?;
         Some(Self { child, port, folder })
     }
 
-    pub fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         format!("nats://127.0.0.1:{}", self.port)
     }
 
     /// Kills it and starts it again on the same port and store.
-    pub fn restart(&mut self) {
+    pub(crate) fn restart(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
         self.child = Self::spawn(self.port, self.folder.path()).unwrap();
@@ -361,7 +385,7 @@ impl Drop for Nats {
 
 /// Waits until the condition holds; fails after [`DEADLINE`].
 #[track_caller]
-pub fn until(what: &str, mut condition: impl FnMut() -> bool) {
+pub(crate) fn until(what: &str, mut condition: impl FnMut() -> bool) {
     let start = Instant::now();
     while !condition() {
         assert!(start.elapsed() < DEADLINE, "in vain waited until {what}");
@@ -369,4 +393,4 @@ pub fn until(what: &str, mut condition: impl FnMut() -> bool) {
     }
 }
 
-pub const DEADLINE: Duration = Duration::from_secs(20);
+pub(crate) const DEADLINE: Duration = Duration::from_secs(20);

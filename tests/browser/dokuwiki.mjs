@@ -26,7 +26,7 @@ try {
   const { responses, steps } = await browse(node.listen);
   report(node, responses, steps);
 } finally {
-  for (const child of children) child.kill("SIGTERM");
+  for (const { end } of children) end();
   rmSync(work, { recursive: true, force: true });
 }
 
@@ -51,8 +51,10 @@ $conf['savedir'] = '${data}'; $conf['updatecheck'] = 0;`);
   const php = spawn("php", ["-d", `auto_prepend_file=${prepend}`, "-S", `127.0.0.1:${port}`, "-t", "/usr/share/dokuwiki"], {
     env: { ...process.env, PHP_CLI_SERVER_WORKERS: "4" },
     stdio: ["ignore", "ignore", "ignore"],
+    // A process group of its own: the server's workers must end with it.
+    detached: true,
   });
-  children.push(php);
+  children.push({ end: () => process.kill(-php.pid, "SIGTERM") });
   const url = `http://127.0.0.1:${port}`;
   await until("DokuWiki answers", async () => (await fetch(`${url}/doku.php`)).ok);
   return url;
@@ -63,7 +65,7 @@ async function startNode(wiki, extra) {
   const state = join(work, "state");
   const args = ["up", "--to", wiki, "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--state", state, "--json", ...extra];
   const child = spawn(binary, args, { stdio: ["ignore", "pipe", "inherit"] });
-  children.push(child);
+  children.push({ end: () => child.kill("SIGTERM") });
   for await (const line of createInterface({ input: child.stdout })) {
     return { ...JSON.parse(line), state };
   }

@@ -23,10 +23,18 @@ use tokio::net::TcpListener;
 use tokio::sync::{broadcast, mpsc, watch};
 use tokio::task::JoinHandle;
 
-use crate::plan::{Compiled, PolicySource};
+use crate::plan::PolicySource;
 use crate::policy_port::PolicyKeeper;
 use crate::settings::Settings;
 use crate::state::StateFolder;
+
+/// Why a node did not start.
+pub(crate) enum StartError {
+    /// The policy has faults.
+    Policy(Vec<Diagnostic>),
+    /// Anything else.
+    Other(anyhow::Error),
+}
 
 /// A running node.
 pub(crate) struct Node {
@@ -51,9 +59,24 @@ impl Node {
         settings: &Settings,
         state: &StateFolder,
         source: PolicySource,
-        compiled: Compiled,
-    ) -> anyhow::Result<Self> {
+    ) -> Result<Self, StartError> {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let (lanes, readers) = Lanes::new();
+        // First of all: a node whose policy does not compile opens nothing.
+        let keeper =
+            PolicyKeeper::start(source, lanes.clone(), Arc::clone(&clock)).map_err(StartError::Policy)?;
+        Self::wire(settings, state, Arc::new(keeper), (lanes, readers), clock)
+            .await
+            .map_err(StartError::Other)
+    }
+
+    async fn wire(
+        settings: &Settings,
+        state: &StateFolder,
+        keeper: Arc<PolicyKeeper>,
+        (lanes, readers): (Lanes, LaneReaders),
+        clock: Arc<dyn Clock>,
+    ) -> anyhow::Result<Self> {
         let sealer = Arc::new(Sealer::load_or_create(&state.sealing_key())?);
         let token = AdminToken::load_or_create(&state.admin_token())?;
         // Before any other file of the state: two nodes must not share one folder.
@@ -64,7 +87,6 @@ impl Node {
             .with_context(|| format!("cannot listen on the admin address {}", settings.admin))?;
         let admin = tcp.local_addr()?;
 
-        let (lanes, readers) = Lanes::new();
         let (security, recorded) = mpsc::channel(limits::SECURITY_LANE_EVENTS);
         let readers_of_record =
             LaneReaders { access: readers.access, security: recorded, ledger: readers.ledger };
@@ -79,7 +101,6 @@ impl Node {
         let fleet = start_fleet(settings, state, &sealer, &lanes, &clock).await?;
         tokio::spawn(share(readers.security, security, fleet.clone(), lanes.clone()));
 
-        let keeper = Arc::new(PolicyKeeper::new(source, compiled, lanes.clone(), Arc::clone(&clock)));
         let edge = start_edge(settings, keeper.plan(), &fleet, &lanes, &clock)?;
         tokio::spawn(forgive(fleet.changes(), edge.clone()));
 

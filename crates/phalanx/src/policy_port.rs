@@ -5,15 +5,17 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use phalanx_control::{Reloaded, api};
 use phalanx_edge::EdgePlan;
+use phalanx_inspect::Collections;
 use phalanx_model::lanes::Lanes;
 use phalanx_model::{Clock, LedgerEntry, LedgerKind, Swap};
 use phalanx_policy::{Diagnostic, Mode, Policy, RuleSource};
 
-use crate::plan::{Compiled, PolicySource};
+use crate::plan::{Compiled, PolicySource, rule_counts};
 
 /// The plan in force, and where the next one comes from.
 pub(crate) struct PolicyKeeper {
     source: PolicySource,
+    collections: Arc<Collections>,
     plan: Arc<Swap<EdgePlan>>,
     /// What is in force, for reports. Held while a plan is replaced, so that replacements come one by one.
     state: Mutex<State>,
@@ -23,16 +25,22 @@ pub(crate) struct PolicyKeeper {
 
 struct State {
     policy: Policy,
-    rule_counts: Vec<usize>,
     /// Why the last reload was refused, if it was.
     refused: Option<String>,
 }
 
 impl PolicyKeeper {
-    pub(crate) fn new(source: PolicySource, compiled: Compiled, lanes: Lanes, clock: Arc<dyn Clock>) -> Self {
-        let Compiled { plan, policy, rule_counts, .. } = compiled;
-        let state = Mutex::new(State { policy, rule_counts, refused: None });
-        Self { source, plan: Arc::new(Swap::new(plan)), state, lanes, clock }
+    /// Compiles the first plan.
+    pub(crate) fn start(
+        source: PolicySource,
+        lanes: Lanes,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, Vec<Diagnostic>> {
+        let collections = Arc::default();
+        let Compiled { plan, policy, warnings } = source.compile(&collections)?;
+        report(&warnings);
+        let state = Mutex::new(State { policy, refused: None });
+        Ok(Self { source, collections, plan: Arc::new(Swap::new(plan)), state, lanes, clock })
     }
 
     /// The plan as the edge reads it.
@@ -44,7 +52,7 @@ impl PolicyKeeper {
     pub(crate) fn reload(&self) -> Result<Reloaded, Vec<Diagnostic>> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let from = self.plan.load().version;
-        let compiled = self.source.compile().inspect_err(|faults| {
+        let compiled = self.source.compile(&self.collections).inspect_err(|faults| {
             let error = faults.first().map(ToString::to_string).unwrap_or_default();
             let more = faults.len().saturating_sub(1);
             let error = if more == 0 { error } else { format!("{error} (and {more} more)") };
@@ -54,20 +62,21 @@ impl PolicyKeeper {
         })?;
         let to = compiled.plan.version;
         let apps = compiled.policy.apps.len();
-        let rules: usize = compiled.rule_counts.iter().sum();
+        let rules: usize = rule_counts(&compiled.plan).sum();
         let summary = format!("{apps} apps, {rules} rules");
         self.record(LedgerKind::PolicyChanged { from, to, summary })?;
         self.plan.store(Arc::new(compiled.plan));
         tracing::info!(from, to, apps, rules, "the policy is in force");
-        *state = State { policy: compiled.policy, rule_counts: compiled.rule_counts, refused: None };
+        report(&compiled.warnings);
+        *state = State { policy: compiled.policy, refused: None };
         Ok(Reloaded { from, to })
     }
 
     /// What is in force, for reports.
     pub(crate) fn describe(&self) -> api::Plan {
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let counts = state.rule_counts.iter().copied().chain(std::iter::repeat(0));
-        let apps = state.policy.apps.iter().zip(counts).map(|(app, rules)| api::App {
+        let plan = self.plan.load();
+        let apps = state.policy.apps.iter().zip(rule_counts(&plan)).map(|(app, rules)| api::App {
             name: app.name.clone(),
             upstream: app.upstream.to_string(),
             mode: match app.mode {
@@ -95,8 +104,14 @@ impl PolicyKeeper {
     }
 }
 
+fn report(warnings: &[Diagnostic]) {
+    for warning in warnings {
+        tracing::warn!("{warning}");
+    }
+}
+
 /// Names a rule source in reports.
-pub(crate) fn rules_name(rules: &RuleSource) -> String {
+fn rules_name(rules: &RuleSource) -> String {
     match rules {
         RuleSource::Baseline => "baseline".to_owned(),
         RuleSource::Dirs(dirs) => dirs.iter().map(|d| d.display().to_string()).collect::<Vec<_>>().join(", "),

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use anyhow::{Context, anyhow, bail};
 use phalanx_control::api;
@@ -10,8 +11,8 @@ use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::args::{ModeArg, RunArgs, Switch, UpArgs};
-use crate::node::Node;
-use crate::plan::{Compiled, PolicySource};
+use crate::node::{Node, StartError};
+use crate::plan::PolicySource;
 use crate::settings::{self, FleetSettings, Settings};
 use crate::state::StateFolder;
 
@@ -43,7 +44,7 @@ pub(crate) fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
 pub(crate) fn check(args: &RunArgs) -> anyhow::Result<ExitCode> {
     let (settings, mut found) = settings::read(&args.config);
     if let Some((_, policy)) = settings {
-        match PolicySource::File(policy).compile() {
+        match PolicySource::File(policy).compile(&Arc::default()) {
             Ok(compiled) => found.extend(compiled.warnings),
             Err(faults) => found.extend(faults),
         }
@@ -64,35 +65,31 @@ pub(crate) fn check(args: &RunArgs) -> anyhow::Result<ExitCode> {
 type Ready<'a> = &'a dyn Fn(&Node, &api::Plan, &StateFolder);
 
 fn serve(settings: &Settings, source: PolicySource, ready: Ready<'_>) -> anyhow::Result<ExitCode> {
-    let compiled = match source.compile() {
-        Ok(compiled) => compiled,
-        Err(faults) => return Ok(refuse(&faults)),
-    };
-    for warning in &compiled.warnings {
-        tracing::warn!("{warning}");
-    }
     let state = StateFolder::open(&settings.state)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(MANAGEMENT_THREADS)
         .thread_name("phalanx-manage")
         .enable_all()
         .build()?;
-    runtime.block_on(until_stopped(settings, &state, source, compiled, ready))?;
-    Ok(ExitCode::SUCCESS)
+    match runtime.block_on(until_stopped(settings, &state, source, ready)) {
+        Ok(()) => Ok(ExitCode::SUCCESS),
+        Err(StartError::Policy(faults)) => Ok(refuse(&faults)),
+        Err(StartError::Other(error)) => Err(error),
+    }
 }
 
 async fn until_stopped(
     settings: &Settings,
     state: &StateFolder,
     source: PolicySource,
-    compiled: Compiled,
     ready: Ready<'_>,
-) -> anyhow::Result<()> {
+) -> Result<(), StartError> {
     // Handlers first: a signal during the start must not kill half a node.
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut hangup = signal(SignalKind::hangup())?;
-    let node = Node::start(settings, state, source, compiled).await?;
+    let handler = |kind| signal(kind).map_err(|error| StartError::Other(error.into()));
+    let mut terminate = handler(SignalKind::terminate())?;
+    let mut interrupt = handler(SignalKind::interrupt())?;
+    let mut hangup = handler(SignalKind::hangup())?;
+    let node = Node::start(settings, state, source).await?;
     ready(&node, &node.plan(), state);
     loop {
         tokio::select! {
