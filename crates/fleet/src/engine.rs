@@ -160,4 +160,4 @@ pub struct LinkState {
 }
 
 /// Records that wait between an engine and its subscriber; more makes the engine wait.
-pub(crate) const SUBSCRIPTION_QUEUE: usize = 4096;
+pub(crate) const SUBSCRIPTION_QUEUE: usize = 1024;

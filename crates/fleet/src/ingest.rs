@@ -62,16 +62,19 @@ pub(crate) struct Topics {
 #[derive(Default)]
 struct Strangers {
     waiting: VecDeque<Received>,
+    bytes: usize,
     overflowed: bool,
 }
 
 impl Strangers {
     fn push(&mut self, received: Received) {
-        if self.waiting.len() >= FLEET_STRANGERS_MAX {
-            self.waiting.pop_front();
+        self.bytes += received.1.len();
+        self.waiting.push_back(received);
+        while self.waiting.len() > FLEET_STRANGERS_MAX || self.bytes > STRANGERS_BYTES_MAX {
+            let Some((_, bytes)) = self.waiting.pop_front() else { break };
+            self.bytes -= bytes.len();
             self.overflowed = true;
         }
-        self.waiting.push_back(received);
     }
 
     /// The records that may be this node's: its name is in the subject.
@@ -79,6 +82,7 @@ impl Strangers {
         let prefix = format!("{}.{}.{}.", Topic::Decisions.prefix(), node.site, node.node);
         let (theirs, others): (VecDeque<_>, _) =
             self.waiting.drain(..).partition(|(subject, _)| subject.starts_with(&prefix));
+        self.bytes = others.iter().map(|(_, bytes)| bytes.len()).sum();
         self.waiting = others;
         theirs.into()
     }
@@ -155,13 +159,13 @@ async fn meet(shared: &Arc<Shared>, subject: &str, bytes: &[u8]) -> Option<NodeR
             return None;
         }
     };
-    if let Ok(bytes) = serde_json::to_vec(&node) {
-        shared.store.pin(&format!("{}/{}", node.site, node.node), &bytes);
-    }
     if pinned == Pinned::Known {
         return None;
     }
-    tracing::info!(site = %node.site, node = %node.node, key = %node.node_key.id(), "node joined the fleet");
+    if let Ok(bytes) = serde_json::to_vec(&node) {
+        shared.store.pin(&format!("{}/{}", node.site, node.node), &bytes);
+    }
+    tracing::info!(site = %node.site, node = %node.node, key = %node.node_key.id(), ?pinned, "node announced itself");
     // Without a stream the newcomer has not heard of us.
     if let Ok(put) = shared.announcement(Speed::Fast) {
         let _ = shared.engine.publish(put).await;
@@ -185,3 +189,5 @@ fn hear(shared: &Shared, subject: &str, bytes: &[u8]) {
 
 /// Records merged under one lock and shown in one view.
 const BATCH_MAX: usize = 1024;
+/// What waits for announcements, in bytes: the limit of records, at their usual size.
+const STRANGERS_BYTES_MAX: usize = FLEET_STRANGERS_MAX * 1024;

@@ -71,6 +71,9 @@ impl Heartbeat {
         if heartbeat.version.len() > 64 {
             return Err(Refusal::Unreadable("version too long".into()));
         }
+        if heartbeat.sent_at_ms.abs_diff(now_ms) > HEARTBEAT_OFFSET_MAX_MS {
+            return Err(Refusal::Expired);
+        }
         Ok((record.author, heartbeat))
     }
 }
@@ -167,6 +170,8 @@ fn signed(at_ms: u64) -> i64 {
 pub const SILENCE_MAX_MS: u64 = 3_500;
 /// Clocks that differ by more are reported. Well below [`RECORD_FUTURE_MAX_MS`], at which records are refused.
 pub(crate) const CLOCK_OFFSET_MAX_MS: i64 = 5_000;
+/// Heartbeats further from our clock are taken for replays: nobody runs with a clock a quarter of an hour wrong unnoticed.
+const HEARTBEAT_OFFSET_MAX_MS: u64 = 15 * 60_000;
 const ASK_FOR_NODES_MS: u64 = 5_000;
 const _: () = assert!(RECORD_FUTURE_MAX_MS > 2 * CLOCK_OFFSET_MAX_MS.unsigned_abs());
 

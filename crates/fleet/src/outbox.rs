@@ -86,4 +86,7 @@ fn report(shared: &Shared, change: &Change, result: Result<Receipt, FleetError>)
 const RETRY: Duration = Duration::from_secs(2);
 const FAULT: &str = "outbox";
 /// Records whose commit is awaited at a time.
-const IN_FLIGHT_MAX: usize = 512;
+///
+/// A stream without a leader confirms nothing for seconds, while listeners still hear at once: the limit is far above what a node
+/// decides in that time.
+const IN_FLIGHT_MAX: usize = 4096;

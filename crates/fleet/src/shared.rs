@@ -16,7 +16,7 @@ use tokio::sync::{broadcast, mpsc};
 
 use crate::engine::Put;
 use crate::handle::FleetKeys;
-use crate::hybrid_clock::HybridClock;
+use crate::hybrid_clock::{HybridClock, version_ms};
 use crate::members::Members;
 use crate::registers::{Outcome, Registers};
 use crate::store::{Kept, Store};
@@ -83,7 +83,8 @@ impl Shared {
         let mut core = self.core.lock();
         let version = core.clock.tick(now_ms);
         let change = make(self.me.author(role), version, now_ms);
-        change.check(now_ms)?;
+        // After a step back of the wall clock, versions are ahead of it; that must not stop this node from deciding.
+        change.check(now_ms.max(version_ms(version)))?;
         if !core.registers.has_room_for(&change) {
             return Err(FleetError::Limit("this node has written as many decisions as it may"));
         }

@@ -25,7 +25,7 @@ use crate::FleetError;
 
 /// The state file, shared by the engine and the handle.
 pub struct Store {
-    database: RwLock<Option<Arc<Database>>>,
+    database: Slot,
     sealer: Arc<Sealer>,
     writes: Mutex<Option<mpsc::Sender<Job>>>,
     writer: Mutex<Option<JoinHandle<()>>>,
@@ -62,10 +62,11 @@ impl Store {
                 (database, Some(aside))
             }
         };
-        let database = Arc::new(database);
+        let database: Slot = Arc::new(RwLock::new(Some(Arc::new(database))));
         let health = Arc::new(Health::default());
         let (writes, jobs) = mpsc::channel(FLEET_STORE_QUEUE);
         let writer = Writer {
+            path: path.to_owned(),
             database: Arc::clone(&database),
             sealer: Arc::clone(&sealer),
             health: Arc::clone(&health),
@@ -76,7 +77,7 @@ impl Store {
             .spawn(move || writer.run(jobs))
             .map_err(|error| unusable(path, &error.to_string()))?;
         Ok(Self {
-            database: RwLock::new(Some(database)),
+            database,
             sealer,
             writes: Mutex::new(Some(writes)),
             writer: Mutex::new(Some(thread)),
@@ -251,7 +252,7 @@ impl Store {
     }
 
     fn database(&self) -> Result<Arc<Database>, FleetError> {
-        self.database.read().clone().ok_or(FleetError::Closed)
+        self.database.read().clone().ok_or_else(|| unwritten("it is being opened again"))
     }
 
     fn open_record(&self, subject: &str, value: Value<'_>) -> Option<Kept> {
@@ -285,8 +286,12 @@ enum Write {
     Pin { name: String, bytes: Option<Vec<u8>> },
 }
 
+/// The open database. Empty after an error of the disk, until the writer has opened it again: redb refuses everything then.
+type Slot = Arc<RwLock<Option<Arc<Database>>>>;
+
 struct Writer {
-    database: Arc<Database>,
+    path: PathBuf,
+    database: Slot,
     sealer: Arc<Sealer>,
     health: Arc<Health>,
     unwritten: VecDeque<Job>,
@@ -337,7 +342,25 @@ impl Writer {
     }
 
     fn write_batch(&self) -> Result<(), FleetError> {
-        let write = self.database.begin_write().map_err(storage)?;
+        let database = self.open_again()?;
+        let result = self.write_to(&database);
+        if result.is_err() {
+            self.database.write().take();
+        }
+        result
+    }
+
+    fn open_again(&self) -> Result<Arc<Database>, FleetError> {
+        if let Some(database) = self.database.read().clone() {
+            return Ok(database);
+        }
+        let database = Arc::new(open_database(&self.path).map_err(|fault| fault.into_error(&self.path))?);
+        *self.database.write() = Some(Arc::clone(&database));
+        Ok(database)
+    }
+
+    fn write_to(&self, database: &Database) -> Result<(), FleetError> {
+        let write = database.begin_write().map_err(storage)?;
         {
             let mut records = write.open_table(RECORDS).map_err(storage)?;
             let mut pins = write.open_table(PINS).map_err(storage)?;
@@ -565,6 +588,55 @@ mod tests {
         let _first = open(&path, &sealer);
         let error = Store::open(&path, sealer, 1).unwrap_err().to_string();
         assert!(error.contains("another process has it open"), "{error}");
+    }
+
+    /// A file system of one megabyte, if this machine lets us mount one.
+    struct SmallDisk(tempfile::TempDir);
+
+    impl SmallDisk {
+        fn mount() -> Option<Self> {
+            let folder = tempfile::tempdir().unwrap();
+            let mut mount = std::process::Command::new("mount");
+            let mounted = mount.args(["-t", "tmpfs", "-o", "size=3m", "tmpfs"]).arg(folder.path()).output();
+            if mounted.is_ok_and(|output| output.status.success()) {
+                return Some(Self(folder));
+            }
+            println!("skipped: no rights to mount a small file system");
+            None
+        }
+    }
+
+    impl Drop for SmallDisk {
+        fn drop(&mut self) {
+            let _ = std::process::Command::new("umount").arg("-l").arg(self.0.path()).output();
+        }
+    }
+
+    #[tokio::test]
+    async fn a_full_disk_is_reported_and_what_waited_is_written_when_there_is_room() {
+        let Some(disk) = SmallDisk::mount() else { return };
+        let path = disk.0.path().join("fleet.redb");
+        let store = open(&path, &Arc::new(Sealer::ephemeral().unwrap()));
+        store.keep(kept("phx.dec.before", 1, true)).await.unwrap();
+        let ballast = disk.0.path().join("ballast");
+        let _ = std::fs::write(&ballast, vec![1u8; 3 << 20]);
+        let mut number = 0;
+        let error = loop {
+            number += 1;
+            let large = Kept { bytes: vec![7; 60_000], ..kept(&format!("phx.dec.{number}"), 1, true) };
+            if let Err(error) = store.keep(large).await {
+                break error.to_string();
+            }
+            assert!(number < 1_000, "the disk never filled");
+        };
+        assert!(error.contains("fleet state"), "{error}");
+        assert!(store.faults().join("").contains("cannot be written"), "{:?}", store.faults());
+        std::fs::remove_file(&ballast).unwrap();
+        store.retry();
+        store.keep(kept("phx.dec.after", 1, true)).await.unwrap();
+        assert_eq!(store.faults(), Vec::<String>::new());
+        let (records, unreadable) = store.records("phx.dec.").unwrap();
+        assert_eq!((records.len(), unreadable), (number + 2, 0), "nothing was lost");
     }
 
     #[test]

@@ -21,7 +21,9 @@ pub struct TrustRoots {
 pub enum Pinned {
     /// A node that was not known.
     New,
-    /// A known node; its version or start time may be newer.
+    /// A known node that has started again.
+    Restarted,
+    /// Nothing that was not known.
     Known,
 }
 
@@ -46,11 +48,12 @@ impl TrustRoots {
             if known.node_key != node.node_key || operator_changed {
                 return Err(Refusal::WrongKey(format!("{}/{}", node.site, node.node)));
             }
-            if node.started_at_ms >= known.started_at_ms {
-                let operator_key = known.operator_key;
-                *known = NodeRecord { operator_key, ..node.clone() };
+            if node.started_at_ms <= known.started_at_ms {
+                return Ok(Pinned::Known);
             }
-            return Ok(Pinned::Known);
+            let operator_key = known.operator_key;
+            *known = NodeRecord { operator_key, ..node.clone() };
+            return Ok(Pinned::Restarted);
         }
         if self.nodes.len() >= FLEET_NODES_MAX {
             return Err(Refusal::TooManyNodes(FLEET_NODES_MAX));
@@ -172,6 +175,8 @@ mod tests {
         let mut roots = TrustRoots::new("fleet".into());
         roots.pin(&node("a", &key, None)).unwrap();
         assert_eq!(roots.pin(&node("a", &key, None)), Ok(Pinned::Known));
+        let again = NodeRecord { started_at_ms: 2, ..node("a", &key, None) };
+        assert_eq!(roots.pin(&again), Ok(Pinned::Restarted));
         let refused = Err(Refusal::WrongKey("fra/a".into()));
         assert_eq!(roots.pin(&node("a", &other, None)), refused);
         assert_eq!(

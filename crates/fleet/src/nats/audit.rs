@@ -33,6 +33,9 @@ pub(super) async fn run(inner: Arc<Inner>) {
 }
 
 async fn during_session(inner: &Arc<Inner>) {
+    if let Err(error) = send_waiting(inner).await {
+        tracing::debug!(%error, "records that waited were not sent at once");
+    }
     loop {
         let started = Instant::now();
         let pause = match audit_all(inner).await {
@@ -63,6 +66,22 @@ async fn during_session(inner: &Arc<Inner>) {
             }
         }
     }
+}
+
+/// Sends what waited for the link to whoever listens, before the stream is asked for anything: it may not be there yet, or never.
+async fn send_waiting(inner: &Arc<Inner>) -> Result<(), FleetError> {
+    let store = Arc::clone(&inner.store);
+    let kept = crate::local::blocking(move || store.records("phx.")).await?.0;
+    let announcement = subject::of_node(&inner.author.site, &inner.author.node);
+    let now_ms = inner.clock.now_ms();
+    for record in kept {
+        let waits = record.subject == announcement || inner.unconfirmed.lock().contains_key(&record.subject);
+        if record.own && waits && record.expires_at_ms > now_ms {
+            let sent = inner.client.publish(record.subject, record.bytes.into()).await;
+            sent.map_err(|error| FleetError::Unreachable(error.to_string()))?;
+        }
+    }
+    Ok(())
 }
 
 /// Whether some record stayed unconfirmed for longer than a confirmation takes.

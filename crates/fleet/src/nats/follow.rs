@@ -10,6 +10,7 @@ use std::time::Duration;
 use async_nats::jetstream::consumer::pull::OrderedConfig;
 use async_nats::jetstream::consumer::{Consumer, DeliverPolicy};
 use futures_util::{StreamExt, TryStreamExt};
+use phalanx_trust::record::RECORD_BYTES_MAX;
 use tokio::sync::{mpsc, watch};
 use tokio::task::{AbortHandle, JoinSet};
 
@@ -31,6 +32,10 @@ pub(super) async fn run(inner: Arc<Inner>, topic: Topic, to: mpsc::Sender<Delive
 
 async fn follow_core(mut core: async_nats::Subscriber, to: &mpsc::Sender<Delivery>) {
     while let Some(message) = core.next().await {
+        // No reader would take it; better not to hold it.
+        if message.payload.len() > RECORD_BYTES_MAX {
+            continue;
+        }
         let delivery = Delivery::Put { subject: message.subject.as_str().into(), bytes: message.payload };
         if to.send(delivery).await.is_err() {
             return;

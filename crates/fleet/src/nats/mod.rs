@@ -356,7 +356,7 @@ fn ttl_to(expires_at_ms: u64, now_ms: u64) -> Duration {
 const LINK_DOWN: &str =
     "the NATS server cannot be reached: decisions hold here, and are shared when it is back";
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
-const ACKS_IN_FLIGHT_MAX: usize = 4096;
+const ACKS_IN_FLIGHT_MAX: usize = 8192;
 const EVENTS_QUEUE: usize = 256;
 /// Messages that the client holds for a slow subscription, about 1 KiB each; more are dropped and asked for again.
-const CORE_QUEUE: usize = 16_384;
+const CORE_QUEUE: usize = 4_096;

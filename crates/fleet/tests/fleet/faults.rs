@@ -98,3 +98,17 @@ async fn a_single_node_joins_a_fleet_and_leaves_it_without_losing_decisions() {
     assert!(a.refuses("192.0.2.1") && a.refuses("192.0.2.2"));
     assert_eq!(a.fleet.status().kind, "local");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn on_a_server_that_keeps_nothing_bans_still_travel_and_status_says_so() {
+    let Some(server) = NatsServer::start_without_jetstream().await else { return };
+    let a = NodePlan::on("fra", "a", &server).start().await;
+    let b = NodePlan::on("syd", "b", &server).start().await;
+    for node in [&a, &b] {
+        until("nodes hear each other", || node.hears(1)).await;
+    }
+    a.ban("192.0.2.1", 600_000);
+    until("b has the ban", || b.refuses("192.0.2.1")).await;
+    until("status names it", || a.fleet.status().degraded.join("").contains("does not keep them")).await;
+    assert!(a.fleet.status().queue >= 1, "what no stream confirmed stays queued");
+}

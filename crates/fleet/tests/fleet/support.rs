@@ -34,17 +34,26 @@ pub(crate) struct NatsServer {
     port: u16,
     state: tempfile::TempDir,
     child: Option<Child>,
+    jetstream: bool,
 }
 
 impl NatsServer {
     pub(crate) fn prepare() -> Option<Self> {
         let binary = nats_binary()?;
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        Some(Self { binary, port, state: tempfile::tempdir().unwrap(), child: None })
+        Some(Self { binary, port, state: tempfile::tempdir().unwrap(), child: None, jetstream: true })
     }
 
     pub(crate) async fn start() -> Option<Self> {
         let mut server = Self::prepare()?;
+        server.up().await;
+        Some(server)
+    }
+
+    /// A server that keeps nothing.
+    pub(crate) async fn start_without_jetstream() -> Option<Self> {
+        let mut server = Self::prepare()?;
+        server.jetstream = false;
         server.up().await;
         Some(server)
     }
@@ -55,8 +64,9 @@ impl NatsServer {
 
     pub(crate) async fn up(&mut self) {
         let child = Command::new(&self.binary)
-            .args(["-a", "127.0.0.1", "-p", &self.port.to_string(), "-js", "-sd"])
+            .args(["-a", "127.0.0.1", "-p", &self.port.to_string(), "-sd"])
             .arg(self.state.path())
+            .args(self.jetstream.then_some("-js"))
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
