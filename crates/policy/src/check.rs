@@ -84,6 +84,7 @@ impl Check<'_> {
             upstream: self.upstream(raw),
             mode: raw.mode.unwrap_or_default(),
             rules: self.rules(raw.rules.as_ref()),
+            extra_rules: raw.extra_rules.iter().map(|file| self.folder.join(&file.value)).collect(),
             paranoia: self.within("paranoia", raw.paranoia.as_ref(), 1..=4, PARANOIA_DEFAULT),
             on_error: raw.on_error.unwrap_or_default(),
             limits: self.limits(&raw.limits),

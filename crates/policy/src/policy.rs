@@ -35,6 +35,8 @@ pub struct App {
     pub mode: Mode,
     /// Its rules.
     pub rules: RuleSource,
+    /// Rule files of the app's own, loaded after them.
+    pub extra_rules: Vec<PathBuf>,
     /// The Core Rule Set's paranoia level, 1 to 4.
     pub paranoia: u8,
     /// What is done when a rule or parser fails on a request.
@@ -144,6 +146,7 @@ impl Policy {
             upstream: Upstream::parse(upstream_url)?,
             mode: Mode::Block,
             rules: RuleSource::Baseline,
+            extra_rules: Vec::new(),
             paranoia: PARANOIA_DEFAULT,
             on_error: OnError::Deny,
             limits: Limits::default(),

@@ -54,6 +54,9 @@ pub struct RawApp {
     pub mode: Option<Mode>,
     /// "baseline", the rules that come with the product, or a list of rule folders. "baseline" if not given.
     pub rules: Option<At<RawRules>>,
+    /// Rule files of the app's own, relative to the policy file, loaded after `rules`.
+    #[serde(default)]
+    pub extra_rules: Vec<At<String>>,
     /// The Core Rule Set's paranoia level, 1 to 4. 1 if not given.
     pub paranoia: Option<At<u8>>,
     /// What is done when a rule or parser fails on a request. "deny" if not given.
