@@ -3,10 +3,10 @@
 pub mod log;
 pub(crate) mod mask;
 
-use std::hash::{BuildHasher, Hash, Hasher};
-use std::sync::Arc;
+use std::hash::BuildHasher as _;
+use std::sync::{Arc, LazyLock};
 
-use foldhash::fast::FixedState;
+use foldhash::fast::RandomState;
 use phalanx_model::limits::{FRAGMENT_BYTES_MAX, SIGNALS_KEPT_MAX};
 use phalanx_model::{RuleMatch, Signal};
 
@@ -63,8 +63,6 @@ impl Transaction {
             let cut = shown.get(..shown.len().min(FRAGMENT_BYTES_MAX)).unwrap_or_default();
             truncated(String::from_utf8_lossy(cut).into_owned(), FRAGMENT_BYTES_MAX)
         };
-        let mut hasher = FixedState::default().build_hasher();
-        values.bytes(matched.original).hash(&mut hasher);
         let steps = program.trie.path(matched.node);
         let steps = steps.into_iter().filter_map(|node| program.trie.node(node));
         let name = self.name_text(matched.name);
@@ -72,7 +70,7 @@ impl Transaction {
         RuleMatch {
             variable: String::from_utf8_lossy(name).into_owned(),
             fragment,
-            value_hash: hasher.finish(),
+            value_hash: VALUE_HASH.hash_one(values.bytes(matched.original)),
             transformations: steps.map(|node| transformation_name(node.transformation)).collect(),
         }
     }
@@ -93,6 +91,10 @@ fn transformation_name(step: phalanx_policy::seclang::ir::Transformation) -> Arc
     let first = letters.next().map(|c| c.to_ascii_lowercase());
     first.into_iter().chain(letters).collect::<String>().into()
 }
+
+/// One seed per process: equal payloads are told as equal here, and nobody who reads a record can try out passwords
+/// against the hashes of secret values.
+static VALUE_HASH: LazyLock<RandomState> = LazyLock::new(RandomState::default);
 
 /// Ids kept of one transaction.
 const MATCHED_RULES_MAX: usize = 1024;

@@ -153,7 +153,9 @@ impl Transaction {
         let separator = program.engine().argument_separator;
         match self.processor {
             _ if body.is_empty() => {}
-            Some(BodyProcessor::Urlencoded) => body::urlencoded(&body, separator, &limits, &mut parts),
+            Some(BodyProcessor::Urlencoded) => {
+                body::urlencoded(&body, separator, &limits, &mut parts)
+            }
             Some(BodyProcessor::Multipart) => {
                 let content_type = self.request_header(b"content-type");
                 let content_type =
@@ -217,11 +219,12 @@ impl Transaction {
     }
 }
 
-/// The protocol as the request line has it, which need not be a version we speak.
+/// The protocol as the request line has it, which need not be a version we speak. A line without one is a simple
+/// request (RFC 1945 section 4.1), which servers call HTTP/0.9.
 fn protocol_text(head: &RequestHead) -> &[u8] {
     let line = head.raw.get(head.target.range().end..).unwrap_or_default();
     let line = line.split(|&b| b == b'\r' || b == b'\n').next().unwrap_or_default().trim_ascii();
-    if line.is_empty() { head.version.as_str().as_bytes() } else { line }
+    if line.is_empty() { b"HTTP/0.9" } else { line }
 }
 
 /// A parsed slice as a span: of what was parsed, or of the arena copy that starts at `base`.

@@ -1,0 +1,59 @@
+//! The prefilter changes nothing: every request of the Core Rule Set's regression tests, with it on and off.
+
+use std::path::{Path, PathBuf};
+
+use phalanx_inspect::Findings;
+
+use super::exchange::{Request, connection, inspect};
+use super::{backend, ftw, suite};
+
+/// The conformance folder, if this run has one.
+fn conformance() -> Option<PathBuf> {
+    match std::env::var_os("PHALANX_SHARED") {
+        Some(shared) => Some(Path::new(&shared).join("conformance")),
+        None => {
+            assert!(std::env::var_os("CI").is_none(), "PHALANX_SHARED is not set in CI");
+            println!("skipped: PHALANX_SHARED is not set");
+            None
+        }
+    }
+}
+
+#[test]
+fn verdicts_are_the_same_with_and_without_the_prefilter() {
+    let Some(folder) = conformance() else {
+        return;
+    };
+    let rules = [folder.join("crs")];
+    for paranoia in [1, 4] {
+        let on = ftw::program(&rules, paranoia, true).unwrap();
+        let off = ftw::program(&rules, paranoia, false).unwrap();
+        let mut inputs = 0;
+        for (path, file) in suite::read(&folder.join("crs-tests")).unwrap() {
+            let stages = file.tests.iter().flat_map(|test| &test.stages);
+            for request in stages.filter_map(|stage| Request::read(&stage.input.raw().ok()?).ok()) {
+                inputs += 1;
+                let run = |program| {
+                    inspect(program, Box::default(), connection(1, 1_700_000_000_000), &request, || {
+                        backend::reply(&request)
+                    })
+                    .0
+                };
+                assert_eq!(comparable(run(&on)), comparable(run(&off)), "{}", path.display());
+            }
+        }
+        assert!(inputs > 4_000, "{inputs}");
+    }
+}
+
+/// All that a reader of findings can see.
+fn comparable(findings: Findings) -> impl PartialEq + std::fmt::Debug {
+    (
+        findings.matched_rules,
+        findings.signals,
+        findings.interruption,
+        findings.would_interrupt,
+        findings.score,
+        findings.failure,
+    )
+}

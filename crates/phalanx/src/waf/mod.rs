@@ -1,0 +1,12 @@
+//! `phalanx waf ...`: rule sets put to the test without a network, through the edge's own codec and the engine.
+
+pub mod bench;
+pub mod ftw;
+pub mod replay;
+
+mod backend;
+mod exchange;
+mod suite;
+
+#[cfg(test)]
+mod differential;
