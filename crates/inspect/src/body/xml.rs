@@ -1,0 +1,197 @@
+//! XML: all text, all attribute values, nothing expanded and nothing fetched.
+//!
+//! A document that declares entities, is not UTF-8, or is not well formed is an error; its text up to there is kept.
+
+use std::borrow::Cow;
+
+use quick_xml::Reader;
+use quick_xml::escape::resolve_predefined_entity;
+use quick_xml::events::{BytesRef, BytesStart, Event};
+
+use super::{BodyLimits, BodyParts, Slice, arena_bytes_max};
+
+/// Parses a document; with `into_args` each element that has only text becomes an argument `xml.root.name`.
+pub fn xml(body: &[u8], into_args: bool, limits: &BodyLimits, parts: &mut BodyParts) {
+    let mut walk = Walk {
+        body,
+        into_args,
+        limits,
+        parts,
+        text: Vec::new(),
+        path: b"xml".to_vec(),
+        open: Vec::new(),
+        roots: 0,
+    };
+    let document = String::from_utf8_lossy(body);
+    if matches!(document, Cow::Owned(_)) {
+        walk.parts.fail("XML: not UTF-8");
+    }
+    if let Err(reason) = walk.run(&document) {
+        walk.parts.fail(format!("XML: {reason}"));
+    }
+    let text = std::mem::take(&mut walk.text);
+    if walk.roots > 0 {
+        parts.xml_text = Some(parts.store(&text));
+    }
+}
+
+struct Walk<'a> {
+    body: &'a [u8],
+    into_args: bool,
+    limits: &'a BodyLimits,
+    parts: &'a mut BodyParts,
+    /// All text so far.
+    text: Vec<u8>,
+    /// `xml.` and the names of the elements around us.
+    path: Vec<u8>,
+    open: Vec<Element>,
+    roots: usize,
+}
+
+/// An element that is open.
+struct Element {
+    /// Length of the path outside of it.
+    path: usize,
+    /// Length of the text before it.
+    text: usize,
+    has_elements: bool,
+}
+
+impl Walk<'_> {
+    fn run(&mut self, document: &str) -> Result<(), String> {
+        let mut reader = Reader::from_str(document);
+        let config = reader.config_mut();
+        config.check_end_names = true;
+        config.allow_dangling_amp = false;
+        config.expand_empty_elements = true;
+        loop {
+            match reader.read_event().map_err(|error| error.to_string())? {
+                Event::Start(element) => self.start(&element)?,
+                Event::End(_) => self.end()?,
+                Event::Text(text) => {
+                    let text = text.into_inner();
+                    if self.open.is_empty() && !text.trim().is_empty() {
+                        return Err("text outside of the document's element".to_owned());
+                    }
+                    if !self.open.is_empty() {
+                        self.text.extend_from_slice(text.as_bytes());
+                    }
+                }
+                Event::CData(text) => self.text.extend_from_slice(text.into_inner().as_bytes()),
+                Event::GeneralRef(reference) => self.reference(&reference)?,
+                Event::DocType(text) => {
+                    let text = text.into_inner().to_ascii_uppercase();
+                    if text.contains("<!ENTITY") {
+                        self.parts.fail("XML: the document declares entities");
+                    }
+                }
+                Event::Decl(declaration) => {
+                    let known = ["utf-8", "us-ascii", "iso-8859-1", "windows-1252"];
+                    let encoding = declaration.encoding().and_then(Result::ok);
+                    if encoding
+                        .is_some_and(|name| !known.iter().any(|known| known.eq_ignore_ascii_case(&name)))
+                    {
+                        self.parts.fail("XML: an encoding that is not supported");
+                    }
+                }
+                Event::Empty(_) | Event::Comment(_) | Event::PI(_) => {}
+                Event::Eof => break,
+            }
+        }
+        if self.open.is_empty() && self.roots == 1 {
+            Ok(())
+        } else {
+            Err("the document does not have one element that is closed".to_owned())
+        }
+    }
+
+    fn start(&mut self, element: &BytesStart<'_>) -> Result<(), String> {
+        match self.open.last_mut() {
+            Some(parent) => parent.has_elements = true,
+            None => self.roots += 1,
+        }
+        if self.open.len() >= self.limits.depth_max {
+            return Err("nested too deep".to_owned());
+        }
+        self.open.push(Element { path: self.path.len(), text: self.text.len(), has_elements: false });
+        if self.into_args {
+            self.path.push(b'.');
+            self.path.extend_from_slice(element.name().into_inner().as_bytes());
+        }
+        for attribute in element.attributes() {
+            let attribute = attribute.map_err(|error| error.to_string())?;
+            if self.parts.xml_attributes.len() >= self.limits.arguments_max.saturating_mul(16) {
+                return Err("too many attributes".to_owned());
+            }
+            let value = self.attribute(attribute.value.as_bytes())?;
+            self.parts.xml_attributes.push(value);
+        }
+        Ok(())
+    }
+
+    fn end(&mut self) -> Result<(), String> {
+        let Some(element) = self.open.pop() else { return Ok(()) };
+        if self.into_args && !element.has_elements {
+            let text = self.text.get(element.text..).unwrap_or_default();
+            if self.parts.arena.len() + self.path.len() + text.len() > arena_bytes_max(self.body) {
+                return Err("the names of nested elements take too much room".to_owned());
+            }
+            let name = self.parts.store(&self.path);
+            let value = self.parts.store(text);
+            if !self.parts.add(name, value, self.limits) {
+                return Err("too many elements".to_owned());
+            }
+        }
+        self.path.truncate(element.path);
+        Ok(())
+    }
+
+    /// `&lt;` and `&#60;` in text. What a document would have to declare is not expanded.
+    fn reference(&mut self, reference: &BytesRef<'_>) -> Result<(), String> {
+        match resolve(reference) {
+            Some(text) => self.text.extend_from_slice(text.as_bytes()),
+            None => {
+                self.text.push(b'&');
+                self.text.extend_from_slice(reference.as_bytes());
+                self.text.push(b';');
+                self.parts.fail("XML: a reference to an entity");
+            }
+        }
+        if self.open.is_empty() { Err("text outside of the document's element".to_owned()) } else { Ok(()) }
+    }
+
+    /// An attribute's value with references resolved; a span of the body when it has none.
+    fn attribute(&mut self, value: &[u8]) -> Result<Slice, String> {
+        let mut rest = value;
+        if memchr::memchr(b'&', value).is_none() {
+            let start = (value.as_ptr() as usize).wrapping_sub(self.body.as_ptr() as usize);
+            if self.body.get(start..).is_some_and(|body| body.starts_with(value)) {
+                return Ok(Slice::body(start, start + value.len()));
+            }
+        }
+        let stored = self.parts.arena.len();
+        while let Some(ampersand) = memchr::memchr(b'&', rest) {
+            let (text, reference) = rest.split_at_checked(ampersand).unwrap_or((rest, &[]));
+            self.parts.arena.extend_from_slice(text);
+            let end = memchr::memchr(b';', reference).ok_or("a reference in an attribute is not closed")?;
+            let name = std::str::from_utf8(reference.get(1..end).unwrap_or_default()).unwrap_or_default();
+            match resolve(&BytesRef::new(name)) {
+                Some(text) => self.parts.arena.extend_from_slice(text.as_bytes()),
+                None => {
+                    self.parts.arena.extend_from_slice(reference.get(..=end).unwrap_or_default());
+                    self.parts.fail("XML: a reference to an entity");
+                }
+            }
+            rest = reference.get(end + 1..).unwrap_or_default();
+        }
+        self.parts.arena.extend_from_slice(rest);
+        Ok(self.parts.stored_since(stored))
+    }
+}
+
+fn resolve(reference: &BytesRef<'_>) -> Option<String> {
+    if reference.is_char_ref() {
+        return reference.resolve_char_ref().ok().flatten().map(String::from);
+    }
+    resolve_predefined_entity(reference).map(str::to_owned)
+}
