@@ -153,9 +153,7 @@ impl Transaction {
         let separator = program.engine().argument_separator;
         match self.processor {
             _ if body.is_empty() => {}
-            Some(BodyProcessor::Urlencoded) => {
-                body::urlencoded(&body, separator, &limits, &mut parts)
-            }
+            Some(BodyProcessor::Urlencoded) => body::urlencoded(&body, separator, &limits, &mut parts),
             Some(BodyProcessor::Multipart) => {
                 let content_type = self.request_header(b"content-type");
                 let content_type =
@@ -166,9 +164,15 @@ impl Transaction {
             Some(BodyProcessor::Xml) => body::xml(&body, self.xml_into_args, &limits, &mut parts),
             None => {}
         }
-        let urlencoded = self.processor == Some(BodyProcessor::Urlencoded);
+        // As in ModSecurity v3 and Coraza, `REQUEST_BODY` is there for JSON too. For multipart it is not: files are no
+        // text, and the parts are in variables of their own.
+        let kept = match self.processor {
+            Some(BodyProcessor::Urlencoded | BodyProcessor::Json) => true,
+            Some(BodyProcessor::Multipart | BodyProcessor::Xml) => false,
+            None => self.force_request_body,
+        };
         let state = &mut self.scratch.state;
-        state.flags.request_body_kept = urlencoded || (self.force_request_body && self.processor.is_none());
+        state.flags.request_body_kept = kept;
         let whole = Blob::new(Source::Body, 0, body.len());
         state.values.buffers.body = body;
         self.take_parts(&parts, whole);
