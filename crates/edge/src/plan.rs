@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
+use std::rc::Rc;
 use std::sync::Arc;
 
 use hashbrown::HashMap;
@@ -24,6 +25,9 @@ pub struct EdgePlan {
     any_host: Option<usize>,
     nowhere: AppPlan,
 }
+
+/// A plan as a worker hands it to its requests: counted twice, so that workers on two cores do not share a count.
+pub(crate) type LocalPlan = Rc<Arc<EdgePlan>>;
 
 /// One protected application.
 #[derive(Clone)]

@@ -1,8 +1,6 @@
 //! One request on its way through the pipeline, and what is known of it.
 
 use std::net::IpAddr;
-use std::rc::Rc;
-use std::sync::Arc;
 use std::time::Instant;
 
 use phalanx_model::{HttpVersion, Reason, RequestHead, RequestId, Signal, Verdict};
@@ -11,7 +9,7 @@ use crate::client::{Arrived, Client};
 use crate::forward::client_address;
 use crate::http1::FieldKind;
 use crate::http1::fields::{KnownFields, list};
-use crate::plan::{AppPlan, EdgePlan};
+use crate::plan::{AppPlan, LocalPlan};
 use crate::stages::Inspection;
 
 /// A request and what became of it so far.
@@ -19,7 +17,7 @@ pub(crate) struct Request {
     pub(crate) head: RequestHead,
     pub(crate) known: KnownFields,
     pub(crate) id: RequestId,
-    pub(crate) plan: Rc<Arc<EdgePlan>>,
+    pub(crate) plan: LocalPlan,
     pub(crate) app: Option<usize>,
     /// The client, after trusted forwarders.
     pub(crate) client: IpAddr,

@@ -21,6 +21,7 @@ use crate::worker::Worker;
 
 /// Transactions' memory, kept by a worker.
 #[derive(Debug, Default)]
+#[expect(clippy::vec_box, reason = "a transaction takes and returns the box; it never moves what is in it")]
 pub(crate) struct InspectScratch(RefCell<Vec<Box<Scratch>>>);
 
 /// One request's inspection; inspects nothing by default.

@@ -17,7 +17,7 @@ use tokio::sync::{Notify, watch};
 use crate::client::Client;
 use crate::connection;
 use crate::control::{Activity, Connections, Cut};
-use crate::plan::EdgePlan;
+use crate::plan::{EdgePlan, LocalPlan};
 use crate::settings::EdgeSettings;
 use crate::stages::InspectScratch;
 use crate::tables::{ConnectionCounts, NodeTables};
@@ -46,7 +46,7 @@ pub(crate) struct Worker {
     pub(crate) draining: Cell<bool>,
     scratch: RefCell<Box<[u8]>>,
     buffers: RefCell<Vec<Vec<u8>>>,
-    plan: RefCell<Rc<Arc<EdgePlan>>>,
+    plan: RefCell<LocalPlan>,
     started: Instant,
     now_ms: Cell<u64>,
     random: Cell<u64>,
@@ -75,7 +75,7 @@ impl Worker {
     }
 
     /// The plan in force. Cloned within the worker, so that cores do not share its reference count.
-    pub(crate) fn plan(&self) -> Rc<Arc<EdgePlan>> {
+    pub(crate) fn plan(&self) -> LocalPlan {
         let current = self.shared.plan.load();
         let mut cached = self.plan.borrow_mut();
         if !Arc::ptr_eq(&current, &cached) {

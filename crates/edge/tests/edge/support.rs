@@ -295,6 +295,13 @@ async fn serve(stream: TcpStream, state: Arc<UpstreamState>) {
         let plain = |body: &[u8]| {
             [format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", body.len()).as_bytes(), body].concat()
         };
+        let text = |body: &[u8]| {
+            let head = format!(
+                "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: {}\r\n\r\n",
+                body.len()
+            );
+            [head.as_bytes(), body].concat()
+        };
         let answer = match path {
             "/stream-echo" => b"0\r\n\r\n".to_vec(),
             "/echo" => plain(&body),
@@ -324,6 +331,9 @@ async fn serve(stream: TcpStream, state: Arc<UpstreamState>) {
                   ETag: \"a\"\r\nContent-Length: 0\r\n\r\n"
                     .to_vec()
             }
+            "/leak-head" => b"HTTP/1.1 200 OK\r\nX-Leak: leak\r\nContent-Length: 0\r\n\r\n".to_vec(),
+            "/leak-body" => text(b"a secret"),
+            "/plain-text" => text(b"nothing to hide"),
             "/not-modified" => b"HTTP/1.1 304 Not Modified\r\nETag: \"a\"\r\n\r\n".to_vec(),
             "/no-content" => b"HTTP/1.1 204 No Content\r\n\r\n".to_vec(),
             "/for-head" => b"HTTP/1.1 200 OK\r\nContent-Length: 1234\r\n\r\n".to_vec(),
