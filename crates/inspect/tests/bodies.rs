@@ -1,5 +1,7 @@
 //! Body parsers: what becomes an argument, what is flagged, what is an error; and any bytes at all.
 
+#![cfg(test)]
+
 use phalanx_inspect::body::{self, BodyLimits, BodyParts, Slice};
 use proptest::prelude::*;
 

@@ -1,5 +1,9 @@
 //! Operators against the SecLang language tests.
 
+#![cfg(test)]
+
+#[path = "suite/language.rs"]
+mod language;
 mod suite;
 
 use std::net::IpAddr;
@@ -52,7 +56,7 @@ fn load(operator: &str, param: &str) -> Option<ir::Test> {
 }
 
 fn matches(name: &str, folder: &std::path::Path, case: &Value) -> bool {
-    let (input, param) = (suite::bytes(case, "input"), suite::bytes(case, "param"));
+    let (input, param) = (language::bytes(case, "input"), language::bytes(case, "param"));
     let text = String::from_utf8_lossy(&param).into_owned();
     let pattern = || Pattern::compile(&text, Flags::MODSECURITY).expect("a pattern of the suite compiles");
     let checked = |check: fn(&[u8]) -> bool| verify(&input, &pattern(), check).unwrap().is_some();
@@ -126,7 +130,7 @@ fn language_tests_of_operators_pass() {
     let Some(folder) = suite::folder("conformance/operators") else { return };
     let (mut failures, mut passed) = (Vec::new(), 0);
     for name in NAMES {
-        for case in suite::cases(&folder, name) {
+        for case in language::cases(&folder, name) {
             let expected = case.get("ret").and_then(Value::as_i64) == Some(1);
             if matches(name, &folder, &case) == expected {
                 passed += 1;

@@ -236,7 +236,7 @@ impl Parser<'_> {
             if line.is_empty() {
                 return Ok(fields);
             }
-            if line.iter().any(|&byte| byte == 0) {
+            if line.contains(&0) {
                 return Err("a NUL byte in a part's header");
             }
             if line.first().is_some_and(|&byte| matches!(byte, b' ' | b'\t'..=b'\r')) {

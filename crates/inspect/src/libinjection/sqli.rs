@@ -51,9 +51,11 @@ impl<'a> Reading<'a> {
                 last.kind = b'c';
             }
         }
-        let mut fingerprint = Fingerprint { bytes: [0; 5], len: u8::try_from(folded.len).unwrap_or(0) };
+        let mut fingerprint =
+            Fingerprint { bytes: [0; 5], len: u8::try_from(folded.len.min(5)).unwrap_or(0) };
         fingerprint.bytes.iter_mut().zip(folded.tokens()).for_each(|(place, token)| *place = token.kind);
-        if fingerprint.types().contains(&b'X') {
+        // The sixth token, too, may be what cannot be read.
+        if folded.tokens().iter().any(|token| token.kind == b'X') {
             fingerprint = Fingerprint { bytes: [b'X', 0, 0, 0, 0], len: 1 };
         }
         Self {

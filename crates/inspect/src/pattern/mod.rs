@@ -16,6 +16,7 @@ use fancy_regex::{BytesMode, RegexBuilder, RegexInput};
 use regex_automata::Input;
 use regex_automata::meta;
 use regex_automata::util::primitives::NonMaxUsize;
+use regex_syntax::hir::Hir;
 
 mod ast;
 mod byte_set;
@@ -218,12 +219,13 @@ impl Pattern {
     }
 }
 
-fn linear_regex(hir: &regex_syntax::hir::Hir) -> Result<meta::Regex, meta::BuildError> {
+fn linear_regex(hir: &Hir) -> Result<meta::Regex, PatternError> {
     let config = meta::Config::new()
         .utf8_empty(false)
         .nfa_size_limit(Some(COMPILED_BYTES_MAX))
         .hybrid_cache_capacity(1024 * 1024);
-    meta::Builder::new().configure(config).build_from_hir(hir)
+    let built = meta::Builder::new().configure(config).build_from_hir(hir);
+    built.map_err(|error| PatternError { message: format!("does not compile: {error}"), offset: 0 })
 }
 
 impl linear::TailDoubts {

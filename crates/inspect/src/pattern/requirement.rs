@@ -187,7 +187,7 @@ fn repeat(node: &Node, times: Times) -> Facts {
     if times.max == Some(1) {
         return once;
     }
-    let exactly = Some(times.min) == times.max && times.min <= EXACT_BYTES_MAX as u32;
+    let exactly = Some(times.min) == times.max && (times.min as usize) <= EXACT_BYTES_MAX;
     let mut exact = once.exact.clone().filter(|_| exactly);
     for _ in 1..times.min {
         exact = exact.as_deref().zip(once.exact.as_deref()).and_then(|(longer, once)| joined(longer, once));

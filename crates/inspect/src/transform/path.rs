@@ -64,11 +64,10 @@ impl Machine<'_> {
                 self.remove_segment(last);
             }
             None => {}
-            Some(b'/') => {
-                if !last {
-                    self.out.pop();
-                }
+            Some(b'/') if !last => {
+                self.out.pop();
             }
+            Some(b'/') => {}
             Some(_) => return true,
         }
         self.index += 1;
