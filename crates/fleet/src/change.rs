@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use phalanx_model::limits::{BAN_AUTOMATIC_MAX_MS, DECISION_MAX_MS, RECORD_FUTURE_MAX_MS};
-use phalanx_model::{Author, AuthorRole, Decision, Prefix, Withdrawal};
+use phalanx_model::{Actor, Author, AuthorRole, Decision, Prefix, Withdrawal};
 use phalanx_trust::{Refusal, authority};
 use serde::{Deserialize, Serialize};
 
@@ -45,12 +45,17 @@ impl Change {
         }
     }
 
+    /// Whom it is about.
+    pub fn actor(&self) -> &Actor {
+        match self {
+            Self::Decided(decision) => &decision.actor,
+            Self::Withdrawn(withdrawal) => &withdrawal.actor,
+        }
+    }
+
     /// The addresses it is about.
     pub fn range(&self) -> Prefix {
-        match self {
-            Self::Decided(decision) => decision.actor.range(),
-            Self::Withdrawn(withdrawal) => withdrawal.actor.range(),
-        }
+        self.actor().range()
     }
 
     /// The one subject under which it may be kept and sent.

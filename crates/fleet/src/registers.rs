@@ -1,7 +1,9 @@
 //! The merge core: registers that their authors own, withdrawals that end them, and the view that follows. No IO.
 //!
-//! A register is (author, range, kind) and holds the highest version seen; a withdrawal is one per (author, range) and ends
-//! what has a version up to its own: anyone's if an operator wrote it, the author's own if a node did.
+//! A register is (author, actor, kind) and holds the highest version seen; a withdrawal is one per (author, actor) and ends
+//! what has a version up to its own: anyone's if an operator wrote it, the author's own if a node did. Actors are told apart by
+//! their addresses and, where they are one kind of client at an address, by its hash; a withdrawal of addresses ends what is
+//! ordered about clients there too.
 //!
 //! INVARIANT: the state depends on the set of changes applied, not on their order or number: `apply` commutes and repeats.
 //! (With one exception, on purpose: an author over its quota loses the registers that expire first.)
@@ -77,13 +79,13 @@ impl Registers {
                     && range
                         .decisions
                         .iter()
-                        .find(|old| old.author == new.author && old.kind == new.kind)
+                        .find(|old| same_register(old, new))
                         .is_none_or(|old| decision_rank(new) > decision_rank(old))
             }
             Change::Withdrawn(new) => range
                 .withdrawals
                 .iter()
-                .find(|old| old.author == new.author)
+                .find(|old| same_tombstone(old, new))
                 .is_none_or(|old| withdrawal_rank(new) > withdrawal_rank(old)),
         }
     }
@@ -92,9 +94,9 @@ impl Registers {
     pub fn has_room_for(&self, change: &Change) -> bool {
         match change {
             Change::Decided(new) => {
-                let held = self.ranges.get(&new.actor.range()).is_some_and(|range| {
-                    range.decisions.iter().any(|old| old.author == new.author && old.kind == new.kind)
-                });
+                let range = self.ranges.get(&new.actor.range());
+                let held =
+                    range.is_some_and(|range| range.decisions.iter().any(|old| same_register(old, new)));
                 held || self.has_room(new)
             }
             Change::Withdrawn(_) => true,
@@ -165,8 +167,7 @@ impl Registers {
         if range.ends(new) {
             return Outcome::Withdrawn;
         }
-        let place = range.decisions.iter().position(|old| old.author == new.author && old.kind == new.kind);
-        let old = place.and_then(|place| range.decisions.get(place).cloned());
+        let old = range.decisions.iter().find(|old| same_register(old, new)).cloned();
         if let Some(old) = &old
             && decision_rank(new) <= decision_rank(old)
         {
@@ -189,17 +190,26 @@ impl Registers {
         let shelf = self.shelf(&new.author);
         shelf.decisions.insert(Slot::of_decision(new));
         let evicted = if shelf.decisions.len() > max { shelf.decisions.pop_first() } else { None };
-        if let Some(slot) = evicted {
+        let crowded = self.crowded_out(new);
+        for slot in evicted.into_iter().chain(crowded) {
             touched.push(slot.range);
+            self.shelf(&new.author).decisions.remove(&slot);
             gone.extend(self.remove(&new.author, &slot));
         }
         Outcome::Applied { gone, touched }
     }
 
+    /// What its author must give up because it says too much about one range.
+    fn crowded_out(&self, new: &Decision) -> Option<Slot> {
+        let range = self.ranges.get(&new.actor.range())?;
+        let slots = range.slots_of(&new.author);
+        if slots.clone().count() > PER_RANGE_MAX { slots.min() } else { None }
+    }
+
     fn withdraw(&mut self, new: &Arc<Withdrawal>) -> Outcome {
         let key = new.actor.range();
         let range = self.ranges.entry(key).or_default();
-        let old = range.withdrawals.iter().find(|old| old.author == new.author).cloned();
+        let old = range.withdrawals.iter().find(|old| same_tombstone(old, new)).cloned();
         if let Some(old) = &old
             && withdrawal_rank(new) <= withdrawal_rank(old)
         {
@@ -223,8 +233,14 @@ impl Registers {
         let shelf = self.shelf(&new.author);
         shelf.withdrawals.insert(Slot::of_withdrawal(new));
         // The one that may be forgotten first was made first: what it ended has most likely expired.
-        let evicted = if shelf.withdrawals.len() > max { shelf.withdrawals.pop_first() } else { None };
+        let mut evicted = if shelf.withdrawals.len() > max { shelf.withdrawals.pop_first() } else { None };
+        if let Some(range) = self.ranges.get(&key)
+            && range.tombstones_of(&new.author).count() > PER_RANGE_MAX
+        {
+            evicted = range.tombstones_of(&new.author).min();
+        }
         if let Some(slot) = evicted {
+            self.shelf(&new.author).withdrawals.remove(&slot);
             gone.extend(self.remove(&new.author, &slot));
         }
         let touched = if ended.is_empty() { Vec::new() } else { vec![key] };
@@ -235,8 +251,15 @@ impl Registers {
         let Some(shelf) = self.authors.get(&new.author) else {
             return self.per_author_max > 0;
         };
-        shelf.decisions.len() < self.per_author_max
-            || shelf.decisions.first().is_some_and(|first| *first < Slot::of_decision(new))
+        let slot = Slot::of_decision(new);
+        let quota = shelf.decisions.len() < self.per_author_max
+            || shelf.decisions.first().is_some_and(|first| *first < slot);
+        let range = self.ranges.get(&new.actor.range());
+        let crowded = range.is_some_and(|range| {
+            let slots = range.slots_of(&new.author);
+            slots.clone().count() >= PER_RANGE_MAX && slots.min().is_some_and(|first| slot < first)
+        });
+        quota && !crowded
     }
 
     fn shelf(&mut self, author: &Author) -> &mut Shelf {
@@ -248,13 +271,20 @@ impl Registers {
         let range = self.ranges.get_mut(&slot.range)?;
         let change = match slot.kind {
             Some(kind) => {
-                let is_it = |decision: &Arc<Decision>| decision.author == *author && decision.kind == kind;
+                let is_it = |decision: &Arc<Decision>| {
+                    decision.author == *author
+                        && decision.kind == kind
+                        && decision.actor.agent() == slot.agent
+                };
                 let place = range.decisions.iter().position(is_it)?;
                 self.decisions_len = self.decisions_len.saturating_sub(1);
                 Change::Decided(range.decisions.swap_remove(place))
             }
             None => {
-                let place = range.withdrawals.iter().position(|withdrawal| withdrawal.author == *author)?;
+                let is_it = |withdrawal: &Arc<Withdrawal>| {
+                    withdrawal.author == *author && withdrawal.actor.agent() == slot.agent
+                };
+                let place = range.withdrawals.iter().position(is_it)?;
                 Change::Withdrawn(range.withdrawals.swap_remove(place))
             }
         };
@@ -284,6 +314,16 @@ impl Range {
     fn ends(&self, decision: &Decision) -> bool {
         self.withdrawals.iter().any(|withdrawal| ends(withdrawal, decision))
     }
+
+    fn slots_of<'a>(&'a self, author: &'a Author) -> impl Iterator<Item = Slot> + Clone + 'a {
+        let own = self.decisions.iter().filter(move |decision| decision.author == *author);
+        own.map(|decision| Slot::of_decision(decision))
+    }
+
+    fn tombstones_of<'a>(&'a self, author: &'a Author) -> impl Iterator<Item = Slot> + 'a {
+        let own = self.withdrawals.iter().filter(move |withdrawal| withdrawal.author == *author);
+        own.map(|withdrawal| Slot::of_withdrawal(withdrawal))
+    }
 }
 
 /// An author's records by expiry: for the quota and for the sweep.
@@ -299,19 +339,30 @@ struct Slot {
     expires_at_ms: u64,
     id: DecisionId,
     range: Prefix,
+    agent: Option<u64>,
     /// `None` stands for a withdrawal.
     kind: Option<DecisionKind>,
 }
 
 impl Slot {
     fn of_decision(decision: &Decision) -> Self {
-        let (expires_at_ms, id) = (decision.expires_at_ms, decision.id);
-        Self { expires_at_ms, id, range: decision.actor.range(), kind: Some(decision.kind) }
+        Self {
+            expires_at_ms: decision.expires_at_ms,
+            id: decision.id,
+            range: decision.actor.range(),
+            agent: decision.actor.agent(),
+            kind: Some(decision.kind),
+        }
     }
 
     fn of_withdrawal(withdrawal: &Withdrawal) -> Self {
-        let (expires_at_ms, id) = (withdrawal.expires_at_ms, withdrawal.id);
-        Self { expires_at_ms, id, range: withdrawal.actor.range(), kind: None }
+        Self {
+            expires_at_ms: withdrawal.expires_at_ms,
+            id: withdrawal.id,
+            range: withdrawal.actor.range(),
+            agent: withdrawal.actor.agent(),
+            kind: None,
+        }
     }
 }
 
@@ -321,7 +372,18 @@ fn ends(withdrawal: &Withdrawal, decision: &Decision) -> bool {
         AuthorRole::Operator => true,
         AuthorRole::Node => withdrawal.author == decision.author,
     };
-    may && decision.version <= withdrawal.up_to_version
+    let covers = withdrawal.actor.covers_agent(decision.actor.agent());
+    may && covers && decision.version <= withdrawal.up_to_version
+}
+
+/// Whether two decisions about one range are values of one register.
+fn same_register(one: &Decision, other: &Decision) -> bool {
+    one.kind == other.kind && one.actor.agent() == other.actor.agent() && one.author == other.author
+}
+
+/// Whether two withdrawals of one range take each other's place.
+fn same_tombstone(one: &Withdrawal, other: &Withdrawal) -> bool {
+    one.actor.agent() == other.actor.agent() && one.author == other.author
 }
 
 /// Total order of the values of one register. An author that signs two values of one version loses nothing but its say in
@@ -346,6 +408,9 @@ fn withdrawal_rank(withdrawal: &Withdrawal) -> (u64, DecisionId, u64, u64, &str)
         &withdrawal.reason,
     )
 }
+
+/// What one author may say about one range: kinds of clients there, above all. More would make every look-up of the address slow.
+const PER_RANGE_MAX: usize = 64;
 
 #[cfg(test)]
 #[path = "registers_tests.rs"]

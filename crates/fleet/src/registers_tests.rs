@@ -10,10 +10,18 @@ fn author(node: u8, role: AuthorRole) -> Author {
     Author { site: "fra".into(), node: format!("n{node}").into(), role }
 }
 
+/// From 200 on, kinds of clients at the address 192.0.2.1.
+fn whom(actor: u8) -> Actor {
+    match actor {
+        200.. => Actor::client([192, 0, 2, 1].into(), u64::from(actor)),
+        _ => Actor::ip([192, 0, 2, actor].into()),
+    }
+}
+
 fn decision(author: Author, actor: u8, kind: DecisionKind, version: u64, expires_at_ms: u64) -> Change {
     Change::Decided(Arc::new(Decision {
         id: DecisionId::from_parts(version, 1, u64::from(actor)),
-        actor: Actor::ip([192, 0, 2, actor].into()),
+        actor: whom(actor),
         kind,
         author,
         reason: format!("version {version}"),
@@ -32,7 +40,7 @@ fn ban(node: u8, actor: u8, version: u64, expires_at_ms: u64) -> Change {
 fn withdrawal(author: Author, actor: u8, up_to_version: u64) -> Change {
     Change::Withdrawn(Arc::new(Withdrawal {
         id: DecisionId::from_parts(up_to_version, 2, u64::from(actor)),
-        actor: Actor::ip([192, 0, 2, actor].into()),
+        actor: whom(actor),
         author,
         up_to_version,
         reason: "undo".into(),
@@ -63,7 +71,8 @@ fn any_change() -> impl Strategy<Value = Change> {
     let role = prop_oneof![Just(AuthorRole::Node), Just(AuthorRole::Operator)];
     let kind = prop_oneof![Just(DecisionKind::Ban), Just(DecisionKind::Allow), Just(DecisionKind::Throttle)];
     let expiry = prop_oneof![Just(900u64), Just(2_000), Just(3_000)];
-    (0u8..3, role, 0u8..3, kind, 1u64..6, expiry, any::<bool>()).prop_map(
+    let actor = prop_oneof![0u8..3, 200u8..202];
+    (0u8..3, role, actor, kind, 1u64..6, expiry, any::<bool>()).prop_map(
         |(node, role, actor, kind, version, expires_at_ms, ends)| {
             let author = author(node, role);
             match ends {
@@ -108,6 +117,12 @@ proptest! {
             let ip = [192, 0, 2, actor].into();
             for now_ms in [NOW, 2_500, 4_000] {
                 prop_assert_eq!(view.lookup(ip, now_ms), whole.lookup(ip, now_ms));
+                let live = |view: &View| {
+                    let mut ids: Vec<_> = view.live(now_ms).map(|decision| format!("{decision:?}")).collect();
+                    ids.sort();
+                    ids
+                };
+                prop_assert_eq!(live(&view), live(&whole));
             }
         }
     }
@@ -140,6 +155,32 @@ fn a_ban_after_the_withdrawal_holds_and_one_before_it_is_not_resurrected() {
     assert_eq!(registers.apply(&ban(1, 1, 3, 2_000), NOW), Outcome::Withdrawn);
     assert_eq!(registers.apply(&ban(2, 1, 5, 2_000), NOW), Outcome::Withdrawn);
     assert!(matches!(registers.apply(&ban(1, 1, 6, 2_000), NOW), Outcome::Applied { .. }));
+}
+
+#[test]
+fn kinds_of_clients_at_one_address_are_told_apart() {
+    let both = [ban(1, 200, 3, 2_000), ban(1, 201, 3, 2_000), ban(1, 1, 3, 2_000)];
+    let operator = || author(9, AuthorRole::Operator);
+    assert_eq!(merged(both.clone()).decisions_len(), 3);
+    let one_undone = merged(both.clone().into_iter().chain([withdrawal(operator(), 200, 5)]));
+    assert_eq!(one_undone.decisions_len(), 2);
+    let address_undone = merged(both.into_iter().chain([withdrawal(operator(), 1, 5)]));
+    assert_eq!(address_undone.decisions_len(), 0);
+}
+
+#[test]
+fn an_author_cannot_crowd_one_range() {
+    let clients: Vec<Change> = (0..100u64)
+        .map(|agent| {
+            let Change::Decided(decision) = ban(1, 1, 1, 2_000 + agent) else { panic!("a ban decides") };
+            let actor = Actor::client([192, 0, 2, 1].into(), agent);
+            Change::Decided(Arc::new(Decision { actor, ..(*decision).clone() }))
+        })
+        .collect();
+    let forwards = merged(clients.clone());
+    assert_eq!(forwards.decisions_len(), PER_RANGE_MAX);
+    assert_eq!(picture(&forwards), picture(&merged(clients.into_iter().rev())));
+    assert_eq!(forwards.authors.values().map(|shelf| shelf.decisions.len()).sum::<usize>(), PER_RANGE_MAX);
 }
 
 #[test]

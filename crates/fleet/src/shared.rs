@@ -255,18 +255,8 @@ impl Shared {
         if touched.is_empty() {
             return;
         }
-        let current = self.view.load_full();
-        let next = if touched.len() > REBUILD_ABOVE {
-            let mut next = core.registers.view();
-            next.revision = current.revision + 1;
-            next
-        } else {
-            let mut next = (*current).clone();
-            for range in touched {
-                next = next.with_range(range, core.registers.decisions_of(&range));
-            }
-            next
-        };
+        let changed = touched.into_iter().map(|range| (range, core.registers.decisions_of(&range)));
+        let next = self.view.load_full().with_ranges(changed);
         self.view.store(Arc::new(next));
     }
 }
@@ -278,7 +268,5 @@ fn ledger_kind(change: &Change) -> LedgerKind {
     }
 }
 
-/// Above this many changed ranges a new base is cheaper than as many overlays.
-const REBUILD_ABOVE: usize = 256;
 /// Faults named at once.
 const FAULTS_MAX: usize = 32;

@@ -1,6 +1,6 @@
 //! Names under which records are kept and sent. A record counts under one subject only, which follows from what it says.
 
-use phalanx_model::{Author, AuthorRole, DecisionKind, Prefix};
+use phalanx_model::{Actor, Author, AuthorRole, DecisionKind};
 
 use crate::Change;
 
@@ -14,7 +14,7 @@ pub fn of_change(change: &Change) -> String {
         (Change::Withdrawn(_), AuthorRole::Node) => "withdraw".to_owned(),
         (Change::Withdrawn(_), AuthorRole::Operator) => "op-withdraw".to_owned(),
     };
-    format!("{DECISIONS}.{}.{}.{kind}.{}", author.site, author.node, range_hash(change.range()))
+    format!("{DECISIONS}.{}.{}.{kind}.{}", author.site, author.node, actor_hash(change.actor()))
 }
 
 /// The subject of a node's announcement.
@@ -41,9 +41,14 @@ fn kind_word(kind: DecisionKind) -> &'static str {
     }
 }
 
-/// 120 bits of the range's SHA-256: an address has characters that subjects do not allow, and shows nothing to a listener.
-fn range_hash(range: Prefix) -> String {
-    let digest = phalanx_trust::sha256(range.to_string().as_bytes());
+/// 120 bits of the SHA-256 of what tells actors apart: an address has characters that subjects do not allow.
+fn actor_hash(actor: &Actor) -> String {
+    let range = actor.range();
+    let name = match actor.agent() {
+        Some(agent) => format!("{range} client {agent:016x}"),
+        None => range.to_string(),
+    };
+    let digest = phalanx_trust::sha256(name.as_bytes());
     let short: Vec<u8> = digest.into_iter().take(15).collect();
     data_encoding::BASE32_NOPAD.encode(&short)
 }

@@ -43,6 +43,14 @@ impl Actor {
         Self::Prefix(canonical_prefix(prefix))
     }
 
+    /// The client that the actor is, if it is narrower than its addresses.
+    pub fn agent(&self) -> Option<u64> {
+        match self {
+            Self::Client { agent, .. } => Some(*agent),
+            Self::Ip(_) | Self::Prefix(_) => None,
+        }
+    }
+
     /// Whether the actor is the client with this `agent` hash, given that the address is in its range. Without a hash
     /// (a connection on which nothing was said yet) only actors that are whole addresses match.
     pub fn covers_agent(&self, agent: Option<u64>) -> bool {

@@ -35,8 +35,15 @@ impl View {
 
     /// The view in which `range` has exactly these decisions. An empty list removes the range.
     pub fn with_range(&self, range: Prefix, decisions: Vec<Arc<Decision>>) -> Self {
+        self.with_ranges([(range, decisions)])
+    }
+
+    /// The view in which each of these ranges has exactly these decisions: one copy of the overlay for all of them.
+    pub fn with_ranges(&self, changes: impl IntoIterator<Item = (Prefix, Vec<Arc<Decision>>)>) -> Self {
         let mut overlay = self.overlay.clone();
-        overlay.replace(range, decisions);
+        for (range, decisions) in changes {
+            overlay.replace(range, decisions);
+        }
         let mut next = Self { revision: self.revision + 1, base: Arc::clone(&self.base), overlay };
         if next.overlay.ranges.len() > OVERLAY_RANGES_MAX.max(next.base.ranges.len() / 16) {
             next.compact();

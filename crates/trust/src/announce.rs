@@ -181,6 +181,14 @@ mod tests {
         assert_eq!(opened, Err(Refusal::WrongKey("fra/a".into())));
     }
 
+    proptest::proptest! {
+        #[test]
+        fn any_bytes_are_an_announcement_or_a_refusal(bytes: Vec<u8>, json in "[{\\[\\]}:,\"a-z0-9=]{0,60}") {
+            let _ = Announcement::open(&bytes, "fleet", SUBJECT, None);
+            let _ = Announcement::open(json.as_bytes(), "fleet", SUBJECT, None);
+        }
+    }
+
     #[test]
     fn names_that_would_break_subjects_are_refused() {
         for name in ["", "a.b", "*", ">", "A", "ü", "a b", &"a".repeat(64)] {
