@@ -407,9 +407,25 @@ impl Exchange {
                 *waits_for = WaitsFor::Upstream;
                 client.control.set_deadline(client.worker.after_ms(self.silence_max_ms(client, request)));
             }
-            ready!(self.poll_more(client, cx));
+            if self.poll_more(client, cx).is_pending() {
+                return self.poll_client_gone(client, cx);
+            }
             *waits_for = WaitsFor::Neither;
         }
+    }
+
+    /// A client that turns away from a stream of events is noticed at once, not with the next event. Elsewhere the end of
+    /// its input may be a half-close by a client that still reads.
+    fn poll_client_gone(&self, client: &mut Client, cx: &mut Context<'_>) -> Poll<Result<(), Stop>> {
+        if !is_event_stream(&self.response) || !client.body.is_done() {
+            return Poll::Pending;
+        }
+        while client.socket.input.len() < OUTPUT_BYTES_MAX {
+            if ready!(client.poll_fill(cx))? == 0 {
+                return Poll::Ready(Err(Stop::ClientGone));
+            }
+        }
+        Poll::Pending
     }
 
     /// Takes body out of the upstream's input, at most about `max` bytes.

@@ -3,7 +3,7 @@
 
 use std::net::IpAddr;
 
-use phalanx_model::{BodyFraming, PrefixSet, RequestHead};
+use phalanx_model::{BodyFraming, HttpVersion, PrefixSet, RequestHead};
 
 use crate::http1::FieldKind;
 use crate::http1::encode::{self, field};
@@ -42,7 +42,8 @@ pub(crate) fn write_request_head(out: &mut Vec<u8>, request: &Forwarded<'_>) {
     write_fields(out, request);
     write_forwarding(out, request);
     field(out, b"X-Request-Id", request.request_id);
-    field(out, b"Via", b"1.1 phalanx");
+    let version: &[u8] = if head.version == HttpVersion::Http10 { b"1.0 phalanx" } else { b"1.1 phalanx" };
+    field(out, b"Via", version);
     match request.framing {
         BodyFraming::None => {}
         BodyFraming::Length(bytes) => {

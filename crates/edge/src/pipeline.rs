@@ -99,7 +99,6 @@ fn on_request_head(client: &mut Client, request: &mut Request) -> Result<(), Sto
 fn check_standing(client: &Client, request: &mut Request) -> Result<(), Stop> {
     let shared = &client.worker.shared;
     let view = shared.view.load();
-    request.view_revision = view.revision;
     let verdict = standing(&request.plan.decide, &view, request.client, Some(request.agent), request.at_ms);
     let Some(verdict) = verdict else {
         return Ok(());

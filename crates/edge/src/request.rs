@@ -72,7 +72,7 @@ impl Request {
             request_bytes: 0,
             response_bytes: 0,
             upstream_us: 0,
-            view_revision: 0,
+            view_revision: worker.shared.view.load().revision,
         }
     }
 

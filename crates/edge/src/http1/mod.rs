@@ -21,5 +21,7 @@ pub(crate) mod fields;
 
 pub use body::{BodyDecoder, Step};
 pub use fields::FieldKind;
+pub use phalanx_model::RequestHead;
+
 pub use head::{HeadError, HeadLimits, HeadReader, parse_head};
 pub use response::{ResponseError, ResponseFraming, ResponseHead, read_response_head};

@@ -266,3 +266,13 @@ async fn events_are_streamed_as_they_come() {
     let answer = client.answer().await;
     assert_eq!(answer.text(), "data: 1\n\ndata: 2\n\n");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_leaves_a_stream_of_events_is_noticed() {
+    let mut node = Node::plain().await;
+    let mut client = node.connect().await;
+    client.send("GET /events HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    assert_eq!(client.head_only().await.status, 200);
+    drop(client);
+    assert_eq!(node.access().await.target, "/events");
+}

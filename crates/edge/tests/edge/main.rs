@@ -1,10 +1,17 @@
 //! The edge over real sockets, between a client and an upstream.
 
+#[cfg(test)]
 mod support;
 
+#[cfg(test)]
 mod forwarding;
+#[cfg(test)]
 mod framing;
+#[cfg(test)]
 mod life;
+#[cfg(test)]
 mod limits;
+#[cfg(test)]
 mod rules;
+#[cfg(test)]
 mod standing;
