@@ -39,6 +39,11 @@ impl ApiError {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "ledger_full", message)
     }
 
+    #[cfg(test)]
+    pub(crate) fn body(&self) -> &ErrorBody {
+        &self.body
+    }
+
     /// The node where the answer is.
     pub(crate) fn at(mut self, site: &str, node: &str) -> Self {
         self.body.error.site = Some(site.to_owned());

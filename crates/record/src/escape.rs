@@ -103,7 +103,8 @@ impl Formatter for LogFormatter {
         fragment: &str,
     ) -> io::Result<()> {
         // serde_json has cut out what it escapes itself (C0 controls, quote, backslash).
-        if !fragment.chars().any(is_hidden) {
+        let plain = fragment.bytes().all(|b| (0x20..0x7f).contains(&b));
+        if plain || !fragment.chars().any(is_hidden) {
             return writer.write_all(fragment.as_bytes());
         }
         for c in fragment.chars() {

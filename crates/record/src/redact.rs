@@ -34,23 +34,35 @@ pub fn request(access: &mut AccessEvent, signals: &mut [Signal]) {
 
 /// Whether a header, cookie or field of this name holds a secret. Case, separators and percent-encoding do not matter.
 pub fn is_secret_name(name: &str) -> bool {
-    let name = decoded_lower(name);
-    // The last component of `user[password]`, `json.login.password`, `user-password` decides, or the whole name.
-    let whole: String = name.chars().filter(|c| c.is_ascii_alphanumeric()).collect();
-    if SECRET_PARTS.iter().any(|part| whole.contains(part)) {
-        return true;
+    // Nearly all names are short and plain; they need no memory.
+    let mut plain = [0u8; 48];
+    if name.len() <= plain.len() && name.is_ascii() && !name.contains('%') {
+        let bytes = name.bytes().filter(u8::is_ascii_alphanumeric).map(|b| b.to_ascii_lowercase());
+        let mut length = 0;
+        for (place, byte) in plain.iter_mut().zip(bytes) {
+            *place = byte;
+            length += 1;
+        }
+        let whole = plain.get(..length).and_then(|bytes| std::str::from_utf8(bytes).ok()).unwrap_or_default();
+        return is_secret_word(whole, name);
     }
-    let words = || name.split(|c: char| !c.is_ascii_alphanumeric()).filter(|w| !w.is_empty());
-    SECRET_WORDS.iter().any(|word| whole == *word || words().next_back() == Some(*word))
+    let name = decoded_lower(name);
+    let whole: String = name.chars().filter(char::is_ascii_alphanumeric).collect();
+    is_secret_word(&whole, &name)
+}
+
+/// `whole` is the name in lower case without separators. Its last component (`user[password]`, `json.login.password`,
+/// `user-password`) decides, or the whole of it.
+fn is_secret_word(whole: &str, name: &str) -> bool {
+    let last = name.split(|c: char| !c.is_ascii_alphanumeric()).rfind(|word| !word.is_empty());
+    SECRET_WORDS.iter().any(|word| whole == *word || last.is_some_and(|last| last.eq_ignore_ascii_case(word)))
+        || SECRET_PARTS.iter().any(|part| whole.contains(part))
 }
 
 /// Masks the values of secret fields and the credentials found in a text of any kind: a query string, a form, JSON,
 /// a header line, a URL.
 pub fn mask_text(text: &str) -> Cow<'_, str> {
-    let mut spans = Vec::new();
-    pairs(text, &mut spans);
-    schemes(text, &mut spans);
-    userinfo(text, &mut spans);
+    let mut spans = find(text);
     if spans.is_empty() {
         return Cow::Borrowed(text);
     }
@@ -106,29 +118,48 @@ fn mentions_secret_variable(text: &str) -> bool {
     })
 }
 
-/// Finds `name=value`, `"name": "value"`, `Name: value` and `name="field"` + part body, where the name is secret.
-fn pairs(text: &str, spans: &mut Vec<(usize, usize)>) {
-    // What lies inside a value already found is masked with it; looking again would be quadratic.
-    let mut done = 0;
-    for (at, delimiter) in text.match_indices(['=', ':']) {
-        if at < done {
-            continue;
-        }
-        let before = text.get(..at).unwrap_or_default().trim_end_matches([' ', '"', '\'', '\\']);
-        let start = before.rfind(|c: char| !is_name_char(c)).map_or(0, |i| i + char_len(before, i));
-        let name = before.get(start..).unwrap_or_default();
-        let value_at = at + delimiter.len();
-        let span = if name.eq_ignore_ascii_case("name") {
-            part_body(text, value_at)
-        } else if is_secret_name(name) {
-            Some(value_span(text, value_at, delimiter == ":"))
-        } else {
-            None
+/// Finds secrets in one pass over the bytes; most texts hold none, and each request has several texts.
+fn find(text: &str) -> Vec<(usize, usize)> {
+    let mut spans = Vec::new();
+    // What lies inside a value already looked at is not looked at again: that would be quadratic.
+    let (mut pair_done, mut token_done) = (0, 0);
+    for (at, byte) in text.bytes().enumerate() {
+        let found = match byte {
+            b'=' | b':' if at >= pair_done => {
+                let found = pair(text, at, byte == b':');
+                pair_done = found.map_or(pair_done, |(_, end)| end);
+                found
+            }
+            b'/' => userinfo(text, at),
+            b'b' | b'B' | b'd' | b'D' | b'n' | b'N' if at >= token_done => {
+                let (found, end) = scheme(text, at);
+                token_done = end;
+                found
+            }
+            b'e' if at >= token_done => {
+                let (found, end) = web_token(text, at);
+                token_done = end;
+                found
+            }
+            _ => None,
         };
-        if let Some(span) = span.filter(|(start, end)| start < end) {
-            done = span.1;
-            spans.push(span);
-        }
+        spans.extend(found.filter(|(start, end)| start < end));
+    }
+    spans
+}
+
+/// The value of `name=value`, `"name": "value"`, `Name: value` or of the part `name="field"`, where the name is secret
+/// and the delimiter stands at `at`.
+fn pair(text: &str, at: usize, colon: bool) -> Option<(usize, usize)> {
+    let before = text.get(..at)?.trim_end_matches([' ', '"', '\'', '\\']);
+    let start = before.rfind(|c: char| !is_name_char(c)).map_or(0, |i| i + char_len(before, i));
+    let name = before.get(start..)?;
+    if name.eq_ignore_ascii_case("name") {
+        part_body(text, at + 1)
+    } else if is_secret_name(name) {
+        Some(value_span(text, at + 1, colon))
+    } else {
+        None
     }
 }
 
@@ -178,53 +209,39 @@ fn part_body(text: &str, from: usize) -> Option<(usize, usize)> {
     (end > 0).then_some((from + blank, from + blank + end))
 }
 
-/// Finds the credentials after `Bearer`, `Basic`, `Digest` and the like, and JSON Web Tokens standing alone.
-fn schemes(text: &str, spans: &mut Vec<(usize, usize)>) {
-    let lower = text.to_ascii_lowercase();
-    for scheme in ["bearer ", "basic ", "digest ", "negotiate ", "bearer%20", "basic%20", "bearer+", "basic+"]
-    {
-        let mut done = 0;
-        for (at, found) in lower.match_indices(scheme) {
-            let start = at + found.len();
-            if at < done {
-                continue;
-            }
-            let rest = text.get(start..).unwrap_or_default();
-            let length = rest.find(|c: char| !is_token_char(c)).unwrap_or(rest.len());
-            done = start + length;
-            // Words such as "basic idea" are shorter than any credential.
-            if length >= 6 {
-                spans.push((start, start + length));
-            }
-        }
-    }
-    let mut done = 0;
-    for (at, _) in text.match_indices("eyJ") {
-        if at < done {
-            continue;
-        }
-        let rest = text.get(at..).unwrap_or_default();
-        let length = rest.find(|c: char| !is_token_char(c)).unwrap_or(rest.len());
-        done = at + length;
-        if rest.get(..length).is_some_and(|token| token.matches('.').count() == 2) {
-            spans.push((at, at + length));
-        }
-    }
+/// The credentials after `Bearer`, `Basic`, `Digest` or `Negotiate` at `at`; and where to go on looking.
+fn scheme(text: &str, at: usize) -> (Option<(usize, usize)>, usize) {
+    let starts = |word: &&&str| text.get(at..at + word.len()).is_some_and(|t| t.eq_ignore_ascii_case(word));
+    let Some(word) = SCHEMES.iter().find(starts) else { return (None, 0) };
+    let after = at + word.len();
+    let rest = text.get(after..).unwrap_or_default();
+    let Some(gap) = [" ", "%20", "+"].iter().find(|gap| rest.starts_with(**gap)) else { return (None, 0) };
+    let (start, end) = token(text, after + gap.len());
+    // Words such as "basic idea" are shorter than any credential.
+    ((end - start >= 6).then_some((start, end)), end)
 }
 
-/// Finds the `user:password` of `scheme://user:password@host`.
-fn userinfo(text: &str, spans: &mut Vec<(usize, usize)>) {
-    for (at, found) in text.match_indices("//") {
-        let start = at + found.len();
-        let rest = text.get(start..).unwrap_or_default();
-        let end = rest.find(['/', '?', '#', ' ', '"', '<', '\r', '\n']).unwrap_or(rest.len());
-        let authority = rest.get(..end).unwrap_or_default();
-        if let Some(sign) = authority.rfind('@')
-            && authority.get(..sign).is_some_and(|user| user.contains(':'))
-        {
-            spans.push((start, start + sign));
-        }
+/// A JSON Web Token standing alone at `at`; and where to go on looking.
+fn web_token(text: &str, at: usize) -> (Option<(usize, usize)>, usize) {
+    if !text.get(at..).is_some_and(|rest| rest.starts_with("eyJ")) {
+        return (None, 0);
     }
+    let (start, end) = token(text, at);
+    let dots = text.get(start..end).map_or(0, |token| token.matches('.').count());
+    ((dots == 2).then_some((start, end)), end)
+}
+
+fn token(text: &str, start: usize) -> (usize, usize) {
+    let rest = text.get(start..).unwrap_or_default();
+    (start, start + rest.find(|c: char| !is_token_char(c)).unwrap_or(rest.len()))
+}
+
+/// The `user:password` of `//user:password@host` at `at`.
+fn userinfo(text: &str, at: usize) -> Option<(usize, usize)> {
+    let rest = text.get(at..)?.strip_prefix("//")?;
+    let end = rest.find(['/', '?', '#', ' ', '"', '<', '\r', '\n']).unwrap_or(rest.len());
+    let sign = rest.get(..end)?.rfind('@')?;
+    rest.get(..sign)?.contains(':').then_some((at + 2, at + 2 + sign))
 }
 
 fn decoded_lower(name: &str) -> String {
@@ -258,6 +275,8 @@ fn char_len(text: &str, at: usize) -> usize {
 }
 
 const PART_HEAD_CHARS_MAX: usize = 512;
+
+const SCHEMES: &[&str] = &["bearer", "basic", "digest", "negotiate"];
 
 /// A name that holds one of these anywhere is secret.
 const SECRET_PARTS: &[&str] = &[

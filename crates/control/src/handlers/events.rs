@@ -6,6 +6,7 @@ use axum::Json;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Path, Query, State};
 use http::StatusCode;
+use phalanx_fleet::Member;
 use phalanx_model::id::node_tag;
 use phalanx_model::limits::HISTORY_PAGE_MAX;
 use phalanx_model::{Action, RequestId};
@@ -57,19 +58,26 @@ pub(crate) async fn explain(
 /// An id tells which node's history holds the request; the answer names it.
 fn not_here(control: &Control, id: RequestId) -> ApiError {
     let deps = &control.deps;
-    if id.node_tag() != node_tag(&deps.site, &deps.node) {
-        let members = deps.fleet.members();
-        if let Some(there) = members.iter().find(|m| !m.me && node_tag(&m.site, &m.node) == id.node_tag()) {
+    if id.node_tag() == node_tag(&deps.site, &deps.node) {
+        return ApiError::not_found(format!(
+            "no refused or flagged request {id} is in this node's history; passed requests are in the access log only"
+        ));
+    }
+    elsewhere(&deps.fleet.members(), id)
+}
+
+fn elsewhere(members: &[Member], id: RequestId) -> ApiError {
+    let served = |member: &&Member| !member.me && node_tag(&member.site, &member.node) == id.node_tag();
+    match members.iter().find(served) {
+        Some(there) => {
             let message =
                 format!("request {id} was served by node {}/{}; ask that node", there.site, there.node);
-            return ApiError::new(StatusCode::NOT_FOUND, "elsewhere", message).at(&there.site, &there.node);
+            ApiError::new(StatusCode::NOT_FOUND, "elsewhere", message).at(&there.site, &there.node)
         }
-        let message = format!("request {id} was served by another node, which is not known here");
-        return ApiError::not_found(message);
+        None => {
+            ApiError::not_found(format!("request {id} was served by another node, which is not known here"))
+        }
     }
-    ApiError::not_found(format!(
-        "no refused or flagged request {id} is in this node's history; passed requests are in the access log only"
-    ))
 }
 
 /// Asks the history on a thread that may block.
@@ -120,4 +128,30 @@ fn before(text: &str) -> Result<RequestId, ApiError> {
     let wrong =
         |_| ApiError::bad_request(format!("before={text:?} is neither an id nor a time in milliseconds"));
     text.parse().map(|at_ms| RequestId::from_parts(at_ms, 0, 0)).map_err(wrong)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_of_another_node_names_that_node() {
+        let member = |node: &str, me| Member {
+            site: "syd".into(),
+            node: node.into(),
+            version: String::new(),
+            lag_ms: 0,
+            last_seen_ms: 0,
+            decisions: 0,
+            revision: 0,
+            me,
+            link: phalanx_fleet::Link::Up,
+        };
+        let members = [member("a", true), member("b", false)];
+        let asked =
+            |tag| serde_json::to_value(elsewhere(&members, RequestId::from_parts(1, tag, 1)).body()).unwrap();
+        let there = asked(node_tag("syd", "b"));
+        assert_eq!((&there["error"]["code"], &there["error"]["node"]), (&"elsewhere".into(), &"b".into()));
+        assert_eq!(asked(node_tag("syd", "c"))["error"]["code"], "not_found");
+    }
 }

@@ -129,16 +129,22 @@ impl std::fmt::Debug for History {
 fn statement(filter: &Filter, shared: &Shared) -> (String, Vec<Value>) {
     let mut values: Vec<Value> = Vec::new();
     let mut conditions = Vec::new();
-    let mut from = "requests r";
-    if let Some(rule) = filter.rule {
-        from = "rules x JOIN requests r ON r.id = x.id";
-        conditions.push("x.rule = ?");
-        values.push(rule.cast_signed().into());
+    let (mut from, mut id) = ("requests r", "r.id");
+    match (filter.rule, filter.client) {
+        // One address has few requests: go through them, and look whether the rule matched.
+        (Some(rule), Some(_)) => {
+            conditions.push("EXISTS (SELECT 1 FROM rules x WHERE x.rule = ? AND x.id = r.id)");
+            values.push(rule.cast_signed().into());
+        }
+        // The rules' tree holds (rule, id): its part is read in the order asked for. CROSS JOIN keeps it the outer loop.
+        (Some(rule), None) => {
+            (from, id) = ("rules x CROSS JOIN requests r ON r.id = x.id", "x.id");
+            conditions.push("x.rule = ?");
+            values.push(rule.cast_signed().into());
+        }
+        (None, _) => {}
     }
-    // The rule's tree holds (rule, id), so that its part is read in the order asked for.
-    let id = if filter.rule.is_some() { "x.id" } else { "r.id" };
-    let (before, since) =
-        if filter.rule.is_some() { ("x.id < ?", "x.id >= ?") } else { ("r.id < ?", "r.id >= ?") };
+    let (before, since) = if id == "x.id" { ("x.id < ?", "x.id >= ?") } else { ("r.id < ?", "r.id >= ?") };
     if let Some(at) = filter.before {
         conditions.push(before);
         values.push(at.to_string().into());

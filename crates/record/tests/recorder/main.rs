@@ -32,6 +32,17 @@ fn a_refused_request_is_found_by_everything_it_is_known_by() {
     assert_eq!(ids(Filter { rule: Some(941_100), before: Some(id(12)), ..all.clone() }), [8, 4, 0]);
     assert_eq!(ids(Filter { client: "2001:db8::7".parse().ok(), ..all.clone() }), [16, 12, 8, 4, 0]);
     assert_eq!(ids(Filter { client: "2001:db8::8".parse().ok(), ..all.clone() }), [0; 0]);
+    let both = Filter {
+        client: "2001:db8::7".parse().ok(),
+        rule: Some(941_100),
+        since_ms: Some(NOW + 5),
+        ..all.clone()
+    };
+    assert_eq!(ids(both), [16, 12, 8]);
+    assert_eq!(
+        ids(Filter { client: "203.0.113.9".parse().ok(), rule: Some(941_100), ..all.clone() }),
+        [0; 0]
+    );
     let mapped = Filter { client: "::ffff:203.0.113.9".parse().ok(), limit: 1, ..all };
     assert_eq!(ids(mapped), [19]);
     assert_eq!(history.request(id(5)).unwrap().unwrap().signals.len(), 1);
