@@ -344,3 +344,11 @@ fn the_body_is_read_as_its_type_says() {
     let other = head("POST / HTTP/1.1\nHost: h\nContent-Type: text/plain");
     assert!(run(&program(rules), &other, b"a=x+y").matched_rules.is_empty());
 }
+
+#[test]
+fn no_cookie_hides_behind_many() {
+    let rules = r#"SecRule REQUEST_COOKIES "@contains evil" "id:1,phase:1,pass""#;
+    let many = "a=b; ".repeat(3000);
+    let request = head(&format!("GET / HTTP/1.1\nHost: h\nCookie: {many}x=evil"));
+    assert_eq!(run(&program(rules), &request, b"").matched_rules, [1]);
+}

@@ -97,7 +97,8 @@ pub(crate) fn triggers(transformation: Transformation) -> ([u64; 4], bool) {
         T::RemoveNulls | T::ReplaceNulls => b"\0",
         T::SqlHexDecode => b"0",
         T::UrlDecode | T::UrlDecodeUni => b"%+",
-        T::Utf8ToUnicode | T::ParityZero7bit => return ([0, 0, u64::MAX, u64::MAX], false),
+        // Beyond ASCII; the first also drops NUL.
+        T::Utf8ToUnicode | T::ParityZero7bit => return ([1, 0, u64::MAX, u64::MAX], false),
         T::Base64Decode
         | T::Base64DecodeExt
         | T::Base64Encode

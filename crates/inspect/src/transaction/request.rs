@@ -39,7 +39,10 @@ impl Transaction {
         if self.request_body_access && self.engine != RuleEngine::Off {
             if !complete {
                 self.scratch.state.flags.inbound_data_error = true;
-                let rejects = self.program.engine().request_body_limit_action == LimitAction::Reject;
+                // A body of a type that no processor reads is not inspected, however much of it is held.
+                let inspected = self.processor.is_some() || self.force_request_body;
+                let rejects =
+                    inspected && self.program.engine().request_body_limit_action == LimitAction::Reject;
                 if rejects && let Outcome::Interrupt(stop) = self.over_limit() {
                     return Outcome::Interrupt(stop);
                 }
@@ -78,7 +81,8 @@ impl Transaction {
         state.scalars.head =
             phalanx_model::Span { start: 0, end: u32::try_from(head.raw.len()).unwrap_or(0) };
         self.take_target(target);
-        let limits = self.body_limits();
+        // The head is bounded, so every cookie can be looked at.
+        let limits = BodyLimits { arguments_max: usize::MAX, ..self.body_limits() };
         let state = &mut self.scratch.state;
         for field in &head.fields {
             let (name, value) = (span(field.name), span(field.value));

@@ -41,16 +41,7 @@ impl Transaction {
             let start = out.len();
             self.members(program, spec, out);
             if !set.excludes.is_empty() {
-                let values = &self.scratch.state.values;
-                let mut at = start;
-                while let Some(entry) = out.get(at) {
-                    let name = entry.name.key.map(|key| values.bytes(key)).unwrap_or_default();
-                    if set.excludes(entry.name.variable, name) {
-                        out.remove(at);
-                    } else {
-                        at += 1;
-                    }
-                }
+                self.take_excluded(set, start, out);
             }
             if spec.count {
                 let count = out.len() - start;
@@ -61,6 +52,25 @@ impl Transaction {
                 out.push(Entry { name, value, secret: false });
             }
         }
+    }
+
+    /// Takes the entries from `start` on that the set excludes out of the list.
+    fn take_excluded(&self, set: &TargetSet, start: usize, out: &mut Vec<Entry>) {
+        let values = &self.scratch.state.values;
+        let mut kept = start;
+        for at in start..out.len() {
+            let Some(&entry) = out.get(at) else {
+                continue;
+            };
+            let name = entry.name.key.map(|key| values.bytes(key)).unwrap_or_default();
+            if !set.excludes(entry.name.variable, name) {
+                if let Some(place) = out.get_mut(kept) {
+                    *place = entry;
+                }
+                kept += 1;
+            }
+        }
+        out.truncate(kept);
     }
 
     /// A count is named like the members it counts.

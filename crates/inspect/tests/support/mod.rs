@@ -1,5 +1,12 @@
 //! Requests and rule sets for the tests.
-#![allow(dead_code, clippy::allow_attributes, reason = "each test program uses a part of it")]
+#![allow(
+    dead_code,
+    clippy::allow_attributes,
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test may stop at the first surprise, and each test program uses a part of this"
+)]
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
