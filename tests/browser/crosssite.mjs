@@ -84,7 +84,8 @@ async function firstLine(stream) {
 async function until(what, condition) {
   const deadline = Date.now() + 5_000;
   while (Date.now() < deadline) {
-    const answer = await condition();
+    // A ban closes its actor's connections, so a request may be cut off: not yet an answer.
+    const answer = await condition().catch(() => false);
     if (answer) return answer;
     await new Promise((resolve) => setTimeout(resolve, 20));
   }
