@@ -15,28 +15,28 @@ use super::exchange::{Reply, Request, connection, inspect, load};
 
 /// Arguments of `phalanx waf bench`.
 #[derive(Debug, clap::Args)]
-pub struct BenchArgs {
+pub(crate) struct BenchArgs {
     /// Folder with rules, in the layout of the Core Rule Set.
     #[arg(long, required = true)]
-    pub rules: Vec<PathBuf>,
+    pub(crate) rules: Vec<PathBuf>,
     /// Paranoia level.
     #[arg(long, value_parser = clap::value_parser!(u8).range(1..=4))]
-    pub paranoia: Option<u8>,
+    pub(crate) paranoia: Option<u8>,
     /// Rounds; figures are medians over them.
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..=64))]
-    pub rounds: u16,
+    pub(crate) rounds: u16,
     /// Seconds per round.
     #[arg(long, default_value_t = 2.0)]
-    pub seconds: f64,
+    pub(crate) seconds: f64,
     /// Run without the prefilter.
     #[arg(long)]
-    pub no_prefilter: bool,
+    pub(crate) no_prefilter: bool,
     /// Print one JSON object per row.
     #[arg(long)]
-    pub json: bool,
+    pub(crate) json: bool,
     /// Folders of `*.http` files, one class each.
     #[arg(required = true)]
-    pub corpora: Vec<PathBuf>,
+    pub(crate) corpora: Vec<PathBuf>,
 }
 
 /// One class measured.
@@ -55,7 +55,7 @@ struct Row {
 }
 
 /// Measures every class.
-pub fn bench(args: BenchArgs) -> anyhow::Result<ExitCode> {
+pub(crate) fn bench(args: BenchArgs) -> anyhow::Result<ExitCode> {
     let resident_before = resident_kb();
     let started = Instant::now();
     let options = LoadOptions { paranoia: args.paranoia, ..LoadOptions::default() };

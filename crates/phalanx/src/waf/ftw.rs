@@ -17,28 +17,28 @@ use super::suite::{self, Output, Stage};
 
 /// Arguments of `phalanx waf ftw`.
 #[derive(Debug, clap::Args)]
-pub struct FtwArgs {
+pub(crate) struct FtwArgs {
     /// Folder with rules, in the layout of the Core Rule Set.
     #[arg(long, required = true)]
-    pub rules: Vec<PathBuf>,
+    pub(crate) rules: Vec<PathBuf>,
     /// Folder with go-ftw tests.
     #[arg(long)]
-    pub tests: PathBuf,
+    pub(crate) tests: PathBuf,
     /// Paranoia level the tests are run at.
     #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u8).range(1..=4))]
-    pub paranoia: u8,
+    pub(crate) paranoia: u8,
     /// Run only tests whose id (`942100-1`) starts with this.
     #[arg(long)]
-    pub only: Option<String>,
+    pub(crate) only: Option<String>,
     /// Print one JSON object instead of lines.
     #[arg(long)]
-    pub json: bool,
+    pub(crate) json: bool,
     /// Tell of each failed test what was found.
     #[arg(long)]
-    pub explain: bool,
+    pub(crate) explain: bool,
     /// Run without the prefilter.
     #[arg(long)]
-    pub no_prefilter: bool,
+    pub(crate) no_prefilter: bool,
 }
 
 /// What became of a suite.
@@ -52,7 +52,7 @@ pub(crate) struct Summary {
 }
 
 /// Runs the tests; exit code 1 when any fails.
-pub fn ftw(args: FtwArgs) -> anyhow::Result<ExitCode> {
+pub(crate) fn ftw(args: FtwArgs) -> anyhow::Result<ExitCode> {
     let program = program(&args.rules, args.paranoia, !args.no_prefilter)?;
     let summary = run(&program, &args)?;
     if args.json {

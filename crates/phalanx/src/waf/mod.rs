@@ -1,8 +1,8 @@
 //! `phalanx waf ...`: rule sets put to the test without a network, through the edge's own codec and the engine.
 
-pub mod bench;
-pub mod ftw;
-pub mod replay;
+pub(crate) mod bench;
+pub(crate) mod ftw;
+pub(crate) mod replay;
 
 mod backend;
 mod exchange;

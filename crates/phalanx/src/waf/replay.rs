@@ -16,16 +16,16 @@ use super::exchange::{Reply, Request, connection, inspect, load};
 
 /// Arguments of `phalanx waf replay`.
 #[derive(Debug, clap::Args)]
-pub struct ReplayArgs {
+pub(crate) struct ReplayArgs {
     /// Folder with rules; without it the default protection is used.
     #[arg(long)]
-    pub rules: Vec<PathBuf>,
+    pub(crate) rules: Vec<PathBuf>,
     /// Paranoia level.
     #[arg(long, value_parser = clap::value_parser!(u8).range(1..=4))]
-    pub paranoia: Option<u8>,
+    pub(crate) paranoia: Option<u8>,
     /// Accepted for symmetry: the output is JSON lines in any case.
     #[arg(long)]
-    pub json: bool,
+    pub(crate) json: bool,
 }
 
 /// A line of input.
@@ -49,7 +49,7 @@ struct Judged {
 }
 
 /// Judges every line. `default_protection` is used when no rules are given.
-pub fn replay(
+pub(crate) fn replay(
     args: ReplayArgs,
     default_protection: impl FnOnce(Option<u8>) -> anyhow::Result<Arc<Program>>,
 ) -> anyhow::Result<ExitCode> {
