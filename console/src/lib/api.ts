@@ -3,10 +3,10 @@
 export type Action = 'allow' | 'observe' | 'challenge' | 'throttle' | 'tarpit' | 'deny';
 export type DecisionKind = 'throttle' | 'challenge' | 'ban' | 'allow';
 
-export interface Actor {
-  kind: string;
-  value: string;
-}
+export type Actor =
+  | { kind: 'ip' | 'prefix'; value: string }
+  /** One kind of client at one address; `agent` is 16 hexadecimal digits. */
+  | { kind: 'client'; value: { ip: string; agent: string } };
 
 export interface Author {
   site: string;

@@ -91,6 +91,7 @@ export function lag(ms: number): string {
 
 /** An actor as operators write it: an IPv6 address is the /64 it lies in. */
 export function actorText(actor: Actor): string {
+  if (actor.kind === 'client') return `${actor.value.ip} client ${actor.value.agent}`;
   if (actor.kind === 'ip' && actor.value.includes(':') && !actor.value.includes('/')) return `${actor.value}/64`;
   return actor.value;
 }

@@ -21,6 +21,9 @@ pub enum Actor {
         /// The address, as in [`Actor::Ip`].
         ip: IpAddr,
         /// A hash of what the client says of itself (User-Agent and the order of its header fields).
+        /// 16 hexadecimal digits in JSON, whose numbers have 53 bits only in browsers.
+        #[serde(with = "hexadecimal")]
+        #[cfg_attr(feature = "schema", schemars(with = "String"))]
         agent: u64,
     },
     /// An address range, host bits cleared. Always made by [`Actor::prefix`].
@@ -182,4 +185,18 @@ pub struct Withdrawal {
     pub created_at_ms: u64,
     /// When it may be forgotten, in Unix milliseconds: not before every decision it ends has expired.
     pub expires_at_ms: u64,
+}
+
+/// 64 bits as 16 hexadecimal digits.
+mod hexadecimal {
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(bits: &u64, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&format_args!("{bits:016x}"))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        u64::from_str_radix(&text, 16).map_err(serde::de::Error::custom)
+    }
 }

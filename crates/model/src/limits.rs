@@ -12,9 +12,9 @@ pub const IDLE_TIME_MAX_MS: u64 = 75_000;
 pub const BODY_READ_GAP_MAX_MS: u64 = 30_000;
 /// Largest request body, in bytes; more is refused with 413. Uploads of photographs and documents fit.
 pub const BODY_BYTES_MAX: u64 = 1024 * 1024 * 1024;
-/// How much of a request body is held for inspection before the upstream is contacted, in bytes. ModSecurity's
-/// recommended `SecRequestBodyNoFilesLimit` is 128 KiB; JSON APIs send more.
-pub const BODY_HELD_BYTES_MAX: usize = 1024 * 1024;
+/// How much of a request body is held for inspection before the upstream is contacted, in bytes: ModSecurity's
+/// recommended `SecRequestBodyLimit`. Bodies without files are held up to `SecRequestBodyNoFilesLimit` only.
+pub const BODY_HELD_BYTES_MAX: usize = 13_107_200;
 /// How much of a response body is held for inspection, in bytes (ModSecurity's `SecResponseBodyLimit` default).
 pub const RESPONSE_HELD_BYTES_MAX: usize = 512 * 1024;
 /// Longest wait for a connection to the upstream, in milliseconds.
