@@ -48,9 +48,6 @@ pub(crate) fn test() -> anyhow::Result<ExitCode> {
     browser_step(&mut steps, "images on a page elsewhere, in Chromium", &[CHROMIUM], || {
         must(node("tests/browser/crosssite.mjs").arg(place::built("debug", "phalanx")))
     });
-    browser_step(&mut steps, "DokuWiki in Chromium", &[CHROMIUM, DOKUWIKI, PHP], || {
-        must(node("tests/browser/dokuwiki.mjs").arg(place::built("debug", "phalanx")))
-    });
     Ok(steps.finish())
 }
 
@@ -141,8 +138,6 @@ fn browser_step(
 
 /// What a browser step needs: a path, and the Debian package that brings it.
 const CHROMIUM: (&str, &str) = ("/usr/bin/chromium", "chromium");
-const DOKUWIKI: (&str, &str) = ("/usr/share/dokuwiki", "dokuwiki");
-const PHP: (&str, &str) = ("/usr/bin/php", "php-cli");
 
 fn console_steps() -> anyhow::Result<()> {
     npm_ci()?;
