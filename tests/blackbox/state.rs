@@ -15,6 +15,7 @@ fn a_ban_survives_a_power_cut() {
         node.get_from("192.0.2.7", &attack(n));
     }
     until("the client is banned", || node.get_from("192.0.2.7", "/").status == 403);
+    until("the ban is on disk", || node.cli_json(&["status"])["fleet"]["queue"] == 0);
     node.kill();
     let node = Node::up_in(folder.path(), &app.url, FORWARDED);
     assert_eq!(node.get_from("192.0.2.7", "/").status, 403);

@@ -84,6 +84,8 @@ pub struct Fleet {
     pub connected: bool,
     /// What is degraded, one plain sentence each; empty when all is well.
     pub degraded: Vec<String>,
+    /// Own records that are not yet on disk and with the fleet's engine.
+    pub queue: u64,
     /// Its nodes, this one included.
     pub members: Vec<Member>,
 }

@@ -40,6 +40,7 @@ pub(crate) async fn status(State(control): State<Arc<Control>>) -> Json<Status> 
             kind: fleet.kind.to_owned(),
             connected: fleet.connected,
             degraded,
+            queue: fleet.queue as u64,
             members: members(&deps.fleet, now_ms),
         },
         counters: counters(&deps.counters, &deps.lanes),
