@@ -223,7 +223,7 @@ fn requirements_name_what_must_occur() {
     assert_eq!(literals("(?i)On(?:C|L)x+"), Some(vec![b"oncx".to_vec(), b"onlx".to_vec()]));
     assert_eq!(literals("(?:ab|<.*[^c]+)x+"), Some(vec![b"<".to_vec(), b"ab".to_vec()]));
     assert_eq!(literals("(?:foo)?"), None);
-    assert_eq!(literals(r"\d+|foo"), None);
+    assert_eq!(literals(r"\w+|foo"), None);
     assert_eq!(required("a{3,}b").min_len, 4);
     assert_eq!(required("(?:a|bc)+").min_len, 1);
 }
