@@ -11,17 +11,18 @@ pub enum Provenance {
 }
 
 impl Provenance {
-    /// Judges by Fetch Metadata (W3C, `Sec-Fetch-Site`), else by `Referer` (RFC 9110 section 10.1.3), else by an
-    /// `Accept` that only embedded resources have. `header` returns the first value of a field.
+    /// Judges by Fetch Metadata (W3C, `Sec-Fetch-Site`), else by `Origin` (RFC 6454 section 7), else by `Referer` (RFC
+    /// 9110 section 10.1.3), else by an `Accept` that only embedded resources have. `header` returns the first value of
+    /// a field.
     ///
-    /// Browsers send Fetch Metadata to trustworthy origins only, and a page can suppress `Referer`: hence three
-    /// sources. A script can claim all of them and spare itself a ban, never a refusal.
+    /// Browsers send Fetch Metadata to trustworthy origins only, and a page can suppress `Referer`, which makes `Origin`
+    /// `null`: hence four sources. A script can claim all of them and spare itself a ban, never a refusal.
     pub fn of<'a>(header: impl Fn(&str) -> Option<&'a [u8]>) -> Self {
         if let Some(site) = header("sec-fetch-site") {
             return if site == b"same-origin" || site == b"none" { Self::Own } else { Self::CrossSite };
         }
-        if let Some(referer) = header("referer") {
-            let own = header("host").is_some_and(|host| authority(referer).eq_ignore_ascii_case(host));
+        if let Some(url) = header("origin").or_else(|| header("referer")) {
+            let own = header("host").is_some_and(|host| authority(url).eq_ignore_ascii_case(host));
             return if own { Self::Own } else { Self::CrossSite };
         }
         let embedded = header("accept").is_some_and(is_embedded_accept);
@@ -76,6 +77,19 @@ mod tests {
         );
         check(&[("host", "shop.test"), ("referer", "https://shop.test@evil.test/")], Provenance::CrossSite);
         check(&[("host", "shop.test:8080"), ("referer", "http://SHOP.test:8080/x")], Provenance::Own);
+    }
+
+    #[test]
+    fn an_origin_elsewhere_is_cross_site_even_without_a_referer() {
+        let host = ("host", "shop.test:8080");
+        check(&[host, ("origin", "http://evil.test")], Provenance::CrossSite);
+        check(&[host, ("origin", "null")], Provenance::CrossSite);
+        check(
+            &[host, ("origin", "http://evil.test"), ("referer", "http://shop.test:8080/")],
+            Provenance::CrossSite,
+        );
+        check(&[host, ("origin", "http://shop.test:8080")], Provenance::Own);
+        check(&[("sec-fetch-site", "same-origin"), ("origin", "null")], Provenance::Own);
     }
 
     #[test]
