@@ -3,7 +3,7 @@
 //! Threads: the edge's workers, the recorder's own, and two of the management runtime (fleet, API, signals), so that
 //! nothing slow ever stands in front of a request.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,7 +15,9 @@ use phalanx_control::{ControlDeps, Listeners, Reloaded};
 use phalanx_edge::{Edge, EdgeHandle, EdgePlan, EdgeSettings, EdgeShared};
 use phalanx_fleet::{Change, FleetHandle, FleetKeys, NatsSettings};
 use phalanx_model::lanes::{LaneReaders, Lanes};
-use phalanx_model::{Clock, LedgerEntry, LedgerKind, SecurityEvent, Swap, SystemClock, id, limits};
+use phalanx_model::{
+    AuthorRole, Clock, LedgerEntry, LedgerKind, SecurityEvent, Swap, SystemClock, id, limits,
+};
 use phalanx_policy::Diagnostic;
 use phalanx_record::{Metrics, MetricsSources, NodeGauges, RecordSettings, Recorder};
 use phalanx_trust::{AdminToken, FleetSecret, LoginTickets, Sealer, Sessions};
@@ -127,7 +129,7 @@ impl Node {
             metrics: metrics(&edge, &lanes, &recorder, &keeper, &fleet, &clock),
             lanes: lanes.clone(),
             counters: edge.counters().to_vec(),
-            node_status: node_status(&keeper),
+            node_status: node_status(settings, &keeper),
             policy: policy_port(&keeper),
         };
         let (stop, stopping) = watch::channel(false);
@@ -233,16 +235,29 @@ async fn share(
     }
 }
 
-/// Forgets the strikes of actors whose decisions were withdrawn, on every node.
+/// Forgets the strikes of actors whose decisions an operator withdrew, on every node.
 async fn forgive(mut changes: broadcast::Receiver<Change>, edge: EdgeHandle) {
     loop {
         match changes.recv().await {
-            Ok(Change::Withdrawn(withdrawal)) => {
-                edge.tables().strikes.forgive(withdrawal.actor.range().addr())
+            Ok(change) => {
+                if let Some(ip) = forgiven(&change) {
+                    edge.tables().strikes.forgive(ip);
+                }
             }
-            Ok(Change::Decided(_)) | Err(broadcast::error::RecvError::Lagged(_)) => {}
+            Err(broadcast::error::RecvError::Lagged(_)) => {}
             Err(broadcast::error::RecvError::Closed) => return,
         }
+    }
+}
+
+/// Whose strikes a change wipes out. Only an operator forgives: a stolen node must not keep an attacker's strikes at
+/// zero on all others by taking back bans of its own.
+fn forgiven(change: &Change) -> Option<IpAddr> {
+    match change {
+        Change::Withdrawn(withdrawal) if withdrawal.author.role == AuthorRole::Operator => {
+            Some(withdrawal.actor.range().addr())
+        }
+        Change::Withdrawn(_) | Change::Decided(_) => None,
     }
 }
 
@@ -276,9 +291,14 @@ fn metrics(
     Metrics::new(sources, env!("CARGO_PKG_VERSION"))
 }
 
-fn node_status(keeper: &Arc<PolicyKeeper>) -> phalanx_control::StatusPort {
+fn node_status(settings: &Settings, keeper: &Arc<PolicyKeeper>) -> phalanx_control::StatusPort {
     let keeper = Arc::clone(keeper);
-    Box::new(move || NodeStatus { plan: keeper.describe(), not_ready: None, degraded: keeper.degraded() })
+    let open = settings.fleet.as_ref().is_some_and(|fleet| fleet.secret_file.is_none());
+    Box::new(move || {
+        let mut degraded = keeper.degraded();
+        degraded.extend(open.then(|| OPEN_FLEET.to_owned()));
+        NodeStatus { plan: keeper.describe(), not_ready: None, degraded }
+    })
 }
 
 fn policy_port(keeper: &Arc<PolicyKeeper>) -> phalanx_control::PolicyPort {
@@ -300,3 +320,29 @@ fn words(addresses: &[SocketAddr]) -> String {
 
 /// How long requests in flight may take to end when the node stops.
 const DRAIN: Duration = Duration::from_secs(10);
+/// What an operator must know of a fleet without a secret.
+const OPEN_FLEET: &str = "the fleet has no secret: whoever reaches the NATS server can join it and give operators' orders; \
+     start every node with the same --fleet-secret";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use phalanx_model::{Actor, Author, DecisionId, Withdrawal};
+
+    #[test]
+    fn only_an_operators_withdrawal_forgives_strikes() {
+        let withdrawn = |role| {
+            Change::Withdrawn(Arc::new(Withdrawal {
+                id: DecisionId::from_parts(1, 1, 1),
+                actor: Actor::ip("2001:db8::1".parse().unwrap()),
+                author: Author { site: "fra".into(), node: "a".into(), role },
+                up_to_version: 1,
+                reason: String::new(),
+                created_at_ms: 0,
+                expires_at_ms: 1,
+            }))
+        };
+        assert_eq!(forgiven(&withdrawn(AuthorRole::Operator)), "2001:db8::".parse().ok());
+        assert_eq!(forgiven(&withdrawn(AuthorRole::Node)), None);
+    }
+}
