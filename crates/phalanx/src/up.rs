@@ -185,7 +185,7 @@ fn print_up(args: &UpArgs, settings: &Settings, node: &Node, plan: &api::Plan) {
         println!(
             "  next node   phalanx up --to {} --fleet {} --site {} --node {}-2 --listen 127.0.0.1:0 --admin 127.0.0.1:0{}{}",
             args.to,
-            fleet.url,
+            without_credentials(&fleet.url),
             settings.site,
             settings.node,
             option("--fleet-id", (settings.fleet_id != "default").then_some(&settings.fleet_id)),
@@ -193,6 +193,15 @@ fn print_up(args: &UpArgs, settings: &Settings, node: &Node, plan: &api::Plan) {
         );
     }
     println!();
+}
+
+/// A NATS URL, or several, for the screen and the journal: user, password and token stay out.
+fn without_credentials(urls: &str) -> String {
+    let masked = urls.split(',').map(|url| match (url.split_once("://"), url.rsplit_once('@')) {
+        (Some((scheme, _)), Some((_, host))) => format!("{scheme}://USER:PASSWORD@{host}"),
+        _ => url.to_owned(),
+    });
+    masked.collect::<Vec<_>>().join(",")
 }
 
 fn option<T: std::fmt::Display>(name: &str, value: Option<T>) -> String {
@@ -219,3 +228,15 @@ fn print_run(settings: &Settings, node: &Node, plan: &api::Plan) {
 
 /// Fleet, API and signals; nothing of the data plane.
 const MANAGEMENT_THREADS: usize = 2;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_printed_fleet_url_holds_no_credentials() {
+        let printed =
+            without_credentials("nats://phalanx:s3cret@10.0.0.5:4222,nats://tok3n@h:1,nats://plain:4222");
+        assert_eq!(printed, "nats://USER:PASSWORD@10.0.0.5:4222,nats://USER:PASSWORD@h:1,nats://plain:4222");
+    }
+}
