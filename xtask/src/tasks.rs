@@ -40,6 +40,16 @@ pub(crate) fn test() -> anyhow::Result<ExitCode> {
                 .arg(NATS_SERVER.path()?),
         )
     });
+    steps.run("the baseline pack's own tests", || rule_tests(Path::new("packs/baseline"), "rules", "tests"));
+    match std::env::var_os("PHALANX_SHARED") {
+        Some(shared) => steps.run("the Core Rule Set's regression tests", || {
+            rule_tests(&Path::new(&shared).join("conformance"), "crs", "crs-tests")
+        }),
+        None if std::env::var_os("CI").is_some() => {
+            steps.run("the Core Rule Set's regression tests", || bail!("CI has no PHALANX_SHARED"));
+        }
+        None => steps.skip("the Core Rule Set's regression tests", "PHALANX_SHARED is not set"),
+    }
     browser_step(&mut steps, "console in Chromium", &[CHROMIUM], || must(&mut npm(["run", "e2e"])));
     browser_step(&mut steps, "console of a real node, in Chromium", &[CHROMIUM], || {
         let (phalanx, shop) = (place::built("debug", "phalanx"), place::built("debug", "phalanx-demo-shop"));
@@ -118,6 +128,13 @@ fn check_steps(steps: &mut Steps) {
                 .env("PHALANX_DEMO_SHOP", place::built("debug", "phalanx-demo-shop")),
         )
     });
+}
+
+/// Runs a rule set's go-ftw tests through the engine; any failure fails the step.
+fn rule_tests(folder: &Path, rules: &str, tests: &str) -> anyhow::Result<()> {
+    let mut ftw = Command::new(place::built("debug", "phalanx"));
+    ftw.current_dir(place::root()).args(["waf", "ftw", "--rules"]).arg(folder.join(rules));
+    must(ftw.arg("--tests").arg(folder.join(tests)))
 }
 
 /// Runs a step that needs Debian packages; without them it is skipped, but in CI, which has them, it fails.
