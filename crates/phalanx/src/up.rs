@@ -1,5 +1,6 @@
 //! `phalanx up`, `run` and `check`: from settings to a serving node, and what is printed on the way.
 
+use std::io::IsTerminal;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -195,6 +196,15 @@ fn print_up(args: &UpArgs, settings: &Settings, node: &Node, plan: &api::Plan) {
     println!();
 }
 
+/// How to get into the console. A link that logs in is for eyes only: in a journal or a log collector others could use it
+/// before the operator does.
+fn console_line(link: &str, terminal: bool) -> String {
+    match (terminal, link.split_once("login?")) {
+        (false, Some((console, _))) => format!("{console}   (`phalanx login` prints a link that logs in)"),
+        _ => format!("{link}   (one use, 10 minutes; `phalanx login` prints another)"),
+    }
+}
+
 /// A NATS URL, or several, for the screen and the journal: user, password and token stay out.
 fn without_credentials(urls: &str) -> String {
     let masked = urls.split(',').map(|url| match (url.split_once("://"), url.rsplit_once('@')) {
@@ -216,7 +226,7 @@ fn print_run(settings: &Settings, node: &Node, plan: &api::Plan) {
             println!("  protecting  http://{listen} -> {}", app.upstream);
         }
     }
-    println!("  console     {}   (one use, 10 minutes; `phalanx login` prints another)", node.console);
+    println!("  console     {}", console_line(&node.console, std::io::stdout().is_terminal()));
     for app in &plan.apps {
         let rules = match app.mode.as_str() {
             "off" => "off; the edge's own protections stay".to_owned(),
@@ -232,6 +242,14 @@ const MANAGEMENT_THREADS: usize = 2;
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_login_link_is_shown_on_a_terminal_only() {
+        let link = "http://127.0.0.1:8900/login?ticket=abc";
+        assert!(console_line(link, true).starts_with(link));
+        let logged = console_line(link, false);
+        assert!(logged.starts_with("http://127.0.0.1:8900/ ") && !logged.contains("abc"), "{logged}");
+    }
 
     #[test]
     fn a_printed_fleet_url_holds_no_credentials() {
