@@ -176,10 +176,6 @@ impl Reply {
         String::from_utf8_lossy(&self.body).into_owned()
     }
 
-    pub(crate) fn json(&self) -> Value {
-        serde_json::from_slice(&self.body).unwrap_or_else(|_| panic!("no JSON: {}", self.text()))
-    }
-
     /// The request's id.
     pub(crate) fn id(&self) -> &str {
         self.fields.get("x-request-id").unwrap_or_else(|| panic!("no id in {self:?}"))

@@ -1,6 +1,15 @@
 //! How long a fleet takes to learn: from the moment the third attack is sent to one node until the other nodes refuse
 //! its client. The whole path: strike, decision, share, enforce. `cargo bench -p phalanx --bench spread [-- ACTORS]`.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::string_slice,
+    clippy::cast_possible_truncation,
+    reason = "a measurement ends at its first surprise"
+)]
+
 #[path = "../blackbox/support.rs"]
 #[expect(dead_code, reason = "shared with the black-box suite")]
 mod support;

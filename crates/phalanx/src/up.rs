@@ -36,7 +36,7 @@ pub(crate) fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
     };
     let ready = |node: &Node, plan: &api::Plan, state: &StateFolder| match args.json {
         true => print_json(node, state),
-        false => print_run(&settings, node, plan),
+        false => print_node(&settings, node, plan, std::io::stdout().is_terminal()),
     };
     serve(&settings, PolicySource::File(policy), &ready)
 }
@@ -176,7 +176,8 @@ fn print_json(node: &Node, state: &StateFolder) {
 }
 
 fn print_up(args: &UpArgs, settings: &Settings, node: &Node, plan: &api::Plan) {
-    print_run(settings, node, plan);
+    // Whoever starts a node by hand reads what it prints, through a pipe too.
+    print_node(settings, node, plan, true);
     let Some(listen) = node.listen.first() else { return };
     let protects = plan.apps.iter().any(|app| app.mode == "block");
     if protects {
@@ -196,10 +197,10 @@ fn print_up(args: &UpArgs, settings: &Settings, node: &Node, plan: &api::Plan) {
     println!();
 }
 
-/// How to get into the console. A link that logs in is for eyes only: in a journal or a log collector others could use it
-/// before the operator does.
-fn console_line(link: &str, terminal: bool) -> String {
-    match (terminal, link.split_once("login?")) {
+/// How to get into the console. A link that logs in is for eyes only: in the journal of a service others could use it before
+/// the operator does.
+fn console_line(link: &str, with_login: bool) -> String {
+    match (with_login, link.split_once("login?")) {
         (false, Some((console, _))) => format!("{console}   (`phalanx login` prints a link that logs in)"),
         _ => format!("{link}   (one use, 10 minutes; `phalanx login` prints another)"),
     }
@@ -218,7 +219,7 @@ fn option<T: std::fmt::Display>(name: &str, value: Option<T>) -> String {
     value.map(|value| format!(" {name} {value}")).unwrap_or_default()
 }
 
-fn print_run(settings: &Settings, node: &Node, plan: &api::Plan) {
+fn print_node(settings: &Settings, node: &Node, plan: &api::Plan, with_login: bool) {
     let version = env!("CARGO_PKG_VERSION");
     println!("phalanx {version}, node {} at {}\n", settings.node, settings.site);
     for listen in &node.listen {
@@ -226,7 +227,7 @@ fn print_run(settings: &Settings, node: &Node, plan: &api::Plan) {
             println!("  protecting  http://{listen} -> {}", app.upstream);
         }
     }
-    println!("  console     {}", console_line(&node.console, std::io::stdout().is_terminal()));
+    println!("  console     {}", console_line(&node.console, with_login));
     for app in &plan.apps {
         let rules = match app.mode.as_str() {
             "off" => "off; the edge's own protections stay".to_owned(),
@@ -244,7 +245,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_login_link_is_shown_on_a_terminal_only() {
+    fn a_login_link_is_kept_out_of_journals() {
         let link = "http://127.0.0.1:8900/login?ticket=abc";
         assert!(console_line(link, true).starts_with(link));
         let logged = console_line(link, false);
