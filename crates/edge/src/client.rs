@@ -190,7 +190,8 @@ impl Client {
 
     /// Gives back what an idle connection does not need.
     pub(crate) fn release_memory(&mut self) {
-        self.worker.give_buffer(std::mem::take(&mut self.socket.output));
+        let output = self.socket.take_output();
+        self.worker.give_buffer(output);
         if self.socket.input.is_empty() {
             self.socket.input = BytesMut::new();
         }
@@ -220,7 +221,8 @@ impl Client {
 
 impl Drop for Client {
     fn drop(&mut self) {
-        self.worker.give_buffer(std::mem::take(&mut self.socket.output));
+        let output = self.socket.take_output();
+        self.worker.give_buffer(output);
         self.worker.connections.remove(self.slot);
         self.worker.connection_closed();
     }

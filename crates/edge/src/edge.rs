@@ -71,19 +71,19 @@ impl Edge {
             }
         }
         let tables = Arc::<NodeTables>::default();
-        let (drain, drain_reader) = watch::channel(None);
+        let drain = Arc::new(watch::Sender::new(None));
         let (stopped, running) = watch::channel(workers);
         let handle = EdgeHandle {
             addresses: addresses.into(),
             counters: (0..workers).map(|_| Arc::default()).collect(),
             tables: Arc::clone(&tables),
-            drain: Arc::new(drain),
+            drain: Arc::clone(&drain),
             running,
             stopped: Arc::new(stopped),
         };
         let EdgeShared { plan, view, lanes, clock } = shared;
         let settings = Arc::new(settings);
-        let shared = WorkerShared { settings, plan, view, lanes, clock, tables, drain: drain_reader };
+        let shared = WorkerShared { settings, plan, view, lanes, clock, tables, drain };
         Ok(Self { handle, listeners, shared })
     }
 

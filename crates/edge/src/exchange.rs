@@ -208,7 +208,7 @@ fn poll_request_body(
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(Ok(())) => {}
                 Poll::Ready(Err(_)) => {
-                    upstream.output.clear();
+                    drop(upstream.take_output());
                     *sending = Sending::Failed;
                 }
             }
@@ -356,8 +356,11 @@ impl Exchange {
     /// Gives the upstream's connection back to the pool if it can serve again.
     pub(crate) fn recycle(mut self, client: &mut Client, request: &Request) {
         let worker = &client.worker;
-        worker.give_buffer(std::mem::take(&mut self.upstream.output));
-        let clean = self.body.is_done() && self.upstream.input.is_empty() && self.sending == Sending::Done;
+        // An upstream may answer before it has read the whole request. What it has not read it would take for the next
+        // request: such a connection serves no other.
+        let sent = self.sending == Sending::Done && self.upstream.output.is_empty();
+        let clean = sent && self.body.is_done() && self.upstream.input.is_empty();
+        worker.give_buffer(self.upstream.take_output());
         if clean && self.response.keep_alive && !worker.draining.get() {
             self.upstream.input = bytes::BytesMut::new();
             worker.pool.give(&request.app().upstream.key, self.upstream, worker.now_ms());

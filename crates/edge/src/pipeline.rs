@@ -20,6 +20,7 @@ use crate::reply::{Form, Reply};
 use crate::request::Request;
 use crate::stages::{self, Inspection};
 use crate::stop::Stop;
+use crate::tables::HeldBytes;
 use crate::tunnel;
 
 /// What becomes of the connection after a request.
@@ -141,6 +142,9 @@ fn check_body_announced(client: &mut Client, request: &mut Request) -> Result<()
 async fn on_request_body(client: &mut Client, request: &mut Request) -> Result<Bytes, Stop> {
     let Some(wanted) = request.inspection.wants_request_body() else {
         client.send_continue().await?;
+        // Rules that do not want the body still judge head and query in phase 2.
+        request.inspection.request_body(&client.worker, Bytes::new(), client.body.is_done());
+        judge(client, request)?;
         return Ok(Bytes::new());
     };
     let held = if client.body.is_done() {
@@ -161,7 +165,7 @@ async fn hold_request_body(
 ) -> Result<Bytes, Stop> {
     client.send_continue().await?;
     let announced = client.body.left().and_then(|left| usize::try_from(left).ok()).unwrap_or_default();
-    let mut held = Vec::with_capacity(announced.min(held_max));
+    let mut held = Vec::with_capacity(announced.min(held_max).min(HELD_AT_FIRST_BYTES));
     let gap_ms = client.worker.shared.settings.limits.body_gap_ms;
     loop {
         let before = held.len();
@@ -173,6 +177,7 @@ async fn hold_request_body(
             }
         }
         count_body(client, request, held.len() - before)?;
+        reserve(client, request, held.capacity())?;
         if client.body.is_done() || held.len() >= held_max {
             return Ok(held.into());
         }
@@ -181,6 +186,17 @@ async fn hold_request_body(
             return Err(Stop::ClientGone);
         }
     }
+}
+
+/// Accounts for the memory of a held body; a client or a node that holds too much already refuses it.
+fn reserve(client: &Client, request: &mut Request, bytes: usize) -> Result<(), Stop> {
+    let actor = request.client;
+    let held = request.held.get_or_insert_with(|| HeldBytes::none(&client.worker.shared.tables, actor));
+    held.grow_to(bytes).map_err(|limit| {
+        let reason = Reason::Limit { limit: limit.to_owned() };
+        request.verdict = Verdict::deny(reason, Reply::OVERLOADED.status);
+        Stop::Answered(Reply::OVERLOADED)
+    })
 }
 
 /// The response's head is there.
@@ -315,3 +331,6 @@ async fn answer(client: &mut Client, request: &mut Request, reply: Reply) -> boo
     request.replied = true;
     client.flush().await.is_ok()
 }
+
+/// First size of a held body's buffer: what is announced may never come.
+const HELD_AT_FIRST_BYTES: usize = 64 * 1024;

@@ -47,6 +47,12 @@ impl Reply {
         title: "Request timed out",
         text: "The request did not arrive in time. Request id:",
     };
+    pub(crate) const OVERLOADED: Self = Self {
+        status: 503,
+        code: "overloaded",
+        title: "Too much at once",
+        text: "There is no room for this request right now. Please try again later. Request id:",
+    };
     pub(crate) const EXPECTATION: Self = Self {
         status: 417,
         code: "expectation_failed",

@@ -11,6 +11,7 @@ use crate::http1::FieldKind;
 use crate::http1::fields::{KnownFields, list};
 use crate::plan::{AppPlan, LocalPlan};
 use crate::stages::Inspection;
+use crate::tables::HeldBytes;
 
 /// A request and what became of it so far.
 pub(crate) struct Request {
@@ -26,6 +27,8 @@ pub(crate) struct Request {
     /// Nothing the client asks for is refused.
     pub(crate) allowed: bool,
     pub(crate) inspection: Inspection,
+    /// The memory that the held body takes, once it takes any.
+    pub(crate) held: Option<HeldBytes>,
     pub(crate) verdict: Verdict,
     pub(crate) signals: Vec<Signal>,
     /// The client may send another request on its connection.
@@ -63,6 +66,7 @@ impl Request {
             head,
             allowed: false,
             inspection: Inspection::default(),
+            held: None,
             verdict: Verdict::allow(Reason::Clean),
             signals: Vec::new(),
             replied: false,

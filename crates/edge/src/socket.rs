@@ -17,7 +17,7 @@ pub(crate) struct Socket {
     stream: TcpStream,
     /// Read and not yet used.
     pub(crate) input: BytesMut,
-    /// To be written.
+    /// To be written. Shortened by [`Socket::poll_flush`] and [`Socket::take_output`] only, because `flushed` counts into it.
     pub(crate) output: Vec<u8>,
     flushed: usize,
 }
@@ -62,6 +62,12 @@ impl Socket {
         self.output.clear();
         self.flushed = 0;
         Poll::Ready(Ok(()))
+    }
+
+    /// Takes the output buffer out, with whatever was not written; the socket starts afresh.
+    pub(crate) fn take_output(&mut self) -> Vec<u8> {
+        self.flushed = 0;
+        std::mem::take(&mut self.output)
     }
 
     /// Tells the other end that nothing more comes.

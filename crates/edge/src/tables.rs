@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use hashbrown::HashMap;
 use parking_lot::Mutex;
 use phalanx_decide::{GoodTraffic, StrikeTable};
+use phalanx_model::limits::{HELD_BYTES_MAX, HELD_BYTES_PER_ACTOR_MAX};
 use phalanx_model::net::actor_ip;
 
 /// The only mutable state that workers share.
@@ -18,13 +19,45 @@ pub struct NodeTables {
     pub good: GoodTraffic,
     /// Open connections.
     pub connections: ConnectionCounts,
+    /// Memory of held bodies.
+    pub held: HeldCounts,
 }
 
 /// Counts of open connections, in total and per actor.
 #[derive(Debug, Default)]
 pub struct ConnectionCounts {
     total: AtomicUsize,
-    shards: [Mutex<HashMap<IpAddr, usize>>; SHARDS],
+    shards: ByActor,
+}
+
+/// Memory that held request bodies take, in bytes, in total and per actor.
+#[derive(Debug, Default)]
+pub struct HeldCounts {
+    total: AtomicUsize,
+    shards: ByActor,
+}
+
+/// A count per actor, in shards with a lock each.
+type ByActor = [Mutex<HashMap<IpAddr, usize>>; SHARDS];
+
+fn shard(shards: &ByActor, actor: IpAddr) -> Option<&Mutex<HashMap<IpAddr, usize>>> {
+    let bits = match actor {
+        IpAddr::V4(v4) => u64::from(v4.to_bits()),
+        IpAddr::V6(v6) => u64::try_from(v6.to_bits() >> 64).unwrap_or_default(),
+    };
+    let mixed = bits.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56;
+    shards.get(usize::try_from(mixed).unwrap_or_default() % SHARDS)
+}
+
+fn give_back(shards: &ByActor, actor: IpAddr, amount: usize) {
+    let Some(shard) = shard(shards, actor) else { return };
+    let mut counts = shard.lock();
+    if let Some(count) = counts.get_mut(&actor) {
+        *count = count.saturating_sub(amount);
+        if *count == 0 {
+            counts.remove(&actor);
+        }
+    }
 }
 
 impl ConnectionCounts {
@@ -48,7 +81,7 @@ impl ConnectionCounts {
         }
         let actor = actor.map(actor_ip);
         if let Some(actor) = actor
-            && let Some(shard) = counts.shard(actor)
+            && let Some(shard) = shard(&counts.shards, actor)
         {
             let mut open = shard.lock();
             let count = open.entry(actor).or_insert(0);
@@ -59,15 +92,6 @@ impl ConnectionCounts {
             *count += 1;
         }
         Ok(Admission { tables: Arc::clone(tables), actor })
-    }
-
-    fn shard(&self, actor: IpAddr) -> Option<&Mutex<HashMap<IpAddr, usize>>> {
-        let bits = match actor {
-            IpAddr::V4(v4) => u64::from(v4.to_bits()),
-            IpAddr::V6(v6) => u64::try_from(v6.to_bits() >> 64).unwrap_or_default(),
-        };
-        let mixed = bits.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56;
-        self.shards.get(usize::try_from(mixed).unwrap_or_default() % SHARDS)
     }
 }
 
@@ -82,17 +106,55 @@ impl Drop for Admission {
     fn drop(&mut self) {
         let counts = &self.tables.connections;
         counts.total.fetch_sub(1, Ordering::Relaxed);
-        if let Some(actor) = self.actor
-            && let Some(shard) = counts.shard(actor)
-        {
-            let mut open = shard.lock();
-            if let Some(count) = open.get_mut(&actor) {
-                *count -= 1;
-                if *count == 0 {
-                    open.remove(&actor);
-                }
-            }
+        if let Some(actor) = self.actor {
+            give_back(&counts.shards, actor, 1);
         }
+    }
+}
+
+/// The memory of one held body; dropping it gives the room back.
+#[derive(Debug)]
+pub(crate) struct HeldBytes {
+    tables: Arc<NodeTables>,
+    actor: IpAddr,
+    bytes: usize,
+}
+
+impl HeldBytes {
+    /// No memory yet, on an actor's account.
+    pub(crate) fn none(tables: &Arc<NodeTables>, actor: IpAddr) -> Self {
+        Self { tables: Arc::clone(tables), actor: actor_ip(actor), bytes: 0 }
+    }
+
+    /// Accounts for `bytes` in all, or names the limit that stands against it.
+    pub(crate) fn grow_to(&mut self, bytes: usize) -> Result<(), &'static str> {
+        let more = bytes.saturating_sub(self.bytes);
+        if more == 0 {
+            return Ok(());
+        }
+        let counts = &self.tables.held;
+        if counts.total.fetch_add(more, Ordering::Relaxed) + more > HELD_BYTES_MAX {
+            counts.total.fetch_sub(more, Ordering::Relaxed);
+            return Err("held_bytes");
+        }
+        if let Some(shard) = shard(&counts.shards, self.actor) {
+            let mut held = shard.lock();
+            let of_actor = held.entry(self.actor).or_insert(0);
+            if *of_actor + more > HELD_BYTES_PER_ACTOR_MAX {
+                counts.total.fetch_sub(more, Ordering::Relaxed);
+                return Err("held_bytes_per_actor");
+            }
+            *of_actor += more;
+        }
+        self.bytes = bytes;
+        Ok(())
+    }
+}
+
+impl Drop for HeldBytes {
+    fn drop(&mut self) {
+        self.tables.held.total.fetch_sub(self.bytes, Ordering::Relaxed);
+        give_back(&self.tables.held.shards, self.actor, self.bytes);
     }
 }
 
@@ -113,6 +175,20 @@ mod tests {
         drop(first);
         assert!(ConnectionCounts::admit(&tables, ip, 10, 2).is_ok());
         assert!(ConnectionCounts::admit(&tables, None, 10, 0).is_ok());
+    }
+
+    #[test]
+    fn one_actor_cannot_take_all_memory_for_held_bodies() {
+        let tables = Arc::<NodeTables>::default();
+        let greedy = "192.0.2.1".parse().unwrap();
+        let mut held = HeldBytes::none(&tables, greedy);
+        assert_eq!(held.grow_to(HELD_BYTES_PER_ACTOR_MAX), Ok(()));
+        assert_eq!(HeldBytes::none(&tables, greedy).grow_to(1), Err("held_bytes_per_actor"));
+        let mut other = HeldBytes::none(&tables, "192.0.2.2".parse().unwrap());
+        assert_eq!(other.grow_to(1_000), Ok(()));
+        drop(held);
+        assert_eq!(HeldBytes::none(&tables, greedy).grow_to(1), Ok(()));
+        assert_eq!(tables.held.total.load(Ordering::Relaxed), 1_000);
     }
 
     #[test]

@@ -33,7 +33,7 @@ pub(crate) struct WorkerShared {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) tables: Arc<NodeTables>,
     /// When the drain must be over; `None` while the node serves.
-    pub(crate) drain: watch::Receiver<Option<Instant>>,
+    pub(crate) drain: Arc<watch::Sender<Option<Instant>>>,
 }
 
 /// A worker's own state.
@@ -176,7 +176,7 @@ pub(crate) fn run(
         .enable_all()
         .build_local(tokio::runtime::LocalOptions::default())?;
     runtime.block_on(async move {
-        let mut drain = shared.drain.clone();
+        let mut drain = shared.drain.subscribe();
         let worker = Rc::new(Worker::new(shared, counters));
         let mut accepting = Vec::new();
         for listener in listeners {
@@ -185,14 +185,9 @@ pub(crate) fn run(
         }
         tokio::task::spawn_local(watch_bans(Rc::clone(&worker)));
         let ticker = tokio::task::spawn_local(keep_ticking(Rc::clone(&worker)));
-        let until = loop {
-            if let Some(until) = *drain.borrow_and_update() {
-                break until;
-            }
-            if drain.changed().await.is_err() {
-                break Instant::now();
-            }
-        };
+        let asked = drain.wait_for(Option::is_some).await.ok().and_then(|until| *until);
+        // The sender lives as long as the worker: the wait cannot fail.
+        let until = asked.unwrap_or_else(Instant::now);
         worker.draining.set(true);
         for listener in accepting {
             let _ = listener.await;
@@ -221,7 +216,7 @@ async fn finish(worker: &Rc<Worker>, until: Instant) {
 }
 
 async fn accept(worker: Rc<Worker>, listener: TcpListener) {
-    let mut drain = worker.shared.drain.clone();
+    let mut drain = worker.shared.drain.subscribe();
     loop {
         let accepted = tokio::select! {
             biased;

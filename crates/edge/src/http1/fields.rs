@@ -24,7 +24,8 @@ pub enum FieldKind {
     XForwardedProto,
     XForwardedHost,
     XRequestId,
-    /// Other fields that speak of the client in a forwarder's name: `Forwarded`, `X-Real-IP`, other `X-Forwarded-*`.
+    /// Other fields that speak in a forwarder's name of the client or of where its request goes: `Forwarded`, `X-Real-IP`,
+    /// other `X-Forwarded-*`, the CDNs' own ones, `X-Original-URL`.
     OtherForwarded,
     /// Fields that end at this hop (RFC 9110 section 7.6.1).
     HopByHop,
@@ -38,50 +39,50 @@ impl FieldKind {
     /// both to the same variable.
     pub fn of(name: &[u8]) -> Self {
         let is = |known: &str| name.eq_ignore_ascii_case(known.as_bytes());
-        match name.len() {
-            2 if is("te") => Self::HopByHop,
-            3 if is("via") => Self::Via,
-            4 if is("host") => Self::Host,
-            6 if is("accept") => Self::Accept,
-            6 if is("cookie") => Self::Cookie,
-            6 if is("expect") => Self::Expect,
-            7 if is("referer") => Self::Referer,
-            7 if is("upgrade") => Self::Upgrade,
-            7 if is("trailer") => Self::HopByHop,
-            9 if is("forwarded") => Self::OtherForwarded,
-            10 if is("connection") => Self::Connection,
-            10 if is("user-agent") => Self::UserAgent,
-            10 if is("keep-alive") => Self::HopByHop,
-            12 if is("content-type") => Self::ContentType,
-            14 if is("content-length") => Self::ContentLength,
-            14 if is("http2-settings") => Self::HopByHop,
-            15 if is("accept-encoding") => Self::AcceptEncoding,
-            15 if is("accept-language") => Self::AcceptLanguage,
-            16 if is("proxy-connection") => Self::HopByHop,
-            17 if is("transfer-encoding") => Self::TransferEncoding,
-            18 if is("proxy-authenticate") => Self::Other,
-            19 if is("proxy-authorization") => Self::HopByHop,
-            9 | 11.. => Self::of_disguisable(name),
+        let Some(first) = name.first() else {
+            return Self::Other;
+        };
+        // Length and first letter leave at most one known name: this runs several times per field.
+        match (name.len(), first | 0x20) {
+            (2, b't') if is("te") => Self::HopByHop,
+            (3, b'v') if is("via") => Self::Via,
+            (4, b'h') if is("host") => Self::Host,
+            (6, b'a') if is("accept") => Self::Accept,
+            (6, b'c') if is("cookie") => Self::Cookie,
+            (6, b'e') if is("expect") => Self::Expect,
+            (7, b'r') if is("referer") => Self::Referer,
+            (7, b'u') if is("upgrade") => Self::Upgrade,
+            (7, b't') if is("trailer") => Self::HopByHop,
+            (9, b'f') if is("forwarded") => Self::OtherForwarded,
+            (10, b'c') if is("connection") => Self::Connection,
+            (10, b'u') if is("user-agent") => Self::UserAgent,
+            (10, b'k') if is("keep-alive") => Self::HopByHop,
+            (12, b'c') if is("content-type") => Self::ContentType,
+            (14, b'c') if is("content-length") => Self::ContentLength,
+            (14, b'h') if is("http2-settings") => Self::HopByHop,
+            (15, b'a') if is("accept-encoding") => Self::AcceptEncoding,
+            (15, b'a') if is("accept-language") => Self::AcceptLanguage,
+            (16, b'p') if is("proxy-connection") => Self::HopByHop,
+            (17, b't') if is("transfer-encoding") => Self::TransferEncoding,
+            (19, b'p') if is("proxy-authorization") => Self::HopByHop,
+            (14, b'c') if same_with_underscores(name, b"content-length") => Self::Disguised,
+            (17, b't') if same_with_underscores(name, b"transfer-encoding") => Self::Disguised,
+            (9.., b'x') => Self::of_x_field(name),
             _ => Self::Other,
         }
     }
 
-    fn of_disguisable(name: &[u8]) -> Self {
+    fn of_x_field(name: &[u8]) -> Self {
         let is = |known: &str| same_with_underscores(name, known.as_bytes());
-        match name.first() {
-            Some(b'x' | b'X') => match name.len() {
-                9 if is("x-real-ip") => Self::OtherForwarded,
-                12 if is("x-request-id") => Self::XRequestId,
-                15 if is("x-forwarded-for") => Self::XForwardedFor,
-                16 if is("x-forwarded-host") => Self::XForwardedHost,
-                17 if is("x-forwarded-proto") => Self::XForwardedProto,
-                _ if name.get(..12).is_some_and(|start| same_with_underscores(start, b"x-forwarded-")) => {
-                    Self::OtherForwarded
-                }
-                _ => Self::Other,
-            },
-            Some(b'c' | b'C') if is("content-length") => Self::Disguised,
-            Some(b't' | b'T') if is("transfer-encoding") => Self::Disguised,
+        match name.len() {
+            9 if is("x-real-ip") => Self::OtherForwarded,
+            12 if is("x-request-id") => Self::XRequestId,
+            15 if is("x-forwarded-for") => Self::XForwardedFor,
+            16 if is("x-forwarded-host") => Self::XForwardedHost,
+            17 if is("x-forwarded-proto") => Self::XForwardedProto,
+            _ if name.get(..12).is_some_and(|start| same_with_underscores(start, b"x-forwarded-")) => {
+                Self::OtherForwarded
+            }
             _ => Self::Other,
         }
     }

@@ -11,13 +11,14 @@ pub(super) fn examine(head: &mut RequestHead) {
     let raw = head.raw.clone();
     let bytes = |span: phalanx_model::Span| raw.get(span.range()).unwrap_or_default();
 
-    let (mut length, mut transfer, mut host) = (None, None, None);
+    let (mut length, mut transfer, mut host, mut kind) = (None, None, None, None);
     for field in &head.fields {
         let value = bytes(field.value);
         let (seen, repeated) = match FieldKind::of(bytes(field.name)) {
             FieldKind::ContentLength => (&mut length, FramingFault::RepeatedLength),
             FieldKind::TransferEncoding => (&mut transfer, FramingFault::BadTransferEncoding),
             FieldKind::Host => (&mut host, FramingFault::RepeatedHost),
+            FieldKind::ContentType => (&mut kind, FramingFault::RepeatedContentType),
             _ => continue,
         };
         if seen.replace(value).is_some() {
