@@ -15,6 +15,10 @@ pub const BODY_BYTES_MAX: u64 = 1024 * 1024 * 1024;
 /// How much of a request body is held for inspection before the upstream is contacted, in bytes: ModSecurity's
 /// recommended `SecRequestBodyLimit`. Bodies without files are held up to `SecRequestBodyNoFilesLimit` only.
 pub const BODY_HELD_BYTES_MAX: usize = 13_107_200;
+/// Memory for held request bodies, per node, in bytes; beyond it requests with bodies get 503.
+pub const HELD_BYTES_MAX: usize = 512 * 1024 * 1024;
+/// Memory for held request bodies, per actor, in bytes: some uploads at once.
+pub const HELD_BYTES_PER_ACTOR_MAX: usize = 64 * 1024 * 1024;
 /// How much of a response body is held for inspection, in bytes (ModSecurity's `SecResponseBodyLimit` default).
 pub const RESPONSE_HELD_BYTES_MAX: usize = 512 * 1024;
 /// Longest wait for a connection to the upstream, in milliseconds.

@@ -106,6 +106,8 @@ pub enum FramingFault {
     RepeatedHost,
     /// A `Host` that is no valid authority.
     BadHost,
+    /// More than one `Content-Type`: the back end may read the body by another one than was inspected.
+    RepeatedContentType,
     /// A request line that is not `method SP target SP version`.
     BadRequestLine,
     /// A version other than HTTP/1.0 and HTTP/1.1.
@@ -138,6 +140,7 @@ impl fmt::Display for FramingFault {
             Self::MissingHost => "Host is missing",
             Self::RepeatedHost => "more than one Host",
             Self::BadHost => "Host is not an authority",
+            Self::RepeatedContentType => "more than one Content-Type",
             Self::BadRequestLine => "malformed request line",
             Self::BadVersion => "unsupported protocol version",
             Self::BadChunk => "malformed chunk",
