@@ -56,6 +56,81 @@ fn an_attack_in_a_form_json_xml_or_multipart_body_is_refused() {
 }
 
 #[test]
+fn json_is_inspected_whatever_its_type_is_called() {
+    let app = App::start();
+    let node = Node::up(&app.url, &[]);
+    let body = br#"{"a":[{"q":"<script>alert(document.cookie)</script>"}]}"#;
+    for kind in ["text/plain", "text/json", "application/octet-stream", "image/png"] {
+        assert_eq!(request(node.listen, "POST", "/", &[("Content-Type", kind)], body).status, 403, "{kind}");
+    }
+    assert_eq!(request(node.listen, "POST", "/", &[], body).status, 403, "no type");
+    let prose =
+        request(node.listen, "POST", "/", &[("Content-Type", "text/plain")], b"{not json, just braces}");
+    assert_eq!(prose.status, 200);
+}
+
+#[test]
+fn the_query_is_inspected_where_a_rule_turns_the_body_off() {
+    let app = App::start();
+    let folder = tempfile::tempdir().unwrap();
+    let rules = folder.path().join("uploads.conf");
+    let text =
+        "SecRule REQUEST_URI \"@beginsWith /upload\" \"id:1,phase:1,pass,nolog,ctl:requestBodyAccess=Off\"\n";
+    std::fs::write(&rules, text).unwrap();
+    let node = Node::up(&app.url, &["--extra-rules", rules.to_str().unwrap()]);
+    assert_eq!(node.get("/upload?q=shoes").status, 200);
+    assert_eq!(node.get(&attack(1).replacen("/", "/upload", 1)).status, 403);
+}
+
+#[test]
+fn an_upstream_that_answers_early_gets_no_other_request_on_that_connection() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let (first, asked) = std::sync::mpsc::sync_channel(1);
+    std::thread::spawn(move || {
+        let mut held = Vec::new();
+        for mut stream in listener.incoming().flatten() {
+            // The head arrives in its first packet; the body is never read.
+            let mut head = [0; 16];
+            std::io::Read::read_exact(&mut stream, &mut head).unwrap();
+            let early = head.starts_with(b"POST");
+            let status = if early { "401 Unauthorized" } else { "200 OK" };
+            stream.write_all(format!("HTTP/1.1 {status}\r\nContent-Length: 0\r\n\r\n").as_bytes()).unwrap();
+            first.send(String::from_utf8_lossy(&head).into_owned()).unwrap();
+            held.push(stream);
+        }
+    });
+    let node = Node::up(&url, &[]);
+    let file = vec![b'x'; 12_000_000];
+    let part = "--b\r\nContent-Disposition: form-data; name=\"f\"; filename=\"a.bin\"\r\n\r\n";
+    let body = [part.as_bytes(), &file, b"\r\n--b--\r\n"].concat();
+    let kind = ("Content-Type", "multipart/form-data; boundary=b");
+    assert_eq!(request(node.listen, "POST", "/upload", &[kind], &body).status, 401);
+    assert!(asked.recv().unwrap().starts_with("POST /upload"));
+    assert_eq!(node.get("/next").status, 200);
+    assert!(asked.recv().unwrap().starts_with("GET /next"));
+}
+
+#[test]
+fn strangers_cannot_speak_for_forwarders() {
+    let app = App::start();
+    let node = Node::up(&app.url, &[]);
+    let claimed = "198.51.100.99";
+    for name in [
+        "CF-Connecting-IP",
+        "True-Client-IP",
+        "X-Real-IP",
+        "X_Forwarded_For",
+        "Forwarded",
+        "X-Original-URL",
+        "Proxy",
+    ] {
+        let seen = node.get_as("/", &[(name, claimed)]).text();
+        assert!(!seen.contains(claimed), "{name}: {seen}");
+    }
+}
+
+#[test]
 fn the_third_attack_bans_the_client_and_undo_lets_it_in_again() {
     let app = App::start();
     let node = Node::up(&app.url, FORWARDED);
@@ -144,12 +219,13 @@ fn malformed_requests_are_refused_and_recorded() {
         "GET / HTTP/1.1\r\nHost: a\r\nX: 1\r\n folded\r\n\r\n",
         "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab",
         "GET / HTTP/1.1\r\nHost : a\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: a\r\nContent-Type: text/plain\r\nContent-Type: text/xml\r\n\r\n",
         "\x16\x03\x01\x02\x00\x01\x00\x01\r\n\r\n",
     ] {
         assert_eq!(raw(node.listen, bytes.as_bytes()).status, 400, "{bytes:?}");
     }
     assert_eq!(app.count(), 0);
-    until("the faults are in the history", || node.cli_json(&["events"]).as_array().unwrap().len() >= 8);
+    until("the faults are in the history", || node.cli_json(&["events"]).as_array().unwrap().len() >= 9);
 }
 
 #[test]

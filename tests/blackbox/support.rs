@@ -222,10 +222,12 @@ pub(crate) fn connect(to: SocketAddr) -> TcpStream {
     stream
 }
 
-/// Reads one reply, by length, chunks or to the end.
+/// Reads one reply, by length, chunks or to the end. A ban cuts connections: what was cut has status 0, or a short body.
 pub(crate) fn read_reply(stream: &mut impl BufRead) -> Reply {
     let mut line = String::new();
-    stream.read_line(&mut line).unwrap();
+    if stream.read_line(&mut line).unwrap_or(0) == 0 {
+        return Reply { status: 0, fields: HashMap::new(), body: Vec::new() };
+    }
     let status =
         line.split(' ').nth(1).and_then(|s| s.parse().ok()).unwrap_or_else(|| panic!("no reply: {line:?}"));
     let mut fields = HashMap::new();
@@ -237,8 +239,7 @@ pub(crate) fn read_reply(stream: &mut impl BufRead) -> Reply {
     }
     let mut body = Vec::new();
     if let Some(length) = fields.get("content-length") {
-        body.resize(length.parse().unwrap(), 0);
-        stream.read_exact(&mut body).unwrap();
+        let _ = stream.take(length.parse().unwrap()).read_to_end(&mut body);
     } else if fields.get("transfer-encoding").is_some_and(|te| te == "chunked") {
         loop {
             line.clear();

@@ -47,6 +47,8 @@ impl FieldKind {
             (2, b't') if is("te") => Self::HopByHop,
             (3, b'v') if is("via") => Self::Via,
             (4, b'h') if is("host") => Self::Host,
+            // A CGI-like back end would take it for its own outgoing proxy (CVE-2016-5385).
+            (5, b'p') if is("proxy") => Self::HopByHop,
             (6, b'a') if is("accept") => Self::Accept,
             (6, b'c') if is("cookie") => Self::Cookie,
             (6, b'e') if is("expect") => Self::Expect,
@@ -67,6 +69,10 @@ impl FieldKind {
             (19, b'p') if is("proxy-authorization") => Self::HopByHop,
             (14, b'c') if same_with_underscores(name, b"content-length") => Self::Disguised,
             (17, b't') if same_with_underscores(name, b"transfer-encoding") => Self::Disguised,
+            (9, b'c') if same_with_underscores(name, b"client-ip") => Self::OtherForwarded,
+            (14, b't') if same_with_underscores(name, b"true-client-ip") => Self::OtherForwarded,
+            (16, b'c') if same_with_underscores(name, b"cf-connecting-ip") => Self::OtherForwarded,
+            (16, b'f') if same_with_underscores(name, b"fastly-client-ip") => Self::OtherForwarded,
             (9.., b'x') => Self::of_x_field(name),
             _ => Self::Other,
         }
@@ -76,10 +82,15 @@ impl FieldKind {
         let is = |known: &str| same_with_underscores(name, known.as_bytes());
         match name.len() {
             9 if is("x-real-ip") => Self::OtherForwarded,
+            11 if is("x-client-ip") || is("x-forwarded") => Self::OtherForwarded,
             12 if is("x-request-id") => Self::XRequestId,
+            13 if is("x-rewrite-url") => Self::OtherForwarded,
+            14 if is("x-original-url") => Self::OtherForwarded,
             15 if is("x-forwarded-for") => Self::XForwardedFor,
             16 if is("x-forwarded-host") => Self::XForwardedHost,
             17 if is("x-forwarded-proto") => Self::XForwardedProto,
+            19 if is("x-cluster-client-ip") => Self::OtherForwarded,
+            24 if is("x-original-forwarded-for") => Self::OtherForwarded,
             _ if name.get(..12).is_some_and(|start| same_with_underscores(start, b"x-forwarded-")) => {
                 Self::OtherForwarded
             }

@@ -166,7 +166,7 @@ impl Transaction {
             }
             Some(BodyProcessor::Json) => body::json(&body, &limits, &mut parts),
             Some(BodyProcessor::Xml) => body::xml(&body, self.xml_into_args, &limits, &mut parts),
-            None => {}
+            None => unlabelled(&body, &limits, &mut parts),
         }
         // As in ModSecurity v3 and Coraza, `REQUEST_BODY` is there for JSON too. For multipart it is not: files are no
         // text, and the parts are in variables of their own.
@@ -224,6 +224,16 @@ impl Transaction {
         let named =
             |member: &&super::state::Member| state.values.bytes(member.name).eq_ignore_ascii_case(name);
         state.list(List::RequestHeaders).iter().find(named).map(|member| member.value)
+    }
+}
+
+/// A body that its type does not give to a processor. Many back ends read JSON whatever it is called, so what looks like
+/// JSON is read as JSON; as nobody said that it is, a fault in it is none of the request's.
+fn unlabelled(body: &[u8], limits: &BodyLimits, parts: &mut BodyParts) {
+    if matches!(body.trim_ascii_start().first(), Some(b'{' | b'[')) {
+        body::json(body, limits, parts);
+        parts.error = None;
+        parts.json_duplicate_key = false;
     }
 }
 
