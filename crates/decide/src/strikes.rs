@@ -102,10 +102,10 @@ fn detections(signals: &[Signal]) -> impl Iterator<Item = &Signal> {
     signals.iter().filter(|signal| signal.rule.class == RuleClass::Detection(Confidence::High))
 }
 
-/// Names the count and the last detection; rules' own words, nothing of the stranger's.
+/// Names the count and the last detection in the rule's words.
 fn reason(count: u32, signals: &[Signal]) -> String {
     match detections(signals).next() {
-        Some(signal) => format!("{count} attacks, last by rule {}", signal.rule.id),
+        Some(signal) => format!("{count} attacks, the last: {} (rule {})", signal.message, signal.rule.id),
         None => format!("{count} attacks"),
     }
 }
