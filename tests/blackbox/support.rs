@@ -156,9 +156,10 @@ fn actor(value: &Value) -> String {
     }
 }
 
-/// The product's binary with these arguments.
+/// The product's binary with these arguments: the one built with the tests, or the one that `PHALANX_BIN` names.
 pub(crate) fn phalanx(args: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_phalanx"));
+    let built = || env!("CARGO_BIN_EXE_phalanx").to_owned();
+    let mut command = Command::new(std::env::var("PHALANX_BIN").unwrap_or_else(|_| built()));
     command.args(args).stdin(Stdio::null());
     command
 }

@@ -1,5 +1,6 @@
 //! How long a fleet takes to learn: from the moment the third attack is sent to one node until the other nodes refuse
-//! its client. The whole path: strike, decision, share, enforce. `cargo bench -p phalanx --bench spread [-- ACTORS]`.
+//! its client. The whole path: strike, decision, share, enforce. `cargo bench -p phalanx --bench spread [-- ACTORS]`;
+//! with `PHALANX_BIN` another binary than the one just built is measured.
 
 #![expect(
     clippy::unwrap_used,
