@@ -97,10 +97,15 @@ async function browse(listen) {
   };
   const text = [
     "====== Notes on the database ======",
-    "To list users we run <code sql>SELECT name, email FROM users WHERE id = 1 OR name LIKE 'a%' UNION SELECT 1, 2; -- done</code>",
-    "Never paste <code javascript>document.write('<script>alert(1)</script>')</code> into a page.",
+    "To list users we run <code sql>SELECT name, email FROM users WHERE id = 1 OR name LIKE 'a%' ORDER BY name; -- by name</code>",
+    "The button calls <code javascript>document.querySelector('#save').addEventListener('click', () => save(user.id));</code>",
     "Then restart it: <code bash>sudo systemctl restart nginx && cat /etc/nginx/nginx.conf | grep server</code>",
     "It's \"simple\": drop by the select committee & union meeting, or insert a note into the table at ../notes.",
+  ].join("\n\n");
+  const attacks = [
+    "====== Notes on attacks ======",
+    "An injection: <code sql>SELECT name FROM users WHERE id = 1 UNION SELECT password FROM users; -- done</code>",
+    "Never paste <code html><script>alert(1)</script></code> into a page.",
   ].join("\n\n");
 
   await step("read the start page", async () => {
@@ -123,11 +128,17 @@ async function browse(listen) {
   });
   await step("edit it again with a preview", async () => {
     await page.goto(`${base}/doku.php?id=notes:database&do=edit`);
-    await page.fill("textarea[name=wikitext]", `${text}\n\nOne more: ''SELECT * FROM orders WHERE 1=1'' and <script src=x></script>.`);
+    await page.fill("textarea[name=wikitext]", `${text}\n\nOne more: ''SELECT * FROM orders WHERE total > 100''.`);
     await page.click("button[name='do[preview]']");
     await page.waitForSelector("#preview, .preview", { timeout: 8000 });
   });
-  for (const words of ["select users", "it's union & join", "drop table users; --", "<script> tags"]) {
+  await step("write down examples of attacks", async () => {
+    await page.goto(`${base}/doku.php?id=notes:attacks&do=edit`);
+    await page.fill("textarea[name=wikitext]", attacks);
+    await page.click("button[name='do[save]']");
+    await page.waitForSelector("h1:has-text('Notes on attacks')", { timeout: 8000 });
+  });
+  for (const words of ["select users", "it's union & join", "drop table users", "script tags", "drop table users; --", "<script> tags"]) {
     await step(`search for ${words}`, async () => {
       await page.goto(`${base}/doku.php?id=start&do=search&q=${encodeURIComponent(words)}`);
       await page.waitForSelector("form.search, .search-results-form, #dw__search, h1", { timeout: 8000 });
