@@ -30,7 +30,7 @@ pub fn standing(
         DecisionKind::Allow => Some(Verdict::allow(reason)),
         _ if plan.is_exempt(ip) => None,
         DecisionKind::Ban => Some(Verdict::deny(reason, 403)),
-        // Only operators' allows and bans are made so far; a newer node's milder orders are not ours to harden.
+        // Not made by this version; a newer node's milder orders are not ours to harden.
         DecisionKind::Challenge | DecisionKind::Throttle => None,
     }
 }
@@ -50,6 +50,10 @@ pub struct Finding<'a> {
 pub fn on_findings(mode: Mode, on_error: OnError, allowed: bool, finding: &Finding<'_>) -> Verdict {
     let (reason, status, refuse) = match (finding.failure, finding.interruption) {
         (Some(stage), _) => (Reason::Failure { stage: stage.to_owned() }, 403, on_error == OnError::Deny),
+        // No rule has id 0: the engine itself stopped, because more of the body came than it may hold.
+        (None, Some((0, status))) => {
+            (Reason::Limit { limit: "body held for inspection".to_owned() }, status, true)
+        }
         (None, Some((rule, status))) => (Reason::Rule { rule }, status, true),
         (None, None) => return Verdict { score: finding.score, ..Verdict::allow(Reason::Clean) },
     };

@@ -184,15 +184,7 @@ fn print_up(args: &UpArgs, settings: &Settings, node: &Node, plan: &api::Plan) {
         println!("  try         curl -i 'http://{listen}/?q=%3Cscript%3Ealert(1)%3C/script%3E'");
     }
     if let Some(fleet) = &settings.fleet {
-        println!(
-            "  next node   phalanx up --to {} --fleet {} --site {} --node {}-2 --listen 127.0.0.1:0 --admin 127.0.0.1:0{}{}",
-            args.to,
-            without_credentials(&fleet.url),
-            settings.site,
-            settings.node,
-            option("--fleet-id", (settings.fleet_id != "default").then_some(&settings.fleet_id)),
-            option("--fleet-secret", fleet.secret_file.as_ref().map(|f| f.display())),
-        );
+        println!("  next node   {}", next_node(args, settings, fleet));
     }
     println!();
 }
@@ -215,8 +207,49 @@ fn without_credentials(urls: &str) -> String {
     masked.collect::<Vec<_>>().join(",")
 }
 
-fn option<T: std::fmt::Display>(name: &str, value: Option<T>) -> String {
-    value.map(|value| format!(" {name} {value}")).unwrap_or_default()
+/// The command that starts another node with the same protection.
+fn next_node(args: &UpArgs, settings: &Settings, fleet: &FleetSettings) -> String {
+    let mut words = vec!["phalanx".to_owned(), "up".to_owned()];
+    let mut option = |name: &str, value: String| words.extend([name.to_owned(), quoted(&value)]);
+    option("--to", args.to.clone());
+    option("--fleet", without_credentials(&fleet.url));
+    option("--site", settings.site.clone());
+    option("--node", format!("{}-2", settings.node));
+    option("--listen", "127.0.0.1:0".to_owned());
+    option("--admin", "127.0.0.1:0".to_owned());
+    if settings.fleet_id != "default" {
+        option("--fleet-id", settings.fleet_id.clone());
+    }
+    let path = |path: &Path| path.display().to_string();
+    fleet.secret_file.iter().for_each(|file| option("--fleet-secret", path(file)));
+    args.rules.iter().for_each(|dir| option("--rules", path(dir)));
+    args.extra_rules.iter().for_each(|file| option("--extra-rules", path(file)));
+    if args.mode == ModeArg::Observe {
+        option("--mode", "observe".to_owned());
+    }
+    if args.protect == Switch::Off {
+        option("--protect", "off".to_owned());
+    }
+    if args.paranoia != 1 {
+        option("--paranoia", args.paranoia.to_string());
+    }
+    for (name, networks) in [
+        ("--trust-forwarded", &args.trust_forwarded),
+        ("--operator", &args.operator),
+        ("--allow", &args.allow),
+    ] {
+        networks.iter().for_each(|network| option(name, network.to_string()));
+    }
+    words.join(" ")
+}
+
+/// A word that a shell takes as it is.
+fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:@,=+%[]".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        return word.to_owned();
+    }
+    format!("'{}'", word.replace('\'', "'\\''"))
 }
 
 fn print_node(settings: &Settings, node: &Node, plan: &api::Plan, with_login: bool) {
@@ -243,6 +276,12 @@ const MANAGEMENT_THREADS: usize = 2;
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn words_with_spaces_are_quoted_for_the_shell() {
+        assert_eq!(quoted("/rules/crs"), "/rules/crs");
+        assert_eq!(quoted("/my rules/it's"), "'/my rules/it'\\''s'");
+    }
 
     #[test]
     fn a_login_link_is_kept_out_of_journals() {

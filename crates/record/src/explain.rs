@@ -134,14 +134,15 @@ impl Explanation {
             Reason::AllowListed => String::from("The address is on the allow-list."),
             Reason::Rule { rule } => self.rule_reason(*rule),
             Reason::Decision { decision } => format!(
-                "A standing {} of {} is in force from {} to {}, written by {} (decision {}): {}.",
+                "A standing {} of {} is in force from {} to {}, written by {} (decision {}): {}{}.",
                 kind(decision.kind),
                 decision.actor,
                 rfc3339(decision.created_at_ms),
                 rfc3339(decision.expires_at_ms),
                 decision.author,
                 decision.id,
-                decision.reason.trim_end_matches('.')
+                decision.reason.trim_end_matches('.'),
+                decision.evidence.map(|id| format!("; it followed from request {id}")).unwrap_or_default()
             ),
             Reason::Framing { fault } => format!("It is not strict HTTP: {fault}."),
             Reason::Limit { limit } => format!("It passed the limit {limit}."),
@@ -151,17 +152,18 @@ impl Explanation {
     }
 
     fn rule_reason(&self, rule: u64) -> String {
-        let score = self.access.verdict.score;
+        // Rule sets without anomaly scores leave it at 0.
+        let score = match self.access.verdict.score {
+            0 => String::new(),
+            score => format!(" Anomaly score {score}."),
+        };
         let signal = self.signals.iter().find(|signal| signal.rule.id == rule);
         let place = signal.map(|s| format!(" ({}:{})", s.rule.file, s.rule.line)).unwrap_or_default();
         match signal {
             Some(signal) if !signal.message.is_empty() => {
-                format!(
-                    "Rule {rule}{place} decided: {}. Anomaly score {score}.",
-                    signal.message.trim_end_matches('.')
-                )
+                format!("Rule {rule}{place} decided: {}.{score}", signal.message.trim_end_matches('.'))
             }
-            _ => format!("Rule {rule}{place} decided. Anomaly score {score}."),
+            _ => format!("Rule {rule}{place} decided.{score}"),
         }
     }
 }

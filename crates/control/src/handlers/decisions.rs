@@ -52,6 +52,9 @@ pub(crate) async fn add(
     let Json(new) = body.map_err(|e| ApiError::new(e.status(), "bad_request", e.body_text()))?;
     let actor = actor(&new)?;
     check(&new)?;
+    if !matches!(new.kind, DecisionKind::Ban | DecisionKind::Allow) {
+        return Err(ApiError::bad_request("this version enforces `ban` and `allow` only"));
+    }
     control
         .record(&who, &format!("{} {actor} for {} s: {}", kind(new.kind), new.for_ms / 1_000, new.reason))?;
     let order = phalanx_fleet::NewDecision {

@@ -55,10 +55,6 @@ enum Kind {
     Ban,
     /// Never refuse
     Allow,
-    /// Ask for a proof first
-    Challenge,
-    /// Answer 429 beyond a low rate
-    Throttle,
 }
 
 #[derive(Debug, Clone, Args)]
@@ -99,8 +95,6 @@ fn add(args: &AddArgs) -> anyhow::Result<()> {
         kind: match args.kind {
             Kind::Ban => DecisionKind::Ban,
             Kind::Allow => DecisionKind::Allow,
-            Kind::Challenge => DecisionKind::Challenge,
-            Kind::Throttle => DecisionKind::Throttle,
         },
         for_ms: args.for_ms,
         reason: args.reason.clone(),
