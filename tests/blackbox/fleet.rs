@@ -75,6 +75,27 @@ fn a_ban_survives_the_restart_of_nodes_and_of_nats() {
 }
 
 #[test]
+fn a_node_that_lost_its_state_is_heard_again_once_it_is_forgotten() {
+    let Some(nats) = Nats::start() else { return };
+    let app = App::start();
+    let url = nats.url();
+    let fra = Node::up(&app.url, &member(&url, "fra"));
+    let first = Node::up(&app.url, &member(&url, "syd"));
+    let knows = |word: &str| fra.cli_json(&["status"])["fleet"].to_string().contains(word);
+    until("fra knows syd", || knows("\"syd\""));
+    first.kill();
+    let syd = Node::up(&app.url, &member(&url, "syd"));
+    until("fra refuses the new key", || knows("another key"));
+    ban(&syd, "192.0.2.7");
+    until("syd itself bans", || syd.get_from("192.0.2.7", "/").status == 403);
+    assert_eq!(fra.get_from("192.0.2.7", "/").status, 200, "an impostor's ban does not count");
+    let forgotten = fra.cli(&["fleet", "forget", "--site", "syd", "--node", "a"]);
+    assert!(forgotten.status.success(), "{}", String::from_utf8_lossy(&forgotten.stderr));
+    until("the ban counts", || fra.get_from("192.0.2.7", "/").status == 403);
+    assert!(!fra.cli(&["fleet", "forget", "--site", "fra", "--node", "a"]).status.success());
+}
+
+#[test]
 fn without_nats_a_node_starts_enforces_and_shares_later() {
     let Some(nats) = Nats::start() else { return };
     let app = App::start();

@@ -138,6 +138,23 @@ pub(crate) const ENDPOINTS: &[Endpoint] = &[
     get("/api/v1/status", "How the node and its fleet are doing", Answer::Json("200", of::<Status>)),
     get("/api/v1/nodes", "The fleet's nodes", Answer::Json("200", of::<Vec<Member>>)),
     Endpoint {
+        method: "delete",
+        parameters: &[
+            ("site", "path", "string", "the node's site"),
+            ("node", "path", "string", "the node's name"),
+        ],
+        errors: &[
+            ("400", "it is this node"),
+            ("404", "no such node is known here"),
+            ("503", "no room in the ledger"),
+        ],
+        ..get(
+            "/api/v1/nodes/{site}/{node}",
+            "Forget, on this node, the keys another is known by, so that it may come back with new ones",
+            Answer::Empty("204"),
+        )
+    },
+    Endpoint {
         parameters: &[(
             "limit",
             "query",

@@ -136,6 +136,7 @@ pub fn router(deps: ControlDeps) -> Router {
     let api = Router::new()
         .route("/status", get(status::status))
         .route("/nodes", get(status::nodes))
+        .route("/nodes/{site}/{node}", delete(status::forget_node))
         .route("/decisions", get(decisions::list).post(decisions::add))
         .route("/decisions/{id}", delete(decisions::withdraw))
         .route("/events", get(events::list))

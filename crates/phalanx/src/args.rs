@@ -34,6 +34,9 @@ pub(crate) enum Command {
     Events(crate::commands::events::EventsArgs),
     /// Tell why a request was refused
     Explain(crate::commands::explain::ExplainArgs),
+    /// Do something about the nodes of a fleet
+    #[command(subcommand)]
+    Fleet(crate::commands::fleet::FleetCommand),
     /// Load the policy of a running node again
     Reload(crate::commands::reload::ReloadArgs),
     /// Work with rule sets: regression tests, benchmarks, replay

@@ -50,6 +50,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Decision(args) => commands::decision::run(&args),
         Command::Events(args) => commands::events::run(&args),
         Command::Explain(args) => commands::explain::run(&args),
+        Command::Fleet(command) => commands::fleet::run(&command),
         Command::Reload(args) => commands::reload::run(&args),
         Command::Waf(WafCommand::Ftw(args)) => waf::ftw::ftw(args),
         Command::Waf(WafCommand::Bench(args)) => waf::bench::bench(args),

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use axum::Json;
-use axum::extract::State;
+use axum::extract::{Path, State};
 use axum::response::IntoResponse;
-use http::header;
+use axum::{Extension, Json};
+use http::{StatusCode, header};
 use phalanx_fleet::FleetHandle;
 use phalanx_model::counters::WorkerCounters;
 use phalanx_model::lanes::Lanes;
@@ -14,6 +14,8 @@ use phalanx_record::Metrics;
 use phalanx_record::metrics::sum;
 
 use crate::api::{Counters, Fleet, Member, Status};
+use crate::auth::Principal;
+use crate::error::ApiError;
 use crate::limits::OFFLINE_AFTER_MS;
 use crate::router::Control;
 
@@ -52,6 +54,23 @@ pub(crate) async fn status(State(control): State<Arc<Control>>) -> Json<Status> 
 /// `GET /api/v1/nodes`
 pub(crate) async fn nodes(State(control): State<Arc<Control>>) -> Json<Vec<Member>> {
     Json(members(&control.deps.fleet, control.now_ms()))
+}
+
+/// `DELETE /api/v1/nodes/{site}/{node}`: this node forgets the keys it knows another by; the next announcement counts.
+pub(crate) async fn forget_node(
+    State(control): State<Arc<Control>>,
+    Extension(who): Extension<Principal>,
+    Path((site, node)): Path<(String, String)>,
+) -> Result<StatusCode, ApiError> {
+    if *site == *control.deps.site && *node == *control.deps.node {
+        return Err(ApiError::bad_request("a node cannot forget itself"));
+    }
+    if !control.deps.fleet.members().iter().any(|m| *m.site == *site && *m.node == *node) {
+        return Err(ApiError::not_found("this node knows no node of that site and name"));
+    }
+    control.record(&who, &format!("forget the keys of node {site}/{node}"))?;
+    control.deps.fleet.forget_node(&site, &node)?;
+    Ok(StatusCode::NO_CONTENT)
 }
 
 /// `GET /metrics`

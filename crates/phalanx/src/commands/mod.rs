@@ -5,6 +5,7 @@
 pub(crate) mod decision;
 pub(crate) mod events;
 pub(crate) mod explain;
+pub(crate) mod fleet;
 pub(crate) mod login;
 pub(crate) mod reload;
 pub(crate) mod status;
