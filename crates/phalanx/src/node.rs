@@ -81,7 +81,7 @@ impl Node {
     ) -> anyhow::Result<Self> {
         let sealer = Arc::new(Sealer::load_or_create(&state.sealing_key())?);
         let token = AdminToken::load_or_create(&state.admin_token())?;
-        // Before any other file of the state: two nodes must not share one folder.
+        // Before anything of the state is opened for writing: two nodes must not share one folder.
         let socket = phalanx_control::bind_socket(&state.admin_socket())
             .with_context(|| format!("cannot listen on {}", state.admin_socket().display()))?;
         let tcp = TcpListener::bind(settings.admin)

@@ -122,54 +122,12 @@ mod tests {
     use crate::transform;
     use proptest::prelude::*;
 
-    const ALL: [Transformation; 36] = {
-        use Transformation::*;
-        [
-            Base64Decode,
-            Base64DecodeExt,
-            Base64Encode,
-            CmdLine,
-            CompressWhitespace,
-            CssDecode,
-            EscapeSeqDecode,
-            HexDecode,
-            HexEncode,
-            HtmlEntityDecode,
-            JsDecode,
-            Length,
-            Lowercase,
-            Md5,
-            NormalisePath,
-            NormalisePathWin,
-            ParityEven7bit,
-            ParityOdd7bit,
-            ParityZero7bit,
-            PhpArgsNames,
-            RemoveComments,
-            RemoveCommentsChar,
-            RemoveNulls,
-            RemoveWhitespace,
-            ReplaceComments,
-            ReplaceNulls,
-            Sha1,
-            SqlHexDecode,
-            Trim,
-            TrimLeft,
-            TrimRight,
-            Uppercase,
-            UrlDecode,
-            UrlDecodeUni,
-            UrlEncode,
-            Utf8ToUnicode,
-        ]
-    };
-
     proptest! {
         #[test]
         fn a_value_without_triggers_is_unchanged(value in proptest::collection::vec(any::<u8>(), 0..24), ascii: bool) {
             let value: Vec<u8> = value.iter().map(|b| if ascii { b & 0x7f } else { *b }).collect();
             let map = transform::UnicodeMap::default();
-            for t in ALL {
+            for t in Transformation::all() {
                 let (set, always) = triggers(t);
                 if !always && disjoint(&presence_of(&value), &set) {
                     let mut out = Vec::new();

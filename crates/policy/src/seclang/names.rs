@@ -72,6 +72,11 @@ impl Transformation {
             .map_or("", |(name, _)| name)
     }
 
+    /// Every transformation, in the order of the reference.
+    pub fn all() -> impl ExactSizeIterator<Item = Self> {
+        TRANSFORMATIONS.iter().map(|(_, transformation)| *transformation)
+    }
+
     /// The transformation of this name, whatever its case.
     pub fn from_name(name: &str) -> Option<Self> {
         TRANSFORMATIONS
