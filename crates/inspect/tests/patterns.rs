@@ -4,7 +4,7 @@
 
 mod suite;
 
-use phalanx_inspect::pattern::{Captures, Flags, Pattern};
+use phalanx_inspect::pattern::{ABSENT, Captures, Flags, Pattern, Requirement};
 use phalanx_policy::seclang::{LoadOptions, ir, load_dirs};
 use proptest::prelude::*;
 
@@ -21,7 +21,15 @@ fn find(pattern: &str, flags: Flags, value: &[u8]) -> Option<(usize, usize)> {
 }
 
 fn check_requirement(compiled: &Pattern, pattern: &str, value: &[u8]) {
-    let required = compiled.requirement();
+    for (required, absent) in compiled.requirements().iter().zip(ABSENT) {
+        if !value.iter().any(|byte| absent.contains(byte)) {
+            assert!(!required.impossible, "{pattern} hides a match in {}", value.escape_ascii());
+            check_one_requirement(required, pattern, value);
+        }
+    }
+}
+
+fn check_one_requirement(required: &Requirement, pattern: &str, value: &[u8]) {
     let lower = value.to_ascii_lowercase();
     assert!(value.len() >= required.min_len, "{pattern} needs {} bytes", required.min_len);
     if let Some(literals) = &required.any_of {
@@ -217,7 +225,7 @@ fn captures_have_the_place_of_each_group() {
 #[test]
 fn requirements_name_what_must_occur() {
     let required =
-        |pattern: &str| Pattern::compile(pattern, Flags::MODSECURITY).unwrap().requirement().clone();
+        |pattern: &str| Pattern::compile(pattern, Flags::MODSECURITY).unwrap().requirements()[0].clone();
     let literals = |pattern: &str| required(pattern).any_of;
     assert_eq!(literals("(?i)union.*?select"), Some(vec![b"select".to_vec()]));
     assert_eq!(literals("(?i)On(?:C|L)x+"), Some(vec![b"oncx".to_vec(), b"onlx".to_vec()]));
@@ -265,7 +273,7 @@ fn every_pattern_of_the_core_rule_sets_compiles() {
             if compiled.is_fallback() {
                 fallbacks.push(id.as_str());
             }
-            if compiled.requirement().any_of.is_none() {
+            if compiled.requirements()[0].any_of.is_none() {
                 unknown.push(id.as_str());
             }
             bytes += compiled.memory_bytes();

@@ -27,6 +27,49 @@ pub(super) enum Node {
     Back { group: u32, fold_case: bool },
 }
 
+impl Node {
+    /// The pattern as it stands for values in which none of these bytes occurs; `None` when it cannot match such a value.
+    /// Exact on those values: only ways that need an absent byte are left out.
+    pub(super) fn without(&self, absent: ByteSet) -> Option<Self> {
+        Some(match self {
+            Self::Byte(set) => {
+                let left = set.intersection(absent.complement());
+                if left.is_empty() {
+                    return None;
+                }
+                Self::Byte(left)
+            }
+            Self::Sequence(nodes) => {
+                Self::Sequence(nodes.iter().map(|node| node.without(absent)).collect::<Option<_>>()?)
+            }
+            Self::Choice(nodes) => {
+                let mut left: Vec<_> = nodes.iter().filter_map(|node| node.without(absent)).collect();
+                match (left.pop(), left.is_empty()) {
+                    (Some(only), true) => only,
+                    (Some(last), false) => {
+                        left.push(last);
+                        Self::Choice(left)
+                    }
+                    (None, _) => return None,
+                }
+            }
+            Self::Group(number, node) => Self::Group(*number, Box::new(node.without(absent)?)),
+            Self::Atomic(node) => Self::Atomic(Box::new(node.without(absent)?)),
+            Self::Repeat(node, times) => match node.without(absent) {
+                Some(node) => Self::Repeat(Box::new(node), *times),
+                None if times.min == 0 => Self::Empty,
+                None => return None,
+            },
+            Self::Around { ahead, negated, node } => match (node.without(absent), negated) {
+                (Some(node), _) => Self::Around { ahead: *ahead, negated: *negated, node: Box::new(node) },
+                (None, true) => Self::Empty,
+                (None, false) => return None,
+            },
+            Self::Empty | Self::Place(_) | Self::Back { .. } => self.clone(),
+        })
+    }
+}
+
 /// How often, and what is tried first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Times {

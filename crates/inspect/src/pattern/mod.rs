@@ -26,7 +26,8 @@ mod linear;
 mod parse;
 mod requirement;
 
-pub use requirement::Requirement;
+pub(crate) use requirement::chance;
+pub use requirement::{ABSENT, KINDS, Requirement, Requirements};
 
 /// How a pattern is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -88,7 +89,7 @@ struct Compiled {
     fallback_text: String,
     fallback: OnceLock<Option<fancy_regex::Regex>>,
     groups: usize,
-    requirement: Requirement,
+    requirements: Requirements,
 }
 
 /// Most bytes that the compiled form of one pattern may take: a pattern like `(?:.{1,1000}){1000}` is refused.
@@ -117,7 +118,7 @@ impl Pattern {
             fallback_text: if linear_suffices { String::new() } else { fallback::translate(&parsed.node) },
             fallback: OnceLock::new(),
             groups: (parsed.groups as usize + 1).min(GROUPS_MAX),
-            requirement: requirement::of(&parsed.node),
+            requirements: requirement::of_kinds(&parsed.node),
             superset: superset.and_then(|hir| linear_regex(&hir).ok()),
             linear,
         };
@@ -203,9 +204,9 @@ impl Pattern {
         self.0.linear.is_none()
     }
 
-    /// What every matching value must have, for prefilters.
-    pub fn requirement(&self) -> &Requirement {
-        &self.0.requirement
+    /// What every matching value of each kind must have, for prefilters.
+    pub fn requirements(&self) -> &Requirements {
+        &self.0.requirements
     }
 
     /// Groups that the pattern has, the whole match included, at most [`GROUPS_MAX`].

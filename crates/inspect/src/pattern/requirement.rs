@@ -14,10 +14,35 @@ pub struct Requirement {
     pub any_of: Option<Vec<Vec<u8>>>,
     /// From each of these sets (one bit per byte) at least one byte occurs; the smallest sets first, at most four.
     pub byte_sets: Vec<[u64; 4]>,
+    /// Nothing matches.
+    pub impossible: bool,
+}
+
+/// What is required of values of each kind: see [`ABSENT`].
+pub type Requirements = [Requirement; KINDS];
+
+/// Kinds of values that requirements tell apart.
+pub const KINDS: usize = 3;
+
+/// Bytes that do not occur in values of each kind, the widest set last. Ordinary names, numbers, words and paths have
+/// no quotes, brackets or shell characters. Many patterns cannot match without one, and those that allow such bytes
+/// between the letters of a word are plain words without them. No letters: kinds must not depend on case.
+pub const ABSENT: [&[u8]; KINDS] = [
+    b"",
+    b"\"'`\\$|&<>[]{}^~",
+    b"\"'`\\$|&<>[]{}^~()!*?;=%#@\0\x01\x02\x03\x04\x05\x06\x07\x08\t\n\x0b\x0c\r",
+];
+
+/// What a pattern requires of values of each kind.
+pub(super) fn of_kinds(node: &Node) -> Requirements {
+    ABSENT.map(|absent| match node.without(ByteSet::of(absent)) {
+        Some(node) => of(&node),
+        None => Requirement { impossible: true, ..Requirement::default() },
+    })
 }
 
 /// The requirement of a pattern.
-pub(super) fn of(node: &Node) -> Requirement {
+fn of(node: &Node) -> Requirement {
     let facts = facts(node);
     let any_of = match facts.exact {
         Some(exact) => better(exact_as_literals(exact), facts.any_of),
@@ -27,6 +52,7 @@ pub(super) fn of(node: &Node) -> Requirement {
         min_len: facts.min_len,
         any_of: any_of.map(|literals| without_redundant(literals.texts)),
         byte_sets: facts.sets.iter().map(|set| set.0).collect(),
+        impossible: false,
     }
 }
 
@@ -212,7 +238,7 @@ fn exact_as_literals(texts: Vec<Vec<u8>>) -> Option<Literals> {
 }
 
 /// How often a byte stands at a place of ordinary traffic, roughly.
-fn chance(byte: u8) -> f64 {
+pub(crate) fn chance(byte: u8) -> f64 {
     match byte {
         b'a'..=b'z' | b'0'..=b'9' => 0.05,
         b' ' | b'/' | b'-' | b'.' | b'_' | b'=' | b'&' | b'%' | b':' | b',' => 0.02,

@@ -1,28 +1,39 @@
 //! Which patterns can match a value at all, found in one pass over it.
 //!
-//! Every pattern contributes what it needs: literals of which one must occur, a least length, bytes of which one must
-//! occur. The literals of all patterns make one automaton. INVARIANT: a pattern that is not a candidate does not match.
+//! Every pattern contributes what it needs of values of each kind: literals of which one must occur, a least length,
+//! bytes of which one must occur. INVARIANT: a pattern that is not a candidate does not match.
 
-use aho_corasick::{AhoCorasick, AhoCorasickKind, MatchKind};
+mod grams;
 
-use crate::pattern::Requirement;
+use crate::pattern::{ABSENT, KINDS, Requirement, Requirements};
 use crate::transaction::values::{disjoint, presence_of};
+use grams::Grams;
 
 /// The compiled filter.
 #[derive(Debug)]
 pub(crate) struct Prefilter {
     words: usize,
     enabled: bool,
-    automaton: Option<AhoCorasick>,
+    kinds: [Kind; KINDS],
+}
+
+/// The filter of one kind of values.
+#[derive(Debug)]
+struct Kind {
+    /// Bytes that do not occur in such values.
+    absent: [u64; 4],
+    literals: Grams,
     /// For each literal, which patterns want it: a range of `wanted`.
     hits: Vec<(u32, u32)>,
     wanted: Vec<u32>,
+    /// Length and bytes that patterns with literals need besides, by place in `wanted`.
+    also: Vec<Loose>,
     /// Patterns without literals.
     loose: Vec<Loose>,
 }
 
-/// A pattern of which only length and bytes are known.
-#[derive(Debug)]
+/// A pattern with the length and bytes that it needs.
+#[derive(Debug, Clone)]
 struct Loose {
     pattern: u32,
     length_min: usize,
@@ -31,21 +42,71 @@ struct Loose {
 
 impl Prefilter {
     /// Builds the filter over all patterns, in the order of their ids.
-    pub(crate) fn build(needs: &[Requirement], enabled: bool) -> Result<Self, aho_corasick::BuildError> {
-        let mut literals: Vec<(Vec<u8>, u32)> = Vec::new();
+    pub(crate) fn build(needs: &[Requirements], enabled: bool) -> Self {
+        let mut number = 0..;
+        let kinds = ABSENT.map(|absent| {
+            let kind = number.next().unwrap_or(0);
+            let needs = needs.iter().map(|kinds| kinds.get(kind));
+            Kind::build(absent, if enabled { needs.collect() } else { Vec::new() })
+        });
+        Self { words: needs.len().div_ceil(64).max(1), enabled, kinds }
+    }
+
+    /// How many words a set of candidates takes.
+    pub(crate) fn words(&self) -> usize {
+        self.words
+    }
+
+    /// Distinct literals of the kind that has the most.
+    pub(crate) fn literals_len(&self) -> usize {
+        self.kinds.iter().map(|kind| kind.hits.len()).max().unwrap_or(0)
+    }
+
+    /// Patterns that no literal guards, whatever the kind of value.
+    pub(crate) fn loose_len(&self) -> usize {
+        self.kinds.first().map_or(0, |kind| kind.loose.len())
+    }
+
+    /// Bytes the literals take.
+    pub(crate) fn memory(&self) -> usize {
+        self.kinds.iter().map(|kind| kind.literals.memory()).sum()
+    }
+
+    /// Sets the bit of every pattern that can match a value; `row` is all zero before. `lower` is the value in lower
+    /// case: case makes no difference here, so values that differ in nothing else have the same candidates.
+    pub(crate) fn scan(&self, lower: &[u8], row: &mut [u64]) {
+        if !self.enabled {
+            row.fill(u64::MAX);
+            return;
+        }
+        let presence = presence_of(lower);
+        if let Some(kind) = self.kinds.iter().rfind(|kind| disjoint(&kind.absent, &presence)) {
+            kind.scan(lower, &presence, row);
+        }
+    }
+}
+
+impl Kind {
+    fn build(absent: &[u8], needs: Vec<Option<&Requirement>>) -> Self {
+        let mut literals: Vec<(&[u8], u32)> = Vec::new();
         let mut loose = Vec::new();
-        for (id, need) in needs.iter().enumerate() {
-            let pattern = u32::try_from(id).unwrap_or(u32::MAX);
-            match usable(need) {
-                Some(wanted) => {
-                    literals.extend(wanted.iter().map(|l| (l.to_ascii_lowercase(), pattern)));
-                }
-                None => {
-                    let mut byte_sets = need.byte_sets.clone();
-                    byte_sets.extend(need.any_of.as_deref().map(starting_bytes));
-                    loose.push(Loose { pattern, length_min: need.min_len, byte_sets });
-                }
+        let mut of_patterns = Vec::new();
+        for (pattern, need) in (0u32..).zip(needs) {
+            let Some(need) = need.filter(|need| !need.impossible) else {
+                of_patterns.push(None);
+                continue;
+            };
+            let mut byte_sets: Vec<_> = need.byte_sets.iter().map(folded).collect();
+            let wanted = usable(need);
+            match wanted {
+                Some(wanted) => literals.extend(wanted.iter().map(|text| (text.as_slice(), pattern))),
+                None => byte_sets.extend(need.any_of.as_deref().map(starting_bytes)),
             }
+            let needed = Loose { pattern, length_min: need.min_len, byte_sets };
+            if wanted.is_none() {
+                loose.push(needed.clone());
+            }
+            of_patterns.push(Some(needed));
         }
         literals.sort_unstable();
         literals.dedup();
@@ -61,60 +122,47 @@ impl Prefilter {
                 last.1 = next + 1;
             }
         }
-        let automaton = if unique.is_empty() || !enabled {
-            None
-        } else {
-            let mut builder = AhoCorasick::builder();
-            builder.match_kind(MatchKind::Standard).ascii_case_insensitive(true);
-            builder.kind(Some(AhoCorasickKind::ContiguousNFA));
-            Some(builder.build(&unique)?)
-        };
-        Ok(Self { words: needs.len().div_ceil(64).max(1), enabled, automaton, hits, wanted, loose })
-    }
-
-    /// How many words a set of candidates takes.
-    pub(crate) fn words(&self) -> usize {
-        self.words
-    }
-
-    /// Distinct literals in the automaton.
-    pub(crate) fn literals_len(&self) -> usize {
-        self.hits.len()
-    }
-
-    /// Patterns that no literal guards.
-    pub(crate) fn loose_len(&self) -> usize {
-        self.loose.len()
-    }
-
-    /// Bytes the automaton takes.
-    pub(crate) fn memory(&self) -> usize {
-        self.automaton.as_ref().map_or(0, AhoCorasick::memory_usage)
-    }
-
-    /// Sets the bit of every pattern that can match `bytes`; `row` is all zero before.
-    pub(crate) fn scan(&self, bytes: &[u8], presence: &[u64; 4], row: &mut [u64]) {
-        if !self.enabled {
-            row.fill(u64::MAX);
-            return;
+        let none = || Loose { pattern: u32::MAX, length_min: usize::MAX, byte_sets: Vec::new() };
+        let also = of_patterns.into_iter().map(|one| one.unwrap_or_else(none)).collect();
+        Self {
+            absent: presence_of(absent),
+            literals: Grams::new(unique.into_iter()),
+            hits,
+            wanted,
+            also,
+            loose,
         }
+    }
+
+    fn scan(&self, lower: &[u8], presence: &[u64; 4], row: &mut [u64]) {
         for loose in &self.loose {
-            if bytes.len() >= loose.length_min
-                && loose.byte_sets.iter().all(|needed| !disjoint(needed, presence))
-            {
+            if loose.allows(lower.len(), presence) {
                 set(row, loose.pattern);
             }
         }
-        let Some(automaton) = &self.automaton else {
-            return;
-        };
-        for hit in automaton.find_overlapping_iter(bytes) {
-            let (start, end) = self.hits.get(hit.pattern().as_usize()).copied().unwrap_or_default();
+        self.literals.scan(lower, |literal| {
+            let (start, end) = self.hits.get(literal as usize).copied().unwrap_or_default();
             for &pattern in self.wanted.get(start as usize..end as usize).unwrap_or_default() {
-                set(row, pattern);
+                if self.also.get(pattern as usize).is_some_and(|also| also.allows(lower.len(), presence)) {
+                    set(row, pattern);
+                }
             }
-        }
+        });
     }
+}
+
+impl Loose {
+    #[inline]
+    fn allows(&self, length: usize, presence: &[u64; 4]) -> bool {
+        length >= self.length_min && self.byte_sets.iter().all(|needed| !disjoint(needed, presence))
+    }
+}
+
+/// A set of bytes as values in lower case have them: a capital letter stands for both cases.
+fn folded(set: &[u64; 4]) -> [u64; 4] {
+    let [a, b, c, d] = *set;
+    let letters = ((1u64 << 26) - 1) << 1;
+    [a, b | (b & letters) << 32, c, d]
 }
 
 #[inline]
@@ -131,16 +179,10 @@ fn usable(need: &Requirement) -> Option<&[Vec<u8>]> {
     (long && !literals.is_empty()).then_some(literals)
 }
 
-/// The first bytes of the literals in both cases: one of them must occur.
+/// The first bytes of the literals: one of them must occur.
 fn starting_bytes(literals: &[Vec<u8>]) -> [u64; 4] {
-    let mut bytes = Vec::with_capacity(literals.len() * 2);
-    for literal in literals {
-        match literal.first() {
-            Some(first) => bytes.extend([first.to_ascii_lowercase(), first.to_ascii_uppercase()]),
-            None => return [u64::MAX; 4],
-        }
-    }
-    presence_of(&bytes)
+    let first: Option<Vec<u8>> = literals.iter().map(|literal| literal.first().copied()).collect();
+    first.map_or([u64::MAX; 4], |bytes| presence_of(&bytes))
 }
 
 const LITERAL_BYTES_MIN: usize = 2;
@@ -150,9 +192,11 @@ mod tests {
     use super::*;
 
     fn candidates(needs: &[Requirement], value: &[u8]) -> u64 {
-        let filter = Prefilter::build(needs, true).unwrap();
+        let needs: Vec<Requirements> =
+            needs.iter().map(|need| std::array::from_fn(|_| need.clone())).collect();
+        let filter = Prefilter::build(&needs, true);
         let mut row = vec![0; filter.words()];
-        filter.scan(value, &presence_of(value), &mut row);
+        filter.scan(&value.to_ascii_lowercase(), &mut row);
         row[0]
     }
 

@@ -10,12 +10,12 @@ use phalanx_policy::seclang::ir::{self, Action, Target, Variable};
 
 use super::classify::{Described, classify};
 use super::effects::Effect;
-use super::matchers::{Matchers, PatternId, Test};
-use super::targets::{Select, SetId, TargetSet};
+use super::matchers::{Matchers, Test};
+use super::targets::{Lifetime, Pick, PickId, Select, SetId, Spec, TargetSet};
 use super::text::Names;
 use super::trie::{NodeId, ROOT, Trie};
 use super::updates::{Placed, Selects, apply, plain};
-use super::{CompileOptions, Disruptive, Guard, Link, Program, Rule, ScoreSlots, Skip, Step};
+use super::{CompileOptions, Disruptive, Guard, Link, Program, Rule, ScoreSlots, Skip, Step, ViewId};
 use crate::prefilter::Prefilter;
 use crate::transform::UnicodeMap;
 
@@ -55,8 +55,12 @@ struct Builder<'a> {
     matchers: Matchers,
     sets: Vec<TargetSet>,
     set_index: HashMap<String, SetId>,
-    combos: Vec<(SetId, NodeId)>,
-    combo_index: HashMap<(SetId, NodeId), u32>,
+    picks: Vec<Pick>,
+    pick_index: HashMap<String, PickId>,
+    views: Vec<(PickId, NodeId)>,
+    view_index: HashMap<(PickId, NodeId), ViewId>,
+    combos: Vec<Vec<ViewId>>,
+    combo_index: HashMap<Vec<ViewId>, u32>,
     faults: Vec<Diagnostic>,
 }
 
@@ -69,6 +73,10 @@ impl<'a> Builder<'a> {
             matchers: Matchers::default(),
             sets: Vec::new(),
             set_index: HashMap::new(),
+            picks: Vec::new(),
+            pick_index: HashMap::new(),
+            views: Vec::new(),
+            view_index: HashMap::new(),
             combos: Vec::new(),
             combo_index: HashMap::new(),
             faults,
@@ -149,6 +157,10 @@ impl<'a> Builder<'a> {
             }
         };
         let set = source.operator.as_ref().and_then(|_| self.set(rule, source));
+        let views = match test {
+            Test::Pattern(_) | Test::PatternGlobal(_) if !negated => self.views(set, node, &multi),
+            _ => Vec::new(),
+        };
         let text = |names: &mut Names, wanted: fn(&Action) -> Option<&ir::Macro>| {
             source.actions.iter().rev().find_map(wanted).map(|text| names.text(text))
         };
@@ -160,6 +172,7 @@ impl<'a> Builder<'a> {
             multi,
             test,
             negated,
+            views,
             capture: source.actions.contains(&Action::Capture),
             effects: self.effects(rule, source),
             message,
@@ -177,7 +190,7 @@ impl<'a> Builder<'a> {
         if let Some(&id) = self.set_index.get(&key) {
             return Some(id);
         }
-        match TargetSet::compile(&link.targets, &mut self.names) {
+        match self.compile_set(&link.targets) {
             Ok(set) => {
                 let id = SetId(u32::try_from(self.sets.len()).unwrap_or(u32::MAX));
                 self.sets.push(set);
@@ -189,6 +202,52 @@ impl<'a> Builder<'a> {
                 None
             }
         }
+    }
+
+    fn compile_set(&mut self, targets: &[Target]) -> Result<TargetSet, crate::pattern::PatternError> {
+        let taken: Vec<&Target> = targets.iter().filter(|target| target.exclude).collect();
+        let excludes: Vec<Spec> =
+            taken.iter().map(|target| Spec::compile(target, &mut self.names)).collect::<Result<_, _>>()?;
+        let mut picks = Vec::new();
+        for target in targets.iter().filter(|target| !target.exclude) {
+            let relevant: Vec<_> =
+                taken.iter().filter(|one| super::targets::covers(one.variable, target.variable)).collect();
+            let key = format!("{target:?} {relevant:?}");
+            let id = match self.pick_index.get(&key) {
+                Some(&id) => id,
+                None => {
+                    let id = PickId(u32::try_from(self.picks.len()).unwrap_or(u32::MAX));
+                    self.picks.push(Pick::compile(target, &excludes, &mut self.names)?);
+                    self.pick_index.insert(key, id);
+                    id
+                }
+            };
+            picks.push(id);
+        }
+        let lifetimes = picks.iter().filter_map(|id| self.picks.get(id.0 as usize)).map(|pick| pick.lifetime);
+        let stable = !lifetimes.into_iter().any(|lifetime| lifetime == Lifetime::Rule);
+        Ok(TargetSet { picks, stable })
+    }
+
+    /// The views that a pattern is put to, if its targets are stable.
+    fn views(&mut self, set: Option<SetId>, node: NodeId, multi: &[NodeId]) -> Vec<ViewId> {
+        let Some(set) = set.and_then(|id| self.sets.get(id.0 as usize)).filter(|set| set.stable) else {
+            return Vec::new();
+        };
+        let picks = set.picks.clone();
+        let nodes = if multi.is_empty() { std::slice::from_ref(&node) } else { multi };
+        let mut views = Vec::with_capacity(picks.len() * nodes.len());
+        for pick in picks {
+            for &node in nodes {
+                let next = ViewId(u32::try_from(self.views.len()).unwrap_or(u32::MAX));
+                let id = *self.view_index.entry((pick, node)).or_insert(next);
+                if id == next {
+                    self.views.push((pick, node));
+                }
+                views.push(id);
+            }
+        }
+        views
     }
 
     fn effects(&mut self, rule: &ir::Rule, link: &ir::Link) -> Vec<Effect> {
@@ -225,12 +284,13 @@ impl<'a> Builder<'a> {
         }))
     }
 
-    fn combo(&mut self, set: SetId, node: NodeId) -> u32 {
-        let next = u32::try_from(self.combos.len()).unwrap_or(u32::MAX);
-        let id = *self.combo_index.entry((set, node)).or_insert(next);
-        if id == next {
-            self.combos.push((set, node));
+    fn combo(&mut self, views: &[ViewId]) -> u32 {
+        if let Some(&id) = self.combo_index.get(views) {
+            return id;
         }
+        let id = u32::try_from(self.combos.len()).unwrap_or(u32::MAX);
+        self.combos.push(views.to_vec());
+        self.combo_index.insert(views.to_vec(), id);
         id
     }
 
@@ -239,22 +299,20 @@ impl<'a> Builder<'a> {
         let Some(link) = rule.links.first() else {
             return Guard::None;
         };
-        let Some((id, set)) = link.set.and_then(|id| Some((id, self.sets.get(id.0 as usize)?))) else {
-            return Guard::None;
-        };
-        let counts = set.includes.iter().any(|spec| spec.count);
-        match (&link.test, set.includes.as_slice()) {
-            (Test::Pattern(pattern) | Test::PatternGlobal(pattern), _)
-                if set.stable && !counts && !link.negated && link.multi.is_empty() =>
-            {
-                let pattern: PatternId = *pattern;
-                Guard::Pattern { combo: self.combo(id, link.node), pattern }
+        match &link.test {
+            Test::Pattern(pattern) | Test::PatternGlobal(pattern) if !link.views.is_empty() => {
+                Guard::Pattern { combo: self.combo(&link.views), pattern: *pattern }
             }
-            (Test::Number(compare, text), [spec]) if set.excludes.is_empty() && link.node == ROOT => {
-                match (&spec.select, text.number) {
-                    (Select::Slot(slot), Some(number)) => {
+            Test::Number(compare, text) if link.node == ROOT => {
+                let set = link.set.and_then(|id| self.sets.get(id.0 as usize));
+                let Some(&[pick]) = set.map(|set| set.picks.as_slice()) else {
+                    return Guard::None;
+                };
+                let pick = self.picks.get(pick.0 as usize).filter(|pick| pick.excludes.is_empty());
+                match (pick.map(|pick| (&pick.spec.select, pick.spec.count)), text.number) {
+                    (Some((Select::Slot(slot), count)), Some(number)) => {
                         let (slot, compare, negated) = (*slot, *compare, link.negated);
-                        if spec.count {
+                        if count {
                             Guard::SlotCount { slot, compare, number, negated }
                         } else {
                             Guard::Slot { slot, compare, number, negated }
@@ -274,20 +332,20 @@ impl<'a> Builder<'a> {
         rules: Vec<Rule>,
         phases: [Vec<Step>; 5],
     ) -> Result<Program, Vec<Diagnostic>> {
-        let prefilter = Prefilter::build(&self.matchers.needs, options.prefilter).map_err(|error| {
-            vec![Diagnostic::error("", 0, format!("the prefilter does not compile: {error}"))]
-        })?;
+        let prefilter = Prefilter::build(&self.matchers.needs, options.prefilter);
         if !self.faults.is_empty() {
             return Err(self.faults);
         }
         let scores = scores(&mut self.names);
-        for spec in self.sets.iter_mut().flat_map(|set| set.includes.iter_mut().chain(&mut set.excludes)) {
+        for spec in self.picks.iter_mut().flat_map(|pick| pick.excludes.iter_mut().chain([&mut pick.spec])) {
             spec.link_slots(&self.names);
         }
         Ok(Program {
             rules,
             phases,
             sets: self.sets,
+            picks: self.picks,
+            views: self.views,
             combos: self.combos,
             trie: self.trie,
             matchers: self.matchers.list,

@@ -6,7 +6,8 @@ use phalanx_model::PrefixSet;
 use phalanx_policy::seclang::ir;
 
 use super::text::{Names, Text};
-use crate::pattern::{Flags, Pattern, Requirement};
+use crate::pattern::{ABSENT, Flags, Pattern, Requirement, Requirements};
+use crate::transaction::values::{disjoint, presence_of};
 
 /// A distinct pattern or phrase list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -17,6 +18,12 @@ pub(crate) struct PatternId(pub(crate) u32);
 pub(crate) enum Matcher {
     Rx(Pattern),
     Phrases(AhoCorasick),
+    Sqli,
+    Xss,
+    /// Matches a value with a byte that is not in the set.
+    ByteRange([u64; 4]),
+    UrlEncoding,
+    Utf8,
 }
 
 /// An operator.
@@ -26,18 +33,13 @@ pub(crate) enum Test {
     Never,
     Text(TextTest, Text),
     Number(Compare, Text),
-    Sqli,
-    Xss,
     IpMatch(PrefixSet),
-    /// `@rx` and `@pm`.
+    /// `@rx`, `@pm` and all others that need certain bytes in a value.
     Pattern(PatternId),
     /// `@rxGlobal`: every occurrence is captured.
     PatternGlobal(PatternId),
     /// `@rx` with macros.
     PatternText(Text),
-    ByteRange([u64; 4]),
-    UrlEncoding,
-    Utf8,
     Verify(Verify, Pattern),
 }
 
@@ -89,7 +91,7 @@ pub(crate) enum Verify {
 #[derive(Debug, Default)]
 pub(crate) struct Matchers {
     pub(crate) list: Vec<Matcher>,
-    pub(crate) needs: Vec<Requirement>,
+    pub(crate) needs: Vec<Requirements>,
     by_regex: HashMap<String, PatternId>,
     by_phrases: HashMap<Vec<Vec<u8>>, PatternId>,
 }
@@ -110,8 +112,8 @@ impl Matchers {
             T::Gt(text) => Test::Number(Compare::Gt, names.text(text)),
             T::Le(text) => Test::Number(Compare::Le, names.text(text)),
             T::Lt(text) => Test::Number(Compare::Lt, names.text(text)),
-            T::DetectSqli => Test::Sqli,
-            T::DetectXss => Test::Xss,
+            T::DetectSqli => Test::Pattern(self.push(Matcher::Sqli, needs_bytes(not(WORD_BYTES)))),
+            T::DetectXss => Test::Pattern(self.push(Matcher::Xss, needs_bytes(presence_of(b"<=")))),
             T::IpMatch(prefixes) => Test::IpMatch(prefixes.iter().copied().collect()),
             T::Pm(phrases) => Test::Pattern(self.phrases(phrases)?),
             T::Rx(text) => match constant(text) {
@@ -124,9 +126,13 @@ impl Matchers {
             },
             T::NoMatch => Test::Never,
             T::UnconditionalMatch => Test::Always,
-            T::ValidateByteRange(allowed) => Test::ByteRange(*allowed),
-            T::ValidateUrlEncoding => Test::UrlEncoding,
-            T::ValidateUtf8Encoding => Test::Utf8,
+            T::ValidateByteRange(allowed) => {
+                Test::Pattern(self.push(Matcher::ByteRange(*allowed), needs_bytes(not(*allowed))))
+            }
+            T::ValidateUrlEncoding => {
+                Test::Pattern(self.push(Matcher::UrlEncoding, needs_bytes(presence_of(b"%"))))
+            }
+            T::ValidateUtf8Encoding => Test::Pattern(self.push(Matcher::Utf8, needs_bytes(NOT_ASCII))),
             T::VerifyCc(regex) => Test::Verify(Verify::CreditCard, pattern(regex)?),
             T::VerifyCpf(regex) => Test::Verify(Verify::Cpf, pattern(regex)?),
             T::VerifySsn(regex) => Test::Verify(Verify::Ssn, pattern(regex)?),
@@ -139,7 +145,7 @@ impl Matchers {
             return Ok(id);
         }
         let pattern = pattern(regex)?;
-        let needs = pattern.requirement().clone();
+        let needs = pattern.requirements().clone();
         let id = self.push(Matcher::Rx(pattern), needs);
         self.by_regex.insert(regex.to_owned(), id);
         Ok(id)
@@ -152,17 +158,22 @@ impl Matchers {
         let mut builder = AhoCorasick::builder();
         builder.ascii_case_insensitive(true).kind(Some(AhoCorasickKind::ContiguousNFA));
         let automaton = builder.build(phrases).map_err(|error| error.to_string())?;
-        let needs = Requirement {
-            min_len: phrases.iter().map(Vec::len).min().unwrap_or(0),
-            any_of: Some(phrases.iter().map(|phrase| phrase.to_ascii_lowercase()).collect()),
-            byte_sets: Vec::new(),
-        };
+        let needs = ABSENT.map(|absent| {
+            let possible = phrases.iter().filter(|phrase| !phrase.iter().any(|byte| absent.contains(byte)));
+            let texts: Vec<_> = possible.map(|phrase| phrase.to_ascii_lowercase()).collect();
+            Requirement {
+                min_len: texts.iter().map(Vec::len).min().unwrap_or(0),
+                impossible: texts.is_empty(),
+                any_of: Some(texts),
+                byte_sets: Vec::new(),
+            }
+        });
         let id = self.push(Matcher::Phrases(automaton), needs);
         self.by_phrases.insert(phrases.to_vec(), id);
         Ok(id)
     }
 
-    fn push(&mut self, matcher: Matcher, needs: Requirement) -> PatternId {
+    fn push(&mut self, matcher: Matcher, needs: Requirements) -> PatternId {
         let id = PatternId(u32::try_from(self.list.len()).unwrap_or(u32::MAX));
         self.list.push(matcher);
         self.needs.push(needs);
@@ -174,6 +185,29 @@ fn pattern(regex: &str) -> Result<Pattern, String> {
     Pattern::compile(regex, Flags::MODSECURITY)
         .map_err(|error| format!("the pattern does not compile: {error}"))
 }
+
+/// What a test needs that only matches values with one of these bytes.
+fn needs_bytes(bytes: [u64; 4]) -> Requirements {
+    ABSENT.map(|absent| {
+        let absent = presence_of(absent);
+        let mut left = bytes;
+        left.iter_mut().zip(absent).for_each(|(left, absent)| *left &= !absent);
+        Requirement {
+            min_len: 1,
+            impossible: disjoint(&left, &[u64::MAX; 4]),
+            byte_sets: vec![left],
+            ..Requirement::default()
+        }
+    })
+}
+
+fn not(bytes: [u64; 4]) -> [u64; 4] {
+    bytes.map(|word| !word)
+}
+
+const NOT_ASCII: [u64; 4] = [0, 0, u64::MAX, u64::MAX];
+/// Letters, digits and `_`: without any other byte a value is one word or number, which no SQL injection is.
+const WORD_BYTES: [u64; 4] = [0x03ff_0000_0000_0000, 0x07ff_fffe_87ff_fffe, 0, 0];
 
 /// The text of a macro that has no variables.
 fn constant(text: &ir::Macro) -> Option<String> {

@@ -24,7 +24,7 @@ use crate::transform::UnicodeMap;
 
 pub(crate) use effects::{CtlEffect, Effect, SetVarChange, VarTarget};
 pub(crate) use matchers::{Compare, Matcher, PatternId, Test, TextTest, Verify};
-pub(crate) use targets::{Select, SetId, Spec, TargetSet};
+pub(crate) use targets::{Lifetime, Pick, PickId, Select, SetId, Spec, TargetSet};
 pub(crate) use text::{Names, Part, Slot, Text};
 pub(crate) use trie::{NodeId, ROOT, Trie};
 
@@ -50,8 +50,11 @@ pub struct Program {
     /// Steps of phases 1 to 5, in load order.
     pub(crate) phases: [Vec<Step>; 5],
     pub(crate) sets: Vec<TargetSet>,
-    /// Pairs of targets and transformations that guarded steps look at.
-    pub(crate) combos: Vec<(SetId, NodeId)>,
+    pub(crate) picks: Vec<Pick>,
+    /// Picks as transformations leave them, which patterns are put to.
+    pub(crate) views: Vec<(PickId, NodeId)>,
+    /// Views that the first links of guarded steps look at.
+    pub(crate) combos: Vec<Vec<ViewId>>,
     pub(crate) trie: Trie,
     pub(crate) matchers: Vec<Matcher>,
     pub(crate) prefilter: Prefilter,
@@ -86,12 +89,18 @@ pub(crate) struct Link {
     pub(crate) multi: Vec<NodeId>,
     pub(crate) test: Test,
     pub(crate) negated: bool,
+    /// For a pattern that is put to stable targets: their views, in order. Only candidates among them can match.
+    pub(crate) views: Vec<ViewId>,
     pub(crate) capture: bool,
     /// Done for every value that matches.
     pub(crate) effects: Vec<Effect>,
     pub(crate) message: Option<Text>,
     pub(crate) data: Option<Text>,
 }
+
+/// A pick with a node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct ViewId(pub(crate) u32);
 
 /// What a rule does to the transaction.
 #[derive(Debug, Clone)]
@@ -123,7 +132,7 @@ pub(crate) struct Step {
 pub(crate) enum Guard {
     /// Always evaluate.
     None,
-    /// Some value of the combo must be a candidate for the pattern.
+    /// Some value in the views of the combo must be a candidate for the pattern.
     Pattern { combo: u32, pattern: PatternId },
     /// A TX variable compared with a constant.
     Slot { slot: Slot, compare: Compare, number: i64, negated: bool },
@@ -204,5 +213,9 @@ impl Program {
 
     pub(crate) fn set(&self, id: SetId) -> Option<&TargetSet> {
         self.sets.get(id.0 as usize)
+    }
+
+    pub(crate) fn pick(&self, id: PickId) -> Option<&Pick> {
+        self.picks.get(id.0 as usize)
     }
 }

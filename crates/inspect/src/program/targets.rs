@@ -12,11 +12,33 @@ use crate::pattern::{Flags, Pattern, PatternError};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct SetId(pub(crate) u32);
 
-/// The targets of a link, with what its rule always takes away from them.
+/// One target with what its rule always takes away from it. Most rules share most of theirs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct PickId(pub(crate) u32);
+
+/// The members of one variable that a rule looks at.
+#[derive(Debug)]
+pub(crate) struct Pick {
+    pub(crate) spec: Spec,
+    pub(crate) excludes: Vec<Spec>,
+    pub(crate) lifetime: Lifetime,
+}
+
+/// How long the members of a pick stay the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Lifetime {
+    /// A rule can change them at any time.
+    Rule,
+    /// They may differ in the next phase.
+    Phase,
+    /// They are known when the request's head is.
+    Transaction,
+}
+
+/// The targets of a link.
 #[derive(Debug)]
 pub(crate) struct TargetSet {
-    pub(crate) includes: Vec<Spec>,
-    pub(crate) excludes: Vec<Spec>,
+    pub(crate) picks: Vec<PickId>,
     /// No rule can change the members within a phase: they may be resolved once.
     pub(crate) stable: bool,
 }
@@ -89,48 +111,62 @@ impl Spec {
         }
     }
 
-    /// Whether rules can change what the spec selects while a phase runs.
-    fn is_stable(&self) -> bool {
-        !matches!(
-            self.variable,
-            Variable::Tx
-                | Variable::MatchedVar
-                | Variable::MatchedVarName
-                | Variable::MatchedVars
-                | Variable::MatchedVarsNames
-                | Variable::Env
-                | Variable::Global
-                | Variable::Ip
-                | Variable::Session
-                | Variable::Sessionid
-                | Variable::User
-                | Variable::Userid
-                | Variable::Resource
-                | Variable::HighestSeverity
-                | Variable::Rule
-                | Variable::ReqbodyProcessor
-                | Variable::MscPcreError
-                | Variable::MscPcreLimitsExceeded
-                | Variable::Duration
-        )
+    fn lifetime(&self) -> Lifetime {
+        use Variable as V;
+        match self.variable {
+            V::Tx
+            | V::MatchedVar
+            | V::MatchedVarName
+            | V::MatchedVars
+            | V::MatchedVarsNames
+            | V::Env
+            | V::Global
+            | V::Ip
+            | V::Session
+            | V::Sessionid
+            | V::User
+            | V::Userid
+            | V::Resource
+            | V::HighestSeverity
+            | V::Rule
+            | V::ReqbodyProcessor
+            | V::MscPcreError
+            | V::MscPcreLimitsExceeded
+            | V::Duration => Lifetime::Rule,
+            V::ArgsGet
+            | V::ArgsGetNames
+            | V::RequestHeaders
+            | V::RequestHeadersNames
+            | V::RequestCookies
+            | V::RequestCookiesNames
+            | V::RequestMethod
+            | V::RequestUri
+            | V::RequestUriRaw
+            | V::RequestFilename
+            | V::RequestBasename
+            | V::RequestLine
+            | V::RequestProtocol
+            | V::QueryString => Lifetime::Transaction,
+            _ => Lifetime::Phase,
+        }
     }
 }
 
-impl TargetSet {
-    /// Compiles the targets of a link.
-    pub(crate) fn compile(targets: &[Target], names: &mut Names) -> Result<Self, PatternError> {
-        let (mut includes, mut excludes) = (Vec::new(), Vec::new());
-        for target in targets {
-            let spec = Spec::compile(target, names)?;
-            if target.exclude { excludes.push(spec) } else { includes.push(spec) }
-        }
-        let stable = includes.iter().all(Spec::is_stable);
-        Ok(Self { includes, excludes, stable })
+impl Pick {
+    /// The members of a target, less those that exclusions of the same link take away.
+    pub(crate) fn compile(
+        target: &Target,
+        excludes: &[Spec],
+        names: &mut Names,
+    ) -> Result<Self, PatternError> {
+        let spec = Spec::compile(target, names)?;
+        let excludes = excludes.iter().filter(|one| covers(one.variable, spec.variable)).cloned().collect();
+        Ok(Self { lifetime: spec.lifetime(), spec, excludes })
     }
 
     /// Whether an exclusion takes this member away.
-    pub(crate) fn excludes(&self, variable: Variable, name: &[u8]) -> bool {
-        self.excludes.iter().any(|spec| covers(spec.variable, variable) && spec.selects(name))
+    pub(crate) fn excludes(&self, name: &[u8]) -> bool {
+        self.excludes.iter().any(|spec| spec.selects(name))
     }
 }
 

@@ -21,6 +21,8 @@ pub(crate) struct Node {
     pub(crate) triggers: [u64; 4],
     /// Some step changes values whatever their bytes.
     pub(crate) always: bool,
+    /// The same of the last step alone.
+    pub(crate) own: ([u64; 4], bool),
 }
 
 /// The tree.
@@ -47,7 +49,13 @@ impl Trie {
         for (word, more) in all.iter_mut().zip(own) {
             *word |= more;
         }
-        self.nodes.push(Node { parent, transformation, triggers: all, always: always || own_always });
+        self.nodes.push(Node {
+            parent,
+            transformation,
+            triggers: all,
+            always: always || own_always,
+            own: (own, own_always),
+        });
         let node = NodeId(u16::try_from(self.nodes.len()).unwrap_or(u16::MAX));
         self.index.insert((parent, transformation), node);
         node

@@ -1,7 +1,7 @@
 //! A link: every value of its targets, transformed, against its operator; and what each match does.
 
 use crate::program::targets::covers;
-use crate::program::{CtlEffect, Effect, Link, NodeId, Program, Rule, Test};
+use crate::program::{CtlEffect, Effect, Lifetime, Link, NodeId, PatternId, Program, Rule, Test, ViewId};
 use crate::transaction::Transaction;
 use crate::transaction::state::{Entry, Matched, Name};
 use crate::transaction::values::{Blob, ValueId};
@@ -21,23 +21,95 @@ impl Transaction {
         let Some(set) = program.set(id) else {
             return false;
         };
-        if set.stable {
-            let (start, end) = self.stable_entries(program, id);
-            let mut any = false;
-            for place in start..end {
-                let entry = self.scratch.state.set_entries.get(place).copied();
-                any |= entry.is_some_and(|entry| self.entry_matches(program, index, rule, link, entry));
-            }
-            return any;
+        if let (Test::Pattern(pattern) | Test::PatternGlobal(pattern), [_, ..]) =
+            (&link.test, link.views.as_slice())
+        {
+            return self.candidates_match(program, index, rule, link, *pattern);
         }
         let mut entries = std::mem::take(&mut self.scratch.state.entries);
         entries.clear();
-        self.resolve(program, set, &mut entries);
         let mut any = false;
-        for &entry in &entries {
-            any |= self.entry_matches(program, index, rule, link, entry);
+        for &id in &set.picks {
+            let Some(pick) = program.pick(id) else {
+                continue;
+            };
+            if pick.lifetime == Lifetime::Rule {
+                // All members as they are before the link does anything.
+                entries.clear();
+                self.resolve(program, pick, &mut entries);
+                for &entry in &entries {
+                    any |= self.entry_matches(program, index, rule, link, entry);
+                }
+                continue;
+            }
+            let (start, end) = self.pick_entries(program, id);
+            for place in start..end {
+                let entry = self.scratch.state.pick_entries.get(place as usize).copied();
+                any |= entry.is_some_and(|entry| self.entry_matches(program, index, rule, link, entry));
+            }
         }
         self.scratch.state.entries = entries;
+        any
+    }
+
+    /// As [`Self::link_matches`] for a pattern on stable targets: only candidates are looked at.
+    fn candidates_match(
+        &mut self,
+        program: &Program,
+        index: u32,
+        rule: &Rule,
+        link: &Link,
+        pattern: PatternId,
+    ) -> bool {
+        let nodes = link.multi.len().max(1);
+        let mut any = false;
+        for views in link.views.chunks(nodes) {
+            if nodes > 1 {
+                any |= self.multi_matches(program, index, rule, link, pattern, views);
+                continue;
+            }
+            let Some(&id) = views.first() else { continue };
+            let view = self.view(program, id);
+            if !self.scratch.state.is_in_union(view.union, pattern) {
+                continue;
+            }
+            for (item, place) in (view.items..).zip(view.start..view.end) {
+                let state = &self.scratch.state;
+                let Some(&(value, row)) = state.view_items.get(item as usize) else { break };
+                if !state.values.is_candidate(row as usize, pattern.0) {
+                    continue;
+                }
+                let Some(&entry) = state.pick_entries.get(place as usize) else { break };
+                if !self.is_excluded(program, index, entry.name) {
+                    any |= self.value_matches(program, rule, link, entry, (value, link.node));
+                }
+            }
+        }
+        any
+    }
+
+    /// `multiMatch` over one pick: its entries, where any of its views has a candidate.
+    fn multi_matches(
+        &mut self,
+        program: &Program,
+        index: u32,
+        rule: &Rule,
+        link: &Link,
+        pattern: PatternId,
+        views: &[ViewId],
+    ) -> bool {
+        let mut entries = (0, 0);
+        let mut possible = false;
+        for &id in views {
+            let view = self.view(program, id);
+            possible |= self.scratch.state.is_in_union(view.union, pattern);
+            entries = (view.start, view.end);
+        }
+        let mut any = false;
+        for place in entries.0..if possible { entries.1 } else { entries.0 } {
+            let entry = self.scratch.state.pick_entries.get(place as usize).copied();
+            any |= entry.is_some_and(|entry| self.entry_matches(program, index, rule, link, entry));
+        }
         any
     }
 
@@ -50,7 +122,7 @@ impl Transaction {
         link: &Link,
         entry: Entry,
     ) -> bool {
-        if !self.scratch.state.exclusions.is_empty() && self.is_excluded(program, index, entry.name) {
+        if self.is_excluded(program, index, entry.name) {
             return false;
         }
         if link.multi.is_empty() {
@@ -127,8 +199,12 @@ impl Transaction {
     }
 
     /// Whether a `ctl:ruleRemoveTarget...` took this member from the rule.
+    #[inline]
     fn is_excluded(&self, program: &Program, index: u32, name: Name) -> bool {
         let state = &self.scratch.state;
+        if state.exclusions.is_empty() {
+            return false;
+        }
         state.exclusions.iter().any(|&(rule, link, effect)| {
             let link = program.rules.get(rule as usize).and_then(|rule| rule.links.get(link as usize));
             let effect = link.and_then(|link| link.effects.get(effect as usize));

@@ -2,13 +2,14 @@
 
 mod link;
 mod test;
+mod views;
 
 use std::sync::Arc;
 
 use phalanx_policy::seclang::ir::{AllowScope, RuleEngine};
 
 use crate::program::{Disruptive, Guard, Program, Rule, Skip};
-use crate::transaction::state::{ComboCache, TxValue};
+use crate::transaction::state::TxValue;
 use crate::transaction::{Interruption, InterruptionKind, Outcome, Transaction};
 
 impl Transaction {
@@ -52,9 +53,8 @@ impl Transaction {
         match guard {
             Guard::None => true,
             Guard::Pattern { combo, pattern } => {
-                let row = self.combo_row(program, combo);
-                let word = self.scratch.state.combo_words.get(row + (pattern.0 / 64) as usize);
-                word.is_none_or(|word| word >> (pattern.0 % 64) & 1 == 1)
+                let union = self.combo_union(program, combo);
+                self.scratch.state.is_in_union(union, pattern)
             }
             Guard::Slot { slot, compare, number, negated } => match self.scratch.state.slot(slot) {
                 TxValue::Unset => false,
@@ -66,43 +66,6 @@ impl Transaction {
                 compare.holds(count, number) != negated
             }
         }
-    }
-
-    /// The union of the candidates of a combo's values: where its words start.
-    fn combo_row(&mut self, program: &Program, combo: u32) -> usize {
-        let epoch = self.scratch.state.epoch;
-        let cached = self.scratch.state.combo_cache.get(combo as usize).copied().unwrap_or_default();
-        if cached.epoch == epoch {
-            return cached.start as usize;
-        }
-        let words = program.prefilter.words();
-        let row = self.scratch.state.combo_words.len();
-        self.scratch.state.combo_words.resize(row + words, 0);
-        if let Some(&(set, node)) = program.combos.get(combo as usize) {
-            let (start, end) = self.stable_entries(program, set);
-            let mut last = None;
-            for place in start..end {
-                let Some(&entry) = self.scratch.state.set_entries.get(place) else {
-                    continue;
-                };
-                let state = &mut self.scratch.state;
-                let value = state.values.transformed(program, entry.value, node);
-                if last == Some(value) {
-                    continue;
-                }
-                last = Some(value);
-                let from = state.values.candidate_row(program, value);
-                let more = state.values.candidate_words(from, words);
-                let into = state.combo_words.get_mut(row..).unwrap_or_default();
-                for (word, more) in into.iter_mut().zip(more) {
-                    *word |= more;
-                }
-            }
-        }
-        if let Some(cache) = self.scratch.state.combo_cache.get_mut(combo as usize) {
-            *cache = ComboCache { epoch, start: u32::try_from(row).unwrap_or(u32::MAX) };
-        }
-        row
     }
 
     #[inline]

@@ -37,21 +37,35 @@ impl Transaction {
         }
         let blob = values.blob(value);
         let bytes = values.bytes(value);
-        match program.matcher(id) {
-            Some(Matcher::Phrases(automaton)) => match automaton.find(bytes) {
-                Some(found) => Answer::Yes(blob.part(found.start(), found.end())),
-                None => Answer::No,
-            },
+        let found = match program.matcher(id) {
+            Some(Matcher::Phrases(automaton)) => {
+                automaton.find(bytes).map(|found| (found.start(), found.end()))
+            }
             Some(Matcher::Rx(pattern)) => match pattern.find(bytes) {
-                Ok(Some((start, end))) => Answer::Yes(blob.part(start, end)),
-                Ok(None) => Answer::No,
+                Ok(found) => found,
                 Err(error) => {
                     self.fail(rule, &error.to_string());
-                    Answer::GaveUp
+                    return Answer::GaveUp;
                 }
             },
-            None => Answer::No,
-        }
+            Some(matcher) => {
+                let holds = match matcher {
+                    Matcher::Sqli => values.sqli(value),
+                    Matcher::Xss => values.xss(value),
+                    // Exact, because presence is.
+                    Matcher::ByteRange(allowed) => {
+                        let present = values.presence(value);
+                        present.iter().zip(allowed).any(|(present, allowed)| present & !allowed != 0)
+                    }
+                    Matcher::UrlEncoding => operator::violates_url_encoding(bytes),
+                    Matcher::Utf8 => operator::violates_utf8(bytes),
+                    Matcher::Rx(_) | Matcher::Phrases(_) => false,
+                };
+                holds.then_some((0, blob.len as usize))
+            }
+            None => None,
+        };
+        found.map_or(Answer::No, |(start, end)| Answer::Yes(blob.part(start, end)))
     }
 
     fn test_other(&mut self, program: &Program, rule: &Rule, test: &Test, value: ValueId) -> Answer {
@@ -60,15 +74,6 @@ impl Transaction {
         let found = match test {
             Test::Always => true,
             Test::Never | Test::Pattern(_) | Test::PatternGlobal(_) => false,
-            Test::Sqli => values.sqli(value),
-            Test::Xss => values.xss(value),
-            Test::ByteRange(allowed) => {
-                let present = values.presence(value);
-                // Bytes that occur but are not allowed; exact, because presence is.
-                present.iter().zip(allowed).any(|(present, allowed)| present & !allowed != 0)
-            }
-            Test::UrlEncoding => operator::violates_url_encoding(values.bytes(value)),
-            Test::Utf8 => operator::violates_utf8(values.bytes(value)),
             Test::IpMatch(prefixes) => {
                 let text = std::str::from_utf8(values.bytes(value)).unwrap_or_default();
                 text.trim().parse().is_ok_and(|ip| prefixes.contains(ip))
@@ -203,15 +208,15 @@ impl Transaction {
                         return;
                     }
                 }
-                _ => self.latest_fragment(&mut groups),
+                Some(Matcher::Phrases(_)) => self.latest_fragment(&mut groups),
+                Some(Matcher::Sqli) => {
+                    let found = crate::libinjection::is_sqli(self.scratch.state.values.bytes(value));
+                    let text = found.map(|found| found.as_str().to_owned()).unwrap_or_default();
+                    groups[0] = Some(self.scratch.state.values.buffers.push(text.as_bytes()));
+                }
+                Some(Matcher::Xss) => groups[0] = Some(blob),
+                Some(Matcher::ByteRange(_) | Matcher::UrlEncoding | Matcher::Utf8) | None => return,
             },
-            Test::Sqli => {
-                let bytes = self.scratch.state.values.bytes(value);
-                let fingerprint = crate::libinjection::is_sqli(bytes);
-                let text = fingerprint.map(|found| found.as_str().to_owned()).unwrap_or_default();
-                groups[0] = Some(self.scratch.state.values.buffers.push(text.as_bytes()));
-            }
-            Test::Xss => groups[0] = Some(blob),
             Test::PatternText(text) => {
                 let mut regex = Vec::new();
                 self.expand(program, text, &mut regex);

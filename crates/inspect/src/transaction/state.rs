@@ -23,10 +23,15 @@ pub(crate) struct State {
     pub(crate) multipart: MultipartFlags,
     /// Grows when members of stable collections change; caches of an older epoch are void.
     pub(crate) epoch: u32,
-    pub(crate) set_cache: Vec<SetCache>,
-    pub(crate) set_entries: Vec<Entry>,
+    pub(crate) pick_cache: Vec<PickCache>,
+    /// Entries of stable picks, one range after the other.
+    pub(crate) pick_entries: Vec<Entry>,
+    pub(crate) view_cache: Vec<ViewCache>,
+    /// For the entries of a view, in their order: the transformed value, and where its candidate words start.
+    pub(crate) view_items: Vec<(ValueId, u32)>,
     pub(crate) combo_cache: Vec<ComboCache>,
-    pub(crate) combo_words: Vec<u64>,
+    /// Candidates of a view's or a combo's values together, as words.
+    pub(crate) unions: Vec<u64>,
     /// A bit for each rule that `ctl:ruleRemove...` took out.
     pub(crate) removed: Vec<u64>,
     /// Whether any bit of `removed` is set.
@@ -117,19 +122,29 @@ pub(crate) struct Matched {
     pub(crate) secret: bool,
 }
 
-/// Where a set's entries lie.
+/// Where a pick's entries lie. An epoch of 0: not resolved.
 #[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct SetCache {
+pub(crate) struct PickCache {
     pub(crate) epoch: u32,
     pub(crate) start: u32,
     pub(crate) end: u32,
 }
 
-/// Where a combo's candidate words lie.
+/// Where a view's items and the union of their candidates lie, and of which entries they were made.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct ViewCache {
+    pub(crate) made: bool,
+    pub(crate) start: u32,
+    pub(crate) end: u32,
+    pub(crate) items: u32,
+    pub(crate) union: u32,
+}
+
+/// Where the union of a combo's candidates lies. An epoch of 0: not made.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct ComboCache {
     pub(crate) epoch: u32,
-    pub(crate) start: u32,
+    pub(crate) union: u32,
 }
 
 /// Collections that are filled once.
@@ -194,12 +209,15 @@ impl State {
         self.scalars = Scalars::default();
         self.multipart = MultipartFlags::default();
         self.epoch = 1;
-        self.set_cache.clear();
-        self.set_cache.resize(program.sets.len(), SetCache::default());
-        self.set_entries.clear();
+        self.pick_cache.clear();
+        self.pick_cache.resize(program.picks.len(), PickCache::default());
+        self.pick_entries.clear();
+        self.view_cache.clear();
+        self.view_cache.resize(program.views.len(), ViewCache::default());
+        self.view_items.clear();
         self.combo_cache.clear();
         self.combo_cache.resize(program.combos.len(), ComboCache::default());
-        self.combo_words.clear();
+        self.unions.clear();
         self.removed.clear();
         self.removed.resize(program.rules.len().div_ceil(64), 0);
         self.any_removed = false;

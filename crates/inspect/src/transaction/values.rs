@@ -4,6 +4,7 @@
 use bytes::Bytes;
 use foldhash::fast::RandomState;
 use hashbrown::HashTable;
+use phalanx_policy::seclang::ir::Transformation;
 use std::hash::BuildHasher;
 
 use crate::program::{NodeId, Program, ROOT};
@@ -97,6 +98,8 @@ struct Value {
     presence: [u64; 4],
     memo_row: u32,
     candidate_row: u32,
+    /// A value that differs in nothing but case, and so has the same candidates.
+    alike: Option<ValueId>,
     known: Known,
 }
 
@@ -117,6 +120,8 @@ pub(crate) struct Values {
     memo: Vec<u32>,
     candidates: Vec<u64>,
     output: Vec<u8>,
+    /// A value in lower case while it is scanned.
+    lower: Vec<u8>,
     state: RandomState,
 }
 
@@ -142,6 +147,8 @@ impl Values {
         self.candidates.clear();
         self.output.clear();
         self.output.shrink_to(KEPT_BYTES_MAX);
+        self.lower.clear();
+        self.lower.shrink_to(KEPT_BYTES_MAX);
     }
 
     /// The bytes of a value.
@@ -194,6 +201,7 @@ impl Values {
             presence: [0; 4],
             memo_row: NONE,
             candidate_row: NONE,
+            alike: None,
             known: Known::default(),
         });
         let list = &self.list;
@@ -236,7 +244,12 @@ impl Values {
             return ValueId(known);
         }
         let input = self.transformed(program, id, step.parent);
-        let result = self.apply(program, input, step.transformation);
+        let (triggers, always) = step.own;
+        let result = if always || !disjoint(&self.presence(input), &triggers) {
+            self.apply(program, input, step.transformation)
+        } else {
+            input
+        };
         if let Some(place) = self.memo.get_mut(slot) {
             *place = result.0;
         }
@@ -257,16 +270,18 @@ impl Values {
         start
     }
 
-    fn apply(
-        &mut self,
-        program: &Program,
-        input: ValueId,
-        step: phalanx_policy::seclang::ir::Transformation,
-    ) -> ValueId {
+    fn apply(&mut self, program: &Program, input: ValueId, step: Transformation) -> ValueId {
         let mut output = std::mem::take(&mut self.output);
         output.clear();
         let changed = transform::apply(step, self.bytes(input), &program.unicode_map, &mut output);
+        let known = self.list.len();
         let result = if changed { self.intern_bytes(&output) } else { input };
+        if result.0 as usize == known && matches!(step, Transformation::Lowercase | Transformation::Uppercase)
+        {
+            if let Some(value) = self.list.get_mut(known) {
+                value.alike = Some(input);
+            }
+        }
         self.output = output;
         result
     }
@@ -274,16 +289,21 @@ impl Values {
     /// Where this value's candidate words start; pass it to [`Self::is_candidate`].
     pub(crate) fn candidate_row(&mut self, program: &Program, id: ValueId) -> usize {
         let words = program.prefilter.words();
-        let row = self.list.get(id.0 as usize).map_or(NONE, |value| value.candidate_row);
+        let (row, alike) =
+            self.list.get(id.0 as usize).map_or((NONE, None), |value| (value.candidate_row, value.alike));
         if row != NONE {
             return row as usize * words;
         }
-        let presence = self.presence(id);
+        if let Some(alike) = alike {
+            return self.candidate_row(program, alike);
+        }
         let start = self.candidates.len();
         self.candidates.resize(start + words, 0);
-        let bytes = self.buffers.bytes(self.blob(id));
+        self.lower.clear();
+        self.lower.extend_from_slice(self.buffers.bytes(self.blob(id)));
+        self.lower.make_ascii_lowercase();
         if let Some(row) = self.candidates.get_mut(start..) {
-            program.prefilter.scan(bytes, &presence, row);
+            program.prefilter.scan(&self.lower, row);
         }
         if let Some(value) = self.list.get_mut(id.0 as usize) {
             value.candidate_row = u32::try_from(start / words.max(1)).unwrap_or(NONE);

@@ -4,66 +4,70 @@ mod scalars;
 
 use phalanx_policy::seclang::ir::Variable;
 
-use crate::program::{Program, Select, SetId, Spec, TargetSet};
+use crate::program::{Lifetime, Pick, PickId, Program, Select, Spec};
 use crate::transaction::Transaction;
-use crate::transaction::state::{Entry, List, Name, SetCache, TxValue};
+use crate::transaction::state::{Entry, List, Name, PickCache, TxValue};
 use crate::transaction::values::ValueId;
 
 impl Transaction {
-    /// The entries of a stable set, resolved once per epoch; a range of `state.set_entries`.
-    pub(crate) fn stable_entries(&mut self, program: &Program, id: SetId) -> (usize, usize) {
-        let place = id.0 as usize;
-        let cached = self.scratch.state.set_cache.get(place).copied().unwrap_or_default();
-        if cached.epoch == self.scratch.state.epoch {
-            return (cached.start as usize, cached.end as usize);
+    /// The entries of a stable pick, resolved as seldom as can be; a range of `state.pick_entries`.
+    #[inline]
+    pub(crate) fn pick_entries(&mut self, program: &Program, id: PickId) -> (u32, u32) {
+        let state = &self.scratch.state;
+        let cached = state.pick_cache.get(id.0 as usize).copied().unwrap_or_default();
+        if cached.epoch == state.epoch {
+            return (cached.start, cached.end);
         }
-        let Some(set) = program.set(id) else {
+        self.resolve_pick(program, id, cached)
+    }
+
+    fn resolve_pick(&mut self, program: &Program, id: PickId, cached: PickCache) -> (u32, u32) {
+        let Some(pick) = program.pick(id) else {
             return (0, 0);
         };
-        let mut entries = std::mem::take(&mut self.scratch.state.entries);
-        entries.clear();
-        self.resolve(program, set, &mut entries);
-        let state = &mut self.scratch.state;
-        let start = state.set_entries.len();
-        state.set_entries.extend_from_slice(&entries);
-        state.entries = entries;
-        let end = state.set_entries.len();
-        let narrow = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
-        if let Some(cache) = state.set_cache.get_mut(place) {
-            *cache = SetCache { epoch: state.epoch, start: narrow(start), end: narrow(end) };
+        let epoch = self.scratch.state.epoch;
+        let mut now = PickCache { epoch, ..cached };
+        if cached.epoch == 0 || pick.lifetime != Lifetime::Transaction {
+            let narrow = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+            let mut entries = std::mem::take(&mut self.scratch.state.pick_entries);
+            now.start = narrow(entries.len());
+            self.resolve(program, pick, &mut entries);
+            now.end = narrow(entries.len());
+            self.scratch.state.pick_entries = entries;
         }
-        (start, end)
+        if let Some(place) = self.scratch.state.pick_cache.get_mut(id.0 as usize) {
+            *place = now;
+        }
+        (now.start, now.end)
     }
 
-    /// All entries of a set, in the order of its targets.
-    pub(crate) fn resolve(&mut self, program: &Program, set: &TargetSet, out: &mut Vec<Entry>) {
-        for spec in &set.includes {
-            let start = out.len();
-            self.members(program, spec, out);
-            if !set.excludes.is_empty() {
-                self.take_excluded(set, start, out);
-            }
-            if spec.count {
-                let count = out.len() - start;
-                out.truncate(start);
-                let value = self.scratch.state.values.intern_bytes(count.to_string().as_bytes());
-                let key = self.count_key(program, spec);
-                let name = Name { variable: spec.variable, key };
-                out.push(Entry { name, value, secret: false });
-            }
+    /// Adds all entries of a pick.
+    pub(crate) fn resolve(&mut self, program: &Program, pick: &Pick, out: &mut Vec<Entry>) {
+        let spec = &pick.spec;
+        let start = out.len();
+        self.members(program, spec, out);
+        if !pick.excludes.is_empty() {
+            self.take_excluded(pick, start, out);
+        }
+        if spec.count {
+            let count = out.len() - start;
+            out.truncate(start);
+            let value = self.scratch.state.values.intern_bytes(count.to_string().as_bytes());
+            let key = self.count_key(program, spec);
+            let name = Name { variable: spec.variable, key };
+            out.push(Entry { name, value, secret: false });
         }
     }
 
-    /// Takes the entries from `start` on that the set excludes out of the list.
-    fn take_excluded(&self, set: &TargetSet, start: usize, out: &mut Vec<Entry>) {
+    /// Takes the entries from `start` on that the pick excludes out of the list.
+    fn take_excluded(&self, pick: &Pick, start: usize, out: &mut Vec<Entry>) {
         let values = &self.scratch.state.values;
         let mut kept = start;
         for at in start..out.len() {
             let Some(&entry) = out.get(at) else {
                 continue;
             };
-            let name = entry.name.key.map(|key| values.bytes(key)).unwrap_or_default();
-            if !set.excludes(entry.name.variable, name) {
+            if !pick.excludes(entry.name.key.map(|key| values.bytes(key)).unwrap_or_default()) {
                 if let Some(place) = out.get_mut(kept) {
                     *place = entry;
                 }
