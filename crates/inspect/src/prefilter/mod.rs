@@ -4,10 +4,12 @@
 //! bytes of which one must occur. INVARIANT: a pattern that is not a candidate does not match.
 
 mod grams;
+mod loose;
 
 use crate::pattern::{ABSENT, KINDS, Requirement, Requirements};
 use crate::transaction::values::{disjoint, presence_of};
 use grams::Grams;
+use loose::{Loose, LooseSet};
 
 /// The compiled filter.
 #[derive(Debug)]
@@ -29,15 +31,7 @@ struct Kind {
     /// Length and bytes that patterns with literals need besides, by place in `wanted`.
     also: Vec<Loose>,
     /// Patterns without literals.
-    loose: Vec<Loose>,
-}
-
-/// A pattern with the length and bytes that it needs.
-#[derive(Debug, Clone)]
-struct Loose {
-    pattern: u32,
-    length_min: usize,
-    byte_sets: Vec<[u64; 4]>,
+    loose: LooseSet,
 }
 
 impl Prefilter {
@@ -73,13 +67,14 @@ impl Prefilter {
     }
 
     /// Sets the bit of every pattern that can match a value; `row` is all zero before. `lower` is the value in lower
-    /// case: case makes no difference here, so values that differ in nothing else have the same candidates.
-    pub(crate) fn scan(&self, lower: &[u8], row: &mut [u64]) {
+    /// case, `presence` the bytes in it: case makes no difference here, so values that differ in nothing else have the
+    /// same candidates.
+    pub(crate) fn scan(&self, lower: &[u8], presence: &[u64; 4], row: &mut [u64]) {
         if !self.enabled {
             row.fill(u64::MAX);
             return;
         }
-        let presence = presence_of(lower);
+        let presence = folded(presence);
         if let Some(kind) = self.kinds.iter().rfind(|kind| disjoint(&kind.absent, &presence)) {
             kind.scan(lower, &presence, row);
         }
@@ -130,16 +125,12 @@ impl Kind {
             hits,
             wanted,
             also,
-            loose,
+            loose: LooseSet::new(loose),
         }
     }
 
     fn scan(&self, lower: &[u8], presence: &[u64; 4], row: &mut [u64]) {
-        for loose in &self.loose {
-            if loose.allows(lower.len(), presence) {
-                set(row, loose.pattern);
-            }
-        }
+        self.loose.scan(lower.len(), presence, |pattern| set(row, pattern));
         self.literals.scan(lower, |literal| {
             let (start, end) = self.hits.get(literal as usize).copied().unwrap_or_default();
             for &pattern in self.wanted.get(start as usize..end as usize).unwrap_or_default() {
@@ -151,18 +142,12 @@ impl Kind {
     }
 }
 
-impl Loose {
-    #[inline]
-    fn allows(&self, length: usize, presence: &[u64; 4]) -> bool {
-        length >= self.length_min && self.byte_sets.iter().all(|needed| !disjoint(needed, presence))
-    }
-}
-
-/// A set of bytes as values in lower case have them: a capital letter stands for both cases.
+/// A set of bytes as values in lower case have them: a capital letter stands for the small one.
+#[inline]
 fn folded(set: &[u64; 4]) -> [u64; 4] {
     let [a, b, c, d] = *set;
-    let letters = ((1u64 << 26) - 1) << 1;
-    [a, b | (b & letters) << 32, c, d]
+    let capitals = ((1u64 << 26) - 1) << 1;
+    [a, (b & !capitals) | (b & capitals) << 32, c, d]
 }
 
 #[inline]
@@ -196,7 +181,7 @@ mod tests {
             needs.iter().map(|need| std::array::from_fn(|_| need.clone())).collect();
         let filter = Prefilter::build(&needs, true);
         let mut row = vec![0; filter.words()];
-        filter.scan(&value.to_ascii_lowercase(), &mut row);
+        filter.scan(&value.to_ascii_lowercase(), &presence_of(value), &mut row);
         row[0]
     }
 

@@ -10,6 +10,7 @@ use phalanx_policy::seclang::ir::{self, Action, Target, Variable};
 
 use super::classify::{Described, classify};
 use super::effects::Effect;
+use super::fold::Folding;
 use super::matchers::{Matchers, Test};
 use super::targets::{Lifetime, Pick, PickId, Select, SetId, Spec, TargetSet};
 use super::text::Names;
@@ -329,8 +330,8 @@ impl<'a> Builder<'a> {
         mut self,
         set: &ir::RuleSet,
         options: &CompileOptions,
-        rules: Vec<Rule>,
-        phases: [Vec<Step>; 5],
+        mut rules: Vec<Rule>,
+        mut phases: [Vec<Step>; 5],
     ) -> Result<Program, Vec<Diagnostic>> {
         let prefilter = Prefilter::build(&self.matchers.needs, options.prefilter);
         if !self.faults.is_empty() {
@@ -340,6 +341,15 @@ impl<'a> Builder<'a> {
         for spec in self.picks.iter_mut().flat_map(|pick| pick.excludes.iter_mut().chain([&mut pick.spec])) {
             spec.link_slots(&self.names);
         }
+        let constants = self.names.take_constants();
+        let folding = Folding {
+            rules: &mut rules,
+            sets: &self.sets,
+            picks: &self.picks,
+            names: &self.names,
+            constants: &constants,
+        };
+        let assignments = if options.prefilter { folding.fold(&mut phases) } else { Vec::new() };
         Ok(Program {
             rules,
             phases,
@@ -350,7 +360,8 @@ impl<'a> Builder<'a> {
             trie: self.trie,
             matchers: self.matchers.list,
             prefilter,
-            constants: Bytes::from(self.names.take_constants()),
+            assignments,
+            constants: Bytes::from(constants),
             names: self.names,
             unicode_map: UnicodeMap::new(&set.engine.unicode_map),
             engine: set.engine.clone(),

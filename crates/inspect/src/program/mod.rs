@@ -5,6 +5,7 @@
 pub(crate) mod classify;
 mod compile;
 pub(crate) mod effects;
+mod fold;
 pub(crate) mod matchers;
 pub(crate) mod targets;
 pub(crate) mod text;
@@ -31,7 +32,7 @@ pub(crate) use trie::{NodeId, ROOT, Trie};
 /// How a program is compiled.
 #[derive(Debug, Clone)]
 pub struct CompileOptions {
-    /// Skip rules whose patterns cannot match. Off only to prove that it changes nothing.
+    /// Skip rules that cannot match, and do at once what is known at load. Off only to prove that it changes nothing.
     pub prefilter: bool,
     /// The store of persistent collections; a reload passes the same one on.
     pub collections: Arc<Collections>,
@@ -55,6 +56,7 @@ pub struct Program {
     pub(crate) views: Vec<(PickId, NodeId)>,
     /// Views that the first links of guarded steps look at.
     pub(crate) combos: Vec<Vec<ViewId>>,
+    pub(crate) assignments: Vec<(Slot, crate::transaction::state::TxValue)>,
     pub(crate) trie: Trie,
     pub(crate) matchers: Vec<Matcher>,
     pub(crate) prefilter: Prefilter,
@@ -138,6 +140,8 @@ pub(crate) enum Guard {
     Slot { slot: Slot, compare: Compare, number: i64, negated: bool },
     /// Whether a TX variable is set, compared with a constant.
     SlotCount { slot: Slot, compare: Compare, number: i64, negated: bool },
+    /// No rule: TX variables take known values, a range of the program's assignments.
+    Assign { start: u32, len: u32 },
 }
 
 /// Slots with a meaning beyond the rules: the anomaly scores.

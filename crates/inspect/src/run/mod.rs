@@ -24,6 +24,10 @@ impl Transaction {
         let mut at = 0;
         while let Some(step) = steps.get(at) {
             at += 1;
+            if let Guard::Assign { start, len } = step.guard {
+                self.assign(&program, start, len);
+                continue;
+            }
             if !self.passes(&program, step.guard) || self.is_removed(step.rule) {
                 continue;
             }
@@ -47,11 +51,18 @@ impl Transaction {
         Outcome::Pass
     }
 
+    fn assign(&mut self, program: &Program, start: u32, len: u32) {
+        let (start, len) = (start as usize, len as usize);
+        for &(slot, value) in program.assignments.get(start..start + len).unwrap_or_default() {
+            self.set_slot(slot, value);
+        }
+    }
+
     /// Whether the first link of a step can match.
     #[inline]
     fn passes(&mut self, program: &Program, guard: Guard) -> bool {
         match guard {
-            Guard::None => true,
+            Guard::None | Guard::Assign { .. } => true,
             Guard::Pattern { combo, pattern } => {
                 let union = self.combo_union(program, combo);
                 self.scratch.state.is_in_union(union, pattern)

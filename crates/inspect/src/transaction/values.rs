@@ -297,13 +297,14 @@ impl Values {
         if let Some(alike) = alike {
             return self.candidate_row(program, alike);
         }
+        let presence = self.presence(id);
         let start = self.candidates.len();
         self.candidates.resize(start + words, 0);
         self.lower.clear();
         self.lower.extend_from_slice(self.buffers.bytes(self.blob(id)));
         self.lower.make_ascii_lowercase();
         if let Some(row) = self.candidates.get_mut(start..) {
-            program.prefilter.scan(&self.lower, row);
+            program.prefilter.scan(&self.lower, &presence, row);
         }
         if let Some(value) = self.list.get_mut(id.0 as usize) {
             value.candidate_row = u32::try_from(start / words.max(1)).unwrap_or(NONE);
@@ -349,13 +350,17 @@ impl Values {
 
 /// Which byte values occur, a bit each.
 pub(crate) fn presence_of(bytes: &[u8]) -> [u64; 4] {
-    let mut seen = [0u64; 4];
+    let [mut a, mut b, mut c, mut d] = [0u64; 4];
+    // Four accumulators in registers: an indexed one would wait for its own store at each byte.
     for &byte in bytes {
-        if let Some(word) = seen.get_mut(usize::from(byte >> 6)) {
-            *word |= 1 << (byte & 63);
-        }
+        let bit = 1u64 << (byte & 63);
+        let in_word = |word: u8| if byte >> 6 == word { bit } else { 0 };
+        a |= in_word(0);
+        b |= in_word(1);
+        c |= in_word(2);
+        d |= in_word(3);
     }
-    seen
+    [a, b, c, d]
 }
 
 /// Whether two byte sets have no byte in common.

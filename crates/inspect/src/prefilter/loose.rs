@@ -1,0 +1,141 @@
+//! Patterns of which only length and bytes are known, all tested at once: for each byte that occurs, the patterns that
+//! it satisfies are a few words of bits.
+
+use crate::transaction::values::disjoint;
+
+/// A pattern with the length and bytes that it needs.
+#[derive(Debug, Clone)]
+pub(super) struct Loose {
+    pub(super) pattern: u32,
+    pub(super) length_min: usize,
+    /// From each set a byte must occur.
+    pub(super) byte_sets: Vec<[u64; 4]>,
+}
+
+impl Loose {
+    #[inline]
+    pub(super) fn allows(&self, length: usize, presence: &[u64; 4]) -> bool {
+        length >= self.length_min && self.byte_sets.iter().all(|needed| !disjoint(needed, presence))
+    }
+}
+
+/// Such patterns, at most [`SETS`] sets of bytes each.
+#[derive(Debug, Default)]
+pub(super) struct LooseSet {
+    /// The pattern of each bit.
+    patterns: Vec<u32>,
+    blocks: Vec<Block>,
+}
+
+/// 64 of them.
+#[derive(Debug)]
+struct Block {
+    /// For each number of sets that a pattern may have: the patterns that have fewer.
+    without: [u64; SETS],
+    /// For each byte: the patterns whose first, second... set it is in.
+    by_byte: Box<[[u64; SETS]; 256]>,
+    /// For each length: the patterns that are content with it.
+    by_length: [u64; LENGTHS],
+}
+
+impl LooseSet {
+    pub(super) fn new(loose: Vec<Loose>) -> Self {
+        let blocks = loose.chunks(64).map(Block::new).collect();
+        Self { patterns: loose.iter().map(|one| one.pattern).collect(), blocks }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.patterns.len()
+    }
+
+    /// Calls `found` with every pattern that can match a value of this length, with these bytes.
+    #[inline]
+    pub(super) fn scan(&self, length: usize, presence: &[u64; 4], mut found: impl FnMut(u32)) {
+        for (block, patterns) in self.blocks.iter().zip(self.patterns.chunks(64)) {
+            let mut left = block.allowed(length, presence);
+            while left != 0 {
+                if let Some(&pattern) = patterns.get(left.trailing_zeros() as usize) {
+                    found(pattern);
+                }
+                left &= left - 1;
+            }
+        }
+    }
+}
+
+impl Block {
+    fn new(loose: &[Loose]) -> Self {
+        let mut block =
+            Self { without: [0; SETS], by_byte: Box::new([[0; SETS]; 256]), by_length: [0; LENGTHS] };
+        for (bit, one) in loose.iter().enumerate() {
+            let bit = 1 << bit;
+            for (place, without) in block.without.iter_mut().enumerate() {
+                let Some(set) = one.byte_sets.get(place) else {
+                    *without |= bit;
+                    continue;
+                };
+                for (byte, sets) in (0u8..=u8::MAX).zip(block.by_byte.iter_mut()) {
+                    let has = set.get(usize::from(byte >> 6)).is_some_and(|word| word >> (byte & 63) & 1 == 1);
+                    if let Some(word) = sets.get_mut(place).filter(|_| has) {
+                        *word |= bit;
+                    }
+                }
+            }
+            for (length, allowed) in block.by_length.iter_mut().enumerate() {
+                // The last stands for all greater lengths.
+                if length >= one.length_min || length == LENGTHS - 1 {
+                    *allowed |= bit;
+                }
+            }
+        }
+        block
+    }
+
+    #[inline]
+    fn allowed(&self, length: usize, presence: &[u64; 4]) -> u64 {
+        let mut met = self.without;
+        for (high, &word) in (0u32..).zip(presence) {
+            let mut left = word;
+            while left != 0 {
+                let byte = high * 64 + left.trailing_zeros();
+                let sets = self.by_byte.get((byte & 255) as usize).unwrap_or(&[0; SETS]);
+                met.iter_mut().zip(sets).for_each(|(met, set)| *met |= set);
+                left &= left - 1;
+            }
+        }
+        let by_length = self.by_length.get(length.min(LENGTHS - 1)).copied().unwrap_or_default();
+        met.iter().fold(by_length, |all, met| all & met)
+    }
+}
+
+/// Sets of bytes per pattern that are told apart; further ones are not looked at.
+const SETS: usize = 4;
+/// Lengths from 0 that are told apart.
+const LENGTHS: usize = 16;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::transaction::values::presence_of;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn all_at_once_is_the_same_as_one_by_one(
+            needs in proptest::collection::vec((0usize..15, proptest::collection::vec("[a-z0-9<]{1,4}", 0..4)), 1..90),
+            value in "[a-z0-9<]{0,20}",
+        ) {
+            let loose: Vec<Loose> = (0u32..).zip(needs).map(|(pattern, (length_min, sets))| Loose {
+                pattern,
+                length_min,
+                byte_sets: sets.iter().map(|set| presence_of(set.as_bytes())).collect(),
+            }).collect();
+            let presence = presence_of(value.as_bytes());
+            let expected: Vec<u32> =
+                loose.iter().filter(|one| one.allows(value.len(), &presence)).map(|one| one.pattern).collect();
+            let mut found = Vec::new();
+            LooseSet::new(loose).scan(value.len(), &presence, |pattern| found.push(pattern));
+            prop_assert_eq!(found, expected);
+        }
+    }
+}
