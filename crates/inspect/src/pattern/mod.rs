@@ -25,6 +25,7 @@ mod fallback;
 mod linear;
 mod parse;
 mod requirement;
+mod simple;
 
 pub(crate) use requirement::chance;
 pub use requirement::{ABSENT, KINDS, Requirement, Requirements};
@@ -90,6 +91,7 @@ struct Compiled {
     fallback: OnceLock<Option<fancy_regex::Regex>>,
     groups: usize,
     requirements: Requirements,
+    simple: Option<simple::Simple>,
 }
 
 /// Most bytes that the compiled form of one pattern may take: a pattern like `(?:.{1,1000}){1000}` is refused.
@@ -119,6 +121,7 @@ impl Pattern {
             fallback: OnceLock::new(),
             groups: (parsed.groups as usize + 1).min(GROUPS_MAX),
             requirements: requirement::of_kinds(&parsed.node),
+            simple: simple::of(&parsed.node),
             superset: superset.and_then(|hir| linear_regex(&hir).ok()),
             linear,
         };
@@ -133,6 +136,9 @@ impl Pattern {
 
     /// Whether it matches anywhere.
     pub fn is_match(&self, haystack: &[u8]) -> Result<bool, LimitExceeded> {
+        if let Some(found) = self.0.simple.as_ref().and_then(|simple| simple.find(haystack)) {
+            return Ok(found.is_some());
+        }
         match &self.0.linear {
             Some((regex, doubts)) if !doubts.apply_to(haystack) => Ok(regex.is_match(haystack)),
             _ => self.find_at(haystack, 0).map(|found| found.is_some()),
@@ -148,6 +154,11 @@ impl Pattern {
     pub fn find_at(&self, haystack: &[u8], start: usize) -> Result<Option<(usize, usize)>, LimitExceeded> {
         if start > haystack.len() {
             return Ok(None);
+        }
+        if start == 0
+            && let Some(found) = self.0.simple.as_ref().and_then(|simple| simple.find(haystack))
+        {
+            return Ok(found);
         }
         if let Some((regex, doubts)) = &self.0.linear {
             let doubtful = doubts.apply_to(haystack);
@@ -174,6 +185,12 @@ impl Pattern {
         *captures = Captures { len: self.0.groups, ..Captures::default() };
         if start > haystack.len() {
             return Ok(false);
+        }
+        if start == 0
+            && let Some(found) = self.0.simple.as_ref().and_then(|simple| simple.find(haystack))
+        {
+            captures.groups[0] = found;
+            return Ok(found.is_some());
         }
         let Some((regex, doubts)) = &self.0.linear else {
             return self.0.backtrack(haystack, start, captures);

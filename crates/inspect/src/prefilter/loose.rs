@@ -75,7 +75,8 @@ impl Block {
                     continue;
                 };
                 for (byte, sets) in (0u8..=u8::MAX).zip(block.by_byte.iter_mut()) {
-                    let has = set.get(usize::from(byte >> 6)).is_some_and(|word| word >> (byte & 63) & 1 == 1);
+                    let has =
+                        set.get(usize::from(byte >> 6)).is_some_and(|word| word >> (byte & 63) & 1 == 1);
                     if let Some(word) = sets.get_mut(place).filter(|_| has) {
                         *word |= bit;
                     }

@@ -226,7 +226,8 @@ impl Folding<'_> {
         else {
             return Matches::Perhaps;
         };
-        let (Select::Slot(slot), Some(right), []) = (&pick.spec.select, text.number, pick.excludes.as_slice())
+        let (Select::Slot(slot), Some(right), []) =
+            (&pick.spec.select, text.number, pick.excludes.as_slice())
         else {
             return Matches::Perhaps;
         };
@@ -273,7 +274,8 @@ impl Folding<'_> {
             facts.iter_mut().take(10).for_each(|fact| *fact = Fact::Any);
         }
         for effect in &link.effects {
-            if let Effect::Ctl(CtlEffect::RuleRemove(rules) | CtlEffect::RuleRemoveTarget(rules, _)) = effect {
+            if let Effect::Ctl(CtlEffect::RuleRemove(rules) | CtlEffect::RuleRemoveTarget(rules, _)) = effect
+            {
                 state.removed.iter_mut().zip(rules).for_each(|(word, more)| *word |= more);
             }
             let Effect::SetVar(target, change) = effect else {

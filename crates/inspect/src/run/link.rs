@@ -9,8 +9,16 @@ use crate::transaction::values::{Blob, ValueId};
 use super::test::Answer;
 
 impl Transaction {
-    /// Whether any value matches; effects are done for each that does.
+    /// Whether any value matches; effects are done for each that does, then message and data are made of the last.
     pub(super) fn link_matches(&mut self, program: &Program, index: u32, rule: &Rule, link: &Link) -> bool {
+        let matches = self.any_matches(program, index, rule, link);
+        if matches && rule.log {
+            self.expand_texts(program, link);
+        }
+        matches
+    }
+
+    fn any_matches(&mut self, program: &Program, index: u32, rule: &Rule, link: &Link) -> bool {
         let Some(id) = link.set else {
             if !matches!(link.test, Test::Always) {
                 return false;
@@ -52,7 +60,7 @@ impl Transaction {
         any
     }
 
-    /// As [`Self::link_matches`] for a pattern on stable targets: only candidates are looked at.
+    /// As [`Self::any_matches`] for a pattern on stable targets: only candidates are looked at.
     fn candidates_match(
         &mut self,
         program: &Program,
@@ -160,7 +168,7 @@ impl Transaction {
         true
     }
 
-    /// What a value's match does: it becomes `MATCHED_VAR`, the effects run, the message is made.
+    /// What a value's match does: it becomes `MATCHED_VAR`, the effects run.
     fn matched(
         &mut self,
         program: &Program,
@@ -182,14 +190,14 @@ impl Transaction {
         self.perform(program, rule, link);
     }
 
-    /// Runs the effects of a link and expands its message and data.
+    /// Runs the effects of a link.
     fn perform(&mut self, program: &Program, rule: &Rule, link: &Link) {
         for (place, effect) in link.effects.iter().enumerate() {
             self.apply_effect(program, rule, link, place, effect);
         }
-        if !rule.log {
-            return;
-        }
+    }
+
+    fn expand_texts(&mut self, program: &Program, link: &Link) {
         if let Some(text) = &link.message {
             self.scratch.state.message = self.expand_for_log(program, text);
         }

@@ -2,7 +2,7 @@
 
 use crate::operator;
 use crate::pattern::{Captures, Flags, Pattern};
-use crate::program::{Link, Matcher, PatternId, Program, Rule, Slot, Test, TextTest, Verify};
+use crate::program::{Link, Matcher, Part, PatternId, Program, Rule, Slot, Test, TextTest, Verify};
 use crate::transaction::Transaction;
 use crate::transaction::state::TxValue;
 use crate::transaction::values::{Blob, ValueId};
@@ -113,7 +113,14 @@ impl Transaction {
             TextTest::Equal => operator::streq(input, param),
             TextTest::Within => operator::within(input, param),
         };
-        let found = match text.constant {
+        let whole = match (text.constant, text.parts.as_slice()) {
+            (None, [Part::Slot(slot)]) => match self.scratch.state.slot(*slot) {
+                TxValue::Text { blob, .. } => Some(blob),
+                TxValue::Unset | TxValue::Number(_) => None,
+            },
+            (constant, _) => constant,
+        };
+        let found = match whole {
             Some(constant) => {
                 let values = &self.scratch.state.values;
                 holds(values.bytes(value), values.buffers.bytes(constant))
