@@ -292,6 +292,7 @@ fn xml_expands_and_fetches_nothing() {
         "<!DOCTYPE a PUBLIC \"x\" \"http://evil.test/x.dtd\"><a/>".to_owned(),
         "<!DOCTYPE a [<!ATTLIST a b CDATA \"evil\">]><a/>".to_owned(),
         "<!DOCTYPE a [ ]><a/>".to_owned(),
+        "<!DOCTYPE a[]><a/>".to_owned(),
     ] {
         assert!(found(&program, "Content-Type: application/xml", body.as_bytes()).contains(&2), "{body}");
     }

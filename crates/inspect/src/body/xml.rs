@@ -127,7 +127,8 @@ impl Walk<'_> {
                 Event::GeneralRef(reference) => self.reference(&reference)?,
                 Event::DocType(text) => {
                     // A name alone, as in `<!DOCTYPE html>`, brings nothing.
-                    if text.into_inner().split_ascii_whitespace().nth(1).is_some() {
+                    let text = text.into_inner();
+                    if text.contains('[') || text.split_ascii_whitespace().nth(1).is_some() {
                         self.parts.fail("XML: a document type declaration");
                     }
                 }
