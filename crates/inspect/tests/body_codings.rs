@@ -149,14 +149,29 @@ fn bombs_and_large_bodies_end_at_their_limits() {
 
 #[test]
 fn deflate_that_reads_in_both_ways_is_refused() {
-    // A stored block whose header looks like that of zlib, and a zlib stream within it.
-    let bare = [&[0x78, 0x01, 0x00, 0xfe, 0xff][..], &[b'x'; 1], &[0x03, 0x00]].concat();
-    let decoded = coding::decode(&bare, &[Coding::Deflate], ROOM);
-    assert_ne!(decoded.end, End::Cut);
-    // Without the wrapping the same bytes are a stream, and as zlib they are not: they are read as what they are.
-    if decoded.end == End::Whole {
-        assert_eq!(decoded.body, b"x");
+    // As zlib: a stored block of 65,534 bytes and an empty last one. Without the wrapping, the zlib header begins a stored
+    // block of one byte, another one takes all that follows but the last two bytes, and these, the lower half of the
+    // checksum, are an empty last block.
+    let mut content = vec![0; 65_534];
+    content[..6].copy_from_slice(&[0xfe, 0xff, 0x01, 0x00, 0xff, 0x02]);
+    let (mut low, mut high) = (1u32, 0u32);
+    for &byte in &content {
+        low = (low + u32::from(byte)) % 65_521;
+        high = (high + low) % 65_521;
     }
+    let checksum = (high << 16 | low).to_be_bytes();
+    assert_eq!(checksum[2..], [0x03, 0x00]);
+    let both = [&[0x78, 0x01, 0x00, 0xfe, 0xff, 0x01, 0x00], &content[..], &[0x03, 0x00], &checksum].concat();
+    let decoded = coding::decode(&both, &[Coding::Deflate], ROOM);
+    assert_eq!(decoded.end, End::Broken);
+    // One byte less of doubt, and it is zlib alone.
+    content[4] = 0xfe;
+    let low = low - 1;
+    let high = (high + 65_521 - (65_530 % 65_521)) % 65_521;
+    let checksum = (high << 16 | low).to_be_bytes();
+    let body = [&[0x78, 0x01, 0x00, 0xfe, 0xff, 0x01, 0x00], &content[..], &[0x03, 0x00], &checksum].concat();
+    let decoded = coding::decode(&body, &[Coding::Deflate], ROOM);
+    assert_eq!((decoded.end, decoded.body.len()), (End::Whole, 65_534));
 }
 
 #[test]
