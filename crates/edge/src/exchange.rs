@@ -524,11 +524,23 @@ pub(crate) fn write_response_fields(out: &mut Vec<u8>, response: &ResponseHead) 
     }
 }
 
-/// Whether a response is a stream of events, which is never held.
+/// Whether a response is a stream of events.
 pub(crate) fn is_event_stream(response: &ResponseHead) -> bool {
-    response.headers().find(|(name, _)| FieldKind::of(name) == FieldKind::ContentType).is_some_and(
-        |(_, value)| value.get(..17).is_some_and(|v| v.eq_ignore_ascii_case(b"text/event-stream")),
-    )
+    has_content_type(response, b"text/event-stream")
+}
+
+/// Whether a response is a stream, which is never held: its end may never come, or only after the client's next message.
+pub(crate) fn is_stream(response: &ResponseHead) -> bool {
+    is_event_stream(response)
+        || has_content_type(response, b"application/grpc")
+        || has_content_type(response, b"multipart/x-mixed-replace")
+}
+
+fn has_content_type(response: &ResponseHead, begin: &[u8]) -> bool {
+    let field = response.headers().find(|(name, _)| FieldKind::of(name) == FieldKind::ContentType);
+    field.is_some_and(|(_, value)| {
+        value.get(..begin.len()).is_some_and(|value| value.eq_ignore_ascii_case(begin))
+    })
 }
 
 /// How a response's body is written to the client.

@@ -15,7 +15,7 @@ use phalanx_model::{Action, BodyFraming, FramingFault, HttpVersion, Reason, Secu
 use crate::client::Client;
 use crate::control::{Activity, Cut};
 use crate::events;
-use crate::exchange::{self, Exchange, count_body, faulty, is_event_stream};
+use crate::exchange::{self, Exchange, count_body, faulty, is_stream};
 use crate::reply::{Form, Reply};
 use crate::request::Request;
 use crate::stages::{self, Inspection};
@@ -155,6 +155,11 @@ async fn on_request_body(client: &mut Client, request: &mut Request) -> Result<B
     };
     request.inspection.request_body(&client.worker, held.clone(), client.body.is_done());
     judge(client, request)?;
+    // What a compressed body holds stays in memory as long as the request does.
+    let decoded = request.inspection.decoded_bytes();
+    if decoded > 0 {
+        reserve(client, request, held.len().saturating_add(decoded))?;
+    }
     Ok(held)
 }
 
@@ -206,18 +211,21 @@ fn on_response_head(client: &Client, request: &mut Request, exchange: &Exchange)
     judge(client, request)
 }
 
-/// The response's body is held, where rules want to see it; streams of events never are.
+/// The response's body is held, where rules want to see it; what is no page but a stream never is. Without a body the
+/// rules of phase 4 still judge what those before them found.
 async fn on_response_body(
     client: &mut Client,
     request: &mut Request,
     exchange: &mut Exchange,
 ) -> Result<Bytes, Stop> {
     let wanted = request.inspection.wants_response_body();
-    if !wanted || exchange.body.is_done() || is_event_stream(&exchange.response) {
-        return Ok(Bytes::new());
-    }
-    let held_max = request.app().limits.response_held_bytes;
-    let (held, complete) = exchange.hold_body(client, request, held_max).await?;
+    let (held, complete) = match wanted {
+        Some(wanted) if !exchange.body.is_done() && !is_stream(&exchange.response) => {
+            let held_max = wanted.min(request.app().limits.response_held_bytes);
+            exchange.hold_body(client, request, held_max).await?
+        }
+        _ => (Vec::new(), true),
+    };
     let held = Bytes::from(held);
     request.inspection.response_body(&client.worker, held.clone(), complete);
     judge(client, request)?;

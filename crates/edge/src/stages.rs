@@ -83,6 +83,11 @@ impl Inspection {
         self.run(worker, |transaction| transaction.request_body(body, complete));
     }
 
+    /// Memory that the decoded request body takes beside the one that came, in bytes.
+    pub(crate) fn decoded_bytes(&self) -> usize {
+        self.transaction.as_ref().map_or(0, Transaction::decoded_bytes)
+    }
+
     /// Phase 3.
     pub(crate) fn response_head(&mut self, worker: &Worker, response: &ResponseHead, now_ms: u64) {
         self.run(worker, |transaction| {
@@ -91,9 +96,10 @@ impl Inspection {
         });
     }
 
-    /// Whether the response's body is wanted.
-    pub(crate) fn wants_response_body(&self) -> bool {
-        self.live().is_some_and(Transaction::wants_response_body)
+    /// How much of the response's body is wanted, at most.
+    pub(crate) fn wants_response_body(&self) -> Option<usize> {
+        let transaction = self.live()?;
+        transaction.wants_response_body().then(|| transaction.response_body_limit())
     }
 
     /// Phase 4.

@@ -4,6 +4,7 @@
 mod support;
 
 #[cfg(test)]
+mod bodies;
 mod forwarding;
 #[cfg(test)]
 mod framing;

@@ -334,6 +334,9 @@ async fn serve(stream: TcpStream, state: Arc<UpstreamState>) {
             "/leak-head" => b"HTTP/1.1 200 OK\r\nX-Leak: leak\r\nContent-Length: 0\r\n\r\n".to_vec(),
             "/leak-body" => text(b"a secret"),
             "/plain-text" => text(b"nothing to hide"),
+            "/sql-error" => page(SQL_ERROR, false),
+            "/sql-error-gzip" => page(SQL_ERROR, true),
+            "/page-gzip" => page("<html>nothing to hide</html>", true),
             "/not-modified" => b"HTTP/1.1 304 Not Modified\r\nETag: \"a\"\r\n\r\n".to_vec(),
             "/no-content" => b"HTTP/1.1 204 No Content\r\n\r\n".to_vec(),
             "/for-head" => b"HTTP/1.1 200 OK\r\nContent-Length: 1234\r\n\r\n".to_vec(),
@@ -375,6 +378,28 @@ async fn serve(stream: TcpStream, state: Arc<UpstreamState>) {
             return;
         }
     }
+}
+
+/// A page that shows a database's error.
+pub(crate) const SQL_ERROR: &str = "<html>You have an error in your SQL syntax; check the manual that corresponds to your \
+     MySQL server version for the right syntax to use</html>";
+
+fn page(text: &str, compressed: bool) -> Vec<u8> {
+    let (body, coding) = match compressed {
+        true => (gzip(text.as_bytes()), "Content-Encoding: gzip\r\n"),
+        false => (text.as_bytes().to_vec(), ""),
+    };
+    let length = body.len();
+    let head =
+        format!("HTTP/1.1 200 OK\r\nContent-Type: text/html\r\n{coding}Content-Length: {length}\r\n\r\n");
+    [head.as_bytes(), &body].concat()
+}
+
+pub(crate) fn gzip(text: &[u8]) -> Vec<u8> {
+    use std::io::Write;
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+    encoder.write_all(text).unwrap();
+    encoder.finish().unwrap()
 }
 
 async fn echo(mut client: Client) {

@@ -1,6 +1,7 @@
-//! JSON (RFC 8259), strict, in one pass and without recursion.
+//! JSON (RFC 8259), strict, in one pass and without recursion; and texts of many documents, one in a line.
 //!
-//! Names are those of ModSecurity v3: `json.a.b`, `json.list.array_0`, `json` for a document that is one scalar.
+//! Names are those of ModSecurity v3: `json.a.b`, `json.list.array_0`, `json` for a document that is one scalar. The
+//! documents of many lines are named as if they stood in one array.
 
 use std::hash::BuildHasher as _;
 
@@ -11,23 +12,61 @@ use super::{BodyLimits, BodyParts, Slice, arena_bytes_max};
 /// Parses a document. Duplicate keys, bad UTF-8 and control characters are errors after which reading goes on; a
 /// syntax error ends it.
 pub fn json(body: &[u8], limits: &BodyLimits, parts: &mut BodyParts) {
-    let mut parser = Parser {
-        body,
-        pos: 0,
-        limits,
-        parts,
-        path: Vec::new(),
-        open: Vec::new(),
-        keys: HashSet::new(),
-        hasher: foldhash::fast::RandomState::default(),
-        objects: 0,
-    };
-    if std::str::from_utf8(body).is_err() {
-        parser.parts.fail("JSON: not UTF-8");
+    json_named(body, b"json", limits, parts);
+}
+
+/// Parses a document whose values are named after `root`.
+pub(super) fn json_named(body: &[u8], root: &[u8], limits: &BodyLimits, parts: &mut BodyParts) {
+    check_utf8(body, parts);
+    let mut parser = Parser::new(body, limits, parts);
+    parser.path.extend_from_slice(root);
+    if let Err(stop) = parser.document() {
+        parser.stopped(stop, body.len(), None);
     }
-    if let Err(Stop(reason)) = parser.document() {
-        let at = parser.pos;
-        parser.parts.fail(format!("JSON: {reason} at byte {at}"));
+}
+
+/// Parses newline-delimited JSON: each line that is not blank is a document. A faulty line is an error, and the others
+/// are read all the same.
+pub fn json_lines(body: &[u8], limits: &BodyLimits, parts: &mut BodyParts) {
+    many(body, b'\n', limits, parts);
+}
+
+/// Parses a sequence of JSON texts (RFC 7464): each begins with a record separator.
+pub fn json_sequence(body: &[u8], limits: &BodyLimits, parts: &mut BodyParts) {
+    if body.first().is_some_and(|&first| first != RECORD_SEPARATOR) {
+        parts.fail("JSON: the sequence does not begin with a record separator");
+    }
+    many(body, RECORD_SEPARATOR, limits, parts);
+}
+
+const RECORD_SEPARATOR: u8 = 0x1e;
+
+fn many(body: &[u8], separator: u8, limits: &BodyLimits, parts: &mut BodyParts) {
+    check_utf8(body, parts);
+    let mut parser = Parser::new(body, limits, parts);
+    let (mut start, mut index) = (0, 0);
+    for end in memchr::memchr_iter(separator, body).chain(std::iter::once(body.len())) {
+        let line = body.get(start..end).unwrap_or_default();
+        if !line.trim_ascii().is_empty() {
+            (parser.body, parser.pos) = (body.get(..end).unwrap_or_default(), start);
+            parser.path.clear();
+            parser.open.clear();
+            parser.path.extend_from_slice(b"json");
+            parser.enter_index(index);
+            index += 1;
+            if let Err(stop) = parser.document() {
+                parser.stopped(stop, body.len(), Some(index));
+            }
+        }
+        start = end + 1;
+    }
+}
+
+fn check_utf8(body: &[u8], parts: &mut BodyParts) {
+    match std::str::from_utf8(body) {
+        Ok(_) => {}
+        Err(error) if error.error_len().is_none() => parts.fail_at_end("JSON: not UTF-8"),
+        Err(_) => parts.fail("JSON: not UTF-8"),
     }
 }
 
@@ -39,6 +78,9 @@ struct Parser<'a> {
     pos: usize,
     limits: &'a BodyLimits,
     parts: &'a mut BodyParts,
+    arena_bytes_max: usize,
+    /// What was read of a string that is not closed.
+    unclosed: Option<Slice>,
     /// Where we are, as it begins the names of the values here.
     path: Vec<u8>,
     /// Objects and arrays around us.
@@ -65,9 +107,34 @@ enum Kind {
     Array(usize),
 }
 
-impl Parser<'_> {
+impl<'a> Parser<'a> {
+    fn new(body: &'a [u8], limits: &'a BodyLimits, parts: &'a mut BodyParts) -> Self {
+        Self {
+            body,
+            pos: 0,
+            limits,
+            arena_bytes_max: arena_bytes_max(body),
+            parts,
+            unclosed: None,
+            path: Vec::new(),
+            open: Vec::new(),
+            keys: HashSet::new(),
+            hasher: foldhash::fast::RandomState::default(),
+            objects: 0,
+        }
+    }
+
+    /// Notes why a document ended early; `whole` is the length of everything, `line` the document's number from 1.
+    fn stopped(&mut self, Stop(reason): Stop, whole: usize, line: Option<usize>) {
+        let at = self.pos;
+        let text = match line {
+            Some(line) => format!("JSON: {reason} at byte {at}, document {line}"),
+            None => format!("JSON: {reason} at byte {at}"),
+        };
+        if at >= whole { self.parts.fail_at_end(text) } else { self.parts.fail(text) }
+    }
+
     fn document(&mut self) -> Result<(), Stop> {
-        self.path.extend_from_slice(b"json");
         self.white();
         self.value()?;
         while !self.open.is_empty() {
@@ -114,8 +181,7 @@ impl Parser<'_> {
         match kind {
             Kind::Object(number) => self.key(number)?,
             Kind::Array(count) => {
-                self.path.extend_from_slice(b".array_");
-                self.path.extend_from_slice(count.to_string().as_bytes());
+                self.enter_index(count);
                 if let Some(open) = self.open.last_mut() {
                     open.kind = Kind::Array(count + 1);
                 }
@@ -123,6 +189,23 @@ impl Parser<'_> {
         }
         self.white();
         self.value()
+    }
+
+    /// Appends `.array_N` to the path.
+    fn enter_index(&mut self, index: usize) {
+        self.path.extend_from_slice(b".array_");
+        let start = self.path.len();
+        let mut left = index;
+        loop {
+            self.path.push(b'0' + u8::try_from(left % 10).unwrap_or_default());
+            left /= 10;
+            if left == 0 {
+                break;
+            }
+        }
+        if let Some(digits) = self.path.get_mut(start..) {
+            digits.reverse();
+        }
     }
 
     fn key(&mut self, object: u64) -> Result<(), Stop> {
@@ -158,7 +241,17 @@ impl Parser<'_> {
                 return self.begin(Kind::Object(self.objects));
             }
             Some(b'[') => return self.begin(Kind::Array(0)),
-            Some(b'"') => self.string()?,
+            Some(b'"') => match self.string() {
+                Ok(value) => value,
+                Err(stop) => {
+                    // What there is of it is inspected all the same.
+                    if let Some(value) = self.unclosed.take() {
+                        let name = self.parts.store(&self.path);
+                        self.parts.add(name, value, self.limits);
+                    }
+                    return Err(stop);
+                }
+            },
             Some(b't') => self.word(b"true")?,
             Some(b'f') => self.word(b"false")?,
             Some(b'n') => {
@@ -170,7 +263,7 @@ impl Parser<'_> {
             None => return Err(Stop("the document ends early")),
         };
         debug_assert!(self.pos > start, "a value takes bytes");
-        if self.parts.arena.len() + self.path.len() > arena_bytes_max(self.body) {
+        if self.parts.arena.len() + self.path.len() > self.arena_bytes_max {
             return Err(Stop("the names of nested values take too much room"));
         }
         let name = self.parts.store(&self.path);
@@ -195,7 +288,11 @@ impl Parser<'_> {
 
     fn word(&mut self, word: &[u8]) -> Result<Slice, Stop> {
         let start = self.pos;
-        if !self.body.get(start..).is_some_and(|rest| rest.starts_with(word)) {
+        let rest = self.body.get(start..).unwrap_or_default();
+        if !rest.starts_with(word) {
+            if word.starts_with(rest) {
+                self.pos = self.body.len();
+            }
             return Err(Stop("not a value"));
         }
         self.pos += word.len();
@@ -244,9 +341,11 @@ impl Parser<'_> {
         loop {
             let rest = self.body.get(self.pos..).unwrap_or_default();
             let Some(length) = memchr::memchr2(b'"', b'\\', rest) else {
-                return Err(Stop("a string is not closed"));
+                return Err(self.not_closed(start, stored, copied, escaped));
             };
-            if rest.iter().take(length).any(|&byte| byte < 0x20) {
+            // Without an early exit, so that it is done many bytes at a time.
+            let text = rest.get(..length).unwrap_or_default();
+            if text.iter().fold(false, |found, &byte| found | (byte < 0x20)) {
                 self.parts.fail("JSON: a control character in a string");
             }
             let end = self.pos + length;
@@ -260,9 +359,24 @@ impl Parser<'_> {
                 return Ok(self.parts.stored_since(stored));
             }
             escaped = true;
-            self.escape()?;
+            if let Err(stop) = self.escape() {
+                self.unclosed = Some(self.parts.stored_since(stored));
+                return Err(stop);
+            }
             copied = self.pos;
         }
+    }
+
+    /// The document ends within a string: keeps what there is of it.
+    fn not_closed(&mut self, start: usize, stored: usize, copied: usize, escaped: bool) -> Stop {
+        self.pos = self.body.len();
+        self.unclosed = Some(if escaped {
+            self.parts.arena.extend_from_slice(self.body.get(copied..).unwrap_or_default());
+            self.parts.stored_since(stored)
+        } else {
+            Slice::body(start, self.pos)
+        });
+        Stop("a string is not closed")
     }
 
     fn escape(&mut self) -> Result<(), Stop> {
@@ -304,7 +418,10 @@ impl Parser<'_> {
     }
 
     fn unit(&mut self) -> Option<u16> {
-        let digits = self.body.get(self.pos..self.pos + 4)?;
+        let Some(digits) = self.body.get(self.pos..self.pos + 4) else {
+            self.pos = self.body.len();
+            return None;
+        };
         let mut value = 0;
         for &digit in digits {
             value = value << 4 | u16::try_from(char::from(digit).to_digit(16)?).ok()?;

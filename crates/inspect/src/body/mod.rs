@@ -6,14 +6,20 @@
 //!
 //! INVARIANT: linear in the body; no recursion; the arena stays within [`ARENA_FACTOR`] times the body and a little.
 
+pub mod charset;
+pub mod coding;
 mod content_disposition;
+mod graphql;
 mod json;
 mod multipart;
-mod urlencoded;
+mod protobuf;
+pub(crate) mod urlencoded;
 mod xml;
 
-pub use json::json;
+pub use graphql::{graphql, graphql_over_http};
+pub use json::{json, json_lines, json_sequence};
 pub use multipart::multipart;
+pub use protobuf::{grpc, grpc_plain, protobuf};
 pub use urlencoded::{cookies, urlencoded};
 pub use xml::xml;
 
@@ -43,6 +49,16 @@ impl Slice {
     /// A range of the body.
     pub(crate) fn body(start: usize, end: usize) -> Self {
         Self::Body { start: narrow(start), end: narrow(end) }
+    }
+
+    /// A part of it, by offsets from its start.
+    fn part(self, from: usize, to: usize) -> Self {
+        let to = narrow(to.min(self.len()));
+        let from = narrow(from).min(to);
+        match self {
+            Self::Body { start, .. } => Self::Body { start: start + from, end: start + to },
+            Self::Arena { start, .. } => Self::Arena { start: start + from, end: start + to },
+        }
     }
 
     /// How many bytes it has.
@@ -97,6 +113,23 @@ pub struct MultipartFlags {
     pub unmatched_boundary: bool,
 }
 
+impl MultipartFlags {
+    /// Whether the form is bent in a way that parsers read differently.
+    fn is_strict_error(self) -> bool {
+        self.boundary_quoted
+            || self.boundary_whitespace
+            || self.data_before
+            || self.data_after
+            || self.header_folding
+            || self.lf_line
+            || self.missing_semicolon
+            || self.invalid_quoting
+            || self.invalid_part
+            || self.invalid_header_folding
+            || self.file_limit_exceeded
+    }
+}
+
 /// What a body consists of.
 #[derive(Debug, Clone, Default)]
 pub struct BodyParts {
@@ -124,6 +157,8 @@ pub struct BodyParts {
     pub arena: Vec<u8>,
     /// Why the body could not be parsed exactly (`REQBODY_ERROR`); the first reason.
     pub error: Option<String>,
+    /// The error is only that the body ends before what it holds does, as the first part of a body would.
+    pub ends_early: bool,
 }
 
 impl BodyParts {
@@ -136,9 +171,42 @@ impl BodyParts {
         from.get(start as usize..end as usize).unwrap_or_default()
     }
 
-    /// Notes a reason; the first one is kept.
-    fn fail(&mut self, reason: impl Into<String>) {
-        self.error.get_or_insert_with(|| reason.into());
+    /// Notes a reason; the first one is kept, unless it was only that the body ends early.
+    pub(crate) fn fail(&mut self, reason: impl Into<String>) {
+        if self.error.is_none() || self.ends_early {
+            self.error = Some(reason.into());
+            self.ends_early = false;
+        }
+    }
+
+    /// Notes that the body ends before what it holds does.
+    fn fail_at_end(&mut self, reason: impl Into<String>) {
+        if self.error.is_none() {
+            self.error = Some(reason.into());
+            self.ends_early = true;
+        }
+    }
+
+    /// Of a body that was cut off here, not by its sender: that it ends early is no error.
+    pub(crate) fn forgive_end(&mut self) {
+        if self.ends_early {
+            self.error = None;
+            self.ends_early = false;
+            self.multipart.strict_error = self.multipart.is_strict_error();
+        }
+    }
+
+    /// Takes over what was found in `text`, a copy of the slice `at`.
+    fn absorb(&mut self, inner: &Self, at: Slice) {
+        let base = self.arena.len();
+        self.arena.extend_from_slice(&inner.arena);
+        let place = |slice: Slice| match slice {
+            Slice::Body { start, end } => at.part(start as usize, end as usize),
+            Slice::Arena { start, end } => {
+                Slice::Arena { start: narrow(base + start as usize), end: narrow(base + end as usize) }
+            }
+        };
+        self.args.extend(inner.args.iter().map(|arg| Arg { name: place(arg.name), value: place(arg.value) }));
     }
 
     /// Copies bytes to the arena.

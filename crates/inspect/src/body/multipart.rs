@@ -8,6 +8,7 @@
 //! does not count as bad quoting, and a line of a part that starts with two dashes counts as an unmatched boundary
 //! only when the boundary follows them.
 
+use super::charset::{self, Charset};
 use super::content_disposition::{self, Disposition, Parameter};
 use super::{Arg, BodyLimits, BodyParts, File, Slice};
 
@@ -21,29 +22,26 @@ pub fn multipart(body: &[u8], content_type: &[u8], limits: &BodyLimits, parts: &
         }
         Err(reason) => Err(reason),
     };
-    if let Err(reason) = result {
-        parts.fail(format!("multipart: {reason}"));
+    match result {
+        Ok(()) => {}
+        Err(reason @ (NO_FINAL_BOUNDARY | NO_HEADER_END)) => {
+            parts.fail_at_end(format!("multipart: {reason}"))
+        }
+        Err(reason) => parts.fail(format!("multipart: {reason}")),
     }
-    let failed = parts.error.is_some();
-    let flags = &mut parts.multipart;
-    flags.strict_error = failed
-        || flags.boundary_quoted
-        || flags.boundary_whitespace
-        || flags.data_before
-        || flags.data_after
-        || flags.header_folding
-        || flags.lf_line
-        || flags.missing_semicolon
-        || flags.invalid_quoting
-        || flags.invalid_part
-        || flags.invalid_header_folding
-        || flags.file_limit_exceeded;
+    parts.multipart.strict_error = parts.error.is_some() || parts.multipart.is_strict_error();
 }
 
 /// Longest boundary (RFC 2046 section 5.1.1).
 const BOUNDARY_BYTES_MAX: usize = 70;
+/// A body that was cut off ends so.
+const NO_FINAL_BOUNDARY: &str = "the final boundary is missing";
+/// The same.
+const NO_HEADER_END: &str = "a part ends in its header";
 /// Most header fields of one part.
 const PART_FIELDS_MAX: usize = 32;
+/// Longest header of one part, in bytes; applications allow 8 to 16 KiB.
+const PART_HEADER_BYTES_MAX: usize = 16 * 1024;
 
 /// The boundary that a `Content-Type` field names.
 fn boundary<'a>(content_type: &'a [u8], parts: &mut BodyParts) -> Result<&'a [u8], &'static str> {
@@ -92,6 +90,9 @@ fn boundary<'a>(content_type: &'a [u8], parts: &mut BodyParts) -> Result<&'a [u8
         None => {
             let end = memchr::memchr(b';', value).unwrap_or(value.len());
             let unquoted = value.get(..end).unwrap_or_default();
+            if unquoted.contains(&b',') {
+                return Err("the boundary has a comma, where some parsers end it");
+            }
             let trimmed = unquoted.trim_ascii_end();
             parts.multipart.boundary_whitespace |= trimmed.len() < unquoted.len();
             trimmed
@@ -144,8 +145,7 @@ impl Parser<'_> {
             let content = self.pos;
             let Some((end, next)) = self.next_delimiter()? else {
                 self.part(&disposition, content, self.body.len())?;
-                self.parts.multipart.invalid_part = true;
-                return Err("the final boundary is missing");
+                return Err(NO_FINAL_BOUNDARY);
             };
             self.part(&disposition, content, end)?;
             after = next;
@@ -217,11 +217,15 @@ impl Parser<'_> {
     /// Reads the header fields of a part up to the empty line.
     fn fields(&mut self) -> Result<PartFields, &'static str> {
         let mut fields = PartFields::default();
+        let header = self.pos;
         loop {
             let start = self.pos;
             let rest = self.body.get(start..).unwrap_or_default();
-            let Some(length) = memchr::memchr(b'\n', rest) else { return Err("a part ends in its header") };
+            let Some(length) = memchr::memchr(b'\n', rest) else { return Err(NO_HEADER_END) };
             self.pos = start + length + 1;
+            if self.pos - header > PART_HEADER_BYTES_MAX {
+                return Err("the header of a part is too long");
+            }
             let line = rest.get(..length).unwrap_or_default();
             let line = match line.strip_suffix(b"\r") {
                 Some(line) => {
@@ -277,21 +281,23 @@ impl Parser<'_> {
         let is_file = filename.or(extended).filter(|filename| !filename.is_empty());
         let counted = match is_file {
             Some(filename) => {
-                for filename in
-                    [Some(filename), extended.filter(|extended| *extended != filename)].into_iter().flatten()
-                {
-                    self.parts.files.push(File { field, filename, content });
-                    self.parts.part_filenames.push(filename);
+                self.file(field, filename, content);
+                if let Some(extended) = extended {
+                    self.extended_filename(field, extended, extended != filename);
                 }
                 self.parts.files.len() <= self.limits.arguments_max
             }
             None => self.parts.add(field, content, self.limits),
         };
+        self.check_charset(fields, field, content);
         if !counted {
             return Err("too many parts");
         }
         if name.is_none_or(Slice::is_empty) {
             self.parts.multipart.invalid_part = true;
+        }
+        if fields.values(self.body, b"content-type").nth(1).is_some() {
+            return Err("a part has two content types");
         }
         if fields.is_nested(self.body) {
             return Err("a part is itself multipart");
@@ -300,6 +306,58 @@ impl Parser<'_> {
             Some(reason) => Err(reason),
             None if name.is_none() => Err("a part has no name"),
             None => Ok(()),
+        }
+    }
+
+    /// A file under the name that was given, and where white space surrounds it, also under the one that is left when
+    /// the application trims it.
+    fn file(&mut self, field: Slice, filename: Slice, content: Slice) {
+        self.parts.files.push(File { field, filename, content });
+        self.parts.part_filenames.push(filename);
+        let name = self.parts.bytes(filename, self.body);
+        let start = name.len() - name.trim_ascii_start().len();
+        let end = start + name.trim_ascii().len();
+        if start < end && end - start < name.len() {
+            let trimmed = filename.part(start, end);
+            self.parts.files.push(File { field, filename: trimmed, content: Slice::EMPTY });
+            self.parts.part_filenames.push(trimmed);
+        }
+    }
+
+    /// The name of `filename*` without charset, language and escapes (RFC 8187), and what stands there if that `is_new`.
+    fn extended_filename(&mut self, field: Slice, extended: Slice, is_new: bool) {
+        let text = self.parts.bytes(extended, self.body);
+        let value = text.splitn(3, |&byte| byte == b'\'').nth(2).unwrap_or(text);
+        let decoded = super::urlencoded::percent_decoded(value);
+        let decoded = self.parts.store(&decoded);
+        for filename in is_new.then_some(extended).into_iter().chain([decoded]) {
+            self.parts.files.push(File { field, filename, content: Slice::EMPTY });
+            self.parts.part_filenames.push(filename);
+        }
+    }
+
+    /// Each part may name a charset, and the field `_charset_` one for all (RFC 7578 sections 4.5 and 4.6); a transfer
+    /// encoding is deprecated and not read.
+    fn check_charset(&mut self, fields: &PartFields, field: Slice, content: Slice) {
+        let of_form = self.parts.bytes(field, self.body) == b"_charset_";
+        let named = of_form.then(|| Charset::from_name(self.parts.bytes(content, self.body)));
+        let fault = fields
+            .values(self.body, b"content-type")
+            .map(|(_, value)| charset::of_media_type(value))
+            .find_map(|found| match found {
+                Err(reason) => Some(reason),
+                Ok(found) => found.is_some_and(|found| !found.extends_ascii()).then_some(OTHER_CHARSET),
+            });
+        let of_form = named.filter(|named| !named.is_some_and(Charset::extends_ascii));
+        if let Some(reason) = fault.or(of_form.map(|_| OTHER_CHARSET)) {
+            self.parts.fail(format!("multipart: {reason}"));
+        }
+        let is_plain = |value: &[u8]| {
+            [&b"7bit"[..], b"8bit", b"binary"].iter().any(|known| value.eq_ignore_ascii_case(known))
+        };
+        let mut encodings = fields.values(self.body, b"content-transfer-encoding");
+        if encodings.any(|(_, value)| !is_plain(value.trim_ascii())) {
+            self.parts.fail("multipart: a transfer encoding that is not read");
         }
     }
 
@@ -319,6 +377,8 @@ impl Parser<'_> {
         Some(self.parts.stored_since(stored))
     }
 }
+
+const OTHER_CHARSET: &str = "a charset that is not read in forms";
 
 /// The header fields of a part, as ranges of the body.
 #[derive(Default)]

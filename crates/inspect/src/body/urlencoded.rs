@@ -50,6 +50,25 @@ fn pair(body: &[u8], start: usize, end: usize) -> ((usize, usize), Option<(usize
     }
 }
 
+/// Bytes without their `%HH` escapes; a plus sign stays.
+pub(crate) fn percent_decoded(text: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((&first, after)) = rest.split_first() {
+        let digit = |at: usize| after.get(at).and_then(|&b| char::from(b).to_digit(16));
+        if first == b'%'
+            && let (Some(high), Some(low)) = (digit(0), digit(1))
+        {
+            out.push(u8::try_from(high * 16 + low).unwrap_or_default());
+            rest = after.get(2..).unwrap_or_default();
+        } else {
+            out.push(first);
+            rest = after;
+        }
+    }
+    out
+}
+
 fn decoded(body: &[u8], (start, end): (usize, usize), parts: &mut BodyParts) -> Slice {
     let text = body.get(start..end).unwrap_or_default();
     if memchr::memchr2(b'%', b'+', text).is_none() {

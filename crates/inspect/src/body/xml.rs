@@ -1,13 +1,16 @@
 //! XML: all text, all attribute values, nothing expanded and nothing fetched.
 //!
-//! A document that declares entities, is not UTF-8, or is not well formed is an error; its text up to there is kept.
+//! A document with a type declaration beyond a name, or that is not UTF-8 or not well formed, is an error; its text up to
+//! there is kept. What a type declaration brings, entities and attributes from elsewhere, is nothing that we see.
 
 use std::borrow::Cow;
 
 use quick_xml::Reader;
+use quick_xml::errors::{IllFormedError, SyntaxError};
 use quick_xml::escape::resolve_predefined_entity;
 use quick_xml::events::{BytesRef, BytesStart, Event};
 
+use super::charset::Charset;
 use super::{BodyLimits, BodyParts, Slice, arena_bytes_max};
 
 /// Parses a document; with `into_args` each element that has only text becomes an argument `xml.root.name`.
@@ -26,14 +29,47 @@ pub fn xml(body: &[u8], into_args: bool, limits: &BodyLimits, parts: &mut BodyPa
     if matches!(document, Cow::Owned(_)) {
         walk.parts.fail("XML: not UTF-8");
     }
-    if let Err(reason) = walk.run(&document) {
-        walk.parts.fail(format!("XML: {reason}"));
+    match walk.run(&document) {
+        Ok(()) => {}
+        Err(Stop::Early) => walk.parts.fail_at_end("XML: the document ends early"),
+        Err(Stop::Malformed(reason)) => walk.parts.fail(format!("XML: {reason}")),
     }
-    let text = std::mem::take(&mut walk.text);
-    if walk.roots > 0 {
+    let (text, roots) = (std::mem::take(&mut walk.text), walk.roots);
+    if roots > 0 || !text.is_empty() {
         parts.xml_text = Some(parts.store(&text));
     }
 }
+
+/// Why reading ended.
+enum Stop {
+    Malformed(String),
+    /// The document ends within itself.
+    Early,
+}
+
+impl From<String> for Stop {
+    fn from(reason: String) -> Self {
+        Self::Malformed(reason)
+    }
+}
+
+impl Stop {
+    /// Of an error of the reader, `rest` being what it could not read.
+    fn of(error: &quick_xml::Error, rest: &str) -> Self {
+        match error {
+            quick_xml::Error::Syntax(SyntaxError::InvalidBangMarkup) if rest.len() > LONGEST_MARKUP => {}
+            quick_xml::Error::Syntax(_) => return Self::Early,
+            quick_xml::Error::IllFormed(IllFormedError::UnclosedReference) if !rest.contains(['<', ';']) => {
+                return Self::Early;
+            }
+            _ => {}
+        }
+        Self::Malformed(error.to_string())
+    }
+}
+
+/// Length of `<![CDATA[`, the longest beginning of a markup that can be told from others only when it is all there.
+const LONGEST_MARKUP: usize = 9;
 
 struct Walk<'a> {
     body: &'a [u8],
@@ -58,20 +94,30 @@ struct Element {
 }
 
 impl Walk<'_> {
-    fn run(&mut self, document: &str) -> Result<(), String> {
+    fn run(&mut self, document: &str) -> Result<(), Stop> {
         let mut reader = Reader::from_str(document);
         let config = reader.config_mut();
         config.check_end_names = true;
         config.allow_dangling_amp = false;
         config.expand_empty_elements = true;
         loop {
-            match reader.read_event().map_err(|error| error.to_string())? {
+            let event = match reader.read_event() {
+                Ok(event) => event,
+                Err(error) => {
+                    let at = usize::try_from(reader.error_position()).unwrap_or(usize::MAX);
+                    let rest = document.get(at..).unwrap_or_default();
+                    // What cannot be taken apart is text, so that it is seen.
+                    self.text.extend_from_slice(rest.as_bytes());
+                    return Err(Stop::of(&error, rest));
+                }
+            };
+            match event {
                 Event::Start(element) => self.start(&element)?,
                 Event::End(_) => self.end()?,
                 Event::Text(text) => {
                     let text = text.into_inner();
                     if self.open.is_empty() && !text.trim().is_empty() {
-                        return Err("text outside of the document's element".to_owned());
+                        return Err("text outside of the document's element".to_owned().into());
                     }
                     if !self.open.is_empty() {
                         self.text.extend_from_slice(text.as_bytes());
@@ -80,17 +126,15 @@ impl Walk<'_> {
                 Event::CData(text) => self.text.extend_from_slice(text.into_inner().as_bytes()),
                 Event::GeneralRef(reference) => self.reference(&reference)?,
                 Event::DocType(text) => {
-                    let text = text.into_inner().to_ascii_uppercase();
-                    if text.contains("<!ENTITY") {
-                        self.parts.fail("XML: the document declares entities");
+                    // A name alone, as in `<!DOCTYPE html>`, brings nothing.
+                    let text = text.into_inner();
+                    if text.contains('[') || text.split_ascii_whitespace().nth(1).is_some() {
+                        self.parts.fail("XML: a document type declaration");
                     }
                 }
                 Event::Decl(declaration) => {
-                    let known = ["utf-8", "us-ascii", "iso-8859-1", "windows-1252"];
                     let encoding = declaration.encoding().and_then(Result::ok);
-                    if encoding
-                        .is_some_and(|name| !known.iter().any(|known| known.eq_ignore_ascii_case(&name)))
-                    {
+                    if encoding.is_some_and(|name| Charset::from_name(name.as_bytes()).is_none()) {
                         self.parts.fail("XML: an encoding that is not supported");
                     }
                 }
@@ -98,10 +142,11 @@ impl Walk<'_> {
                 Event::Eof => break,
             }
         }
-        if self.open.is_empty() && self.roots == 1 {
-            Ok(())
-        } else {
-            Err("the document does not have one element that is closed".to_owned())
+        match (self.open.is_empty(), self.roots) {
+            (true, 1) => Ok(()),
+            (true, 0) => Err("the document has no element".to_owned().into()),
+            (true, _) => Err("the document has more than one outermost element".to_owned().into()),
+            (false, _) => Err(Stop::Early),
         }
     }
 

@@ -4,6 +4,7 @@
 //!
 //! INVARIANT: a transaction owns all it looks at; it may live across awaits and be dropped at any stage.
 
+mod body;
 mod request;
 mod response;
 pub(crate) mod state;
@@ -90,6 +91,8 @@ pub struct Transaction {
     pub(crate) force_request_body: bool,
     pub(crate) xml_into_args: bool,
     pub(crate) processor: Option<BodyProcessor>,
+    /// See [`Transaction::decoded_bytes`].
+    pub(crate) decoded_bytes: usize,
     pub(crate) signals: Vec<Signal>,
     pub(crate) matched_rules: Vec<u64>,
     pub(crate) interruption: Option<Interruption>,
@@ -116,6 +119,7 @@ impl Transaction {
             xml_into_args: engine.parse_xml_into_args,
             force_request_body: false,
             processor: None,
+            decoded_bytes: 0,
             scratch,
             now_ms: connection.now_ms,
             connection,

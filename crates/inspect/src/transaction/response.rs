@@ -3,8 +3,9 @@
 use bytes::Bytes;
 use phalanx_policy::seclang::ir::{LimitAction, RuleEngine};
 
-use super::state::List;
+use super::state::{List, Member};
 use super::{Interruption, InterruptionKind, Outcome, Transaction};
+use crate::body::coding::{self, End};
 
 impl Transaction {
     /// Takes the response's head and runs phase 3.
@@ -43,8 +44,12 @@ impl Transaction {
     }
 
     /// Takes the response's body and runs phase 4. `complete` is false when more came than was held.
+    ///
+    /// A compressed body is inspected as what it holds. `RESPONSE_HEADERS:Content-Encoding` is not there in phase 4 then,
+    /// as the rules of phase 4 that look at it ask whether they can read the body.
     pub fn response_body(&mut self, body: Bytes, complete: bool) -> Outcome {
         if self.wants_response_body() {
+            let (body, complete) = self.readable_response(body, complete);
             let state = &mut self.scratch.state;
             state.flags.response_body_kept = true;
             state.flags.outbound_data_error = !complete;
@@ -61,6 +66,29 @@ impl Transaction {
         }
         self.scratch.state.epoch += 1;
         self.run_phase(4)
+    }
+
+    /// The body as it is inspected, and whether that is all of it. What cannot be decoded stays as it came.
+    fn readable_response(&mut self, body: Bytes, complete: bool) -> (Bytes, bool) {
+        let bytes_max = self.response_body_limit();
+        let state = &mut self.scratch.state;
+        let values = &state.values;
+        let is_coding = |m: &Member| values.bytes(m.name).eq_ignore_ascii_case(b"content-encoding");
+        let members = state.lists.get(List::ResponseHeaders as usize).map(Vec::as_slice).unwrap_or_default();
+        let fields = members.iter().filter(|m| is_coding(m)).map(|m| values.bytes(m.value));
+        let Ok(codings) = coding::codings(fields) else { return (body, complete) };
+        if codings.is_empty() || body.is_empty() {
+            return (body, complete);
+        }
+        let decoded = coding::decode(&body, &codings, bytes_max);
+        if decoded.body.is_empty() && decoded.end != End::Whole {
+            return (body, complete);
+        }
+        let fits = !matches!(decoded.end, End::TooLarge | End::Bomb);
+        if let Some(members) = state.lists.get_mut(List::ResponseHeaders as usize) {
+            members.retain(|m| !is_coding(m));
+        }
+        (decoded.body.into(), complete && fits)
     }
 
     /// The first value of a response header field; the name in lower case.

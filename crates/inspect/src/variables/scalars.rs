@@ -115,14 +115,7 @@ impl Transaction {
             V::ReqbodyErrorMsg | V::ReqbodyProcessorErrorMsg => {
                 self.scratch.state.reqbody_error.clone().unwrap_or_default()
             }
-            V::ReqbodyProcessor => match self.processor {
-                Some(BodyProcessor::Urlencoded) => "URLENCODED",
-                Some(BodyProcessor::Multipart) => "MULTIPART",
-                Some(BodyProcessor::Json) => "JSON",
-                Some(BodyProcessor::Xml) => "XML",
-                None => "",
-            }
-            .to_owned(),
+            V::ReqbodyProcessor => self.processor.map_or("", BodyProcessor::name).to_owned(),
             V::ResponseProtocol => "HTTP/1.1".to_owned(),
             V::StatusLine => format!("HTTP/1.1 {}", self.scratch.state.response_status),
             V::ModsecBuild => MODSEC_BUILD.to_owned(),

@@ -129,18 +129,12 @@ pub(super) fn audit_engine(value: &str, report: &mut Report<'_>) -> Option<Audit
 }
 
 fn body_processor(value: &str, report: &mut Report<'_>) -> Option<BodyProcessor> {
-    match value.to_ascii_lowercase().as_str() {
-        "urlencoded" => Some(BodyProcessor::Urlencoded),
-        "multipart" => Some(BodyProcessor::Multipart),
-        "json" => Some(BodyProcessor::Json),
-        "xml" => Some(BodyProcessor::Xml),
-        _ => {
-            report.error(format!(
-                "`{value}` is no body processor; there are URLENCODED, MULTIPART, JSON and XML"
-            ));
-            None
-        }
+    let found = BodyProcessor::ALL.into_iter().find(|known| known.name().eq_ignore_ascii_case(value));
+    if found.is_none() {
+        let known = BodyProcessor::ALL.map(BodyProcessor::name).join(", ");
+        report.error(format!("`{value}` is no body processor; there are {known}"));
     }
+    found
 }
 
 const NAMES: &[&str] = &[

@@ -446,12 +446,51 @@ pub enum AuditEngine {
 
 /// The request body processors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[expect(missing_docs, reason = "the names are those of the SecLang reference")]
 pub enum BodyProcessor {
+    /// `application/x-www-form-urlencoded`
     Urlencoded,
+    /// `multipart/form-data`
     Multipart,
+    /// One JSON document.
     Json,
+    /// A JSON document in each line; ours, as are all below but XML.
+    JsonLines,
+    /// A GraphQL document.
+    Graphql,
+    /// A message of Protocol Buffers.
+    Protobuf,
+    /// Such messages in frames of gRPC.
+    Grpc,
+    /// An XML document.
     Xml,
+}
+
+impl BodyProcessor {
+    /// All of them.
+    pub const ALL: [Self; 8] = [
+        Self::Urlencoded,
+        Self::Multipart,
+        Self::Json,
+        Self::JsonLines,
+        Self::Graphql,
+        Self::Protobuf,
+        Self::Grpc,
+        Self::Xml,
+    ];
+
+    /// Its name in rules: for `ctl:requestBodyProcessor`, and as `REQBODY_PROCESSOR`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Urlencoded => "URLENCODED",
+            Self::Multipart => "MULTIPART",
+            Self::Json => "JSON",
+            Self::JsonLines => "JSONL",
+            Self::Graphql => "GRAPHQL",
+            Self::Protobuf => "PROTOBUF",
+            Self::Grpc => "GRPC",
+            Self::Xml => "XML",
+        }
+    }
 }
 
 /// What to do with a body beyond its limit.
