@@ -13,5 +13,6 @@
 mod cli;
 mod fleet;
 mod proxy;
+mod rules;
 mod state;
 mod support;

@@ -73,6 +73,9 @@ pub struct App {
     pub paranoia: u8,
     /// Rules in force.
     pub rule_count: u64,
+    /// Patterns of these rules that are matched by backtracking, which is bounded, and not in linear time.
+    #[serde(default)]
+    pub backtracking_patterns: u64,
 }
 
 /// The fleet as this node sees it.

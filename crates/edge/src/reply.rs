@@ -66,7 +66,10 @@ impl Reply {
             FramingFault::HeadTooLarge => (431, "head_too_large", "Request header too large"),
             FramingFault::BodyTooLarge => (413, "body_too_large", "Request body too large"),
             FramingFault::HeadTimeout => return Self::TOO_SLOW,
-            FramingFault::BadVersion => (505, "version_not_supported", "HTTP version not supported"),
+            // HTTP/0.9 requests name no version: one that says it is of that time is malformed.
+            FramingFault::BadVersion if !says_version_zero(head) => {
+                (505, "version_not_supported", "HTTP version not supported")
+            }
             FramingFault::BadTransferEncoding if has_unknown_coding(head) => {
                 (501, "transfer_encoding_not_supported", "Transfer coding not supported")
             }
@@ -148,6 +151,12 @@ fn per_mille(text: &[u8]) -> u32 {
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped to 0..=1 above")]
     let thousandths = (quality * 1_000.0) as u32;
     thousandths
+}
+
+/// Whether the request line ends in `HTTP/0.` and a digit.
+fn says_version_zero(head: &RequestHead) -> bool {
+    let line = head.raw.split(|&b| b == b'\n').next().unwrap_or_default();
+    matches!(line.trim_ascii_end(), [.., b'/', b'0', b'.', _])
 }
 
 /// Whether the transfer coding is one that exists elsewhere, rather than a malformed field.

@@ -95,7 +95,8 @@ pub const ACCESS_LOG_FILES_MAX: usize = 5;
 /// Size of the queryable history on disk, in bytes; the oldest requests are deleted first. 200,000 requests of 2 KiB
 /// with their indexes come to about half of it; the rest is room for requests that match many rules.
 pub const HISTORY_BYTES_MAX: u64 = 1024 * 1024 * 1024;
-/// Largest record of one request in the history, in bytes before sealing; the last signals are left out beyond it.
+/// Largest record of one request in the history, in bytes before sealing. Beyond it evidence is left out, then tags,
+/// then the last signals; the ids of all rules still find the record.
 pub const HISTORY_RECORD_BYTES_MAX: usize = 32 * 1024;
 /// Requests that wait for the history while its disk fails; beyond it the oldest are dropped and counted.
 pub const HISTORY_PENDING_MAX: usize = 4_096;

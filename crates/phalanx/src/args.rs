@@ -48,6 +48,8 @@ pub(crate) enum Command {
 pub(crate) enum WafCommand {
     /// Run go-ftw regression tests against a rule set
     Ftw(crate::waf::ftw::FtwArgs),
+    /// Serve as the backend that those tests want behind a node
+    Backend(crate::waf::backend::BackendArgs),
     /// Measure a rule set on raw HTTP requests
     Bench(crate::waf::bench::BenchArgs),
     /// Judge recorded requests, one JSON object a line
@@ -85,7 +87,7 @@ pub(crate) struct UpArgs {
     /// Rule set to load instead of the baseline pack, e.g. a copy of the OWASP Core Rule Set
     #[arg(long, value_name = "DIR")]
     pub(crate) rules: Vec<PathBuf>,
-    /// SecLang file to load after the rule set
+    /// SecLang file to load after the rule set, or before it if named *-before.conf
     #[arg(long, value_name = "FILE")]
     pub(crate) extra_rules: Vec<PathBuf>,
     /// What to do with attacks

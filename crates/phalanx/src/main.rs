@@ -53,6 +53,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Fleet(command) => commands::fleet::run(&command),
         Command::Reload(args) => commands::reload::run(&args),
         Command::Waf(WafCommand::Ftw(args)) => waf::ftw::ftw(args),
+        Command::Waf(WafCommand::Backend(args)) => waf::backend::backend(&args),
         Command::Waf(WafCommand::Bench(args)) => waf::bench::bench(args),
         Command::Waf(WafCommand::Replay(args)) => waf::replay::replay(args, plan::default_protection),
     }

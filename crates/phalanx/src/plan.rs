@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use phalanx_edge::EdgePlan;
-use phalanx_inspect::{Collections, CompileOptions, Program};
+use phalanx_inspect::{Collections, CompileOptions, Program, Stats};
 use phalanx_policy::seclang::{self, LoadOptions};
 use phalanx_policy::{Diagnostic, Policy};
 
@@ -44,9 +44,9 @@ impl PolicySource {
     }
 }
 
-/// Rules of each app in force, in the order of the plan.
-pub(crate) fn rule_counts(plan: &EdgePlan) -> impl Iterator<Item = usize> {
-    plan.apps().iter().map(|app| app.program.as_ref().map_or(0, |program| program.stats().rules))
+/// Figures of each app's rules in force, in the order of the plan; `None` for an app without rules.
+pub(crate) fn rule_stats(plan: &EdgePlan) -> impl Iterator<Item = Option<Stats>> {
+    plan.apps().iter().map(|app| app.program.as_ref().map(|program| program.stats()))
 }
 
 /// The rules that protect an app for which nothing else is said.

@@ -10,7 +10,7 @@ use phalanx_model::lanes::Lanes;
 use phalanx_model::{Clock, LedgerEntry, LedgerKind, Swap};
 use phalanx_policy::{Diagnostic, Mode, Policy, RuleSource};
 
-use crate::plan::{Compiled, PolicySource, rule_counts};
+use crate::plan::{Compiled, PolicySource, rule_stats};
 
 /// The plan in force, and where the next one comes from.
 pub(crate) struct PolicyKeeper {
@@ -62,7 +62,7 @@ impl PolicyKeeper {
         })?;
         let to = compiled.plan.version;
         let apps = compiled.policy.apps.len();
-        let rules: usize = rule_counts(&compiled.plan).sum();
+        let rules: usize = rule_stats(&compiled.plan).flatten().map(|stats| stats.rules).sum();
         let summary = format!("{apps} apps, {rules} rules");
         self.record(LedgerKind::PolicyChanged { from, to, summary })?;
         self.plan.store(Arc::new(compiled.plan));
@@ -76,7 +76,8 @@ impl PolicyKeeper {
     pub(crate) fn describe(&self) -> api::Plan {
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let plan = self.plan.load();
-        let apps = state.policy.apps.iter().zip(rule_counts(&plan)).map(|(app, rules)| api::App {
+        let number = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
+        let apps = state.policy.apps.iter().zip(rule_stats(&plan)).map(|(app, stats)| api::App {
             name: app.name.clone(),
             upstream: app.upstream.to_string(),
             mode: match app.mode {
@@ -87,7 +88,8 @@ impl PolicyKeeper {
             .to_owned(),
             rules: rules_name(&app.rules),
             paranoia: app.paranoia,
-            rule_count: u64::try_from(rules).unwrap_or(u64::MAX),
+            rule_count: stats.map_or(0, |stats| number(stats.rules)),
+            backtracking_patterns: stats.map_or(0, |stats| number(stats.fallback_patterns)),
         });
         api::Plan { version: state.policy.version, apps: apps.collect() }
     }

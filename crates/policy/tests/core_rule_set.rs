@@ -101,10 +101,15 @@ fn loaded_directives(dir: &std::path::Path) -> usize {
 fn the_core_rule_set_of_debian_loads() {
     let dirs = ["/etc/modsecurity/crs", "/usr/share/modsecurity-crs"].map(PathBuf::from);
     if !dirs.iter().all(|dir| dir.is_dir()) {
+        assert!(std::env::var_os("CI").is_none_or(|ci| ci != "true"), "CI needs modsecurity-crs");
         eprintln!("skipped: the package modsecurity-crs is not installed");
         return;
     }
-    let loaded = load(&dirs, &LoadOptions::default());
+    // The package's own list names its set-up file; naming that folder too changes nothing.
+    let [_, rules_folder] = &dirs;
+    let loaded = load(std::slice::from_ref(rules_folder), &LoadOptions::default());
+    let both = load(&dirs, &LoadOptions::default());
+    assert_eq!(census(&loaded.rules), census(&both.rules));
     println!("{}", census(&loaded.rules));
     for warning in &loaded.warnings {
         println!("{warning}");

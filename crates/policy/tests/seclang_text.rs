@@ -160,16 +160,70 @@ fn folders_load_in_the_documented_order() {
     write("rules/REQUEST-9.conf.example", "broken");
     let options = LoadOptions { paranoia: Some(3), ..LoadOptions::default() };
     let loaded = load_dirs(&[root.path().to_path_buf()], &options).unwrap();
-    let ids: Vec<u64> = loaded
-        .rules
-        .items
-        .iter()
-        .filter_map(|item| match item {
-            Item::Rule(rule) if rule.id < 100 || rule.id == 8_500_100 => Some(rule.id),
-            _ => None,
-        })
-        .collect();
-    assert_eq!(ids, [1, 8_500_100, 2, 3, 4, 5, 7, 6]);
+    assert_eq!(order(&loaded), [1, 8_500_100, 2, 3, 4, 5, 7, 6]);
+}
+
+/// Rules with ids below 100, and the one that sets the paranoia level, in load order.
+fn order(loaded: &Loaded) -> Vec<u64> {
+    let ids = loaded.rules.items.iter().filter_map(|item| match item {
+        Item::Rule(rule) if rule.id < 100 || rule.id == 8_500_100 => Some(rule.id),
+        _ => None,
+    });
+    ids.collect()
+}
+
+#[test]
+fn single_files_named_before_or_config_come_before_the_rules() {
+    let root = tempfile::tempdir().unwrap();
+    let names = ["crs/crs-setup.conf", "x-config.conf", "y-before.conf", "crs/rules/R.conf", "z.conf"];
+    let paths = names.map(|name| root.path().join(name));
+    std::fs::create_dir_all(root.path().join("crs/rules")).unwrap();
+    for (id, path) in (1..).zip(&paths) {
+        std::fs::write(path, format!("SecAction \"id:{id},pass\"\n")).unwrap();
+    }
+    let options = LoadOptions { paranoia: Some(3), ..LoadOptions::default() };
+    let [_, x, y, _, z] = paths.clone();
+    let loaded = load_dirs(&[root.path().join("crs"), z, x, y], &options).unwrap();
+    assert_eq!(order(&loaded), [1, 2, 3, 8_500_100, 4, 5]);
+    let texts = [("z.conf", "SecAction \"id:5,pass\""), ("a/y-before.conf", "SecAction \"id:3,pass\"")];
+    assert_eq!(order(&load_texts(&texts, &LoadOptions::default()).unwrap()), [3, 5]);
+}
+
+#[test]
+fn a_packages_list_says_where_its_files_are() {
+    let root = tempfile::tempdir().unwrap();
+    let folder = |name: &str| {
+        let path = root.path().join(name);
+        std::fs::create_dir_all(&path).unwrap();
+        path
+    };
+    let (etc, rules) = (folder("etc"), folder("share/rules"));
+    for (id, path) in (1..).zip([
+        etc.join("crs-setup.conf"),
+        etc.join("EXCLUSIONS.conf"),
+        rules.join("A.conf"),
+        rules.join("B.conf"),
+        etc.join("AFTER.conf"),
+    ]) {
+        std::fs::write(path, format!("SecAction \"id:{id},pass\"\n")).unwrap();
+    }
+    let share = root.path().join("share");
+    let list = |text: &str| std::fs::write(share.join("owasp-crs.load"), text).unwrap();
+    let etc = etc.display();
+    list(&format!(
+        "## what the web server loads\nInclude {etc}/crs-setup.conf\nIncludeOptional {etc}/EXCLUSIONS.conf\n\
+         include rules/*.conf\nIncludeOptional {etc}/AFTER.conf\nIncludeOptional {etc}/ABSENT.conf\n"
+    ));
+    let options = LoadOptions { paranoia: Some(3), ..LoadOptions::default() };
+    let load = || load_dirs(std::slice::from_ref(&share), &options);
+    assert_eq!(order(&load().unwrap()), [1, 8_500_100, 2, 3, 4, 5]);
+    for (text, told) in [
+        ("Include /nonexistent/x.conf\n", "owasp-crs.load:1: nothing is there for `/nonexistent/x.conf`"),
+        ("\nSecRule\n", "owasp-crs.load:2: `SecRule` is neither Include nor IncludeOptional"),
+    ] {
+        list(text);
+        assert_eq!(load().unwrap_err()[0].message, told);
+    }
 }
 
 #[test]

@@ -256,6 +256,7 @@ fn node_status(ready: bool) -> NodeStatus {
         rules: "baseline".into(),
         paranoia: 1,
         rule_count: 100,
+        backtracking_patterns: 0,
     };
     NodeStatus {
         plan: Plan { version: 7, apps: vec![app] },

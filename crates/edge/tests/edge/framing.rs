@@ -25,6 +25,7 @@ async fn malformed_requests_are_refused_recorded_and_never_forwarded() {
         ("GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", 400, FramingFault::RepeatedHost),
         ("GET / HTTP/1.1\r\nHost: a\r\nX: 1\r\n 2\r\n\r\n", 400, FramingFault::FoldedHeader),
         ("GET / HTTP/3.0\r\nHost: a\r\n\r\n", 505, FramingFault::BadVersion),
+        ("GET / HTTP/0.9\r\nHost: a\r\n\r\n", 400, FramingFault::BadVersion),
         (
             "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip\r\n\r\n",
             501,

@@ -48,6 +48,12 @@ fn words(status: &Status) -> String {
         );
         out.push_str(&for_terminal(&line));
         out.push('\n');
+        if app.backtracking_patterns > 0 {
+            out.push_str(&format!(
+                "    {} patterns of these rules need backtracking, which is bounded\n",
+                app.backtracking_patterns
+            ));
+        }
     }
     out.push_str(&counters(&status.counters));
     out.push_str(&format!("decisions  {} in force\n", status.decisions_live));

@@ -29,8 +29,8 @@ fn verdicts_are_the_same_with_and_without_the_prefilter() {
         let on = ftw::program(&rules, paranoia, true).unwrap();
         let off = ftw::program(&rules, paranoia, false).unwrap();
         let mut inputs = 0;
-        for (path, file) in suite::read(&folder.join("crs-tests")).unwrap() {
-            let stages = file.tests.iter().flat_map(|test| &test.stages);
+        for case in suite::cases(&folder.join("crs-tests")).unwrap() {
+            let stages = case.stages.iter();
             for request in stages.filter_map(|stage| Request::read(&stage.input.raw().ok()?).ok()) {
                 inputs += 1;
                 let run = |program| {
@@ -39,7 +39,7 @@ fn verdicts_are_the_same_with_and_without_the_prefilter() {
                     })
                     .0
                 };
-                assert_eq!(comparable(run(&on)), comparable(run(&off)), "{}", path.display());
+                assert_eq!(comparable(run(&on)), comparable(run(&off)), "{}", case.id);
             }
         }
         assert!(inputs > 4_000, "{inputs}");

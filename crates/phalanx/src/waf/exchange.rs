@@ -48,11 +48,7 @@ impl Request {
     pub(crate) fn read(raw: &[u8]) -> anyhow::Result<Self> {
         let head = parse_head(raw).context("no request head")?;
         let rest = raw.get(head.raw.len()..).unwrap_or_default();
-        let mut decoder = match head.framing {
-            BodyFraming::None => BodyDecoder::length(0),
-            BodyFraming::Length(bytes) => BodyDecoder::length(bytes),
-            BodyFraming::Chunked => BodyDecoder::chunked(),
-        };
+        let mut decoder = body_decoder(&head);
         let mut body = Vec::new();
         let mut at = 0;
         let mut body_broken = false;
@@ -82,12 +78,29 @@ impl Request {
     }
 }
 
+/// Follows the body that a head announces.
+pub(crate) fn body_decoder(head: &RequestHead) -> BodyDecoder {
+    match head.framing {
+        BodyFraming::None => BodyDecoder::length(0),
+        BodyFraming::Length(bytes) => BodyDecoder::length(bytes),
+        BodyFraming::Chunked => BodyDecoder::chunked(),
+    }
+}
+
 /// A reply to inspect.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Reply {
     pub(crate) status: u16,
     pub(crate) fields: Vec<(String, String)>,
     pub(crate) body: Bytes,
+}
+
+impl Reply {
+    /// A reply with its length.
+    pub(crate) fn new(status: u16, mut fields: Vec<(String, String)>, body: Bytes) -> Self {
+        fields.push(("Content-Length".to_owned(), body.len().to_string()));
+        Self { status, fields, body }
+    }
 }
 
 /// Runs request and reply through the engine. An interruption ends the phases, as it does at the edge.

@@ -1,77 +1,174 @@
-//! `phalanx waf ftw`: the Core Rule Set's regression tests (go-ftw), in process.
+//! `phalanx waf ftw`: go-ftw regression tests, in process or over the wire to a running node.
 
-use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
-use phalanx_inspect::findings::log::{LogContext, modsecurity_line};
-use phalanx_inspect::pattern::{Flags, Pattern};
-use phalanx_inspect::{CompileOptions, Findings, Program, Scratch};
+use anyhow::{Context as _, anyhow, bail};
+use phalanx_inspect::{CompileOptions, Program, Scratch};
 use phalanx_model::{Clock as _, FramingFault, SystemClock};
 use phalanx_policy::seclang::{LoadOptions, ir::RuleEngine};
 
 use super::backend;
+use super::deviation::{Deviation, deviations};
 use super::exchange::{Request, connection, inspect, load};
-use super::suite::{self, Output, Stage};
+use super::judge::{Observed, judge, log_text};
+use super::suite::{self, Case, Stage};
+use super::wire::{Failure, Wire};
+use crate::client::{AdminArgs, Client};
 
 /// Arguments of `phalanx waf ftw`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct FtwArgs {
-    /// Folder with rules, in the layout of the Core Rule Set.
-    #[arg(long, required = true)]
+    /// Folder with rules, in the layout of the Core Rule Set; not needed with --wire, whose node has its own.
+    #[arg(long, required_unless_present_any = ["wire", "print_settings"])]
     pub(crate) rules: Vec<PathBuf>,
     /// Folder with go-ftw tests.
+    #[arg(long, required_unless_present = "print_settings")]
+    pub(crate) tests: Option<PathBuf>,
+    /// Send the tests to a running node, instead of running the rules in process.
+    #[arg(long, value_name = "HOST:PORT")]
+    pub(crate) wire: Option<String>,
+    #[command(flatten)]
+    pub(crate) node: AdminArgs,
+    /// Print the settings that a node needs for the tests, as a file for `--extra-rules`, and end.
     #[arg(long)]
-    pub(crate) tests: PathBuf,
-    /// Paranoia level the tests are run at.
+    pub(crate) print_settings: bool,
+    /// Paranoia level the tests are run at; that of a node is its own.
     #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u8).range(1..=4))]
     pub(crate) paranoia: u8,
     /// Run only tests whose id (`942100-1`) starts with this.
     #[arg(long)]
     pub(crate) only: Option<String>,
-    /// Print one JSON object instead of lines.
-    #[arg(long)]
-    pub(crate) json: bool,
     /// Tell of each failed test what was found.
     #[arg(long)]
     pub(crate) explain: bool,
     /// Run without the prefilter.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "wire")]
     pub(crate) no_prefilter: bool,
 }
 
 /// What became of a suite.
 #[derive(Debug, Default, serde::Serialize)]
-pub(crate) struct Summary {
-    pub(crate) passed: usize,
-    pub(crate) failed: Vec<String>,
-    pub(crate) skipped: Vec<String>,
+struct Summary {
+    passed: usize,
+    failed: Vec<String>,
+    skipped: Vec<String>,
+    deviations: Vec<Deviation>,
     #[serde(skip)]
-    pub(crate) explanations: Vec<String>,
+    explanations: Vec<String>,
 }
 
 /// Runs the tests; exit code 1 when any fails.
 pub(crate) fn ftw(args: FtwArgs) -> anyhow::Result<ExitCode> {
-    let program = program(&args.rules, args.paranoia, !args.no_prefilter)?;
-    let summary = run(&program, &args)?;
-    if args.json {
-        println!("{}", serde_json::to_string(&summary)?);
-    } else {
-        for explanation in &summary.explanations {
-            println!("{explanation}");
-        }
-        for id in &summary.failed {
-            println!("failed {id}");
-        }
-        println!(
-            "passed {} failed {} skipped {}",
-            summary.passed,
-            summary.failed.len(),
-            summary.skipped.len()
-        );
+    if args.print_settings {
+        print!("{TEST_SETTINGS}");
+        return Ok(ExitCode::SUCCESS);
     }
+    let tests = args.tests.as_deref().context("--tests is missing")?;
+    let mut cases = suite::cases(tests)?;
+    if let Some(only) = &args.only {
+        cases.retain(|case| case.id.starts_with(only.as_str()));
+    }
+    if cases.is_empty() {
+        bail!("there is no such test in {}", tests.display());
+    }
+    let summary = match &args.wire {
+        Some(to) => over_the_wire(&cases, &Wire::new(to, Client::new(&args.node)?)?)?,
+        None => in_process(&cases, program(&args.rules, args.paranoia, !args.no_prefilter)?),
+    };
+    print(&summary, &args)?;
     Ok(if summary.failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn print(summary: &Summary, args: &FtwArgs) -> anyhow::Result<()> {
+    if args.node.json {
+        println!("{}", serde_json::to_string(&summary)?);
+        return Ok(());
+    }
+    for explanation in summary.explanations.iter().filter(|_| args.explain) {
+        println!("{explanation}");
+    }
+    for id in &summary.failed {
+        println!("failed {id}");
+    }
+    for deviation in &summary.deviations {
+        println!("deviates {}: {}", deviation.test, deviation.reason);
+    }
+    let Summary { passed, failed, skipped, deviations, .. } = summary;
+    print!("passed {passed} failed {} skipped {}", failed.len(), skipped.len());
+    match args.wire {
+        Some(_) => println!(" deviates {}", deviations.len()),
+        None => println!(),
+    }
+    Ok(())
+}
+
+impl Summary {
+    fn add(&mut self, case: &Case, outcome: Result<(), String>) {
+        match outcome {
+            Ok(()) => self.passed += 1,
+            Err(why) => {
+                self.explanations.push(format!("{}: {why}", case.id));
+                self.failed.push(case.id.clone());
+            }
+        }
+    }
+
+    /// An outcome at the edge, which may be stricter than the test; a deviation that is none any more is a failure.
+    fn add_wired(&mut self, case: &Case, outcome: Result<(), Failure>, known: &[Deviation]) {
+        let Some(deviation) = known.iter().find(|deviation| deviation.test == case.id) else {
+            return self.add(case, outcome.map_err(|failure| failure.why));
+        };
+        match outcome {
+            Ok(()) => self.add(case, Err("passes, though deviations.toml lists it".to_owned())),
+            Err(failure) if failure.faults.contains(&deviation.fault) => {
+                self.deviations.push(deviation.clone());
+            }
+            Err(failure) => self.add(case, Err(failure.why)),
+        }
+    }
+}
+
+/// Several tests are under way at once: the node has more than one worker, and a test waits for its record.
+fn over_the_wire(cases: &[Case], wire: &Wire) -> anyhow::Result<Summary> {
+    let known = deviations()?;
+    let next = AtomicUsize::new(0);
+    let run_some = || {
+        let mut outcomes = Vec::new();
+        loop {
+            let index = next.fetch_add(1, Ordering::Relaxed);
+            let Some(case) = cases.get(index) else {
+                return outcomes;
+            };
+            outcomes.push((index, case.stages.iter().try_for_each(|stage| wire.stage(stage))));
+        }
+    };
+    let mut outcomes = std::thread::scope(|scope| {
+        let runners: Vec<_> = (0..IN_FLIGHT).map(|_| scope.spawn(run_some)).collect();
+        let mut all = Vec::with_capacity(cases.len());
+        for runner in runners {
+            all.extend(runner.join().map_err(|_| anyhow!("a thread that sends tests failed"))?);
+        }
+        anyhow::Ok(all)
+    })?;
+    outcomes.sort_by_key(|(index, _)| *index);
+    let mut summary = Summary::default();
+    for (case, (_, outcome)) in cases.iter().zip(outcomes) {
+        summary.add_wired(case, outcome, &known);
+    }
+    Ok(summary)
+}
+
+fn in_process(cases: &[Case], program: Arc<Program>) -> Summary {
+    let mut runner =
+        Runner { program, scratch: Some(Box::default()), number: 0, now_ms: SystemClock.now_ms() };
+    let mut summary = Summary::default();
+    for case in cases {
+        summary.add(case, case.stages.iter().try_for_each(|stage| runner.stage(stage)));
+    }
+    summary
 }
 
 /// The rule set as the tests expect it: detection only, responses read, and the limits that some tests pass.
@@ -79,39 +176,9 @@ pub(crate) fn program(rules: &[PathBuf], paranoia: u8, prefilter: bool) -> anyho
     let options = LoadOptions {
         paranoia: Some(paranoia),
         rule_engine: Some(RuleEngine::DetectionOnly),
-        extra_before: vec![("ftw.conf".to_owned(), TEST_SETTINGS.to_owned())],
+        extra_before: vec![("ftw-before.conf".to_owned(), TEST_SETTINGS.to_owned())],
     };
     load(rules, &options, &CompileOptions { prefilter, ..CompileOptions::default() })
-}
-
-fn run(program: &Arc<Program>, args: &FtwArgs) -> anyhow::Result<Summary> {
-    let mut runner = Runner {
-        program: Arc::clone(program),
-        scratch: Some(Box::default()),
-        number: 0,
-        now_ms: SystemClock.now_ms(),
-    };
-    let mut summary = Summary::default();
-    for (path, file) in suite::read(&args.tests)? {
-        let stem = path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
-        let name = file.rule_id.map_or(stem, |id| id.to_string());
-        for test in &file.tests {
-            let id = format!("{name}-{}", test.test_id);
-            if args.only.as_ref().is_some_and(|only| !id.starts_with(only)) {
-                continue;
-            }
-            match test.stages.iter().try_for_each(|stage| runner.stage(stage)) {
-                Ok(()) => summary.passed += 1,
-                Err(why) => {
-                    if args.explain {
-                        summary.explanations.push(format!("{id}: {why}"));
-                    }
-                    summary.failed.push(id);
-                }
-            }
-        }
-    }
-    Ok(summary)
 }
 
 /// Runs stages one after the other.
@@ -134,22 +201,31 @@ impl Runner {
             Err(error) => return Err(format!("unreadable: {error}")),
         };
         if request.head.faults.iter().any(|fault| UNSEEN.contains(fault)) {
-            return judge(&stage.output, &Findings::default(), "", 400);
+            return judge(&stage.output, &Observed { status: 400, ..Observed::default() });
         }
         self.number += 1;
         let connection = connection(self.number, self.now_ms);
+        let id = connection.request_id.to_string();
         let scratch = self.scratch.take().unwrap_or_default();
-        let mut backend_status = 0;
+        let mut answer = None;
         let (findings, scratch) = inspect(&self.program, scratch, connection, &request, || {
             let reply = backend::reply(&request);
-            backend_status = reply.status;
+            answer = Some(reply.clone());
             reply
         });
         self.scratch = Some(scratch);
-        let log = log_text(&findings, &request, &connection.request_id.to_string());
-        judge(&stage.output, &findings, &log, status(&request, backend_status)).map_err(|why| {
-            format!("{why}; matched {:?}; faults {:?}", findings.matched_rules, request.head.faults)
-        })
+        let host = String::from_utf8_lossy(request.head.header("host").unwrap_or_default());
+        let path = String::from_utf8_lossy(request.head.path());
+        let answer = answer.unwrap_or_default();
+        let seen = Observed {
+            status: status(&request, answer.status),
+            reply: answer.body.to_vec(),
+            log: log_text(&findings.signals, &host, &path, &id, "203.0.113.7"),
+            rules: findings.matched_rules,
+            failure: findings.failure,
+        };
+        judge(&stage.output, &seen)
+            .map_err(|why| format!("{why}; matched {:?}; faults {:?}", seen.rules, request.head.faults))
     }
 }
 
@@ -204,83 +280,11 @@ fn status(request: &Request, backend_status: u16) -> u16 {
 /// Faults that httpd refuses before any rule sees the request.
 const UNSEEN: &[FramingFault] = &[FramingFault::BareCarriageReturn];
 
-/// The findings as ModSecurity would log them.
-fn log_text(findings: &Findings, request: &Request, unique_id: &str) -> String {
-    let host = request.head.header("host").map(|host| String::from_utf8_lossy(host).into_owned());
-    let context = LogContext {
-        host: host.as_deref().unwrap_or_default(),
-        uri: &String::from_utf8_lossy(request.head.path()),
-        unique_id,
-        client: "203.0.113.7",
-        denied: None,
-    };
-    findings.signals.iter().fold(String::new(), |mut log, signal| {
-        let _ = writeln!(log, "{}", modsecurity_line(signal, &context));
-        log
-    })
-}
+/// Tests sent to a node at once.
+const IN_FLIGHT: usize = 8;
 
-fn judge(output: &Output, findings: &Findings, log: &str, status: u16) -> Result<(), String> {
-    if let Some(failure) = &findings.failure {
-        return Err(format!("the engine failed: {failure}"));
-    }
-    if let Some(expected) = output.status
-        && expected != status
-    {
-        return Err(format!("status {status}, not {expected}"));
-    }
-    let matched = |id: &u64| findings.matched_rules.contains(id);
-    let contains = |text: &String| log.contains(text.as_str());
-    if output.log_contains.as_ref().is_some_and(|text| !contains(text)) {
-        return Err("the log lacks log_contains".to_owned());
-    }
-    if output.no_log_contains.as_ref().is_some_and(contains) {
-        return Err("the log has no_log_contains".to_owned());
-    }
-    let Some(expected) = &output.log else {
-        return Ok(());
-    };
-    if let Some(id) = expected.expect_ids.iter().find(|id| !matched(id)) {
-        return Err(format!("{id} did not match"));
-    }
-    if let Some(id) = expected.no_expect_ids.iter().find(|id| matched(id)) {
-        return Err(format!("{id} matched"));
-    }
-    if output.isolated == Some(true)
-        && let Some(id) = other_detection(&expected.expect_ids, findings)
-    {
-        return Err(format!("{id} matched too"));
-    }
-    if let Some(regex) = &expected.match_regex
-        && !found(regex, log)?
-    {
-        return Err(format!("the log lacks {regex}"));
-    }
-    if let Some(regex) = &expected.no_match_regex
-        && found(regex, log)?
-    {
-        return Err(format!("the log has {regex}"));
-    }
-    Ok(())
-}
+/// Marks that a request was inspected, so that the node keeps a record of it whatever else it finds.
+pub(crate) const SEEN_RULE: u64 = 8_599_001;
 
-/// A rule beyond the expected ones, the scoring rules aside.
-fn other_detection(expected: &[u64], findings: &Findings) -> Option<u64> {
-    let scoring = |id: u64| matches!(id / 1000, 949 | 959 | 980);
-    findings.matched_rules.iter().copied().find(|id| !expected.contains(id) && !scoring(*id))
-}
-
-fn found(regex: &str, log: &str) -> Result<bool, String> {
-    let pattern = Pattern::compile(regex, Flags::MODSECURITY).map_err(|error| error.to_string())?;
-    pattern.is_match(log.as_bytes()).map_err(|error| error.to_string())
-}
-
-/// What the Core Rule Set's own test environment sets, beside the paranoia level.
-const TEST_SETTINGS: &str = "
-SecResponseBodyAccess On
-SecResponseBodyMimeType text/plain text/html text/xml application/json
-SecAction \"id:8599000,phase:1,pass,t:none,nolog,\\
-    setvar:tx.arg_length=400,setvar:tx.total_arg_length=6400,\\
-    setvar:tx.crs_validate_utf8_encoding=1,setvar:tx.arg_name_length=100,setvar:tx.max_num_args=255,\\
-    setvar:tx.max_file_size=64100,setvar:tx.combined_file_sizes=65535\"
-";
+/// What the Core Rule Set's own test environment sets, beside the paranoia level and detection only.
+const TEST_SETTINGS: &str = include_str!("ftw-before.conf");

@@ -1,11 +1,17 @@
-//! `phalanx waf ...`: rule sets put to the test without a network, through the edge's own codec and the engine.
+//! `phalanx waf ...`: rule sets put to the test, in process through the edge's own codec and the engine, or at a running node.
 
+pub(crate) mod backend;
 pub(crate) mod bench;
 pub(crate) mod ftw;
 pub(crate) mod replay;
 
-mod backend;
+mod wire;
+
+mod deviation;
 mod exchange;
+mod judge;
+
+mod bytes;
 mod suite;
 
 #[cfg(test)]

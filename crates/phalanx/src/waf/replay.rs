@@ -1,11 +1,11 @@
 //! `phalanx waf replay`: raw requests from standard input, a verdict per line on standard output.
 
-use std::io::{BufRead as _, Write as _};
+use std::io::{BufRead, Read as _, Write as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use base64::Engine as _;
 use phalanx_inspect::{CompileOptions, Program, Scratch};
 use phalanx_model::{Clock as _, SystemClock};
@@ -28,7 +28,7 @@ pub(crate) struct ReplayArgs {
     pub(crate) json: bool,
 }
 
-/// A line of input.
+/// A line of input. Other keys are accepted: records often say more.
 #[derive(Debug, Deserialize)]
 struct Line {
     id: serde_json::Value,
@@ -48,7 +48,7 @@ struct Judged {
     error: Option<String>,
 }
 
-/// Judges every line. `default_protection` is used when no rules are given.
+/// Judges every line, up to one that is no line of this form. `default_protection` is used when no rules are given.
 pub(crate) fn replay(
     args: ReplayArgs,
     default_protection: impl FnOnce(Option<u8>) -> anyhow::Result<Arc<Program>>,
@@ -61,13 +61,16 @@ pub(crate) fn replay(
     };
     let mut scratch: Option<Box<Scratch>> = None;
     let mut out = std::io::BufWriter::new(std::io::stdout().lock());
-    for (number, line) in (1u64..).zip(std::io::stdin().lock().lines()) {
-        let line = line?;
-        if line.trim().is_empty() {
+    let mut input = std::io::stdin().lock();
+    for number in 1u64.. {
+        let Some(text) = next_line(&mut input).with_context(|| format!("line {number}"))? else {
+            break;
+        };
+        if text.trim_ascii().is_empty() {
             continue;
         }
-        let line: Line = serde_json::from_str(&line).with_context(|| format!("line {number}"))?;
-        let (judged, lent) = judge(&program, scratch.take().unwrap_or_default(), line, number);
+        let (id, raw) = parsed(&text).with_context(|| format!("line {number}"))?;
+        let (judged, lent) = judge(&program, scratch.take().unwrap_or_default(), (id, &raw), number);
         scratch = Some(lent);
         serde_json::to_writer(&mut out, &judged)?;
         out.write_all(b"\n")?;
@@ -76,18 +79,36 @@ pub(crate) fn replay(
     Ok(ExitCode::SUCCESS)
 }
 
-fn judge(program: &Arc<Program>, scratch: Box<Scratch>, line: Line, number: u64) -> (Judged, Box<Scratch>) {
+/// The next line; `None` at the end.
+fn next_line(input: &mut impl BufRead) -> anyhow::Result<Option<Vec<u8>>> {
+    let mut line = Vec::new();
+    let read = input.take(LINE_BYTES_MAX + 1).read_until(b'\n', &mut line)?;
+    if u64::try_from(read)? > LINE_BYTES_MAX {
+        bail!("it is longer than {LINE_BYTES_MAX} bytes");
+    }
+    Ok((read > 0).then_some(line))
+}
+
+/// What a line says: an id, and the bytes of a request.
+fn parsed(text: &[u8]) -> anyhow::Result<(serde_json::Value, Vec<u8>)> {
+    let line: Line = serde_json::from_slice(text)
+        .context("expected a JSON object with `id` and `raw_request_b64` on a line of its own")?;
     let raw = base64::engine::general_purpose::STANDARD.decode(line.raw_request_b64.trim());
-    let request = raw.map_err(anyhow::Error::from).and_then(|raw| Request::read(&raw));
-    let request = match request {
+    Ok((line.id, raw.context("`raw_request_b64` is not base64")?))
+}
+
+fn judge(
+    program: &Arc<Program>,
+    scratch: Box<Scratch>,
+    (id, raw): (serde_json::Value, &[u8]),
+    number: u64,
+) -> (Judged, Box<Scratch>) {
+    let request = match Request::read(raw) {
         Ok(request) => request,
         Err(error) => {
             // What cannot be read is refused at the edge.
             let error = Some(format!("{error:#}"));
-            return (
-                Judged { id: line.id, blocked: true, rules: Vec::new(), faults: Vec::new(), error },
-                scratch,
-            );
+            return (Judged { id, blocked: true, rules: Vec::new(), faults: Vec::new(), error }, scratch);
         }
     };
     let connection = connection(number, SystemClock.now_ms());
@@ -95,5 +116,28 @@ fn judge(program: &Arc<Program>, scratch: Box<Scratch>, line: Line, number: u64)
     let (findings, scratch) = inspect(program, scratch, connection, &request, reply);
     let blocked = findings.interruption.is_some() || findings.failure.is_some() || request.is_malformed();
     let faults = request.head.faults.clone();
-    (Judged { id: line.id, blocked, rules: findings.matched_rules, faults, error: findings.failure }, scratch)
+    (Judged { id, blocked, rules: findings.matched_rules, faults, error: findings.failure }, scratch)
+}
+
+/// A request of 48 MiB in base64.
+const LINE_BYTES_MAX: u64 = 64 * 1024 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_that_is_none_says_what_is_wrong() {
+        for (text, told) in [
+            (&b"{"[..], "expected a JSON object"),
+            (b"\xff", "expected a JSON object"),
+            (b"{\"id\":1}", "expected a JSON object"),
+            (b"{\"id\":1,\"raw_request_b64\":\"?\"}", "not base64"),
+        ] {
+            let error = format!("{:#}", parsed(text).unwrap_err());
+            assert!(error.contains(told), "{error}");
+        }
+        let (id, raw) = parsed(b"{\"id\":\"a\",\"raw_request_b64\":\"R0VU\",\"more\":1}\n").unwrap();
+        assert_eq!((id, raw), ("a".into(), b"GET".to_vec()));
+    }
 }

@@ -1,10 +1,9 @@
-//! go-ftw test files: what they say, and the raw request that each stage sends.
+//! go-ftw test files: what they say. What a stage sends is built in `bytes`.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
-use base64::Engine as _;
 use serde::Deserialize;
 use serde::de::{MapAccess, Visitor};
 
@@ -31,7 +30,7 @@ pub(crate) struct Stage {
     pub(crate) output: Output,
 }
 
-/// What is sent. Fields about sockets are accepted and mean nothing in process.
+/// What is sent. Fields about sockets are accepted and mean nothing: where to send it is not the file's to say.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub(crate) struct Input {
@@ -107,79 +106,30 @@ impl<'de> Deserialize<'de> for Fields {
     }
 }
 
-impl Input {
-    /// The bytes that go-ftw would write.
-    pub(crate) fn raw(&self) -> anyhow::Result<Vec<u8>> {
-        if let Some(encoded) = &self.encoded_request {
-            return decoded(encoded).context("encoded_request is not base64");
-        }
-        let mut data = match (&self.encoded_data, &self.data) {
-            (Some(encoded), _) => decoded(encoded).context("encoded_data is not base64")?,
-            (None, Some(data)) => data.clone().into_bytes(),
-            (None, None) => Vec::new(),
-        };
-        let mut fields: Vec<(String, String)> = match (&self.ordered_headers, &self.headers) {
-            (Some(ordered), _) => ordered.iter().map(|f| (f.name.clone(), f.value.clone())).collect(),
-            (None, Some(fields)) => fields.0.clone(),
-            (None, None) => Vec::new(),
-        };
-        let named = |fields: &[(String, String)], name: &str| {
-            fields.iter().find(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, value)| value.clone())
-        };
-        // go-ftw sends multipart bodies with CRLF, whatever the file has.
-        if named(&fields, "Content-Type").is_some_and(|value| value.starts_with("multipart/form-data;")) {
-            data = with_crlf(&data);
-        }
-        if self.autocomplete_headers.unwrap_or(true) && !self.stop_magic.unwrap_or(false) {
-            let mut add = |name: &str, value: String| {
-                if named(&fields, name).is_none() {
-                    fields.push((name.to_owned(), value));
-                }
-            };
-            if !data.is_empty() {
-                add("Content-Type", "application/x-www-form-urlencoded".to_owned());
-            }
-            let method = self.method.as_deref().unwrap_or("GET");
-            if !data.is_empty() || matches!(method, "POST" | "PUT" | "PATCH") {
-                add("Content-Length", data.len().to_string());
-            }
-            add("Connection", "close".to_owned());
-        }
-        let method = self.method.as_deref().unwrap_or("GET");
-        let uri = self.uri.as_deref().unwrap_or("/");
-        let version = self.version.as_deref().unwrap_or("HTTP/1.1");
-        let mut raw = format!("{method} {uri} {version}\r\n").into_bytes();
-        for (name, value) in fields {
-            raw.extend_from_slice(format!("{name}: {value}\r\n").as_bytes());
-        }
-        raw.extend_from_slice(b"\r\n");
-        raw.extend_from_slice(&data);
-        Ok(raw)
-    }
+/// A test with its id, `RULE-NUMBER`.
+#[derive(Debug)]
+pub(crate) struct Case {
+    pub(crate) id: String,
+    pub(crate) stages: Vec<Stage>,
 }
 
-/// Base 64, which the files break into lines.
-fn decoded(encoded: &str) -> Result<Vec<u8>, base64::DecodeError> {
-    let joined: String = encoded.split_ascii_whitespace().collect();
-    base64::engine::general_purpose::STANDARD.decode(joined)
-}
-
-/// Every LF that no CR precedes becomes CRLF.
-fn with_crlf(data: &[u8]) -> Vec<u8> {
-    let mut out = Vec::with_capacity(data.len() + 64);
-    let mut before = 0;
-    for &byte in data {
-        if byte == b'\n' && before != b'\r' {
-            out.push(b'\r');
-        }
-        out.push(byte);
-        before = byte;
+/// Every test below a folder, in order.
+pub(crate) fn cases(folder: &Path) -> anyhow::Result<Vec<Case>> {
+    let mut cases = Vec::new();
+    for (path, file) in read(folder)? {
+        let stem = path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
+        let name = file.rule_id.map_or(stem, |id| id.to_string());
+        cases.extend(
+            file.tests
+                .into_iter()
+                .map(|test| Case { id: format!("{name}-{}", test.test_id), stages: test.stages }),
+        );
     }
-    out
+    Ok(cases)
 }
 
 /// Every test file below a folder, in name order, with its text parsed.
-pub(crate) fn read(folder: &Path) -> anyhow::Result<Vec<(PathBuf, File)>> {
+fn read(folder: &Path) -> anyhow::Result<Vec<(PathBuf, File)>> {
     let mut paths = Vec::new();
     collect(folder, &mut paths)?;
     paths.sort();
@@ -204,33 +154,4 @@ fn collect(folder: &Path, paths: &mut Vec<PathBuf>) -> anyhow::Result<()> {
         }
     }
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn raw(yaml: &str) -> String {
-        let input: Input = serde_saphyr::from_str(yaml).unwrap();
-        String::from_utf8(input.raw().unwrap()).unwrap()
-    }
-
-    #[test]
-    fn headers_are_completed_unless_told_not_to() {
-        let yaml = "method: POST\nuri: /p\nheaders:\n  Host: h\n  X: 7\ndata: a=b\n";
-        assert_eq!(
-            raw(yaml),
-            "POST /p HTTP/1.1\r\nHost: h\r\nX: 7\r\nContent-Type: application/x-www-form-urlencoded\r\n\
-             Content-Length: 3\r\nConnection: close\r\n\r\na=b"
-        );
-        assert_eq!(
-            raw(&format!("{yaml}autocomplete_headers: false\n")),
-            "POST /p HTTP/1.1\r\nHost: h\r\nX: 7\r\n\r\na=b"
-        );
-    }
-
-    #[test]
-    fn an_encoded_request_is_sent_as_it_is() {
-        assert_eq!(raw("encoded_request: R0VUIC8NCg0K"), "GET /\r\n\r\n");
-    }
 }

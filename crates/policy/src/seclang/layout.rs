@@ -1,26 +1,32 @@
 //! Which files of a rule folder are loaded, and in what order.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
-use super::source::file_names;
+use super::source::{Source, file_names};
 use crate::Diagnostic;
 
 /// Files in load order.
 #[derive(Debug, Default)]
 pub(super) struct Layout {
-    /// `crs-setup.conf` of each folder.
+    /// `crs-setup.conf` of each folder, and single files that say by their name that they come first.
     pub(super) setup: Vec<String>,
     /// Everything else.
     pub(super) rules: Vec<String>,
 }
 
-/// Looks at the folders; what cannot be read is a fault.
+/// Looks at the folders; what cannot be read is a fault. A file that is named twice is loaded once, at its first place.
 pub(super) fn find(dirs: &[PathBuf], fault: &mut dyn FnMut(Diagnostic)) -> Layout {
     let mut layout = Layout::default();
     let mut after = Vec::new();
     for dir in dirs {
         if dir.is_file() {
-            layout.rules.push(dir.to_string_lossy().into_owned());
+            let path = dir.to_string_lossy().into_owned();
+            if comes_first(&path) {
+                layout.setup.push(path)
+            } else {
+                layout.rules.push(path)
+            }
             continue;
         }
         let before = layout.setup.len() + layout.rules.len();
@@ -41,7 +47,17 @@ pub(super) fn find(dirs: &[PathBuf], fault: &mut dyn FnMut(Diagnostic)) -> Layou
         }
     }
     layout.rules.append(&mut after);
+    // Folders may be named beside a list that includes them.
+    let mut seen = HashSet::new();
+    layout.setup.retain(|path| seen.insert(path.clone()));
+    layout.rules.retain(|path| seen.insert(path.clone()));
     layout
+}
+
+/// Whether a file by its name comes before the rules, as the Core Rule Set names its own and its plugins' files.
+pub(super) fn comes_first(name: &str) -> bool {
+    let name = name.rsplit('/').next().unwrap_or(name);
+    name.starts_with("crs-setup") || name.ends_with("-config.conf") || name.ends_with("-before.conf")
 }
 
 fn core_rule_set(dir: &Path, layout: &mut Layout, after: &mut Vec<String>) -> Result<(), String> {
@@ -56,7 +72,37 @@ fn core_rule_set(dir: &Path, layout: &mut Layout, after: &mut Vec<String>) -> Re
         }
         after.extend(files(&plugins, "-after.conf")?);
     }
-    layout.rules.extend(files(&dir.join("rules"), ".conf")?);
+    let list = dir.join(PACKAGE_LIST);
+    if setup.iter().any(|path| path.is_file()) || !list.is_file() {
+        layout.rules.extend(files(&dir.join("rules"), ".conf")?);
+        return Ok(());
+    }
+    listed(&list.to_string_lossy(), layout)
+}
+
+/// What a package's list includes. Debian keeps set-up and exclusions apart from the rules, where the administrator edits
+/// them, and tells the web server so in this file.
+fn listed(list: &str, layout: &mut Layout) -> Result<(), String> {
+    let text = Source::Disk.read_text(list).map_err(|(line, message)| format!("{list}:{line}: {message}"))?;
+    let lines = text.lines().map(str::trim).enumerate();
+    for (at, line) in lines.filter(|(_, line)| !line.is_empty() && !line.starts_with('#')) {
+        let fault = |message: String| format!("{PACKAGE_LIST}:{}: {message}", at + 1);
+        let (directive, pattern) = line.split_once(char::is_whitespace).unwrap_or((line, ""));
+        let optional = match directive.to_ascii_lowercase().as_str() {
+            "include" => false,
+            "includeoptional" => true,
+            _ => return Err(fault(format!("`{directive}` is neither Include nor IncludeOptional"))),
+        };
+        let pattern = Source::Disk.resolve(list, pattern.trim().trim_matches('"'));
+        let paths = Source::Disk.glob(&pattern).map_err(fault)?;
+        if paths.is_empty() && !optional {
+            return Err(fault(format!("nothing is there for `{pattern}`")));
+        }
+        for path in paths {
+            let is_setup = Path::new(&path).file_name().is_some_and(|name| name == "crs-setup.conf");
+            if is_setup { layout.setup.push(path) } else { layout.rules.push(path) }
+        }
+    }
     Ok(())
 }
 
@@ -72,3 +118,6 @@ fn files(dir: &Path, ending: &str) -> Result<Vec<String>, String> {
     let names = file_names(dir)?.into_iter().filter(|name| name.ends_with(ending) && !name.starts_with('.'));
     Ok(names.map(|name| dir.join(name).to_string_lossy().into_owned()).collect())
 }
+
+/// Debian's list of what the web server loads.
+const PACKAGE_LIST: &str = "owasp-crs.load";

@@ -56,9 +56,10 @@ pub struct LoadOptions {
 }
 
 /// Loads rule folders in the layout of the Core Rule Set: `crs-setup.conf` (else `crs-setup.conf.example`),
-/// `plugins/*-config.conf`, `plugins/*-before.conf`, `rules/*.conf` in name order, `plugins/*-after.conf`. A folder without
-/// that layout is loaded as `*.conf` in name order, and a file as it is. Of several folders the set-up files come first.
-/// The base settings precede everything.
+/// `plugins/*-config.conf`, `plugins/*-before.conf`, `rules/*.conf` in name order, `plugins/*-after.conf`; where Debian's
+/// `owasp-crs.load` stands in place of a set-up file, what that includes. A folder without that layout is loaded as `*.conf`
+/// in name order, and a file as it is. Set-up files come first, and so do single files named like them, `*-config.conf` or
+/// `*-before.conf`. The base settings precede everything.
 ///
 /// # Errors
 /// All faults found, when one of them is an error.
@@ -76,13 +77,14 @@ pub fn load_dirs(dirs: &[PathBuf], options: &LoadOptions) -> Result<Loaded, Vec<
 }
 
 /// Loads named texts, in order. A text whose name ends in `.data` or `.txt` is not loaded itself but may be referred to
-/// (`@pmFromFile`). What `options` adds comes behind texts named `crs-setup...`, and before all others.
+/// (`@pmFromFile`). What `options` adds comes behind texts named `crs-setup...`,
+/// `...-config.conf` or `...-before.conf`, and before all others.
 ///
 /// # Errors
 /// All faults found, when one of them is an error.
 pub fn load_texts(files: &[(&str, &str)], options: &LoadOptions) -> Result<Loaded, Vec<Diagnostic>> {
     let mut loader = start(Source::Texts(files));
-    let is_setup = |name: &str| name.rsplit('/').next().unwrap_or(name).starts_with("crs-setup");
+    let is_setup = |name: &str| layout::comes_first(name);
     let is_data = |name: &str| [".data", ".txt"].iter().any(|ending| name.ends_with(ending));
     for (name, text) in files.iter().filter(|(name, _)| is_setup(name)) {
         loader.text(name, text);

@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use phalanx_model::Action;
 use phalanx_model::limits::HISTORY_RECORD_BYTES_MAX;
+use phalanx_model::{Action, Signal};
 use phalanx_trust::Sealer;
 use rusqlite::{Connection, params};
 
@@ -258,15 +258,36 @@ pub(super) fn action_code(action: Action) -> i64 {
     }
 }
 
-/// The record without its last signals, so that it fits.
+/// The record in a form that fits: with less evidence for each finding, then without tags, then without evidence, then
+/// without the last findings.
 fn fitting(record: &RecordedRequest) -> RecordedRequest {
     let mut short = record.clone();
     for text in [&mut short.access.target, &mut short.access.user_agent, &mut short.access.referer] {
         cut(text, 8 * 1024);
     }
-    let mut room = HISTORY_RECORD_BYTES_MAX / 2;
+    let steps: [fn(&mut Signal); 3] = [
+        |signal| {
+            cut(&mut signal.data, FITTED_TEXT_BYTES);
+            signal.matches.truncate(1);
+            signal.matches.iter_mut().for_each(|found| cut(&mut found.fragment, FITTED_TEXT_BYTES));
+        },
+        |signal| Arc::make_mut(&mut signal.rule).tags.clear(),
+        |signal| {
+            signal.data.clear();
+            signal.matches.clear();
+        },
+    ];
+    for step in steps {
+        if json_bytes(&short) <= HISTORY_RECORD_BYTES_MAX {
+            return short;
+        }
+        short.signals.iter_mut().for_each(step);
+    }
+    let whole = json_bytes(&short);
+    let mut room = HISTORY_RECORD_BYTES_MAX.saturating_sub(whole.saturating_sub(json_bytes(&short.signals)));
     let keep = short.signals.iter().take_while(|signal| {
-        let size = serde_json::to_vec(signal).map_or(usize::MAX, |v| v.len());
+        // And a comma.
+        let size = json_bytes(signal) + 1;
         let fits = size <= room;
         room = room.saturating_sub(size);
         fits
@@ -274,6 +295,10 @@ fn fitting(record: &RecordedRequest) -> RecordedRequest {
     let keep = keep.count();
     short.signals.truncate(keep);
     short
+}
+
+fn json_bytes(value: &impl serde::Serialize) -> usize {
+    serde_json::to_vec(value).map_or(usize::MAX, |json| json.len())
 }
 
 fn cut(text: &mut String, bytes_max: usize) {
@@ -301,6 +326,9 @@ fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     name.push(suffix);
     PathBuf::from(name)
 }
+
+/// Of a text of a record that would be too large.
+const FITTED_TEXT_BYTES: usize = 128;
 
 #[cfg(test)]
 mod tests {

@@ -7,6 +7,7 @@ mod support;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use phalanx_model::limits::{HISTORY_RECORD_BYTES_MAX, SIGNALS_KEPT_MAX};
 use phalanx_model::{Action, Actor, LedgerEntry, LedgerKind, Reason, SecurityEvent, Strike};
 use phalanx_record::{Consequence, Explanation, Filter, Part, ledger};
 use support::*;
@@ -47,6 +48,32 @@ fn a_refused_request_is_found_by_everything_it_is_known_by() {
     assert_eq!(ids(mapped), [19]);
     assert_eq!(history.request(id(5)).unwrap().unwrap().signals.len(), 1);
     assert!(history.request(id(99)).unwrap().is_none());
+    recorder.stop();
+}
+
+#[test]
+fn a_record_that_would_be_too_large_keeps_its_findings_with_less_evidence() {
+    let dir = tempfile::tempdir().unwrap();
+    let (recorder, lanes) = start(settings(dir.path()));
+    let fragment = "x".repeat(256);
+    let tags: Vec<_> = (0..9).map(|n| format!("a tag of which every rule has some, {n}").into()).collect();
+    let signals = (0..SIGNALS_KEPT_MAX as u64).map(|n| {
+        let mut signal = signal(942_000 + n, "ARGS:q", &fragment);
+        Arc::make_mut(&mut signal.rule).tags.clone_from(&tags);
+        signal.matches = vec![signal.matches[0].clone(); 8];
+        signal
+    });
+    let signals: Vec<_> = signals.collect();
+    lanes.security(security(access(1), signals[..32].to_vec()));
+    lanes.security(security(access(2), signals));
+    wait(&recorder.status(), "the requests are kept", |r| written(r, Part::History) == 2);
+    let record = |n| recorder.history().request(id(n)).unwrap().unwrap();
+    assert_eq!(record(1).rule_ids().len(), 32);
+    assert!(record(1).signals.iter().all(|signal| !signal.matches[0].fragment.is_empty()));
+    assert_eq!(record(2).rule_ids().len(), SIGNALS_KEPT_MAX);
+    for n in [1, 2] {
+        assert!(serde_json::to_vec(&record(n)).unwrap().len() <= HISTORY_RECORD_BYTES_MAX);
+    }
     recorder.stop();
 }
 
