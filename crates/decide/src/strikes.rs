@@ -166,13 +166,22 @@ mod tests {
     const ATTACKER: &str = "192.0.2.1";
 
     fn signal(class: RuleClass, payload: u64) -> Signal {
-        let rule =
-            RuleInfo { id: 942_100, file: "a.conf".into(), line: 1, class, severity: None, tags: vec![] };
+        let rule = RuleInfo {
+            id: 942_100,
+            file: "a.conf".into(),
+            line: 1,
+            class,
+            severity: None,
+            tags: vec![],
+            edition: Default::default(),
+        };
         let hit = RuleMatch {
             variable: "ARGS:q".into(),
             fragment: "x".into(),
             value_hash: payload,
             transformations: vec![],
+            value: None,
+            steps: vec![],
         };
         Signal {
             rule: Arc::new(rule),
@@ -181,6 +190,8 @@ mod tests {
             data: String::new(),
             matches: vec![hit],
             score: 5,
+            inbound: None,
+            observed: false,
         }
     }
 

@@ -29,7 +29,7 @@ pub use event::{AccessEvent, Event, LedgerEntry, LedgerKind, Proposal, SecurityE
 pub use id::{DecisionId, RequestId};
 pub use net::{Prefix, PrefixSet};
 pub use request::{BodyFraming, FramingFault, HeaderField, HttpVersion, RequestHead, Span};
-pub use signal::{Confidence, RuleClass, RuleInfo, RuleMatch, Severity, Signal};
+pub use signal::{Confidence, Edition, RuleClass, RuleInfo, RuleMatch, ScoreChange, Severity, Signal, Step};
 pub use swap::Swap;
 pub use verdict::{Action, Reason, Verdict};
 pub use view::View;

@@ -187,8 +187,16 @@ fn finding(signal: &Signal) -> String {
         }
         None => words.push_str(" matched"),
     }
-    if signal.score != 0 {
-        words.push_str(&format!("; score {:+}", signal.score));
+    match signal.inbound {
+        Some(inbound) if inbound.before != inbound.after => words.push_str(&format!(
+            "; score {:+}, inbound {} -> {}",
+            signal.score, inbound.before, inbound.after
+        )),
+        _ if signal.score != 0 => words.push_str(&format!("; score {:+}", signal.score)),
+        _ => {}
+    }
+    if signal.observed {
+        words.push_str("; only observed, because of its class");
     }
     words.push('.');
     words

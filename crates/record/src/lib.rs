@@ -22,6 +22,7 @@ pub mod ledger;
 
 pub mod explain;
 pub mod metrics;
+pub mod modsecurity;
 pub mod recorder;
 
 pub use access_log::rfc3339;

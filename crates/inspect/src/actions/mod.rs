@@ -206,12 +206,17 @@ impl Transaction {
 
     /// Notes what the rule that runs adds to an anomaly score.
     fn count_score(&mut self, program: &Program, slot: Slot, before: TxValue, after: TxValue) {
-        if !program.scores.parts.contains(&slot) {
+        let inbound = program.scores.inbound.contains(&slot);
+        if !inbound && !program.scores.outbound.contains(&slot) {
             return;
         }
         let number = |value| if let TxValue::Number(number) = value { number } else { 0 };
         let added = number(after).saturating_sub(number(before)).max(0);
-        self.scratch.state.rule_score = self.scratch.state.rule_score.saturating_add(added);
+        let state = &mut self.scratch.state;
+        state.rule_score = state.rule_score.saturating_add(added);
+        if inbound {
+            state.rule_inbound = state.rule_inbound.saturating_add(added);
+        }
     }
 
     fn open_collection(&mut self, program: &Program, collection: Variable, key: &[u8]) {

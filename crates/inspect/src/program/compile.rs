@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use hashbrown::HashMap;
-use phalanx_model::RuleInfo;
+use phalanx_model::{Edition, RuleInfo};
 use phalanx_policy::Diagnostic;
 use phalanx_policy::seclang::ir::{self, Action, Target, Variable};
 
@@ -12,7 +12,7 @@ use super::classify::{Described, classify};
 use super::effects::Effect;
 use super::matchers::{Matchers, PatternId, Test};
 use super::targets::{Select, SetId, TargetSet};
-use super::text::Names;
+use super::text::{Names, Slot};
 use super::trie::{NodeId, ROOT, Trie};
 use super::updates::{Placed, Selects, apply, plain};
 use super::{CompileOptions, Disruptive, Guard, Link, Program, Rule, ScoreSlots, Skip, Step};
@@ -372,27 +372,32 @@ fn info(rule: &ir::Rule) -> Arc<RuleInfo> {
     let actions = rule.links.first().map(|link| link.actions.as_slice()).unwrap_or_default();
     let mut tags: Vec<Arc<str>> = Vec::new();
     let mut severity = None;
+    let mut edition = Edition::default();
     for action in actions {
         match action {
             Action::Tag(tag) => tags.push(plain(&tag.0).into()),
             Action::Severity(stated) => severity = Some(*stated),
+            Action::Meta("ver", text) => edition.ver = Arc::clone(text),
+            Action::Meta("rev", text) => edition.rev = Arc::clone(text),
+            Action::Meta("maturity", text) => edition.maturity = Arc::clone(text),
+            Action::Meta("accuracy", text) => edition.accuracy = Arc::clone(text),
             _ => {}
         }
     }
     let class = classify(&Described { id: rule.id, phase: rule.phase, tags: &tags, severity });
     let (file, line) =
         rule.links.first().map_or((Arc::from(""), 0), |link| (link.at.file.clone(), link.at.line));
-    Arc::new(RuleInfo { id: rule.id, file, line, class, severity, tags })
+    Arc::new(RuleInfo { id: rule.id, file, line, class, severity, tags, edition })
 }
 
 /// The score variables of the Core Rule Set, 4 and 3.
 fn scores(names: &mut Names) -> ScoreSlots {
     let totals = ["blocking_inbound_anomaly_score", "anomaly_score"];
-    let mut parts = Vec::new();
-    for level in 1..=4 {
-        for name in ["inbound_anomaly_score_pl", "outbound_anomaly_score_pl", "anomaly_score_pl"] {
-            parts.push(names.slot(format!("{name}{level}").as_bytes()));
-        }
-    }
-    ScoreSlots { totals: totals.iter().map(|name| names.slot(name.as_bytes())).collect(), parts }
+    let mut of_each_level = |bases: &[&str]| -> Vec<Slot> {
+        let levels = bases.iter().flat_map(|name| (1..=4).map(move |level| format!("{name}{level}")));
+        levels.map(|name| names.slot(name.as_bytes())).collect()
+    };
+    let inbound = of_each_level(&["inbound_anomaly_score_pl", "anomaly_score_pl"]);
+    let outbound = of_each_level(&["outbound_anomaly_score_pl"]);
+    ScoreSlots { totals: totals.iter().map(|name| names.slot(name.as_bytes())).collect(), inbound, outbound }
 }

@@ -136,8 +136,10 @@ pub(crate) enum Guard {
 pub(crate) struct ScoreSlots {
     /// What one request adds up to, best name first.
     pub(crate) totals: Vec<Slot>,
-    /// What single rules add to.
-    pub(crate) parts: Vec<Slot>,
+    /// What single rules add to for a request.
+    pub(crate) inbound: Vec<Slot>,
+    /// What single rules add to for a response.
+    pub(crate) outbound: Vec<Slot>,
 }
 
 /// Figures of a program.

@@ -120,6 +120,7 @@ impl Transaction {
         state.message.clear();
         state.data.clear();
         state.rule_score = 0;
+        state.rule_inbound = 0;
         rule.links.iter().all(|link| self.link_matches(program, index, rule, link))
     }
 

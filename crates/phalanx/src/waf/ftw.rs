@@ -5,11 +5,11 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use phalanx_inspect::findings::log::{LogContext, modsecurity_line};
 use phalanx_inspect::pattern::{Flags, Pattern};
 use phalanx_inspect::{CompileOptions, Findings, Program, Scratch};
 use phalanx_model::{Clock as _, FramingFault, SystemClock};
 use phalanx_policy::seclang::{LoadOptions, ir::RuleEngine};
+use phalanx_record::modsecurity::{LogContext, modsecurity_line};
 
 use super::backend;
 use super::exchange::{Request, connection, inspect, load};

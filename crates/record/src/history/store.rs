@@ -264,6 +264,13 @@ fn fitting(record: &RecordedRequest) -> RecordedRequest {
     for text in [&mut short.access.target, &mut short.access.user_agent, &mut short.access.referer] {
         cut(text, 8 * 1024);
     }
+    // What steps made of values goes first: a finding without it still explains.
+    for signal in short.signals.iter_mut().skip(SIGNALS_WITH_STEPS) {
+        for one in &mut signal.matches {
+            one.value = None;
+            one.steps.iter_mut().for_each(|step| step.value = None);
+        }
+    }
     let mut room = HISTORY_RECORD_BYTES_MAX / 2;
     let keep = short.signals.iter().take_while(|signal| {
         let size = serde_json::to_vec(signal).map_or(usize::MAX, |v| v.len());
@@ -275,6 +282,9 @@ fn fitting(record: &RecordedRequest) -> RecordedRequest {
     short.signals.truncate(keep);
     short
 }
+
+/// Findings that keep their step values in a record that is too large.
+const SIGNALS_WITH_STEPS: usize = 4;
 
 fn cut(text: &mut String, bytes_max: usize) {
     let mut end = bytes_max.min(text.len());
