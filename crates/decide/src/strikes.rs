@@ -1,6 +1,7 @@
 //! Strikes, and the decision they lead to. A ban must not become the attack:
 //!
-//! - only a refusal by a high-confidence detection strikes; policy, protocol and parser rules never do;
+//! - only a refusal by a high-confidence detection strikes; policy, protocol and parser rules never do, nor what an app
+//!   only observes;
 //! - what another site's page made a browser send never does;
 //! - one payload strikes once, however often a client repeats it;
 //! - exempt addresses are never struck;
@@ -99,7 +100,8 @@ pub fn strike(
 
 /// The signals that strike.
 fn detections(signals: &[Signal]) -> impl Iterator<Item = &Signal> {
-    signals.iter().filter(|signal| signal.rule.class == RuleClass::Detection(Confidence::High))
+    let high = RuleClass::Detection(Confidence::High);
+    signals.iter().filter(move |signal| signal.rule.class == high && !signal.observed)
 }
 
 /// Names the count and the last detection in the rule's words.
@@ -274,6 +276,24 @@ mod tests {
             RuleClass::Detection(Confidence::Low),
         ] {
             assert!(bench.hit(ATTACKER, class, 1, Provenance::Own, 1_000).is_none());
+        }
+    }
+
+    #[test]
+    fn what_an_app_only_observes_never_strikes() {
+        let bench = Bench::new();
+        let verdict = Verdict::deny(Reason::Rule { rule: 942_100 }, 403);
+        let observed = Signal { observed: true, ..signal(HIGH, 1) };
+        for signals in [vec![observed.clone()], vec![observed, signal(RuleClass::Protocol, 2)]] {
+            let denial = Denial {
+                request: RequestId::from_parts(1, 1, 1),
+                client: ATTACKER.parse().unwrap(),
+                agent: 9,
+                provenance: Provenance::Own,
+                verdict: &verdict,
+                signals: &signals,
+            };
+            assert!(strike(&bench.plan, &bench.table, &bench.good, &denial, 1_000).is_none());
         }
     }
 

@@ -1,7 +1,7 @@
 //! Exactly one event per request, whatever became of it.
 
 use phalanx_model::counters::WorkerCounters;
-use phalanx_model::{AccessEvent, Action, Reason, SecurityEvent};
+use phalanx_model::{AccessEvent, Action, Reason, SecurityEvent, Signal};
 
 use crate::client::Client;
 use crate::mask::{TEXT_BYTES_MAX, mask_referer, mask_target, text};
@@ -13,6 +13,7 @@ pub(crate) fn record(client: &Client, request: &mut Request) {
     let worker = &client.worker;
     finish_inspection(client, request);
     count(&worker.counters, request);
+    count_classes(&worker.counters, request);
     let access = Box::new(access_event(client, request));
     let verdict = &access.verdict;
     let clean =
@@ -51,6 +52,24 @@ fn count(counters: &WorkerCounters, request: &Request) {
         counters.count_action(request.verdict.action);
     } else {
         WorkerCounters::add_one(&counters.requests_malformed);
+    }
+}
+
+/// Counts signals and the refusal they led to by class. A refusal counts for the finding that speaks most for an attack:
+/// the rule that refuses at a sum of scores found nothing itself.
+fn count_classes(counters: &WorkerCounters, request: &Request) {
+    for signal in &request.signals {
+        let place = signal.rule.class.index();
+        counters.class_signals.get(place).into_iter().for_each(WorkerCounters::add_one);
+    }
+    let Reason::Rule { rule } = request.verdict.reason else { return };
+    if !request.verdict.refuses() {
+        return;
+    }
+    let counts = |signal: &&Signal| !signal.observed && (signal.rule.id == rule || signal.score > 0);
+    let places = request.signals.iter().filter(counts).map(|signal| signal.rule.class.index());
+    if let Some(count) = places.min().and_then(|place| counters.class_refusals.get(place)) {
+        WorkerCounters::add_one(count);
     }
 }
 

@@ -74,10 +74,11 @@ fn on_request_head(client: &mut Client, request: &mut Request) -> Result<(), Sto
     if fault.is_none() {
         check_standing(client, request)?;
     }
-    if let Some(program) = &request.app().program {
+    let app = request.app();
+    if let Some(program) = &app.program {
         let connection =
             stages::connection(request.client, client.peer, client.local, request.id, request.at_ms);
-        request.inspection = Inspection::begin(&client.worker, program, connection);
+        request.inspection = Inspection::begin(&client.worker, program, app.scope.as_ref(), connection);
         request.inspection.request_head(&client.worker, &request.head);
     }
     if let Some(fault) = fault {

@@ -12,7 +12,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use phalanx_decide::Finding;
-use phalanx_inspect::{Connection, Findings, Interruption, Outcome, Program, Scratch, Transaction};
+use phalanx_inspect::{Connection, Findings, Interruption, Outcome, Program, Scope, Scratch, Transaction};
 use phalanx_model::counters::WorkerCounters;
 use phalanx_model::{RequestHead, Signal};
 
@@ -61,9 +61,14 @@ pub(crate) fn connection(
 
 impl Inspection {
     /// Starts a transaction.
-    pub(crate) fn begin(worker: &Worker, program: &Arc<Program>, connection: Connection) -> Self {
+    pub(crate) fn begin(
+        worker: &Worker,
+        program: &Arc<Program>,
+        scope: Option<&Arc<Scope>>,
+        connection: Connection,
+    ) -> Self {
         let scratch = worker.inspect_scratch.0.borrow_mut().pop().unwrap_or_default();
-        let transaction = Transaction::new(Arc::clone(program), scratch, connection);
+        let transaction = Transaction::new(Arc::clone(program), scratch, connection).within(scope);
         Self { transaction: Some(transaction), ..Self::default() }
     }
 

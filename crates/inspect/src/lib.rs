@@ -30,5 +30,5 @@ mod variables;
 
 pub use collections::Collections;
 pub use findings::Findings;
-pub use program::{CompileOptions, Program, Stats};
+pub use program::{CompileOptions, Program, Scope, Stats};
 pub use transaction::{Connection, Interruption, InterruptionKind, Outcome, Scratch, Transaction};

@@ -46,7 +46,9 @@ impl PolicySource {
 
 /// Rules of each app in force, in the order of the plan.
 pub(crate) fn rule_counts(plan: &EdgePlan) -> impl Iterator<Item = usize> {
-    plan.apps().iter().map(|app| app.program.as_ref().map_or(0, |program| program.stats().rules))
+    plan.apps()
+        .iter()
+        .map(|app| app.program.as_ref().map_or(0, |program| program.rules_in(app.scope.as_deref())))
 }
 
 /// The rules that protect an app for which nothing else is said.

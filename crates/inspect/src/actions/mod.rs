@@ -77,13 +77,7 @@ impl Transaction {
             CtlEffect::RequestBodyProcessor(processor) => self.processor = Some(*processor),
             CtlEffect::ParseXmlIntoArgs(on) => self.xml_into_args = *on,
             CtlEffect::Nothing => {}
-            CtlEffect::RuleRemove(rules) => {
-                let state = &mut self.scratch.state;
-                state.any_removed = true;
-                for (word, more) in state.removed.iter_mut().zip(rules) {
-                    *word |= more;
-                }
-            }
+            CtlEffect::RuleRemove(rules) => self.leave_out(rules),
             CtlEffect::RuleRemoveTarget(..) => {
                 let links = program.rules.get(self.scratch.state.rule as usize).unwrap_or(rule);
                 let at = links.links.iter().position(|one| std::ptr::eq(one, link)).unwrap_or(0);
@@ -98,6 +92,10 @@ impl Transaction {
     }
 
     fn set_var(&mut self, program: &Program, target: &VarTarget, change: &SetVarChange) {
+        // Scores and counters are what rules add to. An observed match must not reach the rule that refuses at a sum.
+        if matches!(change, SetVarChange::Add(_) | SetVarChange::Subtract(_)) && self.observes() {
+            return;
+        }
         match target {
             VarTarget::Slot(slot) => {
                 let before = self.scratch.state.slot(*slot);

@@ -33,7 +33,7 @@ pub struct Findings {
 
 impl Transaction {
     /// Records the match of the current rule.
-    pub(crate) fn record_signal(&mut self, program: &Program, rule: &Rule) {
+    pub(crate) fn record_signal(&mut self, program: &Program, rule: &Rule, observed: bool) {
         if self.matched_rules.len() < MATCHED_RULES_MAX {
             self.matched_rules.push(rule.id);
         }
@@ -52,7 +52,7 @@ impl Transaction {
             matches,
             score: narrow(state.rule_score),
             inbound: Some(inbound),
-            observed: false,
+            observed,
         });
     }
 

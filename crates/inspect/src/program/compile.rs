@@ -11,6 +11,7 @@ use phalanx_policy::seclang::ir::{self, Action, Target, Variable};
 use super::classify::{Described, classify};
 use super::effects::Effect;
 use super::matchers::{Matchers, PatternId, Test};
+use super::scope::finds;
 use super::targets::{Select, SetId, TargetSet};
 use super::text::{Names, Slot};
 use super::trie::{NodeId, ROOT, Trie};
@@ -92,7 +93,10 @@ impl<'a> Builder<'a> {
             Action::NoLog => false,
             _ => log,
         });
-        Rule { id: source.id, phase: source.phase, info: info(source), links, log, disruptive, status, skip }
+        let (id, phase, info) = (source.id, source.phase, info(source));
+        let mut rule = Rule { id, phase, info, links, log, finds: false, disruptive, status, skip };
+        rule.finds = finds(&rule, &self.sets);
+        rule
     }
 
     /// The last disruptive action wins; `block` stands for the default one of the phase, which is to deny.

@@ -6,6 +6,7 @@ pub(crate) mod classify;
 mod compile;
 pub(crate) mod effects;
 pub(crate) mod matchers;
+mod scope;
 pub(crate) mod targets;
 pub(crate) mod text;
 pub(crate) mod trie;
@@ -21,6 +22,8 @@ use phalanx_policy::seclang::ir;
 use crate::collections::Collections;
 use crate::prefilter::Prefilter;
 use crate::transform::UnicodeMap;
+
+pub use scope::Scope;
 
 pub(crate) use effects::{CtlEffect, Effect, SetVarChange, VarTarget};
 pub(crate) use matchers::{Compare, Matcher, PatternId, Test, TextTest, Verify};
@@ -71,6 +74,8 @@ pub(crate) struct Rule {
     pub(crate) info: Arc<RuleInfo>,
     pub(crate) links: Vec<Link>,
     pub(crate) log: bool,
+    /// Its match says something about the request; see [`scope`].
+    pub(crate) finds: bool,
     pub(crate) disruptive: Disruptive,
     pub(crate) status: u16,
     pub(crate) skip: Skip,

@@ -16,7 +16,7 @@ use phalanx_model::{RequestId, Signal};
 use phalanx_policy::seclang::ir::{BodyProcessor, RuleEngine};
 
 use crate::findings::Findings;
-use crate::program::Program;
+use crate::program::{Program, Scope};
 use state::State;
 
 /// Who talks to whom, and when.
@@ -80,6 +80,8 @@ pub struct Scratch {
 pub struct Transaction {
     pub(crate) program: Arc<Program>,
     pub(crate) scratch: Box<Scratch>,
+    /// What the app does with classes of findings; `None`: all of them block.
+    pub(crate) scope: Option<Arc<Scope>>,
     pub(crate) connection: Connection,
     /// The time of the latest stage, for `DURATION`.
     pub(crate) now_ms: u64,
@@ -117,6 +119,7 @@ impl Transaction {
             force_request_body: false,
             processor: None,
             scratch,
+            scope: None,
             now_ms: connection.now_ms,
             connection,
             allowed: Allowed::default(),
@@ -127,6 +130,30 @@ impl Transaction {
             failure: None,
             program,
         }
+    }
+
+    /// Puts the transaction under an app's scope of the program. To be said before phase 1.
+    #[must_use]
+    pub fn within(mut self, scope: Option<&Arc<Scope>>) -> Self {
+        if let Some(scope) = scope {
+            self.leave_out(&scope.removed);
+            self.scope = Some(Arc::clone(scope));
+        }
+        self
+    }
+
+    /// Takes rules out for the rest of the transaction.
+    pub(crate) fn leave_out(&mut self, rules: &[u64]) {
+        let state = &mut self.scratch.state;
+        state.any_removed = true;
+        for (word, more) in state.removed.iter_mut().zip(rules) {
+            *word |= more;
+        }
+    }
+
+    /// Whether the current rule's match is recorded and does nothing else.
+    pub(crate) fn observes(&self) -> bool {
+        self.scope.as_ref().is_some_and(|scope| scope.observes(self.scratch.state.rule))
     }
 
     /// Tells the time, in Unix milliseconds; `DURATION` counts from the connection's `now_ms` to here.

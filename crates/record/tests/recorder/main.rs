@@ -285,6 +285,8 @@ fn metrics_show_counters_and_the_recorders_state() {
     let counters = Arc::new(phalanx_model::counters::WorkerCounters::default());
     counters.requests.store(7, Ordering::Relaxed);
     counters.requests_denied.store(2, Ordering::Relaxed);
+    counters.class_signals[0].store(4, Ordering::Relaxed);
+    counters.class_refusals[4].store(1, Ordering::Relaxed);
     let sources = phalanx_record::MetricsSources {
         counters: vec![counters],
         lanes: lanes.clone(),
@@ -298,6 +300,10 @@ fn metrics_show_counters_and_the_recorders_state() {
         "phalanx_lane_dropped_total{lane=\"access\"} 0",
         "phalanx_recorder_failing{part=\"history\"} 0",
         "phalanx_plan_version 3",
+        "phalanx_signals_total{class=\"detection\",confidence=\"high\"} 4",
+        "phalanx_signals_total{class=\"detection\",confidence=\"medium\"} 0",
+        "phalanx_signals_total{class=\"policy\",confidence=\"\"} 0",
+        "phalanx_rule_refusals_total{class=\"policy\",confidence=\"\"} 1",
         "phalanx_build_info{version=\"0.1.0\"} 1",
     ] {
         assert!(text.lines().any(|l| l == line), "{line} is missing in\n{text}");
