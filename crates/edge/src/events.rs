@@ -3,6 +3,7 @@
 use phalanx_model::counters::WorkerCounters;
 use phalanx_model::{AccessEvent, Action, Reason, SecurityEvent, Signal};
 
+use crate::audit;
 use crate::client::Client;
 use crate::mask::{TEXT_BYTES_MAX, mask_referer, mask_target, text};
 use crate::request::Request;
@@ -14,7 +15,8 @@ pub(crate) fn record(client: &Client, request: &mut Request) {
     finish_inspection(client, request);
     count(&worker.counters, request);
     count_classes(&worker.counters, request);
-    let access = Box::new(access_event(client, request));
+    let mut access = Box::new(access_event(client, request));
+    access.audit = audit::detail(client, request);
     let verdict = &access.verdict;
     let clean =
         verdict.action == Action::Allow && request.head.faults.is_empty() && request.signals.is_empty();
@@ -35,6 +37,9 @@ fn finish_inspection(client: &Client, request: &mut Request) {
     let found = request.inspection.finish(&client.worker, request.status);
     if request.signals.is_empty() {
         request.signals = found.signals;
+    }
+    if found.audit.is_some() {
+        request.audit = found.audit;
     }
     request.verdict.score = request.verdict.score.max(found.score);
     if let Some(rule) = found.would_refuse
@@ -98,6 +103,7 @@ fn access_event(client: &Client, request: &Request) -> AccessEvent {
         verdict: request.verdict.clone(),
         plan_version: request.plan.version,
         view_revision: request.view_revision,
+        audit: None,
     }
 }
 

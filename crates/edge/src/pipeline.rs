@@ -12,6 +12,7 @@ use bytes::Bytes;
 use phalanx_decide::{Denial, Mode, Provenance, on_findings, standing, strike};
 use phalanx_model::{Action, BodyFraming, FramingFault, HttpVersion, Reason, SecurityEvent, Verdict};
 
+use crate::audit;
 use crate::client::Client;
 use crate::control::{Activity, Cut};
 use crate::events;
@@ -202,6 +203,7 @@ fn reserve(client: &Client, request: &mut Request, bytes: usize) -> Result<(), S
 
 /// The response's head is there.
 fn on_response_head(client: &Client, request: &mut Request, exchange: &Exchange) -> Result<(), Stop> {
+    audit::note_response(client, request, &exchange.response);
     let now_ms = request.at_ms.saturating_add(request.upstream_us / 1_000);
     request.inspection.response_head(&client.worker, &exchange.response, now_ms);
     judge(client, request)
@@ -254,6 +256,7 @@ fn judge(client: &Client, request: &mut Request) -> Result<(), Stop> {
     let found = request.inspection.finish(&client.worker, Reply::REFUSED.status);
     request.verdict = Verdict { score: found.score, ..verdict };
     request.signals = found.signals;
+    request.audit = found.audit;
     if by_request {
         count_strike(client, request);
     }
@@ -323,10 +326,14 @@ async fn answer(client: &mut Client, request: &mut Request, reply: Reply) -> boo
     let form = Form::of(&request.head, &request.known);
     let close = !request.keep_alive;
     let id = request.id.to_text();
+    let audits = client.worker.shared.settings.audit;
     let out = client.output();
     let before = out.len();
     reply.write(out, &id, form, close);
     let written = out.len() - before;
+    if audits {
+        request.reply_fields = audit::reply_fields(out.get(before..).unwrap_or_default());
+    }
     request.status = reply.status;
     request.response_bytes = written as u64;
     request.replied = true;

@@ -31,4 +31,5 @@ mod variables;
 pub use collections::Collections;
 pub use findings::Findings;
 pub use program::{CompileOptions, Program, Scope, Stats};
+pub use transaction::audit::Audit;
 pub use transaction::{Connection, Interruption, InterruptionKind, Outcome, Scratch, Transaction};

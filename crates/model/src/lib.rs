@@ -18,11 +18,13 @@ pub mod verdict;
 pub mod decision;
 pub mod view;
 
+pub mod audit;
 pub mod counters;
 pub mod event;
 pub mod lanes;
 pub mod swap;
 
+pub use audit::{AuditDetail, AuditParts};
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use decision::{Actor, Author, AuthorRole, Decision, DecisionKind, Withdrawal};
 pub use event::{AccessEvent, Event, LedgerEntry, LedgerKind, Proposal, SecurityEvent, Strike};

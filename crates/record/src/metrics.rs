@@ -265,5 +265,7 @@ fn label(part: crate::Part) -> &'static str {
         crate::Part::AccessLog => "access_log",
         crate::Part::History => "history",
         crate::Part::Ledger => "ledger",
+        crate::Part::ModsecurityLog => "modsecurity_log",
+        crate::Part::AuditLog => "audit_log",
     }
 }

@@ -15,6 +15,17 @@ pub fn request(access: &mut AccessEvent, signals: &mut [Signal]) {
     for text in [&mut access.target, &mut access.referer, &mut access.user_agent, &mut access.host] {
         mask_in_place(text);
     }
+    let fields = access.audit.iter_mut().flat_map(|audit| {
+        let audit = audit.as_mut();
+        audit.request_fields.iter_mut().chain(&mut audit.response_fields)
+    });
+    for (name, value) in fields {
+        if is_secret_name(name) {
+            MASK.clone_into(value);
+        } else {
+            mask_in_place(value);
+        }
+    }
     for signal in signals {
         let mut secret = false;
         for one in &mut signal.matches {

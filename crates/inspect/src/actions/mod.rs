@@ -76,7 +76,8 @@ impl Transaction {
             CtlEffect::ForceRequestBodyVariable(on) => self.force_request_body = *on,
             CtlEffect::RequestBodyProcessor(processor) => self.processor = Some(*processor),
             CtlEffect::ParseXmlIntoArgs(on) => self.xml_into_args = *on,
-            CtlEffect::Nothing => {}
+            CtlEffect::AuditEngine(engine) => self.audit.engine = *engine,
+            CtlEffect::AuditParts(change) => self.audit.change(*change),
             CtlEffect::RuleRemove(rules) => self.leave_out(rules),
             CtlEffect::RuleRemoveTarget(..) => {
                 let links = program.rules.get(self.scratch.state.rule as usize).unwrap_or(rule);

@@ -11,6 +11,7 @@ use phalanx_model::limits::{FRAGMENT_BYTES_MAX, SIGNALS_KEPT_MAX};
 use phalanx_model::{RuleMatch, ScoreChange, Signal};
 
 use crate::program::{Program, Rule};
+use crate::transaction::audit::Audit;
 use crate::transaction::state::Matched;
 use crate::transaction::{Interruption, Transaction};
 
@@ -29,6 +30,8 @@ pub struct Findings {
     pub matched_rules: Vec<u64>,
     /// Why the request could not be judged, if it could not.
     pub failure: Option<String>,
+    /// What the audit log shows of it, if it is for the audit log.
+    pub audit: Option<Audit>,
 }
 
 impl Transaction {

@@ -17,6 +17,7 @@ use super::text::{Names, Slot};
 use super::trie::{NodeId, ROOT, Trie};
 use super::updates::{Placed, Selects, apply, plain};
 use super::{CompileOptions, Disruptive, Guard, Link, Program, Rule, ScoreSlots, Skip, Step};
+use crate::pattern::{Flags, Pattern};
 use crate::prefilter::Prefilter;
 use crate::transform::UnicodeMap;
 
@@ -93,8 +94,13 @@ impl<'a> Builder<'a> {
             Action::NoLog => false,
             _ => log,
         });
+        let audit = actions.iter().fold(true, |audit, action| match action {
+            Action::Log | Action::AuditLog => true,
+            Action::NoLog | Action::NoAuditLog => false,
+            _ => audit,
+        });
         let (id, phase, info) = (source.id, source.phase, info(source));
-        let mut rule = Rule { id, phase, info, links, log, finds: false, disruptive, status, skip };
+        let mut rule = Rule { id, phase, info, links, log, audit, finds: false, disruptive, status, skip };
         rule.finds = finds(&rule, &self.sets);
         rule
     }
@@ -281,6 +287,7 @@ impl<'a> Builder<'a> {
         let prefilter = Prefilter::build(&self.matchers.needs, options.prefilter).map_err(|error| {
             vec![Diagnostic::error("", 0, format!("the prefilter does not compile: {error}"))]
         })?;
+        let audit_statuses = audit_statuses(set, &mut self.faults);
         if !self.faults.is_empty() {
             return Err(self.faults);
         }
@@ -302,6 +309,8 @@ impl<'a> Builder<'a> {
             engine: set.engine.clone(),
             collections: Arc::clone(&options.collections),
             scores,
+            audit_statuses,
+            components: set.engine.component_signatures.as_slice().into(),
         })
     }
 }
@@ -393,6 +402,33 @@ fn info(rule: &ir::Rule) -> Arc<RuleInfo> {
         rule.links.first().map_or((Arc::from(""), 0), |link| (link.at.file.clone(), link.at.line));
     Arc::new(RuleInfo { id: rule.id, file, line, class, severity, tags, edition })
 }
+
+/// `SecAuditLogRelevantStatus`, tried on every status once, so that no request pays for it.
+fn audit_statuses(set: &ir::RuleSet, faults: &mut Vec<Diagnostic>) -> Vec<u64> {
+    let mut bits = vec![0u64; STATUSES / 64];
+    let Some((regex, at)) = &set.engine.audit_relevant_status else {
+        return bits;
+    };
+    match Pattern::compile(regex, Flags::MODSECURITY) {
+        Ok(pattern) => {
+            for status in 100..STATUSES {
+                if pattern.is_match(status.to_string().as_bytes()).unwrap_or(false)
+                    && let Some(word) = bits.get_mut(status / 64)
+                {
+                    *word |= 1 << (status % 64);
+                }
+            }
+        }
+        Err(error) => {
+            let message = format!("SecAuditLogRelevantStatus: the pattern does not compile: {error}");
+            faults.push(Diagnostic::error(at.file.clone(), at.line, message));
+        }
+    }
+    bits
+}
+
+/// Statuses have three digits.
+const STATUSES: usize = 1_024;
 
 /// The score variables of the Core Rule Set, 4 and 3.
 fn scores(names: &mut Names) -> ScoreSlots {

@@ -64,6 +64,10 @@ pub struct Program {
     pub(crate) unicode_map: UnicodeMap,
     pub(crate) collections: Arc<Collections>,
     pub(crate) scores: ScoreSlots,
+    /// A bit for each status that `SecAuditLogRelevantStatus` means.
+    pub(crate) audit_statuses: Vec<u64>,
+    /// `SecComponentSignature`.
+    pub(crate) components: Arc<[String]>,
 }
 
 /// A rule: its links and what happens when all of them match.
@@ -76,6 +80,8 @@ pub(crate) struct Rule {
     pub(crate) log: bool,
     /// Its match says something about the request; see [`scope`].
     pub(crate) finds: bool,
+    /// Its match is for the audit log.
+    pub(crate) audit: bool,
     pub(crate) disruptive: Disruptive,
     pub(crate) status: u16,
     pub(crate) skip: Skip,

@@ -56,7 +56,10 @@ impl Program {
 /// Whether a rule's match is a finding.
 pub(super) fn finds(rule: &Rule, sets: &[TargetSet]) -> bool {
     let refuses = matches!(rule.disruptive, Disruptive::Deny | Disruptive::Drop | Disruptive::Redirect(_));
-    let steers = |effect: &Effect| matches!(effect, Effect::Ctl(ctl) if !matches!(ctl, CtlEffect::Nothing));
+    let steers = |effect: &Effect| match effect {
+        Effect::Ctl(ctl) => !matches!(ctl, CtlEffect::AuditEngine(_) | CtlEffect::AuditParts(_)),
+        _ => false,
+    };
     if !(rule.log || refuses)
         || matches!(rule.disruptive, Disruptive::Allow(_))
         || rule.links.iter().flat_map(|link| &link.effects).any(steers)

@@ -132,6 +132,7 @@ impl Transaction {
             let highest = state.highest_severity.map_or(severity, |before| before.min(severity));
             state.highest_severity = Some(highest);
         }
+        self.audit.matched |= rule.audit;
         if rule.log {
             self.record_signal(program, rule, observed);
         }

@@ -4,6 +4,7 @@
 //!
 //! INVARIANT: a transaction owns all it looks at; it may live across awaits and be dropped at any stage.
 
+pub(crate) mod audit;
 mod request;
 mod response;
 pub(crate) mod state;
@@ -17,6 +18,7 @@ use phalanx_policy::seclang::ir::{BodyProcessor, RuleEngine};
 
 use crate::findings::Findings;
 use crate::program::{Program, Scope};
+use audit::AuditChoice;
 use state::State;
 
 /// Who talks to whom, and when.
@@ -97,6 +99,7 @@ pub struct Transaction {
     pub(crate) interruption: Option<Interruption>,
     pub(crate) would_interrupt: Option<Interruption>,
     pub(crate) failure: Option<String>,
+    pub(crate) audit: AuditChoice,
 }
 
 /// How far an `allow` has reached.
@@ -128,6 +131,7 @@ impl Transaction {
             interruption: None,
             would_interrupt: None,
             failure: None,
+            audit: AuditChoice::of(engine),
             program,
         }
     }
@@ -181,6 +185,7 @@ impl Transaction {
         self.store_collections();
         let score = self.total_score();
         self.mask_sanitised();
+        let audit = self.audit();
         let findings = Findings {
             signals: self.signals,
             interruption: self.interruption,
@@ -188,6 +193,7 @@ impl Transaction {
             score,
             matched_rules: self.matched_rules,
             failure: self.failure,
+            audit,
         };
         (findings, self.scratch)
     }

@@ -2,6 +2,8 @@
 #[cfg(test)]
 mod full_disk;
 #[cfg(test)]
+mod logs;
+#[cfg(test)]
 mod support;
 
 use std::sync::Arc;
