@@ -1,5 +1,7 @@
 //! What a match says of itself: the value on its way through the transformations, the scores around it, its edition.
 
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may stop at the first surprise")]
+
 mod support;
 
 use phalanx_model::limits::{FRAGMENT_BYTES_MAX, STEP_TEXT_BYTES_MAX};

@@ -18,7 +18,7 @@ pub(crate) struct Cli {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Protect one app; no file needed
-    Up(UpArgs),
+    Up(Box<UpArgs>),
     /// Run a node from its settings file
     Run(RunArgs),
     /// Check a settings file and its policy without running them
