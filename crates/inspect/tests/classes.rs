@@ -1,12 +1,14 @@
 //! What an app does with classes of findings: rules of one program, judged in different scopes.
 
+mod suite;
 mod support;
 
 use std::sync::Arc;
 
 use bytes::Bytes;
-use phalanx_inspect::{Findings, Outcome, Program, Scratch, Transaction};
+use phalanx_inspect::{CompileOptions, Findings, Outcome, Program, Scratch, Transaction};
 use phalanx_model::Confidence;
+use phalanx_policy::seclang::{LoadOptions, load_dirs};
 use phalanx_policy::{ClassUse, Classes};
 use support::{connection, head, program};
 
@@ -145,4 +147,32 @@ fn an_observed_match_shows_in_no_severity_and_no_counter() {
     assert_eq!(told(&judge(&program, &Classes::default(), request, b"")).0, Some(2));
     let observe = classes(Observe, Block, Block, Confidence::Low);
     assert_eq!(told(&judge(&program, &observe, request, b"")), (None, None, vec![1]));
+}
+
+#[test]
+fn the_core_rule_set_refuses_at_sums_of_what_still_blocks() {
+    use Confidence::{High, Low, Medium};
+    let Some(rules) = suite::folder("conformance/crs") else {
+        return;
+    };
+    let options = LoadOptions { paranoia: Some(2), ..LoadOptions::default() };
+    let loaded = load_dirs(&[rules], &options).unwrap_or_else(|faults| panic!("{faults:#?}"));
+    let crs = Program::compile(&loaded.rules, &CompileOptions::default());
+    let crs = Arc::new(crs.unwrap_or_else(|faults| panic!("{faults:#?}")));
+    let fields = "Host: shop.example\nUser-Agent: Mozilla/5.0\nAccept: */*";
+    let attack = format!("GET /?q=1%20UNION%20SELECT%20password%20FROM%20users HTTP/1.1\n{fields}");
+    let method = format!("PUT / HTTP/1.1\n{fields}\nContent-Length: 0");
+    for (classes, attack_refused, method_refused) in [
+        (classes(Block, Block, Block, Low), true, true),
+        (classes(Block, Observe, Observe, High), true, false),
+        (classes(Block, Off, Off, Medium), true, false),
+        (classes(Observe, Block, Block, Low), false, true),
+        (classes(Off, Block, Block, Low), false, true),
+        (classes(Observe, Observe, Observe, Low), false, false),
+    ] {
+        let refused = |request: &str| told(&judge(&crs, &classes, request, b"")).0;
+        let expected = |refused: bool| refused.then_some(949_110);
+        assert_eq!(refused(&attack), expected(attack_refused), "{classes:?}");
+        assert_eq!(refused(&method), expected(method_refused), "{classes:?}");
+    }
 }
