@@ -63,7 +63,7 @@ fn count(counters: &WorkerCounters, request: &Request) {
 /// Counts signals and the refusal they led to by class. A refusal counts for the finding that speaks most for an attack:
 /// the rule that refuses at a sum of scores found nothing itself.
 fn count_classes(counters: &WorkerCounters, request: &Request) {
-    for signal in &request.signals {
+    for signal in request.signals.iter().filter(|signal| is_finding(signal)) {
         let place = signal.rule.class.index();
         counters.class_signals.get(place).into_iter().for_each(WorkerCounters::add_one);
     }
@@ -71,11 +71,22 @@ fn count_classes(counters: &WorkerCounters, request: &Request) {
     if !request.verdict.refuses() {
         return;
     }
-    let counts = |signal: &&Signal| !signal.observed && (signal.rule.id == rule || signal.score > 0);
-    let places = request.signals.iter().filter(counts).map(|signal| signal.rule.class.index());
-    if let Some(count) = places.min().and_then(|place| counters.class_refusals.get(place)) {
+    let refuses = |signal: &&Signal| signal.rule.id == rule;
+    let counts = |signal: &&Signal| {
+        !signal.observed && (signal.rule.id == rule || signal.score > 0) && is_finding(signal)
+    };
+    let place = |signal: &Signal| signal.rule.class.index();
+    let found = request.signals.iter().filter(counts).map(place).min();
+    let place = found.or_else(|| request.signals.iter().find(refuses).map(place));
+    if let Some(count) = place.and_then(|place| counters.class_refusals.get(place)) {
         WorkerCounters::add_one(count);
     }
+}
+
+/// Whether a signal is about the request, and not only about what other rules added up.
+fn is_finding(signal: &Signal) -> bool {
+    let stated = signal.rule.tags.iter().any(|tag| tag.starts_with("phalanx/class/"));
+    stated || signal.matches.iter().any(|found| !found.variable.starts_with("TX:"))
 }
 
 fn access_event(client: &Client, request: &Request) -> AccessEvent {

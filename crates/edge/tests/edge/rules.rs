@@ -289,3 +289,20 @@ SecRule ARGS "@contains form" "id:101,phase:2,deny,log,tag:'phalanx/class/protoc
     assert_eq!(node.count(|c| &c.class_signals[0]), 2);
     assert_eq!((node.count(|c| &c.class_refusals[0]), node.count(|c| &c.class_refusals[3])), (0, 1));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refusal_at_a_sum_counts_for_what_was_found() {
+    let rules = r#"
+SecRule ARGS "@contains attack" "id:942100,phase:2,pass,log,severity:CRITICAL,tag:'OWASP_CRS',tag:'paranoia-level/1',setvar:tx.inbound_anomaly_score_pl1=+5"
+SecRule TX:inbound_anomaly_score_pl1 "@ge 5" "id:949110,phase:2,deny,log,tag:'OWASP_CRS'"
+"#;
+    let loaded = load_texts(&[("test.conf", rules)], &LoadOptions::default()).unwrap();
+    let program = Arc::new(Program::compile(&loaded.rules, &CompileOptions::default()).unwrap());
+    let mut node = Node::start(|_, app| app.program = Some(program)).await;
+    let mut client = node.connect().await;
+    assert_eq!(client.get("/?q=attack").await.head.status, 403);
+    assert_eq!(node.security_request().await.1.len(), 2);
+    let counts =
+        |place: usize| (node.count(|c| &c.class_signals[place]), node.count(|c| &c.class_refusals[place]));
+    assert_eq!([counts(0), counts(3), counts(4)], [(1, 1), (0, 0), (0, 0)]);
+}
