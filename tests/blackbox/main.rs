@@ -11,6 +11,7 @@
 )]
 
 mod cli;
+mod explain;
 mod fleet;
 mod proxy;
 mod rules;

@@ -127,10 +127,20 @@ export interface RuleInfo {
   tags: string[];
 }
 
+/** What a transformation made of a value; no text where it changed nothing. */
+export interface Step {
+  name: string;
+  changed: boolean;
+  value?: string;
+}
+
 export interface RuleMatch {
   variable: string;
   fragment: string;
   transformations: string[];
+  /** Missing in records of older versions, as are the steps. */
+  value?: string;
+  steps?: Step[];
 }
 
 export interface Signal {
@@ -140,6 +150,8 @@ export interface Signal {
   data: string;
   matches: RuleMatch[];
   score: number;
+  inbound?: { before: number; after: number };
+  observed?: boolean;
 }
 
 export interface Access {

@@ -4,7 +4,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use phalanx_model::{Action, Reason, RequestId};
+use phalanx_model::{Action, Reason, RequestId, RuleClass};
 use phalanx_record::{PartReport, RecordedRequest};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -32,6 +32,9 @@ pub struct Status {
     pub fleet: Fleet,
     /// Totals since the start.
     pub counters: Counters,
+    /// Findings by class since the start; what speaks most for an attack comes first.
+    #[serde(default)]
+    pub classes: Vec<ClassCount>,
     /// Decisions in force.
     pub decisions_live: u64,
     /// The recorder's parts.
@@ -134,6 +137,18 @@ pub struct Counters {
     pub inspect_us: u64,
     pub access_dropped: u64,
     pub security_dropped: u64,
+}
+
+/// Findings of one class since the node's start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ClassCount {
+    /// The class, with the confidence of a detection.
+    #[serde(flatten)]
+    pub class: RuleClass,
+    /// Rules of it that matched, counted for each request.
+    pub signals: u64,
+    /// Requests that rules refused for which this class spoke most.
+    pub refusals: u64,
 }
 
 /// `POST /api/v1/decisions`: an operator's order. Exactly one of `ip` and `prefix`.

@@ -1,6 +1,7 @@
 //! Strikes, and the decision they lead to. A ban must not become the attack:
 //!
-//! - only a refusal by a high-confidence detection strikes; policy, protocol and parser rules never do;
+//! - only a refusal by a high-confidence detection strikes; policy, protocol and parser rules never do, nor what an app
+//!   only observes;
 //! - what another site's page made a browser send never does;
 //! - one payload strikes once, however often a client repeats it;
 //! - exempt addresses are never struck;
@@ -99,7 +100,8 @@ pub fn strike(
 
 /// The signals that strike.
 fn detections(signals: &[Signal]) -> impl Iterator<Item = &Signal> {
-    signals.iter().filter(|signal| signal.rule.class == RuleClass::Detection(Confidence::High))
+    let high = RuleClass::Detection(Confidence::High);
+    signals.iter().filter(move |signal| signal.rule.class == high && !signal.observed)
 }
 
 /// Names the count and the last detection in the rule's words.
@@ -166,13 +168,22 @@ mod tests {
     const ATTACKER: &str = "192.0.2.1";
 
     fn signal(class: RuleClass, payload: u64) -> Signal {
-        let rule =
-            RuleInfo { id: 942_100, file: "a.conf".into(), line: 1, class, severity: None, tags: vec![] };
+        let rule = RuleInfo {
+            id: 942_100,
+            file: "a.conf".into(),
+            line: 1,
+            class,
+            severity: None,
+            tags: vec![],
+            edition: Default::default(),
+        };
         let hit = RuleMatch {
             variable: "ARGS:q".into(),
             fragment: "x".into(),
             value_hash: payload,
             transformations: vec![],
+            value: None,
+            steps: vec![],
         };
         Signal {
             rule: Arc::new(rule),
@@ -181,6 +192,8 @@ mod tests {
             data: String::new(),
             matches: vec![hit],
             score: 5,
+            inbound: None,
+            observed: false,
         }
     }
 
@@ -263,6 +276,24 @@ mod tests {
             RuleClass::Detection(Confidence::Low),
         ] {
             assert!(bench.hit(ATTACKER, class, 1, Provenance::Own, 1_000).is_none());
+        }
+    }
+
+    #[test]
+    fn what_an_app_only_observes_never_strikes() {
+        let bench = Bench::new();
+        let verdict = Verdict::deny(Reason::Rule { rule: 942_100 }, 403);
+        let observed = Signal { observed: true, ..signal(HIGH, 1) };
+        for signals in [vec![observed.clone()], vec![observed, signal(RuleClass::Protocol, 2)]] {
+            let denial = Denial {
+                request: RequestId::from_parts(1, 1, 1),
+                client: ATTACKER.parse().unwrap(),
+                agent: 9,
+                provenance: Provenance::Own,
+                verdict: &verdict,
+                signals: &signals,
+            };
+            assert!(strike(&bench.plan, &bench.table, &bench.good, &denial, 1_000).is_none());
         }
     }
 

@@ -64,6 +64,7 @@ fn app_plan(app: &App, program: Option<Arc<Program>>) -> AppPlan {
             policy::OnError::Deny => OnError::Deny,
             policy::OnError::Allow => OnError::Allow,
         },
+        scope: program.as_ref().and_then(|program| program.scope(&app.classes)),
         program,
         limits: AppLimits {
             body_bytes: app.limits.body_bytes_max,

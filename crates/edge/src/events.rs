@@ -1,8 +1,9 @@
 //! Exactly one event per request, whatever became of it.
 
 use phalanx_model::counters::WorkerCounters;
-use phalanx_model::{AccessEvent, Action, Reason, SecurityEvent};
+use phalanx_model::{AccessEvent, Action, Reason, SecurityEvent, Signal};
 
+use crate::audit;
 use crate::client::Client;
 use crate::mask::{TEXT_BYTES_MAX, mask_referer, mask_target, text};
 use crate::request::Request;
@@ -13,7 +14,9 @@ pub(crate) fn record(client: &Client, request: &mut Request) {
     let worker = &client.worker;
     finish_inspection(client, request);
     count(&worker.counters, request);
-    let access = Box::new(access_event(client, request));
+    count_classes(&worker.counters, request);
+    let mut access = Box::new(access_event(client, request));
+    access.audit = audit::detail(client, request);
     let verdict = &access.verdict;
     let clean =
         verdict.action == Action::Allow && request.head.faults.is_empty() && request.signals.is_empty();
@@ -35,6 +38,9 @@ fn finish_inspection(client: &Client, request: &mut Request) {
     if request.signals.is_empty() {
         request.signals = found.signals;
     }
+    if found.audit.is_some() {
+        request.audit = found.audit;
+    }
     request.verdict.score = request.verdict.score.max(found.score);
     if let Some(rule) = found.would_refuse
         && request.verdict.action == Action::Allow
@@ -52,6 +58,35 @@ fn count(counters: &WorkerCounters, request: &Request) {
     } else {
         WorkerCounters::add_one(&counters.requests_malformed);
     }
+}
+
+/// Counts signals and the refusal they led to by class. A refusal counts for the finding that speaks most for an attack:
+/// the rule that refuses at a sum of scores found nothing itself.
+fn count_classes(counters: &WorkerCounters, request: &Request) {
+    for signal in request.signals.iter().filter(|signal| is_finding(signal)) {
+        let place = signal.rule.class.index();
+        counters.class_signals.get(place).into_iter().for_each(WorkerCounters::add_one);
+    }
+    let Reason::Rule { rule } = request.verdict.reason else { return };
+    if !request.verdict.refuses() {
+        return;
+    }
+    let refuses = |signal: &&Signal| signal.rule.id == rule;
+    let counts = |signal: &&Signal| {
+        !signal.observed && (signal.rule.id == rule || signal.score > 0) && is_finding(signal)
+    };
+    let place = |signal: &Signal| signal.rule.class.index();
+    let found = request.signals.iter().filter(counts).map(place).min();
+    let place = found.or_else(|| request.signals.iter().find(refuses).map(place));
+    if let Some(count) = place.and_then(|place| counters.class_refusals.get(place)) {
+        WorkerCounters::add_one(count);
+    }
+}
+
+/// Whether a signal is about the request, and not only about what other rules added up.
+fn is_finding(signal: &Signal) -> bool {
+    let stated = signal.rule.tags.iter().any(|tag| tag.starts_with("phalanx/class/"));
+    stated || signal.matches.iter().any(|found| !found.variable.starts_with("TX:"))
 }
 
 fn access_event(client: &Client, request: &Request) -> AccessEvent {
@@ -79,6 +114,7 @@ fn access_event(client: &Client, request: &Request) -> AccessEvent {
         verdict: request.verdict.clone(),
         plan_version: request.plan.version,
         view_revision: request.view_revision,
+        audit: None,
     }
 }
 

@@ -18,6 +18,7 @@ mod worker;
 mod connection;
 mod pipeline;
 
+mod audit;
 mod events;
 mod exchange;
 mod stages;

@@ -44,6 +44,11 @@ pub(crate) fn text(bytes: &[u8], bytes_max: usize) -> String {
     }
 }
 
+/// Whether a header field of this name is taken to hold a secret.
+pub(crate) fn is_secret_field(name: &[u8]) -> bool {
+    is_secret_name(name) || decoded(name).windows(6).any(|window| window == b"cookie")
+}
+
 /// Whether a parameter of this name is taken to hold a secret; percent-encoding does not hide it.
 fn is_secret_name(name: &[u8]) -> bool {
     let plain = decoded(name);

@@ -12,6 +12,7 @@ use bytes::Bytes;
 use phalanx_decide::{Denial, Mode, Provenance, on_findings, standing, strike};
 use phalanx_model::{Action, BodyFraming, FramingFault, HttpVersion, Reason, SecurityEvent, Verdict};
 
+use crate::audit;
 use crate::client::Client;
 use crate::control::{Activity, Cut};
 use crate::events;
@@ -74,10 +75,11 @@ fn on_request_head(client: &mut Client, request: &mut Request) -> Result<(), Sto
     if fault.is_none() {
         check_standing(client, request)?;
     }
-    if let Some(program) = &request.app().program {
+    let app = request.app();
+    if let Some(program) = &app.program {
         let connection =
             stages::connection(request.client, client.peer, client.local, request.id, request.at_ms);
-        request.inspection = Inspection::begin(&client.worker, program, connection);
+        request.inspection = Inspection::begin(&client.worker, program, app.scope.as_ref(), connection);
         request.inspection.request_head(&client.worker, &request.head);
     }
     if let Some(fault) = fault {
@@ -206,6 +208,7 @@ fn reserve(client: &Client, request: &mut Request, bytes: usize) -> Result<(), S
 
 /// The response's head is there.
 fn on_response_head(client: &Client, request: &mut Request, exchange: &Exchange) -> Result<(), Stop> {
+    audit::note_response(client, request, &exchange.response);
     let now_ms = request.at_ms.saturating_add(request.upstream_us / 1_000);
     request.inspection.response_head(&client.worker, &exchange.response, now_ms);
     judge(client, request)
@@ -261,6 +264,7 @@ fn judge(client: &Client, request: &mut Request) -> Result<(), Stop> {
     let found = request.inspection.finish(&client.worker, Reply::REFUSED.status);
     request.verdict = Verdict { score: found.score, ..verdict };
     request.signals = found.signals;
+    request.audit = found.audit;
     if by_request {
         count_strike(client, request);
     }
@@ -330,10 +334,14 @@ async fn answer(client: &mut Client, request: &mut Request, reply: Reply) -> boo
     let form = Form::of(&request.head, &request.known);
     let close = !request.keep_alive;
     let id = request.id.to_text();
+    let audits = client.worker.shared.settings.audit;
     let out = client.output();
     let before = out.len();
     reply.write(out, &id, form, close);
     let written = out.len() - before;
+    if audits {
+        request.reply_fields = audit::reply_fields(out.get(before..).unwrap_or_default());
+    }
     request.status = reply.status;
     request.response_bytes = written as u64;
     request.replied = true;

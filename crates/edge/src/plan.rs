@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use hashbrown::HashMap;
 use phalanx_decide::{DecidePlan, Mode, OnError};
-use phalanx_inspect::Program;
+use phalanx_inspect::{Program, Scope};
 use phalanx_model::{PrefixSet, limits};
 
 use crate::http1::semantics::without_port;
@@ -44,6 +44,8 @@ pub struct AppPlan {
     pub on_error: OnError,
     /// The compiled rules; `None` inspects nothing.
     pub program: Option<Arc<Program>>,
+    /// What it does with classes of the program's findings; `None`: all of them block.
+    pub scope: Option<Arc<Scope>>,
     /// Its limits.
     pub limits: AppLimits,
     /// Peers whose forwarding fields are believed.
@@ -120,6 +122,7 @@ impl AppPlan {
             mode: Mode::Block,
             on_error: OnError::Deny,
             program: None,
+            scope: None,
             limits: AppLimits::default(),
             trust_forwarded: PrefixSet::default(),
         }

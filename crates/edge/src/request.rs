@@ -3,8 +3,10 @@
 use std::net::IpAddr;
 use std::time::Instant;
 
+use phalanx_inspect::Audit;
 use phalanx_model::{HttpVersion, Reason, RequestHead, RequestId, Signal, Verdict};
 
+use crate::audit::Fields;
 use crate::client::{Arrived, Client};
 use crate::forward::client_address;
 use crate::http1::FieldKind;
@@ -31,6 +33,10 @@ pub(crate) struct Request {
     pub(crate) held: Option<HeldBytes>,
     pub(crate) verdict: Verdict,
     pub(crate) signals: Vec<Signal>,
+    /// What the audit log shows of it, once that is known.
+    pub(crate) audit: Option<Audit>,
+    /// The reply's header fields; empty where the node has no audit log.
+    pub(crate) reply_fields: Fields,
     /// The client may send another request on its connection.
     pub(crate) keep_alive: bool,
     /// Part of a reply is with the client: no other reply can follow.
@@ -69,6 +75,8 @@ impl Request {
             held: None,
             verdict: Verdict::allow(Reason::Clean),
             signals: Vec::new(),
+            audit: None,
+            reply_fields: Fields::new(),
             replied: false,
             at_ms,
             started,

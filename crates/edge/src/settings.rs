@@ -17,12 +17,14 @@ pub struct EdgeSettings {
     pub node_tag: u16,
     /// Limits that hold before an app is known.
     pub limits: EdgeLimits,
+    /// The node has an audit log: requests that are for it carry their header fields.
+    pub audit: bool,
 }
 
 impl EdgeSettings {
     /// Settings with default limits.
     pub fn new(listen: Vec<SocketAddr>, workers: usize, node_tag: u16) -> Self {
-        Self { listen, workers, node_tag, limits: EdgeLimits::default() }
+        Self { listen, workers, node_tag, limits: EdgeLimits::default(), audit: false }
     }
 }
 

@@ -12,7 +12,9 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use phalanx_decide::Finding;
-use phalanx_inspect::{Connection, Findings, Interruption, Outcome, Program, Scratch, Transaction};
+use phalanx_inspect::{
+    Audit, Connection, Findings, Interruption, Outcome, Program, Scope, Scratch, Transaction,
+};
 use phalanx_model::counters::WorkerCounters;
 use phalanx_model::{RequestHead, Signal};
 
@@ -39,6 +41,8 @@ pub(crate) struct Found {
     pub(crate) score: i32,
     /// The rule that would have refused the request, had it been allowed to.
     pub(crate) would_refuse: Option<u64>,
+    /// What the audit log shows of it, if it is for the audit log.
+    pub(crate) audit: Option<Audit>,
 }
 
 /// Who talks to whom, for rules that look at addresses.
@@ -61,9 +65,14 @@ pub(crate) fn connection(
 
 impl Inspection {
     /// Starts a transaction.
-    pub(crate) fn begin(worker: &Worker, program: &Arc<Program>, connection: Connection) -> Self {
+    pub(crate) fn begin(
+        worker: &Worker,
+        program: &Arc<Program>,
+        scope: Option<&Arc<Scope>>,
+        connection: Connection,
+    ) -> Self {
         let scratch = worker.inspect_scratch.0.borrow_mut().pop().unwrap_or_default();
-        let transaction = Transaction::new(Arc::clone(program), scratch, connection);
+        let transaction = Transaction::new(Arc::clone(program), scratch, connection).within(scope);
         Self { transaction: Some(transaction), ..Self::default() }
     }
 
@@ -129,9 +138,9 @@ impl Inspection {
             return Found::default();
         };
         worker.inspect_scratch.0.borrow_mut().push(scratch);
-        let Findings { mut signals, would_interrupt, score, .. } = findings;
+        let Findings { mut signals, would_interrupt, score, audit, .. } = findings;
         signals.truncate(phalanx_model::limits::SIGNALS_KEPT_MAX);
-        Found { signals, score, would_refuse: would_interrupt.map(|stop| stop.rule) }
+        Found { signals, score, would_refuse: would_interrupt.map(|stop| stop.rule), audit }
     }
 
     /// The transaction, while nothing has stopped it.

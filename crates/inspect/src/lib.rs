@@ -30,5 +30,6 @@ mod variables;
 
 pub use collections::Collections;
 pub use findings::Findings;
-pub use program::{CompileOptions, Program, Stats};
+pub use program::{CompileOptions, Program, Scope, Stats};
+pub use transaction::audit::Audit;
 pub use transaction::{Connection, Interruption, InterruptionKind, Outcome, Scratch, Transaction};

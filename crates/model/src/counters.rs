@@ -26,6 +26,10 @@ pub struct WorkerCounters {
     pub inspect_failures: AtomicU64,
     /// Time spent in inspection, in nanoseconds.
     pub inspect_ns: AtomicU64,
+    /// Signals, by [`RuleClass::index`](crate::RuleClass::index).
+    pub class_signals: [AtomicU64; 5],
+    /// Refusals by rules, by the class of the finding that speaks most for an attack.
+    pub class_refusals: [AtomicU64; 5],
 }
 
 impl WorkerCounters {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Actor, Decision, FramingFault, RequestId, Signal, Verdict, Withdrawal};
+use crate::{Actor, AuditDetail, Decision, FramingFault, RequestId, Signal, Verdict, Withdrawal};
 
 /// One request and what became of it. Secrets are never in it: query values of secret fields are masked before.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -49,6 +49,9 @@ pub struct AccessEvent {
     pub plan_version: u64,
     /// The revision of the view it was decided under.
     pub view_revision: u64,
+    /// What the audit log shows beyond this, where the node has one and the request is for it. Stays in memory.
+    #[serde(skip)]
+    pub audit: Option<Box<AuditDetail>>,
 }
 
 /// A high-confidence denial that counts against an actor.

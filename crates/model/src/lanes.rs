@@ -114,6 +114,7 @@ mod tests {
             verdict: crate::Verdict::deny(crate::Reason::Rule { rule: 1 }, 403),
             plan_version: 1,
             view_revision: 1,
+            audit: None,
         };
         SecurityEvent::Request { access: Box::new(access), signals: vec![], faults: vec![] }
     }

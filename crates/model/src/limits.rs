@@ -84,6 +84,9 @@ pub const RECORD_FUTURE_MAX_MS: u64 = 60_000;
 
 /// Longest fragment of a matched value kept as evidence, in bytes.
 pub const FRAGMENT_BYTES_MAX: usize = 256;
+/// Text of values kept with one request to show what transformations made of them, in bytes; the names of further steps
+/// are kept without it. Half of a record in the history, so that it never costs a signal.
+pub const STEP_TEXT_BYTES_MAX: usize = 16 * 1024;
 /// Most signals kept with one request; a request that matches more is no better explained by them.
 pub const SIGNALS_KEPT_MAX: usize = 64;
 /// Refused and flagged requests kept in a node's queryable history; the oldest are deleted first.

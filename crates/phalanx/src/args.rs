@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use phalanx_model::Prefix;
+use phalanx_record::AuditFormat;
 
 /// A self-hosted, distributed application-security edge.
 #[derive(Debug, Parser)]
@@ -17,7 +18,7 @@ pub(crate) struct Cli {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Protect one app; no file needed
-    Up(UpArgs),
+    Up(Box<UpArgs>),
     /// Run a node from its settings file
     Run(RunArgs),
     /// Check a settings file and its policy without running them
@@ -70,6 +71,23 @@ pub(crate) enum Switch {
     Off,
 }
 
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum AuditFormatArg {
+    /// As ModSecurity v3 writes it, one object a line
+    Json,
+    /// Sections between boundaries
+    Native,
+}
+
+impl From<AuditFormatArg> for AuditFormat {
+    fn from(format: AuditFormatArg) -> Self {
+        match format {
+            AuditFormatArg::Json => Self::Json,
+            AuditFormatArg::Native => Self::Native,
+        }
+    }
+}
+
 #[derive(Debug, Clone, Args)]
 pub(crate) struct UpArgs {
     /// The app to protect, e.g. http://127.0.0.1:3000
@@ -111,6 +129,15 @@ pub(crate) struct UpArgs {
     /// Network that is never refused
     #[arg(long, value_name = "CIDR", value_parser = parse_prefix)]
     pub(crate) allow: Vec<Prefix>,
+    /// Also write signals to this file, in the format of ModSecurity's error log
+    #[arg(long, value_name = "FILE")]
+    pub(crate) modsecurity_log: Option<PathBuf>,
+    /// Also write the rule engine's audit log to this file
+    #[arg(long, value_name = "FILE")]
+    pub(crate) audit_log: Option<PathBuf>,
+    /// The format of the audit log
+    #[arg(long, value_enum, default_value = "json", requires = "audit_log")]
+    pub(crate) audit_format: AuditFormatArg,
     #[command(flatten)]
     pub(crate) fleet: FleetArgs,
     /// Print one JSON object when ready, instead of text

@@ -92,13 +92,15 @@ impl Node {
         let (security, recorded) = mpsc::channel(limits::SECURITY_LANE_EVENTS);
         let readers_of_record =
             LaneReaders { access: readers.access, security: recorded, ledger: readers.ledger };
-        let record = RecordSettings::new(
+        let mut record = RecordSettings::new(
             &state.record(),
             &settings.site,
             &settings.node,
             Arc::clone(&sealer),
             Arc::clone(&clock),
         );
+        record.modsecurity_log.clone_from(&settings.logs.modsecurity);
+        record.audit_log.clone_from(&settings.logs.audit);
         let recorder = Recorder::open(record, readers_of_record)?;
         let fleet = start_fleet(settings, state, &sealer, &lanes, &clock).await?;
         tokio::spawn(share(readers.security, security, fleet.clone(), lanes.clone()));
@@ -206,7 +208,8 @@ fn start_edge(
     clock: &Arc<dyn Clock>,
 ) -> anyhow::Result<EdgeHandle> {
     let tag = id::node_tag(&settings.site, &settings.node);
-    let edge_settings = EdgeSettings::new(settings.listen.clone(), settings.workers, tag);
+    let mut edge_settings = EdgeSettings::new(settings.listen.clone(), settings.workers, tag);
+    edge_settings.audit = settings.logs.audit.is_some();
     let shared = EdgeShared { plan, view: fleet.view(), lanes: lanes.clone(), clock: Arc::clone(clock) };
     let edge = Edge::bind(edge_settings, shared)
         .with_context(|| format!("cannot listen on {}", words(&settings.listen)))?;

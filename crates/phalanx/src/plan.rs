@@ -46,7 +46,10 @@ impl PolicySource {
 
 /// Figures of each app's rules in force, in the order of the plan; `None` for an app without rules.
 pub(crate) fn rule_stats(plan: &EdgePlan) -> impl Iterator<Item = Option<Stats>> {
-    plan.apps().iter().map(|app| app.program.as_ref().map(|program| program.stats()))
+    plan.apps().iter().map(|app| {
+        let program = app.program.as_ref()?;
+        Some(Stats { rules: program.rules_in(app.scope.as_deref()), ..program.stats() })
+    })
 }
 
 /// The rules that protect an app for which nothing else is said.

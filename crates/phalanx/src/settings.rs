@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use phalanx_policy::Diagnostic;
 use phalanx_policy::toml_text::{At, Text};
+use phalanx_record::AuditFormat;
 use serde::Deserialize;
 
 use crate::args::parse_name;
@@ -24,6 +25,14 @@ pub(crate) struct Settings {
     pub(crate) node: String,
     pub(crate) fleet: Option<FleetSettings>,
     pub(crate) fleet_id: String,
+    pub(crate) logs: LogSettings,
+}
+
+/// Logs in other tools' formats; there are none unless they are asked for.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct LogSettings {
+    pub(crate) modsecurity: Option<PathBuf>,
+    pub(crate) audit: Option<(PathBuf, AuditFormat)>,
 }
 
 /// How the node reaches its fleet.
@@ -88,10 +97,12 @@ fn check(
         Some(workers) => usize::from(workers.value),
         None => default_workers(),
     };
+    let state = raw.node.state.as_ref().map_or_else(default_state, |state| folder.join(state));
     let settings = Settings {
         listen: addresses,
         admin,
-        state: raw.node.state.as_ref().map_or_else(default_state, |state| folder.join(state)),
+        logs: logs(text, &raw.log, folder, &state, faults),
+        state,
         workers,
         site,
         node,
@@ -99,6 +110,38 @@ fn check(
         fleet_id,
     };
     (settings, folder.join(&raw.policy))
+}
+
+fn logs(
+    text: &Text<'_>,
+    raw: &RawLog,
+    folder: &Path,
+    state: &Path,
+    faults: &mut Vec<Diagnostic>,
+) -> LogSettings {
+    let mut path = |written: &At<PathBuf>| {
+        let path = folder.join(&written.value);
+        if path.is_dir() {
+            let fault = text.error_at(&written.span, format!("`{}` is a folder", written.value.display()));
+            faults.push(fault.with_help("name the file itself, as in `/var/log/phalanx/audit.log`"));
+        } else if path.starts_with(state) {
+            let fault = text.error_at(&written.span, "the state folder is for the node's own files");
+            faults.push(fault.with_help("write the log to another folder, as in `/var/log/phalanx`"));
+        }
+        path
+    };
+    let modsecurity = raw.modsecurity.as_ref().map(&mut path);
+    let audit = raw.audit.as_ref().map(&mut path);
+    if let (Some(written), true) = (&raw.audit, audit.is_some() && audit == modsecurity) {
+        let fault = text.error_at(&written.span, "`modsecurity` goes to the same file");
+        faults.push(fault.with_help("give each log a file of its own"));
+    }
+    if let (Some(format), None) = (&raw.audit_format, &raw.audit) {
+        let fault = text.error_at(&format.span, "`audit_format` is the format of a log that has no file");
+        faults.push(fault.with_help("add `audit = \"/var/log/phalanx/audit.log\"`, or take it out"));
+    }
+    let format = raw.audit_format.as_ref().map(|format| format.value).unwrap_or_default();
+    LogSettings { modsecurity, audit: audit.map(|path| (path, format)) }
 }
 
 fn address(text: &Text<'_>, written: &At<String>, faults: &mut Vec<Diagnostic>) -> Option<SocketAddr> {
@@ -149,6 +192,16 @@ struct RawSettings {
     #[serde(default)]
     listen: RawListen,
     fleet: Option<RawFleet>,
+    #[serde(default)]
+    log: RawLog,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawLog {
+    modsecurity: Option<At<PathBuf>>,
+    audit: Option<At<PathBuf>>,
+    audit_format: Option<At<AuditFormat>>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -177,3 +230,59 @@ struct RawFleet {
 
 const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8080);
 const DEFAULT_ADMIN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8900);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(log: &str) -> (Option<LogSettings>, Vec<String>) {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("phalanx.toml");
+        std::fs::write(&file, format!("policy = \"policy.toml\"\n[node]\nstate = \"state\"\n[log]\n{log}"))
+            .unwrap();
+        let (settings, faults) = read(&file);
+        let name = format!("{}:", file.display());
+        let faults = faults.iter().map(|fault| fault.to_string().replace(&name, "")).collect();
+        (settings.map(|(settings, _)| settings.logs), faults)
+    }
+
+    #[test]
+    fn there_are_no_other_logs_unless_they_are_asked_for() {
+        let (logs, faults) = told("");
+        let logs = logs.unwrap();
+        assert!(faults.is_empty() && logs.modsecurity.is_none() && logs.audit.is_none());
+        let (logs, faults) = told("modsecurity = \"m.log\"\naudit = \"a.log\"\naudit_format = \"native\"\n");
+        let (path, format) = logs.unwrap().audit.unwrap();
+        assert!(faults.is_empty() && path.ends_with("a.log"));
+        assert_eq!(format, AuditFormat::Native);
+    }
+
+    #[test]
+    fn mistakes_about_logs_are_told_with_line_and_help() {
+        for (log, expected) in [
+            (
+                "audit_format = \"native\"\n",
+                "error: 5: `audit_format` is the format of a log that has no file\n  help: add `audit = \"/var/log/phalanx/audit.log\"`, or take it out",
+            ),
+            (
+                "audit = \"a.log\"\naudit_format = \"natve\"\n",
+                "error: 6: unknown value `natve`\n  help: did you mean `native`?",
+            ),
+            (
+                "modsecurity = \"a.log\"\naudit = \"a.log\"\n",
+                "error: 6: `modsecurity` goes to the same file\n  help: give each log a file of its own",
+            ),
+            (
+                "audit = \"state/record/access.log\"\n",
+                "error: 5: the state folder is for the node's own files\n  help: write the log to another folder, as in `/var/log/phalanx`",
+            ),
+            (
+                "audit = \"/tmp\"\n",
+                "error: 5: `/tmp` is a folder\n  help: name the file itself, as in `/var/log/phalanx/audit.log`",
+            ),
+            ("audi = \"a.log\"\n", "error: 5: unknown key `audi`\n  help: did you mean `audit`?"),
+        ] {
+            assert_eq!(told(log).1, [expected], "{log}");
+        }
+    }
+}

@@ -14,7 +14,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::args::{ModeArg, RunArgs, Switch, UpArgs};
 use crate::node::{Node, StartError};
 use crate::plan::PolicySource;
-use crate::settings::{self, FleetSettings, Settings};
+use crate::settings::{self, FleetSettings, LogSettings, Settings};
 use crate::state::StateFolder;
 
 /// Protects one app; no file needed.
@@ -153,6 +153,10 @@ fn settings_of(args: &UpArgs) -> Settings {
         node,
         fleet,
         fleet_id: args.fleet.fleet_id.clone(),
+        logs: LogSettings {
+            modsecurity: args.modsecurity_log.clone(),
+            audit: args.audit_log.clone().map(|path| (path, args.audit_format.into())),
+        },
     }
 }
 

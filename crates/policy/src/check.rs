@@ -4,10 +4,12 @@ use std::collections::HashMap;
 use std::ops::{Range, RangeInclusive};
 use std::path::{Path, PathBuf};
 
-use phalanx_model::{Prefix, limits};
+use phalanx_model::{Confidence, Prefix, limits};
 
-use crate::policy::{App, Limits, PARANOIA_DEFAULT, Policy, RuleSource, Strikes, loopback};
-use crate::raw::{RawApp, RawLimits, RawPolicy, RawRules, RawStrikes};
+use crate::policy::{
+    App, ClassUse, Classes, Limits, PARANOIA_DEFAULT, Policy, RuleSource, Strikes, loopback,
+};
+use crate::raw::{RawApp, RawClasses, RawLimits, RawPolicy, RawRules, RawStrikes};
 use crate::toml_text::{At, Text};
 use crate::units::{duration_ms, size_bytes};
 use crate::upstream::{Upstream, is_host_name};
@@ -86,6 +88,7 @@ impl Check<'_> {
             rules: self.rules(raw.rules.as_ref()),
             extra_rules: raw.extra_rules.iter().map(|file| self.folder.join(&file.value)).collect(),
             paranoia: self.within("paranoia", raw.paranoia.as_ref(), 1..=4, PARANOIA_DEFAULT),
+            classes: self.classes(&raw.classes),
             on_error: raw.on_error.unwrap_or_default(),
             limits: self.limits(&raw.limits),
             trust_forwarded: self.prefixes(&raw.trust_forwarded, "any client can claim any address"),
@@ -139,6 +142,30 @@ impl Check<'_> {
             }
             RawRules::Dirs(dirs) => RuleSource::Dirs(dirs.iter().map(|dir| self.folder.join(dir)).collect()),
         }
+    }
+
+    fn classes(&mut self, raw: &RawClasses) -> Classes {
+        let value = |at: &Option<At<ClassUse>>| at.as_ref().map(|at| at.value).unwrap_or_default();
+        let classes = Classes {
+            detection: value(&raw.detection),
+            policy: value(&raw.policy),
+            protocol: value(&raw.protocol),
+            min_confidence: raw.min_confidence.as_ref().map_or(Confidence::Low, |at| at.value),
+        };
+        if let Some(at) = &raw.min_confidence
+            && classes.detection != ClassUse::Block
+        {
+            let fault = self.text.warning_at(&at.span, "no detection blocks here, however sure it is");
+            self.found.push(fault.with_help("take out `min_confidence`, or write `detection = \"block\"`"));
+        }
+        let all = [classes.detection, classes.policy, classes.protocol];
+        if let Some(at) = &raw.detection
+            && all == [ClassUse::Off; 3]
+        {
+            let fault = self.text.warning_at(&at.span, "no rule of this app finds anything any more");
+            self.found.push(fault.with_help("write `mode = \"off\"` for an app without rules"));
+        }
+        classes
     }
 
     fn limits(&mut self, raw: &RawLimits) -> Limits {

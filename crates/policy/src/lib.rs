@@ -21,7 +21,7 @@ pub mod seclang;
 pub use baseline::baseline;
 pub use check::parse_policy;
 pub use diagnostic::{Diagnostic, Level};
-pub use policy::{App, Limits, Mode, OnError, Policy, RuleSource, Strikes};
+pub use policy::{App, ClassUse, Classes, Limits, Mode, OnError, Policy, RuleSource, Strikes};
 pub use raw::RawPolicy;
 pub use upstream::{Scheme, Upstream};
 

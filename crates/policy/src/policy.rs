@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use phalanx_model::{Prefix, limits};
+use phalanx_model::{Confidence, Prefix, RuleClass, limits};
 use serde::Serialize;
 
 use crate::upstream::Upstream;
@@ -39,6 +39,8 @@ pub struct App {
     pub extra_rules: Vec<PathBuf>,
     /// The Core Rule Set's paranoia level, 1 to 4.
     pub paranoia: u8,
+    /// What is done with a match, by the class of its rule.
+    pub classes: Classes,
     /// What is done when a rule or parser fails on a request.
     pub on_error: OnError,
     /// How much is taken, held and waited for.
@@ -58,6 +60,56 @@ pub enum Mode {
     Observe,
     /// No rules at all; the edge's own protections stay.
     Off,
+}
+
+/// What an app does with matches of one class of rules.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, serde::Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ClassUse {
+    /// They score and refuse as their rules say.
+    #[default]
+    Block,
+    /// They are recorded; they neither score nor refuse.
+    Observe,
+    /// The rules are not there.
+    Off,
+}
+
+/// What is done with a match, by the class of its rule. Rules that only set up others, or add up what others found, have no
+/// part in this: their class says what they are about, not that they found anything.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Classes {
+    /// Rules that look for attacks.
+    pub detection: ClassUse,
+    /// Rules that state what is allowed here.
+    pub policy: ClassUse,
+    /// Rules that check protocol form.
+    pub protocol: ClassUse,
+    /// Detections that are less sure are observed, where detections block.
+    pub min_confidence: Confidence,
+}
+
+impl Default for Classes {
+    fn default() -> Self {
+        let block = ClassUse::Block;
+        Self { detection: block, policy: block, protocol: block, min_confidence: Confidence::Low }
+    }
+}
+
+impl Classes {
+    /// What is done with matches of a class.
+    pub fn of(&self, class: RuleClass) -> ClassUse {
+        match class {
+            RuleClass::Detection(confidence)
+                if self.detection == ClassUse::Block && confidence < self.min_confidence =>
+            {
+                ClassUse::Observe
+            }
+            RuleClass::Detection(_) => self.detection,
+            RuleClass::Policy => self.policy,
+            RuleClass::Protocol => self.protocol,
+        }
+    }
 }
 
 /// What is done when a rule or parser fails on a request.
@@ -148,6 +200,7 @@ impl Policy {
             rules: RuleSource::Baseline,
             extra_rules: Vec::new(),
             paranoia: PARANOIA_DEFAULT,
+            classes: Classes::default(),
             on_error: OnError::Deny,
             limits: Limits::default(),
             trust_forwarded: Vec::new(),

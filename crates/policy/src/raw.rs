@@ -1,9 +1,10 @@
 //! Policy as written. Everything is optional here; [`crate::check`] says what is missing and what makes no sense.
 
+use phalanx_model::Confidence;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::policy::{Mode, OnError};
+use crate::policy::{ClassUse, Mode, OnError};
 use crate::toml_text::At;
 
 /// A Phalanx policy: the protected apps, who is exempt, and when strikes become a ban.
@@ -59,6 +60,9 @@ pub struct RawApp {
     pub extra_rules: Vec<At<String>>,
     /// The Core Rule Set's paranoia level, 1 to 4. 1 if not given.
     pub paranoia: Option<At<u8>>,
+    /// What is done with a match, by the class of its rule.
+    #[serde(default)]
+    pub classes: RawClasses,
     /// What is done when a rule or parser fails on a request. "deny" if not given.
     pub on_error: Option<OnError>,
     /// Networks whose X-Forwarded-For and the like are believed. None if not given.
@@ -67,6 +71,20 @@ pub struct RawApp {
     /// How much is taken, held and waited for.
     #[serde(default)]
     pub limits: RawLimits,
+}
+
+/// What is done with a match, by the class of its rule: "block", "observe" or "off". "block" if not given.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RawClasses {
+    /// Rules that look for attacks.
+    pub detection: Option<At<ClassUse>>,
+    /// Rules that state what is allowed here: methods, types, sizes.
+    pub policy: Option<At<ClassUse>>,
+    /// Rules that check protocol form, and that bodies can be read.
+    pub protocol: Option<At<ClassUse>>,
+    /// How sure a detection must be to block: "low", "medium" or "high"; others are observed. "low" if not given.
+    pub min_confidence: Option<At<Confidence>>,
 }
 
 /// Where an app's rules come from.

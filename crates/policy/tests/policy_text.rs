@@ -28,6 +28,7 @@ rules = ["crs", "/etc/own"]
 paranoia = 2
 on_error = "allow"
 trust_forwarded = ["10.0.0.0/8"]
+classes = { policy = "observe", protocol = "off", min_confidence = "medium" }
 limits = { body = "10 MiB", body_held = "256 KiB", upstream_head = "2m" }
 
 [[apps]]
@@ -56,6 +57,7 @@ upstream = "https://10.0.0.1"
 mode = "blok"
 rules = "crs"
 paranoia = 5
+classes = { detection = "blocks", polcy = "off", min_confidence = "sure" }
 limits = { body = "lots", body_hold = "1 MiB" }
 
 [[apps]]
@@ -83,4 +85,24 @@ fn an_empty_policy_says_what_is_missing() {
 #[test]
 fn the_schema_is_stable() {
     insta::assert_snapshot!(format!("{:#}", policy_schema().to_value()));
+}
+
+#[test]
+fn classes_that_make_no_sense_are_warned_about() {
+    let warned = |classes: &str| {
+        let text =
+            format!("[[apps]]\nname = \"a\"\nupstream = \"http://127.0.0.1:1\"\nclasses = {{ {classes} }}\n");
+        let (policy, warnings) =
+            parse_policy("p.toml", &text).unwrap_or_else(|faults| panic!("{}", told(&faults)));
+        (policy.apps[0].classes, told(&warnings))
+    };
+    let (classes, warnings) = warned("detection = \"observe\", min_confidence = \"high\"");
+    assert_eq!(classes.detection, phalanx_policy::ClassUse::Observe);
+    assert_eq!(
+        warnings,
+        "warning: p.toml:4: no detection blocks here, however sure it is\n  help: take out `min_confidence`, or write `detection = \"block\"`\n"
+    );
+    let (_, warnings) = warned("detection = \"off\", policy = \"off\", protocol = \"off\"");
+    assert!(warnings.contains("help: write `mode = \"off\"`"), "{warnings}");
+    assert_eq!(warned("policy = \"off\"").1, "");
 }

@@ -81,6 +81,10 @@ fn what_has_no_effect_is_said() {
         r#"# a comment that goes on \
 SecRuleEngine Off
 SecAuditLog /var/log/x
+SecAuditLogFormat JSON
+SecAuditLogType Serial
+SecAuditLogParts ABIJDEFHZ
+SecAuditLogRelevantStatus ^5
 SecPcreMatchLimit 1000
 SecUploadKeepFiles Off
 SecStatusEngine On

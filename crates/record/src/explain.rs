@@ -107,6 +107,9 @@ impl Explanation {
         let access = &self.access;
         let done = match access.verdict.action {
             Action::Allow => String::from("was passed on"),
+            Action::Observe if self.by_observed_class() => String::from(
+                "was passed on; the rule that would have refused it is of a class that this app only observes",
+            ),
             Action::Observe => String::from("was passed on, but would have been refused (observe mode)"),
             Action::Challenge => String::from("was challenged"),
             Action::Throttle => String::from("was throttled"),
@@ -126,6 +129,11 @@ impl Explanation {
             self.node,
             access.app
         )
+    }
+
+    fn by_observed_class(&self) -> bool {
+        let Reason::Rule { rule } = self.access.verdict.reason else { return false };
+        self.signals.iter().any(|signal| signal.observed && signal.rule.id == rule)
     }
 
     fn reason(&self) -> String {
@@ -187,8 +195,16 @@ fn finding(signal: &Signal) -> String {
         }
         None => words.push_str(" matched"),
     }
-    if signal.score != 0 {
-        words.push_str(&format!("; score {:+}", signal.score));
+    match signal.inbound {
+        Some(inbound) if inbound.before != inbound.after => words.push_str(&format!(
+            "; score {:+}, inbound {} -> {}",
+            signal.score, inbound.before, inbound.after
+        )),
+        _ if signal.score != 0 => words.push_str(&format!("; score {:+}", signal.score)),
+        _ => {}
+    }
+    if signal.observed {
+        words.push_str("; only observed, because of its class");
     }
     words.push('.');
     words

@@ -15,8 +15,15 @@ pub mod request;
 pub mod status;
 
 mod outlet;
+mod rotating;
+mod time;
 
 mod access_log;
+pub mod modsecurity;
+
+mod audit_log;
+mod line_log;
+
 pub mod history;
 pub mod ledger;
 
@@ -24,13 +31,14 @@ pub mod explain;
 pub mod metrics;
 pub mod recorder;
 
-pub use access_log::rfc3339;
+pub use audit_log::AuditFormat;
 pub use explain::Explanation;
 pub use history::{Filter, History};
 pub use metrics::{Metrics, MetricsSources, NodeGauges};
 pub use recorder::{RecordSettings, Recorder};
 pub use request::{Consequence, RecordedRequest};
 pub use status::{Part, PartReport, RecorderReport, RecorderStatus};
+pub use time::rfc3339;
 
 use std::path::PathBuf;
 

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use phalanx_model::counters::WorkerCounters;
 use phalanx_model::lanes::Lanes;
+use phalanx_model::{Confidence, RuleClass};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, text};
 use prometheus_client::metrics::MetricType;
@@ -77,6 +78,31 @@ pub fn sum(counters: &[Arc<WorkerCounters>], count: impl Fn(&WorkerCounters) -> 
     counters.iter().map(|worker| count(worker).load(Ordering::Relaxed)).sum()
 }
 
+/// Signals and refusals of one class since the start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ClassCount {
+    /// The class.
+    pub class: RuleClass,
+    /// Rules of it that matched, counted for each request.
+    pub signals: u64,
+    /// Requests that rules refused for which this class spoke most.
+    pub refusals: u64,
+}
+
+/// The counts of all classes, summed over all workers.
+pub fn class_counts(counters: &[Arc<WorkerCounters>]) -> Vec<ClassCount> {
+    let total = |of: fn(&WorkerCounters) -> &[AtomicU64; 5], place: usize| {
+        let counts = counters.iter().filter_map(|worker| of(worker).get(place));
+        counts.map(|count| count.load(Ordering::Relaxed)).sum()
+    };
+    let one = |class: RuleClass| ClassCount {
+        class,
+        signals: total(|c| &c.class_signals, class.index()),
+        refusals: total(|c| &c.class_refusals, class.index()),
+    };
+    RuleClass::ALL.map(one).to_vec()
+}
+
 struct NodeCollector(MetricsSources);
 
 impl std::fmt::Debug for NodeCollector {
@@ -137,7 +163,11 @@ impl NodeCollector {
         )?;
         metric.encode(descriptor)?;
         let verdicts = VERDICTS.iter().map(|(action, count)| (*action, sum(workers, count)));
-        labelled(encoder, ("verdicts", "What was done with requests"), "action", verdicts)
+        labelled(encoder, ("verdicts", "What was done with requests"), "action", verdicts)?;
+        let counts = class_counts(workers);
+        let of = |count: fn(&ClassCount) -> u64| counts.iter().map(move |one| (one.class, count(one)));
+        by_class(encoder, ("signals", "Rules that matched"), of(|one| one.signals))?;
+        by_class(encoder, ("rule_refusals", "Requests that rules refused"), of(|one| one.refusals))
     }
 
     fn encode_recorder(&self, encoder: &mut DescriptorEncoder<'_>) -> std::fmt::Result {
@@ -194,6 +224,21 @@ impl NodeCollector {
     }
 }
 
+fn by_class(
+    encoder: &mut DescriptorEncoder<'_>,
+    (name, help): (&str, &str),
+    values: impl IntoIterator<Item = (RuleClass, u64)>,
+) -> std::fmt::Result {
+    let mut family = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+    for (class, count) in values {
+        // An empty label is as if it were not there.
+        let confidence = class.confidence().map_or("", Confidence::name);
+        let labels = [("class", class.name()), ("confidence", confidence)];
+        ConstCounter::new(count).encode(family.encode_family(&labels)?)?;
+    }
+    Ok(())
+}
+
 fn counter(encoder: &mut DescriptorEncoder<'_>, name: &str, help: &str, value: u64) -> std::fmt::Result {
     ConstCounter::new(value).encode(encoder.encode_descriptor(name, help, None, MetricType::Counter)?)
 }
@@ -220,5 +265,7 @@ fn label(part: crate::Part) -> &'static str {
         crate::Part::AccessLog => "access_log",
         crate::Part::History => "history",
         crate::Part::Ledger => "ledger",
+        crate::Part::ModsecurityLog => "modsecurity_log",
+        crate::Part::AuditLog => "audit_log",
     }
 }

@@ -87,6 +87,10 @@ impl Outlet {
         if self.file.is_some() {
             return Ok(());
         }
+        // A pipe would hold the recorder until somebody reads it.
+        if std::fs::metadata(&self.path).is_ok_and(|found| !found.is_file()) {
+            return Err(io::Error::other("not a regular file"));
+        }
         let file = OpenOptions::new().create(true).append(true).mode(0o600).open(&self.path)?;
         let metadata = file.metadata()?;
         if !metadata.is_file() {

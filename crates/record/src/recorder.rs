@@ -15,16 +15,18 @@ use phalanx_model::limits::{
     ACCESS_LOG_BYTES_MAX, ACCESS_LOG_FILES_MAX, HISTORY_BYTES_MAX, HISTORY_EVENTS_MAX, HISTORY_PENDING_MAX,
     LEDGER_FILE_BYTES_MAX, LIVE_EVENTS,
 };
-use phalanx_model::{AccessEvent, Clock, LedgerEntry, LedgerKind, SecurityEvent, id};
+use phalanx_model::{AccessEvent, Clock, LedgerEntry, LedgerKind, SecurityEvent, Signal, id};
 use phalanx_trust::Sealer;
 use tokio::sync::{Notify, broadcast};
 use tokio::time::MissedTickBehavior;
 
 use crate::RecordError;
-use crate::access_log::{AccessLog, Line};
+use crate::access_log::Line;
+use crate::audit_log::{self, AuditFormat};
 use crate::history::{History, Item, Store};
 use crate::ledger::Ledger;
-use crate::outlet::Outlet;
+use crate::line_log::LineLog;
+use crate::modsecurity;
 use crate::redact;
 use crate::request::{Consequence, RecordedRequest};
 use crate::status::{Part, RecorderStatus};
@@ -36,6 +38,10 @@ pub struct RecordSettings {
     pub dir: PathBuf,
     /// The access log, if not `access.log` in `dir`.
     pub access_log: PathBuf,
+    /// A log of signals in the format of ModSecurity's error log, if there is to be one.
+    pub modsecurity_log: Option<PathBuf>,
+    /// A log in ModSecurity's audit format, if there is to be one.
+    pub audit_log: Option<(PathBuf, AuditFormat)>,
     /// This node's site.
     pub site: Arc<str>,
     /// This node's name.
@@ -64,6 +70,8 @@ impl RecordSettings {
         Self {
             dir: dir.to_path_buf(),
             access_log: dir.join("access.log"),
+            modsecurity_log: None,
+            audit_log: None,
             site: site.into(),
             node: node.into(),
             sealer,
@@ -158,10 +166,9 @@ struct Worker {
     live: broadcast::Sender<Arc<RecordedRequest>>,
     stop: Arc<Notify>,
     retry: Duration,
-    access_log: AccessLog,
-    lines: Vec<u8>,
-    /// Lines lost since the log failed; 0 while it works.
-    lines_lost: usize,
+    access_log: LineLog,
+    modsecurity_log: Option<LineLog>,
+    audit_log: Option<(LineLog, AuditFormat)>,
     store: Store,
     pending: VecDeque<Item>,
     history_fails: bool,
@@ -182,6 +189,16 @@ impl Worker {
             .map_err(|source| RecordError::Io { path: ledger_dir, source })?;
         let mut store =
             Store::new(&s.dir.join("history.db"), s.sealer, s.history_rows_max, s.history_bytes_max)?;
+        let log = |part, path| LineLog::new(part, path, s.access_log_bytes_max, s.access_log_files_max);
+        let asked = |part, path| {
+            let mut log = log(part, path);
+            status.include(part);
+            log.open(&status, now_ms);
+            log
+        };
+        let access_log = log(Part::AccessLog, s.access_log);
+        let modsecurity_log = s.modsecurity_log.map(|path| asked(Part::ModsecurityLog, path));
+        let audit_log = s.audit_log.map(|(path, format)| (asked(Part::AuditLog, path), format));
         let mut history_fails = false;
         let opened = store.open(now_ms).unwrap_or_else(|error| {
             status.failed(Part::History, &error, now_ms);
@@ -202,13 +219,9 @@ impl Worker {
             live: broadcast::channel(LIVE_EVENTS).0,
             stop: Arc::new(Notify::new()),
             retry: Duration::from_millis(s.retry_ms.max(1)),
-            access_log: AccessLog::new(
-                Outlet::new(s.access_log),
-                s.access_log_bytes_max,
-                s.access_log_files_max,
-            ),
-            lines: Vec::new(),
-            lines_lost: 0,
+            access_log,
+            modsecurity_log,
+            audit_log,
             store,
             pending: VecDeque::new(),
             history_fails,
@@ -226,7 +239,7 @@ impl Worker {
         let (mut access_open, mut security_open, mut ledger_open) = (true, true, true);
         while access_open || security_open || ledger_open {
             let ledger_free = self.ledger_pending.is_empty();
-            let unwell = self.history_fails || self.lines_lost > 0 || !ledger_free;
+            let unwell = self.history_fails || self.access_log.lost > 0 || !ledger_free;
             tokio::select! {
                 () = stop.notified() => break,
                 n = self.lanes.ledger.recv_many(&mut self.ledger_pending, LEDGER_BATCH), if ledger_open && ledger_free => {
@@ -268,22 +281,25 @@ impl Worker {
     }
 
     fn keep_access(&mut self, events: &mut AccessBatch) {
-        let count = events.len();
         for mut event in events.drain(..) {
             redact::request(&mut event, &mut []);
-            encode(&Line::access(&self.site, &self.node, &event), &mut self.lines);
+            self.access_log.add(|out| Line::access(&self.site, &self.node, &event).encode(out));
+            self.keep_audit(&event, &[]);
         }
-        self.write_lines(count);
+        self.write_logs();
     }
 
     fn keep_security(&mut self, events: &mut Vec<SecurityEvent>) {
-        let mut count = 0;
         for event in events.drain(..) {
             let item = match event {
                 SecurityEvent::Request { access, signals, faults } => {
-                    let record = RecordedRequest::new(&self.site, &self.node, *access, signals, faults);
-                    encode(&Line::security(&record), &mut self.lines);
-                    count += 1;
+                    let mut record = RecordedRequest::new(&self.site, &self.node, *access, signals, faults);
+                    self.access_log.add(|out| Line::security(&record).encode(out));
+                    if let Some(log) = &mut self.modsecurity_log {
+                        log.add(|out| modsecurity::lines(out, &record.access, &record.signals));
+                    }
+                    self.keep_audit(&record.access, &record.signals);
+                    record.access.audit = None;
                     let item = self.store.request_item(&record).map(Some);
                     // Nobody listening is no fault.
                     let _ = self.live.send(Arc::new(record));
@@ -293,9 +309,18 @@ impl Worker {
             };
             self.enqueue(item);
         }
-        self.write_lines(count);
+        self.write_logs();
         if !self.history_fails {
             self.write_history();
+        }
+    }
+
+    fn keep_audit(&mut self, access: &AccessEvent, signals: &[Signal]) {
+        let (Some((log, format)), Some(detail)) = (&mut self.audit_log, &access.audit) else { return };
+        let server = format!("{}/{}", self.site, self.node);
+        log.add(|out| audit_log::entry(out, *format, &server, access, detail, signals));
+        if log.is_full() {
+            log.write(&self.status, self.clock.now_ms());
         }
     }
 
@@ -314,22 +339,11 @@ impl Worker {
         }
     }
 
-    fn write_lines(&mut self, count: usize) {
-        if self.lines.is_empty() {
-            return;
-        }
-        match self.access_log.append(&self.lines) {
-            Ok(()) => {
-                self.lines_lost = 0;
-                self.status.wrote(Part::AccessLog, count);
-            }
-            Err(error) => {
-                self.lines_lost += count;
-                self.status.failed(Part::AccessLog, &error, self.clock.now_ms());
-                self.status.dropped(Part::AccessLog, count);
-            }
-        }
-        self.lines.clear();
+    fn write_logs(&mut self) {
+        let now_ms = self.clock.now_ms();
+        self.access_log.write(&self.status, now_ms);
+        let others = self.modsecurity_log.iter_mut().chain(self.audit_log.iter_mut().map(|(log, _)| log));
+        others.for_each(|log| log.write(&self.status, now_ms));
     }
 
     fn write_history(&mut self) {
@@ -390,20 +404,13 @@ impl Worker {
         if self.history_fails || !self.pending.is_empty() {
             self.write_history();
         }
-        if self.lines_lost > 0 {
-            let time = crate::rfc3339(self.clock.now_ms());
-            self.lines.extend_from_slice(
-                format!("{{\"log\":\"gap\",\"time\":\"{time}\",\"dropped\":{}}}\n", self.lines_lost)
-                    .as_bytes(),
-            );
-            self.write_lines(0);
+        if self.access_log.lost > 0 {
+            let now_ms = self.clock.now_ms();
+            let time = crate::rfc3339(now_ms);
+            let note =
+                format!("{{\"log\":\"gap\",\"time\":\"{time}\",\"dropped\":{}}}\n", self.access_log.lost);
+            self.access_log.write_note(&note, &self.status, now_ms);
         }
-    }
-}
-
-fn encode(line: &Line<'_>, out: &mut Vec<u8>) {
-    if let Err(error) = line.encode(out) {
-        tracing::error!(%error, "an access line could not be encoded");
     }
 }
 

@@ -15,6 +15,17 @@ pub fn request(access: &mut AccessEvent, signals: &mut [Signal]) {
     for text in [&mut access.target, &mut access.referer, &mut access.user_agent, &mut access.host] {
         mask_in_place(text);
     }
+    let fields = access.audit.iter_mut().flat_map(|audit| {
+        let audit = audit.as_mut();
+        audit.request_fields.iter_mut().chain(&mut audit.response_fields)
+    });
+    for (name, value) in fields {
+        if is_secret_name(name) {
+            MASK.clone_into(value);
+        } else {
+            mask_in_place(value);
+        }
+    }
     for signal in signals {
         let mut secret = false;
         for one in &mut signal.matches {
@@ -95,14 +106,38 @@ fn rule_match(one: &mut RuleMatch) -> bool {
     let selector = one.variable.split_once(':').map(|(_, selector)| selector).unwrap_or_default();
     let cookie = one.variable.starts_with("REQUEST_COOKIES") && !selector.is_empty();
     let secret = cookie && !one.variable.starts_with("REQUEST_COOKIES_NAMES") || is_secret_name(selector);
+    let steps = one.steps.iter_mut().filter_map(|step| step.value.as_mut());
+    let forms = one.value.iter_mut().chain(steps);
     if secret {
         MASK.clone_into(&mut one.fragment);
+        forms.for_each(|form| MASK.clone_into(form));
     } else {
         mask_in_place(&mut one.fragment);
+        mask_forms(forms);
     }
     // The selector itself is a stranger's text: a name such as `a=1&password=x` is possible.
     mask_in_place(&mut one.variable);
     secret
+}
+
+/// Masks the forms of one value. A secret seen in one of them is in all, though an encoding may hide it from the mask: those
+/// in which nothing was masked are then left out.
+fn mask_forms<'a>(forms: impl Iterator<Item = &'a mut String>) {
+    let mut plain = Vec::new();
+    let mut any = false;
+    for form in forms {
+        match mask_text(form) {
+            Cow::Owned(masked) => {
+                *form = masked;
+                any = true;
+            }
+            Cow::Borrowed(_) => plain.push(form),
+        }
+    }
+    if any {
+        // What the engine masked already stays: it says how much there was.
+        plain.into_iter().filter(|form| !form.contains("[masked")).for_each(|form| MASK.clone_into(form));
+    }
 }
 
 /// Whether a text names a secret variable, as in `found within REQUEST_COOKIES:sid: value`.

@@ -66,7 +66,7 @@ impl RecordedRequest {
             let evident =
                 signal.matches.iter().any(|m| !m.fragment.is_empty() && !m.variable.starts_with("TX:"));
             let severity = signal.rule.severity.map_or(9, |s| s as i32);
-            (evident, signal.score > 0, detection, signal.score, -severity)
+            (!signal.observed, evident, signal.score > 0, detection, signal.score, -severity)
         };
         // `max_by_key` keeps the last of equals; the first finding is the better explanation.
         self.signals.iter().rev().max_by_key(|signal| rank(signal))

@@ -7,7 +7,7 @@ use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
-/// One of the recorder's three outlets.
+/// One of the recorder's outlets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
@@ -18,11 +18,21 @@ pub enum Part {
     History,
     /// The ledger.
     Ledger,
+    /// Signals in the format of ModSecurity's error log, where the node has it.
+    ModsecurityLog,
+    /// The log in ModSecurity's audit format, where the node has it.
+    AuditLog,
 }
 
 impl Part {
-    /// All parts, in the order of [`RecorderReport::parts`].
-    pub const ALL: [Self; 3] = [Self::AccessLog, Self::History, Self::Ledger];
+    /// All parts, in the order of [`RecorderReport::parts`], which has only those that the node has.
+    pub const ALL: [Self; 5] =
+        [Self::AccessLog, Self::History, Self::Ledger, Self::ModsecurityLog, Self::AuditLog];
+
+    /// Whether every node has it.
+    fn always(self) -> bool {
+        !matches!(self, Self::ModsecurityLog | Self::AuditLog)
+    }
 
     /// The part in plain words.
     pub fn name(self) -> &'static str {
@@ -30,12 +40,14 @@ impl Part {
             Self::AccessLog => "access log",
             Self::History => "history",
             Self::Ledger => "ledger",
+            Self::ModsecurityLog => "ModSecurity log",
+            Self::AuditLog => "audit log",
         }
     }
 
     fn consequence(self) -> &'static str {
         match self {
-            Self::AccessLog => "events are dropped and counted",
+            Self::AccessLog | Self::ModsecurityLog | Self::AuditLog => "events are dropped and counted",
             Self::History => "new requests may be missing from it",
             Self::Ledger => "operator actions will be refused when its queue is full",
         }
@@ -91,12 +103,13 @@ struct Inner {
 
 #[derive(Debug, Default)]
 struct State {
-    parts: [PartState; 3],
+    parts: [PartState; Part::ALL.len()],
     set_aside: Vec<String>,
 }
 
 #[derive(Debug, Default)]
 struct PartState {
+    included: bool,
     failing: Option<(String, u64)>,
     written: u64,
     dropped: u64,
@@ -106,7 +119,8 @@ impl RecorderStatus {
     /// The state now.
     pub fn report(&self) -> RecorderReport {
         let state = self.0.state.lock();
-        let parts = Part::ALL.iter().zip(&state.parts).map(|(part, one)| PartReport {
+        let parts = Part::ALL.iter().zip(&state.parts);
+        let parts = parts.filter(|(part, one)| part.always() || one.included).map(|(part, one)| PartReport {
             part: *part,
             error: one.failing.as_ref().map(|(error, _)| error.clone()),
             failing_since_ms: one.failing.as_ref().map(|(_, since)| *since),
@@ -119,6 +133,11 @@ impl RecorderStatus {
     /// A receiver that is told of each change, for whoever waits for one.
     pub fn subscribe(&self) -> watch::Receiver<u64> {
         self.0.changed.subscribe()
+    }
+
+    /// Makes an optional part one that is reported on.
+    pub(crate) fn include(&self, part: Part) {
+        self.change(part, |one| one.included = true);
     }
 
     /// Counts records written; the part works (again).

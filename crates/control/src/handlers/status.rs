@@ -11,9 +11,9 @@ use phalanx_fleet::FleetHandle;
 use phalanx_model::counters::WorkerCounters;
 use phalanx_model::lanes::Lanes;
 use phalanx_record::Metrics;
-use phalanx_record::metrics::sum;
+use phalanx_record::metrics::{class_counts, sum};
 
-use crate::api::{Counters, Fleet, Member, Status};
+use crate::api::{ClassCount, Counters, Fleet, Member, Status};
 use crate::auth::Principal;
 use crate::error::ApiError;
 use crate::limits::OFFLINE_AFTER_MS;
@@ -46,6 +46,7 @@ pub(crate) async fn status(State(control): State<Arc<Control>>) -> Json<Status> 
             members: members(&deps.fleet, now_ms),
         },
         counters: counters(&deps.counters, &deps.lanes),
+        classes: classes(&deps.counters),
         decisions_live: fleet.decisions as u64,
         recorder: recorder.parts,
     })
@@ -91,6 +92,15 @@ pub(crate) fn members(fleet: &FleetHandle, now_ms: u64) -> Vec<Member> {
         me: member.me,
     };
     fleet.members().into_iter().map(one).collect()
+}
+
+fn classes(workers: &[Arc<WorkerCounters>]) -> Vec<ClassCount> {
+    let one = |count: phalanx_record::metrics::ClassCount| ClassCount {
+        class: count.class,
+        signals: count.signals,
+        refusals: count.refusals,
+    };
+    class_counts(workers).into_iter().map(one).collect()
 }
 
 /// The sums over all workers.

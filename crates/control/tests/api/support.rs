@@ -222,6 +222,7 @@ pub(crate) fn access(n: u64) -> AccessEvent {
         verdict: Verdict { score: 5, ..Verdict::deny(Reason::Rule { rule: 942_100 }, 403) },
         plan_version: 7,
         view_revision: 12,
+        audit: None,
     }
 }
 
@@ -234,6 +235,7 @@ fn signal() -> Signal {
             class: RuleClass::Detection(Confidence::High),
             severity: Some(Severity::Critical),
             tags: vec!["attack-sqli".into()],
+            edition: phalanx_model::Edition { ver: "OWASP_CRS/4.0.0".into(), ..Default::default() },
         }),
         phase: 2,
         message: "SQL injection".into(),
@@ -243,8 +245,16 @@ fn signal() -> Signal {
             fragment: "1' or '1'='1".into(),
             value_hash: 1,
             transformations: vec!["urlDecodeUni".into()],
+            value: Some("1%27 or %271%27=%271".into()),
+            steps: vec![phalanx_model::Step {
+                name: "urlDecodeUni".into(),
+                value: Some("1' or '1'='1".into()),
+                changed: true,
+            }],
         }],
         score: 5,
+        inbound: Some(phalanx_model::ScoreChange { before: 0, after: 5 }),
+        observed: false,
     }
 }
 

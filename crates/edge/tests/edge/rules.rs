@@ -221,3 +221,88 @@ async fn an_allow_listed_client_is_recorded_and_not_refused() {
     assert_eq!(event.verdict.action, Action::Observe);
     assert_eq!(node.count(|counters| &counters.strikes), 0);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn requests_for_the_audit_log_carry_their_fields_without_secrets() {
+    let mut node = Node::start(|settings, app| {
+        settings.audit = true;
+        app.program = Some(program(RuleEngine::On));
+    })
+    .await;
+    let mut client = node.connect().await;
+    let fields = "X-Odd: odd\r\nCookie: sid=topsecret\r\nReferer: http://a/?token=topsecret\r\n";
+    client.send(format!("GET / HTTP/1.1\r\nHost: a\r\n{fields}\r\n")).await;
+    assert_eq!(client.answer().await.head.status, 200);
+    let (passed, _, _) = node.security_request().await;
+    let audit = passed.audit.expect("a rule matched");
+    let names: Vec<&str> = audit.request_fields.iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!(names, ["Host", "X-Odd", "Cookie", "Referer"]);
+    assert!(audit.response_fields.iter().any(|(name, _)| name.eq_ignore_ascii_case("content-length")));
+    assert!(!format!("{audit:?}").contains("topsecret"), "{audit:?}");
+    assert_eq!((audit.engine, audit.host_port), ("Enabled", node.address().port()));
+
+    assert_eq!(client.get("/?q=attack").await.head.status, 403);
+    let (refused, _, _) = node.security_request().await;
+    let ours = refused.audit.expect("a rule refused").response_fields;
+    assert!(ours.contains(&("Cache-Control".to_owned(), "no-store".to_owned())), "{ours:?}");
+
+    assert_eq!(client.get("/").await.head.status, 200);
+    assert!(node.access().await.audit.is_none(), "nothing matched");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_an_audit_log_no_event_carries_fields() {
+    let mut node = protected().await;
+    let mut client = node.connect().await;
+    assert_eq!(client.get("/?q=attack").await.head.status, 403);
+    assert!(node.security_request().await.0.audit.is_none());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_an_app_only_observes_passes_is_counted_and_never_strikes() {
+    use phalanx_policy::{ClassUse, Classes};
+    let rules = r#"
+SecRule ARGS "@contains attack" "id:100,phase:1,deny,log,severity:CRITICAL,tag:'phalanx/confidence/high'"
+SecRule ARGS "@contains form" "id:101,phase:2,deny,log,tag:'phalanx/class/protocol'"
+"#;
+    let loaded = load_texts(&[("test.conf", rules)], &LoadOptions::default()).unwrap();
+    let program = Arc::new(Program::compile(&loaded.rules, &CompileOptions::default()).unwrap());
+    let classes = Classes { detection: ClassUse::Observe, ..Classes::default() };
+    let decide = DecidePlan::default();
+    let upstream = Upstream::start().await;
+    let scoped = |_: &mut phalanx_edge::EdgeSettings, app: &mut AppPlan| {
+        app.scope = program.scope(&classes);
+        app.program = Some(Arc::clone(&program));
+    };
+    let mut node = Node::before(upstream, scoped, decide);
+    let mut client = node.connect().await;
+    assert_eq!(client.get("/?q=attack").await.head.status, 200);
+    let (observed, signals, _) = node.security_request().await;
+    assert_eq!(observed.verdict.action, Action::Observe);
+    assert_eq!(observed.verdict.reason, Reason::Rule { rule: 100 });
+    assert!(signals[0].observed);
+    // Refused by a rule of another class: the detection that was only observed still does not strike.
+    assert_eq!(client.get("/?q=attack+form").await.head.status, 403);
+    let (refused, signals, _) = node.security_request().await;
+    assert_eq!((refused.verdict.reason, signals.len()), (Reason::Rule { rule: 101 }, 2));
+    assert_eq!(node.count(|c| &c.strikes), 0);
+    assert_eq!(node.count(|c| &c.class_signals[0]), 2);
+    assert_eq!((node.count(|c| &c.class_refusals[0]), node.count(|c| &c.class_refusals[3])), (0, 1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refusal_at_a_sum_counts_for_what_was_found() {
+    let rules = r#"
+SecRule ARGS "@contains attack" "id:942100,phase:2,pass,log,severity:CRITICAL,tag:'OWASP_CRS',tag:'paranoia-level/1',setvar:tx.inbound_anomaly_score_pl1=+5"
+SecRule TX:inbound_anomaly_score_pl1 "@ge 5" "id:949110,phase:2,deny,log,tag:'OWASP_CRS'"
+"#;
+    let loaded = load_texts(&[("test.conf", rules)], &LoadOptions::default()).unwrap();
+    let program = Arc::new(Program::compile(&loaded.rules, &CompileOptions::default()).unwrap());
+    let mut node = Node::start(|_, app| app.program = Some(program)).await;
+    let mut client = node.connect().await;
+    assert_eq!(client.get("/?q=attack").await.head.status, 403);
+    assert_eq!(node.security_request().await.1.len(), 2);
+    let counts =
+        |place: usize| (node.count(|c| &c.class_signals[place]), node.count(|c| &c.class_refusals[place]));
+    assert_eq!([counts(0), counts(3), counts(4)], [(1, 1), (0, 0), (0, 0)]);
+}

@@ -76,14 +76,9 @@ impl Transaction {
             CtlEffect::ForceRequestBodyVariable(on) => self.force_request_body = *on,
             CtlEffect::RequestBodyProcessor(processor) => self.processor = Some(*processor),
             CtlEffect::ParseXmlIntoArgs(on) => self.xml_into_args = *on,
-            CtlEffect::Nothing => {}
-            CtlEffect::RuleRemove(rules) => {
-                let state = &mut self.scratch.state;
-                state.any_removed = true;
-                for (word, more) in state.removed.iter_mut().zip(rules) {
-                    *word |= more;
-                }
-            }
+            CtlEffect::AuditEngine(engine) => self.audit.engine = *engine,
+            CtlEffect::AuditParts(change) => self.audit.change(*change),
+            CtlEffect::RuleRemove(rules) => self.leave_out(rules),
             CtlEffect::RuleRemoveTarget(..) => {
                 let links = program.rules.get(self.scratch.state.rule as usize).unwrap_or(rule);
                 let at = links.links.iter().position(|one| std::ptr::eq(one, link)).unwrap_or(0);
@@ -98,6 +93,10 @@ impl Transaction {
     }
 
     fn set_var(&mut self, program: &Program, target: &VarTarget, change: &SetVarChange) {
+        // Scores and counters are what rules add to. An observed match must not reach the rule that refuses at a sum.
+        if matches!(change, SetVarChange::Add(_) | SetVarChange::Subtract(_)) && self.observes() {
+            return;
+        }
         match target {
             VarTarget::Slot(slot) => {
                 let before = self.scratch.state.slot(*slot);
@@ -206,12 +205,17 @@ impl Transaction {
 
     /// Notes what the rule that runs adds to an anomaly score.
     fn count_score(&mut self, program: &Program, slot: Slot, before: TxValue, after: TxValue) {
-        if !program.scores.parts.contains(&slot) {
+        let inbound = program.scores.inbound.contains(&slot);
+        if !inbound && !program.scores.outbound.contains(&slot) {
             return;
         }
         let number = |value| if let TxValue::Number(number) = value { number } else { 0 };
         let added = number(after).saturating_sub(number(before)).max(0);
-        self.scratch.state.rule_score = self.scratch.state.rule_score.saturating_add(added);
+        let state = &mut self.scratch.state;
+        state.rule_score = state.rule_score.saturating_add(added);
+        if inbound {
+            state.rule_inbound = state.rule_inbound.saturating_add(added);
+        }
     }
 
     fn open_collection(&mut self, program: &Program, collection: Variable, key: &[u8]) {

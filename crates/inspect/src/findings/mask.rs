@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use phalanx_model::RuleMatch;
 use phalanx_policy::seclang::ir::Variable;
 
 use crate::transaction::Transaction;
@@ -54,9 +55,11 @@ impl Transaction {
                     let (base, name) = found.variable.split_once(':').unwrap_or((&found.variable, ""));
                     let same = Variable::from_name(base)
                         .is_some_and(|base| crate::program::targets::covers(*variable, base));
-                    if same && name.eq_ignore_ascii_case(&key) && !found.fragment.starts_with("[masked") {
-                        found.fragment = masked(found.fragment.len());
-                        touched = true;
+                    if same && name.eq_ignore_ascii_case(&key) {
+                        texts(found).filter(|text| !text.starts_with("[masked")).for_each(|text| {
+                            *text = masked(text.len());
+                            touched = true;
+                        });
                     }
                 }
                 if touched {
@@ -70,11 +73,17 @@ impl Transaction {
                     };
                     mask(&mut signal.message);
                     mask(&mut signal.data);
-                    signal.matches.iter_mut().for_each(|found| mask(&mut found.fragment));
+                    signal.matches.iter_mut().flat_map(texts).for_each(mask);
                 }
             }
         }
     }
+}
+
+/// The texts of a match that hold values.
+fn texts(found: &mut RuleMatch) -> impl Iterator<Item = &mut String> {
+    let steps = found.steps.iter_mut().filter_map(|step| step.value.as_mut());
+    std::iter::once(&mut found.fragment).chain(&mut found.value).chain(steps)
 }
 
 fn is_secret_header(name: &[u8]) -> bool {

@@ -1,16 +1,17 @@
 //! What a transaction found, in the form that leaves the engine: bounded, and with secrets taken out.
 
-pub mod log;
 pub(crate) mod mask;
+mod steps;
 
 use std::hash::BuildHasher as _;
 use std::sync::{Arc, LazyLock};
 
 use foldhash::fast::RandomState;
 use phalanx_model::limits::{FRAGMENT_BYTES_MAX, SIGNALS_KEPT_MAX};
-use phalanx_model::{RuleMatch, Signal};
+use phalanx_model::{RuleMatch, ScoreChange, Signal};
 
 use crate::program::{Program, Rule};
+use crate::transaction::audit::Audit;
 use crate::transaction::state::Matched;
 use crate::transaction::{Interruption, Transaction};
 
@@ -29,31 +30,44 @@ pub struct Findings {
     pub matched_rules: Vec<u64>,
     /// Why the request could not be judged, if it could not.
     pub failure: Option<String>,
+    /// What the audit log shows of it, if it is for the audit log.
+    pub audit: Option<Audit>,
 }
 
 impl Transaction {
     /// Records the match of the current rule.
-    pub(crate) fn record_signal(&mut self, program: &Program, rule: &Rule) {
+    pub(crate) fn record_signal(&mut self, program: &Program, rule: &Rule, observed: bool) {
         if self.matched_rules.len() < MATCHED_RULES_MAX {
             self.matched_rules.push(rule.id);
         }
         if self.signals.len() >= SIGNALS_KEPT_MAX {
             return;
         }
+        let matched: Vec<Matched> = self.scratch.state.matched.iter().take(MATCHES_MAX).copied().collect();
+        let matches = matched.iter().map(|one| self.evidence(program, one)).collect();
+        let inbound = self.inbound_change(program);
         let state = &self.scratch.state;
-        let matches = state.matched.iter().take(MATCHES_MAX).map(|one| self.evidence(program, one)).collect();
-        let score = i32::try_from(state.rule_score).unwrap_or(i32::MAX);
         self.signals.push(Signal {
             rule: Arc::clone(&rule.info),
             phase: rule.phase,
             message: state.message.clone(),
             data: state.data.clone(),
             matches,
-            score,
+            score: narrow(state.rule_score),
+            inbound: Some(inbound),
+            observed,
         });
     }
 
-    fn evidence(&self, program: &Program, matched: &Matched) -> RuleMatch {
+    /// The inbound anomaly score before and after the current rule.
+    fn inbound_change(&self, program: &Program) -> ScoreChange {
+        let after: i64 = program.scores.inbound.iter().map(|&slot| self.slot_number(slot)).sum();
+        let before = after.saturating_sub(self.scratch.state.rule_inbound);
+        ScoreChange { before: narrow(before), after: narrow(after) }
+    }
+
+    fn evidence(&mut self, program: &Program, matched: &Matched) -> RuleMatch {
+        let (value, steps) = self.steps(program, matched);
         let values = &self.scratch.state.values;
         let fragment = values.buffers.bytes(matched.fragment);
         let fragment = if matched.secret {
@@ -63,17 +77,21 @@ impl Transaction {
             let cut = shown.get(..shown.len().min(FRAGMENT_BYTES_MAX)).unwrap_or_default();
             truncated(String::from_utf8_lossy(cut).into_owned(), FRAGMENT_BYTES_MAX)
         };
-        let steps = program.trie.path(matched.node);
-        let steps = steps.into_iter().filter_map(|node| program.trie.node(node));
         let name = self.name_text(matched.name);
         let name = name.get(..name.len().min(FRAGMENT_BYTES_MAX)).unwrap_or_default();
         RuleMatch {
             variable: String::from_utf8_lossy(name).into_owned(),
             fragment,
             value_hash: VALUE_HASH.hash_one(values.bytes(matched.original)),
-            transformations: steps.map(|node| transformation_name(node.transformation)).collect(),
+            transformations: steps.iter().map(|step| Arc::clone(&step.name)).collect(),
+            value,
+            steps,
         }
     }
+}
+
+fn narrow(score: i64) -> i32 {
+    i32::try_from(score).unwrap_or(if score < 0 { i32::MIN } else { i32::MAX })
 }
 
 /// Lossy decoding may lengthen; cut at a character boundary.
@@ -82,14 +100,6 @@ fn truncated(mut text: String, bytes_max: usize) -> String {
         text.pop();
     }
     text
-}
-
-/// A transformation's name as rules write it.
-fn transformation_name(step: phalanx_policy::seclang::ir::Transformation) -> Arc<str> {
-    let name = format!("{step:?}");
-    let mut letters = name.chars();
-    let first = letters.next().map(|c| c.to_ascii_lowercase());
-    first.into_iter().chain(letters).collect::<String>().into()
 }
 
 /// One seed per process: equal payloads are told as equal here, and nobody who reads a record can try out passwords

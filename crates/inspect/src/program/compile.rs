@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use hashbrown::HashMap;
-use phalanx_model::RuleInfo;
+use phalanx_model::{Edition, RuleInfo};
 use phalanx_policy::Diagnostic;
 use phalanx_policy::seclang::ir::{self, Action, Target, Variable};
 
@@ -12,11 +12,13 @@ use super::classify::{Described, classify};
 use super::effects::Effect;
 use super::fold::Folding;
 use super::matchers::{Matchers, Test};
+use super::scope::finds;
 use super::targets::{Lifetime, Pick, PickId, Select, SetId, Spec, TargetSet};
-use super::text::Names;
+use super::text::{Names, Slot};
 use super::trie::{NodeId, ROOT, Trie};
 use super::updates::{Placed, Selects, apply, plain};
 use super::{CompileOptions, Disruptive, Guard, Link, Program, Rule, ScoreSlots, Skip, Step, ViewId};
+use crate::pattern::{Flags, Pattern};
 use crate::prefilter::Prefilter;
 use crate::transform::UnicodeMap;
 
@@ -101,7 +103,15 @@ impl<'a> Builder<'a> {
             Action::NoLog => false,
             _ => log,
         });
-        Rule { id: source.id, phase: source.phase, info: info(source), links, log, disruptive, status, skip }
+        let audit = actions.iter().fold(true, |audit, action| match action {
+            Action::Log | Action::AuditLog => true,
+            Action::NoLog | Action::NoAuditLog => false,
+            _ => audit,
+        });
+        let (id, phase, info) = (source.id, source.phase, info(source));
+        let mut rule = Rule { id, phase, info, links, log, audit, finds: false, disruptive, status, skip };
+        rule.finds = finds(&rule, &self.sets, &self.picks);
+        rule
     }
 
     /// The last disruptive action wins; `block` stands for the default one of the phase, which is to deny.
@@ -334,6 +344,7 @@ impl<'a> Builder<'a> {
         mut phases: [Vec<Step>; 5],
     ) -> Result<Program, Vec<Diagnostic>> {
         let prefilter = Prefilter::build(&self.matchers.needs, options.prefilter);
+        let audit_statuses = audit_statuses(set, &mut self.faults);
         if !self.faults.is_empty() {
             return Err(self.faults);
         }
@@ -367,6 +378,8 @@ impl<'a> Builder<'a> {
             engine: set.engine.clone(),
             collections: Arc::clone(&options.collections),
             scores,
+            audit_statuses,
+            components: set.engine.component_signatures.as_slice().into(),
         })
     }
 }
@@ -441,27 +454,59 @@ fn info(rule: &ir::Rule) -> Arc<RuleInfo> {
     let actions = rule.links.first().map(|link| link.actions.as_slice()).unwrap_or_default();
     let mut tags: Vec<Arc<str>> = Vec::new();
     let mut severity = None;
+    let mut edition = Edition::default();
     for action in actions {
         match action {
             Action::Tag(tag) => tags.push(plain(&tag.0).into()),
             Action::Severity(stated) => severity = Some(*stated),
+            Action::Meta("ver", text) => edition.ver = Arc::clone(text),
+            Action::Meta("rev", text) => edition.rev = Arc::clone(text),
+            Action::Meta("maturity", text) => edition.maturity = Arc::clone(text),
+            Action::Meta("accuracy", text) => edition.accuracy = Arc::clone(text),
             _ => {}
         }
     }
     let class = classify(&Described { id: rule.id, phase: rule.phase, tags: &tags, severity });
     let (file, line) =
         rule.links.first().map_or((Arc::from(""), 0), |link| (link.at.file.clone(), link.at.line));
-    Arc::new(RuleInfo { id: rule.id, file, line, class, severity, tags })
+    Arc::new(RuleInfo { id: rule.id, file, line, class, severity, tags, edition })
 }
+
+/// `SecAuditLogRelevantStatus`, tried on every status once, so that no request pays for it.
+fn audit_statuses(set: &ir::RuleSet, faults: &mut Vec<Diagnostic>) -> Vec<u64> {
+    let mut bits = vec![0u64; STATUSES / 64];
+    let Some((regex, at)) = &set.engine.audit_relevant_status else {
+        return bits;
+    };
+    match Pattern::compile(regex, Flags::MODSECURITY) {
+        Ok(pattern) => {
+            for status in 100..STATUSES {
+                if pattern.is_match(status.to_string().as_bytes()).unwrap_or(false)
+                    && let Some(word) = bits.get_mut(status / 64)
+                {
+                    *word |= 1 << (status % 64);
+                }
+            }
+        }
+        Err(error) => {
+            let message = format!("SecAuditLogRelevantStatus: the pattern does not compile: {error}");
+            faults.push(Diagnostic::error(at.file.clone(), at.line, message));
+        }
+    }
+    bits
+}
+
+/// Statuses have three digits.
+const STATUSES: usize = 1_024;
 
 /// The score variables of the Core Rule Set, 4 and 3.
 fn scores(names: &mut Names) -> ScoreSlots {
     let totals = ["blocking_inbound_anomaly_score", "anomaly_score"];
-    let mut parts = Vec::new();
-    for level in 1..=4 {
-        for name in ["inbound_anomaly_score_pl", "outbound_anomaly_score_pl", "anomaly_score_pl"] {
-            parts.push(names.slot(format!("{name}{level}").as_bytes()));
-        }
-    }
-    ScoreSlots { totals: totals.iter().map(|name| names.slot(name.as_bytes())).collect(), parts }
+    let mut of_each_level = |bases: &[&str]| -> Vec<Slot> {
+        let levels = bases.iter().flat_map(|name| (1..=4).map(move |level| format!("{name}{level}")));
+        levels.map(|name| names.slot(name.as_bytes())).collect()
+    };
+    let inbound = of_each_level(&["inbound_anomaly_score_pl", "anomaly_score_pl"]);
+    let outbound = of_each_level(&["outbound_anomaly_score_pl"]);
+    ScoreSlots { totals: totals.iter().map(|name| names.slot(name.as_bytes())).collect(), inbound, outbound }
 }

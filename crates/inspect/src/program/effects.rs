@@ -52,8 +52,8 @@ pub(crate) enum CtlEffect {
     RuleRemove(Vec<u64>),
     /// A bit for each rule that the target is taken from.
     RuleRemoveTarget(Vec<u64>, Spec),
-    /// Accepted, without effect on inspection.
-    Nothing,
+    AuditEngine(ir::AuditEngine),
+    AuditParts(ir::AuditPartsChange),
 }
 
 impl Effect {
@@ -88,7 +88,8 @@ impl Effect {
             C::ForceRequestBodyVariable(on) => CtlEffect::ForceRequestBodyVariable(*on),
             C::RequestBodyProcessor(processor) => CtlEffect::RequestBodyProcessor(*processor),
             C::ParseXmlIntoArgs(on) => CtlEffect::ParseXmlIntoArgs(*on),
-            C::AuditEngine(_) | C::AuditLogParts(_) => CtlEffect::Nothing,
+            C::AuditEngine(engine) => CtlEffect::AuditEngine(*engine),
+            C::AuditLogParts(change) => CtlEffect::AuditParts(*change),
             C::RuleRemove(selector) => CtlEffect::RuleRemove(select(selector)?),
             C::RuleRemoveTarget(selector, target) => {
                 CtlEffect::RuleRemoveTarget(select(selector)?, Spec::compile(target, names)?)

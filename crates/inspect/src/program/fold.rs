@@ -183,6 +183,7 @@ impl Folding<'_> {
             let nothing_left = skipped.iter().all(|fate| matches!(fate, Fate::Drop));
             let [link] = rule.links.as_slice() else { continue };
             let does_nothing = !rule.log
+                && !rule.audit
                 && rule.info.severity.is_none()
                 && matches!(rule.disruptive, Disruptive::Pass)
                 && !link.capture
@@ -321,6 +322,7 @@ impl Folding<'_> {
             (Matches::Never, _) if rule.links.len() == 1 => Fate::Drop,
             (Matches::Always, Some(after))
                 if !rule.log
+                    && !rule.audit
                     && rule.info.severity.is_none()
                     && matches!(rule.disruptive, Disruptive::Pass)
                     && rule.skip == Skip::None

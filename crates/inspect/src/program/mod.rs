@@ -7,6 +7,7 @@ mod compile;
 pub(crate) mod effects;
 mod fold;
 pub(crate) mod matchers;
+mod scope;
 pub(crate) mod targets;
 pub(crate) mod text;
 pub(crate) mod trie;
@@ -22,6 +23,8 @@ use phalanx_policy::seclang::ir;
 use crate::collections::Collections;
 use crate::prefilter::Prefilter;
 use crate::transform::UnicodeMap;
+
+pub use scope::Scope;
 
 pub(crate) use effects::{CtlEffect, Effect, SetVarChange, VarTarget};
 pub(crate) use matchers::{Compare, Matcher, PatternId, Test, TextTest, Verify};
@@ -66,6 +69,10 @@ pub struct Program {
     pub(crate) unicode_map: UnicodeMap,
     pub(crate) collections: Arc<Collections>,
     pub(crate) scores: ScoreSlots,
+    /// A bit for each status that `SecAuditLogRelevantStatus` means.
+    pub(crate) audit_statuses: Vec<u64>,
+    /// `SecComponentSignature`.
+    pub(crate) components: Arc<[String]>,
 }
 
 /// A rule: its links and what happens when all of them match.
@@ -76,6 +83,10 @@ pub(crate) struct Rule {
     pub(crate) info: Arc<RuleInfo>,
     pub(crate) links: Vec<Link>,
     pub(crate) log: bool,
+    /// Its match says something about the request; see [`scope`].
+    pub(crate) finds: bool,
+    /// Its match is for the audit log.
+    pub(crate) audit: bool,
     pub(crate) disruptive: Disruptive,
     pub(crate) status: u16,
     pub(crate) skip: Skip,
@@ -149,8 +160,10 @@ pub(crate) enum Guard {
 pub(crate) struct ScoreSlots {
     /// What one request adds up to, best name first.
     pub(crate) totals: Vec<Slot>,
-    /// What single rules add to.
-    pub(crate) parts: Vec<Slot>,
+    /// What single rules add to for a request.
+    pub(crate) inbound: Vec<Slot>,
+    /// What single rules add to for a response.
+    pub(crate) outbound: Vec<Slot>,
 }
 
 /// Figures of a program.

@@ -94,18 +94,21 @@ impl Transaction {
         state.message.clear();
         state.data.clear();
         state.rule_score = 0;
+        state.rule_inbound = 0;
         rule.links.iter().all(|link| self.link_matches(program, index, rule, link))
     }
 
     /// What follows a full match. Returns the order to stop, if the rule gives one and the engine blocks.
     fn matched_fully(&mut self, program: &Program, rule: &Rule) -> Option<Interruption> {
+        let observed = self.observes();
         let state = &mut self.scratch.state;
-        if let Some(severity) = rule.info.severity {
+        if let Some(severity) = rule.info.severity.filter(|_| !observed) {
             let highest = state.highest_severity.map_or(severity, |before| before.min(severity));
             state.highest_severity = Some(highest);
         }
+        self.audit.matched |= rule.audit;
         if rule.log {
-            self.record_signal(program, rule);
+            self.record_signal(program, rule, observed);
         }
         let kind = match &rule.disruptive {
             Disruptive::Pass => return None,
@@ -128,7 +131,7 @@ impl Transaction {
             }
         };
         let stop = Interruption { rule: rule.id, status: rule.status, kind, phase: rule.phase };
-        if self.engine != RuleEngine::On || rule.phase == 5 {
+        if self.engine != RuleEngine::On || rule.phase == 5 || observed {
             self.would_interrupt.get_or_insert(stop);
             return None;
         }

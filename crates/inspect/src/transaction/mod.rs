@@ -4,6 +4,7 @@
 //!
 //! INVARIANT: a transaction owns all it looks at; it may live across awaits and be dropped at any stage.
 
+pub(crate) mod audit;
 mod body;
 mod request;
 mod response;
@@ -17,7 +18,8 @@ use phalanx_model::{RequestId, Signal};
 use phalanx_policy::seclang::ir::{BodyProcessor, RuleEngine};
 
 use crate::findings::Findings;
-use crate::program::Program;
+use crate::program::{Program, Scope};
+use audit::AuditChoice;
 use state::State;
 
 /// Who talks to whom, and when.
@@ -81,6 +83,8 @@ pub struct Scratch {
 pub struct Transaction {
     pub(crate) program: Arc<Program>,
     pub(crate) scratch: Box<Scratch>,
+    /// What the app does with classes of findings; `None`: all of them block.
+    pub(crate) scope: Option<Arc<Scope>>,
     pub(crate) connection: Connection,
     /// The time of the latest stage, for `DURATION`.
     pub(crate) now_ms: u64,
@@ -98,6 +102,7 @@ pub struct Transaction {
     pub(crate) interruption: Option<Interruption>,
     pub(crate) would_interrupt: Option<Interruption>,
     pub(crate) failure: Option<String>,
+    pub(crate) audit: AuditChoice,
 }
 
 /// How far an `allow` has reached.
@@ -121,6 +126,7 @@ impl Transaction {
             processor: None,
             decoded_bytes: 0,
             scratch,
+            scope: None,
             now_ms: connection.now_ms,
             connection,
             allowed: Allowed::default(),
@@ -129,8 +135,33 @@ impl Transaction {
             interruption: None,
             would_interrupt: None,
             failure: None,
+            audit: AuditChoice::of(engine),
             program,
         }
+    }
+
+    /// Puts the transaction under an app's scope of the program. To be said before phase 1.
+    #[must_use]
+    pub fn within(mut self, scope: Option<&Arc<Scope>>) -> Self {
+        if let Some(scope) = scope {
+            self.leave_out(&scope.removed);
+            self.scope = Some(Arc::clone(scope));
+        }
+        self
+    }
+
+    /// Takes rules out for the rest of the transaction.
+    pub(crate) fn leave_out(&mut self, rules: &[u64]) {
+        let state = &mut self.scratch.state;
+        state.any_removed = true;
+        for (word, more) in state.removed.iter_mut().zip(rules) {
+            *word |= more;
+        }
+    }
+
+    /// Whether the current rule's match is recorded and does nothing else.
+    pub(crate) fn observes(&self) -> bool {
+        self.scope.as_ref().is_some_and(|scope| scope.observes(self.scratch.state.rule))
     }
 
     /// Tells the time, in Unix milliseconds; `DURATION` counts from the connection's `now_ms` to here.
@@ -158,6 +189,7 @@ impl Transaction {
         self.store_collections();
         let score = self.total_score();
         self.mask_sanitised();
+        let audit = self.audit();
         let findings = Findings {
             signals: self.signals,
             interruption: self.interruption,
@@ -165,6 +197,7 @@ impl Transaction {
             score,
             matched_rules: self.matched_rules,
             failure: self.failure,
+            audit,
         };
         (findings, self.scratch)
     }

@@ -45,8 +45,11 @@ pub(crate) struct State {
     /// Message and data of the current rule.
     pub(crate) message: String,
     pub(crate) data: String,
-    /// What the current rule added to scores.
+    /// What the current rule added to scores, and to inbound ones alone.
     pub(crate) rule_score: i64,
+    pub(crate) rule_inbound: i64,
+    /// Bytes of step values kept so far.
+    pub(crate) step_text: usize,
     /// The rule that runs (`RULE`).
     pub(crate) rule: u32,
     pub(crate) highest_severity: Option<Severity>,
@@ -227,6 +230,8 @@ impl State {
         self.message.clear();
         self.data.clear();
         self.rule_score = 0;
+        self.rule_inbound = 0;
+        self.step_text = 0;
         self.rule = 0;
         self.highest_severity = None;
         self.response_status = 0;

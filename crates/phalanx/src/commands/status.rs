@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Args;
-use phalanx_control::api::{Counters, Member, Status};
+use phalanx_control::api::{ClassCount, Counters, Member, Status};
 use phalanx_record::escape::for_terminal;
 
 use super::print;
@@ -56,6 +56,7 @@ fn words(status: &Status) -> String {
         }
     }
     out.push_str(&counters(&status.counters));
+    out.push_str(&classes(&status.classes));
     out.push_str(&format!("decisions  {} in force\n", status.decisions_live));
     let link = if status.fleet.connected { "connected" } else { "NOT connected" };
     out.push_str(&format!(
@@ -83,6 +84,16 @@ fn counters(counters: &Counters) -> String {
         counters.malformed,
         counters.upstream_errors
     )
+}
+
+/// Findings by class; nothing while there are none.
+fn classes(classes: &[ClassCount]) -> String {
+    let mut out = String::new();
+    for one in classes.iter().filter(|one| one.signals > 0) {
+        let label = if out.is_empty() { "findings" } else { "" };
+        out.push_str(&format!("{label:<10} {}: {} ({} refused)\n", one.class, one.signals, one.refusals));
+    }
+    out
 }
 
 fn members(members: &[Member], now_ms: u64) -> String {

@@ -2,9 +2,9 @@
 
 use std::fmt::Write as _;
 
-use phalanx_inspect::findings::log::{LogContext, modsecurity_line};
 use phalanx_inspect::pattern::{Flags, Pattern};
 use phalanx_model::Signal;
+use phalanx_record::modsecurity::{LogContext, modsecurity_line};
 
 use super::suite::Output;
 

@@ -1,10 +1,11 @@
 //! `ctl`: changes to the engine for the rest of one transaction. Also the selectors of rules, which `ctl` shares with
 //! the `SecRuleRemoveBy` and `SecRuleUpdateTargetBy` directives.
 
-use super::ir::{AuditEngine, BodyProcessor, Ctl, RuleEngine, RuleSelector};
+use super::ir::{AuditEngine, AuditPartsChange, BodyProcessor, Ctl, RuleEngine, RuleSelector};
 use super::report::Report;
 use super::targets;
 use crate::suggest::did_you_mean;
+use phalanx_model::AuditParts;
 
 /// Reads `name=value`. Removing several targets at once gives several changes.
 pub(super) fn parse(text: &str, report: &mut Report<'_>) -> Vec<Ctl> {
@@ -21,7 +22,7 @@ pub(super) fn parse(text: &str, report: &mut Report<'_>) -> Vec<Ctl> {
         "parsexmlintoargs" => on_off(name, value, report).map(Ctl::ParseXmlIntoArgs),
         "requestbodyprocessor" => body_processor(value, report).map(Ctl::RequestBodyProcessor),
         "auditengine" => audit_engine(value, report).map(Ctl::AuditEngine),
-        "auditlogparts" => Some(Ctl::AuditLogParts(value.into())),
+        "auditlogparts" => audit_parts_change(value, report).map(Ctl::AuditLogParts),
         "ruleremovebyid" => ids(value, report).map(Ctl::RuleRemove),
         "ruleremovebytag" => Some(Ctl::RuleRemove(RuleSelector::Tag(value.to_owned()))),
         "ruleremovebymsg" => Some(Ctl::RuleRemove(RuleSelector::Message(value.to_owned()))),
@@ -113,6 +114,28 @@ pub(super) fn rule_engine(value: &str, report: &mut Report<'_>) -> Option<RuleEn
             None
         }
     }
+}
+
+fn audit_parts_change(value: &str, report: &mut Report<'_>) -> Option<AuditPartsChange> {
+    if let Some(more) = value.strip_prefix('+') {
+        return audit_parts(more, report).map(AuditPartsChange::Add);
+    }
+    match value.strip_prefix('-') {
+        Some(less) => audit_parts(less, report).map(AuditPartsChange::Remove),
+        None => audit_parts(value, report).map(AuditPartsChange::Set),
+    }
+}
+
+/// Letters of parts, as in `ABFHZ`.
+pub(super) fn audit_parts(value: &str, report: &mut Report<'_>) -> Option<AuditParts> {
+    AuditParts::parse(value)
+        .map_err(|letter| {
+            report.error_help(
+                format!("`{letter}` is no part of the audit log"),
+                Some("the parts are A to K and Z, as in `ABFHZ`".into()),
+            );
+        })
+        .ok()
 }
 
 /// `On`, `Off` or `RelevantOnly`.

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use phalanx_model::Severity;
+use phalanx_model::{AuditParts, Severity};
 
 /// Where something stands.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -417,7 +417,7 @@ pub enum Ctl {
     ForceRequestBodyVariable(bool),
     RequestBodyProcessor(BodyProcessor),
     AuditEngine(AuditEngine),
-    AuditLogParts(Arc<str>),
+    AuditLogParts(AuditPartsChange),
     RuleRemove(RuleSelector),
     RuleRemoveTarget(RuleSelector, Target),
     /// `parseXmlIntoArgs`
@@ -432,6 +432,17 @@ pub enum RuleEngine {
     On,
     Off,
     DetectionOnly,
+}
+
+/// `ctl:auditLogParts`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AuditPartsChange {
+    /// These and no others.
+    Set(AuditParts),
+    /// `+`: these too.
+    Add(AuditParts),
+    /// `-`: not these.
+    Remove(AuditParts),
 }
 
 /// `SecAuditEngine`.
@@ -519,6 +530,9 @@ pub struct Engine {
     pub arguments_limit: u32,
     pub argument_separator: u8,
     pub audit_engine: AuditEngine,
+    pub audit_parts: AuditParts,
+    /// `SecAuditLogRelevantStatus`: a pattern for the reply's status, and where it stands.
+    pub audit_relevant_status: Option<(String, Location)>,
     pub component_signatures: Vec<String>,
     pub web_app_id: Option<String>,
     /// `SecUnicodeMapFile`: code point to byte for `urlDecodeUni`; empty when not given.
@@ -546,7 +560,10 @@ impl Default for Engine {
             response_body_mime_types: ["text/plain", "text/html", "text/xml"].map(String::from).to_vec(),
             arguments_limit: 1000,
             argument_separator: b'&',
-            audit_engine: AuditEngine::Off,
+            // Where a node has an audit log, what rules found is in it unless they say otherwise.
+            audit_engine: AuditEngine::RelevantOnly,
+            audit_parts: AuditParts::default(),
+            audit_relevant_status: None,
             component_signatures: Vec::new(),
             web_app_id: None,
             unicode_map: BTreeMap::new(),

@@ -1,8 +1,9 @@
 //! Engine-wide directives: those with an effect, and those without one, each with the reason.
 
-use super::ctl::{audit_engine, on_off, rule_engine};
+use super::ctl::{audit_engine, audit_parts, on_off, rule_engine};
 use super::ir::{Engine, LimitAction};
 use super::report::Report;
+use phalanx_model::AuditParts;
 
 type Set = fn(&mut Engine, &str, &mut Report<'_>);
 
@@ -77,6 +78,18 @@ fn limit_action(name: &str, value: &str, report: &mut Report<'_>) -> Option<Limi
     }
 }
 
+/// Parts that hold bodies or what was found in them are understood and not written: nothing keeps a body.
+fn audit_log_parts(value: &str, report: &mut Report<'_>) -> Option<AuditParts> {
+    let parts = audit_parts(value, report)?;
+    let missing: String = UNKEPT_PARTS.iter().filter(|part| parts.has(**part)).collect();
+    if !missing.is_empty() {
+        report.warning(format!(
+            "SecAuditLogParts: the audit log has no part of `{missing}`, because no body is kept; it has A, B, F, H, K and Z"
+        ));
+    }
+    Some(parts)
+}
+
 fn separator(value: &str, report: &mut Report<'_>) -> Option<u8> {
     match value.as_bytes() {
         [byte] => Some(*byte),
@@ -90,6 +103,12 @@ fn separator(value: &str, report: &mut Report<'_>) -> Option<u8> {
 const SETTINGS: &[(&str, Set)] = &[
     ("SecRuleEngine", |engine, value, report| put(&mut engine.rule_engine, rule_engine(value, report))),
     ("SecAuditEngine", |engine, value, report| put(&mut engine.audit_engine, audit_engine(value, report))),
+    ("SecAuditLogParts", |engine, value, report| {
+        put(&mut engine.audit_parts, audit_log_parts(value, report))
+    }),
+    ("SecAuditLogRelevantStatus", |engine, value, report| {
+        engine.audit_relevant_status = Some((value.to_owned(), report.at()));
+    }),
     ("SecRequestBodyAccess", |engine, value, report| {
         put(&mut engine.request_body_access, on_off("SecRequestBodyAccess", value, report));
     }),
@@ -133,7 +152,14 @@ const SETTINGS: &[(&str, Set)] = &[
     ("SecComponentSignature", |engine, value, _| engine.component_signatures.push(value.to_owned())),
 ];
 
-const AUDIT: &str = "what a rule found is kept in the node's own history";
+/// Parts with bodies (C, E, I), with files of them (J), and those that ModSecurity reserves (D, G).
+const UNKEPT_PARTS: &[char] = &['C', 'D', 'E', 'G', 'I', 'J'];
+
+const AUDIT: &str =
+    "the node says where its audit log is; write `audit = \"/path/audit.log\"` under `[log]` in its settings";
+const AUDIT_FORMAT: &str =
+    "the node says it; write `audit_format = \"json\"` or `\"native\"` under `[log]` in its settings";
+const AUDIT_SERIAL: &str = "the audit log is one file; `audit` under `[log]` in the node's settings names it";
 const DEBUG: &str = "there is no debug log; `phalanx explain` shows what each rule saw";
 const LINEAR: &str = "patterns here take linear time and need no match limit";
 const MEMORY: &str = "the engine writes nothing to disk";
@@ -142,14 +168,12 @@ const CONNECTIONS: &str = "the edge limits connections by its own settings";
 const WITHOUT_EFFECT: &[(&str, &str)] = &[
     ("SecAuditLog", AUDIT),
     ("SecAuditLog2", AUDIT),
-    ("SecAuditLogDirMode", AUDIT),
-    ("SecAuditLogFileMode", AUDIT),
-    ("SecAuditLogFormat", AUDIT),
-    ("SecAuditLogParts", AUDIT),
-    ("SecAuditLogPrefix", AUDIT),
-    ("SecAuditLogRelevantStatus", AUDIT),
-    ("SecAuditLogStorageDir", AUDIT),
-    ("SecAuditLogType", AUDIT),
+    ("SecAuditLogDirMode", AUDIT_SERIAL),
+    ("SecAuditLogFileMode", AUDIT_SERIAL),
+    ("SecAuditLogFormat", AUDIT_FORMAT),
+    ("SecAuditLogPrefix", AUDIT_FORMAT),
+    ("SecAuditLogStorageDir", AUDIT_SERIAL),
+    ("SecAuditLogType", AUDIT_SERIAL),
     ("SecCacheTransformations", "transformed values are always kept for the next rule"),
     ("SecChrootDir", "the process is confined from outside"),
     ("SecConnEngine", CONNECTIONS),

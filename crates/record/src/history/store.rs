@@ -265,7 +265,12 @@ fn fitting(record: &RecordedRequest) -> RecordedRequest {
     for text in [&mut short.access.target, &mut short.access.user_agent, &mut short.access.referer] {
         cut(text, 8 * 1024);
     }
-    let steps: [fn(&mut Signal); 3] = [
+    // What steps made of values goes first: a finding without it still explains.
+    for signal in short.signals.iter_mut().skip(SIGNALS_WITH_STEPS) {
+        without_steps(signal);
+    }
+    let steps: [fn(&mut Signal); 4] = [
+        without_steps,
         |signal| {
             cut(&mut signal.data, FITTED_TEXT_BYTES);
             signal.matches.truncate(1);
@@ -297,9 +302,19 @@ fn fitting(record: &RecordedRequest) -> RecordedRequest {
     short
 }
 
+fn without_steps(signal: &mut Signal) {
+    for one in &mut signal.matches {
+        one.value = None;
+        one.steps.iter_mut().for_each(|step| step.value = None);
+    }
+}
+
 fn json_bytes(value: &impl serde::Serialize) -> usize {
     serde_json::to_vec(value).map_or(usize::MAX, |json| json.len())
 }
+
+/// Findings that keep their step values in a record that is too large.
+const SIGNALS_WITH_STEPS: usize = 4;
 
 fn cut(text: &mut String, bytes_max: usize) {
     let mut end = bytes_max.min(text.len());

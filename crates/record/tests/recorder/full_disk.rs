@@ -33,7 +33,8 @@ fn a_full_disk_is_reported_and_mended_by_itself() {
     fill(&ballast);
     // Files may have room left in their last page: events go on until each part has noticed.
     let mut n = 2;
-    while Part::ALL.iter().any(|part| !failing(&status.report(), *part)) {
+    let parts = [Part::AccessLog, Part::History, Part::Ledger];
+    while parts.iter().any(|part| !failing(&status.report(), *part)) {
         lanes.security(refused(n));
         lanes.access(Box::new(access(n)));
         let _ = lanes.ledger(entry());

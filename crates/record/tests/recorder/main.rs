@@ -2,6 +2,8 @@
 #[cfg(test)]
 mod full_disk;
 #[cfg(test)]
+mod logs;
+#[cfg(test)]
 mod support;
 
 use std::sync::Arc;
@@ -312,6 +314,8 @@ fn metrics_show_counters_and_the_recorders_state() {
     let counters = Arc::new(phalanx_model::counters::WorkerCounters::default());
     counters.requests.store(7, Ordering::Relaxed);
     counters.requests_denied.store(2, Ordering::Relaxed);
+    counters.class_signals[0].store(4, Ordering::Relaxed);
+    counters.class_refusals[4].store(1, Ordering::Relaxed);
     let sources = phalanx_record::MetricsSources {
         counters: vec![counters],
         lanes: lanes.clone(),
@@ -325,9 +329,63 @@ fn metrics_show_counters_and_the_recorders_state() {
         "phalanx_lane_dropped_total{lane=\"access\"} 0",
         "phalanx_recorder_failing{part=\"history\"} 0",
         "phalanx_plan_version 3",
+        "phalanx_signals_total{class=\"detection\",confidence=\"high\"} 4",
+        "phalanx_signals_total{class=\"detection\",confidence=\"medium\"} 0",
+        "phalanx_signals_total{class=\"policy\",confidence=\"\"} 0",
+        "phalanx_rule_refusals_total{class=\"policy\",confidence=\"\"} 1",
         "phalanx_build_info{version=\"0.1.0\"} 1",
     ] {
         assert!(text.lines().any(|l| l == line), "{line} is missing in\n{text}");
     }
+    recorder.stop();
+}
+
+#[test]
+fn a_record_of_an_older_version_is_read_and_explained() {
+    let old: phalanx_record::RecordedRequest = serde_json::from_str(include_str!("old.json")).unwrap();
+    let signal = &old.signals[0];
+    assert!(signal.inbound.is_none() && !signal.observed && signal.matches[0].steps.is_empty());
+    let words = Explanation::new(old, vec![]).summary.join("\n");
+    assert!(words.contains("matched ARGS:q: `1' or '1'='1` after urlDecodeUni; score +5."), "{words}");
+}
+
+#[test]
+fn a_secret_is_in_no_form_of_a_value() {
+    let mut signals = vec![signal(1, "REQUEST_BODY", "x")];
+    let step = |name: &str, value: &str| phalanx_model::Step {
+        name: name.into(),
+        value: Some(value.into()),
+        changed: true,
+    };
+    let one = &mut signals[0].matches[0];
+    one.value = Some("cGFzc3dvcmQ9aHVudGVyMg".into());
+    one.steps = vec![step("base64Decode", "password=hunter2"), step("hexEncode", "70617373")];
+    phalanx_record::redact::request(&mut access(1), &mut signals);
+    let one = &signals[0].matches[0];
+    let steps: Vec<_> = one.steps.iter().map(|step| step.value.as_deref().unwrap()).collect();
+    assert_eq!(one.value.as_deref(), Some("[masked]"));
+    assert_eq!(steps, ["password=[masked]", "[masked]"]);
+}
+
+#[test]
+fn a_record_with_many_values_keeps_its_findings() {
+    let dir = tempfile::tempdir().unwrap();
+    let (recorder, lanes) = start(settings(dir.path()));
+    let long = "x".repeat(250);
+    let signals: Vec<_> = (0..40)
+        .map(|n| {
+            let mut signal = signal(n, "ARGS:q", "1");
+            let step = signal.matches[0].steps[0].clone();
+            let step = phalanx_model::Step { value: Some(long.clone()), ..step };
+            signal.matches[0].steps = vec![step; 6];
+            signal
+        })
+        .collect();
+    lanes.security(security(access(1), signals));
+    wait(&recorder.status(), "it is kept", |r| written(r, Part::History) == 1);
+    let kept = recorder.history().request(id(1)).unwrap().unwrap();
+    assert!(kept.signals.len() >= 12, "{}", kept.signals.len());
+    assert_eq!(kept.signals[0].matches[0].steps[5].value.as_deref(), Some(long.as_str()));
+    assert_eq!(kept.signals[11].matches[0].steps.len(), 6, "names are kept");
     recorder.stop();
 }

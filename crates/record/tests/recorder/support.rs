@@ -51,6 +51,7 @@ pub(crate) fn access(n: u64) -> AccessEvent {
         verdict: Verdict { score: 5, ..Verdict::deny(Reason::Rule { rule: 942_100 }, 403) },
         plan_version: 7,
         view_revision: 12,
+        audit: None,
     }
 }
 
@@ -63,6 +64,7 @@ pub(crate) fn signal(rule: u64, variable: &str, fragment: &str) -> Signal {
             class: RuleClass::Detection(Confidence::High),
             severity: Some(Severity::Critical),
             tags: vec!["attack-sqli".into()],
+            edition: phalanx_model::Edition { ver: "OWASP_CRS/4.0.0".into(), ..Default::default() },
         }),
         phase: 2,
         message: "SQL Injection Attack Detected via libinjection".into(),
@@ -72,8 +74,16 @@ pub(crate) fn signal(rule: u64, variable: &str, fragment: &str) -> Signal {
             fragment: fragment.into(),
             value_hash: 1,
             transformations: vec!["urlDecodeUni".into()],
+            value: Some(fragment.into()),
+            steps: vec![phalanx_model::Step {
+                name: "urlDecodeUni".into(),
+                value: Some(fragment.into()),
+                changed: true,
+            }],
         }],
         score: 5,
+        inbound: Some(phalanx_model::ScoreChange { before: 0, after: 5 }),
+        observed: false,
     }
 }
 
