@@ -2,7 +2,6 @@
 //! query, a form and JSON.
 
 #![cfg(test)]
-#![expect(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
 
 mod support;
 
