@@ -22,5 +22,6 @@ const FILES: &[(&str, &str)] = &[
         "baseline/70-server-side-requests.conf",
         include_str!("../../../packs/baseline/rules/70-server-side-requests.conf"),
     ),
+    ("baseline/80-known-holes.conf", include_str!("../../../packs/baseline/rules/80-known-holes.conf")),
     ("baseline/90-scanners.conf", include_str!("../../../packs/baseline/rules/90-scanners.conf")),
 ];
