@@ -3,6 +3,8 @@
 //! "Reads" means that a rule sees the value that an application would see; "refuses" means that the base settings,
 //! which precede every rule set, turn the request down because two readers could understand it differently.
 
+#![cfg(test)]
+
 mod suite;
 mod support;
 
@@ -513,4 +515,27 @@ fn more_arguments_than_can_be_inspected_are_refused() {
     refuses(JSON, format!("{{{}}}", values.join(",")).as_bytes());
     let disposition = "Content-Disposition: form-data; name=\"a\"";
     refuses(FORM, &form(&[(disposition, "1"); 1500]));
+}
+
+#[test]
+fn numbers_that_mysql_ignores_do_not_hide_an_injection() {
+    // gosecure.ai, October 2021: to MySQL `1.e(2)` is `(2)`, and so behind every token.
+    let rules = program(r#"SecRule ARGS "@detectSQLi" "id:1,phase:2,pass""#);
+    for value in [
+        "1.e(ascii 1.e(substring(1.e(select password from users limit 1 1.e,1 1.e) 1.e,1 1.e,1 1.e)1.e)1.e) = 70 or'1'='2",
+        "foo - (2) UNION SELECT 1end",
+        "1 = 1end OR 1",
+    ] {
+        assert_eq!(
+            run(&rules, &head(URLENCODED), format!("q={value}").as_bytes()).matched_rules,
+            [1],
+            "{value}"
+        );
+    }
+    for value in ["7eb3", "12eggs and 3 ham", "size 2e", "a 1.e notation", "1e5", "0e"] {
+        assert!(
+            run(&rules, &head(URLENCODED), format!("q={value}").as_bytes()).matched_rules.is_empty(),
+            "{value}"
+        );
+    }
 }

@@ -63,8 +63,12 @@ impl Transaction {
     }
 
     fn sanitise(&mut self, variable: Variable, name: &[u8]) {
+        let variable = match variable {
+            Variable::ArgsGet | Variable::ArgsPost => Variable::Args,
+            other => other,
+        };
         if self.scratch.state.sanitised.len() < SANITISED_MAX {
-            self.scratch.state.sanitised.push((variable, name.to_ascii_lowercase()));
+            self.scratch.state.sanitised.insert((variable, name.to_ascii_lowercase()));
         }
     }
 
@@ -263,4 +267,5 @@ impl Transaction {
 const DYNAMIC_MAX: usize = 8192;
 /// Changes to one persistent collection, per transaction.
 const CHANGES_MAX: usize = 1024;
-const SANITISED_MAX: usize = 256;
+/// Distinct names that `sanitise...` hides, per transaction: more than the most arguments of a request by default.
+const SANITISED_MAX: usize = 4096;

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use hashbrown::HashSet;
 use phalanx_policy::seclang::ir::Variable;
 
 use crate::transaction::Transaction;
@@ -23,11 +24,7 @@ impl Transaction {
             Variable::Args | Variable::ArgsGet | Variable::ArgsPost => is_secret_field(key),
             _ => false,
         };
-        by_name
-            || state.sanitised.iter().any(|(variable, sanitised)| {
-                crate::program::targets::covers(*variable, name.variable)
-                    && key.eq_ignore_ascii_case(sanitised)
-            })
+        by_name || is_sanitised(&state.sanitised, name.variable, key)
     }
 
     /// The bytes of a value for the log: pairs with secret names inside raw text lose their values.
@@ -43,38 +40,47 @@ impl Transaction {
         }
     }
 
-    /// Applies `sanitise...` of later rules to the signals of earlier ones.
+    /// Applies `sanitise...` of later rules to the signals of earlier ones, in one pass over what the signals show.
     pub(crate) fn mask_sanitised(&mut self) {
         let sanitised = std::mem::take(&mut self.scratch.state.sanitised);
-        for (variable, key) in &sanitised {
-            let key = String::from_utf8_lossy(key);
-            for signal in &mut self.signals {
-                let mut touched = false;
-                for found in &mut signal.matches {
-                    let (base, name) = found.variable.split_once(':').unwrap_or((&found.variable, ""));
-                    let same = Variable::from_name(base)
-                        .is_some_and(|base| crate::program::targets::covers(*variable, base));
-                    if same && name.eq_ignore_ascii_case(&key) && !found.fragment.starts_with("[masked") {
-                        found.fragment = masked(found.fragment.len());
-                        touched = true;
-                    }
+        if sanitised.is_empty() {
+            return;
+        }
+        let is_argument = |name: &[u8]| is_sanitised(&sanitised, Variable::Args, name);
+        let mask = |text: &mut String| {
+            *text = String::from_utf8_lossy(&mask_pairs_named(text.as_bytes(), is_argument)).into_owned();
+        };
+        for signal in &mut self.signals {
+            let mut touched = false;
+            for found in &mut signal.matches {
+                let (base, name) = found.variable.split_once(':').unwrap_or((&found.variable, ""));
+                let hidden = Variable::from_name(base)
+                    .is_some_and(|base| is_sanitised(&sanitised, base, name.as_bytes()));
+                if hidden && !found.fragment.starts_with("[masked") {
+                    found.fragment = masked(found.fragment.len());
+                    touched = true;
                 }
-                if touched {
-                    signal.data = masked(signal.data.len());
-                }
-                if *variable == Variable::Args {
-                    let is_secret = |name: &[u8]| name.eq_ignore_ascii_case(key.as_bytes());
-                    let mask = |text: &mut String| {
-                        *text = String::from_utf8_lossy(&mask_pairs_named(text.as_bytes(), is_secret))
-                            .into_owned();
-                    };
-                    mask(&mut signal.message);
-                    mask(&mut signal.data);
-                    signal.matches.iter_mut().for_each(|found| mask(&mut found.fragment));
-                }
+                mask(&mut found.fragment);
             }
+            if touched {
+                signal.data = masked(signal.data.len());
+            }
+            mask(&mut signal.message);
+            mask(&mut signal.data);
         }
     }
+}
+
+/// Whether a `sanitise...` named this member; one of `ARGS` also means the same of `ARGS_GET` and `ARGS_POST`.
+fn is_sanitised(sanitised: &HashSet<(Variable, Vec<u8>)>, variable: Variable, key: &[u8]) -> bool {
+    if sanitised.is_empty() {
+        return false;
+    }
+    let variable = match variable {
+        Variable::ArgsGet | Variable::ArgsPost => Variable::Args,
+        other => other,
+    };
+    sanitised.contains(&(variable, key.to_ascii_lowercase()))
 }
 
 fn is_secret_header(name: &[u8]) -> bool {
