@@ -77,6 +77,11 @@ pub const REASON_BYTES_MAX: usize = 512;
 /// A record dated further than this in the future is refused, in milliseconds.
 pub const RECORD_FUTURE_MAX_MS: u64 = 60_000;
 
+/// Records of a rule set's persistent collections (`IP`, `SESSION` and others), all together. With a few counters each they
+/// take some 20 MiB; a new one takes the place of one that was not touched for longest.
+pub const COLLECTION_RECORDS_MAX: usize = 65_536;
+/// Bytes of those records when an attacker fills them to the brim.
+pub const COLLECTION_BYTES_MAX: usize = 128 * 1024 * 1024;
 /// Longest fragment of a matched value kept as evidence, in bytes.
 pub const FRAGMENT_BYTES_MAX: usize = 256;
 /// Most signals kept with one request; a request that matches more is no better explained by them.

@@ -32,6 +32,11 @@ impl Transaction {
                 let key = self.expanded(program, key).to_ascii_lowercase();
                 self.change_persistent(*collection, Change::Expire(key.into(), at_ms));
             }
+            Effect::DeprecateVar(collection, key, amount, period_ms) => {
+                let key = self.expanded(program, key).to_ascii_lowercase();
+                let change = Change::Decay { name: key.into(), amount: *amount, period_ms: *period_ms };
+                self.change_persistent(*collection, change);
+            }
             Effect::InitCol(collection, key) => {
                 let key = self.expanded(program, key);
                 self.open_collection(program, *collection, &key);
@@ -230,7 +235,7 @@ impl Transaction {
         if let Some(view) = state.persistent.iter_mut().find(|view| view.collection == collection)
             && view.changes.len() < CHANGES_MAX
         {
-            collections::apply(&mut view.variables, &change);
+            collections::apply(&mut view.variables, &change, self.connection.now_ms);
             view.changes.push(change);
         }
     }

@@ -6,8 +6,10 @@
 use crate::pattern::{LimitExceeded, Pattern};
 
 mod identity;
+mod schema;
 
 pub use identity::{is_cpf, is_credit_card, is_ssn, is_svnr};
+pub use schema::JsonSchema;
 
 /// `@beginsWith`
 pub fn begins_with(input: &[u8], param: &[u8]) -> bool {

@@ -211,6 +211,12 @@ impl<'a> Builder<'a> {
             Action::ExpireVar { collection, key, seconds } => {
                 Effect::ExpireVar(*collection, names.text(key), names.text(seconds))
             }
+            Action::DeprecateVar { collection, key, amount, period_s } => Effect::DeprecateVar(
+                *collection,
+                names.text(key),
+                i64::from(*amount),
+                u64::from(*period_s) * 1000,
+            ),
             Action::InitCol { collection, key } => Effect::InitCol(*collection, names.text(key)),
             Action::SetSid(key) => Effect::InitCol(Variable::Session, names.text(key)),
             Action::SetUid(key) => Effect::InitCol(Variable::User, names.text(key)),

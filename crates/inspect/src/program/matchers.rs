@@ -6,6 +6,7 @@ use phalanx_model::PrefixSet;
 use phalanx_policy::seclang::ir;
 
 use super::text::{Names, Text};
+use crate::operator::JsonSchema;
 use crate::pattern::{Flags, Pattern, Requirement};
 
 /// A distinct pattern or phrase list.
@@ -39,6 +40,7 @@ pub(crate) enum Test {
     UrlEncoding,
     Utf8,
     Verify(Verify, Pattern),
+    Schema(JsonSchema),
 }
 
 /// Comparisons of text.
@@ -127,6 +129,7 @@ impl Matchers {
             T::ValidateByteRange(allowed) => Test::ByteRange(*allowed),
             T::ValidateUrlEncoding => Test::UrlEncoding,
             T::ValidateUtf8Encoding => Test::Utf8,
+            T::ValidateSchema(text) => Test::Schema(JsonSchema::compile(text)?),
             T::VerifyCc(regex) => Test::Verify(Verify::CreditCard, pattern(regex)?),
             T::VerifyCpf(regex) => Test::Verify(Verify::Cpf, pattern(regex)?),
             T::VerifySsn(regex) => Test::Verify(Verify::Ssn, pattern(regex)?),

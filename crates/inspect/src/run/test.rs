@@ -68,6 +68,7 @@ impl Transaction {
                 present.iter().zip(allowed).any(|(present, allowed)| present & !allowed != 0)
             }
             Test::UrlEncoding => operator::violates_url_encoding(values.bytes(value)),
+            Test::Schema(schema) => schema.is_violated_by(values.bytes(value)),
             Test::Utf8 => operator::violates_utf8(values.bytes(value)),
             Test::IpMatch(prefixes) => {
                 let text = std::str::from_utf8(values.bytes(value)).unwrap_or_default();
