@@ -539,3 +539,43 @@ fn numbers_that_mysql_ignores_do_not_hide_an_injection() {
         );
     }
 }
+
+#[test]
+fn work_without_end_refuses_the_request_and_says_why() {
+    let rules: String = (1..=2200)
+        .map(|id| format!("SecRule REQUEST_BODY \"@contains needle{id}\" \"id:{id},phase:2,pass,nolog\"\n"))
+        .collect();
+    let program = program(&rules);
+    let body = vec![b'x'; 1024 * 1024];
+    takes_seconds_at_most(|| {
+        let found = run(&program, &head(URLENCODED), &body);
+        let why = found.failure.unwrap();
+        assert!(why.ends_with("the request takes more work than one may cause"), "{why}");
+    });
+    assert!(run(&program, &head(URLENCODED), &body[..1000]).failure.is_none());
+}
+
+#[test]
+fn a_variable_that_doubles_with_each_match_ends_the_request() {
+    let rules = program(
+        r#"SecRule ARGS_NAMES "@unconditionalMatch" "id:1,phase:2,pass,nolog,setvar:'tx.a=%{tx.a}%{tx.a}x'""#,
+    );
+    let names: Vec<String> = (0..200).map(|n| format!("n{n}=1")).collect();
+    takes_seconds_at_most(|| {
+        let found = run(&rules, &head(URLENCODED), names.join("&").as_bytes());
+        assert_eq!(found.failure.as_deref(), Some("a rule puts more text together than a request may cause"));
+    });
+}
+
+#[test]
+fn patterns_that_a_request_makes_are_compiled_a_limited_number_of_times() {
+    let rules = program(r#"SecRule ARGS:/^v/ "@rx %{ARGS.p}" "id:1,phase:2,pass,nolog""#);
+    let pattern = "(%3f:[a-z]{1,9}|x){1,9}".repeat(150);
+    let values: Vec<String> = (0..200).map(|n| format!("v{n}=abc")).collect();
+    takes_seconds_at_most(|| {
+        let found = run(&rules, &head(URLENCODED), format!("p={pattern}&{}", values.join("&")).as_bytes());
+        assert!(found.failure.is_some());
+    });
+    let found = run(&rules, &head(URLENCODED), format!("p=^[a-c]%2b$&{}", values.join("&")).as_bytes());
+    assert!(found.failure.is_none(), "{:?}", found.failure);
+}

@@ -1,5 +1,6 @@
 //! What links do when a value matches: variables, collections, `ctl`; and the expansion of macros.
 
+use phalanx_model::limits::{EXAMINED_BYTES_MAX, VARIABLE_BYTES_MAX};
 use phalanx_policy::seclang::ir::Variable;
 
 use crate::collections::{self, Change};
@@ -201,6 +202,12 @@ impl Transaction {
             _ => {
                 let mut buffer = Vec::new();
                 let secret = self.expand(program, text, &mut buffer);
+                self.examined_bytes = self.examined_bytes.saturating_add(buffer.len() as u64 * COPY_COST);
+                if buffer.len() > VARIABLE_BYTES_MAX || self.examined_bytes > EXAMINED_BYTES_MAX {
+                    let reason = || "a rule puts more text together than a request may cause".to_owned();
+                    self.failure.get_or_insert_with(reason);
+                    return empty;
+                }
                 TxValue::Text { blob: self.scratch.state.values.buffers.push(&buffer), secret }
             }
         }
@@ -268,6 +275,8 @@ impl Transaction {
     }
 }
 
+/// A byte that is copied stays in memory until the request ends: it counts as much as so many that are looked at.
+const COPY_COST: u64 = 16;
 /// TX variables with names made at run time, per transaction: more than the most arguments of a request.
 const DYNAMIC_MAX: usize = 8192;
 /// Changes to one persistent collection, per transaction.

@@ -5,12 +5,13 @@ use std::sync::Arc;
 use bytes::Bytes;
 use hashbrown::HashMap;
 use phalanx_model::RuleInfo;
+use phalanx_model::limits::PATTERN_BYTES_MAX;
 use phalanx_policy::Diagnostic;
 use phalanx_policy::seclang::ir::{self, Action, Target, Variable};
 
 use super::classify::{Described, classify};
 use super::effects::Effect;
-use super::matchers::{Matchers, PatternId, Test};
+use super::matchers::{Matcher, Matchers, PatternId, Test};
 use super::targets::{Select, SetId, TargetSet};
 use super::text::Names;
 use super::trie::{NodeId, ROOT, Trie};
@@ -283,6 +284,15 @@ impl<'a> Builder<'a> {
         let prefilter = Prefilter::build(&self.matchers.needs, options.prefilter).map_err(|error| {
             vec![Diagnostic::error("", 0, format!("the prefilter does not compile: {error}"))]
         })?;
+        let pattern_bytes: usize = self.matchers.list.iter().map(Matcher::memory_bytes).sum();
+        if pattern_bytes > PATTERN_BYTES_MAX {
+            let message = format!(
+                "the patterns of the rule set take {} MiB compiled, {} MiB is the limit",
+                pattern_bytes / MIB,
+                PATTERN_BYTES_MAX / MIB
+            );
+            self.faults.push(Diagnostic::error("", 0, message));
+        }
         if !self.faults.is_empty() {
             return Err(self.faults);
         }
@@ -307,6 +317,8 @@ impl<'a> Builder<'a> {
         })
     }
 }
+
+const MIB: usize = 1024 * 1024;
 
 /// Where `skip` and `skipAfter` lead, as places in a phase.
 struct Jumps {

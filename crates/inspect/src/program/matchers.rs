@@ -20,6 +20,16 @@ pub(crate) enum Matcher {
     Phrases(AhoCorasick),
 }
 
+impl Matcher {
+    /// Bytes that the compiled form takes.
+    pub(crate) fn memory_bytes(&self) -> usize {
+        match self {
+            Self::Rx(pattern) => pattern.memory_bytes(),
+            Self::Phrases(automaton) => automaton.memory_usage(),
+        }
+    }
+}
+
 /// An operator.
 #[derive(Debug)]
 pub(crate) enum Test {

@@ -95,6 +95,8 @@ pub struct Transaction {
     pub(crate) interruption: Option<Interruption>,
     pub(crate) would_interrupt: Option<Interruption>,
     pub(crate) failure: Option<String>,
+    /// Bytes that operators looked at.
+    pub(crate) examined_bytes: u64,
 }
 
 /// How far an `allow` has reached.
@@ -125,6 +127,7 @@ impl Transaction {
             interruption: None,
             would_interrupt: None,
             failure: None,
+            examined_bytes: 0,
             program,
         }
     }
@@ -161,6 +164,7 @@ impl Transaction {
             score,
             matched_rules: self.matched_rules,
             failure: self.failure,
+            examined_bytes: self.examined_bytes,
         };
         (findings, self.scratch)
     }
