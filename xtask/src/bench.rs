@@ -151,11 +151,18 @@ fn blessed(before: &str, measured: &Counts) -> String {
     text
 }
 
-/// Both engines over the same corpora, one after the other on this machine: read the ratios, not the times.
+/// Both engines over the same corpora, one after the other on this machine: read the ratios, not the times. `PHALANX_BIN` is
+/// measured instead of a new release build, if it is set.
 fn beside_libmodsecurity(rounds: &str, seconds: &str) -> anyhow::Result<ExitCode> {
     let work = bench_folder()?;
     let corpora = corpora(&work.join("corpus"))?;
-    must(&mut cargo(["build", "--locked", "--release", "--package", "phalanx"]))?;
+    let phalanx = match std::env::var_os("PHALANX_BIN") {
+        Some(other) => PathBuf::from(other),
+        None => {
+            must(&mut cargo(["build", "--locked", "--release", "--package", "phalanx"]))?;
+            place::built("release", "phalanx")
+        }
+    };
     let mut rows: Vec<(String, Vec<Row>)> = Vec::new();
     for (name, library) in libraries(&work)? {
         let mut peer = Command::new(work.join("harness/mbench"));
@@ -163,7 +170,7 @@ fn beside_libmodsecurity(rounds: &str, seconds: &str) -> anyhow::Result<ExitCode
         peer.arg(&library).arg(work.join("crs/main-pl1.conf")).args([rounds, seconds]).args(&corpora);
         rows.push((name, read_rows(&mut peer)?));
     }
-    let mut ours = Command::new(place::built("release", "phalanx"));
+    let mut ours = Command::new(phalanx);
     ours.args(["waf", "bench", "--paranoia", "1", "--rounds", rounds, "--seconds", seconds, "--rules"]);
     rows.push(("phalanx".to_owned(), read_rows(ours.arg(work.join("crs")).args(&corpora))?));
     print!("{}", side_by_side(&rows));

@@ -99,7 +99,7 @@ fn run(target: &str, time: Duration) -> anyhow::Result<()> {
     let mut fuzz = Command::new(folder().join(triple()).join("release").join(target));
     fuzz.arg(format!("-max_total_time={}", time.as_secs()))
         .arg(format!("-artifact_prefix={}/{target}-", crashes.display()))
-        .args(["-timeout=25", "-rss_limit_mb=2048", "-max_len=65536", "-print_final_stats=1", "-verbosity=1"])
+        .args(["-timeout=25", "-rss_limit_mb=2048", "-max_len=65536", "-print_final_stats=1", "-verbosity=0"])
         .arg(&corpus)
         .arg(place::root().join("fuzz/seeds").join(target));
     must(&mut fuzz).with_context(|| {
