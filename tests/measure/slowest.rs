@@ -83,7 +83,12 @@ fn measure(
     family: &Family,
     candidate: &mut Candidate,
 ) -> Box<Scratch> {
-    let (head, body) = (family.build)(&candidate.pieces);
+    let (mut head, mut body) = (family.build)(&candidate.pieces);
+    // Some shapes need more around a piece than others.
+    while head.len() + body.len() > REQUEST_BYTES && candidate.pieces.len() > 2 {
+        candidate.pieces.truncate(candidate.pieces.len() * 15 / 16);
+        (head, body) = (family.build)(&candidate.pieces);
+    }
     let head = support::head(&head);
     candidate.time = Duration::MAX;
     for _ in 0..3 {
