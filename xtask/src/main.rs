@@ -3,7 +3,9 @@
 //! A task is a list of steps; a step runs one program and is timed. What is fetched goes into `target/tools`, with version and
 //! hash pinned. INVARIANT: nothing outside the clone is written, but for the caches of cargo, npm and pip.
 
+mod bench;
 mod place;
+mod soak;
 mod steps;
 mod tasks;
 mod tidy;
@@ -21,6 +23,8 @@ fn main() -> ExitCode {
         "check" => tasks::check(),
         "console" => tasks::console(),
         "fetch" => tasks::fetch(),
+        "bench" => bench::bench(&rest),
+        "soak" => soak::soak(&rest),
         "tidy" => tasks::tidy(),
         _ => {
             eprint!("{USAGE}");
@@ -44,5 +48,7 @@ usage: cargo xtask TASK
   check        formatting, tidy, clippy, documentation, licences and bans, unit and integration tests
   console      check, test and build the console into console/dist
   fetch        nats-server and cargo-deny into target/tools, version and hash pinned
+  bench        `instructions [--bless]`: instructions per request against the committed figures; `waf`: beside libmodsecurity
+  soak         every fuzz target: [--minutes N | --each SECONDS] [TARGET...]
   tidy         dependency direction and file hygiene
 ";

@@ -10,7 +10,7 @@ use anyhow::{Context, bail};
 
 use crate::steps::{Steps, cargo, must};
 use crate::tools::{CARGO_DENY, NATS_SERVER};
-use crate::{place, tidy as tidiness};
+use crate::{bench, place, soak, tidy as tidiness};
 
 /// Builds all that a newcomer needs and runs `phalanx demo`.
 pub(crate) fn demo(arguments: &[String]) -> anyhow::Result<ExitCode> {
@@ -40,6 +40,14 @@ pub(crate) fn test() -> anyhow::Result<ExitCode> {
                 .arg(NATS_SERVER.path()?),
         )
     });
+    soak::steps(&mut steps);
+    match bench::is_program("valgrind") {
+        true => steps.run("instructions per request", bench::check),
+        false if std::env::var_os("CI").is_some() => {
+            steps.run("instructions per request", || bail!("CI has no valgrind"))
+        }
+        false => steps.skip("instructions per request", "valgrind is not installed"),
+    }
     steps.run("the baseline pack's own tests", || rule_tests(Path::new("packs/baseline"), "rules", "tests"));
     match std::env::var_os("PHALANX_SHARED") {
         Some(shared) => steps.run("the Core Rule Set's regression tests", || {

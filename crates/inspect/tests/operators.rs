@@ -155,9 +155,16 @@ fn words_end_where_letters_end() {
 
 #[test]
 fn numbers_saturate_and_stop_at_the_first_other_byte() {
-    for (text, expected) in
-        [("12x", 12), ("-7", -7), ("+7", 7), ("x", 0), ("", 0), (" 3", 3), ("99999999999999999999", i64::MAX)]
-    {
+    for (text, expected) in [
+        ("12x", 12),
+        ("-7", -7),
+        ("+7", 7),
+        ("x", 0),
+        ("", 0),
+        (" 3", 3),
+        ("\x0b\x0c\r 3", 3),
+        ("99999999999999999999", i64::MAX),
+    ] {
         assert_eq!(operator::number(text.as_bytes()), expected, "{text}");
     }
 }

@@ -98,6 +98,24 @@ fn sql_hex_literals_are_decoded_and_other_digits_stay() {
 }
 
 #[test]
+fn values_that_only_look_like_what_is_decoded_stay_visible() {
+    use Transformation as T;
+    for (t, input, expected) in [
+        (T::Base64Decode, "<script>", "<script>"),
+        (T::Base64Decode, "=VGVz", "=VGVz"),
+        (T::Base64Decode, "PHNjcmlwdD4!x", "<script>"),
+        (T::Base64Decode, "VGVzdENhc2U", "TestCase"),
+        (T::HtmlEntityDecode, "&ltscript&gtx&QUOTy&nbspz&lift;&l", "<script>x\"y\u{a0}z&lift;&l"),
+        (T::HtmlEntityDecode, "&#0000060;&#x000000000000000000000003c;", "<<"),
+        (T::Utf8ToUnicode, "a\0b\0", "ab\0"),
+        (T::Utf8ToUnicode, "\0\0", "\0"),
+    ] {
+        let expected: Vec<u8> = expected.chars().map(|c| u8::try_from(u32::from(c)).unwrap()).collect();
+        assert_eq!(run(t, input.as_bytes()), expected, "{t:?} {input:?}");
+    }
+}
+
+#[test]
 fn unicode_map_decides_before_the_low_byte_does() {
     let map = UnicodeMap::new(&[(0x0107u32, b'c')].into());
     let mut out = Vec::new();

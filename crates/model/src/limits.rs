@@ -82,6 +82,19 @@ pub const REASON_BYTES_MAX: usize = 512;
 /// A record dated further than this in the future is refused, in milliseconds.
 pub const RECORD_FUTURE_MAX_MS: u64 = 60_000;
 
+/// Bytes that the operators of a rule set may look at for one request, over all rules and values; beyond it the request is
+/// refused as one that cannot be judged. The Core Rule Set at paranoia 4 looks at some 700 bytes for each byte of JSON, so
+/// that a megabyte of it stays below; at one or two bytes in a nanosecond it is one or two seconds of one core.
+pub const EXAMINED_BYTES_MAX: u64 = 2 * 1024 * 1024 * 1024;
+/// Longest text that a rule may put together in a variable, in bytes: one that doubles with each match would fill the memory.
+pub const VARIABLE_BYTES_MAX: usize = 1024 * 1024;
+/// Memory that the compiled patterns of one rule set may take, in bytes. The Core Rule Set's take some 20 MiB.
+pub const PATTERN_BYTES_MAX: usize = 512 * 1024 * 1024;
+/// Records of a rule set's persistent collections (`IP`, `SESSION` and others), all together. With a few counters each they
+/// take some 20 MiB; a new one takes the place of one that was not touched for longest.
+pub const COLLECTION_RECORDS_MAX: usize = 65_536;
+/// Bytes of those records when an attacker fills them to the brim.
+pub const COLLECTION_BYTES_MAX: usize = 128 * 1024 * 1024;
 /// Longest fragment of a matched value kept as evidence, in bytes.
 pub const FRAGMENT_BYTES_MAX: usize = 256;
 /// Text of values kept with one request to show what transformations made of them, in bytes; the names of further steps

@@ -115,6 +115,6 @@ fn the_core_rule_set_of_debian_loads() {
         println!("{warning}");
     }
     assert!(rules(&loaded.rules).count() > 500);
-    // The two lookups elsewhere, which the rule set switches on only when asked to.
-    assert_eq!(loaded.warnings.len(), 2);
+    // Two lookups elsewhere and what one of them would fill; the rule set switches them on only when asked to.
+    assert_eq!(loaded.warnings.len(), 3);
 }

@@ -8,7 +8,13 @@ use crate::transaction::state::TxValue;
 impl Transaction {
     /// Appends the text with its variables' values. Returns whether any of it came from a secret.
     pub(crate) fn expand(&mut self, program: &Program, text: &Text, out: &mut Vec<u8>) -> bool {
-        text.parts.iter().fold(false, |secret, part| self.expand_part(program, part, out, false) | secret)
+        let before = out.len();
+        let secret = text
+            .parts
+            .iter()
+            .fold(false, |secret, part| self.expand_part(program, part, out, false) | secret);
+        self.examined_bytes = self.examined_bytes.saturating_add((out.len() - before) as u64);
+        secret
     }
 
     /// The text for the log: what came from a secret is replaced by its length.
@@ -39,7 +45,10 @@ impl Transaction {
                 let bytes = self.scratch.state.values.bytes(entry.value);
                 match (secret, for_log) {
                     (true, true) => out.extend_from_slice(masked(bytes.len()).as_bytes()),
-                    (false, true) => out.extend_from_slice(&self.without_secrets(entry.name, bytes)),
+                    (false, true) => {
+                        let shown = shown(bytes);
+                        out.extend_from_slice(&self.without_secrets(entry.name, shown));
+                    }
                     (_, false) => out.extend_from_slice(bytes),
                 }
                 secret
@@ -59,7 +68,7 @@ impl Transaction {
                 if secret && for_log {
                     out.extend_from_slice(masked(bytes.len()).as_bytes());
                 } else if for_log {
-                    out.extend_from_slice(&crate::findings::mask::mask_pairs(bytes));
+                    out.extend_from_slice(&crate::findings::mask::mask_pairs(shown(bytes)));
                 } else {
                     out.extend_from_slice(bytes);
                 }
@@ -85,6 +94,11 @@ impl Transaction {
         }
         crate::operator::number(&self.expanded(program, text))
     }
+}
+
+/// As much of a value as the log can hold. A secret whose end is cut off is masked like a whole one.
+fn shown(bytes: &[u8]) -> &[u8] {
+    bytes.get(..LOG_TEXT_BYTES_MAX).unwrap_or(bytes)
 }
 
 /// Longest message or data of a signal, in bytes.

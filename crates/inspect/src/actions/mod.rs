@@ -1,5 +1,6 @@
 //! What links do when a value matches: variables, collections, `ctl`; and the expansion of macros.
 
+use phalanx_model::limits::{EXAMINED_BYTES_MAX, VARIABLE_BYTES_MAX};
 use phalanx_policy::seclang::ir::Variable;
 
 use crate::collections::{self, Change};
@@ -32,6 +33,11 @@ impl Transaction {
                 let key = self.expanded(program, key).to_ascii_lowercase();
                 self.change_persistent(*collection, Change::Expire(key.into(), at_ms));
             }
+            Effect::DeprecateVar(collection, key, amount, period_ms) => {
+                let key = self.expanded(program, key).to_ascii_lowercase();
+                let change = Change::Decay { name: key.into(), amount: *amount, period_ms: *period_ms };
+                self.change_persistent(*collection, change);
+            }
             Effect::InitCol(collection, key) => {
                 let key = self.expanded(program, key);
                 self.open_collection(program, *collection, &key);
@@ -63,8 +69,12 @@ impl Transaction {
     }
 
     fn sanitise(&mut self, variable: Variable, name: &[u8]) {
+        let variable = match variable {
+            Variable::ArgsGet | Variable::ArgsPost => Variable::Args,
+            other => other,
+        };
         if self.scratch.state.sanitised.len() < SANITISED_MAX {
-            self.scratch.state.sanitised.push((variable, name.to_ascii_lowercase()));
+            self.scratch.state.sanitised.insert((variable, name.to_ascii_lowercase()));
         }
     }
 
@@ -191,6 +201,12 @@ impl Transaction {
             _ => {
                 let mut buffer = Vec::new();
                 let secret = self.expand(program, text, &mut buffer);
+                self.examined_bytes = self.examined_bytes.saturating_add(buffer.len() as u64 * COPY_COST);
+                if buffer.len() > VARIABLE_BYTES_MAX || self.examined_bytes > EXAMINED_BYTES_MAX {
+                    let reason = || "a rule puts more text together than a request may cause".to_owned();
+                    self.failure.get_or_insert_with(reason);
+                    return empty;
+                }
                 TxValue::Text { blob: self.scratch.state.values.buffers.push(&buffer), secret }
             }
         }
@@ -230,7 +246,7 @@ impl Transaction {
         if let Some(view) = state.persistent.iter_mut().find(|view| view.collection == collection)
             && view.changes.len() < CHANGES_MAX
         {
-            collections::apply(&mut view.variables, &change);
+            collections::apply(&mut view.variables, &change, self.connection.now_ms);
             view.changes.push(change);
         }
     }
@@ -263,8 +279,11 @@ impl Transaction {
     }
 }
 
+/// A byte that is copied stays in memory until the request ends: it counts as much as so many that are looked at.
+const COPY_COST: u64 = 16;
 /// TX variables with names made at run time, per transaction: more than the most arguments of a request.
 const DYNAMIC_MAX: usize = 8192;
 /// Changes to one persistent collection, per transaction.
 const CHANGES_MAX: usize = 1024;
-const SANITISED_MAX: usize = 256;
+/// Distinct names that `sanitise...` hides, per transaction: more than the most arguments of a request by default.
+const SANITISED_MAX: usize = 4096;

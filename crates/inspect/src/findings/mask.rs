@@ -1,7 +1,10 @@
 //! Secrets: which values must never leave the engine as they are, and what stands in their place.
 
 use std::borrow::Cow;
+use std::sync::LazyLock;
 
+use aho_corasick::AhoCorasick;
+use hashbrown::HashSet;
 use phalanx_model::RuleMatch;
 use phalanx_policy::seclang::ir::Variable;
 
@@ -24,11 +27,7 @@ impl Transaction {
             Variable::Args | Variable::ArgsGet | Variable::ArgsPost => is_secret_field(key),
             _ => false,
         };
-        by_name
-            || state.sanitised.iter().any(|(variable, sanitised)| {
-                crate::program::targets::covers(*variable, name.variable)
-                    && key.eq_ignore_ascii_case(sanitised)
-            })
+        by_name || is_sanitised(&state.sanitised, name.variable, key)
     }
 
     /// The bytes of a value for the log: pairs with secret names inside raw text lose their values.
@@ -44,38 +43,35 @@ impl Transaction {
         }
     }
 
-    /// Applies `sanitise...` of later rules to the signals of earlier ones.
+    /// Applies `sanitise...` of later rules to the signals of earlier ones, in one pass over what the signals show.
     pub(crate) fn mask_sanitised(&mut self) {
         let sanitised = std::mem::take(&mut self.scratch.state.sanitised);
-        for (variable, key) in &sanitised {
-            let key = String::from_utf8_lossy(key);
-            for signal in &mut self.signals {
-                let mut touched = false;
-                for found in &mut signal.matches {
-                    let (base, name) = found.variable.split_once(':').unwrap_or((&found.variable, ""));
-                    let same = Variable::from_name(base)
-                        .is_some_and(|base| crate::program::targets::covers(*variable, base));
-                    if same && name.eq_ignore_ascii_case(&key) {
-                        texts(found).filter(|text| !text.starts_with("[masked")).for_each(|text| {
-                            *text = masked(text.len());
-                            touched = true;
-                        });
+        if sanitised.is_empty() {
+            return;
+        }
+        let is_argument = |name: &[u8]| is_sanitised(&sanitised, Variable::Args, name);
+        let mask = |text: &mut String| {
+            *text = String::from_utf8_lossy(&mask_pairs_named(text.as_bytes(), is_argument)).into_owned();
+        };
+        for signal in &mut self.signals {
+            let mut touched = false;
+            for found in &mut signal.matches {
+                let (base, name) = found.variable.split_once(':').unwrap_or((&found.variable, ""));
+                let hidden = Variable::from_name(base)
+                    .is_some_and(|base| is_sanitised(&sanitised, base, name.as_bytes()));
+                if hidden {
+                    for text in texts(found).filter(|text| !text.starts_with("[masked")) {
+                        *text = masked(text.len());
+                        touched = true;
                     }
                 }
-                if touched {
-                    signal.data = masked(signal.data.len());
-                }
-                if *variable == Variable::Args {
-                    let is_secret = |name: &[u8]| name.eq_ignore_ascii_case(key.as_bytes());
-                    let mask = |text: &mut String| {
-                        *text = String::from_utf8_lossy(&mask_pairs_named(text.as_bytes(), is_secret))
-                            .into_owned();
-                    };
-                    mask(&mut signal.message);
-                    mask(&mut signal.data);
-                    signal.matches.iter_mut().flat_map(texts).for_each(mask);
-                }
+                texts(found).for_each(&mask);
             }
+            if touched {
+                signal.data = masked(signal.data.len());
+            }
+            mask(&mut signal.message);
+            mask(&mut signal.data);
         }
     }
 }
@@ -84,6 +80,18 @@ impl Transaction {
 fn texts(found: &mut RuleMatch) -> impl Iterator<Item = &mut String> {
     let steps = found.steps.iter_mut().filter_map(|step| step.value.as_mut());
     std::iter::once(&mut found.fragment).chain(&mut found.value).chain(steps)
+}
+
+/// Whether a `sanitise...` named this member; one of `ARGS` also means the same of `ARGS_GET` and `ARGS_POST`.
+fn is_sanitised(sanitised: &HashSet<(Variable, Vec<u8>)>, variable: Variable, key: &[u8]) -> bool {
+    if sanitised.is_empty() {
+        return false;
+    }
+    let variable = match variable {
+        Variable::ArgsGet | Variable::ArgsPost => Variable::Args,
+        other => other,
+    };
+    sanitised.contains(&(variable, key.to_ascii_lowercase()))
 }
 
 fn is_secret_header(name: &[u8]) -> bool {
@@ -95,14 +103,19 @@ pub(crate) fn is_secret_field(name: &[u8]) -> bool {
     if name.len() > SECRET_NAME_BYTES_MAX {
         return false;
     }
-    let lower = name.to_ascii_lowercase();
-    SECRET_FIELDS.iter().any(|secret| memchr::memmem::find(&lower, secret.as_bytes()).is_some())
+    names_a_secret(name)
+}
+
+/// Whether part of a secret field's name occurs. Cannot be built is taken for yes: what might be a secret is masked.
+fn names_a_secret(bytes: &[u8]) -> bool {
+    static SECRETS: LazyLock<Option<AhoCorasick>> =
+        LazyLock::new(|| AhoCorasick::builder().ascii_case_insensitive(true).build(SECRET_FIELDS).ok());
+    SECRETS.as_ref().is_none_or(|secrets| secrets.is_match(bytes))
 }
 
 /// Masks the values of `name=value` and `"name":"value"` pairs with secret names, as in a query, a form or a request line.
 pub(crate) fn mask_pairs(bytes: &[u8]) -> Cow<'_, [u8]> {
-    let lower = bytes.to_ascii_lowercase();
-    if !SECRET_FIELDS.iter().any(|secret| memchr::memmem::find(&lower, secret.as_bytes()).is_some()) {
+    if !names_a_secret(bytes) {
         return Cow::Borrowed(bytes);
     }
     Cow::Owned(mask_pairs_named(bytes, is_secret_field))

@@ -32,6 +32,8 @@ pub struct Findings {
     pub failure: Option<String>,
     /// What the audit log shows of it, if it is for the audit log.
     pub audit: Option<Audit>,
+    /// Bytes that operators looked at, over all rules and values.
+    pub examined_bytes: u64,
 }
 
 impl Transaction {
@@ -73,6 +75,8 @@ impl Transaction {
         let fragment = if matched.secret {
             mask::masked(fragment.len())
         } else {
+            // Twice as much as is shown: masking may shorten what is before the cut.
+            let fragment = fragment.get(..2 * FRAGMENT_BYTES_MAX).unwrap_or(fragment);
             let shown = self.without_secrets(matched.name, fragment);
             let cut = shown.get(..shown.len().min(FRAGMENT_BYTES_MAX)).unwrap_or_default();
             truncated(String::from_utf8_lossy(cut).into_owned(), FRAGMENT_BYTES_MAX)

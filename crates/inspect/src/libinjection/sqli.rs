@@ -5,29 +5,49 @@ use super::fold::{Folded, fold};
 use super::tables::is_injection;
 use super::tokens::{Context, Token, Tokenizer};
 
-/// Tries the value as it is, then behind a single and a double quote where it has one.
+/// Tries the value as it is, and without numbers like `1.e` where it has some: older versions of libinjection take such a
+/// number for a word, newer ones leave it out, as MySQL does (`1.e(2)` is `(2)` there). Either may hide an attack.
 pub(super) fn detect(input: &[u8]) -> Option<Fingerprint> {
     if input.is_empty() {
         return None;
     }
-    if let Some(found) = ansi_then_mysql(input, 0) {
+    let whole = Context { quote: 0, mysql: false, skips_bare_exponents: false };
+    detect_in(input, whole).or_else(|| {
+        let skipping = Context { skips_bare_exponents: true, ..whole };
+        if has_bare_exponent(input) { detect_in(input, skipping) } else { None }
+    })
+}
+
+/// As it is, then behind a single and a double quote where there is one.
+fn detect_in(input: &[u8], context: Context) -> Option<Fingerprint> {
+    if let Some(found) = ansi_then_mysql(input, context) {
         return Some(found);
     }
     if memchr::memchr(b'\'', input).is_some()
-        && let Some(found) = ansi_then_mysql(input, b'\'')
+        && let Some(found) = ansi_then_mysql(input, Context { quote: b'\'', ..context })
     {
         return Some(found);
     }
     memchr::memchr(b'"', input)?;
-    Reading::new(input, Context { quote: b'"', mysql: true }).verdict()
+    Reading::new(input, Context { quote: b'"', mysql: true, ..context }).verdict()
 }
 
-fn ansi_then_mysql(input: &[u8], quote: u8) -> Option<Fingerprint> {
-    let ansi = Reading::new(input, Context { quote, mysql: false });
+fn ansi_then_mysql(input: &[u8], context: Context) -> Option<Fingerprint> {
+    let ansi = Reading::new(input, context);
     if let Some(found) = ansi.verdict() {
         return Some(found);
     }
-    if ansi.mysql_differs { Reading::new(input, Context { quote, mysql: true }).verdict() } else { None }
+    if ansi.mysql_differs { Reading::new(input, Context { mysql: true, ..context }).verdict() } else { None }
+}
+
+/// Whether some digit or dot is followed by an `e` that no digit follows, with or without a sign.
+fn has_bare_exponent(input: &[u8]) -> bool {
+    memchr::memchr2_iter(b'e', b'E', input).any(|at| {
+        let before = at.checked_sub(1).and_then(|before| input.get(before));
+        let signs = usize::from(matches!(input.get(at + 1), Some(b'+' | b'-')));
+        before.is_some_and(|byte| byte.is_ascii_digit() || *byte == b'.')
+            && !input.get(at + 1 + signs).is_some_and(u8::is_ascii_digit)
+    })
 }
 
 /// A value read in one context.

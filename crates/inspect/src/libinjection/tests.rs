@@ -8,7 +8,7 @@ use super::fold::fold;
 use super::tokens::{Context, Token, Tokenizer};
 use super::{html5, is_sqli, is_xss};
 
-const PLAIN: Context = Context { quote: 0, mysql: false };
+const PLAIN: Context = Context { quote: 0, mysql: false, skips_bare_exponents: false };
 
 fn print(token: &Token, out: &mut Vec<u8>) {
     out.extend([token.kind, b' ']);

@@ -16,6 +16,8 @@ pub(super) struct Context {
     pub(super) quote: u8,
     /// MySQL's comments instead of ANSI's.
     pub(super) mysql: bool,
+    /// Leave out numbers whose exponent has no digit, as MySQL does.
+    pub(super) skips_bare_exponents: bool,
 }
 
 /// A token; type 0 is none.
@@ -392,9 +394,9 @@ impl<'a> Tokenizer<'a> {
             pos += 1;
             pos += usize::from(matches!(self.at(pos), Some(b'+' | b'-')));
             let exponent = self.after_digits(pos);
-            // `1.e` is a word.
+            // `1.e` is a word, or nothing at all.
             if exponent == pos {
-                kind = b'n';
+                kind = if self.context.skips_bare_exponents { 0 } else { b'n' };
             }
             pos = exponent;
         }

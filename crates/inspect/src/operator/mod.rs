@@ -6,8 +6,10 @@
 use crate::pattern::{LimitExceeded, Pattern};
 
 mod identity;
+mod schema;
 
 pub use identity::{is_cpf, is_credit_card, is_ssn, is_svnr};
+pub use schema::JsonSchema;
 
 /// `@beginsWith`
 pub fn begins_with(input: &[u8], param: &[u8]) -> bool {
@@ -54,7 +56,9 @@ pub fn within(input: &[u8], param: &[u8]) -> bool {
 
 /// The integer that `@eq`, `@lt` and their kind compare: what C's `strtol` reads, saturating; 0 where there is none.
 pub fn number(input: &[u8]) -> i64 {
-    let text = input.trim_ascii_start();
+    // C's `isspace`: Rust's ASCII white space has no vertical tab.
+    let spaces = input.iter().take_while(|byte| matches!(byte, b'\t'..=b'\r' | b' ')).count();
+    let text = input.get(spaces..).unwrap_or_default();
     let (negative, digits) = match text.split_first() {
         Some((b'-', rest)) => (true, rest),
         Some((b'+', rest)) => (false, rest),

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use hashbrown::HashMap;
+use phalanx_model::limits::PATTERN_BYTES_MAX;
 use phalanx_model::{Edition, RuleInfo};
 use phalanx_policy::Diagnostic;
 use phalanx_policy::seclang::ir::{self, Action, Target, Variable};
@@ -11,7 +12,7 @@ use phalanx_policy::seclang::ir::{self, Action, Target, Variable};
 use super::classify::{Described, classify};
 use super::effects::Effect;
 use super::fold::Folding;
-use super::matchers::{Matchers, Test};
+use super::matchers::{Matcher, Matchers, Test};
 use super::scope::finds;
 use super::targets::{Lifetime, Pick, PickId, Select, SetId, Spec, TargetSet};
 use super::text::{Names, Slot};
@@ -281,6 +282,12 @@ impl<'a> Builder<'a> {
             Action::ExpireVar { collection, key, seconds } => {
                 Effect::ExpireVar(*collection, names.text(key), names.text(seconds))
             }
+            Action::DeprecateVar { collection, key, amount, period_s } => Effect::DeprecateVar(
+                *collection,
+                names.text(key),
+                i64::from(*amount),
+                u64::from(*period_s) * 1000,
+            ),
             Action::InitCol { collection, key } => Effect::InitCol(*collection, names.text(key)),
             Action::SetSid(key) => Effect::InitCol(Variable::Session, names.text(key)),
             Action::SetUid(key) => Effect::InitCol(Variable::User, names.text(key)),
@@ -345,6 +352,15 @@ impl<'a> Builder<'a> {
     ) -> Result<Program, Vec<Diagnostic>> {
         let prefilter = Prefilter::build(&self.matchers.needs, options.prefilter);
         let audit_statuses = audit_statuses(set, &mut self.faults);
+        let pattern_bytes: usize = self.matchers.list.iter().map(Matcher::memory_bytes).sum();
+        if pattern_bytes > PATTERN_BYTES_MAX {
+            let message = format!(
+                "the patterns of the rule set take {} MiB compiled, {} MiB is the limit",
+                pattern_bytes / MIB,
+                PATTERN_BYTES_MAX / MIB
+            );
+            self.faults.push(Diagnostic::error("", 0, message));
+        }
         if !self.faults.is_empty() {
             return Err(self.faults);
         }
@@ -383,6 +399,8 @@ impl<'a> Builder<'a> {
         })
     }
 }
+
+const MIB: usize = 1024 * 1024;
 
 /// Where `skip` and `skipAfter` lead, as places in a phase.
 struct Jumps {

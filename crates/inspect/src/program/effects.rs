@@ -11,6 +11,8 @@ use crate::pattern::PatternError;
 pub(crate) enum Effect {
     SetVar(VarTarget, SetVarChange),
     ExpireVar(ir::Variable, Text, Text),
+    /// `deprecatevar`: how much is taken away, and how often in milliseconds.
+    DeprecateVar(ir::Variable, Text, i64, u64),
     InitCol(ir::Variable, Text),
     /// `setenv`: `name=value`, visible as `ENV` within the transaction.
     SetEnv(Text),

@@ -6,6 +6,7 @@ use phalanx_model::PrefixSet;
 use phalanx_policy::seclang::ir;
 
 use super::text::{Names, Text};
+use crate::operator::JsonSchema;
 use crate::pattern::{ABSENT, Flags, Pattern, Requirement, Requirements};
 use crate::transaction::values::{disjoint, presence_of};
 
@@ -26,6 +27,17 @@ pub(crate) enum Matcher {
     Utf8,
 }
 
+impl Matcher {
+    /// Bytes that the compiled form takes.
+    pub(crate) fn memory_bytes(&self) -> usize {
+        match self {
+            Self::Rx(pattern) => pattern.memory_bytes(),
+            Self::Phrases(automaton) => automaton.memory_usage(),
+            Self::Sqli | Self::Xss | Self::ByteRange(_) | Self::UrlEncoding | Self::Utf8 => 0,
+        }
+    }
+}
+
 /// An operator.
 #[derive(Debug)]
 pub(crate) enum Test {
@@ -41,6 +53,7 @@ pub(crate) enum Test {
     /// `@rx` with macros.
     PatternText(Text),
     Verify(Verify, Pattern),
+    Schema(JsonSchema),
 }
 
 /// Comparisons of text.
@@ -133,6 +146,7 @@ impl Matchers {
                 Test::Pattern(self.push(Matcher::UrlEncoding, needs_bytes(presence_of(b"%"))))
             }
             T::ValidateUtf8Encoding => Test::Pattern(self.push(Matcher::Utf8, needs_bytes(NOT_ASCII))),
+            T::ValidateSchema(text) => Test::Schema(JsonSchema::compile(text)?),
             T::VerifyCc(regex) => Test::Verify(Verify::CreditCard, pattern(regex)?),
             T::VerifyCpf(regex) => Test::Verify(Verify::Cpf, pattern(regex)?),
             T::VerifySsn(regex) => Test::Verify(Verify::Ssn, pattern(regex)?),

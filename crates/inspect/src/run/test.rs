@@ -1,5 +1,7 @@
 //! Operators on values.
 
+use phalanx_model::limits::EXAMINED_BYTES_MAX;
+
 use crate::operator;
 use crate::pattern::{Captures, Flags, Pattern};
 use crate::program::{Link, Matcher, Part, PatternId, Program, Rule, Slot, Test, TextTest, Verify};
@@ -35,6 +37,10 @@ impl Transaction {
         if !values.is_candidate(row, id.0) {
             return Answer::No;
         }
+        if self.is_exhausted(rule, value) {
+            return Answer::GaveUp;
+        }
+        let values = &mut self.scratch.state.values;
         let blob = values.blob(value);
         let bytes = values.bytes(value);
         let found = match program.matcher(id) {
@@ -69,11 +75,15 @@ impl Transaction {
     }
 
     fn test_other(&mut self, program: &Program, rule: &Rule, test: &Test, value: ValueId) -> Answer {
+        if !matches!(test, Test::Always | Test::Never) && self.is_exhausted(rule, value) {
+            return Answer::GaveUp;
+        }
         let values = &mut self.scratch.state.values;
         let blob = values.blob(value);
         let found = match test {
             Test::Always => true,
             Test::Never | Test::Pattern(_) | Test::PatternGlobal(_) => false,
+            Test::Schema(schema) => schema.is_violated_by(values.bytes(value)),
             Test::IpMatch(prefixes) => {
                 let text = std::str::from_utf8(values.bytes(value)).unwrap_or_default();
                 text.trim().parse().is_ok_and(|ip| prefixes.contains(ip))
@@ -95,6 +105,16 @@ impl Transaction {
             Test::Verify(kind, pattern) => return self.test_verify(rule, *kind, pattern, value),
         };
         if found { Answer::Yes(blob) } else { Answer::No }
+    }
+
+    /// Counts a look at a value; true when the request has had all the looks it gets, which makes it one that fails.
+    fn is_exhausted(&mut self, rule: &Rule, value: ValueId) -> bool {
+        self.examined_bytes += u64::from(self.scratch.state.values.blob(value).len);
+        if self.examined_bytes <= EXAMINED_BYTES_MAX {
+            return false;
+        }
+        self.fail(rule, "the request takes more work than one may cause");
+        true
     }
 
     fn test_text(
@@ -149,6 +169,10 @@ impl Transaction {
         };
         if regex.len() > MADE_PATTERN_BYTES_MAX {
             self.fail(rule, "the pattern made from variables is too long");
+            return Answer::GaveUp;
+        }
+        self.examined_bytes = self.examined_bytes.saturating_add(regex.len() as u64 * MADE_PATTERN_BYTE_COST);
+        if self.is_exhausted(rule, value) {
             return Answer::GaveUp;
         }
         let Ok(pattern) = Pattern::compile(regex, Flags::MODSECURITY) else {
@@ -275,5 +299,7 @@ impl Transaction {
     }
 }
 
+/// Compiling a byte of a pattern takes as long as looking at so many bytes.
+const MADE_PATTERN_BYTE_COST: u64 = 16 * 1024;
 /// Longest pattern that may be made from variables, in bytes.
 const MADE_PATTERN_BYTES_MAX: usize = 4096;

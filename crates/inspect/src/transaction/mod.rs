@@ -103,6 +103,8 @@ pub struct Transaction {
     pub(crate) would_interrupt: Option<Interruption>,
     pub(crate) failure: Option<String>,
     pub(crate) audit: AuditChoice,
+    /// Bytes that operators looked at.
+    pub(crate) examined_bytes: u64,
 }
 
 /// How far an `allow` has reached.
@@ -136,6 +138,7 @@ impl Transaction {
             would_interrupt: None,
             failure: None,
             audit: AuditChoice::of(engine),
+            examined_bytes: 0,
             program,
         }
     }
@@ -198,6 +201,7 @@ impl Transaction {
             matched_rules: self.matched_rules,
             failure: self.failure,
             audit,
+            examined_bytes: self.examined_bytes,
         };
         (findings, self.scratch)
     }

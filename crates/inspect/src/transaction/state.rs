@@ -1,6 +1,6 @@
 //! Everything a transaction keeps while it runs, in flat vectors that the next one reuses.
 
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
 use phalanx_model::{Severity, Span};
 use phalanx_policy::seclang::ir::Variable;
 
@@ -58,8 +58,8 @@ pub(crate) struct State {
     pub(crate) reqbody_error: Option<String>,
     pub(crate) files_bytes: u64,
     pub(crate) persistent: Vec<PersistentView>,
-    /// Names whose values are not to be kept (`sanitise...`).
-    pub(crate) sanitised: Vec<(Variable, Vec<u8>)>,
+    /// Names whose values are not to be kept (`sanitise...`), in lower case.
+    pub(crate) sanitised: HashSet<(Variable, Vec<u8>)>,
     /// Reused buffers.
     pub(crate) text: Vec<u8>,
     pub(crate) entries: Vec<Entry>,

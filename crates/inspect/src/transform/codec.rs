@@ -6,7 +6,8 @@ use sha1::Digest as _;
 
 use super::{at, begin, from, hex_pair, push_hex};
 
-/// Standard base64. Line ends are skipped; what precedes the first other foreign byte is decoded.
+/// Standard base64. Line ends are skipped; what precedes the first other foreign byte is decoded. A value that starts with
+/// no base64 stays as it is, so that rules can still see it.
 pub(super) fn base64_decode(input: &[u8], out: &mut Vec<u8>) -> bool {
     let value = |byte: u8| match byte {
         b'-' | b'_' => None,
@@ -14,7 +15,7 @@ pub(super) fn base64_decode(input: &[u8], out: &mut Vec<u8>) -> bool {
     };
     let digits = input.iter().filter(|&&byte| byte != b'\r' && byte != b'\n').map_while(|&byte| value(byte));
     base64_groups(digits, out);
-    !input.is_empty()
+    !out.is_empty()
 }
 
 /// Base64 of either alphabet; foreign bytes are skipped. Padding after the first digit of a group spoils all.

@@ -39,14 +39,13 @@ fn number(after: &[u8], start: usize, radix: u8) -> (Option<u8>, usize) {
     if end == start { (None, 0) } else { (Some(value.to_le_bytes()[0]), end) }
 }
 
+/// One of the names that browsers also know without a semicolon, whatever letters follow it: `&ltscript` is `<script`.
 fn name(after: &[u8]) -> (Option<u8>, usize) {
     const NAMES: [(&[u8], u8); 5] =
         [(b"quot", b'"'), (b"amp", b'&'), (b"lt", b'<'), (b"gt", b'>'), (b"nbsp", 0xa0)];
-    // No name is longer than four letters: the fifth decides that it is another one.
-    let length = after.iter().take(5).take_while(|byte| byte.is_ascii_alphanumeric()).count();
-    let word = after.get(..length).unwrap_or_default();
-    match NAMES.iter().find(|(name, _)| name.eq_ignore_ascii_case(word)) {
-        Some(&(_, decoded)) => (Some(decoded), length),
+    let starts = |name: &[u8]| after.get(..name.len()).is_some_and(|head| head.eq_ignore_ascii_case(name));
+    match NAMES.iter().find(|(name, _)| starts(name)) {
+        Some(&(name, decoded)) => (Some(decoded), name.len()),
         None => (None, 0),
     }
 }

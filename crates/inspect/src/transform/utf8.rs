@@ -3,15 +3,16 @@
 use super::{at, begin, from};
 
 /// Every sequence of two to four bytes becomes `%u` and its code point; an overlong one and a surrogate keep their
-/// first byte after it, so that rules can see them. NUL bytes and lead bytes without their continuation are dropped.
+/// first byte after it, so that rules can see them. NUL bytes before the last byte and lead bytes without their
+/// continuation are dropped.
 pub(super) fn to_unicode(input: &[u8], out: &mut Vec<u8>) -> bool {
     let Some(first) = input.iter().position(|&byte| byte == 0 || byte >= 0x80) else { return false };
     begin(input, first, out);
     let mut index = first;
     while let Some(byte) = at(input, index) {
         index += match byte {
-            0 => 1,
-            1..=0x7f => {
+            0 if index + 1 < input.len() => 1,
+            0..=0x7f => {
                 out.push(byte);
                 1
             }

@@ -271,6 +271,7 @@ fn with_value(name: &str, value: &str, report: &mut Report<'_>) -> Known {
         "skipafter" => Known::Yes(Action::SkipAfter(value.into())),
         "setvar" => set_var(value, report).map(Action::SetVar).into(),
         "expirevar" => expire_var(value, report).into(),
+        "deprecatevar" => deprecate_var(value, report).into(),
         "initcol" => init_col(value, report).into(),
         "sanitisearg" | "sanitizearg" => Known::Yes(Action::SanitiseArg(value.into())),
         "sanitiserequestheader" | "sanitizerequestheader" => {
@@ -299,7 +300,7 @@ fn is_known(name: &str) -> bool {
     all_names().any(|known| known.eq_ignore_ascii_case(name))
 }
 
-fn all_names() -> impl Iterator<Item = &'static str> {
+pub(super) fn all_names() -> impl Iterator<Item = &'static str> {
     let plain = PLAIN.iter().map(|(name, _)| *name);
     let texts = TEXTS.iter().map(|(name, _)| *name);
     plain.chain(texts).chain(METAS.iter().copied()).chain(OTHERS.iter().copied())
@@ -437,6 +438,27 @@ fn expire_var(value: &str, report: &mut Report<'_>) -> Option<Action> {
     Some(Action::ExpireVar { collection, key, seconds })
 }
 
+/// `collection.name=AMOUNT/SECONDS`
+fn deprecate_var(value: &str, report: &mut Report<'_>) -> Option<Action> {
+    let rate = value.split_once('=').and_then(|(name, rate)| {
+        let (amount, period) = rate.split_once('/')?;
+        let period_s = period.trim().parse().ok().filter(|seconds| *seconds > 0)?;
+        Some((name, amount.trim().parse().ok()?, period_s))
+    });
+    let Some((name, amount, period_s)) = rate else {
+        report.error(format!(
+            "`deprecatevar:{value}` has no rate; `deprecatevar:ip.score=5/60` takes 5 away every 60 seconds"
+        ));
+        return None;
+    };
+    let (collection, key) = variable("deprecatevar", name, report)?;
+    if !collection.is_persistent() {
+        report.error("`deprecatevar` is for persistent collections; TX ends with the request");
+        return None;
+    }
+    Some(Action::DeprecateVar { collection, key, amount, period_s })
+}
+
 fn init_col(value: &str, report: &mut Report<'_>) -> Option<Action> {
     let Some((name, key)) = value.split_once('=') else {
         report.error(format!("`initcol:{value}` has no key; write `initcol:ip=%{{REMOTE_ADDR}}`"));
@@ -489,6 +511,7 @@ const METAS: &[&str] = &["accuracy", "maturity", "rev", "ver"];
 const OTHERS: &[&str] = &[
     "chain",
     "ctl",
+    "deprecatevar",
     "expirevar",
     "id",
     "initcol",
@@ -497,6 +520,9 @@ const OTHERS: &[&str] = &[
     "sanitiseArg",
     "sanitiseRequestHeader",
     "sanitiseResponseHeader",
+    "sanitizeArg",
+    "sanitizeRequestHeader",
+    "sanitizeResponseHeader",
     "setvar",
     "severity",
     "skip",
@@ -507,10 +533,9 @@ const OTHERS: &[&str] = &[
 ];
 
 /// Actions of the reference that this engine refuses, each with the reason.
-const REFUSED: &[(&str, &str)] = &[
+pub(super) const REFUSED: &[(&str, &str)] = &[
     ("append", "the engine does not write into responses"),
-    ("deprecatevar", "collections here expire, they do not decay"),
-    ("exec", "the engine runs no programs"),
+    ("exec", "the engine runs no programs and no scripts"),
     ("pause", "a held connection costs the defender more than the attacker"),
     ("prepend", "the engine does not write into responses"),
     ("proxy", "an app's upstream is set by policy, not by a rule"),

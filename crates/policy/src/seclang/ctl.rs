@@ -160,7 +160,7 @@ fn body_processor(value: &str, report: &mut Report<'_>) -> Option<BodyProcessor>
     found
 }
 
-const NAMES: &[&str] = &[
+pub(super) const NAMES: &[&str] = &[
     "auditEngine",
     "auditLogParts",
     "forceRequestBodyVariable",
@@ -177,14 +177,15 @@ const NAMES: &[&str] = &[
     "ruleRemoveTargetByTag",
 ];
 
-const WITHOUT_EFFECT: &[(&str, &str)] = &[
+pub(super) const WITHOUT_EFFECT: &[(&str, &str)] = &[
     ("debugloglevel", "there is no debug log; `phalanx explain` shows what each rule saw"),
     ("hashengine", "the engine does not sign links"),
     ("hashenforcement", "the engine does not sign links"),
 ];
 
-const REFUSED: &[(&str, &str)] = &[
+pub(super) const REFUSED: &[(&str, &str)] = &[
     ("requestbodylimit", "the limit is an app's, not a request's"),
+    ("responsebodyprocessor", "response bodies are inspected as text"),
     ("responsebodylimit", "the limit is an app's, not a request's"),
     ("ruleupdatetargetbyid", "only targets can be taken away per request; use ruleRemoveTargetById"),
 ];

@@ -263,6 +263,8 @@ pub enum Test {
     ValidateByteRange([u64; 4]),
     ValidateUrlEncoding,
     ValidateUtf8Encoding,
+    /// The text of a JSON Schema, to which JSON must not conform for the operator to match.
+    ValidateSchema(String),
     /// Pattern of candidates for a Luhn check.
     VerifyCc(String),
     VerifyCpf(String),
@@ -354,6 +356,14 @@ pub enum Action {
         key: Macro,
         /// A number of seconds, often `%{tx.name}`.
         seconds: Macro,
+    },
+    DeprecateVar {
+        collection: Variable,
+        key: Macro,
+        /// What is taken away each time, down to 0.
+        amount: u32,
+        /// How often, in seconds; at least 1.
+        period_s: u32,
     },
     InitCol {
         collection: Variable,

@@ -279,7 +279,7 @@ fn unknown(name: &str, report: &mut Report<'_>) {
 }
 
 /// Directives with a fixed form, and the form in words.
-const COUNTED: &[(&str, &str)] = &[
+pub(super) const COUNTED: &[(&str, &str)] = &[
     ("SecMarker", "one name"),
     ("SecDefaultAction", "one list of actions"),
     ("SecRuleRemoveById", "rule ids or ranges"),
@@ -292,7 +292,7 @@ const COUNTED: &[(&str, &str)] = &[
     ("SecUnicodeMapFile", "a file and a code page"),
 ];
 
-const OTHERS: &[&str] = &["SecRule", "SecAction", "Include", "IncludeOptional"];
+pub(super) const OTHERS: &[&str] = &["SecRule", "SecAction", "Include", "IncludeOptional"];
 
 /// Rule sets nest two or three deep; more is a mistake.
 const INCLUDE_DEPTH_MAX: usize = 16;

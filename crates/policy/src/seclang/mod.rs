@@ -29,6 +29,8 @@ mod rules;
 mod layout;
 mod loader;
 
+mod reference;
+
 use std::path::PathBuf;
 
 use crate::Diagnostic;
@@ -76,8 +78,8 @@ pub fn load_dirs(dirs: &[PathBuf], options: &LoadOptions) -> Result<Loaded, Vec<
     finish(loader, options)
 }
 
-/// Loads named texts, in order. A text whose name ends in `.data` or `.txt` is not loaded itself but may be referred to
-/// (`@pmFromFile`). What `options` adds comes behind texts named `crs-setup...`,
+/// Loads named texts, in order. A text whose name ends in `.data`, `.txt` or `.json` is not loaded itself but may be
+/// referred to (`@pmFromFile`, `@validateSchema`). What `options` adds comes behind texts named `crs-setup...`,
 /// `...-config.conf` or `...-before.conf`, and before all others.
 ///
 /// # Errors
@@ -85,7 +87,7 @@ pub fn load_dirs(dirs: &[PathBuf], options: &LoadOptions) -> Result<Loaded, Vec<
 pub fn load_texts(files: &[(&str, &str)], options: &LoadOptions) -> Result<Loaded, Vec<Diagnostic>> {
     let mut loader = start(Source::Texts(files));
     let is_setup = |name: &str| layout::comes_first(name);
-    let is_data = |name: &str| [".data", ".txt"].iter().any(|ending| name.ends_with(ending));
+    let is_data = |name: &str| [".data", ".txt", ".json"].iter().any(|ending| name.ends_with(ending));
     for (name, text) in files.iter().filter(|(name, _)| is_setup(name)) {
         loader.text(name, text);
     }
@@ -99,6 +101,11 @@ pub fn load_texts(files: &[(&str, &str)], options: &LoadOptions) -> Result<Loade
 /// The settings and rules that precede every rule set, as SecLang text with their reasons.
 pub fn base_settings() -> &'static str {
     BASE
+}
+
+/// The language as Markdown tables: what is supported, and what is not, with the reason.
+pub fn reference() -> String {
+    reference::markdown()
 }
 
 fn start(source: Source<'_>) -> Loader<'_> {

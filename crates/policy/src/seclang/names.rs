@@ -92,12 +92,23 @@ pub(super) fn variable_names() -> impl Iterator<Item = &'static str> {
     VARIABLES.iter().map(|(name, _)| *name)
 }
 
+/// Why a variable of the reference is not filled here.
+pub(super) fn why_no_variable(name: &str) -> Option<&'static str> {
+    REFUSED_VARIABLES.iter().find(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, why)| *why)
+}
+
+/// Why a variable never has a value here.
+pub(super) fn why_empty(variable: Variable) -> Option<&'static str> {
+    let name = variable.name();
+    EMPTY_VARIABLES.iter().find(|(known, _)| *known == name).map(|(_, why)| *why)
+}
+
 /// Names to suggest for an unknown transformation.
 pub(super) fn transformation_names() -> impl Iterator<Item = &'static str> {
     TRANSFORMATIONS.iter().map(|(name, _)| *name)
 }
 
-const VARIABLES: &[(&str, Variable)] = &[
+pub(super) const VARIABLES: &[(&str, Variable)] = &[
     ("ARGS", Variable::Args),
     ("ARGS_COMBINED_SIZE", Variable::ArgsCombinedSize),
     ("ARGS_GET", Variable::ArgsGet),
@@ -113,7 +124,7 @@ const VARIABLES: &[(&str, Variable)] = &[
     ("FILES_NAMES", Variable::FilesNames),
     ("FILES_SIZES", Variable::FilesSizes),
     ("FILES_TMP_CONTENT", Variable::FilesTmpContent),
-    ("FILES_TMP_NAMES", Variable::FilesTmpNames),
+    ("FILES_TMPNAMES", Variable::FilesTmpNames),
     ("FULL_REQUEST", Variable::FullRequest),
     ("FULL_REQUEST_LENGTH", Variable::FullRequestLength),
     ("GEO", Variable::Geo),
@@ -204,9 +215,60 @@ const VARIABLES: &[(&str, Variable)] = &[
     ("XML", Variable::Xml),
 ];
 
+/// Variables that are read and never have a value, each with the reason.
+pub(super) const EMPTY_VARIABLES: &[(&str, &str)] = &[
+    ("FILES_TMPNAMES", "uploaded files are not written to disk; their content is in FILES_TMP_CONTENT"),
+    ("GEO", "no location database is loaded"),
+    ("REMOTE_USER", "the edge does not read the application's users from a request"),
+    ("RESPONSE_ARGS", RESPONSES),
+];
+
+/// Variables of the references of ModSecurity and Coraza that this engine refuses, each with the reason.
+pub(super) const REFUSED_VARIABLES: &[(&str, &str)] = &[
+    ("ARGS_PATH", "there is no `@restpath` that would fill it"),
+    ("JSON", "values of a JSON body are in ARGS, named json.PATH"),
+    ("PERF_ALL", TIMES),
+    ("PERF_COMBINED", TIMES),
+    ("PERF_GC", TIMES),
+    ("PERF_LOGGING", TIMES),
+    ("PERF_PHASE1", TIMES),
+    ("PERF_PHASE2", TIMES),
+    ("PERF_PHASE3", TIMES),
+    ("PERF_PHASE4", TIMES),
+    ("PERF_PHASE5", TIMES),
+    ("PERF_RULES", TIMES),
+    ("PERF_SREAD", TIMES),
+    ("PERF_SWRITE", TIMES),
+    ("REQUEST_XML", "XML is the request body"),
+    ("RESPONSE_XML", RESPONSES),
+    ("RES_BODY_ERROR", RESPONSES),
+    ("RES_BODY_ERROR_MSG", RESPONSES),
+    ("RES_BODY_PROCESSOR", RESPONSES),
+    ("RES_BODY_PROCESSOR_ERROR", RESPONSES),
+    ("RES_BODY_PROCESSOR_ERROR_MSG", RESPONSES),
+    ("SCRIPT_BASENAME", SCRIPTS),
+    ("SCRIPT_FILENAME", SCRIPTS),
+    ("SCRIPT_GID", SCRIPTS),
+    ("SCRIPT_GROUPNAME", SCRIPTS),
+    ("SCRIPT_MODE", SCRIPTS),
+    ("SCRIPT_UID", SCRIPTS),
+    ("SCRIPT_USERNAME", SCRIPTS),
+    ("SDBM_DELETE_ERROR", "collections are kept in memory"),
+    ("STREAM_INPUT_BODY", "bodies are held up to their limit and inspected whole: use REQUEST_BODY"),
+    ("STREAM_OUTPUT_BODY", "bodies are held up to their limit and inspected whole: use RESPONSE_BODY"),
+    ("USERAGENT_IP", "REMOTE_ADDR is the client's address, behind trusted forwarders as well"),
+    ("WEBSERVER_ERROR_LOG", "there is no web server whose log could be read"),
+];
+
+const TIMES: &str = "`phalanx waf bench` measures rules";
+const RESPONSES: &str = "response bodies are inspected as text";
+const SCRIPTS: &str = "the edge does not see the application's files";
+
 /// Other names of the same, from ModSecurity's reference.
-const VARIABLE_ALIASES: &[(&str, Variable)] =
-    &[("MULTIPART_SEMICOLON_MISSING", Variable::MultipartMissingSemicolon)];
+pub(super) const VARIABLE_ALIASES: &[(&str, Variable)] = &[
+    ("FILES_TMP_NAMES", Variable::FilesTmpNames),
+    ("MULTIPART_SEMICOLON_MISSING", Variable::MultipartMissingSemicolon),
+];
 
 const TRANSFORMATIONS: &[(&str, Transformation)] = &[
     ("base64Decode", Transformation::Base64Decode),
@@ -248,7 +310,7 @@ const TRANSFORMATIONS: &[(&str, Transformation)] = &[
 ];
 
 /// Other spellings of the same, from ModSecurity's reference.
-const TRANSFORMATION_ALIASES: &[(&str, Transformation)] = &[
+pub(super) const TRANSFORMATION_ALIASES: &[(&str, Transformation)] = &[
     ("normalizePath", Transformation::NormalisePath),
     ("normalizePathWin", Transformation::NormalisePathWin),
 ];

@@ -62,14 +62,9 @@ fn test(lower: &str, name: &str, argument: &str, files: Files<'_>, report: &mut 
             prefixes_from_files(name, argument, files, report).map(Test::IpMatch)
         }
         "validatebyterange" => byte_ranges(argument, report).map(Test::ValidateByteRange),
-        "rbl" => {
-            report.warning(
-                "`@rbl` never matches: a request does not wait for DNS here; ban addresses with decisions instead",
-            );
-            Some(Test::NoMatch)
-        }
-        "geolookup" => {
-            report.warning("`@geoLookup` never matches: no location database is loaded");
+        "validateschema" => schema(argument.trim(), files, report).map(Test::ValidateSchema),
+        _ if let Some((known, why)) = NEVER.iter().find(|(known, _)| known.eq_ignore_ascii_case(name)) => {
+            report.warning(format!("`@{known}` never matches: {why}"));
             Some(Test::NoMatch)
         }
         _ => {
@@ -87,7 +82,7 @@ fn unknown(lower: &str, name: &str, report: &mut Report<'_>) {
     report.error_help(format!("unknown operator `@{name}`"), did_you_mean(name, names()));
 }
 
-fn names() -> impl Iterator<Item = &'static str> {
+pub(super) fn names() -> impl Iterator<Item = &'static str> {
     let texts = TEXT_TESTS.iter().map(|(name, _)| *name);
     let numbers = NUMBER_TESTS.iter().map(|(name, _)| *name);
     let patterns = PATTERN_TESTS.iter().map(|(name, _)| *name);
@@ -101,9 +96,10 @@ fn names() -> impl Iterator<Item = &'static str> {
         "ipMatchFromFile",
         "ipMatchF",
         "validateByteRange",
-        "rbl",
-        "geoLookup",
+        "validateSchema",
     ];
+    let never = NEVER.iter().map(|(name, _)| *name);
+    let others = others.into_iter().chain(never);
     texts.chain(numbers).chain(patterns).chain(candidates).chain(plain).chain(others)
 }
 
@@ -218,6 +214,25 @@ fn read_all(name: &str, argument: &str, files: Files<'_>, report: &mut Report<'_
     Some(all)
 }
 
+/// The text of a JSON Schema. Compiling it is the engine's task.
+fn schema(argument: &str, files: Files<'_>, report: &mut Report<'_>) -> Option<String> {
+    if !argument.to_ascii_lowercase().ends_with(".json") {
+        report.error_help(
+            format!("`@validateSchema {argument}` names no JSON Schema, a file that ends in `.json`"),
+            Some("XML is not validated: the engine has no reader of XML Schema, and would have to fetch what it refers to".into()),
+        );
+        return None;
+    }
+    let bytes = read_all("validateSchema", argument, files, report)?;
+    match String::from_utf8(bytes.concat()) {
+        Ok(text) => Some(text),
+        Err(_) => {
+            report.error(format!("`{argument}` is not UTF-8"));
+            None
+        }
+    }
+}
+
 fn prefixes<'t>(texts: impl Iterator<Item = &'t str>, report: &mut Report<'_>) -> Option<Vec<Prefix>> {
     let mut found = Vec::new();
     for text in texts {
@@ -305,13 +320,22 @@ const PLAIN_TESTS: &[(&str, Test)] = &[
     ("validateUtf8Encoding", Test::ValidateUtf8Encoding),
 ];
 
-/// Operators of the reference that this engine refuses, each with the reason.
-const REFUSED: &[(&str, &str)] = &[
+/// Operators that are read and never match, each with the reason.
+pub(super) const NEVER: &[(&str, &str)] = &[
+    ("geoLookup", "no location database is loaded"),
+    ("rbl", "a request does not wait for DNS here; ban addresses with decisions instead"),
+];
+
+/// Operators of the references of ModSecurity and Coraza that this engine refuses, each with the reason.
+pub(super) const REFUSED: &[(&str, &str)] = &[
     ("fuzzyHash", "there is no ssdeep database"),
     ("gsbLookup", "a request does not wait for a lookup elsewhere"),
-    ("inspectFile", "the engine runs no programs"),
+    ("inspectFile", "the engine runs no programs and no scripts"),
+    ("ipMatchFromDataset", "put the lines into a file and use `@ipMatchFromFile`"),
+    ("pmFromDataset", "put the lines into a file and use `@pmFromFile`"),
+    ("restpath", "write the path as a pattern, `@rx ^/users/([^/]+)$`"),
     ("rsub", "the engine does not rewrite bodies"),
     ("validateDTD", "XML is not validated against a DTD"),
     ("validateHash", "the engine does not sign links"),
-    ("validateSchema", "XML is not validated against a schema"),
+    ("validateNid", "use `@verifySSN`, `@verifyCPF` or `@verifySVNR`"),
 ];

@@ -30,7 +30,8 @@ pub(super) fn apply(name: &str, values: &[&str], engine: &mut Engine, report: &m
         report.error(format!("{known} is not supported: {why}"));
         return true;
     }
-    if name.eq_ignore_ascii_case("SecResponseBodyMimeType") {
+    let [mime_type, mime_types_clear] = MIME_TYPES;
+    if name.eq_ignore_ascii_case(mime_type) {
         let types = values.iter().map(|value| value.to_ascii_lowercase());
         for mime_type in types {
             if !engine.response_body_mime_types.contains(&mime_type) {
@@ -39,7 +40,7 @@ pub(super) fn apply(name: &str, values: &[&str], engine: &mut Engine, report: &m
         }
         return true;
     }
-    if name.eq_ignore_ascii_case("SecResponseBodyMimeTypesClear") {
+    if name.eq_ignore_ascii_case(mime_types_clear) {
         engine.response_body_mime_types.clear();
         return true;
     }
@@ -50,7 +51,7 @@ pub(super) fn apply(name: &str, values: &[&str], engine: &mut Engine, report: &m
 pub(super) fn names() -> impl Iterator<Item = &'static str> {
     let settings = SETTINGS.iter().map(|(name, _)| *name);
     let others = WITHOUT_EFFECT.iter().chain(OFF_ONLY).map(|(name, _)| *name);
-    settings.chain(others).chain(["SecResponseBodyMimeType", "SecResponseBodyMimeTypesClear"])
+    settings.chain(others).chain(MIME_TYPES)
 }
 
 fn put<T>(field: &mut T, value: Option<T>) {
@@ -100,7 +101,7 @@ fn separator(value: &str, report: &mut Report<'_>) -> Option<u8> {
     }
 }
 
-const SETTINGS: &[(&str, Set)] = &[
+pub(super) const SETTINGS: &[(&str, Set)] = &[
     ("SecRuleEngine", |engine, value, report| put(&mut engine.rule_engine, rule_engine(value, report))),
     ("SecAuditEngine", |engine, value, report| put(&mut engine.audit_engine, audit_engine(value, report))),
     ("SecAuditLogParts", |engine, value, report| {
@@ -152,6 +153,9 @@ const SETTINGS: &[(&str, Set)] = &[
     ("SecComponentSignature", |engine, value, _| engine.component_signatures.push(value.to_owned())),
 ];
 
+/// Directives of the types of response bodies that are inspected: any number of them, or none.
+pub(super) const MIME_TYPES: [&str; 2] = ["SecResponseBodyMimeType", "SecResponseBodyMimeTypesClear"];
+
 /// Parts with bodies (C, E, I), with files of them (J), and those that ModSecurity reserves (D, G).
 const UNKEPT_PARTS: &[char] = &['C', 'D', 'E', 'G', 'I', 'J'];
 
@@ -165,9 +169,10 @@ const LINEAR: &str = "patterns here take linear time and need no match limit";
 const MEMORY: &str = "the engine writes nothing to disk";
 const CONNECTIONS: &str = "the edge limits connections by its own settings";
 
-const WITHOUT_EFFECT: &[(&str, &str)] = &[
+pub(super) const WITHOUT_EFFECT: &[(&str, &str)] = &[
     ("SecAuditLog", AUDIT),
     ("SecAuditLog2", AUDIT),
+    ("SecAuditLogDir", AUDIT_SERIAL),
     ("SecAuditLogDirMode", AUDIT_SERIAL),
     ("SecAuditLogFileMode", AUDIT_SERIAL),
     ("SecAuditLogFormat", AUDIT_FORMAT),
@@ -181,7 +186,7 @@ const WITHOUT_EFFECT: &[(&str, &str)] = &[
     ("SecConnWriteStateLimit", CONNECTIONS),
     ("SecCookieFormat", "cookies are read as RFC 6265 writes them"),
     ("SecCookieV0Separator", "cookies are read as RFC 6265 writes them"),
-    ("SecDataDir", "collections are kept in the node's state folder"),
+    ("SecDataDir", "collections are kept in memory"),
     ("SecDebugLog", DEBUG),
     ("SecDebugLogLevel", DEBUG),
     ("SecGeoLookupDb", "no location database is loaded"),
@@ -195,6 +200,7 @@ const WITHOUT_EFFECT: &[(&str, &str)] = &[
     ("SecRequestBodyInMemoryLimit", MEMORY),
     ("SecRuleInheritance", "each app has one rule set; there are no contexts to inherit from"),
     ("SecRulePerfTime", "`phalanx waf bench` measures rules"),
+    ("SecRxPreFilter", "patterns are always filtered by their literals first"),
     ("SecSensorId", "a node has its own name"),
     ("SecServerSignature", "the edge sends no such signature"),
     ("SecStatusEngine", "the engine calls nobody"),
@@ -209,19 +215,22 @@ const WITHOUT_EFFECT: &[(&str, &str)] = &[
     ("SecWriteStateLimit", CONNECTIONS),
 ];
 
-const OFF_ONLY: &[(&str, &str)] = &[
+pub(super) const OFF_ONLY: &[(&str, &str)] = &[
     ("SecContentInjection", "the engine does not write into responses"),
     ("SecDisableBackendCompression", "the edge decides by itself what it asks the upstream for"),
     ("SecHashEngine", "the engine does not sign links"),
     ("SecXmlExternalEntity", "external entities are never fetched"),
 ];
 
-const REFUSED: &[(&str, &str)] = &[
+pub(super) const REFUSED: &[(&str, &str)] = &[
+    ("SecDataset", "put the lines into a file and use `@pmFromFile` or `@ipMatchFromFile`"),
     ("SecHashKey", "the engine does not sign links"),
     ("SecHashMethodPm", "the engine does not sign links"),
     ("SecHashMethodRx", "the engine does not sign links"),
     ("SecHashParam", "the engine does not sign links"),
+    ("SecIgnoreRuleCompilationErrors", "a rule that cannot be read refuses the whole set"),
     ("SecRemoteRules", "rules are loaded from files; download them first"),
     ("SecRemoteRulesFailAction", "rules are loaded from files; download them first"),
-    ("SecRuleScript", "the engine runs no scripts"),
+    ("SecRuleScript", "the engine runs no programs and no scripts"),
+    ("SecUnicodeCodePage", "the code page stands behind the file in SecUnicodeMapFile"),
 ];

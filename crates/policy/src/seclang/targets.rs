@@ -115,9 +115,15 @@ fn resolve(
         } else {
             format!("unknown variable `{name}`")
         };
-        report.error_help(message, did_you_mean(name, names::variable_names()));
+        match names::why_no_variable(name) {
+            Some(why) => report.error(format!("the variable `{name}` is not supported: {why}")),
+            None => report.error_help(message, did_you_mean(name, names::variable_names())),
+        }
         return None;
     };
+    if let Some(why) = names::why_empty(variable) {
+        report.warning(format!("`{name}` never has a value here: {why}"));
+    }
     if exclude && count {
         report.error(format!("`!` and `&` cannot stand together before `{name}`"));
         return None;
