@@ -173,3 +173,36 @@ proptest! {
         is_xss(&input);
     }
 }
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(20_000))]
+
+    // What the program's filter of values relies on.
+    #[test]
+    fn one_word_is_no_sql_injection(
+        parts in proptest::collection::vec(
+            proptest::sample::select(vec![
+                "1", "0x", "0b1", "1e", "1e1", "e", "x", "b", "n", "q", "u", "d", "f", "union", "UNION", "select", "or", "and",
+                "sp_password", "null", "A", "_", "9", "in", "not", "having", "waitfor", "exec",
+            ]),
+            1..6,
+        ),
+    ) {
+        let word = parts.concat();
+        prop_assert!(is_sqli(word.as_bytes()).is_none(), "{word}");
+    }
+
+    #[test]
+    fn without_a_tag_or_an_equals_sign_nothing_runs_script(
+        parts in proptest::collection::vec(
+            proptest::sample::select(vec![
+                "onload", "onerror", " ", "/", ">", "'", "\"", "`", "!--", "javascript:", "style", "src", "x", "\0", "?", "%", "xmlns",
+                "&lt;", "DOCTYPE", "--", "svg",
+            ]),
+            1..8,
+        ),
+    ) {
+        let value = parts.concat();
+        prop_assert!(!is_xss(value.as_bytes()), "{value}");
+    }
+}

@@ -46,7 +46,9 @@ impl Token {
         let text = text.get(..WORD_BYTES_MAX - 1).unwrap_or(text);
         self.kind = kind;
         self.text = [0; WORD_BYTES_MAX];
-        self.text.iter_mut().zip(text).for_each(|(place, byte)| *place = *byte);
+        if let Some(place) = self.text.get_mut(..text.len()) {
+            place.copy_from_slice(text);
+        }
         self.len = u8::try_from(text.len()).unwrap_or(0);
     }
 
@@ -287,13 +289,13 @@ impl<'a> Tokenizer<'a> {
         if !self.is_quoted_with_room(pos) {
             return self.word();
         }
-        let end = pos + 2 + span(self.from(pos + 2), digits);
+        let end = pos + 2 + span(self.from(pos + 2), &set(digits));
         if self.at(end) == Some(b'\'') { self.take(b'1', pos, end + 1) } else { self.word() }
     }
 
     fn word(&mut self) -> usize {
         let pos = self.pos;
-        let end = pos + until(self.from(pos), b" []{}<>:\\?=@!#~+-*/&|^%(),';\t\n\x0b\x0c\r\"\xa0");
+        let end = pos + until(self.from(pos), &WORD_END);
         self.take(b'n', pos, end);
         let word = self.token;
         // `SELECT.1` and `SELECT``a``` start with the keyword alone.
@@ -328,7 +330,7 @@ impl<'a> Tokenizer<'a> {
             Some(b'`') => self.tick(pos),
             Some(quote @ (b'\'' | b'"')) => self.string(pos, quote, 1),
             _ => {
-                let length = until(self.from(pos), b" <>:\\?=@!#~+-*/&|^%(),';\t\n\x0b\x0c\r'`\"");
+                let length = until(self.from(pos), &VARIABLE_END);
                 self.take(b'v', pos, pos + length)
             }
         };
@@ -342,7 +344,7 @@ impl<'a> Tokenizer<'a> {
         if pos + 1 == self.input.len() {
             return self.take(b'n', pos, pos + 1);
         }
-        let length = span(self.from(pos + 1), b"0123456789.,");
+        let length = span(self.from(pos + 1), &set(b"0123456789.,"));
         if length == 1 && self.at(pos + 1) == Some(b'.') {
             return self.word();
         }
@@ -352,7 +354,7 @@ impl<'a> Tokenizer<'a> {
         if self.at(pos + 1) == Some(b'$') {
             return self.dollar_string(pos + 2, b"$$");
         }
-        let letters = span(self.from(pos + 1), b"abcdefghjiklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ");
+        let letters = span(self.from(pos + 1), &LETTERS);
         if letters == 0 || self.at(pos + 1 + letters) != Some(b'$') {
             return self.take(b'n', pos, pos + 1);
         }
@@ -379,7 +381,7 @@ impl<'a> Tokenizer<'a> {
             _ => b"",
         };
         if !digits.is_empty() {
-            let length = span(self.from(start + 2), digits);
+            let length = span(self.from(start + 2), &set(digits));
             return self.take(if length == 0 { b'n' } else { b'1' }, start, start + 2 + length);
         }
         let mut pos = self.after_digits(start);
@@ -418,12 +420,45 @@ fn is_white(byte: u8) -> bool {
     matches!(byte, b' ' | b'\t'..=b'\r' | 0xa0 | 0)
 }
 
-/// How many bytes at the start are of the set. NUL is of every set, as in C's `strchr`.
-fn span(input: &[u8], set: &[u8]) -> usize {
-    input.iter().take_while(|&&byte| byte == 0 || set.contains(&byte)).count()
+/// A bit for each byte value.
+type Set = [u64; 4];
+
+const fn set(bytes: &[u8]) -> Set {
+    // NUL is of every set, as in C's `strchr`.
+    let mut words = [1u64, 0, 0, 0];
+    let mut rest = bytes;
+    while let [byte, after @ ..] = rest {
+        let bit = 1 << (*byte & 63);
+        let [a, b, c, d] = &mut words;
+        let word = match *byte >> 6 {
+            0 => a,
+            1 => b,
+            2 => c,
+            _ => d,
+        };
+        *word |= bit;
+        rest = after;
+    }
+    words
 }
 
-/// How many bytes at the start are not of the set, of which NUL is.
-fn until(input: &[u8], set: &[u8]) -> usize {
-    input.iter().take_while(|&&byte| byte != 0 && !set.contains(&byte)).count()
+const WORD_END: Set = set(b" []{}<>:\\?=@!#~+-*/&|^%(),';\t\n\x0b\x0c\r\"\xa0");
+const VARIABLE_END: Set = set(b" <>:\\?=@!#~+-*/&|^%(),';\t\n\x0b\x0c\r'`\"");
+const LETTERS: Set = set(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ");
+
+#[inline]
+fn has(set: &Set, byte: u8) -> bool {
+    set.get(usize::from(byte >> 6)).is_some_and(|word| word >> (byte & 63) & 1 == 1)
+}
+
+/// How many bytes at the start are of the set.
+#[inline]
+fn span(input: &[u8], set: &Set) -> usize {
+    input.iter().take_while(|&&byte| has(set, byte)).count()
+}
+
+/// How many bytes at the start are not of the set.
+#[inline]
+fn until(input: &[u8], set: &Set) -> usize {
+    input.iter().take_while(|&&byte| !has(set, byte)).count()
 }
