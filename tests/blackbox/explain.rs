@@ -53,8 +53,8 @@ fn an_attack_is_told_step_by_step_and_written_for_other_tools() {
     let told = String::from_utf8(node.cli(&["explain", &id]).stdout).unwrap();
     for part in [
         "class       detection, high confidence; severity critical; phase 2\n",
-        "received         1%27 UNION SELECT password FROM users\n",
-        "urlDecodeUni     1' UNION SELECT password FROM users\n",
+        "received      1%27 UNION SELECT password FROM users\n",
+        "urlDecodeUni  1' UNION SELECT password FROM users\n",
         "(no change)\n",
     ] {
         assert!(told.contains(part), "{part:?} in\n{told}");

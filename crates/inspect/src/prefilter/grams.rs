@@ -1,14 +1,15 @@
-//! Which of thousands of literals occur in a text: two probes of small bit maps per byte.
+//! Which of thousands of literals occur in a text: three probes of small bit maps per byte.
 //!
-//! Of each literal only its rarest four bytes in a row (two, if it is shorter than four) are looked for: its gram. Bit
-//! maps of grams rule out nearly every place of ordinary text; where they do not, the literals with that gram are
-//! compared. An Aho-Corasick automaton of the same literals takes megabytes and misses the cache at most bytes.
+//! Of each literal only its rarest four bytes in a row (or all, if it is shorter) are looked for: its gram. Bit maps of
+//! grams rule out nearly every place of ordinary text; where they do not, the literals with that gram are compared. An Aho-Corasick automaton of the same literals takes megabytes and misses the cache at most bytes.
 
 /// The compiled set.
 #[derive(Debug, Default)]
 pub(super) struct Grams {
     /// A bit for each pair of bytes that is a gram.
     pairs: BitMap<PAIR_WORDS>,
+    /// A bit for each hash of a gram of three bytes.
+    triples: BitMap<TRIPLE_WORDS>,
     /// A bit for each hash of a gram of four bytes.
     quads: BitMap<QUAD_WORDS>,
     /// Where the entries of each bucket start; one more than there are buckets.
@@ -37,10 +38,10 @@ impl Grams {
         let mut entries = Vec::new();
         for (number, text) in (0u32..).zip(literals) {
             let (gram, before) = rarest_gram(text);
-            if text.len() < QUAD {
-                set.pairs.set(gram);
-            } else {
-                set.quads.set(hash(gram));
+            match text.len() {
+                0..=2 => set.pairs.set(gram),
+                3 => set.triples.set(hash(gram)),
+                _ => set.quads.set(hash(gram)),
             }
             let start = narrow(set.texts.len());
             set.texts.extend_from_slice(text);
@@ -66,7 +67,7 @@ impl Grams {
     /// Bytes the set takes.
     pub(super) fn memory(&self) -> usize {
         size_of::<Self>()
-            + (PAIR_WORDS + QUAD_WORDS) * size_of::<u64>()
+            + (PAIR_WORDS + TRIPLE_WORDS + QUAD_WORDS) * size_of::<u64>()
             + self.starts.len() * size_of::<u32>()
             + self.entries.len() * size_of::<Entry>()
             + self.texts.len()
@@ -78,14 +79,17 @@ impl Grams {
         let mut last = 0u32;
         for (place, &byte) in lower.iter().enumerate() {
             last = last << 8 | u32::from(byte);
-            let pair = last & 0xffff;
             // The first bytes stand behind zeros, which no literal's text confirms.
-            let (is_pair, is_quad) = (self.pairs.has(pair), self.quads.has(hash(last)));
-            if is_pair {
-                self.confirm(lower, place + 1, pair, &mut found);
-            }
-            if is_quad {
-                self.confirm(lower, place + 1, last, &mut found);
+            let (pair, triple) = (last & 0xffff, last & 0x00ff_ffff);
+            let is_pair = self.pairs.has(pair);
+            let is_triple = self.triples.has(hash(triple));
+            let is_quad = self.quads.has(hash(last));
+            if is_pair | is_triple | is_quad {
+                for (is_gram, gram) in [(is_pair, pair), (is_triple, triple), (is_quad, last)] {
+                    if is_gram {
+                        self.confirm(lower, place + 1, gram, &mut found);
+                    }
+                }
             }
         }
     }
@@ -135,7 +139,7 @@ impl<const WORDS: usize> BitMap<WORDS> {
 
 /// The rarest gram of a literal, and where it ends.
 fn rarest_gram(text: &[u8]) -> (u32, u16) {
-    let size = if text.len() < QUAD { 2 } else { QUAD };
+    let size = text.len().clamp(2, QUAD);
     let windows = text.windows(size).enumerate();
     let chance = |gram: &[u8]| gram.iter().map(|&byte| crate::pattern::chance(byte)).product::<f64>();
     let rarest = windows.min_by(|(_, a), (_, b)| chance(a).total_cmp(&chance(b)));
@@ -160,6 +164,7 @@ fn narrow(length: usize) -> u32 {
 
 const QUAD: usize = 4;
 const PAIR_WORDS: usize = 65_536 / 64;
+const TRIPLE_WORDS: usize = 16_384 / 64;
 /// Sixteen bits and more for each gram of the largest rule sets known: one place of sixteen is a false alarm.
 const QUAD_WORDS: usize = 131_072 / 64;
 const BUCKETS: usize = 8192;

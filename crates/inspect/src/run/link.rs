@@ -73,7 +73,7 @@ impl Transaction {
         let mut any = false;
         for views in link.views.chunks(nodes) {
             if nodes > 1 {
-                any |= self.multi_matches(program, index, rule, link, pattern, views);
+                any |= self.multi_matches(program, index, rule, link, views);
                 continue;
             }
             let Some(&id) = views.first() else { continue };
@@ -103,9 +103,11 @@ impl Transaction {
         index: u32,
         rule: &Rule,
         link: &Link,
-        pattern: PatternId,
         views: &[ViewId],
     ) -> bool {
+        let (Test::Pattern(pattern) | Test::PatternGlobal(pattern)) = link.test else {
+            return false;
+        };
         let mut entries = (0, 0);
         let mut possible = false;
         for &id in views {

@@ -276,11 +276,11 @@ impl Values {
         let changed = transform::apply(step, self.bytes(input), &program.unicode_map, &mut output);
         let known = self.list.len();
         let result = if changed { self.intern_bytes(&output) } else { input };
-        if result.0 as usize == known && matches!(step, Transformation::Lowercase | Transformation::Uppercase)
+        if result.0 as usize == known
+            && matches!(step, Transformation::Lowercase | Transformation::Uppercase)
+            && let Some(value) = self.list.get_mut(known)
         {
-            if let Some(value) = self.list.get_mut(known) {
-                value.alike = Some(input);
-            }
+            value.alike = Some(input);
         }
         self.output = output;
         result
@@ -350,6 +350,9 @@ impl Values {
 
 /// Which byte values occur, a bit each.
 pub(crate) fn presence_of(bytes: &[u8]) -> [u64; 4] {
+    if bytes.len() >= LONG_BYTES {
+        return presence_of_long(bytes);
+    }
     let [mut a, mut b, mut c, mut d] = [0u64; 4];
     // Four accumulators in registers: an indexed one would wait for its own store at each byte.
     for &byte in bytes {
@@ -363,6 +366,22 @@ pub(crate) fn presence_of(bytes: &[u8]) -> [u64; 4] {
     [a, b, c, d]
 }
 
+/// For long values: a mark for each byte value, which does not wait for the one before it.
+fn presence_of_long(bytes: &[u8]) -> [u64; 4] {
+    let mut marks = [0u8; 256];
+    for &byte in bytes {
+        if let Some(mark) = marks.get_mut(usize::from(byte)) {
+            *mark = 1;
+        }
+    }
+    let (words, _) = marks.as_chunks::<64>();
+    let mut presence = [0u64; 4];
+    for (word, marks) in presence.iter_mut().zip(words) {
+        *word = marks.iter().rev().fold(0, |word, &mark| word << 1 | u64::from(mark));
+    }
+    presence
+}
+
 /// Whether two byte sets have no byte in common.
 #[inline]
 pub(crate) fn disjoint(a: &[u64; 4], b: &[u64; 4]) -> bool {
@@ -370,6 +389,8 @@ pub(crate) fn disjoint(a: &[u64; 4], b: &[u64; 4]) -> bool {
 }
 
 const NONE: u32 = u32::MAX;
+/// From this length on, marks are faster.
+const LONG_BYTES: usize = 256;
 /// Memory a worker keeps between requests; one large request must not keep it for ever.
 const KEPT_BYTES_MAX: usize = 1024 * 1024;
 const KEPT_VALUES_MAX: usize = 16 * 1024;

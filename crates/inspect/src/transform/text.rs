@@ -49,7 +49,7 @@ pub(super) fn is_removable_space(byte: u8) -> bool {
 pub(super) fn remove(input: &[u8], unwanted: impl Fn(u8) -> bool, out: &mut Vec<u8>) -> bool {
     let Some(first) = input.iter().position(|&byte| unwanted(byte)) else { return false };
     begin(input, first, out);
-    out.extend(from(input, first).iter().filter(|&&byte| !unwanted(byte)));
+    from(input, first).split(|&byte| unwanted(byte)).for_each(|kept| out.extend_from_slice(kept));
     true
 }
 

@@ -224,8 +224,14 @@ impl Transaction {
             let Some(&matched) = self.scratch.state.matched.get(at) else {
                 continue;
             };
-            let full = self.name_text(matched.name);
-            let key = self.scratch.state.values.intern_bytes(&full);
+            // A member is known by the variable that first matched, however many links have looked at it since.
+            let key = match matched.name {
+                Name { variable: Variable::MatchedVars, key: Some(key) } => key,
+                name => {
+                    let full = self.name_text(name);
+                    self.scratch.state.values.intern_bytes(&full)
+                }
+            };
             let (value, secret) = if names { (key, false) } else { (matched.value, matched.secret) };
             out.push(Entry { name: Name { variable, key: Some(key) }, value, secret });
         }
