@@ -290,7 +290,7 @@ impl Exchange {
         let mut held = Vec::new();
         let control = Rc::clone(&client.control);
         control.set_deadline(client.worker.after_ms(request.app().limits.upstream_head_ms));
-        control
+        let all = control
             .run(|cx| {
                 if let Poll::Ready(Err(stop)) =
                     poll_request_body(&mut self.upstream, &mut self.sending, client, request, cx)
@@ -306,7 +306,12 @@ impl Exchange {
                     ready!(self.poll_more(client, cx));
                 }
             })
-            .await?;
+            .await;
+        match all {
+            // A slow answer is no fault of the client's: what there is of it is inspected, and the rest streams.
+            Err(Stop::Cut(Cut::Timeout)) => control.clear_timeout(),
+            other => other?,
+        }
         let complete = self.body.is_done() && !self.truncated;
         Ok((held, complete))
     }

@@ -47,7 +47,15 @@ pub fn graphql_over_http(body: &[u8], limits: &BodyLimits, parts: &mut BodyParts
         let name = parts.bytes(arg.name, body).to_vec();
         let text = parts.bytes(arg.value, body);
         let found = match place_of(&name) {
-            Some(Place { member: b"query", .. }) => document(text, &name, limits),
+            Some(Place { member: b"query", is_json, .. }) => {
+                document(text, &name, limits).map(|mut found| {
+                    if !is_json {
+                        // A page may have a parameter of this name that is no GraphQL: words that are harmless one by one.
+                        found.add_joined(text, &name);
+                    }
+                    found
+                })
+            }
             Some(Place { is_json: false, member: b"variables" | b"extensions", .. }) => {
                 let mut inner = BodyParts::default();
                 json_named(text, &name, limits, &mut inner);
@@ -59,6 +67,16 @@ pub fn graphql_over_http(body: &[u8], limits: &BodyLimits, parts: &mut BodyParts
             Some(found) => parts.absorb(&found, arg.value),
             None => parts.args.push(arg),
         }
+    }
+}
+
+impl BodyParts {
+    /// Adds all values, joined by spaces, as one more.
+    fn add_joined(&mut self, text: &[u8], name: &[u8]) {
+        let values: Vec<&[u8]> = self.args.iter().map(|arg| self.bytes(arg.value, text)).collect();
+        let joined = values.join(&b' ');
+        let (name, value) = (self.store(name), self.store(&joined));
+        self.args.push(super::Arg { name, value });
     }
 }
 

@@ -221,6 +221,12 @@ impl BodyParts {
         Slice::Arena { start: narrow(start), end: narrow(self.arena.len()) }
     }
 
+    /// Adds all of a body as one argument, `body`, beyond any limit of their number.
+    pub(crate) fn add_whole(&mut self, body: &[u8]) {
+        let name = self.store(b"body");
+        self.args.push(Arg { name, value: Slice::body(0, body.len()) });
+    }
+
     /// Adds an argument; false when there are too many, which is noted.
     fn add(&mut self, name: Slice, value: Slice, limits: &BodyLimits) -> bool {
         if self.args.len() >= limits.arguments_max {

@@ -81,6 +81,8 @@ pub fn grpc_plain(
     Ok(Cow::Owned(out))
 }
 
+/// From how many printable bytes in a row on tags and numbers are text. Numbers rarely have as many.
+const TEXT_RUN_BYTES: usize = 6;
 /// The flag of a frame whose content is compressed.
 const COMPRESSED: u8 = 1;
 /// How often the content of fields may be looked at, in multiples of the body: each level of nesting does once more.
@@ -132,6 +134,7 @@ impl<'a> Walk<'a> {
     /// Walks a message and those within it, without recursion.
     fn message(&mut self, start: usize, end: usize) -> Result<(), Stop> {
         let root = self.path.len();
+        self.outside_of_strings(start, end)?;
         let mut open = vec![(end, root)];
         let mut pos = start;
         while let Some(&(end, outer)) = open.last() {
@@ -164,11 +167,39 @@ impl<'a> Walk<'a> {
                 if open.len() >= self.limits.depth_max {
                     return Err(Stop::Malformed("nested too deep"));
                 }
+                if !is_text {
+                    self.outside_of_strings(from, pos)?;
+                }
                 open.push((pos, self.path.len()));
                 pos = from;
             }
         }
         Ok(())
+    }
+
+    /// Adds what a message says outside of its strings and bytes, where that is text: it may pass for tags and numbers.
+    fn outside_of_strings(&mut self, start: usize, end: usize) -> Result<(), Stop> {
+        let message = self.body.get(start..end).unwrap_or_default();
+        let (mut outside, mut pos) = (Vec::new(), 0);
+        while pos < message.len() {
+            let before = pos;
+            let Ok(field) = read_field(message, &mut pos) else { break };
+            let content = field.map_or(pos, |(_, from)| from);
+            outside.extend_from_slice(message.get(before..content).unwrap_or_default());
+        }
+        let runs = outside.split(|byte| !matches!(byte, b' '..=b'~'));
+        if !runs.into_iter().any(|run| run.len() >= TEXT_RUN_BYTES) {
+            return Ok(());
+        }
+        let name = self.parts.store(&self.path);
+        let stored = self.parts.arena.len();
+        readable(&outside, &mut self.parts.arena);
+        let value = self.parts.stored_since(stored);
+        if self.parts.add(name, value, self.limits) {
+            Ok(())
+        } else {
+            Err(Stop::Malformed("too many fields"))
+        }
     }
 
     /// Appends a field's number to the path.

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use base64::Engine as _;
 use bytes::Bytes;
+use phalanx_model::limits::BODY_HELD_BYTES_MAX;
 use phalanx_policy::seclang::ir::{BodyProcessor, LimitAction, RuleEngine};
 
 use super::state::{List, Member};
@@ -99,7 +100,8 @@ impl Transaction {
             return (None, true);
         }
         let (mut readable, mut fits) = (None, true);
-        let bytes_max = self.request_body_limit();
+        // A rule set may ask for more than a node ever holds.
+        let bytes_max = self.request_body_limit().min(BODY_HELD_BYTES_MAX);
         match coding::codings(self.request_headers(b"content-encoding")) {
             Err(reason) => parts.fail(reason),
             Ok(codings) if codings.is_empty() => {}
@@ -364,10 +366,17 @@ fn without_cut_escape(body: &[u8]) -> &[u8] {
 /// undone is: it may hide more.
 fn unlabelled(body: &[u8], forced: bool, limits: &BodyLimits, parts: &mut BodyParts) {
     let coded = parts.error.take();
-    if matches!(body.trim_ascii_start().first(), Some(b'{' | b'[')) {
+    let text = body.strip_prefix("\u{feff}".as_bytes()).unwrap_or(body);
+    if matches!(text.trim_ascii_start().first(), Some(b'{' | b'[')) {
         body::json(body, limits, parts);
+        let exact = parts.error.is_none();
         (parts.error, parts.ends_early, parts.json_duplicate_key) = (None, false, false);
-        body::graphql_over_http(body, limits, parts);
+        if exact {
+            body::graphql_over_http(body, limits, parts);
+        } else {
+            // A parser that forgives more, or goes deeper, reads what ours did not.
+            parts.add_whole(body);
+        }
         parts.error = coded;
     } else if forced {
         parts.error = coded;

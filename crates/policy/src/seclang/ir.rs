@@ -561,7 +561,7 @@ impl Default for Engine {
             rule_engine: RuleEngine::On,
             request_body_access: true,
             response_body_access: false,
-            request_body_limit: phalanx_model::limits::BODY_BYTES_MAX,
+            request_body_limit: phalanx_model::limits::BODY_HELD_BYTES_MAX as u64,
             request_body_no_files_limit: 1024 * 1024,
             request_body_limit_action: LimitAction::Reject,
             request_body_json_depth_limit: 128,
