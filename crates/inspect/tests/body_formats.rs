@@ -260,7 +260,13 @@ fn a_json_request_of_graphql_is_taken_apart() {
     );
     assert_eq!(
         over_http(form, "query=%7Ba(b:%22x%22)%7D&variables=%7B%22i%22:%22y%22%7D"),
-        owned(&[("query.name", "a"), ("query.name", "b"), ("query.b", "x"), ("variables.i", "y")])
+        owned(&[
+            ("query.name", "a"),
+            ("query.name", "b"),
+            ("query.b", "x"),
+            ("query", "a b x"),
+            ("variables.i", "y")
+        ])
     );
 }
 

@@ -2,8 +2,12 @@
 
 mod support;
 
-use phalanx_inspect::CompileOptions;
-use support::{head, program_with, run};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use phalanx_inspect::{CompileOptions, Transaction};
+use phalanx_policy::{ClassUse, Classes};
+use support::{connection, head, program, program_with, run};
 
 /// Runs each target through the rules with and without the fast path; gives the rules that matched.
 #[track_caller]
@@ -142,4 +146,77 @@ fn a_counter_of_several_matches_is_not_known() {
     "#;
     check(rules, "/?a=x&b=x", &[4, 5]);
     check(rules, "/?a=x", &[5]);
+}
+
+#[test]
+fn a_copy_that_is_made_twice_is_not_known() {
+    let rules = r#"
+        SecAction "id:1,phase:1,pass,nolog,setvar:tx.a=0,setvar:tx.b=0"
+        SecRule ARGS "@rx ." "id:2,phase:1,pass,nolog,setvar:tx.a=%{tx.b},setvar:tx.b=5"
+        SecRule TX:a "@eq 5" "id:3,phase:1,deny"
+    "#;
+    check(rules, "/?x=1", &[]);
+    check(rules, "/?x=1&y=2", &[3]);
+}
+
+#[test]
+fn an_allowed_request_comes_to_its_response_without_the_second_phase() {
+    let rules = r#"
+        SecRule ARGS:ok "@streq 1" "id:1,phase:1,nolog,allow:request"
+        SecAction "id:2,phase:2,pass,nolog,setvar:tx.c=1"
+        SecRule TX:c "@eq 1" "id:3,phase:3,pass,nolog,skipAfter:E"
+        SecRule RESPONSE_STATUS "@rx ." "id:4,phase:3,deny"
+        SecMarker E
+    "#;
+    check(rules, "/", &[]);
+    check(rules, "/?ok=1", &[4]);
+}
+
+#[test]
+fn a_gate_that_sets_something_counts_only_where_it_runs() {
+    let rules = r#"
+        SecAction "id:1,phase:1,pass,nolog,setvar:tx.l=1"
+        SecRule ARGS:off "@streq 1" "id:2,phase:1,pass,nolog,ctl:ruleRemoveById=10-11"
+        SecRule TX:l "@lt 2" "id:10,phase:1,pass,nolog,setvar:tx.s=1,skipAfter:M"
+        SecRule ARGS "@rx a" "id:11,phase:1,pass"
+        SecMarker M
+        SecRule &TX:s "@eq 0" "id:12,phase:1,deny"
+    "#;
+    check(rules, "/", &[]);
+    check(rules, "/?off=1", &[12]);
+}
+
+#[test]
+fn a_match_that_a_later_rule_reads_is_not_left_out() {
+    let rules = r#"
+        SecAction "id:1,phase:1,pass,nolog,setvar:tx.l=1"
+        SecRule TX:l "@eq 1" "id:2,phase:1,pass,nolog,setvar:tx.b=1"
+        SecRule ARGS:x "@streq %{MATCHED_VAR}" "id:3,phase:1,deny"
+    "#;
+    check(rules, "/?x=1", &[3]);
+    let rules = r#"
+        SecAction "id:1,phase:1,pass,nolog,setvar:tx.l=1"
+        SecRule TX:l "@eq 1" "id:2,phase:1,pass,nolog,setvar:tx.b=1"
+        SecAction "id:3,phase:1,pass,nolog,setvar:'tx.seen_%{MATCHED_VAR}=1'"
+        SecRule TX:seen_1 "@eq 1" "id:4,phase:1,deny"
+    "#;
+    check(rules, "/", &[4]);
+}
+
+#[test]
+fn a_gate_that_an_app_leaves_out_skips_nothing_there() {
+    let rules = r#"
+        SecAction "id:1,phase:1,pass,nolog,setvar:tx.l=1"
+        SecRule TX:l "@eq 1" "id:2,phase:2,pass,tag:'phalanx/class/policy',skipAfter:E"
+        SecRule ARGS "@contains evil" "id:3,phase:2,deny,tag:'phalanx/class/detection'"
+        SecMarker E
+    "#;
+    check(rules, "/?x=evil", &[2]);
+    let program = program(rules);
+    let classes = Classes { policy: ClassUse::Off, ..Classes::default() };
+    let transaction = Transaction::new(Arc::clone(&program), Box::default(), connection());
+    let mut transaction = transaction.within(program.scope(&classes).as_ref());
+    transaction.request_head(&head("GET /?x=evil HTTP/1.1\nHost: h"));
+    transaction.request_body(Bytes::new(), true);
+    assert_eq!(transaction.finish(200).0.matched_rules, [3]);
 }

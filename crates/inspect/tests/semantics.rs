@@ -352,3 +352,17 @@ fn no_cookie_hides_behind_many() {
     let request = head(&format!("GET / HTTP/1.1\nHost: h\nCookie: {many}x=evil"));
     assert_eq!(run(&program(rules), &request, b"").matched_rules, [1]);
 }
+
+#[test]
+fn an_exclusion_takes_away_what_it_names_and_no_more() {
+    let rules = r#"
+        SecRule XML:/*|XML://@* "@rx evil" "id:1,phase:2,pass"
+        SecRuleUpdateTargetById 1 "!XML://@*"
+        SecAction "id:2,phase:1,pass,nolog,setvar:tx.bar=evil,setvar:tx.foo=evil"
+        SecRule TX:/^(?:bar|foo)$/|!TX:foo "@streq evil" "id:3,phase:2,pass"
+        SecRule TX:/^foo$/|!TX:foo "@streq evil" "id:4,phase:2,pass"
+    "#;
+    let xml = "POST / HTTP/1.1\nHost: h\nContent-Type: text/xml";
+    assert_eq!(run(&program(rules), &head(xml), b"<a>evil</a>").matched_rules, [1, 3]);
+    assert_eq!(run(&program(rules), &head(xml), b"<a b='evil'/>").matched_rules, [3]);
+}

@@ -219,7 +219,7 @@ impl<'a> Builder<'a> {
     fn compile_set(&mut self, targets: &[Target]) -> Result<TargetSet, crate::pattern::PatternError> {
         let taken: Vec<&Target> = targets.iter().filter(|target| target.exclude).collect();
         let excludes: Vec<Spec> =
-            taken.iter().map(|target| Spec::compile(target, &mut self.names)).collect::<Result<_, _>>()?;
+            taken.iter().map(|target| Spec::excluded(target, &mut self.names)).collect::<Result<_, _>>()?;
         let mut picks = Vec::new();
         for target in targets.iter().filter(|target| !target.exclude) {
             let relevant: Vec<_> =

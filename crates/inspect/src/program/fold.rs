@@ -67,6 +67,8 @@ impl Folding<'_> {
             removed: vec![0; self.rules.len().div_ceil(64)],
         });
         let mut known = start.clone();
+        // What holds where an earlier phase ended early: `allow` may then leave out the next ones.
+        let mut early = None;
         // Phase 5 runs whatever happened before it: after a phase that ended early, and when later ones were left out.
         let mut ends = start;
         for (phase, steps) in phases.iter_mut().enumerate() {
@@ -74,43 +76,43 @@ impl Folding<'_> {
                 known = ends.take();
             }
             let (fates, after, stops) = self.pass(steps, known);
-            merge(&mut ends, &after);
-            merge(&mut ends, &stops);
+            merge(&mut early, &stops);
             known = after;
-            merge(&mut known, &stops);
+            merge(&mut known, &early);
+            merge(&mut ends, &known);
             self.rewrite(steps, fates, &mut assignments);
         }
         assignments
     }
 
-    /// Whether some rule looks at what an earlier one matched: then no match may be left out.
+    /// Whether some rule may look at what an earlier one matched: then no match may be left out.
+    ///
+    /// A link reads its own match in its effects, and those of the links before it in all that it has; only what the
+    /// first link with targets reads before it matches is of an earlier rule.
     fn reads_earlier_matches(&self) -> bool {
-        let earlier = |variable: Variable| {
-            matches!(
-                variable,
-                Variable::MatchedVar
-                    | Variable::MatchedVarName
-                    | Variable::MatchedVars
-                    | Variable::MatchedVarsNames
-            )
-        };
-        let first = |rule: &Rule| rule.links.first().and_then(|link| link.set);
-        let sets = self.rules.iter().filter_map(first).filter_map(|id| self.sets.get(id.0 as usize));
-        let picks = sets.flat_map(|set| &set.picks).filter_map(|id| self.picks.get(id.0 as usize));
-        let macros = |text: &Text| {
-            text.parts.iter().any(|part| matches!(part, Part::Variable(spec) if earlier(spec.variable)))
-        };
-        let actions = |rule: &Rule| {
-            let effects = rule.links.first().filter(|link| link.set.is_none()).map(|link| &link.effects);
-            effects.into_iter().flatten().any(|effect| match effect {
-                Effect::SetVar(
-                    _,
-                    SetVarChange::Set(text) | SetVarChange::Add(text) | SetVarChange::Subtract(text),
-                ) => macros(text),
-                _ => false,
+        self.rules.iter().any(|rule| {
+            let mut own = false;
+            rule.links.iter().any(|link| {
+                let before_match = self.link_reads_matches(link);
+                own |= link.set.is_some();
+                let shown = [&link.message, &link.data].into_iter().flatten().any(reads_matches);
+                let reads = !own && (shown || link.effects.iter().any(effect_reads_matches));
+                let first = rule.links.iter().find(|one| one.set.is_some());
+                reads || (before_match && first.is_none_or(|first| std::ptr::eq(first, link)))
             })
+        })
+    }
+
+    /// Whether a link's targets or its operator name what was matched.
+    fn link_reads_matches(&self, link: &Link) -> bool {
+        let set = link.set.and_then(|id| self.sets.get(id.0 as usize));
+        let mut picks =
+            set.into_iter().flat_map(|set| &set.picks).filter_map(|id| self.picks.get(id.0 as usize));
+        let operator = match &link.test {
+            Test::Text(_, text) | Test::Number(_, text) | Test::PatternText(text) => reads_matches(text),
+            _ => false,
         };
-        picks.into_iter().any(|pick| earlier(pick.spec.variable)) || self.rules.iter().any(actions)
+        operator || picks.any(|pick| is_match(pick.spec.variable))
     }
 
     /// The fate of each step, what is known after the last one, and what where a phase may end early.
@@ -132,7 +134,8 @@ impl Folding<'_> {
             };
             let mut matches = self.matches(rule, &before);
             let removed = bit(&before.removed, step.rule) && !self.goes_with_what_it_skips(steps, at);
-            if matches == Matches::Always && removed {
+            // An app's scope may leave a finding out, or take its additions back.
+            if matches == Matches::Always && (removed || rule.finds) {
                 matches = Matches::Perhaps;
             }
             let (on, passed) = self.after(rule, matches, before.clone());
@@ -158,9 +161,12 @@ impl Folding<'_> {
     /// Whether every `ctl` that takes this gate out takes out all that it skips, too: then it can count as always there.
     fn goes_with_what_it_skips(&self, steps: &[Step], at: usize) -> bool {
         let Some(gate) = steps.get(at) else { return false };
-        let Some(Skip::To(to)) = self.rules.get(gate.rule as usize).map(|rule| rule.skip) else {
+        let Some(rule) = self.rules.get(gate.rule as usize) else { return false };
+        let Skip::To(to) = rule.skip else { return false };
+        // What else it does is not done when it is taken out.
+        if rule.links.iter().any(|link| link.capture || !link.effects.is_empty()) {
             return false;
-        };
+        }
         let skipped = steps.get(at + 1..(to as usize).clamp(at + 1, steps.len())).unwrap_or_default();
         let effects = self.rules.iter().flat_map(|rule| &rule.links).flat_map(|link| &link.effects);
         effects.into_iter().all(|effect| match effect {
@@ -207,7 +213,7 @@ impl Folding<'_> {
                 Matches::Perhaps => all = Matches::Perhaps,
                 Matches::Always => {}
             }
-            self.perform(link, all == Matches::Always, &mut state);
+            self.perform(link, all == Matches::Always && !rule.finds, &mut state);
         }
         all
     }
@@ -397,6 +403,33 @@ impl Folding<'_> {
     }
 }
 
+fn is_match(variable: Variable) -> bool {
+    use Variable as V;
+    matches!(variable, V::MatchedVar | V::MatchedVarName | V::MatchedVars | V::MatchedVarsNames)
+}
+
+fn reads_matches(text: &Text) -> bool {
+    text.parts.iter().any(|part| matches!(part, Part::Variable(spec) if is_match(spec.variable)))
+}
+
+fn effect_reads_matches(effect: &Effect) -> bool {
+    let change = |change: &SetVarChange| match change {
+        SetVarChange::Set(text) | SetVarChange::Add(text) | SetVarChange::Subtract(text) => {
+            reads_matches(text)
+        }
+        SetVarChange::Unset => false,
+    };
+    match effect {
+        Effect::SetVar(VarTarget::Slot(_), by) => change(by),
+        Effect::SetVar(VarTarget::Tx(name) | VarTarget::Persistent(_, name), by) => {
+            reads_matches(name) || change(by)
+        }
+        Effect::InitCol(_, key) | Effect::SetEnv(key) => reads_matches(key),
+        Effect::ExpireVar(_, key, seconds) => reads_matches(key) || reads_matches(seconds),
+        _ => false,
+    }
+}
+
 /// The fact of a slot after `setvar`.
 fn changed(facts: &[Fact], slot: Slot, change: &SetVarChange, once: bool) -> Fact {
     let fact = |slot: Slot| facts.get(usize::from(slot.0)).copied().unwrap_or(Fact::Any);
@@ -410,7 +443,8 @@ fn changed(facts: &[Fact], slot: Slot, change: &SetVarChange, once: bool) -> Fac
         SetVarChange::Set(text) => match (text.number, text.constant, text.parts.as_slice()) {
             (Some(number), ..) => Fact::Is(TxValue::Number(number)),
             (None, Some(blob), _) => Fact::Is(TxValue::Text { blob, secret: false }),
-            (None, None, [Part::Slot(from)]) => match fact(*from) {
+            // Done again, it may copy what the first time left behind.
+            (None, None, [Part::Slot(from)]) if once => match fact(*from) {
                 // Copied as an empty text, not as unset.
                 Fact::Is(TxValue::Unset) => Fact::Any,
                 known => known,

@@ -92,6 +92,14 @@ impl Spec {
         Ok(spec)
     }
 
+    /// Compiles an exclusion: members are told by their names, those of `TX` too.
+    pub(crate) fn excluded(target: &Target, names: &mut Names) -> Result<Self, PatternError> {
+        match (&target.selector, target.variable) {
+            (Selector::Key(_), Variable::Tx) => Ok(Self::plain(target)),
+            _ => Self::compile(target, names),
+        }
+    }
+
     /// Finds the slots that a pattern over TX names selects; called when all slots are known.
     pub(crate) fn link_slots(&mut self, names: &Names) {
         if let (Variable::Tx, Select::Regex(pattern, slots)) = (self.variable, &mut self.select) {
@@ -103,11 +111,23 @@ impl Spec {
 
     /// Whether a member of this name is selected.
     pub(crate) fn selects(&self, name: &[u8]) -> bool {
+        // Failing to decide must not hide a member from the rules.
+        self.names(name, true)
+    }
+
+    /// Whether an exclusion means the member of this name.
+    pub(crate) fn takes_away(&self, name: &[u8]) -> bool {
+        // The same the other way round.
+        self.names(name, false)
+    }
+
+    fn names(&self, name: &[u8], undecided: bool) -> bool {
         match &self.select {
             Select::Key(key) => name.eq_ignore_ascii_case(key),
-            // Failing to decide must not hide a member from the rules.
-            Select::Regex(pattern, _) => pattern.is_match(name).unwrap_or(true),
-            Select::All | Select::AllText | Select::AllAttributes | Select::Slot(_) => true,
+            Select::Regex(pattern, _) => pattern.is_match(name).unwrap_or(undecided),
+            Select::AllText => name == XML_TEXT,
+            Select::AllAttributes => name == XML_ATTRIBUTES,
+            Select::All | Select::Slot(_) => true,
         }
     }
 
@@ -166,9 +186,14 @@ impl Pick {
 
     /// Whether an exclusion takes this member away.
     pub(crate) fn excludes(&self, name: &[u8]) -> bool {
-        self.excludes.iter().any(|spec| spec.selects(name))
+        self.excludes.iter().any(|spec| spec.takes_away(name))
     }
 }
+
+/// Names of the members of `XML`, as rules write them.
+pub(crate) const XML_TEXT: &[u8] = b"/*";
+/// The same for attributes.
+pub(crate) const XML_ATTRIBUTES: &[u8] = b"//@*";
 
 /// Whether an exclusion of `excluded` also means members that were reached through `variable`: taking `ARGS:x` away
 /// takes it away from `ARGS_GET` and `ARGS_POST` as well.

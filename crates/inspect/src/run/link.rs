@@ -237,7 +237,7 @@ fn spec_selects(program: &Program, spec: &crate::program::Spec, key: &[u8]) -> b
             let name = program.constants.get(start..start + name.len as usize).unwrap_or_default();
             key.eq_ignore_ascii_case(name)
         }
-        _ => spec.selects(key),
+        _ => spec.takes_away(key),
     }
 }
 

@@ -18,6 +18,7 @@ use super::{Interruption, InterruptionKind, Outcome, Transaction};
 use crate::body::charset::{self, Charset, Invalid};
 use crate::body::coding::{self, Coding, End};
 use crate::body::{self, BodyLimits, BodyParts, Slice};
+use crate::program::targets::{XML_ATTRIBUTES, XML_TEXT};
 
 impl Transaction {
     /// Whether the body is wanted: hold up to [`Self::request_body_limit`] bytes of it.
@@ -281,10 +282,12 @@ impl Transaction {
             state.add(List::PartFilenames, at(field), at(filename));
         }
         if let Some(text) = parts.xml_text {
-            state.add(List::XmlText, Blob::EMPTY, at(text));
+            let name = state.values.buffers.push(XML_TEXT);
+            state.add(List::XmlText, name, at(text));
         }
+        let name = state.values.buffers.push(XML_ATTRIBUTES);
         for &value in &parts.xml_attributes {
-            state.add(List::XmlAttributes, Blob::EMPTY, at(value));
+            state.add(List::XmlAttributes, name, at(value));
         }
         state.multipart = parts.multipart;
         state.flags.urlencoded_error |= parts.urlencoded_error;

@@ -265,12 +265,14 @@ fn fitting(record: &RecordedRequest) -> RecordedRequest {
     for text in [&mut short.access.target, &mut short.access.user_agent, &mut short.access.referer] {
         cut(text, 8 * 1024);
     }
-    // What steps made of values goes first: a finding without it still explains.
-    for signal in short.signals.iter_mut().skip(SIGNALS_WITH_STEPS) {
-        without_steps(signal);
+    // What steps made of values goes first, of the last findings first: a finding without it still explains.
+    for kept in SIGNALS_WITH_STEPS {
+        short.signals.iter_mut().skip(kept).for_each(without_steps);
+        if json_bytes(&short) <= HISTORY_RECORD_BYTES_MAX {
+            return short;
+        }
     }
-    let steps: [fn(&mut Signal); 4] = [
-        without_steps,
+    let steps: [fn(&mut Signal); 3] = [
         |signal| {
             cut(&mut signal.data, FITTED_TEXT_BYTES);
             signal.matches.truncate(1);
@@ -283,10 +285,10 @@ fn fitting(record: &RecordedRequest) -> RecordedRequest {
         },
     ];
     for step in steps {
+        short.signals.iter_mut().for_each(step);
         if json_bytes(&short) <= HISTORY_RECORD_BYTES_MAX {
             return short;
         }
-        short.signals.iter_mut().for_each(step);
     }
     let whole = json_bytes(&short);
     let mut room = HISTORY_RECORD_BYTES_MAX.saturating_sub(whole.saturating_sub(json_bytes(&short.signals)));
@@ -313,8 +315,8 @@ fn json_bytes(value: &impl serde::Serialize) -> usize {
     serde_json::to_vec(value).map_or(usize::MAX, |json| json.len())
 }
 
-/// Findings that keep their step values in a record that is too large.
-const SIGNALS_WITH_STEPS: usize = 4;
+/// How many findings keep their step values in a record that is too large: the most that fit.
+const SIGNALS_WITH_STEPS: [usize; 4] = [8, 4, 1, 0];
 
 fn cut(text: &mut String, bytes_max: usize) {
     let mut end = bytes_max.min(text.len());
