@@ -31,6 +31,9 @@ use args::{Cli, Command, WafCommand};
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
+    // Pages of 2 MiB would make a node with the Core Rule Set take 65 MB instead of 39, and loading a quarter longer, to
+    // clear them; requests are no faster with them. A kernel without the call has none to turn off.
+    let _ = rustix::thread::disable_transparent_huge_pages(true);
     let cli = Cli::parse();
     start_log();
     run(cli.command).unwrap_or_else(|error| {

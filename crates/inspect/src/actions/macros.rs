@@ -19,7 +19,7 @@ impl Transaction {
 
     /// The text for the log: what came from a secret is replaced by its length.
     pub(crate) fn expand_for_log(&mut self, program: &Program, text: &Text) -> String {
-        let mut out = Vec::new();
+        let mut out = Vec::with_capacity(USUAL_TEXT_BYTES);
         for part in &text.parts {
             self.expand_part(program, part, &mut out, true);
             if out.len() > LOG_TEXT_BYTES_MAX {
@@ -27,7 +27,7 @@ impl Transaction {
                 break;
             }
         }
-        String::from_utf8_lossy(&out).into_owned()
+        String::from_utf8(out).unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned())
     }
 
     fn expand_part(&mut self, program: &Program, part: &Part, out: &mut Vec<u8>, for_log: bool) -> bool {
@@ -103,3 +103,6 @@ fn shown(bytes: &[u8]) -> &[u8] {
 
 /// Longest message or data of a signal, in bytes.
 const LOG_TEXT_BYTES_MAX: usize = 1024;
+
+/// Most texts are shorter.
+pub(super) const USUAL_TEXT_BYTES: usize = 128;

@@ -115,13 +115,17 @@ impl Transaction {
                 self.set_slot(*slot, after);
             }
             VarTarget::Tx(name) => {
-                let name = self.expanded(program, name).to_ascii_lowercase();
-                if let Some(slot) = program.names.find(&name) {
+                let mut made = std::mem::take(&mut self.scratch.state.text);
+                made.clear();
+                self.expand(program, name, &mut made);
+                made.make_ascii_lowercase();
+                if let Some(slot) = program.names.find(&made) {
                     let after = self.changed(program, self.scratch.state.slot(slot), change);
                     self.set_slot(slot, after);
                 } else {
-                    self.set_dynamic(program, &name, change);
+                    self.set_dynamic(program, &made, change);
                 }
+                self.scratch.state.text = made;
             }
             VarTarget::Persistent(collection, name) => {
                 let name = self.expanded(program, name).to_ascii_lowercase().into_boxed_slice();
@@ -199,7 +203,7 @@ impl Transaction {
                 None => empty,
             },
             _ => {
-                let mut buffer = Vec::new();
+                let mut buffer = Vec::with_capacity(macros::USUAL_TEXT_BYTES);
                 let secret = self.expand(program, text, &mut buffer);
                 self.examined_bytes = self.examined_bytes.saturating_add(buffer.len() as u64 * COPY_COST);
                 if buffer.len() > VARIABLE_BYTES_MAX || self.examined_bytes > EXAMINED_BYTES_MAX {

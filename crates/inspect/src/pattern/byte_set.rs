@@ -64,7 +64,13 @@ impl ByteSet {
     }
 
     pub(super) fn iter(self) -> impl Iterator<Item = u8> {
-        (0..=u8::MAX).filter(move |&byte| self.has(byte))
+        (0u8..4).zip(self.0).flat_map(|(high, mut word)| {
+            std::iter::from_fn(move || {
+                let low = u8::try_from(word.trailing_zeros()).ok().filter(|&low| low < 64)?;
+                word &= word - 1;
+                Some(high << 6 | low)
+            })
+        })
     }
 
     /// With the other case of every ASCII letter in it.
