@@ -10,7 +10,8 @@ fuzz_target!(|data: &[u8]| {
     let Some((&choice, body)) = data.split_first() else { return };
     let all = [Coding::Gzip, Coding::Deflate, Coding::Brotli, Coding::Zstd];
     let first = all[usize::from(choice) % 4];
-    let codings = if choice & 0x80 == 0 { vec![first] } else { vec![all[usize::from(choice) / 4 % 4], first] };
+    let codings =
+        if choice & 0x80 == 0 { vec![first] } else { vec![all[usize::from(choice) / 4 % 4], first] };
     let decoded = coding::decode(body, &codings, ROOM);
     assert!(decoded.body.len() <= ROOM.min((body.len() * 100).max(64 * 1024)));
     assert!(decoded.end == End::Whole || decoded.end.reason().is_some());

@@ -18,7 +18,9 @@ fuzz_target!(|data: &[u8]| {
             break;
         }
     }
-    let parts = |head: &phalanx_edge::http1::RequestHead| (head.raw.clone(), head.fields.clone(), head.faults.clone());
+    let parts = |head: &phalanx_edge::http1::RequestHead| {
+        (head.raw.clone(), head.fields.clone(), head.faults.clone())
+    };
     assert_eq!(cut.as_ref().map(parts), whole.as_ref().map(parts));
     if let Some(head) = whole
         && head.faults.is_empty()

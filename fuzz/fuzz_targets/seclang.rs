@@ -2,12 +2,13 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use phalanx_inspect::{CompileOptions, Collections, Program};
+use phalanx_inspect::{Collections, CompileOptions, Program};
 use phalanx_policy::seclang::{LoadOptions, load_texts};
 
 fuzz_target!(|data: &[u8]| {
     let Ok(text) = std::str::from_utf8(data) else { return };
-    let files = [("fuzz.conf", text), ("a.data", "x\ny\n"), ("a.json", "{\"type\":\"object\"}"), ("a.txt", "::1\n")];
+    let files =
+        [("fuzz.conf", text), ("a.data", "x\ny\n"), ("a.json", "{\"type\":\"object\"}"), ("a.txt", "::1\n")];
     match load_texts(&files, &LoadOptions::default()) {
         Err(faults) => assert!(!faults.is_empty()),
         Ok(loaded) => {

@@ -22,8 +22,14 @@ fuzz_target!(|data: &[u8]| {
     SCRATCH.set(lent);
     // Collections of the first run are there in the second; all else is the same.
     let stateless = |ids: &[u64]| ids.iter().copied().filter(|id| *id != 31 && *id != 34).collect::<Vec<_>>();
-    assert_eq!(stateless(&found.matched_rules), stateless(&again.matched_rules), "a reused scratch remembers");
+    assert_eq!(
+        stateless(&found.matched_rules),
+        stateless(&again.matched_rules),
+        "a reused scratch remembers"
+    );
     for signal in &found.signals {
-        assert!(signal.message.len() <= 8 * 1024 && signal.data.len() <= 8 * 1024 && signal.matches.len() <= 8);
+        assert!(
+            signal.message.len() <= 8 * 1024 && signal.data.len() <= 8 * 1024 && signal.matches.len() <= 8
+        );
     }
 });

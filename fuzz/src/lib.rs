@@ -12,7 +12,8 @@ use phalanx_policy::seclang::{LoadOptions, load_texts};
 pub fn rule_set(prefilter: bool) -> Arc<Program> {
     let mut files = phalanx_policy::baseline().to_vec();
     files.push(("fuzz.conf", include_str!("../rules.conf")));
-    files.push(("schema.json", r#"{"type":"object","properties":{"a":{"type":"integer"}},"required":["a"]}"#));
+    files
+        .push(("schema.json", r#"{"type":"object","properties":{"a":{"type":"integer"}},"required":["a"]}"#));
     files.push(("words.data", "one\ntwo three\n"));
     files.push(("ips.txt", "192.0.2.0/24\n2001:db8::/32\n"));
     let loaded = load_texts(&files, &LoadOptions::default()).expect("the rules load");
@@ -51,7 +52,12 @@ pub fn request(data: &[u8]) -> (RequestHead, Bytes) {
 }
 
 /// All five phases; an interruption ends them.
-pub fn run(program: &Arc<Program>, scratch: Box<Scratch>, head: &RequestHead, body: &Bytes) -> (Findings, Box<Scratch>) {
+pub fn run(
+    program: &Arc<Program>,
+    scratch: Box<Scratch>,
+    head: &RequestHead,
+    body: &Bytes,
+) -> (Findings, Box<Scratch>) {
     let connection = Connection {
         client: IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)),
         client_port: 40_000,
