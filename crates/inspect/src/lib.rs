@@ -3,11 +3,12 @@
 //! `RuleSet` (policy) -> [`Program`] (compiled once, shared) -> [`Transaction`] (one request) -> [`Findings`].
 //!
 //! A transaction owns its buffers and keeps values as spans into them. Every distinct value is interned once; each
-//! transformation runs at most once per value; one multi-literal automaton tells which patterns can match a value
-//! at all, so that on harmless traffic almost no rule looks at any byte.
+//! transformation runs at most once per value. Of every value it is known, after one pass, which patterns can match it at
+//! all; rules look at nothing else. What is known at load (gates, defaults) is done then.
 //!
-//! Sketch of a harmless request, 13 header fields: about 60 distinct values of 20 bytes, one hash and one automaton
-//! pass over each and over each changed transformation of it (some 4 KB in all), then one bit test per rule.
+//! Sketch of a harmless request, 13 header fields: about 80 distinct values of 20 bytes, transformed ones among them; for
+//! each one hash, a row of bits, and three probes of small bit maps per byte; then one bit test per rule. See
+//! `docs/adr/0007-kinds-of-values-and-folding.md`.
 //!
 //! INVARIANT: synchronous, no clock, no IO, no panic on any bytes.
 
