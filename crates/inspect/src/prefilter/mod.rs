@@ -7,6 +7,7 @@ mod grams;
 mod loose;
 
 use crate::pattern::{ABSENT, KINDS, Requirement, Requirements};
+use crate::program::PatternId;
 use crate::transaction::values::{disjoint, presence_of};
 use grams::Grams;
 use loose::{Loose, LooseSet};
@@ -28,7 +29,7 @@ struct Kind {
     /// For each literal, which patterns want it: a range of `wanted`.
     hits: Vec<(u32, u32)>,
     wanted: Vec<u32>,
-    /// Length and bytes that patterns with literals need besides, by place in `wanted`.
+    /// Length and bytes that each pattern needs, by its id.
     also: Vec<Loose>,
     /// Patterns without literals.
     loose: LooseSet,
@@ -75,9 +76,28 @@ impl Prefilter {
             return;
         }
         let presence = folded(presence);
-        if let Some(kind) = self.kinds.iter().rfind(|kind| disjoint(&kind.absent, &presence)) {
+        if let Some(kind) = self.kind(&presence) {
             kind.scan(lower, &presence, row);
         }
+    }
+
+    /// Sets the bit of each of these patterns that [`Self::allows`] a value.
+    pub(crate) fn glance(&self, length: usize, presence: &[u64; 4], patterns: &[PatternId], row: &mut [u64]) {
+        for &pattern in patterns.iter().filter(|pattern| self.allows(length, presence, **pattern)) {
+            set(row, pattern.0);
+        }
+    }
+
+    /// Whether a pattern can match a value of this length and with these bytes.
+    #[inline]
+    pub(crate) fn allows(&self, length: usize, presence: &[u64; 4], pattern: PatternId) -> bool {
+        let presence = folded(presence);
+        let also = self.kind(&presence).and_then(|kind| kind.also.get(pattern.0 as usize));
+        !self.enabled || also.is_some_and(|also| also.allows(length, &presence))
+    }
+
+    fn kind(&self, folded: &[u64; 4]) -> Option<&Kind> {
+        self.kinds.iter().rfind(|kind| disjoint(&kind.absent, folded))
     }
 }
 

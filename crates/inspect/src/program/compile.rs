@@ -12,7 +12,7 @@ use phalanx_policy::seclang::ir::{self, Action, Target, Variable};
 use super::classify::{Described, classify};
 use super::effects::Effect;
 use super::fold::Folding;
-use super::matchers::{Matcher, Matchers, Test};
+use super::matchers::{Matcher, Matchers, PatternId, Test};
 use super::scope::finds;
 use super::targets::{Lifetime, Pick, PickId, Select, SetId, Spec, TargetSet};
 use super::text::{Names, Slot};
@@ -377,11 +377,13 @@ impl<'a> Builder<'a> {
             constants: &constants,
         };
         let assignments = if options.prefilter { folding.fold(&mut phases) } else { Vec::new() };
+        let few_patterns = few_patterns(&rules, self.views.len());
         Ok(Program {
             rules,
             phases,
             sets: self.sets,
             picks: self.picks,
+            few_patterns,
             views: self.views,
             combos: self.combos,
             trie: self.trie,
@@ -447,6 +449,26 @@ impl Jumps {
         })
     }
 }
+
+/// The patterns that are put to each view, if they are few.
+fn few_patterns(rules: &[Rule], views: usize) -> Vec<Vec<PatternId>> {
+    let mut all = vec![Vec::new(); views];
+    for link in rules.iter().flat_map(|rule| &rule.links) {
+        let (Test::Pattern(pattern) | Test::PatternGlobal(pattern)) = &link.test else { continue };
+        for view in &link.views {
+            if let Some(patterns) = all.get_mut(view.0 as usize)
+                && !patterns.contains(pattern)
+            {
+                patterns.push(*pattern);
+            }
+        }
+    }
+    all.iter_mut().filter(|patterns| patterns.len() > FEW_PATTERNS).for_each(Vec::clear);
+    all
+}
+
+/// So many are asked one by one rather than looked for among all: that takes a pass over the value.
+const FEW_PATTERNS: usize = 4;
 
 /// A bit for each rule that a selector means.
 fn selected(

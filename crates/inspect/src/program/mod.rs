@@ -57,6 +57,8 @@ pub struct Program {
     pub(crate) picks: Vec<Pick>,
     /// Picks as transformations leave them, which patterns are put to.
     pub(crate) views: Vec<(PickId, NodeId)>,
+    /// The patterns that are put to each view, where they are few; else none.
+    pub(crate) few_patterns: Vec<Vec<PatternId>>,
     /// Views that the first links of guarded steps look at.
     pub(crate) combos: Vec<Vec<ViewId>>,
     pub(crate) assignments: Vec<(Slot, crate::transaction::state::TxValue)>,

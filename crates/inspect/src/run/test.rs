@@ -33,8 +33,7 @@ impl Transaction {
 
     fn test_pattern(&mut self, program: &Program, rule: &Rule, id: PatternId, value: ValueId) -> Answer {
         let values = &mut self.scratch.state.values;
-        let row = values.candidate_row(program, value);
-        if !values.is_candidate(row, id.0) {
+        if !values.may_match(program, value, id) {
             return Answer::No;
         }
         if self.is_exhausted(rule, value) {

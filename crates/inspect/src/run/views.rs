@@ -58,6 +58,7 @@ impl Transaction {
         (start, end): (u32, u32),
     ) -> ViewCache {
         let words = program.prefilter.words();
+        let few = program.few_patterns.get(id.0 as usize).map(Vec::as_slice).unwrap_or_default();
         let state = &mut self.scratch.state;
         let union = state.add_union(words);
         let items = u32::try_from(state.view_items.len()).unwrap_or(u32::MAX);
@@ -66,7 +67,10 @@ impl Transaction {
                 continue;
             };
             let value = state.values.transformed(program, entry.value, node);
-            let row = state.values.candidate_row(program, value);
+            let row = match few {
+                [] => state.values.candidate_row(program, value),
+                few => state.values.row_of_few(program, value, few),
+            };
             state.view_items.push((value, u32::try_from(row).unwrap_or(u32::MAX)));
             let more = state.values.candidate_words(row, words);
             add(state.unions.get_mut(union as usize..).unwrap_or_default(), more);

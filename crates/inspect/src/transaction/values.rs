@@ -7,7 +7,7 @@ use hashbrown::HashTable;
 use phalanx_policy::seclang::ir::Transformation;
 use std::hash::BuildHasher;
 
-use crate::program::{NodeId, Program, ROOT};
+use crate::program::{NodeId, PatternId, Program, ROOT};
 use crate::transform;
 
 /// Where a span lies.
@@ -310,6 +310,42 @@ impl Values {
             value.candidate_row = u32::try_from(start / words.max(1)).unwrap_or(NONE);
         }
         start
+    }
+
+    /// As [`Self::candidate_row`] for a few patterns: what is known of all, or what can be told without a pass over the
+    /// value. Only these patterns may be looked up in the row.
+    pub(crate) fn row_of_few(&mut self, program: &Program, id: ValueId, patterns: &[PatternId]) -> usize {
+        let words = program.prefilter.words();
+        if let Some(row) = self.known_row(id) {
+            return row * words;
+        }
+        let presence = self.presence(id);
+        let length = self.blob(id).len as usize;
+        let start = self.candidates.len();
+        self.candidates.resize(start + words, 0);
+        if let Some(row) = self.candidates.get_mut(start..) {
+            program.prefilter.glance(length, &presence, patterns, row);
+        }
+        start
+    }
+
+    /// The row of a value that a pass was made over, or over one that differs in nothing but case.
+    fn known_row(&self, id: ValueId) -> Option<usize> {
+        let value = self.list.get(id.0 as usize)?;
+        let row = match value.alike.filter(|_| value.candidate_row == NONE) {
+            Some(alike) => self.list.get(alike.0 as usize)?.candidate_row,
+            None => value.candidate_row,
+        };
+        (row != NONE).then_some(row as usize)
+    }
+
+    /// Whether a pattern can match a value, as far as that is known without a pass over it.
+    pub(crate) fn may_match(&mut self, program: &Program, id: ValueId, pattern: PatternId) -> bool {
+        if let Some(row) = self.known_row(id) {
+            return self.is_candidate(row * program.prefilter.words(), pattern.0);
+        }
+        let presence = self.presence(id);
+        program.prefilter.allows(self.blob(id).len as usize, &presence, pattern)
     }
 
     /// The candidate words of a row.
