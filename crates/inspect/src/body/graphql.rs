@@ -9,7 +9,7 @@ use std::ops::Range;
 
 use hashbrown::HashSet;
 
-use super::json::json_named;
+use super::json::{json_named, letter_escape};
 use super::{BodyLimits, BodyParts, Slice, arena_bytes_max};
 
 /// Parses a body that is one document; when it is none, all of it is the argument `graphql`.
@@ -548,28 +548,19 @@ impl Parser<'_> {
     fn escape(&mut self) -> Option<()> {
         let letter = self.peek()?;
         self.pos += 1;
-        let byte = match letter {
-            b'"' | b'\\' | b'/' => letter,
-            b'b' => 0x08,
-            b'f' => 0x0c,
-            b'n' => b'\n',
-            b'r' => b'\r',
-            b't' => b'\t',
-            b'u' => {
-                let mut code = self.unit()?;
-                if (0xd800..0xdc00).contains(&code) {
-                    self.text.get(self.pos..)?.starts_with(b"\\u").then_some(())?;
-                    self.pos += 2;
-                    let low = self.unit().filter(|low| (0xdc00..0xe000).contains(low))?;
-                    code = 0x10000 + ((code - 0xd800) << 10) + (low - 0xdc00);
-                }
-                let character = char::from_u32(code)?;
-                self.found.arena.extend_from_slice(character.encode_utf8(&mut [0; 4]).as_bytes());
-                return Some(());
-            }
-            _ => return None,
-        };
-        self.found.arena.push(byte);
+        if letter != b'u' {
+            self.found.arena.push(letter_escape(letter)?);
+            return Some(());
+        }
+        let mut code = self.unit()?;
+        if (0xd800..0xdc00).contains(&code) {
+            self.text.get(self.pos..)?.starts_with(b"\\u").then_some(())?;
+            self.pos += 2;
+            let low = self.unit().filter(|low| (0xdc00..0xe000).contains(low))?;
+            code = 0x10000 + ((code - 0xd800) << 10) + (low - 0xdc00);
+        }
+        let character = char::from_u32(code)?;
+        self.found.arena.extend_from_slice(character.encode_utf8(&mut [0; 4]).as_bytes());
         Some(())
     }
 

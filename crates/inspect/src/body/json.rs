@@ -70,6 +70,19 @@ fn check_utf8(body: &[u8], parts: &mut BodyParts) {
     }
 }
 
+/// What a backslash and this letter stand for in a string; GraphQL has the same escapes (specification, section 2.9.4).
+pub(super) fn letter_escape(letter: u8) -> Option<u8> {
+    Some(match letter {
+        b'"' | b'\\' | b'/' => letter,
+        b'b' => 0x08,
+        b'f' => 0x0c,
+        b'n' => b'\n',
+        b'r' => b'\r',
+        b't' => b'\t',
+        _ => return None,
+    })
+}
+
 /// Why reading ended early.
 struct Stop(&'static str);
 
@@ -382,17 +395,10 @@ impl<'a> Parser<'a> {
     fn escape(&mut self) -> Result<(), Stop> {
         let Some(letter) = self.peek() else { return Err(Stop("a string is not closed")) };
         self.pos += 1;
-        let byte = match letter {
-            b'"' | b'\\' | b'/' => letter,
-            b'b' => 0x08,
-            b'f' => 0x0c,
-            b'n' => b'\n',
-            b'r' => b'\r',
-            b't' => b'\t',
-            b'u' => return self.unicode_escape(),
-            _ => return Err(Stop("not an escape")),
-        };
-        self.parts.arena.push(byte);
+        if letter == b'u' {
+            return self.unicode_escape();
+        }
+        self.parts.arena.push(letter_escape(letter).ok_or(Stop("not an escape"))?);
         Ok(())
     }
 
