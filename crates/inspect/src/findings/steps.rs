@@ -1,11 +1,8 @@
 //! What each transformation made of a value that matched. Worked out when the match is recorded: a request that matches
 //! nothing pays nothing, and the values are in the memo already.
 
-use std::sync::Arc;
-
 use phalanx_model::Step;
 use phalanx_model::limits::{FRAGMENT_BYTES_MAX, STEP_TEXT_BYTES_MAX};
-use phalanx_policy::seclang::ir::Transformation;
 
 use super::mask::masked;
 use super::truncated;
@@ -37,7 +34,7 @@ impl Transaction {
             if after != before {
                 forms.push(self.form(matched, after));
             }
-            steps.push((name(step.transformation), after != before));
+            steps.push((step.transformation.name().into(), after != before));
             before = after;
         }
         if forms.iter().any(|form| form.masked) {
@@ -81,14 +78,6 @@ impl Transaction {
         state.step_text = total;
         Some(form.text)
     }
-}
-
-/// A transformation's name as rules write it.
-fn name(step: Transformation) -> Arc<str> {
-    let name = format!("{step:?}");
-    let mut letters = name.chars();
-    let first = letters.next().map(|c| c.to_ascii_lowercase());
-    first.into_iter().chain(letters).collect::<String>().into()
 }
 
 /// Stands where a text was cut.

@@ -28,7 +28,8 @@ struct Entry {
     start: u32,
     len: u16,
     /// How much of it comes before the end of its gram.
-    before: u16,
+    before: u8,
+    first: u8,
 }
 
 impl Grams {
@@ -46,7 +47,8 @@ impl Grams {
             let start = narrow(set.texts.len());
             set.texts.extend_from_slice(text);
             let len = u16::try_from(text.len()).unwrap_or(u16::MAX);
-            entries.push(Entry { gram, literal: number, start, len, before });
+            let first = text.first().copied().unwrap_or_default();
+            entries.push(Entry { gram, literal: number, start, len, before, first });
         }
         entries.sort_by_key(|entry| (bucket(entry.gram), entry.gram));
         set.starts = vec![0; BUCKETS + 1];
@@ -105,6 +107,10 @@ impl Grams {
             let Some(start) = end.checked_sub(usize::from(entry.before)) else {
                 continue;
             };
+            // Most literals that only share the gram differ at their start.
+            if lower.get(start) != Some(&entry.first) {
+                continue;
+            }
             let text = entry.start as usize;
             let text = self.texts.get(text..text + usize::from(entry.len)).unwrap_or_default();
             if lower.get(start..start + text.len()) == Some(text) {
@@ -138,14 +144,14 @@ impl<const WORDS: usize> BitMap<WORDS> {
 }
 
 /// The rarest gram of a literal, and where it ends.
-fn rarest_gram(text: &[u8]) -> (u32, u16) {
+fn rarest_gram(text: &[u8]) -> (u32, u8) {
     let size = text.len().clamp(2, QUAD);
-    let windows = text.windows(size).enumerate();
+    let windows = text.windows(size).enumerate().take(usize::from(u8::MAX) - QUAD);
     let chance = |gram: &[u8]| gram.iter().map(|&byte| crate::pattern::chance(byte)).product::<f64>();
     let rarest = windows.min_by(|(_, a), (_, b)| chance(a).total_cmp(&chance(b)));
     let (place, gram) = rarest.unwrap_or((0, text));
     let value = gram.iter().fold(0, |value, &byte| value << 8 | u32::from(byte));
-    (value, u16::try_from(place + size).unwrap_or(u16::MAX))
+    (value, u8::try_from(place + size).unwrap_or(u8::MAX))
 }
 
 /// Fibonacci hashing (Knuth, TAOCP 6.4): the high bits are well mixed.

@@ -9,6 +9,7 @@ mod loose;
 use crate::pattern::{ABSENT, KINDS, Requirement, Requirements};
 use crate::program::PatternId;
 use crate::transaction::values::{disjoint, presence_of};
+use aho_corasick::packed::Searcher;
 use grams::Grams;
 use loose::{Loose, LooseSet};
 
@@ -18,6 +19,8 @@ pub(crate) struct Prefilter {
     words: usize,
     enabled: bool,
     kinds: [Kind; KINDS],
+    /// The literals of patterns that are asked one by one, where they are few.
+    alone: Vec<Option<Box<Searcher>>>,
 }
 
 /// The filter of one kind of values.
@@ -37,14 +40,23 @@ struct Kind {
 
 impl Prefilter {
     /// Builds the filter over all patterns, in the order of their ids.
-    pub(crate) fn build(needs: &[Requirements], enabled: bool) -> Self {
+    ///
+    /// `few` are patterns that are also asked one by one.
+    pub(crate) fn build(needs: &[Requirements], few: &[PatternId], enabled: bool) -> Self {
         let mut number = 0..;
         let kinds = ABSENT.map(|absent| {
             let kind = number.next().unwrap_or(0);
             let needs = needs.iter().map(|kinds| kinds.get(kind));
             Kind::build(absent, if enabled { needs.collect() } else { Vec::new() })
         });
-        Self { words: needs.len().div_ceil(64).max(1), enabled, kinds }
+        let mut alone: Vec<_> = needs.iter().map(|_| None).collect();
+        for pattern in few.iter().filter(|_| enabled) {
+            let need = needs.get(pattern.0 as usize).and_then(|kinds| kinds.first());
+            if let (Some(place), Some(need)) = (alone.get_mut(pattern.0 as usize), need) {
+                *place = searcher(need).map(Box::new);
+            }
+        }
+        Self { words: needs.len().div_ceil(64).max(1), enabled, kinds, alone }
     }
 
     /// How many words a set of candidates takes.
@@ -81,23 +93,41 @@ impl Prefilter {
         }
     }
 
-    /// Sets the bit of each of these patterns that [`Self::allows`] a value.
-    pub(crate) fn glance(&self, length: usize, presence: &[u64; 4], patterns: &[PatternId], row: &mut [u64]) {
-        for &pattern in patterns.iter().filter(|pattern| self.allows(length, presence, **pattern)) {
-            set(row, pattern.0);
-        }
+    /// How the patterns look at a value of this length, with these bytes.
+    #[inline]
+    pub(crate) fn glance(&self, length: usize, presence: &[u64; 4]) -> Glance<'_> {
+        let presence = folded(presence);
+        let kind = if self.enabled { self.kind(&presence) } else { None };
+        Glance { also: kind.map(|kind| kind.also.as_slice()), length, presence }
     }
 
-    /// Whether a pattern can match a value of this length and with these bytes.
+    /// The literals of which a value in lower case must hold one if this pattern is to match it, where asking pays.
     #[inline]
-    pub(crate) fn allows(&self, length: usize, presence: &[u64; 4], pattern: PatternId) -> bool {
-        let presence = folded(presence);
-        let also = self.kind(&presence).and_then(|kind| kind.also.get(pattern.0 as usize));
-        !self.enabled || also.is_some_and(|also| also.allows(length, &presence))
+    pub(crate) fn literals_of(&self, pattern: PatternId) -> Option<&Searcher> {
+        self.alone.get(pattern.0 as usize)?.as_deref()
     }
 
     fn kind(&self, folded: &[u64; 4]) -> Option<&Kind> {
         self.kinds.iter().rfind(|kind| disjoint(&kind.absent, folded))
+    }
+}
+
+/// What length and bytes of a value, or of several together, say without a pass over it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Glance<'p> {
+    /// What each pattern needs; `None` if the filter is off.
+    also: Option<&'p [Loose]>,
+    length: usize,
+    presence: [u64; 4],
+}
+
+impl Glance<'_> {
+    /// Whether a pattern can match such a value.
+    #[inline]
+    pub(crate) fn allows(&self, pattern: PatternId) -> bool {
+        self.also.is_none_or(|also| {
+            also.get(pattern.0 as usize).is_some_and(|also| also.allows(self.length, &self.presence))
+        })
     }
 }
 
@@ -154,7 +184,8 @@ impl Kind {
         self.literals.scan(lower, |literal| {
             let (start, end) = self.hits.get(literal as usize).copied().unwrap_or_default();
             for &pattern in self.wanted.get(start as usize..end as usize).unwrap_or_default() {
-                if self.also.get(pattern as usize).is_some_and(|also| also.allows(lower.len(), presence)) {
+                let allows = |also: &Loose| also.allows(lower.len(), presence);
+                if !has(row, pattern) && self.also.get(pattern as usize).is_some_and(allows) {
                     set(row, pattern);
                 }
             }
@@ -177,11 +208,31 @@ fn set(row: &mut [u64], pattern: u32) {
     }
 }
 
+#[inline]
+fn has(row: &[u64], pattern: u32) -> bool {
+    row.get((pattern / 64) as usize).is_some_and(|word| word >> (pattern % 64) & 1 == 1)
+}
+
 /// The literals of a pattern if they are worth a place in the automaton: a single byte says too little there.
 fn usable(need: &Requirement) -> Option<&[Vec<u8>]> {
     let literals = need.any_of.as_deref()?;
     let long = literals.iter().all(|literal| literal.len() >= LITERAL_BYTES_MIN);
     (long && !literals.is_empty()).then_some(literals)
+}
+
+/// A search for the literals of one pattern, many bytes at once. Such searches take few literals: where there are more,
+/// their beginnings will do.
+fn searcher(need: &Requirement) -> Option<Searcher> {
+    let literals = usable(need)?;
+    let beginnings = |bytes: usize| {
+        let mut short: Vec<&[u8]> = literals.iter().map(|text| text.get(..bytes).unwrap_or(text)).collect();
+        short.sort_unstable();
+        short.dedup();
+        short
+    };
+    let few =
+        SEARCHED_BYTES.into_iter().map(beginnings).find(|short| short.len() <= SEARCHED_LITERALS_MAX)?;
+    Searcher::new(few)
 }
 
 /// The first bytes of the literals: one of them must occur.
@@ -191,6 +242,10 @@ fn starting_bytes(literals: &[Vec<u8>]) -> [u64; 4] {
 }
 
 const LITERAL_BYTES_MIN: usize = 2;
+/// More make such a search stop too often.
+const SEARCHED_LITERALS_MAX: usize = 64;
+/// Lengths to which literals are cut.
+const SEARCHED_BYTES: [usize; 4] = [24, 8, 6, 4];
 
 #[cfg(test)]
 mod tests {
@@ -199,7 +254,7 @@ mod tests {
     fn candidates(needs: &[Requirement], value: &[u8]) -> u64 {
         let needs: Vec<Requirements> =
             needs.iter().map(|need| std::array::from_fn(|_| need.clone())).collect();
-        let filter = Prefilter::build(&needs, true);
+        let filter = Prefilter::build(&needs, &[], true);
         let mut row = vec![0; filter.words()];
         filter.scan(&value.to_ascii_lowercase(), &presence_of(value), &mut row);
         row[0]

@@ -18,7 +18,7 @@ use super::targets::{Lifetime, Pick, PickId, Select, SetId, Spec, TargetSet};
 use super::text::{Names, Slot};
 use super::trie::{NodeId, ROOT, Trie};
 use super::updates::{Placed, Selects, apply, plain};
-use super::{CompileOptions, Disruptive, Guard, Link, Program, Rule, ScoreSlots, Skip, Step, ViewId};
+use super::{CompileOptions, Disruptive, Guard, Link, Phase, Program, Rule, ScoreSlots, Skip, Step, ViewId};
 use crate::pattern::{Flags, Pattern};
 use crate::prefilter::Prefilter;
 use crate::transform::UnicodeMap;
@@ -63,8 +63,6 @@ struct Builder<'a> {
     pick_index: HashMap<String, PickId>,
     views: Vec<(PickId, NodeId)>,
     view_index: HashMap<(PickId, NodeId), ViewId>,
-    combos: Vec<Vec<ViewId>>,
-    combo_index: HashMap<Vec<ViewId>, u32>,
     faults: Vec<Diagnostic>,
 }
 
@@ -81,8 +79,6 @@ impl<'a> Builder<'a> {
             pick_index: HashMap::new(),
             views: Vec::new(),
             view_index: HashMap::new(),
-            combos: Vec::new(),
-            combo_index: HashMap::new(),
             faults,
         }
     }
@@ -251,6 +247,8 @@ impl<'a> Builder<'a> {
         let mut views = Vec::with_capacity(picks.len() * nodes.len());
         for pick in picks {
             for &node in nodes {
+                // What can match does not depend on case.
+                let node = self.trie.without_case(node);
                 let next = ViewId(u32::try_from(self.views.len()).unwrap_or(u32::MAX));
                 let id = *self.view_index.entry((pick, node)).or_insert(next);
                 if id == next {
@@ -302,24 +300,14 @@ impl<'a> Builder<'a> {
         }))
     }
 
-    fn combo(&mut self, views: &[ViewId]) -> u32 {
-        if let Some(&id) = self.combo_index.get(views) {
-            return id;
-        }
-        let id = u32::try_from(self.combos.len()).unwrap_or(u32::MAX);
-        self.combos.push(views.to_vec());
-        self.combo_index.insert(views.to_vec(), id);
-        id
-    }
-
     /// The cheap test of a rule's first link, where one is sound.
-    fn guard(&mut self, rule: &Rule) -> Guard {
+    fn guard(&self, rule: &Rule) -> Guard {
         let Some(link) = rule.links.first() else {
             return Guard::None;
         };
         match &link.test {
             Test::Pattern(pattern) | Test::PatternGlobal(pattern) if !link.views.is_empty() => {
-                Guard::Pattern { combo: self.combo(&link.views), pattern: *pattern }
+                Guard::Pattern(*pattern)
             }
             Test::Number(compare, text) if link.node == ROOT => {
                 let set = link.set.and_then(|id| self.sets.get(id.0 as usize));
@@ -350,7 +338,6 @@ impl<'a> Builder<'a> {
         mut rules: Vec<Rule>,
         mut phases: [Vec<Step>; 5],
     ) -> Result<Program, Vec<Diagnostic>> {
-        let prefilter = Prefilter::build(&self.matchers.needs, options.prefilter);
         let audit_statuses = audit_statuses(set, &mut self.faults);
         let pattern_bytes: usize = self.matchers.list.iter().map(Matcher::memory_bytes).sum();
         if pattern_bytes > PATTERN_BYTES_MAX {
@@ -378,6 +365,12 @@ impl<'a> Builder<'a> {
         };
         let assignments = if options.prefilter { folding.fold(&mut phases) } else { Vec::new() };
         let few_patterns = few_patterns(&rules, self.views.len());
+        let mut alone: Vec<PatternId> = few_patterns.iter().flatten().copied().collect();
+        alone.sort_unstable_by_key(|pattern| pattern.0);
+        alone.dedup();
+        let prefilter = Prefilter::build(&self.matchers.needs, &alone, options.prefilter);
+        let pick_of = |view: ViewId| self.views.get(view.0 as usize).map(|(pick, _)| *pick);
+        let phases = phases.map(|steps| Phase::new(steps, &rules, pick_of));
         Ok(Program {
             rules,
             phases,
@@ -385,7 +378,6 @@ impl<'a> Builder<'a> {
             picks: self.picks,
             few_patterns,
             views: self.views,
-            combos: self.combos,
             trie: self.trie,
             matchers: self.matchers.list,
             prefilter,
@@ -467,8 +459,8 @@ fn few_patterns(rules: &[Rule], views: usize) -> Vec<Vec<PatternId>> {
     all
 }
 
-/// So many are asked one by one rather than looked for among all: that takes a pass over the value.
-const FEW_PATTERNS: usize = 4;
+/// So many, at most eight, are asked one by one rather than looked for among all: that takes a pass over the value.
+const FEW_PATTERNS: usize = 8;
 
 /// A bit for each rule that a selector means.
 fn selected(

@@ -12,6 +12,7 @@ pub(crate) mod targets;
 pub(crate) mod text;
 pub(crate) mod trie;
 mod updates;
+pub(crate) mod watch;
 
 use std::sync::Arc;
 
@@ -31,6 +32,7 @@ pub(crate) use matchers::{Compare, Matcher, PatternId, Test, TextTest, Verify};
 pub(crate) use targets::{Lifetime, Pick, PickId, Select, SetId, Spec, TargetSet};
 pub(crate) use text::{Names, Part, Slot, Text};
 pub(crate) use trie::{NodeId, ROOT, Trie};
+pub(crate) use watch::Phase;
 
 /// How a program is compiled.
 #[derive(Debug, Clone)]
@@ -52,15 +54,13 @@ impl Default for CompileOptions {
 pub struct Program {
     pub(crate) rules: Vec<Rule>,
     /// Steps of phases 1 to 5, in load order.
-    pub(crate) phases: [Vec<Step>; 5],
+    pub(crate) phases: [Phase; 5],
     pub(crate) sets: Vec<TargetSet>,
     pub(crate) picks: Vec<Pick>,
     /// Picks as transformations leave them, which patterns are put to.
     pub(crate) views: Vec<(PickId, NodeId)>,
     /// The patterns that are put to each view, where they are few; else none.
     pub(crate) few_patterns: Vec<Vec<PatternId>>,
-    /// Views that the first links of guarded steps look at.
-    pub(crate) combos: Vec<Vec<ViewId>>,
     pub(crate) assignments: Vec<(Slot, crate::transaction::state::TxValue)>,
     pub(crate) trie: Trie,
     pub(crate) matchers: Vec<Matcher>,
@@ -113,7 +113,7 @@ pub(crate) struct Link {
     pub(crate) data: Option<Text>,
 }
 
-/// A pick with a node.
+/// A pick with a chain of transformations, less the steps at its end that change nothing but case.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct ViewId(pub(crate) u32);
 
@@ -147,8 +147,8 @@ pub(crate) struct Step {
 pub(crate) enum Guard {
     /// Always evaluate.
     None,
-    /// Some value in the views of the combo must be a candidate for the pattern.
-    Pattern { combo: u32, pattern: PatternId },
+    /// A value in a view of the first link must be a candidate for the pattern: the phase's watches see to it.
+    Pattern(PatternId),
     /// A TX variable compared with a constant.
     Slot { slot: Slot, compare: Compare, number: i64, negated: bool },
     /// Whether a TX variable is set, compared with a constant.

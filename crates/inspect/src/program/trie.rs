@@ -3,7 +3,7 @@
 use hashbrown::HashMap;
 use phalanx_policy::seclang::ir::Transformation;
 
-use crate::transaction::values::presence_of;
+use crate::transaction::values::{disjoint, presence_of};
 
 /// A chain of transformations.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -19,10 +19,14 @@ pub(crate) struct Node {
     pub(crate) transformation: Transformation,
     /// A value without any of these bytes comes out of the whole chain as it went in.
     pub(crate) triggers: [u64; 4],
+    /// A value without any of these bytes keeps its letters through the whole chain; their case may change.
+    reshapes: [u64; 4],
     /// Some step changes values whatever their bytes.
     pub(crate) always: bool,
     /// The same of the last step alone.
     pub(crate) own: ([u64; 4], bool),
+    /// The chain of the last step alone: what it makes of a value is worked out once, whatever chain asks.
+    pub(crate) alone: NodeId,
 }
 
 /// The tree.
@@ -43,20 +47,22 @@ impl Trie {
         if let Some(&node) = self.index.get(&(parent, transformation)) {
             return node;
         }
-        let (before, always) = self.node(parent).map_or(([0; 4], false), |node| (node.triggers, node.always));
+        let alone = (parent != ROOT).then(|| self.child(ROOT, transformation));
+        let before = self.node(parent);
+        let always = before.is_some_and(|node| node.always);
         let (own, own_always) = triggers(transformation);
-        let mut all = before;
-        for (word, more) in all.iter_mut().zip(own) {
-            *word |= more;
-        }
+        let all = union(before.map_or([0; 4], |node| node.triggers), own);
+        let reshapes = union(before.map_or([0; 4], |node| node.reshapes), reshapes(transformation, own));
+        let node = NodeId(u16::try_from(self.nodes.len() + 1).unwrap_or(u16::MAX));
         self.nodes.push(Node {
             parent,
             transformation,
             triggers: all,
+            reshapes,
             always: always || own_always,
             own: (own, own_always),
+            alone: alone.unwrap_or(node),
         });
-        let node = NodeId(u16::try_from(self.nodes.len()).unwrap_or(u16::MAX));
         self.index.insert((parent, transformation), node);
         node
     }
@@ -65,6 +71,20 @@ impl Trie {
     #[inline]
     pub(crate) fn node(&self, id: NodeId) -> Option<&Node> {
         self.nodes.get(usize::from(id.0).wrapping_sub(1))
+    }
+
+    /// The chain without the steps at its end that change nothing but case.
+    pub(crate) fn without_case(&self, id: NodeId) -> NodeId {
+        match self.node(id) {
+            Some(node) if changes_case_only(node.transformation) => self.without_case(node.parent),
+            _ => id,
+        }
+    }
+
+    /// Whether a chain may do more to a value with these bytes than change the case of its letters.
+    #[inline]
+    pub(crate) fn may_reshape(&self, id: NodeId, presence: &[u64; 4]) -> bool {
+        self.node(id).is_some_and(|node| node.always || !disjoint(presence, &node.reshapes))
     }
 
     /// Nodes with the root.
@@ -84,6 +104,29 @@ impl Trie {
         path
     }
 }
+
+fn changes_case_only(transformation: Transformation) -> bool {
+    matches!(transformation, Transformation::Lowercase | Transformation::Uppercase)
+}
+
+/// Of the bytes that trigger a transformation those that make it do more than change case.
+fn reshapes(transformation: Transformation, triggers: [u64; 4]) -> [u64; 4] {
+    let [a, b, c, d] = triggers;
+    match transformation {
+        Transformation::Lowercase | Transformation::Uppercase => [0; 4],
+        Transformation::CmdLine => [a, b & !LETTERS, c, d],
+        _ => triggers,
+    }
+}
+
+fn union(a: [u64; 4], b: [u64; 4]) -> [u64; 4] {
+    let mut both = a;
+    both.iter_mut().zip(b).for_each(|(word, more)| *word |= more);
+    both
+}
+
+/// The letters, in the second word of a set of bytes.
+const LETTERS: u64 = ((1 << 26) - 1) << 1 | ((1 << 26) - 1) << 33;
 
 /// Bytes without which a transformation changes nothing; true when it may change any value.
 /// Sound, not exact: a superset is allowed. A test holds each set against the transformation itself.
@@ -126,7 +169,6 @@ pub(crate) fn triggers(transformation: Transformation) -> ([u64; 4], bool) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::transaction::values::disjoint;
     use crate::transform;
     use proptest::prelude::*;
 
@@ -145,13 +187,48 @@ mod tests {
         }
     }
 
+    proptest! {
+        #[test]
+        fn a_value_that_a_chain_does_not_reshape_keeps_its_letters(value in "[a-zA-Z \\\\\"'^,;%+/.&*-]{0,12}", first: usize, second: usize) {
+            let all: Vec<Transformation> = Transformation::all().collect();
+            let map = transform::UnicodeMap::default();
+            let chain = [all[first % all.len()], all[second % all.len()]];
+            let mut trie = Trie::default();
+            let node = trie.intern(&chain);
+            if !trie.may_reshape(node, &presence_of(value.as_bytes())) {
+                let mut now = value.clone().into_bytes();
+                for step in chain {
+                    let mut out = Vec::new();
+                    if transform::apply(step, &now, &map, &mut out) {
+                        now = out;
+                    }
+                }
+                prop_assert!(now.eq_ignore_ascii_case(value.as_bytes()), "{:?} made {:?}", chain, now);
+            }
+        }
+    }
+
+    #[test]
+    fn steps_at_the_end_that_change_case_are_left_out() {
+        use Transformation as T;
+        let mut trie = Trie::default();
+        let decoded = trie.intern(&[T::UrlDecodeUni]);
+        let lower = trie.intern(&[T::UrlDecodeUni, T::Lowercase]);
+        let further = trie.intern(&[T::Lowercase, T::JsDecode]);
+        assert_eq!(trie.without_case(lower), decoded);
+        assert_eq!(trie.without_case(further), further);
+        let case = trie.intern(&[T::Lowercase]);
+        assert_eq!(trie.without_case(case), ROOT);
+    }
+
     #[test]
     fn chains_share_their_beginnings() {
         let mut trie = Trie::default();
         let a = trie.intern(&[Transformation::UrlDecodeUni, Transformation::Lowercase]);
         let b = trie.intern(&[Transformation::UrlDecodeUni, Transformation::JsDecode]);
         assert_ne!(a, b);
-        assert_eq!(trie.len(), 4);
+        // With the root and the two last steps alone.
+        assert_eq!(trie.len(), 6);
         assert_eq!(trie.path(a)[0], trie.path(b)[0]);
     }
 }

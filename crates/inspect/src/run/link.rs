@@ -1,7 +1,7 @@
 //! A link: every value of its targets, transformed, against its operator; and what each match does.
 
 use crate::program::targets::covers;
-use crate::program::{CtlEffect, Effect, Lifetime, Link, NodeId, PatternId, Program, Rule, Test, ViewId};
+use crate::program::{CtlEffect, Effect, Lifetime, Link, NodeId, PatternId, Program, Rule, Test};
 use crate::transaction::Transaction;
 use crate::transaction::state::{Entry, Matched, Name};
 use crate::transaction::values::{Blob, ValueId};
@@ -69,56 +69,38 @@ impl Transaction {
         link: &Link,
         pattern: PatternId,
     ) -> bool {
-        let nodes = link.multi.len().max(1);
+        let nodes = if link.multi.is_empty() { std::slice::from_ref(&link.node) } else { &link.multi };
         let mut any = false;
-        for views in link.views.chunks(nodes) {
-            if nodes > 1 {
-                any |= self.multi_matches(program, index, rule, link, views);
+        // The views of one pick, one for each node.
+        for views in link.views.chunks(nodes.len()) {
+            let mut entries = (0, 0);
+            let mut possible = false;
+            for &id in views {
+                let view = self.view(program, id);
+                possible |= self.scratch.state.is_in_union(view.union, pattern);
+                entries = (view.start, view.end);
+            }
+            if !possible {
                 continue;
             }
-            let Some(&id) = views.first() else { continue };
-            let view = self.view(program, id);
-            if !self.scratch.state.is_in_union(view.union, pattern) {
-                continue;
-            }
-            for (item, place) in (view.items..).zip(view.start..view.end) {
-                let state = &self.scratch.state;
-                let Some(&(value, row)) = state.view_items.get(item as usize) else { break };
-                if !state.values.is_candidate(row as usize, pattern.0) {
-                    continue;
+            for place in entries.0..entries.1 {
+                let Some(&entry) = self.scratch.state.pick_entries.get(place as usize) else { break };
+                let mut last = None;
+                for (&view, &node) in views.iter().zip(nodes) {
+                    if !self.is_candidate(program, view, place - entries.0, pattern) {
+                        last = None;
+                        continue;
+                    }
+                    if self.is_excluded(program, index, entry.name) {
+                        break;
+                    }
+                    let value = self.scratch.state.values.transformed(program, entry.value, node);
+                    if last != Some(value) {
+                        any |= self.value_matches(program, rule, link, entry, (value, node));
+                        last = Some(value);
+                    }
                 }
-                let Some(&entry) = state.pick_entries.get(place as usize) else { break };
-                if !self.is_excluded(program, index, entry.name) {
-                    any |= self.value_matches(program, rule, link, entry, (value, link.node));
-                }
             }
-        }
-        any
-    }
-
-    /// `multiMatch` over one pick: its entries, where any of its views has a candidate.
-    fn multi_matches(
-        &mut self,
-        program: &Program,
-        index: u32,
-        rule: &Rule,
-        link: &Link,
-        views: &[ViewId],
-    ) -> bool {
-        let (Test::Pattern(pattern) | Test::PatternGlobal(pattern)) = link.test else {
-            return false;
-        };
-        let mut entries = (0, 0);
-        let mut possible = false;
-        for &id in views {
-            let view = self.view(program, id);
-            possible |= self.scratch.state.is_in_union(view.union, pattern);
-            entries = (view.start, view.end);
-        }
-        let mut any = false;
-        for place in entries.0..if possible { entries.1 } else { entries.0 } {
-            let entry = self.scratch.state.pick_entries.get(place as usize).copied();
-            any |= entry.is_some_and(|entry| self.entry_matches(program, index, rule, link, entry));
         }
         any
     }

@@ -1,4 +1,4 @@
-//! A phase: its steps in order, guards first, then links, then what a full match does.
+//! A phase: the steps that its values call for, in order; guards first, then links, then what a full match does.
 
 mod link;
 mod test;
@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use phalanx_policy::seclang::ir::{AllowScope, RuleEngine};
 
-use crate::program::{Disruptive, Guard, Program, Rule, Skip};
+use crate::program::{Disruptive, Guard, Program, Rule, Skip, watch};
 use crate::transaction::state::TxValue;
 use crate::transaction::{Interruption, InterruptionKind, Outcome, Transaction};
 
@@ -20,15 +20,21 @@ impl Transaction {
             return Outcome::Pass;
         }
         let program = Arc::clone(&self.program);
-        let steps = program.phases.get(usize::from(phase) - 1).map(Vec::as_slice).unwrap_or_default();
+        let Some(plan) = program.phases.get(usize::from(phase) - 1) else {
+            return Outcome::Pass;
+        };
+        self.call_steps(&program, plan);
         let mut at = 0;
-        while let Some(step) = steps.get(at) {
-            at += 1;
+        while let Some(called) = watch::next(&self.scratch.state.called, at) {
+            at = called + 1;
+            let Some(step) = plan.steps.get(called as usize) else {
+                break;
+            };
             if let Guard::Assign { start, len } = step.guard {
                 self.assign(&program, start, len);
                 continue;
             }
-            if !self.passes(&program, step.guard) || self.is_removed(step.rule) {
+            if !self.passes(step.guard) || self.is_removed(step.rule) {
                 continue;
             }
             let Some(rule) = program.rules.get(step.rule as usize) else {
@@ -45,7 +51,7 @@ impl Transaction {
                 break;
             }
             if let Skip::To(next) = rule.skip {
-                at = at.max(next as usize);
+                at = at.max(next);
             }
         }
         Outcome::Pass
@@ -58,15 +64,11 @@ impl Transaction {
         }
     }
 
-    /// Whether the first link of a step can match.
+    /// Whether the first link of a step that is worth a look can match.
     #[inline]
-    fn passes(&mut self, program: &Program, guard: Guard) -> bool {
+    fn passes(&self, guard: Guard) -> bool {
         match guard {
-            Guard::None | Guard::Assign { .. } => true,
-            Guard::Pattern { combo, pattern } => {
-                let union = self.combo_union(program, combo);
-                self.scratch.state.is_in_union(union, pattern)
-            }
+            Guard::None | Guard::Pattern(_) | Guard::Assign { .. } => true,
             Guard::Slot { slot, compare, number, negated } => match self.scratch.state.slot(slot) {
                 TxValue::Unset => false,
                 TxValue::Number(value) => compare.holds(value, number) != negated,

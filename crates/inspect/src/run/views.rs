@@ -1,93 +1,148 @@
 //! Which values of a pick, transformed, a pattern can match: worked out once per transaction for each pick and chain of
 //! transformations, and read by all rules that share them.
 
-use crate::program::{PatternId, Program, ViewId};
+use crate::program::{PatternId, Phase, Program, ViewId, watch};
 use crate::transaction::Transaction;
-use crate::transaction::state::{ComboCache, State, ViewCache};
+use crate::transaction::state::{Candidates, EMPTY_UNION, Entry, State, ViewCache};
+use crate::transaction::values::EMPTY_ROW;
 
 impl Transaction {
-    /// Where the union of the candidates in all views of a combo starts.
-    #[inline]
-    pub(super) fn combo_union(&mut self, program: &Program, combo: u32) -> u32 {
-        let state = &self.scratch.state;
-        let cached = state.combo_cache.get(combo as usize).copied().unwrap_or_default();
-        if cached.epoch == state.epoch { cached.union } else { self.make_combo(program, combo) }
-    }
-
-    fn make_combo(&mut self, program: &Program, combo: u32) -> u32 {
-        let views = program.combos.get(combo as usize).map(Vec::as_slice).unwrap_or_default();
-        for &view in views {
-            self.view(program, view);
-        }
-        let words = program.prefilter.words();
-        let state = &mut self.scratch.state;
-        let union = state.add_union(words);
-        for view in views {
-            let from = state.view_cache.get(view.0 as usize).map_or(0, |view| view.union as usize);
-            if let Some((before, into)) = state.unions.split_at_mut_checked(union as usize) {
-                add(into, before.get(from..from + words).unwrap_or_default());
+    /// Marks the steps of a phase that are worth a look.
+    pub(super) fn call_steps(&mut self, program: &Program, phase: &Phase) {
+        let called = &mut self.scratch.state.called;
+        called.clear();
+        called.extend_from_slice(&phase.always);
+        for watch in &phase.watches {
+            let entries = self.pick_entries(program, watch.pick);
+            if entries.0 == entries.1 {
+                continue;
+            }
+            for watched in &watch.views {
+                let union = self.view_of(program, watched.view, entries).union;
+                if union == EMPTY_UNION {
+                    continue;
+                }
+                let state = &mut self.scratch.state;
+                for &(pattern, step) in &watched.calls {
+                    if state.is_in_union(union, pattern) {
+                        watch::set(&mut state.called, step);
+                    }
+                }
             }
         }
-        let epoch = state.epoch;
-        if let Some(cache) = state.combo_cache.get_mut(combo as usize) {
-            *cache = ComboCache { epoch, union };
-        }
-        union
     }
 
     /// The items of a view, made anew when its entries are others than when they were made.
-    #[inline]
     pub(super) fn view(&mut self, program: &Program, id: ViewId) -> ViewCache {
-        let Some(&(pick, node)) = program.views.get(id.0 as usize) else {
+        let Some(&(pick, _)) = program.views.get(id.0 as usize) else {
             return ViewCache::default();
         };
-        let (start, end) = self.pick_entries(program, pick);
+        let entries = self.pick_entries(program, pick);
+        self.view_of(program, id, entries)
+    }
+
+    #[inline]
+    fn view_of(&mut self, program: &Program, id: ViewId, (start, end): (u32, u32)) -> ViewCache {
         let state = &self.scratch.state;
         let cached = state.view_cache.get(id.0 as usize).copied().unwrap_or_default();
         if cached.made && (cached.start, cached.end) == (start, end) {
             return cached;
         }
-        self.make_view(program, id, node, (start, end))
+        self.make_view(program, id, (start, end))
     }
 
-    fn make_view(
-        &mut self,
-        program: &Program,
-        id: ViewId,
-        node: crate::program::NodeId,
-        (start, end): (u32, u32),
-    ) -> ViewCache {
-        let words = program.prefilter.words();
-        let few = program.few_patterns.get(id.0 as usize).map(Vec::as_slice).unwrap_or_default();
-        let state = &mut self.scratch.state;
-        let union = state.add_union(words);
-        let items = u32::try_from(state.view_items.len()).unwrap_or(u32::MAX);
-        for place in start..end {
-            let Some(&entry) = state.pick_entries.get(place as usize) else {
-                continue;
-            };
-            let value = state.values.transformed(program, entry.value, node);
-            let row = match few {
-                [] => state.values.candidate_row(program, value),
-                few => state.values.row_of_few(program, value, few),
-            };
-            state.view_items.push((value, u32::try_from(row).unwrap_or(u32::MAX)));
-            let more = state.values.candidate_words(row, words);
-            add(state.unions.get_mut(union as usize..).unwrap_or_default(), more);
+    fn make_view(&mut self, program: &Program, id: ViewId, (start, end): (u32, u32)) -> ViewCache {
+        let mut made = ViewCache { made: true, start, end, ..ViewCache::default() };
+        if start < end {
+            self.fill_view(program, id, &mut made);
         }
-        let made = ViewCache { made: true, start, end, items, union };
-        if let Some(cache) = state.view_cache.get_mut(id.0 as usize) {
+        if let Some(cache) = self.scratch.state.view_cache.get_mut(id.0 as usize) {
             *cache = made;
         }
         made
     }
+
+    fn fill_view(&mut self, program: &Program, id: ViewId, made: &mut ViewCache) {
+        let Some(&(pick, node)) = program.views.get(id.0 as usize) else { return };
+        let few = program.few_patterns.get(id.0 as usize).map(Vec::as_slice).unwrap_or_default();
+        let extent = self.pick_extent(pick, (made.start, made.end));
+        let reshaped = program.trie.may_reshape(node, &extent.presence);
+        let filter = &program.prefilter;
+        if !few.is_empty() && !reshaped {
+            // What no value can match even if it had the bytes of all of them needs no look at each.
+            let all = filter.glance(extent.length_max, &extent.presence);
+            if !few.iter().any(|&pattern| all.allows(pattern)) {
+                return;
+            }
+        }
+        let state = &mut self.scratch.state;
+        made.items = u32::try_from(state.view_items.len()).unwrap_or(u32::MAX);
+        for place in made.start..made.end {
+            let Some(&Entry { value, .. }) = state.pick_entries.get(place as usize) else {
+                continue;
+            };
+            let form = if reshaped { state.values.form(program, value, node) } else { value };
+            let candidates = match few {
+                [] => Candidates::Row(state.values.candidate_row(program, form)),
+                _ => match state.values.known_row(form) {
+                    Some(row) => Candidates::Row(row),
+                    None => Candidates::Few(state.values.few_candidates(program, form, few)),
+                },
+            };
+            state.view_items.push(candidates);
+            match candidates {
+                Candidates::Row(EMPTY_ROW) | Candidates::Few(0) => {}
+                Candidates::Row(row) => state.add_row(made, row, filter.words()),
+                Candidates::Few(bits) => {
+                    for (_, &pattern) in few.iter().enumerate().filter(|(place, _)| bits >> place & 1 == 1) {
+                        state.add_pattern(made, pattern, filter.words());
+                    }
+                }
+            }
+        }
+    }
+
+    /// Whether a pattern can match an entry of a view, by its place in the view.
+    #[inline]
+    pub(super) fn is_candidate(&self, program: &Program, id: ViewId, place: u32, pattern: PatternId) -> bool {
+        let state = &self.scratch.state;
+        let Some(view) = state.view_cache.get(id.0 as usize) else { return true };
+        if view.union == EMPTY_UNION {
+            return false;
+        }
+        match state.view_items.get((view.items + place) as usize) {
+            Some(&Candidates::Row(row)) => state.values.is_candidate(row, pattern),
+            Some(Candidates::Few(bits)) => {
+                let few = program.few_patterns.get(id.0 as usize).map(Vec::as_slice).unwrap_or_default();
+                few.iter().position(|one| *one == pattern).is_none_or(|place| bits >> place & 1 == 1)
+            }
+            None => true,
+        }
+    }
 }
 
 impl State {
-    fn add_union(&mut self, words: usize) -> u32 {
-        let start = self.unions.len();
-        self.unions.resize(start + words, 0);
-        u32::try_from(start).unwrap_or(u32::MAX)
+    /// Adds candidates to the union of a view.
+    fn add_row(&mut self, view: &mut ViewCache, row: u32, words: usize) {
+        let union = self.union_of(view, words);
+        let into = self.unions.get_mut(union..).unwrap_or_default();
+        for (word, more) in into.iter_mut().zip(self.values.candidate_words(row, words)) {
+            *word |= more;
+        }
+    }
+
+    fn add_pattern(&mut self, view: &mut ViewCache, pattern: PatternId, words: usize) {
+        let union = self.union_of(view, words);
+        watch::set(self.unions.get_mut(union..).unwrap_or_default(), pattern.0);
+    }
+
+    /// Where the union of a view starts; made if the view has none.
+    fn union_of(&mut self, view: &mut ViewCache, words: usize) -> usize {
+        if view.union == EMPTY_UNION {
+            view.union = u32::try_from(self.unions.len()).unwrap_or(u32::MAX);
+            self.unions.resize(self.unions.len() + words, 0);
+        }
+        view.union as usize
     }
 
     /// Whether a pattern is in the union that starts here.
@@ -95,12 +150,5 @@ impl State {
     pub(super) fn is_in_union(&self, union: u32, pattern: PatternId) -> bool {
         let word = self.unions.get(union as usize + (pattern.0 / 64) as usize);
         word.is_none_or(|word| word >> (pattern.0 % 64) & 1 == 1)
-    }
-}
-
-#[inline]
-fn add(into: &mut [u64], more: &[u64]) {
-    for (word, more) in into.iter_mut().zip(more) {
-        *word |= more;
     }
 }

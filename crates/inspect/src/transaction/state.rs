@@ -27,11 +27,12 @@ pub(crate) struct State {
     /// Entries of stable picks, one range after the other.
     pub(crate) pick_entries: Vec<Entry>,
     pub(crate) view_cache: Vec<ViewCache>,
-    /// For the entries of a view, in their order: the transformed value, and where its candidate words start.
-    pub(crate) view_items: Vec<(ValueId, u32)>,
-    pub(crate) combo_cache: Vec<ComboCache>,
-    /// Candidates of a view's or a combo's values together, as words.
+    /// For the entries of a view, in their order.
+    pub(crate) view_items: Vec<Candidates>,
+    /// Candidates of a view's values together, as words; the first are the empty union.
     pub(crate) unions: Vec<u64>,
+    /// A bit for each step of the phase that is worth a look.
+    pub(crate) called: Vec<u64>,
     /// A bit for each rule that `ctl:ruleRemove...` took out.
     pub(crate) removed: Vec<u64>,
     /// Whether any bit of `removed` is set.
@@ -131,6 +132,25 @@ pub(crate) struct PickCache {
     pub(crate) epoch: u32,
     pub(crate) start: u32,
     pub(crate) end: u32,
+    pub(crate) extent: Option<Extent>,
+}
+
+/// The values of a pick together.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Extent {
+    /// The bytes that occur in any.
+    pub(crate) presence: [u64; 4],
+    /// The length of the longest.
+    pub(crate) length_max: usize,
+}
+
+/// What can match an entry of a view.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Candidates {
+    /// All patterns are known: where the words start.
+    Row(u32),
+    /// A bit for each of the few patterns of the view.
+    Few(u8),
 }
 
 /// Where a view's items and the union of their candidates lie, and of which entries they were made.
@@ -143,12 +163,8 @@ pub(crate) struct ViewCache {
     pub(crate) union: u32,
 }
 
-/// Where the union of a combo's candidates lies. An epoch of 0: not made.
-#[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct ComboCache {
-    pub(crate) epoch: u32,
-    pub(crate) union: u32,
-}
+/// The union of no values.
+pub(crate) const EMPTY_UNION: u32 = 0;
 
 /// Collections that are filled once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -201,7 +217,7 @@ impl Default for Blob0 {
 impl State {
     /// Forgets the last transaction and gets ready for one under `program`.
     pub(crate) fn reset(&mut self, program: &Program) {
-        self.values.reset(program.constants.clone());
+        self.values.reset(program.constants.clone(), program.prefilter.words());
         self.slots.clear();
         self.slots.resize(program.names.slots_len(), TxValue::Unset);
         self.dynamic.clear();
@@ -218,9 +234,8 @@ impl State {
         self.view_cache.clear();
         self.view_cache.resize(program.views.len(), ViewCache::default());
         self.view_items.clear();
-        self.combo_cache.clear();
-        self.combo_cache.resize(program.combos.len(), ComboCache::default());
         self.unions.clear();
+        self.unions.resize(program.prefilter.words(), 0);
         self.removed.clear();
         self.removed.resize(program.rules.len().div_ceil(64), 0);
         self.any_removed = false;

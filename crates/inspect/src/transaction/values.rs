@@ -98,8 +98,6 @@ struct Value {
     presence: [u64; 4],
     memo_row: u32,
     candidate_row: u32,
-    /// A value that differs in nothing but case, and so has the same candidates.
-    alike: Option<ValueId>,
     known: Known,
 }
 
@@ -126,8 +124,9 @@ pub(crate) struct Values {
 }
 
 impl Values {
-    /// Forgets everything, keeps the memory up to a bound, and starts with the program's constants.
-    pub(crate) fn reset(&mut self, constants: Bytes) {
+    /// Forgets everything, keeps the memory up to a bound, and starts with the program's constants. A row of candidates
+    /// has so many words; the first row is the empty one.
+    pub(crate) fn reset(&mut self, constants: Bytes, words: usize) {
         let buffers = &mut self.buffers;
         buffers.arena.clear();
         buffers.arena.shrink_to(KEPT_BYTES_MAX);
@@ -145,6 +144,7 @@ impl Values {
         self.list.clear();
         self.memo.clear();
         self.candidates.clear();
+        self.candidates.resize(words, 0);
         self.output.clear();
         self.output.shrink_to(KEPT_BYTES_MAX);
         self.lower.clear();
@@ -161,6 +161,12 @@ impl Values {
     #[inline]
     pub(crate) fn blob(&self, id: ValueId) -> Blob {
         self.list.get(id.0 as usize).map_or(Blob::EMPTY, |value| value.blob)
+    }
+
+    /// The length of a value.
+    #[inline]
+    pub(crate) fn len(&self, id: ValueId) -> usize {
+        self.blob(id).len as usize
     }
 
     /// The id of the bytes that a span holds.
@@ -201,7 +207,6 @@ impl Values {
             presence: [0; 4],
             memo_row: NONE,
             candidate_row: NONE,
-            alike: None,
             known: Known::default(),
         });
         let list = &self.list;
@@ -245,10 +250,12 @@ impl Values {
         }
         let input = self.transformed(program, id, step.parent);
         let (triggers, always) = step.own;
-        let result = if always || !disjoint(&self.presence(input), &triggers) {
+        let result = if !always && disjoint(&self.presence(input), &triggers) {
+            input
+        } else if step.alone == node {
             self.apply(program, input, step.transformation)
         } else {
-            input
+            self.transformed(program, input, step.alone)
         };
         if let Some(place) = self.memo.get_mut(slot) {
             *place = result.0;
@@ -274,89 +281,99 @@ impl Values {
         let mut output = std::mem::take(&mut self.output);
         output.clear();
         let changed = transform::apply(step, self.bytes(input), &program.unicode_map, &mut output);
-        let known = self.list.len();
         let result = if changed { self.intern_bytes(&output) } else { input };
-        if result.0 as usize == known
-            && matches!(step, Transformation::Lowercase | Transformation::Uppercase)
-            && let Some(value) = self.list.get_mut(known)
-        {
-            value.alike = Some(input);
-        }
         self.output = output;
         result
     }
 
-    /// Where this value's candidate words start; pass it to [`Self::is_candidate`].
-    pub(crate) fn candidate_row(&mut self, program: &Program, id: ValueId) -> usize {
-        let words = program.prefilter.words();
-        let (row, alike) =
-            self.list.get(id.0 as usize).map_or((NONE, None), |value| (value.candidate_row, value.alike));
-        if row != NONE {
-            return row as usize * words;
+    /// The value before the steps of a chain that change nothing but its case, as far as that is easily told. What can
+    /// match it can match the transformed value, and the other way round.
+    #[inline]
+    pub(crate) fn form(&mut self, program: &Program, id: ValueId, node: NodeId) -> ValueId {
+        if node != ROOT && program.trie.may_reshape(node, &self.presence(id)) {
+            self.transformed(program, id, node)
+        } else {
+            id
         }
-        if let Some(alike) = alike {
-            return self.candidate_row(program, alike);
-        }
-        let presence = self.presence(id);
-        let start = self.candidates.len();
-        self.candidates.resize(start + words, 0);
-        self.lower.clear();
-        self.lower.extend_from_slice(self.buffers.bytes(self.blob(id)));
-        self.lower.make_ascii_lowercase();
-        if let Some(row) = self.candidates.get_mut(start..) {
-            program.prefilter.scan(&self.lower, &presence, row);
-        }
-        if let Some(value) = self.list.get_mut(id.0 as usize) {
-            value.candidate_row = u32::try_from(start / words.max(1)).unwrap_or(NONE);
-        }
-        start
     }
 
-    /// As [`Self::candidate_row`] for a few patterns: what is known of all, or what can be told without a pass over the
-    /// value. Only these patterns may be looked up in the row.
-    pub(crate) fn row_of_few(&mut self, program: &Program, id: ValueId, patterns: &[PatternId]) -> usize {
+    /// Where this value's candidate words start; pass it to [`Self::is_candidate`].
+    pub(crate) fn candidate_row(&mut self, program: &Program, id: ValueId) -> u32 {
         let words = program.prefilter.words();
         if let Some(row) = self.known_row(id) {
-            return row * words;
+            return row;
         }
         let presence = self.presence(id);
-        let length = self.blob(id).len as usize;
         let start = self.candidates.len();
         self.candidates.resize(start + words, 0);
-        if let Some(row) = self.candidates.get_mut(start..) {
-            program.prefilter.glance(length, &presence, patterns, row);
+        self.lower_of(id);
+        let mut row = u32::try_from(start).unwrap_or(NONE);
+        if let Some(words) = self.candidates.get_mut(start..) {
+            program.prefilter.scan(&self.lower, &presence, words);
+            if words.iter().all(|word| *word == 0) {
+                self.candidates.truncate(start);
+                row = EMPTY_ROW;
+            }
         }
-        start
+        if let Some(value) = self.list.get_mut(id.0 as usize) {
+            value.candidate_row = row;
+        }
+        row
     }
 
-    /// The row of a value that a pass was made over, or over one that differs in nothing but case.
-    fn known_row(&self, id: ValueId) -> Option<usize> {
-        let value = self.list.get(id.0 as usize)?;
-        let row = match value.alike.filter(|_| value.candidate_row == NONE) {
-            Some(alike) => self.list.get(alike.0 as usize)?.candidate_row,
-            None => value.candidate_row,
-        };
-        (row != NONE).then_some(row as usize)
+    /// The row of a value that a pass was made over.
+    #[inline]
+    pub(crate) fn known_row(&self, id: ValueId) -> Option<u32> {
+        self.list.get(id.0 as usize).map(|value| value.candidate_row).filter(|row| *row != NONE)
     }
 
     /// Whether a pattern can match a value, as far as that is known without a pass over it.
+    #[inline]
     pub(crate) fn may_match(&mut self, program: &Program, id: ValueId, pattern: PatternId) -> bool {
         if let Some(row) = self.known_row(id) {
-            return self.is_candidate(row * program.prefilter.words(), pattern.0);
+            return self.is_candidate(row, pattern);
         }
         let presence = self.presence(id);
-        program.prefilter.allows(self.blob(id).len as usize, &presence, pattern)
+        program.prefilter.glance(self.len(id), &presence).allows(pattern)
+    }
+
+    /// Which of a few patterns can match a value, a bit each: told without a pass for all patterns.
+    pub(crate) fn few_candidates(&mut self, program: &Program, id: ValueId, few: &[PatternId]) -> u8 {
+        let presence = self.presence(id);
+        let glance = program.prefilter.glance(self.len(id), &presence);
+        let mut bits = 0;
+        let mut lowered = false;
+        for (place, &pattern) in few.iter().enumerate().filter(|(_, pattern)| glance.allows(**pattern)) {
+            if let Some(literals) = program.prefilter.literals_of(pattern) {
+                if !lowered {
+                    self.lower_of(id);
+                    lowered = true;
+                }
+                if literals.find(&self.lower).is_none() {
+                    continue;
+                }
+            }
+            bits |= 1 << place;
+        }
+        bits
+    }
+
+    fn lower_of(&mut self, id: ValueId) {
+        self.lower.clear();
+        self.lower.extend_from_slice(self.buffers.bytes(self.blob(id)));
+        self.lower.make_ascii_lowercase();
     }
 
     /// The candidate words of a row.
-    pub(crate) fn candidate_words(&self, row: usize, words: usize) -> &[u64] {
-        self.candidates.get(row..row + words).unwrap_or_default()
+    pub(crate) fn candidate_words(&self, row: u32, words: usize) -> &[u64] {
+        self.candidates.get(row as usize..row as usize + words).unwrap_or_default()
     }
 
     /// Whether a pattern can match the value whose row this is.
-    pub(crate) fn is_candidate(&self, row: usize, pattern: u32) -> bool {
-        let word = self.candidates.get(row + (pattern / 64) as usize).copied().unwrap_or(u64::MAX);
-        word >> (pattern % 64) & 1 == 1
+    #[inline]
+    pub(crate) fn is_candidate(&self, row: u32, pattern: PatternId) -> bool {
+        let word = self.candidates.get((row + pattern.0 / 64) as usize).copied().unwrap_or(u64::MAX);
+        word >> (pattern.0 % 64) & 1 == 1
     }
 
     /// Whether libinjection calls the value an SQL injection.
@@ -405,28 +422,35 @@ pub(crate) fn presence_of(bytes: &[u8]) -> [u64; 4] {
 /// For long values: a mark for each byte value, which does not wait for the one before it.
 fn presence_of_long(bytes: &[u8]) -> [u64; 4] {
     let mut marks = [0u8; 256];
+    let mut all = 0;
     for &byte in bytes {
+        all |= byte;
         if let Some(mark) = marks.get_mut(usize::from(byte)) {
             *mark = 1;
         }
     }
-    let (words, _) = marks.as_chunks::<64>();
-    let mut presence = [0u64; 4];
-    for (word, marks) in presence.iter_mut().zip(words) {
-        *word = marks.iter().rev().fold(0, |word, &mark| word << 1 | u64::from(mark));
-    }
-    presence
+    let word = |from: usize| {
+        let (eights, _) = marks.get(from..from + 64).unwrap_or_default().as_chunks::<8>();
+        // Moves the lowest bit of each of eight bytes into the highest byte.
+        let bits = |eight: &[u8; 8]| u64::from_le_bytes(*eight).wrapping_mul(0x0102_0408_1020_4080) >> 56;
+        eights.iter().rev().fold(0, |word, eight| word << 8 | bits(eight))
+    };
+    let [c, d] = if all.is_ascii() { [0; 2] } else { [word(128), word(192)] };
+    [word(0), word(64), c, d]
 }
 
 /// Whether two byte sets have no byte in common.
 #[inline]
 pub(crate) fn disjoint(a: &[u64; 4], b: &[u64; 4]) -> bool {
-    a.iter().zip(b).all(|(a, b)| a & b == 0)
+    // Without branches: four words are two instructions of a vector unit.
+    a.iter().zip(b).fold(0, |common, (a, b)| common | a & b) == 0
 }
 
+/// The row of values that nothing can match.
+pub(crate) const EMPTY_ROW: u32 = 0;
 const NONE: u32 = u32::MAX;
 /// From this length on, marks are faster.
-const LONG_BYTES: usize = 256;
+const LONG_BYTES: usize = 24;
 /// Memory a worker keeps between requests; one large request must not keep it for ever.
 const KEPT_BYTES_MAX: usize = 1024 * 1024;
 const KEPT_VALUES_MAX: usize = 16 * 1024;

@@ -87,6 +87,23 @@ fn begin(input: &[u8], index: usize, out: &mut Vec<u8>) {
     out.extend_from_slice(before(input, index));
 }
 
+/// Appends what `step` makes of each byte, where it says that the byte is kept. Room is made once, not for each byte.
+#[inline]
+fn keep(input: &[u8], out: &mut Vec<u8>, mut step: impl FnMut(u8) -> (u8, bool)) {
+    let start = out.len();
+    out.resize(start + input.len(), 0);
+    let room = out.get_mut(start..).unwrap_or_default();
+    let mut end = 0;
+    for &byte in input {
+        let (byte, kept) = step(byte);
+        if let Some(place) = room.get_mut(end) {
+            *place = byte;
+        }
+        end += usize::from(kept);
+    }
+    out.truncate(start + end);
+}
+
 /// The value of a hexadecimal digit.
 fn hex(byte: u8) -> Option<u8> {
     match byte {

@@ -1,6 +1,6 @@
 //! Case, white space, NUL bytes, length.
 
-use super::{before, begin, from, is_space};
+use super::{before, begin, from, is_space, keep};
 
 pub(super) fn lowercase(input: &[u8], out: &mut Vec<u8>) -> bool {
     let Some(first) = input.iter().position(u8::is_ascii_uppercase) else { return false };
@@ -28,15 +28,12 @@ pub(super) fn compress_whitespace(input: &[u8], out: &mut Vec<u8>) -> bool {
     };
     begin(input, first, out);
     let mut in_space = false;
-    for &byte in from(input, first) {
+    keep(from(input, first), out, |byte| {
         let space = is_space(byte);
-        if !space {
-            out.push(byte);
-        } else if !in_space {
-            out.push(b' ');
-        }
+        let kept = !(space && in_space);
         in_space = space;
-    }
+        (if space { b' ' } else { byte }, kept)
+    });
     true
 }
 
@@ -49,7 +46,7 @@ pub(super) fn is_removable_space(byte: u8) -> bool {
 pub(super) fn remove(input: &[u8], unwanted: impl Fn(u8) -> bool, out: &mut Vec<u8>) -> bool {
     let Some(first) = input.iter().position(|&byte| unwanted(byte)) else { return false };
     begin(input, first, out);
-    from(input, first).split(|&byte| unwanted(byte)).for_each(|kept| out.extend_from_slice(kept));
+    keep(from(input, first), out, |byte| (byte, !unwanted(byte)));
     true
 }
 

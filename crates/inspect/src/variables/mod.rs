@@ -6,7 +6,7 @@ use phalanx_policy::seclang::ir::Variable;
 
 use crate::program::{Lifetime, Pick, PickId, Program, Select, Spec};
 use crate::transaction::Transaction;
-use crate::transaction::state::{Entry, List, Name, PickCache, TxValue};
+use crate::transaction::state::{Entry, Extent, List, Name, PickCache, TxValue};
 use crate::transaction::values::ValueId;
 
 impl Transaction {
@@ -33,12 +33,31 @@ impl Transaction {
             now.start = narrow(entries.len());
             self.resolve(program, pick, &mut entries);
             now.end = narrow(entries.len());
+            now.extent = None;
             self.scratch.state.pick_entries = entries;
         }
         if let Some(place) = self.scratch.state.pick_cache.get_mut(id.0 as usize) {
             *place = now;
         }
         (now.start, now.end)
+    }
+
+    /// The bytes and the greatest length of a pick's values.
+    pub(crate) fn pick_extent(&mut self, id: PickId, (start, end): (u32, u32)) -> Extent {
+        let state = &mut self.scratch.state;
+        if let Some(PickCache { extent: Some(known), .. }) = state.pick_cache.get(id.0 as usize) {
+            return *known;
+        }
+        let mut extent = Extent::default();
+        for entry in state.pick_entries.get(start as usize..end as usize).unwrap_or_default() {
+            let presence = state.values.presence(entry.value);
+            extent.presence.iter_mut().zip(presence).for_each(|(word, more)| *word |= more);
+            extent.length_max = extent.length_max.max(state.values.len(entry.value));
+        }
+        if let Some(cached) = state.pick_cache.get_mut(id.0 as usize) {
+            cached.extent = Some(extent);
+        }
+        extent
     }
 
     /// Adds all entries of a pick.
