@@ -130,6 +130,28 @@ impl MultipartFlags {
     }
 }
 
+/// What an XML document has beside text and attributes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum XmlAside {
+    /// A comment, without its marks.
+    Comment,
+    /// A processing instruction, target and all, without its marks.
+    Instruction,
+    /// The name of an element, attribute or processing instruction.
+    Name,
+}
+
+impl XmlAside {
+    /// The XPath expression by which rules name such a member of `XML`.
+    pub fn xpath(self) -> &'static [u8] {
+        match self {
+            Self::Comment => b"//comment()",
+            Self::Instruction => b"//processing-instruction()",
+            Self::Name => b"//*/name()",
+        }
+    }
+}
+
 /// What a body consists of.
 #[derive(Debug, Clone, Default)]
 pub struct BodyParts {
@@ -153,6 +175,8 @@ pub struct BodyParts {
     pub xml_text: Option<Slice>,
     /// `XML://@*`: attribute values in order.
     pub xml_attributes: Vec<Slice>,
+    /// What stands beside text and attributes of an XML document, in order; each name once.
+    pub xml_asides: Vec<(XmlAside, Slice)>,
     /// Owned bytes.
     pub arena: Vec<u8>,
     /// Why the body could not be parsed exactly (`REQBODY_ERROR`); the first reason.

@@ -285,6 +285,10 @@ impl Transaction {
             let name = state.values.buffers.push(XML_TEXT);
             state.add(List::XmlText, name, at(text));
         }
+        for &(kind, value) in &parts.xml_asides {
+            let name = state.values.buffers.push(kind.xpath());
+            state.add(List::XmlText, name, at(value));
+        }
         let name = state.values.buffers.push(XML_ATTRIBUTES);
         for &value in &parts.xml_attributes {
             state.add(List::XmlAttributes, name, at(value));

@@ -96,11 +96,11 @@ pub struct Target {
 pub enum Selector {
     /// All of them, or a scalar.
     All,
-    /// The one of this name; compared without case.
+    /// The one of this name; compared without case. Of `XML` the expression that names what stands beside the text.
     Key(Arc<str>),
     /// Those whose name matches: `/regex/`, PCRE dialect.
     Regex(Arc<str>),
-    /// For `XML` only: `/*` (all text) or `//@*` (all attribute values); anything else is refused at load.
+    /// For `XML` only: `/*` (all text) or `//@*` (all attribute values); what is neither nor a key is refused at load.
     XPath(XPath),
 }
 
