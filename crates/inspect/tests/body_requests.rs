@@ -75,6 +75,26 @@ fn each_type_is_read() {
 }
 
 #[test]
+fn the_raw_body_is_there_for_each_processor_once_it_is_asked_for() {
+    let raw = "SecRule REQUEST_BODY \"@contains evil\" \"id:4,phase:2,pass,t:none\"\n";
+    let force = "SecAction \"id:5,phase:1,pass,nolog,ctl:forceRequestBodyVariable=On\"\n";
+    let (plain, forced) = (program(raw), program(&format!("{force}{raw}")));
+    let mut all = each_type();
+    all.retain(|(fields, _)| !fields.contains("web-text"));
+    all.push(("Content-Type: text/plain", b"evil".to_vec()));
+    all.push(("X-No: type", b"evil".to_vec()));
+    all.push(("Content-Type: image/png", b"evil".to_vec()));
+    for (fields, body) in all {
+        let unforced = ["multipart", "xml", "proto", "grpc", "plain", "No", "png"];
+        let expected: &[u64] = if unforced.iter().any(|part| fields.contains(part)) { &[] } else { &[4] };
+        assert_eq!(found(&plain, fields, &body), expected, "{fields}");
+        assert_eq!(found(&forced, fields, &body), [4], "{fields}");
+        let coded = format!("{fields}\nContent-Encoding: gzip");
+        assert_eq!(found(&forced, &coded, &gzip(&body)), [4], "{coded}");
+    }
+}
+
+#[test]
 fn each_type_is_read_through_a_coding() {
     let program = program(RULES);
     for (fields, body) in each_type() {

@@ -235,8 +235,8 @@ impl Transaction {
         if !complete {
             parts.forgive_end();
         }
-        // As in ModSecurity v3 and Coraza, `REQUEST_BODY` is there for JSON too. For multipart it is not: files are no
-        // text, and the parts are in variables of their own. The same goes for messages in a binary form.
+        // As in ModSecurity v3 and Coraza, `REQUEST_BODY` is there for JSON too. For multipart and XML it is not unless a
+        // rule asks for it, nor for messages in a binary form: what is text in them is in variables of their own.
         let kept = match self.processor {
             Some(
                 BodyProcessor::Urlencoded
@@ -244,10 +244,7 @@ impl Transaction {
                 | BodyProcessor::JsonLines
                 | BodyProcessor::Graphql,
             ) => true,
-            Some(
-                BodyProcessor::Multipart | BodyProcessor::Xml | BodyProcessor::Protobuf | BodyProcessor::Grpc,
-            ) => false,
-            None => self.force_request_body,
+            _ => self.force_request_body,
         };
         let state = &mut self.scratch.state;
         state.flags.request_body_kept = kept;
