@@ -36,6 +36,10 @@ fn gzip(text: &[u8]) -> Vec<u8> {
     encoder.finish().unwrap()
 }
 
+fn utf32(text: &str) -> Vec<u8> {
+    text.chars().flat_map(|c| u32::from(c).to_le_bytes()).collect()
+}
+
 fn utf16(text: &str) -> Vec<u8> {
     text.encode_utf16().flat_map(u16::to_le_bytes).collect()
 }
@@ -214,6 +218,21 @@ fn texts_in_other_charsets_are_read_or_refused() {
         ("Content-Type: application/x-ndjson; charset=utf-16le", utf16("1\n\"evil\""), &[1]),
         ("Content-Type: application/json; charset=utf-16", utf16(json), &[2]),
         ("Content-Type: application/json", utf16(json), &[2]),
+        ("Content-Type: application/json", marked(json), &[1]),
+        ("Content-Type: application/json", [&[0xff, 0xfe, 0, 0][..], &utf32(json)].concat(), &[1]),
+        ("Content-Type: application/json", utf32(json), &[2]),
+        ("Content-Type: application/json; charset=utf-8", marked(json), &[2]),
+        ("Content-Type: application/json; charset=utf-8", utf16(json), &[2]),
+        ("Content-Type: application/json; charset=iso-8859-1", utf16(json), &[2]),
+        ("Content-Type: application/json; charset=utf-16be", marked(json), &[2]),
+        ("Content-Type: application/x-ndjson", marked(json), &[1]),
+        ("Content-Type: application/x-ndjson", utf16(json), &[2]),
+        ("Content-Type: application/graphql", marked("{a(b:\"evil\")}"), &[1]),
+        ("Content-Type: application/graphql", utf16("{a(b:\"evil\")}"), &[2]),
+        ("Content-Type: application/graphql", b"#\0\n{a(b:\"evil\")}".to_vec(), &[1, 2]),
+        ("Content-Type: application/xml", utf16("<a>evil</a>"), &[2]),
+        ("Content-Type: application/xml", utf32("<a>evil</a>"), &[2]),
+        ("Content-Type: application/xml", [&[0xff, 0xfe, 0, 0][..], &utf32("<a>evil</a>")].concat(), &[2]),
         ("Content-Type: application/json; charset=utf-16le", utf16(json)[..23].to_vec(), &[1, 2]),
         ("Content-Type: application/json; charset=utf-7", json.into(), &[1, 2]),
         ("Content-Type: application/json; charset=utf-32", json.into(), &[1, 2]),
@@ -232,6 +251,54 @@ fn texts_in_other_charsets_are_read_or_refused() {
     }
     let form = b"--b1\r\nContent-Disposition: form-data; name=\"a\"\r\n\r\nevil\r\n--b1--\r\n";
     assert_eq!(found(&program, &format!("{MULTIPART}; charset=utf-7"), form), [1, 2]);
+}
+
+#[test]
+fn json_in_wide_charsets_is_read_whatever_the_type_says() {
+    let program = program(RULES);
+    let texts = [
+        "{\"a\":\"evil\"}",
+        " \n[\"x\", \"\u{4e2d}evil\"]",
+        "{\"a\\u0065\":\"\\u0065vil\"}",
+        "{\"\":NaN,'evil':1}",
+    ];
+    for text in texts {
+        let swapped = |bytes: Vec<u8>, width| -> Vec<u8> {
+            bytes.chunks(width).flat_map(|unit| unit.iter().rev().copied()).collect()
+        };
+        for wide in [utf16(text), swapped(utf16(text), 2), utf32(text), swapped(utf32(text), 4)] {
+            let marked = match *wide.as_slice() {
+                [0, 0, 0, _, ..] => [&[0, 0, 0xfe, 0xff][..], &wide].concat(),
+                [_, 0, 0, 0, ..] => [&[0xff, 0xfe, 0, 0][..], &wide].concat(),
+                [0, ..] => [&[0xfe, 0xff][..], &wide].concat(),
+                _ => [&[0xff, 0xfe][..], &wide].concat(),
+            };
+            let cut = wide[..wide.len() - 1].to_vec();
+            for body in [wide, marked, cut] {
+                for fields in [
+                    "Accept: */*",
+                    "Content-Type: text/plain",
+                    "Content-Type: text/plain; charset=utf-8",
+                    "Content-Type: text/plain; charset=iso-8859-1",
+                    "Content-Type: text/plain; charset=utf-16be",
+                    "Content-Type: text/plain; charset=utf-7",
+                    "Content-Type: application/octet-stream",
+                    "Content-Type: image/png",
+                ] {
+                    assert_eq!(found(&program, fields, &body), [1], "{fields} {}", body.escape_ascii());
+                }
+            }
+        }
+    }
+    // Half of it in another charset than it begins in.
+    for body in [&b"{\0\"a\":\"evil\"}"[..], b"[\0\0\0\"evil\"]", b"\0{\"evil\"}"] {
+        assert_eq!(found(&program, "Content-Type: text/plain", body), [1], "{}", body.escape_ascii());
+    }
+    for harmless in
+        [&b"\0\0\0\x18ftypmp42"[..], b"MZ\x90\0\x03\0\0\0", b"\xff\xfeh\0i\0", b"\0", b"{", b"[\0"]
+    {
+        assert_eq!(found(&program, "Content-Type: video/mp4", harmless), [0u64; 0]);
+    }
 }
 
 /// The rules that match on a body that was cut off at its limit.

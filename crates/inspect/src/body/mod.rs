@@ -220,6 +220,12 @@ impl BodyParts {
         }
     }
 
+    /// Takes over what was found in `text`, which is no part of the body.
+    pub(crate) fn absorb_text(&mut self, inner: &Self, text: &[u8]) {
+        let at = self.store(text);
+        self.absorb(inner, at);
+    }
+
     /// Takes over what was found in `text`, a copy of the slice `at`.
     fn absorb(&mut self, inner: &Self, at: Slice) {
         let base = self.arena.len();

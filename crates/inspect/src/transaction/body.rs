@@ -137,11 +137,21 @@ impl Transaction {
             return None;
         }
         let mut types = self.request_headers(b"content-type");
-        let media_type = types.next()?;
+        let media_type = types.next().unwrap_or_default();
         let differs = types.any(|other| other != media_type);
         let mut charset = charset::of_media_type(media_type);
-        if charset == Ok(None) && self.processor == Some(P::Xml) {
-            charset = Ok(charset::of_xml(text));
+        match self.processor {
+            Some(P::Xml) if charset == Ok(None) => charset = Ok(charset::of_xml(text)),
+            Some(P::Json | P::JsonLines | P::Graphql) if charset == Ok(None) => {
+                charset = charset::of_wide_text(text)
+                    .map(
+                        |(shown, marked)| if marked { Ok(shown) } else { Err(Invalid::NoByteOrder.reason()) },
+                    )
+                    .transpose();
+            }
+            // It may be JSON, in another charset than it says: that is found out where it is parsed.
+            None if charset::of_wide_json(text).is_some() => return None,
+            _ => {}
         }
         let is_form = matches!(self.processor, Some(P::Urlencoded | P::Multipart));
         // Escapes and parts of a form are in the charset themselves: only what extends ASCII can be read as it is.
@@ -371,18 +381,37 @@ fn without_cut_escape(body: &[u8]) -> &[u8] {
 fn unlabelled(body: &[u8], forced: bool, limits: &BodyLimits, parts: &mut BodyParts) {
     let coded = parts.error.take();
     let text = body.strip_prefix("\u{feff}".as_bytes()).unwrap_or(body);
-    if matches!(text.trim_ascii_start().first(), Some(b'{' | b'[')) {
-        body::json(body, limits, parts);
-        let exact = parts.error.is_none();
-        (parts.error, parts.ends_early, parts.json_duplicate_key) = (None, false, false);
-        if exact {
-            body::graphql_over_http(body, limits, parts);
-        } else {
-            // A parser that forgives more, or goes deeper, reads what ours did not.
+    if let Some(charset) = charset::of_wide_json(body) {
+        let (text, whole) = match charset::decode(body, charset) {
+            Ok(text) => (text, true),
+            Err((text, _)) => (Cow::Owned(text), false),
+        };
+        let mut inner = BodyParts::default();
+        let exact = guessed_json(&text, limits, &mut inner);
+        parts.absorb_text(&inner, &text);
+        if !exact || !whole {
+            // It may be no such text after all.
             parts.add_whole(body);
         }
+        parts.error = coded;
+    } else if matches!(text.trim_ascii_start().first(), Some(b'{' | b'[')) {
+        guessed_json(body, limits, parts);
         parts.error = coded;
     } else if forced {
         parts.error = coded;
     }
+}
+
+/// Reads what may be JSON; false when it is none exactly.
+fn guessed_json(body: &[u8], limits: &BodyLimits, parts: &mut BodyParts) -> bool {
+    body::json(body, limits, parts);
+    let exact = parts.error.is_none();
+    (parts.error, parts.ends_early, parts.json_duplicate_key) = (None, false, false);
+    if exact {
+        body::graphql_over_http(body, limits, parts);
+    } else {
+        // A parser that forgives more, or goes deeper, reads what ours did not.
+        parts.add_whole(body);
+    }
+    exact
 }
