@@ -141,6 +141,27 @@ fn a_bomb_is_refused_with_its_reason() {
 }
 
 #[test]
+fn a_rule_set_says_how_much_a_compressed_body_may_hold() {
+    let body = [b"{\"a\":\"".as_slice(), &vec![b'e'; 400_000], b"\"}"].concat();
+    let fields = "Content-Type: application/json\nContent-Encoding: gzip";
+    let ratio = body.len() / gzip(&body).len();
+    assert!(ratio > 500, "{ratio}");
+    let framed = [&[1][..], &u32::try_from(gzip(&body).len()).unwrap().to_be_bytes(), &gzip(&body)].concat();
+    let grpc = "Content-Type: application/grpc\nGrpc-Encoding: gzip";
+    for (setting, refused) in
+        [("", true), ("SecRequestBodyDecodedRatio 400\n", true), ("SecRequestBodyDecodedRatio 2000\n", false)]
+    {
+        let program = program(&format!("{setting}{RULES}"));
+        assert_eq!(found(&program, fields, &gzip(&body)).contains(&2), refused, "{setting}");
+        let told = format!("{:?}", run(&program, &head(&post(grpc)), &framed).signals);
+        assert_eq!(told.contains("beyond measure"), refused, "{setting} {told}");
+    }
+    let strict = program(&format!("SecRequestBodyDecodedRatio 1\n{RULES}"));
+    let small = b"{\"a\":\"some text of a client\"}";
+    assert!(found(&strict, fields, &gzip(small)).is_empty(), "the first 64 KiB are free");
+}
+
+#[test]
 fn a_compressed_body_beyond_the_limit_follows_the_limit_action() {
     let mut state = 7u32;
     let mut large = b"a=evil&b=".to_vec();

@@ -22,7 +22,7 @@ pub const HELD_BYTES_PER_ACTOR_MAX: usize = 64 * 1024 * 1024;
 /// How much of a response body is held for inspection, in bytes (ModSecurity's `SecResponseBodyLimit` default).
 pub const RESPONSE_HELD_BYTES_MAX: usize = 512 * 1024;
 /// How many times its own size a compressed body may hold before it is taken for a bomb. Text compresses 3 to 20 times,
-/// logs and generated JSON up to 50.
+/// logs and generated JSON up to 50. A rule set may say another for requests: `SecRequestBodyDecodedRatio`.
 pub const DECODED_RATIO_MAX: usize = 100;
 /// What a compressed body may hold in any case, in bytes: a few hundred bytes of a repetitive document may be far more.
 pub const DECODED_FREE_BYTES: usize = 64 * 1024;

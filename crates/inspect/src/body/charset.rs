@@ -155,8 +155,8 @@ pub fn of_wide_json(text: &[u8]) -> Option<Charset> {
         let is_ascii = unit.iter().enumerate().all(|(at, &byte)| at == place || byte == 0);
         unit.get(place).copied().filter(|_| is_ascii)
     };
-    let units = text.chunks_exact(width).skip(usize::from(marked)).map(ascii);
-    let first = units.skip_while(|unit| unit.is_some_and(|byte| byte.is_ascii_whitespace())).next()?;
+    let mut units = text.chunks_exact(width).skip(usize::from(marked)).map(ascii);
+    let first = units.find(|unit| unit.is_none_or(|byte| !byte.is_ascii_whitespace()))?;
     matches!(first, Some(b'{' | b'[')).then_some(charset)
 }
 

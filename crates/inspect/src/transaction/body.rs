@@ -16,7 +16,7 @@ use super::state::{List, Member};
 use super::values::{Blob, Source};
 use super::{Interruption, InterruptionKind, Outcome, Transaction};
 use crate::body::charset::{self, Charset, Invalid};
-use crate::body::coding::{self, Coding, End};
+use crate::body::coding::{self, Coding, End, Room};
 use crate::body::{self, BodyLimits, BodyParts, Slice};
 use crate::program::targets::{XML_ATTRIBUTES, XML_TEXT};
 
@@ -102,12 +102,15 @@ impl Transaction {
         }
         let (mut readable, mut fits) = (None, true);
         // A rule set may ask for more than a node ever holds.
-        let bytes_max = self.request_body_limit().min(BODY_HELD_BYTES_MAX);
+        let room = Room {
+            bytes_max: self.request_body_limit().min(BODY_HELD_BYTES_MAX),
+            ratio_max: self.program.engine().request_body_decoded_ratio,
+        };
         match coding::codings(self.request_headers(b"content-encoding")) {
             Err(reason) => parts.fail(reason),
             Ok(codings) if codings.is_empty() => {}
             Ok(codings) => {
-                let decoded = coding::decode(body, &codings, bytes_max);
+                let decoded = coding::decode(body, &codings, room);
                 match decoded.end {
                     End::TooLarge => fits = false,
                     End::Cut if !complete => {}
@@ -123,7 +126,7 @@ impl Transaction {
         }
         if self.processor == Some(BodyProcessor::Grpc) {
             let text = readable.as_deref().unwrap_or(body);
-            if let Some(plain) = self.grpc_frames(text, bytes_max, parts) {
+            if let Some(plain) = self.grpc_frames(text, room, parts) {
                 readable = Some(plain);
             }
         }
@@ -186,7 +189,7 @@ impl Transaction {
     }
 
     /// gRPC frames out of base64 and decompressed, if they are not plain already.
-    fn grpc_frames(&self, body: &[u8], bytes_max: usize, parts: &mut BodyParts) -> Option<Vec<u8>> {
+    fn grpc_frames(&self, body: &[u8], room: Room, parts: &mut BodyParts) -> Option<Vec<u8>> {
         let media_type = self.request_headers(b"content-type").next().unwrap_or_default();
         let is_text = starts_with(media_type, b"application/grpc-web-text");
         let frames = match is_text.then(|| base64::engine::general_purpose::STANDARD.decode(body)) {
@@ -199,7 +202,7 @@ impl Transaction {
         };
         let encoding = self.request_headers(b"grpc-encoding").next();
         let coding = encoding.filter(|name| name.eq_ignore_ascii_case(b"gzip")).map(|_| Coding::Gzip);
-        match body::grpc_plain(&frames, coding, bytes_max) {
+        match body::grpc_plain(&frames, coding, room) {
             Ok(Cow::Owned(plain)) => Some(plain),
             Ok(Cow::Borrowed(_)) => match frames {
                 Cow::Owned(frames) => Some(frames),

@@ -5,7 +5,7 @@ use phalanx_policy::seclang::ir::{LimitAction, RuleEngine};
 
 use super::state::{List, Member};
 use super::{Interruption, InterruptionKind, Outcome, Transaction};
-use crate::body::coding::{self, End};
+use crate::body::coding::{self, End, Room};
 
 impl Transaction {
     /// Takes the response's head and runs phase 3.
@@ -80,7 +80,7 @@ impl Transaction {
         if codings.is_empty() || body.is_empty() {
             return (body, complete);
         }
-        let decoded = coding::decode(&body, &codings, bytes_max);
+        let decoded = coding::decode(&body, &codings, Room::of(bytes_max));
         if decoded.body.is_empty() && decoded.end != End::Whole {
             return (body, complete);
         }

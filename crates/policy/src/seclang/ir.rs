@@ -534,6 +534,8 @@ pub struct Engine {
     pub request_body_no_files_limit: u64,
     pub request_body_limit_action: LimitAction,
     pub request_body_json_depth_limit: u32,
+    /// `SecRequestBodyDecodedRatio`, ours: how many times its own size a compressed body may hold.
+    pub request_body_decoded_ratio: usize,
     pub response_body_limit: u64,
     pub response_body_limit_action: LimitAction,
     pub response_body_mime_types: Vec<String>,
@@ -565,6 +567,7 @@ impl Default for Engine {
             request_body_no_files_limit: 1024 * 1024,
             request_body_limit_action: LimitAction::Reject,
             request_body_json_depth_limit: 128,
+            request_body_decoded_ratio: phalanx_model::limits::DECODED_RATIO_MAX,
             response_body_limit: 512 * 1024,
             response_body_limit_action: LimitAction::ProcessPartial,
             response_body_mime_types: ["text/plain", "text/html", "text/xml"].map(String::from).to_vec(),
