@@ -64,9 +64,10 @@ impl Transaction {
         self.run_phase(2)
     }
 
-    /// Memory that the decoded body takes, beside the one that came; 0 when nothing had to be decoded.
-    pub fn decoded_bytes(&self) -> usize {
-        self.decoded_bytes
+    /// Memory that inspection takes beside the bodies that came: what they were decoded to, the values that were parsed
+    /// out of them, and what transformations made of these.
+    pub fn memory(&self) -> usize {
+        self.decoded_bytes.saturating_add(self.scratch.state.values.memory())
     }
 
     pub(super) fn body_limits(&self) -> BodyLimits {

@@ -71,7 +71,7 @@ impl Transaction {
     /// The body as it is inspected, and whether that is all of it. What cannot be decoded stays as it came.
     fn readable_response(&mut self, body: Bytes, complete: bool) -> (Bytes, bool) {
         let bytes_max = self.response_body_limit();
-        let state = &mut self.scratch.state;
+        let state = &self.scratch.state;
         let values = &state.values;
         let is_coding = |m: &Member| values.bytes(m.name).eq_ignore_ascii_case(b"content-encoding");
         let members = state.lists.get(List::ResponseHeaders as usize).map(Vec::as_slice).unwrap_or_default();
@@ -84,7 +84,11 @@ impl Transaction {
         if decoded.body.is_empty() && decoded.end != End::Whole {
             return (body, complete);
         }
+        self.decoded_bytes = self.decoded_bytes.saturating_add(decoded.body.capacity());
+        let state = &mut self.scratch.state;
         let fits = !matches!(decoded.end, End::TooLarge | End::Bomb);
+        let values = &state.values;
+        let is_coding = |m: &Member| values.bytes(m.name).eq_ignore_ascii_case(b"content-encoding");
         if let Some(members) = state.lists.get_mut(List::ResponseHeaders as usize) {
             members.retain(|m| !is_coding(m));
         }
