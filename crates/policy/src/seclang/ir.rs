@@ -66,6 +66,8 @@ pub struct Rule {
 pub struct Link {
     /// Where it stands.
     pub at: Location,
+    /// As it is written, its lines joined into one.
+    pub source: Arc<str>,
     /// Variables to look at; empty for `SecAction`, which always matches.
     pub targets: Vec<Target>,
     /// What to look for; `None` for `SecAction`.
