@@ -4,7 +4,8 @@
 //! decoded is in the arena. What cannot be parsed exactly sets `error` (or a flag), and what was found up to there
 //! stays, so that it is inspected all the same: never silently nothing.
 //!
-//! INVARIANT: linear in the body; no recursion; the arena stays within [`ARENA_FACTOR`] times the body and a little.
+//! INVARIANT: linear in the body; no recursion; the arena stays within [`ARENA_FACTOR`] times the body, or what it is in
+//! UTF-8, and a little.
 
 pub mod charset;
 pub mod coding;
