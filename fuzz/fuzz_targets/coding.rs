@@ -12,7 +12,7 @@ fuzz_target!(|data: &[u8]| {
     let first = all[usize::from(choice) % 4];
     let codings =
         if choice & 0x80 == 0 { vec![first] } else { vec![all[usize::from(choice) / 4 % 4], first] };
-    let decoded = coding::decode(body, &codings, ROOM);
+    let decoded = coding::decode(body, &codings, coding::Room::of(ROOM));
     assert!(decoded.body.len() <= ROOM.min((body.len() * 100).max(64 * 1024)));
     assert!(decoded.end == End::Whole || decoded.end.reason().is_some());
 });

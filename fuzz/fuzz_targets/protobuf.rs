@@ -2,7 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use phalanx_inspect::body::coding::Coding;
+use phalanx_inspect::body::coding::{Coding, Room};
 use phalanx_inspect::body::{self, BodyLimits, BodyParts};
 
 const LIMITS: BodyLimits = BodyLimits { arguments_max: 1000, depth_max: 32 };
@@ -20,7 +20,7 @@ fn check(parser: fn(&[u8], &BodyLimits, &mut BodyParts), body: &[u8]) {
 fuzz_target!(|body: &[u8]| {
     check(body::protobuf, body);
     check(body::grpc, body);
-    let plain = match body::grpc_plain(body, Some(Coding::Gzip), 100_000) {
+    let plain = match body::grpc_plain(body, Some(Coding::Gzip), Room::of(100_000)) {
         Ok(plain) => plain.into_owned(),
         Err((plain, _)) => plain,
     };

@@ -176,6 +176,8 @@ mod tests {
             severity: None,
             tags: vec![],
             edition: Default::default(),
+            unaudited: false,
+            source: "".into(),
         };
         let hit = RuleMatch {
             variable: "ARGS:q".into(),

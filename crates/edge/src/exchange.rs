@@ -17,6 +17,7 @@ use crate::forward::{Forwarded, requested_upgrade, write_request_head};
 use crate::http1::{
     BodyDecoder, FieldKind, ResponseError, ResponseFraming, ResponseHead, encode, read_response_head,
 };
+use crate::pipeline::reserve;
 use crate::reply::Reply;
 use crate::request::Request;
 use crate::socket::Socket;
@@ -32,6 +33,16 @@ pub(crate) struct Exchange {
     sending: Sending,
     /// The response's body ended before it was complete.
     truncated: bool,
+}
+
+/// What is held of a response's body.
+#[derive(Debug, Default)]
+pub(crate) struct Held {
+    pub(crate) body: Vec<u8>,
+    /// That is all of it.
+    pub(crate) complete: bool,
+    /// There was no memory for more: the limit that stands against it.
+    pub(crate) limit: Option<&'static str>,
 }
 
 /// Where the request's way to the upstream stands.
@@ -280,14 +291,16 @@ pub(crate) fn faulty(request: &mut Request, fault: FramingFault) -> Stop {
 }
 
 impl Exchange {
-    /// Holds response body for inspection, at most `max` bytes of it. True: that was all of it.
+    /// Holds response body for inspection, at most `max` bytes of it and as far as there is memory, `before` being what
+    /// the request takes without it.
     pub(crate) async fn hold_body(
         &mut self,
         client: &mut Client,
         request: &mut Request,
         max: usize,
-    ) -> Result<(Vec<u8>, bool), Stop> {
-        let mut held = Vec::new();
+        before: usize,
+    ) -> Result<Held, Stop> {
+        let (mut held, mut limit) = (Vec::new(), None);
         let control = Rc::clone(&client.control);
         control.set_deadline(client.worker.after_ms(request.app().limits.upstream_head_ms));
         let all = control
@@ -300,7 +313,8 @@ impl Exchange {
                 loop {
                     let room = max.saturating_sub(held.len());
                     self.take_body(room, |data| held.extend_from_slice(data));
-                    if self.is_over() || held.len() >= max {
+                    limit = reserve(client, request, before.saturating_add(held.capacity())).err();
+                    if self.is_over() || held.len() >= max || limit.is_some() {
                         return Poll::Ready(Ok(()));
                     }
                     ready!(self.poll_more(client, cx));
@@ -313,7 +327,7 @@ impl Exchange {
             other => other?,
         }
         let complete = self.body.is_done() && !self.truncated;
-        Ok((held, complete))
+        Ok(Held { body: held, complete, limit })
     }
 
     /// Sends the response head, what was held of its body, and the rest as it comes.

@@ -9,14 +9,14 @@
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
-use phalanx_decide::{Denial, Mode, Provenance, on_findings, standing, strike};
+use phalanx_decide::{Denial, Finding, Mode, Provenance, on_findings, standing, strike};
 use phalanx_model::{Action, BodyFraming, FramingFault, HttpVersion, Reason, SecurityEvent, Verdict};
 
 use crate::audit;
 use crate::client::Client;
 use crate::control::{Activity, Cut};
 use crate::events;
-use crate::exchange::{self, Exchange, count_body, faulty, is_stream};
+use crate::exchange::{self, Exchange, Held, count_body, faulty, is_stream};
 use crate::reply::{Form, Reply};
 use crate::request::Request;
 use crate::stages::{self, Inspection};
@@ -60,7 +60,7 @@ async fn stages(client: &mut Client, request: &mut Request) -> Result<(), Stop> 
     if exchange.response.status == 101 {
         return upgrade(client, request, exchange).await;
     }
-    let held = on_response_body(client, request, &mut exchange).await?;
+    let held = on_response_body(client, request, &mut exchange, held.len()).await?;
     exchange.respond(client, request, &held).await?;
     exchange.recycle(client, request);
     Ok(())
@@ -157,10 +157,12 @@ async fn on_request_body(client: &mut Client, request: &mut Request) -> Result<B
     };
     request.inspection.request_body(&client.worker, held.clone(), client.body.is_done());
     judge(client, request)?;
-    // What a compressed body holds stays in memory as long as the request does.
-    let decoded = request.inspection.decoded_bytes();
-    if decoded > 0 {
-        reserve(client, request, held.len().saturating_add(decoded))?;
+    if !held.is_empty() {
+        // What was made of the body stays in memory as long as the request does. How much that is shows only now: a worker
+        // parses one body at a time, so that no more than one for each worker is beyond what was reserved.
+        let memory = request.inspection.memory();
+        reserve(client, request, held.len().saturating_add(memory))
+            .map_err(|limit| overloaded(request, limit))?;
     }
     Ok(held)
 }
@@ -184,7 +186,7 @@ async fn hold_request_body(
             }
         }
         count_body(client, request, held.len() - before)?;
-        reserve(client, request, held.capacity())?;
+        reserve(client, request, held.capacity()).map_err(|limit| overloaded(request, limit))?;
         if client.body.is_done() || held.len() >= held_max {
             return Ok(held.into());
         }
@@ -195,15 +197,36 @@ async fn hold_request_body(
     }
 }
 
-/// Accounts for the memory of a held body; a client or a node that holds too much already refuses it.
-fn reserve(client: &Client, request: &mut Request, bytes: usize) -> Result<(), Stop> {
+/// Accounts for the memory of held bodies, all of it together, or names the limit that stands against it: the client or
+/// the node holds too much already.
+pub(crate) fn reserve(client: &Client, request: &mut Request, bytes: usize) -> Result<(), &'static str> {
     let actor = request.client;
-    let held = request.held.get_or_insert_with(|| HeldBytes::none(&client.worker.shared.tables, actor));
-    held.grow_to(bytes).map_err(|limit| {
-        let reason = Reason::Limit { limit: limit.to_owned() };
-        request.verdict = Verdict::deny(reason, Reply::OVERLOADED.status);
-        Stop::Answered(Reply::OVERLOADED)
-    })
+    let shared = &client.worker.shared;
+    let none = || HeldBytes::none(&shared.tables, actor, &shared.settings.limits);
+    request.held.get_or_insert_with(none).grow_to(bytes)
+}
+
+/// There is no memory for a request.
+fn overloaded(request: &mut Request, limit: &str) -> Stop {
+    let reason = Reason::Limit { limit: limit.to_owned() };
+    request.verdict = Verdict::deny(reason, Reply::OVERLOADED.status);
+    Stop::Answered(Reply::OVERLOADED)
+}
+
+/// There is no memory to inspect a response: as where inspection fails, the app's `on_error` says whether it is refused or
+/// passed on uninspected. A client could otherwise fill its account to have its responses pass.
+fn uninspected(request: &mut Request, limit: &str) -> Result<(), Stop> {
+    let app = request.app();
+    let failure = format!("no memory to hold the response: {limit}");
+    let finding = Finding { failure: Some(&failure), ..Finding::default() };
+    let verdict = on_findings(app.mode, app.on_error, request.allowed, &finding);
+    if verdict.refuses() {
+        return Err(overloaded(request, limit));
+    }
+    if request.verdict.action == Action::Allow {
+        request.verdict = verdict;
+    }
+    Ok(())
 }
 
 /// The response's head is there.
@@ -215,23 +238,33 @@ fn on_response_head(client: &Client, request: &mut Request, exchange: &Exchange)
 }
 
 /// The response's body is held, where rules want to see it; what is no page but a stream never is. Without a body the
-/// rules of phase 4 still judge what those before them found.
+/// rules of phase 4 still judge what those before them found. `before` is what the request's own body takes.
 async fn on_response_body(
     client: &mut Client,
     request: &mut Request,
     exchange: &mut Exchange,
+    before: usize,
 ) -> Result<Bytes, Stop> {
     let wanted = request.inspection.wants_response_body();
-    let (held, complete) = match wanted {
+    let Held { body, complete, limit } = match wanted {
         Some(wanted) if !exchange.body.is_done() && !is_stream(&exchange.response) => {
             let held_max = wanted.min(request.app().limits.response_held_bytes);
-            exchange.hold_body(client, request, held_max).await?
+            let before = before.saturating_add(request.inspection.memory());
+            exchange.hold_body(client, request, held_max, before).await?
         }
-        _ => (Vec::new(), true),
+        _ => Held { complete: true, ..Held::default() },
     };
-    let held = Bytes::from(held);
+    if let Some(limit) = limit {
+        uninspected(request, limit)?;
+    }
+    let held = Bytes::from(body);
     request.inspection.response_body(&client.worker, held.clone(), complete);
     judge(client, request)?;
+    if !held.is_empty() {
+        // The client may take its time to read it, and what was made of it stays until then.
+        let all = before.saturating_add(held.len()).saturating_add(request.inspection.memory());
+        reserve(client, request, all).or_else(|limit| uninspected(request, limit))?;
+    }
     Ok(held)
 }
 

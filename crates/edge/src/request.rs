@@ -29,7 +29,7 @@ pub(crate) struct Request {
     /// Nothing the client asks for is refused.
     pub(crate) allowed: bool,
     pub(crate) inspection: Inspection,
-    /// The memory that the held body takes, once it takes any.
+    /// The memory that held bodies and their inspection take, once they take any.
     pub(crate) held: Option<HeldBytes>,
     pub(crate) verdict: Verdict,
     pub(crate) signals: Vec<Signal>,

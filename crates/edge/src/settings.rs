@@ -34,6 +34,8 @@ impl EdgeSettings {
 pub struct EdgeLimits {
     pub connections: usize,
     pub connections_per_actor: usize,
+    pub held_bytes: usize,
+    pub held_bytes_per_actor: usize,
     pub head: HeadLimits,
     pub head_ms: u64,
     pub idle_ms: u64,
@@ -49,6 +51,8 @@ impl Default for EdgeLimits {
         Self {
             connections: limits::CONNECTIONS_MAX,
             connections_per_actor: limits::CONNECTIONS_PER_ACTOR_MAX,
+            held_bytes: limits::HELD_BYTES_MAX,
+            held_bytes_per_actor: limits::HELD_BYTES_PER_ACTOR_MAX,
             head: HeadLimits::default(),
             head_ms: limits::HEAD_TIME_MAX_MS,
             idle_ms: limits::IDLE_TIME_MAX_MS,

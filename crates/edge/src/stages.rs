@@ -92,9 +92,9 @@ impl Inspection {
         self.run(worker, |transaction| transaction.request_body(body, complete));
     }
 
-    /// Memory that the decoded request body takes beside the one that came, in bytes.
-    pub(crate) fn decoded_bytes(&self) -> usize {
-        self.transaction.as_ref().map_or(0, Transaction::decoded_bytes)
+    /// Memory that inspection takes beside the bodies that came, in bytes.
+    pub(crate) fn memory(&self) -> usize {
+        self.transaction.as_ref().map_or(0, Transaction::memory)
     }
 
     /// Phase 3.

@@ -7,8 +7,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use hashbrown::HashMap;
 use parking_lot::Mutex;
 use phalanx_decide::{GoodTraffic, StrikeTable};
-use phalanx_model::limits::{HELD_BYTES_MAX, HELD_BYTES_PER_ACTOR_MAX};
 use phalanx_model::net::actor_ip;
+
+use crate::settings::EdgeLimits;
 
 /// The only mutable state that workers share.
 #[derive(Debug, Default)]
@@ -19,7 +20,7 @@ pub struct NodeTables {
     pub good: GoodTraffic,
     /// Open connections.
     pub connections: ConnectionCounts,
-    /// Memory of held bodies.
+    /// Memory of held bodies, and of what inspection makes of them.
     pub held: HeldCounts,
 }
 
@@ -30,7 +31,8 @@ pub struct ConnectionCounts {
     shards: ByActor,
 }
 
-/// Memory that held request bodies take, in bytes, in total and per actor.
+/// Memory that held bodies and their inspection take, in bytes, in total and per actor. A response is on the account of
+/// the client who asked for it.
 #[derive(Debug, Default)]
 pub struct HeldCounts {
     total: AtomicUsize,
@@ -112,18 +114,26 @@ impl Drop for Admission {
     }
 }
 
-/// The memory of one held body; dropping it gives the room back.
+/// The memory of the held bodies of one request; dropping it gives the room back.
 #[derive(Debug)]
 pub(crate) struct HeldBytes {
     tables: Arc<NodeTables>,
     actor: IpAddr,
     bytes: usize,
+    total_max: usize,
+    actor_max: usize,
 }
 
 impl HeldBytes {
     /// No memory yet, on an actor's account.
-    pub(crate) fn none(tables: &Arc<NodeTables>, actor: IpAddr) -> Self {
-        Self { tables: Arc::clone(tables), actor: actor_ip(actor), bytes: 0 }
+    pub(crate) fn none(tables: &Arc<NodeTables>, actor: IpAddr, limits: &EdgeLimits) -> Self {
+        Self {
+            tables: Arc::clone(tables),
+            actor: actor_ip(actor),
+            bytes: 0,
+            total_max: limits.held_bytes,
+            actor_max: limits.held_bytes_per_actor,
+        }
     }
 
     /// Accounts for `bytes` in all, or names the limit that stands against it.
@@ -133,14 +143,14 @@ impl HeldBytes {
             return Ok(());
         }
         let counts = &self.tables.held;
-        if counts.total.fetch_add(more, Ordering::Relaxed) + more > HELD_BYTES_MAX {
+        if counts.total.fetch_add(more, Ordering::Relaxed) + more > self.total_max {
             counts.total.fetch_sub(more, Ordering::Relaxed);
             return Err("held_bytes");
         }
         if let Some(shard) = shard(&counts.shards, self.actor) {
             let mut held = shard.lock();
             let of_actor = held.entry(self.actor).or_insert(0);
-            if *of_actor + more > HELD_BYTES_PER_ACTOR_MAX {
+            if *of_actor + more > self.actor_max {
                 counts.total.fetch_sub(more, Ordering::Relaxed);
                 return Err("held_bytes_per_actor");
             }
@@ -181,13 +191,16 @@ mod tests {
     fn one_actor_cannot_take_all_memory_for_held_bodies() {
         let tables = Arc::<NodeTables>::default();
         let greedy = "192.0.2.1".parse().unwrap();
-        let mut held = HeldBytes::none(&tables, greedy);
-        assert_eq!(held.grow_to(HELD_BYTES_PER_ACTOR_MAX), Ok(()));
-        assert_eq!(HeldBytes::none(&tables, greedy).grow_to(1), Err("held_bytes_per_actor"));
-        let mut other = HeldBytes::none(&tables, "192.0.2.2".parse().unwrap());
+        let limits = EdgeLimits { held_bytes: 3_000, held_bytes_per_actor: 2_000, ..EdgeLimits::default() };
+        let of = |actor| HeldBytes::none(&tables, actor, &limits);
+        let mut held = of(greedy);
+        assert_eq!(held.grow_to(limits.held_bytes_per_actor), Ok(()));
+        assert_eq!(of(greedy).grow_to(1), Err("held_bytes_per_actor"));
+        let mut other = of("192.0.2.2".parse().unwrap());
         assert_eq!(other.grow_to(1_000), Ok(()));
+        assert_eq!(other.grow_to(1_001), Err("held_bytes"));
         drop(held);
-        assert_eq!(HeldBytes::none(&tables, greedy).grow_to(1), Ok(()));
+        assert_eq!(of(greedy).grow_to(1), Ok(()));
         assert_eq!(tables.held.total.load(Ordering::Relaxed), 1_000);
     }
 

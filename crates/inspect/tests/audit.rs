@@ -64,6 +64,24 @@ fn parts_are_those_of_the_rule_set_changed_by_its_rules() {
 }
 
 #[test]
+fn a_signal_says_whether_it_is_for_the_audit_log_and_what_its_rule_is() {
+    for (actions, unaudited) in
+        [("pass", false), ("pass,noauditlog", true), ("pass,nolog,log", false), ("pass,log,noauditlog", true)]
+    {
+        let rules = format!(
+            "SecRule ARGS \"@rx \\bx\" \\\n    \"id:1,\\\n    phase:2,{actions},chain\"\n\tSecRule ARGS \"@rx x\" \"t:none\"\n"
+        );
+        let findings = run(&program(&rules), &head("GET /?q=x HTTP/1.1\nHost: h"), b"");
+        let rule = &findings.signals[0].rule;
+        assert_eq!(rule.unaudited, unaudited, "{actions}");
+        let expected = format!(
+            "SecRule ARGS \"@rx \\bx\" \"id:1, phase:2,{actions},chain\"\nSecRule ARGS \"@rx x\" \"t:none\""
+        );
+        assert_eq!(&*rule.source, expected);
+    }
+}
+
+#[test]
 fn the_rule_set_and_its_mode_are_named() {
     let rules = "SecComponentSignature \"OWASP_CRS/4.0.0\"\nSecRuleEngine DetectionOnly\nSecAction \"id:1,phase:1,pass\"\n";
     let audit = run(&program(rules), &head("GET / HTTP/1.1\nHost: h"), b"").audit.unwrap();

@@ -2,7 +2,7 @@
 
 #![cfg(test)]
 
-use phalanx_inspect::body::{self, BodyLimits, BodyParts, Slice};
+use phalanx_inspect::body::{self, BodyLimits, BodyParts, Slice, XmlAside};
 use proptest::prelude::*;
 
 const LIMITS: BodyLimits = BodyLimits { arguments_max: 1000, depth_max: 64 };
@@ -237,6 +237,9 @@ fn multipart_that_leaves_doubt_is_an_error_and_content_stays_visible() {
         (FORM, one("Content-Type: text/plain", "x")),
         (FORM, one(&format!("{disposition}; name=\"b\""), "x")),
         (FORM, one(&format!("{disposition}; filename*=UTF-8''x.php"), "x")),
+        (FORM, one(&format!("{disposition}; FileName *= \"x.php\""), "x")),
+        (FORM, one(&format!("{disposition}; filename*0*=UTF-8''x"), "x")),
+        (FORM, one("Content-Disposition: form-data; name*=UTF-8''a", "x")),
         (FORM, one(&format!("{disposition}\r\nContent-Type: multipart/mixed; boundary=i"), "x")),
         (FORM, one(&format!("{disposition}\r\n{disposition}"), "x")),
         (FORM, one(&format!("{disposition}\r\nnocolon"), "x")),
@@ -275,6 +278,31 @@ fn xml_text_is_joined_and_attributes_are_listed() {
 }
 
 #[test]
+fn what_stands_beside_the_text_of_xml_is_kept_apart_from_it() {
+    let body = "<?xml version=\"1.0\" standalone='yes'?><!-- a --><?php b ?><r><c.d x\u{ff07}=\"1\">un<!--e-->ion<?f?></c.d><c.d/><soap:g-1/></r>";
+    let parts = xml(body);
+    assert_eq!(parts.error, None);
+    assert_eq!(text(&parts, body.as_bytes(), parts.xml_text.unwrap()), "union");
+    let asides: Vec<_> =
+        parts.xml_asides.iter().map(|&(kind, value)| (kind, text(&parts, body.as_bytes(), value))).collect();
+    let expected = [
+        (XmlAside::Comment, " a "),
+        (XmlAside::Name, "php"),
+        (XmlAside::Instruction, "php b "),
+        (XmlAside::Name, "r"),
+        (XmlAside::Name, "c.d"),
+        (XmlAside::Name, "x\\xef\\xbc\\x87"),
+        (XmlAside::Comment, "e"),
+        (XmlAside::Name, "f"),
+        (XmlAside::Instruction, "f"),
+        (XmlAside::Name, "soap:g-1"),
+    ];
+    assert_eq!(asides, expected.map(|(kind, value)| (kind, value.to_owned())));
+    let many = format!("<r>{}</r>", "<!---->".repeat(LIMITS.arguments_max + 1));
+    assert!(xml(&many).error.unwrap().contains("too many"));
+}
+
+#[test]
 fn xml_that_is_not_well_formed_or_declares_entities_is_an_error() {
     for body in [
         "",
@@ -293,6 +321,20 @@ fn xml_that_is_not_well_formed_or_declares_entities_is_an_error() {
         "<?xml version='1.0' encoding='utf-7'?><a/>",
         "<a><![CDATA[x</a>",
         "<a",
+        "<a'or'1/>",
+        "<a><script></a>",
+        "<1a/>",
+        "<a b'c='1'/>",
+        "<a\0/>",
+        "<a><?'x?></a>",
+        "<a><!-- -- --></a>",
+        "<a><!-- ---></a>",
+        "<a/><?xml version='1.0'?>",
+        "<a><?XML x?></a>",
+        "<?xml version='1.0' x='union select'?><a/>",
+        "<?xml version='evil'?><a/>",
+        "<?xml version='1.0'?><?xml version='1.0'?><a/>",
+        "<!DOCTYPE a'or'1><a/>",
     ] {
         assert!(xml(body).error.is_some(), "{body:?}");
     }
@@ -357,6 +399,7 @@ proptest! {
         body::multipart(&body, FORM.as_bytes(), &LIMITS, &mut all);
         body::multipart(FORM.as_bytes(), &body, &LIMITS, &mut all);
         let slices = all.args.iter().flat_map(|arg| [arg.name, arg.value]).chain(all.xml_attributes.iter().copied());
+        let slices = slices.chain(all.xml_asides.iter().map(|&(_, slice)| slice));
         for slice in slices.chain(all.files.iter().flat_map(|file| [file.field, file.filename, file.content])) {
             // Slices of the last call are of another body; none is longer than what it points into.
             prop_assert!(slice.len() <= body.len().max(FORM.len()).max(all.arena.len()));

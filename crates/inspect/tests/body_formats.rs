@@ -390,11 +390,11 @@ fn compressed_frames_become_plain_ones() {
     encoder.write_all(&field(1, b"evil")).unwrap();
     let body = [framed(0, &field(1, b"plain")), framed(1, &encoder.finish().unwrap())].concat();
     let gzip = Some(body::coding::Coding::Gzip);
-    let plain = body::grpc_plain(&body, gzip, 10_000).unwrap().into_owned();
+    let plain = body::grpc_plain(&body, gzip, body::coding::Room::of(10_000)).unwrap().into_owned();
     check(body::grpc, &plain, &[("proto.1", "plain"), ("proto.1", "evil")]);
-    assert!(body::grpc_plain(&body, None, 10_000).is_err());
-    assert!(body::grpc_plain(&body, gzip, 15).is_err());
-    assert!(body::grpc_plain(&framed(1, b"nonsense"), gzip, 10_000).is_err());
+    assert!(body::grpc_plain(&body, None, body::coding::Room::of(10_000)).is_err());
+    assert!(body::grpc_plain(&body, gzip, body::coding::Room::of(15)).is_err());
+    assert!(body::grpc_plain(&framed(1, b"nonsense"), gzip, body::coding::Room::of(10_000)).is_err());
 }
 
 #[test]

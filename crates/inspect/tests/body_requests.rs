@@ -36,6 +36,10 @@ fn gzip(text: &[u8]) -> Vec<u8> {
     encoder.finish().unwrap()
 }
 
+fn utf32(text: &str) -> Vec<u8> {
+    text.chars().flat_map(|c| u32::from(c).to_le_bytes()).collect()
+}
+
 fn utf16(text: &str) -> Vec<u8> {
     text.encode_utf16().flat_map(u16::to_le_bytes).collect()
 }
@@ -71,6 +75,26 @@ fn each_type_is_read() {
     let program = program(RULES);
     for (fields, body) in each_type() {
         assert_eq!(found(&program, fields, &body), [1], "{fields}");
+    }
+}
+
+#[test]
+fn the_raw_body_is_there_for_each_processor_once_it_is_asked_for() {
+    let raw = "SecRule REQUEST_BODY \"@contains evil\" \"id:4,phase:2,pass,t:none\"\n";
+    let force = "SecAction \"id:5,phase:1,pass,nolog,ctl:forceRequestBodyVariable=On\"\n";
+    let (plain, forced) = (program(raw), program(&format!("{force}{raw}")));
+    let mut all = each_type();
+    all.retain(|(fields, _)| !fields.contains("web-text"));
+    all.push(("Content-Type: text/plain", b"evil".to_vec()));
+    all.push(("X-No: type", b"evil".to_vec()));
+    all.push(("Content-Type: image/png", b"evil".to_vec()));
+    for (fields, body) in all {
+        let unforced = ["multipart", "xml", "proto", "grpc", "plain", "No", "png"];
+        let expected: &[u64] = if unforced.iter().any(|part| fields.contains(part)) { &[] } else { &[4] };
+        assert_eq!(found(&plain, fields, &body), expected, "{fields}");
+        assert_eq!(found(&forced, fields, &body), [4], "{fields}");
+        let coded = format!("{fields}\nContent-Encoding: gzip");
+        assert_eq!(found(&forced, &coded, &gzip(&body)), [4], "{coded}");
     }
 }
 
@@ -117,6 +141,27 @@ fn a_bomb_is_refused_with_its_reason() {
 }
 
 #[test]
+fn a_rule_set_says_how_much_a_compressed_body_may_hold() {
+    let body = [b"{\"a\":\"".as_slice(), &vec![b'e'; 400_000], b"\"}"].concat();
+    let fields = "Content-Type: application/json\nContent-Encoding: gzip";
+    let ratio = body.len() / gzip(&body).len();
+    assert!(ratio > 500, "{ratio}");
+    let framed = [&[1][..], &u32::try_from(gzip(&body).len()).unwrap().to_be_bytes(), &gzip(&body)].concat();
+    let grpc = "Content-Type: application/grpc\nGrpc-Encoding: gzip";
+    for (setting, refused) in
+        [("", true), ("SecRequestBodyDecodedRatio 400\n", true), ("SecRequestBodyDecodedRatio 2000\n", false)]
+    {
+        let program = program(&format!("{setting}{RULES}"));
+        assert_eq!(found(&program, fields, &gzip(&body)).contains(&2), refused, "{setting}");
+        let told = format!("{:?}", run(&program, &head(&post(grpc)), &framed).signals);
+        assert_eq!(told.contains("beyond measure"), refused, "{setting} {told}");
+    }
+    let strict = program(&format!("SecRequestBodyDecodedRatio 1\n{RULES}"));
+    let small = b"{\"a\":\"some text of a client\"}";
+    assert!(found(&strict, fields, &gzip(small)).is_empty(), "the first 64 KiB are free");
+}
+
+#[test]
 fn a_compressed_body_beyond_the_limit_follows_the_limit_action() {
     let mut state = 7u32;
     let mut large = b"a=evil&b=".to_vec();
@@ -145,9 +190,39 @@ fn memory_of_decoded_bodies_is_told() {
         let fields = format!("Content-Type: application/x-www-form-urlencoded\nContent-Encoding: {coding}");
         let mut transaction = Transaction::new(Arc::clone(&program), Box::default(), connection());
         transaction.request_head(&head(&post(&fields)));
+        let before = transaction.memory();
         transaction.request_body(body.into(), true);
-        assert!(transaction.decoded_bytes() >= least && (least > 0) == (transaction.decoded_bytes() > 0));
+        let taken = transaction.memory() - before;
+        assert!(taken >= least && (least > 0 || taken < 5_000), "{coding} {taken}");
     }
+}
+
+#[test]
+fn memory_of_parsed_values_and_of_their_forms_is_told() {
+    let taken = |rules: &str, fields: &str, body: &str| {
+        let mut transaction = Transaction::new(program(rules), Box::default(), connection());
+        transaction.request_head(&head(&post(fields)));
+        let before = transaction.memory();
+        transaction.request_body(Bytes::copy_from_slice(body.as_bytes()), true);
+        transaction.memory() - before
+    };
+    let json = "Content-Type: application/json";
+    let key = "k".repeat(4_000);
+    let nested = format!("{{\"{key}\":{{\"{key}\":[1,2,3]}}}}");
+    assert!(taken("", json, &nested) > 3 * 8_000, "each name repeats those around it");
+    let text = format!("[\"{}\"]", "A%41".repeat(10_000));
+    let transforming = "SecRule ARGS \"@rx x\" \"id:1,phase:2,pass,t:urlDecode,t:lowercase\"";
+    assert!(taken("", json, &text) < 10_000);
+    assert!(taken(transforming, json, &text) > 2 * 20_000);
+    let many: Vec<String> = (0..900).map(|n| format!("a{n}=V{n}")).collect();
+    assert!(taken("", "Content-Type: application/x-www-form-urlencoded", &many.join("&")) > 900 * 100);
+    let mut response = Transaction::new(program("SecResponseBodyAccess On"), Box::default(), connection());
+    response.request_head(&head("GET / HTTP/1.1\nHost: h"));
+    let fields: [(&[u8], &[u8]); 2] = [(b"Content-Type", b"text/html"), (b"Content-Encoding", b"gzip")];
+    response.response_head(200, &mut fields.into_iter());
+    let before = response.memory();
+    response.response_body(gzip(&[b'x'; 50_000]).into(), true);
+    assert!(response.memory() - before >= 50_000);
 }
 
 #[test]
@@ -194,6 +269,21 @@ fn texts_in_other_charsets_are_read_or_refused() {
         ("Content-Type: application/x-ndjson; charset=utf-16le", utf16("1\n\"evil\""), &[1]),
         ("Content-Type: application/json; charset=utf-16", utf16(json), &[2]),
         ("Content-Type: application/json", utf16(json), &[2]),
+        ("Content-Type: application/json", marked(json), &[1]),
+        ("Content-Type: application/json", [&[0xff, 0xfe, 0, 0][..], &utf32(json)].concat(), &[1]),
+        ("Content-Type: application/json", utf32(json), &[2]),
+        ("Content-Type: application/json; charset=utf-8", marked(json), &[2]),
+        ("Content-Type: application/json; charset=utf-8", utf16(json), &[2]),
+        ("Content-Type: application/json; charset=iso-8859-1", utf16(json), &[2]),
+        ("Content-Type: application/json; charset=utf-16be", marked(json), &[2]),
+        ("Content-Type: application/x-ndjson", marked(json), &[1]),
+        ("Content-Type: application/x-ndjson", utf16(json), &[2]),
+        ("Content-Type: application/graphql", marked("{a(b:\"evil\")}"), &[1]),
+        ("Content-Type: application/graphql", utf16("{a(b:\"evil\")}"), &[2]),
+        ("Content-Type: application/graphql", b"#\0\n{a(b:\"evil\")}".to_vec(), &[1, 2]),
+        ("Content-Type: application/xml", utf16("<a>evil</a>"), &[2]),
+        ("Content-Type: application/xml", utf32("<a>evil</a>"), &[2]),
+        ("Content-Type: application/xml", [&[0xff, 0xfe, 0, 0][..], &utf32("<a>evil</a>")].concat(), &[2]),
         ("Content-Type: application/json; charset=utf-16le", utf16(json)[..23].to_vec(), &[1, 2]),
         ("Content-Type: application/json; charset=utf-7", json.into(), &[1, 2]),
         ("Content-Type: application/json; charset=utf-32", json.into(), &[1, 2]),
@@ -212,6 +302,54 @@ fn texts_in_other_charsets_are_read_or_refused() {
     }
     let form = b"--b1\r\nContent-Disposition: form-data; name=\"a\"\r\n\r\nevil\r\n--b1--\r\n";
     assert_eq!(found(&program, &format!("{MULTIPART}; charset=utf-7"), form), [1, 2]);
+}
+
+#[test]
+fn json_in_wide_charsets_is_read_whatever_the_type_says() {
+    let program = program(RULES);
+    let texts = [
+        "{\"a\":\"evil\"}",
+        " \n[\"x\", \"\u{4e2d}evil\"]",
+        "{\"a\\u0065\":\"\\u0065vil\"}",
+        "{\"\":NaN,'evil':1}",
+    ];
+    for text in texts {
+        let swapped = |bytes: Vec<u8>, width| -> Vec<u8> {
+            bytes.chunks(width).flat_map(|unit| unit.iter().rev().copied()).collect()
+        };
+        for wide in [utf16(text), swapped(utf16(text), 2), utf32(text), swapped(utf32(text), 4)] {
+            let marked = match *wide.as_slice() {
+                [0, 0, 0, _, ..] => [&[0, 0, 0xfe, 0xff][..], &wide].concat(),
+                [_, 0, 0, 0, ..] => [&[0xff, 0xfe, 0, 0][..], &wide].concat(),
+                [0, ..] => [&[0xfe, 0xff][..], &wide].concat(),
+                _ => [&[0xff, 0xfe][..], &wide].concat(),
+            };
+            let cut = wide[..wide.len() - 1].to_vec();
+            for body in [wide, marked, cut] {
+                for fields in [
+                    "Accept: */*",
+                    "Content-Type: text/plain",
+                    "Content-Type: text/plain; charset=utf-8",
+                    "Content-Type: text/plain; charset=iso-8859-1",
+                    "Content-Type: text/plain; charset=utf-16be",
+                    "Content-Type: text/plain; charset=utf-7",
+                    "Content-Type: application/octet-stream",
+                    "Content-Type: image/png",
+                ] {
+                    assert_eq!(found(&program, fields, &body), [1], "{fields} {}", body.escape_ascii());
+                }
+            }
+        }
+    }
+    // Half of it in another charset than it begins in.
+    for body in [&b"{\0\"a\":\"evil\"}"[..], b"[\0\0\0\"evil\"]", b"\0{\"evil\"}"] {
+        assert_eq!(found(&program, "Content-Type: text/plain", body), [1], "{}", body.escape_ascii());
+    }
+    for harmless in
+        [&b"\0\0\0\x18ftypmp42"[..], b"MZ\x90\0\x03\0\0\0", b"\xff\xfeh\0i\0", b"\0", b"{", b"[\0"]
+    {
+        assert_eq!(found(&program, "Content-Type: video/mp4", harmless), [0u64; 0]);
+    }
 }
 
 /// The rules that match on a body that was cut off at its limit.

@@ -7,7 +7,7 @@ use std::io::Write as _;
 use support::{head, program, run};
 
 const RULES: &str = r#"
-    SecRule ARGS|REQUEST_BODY "@rx (?i)union\s+select|or 1=1" "id:1,phase:2,deny,t:none,t:urlDecodeUni"
+    SecRule ARGS|REQUEST_BODY|XML:/*|XML://@* "@rx (?i)union\s+select|or 1=1" "id:1,phase:2,deny,t:none,t:urlDecodeUni"
     SecRule REQUEST_HEADERS:Content-Type "@rx ^multipart/mixed" "id:2,phase:1,pass,nolog,ctl:forceRequestBodyVariable=On"
 "#;
 
@@ -45,6 +45,40 @@ fn other_names_of_json_are_json() {
         check(content_type, br#"{"q":"1 \u0075nion select 2"}"#);
         check(content_type, br#"{/**/"q":"harmless"}"#);
     }
+}
+
+#[test]
+fn an_attack_anywhere_in_xml_is_seen_or_refused() {
+    for document in [
+        "<a><!-- 1 union select 2 --></a>",
+        "<?x 1 union select 2?><a/>",
+        "<a/><!-- 1 union select 2 -->",
+        "<a><![CDATA[1 union sel]]>ect<!-- --> 2</a>",
+        "<a b=\"1 un&#105;on select 2\"/>",
+        "<a 1='union select'/>",
+        "<a><!-- x -- union select --></a>",
+        "<?xml version='1 union select 2'?><a/>",
+    ] {
+        check("application/xml", document.as_bytes());
+        check("application/soap+xml", document.as_bytes());
+    }
+    let names = r#"
+        SecRule XML:/*|XML://*/name() "@contains java.lang.runtime" "id:1,phase:2,deny,t:none,t:lowercase"
+        SecRule XML:/*|!XML://comment() "@contains secret" "id:2,phase:2,deny,t:none"
+        SecRule XML:/* "@contains word" "id:4,phase:2,deny,t:none"
+        SecRule XML://processing-instruction() "@contains php" "id:3,phase:2,deny,t:none"
+    "#;
+    let found = |document: &str| {
+        let head = head("POST / HTTP/1.1\nHost: h\nContent-Type: text/xml");
+        run(&program(names), &head, document.as_bytes()).interruption.map(|stop| stop.rule)
+    };
+    assert_eq!(found("<java.lang.Runtime>x</java.lang.Runtime>"), Some(1));
+    assert_eq!(found("<a java.lang.Runtime='x'/>"), Some(1));
+    assert_eq!(found("<a><!-- secret --></a>"), None);
+    assert_eq!(found("<a><?secret?></a>"), Some(2));
+    assert_eq!(found("<a><?php?></a>"), Some(3));
+    assert_eq!(found("<a><!-- php -->php</a>"), None);
+    assert_eq!(found("<word word='x'/>"), None);
 }
 
 #[test]

@@ -125,6 +125,12 @@ pub struct RuleInfo {
     /// Which edition of the rule it is.
     #[serde(default, skip_serializing_if = "Edition::is_empty")]
     pub edition: Edition,
+    /// Its matches are not for the audit log (`noauditlog`). Stays in memory.
+    #[serde(skip)]
+    pub unaudited: bool,
+    /// The rule as it is written, a line for each link of its chain, for the audit log. Stays in memory.
+    #[serde(skip)]
+    pub source: Arc<str>,
 }
 
 /// What a rule says of its edition and quality (`ver`, `rev`, `maturity`, `accuracy`); empty where it says nothing.

@@ -100,6 +100,9 @@ fn what_is_refused_is_told_with_file_line_and_name() {
             "SecRule XML:/bookstore/book \"x\" \"id:1,deny\"",
             "the XPath expression `/bookstore/book` is not supported",
         ),
+        ("SecRequestBodyDecodedRatio 0", "SecRequestBodyDecodedRatio is 1 to 1000000, not 0"),
+        ("SecRequestBodyDecodedRatio 1000001", "SecRequestBodyDecodedRatio is 1 to 1000000, not 1000001"),
+        ("SecRequestBodyDecodedRatio 10%", "SecRequestBodyDecodedRatio takes a number, not `10%`"),
         (
             "SecRule PERF_ALL \"x\" \"id:1,deny\"",
             "the variable `PERF_ALL` is not supported: `phalanx waf bench` measures rules",

@@ -1,5 +1,6 @@
 //! The audit log of the rule engine in ModSecurity's two formats, for tools that read it: JSON, one object a line, and the
-//! native one with its sections. It has no bodies: nothing keeps them.
+//! native one with its sections. It has no bodies: nothing keeps them. What rules say that ask to be left out
+//! (`noauditlog`) is in neither.
 //!
 //! INVARIANT: an entry ends where its writer says. In JSON no text can end its line; in the native format no line of a
 //! section starts with the dashes of a boundary, and the boundary is random for each entry.
@@ -9,7 +10,7 @@ use std::collections::BTreeMap;
 use phalanx_model::{AccessEvent, AuditDetail, Signal};
 use serde::{Deserialize, Serialize};
 
-use crate::escape::to_json_line;
+use crate::escape::{is_hidden, to_json_line};
 use crate::modsecurity::{context, escaped, matched, message};
 use crate::time;
 
@@ -148,8 +149,13 @@ fn transaction<'a>(
             secrules_engine: detail.engine,
             components: &detail.components,
         }),
-        messages: has('H').then(|| signals.iter().map(told).collect()),
+        messages: has('H').then(|| audited(signals).map(told).collect()),
     }
+}
+
+/// The signals of rules that do not say `noauditlog`.
+fn audited(signals: &[Signal]) -> impl Iterator<Item = &Signal> {
+    signals.iter().filter(|signal| !signal.rule.unaudited)
 }
 
 /// Fields by name. A reader of JSON keeps one of several members of a name, so values of one field stand together.
@@ -212,7 +218,7 @@ fn native(boundary: u32, access: &AccessEvent, detail: &AuditDetail, signals: &[
     if detail.parts.has('H') {
         page.section('H');
         let mut denied = None;
-        for signal in signals {
+        for signal in audited(signals) {
             let context = context(access, signal, &unique_id, &client);
             denied = denied.or(context.denied.map(|_| signal.phase));
             // The message is escaped already.
@@ -233,10 +239,10 @@ fn native(boundary: u32, access: &AccessEvent, detail: &AuditDetail, signals: &[
     }
     if detail.parts.has('K') {
         page.section('K');
-        for signal in signals {
-            let rule = &signal.rule;
-            let file = escaped(&rule.file);
-            page.out.push_str(&format!("[id \"{}\"] [file \"{file}\"] [line \"{}\"]\n", rule.id, rule.line));
+        for signal in audited(signals) {
+            for line in signal.rule.source.lines() {
+                page.rule(line);
+            }
         }
     }
     page.section('Z');
@@ -265,6 +271,13 @@ impl Native {
             Some(rest) => self.out.push_str(&format!("\\x2d{rest}\n")),
             None => self.out.push_str(&format!("{text}\n")),
         }
+    }
+
+    /// A line of a rule: it begins with its directive's name, and its backslashes belong to its patterns.
+    fn rule(&mut self, text: &str) {
+        let shown = text.chars().map(|c| if is_hidden(c) { ' ' } else { c });
+        self.out.extend(shown);
+        self.out.push('\n');
     }
 
     fn fields(&mut self, fields: &[(String, String)]) {

@@ -236,6 +236,8 @@ fn signal() -> Signal {
             severity: Some(Severity::Critical),
             tags: vec!["attack-sqli".into()],
             edition: phalanx_model::Edition { ver: "OWASP_CRS/4.0.0".into(), ..Default::default() },
+            unaudited: false,
+            source: "".into(),
         }),
         phase: 2,
         message: "SQL injection".into(),

@@ -4,11 +4,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use phalanx_decide::{Mode, OnError};
+use phalanx_edge::AppPlan;
 use phalanx_inspect::{CompileOptions, Program};
+use phalanx_model::Reason;
 use phalanx_policy::seclang::{LoadOptions, load_dirs, load_texts};
 use tokio::time::timeout;
 
-use crate::support::{Node, PATIENCE, eventually, gzip};
+use crate::support::{Client, Node, PATIENCE, eventually, gzip};
 
 const RULES: &str = r#"
 SecResponseBodyAccess On
@@ -117,6 +120,84 @@ async fn a_compressed_request_is_inspected_and_passed_on_as_it_came() {
         assert_eq!(answer.head.status, status);
         assert_eq!(answer.body == body, status == 200);
     }
+}
+
+/// A node whose clients may make it hold little.
+async fn with_memory(rules: &str, per_actor: usize, change: impl FnOnce(&mut AppPlan)) -> Node {
+    let loaded = load_texts(&[("test.conf", rules)], &LoadOptions::default()).unwrap();
+    let program = Arc::new(Program::compile(&loaded.rules, &CompileOptions::default()).unwrap());
+    Node::start(|settings, app| {
+        settings.limits.held_bytes_per_actor = per_actor;
+        app.program = Some(program);
+        change(app);
+    })
+    .await
+}
+
+async fn post_json(client: &mut Client, path: &str, body: &str) {
+    let head = format!("POST {path} HTTP/1.1\r\nHost: a\r\nContent-Type: application/json");
+    client.send(format!("{head}\r\nContent-Length: {}\r\n\r\n{body}", body.len())).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_made_of_a_small_body_counts_as_held_memory() {
+    let mut node = with_memory(RULES, 120_000, |_| ()).await;
+    // Less than 2 KB, whose names repeat each other to 70 KB.
+    let key = "k".repeat(1_000);
+    let values: Vec<String> = (0..70).map(|n| n.to_string()).collect();
+    let small = format!("{{\"{key}\":[{}]}}", values.join(","));
+    assert!(small.len() < 2_000);
+    let mut first = node.connect().await;
+    post_json(&mut first, "/gate", &small).await;
+    let waiting = &node.upstream.state.waiting;
+    eventually("the request is at the gate", || waiting.load(Ordering::SeqCst) == 1).await;
+    let mut second = node.connect().await;
+    post_json(&mut second, "/gate", &small).await;
+    assert_eq!(second.answer().await.head.status, 503);
+    post_json(&mut second, "/echo", "{\"a\":1}").await;
+    assert_eq!(second.answer().await.head.status, 200, "a small one still finds room");
+    let (event, ..) = node.security_request().await;
+    assert_eq!(event.verdict.reason, Reason::Limit { limit: "held_bytes_per_actor".to_owned() });
+    node.upstream.state.gate.notify_one();
+    assert_eq!(first.answer().await.head.status, 200);
+    post_json(&mut second, "/echo", &small).await;
+    assert_eq!(second.answer().await.head.status, 200, "the room is given back");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_response_without_memory_to_hold_it_is_refused_or_passed_on_as_the_app_says() {
+    for (on_error, mode, status) in [
+        (OnError::Deny, Mode::Block, 503),
+        (OnError::Allow, Mode::Block, 200),
+        (OnError::Deny, Mode::Observe, 200),
+    ] {
+        let mut node = with_memory(RULES, 50_000, |app| (app.on_error, app.mode) = (on_error, mode)).await;
+        let mut client = node.connect().await;
+        client.send("GET /large-text HTTP/1.1\r\nHost: a\r\n\r\n").await;
+        let answer = client.answer().await;
+        assert_eq!(answer.head.status, status, "{on_error:?}");
+        if status == 200 {
+            assert!(answer.body.len() == 16 << 20, "all of it");
+        } else {
+            let (event, ..) = node.security_request().await;
+            assert_eq!(event.verdict.reason, Reason::Limit { limit: "held_bytes_per_actor".to_owned() });
+        }
+        assert_eq!(node.connect().await.get("/plain-text").await.text(), "nothing to hide");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn responses_that_are_not_read_by_their_client_take_its_memory() {
+    let node = with_memory(RULES, 900_000, |_| ()).await;
+    let mut slow = Vec::new();
+    let mut refused = false;
+    for _ in 0..4 {
+        let mut client = node.connect().await;
+        client.send("GET /large-text HTTP/1.1\r\nHost: a\r\n\r\n").await;
+        refused |= client.head_only().await.status == 503;
+        slow.push(client);
+    }
+    assert!(refused, "512 KiB are held of each");
 }
 
 #[tokio::test(flavor = "multi_thread")]

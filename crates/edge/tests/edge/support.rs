@@ -333,6 +333,7 @@ async fn serve(stream: TcpStream, state: Arc<UpstreamState>) {
             }
             "/leak-head" => b"HTTP/1.1 200 OK\r\nX-Leak: leak\r\nContent-Length: 0\r\n\r\n".to_vec(),
             "/leak-body" => text(b"a secret"),
+            "/large-text" => text(&pattern(16 << 20)),
             "/plain-text" => text(b"nothing to hide"),
             "/sql-error" => page(SQL_ERROR, false),
             "/sql-error-gzip" => page(SQL_ERROR, true),

@@ -22,6 +22,10 @@ pub enum Charset {
     Utf16Be,
     /// UTF-16, least significant byte first.
     Utf16Le,
+    /// UTF-32, most significant byte first; only where a body shows it, as no application needs its name.
+    Utf32Be,
+    /// UTF-32, least significant byte first.
+    Utf32Le,
 }
 
 impl Charset {
@@ -41,7 +45,8 @@ impl Charset {
 
     /// Whether ASCII text has the same bytes in it.
     pub fn extends_ascii(self) -> bool {
-        !matches!(self, Self::Utf16 | Self::Utf16Be | Self::Utf16Le)
+        use Charset as C;
+        !matches!(self, C::Utf16 | C::Utf16Be | C::Utf16Le | C::Utf32Be | C::Utf32Le)
     }
 }
 
@@ -90,6 +95,8 @@ pub fn decode(text: &[u8], charset: Charset) -> Result<Cow<'_, [u8]>, (Vec<u8>, 
         },
         Charset::Utf16Be => utf16(text.strip_prefix(&[0xfe, 0xff]).unwrap_or(text), u16::from_be_bytes),
         Charset::Utf16Le => utf16(text.strip_prefix(&[0xff, 0xfe]).unwrap_or(text), u16::from_le_bytes),
+        Charset::Utf32Be => utf32(text.strip_prefix(&[0, 0, 0xfe, 0xff]).unwrap_or(text), u32::from_be_bytes),
+        Charset::Utf32Le => utf32(text.strip_prefix(&[0xff, 0xfe, 0, 0]).unwrap_or(text), u32::from_le_bytes),
     }
 }
 
@@ -100,6 +107,8 @@ pub enum Invalid {
     NoByteOrder,
     /// Half a surrogate pair.
     Surrogate,
+    /// A number beyond those of characters.
+    NoCharacter,
     /// It ends within a character.
     Cut,
 }
@@ -110,9 +119,45 @@ impl Invalid {
         match self {
             Self::NoByteOrder => "UTF-16 without a byte order mark",
             Self::Surrogate => "UTF-16 with half a surrogate pair",
-            Self::Cut => "UTF-16 that ends within a character",
+            Self::NoCharacter => "UTF-32 with numbers that are no characters",
+            Self::Cut => "UTF-16 or UTF-32 that ends within a character",
         }
     }
+}
+
+/// UTF-16 or UTF-32 as a text that begins with ASCII shows it, and whether by its byte order mark rather than by where its
+/// zeros are (RFC 4627 section 3). Many readers of JSON detect them so, whatever the media type says.
+pub fn of_wide_text(text: &[u8]) -> Option<(Charset, bool)> {
+    Some(match *text {
+        [0, 0, 0xfe, 0xff, ..] => (Charset::Utf32Be, true),
+        [0xff, 0xfe, 0, 0, ..] => (Charset::Utf32Le, true),
+        [0xfe, 0xff, ..] => (Charset::Utf16Be, true),
+        [0xff, 0xfe, ..] => (Charset::Utf16Le, true),
+        [0, 0, 0, 1..=u8::MAX, ..] => (Charset::Utf32Be, false),
+        [1..=u8::MAX, 0, 0, 0, ..] => (Charset::Utf32Le, false),
+        [0, 1..=u8::MAX, ..] => (Charset::Utf16Be, false),
+        [1..=u8::MAX, 0, ..] => (Charset::Utf16Le, false),
+        _ => return None,
+    })
+}
+
+/// The same for a text that looks like JSON: an object or an array, after white space. Pictures and programs begin with
+/// zeros, too.
+pub fn of_wide_json(text: &[u8]) -> Option<Charset> {
+    let (charset, marked) = of_wide_text(text)?;
+    let (width, place) = match charset {
+        Charset::Utf32Be => (4, 3),
+        Charset::Utf32Le => (4, 0),
+        Charset::Utf16Be => (2, 1),
+        _ => (2, 0),
+    };
+    let ascii = |unit: &[u8]| {
+        let is_ascii = unit.iter().enumerate().all(|(at, &byte)| at == place || byte == 0);
+        unit.get(place).copied().filter(|_| is_ascii)
+    };
+    let mut units = text.chunks_exact(width).skip(usize::from(marked)).map(ascii);
+    let first = units.find(|unit| unit.is_none_or(|byte| !byte.is_ascii_whitespace()))?;
+    matches!(first, Some(b'{' | b'[')).then_some(charset)
 }
 
 /// The charset that an XML document names in its declaration, or that its byte order mark shows (XML 1.0 appendix F).
@@ -170,6 +215,22 @@ fn utf16(text: &[u8], unit: fn([u8; 2]) -> u16) -> Result<Cow<'_, [u8]>, (Vec<u8
     let mut fault = None;
     for character in char::decode_utf16(pairs.iter().map(|&pair| unit(pair))) {
         fault = fault.or(character.is_err().then_some(Invalid::Surrogate));
+        let character = character.unwrap_or(char::REPLACEMENT_CHARACTER);
+        out.extend_from_slice(character.encode_utf8(&mut [0; 4]).as_bytes());
+    }
+    match fault.or((!rest.is_empty()).then_some(Invalid::Cut)) {
+        Some(fault) => Err((out, fault)),
+        None => Ok(Cow::Owned(out)),
+    }
+}
+
+fn utf32(text: &[u8], unit: fn([u8; 4]) -> u32) -> Result<Cow<'_, [u8]>, (Vec<u8>, Invalid)> {
+    let (units, rest) = text.as_chunks::<4>();
+    let mut out = Vec::with_capacity(text.len() / 2);
+    let mut fault = None;
+    for &bytes in units {
+        let character = char::from_u32(unit(bytes));
+        fault = fault.or(character.is_none().then_some(Invalid::NoCharacter));
         let character = character.unwrap_or(char::REPLACEMENT_CHARACTER);
         out.extend_from_slice(character.encode_utf8(&mut [0; 4]).as_bytes());
     }

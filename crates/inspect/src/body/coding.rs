@@ -25,6 +25,22 @@ pub enum Coding {
     Zstd,
 }
 
+/// How much a coded body may hold.
+#[derive(Debug, Clone, Copy)]
+pub struct Room {
+    /// As many bytes are kept.
+    pub bytes_max: usize,
+    /// As many times its own size, beyond the first [`DECODED_FREE_BYTES`]; more is a bomb.
+    pub ratio_max: usize,
+}
+
+impl Room {
+    /// Room for this many bytes at the default ratio.
+    pub fn of(bytes_max: usize) -> Self {
+        Self { bytes_max, ratio_max: DECODED_RATIO_MAX }
+    }
+}
+
 /// What became of a coded body.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Decoded {
@@ -86,9 +102,9 @@ pub fn codings<'a>(fields: impl Iterator<Item = &'a [u8]>) -> Result<Vec<Coding>
     Ok(found)
 }
 
-/// Undoes the codings of a body, keeping at most `bytes_max`.
-pub fn decode(body: &[u8], codings: &[Coding], bytes_max: usize) -> Decoded {
-    let fair = body.len().saturating_mul(DECODED_RATIO_MAX).max(DECODED_FREE_BYTES);
+/// Undoes the codings of a body, keeping no more than there is room for.
+pub fn decode(body: &[u8], codings: &[Coding], Room { bytes_max, ratio_max }: Room) -> Decoded {
+    let fair = body.len().saturating_mul(ratio_max).max(DECODED_FREE_BYTES);
     let room = bytes_max.min(fair);
     let mut decoded: Option<Decoded> = None;
     for &coding in codings.iter().rev() {

@@ -4,7 +4,8 @@
 //! decoded is in the arena. What cannot be parsed exactly sets `error` (or a flag), and what was found up to there
 //! stays, so that it is inspected all the same: never silently nothing.
 //!
-//! INVARIANT: linear in the body; no recursion; the arena stays within [`ARENA_FACTOR`] times the body and a little.
+//! INVARIANT: linear in the body; no recursion; the arena stays within [`ARENA_FACTOR`] times the body, or what it is in
+//! UTF-8, and a little.
 
 pub mod charset;
 pub mod coding;
@@ -130,6 +131,28 @@ impl MultipartFlags {
     }
 }
 
+/// What an XML document has beside text and attributes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum XmlAside {
+    /// A comment, without its marks.
+    Comment,
+    /// A processing instruction, target and all, without its marks.
+    Instruction,
+    /// The name of an element, attribute or processing instruction.
+    Name,
+}
+
+impl XmlAside {
+    /// The XPath expression by which rules name such a member of `XML`.
+    pub fn xpath(self) -> &'static [u8] {
+        match self {
+            Self::Comment => b"//comment()",
+            Self::Instruction => b"//processing-instruction()",
+            Self::Name => b"//*/name()",
+        }
+    }
+}
+
 /// What a body consists of.
 #[derive(Debug, Clone, Default)]
 pub struct BodyParts {
@@ -153,6 +176,8 @@ pub struct BodyParts {
     pub xml_text: Option<Slice>,
     /// `XML://@*`: attribute values in order.
     pub xml_attributes: Vec<Slice>,
+    /// What stands beside text and attributes of an XML document, in order; each name once.
+    pub xml_asides: Vec<(XmlAside, Slice)>,
     /// Owned bytes.
     pub arena: Vec<u8>,
     /// Why the body could not be parsed exactly (`REQBODY_ERROR`); the first reason.
@@ -194,6 +219,12 @@ impl BodyParts {
             self.ends_early = false;
             self.multipart.strict_error = self.multipart.is_strict_error();
         }
+    }
+
+    /// Takes over what was found in `text`, which is no part of the body.
+    pub(crate) fn absorb_text(&mut self, inner: &Self, text: &[u8]) {
+        let at = self.store(text);
+        self.absorb(inner, at);
     }
 
     /// Takes over what was found in `text`, a copy of the slice `at`.

@@ -6,7 +6,7 @@
 
 use std::borrow::Cow;
 
-use super::coding::{self, Coding, End};
+use super::coding::{self, Coding, End, Room};
 use super::{BodyLimits, BodyParts, Slice, arena_bytes_max};
 
 /// Parses a body that is one message.
@@ -47,7 +47,7 @@ pub fn grpc(body: &[u8], limits: &BodyLimits, parts: &mut BodyParts) {
 pub fn grpc_plain(
     body: &[u8],
     coding: Option<Coding>,
-    bytes_max: usize,
+    room: Room,
 ) -> Result<Cow<'_, [u8]>, (Vec<u8>, &'static str)> {
     let mut frames = std::iter::successors(frame(body, 0), |last| frame(body, last.end));
     if !frames.any(|frame| frame.flag == COMPRESSED) {
@@ -58,7 +58,7 @@ pub fn grpc_plain(
         let content = body.get(frame.start..frame.end.min(body.len())).unwrap_or_default();
         let (flag, content, fault) = match (frame.flag, coding) {
             (COMPRESSED, Some(coding)) => {
-                let room = bytes_max.saturating_sub(out.len());
+                let room = Room { bytes_max: room.bytes_max.saturating_sub(out.len()), ..room };
                 let decoded = coding::decode(content, &[coding], room);
                 let fault =
                     decoded.end.reason().filter(|_| decoded.end != End::Cut || frame.end <= body.len());

@@ -1,17 +1,24 @@
-//! XML: all text, all attribute values, nothing expanded and nothing fetched.
+//! XML: all text, all attribute values, and what stands beside them; nothing expanded and nothing fetched.
 //!
 //! A document with a type declaration beyond a name, or that is not UTF-8 or not well formed, is an error; its text up to
 //! there is kept. What a type declaration brings, entities and attributes from elsewhere, is nothing that we see.
+//!
+//! Comments and processing instructions are no part of an element's content (XPath 1.0, section 5.2), and few applications
+//! read them; those that do (a stored document shown as HTML, a processor of instructions) read all of them, so they are
+//! values of their own. Names are for rules that ask for them: they have no white space, quotes or brackets, and the Core
+//! Rule Set's tests want its rules not to match them.
 
 use std::borrow::Cow;
+use std::hash::BuildHasher as _;
 
+use hashbrown::HashSet;
 use quick_xml::Reader;
 use quick_xml::errors::{IllFormedError, SyntaxError};
 use quick_xml::escape::resolve_predefined_entity;
-use quick_xml::events::{BytesRef, BytesStart, Event};
+use quick_xml::events::{BytesDecl, BytesRef, BytesStart, Event};
 
 use super::charset::Charset;
-use super::{BodyLimits, BodyParts, Slice, arena_bytes_max};
+use super::{BodyLimits, BodyParts, Slice, XmlAside, arena_bytes_max};
 
 /// Parses a document; with `into_args` each element that has only text becomes an argument `xml.root.name`.
 pub fn xml(body: &[u8], into_args: bool, limits: &BodyLimits, parts: &mut BodyParts) {
@@ -23,6 +30,10 @@ pub fn xml(body: &[u8], into_args: bool, limits: &BodyLimits, parts: &mut BodyPa
         text: Vec::new(),
         path: b"xml".to_vec(),
         open: Vec::new(),
+        names: HashSet::new(),
+        hasher: foldhash::fast::RandomState::default(),
+        comments: 0,
+        begun: false,
         roots: 0,
     };
     let document = String::from_utf8_lossy(body);
@@ -81,6 +92,13 @@ struct Walk<'a> {
     /// `xml.` and the names of the elements around us.
     path: Vec<u8>,
     open: Vec<Element>,
+    /// Hashes of the names so far, as each is a value once.
+    names: HashSet<u64>,
+    hasher: foldhash::fast::RandomState,
+    /// Comments and processing instructions so far.
+    comments: usize,
+    /// Something but white space was there.
+    begun: bool,
     roots: usize,
 }
 
@@ -111,6 +129,9 @@ impl Walk<'_> {
                     return Err(Stop::of(&error, rest));
                 }
             };
+            let is_blank = matches!(&event, Event::Text(text) if text.trim_ascii().is_empty());
+            let begun = self.begun;
+            self.begun |= !is_blank;
             match event {
                 Event::Start(element) => self.start(&element)?,
                 Event::End(_) => self.end()?,
@@ -125,20 +146,24 @@ impl Walk<'_> {
                 }
                 Event::CData(text) => self.text.extend_from_slice(text.into_inner().as_bytes()),
                 Event::GeneralRef(reference) => self.reference(&reference)?,
-                Event::DocType(text) => {
-                    // A name alone, as in `<!DOCTYPE html>`, brings nothing.
-                    let text = text.into_inner();
-                    if text.contains('[') || text.split_ascii_whitespace().nth(1).is_some() {
-                        self.parts.fail("XML: a document type declaration");
+                Event::DocType(text) => self.document_type(&text.into_inner())?,
+                Event::Decl(declaration) => self.declaration(&declaration, begun)?,
+                Event::Comment(comment) => {
+                    let comment = comment.into_inner();
+                    // XML 1.0 section 2.5. Where a comment ends is what parsers that allow it differ on.
+                    if comment.contains("--") || comment.ends_with('-') {
+                        self.parts.fail("XML: a comment with two hyphens");
                     }
+                    self.aside(XmlAside::Comment, comment.as_bytes())?;
                 }
-                Event::Decl(declaration) => {
-                    let encoding = declaration.encoding().and_then(Result::ok);
-                    if encoding.is_some_and(|name| Charset::from_name(name.as_bytes()).is_none()) {
-                        self.parts.fail("XML: an encoding that is not supported");
+                Event::PI(instruction) => {
+                    if instruction.target().eq_ignore_ascii_case("xml") {
+                        self.parts.fail("XML: a declaration within the document");
                     }
+                    self.name(instruction.target())?;
+                    self.aside(XmlAside::Instruction, instruction.as_ref().as_bytes())?;
                 }
-                Event::Empty(_) | Event::Comment(_) | Event::PI(_) => {}
+                Event::Empty(_) => {}
                 Event::Eof => break,
             }
         }
@@ -158,6 +183,7 @@ impl Walk<'_> {
         if self.open.len() >= self.limits.depth_max {
             return Err("nested too deep".to_owned());
         }
+        self.name(element.name().into_inner())?;
         self.open.push(Element { path: self.path.len(), text: self.text.len(), has_elements: false });
         if self.into_args {
             self.path.push(b'.');
@@ -168,6 +194,7 @@ impl Walk<'_> {
             if self.parts.xml_attributes.len() >= self.limits.arguments_max.saturating_mul(16) {
                 return Err("too many attributes".to_owned());
             }
+            self.name(attribute.key.into_inner())?;
             let value = self.attribute(attribute.value.as_bytes())?;
             self.parts.xml_attributes.push(value);
         }
@@ -209,10 +236,7 @@ impl Walk<'_> {
     fn attribute(&mut self, value: &[u8]) -> Result<Slice, String> {
         let mut rest = value;
         if memchr::memchr(b'&', value).is_none() {
-            let start = (value.as_ptr() as usize).wrapping_sub(self.body.as_ptr() as usize);
-            if self.body.get(start..).is_some_and(|body| body.starts_with(value)) {
-                return Ok(Slice::body(start, start + value.len()));
-            }
+            return Ok(self.slice(value));
         }
         let stored = self.parts.arena.len();
         while let Some(ampersand) = memchr::memchr(b'&', rest) {
@@ -232,6 +256,96 @@ impl Walk<'_> {
         self.parts.arena.extend_from_slice(rest);
         Ok(self.parts.stored_since(stored))
     }
+
+    /// A document type: a name alone, as in `<!DOCTYPE html>`, brings nothing.
+    fn document_type(&mut self, text: &str) -> Result<(), String> {
+        let mut words = text.split_ascii_whitespace();
+        let name = words.next().unwrap_or_default();
+        if text.contains('[') || words.next().is_some() {
+            self.parts.fail("XML: a document type declaration");
+        } else {
+            self.name(name)?;
+        }
+        Ok(())
+    }
+
+    /// `<?xml ...?>` says a version, an encoding and whether the document stands alone (XML 1.0 section 2.8), and stands
+    /// before all else. White space before it is a common mistake and hides nothing.
+    fn declaration(&mut self, declaration: &BytesDecl<'_>, begun: bool) -> Result<(), String> {
+        if begun {
+            self.parts.fail("XML: a declaration within the document");
+        }
+        let encoding = declaration.encoding().and_then(Result::ok);
+        if encoding.is_some_and(|name| Charset::from_name(name.as_bytes()).is_none()) {
+            self.parts.fail("XML: an encoding that is not supported");
+        }
+        let text: &str = declaration;
+        let known = BytesStart::from_content(text, "xml".len()).attributes().all(|attribute| {
+            attribute.is_ok_and(|attribute| match attribute.key.into_inner() {
+                "version" => attribute.value.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.'),
+                "standalone" => matches!(&*attribute.value, "yes" | "no"),
+                name => name == "encoding",
+            })
+        });
+        if known {
+            return Ok(());
+        }
+        self.parts.fail("XML: a declaration that says more than it may");
+        self.aside(XmlAside::Instruction, text.as_bytes())
+    }
+
+    /// Notes a comment or a processing instruction.
+    fn aside(&mut self, kind: XmlAside, text: &[u8]) -> Result<(), String> {
+        if self.comments >= self.limits.arguments_max {
+            return Err("too many comments and processing instructions".to_owned());
+        }
+        self.comments += 1;
+        let text = self.slice(text);
+        self.parts.xml_asides.push((kind, text));
+        Ok(())
+    }
+
+    /// Checks and notes a name (XML 1.0 section 2.3).
+    fn name(&mut self, name: &str) -> Result<(), String> {
+        if !self.names.insert(self.hasher.hash_one(name)) {
+            return Ok(());
+        }
+        let mut characters = name.chars();
+        if !characters.next().is_some_and(starts_name) || !characters.all(continues_name) {
+            self.parts.fail("XML: a name with characters that names do not have");
+        }
+        if self.names.len() > self.limits.arguments_max.saturating_mul(16) {
+            return Err("too many names".to_owned());
+        }
+        let name = self.slice(name.as_bytes());
+        self.parts.xml_asides.push((XmlAside::Name, name));
+        Ok(())
+    }
+
+    /// A span of the body where the bytes lie in it, else a copy.
+    fn slice(&mut self, bytes: &[u8]) -> Slice {
+        let start = (bytes.as_ptr() as usize).wrapping_sub(self.body.as_ptr() as usize);
+        if self.body.get(start..).is_some_and(|body| body.starts_with(bytes)) {
+            return Slice::body(start, start + bytes.len());
+        }
+        self.parts.store(bytes)
+    }
+}
+
+/// XML 1.0 production 4.
+fn starts_name(c: char) -> bool {
+    matches!(c,
+        ':' | '_' | 'A'..='Z' | 'a'..='z' | '\u{c0}'..='\u{d6}' | '\u{d8}'..='\u{f6}' | '\u{f8}'..='\u{2ff}'
+        | '\u{370}'..='\u{37d}' | '\u{37f}'..='\u{1fff}' | '\u{200c}'..='\u{200d}' | '\u{2070}'..='\u{218f}'
+        | '\u{2c00}'..='\u{2fef}' | '\u{3001}'..='\u{d7ff}' | '\u{f900}'..='\u{fdcf}' | '\u{fdf0}'..='\u{fffd}'
+        | '\u{10000}'..='\u{effff}')
+}
+
+/// XML 1.0 production 4a.
+fn continues_name(c: char) -> bool {
+    let more =
+        matches!(c, '-' | '.' | '0'..='9' | '\u{b7}' | '\u{300}'..='\u{36f}' | '\u{203f}'..='\u{2040}');
+    more || starts_name(c)
 }
 
 fn resolve(reference: &BytesRef<'_>) -> Option<String> {

@@ -105,7 +105,7 @@ impl<'a> Builder<'a> {
             Action::NoLog | Action::NoAuditLog => false,
             _ => audit,
         });
-        let (id, phase, info) = (source.id, source.phase, info(source));
+        let (id, phase, info) = (source.id, source.phase, info(source, audit));
         let mut rule = Rule { id, phase, info, links, log, audit, finds: false, disruptive, status, skip };
         rule.finds = finds(&rule, &self.sets, &self.picks);
         rule
@@ -482,7 +482,7 @@ fn set_key(targets: &[Target]) -> String {
     format!("{targets:?}")
 }
 
-fn info(rule: &ir::Rule) -> Arc<RuleInfo> {
+fn info(rule: &ir::Rule, audit: bool) -> Arc<RuleInfo> {
     let actions = rule.links.first().map(|link| link.actions.as_slice()).unwrap_or_default();
     let mut tags: Vec<Arc<str>> = Vec::new();
     let mut severity = None;
@@ -501,7 +501,9 @@ fn info(rule: &ir::Rule) -> Arc<RuleInfo> {
     let class = classify(&Described { id: rule.id, phase: rule.phase, tags: &tags, severity });
     let (file, line) =
         rule.links.first().map_or((Arc::from(""), 0), |link| (link.at.file.clone(), link.at.line));
-    Arc::new(RuleInfo { id: rule.id, file, line, class, severity, tags, edition })
+    let links: Vec<&str> = rule.links.iter().map(|link| &*link.source).collect();
+    let source = links.join("\n").into();
+    Arc::new(RuleInfo { id: rule.id, file, line, class, severity, tags, edition, unaudited: !audit, source })
 }
 
 /// `SecAuditLogRelevantStatus`, tried on every status once, so that no request pays for it.

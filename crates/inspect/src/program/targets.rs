@@ -6,6 +6,7 @@ use std::sync::Arc;
 use phalanx_policy::seclang::ir::{Selector, Target, Variable, XPath};
 
 use super::text::{Names, Slot};
+use crate::body::XmlAside;
 use crate::pattern::{Flags, Pattern, PatternError};
 
 /// A set of targets.
@@ -125,7 +126,8 @@ impl Spec {
         match &self.select {
             Select::Key(key) => name.eq_ignore_ascii_case(key),
             Select::Regex(pattern, _) => pattern.is_match(name).unwrap_or(undecided),
-            Select::AllText => name == XML_TEXT,
+            // Comments and instructions are looked at with the text, and have names of their own to be excluded by.
+            Select::AllText => name != XML_ATTRIBUTES && name != XmlAside::Name.xpath(),
             Select::AllAttributes => name == XML_ATTRIBUTES,
             Select::All | Select::Slot(_) => true,
         }

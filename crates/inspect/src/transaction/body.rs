@@ -16,7 +16,7 @@ use super::state::{List, Member};
 use super::values::{Blob, Source};
 use super::{Interruption, InterruptionKind, Outcome, Transaction};
 use crate::body::charset::{self, Charset, Invalid};
-use crate::body::coding::{self, Coding, End};
+use crate::body::coding::{self, Coding, End, Room};
 use crate::body::{self, BodyLimits, BodyParts, Slice};
 use crate::program::targets::{XML_ATTRIBUTES, XML_TEXT};
 
@@ -64,9 +64,10 @@ impl Transaction {
         self.run_phase(2)
     }
 
-    /// Memory that the decoded body takes, beside the one that came; 0 when nothing had to be decoded.
-    pub fn decoded_bytes(&self) -> usize {
-        self.decoded_bytes
+    /// Memory that inspection takes beside the bodies that came: what they were decoded to, the values that were parsed
+    /// out of them, and what transformations made of these.
+    pub fn memory(&self) -> usize {
+        self.decoded_bytes.saturating_add(self.scratch.state.values.memory())
     }
 
     pub(super) fn body_limits(&self) -> BodyLimits {
@@ -102,12 +103,15 @@ impl Transaction {
         }
         let (mut readable, mut fits) = (None, true);
         // A rule set may ask for more than a node ever holds.
-        let bytes_max = self.request_body_limit().min(BODY_HELD_BYTES_MAX);
+        let room = Room {
+            bytes_max: self.request_body_limit().min(BODY_HELD_BYTES_MAX),
+            ratio_max: self.program.engine().request_body_decoded_ratio,
+        };
         match coding::codings(self.request_headers(b"content-encoding")) {
             Err(reason) => parts.fail(reason),
             Ok(codings) if codings.is_empty() => {}
             Ok(codings) => {
-                let decoded = coding::decode(body, &codings, bytes_max);
+                let decoded = coding::decode(body, &codings, room);
                 match decoded.end {
                     End::TooLarge => fits = false,
                     End::Cut if !complete => {}
@@ -123,7 +127,7 @@ impl Transaction {
         }
         if self.processor == Some(BodyProcessor::Grpc) {
             let text = readable.as_deref().unwrap_or(body);
-            if let Some(plain) = self.grpc_frames(text, bytes_max, parts) {
+            if let Some(plain) = self.grpc_frames(text, room, parts) {
                 readable = Some(plain);
             }
         }
@@ -137,11 +141,21 @@ impl Transaction {
             return None;
         }
         let mut types = self.request_headers(b"content-type");
-        let media_type = types.next()?;
+        let media_type = types.next().unwrap_or_default();
         let differs = types.any(|other| other != media_type);
         let mut charset = charset::of_media_type(media_type);
-        if charset == Ok(None) && self.processor == Some(P::Xml) {
-            charset = Ok(charset::of_xml(text));
+        match self.processor {
+            Some(P::Xml) if charset == Ok(None) => charset = Ok(charset::of_xml(text)),
+            Some(P::Json | P::JsonLines | P::Graphql) if charset == Ok(None) => {
+                charset = charset::of_wide_text(text)
+                    .map(
+                        |(shown, marked)| if marked { Ok(shown) } else { Err(Invalid::NoByteOrder.reason()) },
+                    )
+                    .transpose();
+            }
+            // It may be JSON, in another charset than it says: that is found out where it is parsed.
+            None if charset::of_wide_json(text).is_some() => return None,
+            _ => {}
         }
         let is_form = matches!(self.processor, Some(P::Urlencoded | P::Multipart));
         // Escapes and parts of a form are in the charset themselves: only what extends ASCII can be read as it is.
@@ -176,7 +190,7 @@ impl Transaction {
     }
 
     /// gRPC frames out of base64 and decompressed, if they are not plain already.
-    fn grpc_frames(&self, body: &[u8], bytes_max: usize, parts: &mut BodyParts) -> Option<Vec<u8>> {
+    fn grpc_frames(&self, body: &[u8], room: Room, parts: &mut BodyParts) -> Option<Vec<u8>> {
         let media_type = self.request_headers(b"content-type").next().unwrap_or_default();
         let is_text = starts_with(media_type, b"application/grpc-web-text");
         let frames = match is_text.then(|| base64::engine::general_purpose::STANDARD.decode(body)) {
@@ -189,7 +203,7 @@ impl Transaction {
         };
         let encoding = self.request_headers(b"grpc-encoding").next();
         let coding = encoding.filter(|name| name.eq_ignore_ascii_case(b"gzip")).map(|_| Coding::Gzip);
-        match body::grpc_plain(&frames, coding, bytes_max) {
+        match body::grpc_plain(&frames, coding, room) {
             Ok(Cow::Owned(plain)) => Some(plain),
             Ok(Cow::Borrowed(_)) => match frames {
                 Cow::Owned(frames) => Some(frames),
@@ -235,8 +249,8 @@ impl Transaction {
         if !complete {
             parts.forgive_end();
         }
-        // As in ModSecurity v3 and Coraza, `REQUEST_BODY` is there for JSON too. For multipart it is not: files are no
-        // text, and the parts are in variables of their own. The same goes for messages in a binary form.
+        // As in ModSecurity v3 and Coraza, `REQUEST_BODY` is there for JSON too. For multipart and XML it is not unless a
+        // rule asks for it, nor for messages in a binary form: what is text in them is in variables of their own.
         let kept = match self.processor {
             Some(
                 BodyProcessor::Urlencoded
@@ -244,10 +258,7 @@ impl Transaction {
                 | BodyProcessor::JsonLines
                 | BodyProcessor::Graphql,
             ) => true,
-            Some(
-                BodyProcessor::Multipart | BodyProcessor::Xml | BodyProcessor::Protobuf | BodyProcessor::Grpc,
-            ) => false,
-            None => self.force_request_body,
+            _ => self.force_request_body,
         };
         let state = &mut self.scratch.state;
         state.flags.request_body_kept = kept;
@@ -284,6 +295,10 @@ impl Transaction {
         if let Some(text) = parts.xml_text {
             let name = state.values.buffers.push(XML_TEXT);
             state.add(List::XmlText, name, at(text));
+        }
+        for &(kind, value) in &parts.xml_asides {
+            let name = state.values.buffers.push(kind.xpath());
+            state.add(List::XmlText, name, at(value));
         }
         let name = state.values.buffers.push(XML_ATTRIBUTES);
         for &value in &parts.xml_attributes {
@@ -370,18 +385,37 @@ fn without_cut_escape(body: &[u8]) -> &[u8] {
 fn unlabelled(body: &[u8], forced: bool, limits: &BodyLimits, parts: &mut BodyParts) {
     let coded = parts.error.take();
     let text = body.strip_prefix("\u{feff}".as_bytes()).unwrap_or(body);
-    if matches!(text.trim_ascii_start().first(), Some(b'{' | b'[')) {
-        body::json(body, limits, parts);
-        let exact = parts.error.is_none();
-        (parts.error, parts.ends_early, parts.json_duplicate_key) = (None, false, false);
-        if exact {
-            body::graphql_over_http(body, limits, parts);
-        } else {
-            // A parser that forgives more, or goes deeper, reads what ours did not.
+    if let Some(charset) = charset::of_wide_json(body) {
+        let (text, whole) = match charset::decode(body, charset) {
+            Ok(text) => (text, true),
+            Err((text, _)) => (Cow::Owned(text), false),
+        };
+        let mut inner = BodyParts::default();
+        let exact = guessed_json(&text, limits, &mut inner);
+        parts.absorb_text(&inner, &text);
+        if !exact || !whole {
+            // It may be no such text after all.
             parts.add_whole(body);
         }
+        parts.error = coded;
+    } else if matches!(text.trim_ascii_start().first(), Some(b'{' | b'[')) {
+        guessed_json(body, limits, parts);
         parts.error = coded;
     } else if forced {
         parts.error = coded;
     }
+}
+
+/// Reads what may be JSON; false when it is none exactly.
+fn guessed_json(body: &[u8], limits: &BodyLimits, parts: &mut BodyParts) -> bool {
+    body::json(body, limits, parts);
+    let exact = parts.error.is_none();
+    (parts.error, parts.ends_early, parts.json_duplicate_key) = (None, false, false);
+    if exact {
+        body::graphql_over_http(body, limits, parts);
+    } else {
+        // A parser that forgives more, or goes deeper, reads what ours did not.
+        parts.add_whole(body);
+    }
+    exact
 }

@@ -95,7 +95,7 @@ pub struct Transaction {
     pub(crate) force_request_body: bool,
     pub(crate) xml_into_args: bool,
     pub(crate) processor: Option<BodyProcessor>,
-    /// See [`Transaction::decoded_bytes`].
+    /// What the bodies were decoded to takes as many.
     pub(crate) decoded_bytes: usize,
     pub(crate) signals: Vec<Signal>,
     pub(crate) matched_rules: Vec<u64>,

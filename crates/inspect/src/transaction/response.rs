@@ -5,7 +5,7 @@ use phalanx_policy::seclang::ir::{LimitAction, RuleEngine};
 
 use super::state::{List, Member};
 use super::{Interruption, InterruptionKind, Outcome, Transaction};
-use crate::body::coding::{self, End};
+use crate::body::coding::{self, End, Room};
 
 impl Transaction {
     /// Takes the response's head and runs phase 3.
@@ -71,7 +71,7 @@ impl Transaction {
     /// The body as it is inspected, and whether that is all of it. What cannot be decoded stays as it came.
     fn readable_response(&mut self, body: Bytes, complete: bool) -> (Bytes, bool) {
         let bytes_max = self.response_body_limit();
-        let state = &mut self.scratch.state;
+        let state = &self.scratch.state;
         let values = &state.values;
         let is_coding = |m: &Member| values.bytes(m.name).eq_ignore_ascii_case(b"content-encoding");
         let members = state.lists.get(List::ResponseHeaders as usize).map(Vec::as_slice).unwrap_or_default();
@@ -80,11 +80,15 @@ impl Transaction {
         if codings.is_empty() || body.is_empty() {
             return (body, complete);
         }
-        let decoded = coding::decode(&body, &codings, bytes_max);
+        let decoded = coding::decode(&body, &codings, Room::of(bytes_max));
         if decoded.body.is_empty() && decoded.end != End::Whole {
             return (body, complete);
         }
+        self.decoded_bytes = self.decoded_bytes.saturating_add(decoded.body.capacity());
+        let state = &mut self.scratch.state;
         let fits = !matches!(decoded.end, End::TooLarge | End::Bomb);
+        let values = &state.values;
+        let is_coding = |m: &Member| values.bytes(m.name).eq_ignore_ascii_case(b"content-encoding");
         if let Some(members) = state.lists.get_mut(List::ResponseHeaders as usize) {
             members.retain(|m| !is_coding(m));
         }

@@ -151,6 +151,18 @@ impl Values {
         self.lower.shrink_to(KEPT_BYTES_MAX);
     }
 
+    /// Memory that the values of this transaction take, in bytes. What is kept from one to the next counts as far as
+    /// this one uses it.
+    pub(crate) fn memory(&self) -> usize {
+        let buffers =
+            [&self.output, &self.lower].map(|buffer| buffer.capacity().saturating_sub(KEPT_BYTES_MAX));
+        self.buffers.arena.len()
+            + buffers.iter().sum::<usize>()
+            + self.list.len() * (size_of::<Value>() + size_of::<u32>())
+            + size_of_val(self.memo.as_slice())
+            + size_of_val(self.candidates.as_slice())
+    }
+
     /// The bytes of a value.
     #[inline]
     pub(crate) fn bytes(&self, id: ValueId) -> &[u8] {

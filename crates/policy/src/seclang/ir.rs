@@ -66,6 +66,8 @@ pub struct Rule {
 pub struct Link {
     /// Where it stands.
     pub at: Location,
+    /// As it is written, its lines joined into one.
+    pub source: Arc<str>,
     /// Variables to look at; empty for `SecAction`, which always matches.
     pub targets: Vec<Target>,
     /// What to look for; `None` for `SecAction`.
@@ -96,11 +98,11 @@ pub struct Target {
 pub enum Selector {
     /// All of them, or a scalar.
     All,
-    /// The one of this name; compared without case.
+    /// The one of this name; compared without case. Of `XML` the expression that names what stands beside the text.
     Key(Arc<str>),
     /// Those whose name matches: `/regex/`, PCRE dialect.
     Regex(Arc<str>),
-    /// For `XML` only: `/*` (all text) or `//@*` (all attribute values); anything else is refused at load.
+    /// For `XML` only: `/*` (all text) or `//@*` (all attribute values); what is neither nor a key is refused at load.
     XPath(XPath),
 }
 
@@ -534,6 +536,8 @@ pub struct Engine {
     pub request_body_no_files_limit: u64,
     pub request_body_limit_action: LimitAction,
     pub request_body_json_depth_limit: u32,
+    /// `SecRequestBodyDecodedRatio`, ours: how many times its own size a compressed body may hold.
+    pub request_body_decoded_ratio: usize,
     pub response_body_limit: u64,
     pub response_body_limit_action: LimitAction,
     pub response_body_mime_types: Vec<String>,
@@ -565,6 +569,7 @@ impl Default for Engine {
             request_body_no_files_limit: 1024 * 1024,
             request_body_limit_action: LimitAction::Reject,
             request_body_json_depth_limit: 128,
+            request_body_decoded_ratio: phalanx_model::limits::DECODED_RATIO_MAX,
             response_body_limit: 512 * 1024,
             response_body_limit_action: LimitAction::ProcessPartial,
             response_body_mime_types: ["text/plain", "text/html", "text/xml"].map(String::from).to_vec(),

@@ -69,6 +69,23 @@ impl Logical {
         }
     }
 
+    /// The directive in one line: what indents its further lines is one space.
+    pub(super) fn one_line(&self) -> String {
+        let ends = self.breaks.iter().copied().chain(std::iter::once(self.text.len()));
+        let mut start = 0;
+        let mut line = String::with_capacity(self.text.len());
+        for end in ends {
+            let physical = self.text.get(start..end).unwrap_or_default();
+            let text = physical.trim_start();
+            if text.len() < physical.len() && !line.is_empty() && !line.ends_with(' ') {
+                line.push(' ');
+            }
+            line.push_str(text);
+            start = end;
+        }
+        line.trim_end().to_owned()
+    }
+
     /// The physical line of an offset within a word.
     pub(super) fn line_in(&self, word: &Word, offset: usize) -> u32 {
         let dropped = word.dropped.partition_point(|place| *place <= offset);

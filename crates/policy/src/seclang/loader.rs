@@ -114,7 +114,8 @@ impl<'a> Loader<'a> {
         report.set_line(directive.line.line);
         let list =
             actions.map(|word| ActionList::parse(directive.line, word, &mut report)).unwrap_or_default();
-        self.assembly.add_rule(Parts { targets, operator, list }, &mut report);
+        let source = directive.line.one_line().into();
+        self.assembly.add_rule(Parts { targets, operator, list, source }, &mut report);
     }
 
     fn action(&mut self, directive: &Directive<'_>) {
@@ -127,7 +128,8 @@ impl<'a> Loader<'a> {
             return;
         };
         let list = ActionList::parse(directive.line, actions, &mut report);
-        self.assembly.add_rule(Parts { targets: Vec::new(), operator: None, list }, &mut report);
+        let source = directive.line.one_line().into();
+        self.assembly.add_rule(Parts { targets: Vec::new(), operator: None, list, source }, &mut report);
     }
 
     fn include(&mut self, directive: &Directive<'_>, optional: bool) {

@@ -38,6 +38,7 @@ pub(super) struct Parts {
     pub(super) targets: Vec<Target>,
     pub(super) operator: Option<Operator>,
     pub(super) list: ActionList,
+    pub(super) source: Arc<str>,
 }
 
 impl Assembly {
@@ -62,7 +63,7 @@ impl Assembly {
     }
 
     fn start_rule(&mut self, parts: Parts, report: &mut Report<'_>) -> Option<Rule> {
-        let Parts { targets, operator, list } = parts;
+        let Parts { targets, operator, list, source } = parts;
         let id = match list.id {
             Some(id) => id,
             None => {
@@ -81,6 +82,7 @@ impl Assembly {
         let defaults = self.defaults_of(phase);
         let link = Link {
             at: report.at(),
+            source,
             targets,
             operator,
             transformations: resolve(&defaults.transformations, &list.transformations),
@@ -91,7 +93,7 @@ impl Assembly {
     }
 
     fn add_link(&mut self, mut rule: Rule, parts: Parts, report: &mut Report<'_>) -> Option<Rule> {
-        let Parts { targets, operator, list } = parts;
+        let Parts { targets, operator, list, source } = parts;
         if list.id.is_some() {
             report.error("a chained rule has no id of its own; the id stands on the first of the chain");
         }
@@ -107,6 +109,7 @@ impl Assembly {
         let defaults = self.defaults_of(rule.phase);
         rule.links.push(Link {
             at: report.at(),
+            source,
             targets,
             operator,
             transformations: resolve(&defaults.transformations, &list.transformations),

@@ -68,6 +68,16 @@ fn number<T: std::str::FromStr>(name: &str, value: &str, report: &mut Report<'_>
     parsed
 }
 
+/// A ratio of sizes. Deflate reaches 1,032 times, applied twice a million: a larger one would say that there is no limit.
+fn ratio(name: &str, value: &str, report: &mut Report<'_>) -> Option<usize> {
+    let parsed = number(name, value, report)?;
+    if (1..=DECODED_RATIO_LARGEST).contains(&parsed) {
+        return Some(parsed);
+    }
+    report.error(format!("{name} is 1 to {DECODED_RATIO_LARGEST}, not {parsed}"));
+    None
+}
+
 fn limit_action(name: &str, value: &str, report: &mut Report<'_>) -> Option<LimitAction> {
     match value.to_ascii_lowercase().as_str() {
         "reject" => Some(LimitAction::Reject),
@@ -128,6 +138,9 @@ pub(super) const SETTINGS: &[(&str, Set)] = &[
     ("SecRequestBodyJsonDepthLimit", |engine, value, report| {
         put(&mut engine.request_body_json_depth_limit, number("SecRequestBodyJsonDepthLimit", value, report));
     }),
+    ("SecRequestBodyDecodedRatio", |engine, value, report| {
+        put(&mut engine.request_body_decoded_ratio, ratio("SecRequestBodyDecodedRatio", value, report));
+    }),
     ("SecResponseBodyLimit", |engine, value, report| {
         put(&mut engine.response_body_limit, number("SecResponseBodyLimit", value, report));
     }),
@@ -155,6 +168,9 @@ pub(super) const SETTINGS: &[(&str, Set)] = &[
 
 /// Directives of the types of response bodies that are inspected: any number of them, or none.
 pub(super) const MIME_TYPES: [&str; 2] = ["SecResponseBodyMimeType", "SecResponseBodyMimeTypesClear"];
+
+/// See [`ratio`].
+const DECODED_RATIO_LARGEST: usize = 1_000_000;
 
 /// Parts with bodies (C, E, I), with files of them (J), and those that ModSecurity reserves (D, G).
 const UNKEPT_PARTS: &[char] = &['C', 'D', 'E', 'G', 'I', 'J'];

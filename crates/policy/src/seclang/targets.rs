@@ -143,16 +143,23 @@ fn resolve(
     Some(Target { variable, selector, count, exclude })
 }
 
+/// What stands beside the text of an XML document. The first two are looked at with it, and may be left out alone.
+const XML_ASIDES: [&str; 3] = ["//comment()", "//processing-instruction()", "//*/name()"];
+
 fn select(variable: Variable, raw: &Raw<'_>, report: &mut Report<'_>) -> Option<Selector> {
     let (Raw::Plain(text) | Raw::Quoted(text)) = raw;
     if variable == Variable::Xml {
         return match *text {
             "/*" => Some(Selector::XPath(XPath::AllText)),
             "//@*" => Some(Selector::XPath(XPath::AllAttributes)),
+            aside if XML_ASIDES.contains(&aside) => Some(Selector::Key(aside.into())),
             other => {
                 report.error_help(
                     format!("the XPath expression `{other}` is not supported"),
-                    Some("`/*` selects all text, `//@*` all attribute values".into()),
+                    Some(format!(
+                        "`/*` selects all text, `//@*` all attribute values; there are also `{}`",
+                        XML_ASIDES.join("`, `")
+                    )),
                 );
                 None
             }

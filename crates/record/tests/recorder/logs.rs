@@ -82,6 +82,21 @@ fn an_entry_has_the_parts_that_were_chosen() {
 }
 
 #[test]
+fn a_rule_that_asks_to_be_left_out_of_the_audit_log_is_in_no_part_of_an_entry() {
+    let access = AccessEvent { audit: Some(Box::new(detail("ABFHKZ"))), ..access(1) };
+    let mut quiet = signal(920_300, "REQUEST_HEADERS:Accept", "x");
+    let mut rule = phalanx_model::RuleInfo::clone(&quiet.rule);
+    rule.unaudited = true;
+    quiet.rule = rule.into();
+    let found = vec![quiet, signal(942_100, "ARGS:q", "y")];
+    for format in [AuditFormat::Json, AuditFormat::Native] {
+        let (signals, audit) = logged(format, security(access.clone(), found.clone()));
+        assert!(!audit.contains("920300") && audit.contains("942100"), "{audit}");
+        assert!(signals.contains("920300"), "the other log has it: {signals}");
+    }
+}
+
+#[test]
 fn strangers_cannot_write_into_the_logs() {
     let evil = "x\r\n--00000000-Z--\n\"] [id \"1\"] \x1b[2J\u{9b}\u{202e}\u{2028}\\\" {\"transaction\":{}}";
     for format in [AuditFormat::Json, AuditFormat::Native] {

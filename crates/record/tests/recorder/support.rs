@@ -65,6 +65,9 @@ pub(crate) fn signal(rule: u64, variable: &str, fragment: &str) -> Signal {
             severity: Some(Severity::Critical),
             tags: vec!["attack-sqli".into()],
             edition: phalanx_model::Edition { ver: "OWASP_CRS/4.0.0".into(), ..Default::default() },
+            unaudited: false,
+            source: format!("SecRule ARGS \"@rx \\bor\\b\" \"id:{rule},deny,chain\"\nSecRule TX:é \"@eq 1\"")
+                .into(),
         }),
         phase: 2,
         message: "SQL Injection Attack Detected via libinjection".into(),
