@@ -579,3 +579,28 @@ fn patterns_that_a_request_makes_are_compiled_a_limited_number_of_times() {
     let found = run(&rules, &head(URLENCODED), format!("p=^[a-c]%2b$&{}", values.join("&")).as_bytes());
     assert!(found.failure.is_none(), "{:?}", found.failure);
 }
+
+#[test]
+fn values_that_keep_a_pattern_backtracking_use_up_what_a_request_may_take_together() {
+    let rules = program(r#"SecRule ARGS "@rx ^(?:(a|b|ab)(a|b|ab))+\1!" "id:1,phase:2,pass,nolog""#);
+    // Each value stays below the limit of one; a thousand of them would take minutes.
+    let hard = format!("{}c!", "ab".repeat(12));
+    let found = run(&rules, &head(URLENCODED), format!("v={hard}").as_bytes());
+    assert!(found.failure.is_none(), "{:?}", found.failure);
+    let values: Vec<String> = (0..900).map(|n| format!("v{n}={hard}{n}")).collect();
+    takes_seconds_at_most(|| {
+        let found = run(&rules, &head(URLENCODED), values.join("&").as_bytes());
+        assert!(found.failure.is_some());
+    });
+    let harmless: Vec<String> = (0..900).map(|n| format!("v{n}=abab{n}")).collect();
+    let found = run(&rules, &head(URLENCODED), harmless.join("&").as_bytes());
+    assert!(found.failure.is_none(), "{:?}", found.failure);
+}
+
+#[test]
+fn many_texts_with_a_line_feed_at_the_end_are_no_reason_to_give_up() {
+    let rules = program(r#"SecRule ARGS "@rx (?:union|select)[^a]*$" "id:1,phase:2,pass,nolog""#);
+    let values: Vec<String> = (0..900).map(|n| format!("v{n}=a+select+few+words{n}%0a")).collect();
+    let found = run(&rules, &head(URLENCODED), values.join("&").as_bytes());
+    assert!(found.failure.is_none(), "{:?}", found.failure);
+}
