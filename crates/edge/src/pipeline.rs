@@ -10,7 +10,9 @@ use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use phalanx_decide::{Denial, Mode, Provenance, on_findings, standing, strike};
-use phalanx_model::{Action, BodyFraming, FramingFault, HttpVersion, Reason, SecurityEvent, Verdict};
+use phalanx_model::{
+    Action, BodyFraming, FramingFault, HttpVersion, Identities, Reason, SecurityEvent, Verdict,
+};
 
 use crate::audit;
 use crate::client::Client;
@@ -42,7 +44,8 @@ pub(crate) fn on_connect(client: &mut Client) {
     };
     let shared = &client.worker.shared;
     let plan = client.worker.plan();
-    let verdict = standing(&plan.decide, &shared.view.load(), peer, None, shared.clock.now_ms());
+    let who = Identities::of(peer);
+    let verdict = standing(&plan.decide, &shared.view.load(), &who, shared.clock.now_ms());
     client.peer_is_banned = plan.enforces() && verdict.is_some_and(|verdict| verdict.refuses());
 }
 
@@ -102,7 +105,8 @@ fn on_request_head(client: &mut Client, request: &mut Request) -> Result<(), Sto
 fn check_standing(client: &Client, request: &mut Request) -> Result<(), Stop> {
     let shared = &client.worker.shared;
     let view = shared.view.load();
-    let verdict = standing(&request.plan.decide, &view, request.client, Some(request.agent), request.at_ms);
+    let who = Identities { agent: Some(request.agent), ..Identities::of(request.client) };
+    let verdict = standing(&request.plan.decide, &view, &who, request.at_ms);
     let Some(verdict) = verdict else {
         return Ok(());
     };

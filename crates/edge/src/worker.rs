@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use phalanx_decide::standing;
 use phalanx_model::counters::WorkerCounters;
 use phalanx_model::lanes::Lanes;
-use phalanx_model::{Clock, RequestId, Swap, View};
+use phalanx_model::{Clock, Identities, RequestId, Swap, View};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, watch};
 
@@ -154,7 +154,8 @@ impl Worker {
             let Some(client) = control.client.get() else {
                 return;
             };
-            let banned = standing(&plan.decide, &view, client, control.agent.get(), now_ms);
+            let who = Identities { agent: control.agent.get(), ..Identities::of(client) };
+            let banned = standing(&plan.decide, &view, &who, now_ms);
             if !banned.is_some_and(|verdict| verdict.refuses()) {
                 return;
             }

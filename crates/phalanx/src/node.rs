@@ -13,10 +13,10 @@ use futures_util::FutureExt;
 use phalanx_control::api::NodeStatus;
 use phalanx_control::{ControlDeps, Listeners, Reloaded};
 use phalanx_edge::{Edge, EdgeHandle, EdgePlan, EdgeSettings, EdgeShared};
-use phalanx_fleet::{Change, FleetHandle, FleetKeys, NatsSettings};
+use phalanx_fleet::{Change, FleetHandle, FleetKeys, NatsSettings, Remembered};
 use phalanx_model::lanes::{LaneReaders, Lanes};
 use phalanx_model::{
-    AuthorRole, Clock, LedgerEntry, LedgerKind, SecurityEvent, Swap, SystemClock, id, limits,
+    AuthorRole, Clock, LedgerEntry, LedgerKind, SecurityEvent, Swap, SystemClock, View, id, limits,
 };
 use phalanx_policy::Diagnostic;
 use phalanx_record::{Metrics, MetricsSources, NodeGauges, RecordSettings, Recorder};
@@ -102,10 +102,21 @@ impl Node {
         record.modsecurity_log.clone_from(&settings.logs.modsecurity);
         record.audit_log.clone_from(&settings.logs.audit);
         let recorder = Recorder::open(record, readers_of_record)?;
-        let fleet = start_fleet(settings, state, &sealer, &lanes, &clock).await?;
+        let keys = FleetKeys::load_or_create(state.path(), &sealer, true)?;
+        // The edge serves with what the node remembers while the fleet's state is opened, which takes a while when it is large.
+        let fleet_settings = fleet_settings(settings, state)?;
+        let remembered = Remembered::read(&fleet_settings, Arc::clone(&sealer)).await?;
+        let edge = start_edge(settings, keeper.plan(), remembered.view(), &lanes, &clock)?;
+        let fleet = FleetHandle::start_with(
+            remembered,
+            fleet_settings,
+            sealer,
+            keys,
+            lanes.clone(),
+            Arc::clone(&clock),
+        );
+        let fleet = fleet.await?;
         tokio::spawn(share(readers.security, security, fleet.clone(), lanes.clone()));
-
-        let edge = start_edge(settings, keeper.plan(), &fleet, &lanes, &clock)?;
         tokio::spawn(forgive(fleet.changes(), edge.clone()));
 
         let started_at_ms = clock.now_ms();
@@ -177,17 +188,10 @@ impl Node {
     }
 }
 
-async fn start_fleet(
-    settings: &Settings,
-    state: &StateFolder,
-    sealer: &Arc<Sealer>,
-    lanes: &Lanes,
-    clock: &Arc<dyn Clock>,
-) -> anyhow::Result<FleetHandle> {
-    let keys = FleetKeys::load_or_create(state.path(), sealer, true)?;
+fn fleet_settings(settings: &Settings, state: &StateFolder) -> anyhow::Result<phalanx_fleet::FleetSettings> {
     let secret_file = settings.fleet.as_ref().and_then(|fleet| fleet.secret_file.as_deref());
     let secret = secret_file.map(FleetSecret::load).transpose()?;
-    let fleet = phalanx_fleet::FleetSettings {
+    Ok(phalanx_fleet::FleetSettings {
         fleet_id: settings.fleet_id.clone(),
         site: settings.site.clone(),
         node: settings.node.clone(),
@@ -196,21 +200,20 @@ async fn start_fleet(
         state_dir: state.path().to_owned(),
         nats: settings.fleet.as_ref().map(|fleet| NatsSettings::at(&fleet.url)),
         secret,
-    };
-    Ok(FleetHandle::start(fleet, Arc::clone(sealer), keys, lanes.clone(), Arc::clone(clock)).await?)
+    })
 }
 
 fn start_edge(
     settings: &Settings,
     plan: Arc<Swap<EdgePlan>>,
-    fleet: &FleetHandle,
+    view: Arc<Swap<View>>,
     lanes: &Lanes,
     clock: &Arc<dyn Clock>,
 ) -> anyhow::Result<EdgeHandle> {
     let tag = id::node_tag(&settings.site, &settings.node);
     let mut edge_settings = EdgeSettings::new(settings.listen.clone(), settings.workers, tag);
     edge_settings.audit = settings.logs.audit.is_some();
-    let shared = EdgeShared { plan, view: fleet.view(), lanes: lanes.clone(), clock: Arc::clone(clock) };
+    let shared = EdgeShared { plan, view, lanes: lanes.clone(), clock: Arc::clone(clock) };
     let edge = Edge::bind(edge_settings, shared)
         .with_context(|| format!("cannot listen on {}", words(&settings.listen)))?;
     let handle = edge.handle();
@@ -258,7 +261,7 @@ async fn forgive(mut changes: broadcast::Receiver<Change>, edge: EdgeHandle) {
 fn forgiven(change: &Change) -> Option<IpAddr> {
     match change {
         Change::Withdrawn(withdrawal) if withdrawal.author.role == AuthorRole::Operator => {
-            Some(withdrawal.actor.range().addr())
+            withdrawal.actor.range().map(|range| range.addr())
         }
         Change::Withdrawn(_) | Change::Decided(_) => None,
     }
@@ -278,7 +281,7 @@ fn metrics(
         let view = view.load();
         let count = |len: usize| u64::try_from(len).unwrap_or(u64::MAX);
         NodeGauges {
-            decisions_live: count(view.live(clock.now_ms()).count()),
+            decisions_live: count(view.live_len(clock.now_ms())),
             plan_version: plan.load().version,
             view_revision: view.revision,
             fleet_connected: fleet.status().connected,

@@ -1,6 +1,5 @@
 //! Decisions: list, add, undo.
 
-use std::cmp::Reverse;
 use std::sync::Arc;
 
 use axum::extract::rejection::{JsonRejection, QueryRejection};
@@ -37,10 +36,7 @@ pub(crate) async fn list(
 ) -> Result<Json<Vec<Arc<Decision>>>, ApiError> {
     let Query(query) = query.map_err(|e| ApiError::bad_request(e.body_text()))?;
     let limit = query.limit.unwrap_or(DECISIONS_PAGE_DEFAULT).min(DECISIONS_PAGE_MAX);
-    let mut decisions = control.deps.fleet.list(control.now_ms());
-    decisions.sort_unstable_by_key(|decision| Reverse((decision.created_at_ms, decision.id)));
-    decisions.truncate(limit);
-    Ok(Json(decisions))
+    Ok(Json(control.deps.fleet.list(control.now_ms(), limit)))
 }
 
 /// `POST /api/v1/decisions`

@@ -100,8 +100,8 @@ impl Node {
             expires_at_ms: u64::MAX,
             version: 1,
         });
-        let range = decision.actor.range();
-        self.view.store(Arc::new(self.view.load().with_range(range, vec![decision])));
+        let key = decision.actor.key();
+        self.view.store(Arc::new(self.view.load().with_key(key, vec![decision])));
     }
 
     pub(crate) fn count(&self, of: impl Fn(&phalanx_model::counters::WorkerCounters) -> &AtomicU64) -> u64 {
