@@ -10,9 +10,7 @@ use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use phalanx_decide::{Denial, Mode, Provenance, on_findings, standing, strike};
-use phalanx_model::{
-    Action, BodyFraming, FramingFault, HttpVersion, Identities, Reason, SecurityEvent, Verdict,
-};
+use phalanx_model::{Action, BodyFraming, FramingFault, HttpVersion, Reason, SecurityEvent, Verdict};
 
 use crate::audit;
 use crate::client::Client;
@@ -44,8 +42,9 @@ pub(crate) fn on_connect(client: &mut Client) {
     };
     let shared = &client.worker.shared;
     let plan = client.worker.plan();
-    let who = Identities::of(peer);
-    let verdict = standing(&plan.decide, &shared.view.load(), &who, shared.clock.now_ms());
+    let view = shared.view.load();
+    let who = client.worker.identities(&view, &client.control, peer, None);
+    let verdict = standing(&plan.decide, &view, &who, shared.clock.now_ms());
     client.peer_is_banned = plan.enforces() && verdict.is_some_and(|verdict| verdict.refuses());
 }
 
@@ -105,7 +104,7 @@ fn on_request_head(client: &mut Client, request: &mut Request) -> Result<(), Sto
 fn check_standing(client: &Client, request: &mut Request) -> Result<(), Stop> {
     let shared = &client.worker.shared;
     let view = shared.view.load();
-    let who = Identities { agent: Some(request.agent), ..Identities::of(request.client) };
+    let who = client.worker.identities(&view, &client.control, request.client, Some(request.agent));
     let verdict = standing(&request.plan.decide, &view, &who, request.at_ms);
     let Some(verdict) = verdict else {
         return Ok(());

@@ -12,7 +12,7 @@ use anyhow::Context;
 use futures_util::FutureExt;
 use phalanx_control::api::NodeStatus;
 use phalanx_control::{ControlDeps, Listeners, Reloaded};
-use phalanx_edge::{Edge, EdgeHandle, EdgePlan, EdgeSettings, EdgeShared};
+use phalanx_edge::{Edge, EdgeHandle, EdgeSettings, EdgeShared};
 use phalanx_fleet::{Change, FleetHandle, FleetKeys, NatsSettings, Remembered};
 use phalanx_model::lanes::{LaneReaders, Lanes};
 use phalanx_model::{
@@ -25,6 +25,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{broadcast, mpsc, watch};
 use tokio::task::JoinHandle;
 
+use crate::places_port::PlacesKeeper;
 use crate::plan::PolicySource;
 use crate::policy_port::PolicyKeeper;
 use crate::settings::Settings;
@@ -46,6 +47,7 @@ pub(crate) struct Node {
     pub(crate) console: String,
     pub(crate) token_file: PathBuf,
     keeper: Arc<PolicyKeeper>,
+    places: Arc<PlacesKeeper>,
     edge: EdgeHandle,
     fleet: FleetHandle,
     recorder: Recorder,
@@ -106,7 +108,15 @@ impl Node {
         // The edge serves with what the node remembers while the fleet's state is opened, which takes a while when it is large.
         let fleet_settings = fleet_settings(settings, state)?;
         let remembered = Remembered::read(&fleet_settings, Arc::clone(&sealer)).await?;
-        let edge = start_edge(settings, keeper.plan(), remembered.view(), &lanes, &clock)?;
+        let places = Arc::new(PlacesKeeper::start(settings.geo.clone()));
+        let shared = EdgeShared {
+            plan: keeper.plan(),
+            view: remembered.view(),
+            places: places.places(),
+            lanes: lanes.clone(),
+            clock: Arc::clone(&clock),
+        };
+        let edge = start_edge(settings, shared)?;
         let fleet = FleetHandle::start_with(
             remembered,
             fleet_settings,
@@ -142,8 +152,8 @@ impl Node {
             metrics: metrics(&edge, &lanes, &recorder, &keeper, &fleet, &clock),
             lanes: lanes.clone(),
             counters: edge.counters().to_vec(),
-            node_status: node_status(settings, &keeper),
-            policy: policy_port(&keeper),
+            node_status: node_status(settings, &keeper, &places, fleet.view()),
+            policy: policy_port(&keeper, &places),
         };
         let (stop, stopping) = watch::channel(false);
         let listeners = Listeners { tcp: Some(tcp), socket: Some(socket) };
@@ -155,6 +165,7 @@ impl Node {
             console,
             token_file: state.admin_token(),
             keeper,
+            places,
             edge,
             fleet,
             recorder,
@@ -172,6 +183,7 @@ impl Node {
 
     /// Loads the policy again; a policy with faults changes nothing.
     pub(crate) fn reload(&self) -> Result<Reloaded, Vec<Diagnostic>> {
+        self.places.reload();
         self.keeper.reload()
     }
 
@@ -203,17 +215,10 @@ fn fleet_settings(settings: &Settings, state: &StateFolder) -> anyhow::Result<ph
     })
 }
 
-fn start_edge(
-    settings: &Settings,
-    plan: Arc<Swap<EdgePlan>>,
-    view: Arc<Swap<View>>,
-    lanes: &Lanes,
-    clock: &Arc<dyn Clock>,
-) -> anyhow::Result<EdgeHandle> {
+fn start_edge(settings: &Settings, shared: EdgeShared) -> anyhow::Result<EdgeHandle> {
     let tag = id::node_tag(&settings.site, &settings.node);
     let mut edge_settings = EdgeSettings::new(settings.listen.clone(), settings.workers, tag);
     edge_settings.audit = settings.logs.audit.is_some();
-    let shared = EdgeShared { plan, view, lanes: lanes.clone(), clock: Arc::clone(clock) };
     let edge = Edge::bind(edge_settings, shared)
         .with_context(|| format!("cannot listen on {}", words(&settings.listen)))?;
     let handle = edge.handle();
@@ -297,24 +302,34 @@ fn metrics(
     Metrics::new(sources, env!("CARGO_PKG_VERSION"))
 }
 
-fn node_status(settings: &Settings, keeper: &Arc<PolicyKeeper>) -> phalanx_control::StatusPort {
-    let keeper = Arc::clone(keeper);
+fn node_status(
+    settings: &Settings,
+    keeper: &Arc<PolicyKeeper>,
+    places: &Arc<PlacesKeeper>,
+    view: Arc<Swap<View>>,
+) -> phalanx_control::StatusPort {
+    let (keeper, places) = (Arc::clone(keeper), Arc::clone(places));
     let open = settings.fleet.as_ref().is_some_and(|fleet| fleet.secret_file.is_none());
     Box::new(move || {
         let mut degraded = keeper.degraded();
+        degraded.extend(places.degraded(&view.load()));
         degraded.extend(open.then(|| OPEN_FLEET.to_owned()));
         NodeStatus { plan: keeper.describe(), not_ready: None, degraded }
     })
 }
 
-fn policy_port(keeper: &Arc<PolicyKeeper>) -> phalanx_control::PolicyPort {
-    let keeper = Arc::clone(keeper);
+fn policy_port(keeper: &Arc<PolicyKeeper>, places: &Arc<PlacesKeeper>) -> phalanx_control::PolicyPort {
+    let (keeper, places) = (Arc::clone(keeper), Arc::clone(places));
     Box::new(move || {
-        let keeper = Arc::clone(&keeper);
+        let (keeper, places) = (Arc::clone(&keeper), Arc::clone(&places));
         async move {
             // Compiling takes a good part of a second and must not hold up the API.
             let failed = |_| vec![Diagnostic::error("policy", 0, "loading it was cut off")];
-            tokio::task::spawn_blocking(move || keeper.reload()).await.unwrap_or_else(|e| Err(failed(e)))
+            let reload = move || {
+                places.reload();
+                keeper.reload()
+            };
+            tokio::task::spawn_blocking(reload).await.unwrap_or_else(|e| Err(failed(e)))
         }
         .boxed()
     })
