@@ -137,7 +137,7 @@ impl Worker {
         client: IpAddr,
         agent: Option<u64>,
     ) -> Identities {
-        if !view.asks_for_places() {
+        if !view.asks_for_asns() && !view.asks_for_countries() {
             return Identities { agent, ..Identities::of(client) };
         }
         let place = match control.place.get() {

@@ -4,6 +4,8 @@
 //! Run: `cargo bench -p phalanx-model --bench view [-- COUNT] [--every-length]`. Prints one line per figure; fails where a stated limit is passed
 //! that does not depend on how busy the machine is.
 
+#![expect(clippy::expect_used, reason = "a measurement ends at its first surprise")]
+
 use std::hint::black_box;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::process::ExitCode;
@@ -200,7 +202,7 @@ fn decision(n: u64) -> Arc<Decision> {
             role: AuthorRole::Node,
         },
         reason: format!("3 attacks, last by rule {}", 8_513_000 + mix(n) % 2_000),
-        evidence: (n % 2 == 0).then(|| DecisionId::from_parts(at_ms, 7, mix(n + 2))),
+        evidence: n.is_multiple_of(2).then(|| DecisionId::from_parts(at_ms, 7, mix(n + 2))),
         confidence_percent: 90,
         created_at_ms: at_ms,
         expires_at_ms: at_ms + 300_000,

@@ -17,7 +17,6 @@ use std::sync::Arc;
 pub use self::base::{Base, Packed};
 use self::delta::Delta;
 pub use self::file::PackedError;
-use self::key::Kinds;
 use crate::net::canonical;
 use crate::{ActorKey, AuthorRole, Decision, DecisionId, DecisionKind, Identities};
 
@@ -69,7 +68,7 @@ impl View {
         let who = Identities { ip: canonical(who.ip), ..*who };
         let kinds = self.base.kinds_near(who.ip);
         let mut search =
-            Search { view: self, kinds, agent: who.agent, now_ms, waiting: [None; KEYS_AT_ONCE], best: None };
+            Search { view: self, agent: who.agent, now_ms, waiting: [None; KEYS_AT_ONCE], best: None };
         let mut count = 0;
         kinds.or(self.delta.kinds_near(who.ip)).for_each_key(&who, |key| {
             if count == KEYS_AT_ONCE {
@@ -78,7 +77,8 @@ impl View {
             }
             if let Some(place) = search.waiting.get_mut(count) {
                 let hash = key::hash(&key);
-                *place = Some(Probe { key, hash, slot: self.base.first_slot(hash) });
+                let slot = if kinds.has(&key) { self.base.first_slot(hash) } else { 0 };
+                *place = Some(Probe { key, hash, slot });
                 count += 1;
             }
         });
@@ -134,9 +134,14 @@ impl View {
         self.base.keys_len() + self.delta.len()
     }
 
-    /// Whether there are decisions about autonomous systems or countries, which need a database of addresses.
-    pub fn asks_for_places(&self) -> bool {
-        self.base.kinds.or(self.delta.kinds()).has_places()
+    /// Whether there are decisions about autonomous systems, which need a database of addresses.
+    pub fn asks_for_asns(&self) -> bool {
+        self.base.kinds.or(self.delta.kinds()).has_asns()
+    }
+
+    /// Whether there are decisions about countries, which need a database of addresses.
+    pub fn asks_for_countries(&self) -> bool {
+        self.base.kinds.or(self.delta.kinds()).has_countries()
     }
 
     /// How many keys have changed since the base was packed.
@@ -233,15 +238,13 @@ impl Found<'_> {
 /// A look-up on its way.
 struct Search<'a> {
     view: &'a View,
-    /// What the base can have about the address.
-    kinds: Kinds,
     agent: Option<u64>,
     now_ms: u64,
     waiting: [Option<Probe>; KEYS_AT_ONCE],
     best: Option<Found<'a>>,
 }
 
-/// A key to look at, with what is in its first slot of the base.
+/// A key to look at, with what is in its first slot of the base; 0 where the base has no such key.
 #[derive(Debug, Clone, Copy)]
 struct Probe {
     key: ActorKey,
@@ -261,7 +264,7 @@ impl Search<'_> {
                         self.offer(Found::Shared(decision));
                     }
                 }
-            } else if probe.slot != 0 && self.kinds.has(&probe.key) {
+            } else if probe.slot != 0 {
                 for packed in view.base.find_from(probe.slot, probe.hash, &probe.key) {
                     if self.now_ms < packed.record.expires_at_ms() && packed.record.covers_agent(self.agent) {
                         self.offer(Found::Packed(packed));

@@ -63,26 +63,22 @@ impl PlacesKeeper {
     /// What an operator should know, given the decisions in force.
     pub(crate) fn degraded(&self, view: &View) -> Vec<String> {
         let fault = self.state.lock().unwrap_or_else(PoisonError::into_inner).fault.clone();
+        if fault.is_some() {
+            return fault.into_iter().collect();
+        }
         let knows = self.places.load().knows();
-        let missing =
-            view.asks_for_places() && fault.is_none() && knows != Known { asns: true, countries: true };
-        fault.into_iter().chain(missing.then(|| missing_text(knows))).collect()
+        let missing = [
+            (view.asks_for_asns() && !knows.asns, "to which AS addresses belong: decisions about AS numbers"),
+            (
+                view.asks_for_countries() && !knows.countries,
+                "in which country addresses are: decisions about countries",
+            ),
+        ];
+        let missing = missing.into_iter().filter(|(is_missing, _)| *is_missing);
+        missing
+            .map(|(_, what)| format!("no database says {what} match nobody here; name a file under [geo]"))
+            .collect()
     }
-}
-
-fn missing_text(knows: Known) -> String {
-    let what = match (knows.asns, knows.countries) {
-        (false, false) => {
-            "no database says where addresses are: decisions about AS numbers and countries match nobody here"
-        }
-        (true, _) => {
-            "no database says in which country addresses are: decisions about countries match nobody here"
-        }
-        (false, true) => {
-            "no database says to which AS addresses belong: decisions about AS numbers match nobody here"
-        }
-    };
-    format!("{what}; name a file under [geo] in this node's settings")
 }
 
 /// Reads all files, or tells which one is of no use.
@@ -132,8 +128,15 @@ mod tests {
     fn what_decisions_need_and_no_database_tells_is_said() {
         let keeper = PlacesKeeper::start(Vec::new());
         assert!(keeper.degraded(&view(Actor::ip([192, 0, 2, 1].into()))).is_empty());
-        let said = keeper.degraded(&view(Actor::Asn(64_500))).join("");
-        assert!(said.contains("match nobody here; name a file under [geo]"), "{said}");
+        for (actor, needed) in
+            [(Actor::Asn(64_500), "AS numbers"), (Actor::Country("NL".parse().unwrap()), "countries")]
+        {
+            let said = keeper.degraded(&view(actor)).join("; ");
+            assert!(
+                said.ends_with(&format!("about {needed} match nobody here; name a file under [geo]")),
+                "{said}"
+            );
+        }
     }
 
     #[test]

@@ -14,7 +14,8 @@ pub(super) struct Delta {
     kinds: Kinds,
     /// Empty until there is a range.
     nearby: Option<Arc<Nearby>>,
-    /// A bit for each hash that may be here: most look-ups end at it. With [`super::CHANGES_MAX`] keys one in eight goes on in vain.
+    /// Two bits for each hash that may be here (Bloom, 1970): most look-ups end at them. With [`super::CHANGES_MAX`] keys one in seventy
+    /// goes on in vain.
     marks: Arc<Marks>,
     len: usize,
 }
@@ -124,20 +125,24 @@ struct Marks(Vec<u64>);
 
 impl Marks {
     fn has(&self, hash: u64) -> bool {
-        let (word, bit) = Self::place(hash);
-        self.0.get(word).is_some_and(|word| word >> bit & 1 == 1)
+        Self::places(hash)
+            .iter()
+            .all(|(word, bit)| self.0.get(*word).is_some_and(|word| word >> bit & 1 == 1))
     }
 
     fn set(&mut self, hash: u64) {
         self.0.resize(MARKS_WORDS, 0);
-        let (word, bit) = Self::place(hash);
-        if let Some(word) = self.0.get_mut(word) {
-            *word |= 1 << bit;
+        for (word, bit) in Self::places(hash) {
+            if let Some(word) = self.0.get_mut(word) {
+                *word |= 1 << bit;
+            }
         }
     }
 
-    fn place(hash: u64) -> (usize, u64) {
-        (usize::try_from(hash >> 32).unwrap_or_default() % MARKS_WORDS, hash >> 42 & 63)
+    /// Two bits, from different parts of the hash.
+    fn places(hash: u64) -> [(usize, u64); 2] {
+        let place = |bits: u64| (usize::try_from(bits >> 6).unwrap_or_default() % MARKS_WORDS, bits & 63);
+        [place(hash & 0xffff_ffff), place(hash >> 32)]
     }
 }
 
@@ -160,5 +165,5 @@ fn is_range(key: &ActorKey) -> bool {
 const NEARBY_PLACES: usize = 512;
 /// Branches, and buckets of a branch: 4,096 buckets in all.
 const FANOUT: usize = 64;
-/// 8 KiB of marks.
-const MARKS_WORDS: usize = 1_024;
+/// 16 KiB of marks.
+const MARKS_WORDS: usize = 2_048;

@@ -161,12 +161,19 @@ impl Kinds {
     }
 
     /// Whether keys of this length or kind occur.
-    pub(super) fn has(self, key: &ActorKey) -> bool {
-        let mut own = Self::default();
-        own.note(key);
-        let [a, b, c] = self.v6;
-        let [d, e, f] = own.v6;
-        self.v4 & own.v4 | a & d | b & e | c & f != 0 || self.others & own.others != 0
+    pub(super) fn has(&self, key: &ActorKey) -> bool {
+        match key {
+            ActorKey::Range(Prefix::V4(range)) => self.v4 >> range.prefix_len() & 1 == 1,
+            ActorKey::Range(Prefix::V6(range)) => {
+                let bits = range.prefix_len();
+                self.v6.get(usize::from(bits / 64)).is_some_and(|word| word >> (bits % 64) & 1 == 1)
+            }
+            ActorKey::Asn(_) => self.has_asns(),
+            ActorKey::Country(_) => self.has_countries(),
+            ActorKey::Ja4(_) => self.others & 1 << JA4 != 0,
+            ActorKey::Session(_) => self.others & 1 << SESSION != 0,
+            ActorKey::Account(_) => self.others & 1 << ACCOUNT != 0,
+        }
     }
 
     /// How many lengths of prefixes other than single addresses occur.
@@ -175,9 +182,14 @@ impl Kinds {
         (self.v4 & !(1 << 32)).count_ones() + a.count_ones() + (b & !1).count_ones() + c.count_ones()
     }
 
-    /// Whether keys of AS numbers or countries occur.
-    pub(super) fn has_places(self) -> bool {
-        self.others & (1 << ASN | 1 << COUNTRY) != 0
+    /// Whether keys of AS numbers occur.
+    pub(super) fn has_asns(self) -> bool {
+        self.others & 1 << ASN != 0
+    }
+
+    /// Whether keys of countries occur.
+    pub(super) fn has_countries(self) -> bool {
+        self.others & 1 << COUNTRY != 0
     }
 
     /// Visits the keys under which a decision about these identities may lie.
