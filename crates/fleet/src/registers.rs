@@ -8,6 +8,7 @@
 //! INVARIANT: the state depends on the set of changes applied, not on their order or number: `apply` commutes and repeats.
 //! (With one exception, on purpose: an author over its quota loses the registers that expire first.)
 
+use std::cmp::Ordering;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
@@ -106,22 +107,22 @@ impl Registers {
     /// Forgets what has expired. Returns what is gone and the ranges that the view should be told of.
     pub fn sweep(&mut self, now_ms: u64) -> (Vec<Change>, Vec<ActorKey>) {
         let mut expired = Vec::new();
-        for (author, shelf) in &mut self.authors {
+        for shelf in self.authors.values_mut() {
             for slots in [&mut shelf.decisions, &mut shelf.withdrawals] {
                 while let Some(first) = slots.first()
-                    && first.expires_at_ms <= now_ms
+                    && first.0.expires_at_ms() <= now_ms
                 {
-                    expired.extend(slots.pop_first().map(|slot| (author.clone(), slot)));
+                    expired.extend(slots.pop_first());
                 }
             }
         }
         self.authors.retain(|_, shelf| !shelf.decisions.is_empty() || !shelf.withdrawals.is_empty());
         let mut touched = Vec::new();
         let mut gone = Vec::new();
-        for (author, slot) in expired {
-            if let Some(change) = self.remove(&author, &slot) {
+        for slot in expired {
+            if let Some(change) = self.remove(&slot) {
                 if matches!(change, Change::Decided(_)) {
-                    touched.push(slot.key);
+                    touched.push(slot.key());
                 }
                 gone.push(change);
             }
@@ -157,6 +158,7 @@ impl Registers {
     }
 
     fn decide(&mut self, new: &Arc<Decision>) -> Outcome {
+        let new = &self.with_shared_author(new);
         let key = new.actor.key();
         let place = self.places.entry(key).or_default();
         if place.ends(new) {
@@ -177,9 +179,12 @@ impl Registers {
         if let Some(old) = old {
             let slot = Slot::of_decision(&old);
             self.shelf(&old.author).decisions.remove(&slot);
-            gone.extend(self.remove(&old.author, &slot));
+            gone.extend(self.remove(&slot));
         }
-        self.places.entry(key).or_default().decisions.push(Arc::clone(new));
+        let decisions = &mut self.places.entry(key).or_default().decisions;
+        // Nearly all keys have one decision; a list that grows by itself starts with room for four.
+        decisions.reserve_exact(1);
+        decisions.push(Arc::clone(new));
         self.decisions_len += 1;
         let max = self.per_author_max;
         let shelf = self.shelf(&new.author);
@@ -187,15 +192,15 @@ impl Registers {
         let evicted = if shelf.decisions.len() > max { shelf.decisions.pop_first() } else { None };
         let crowded = self.crowded_out(new);
         for slot in evicted.into_iter().chain(crowded) {
-            touched.push(slot.key);
+            touched.push(slot.key());
             self.shelf(&new.author).decisions.remove(&slot);
-            gone.extend(self.remove(&new.author, &slot));
+            gone.extend(self.remove(&slot));
         }
         Outcome::Applied { gone, touched }
     }
 
     /// What its author must give up because it says too much about one key.
-    fn crowded_out(&self, new: &Decision) -> Option<Slot> {
+    fn crowded_out(&self, new: &Arc<Decision>) -> Option<Slot> {
         let place = self.places.get(&new.actor.key())?;
         let slots = place.slots_of(&new.author);
         if slots.clone().count() > PER_KEY_MAX { slots.min() } else { None }
@@ -216,12 +221,12 @@ impl Registers {
         if let Some(old) = old {
             let slot = Slot::of_withdrawal(&old);
             self.shelf(&old.author).withdrawals.remove(&slot);
-            gone.extend(self.remove(&old.author, &slot));
+            gone.extend(self.remove(&slot));
         }
         for decision in &ended {
             let slot = Slot::of_decision(decision);
             self.shelf(&decision.author).decisions.remove(&slot);
-            gone.extend(self.remove(&decision.author, &slot));
+            gone.extend(self.remove(&slot));
         }
         self.places.entry(key).or_default().withdrawals.push(Arc::clone(new));
         let max = self.per_author_max;
@@ -236,13 +241,13 @@ impl Registers {
         }
         if let Some(slot) = evicted {
             self.shelf(&new.author).withdrawals.remove(&slot);
-            gone.extend(self.remove(&new.author, &slot));
+            gone.extend(self.remove(&slot));
         }
         // Even if nothing is ended here: the view may show what the registers do not know yet.
         Outcome::Applied { gone, touched: vec![key] }
     }
 
-    fn has_room(&self, new: &Decision) -> bool {
+    fn has_room(&self, new: &Arc<Decision>) -> bool {
         let Some(shelf) = self.authors.get(&new.author) else {
             return self.per_author_max > 0;
         };
@@ -257,33 +262,36 @@ impl Registers {
         quota && !crowded
     }
 
+    /// The decision with the names of its author as they are in memory already: each record brings its own.
+    fn with_shared_author(&self, new: &Arc<Decision>) -> Arc<Decision> {
+        match self.authors.get_key_value(&new.author) {
+            Some((author, _)) if !Arc::ptr_eq(&author.node, &new.author.node) => {
+                Arc::new(Decision { author: author.clone(), ..(**new).clone() })
+            }
+            _ => Arc::clone(new),
+        }
+    }
+
     fn shelf(&mut self, author: &Author) -> &mut Shelf {
         self.authors.entry(author.clone()).or_default()
     }
 
     /// Takes what a slot stands for out of its place. The slot itself is off its shelf already.
-    fn remove(&mut self, author: &Author, slot: &Slot) -> Option<Change> {
-        let place = self.places.get_mut(&slot.key)?;
-        let change = match slot.kind {
-            Some(kind) => {
-                let is_it = |decision: &Arc<Decision>| {
-                    decision.author == *author
-                        && decision.kind == kind
-                        && decision.actor.agent() == slot.agent
-                };
-                let at = place.decisions.iter().position(is_it)?;
+    fn remove(&mut self, slot: &Slot) -> Option<Change> {
+        let key = slot.key();
+        let place = self.places.get_mut(&key)?;
+        let change = match &slot.0 {
+            Change::Decided(gone) => {
+                let at = place.decisions.iter().position(|decision| same_register(decision, gone))?;
                 self.decisions_len = self.decisions_len.saturating_sub(1);
                 Change::Decided(place.decisions.swap_remove(at))
             }
-            None => {
-                let is_it = |withdrawal: &Arc<Withdrawal>| {
-                    withdrawal.author == *author && withdrawal.actor.agent() == slot.agent
-                };
-                let at = place.withdrawals.iter().position(is_it)?;
+            Change::Withdrawn(gone) => {
+                let at = place.withdrawals.iter().position(|withdrawal| same_tombstone(withdrawal, gone))?;
                 Change::Withdrawn(place.withdrawals.swap_remove(at))
             }
         };
-        self.drop_if_empty(&slot.key);
+        self.drop_if_empty(&key);
         Some(change)
     }
 
@@ -312,12 +320,12 @@ impl Place {
 
     fn slots_of<'a>(&'a self, author: &'a Author) -> impl Iterator<Item = Slot> + Clone + 'a {
         let own = self.decisions.iter().filter(move |decision| decision.author == *author);
-        own.map(|decision| Slot::of_decision(decision))
+        own.map(Slot::of_decision)
     }
 
     fn tombstones_of<'a>(&'a self, author: &'a Author) -> impl Iterator<Item = Slot> + 'a {
         let own = self.withdrawals.iter().filter(move |withdrawal| withdrawal.author == *author);
-        own.map(|withdrawal| Slot::of_withdrawal(withdrawal))
+        own.map(Slot::of_withdrawal)
     }
 }
 
@@ -328,38 +336,51 @@ struct Shelf {
     withdrawals: BTreeSet<Slot>,
 }
 
-/// Where a record lies. Ordered by expiry, then by what makes it unique, so that every node evicts the same.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct Slot {
-    expires_at_ms: u64,
-    id: DecisionId,
-    key: ActorKey,
-    agent: Option<u64>,
-    /// `None` stands for a withdrawal.
-    kind: Option<DecisionKind>,
-}
+/// A record on its author's shelf. Ordered by expiry, then by what makes it unique, so that every node evicts the same.
+#[derive(Debug, Clone)]
+struct Slot(Change);
 
 impl Slot {
-    fn of_decision(decision: &Decision) -> Self {
-        Self {
-            expires_at_ms: decision.expires_at_ms,
-            id: decision.id,
-            key: decision.actor.key(),
-            agent: decision.actor.agent(),
-            kind: Some(decision.kind),
-        }
+    fn of_decision(decision: &Arc<Decision>) -> Self {
+        Self(Change::Decided(Arc::clone(decision)))
     }
 
-    fn of_withdrawal(withdrawal: &Withdrawal) -> Self {
-        Self {
-            expires_at_ms: withdrawal.expires_at_ms,
-            id: withdrawal.id,
-            key: withdrawal.actor.key(),
-            agent: withdrawal.actor.agent(),
-            kind: None,
-        }
+    fn of_withdrawal(withdrawal: &Arc<Withdrawal>) -> Self {
+        Self(Change::Withdrawn(Arc::clone(withdrawal)))
+    }
+
+    fn key(&self) -> ActorKey {
+        self.0.key()
+    }
+
+    fn rank(&self) -> (u64, DecisionId, ActorKey, Option<u64>, Option<DecisionKind>) {
+        let (id, kind) = match &self.0 {
+            Change::Decided(decision) => (decision.id, Some(decision.kind)),
+            Change::Withdrawn(withdrawal) => (withdrawal.id, None),
+        };
+        (self.0.expires_at_ms(), id, self.key(), self.0.actor().agent(), kind)
     }
 }
+
+impl Ord for Slot {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.rank().cmp(&other.rank())
+    }
+}
+
+impl PartialOrd for Slot {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for Slot {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other) == Ordering::Equal
+    }
+}
+
+impl Eq for Slot {}
 
 /// Whether a withdrawal of the same key ends a decision.
 fn ends(withdrawal: &Withdrawal, decision: &Decision) -> bool {

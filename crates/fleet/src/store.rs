@@ -462,7 +462,8 @@ fn open_database(path: &Path) -> Result<Database, Opening> {
         .map_err(|error| Opening::Unusable(unusable(path, &error.to_string())))?;
     // redb reports damage as an error, and in places by a panic; neither may stop the node.
     let opened = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-        let database = Builder::new().set_check_integrity_on_open(true).create(path)?;
+        let database =
+            Builder::new().set_check_integrity_on_open(true).set_cache_size(CACHE_BYTES).create(path)?;
         complete(&database).map_err(DatabaseError::Storage)?;
         Ok(database)
     }));
@@ -499,6 +500,9 @@ fn complete(database: &Database) -> Result<(), redb::StorageError> {
 fn is_damage(error: &std::io::Error) -> bool {
     matches!(error.kind(), std::io::ErrorKind::InvalidData | std::io::ErrorKind::UnexpectedEof)
 }
+
+/// Pages of the database that stay in memory. Records are read once, at the start, and written in order of arrival.
+const CACHE_BYTES: usize = 16 * 1024 * 1024;
 
 fn aside_name(path: &Path, now_ms: u64) -> PathBuf {
     let mut name = path.file_name().unwrap_or_default().to_owned();
