@@ -71,3 +71,43 @@ async fn a_packed_view_of_another_fleet_is_not_enforced() {
     let remembered = Remembered::read(&plan.settings(state.path()), sealer).await.unwrap();
     assert_eq!(remembered.view().load().live_len(plan.clock.now_ms()), 0);
 }
+
+/// So many that reading them takes longer than a start waits.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_said_while_the_records_are_read_counts_and_nothing_is_lost() {
+    const BANS: u32 = 12_000;
+    const ALL: usize = 12_000;
+    let mut node = NodePlan::local("fra", "a").start().await;
+    let text = |n: u32| format!("10.{}.{}.1", n / 250, n % 250);
+    for n in 0..BANS {
+        node.ban(&text(n), 600_000);
+        assert!(node.readers.ledger.try_recv().is_ok());
+    }
+    let node = node.restart().await;
+    let packed = Arc::clone(node.fleet.view().load().base());
+    let known = || node.fleet.members()[0].decisions;
+    let early = known() < ALL;
+    let refused = |n: u32| node.refuses(&text(n));
+    assert!((0..BANS).all(refused), "all are in force from the start");
+    // One of them is undone, one is undone and ordered anew, one replaced by what lasts longer, and one is new.
+    node.fleet.withdraw(Actor::ip(address(&text(BANS - 1))), "false alarm").unwrap();
+    node.fleet.withdraw(Actor::ip(address(&text(BANS - 2))), "false alarm").unwrap();
+    node.ban(&text(BANS - 2), 300_000);
+    let longer = node.ban(&text(BANS - 3), 900_000);
+    node.ban("192.0.2.1", 600_000);
+    let in_force = || {
+        let here = |ip: &str| {
+            node.fleet.view().load().lookup(&Identities::of(address(ip)), 0).map(|found| found.id())
+        };
+        assert!(here(&text(BANS - 1)).is_none() && here("192.0.2.1").is_some());
+        assert!((0..BANS - 1).step_by(97).all(refused) && refused(BANS - 2));
+        assert_eq!(here(&text(BANS - 3)), Some(longer.id));
+    };
+    in_force();
+    until("the records are merged", || known() == ALL).await;
+    let base = || Arc::clone(node.fleet.view().load().base());
+    until("the view follows from them", || !Arc::ptr_eq(&base(), &packed)).await;
+    in_force();
+    assert_eq!(node.fleet.status().decisions, ALL);
+    println!("the start returned {} the records were merged", if early { "before" } else { "after" });
+}
