@@ -11,6 +11,7 @@ mod delta;
 mod file;
 mod key;
 
+use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::sync::Arc;
 
@@ -110,21 +111,21 @@ impl View {
         self.live_found(now_ms).find(|found| found.id() == id)?.decision()
     }
 
-    /// The live decisions with the highest ids, which are the newest; at most `limit`, the newest first.
+    /// The live decisions that were made last, at most `limit`, the newest first.
     pub fn newest(&self, now_ms: u64, limit: usize) -> Vec<Arc<Decision>> {
         let mut newest = BinaryHeap::new();
         for found in self.live_found(now_ms) {
-            newest.push(std::cmp::Reverse(found.id()));
+            newest.push(Reverse(found.age()));
             if newest.len() > limit {
                 newest.pop();
             }
         }
-        let Some(std::cmp::Reverse(oldest)) = newest.peek().copied() else {
+        let Some(&Reverse(oldest)) = newest.peek() else {
             return Vec::new();
         };
-        let among = self.live_found(now_ms).filter(|found| found.id() >= oldest);
+        let among = self.live_found(now_ms).filter(|found| found.age() >= oldest);
         let mut decisions: Vec<_> = among.filter_map(|found| found.decision()).collect();
-        decisions.sort_by_key(|decision| std::cmp::Reverse(decision.id));
+        decisions.sort_by_key(|decision| Reverse(Found::Shared(decision).age()));
         decisions.truncate(limit);
         decisions
     }
@@ -221,6 +222,14 @@ impl Found<'_> {
         match self {
             Self::Shared(decision) => Some(Arc::clone(decision)),
             Self::Packed(packed) => packed.decision(),
+        }
+    }
+
+    /// Orders decisions by when they were made, by their authors' word.
+    fn age(&self) -> (u64, DecisionId) {
+        match self {
+            Self::Shared(decision) => (decision.created_at_ms, decision.id),
+            Self::Packed(packed) => (packed.record.created_at_ms(), packed.record.id()),
         }
     }
 

@@ -295,6 +295,11 @@ impl<'a> Record<'a> {
         DecisionId::from_bits(bits)
     }
 
+    /// 0 if it cannot be read.
+    pub(super) fn created_at_ms(&self) -> u64 {
+        self.parts().map_or(0, |parts| parts.created_at_ms)
+    }
+
     /// Whether it is about the client with this hash, or about all that its key stands for.
     pub(super) fn covers_agent(&self, agent: Option<u64>) -> bool {
         if self.head() & HAS_AGENT == 0 {

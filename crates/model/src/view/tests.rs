@@ -202,7 +202,12 @@ proptest! {
         prop_assert_eq!(view.live_len(10), live.len());
         let newest = view.newest(10, 3);
         prop_assert_eq!(newest.len(), live.len().min(3));
-        prop_assert_eq!(newest.first().map(|one| one.id), live.iter().map(|one| one.id).max());
+        let ages = |decisions: &[Arc<Decision>]| {
+            let mut ages: Vec<_> = decisions.iter().map(|one| (one.created_at_ms, one.id)).collect();
+            ages.sort_by_key(|age| std::cmp::Reverse(*age));
+            ages
+        };
+        prop_assert_eq!(ages(&newest), &ages(&live)[..newest.len()]);
     }
 
     #[test]
