@@ -280,6 +280,23 @@ mod tests {
     }
 
     #[test]
+    fn databases_of_addresses_are_named_from_the_settings_folder_and_limited() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("phalanx.toml");
+        let read = |database: &str| {
+            std::fs::write(&file, format!("policy = \"policy.toml\"\n[geo]\ndatabase = [{database}]\n"))
+                .unwrap();
+            let (settings, faults) = read(&file);
+            (settings.unwrap().0.geo, faults.iter().map(ToString::to_string).collect::<String>())
+        };
+        let (files, faults) = read(r#""country.mmdb", "/srv/asn.mmdb""#);
+        assert_eq!(files, [folder.path().join("country.mmdb"), "/srv/asn.mmdb".into()]);
+        assert!(faults.is_empty(), "{faults}");
+        let (_, faults) = read(r#""1", "2", "3", "4", "5""#);
+        assert!(faults.contains(":3: a node reads at most 4 databases"), "{faults}");
+    }
+
+    #[test]
     fn mistakes_about_logs_are_told_with_line_and_help() {
         for (log, expected) in [
             (
