@@ -151,7 +151,7 @@ pub struct ClassCount {
     pub refusals: u64,
 }
 
-/// `POST /api/v1/decisions`: an operator's order. Exactly one of `ip` and `prefix`.
+/// `POST /api/v1/decisions`: an operator's order. Exactly one of the fields that name an actor.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewDecision {
@@ -161,6 +161,21 @@ pub struct NewDecision {
     /// A range of addresses in CIDR form.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prefix: Option<String>,
+    /// The number of an autonomous system.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub asn: Option<u32>,
+    /// A country, two letters of ISO 3166-1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub country: Option<String>,
+    /// A JA4 fingerprint of TLS clients.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ja4: Option<String>,
+    /// A session's keyed hash, 16 hexadecimal digits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session: Option<String>,
+    /// An account's keyed hash, 16 hexadecimal digits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub account: Option<String>,
     /// What to order.
     #[serde(default = "ban")]
     pub kind: phalanx_model::DecisionKind,

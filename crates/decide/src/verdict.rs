@@ -1,35 +1,23 @@
 //! The verdict on one request: standing decisions first, then what inspection found.
 
-use std::net::IpAddr;
-use std::sync::Arc;
-
-use phalanx_model::{Action, DecisionKind, Reason, Verdict, View};
+use phalanx_model::{Action, DecisionKind, Identities, Reason, Verdict, View};
 
 use crate::{DecidePlan, Mode, OnError};
 
-/// What stands for or against an address before anything is inspected. `agent` is the client's hash once its head is
-/// known. `None`: nothing stands, go on.
+/// What stands for or against a client before anything is inspected. `None`: nothing stands, go on.
 ///
 /// An allow in the answer means that nothing the client asks for is refused; findings are still recorded.
-pub fn standing(
-    plan: &DecidePlan,
-    view: &View,
-    ip: IpAddr,
-    agent: Option<u64>,
-    now_ms: u64,
-) -> Option<Verdict> {
-    if plan.allow.contains(ip) {
+pub fn standing(plan: &DecidePlan, view: &View, who: &Identities, now_ms: u64) -> Option<Verdict> {
+    if plan.allow.contains(who.ip) {
         return Some(Verdict::allow(Reason::AllowListed));
     }
-    let decision = match agent {
-        Some(agent) => view.lookup_client(ip, agent, now_ms),
-        None => view.lookup(ip, now_ms),
-    }?;
-    let reason = Reason::Decision { decision: Arc::clone(decision) };
-    match decision.kind {
-        DecisionKind::Allow => Some(Verdict::allow(reason)),
-        _ if plan.is_exempt(ip) => None,
-        DecisionKind::Ban => Some(Verdict::deny(reason, 403)),
+    let found = view.lookup(who, now_ms)?;
+    // The decision is unpacked only where it has an effect.
+    let reason = || Some(Reason::Decision { decision: found.decision()? });
+    match found.kind() {
+        DecisionKind::Allow => Some(Verdict::allow(reason()?)),
+        _ if plan.is_exempt(who.ip) => None,
+        DecisionKind::Ban => Some(Verdict::deny(reason()?, 403)),
         // Not made by this version; a newer node's milder orders are not ours to harden.
         DecisionKind::Challenge | DecisionKind::Throttle => None,
     }
@@ -63,6 +51,8 @@ pub fn on_findings(mode: Mode, on_error: OnError, allowed: bool, finding: &Findi
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
     use phalanx_model::{Actor, Author, AuthorRole, Decision, DecisionId};
 
@@ -90,7 +80,8 @@ mod tests {
     }
 
     fn action(kind: DecisionKind, banned: &str, asks: &str) -> Option<Action> {
-        standing(&plan(), &view(kind, banned), asks.parse().unwrap(), None, 1).map(|verdict| verdict.action)
+        let who = Identities::of(asks.parse().unwrap());
+        standing(&plan(), &view(kind, banned), &who, 1).map(|verdict| verdict.action)
     }
 
     #[test]

@@ -6,14 +6,17 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use parking_lot::{Mutex, RwLock};
 use phalanx_model::lanes::Lanes;
-use phalanx_model::{Author, AuthorRole, Clock, LedgerEntry, LedgerKind, Prefix, Swap, View};
+use phalanx_model::{
+    ActorKey, Author, AuthorRole, Base, Clock, LedgerEntry, LedgerKind, Retired, Swap, View,
+};
 use phalanx_trust::{
     Announcement, FleetSecret, NodeRecord, Refusal, SignedRecord, SigningKey, Statement, TrustError,
     TrustRoots,
 };
 use serde::Serialize;
-use tokio::sync::{broadcast, mpsc};
+use tokio::sync::{Notify, broadcast, mpsc};
 
+use crate::compact::Packing;
 use crate::engine::Put;
 use crate::handle::FleetKeys;
 use crate::hybrid_clock::{HybridClock, version_ms};
@@ -53,6 +56,10 @@ pub(crate) struct Shared {
     pub(crate) engine: Arc<dyn Fleet>,
     pub(crate) view: Arc<Swap<View>>,
     pub(crate) core: Mutex<Core>,
+    /// Taken by whoever packs the view, for as long as that takes.
+    pub(crate) packing: Mutex<Packing>,
+    /// So much has changed that the view wants packing.
+    pub(crate) crowded: Notify,
     pub(crate) roots: RwLock<TrustRoots>,
     pub(crate) members: Mutex<Members>,
     pub(crate) changes: broadcast::Sender<Change>,
@@ -69,6 +76,19 @@ pub(crate) struct Shared {
 pub(crate) struct Core {
     pub(crate) registers: Registers,
     pub(crate) clock: HybridClock,
+    /// The records are being read, or are lost: the view may show decisions that the registers do not know.
+    pub(crate) restoring: bool,
+    /// Views that a request may still read.
+    pub(crate) retired: Retired<View>,
+}
+
+impl Core {
+    /// Before the records are read, with this in force. Versions that this node makes from here on follow all in it.
+    pub(crate) fn remembering(base: &Base) -> Self {
+        let mut clock = HybridClock::default();
+        clock.observe(base.version_max());
+        Self { registers: Registers::default(), clock, restoring: true, retired: Retired::default() }
+    }
 }
 
 impl Shared {
@@ -125,7 +145,8 @@ impl Shared {
         let now_ms = self.clock.now_ms();
         let mut core = self.core.lock();
         let (gone, touched) = core.registers.sweep(now_ms);
-        self.swap_view(&core, touched);
+        self.swap_view(&mut core, touched);
+        core.retired.drop_unused();
         drop(core);
         self.forget(gone);
     }
@@ -240,7 +261,7 @@ impl Shared {
             queue: self.unsent.load(Ordering::Acquire) + self.engine.queue_len(),
             audited_at_ms: link.audited_at_ms,
             refused: self.refused.load(Ordering::Relaxed),
-            decisions: view.live(now_ms).count(),
+            decisions: view.live_len(now_ms),
             revision: view.revision,
         }
     }
@@ -251,13 +272,34 @@ impl Shared {
         }
     }
 
-    fn swap_view(&self, core: &Core, touched: Vec<Prefix>) {
+    fn swap_view(&self, core: &mut Core, touched: Vec<ActorKey>) {
         if touched.is_empty() {
             return;
         }
-        let changed = touched.into_iter().map(|range| (range, core.registers.decisions_of(&range)));
-        let next = self.view.load_full().with_ranges(changed);
+        let view = self.view.load_full();
+        let changed = touched.into_iter().map(|key| {
+            let mut decisions = core.registers.decisions_of(&key);
+            if core.restoring {
+                // What the packed file remembers stands, unless something that is known by now ends or replaces it.
+                let remembered = view.decisions_of(&key).into_iter();
+                decisions.extend(
+                    remembered.filter(|old| core.registers.is_news(&Change::Decided(Arc::clone(old)))),
+                );
+            }
+            (key, decisions)
+        });
+        let next = view.with_keys(changed);
+        if next.wants_compaction() {
+            self.crowded.notify_one();
+        }
+        self.show(core, view, next);
+    }
+
+    /// Puts `next` into force in place of `view`, which is dropped when no request reads it any more.
+    pub(crate) fn show(&self, core: &mut Core, view: Arc<View>, next: View) {
         self.view.store(Arc::new(next));
+        core.retired.put(view);
+        core.retired.drop_unused();
     }
 }
 

@@ -117,6 +117,9 @@ pub(crate) struct UpArgs {
     /// off: no rules; the edge's own protections stay
     #[arg(long, value_enum, default_value = "on")]
     pub(crate) protect: Switch,
+    /// Database that says where addresses are, in MaxMind's format: countries, AS numbers
+    #[arg(long, value_name = "FILE")]
+    pub(crate) geo: Vec<PathBuf>,
     /// Worker threads [default: one per core]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     pub(crate) workers: Option<u16>,

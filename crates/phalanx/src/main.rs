@@ -6,6 +6,7 @@
 
 mod args;
 
+mod places_port;
 mod plan;
 mod settings;
 mod state;

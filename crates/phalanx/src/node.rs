@@ -12,11 +12,11 @@ use anyhow::Context;
 use futures_util::FutureExt;
 use phalanx_control::api::NodeStatus;
 use phalanx_control::{ControlDeps, Listeners, Reloaded};
-use phalanx_edge::{Edge, EdgeHandle, EdgePlan, EdgeSettings, EdgeShared};
-use phalanx_fleet::{Change, FleetHandle, FleetKeys, NatsSettings};
+use phalanx_edge::{Edge, EdgeHandle, EdgeSettings, EdgeShared};
+use phalanx_fleet::{Change, FleetHandle, FleetKeys, NatsSettings, Remembered};
 use phalanx_model::lanes::{LaneReaders, Lanes};
 use phalanx_model::{
-    AuthorRole, Clock, LedgerEntry, LedgerKind, SecurityEvent, Swap, SystemClock, id, limits,
+    AuthorRole, Clock, LedgerEntry, LedgerKind, SecurityEvent, Swap, SystemClock, View, id, limits,
 };
 use phalanx_policy::Diagnostic;
 use phalanx_record::{Metrics, MetricsSources, NodeGauges, RecordSettings, Recorder};
@@ -25,6 +25,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{broadcast, mpsc, watch};
 use tokio::task::JoinHandle;
 
+use crate::places_port::PlacesKeeper;
 use crate::plan::PolicySource;
 use crate::policy_port::PolicyKeeper;
 use crate::settings::Settings;
@@ -46,6 +47,7 @@ pub(crate) struct Node {
     pub(crate) console: String,
     pub(crate) token_file: PathBuf,
     keeper: Arc<PolicyKeeper>,
+    places: Arc<PlacesKeeper>,
     edge: EdgeHandle,
     fleet: FleetHandle,
     recorder: Recorder,
@@ -102,10 +104,29 @@ impl Node {
         record.modsecurity_log.clone_from(&settings.logs.modsecurity);
         record.audit_log.clone_from(&settings.logs.audit);
         let recorder = Recorder::open(record, readers_of_record)?;
-        let fleet = start_fleet(settings, state, &sealer, &lanes, &clock).await?;
+        let keys = FleetKeys::load_or_create(state.path(), &sealer, true)?;
+        // The edge serves with what the node remembers while the fleet's state is opened, which takes a while when it is large.
+        let fleet_settings = fleet_settings(settings, state)?;
+        let remembered = Remembered::read(&fleet_settings, Arc::clone(&sealer)).await?;
+        let places = Arc::new(PlacesKeeper::start(settings.geo.clone()));
+        let shared = EdgeShared {
+            plan: keeper.plan(),
+            view: remembered.view(),
+            places: places.places(),
+            lanes: lanes.clone(),
+            clock: Arc::clone(&clock),
+        };
+        let edge = start_edge(settings, shared)?;
+        let fleet = FleetHandle::start_with(
+            remembered,
+            fleet_settings,
+            sealer,
+            keys,
+            lanes.clone(),
+            Arc::clone(&clock),
+        );
+        let fleet = fleet.await?;
         tokio::spawn(share(readers.security, security, fleet.clone(), lanes.clone()));
-
-        let edge = start_edge(settings, keeper.plan(), &fleet, &lanes, &clock)?;
         tokio::spawn(forgive(fleet.changes(), edge.clone()));
 
         let started_at_ms = clock.now_ms();
@@ -131,8 +152,8 @@ impl Node {
             metrics: metrics(&edge, &lanes, &recorder, &keeper, &fleet, &clock),
             lanes: lanes.clone(),
             counters: edge.counters().to_vec(),
-            node_status: node_status(settings, &keeper),
-            policy: policy_port(&keeper),
+            node_status: node_status(settings, &keeper, &places, fleet.view()),
+            policy: policy_port(&keeper, &places),
         };
         let (stop, stopping) = watch::channel(false);
         let listeners = Listeners { tcp: Some(tcp), socket: Some(socket) };
@@ -144,6 +165,7 @@ impl Node {
             console,
             token_file: state.admin_token(),
             keeper,
+            places,
             edge,
             fleet,
             recorder,
@@ -161,6 +183,7 @@ impl Node {
 
     /// Loads the policy again; a policy with faults changes nothing.
     pub(crate) fn reload(&self) -> Result<Reloaded, Vec<Diagnostic>> {
+        self.places.reload();
         self.keeper.reload()
     }
 
@@ -177,17 +200,10 @@ impl Node {
     }
 }
 
-async fn start_fleet(
-    settings: &Settings,
-    state: &StateFolder,
-    sealer: &Arc<Sealer>,
-    lanes: &Lanes,
-    clock: &Arc<dyn Clock>,
-) -> anyhow::Result<FleetHandle> {
-    let keys = FleetKeys::load_or_create(state.path(), sealer, true)?;
+fn fleet_settings(settings: &Settings, state: &StateFolder) -> anyhow::Result<phalanx_fleet::FleetSettings> {
     let secret_file = settings.fleet.as_ref().and_then(|fleet| fleet.secret_file.as_deref());
     let secret = secret_file.map(FleetSecret::load).transpose()?;
-    let fleet = phalanx_fleet::FleetSettings {
+    Ok(phalanx_fleet::FleetSettings {
         fleet_id: settings.fleet_id.clone(),
         site: settings.site.clone(),
         node: settings.node.clone(),
@@ -196,21 +212,13 @@ async fn start_fleet(
         state_dir: state.path().to_owned(),
         nats: settings.fleet.as_ref().map(|fleet| NatsSettings::at(&fleet.url)),
         secret,
-    };
-    Ok(FleetHandle::start(fleet, Arc::clone(sealer), keys, lanes.clone(), Arc::clone(clock)).await?)
+    })
 }
 
-fn start_edge(
-    settings: &Settings,
-    plan: Arc<Swap<EdgePlan>>,
-    fleet: &FleetHandle,
-    lanes: &Lanes,
-    clock: &Arc<dyn Clock>,
-) -> anyhow::Result<EdgeHandle> {
+fn start_edge(settings: &Settings, shared: EdgeShared) -> anyhow::Result<EdgeHandle> {
     let tag = id::node_tag(&settings.site, &settings.node);
     let mut edge_settings = EdgeSettings::new(settings.listen.clone(), settings.workers, tag);
     edge_settings.audit = settings.logs.audit.is_some();
-    let shared = EdgeShared { plan, view: fleet.view(), lanes: lanes.clone(), clock: Arc::clone(clock) };
     let edge = Edge::bind(edge_settings, shared)
         .with_context(|| format!("cannot listen on {}", words(&settings.listen)))?;
     let handle = edge.handle();
@@ -258,7 +266,7 @@ async fn forgive(mut changes: broadcast::Receiver<Change>, edge: EdgeHandle) {
 fn forgiven(change: &Change) -> Option<IpAddr> {
     match change {
         Change::Withdrawn(withdrawal) if withdrawal.author.role == AuthorRole::Operator => {
-            Some(withdrawal.actor.range().addr())
+            withdrawal.actor.range().map(|range| range.addr())
         }
         Change::Withdrawn(_) | Change::Decided(_) => None,
     }
@@ -278,7 +286,7 @@ fn metrics(
         let view = view.load();
         let count = |len: usize| u64::try_from(len).unwrap_or(u64::MAX);
         NodeGauges {
-            decisions_live: count(view.live(clock.now_ms()).count()),
+            decisions_live: count(view.live_len(clock.now_ms())),
             plan_version: plan.load().version,
             view_revision: view.revision,
             fleet_connected: fleet.status().connected,
@@ -294,24 +302,34 @@ fn metrics(
     Metrics::new(sources, env!("CARGO_PKG_VERSION"))
 }
 
-fn node_status(settings: &Settings, keeper: &Arc<PolicyKeeper>) -> phalanx_control::StatusPort {
-    let keeper = Arc::clone(keeper);
+fn node_status(
+    settings: &Settings,
+    keeper: &Arc<PolicyKeeper>,
+    places: &Arc<PlacesKeeper>,
+    view: Arc<Swap<View>>,
+) -> phalanx_control::StatusPort {
+    let (keeper, places) = (Arc::clone(keeper), Arc::clone(places));
     let open = settings.fleet.as_ref().is_some_and(|fleet| fleet.secret_file.is_none());
     Box::new(move || {
         let mut degraded = keeper.degraded();
+        degraded.extend(places.degraded(&view.load()));
         degraded.extend(open.then(|| OPEN_FLEET.to_owned()));
         NodeStatus { plan: keeper.describe(), not_ready: None, degraded }
     })
 }
 
-fn policy_port(keeper: &Arc<PolicyKeeper>) -> phalanx_control::PolicyPort {
-    let keeper = Arc::clone(keeper);
+fn policy_port(keeper: &Arc<PolicyKeeper>, places: &Arc<PlacesKeeper>) -> phalanx_control::PolicyPort {
+    let (keeper, places) = (Arc::clone(keeper), Arc::clone(places));
     Box::new(move || {
-        let keeper = Arc::clone(&keeper);
+        let (keeper, places) = (Arc::clone(&keeper), Arc::clone(&places));
         async move {
             // Compiling takes a good part of a second and must not hold up the API.
             let failed = |_| vec![Diagnostic::error("policy", 0, "loading it was cut off")];
-            tokio::task::spawn_blocking(move || keeper.reload()).await.unwrap_or_else(|e| Err(failed(e)))
+            let reload = move || {
+                places.reload();
+                keeper.reload()
+            };
+            tokio::task::spawn_blocking(reload).await.unwrap_or_else(|e| Err(failed(e)))
         }
         .boxed()
     })

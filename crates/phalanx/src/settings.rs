@@ -26,6 +26,8 @@ pub(crate) struct Settings {
     pub(crate) fleet: Option<FleetSettings>,
     pub(crate) fleet_id: String,
     pub(crate) logs: LogSettings,
+    /// Databases that say where addresses are.
+    pub(crate) geo: Vec<PathBuf>,
 }
 
 /// Logs in other tools' formats; there are none unless they are asked for.
@@ -108,6 +110,7 @@ fn check(
         node,
         fleet,
         fleet_id,
+        geo: geo(text, &raw.geo, folder, faults),
     };
     (settings, folder.join(&raw.policy))
 }
@@ -142,6 +145,14 @@ fn logs(
     }
     let format = raw.audit_format.as_ref().map(|format| format.value).unwrap_or_default();
     LogSettings { modsecurity, audit: audit.map(|path| (path, format)) }
+}
+
+/// Whether they can be used is for `check` to say and for the running node: a node starts without them.
+fn geo(text: &Text<'_>, raw: &RawGeo, folder: &Path, faults: &mut Vec<Diagnostic>) -> Vec<PathBuf> {
+    if let Some(one) = raw.database.get(GEO_FILES_MAX) {
+        faults.push(text.error_at(&one.span, format!("a node reads at most {GEO_FILES_MAX} databases")));
+    }
+    raw.database.iter().take(GEO_FILES_MAX).map(|written| folder.join(&written.value)).collect()
 }
 
 fn address(text: &Text<'_>, written: &At<String>, faults: &mut Vec<Diagnostic>) -> Option<SocketAddr> {
@@ -194,6 +205,15 @@ struct RawSettings {
     fleet: Option<RawFleet>,
     #[serde(default)]
     log: RawLog,
+    #[serde(default)]
+    geo: RawGeo,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawGeo {
+    #[serde(default)]
+    database: Vec<At<PathBuf>>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -228,6 +248,8 @@ struct RawFleet {
     secret_file: Option<PathBuf>,
 }
 
+/// One of countries, one of systems, and as many of the operator's own.
+const GEO_FILES_MAX: usize = 4;
 const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8080);
 const DEFAULT_ADMIN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8900);
 
@@ -255,6 +277,23 @@ mod tests {
         let (path, format) = logs.unwrap().audit.unwrap();
         assert!(faults.is_empty() && path.ends_with("a.log"));
         assert_eq!(format, AuditFormat::Native);
+    }
+
+    #[test]
+    fn databases_of_addresses_are_named_from_the_settings_folder_and_limited() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("phalanx.toml");
+        let read = |database: &str| {
+            std::fs::write(&file, format!("policy = \"policy.toml\"\n[geo]\ndatabase = [{database}]\n"))
+                .unwrap();
+            let (settings, faults) = read(&file);
+            (settings.unwrap().0.geo, faults.iter().map(ToString::to_string).collect::<String>())
+        };
+        let (files, faults) = read(r#""country.mmdb", "/srv/asn.mmdb""#);
+        assert_eq!(files, [folder.path().join("country.mmdb"), "/srv/asn.mmdb".into()]);
+        assert!(faults.is_empty(), "{faults}");
+        let (_, faults) = read(r#""1", "2", "3", "4", "5""#);
+        assert!(faults.contains(":3: a node reads at most 4 databases"), "{faults}");
     }
 
     #[test]

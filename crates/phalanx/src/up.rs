@@ -7,12 +7,14 @@ use std::sync::Arc;
 
 use anyhow::{Context, anyhow, bail};
 use phalanx_control::api;
+use phalanx_edge::Places;
 use phalanx_policy::{Diagnostic, Mode, Policy, RuleSource};
 use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::args::{ModeArg, RunArgs, Switch, UpArgs};
 use crate::node::{Node, StartError};
+use crate::places_port::read_one;
 use crate::plan::PolicySource;
 use crate::settings::{self, FleetSettings, LogSettings, Settings};
 use crate::state::StateFolder;
@@ -44,7 +46,17 @@ pub(crate) fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
 /// Checks settings and policy; exit code 1 when there is an error.
 pub(crate) fn check(args: &RunArgs) -> anyhow::Result<ExitCode> {
     let (settings, mut found) = settings::read(&args.config);
-    if let Some((_, policy)) = settings {
+    if let Some((settings, policy)) = settings {
+        let mut places = Places::default();
+        for file in &settings.geo {
+            if let Err(error) = read_one(&mut places, file) {
+                let warning = Diagnostic::warning(args.config.display().to_string(), 0, format!("{error:#}"));
+                found.push(
+                    warning
+                        .with_help("without it decisions about AS numbers and countries match nobody here"),
+                );
+            }
+        }
         match PolicySource::File(policy).compile(&Arc::default()) {
             Ok(compiled) => found.extend(compiled.warnings),
             Err(faults) => found.extend(faults),
@@ -153,6 +165,7 @@ fn settings_of(args: &UpArgs) -> Settings {
         node,
         fleet,
         fleet_id: args.fleet.fleet_id.clone(),
+        geo: args.geo.clone(),
         logs: LogSettings {
             modsecurity: args.modsecurity_log.clone(),
             audit: args.audit_log.clone().map(|path| (path, args.audit_format.into())),

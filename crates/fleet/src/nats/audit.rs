@@ -70,11 +70,13 @@ async fn during_session(inner: &Arc<Inner>) {
 
 /// Sends what waited for the link to whoever listens, before the stream is asked for anything: it may not be there yet, or never.
 async fn send_waiting(inner: &Arc<Inner>) -> Result<(), FleetError> {
-    let store = Arc::clone(&inner.store);
-    let kept = crate::local::blocking(move || store.records("phx.")).await?.0;
     let announcement = subject::of_node(&inner.author.site, &inner.author.node);
+    let decisions = format!("{}.", subject::own(subject::DECISIONS, &inner.author));
+    let (store, node) = (Arc::clone(&inner.store), announcement.clone());
+    let read = move || Ok((store.records(&node)?.0, store.records(&decisions)?.0));
+    let (node, decisions) = crate::local::blocking(read).await?;
     let now_ms = inner.clock.now_ms();
-    for record in kept {
+    for record in node.into_iter().chain(decisions) {
         let waits = record.subject == announcement || inner.unconfirmed.lock().contains_key(&record.subject);
         if record.own && waits && record.expires_at_ms > now_ms {
             let sent = inner.client.publish(record.subject, record.bytes.into()).await;

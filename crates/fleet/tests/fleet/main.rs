@@ -14,4 +14,6 @@ mod latency;
 #[cfg(test)]
 mod local;
 #[cfg(test)]
+mod remembered;
+#[cfg(test)]
 mod sharing;

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use phalanx_fleet::{FleetHandle, FleetKeys, FleetSettings, NatsSettings, NewDecision};
 use phalanx_model::event::Proposal;
 use phalanx_model::lanes::{LaneReaders, Lanes};
-use phalanx_model::{Actor, Clock, DecisionKind, RequestId, SystemClock};
+use phalanx_model::{Actor, Clock, DecisionKind, Identities, RequestId, SystemClock};
 use phalanx_trust::{FleetSecret, Sealer};
 
 pub(crate) const FLEET: &str = "testfleet";
@@ -186,7 +186,8 @@ impl Node {
         let now_ms = self.plan.clock.now_ms();
         let view = self.fleet.view();
         let view = view.load();
-        view.lookup(address(ip), now_ms).is_some_and(|decision| decision.kind == DecisionKind::Ban)
+        view.lookup(&Identities::of(address(ip)), now_ms)
+            .is_some_and(|found| found.kind() == DecisionKind::Ban)
     }
 
     pub(crate) fn ban(&self, ip: &str, for_ms: u64) -> Arc<phalanx_model::Decision> {
