@@ -29,6 +29,7 @@ mod members;
 mod outbox;
 mod pulse;
 mod restore;
+mod revoke;
 mod shared;
 
 pub mod handle;
@@ -39,5 +40,5 @@ pub use error::FleetError;
 pub use handle::{FleetHandle, FleetKeys, FleetSettings, NewDecision};
 pub use local::LocalFleet;
 pub use members::{Link, Member, SILENCE_MAX_MS};
-pub use nats::{NatsFleet, NatsSettings};
+pub use nats::{NatsFleet, NatsSettings, Sites};
 pub use shared::FleetStatus;

@@ -129,6 +129,24 @@ impl Registers {
         (gone, touched)
     }
 
+    /// Takes out what a node decided, in any role, in versions above `above`: it was revoked. That none of it comes back is for who
+    /// checks authors. Returns what is gone and the ranges that the view should be told of.
+    pub fn expel(&mut self, site: &str, node: &str, above: u64) -> (Vec<Change>, Vec<Prefix>) {
+        let theirs = |decision: &&Arc<Decision>| {
+            let author = &decision.author;
+            *author.site == *site && *author.node == *node && decision.version > above
+        };
+        let expelled: Vec<Arc<Decision>> = self.decisions().filter(theirs).cloned().collect();
+        let (mut gone, mut touched) = (Vec::new(), Vec::new());
+        for decision in expelled {
+            let slot = Slot::of_decision(&decision);
+            self.shelf(&decision.author).decisions.remove(&slot);
+            touched.push(slot.range);
+            gone.extend(self.remove(&decision.author, &slot));
+        }
+        (gone, touched)
+    }
+
     /// The decisions about a range, for the view.
     pub fn decisions_of(&self, range: &Prefix) -> Vec<Arc<Decision>> {
         self.ranges.get(range).map(|range| range.decisions.clone()).unwrap_or_default()

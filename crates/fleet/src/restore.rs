@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use phalanx_model::Decision;
-use phalanx_trust::{NodeRecord, SignedRecord};
+use phalanx_trust::{Admitted, SignedRecord};
 
 use crate::registers::Outcome;
 use crate::shared::{Core, Shared};
@@ -14,9 +14,12 @@ use crate::{Change, FleetError, subject};
 /// Puts what the node remembers into force. Signatures were checked before it was sealed, and the seal proves that it is ours.
 pub(crate) fn run(shared: &Arc<Shared>) -> Result<(), FleetError> {
     for (_, bytes) in shared.store.pins()? {
-        if let Ok(node) = serde_json::from_slice::<NodeRecord>(&bytes) {
+        // A fleet that has got an authority since does not believe what was pinned without one.
+        if let Ok(admitted) = serde_json::from_slice::<Admitted>(&bytes)
+            && admitted.validity.is_some() == shared.membership.is_some()
+        {
             // An earlier identity of this very node may be among them; the present one stands.
-            let _ = shared.roots.write().pin(&node);
+            let _ = shared.roots.write().admit(&admitted);
         }
     }
     let (records, mut unreadable) = shared.store.records(&format!("{}.", subject::DECISIONS))?;
@@ -46,6 +49,7 @@ pub(crate) fn run(shared: &Arc<Shared>) -> Result<(), FleetError> {
     view.revision = 1;
     drop(core);
     shared.view.store(Arc::new(view));
+    shared.restore_revocations()?;
     if unreadable > 0 {
         shared.fault("state", format!("{unreadable} kept records cannot be read and were passed over"));
     }

@@ -196,6 +196,7 @@ async fn start_fleet(
         state_dir: state.path().to_owned(),
         nats: settings.fleet.as_ref().map(|fleet| NatsSettings::at(&fleet.url)),
         secret,
+        membership: None,
     };
     Ok(FleetHandle::start(fleet, Arc::clone(sealer), keys, lanes.clone(), Arc::clone(clock)).await?)
 }

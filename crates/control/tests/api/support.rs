@@ -290,6 +290,7 @@ async fn fleet(state_dir: PathBuf, sealer: Arc<Sealer>, lanes: Lanes, clock: Arc
         state_dir,
         nats: None,
         secret: None,
+        membership: None,
     };
     FleetHandle::start(settings, sealer, keys, lanes, clock).await.unwrap()
 }

@@ -97,6 +97,8 @@ async fn unconfirmed_linger(inner: &Inner) -> bool {
 
 async fn audit_all(inner: &Arc<Inner>) -> Result<(), String> {
     streams::ensure(inner).await?;
+    let own = subject::own(subject::REVOCATIONS, &inner.author);
+    audit(inner, Topic::Revocations, format!("{own}."), format!("{own}.>")).await?;
     let own = subject::own(subject::NODES, &inner.author);
     audit(inner, Topic::Nodes, own.clone(), own).await?;
     let own = subject::own(subject::DECISIONS, &inner.author);

@@ -10,6 +10,7 @@ mod audit;
 mod blob;
 mod follow;
 mod lease;
+mod login;
 mod streams;
 
 use std::collections::HashMap;
@@ -25,6 +26,7 @@ use bytes::Bytes;
 use futures_util::future::{BoxFuture, join};
 use parking_lot::Mutex;
 use phalanx_model::{Author, Clock};
+use phalanx_trust::{Membership, nats_login};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
@@ -45,13 +47,28 @@ pub struct NatsSettings {
     pub client_certificate: Option<(PathBuf, PathBuf)>,
     /// Copies of each stream: 1, or 3 in a cluster of three.
     pub replicas: usize,
+    /// The node's membership of an enrolled fleet: its login, its certificate and whom it believes. Goes before the rest.
+    pub membership: Option<Arc<Membership>>,
+    /// The sites whose streams this node makes, asked at each audit; only where the fleet's authority is.
+    pub stewarded: Option<Sites>,
 }
+
+/// Tells the sites of a fleet.
+pub type Sites = Arc<dyn Fn() -> Vec<String> + Send + Sync>;
 
 impl NatsSettings {
     /// Settings with a URL alone.
     pub fn at(url: impl Into<String>) -> Self {
         let url = url.into();
-        Self { url, credentials: None, root_certificates: None, client_certificate: None, replicas: 1 }
+        Self {
+            url,
+            credentials: None,
+            root_certificates: None,
+            client_certificate: None,
+            replicas: 1,
+            membership: None,
+            stewarded: None,
+        }
     }
 }
 
@@ -75,6 +92,7 @@ struct Inner {
     store: Arc<Store>,
     clock: Arc<dyn Clock>,
     replicas: usize,
+    stewarded: Option<Sites>,
     link: watch::Sender<LinkState>,
     /// Counts connections; a new one starts everything that depends on the server anew.
     session: watch::Sender<u64>,
@@ -102,7 +120,7 @@ impl NatsFleet {
             .timeout(REQUEST_TIMEOUT)
             .max_ack_inflight(ACKS_IN_FLIGHT_MAX)
             .build(client.clone());
-        let topics = [Topic::Decisions, Topic::Nodes, Topic::Heartbeats];
+        let topics = [Topic::Decisions, Topic::Nodes, Topic::Revocations, Topic::Heartbeats];
         let inner = Inner {
             client,
             jetstream,
@@ -110,6 +128,7 @@ impl NatsFleet {
             store,
             clock,
             replicas: settings.replicas.max(1),
+            stewarded: settings.stewarded.clone(),
             link: watch::Sender::new(LinkState { fault: Some(LINK_DOWN.into()), ..LinkState::default() }),
             session: watch::Sender::new(0),
             resync: topics.into_iter().map(|topic| (topic, watch::Sender::new(0))).collect(),
@@ -119,6 +138,9 @@ impl NatsFleet {
         let mut tasks = JoinSet::new();
         tasks.spawn(watch_link(Arc::clone(&inner), heard));
         tasks.spawn(audit::run(Arc::clone(&inner)));
+        if let Some(membership) = settings.membership {
+            tasks.spawn(login::again_when_renewed(Arc::clone(&inner), membership));
+        }
         Ok(Self { inner, tasks: Mutex::new(tasks) })
     }
 }
@@ -287,6 +309,7 @@ async fn watch_link(inner: Arc<Inner>, mut events: mpsc::Receiver<Event>) {
             Event::SlowConsumer(_) => {
                 inner.ask_resync(Topic::Decisions);
                 inner.ask_resync(Topic::Nodes);
+                inner.ask_resync(Topic::Revocations);
             }
             Event::ServerError(error) => {
                 tracing::warn!(%error, "nats reports an error");
@@ -310,9 +333,13 @@ async fn options(
     author: &Author,
     events: mpsc::Sender<Event>,
 ) -> Result<ConnectOptions, FleetError> {
-    let mut options = ConnectOptions::new()
+    let start = match &settings.membership {
+        Some(membership) => login::options(membership)?,
+        None => ConnectOptions::new(),
+    };
+    let mut options = start
         .name(format!("phalanx {}/{}", author.site, author.node))
-        .custom_inbox_prefix(format!("_INBOX_{}_{}", author.site, author.node))
+        .custom_inbox_prefix(nats_login::inbox(&author.site, &author.node))
         .retry_on_initial_connect()
         .max_reconnects(None)
         .reconnect_delay_callback(reconnect_delay)

@@ -160,6 +160,7 @@ impl NodePlan {
             state_dir: state_dir.to_owned(),
             nats: self.nats.clone().map(NatsSettings::at),
             secret: self.secret.map(FleetSecret::from_bytes),
+            membership: None,
         }
     }
 }
