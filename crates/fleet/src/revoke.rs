@@ -27,17 +27,19 @@ impl FleetHandle {
     ) -> Result<Revocation, FleetError> {
         let shared = &self.shared;
         shared.key(AuthorRole::Operator)?;
-        let fault = |cause: &str, fix: &str| FleetError::setting("node", cause, fix);
         if shared.membership.is_none() {
-            let fix =
-                "make one with `phalanx fleet init`; until then `phalanx fleet forget` drops a node's keys";
-            return Err(fault("this fleet has no authority, so nothing can be revoked", fix));
+            return Err(FleetError::Impossible(
+                "this fleet has no authority, so nothing can be revoked; make one with `phalanx fleet init`, or drop a node's \
+                 keys with `phalanx fleet forget`",
+            ));
         }
         if !valid_name(site) || !valid_name(node) {
-            return Err(fault("site or node is no name", "use 1 to 63 of a-z, 0-9, - and _"));
+            return Err(FleetError::Impossible("site or node is no name; use 1 to 63 of a-z, 0-9, - and _"));
         }
         if *site == *shared.me.site && *node == *shared.me.node {
-            return Err(fault("a node cannot revoke itself", "do it on another node with the control role"));
+            return Err(FleetError::Impossible(
+                "a node cannot revoke itself; do it on another node with the control role",
+            ));
         }
         if reason.len() > REASON_BYTES_MAX {
             return Err(FleetError::Limit("the reason is too long"));

@@ -8,12 +8,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use futures_util::FutureExt;
 use phalanx_control::api::NodeStatus;
-use phalanx_control::{ControlDeps, Listeners, Reloaded};
+use phalanx_control::{AuthorityPort, ControlDeps, EnrolDeps, Listeners, Reloaded};
 use phalanx_edge::{Edge, EdgeHandle, EdgePlan, EdgeSettings, EdgeShared};
-use phalanx_fleet::{Change, FleetHandle, FleetKeys, NatsSettings};
+use phalanx_fleet::{Change, FleetHandle, FleetKeys, NatsSettings, Sites};
 use phalanx_model::lanes::{LaneReaders, Lanes};
 use phalanx_model::{
     AuthorRole, Clock, LedgerEntry, LedgerKind, SecurityEvent, Swap, SystemClock, id, limits,
@@ -23,8 +23,9 @@ use phalanx_record::{Metrics, MetricsSources, NodeGauges, RecordSettings, Record
 use phalanx_trust::{AdminToken, FleetSecret, LoginTickets, Sealer, Sessions};
 use tokio::net::TcpListener;
 use tokio::sync::{broadcast, mpsc, watch};
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, JoinSet};
 
+use crate::membership::{Identity, steward};
 use crate::plan::PolicySource;
 use crate::policy_port::PolicyKeeper;
 use crate::settings::Settings;
@@ -53,6 +54,20 @@ pub(crate) struct Node {
     clock: Arc<dyn Clock>,
     stop: watch::Sender<bool>,
     control: JoinHandle<()>,
+    /// Ends with the node.
+    _membership: JoinSet<()>,
+    pub(crate) enrolment: Enrolment,
+}
+
+/// What the node is to a fleet with an authority.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Enrolment {
+    /// The fleet has none, or there is no fleet.
+    None,
+    /// Enrolled by it.
+    Member,
+    /// It lies on this node.
+    Authority,
 }
 
 impl Node {
@@ -102,7 +117,30 @@ impl Node {
         record.modsecurity_log.clone_from(&settings.logs.modsecurity);
         record.audit_log.clone_from(&settings.logs.audit);
         let recorder = Recorder::open(record, readers_of_record)?;
-        let fleet = start_fleet(settings, state, &sealer, &lanes, &clock).await?;
+        let identity = Identity::establish(settings, state, &sealer, clock.now_ms()).await?;
+        if let Some(identity) = &identity {
+            let least = identity.membership.held().grant.policy_version_min;
+            let version = keeper.describe().version;
+            if version < least {
+                bail!(
+                    "the policy has version {version}, and this fleet accepts none below {least}; load a newer one"
+                );
+            }
+        }
+        let fleet = start_fleet(settings, state, (&sealer, identity.as_deref()), &lanes, &clock).await?;
+        let (stop, stopping) = watch::channel(false);
+        let mut tasks = JoinSet::new();
+        let authority = match &identity {
+            None => None,
+            Some(identity) => {
+                keep_membership(settings, identity, (&fleet, &lanes, &clock), &stopping, &mut tasks).await?
+            }
+        };
+        let enrolment = match (&identity, &authority) {
+            (None, _) => Enrolment::None,
+            (Some(_), None) => Enrolment::Member,
+            (Some(_), Some(_)) => Enrolment::Authority,
+        };
         tokio::spawn(share(readers.security, security, fleet.clone(), lanes.clone()));
 
         let edge = start_edge(settings, keeper.plan(), &fleet, &lanes, &clock)?;
@@ -131,10 +169,10 @@ impl Node {
             metrics: metrics(&edge, &lanes, &recorder, &keeper, &fleet, &clock),
             lanes: lanes.clone(),
             counters: edge.counters().to_vec(),
-            node_status: node_status(settings, &keeper),
+            node_status: node_status(settings, &keeper, identity),
+            authority,
             policy: policy_port(&keeper),
         };
-        let (stop, stopping) = watch::channel(false);
         let listeners = Listeners { tcp: Some(tcp), socket: Some(socket) };
         let control =
             tokio::spawn(phalanx_control::serve(phalanx_control::router(deps), listeners, stopping));
@@ -151,6 +189,8 @@ impl Node {
             clock,
             stop,
             control,
+            _membership: tasks,
+            enrolment,
         })
     }
 
@@ -180,25 +220,84 @@ impl Node {
 async fn start_fleet(
     settings: &Settings,
     state: &StateFolder,
-    sealer: &Arc<Sealer>,
+    (sealer, identity): (&Arc<Sealer>, Option<&Identity>),
     lanes: &Lanes,
     clock: &Arc<dyn Clock>,
 ) -> anyhow::Result<FleetHandle> {
-    let keys = FleetKeys::load_or_create(state.path(), sealer, true)?;
+    let keys = match identity {
+        Some(identity) => identity.fleet_keys()?,
+        None => FleetKeys::load_or_create(state.path(), sealer, true)?,
+    };
     let secret_file = settings.fleet.as_ref().and_then(|fleet| fleet.secret_file.as_deref());
     let secret = secret_file.map(FleetSecret::load).transpose()?;
+    let membership = identity.map(|identity| Arc::clone(&identity.membership));
+    let authority = identity.and_then(|identity| identity.authority.clone());
+    let nats = nats_url(settings, identity).map(|url| NatsSettings {
+        membership: membership.clone(),
+        stewarded: authority.map(|authority| -> Sites { Arc::new(move || authority.lock().sites()) }),
+        ..NatsSettings::at(url)
+    });
     let fleet = phalanx_fleet::FleetSettings {
-        fleet_id: settings.fleet_id.clone(),
+        fleet_id: match &membership {
+            Some(membership) => membership.held().grant.fleet.clone(),
+            None => settings.fleet_id.clone(),
+        },
         site: settings.site.clone(),
         node: settings.node.clone(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         roles: vec!["edge".into(), "control".into()],
         state_dir: state.path().to_owned(),
-        nats: settings.fleet.as_ref().map(|fleet| NatsSettings::at(&fleet.url)),
+        nats,
         secret,
-        membership: None,
+        membership,
     };
     Ok(FleetHandle::start(fleet, Arc::clone(sealer), keys, lanes.clone(), Arc::clone(clock)).await?)
+}
+
+/// Where NATS is: as it was said, else as the authority said.
+fn nats_url(settings: &Settings, identity: Option<&Identity>) -> Option<String> {
+    let said = settings.fleet.as_ref().and_then(|fleet| fleet.url.clone());
+    said.or_else(|| identity.and_then(Identity::nats_url))
+}
+
+/// Starts what keeps the membership, and where the authority is what serves others. Returns the authority for operators.
+async fn keep_membership(
+    settings: &Settings,
+    identity: &Arc<Identity>,
+    (fleet, lanes, clock): (&FleetHandle, &Lanes, &Arc<dyn Clock>),
+    stopping: &watch::Receiver<bool>,
+    tasks: &mut JoinSet<()>,
+) -> anyhow::Result<Option<AuthorityPort>> {
+    tasks.spawn(Arc::clone(identity).keep_fresh(Arc::clone(clock)));
+    let listen = settings.fleet.as_ref().and_then(|fleet| fleet.enroll);
+    let Some(authority) = identity.authority.clone() else {
+        if listen.is_some() {
+            bail!(
+                "--enroll needs the fleet's authority, which is not in this state folder; make one with `phalanx fleet init`"
+            );
+        }
+        return Ok(None);
+    };
+    let url = nats_url(settings, Some(identity));
+    let (membership, clock) = (Arc::clone(&identity.membership), Arc::clone(clock));
+    tasks.spawn(steward(Arc::clone(&authority), membership, fleet.clone(), url.clone(), Arc::clone(&clock)));
+    let mut addresses = settings.fleet.as_ref().map(|fleet| fleet.enroll_at.clone()).unwrap_or_default();
+    if let Some(listen) = listen {
+        let listener =
+            TcpListener::bind(listen).await.with_context(|| format!("cannot listen on {listen}"))?;
+        if addresses.is_empty() {
+            addresses.push(listener.local_addr()?.to_string());
+        }
+        let deps = EnrolDeps {
+            authority: Arc::clone(&authority),
+            clock,
+            lanes: lanes.clone(),
+            nats_url: url.unwrap_or_default(),
+            addresses: addresses.clone(),
+        };
+        tasks.spawn(phalanx_control::enrol::serve(listener, deps, stopping.clone()));
+    }
+    Ok(Some(AuthorityPort { authority, addresses }))
 }
 
 fn start_edge(
@@ -295,12 +394,18 @@ fn metrics(
     Metrics::new(sources, env!("CARGO_PKG_VERSION"))
 }
 
-fn node_status(settings: &Settings, keeper: &Arc<PolicyKeeper>) -> phalanx_control::StatusPort {
+fn node_status(
+    settings: &Settings,
+    keeper: &Arc<PolicyKeeper>,
+    identity: Option<Arc<Identity>>,
+) -> phalanx_control::StatusPort {
     let keeper = Arc::clone(keeper);
-    let open = settings.fleet.as_ref().is_some_and(|fleet| fleet.secret_file.is_none());
+    let shared = settings.fleet.as_ref().filter(|fleet| fleet.url.is_some());
+    let open = identity.is_none() && shared.is_some_and(|fleet| fleet.secret_file.is_none());
     Box::new(move || {
         let mut degraded = keeper.degraded();
         degraded.extend(open.then(|| OPEN_FLEET.to_owned()));
+        degraded.extend(identity.as_ref().and_then(|identity| identity.fault()));
         NodeStatus { plan: keeper.describe(), not_ready: None, degraded }
     })
 }
@@ -326,7 +431,7 @@ fn words(addresses: &[SocketAddr]) -> String {
 const DRAIN: Duration = Duration::from_secs(10);
 /// What an operator must know of a fleet without a secret.
 const OPEN_FLEET: &str = "the fleet has no secret: whoever reaches the NATS server can join it and give operators' orders; \
-     start every node with the same --fleet-secret";
+     give the fleet an authority with `phalanx fleet init`, or start every node with the same --fleet-secret";
 
 #[cfg(test)]
 mod tests {

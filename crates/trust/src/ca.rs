@@ -138,7 +138,9 @@ impl FleetAuthority {
             ));
         }
         let state = State::new(fleet.clone(), root(&fleet, now_ms)?, now_ms)?;
-        let authority = Self { path, sealer, state };
+        let mut authority = Self { path, sealer, state };
+        // Made now, so that nothing but a running node changes the file later.
+        authority.state.services = Some(authority.intermediate(&Named::Services, now_ms)?);
         private_file::create(&authority.path, &authority.sealed()?)?;
         Ok(authority)
     }
@@ -332,7 +334,7 @@ impl FleetAuthority {
         self.state.roots.push(fresh);
         // Intermediates are made anew, under the new root, when they are next needed.
         self.state.sites.clear();
-        self.state.services = None;
+        self.state.services = Some(self.intermediate(&Named::Services, now_ms)?);
         self.save()
     }
 
@@ -368,7 +370,7 @@ impl FleetAuthority {
     pub fn nats_operator(&self, now_ms: u64) -> Result<NatsOperator, TrustError> {
         let (operator, account, system) = self.state.nats_keys()?;
         let name = |key: &SigningKey| nats_login::key_name(NatsKind::Account, key.verifying());
-        let system_claims = nats_login::account(&operator, "SYS", system.verifying(), [].into_iter(), now_ms);
+        let system_claims = nats_login::system_account(&operator, system.verifying(), now_ms);
         Ok(NatsOperator {
             operator: nats_login::operator(&operator, &self.state.fleet, system.verifying(), now_ms),
             account: (name(&account), self.nats_account(now_ms)?),
@@ -525,6 +527,18 @@ impl FleetAuthority {
         {
             return Ok(known.clone());
         }
+        let made = self.intermediate(what, now_ms)?;
+        match what {
+            Named::Site(site) => {
+                self.state.sites.insert(site.to_string(), made.clone());
+            }
+            _ => self.state.services = Some(made.clone()),
+        }
+        self.save()?;
+        Ok(made)
+    }
+
+    fn intermediate(&self, what: &Named, now_ms: u64) -> Result<CaKey, TrustError> {
         let key = SigningKey::generate()?;
         let id = SpiffeId { fleet: self.state.fleet.as_str().into(), what: what.clone() };
         let root = self.state.root()?;
@@ -532,14 +546,7 @@ impl FleetAuthority {
         let signer = Signer { certificate: &root.certificate.0, key: &root_key };
         let order =
             CertificateOrder { id: &id, key: key.verifying(), now_ms, for_ms: INTERMEDIATE_MS, hosts: &[] };
-        let made = CaKey::new(certificate::make(&order, &key, Some(&signer))?, &key)?;
-        match what {
-            Named::Site(site) => {
-                self.state.sites.insert(site.to_string(), made.clone());
-            }
-            _ => self.state.services = Some(made.clone()),
-        }
-        Ok(made)
+        CaKey::new(certificate::make(&order, &key, Some(&signer))?, &key)
     }
 
     fn save(&self) -> Result<(), TrustError> {

@@ -25,6 +25,7 @@ mod ca_state;
 pub mod certificate;
 pub mod join;
 pub mod membership;
+pub mod nats_config;
 pub mod nats_login;
 pub mod revocation;
 pub mod session;

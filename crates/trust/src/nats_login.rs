@@ -107,8 +107,8 @@ pub fn operator(operator: &SigningKey, fleet: &str, system: VerifyingKey, now_ms
     issued.sign(operator, NatsKind::Operator)
 }
 
-/// The claims of an account, signed by the operator. Logins in `revoked`, with the Unix second up to which they were made, are
-/// refused, and cut if they are connected.
+/// The claims of an account that may keep streams, signed by the operator. Logins in `revoked`, with the Unix second up to which
+/// they were made, are refused, and cut if they are connected.
 pub fn account<'a>(
     operator: &SigningKey,
     name: &str,
@@ -116,24 +116,27 @@ pub fn account<'a>(
     revoked: impl Iterator<Item = (&'a str, u64)>,
     now_ms: u64,
 ) -> String {
-    let unlimited = [
-        "subs",
-        "data",
-        "payload",
-        "imports",
-        "exports",
-        "conn",
-        "leaf",
-        "mem_storage",
-        "disk_storage",
-        "streams",
-        "consumer",
-    ];
+    let revoked: serde_json::Map<String, Value> =
+        revoked.map(|(key, second)| (key.to_owned(), json!(second))).collect();
+    sign_account(operator, name, key, &[&CONNECTIONS[..], &STREAMS].concat(), revoked, now_ms)
+}
+
+/// The claims of the system account, which may keep none.
+pub fn system_account(operator: &SigningKey, key: VerifyingKey, now_ms: u64) -> String {
+    sign_account(operator, "SYS", key, &CONNECTIONS, serde_json::Map::new(), now_ms)
+}
+
+fn sign_account(
+    operator: &SigningKey,
+    name: &str,
+    key: VerifyingKey,
+    unlimited: &[&str],
+    revoked: serde_json::Map<String, Value>,
+    now_ms: u64,
+) -> String {
     let mut limits: serde_json::Map<String, Value> =
         unlimited.iter().map(|name| ((*name).to_owned(), json!(-1))).collect();
     limits.insert("wildcards".into(), json!(true));
-    let revoked: serde_json::Map<String, Value> =
-        revoked.map(|(key, second)| (key.to_owned(), json!(second))).collect();
     let issued = Claims {
         name: name.to_owned(),
         subject: key_name(NatsKind::Account, key),
@@ -241,6 +244,8 @@ fn crc16(bytes: &[u8]) -> u16 {
     crc
 }
 
+const CONNECTIONS: [&str; 7] = ["subs", "data", "payload", "imports", "exports", "conn", "leaf"];
+const STREAMS: [&str; 4] = ["mem_storage", "disk_storage", "streams", "consumer"];
 /// Where the system account takes new claims of accounts.
 pub const CLAIMS_UPDATE: &str = "$SYS.REQ.CLAIMS.UPDATE";
 const SYSTEM_LOGIN_MS: u64 = 5 * 60_000;

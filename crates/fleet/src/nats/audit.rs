@@ -38,6 +38,7 @@ async fn during_session(inner: &Arc<Inner>) {
     }
     loop {
         let started = Instant::now();
+        let sites = streams::sites(inner);
         let pause = match audit_all(inner).await {
             Ok(()) => {
                 inner.stream_fault(None);
@@ -54,7 +55,7 @@ async fn during_session(inner: &Arc<Inner>) {
             }
         };
         let next = started + pause;
-        // Records that were not confirmed in time do not wait for the full minute.
+        // Records that were not confirmed in time, and the streams of a new site, do not wait for the full minute.
         loop {
             tokio::select! {
                 () = sleep_until(next) => break,
@@ -63,6 +64,7 @@ async fn during_session(inner: &Arc<Inner>) {
                         break;
                     }
                 }
+                () = new_site(inner, &sites) => break,
             }
         }
     }
@@ -82,6 +84,16 @@ async fn send_waiting(inner: &Arc<Inner>) -> Result<(), FleetError> {
         }
     }
     Ok(())
+}
+
+/// Resolves when this node cares for other sites than these.
+async fn new_site(inner: &Inner, known: &[String]) {
+    if inner.stewarded.is_none() {
+        return std::future::pending().await;
+    }
+    while streams::sites(inner) == known {
+        sleep(SITES_EVERY).await;
+    }
 }
 
 /// Whether some record stayed unconfirmed for longer than a confirmation takes.
@@ -183,5 +195,7 @@ const AUDIT_EVERY: Duration = Duration::from_secs(60);
 /// A server just started answers requests for streams a little later than connections.
 const AFTER_FAILURE: Duration = Duration::from_secs(1);
 const UNCONFIRMED_EVERY: Duration = Duration::from_secs(3);
+/// A site is invited before its first node starts; half a second is sooner than a person is.
+const SITES_EVERY: Duration = Duration::from_millis(500);
 const READ_TIMEOUT: Duration = Duration::from_secs(5);
 const RESEND_AT_ONCE: usize = 256;

@@ -8,6 +8,7 @@
 
 mod audit;
 mod blob;
+pub mod claims;
 mod follow;
 mod lease;
 mod login;
@@ -93,6 +94,7 @@ struct Inner {
     clock: Arc<dyn Clock>,
     replicas: usize,
     stewarded: Option<Sites>,
+    makes_streams: bool,
     link: watch::Sender<LinkState>,
     /// Counts connections; a new one starts everything that depends on the server anew.
     session: watch::Sender<u64>,
@@ -128,6 +130,7 @@ impl NatsFleet {
             store,
             clock,
             replicas: settings.replicas.max(1),
+            makes_streams: settings.membership.is_none() || settings.stewarded.is_some(),
             stewarded: settings.stewarded.clone(),
             link: watch::Sender::new(LinkState { fault: Some(LINK_DOWN.into()), ..LinkState::default() }),
             session: watch::Sender::new(0),

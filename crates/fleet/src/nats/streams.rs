@@ -29,21 +29,29 @@ pub(super) fn subjects(topic: Topic, stream: &str) -> Option<String> {
 /// Makes this site's streams, and those of the sites that this node cares for, unless they are there. A server just started may
 /// need a moment: the caller tries again.
 pub(super) async fn ensure(inner: &Inner) -> Result<(), String> {
-    let mut sites = inner.stewarded.as_ref().map(|sites| sites()).unwrap_or_default();
+    let mut sites = sites(inner);
     if !sites.iter().any(|site| *site == *inner.author.site) {
         sites.push(inner.author.site.to_string());
     }
     for site in sites {
         for topic in [Topic::Revocations, Topic::Nodes, Topic::Decisions] {
             let Some(config) = config(topic, &site, inner.replicas) else { continue };
-            let name = config.name.clone();
-            // Asked first: a node without the right to make streams gets no answer to that question.
-            if inner.jetstream.get_stream(&name).await.is_err() {
+            if inner.makes_streams {
                 inner.jetstream.get_or_create_stream(config).await.map_err(|error| error.to_string())?;
+                continue;
             }
+            // In an enrolled fleet only the authority's node may make streams.
+            let found = inner.jetstream.get_stream(&config.name).await;
+            found
+                .map_err(|_| format!("stream {} is not there; the authority's node makes it", config.name))?;
         }
     }
     Ok(())
+}
+
+/// The sites that this node cares for.
+pub(super) fn sites(inner: &Inner) -> Vec<String> {
+    inner.stewarded.as_ref().map(|sites| sites()).unwrap_or_default()
 }
 
 fn config(topic: Topic, site: &str, replicas: usize) -> Option<Config> {
