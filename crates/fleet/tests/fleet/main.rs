@@ -6,6 +6,8 @@ mod support;
 #[cfg(test)]
 mod conformance;
 #[cfg(test)]
+mod enrolled;
+#[cfg(test)]
 mod faults;
 #[cfg(test)]
 mod forgery;
@@ -15,3 +17,5 @@ mod latency;
 mod local;
 #[cfg(test)]
 mod sharing;
+#[cfg(test)]
+mod stolen;
