@@ -79,7 +79,7 @@ async fn send_waiting(inner: &Arc<Inner>) -> Result<(), FleetError> {
     for record in kept {
         let waits = record.subject == announcement || inner.unconfirmed.lock().contains_key(&record.subject);
         if record.own && waits && record.expires_at_ms > now_ms {
-            let sent = inner.client.publish(record.subject, record.bytes.into()).await;
+            let sent = inner.client().publish(record.subject, record.bytes.into()).await;
             sent.map_err(|error| FleetError::Unreachable(error.to_string()))?;
         }
     }
@@ -168,7 +168,7 @@ async fn last_per_subject(
         ..OrderedConfig::default()
     };
     let consumer: Consumer<OrderedConfig> = inner
-        .jetstream
+        .jetstream()
         .create_consumer_on_stream(config, name.as_str())
         .await
         .map_err(|error| error.to_string())?;

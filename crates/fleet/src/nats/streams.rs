@@ -37,11 +37,11 @@ pub(super) async fn ensure(inner: &Inner) -> Result<(), String> {
         for topic in [Topic::Revocations, Topic::Nodes, Topic::Decisions] {
             let Some(config) = config(topic, &site, inner.replicas) else { continue };
             if inner.makes_streams {
-                inner.jetstream.get_or_create_stream(config).await.map_err(|error| error.to_string())?;
+                inner.jetstream().get_or_create_stream(config).await.map_err(|error| error.to_string())?;
                 continue;
             }
             // In an enrolled fleet only the authority's node may make streams.
-            let found = inner.jetstream.get_stream(&config.name).await;
+            let found = inner.jetstream().get_stream(&config.name).await;
             found
                 .map_err(|_| format!("stream {} is not there; the authority's node makes it", config.name))?;
         }

@@ -267,18 +267,34 @@ async fn renewal_takes_effect_without_losing_a_ban() {
     let request = RenewRequest::make(SHOPS, "syd", "b", &keys.node, later);
     let grant = fleet.authority.lock().renew(&request, later).unwrap();
     let held = Held { bundle: keys.membership.held().bundle.clone(), grant };
-    let renewing = tokio::spawn({
-        let membership = Arc::clone(&keys.membership);
-        async move { membership.replace(held) }
-    });
+    let mut link = b.fleet.engine().link();
+    link.mark_unchanged();
+    keys.membership.replace(held);
     for n in 1..=100 {
         b.ban(&format!("192.0.2.{n}"), 600_000);
         a.ban(&format!("198.51.100.{n}"), 600_000);
+        tokio::task::yield_now().await;
     }
-    renewing.await.unwrap();
     until("all arrive", || a.fleet.status().decisions == 200 && b.fleet.status().decisions == 200).await;
     assert!(b.fleet.status().certificate_expires_at_ms > before);
+    until("the old connection is left for the new one", || connections(fleet.server.port()) == 2).await;
     gathered(&[&a, &b]).await;
+    b.ban("203.0.113.1", 600_000);
+    until("and the new one serves", || a.refuses("203.0.113.1")).await;
+    while link.has_changed().unwrap() {
+        assert!(link.borrow_and_update().connected, "the link was never down");
+    }
+}
+
+/// Connections of this machine to a port, as the kernel lists them.
+fn connections(port: u16) -> usize {
+    let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
+    let to = format!(":{port:04X}");
+    let established = |line: &&str| {
+        let mut fields = line.split_whitespace();
+        fields.nth(2).is_some_and(|remote| remote.ends_with(&to)) && fields.next() == Some("01")
+    };
+    table.lines().filter(established).count()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
