@@ -284,3 +284,138 @@ const RETRY_MAX: Duration = Duration::from_secs(15 * 60);
 const STEWARD_RETRY: Duration = Duration::from_secs(5);
 /// A server that was restored from a backup forgets whom it was told to cut off.
 const STEWARD_AGAIN: Duration = Duration::from_secs(300);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use phalanx_control::EnrolDeps;
+    use phalanx_model::lanes::{LaneReaders, Lanes};
+    use phalanx_model::{ManualClock, SystemClock};
+    use phalanx_trust::Invitation;
+    use tokio::net::TcpListener;
+    use tokio::sync::watch;
+
+    const HOUR: u64 = 3_600_000;
+
+    /// An authority that listens.
+    struct Office {
+        authority: Arc<Mutex<FleetAuthority>>,
+        address: String,
+        clock: Arc<ManualClock>,
+        _stop: watch::Sender<bool>,
+        _readers: LaneReaders,
+        _folder: tempfile::TempDir,
+    }
+
+    impl Office {
+        async fn open() -> Self {
+            let folder = tempfile::tempdir().unwrap();
+            // TLS looks at the real time.
+            let clock = Arc::new(ManualClock::at(SystemClock.now_ms()));
+            let sealer = Arc::new(Sealer::ephemeral().unwrap());
+            let made = FleetAuthority::create(folder.path(), sealer, Some("shops"), clock.now_ms()).unwrap();
+            let authority = Arc::new(Mutex::new(made));
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let address = listener.local_addr().unwrap().to_string();
+            let (lanes, readers) = Lanes::new();
+            let deps = EnrolDeps {
+                authority: Arc::clone(&authority),
+                clock: Arc::clone(&clock) as Arc<dyn Clock>,
+                lanes,
+                nats_url: "tls://192.0.2.1:4222".into(),
+                addresses: vec![address.clone()],
+            };
+            let (stop, stopping) = watch::channel(false);
+            tokio::spawn(phalanx_control::enrol::serve(listener, deps, stopping));
+            Self { authority, address, clock, _stop: stop, _readers: readers, _folder: folder }
+        }
+
+        fn token(&self) -> String {
+            let addresses = vec!["127.0.0.1:1".into(), self.address.clone()];
+            let invitation = Invitation { site: "fra".into(), control: false, addresses, for_ms: HOUR };
+            self.authority.lock().invite(&invitation, self.clock.now_ms()).unwrap().to_text().unwrap()
+        }
+
+        async fn join(&self, folder: &Path, join: Option<String>) -> anyhow::Result<Option<Arc<Identity>>> {
+            let state = StateFolder::open(folder)?;
+            let sealer = Arc::new(Sealer::load_or_create(&state.sealing_key())?);
+            let fleet = crate::settings::FleetSettings {
+                url: None,
+                secret_file: None,
+                join,
+                enroll: None,
+                enroll_at: vec![],
+            };
+            let settings = Settings {
+                listen: vec![],
+                admin: "127.0.0.1:0".parse()?,
+                state: folder.to_owned(),
+                workers: 1,
+                site: "fra".into(),
+                node: "b".into(),
+                fleet: Some(fleet),
+                fleet_id: DEFAULT_FLEET.into(),
+                logs: crate::settings::LogSettings::default(),
+            };
+            Identity::establish(&settings, &state, &sealer, self.clock.now_ms()).await
+        }
+    }
+
+    #[tokio::test]
+    async fn a_node_joins_once_and_renews_at_half_of_its_certificates_life() {
+        let office = Office::open().await;
+        let state = tempfile::tempdir().unwrap();
+        let joined = office.join(state.path(), Some(office.token())).await.unwrap().unwrap();
+        let ends = joined.membership.held().grant.expires_at_ms;
+        assert_eq!(
+            joined.nats_url().as_deref(),
+            Some("tls://192.0.2.1:4222"),
+            "the authority tells where NATS is"
+        );
+        drop(joined);
+        // The token is not needed again, nor is the authority.
+        let back = office.join(state.path(), None).await.unwrap().unwrap();
+        assert_eq!(back.membership.held().grant.expires_at_ms, ends);
+        assert!(!back.is_due(ends - 12 * HOUR - 1) && back.is_due(ends - 12 * HOUR));
+        office.clock.advance(12 * HOUR);
+        back.renew(office.clock.now_ms()).await.unwrap();
+        assert_eq!(back.membership.held().grant.expires_at_ms, ends + 12 * HOUR);
+        let again = office.join(state.path(), None).await.unwrap().unwrap();
+        assert_eq!(again.membership.held().grant.expires_at_ms, ends + 12 * HOUR, "it is kept");
+    }
+
+    #[tokio::test]
+    async fn a_renewal_that_fails_leaves_what_was_there() {
+        let office = Office::open().await;
+        let state = tempfile::tempdir().unwrap();
+        let joined = office.join(state.path(), Some(office.token())).await.unwrap().unwrap();
+        let before = joined.membership.held();
+        office.authority.lock().revoke("fra", "b", office.clock.now_ms()).unwrap();
+        let error = joined.renew(office.clock.now_ms()).await.unwrap_err().to_string();
+        assert!(error.contains("fra/b was revoked by an operator"), "{error}");
+        assert_eq!(joined.membership.held(), before);
+    }
+
+    #[tokio::test]
+    async fn a_server_that_is_not_the_tokens_authority_learns_nothing() {
+        let (office, impostor) = (Office::open().await, Office::open().await);
+        let mut token = JoinToken::parse(&office.token()).unwrap();
+        token.addresses = vec![impostor.address.clone()];
+        let state = tempfile::tempdir().unwrap();
+        let error = office.join(state.path(), Some(token.to_text().unwrap())).await.err().unwrap();
+        assert!(format!("{error:#}").contains("no server of this fleet is there"), "{error:#}");
+        assert!(office.join(state.path(), None).await.unwrap().is_none(), "nothing was kept");
+    }
+
+    #[tokio::test]
+    async fn a_state_folder_is_one_nodes() {
+        let office = Office::open().await;
+        let state = tempfile::tempdir().unwrap();
+        office.join(state.path(), Some(office.token())).await.unwrap().unwrap();
+        let sealer = Sealer::load_or_create(&state.path().join("sealing.key")).unwrap();
+        let grant = membership::load(state.path(), &sealer).unwrap().unwrap();
+        membership::save(state.path(), &sealer, &Grant { node: "c".into(), ..grant }).unwrap();
+        let error = office.join(state.path(), None).await.err().unwrap().to_string();
+        assert!(error.contains("is that of fra/c"), "{error}");
+    }
+}
