@@ -74,7 +74,7 @@ pub struct ControlDeps {
 /// The fleet's authority as operators reach it.
 #[derive(Debug, Clone)]
 pub struct AuthorityPort {
-    /// The authority. Locked for as long as a file takes to be written; never on an async thread.
+    /// The authority. Locked for as long as a small file takes to be written.
     pub authority: Arc<Mutex<FleetAuthority>>,
     /// Where nodes enrol: `HOST:PORT`; empty while nothing listens.
     pub addresses: Vec<String>,

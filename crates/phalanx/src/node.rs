@@ -232,7 +232,18 @@ async fn start_fleet(
     let secret = secret_file.map(FleetSecret::load).transpose()?;
     let membership = identity.map(|identity| Arc::clone(&identity.membership));
     let authority = identity.and_then(|identity| identity.authority.clone());
-    let nats = nats_url(settings, identity).map(|url| NatsSettings {
+    let url = nats_url(settings, identity);
+    let alone = settings.fleet.is_some() && url.is_none();
+    match identity {
+        None if alone => bail!(
+            "the fleet's NATS server is not named, and this node is not enrolled; give `url` in [fleet], or a join token"
+        ),
+        Some(identity) if url.is_none() && identity.authority.is_none() => bail!(
+            "the fleet's authority names no NATS server; start its node with --fleet tls://HOST:PORT, or name it here"
+        ),
+        _ => {}
+    }
+    let nats = url.map(|url| NatsSettings {
         membership: membership.clone(),
         stewarded: authority.map(|authority| -> Sites { Arc::new(move || authority.lock().sites()) }),
         ..NatsSettings::at(url)
