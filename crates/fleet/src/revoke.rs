@@ -135,7 +135,10 @@ impl Shared {
             self.forget(gone);
         }
         if news {
-            self.revocations.send_modify(|known| known.push(revocation.clone()));
+            self.revocations.send_modify(|known| {
+                known.retain(|one| one.site != revocation.site || one.node != revocation.node);
+                known.push(revocation.clone());
+            });
         }
         Ok(news)
     }

@@ -30,6 +30,11 @@ pub(crate) async fn ask<Q: Serialize, A: DeserializeOwned>(
     let connector = TlsConnector::from(Arc::new(client));
     let body = Bytes::from(serde_json::to_vec(question)?);
     let mut unreachable = Vec::new();
+    if addresses.is_empty() {
+        bail!(
+            "the fleet's authority named no address to ask at; start its node with --enroll ADDR, then join again"
+        );
+    }
     for address in addresses {
         let exchanged =
             tokio::time::timeout(TIME_MAX, exchange(&connector, address, fleet, path, body.clone()));

@@ -54,6 +54,7 @@ impl Identity {
         settings: &Settings,
         state: &StateFolder,
         sealer: &Arc<Sealer>,
+        policy_version: u64,
         now_ms: u64,
     ) -> anyhow::Result<Option<Arc<Self>>> {
         let folder = state.path();
@@ -66,10 +67,13 @@ impl Identity {
         }
         if let Some(grant) = membership::load(folder, sealer)? {
             let keys = OwnKeys::load(folder, sealer, !grant.operator_chain.is_empty())?;
+            check_policy(policy_version, grant.policy_version_min)?;
             return Self::of(settings, state, sealer, keys, None, grant).map(Some);
         }
         let Some(text) = join else { return Ok(None) };
         let token = JoinToken::parse(text)?;
+        // Before the token is used up.
+        check_policy(policy_version, token.policy_version_min)?;
         let keys = OwnKeys::load(folder, sealer, token.control)?;
         let grant = join_with(&token, settings, &keys, now_ms).await.context("cannot join the fleet")?;
         membership::save(folder, sealer, &grant)?;
@@ -111,10 +115,14 @@ impl Identity {
         }))
     }
 
+    /// Whether this node may act for operators.
+    pub(crate) fn is_control(&self) -> bool {
+        self.keys.operator.is_some()
+    }
+
     /// The keys that the fleet signs with.
     pub(crate) fn fleet_keys(&self) -> anyhow::Result<FleetKeys> {
-        let control = self.keys.operator.is_some();
-        Ok(FleetKeys::load_or_create(self.state.path(), &self.sealer, control)?)
+        Ok(FleetKeys::load_or_create(self.state.path(), &self.sealer, self.is_control())?)
     }
 
     /// Where NATS is, if the authority told.
@@ -265,6 +273,15 @@ async fn join_with(
     Ok(Held::check(grant, &keys.all(), now_ms)?.grant)
 }
 
+fn check_policy(version: u64, least: u64) -> anyhow::Result<()> {
+    if version < least {
+        bail!(
+            "the policy has version {version}, and this fleet accepts none below {least}; load a newer one"
+        );
+    }
+    Ok(())
+}
+
 /// A grant with what the authority left for the node to know.
 fn completed(grant: Grant, nats_url: &str, enrol: &[String]) -> Grant {
     let nats_url = if grant.nats_url.is_empty() { nats_url.to_owned() } else { grant.nats_url };
@@ -296,6 +313,7 @@ mod tests {
     use tokio::sync::watch;
 
     const HOUR: u64 = 3_600_000;
+    const POLICY: u64 = 3;
 
     /// An authority that listens.
     struct Office {
@@ -357,7 +375,7 @@ mod tests {
                 fleet_id: DEFAULT_FLEET.into(),
                 logs: crate::settings::LogSettings::default(),
             };
-            Identity::establish(&settings, &state, &sealer, self.clock.now_ms()).await
+            Identity::establish(&settings, &state, &sealer, POLICY, self.clock.now_ms()).await
         }
     }
 
@@ -417,5 +435,17 @@ mod tests {
         membership::save(state.path(), &sealer, &Grant { node: "c".into(), ..grant }).unwrap();
         let error = office.join(state.path(), None).await.err().unwrap().to_string();
         assert!(error.contains("is that of fra/c"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_joiner_with_too_old_a_policy_is_refused_and_keeps_its_token() {
+        let office = Office::open().await;
+        office.authority.lock().raise_policy_version_min(POLICY + 1).unwrap();
+        let state = tempfile::tempdir().unwrap();
+        let token = office.token();
+        let error = office.join(state.path(), Some(token.clone())).await.err().unwrap().to_string();
+        assert!(error.contains("the policy has version 3, and this fleet accepts none below 4"), "{error}");
+        let open = office.authority.lock().overview(office.clock.now_ms()).unwrap().invitations;
+        assert_eq!(open.len(), 1);
     }
 }

@@ -117,16 +117,8 @@ impl Node {
         record.modsecurity_log.clone_from(&settings.logs.modsecurity);
         record.audit_log.clone_from(&settings.logs.audit);
         let recorder = Recorder::open(record, readers_of_record)?;
-        let identity = Identity::establish(settings, state, &sealer, clock.now_ms()).await?;
-        if let Some(identity) = &identity {
-            let least = identity.membership.held().grant.policy_version_min;
-            let version = keeper.describe().version;
-            if version < least {
-                bail!(
-                    "the policy has version {version}, and this fleet accepts none below {least}; load a newer one"
-                );
-            }
-        }
+        let policy_version = keeper.describe().version;
+        let identity = Identity::establish(settings, state, &sealer, policy_version, clock.now_ms()).await?;
         let fleet = start_fleet(settings, state, (&sealer, identity.as_deref()), &lanes, &clock).await?;
         let (stop, stopping) = watch::channel(false);
         let mut tasks = JoinSet::new();
@@ -256,7 +248,10 @@ async fn start_fleet(
         site: settings.site.clone(),
         node: settings.node.clone(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
-        roles: vec!["edge".into(), "control".into()],
+        roles: match identity.is_none_or(Identity::is_control) {
+            true => vec!["edge".into(), "control".into()],
+            false => vec!["edge".into()],
+        },
         state_dir: state.path().to_owned(),
         nats,
         secret,

@@ -366,15 +366,18 @@ impl FleetAuthority {
         Ok(ServerIdentity { chain, key, expires_at_ms: now_ms.saturating_add(for_ms) })
     }
 
-    /// The claims that nats-server is configured with.
-    pub fn nats_operator(&self, now_ms: u64) -> Result<NatsOperator, TrustError> {
+    /// The claims that nats-server is configured with. The same each time, so that a server reads its configuration again without
+    /// objecting that its operator changed.
+    pub fn nats_operator(&self) -> Result<NatsOperator, TrustError> {
         let (operator, account, system) = self.state.nats_keys()?;
         let name = |key: &SigningKey| nats_login::key_name(NatsKind::Account, key.verifying());
-        let system_claims = nats_login::system_account(&operator, system.verifying(), now_ms);
+        let made_at_ms = self.state.made_at_ms;
+        let revoked_at_ms = self.state.nats_revoked.values().max().map(|second| second * 1000);
+        let account_claims = self.nats_account(made_at_ms.max(revoked_at_ms.unwrap_or_default()))?;
         Ok(NatsOperator {
-            operator: nats_login::operator(&operator, &self.state.fleet, system.verifying(), now_ms),
-            account: (name(&account), self.nats_account(now_ms)?),
-            system: (name(&system), system_claims),
+            operator: nats_login::operator(&operator, &self.state.fleet, system.verifying(), made_at_ms),
+            account: (name(&account), account_claims),
+            system: (name(&system), nats_login::system_account(&operator, system.verifying(), made_at_ms)),
         })
     }
 

@@ -31,7 +31,7 @@ pub fn write(
     now_ms: u64,
 ) -> Result<(), TrustError> {
     let server = authority.server("nats", &plan.hosts, SERVER_CERTIFICATE_MS, now_ms)?;
-    let operator = authority.nats_operator(now_ms)?;
+    let operator = authority.nats_operator()?;
     let roots = authority.bundle().map(|bundle| bundle.roots().to_vec()).unwrap_or_default();
     let key = server.key.to_pkcs8()?;
     private_file::replace(&folder.join("nats.key"), pem("PRIVATE KEY", &[key.to_vec()]).as_bytes())?;

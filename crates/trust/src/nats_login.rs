@@ -258,7 +258,7 @@ mod tests {
 
     #[test]
     fn names_of_keys_are_those_of_nats() {
-        // The checksum's own check value, and a name made by NATS' nk tool for the seed of 32 zero bytes' public key.
+        // The checksum's own check value. That the names are NATS' shows when a real server takes them.
         assert_eq!(crc16(b"123456789"), 0x31c3);
         let key = SigningKey::from_seed(&[0; 32]).unwrap().verifying();
         for (kind, letter) in [(NatsKind::Operator, 'O'), (NatsKind::Account, 'A'), (NatsKind::User, 'U')] {

@@ -1,6 +1,7 @@
 //! A fleet with an authority, on a real nats-server in operator mode with mutual TLS.
 
-use std::path::PathBuf;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -40,18 +41,23 @@ impl Fleet {
         let folder = tempfile::tempdir().unwrap();
         let sealer = Arc::new(Sealer::ephemeral().unwrap());
         let mut authority = FleetAuthority::create(folder.path(), sealer, Some(SHOPS), now()).unwrap();
-        let configure = |port: u16, state: &std::path::Path| -> PathBuf {
-            let plan = NatsServerPlan {
-                host: "127.0.0.1".into(),
-                port,
-                store: state.join("streams").display().to_string(),
-                hosts: vec!["127.0.0.1".into()],
-            };
-            nats_config::write(state, &mut authority, &plan, now()).unwrap();
-            state.join("nats-server.conf")
-        };
+        let configure = |port: u16, state: &Path| configure(&mut authority, port, state);
         let server = NatsServer::start_configured(configure).await?;
         Some(Self { _folder: folder, authority: Arc::new(Mutex::new(authority)), server })
+    }
+
+    /// Writes the server's configuration anew.
+    pub(crate) fn configure(&self) {
+        configure(&mut self.authority.lock(), self.server.port(), self.server.folder());
+    }
+
+    /// A fresh grant for the authority's own node.
+    fn enrol_again(&self, own: &Enrolled) -> Grant {
+        let sealer = Sealer::load_or_create(&own.state.path().join("seal.key")).unwrap();
+        let keys = FleetKeys::load_or_create(own.state.path(), &sealer, true).unwrap();
+        let nats = SigningKey::load_or_create(&own.state.path().join("nats.key"), &sealer).unwrap();
+        let all = NodeKeys { node: &keys.node, operator: keys.operator.as_ref(), nats: &nats };
+        self.authority.lock().enrol_self("fra", "a", &all, now() + 2_000).unwrap()
     }
 
     /// Enrols a node with a token; with `own`, as the node that holds the authority.
@@ -104,6 +110,17 @@ impl Fleet {
         };
         nats::claims::update(&self.server.url(), &own.membership, login, claims).await.unwrap();
     }
+}
+
+fn configure(authority: &mut FleetAuthority, port: u16, folder: &Path) -> PathBuf {
+    let plan = NatsServerPlan {
+        host: "127.0.0.1".into(),
+        port,
+        store: folder.join("streams").display().to_string(),
+        hosts: vec!["127.0.0.1".into()],
+    };
+    nats_config::write(folder, authority, &plan, now()).unwrap();
+    folder.join("nats-server.conf")
 }
 
 pub(crate) fn now() -> u64 {
@@ -267,6 +284,7 @@ async fn renewal_takes_effect_without_losing_a_ban() {
     let request = RenewRequest::make(SHOPS, "syd", "b", &keys.node, later);
     let grant = fleet.authority.lock().renew(&request, later).unwrap();
     let held = Held { bundle: keys.membership.held().bundle.clone(), grant };
+    let old = connections(fleet.server.port());
     let mut link = b.fleet.engine().link();
     link.mark_unchanged();
     keys.membership.replace(held);
@@ -277,7 +295,11 @@ async fn renewal_takes_effect_without_losing_a_ban() {
     }
     until("all arrive", || a.fleet.status().decisions == 200 && b.fleet.status().decisions == 200).await;
     assert!(b.fleet.status().certificate_expires_at_ms > before);
-    until("the old connection is left for the new one", || connections(fleet.server.port()) == 2).await;
+    until("the old connection is left for the new one", || {
+        let now = connections(fleet.server.port());
+        now.len() == 2 && now.intersection(&old).count() == 1
+    })
+    .await;
     gathered(&[&a, &b]).await;
     b.ban("203.0.113.1", 600_000);
     until("and the new one serves", || a.refuses("203.0.113.1")).await;
@@ -286,15 +308,24 @@ async fn renewal_takes_effect_without_losing_a_ban() {
     }
 }
 
-/// Connections of this machine to a port, as the kernel lists them.
-fn connections(port: u16) -> usize {
+/// The near ends of this machine's connections to a port, as the kernel lists them.
+fn connections(port: u16) -> BTreeSet<String> {
     let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
     let to = format!(":{port:04X}");
-    let established = |line: &&str| {
-        let mut fields = line.split_whitespace();
-        fields.nth(2).is_some_and(|remote| remote.ends_with(&to)) && fields.next() == Some("01")
+    let near_end = |line: &str| {
+        let fields: Vec<&str> = line.split_whitespace().take(4).collect();
+        (fields.len() == 4 && fields[2].ends_with(&to) && fields[3] == "01").then(|| fields[1].to_owned())
     };
-    table.lines().filter(established).count()
+    table.lines().filter_map(near_end).collect()
+}
+
+/// Waits until as many connections as before are there and all of them are new.
+async fn replaced(what: &str, port: u16, before: &BTreeSet<String>) {
+    until(what, || {
+        let now = connections(port);
+        now.len() == before.len() && now.is_disjoint(before)
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -306,11 +337,45 @@ async fn a_change_of_root_interrupts_nothing() {
     gathered(&[&a, &b]).await;
     fleet.authority.lock().change_root(now()).unwrap();
     // One enrolled under the new root, with the old one still everybody else's.
-    let c = fleet.run(&fleet.enrol("fra", "c", false, false), false).await;
+    let c_keys = fleet.enrol("fra", "c", false, false);
+    let c = fleet.run(&c_keys, false).await;
     gathered(&[&a, &b, &c]).await;
     c.ban("192.0.2.1", 600_000);
     until("the newcomer is believed", || a.refuses("192.0.2.1") && b.refuses("192.0.2.1")).await;
     b.ban("192.0.2.2", 600_000);
     until("and believes the others", || c.refuses("192.0.2.2")).await;
-    drop(own);
+
+    // The server believes both roots, everybody renews, and the old root goes.
+    let x = fleet.enrol("syd", "x", false, false);
+    fleet.cut_off(&own, &x.site, &x.name).await;
+    fleet.configure();
+    fleet.server.reload();
+    let before = connections(fleet.server.port());
+    assert_eq!(before.len(), 3);
+    let later = now() + 2_000;
+    for (site, name, keys) in [("syd", "b", &keys), ("fra", "c", &c_keys)] {
+        let request = RenewRequest::make(SHOPS, site, name, &keys.node, later);
+        renewed(keys, fleet.authority.lock().renew(&request, later).unwrap());
+    }
+    let again = fleet.enrol_again(&own);
+    renewed(&own, again);
+    replaced("all have moved to connections under the new root", fleet.server.port(), &before).await;
+    assert!(fleet.authority.lock().finish_root_change().unwrap());
+    fleet.configure();
+    fleet.server.reload();
+    // What was enrolled under the new root alone is believed by all, and reaches the server.
+    let d_keys = fleet.enrol("fra", "d", false, false);
+    assert_eq!(d_keys.membership.held().bundle.roots().len(), 1);
+    let d = fleet.run(&d_keys, false).await;
+    gathered(&[&a, &b, &c, &d]).await;
+    d.ban("192.0.2.3", 600_000);
+    until("its ban counts", || a.refuses("192.0.2.3") && b.refuses("192.0.2.3")).await;
+    let b = b.restart().await;
+    gathered(&[&a, &b, &c, &d]).await;
+}
+
+fn renewed(keys: &Enrolled, grant: Grant) {
+    let roots = phalanx_trust::join::ders(&grant.roots);
+    let bundle = phalanx_trust::TrustBundle::new(SHOPS, &roots).unwrap();
+    keys.membership.replace(Held { bundle, grant });
 }

@@ -78,6 +78,16 @@ impl NatsServer {
         self.port
     }
 
+    pub(crate) fn folder(&self) -> &Path {
+        self.state.path()
+    }
+
+    /// Has the server read its configuration again.
+    pub(crate) fn reload(&self) {
+        let id = self.child.as_ref().unwrap().id().to_string();
+        assert!(Command::new("kill").args(["-HUP", &id]).status().unwrap().success());
+    }
+
     pub(crate) fn url(&self) -> String {
         format!("nats://127.0.0.1:{}", self.port)
     }
