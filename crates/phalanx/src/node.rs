@@ -279,7 +279,7 @@ async fn keep_membership(
     let Some(authority) = identity.authority.clone() else {
         if listen.is_some() {
             bail!(
-                "--enroll needs the fleet's authority, which is not in this state folder; make one with `phalanx fleet init`"
+                "--enroll needs the fleet's authority, which is not in this state folder; name its folder with --state, or make one with `phalanx fleet init`"
             );
         }
         return Ok(None);

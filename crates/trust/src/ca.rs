@@ -249,12 +249,15 @@ impl FleetAuthority {
         }
         self.name_is_free(&name, node_key, now_ms)?;
         let rights = if token.control { NatsRights::Control } else { NatsRights::Node };
-        if let Some(token) = self.state.tokens.get_mut(place) {
-            token.used_by = Some(name);
-        }
+        self.mark(place, Some(name));
         let issued =
             Issued { node_key, operator_key, nats_key, rights, expires_at_ms: 0, revoked_at_ms: None };
-        self.issue(&request.site, &request.node, issued, now_ms).map_err(unavailable)
+        let granted = self.issue(&request.site, &request.node, issued, now_ms).map_err(unavailable);
+        if granted.is_err() && !again {
+            // Nobody got anything for it.
+            self.mark(place, None);
+        }
+        granted
     }
 
     /// Fresh certificates and a fresh login for a node that proves the key it is enrolled with.
@@ -438,6 +441,12 @@ impl FleetAuthority {
         })
     }
 
+    fn mark(&mut self, place: usize, used_by: Option<String>) {
+        if let Some(token) = self.state.tokens.get_mut(place) {
+            token.used_by = used_by;
+        }
+    }
+
     /// The token that a request names and proves; looked for in constant time per token.
     fn token_place(&self, request: &EnrolRequest) -> Option<usize> {
         let digest = sha256(request.secret.as_bytes());
@@ -501,8 +510,16 @@ impl FleetAuthority {
             expires_at_ms,
             policy_version_min: self.state.policy_version_min,
         };
-        self.state.issued.insert(format!("{site}/{node}"), Issued { expires_at_ms, ..issued });
-        self.save()?;
+        let name = format!("{site}/{node}");
+        let before = self.state.issued.insert(name.clone(), Issued { expires_at_ms, ..issued });
+        if let Err(error) = self.save() {
+            // What is not kept was not granted.
+            match before {
+                Some(before) => self.state.issued.insert(name, before),
+                None => self.state.issued.remove(&name),
+            };
+            return Err(error);
+        }
         Ok(grant)
     }
 

@@ -115,6 +115,18 @@ fn only_a_digest_of_a_token_is_kept() {
 }
 
 #[test]
+fn a_token_is_not_used_up_by_a_grant_that_could_not_be_kept() {
+    let (folder, mut authority) = authority("f");
+    let token = authority.invite(&invitation("fra", false), NOW).unwrap();
+    let request = ask(&token, "fra", "a", &Keys::new());
+    let away = folder.path().join("away");
+    let path = std::mem::replace(&mut authority.path, away.join("nowhere"));
+    assert!(matches!(authority.enrol(&request, NOW), Err(JoinRefusal::Unavailable(_))));
+    authority.path = path;
+    assert!(authority.enrol(&ask(&token, "fra", "b", &Keys::new()), NOW).is_ok());
+}
+
+#[test]
 fn certificates_say_who_a_node_is_for_a_day() {
     let (_folder, mut authority) = authority("f");
     let token = authority.invite(&invitation("fra", true), NOW).unwrap();
