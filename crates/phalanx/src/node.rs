@@ -107,32 +107,15 @@ impl Node {
         let (security, recorded) = mpsc::channel(limits::SECURITY_LANE_EVENTS);
         let readers_of_record =
             LaneReaders { access: readers.access, security: recorded, ledger: readers.ledger };
-        let mut record = RecordSettings::new(
-            &state.record(),
-            &settings.site,
-            &settings.node,
-            Arc::clone(&sealer),
-            Arc::clone(&clock),
-        );
-        record.modsecurity_log.clone_from(&settings.logs.modsecurity);
-        record.audit_log.clone_from(&settings.logs.audit);
-        let recorder = Recorder::open(record, readers_of_record)?;
+        let recorder = Recorder::open(record_settings(settings, state, &sealer, &clock), readers_of_record)?;
+        let (stop, stopping) = watch::channel(false);
         let policy_version = keeper.describe().version;
         let identity = Identity::establish(settings, state, &sealer, policy_version, clock.now_ms()).await?;
         let fleet = start_fleet(settings, state, (&sealer, identity.as_deref()), &lanes, &clock).await?;
-        let (stop, stopping) = watch::channel(false);
         let mut tasks = JoinSet::new();
-        let authority = match &identity {
-            None => None,
-            Some(identity) => {
-                keep_membership(settings, identity, (&fleet, &lanes, &clock), &stopping, &mut tasks).await?
-            }
-        };
-        let enrolment = match (&identity, &authority) {
-            (None, _) => Enrolment::None,
-            (Some(_), None) => Enrolment::Member,
-            (Some(_), Some(_)) => Enrolment::Authority,
-        };
+        let of_fleet = (&fleet, &lanes, &clock);
+        let (authority, enrolment) =
+            keep_membership(settings, identity.as_ref(), of_fleet, &stopping, &mut tasks).await?;
         tokio::spawn(share(readers.security, security, fleet.clone(), lanes.clone()));
 
         let edge = start_edge(settings, keeper.plan(), &fleet, &lanes, &clock)?;
@@ -209,6 +192,24 @@ impl Node {
     }
 }
 
+fn record_settings(
+    settings: &Settings,
+    state: &StateFolder,
+    sealer: &Arc<Sealer>,
+    clock: &Arc<dyn Clock>,
+) -> RecordSettings {
+    let mut record = RecordSettings::new(
+        &state.record(),
+        &settings.site,
+        &settings.node,
+        Arc::clone(sealer),
+        Arc::clone(clock),
+    );
+    record.modsecurity_log.clone_from(&settings.logs.modsecurity);
+    record.audit_log.clone_from(&settings.logs.audit);
+    record
+}
+
 async fn start_fleet(
     settings: &Settings,
     state: &StateFolder,
@@ -269,21 +270,22 @@ fn nats_url(settings: &Settings, identity: Option<&Identity>) -> Option<String> 
 /// Starts what keeps the membership, and where the authority is what serves others. Returns the authority for operators.
 async fn keep_membership(
     settings: &Settings,
-    identity: &Arc<Identity>,
+    identity: Option<&Arc<Identity>>,
     (fleet, lanes, clock): (&FleetHandle, &Lanes, &Arc<dyn Clock>),
     stopping: &watch::Receiver<bool>,
     tasks: &mut JoinSet<()>,
-) -> anyhow::Result<Option<AuthorityPort>> {
-    tasks.spawn(Arc::clone(identity).keep_fresh(Arc::clone(clock)));
+) -> anyhow::Result<(Option<AuthorityPort>, Enrolment)> {
     let listen = settings.fleet.as_ref().and_then(|fleet| fleet.enroll);
-    let Some(authority) = identity.authority.clone() else {
-        if listen.is_some() {
-            bail!(
-                "--enroll needs the fleet's authority, which is not in this state folder; name its folder with --state, or make one with `phalanx fleet init`"
-            );
-        }
-        return Ok(None);
-    };
+    let held = identity.and_then(|identity| identity.authority.clone());
+    if held.is_none() && listen.is_some() {
+        bail!(
+            "--enroll needs the fleet's authority, which is not in this state folder; name its folder with --state, or make one \
+             with `phalanx fleet init`"
+        );
+    }
+    let Some(identity) = identity else { return Ok((None, Enrolment::None)) };
+    tasks.spawn(Arc::clone(identity).keep_fresh(Arc::clone(clock)));
+    let Some(authority) = held else { return Ok((None, Enrolment::Member)) };
     let url = nats_url(settings, Some(identity));
     let (membership, clock) = (Arc::clone(&identity.membership), Arc::clone(clock));
     tasks.spawn(steward(Arc::clone(&authority), membership, fleet.clone(), url.clone(), Arc::clone(&clock)));
@@ -303,7 +305,7 @@ async fn keep_membership(
         };
         tasks.spawn(phalanx_control::enrol::serve(listener, deps, stopping.clone()));
     }
-    Ok(Some(AuthorityPort { authority, addresses }))
+    Ok((Some(AuthorityPort { authority, addresses }), Enrolment::Authority))
 }
 
 fn start_edge(
