@@ -6,6 +6,8 @@ mod support;
 #[cfg(test)]
 mod conformance;
 #[cfg(test)]
+mod enrolled;
+#[cfg(test)]
 mod faults;
 #[cfg(test)]
 mod forgery;
@@ -17,3 +19,5 @@ mod local;
 mod remembered;
 #[cfg(test)]
 mod sharing;
+#[cfg(test)]
+mod stolen;
