@@ -8,22 +8,20 @@ use phalanx_model::event::Proposal;
 use phalanx_model::lanes::Lanes;
 use phalanx_model::limits::{BAN_AUTOMATIC_MAX_MS, FLEET_CHANGES_QUEUE, FLEET_OUTBOX, REASON_BYTES_MAX};
 use phalanx_model::{
-    Actor, Author, AuthorRole, Clock, Decision, DecisionId, DecisionKind, RequestId, Swap, View, Withdrawal,
-    id,
+    Actor, Author, AuthorRole, Clock, Decision, DecisionId, DecisionKind, Prefix, RequestId, Swap, View,
+    Withdrawal, id,
 };
 use phalanx_trust::{FleetSecret, NodeRecord, Sealer, SigningKey, TrustRoots, random_u64, valid_name};
 use tokio::sync::{broadcast, mpsc};
 use tokio::task::JoinSet;
 
 use crate::change::tombstone_end_ms;
-use crate::hybrid_clock::HybridClock;
 use crate::members::Link;
-use crate::registers::Registers;
 use crate::shared::{Core, FleetStatus, Shared};
 use crate::store::Store;
 use crate::{
-    Change, Fleet, FleetError, LocalFleet, Member, NatsFleet, NatsSettings, Topic, ingest, outbox, pulse,
-    restore,
+    Change, Fleet, FleetError, LocalFleet, Member, NatsFleet, NatsSettings, Topic, TrailReading, ingest,
+    outbox, pulse, restore,
 };
 
 /// What a fleet node is told at start.
@@ -126,7 +124,7 @@ impl FleetHandle {
             store,
             engine,
             view: Arc::new(Swap::new(View::default())),
-            core: Mutex::new(Core { registers: Registers::default(), clock: HybridClock::default() }),
+            core: Mutex::new(Core::default()),
             roots: RwLock::new(roots),
             members: Mutex::default(),
             changes,
@@ -156,6 +154,12 @@ impl FleetHandle {
             evidence: Some(proposal.evidence),
         };
         self.decide(AuthorRole::Node, order, confidence_percent)
+    }
+
+    /// Puts into force everywhere what another system that this node listens to ordered, in the node's own name and within what a
+    /// node alone may order.
+    pub fn pass_on(&self, order: NewDecision) -> Result<Arc<Decision>, FleetError> {
+        self.decide(AuthorRole::Node, order, 100)
     }
 
     /// Puts an operator's order into force everywhere.
@@ -201,6 +205,28 @@ impl FleetHandle {
     /// Every change from now on, this node's and others', after it took effect.
     pub fn changes(&self) -> broadcast::Receiver<Change> {
         self.shared.changes.subscribe()
+    }
+
+    /// What changed about whole address ranges since a position of the trail, for readers that keep a copy elsewhere. Positions
+    /// do not outlive the node's process.
+    pub fn trail(&self, position: Option<u64>) -> TrailReading {
+        self.shared.core.lock().trail.read(position)
+    }
+
+    /// The decisions about exactly this range, live or not yet swept.
+    pub fn about(&self, range: &Prefix) -> Vec<Arc<Decision>> {
+        self.shared.core.lock().registers.decisions_of(range)
+    }
+
+    /// Ranges whose decisions were withdrawn, as far as that is remembered, and about which nothing is in force.
+    pub fn withdrawn(&self) -> Vec<Prefix> {
+        let now_ms = self.shared.clock.now_ms();
+        self.shared.core.lock().registers.withdrawn(now_ms)
+    }
+
+    /// When an operator last withdrew what was ordered about this range, as far as that is remembered, in Unix milliseconds.
+    pub fn forgiven_at_ms(&self, range: &Prefix) -> Option<u64> {
+        self.shared.core.lock().registers.forgiven_at_ms(range)
     }
 
     /// The nodes of the fleet, this one first.

@@ -30,6 +30,7 @@ mod outbox;
 mod pulse;
 mod restore;
 mod shared;
+mod trail;
 
 pub mod handle;
 
@@ -41,3 +42,4 @@ pub use local::LocalFleet;
 pub use members::{Link, Member, SILENCE_MAX_MS};
 pub use nats::{NatsFleet, NatsSettings};
 pub use shared::FleetStatus;
+pub use trail::{Trace, TrailReading, whole_range};

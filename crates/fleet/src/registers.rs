@@ -134,6 +134,25 @@ impl Registers {
         self.ranges.get(range).map(|range| range.decisions.clone()).unwrap_or_default()
     }
 
+    /// Ranges that a remembered withdrawal is about as a whole and about which nothing is in force at `now_ms`.
+    pub fn withdrawn(&self, now_ms: u64) -> Vec<Prefix> {
+        let slots = self.authors.values().flat_map(|shelf| &shelf.withdrawals);
+        let whole = slots.filter(|slot| slot.agent.is_none()).map(|slot| slot.range);
+        let in_force = |range: &Prefix| {
+            let whole = |d: &Arc<Decision>| d.is_live(now_ms) && d.actor.agent().is_none();
+            self.ranges.get(range).is_some_and(|known| known.decisions.iter().any(whole))
+        };
+        whole.filter(|range| !in_force(range)).collect()
+    }
+
+    /// When an operator last withdrew what was ordered about this range as a whole, as far as that is remembered.
+    pub fn forgiven_at_ms(&self, range: &Prefix) -> Option<u64> {
+        let withdrawals = self.ranges.get(range)?.withdrawals.iter();
+        let by_operator =
+            |w: &&Arc<Withdrawal>| w.author.role == AuthorRole::Operator && w.actor.agent().is_none();
+        withdrawals.filter(by_operator).map(|withdrawal| withdrawal.created_at_ms).max()
+    }
+
     /// Every decision, in no order.
     pub fn decisions(&self) -> impl Iterator<Item = &Arc<Decision>> {
         self.ranges.values().flat_map(|range| &range.decisions)

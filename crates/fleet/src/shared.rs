@@ -20,6 +20,7 @@ use crate::hybrid_clock::{HybridClock, version_ms};
 use crate::members::Members;
 use crate::registers::{Outcome, Registers};
 use crate::store::{Kept, Store};
+use crate::trail::Trail;
 use crate::{Change, Fleet, FleetError, Speed, Topic, subject};
 
 /// How the fleet is doing.
@@ -66,9 +67,11 @@ pub(crate) struct Shared {
 }
 
 /// The merged state. Locked for microseconds; never across an await.
+#[derive(Default)]
 pub(crate) struct Core {
     pub(crate) registers: Registers,
     pub(crate) clock: HybridClock,
+    pub(crate) trail: Trail,
 }
 
 impl Shared {
@@ -107,6 +110,7 @@ impl Shared {
         for change in changes {
             core.clock.observe(change.version());
             if let Outcome::Applied { gone, touched } = core.registers.apply(change, now_ms) {
+                core.trail.note(change, &gone);
                 self.forget(gone);
                 touched_all.extend(touched);
                 applied.push(change.clone());
@@ -125,6 +129,7 @@ impl Shared {
         let now_ms = self.clock.now_ms();
         let mut core = self.core.lock();
         let (gone, touched) = core.registers.sweep(now_ms);
+        core.trail.note_gone(&gone);
         self.swap_view(&core, touched);
         drop(core);
         self.forget(gone);

@@ -23,7 +23,10 @@ pub mod announce;
 pub mod session;
 pub mod token;
 
+pub mod api_keys;
+
 pub use announce::{Announcement, NodeRecord, valid_name};
+pub use api_keys::{ApiKey, ApiKeyError, ApiKeys};
 pub use error::{Refusal, TrustError};
 pub use key::{KeyId, SigningKey, VerifyingKey};
 pub use random::{random_bytes, random_u64};

@@ -52,13 +52,33 @@ pub fn create(path: &Path, bytes: &[u8]) -> Result<(), TrustError> {
         let _ = std::fs::remove_file(path);
         return Err(fault(error));
     }
+    sync_folder_of(path);
+    Ok(())
+}
+
+/// Puts these bytes in the place of a file, or makes it, with mode 0600: a reader finds the old ones or the new ones, whole.
+pub fn replace(path: &Path, bytes: &[u8]) -> Result<(), TrustError> {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".new");
+    let new = Path::new(&name);
+    // One that a power cut left behind was never in force.
+    let _ = std::fs::remove_file(new);
+    create(new, bytes)?;
+    std::fs::rename(new, path).map_err(|error| {
+        let fix = "check that the folder exists and is writable";
+        TrustError::file(path, format!("cannot be replaced: {error}"), fix)
+    })?;
+    sync_folder_of(path);
+    Ok(())
+}
+
+fn sync_folder_of(path: &Path) {
     if let Some(folder) = path.parent()
         && let Ok(folder) = File::open(folder)
     {
         // Best effort: some file systems refuse to sync a folder.
         let _ = folder.sync_all();
     }
-    Ok(())
 }
 
 fn check_owner_only(path: &Path, file: &File) -> Result<(), TrustError> {
