@@ -39,6 +39,9 @@ pub struct Status {
     pub decisions_live: u64,
     /// The recorder's parts.
     pub recorder: Vec<PartReport>,
+    /// Bouncers that read this node's decisions.
+    #[serde(default)]
+    pub bouncers: Vec<Bouncer>,
 }
 
 /// What the binary tells about the node, asked at each call.
@@ -258,6 +261,47 @@ impl From<&RecordedRequest> for EventRow {
             node: Arc::clone(&record.node),
         }
     }
+}
+
+/// `GET /api/v1/bouncers`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Bouncers {
+    /// Where they ask; nowhere unless the settings have `[lapi]`.
+    pub listen: Option<String>,
+    /// Those that have a key, the oldest first.
+    pub bouncers: Vec<Bouncer>,
+}
+
+/// A program that reads this node's decisions as from a CrowdSec local API.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Bouncer {
+    /// Its name.
+    pub name: String,
+    /// When its key was made, in Unix milliseconds.
+    pub created_at_ms: u64,
+    /// When it last asked anything, in Unix milliseconds; `None`: not since the node started.
+    pub seen_at_ms: Option<u64>,
+    /// When it was last told all that is new, in Unix milliseconds.
+    pub pulled_at_ms: Option<u64>,
+    /// What it calls itself; its own words.
+    pub agent: Option<String>,
+}
+
+/// `POST /api/v1/bouncers`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NewBouncer {
+    /// Its name: 1 to 63 characters of a-z, 0-9, - and _.
+    pub name: String,
+}
+
+/// A bouncer's key; nobody can read it again.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct BouncerKey {
+    /// Whose it is.
+    pub name: String,
+    /// What it sends as `X-Api-Key`.
+    pub key: String,
 }
 
 /// `POST /api/v1/policy/reload`: the plan's versions.

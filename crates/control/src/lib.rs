@@ -15,6 +15,8 @@ mod error;
 mod auth;
 mod limits;
 
+mod lapi;
+
 mod console;
 mod handlers;
 mod hub;
@@ -24,6 +26,7 @@ mod router;
 pub mod serve;
 
 pub use auth::Channel;
+pub use lapi::{Bouncers, ExemptPort, LapiDeps, router as lapi_router};
 pub use openapi::document as openapi_document;
 pub use router::{ControlDeps, PolicyPort, Reloaded, StatusPort, router};
 pub use serve::{Listeners, bind_socket, serve};

@@ -21,8 +21,9 @@ use crate::api::NodeStatus;
 use crate::auth::{Channel, Failures, Principal, check_host, host_is_ours, require};
 use crate::console;
 use crate::error::ApiError;
-use crate::handlers::{decisions, events, health, policy, session, status, stream};
+use crate::handlers::{bouncers, decisions, events, health, policy, session, status, stream};
 use crate::hub::Hub;
+use crate::lapi::Bouncers;
 use crate::limits::{BODY_BYTES_MAX, HISTORY_QUERIES_MAX, SUBSCRIBERS_MAX};
 use crate::openapi;
 
@@ -66,6 +67,10 @@ pub struct ControlDeps {
     pub node_status: StatusPort,
     /// Loads the policy again.
     pub policy: PolicyPort,
+    /// Who may read decisions as from a CrowdSec local API.
+    pub bouncers: Arc<Bouncers>,
+    /// Where they ask, as it was bound; `None` if nowhere.
+    pub lapi_listen: Option<SocketAddr>,
 }
 
 /// Asks the binary about the node.
@@ -139,6 +144,8 @@ pub fn router(deps: ControlDeps) -> Router {
         .route("/nodes/{site}/{node}", delete(status::forget_node))
         .route("/decisions", get(decisions::list).post(decisions::add))
         .route("/decisions/{id}", delete(decisions::withdraw))
+        .route("/bouncers", get(bouncers::list).post(bouncers::add))
+        .route("/bouncers/{name}", delete(bouncers::delete))
         .route("/events", get(events::list))
         .route("/events/{id}", get(events::explain))
         .route("/stream", get(stream::stream))

@@ -51,6 +51,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Status(args) => commands::status::run(&args),
         Command::Login(args) => commands::login::run(&args),
         Command::Decision(args) => commands::decision::run(&args),
+        Command::Bouncer(args) => commands::bouncer::run(&args),
         Command::Events(args) => commands::events::run(&args),
         Command::Explain(args) => commands::explain::run(&args),
         Command::Fleet(command) => commands::fleet::run(&command),

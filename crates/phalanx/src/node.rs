@@ -11,7 +11,7 @@ use std::time::Duration;
 use anyhow::Context;
 use futures_util::FutureExt;
 use phalanx_control::api::NodeStatus;
-use phalanx_control::{ControlDeps, Listeners, Reloaded};
+use phalanx_control::{Bouncers, ControlDeps, LapiDeps, Listeners, Reloaded};
 use phalanx_edge::{Edge, EdgeHandle, EdgePlan, EdgeSettings, EdgeShared};
 use phalanx_fleet::{Change, FleetHandle, FleetKeys, NatsSettings};
 use phalanx_model::lanes::{LaneReaders, Lanes};
@@ -20,7 +20,7 @@ use phalanx_model::{
 };
 use phalanx_policy::Diagnostic;
 use phalanx_record::{Metrics, MetricsSources, NodeGauges, RecordSettings, Recorder};
-use phalanx_trust::{AdminToken, FleetSecret, LoginTickets, Sealer, Sessions};
+use phalanx_trust::{AdminToken, ApiKeys, FleetSecret, LoginTickets, Sealer, Sessions};
 use tokio::net::TcpListener;
 use tokio::sync::{broadcast, mpsc, watch};
 use tokio::task::JoinHandle;
@@ -53,6 +53,7 @@ pub(crate) struct Node {
     clock: Arc<dyn Clock>,
     stop: watch::Sender<bool>,
     control: JoinHandle<()>,
+    lapi: JoinHandle<()>,
 }
 
 impl Node {
@@ -84,10 +85,14 @@ impl Node {
         // Before anything of the state is opened for writing: two nodes must not share one folder.
         let socket = phalanx_control::bind_socket(&state.admin_socket())
             .with_context(|| format!("cannot listen on {}", state.admin_socket().display()))?;
-        let tcp = TcpListener::bind(settings.admin)
-            .await
-            .with_context(|| format!("cannot listen on the admin address {}", settings.admin))?;
+        let tcp = bind(settings.admin, "the admin address").await?;
         let admin = tcp.local_addr()?;
+        let lapi_tcp = match settings.lapi {
+            Some(listen) => Some(bind(listen, "where bouncers ask").await?),
+            None => None,
+        };
+        let lapi_listen = lapi_tcp.as_ref().map(TcpListener::local_addr).transpose()?;
+        let bouncers = Arc::new(Bouncers::new(ApiKeys::load(&state.bouncers())?));
 
         let (security, recorded) = mpsc::channel(limits::SECURITY_LANE_EVENTS);
         let readers_of_record =
@@ -133,11 +138,22 @@ impl Node {
             counters: edge.counters().to_vec(),
             node_status: node_status(settings, &keeper),
             policy: policy_port(&keeper),
+            bouncers: Arc::clone(&bouncers),
+            lapi_listen,
         };
         let (stop, stopping) = watch::channel(false);
         let listeners = Listeners { tcp: Some(tcp), socket: Some(socket) };
         let control =
-            tokio::spawn(phalanx_control::serve(phalanx_control::router(deps), listeners, stopping));
+            tokio::spawn(phalanx_control::serve(phalanx_control::router(deps), listeners, stopping.clone()));
+        let lapi = LapiDeps {
+            bouncers,
+            fleet: fleet.clone(),
+            clock: Arc::clone(&clock),
+            exempt: exempt_port(&keeper),
+        };
+        let listeners = Listeners { tcp: lapi_tcp, socket: None };
+        let lapi =
+            tokio::spawn(phalanx_control::serve(phalanx_control::lapi_router(lapi), listeners, stopping));
         Ok(Self {
             listen: edge.local_addrs().to_vec(),
             admin,
@@ -151,6 +167,7 @@ impl Node {
             clock,
             stop,
             control,
+            lapi,
         })
     }
 
@@ -171,6 +188,7 @@ impl Node {
         let _ = self.lanes.ledger(LedgerEntry { at_ms: self.clock.now_ms(), kind: entry });
         self.stop.send_replace(true);
         let _ = self.control.await;
+        let _ = self.lapi.await;
         self.fleet.shutdown().await;
         // Blocks until the lanes are written; nothing else runs any more.
         let _ = tokio::task::spawn_blocking(move || self.recorder.stop()).await;
@@ -304,6 +322,11 @@ fn node_status(settings: &Settings, keeper: &Arc<PolicyKeeper>) -> phalanx_contr
     })
 }
 
+fn exempt_port(keeper: &Arc<PolicyKeeper>) -> phalanx_control::ExemptPort {
+    let keeper = Arc::clone(keeper);
+    Box::new(move || keeper.exempt())
+}
+
 fn policy_port(keeper: &Arc<PolicyKeeper>) -> phalanx_control::PolicyPort {
     let keeper = Arc::clone(keeper);
     Box::new(move || {
@@ -315,6 +338,10 @@ fn policy_port(keeper: &Arc<PolicyKeeper>) -> phalanx_control::PolicyPort {
         }
         .boxed()
     })
+}
+
+async fn bind(address: SocketAddr, what: &str) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}, {what}"))
 }
 
 fn words(addresses: &[SocketAddr]) -> String {

@@ -26,6 +26,8 @@ pub(crate) struct Settings {
     pub(crate) fleet: Option<FleetSettings>,
     pub(crate) fleet_id: String,
     pub(crate) logs: LogSettings,
+    /// Where bouncers ask for decisions; nowhere unless it is said.
+    pub(crate) lapi: Option<SocketAddr>,
 }
 
 /// Logs in other tools' formats; there are none unless they are asked for.
@@ -108,6 +110,7 @@ fn check(
         node,
         fleet,
         fleet_id,
+        lapi: raw.lapi.as_ref().and_then(|lapi| lapi_listen(text, lapi, faults)),
     };
     (settings, folder.join(&raw.policy))
 }
@@ -142,6 +145,19 @@ fn logs(
     }
     let format = raw.audit_format.as_ref().map(|format| format.value).unwrap_or_default();
     LogSettings { modsecurity, audit: audit.map(|path| (path, format)) }
+}
+
+/// Keys and decisions travel as they are: beyond this machine only where somebody says that the network is to be trusted.
+fn lapi_listen(text: &Text<'_>, raw: &RawLapi, faults: &mut Vec<Diagnostic>) -> Option<SocketAddr> {
+    let listen = address(text, &raw.listen, faults)?;
+    if !listen.ip().is_loopback() && !raw.plain_http {
+        let fault = "bouncers would send their keys in the clear: this listener has no TLS";
+        let fault = text.error_at(&raw.listen.span, fault);
+        faults.push(fault.with_help(
+            "write `127.0.0.1:8901` and put a TLS proxy or tunnel before it, or `plain_http = true` on a network you trust",
+        ));
+    }
+    Some(listen)
 }
 
 fn address(text: &Text<'_>, written: &At<String>, faults: &mut Vec<Diagnostic>) -> Option<SocketAddr> {
@@ -194,6 +210,7 @@ struct RawSettings {
     fleet: Option<RawFleet>,
     #[serde(default)]
     log: RawLog,
+    lapi: Option<RawLapi>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -228,6 +245,14 @@ struct RawFleet {
     secret_file: Option<PathBuf>,
 }
 
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawLapi {
+    listen: At<String>,
+    #[serde(default)]
+    plain_http: bool,
+}
+
 const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8080);
 const DEFAULT_ADMIN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8900);
 
@@ -236,14 +261,44 @@ mod tests {
     use super::*;
 
     fn told(log: &str) -> (Option<LogSettings>, Vec<String>) {
+        let (settings, faults) = read_with(&format!("[log]\n{log}"));
+        (settings.map(|settings| settings.logs), faults)
+    }
+
+    fn read_with(sections: &str) -> (Option<Settings>, Vec<String>) {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("phalanx.toml");
-        std::fs::write(&file, format!("policy = \"policy.toml\"\n[node]\nstate = \"state\"\n[log]\n{log}"))
+        std::fs::write(&file, format!("policy = \"policy.toml\"\n[node]\nstate = \"state\"\n{sections}"))
             .unwrap();
         let (settings, faults) = read(&file);
         let name = format!("{}:", file.display());
         let faults = faults.iter().map(|fault| fault.to_string().replace(&name, "")).collect();
-        (settings.map(|(settings, _)| settings.logs), faults)
+        (settings.map(|(settings, _)| settings), faults)
+    }
+
+    #[test]
+    fn bouncers_are_listened_to_in_the_clear_only_where_that_is_said() {
+        for (lapi, listen, fault) in [
+            ("", None, None),
+            ("[lapi]\nlisten = \"127.0.0.1:8901\"\n", Some("127.0.0.1:8901"), None),
+            ("[lapi]\nlisten = \"[::1]:8901\"\n", Some("[::1]:8901"), None),
+            (
+                "[lapi]\nlisten = \"0.0.0.0:8901\"\n",
+                Some("0.0.0.0:8901"),
+                Some("error: 5: bouncers would send"),
+            ),
+            ("[lapi]\nlisten = \"10.0.0.1:8901\"\nplain_http = true\n", Some("10.0.0.1:8901"), None),
+            ("[lapi]\nlisten = \"lapi\"\n", None, Some("error: 5: `lapi` is no address with a port")),
+            ("[lapi]\n", None, Some("error: 4: missing field `listen`")),
+        ] {
+            let (settings, faults) = read_with(lapi);
+            let read = settings.and_then(|settings| settings.lapi).map(|listen| listen.to_string());
+            assert_eq!(read.as_deref(), listen, "{lapi} {faults:?}");
+            assert_eq!(faults.is_empty(), fault.is_none(), "{lapi} {faults:?}");
+            if let Some(fault) = fault {
+                assert!(faults[0].starts_with(fault), "{faults:?}");
+            }
+        }
     }
 
     #[test]

@@ -153,6 +153,7 @@ fn settings_of(args: &UpArgs) -> Settings {
         node,
         fleet,
         fleet_id: args.fleet.fleet_id.clone(),
+        lapi: None,
         logs: LogSettings {
             modsecurity: args.modsecurity_log.clone(),
             audit: args.audit_log.clone().map(|path| (path, args.audit_format.into())),

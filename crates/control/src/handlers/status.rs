@@ -49,6 +49,7 @@ pub(crate) async fn status(State(control): State<Arc<Control>>) -> Json<Status> 
         classes: classes(&deps.counters),
         decisions_live: fleet.decisions as u64,
         recorder: recorder.parts,
+        bouncers: deps.bouncers.list(),
     })
 }
 

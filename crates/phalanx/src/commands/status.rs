@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Args;
-use phalanx_control::api::{ClassCount, Counters, Member, Status};
+use phalanx_control::api::{Bouncer, ClassCount, Counters, Member, Status};
 use phalanx_record::escape::for_terminal;
 
 use super::print;
@@ -65,6 +65,9 @@ fn words(status: &Status) -> String {
         status.fleet.members.len()
     ));
     out.push_str(&members(&status.fleet.members, status.now_ms));
+    if !status.bouncers.is_empty() {
+        out.push_str(&format!("\nbouncers\n{}", bouncers(&status.bouncers, status.now_ms)));
+    }
     if !status.fleet.degraded.is_empty() {
         out.push_str("\ndegraded\n");
         for line in &status.fleet.degraded {
@@ -117,6 +120,25 @@ fn members(members: &[Member], now_ms: u64) -> String {
         })
         .collect();
     print::table(&["SITE", "NODE", "VERSION", "STATE", "LAG", "SEEN", "DECISIONS"], &rows)
+}
+
+/// The bouncers, with when each was here.
+pub(super) fn bouncers(bouncers: &[Bouncer], now_ms: u64) -> String {
+    let ago = |at_ms: Option<u64>| match at_ms {
+        Some(at_ms) => format!("{} ago", print::duration(now_ms.saturating_sub(at_ms))),
+        None => String::from("not since the start"),
+    };
+    let row = |bouncer: &Bouncer| {
+        let agent = bouncer.agent.clone().unwrap_or_default();
+        vec![
+            bouncer.name.clone(),
+            ago(bouncer.seen_at_ms),
+            ago(bouncer.pulled_at_ms),
+            print::short(&agent, 60),
+        ]
+    };
+    let rows: Vec<Vec<String>> = bouncers.iter().map(row).collect();
+    print::table(&["NAME", "SEEN", "PULLED", "AGENT"], &rows)
 }
 
 #[cfg(test)]
