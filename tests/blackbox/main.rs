@@ -11,6 +11,7 @@
 )]
 
 mod cli;
+mod crowdsec;
 mod explain;
 mod fleet;
 mod proxy;
