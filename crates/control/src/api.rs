@@ -42,6 +42,9 @@ pub struct Status {
     /// Bouncers that read this node's decisions.
     #[serde(default)]
     pub bouncers: Vec<Bouncer>,
+    /// Sources whose decisions this node takes over.
+    #[serde(default)]
+    pub imports: Vec<Import>,
 }
 
 /// What the binary tells about the node, asked at each call.
@@ -285,6 +288,21 @@ pub struct Bouncer {
     pub pulled_at_ms: Option<u64>,
     /// What it calls itself; its own words.
     pub agent: Option<String>,
+}
+
+/// A source whose decisions this node takes over.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+pub struct Import {
+    /// Its host and port.
+    pub source: String,
+    /// When it was last read without a fault, in Unix milliseconds.
+    pub read_at_ms: Option<u64>,
+    /// Why it cannot be read now. What it ordered stays until its end.
+    pub fault: Option<String>,
+    /// Addresses that are banned on its word.
+    pub decisions: u64,
+    /// How many of its decisions are not taken over, and why.
+    pub skipped: Option<String>,
 }
 
 /// `POST /api/v1/bouncers`.

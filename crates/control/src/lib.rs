@@ -17,6 +17,8 @@ mod limits;
 
 mod lapi;
 
+mod import;
+
 mod console;
 mod handlers;
 mod hub;
@@ -26,6 +28,7 @@ mod router;
 pub mod serve;
 
 pub use auth::Channel;
+pub use import::{ImportSettings, Importer};
 pub use lapi::{Bouncers, ExemptPort, LapiDeps, router as lapi_router};
 pub use openapi::document as openapi_document;
 pub use router::{ControlDeps, PolicyPort, Reloaded, StatusPort, router};

@@ -23,6 +23,7 @@ use crate::console;
 use crate::error::ApiError;
 use crate::handlers::{bouncers, decisions, events, health, policy, session, status, stream};
 use crate::hub::Hub;
+use crate::import::Importer;
 use crate::lapi::Bouncers;
 use crate::limits::{BODY_BYTES_MAX, HISTORY_QUERIES_MAX, SUBSCRIBERS_MAX};
 use crate::openapi;
@@ -69,7 +70,9 @@ pub struct ControlDeps {
     pub policy: PolicyPort,
     /// Who may read decisions as from a CrowdSec local API.
     pub bouncers: Arc<Bouncers>,
-    /// Where they ask, as it was bound; `None` if nowhere.
+    /// Sources whose decisions are taken over.
+    pub imports: Vec<Arc<Importer>>,
+    /// Where bouncers ask, as it was bound; `None` if nowhere.
     pub lapi_listen: Option<SocketAddr>,
 }
 

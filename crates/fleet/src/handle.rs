@@ -183,6 +183,11 @@ impl FleetHandle {
         self.end(AuthorRole::Node, actor, reason)
     }
 
+    /// Whether this node is the author.
+    pub fn is_me(&self, author: &Author) -> bool {
+        self.shared.is_me(author)
+    }
+
     /// The live decision of this id.
     pub fn find(&self, id: DecisionId) -> Option<Arc<Decision>> {
         let view = self.shared.view.load();

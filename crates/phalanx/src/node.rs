@@ -11,7 +11,7 @@ use std::time::Duration;
 use anyhow::Context;
 use futures_util::FutureExt;
 use phalanx_control::api::NodeStatus;
-use phalanx_control::{Bouncers, ControlDeps, LapiDeps, Listeners, Reloaded};
+use phalanx_control::{Bouncers, ControlDeps, Importer, LapiDeps, Listeners, Reloaded};
 use phalanx_edge::{Edge, EdgeHandle, EdgePlan, EdgeSettings, EdgeShared};
 use phalanx_fleet::{Change, FleetHandle, FleetKeys, NatsSettings};
 use phalanx_model::lanes::{LaneReaders, Lanes};
@@ -110,6 +110,8 @@ impl Node {
         let fleet = start_fleet(settings, state, &sealer, &lanes, &clock).await?;
         tokio::spawn(share(readers.security, security, fleet.clone(), lanes.clone()));
 
+        let imports = importers(settings, &fleet, &clock)?;
+
         let edge = start_edge(settings, keeper.plan(), &fleet, &lanes, &clock)?;
         tokio::spawn(forgive(fleet.changes(), edge.clone()));
 
@@ -139,12 +141,16 @@ impl Node {
             node_status: node_status(settings, &keeper),
             policy: policy_port(&keeper),
             bouncers: Arc::clone(&bouncers),
+            imports: imports.clone(),
             lapi_listen,
         };
         let (stop, stopping) = watch::channel(false);
         let listeners = Listeners { tcp: Some(tcp), socket: Some(socket) };
         let control =
             tokio::spawn(phalanx_control::serve(phalanx_control::router(deps), listeners, stopping.clone()));
+        for import in imports {
+            tokio::spawn(import.run(stopping.clone()));
+        }
         let lapi = LapiDeps {
             bouncers,
             fleet: fleet.clone(),
@@ -216,6 +222,19 @@ async fn start_fleet(
         secret,
     };
     Ok(FleetHandle::start(fleet, Arc::clone(sealer), keys, lanes.clone(), Arc::clone(clock)).await?)
+}
+
+fn importers(
+    settings: &Settings,
+    fleet: &FleetHandle,
+    clock: &Arc<dyn Clock>,
+) -> anyhow::Result<Vec<Arc<Importer>>> {
+    let importer = |import: &phalanx_control::ImportSettings| {
+        Importer::new(import.clone(), fleet.clone(), Arc::clone(clock))
+            .map(Arc::new)
+            .map_err(|fault| anyhow::anyhow!("decisions of {} cannot be imported: {fault}", import.url))
+    };
+    settings.imports.iter().map(importer).collect()
 }
 
 fn start_edge(

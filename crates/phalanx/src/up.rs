@@ -154,6 +154,7 @@ fn settings_of(args: &UpArgs) -> Settings {
         fleet,
         fleet_id: args.fleet.fleet_id.clone(),
         lapi: None,
+        imports: Vec::new(),
         logs: LogSettings {
             modsecurity: args.modsecurity_log.clone(),
             audit: args.audit_log.clone().map(|path| (path, args.audit_format.into())),

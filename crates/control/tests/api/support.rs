@@ -106,6 +106,7 @@ impl Node {
             counters: vec![Arc::clone(&counters)],
             node_status: Box::new(move || node_status(is_ready.load(Ordering::SeqCst))),
             bouncers,
+            imports: Vec::new(),
             lapi_listen: "127.0.0.1:8901".parse().ok(),
             policy: Box::new(move || {
                 let good = good.load(Ordering::SeqCst);

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Args;
-use phalanx_control::api::{Bouncer, ClassCount, Counters, Member, Status};
+use phalanx_control::api::{Bouncer, ClassCount, Counters, Import, Member, Status};
 use phalanx_record::escape::for_terminal;
 
 use super::print;
@@ -65,6 +65,7 @@ fn words(status: &Status) -> String {
         status.fleet.members.len()
     ));
     out.push_str(&members(&status.fleet.members, status.now_ms));
+    out.push_str(&imports(&status.imports, status.now_ms));
     if !status.bouncers.is_empty() {
         out.push_str(&format!("\nbouncers\n{}", bouncers(&status.bouncers, status.now_ms)));
     }
@@ -120,6 +121,23 @@ fn members(members: &[Member], now_ms: u64) -> String {
         })
         .collect();
     print::table(&["SITE", "NODE", "VERSION", "STATE", "LAG", "SEEN", "DECISIONS"], &rows)
+}
+
+/// The sources of decisions; nothing when there are none.
+fn imports(imports: &[Import], now_ms: u64) -> String {
+    if imports.is_empty() {
+        return String::new();
+    }
+    let read = |at_ms: Option<u64>| match at_ms {
+        Some(at_ms) => format!("{} ago", print::duration(now_ms.saturating_sub(at_ms))),
+        None => String::from("not yet"),
+    };
+    let row = |import: &Import| {
+        let skipped = import.skipped.clone().unwrap_or_default();
+        vec![import.source.clone(), read(import.read_at_ms), import.decisions.to_string(), skipped]
+    };
+    let rows: Vec<Vec<String>> = imports.iter().map(row).collect();
+    format!("\nimports\n{}", print::table(&["SOURCE", "READ", "DECISIONS", "NOT TAKEN OVER"], &rows))
 }
 
 /// The bouncers, with when each was here.
