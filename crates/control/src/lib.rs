@@ -1,4 +1,4 @@
-//! The management plane: admin API, console, operators' actions.
+//! The management plane: admin API, console, operators' actions; decisions given to and taken from CrowdSec.
 //!
 //! Flow in names: `Listeners` -> `serve` -> host and origin checks -> authentication -> handler -> fleet, history,
 //! policy port -> JSON; changes of fleet and record -> `Hub` -> server-sent events.
@@ -7,6 +7,7 @@
 //! the node goes through the fleet and two ports.
 //!
 //! INVARIANT: nothing with data answers without the token, a console session or the node's own socket.
+//! INVARIANT: a bouncer's key opens the list of decisions about whole addresses, for reading, and nothing else.
 //! INVARIANT: an operator's action is in the ledger's lane before it takes effect; without room there it is refused.
 
 pub mod api;
@@ -15,9 +16,8 @@ mod error;
 mod auth;
 mod limits;
 
-mod lapi;
-
 mod import;
+mod lapi;
 
 mod console;
 mod handlers;

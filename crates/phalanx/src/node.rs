@@ -87,28 +87,12 @@ impl Node {
             .with_context(|| format!("cannot listen on {}", state.admin_socket().display()))?;
         let tcp = bind(settings.admin, "the admin address").await?;
         let admin = tcp.local_addr()?;
-        let lapi_tcp = match settings.lapi {
-            Some(listen) => Some(bind(listen, "where bouncers ask").await?),
-            None => None,
-        };
-        let lapi_listen = lapi_tcp.as_ref().map(TcpListener::local_addr).transpose()?;
+        let (lapi_tcp, lapi_listen) = bind_lapi(settings).await?;
         let bouncers = Arc::new(Bouncers::new(ApiKeys::load(&state.bouncers())?));
 
-        let (security, recorded) = mpsc::channel(limits::SECURITY_LANE_EVENTS);
-        let readers_of_record =
-            LaneReaders { access: readers.access, security: recorded, ledger: readers.ledger };
-        let mut record = RecordSettings::new(
-            &state.record(),
-            &settings.site,
-            &settings.node,
-            Arc::clone(&sealer),
-            Arc::clone(&clock),
-        );
-        record.modsecurity_log.clone_from(&settings.logs.modsecurity);
-        record.audit_log.clone_from(&settings.logs.audit);
-        let recorder = Recorder::open(record, readers_of_record)?;
+        let (recorder, (events, security)) = open_record(settings, state, &sealer, &clock, readers)?;
         let fleet = start_fleet(settings, state, &sealer, &lanes, &clock).await?;
-        tokio::spawn(share(readers.security, security, fleet.clone(), lanes.clone()));
+        tokio::spawn(share(events, security, fleet.clone(), lanes.clone()));
 
         let imports = importers(settings, &fleet, &clock)?;
 
@@ -157,9 +141,7 @@ impl Node {
             clock: Arc::clone(&clock),
             exempt: exempt_port(&keeper),
         };
-        let listeners = Listeners { tcp: lapi_tcp, socket: None };
-        let lapi =
-            tokio::spawn(phalanx_control::serve(phalanx_control::lapi_router(lapi), listeners, stopping));
+        let lapi = tokio::spawn(serve_lapi(lapi, lapi_tcp, stopping));
         Ok(Self {
             listen: edge.local_addrs().to_vec(),
             admin,
@@ -198,6 +180,38 @@ impl Node {
         self.fleet.shutdown().await;
         // Blocks until the lanes are written; nothing else runs any more.
         let _ = tokio::task::spawn_blocking(move || self.recorder.stop()).await;
+    }
+}
+
+type Security = (mpsc::Receiver<SecurityEvent>, mpsc::Sender<SecurityEvent>);
+
+/// The record; the events of the security lane as the edge writes them, and where the record takes them.
+fn open_record(
+    settings: &Settings,
+    state: &StateFolder,
+    sealer: &Arc<Sealer>,
+    clock: &Arc<dyn Clock>,
+    readers: LaneReaders,
+) -> anyhow::Result<(Recorder, Security)> {
+    let (security, recorded) = mpsc::channel(limits::SECURITY_LANE_EVENTS);
+    let of_record = LaneReaders { access: readers.access, security: recorded, ledger: readers.ledger };
+    let mut record = RecordSettings::new(
+        &state.record(),
+        &settings.site,
+        &settings.node,
+        Arc::clone(sealer),
+        Arc::clone(clock),
+    );
+    record.modsecurity_log.clone_from(&settings.logs.modsecurity);
+    record.audit_log.clone_from(&settings.logs.audit);
+    Ok((Recorder::open(record, of_record)?, (readers.security, security)))
+}
+
+/// Answers bouncers until the node stops; nobody without a listener.
+async fn serve_lapi(lapi: LapiDeps, listener: Option<TcpListener>, stop: watch::Receiver<bool>) {
+    if listener.is_some() {
+        let listeners = Listeners { tcp: listener, socket: None };
+        phalanx_control::serve(phalanx_control::lapi_router(lapi), listeners, stop).await;
     }
 }
 
@@ -357,6 +371,13 @@ fn policy_port(keeper: &Arc<PolicyKeeper>) -> phalanx_control::PolicyPort {
         }
         .boxed()
     })
+}
+
+async fn bind_lapi(settings: &Settings) -> anyhow::Result<(Option<TcpListener>, Option<SocketAddr>)> {
+    let Some(listen) = settings.lapi else { return Ok((None, None)) };
+    let listener = bind(listen, "where bouncers ask").await?;
+    let listen = listener.local_addr()?;
+    Ok((Some(listener), Some(listen)))
 }
 
 async fn bind(address: SocketAddr, what: &str) -> anyhow::Result<TcpListener> {
