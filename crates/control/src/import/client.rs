@@ -126,5 +126,5 @@ fn connector(ca: Option<&Path>) -> Result<TlsConnector, String> {
 
 /// Longest time for a whole answer.
 const ANSWER_MAX: Duration = Duration::from_secs(60);
-/// Largest answer: a quarter of a million decisions, far more than are taken over.
-const ANSWER_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Largest answer: some 150,000 decisions, three times what is taken over at most.
+const ANSWER_BYTES_MAX: usize = 32 * 1024 * 1024;
