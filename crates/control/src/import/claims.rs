@@ -139,7 +139,7 @@ impl Claims {
     pub(super) fn to_renew(&self, now_ms: u64) -> Vec<(Prefix, DecisionId)> {
         let due = |claim: &Claim| {
             let (id, until_ms) = claim.ours?;
-            let soon = until_ms < now_ms.saturating_add(BAN_AUTOMATIC_MAX_MS / 2);
+            let soon = until_ms < now_ms.saturating_add(RENEWED_BEFORE_MS);
             (soon && claim.until_ms > until_ms.saturating_add(SLACK_MS)).then_some(id)
         };
         self.by_range.iter().filter_map(|(range, claim)| Some((*range, due(claim)?))).collect()
@@ -186,6 +186,8 @@ fn narrow(range: Prefix) -> bool {
     is_narrow(&Actor::prefix(range))
 }
 
+/// How long before its end a decision of ours is renewed: a source may be away for so long without a gap.
+pub(super) const RENEWED_BEFORE_MS: u64 = BAN_AUTOMATIC_MAX_MS / 2;
 const PREFIX: &str = "crowdsec:";
 /// Two readings of one order differ by the time that they took.
 const SLACK_MS: u64 = 5_000;

@@ -23,7 +23,7 @@ use phalanx_model::{Actor, AuthorRole, Clock, Decision, DecisionId, DecisionKind
 use tokio::sync::watch;
 
 use crate::api::Import;
-use claims::Claims;
+use claims::{Claims, RENEWED_BEFORE_MS};
 use client::Client;
 use read::ReadStream;
 
@@ -124,7 +124,9 @@ impl Importer {
         let Some((_, for_ms)) = claims.order(&range, now_ms) else { return Ok(()) };
         if let Some(own) = self.own_ban(&range, now_ms) {
             let from_here = claims.is_from_here(&own.reason);
-            if own.expires_at_ms.saturating_add(ADOPT_SLACK_MS) >= now_ms.saturating_add(for_ms) {
+            // What was passed on before this node's last start is renewed in its time, and not all at once.
+            let enough_ms = if from_here { for_ms.min(RENEWED_BEFORE_MS) } else { for_ms };
+            if own.expires_at_ms.saturating_add(ADOPT_SLACK_MS) >= now_ms.saturating_add(enough_ms) {
                 if from_here {
                     claims.passed_on(&range, (own.id, own.expires_at_ms));
                 }

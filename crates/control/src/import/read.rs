@@ -50,7 +50,7 @@ pub(crate) fn read_go_duration(text: &str) -> Option<u64> {
         Some(rest) => (true, rest),
         None => (false, text),
     };
-    let mut total_ms = 0.0_f64;
+    let mut total_ns = 0u128;
     if rest.is_empty() {
         return None;
     }
@@ -59,22 +59,30 @@ pub(crate) fn read_go_duration(text: &str) -> Option<u64> {
         let (number, tail) = rest.split_at_checked(digits)?;
         let letters = tail.find(|c: char| c.is_ascii_digit()).unwrap_or(tail.len());
         let (unit, tail) = tail.split_at_checked(letters)?;
-        let unit_ms = match unit {
-            "h" => 3_600_000.0,
-            "m" => 60_000.0,
-            "s" => 1_000.0,
-            "ms" => 1.0,
-            "us" | "µs" | "μs" => 0.001,
-            "ns" => 0.000_001,
-            "" if number == "0" => 0.0,
+        let unit_ns = match unit {
+            "h" => 3_600_000_000_000,
+            "m" => 60_000_000_000,
+            "s" => 1_000_000_000,
+            "ms" => 1_000_000,
+            "us" | "µs" | "μs" => 1_000,
+            "ns" => 1,
+            "" if number == "0" => 0,
             _ => return None,
         };
-        total_ms += number.parse::<f64>().ok()? * unit_ms;
+        total_ns = total_ns.checked_add(nanoseconds(number, unit_ns)?)?;
         rest = tail;
     }
-    // `Duration` refuses what is no number or does not fit.
-    let total = std::time::Duration::try_from_secs_f64(total_ms / 1_000.0).ok()?;
-    if negative { Some(0) } else { u64::try_from(total.as_millis()).ok() }
+    if negative { Some(0) } else { u64::try_from(total_ns / 1_000_000).ok() }
+}
+
+/// A decimal number of units. Floating point would lose a millisecond here and there.
+fn nanoseconds(number: &str, unit_ns: u128) -> Option<u128> {
+    let (whole, fraction) = number.split_once('.').unwrap_or((number, "0"));
+    let fraction = fraction.get(..9).unwrap_or(fraction);
+    let tenth = 10u128.checked_pow(u32::try_from(fraction.len()).ok()?)?;
+    let whole = whole.parse::<u64>().ok()?;
+    let part = u128::from(fraction.parse::<u64>().ok()?) * unit_ns / tenth;
+    u128::from(whole).checked_mul(unit_ns)?.checked_add(part)
 }
 
 #[cfg(test)]
@@ -94,6 +102,11 @@ mod tests {
             ("15µs", 0),
         ] {
             assert_eq!(read_go_duration(text), Some(ms), "{text}");
+        }
+        let mut ms = 1;
+        while ms < 366 * 86_400_000 {
+            assert_eq!(read_go_duration(&crate::lapi::wire::go_duration(ms)), Some(ms));
+            ms = ms * 3 / 2 + 7;
         }
         for text in ["", "-", "s", "1", "1x", "1.2.3s", "h1", "é", "99999999999999999999999999h"] {
             assert_eq!(read_go_duration(text), None, "{text}");

@@ -11,7 +11,8 @@ use axum::extract::State;
 use axum::routing::get;
 use http::{HeaderMap, StatusCode, Uri};
 use phalanx_control::{ImportSettings, Importer};
-use phalanx_model::SystemClock;
+use phalanx_fleet::NewDecision;
+use phalanx_model::{Actor, DecisionKind, SystemClock};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -186,6 +187,31 @@ async fn what_an_operator_withdrew_does_not_come_back_with_a_restart() {
     // A new order of the source is another matter.
     source.say(StatusCode::OK, json!({ "new": [ban(7, "192.0.2.1", "8h")], "deleted": null }));
     until("it is banned again", || banned(&node) == set(["192.0.2.1", "192.0.2.2"])).await;
+}
+
+#[tokio::test]
+async fn what_was_passed_on_before_a_restart_is_not_written_anew() {
+    let node = Node::start().await;
+    let source = Source::default();
+    let url = source.listen().await;
+    let reason =
+        format!("crowdsec:cscli/manual via {}", url.trim_start_matches("http://").trim_end_matches('/'));
+    let before = |text: &str, hours: u64| {
+        let (actor, kind) = (Actor::ip(text.parse().unwrap()), DecisionKind::Ban);
+        let order =
+            NewDecision { actor, kind, for_ms: hours * 3_600_000, reason: reason.clone(), evidence: None };
+        node.fleet.pass_on(order).unwrap()
+    };
+    let (young, old) = (before("192.0.2.1", 13), before("192.0.2.2", 11));
+    source.say(
+        StatusCode::OK,
+        json!({ "new": [ban(1, "192.0.2.1", "168h"), ban(2, "192.0.2.2", "168h")], "deleted": null }),
+    );
+    let running = import(&node, &url, "sesame");
+    until("both are taken over", || running.importer.status().decisions == 2).await;
+    assert_eq!(node.fleet.find(young.id), Some(young), "renewed in its time");
+    assert_eq!(node.fleet.find(old.id), None, "renewed now");
+    assert_eq!(banned(&node), set(["192.0.2.1", "192.0.2.2"]));
 }
 
 #[tokio::test]
