@@ -11,6 +11,7 @@
 )]
 
 mod cli;
+mod crowdsec;
 mod enrol;
 mod explain;
 mod fleet;

@@ -120,6 +120,10 @@ impl Node {
         get(self.admin, path, &[("Authorization", &format!("Bearer {}", token.trim()))])
     }
 
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Sends a signal by name.
     pub(crate) fn signal(&self, name: &str) {
         let status = Command::new("kill").args([&format!("-{name}"), &self.child.id().to_string()]).status();
@@ -156,10 +160,14 @@ fn actor(value: &Value) -> String {
     }
 }
 
-/// The product's binary with these arguments: the one built with the tests, or the one that `PHALANX_BIN` names.
+/// The product's binary: the one built with the tests, or the one that `PHALANX_BIN` names.
+pub(crate) fn binary() -> String {
+    std::env::var("PHALANX_BIN").unwrap_or_else(|_| env!("CARGO_BIN_EXE_phalanx").to_owned())
+}
+
+/// The product's binary with these arguments.
 pub(crate) fn phalanx(args: &[&str]) -> Command {
-    let built = || env!("CARGO_BIN_EXE_phalanx").to_owned();
-    let mut command = Command::new(std::env::var("PHALANX_BIN").unwrap_or_else(|_| built()));
+    let mut command = Command::new(binary());
     command.args(args).stdin(Stdio::null());
     command
 }

@@ -188,6 +188,18 @@ pub(crate) struct Failures(Mutex<(u64, u32)>);
 impl Failures {
     /// The answer to a failed attempt.
     pub(crate) fn refuse(&self, now_ms: u64) -> ApiError {
+        if !self.note(now_ms, "a wrong token or login ticket was presented") {
+            return ApiError::new(
+                StatusCode::TOO_MANY_REQUESTS,
+                "too_many_failures",
+                "too many failed attempts",
+            );
+        }
+        ApiError::unauthorized()
+    }
+
+    /// Counts a failed attempt, and logs it unless there are too many this minute; whether it was logged.
+    pub(crate) fn note(&self, now_ms: u64, what: &str) -> bool {
         let count = {
             let mut window = self.0.lock();
             if now_ms.saturating_sub(window.0) >= 60_000 {
@@ -196,15 +208,11 @@ impl Failures {
             window.1 = window.1.saturating_add(1);
             window.1
         };
-        if count > FAILURES_PER_MINUTE_MAX {
-            return ApiError::new(
-                StatusCode::TOO_MANY_REQUESTS,
-                "too_many_failures",
-                "too many failed attempts",
-            );
+        let few = count <= FAILURES_PER_MINUTE_MAX;
+        if few {
+            tracing::warn!(failures = count, "{what}");
         }
-        tracing::warn!(failures = count, "a wrong token or login ticket was presented");
-        ApiError::unauthorized()
+        few
     }
 }
 

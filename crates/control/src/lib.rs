@@ -1,4 +1,4 @@
-//! The management plane: admin API, console, operators' actions.
+//! The management plane: admin API, console, operators' actions; decisions given to and taken from CrowdSec.
 //!
 //! Flow in names: `Listeners` -> `serve` -> host and origin checks -> authentication -> handler -> fleet, history,
 //! policy port -> JSON; changes of fleet and record -> `Hub` -> server-sent events.
@@ -9,6 +9,7 @@
 //! Where the fleet's authority is: `enrol` listens, with TLS, for nodes that join or renew.
 //!
 //! INVARIANT: nothing with data answers without the token, a console session or the node's own socket.
+//! INVARIANT: a bouncer's key opens the list of decisions about whole addresses, for reading, and nothing else.
 //! INVARIANT: an operator's action is in the ledger's lane before it takes effect; without room there it is refused.
 
 pub mod api;
@@ -16,6 +17,9 @@ mod error;
 
 mod auth;
 mod limits;
+
+mod import;
+mod lapi;
 
 mod console;
 mod handlers;
@@ -29,6 +33,8 @@ pub mod enrol;
 
 pub use auth::Channel;
 pub use enrol::EnrolDeps;
+pub use import::{ImportSettings, Importer};
+pub use lapi::{Bouncers, ExemptPort, LapiDeps, PlacePort, router as lapi_router};
 pub use openapi::document as openapi_document;
 pub use router::{AuthorityPort, ControlDeps, PolicyPort, Reloaded, StatusPort, router};
 pub use serve::{Listeners, bind_socket, serve};

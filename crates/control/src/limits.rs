@@ -21,6 +21,10 @@ pub(crate) const DECISIONS_PAGE_DEFAULT: usize = 1_000;
 pub(crate) const TCP_CONNECTIONS_MAX: usize = 256;
 /// Connections to the node's own socket at once: room that a flood on TCP cannot take.
 pub(crate) const SOCKET_CONNECTIONS_MAX: usize = 32;
+/// Answers to bouncers under way at once: each takes a thread that blocks. A bouncer beyond it waits.
+pub(crate) const LAPI_ANSWERS_MAX: usize = 8;
+/// Pieces of 32 KiB that an answer to a bouncer is ahead of the connection.
+pub(crate) const LAPI_PIECES: usize = 4;
 /// Largest request head, in bytes.
 pub(crate) const HEAD_BYTES_MAX: usize = 16 * 1024;
 /// Longest time for a request head, in milliseconds.

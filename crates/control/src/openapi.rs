@@ -11,8 +11,8 @@ use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde_json::{Map, Value, json};
 
 use crate::api::{
-    Authority, ErrorBody, EventRow, Invited, LoginLink, Member, NewDecision, NewInvitation, NewRevocation,
-    PolicyReloaded, Revoked, Status,
+    Authority, BouncerKey, Bouncers, ErrorBody, EventRow, Invited, LoginLink, Member, NewBouncer,
+    NewDecision, NewInvitation, NewRevocation, PolicyReloaded, Revoked, Status,
 };
 
 /// `GET /api/v1/openapi.json`
@@ -202,6 +202,31 @@ pub(crate) const ENDPOINTS: &[Endpoint] = &[
             "End a decision and all others about its actor, on all nodes",
             Answer::Json("200", of::<Withdrawal>),
         )
+    },
+    get(
+        "/api/v1/bouncers",
+        "Programs that read this node's decisions as from a CrowdSec local API",
+        Answer::Json("200", of::<Bouncers>),
+    ),
+    Endpoint {
+        body: Some(of::<NewBouncer>),
+        errors: &[
+            ("400", "no name"),
+            ("409", "there is one of that name"),
+            ("422", "there are as many as there may be"),
+            ("503", "no room in the ledger"),
+        ],
+        ..post(
+            "/api/v1/bouncers",
+            "Make a key for a bouncer; it is shown here only",
+            Answer::Json("201", of::<BouncerKey>),
+        )
+    },
+    Endpoint {
+        method: "delete",
+        parameters: &[("name", "path", "string", "the bouncer's name")],
+        errors: &[("404", "there is none of that name"), ("503", "no room in the ledger")],
+        ..get("/api/v1/bouncers/{name}", "End a bouncer's key", Answer::Empty("204"))
     },
     Endpoint {
         parameters: &[

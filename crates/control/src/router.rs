@@ -22,8 +22,10 @@ use crate::api::NodeStatus;
 use crate::auth::{Channel, Failures, Principal, check_host, host_is_ours, require};
 use crate::console;
 use crate::error::ApiError;
-use crate::handlers::{decisions, events, fleet, health, policy, session, status, stream};
+use crate::handlers::{bouncers, decisions, events, fleet, health, policy, session, status, stream};
 use crate::hub::Hub;
+use crate::import::Importer;
+use crate::lapi::Bouncers;
 use crate::limits::{BODY_BYTES_MAX, HISTORY_QUERIES_MAX, SUBSCRIBERS_MAX};
 use crate::openapi;
 
@@ -69,6 +71,12 @@ pub struct ControlDeps {
     pub policy: PolicyPort,
     /// The fleet's authority, on the node that holds it.
     pub authority: Option<AuthorityPort>,
+    /// Who may read decisions as from a CrowdSec local API.
+    pub bouncers: Arc<Bouncers>,
+    /// Sources whose decisions are taken over.
+    pub imports: Vec<Arc<Importer>>,
+    /// Where bouncers ask, as it was bound; `None` if nowhere.
+    pub lapi_listen: Option<SocketAddr>,
 }
 
 /// The fleet's authority as operators reach it.
@@ -151,6 +159,8 @@ pub fn router(deps: ControlDeps) -> Router {
         .route("/nodes/{site}/{node}", delete(status::forget_node))
         .route("/decisions", get(decisions::list).post(decisions::add))
         .route("/decisions/{id}", delete(decisions::withdraw))
+        .route("/bouncers", get(bouncers::list).post(bouncers::add))
+        .route("/bouncers/{name}", delete(bouncers::delete))
         .route("/events", get(events::list))
         .route("/events/{id}", get(events::explain))
         .route("/stream", get(stream::stream))

@@ -9,8 +9,8 @@ use phalanx_model::event::Proposal;
 use phalanx_model::lanes::Lanes;
 use phalanx_model::limits::{BAN_AUTOMATIC_MAX_MS, FLEET_CHANGES_QUEUE, FLEET_OUTBOX, REASON_BYTES_MAX};
 use phalanx_model::{
-    Actor, Author, AuthorRole, Clock, Decision, DecisionId, DecisionKind, RequestId, Swap, View, Withdrawal,
-    id,
+    Actor, ActorKey, Author, AuthorRole, Clock, Decision, DecisionId, DecisionKind, RequestId, Swap, View,
+    Withdrawal, id,
 };
 use phalanx_trust::{
     FleetSecret, Membership, NodeRecord, Sealer, SigningKey, TrustRoots, random_u64, valid_name,
@@ -25,8 +25,8 @@ use crate::packed::PackedFile;
 use crate::shared::{Core, FleetStatus, Shared, admitted};
 use crate::store::Store;
 use crate::{
-    Change, Fleet, FleetError, LocalFleet, Member, NatsFleet, NatsSettings, Topic, compact, ingest, outbox,
-    pulse, restore,
+    Change, Fleet, FleetError, LocalFleet, Member, NatsFleet, NatsSettings, Topic, TrailReading, compact,
+    ingest, outbox, pulse, restore,
 };
 
 /// What a fleet node is told at start.
@@ -210,6 +210,12 @@ impl FleetHandle {
         self.decide(AuthorRole::Node, order, confidence_percent)
     }
 
+    /// Puts into force everywhere what another system that this node listens to ordered, in the node's own name and within what a
+    /// node alone may order.
+    pub fn pass_on(&self, order: NewDecision) -> Result<Arc<Decision>, FleetError> {
+        self.decide(AuthorRole::Node, order, 100)
+    }
+
     /// Puts an operator's order into force everywhere.
     pub fn add(&self, order: NewDecision) -> Result<Arc<Decision>, FleetError> {
         self.decide(AuthorRole::Operator, order, 100)
@@ -231,6 +237,11 @@ impl FleetHandle {
         self.end(AuthorRole::Node, actor, reason)
     }
 
+    /// Whether this node is the author.
+    pub fn is_me(&self, author: &Author) -> bool {
+        self.shared.is_me(author)
+    }
+
     /// The live decision of this id.
     pub fn find(&self, id: DecisionId) -> Option<Arc<Decision>> {
         self.shared.view.load_full().find(id, self.shared.clock.now_ms())
@@ -249,6 +260,37 @@ impl FleetHandle {
     /// Every change from now on, this node's and others', after it took effect.
     pub fn changes(&self) -> broadcast::Receiver<Change> {
         self.shared.changes.subscribe()
+    }
+
+    /// What changed about whole address ranges since a position of the trail, for readers that keep a copy elsewhere. Positions
+    /// do not outlive the node's process.
+    pub fn trail(&self, position: Option<u64>) -> TrailReading {
+        self.shared.core.lock().trail.read(position)
+    }
+
+    /// The decisions about exactly this key, live or not yet swept.
+    pub fn about(&self, key: &ActorKey) -> Vec<Arc<Decision>> {
+        self.shared.view.load_full().decisions_of(key)
+    }
+
+    /// Keys about which decisions were withdrawn as a whole, as far as that is remembered, and about which nothing is in force.
+    pub fn withdrawn(&self) -> Vec<ActorKey> {
+        let mut keys = self.shared.core.lock().registers.withdrawn();
+        let now_ms = self.shared.clock.now_ms();
+        let view = self.shared.view.load_full();
+        let in_force = |one: &Arc<Decision>| one.is_live(now_ms) && one.actor.agent().is_none();
+        keys.retain(|key| !view.decisions_of(key).iter().any(in_force));
+        keys
+    }
+
+    /// When an operator last withdrew what was ordered about this key, as far as that is remembered, in Unix milliseconds.
+    pub fn forgiven_at_ms(&self, key: &ActorKey) -> Option<u64> {
+        self.shared.core.lock().registers.forgiven_at_ms(key)
+    }
+
+    /// Whether the node still reads what it remembers: until then it knows not all that was withdrawn.
+    pub fn is_reading(&self) -> bool {
+        self.shared.core.lock().reading
     }
 
     /// The nodes of the fleet, this one first.

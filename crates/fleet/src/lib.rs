@@ -34,6 +34,7 @@ mod pulse;
 mod restore;
 mod revoke;
 mod shared;
+mod trail;
 
 pub mod handle;
 
@@ -45,3 +46,4 @@ pub use local::LocalFleet;
 pub use members::{Link, Member, SILENCE_MAX_MS};
 pub use nats::{NatsFleet, NatsSettings, Sites};
 pub use shared::FleetStatus;
+pub use trail::{Trace, TrailReading, whole_key};

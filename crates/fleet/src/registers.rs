@@ -153,6 +153,20 @@ impl Registers {
         self.places.get(key).map(|place| place.decisions.clone()).unwrap_or_default()
     }
 
+    /// Keys that a remembered withdrawal is about as a whole.
+    pub fn withdrawn(&self) -> Vec<ActorKey> {
+        let slots = self.authors.values().flat_map(|shelf| &shelf.withdrawals);
+        slots.filter(|slot| slot.0.actor().agent().is_none()).map(Slot::key).collect()
+    }
+
+    /// When an operator last withdrew what was ordered about this key as a whole, as far as that is remembered.
+    pub fn forgiven_at_ms(&self, key: &ActorKey) -> Option<u64> {
+        let withdrawals = self.places.get(key)?.withdrawals.iter();
+        let by_operator =
+            |w: &&Arc<Withdrawal>| w.author.role == AuthorRole::Operator && w.actor.agent().is_none();
+        withdrawals.filter(by_operator).map(|withdrawal| withdrawal.created_at_ms).max()
+    }
+
     /// Every decision, in no order.
     pub fn decisions(&self) -> impl Iterator<Item = &Arc<Decision>> {
         self.places.values().flat_map(|place| &place.decisions)

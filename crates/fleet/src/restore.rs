@@ -29,6 +29,12 @@ pub(crate) fn trust(shared: &Arc<Shared>) -> Result<(), FleetError> {
 /// Merges what the node remembers and puts it into force. Signatures were checked before it was sealed, and the seal proves
 /// that it is ours. Blocks on the disk; for a million records it takes some seconds.
 pub(crate) fn run(shared: &Arc<Shared>) -> Result<(), FleetError> {
+    let result = read_all(shared);
+    shared.core.lock().reading = false;
+    result
+}
+
+fn read_all(shared: &Arc<Shared>) -> Result<(), FleetError> {
     let mut unreadable = 0;
     let mut adopted = Vec::new();
     let mut after = None;
@@ -100,6 +106,8 @@ fn show(shared: &Arc<Shared>) {
     let mut next = view.rebased(&whole, &before);
     next.revision = view.revision + 1;
     packing.retired.put(Arc::clone(view.base()));
+    // What the records added to the packed view, or took from it, was noted nowhere.
+    core.trail.forget();
     shared.show(&mut core, view, next);
 }
 

@@ -130,6 +130,7 @@ impl Shared {
                 if revocation.withdraw { 0 } else { version_at(revocation.up_to_ms.saturating_add(1)) };
             let mut core = self.core.lock();
             let (gone, touched) = core.registers.expel(site, node, above);
+            core.trail.note_gone(&gone);
             self.swap_view(&mut core, touched);
             drop(core);
             self.forget(gone);

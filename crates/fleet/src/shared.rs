@@ -23,6 +23,7 @@ use crate::hybrid_clock::{HybridClock, version_ms};
 use crate::members::Members;
 use crate::registers::{Outcome, Registers};
 use crate::store::{Kept, Store};
+use crate::trail::Trail;
 use crate::{Change, Fleet, FleetError, Speed, Topic, subject};
 
 /// How the fleet is doing.
@@ -78,21 +79,25 @@ pub(crate) struct Shared {
 }
 
 /// The merged state. Locked for microseconds; never across an await.
+#[derive(Default)]
 pub(crate) struct Core {
     pub(crate) registers: Registers,
     pub(crate) clock: HybridClock,
     /// The records are being read, or are lost: the view may show decisions that the registers do not know.
     pub(crate) restoring: bool,
+    /// The records are being read.
+    pub(crate) reading: bool,
     /// Views that a request may still read.
     pub(crate) retired: Retired<View>,
+    pub(crate) trail: Trail,
 }
 
 impl Core {
     /// Before the records are read, with this in force. Versions that this node makes from here on follow all in it.
     pub(crate) fn remembering(base: &Base) -> Self {
-        let mut clock = HybridClock::default();
-        clock.observe(base.version_max());
-        Self { registers: Registers::default(), clock, restoring: true, retired: Retired::default() }
+        let mut core = Self { restoring: true, reading: true, ..Self::default() };
+        core.clock.observe(base.version_max());
+        core
     }
 }
 
@@ -132,6 +137,7 @@ impl Shared {
         for change in changes {
             core.clock.observe(change.version());
             if let Outcome::Applied { gone, touched } = core.registers.apply(change, now_ms) {
+                core.trail.note(change, &gone);
                 self.forget(gone);
                 touched_all.extend(touched);
                 applied.push(change.clone());
@@ -150,6 +156,7 @@ impl Shared {
         let now_ms = self.clock.now_ms();
         let mut core = self.core.lock();
         let (gone, touched) = core.registers.sweep(now_ms);
+        core.trail.note_gone(&gone);
         self.swap_view(&mut core, touched);
         core.retired.drop_unused();
         drop(core);

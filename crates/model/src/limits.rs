@@ -154,5 +154,8 @@ pub const FLEET_BLOB_BYTES_MAX: usize = 32 * 1024 * 1024;
 pub const FLEET_BLOBS_MAX: u64 = 64;
 /// Records of authors not yet announced that wait for the announcement; beyond it the engine is asked again.
 pub const FLEET_STRANGERS_MAX: usize = 4_096;
+/// Latest changes of decisions kept for readers that ask what is new (firewalls, every 10 s or so): 3 MiB, and more than a fleet
+/// decides in a minute; who asks later reads everything.
+pub const FLEET_TRAIL_MAX: usize = 65_536;
 /// Changes that a slow listener (console, stream) may lag behind before it misses some.
 pub const FLEET_CHANGES_QUEUE: usize = 4_096;

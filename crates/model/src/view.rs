@@ -96,7 +96,7 @@ impl View {
         }
     }
 
-    /// Every live decision, in no order. Unpacks each: for few decisions, or for work that takes its time.
+    /// Every live decision, in no order but that those about one key follow each other. Unpacks each: for few decisions, or for work that takes its time.
     pub fn live(&self, now_ms: u64) -> impl Iterator<Item = Arc<Decision>> {
         self.live_found(now_ms).filter_map(|found| found.decision())
     }

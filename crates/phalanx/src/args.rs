@@ -31,6 +31,8 @@ pub(crate) enum Command {
     Login(crate::commands::login::LoginArgs),
     /// Add, list or delete decisions
     Decision(crate::commands::decision::DecisionArgs),
+    /// Add, list or delete bouncers: programs that enforce this node's decisions elsewhere
+    Bouncer(crate::commands::bouncer::BouncerArgs),
     /// List the latest refused and flagged requests
     Events(crate::commands::events::EventsArgs),
     /// Tell why a request was refused

@@ -16,6 +16,7 @@ mod policy_port;
 mod enrol;
 mod membership;
 
+mod crowdsec;
 mod node;
 mod up;
 
@@ -55,6 +56,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Status(args) => commands::status::run(&args),
         Command::Login(args) => commands::login::run(&args),
         Command::Decision(args) => commands::decision::run(&args),
+        Command::Bouncer(args) => commands::bouncer::run(&args),
         Command::Events(args) => commands::events::run(&args),
         Command::Explain(args) => commands::explain::run(&args),
         Command::Fleet(command) => commands::fleet::run(&command),

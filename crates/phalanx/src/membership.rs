@@ -365,6 +365,8 @@ mod tests {
                 enroll_at: vec![],
             };
             let settings = Settings {
+                lapi: None,
+                imports: Vec::new(),
                 geo: Default::default(),
                 listen: vec![],
                 admin: "127.0.0.1:0".parse()?,

@@ -25,6 +25,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{broadcast, mpsc, watch};
 use tokio::task::{JoinHandle, JoinSet};
 
+use crate::crowdsec::Crowdsec;
 use crate::membership::{Identity, steward};
 use crate::places_port::PlacesKeeper;
 use crate::plan::PolicySource;
@@ -56,6 +57,7 @@ pub(crate) struct Node {
     clock: Arc<dyn Clock>,
     stop: watch::Sender<bool>,
     control: JoinHandle<()>,
+    lapi: JoinHandle<()>,
     /// Ends with the node.
     _membership: JoinSet<()>,
     pub(crate) enrolment: Enrolment,
@@ -101,10 +103,9 @@ impl Node {
         // Before anything of the state is opened for writing: two nodes must not share one folder.
         let socket = phalanx_control::bind_socket(&state.admin_socket())
             .with_context(|| format!("cannot listen on {}", state.admin_socket().display()))?;
-        let tcp = TcpListener::bind(settings.admin)
-            .await
-            .with_context(|| format!("cannot listen on the admin address {}", settings.admin))?;
+        let tcp = bind(settings.admin, "the admin address").await?;
         let admin = tcp.local_addr()?;
+        let mut crowdsec = Crowdsec::open(settings, state).await?;
 
         let (security, recorded) = mpsc::channel(limits::SECURITY_LANE_EVENTS);
         let readers_of_record =
@@ -113,31 +114,9 @@ impl Node {
         let (stop, stopping) = watch::channel(false);
         let policy_version = keeper.describe().version;
         let identity = Identity::establish(settings, state, &sealer, policy_version, clock.now_ms()).await?;
-        let keys = match identity.as_deref() {
-            Some(identity) => identity.fleet_keys()?,
-            None => FleetKeys::load_or_create(state.path(), &sealer, true)?,
-        };
-        // The edge serves with what the node remembers while the fleet's state is opened, which takes a while when it is large.
-        let fleet_settings = fleet_settings(settings, state, identity.as_deref())?;
-        let remembered = Remembered::read(&fleet_settings, Arc::clone(&sealer)).await?;
-        let places = Arc::new(PlacesKeeper::start(settings.geo.clone()));
-        let shared = EdgeShared {
-            plan: keeper.plan(),
-            view: remembered.view(),
-            places: places.places(),
-            lanes: lanes.clone(),
-            clock: Arc::clone(&clock),
-        };
-        let edge = start_edge(settings, shared)?;
-        let fleet = FleetHandle::start_with(
-            remembered,
-            fleet_settings,
-            sealer,
-            keys,
-            lanes.clone(),
-            Arc::clone(&clock),
-        );
-        let fleet = fleet.await?;
+        let (edge, fleet, places) =
+            start_core(settings, state, identity.as_deref(), sealer, (&keeper, &lanes, &clock)).await?;
+        crowdsec.import(settings, &fleet, &clock)?;
         let mut tasks = JoinSet::new();
         let of_fleet = (&fleet, &lanes, &clock);
         let (authority, enrolment) =
@@ -171,10 +150,14 @@ impl Node {
             node_status: node_status(settings, (&keeper, &places), identity, fleet.view()),
             authority,
             policy: policy_port(&keeper, &places),
+            bouncers: crowdsec.bouncers(),
+            imports: crowdsec.imports(),
+            lapi_listen: crowdsec.listen(),
         };
         let listeners = Listeners { tcp: Some(tcp), socket: Some(socket) };
         let control =
-            tokio::spawn(phalanx_control::serve(phalanx_control::router(deps), listeners, stopping));
+            tokio::spawn(phalanx_control::serve(phalanx_control::router(deps), listeners, stopping.clone()));
+        let lapi = crowdsec.serve((&keeper, &places), &fleet, &clock, stopping);
         Ok(Self {
             listen: edge.local_addrs().to_vec(),
             admin,
@@ -189,6 +172,7 @@ impl Node {
             clock,
             stop,
             control,
+            lapi,
             _membership: tasks,
             enrolment,
         })
@@ -212,10 +196,40 @@ impl Node {
         let _ = self.lanes.ledger(LedgerEntry { at_ms: self.clock.now_ms(), kind: entry });
         self.stop.send_replace(true);
         let _ = self.control.await;
+        let _ = self.lapi.await;
         self.fleet.shutdown().await;
         // Blocks until the lanes are written; nothing else runs any more.
         let _ = tokio::task::spawn_blocking(move || self.recorder.stop()).await;
     }
+}
+
+/// Starts the edge, then the fleet: the edge serves with what the node remembers while the fleet's state is opened, which takes a
+/// while when it is large.
+async fn start_core(
+    settings: &Settings,
+    state: &StateFolder,
+    identity: Option<&Identity>,
+    sealer: Arc<Sealer>,
+    (keeper, lanes, clock): (&Arc<PolicyKeeper>, &Lanes, &Arc<dyn Clock>),
+) -> anyhow::Result<(EdgeHandle, FleetHandle, Arc<PlacesKeeper>)> {
+    let keys = match identity {
+        Some(identity) => identity.fleet_keys()?,
+        None => FleetKeys::load_or_create(state.path(), &sealer, true)?,
+    };
+    let fleet_settings = fleet_settings(settings, state, identity)?;
+    let remembered = Remembered::read(&fleet_settings, Arc::clone(&sealer)).await?;
+    let places = Arc::new(PlacesKeeper::start(settings.geo.clone()));
+    let shared = EdgeShared {
+        plan: keeper.plan(),
+        view: remembered.view(),
+        places: places.places(),
+        lanes: lanes.clone(),
+        clock: Arc::clone(clock),
+    };
+    let edge = start_edge(settings, shared)?;
+    let (lanes, clock) = (lanes.clone(), Arc::clone(clock));
+    let fleet = FleetHandle::start_with(remembered, fleet_settings, sealer, keys, lanes, clock).await?;
+    Ok((edge, fleet, places))
 }
 
 fn record_settings(
@@ -447,6 +461,10 @@ fn policy_port(keeper: &Arc<PolicyKeeper>, places: &Arc<PlacesKeeper>) -> phalan
         }
         .boxed()
     })
+}
+
+pub(crate) async fn bind(address: SocketAddr, what: &str) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}, {what}"))
 }
 
 fn words(addresses: &[SocketAddr]) -> String {

@@ -7,7 +7,7 @@ use phalanx_control::{Reloaded, api};
 use phalanx_edge::EdgePlan;
 use phalanx_inspect::Collections;
 use phalanx_model::lanes::Lanes;
-use phalanx_model::{Clock, LedgerEntry, LedgerKind, Swap};
+use phalanx_model::{Clock, LedgerEntry, LedgerKind, Prefix, Swap};
 use phalanx_policy::{Diagnostic, Mode, Policy, RuleSource};
 
 use crate::plan::{Compiled, PolicySource, rule_stats};
@@ -46,6 +46,13 @@ impl PolicyKeeper {
     /// The plan as the edge reads it.
     pub(crate) fn plan(&self) -> Arc<Swap<EdgePlan>> {
         Arc::clone(&self.plan)
+    }
+
+    /// The addresses on which no decision is enforced.
+    pub(crate) fn exempt(&self) -> Vec<Prefix> {
+        let plan = self.plan.load();
+        let lists = [&plan.decide.allow, &plan.decide.operators, &plan.decide.forwarders];
+        lists.into_iter().flat_map(|list| list.iter().copied()).collect()
     }
 
     /// Loads the policy again. The change is in the ledger before it takes effect.

@@ -5,9 +5,12 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
+use phalanx_control::ImportSettings;
 use phalanx_policy::Diagnostic;
 use phalanx_policy::toml_text::{At, Text};
+use phalanx_policy::units::duration_ms;
 use phalanx_record::AuditFormat;
 use serde::Deserialize;
 
@@ -28,6 +31,10 @@ pub(crate) struct Settings {
     pub(crate) logs: LogSettings,
     /// Databases that say where addresses are.
     pub(crate) geo: Vec<PathBuf>,
+    /// Where bouncers ask for decisions; nowhere unless it is said.
+    pub(crate) lapi: Option<SocketAddr>,
+    /// Sources whose decisions are taken over.
+    pub(crate) imports: Vec<ImportSettings>,
 }
 
 /// Logs in other tools' formats; there are none unless they are asked for.
@@ -109,6 +116,8 @@ fn check(
         fleet,
         fleet_id,
         geo: geo(text, &raw.geo, folder, faults),
+        lapi: raw.lapi.as_ref().and_then(|lapi| lapi_listen(text, lapi, faults)),
+        imports: imports(text, &raw.import.crowdsec, folder, faults),
     };
     (settings, folder.join(&raw.policy))
 }
@@ -185,6 +194,86 @@ fn geo(text: &Text<'_>, raw: &RawGeo, folder: &Path, faults: &mut Vec<Diagnostic
     raw.database.iter().take(GEO_FILES_MAX).map(|written| folder.join(&written.value)).collect()
 }
 
+/// Keys and decisions travel as they are: beyond this machine only where somebody says that the network is to be trusted.
+fn lapi_listen(text: &Text<'_>, raw: &RawLapi, faults: &mut Vec<Diagnostic>) -> Option<SocketAddr> {
+    let listen = address(text, &raw.listen, faults)?;
+    if !listen.ip().is_loopback() && !raw.plain_http {
+        let fault = "bouncers would send their keys in the clear: this listener has no TLS";
+        let fault = text.error_at(&raw.listen.span, fault);
+        faults.push(fault.with_help(
+            "write `127.0.0.1:8901` and put a TLS proxy or tunnel before it, or `plain_http = true` on a network you trust",
+        ));
+    }
+    Some(listen)
+}
+
+fn imports(
+    text: &Text<'_>,
+    raw: &[RawCrowdsec],
+    folder: &Path,
+    faults: &mut Vec<Diagnostic>,
+) -> Vec<ImportSettings> {
+    if let Some(one_more) = raw.get(IMPORTS_MAX) {
+        faults.push(text.error_at(&one_more.url.span, format!("there are more than {IMPORTS_MAX} sources")));
+    }
+    raw.iter().filter_map(|raw| import(text, raw, folder, faults)).collect()
+}
+
+fn import(
+    text: &Text<'_>,
+    raw: &RawCrowdsec,
+    folder: &Path,
+    faults: &mut Vec<Diagnostic>,
+) -> Option<ImportSettings> {
+    let url = raw.url.parse::<http::Uri>().ok();
+    let url = url.filter(|url| matches!(url.scheme_str(), Some("http" | "https")) && url.host().is_some());
+    match &url {
+        None => {
+            let fault = format!("`{}` is no address of a CrowdSec local API", raw.url.value);
+            let fault = text.error_at(&raw.url.span, fault);
+            faults.push(fault.with_help("write `https://lapi.example:8080` or `http://127.0.0.1:8080`"));
+        }
+        Some(url) if url.scheme_str() == Some("http") && !raw.plain_http && !on_this_machine(url) => {
+            let fault = text.error_at(&raw.url.span, "the API key would be sent in the clear");
+            faults.push(fault.with_help("write `https://`, or `plain_http = true` on a network you trust"));
+        }
+        Some(_) => {}
+    }
+    let mut every_ms = IMPORT_EVERY_MS;
+    if let Some(written) = &raw.every {
+        match duration_ms(written) {
+            Ok(ms) if (1_000..=3_600_000).contains(&ms) => every_ms = ms,
+            Ok(_) => faults.push(text.error_at(&written.span, "`every` goes from 1s to 1h")),
+            Err(fault) => faults.push(text.error_at(&written.span, fault)),
+        }
+    }
+    let limit = raw.limit.as_ref().map_or(IMPORT_LIMIT, |limit| limit.value);
+    if let Some(written) = raw.limit.as_ref().filter(|limit| !(1..=IMPORT_LIMIT_MAX).contains(&limit.value)) {
+        faults.push(text.error_at(&written.span, format!("`limit` goes from 1 to {IMPORT_LIMIT_MAX}")));
+    }
+    for origin in &raw.origins {
+        if origin.is_empty() || !origin.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.:".contains(&b)) {
+            let fault = format!("`{}` is no origin of decisions", origin.value.escape_debug());
+            faults.push(
+                text.error_at(&origin.span, fault).with_help("write `crowdsec`, `cscli`, `CAPI` or `lists`"),
+            );
+        }
+    }
+    Some(ImportSettings {
+        url: url?,
+        key_file: folder.join(&raw.api_key_file),
+        ca_file: raw.ca_file.as_ref().map(|file| folder.join(file)),
+        every: Duration::from_millis(every_ms),
+        origins: raw.origins.iter().map(|origin| origin.value.clone()).collect(),
+        limit,
+    })
+}
+
+fn on_this_machine(url: &http::Uri) -> bool {
+    let host = url.host().unwrap_or_default().trim_start_matches('[').trim_end_matches(']');
+    host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
+}
+
 fn address(text: &Text<'_>, written: &At<String>, faults: &mut Vec<Diagnostic>) -> Option<SocketAddr> {
     let address = written.parse().ok();
     if address.is_none() {
@@ -237,6 +326,9 @@ struct RawSettings {
     log: RawLog,
     #[serde(default)]
     geo: RawGeo,
+    lapi: Option<RawLapi>,
+    #[serde(default)]
+    import: RawImport,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -284,6 +376,44 @@ struct RawFleet {
 
 /// One of countries, one of systems, and as many of the operator's own.
 const GEO_FILES_MAX: usize = 4;
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawLapi {
+    listen: At<String>,
+    #[serde(default)]
+    plain_http: bool,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawImport {
+    #[serde(default)]
+    crowdsec: Vec<RawCrowdsec>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawCrowdsec {
+    url: At<String>,
+    api_key_file: PathBuf,
+    ca_file: Option<PathBuf>,
+    every: Option<At<String>>,
+    #[serde(default)]
+    origins: Vec<At<String>>,
+    limit: Option<At<usize>>,
+    #[serde(default)]
+    plain_http: bool,
+}
+
+/// Sources of decisions; each is a task and a table.
+const IMPORTS_MAX: usize = 8;
+/// How often CrowdSec's own bouncers ask.
+const IMPORT_EVERY_MS: u64 = 10_000;
+/// Addresses taken over of one source: CrowdSec's community list has some 15,000.
+const IMPORT_LIMIT: usize = 20_000;
+/// Half of what one author may order in all: a source must not crowd out what the node finds out itself.
+const IMPORT_LIMIT_MAX: usize = phalanx_model::limits::DECISIONS_PER_AUTHOR_MAX / 2;
+
 const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8080);
 const DEFAULT_ADMIN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8900);
 
@@ -292,14 +422,75 @@ mod tests {
     use super::*;
 
     fn told(log: &str) -> (Option<LogSettings>, Vec<String>) {
+        let (settings, faults) = read_with(&format!("[log]\n{log}"));
+        (settings.map(|settings| settings.logs), faults)
+    }
+
+    fn read_with(sections: &str) -> (Option<Settings>, Vec<String>) {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("phalanx.toml");
-        std::fs::write(&file, format!("policy = \"policy.toml\"\n[node]\nstate = \"state\"\n[log]\n{log}"))
+        std::fs::write(&file, format!("policy = \"policy.toml\"\n[node]\nstate = \"state\"\n{sections}"))
             .unwrap();
         let (settings, faults) = read(&file);
         let name = format!("{}:", file.display());
         let faults = faults.iter().map(|fault| fault.to_string().replace(&name, "")).collect();
-        (settings.map(|(settings, _)| settings.logs), faults)
+        (settings.map(|(settings, _)| settings), faults)
+    }
+
+    #[test]
+    fn sources_are_read_and_mistakes_about_them_told() {
+        let head = "[[import.crowdsec]]\napi_key_file = \"key\"\n";
+        for (source, fault) in [
+            ("url = \"http://127.0.0.1:8080/\"", None),
+            (
+                "url = \"http://localhost\"\nevery = \"1m\"\norigins = [\"cscli\", \"lists:tor\"]\nlimit = 5",
+                None,
+            ),
+            ("url = \"http://[::1]:8080\"", None),
+            ("url = \"https://lapi.example\"\nca_file = \"ca.pem\"", None),
+            ("url = \"http://10.0.0.1:8080\"\nplain_http = true", None),
+            ("url = \"http://10.0.0.1:8080\"", Some("error: 6: the API key would be sent in the clear")),
+            (
+                "url = \"10.0.0.1:8080\"",
+                Some("error: 6: `10.0.0.1:8080` is no address of a CrowdSec local API"),
+            ),
+            ("url = \"https://l\"\nevery = \"0s\"", Some("error: 7: `every` goes from 1s to 1h")),
+            ("url = \"https://l\"\nlimit = 50001", Some("error: 7: `limit` goes from 1 to 50000")),
+            ("url = \"https://l\"\norigins = [\"a&b\"]", Some("error: 7: `a&b` is no origin of decisions")),
+            ("", Some("error: 4: missing field `url`")),
+        ] {
+            let (settings, faults) = read_with(&format!("{head}{source}\n"));
+            assert_eq!(faults.is_empty(), fault.is_none(), "{source} {faults:?}");
+            match fault {
+                Some(fault) => assert!(faults[0].starts_with(fault), "{faults:?}"),
+                None => assert_eq!(settings.unwrap().imports.len(), 1, "{source}"),
+            }
+        }
+    }
+
+    #[test]
+    fn bouncers_are_listened_to_in_the_clear_only_where_that_is_said() {
+        for (lapi, listen, fault) in [
+            ("", None, None),
+            ("[lapi]\nlisten = \"127.0.0.1:8901\"\n", Some("127.0.0.1:8901"), None),
+            ("[lapi]\nlisten = \"[::1]:8901\"\n", Some("[::1]:8901"), None),
+            (
+                "[lapi]\nlisten = \"0.0.0.0:8901\"\n",
+                Some("0.0.0.0:8901"),
+                Some("error: 5: bouncers would send"),
+            ),
+            ("[lapi]\nlisten = \"10.0.0.1:8901\"\nplain_http = true\n", Some("10.0.0.1:8901"), None),
+            ("[lapi]\nlisten = \"lapi\"\n", None, Some("error: 5: `lapi` is no address with a port")),
+            ("[lapi]\n", None, Some("error: 4: missing field `listen`")),
+        ] {
+            let (settings, faults) = read_with(lapi);
+            let read = settings.and_then(|settings| settings.lapi).map(|listen| listen.to_string());
+            assert_eq!(read.as_deref(), listen, "{lapi} {faults:?}");
+            assert_eq!(faults.is_empty(), fault.is_none(), "{lapi} {faults:?}");
+            if let Some(fault) = fault {
+                assert!(faults[0].starts_with(fault), "{faults:?}");
+            }
+        }
     }
 
     #[test]

@@ -72,6 +72,11 @@ impl StateFolder {
         self.0.join("admin.sock")
     }
 
+    /// The keys of bouncers, as hashes.
+    pub(crate) fn bouncers(&self) -> PathBuf {
+        self.0.join("bouncers.json")
+    }
+
     /// History, ledger and access log.
     pub(crate) fn record(&self) -> PathBuf {
         self.0.join("record")

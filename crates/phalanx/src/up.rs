@@ -171,6 +171,8 @@ fn settings_of(args: &UpArgs) -> anyhow::Result<Settings> {
         fleet: in_fleet.then_some(fleet),
         fleet_id: of_fleet.fleet_id.clone(),
         geo: args.geo.clone(),
+        lapi: None,
+        imports: Vec::new(),
         logs: LogSettings {
             modsecurity: args.modsecurity_log.clone(),
             audit: args.audit_log.clone().map(|path| (path, args.audit_format.into())),

@@ -33,7 +33,10 @@ pub mod spiffe;
 pub mod tls;
 pub mod token;
 
+pub mod api_keys;
+
 pub use announce::{Admission, Admitted, Announcement, NodeRecord, Validity, valid_name};
+pub use api_keys::{ApiKey, ApiKeyError, ApiKeys};
 pub use ca::{FleetAuthority, Invitation};
 pub use certificate::{Certified, TrustBundle};
 pub use error::{Refusal, TrustError};

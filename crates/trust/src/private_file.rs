@@ -52,32 +52,33 @@ pub fn create(path: &Path, bytes: &[u8]) -> Result<(), TrustError> {
         let _ = std::fs::remove_file(path);
         return Err(fault(error));
     }
+    sync_folder_of(path);
+    Ok(())
+}
+
+/// Puts these bytes in the place of a file, or makes it, with mode 0600: a reader finds the old ones or the new ones, whole.
+pub fn replace(path: &Path, bytes: &[u8]) -> Result<(), TrustError> {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".new");
+    let new = Path::new(&name);
+    // One that a power cut left behind was never in force.
+    let _ = std::fs::remove_file(new);
+    create(new, bytes)?;
+    std::fs::rename(new, path).map_err(|error| {
+        let fix = "check that the folder exists and is writable";
+        TrustError::file(path, format!("cannot be replaced: {error}"), fix)
+    })?;
+    sync_folder_of(path);
+    Ok(())
+}
+
+fn sync_folder_of(path: &Path) {
     if let Some(folder) = path.parent()
         && let Ok(folder) = File::open(folder)
     {
         // Best effort: some file systems refuse to sync a folder.
         let _ = folder.sync_all();
     }
-    Ok(())
-}
-
-/// Replaces a file with mode 0600 and these bytes, or makes it. A crash leaves the old content or the new one, never half of it.
-pub fn replace(path: &Path, bytes: &[u8]) -> Result<(), TrustError> {
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(".new");
-    let fresh = path.with_file_name(name);
-    // Left behind by a crash; nothing but this writes it.
-    let _ = std::fs::remove_file(&fresh);
-    create(&fresh, bytes)?;
-    let fix = "check that the folder is writable";
-    std::fs::rename(&fresh, path)
-        .map_err(|error| TrustError::file(path, format!("cannot be replaced: {error}"), fix))?;
-    if let Some(folder) = path.parent()
-        && let Ok(folder) = File::open(folder)
-    {
-        let _ = folder.sync_all();
-    }
-    Ok(())
 }
 
 fn check_owner_only(path: &Path, file: &File) -> Result<(), TrustError> {

@@ -13,7 +13,7 @@ use phalanx_model::lanes::Lanes;
 use phalanx_record::Metrics;
 use phalanx_record::metrics::{class_counts, sum};
 
-use crate::api::{ClassCount, Counters, Fleet, Member, Status};
+use crate::api::{ClassCount, Counters, Fleet, Import, Member, Status};
 use crate::auth::Principal;
 use crate::error::ApiError;
 use crate::limits::OFFLINE_AFTER_MS;
@@ -29,6 +29,14 @@ pub(crate) async fn status(State(control): State<Arc<Control>>) -> Json<Status> 
     let mut degraded = fleet.degraded;
     degraded.extend(node.degraded);
     degraded.extend(recorder.degraded());
+    let imports: Vec<Import> = deps.imports.iter().map(|import| import.status()).collect();
+    degraded.extend(imports.iter().filter_map(|import| {
+        let fault = import.fault.as_ref()?;
+        Some(format!(
+            "decisions of {} cannot be read ({fault}); those it gave stay until their end",
+            import.source
+        ))
+    }));
     Json(Status {
         node: deps.node.to_string(),
         site: deps.site.to_string(),
@@ -50,6 +58,8 @@ pub(crate) async fn status(State(control): State<Arc<Control>>) -> Json<Status> 
         classes: classes(&deps.counters),
         decisions_live: fleet.decisions as u64,
         recorder: recorder.parts,
+        bouncers: deps.bouncers.list(),
+        imports,
     })
 }
 

@@ -212,11 +212,13 @@ async fn metrics_are_in_openmetrics_form() {
 #[tokio::test]
 async fn the_document_is_the_api() {
     let node = Node::start().await;
+    node.call("POST", "/api/v1/bouncers", Some(json!({ "name": "fw-1" }))).await;
     let document = node.get("/api/v1/openapi.json").await.json();
     insta::assert_snapshot!("openapi", serde_json::to_string_pretty(&document).unwrap());
     for (path, operations) in document["paths"].as_object().unwrap() {
         for method in operations.as_object().unwrap().keys().filter(|_| path != "/api/v1/stream") {
             let path = path.replace("{id}", "x").replace("{site}", "fra").replace("{node}", "a");
+            let path = path.replace("{name}", "fw-1");
             let answer = node.call(&method.to_uppercase(), &path, None).await;
             let missing = [StatusCode::NOT_FOUND, StatusCode::METHOD_NOT_ALLOWED];
             assert!(!missing.contains(&answer.status), "{method} {path}: {}", answer.status);

@@ -5,6 +5,10 @@ mod access;
 #[cfg(test)]
 mod endpoints;
 #[cfg(test)]
+mod import;
+#[cfg(test)]
+mod lapi;
+#[cfg(test)]
 mod listening;
 #[cfg(test)]
 mod live;

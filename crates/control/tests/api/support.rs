@@ -2,8 +2,8 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 
 use axum::Router;
 use axum::body::Body;
@@ -11,18 +11,18 @@ use futures_util::FutureExt;
 use http::{Request, StatusCode, header};
 use http_body_util::BodyExt;
 use phalanx_control::api::{App, NodeStatus, Plan};
-use phalanx_control::{ControlDeps, Reloaded};
+use phalanx_control::{Bouncers, ControlDeps, LapiDeps, Reloaded};
 use phalanx_fleet::{FleetHandle, FleetKeys, FleetSettings};
 use phalanx_model::counters::WorkerCounters;
 use phalanx_model::id::node_tag;
 use phalanx_model::lanes::Lanes;
 use phalanx_model::{
-    AccessEvent, Clock, Confidence, Reason, RequestId, RuleClass, RuleInfo, RuleMatch, SecurityEvent,
+    AccessEvent, Clock, Confidence, Prefix, Reason, RequestId, RuleClass, RuleInfo, RuleMatch, SecurityEvent,
     Severity, Signal, SystemClock, Verdict,
 };
 use phalanx_policy::Diagnostic;
 use phalanx_record::{Metrics, MetricsSources, NodeGauges, RecordSettings, Recorder};
-use phalanx_trust::{AdminToken, LoginTickets, Sealer, Sessions};
+use phalanx_trust::{AdminToken, ApiKeys, LoginTickets, Sealer, Sessions};
 use serde_json::Value;
 use tower::ServiceExt;
 
@@ -30,6 +30,11 @@ pub(crate) const HOST: &str = "127.0.0.1:8900";
 
 pub(crate) struct Node {
     pub(crate) router: Router,
+    /// What bouncers talk to.
+    pub(crate) lapi: Router,
+    pub(crate) fleet: FleetHandle,
+    /// What policy exempts from decisions.
+    pub(crate) exempt: Arc<Mutex<Vec<Prefix>>>,
     pub(crate) token: String,
     pub(crate) tickets: Arc<LoginTickets>,
     /// What control writes its ledger entries to.
@@ -71,6 +76,17 @@ impl Node {
             gauges: Box::new(NodeGauges::default),
         };
         let (good, is_ready) = (Arc::clone(&policy_is_good), Arc::clone(&ready));
+        let bouncers = ApiKeys::load(&dir.path().join("bouncers.json")).unwrap();
+        let bouncers = Arc::new(Bouncers::new(bouncers));
+        let exempt: Arc<Mutex<Vec<Prefix>>> = Arc::default();
+        let exempted = Arc::clone(&exempt);
+        let lapi = phalanx_control::lapi_router(LapiDeps {
+            bouncers: Arc::clone(&bouncers),
+            fleet: fleet.clone(),
+            clock: Arc::clone(&clock),
+            exempt: Box::new(move || exempted.lock().unwrap().clone()),
+            place: Box::new(|_| (None, None)),
+        });
         let deps = ControlDeps {
             site: "fra".into(),
             node: "a".into(),
@@ -82,7 +98,7 @@ impl Node {
             token: AdminToken::load_or_create(&dir.path().join("admin.token")).unwrap(),
             tickets: Arc::clone(&tickets),
             sessions: Arc::new(Sessions::default()),
-            fleet,
+            fleet: fleet.clone(),
             history: recorder.history(),
             live: recorder.live(),
             recorder: recorder.status(),
@@ -91,6 +107,9 @@ impl Node {
             counters: vec![Arc::clone(&counters)],
             node_status: Box::new(move || node_status(is_ready.load(Ordering::SeqCst))),
             authority: None,
+            bouncers,
+            imports: Vec::new(),
+            lapi_listen: "127.0.0.1:8901".parse().ok(),
             policy: Box::new(move || {
                 let good = good.load(Ordering::SeqCst);
                 async move { if good { Ok(Reloaded { from: 1, to: 2 }) } else { Err(vec![fault()]) } }.boxed()
@@ -98,6 +117,9 @@ impl Node {
         };
         Self {
             router: phalanx_control::router(deps),
+            lapi,
+            fleet,
+            exempt,
             token: token.expose().to_owned(),
             tickets,
             lanes,

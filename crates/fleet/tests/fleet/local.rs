@@ -177,3 +177,32 @@ async fn names_that_cannot_be_subjects_stop_the_start_with_a_fix() {
         assert!(error.contains("is no name; use 1 to 63 of"), "{error}");
     }
 }
+
+#[tokio::test]
+async fn a_reader_of_the_trail_learns_of_every_end() {
+    let clock = Arc::new(ManualClock::at(1_000_000));
+    let node = at(&clock).start().await;
+    let start = node.fleet.trail(None).position;
+    node.ban("192.0.2.1", 60_000);
+    node.ban("192.0.2.2", 1_000);
+    let actor = Actor::ip(address("192.0.2.1"));
+    node.fleet.withdraw(actor.clone(), "undo").unwrap();
+    let told = |since| {
+        let traces = node.fleet.trail(Some(since)).traces.unwrap();
+        traces.iter().map(|trace| (trace.key.to_string(), trace.gone)).collect::<Vec<_>>()
+    };
+    let (one, two) = (|gone| ("192.0.2.1/32".to_owned(), gone), |gone| ("192.0.2.2/32".to_owned(), gone));
+    assert_eq!(told(start), [one(false), two(false), one(true)]);
+    let position = node.fleet.trail(None).position;
+    clock.advance(1_000);
+    until("the expired one is swept", || told(position) == [two(true)]).await;
+
+    // What is withdrawn is remembered beyond a restart, for readers whose position is not.
+    assert_eq!(node.fleet.withdrawn(), [actor.key()]);
+    assert_eq!(node.fleet.forgiven_at_ms(&actor.key()), Some(1_000_000));
+    let node = node.restart().await;
+    assert_eq!(node.fleet.withdrawn(), [actor.key()]);
+    assert_eq!(node.fleet.trail(Some(position + 1)).traces, None);
+    node.ban("192.0.2.1", 60_000);
+    assert!(node.fleet.withdrawn().is_empty());
+}

@@ -322,3 +322,23 @@ fn what_nothing_refers_to_any_more_is_not_packed_again() {
     }
     assert_eq!((view.changes_len(), view.base().reasons.ends.len(), view.keys_len()), (0, 2, 2));
 }
+
+#[test]
+fn what_is_said_about_one_key_is_listed_together() {
+    let actors = |n: u8| {
+        let ip = IpAddr::from([192, 0, 2, n]);
+        [Actor::ip(ip), Actor::client(ip, 1), Actor::prefix(Prefix::from(ip))]
+    };
+    let about =
+        |n: u8, ends| actors(n).map(|actor| decision(actor, DecisionKind::Ban, AuthorRole::Node, ends));
+    let view = View::from_decisions((0..50).flat_map(|n| about(n, 100)));
+    let view = (40..60).fold(view, |view, n| {
+        let key = Actor::ip(IpAddr::from([192, 0, 2, n])).key();
+        view.with_key(key, about(n, 200).to_vec())
+    });
+    for view in [view.clone(), View::on(Arc::new(view.pack().unwrap()))] {
+        let keys: Vec<_> = view.live(0).map(|decision| decision.actor.key()).collect();
+        let groups: Vec<_> = keys.chunk_by(|one, other| one == other).map(|group| group.len()).collect();
+        assert_eq!(groups, [3; 60]);
+    }
+}

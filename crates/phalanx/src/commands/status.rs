@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Args;
-use phalanx_control::api::{ClassCount, Counters, Member, Status};
+use phalanx_control::api::{Bouncer, ClassCount, Counters, Import, Member, Status};
 use phalanx_record::escape::for_terminal;
 
 use super::print;
@@ -73,6 +73,10 @@ fn words(status: &Status) -> String {
         });
     }
     out.push_str(&members(&status.fleet.members, status.now_ms));
+    out.push_str(&imports(&status.imports, status.now_ms));
+    if !status.bouncers.is_empty() {
+        out.push_str(&format!("\nbouncers\n{}", bouncers(&status.bouncers, status.now_ms)));
+    }
     if !status.fleet.degraded.is_empty() {
         out.push_str("\ndegraded\n");
         for line in &status.fleet.degraded {
@@ -125,6 +129,42 @@ fn members(members: &[Member], now_ms: u64) -> String {
         })
         .collect();
     print::table(&["SITE", "NODE", "VERSION", "STATE", "LAG", "SEEN", "DECISIONS"], &rows)
+}
+
+/// The sources of decisions; nothing when there are none.
+fn imports(imports: &[Import], now_ms: u64) -> String {
+    if imports.is_empty() {
+        return String::new();
+    }
+    let read = |at_ms: Option<u64>| match at_ms {
+        Some(at_ms) => format!("{} ago", print::duration(now_ms.saturating_sub(at_ms))),
+        None => String::from("not yet"),
+    };
+    let row = |import: &Import| {
+        let skipped = import.skipped.clone().unwrap_or_default();
+        vec![import.source.clone(), read(import.read_at_ms), import.decisions.to_string(), skipped]
+    };
+    let rows: Vec<Vec<String>> = imports.iter().map(row).collect();
+    format!("\nimports\n{}", print::table(&["SOURCE", "READ", "DECISIONS", "NOT TAKEN OVER"], &rows))
+}
+
+/// The bouncers, with when each was here.
+pub(super) fn bouncers(bouncers: &[Bouncer], now_ms: u64) -> String {
+    let ago = |at_ms: Option<u64>| match at_ms {
+        Some(at_ms) => format!("{} ago", print::duration(now_ms.saturating_sub(at_ms))),
+        None => String::from("not since the start"),
+    };
+    let row = |bouncer: &Bouncer| {
+        let agent = bouncer.agent.clone().unwrap_or_default();
+        vec![
+            bouncer.name.clone(),
+            ago(bouncer.seen_at_ms),
+            ago(bouncer.pulled_at_ms),
+            print::short(&agent, 60),
+        ]
+    };
+    let rows: Vec<Vec<String>> = bouncers.iter().map(row).collect();
+    print::table(&["NAME", "SEEN", "PULLED", "AGENT"], &rows)
 }
 
 #[cfg(test)]
