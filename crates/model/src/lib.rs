@@ -20,12 +20,14 @@ pub mod view;
 
 pub mod audit;
 pub mod counters;
+pub mod counts;
 pub mod event;
 pub mod lanes;
 pub mod swap;
 
 pub use audit::{AuditDetail, AuditParts};
 pub use clock::{Clock, ManualClock, SystemClock};
+pub use counts::{CountBatch, KeyCount};
 pub use decision::{Actor, Author, AuthorRole, Decision, DecisionKind, Withdrawal};
 pub use event::{AccessEvent, Event, LedgerEntry, LedgerKind, Proposal, SecurityEvent, Strike};
 pub use id::{DecisionId, RequestId};
@@ -33,5 +35,5 @@ pub use net::{Prefix, PrefixSet};
 pub use request::{BodyFraming, FramingFault, HeaderField, HttpVersion, RequestHead, Span};
 pub use signal::{Confidence, Edition, RuleClass, RuleInfo, RuleMatch, ScoreChange, Severity, Signal, Step};
 pub use swap::Swap;
-pub use verdict::{Action, Reason, Verdict};
+pub use verdict::{Action, RateExcess, Reason, Verdict};
 pub use view::View;

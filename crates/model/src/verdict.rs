@@ -54,6 +54,8 @@ pub enum Reason {
         /// The limit's name.
         limit: String,
     },
+    /// The client asked more often than a rate limit admits.
+    RateLimit(Box<RateExcess>),
     /// A rule or parser failed; the stage fails closed.
     Failure {
         /// What failed.
@@ -64,6 +66,24 @@ pub enum Reason {
         /// What happened, for the operator.
         error: String,
     },
+}
+
+/// A rate limit, and how it came to be exceeded.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct RateExcess {
+    /// The limit's name.
+    pub limit: Arc<str>,
+    /// What is admitted, as policy says it: `100/10s, 10 at once`.
+    pub rate: Arc<str>,
+    /// Whose count it is: `ip 192.0.2.1`. Values of headers and cookies stand as a hash.
+    pub key: String,
+    /// Requests of this key that this node admitted since it was last idle.
+    pub here: u32,
+    /// Requests that other nodes admitted meanwhile, as far as they are heard.
+    pub elsewhere: u32,
+    /// When the next one is admitted, in seconds, rounded up.
+    pub retry_after_s: u32,
 }
 
 /// The outcome for one request, with its evidence.
