@@ -12,6 +12,7 @@ mod framing;
 mod life;
 #[cfg(test)]
 mod limits;
+mod rates;
 #[cfg(test)]
 mod rules;
 #[cfg(test)]
