@@ -21,7 +21,7 @@ pub trait Fleet: Send + Sync + 'static {
     fn forget(&self, subject: &str, version: u64);
 
     /// The records of a topic: the last of each subject that the engine has, then [`Delivery::Synced`], then what comes.
-    /// [`Topic::Heartbeats`] has no past. The engine stops when the receiver is dropped.
+    /// A topic that is not kept has no past. The engine stops when the receiver is dropped.
     fn subscribe(&self, topic: Topic) -> mpsc::Receiver<Delivery>;
 
     /// Asks all subscriptions of a topic to deliver its last records once more.
@@ -55,6 +55,8 @@ pub enum Topic {
     Nodes,
     /// Heartbeats: sent, never kept.
     Heartbeats,
+    /// Counts of rate limits: sent, never kept.
+    Counts,
 }
 
 impl Topic {
@@ -64,7 +66,13 @@ impl Topic {
             Self::Decisions => subject::DECISIONS,
             Self::Nodes => subject::NODES,
             Self::Heartbeats => subject::HEARTBEATS,
+            Self::Counts => subject::COUNTS,
         }
+    }
+
+    /// Whether engines keep its records for those who come later.
+    pub fn is_kept(self) -> bool {
+        matches!(self, Self::Decisions | Self::Nodes)
     }
 }
 

@@ -24,6 +24,7 @@ pub mod engine;
 pub mod local;
 pub mod nats;
 
+mod counts;
 mod ingest;
 mod members;
 mod outbox;
@@ -34,6 +35,7 @@ mod shared;
 pub mod handle;
 
 pub use change::Change;
+pub use counts::CountReach;
 pub use engine::{BlobHash, Delivery, Fleet, Lease, Put, Receipt, Speed, Topic};
 pub use error::FleetError;
 pub use handle::{FleetHandle, FleetKeys, FleetSettings, NewDecision};

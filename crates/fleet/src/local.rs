@@ -166,7 +166,7 @@ pub(crate) async fn blocking<T: Send + 'static>(
 
 /// Delivers what is kept, then says so. False when nobody listens any more.
 async fn deliver_kept(store: &Arc<Store>, topic: Topic, to: &mpsc::Sender<Delivery>) -> bool {
-    if topic != Topic::Heartbeats {
+    if topic.is_kept() {
         let store = Arc::clone(store);
         let prefix = format!("{}.", topic.prefix());
         let kept = blocking(move || store.records(&prefix)).await.map(|(kept, _)| kept).unwrap_or_default();

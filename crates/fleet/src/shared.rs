@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use parking_lot::{Mutex, RwLock};
 use phalanx_model::lanes::Lanes;
-use phalanx_model::{Author, AuthorRole, Clock, LedgerEntry, LedgerKind, Prefix, Swap, View};
+use phalanx_model::{Author, AuthorRole, Clock, CountBatch, LedgerEntry, LedgerKind, Prefix, Swap, View};
 use phalanx_trust::{
     Announcement, FleetSecret, NodeRecord, Refusal, SignedRecord, SigningKey, Statement, TrustError,
     TrustRoots,
@@ -56,6 +56,7 @@ pub(crate) struct Shared {
     pub(crate) roots: RwLock<TrustRoots>,
     pub(crate) members: Mutex<Members>,
     pub(crate) changes: broadcast::Sender<Change>,
+    pub(crate) counts: broadcast::Sender<Arc<CountBatch>>,
     pub(crate) outbox: mpsc::Sender<Change>,
     /// The outbox was full: what was left out is in the registers and must be sent from there.
     pub(crate) outbox_overflowed: AtomicBool,

@@ -27,6 +27,11 @@ pub fn of_heartbeat(site: &str, node: &str) -> String {
     format!("{HEARTBEATS}.{site}.{node}")
 }
 
+/// The subject of a node's counts of rate limits.
+pub fn of_counts(site: &str, node: &str) -> String {
+    format!("{COUNTS}.{site}.{node}")
+}
+
 /// The subject that belongs to an author in a topic, with all below it: `phx.dec.fra.a.>`.
 pub fn own(prefix: &str, author: &Author) -> String {
     format!("{prefix}.{}.{}", author.site, author.node)
@@ -59,3 +64,5 @@ pub const DECISIONS: &str = "phx.dec";
 pub const NODES: &str = "phx.node";
 /// Heartbeats.
 pub const HEARTBEATS: &str = "phx.hb";
+/// Counts of rate limits.
+pub const COUNTS: &str = "phx.ctr";

@@ -102,7 +102,7 @@ impl NatsFleet {
             .timeout(REQUEST_TIMEOUT)
             .max_ack_inflight(ACKS_IN_FLIGHT_MAX)
             .build(client.clone());
-        let topics = [Topic::Decisions, Topic::Nodes, Topic::Heartbeats];
+        let topics = [Topic::Decisions, Topic::Nodes, Topic::Heartbeats, Topic::Counts];
         let inner = Inner {
             client,
             jetstream,
