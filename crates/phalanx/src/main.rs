@@ -7,6 +7,7 @@
 mod args;
 
 mod plan;
+mod rates;
 mod settings;
 mod state;
 

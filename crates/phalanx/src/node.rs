@@ -107,6 +107,9 @@ impl Node {
 
         let edge = start_edge(settings, keeper.plan(), &fleet, &lanes, &clock)?;
         tokio::spawn(forgive(fleet.changes(), edge.clone()));
+        if settings.fleet.is_some() {
+            tokio::spawn(crate::rates::share(Arc::clone(edge.tables()), keeper.plan(), fleet.clone()));
+        }
 
         let started_at_ms = clock.now_ms();
         let entry = LedgerKind::Node { state: "started".into() };
@@ -185,8 +188,7 @@ async fn start_fleet(
     clock: &Arc<dyn Clock>,
 ) -> anyhow::Result<FleetHandle> {
     let keys = FleetKeys::load_or_create(state.path(), sealer, true)?;
-    let secret_file = settings.fleet.as_ref().and_then(|fleet| fleet.secret_file.as_deref());
-    let secret = secret_file.map(FleetSecret::load).transpose()?;
+    let secret = secret(settings)?;
     let fleet = phalanx_fleet::FleetSettings {
         fleet_id: settings.fleet_id.clone(),
         site: settings.site.clone(),
@@ -200,6 +202,11 @@ async fn start_fleet(
     Ok(FleetHandle::start(fleet, Arc::clone(sealer), keys, lanes.clone(), Arc::clone(clock)).await?)
 }
 
+fn secret(settings: &Settings) -> anyhow::Result<Option<FleetSecret>> {
+    let file = settings.fleet.as_ref().and_then(|fleet| fleet.secret_file.as_deref());
+    Ok(file.map(FleetSecret::load).transpose()?)
+}
+
 fn start_edge(
     settings: &Settings,
     plan: Arc<Swap<EdgePlan>>,
@@ -210,6 +217,9 @@ fn start_edge(
     let tag = id::node_tag(&settings.site, &settings.node);
     let mut edge_settings = EdgeSettings::new(settings.listen.clone(), settings.workers, tag);
     edge_settings.audit = settings.logs.audit.is_some();
+    if settings.fleet.is_some() {
+        edge_settings.rate_hash_key = crate::rates::hash_key(&settings.fleet_id, secret(settings)?.as_ref());
+    }
     let shared = EdgeShared { plan, view: fleet.view(), lanes: lanes.clone(), clock: Arc::clone(clock) };
     let edge = Edge::bind(edge_settings, shared)
         .with_context(|| format!("cannot listen on {}", words(&settings.listen)))?;
@@ -273,6 +283,7 @@ fn metrics(
     clock: &Arc<dyn Clock>,
 ) -> Metrics {
     let (plan, fleet, clock) = (keeper.plan(), fleet.clone(), Arc::clone(clock));
+    let tables = Arc::clone(edge.tables());
     let gauges = move || {
         let view = fleet.view();
         let view = view.load();
@@ -282,6 +293,9 @@ fn metrics(
             plan_version: plan.load().version,
             view_revision: view.revision,
             fleet_connected: fleet.status().connected,
+            rate_limits: crate::rates::counts(&plan.load()),
+            rate_untracked: tables.rates.table.untracked(),
+            rate_keys: count(tables.rates.table.keys_len()),
             nodes_online: count(fleet.members().iter().filter(|m| m.link == phalanx_fleet::Link::Up).count()),
         }
     };

@@ -52,7 +52,7 @@ impl PolicyKeeper {
     pub(crate) fn reload(&self) -> Result<Reloaded, Vec<Diagnostic>> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let from = self.plan.load().version;
-        let compiled = self.source.compile(&self.collections).inspect_err(|faults| {
+        let mut compiled = self.source.compile(&self.collections).inspect_err(|faults| {
             let error = faults.first().map(ToString::to_string).unwrap_or_default();
             let more = faults.len().saturating_sub(1);
             let error = if more == 0 { error } else { format!("{error} (and {more} more)") };
@@ -65,6 +65,7 @@ impl PolicyKeeper {
         let rules: usize = rule_stats(&compiled.plan).flatten().map(|stats| stats.rules).sum();
         let summary = format!("{apps} apps, {rules} rules");
         self.record(LedgerKind::PolicyChanged { from, to, summary })?;
+        compiled.plan.keep_rate_counts(&self.plan.load());
         self.plan.store(Arc::new(compiled.plan));
         tracing::info!(from, to, apps, rules, "the policy is in force");
         report(&compiled.warnings);
