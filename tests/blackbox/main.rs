@@ -14,6 +14,7 @@ mod cli;
 mod explain;
 mod fleet;
 mod proxy;
+mod rates;
 mod rules;
 mod state;
 mod support;

@@ -205,8 +205,9 @@ impl RateTable {
         let reach = Reach::unpack(self.reach.load(Ordering::Relaxed));
         match rule.scope {
             RateScope::Fleet { share_percent } if reach.known > 1 => {
-                let share = share_percent
-                    .map_or(WHOLE / u32::from(reach.known), |percent| u32::from(percent) * (WHOLE / 100));
+                let share = share_percent.map_or(WHOLE.div_ceil(u32::from(reach.known)), |percent| {
+                    u32::from(percent) * (WHOLE / 100)
+                });
                 let side = if reach.heard >= reach.known {
                     WHOLE
                 } else {
