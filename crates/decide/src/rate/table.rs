@@ -72,7 +72,7 @@ struct Slot {
 /// At what pace a rule's counts run now.
 struct Paces {
     joint: Pace,
-    /// `None` where nobody else counts.
+    /// `None` where a node may have all by itself.
     own: Option<Pace>,
     known: u16,
 }
@@ -147,20 +147,20 @@ impl RateTable {
     }
 
     /// What the others should be told now: counts that changed, and from time to time those that did not, in case it was not
-    /// heard. Those nearest to their limit come first.
+    /// heard. News comes first, and of that what is nearest to its limit.
     pub fn tell(&self, now_ns: u64) -> Vec<KeyCount> {
-        let mut due: Vec<(u64, KeyCount)> = Vec::new();
+        let mut due: Vec<((bool, u64), KeyCount)> = Vec::new();
         for bucket in &self.buckets {
             due.extend(
                 bucket
                     .lock()
                     .iter()
                     .filter(|slot| slot.is_due(now_ns))
-                    .map(|slot| (slot.fill(now_ns), slot.count())),
+                    .map(|slot| ((slot.here != slot.told, slot.fill(now_ns)), slot.count())),
             );
         }
         if due.len() > RATE_KEYS_TOLD_MAX {
-            due.select_nth_unstable_by_key(RATE_KEYS_TOLD_MAX, |(fill, _)| std::cmp::Reverse(*fill));
+            due.select_nth_unstable_by_key(RATE_KEYS_TOLD_MAX, |(order, _)| std::cmp::Reverse(*order));
             due.truncate(RATE_KEYS_TOLD_MAX);
         }
         for (_, count) in &due {
@@ -202,22 +202,16 @@ impl RateTable {
     }
 
     fn paces(&self, rule: &RateRule) -> Paces {
-        let reach = Reach::unpack(self.reach.load(Ordering::Relaxed));
-        match rule.scope {
-            RateScope::Fleet { share_percent } if reach.known > 1 => {
-                let share = share_percent.map_or(WHOLE.div_ceil(u32::from(reach.known)), |percent| {
-                    u32::from(percent) * (WHOLE / 100)
-                });
-                let side = if reach.heard >= reach.known {
-                    WHOLE
-                } else {
-                    share.saturating_mul(u32::from(reach.heard)).min(WHOLE)
-                };
-                let (joint, own) = (rule.pace.part(side), Some(rule.pace.part(share)));
-                Paces { joint, own, known: reach.known }
-            }
-            RateScope::Fleet { .. } | RateScope::Node => Paces { joint: rule.pace, own: None, known: 1 },
-        }
+        let RateScope::Fleet { share_percent } = rule.scope else {
+            return Paces { joint: rule.pace, own: None, known: 1 };
+        };
+        let Reach { known, heard } = Reach::unpack(self.reach.load(Ordering::Relaxed));
+        // Rounded up, so that a third of 30 is 10.
+        let even = WHOLE.div_ceil(u32::from(known));
+        let share = share_percent.map_or(even, |percent| u32::from(percent) * (WHOLE / 100));
+        let side = share.saturating_mul(u32::from(heard)).min(WHOLE);
+        let own = (share < WHOLE).then(|| rule.pace.part(share));
+        Paces { joint: rule.pace.part(side), own, known }
     }
 
     /// Runs `change` on the key's slot, a new one if there is none; `None` if there is no room.

@@ -170,6 +170,31 @@ fn a_table_full_of_offenders_admits_and_counts() {
     assert!(table.untracked() > 30_000 && table.keys_len() <= phalanx_model::limits::RATE_KEYS_MAX);
 }
 
+#[test]
+fn what_is_told_is_bounded_and_new_and_near_its_limit_first() {
+    let mut rule = by_ip("all", 10, 3_600_000, 10);
+    rule.scope = RateScope::Fleet { share_percent: None };
+    let (rules, table) = ([rule, by_ip("alone", 10, 3_600_000, 10)], RateTable::default());
+    table.set_reach(Reach { known: 2, heard: 2 });
+    let get = head("GET", "/", &[]);
+    let ask = |n: u32, times: u32, now_ms: u64| {
+        let ip = std::net::Ipv4Addr::from(0x0a00_0000 + n).to_string();
+        (0..times).for_each(|_| drop(asks(&rules, &table, &ip, &get, now_ms)));
+    };
+    (0..1_000).for_each(|n| ask(n, 1 + n % 10, 1_000));
+    let told =
+        |now_ms: u64| table.tell(now_ms * 1_000_000).iter().map(|count| count.count).collect::<Vec<_>>();
+    let first = told(1_000);
+    assert_eq!(first.len(), phalanx_model::limits::RATE_KEYS_TOLD_MAX);
+    assert!(first.iter().all(|&count| count >= 8), "those nearest to their limit");
+    (0..3).for_each(|_| assert!(!told(1_000).is_empty()));
+    assert_eq!(told(1_000), [], "all is told, and nothing changed");
+    ask(5_000, 1, 1_400);
+    assert_eq!(told(1_400), [1]);
+    ask(5_001, 1, 1_600);
+    assert!(told(1_600).contains(&1), "news goes before what is only told again");
+}
+
 /// Nodes that serve one client, news between them going by a relay that takes 40 ms.
 struct Fleet {
     rule: RateRule,
@@ -341,6 +366,33 @@ fn each_side_of_a_partition_keeps_its_share_and_one_count_is_there_within_a_seco
     let first = fleet.spread(600, 10_000, &[0]);
     let then = fleet.spread(600, 10_000, &[0]);
     assert!((80..=112).contains(&first) && (97..=103).contains(&then), "{first}, {then}");
+}
+
+#[test]
+fn nodes_that_hear_each_other_have_as_many_shares_as_they_are() {
+    let get = head("GET", "/", &[]);
+    let check = |share_percent, known, heard, expected: u64| {
+        let mut rule = by_ip("all", 100, 3_600_000, 100);
+        rule.scope = RateScope::Fleet { share_percent };
+        let (rules, table) = ([rule], RateTable::default());
+        table.set_reach(Reach { known, heard });
+        (0..200).for_each(|_| drop(asks(&rules, &table, "192.0.2.1", &get, 1)));
+        assert_eq!(
+            rules[0].counts.admitted.load(Ordering::Relaxed),
+            expected,
+            "{share_percent:?} {known} {heard}"
+        );
+    };
+    for (known, heard, expected) in
+        [(1, 1, 100), (3, 3, 100), (3, 2, 66), (3, 1, 33), (200, 1, 1), (4, 2, 50)]
+    {
+        check(None, known, heard, expected);
+    }
+    // Policy's share holds however long others were not heard.
+    for (known, heard, expected) in [(3, 3, 100), (2, 2, 80), (3, 1, 40), (1, 1, 40)] {
+        check(Some(40), known, heard, expected);
+    }
+    check(Some(100), 3, 1, 100);
 }
 
 #[test]
