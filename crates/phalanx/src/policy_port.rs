@@ -8,7 +8,8 @@ use phalanx_edge::EdgePlan;
 use phalanx_inspect::Collections;
 use phalanx_model::lanes::Lanes;
 use phalanx_model::{Clock, LedgerEntry, LedgerKind, Swap};
-use phalanx_policy::{Diagnostic, Mode, Policy, RuleSource};
+use phalanx_policy::{Diagnostic, Mode, Policy, RateAction, RateLimit, RateScope, RuleSource};
+use phalanx_record::RateLimitCount;
 
 use crate::plan::{Compiled, PolicySource, rule_stats};
 
@@ -78,7 +79,9 @@ impl PolicyKeeper {
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let plan = self.plan.load();
         let number = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
+        let mut counts = crate::rates::counts(&plan).into_iter();
         let apps = state.policy.apps.iter().zip(rule_stats(&plan)).map(|(app, stats)| api::App {
+            rate_limits: app.rate_limits.iter().zip(counts.by_ref()).map(rate_limit).collect(),
             name: app.name.clone(),
             upstream: app.upstream.to_string(),
             mode: match app.mode {
@@ -110,6 +113,20 @@ impl PolicyKeeper {
 fn report(warnings: &[Diagnostic]) {
     for warning in warnings {
         tracing::warn!("{warning}");
+    }
+}
+
+fn rate_limit((limit, count): (&RateLimit, RateLimitCount)) -> api::RateLimit {
+    let key: Vec<String> = limit.key.iter().map(ToString::to_string).collect();
+    api::RateLimit {
+        name: limit.name.clone(),
+        key: if key.is_empty() { "global".to_owned() } else { key.join(", ") },
+        rate: format!("{}, {} at once", limit.rate, limit.burst),
+        fleet: limit.scope == RateScope::Fleet,
+        observes: limit.action == RateAction::Observe,
+        admitted: count.admitted,
+        refused: count.refused,
+        observed: count.observed,
     }
 }
 
