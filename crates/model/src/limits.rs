@@ -96,12 +96,14 @@ pub const RATE_PERIOD_MAX_MS: u64 = 24 * 60 * 60_000;
 pub const RATE_PER_MS_MAX: u64 = 1_000;
 /// Requests admitted at once where policy names no burst and the rate has as many: a person tries a password a few times.
 pub const RATE_BURST_LEAST: u32 = 5;
-/// Keys whose rates a node counts, over all limits. At 64 bytes each they take 4 MiB when an attacker fills the table.
+/// Keys whose rates a node counts, over all limits. At 72 bytes each they take less than 5 MiB when an attacker fills the table.
 pub const RATE_KEYS_MAX: usize = 65_536;
 /// Keys that a node tells the fleet of at once, those nearest to their limit first: some 5 KiB, ten times a second.
 pub const RATE_KEYS_TOLD_MAX: usize = 256;
 /// Keys that are remembered of what one other node tells: what it can tell of in the time that they are remembered for.
 pub const RATE_KEYS_OF_AUTHOR_MAX: usize = 4 * RATE_KEYS_TOLD_MAX;
+/// Requests of one key beyond its limit that are kept as evidence; then each that doubles their number.
+pub const RATE_EVIDENCE_KEPT: u32 = 16;
 /// How often a node tells the fleet what it admitted, in milliseconds.
 pub const RATE_TELL_MS: u64 = 100;
 /// Count batches of other nodes that wait to be counted; more are dropped, and the next ones say the same.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::limits::RATE_EVIDENCE_KEPT;
 use crate::{Decision, FramingFault};
 
 /// What is done with a request, mildest first.
@@ -82,8 +83,18 @@ pub struct RateExcess {
     pub here: u32,
     /// Requests that other nodes admitted meanwhile, as far as they are heard.
     pub elsewhere: u32,
+    /// Requests of this key beyond the limit since then, this one included.
+    pub over: u32,
     /// When the next one is admitted, in seconds, rounded up.
     pub retry_after_s: u32,
+}
+
+impl RateExcess {
+    /// Whether the request is kept as evidence: the first of its key, then each that doubles their number. The others are in the
+    /// access log alone, so that a client who does not stop does not push all else out of the history.
+    pub fn is_evidence(&self) -> bool {
+        self.over <= RATE_EVIDENCE_KEPT || self.over.is_power_of_two()
+    }
 }
 
 /// The outcome for one request, with its evidence.

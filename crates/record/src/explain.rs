@@ -186,8 +186,8 @@ fn rate_reason(excess: &RateExcess) -> String {
     };
     format!(
         "It asked more often than the rate limit {} admits ({}), counted by {}. This node had admitted {}{elsewhere} since that was \
-         last idle; the next one after {} s.",
-        excess.limit, excess.rate, excess.key, excess.here, excess.retry_after_s
+         last idle; this was request {} beyond it, and the next one is admitted after {} s.",
+        excess.limit, excess.rate, excess.key, excess.here, excess.over, excess.retry_after_s
     )
 }
 

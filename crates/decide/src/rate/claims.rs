@@ -27,7 +27,8 @@ pub(super) struct Claimed {
 
 #[derive(Debug, Clone, Copy, Default)]
 struct Claim {
-    since: u32,
+    /// The count it is about; `None` before the first of this epoch.
+    since: Option<u32>,
     count: u32,
     /// When the author's next request would be even, by its own count.
     next_ns: u64,
@@ -45,13 +46,14 @@ impl Claims {
             }
         }
         let claimed = self.0.entry(name).or_default();
-        if epoch < claimed.epoch {
+        // A node whose clock was put back starts in an earlier epoch: it is heard once the later one has fallen silent.
+        if epoch < claimed.epoch && now_ns.saturating_sub(claimed.heard_ns) < FORGET_NS {
             return None;
         }
-        if epoch > claimed.epoch {
+        if epoch != claimed.epoch {
             claimed.epoch = epoch;
             // What it claimed before stays counted; what it may claim goes on from there.
-            claimed.keys.values_mut().for_each(|claim| (claim.since, claim.count) = (0, 0));
+            claimed.keys.values_mut().for_each(|claim| (claim.since, claim.count) = (None, 0));
         }
         claimed.heard_ns = now_ns;
         Some(claimed)
@@ -72,22 +74,28 @@ impl Claimed {
             }
         }
         let claim = self.keys.entry(key).or_default();
+        let silent = now_ns.saturating_sub(claim.heard_ns) >= FORGET_NS;
         claim.heard_ns = now_ns;
-        let more = match told.since.cmp(&claim.since) {
-            std::cmp::Ordering::Less => return 0,
-            std::cmp::Ordering::Equal => told.count.saturating_sub(claim.count),
-            std::cmp::Ordering::Greater => told.count,
+        let more = match claim.since {
+            Some(since) if since == told.since => told.count.saturating_sub(claim.count),
+            Some(since) if !silent && !is_later(told.since, since) => 0,
+            Some(_) | None => told.count,
         };
         if more == 0 {
             return 0;
         }
-        (claim.since, claim.count) = (told.since, told.count);
+        (claim.since, claim.count) = (Some(told.since), told.count);
         let most_ns = now_ns.saturating_add(pace.full_ns()).saturating_add(NEWS_NS.max(pace.interval_ns));
         let room = most_ns.saturating_sub(claim.next_ns.max(now_ns)) / pace.interval_ns;
         let admitted = more.min(u32::try_from(room).unwrap_or(u32::MAX));
         claim.next_ns = pace.after(claim.next_ns, admitted, now_ns);
         admitted
     }
+}
+
+/// Whether one number follows another; numbers start over after the last (RFC 1982).
+fn is_later(one: u32, other: u32) -> bool {
+    (1..=u32::MAX / 2).contains(&one.wrapping_sub(other))
 }
 
 /// What news of a site takes at most: an honest node's requests of that time may come at once.
@@ -164,6 +172,20 @@ mod tests {
         assert_eq!(claims.of(&author("a"), 2, 1).unwrap().admitted(&told(7, 1, 3), WIDE, 1), 3);
         assert!(claims.of(&author("a"), 1, 1).is_none());
         assert_eq!(claims.of(&author("b"), 1, 1).unwrap().admitted(&told(7, 9, 5), WIDE, 1), 5);
+    }
+
+    #[test]
+    fn counts_go_on_after_the_last_number_and_after_a_clock_was_put_back() {
+        let mut claims = Claims::default();
+        let mut say = |epoch, since, now_ns| {
+            claims.of(&author("a"), epoch, now_ns).map(|one| one.admitted(&told(7, since, 3), WIDE, now_ns))
+        };
+        assert_eq!(say(9, u32::MAX, 1), Some(3));
+        assert_eq!(say(9, 0, 1), Some(3));
+        assert_eq!(say(9, u32::MAX, 1), Some(0), "late");
+        assert_eq!(say(9, u32::MAX, 1 + FORGET_NS), Some(3));
+        assert_eq!(say(5, 1, 2 + FORGET_NS), None);
+        assert_eq!(say(5, 1, 2 + 2 * FORGET_NS), Some(3));
     }
 
     #[test]

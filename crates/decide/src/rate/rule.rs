@@ -187,6 +187,7 @@ impl RateRule {
             key: words,
             here: excess.here,
             elsewhere: excess.elsewhere,
+            over: excess.over,
             retry_after_s: u32::try_from(excess.wait_ns.div_ceil(1_000_000_000)).unwrap_or(u32::MAX).max(1),
         }
     }

@@ -46,6 +46,7 @@ pub(super) enum Taken {
 pub(super) struct Excess {
     pub(super) here: u32,
     pub(super) elsewhere: u32,
+    pub(super) over: u32,
     pub(super) wait_ns: u64,
 }
 
@@ -64,6 +65,8 @@ struct Slot {
     since: u32,
     here: u32,
     elsewhere: u32,
+    /// Requests that did not conform.
+    over: u32,
     /// How many of `here` the others were told of.
     told: u32,
     shared: bool,
@@ -117,11 +120,11 @@ impl RateTable {
         SipHasher13::new_with_key(&self.hash_key)
     }
 
-    /// Whether a request conforms, without counting it.
+    /// Whether a request conforms, without counting it as admitted.
     pub(super) fn look(&self, rule: &RateRule, key: u64, now_ns: u64) -> Taken {
         let Some(bucket) = self.bucket(key) else { return Taken::Admitted };
-        let bucket = bucket.lock();
-        match bucket.iter().find(|slot| slot.is_of(rule, key)) {
+        let mut bucket = bucket.lock();
+        match bucket.iter_mut().find(|slot| slot.is_of(rule, key)) {
             Some(slot) => slot.look(&self.paces(rule), now_ns),
             None => Taken::Admitted,
         }
@@ -260,12 +263,16 @@ impl Reach {
 }
 
 impl Slot {
-    fn look(&self, paces: &Paces, now_ns: u64) -> Taken {
+    fn look(&mut self, paces: &Paces, now_ns: u64) -> Taken {
         let joint = paces.joint.wait_ns(self.next_ns, now_ns);
         let wait_ns = paces.own.map_or(joint, |own| joint.min(own.wait_ns(self.own_ns, now_ns)));
         match wait_ns {
             0 => Taken::Admitted,
-            _ => Taken::Over(Excess { here: self.here, elsewhere: self.elsewhere, wait_ns }),
+            _ => {
+                self.over = self.over.saturating_add(1);
+                let (here, elsewhere, over) = (self.here, self.elsewhere, self.over);
+                Taken::Over(Excess { here, elsewhere, over, wait_ns })
+            }
         }
     }
 

@@ -188,7 +188,7 @@ fn what_is_told_is_bounded_and_new_and_near_its_limit_first() {
     assert_eq!(first.len(), phalanx_model::limits::RATE_KEYS_TOLD_MAX);
     assert!(first.iter().all(|&count| count >= 8), "those nearest to their limit");
     (0..3).for_each(|_| assert!(!told(1_000).is_empty()));
-    assert_eq!(told(1_000), [], "all is told, and nothing changed");
+    assert!(told(1_000).is_empty(), "all is told, and nothing changed");
     ask(5_000, 1, 1_400);
     assert_eq!(told(1_400), [1]);
     ask(5_001, 1, 1_600);

@@ -34,6 +34,28 @@ async fn a_client_beyond_the_limit_gets_429_and_when_to_come_back() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_client_who_does_not_stop_does_not_fill_the_history() {
+    let mut node = Node::start(|_, app| app.rates = vec![limit("all", 1)]).await;
+    let mut client = node.connect().await;
+    for _ in 0..201 {
+        client.get("/").await;
+    }
+    let mut kept = Vec::new();
+    while kept.last() != Some(&128) {
+        let (event, ..) = node.security_request().await;
+        let Reason::RateLimit(excess) = &event.verdict.reason else { panic!("{:?}", event.verdict) };
+        kept.push(excess.over);
+    }
+    let expected: Vec<u32> = (1..=16).chain([32, 64, 128]).collect();
+    assert_eq!(kept, expected);
+    assert_eq!(node.access().await.status, 200);
+    for _ in 0..200 - 19 {
+        let repeated = node.access().await;
+        assert_eq!((repeated.status, repeated.verdict.action), (429, Action::Deny));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn all_workers_count_together() {
     let node = Node::start(|_, app| app.rates = vec![limit("all", 5)]).await;
     let mut statuses = Vec::new();
