@@ -53,6 +53,8 @@ pub enum Topic {
     Decisions,
     /// Announcements of nodes.
     Nodes,
+    /// Revocations of nodes.
+    Revocations,
     /// Heartbeats: sent, never kept.
     Heartbeats,
     /// Counts of rate limits: sent, never kept.
@@ -65,6 +67,7 @@ impl Topic {
         match self {
             Self::Decisions => subject::DECISIONS,
             Self::Nodes => subject::NODES,
+            Self::Revocations => subject::REVOCATIONS,
             Self::Heartbeats => subject::HEARTBEATS,
             Self::Counts => subject::COUNTS,
         }
@@ -72,7 +75,7 @@ impl Topic {
 
     /// Whether engines keep its records for those who come later.
     pub fn is_kept(self) -> bool {
-        matches!(self, Self::Decisions | Self::Nodes)
+        !matches!(self, Self::Heartbeats | Self::Counts)
     }
 }
 

@@ -6,12 +6,16 @@
 
 mod args;
 
+mod places_port;
 mod plan;
 mod rates;
 mod settings;
 mod state;
 
 mod policy_port;
+
+mod enrol;
+mod membership;
 
 mod node;
 mod up;

@@ -12,6 +12,8 @@ mod framing;
 mod life;
 #[cfg(test)]
 mod limits;
+#[cfg(test)]
+mod places;
 mod rates;
 #[cfg(test)]
 mod rules;

@@ -8,6 +8,8 @@ mod conformance;
 #[cfg(test)]
 mod counts;
 #[cfg(test)]
+mod enrolled;
+#[cfg(test)]
 mod faults;
 #[cfg(test)]
 mod forgery;
@@ -16,4 +18,8 @@ mod latency;
 #[cfg(test)]
 mod local;
 #[cfg(test)]
+mod remembered;
+#[cfg(test)]
 mod sharing;
+#[cfg(test)]
+mod stolen;
