@@ -16,6 +16,7 @@ mod enrol;
 mod explain;
 mod fleet;
 mod proxy;
+mod rates;
 mod rules;
 mod state;
 mod support;

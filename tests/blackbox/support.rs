@@ -369,10 +369,15 @@ impl Nats {
         format!("nats://127.0.0.1:{}", self.port)
     }
 
-    /// Kills it and starts it again on the same port and store.
-    pub(crate) fn restart(&mut self) {
+    /// Kills it.
+    pub(crate) fn stop(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
+    }
+
+    /// Kills it and starts it again on the same port and store.
+    pub(crate) fn restart(&mut self) {
+        self.stop();
         self.child = Self::spawn(self.port, self.folder.path()).unwrap();
     }
 

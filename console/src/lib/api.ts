@@ -87,6 +87,11 @@ export interface Reason {
   decision?: Decision;
   fault?: string;
   limit?: string;
+  rate?: string;
+  key?: string;
+  here?: number;
+  elsewhere?: number;
+  retry_after_s?: number;
   stage?: string;
   error?: string;
 }

@@ -12,6 +12,7 @@ test.each<[Reason, string]>([
   [{ kind: 'decision', decision: ban }, 'Ban of 203.0.113.9 by iad/iad-1'],
   [{ kind: 'framing', fault: 'repeated_host' }, 'Not strict HTTP: more than one Host'],
   [{ kind: 'limit', limit: 'connections_per_actor' }, 'Over a limit: connections per actor'],
+  [{ kind: 'rate_limit', limit: 'login', rate: '5/min, 5 at once', key: 'ip 192.0.2.1', here: 5, elsewhere: 2, retry_after_s: 9 }, 'Too often for the rate limit login (5/min, 5 at once): ip 192.0.2.1, 5 here, 2 elsewhere'],
   [{ kind: 'failure', stage: 'rule 7' }, 'rule 7 failed, and failing refuses'],
   [{ kind: 'upstream', error: 'connection refused' }, 'The application did not answer: connection refused'],
   [{ kind: 'something_new' }, 'something new'],

@@ -32,6 +32,8 @@ export function reasonLine(reason: Reason): string {
       return `Not strict HTTP: ${faultWords(reason.fault ?? 'unknown fault')}`;
     case 'limit':
       return `Over a limit: ${(reason.limit ?? 'unknown').replaceAll('_', ' ')}`;
+    case 'rate_limit':
+      return `Too often for the rate limit ${reason.limit ?? '?'} (${reason.rate ?? 'unknown'}): ${reason.key ?? 'unknown'}, ${reason.here ?? 0} here, ${reason.elsewhere ?? 0} elsewhere`;
     case 'failure':
       return `${reason.stage ?? 'A check'} failed, and failing refuses`;
     case 'upstream':

@@ -85,6 +85,30 @@ pub struct App {
     /// Patterns of these rules that are matched by backtracking, which is bounded, and not in linear time.
     #[serde(default)]
     pub backtracking_patterns: u64,
+    /// Its rate limits, in the order of the policy.
+    #[serde(default)]
+    pub rate_limits: Vec<RateLimit>,
+}
+
+/// One rate limit in force, and what it did since the node started.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+pub struct RateLimit {
+    /// Its name.
+    pub name: String,
+    /// What it counts apart, as policy says it: `ip`, `header:x-api-key`; `global` for one count of all.
+    pub key: String,
+    /// What it admits, in words.
+    pub rate: String,
+    /// Whether the nodes of the fleet count together.
+    pub fleet: bool,
+    /// It refuses nothing and is recorded only.
+    pub observes: bool,
+    /// Requests admitted.
+    pub admitted: u64,
+    /// Requests refused.
+    pub refused: u64,
+    /// Requests passed on that would have been refused.
+    pub observed: u64,
 }
 
 /// The fleet as this node sees it.

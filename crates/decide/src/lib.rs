@@ -1,7 +1,7 @@
 //! From signals, plan and view to a verdict, and from verdicts to proposals of decisions.
 //!
 //! Flow in names: `DecidePlan` + `View` + address -> [`standing`] -> (inspection) -> [`on_findings`] -> `Verdict`;
-//! a refusal -> [`strike`] -> `Strike`, and `Proposal` on the last one.
+//! how often it asks -> [`rate::judge`] -> `Over`; a refusal -> [`strike`] -> `Strike`, and `Proposal` on the last one.
 //!
 //! INVARIANT: no IO and no clock. An address on the allow-list, an operator's network or a trusted forwarder is
 //! never struck and never banned, whatever the view says.
@@ -13,6 +13,8 @@ pub mod plan;
 pub mod good;
 pub mod strikes;
 mod table;
+
+pub mod rate;
 
 pub mod provenance;
 pub mod verdict;

@@ -3,13 +3,14 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use phalanx_decide::rate::{Pace, RateKeyPart, RateRule, RateScope};
 use phalanx_decide::{DecidePlan, Mode, OnError, StrikeRules};
 use phalanx_inspect::{Collections, CompileOptions, Program};
 use phalanx_model::PrefixSet;
 use phalanx_policy::policy;
 use phalanx_policy::seclang::ir::RuleEngine;
 use phalanx_policy::seclang::{LoadOptions, load_dirs, load_texts};
-use phalanx_policy::{App, Diagnostic, Policy, RuleSource, baseline};
+use phalanx_policy::{App, Diagnostic, Policy, RateAction, RateKey, RuleSource, baseline};
 
 use crate::plan::{AppLimits, AppPlan, EdgePlan, UpstreamPlan};
 
@@ -73,12 +74,34 @@ fn app_plan(app: &App, program: Option<Arc<Program>>) -> AppPlan {
             upstream_connect_ms: app.limits.upstream_connect_max_ms,
             upstream_head_ms: app.limits.upstream_head_max_ms,
         },
+        rates: app.rate_limits.iter().map(|limit| rate_rule(&app.name, limit)).collect(),
         trust_forwarded: prefixes(&app.trust_forwarded),
         ..AppPlan::forwarding(
             &app.name,
             UpstreamPlan::new(&app.upstream.host, app.upstream.port, &app.upstream.path_prefix),
         )
     }
+}
+
+fn rate_rule(app: &str, limit: &phalanx_policy::RateLimit) -> RateRule {
+    let phalanx_policy::Rate { count, period_ms } = limit.rate;
+    let key = limit.key.iter().map(|part| match part {
+        RateKey::Ip => RateKeyPart::Ip,
+        RateKey::Header(name) => RateKeyPart::Header(name.as_str().into()),
+        RateKey::Cookie(name) => RateKeyPart::Cookie(name.as_str().into()),
+        RateKey::Method => RateKeyPart::Method,
+        RateKey::Path => RateKeyPart::Path,
+    });
+    let mut rule = RateRule::new(app, &limit.name, Pace::new(count, period_ms, limit.burst))
+        .about(limit.paths.iter().map(String::as_str), limit.methods.iter().map(String::as_str))
+        .by(key);
+    rule.rate = format!("{}, {} at once", limit.rate, limit.burst).into();
+    rule.observes = limit.action == RateAction::Observe;
+    rule.scope = match limit.scope {
+        phalanx_policy::RateScope::Node => RateScope::Node,
+        phalanx_policy::RateScope::Fleet => RateScope::Fleet { share_percent: limit.share_percent },
+    };
+    rule
 }
 
 /// What makes two apps' programs the same.

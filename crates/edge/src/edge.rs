@@ -15,7 +15,7 @@ use tokio::sync::watch;
 use crate::places::Places;
 use crate::plan::EdgePlan;
 use crate::settings::EdgeSettings;
-use crate::tables::NodeTables;
+use crate::tables::{NodeTables, RateCounting};
 use crate::worker::{self, WorkerShared};
 
 /// What the edge reads and writes: immutable snapshots in, events out.
@@ -73,7 +73,8 @@ impl Edge {
                 of_worker.push(listener);
             }
         }
-        let tables = Arc::<NodeTables>::default();
+        let rates = RateCounting::new(settings.rate_hash_key);
+        let tables = Arc::new(NodeTables { rates, ..NodeTables::default() });
         let drain = Arc::new(watch::Sender::new(None));
         let (stopped, running) = watch::channel(workers);
         let handle = EdgeHandle {

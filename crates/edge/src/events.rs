@@ -9,7 +9,7 @@ use crate::mask::{TEXT_BYTES_MAX, mask_referer, mask_target, text};
 use crate::request::Request;
 
 /// Records a request that is over: clean ones in the access lane, refused and flagged ones, with their evidence, in the
-/// security lane.
+/// security lane, but for most of those that a client goes on to send beyond a rate limit.
 pub(crate) fn record(client: &Client, request: &mut Request) {
     let worker = &client.worker;
     finish_inspection(client, request);
@@ -18,9 +18,9 @@ pub(crate) fn record(client: &Client, request: &mut Request) {
     let mut access = Box::new(access_event(client, request));
     access.audit = audit::detail(client, request);
     let verdict = &access.verdict;
-    let clean =
-        verdict.action == Action::Allow && request.head.faults.is_empty() && request.signals.is_empty();
-    if !clean {
+    let found = !request.head.faults.is_empty() || !request.signals.is_empty();
+    let repeats = matches!(&verdict.reason, Reason::RateLimit(excess) if !excess.is_evidence());
+    if found || verdict.action != Action::Allow && !repeats {
         let signals = std::mem::take(&mut request.signals);
         let faults = std::mem::take(&mut request.head.faults);
         return worker.shared.lanes.security(SecurityEvent::Request { access, signals, faults });

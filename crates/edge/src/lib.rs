@@ -21,6 +21,7 @@ mod pipeline;
 mod audit;
 mod events;
 mod exchange;
+mod rates;
 mod stages;
 mod tunnel;
 

@@ -17,6 +17,7 @@ use crate::client::Client;
 use crate::control::{Activity, Cut};
 use crate::events;
 use crate::exchange::{self, Exchange, Held, count_body, faulty, is_stream};
+use crate::rates;
 use crate::reply::{Form, Reply};
 use crate::request::Request;
 use crate::stages::{self, Inspection};
@@ -68,7 +69,7 @@ async fn stages(client: &mut Client, request: &mut Request) -> Result<(), Stop> 
     Ok(())
 }
 
-/// The head is there: framing first, then whether the client may ask at all, then the rules of phase 1.
+/// The head is there: framing first, then whether the client may ask at all, and so often, then the rules of phase 1.
 fn on_request_head(client: &mut Client, request: &mut Request) -> Result<(), Stop> {
     client.begin_body(request.head.framing);
     client.control.client.set(Some(request.client));
@@ -76,6 +77,7 @@ fn on_request_head(client: &mut Client, request: &mut Request) -> Result<(), Sto
     let fault = request.head.faults.first().copied();
     if fault.is_none() {
         check_standing(client, request)?;
+        rates::check(client, request)?;
     }
     let app = request.app();
     if let Some(program) = &app.program {

@@ -6,6 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use hashbrown::HashMap;
+use phalanx_decide::rate::RateRule;
 use phalanx_decide::{DecidePlan, Mode, OnError};
 use phalanx_inspect::{Program, Scope};
 use phalanx_model::{PrefixSet, limits};
@@ -23,6 +24,8 @@ pub struct EdgePlan {
     /// By the part after `*.`.
     by_domain: HashMap<Box<[u8]>, usize>,
     any_host: Option<usize>,
+    /// By tag: the app and the place among its rates.
+    by_rate: HashMap<u32, (usize, usize)>,
     nowhere: AppPlan,
 }
 
@@ -48,6 +51,8 @@ pub struct AppPlan {
     pub scope: Option<Arc<Scope>>,
     /// Its limits.
     pub limits: AppLimits,
+    /// How often its clients may ask.
+    pub rates: Vec<RateRule>,
     /// Peers whose forwarding fields are believed.
     pub trust_forwarded: PrefixSet,
 }
@@ -124,6 +129,7 @@ impl AppPlan {
             program: None,
             scope: None,
             limits: AppLimits::default(),
+            rates: Vec::new(),
             trust_forwarded: PrefixSet::default(),
         }
     }
@@ -149,7 +155,26 @@ impl EdgePlan {
             decide.forwarders.iter().chain(apps.iter().flat_map(|app| app.trust_forwarded.iter()));
         decide.forwarders = forwarders.copied().collect();
         let nowhere = AppPlan::forwarding("", UpstreamPlan::new("0.0.0.0", 0, ""));
-        Self { version, decide, apps, by_host, by_domain, any_host, nowhere }
+        let mut by_rate = HashMap::new();
+        for (app, rates) in apps.iter().map(|app| &app.rates).enumerate() {
+            by_rate.extend(rates.iter().enumerate().map(|(place, rate)| (rate.tag(), (app, place))));
+        }
+        Self { version, decide, apps, by_host, by_domain, any_host, by_rate, nowhere }
+    }
+
+    /// The rate limit of a tag.
+    pub fn rate(&self, tag: u32) -> Option<&RateRule> {
+        let (app, place) = self.by_rate.get(&tag)?;
+        self.apps.get(*app)?.rates.get(*place)
+    }
+
+    /// Lets rate limits that were in the plan before go on with its counts.
+    pub fn keep_rate_counts(&mut self, before: &Self) {
+        for rate in self.apps.iter_mut().flat_map(|app| &mut app.rates) {
+            if let Some(known) = before.rate(rate.tag()) {
+                rate.counts = Arc::clone(&known.counts);
+            }
+        }
     }
 
     /// The apps, in order.

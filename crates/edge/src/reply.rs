@@ -13,6 +13,8 @@ pub(crate) struct Reply {
     code: &'static str,
     title: &'static str,
     text: &'static str,
+    /// When the client may try again, in seconds; 0 says nothing of it.
+    retry_after_s: u32,
 }
 
 impl Reply {
@@ -22,43 +24,61 @@ impl Reply {
         code: "refused",
         title: "Request refused",
         text: "This request was refused. If you think that is a mistake, tell the site's owner this id:",
+        retry_after_s: 0,
     };
     pub(crate) const UNAVAILABLE: Self = Self {
         status: 502,
         code: "upstream_unavailable",
         title: "Service unavailable",
         text: "The service behind this address did not answer properly. Please try again later. Request id:",
+        retry_after_s: 0,
     };
     pub(crate) const TIMED_OUT: Self = Self {
         status: 504,
         code: "upstream_timeout",
         title: "Service timed out",
         text: "The service behind this address did not answer in time. Please try again later. Request id:",
+        retry_after_s: 0,
     };
     pub(crate) const NO_APP: Self = Self {
         status: 421,
         code: "unknown_host",
         title: "Unknown host",
         text: "No site of this name is served here. Request id:",
+        retry_after_s: 0,
     };
     pub(crate) const TOO_SLOW: Self = Self {
         status: 408,
         code: "request_timeout",
         title: "Request timed out",
         text: "The request did not arrive in time. Request id:",
+        retry_after_s: 0,
     };
     pub(crate) const OVERLOADED: Self = Self {
         status: 503,
         code: "overloaded",
         title: "Too much at once",
         text: "There is no room for this request right now. Please try again later. Request id:",
+        retry_after_s: 0,
     };
     pub(crate) const EXPECTATION: Self = Self {
         status: 417,
         code: "expectation_failed",
         title: "Expectation failed",
         text: "The request expects something that is not offered here. Request id:",
+        retry_after_s: 0,
     };
+
+    /// The reply to a request beyond a rate limit (RFC 6585 section 4).
+    pub(crate) fn too_many(retry_after_s: u32) -> Self {
+        Self {
+            status: 429,
+            code: "too_many_requests",
+            title: "Too many requests",
+            text: "You have asked too often. Please try again in a while. Request id:",
+            retry_after_s,
+        }
+    }
 
     /// The reply to a request with this as its first fault.
     pub(crate) fn to_fault(head: &RequestHead, fault: FramingFault) -> Self {
@@ -80,6 +100,7 @@ impl Reply {
             code,
             title,
             text: "The request could not be understood and was not passed on. Request id:",
+            retry_after_s: 0,
         }
     }
 
@@ -99,6 +120,11 @@ impl Reply {
         encode::field(out, b"Cache-Control", b"no-store");
         encode::field(out, b"X-Content-Type-Options", b"nosniff");
         encode::field(out, b"X-Request-Id", request_id);
+        if self.retry_after_s > 0 {
+            out.extend_from_slice(b"Retry-After: ");
+            encode::decimal(out, u64::from(self.retry_after_s));
+            out.extend_from_slice(b"\r\n");
+        }
         if close {
             encode::field(out, b"Connection", b"close");
         }

@@ -1,5 +1,6 @@
 //! What the edge is told about its node: addresses, workers, limits.
 
+use std::hash::{BuildHasher, Hasher};
 use std::net::SocketAddr;
 
 use phalanx_model::limits;
@@ -17,15 +18,28 @@ pub struct EdgeSettings {
     pub node_tag: u16,
     /// Limits that hold before an app is known.
     pub limits: EdgeLimits,
+    /// What keys of rate limits are hashed with; the same on all nodes of a fleet, and unknown to clients.
+    pub rate_hash_key: [u8; 16],
     /// The node has an audit log: requests that are for it carry their header fields.
     pub audit: bool,
 }
 
 impl EdgeSettings {
-    /// Settings with default limits.
+    /// Settings with default limits, of a node that counts rates for itself alone.
     pub fn new(listen: Vec<SocketAddr>, workers: usize, node_tag: u16) -> Self {
-        Self { listen, workers, node_tag, limits: EdgeLimits::default(), audit: false }
+        let limits = EdgeLimits::default();
+        Self { listen, workers, node_tag, limits, rate_hash_key: random_key(), audit: false }
     }
+}
+
+fn random_key() -> [u8; 16] {
+    // The standard library seeds this from the operating system.
+    let random = || std::hash::RandomState::new().build_hasher().finish().to_le_bytes();
+    let mut key = [0; 16];
+    for (place, byte) in key.iter_mut().zip(random().into_iter().chain(random())) {
+        *place = byte;
+    }
+    key
 }
 
 /// Limits of connections and heads. Reasons for the defaults stand in [`phalanx_model::limits`].

@@ -3,9 +3,11 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
 
 use hashbrown::HashMap;
 use parking_lot::Mutex;
+use phalanx_decide::rate::RateTable;
 use phalanx_decide::{GoodTraffic, StrikeTable};
 use phalanx_model::net::actor_ip;
 
@@ -22,6 +24,36 @@ pub struct NodeTables {
     pub connections: ConnectionCounts,
     /// Memory of held bodies, and of what inspection makes of them.
     pub held: HeldCounts,
+    /// Counts of rate limits.
+    pub rates: RateCounting,
+}
+
+/// The counts of rate limits, and the steady clock that they go by.
+#[derive(Debug)]
+pub struct RateCounting {
+    /// The counts.
+    pub table: RateTable,
+    started: Instant,
+}
+
+impl RateCounting {
+    /// No counts yet; see [`RateTable::new`].
+    pub fn new(hash_key: [u8; 16]) -> Self {
+        Self { table: RateTable::new(hash_key), started: Instant::now() }
+    }
+
+    /// The time by which rates are counted: steps of the wall clock do not matter to it.
+    pub fn now_ns(&self) -> u64 {
+        // A day ahead of the start, so that a key never seen is one that has been idle for long.
+        let since_start = u64::try_from(self.started.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        since_start.saturating_add(START_NS)
+    }
+}
+
+impl Default for RateCounting {
+    fn default() -> Self {
+        Self::new([0; 16])
+    }
 }
 
 /// Counts of open connections, in total and per actor.
@@ -169,6 +201,7 @@ impl Drop for HeldBytes {
 }
 
 const SHARDS: usize = 32;
+const START_NS: u64 = 86_400_000_000_000;
 
 #[cfg(test)]
 mod tests {

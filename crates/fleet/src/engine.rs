@@ -21,7 +21,7 @@ pub trait Fleet: Send + Sync + 'static {
     fn forget(&self, subject: &str, version: u64);
 
     /// The records of a topic: the last of each subject that the engine has, then [`Delivery::Synced`], then what comes.
-    /// [`Topic::Heartbeats`] has no past. The engine stops when the receiver is dropped.
+    /// A topic that is not kept has no past. The engine stops when the receiver is dropped.
     fn subscribe(&self, topic: Topic) -> mpsc::Receiver<Delivery>;
 
     /// Asks all subscriptions of a topic to deliver its last records once more.
@@ -57,6 +57,8 @@ pub enum Topic {
     Revocations,
     /// Heartbeats: sent, never kept.
     Heartbeats,
+    /// Counts of rate limits: sent, never kept.
+    Counts,
 }
 
 impl Topic {
@@ -67,7 +69,13 @@ impl Topic {
             Self::Nodes => subject::NODES,
             Self::Revocations => subject::REVOCATIONS,
             Self::Heartbeats => subject::HEARTBEATS,
+            Self::Counts => subject::COUNTS,
         }
+    }
+
+    /// Whether engines keep its records for those who come later.
+    pub fn is_kept(self) -> bool {
+        !matches!(self, Self::Heartbeats | Self::Counts)
     }
 }
 

@@ -7,10 +7,12 @@ use std::time::Duration;
 use parking_lot::{Mutex, RwLock};
 use phalanx_model::event::Proposal;
 use phalanx_model::lanes::Lanes;
-use phalanx_model::limits::{BAN_AUTOMATIC_MAX_MS, FLEET_CHANGES_QUEUE, FLEET_OUTBOX, REASON_BYTES_MAX};
+use phalanx_model::limits::{
+    BAN_AUTOMATIC_MAX_MS, FLEET_CHANGES_QUEUE, FLEET_OUTBOX, RATE_BATCHES_QUEUE, REASON_BYTES_MAX,
+};
 use phalanx_model::{
-    Actor, ActorKey, Author, AuthorRole, Clock, Decision, DecisionId, DecisionKind, RequestId, Swap, View,
-    Withdrawal, id,
+    Actor, ActorKey, Author, AuthorRole, Clock, CountBatch, Decision, DecisionId, DecisionKind, KeyCount,
+    RequestId, Swap, View, Withdrawal, id,
 };
 use phalanx_trust::{
     FleetSecret, Membership, NodeRecord, Sealer, SigningKey, TrustRoots, random_u64, valid_name,
@@ -20,13 +22,14 @@ use tokio::task::JoinSet;
 
 use crate::change::tombstone_end_ms;
 use crate::compact::Packing;
+use crate::counts::CountReach;
 use crate::members::Link;
 use crate::packed::PackedFile;
 use crate::shared::{Core, FleetStatus, Shared, admitted};
 use crate::store::Store;
 use crate::{
     Change, Fleet, FleetError, LocalFleet, Member, NatsFleet, NatsSettings, Topic, TrailReading, compact,
-    ingest, outbox, pulse, restore,
+    counts, ingest, outbox, pulse, restore,
 };
 
 /// What a fleet node is told at start.
@@ -161,6 +164,7 @@ impl FleetHandle {
         };
         let (outbox, outgoing) = mpsc::channel(FLEET_OUTBOX);
         let (changes, _) = broadcast::channel(FLEET_CHANGES_QUEUE);
+        let (counts, _) = broadcast::channel(RATE_BATCHES_QUEUE);
         let mut roots = TrustRoots::new(settings.fleet_id.as_str().into());
         roots.admit(&admitted(&me, settings.membership.as_deref()))?;
         let shared = Shared {
@@ -180,6 +184,7 @@ impl FleetHandle {
             roots: RwLock::new(roots),
             members: Mutex::default(),
             changes,
+            counts,
             outbox,
             outbox_overflowed: false.into(),
             unsent: 0.into(),
@@ -291,6 +296,23 @@ impl FleetHandle {
     /// Whether the node still reads what it remembers: until then it knows not all that was withdrawn.
     pub fn is_reading(&self) -> bool {
         self.shared.core.lock().reading
+    }
+
+    /// Tells the others what this node admitted under limits that the fleet counts together. A count that does not get through is
+    /// no loss: the next one says the same and more.
+    pub async fn tell_counts(&self, counts: &[KeyCount]) {
+        counts::tell(&self.shared, counts).await;
+    }
+
+    /// What others admitted, from now on; signed by them, and nothing else of it is checked.
+    pub fn counts(&self) -> broadcast::Receiver<Arc<CountBatch>> {
+        self.shared.counts.subscribe()
+    }
+
+    /// The nodes that count together: those that there are, and those that this one hears. A node that is not heard for a
+    /// quarter of an hour is no longer one of them.
+    pub fn reach(&self) -> CountReach {
+        counts::reach(&self.shared)
     }
 
     /// The nodes of the fleet, this one first.
@@ -442,6 +464,7 @@ impl FleetHandle {
         tasks.spawn(ingest::run(Arc::clone(shared), topics));
         tasks.spawn(outbox::run(Arc::clone(shared), outgoing));
         tasks.spawn(pulse::run(Arc::clone(shared)));
+        tasks.spawn(counts::run(Arc::clone(shared), shared.engine.subscribe(Topic::Counts)));
         tasks.spawn(compact::run(Arc::clone(shared)));
     }
 }

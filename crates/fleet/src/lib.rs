@@ -26,6 +26,7 @@ pub mod local;
 pub mod nats;
 
 mod compact;
+mod counts;
 mod ingest;
 mod members;
 mod outbox;
@@ -39,6 +40,7 @@ mod trail;
 pub mod handle;
 
 pub use change::Change;
+pub use counts::CountReach;
 pub use engine::{BlobHash, Delivery, Fleet, Lease, Put, Receipt, Speed, Topic};
 pub use error::FleetError;
 pub use handle::{FleetHandle, FleetKeys, FleetSettings, NewDecision, Remembered};

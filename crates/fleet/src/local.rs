@@ -166,8 +166,7 @@ pub(crate) async fn blocking<T: Send + 'static>(
 
 /// Delivers what is kept, some at a time, then says so. False when nobody listens any more.
 async fn deliver_kept(store: &Arc<Store>, topic: Topic, to: &mpsc::Sender<Delivery>) -> bool {
-    // Heartbeats are not kept.
-    let mut next = (topic != Topic::Heartbeats).then_some(None::<String>);
+    let mut next = topic.is_kept().then_some(None::<String>);
     while let Some(after) = next.take() {
         let (store, prefix) = (Arc::clone(store), format!("{}.", topic.prefix()));
         let page = blocking(move || store.page(&prefix, after.as_deref(), PAGE)).await;

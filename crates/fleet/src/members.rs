@@ -117,6 +117,13 @@ impl Members {
         members
     }
 
+    /// How many others were heard within `gone_ms`, and how many of them can be heard now.
+    pub(crate) fn heard_within(&self, gone_ms: u64, now_ms: u64) -> (usize, usize) {
+        let within =
+            |ms: u64| self.heard.values().filter(|one| now_ms.saturating_sub(one.at_ms) <= ms).count();
+        (within(gone_ms), within(SILENCE_MAX_MS))
+    }
+
     /// Whether to ask the engine for announcements once more, because a stranger was heard; at most every few seconds.
     pub(crate) fn may_ask_for_nodes(&mut self, now_ms: u64) -> bool {
         let may = now_ms.saturating_sub(self.asked_for_nodes_at_ms) >= ASK_FOR_NODES_MS;

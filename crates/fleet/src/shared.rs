@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use parking_lot::{Mutex, RwLock};
 use phalanx_model::lanes::Lanes;
 use phalanx_model::{
-    ActorKey, Author, AuthorRole, Base, Clock, LedgerEntry, LedgerKind, Retired, Swap, View,
+    ActorKey, Author, AuthorRole, Base, Clock, CountBatch, LedgerEntry, LedgerKind, Retired, Swap, View,
 };
 use phalanx_trust::{
     Admission, Admitted, Announcement, FleetSecret, Membership, NodeRecord, Pinned, Refusal, Revocation,
@@ -69,6 +69,7 @@ pub(crate) struct Shared {
     pub(crate) roots: RwLock<TrustRoots>,
     pub(crate) members: Mutex<Members>,
     pub(crate) changes: broadcast::Sender<Change>,
+    pub(crate) counts: broadcast::Sender<Arc<CountBatch>>,
     pub(crate) outbox: mpsc::Sender<Change>,
     /// The outbox was full: what was left out is in the registers and must be sent from there.
     pub(crate) outbox_overflowed: AtomicBool,

@@ -33,6 +33,11 @@ pub fn of_heartbeat(site: &str, node: &str) -> String {
     format!("{HEARTBEATS}.{site}.{node}")
 }
 
+/// The subject of a node's counts of rate limits.
+pub fn of_counts(site: &str, node: &str) -> String {
+    format!("{COUNTS}.{site}.{node}")
+}
+
 /// The subject that belongs to an author in a topic, with all below it: `phx.dec.fra.a.>`.
 pub fn own(prefix: &str, author: &Author) -> String {
     format!("{prefix}.{}.{}", author.site, author.node)
@@ -67,6 +72,8 @@ pub const NODES: &str = "phx.node";
 pub const REVOCATIONS: &str = "phx.rev";
 /// Heartbeats.
 pub const HEARTBEATS: &str = "phx.hb";
+/// Counts of rate limits.
+pub const COUNTS: &str = "phx.ctr";
 
 #[cfg(test)]
 mod tests {

@@ -84,6 +84,31 @@ pub const REASON_BYTES_MAX: usize = 512;
 /// A record dated further than this in the future is refused, in milliseconds.
 pub const RECORD_FUTURE_MAX_MS: u64 = 60_000;
 
+/// Rate limits of one app: each that matches costs a look into a table per request.
+pub const RATE_LIMITS_PER_APP_MAX: usize = 16;
+/// Path patterns of one rate limit; they are tried one by one.
+pub const RATE_PATHS_MAX: usize = 64;
+/// Longest path pattern, in bytes.
+pub const RATE_PATH_BYTES_MAX: usize = 256;
+/// Longest time of a rate, in milliseconds: a day. What is forgotten at a restart should not be longer.
+pub const RATE_PERIOD_MAX_MS: u64 = 24 * 60 * 60_000;
+/// Highest rate, in requests per millisecond: a million in a second is more than a node serves.
+pub const RATE_PER_MS_MAX: u64 = 1_000;
+/// Requests admitted at once where policy names no burst and the rate has as many: a person tries a password a few times.
+pub const RATE_BURST_LEAST: u32 = 5;
+/// Keys whose rates a node counts, over all limits. At 72 bytes each they take less than 5 MiB when an attacker fills the table.
+pub const RATE_KEYS_MAX: usize = 65_536;
+/// Keys that a node tells the fleet of at once, those nearest to their limit first: some 5 KiB, ten times a second.
+pub const RATE_KEYS_TOLD_MAX: usize = 256;
+/// Keys that are remembered of what one other node tells: what it can tell of in the time that they are remembered for.
+pub const RATE_KEYS_OF_AUTHOR_MAX: usize = 4 * RATE_KEYS_TOLD_MAX;
+/// Requests of one key beyond its limit that are kept as evidence; then each that doubles their number.
+pub const RATE_EVIDENCE_KEPT: u32 = 16;
+/// How often a node tells the fleet what it admitted, in milliseconds.
+pub const RATE_TELL_MS: u64 = 100;
+/// Count batches of other nodes that wait to be counted; more are dropped, and the next ones say the same.
+pub const RATE_BATCHES_QUEUE: usize = 256;
+
 /// Bytes that the operators of a rule set may look at for one request, over all rules and values; beyond it the request is
 /// refused as one that cannot be judged. The Core Rule Set at paranoia 4 looks at some 700 bytes for each byte of JSON, so
 /// that a megabyte of it stays below; at one or two bytes in a nanosecond it is one or two seconds of one core.

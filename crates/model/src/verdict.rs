@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::limits::RATE_EVIDENCE_KEPT;
 use crate::{Decision, FramingFault};
 
 /// What is done with a request, mildest first.
@@ -54,6 +55,8 @@ pub enum Reason {
         /// The limit's name.
         limit: String,
     },
+    /// The client asked more often than a rate limit admits.
+    RateLimit(Box<RateExcess>),
     /// A rule or parser failed; the stage fails closed.
     Failure {
         /// What failed.
@@ -64,6 +67,34 @@ pub enum Reason {
         /// What happened, for the operator.
         error: String,
     },
+}
+
+/// A rate limit, and how it came to be exceeded.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct RateExcess {
+    /// The limit's name.
+    pub limit: Arc<str>,
+    /// What is admitted, as policy says it: `100/10s, 10 at once`.
+    pub rate: Arc<str>,
+    /// Whose count it is: `ip 192.0.2.1`. Values of headers and cookies stand as a hash.
+    pub key: String,
+    /// Requests of this key that this node admitted since it was last idle.
+    pub here: u32,
+    /// Requests that other nodes admitted meanwhile, as far as they are heard.
+    pub elsewhere: u32,
+    /// Requests of this key beyond the limit since then, this one included.
+    pub over: u32,
+    /// When the next one is admitted, in seconds, rounded up.
+    pub retry_after_s: u32,
+}
+
+impl RateExcess {
+    /// Whether the request is kept as evidence: the first of its key, then each that doubles their number. The others are in the
+    /// access log alone, so that a client who does not stop does not push all else out of the history.
+    pub fn is_evidence(&self) -> bool {
+        self.over <= RATE_EVIDENCE_KEPT || self.over.is_power_of_two()
+    }
 }
 
 /// The outcome for one request, with its evidence.

@@ -8,6 +8,7 @@ mod args;
 
 mod places_port;
 mod plan;
+mod rates;
 mod settings;
 mod state;
 

@@ -123,6 +123,9 @@ impl Node {
             keep_membership(settings, identity.as_ref(), of_fleet, &stopping, &mut tasks).await?;
         tokio::spawn(share(readers.security, security, fleet.clone(), lanes.clone()));
         tokio::spawn(forgive(fleet.changes(), edge.clone()));
+        if settings.fleet.is_some() {
+            tokio::spawn(crate::rates::share(Arc::clone(edge.tables()), keeper.plan(), fleet.clone()));
+        }
 
         let started_at_ms = clock.now_ms();
         let entry = LedgerKind::Node { state: "started".into() };
@@ -226,7 +229,11 @@ async fn start_core(
         lanes: lanes.clone(),
         clock: Arc::clone(clock),
     };
-    let edge = start_edge(settings, shared)?;
+    let rate_hash_key = match settings.fleet {
+        Some(_) => Some(crate::rates::hash_key(&fleet_settings.fleet_id, fleet_settings.secret.as_ref())),
+        None => None,
+    };
+    let edge = start_edge(settings, rate_hash_key, shared)?;
     let (lanes, clock) = (lanes.clone(), Arc::clone(clock));
     let fleet = FleetHandle::start_with(remembered, fleet_settings, sealer, keys, lanes, clock).await?;
     Ok((edge, fleet, places))
@@ -341,10 +348,17 @@ async fn keep_membership(
     Ok((Some(AuthorityPort { authority, addresses }), Enrolment::Authority))
 }
 
-fn start_edge(settings: &Settings, shared: EdgeShared) -> anyhow::Result<EdgeHandle> {
+fn start_edge(
+    settings: &Settings,
+    rate_hash_key: Option<[u8; 16]>,
+    shared: EdgeShared,
+) -> anyhow::Result<EdgeHandle> {
     let tag = id::node_tag(&settings.site, &settings.node);
     let mut edge_settings = EdgeSettings::new(settings.listen.clone(), settings.workers, tag);
     edge_settings.audit = settings.logs.audit.is_some();
+    if let Some(key) = rate_hash_key {
+        edge_settings.rate_hash_key = key;
+    }
     let edge = Edge::bind(edge_settings, shared)
         .with_context(|| format!("cannot listen on {}", words(&settings.listen)))?;
     let handle = edge.handle();
@@ -407,6 +421,7 @@ fn metrics(
     clock: &Arc<dyn Clock>,
 ) -> Metrics {
     let (plan, fleet, clock) = (keeper.plan(), fleet.clone(), Arc::clone(clock));
+    let tables = Arc::clone(edge.tables());
     let gauges = move || {
         let view = fleet.view();
         let view = view.load();
@@ -416,6 +431,9 @@ fn metrics(
             plan_version: plan.load().version,
             view_revision: view.revision,
             fleet_connected: fleet.status().connected,
+            rate_limits: crate::rates::counts(&plan.load()),
+            rate_untracked: tables.rates.table.untracked(),
+            rate_keys: count(tables.rates.table.keys_len()),
             nodes_online: count(fleet.members().iter().filter(|m| m.link == phalanx_fleet::Link::Up).count()),
         }
     };

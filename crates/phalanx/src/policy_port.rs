@@ -8,7 +8,8 @@ use phalanx_edge::EdgePlan;
 use phalanx_inspect::Collections;
 use phalanx_model::lanes::Lanes;
 use phalanx_model::{Clock, LedgerEntry, LedgerKind, Prefix, Swap};
-use phalanx_policy::{Diagnostic, Mode, Policy, RuleSource};
+use phalanx_policy::{Diagnostic, Mode, Policy, RateAction, RateLimit, RateScope, RuleSource};
+use phalanx_record::RateLimitCount;
 
 use crate::plan::{Compiled, PolicySource, rule_stats};
 
@@ -59,7 +60,7 @@ impl PolicyKeeper {
     pub(crate) fn reload(&self) -> Result<Reloaded, Vec<Diagnostic>> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let from = self.plan.load().version;
-        let compiled = self.source.compile(&self.collections).inspect_err(|faults| {
+        let mut compiled = self.source.compile(&self.collections).inspect_err(|faults| {
             let error = faults.first().map(ToString::to_string).unwrap_or_default();
             let more = faults.len().saturating_sub(1);
             let error = if more == 0 { error } else { format!("{error} (and {more} more)") };
@@ -72,6 +73,7 @@ impl PolicyKeeper {
         let rules: usize = rule_stats(&compiled.plan).flatten().map(|stats| stats.rules).sum();
         let summary = format!("{apps} apps, {rules} rules");
         self.record(LedgerKind::PolicyChanged { from, to, summary })?;
+        compiled.plan.keep_rate_counts(&self.plan.load());
         self.plan.store(Arc::new(compiled.plan));
         tracing::info!(from, to, apps, rules, "the policy is in force");
         report(&compiled.warnings);
@@ -84,7 +86,9 @@ impl PolicyKeeper {
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let plan = self.plan.load();
         let number = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
+        let mut counts = crate::rates::counts(&plan).into_iter();
         let apps = state.policy.apps.iter().zip(rule_stats(&plan)).map(|(app, stats)| api::App {
+            rate_limits: app.rate_limits.iter().zip(counts.by_ref()).map(rate_limit).collect(),
             name: app.name.clone(),
             upstream: app.upstream.to_string(),
             mode: match app.mode {
@@ -116,6 +120,20 @@ impl PolicyKeeper {
 fn report(warnings: &[Diagnostic]) {
     for warning in warnings {
         tracing::warn!("{warning}");
+    }
+}
+
+fn rate_limit((limit, count): (&RateLimit, RateLimitCount)) -> api::RateLimit {
+    let key: Vec<String> = limit.key.iter().map(ToString::to_string).collect();
+    api::RateLimit {
+        name: limit.name.clone(),
+        key: if key.is_empty() { "global".to_owned() } else { key.join(", ") },
+        rate: format!("{}, {} at once", limit.rate, limit.burst),
+        fleet: limit.scope == RateScope::Fleet,
+        observes: limit.action == RateAction::Observe,
+        admitted: count.admitted,
+        refused: count.refused,
+        observed: count.observed,
     }
 }
 

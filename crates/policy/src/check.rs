@@ -15,6 +15,8 @@ use crate::units::{duration_ms, size_bytes};
 use crate::upstream::{Upstream, is_host_name};
 use crate::{Diagnostic, Level};
 
+mod rates;
+
 /// Reads and checks a policy text. The name of the file is used in faults and to find rule folders, which are relative
 /// to it. On success the warnings come with the policy.
 ///
@@ -91,6 +93,7 @@ impl Check<'_> {
             classes: self.classes(&raw.classes),
             on_error: raw.on_error.unwrap_or_default(),
             limits: self.limits(&raw.limits),
+            rate_limits: self.rate_limits(&raw.rate_limits),
             trust_forwarded: self.prefixes(&raw.trust_forwarded, "any client can claim any address"),
         }
     }

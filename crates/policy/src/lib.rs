@@ -11,6 +11,7 @@ pub mod units;
 pub mod upstream;
 
 pub mod policy;
+pub mod rate_limit;
 pub mod raw;
 
 mod check;
@@ -22,6 +23,7 @@ pub use baseline::baseline;
 pub use check::parse_policy;
 pub use diagnostic::{Diagnostic, Level};
 pub use policy::{App, ClassUse, Classes, Limits, Mode, OnError, Policy, RuleSource, Strikes};
+pub use rate_limit::{Rate, RateAction, RateKey, RateLimit, RateScope};
 pub use raw::RawPolicy;
 pub use upstream::{Scheme, Upstream};
 

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use phalanx_model::{Confidence, Prefix, RuleClass, limits};
 use serde::Serialize;
 
+use crate::rate_limit::RateLimit;
 use crate::upstream::Upstream;
 
 /// Everything that is decided by policy rather than by a node's settings.
@@ -45,6 +46,8 @@ pub struct App {
     pub on_error: OnError,
     /// How much is taken, held and waited for.
     pub limits: Limits,
+    /// How often clients may ask, in the order written.
+    pub rate_limits: Vec<RateLimit>,
     /// Networks whose `X-Forwarded-For` and the like are believed.
     pub trust_forwarded: Vec<Prefix>,
 }
@@ -203,6 +206,7 @@ impl Policy {
             classes: Classes::default(),
             on_error: OnError::Deny,
             limits: Limits::default(),
+            rate_limits: Vec::new(),
             trust_forwarded: Vec::new(),
         };
         Ok(Self {

@@ -5,6 +5,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::policy::{ClassUse, Mode, OnError};
+use crate::rate_limit::{RateAction, RateScope};
 use crate::toml_text::At;
 
 /// A Phalanx policy: the protected apps, who is exempt, and when strikes become a ban.
@@ -71,6 +72,45 @@ pub struct RawApp {
     /// How much is taken, held and waited for.
     #[serde(default)]
     pub limits: RawLimits,
+    /// How often clients may ask.
+    #[serde(default)]
+    pub rate_limits: Vec<At<RawRateLimit>>,
+}
+
+/// How often one key may ask for something of the app.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RawRateLimit {
+    /// Its name in events, reports and metrics.
+    pub name: Option<At<String>>,
+    /// What is counted apart: "ip", "header:NAME", "cookie:NAME", "method", "path", a list of them, or "global".
+    pub key: Option<At<RawRateKey>>,
+    /// Paths that it is about, with all below them; `*` stands for anything but `/`, `**` for segments. All if not given.
+    #[serde(default)]
+    pub paths: Vec<At<String>>,
+    /// Methods that it is about. All if not given.
+    #[serde(default)]
+    pub methods: Vec<At<String>>,
+    /// The rate that is admitted for long, as in "100/10s", "5/s" or "1000/h".
+    pub rate: Option<At<String>>,
+    /// How many may come at once. A tenth of the rate's count if not given, but 5 where there are as many.
+    pub burst: Option<At<u32>>,
+    /// "node": each node counts for itself; "fleet": all nodes count together. "node" if not given.
+    pub scope: Option<RateScope>,
+    /// What one node may admit of a fleet's limit by itself, as in "50%". Its even part if not given.
+    pub share: Option<At<String>>,
+    /// "deny": refuse what is beyond it with 429; "observe": record it. "deny" if not given.
+    pub action: Option<RateAction>,
+}
+
+/// What a rate limit counts apart.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(untagged, expecting = "expected a key in quotes, or a list of them")]
+pub enum RawRateKey {
+    /// One part, or `global`.
+    One(String),
+    /// Several parts together.
+    All(Vec<String>),
 }
 
 /// What is done with a match, by the class of its rule: "block", "observe" or "off". "block" if not given.

@@ -16,6 +16,18 @@ pub fn size_bytes(text: &str) -> Result<u64, String> {
     scaled(text, SIZES, "a size is a number with B, KiB, MiB, GiB, kB, MB or GB, as in `1 MiB`")
 }
 
+/// Reads a part of a whole, 1 to 100 per cent.
+///
+/// # Errors
+/// A sentence that says what is wrong.
+pub fn percent(text: &str) -> Result<u8, String> {
+    let number = text.trim().strip_suffix('%').and_then(|number| number.trim().parse::<u8>().ok());
+    match number {
+        Some(percent @ 1..=100) => Ok(percent),
+        _ => Err(format!("`{text}`: a share goes from `1%` to `100%`")),
+    }
+}
+
 fn scaled(text: &str, units: &[(&str, u64)], form: &str) -> Result<u64, String> {
     let text = text.trim();
     let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
@@ -53,6 +65,14 @@ mod tests {
         }
         for (text, expected) in [("1 MiB", 1 << 20), ("64KiB", 1 << 16), ("2 MB", 2_000_000), ("7B", 7)] {
             assert_eq!(size_bytes(text), Ok(expected), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_share_is_at_least_one_per_cent_and_at_most_all() {
+        assert_eq!((percent("1%"), percent("50 %"), percent("100%")), (Ok(1), Ok(50), Ok(100)));
+        for text in ["0%", "101%", "50", "half", "-1%", "%", "0.5%"] {
+            assert!(percent(text).is_err(), "{text}");
         }
     }
 

@@ -106,3 +106,51 @@ fn classes_that_make_no_sense_are_warned_about() {
     assert!(warnings.contains("help: write `mode = \"off\"`"), "{warnings}");
     assert_eq!(warned("policy = \"off\"").1, "");
 }
+
+#[test]
+fn rate_limits_are_read() {
+    let text = r#"
+[[apps]]
+name = "shop"
+upstream = "http://127.0.0.1:3000"
+
+[[apps.rate_limits]]
+name = "login"
+key = ["ip", "path"]
+paths = ["/login", "/account/*/password"]
+methods = ["POST"]
+rate = "10/min"
+scope = "fleet"
+share = "50%"
+
+[[apps.rate_limits]]
+name = "all"
+key = "global"
+rate = "1000/s"
+burst = 200
+action = "observe"
+"#;
+    let (policy, warnings) = parse_policy("policy.toml", text).unwrap_or_else(|f| panic!("{}", told(&f)));
+    assert!(warnings.is_empty());
+    insta::assert_debug_snapshot!(policy.apps[0].rate_limits);
+}
+
+#[test]
+fn mistakes_in_rate_limits_are_told() {
+    let limits = [
+        "key = 'ip'\nrate = '5/s'",
+        "name = 'a b'\nkey = 'ip'\nrate = '5/s'",
+        "name = 'one'\nrate = '5/s'",
+        "name = 'one'\nkey = 'ip'",
+        "name = 'two'\nkey = 'account'\nrate = '0/s'",
+        "name = 'three'\nkey = ['ip', 'ip', 'global']\nrate = '5/fortnight'\nburst = 3",
+        "name = 'four'\nkey = 'path'\nrate = '5/s'\nburst = 6\nshare = '50%'",
+        "name = 'five'\nkey = 'ip'\nrate = '5/s'\nburst = 0\nscope = 'fleet'\nshare = '0%'",
+        "name = 'six'\nkey = []\nrate = '5/s'\npaths = ['login', '/a%2fb', '/a//b', '/a**', '/ok/*']\nmethods = ['get', 'A B']",
+        "name = 'seven'\nkey = 'header:'\nrate = '5/s'\nscope = 'site'\naction = 'ban'\nbrust = 1",
+        "name = 'eight'\nkey = 7\nrate = '5/2d'",
+    ];
+    let text: String = limits.iter().map(|limit| format!("[[apps.rate_limits]]\n{limit}\n")).collect();
+    let text = format!("[[apps]]\nname = 'shop'\nupstream = 'http://127.0.0.1:3000'\n{text}");
+    insta::assert_snapshot!(told(&parse_policy("policy.toml", &text).unwrap_err()));
+}

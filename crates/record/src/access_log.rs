@@ -129,6 +129,7 @@ fn reason(reason: &Reason) -> (&'static str, Option<String>) {
         Reason::Decision { decision } => ("decision", Some(decision.id.to_string())),
         Reason::Framing { fault } => ("framing", Some(fault.to_string())),
         Reason::Limit { limit } => ("limit", Some(limit.clone())),
+        Reason::RateLimit(excess) => ("rate_limit", Some(excess.limit.to_string())),
         Reason::Failure { stage } => ("failure", Some(stage.clone())),
         Reason::Upstream { error } => ("upstream", Some(error.clone())),
     }

@@ -5,7 +5,8 @@
 use std::sync::Arc;
 
 use phalanx_model::{
-    AccessEvent, Action, Decision, DecisionKind, FramingFault, Proposal, Reason, RequestId, Signal, Strike,
+    AccessEvent, Action, Decision, DecisionKind, FramingFault, Proposal, RateExcess, Reason, RequestId,
+    Signal, Strike,
 };
 use serde::{Deserialize, Serialize};
 
@@ -154,6 +155,7 @@ impl Explanation {
             ),
             Reason::Framing { fault } => format!("It is not strict HTTP: {fault}."),
             Reason::Limit { limit } => format!("It passed the limit {limit}."),
+            Reason::RateLimit(excess) => rate_reason(excess),
             Reason::Failure { stage } => format!("A stage failed, and failing means refusing: {stage}."),
             Reason::Upstream { error } => format!("The upstream failed: {error}."),
         }
@@ -174,6 +176,19 @@ impl Explanation {
             _ => format!("Rule {rule}{place} decided.{score}"),
         }
     }
+}
+
+/// A rate limit that was exceeded: which, by whom, how it was counted.
+fn rate_reason(excess: &RateExcess) -> String {
+    let elsewhere = match excess.elsewhere {
+        0 => String::new(),
+        count => format!(", other nodes {count}"),
+    };
+    format!(
+        "It asked more often than the rate limit {} admits ({}), counted by {}. This node had admitted {}{elsewhere} since that was \
+         last idle; this was request {} beyond it, and the next one is admitted after {} s.",
+        excess.limit, excess.rate, excess.key, excess.here, excess.over, excess.retry_after_s
+    )
 }
 
 /// One finding in words: rule, place, variable, transformations, fragment, score.

@@ -18,7 +18,7 @@ use prometheus_client::registry::Registry;
 use crate::status::RecorderStatus;
 
 /// What is measured elsewhere, asked at each scrape.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct NodeGauges {
     /// Decisions in force.
     pub decisions_live: u64,
@@ -30,6 +30,23 @@ pub struct NodeGauges {
     pub fleet_connected: bool,
     /// Nodes that were heard of lately, this one included.
     pub nodes_online: u64,
+    /// What rate limits did, in the order of the plan.
+    pub rate_limits: Vec<RateLimitCount>,
+    /// Requests that no rate limit could count, because the table was full.
+    pub rate_untracked: u64,
+    /// Keys whose rates are counted.
+    pub rate_keys: u64,
+}
+
+/// What one rate limit did since the start. The names are policy's, and so are the labels.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the names say it; metrics documents them")]
+pub struct RateLimitCount {
+    pub app: String,
+    pub limit: String,
+    pub admitted: u64,
+    pub refused: u64,
+    pub observed: u64,
 }
 
 /// Where the figures come from.
@@ -220,8 +237,25 @@ impl NodeCollector {
             "1 while the fleet can be reached",
             u64::from(gauges.fleet_connected),
         )?;
-        gauge(encoder, "nodes_online", "Nodes heard of lately, this one included", gauges.nodes_online)
+        gauge(encoder, "nodes_online", "Nodes heard of lately, this one included", gauges.nodes_online)?;
+        encode_rates(encoder, &gauges)
     }
+}
+
+fn encode_rates(encoder: &mut DescriptorEncoder<'_>, gauges: &NodeGauges) -> std::fmt::Result {
+    let help = "Requests that a rate limit was about, by what became of them";
+    let mut family = encoder.encode_descriptor("rate_limit_requests", help, None, MetricType::Counter)?;
+    for limit in &gauges.rate_limits {
+        let outcomes =
+            [("admitted", limit.admitted), ("refused", limit.refused), ("observed", limit.observed)];
+        for (outcome, count) in outcomes {
+            let labels = [("app", limit.app.as_str()), ("limit", limit.limit.as_str()), ("outcome", outcome)];
+            ConstCounter::new(count).encode(family.encode_family(&labels)?)?;
+        }
+    }
+    let help = "Requests admitted without being counted, because the table of rates was full";
+    counter(encoder, "rate_limit_untracked", help, gauges.rate_untracked)?;
+    gauge(encoder, "rate_limit_keys", "Keys whose rates are counted", gauges.rate_keys)
 }
 
 fn by_class(

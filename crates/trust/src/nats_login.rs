@@ -197,6 +197,7 @@ fn publish(user: &NatsUser<'_>) -> Vec<String> {
         format!("phx.dec.{site}.{node}.>"),
         format!("phx.node.{site}.{node}"),
         format!("phx.hb.{site}.{node}"),
+        format!("phx.ctr.{site}.{node}"),
         "$JS.API.STREAM.NAMES".into(),
         "$JS.API.STREAM.INFO.*".into(),
         // Readers of one connection, which end with it.
@@ -220,7 +221,7 @@ fn publish(user: &NatsUser<'_>) -> Vec<String> {
 }
 
 fn read(user: &NatsUser<'_>) -> Vec<String> {
-    let topics = ["phx.dec.>", "phx.node.>", "phx.hb.>", "phx.rev.>"];
+    let topics = ["phx.dec.>", "phx.node.>", "phx.hb.>", "phx.ctr.>", "phx.rev.>"];
     let mut subjects: Vec<String> = topics.map(str::to_owned).to_vec();
     // Answers to this node's own questions, and nobody else's.
     subjects.push(format!("{}.>", inbox(user.site, user.node)));
@@ -272,7 +273,8 @@ mod tests {
         let key = SigningKey::generate().unwrap().verifying();
         let user = NatsUser { site: "fra", node: "a", key, rights: NatsRights::Node };
         for subject in publish(&user) {
-            let own = ["phx.dec.fra.a.>", "phx.node.fra.a", "phx.hb.fra.a"].contains(&subject.as_str());
+            let own = ["phx.dec.fra.a.>", "phx.node.fra.a", "phx.hb.fra.a", "phx.ctr.fra.a"]
+                .contains(&subject.as_str());
             let reads =
                 ["STREAM.NAMES", "STREAM.INFO", "CONSUMER.CREATE", "CONSUMER.INFO", "CONSUMER.MSG.NEXT"];
             assert!(

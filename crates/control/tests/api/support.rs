@@ -292,6 +292,7 @@ fn node_status(ready: bool) -> NodeStatus {
         paranoia: 1,
         rule_count: 100,
         backtracking_patterns: 0,
+        rate_limits: vec![],
     };
     NodeStatus {
         plan: Plan { version: 7, apps: vec![app] },

@@ -14,6 +14,7 @@ mod life;
 mod limits;
 #[cfg(test)]
 mod places;
+mod rates;
 #[cfg(test)]
 mod rules;
 #[cfg(test)]

@@ -128,7 +128,7 @@ impl NatsFleet {
         let client = first.connect(addresses).await.map_err(|error| {
             FleetError::setting("fleet.nats", error.to_string(), "check the address and the credentials")
         })?;
-        let topics = [Topic::Decisions, Topic::Nodes, Topic::Revocations, Topic::Heartbeats];
+        let topics = [Topic::Decisions, Topic::Nodes, Topic::Revocations, Topic::Heartbeats, Topic::Counts];
         let inner = Inner {
             connection: Swap::new(Connection::new(client, 0)),
             author,

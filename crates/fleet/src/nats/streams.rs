@@ -10,13 +10,13 @@ pub(super) fn name(topic: Topic, site: &str) -> Option<String> {
     prefix(topic).map(|prefix| format!("{prefix}{site}"))
 }
 
-/// What the names of a topic's streams start with. Heartbeats have none.
+/// What the names of a topic's streams start with. What is not kept has none.
 pub(super) fn prefix(topic: Topic) -> Option<&'static str> {
     match topic {
         Topic::Decisions => Some("DEC_"),
         Topic::Nodes => Some("NODE_"),
         Topic::Revocations => Some("REV_"),
-        Topic::Heartbeats => None,
+        Topic::Heartbeats | Topic::Counts => None,
     }
 }
 

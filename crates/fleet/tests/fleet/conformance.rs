@@ -92,16 +92,16 @@ async fn a_late_subscriber_hears_the_last_of_each_subject(engine: &dyn Fleet) {
 }
 
 async fn what_is_fast_is_not_kept(engine: &dyn Fleet) {
-    let mut heard = engine.subscribe(Topic::Heartbeats);
+    a_topic_has_no_past(engine, Topic::Heartbeats, "phx.hb.fra.a").await;
+    a_topic_has_no_past(engine, Topic::Counts, "phx.ctr.fra.a").await;
+}
+
+async fn a_topic_has_no_past(engine: &dyn Fleet, topic: Topic, subject: &str) {
+    let mut heard = engine.subscribe(topic);
     synced(&mut heard).await;
-    let beat = Put {
-        topic: Topic::Heartbeats,
-        subject: "phx.hb.fra.a".into(),
-        speed: Speed::Fast,
-        ..put("unused", 1, "beat")
-    };
+    let beat = Put { topic, subject: subject.into(), speed: Speed::Fast, ..put("unused", 1, "beat") };
     // The subscription reaches the server in its own time: the first beats may pass unheard.
-    let hearing = record(&mut heard, "phx.hb.fra.a");
+    let hearing = record(&mut heard, subject);
     let beating = async {
         loop {
             assert_eq!(engine.publish(beat.clone()).await.unwrap(), Receipt::Sent);
@@ -112,7 +112,7 @@ async fn what_is_fast_is_not_kept(engine: &dyn Fleet) {
         body = hearing => assert_eq!(body, "beat"),
         () = beating => {}
     }
-    let mut late = engine.subscribe(Topic::Heartbeats);
+    let mut late = engine.subscribe(topic);
     assert_eq!(synced(&mut late).await, []);
 }
 

@@ -6,6 +6,8 @@ mod support;
 #[cfg(test)]
 mod conformance;
 #[cfg(test)]
+mod counts;
+#[cfg(test)]
 mod enrolled;
 #[cfg(test)]
 mod faults;

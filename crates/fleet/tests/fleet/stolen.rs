@@ -170,6 +170,7 @@ async fn streams_can_be_neither_emptied_nor_changed_and_nobody_else_be_spoken_fo
         "phx.node.fra.a",
         "phx.node.fra.thief.x",
         "phx.hb.fra.a",
+        "phx.ctr.fra.a",
         "phx.rev.fra.thief.fra.a",
         "phx.lease.job",
         "$O.PHXBLOB.M.x",

@@ -99,6 +99,7 @@ fn why(row: &EventRow) -> String {
         (Reason::Decision { decision }, _) => format!("decision {}", decision.reason),
         (Reason::Framing { fault }, _) => fault.to_string(),
         (Reason::Limit { limit }, _) => format!("limit {limit}"),
+        (Reason::RateLimit(excess), _) => format!("rate limit {}, {}", excess.limit, excess.key),
         (Reason::Failure { stage }, _) => format!("failed: {stage}"),
         (Reason::Upstream { error }, _) => format!("upstream: {error}"),
         (Reason::AllowListed, _) => String::from("allow-listed"),

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Args;
-use phalanx_control::api::{Bouncer, ClassCount, Counters, Import, Member, Status};
+use phalanx_control::api::{Bouncer, ClassCount, Counters, Import, Member, RateLimit, Status};
 use phalanx_record::escape::for_terminal;
 
 use super::print;
@@ -54,6 +54,7 @@ fn words(status: &Status) -> String {
                 app.backtracking_patterns
             ));
         }
+        app.rate_limits.iter().for_each(|limit| out.push_str(&rate_limit(limit)));
     }
     out.push_str(&counters(&status.counters));
     out.push_str(&classes(&status.classes));
@@ -84,6 +85,16 @@ fn words(status: &Status) -> String {
         }
     }
     out
+}
+
+fn rate_limit(limit: &RateLimit) -> String {
+    let scope = if limit.fleet { ", counted by the fleet" } else { "" };
+    let beyond = if limit.observes { (limit.observed, "observed") } else { (limit.refused, "refused") };
+    let line = format!(
+        "    rate limit {}: {} by {}{scope}; {} admitted, {} {}",
+        limit.name, limit.rate, limit.key, limit.admitted, beyond.0, beyond.1
+    );
+    format!("{}\n", for_terminal(&line))
 }
 
 fn counters(counters: &Counters) -> String {

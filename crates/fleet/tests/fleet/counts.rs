@@ -1,0 +1,121 @@
+//! Counts of rate limits between nodes over a real server: who is believed, and who counts together.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use phalanx_fleet::{CountReach, subject};
+use phalanx_model::{Author, AuthorRole, Clock, CountBatch, KeyCount, SystemClock};
+use phalanx_trust::{Announcement, NodeRecord, SignedRecord, SigningKey, Statement};
+use tokio::sync::broadcast::Receiver;
+
+use crate::support::{FLEET, NatsServer, Node, NodePlan, gathered, until};
+
+fn one(count: u32) -> KeyCount {
+    KeyCount { limit: 1, key: 2, since: 3, count }
+}
+
+/// Tells until the other hears: core messages are for who listens, and listening starts in its own time.
+async fn tells(from: &Node, heard: &mut Receiver<Arc<CountBatch>>, count: u32) -> Arc<CountBatch> {
+    let telling = async {
+        loop {
+            from.fleet.tell_counts(&[one(count)]).await;
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let hearing = async {
+        loop {
+            let batch = heard.recv().await.unwrap();
+            if batch.counts == [one(count)] {
+                return batch;
+            }
+        }
+    };
+    tokio::select! {
+        batch = tokio::time::timeout(Duration::from_secs(20), hearing) => batch.unwrap(),
+        () = telling => unreachable!(),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_hears_what_others_count_and_not_itself() {
+    let Some(mut server) = NatsServer::start().await else { return };
+    let a = NodePlan::on("fra", "a", &server).start().await;
+    let b = NodePlan::on("syd", "b", &server).start().await;
+    gathered(&[&a, &b]).await;
+    assert_eq!(a.fleet.reach(), CountReach { known: 2, heard: 2 });
+    let (mut at_a, mut at_b) = (a.fleet.counts(), b.fleet.counts());
+    let batch = tells(&a, &mut at_b, 7).await;
+    assert_eq!((&*batch.author.site, &*batch.author.node), ("fra", "a"));
+    // A later process tells a later epoch.
+    let a = a.restart().await;
+    gathered(&[&a, &b]).await;
+    let later = tells(&a, &mut at_b, 8).await;
+    assert!(later.epoch > batch.epoch);
+    assert!(at_a.try_recv().is_err(), "own counts do not come back");
+    server.down();
+    until("a node without a link counts alone", || a.fleet.reach() == CountReach { known: 2, heard: 1 })
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_alone_counts_alone() {
+    let node = NodePlan::local("fra", "a").start().await;
+    let mut heard = node.fleet.counts();
+    node.fleet.tell_counts(&[one(1)]).await;
+    assert_eq!(node.fleet.reach(), CountReach { known: 1, heard: 1 });
+    assert!(heard.try_recv().is_err());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn counts_in_anothers_name_without_a_key_or_long_ago_are_refused() {
+    let Some(server) = NatsServer::start().await else { return };
+    let a = NodePlan::on("fra", "a", &server).start().await;
+    let b = NodePlan::on("fra", "b", &server).start().await;
+    gathered(&[&a, &b]).await;
+    let client = async_nats::connect(server.url()).await.unwrap();
+    let key = SigningKey::generate().unwrap();
+    let thief = NodeRecord {
+        site: "fra".into(),
+        node: "thief".into(),
+        version: "0.1.0".into(),
+        node_key: key.verifying(),
+        operator_key: None,
+        roles: vec![],
+        started_at_ms: SystemClock.now_ms(),
+    };
+    let announced = subject::of_node("fra", "thief");
+    let announcement = Announcement::make(FLEET, &announced, &thief, &key, None).unwrap();
+    client.publish(announced, announcement.to_bytes().unwrap().into()).await.unwrap();
+    until("the thief is pinned", || a.fleet.members().iter().any(|member| &*member.node == "thief")).await;
+    let mut heard = a.fleet.counts();
+    let say = async |node: &str, under: &str, key: &SigningKey, age_ms: u64, body: Vec<u8>| {
+        let author = Author { site: "fra".into(), node: node.into(), role: AuthorRole::Node };
+        let (subject, version) = (subject::of_counts("fra", under), SystemClock.now_ms() - age_ms);
+        let statement = Statement {
+            fleet_id: FLEET,
+            subject: &subject,
+            author: &author,
+            version,
+            expires_at_ms: version + 60_000,
+            body: &body,
+        };
+        let bytes = SignedRecord::sign(key, statement).to_bytes().unwrap();
+        client.publish(subject, bytes.into()).await.unwrap();
+        client.flush().await.unwrap();
+    };
+    let body = || CountBatch::to_bytes(1, &[one(666)]);
+    let refused = a.fleet.status().refused;
+    say("b", "b", &key, 0, body()).await;
+    say("thief", "b", &key, 0, body()).await;
+    say("thief", "thief", &SigningKey::generate().unwrap(), 0, body()).await;
+    say("thief", "thief", &key, 70_000, body()).await;
+    say("thief", "thief", &key, 0, b"no counts".to_vec()).await;
+    until("all five are refused", || a.fleet.status().refused == refused + 5).await;
+    assert!(heard.try_recv().is_err());
+    say("thief", "thief", &key, 0, CountBatch::to_bytes(1, &[one(5)])).await;
+    assert_eq!(
+        heard.recv().await.unwrap().counts,
+        [one(5)],
+        "in its own name it is heard; limits bound what it claims"
+    );
+}
