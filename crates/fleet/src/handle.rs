@@ -144,7 +144,7 @@ impl FleetHandle {
     }
 
     /// Turns what this node itself concluded into a signed decision, in force here when this returns. What it asks for is cut to
-    /// what a node alone may order.
+    /// what a node alone may order, and it ends no sooner than the decision it replaces.
     pub fn propose(&self, proposal: Proposal) -> Result<Arc<Decision>, FleetError> {
         let for_ms = proposal.for_ms.min(BAN_AUTOMATIC_MAX_MS);
         let confidence_percent = proposal.confidence_percent.min(100);
@@ -158,7 +158,8 @@ impl FleetHandle {
         self.decide(AuthorRole::Node, order, confidence_percent)
     }
 
-    /// Puts an operator's order into force everywhere.
+    /// Puts an operator's order into force everywhere. It ends no sooner than the order it replaces, the same kind of order that was
+    /// given here about the same actor: for a shorter one, delete first.
     pub fn add(&self, order: NewDecision) -> Result<Arc<Decision>, FleetError> {
         self.decide(AuthorRole::Operator, order, 100)
     }

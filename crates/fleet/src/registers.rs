@@ -11,7 +11,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
-use phalanx_model::limits::DECISIONS_PER_AUTHOR_MAX;
+use phalanx_model::limits::{BAN_AUTOMATIC_MAX_MS, DECISION_MAX_MS, DECISIONS_PER_AUTHOR_MAX};
 use phalanx_model::{Author, AuthorRole, Decision, DecisionId, DecisionKind, Prefix, View, Withdrawal};
 
 use crate::Change;
@@ -101,6 +101,25 @@ impl Registers {
             }
             Change::Withdrawn(_) => true,
         }
+    }
+
+    /// A change that its author is about to make, with an end not before that of the decision it takes the place of.
+    ///
+    /// Otherwise a node that was cut off meanwhile, or a stream restored from a backup, would bring the longer one back when the
+    /// shorter one is over and forgotten. Who wants less withdraws first: a withdrawal is remembered for long enough.
+    pub fn no_shorter(&self, change: Change, now_ms: u64) -> Change {
+        let Change::Decided(new) = change else { return change };
+        let longest_ms = match new.author.role {
+            AuthorRole::Operator => DECISION_MAX_MS,
+            AuthorRole::Node => BAN_AUTOMATIC_MAX_MS,
+        };
+        let about_same = self.decisions_of(&new.actor.range());
+        let old = about_same.iter().find(|old| same_register(old, &new));
+        let end_ms = old.map_or(0, |old| old.expires_at_ms.min(now_ms.saturating_add(longest_ms)));
+        if end_ms <= new.expires_at_ms {
+            return Change::Decided(new);
+        }
+        Change::Decided(Arc::new(Decision { expires_at_ms: end_ms, ..Arc::unwrap_or_clone(new) }))
     }
 
     /// Forgets what has expired. Returns what is gone and the ranges that the view should be told of.

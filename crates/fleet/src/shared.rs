@@ -16,7 +16,7 @@ use tokio::sync::{broadcast, mpsc};
 
 use crate::engine::Put;
 use crate::handle::FleetKeys;
-use crate::hybrid_clock::{HybridClock, version_ms};
+use crate::hybrid_clock::HybridClock;
 use crate::members::Members;
 use crate::registers::{Outcome, Registers};
 use crate::store::{Kept, Store};
@@ -82,9 +82,8 @@ impl Shared {
         let now_ms = self.clock.now_ms();
         let mut core = self.core.lock();
         let version = core.clock.tick(now_ms);
-        let change = make(self.me.author(role), version, now_ms);
-        // After a step back of the wall clock, versions are ahead of it; that must not stop this node from deciding.
-        change.check(now_ms.max(version_ms(version)))?;
+        let change = core.registers.no_shorter(make(self.me.author(role), version, now_ms), now_ms);
+        change.check_own(now_ms)?;
         if !core.registers.has_room_for(&change) {
             return Err(FleetError::Limit("this node has written as many decisions as it may"));
         }
