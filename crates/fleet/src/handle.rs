@@ -83,6 +83,14 @@ pub struct NewDecision {
     pub evidence: Option<RequestId>,
 }
 
+/// What a node runs on.
+pub struct Parts {
+    /// What it remembers.
+    pub store: Arc<Store>,
+    /// What carries its records; keeps this node's own in the same store.
+    pub engine: Arc<dyn Fleet>,
+}
+
 /// A running fleet node. Cheap to clone; all clones are the same node.
 #[derive(Clone)]
 pub struct FleetHandle {
@@ -104,15 +112,30 @@ impl FleetHandle {
         let path = settings.state_dir.join("fleet.redb");
         let store = crate::local::blocking(move || Store::open(&path, sealer, now_ms)).await?;
         let store = Arc::new(store);
-        let me = node_record(&settings, &keys, now_ms);
-        let holder = format!("{}/{}", me.site, me.node);
-        let engine: Arc<dyn Fleet> = match settings.nats {
-            None => Arc::new(LocalFleet::new(Arc::clone(&store), holder, Arc::clone(&clock))),
+        let engine: Arc<dyn Fleet> = match settings.nats.clone() {
+            None => {
+                let holder = format!("{}/{}", settings.site, settings.node);
+                Arc::new(LocalFleet::new(Arc::clone(&store), holder, Arc::clone(&clock)))
+            }
             Some(nats) => {
-                let author = me.author(AuthorRole::Node);
+                let (site, node) = (settings.site.as_str().into(), settings.node.as_str().into());
+                let author = Author { site, node, role: AuthorRole::Node };
                 Arc::new(NatsFleet::start(nats, author, Arc::clone(&store), Arc::clone(&clock)).await?)
             }
         };
+        Self::start_on(Parts { store, engine }, settings, keys, lanes, clock)
+    }
+
+    /// As [`FleetHandle::start`], on a store and an engine that the caller made: how simulations run the very same node.
+    pub fn start_on(
+        parts: Parts,
+        settings: FleetSettings,
+        keys: FleetKeys,
+        lanes: Lanes,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, FleetError> {
+        let Parts { store, engine } = parts;
+        let me = node_record(&settings, &keys, clock.now_ms());
         let (outbox, outgoing) = mpsc::channel(FLEET_OUTBOX);
         let (changes, _) = broadcast::channel(FLEET_CHANGES_QUEUE);
         let mut roots = TrustRoots::new(settings.fleet_id.as_str().into());

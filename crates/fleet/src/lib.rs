@@ -36,7 +36,7 @@ pub mod handle;
 pub use change::Change;
 pub use engine::{BlobHash, Delivery, Fleet, Lease, Put, Receipt, Speed, Topic};
 pub use error::FleetError;
-pub use handle::{FleetHandle, FleetKeys, FleetSettings, NewDecision};
+pub use handle::{FleetHandle, FleetKeys, FleetSettings, NewDecision, Parts};
 pub use local::LocalFleet;
 pub use members::{Link, Member, SILENCE_MAX_MS};
 pub use nats::{NatsFleet, NatsSettings};
