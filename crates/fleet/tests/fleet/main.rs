@@ -15,3 +15,5 @@ mod latency;
 mod local;
 #[cfg(test)]
 mod sharing;
+#[cfg(test)]
+mod sim;
