@@ -125,5 +125,5 @@ fn number(variable: &str) -> Option<u64> {
 }
 
 /// A few seconds.
-const SEEDS_IN_CI: u64 = 200;
+const SEEDS_IN_CI: u64 = 150;
 const TRACE_LINES: usize = 80;

@@ -150,7 +150,7 @@ impl SimulatedFleet {
         let at = self.any_node();
         let node = &mut self.nodes[at];
         let Some(running) = &mut node.running else { return };
-        let ip = format!("192.0.2.{}", 1 + self.dice.below(8));
+        let ip = format!("192.0.2.{}", self.dice.pick(&ADDRESSES));
         let actor = Actor::ip(address(&ip));
         let for_ms = *self.dice.pick(&[3_000, 20_000, 300_000, 3_600_000]);
         let dice = self.dice.below(100);
@@ -388,9 +388,18 @@ impl SimulatedFleet {
         self.world.set_weather(Weather { delay_max_ms: 20, ..Weather::default() });
         self.repairs.iter_mut().for_each(|(due_ms, _)| *due_ms = 0);
         self.repair_what_is_due();
-        self.world.tell(&format!("calm from here on"));
+        self.world.tell("calm from here on");
+        // Most heal by the audit that follows a connection, some have to wait for the one of every minute.
+        let mut audit_takes_ms = AUDIT_TAKES_MS;
+        // A new connection would hide that streams are not read again.
+        if self.dice.chance(600) && self.bug != Bug::ReadOnce {
+            self.world.set_up(false);
+            sleep(Duration::from_secs(1)).await;
+            self.world.set_up(true);
+            audit_takes_ms = 0;
+        }
         // An audit that read the stream before and ends only now does not count.
-        let calm_at_ms = self.nodes.iter().map(|node| node.clock.now_ms() + AUDIT_TAKES_MS);
+        let calm_at_ms = self.nodes.iter().map(|node| node.clock.now_ms() + audit_takes_ms);
         let calm_at_ms: Vec<u64> = calm_at_ms.collect();
         let audited = |fleet: &Self| {
             fleet.nodes.iter().zip(&calm_at_ms).all(|(node, calm)| node.is_in_order_since(*calm))
@@ -519,6 +528,12 @@ impl SimNode {
                 self.ended.remove(&decision.id);
             }
         }
+        let view = running.fleet.view().load_full();
+        for ip in ADDRESSES.map(|last| address(&format!("192.0.2.{last}"))) {
+            if view.lookup(ip, now_ms).is_some_and(|decision| !live.iter().any(|of| of.id == decision.id)) {
+                violations.push(format!("{}: {ip} is under an order that is not in force", self.name));
+            }
+        }
         let live: BTreeMap<DecisionId, Arc<Decision>> = live.into_iter().map(|of| (of.id, of)).collect();
         for (id, decision) in std::mem::take(&mut self.enforced) {
             // What is gone though it has time left was withdrawn or superseded.
@@ -619,5 +634,7 @@ const DISK_MAX_MS: u64 = 30;
 const AUDIT_TAKES_MS: u64 = 6_000;
 const CALM_MAX: Duration = Duration::from_secs(100);
 const CONVERGE_MAX: Duration = Duration::from_secs(30);
+/// Few, so that orders meet.
+const ADDRESSES: [u8; 8] = [1, 2, 3, 4, 5, 6, 7, 8];
 const ROSTER: [(&str, &str); 4] = [("fra", "a"), ("fra", "b"), ("syd", "c"), ("iad", "d")];
 const NEWCOMER: (&str, &str) = ("syd", "z");

@@ -509,7 +509,7 @@ impl World {
                 (reaches, Duration::from_millis(state.dice(self.seed, "link", seat, "").below(1_000)))
             };
             if !reaches {
-                self.state.lock().seats[seat].plug.send_if_modified(|up| std::mem::take(up));
+                self.state.lock().seats[seat].plug.send_if_modified(std::mem::take);
                 continue;
             }
             let world = Arc::clone(self);
