@@ -93,6 +93,8 @@ export function lag(ms: number): string {
 export function actorText(actor: Actor): string {
   if (actor.kind === 'client') return `${actor.value.ip} client ${actor.value.agent}`;
   if (actor.kind === 'ip' && actor.value.includes(':') && !actor.value.includes('/')) return `${actor.value}/64`;
+  if (actor.kind === 'asn') return `AS${actor.value}`;
+  if (actor.kind === 'country' || actor.kind === 'ja4' || actor.kind === 'session' || actor.kind === 'account') return `${actor.kind} ${actor.value}`;
   return actor.value;
 }
 

@@ -1,35 +1,23 @@
 //! The verdict on one request: standing decisions first, then what inspection found.
 
-use std::net::IpAddr;
-use std::sync::Arc;
-
-use phalanx_model::{Action, DecisionKind, Reason, Verdict, View};
+use phalanx_model::{Action, DecisionKind, Identities, Reason, Verdict, View};
 
 use crate::{DecidePlan, Mode, OnError};
 
-/// What stands for or against an address before anything is inspected. `agent` is the client's hash once its head is
-/// known. `None`: nothing stands, go on.
+/// What stands for or against a client before anything is inspected. `None`: nothing stands, go on.
 ///
 /// An allow in the answer means that nothing the client asks for is refused; findings are still recorded.
-pub fn standing(
-    plan: &DecidePlan,
-    view: &View,
-    ip: IpAddr,
-    agent: Option<u64>,
-    now_ms: u64,
-) -> Option<Verdict> {
-    if plan.allow.contains(ip) {
+pub fn standing(plan: &DecidePlan, view: &View, who: &Identities, now_ms: u64) -> Option<Verdict> {
+    if plan.allow.contains(who.ip) {
         return Some(Verdict::allow(Reason::AllowListed));
     }
-    let decision = match agent {
-        Some(agent) => view.lookup_client(ip, agent, now_ms),
-        None => view.lookup(ip, now_ms),
-    }?;
-    let reason = Reason::Decision { decision: Arc::clone(decision) };
-    match decision.kind {
-        DecisionKind::Allow => Some(Verdict::allow(reason)),
-        _ if plan.is_exempt(ip) => None,
-        DecisionKind::Ban => Some(Verdict::deny(reason, 403)),
+    let found = view.lookup(who, now_ms)?;
+    // The decision is unpacked only where it has an effect.
+    let reason = || Some(Reason::Decision { decision: found.decision()? });
+    match found.kind() {
+        DecisionKind::Allow => Some(Verdict::allow(reason()?)),
+        _ if plan.is_exempt(who.ip) => None,
+        DecisionKind::Ban => Some(Verdict::deny(reason()?, 403)),
         // Not made by this version; a newer node's milder orders are not ours to harden.
         DecisionKind::Challenge | DecisionKind::Throttle => None,
     }
@@ -49,12 +37,13 @@ pub struct Finding<'a> {
 /// The verdict on an inspected request of an app in `mode`, for a client that is `allowed` or not.
 pub fn on_findings(mode: Mode, on_error: OnError, allowed: bool, finding: &Finding<'_>) -> Verdict {
     let (reason, status, refuse) = match (finding.failure, finding.interruption) {
-        (Some(stage), _) => (Reason::Failure { stage: stage.to_owned() }, 403, on_error == OnError::Deny),
         // No rule has id 0: the engine itself stopped, because more of the body came than it may hold.
-        (None, Some((0, status))) => {
+        (_, Some((0, status))) => {
             (Reason::Limit { limit: "body held for inspection".to_owned() }, status, true)
         }
-        (None, Some((rule, status))) => (Reason::Rule { rule }, status, true),
+        // What a rule refuses stays refused: a failure that a client provokes must not let it pass.
+        (_, Some((rule, status))) => (Reason::Rule { rule }, status, true),
+        (Some(stage), None) => (Reason::Failure { stage: stage.to_owned() }, 403, on_error == OnError::Deny),
         (None, None) => return Verdict { score: finding.score, ..Verdict::allow(Reason::Clean) },
     };
     let action = if refuse && mode == Mode::Block && !allowed { Action::Deny } else { Action::Observe };
@@ -63,6 +52,8 @@ pub fn on_findings(mode: Mode, on_error: OnError, allowed: bool, finding: &Findi
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
     use phalanx_model::{Actor, Author, AuthorRole, Decision, DecisionId};
 
@@ -90,7 +81,17 @@ mod tests {
     }
 
     fn action(kind: DecisionKind, banned: &str, asks: &str) -> Option<Action> {
-        standing(&plan(), &view(kind, banned), asks.parse().unwrap(), None, 1).map(|verdict| verdict.action)
+        let who = Identities::of(asks.parse().unwrap());
+        standing(&plan(), &view(kind, banned), &who, 1).map(|verdict| verdict.action)
+    }
+
+    #[test]
+    fn a_failure_that_is_forgiven_does_not_undo_what_a_rule_refused() {
+        let finding = Finding { interruption: Some((7, 403)), score: 5, failure: Some("a pattern gave up") };
+        let verdict = on_findings(Mode::Block, OnError::Allow, false, &finding);
+        assert_eq!((verdict.action, verdict.reason), (Action::Deny, Reason::Rule { rule: 7 }));
+        let finding = Finding { interruption: None, ..finding };
+        assert_eq!(on_findings(Mode::Block, OnError::Allow, false, &finding).action, Action::Observe);
     }
 
     #[test]
@@ -112,7 +113,7 @@ mod tests {
     #[test]
     fn findings_become_verdicts() {
         let hit = Finding { interruption: Some((942_100, 403)), score: 5, failure: None };
-        let failed = Finding { failure: Some("rule 1"), ..hit };
+        let failed = Finding { failure: Some("rule 1"), interruption: None, ..hit };
         let action = |mode, on_error, allowed, finding: &Finding<'_>| {
             on_findings(mode, on_error, allowed, finding).action
         };

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use phalanx_edge::{Edge, EdgePlan, EdgeSettings, EdgeShared};
+use phalanx_edge::{Edge, EdgePlan, EdgeSettings, EdgeShared, Places};
 use phalanx_inspect::Collections;
 use phalanx_model::lanes::Lanes;
 use phalanx_model::{Swap, SystemClock, View};
@@ -36,6 +36,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let shared = EdgeShared {
         plan: Arc::new(Swap::new(compiled.plan)),
         view: Arc::new(Swap::new(View::default())),
+        places: Arc::new(Swap::new(Places::default())),
         lanes,
         clock: Arc::new(SystemClock),
     };

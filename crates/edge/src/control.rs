@@ -11,6 +11,8 @@ use std::net::IpAddr;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
+use crate::places::Place;
+
 /// Why the worker ends a wait.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Cut {
@@ -40,6 +42,8 @@ pub(crate) struct Control {
     pub(crate) client: Cell<Option<IpAddr>>,
     /// The client's hash, once a head was read.
     pub(crate) agent: Cell<Option<u64>>,
+    /// Where a client of this connection is, once it was looked up.
+    pub(crate) place: Cell<Option<(IpAddr, Place)>>,
     pub(crate) activity: Cell<Activity>,
     /// No request after the current one.
     pub(crate) ends: Cell<bool>,
@@ -53,6 +57,7 @@ impl Control {
         Self {
             client: Cell::new(client),
             agent: Cell::new(None),
+            place: Cell::new(None),
             activity: Cell::new(Activity::Idle),
             ends: Cell::new(false),
             deadline_ms: Cell::new(u64::MAX),

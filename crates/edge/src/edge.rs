@@ -12,6 +12,7 @@ use phalanx_model::{Clock, Swap, View};
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::sync::watch;
 
+use crate::places::Places;
 use crate::plan::EdgePlan;
 use crate::settings::EdgeSettings;
 use crate::tables::NodeTables;
@@ -24,6 +25,8 @@ pub struct EdgeShared {
     pub plan: Arc<Swap<EdgePlan>>,
     /// The fleet's decisions.
     pub view: Arc<Swap<View>>,
+    /// Where addresses are.
+    pub places: Arc<Swap<Places>>,
     /// Where events go.
     pub lanes: Lanes,
     /// The time.
@@ -81,9 +84,9 @@ impl Edge {
             running,
             stopped: Arc::new(stopped),
         };
-        let EdgeShared { plan, view, lanes, clock } = shared;
+        let EdgeShared { plan, view, places, lanes, clock } = shared;
         let settings = Arc::new(settings);
-        let shared = WorkerShared { settings, plan, view, lanes, clock, tables, drain };
+        let shared = WorkerShared { settings, plan, view, places, lanes, clock, tables, drain };
         Ok(Self { handle, listeners, shared })
     }
 

@@ -39,6 +39,7 @@ mod stop;
 mod control;
 
 pub mod compile;
+pub mod places;
 pub mod plan;
 pub mod tables;
 
@@ -46,6 +47,7 @@ pub mod http1;
 
 pub use compile::Compiled;
 pub use edge::{Edge, EdgeHandle, EdgeShared};
+pub use places::Places;
 pub use plan::{AppLimits, AppPlan, EdgePlan, UpstreamPlan, UpstreamTarget};
 pub use settings::{EdgeLimits, EdgeSettings};
 pub use tables::NodeTables;

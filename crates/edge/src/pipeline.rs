@@ -42,7 +42,9 @@ pub(crate) fn on_connect(client: &mut Client) {
     };
     let shared = &client.worker.shared;
     let plan = client.worker.plan();
-    let verdict = standing(&plan.decide, &shared.view.load(), peer, None, shared.clock.now_ms());
+    let view = shared.view.load();
+    let who = client.worker.identities(&view, &client.control, peer, None);
+    let verdict = standing(&plan.decide, &view, &who, shared.clock.now_ms());
     client.peer_is_banned = plan.enforces() && verdict.is_some_and(|verdict| verdict.refuses());
 }
 
@@ -102,7 +104,8 @@ fn on_request_head(client: &mut Client, request: &mut Request) -> Result<(), Sto
 fn check_standing(client: &Client, request: &mut Request) -> Result<(), Stop> {
     let shared = &client.worker.shared;
     let view = shared.view.load();
-    let verdict = standing(&request.plan.decide, &view, request.client, Some(request.agent), request.at_ms);
+    let who = client.worker.identities(&view, &client.control, request.client, Some(request.agent));
+    let verdict = standing(&request.plan.decide, &view, &who, request.at_ms);
     let Some(verdict) = verdict else {
         return Ok(());
     };

@@ -2,7 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -10,13 +10,14 @@ use std::time::{Duration, Instant};
 use phalanx_decide::standing;
 use phalanx_model::counters::WorkerCounters;
 use phalanx_model::lanes::Lanes;
-use phalanx_model::{Clock, RequestId, Swap, View};
+use phalanx_model::{Clock, Identities, RequestId, Swap, View};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, watch};
 
 use crate::client::Client;
 use crate::connection;
-use crate::control::{Activity, Connections, Cut};
+use crate::control::{Activity, Connections, Control, Cut};
+use crate::places::Places;
 use crate::plan::{EdgePlan, LocalPlan};
 use crate::settings::EdgeSettings;
 use crate::stages::InspectScratch;
@@ -29,6 +30,7 @@ pub(crate) struct WorkerShared {
     pub(crate) settings: Arc<EdgeSettings>,
     pub(crate) plan: Arc<Swap<EdgePlan>>,
     pub(crate) view: Arc<Swap<View>>,
+    pub(crate) places: Arc<Swap<Places>>,
     pub(crate) lanes: Lanes,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) tables: Arc<NodeTables>,
@@ -127,6 +129,28 @@ impl Worker {
         mixed ^ (mixed >> 31)
     }
 
+    /// What is known of a client. Where it is, is looked up once per connection and client, and only if a decision asks for it.
+    pub(crate) fn identities(
+        &self,
+        view: &View,
+        control: &Control,
+        client: IpAddr,
+        agent: Option<u64>,
+    ) -> Identities {
+        if !view.asks_for_asns() && !view.asks_for_countries() {
+            return Identities { agent, ..Identities::of(client) };
+        }
+        let place = match control.place.get() {
+            Some((of, place)) if of == client => place,
+            _ => {
+                let place = self.shared.places.load().of(client.to_canonical());
+                control.place.set(Some((client, place)));
+                place
+            }
+        };
+        Identities { agent, asn: place.asn, country: place.country, ..Identities::of(client) }
+    }
+
     /// Called when a connection is gone.
     pub(crate) fn connection_closed(&self) {
         WorkerCounters::add_one(&self.counters.connections_closed);
@@ -154,7 +178,8 @@ impl Worker {
             let Some(client) = control.client.get() else {
                 return;
             };
-            let banned = standing(&plan.decide, &view, client, control.agent.get(), now_ms);
+            let who = self.identities(&view, control, client, control.agent.get());
+            let banned = standing(&plan.decide, &view, &who, now_ms);
             if !banned.is_some_and(|verdict| verdict.refuses()) {
                 return;
             }

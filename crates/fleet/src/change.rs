@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use phalanx_model::limits::{BAN_AUTOMATIC_MAX_MS, DECISION_MAX_MS, RECORD_FUTURE_MAX_MS};
-use phalanx_model::{Actor, Author, AuthorRole, Decision, Prefix, Withdrawal};
+use phalanx_model::{Actor, ActorKey, Author, AuthorRole, Decision, Withdrawal};
 use phalanx_trust::{Refusal, authority};
 use serde::{Deserialize, Serialize};
 
@@ -53,9 +53,9 @@ impl Change {
         }
     }
 
-    /// The addresses it is about.
-    pub fn range(&self) -> Prefix {
-        self.actor().range()
+    /// The key under which it is kept.
+    pub fn key(&self) -> ActorKey {
+        self.actor().key()
     }
 
     /// The one subject under which it may be kept and sent.
@@ -106,4 +106,56 @@ pub fn tombstone_end_ms(role: AuthorRole, up_to_version: u64) -> u64 {
         AuthorRole::Node => BAN_AUTOMATIC_MAX_MS,
     };
     version_ms(up_to_version).saturating_add(longest_ms)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(actor: &str) -> String {
+        format!(
+            r#"{{"change":"decided","of":{{"id":"00000000010001000000000001","actor":{actor},"kind":"ban","author":
+            {{"site":"fra","node":"a","role":"operator"}},"reason":"r","evidence":null,"confidence_percent":100,
+            "created_at_ms":1,"expires_at_ms":2,"version":1,"a field of a newer version":1}}}}"#
+        )
+    }
+
+    /// Spelled out, because what is on disks and in streams was written by other versions.
+    #[test]
+    fn records_name_actors_as_they_always_did() {
+        let cases = [
+            (r#"{"kind":"ip","value":"192.0.2.1"}"#, Actor::ip([192, 0, 2, 1].into())),
+            (
+                r#"{"kind":"client","value":{"ip":"192.0.2.1","agent":"00000000000000ff"}}"#,
+                Actor::client([192, 0, 2, 1].into(), 255),
+            ),
+            (r#"{"kind":"prefix","value":"192.0.2.0/24"}"#, Actor::prefix("192.0.2.0/24".parse().unwrap())),
+            (r#"{"kind":"asn","value":64500}"#, Actor::Asn(64_500)),
+            (r#"{"kind":"country","value":"NL"}"#, Actor::Country("NL".parse().unwrap())),
+            (
+                r#"{"kind":"ja4","value":"t13d1516h2_8daaf6152771_02713d6af862"}"#,
+                Actor::Ja4("t13d1516h2_8daaf6152771_02713d6af862".parse().unwrap()),
+            ),
+            (r#"{"kind":"session","value":"00000000000000ff"}"#, Actor::Session(255)),
+            (r#"{"kind":"account","value":"00000000000000ff"}"#, Actor::Account(255)),
+        ];
+        for (text, actor) in cases {
+            let change: Change = serde_json::from_str(&record(text)).unwrap();
+            assert_eq!(*change.actor(), actor);
+            assert_eq!(serde_json::to_string(&actor).unwrap(), text);
+        }
+    }
+
+    #[test]
+    fn a_record_about_what_this_version_does_not_know_is_refused_by_itself() {
+        for actor in [
+            r#"{"kind":"service","value":"spiffe://example.org/shop"}"#,
+            r#"{"kind":"country","value":"Atlantis"}"#,
+            r#"{"kind":"ja4","value":"t13d1516h2"}"#,
+            r#"{"kind":"asn","value":-1}"#,
+            r#"{"kind":"session","value":"not a number"}"#,
+        ] {
+            assert!(serde_json::from_str::<Change>(&record(actor)).is_err(), "{actor}");
+        }
+    }
 }

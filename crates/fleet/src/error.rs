@@ -39,6 +39,9 @@ pub enum FleetError {
     /// No live decision has this id.
     #[error("no live decision {0}")]
     NoSuchDecision(DecisionId),
+    /// What was asked for cannot be done here. Cause and fix.
+    #[error("{0}")]
+    Impossible(&'static str),
     /// The ledger has no room, so the action is refused.
     #[error(transparent)]
     Ledger(#[from] LedgerFull),

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
 use phalanx_model::event::Proposal;
@@ -11,19 +12,21 @@ use phalanx_model::{
     Actor, Author, AuthorRole, Clock, Decision, DecisionId, DecisionKind, RequestId, Swap, View, Withdrawal,
     id,
 };
-use phalanx_trust::{FleetSecret, NodeRecord, Sealer, SigningKey, TrustRoots, random_u64, valid_name};
-use tokio::sync::{broadcast, mpsc};
+use phalanx_trust::{
+    FleetSecret, Membership, NodeRecord, Sealer, SigningKey, TrustRoots, random_u64, valid_name,
+};
+use tokio::sync::{Notify, broadcast, mpsc, watch};
 use tokio::task::JoinSet;
 
 use crate::change::tombstone_end_ms;
-use crate::hybrid_clock::HybridClock;
+use crate::compact::Packing;
 use crate::members::Link;
-use crate::registers::Registers;
-use crate::shared::{Core, FleetStatus, Shared};
+use crate::packed::PackedFile;
+use crate::shared::{Core, FleetStatus, Shared, admitted};
 use crate::store::Store;
 use crate::{
-    Change, Fleet, FleetError, LocalFleet, Member, NatsFleet, NatsSettings, Topic, ingest, outbox, pulse,
-    restore,
+    Change, Fleet, FleetError, LocalFleet, Member, NatsFleet, NatsSettings, Topic, compact, ingest, outbox,
+    pulse, restore,
 };
 
 /// What a fleet node is told at start.
@@ -45,6 +48,8 @@ pub struct FleetSettings {
     pub nats: Option<NatsSettings>,
     /// The secret that admits nodes; none admits whoever comes first under a name.
     pub secret: Option<FleetSecret>,
+    /// The node's membership of an enrolled fleet; with it only certified nodes are believed.
+    pub membership: Option<Arc<Membership>>,
 }
 
 /// The keys a node signs with.
@@ -85,22 +90,65 @@ pub struct NewDecision {
 
 /// What a node runs on.
 pub struct Parts {
-    /// What it remembers.
+    /// What it enforces before it has read its records.
+    pub remembered: Remembered,
+    /// Its records.
     pub store: Arc<Store>,
     /// What carries its records; keeps this node's own in the same store.
     pub engine: Arc<dyn Fleet>,
 }
 
+/// What a node enforces before it has read its records: the packed view of its last run.
+pub struct Remembered {
+    view: Arc<Swap<View>>,
+    file: PackedFile,
+    fault: Option<String>,
+}
+
+impl Remembered {
+    /// Reads the packed view. One that cannot be used is set aside, and the node starts with no decisions in force.
+    pub async fn read(settings: &FleetSettings, sealer: Arc<Sealer>) -> Result<Self, FleetError> {
+        let file = PackedFile::new(&settings.state_dir, sealer, &settings.fleet_id);
+        crate::local::blocking(move || {
+            let (base, fault) = match file.read() {
+                Ok(base) => (base, None),
+                Err(fault) => (None, Some(fault)),
+            };
+            let view = View::on(Arc::new(base.unwrap_or_default()));
+            Ok(Self { view: Arc::new(Swap::new(view)), file, fault })
+        })
+        .await
+    }
+
+    /// The view that the data plane reads, now and after [`FleetHandle::start_with`].
+    pub fn view(&self) -> Arc<Swap<View>> {
+        Arc::clone(&self.view)
+    }
+}
+
 /// A running fleet node. Cheap to clone; all clones are the same node.
 #[derive(Clone)]
 pub struct FleetHandle {
-    shared: Arc<Shared>,
+    pub(crate) shared: Arc<Shared>,
     tasks: Arc<Mutex<JoinSet<()>>>,
 }
 
 impl FleetHandle {
     /// Starts the node: what it remembers is in force when this returns, whether or not anyone can be reached.
     pub async fn start(
+        settings: FleetSettings,
+        sealer: Arc<Sealer>,
+        keys: FleetKeys,
+        lanes: Lanes,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, FleetError> {
+        let remembered = Remembered::read(&settings, Arc::clone(&sealer)).await?;
+        Self::start_with(remembered, settings, sealer, keys, lanes, clock).await
+    }
+
+    /// As [`FleetHandle::start`], for a node that enforces what it remembers already.
+    pub async fn start_with(
+        remembered: Remembered,
         settings: FleetSettings,
         sealer: Arc<Sealer>,
         keys: FleetKeys,
@@ -123,33 +171,38 @@ impl FleetHandle {
                 Arc::new(NatsFleet::start(nats, author, Arc::clone(&store), Arc::clone(&clock)).await?)
             }
         };
-        Self::start_on(Parts { store, engine }, settings, keys, lanes, clock)
+        Self::start_on(Parts { remembered, store, engine }, settings, keys, lanes, clock).await
     }
 
     /// As [`FleetHandle::start`], on a store and an engine that the caller made: how simulations run the very same node.
-    pub fn start_on(
+    pub async fn start_on(
         parts: Parts,
         settings: FleetSettings,
         keys: FleetKeys,
         lanes: Lanes,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, FleetError> {
-        let Parts { store, engine } = parts;
-        let me = node_record(&settings, &keys, clock.now_ms());
+        let Parts { remembered, store, engine } = parts;
+        let now_ms = clock.now_ms();
+        let me = node_record(&settings, &keys, now_ms);
         let (outbox, outgoing) = mpsc::channel(FLEET_OUTBOX);
         let (changes, _) = broadcast::channel(FLEET_CHANGES_QUEUE);
         let mut roots = TrustRoots::new(settings.fleet_id.as_str().into());
-        roots.pin(&me)?;
+        roots.admit(&admitted(&me, settings.membership.as_deref()))?;
         let shared = Shared {
             me,
             keys,
             secret: settings.secret,
+            membership: settings.membership,
+            revocations: watch::Sender::new(Vec::new()),
             clock,
             lanes,
             store,
             engine,
-            view: Arc::new(Swap::new(View::default())),
-            core: Mutex::new(Core { registers: Registers::default(), clock: HybridClock::default() }),
+            core: Mutex::new(Core::remembering(remembered.view.load().base())),
+            view: remembered.view,
+            packing: Mutex::new(Packing::new(remembered.file, now_ms)),
+            crowded: Notify::new(),
             roots: RwLock::new(roots),
             members: Mutex::default(),
             changes,
@@ -159,9 +212,11 @@ impl FleetHandle {
             refused: 0.into(),
             faults: Mutex::default(),
         };
-        let shared = Arc::new(shared);
-        restore::run(&shared)?;
-        let handle = Self { tasks: Arc::default(), shared };
+        if let Some(fault) = remembered.fault {
+            shared.fault("remembered view", fault);
+        }
+        let handle = Self { tasks: Arc::default(), shared: Arc::new(shared) };
+        handle.restore().await?;
         handle.spawn_tasks(outgoing);
         Ok(handle)
     }
@@ -205,16 +260,12 @@ impl FleetHandle {
 
     /// The live decision of this id.
     pub fn find(&self, id: DecisionId) -> Option<Arc<Decision>> {
-        let view = self.shared.view.load();
-        let now_ms = self.shared.clock.now_ms();
-        view.live(now_ms).find(|decision| decision.id == id).cloned()
+        self.shared.view.load_full().find(id, self.shared.clock.now_ms())
     }
 
-    /// The live decisions, newest first.
-    pub fn list(&self, now_ms: u64) -> Vec<Arc<Decision>> {
-        let mut decisions: Vec<Arc<Decision>> = self.shared.view.load().live(now_ms).cloned().collect();
-        decisions.sort_by_key(|decision| std::cmp::Reverse((decision.created_at_ms, decision.id)));
-        decisions
+    /// The newest live decisions, at most `limit`, newest first.
+    pub fn list(&self, now_ms: u64, limit: usize) -> Vec<Arc<Decision>> {
+        self.shared.view.load_full().newest(now_ms, limit)
     }
 
     /// The view that the data plane reads.
@@ -286,12 +337,38 @@ impl FleetHandle {
                 self.shared.keep_soon(&change, put.bytes.to_vec());
             }
         }
-        let store = Arc::clone(&self.shared.store);
+        let shared = Arc::clone(&self.shared);
         let _ = crate::local::blocking(move || {
-            store.close();
+            shared.look_after_view(true);
+            shared.store.close();
             Ok(())
         })
         .await;
+    }
+
+    /// Reads the records; with a packed view in force, no longer than a start may take.
+    async fn restore(&self) -> Result<(), FleetError> {
+        let shared = Arc::clone(&self.shared);
+        let trusted = Arc::clone(&shared);
+        crate::local::blocking(move || restore::trust(&trusted)).await?;
+        let nothing_in_force = shared.view.load().base().decisions_len() == 0;
+        let mut reading = tokio::spawn(crate::local::blocking(move || restore::run(&shared)));
+        let result = match nothing_in_force {
+            true => reading.await,
+            false => match tokio::time::timeout(RESTORE_WAIT, &mut reading).await {
+                Ok(result) => result,
+                Err(_) => {
+                    let shared = Arc::clone(&self.shared);
+                    self.tasks.lock().spawn(async move {
+                        if let Ok(Err(error)) = reading.await {
+                            shared.fault("state", format!("kept records cannot be read: {error}"));
+                        }
+                    });
+                    return Ok(());
+                }
+            },
+        };
+        result.map_err(|_| FleetError::Closed)?
     }
 
     fn decide(
@@ -341,6 +418,7 @@ impl FleetHandle {
     fn spawn_tasks(&self, outgoing: mpsc::Receiver<Change>) {
         let shared = &self.shared;
         let topics = ingest::Topics {
+            revocations: shared.engine.subscribe(Topic::Revocations),
             nodes: shared.engine.subscribe(Topic::Nodes),
             decisions: shared.engine.subscribe(Topic::Decisions),
             heartbeats: shared.engine.subscribe(Topic::Heartbeats),
@@ -349,6 +427,7 @@ impl FleetHandle {
         tasks.spawn(ingest::run(Arc::clone(shared), topics));
         tasks.spawn(outbox::run(Arc::clone(shared), outgoing));
         tasks.spawn(pulse::run(Arc::clone(shared)));
+        tasks.spawn(compact::run(Arc::clone(shared)));
     }
 }
 
@@ -357,6 +436,10 @@ impl std::fmt::Debug for FleetHandle {
         f.debug_struct("FleetHandle").field("me", &self.shared.me).finish_non_exhaustive()
     }
 }
+
+/// How long a start waits for the records where a packed view is in force already. With up to about ten thousand decisions that is
+/// enough for all of them, so that what was undone after the file was written is not enforced again even for a moment.
+const RESTORE_WAIT: Duration = Duration::from_millis(100);
 
 fn node_record(settings: &FleetSettings, keys: &FleetKeys, now_ms: u64) -> NodeRecord {
     NodeRecord {

@@ -5,6 +5,7 @@
 //!
 //! `registers` is a pure core: input and `now` in, effects out. `LocalFleet` and `NatsFleet` only carry and keep bytes;
 //! what a record may do is decided by its signature and `trust::authority`, on every receipt, whatever carried it.
+//! `compact` packs the view anew behind everything else and keeps it as a file; with that file and the records `restore` starts.
 //! Members are counted above the engine, because only a signed heartbeat counts.
 //!
 //! INVARIANT: a change takes effect here before it is sent anywhere, and no failure of disk or network undoes it.
@@ -24,11 +25,14 @@ pub mod engine;
 pub mod local;
 pub mod nats;
 
+mod compact;
 mod ingest;
 mod members;
 mod outbox;
+mod packed;
 mod pulse;
 mod restore;
+mod revoke;
 mod shared;
 
 pub mod handle;
@@ -36,8 +40,8 @@ pub mod handle;
 pub use change::Change;
 pub use engine::{BlobHash, Delivery, Fleet, Lease, Put, Receipt, Speed, Topic};
 pub use error::FleetError;
-pub use handle::{FleetHandle, FleetKeys, FleetSettings, NewDecision, Parts};
+pub use handle::{FleetHandle, FleetKeys, FleetSettings, NewDecision, Parts, Remembered};
 pub use local::LocalFleet;
 pub use members::{Link, Member, SILENCE_MAX_MS};
-pub use nats::{NatsFleet, NatsSettings};
+pub use nats::{NatsFleet, NatsSettings, Sites};
 pub use shared::FleetStatus;

@@ -164,21 +164,27 @@ pub(crate) async fn blocking<T: Send + 'static>(
     tokio::task::spawn_blocking(work).await.map_err(|_| FleetError::Closed)?
 }
 
-/// Delivers what is kept, then says so. False when nobody listens any more.
+/// Delivers what is kept, some at a time, then says so. False when nobody listens any more.
 async fn deliver_kept(store: &Arc<Store>, topic: Topic, to: &mpsc::Sender<Delivery>) -> bool {
-    if topic != Topic::Heartbeats {
-        let store = Arc::clone(store);
-        let prefix = format!("{}.", topic.prefix());
-        let kept = blocking(move || store.records(&prefix)).await.map(|(kept, _)| kept).unwrap_or_default();
-        for record in kept {
+    // Heartbeats are not kept.
+    let mut next = (topic != Topic::Heartbeats).then_some(None::<String>);
+    while let Some(after) = next.take() {
+        let (store, prefix) = (Arc::clone(store), format!("{}.", topic.prefix()));
+        let page = blocking(move || store.page(&prefix, after.as_deref(), PAGE)).await;
+        let Ok(page) = page else { break };
+        for record in page.records {
             let delivery = Delivery::Put { subject: record.subject.into(), bytes: record.bytes.into() };
             if to.send(delivery).await.is_err() {
                 return false;
             }
         }
+        next = page.last.map(Some);
     }
     to.send(Delivery::Synced).await.is_ok()
 }
+
+/// Records held in memory at once on their way to a listener.
+const PAGE: usize = 1_024;
 
 #[derive(Debug, Clone)]
 enum Sent {

@@ -2,24 +2,25 @@
 //!
 //! A register is (author, actor, kind) and holds the highest version seen; a withdrawal is one per (author, actor) and ends
 //! what has a version up to its own: anyone's if an operator wrote it, the author's own if a node did. Actors are told apart by
-//! their addresses and, where they are one kind of client at an address, by its hash; a withdrawal of addresses ends what is
+//! their key and, where they are one kind of client at an address, by its hash; a withdrawal of addresses ends what is
 //! ordered about clients there too.
 //!
 //! INVARIANT: the state depends on the set of changes applied, not on their order or number: `apply` commutes and repeats.
 //! (With one exception, on purpose: an author over its quota loses the registers that expire first.)
 
+use std::cmp::Ordering;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use phalanx_model::limits::{BAN_AUTOMATIC_MAX_MS, DECISION_MAX_MS, DECISIONS_PER_AUTHOR_MAX};
-use phalanx_model::{Author, AuthorRole, Decision, DecisionId, DecisionKind, Prefix, View, Withdrawal};
+use phalanx_model::{ActorKey, Author, AuthorRole, Decision, DecisionId, DecisionKind, Withdrawal};
 
 use crate::Change;
 
 /// All registers and withdrawals known and not expired.
 #[derive(Debug)]
 pub struct Registers {
-    ranges: HashMap<Prefix, Range>,
+    places: HashMap<ActorKey, Place>,
     authors: HashMap<Author, Shelf>,
     per_author_max: usize,
     decisions_len: usize,
@@ -32,8 +33,8 @@ pub enum Outcome {
     Applied {
         /// What it replaced.
         gone: Vec<Change>,
-        /// Ranges in the view that are not as they were.
-        touched: Vec<Prefix>,
+        /// Keys whose decisions may not be as they were.
+        touched: Vec<ActorKey>,
     },
     /// The state had it, or a newer one.
     Known,
@@ -54,7 +55,7 @@ impl Default for Registers {
 impl Registers {
     /// Empty registers that hold this many decisions, and as many withdrawals, per author.
     pub fn with_quota(per_author_max: usize) -> Self {
-        Self { ranges: HashMap::new(), authors: HashMap::new(), per_author_max, decisions_len: 0 }
+        Self { places: HashMap::new(), authors: HashMap::new(), per_author_max, decisions_len: 0 }
     }
 
     /// Merges a change that the caller has checked.
@@ -70,19 +71,19 @@ impl Registers {
 
     /// Whether a change would alter the state. Cheaper than checking a signature, so that repeats are dropped before that.
     pub fn is_news(&self, change: &Change) -> bool {
-        let Some(range) = self.ranges.get(&change.range()) else {
+        let Some(place) = self.places.get(&change.key()) else {
             return true;
         };
         match change {
             Change::Decided(new) => {
-                !range.ends(new)
-                    && range
+                !place.ends(new)
+                    && place
                         .decisions
                         .iter()
                         .find(|old| same_register(old, new))
                         .is_none_or(|old| decision_rank(new) > decision_rank(old))
             }
-            Change::Withdrawn(new) => range
+            Change::Withdrawn(new) => place
                 .withdrawals
                 .iter()
                 .find(|old| same_tombstone(old, new))
@@ -94,9 +95,9 @@ impl Registers {
     pub fn has_room_for(&self, change: &Change) -> bool {
         match change {
             Change::Decided(new) => {
-                let range = self.ranges.get(&new.actor.range());
+                let place = self.places.get(&new.actor.key());
                 let held =
-                    range.is_some_and(|range| range.decisions.iter().any(|old| same_register(old, new)));
+                    place.is_some_and(|place| place.decisions.iter().any(|old| same_register(old, new)));
                 held || self.has_room(new)
             }
             Change::Withdrawn(_) => true,
@@ -113,7 +114,7 @@ impl Registers {
             AuthorRole::Operator => DECISION_MAX_MS,
             AuthorRole::Node => BAN_AUTOMATIC_MAX_MS,
         };
-        let about_same = self.decisions_of(&new.actor.range());
+        let about_same = self.decisions_of(&new.actor.key());
         let old = about_same.iter().find(|old| same_register(old, &new));
         let end_ms = old.map_or(0, |old| old.expires_at_ms.min(now_ms.saturating_add(longest_ms)));
         if end_ms <= new.expires_at_ms {
@@ -123,24 +124,24 @@ impl Registers {
     }
 
     /// Forgets what has expired. Returns what is gone and the ranges that the view should be told of.
-    pub fn sweep(&mut self, now_ms: u64) -> (Vec<Change>, Vec<Prefix>) {
+    pub fn sweep(&mut self, now_ms: u64) -> (Vec<Change>, Vec<ActorKey>) {
         let mut expired = Vec::new();
-        for (author, shelf) in &mut self.authors {
+        for shelf in self.authors.values_mut() {
             for slots in [&mut shelf.decisions, &mut shelf.withdrawals] {
                 while let Some(first) = slots.first()
-                    && first.expires_at_ms <= now_ms
+                    && first.0.expires_at_ms() <= now_ms
                 {
-                    expired.extend(slots.pop_first().map(|slot| (author.clone(), slot)));
+                    expired.extend(slots.pop_first());
                 }
             }
         }
         self.authors.retain(|_, shelf| !shelf.decisions.is_empty() || !shelf.withdrawals.is_empty());
         let mut touched = Vec::new();
         let mut gone = Vec::new();
-        for (author, slot) in expired {
-            if let Some(change) = self.remove(&author, &slot) {
+        for slot in expired {
+            if let Some(change) = self.remove(&slot) {
                 if matches!(change, Change::Decided(_)) {
-                    touched.push(slot.range);
+                    touched.push(slot.key());
                 }
                 gone.push(change);
             }
@@ -148,14 +149,32 @@ impl Registers {
         (gone, touched)
     }
 
-    /// The decisions about a range, for the view.
-    pub fn decisions_of(&self, range: &Prefix) -> Vec<Arc<Decision>> {
-        self.ranges.get(range).map(|range| range.decisions.clone()).unwrap_or_default()
+    /// Takes out what a node decided, in any role, in versions above `above`: it was revoked. That none of it comes back is for who
+    /// checks authors. Returns what is gone and the keys that the view should be told of.
+    pub fn expel(&mut self, site: &str, node: &str, above: u64) -> (Vec<Change>, Vec<ActorKey>) {
+        let theirs = |decision: &&Arc<Decision>| {
+            let author = &decision.author;
+            *author.site == *site && *author.node == *node && decision.version > above
+        };
+        let expelled: Vec<Arc<Decision>> = self.decisions().filter(theirs).cloned().collect();
+        let (mut gone, mut touched) = (Vec::new(), Vec::new());
+        for decision in expelled {
+            let slot = Slot::of_decision(&decision);
+            self.shelf(&decision.author).decisions.remove(&slot);
+            touched.push(slot.key());
+            gone.extend(self.remove(&slot));
+        }
+        (gone, touched)
+    }
+
+    /// The decisions about a key, for the view.
+    pub fn decisions_of(&self, key: &ActorKey) -> Vec<Arc<Decision>> {
+        self.places.get(key).map(|place| place.decisions.clone()).unwrap_or_default()
     }
 
     /// Every decision, in no order.
     pub fn decisions(&self) -> impl Iterator<Item = &Arc<Decision>> {
-        self.ranges.values().flat_map(|range| &range.decisions)
+        self.places.values().flat_map(|place| &place.decisions)
     }
 
     /// How many decisions there are.
@@ -166,27 +185,23 @@ impl Registers {
     /// Everything that this node wrote, in any role.
     pub fn written_by<'a>(&'a self, site: &'a str, node: &'a str) -> impl Iterator<Item = Change> + 'a {
         let mine = move |author: &Author| *author.site == *site && *author.node == *node;
-        self.ranges.values().flat_map(move |range| {
-            let decisions = range.decisions.iter().filter(move |decision| mine(&decision.author));
-            let withdrawals = range.withdrawals.iter().filter(move |withdrawal| mine(&withdrawal.author));
+        self.places.values().flat_map(move |place| {
+            let decisions = place.decisions.iter().filter(move |decision| mine(&decision.author));
+            let withdrawals = place.withdrawals.iter().filter(move |withdrawal| mine(&withdrawal.author));
             decisions
                 .map(|decision| Change::Decided(Arc::clone(decision)))
                 .chain(withdrawals.map(|withdrawal| Change::Withdrawn(Arc::clone(withdrawal))))
         })
     }
 
-    /// The view that follows from everything.
-    pub fn view(&self) -> View {
-        View::from_decisions(self.decisions().cloned())
-    }
-
     fn decide(&mut self, new: &Arc<Decision>) -> Outcome {
-        let key = new.actor.range();
-        let range = self.ranges.entry(key).or_default();
-        if range.ends(new) {
+        let new = &self.with_shared_author(new);
+        let key = new.actor.key();
+        let place = self.places.entry(key).or_default();
+        if place.ends(new) {
             return Outcome::Withdrawn;
         }
-        let old = range.decisions.iter().find(|old| same_register(old, new)).cloned();
+        let old = place.decisions.iter().find(|old| same_register(old, new)).cloned();
         if let Some(old) = &old
             && decision_rank(new) <= decision_rank(old)
         {
@@ -201,9 +216,12 @@ impl Registers {
         if let Some(old) = old {
             let slot = Slot::of_decision(&old);
             self.shelf(&old.author).decisions.remove(&slot);
-            gone.extend(self.remove(&old.author, &slot));
+            gone.extend(self.remove(&slot));
         }
-        self.ranges.entry(key).or_default().decisions.push(Arc::clone(new));
+        let decisions = &mut self.places.entry(key).or_default().decisions;
+        // Nearly all keys have one decision; a list that grows by itself starts with room for four.
+        decisions.reserve_exact(1);
+        decisions.push(Arc::clone(new));
         self.decisions_len += 1;
         let max = self.per_author_max;
         let shelf = self.shelf(&new.author);
@@ -211,137 +229,140 @@ impl Registers {
         let evicted = if shelf.decisions.len() > max { shelf.decisions.pop_first() } else { None };
         let crowded = self.crowded_out(new);
         for slot in evicted.into_iter().chain(crowded) {
-            touched.push(slot.range);
+            touched.push(slot.key());
             self.shelf(&new.author).decisions.remove(&slot);
-            gone.extend(self.remove(&new.author, &slot));
+            gone.extend(self.remove(&slot));
         }
         Outcome::Applied { gone, touched }
     }
 
-    /// What its author must give up because it says too much about one range.
-    fn crowded_out(&self, new: &Decision) -> Option<Slot> {
-        let range = self.ranges.get(&new.actor.range())?;
-        let slots = range.slots_of(&new.author);
-        if slots.clone().count() > PER_RANGE_MAX { slots.min() } else { None }
+    /// What its author must give up because it says too much about one key.
+    fn crowded_out(&self, new: &Arc<Decision>) -> Option<Slot> {
+        let place = self.places.get(&new.actor.key())?;
+        let slots = place.slots_of(&new.author);
+        if slots.clone().count() > PER_KEY_MAX { slots.min() } else { None }
     }
 
     fn withdraw(&mut self, new: &Arc<Withdrawal>) -> Outcome {
-        let key = new.actor.range();
-        let range = self.ranges.entry(key).or_default();
-        let old = range.withdrawals.iter().find(|old| same_tombstone(old, new)).cloned();
+        let key = new.actor.key();
+        let place = self.places.entry(key).or_default();
+        let old = place.withdrawals.iter().find(|old| same_tombstone(old, new)).cloned();
         if let Some(old) = &old
             && withdrawal_rank(new) <= withdrawal_rank(old)
         {
             return Outcome::Known;
         }
         let ended: Vec<Arc<Decision>> =
-            range.decisions.iter().filter(|decision| ends(new, decision)).cloned().collect();
+            place.decisions.iter().filter(|decision| ends(new, decision)).cloned().collect();
         let mut gone = Vec::new();
         if let Some(old) = old {
             let slot = Slot::of_withdrawal(&old);
             self.shelf(&old.author).withdrawals.remove(&slot);
-            gone.extend(self.remove(&old.author, &slot));
+            gone.extend(self.remove(&slot));
         }
         for decision in &ended {
             let slot = Slot::of_decision(decision);
             self.shelf(&decision.author).decisions.remove(&slot);
-            gone.extend(self.remove(&decision.author, &slot));
+            gone.extend(self.remove(&slot));
         }
-        self.ranges.entry(key).or_default().withdrawals.push(Arc::clone(new));
+        self.places.entry(key).or_default().withdrawals.push(Arc::clone(new));
         let max = self.per_author_max;
         let shelf = self.shelf(&new.author);
         shelf.withdrawals.insert(Slot::of_withdrawal(new));
         // The one that may be forgotten first was made first: what it ended has most likely expired.
         let mut evicted = if shelf.withdrawals.len() > max { shelf.withdrawals.pop_first() } else { None };
-        if let Some(range) = self.ranges.get(&key)
-            && range.tombstones_of(&new.author).count() > PER_RANGE_MAX
+        if let Some(place) = self.places.get(&key)
+            && place.tombstones_of(&new.author).count() > PER_KEY_MAX
         {
-            evicted = range.tombstones_of(&new.author).min();
+            evicted = place.tombstones_of(&new.author).min();
         }
         if let Some(slot) = evicted {
             self.shelf(&new.author).withdrawals.remove(&slot);
-            gone.extend(self.remove(&new.author, &slot));
+            gone.extend(self.remove(&slot));
         }
-        let touched = if ended.is_empty() { Vec::new() } else { vec![key] };
-        Outcome::Applied { gone, touched }
+        // Even if nothing is ended here: the view may show what the registers do not know yet.
+        Outcome::Applied { gone, touched: vec![key] }
     }
 
-    fn has_room(&self, new: &Decision) -> bool {
+    fn has_room(&self, new: &Arc<Decision>) -> bool {
         let Some(shelf) = self.authors.get(&new.author) else {
             return self.per_author_max > 0;
         };
         let slot = Slot::of_decision(new);
         let quota = shelf.decisions.len() < self.per_author_max
             || shelf.decisions.first().is_some_and(|first| *first < slot);
-        let range = self.ranges.get(&new.actor.range());
-        let crowded = range.is_some_and(|range| {
-            let slots = range.slots_of(&new.author);
-            slots.clone().count() >= PER_RANGE_MAX && slots.min().is_some_and(|first| slot < first)
+        let place = self.places.get(&new.actor.key());
+        let crowded = place.is_some_and(|place| {
+            let slots = place.slots_of(&new.author);
+            slots.clone().count() >= PER_KEY_MAX && slots.min().is_some_and(|first| slot < first)
         });
         quota && !crowded
+    }
+
+    /// The decision with the names of its author as they are in memory already: each record brings its own.
+    fn with_shared_author(&self, new: &Arc<Decision>) -> Arc<Decision> {
+        match self.authors.get_key_value(&new.author) {
+            Some((author, _)) if !Arc::ptr_eq(&author.node, &new.author.node) => {
+                Arc::new(Decision { author: author.clone(), ..(**new).clone() })
+            }
+            _ => Arc::clone(new),
+        }
     }
 
     fn shelf(&mut self, author: &Author) -> &mut Shelf {
         self.authors.entry(author.clone()).or_default()
     }
 
-    /// Takes what a slot stands for out of its range. The slot itself is off its shelf already.
-    fn remove(&mut self, author: &Author, slot: &Slot) -> Option<Change> {
-        let range = self.ranges.get_mut(&slot.range)?;
-        let change = match slot.kind {
-            Some(kind) => {
-                let is_it = |decision: &Arc<Decision>| {
-                    decision.author == *author
-                        && decision.kind == kind
-                        && decision.actor.agent() == slot.agent
-                };
-                let place = range.decisions.iter().position(is_it)?;
+    /// Takes what a slot stands for out of its place. The slot itself is off its shelf already.
+    fn remove(&mut self, slot: &Slot) -> Option<Change> {
+        let key = slot.key();
+        let place = self.places.get_mut(&key)?;
+        let change = match &slot.0 {
+            Change::Decided(gone) => {
+                let at = place.decisions.iter().position(|decision| same_register(decision, gone))?;
                 self.decisions_len = self.decisions_len.saturating_sub(1);
-                Change::Decided(range.decisions.swap_remove(place))
+                Change::Decided(place.decisions.swap_remove(at))
             }
-            None => {
-                let is_it = |withdrawal: &Arc<Withdrawal>| {
-                    withdrawal.author == *author && withdrawal.actor.agent() == slot.agent
-                };
-                let place = range.withdrawals.iter().position(is_it)?;
-                Change::Withdrawn(range.withdrawals.swap_remove(place))
+            Change::Withdrawn(gone) => {
+                let at = place.withdrawals.iter().position(|withdrawal| same_tombstone(withdrawal, gone))?;
+                Change::Withdrawn(place.withdrawals.swap_remove(at))
             }
         };
-        self.drop_if_empty(&slot.range);
+        self.drop_if_empty(&key);
         Some(change)
     }
 
-    fn drop_if_empty(&mut self, key: &Prefix) {
+    fn drop_if_empty(&mut self, key: &ActorKey) {
         if self
-            .ranges
+            .places
             .get(key)
-            .is_some_and(|range| range.decisions.is_empty() && range.withdrawals.is_empty())
+            .is_some_and(|place| place.decisions.is_empty() && place.withdrawals.is_empty())
         {
-            self.ranges.remove(key);
+            self.places.remove(key);
         }
     }
 }
 
-/// What is known about one range. Few authors speak about one range, so lists are searched whole.
+/// What is known about one key. Few authors speak about one key, so lists are searched whole.
 #[derive(Debug, Default)]
-struct Range {
+struct Place {
     decisions: Vec<Arc<Decision>>,
     withdrawals: Vec<Arc<Withdrawal>>,
 }
 
-impl Range {
+impl Place {
     fn ends(&self, decision: &Decision) -> bool {
         self.withdrawals.iter().any(|withdrawal| ends(withdrawal, decision))
     }
 
     fn slots_of<'a>(&'a self, author: &'a Author) -> impl Iterator<Item = Slot> + Clone + 'a {
         let own = self.decisions.iter().filter(move |decision| decision.author == *author);
-        own.map(|decision| Slot::of_decision(decision))
+        own.map(Slot::of_decision)
     }
 
     fn tombstones_of<'a>(&'a self, author: &'a Author) -> impl Iterator<Item = Slot> + 'a {
         let own = self.withdrawals.iter().filter(move |withdrawal| withdrawal.author == *author);
-        own.map(|withdrawal| Slot::of_withdrawal(withdrawal))
+        own.map(Slot::of_withdrawal)
     }
 }
 
@@ -352,40 +373,53 @@ struct Shelf {
     withdrawals: BTreeSet<Slot>,
 }
 
-/// Where a record lies. Ordered by expiry, then by what makes it unique, so that every node evicts the same.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct Slot {
-    expires_at_ms: u64,
-    id: DecisionId,
-    range: Prefix,
-    agent: Option<u64>,
-    /// `None` stands for a withdrawal.
-    kind: Option<DecisionKind>,
-}
+/// A record on its author's shelf. Ordered by expiry, then by what makes it unique, so that every node evicts the same.
+#[derive(Debug, Clone)]
+struct Slot(Change);
 
 impl Slot {
-    fn of_decision(decision: &Decision) -> Self {
-        Self {
-            expires_at_ms: decision.expires_at_ms,
-            id: decision.id,
-            range: decision.actor.range(),
-            agent: decision.actor.agent(),
-            kind: Some(decision.kind),
-        }
+    fn of_decision(decision: &Arc<Decision>) -> Self {
+        Self(Change::Decided(Arc::clone(decision)))
     }
 
-    fn of_withdrawal(withdrawal: &Withdrawal) -> Self {
-        Self {
-            expires_at_ms: withdrawal.expires_at_ms,
-            id: withdrawal.id,
-            range: withdrawal.actor.range(),
-            agent: withdrawal.actor.agent(),
-            kind: None,
-        }
+    fn of_withdrawal(withdrawal: &Arc<Withdrawal>) -> Self {
+        Self(Change::Withdrawn(Arc::clone(withdrawal)))
+    }
+
+    fn key(&self) -> ActorKey {
+        self.0.key()
+    }
+
+    fn rank(&self) -> (u64, DecisionId, ActorKey, Option<u64>, Option<DecisionKind>) {
+        let (id, kind) = match &self.0 {
+            Change::Decided(decision) => (decision.id, Some(decision.kind)),
+            Change::Withdrawn(withdrawal) => (withdrawal.id, None),
+        };
+        (self.0.expires_at_ms(), id, self.key(), self.0.actor().agent(), kind)
     }
 }
 
-/// Whether a withdrawal of the same range ends a decision.
+impl Ord for Slot {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.rank().cmp(&other.rank())
+    }
+}
+
+impl PartialOrd for Slot {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for Slot {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other) == Ordering::Equal
+    }
+}
+
+impl Eq for Slot {}
+
+/// Whether a withdrawal of the same key ends a decision.
 fn ends(withdrawal: &Withdrawal, decision: &Decision) -> bool {
     let may = match withdrawal.author.role {
         AuthorRole::Operator => true,
@@ -395,12 +429,12 @@ fn ends(withdrawal: &Withdrawal, decision: &Decision) -> bool {
     may && covers && decision.version <= withdrawal.up_to_version
 }
 
-/// Whether two decisions about one range are values of one register.
+/// Whether two decisions about one key are values of one register.
 fn same_register(one: &Decision, other: &Decision) -> bool {
     one.kind == other.kind && one.actor.agent() == other.actor.agent() && one.author == other.author
 }
 
-/// Whether two withdrawals of one range take each other's place.
+/// Whether two withdrawals of one key take each other's place.
 fn same_tombstone(one: &Withdrawal, other: &Withdrawal) -> bool {
     one.actor.agent() == other.actor.agent() && one.author == other.author
 }
@@ -428,8 +462,8 @@ fn withdrawal_rank(withdrawal: &Withdrawal) -> (u64, DecisionId, u64, u64, &str)
     )
 }
 
-/// What one author may say about one range: kinds of clients there, above all. More would make every look-up of the address slow.
-const PER_RANGE_MAX: usize = 64;
+/// What one author may say about one key: kinds of clients there, above all. More would make every look-up of the address slow.
+const PER_KEY_MAX: usize = 64;
 
 #[cfg(test)]
 #[path = "registers_tests.rs"]

@@ -1,7 +1,7 @@
 //! Properties and cases of the merge core.
 
 use super::*;
-use phalanx_model::Actor;
+use phalanx_model::{Actor, Identities, View};
 use proptest::prelude::*;
 
 const NOW: u64 = 1_000;
@@ -10,9 +10,12 @@ fn author(node: u8, role: AuthorRole) -> Author {
     Author { site: "fra".into(), node: format!("n{node}").into(), role }
 }
 
-/// From 200 on, kinds of clients at the address 192.0.2.1.
+/// From 200 on, kinds of clients at the address 192.0.2.1; 100 and on, what is no address.
 fn whom(actor: u8) -> Actor {
     match actor {
+        100 => Actor::Asn(64_500),
+        101 => Actor::Country("NL".parse().unwrap()),
+        102 => Actor::Session(7),
         200.. => Actor::client([192, 0, 2, 1].into(), u64::from(actor)),
         _ => Actor::ip([192, 0, 2, actor].into()),
     }
@@ -52,8 +55,8 @@ fn withdrawal(author: Author, actor: u8, up_to_version: u64) -> Change {
 /// What the state says, in an order of its own.
 fn picture(registers: &Registers) -> Vec<String> {
     let mut lines: Vec<String> = registers.decisions().map(|decision| format!("{decision:?}")).collect();
-    for range in registers.ranges.values() {
-        lines.extend(range.withdrawals.iter().map(|withdrawal| format!("{withdrawal:?}")));
+    for place in registers.places.values() {
+        lines.extend(place.withdrawals.iter().map(|withdrawal| format!("{withdrawal:?}")));
     }
     lines.sort();
     lines
@@ -71,7 +74,7 @@ fn any_change() -> impl Strategy<Value = Change> {
     let role = prop_oneof![Just(AuthorRole::Node), Just(AuthorRole::Operator)];
     let kind = prop_oneof![Just(DecisionKind::Ban), Just(DecisionKind::Allow), Just(DecisionKind::Throttle)];
     let expiry = prop_oneof![Just(900u64), Just(2_000), Just(3_000)];
-    let actor = prop_oneof![0u8..3, 200u8..202];
+    let actor = prop_oneof![0u8..3, 100u8..103, 200u8..202];
     (0u8..3, role, actor, kind, 1u64..6, expiry, any::<bool>()).prop_map(
         |(node, role, actor, kind, version, expires_at_ms, ends)| {
             let author = author(node, role);
@@ -105,18 +108,19 @@ proptest! {
             let news = registers.is_news(change);
             let outcome = registers.apply(change, NOW);
             if let Outcome::Applied { touched, .. } = &outcome {
-                for range in touched {
-                    view = view.with_range(*range, registers.decisions_of(range));
+                for key in touched {
+                    view = view.with_key(*key, registers.decisions_of(key));
                 }
             }
             let applied = matches!(outcome, Outcome::Applied { .. } | Outcome::Expired);
             prop_assert!(applied || !news, "{:?}", outcome);
         }
-        let whole = registers.view();
+        let whole = View::from_decisions(registers.decisions().cloned());
         for actor in 0..3u8 {
-            let ip = [192, 0, 2, actor].into();
+            let who = Identities { asn: Some(64_500), session: Some(7), ..Identities::of([192, 0, 2, actor].into()) };
             for now_ms in [NOW, 2_500, 4_000] {
-                prop_assert_eq!(view.lookup(ip, now_ms), whole.lookup(ip, now_ms));
+                let found = |view: &View| view.lookup(&who, now_ms).map(|found| format!("{:?}", found.decision()));
+                prop_assert_eq!(found(&view), found(&whole));
                 let live = |view: &View| {
                     let mut ids: Vec<_> = view.live(now_ms).map(|decision| format!("{decision:?}")).collect();
                     ids.sort();
@@ -163,7 +167,7 @@ proptest! {
         prop_assert!(registers.decisions().all(|decision| decision.is_live(2_000)));
         registers.sweep(1_000_000);
         prop_assert_eq!(registers.decisions_len(), 0);
-        prop_assert!(registers.ranges.is_empty() && registers.authors.is_empty());
+        prop_assert!(registers.places.is_empty() && registers.authors.is_empty());
     }
 }
 
@@ -197,7 +201,7 @@ fn kinds_of_clients_at_one_address_are_told_apart() {
 }
 
 #[test]
-fn an_author_cannot_crowd_one_range() {
+fn an_author_cannot_crowd_one_key() {
     let clients: Vec<Change> = (0..100u64)
         .map(|agent| {
             let Change::Decided(decision) = ban(1, 1, 1, 2_000 + agent) else { panic!("a ban decides") };
@@ -206,9 +210,9 @@ fn an_author_cannot_crowd_one_range() {
         })
         .collect();
     let forwards = merged(clients.clone());
-    assert_eq!(forwards.decisions_len(), PER_RANGE_MAX);
+    assert_eq!(forwards.decisions_len(), PER_KEY_MAX);
     assert_eq!(picture(&forwards), picture(&merged(clients.into_iter().rev())));
-    assert_eq!(forwards.authors.values().map(|shelf| shelf.decisions.len()).sum::<usize>(), PER_RANGE_MAX);
+    assert_eq!(forwards.authors.values().map(|shelf| shelf.decisions.len()).sum::<usize>(), PER_KEY_MAX);
 }
 
 #[test]

@@ -1,35 +1,79 @@
-//! What a node remembers comes into force before anything is asked of anyone.
+//! What a node remembers comes into force before anything is asked of anyone: at once what the packed file holds, then what
+//! the records say, which are the truth. While they are read, changes are merged as ever.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use phalanx_model::Decision;
-use phalanx_trust::{NodeRecord, SignedRecord};
+use phalanx_model::{Decision, View};
+use phalanx_trust::{Admitted, SignedRecord};
 
 use crate::registers::Outcome;
 use crate::shared::{Core, Shared};
 use crate::store::Kept;
 use crate::{Change, FleetError, subject};
 
-/// Puts what the node remembers into force. Signatures were checked before it was sealed, and the seal proves that it is ours.
-pub(crate) fn run(shared: &Arc<Shared>) -> Result<(), FleetError> {
+/// Whom the node believes, and whom no longer. Comes before anything is read or heard.
+pub(crate) fn trust(shared: &Arc<Shared>) -> Result<(), FleetError> {
     for (_, bytes) in shared.store.pins()? {
-        if let Ok(node) = serde_json::from_slice::<NodeRecord>(&bytes) {
+        // A fleet that has got an authority since does not believe what was pinned without one.
+        if let Ok(admitted) = serde_json::from_slice::<Admitted>(&bytes)
+            && admitted.validity.is_some() == shared.membership.is_some()
+        {
             // An earlier identity of this very node may be among them; the present one stands.
-            let _ = shared.roots.write().pin(&node);
+            let _ = shared.roots.write().admit(&admitted);
         }
     }
-    let (records, mut unreadable) = shared.store.records(&format!("{}.", subject::DECISIONS))?;
+    shared.restore_revocations()
+}
+
+/// Merges what the node remembers and puts it into force. Signatures were checked before it was sealed, and the seal proves
+/// that it is ours. Blocks on the disk; for a million records it takes some seconds.
+pub(crate) fn run(shared: &Arc<Shared>) -> Result<(), FleetError> {
+    let mut unreadable = 0;
+    let mut adopted = Vec::new();
+    let mut after = None;
+    loop {
+        let page = shared.store.page(&format!("{}.", subject::DECISIONS), after.as_deref(), PAGE)?;
+        unreadable += page.unreadable + merge(shared, page.records, &mut adopted);
+        match page.last {
+            Some(last) => after = Some(last),
+            None => break,
+        }
+    }
     let now_ms = shared.clock.now_ms();
     let mut core = shared.core.lock();
-    let mut adopted = Vec::new();
-    for kept in records {
-        match remembered(shared, &kept) {
+    for change in adopted {
+        adopt(shared, &mut core, change, now_ms);
+    }
+    drop(core);
+    // Without its records a node goes on with what the packed file remembers, as far as nothing known since contradicts it.
+    if !shared.store.was_damaged() {
+        show(shared);
+    }
+    // A revocation takes effect before what it ends is off the disk.
+    shared.restore_revocations()?;
+    if unreadable > 0 {
+        shared.fault("state", format!("{unreadable} kept records cannot be read and were passed over"));
+    }
+    Ok(())
+}
+
+/// Merges some records; how many could not be read.
+fn merge(shared: &Arc<Shared>, records: Vec<Kept>, adopted: &mut Vec<Change>) -> usize {
+    let now_ms = shared.clock.now_ms();
+    let read: Vec<_> = records.into_iter().map(|kept| (remembered(shared, &kept), kept)).collect();
+    let mut unreadable = 0;
+    let mut core = shared.core.lock();
+    for (remembered, kept) in read {
+        match remembered {
             Some(Remembered::Counts(change)) => {
                 core.clock.observe(change.version());
-                let outcome = core.registers.apply(&change, now_ms);
-                if !matches!(outcome, Outcome::Applied { .. }) {
-                    shared.engine.forget(&kept.subject, kept.version);
+                match core.registers.apply(&change, now_ms) {
+                    // Known: it came from elsewhere meanwhile, and is kept for that.
+                    Outcome::Applied { .. } | Outcome::Known => {}
+                    Outcome::Withdrawn | Outcome::Expired | Outcome::OverQuota => {
+                        shared.engine.forget(&kept.subject, kept.version);
+                    }
                 }
             }
             Some(Remembered::Adopt(change)) => {
@@ -39,17 +83,24 @@ pub(crate) fn run(shared: &Arc<Shared>) -> Result<(), FleetError> {
             None => unreadable += 1,
         }
     }
-    for change in adopted {
-        adopt(shared, &mut core, change, now_ms);
-    }
-    let mut view = core.registers.view();
-    view.revision = 1;
+    unreadable
+}
+
+/// The view follows from the registers from here on, and from nothing else.
+fn show(shared: &Arc<Shared>) {
+    let mut packing = shared.packing.lock();
+    let mut core = shared.core.lock();
+    let decisions: Vec<Arc<Decision>> = core.registers.decisions().cloned().collect();
+    let before = shared.view.load_full();
+    core.restoring = false;
     drop(core);
-    shared.view.store(Arc::new(view));
-    if unreadable > 0 {
-        shared.fault("state", format!("{unreadable} kept records cannot be read and were passed over"));
-    }
-    Ok(())
+    let whole = View::from_decisions(decisions);
+    let mut core = shared.core.lock();
+    let view = shared.view.load_full();
+    let mut next = view.rebased(&whole, &before);
+    next.revision = view.revision + 1;
+    packing.retired.put(Arc::clone(view.base()));
+    shared.show(&mut core, view, next);
 }
 
 enum Remembered {
@@ -91,3 +142,6 @@ fn adopt(shared: &Shared, core: &mut Core, change: Change, now_ms: u64) {
         }
     }
 }
+
+/// Records read and merged at a time: what a ban that is made meanwhile waits for.
+const PAGE: usize = 512;

@@ -6,14 +6,17 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use parking_lot::{Mutex, RwLock};
 use phalanx_model::lanes::Lanes;
-use phalanx_model::{Author, AuthorRole, Clock, LedgerEntry, LedgerKind, Prefix, Swap, View};
+use phalanx_model::{
+    ActorKey, Author, AuthorRole, Base, Clock, LedgerEntry, LedgerKind, Retired, Swap, View,
+};
 use phalanx_trust::{
-    Announcement, FleetSecret, NodeRecord, Refusal, SignedRecord, SigningKey, Statement, TrustError,
-    TrustRoots,
+    Admission, Admitted, Announcement, FleetSecret, Membership, NodeRecord, Pinned, Refusal, Revocation,
+    SignedRecord, SigningKey, Statement, TrustError, TrustRoots, Validity,
 };
 use serde::Serialize;
-use tokio::sync::{broadcast, mpsc};
+use tokio::sync::{Notify, broadcast, mpsc, watch};
 
+use crate::compact::Packing;
 use crate::engine::Put;
 use crate::handle::FleetKeys;
 use crate::hybrid_clock::HybridClock;
@@ -41,18 +44,27 @@ pub struct FleetStatus {
     pub decisions: usize,
     /// The revision of the view.
     pub revision: u64,
+    /// When this node's certificates end, in Unix milliseconds; none in a fleet without an authority.
+    pub certificate_expires_at_ms: Option<u64>,
 }
 
 pub(crate) struct Shared {
     pub(crate) me: NodeRecord,
     pub(crate) keys: FleetKeys,
     pub(crate) secret: Option<FleetSecret>,
+    pub(crate) membership: Option<Arc<Membership>>,
+    /// Those in force, for who cuts the links of the revoked.
+    pub(crate) revocations: watch::Sender<Vec<Revocation>>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) lanes: Lanes,
     pub(crate) store: Arc<Store>,
     pub(crate) engine: Arc<dyn Fleet>,
     pub(crate) view: Arc<Swap<View>>,
     pub(crate) core: Mutex<Core>,
+    /// Taken by whoever packs the view, for as long as that takes.
+    pub(crate) packing: Mutex<Packing>,
+    /// So much has changed that the view wants packing.
+    pub(crate) crowded: Notify,
     pub(crate) roots: RwLock<TrustRoots>,
     pub(crate) members: Mutex<Members>,
     pub(crate) changes: broadcast::Sender<Change>,
@@ -69,6 +81,19 @@ pub(crate) struct Shared {
 pub(crate) struct Core {
     pub(crate) registers: Registers,
     pub(crate) clock: HybridClock,
+    /// The records are being read, or are lost: the view may show decisions that the registers do not know.
+    pub(crate) restoring: bool,
+    /// Views that a request may still read.
+    pub(crate) retired: Retired<View>,
+}
+
+impl Core {
+    /// Before the records are read, with this in force. Versions that this node makes from here on follow all in it.
+    pub(crate) fn remembering(base: &Base) -> Self {
+        let mut clock = HybridClock::default();
+        clock.observe(base.version_max());
+        Self { registers: Registers::default(), clock, restoring: true, retired: Retired::default() }
+    }
 }
 
 impl Shared {
@@ -124,7 +149,8 @@ impl Shared {
         let now_ms = self.clock.now_ms();
         let mut core = self.core.lock();
         let (gone, touched) = core.registers.sweep(now_ms);
-        self.swap_view(&core, touched);
+        self.swap_view(&mut core, touched);
+        core.retired.drop_unused();
         drop(core);
         self.forget(gone);
     }
@@ -169,8 +195,34 @@ impl Shared {
         let fleet_id = self.fleet_id();
         let announcement =
             Announcement::make(&fleet_id, &subject, &self.me, &self.keys.node, self.secret.as_ref())?;
-        let (version, bytes) = (self.me.started_at_ms, announcement.to_bytes()?.into());
+        let held = self.membership.as_ref().map(|membership| membership.held());
+        let (announcement, issued_at_ms) = match &held {
+            None => (announcement, 0),
+            Some(held) => {
+                let grant = &held.grant;
+                (announcement.certified(&grant.chain, &grant.operator_chain), grant.issued_at_ms)
+            }
+        };
+        let (version, bytes) = (self.me.started_at_ms.max(issued_at_ms), announcement.to_bytes()?.into());
         Ok(Put { topic: Topic::Nodes, subject, version, expires_at_ms: u64::MAX, bytes, speed })
+    }
+
+    /// Checks the announcement of a node and takes it in.
+    pub(crate) fn admit(&self, subject: &str, bytes: &[u8]) -> Result<(Admitted, Pinned), Refusal> {
+        let held = self.membership.as_ref().map(|membership| membership.held());
+        let admission = match (&held, &self.secret) {
+            (Some(held), _) => Admission::Certified(&held.bundle, self.clock.now_ms()),
+            (None, Some(secret)) => Admission::Secret(secret),
+            (None, None) => Admission::FirstSeen,
+        };
+        let admitted = Announcement::open(bytes, &self.fleet_id(), subject, admission)?;
+        let pinned = self.roots.write().admit(&admitted)?;
+        Ok((admitted, pinned))
+    }
+
+    /// Takes note of this node's own renewed certificates.
+    pub(crate) fn admit_myself(&self) {
+        let _ = self.roots.write().admit(&admitted(&self.me, self.membership.as_deref()));
     }
 
     /// The key for a role, if this node has it.
@@ -203,6 +255,9 @@ impl Shared {
                 "{name} has another key than the one pinned; its records are refused until an operator forgets the node"
             )),
             Refusal::NoProof => Some("a node without the fleet secret asked to join and was refused".into()),
+            Refusal::Certificate(_) if subject.starts_with(subject::NODES) => {
+                Some("a node without a valid certificate of this fleet asked to join and was refused".into())
+            }
             Refusal::TooManyNodes(_) => Some(format!("a node was refused: {refusal}")),
             _ => None,
         };
@@ -232,6 +287,11 @@ impl Shared {
         degraded.extend(link.fault);
         degraded.extend(self.faults.lock().values().cloned());
         let now_ms = self.clock.now_ms();
+        let certificate_expires_at_ms =
+            self.membership.as_ref().map(|membership| membership.held().grant.expires_at_ms);
+        if certificate_expires_at_ms.is_some_and(|ends| ends <= now_ms) {
+            degraded.push(EXPIRED.into());
+        }
         FleetStatus {
             kind: self.engine.kind(),
             connected: link.connected,
@@ -239,24 +299,46 @@ impl Shared {
             queue: self.unsent.load(Ordering::Acquire) + self.engine.queue_len(),
             audited_at_ms: link.audited_at_ms,
             refused: self.refused.load(Ordering::Relaxed),
-            decisions: view.live(now_ms).count(),
+            decisions: view.live_len(now_ms),
             revision: view.revision,
+            certificate_expires_at_ms,
         }
     }
 
-    fn forget(&self, gone: Vec<Change>) {
+    pub(crate) fn forget(&self, gone: Vec<Change>) {
         for change in gone {
             self.engine.forget(&change.subject(), change.version());
         }
     }
 
-    fn swap_view(&self, core: &Core, touched: Vec<Prefix>) {
+    pub(crate) fn swap_view(&self, core: &mut Core, touched: Vec<ActorKey>) {
         if touched.is_empty() {
             return;
         }
-        let changed = touched.into_iter().map(|range| (range, core.registers.decisions_of(&range)));
-        let next = self.view.load_full().with_ranges(changed);
+        let view = self.view.load_full();
+        let changed = touched.into_iter().map(|key| {
+            let mut decisions = core.registers.decisions_of(&key);
+            if core.restoring {
+                // What the packed file remembers stands, unless something that is known by now ends or replaces it.
+                let remembered = view.decisions_of(&key).into_iter();
+                decisions.extend(
+                    remembered.filter(|old| core.registers.is_news(&Change::Decided(Arc::clone(old)))),
+                );
+            }
+            (key, decisions)
+        });
+        let next = view.with_keys(changed);
+        if next.wants_compaction() {
+            self.crowded.notify_one();
+        }
+        self.show(core, view, next);
+    }
+
+    /// Puts `next` into force in place of `view`, which is dropped when no request reads it any more.
+    pub(crate) fn show(&self, core: &mut Core, view: Arc<View>, next: View) {
         self.view.store(Arc::new(next));
+        core.retired.put(view);
+        core.retired.drop_unused();
     }
 }
 
@@ -267,5 +349,16 @@ fn ledger_kind(change: &Change) -> LedgerKind {
     }
 }
 
+/// The node itself, as it would be admitted.
+pub(crate) fn admitted(me: &NodeRecord, membership: Option<&Membership>) -> Admitted {
+    let validity = membership.map(|membership| {
+        let held = membership.held();
+        Validity { issued_at_ms: held.grant.issued_at_ms, expires_at_ms: held.grant.expires_at_ms }
+    });
+    Admitted { node: me.clone(), validity }
+}
+
+const EXPIRED: &str = "this node's certificate has expired: the others refuse what it says until it is renewed; what it knows \
+     stays in force here";
 /// Faults named at once.
 const FAULTS_MAX: usize = 32;

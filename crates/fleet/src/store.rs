@@ -7,6 +7,7 @@
 
 use std::collections::VecDeque;
 use std::fmt;
+use std::ops::Bound;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -47,6 +48,15 @@ pub struct Kept {
     pub own: bool,
     /// The record as it travels.
     pub bytes: Vec<u8>,
+}
+
+/// Some records at rest.
+pub(crate) struct Page {
+    pub(crate) records: Vec<Kept>,
+    /// How many could not be opened.
+    pub(crate) unreadable: usize,
+    /// The last subject looked at; `None` when there are no more.
+    pub(crate) last: Option<String>,
 }
 
 impl Store {
@@ -126,6 +136,28 @@ impl Store {
             }
         }
         Ok((kept, unreadable))
+    }
+
+    /// The records whose subject starts with `prefix`, at most `limit` of them, from the one after `after` on.
+    pub(crate) fn page(&self, prefix: &str, after: Option<&str>, limit: usize) -> Result<Page, FleetError> {
+        let read = self.database()?.begin_read().map_err(storage)?;
+        let table = read.open_table(RECORDS).map_err(storage)?;
+        let mut page = Page { records: Vec::with_capacity(limit), unreadable: 0, last: None };
+        let from = after.map_or(Bound::Included(prefix), Bound::Excluded);
+        for entry in table.range::<&str>((from, Bound::Unbounded)).map_err(storage)?.take(limit) {
+            let (key, value) = entry.map_err(storage)?;
+            let subject = key.value();
+            if !subject.starts_with(prefix) {
+                page.last = None;
+                break;
+            }
+            page.last = Some(subject.to_owned());
+            match self.open_record(subject, value.value()) {
+                Some(record) => page.records.push(record),
+                None => page.unreadable += 1,
+            }
+        }
+        Ok(page)
     }
 
     /// Keeps a record; resolves when it is on disk, or with an error when it is not yet: it is tried again. Waits for room when the
@@ -235,6 +267,11 @@ impl Store {
         };
         write.commit().map_err(storage)?;
         Ok(Some(token))
+    }
+
+    /// Whether the file was damaged when it was opened, so that what it held is not known any more.
+    pub(crate) fn was_damaged(&self) -> bool {
+        self.set_aside.is_some()
     }
 
     /// What is wrong with the state file, for `status`.
@@ -485,7 +522,7 @@ fn open_database(path: &Path) -> Result<Database, Opening> {
 
 fn database_builder() -> Builder {
     let mut builder = Builder::new();
-    builder.set_check_integrity_on_open(true);
+    builder.set_check_integrity_on_open(true).set_cache_size(CACHE_BYTES);
     builder
 }
 
@@ -509,6 +546,9 @@ fn complete(database: &Database) -> Result<(), redb::StorageError> {
 fn is_damage(error: &std::io::Error) -> bool {
     matches!(error.kind(), std::io::ErrorKind::InvalidData | std::io::ErrorKind::UnexpectedEof)
 }
+
+/// Pages of the database that stay in memory. Records are read once, at the start, and written in order of arrival.
+const CACHE_BYTES: usize = 16 * 1024 * 1024;
 
 fn aside_name(path: &Path, now_ms: u64) -> PathBuf {
     let mut name = path.file_name().unwrap_or_default().to_owned();

@@ -1,6 +1,7 @@
 //! Names under which records are kept and sent. A record counts under one subject only, which follows from what it says.
 
 use phalanx_model::{Actor, Author, AuthorRole, DecisionKind};
+use phalanx_trust::Revocation;
 
 use crate::Change;
 
@@ -20,6 +21,11 @@ pub fn of_change(change: &Change) -> String {
 /// The subject of a node's announcement.
 pub fn of_node(site: &str, node: &str) -> String {
     format!("{NODES}.{site}.{node}")
+}
+
+/// The subject under which an author revokes a node.
+pub fn of_revocation(author: &Author, revocation: &Revocation) -> String {
+    format!("{REVOCATIONS}.{}.{}.{}.{}", author.site, author.node, revocation.site, revocation.node)
 }
 
 /// The subject of a node's heartbeat.
@@ -43,10 +49,10 @@ fn kind_word(kind: DecisionKind) -> &'static str {
 
 /// 120 bits of the SHA-256 of what tells actors apart: an address has characters that subjects do not allow.
 fn actor_hash(actor: &Actor) -> String {
-    let range = actor.range();
+    let key = actor.key();
     let name = match actor.agent() {
-        Some(agent) => format!("{range} client {agent:016x}"),
-        None => range.to_string(),
+        Some(agent) => format!("{key} client {agent:016x}"),
+        None => key.to_string(),
     };
     let digest = phalanx_trust::sha256(name.as_bytes());
     let short: Vec<u8> = digest.into_iter().take(15).collect();
@@ -57,5 +63,52 @@ fn actor_hash(actor: &Actor) -> String {
 pub const DECISIONS: &str = "phx.dec";
 /// Announcements of nodes.
 pub const NODES: &str = "phx.node";
+/// Revocations of nodes.
+pub const REVOCATIONS: &str = "phx.rev";
 /// Heartbeats.
 pub const HEARTBEATS: &str = "phx.hb";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Arc;
+
+    use phalanx_model::{Decision, DecisionId};
+
+    #[track_caller]
+    fn check(actor: Actor, expected: &str) {
+        let decision = Decision {
+            id: DecisionId::from_parts(1, 1, 1),
+            actor,
+            kind: DecisionKind::Ban,
+            author: Author { site: "fra".into(), node: "a".into(), role: AuthorRole::Operator },
+            reason: String::new(),
+            evidence: None,
+            confidence_percent: 100,
+            created_at_ms: 1,
+            expires_at_ms: 2,
+            version: 1,
+        };
+        assert_eq!(
+            of_change(&Change::Decided(Arc::new(decision))),
+            format!("phx.dec.fra.a.op-ban.{expected}")
+        );
+    }
+
+    /// Streams keep the last record under each: a name that changed would leave the old record in force beside the new.
+    #[test]
+    fn subjects_stay_as_they_are() {
+        check(Actor::ip([192, 0, 2, 1].into()), "RHYKLPVILKNJ7QMFLGR4NU4X");
+        check(Actor::ip("2001:db8::1".parse().unwrap()), "WIXJCILC7AYZLQQEHR3622UV");
+        check(Actor::client([192, 0, 2, 1].into(), 7), "DMUNC3FLLPC4X7ZA77IUVU3R");
+        check(Actor::prefix("192.0.2.0/24".parse().unwrap()), "4M3JCX7RPH2TNSHI774EQCSS");
+        check(Actor::Asn(64_500), "4OH742OZ5TU7C7CAICJUZRH6");
+        check(Actor::Country("NL".parse().unwrap()), "KHJJBILB77TTIRA7NZJB54BR");
+        check(
+            Actor::Ja4("t13d1516h2_8daaf6152771_02713d6af862".parse().unwrap()),
+            "ABWFRTSVP4MTW65OJQZOYIXN",
+        );
+        check(Actor::Session(7), "MYN4Q3BJVTDC2M5ORJ3IAC6E");
+        check(Actor::Account(7), "FMUMVBEY6TR5HVSJK4AKMYAN");
+    }
+}

@@ -211,7 +211,7 @@ fn memory_of_parsed_values_and_of_their_forms_is_told() {
     let nested = format!("{{\"{key}\":{{\"{key}\":[1,2,3]}}}}");
     assert!(taken("", json, &nested) > 3 * 8_000, "each name repeats those around it");
     let text = format!("[\"{}\"]", "A%41".repeat(10_000));
-    let transforming = "SecRule ARGS \"@rx x\" \"id:1,phase:2,pass,t:urlDecode,t:lowercase\"";
+    let transforming = "SecRule ARGS \"@rx x\" \"id:1,phase:2,pass,t:urlDecode,t:base64Encode\"";
     assert!(taken("", json, &text) < 10_000);
     assert!(taken(transforming, json, &text) > 2 * 20_000);
     let many: Vec<String> = (0..900).map(|n| format!("a{n}=V{n}")).collect();

@@ -20,6 +20,16 @@ impl RequestId {
         Self((time << 80) | (u128::from(node_tag) << 64) | u128::from(random))
     }
 
+    /// The id of these 128 bits.
+    pub fn from_bits(bits: u128) -> Self {
+        Self(bits)
+    }
+
+    /// Its 128 bits.
+    pub fn to_bits(self) -> u128 {
+        self.0
+    }
+
     /// When the id was made, in Unix milliseconds.
     pub fn at_ms(self) -> u64 {
         u64::try_from(self.0 >> 80).unwrap_or(u64::MAX)

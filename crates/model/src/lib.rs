@@ -15,6 +15,7 @@ pub mod request;
 pub mod signal;
 pub mod verdict;
 
+pub mod actor;
 pub mod decision;
 pub mod view;
 
@@ -24,14 +25,15 @@ pub mod event;
 pub mod lanes;
 pub mod swap;
 
+pub use actor::{Actor, ActorKey, Country, Identities, Ja4};
 pub use audit::{AuditDetail, AuditParts};
 pub use clock::{Clock, ManualClock, SystemClock};
-pub use decision::{Actor, Author, AuthorRole, Decision, DecisionKind, Withdrawal};
+pub use decision::{Author, AuthorRole, Decision, DecisionKind, Withdrawal};
 pub use event::{AccessEvent, Event, LedgerEntry, LedgerKind, Proposal, SecurityEvent, Strike};
 pub use id::{DecisionId, RequestId};
 pub use net::{Prefix, PrefixSet};
 pub use request::{BodyFraming, FramingFault, HeaderField, HttpVersion, RequestHead, Span};
 pub use signal::{Confidence, Edition, RuleClass, RuleInfo, RuleMatch, ScoreChange, Severity, Signal, Step};
-pub use swap::Swap;
+pub use swap::{Retired, Swap};
 pub use verdict::{Action, Reason, Verdict};
-pub use view::View;
+pub use view::{Base, Found, View};

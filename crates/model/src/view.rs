@@ -1,258 +1,303 @@
 //! The merged fleet state as the data plane reads it: one immutable value, swapped whole.
 //!
-//! A large shared base and a small overlay: a new decision copies the overlay only (microseconds), and the
-//! overlay is folded into a new base when it has grown. Addresses are probed by hash, once per prefix length in use.
+//! A large packed [`Base`] and a small delta: a new decision copies a few nodes of the delta (microseconds), and what
+//! has gathered there is packed into a new base by whoever writes the view, away from requests. Decisions are
+//! found by hash: once for each length of prefix in use, and once for each other thing known of a client.
 //!
 //! INVARIANT: a lookup never returns a decision that has expired at `now_ms`, whatever the tables still hold.
 
-use std::net::IpAddr;
+mod base;
+mod delta;
+mod file;
+mod key;
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
 use std::sync::Arc;
 
-use foldhash::fast::FixedState;
-use hashbrown::HashMap;
-
+pub use self::base::{Base, Packed};
+use self::delta::Delta;
+pub use self::file::PackedError;
 use crate::net::canonical;
-use crate::{AuthorRole, Decision, DecisionKind, Prefix};
+use crate::{ActorKey, AuthorRole, Decision, DecisionId, DecisionKind, Identities};
 
 /// The fleet's decisions, merged. Withdrawn and superseded ones are already gone.
 #[derive(Debug, Clone, Default)]
 pub struct View {
     /// Counts the changes since the node started.
     pub revision: u64,
-    base: Arc<Table>,
-    overlay: Table,
+    base: Arc<Base>,
+    delta: Delta,
 }
 
 impl View {
     /// A view of exactly these decisions.
     pub fn from_decisions(decisions: impl IntoIterator<Item = Arc<Decision>>) -> Self {
-        let mut base = Table::default();
-        for decision in decisions {
-            base.insert(decision);
+        let mut decisions: Vec<_> = decisions.into_iter().collect();
+        decisions.sort_by_cached_key(|decision| decision.actor.key());
+        if let Some(base) = Base::of(&decisions) {
+            return Self::on(Arc::new(base));
         }
-        Self { revision: 0, base: Arc::new(base), overlay: Table::default() }
+        let groups = decisions.chunk_by(|one, other| one.actor.key() == other.actor.key());
+        let changes = groups.filter_map(|group| Some((group.first()?.actor.key(), group.to_vec())));
+        Self { revision: 0, ..Self::default().with_keys(changes) }
     }
 
-    /// The view in which `range` has exactly these decisions. An empty list removes the range.
-    pub fn with_range(&self, range: Prefix, decisions: Vec<Arc<Decision>>) -> Self {
-        self.with_ranges([(range, decisions)])
+    /// A view of what a base holds.
+    pub fn on(base: Arc<Base>) -> Self {
+        Self { revision: 0, base, delta: Delta::default() }
     }
 
-    /// The view in which each of these ranges has exactly these decisions: one copy of the overlay for all of them.
-    pub fn with_ranges(&self, changes: impl IntoIterator<Item = (Prefix, Vec<Arc<Decision>>)>) -> Self {
-        let mut overlay = self.overlay.clone();
-        for (range, decisions) in changes {
-            overlay.replace(range, decisions);
-        }
-        let mut next = Self { revision: self.revision + 1, base: Arc::clone(&self.base), overlay };
-        if next.overlay.ranges.len() > OVERLAY_RANGES_MAX.max(next.base.ranges.len() / 16) {
-            next.compact();
+    /// The view in which `key` has exactly these decisions. An empty list removes what was there.
+    pub fn with_key(&self, key: ActorKey, decisions: Vec<Arc<Decision>>) -> Self {
+        self.with_keys([(key, decisions)])
+    }
+
+    /// The view in which each of these keys has exactly these decisions.
+    pub fn with_keys(&self, changes: impl IntoIterator<Item = (ActorKey, Vec<Arc<Decision>>)>) -> Self {
+        let mut next = self.clone();
+        next.revision += 1;
+        for (key, decisions) in changes {
+            next.delta.set(key::hash(&key), key, decisions.into());
         }
         next
     }
 
-    /// The decision in force about this address: an operator's allow first, then the strongest live one, the
-    /// longest-lasting among equals. Decisions about one kind of client are left out; see [`View::lookup_client`].
-    pub fn lookup(&self, ip: IpAddr, now_ms: u64) -> Option<&Arc<Decision>> {
-        self.find(ip, None, now_ms)
+    /// The decision in force about these identities: an operator's allow first, then the strongest live one, the
+    /// longest-lasting among equals, the newest among those.
+    pub fn lookup(&self, who: &Identities, now_ms: u64) -> Option<Found<'_>> {
+        let who = Identities { ip: canonical(who.ip), ..*who };
+        let kinds = self.base.kinds_near(who.ip);
+        let mut search =
+            Search { view: self, agent: who.agent, now_ms, waiting: [None; KEYS_AT_ONCE], best: None };
+        let mut count = 0;
+        kinds.or(self.delta.kinds_near(who.ip)).for_each_key(&who, |key| {
+            if count == KEYS_AT_ONCE {
+                search.run();
+                count = 0;
+            }
+            if let Some(place) = search.waiting.get_mut(count) {
+                let hash = key::hash(&key);
+                let slot = if kinds.has(&key) { self.base.first_slot(hash) } else { 0 };
+                *place = Some(Probe { key, hash, slot });
+                count += 1;
+            }
+        });
+        search.run();
+        search.best
     }
 
-    /// As [`View::lookup`], with decisions about this kind of client at this address.
-    pub fn lookup_client(&self, ip: IpAddr, agent: u64, now_ms: u64) -> Option<&Arc<Decision>> {
-        self.find(ip, Some(agent), now_ms)
+    /// The decisions about a key, expired ones included.
+    pub fn decisions_of(&self, key: &ActorKey) -> Vec<Arc<Decision>> {
+        let hash = key::hash(key);
+        match self.delta.get(hash, key) {
+            Some(decisions) => decisions.to_vec(),
+            None => self.base.find(hash, key).filter_map(|packed| packed.decision()).collect(),
+        }
     }
 
-    fn find(&self, ip: IpAddr, agent: Option<u64>, now_ms: u64) -> Option<&Arc<Decision>> {
-        let ip = canonical(ip);
-        let lengths = self.base.lengths(ip) | self.overlay.lengths(ip);
-        let mut best: Option<&Arc<Decision>> = None;
-        let mut left = lengths;
-        while left != 0 {
-            let bits = u8::try_from(127 - left.leading_zeros()).unwrap_or_default();
-            left &= !(1u128 << bits);
-            for decision in self.at(ip, bits + 1) {
-                let applies = decision.is_live(now_ms) && decision.actor.covers_agent(agent);
-                if applies && best.is_none_or(|b| rank(decision) > rank(b)) {
-                    best = Some(decision);
+    /// Every live decision, in no order. Unpacks each: for few decisions, or for work that takes its time.
+    pub fn live(&self, now_ms: u64) -> impl Iterator<Item = Arc<Decision>> {
+        self.live_found(now_ms).filter_map(|found| found.decision())
+    }
+
+    /// How many decisions are live.
+    pub fn live_len(&self, now_ms: u64) -> usize {
+        self.live_found(now_ms).count()
+    }
+
+    /// The live decision of this id.
+    pub fn find(&self, id: DecisionId, now_ms: u64) -> Option<Arc<Decision>> {
+        self.live_found(now_ms).find(|found| found.id() == id)?.decision()
+    }
+
+    /// The live decisions that were made last, at most `limit`, the newest first.
+    pub fn newest(&self, now_ms: u64, limit: usize) -> Vec<Arc<Decision>> {
+        let mut newest = BinaryHeap::new();
+        for found in self.live_found(now_ms) {
+            newest.push(Reverse(found.age()));
+            if newest.len() > limit {
+                newest.pop();
+            }
+        }
+        let Some(&Reverse(oldest)) = newest.peek() else {
+            return Vec::new();
+        };
+        let among = self.live_found(now_ms).filter(|found| found.age() >= oldest);
+        let mut decisions: Vec<_> = among.filter_map(|found| found.decision()).collect();
+        decisions.sort_by_key(|decision| Reverse(Found::Shared(decision).age()));
+        decisions.truncate(limit);
+        decisions
+    }
+
+    /// How many keys have decisions, live or not yet swept; one that has both old and changed ones counts twice.
+    pub fn keys_len(&self) -> usize {
+        self.base.keys_len() + self.delta.len()
+    }
+
+    /// Whether there are decisions about autonomous systems, which need a database of addresses.
+    pub fn asks_for_asns(&self) -> bool {
+        self.base.kinds.or(self.delta.kinds()).has_asns()
+    }
+
+    /// Whether there are decisions about countries, which need a database of addresses.
+    pub fn asks_for_countries(&self) -> bool {
+        self.base.kinds.or(self.delta.kinds()).has_countries()
+    }
+
+    /// How many keys have changed since the base was packed.
+    pub fn changes_len(&self) -> usize {
+        self.delta.len()
+    }
+
+    /// Whether so much has changed that a new base should be packed.
+    pub fn wants_compaction(&self) -> bool {
+        self.delta.len() > CHANGES_MAX
+    }
+
+    /// The packed part.
+    pub fn base(&self) -> &Arc<Base> {
+        &self.base
+    }
+
+    /// A base of everything in this view. Takes a good part of a second for a million decisions. `None` if it would be larger
+    /// than 4 GiB.
+    pub fn pack(&self) -> Option<Base> {
+        self.base.with(&self.delta)
+    }
+
+    /// `whole`, which holds what `before` held or should have, with what changed in this view since it was `before`.
+    pub fn rebased(&self, whole: &Self, before: &Self) -> Self {
+        let mut delta = self.delta.since(&before.delta);
+        for (key, decisions) in whole.delta.iter() {
+            let hash = key::hash(key);
+            if delta.get(hash, key).is_none() {
+                delta.set(hash, *key, Arc::clone(decisions));
+            }
+        }
+        Self { revision: self.revision, base: Arc::clone(&whole.base), delta }
+    }
+
+    fn live_found(&self, now_ms: u64) -> impl Iterator<Item = Found<'_>> {
+        let packed = self
+            .base
+            .groups()
+            .filter(|group| self.delta.get(key::hash(&group.key), &group.key).is_none())
+            .flat_map(|group| self.base.records(&group))
+            .filter(move |packed| now_ms < packed.record.expires_at_ms())
+            .map(Found::Packed);
+        let shared = self.delta.iter().flat_map(|(_, decisions)| decisions.iter());
+        packed.chain(shared.filter(move |decision| decision.is_live(now_ms)).map(Found::Shared))
+    }
+}
+
+/// A decision that a lookup found, as it lies in the view.
+#[derive(Debug, Clone, Copy)]
+pub enum Found<'a> {
+    /// Among the changes.
+    Shared(&'a Arc<Decision>),
+    /// In the base.
+    Packed(Packed<'a>),
+}
+
+impl Found<'_> {
+    /// What it orders.
+    pub fn kind(&self) -> DecisionKind {
+        match self {
+            Self::Shared(decision) => decision.kind,
+            Self::Packed(packed) => packed.record.kind(),
+        }
+    }
+
+    /// Its id.
+    pub fn id(&self) -> DecisionId {
+        match self {
+            Self::Shared(decision) => decision.id,
+            Self::Packed(packed) => packed.record.id(),
+        }
+    }
+
+    /// All of it. `None` only for a base that nobody could have packed.
+    pub fn decision(&self) -> Option<Arc<Decision>> {
+        match self {
+            Self::Shared(decision) => Some(Arc::clone(decision)),
+            Self::Packed(packed) => packed.decision(),
+        }
+    }
+
+    /// Orders decisions by when they were made, by their authors' word.
+    fn age(&self) -> (u64, DecisionId) {
+        match self {
+            Self::Shared(decision) => (decision.created_at_ms, decision.id),
+            Self::Packed(packed) => (packed.record.created_at_ms(), packed.record.id()),
+        }
+    }
+
+    /// Orders decisions about one client: operators' allow, then all orders by kind, then by expiry, then by age.
+    fn rank(&self) -> (bool, DecisionKind, u64, DecisionId) {
+        let (role, expires_at_ms) = match self {
+            Self::Shared(decision) => (decision.author.role, decision.expires_at_ms),
+            Self::Packed(packed) => (packed.record.role(), packed.record.expires_at_ms()),
+        };
+        let kind = self.kind();
+        (kind == DecisionKind::Allow && role == AuthorRole::Operator, kind, expires_at_ms, self.id())
+    }
+}
+
+/// A look-up on its way.
+struct Search<'a> {
+    view: &'a View,
+    agent: Option<u64>,
+    now_ms: u64,
+    waiting: [Option<Probe>; KEYS_AT_ONCE],
+    best: Option<Found<'a>>,
+}
+
+/// A key to look at, with what is in its first slot of the base; 0 where the base has no such key.
+#[derive(Debug, Clone, Copy)]
+struct Probe {
+    key: ActorKey,
+    hash: u64,
+    slot: u64,
+}
+
+impl Search<'_> {
+    /// Looks at the keys that wait.
+    fn run(&mut self) {
+        for waiting in 0..KEYS_AT_ONCE {
+            let Some(probe) = self.waiting.get_mut(waiting).and_then(Option::take) else { return };
+            let view = self.view;
+            if let Some(decisions) = view.delta.get(probe.hash, &probe.key) {
+                for decision in decisions {
+                    if decision.is_live(self.now_ms) && decision.actor.covers_agent(self.agent) {
+                        self.offer(Found::Shared(decision));
+                    }
+                }
+            } else if probe.slot != 0 {
+                for packed in view.base.find_from(probe.slot, probe.hash, &probe.key) {
+                    if self.now_ms < packed.record.expires_at_ms() && packed.record.covers_agent(self.agent) {
+                        self.offer(Found::Packed(packed));
+                    }
                 }
             }
         }
-        best
-    }
-
-    /// Every live decision, in no order.
-    pub fn live(&self, now_ms: u64) -> impl Iterator<Item = &Arc<Decision>> {
-        let base = self.base.ranges.iter().filter(|(range, _)| !self.overlay.ranges.contains_key(*range));
-        base.chain(self.overlay.ranges.iter())
-            .flat_map(|(_, decisions)| decisions)
-            .filter(move |decision| decision.is_live(now_ms))
-    }
-
-    /// How many ranges have decisions, live or not yet swept.
-    pub fn ranges_len(&self) -> usize {
-        self.base.ranges.len() + self.overlay.ranges.len()
-    }
-
-    fn at(&self, ip: IpAddr, bits: u8) -> &[Arc<Decision>] {
-        let Ok(range) = Prefix::new(ip, bits).map(|p| p.trunc()) else {
-            return &[];
-        };
-        match self.overlay.ranges.get(&range) {
-            Some(decisions) => decisions,
-            None => self.base.ranges.get(&range).map(Vec::as_slice).unwrap_or_default(),
-        }
-    }
-
-    fn compact(&mut self) {
-        let mut base = Table::default();
-        let overlay = std::mem::take(&mut self.overlay);
-        for (range, decisions) in &self.base.ranges {
-            if !overlay.ranges.contains_key(range) {
-                base.replace(*range, decisions.clone());
-            }
-        }
-        for (range, decisions) in overlay.ranges {
-            if !decisions.is_empty() {
-                base.replace(range, decisions);
-            }
-        }
-        self.base = Arc::new(base);
     }
 }
 
-/// Ranges with their decisions, and which prefix lengths occur (bit n stands for length n + 1).
-#[derive(Debug, Clone, Default)]
-struct Table {
-    ranges: HashMap<Prefix, Vec<Arc<Decision>>, FixedState>,
-    lengths_v4: u128,
-    lengths_v6: u128,
-}
-
-impl Table {
-    fn insert(&mut self, decision: Arc<Decision>) {
-        let range = decision.actor.range();
-        self.note_length(range);
-        self.ranges.entry(range).or_default().push(decision);
-    }
-
-    fn replace(&mut self, range: Prefix, decisions: Vec<Arc<Decision>>) {
-        self.note_length(range);
-        self.ranges.insert(range, decisions);
-    }
-
-    fn note_length(&mut self, range: Prefix) {
-        let bit = 1u128 << range.prefix_len().saturating_sub(1);
-        match range {
-            Prefix::V4(_) => self.lengths_v4 |= bit,
-            Prefix::V6(_) => self.lengths_v6 |= bit,
-        }
-    }
-
-    fn lengths(&self, ip: IpAddr) -> u128 {
-        match ip {
-            IpAddr::V4(_) => self.lengths_v4,
-            IpAddr::V6(_) => self.lengths_v6,
+impl<'a> Search<'a> {
+    fn offer(&mut self, found: Found<'a>) {
+        if self.best.is_none_or(|best| found.rank() > best.rank()) {
+            self.best = Some(found);
         }
     }
 }
 
-/// Orders decisions about one address: operator's allow, operator's other orders and nodes' by kind, then by expiry.
-fn rank(decision: &Decision) -> (bool, DecisionKind, u64) {
-    let allow = decision.kind == DecisionKind::Allow && decision.author.role == AuthorRole::Operator;
-    (allow, decision.kind, decision.expires_at_ms)
-}
+/// Keys of which the first slots are read before the first is looked at. More than nearly all look-ups have.
+const KEYS_AT_ONCE: usize = 16;
 
-/// Below this many changed ranges the overlay is never folded: copying it costs less than 50 us.
-const OVERLAY_RANGES_MAX: usize = 512;
+/// Up to this many changed keys no new base is packed. Packing a million decisions takes a fifth of a second of one core, so that
+/// a thousand changes a second cost one part in fifty of it; and looking at so few changes first costs little.
+const CHANGES_MAX: usize = 8_192;
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::{Actor, Author, DecisionId};
-
-    fn decision(actor: Actor, kind: DecisionKind, role: AuthorRole, expires_at_ms: u64) -> Arc<Decision> {
-        Arc::new(Decision {
-            id: DecisionId::from_parts(1, 1, expires_at_ms),
-            actor,
-            kind,
-            author: Author { site: "fra".into(), node: "a".into(), role },
-            reason: "test".into(),
-            evidence: None,
-            confidence_percent: 100,
-            created_at_ms: 0,
-            expires_at_ms,
-            version: 1,
-        })
-    }
-
-    fn ban(text: &str, expires_at_ms: u64) -> Arc<Decision> {
-        let actor = match text.parse::<Prefix>() {
-            Ok(prefix) => Actor::prefix(prefix),
-            Err(_) => Actor::ip(text.parse().unwrap()),
-        };
-        decision(actor, DecisionKind::Ban, AuthorRole::Node, expires_at_ms)
-    }
-
-    fn ip(text: &str) -> IpAddr {
-        text.parse().unwrap()
-    }
-
-    #[test]
-    fn addresses_and_prefixes_are_found() {
-        let view = View::from_decisions([
-            ban("192.0.2.1", 10),
-            ban("2001:db8::/32", 10),
-            ban("198.51.100.0/24", 10),
-        ]);
-        assert!(view.lookup(ip("192.0.2.1"), 0).is_some());
-        assert!(view.lookup(ip("::ffff:192.0.2.1"), 0).is_some());
-        assert!(view.lookup(ip("192.0.2.2"), 0).is_none());
-        assert!(view.lookup(ip("2001:db8:9::1"), 0).is_some());
-        assert!(view.lookup(ip("198.51.100.200"), 0).is_some());
-    }
-
-    #[test]
-    fn ipv6_neighbours_share_a_fate() {
-        let view = View::from_decisions([ban("2001:db8:1:2::9", 10)]);
-        assert!(view.lookup(ip("2001:db8:1:2:ffff::1"), 0).is_some());
-        assert!(view.lookup(ip("2001:db8:1:3::9"), 0).is_none());
-    }
-
-    #[test]
-    fn a_narrow_decision_spares_the_neighbours_behind_the_same_address() {
-        let actor = Actor::client(ip("192.0.2.1"), 7);
-        let view = View::from_decisions([decision(actor, DecisionKind::Ban, AuthorRole::Node, 10)]);
-        assert!(view.lookup_client(ip("192.0.2.1"), 7, 0).is_some());
-        assert!(view.lookup_client(ip("192.0.2.1"), 8, 0).is_none());
-        assert!(view.lookup(ip("192.0.2.1"), 0).is_none());
-    }
-
-    #[test]
-    fn an_expired_decision_is_never_found() {
-        let view = View::from_decisions([ban("192.0.2.1", 10)]);
-        assert!(view.lookup(ip("192.0.2.1"), 9).is_some());
-        assert!(view.lookup(ip("192.0.2.1"), 10).is_none());
-    }
-
-    #[test]
-    fn an_operators_allow_beats_a_ban() {
-        let allow = decision(Actor::ip(ip("192.0.2.1")), DecisionKind::Allow, AuthorRole::Operator, 10);
-        let view = View::from_decisions([ban("192.0.2.0/24", 10), allow]);
-        assert_eq!(view.lookup(ip("192.0.2.1"), 0).unwrap().kind, DecisionKind::Allow);
-    }
-
-    #[test]
-    fn changes_survive_compaction() {
-        let mut view = View::from_decisions([ban("192.0.2.1", 10)]);
-        for n in 0..3_000u32 {
-            let address = format!("10.0.{}.{}", n / 256, n % 256);
-            let one = ban(&address, 10);
-            view = view.with_range(one.actor.range(), vec![one]);
-        }
-        view = view.with_range(ban("10.0.0.7", 10).actor.range(), vec![]);
-        assert!(view.lookup(ip("192.0.2.1"), 0).is_some());
-        assert!(view.lookup(ip("10.0.11.183"), 0).is_some());
-        assert!(view.lookup(ip("10.0.0.7"), 0).is_none());
-        assert_eq!(view.live(0).count(), 3_000);
-    }
-}
+mod tests;

@@ -6,11 +6,15 @@
 
 mod args;
 
+mod places_port;
 mod plan;
 mod settings;
 mod state;
 
 mod policy_port;
+
+mod enrol;
+mod membership;
 
 mod node;
 mod up;

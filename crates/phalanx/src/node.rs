@@ -8,23 +8,25 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use futures_util::FutureExt;
 use phalanx_control::api::NodeStatus;
-use phalanx_control::{ControlDeps, Listeners, Reloaded};
-use phalanx_edge::{Edge, EdgeHandle, EdgePlan, EdgeSettings, EdgeShared};
-use phalanx_fleet::{Change, FleetHandle, FleetKeys, NatsSettings};
+use phalanx_control::{AuthorityPort, ControlDeps, EnrolDeps, Listeners, Reloaded};
+use phalanx_edge::{Edge, EdgeHandle, EdgeSettings, EdgeShared};
+use phalanx_fleet::{Change, FleetHandle, FleetKeys, NatsSettings, Remembered, Sites};
 use phalanx_model::lanes::{LaneReaders, Lanes};
 use phalanx_model::{
-    AuthorRole, Clock, LedgerEntry, LedgerKind, SecurityEvent, Swap, SystemClock, id, limits,
+    AuthorRole, Clock, LedgerEntry, LedgerKind, SecurityEvent, Swap, SystemClock, View, id, limits,
 };
 use phalanx_policy::Diagnostic;
 use phalanx_record::{Metrics, MetricsSources, NodeGauges, RecordSettings, Recorder};
 use phalanx_trust::{AdminToken, FleetSecret, LoginTickets, Sealer, Sessions};
 use tokio::net::TcpListener;
 use tokio::sync::{broadcast, mpsc, watch};
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, JoinSet};
 
+use crate::membership::{Identity, steward};
+use crate::places_port::PlacesKeeper;
 use crate::plan::PolicySource;
 use crate::policy_port::PolicyKeeper;
 use crate::settings::Settings;
@@ -46,6 +48,7 @@ pub(crate) struct Node {
     pub(crate) console: String,
     pub(crate) token_file: PathBuf,
     keeper: Arc<PolicyKeeper>,
+    places: Arc<PlacesKeeper>,
     edge: EdgeHandle,
     fleet: FleetHandle,
     recorder: Recorder,
@@ -53,6 +56,20 @@ pub(crate) struct Node {
     clock: Arc<dyn Clock>,
     stop: watch::Sender<bool>,
     control: JoinHandle<()>,
+    /// Ends with the node.
+    _membership: JoinSet<()>,
+    pub(crate) enrolment: Enrolment,
+}
+
+/// What the node is to a fleet with an authority.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Enrolment {
+    /// The fleet has none, or there is no fleet.
+    None,
+    /// Enrolled by it.
+    Member,
+    /// It lies on this node.
+    Authority,
 }
 
 impl Node {
@@ -92,20 +109,40 @@ impl Node {
         let (security, recorded) = mpsc::channel(limits::SECURITY_LANE_EVENTS);
         let readers_of_record =
             LaneReaders { access: readers.access, security: recorded, ledger: readers.ledger };
-        let mut record = RecordSettings::new(
-            &state.record(),
-            &settings.site,
-            &settings.node,
-            Arc::clone(&sealer),
+        let recorder = Recorder::open(record_settings(settings, state, &sealer, &clock), readers_of_record)?;
+        let (stop, stopping) = watch::channel(false);
+        let policy_version = keeper.describe().version;
+        let identity = Identity::establish(settings, state, &sealer, policy_version, clock.now_ms()).await?;
+        let keys = match identity.as_deref() {
+            Some(identity) => identity.fleet_keys()?,
+            None => FleetKeys::load_or_create(state.path(), &sealer, true)?,
+        };
+        // The edge serves with what the node remembers while the fleet's state is opened, which takes a while when it is large.
+        let fleet_settings = fleet_settings(settings, state, identity.as_deref())?;
+        let remembered = Remembered::read(&fleet_settings, Arc::clone(&sealer)).await?;
+        let places = Arc::new(PlacesKeeper::start(settings.geo.clone()));
+        let shared = EdgeShared {
+            plan: keeper.plan(),
+            view: remembered.view(),
+            places: places.places(),
+            lanes: lanes.clone(),
+            clock: Arc::clone(&clock),
+        };
+        let edge = start_edge(settings, shared)?;
+        let fleet = FleetHandle::start_with(
+            remembered,
+            fleet_settings,
+            sealer,
+            keys,
+            lanes.clone(),
             Arc::clone(&clock),
         );
-        record.modsecurity_log.clone_from(&settings.logs.modsecurity);
-        record.audit_log.clone_from(&settings.logs.audit);
-        let recorder = Recorder::open(record, readers_of_record)?;
-        let fleet = start_fleet(settings, state, &sealer, &lanes, &clock).await?;
+        let fleet = fleet.await?;
+        let mut tasks = JoinSet::new();
+        let of_fleet = (&fleet, &lanes, &clock);
+        let (authority, enrolment) =
+            keep_membership(settings, identity.as_ref(), of_fleet, &stopping, &mut tasks).await?;
         tokio::spawn(share(readers.security, security, fleet.clone(), lanes.clone()));
-
-        let edge = start_edge(settings, keeper.plan(), &fleet, &lanes, &clock)?;
         tokio::spawn(forgive(fleet.changes(), edge.clone()));
 
         let started_at_ms = clock.now_ms();
@@ -131,10 +168,10 @@ impl Node {
             metrics: metrics(&edge, &lanes, &recorder, &keeper, &fleet, &clock),
             lanes: lanes.clone(),
             counters: edge.counters().to_vec(),
-            node_status: node_status(settings, &keeper),
-            policy: policy_port(&keeper),
+            node_status: node_status(settings, (&keeper, &places), identity, fleet.view()),
+            authority,
+            policy: policy_port(&keeper, &places),
         };
-        let (stop, stopping) = watch::channel(false);
         let listeners = Listeners { tcp: Some(tcp), socket: Some(socket) };
         let control =
             tokio::spawn(phalanx_control::serve(phalanx_control::router(deps), listeners, stopping));
@@ -144,6 +181,7 @@ impl Node {
             console,
             token_file: state.admin_token(),
             keeper,
+            places,
             edge,
             fleet,
             recorder,
@@ -151,6 +189,8 @@ impl Node {
             clock,
             stop,
             control,
+            _membership: tasks,
+            enrolment,
         })
     }
 
@@ -161,6 +201,7 @@ impl Node {
 
     /// Loads the policy again; a policy with faults changes nothing.
     pub(crate) fn reload(&self) -> Result<Reloaded, Vec<Diagnostic>> {
+        self.places.reload();
         self.keeper.reload()
     }
 
@@ -177,40 +218,119 @@ impl Node {
     }
 }
 
-async fn start_fleet(
+fn record_settings(
     settings: &Settings,
     state: &StateFolder,
     sealer: &Arc<Sealer>,
-    lanes: &Lanes,
     clock: &Arc<dyn Clock>,
-) -> anyhow::Result<FleetHandle> {
-    let keys = FleetKeys::load_or_create(state.path(), sealer, true)?;
+) -> RecordSettings {
+    let mut record = RecordSettings::new(
+        &state.record(),
+        &settings.site,
+        &settings.node,
+        Arc::clone(sealer),
+        Arc::clone(clock),
+    );
+    record.modsecurity_log.clone_from(&settings.logs.modsecurity);
+    record.audit_log.clone_from(&settings.logs.audit);
+    record
+}
+
+fn fleet_settings(
+    settings: &Settings,
+    state: &StateFolder,
+    identity: Option<&Identity>,
+) -> anyhow::Result<phalanx_fleet::FleetSettings> {
     let secret_file = settings.fleet.as_ref().and_then(|fleet| fleet.secret_file.as_deref());
     let secret = secret_file.map(FleetSecret::load).transpose()?;
-    let fleet = phalanx_fleet::FleetSettings {
-        fleet_id: settings.fleet_id.clone(),
+    let membership = identity.map(|identity| Arc::clone(&identity.membership));
+    let authority = identity.and_then(|identity| identity.authority.clone());
+    let url = nats_url(settings, identity);
+    let alone = settings.fleet.is_some() && url.is_none();
+    match identity {
+        None if alone => bail!(
+            "the fleet's NATS server is not named, and this node is not enrolled; give `url` in [fleet], or a join token"
+        ),
+        Some(identity) if url.is_none() && identity.authority.is_none() => bail!(
+            "the fleet's authority names no NATS server; start its node with --fleet tls://HOST:PORT, or name it here"
+        ),
+        _ => {}
+    }
+    let nats = url.map(|url| NatsSettings {
+        membership: membership.clone(),
+        stewarded: authority.map(|authority| -> Sites { Arc::new(move || authority.lock().sites()) }),
+        ..NatsSettings::at(url)
+    });
+    Ok(phalanx_fleet::FleetSettings {
+        fleet_id: match &membership {
+            Some(membership) => membership.held().grant.fleet.clone(),
+            None => settings.fleet_id.clone(),
+        },
         site: settings.site.clone(),
         node: settings.node.clone(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
-        roles: vec!["edge".into(), "control".into()],
+        roles: match identity.is_none_or(Identity::is_control) {
+            true => vec!["edge".into(), "control".into()],
+            false => vec!["edge".into()],
+        },
         state_dir: state.path().to_owned(),
-        nats: settings.fleet.as_ref().map(|fleet| NatsSettings::at(&fleet.url)),
+        nats,
         secret,
-    };
-    Ok(FleetHandle::start(fleet, Arc::clone(sealer), keys, lanes.clone(), Arc::clone(clock)).await?)
+        membership,
+    })
 }
 
-fn start_edge(
+/// Where NATS is: as it was said, else as the authority said.
+fn nats_url(settings: &Settings, identity: Option<&Identity>) -> Option<String> {
+    let said = settings.fleet.as_ref().and_then(|fleet| fleet.url.clone());
+    said.or_else(|| identity.and_then(Identity::nats_url))
+}
+
+/// Starts what keeps the membership, and where the authority is what serves others. Returns the authority for operators.
+async fn keep_membership(
     settings: &Settings,
-    plan: Arc<Swap<EdgePlan>>,
-    fleet: &FleetHandle,
-    lanes: &Lanes,
-    clock: &Arc<dyn Clock>,
-) -> anyhow::Result<EdgeHandle> {
+    identity: Option<&Arc<Identity>>,
+    (fleet, lanes, clock): (&FleetHandle, &Lanes, &Arc<dyn Clock>),
+    stopping: &watch::Receiver<bool>,
+    tasks: &mut JoinSet<()>,
+) -> anyhow::Result<(Option<AuthorityPort>, Enrolment)> {
+    let listen = settings.fleet.as_ref().and_then(|fleet| fleet.enroll);
+    let held = identity.and_then(|identity| identity.authority.clone());
+    if held.is_none() && listen.is_some() {
+        bail!(
+            "--enroll needs the fleet's authority, which is not in this state folder; name its folder with --state, or make one \
+             with `phalanx fleet init`"
+        );
+    }
+    let Some(identity) = identity else { return Ok((None, Enrolment::None)) };
+    tasks.spawn(Arc::clone(identity).keep_fresh(Arc::clone(clock)));
+    let Some(authority) = held else { return Ok((None, Enrolment::Member)) };
+    let url = nats_url(settings, Some(identity));
+    let (membership, clock) = (Arc::clone(&identity.membership), Arc::clone(clock));
+    tasks.spawn(steward(Arc::clone(&authority), membership, fleet.clone(), url.clone(), Arc::clone(&clock)));
+    let mut addresses = settings.fleet.as_ref().map(|fleet| fleet.enroll_at.clone()).unwrap_or_default();
+    if let Some(listen) = listen {
+        let listener =
+            TcpListener::bind(listen).await.with_context(|| format!("cannot listen on {listen}"))?;
+        if addresses.is_empty() {
+            addresses.push(listener.local_addr()?.to_string());
+        }
+        let deps = EnrolDeps {
+            authority: Arc::clone(&authority),
+            clock,
+            lanes: lanes.clone(),
+            nats_url: url.unwrap_or_default(),
+            addresses: addresses.clone(),
+        };
+        tasks.spawn(phalanx_control::enrol::serve(listener, deps, stopping.clone()));
+    }
+    Ok((Some(AuthorityPort { authority, addresses }), Enrolment::Authority))
+}
+
+fn start_edge(settings: &Settings, shared: EdgeShared) -> anyhow::Result<EdgeHandle> {
     let tag = id::node_tag(&settings.site, &settings.node);
     let mut edge_settings = EdgeSettings::new(settings.listen.clone(), settings.workers, tag);
     edge_settings.audit = settings.logs.audit.is_some();
-    let shared = EdgeShared { plan, view: fleet.view(), lanes: lanes.clone(), clock: Arc::clone(clock) };
     let edge = Edge::bind(edge_settings, shared)
         .with_context(|| format!("cannot listen on {}", words(&settings.listen)))?;
     let handle = edge.handle();
@@ -258,7 +378,7 @@ async fn forgive(mut changes: broadcast::Receiver<Change>, edge: EdgeHandle) {
 fn forgiven(change: &Change) -> Option<IpAddr> {
     match change {
         Change::Withdrawn(withdrawal) if withdrawal.author.role == AuthorRole::Operator => {
-            Some(withdrawal.actor.range().addr())
+            withdrawal.actor.range().map(|range| range.addr())
         }
         Change::Withdrawn(_) | Change::Decided(_) => None,
     }
@@ -278,7 +398,7 @@ fn metrics(
         let view = view.load();
         let count = |len: usize| u64::try_from(len).unwrap_or(u64::MAX);
         NodeGauges {
-            decisions_live: count(view.live(clock.now_ms()).count()),
+            decisions_live: count(view.live_len(clock.now_ms())),
             plan_version: plan.load().version,
             view_revision: view.revision,
             fleet_connected: fleet.status().connected,
@@ -294,24 +414,36 @@ fn metrics(
     Metrics::new(sources, env!("CARGO_PKG_VERSION"))
 }
 
-fn node_status(settings: &Settings, keeper: &Arc<PolicyKeeper>) -> phalanx_control::StatusPort {
-    let keeper = Arc::clone(keeper);
-    let open = settings.fleet.as_ref().is_some_and(|fleet| fleet.secret_file.is_none());
+fn node_status(
+    settings: &Settings,
+    (keeper, places): (&Arc<PolicyKeeper>, &Arc<PlacesKeeper>),
+    identity: Option<Arc<Identity>>,
+    view: Arc<Swap<View>>,
+) -> phalanx_control::StatusPort {
+    let (keeper, places) = (Arc::clone(keeper), Arc::clone(places));
+    let shared = settings.fleet.as_ref().filter(|fleet| fleet.url.is_some());
+    let open = identity.is_none() && shared.is_some_and(|fleet| fleet.secret_file.is_none());
     Box::new(move || {
         let mut degraded = keeper.degraded();
+        degraded.extend(places.degraded(&view.load()));
         degraded.extend(open.then(|| OPEN_FLEET.to_owned()));
+        degraded.extend(identity.as_ref().and_then(|identity| identity.fault()));
         NodeStatus { plan: keeper.describe(), not_ready: None, degraded }
     })
 }
 
-fn policy_port(keeper: &Arc<PolicyKeeper>) -> phalanx_control::PolicyPort {
-    let keeper = Arc::clone(keeper);
+fn policy_port(keeper: &Arc<PolicyKeeper>, places: &Arc<PlacesKeeper>) -> phalanx_control::PolicyPort {
+    let (keeper, places) = (Arc::clone(keeper), Arc::clone(places));
     Box::new(move || {
-        let keeper = Arc::clone(&keeper);
+        let (keeper, places) = (Arc::clone(&keeper), Arc::clone(&places));
         async move {
             // Compiling takes a good part of a second and must not hold up the API.
             let failed = |_| vec![Diagnostic::error("policy", 0, "loading it was cut off")];
-            tokio::task::spawn_blocking(move || keeper.reload()).await.unwrap_or_else(|e| Err(failed(e)))
+            let reload = move || {
+                places.reload();
+                keeper.reload()
+            };
+            tokio::task::spawn_blocking(reload).await.unwrap_or_else(|e| Err(failed(e)))
         }
         .boxed()
     })
@@ -325,7 +457,7 @@ fn words(addresses: &[SocketAddr]) -> String {
 const DRAIN: Duration = Duration::from_secs(10);
 /// What an operator must know of a fleet without a secret.
 const OPEN_FLEET: &str = "the fleet has no secret: whoever reaches the NATS server can join it and give operators' orders; \
-     start every node with the same --fleet-secret";
+     give the fleet an authority with `phalanx fleet init`, or start every node with the same --fleet-secret";
 
 #[cfg(test)]
 mod tests {

@@ -1,10 +1,11 @@
 //! What an author may say. A node alone bans narrowly and briefly; only an operator allows, withdraws others' and orders about ranges.
 
+use phalanx_model::actor::is_asn;
 use phalanx_model::limits::{
     BAN_AUTOMATIC_MAX_MS, DECISION_MAX_MS, PREFIX_V4_BITS_MIN, PREFIX_V6_BITS_MIN, REASON_BYTES_MAX,
     RECORD_FUTURE_MAX_MS,
 };
-use phalanx_model::{Actor, AuthorRole, Decision, DecisionKind, Prefix, Withdrawal};
+use phalanx_model::{Actor, ActorKey, AuthorRole, Decision, DecisionKind, Prefix, Withdrawal};
 
 use crate::Refusal;
 
@@ -19,10 +20,7 @@ pub fn may_decide(decision: &Decision, now_ms: u64) -> Result<(), Refusal> {
     if decision.reason.len() > REASON_BYTES_MAX {
         return Err(Refusal::NotAllowed("the reason is too long"));
     }
-    let range = decision.actor.range();
-    if too_wide(range) {
-        return Err(Refusal::NotAllowed("the range is too wide for anyone"));
-    }
+    check_actor(&decision.actor)?;
     let for_ms = decision.expires_at_ms.saturating_sub(decision.created_at_ms);
     match decision.author.role {
         AuthorRole::Operator if for_ms > DECISION_MAX_MS => Err(Refusal::NotAllowed("it lasts too long")),
@@ -30,9 +28,9 @@ pub fn may_decide(decision: &Decision, now_ms: u64) -> Result<(), Refusal> {
         AuthorRole::Node if decision.kind == DecisionKind::Allow => {
             Err(Refusal::NotAllowed("a node alone cannot allow"))
         }
-        AuthorRole::Node if !narrow(range) => {
-            Err(Refusal::NotAllowed("a node alone decides about one address, IPv6 about one /64"))
-        }
+        AuthorRole::Node if !is_narrow(&decision.actor) => Err(Refusal::NotAllowed(
+            "a node alone decides about one address (IPv6: one /64), session or account",
+        )),
         AuthorRole::Node if for_ms > BAN_AUTOMATIC_MAX_MS => {
             Err(Refusal::NotAllowed("a node alone decides for a day at most"))
         }
@@ -52,9 +50,7 @@ pub fn may_withdraw(withdrawal: &Withdrawal, up_to_ms: u64, now_ms: u64) -> Resu
     if withdrawal.reason.len() > REASON_BYTES_MAX {
         return Err(Refusal::NotAllowed("the reason is too long"));
     }
-    if too_wide(withdrawal.actor.range()) {
-        return Err(Refusal::NotAllowed("the range is too wide for anyone"));
-    }
+    check_actor(&withdrawal.actor)?;
     let lasts_ms = withdrawal.expires_at_ms.saturating_sub(withdrawal.created_at_ms);
     if lasts_ms > DECISION_MAX_MS + 2 * RECORD_FUTURE_MAX_MS {
         return Err(Refusal::NotAllowed("it lasts too long"));
@@ -70,9 +66,24 @@ pub fn too_wide(range: Prefix) -> bool {
     }
 }
 
-/// Whether a node alone may order about an actor.
+/// Whether a node alone may order about an actor: about what is one subscriber, client, session or account. An AS, a country
+/// and all clients with one TLS greeting are many people.
 pub fn is_narrow(actor: &Actor) -> bool {
-    narrow(actor.range())
+    match actor.key() {
+        ActorKey::Range(range) => narrow(range),
+        ActorKey::Session(_) | ActorKey::Account(_) => true,
+        ActorKey::Asn(_) | ActorKey::Country(_) | ActorKey::Ja4(_) => false,
+    }
+}
+
+fn check_actor(actor: &Actor) -> Result<(), Refusal> {
+    match actor.key() {
+        ActorKey::Range(range) if too_wide(range) => {
+            Err(Refusal::NotAllowed("the range is too wide for anyone"))
+        }
+        ActorKey::Asn(number) if !is_asn(number) => Err(Refusal::NotAllowed("that is no autonomous system")),
+        _ => Ok(()),
+    }
 }
 
 fn narrow(range: Prefix) -> bool {
@@ -134,6 +145,25 @@ mod tests {
         for (role, kind, actor, for_ms, allowed) in cases {
             let result = may_decide(&decision(role, kind, actor, for_ms), NOW);
             assert_eq!(result.is_ok(), allowed, "{role:?} {kind:?} {actor} {for_ms}: {result:?}");
+        }
+    }
+
+    #[test]
+    fn scopes_of_many_people_are_for_operators() {
+        let cases = [
+            (Actor::client([192, 0, 2, 1].into(), 7), true, true),
+            (Actor::Session(7), true, true),
+            (Actor::Account(7), true, true),
+            (Actor::Asn(64_500), false, true),
+            (Actor::Country("NL".parse().unwrap()), false, true),
+            (Actor::Ja4("t13d1516h2_8daaf6152771_02713d6af862".parse().unwrap()), false, true),
+            (Actor::Asn(0), false, false),
+        ];
+        for (actor, node, operator) in cases {
+            let about =
+                |role| Decision { actor: actor.clone(), ..decision(role, DecisionKind::Ban, "192.0.2.1", 1) };
+            assert_eq!(may_decide(&about(AuthorRole::Node), NOW).is_ok(), node, "{actor}");
+            assert_eq!(may_decide(&about(AuthorRole::Operator), NOW).is_ok(), operator, "{actor}");
         }
     }
 

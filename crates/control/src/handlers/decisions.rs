@@ -1,12 +1,12 @@
 //! Decisions: list, add, undo.
 
-use std::cmp::Reverse;
 use std::sync::Arc;
 
 use axum::extract::rejection::{JsonRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
 use axum::{Extension, Json};
 use http::StatusCode;
+use phalanx_model::actor::{ActorError, is_asn, parse_hash};
 use phalanx_model::limits::{DECISION_MAX_MS, REASON_BYTES_MAX};
 use phalanx_model::{Actor, Decision, DecisionId, DecisionKind, Prefix, Withdrawal};
 use serde::Deserialize;
@@ -37,10 +37,7 @@ pub(crate) async fn list(
 ) -> Result<Json<Vec<Arc<Decision>>>, ApiError> {
     let Query(query) = query.map_err(|e| ApiError::bad_request(e.body_text()))?;
     let limit = query.limit.unwrap_or(DECISIONS_PAGE_DEFAULT).min(DECISIONS_PAGE_MAX);
-    let mut decisions = control.deps.fleet.list(control.now_ms());
-    decisions.sort_unstable_by_key(|decision| Reverse((decision.created_at_ms, decision.id)));
-    decisions.truncate(limit);
-    Ok(Json(decisions))
+    Ok(Json(control.deps.fleet.list(control.now_ms(), limit)))
 }
 
 /// `POST /api/v1/decisions`
@@ -86,14 +83,33 @@ pub(crate) async fn withdraw(
 }
 
 fn actor(new: &NewDecision) -> Result<Actor, ApiError> {
-    match (new.ip, &new.prefix) {
-        (Some(ip), None) => Ok(Actor::ip(ip)),
-        (None, Some(text)) => {
-            let wrong =
-                |_| ApiError::bad_request(format!("{text:?} is no address range; write 192.0.2.0/24"));
-            Ok(Actor::prefix(text.parse::<Prefix>().map_err(wrong)?))
+    let prefix = |text: &String| {
+        let wrong = |_| ApiError::bad_request(format!("{text:?} is no address range; write 192.0.2.0/24"));
+        Ok(Actor::prefix(text.parse::<Prefix>().map_err(wrong)?))
+    };
+    let read = |name: &str, text: &String, read: fn(&str) -> Result<Actor, ActorError>| {
+        read(text).map_err(|error| ApiError::bad_request(format!("{name} {text:?}: {error}")))
+    };
+    let asn = |number: u32| match is_asn(number) {
+        true => Ok(Actor::Asn(number)),
+        false => Err(ApiError::bad_request(format!("asn {number}: {}", ActorError::Asn))),
+    };
+    let named = [
+        new.ip.map(|ip| Ok(Actor::ip(ip))),
+        new.prefix.as_ref().map(prefix),
+        new.asn.map(asn),
+        new.country.as_ref().map(|text| read("country", text, |text| text.parse().map(Actor::Country))),
+        new.ja4.as_ref().map(|text| read("ja4", text, |text| text.parse().map(Actor::Ja4))),
+        new.session.as_ref().map(|text| read("session", text, |text| parse_hash(text).map(Actor::Session))),
+        new.account.as_ref().map(|text| read("account", text, |text| parse_hash(text).map(Actor::Account))),
+    ];
+    let mut named = named.into_iter().flatten();
+    match (named.next(), named.next()) {
+        (Some(actor), None) => actor,
+        _ => {
+            let fault = "a decision needs exactly one of ip, prefix, asn, country, ja4, session and account";
+            Err(ApiError::bad_request(fault))
         }
-        _ => Err(ApiError::bad_request("a decision needs exactly one of ip and prefix")),
     }
 }
 

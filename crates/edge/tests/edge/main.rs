@@ -13,6 +13,8 @@ mod life;
 #[cfg(test)]
 mod limits;
 #[cfg(test)]
+mod places;
+#[cfg(test)]
 mod rules;
 #[cfg(test)]
 mod standing;

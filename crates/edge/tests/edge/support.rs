@@ -1,6 +1,6 @@
 //! A node's edge, an upstream and a client, all over real sockets.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::BytesMut;
 use phalanx_decide::DecidePlan;
 use phalanx_edge::http1::{BodyDecoder, ResponseFraming, ResponseHead, parse_head, read_response_head};
-use phalanx_edge::{AppPlan, Edge, EdgeHandle, EdgePlan, EdgeSettings, EdgeShared, UpstreamPlan};
+use phalanx_edge::{AppPlan, Edge, EdgeHandle, EdgePlan, EdgeSettings, EdgeShared, Places, UpstreamPlan};
 use phalanx_model::lanes::{LaneReaders, Lanes};
 use phalanx_model::{
     AccessEvent, Actor, Author, AuthorRole, BodyFraming, Decision, DecisionId, DecisionKind, FramingFault,
@@ -26,6 +26,7 @@ pub(crate) struct Node {
     pub(crate) edge: EdgeHandle,
     pub(crate) plan: Arc<Swap<EdgePlan>>,
     pub(crate) view: Arc<Swap<View>>,
+    pub(crate) places: Arc<Swap<Places>>,
     pub(crate) readers: LaneReaders,
     pub(crate) upstream: Upstream,
 }
@@ -51,17 +52,19 @@ impl Node {
         change(&mut settings, &mut app);
         let plan = Arc::new(Swap::new(EdgePlan::new(1, decide, vec![app])));
         let view = Arc::new(Swap::new(View::default()));
+        let places = Arc::new(Swap::new(Places::default()));
         let (lanes, readers) = Lanes::new();
         let shared = EdgeShared {
             plan: Arc::clone(&plan),
             view: Arc::clone(&view),
+            places: Arc::clone(&places),
             lanes,
             clock: Arc::new(SystemClock),
         };
         let edge = Edge::bind(settings, shared).unwrap();
         let handle = edge.handle();
         edge.run().unwrap();
-        Self { edge: handle, plan, view, readers, upstream }
+        Self { edge: handle, plan, view, places, readers, upstream }
     }
 
     pub(crate) fn address(&self) -> SocketAddr {
@@ -87,10 +90,13 @@ impl Node {
     }
 
     pub(crate) fn ban(&self, ip: &str) {
-        let ip: IpAddr = ip.parse().unwrap();
+        self.ban_actor(Actor::ip(ip.parse().unwrap()));
+    }
+
+    pub(crate) fn ban_actor(&self, actor: Actor) {
         let decision = Arc::new(Decision {
             id: DecisionId::from_parts(1, 1, 1),
-            actor: Actor::ip(ip),
+            actor,
             kind: DecisionKind::Ban,
             author: Author { site: "fra".into(), node: "a".into(), role: AuthorRole::Node },
             reason: "test".into(),
@@ -100,8 +106,8 @@ impl Node {
             expires_at_ms: u64::MAX,
             version: 1,
         });
-        let range = decision.actor.range();
-        self.view.store(Arc::new(self.view.load().with_range(range, vec![decision])));
+        let key = decision.actor.key();
+        self.view.store(Arc::new(self.view.load().with_key(key, vec![decision])));
     }
 
     pub(crate) fn count(&self, of: impl Fn(&phalanx_model::counters::WorkerCounters) -> &AtomicU64) -> u64 {

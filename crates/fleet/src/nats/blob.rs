@@ -51,11 +51,11 @@ async fn bucket(inner: &Inner) -> Result<ObjectStore, FleetError> {
     if !inner.connected() {
         return Err(FleetError::Unreachable("no link".into()));
     }
-    if let Ok(bucket) = inner.jetstream.get_object_store(BUCKET).await {
+    if let Ok(bucket) = inner.jetstream().get_object_store(BUCKET).await {
         return Ok(bucket);
     }
     let config = Config { bucket: BUCKET.into(), num_replicas: inner.replicas, ..Config::default() };
-    let bucket = inner.jetstream.create_object_store(config).await;
+    let bucket = inner.jetstream().create_object_store(config).await;
     bucket.map_err(|error| FleetError::Unreachable(error.to_string()))
 }
 

@@ -193,7 +193,7 @@ async fn an_older_version_replayed_changes_nothing() {
     // Something after it in the same stream of messages shows that it has been looked at.
     refused("barrier", &victim, thief.say(&ban(now, 90_000_000), &SigningKey::generate().unwrap(), |_| {}))
         .await;
-    assert_eq!(victim.fleet.list(now)[0].expires_at_ms, now + 3_600_000);
+    assert_eq!(victim.fleet.list(now, 1)[0].expires_at_ms, now + 3_600_000);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

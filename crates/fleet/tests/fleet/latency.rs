@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use phalanx_model::{Clock, SystemClock};
+use phalanx_model::{Clock, Identities, SystemClock};
 
 use crate::support::{NatsServer, Node, NodePlan, address, gathered, until};
 
@@ -31,7 +31,7 @@ async fn one_ban(a: &Node, b: &Node, n: u32) -> Duration {
     let mut swapped = view.subscribe();
     let started = Instant::now();
     a.ban(&ip, 600_000);
-    while view.load().lookup(address(&ip), SystemClock.now_ms()).is_none() {
+    while view.load().lookup(&Identities::of(address(&ip)), SystemClock.now_ms()).is_none() {
         tokio::time::timeout(Duration::from_secs(10), swapped.changed()).await.unwrap().unwrap();
     }
     started.elapsed()

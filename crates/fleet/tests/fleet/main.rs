@@ -6,6 +6,8 @@ mod support;
 #[cfg(test)]
 mod conformance;
 #[cfg(test)]
+mod enrolled;
+#[cfg(test)]
 mod faults;
 #[cfg(test)]
 mod forgery;
@@ -14,6 +16,10 @@ mod latency;
 #[cfg(test)]
 mod local;
 #[cfg(test)]
+mod remembered;
+#[cfg(test)]
 mod sharing;
 #[cfg(test)]
 mod sim;
+#[cfg(test)]
+mod stolen;

@@ -86,9 +86,11 @@ struct Compiled {
     /// For a pattern without a linear form: one that matches wherever it does. It tells in linear time that there is
     /// no match, and from where on to look.
     superset: Option<meta::Regex>,
-    /// The pattern in the backtracking engine's syntax, compiled when first needed if the linear engine exists.
+    /// The pattern in the backtracking engine's syntax, compiled for each limit when it is first needed.
     fallback_text: String,
-    fallback: OnceLock<Option<fancy_regex::Regex>>,
+    fallback: [OnceLock<Option<fancy_regex::Regex>>; BACKTRACKS.len()],
+    /// It has a repetition without an end.
+    unbounded: bool,
     groups: usize,
     requirements: Requirements,
     simple: Option<simple::Simple>,
@@ -96,9 +98,46 @@ struct Compiled {
 
 /// Most bytes that the compiled form of one pattern may take: a pattern like `(?:.{1,1000}){1000}` is refused.
 const COMPILED_BYTES_MAX: usize = 16 * 1024 * 1024;
-/// Most steps back that the backtracking engine takes for one value, some tenths of a second at most. It takes up to
-/// two per place where a match could start, so a body of the size that is held for inspection stays below.
-const BACKTRACKS_MAX: usize = 3_000_000;
+/// Steps back that the backtracking engine may take for one value; some ten million take a second. It takes up to two
+/// for each place where a match could start: the first limit that allows four is tried, then the last.
+const BACKTRACKS: [usize; 13] = {
+    let k = 1024;
+    let last = 3_000_000;
+    [k, 2 * k, 4 * k, 8 * k, 16 * k, 32 * k, 64 * k, 128 * k, 256 * k, 512 * k, 1024 * k, 2048 * k, last]
+};
+/// What a byte stands for when the limit is chosen from the length of the value.
+const BACKTRACKS_PER_BYTE: usize = 4;
+/// Steps that all values of a request may take together.
+const BACKTRACKS_PER_REQUEST: u64 = 60_000_000;
+/// A repetition without an end may read the rest of the value from every place where a match could start, which takes no step
+/// back: so many bytes read count as a step.
+const BYTES_READ_PER_STEP: usize = 4096;
+
+/// Steps back that are left to the patterns of one request. Each search takes the whole of its limit: how many steps it
+/// did need is not known. After a search without an answer none are left: the request has failed.
+#[derive(Debug, Clone, Copy)]
+pub struct Steps(u64);
+
+impl Default for Steps {
+    fn default() -> Self {
+        Self(BACKTRACKS_PER_REQUEST)
+    }
+}
+
+impl Steps {
+    fn take(&mut self, steps: usize) -> Result<(), LimitExceeded> {
+        match self.0.checked_sub(u64::try_from(steps).unwrap_or(u64::MAX)) {
+            Some(left) => self.0 = left,
+            None => return Err(self.give_up()),
+        }
+        Ok(())
+    }
+
+    fn give_up(&mut self) -> LimitExceeded {
+        self.0 = 0;
+        LimitExceeded
+    }
+}
 
 impl Pattern {
     /// Compiles a pattern; its text is taken as bytes.
@@ -118,18 +157,22 @@ impl Pattern {
             linear.as_ref().is_some_and(|(_, doubts)| *doubts == linear::TailDoubts::default());
         let compiled = Compiled {
             fallback_text: if linear_suffices { String::new() } else { fallback::translate(&parsed.node) },
-            fallback: OnceLock::new(),
+            fallback: Default::default(),
             groups: (parsed.groups as usize + 1).min(GROUPS_MAX),
+            unbounded: parsed.node.is_unbounded(),
             requirements: requirement::of_kinds(&parsed.node),
             simple: simple::of(&parsed.node),
             superset: superset.and_then(|hir| linear_regex(&hir).ok()),
             linear,
         };
         if compiled.linear.is_none() {
-            let regex =
-                compiled.build_fallback().map_err(|error| too_large(format!("does not compile: {error}")))?;
+            let [least, ..] = BACKTRACKS;
+            let regex = compiled
+                .build_fallback(least)
+                .map_err(|error| too_large(format!("does not compile: {error}")))?;
             // A new cell is empty, so this cannot fail.
-            let _ = compiled.fallback.set(Some(regex));
+            let [first, ..] = &compiled.fallback;
+            let _ = first.set(Some(regex));
         }
         Ok(Self(Arc::new(compiled)))
     }
@@ -152,6 +195,16 @@ impl Pattern {
 
     /// The leftmost match that starts at or after `start`; what is before it still counts for `^` and `\b`.
     pub fn find_at(&self, haystack: &[u8], start: usize) -> Result<Option<(usize, usize)>, LimitExceeded> {
+        self.find_within(haystack, start, &mut Steps::default())
+    }
+
+    /// As [`Pattern::find_at`], with the steps that are left to a request.
+    pub fn find_within(
+        &self,
+        haystack: &[u8],
+        start: usize,
+        steps: &mut Steps,
+    ) -> Result<Option<(usize, usize)>, LimitExceeded> {
         if start > haystack.len() {
             return Ok(None);
         }
@@ -171,7 +224,7 @@ impl Pattern {
             }
         }
         let mut captures = Captures::default();
-        let found = self.0.backtrack(haystack, start, &mut captures)?;
+        let found = self.0.backtrack(haystack, start, &mut captures, steps)?;
         Ok(captures.groups.first().copied().flatten().filter(|_| found))
     }
 
@@ -181,6 +234,17 @@ impl Pattern {
         haystack: &[u8],
         start: usize,
         captures: &mut Captures,
+    ) -> Result<bool, LimitExceeded> {
+        self.captures_within(haystack, start, captures, &mut Steps::default())
+    }
+
+    /// As [`Pattern::captures_at`], with the steps that are left to a request.
+    pub fn captures_within(
+        &self,
+        haystack: &[u8],
+        start: usize,
+        captures: &mut Captures,
+        steps: &mut Steps,
     ) -> Result<bool, LimitExceeded> {
         *captures = Captures { len: self.0.groups, ..Captures::default() };
         if start > haystack.len() {
@@ -193,11 +257,11 @@ impl Pattern {
             return Ok(found.is_some());
         }
         let Some((regex, doubts)) = &self.0.linear else {
-            return self.0.backtrack(haystack, start, captures);
+            return self.0.backtrack(haystack, start, captures, steps);
         };
         let doubtful = doubts.apply_to(haystack);
         if doubtful && doubts.final_line {
-            return self.0.backtrack(haystack, start, captures);
+            return self.0.backtrack(haystack, start, captures, steps);
         }
         let mut slots: [Option<NonMaxUsize>; GROUPS_MAX * 2] = [None; GROUPS_MAX * 2];
         let wanted = slots.get_mut(..self.0.groups * 2).unwrap_or_default();
@@ -211,7 +275,7 @@ impl Pattern {
         if doubtful
             && captures.groups.first().copied().flatten().is_some_and(|(_, end)| end == haystack.len())
         {
-            return self.0.backtrack(haystack, start, captures);
+            return self.0.backtrack(haystack, start, captures, steps);
         }
         Ok(true)
     }
@@ -253,24 +317,24 @@ impl linear::TailDoubts {
 }
 
 impl Compiled {
-    fn build_fallback(&self) -> Result<fancy_regex::Regex, fancy_regex::Error> {
+    fn build_fallback(&self, backtracks: usize) -> Result<fancy_regex::Regex, fancy_regex::Error> {
         RegexBuilder::new(&self.fallback_text)
             .bytes_mode(BytesMode::Ascii)
-            .backtrack_limit(BACKTRACKS_MAX)
+            .backtrack_limit(backtracks)
             .delegate_size_limit(COMPILED_BYTES_MAX)
             .max_prog_size(200_000)
             .build()
     }
 
-    /// Searches with the backtracking engine.
+    /// Searches with the backtracking engine: with the least limit that should do, then with the greatest.
     fn backtrack(
         &self,
         haystack: &[u8],
         start: usize,
         captures: &mut Captures,
+        steps: &mut Steps,
     ) -> Result<bool, LimitExceeded> {
         *captures = Captures { len: self.groups, ..Captures::default() };
-        let regex = self.fallback.get_or_init(|| self.build_fallback().ok()).as_ref().ok_or(LimitExceeded)?;
         let start = match &self.superset {
             Some(superset) => match superset.find(Input::new(haystack).range(start..)) {
                 Some(found) => found.start(),
@@ -278,6 +342,34 @@ impl Compiled {
             },
             None => start,
         };
+        let rest = haystack.len().saturating_sub(start);
+        if self.unbounded {
+            steps.take(rest.saturating_mul(rest) / BYTES_READ_PER_STEP)?;
+        }
+        let likely = rest.saturating_mul(BACKTRACKS_PER_BYTE);
+        let last = BACKTRACKS.len() - 1;
+        let first = BACKTRACKS.iter().position(|limit| likely <= *limit).unwrap_or(last);
+        let mut found = self.backtrack_up_to(first, haystack, start, captures, steps);
+        if found.is_err() && first < last {
+            found = self.backtrack_up_to(last, haystack, start, captures, steps);
+        }
+        found.map_err(|LimitExceeded| steps.give_up())
+    }
+
+    fn backtrack_up_to(
+        &self,
+        limit: usize,
+        haystack: &[u8],
+        start: usize,
+        captures: &mut Captures,
+        steps: &mut Steps,
+    ) -> Result<bool, LimitExceeded> {
+        let (Some(cell), Some(&backtracks)) = (self.fallback.get(limit), BACKTRACKS.get(limit)) else {
+            return Err(LimitExceeded);
+        };
+        steps.take(backtracks)?;
+        let regex =
+            cell.get_or_init(|| self.build_fallback(backtracks).ok()).as_ref().ok_or(LimitExceeded)?;
         let input = RegexInput::new(haystack).from_pos(start);
         let Some(found) = regex.captures_input(input).map_err(|_| LimitExceeded)? else { return Ok(false) };
         for (number, group) in captures.groups.iter_mut().enumerate().take(self.groups) {

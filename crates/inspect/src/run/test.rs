@@ -39,6 +39,7 @@ impl Transaction {
         if self.is_exhausted(rule, value) {
             return Answer::GaveUp;
         }
+        let steps = &mut self.backtracks_left;
         let values = &mut self.scratch.state.values;
         let blob = values.blob(value);
         let bytes = values.bytes(value);
@@ -46,7 +47,7 @@ impl Transaction {
             Some(Matcher::Phrases(automaton)) => {
                 automaton.find(bytes).map(|found| (found.start(), found.end()))
             }
-            Some(Matcher::Rx(pattern)) => match pattern.find(bytes) {
+            Some(Matcher::Rx(pattern)) => match pattern.find_within(bytes, 0, steps) {
                 Ok(found) => found,
                 Err(error) => {
                     self.fail(rule, &error.to_string());
@@ -108,7 +109,11 @@ impl Transaction {
 
     /// Counts a look at a value; true when the request has had all the looks it gets, which makes it one that fails.
     fn is_exhausted(&mut self, rule: &Rule, value: ValueId) -> bool {
-        self.examined_bytes += u64::from(self.scratch.state.values.blob(value).len);
+        self.charge(rule, u64::from(self.scratch.state.values.blob(value).len))
+    }
+
+    fn charge(&mut self, rule: &Rule, bytes: u64) -> bool {
+        self.examined_bytes = self.examined_bytes.saturating_add(bytes);
         if self.examined_bytes <= EXAMINED_BYTES_MAX {
             return false;
         }
@@ -178,7 +183,7 @@ impl Transaction {
             return Answer::No;
         };
         let blob = self.scratch.state.values.blob(value);
-        match pattern.find(self.scratch.state.values.bytes(value)) {
+        match pattern.find_within(self.scratch.state.values.bytes(value), 0, &mut self.backtracks_left) {
             Ok(Some((start, end))) => Answer::Yes(blob.part(start, end)),
             Ok(None) => Answer::No,
             Err(error) => {
@@ -193,7 +198,7 @@ impl Transaction {
         let mut at = 0;
         loop {
             let bytes = self.scratch.state.values.bytes(value);
-            let (start, end) = match pattern.find_at(bytes, at) {
+            let (start, end) = match pattern.find_within(bytes, at, &mut self.backtracks_left) {
                 Ok(Some(found)) => found,
                 Ok(None) => return Answer::No,
                 Err(error) => {
@@ -211,9 +216,15 @@ impl Transaction {
             if holds {
                 return Answer::Yes(blob.part(start, end));
             }
+            let last = start + 1 >= bytes.len();
+            // Matches may overlap, so that a long value is looked at many times.
+            let looked_at = u64::try_from(end.saturating_sub(at)).unwrap_or(u64::MAX);
             at = start + 1;
-            if at >= bytes.len() {
+            if last {
                 return Answer::No;
+            }
+            if self.charge(rule, looked_at) {
+                return Answer::GaveUp;
             }
         }
     }
@@ -270,7 +281,7 @@ impl Transaction {
     }
 
     fn pattern_groups(
-        &self,
+        &mut self,
         pattern: &Pattern,
         value: ValueId,
         global: bool,
@@ -278,10 +289,11 @@ impl Transaction {
     ) -> Result<(), crate::pattern::LimitExceeded> {
         let values = &self.scratch.state.values;
         let (blob, bytes) = (values.blob(value), values.bytes(value));
+        let steps = &mut self.backtracks_left;
         let mut captures = Captures::default();
         let mut at = 0;
         let mut next = 0;
-        while pattern.captures_at(bytes, at, &mut captures)? {
+        while pattern.captures_within(bytes, at, &mut captures, steps)? {
             for found in captures.groups.iter().take(captures.len.max(1)) {
                 if let Some(place) = groups.get_mut(next) {
                     *place = found.map(|(start, end)| blob.part(start, end));

@@ -3,7 +3,7 @@
 
 use crate::program::{PatternId, Phase, Program, ViewId, watch};
 use crate::transaction::Transaction;
-use crate::transaction::state::{Candidates, EMPTY_UNION, Entry, State, ViewCache};
+use crate::transaction::state::{Candidates, EMPTY_UNION, State, ViewCache};
 use crate::transaction::values::EMPTY_ROW;
 
 impl Transaction {
@@ -75,31 +75,24 @@ impl Transaction {
                 return;
             }
         }
-        let state = &mut self.scratch.state;
-        made.items = u32::try_from(state.view_items.len()).unwrap_or(u32::MAX);
-        for place in made.start..made.end {
-            let Some(&Entry { value, .. }) = state.pick_entries.get(place as usize) else {
-                continue;
+        let State { pick_entries, view_items, values, unions, .. } = &mut self.scratch.state;
+        made.items = u32::try_from(view_items.len()).unwrap_or(u32::MAX);
+        let mut union = Union { words: filter.words(), start: EMPTY_UNION, all: unions };
+        for entry in pick_entries.get(made.start as usize..made.end as usize).unwrap_or_default() {
+            let form = if reshaped { values.form(program, entry.value, node) } else { entry.value };
+            let candidates = match (few, values.known_row(form)) {
+                (_, Some(row)) => Candidates::Row(row),
+                ([], None) => Candidates::Row(values.candidate_row(program, form)),
+                (few, None) => Candidates::Few(values.few_candidates(program, form, few)),
             };
-            let form = if reshaped { state.values.form(program, value, node) } else { value };
-            let candidates = match few {
-                [] => Candidates::Row(state.values.candidate_row(program, form)),
-                _ => match state.values.known_row(form) {
-                    Some(row) => Candidates::Row(row),
-                    None => Candidates::Few(state.values.few_candidates(program, form, few)),
-                },
-            };
-            state.view_items.push(candidates);
+            view_items.push(candidates);
             match candidates {
                 Candidates::Row(EMPTY_ROW) | Candidates::Few(0) => {}
-                Candidates::Row(row) => state.add_row(made, row, filter.words()),
-                Candidates::Few(bits) => {
-                    for (_, &pattern) in few.iter().enumerate().filter(|(place, _)| bits >> place & 1 == 1) {
-                        state.add_pattern(made, pattern, filter.words());
-                    }
-                }
+                Candidates::Row(row) => union.add_row(values.candidate_words(row, filter.words())),
+                Candidates::Few(bits) => union.add_few(few, bits),
             }
         }
+        made.union = union.start;
     }
 
     /// Whether a pattern can match an entry of a view, by its place in the view.
@@ -121,30 +114,39 @@ impl Transaction {
     }
 }
 
-impl State {
-    /// Adds candidates to the union of a view.
-    fn add_row(&mut self, view: &mut ViewCache, row: u32, words: usize) {
-        let union = self.union_of(view, words);
-        let into = self.unions.get_mut(union..).unwrap_or_default();
-        for (word, more) in into.iter_mut().zip(self.values.candidate_words(row, words)) {
+/// The union of a view while it is made. It takes no room before there is a candidate.
+struct Union<'s> {
+    words: usize,
+    start: u32,
+    all: &'s mut Vec<u64>,
+}
+
+impl Union<'_> {
+    fn add_row(&mut self, row: &[u64]) {
+        for (word, more) in self.room().iter_mut().zip(row) {
             *word |= more;
         }
     }
 
-    fn add_pattern(&mut self, view: &mut ViewCache, pattern: PatternId, words: usize) {
-        let union = self.union_of(view, words);
-        watch::set(self.unions.get_mut(union..).unwrap_or_default(), pattern.0);
-    }
-
-    /// Where the union of a view starts; made if the view has none.
-    fn union_of(&mut self, view: &mut ViewCache, words: usize) -> usize {
-        if view.union == EMPTY_UNION {
-            view.union = u32::try_from(self.unions.len()).unwrap_or(u32::MAX);
-            self.unions.resize(self.unions.len() + words, 0);
+    fn add_few(&mut self, few: &[PatternId], bits: u8) {
+        let room = self.room();
+        for (place, pattern) in few.iter().enumerate() {
+            if bits >> place & 1 == 1 {
+                watch::set(room, pattern.0);
+            }
         }
-        view.union as usize
     }
 
+    fn room(&mut self) -> &mut [u64] {
+        if self.start == EMPTY_UNION {
+            self.start = u32::try_from(self.all.len()).unwrap_or(u32::MAX);
+            self.all.resize(self.all.len() + self.words, 0);
+        }
+        self.all.get_mut(self.start as usize..).unwrap_or_default()
+    }
+}
+
+impl State {
     /// Whether a pattern is in the union that starts here.
     #[inline]
     pub(super) fn is_in_union(&self, union: u32, pattern: PatternId) -> bool {

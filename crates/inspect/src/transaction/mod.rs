@@ -105,6 +105,7 @@ pub struct Transaction {
     pub(crate) audit: AuditChoice,
     /// Bytes that operators looked at.
     pub(crate) examined_bytes: u64,
+    pub(crate) backtracks_left: crate::pattern::Steps,
 }
 
 /// How far an `allow` has reached.
@@ -139,6 +140,7 @@ impl Transaction {
             failure: None,
             audit: AuditChoice::of(engine),
             examined_bytes: 0,
+            backtracks_left: crate::pattern::Steps::default(),
             program,
         }
     }

@@ -5,7 +5,8 @@ use std::process::ExitCode;
 
 use clap::{Args, Subcommand, ValueEnum};
 use phalanx_control::api::NewDecision;
-use phalanx_model::{Decision, DecisionKind, Prefix, RequestId, Withdrawal};
+use phalanx_model::actor::{parse_asn, parse_hash};
+use phalanx_model::{Actor, Country, Decision, DecisionKind, Ja4, Prefix, RequestId, Withdrawal};
 use phalanx_record::escape::for_terminal;
 
 use super::print;
@@ -20,7 +21,7 @@ pub(crate) struct DecisionArgs {
 
 #[derive(Debug, Clone, Subcommand)]
 enum DecisionCommand {
-    /// Order something about an address or a network, on all nodes
+    /// Order something about an address, a network or another actor, on all nodes
     Add(AddArgs),
     /// List decisions in force
     List(ListArgs),
@@ -30,12 +31,8 @@ enum DecisionCommand {
 
 #[derive(Debug, Clone, Args)]
 struct AddArgs {
-    /// One address; for IPv6 its /64
-    #[arg(long, value_name = "ADDRESS", required_unless_present = "prefix", conflicts_with = "prefix")]
-    ip: Option<IpAddr>,
-    /// A network, e.g. 192.0.2.0/24
-    #[arg(long, value_name = "CIDR")]
-    prefix: Option<Prefix>,
+    #[command(flatten)]
+    whom: Whom,
     /// What to order
     #[arg(long, value_enum, default_value = "ban")]
     kind: Kind,
@@ -47,6 +44,33 @@ struct AddArgs {
     reason: String,
     #[command(flatten)]
     admin: AdminArgs,
+}
+
+/// Whom a decision is about: one of these.
+#[derive(Debug, Clone, Args)]
+#[group(required = true, multiple = false)]
+struct Whom {
+    /// One address; for IPv6 its /64
+    #[arg(long, value_name = "ADDRESS")]
+    ip: Option<IpAddr>,
+    /// A network, e.g. 192.0.2.0/24
+    #[arg(long, value_name = "CIDR")]
+    prefix: Option<Prefix>,
+    /// All addresses of an autonomous system, e.g. 64500; needs an ASN database
+    #[arg(long, value_name = "NUMBER", value_parser = parse_asn)]
+    asn: Option<u32>,
+    /// All addresses in a country, e.g. NL; needs a country database
+    #[arg(long, value_name = "LETTERS")]
+    country: Option<Country>,
+    /// All clients whose TLS greeting has this JA4 fingerprint
+    #[arg(long, value_name = "FINGERPRINT")]
+    ja4: Option<Ja4>,
+    /// One session, by its keyed hash of 16 hexadecimal digits
+    #[arg(long, value_name = "HASH", value_parser = parse_hash)]
+    session: Option<u64>,
+    /// One account, by its keyed hash of 16 hexadecimal digits
+    #[arg(long, value_name = "HASH", value_parser = parse_hash)]
+    account: Option<u64>,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -90,8 +114,13 @@ pub(crate) fn run(args: &DecisionArgs) -> anyhow::Result<ExitCode> {
 
 fn add(args: &AddArgs) -> anyhow::Result<()> {
     let new = NewDecision {
-        ip: args.ip,
-        prefix: args.prefix.map(|prefix| prefix.to_string()),
+        ip: args.whom.ip,
+        prefix: args.whom.prefix.map(|prefix| prefix.to_string()),
+        asn: args.whom.asn,
+        country: args.whom.country.map(|country| country.to_string()),
+        ja4: args.whom.ja4.map(|ja4| ja4.to_string()),
+        session: args.whom.session.map(|hash| format!("{hash:016x}")),
+        account: args.whom.account.map(|hash| format!("{hash:016x}")),
         kind: match args.kind {
             Kind::Ban => DecisionKind::Ban,
             Kind::Allow => DecisionKind::Allow,
@@ -110,7 +139,24 @@ fn add(args: &AddArgs) -> anyhow::Result<()> {
         print::actor(&made.actor),
         print::duration(made.expires_at_ms.saturating_sub(made.created_at_ms)),
         made.id
-    ))
+    ))?;
+    match not_told_apart(&made.actor) {
+        Some(what) => print::text(&format!(
+            "note: {what}; the order is kept and shared, and has no effect until then\n"
+        )),
+        None => Ok(()),
+    }
+}
+
+/// What nodes of this version do not know of a client.
+fn not_told_apart(actor: &Actor) -> Option<&'static str> {
+    match actor {
+        Actor::Ja4(_) => Some("nodes of this version do not see TLS greetings yet"),
+        Actor::Session(_) | Actor::Account(_) => {
+            Some("nodes of this version do not tell sessions and accounts apart yet")
+        }
+        Actor::Ip(_) | Actor::Client { .. } | Actor::Prefix(_) | Actor::Asn(_) | Actor::Country(_) => None,
+    }
 }
 
 fn list(args: &ListArgs) -> anyhow::Result<()> {

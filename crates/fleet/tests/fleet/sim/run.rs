@@ -7,11 +7,14 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
+use parking_lot::Mutex;
 use phalanx_fleet::store::Store;
-use phalanx_fleet::{Change, Fleet, FleetHandle, FleetKeys, Parts, subject};
+use phalanx_fleet::{Change, Fleet, FleetHandle, FleetKeys, Parts, Remembered, subject};
 use phalanx_model::event::Proposal;
 use phalanx_model::lanes::{LaneReaders, Lanes};
-use phalanx_model::{Actor, Author, AuthorRole, Clock, Decision, DecisionId, DecisionKind, Prefix};
+use phalanx_model::{
+    Actor, Author, AuthorRole, Clock, Decision, DecisionId, DecisionKind, Identities, Prefix,
+};
 use phalanx_trust::{Sealer, SignedRecord, Statement};
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep};
@@ -40,7 +43,7 @@ pub(crate) fn play(seed: u64, bug: Bug) -> Run {
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
     runtime.block_on(async {
-        let mut fleet = SimulatedFleet::start(seed, bug);
+        let mut fleet = SimulatedFleet::start(seed, bug).await;
         fleet.live_through_faults().await;
         fleet.heal_and_check().await;
         Run {
@@ -113,7 +116,7 @@ impl Clock for SimClock {
 }
 
 impl SimulatedFleet {
-    fn start(seed: u64, bug: Bug) -> Self {
+    async fn start(seed: u64, bug: Bug) -> Self {
         let mut dice = Dice::new(draw(seed, "run", 0));
         let world = World::new(seed, Weather { delay_max_ms: 20, ..Weather::default() });
         let count = usize::try_from(2 + dice.below(3)).unwrap();
@@ -128,7 +131,7 @@ impl SimulatedFleet {
         let mut fleet =
             Self { bug, dice, world, nodes, oracle, repairs, violations, doubtful: 0, checked: 0, state };
         for at in 0..fleet.nodes.len() {
-            fleet.start_node(at);
+            fleet.start_node(at).await;
         }
         fleet
     }
@@ -136,7 +139,7 @@ impl SimulatedFleet {
     async fn live_through_faults(&mut self) {
         for _ in 0..20 + self.dice.below(40) {
             sleep(Duration::from_millis(5 + self.dice.below(1_500))).await;
-            self.repair_what_is_due();
+            self.repair_what_is_due().await;
             if self.dice.chance(600) {
                 self.somebody_speaks();
             } else {
@@ -165,7 +168,7 @@ impl SimulatedFleet {
             let actor = if self.dice.chance(250) { Actor::prefix(range) } else { actor };
             running.fleet.add(order(actor, kind, for_ms)).map(Change::Decided)
         } else {
-            let some = running.fleet.list(0).first().map(|decision| decision.actor.clone());
+            let some = running.fleet.list(0, usize::MAX).first().map(|decision| decision.actor.clone());
             running.fleet.withdraw(some.unwrap_or(actor), "false alarm").map(Change::Withdrawn)
         };
         match said {
@@ -181,7 +184,7 @@ impl SimulatedFleet {
                     "{} says {:?} {}: {what}",
                     node.name,
                     change.author().role,
-                    change.range()
+                    change.actor()
                 ));
                 self.oracle.say(change);
             }
@@ -294,10 +297,10 @@ impl SimulatedFleet {
         assert!(running.writer.is_finished());
         drop(running);
         self.world.note(Fault::Restarted, || format!("{} restarts", node.name));
-        self.start_node(at);
+        self.start_node(at).await;
     }
 
-    fn start_node(&mut self, at: usize) {
+    async fn start_node(&mut self, at: usize) {
         let node = &mut self.nodes[at];
         node.disk.fail(false);
         let (disk, disk_ms) = (node.disk.clone(), 1 + self.dice.below(DISK_MAX_MS));
@@ -317,10 +320,15 @@ impl SimulatedFleet {
         );
         let engine = Arc::new(engine);
         let (lanes, readers) = Lanes::new();
-        let settings = NodePlan::local(node.site, node.name).settings(self.state.path());
-        let parts = Parts { store, engine: Arc::clone(&engine) as Arc<dyn Fleet> };
-        let fleet =
-            FleetHandle::start_on(parts, settings, keys(node.name, node.control), lanes, clock).unwrap();
+        // Outlives crashes, as its records do.
+        let state_dir = self.state.path().join(node.name);
+        std::fs::create_dir_all(&state_dir).unwrap();
+        let settings = NodePlan::local(node.site, node.name).settings(&state_dir);
+        let remembered = Remembered::read(&settings, Arc::clone(sealer())).await.unwrap();
+        let parts = Parts { remembered, store, engine: Arc::clone(&engine) as Arc<dyn Fleet> };
+        let fleet = FleetHandle::start_on(parts, settings, keys(node.name, node.control), lanes, clock)
+            .await
+            .unwrap();
         node.running = Some(Running { fleet, engine, readers, recorded: 0, said: 0, writer });
         self.world.tell(&format!("{}/{} starts", node.site, node.name));
     }
@@ -355,7 +363,7 @@ impl SimulatedFleet {
         self.world.inject(&lie.subject(), bent);
     }
 
-    fn repair_what_is_due(&mut self) {
+    async fn repair_what_is_due(&mut self) {
         let now_ms = self.world.elapsed_ms();
         let (due, later) = std::mem::take(&mut self.repairs).into_iter().partition(|(at, _)| *at <= now_ms);
         self.repairs = later;
@@ -369,7 +377,7 @@ impl SimulatedFleet {
                     }
                 }
                 Repair::Site(site) => self.world.cut_site(site, false),
-                Repair::Start(at) if self.nodes[at].running.is_none() => self.start_node(at),
+                Repair::Start(at) if self.nodes[at].running.is_none() => self.start_node(at).await,
                 Repair::Start(_) => {}
                 Repair::Disk(at) => self.nodes[at].disk.fail(false),
             }
@@ -387,7 +395,7 @@ impl SimulatedFleet {
     async fn heal_and_check(&mut self) {
         self.world.set_weather(Weather { delay_max_ms: 20, ..Weather::default() });
         self.repairs.iter_mut().for_each(|(due_ms, _)| *due_ms = 0);
-        self.repair_what_is_due();
+        self.repair_what_is_due().await;
         self.world.tell("calm from here on");
         // Most heal by the audit that follows a connection, some have to wait for the one of every minute.
         let mut audit_takes_ms = AUDIT_TAKES_MS;
@@ -413,7 +421,7 @@ impl SimulatedFleet {
         // Who comes late learns everything from the streams: what nodes alone remember is not shared.
         let (site, name) = NEWCOMER;
         self.nodes.push(SimNode::new(&self.world, site, name, true, 0));
-        self.start_node(self.nodes.len() - 1);
+        self.start_node(self.nodes.len() - 1).await;
         self.converge("with a newcomer").await;
         if self.dice.chance(150) {
             sleep(Duration::from_secs(70)).await;
@@ -459,7 +467,7 @@ impl SimulatedFleet {
         let mut differences = Vec::new();
         for node in &self.nodes {
             let Some(running) = &node.running else { continue };
-            let live = running.fleet.list(node.clock.now_ms());
+            let live = running.fleet.list(node.clock.now_ms(), usize::MAX);
             let certain: BTreeMap<DecisionId, &Arc<Decision>> = live
                 .iter()
                 .filter(|of| of.expires_at_ms > end_ms && !self.oracle.is_doubtful(&of.actor))
@@ -481,7 +489,7 @@ impl SimulatedFleet {
             Change::Decided(of) if of.id == id => Some(format!(
                 "{:?} of {} by {:?} {}, {}",
                 of.kind,
-                of.actor.range(),
+                of.actor,
                 of.author.role,
                 of.author.node,
                 change.subject()
@@ -518,7 +526,7 @@ impl SimNode {
     fn observe(&mut self, oracle: &Oracle, true_ms: u64, violations: &mut Vec<String>) {
         let Some(running) = &mut self.running else { return };
         let now_ms = self.clock.now_ms();
-        let live = running.fleet.list(now_ms);
+        let live = running.fleet.list(now_ms, usize::MAX);
         for decision in &live {
             if let Some(objection) = oracle.objection(decision, true_ms, SKEW_MAX_MS) {
                 violations.push(format!("{} enforces {}, but {objection}", self.name, decision.id));
@@ -530,7 +538,10 @@ impl SimNode {
         }
         let view = running.fleet.view().load_full();
         for ip in ADDRESSES.map(|last| address(&format!("192.0.2.{last}"))) {
-            if view.lookup(ip, now_ms).is_some_and(|decision| !live.iter().any(|of| of.id == decision.id)) {
+            if view
+                .lookup(&Identities::of(ip), now_ms)
+                .is_some_and(|found| !live.iter().any(|of| of.id == found.id()))
+            {
                 violations.push(format!("{}: {ip} is under an order that is not in force", self.name));
             }
         }
@@ -609,8 +620,10 @@ fn sign(change: &Change, keys: &FleetKeys) -> Bytes {
 
 /// The keys of a node, the same in every run.
 fn keys(node: &str, control: bool) -> FleetKeys {
-    static FOLDER: OnceLock<tempfile::TempDir> = OnceLock::new();
-    let folder = FOLDER.get_or_init(|| tempfile::tempdir().unwrap());
+    static FOLDER: Mutex<Option<tempfile::TempDir>> = Mutex::new(None);
+    // Held until the keys are there: threads play runs with the same names.
+    let mut folder = FOLDER.lock();
+    let folder = folder.get_or_insert_with(|| tempfile::tempdir().unwrap());
     let own: &Path = &folder.path().join(node);
     std::fs::create_dir_all(own).unwrap();
     FleetKeys::load_or_create(own, sealer(), control).unwrap()

@@ -1,7 +1,7 @@
 //! What lies between nodes: one broker per fleet, with a stream per topic and site, and links that fail as the seed says.
 //!
 //! What happens to a message follows from the seed and from the message, not from the order in which tasks run; so a seed plays
-//! the same run again.
+//! nearly the same run again.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -95,7 +95,8 @@ struct State {
     leases: HashMap<String, Held>,
     lease_sequence: u64,
     attempts: HashMap<String, u64>,
-    heard: Vec<(String, Bytes)>,
+    /// What was sent, in an order that does not depend on that in which tasks ran.
+    heard: BTreeMap<(String, usize), Bytes>,
     faults: BTreeMap<Fault, u64>,
     trace: Vec<String>,
 }
@@ -161,7 +162,7 @@ impl World {
             leases: HashMap::new(),
             lease_sequence: 0,
             attempts: HashMap::new(),
-            heard: Vec::new(),
+            heard: BTreeMap::new(),
             faults: BTreeMap::new(),
             trace: Vec::new(),
         };
@@ -235,7 +236,10 @@ impl World {
             return acknowledged;
         }
         let delay = state.delay(&mut dice);
-        state.heard.push((subject.to_owned(), bytes.clone()));
+        if !subject.starts_with(Topic::Heartbeats.prefix()) {
+            let before = state.heard.keys().filter(|(of, _)| of == subject).count();
+            state.heard.insert((subject.to_owned(), before), bytes.clone());
+        }
         drop(state);
         let (world, subject) = (Arc::clone(self), Arc::<str>::from(subject));
         tokio::spawn(async move {
@@ -326,8 +330,10 @@ impl World {
     /// Something that was sent before; which, `pick` says.
     pub(crate) fn overheard(&self, pick: u64) -> Option<(String, Bytes)> {
         let state = self.state.lock();
-        let wanted = usize::try_from(pick).unwrap().checked_rem(state.heard.len())?;
-        state.heard.get(wanted).cloned()
+        // By lot for each, so that one message more or less seldom changes which.
+        let lot = |(subject, before): &(String, usize)| draw(pick, subject, *before as u64);
+        let drawn = state.heard.iter().min_by_key(|(sent, _)| lot(sent));
+        drawn.map(|((subject, _), bytes)| (subject.clone(), bytes.clone()))
     }
 
     /// Makes a stream unless it is there. False when the broker does not answer.
