@@ -49,6 +49,6 @@ usage: cargo xtask TASK
   console      check, test and build the console into console/dist
   fetch        nats-server and cargo-deny into target/tools, version and hash pinned
   bench        `instructions [--bless]`: instructions per request against the committed figures; `waf`: beside libmodsecurity
-  soak         every fuzz target: [--minutes N | --each SECONDS] [TARGET...]
+  soak         every fuzz target: [--minutes N | --each SECONDS] [TARGET...]; or `--fleet-seeds N`: the simulated fleet
   tidy         dependency direction and file hygiene
 ";

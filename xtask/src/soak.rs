@@ -11,7 +11,8 @@ use anyhow::{Context, bail};
 use crate::place;
 use crate::steps::{Steps, cargo, must};
 
-/// `soak [--minutes N | --each SECONDS] [TARGET...]`; ten minutes in all by default.
+/// `soak [--minutes N | --each SECONDS] [TARGET...]`; ten minutes in all by default. `soak --fleet-seeds N` plays seeds of the
+/// simulated fleet instead.
 pub(crate) fn soak(arguments: &[String]) -> anyhow::Result<ExitCode> {
     let mut targets = Vec::new();
     let mut time = Time::Minutes(10);
@@ -21,6 +22,7 @@ pub(crate) fn soak(arguments: &[String]) -> anyhow::Result<ExitCode> {
         match word.as_str() {
             "--minutes" => time = Time::Minutes(number()?),
             "--each" => time = Time::SecondsEach(number()?),
+            "--fleet-seeds" => return fleet(number()?),
             target => targets.push(target.to_owned()),
         }
     }
@@ -31,6 +33,18 @@ pub(crate) fn soak(arguments: &[String]) -> anyhow::Result<ExitCode> {
     let targets = if targets.is_empty() { all } else { targets };
     let mut steps = Steps::new();
     fuzz(&mut steps, &targets, time);
+    Ok(steps.finish())
+}
+
+/// Plays seeds of the simulated fleet, with the workspace's own code optimised: that makes it some three times faster.
+fn fleet(seeds: u64) -> anyhow::Result<ExitCode> {
+    let mut steps = Steps::new();
+    steps.run(&format!("{seeds} seeds of the simulated fleet"), || {
+        let mut test = cargo(["test", "--locked", "-p", "phalanx-fleet", "--test", "fleet"]);
+        test.args(["--config", "profile.dev.opt-level=2", "--config", "profile.test.opt-level=2"]);
+        test.args(["--", "--nocapture", "--exact", SIMULATION]).env("PHALANX_SEEDS", seeds.to_string());
+        must(&mut test).context("PHALANX_SEED=N plays one seed and prints what happened")
+    });
     Ok(steps.finish())
 }
 
@@ -132,11 +146,20 @@ const COVERAGE: [&str; 7] = [
     "-Ccodegen-units=1",
 ];
 
+/// The test that plays seeds.
+const SIMULATION: &str = "sim::whatever_fails_nothing_is_lost_and_nothing_rises_again";
 const CI_SECONDS_EACH: u64 = 5;
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_simulation_has_its_name() {
+        let (_, name) = SIMULATION.split_once("::").unwrap();
+        let source = std::fs::read_to_string(place::root().join("crates/fleet/tests/fleet/sim/mod.rs"));
+        assert!(source.unwrap().contains(&format!("fn {name}()")));
+    }
 
     #[test]
     fn every_target_has_its_source_and_seeds() {

@@ -63,6 +63,15 @@ impl Change {
         subject::of_change(self)
     }
 
+    /// Whether this node may say this at `now_ms` in its own name. Its version may be ahead of the clock, which was set back or is
+    /// behind a peer's: neither may stop a node from deciding, however short the decision.
+    pub(crate) fn check_own(&self, now_ms: u64) -> Result<(), Refusal> {
+        match self {
+            Self::Decided(decision) => authority::may_decide(decision, now_ms),
+            Self::Withdrawn(_) => self.check(now_ms.max(version_ms(self.version()))),
+        }
+    }
+
     /// Whether its author may say this at `now_ms`.
     pub fn check(&self, now_ms: u64) -> Result<(), Refusal> {
         if version_ms(self.version()) > now_ms.saturating_add(RECORD_FUTURE_MAX_MS) {

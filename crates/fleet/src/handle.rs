@@ -91,6 +91,16 @@ pub struct NewDecision {
     pub evidence: Option<RequestId>,
 }
 
+/// What a node runs on.
+pub struct Parts {
+    /// What it enforces before it has read its records.
+    pub remembered: Remembered,
+    /// Its records.
+    pub store: Arc<Store>,
+    /// What carries its records; keeps this node's own in the same store.
+    pub engine: Arc<dyn Fleet>,
+}
+
 /// What a node enforces before it has read its records: the packed view of its last run.
 pub struct Remembered {
     view: Arc<Swap<View>>,
@@ -153,15 +163,31 @@ impl FleetHandle {
         let path = settings.state_dir.join("fleet.redb");
         let store = crate::local::blocking(move || Store::open(&path, sealer, now_ms)).await?;
         let store = Arc::new(store);
-        let me = node_record(&settings, &keys, now_ms);
-        let holder = format!("{}/{}", me.site, me.node);
-        let engine: Arc<dyn Fleet> = match settings.nats {
-            None => Arc::new(LocalFleet::new(Arc::clone(&store), holder, Arc::clone(&clock))),
+        let engine: Arc<dyn Fleet> = match settings.nats.clone() {
+            None => {
+                let holder = format!("{}/{}", settings.site, settings.node);
+                Arc::new(LocalFleet::new(Arc::clone(&store), holder, Arc::clone(&clock)))
+            }
             Some(nats) => {
-                let author = me.author(AuthorRole::Node);
+                let (site, node) = (settings.site.as_str().into(), settings.node.as_str().into());
+                let author = Author { site, node, role: AuthorRole::Node };
                 Arc::new(NatsFleet::start(nats, author, Arc::clone(&store), Arc::clone(&clock)).await?)
             }
         };
+        Self::start_on(Parts { remembered, store, engine }, settings, keys, lanes, clock).await
+    }
+
+    /// As [`FleetHandle::start`], on a store and an engine that the caller made: how simulations run the very same node.
+    pub async fn start_on(
+        parts: Parts,
+        settings: FleetSettings,
+        keys: FleetKeys,
+        lanes: Lanes,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, FleetError> {
+        let Parts { remembered, store, engine } = parts;
+        let now_ms = clock.now_ms();
+        let me = node_record(&settings, &keys, now_ms);
         let (outbox, outgoing) = mpsc::channel(FLEET_OUTBOX);
         let (changes, _) = broadcast::channel(FLEET_CHANGES_QUEUE);
         let (counts, _) = broadcast::channel(RATE_BATCHES_QUEUE);
@@ -201,7 +227,7 @@ impl FleetHandle {
     }
 
     /// Turns what this node itself concluded into a signed decision, in force here when this returns. What it asks for is cut to
-    /// what a node alone may order.
+    /// what a node alone may order, and it ends no sooner than the decision it replaces.
     pub fn propose(&self, proposal: Proposal) -> Result<Arc<Decision>, FleetError> {
         let for_ms = proposal.for_ms.min(BAN_AUTOMATIC_MAX_MS);
         let confidence_percent = proposal.confidence_percent.min(100);
@@ -216,12 +242,13 @@ impl FleetHandle {
     }
 
     /// Puts into force everywhere what another system that this node listens to ordered, in the node's own name and within what a
-    /// node alone may order.
+    /// node alone may order. It ends no sooner than the decision it replaces.
     pub fn pass_on(&self, order: NewDecision) -> Result<Arc<Decision>, FleetError> {
         self.decide(AuthorRole::Node, order, 100)
     }
 
-    /// Puts an operator's order into force everywhere.
+    /// Puts an operator's order into force everywhere. It ends no sooner than the order it replaces, the same kind of order that was
+    /// given here about the same actor: for a shorter one, delete first.
     pub fn add(&self, order: NewDecision) -> Result<Arc<Decision>, FleetError> {
         self.decide(AuthorRole::Operator, order, 100)
     }

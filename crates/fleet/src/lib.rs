@@ -43,7 +43,7 @@ pub use change::Change;
 pub use counts::CountReach;
 pub use engine::{BlobHash, Delivery, Fleet, Lease, Put, Receipt, Speed, Topic};
 pub use error::FleetError;
-pub use handle::{FleetHandle, FleetKeys, FleetSettings, NewDecision, Remembered};
+pub use handle::{FleetHandle, FleetKeys, FleetSettings, NewDecision, Parts, Remembered};
 pub use local::LocalFleet;
 pub use members::{Link, Member, SILENCE_MAX_MS};
 pub use nats::{NatsFleet, NatsSettings, Sites};

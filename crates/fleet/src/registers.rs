@@ -12,7 +12,7 @@ use std::cmp::Ordering;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
-use phalanx_model::limits::DECISIONS_PER_AUTHOR_MAX;
+use phalanx_model::limits::{BAN_AUTOMATIC_MAX_MS, DECISION_MAX_MS, DECISIONS_PER_AUTHOR_MAX};
 use phalanx_model::{ActorKey, Author, AuthorRole, Decision, DecisionId, DecisionKind, Withdrawal};
 
 use crate::Change;
@@ -336,6 +336,25 @@ impl Registers {
             self.places.remove(key);
         }
     }
+}
+
+/// A change that its author is about to make, with an end not before that of the decision it takes the place of, which is among
+/// those known about its key.
+///
+/// Otherwise a node that was cut off meanwhile, or a stream restored from a backup, would bring the longer one back when the
+/// shorter one is over and forgotten. Who wants less withdraws first: a withdrawal is remembered for long enough.
+pub(crate) fn no_shorter(change: Change, known: &[Arc<Decision>], now_ms: u64) -> Change {
+    let Change::Decided(new) = change else { return change };
+    let longest_ms = match new.author.role {
+        AuthorRole::Operator => DECISION_MAX_MS,
+        AuthorRole::Node => BAN_AUTOMATIC_MAX_MS,
+    };
+    let old = known.iter().find(|old| same_register(old, &new));
+    let end_ms = old.map_or(0, |old| old.expires_at_ms.min(now_ms.saturating_add(longest_ms)));
+    if end_ms <= new.expires_at_ms {
+        return Change::Decided(new);
+    }
+    Change::Decided(Arc::new(Decision { expires_at_ms: end_ms, ..Arc::unwrap_or_clone(new) }))
 }
 
 /// What is known about one key. Few authors speak about one key, so lists are searched whole.

@@ -132,6 +132,35 @@ proptest! {
     }
 
     #[test]
+    fn what_was_replaced_does_not_come_back_when_its_successor_is_over(
+        made in proptest::collection::vec((1u64..2_000, 0u64..500), 1..8),
+        heard in proptest::collection::vec(any::<bool>(), 8),
+        rest in 0u64..3_000,
+    ) {
+        let (mut author, mut now_ms, mut changes) = (Registers::default(), NOW, Vec::new());
+        for (version, (for_ms, later_ms)) in (1..).zip(made) {
+            now_ms += later_ms;
+            author.sweep(now_ms);
+            let change = ban(1, 1, version, now_ms + for_ms);
+            let change = no_shorter(change.clone(), &author.decisions_of(&change.key()), now_ms);
+            author.apply(&change, now_ms);
+            changes.push(change);
+        }
+        let mut away = merged(changes.iter().zip(heard).filter(|(_, heard)| *heard).map(|(change, _)| change.clone()));
+        now_ms += rest;
+        for registers in [&mut author, &mut away] {
+            registers.sweep(now_ms);
+            // Everything arrives once more, the oldest last.
+            for change in changes.iter().rev() {
+                registers.apply(change, now_ms);
+            }
+        }
+        let live = changes.last().filter(|last| last.expires_at_ms() > now_ms).cloned();
+        prop_assert_eq!(picture(&author), picture(&merged(live)));
+        prop_assert_eq!(picture(&away), picture(&author));
+    }
+
+    #[test]
     fn nothing_expired_is_kept_and_a_sweep_leaves_nothing_behind(changes in proptest::collection::vec(any_change(), 0..40)) {
         let mut registers = merged(changes);
         prop_assert!(registers.decisions().all(|decision| decision.is_live(NOW)));

@@ -19,9 +19,9 @@ use tokio::sync::{Notify, broadcast, mpsc, watch};
 use crate::compact::Packing;
 use crate::engine::Put;
 use crate::handle::FleetKeys;
-use crate::hybrid_clock::{HybridClock, version_ms};
+use crate::hybrid_clock::HybridClock;
 use crate::members::Members;
-use crate::registers::{Outcome, Registers};
+use crate::registers::{Outcome, Registers, no_shorter};
 use crate::store::{Kept, Store};
 use crate::trail::Trail;
 use crate::{Change, Fleet, FleetError, Speed, Topic, subject};
@@ -114,8 +114,10 @@ impl Shared {
         let mut core = self.core.lock();
         let version = core.clock.tick(now_ms);
         let change = make(self.me.author(role), version, now_ms);
-        // After a step back of the wall clock, versions are ahead of it; that must not stop this node from deciding.
-        change.check(now_ms.max(version_ms(version)))?;
+        // The view and not the registers: it knows what is remembered before the records are read.
+        let known = self.view.load_full().decisions_of(&change.key());
+        let change = no_shorter(change, &known, now_ms);
+        change.check_own(now_ms)?;
         if !core.registers.has_room_for(&change) {
             return Err(FleetError::Limit("this node has written as many decisions as it may"));
         }

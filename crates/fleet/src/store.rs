@@ -18,7 +18,8 @@ use parking_lot::{Mutex, RwLock};
 use phalanx_model::limits::{FLEET_BLOB_BYTES_MAX, FLEET_BLOBS_MAX, FLEET_STORE_QUEUE};
 use phalanx_trust::Sealer;
 use redb::{
-    Builder, Database, DatabaseError, ReadableDatabase, ReadableTable, ReadableTableMetadata, TableDefinition,
+    Builder, Database, DatabaseError, ReadableDatabase, ReadableTable, ReadableTableMetadata, StorageBackend,
+    TableDefinition,
 };
 use tokio::sync::{mpsc, oneshot};
 
@@ -72,28 +73,50 @@ impl Store {
                 (database, Some(aside))
             }
         };
+        let again = path.to_owned();
+        let reopen = move || open_database(&again).map_err(|fault| fault.into_error(&again));
+        let (mut store, writer) = Self::split(database, reopen, sealer);
+        store.set_aside = set_aside;
+        let thread = std::thread::Builder::new()
+            .name("fleet-store".into())
+            .spawn(move || writer.run())
+            .map_err(|error| unusable(path, &error.to_string()))?;
+        *store.writer.lock() = Some(thread);
+        Ok(store)
+    }
+
+    /// A store on storage of the caller's, for simulations. Nothing is written but by the caller's own turns of the writer.
+    pub fn on<B: StorageBackend>(
+        storage: impl Fn() -> B + Send + 'static,
+        sealer: Arc<Sealer>,
+    ) -> Result<(Self, StoreWriter), FleetError> {
+        let open = move || {
+            let database = database_builder().create_with_backend(storage());
+            let database = database.map_err(|error| unwritten(&error.to_string()))?;
+            complete(&database).map_err(|error| unwritten(&error.to_string()))?;
+            Ok(database)
+        };
+        Ok(Self::split(open()?, open, sealer))
+    }
+
+    fn split(
+        database: Database,
+        reopen: impl Fn() -> Result<Database, FleetError> + Send + 'static,
+        sealer: Arc<Sealer>,
+    ) -> (Self, StoreWriter) {
         let database: Slot = Arc::new(RwLock::new(Some(Arc::new(database))));
         let health = Arc::new(Health::default());
         let (writes, jobs) = mpsc::channel(FLEET_STORE_QUEUE);
-        let writer = Writer {
-            path: path.to_owned(),
+        let writer = StoreWriter {
+            jobs,
+            reopen: Box::new(reopen),
             database: Arc::clone(&database),
             sealer: Arc::clone(&sealer),
             health: Arc::clone(&health),
             unwritten: VecDeque::new(),
         };
-        let thread = std::thread::Builder::new()
-            .name("fleet-store".into())
-            .spawn(move || writer.run(jobs))
-            .map_err(|error| unusable(path, &error.to_string()))?;
-        Ok(Self {
-            database,
-            sealer,
-            writes: Mutex::new(Some(writes)),
-            writer: Mutex::new(Some(thread)),
-            health,
-            set_aside,
-        })
+        let (writes, writer_thread) = (Mutex::new(Some(writes)), Mutex::new(None));
+        (Self { database, sealer, writes, writer: writer_thread, health, set_aside: None }, writer)
     }
 
     /// Every record whose subject starts with `prefix`, and how many could not be opened.
@@ -326,24 +349,42 @@ enum Write {
 /// The open database. Empty after an error of the disk, until the writer has opened it again: redb refuses everything then.
 type Slot = Arc<RwLock<Option<Arc<Database>>>>;
 
-struct Writer {
-    path: PathBuf,
+/// The writing half of a store: takes what waits and writes it, a batch at a time.
+pub struct StoreWriter {
+    jobs: mpsc::Receiver<Job>,
+    reopen: Box<dyn Fn() -> Result<Database, FleetError> + Send>,
     database: Slot,
     sealer: Arc<Sealer>,
     health: Arc<Health>,
     unwritten: VecDeque<Job>,
 }
 
-impl Writer {
-    fn run(mut self, mut jobs: mpsc::Receiver<Job>) {
-        while let Some(job) = jobs.blocking_recv() {
-            self.unwritten.push_back(job);
-            while self.unwritten.len() < BATCH_MAX
-                && let Ok(job) = jobs.try_recv()
-            {
-                self.unwritten.push_back(job);
-            }
+impl StoreWriter {
+    fn run(mut self) {
+        while let Some(job) = self.jobs.blocking_recv() {
+            self.write_batch_from(job);
+        }
+        self.write_waiting();
+    }
+
+    /// One turn for simulations: waits for something to write, lets the disk take `pause` for it, and writes what waits by then.
+    /// False when the store is closed and has written everything.
+    pub async fn turn(&mut self, pause: impl Future<Output = ()>) -> bool {
+        let Some(job) = self.jobs.recv().await else {
             self.write_waiting();
+            return false;
+        };
+        pause.await;
+        self.write_batch_from(job);
+        true
+    }
+
+    fn write_batch_from(&mut self, first: Job) {
+        self.unwritten.push_back(first);
+        while self.unwritten.len() < BATCH_MAX
+            && let Ok(job) = self.jobs.try_recv()
+        {
+            self.unwritten.push_back(job);
         }
         self.write_waiting();
     }
@@ -391,7 +432,7 @@ impl Writer {
         if let Some(database) = self.database.read().clone() {
             return Ok(database);
         }
-        let database = Arc::new(open_database(&self.path).map_err(|fault| fault.into_error(&self.path))?);
+        let database = Arc::new((self.reopen)()?);
         *self.database.write() = Some(Arc::clone(&database));
         Ok(database)
     }
@@ -462,8 +503,7 @@ fn open_database(path: &Path) -> Result<Database, Opening> {
         .map_err(|error| Opening::Unusable(unusable(path, &error.to_string())))?;
     // redb reports damage as an error, and in places by a panic; neither may stop the node.
     let opened = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-        let database =
-            Builder::new().set_check_integrity_on_open(true).set_cache_size(CACHE_BYTES).create(path)?;
+        let database = database_builder().create(path)?;
         complete(&database).map_err(DatabaseError::Storage)?;
         Ok(database)
     }));
@@ -478,6 +518,12 @@ fn open_database(path: &Path) -> Result<Database, Opening> {
         Ok(Err(error)) => Err(Opening::Damaged(error.to_string())),
         Err(_) => Err(Opening::Damaged("redb gave up on it".into())),
     }
+}
+
+fn database_builder() -> Builder {
+    let mut builder = Builder::new();
+    builder.set_check_integrity_on_open(true).set_cache_size(CACHE_BYTES);
+    builder
 }
 
 /// Makes the tables, so that readers find them, and reads through them once.

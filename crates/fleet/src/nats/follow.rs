@@ -2,6 +2,9 @@
 //!
 //! Streams are followed for good, not only read once: what the core path lost (a route that died, a full buffer) arrives a
 //! little later by the other. The receiver merges, so that a record that comes twice costs a comparison.
+//!
+//! And they are read from the start again and again. A stream whose leader lost its last records, although it had confirmed them,
+//! gives their numbers to others; a reader that is past these numbers already would not be shown the new records, ever.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -14,6 +17,7 @@ use futures_util::{StreamExt, TryStreamExt};
 use phalanx_trust::record::RECORD_BYTES_MAX;
 use tokio::sync::{mpsc, watch};
 use tokio::task::{AbortHandle, JoinSet};
+use tokio::time::Instant;
 
 use super::{Inner, streams};
 use crate::{Delivery, Topic};
@@ -225,22 +229,52 @@ impl Follower {
             .create_consumer_on_stream(config, self.name.as_str())
             .await
             .map_err(|error| error.to_string())?;
+        let mut again = ReadAgain::default();
         if consumer.cached_info().num_pending == 0 {
             say(synced);
+            again.caught_up();
         }
         let mut messages = consumer.messages().await.map_err(|error| error.to_string())?;
-        while let Some(message) = messages.next().await {
+        loop {
+            let next = tokio::select! {
+                next = messages.next() => next,
+                () = again.due() => return Ok(()),
+            };
+            let Some(message) = next else { return Ok(()) };
             let message = message.map_err(|error| error.to_string())?;
             let last = message.info().is_ok_and(|info| info.pending == 0);
+            again.records = again.records.saturating_add(1);
             let (subject, bytes) = (message.subject.as_str().into(), message.payload.clone());
             if to.send(Delivery::Put { subject, bytes }).await.is_err() {
                 return Ok(());
             }
             if last {
                 say(synced);
+                again.caught_up();
             }
         }
-        Ok(())
+    }
+}
+
+/// When a stream is to be read from its start again.
+#[derive(Debug, Default)]
+struct ReadAgain {
+    records: u32,
+    at: Option<Instant>,
+}
+
+impl ReadAgain {
+    /// All that the stream had was read for the first time: from now on the pause counts, longer for a long stream.
+    fn caught_up(&mut self) {
+        let pause = READ_AGAIN.max(READ_AGAIN_PER_RECORD.saturating_mul(self.records));
+        self.at.get_or_insert(Instant::now() + pause);
+    }
+
+    async fn due(&self) {
+        match self.at {
+            Some(at) => tokio::time::sleep_until(at).await,
+            None => std::future::pending().await,
+        }
     }
 }
 
@@ -255,3 +289,6 @@ fn say(synced: &mut Option<mpsc::Sender<()>>) {
 const SITES_MAX: usize = 64;
 const LOOK_FOR_STREAMS: Duration = Duration::from_secs(10);
 const LOOK_AGAIN: Duration = Duration::from_millis(500);
+/// As often as authors compare what the streams have, and no more than five hundred records a second.
+const READ_AGAIN: Duration = Duration::from_secs(60);
+const READ_AGAIN_PER_RECORD: Duration = Duration::from_millis(2);

@@ -29,11 +29,13 @@ pub(super) async fn take(
     let (subject, holder) =
         (format!("phx.lease.{name}"), format!("{}/{}", inner.author.site, inner.author.node));
     let last = match stream.get_last_raw_message_by_subject(&subject).await {
-        Ok(message) if message.payload != holder.as_bytes() => return Ok(None),
-        Ok(message) => message.sequence,
-        Err(error) if error.kind() == LastRawMessageErrorKind::NoMessageFound => 0,
+        Ok(message) => claim(Some((message.sequence, &message.payload)), holder.as_bytes()),
+        Err(error) if error.kind() == LastRawMessageErrorKind::NoMessageFound => {
+            claim(None, holder.as_bytes())
+        }
         Err(error) => return Err(FleetError::Unreachable(error.to_string())),
     };
+    let Some(last) = last else { return Ok(None) };
     let seconds = ttl.as_secs().max(1);
     let until_ms = inner.clock.now_ms().saturating_add(seconds * 1000);
     let message = PublishMessage::build()
@@ -45,6 +47,15 @@ pub(super) async fn take(
         Ok(ack) => Ok(Some(Lease { token: ack.sequence, until_ms })),
         Err(error) if error.kind() == PublishErrorKind::WrongLastSequence => Ok(None),
         Err(error) => Err(FleetError::Unreachable(error.to_string())),
+    }
+}
+
+/// The sequence that the last message must still have for this node to take a lease; `None` while another holds it.
+fn claim(last: Option<(u64, &[u8])>, me: &[u8]) -> Option<u64> {
+    match last {
+        Some((_, holder)) if holder != me => None,
+        Some((sequence, _)) => Some(sequence),
+        None => Some(0),
     }
 }
 
@@ -64,3 +75,7 @@ async fn stream(inner: &Inner) -> Result<Stream, FleetError> {
 }
 
 const LEASES_MAX: i64 = 1024;
+
+#[cfg(test)]
+#[path = "lease_model.rs"]
+mod model;

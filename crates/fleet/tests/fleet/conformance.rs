@@ -3,6 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::sim::disk::SimDisk;
+use crate::sim::engine::{Bug, SimFleet};
+use crate::sim::world::{Weather, World};
 use crate::support::NatsServer;
 use bytes::Bytes;
 use phalanx_fleet::store::Store;
@@ -17,39 +20,78 @@ use tokio::time::timeout;
 struct Bench {
     folder: tempfile::TempDir,
     sealer: Arc<Sealer>,
-    server: Option<NatsServer>,
+    on: Ground,
+}
+
+/// What an engine stands on.
+enum Ground {
+    Alone,
+    Nats(NatsServer),
+    Simulated(Arc<World>, SimDisk),
 }
 
 impl Bench {
     async fn engine(&self) -> (Arc<dyn Fleet>, Arc<Store>) {
+        let (engine, store) = match &self.on {
+            Ground::Simulated(world, disk) => self.simulated(world, disk).await,
+            Ground::Alone | Ground::Nats(_) => self.real().await,
+        };
+        let audits = !matches!(self.on, Ground::Alone);
+        let mut link = engine.link();
+        let ready = link.wait_for(|link| link.connected && (!audits || link.audited_at_ms.is_some()));
+        timeout(LONG, ready).await.unwrap().unwrap();
+        (engine, store)
+    }
+
+    async fn simulated(&self, world: &Arc<World>, disk: &SimDisk) -> (Arc<dyn Fleet>, Arc<Store>) {
+        // A writer from before has written what waited.
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let disk = disk.clone();
+        let (store, mut writer) = Store::on(move || disk.head(), Arc::clone(&self.sealer)).unwrap();
+        tokio::spawn(async move { while writer.turn(tokio::time::sleep(Duration::from_millis(5))).await {} });
+        let store = Arc::new(store);
+        let engine = SimFleet::start(
+            Arc::clone(world),
+            author(),
+            Arc::clone(&store),
+            Arc::new(SystemClock),
+            Bug::None,
+        );
+        (Arc::new(engine), store)
+    }
+
+    async fn real(&self) -> (Arc<dyn Fleet>, Arc<Store>) {
         let path = self.folder.path().join("fleet.redb");
         let store = Arc::new(Store::open(&path, Arc::clone(&self.sealer), 1).unwrap());
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-        let engine: Arc<dyn Fleet> = match &self.server {
-            None => Arc::new(LocalFleet::new(Arc::clone(&store), "fra/a".into(), clock)),
-            Some(server) => {
-                let author = Author { site: "fra".into(), node: "a".into(), role: AuthorRole::Node };
+        let engine: Arc<dyn Fleet> = match &self.on {
+            Ground::Nats(server) => {
                 let settings = NatsSettings::at(server.url());
-                Arc::new(NatsFleet::start(settings, author, Arc::clone(&store), clock).await.unwrap())
+                Arc::new(NatsFleet::start(settings, author(), Arc::clone(&store), clock).await.unwrap())
+            }
+            Ground::Alone | Ground::Simulated(..) => {
+                Arc::new(LocalFleet::new(Arc::clone(&store), "fra/a".into(), clock))
             }
         };
-        let mut link = engine.link();
-        let ready =
-            link.wait_for(|link| link.connected && (self.server.is_none() || link.audited_at_ms.is_some()));
-        timeout(LONG, ready).await.unwrap().unwrap();
         (engine, store)
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn local_fleet_conforms() {
-    conforms(bench(None)).await;
+    conforms(bench(Ground::Alone)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn sim_fleet_conforms() {
+    let world = World::new(1, Weather { delay_max_ms: 5, ..Weather::default() });
+    conforms(bench(Ground::Simulated(world, SimDisk::default()))).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nats_fleet_conforms() {
     let Some(server) = NatsServer::start().await else { return };
-    conforms(bench(Some(server))).await;
+    conforms(bench(Ground::Nats(server))).await;
 }
 
 async fn conforms(bench: Bench) {
@@ -156,8 +198,12 @@ async fn records_outlive_a_restart(engine: &dyn Fleet, store: &Store) {
     assert!(synced(&mut heard).await.iter().any(|(_, body)| body == "z"));
 }
 
-fn bench(server: Option<NatsServer>) -> Bench {
-    Bench { folder: tempfile::tempdir().unwrap(), sealer: Arc::new(Sealer::ephemeral().unwrap()), server }
+fn bench(on: Ground) -> Bench {
+    Bench { folder: tempfile::tempdir().unwrap(), sealer: Arc::new(Sealer::ephemeral().unwrap()), on }
+}
+
+fn author() -> Author {
+    Author { site: "fra".into(), node: "a".into(), role: AuthorRole::Node }
 }
 
 fn put(name: &str, version: u64, body: &'static str) -> Put {

@@ -102,6 +102,37 @@ async fn a_proposal_is_cut_to_what_a_node_may_order_and_refused_beyond() {
 }
 
 #[tokio::test]
+async fn a_short_decision_is_made_even_when_the_clock_was_set_back() {
+    let clock = Arc::new(ManualClock::at(1_000_000));
+    let node = at(&clock).start().await;
+    node.ban("192.0.2.1", 60_000);
+    // The same to this node: a peer whose clock is ahead, or its own that was.
+    let back = Arc::new(ManualClock::at(970_000));
+    let node = node.restart_as(|plan| plan.clock = Arc::clone(&back) as Arc<dyn Clock>).await;
+    let decision = node.ban("192.0.2.2", 3_000);
+    assert!(node.refuses("192.0.2.2"));
+    assert_eq!(decision.expires_at_ms, 973_000);
+    node.fleet.withdraw(Actor::ip(address("192.0.2.2")), "undo").unwrap();
+    assert!(!node.refuses("192.0.2.2"));
+}
+
+#[tokio::test]
+async fn a_decision_ends_no_sooner_than_the_one_it_replaces_unless_that_is_withdrawn_first() {
+    let clock = Arc::new(ManualClock::at(1_000_000));
+    let node = at(&clock).start().await;
+    let actor = Actor::ip(address("192.0.2.1"));
+    let long = node.ban("192.0.2.1", 60_000);
+    let again = node.ban("192.0.2.1", 1_000);
+    assert_eq!(again.expires_at_ms, long.expires_at_ms);
+    assert_eq!(node.ban("192.0.2.1", 90_000).expires_at_ms, 1_090_000);
+    let order_for = |for_ms| node.fleet.add(order(actor.clone(), DecisionKind::Ban, for_ms)).unwrap();
+    assert_eq!(order_for(10_000).expires_at_ms, 1_010_000, "a node's ban does not bind an operator");
+    assert_eq!(order_for(5_000).expires_at_ms, 1_010_000);
+    node.fleet.withdraw(actor.clone(), "less will do").unwrap();
+    assert_eq!(order_for(5_000).expires_at_ms, 1_005_000);
+}
+
+#[tokio::test]
 async fn a_full_ledger_refuses_the_action() {
     let node = NodePlan::local("fra", "a").start().await;
     for _ in 0..LEDGER_LANE_ENTRIES {

@@ -22,4 +22,6 @@ mod remembered;
 #[cfg(test)]
 mod sharing;
 #[cfg(test)]
+mod sim;
+#[cfg(test)]
 mod stolen;
