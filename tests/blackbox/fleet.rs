@@ -45,6 +45,21 @@ fn a_ban_on_one_node_is_enforced_by_all_and_undone_by_any() {
     let deleted = nodes[2].cli(&["decision", "delete", &id]);
     assert!(deleted.status.success(), "{}", String::from_utf8_lossy(&deleted.stderr));
     all_answer(&nodes, "192.0.2.7", 200);
+
+    for client in ["198.51.100.1", "198.51.100.2"] {
+        ban(&nodes[0], client);
+        all_answer(&nodes, client, 403);
+    }
+    let withdrawn =
+        nodes[1].cli(&["fleet", "withdraw", "--author", "syd/a", "--reason", "a rule that erred"]);
+    assert!(withdrawn.status.success(), "{}", String::from_utf8_lossy(&withdrawn.stderr));
+    for client in ["198.51.100.1", "198.51.100.2"] {
+        all_answer(&nodes, client, 200);
+    }
+    let listed = nodes[2].cli(&["decision", "list"]);
+    let listed = String::from_utf8_lossy(&listed.stdout);
+    assert!(listed.contains("everything that syd/a decided until"), "{listed}");
+    assert!(!nodes[1].cli(&["fleet", "withdraw", "--author", "syd", "--reason", "x"]).status.success());
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::sync::LazyLock;
 
 use axum::response::IntoResponse;
 use http::header;
-use phalanx_model::{Decision, Withdrawal};
+use phalanx_model::{Decision, Recall, Withdrawal};
 use phalanx_record::Explanation;
 use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
@@ -154,6 +154,36 @@ pub(crate) const ENDPOINTS: &[Endpoint] = &[
             Answer::Empty("204"),
         )
     },
+    Endpoint {
+        method: "delete",
+        parameters: &[
+            ("site", "path", "string", "the author's site"),
+            ("node", "path", "string", "the author's name"),
+            (
+                "role",
+                "query",
+                "string",
+                "in what role it decided: `node`, which is the default, or `operator`",
+            ),
+            ("reason", "query", "string", "why; needed; people on other nodes read it"),
+        ],
+        errors: &[
+            ("400", "no reason, or an unknown role"),
+            ("403", "this node may not act for operators"),
+            ("404", "no such author is known here"),
+            ("503", "no room in the ledger"),
+        ],
+        ..get(
+            "/api/v1/nodes/{site}/{node}/decisions",
+            "End everything that an author has decided so far, on all nodes, also what arrives later",
+            Answer::Json("200", of::<Recall>),
+        )
+    },
+    get(
+        "/api/v1/recalls",
+        "Orders that ended everything an author had decided, newest first",
+        Answer::Json("200", of::<Vec<Recall>>),
+    ),
     Endpoint {
         parameters: &[(
             "limit",

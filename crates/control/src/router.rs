@@ -137,6 +137,8 @@ pub fn router(deps: ControlDeps) -> Router {
         .route("/status", get(status::status))
         .route("/nodes", get(status::nodes))
         .route("/nodes/{site}/{node}", delete(status::forget_node))
+        .route("/nodes/{site}/{node}/decisions", delete(decisions::recall))
+        .route("/recalls", get(decisions::recalls))
         .route("/decisions", get(decisions::list).post(decisions::add))
         .route("/decisions/{id}", delete(decisions::withdraw))
         .route("/events", get(events::list))

@@ -1,7 +1,7 @@
 //! Why a fleet operation failed.
 
-use phalanx_model::DecisionId;
 use phalanx_model::lanes::LedgerFull;
+use phalanx_model::{Author, DecisionId};
 use phalanx_trust::{Refusal, TrustError};
 
 /// A failed fleet operation.
@@ -39,6 +39,12 @@ pub enum FleetError {
     /// No live decision has this id.
     #[error("no live decision {0}")]
     NoSuchDecision(DecisionId),
+    /// Nobody of this name is known here.
+    #[error(
+        "no node {}/{} is known here and nothing of it is in force; `phalanx status` lists the nodes",
+        .0.site, .0.node
+    )]
+    NoSuchAuthor(Author),
     /// The ledger has no room, so the action is refused.
     #[error(transparent)]
     Ledger(#[from] LedgerFull),

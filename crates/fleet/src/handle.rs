@@ -9,8 +9,8 @@ use phalanx_model::event::Proposal;
 use phalanx_model::lanes::Lanes;
 use phalanx_model::limits::{BAN_AUTOMATIC_MAX_MS, FLEET_CHANGES_QUEUE, FLEET_OUTBOX, REASON_BYTES_MAX};
 use phalanx_model::{
-    Actor, Author, AuthorRole, Clock, Decision, DecisionId, DecisionKind, RequestId, Swap, View, Withdrawal,
-    id,
+    Actor, Author, AuthorRole, Clock, Decision, DecisionId, DecisionKind, Recall, RequestId, Swap, View,
+    Withdrawal, id,
 };
 use phalanx_trust::{FleetSecret, NodeRecord, Sealer, SigningKey, TrustRoots, random_u64, valid_name};
 use tokio::sync::{Notify, broadcast, mpsc};
@@ -220,6 +220,37 @@ impl FleetHandle {
         self.end(AuthorRole::Operator, actor, reason)
     }
 
+    /// Ends, everywhere, all that an author has decided so far, about whomever, as an operator. What it decides from here on counts.
+    /// Fails for an author of whom this node has never heard: it would be a slip of the pen.
+    pub fn recall(&self, target: Author, reason: &str) -> Result<Arc<Recall>, FleetError> {
+        self.shared.key(AuthorRole::Operator)?;
+        if !self.knows(&target) {
+            return Err(FleetError::NoSuchAuthor(target));
+        }
+        let change = self.shared.author(AuthorRole::Operator, |author, version, now_ms| {
+            Change::Recalled(Arc::new(Recall {
+                id: new_id(&author, now_ms),
+                expires_at_ms: tombstone_end_ms(target.role, version),
+                target,
+                up_to_version: version,
+                reason: cut(reason.to_owned()),
+                created_at_ms: now_ms,
+                author,
+            }))
+        })?;
+        match change {
+            Change::Recalled(recall) => Ok(recall),
+            Change::Decided(_) | Change::Withdrawn(_) => Err(FleetError::Closed),
+        }
+    }
+
+    /// Recalls that are kept, the newest first.
+    pub fn recalls(&self) -> Vec<Arc<Recall>> {
+        let mut recalls: Vec<_> = self.shared.core.lock().registers.recalls().cloned().collect();
+        recalls.sort_by_key(|recall| std::cmp::Reverse((recall.up_to_version, recall.id)));
+        recalls
+    }
+
     /// Ends, everywhere, this node's own decisions about an actor.
     pub fn retract(&self, actor: Actor, reason: &str) -> Result<Arc<Withdrawal>, FleetError> {
         self.end(AuthorRole::Node, actor, reason)
@@ -336,6 +367,15 @@ impl FleetHandle {
         result.map_err(|_| FleetError::Closed)?
     }
 
+    /// Whether an author is a node of the fleet, or decided what is in force.
+    fn knows(&self, author: &Author) -> bool {
+        let (shared, now_ms) = (&self.shared, self.shared.clock.now_ms());
+        let named = |node: &NodeRecord| node.site == author.site && node.node == author.node;
+        shared.is_me(author)
+            || shared.roots.read().nodes().any(named)
+            || shared.view.load_full().live(now_ms).any(|decision| decision.author == *author)
+    }
+
     fn decide(
         &self,
         role: AuthorRole,
@@ -358,7 +398,7 @@ impl FleetHandle {
         })?;
         match change {
             Change::Decided(decision) => Ok(decision),
-            Change::Withdrawn(_) => Err(FleetError::Closed),
+            Change::Withdrawn(_) | Change::Recalled(_) => Err(FleetError::Closed),
         }
     }
 
@@ -376,7 +416,7 @@ impl FleetHandle {
         })?;
         match change {
             Change::Withdrawn(withdrawal) => Ok(withdrawal),
-            Change::Decided(_) => Err(FleetError::Closed),
+            Change::Decided(_) | Change::Recalled(_) => Err(FleetError::Closed),
         }
     }
 

@@ -16,6 +16,7 @@ pub mod error;
 
 pub mod change;
 pub mod hybrid_clock;
+mod recalls;
 pub mod registers;
 pub mod subject;
 

@@ -119,7 +119,7 @@ fn adopt(shared: &Shared, core: &mut Core, change: Change, now_ms: u64) {
     let change = match change {
         Change::Decided(old) => Change::Decided(Arc::new(Decision { author, version, ..(*old).clone() })),
         // What it ended is not in this fleet, or is ended at the others by their own record.
-        Change::Withdrawn(_) => return,
+        Change::Withdrawn(_) | Change::Recalled(_) => return,
     };
     if shared.key(role).is_err() || change.check(now_ms).is_err() {
         return;

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use parking_lot::{Mutex, RwLock};
 use phalanx_model::lanes::Lanes;
 use phalanx_model::{
-    ActorKey, Author, AuthorRole, Base, Clock, LedgerEntry, LedgerKind, Retired, Swap, View,
+    ActorKey, Author, AuthorRole, Base, Clock, LedgerEntry, LedgerKind, Recall, Retired, Swap, View,
 };
 use phalanx_trust::{
     Announcement, FleetSecret, NodeRecord, Refusal, SignedRecord, SigningKey, Statement, TrustError,
@@ -129,6 +129,11 @@ impl Shared {
             if let Outcome::Applied { gone, touched } = core.registers.apply(change, now_ms) {
                 self.forget(gone);
                 touched_all.extend(touched);
+                if let Change::Recalled(recall) = change
+                    && core.restoring
+                {
+                    touched_all.extend(self.remembered_of(recall, now_ms));
+                }
                 applied.push(change.clone());
             }
         }
@@ -266,6 +271,14 @@ impl Shared {
         }
     }
 
+    /// What the packed file remembers of a recall's target. Reads the whole view, which for a million decisions takes a good part of a
+    /// second; but only a recall that comes while the records are read, or after they were lost, asks for it.
+    fn remembered_of(&self, recall: &Recall, now_ms: u64) -> Vec<ActorKey> {
+        let view = self.view.load_full();
+        let ended = view.live(now_ms).filter(|decision| recall.ends(decision));
+        ended.map(|decision| decision.actor.key()).collect()
+    }
+
     fn forget(&self, gone: Vec<Change>) {
         for change in gone {
             self.engine.forget(&change.subject(), change.version());
@@ -307,6 +320,7 @@ fn ledger_kind(change: &Change) -> LedgerKind {
     match change {
         Change::Decided(decision) => LedgerKind::Decided { decision: Arc::clone(decision) },
         Change::Withdrawn(withdrawal) => LedgerKind::Withdrawn { withdrawal: Arc::clone(withdrawal) },
+        Change::Recalled(recall) => LedgerKind::Recalled { recall: Arc::clone(recall) },
     }
 }
 

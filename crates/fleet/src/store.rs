@@ -279,7 +279,9 @@ impl Store {
 
     fn soon(&self, write: Write) {
         let Ok(writes) = self.writes() else { return };
-        if writes.try_send(Job { write, done: None }).is_err() {
+        // What was not forgotten is on disk for nothing; the next start forgets it.
+        let matters = !matches!(write, Write::Forget { .. });
+        if writes.try_send(Job { write, done: None }).is_err() && matters {
             self.health.dropped.fetch_add(1, Ordering::Relaxed);
         }
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Actor, AuditDetail, Decision, FramingFault, RequestId, Signal, Verdict, Withdrawal};
+use crate::{Actor, AuditDetail, Decision, FramingFault, Recall, RequestId, Signal, Verdict, Withdrawal};
 
 /// One request and what became of it. Secrets are never in it: query values of secret fields are masked before.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -122,6 +122,11 @@ pub enum LedgerKind {
     Withdrawn {
         /// The withdrawal.
         withdrawal: Arc<Withdrawal>,
+    },
+    /// Everything that an author had decided was ended by this node's operator.
+    Recalled {
+        /// The order.
+        recall: Arc<Recall>,
     },
     /// The policy in force changed.
     PolicyChanged {

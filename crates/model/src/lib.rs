@@ -28,7 +28,7 @@ pub mod swap;
 pub use actor::{Actor, ActorKey, Country, Identities, Ja4};
 pub use audit::{AuditDetail, AuditParts};
 pub use clock::{Clock, ManualClock, SystemClock};
-pub use decision::{Author, AuthorRole, Decision, DecisionKind, Withdrawal};
+pub use decision::{Author, AuthorRole, Decision, DecisionKind, Recall, Withdrawal};
 pub use event::{AccessEvent, Event, LedgerEntry, LedgerKind, Proposal, SecurityEvent, Strike};
 pub use id::{DecisionId, RequestId};
 pub use net::{Prefix, PrefixSet};

@@ -125,6 +125,8 @@ pub const LEDGER_FILE_BYTES_MAX: u64 = 16 * 1024 * 1024;
 /// Recorded requests a live subscriber may lag behind before it loses some.
 pub const LIVE_EVENTS: usize = 1_024;
 
+/// Authors whose decisions one operator may have recalled: both roles of every node, twice over.
+pub const RECALLS_PER_AUTHOR_MAX: usize = 4 * FLEET_NODES_MAX;
 /// Nodes that one fleet may have: four times what the product is made for, so that forged names cannot fill memory.
 pub const FLEET_NODES_MAX: usize = 256;
 /// Longest decision that an operator may write, in milliseconds: a year. What should last longer belongs into policy.

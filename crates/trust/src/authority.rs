@@ -5,7 +5,7 @@ use phalanx_model::limits::{
     BAN_AUTOMATIC_MAX_MS, DECISION_MAX_MS, PREFIX_V4_BITS_MIN, PREFIX_V6_BITS_MIN, REASON_BYTES_MAX,
     RECORD_FUTURE_MAX_MS,
 };
-use phalanx_model::{Actor, ActorKey, AuthorRole, Decision, DecisionKind, Prefix, Withdrawal};
+use phalanx_model::{Actor, ActorKey, AuthorRole, Decision, DecisionKind, Prefix, Recall, Withdrawal};
 
 use crate::Refusal;
 
@@ -40,22 +40,18 @@ pub fn may_decide(decision: &Decision, now_ms: u64) -> Result<(), Refusal> {
 
 /// Whether `withdrawal` is within its author's authority at `now_ms`. `up_to_ms` is the time in its version.
 pub fn may_withdraw(withdrawal: &Withdrawal, up_to_ms: u64, now_ms: u64) -> Result<(), Refusal> {
-    if withdrawal.expires_at_ms <= now_ms {
-        return Err(Refusal::Expired);
-    }
-    // A withdrawal up to a far future version would forbid bans that nobody has thought of yet.
-    if withdrawal.created_at_ms.max(up_to_ms) > now_ms.saturating_add(RECORD_FUTURE_MAX_MS) {
-        return Err(Refusal::FromTheFuture);
-    }
-    if withdrawal.reason.len() > REASON_BYTES_MAX {
-        return Err(Refusal::NotAllowed("the reason is too long"));
-    }
     check_actor(&withdrawal.actor)?;
-    let lasts_ms = withdrawal.expires_at_ms.saturating_sub(withdrawal.created_at_ms);
-    if lasts_ms > DECISION_MAX_MS + 2 * RECORD_FUTURE_MAX_MS {
-        return Err(Refusal::NotAllowed("it lasts too long"));
+    let (created_at_ms, expires_at_ms) = (withdrawal.created_at_ms, withdrawal.expires_at_ms);
+    check_end(Times { created_at_ms, expires_at_ms, up_to_ms }, &withdrawal.reason, now_ms)
+}
+
+/// Whether `recall` is within its author's authority at `now_ms`. `up_to_ms` is the time in its version.
+pub fn may_recall(recall: &Recall, up_to_ms: u64, now_ms: u64) -> Result<(), Refusal> {
+    if recall.author.role != AuthorRole::Operator {
+        return Err(Refusal::NotAllowed("a node alone cannot end what others decided"));
     }
-    Ok(())
+    let (created_at_ms, expires_at_ms) = (recall.created_at_ms, recall.expires_at_ms);
+    check_end(Times { created_at_ms, expires_at_ms, up_to_ms }, &recall.reason, now_ms)
 }
 
 /// Whether nobody may order about the whole of this range: a slip of an operator's finger must not ban a continent.
@@ -74,6 +70,30 @@ pub fn is_narrow(actor: &Actor) -> bool {
         ActorKey::Session(_) | ActorKey::Account(_) => true,
         ActorKey::Asn(_) | ActorKey::Country(_) | ActorKey::Ja4(_) => false,
     }
+}
+
+/// The times of an order that ends others.
+struct Times {
+    created_at_ms: u64,
+    expires_at_ms: u64,
+    up_to_ms: u64,
+}
+
+fn check_end(times: Times, reason: &str, now_ms: u64) -> Result<(), Refusal> {
+    if times.expires_at_ms <= now_ms {
+        return Err(Refusal::Expired);
+    }
+    // Up to a far future version, it would forbid bans that nobody has thought of yet.
+    if times.created_at_ms.max(times.up_to_ms) > now_ms.saturating_add(RECORD_FUTURE_MAX_MS) {
+        return Err(Refusal::FromTheFuture);
+    }
+    if reason.len() > REASON_BYTES_MAX {
+        return Err(Refusal::NotAllowed("the reason is too long"));
+    }
+    if times.expires_at_ms.saturating_sub(times.created_at_ms) > DECISION_MAX_MS + 2 * RECORD_FUTURE_MAX_MS {
+        return Err(Refusal::NotAllowed("it lasts too long"));
+    }
+    Ok(())
 }
 
 fn check_actor(actor: &Actor) -> Result<(), Refusal> {
@@ -185,5 +205,23 @@ mod tests {
         assert_eq!(may_withdraw(&withdrawal(NOW), NOW, NOW), Ok(()));
         assert_eq!(may_withdraw(&withdrawal(future), NOW, NOW), Err(Refusal::FromTheFuture));
         assert_eq!(may_withdraw(&withdrawal(NOW), future, NOW), Err(Refusal::FromTheFuture));
+    }
+
+    #[test]
+    fn only_an_operator_ends_all_that_an_author_decided() {
+        let recall = |role, created_at_ms| Recall {
+            id: DecisionId::from_parts(NOW, 1, 1),
+            target: Author { site: "fra".into(), node: "b".into(), role: AuthorRole::Node },
+            author: Author { site: "fra".into(), node: "a".into(), role },
+            up_to_version: 1,
+            reason: String::new(),
+            created_at_ms,
+            expires_at_ms: created_at_ms + 1_000_000,
+        };
+        let future = NOW + RECORD_FUTURE_MAX_MS + 1;
+        assert_eq!(may_recall(&recall(AuthorRole::Operator, NOW), NOW, NOW), Ok(()));
+        assert!(matches!(may_recall(&recall(AuthorRole::Node, NOW), NOW, NOW), Err(Refusal::NotAllowed(_))));
+        assert_eq!(may_recall(&recall(AuthorRole::Operator, NOW), future, NOW), Err(Refusal::FromTheFuture));
+        assert_eq!(may_recall(&recall(AuthorRole::Operator, 0), 0, NOW), Err(Refusal::Expired));
     }
 }

@@ -58,6 +58,39 @@ async fn decisions_are_added_listed_and_undone() {
 }
 
 #[tokio::test]
+async fn all_that_an_author_decided_is_ended_with_one_call() {
+    let mut node = Node::start().await;
+    for last in 1..4 {
+        let order = json!({ "ip": format!("192.0.2.{last}"), "for_ms": 60_000, "reason": "test" });
+        assert_eq!(node.call("POST", "/api/v1/decisions", Some(order)).await.status, StatusCode::CREATED);
+    }
+    let path = "/api/v1/nodes/fra/a/decisions";
+    for (path, status, word) in [
+        (path.to_owned(), StatusCode::BAD_REQUEST, "needs a reason"),
+        (format!("{path}?reason=x&role=king"), StatusCode::BAD_REQUEST, "king"),
+        (format!("{path}?reason={}", "x".repeat(600)), StatusCode::BAD_REQUEST, "512 bytes"),
+        (
+            "/api/v1/nodes/fra/z/decisions?reason=x".to_owned(),
+            StatusCode::NOT_FOUND,
+            "no node fra/z is known",
+        ),
+    ] {
+        let answer = node.call("DELETE", &path, None).await;
+        assert_eq!(answer.status, status, "{path}: {}", answer.text);
+        assert!(answer.text.contains(word), "{path}: {}", answer.text);
+    }
+    let of_node = node.call("DELETE", &format!("{path}?reason=erred"), None).await;
+    assert_eq!(of_node.json()["target"]["role"], "node", "{}", of_node.text);
+    assert_eq!(node.get("/api/v1/decisions").await.json().as_array().unwrap().len(), 3);
+    let all = node.call("DELETE", &format!("{path}?role=operator&reason=stolen"), None).await.json();
+    assert_eq!(node.get("/api/v1/decisions").await.json(), json!([]));
+    assert_eq!(node.get("/api/v1/recalls").await.json(), json!([all, of_node.json()]));
+    let ledger = node.ledger().join("\n");
+    assert!(ledger.contains("withdraw everything decided by operator at fra/a: stolen (by"), "{ledger}");
+    assert!(ledger.contains("\"entry\":\"recalled\""), "{ledger}");
+}
+
+#[tokio::test]
 async fn malformed_orders_are_refused_with_the_reason() {
     let node = Node::start().await;
     for (order, word) in [
