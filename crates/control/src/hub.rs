@@ -125,6 +125,8 @@ impl Source {
             Change::Withdrawn(withdrawal) => send(&self.changes, "withdrawal", withdrawal),
             // It may end a hundred thousand decisions: everyone fetches anew.
             Change::Recalled(_) => send(&self.changes, "resync", &()),
+            // Consoles show no lists.
+            Change::Listed(_) => {}
         }
     }
 

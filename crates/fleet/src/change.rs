@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use phalanx_model::limits::{BAN_AUTOMATIC_MAX_MS, DECISION_MAX_MS, RECORD_FUTURE_MAX_MS};
-use phalanx_model::{Actor, ActorKey, Author, AuthorRole, Decision, Recall, Withdrawal};
+use phalanx_model::{Actor, ActorKey, Author, AuthorRole, Blocklist, Decision, Recall, Withdrawal};
 use phalanx_trust::{Refusal, authority};
 use serde::{Deserialize, Serialize};
 
@@ -20,6 +20,8 @@ pub enum Change {
     Withdrawn(Arc<Withdrawal>),
     /// Standing orders of an author were ended.
     Recalled(Arc<Recall>),
+    /// A blocklist has a new content, or ended.
+    Listed(Arc<Blocklist>),
 }
 
 impl Change {
@@ -29,6 +31,7 @@ impl Change {
             Self::Decided(decision) => &decision.author,
             Self::Withdrawn(withdrawal) => &withdrawal.author,
             Self::Recalled(recall) => &recall.author,
+            Self::Listed(list) => &list.author,
         }
     }
 
@@ -38,6 +41,7 @@ impl Change {
             Self::Decided(decision) => decision.version,
             Self::Withdrawn(withdrawal) => withdrawal.up_to_version,
             Self::Recalled(recall) => recall.up_to_version,
+            Self::Listed(list) => list.version,
         }
     }
 
@@ -47,6 +51,7 @@ impl Change {
             Self::Decided(decision) => decision.expires_at_ms,
             Self::Withdrawn(withdrawal) => withdrawal.expires_at_ms,
             Self::Recalled(recall) => recall.expires_at_ms,
+            Self::Listed(list) => list.expires_at_ms,
         }
     }
 
@@ -55,7 +60,7 @@ impl Change {
         match self {
             Self::Decided(decision) => Some(&decision.actor),
             Self::Withdrawn(withdrawal) => Some(&withdrawal.actor),
-            Self::Recalled(_) => None,
+            Self::Recalled(_) | Self::Listed(_) => None,
         }
     }
 
@@ -96,6 +101,16 @@ impl Change {
                     return Err(Refusal::NotAllowed("it would be forgotten before what it ends"));
                 }
                 authority::may_recall(recall, version_ms(recall.up_to_version), now_ms)
+            }
+            Self::Listed(list) => {
+                if version_ms(list.version) < list.created_at_ms {
+                    return Err(Refusal::NotAllowed("the version is older than the list"));
+                }
+                // Neither too soon, when an earlier version could come back, nor ever later than a recall of its author.
+                if list.expires_at_ms != tombstone_end_ms(AuthorRole::Operator, list.version) {
+                    return Err(Refusal::NotAllowed("its record is not kept for as long as lists may last"));
+                }
+                authority::may_list(list, now_ms)
             }
         }
     }

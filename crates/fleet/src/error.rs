@@ -45,6 +45,9 @@ pub enum FleetError {
         .0.site, .0.node
     )]
     NoSuchAuthor(Author),
+    /// No blocklist of this name is in force.
+    #[error("no blocklist {0:?} is in force; `phalanx blocklist list` shows those that are")]
+    NoSuchBlocklist(String),
     /// The ledger has no room, so the action is refused.
     #[error(transparent)]
     Ledger(#[from] LedgerFull),

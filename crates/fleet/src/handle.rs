@@ -23,8 +23,8 @@ use crate::packed::PackedFile;
 use crate::shared::{Core, FleetStatus, Shared};
 use crate::store::Store;
 use crate::{
-    Change, Fleet, FleetError, LocalFleet, Member, NatsFleet, NatsSettings, Topic, compact, ingest, outbox,
-    pulse, restore,
+    Change, Fleet, FleetError, LocalFleet, Member, NatsFleet, NatsSettings, Topic, blocklists, compact,
+    ingest, outbox, pulse, restore,
 };
 
 /// What a fleet node is told at start.
@@ -115,7 +115,7 @@ impl Remembered {
 /// A running fleet node. Cheap to clone; all clones are the same node.
 #[derive(Clone)]
 pub struct FleetHandle {
-    shared: Arc<Shared>,
+    pub(crate) shared: Arc<Shared>,
     tasks: Arc<Mutex<JoinSet<()>>>,
 }
 
@@ -129,7 +129,7 @@ impl FleetHandle {
         clock: Arc<dyn Clock>,
     ) -> Result<Self, FleetError> {
         let remembered = Remembered::read(&settings, Arc::clone(&sealer)).await?;
-        Self::start_with(remembered, settings, sealer, keys, lanes, clock).await
+        Box::pin(Self::start_with(remembered, settings, sealer, keys, lanes, clock)).await
     }
 
     /// As [`FleetHandle::start`], for a node that enforces what it remembers already.
@@ -171,6 +171,8 @@ impl FleetHandle {
             view: remembered.view,
             packing: Mutex::new(Packing::new(remembered.file, now_ms)),
             crowded: Notify::new(),
+            lists: tokio::sync::Mutex::default(),
+            lists_changed: Notify::new(),
             roots: RwLock::new(roots),
             members: Mutex::default(),
             changes,
@@ -184,7 +186,9 @@ impl FleetHandle {
             shared.fault("remembered view", fault);
         }
         let handle = Self { tasks: Arc::default(), shared: Arc::new(shared) };
+        Box::pin(handle.shared.remember_lists()).await;
         handle.restore().await?;
+        Box::pin(handle.shared.look_after_lists()).await;
         handle.spawn_tasks(outgoing);
         Ok(handle)
     }
@@ -240,7 +244,7 @@ impl FleetHandle {
         })?;
         match change {
             Change::Recalled(recall) => Ok(recall),
-            Change::Decided(_) | Change::Withdrawn(_) => Err(FleetError::Closed),
+            Change::Decided(_) | Change::Withdrawn(_) | Change::Listed(_) => Err(FleetError::Closed),
         }
     }
 
@@ -398,7 +402,7 @@ impl FleetHandle {
         })?;
         match change {
             Change::Decided(decision) => Ok(decision),
-            Change::Withdrawn(_) | Change::Recalled(_) => Err(FleetError::Closed),
+            Change::Withdrawn(_) | Change::Recalled(_) | Change::Listed(_) => Err(FleetError::Closed),
         }
     }
 
@@ -416,7 +420,7 @@ impl FleetHandle {
         })?;
         match change {
             Change::Withdrawn(withdrawal) => Ok(withdrawal),
-            Change::Decided(_) | Change::Recalled(_) => Err(FleetError::Closed),
+            Change::Decided(_) | Change::Recalled(_) | Change::Listed(_) => Err(FleetError::Closed),
         }
     }
 
@@ -431,6 +435,7 @@ impl FleetHandle {
         tasks.spawn(ingest::run(Arc::clone(shared), topics));
         tasks.spawn(outbox::run(Arc::clone(shared), outgoing));
         tasks.spawn(pulse::run(Arc::clone(shared)));
+        tasks.spawn(blocklists::run(Arc::clone(shared)));
         tasks.spawn(compact::run(Arc::clone(shared)));
     }
 }
@@ -468,12 +473,12 @@ fn check_names(settings: &FleetSettings) -> Result<(), FleetError> {
     Ok(())
 }
 
-fn new_id(author: &Author, now_ms: u64) -> DecisionId {
+pub(crate) fn new_id(author: &Author, now_ms: u64) -> DecisionId {
     DecisionId::from_parts(now_ms, id::node_tag(&author.site, &author.node), random_u64())
 }
 
 /// Cuts a reason to the limit at a character's end.
-fn cut(mut reason: String) -> String {
+pub(crate) fn cut(mut reason: String) -> String {
     if reason.len() > REASON_BYTES_MAX {
         let mut end = REASON_BYTES_MAX;
         while !reason.is_char_boundary(end) {

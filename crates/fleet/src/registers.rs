@@ -14,10 +14,11 @@ use std::sync::Arc;
 
 use phalanx_model::limits::DECISIONS_PER_AUTHOR_MAX;
 use phalanx_model::{
-    Actor, ActorKey, Author, AuthorRole, Decision, DecisionId, DecisionKind, Recall, Withdrawal,
+    Actor, ActorKey, Author, AuthorRole, Blocklist, Decision, DecisionId, DecisionKind, Recall, Withdrawal,
 };
 
 use crate::Change;
+use crate::listed::Listed;
 use crate::recalls::Recalls;
 
 /// All registers and withdrawals known and not expired.
@@ -26,6 +27,7 @@ pub struct Registers {
     places: HashMap<ActorKey, Place>,
     authors: HashMap<Author, Shelf>,
     recalls: Recalls,
+    lists: Listed,
     per_author_max: usize,
     decisions_len: usize,
 }
@@ -59,8 +61,8 @@ impl Default for Registers {
 impl Registers {
     /// Empty registers that hold this many decisions, and as many withdrawals, per author.
     pub fn with_quota(per_author_max: usize) -> Self {
-        let (places, authors, recalls) = Default::default();
-        Self { places, authors, recalls, per_author_max, decisions_len: 0 }
+        let (places, authors, recalls, lists) = Default::default();
+        Self { places, authors, recalls, lists, per_author_max, decisions_len: 0 }
     }
 
     /// Merges a change that the caller has checked.
@@ -72,6 +74,7 @@ impl Registers {
             Change::Decided(decision) => self.decide(decision),
             Change::Withdrawn(withdrawal) => self.withdraw(withdrawal),
             Change::Recalled(recall) => self.recall(recall),
+            Change::Listed(list) => self.list(list),
         }
     }
 
@@ -81,6 +84,7 @@ impl Registers {
             Change::Decided(new) => !self.recalls.end(new) && self.place(change).is_none_or(|p| p.lacks(new)),
             Change::Withdrawn(new) => self.place(change).is_none_or(|place| place.lacks_tombstone(new)),
             Change::Recalled(new) => self.recalls.is_news(new),
+            Change::Listed(new) => self.lists.is_news(new),
         }
     }
 
@@ -93,7 +97,7 @@ impl Registers {
                     place.is_some_and(|place| place.decisions.iter().any(|old| same_register(old, new)));
                 held || self.has_room(new)
             }
-            Change::Withdrawn(_) | Change::Recalled(_) => true,
+            Change::Withdrawn(_) | Change::Recalled(_) | Change::Listed(_) => true,
         }
     }
 
@@ -121,6 +125,7 @@ impl Registers {
             }
         }
         gone.extend(self.recalls.sweep(now_ms).into_iter().map(Change::Recalled));
+        gone.extend(self.lists.sweep(now_ms).into_iter().map(Change::Listed));
         (gone, touched)
     }
 
@@ -132,6 +137,16 @@ impl Registers {
     /// Every recall, in no order.
     pub fn recalls(&self) -> impl Iterator<Item = &Arc<Recall>> {
         self.recalls.iter()
+    }
+
+    /// Whether a recall ends a version of a blocklist.
+    pub fn is_list_recalled(&self, list: &Blocklist) -> bool {
+        self.recalls.iter().any(|recall| recall.covers(&list.author, list.version))
+    }
+
+    /// The newest version of each blocklist, removed ones included, in no order.
+    pub fn lists(&self) -> impl Iterator<Item = &Arc<Blocklist>> {
+        self.lists.iter()
     }
 
     /// The decisions about a key, for the view.
@@ -161,7 +176,8 @@ impl Registers {
                 .map(|decision| Change::Decided(Arc::clone(decision)))
                 .chain(withdrawals.map(|withdrawal| Change::Withdrawn(Arc::clone(withdrawal))))
         });
-        about_actors.chain(recalls)
+        let lists = self.lists.iter().filter(move |list| mine(&list.author));
+        about_actors.chain(recalls).chain(lists.map(|list| Change::Listed(Arc::clone(list))))
     }
 
     fn place(&self, change: &Change) -> Option<&Place> {
@@ -276,6 +292,18 @@ impl Registers {
         }
         self.authors.retain(|_, shelf| !shelf.decisions.is_empty() || !shelf.withdrawals.is_empty());
         Outcome::Applied { gone, touched }
+    }
+
+    fn list(&mut self, new: &Arc<Blocklist>) -> Outcome {
+        if !self.lists.is_news(new) {
+            return Outcome::Known;
+        }
+        match self.lists.put(new) {
+            Some(gone) if Arc::ptr_eq(&gone, new) => Outcome::OverQuota,
+            gone => {
+                Outcome::Applied { gone: gone.into_iter().map(Change::Listed).collect(), touched: Vec::new() }
+            }
+        }
     }
 
     fn has_room(&self, new: &Arc<Decision>) -> bool {

@@ -1,8 +1,8 @@
 //! Properties and cases of the merge core.
 
 use super::*;
-use phalanx_model::limits::RECALLS_PER_AUTHOR_MAX;
-use phalanx_model::{Identities, View};
+use phalanx_model::limits::{BLOCKLIST_NAMES_MAX, RECALLS_PER_AUTHOR_MAX};
+use phalanx_model::{Identities, ListContent, View};
 use proptest::prelude::*;
 
 const NOW: u64 = 1_000;
@@ -65,12 +65,28 @@ fn recall(by: u8, target: Author, up_to_version: u64) -> Change {
     }))
 }
 
+fn list(by: Author, name: u8, version: u64, prefixes: Option<u32>) -> Change {
+    Change::Listed(Arc::new(Blocklist {
+        id: DecisionId::from_parts(version, 4, u64::from(name)),
+        name: format!("list{name}").into(),
+        author: by,
+        kind: DecisionKind::Ban,
+        reason: "test".into(),
+        content: prefixes.map(|prefixes| ListContent { hash: format!("{prefixes}"), prefixes }),
+        created_at_ms: 0,
+        until_ms: 2_000,
+        expires_at_ms: 1_000_000,
+        version,
+    }))
+}
+
 /// What the state says, in an order of its own.
 fn picture(registers: &Registers) -> Vec<String> {
     let mut lines: Vec<String> = registers.decisions().map(|decision| format!("{decision:?}")).collect();
     for place in registers.places.values() {
         lines.extend(place.withdrawals.iter().map(|withdrawal| format!("{withdrawal:?}")));
     }
+    lines.extend(registers.lists().map(|list| format!("{list:?} {}", registers.is_list_recalled(list))));
     lines.extend(registers.recalls().map(|recall| format!("{recall:?}")));
     lines.sort();
     lines
@@ -89,12 +105,13 @@ fn any_change() -> impl Strategy<Value = Change> {
     let kind = prop_oneof![Just(DecisionKind::Ban), Just(DecisionKind::Allow), Just(DecisionKind::Throttle)];
     let expiry = prop_oneof![Just(900u64), Just(2_000), Just(3_000)];
     let actor = prop_oneof![0u8..3, 100u8..103, 200u8..202];
-    (0u8..3, role, actor, kind, 1u64..6, expiry, 0u8..7).prop_map(
+    (0u8..3, role, actor, kind, 1u64..6, expiry, 0u8..8).prop_map(
         |(node, role, actor, kind, version, expires_at_ms, what)| {
             let author = author(node, role);
             match what {
                 0..3 => withdrawal(author, actor, version),
                 3 => recall(actor % 3, author, version),
+                4 => list(author, actor % 3, version, (actor > 100).then_some(u32::from(node))),
                 _ => decision(author, actor, kind, version, expires_at_ms),
             }
         },
@@ -156,7 +173,7 @@ proptest! {
         registers.sweep(1_000_000);
         prop_assert_eq!(registers.decisions_len(), 0);
         prop_assert!(registers.places.is_empty() && registers.authors.is_empty());
-        prop_assert_eq!(registers.recalls().count(), 0);
+        prop_assert_eq!((registers.recalls().count(), registers.lists().count()), (0, 0));
     }
 }
 
@@ -213,6 +230,50 @@ fn an_operator_cannot_fill_memory_with_recalls() {
     let all = || (0..RECALLS_PER_AUTHOR_MAX + 10).map(|n| recall(9, of(n), 5 + n as u64));
     let (forwards, backwards) = (merged(all()), merged(all().rev()));
     assert_eq!(forwards.recalls().count(), RECALLS_PER_AUTHOR_MAX);
+    assert_eq!(picture(&forwards), picture(&backwards));
+}
+
+#[test]
+fn of_a_list_the_highest_version_counts_whoever_wrote_it() {
+    let operator = |node| author(node, AuthorRole::Operator);
+    let mut registers = merged([list(operator(1), 0, 3, Some(3)), list(operator(2), 1, 9, Some(9))]);
+    let newest = |registers: &Registers| {
+        let mut all: Vec<_> = registers.lists().map(|list| (list.name.to_string(), list.version)).collect();
+        all.sort();
+        all
+    };
+    let Outcome::Applied { gone, touched } = registers.apply(&list(operator(2), 0, 5, Some(5)), NOW) else {
+        panic!("a newer version is applied")
+    };
+    assert_eq!((gone, touched), (vec![list(operator(1), 0, 3, Some(3))], vec![]));
+    assert_eq!(
+        registers.apply(&list(operator(1), 0, 4, Some(4)), NOW),
+        Outcome::Known,
+        "a lower one is refused"
+    );
+    assert_eq!(newest(&registers), [("list0".to_owned(), 5), ("list1".to_owned(), 9)]);
+    registers.apply(&list(operator(1), 0, 6, None), NOW);
+    assert_eq!(
+        registers.apply(&list(operator(2), 0, 5, Some(5)), NOW),
+        Outcome::Known,
+        "removed stays removed"
+    );
+    registers.apply(&recall(9, operator(2), 9), NOW);
+    let recalled: Vec<bool> = registers.lists().map(|list| registers.is_list_recalled(list)).collect();
+    assert_eq!(recalled.iter().filter(|is| **is).count(), 1);
+}
+
+#[test]
+fn names_of_lists_are_limited_in_any_order() {
+    let one = |n: usize| {
+        let Change::Listed(of) = list(author(1, AuthorRole::Operator), 0, 5 + n as u64, Some(1)) else {
+            panic!()
+        };
+        Change::Listed(Arc::new(Blocklist { name: format!("n{n}").into(), ..(*of).clone() }))
+    };
+    let all = || (0..BLOCKLIST_NAMES_MAX + 10).map(one);
+    let (forwards, backwards) = (merged(all()), merged(all().rev()));
+    assert_eq!(forwards.lists().count(), BLOCKLIST_NAMES_MAX);
     assert_eq!(picture(&forwards), picture(&backwards));
 }
 

@@ -16,6 +16,7 @@ use phalanx_trust::{
 use serde::Serialize;
 use tokio::sync::{Notify, broadcast, mpsc};
 
+use crate::blocklists::LoadedLists;
 use crate::compact::Packing;
 use crate::engine::Put;
 use crate::handle::FleetKeys;
@@ -60,6 +61,10 @@ pub(crate) struct Shared {
     pub(crate) packing: Mutex<Packing>,
     /// So much has changed that the view wants packing.
     pub(crate) crowded: Notify,
+    /// Held for as long as content is fetched and compiled.
+    pub(crate) lists: tokio::sync::Mutex<LoadedLists>,
+    /// The records say something new about blocklists.
+    pub(crate) lists_changed: Notify,
     pub(crate) roots: RwLock<TrustRoots>,
     pub(crate) members: Mutex<Members>,
     pub(crate) changes: broadcast::Sender<Change>,
@@ -138,6 +143,9 @@ impl Shared {
             }
         }
         self.swap_view(core, touched_all);
+        if applied.iter().any(|change| matches!(change, Change::Listed(_) | Change::Recalled(_))) {
+            self.lists_changed.notify_one();
+        }
         for change in &applied {
             // Nobody listening is no failure.
             let _ = self.changes.send(change.clone());
@@ -321,6 +329,7 @@ fn ledger_kind(change: &Change) -> LedgerKind {
         Change::Decided(decision) => LedgerKind::Decided { decision: Arc::clone(decision) },
         Change::Withdrawn(withdrawal) => LedgerKind::Withdrawn { withdrawal: Arc::clone(withdrawal) },
         Change::Recalled(recall) => LedgerKind::Recalled { recall: Arc::clone(recall) },
+        Change::Listed(list) => LedgerKind::Listed { list: Arc::clone(list) },
     }
 }
 

@@ -217,6 +217,13 @@ impl Store {
         Ok(sealed.and_then(|sealed| self.sealer.open(&format!("fleet blob {hash}"), sealed.value()).ok()))
     }
 
+    /// Forgets a blob. Blocks on the disk.
+    pub fn blob_forget(&self, hash: &str) -> Result<(), FleetError> {
+        let write = self.database()?.begin_write().map_err(storage)?;
+        write.open_table(BLOBS).map_err(storage)?.remove(hash).map_err(storage)?;
+        write.commit().map_err(storage)
+    }
+
     /// Takes or renews a lease within this node. Returns its fencing token, or `None` while another holder has it.
     pub fn lease(
         &self,

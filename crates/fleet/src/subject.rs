@@ -15,11 +15,13 @@ pub fn of_change(change: &Change) -> String {
         (Change::Withdrawn(_), AuthorRole::Operator) => "op-withdraw".to_owned(),
         // Only an operator's counts; a node's would be refused under whatever name.
         (Change::Recalled(_), AuthorRole::Node | AuthorRole::Operator) => "op-recall".to_owned(),
+        (Change::Listed(_), AuthorRole::Node | AuthorRole::Operator) => "op-list".to_owned(),
     };
     let about = match change {
         Change::Decided(decision) => actor_hash(&decision.actor),
         Change::Withdrawn(withdrawal) => actor_hash(&withdrawal.actor),
         Change::Recalled(recall) => hash(&author_name(&recall.target)),
+        Change::Listed(list) => hash(&format!("list {}", list.name)),
     };
     format!("{DECISIONS}.{}.{}.{kind}.{about}", author.site, author.node)
 }

@@ -130,6 +130,11 @@ pub struct Recall {
 impl Recall {
     /// Whether it ends a decision.
     pub fn ends(&self, decision: &Decision) -> bool {
-        self.target == decision.author && decision.version <= self.up_to_version
+        self.covers(&decision.author, decision.version)
+    }
+
+    /// Whether it ends what `author` wrote with this version.
+    pub fn covers(&self, author: &Author, version: u64) -> bool {
+        self.target == *author && version <= self.up_to_version
     }
 }

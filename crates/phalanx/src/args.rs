@@ -31,6 +31,9 @@ pub(crate) enum Command {
     Login(crate::commands::login::LoginArgs),
     /// Add, list or delete decisions
     Decision(crate::commands::decision::DecisionArgs),
+    /// Import, list, show or remove blocklists
+    #[command(subcommand)]
+    Blocklist(crate::commands::blocklist::BlocklistCommand),
     /// List the latest refused and flagged requests
     Events(crate::commands::events::EventsArgs),
     /// Tell why a request was refused

@@ -269,7 +269,7 @@ fn forgiven(change: &Change) -> Option<IpAddr> {
             withdrawal.actor.range().map(|range| range.addr())
         }
         // An author's error says nothing about each of the addresses: their strikes were other requests'.
-        Change::Withdrawn(_) | Change::Decided(_) | Change::Recalled(_) => None,
+        Change::Withdrawn(_) | Change::Decided(_) | Change::Recalled(_) | Change::Listed(_) => None,
     }
 }
 

@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use async_nats::jetstream::object_store::{Config, GetErrorKind, ObjectStore};
+use async_nats::jetstream::object_store::{Config, DeleteErrorKind, GetErrorKind, ObjectStore};
 use bytes::Bytes;
 use phalanx_model::limits::FLEET_BLOB_BYTES_MAX;
 use tokio::io::AsyncReadExt;
 
 use super::Inner;
-use crate::local::{get_blob, put_blob};
+use crate::local::{forget_blob, get_blob, put_blob};
 use crate::{BlobHash, FleetError};
 
 /// Keeps a blob here, then shares it. Fails if it cannot be shared now; it is kept all the same, and may be put again.
@@ -45,6 +45,16 @@ pub(super) async fn get(inner: Arc<Inner>, hash: BlobHash) -> Result<Option<Byte
     let bytes = Bytes::from(bytes);
     put_blob(Arc::clone(&inner.store), bytes.clone()).await?;
     Ok(Some(bytes))
+}
+
+/// Forgets a blob here, then for the others.
+pub(super) async fn forget(inner: Arc<Inner>, hash: BlobHash) -> Result<(), FleetError> {
+    forget_blob(Arc::clone(&inner.store), hash.clone()).await?;
+    match bucket(&inner).await?.delete(hash.as_str()).await {
+        Ok(()) => Ok(()),
+        Err(error) if error.kind() == DeleteErrorKind::NotFound => Ok(()),
+        Err(error) => Err(FleetError::Unreachable(error.to_string())),
+    }
 }
 
 async fn bucket(inner: &Inner) -> Result<ObjectStore, FleetError> {
