@@ -11,6 +11,7 @@
 )]
 
 mod cli;
+mod enrol;
 mod explain;
 mod fleet;
 mod proxy;

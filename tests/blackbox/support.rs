@@ -346,6 +346,17 @@ impl Nats {
         Some(Self { child, port, folder })
     }
 
+    /// A server with the configuration that a command, told the server's port and a folder, wrote into that folder.
+    pub(crate) fn start_configured(write: impl FnOnce(u16, &Path)) -> Option<Self> {
+        let folder = tempfile::tempdir().unwrap();
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        write(port, folder.path());
+        let mut command = Command::new(Self::binary());
+        command.arg("-c").arg(folder.path().join("nats-server.conf"));
+        let child = Self::run(command, port)?;
+        Some(Self { child, port, folder })
+    }
+
     pub(crate) fn url(&self) -> String {
         format!("nats://127.0.0.1:{}", self.port)
     }
@@ -357,10 +368,17 @@ impl Nats {
         self.child = Self::spawn(self.port, self.folder.path()).unwrap();
     }
 
+    fn binary() -> String {
+        std::env::var("PHALANX_NATS_SERVER").unwrap_or_else(|_| "nats-server".into())
+    }
+
     fn spawn(port: u16, store: &Path) -> Option<Child> {
-        let binary = std::env::var("PHALANX_NATS_SERVER").unwrap_or_else(|_| "nats-server".into());
-        let mut command = Command::new(&binary);
+        let mut command = Command::new(Self::binary());
         command.args(["-a", "127.0.0.1", "-p", &port.to_string(), "-js", "-sd"]).arg(store);
+        Self::run(command, port)
+    }
+
+    fn run(mut command: Command, port: u16) -> Option<Child> {
         let child = match command.stdout(Stdio::null()).stderr(Stdio::null()).spawn() {
             Ok(child) => child,
             Err(_) => {

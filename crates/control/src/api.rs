@@ -94,6 +94,9 @@ pub struct Fleet {
     pub queue: u64,
     /// Its nodes, this one included.
     pub members: Vec<Member>,
+    /// When this node's certificates end, in Unix milliseconds; none in a fleet without an authority.
+    #[serde(default)]
+    pub certificate_expires_at_ms: Option<u64>,
 }
 
 /// One node of the fleet.
@@ -382,4 +385,108 @@ impl From<&phalanx_policy::Diagnostic> for Diagnostic {
             help: from.help.clone(),
         }
     }
+}
+
+/// `POST /api/v1/fleet/invitations`: whom to invite.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NewInvitation {
+    /// The site that the joiner will run in.
+    pub site: String,
+    /// Whether it may act for operators.
+    #[serde(default)]
+    pub control: bool,
+    /// How long the token is good, in milliseconds; a week at most.
+    pub for_ms: u64,
+    /// Where it enrols, `HOST:PORT`; the listener's own address without it.
+    #[serde(default)]
+    pub addresses: Vec<String>,
+    /// The lowest policy version that nodes may accept from now on; it only rises.
+    #[serde(default)]
+    pub policy_version_min: u64,
+}
+
+/// A join token. It is told once.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Invited {
+    /// What the joiner is started with.
+    pub token: String,
+    /// Names the invitation; no secret.
+    pub id: String,
+    /// When it ends, in Unix milliseconds.
+    pub expires_at_ms: u64,
+}
+
+/// `POST /api/v1/fleet/revocations`: whom to revoke.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NewRevocation {
+    /// The node's site.
+    pub site: String,
+    /// The node's name.
+    pub node: String,
+    /// Whether what it decided so far ends too.
+    #[serde(default)]
+    pub withdraw: bool,
+    /// Why; people on other nodes read it.
+    #[serde(default)]
+    pub reason: String,
+}
+
+/// What was revoked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Revoked {
+    /// The node's site.
+    pub site: String,
+    /// The node's name.
+    pub node: String,
+    /// Certificates made up to this Unix millisecond do not count.
+    pub up_to_ms: u64,
+}
+
+/// The fleet's authority.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Authority {
+    /// The fleet's id.
+    pub fleet: String,
+    /// SHA-256 of the root that signs.
+    pub root: String,
+    /// When that root ends, in Unix milliseconds.
+    pub root_expires_at_ms: u64,
+    /// Whether an older root is believed too.
+    pub changing_root: bool,
+    /// Sites that were invited to or enrolled.
+    pub sites: Vec<String>,
+    /// Nodes that were enrolled.
+    pub nodes: Vec<Enrolled>,
+    /// Invitations that can still be used.
+    pub invitations: Vec<OpenInvitation>,
+}
+
+/// A node that was enrolled.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Enrolled {
+    /// Its site.
+    pub site: String,
+    /// Its name.
+    pub node: String,
+    /// Whether it may act for operators.
+    pub control: bool,
+    /// When its certificate ends, in Unix milliseconds.
+    pub expires_at_ms: u64,
+    /// When it was revoked, in Unix milliseconds.
+    pub revoked_at_ms: Option<u64>,
+}
+
+/// An invitation that can still be used.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct OpenInvitation {
+    /// Names it; no secret.
+    pub id: String,
+    /// The joiner's site.
+    pub site: String,
+    /// Whether the joiner may act for operators.
+    pub control: bool,
+    /// When it ends, in Unix milliseconds.
+    pub expires_at_ms: u64,
 }

@@ -6,6 +6,8 @@
 //! It runs on threads and a listener of its own. What it needs of the node comes in as [`ControlDeps`]; what it does to
 //! the node goes through the fleet and two ports.
 //!
+//! Where the fleet's authority is: `enrol` listens, with TLS, for nodes that join or renew.
+//!
 //! INVARIANT: nothing with data answers without the token, a console session or the node's own socket.
 //! INVARIANT: an operator's action is in the ledger's lane before it takes effect; without room there it is refused.
 
@@ -23,7 +25,10 @@ mod openapi;
 mod router;
 pub mod serve;
 
+pub mod enrol;
+
 pub use auth::Channel;
+pub use enrol::EnrolDeps;
 pub use openapi::document as openapi_document;
-pub use router::{ControlDeps, PolicyPort, Reloaded, StatusPort, router};
+pub use router::{AuthorityPort, ControlDeps, PolicyPort, Reloaded, StatusPort, router};
 pub use serve::{Listeners, bind_socket, serve};

@@ -11,7 +11,8 @@ use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde_json::{Map, Value, json};
 
 use crate::api::{
-    Blocklist, BlocklistContent, ErrorBody, EventRow, LoginLink, Member, NewDecision, PolicyReloaded, Status,
+    Authority, Blocklist, BlocklistContent, ErrorBody, EventRow, Invited, LoginLink, Member, NewDecision,
+    NewInvitation, NewRevocation, PolicyReloaded, Revoked, Status,
 };
 
 /// `GET /api/v1/openapi.json`
@@ -316,6 +317,57 @@ pub(crate) const ENDPOINTS: &[Endpoint] = &[
             "Live events: request, decision, withdrawal, nodes, counters; data as in the lists",
             Answer::Text("200", "text/event-stream"),
         )
+    },
+    Endpoint {
+        errors: &[("409", "this node does not hold the fleet's authority")],
+        ..get("/api/v1/fleet", "The fleet's authority", Answer::Json("200", of::<Authority>))
+    },
+    Endpoint {
+        body: Some(of::<NewInvitation>),
+        errors: &[
+            ("400", "a malformed invitation"),
+            ("409", "this node does not hold the fleet's authority"),
+            ("503", "no room in the ledger"),
+        ],
+        ..post(
+            "/api/v1/fleet/invitations",
+            "Make a token with which one node may join",
+            Answer::Json("201", of::<Invited>),
+        )
+    },
+    Endpoint {
+        body: Some(of::<NewRevocation>),
+        errors: &[
+            ("400", "a malformed order"),
+            ("403", "this node may not act for operators"),
+            ("422", "an order that the fleet's rules refuse"),
+            ("503", "no room in the ledger"),
+        ],
+        ..post(
+            "/api/v1/fleet/revocations",
+            "End a node's membership, on all nodes",
+            Answer::Json("201", of::<Revoked>),
+        )
+    },
+    Endpoint {
+        errors: &[
+            ("409", "this node does not hold the fleet's authority"),
+            ("422", "a change is under way"),
+            ("503", "no room in the ledger"),
+        ],
+        ..post(
+            "/api/v1/fleet/root",
+            "Begin to sign with a new root; the old one stays believed",
+            Answer::Json("200", of::<Authority>),
+        )
+    },
+    Endpoint {
+        method: "delete",
+        errors: &[
+            ("409", "this node does not hold the fleet's authority, or no change is under way"),
+            ("503", "no room in the ledger"),
+        ],
+        ..get("/api/v1/fleet/root", "Believe the newest root only", Answer::Json("200", of::<Authority>))
     },
     Endpoint {
         errors: &[("422", "the policy was refused, with its faults"), ("503", "no room in the ledger")],

@@ -8,6 +8,7 @@ use axum::middleware::{from_fn, from_fn_with_state};
 use axum::routing::{delete, get, post};
 use axum::{Extension, Router};
 use futures_util::future::BoxFuture;
+use parking_lot::Mutex;
 use phalanx_fleet::FleetHandle;
 use phalanx_model::counters::WorkerCounters;
 use phalanx_model::lanes::Lanes;
@@ -15,14 +16,14 @@ use phalanx_model::limits::BLOCKLIST_TEXT_BYTES_MAX;
 use phalanx_model::{Clock, LedgerEntry, LedgerKind};
 use phalanx_policy::Diagnostic;
 use phalanx_record::{History, Metrics, RecordedRequest, RecorderStatus};
-use phalanx_trust::{AdminToken, LoginTickets, Sessions};
+use phalanx_trust::{AdminToken, FleetAuthority, LoginTickets, Sessions};
 use tokio::sync::{Semaphore, broadcast, watch};
 
 use crate::api::NodeStatus;
 use crate::auth::{Channel, Failures, Principal, check_host, host_is_ours, require};
 use crate::console;
 use crate::error::ApiError;
-use crate::handlers::{blocklists, decisions, events, health, policy, session, status, stream};
+use crate::handlers::{blocklists, decisions, events, fleet, health, policy, session, status, stream};
 use crate::hub::Hub;
 use crate::limits::{BODY_BYTES_MAX, HISTORY_QUERIES_MAX, SUBSCRIBERS_MAX};
 use crate::openapi;
@@ -67,6 +68,17 @@ pub struct ControlDeps {
     pub node_status: StatusPort,
     /// Loads the policy again.
     pub policy: PolicyPort,
+    /// The fleet's authority, on the node that holds it.
+    pub authority: Option<AuthorityPort>,
+}
+
+/// The fleet's authority as operators reach it.
+#[derive(Debug, Clone)]
+pub struct AuthorityPort {
+    /// The authority. Locked for as long as a small file takes to be written.
+    pub authority: Arc<Mutex<FleetAuthority>>,
+    /// Where nodes enrol: `HOST:PORT`; empty while nothing listens.
+    pub addresses: Vec<String>,
 }
 
 /// Asks the binary about the node.
@@ -152,6 +164,10 @@ pub fn router(deps: ControlDeps) -> Router {
         .route("/events", get(events::list))
         .route("/events/{id}", get(events::explain))
         .route("/stream", get(stream::stream))
+        .route("/fleet", get(fleet::overview))
+        .route("/fleet/invitations", post(fleet::invite))
+        .route("/fleet/revocations", post(fleet::revoke))
+        .route("/fleet/root", post(fleet::change_root).delete(fleet::finish_root_change))
         .route("/policy/reload", post(policy::reload))
         .route("/login-links", post(session::link))
         .route("/logout", post(session::logout))

@@ -37,12 +37,13 @@ pub struct Finding<'a> {
 /// The verdict on an inspected request of an app in `mode`, for a client that is `allowed` or not.
 pub fn on_findings(mode: Mode, on_error: OnError, allowed: bool, finding: &Finding<'_>) -> Verdict {
     let (reason, status, refuse) = match (finding.failure, finding.interruption) {
-        (Some(stage), _) => (Reason::Failure { stage: stage.to_owned() }, 403, on_error == OnError::Deny),
         // No rule has id 0: the engine itself stopped, because more of the body came than it may hold.
-        (None, Some((0, status))) => {
+        (_, Some((0, status))) => {
             (Reason::Limit { limit: "body held for inspection".to_owned() }, status, true)
         }
-        (None, Some((rule, status))) => (Reason::Rule { rule }, status, true),
+        // What a rule refuses stays refused: a failure that a client provokes must not let it pass.
+        (_, Some((rule, status))) => (Reason::Rule { rule }, status, true),
+        (Some(stage), None) => (Reason::Failure { stage: stage.to_owned() }, 403, on_error == OnError::Deny),
         (None, None) => return Verdict { score: finding.score, ..Verdict::allow(Reason::Clean) },
     };
     let action = if refuse && mode == Mode::Block && !allowed { Action::Deny } else { Action::Observe };
@@ -85,6 +86,15 @@ mod tests {
     }
 
     #[test]
+    fn a_failure_that_is_forgiven_does_not_undo_what_a_rule_refused() {
+        let finding = Finding { interruption: Some((7, 403)), score: 5, failure: Some("a pattern gave up") };
+        let verdict = on_findings(Mode::Block, OnError::Allow, false, &finding);
+        assert_eq!((verdict.action, verdict.reason), (Action::Deny, Reason::Rule { rule: 7 }));
+        let finding = Finding { interruption: None, ..finding };
+        assert_eq!(on_findings(Mode::Block, OnError::Allow, false, &finding).action, Action::Observe);
+    }
+
+    #[test]
     fn a_ban_refuses_only_its_actor() {
         assert_eq!(action(DecisionKind::Ban, "192.0.2.1", "192.0.2.1"), Some(Action::Deny));
         assert_eq!(action(DecisionKind::Ban, "192.0.2.1", "192.0.2.2"), None);
@@ -103,7 +113,7 @@ mod tests {
     #[test]
     fn findings_become_verdicts() {
         let hit = Finding { interruption: Some((942_100, 403)), score: 5, failure: None };
-        let failed = Finding { failure: Some("rule 1"), ..hit };
+        let failed = Finding { failure: Some("rule 1"), interruption: None, ..hit };
         let action = |mode, on_error, allowed, finding: &Finding<'_>| {
             on_findings(mode, on_error, allowed, finding).action
         };

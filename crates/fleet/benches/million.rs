@@ -99,6 +99,7 @@ async fn start(folder: &Path, count: u64) {
         state_dir: folder.to_owned(),
         nats: None,
         secret: None,
+        membership: None,
     };
     let remembered = Remembered::read(&settings, Arc::clone(&sealer)).await.expect("it can be read");
     let (view, packed) = (remembered.view(), remembered.view().load().base().decisions_len());

@@ -58,6 +58,8 @@ pub enum Topic {
     Decisions,
     /// Announcements of nodes.
     Nodes,
+    /// Revocations of nodes.
+    Revocations,
     /// Heartbeats: sent, never kept.
     Heartbeats,
 }
@@ -68,6 +70,7 @@ impl Topic {
         match self {
             Self::Decisions => subject::DECISIONS,
             Self::Nodes => subject::NODES,
+            Self::Revocations => subject::REVOCATIONS,
             Self::Heartbeats => subject::HEARTBEATS,
         }
     }

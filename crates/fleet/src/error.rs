@@ -48,6 +48,9 @@ pub enum FleetError {
     /// No blocklist of this name is in force.
     #[error("no blocklist {0:?} is in force; `phalanx blocklist list` shows those that are")]
     NoSuchBlocklist(String),
+    /// What was asked for cannot be done here. Cause and fix.
+    #[error("{0}")]
+    Impossible(&'static str),
     /// The ledger has no room, so the action is refused.
     #[error(transparent)]
     Ledger(#[from] LedgerFull),

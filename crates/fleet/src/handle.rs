@@ -12,15 +12,17 @@ use phalanx_model::{
     Actor, Author, AuthorRole, Clock, Decision, DecisionId, DecisionKind, Recall, RequestId, Swap, View,
     Withdrawal, id,
 };
-use phalanx_trust::{FleetSecret, NodeRecord, Sealer, SigningKey, TrustRoots, random_u64, valid_name};
-use tokio::sync::{Notify, broadcast, mpsc};
+use phalanx_trust::{
+    FleetSecret, Membership, NodeRecord, Sealer, SigningKey, TrustRoots, random_u64, valid_name,
+};
+use tokio::sync::{Notify, broadcast, mpsc, watch};
 use tokio::task::JoinSet;
 
 use crate::change::tombstone_end_ms;
 use crate::compact::Packing;
 use crate::members::Link;
 use crate::packed::PackedFile;
-use crate::shared::{Core, FleetStatus, Shared};
+use crate::shared::{Core, FleetStatus, Shared, admitted};
 use crate::store::Store;
 use crate::{
     Change, Fleet, FleetError, LocalFleet, Member, NatsFleet, NatsSettings, Topic, blocklists, compact,
@@ -46,6 +48,8 @@ pub struct FleetSettings {
     pub nats: Option<NatsSettings>,
     /// The secret that admits nodes; none admits whoever comes first under a name.
     pub secret: Option<FleetSecret>,
+    /// The node's membership of an enrolled fleet; with it only certified nodes are believed.
+    pub membership: Option<Arc<Membership>>,
 }
 
 /// The keys a node signs with.
@@ -158,11 +162,13 @@ impl FleetHandle {
         let (outbox, outgoing) = mpsc::channel(FLEET_OUTBOX);
         let (changes, _) = broadcast::channel(FLEET_CHANGES_QUEUE);
         let mut roots = TrustRoots::new(settings.fleet_id.as_str().into());
-        roots.pin(&me)?;
+        roots.admit(&admitted(&me, settings.membership.as_deref()))?;
         let shared = Shared {
             me,
             keys,
             secret: settings.secret,
+            membership: settings.membership,
+            revocations: watch::Sender::new(Vec::new()),
             clock,
             lanes,
             store,
@@ -351,6 +357,8 @@ impl FleetHandle {
     /// Reads the records; with a packed view in force, no longer than a start may take.
     async fn restore(&self) -> Result<(), FleetError> {
         let shared = Arc::clone(&self.shared);
+        let trusted = Arc::clone(&shared);
+        crate::local::blocking(move || restore::trust(&trusted)).await?;
         let nothing_in_force = shared.view.load().base().decisions_len() == 0;
         let mut reading = tokio::spawn(crate::local::blocking(move || restore::run(&shared)));
         let result = match nothing_in_force {
@@ -427,6 +435,7 @@ impl FleetHandle {
     fn spawn_tasks(&self, outgoing: mpsc::Receiver<Change>) {
         let shared = &self.shared;
         let topics = ingest::Topics {
+            revocations: shared.engine.subscribe(Topic::Revocations),
             nodes: shared.engine.subscribe(Topic::Nodes),
             decisions: shared.engine.subscribe(Topic::Decisions),
             heartbeats: shared.engine.subscribe(Topic::Heartbeats),

@@ -5,24 +5,38 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use phalanx_model::limits::FLEET_STRANGERS_MAX;
-use phalanx_trust::{Announcement, NodeRecord, Pinned, Refusal, SignedRecord};
-use tokio::sync::mpsc;
+use phalanx_trust::{NodeRecord, Pinned, Refusal, SignedRecord};
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Duration, Instant};
 
+use crate::engine::LinkState;
 use crate::members::Heartbeat;
+use crate::revoke::Unheard;
 use crate::shared::Shared;
 use crate::{Change, Delivery, Speed, Topic};
 
 /// Merges what the three topics deliver, until they close.
 pub(crate) async fn run(shared: Arc<Shared>, mut topics: Topics) {
     let mut strangers = Strangers::default();
+    let mut unheard = Unheard::default();
+    let mut gate = Gate::new(shared.engine.link());
     let mut batch = Vec::with_capacity(BATCH_MAX);
     loop {
-        // Nodes first: a decision counts only when its author is known.
+        // Revocations first, and after a cut nothing else until they are all here; then nodes: a decision counts only when its
+        // author is known.
         tokio::select! {
             biased;
-            delivery = topics.nodes.recv() => match delivery {
+            delivery = topics.revocations.recv() => match delivery {
+                Some(Delivery::Put { subject, bytes }) => unheard.receive(&shared, subject, bytes),
+                Some(Delivery::Synced) => gate.open(),
+                Some(Delivery::Gap | Delivery::Link(_)) => {}
+                None => return,
+            },
+            () = gate.changed() => {}
+            delivery = topics.nodes.recv(), if gate.is_open() => match delivery {
                 Some(Delivery::Put { subject, bytes }) => {
                     if let Some(node) = meet(&shared, &subject, &bytes).await {
+                        unheard.again(&shared);
                         merge_batch(&shared, strangers.take(&node), &mut strangers);
                         if std::mem::take(&mut strangers.overflowed) {
                             shared.engine.resync(Topic::Decisions);
@@ -32,7 +46,7 @@ pub(crate) async fn run(shared: Arc<Shared>, mut topics: Topics) {
                 Some(_) => {}
                 None => return,
             },
-            count = topics.decisions.recv_many(&mut batch, BATCH_MAX) => {
+            count = topics.decisions.recv_many(&mut batch, BATCH_MAX), if gate.is_open() => {
                 if count == 0 {
                     return;
                 }
@@ -53,9 +67,59 @@ pub(crate) async fn run(shared: Arc<Shared>, mut topics: Topics) {
 
 /// The subscriptions that are read.
 pub(crate) struct Topics {
+    pub(crate) revocations: mpsc::Receiver<Delivery>,
     pub(crate) nodes: mpsc::Receiver<Delivery>,
     pub(crate) decisions: mpsc::Receiver<Delivery>,
     pub(crate) heartbeats: mpsc::Receiver<Delivery>,
+}
+
+/// Holds back nodes and decisions after a link came up, until the revocations are read: a site that was cut off learns first whom
+/// not to believe. Not for long: a server that keeps no streams never gets there.
+struct Gate {
+    link: watch::Receiver<LinkState>,
+    connected: bool,
+    closed_until: Option<Instant>,
+}
+
+impl Gate {
+    fn new(link: watch::Receiver<LinkState>) -> Self {
+        let connected = link.borrow().connected;
+        Self { link, connected, closed_until: None }
+    }
+
+    fn is_open(&self) -> bool {
+        self.closed_until.is_none()
+    }
+
+    fn open(&mut self) {
+        self.closed_until = None;
+    }
+
+    /// Resolves when it opened or closed by itself.
+    async fn changed(&mut self) {
+        let closed_until = self.closed_until;
+        let late = async {
+            match closed_until {
+                Some(until) => tokio::time::sleep_until(until).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            changed = self.link.changed() => {
+                if changed.is_err() {
+                    // The engine is gone; what it delivered before may still be read.
+                    self.closed_until = None;
+                    return std::future::pending().await;
+                }
+                let connected = self.link.borrow_and_update().connected;
+                if connected != self.connected {
+                    self.connected = connected;
+                    self.closed_until = connected.then(|| Instant::now() + GATE_CLOSED_MAX);
+                }
+            }
+            () = late => self.closed_until = None,
+        }
+    }
 }
 
 /// Records whose author has not been announced yet. Bounded; when it overflows, the engine is asked again after an announcement.
@@ -146,31 +210,28 @@ fn check(shared: &Shared, subject: &str, bytes: &[u8], now_ms: u64) -> Result<Op
 
 /// Pins a node that announces itself. Returns it if it is new.
 async fn meet(shared: &Arc<Shared>, subject: &str, bytes: &[u8]) -> Option<NodeRecord> {
-    let fleet_id = shared.fleet_id();
-    let opened = Announcement::open(bytes, &fleet_id, subject, shared.secret.as_ref());
-    let pinned = opened.and_then(|node| {
-        let pinned = shared.roots.write().pin(&node)?;
-        Ok((node, pinned))
-    });
-    let (node, pinned) = match pinned {
-        Ok(pinned) => pinned,
+    let (admitted, pinned) = match shared.admit(subject, bytes) {
+        Ok(admitted) => admitted,
         Err(refusal) => {
             shared.refuse(subject, &refusal);
             return None;
         }
     };
+    let node = &admitted.node;
     if pinned == Pinned::Known {
         return None;
     }
-    if let Ok(bytes) = serde_json::to_vec(&node) {
+    if let Ok(bytes) = serde_json::to_vec(&admitted) {
         shared.store.pin(&format!("{}/{}", node.site, node.node), &bytes);
     }
     tracing::info!(site = %node.site, node = %node.node, key = %node.node_key.id(), ?pinned, "node announced itself");
-    // Without a stream the newcomer has not heard of us.
-    if let Ok(put) = shared.announcement(Speed::Fast) {
+    // Without a stream the newcomer has not heard of us; who renewed has.
+    if pinned != Pinned::Renewed
+        && let Ok(put) = shared.announcement(Speed::Fast)
+    {
         let _ = shared.engine.publish(put).await;
     }
-    Some(node)
+    Some(admitted.node)
 }
 
 fn hear(shared: &Shared, subject: &str, bytes: &[u8]) {
@@ -187,6 +248,8 @@ fn hear(shared: &Shared, subject: &str, bytes: &[u8]) {
     }
 }
 
+/// A stream of revocations is read in milliseconds; one that cannot be must not hold back bans.
+const GATE_CLOSED_MAX: Duration = Duration::from_secs(3);
 /// Records merged under one lock and shown in one view.
 const BATCH_MAX: usize = 1024;
 /// What waits for announcements, in bytes: the limit of records, at their usual size.

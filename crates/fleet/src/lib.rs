@@ -36,6 +36,7 @@ mod outbox;
 mod packed;
 mod pulse;
 mod restore;
+mod revoke;
 mod shared;
 
 pub mod handle;
@@ -48,5 +49,5 @@ pub use error::FleetError;
 pub use handle::{FleetHandle, FleetKeys, FleetSettings, NewDecision, Remembered};
 pub use local::LocalFleet;
 pub use members::{Link, Member, SILENCE_MAX_MS};
-pub use nats::{NatsFleet, NatsSettings};
+pub use nats::{NatsFleet, NatsSettings, Sites};
 pub use shared::FleetStatus;

@@ -10,26 +10,38 @@ use crate::members::{CLOCK_OFFSET_MAX_MS, Heartbeat};
 use crate::shared::Shared;
 use crate::{FleetError, Put, Speed, Topic, subject};
 
-/// Once a second: heartbeat, sweep, clocks. The announcement goes out first.
+/// Once a second: heartbeat, sweep, clocks. The announcement goes out first, and anew with renewed certificates.
 pub(crate) async fn run(shared: Arc<Shared>) {
-    match shared.announcement(Speed::Both) {
-        Ok(put) => {
-            if let Err(error) = shared.engine.publish(put).await {
-                shared.fault("announcement", format!("this node cannot announce itself: {error}"));
-            }
-        }
-        Err(error) => shared.fault("announcement", format!("this node cannot announce itself: {error}")),
-    }
+    announce(&shared).await;
+    let mut renewed = shared.membership.as_ref().map(|membership| membership.renewed());
     let mut seconds = tokio::time::interval(Duration::from_millis(HEARTBEAT_MS));
     seconds.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
     loop {
         seconds.tick().await;
+        if let Some(renewed) = &mut renewed
+            && renewed.has_changed().unwrap_or(false)
+        {
+            renewed.mark_unchanged();
+            shared.admit_myself();
+            announce(&shared).await;
+        }
         shared.sweep();
         shared.store.retry();
         shared.compare_clocks();
         if let Ok(put) = shared.sign_heartbeat() {
             let _ = shared.engine.publish(put).await;
         }
+    }
+}
+
+async fn announce(shared: &Shared) {
+    let published = match shared.announcement(Speed::Both) {
+        Ok(put) => shared.engine.publish(put).await.map(drop),
+        Err(error) => Err(error),
+    };
+    match published {
+        Ok(()) => shared.clear_fault("announcement"),
+        Err(error) => shared.fault("announcement", format!("this node cannot announce itself: {error}")),
     }
 }
 

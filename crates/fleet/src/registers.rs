@@ -149,6 +149,24 @@ impl Registers {
         self.lists.iter()
     }
 
+    /// Takes out what a node decided, in any role, in versions above `above`: it was revoked. That none of it comes back is for who
+    /// checks authors. Returns what is gone and the keys that the view should be told of.
+    pub fn expel(&mut self, site: &str, node: &str, above: u64) -> (Vec<Change>, Vec<ActorKey>) {
+        let theirs = |decision: &&Arc<Decision>| {
+            let author = &decision.author;
+            *author.site == *site && *author.node == *node && decision.version > above
+        };
+        let expelled: Vec<Arc<Decision>> = self.decisions().filter(theirs).cloned().collect();
+        let (mut gone, mut touched) = (Vec::new(), Vec::new());
+        for decision in expelled {
+            let slot = Slot::of_decision(&decision);
+            self.shelf(&decision.author).decisions.remove(&slot);
+            touched.push(slot.key());
+            gone.extend(self.remove(&slot));
+        }
+        (gone, touched)
+    }
+
     /// The decisions about a key, for the view.
     pub fn decisions_of(&self, key: &ActorKey) -> Vec<Arc<Decision>> {
         self.places.get(key).map(|place| place.decisions.clone()).unwrap_or_default()

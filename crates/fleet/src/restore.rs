@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use phalanx_model::{AuthorRole, Blocklist, Decision, View};
-use phalanx_trust::{NodeRecord, SignedRecord};
+use phalanx_trust::{Admitted, SignedRecord};
 
 use crate::change::tombstone_end_ms;
 use crate::registers::Outcome;
@@ -13,15 +13,23 @@ use crate::shared::{Core, Shared};
 use crate::store::Kept;
 use crate::{Change, FleetError, subject};
 
+/// Whom the node believes, and whom no longer. Comes before anything is read or heard.
+pub(crate) fn trust(shared: &Arc<Shared>) -> Result<(), FleetError> {
+    for (_, bytes) in shared.store.pins()? {
+        // A fleet that has got an authority since does not believe what was pinned without one.
+        if let Ok(admitted) = serde_json::from_slice::<Admitted>(&bytes)
+            && admitted.validity.is_some() == shared.membership.is_some()
+        {
+            // An earlier identity of this very node may be among them; the present one stands.
+            let _ = shared.roots.write().admit(&admitted);
+        }
+    }
+    shared.restore_revocations()
+}
+
 /// Merges what the node remembers and puts it into force. Signatures were checked before it was sealed, and the seal proves
 /// that it is ours. Blocks on the disk; for a million records it takes some seconds.
 pub(crate) fn run(shared: &Arc<Shared>) -> Result<(), FleetError> {
-    for (_, bytes) in shared.store.pins()? {
-        if let Ok(node) = serde_json::from_slice::<NodeRecord>(&bytes) {
-            // An earlier identity of this very node may be among them; the present one stands.
-            let _ = shared.roots.write().pin(&node);
-        }
-    }
     let mut unreadable = 0;
     let mut adopted = Vec::new();
     let mut after = None;
@@ -44,6 +52,8 @@ pub(crate) fn run(shared: &Arc<Shared>) -> Result<(), FleetError> {
     if !shared.store.was_damaged() {
         show(shared);
     }
+    // A revocation takes effect before what it ends is off the disk.
+    shared.restore_revocations()?;
     if unreadable > 0 {
         shared.fault("state", format!("{unreadable} kept records cannot be read and were passed over"));
     }

@@ -10,11 +10,11 @@ use phalanx_model::{
     ActorKey, Author, AuthorRole, Base, Clock, LedgerEntry, LedgerKind, Recall, Retired, Swap, View,
 };
 use phalanx_trust::{
-    Announcement, FleetSecret, NodeRecord, Refusal, SignedRecord, SigningKey, Statement, TrustError,
-    TrustRoots,
+    Admission, Admitted, Announcement, FleetSecret, Membership, NodeRecord, Pinned, Refusal, Revocation,
+    SignedRecord, SigningKey, Statement, TrustError, TrustRoots, Validity,
 };
 use serde::Serialize;
-use tokio::sync::{Notify, broadcast, mpsc};
+use tokio::sync::{Notify, broadcast, mpsc, watch};
 
 use crate::blocklists::LoadedLists;
 use crate::compact::Packing;
@@ -45,12 +45,17 @@ pub struct FleetStatus {
     pub decisions: usize,
     /// The revision of the view.
     pub revision: u64,
+    /// When this node's certificates end, in Unix milliseconds; none in a fleet without an authority.
+    pub certificate_expires_at_ms: Option<u64>,
 }
 
 pub(crate) struct Shared {
     pub(crate) me: NodeRecord,
     pub(crate) keys: FleetKeys,
     pub(crate) secret: Option<FleetSecret>,
+    pub(crate) membership: Option<Arc<Membership>>,
+    /// Those in force, for who cuts the links of the revoked.
+    pub(crate) revocations: watch::Sender<Vec<Revocation>>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) lanes: Lanes,
     pub(crate) store: Arc<Store>,
@@ -204,8 +209,34 @@ impl Shared {
         let fleet_id = self.fleet_id();
         let announcement =
             Announcement::make(&fleet_id, &subject, &self.me, &self.keys.node, self.secret.as_ref())?;
-        let (version, bytes) = (self.me.started_at_ms, announcement.to_bytes()?.into());
+        let held = self.membership.as_ref().map(|membership| membership.held());
+        let (announcement, issued_at_ms) = match &held {
+            None => (announcement, 0),
+            Some(held) => {
+                let grant = &held.grant;
+                (announcement.certified(&grant.chain, &grant.operator_chain), grant.issued_at_ms)
+            }
+        };
+        let (version, bytes) = (self.me.started_at_ms.max(issued_at_ms), announcement.to_bytes()?.into());
         Ok(Put { topic: Topic::Nodes, subject, version, expires_at_ms: u64::MAX, bytes, speed })
+    }
+
+    /// Checks the announcement of a node and takes it in.
+    pub(crate) fn admit(&self, subject: &str, bytes: &[u8]) -> Result<(Admitted, Pinned), Refusal> {
+        let held = self.membership.as_ref().map(|membership| membership.held());
+        let admission = match (&held, &self.secret) {
+            (Some(held), _) => Admission::Certified(&held.bundle, self.clock.now_ms()),
+            (None, Some(secret)) => Admission::Secret(secret),
+            (None, None) => Admission::FirstSeen,
+        };
+        let admitted = Announcement::open(bytes, &self.fleet_id(), subject, admission)?;
+        let pinned = self.roots.write().admit(&admitted)?;
+        Ok((admitted, pinned))
+    }
+
+    /// Takes note of this node's own renewed certificates.
+    pub(crate) fn admit_myself(&self) {
+        let _ = self.roots.write().admit(&admitted(&self.me, self.membership.as_deref()));
     }
 
     /// The key for a role, if this node has it.
@@ -238,6 +269,9 @@ impl Shared {
                 "{name} has another key than the one pinned; its records are refused until an operator forgets the node"
             )),
             Refusal::NoProof => Some("a node without the fleet secret asked to join and was refused".into()),
+            Refusal::Certificate(_) if subject.starts_with(subject::NODES) => {
+                Some("a node without a valid certificate of this fleet asked to join and was refused".into())
+            }
             Refusal::TooManyNodes(_) => Some(format!("a node was refused: {refusal}")),
             _ => None,
         };
@@ -267,6 +301,11 @@ impl Shared {
         degraded.extend(link.fault);
         degraded.extend(self.faults.lock().values().cloned());
         let now_ms = self.clock.now_ms();
+        let certificate_expires_at_ms =
+            self.membership.as_ref().map(|membership| membership.held().grant.expires_at_ms);
+        if certificate_expires_at_ms.is_some_and(|ends| ends <= now_ms) {
+            degraded.push(EXPIRED.into());
+        }
         FleetStatus {
             kind: self.engine.kind(),
             connected: link.connected,
@@ -276,6 +315,7 @@ impl Shared {
             refused: self.refused.load(Ordering::Relaxed),
             decisions: view.live_len(now_ms),
             revision: view.revision,
+            certificate_expires_at_ms,
         }
     }
 
@@ -287,13 +327,13 @@ impl Shared {
         ended.map(|decision| decision.actor.key()).collect()
     }
 
-    fn forget(&self, gone: Vec<Change>) {
+    pub(crate) fn forget(&self, gone: Vec<Change>) {
         for change in gone {
             self.engine.forget(&change.subject(), change.version());
         }
     }
 
-    fn swap_view(&self, core: &mut Core, touched: Vec<ActorKey>) {
+    pub(crate) fn swap_view(&self, core: &mut Core, touched: Vec<ActorKey>) {
         if touched.is_empty() {
             return;
         }
@@ -333,5 +373,16 @@ fn ledger_kind(change: &Change) -> LedgerKind {
     }
 }
 
+/// The node itself, as it would be admitted.
+pub(crate) fn admitted(me: &NodeRecord, membership: Option<&Membership>) -> Admitted {
+    let validity = membership.map(|membership| {
+        let held = membership.held();
+        Validity { issued_at_ms: held.grant.issued_at_ms, expires_at_ms: held.grant.expires_at_ms }
+    });
+    Admitted { node: me.clone(), validity }
+}
+
+const EXPIRED: &str = "this node's certificate has expired: the others refuse what it says until it is renewed; what it knows \
+     stays in force here";
 /// Faults named at once.
 const FAULTS_MAX: usize = 32;

@@ -1,6 +1,7 @@
 //! Names under which records are kept and sent. A record counts under one subject only, which follows from what it says.
 
 use phalanx_model::{Actor, Author, AuthorRole, DecisionKind};
+use phalanx_trust::Revocation;
 
 use crate::Change;
 
@@ -29,6 +30,11 @@ pub fn of_change(change: &Change) -> String {
 /// The subject of a node's announcement.
 pub fn of_node(site: &str, node: &str) -> String {
     format!("{NODES}.{site}.{node}")
+}
+
+/// The subject under which an author revokes a node.
+pub fn of_revocation(author: &Author, revocation: &Revocation) -> String {
+    format!("{REVOCATIONS}.{}.{}.{}.{}", author.site, author.node, revocation.site, revocation.node)
 }
 
 /// The subject of a node's heartbeat.
@@ -79,6 +85,8 @@ fn hash(name: &str) -> String {
 pub const DECISIONS: &str = "phx.dec";
 /// Announcements of nodes.
 pub const NODES: &str = "phx.node";
+/// Revocations of nodes.
+pub const REVOCATIONS: &str = "phx.rev";
 /// Heartbeats.
 pub const HEARTBEATS: &str = "phx.hb";
 

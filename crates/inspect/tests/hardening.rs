@@ -604,3 +604,38 @@ fn many_texts_with_a_line_feed_at_the_end_are_no_reason_to_give_up() {
     let found = run(&rules, &head(URLENCODED), values.join("&").as_bytes());
     assert!(found.failure.is_none(), "{:?}", found.failure);
 }
+
+#[test]
+fn a_look_ahead_over_a_long_value_is_given_up_in_time() {
+    let rules = program(r#"SecRule ARGS "@rx (?=.*union)(?=.*select)" "id:1,phase:2,pass,nolog""#);
+    for (length, answered) in [(20_000, true), (1_000_000, false)] {
+        takes_seconds_at_most(|| {
+            let found = run(&rules, &head(URLENCODED), format!("x={}", "a".repeat(length)).as_bytes());
+            assert!(answered == found.failure.is_none(), "{length} {:?}", found.failure);
+        });
+    }
+}
+
+#[test]
+fn after_one_pattern_gave_up_no_other_backtracks() {
+    let rules = program(r#"SecRule ARGS "@rx ^(?:a|aa)+(?<!a)$" "id:1,phase:2,pass,nolog""#);
+    let values: Vec<String> = (0..200).map(|n| format!("v{n}={}", "a".repeat(60 + n % 20))).collect();
+    takes_seconds_at_most(|| {
+        let found = run(&rules, &head(URLENCODED), values.join("&").as_bytes());
+        assert!(found.failure.is_some());
+    });
+}
+
+#[test]
+fn large_harmless_texts_do_not_use_up_the_steps() {
+    let rule = |id: u32| {
+        format!("SecRule ARGS \"@rx (?i)<(?!p>|b>|i>{id})[a-z/]\" \"id:{id},phase:2,pass,nolog\"\n")
+    };
+    let rules = program(&(1..4).map(rule).collect::<String>());
+    for (fields, length) in [(950, 1_060), (20, 66_000), (7, 262_000)] {
+        let text = format!("<p>{}", "b".repeat(length));
+        let fields: Vec<String> = (0..fields).map(|n| format!("v{n}={text}")).collect();
+        let found = run(&rules, &head(URLENCODED), fields.join("&").as_bytes());
+        assert!(found.failure.is_none(), "{length} {:?}", found.failure);
+    }
+}

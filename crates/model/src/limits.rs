@@ -137,6 +137,8 @@ pub const BLOCKLIST_TEXT_BYTES_MAX: usize = 48 * 1024 * 1024;
 pub const RECALLS_PER_AUTHOR_MAX: usize = 4 * FLEET_NODES_MAX;
 /// Nodes that one fleet may have: four times what the product is made for, so that forged names cannot fill memory.
 pub const FLEET_NODES_MAX: usize = 256;
+/// Invitations that a fleet's authority remembers, used and over ones for a week: as many as a fleet has nodes, four times over.
+pub const FLEET_INVITATIONS_MAX: usize = 4 * FLEET_NODES_MAX;
 /// Longest decision that an operator may write, in milliseconds: a year. What should last longer belongs into policy.
 pub const DECISION_MAX_MS: u64 = 366 * 24 * 60 * 60_000;
 /// Widest IPv4 range that a decision may be about, in prefix bits; the largest allocations are /8.

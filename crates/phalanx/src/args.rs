@@ -166,8 +166,17 @@ pub(crate) struct FleetArgs {
     #[arg(long, value_name = "NAME", default_value = "default", value_parser = parse_name)]
     pub(crate) fleet_id: String,
     /// File with a secret that all nodes of the fleet share; without it the first key seen for a node is trusted
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", conflicts_with = "join")]
     pub(crate) fleet_secret: Option<PathBuf>,
+    /// Join a fleet with the token that `phalanx fleet invite` printed, or @FILE that holds it; needed once
+    #[arg(long, value_name = "TOKEN", requires = "node")]
+    pub(crate) join: Option<String>,
+    /// Where nodes join and renew, on the node that holds the fleet's authority
+    #[arg(long, value_name = "ADDR", requires = "node")]
+    pub(crate) enroll: Option<SocketAddr>,
+    /// How joiners reach that address, if not as it is written [may be repeated]
+    #[arg(long, value_name = "HOST:PORT", requires = "enroll")]
+    pub(crate) enroll_at: Vec<String>,
 }
 
 #[derive(Debug, Clone, Args)]

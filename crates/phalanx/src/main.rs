@@ -13,6 +13,9 @@ mod state;
 
 mod policy_port;
 
+mod enrol;
+mod membership;
+
 mod node;
 mod up;
 

@@ -8,12 +8,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use futures_util::FutureExt;
 use phalanx_control::api::NodeStatus;
-use phalanx_control::{ControlDeps, Listeners, Reloaded};
+use phalanx_control::{AuthorityPort, ControlDeps, EnrolDeps, Listeners, Reloaded};
 use phalanx_edge::{Edge, EdgeHandle, EdgeSettings, EdgeShared};
-use phalanx_fleet::{Change, FleetHandle, FleetKeys, NatsSettings, Remembered};
+use phalanx_fleet::{Change, FleetHandle, FleetKeys, NatsSettings, Remembered, Sites};
 use phalanx_model::lanes::{LaneReaders, Lanes};
 use phalanx_model::{
     AuthorRole, Clock, LedgerEntry, LedgerKind, SecurityEvent, Swap, SystemClock, View, id, limits,
@@ -23,8 +23,9 @@ use phalanx_record::{Metrics, MetricsSources, NodeGauges, RecordSettings, Record
 use phalanx_trust::{AdminToken, FleetSecret, LoginTickets, Sealer, Sessions};
 use tokio::net::TcpListener;
 use tokio::sync::{broadcast, mpsc, watch};
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, JoinSet};
 
+use crate::membership::{Identity, steward};
 use crate::places_port::PlacesKeeper;
 use crate::plan::PolicySource;
 use crate::policy_port::PolicyKeeper;
@@ -55,6 +56,20 @@ pub(crate) struct Node {
     clock: Arc<dyn Clock>,
     stop: watch::Sender<bool>,
     control: JoinHandle<()>,
+    /// Ends with the node.
+    _membership: JoinSet<()>,
+    pub(crate) enrolment: Enrolment,
+}
+
+/// What the node is to a fleet with an authority.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Enrolment {
+    /// The fleet has none, or there is no fleet.
+    None,
+    /// Enrolled by it.
+    Member,
+    /// It lies on this node.
+    Authority,
 }
 
 impl Node {
@@ -94,19 +109,16 @@ impl Node {
         let (security, recorded) = mpsc::channel(limits::SECURITY_LANE_EVENTS);
         let readers_of_record =
             LaneReaders { access: readers.access, security: recorded, ledger: readers.ledger };
-        let mut record = RecordSettings::new(
-            &state.record(),
-            &settings.site,
-            &settings.node,
-            Arc::clone(&sealer),
-            Arc::clone(&clock),
-        );
-        record.modsecurity_log.clone_from(&settings.logs.modsecurity);
-        record.audit_log.clone_from(&settings.logs.audit);
-        let recorder = Recorder::open(record, readers_of_record)?;
-        let keys = FleetKeys::load_or_create(state.path(), &sealer, true)?;
+        let recorder = Recorder::open(record_settings(settings, state, &sealer, &clock), readers_of_record)?;
+        let (stop, stopping) = watch::channel(false);
+        let policy_version = keeper.describe().version;
+        let identity = Identity::establish(settings, state, &sealer, policy_version, clock.now_ms()).await?;
+        let keys = match identity.as_deref() {
+            Some(identity) => identity.fleet_keys()?,
+            None => FleetKeys::load_or_create(state.path(), &sealer, true)?,
+        };
         // The edge serves with what the node remembers while the fleet's state is opened, which takes a while when it is large.
-        let fleet_settings = fleet_settings(settings, state)?;
+        let fleet_settings = fleet_settings(settings, state, identity.as_deref())?;
         let remembered = Remembered::read(&fleet_settings, Arc::clone(&sealer)).await?;
         let places = Arc::new(PlacesKeeper::start(settings.geo.clone()));
         let shared = EdgeShared {
@@ -126,6 +138,10 @@ impl Node {
             Arc::clone(&clock),
         );
         let fleet = fleet.await?;
+        let mut tasks = JoinSet::new();
+        let of_fleet = (&fleet, &lanes, &clock);
+        let (authority, enrolment) =
+            keep_membership(settings, identity.as_ref(), of_fleet, &stopping, &mut tasks).await?;
         tokio::spawn(share(readers.security, security, fleet.clone(), lanes.clone()));
         tokio::spawn(forgive(fleet.changes(), edge.clone()));
 
@@ -152,10 +168,10 @@ impl Node {
             metrics: metrics(&edge, &lanes, &recorder, &keeper, &fleet, &clock),
             lanes: lanes.clone(),
             counters: edge.counters().to_vec(),
-            node_status: node_status(settings, &keeper, &places, fleet.view()),
+            node_status: node_status(settings, (&keeper, &places), identity, fleet.view()),
+            authority,
             policy: policy_port(&keeper, &places),
         };
-        let (stop, stopping) = watch::channel(false);
         let listeners = Listeners { tcp: Some(tcp), socket: Some(socket) };
         let control =
             tokio::spawn(phalanx_control::serve(phalanx_control::router(deps), listeners, stopping));
@@ -173,6 +189,8 @@ impl Node {
             clock,
             stop,
             control,
+            _membership: tasks,
+            enrolment,
         })
     }
 
@@ -200,19 +218,113 @@ impl Node {
     }
 }
 
-fn fleet_settings(settings: &Settings, state: &StateFolder) -> anyhow::Result<phalanx_fleet::FleetSettings> {
+fn record_settings(
+    settings: &Settings,
+    state: &StateFolder,
+    sealer: &Arc<Sealer>,
+    clock: &Arc<dyn Clock>,
+) -> RecordSettings {
+    let mut record = RecordSettings::new(
+        &state.record(),
+        &settings.site,
+        &settings.node,
+        Arc::clone(sealer),
+        Arc::clone(clock),
+    );
+    record.modsecurity_log.clone_from(&settings.logs.modsecurity);
+    record.audit_log.clone_from(&settings.logs.audit);
+    record
+}
+
+fn fleet_settings(
+    settings: &Settings,
+    state: &StateFolder,
+    identity: Option<&Identity>,
+) -> anyhow::Result<phalanx_fleet::FleetSettings> {
     let secret_file = settings.fleet.as_ref().and_then(|fleet| fleet.secret_file.as_deref());
     let secret = secret_file.map(FleetSecret::load).transpose()?;
+    let membership = identity.map(|identity| Arc::clone(&identity.membership));
+    let authority = identity.and_then(|identity| identity.authority.clone());
+    let url = nats_url(settings, identity);
+    let alone = settings.fleet.is_some() && url.is_none();
+    match identity {
+        None if alone => bail!(
+            "the fleet's NATS server is not named, and this node is not enrolled; give `url` in [fleet], or a join token"
+        ),
+        Some(identity) if url.is_none() && identity.authority.is_none() => bail!(
+            "the fleet's authority names no NATS server; start its node with --fleet tls://HOST:PORT, or name it here"
+        ),
+        _ => {}
+    }
+    let nats = url.map(|url| NatsSettings {
+        membership: membership.clone(),
+        stewarded: authority.map(|authority| -> Sites { Arc::new(move || authority.lock().sites()) }),
+        ..NatsSettings::at(url)
+    });
     Ok(phalanx_fleet::FleetSettings {
-        fleet_id: settings.fleet_id.clone(),
+        fleet_id: match &membership {
+            Some(membership) => membership.held().grant.fleet.clone(),
+            None => settings.fleet_id.clone(),
+        },
         site: settings.site.clone(),
         node: settings.node.clone(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
-        roles: vec!["edge".into(), "control".into()],
+        roles: match identity.is_none_or(Identity::is_control) {
+            true => vec!["edge".into(), "control".into()],
+            false => vec!["edge".into()],
+        },
         state_dir: state.path().to_owned(),
-        nats: settings.fleet.as_ref().map(|fleet| NatsSettings::at(&fleet.url)),
+        nats,
         secret,
+        membership,
     })
+}
+
+/// Where NATS is: as it was said, else as the authority said.
+fn nats_url(settings: &Settings, identity: Option<&Identity>) -> Option<String> {
+    let said = settings.fleet.as_ref().and_then(|fleet| fleet.url.clone());
+    said.or_else(|| identity.and_then(Identity::nats_url))
+}
+
+/// Starts what keeps the membership, and where the authority is what serves others. Returns the authority for operators.
+async fn keep_membership(
+    settings: &Settings,
+    identity: Option<&Arc<Identity>>,
+    (fleet, lanes, clock): (&FleetHandle, &Lanes, &Arc<dyn Clock>),
+    stopping: &watch::Receiver<bool>,
+    tasks: &mut JoinSet<()>,
+) -> anyhow::Result<(Option<AuthorityPort>, Enrolment)> {
+    let listen = settings.fleet.as_ref().and_then(|fleet| fleet.enroll);
+    let held = identity.and_then(|identity| identity.authority.clone());
+    if held.is_none() && listen.is_some() {
+        bail!(
+            "--enroll needs the fleet's authority, which is not in this state folder; name its folder with --state, or make one \
+             with `phalanx fleet init`"
+        );
+    }
+    let Some(identity) = identity else { return Ok((None, Enrolment::None)) };
+    tasks.spawn(Arc::clone(identity).keep_fresh(Arc::clone(clock)));
+    let Some(authority) = held else { return Ok((None, Enrolment::Member)) };
+    let url = nats_url(settings, Some(identity));
+    let (membership, clock) = (Arc::clone(&identity.membership), Arc::clone(clock));
+    tasks.spawn(steward(Arc::clone(&authority), membership, fleet.clone(), url.clone(), Arc::clone(&clock)));
+    let mut addresses = settings.fleet.as_ref().map(|fleet| fleet.enroll_at.clone()).unwrap_or_default();
+    if let Some(listen) = listen {
+        let listener =
+            TcpListener::bind(listen).await.with_context(|| format!("cannot listen on {listen}"))?;
+        if addresses.is_empty() {
+            addresses.push(listener.local_addr()?.to_string());
+        }
+        let deps = EnrolDeps {
+            authority: Arc::clone(&authority),
+            clock,
+            lanes: lanes.clone(),
+            nats_url: url.unwrap_or_default(),
+            addresses: addresses.clone(),
+        };
+        tasks.spawn(phalanx_control::enrol::serve(listener, deps, stopping.clone()));
+    }
+    Ok((Some(AuthorityPort { authority, addresses }), Enrolment::Authority))
 }
 
 fn start_edge(settings: &Settings, shared: EdgeShared) -> anyhow::Result<EdgeHandle> {
@@ -305,16 +417,18 @@ fn metrics(
 
 fn node_status(
     settings: &Settings,
-    keeper: &Arc<PolicyKeeper>,
-    places: &Arc<PlacesKeeper>,
+    (keeper, places): (&Arc<PolicyKeeper>, &Arc<PlacesKeeper>),
+    identity: Option<Arc<Identity>>,
     view: Arc<Swap<View>>,
 ) -> phalanx_control::StatusPort {
     let (keeper, places) = (Arc::clone(keeper), Arc::clone(places));
-    let open = settings.fleet.as_ref().is_some_and(|fleet| fleet.secret_file.is_none());
+    let shared = settings.fleet.as_ref().filter(|fleet| fleet.url.is_some());
+    let open = identity.is_none() && shared.is_some_and(|fleet| fleet.secret_file.is_none());
     Box::new(move || {
         let mut degraded = keeper.degraded();
         degraded.extend(places.degraded(&view.load()));
         degraded.extend(open.then(|| OPEN_FLEET.to_owned()));
+        degraded.extend(identity.as_ref().and_then(|identity| identity.fault()));
         NodeStatus { plan: keeper.describe(), not_ready: None, degraded }
     })
 }
@@ -344,7 +458,7 @@ fn words(addresses: &[SocketAddr]) -> String {
 const DRAIN: Duration = Duration::from_secs(10);
 /// What an operator must know of a fleet without a secret.
 const OPEN_FLEET: &str = "the fleet has no secret: whoever reaches the NATS server can join it and give operators' orders; \
-     start every node with the same --fleet-secret";
+     give the fleet an authority with `phalanx fleet init`, or start every node with the same --fleet-secret";
 
 #[cfg(test)]
 mod tests {

@@ -40,8 +40,15 @@ pub(crate) struct LogSettings {
 /// How the node reaches its fleet.
 #[derive(Debug, Clone)]
 pub(crate) struct FleetSettings {
-    pub(crate) url: String,
+    /// The NATS server; none for a node that is told by the fleet's authority.
+    pub(crate) url: Option<String>,
     pub(crate) secret_file: Option<PathBuf>,
+    /// The token to join with.
+    pub(crate) join: Option<String>,
+    /// Where nodes join and renew, where the fleet's authority is.
+    pub(crate) enroll: Option<SocketAddr>,
+    /// How joiners reach it.
+    pub(crate) enroll_at: Vec<String>,
 }
 
 /// Reads a settings file: the settings and the policy file they name, as far as they can be read, and every fault.
@@ -81,16 +88,7 @@ fn check(
     let site = name(text, raw.node.site.as_ref(), "local", faults);
     let node = name(text, raw.node.name.as_ref(), "node", faults);
     let fleet_id = name(text, raw.fleet.as_ref().and_then(|f| f.id.as_ref()), "default", faults);
-    let fleet = raw.fleet.as_ref().map(|fleet| {
-        if !fleet.url.starts_with("nats://") && !fleet.url.starts_with("tls://") {
-            let fault = text.error_at(&fleet.url.span, "the fleet's URL is no NATS URL");
-            faults.push(fault.with_help("write `nats://HOST:4222`"));
-        }
-        FleetSettings {
-            url: fleet.url.value.clone(),
-            secret_file: fleet.secret_file.as_ref().map(|file| folder.join(file)),
-        }
-    });
+    let fleet = raw.fleet.as_ref().map(|raw| fleet(text, raw, folder, faults));
     let workers = match &raw.node.workers {
         Some(workers) if !(1..=256).contains(&workers.value) => {
             faults.push(text.error_at(&workers.span, "`workers` goes from 1 to 256"));
@@ -113,6 +111,38 @@ fn check(
         geo: geo(text, &raw.geo, folder, faults),
     };
     (settings, folder.join(&raw.policy))
+}
+
+fn fleet(text: &Text<'_>, raw: &RawFleet, folder: &Path, faults: &mut Vec<Diagnostic>) -> FleetSettings {
+    if let Some(url) = &raw.url
+        && !url.starts_with("nats://")
+        && !url.starts_with("tls://")
+    {
+        let fault = text.error_at(&url.span, "the fleet's URL is no NATS URL");
+        faults.push(fault.with_help("write `nats://HOST:4222`"));
+    }
+    let join = raw.join_file.as_ref().and_then(|file| match read_token(&folder.join(&file.value)) {
+        Ok(token) => Some(token),
+        // Needed once: after that the file may be gone, and should be.
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
+        Err(error) => {
+            let fault = text.error_at(&file.span, format!("the join token cannot be read: {error}"));
+            faults.push(fault.with_help("make it readable for the user that runs phalanx, or take it out"));
+            None
+        }
+    });
+    FleetSettings {
+        url: raw.url.as_ref().map(|url| url.value.clone()),
+        secret_file: raw.secret_file.as_ref().map(|file| folder.join(file)),
+        join,
+        enroll: raw.enroll.as_ref().and_then(|written| address(text, written, faults)),
+        enroll_at: raw.enroll_at.clone(),
+    }
+}
+
+/// Reads a join token from a file.
+pub(crate) fn read_token(path: &Path) -> std::io::Result<String> {
+    std::fs::read_to_string(path).map(|text| text.trim().to_owned())
 }
 
 fn logs(
@@ -243,9 +273,13 @@ struct RawListen {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RawFleet {
-    url: At<String>,
+    url: Option<At<String>>,
     id: Option<At<String>>,
     secret_file: Option<PathBuf>,
+    join_file: Option<At<PathBuf>>,
+    enroll: Option<At<String>>,
+    #[serde(default)]
+    enroll_at: Vec<String>,
 }
 
 /// One of countries, one of systems, and as many of the operator's own.

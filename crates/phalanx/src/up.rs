@@ -9,11 +9,12 @@ use anyhow::{Context, anyhow, bail};
 use phalanx_control::api;
 use phalanx_edge::Places;
 use phalanx_policy::{Diagnostic, Mode, Policy, RuleSource};
+use phalanx_trust::membership;
 use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::args::{ModeArg, RunArgs, Switch, UpArgs};
-use crate::node::{Node, StartError};
+use crate::node::{Enrolment, Node, StartError};
 use crate::places_port::read_one;
 use crate::plan::PolicySource;
 use crate::settings::{self, FleetSettings, LogSettings, Settings};
@@ -22,7 +23,7 @@ use crate::state::StateFolder;
 /// Protects one app; no file needed.
 pub(crate) fn up(args: &UpArgs) -> anyhow::Result<ExitCode> {
     let policy = policy_of(args)?;
-    let settings = settings_of(args);
+    let settings = settings_of(args)?;
     let ready = |node: &Node, plan: &api::Plan, state: &StateFolder| match args.json {
         true => print_json(node, state),
         false => print_up(args, &settings, node, plan),
@@ -145,31 +146,43 @@ fn policy_of(args: &UpArgs) -> anyhow::Result<Policy> {
     Ok(policy)
 }
 
-fn settings_of(args: &UpArgs) -> Settings {
-    let fleet = args
-        .fleet
-        .url
-        .as_ref()
-        .map(|url| FleetSettings { url: url.clone(), secret_file: args.fleet.fleet_secret.clone() });
-    let node = args.fleet.node.clone().unwrap_or_else(|| "node".to_owned());
+fn settings_of(args: &UpArgs) -> anyhow::Result<Settings> {
+    let of_fleet = &args.fleet;
+    let in_fleet = of_fleet.url.is_some() || of_fleet.join.is_some() || of_fleet.enroll.is_some();
+    let node = of_fleet.node.clone().unwrap_or_else(|| "node".to_owned());
     // Members of a fleet on one machine must not meet in one folder.
-    let member = |folder: &Path| folder.join(format!("{}-{node}", args.fleet.site));
     let default = settings::default_state();
-    let default = if fleet.is_some() { member(&default) } else { default };
-    Settings {
+    let member = default.join(format!("{}-{node}", of_fleet.site));
+    let is_member = in_fleet || (of_fleet.node.is_some() && member.join(membership::FILE).exists());
+    let fleet = FleetSettings {
+        url: of_fleet.url.clone(),
+        secret_file: of_fleet.fleet_secret.clone(),
+        join: of_fleet.join.as_deref().map(token_of).transpose()?,
+        enroll: of_fleet.enroll,
+        enroll_at: of_fleet.enroll_at.clone(),
+    };
+    Ok(Settings {
         listen: vec![args.listen],
         admin: args.admin,
-        state: args.state.clone().unwrap_or(default),
+        state: args.state.clone().unwrap_or(if is_member { member } else { default }),
         workers: args.workers.map_or_else(settings::default_workers, usize::from),
-        site: args.fleet.site.clone(),
+        site: of_fleet.site.clone(),
         node,
-        fleet,
-        fleet_id: args.fleet.fleet_id.clone(),
+        fleet: in_fleet.then_some(fleet),
+        fleet_id: of_fleet.fleet_id.clone(),
         geo: args.geo.clone(),
         logs: LogSettings {
             modsecurity: args.modsecurity_log.clone(),
             audit: args.audit_log.clone().map(|path| (path, args.audit_format.into())),
         },
+    })
+}
+
+/// A token as it is, or from `@FILE`: what stands in a command line is seen by every user of the machine.
+fn token_of(written: &str) -> anyhow::Result<String> {
+    match written.strip_prefix('@') {
+        None => Ok(written.to_owned()),
+        Some(file) => settings::read_token(Path::new(file)).with_context(|| format!("--join {written}")),
     }
 }
 
@@ -200,8 +213,14 @@ fn print_up(args: &UpArgs, settings: &Settings, node: &Node, plan: &api::Plan) {
     if protects {
         println!("  try         curl -i 'http://{listen}/?q=%3Cscript%3Ealert(1)%3C/script%3E'");
     }
-    if let Some(fleet) = &settings.fleet {
-        println!("  next node   {}", next_node(args, settings, fleet));
+    match (&settings.fleet, node.enrolment) {
+        (_, Enrolment::Authority) => {
+            println!("  next node   phalanx fleet invite --site {}   (prints a token)", settings.site);
+        }
+        (Some(fleet), Enrolment::None) => {
+            println!("  next node   {}", next_node(args, settings, fleet));
+        }
+        (_, Enrolment::Member) | (None, Enrolment::None) => {}
     }
     println!();
 }
@@ -229,7 +248,7 @@ fn next_node(args: &UpArgs, settings: &Settings, fleet: &FleetSettings) -> Strin
     let mut words = vec!["phalanx".to_owned(), "up".to_owned()];
     let mut option = |name: &str, value: String| words.extend([name.to_owned(), quoted(&value)]);
     option("--to", args.to.clone());
-    option("--fleet", without_credentials(&fleet.url));
+    option("--fleet", without_credentials(fleet.url.as_deref().unwrap_or_default()));
     option("--site", settings.site.clone());
     option("--node", format!("{}-2", settings.node));
     option("--listen", "127.0.0.1:0".to_owned());

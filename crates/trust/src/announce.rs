@@ -5,8 +5,11 @@ use std::sync::Arc;
 use phalanx_model::{Author, AuthorRole};
 use serde::{Deserialize, Serialize};
 
+use crate::join::{DerText, ders};
 use crate::record::base64_bytes;
-use crate::{FleetSecret, Refusal, SignedRecord, SigningKey, Statement, TrustError, VerifyingKey};
+use crate::{
+    FleetSecret, Named, Refusal, SignedRecord, SigningKey, Statement, TrustBundle, TrustError, VerifyingKey,
+};
 
 /// Who a node is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -42,6 +45,43 @@ pub struct Announcement {
     /// HMAC-SHA256 of the record's signing bytes and signature under the fleet's secret; empty without one.
     #[serde(with = "base64_bytes", default)]
     pub proof: Vec<u8>,
+    /// The certificate of the node's key and what leads to the fleet's root; empty in a fleet without an authority.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub chain: Vec<DerText>,
+    /// The same for the operator key, if the node announces one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub operator_chain: Vec<DerText>,
+}
+
+/// What admits a node to the fleet.
+#[derive(Debug, Clone, Copy)]
+pub enum Admission<'a> {
+    /// Nothing: whoever comes first under a name.
+    FirstSeen,
+    /// Knowledge of a secret.
+    Secret(&'a FleetSecret),
+    /// A certificate of the fleet's authority, valid at this Unix millisecond.
+    Certified(&'a TrustBundle, u64),
+}
+
+/// When a node's certificates were made and when they end, in Unix milliseconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Validity {
+    /// When they were made.
+    pub issued_at_ms: u64,
+    /// When the first of them ends.
+    pub expires_at_ms: u64,
+}
+
+/// A node that may be believed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Admitted {
+    /// Who it is.
+    #[serde(flatten)]
+    pub node: NodeRecord,
+    /// How long its certificates hold; none in a fleet without an authority.
+    #[serde(default)]
+    pub validity: Option<Validity>,
 }
 
 impl Announcement {
@@ -65,7 +105,12 @@ impl Announcement {
         };
         let record = SignedRecord::sign(key, statement);
         let proof = secret.map(|secret| secret.prove(&proven_bytes(&record)).to_vec()).unwrap_or_default();
-        Ok(Self { record, proof })
+        Ok(Self { record, proof, chain: Vec::new(), operator_chain: Vec::new() })
+    }
+
+    /// The same with the certificates that prove it.
+    pub fn certified(self, chain: &[DerText], operator_chain: &[DerText]) -> Self {
+        Self { chain: chain.to_vec(), operator_chain: operator_chain.to_vec(), ..self }
     }
 
     /// The form on the wire.
@@ -73,14 +118,14 @@ impl Announcement {
         serde_json::to_vec(self).map_err(|_| TrustError::Crypto("writing an announcement"))
     }
 
-    /// Reads and checks an announcement that came under `subject`: fleet, form, proof and that the announced key signed it.
-    /// Whether that key is the one pinned earlier is for [`crate::TrustRoots::pin`].
+    /// Reads and checks an announcement that came under `subject`: fleet, form, what admits it, and that the announced key signed
+    /// it. Whether it agrees with what was known is for [`crate::TrustRoots::admit`].
     pub fn open(
         bytes: &[u8],
         fleet_id: &str,
         subject: &str,
-        secret: Option<&FleetSecret>,
-    ) -> Result<NodeRecord, Refusal> {
+        admission: Admission<'_>,
+    ) -> Result<Admitted, Refusal> {
         if bytes.len() > crate::record::RECORD_BYTES_MAX {
             return Err(Refusal::Unreadable("announcement too large".into()));
         }
@@ -93,7 +138,7 @@ impl Announcement {
         if *record.subject != *subject {
             return Err(Refusal::WrongSubject);
         }
-        if let Some(secret) = secret
+        if let Admission::Secret(secret) = admission
             && !secret.accepts(&proven_bytes(record), &announcement.proof)
         {
             return Err(Refusal::NoProof);
@@ -109,7 +154,31 @@ impl Announcement {
         if !node.node_key.verify(&record.signing_bytes(), &record.signature) {
             return Err(Refusal::BadSignature);
         }
-        Ok(node)
+        let validity = match admission {
+            Admission::FirstSeen | Admission::Secret(_) => None,
+            Admission::Certified(bundle, now_ms) => Some(announcement.validity(&node, bundle, now_ms)?),
+        };
+        Ok(Admitted { node, validity })
+    }
+
+    /// Checks that the fleet's authority vouches for each key that is announced, under this very name.
+    fn validity(&self, node: &NodeRecord, bundle: &TrustBundle, now_ms: u64) -> Result<Validity, Refusal> {
+        let certified = |chain: &[DerText], key: VerifyingKey, what: Named| {
+            let certified = bundle.verify(&ders(chain), now_ms)?;
+            if certified.id.what != what || certified.key != key {
+                return Err(Refusal::Certificate(format!("{} is for another name or key", certified.id)));
+            }
+            Ok(Validity { issued_at_ms: certified.issued_at_ms, expires_at_ms: certified.expires_at_ms })
+        };
+        let (site, name) = (Arc::clone(&node.site), Arc::clone(&node.node));
+        let of_node =
+            certified(&self.chain, node.node_key, Named::Node { site: site.clone(), node: name.clone() })?;
+        let Some(key) = node.operator_key else { return Ok(of_node) };
+        let of_operator = certified(&self.operator_chain, key, Named::Operator { site, node: name })?;
+        Ok(Validity {
+            issued_at_ms: of_node.issued_at_ms.min(of_operator.issued_at_ms),
+            expires_at_ms: of_node.expires_at_ms.min(of_operator.expires_at_ms),
+        })
     }
 }
 
@@ -154,10 +223,17 @@ mod tests {
             .unwrap()
             .to_bytes()
             .unwrap();
-        assert_eq!(Announcement::open(&bytes, "fleet", SUBJECT, Some(&secret)), Ok(node(&key)));
-        assert_eq!(Announcement::open(&bytes, "fleet", SUBJECT, None), Ok(node(&key)));
-        assert_eq!(Announcement::open(&bytes, "other", SUBJECT, None), Err(Refusal::WrongFleet));
-        let elsewhere = Announcement::open(&bytes, "fleet", "phx.node.fra.b", None);
+        let admitted = Ok(Admitted { node: node(&key), validity: None });
+        assert_eq!(
+            Announcement::open(&bytes, "fleet", SUBJECT, Admission::Secret(&secret)),
+            admitted.clone()
+        );
+        assert_eq!(Announcement::open(&bytes, "fleet", SUBJECT, Admission::FirstSeen), admitted);
+        assert_eq!(
+            Announcement::open(&bytes, "other", SUBJECT, Admission::FirstSeen),
+            Err(Refusal::WrongFleet)
+        );
+        let elsewhere = Announcement::open(&bytes, "fleet", "phx.node.fra.b", Admission::FirstSeen);
         assert_eq!(elsewhere, Err(Refusal::WrongSubject));
     }
 
@@ -167,7 +243,8 @@ mod tests {
         let secret = FleetSecret::from_bytes(b"0123456789abcdef");
         for theirs in [None, Some(FleetSecret::from_bytes(b"another secret!!"))] {
             let bytes = Announcement::make("fleet", SUBJECT, &node(&key), &key, theirs.as_ref()).unwrap();
-            let opened = Announcement::open(&bytes.to_bytes().unwrap(), "fleet", SUBJECT, Some(&secret));
+            let opened =
+                Announcement::open(&bytes.to_bytes().unwrap(), "fleet", SUBJECT, Admission::Secret(&secret));
             assert_eq!(opened, Err(Refusal::NoProof));
         }
     }
@@ -177,15 +254,15 @@ mod tests {
         let (key, other) = (SigningKey::generate().unwrap(), SigningKey::generate().unwrap());
         let bytes =
             Announcement::make("fleet", SUBJECT, &node(&other), &key, None).unwrap().to_bytes().unwrap();
-        let opened = Announcement::open(&bytes, "fleet", SUBJECT, None);
+        let opened = Announcement::open(&bytes, "fleet", SUBJECT, Admission::FirstSeen);
         assert_eq!(opened, Err(Refusal::WrongKey("fra/a".into())));
     }
 
     proptest::proptest! {
         #[test]
         fn any_bytes_are_an_announcement_or_a_refusal(bytes: Vec<u8>, json in "[{\\[\\]}:,\"a-z0-9=]{0,60}") {
-            let _ = Announcement::open(&bytes, "fleet", SUBJECT, None);
-            let _ = Announcement::open(json.as_bytes(), "fleet", SUBJECT, None);
+            let _ = Announcement::open(&bytes, "fleet", SUBJECT, Admission::FirstSeen);
+            let _ = Announcement::open(json.as_bytes(), "fleet", SUBJECT, Admission::FirstSeen);
         }
     }
 
@@ -195,5 +272,55 @@ mod tests {
             assert!(!valid_name(name), "{name}");
         }
         assert!(valid_name("fra-1_b"));
+    }
+
+    #[test]
+    fn an_enrolled_fleet_admits_certified_keys_and_names_only() {
+        const NOW: u64 = 1_800_000_000_000;
+        let folder = tempfile::tempdir().unwrap();
+        let sealer = Arc::new(crate::Sealer::ephemeral().unwrap());
+        let mut authority = crate::FleetAuthority::create(folder.path(), sealer, Some("fleet"), NOW).unwrap();
+        let (key, operator, nats) = (
+            SigningKey::generate().unwrap(),
+            SigningKey::generate().unwrap(),
+            SigningKey::generate().unwrap(),
+        );
+        let mut grant = |site: &str, name: &str| {
+            let keys = crate::NodeKeys { node: &key, operator: Some(&operator), nats: &nats };
+            authority.enrol_self(site, name, &keys, NOW).unwrap()
+        };
+        let (own, other) = (grant("fra", "a"), grant("fra", "b"));
+        let bundle = authority.bundle().unwrap();
+        let open = |record: &NodeRecord, chain: &[DerText], operator_chain: &[DerText], at_ms| {
+            let made = Announcement::make("fleet", SUBJECT, record, &key, None).unwrap();
+            let bytes = made.certified(chain, operator_chain).to_bytes().unwrap();
+            Announcement::open(&bytes, "fleet", SUBJECT, Admission::Certified(&bundle, at_ms))
+        };
+        let edge = node(&key);
+        let control = NodeRecord { operator_key: Some(operator.verifying()), ..node(&key) };
+        let day = Some(Validity { issued_at_ms: NOW, expires_at_ms: own.expires_at_ms });
+        assert_eq!(open(&edge, &own.chain, &[], NOW).unwrap().validity, day);
+        assert_eq!(open(&control, &own.chain, &own.operator_chain, NOW).unwrap().validity, day);
+        let expired = open(&edge, &own.chain, &[], own.expires_at_ms + 1000);
+        assert!(matches!(expired, Err(Refusal::CertificateExpired(_))), "{expired:?}");
+        let stranger = SigningKey::generate().unwrap().verifying();
+        let refused = [
+            ("no certificate", open(&edge, &[], &[], NOW)),
+            ("another node's certificate", open(&edge, &other.chain, &[], NOW)),
+            ("an operator without a certificate", open(&control, &own.chain, &[], NOW)),
+            ("a node's certificate for an operator", open(&control, &own.chain, &own.chain, NOW)),
+            (
+                "another operator key",
+                open(
+                    &NodeRecord { operator_key: Some(stranger), ..node(&key) },
+                    &own.chain,
+                    &own.operator_chain,
+                    NOW,
+                ),
+            ),
+        ];
+        for (what, refused) in refused {
+            assert!(matches!(refused, Err(Refusal::Certificate(_))), "{what}: {refused:?}");
+        }
     }
 }

@@ -24,6 +24,12 @@ pub enum TrustError {
     /// A cryptographic operation failed, which healthy memory and entropy do not allow.
     #[error("{0} failed")]
     Crypto(&'static str),
+    /// What the authority granted cannot be used.
+    #[error("the fleet's authority granted what cannot be used: {0}; compare the clocks, then join again")]
+    Grant(String),
+    /// There is no room for more.
+    #[error("{0}")]
+    Limit(&'static str),
     /// A record is larger than any reader accepts.
     #[error("a record of {bytes} bytes is over the limit of {max}")]
     TooLarge {
@@ -73,6 +79,15 @@ pub enum Refusal {
     /// The announcement does not prove knowledge of the fleet's secret.
     #[error("announcement without proof of the fleet secret")]
     NoProof,
+    /// Its certificate does not prove the author's name.
+    #[error("no valid certificate: {0}")]
+    Certificate(String),
+    /// The author's certificate has expired.
+    #[error("the certificate of {0} has expired")]
+    CertificateExpired(String),
+    /// An operator has revoked the author.
+    #[error("{0} is revoked")]
+    Revoked(String),
     /// The fleet is full.
     #[error("more than {0} nodes")]
     TooManyNodes(usize),

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::path::Path;
 
+use aws_lc_rs::encoding::AsBigEndian;
 use aws_lc_rs::signature::{ED25519, Ed25519KeyPair, KeyPair, UnparsedPublicKey};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -57,7 +58,30 @@ impl SigningKey {
         self.verifying
     }
 
-    fn from_seed(seed: &[u8; 32]) -> Result<Self, TrustError> {
+    /// The key in PKCS #8, for TLS.
+    pub fn to_pkcs8(&self) -> Result<Zeroizing<Vec<u8>>, TrustError> {
+        let seed = self.seed()?;
+        let mut pkcs8 = Zeroizing::new(Vec::with_capacity(PKCS8_PREFIX.len() + seed.len()));
+        pkcs8.extend_from_slice(&PKCS8_PREFIX);
+        pkcs8.extend_from_slice(seed.as_slice());
+        Ok(pkcs8)
+    }
+
+    pub(crate) fn public_bytes(&self) -> &[u8] {
+        &self.verifying.0
+    }
+
+    /// The secret from which the key is made, to be sealed.
+    pub(crate) fn seed(&self) -> Result<Zeroizing<[u8; 32]>, TrustError> {
+        let seed = self.pair.seed().map_err(|_| TrustError::Crypto("reading a key"))?;
+        let bytes: aws_lc_rs::encoding::Curve25519SeedBin<'_> =
+            seed.as_be_bytes().map_err(|_| TrustError::Crypto("reading a key"))?;
+        <[u8; 32]>::try_from(bytes.as_ref())
+            .map(Zeroizing::new)
+            .map_err(|_| TrustError::Crypto("reading a key"))
+    }
+
+    pub(crate) fn from_seed(seed: &[u8; 32]) -> Result<Self, TrustError> {
         let pair =
             Ed25519KeyPair::from_seed_unchecked(seed).map_err(|_| TrustError::Crypto("reading a key"))?;
         let public = <[u8; 32]>::try_from(pair.public_key().as_ref())
@@ -77,6 +101,16 @@ impl fmt::Debug for SigningKey {
 pub struct VerifyingKey([u8; 32]);
 
 impl VerifyingKey {
+    /// The key of these 32 bytes.
+    pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        <[u8; 32]>::try_from(bytes).ok().map(Self)
+    }
+
+    /// Its 32 bytes.
+    pub fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+
     /// Whether `signature` is this key's of `bytes`.
     pub fn verify(&self, bytes: &[u8], signature: &[u8]) -> bool {
         UnparsedPublicKey::new(&ED25519, &self.0).verify(bytes, signature).is_ok()
@@ -144,6 +178,9 @@ impl<'de> Deserialize<'de> for KeyId {
     }
 }
 
+/// What precedes an Ed25519 seed in PKCS #8 (RFC 8410 section 7): a sequence of version 0, the algorithm, the key.
+const PKCS8_PREFIX: [u8; 16] =
+    [0x30, 0x2e, 0x02, 0x01, 0x00, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x04, 0x22, 0x04, 0x20];
 const SEAL_CONTEXT: &str = "signing key";
 const SEALED_BYTES_MAX: usize = 512;
 

@@ -20,18 +20,34 @@ pub mod record;
 pub mod roots;
 
 pub mod announce;
+pub mod ca;
+mod ca_state;
+pub mod certificate;
+pub mod join;
+pub mod membership;
+pub mod nats_config;
+pub mod nats_login;
+pub mod revocation;
 pub mod session;
+pub mod spiffe;
+pub mod tls;
 pub mod token;
 
-pub use announce::{Announcement, NodeRecord, valid_name};
+pub use announce::{Admission, Admitted, Announcement, NodeRecord, Validity, valid_name};
+pub use ca::{FleetAuthority, Invitation};
+pub use certificate::{Certified, TrustBundle};
 pub use error::{Refusal, TrustError};
+pub use join::{EnrolRequest, Grant, JoinRefusal, JoinToken, NodeKeys, RenewRequest};
 pub use key::{KeyId, SigningKey, VerifyingKey};
+pub use membership::Membership;
 pub use random::{random_bytes, random_u64};
 pub use record::{SignedRecord, Statement};
+pub use revocation::Revocation;
 pub use roots::{Pinned, TrustRoots};
 pub use seal::Sealer;
 pub use secret::FleetSecret;
 pub use session::{LoginTickets, Sessions};
+pub use spiffe::{Named, SpiffeId};
 pub use token::AdminToken;
 
 /// The SHA-256 of these bytes.

@@ -61,6 +61,25 @@ pub fn create(path: &Path, bytes: &[u8]) -> Result<(), TrustError> {
     Ok(())
 }
 
+/// Replaces a file with mode 0600 and these bytes, or makes it. A crash leaves the old content or the new one, never half of it.
+pub fn replace(path: &Path, bytes: &[u8]) -> Result<(), TrustError> {
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(".new");
+    let fresh = path.with_file_name(name);
+    // Left behind by a crash; nothing but this writes it.
+    let _ = std::fs::remove_file(&fresh);
+    create(&fresh, bytes)?;
+    let fix = "check that the folder is writable";
+    std::fs::rename(&fresh, path)
+        .map_err(|error| TrustError::file(path, format!("cannot be replaced: {error}"), fix))?;
+    if let Some(folder) = path.parent()
+        && let Ok(folder) = File::open(folder)
+    {
+        let _ = folder.sync_all();
+    }
+    Ok(())
+}
+
 fn check_owner_only(path: &Path, file: &File) -> Result<(), TrustError> {
     let metadata = file
         .metadata()
@@ -100,6 +119,17 @@ mod tests {
         create(&path, b"first").unwrap();
         assert!(create(&path, b"second").is_err());
         assert_eq!(read(&path, 64).unwrap().unwrap().as_slice(), b"first");
+    }
+
+    #[test]
+    fn a_replaced_file_is_private_and_whole() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("key");
+        for content in [&b"first"[..], b"second, longer"] {
+            replace(&path, content).unwrap();
+            assert_eq!(read(&path, 64).unwrap().unwrap().as_slice(), content);
+        }
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
     }
 
     #[test]

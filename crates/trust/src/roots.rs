@@ -1,4 +1,4 @@
-//! Whose keys are believed: pinned on first use, never changed silently.
+//! Whose keys are believed: certified by the fleet's authority, or else pinned on first use and never changed silently.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -6,15 +6,23 @@ use std::sync::Arc;
 use phalanx_model::limits::FLEET_NODES_MAX;
 use phalanx_model::{Author, AuthorRole};
 
-use crate::{NodeRecord, Refusal, SignedRecord, VerifyingKey};
+use crate::announce::{Admitted, Validity};
+use crate::certificate::CLOCK_ALLOWANCE_MS;
+use crate::{NodeRecord, Refusal, Revocation, SignedRecord, VerifyingKey};
 
 /// The keys of a fleet's authors.
 #[derive(Debug, Clone)]
 pub struct TrustRoots {
     fleet_id: Arc<str>,
     keys: HashMap<Author, VerifyingKey>,
-    nodes: HashMap<(Arc<str>, Arc<str>), NodeRecord>,
+    nodes: HashMap<Name, NodeRecord>,
+    /// How long the certificates of nodes hold, where there are any.
+    validities: HashMap<Name, Validity>,
+    /// Up to when certificates of these names do not count.
+    revoked: HashMap<Name, u64>,
 }
+
+type Name = (Arc<str>, Arc<str>);
 
 /// What pinning did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,6 +31,8 @@ pub enum Pinned {
     New,
     /// A known node that has started again.
     Restarted,
+    /// A known node with fresh certificates.
+    Renewed,
     /// Nothing that was not known.
     Known,
 }
@@ -30,7 +40,13 @@ pub enum Pinned {
 impl TrustRoots {
     /// Roots of a fleet that knows nobody yet.
     pub fn new(fleet_id: Arc<str>) -> Self {
-        Self { fleet_id, keys: HashMap::new(), nodes: HashMap::new() }
+        Self {
+            fleet_id,
+            keys: HashMap::new(),
+            nodes: HashMap::new(),
+            validities: HashMap::new(),
+            revoked: HashMap::new(),
+        }
     }
 
     /// The fleet.
@@ -66,9 +82,54 @@ impl TrustRoots {
         Ok(Pinned::New)
     }
 
+    /// Takes in a node that [`crate::Announcement::open`] admitted. Without certificates its keys are pinned. With them, a newer
+    /// certificate replaces the keys: the authority has seen to it that the name is the same node's, or another's in its place.
+    pub fn admit(&mut self, admitted: &Admitted) -> Result<Pinned, Refusal> {
+        let node = &admitted.node;
+        let Some(validity) = admitted.validity else { return self.pin(node) };
+        let name = (Arc::clone(&node.site), Arc::clone(&node.node));
+        if self.revoked.get(&name).is_some_and(|up_to_ms| validity.issued_at_ms <= *up_to_ms) {
+            return Err(Refusal::Revoked(format!("{}/{}", node.site, node.node)));
+        }
+        let known = self.validities.get(&name).copied();
+        let fresh = known.is_none_or(|known| validity.issued_at_ms > known.issued_at_ms);
+        if fresh && self.nodes.get(&name).is_some_and(|known| !same_keys(known, node)) {
+            self.forget(&node.site, &node.node);
+        }
+        let pinned = self.pin(node)?;
+        if !fresh {
+            return Ok(pinned);
+        }
+        self.validities.insert(name, validity);
+        Ok(if pinned == Pinned::Known { Pinned::Renewed } else { pinned })
+    }
+
+    /// How long a node's certificates hold.
+    pub fn validity(&self, site: &str, node: &str) -> Option<Validity> {
+        self.validities.get(&(Arc::from(site), Arc::from(node))).copied()
+    }
+
+    /// Ends the belief in every certificate of a name that was made up to a time. False if that was known.
+    pub fn revoke(&mut self, revocation: &Revocation) -> Result<bool, Refusal> {
+        let name = (Arc::clone(&revocation.site), Arc::clone(&revocation.node));
+        if self.revoked.len() >= REVOKED_MAX && !self.revoked.contains_key(&name) {
+            return Err(Refusal::TooManyNodes(REVOKED_MAX));
+        }
+        let up_to_ms = self.revoked.entry(name.clone()).or_default();
+        if *up_to_ms >= revocation.up_to_ms {
+            return Ok(false);
+        }
+        *up_to_ms = revocation.up_to_ms;
+        if self.validities.get(&name).is_none_or(|validity| validity.issued_at_ms <= revocation.up_to_ms) {
+            self.forget(&revocation.site, &revocation.node);
+        }
+        Ok(true)
+    }
+
     /// Forgets a node, so that its next announcement is pinned afresh. Whether it was known.
     pub fn forget(&mut self, site: &str, node: &str) -> bool {
         self.keys.retain(|author, _| *author.site != *site || *author.node != *node);
+        self.validities.remove(&(Arc::from(site), Arc::from(node)));
         self.nodes.remove(&(Arc::from(site), Arc::from(node))).is_some()
     }
 
@@ -94,8 +155,17 @@ impl TrustRoots {
         if record.expires_at_ms <= now_ms {
             return Err(Refusal::Expired);
         }
-        let key =
-            self.keys.get(&record.author).ok_or_else(|| Refusal::UnknownAuthor(record.author.to_string()))?;
+        let name = (Arc::clone(&record.author.site), Arc::clone(&record.author.node));
+        let key = self.keys.get(&record.author).ok_or_else(|| match self.revoked.contains_key(&name) {
+            true => Refusal::Revoked(record.author.to_string()),
+            false => Refusal::UnknownAuthor(record.author.to_string()),
+        })?;
+        let validity = self.validities.get(&name);
+        if validity
+            .is_some_and(|validity| validity.expires_at_ms.saturating_add(CLOCK_ALLOWANCE_MS) <= now_ms)
+        {
+            return Err(Refusal::CertificateExpired(record.author.to_string()));
+        }
         if key.id() != record.key_id {
             return Err(Refusal::WrongKey(record.author.to_string()));
         }
@@ -105,6 +175,15 @@ impl TrustRoots {
         Ok(())
     }
 }
+
+/// A node may come back without the control role.
+fn same_keys(known: &NodeRecord, node: &NodeRecord) -> bool {
+    known.node_key == node.node_key
+        && (node.operator_key.is_none() || known.operator_key == node.operator_key)
+}
+
+/// Names that are revoked at once: only operators add to them.
+const REVOKED_MAX: usize = 4 * FLEET_NODES_MAX;
 
 #[cfg(test)]
 mod tests {
@@ -186,5 +265,67 @@ mod tests {
         );
         assert!(roots.forget("fra", "a"));
         assert_eq!(roots.pin(&node("a", &other, None)), Ok(Pinned::New));
+    }
+
+    fn certified(key: &SigningKey, issued_at_ms: u64) -> Admitted {
+        let validity = Validity { issued_at_ms, expires_at_ms: issued_at_ms + 1_000_000 };
+        Admitted { node: node("a", key, None), validity: Some(validity) }
+    }
+
+    #[test]
+    fn a_newer_certificate_replaces_keys_and_an_older_one_does_not() {
+        let (key, other) = (SigningKey::generate().unwrap(), SigningKey::generate().unwrap());
+        let mut roots = TrustRoots::new("fleet".into());
+        assert_eq!(roots.admit(&certified(&key, 10)), Ok(Pinned::New));
+        assert_eq!(roots.admit(&certified(&key, 10)), Ok(Pinned::Known));
+        assert_eq!(roots.admit(&certified(&key, 20)), Ok(Pinned::Renewed));
+        assert_eq!(roots.admit(&certified(&other, 15)), Err(Refusal::WrongKey("fra/a".into())));
+        assert_eq!(roots.admit(&certified(&other, 30)), Ok(Pinned::New));
+    }
+
+    #[test]
+    fn what_an_author_says_after_its_certificates_end_is_refused() {
+        let key = SigningKey::generate().unwrap();
+        let mut roots = TrustRoots::new("fleet".into());
+        let admitted = certified(&key, 10);
+        roots.admit(&admitted).unwrap();
+        let author = admitted.node.author(AuthorRole::Node);
+        let statement = Statement {
+            fleet_id: "fleet",
+            subject: "s",
+            author: &author,
+            version: 1,
+            expires_at_ms: u64::MAX,
+            body: b"",
+        };
+        let record = SignedRecord::sign(&key, statement);
+        let ends = 1_000_010 + CLOCK_ALLOWANCE_MS;
+        assert_eq!(roots.verify(&record, "s", ends - 1), Ok(()));
+        assert_eq!(roots.verify(&record, "s", ends), Err(Refusal::CertificateExpired("fra/a".into())));
+        roots.admit(&certified(&key, 2_000_000)).unwrap();
+        assert_eq!(roots.verify(&record, "s", ends), Ok(()));
+    }
+
+    #[test]
+    fn a_revoked_author_is_refused_until_it_is_enrolled_afresh() {
+        let key = SigningKey::generate().unwrap();
+        let mut roots = TrustRoots::new("fleet".into());
+        let admitted = certified(&key, 10);
+        roots.admit(&admitted).unwrap();
+        let revocation = Revocation {
+            site: "fra".into(),
+            node: "a".into(),
+            up_to_ms: 50,
+            withdraw: false,
+            reason: String::new(),
+        };
+        assert_eq!(roots.revoke(&revocation), Ok(true));
+        assert_eq!(roots.revoke(&revocation), Ok(false));
+        let author = admitted.node.author(AuthorRole::Node);
+        assert_eq!(roots.verify(&record(&key, &author), "s", 0), Err(Refusal::Revoked("fra/a".into())));
+        for issued_at_ms in [10, 50] {
+            assert_eq!(roots.admit(&certified(&key, issued_at_ms)), Err(Refusal::Revoked("fra/a".into())));
+        }
+        assert_eq!(roots.admit(&certified(&SigningKey::generate().unwrap(), 51)), Ok(Pinned::New));
     }
 }

@@ -3,6 +3,7 @@
 pub(crate) mod blocklists;
 pub(crate) mod decisions;
 pub(crate) mod events;
+pub(crate) mod fleet;
 pub(crate) mod health;
 pub(crate) mod policy;
 pub(crate) mod session;

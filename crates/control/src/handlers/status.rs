@@ -44,6 +44,7 @@ pub(crate) async fn status(State(control): State<Arc<Control>>) -> Json<Status> 
             degraded,
             queue: fleet.queue as u64,
             members: members(&deps.fleet, now_ms),
+            certificate_expires_at_ms: fleet.certificate_expires_at_ms,
         },
         counters: counters(&deps.counters, &deps.lanes),
         classes: classes(&deps.counters),

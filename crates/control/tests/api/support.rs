@@ -90,6 +90,7 @@ impl Node {
             lanes: lanes.clone(),
             counters: vec![Arc::clone(&counters)],
             node_status: Box::new(move || node_status(is_ready.load(Ordering::SeqCst))),
+            authority: None,
             policy: Box::new(move || {
                 let good = good.load(Ordering::SeqCst);
                 async move { if good { Ok(Reloaded { from: 1, to: 2 }) } else { Err(vec![fault()]) } }.boxed()
@@ -292,6 +293,7 @@ async fn fleet(state_dir: PathBuf, sealer: Arc<Sealer>, lanes: Lanes, clock: Arc
         state_dir,
         nats: None,
         secret: None,
+        membership: None,
     };
     FleetHandle::start(settings, sealer, keys, lanes, clock).await.unwrap()
 }

@@ -38,6 +38,7 @@ async fn during_session(inner: &Arc<Inner>) {
     }
     loop {
         let started = Instant::now();
+        let sites = streams::sites(inner);
         let pause = match audit_all(inner).await {
             Ok(()) => {
                 inner.stream_fault(None);
@@ -54,7 +55,7 @@ async fn during_session(inner: &Arc<Inner>) {
             }
         };
         let next = started + pause;
-        // Records that were not confirmed in time do not wait for the full minute.
+        // Records that were not confirmed in time, and the streams of a new site, do not wait for the full minute.
         loop {
             tokio::select! {
                 () = sleep_until(next) => break,
@@ -63,6 +64,7 @@ async fn during_session(inner: &Arc<Inner>) {
                         break;
                     }
                 }
+                () = new_site(inner, &sites) => break,
             }
         }
     }
@@ -79,11 +81,21 @@ async fn send_waiting(inner: &Arc<Inner>) -> Result<(), FleetError> {
     for record in node.into_iter().chain(decisions) {
         let waits = record.subject == announcement || inner.unconfirmed.lock().contains_key(&record.subject);
         if record.own && waits && record.expires_at_ms > now_ms {
-            let sent = inner.client.publish(record.subject, record.bytes.into()).await;
+            let sent = inner.client().publish(record.subject, record.bytes.into()).await;
             sent.map_err(|error| FleetError::Unreachable(error.to_string()))?;
         }
     }
     Ok(())
+}
+
+/// Resolves when this node cares for other sites than these.
+async fn new_site(inner: &Inner, known: &[String]) {
+    if inner.stewarded.is_none() {
+        return std::future::pending().await;
+    }
+    while streams::sites(inner) == known {
+        sleep(SITES_EVERY).await;
+    }
 }
 
 /// Whether some record stayed unconfirmed for longer than a confirmation takes.
@@ -99,6 +111,8 @@ async fn unconfirmed_linger(inner: &Inner) -> bool {
 
 async fn audit_all(inner: &Arc<Inner>) -> Result<(), String> {
     streams::ensure(inner).await?;
+    let own = subject::own(subject::REVOCATIONS, &inner.author);
+    audit(inner, Topic::Revocations, format!("{own}."), format!("{own}.>")).await?;
     let own = subject::own(subject::NODES, &inner.author);
     audit(inner, Topic::Nodes, own.clone(), own).await?;
     let own = subject::own(subject::DECISIONS, &inner.author);
@@ -156,7 +170,7 @@ async fn last_per_subject(
         ..OrderedConfig::default()
     };
     let consumer: Consumer<OrderedConfig> = inner
-        .jetstream
+        .jetstream()
         .create_consumer_on_stream(config, name.as_str())
         .await
         .map_err(|error| error.to_string())?;
@@ -183,5 +197,7 @@ const AUDIT_EVERY: Duration = Duration::from_secs(60);
 /// A server just started answers requests for streams a little later than connections.
 const AFTER_FAILURE: Duration = Duration::from_secs(1);
 const UNCONFIRMED_EVERY: Duration = Duration::from_secs(3);
+/// A site is invited before its first node starts; half a second is sooner than a person is.
+const SITES_EVERY: Duration = Duration::from_millis(500);
 const READ_TIMEOUT: Duration = Duration::from_secs(5);
 const RESEND_AT_ONCE: usize = 256;

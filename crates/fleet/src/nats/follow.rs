@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use async_nats::jetstream::consumer::pull::OrderedConfig;
 use async_nats::jetstream::consumer::{Consumer, DeliverPolicy};
+use async_nats::{Client, Subscriber};
 use futures_util::{StreamExt, TryStreamExt};
 use phalanx_trust::record::RECORD_BYTES_MAX;
 use tokio::sync::{mpsc, watch};
@@ -19,19 +20,32 @@ use crate::{Delivery, Topic};
 
 /// Delivers a topic until the receiver is dropped.
 pub(super) async fn run(inner: Arc<Inner>, topic: Topic, to: mpsc::Sender<Delivery>) {
-    let Ok(core) = inner.client.subscribe(format!("{}.>", topic.prefix())).await else {
-        tracing::error!(topic = topic.prefix(), "nats client takes no subscription");
-        return;
-    };
     tokio::select! {
         () = to.closed() => {}
-        () = follow_core(core, &to) => {}
+        () = follow_core(&inner, topic, &to) => {}
         () = follow_sessions(&inner, topic, &to) => {}
     }
 }
 
-async fn follow_core(mut core: async_nats::Subscriber, to: &mpsc::Sender<Delivery>) {
-    while let Some(message) = core.next().await {
+/// Follows the core subject over the connection of the moment. The old one is left when the server knows of the new subscription.
+async fn follow_core(inner: &Inner, topic: Topic, to: &mpsc::Sender<Delivery>) {
+    let mut replaced = inner.connection.subscribe();
+    let Some(mut core) = listen(&inner.client(), topic).await else { return };
+    loop {
+        let message = tokio::select! {
+            biased;
+            message = core.next() => message,
+            changed = replaced.changed() => {
+                let client = inner.client();
+                let (true, Some(next)) = (changed.is_ok(), listen(&client, topic).await) else { return };
+                // Until the answer comes, messages arrive by both; the receiver merges.
+                let _ = client.flush().await;
+                core = next;
+                continue;
+            }
+        };
+        // A connection lasts as long as somebody holds it, and this subscription does.
+        let Some(message) = message else { return };
         // No reader would take it; better not to hold it.
         if message.payload.len() > RECORD_BYTES_MAX {
             continue;
@@ -41,6 +55,14 @@ async fn follow_core(mut core: async_nats::Subscriber, to: &mpsc::Sender<Deliver
             return;
         }
     }
+}
+
+async fn listen(client: &Client, topic: Topic) -> Option<Subscriber> {
+    let listening = client.subscribe(format!("{}.>", topic.prefix())).await;
+    if listening.is_err() {
+        tracing::error!(topic = topic.prefix(), "nats client takes no subscription");
+    }
+    listening.ok()
 }
 
 /// Starts over with every connection and whenever asked.
@@ -142,11 +164,11 @@ impl Streams {
     /// Starts to follow streams that are new or were made anew. Returns how many.
     async fn look(&mut self) -> Result<usize, String> {
         let names: Vec<String> =
-            self.inner.jetstream.stream_names().try_collect().await.map_err(|error| error.to_string())?;
+            self.inner.jetstream().stream_names().try_collect().await.map_err(|error| error.to_string())?;
         let mut fresh = 0;
         for name in names {
             let Some(subjects) = streams::subjects(self.topic, &name) else { continue };
-            let Ok(stream) = self.inner.jetstream.get_stream(&name).await else { continue };
+            let Ok(stream) = self.inner.jetstream().get_stream(&name).await else { continue };
             let made = stream.cached_info().created.unix_timestamp_nanos();
             if let Some((known, follower)) = self.followed.get(&name) {
                 if *known == made {
@@ -199,7 +221,7 @@ impl Follower {
         };
         let consumer: Consumer<OrderedConfig> = self
             .inner
-            .jetstream
+            .jetstream()
             .create_consumer_on_stream(config, self.name.as_str())
             .await
             .map_err(|error| error.to_string())?;

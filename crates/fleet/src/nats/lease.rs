@@ -40,7 +40,7 @@ pub(super) async fn take(
         .payload(holder.into())
         .ttl(Duration::from_secs(seconds))
         .expected_last_subject_sequence(last);
-    let confirmed = async { inner.jetstream.send_publish(subject, message).await?.await };
+    let confirmed = async { inner.jetstream().send_publish(subject, message).await?.await };
     match confirmed.await {
         Ok(ack) => Ok(Some(Lease { token: ack.sequence, until_ms })),
         Err(error) if error.kind() == PublishErrorKind::WrongLastSequence => Ok(None),
@@ -59,7 +59,7 @@ async fn stream(inner: &Inner) -> Result<Stream, FleetError> {
         allow_message_ttl: true,
         ..Config::default()
     };
-    let stream = inner.jetstream.get_or_create_stream(config).await;
+    let stream = inner.jetstream().get_or_create_stream(config).await;
     stream.map_err(|error| FleetError::Unreachable(error.to_string()))
 }
 

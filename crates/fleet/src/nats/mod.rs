@@ -8,8 +8,10 @@
 
 mod audit;
 mod blob;
+pub mod claims;
 mod follow;
 mod lease;
+mod login;
 mod streams;
 
 use std::collections::HashMap;
@@ -24,7 +26,8 @@ use async_nats::{Client, ConnectOptions, Event, ServerAddr, jetstream};
 use bytes::Bytes;
 use futures_util::future::{BoxFuture, join};
 use parking_lot::Mutex;
-use phalanx_model::{Author, Clock};
+use phalanx_model::{Author, Clock, Swap};
+use phalanx_trust::{Membership, nats_login};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
@@ -45,13 +48,28 @@ pub struct NatsSettings {
     pub client_certificate: Option<(PathBuf, PathBuf)>,
     /// Copies of each stream: 1, or 3 in a cluster of three.
     pub replicas: usize,
+    /// The node's membership of an enrolled fleet: its login, its certificate and whom it believes. Goes before the rest.
+    pub membership: Option<Arc<Membership>>,
+    /// The sites whose streams this node makes, asked at each audit; only where the fleet's authority is.
+    pub stewarded: Option<Sites>,
 }
+
+/// Tells the sites of a fleet.
+pub type Sites = Arc<dyn Fn() -> Vec<String> + Send + Sync>;
 
 impl NatsSettings {
     /// Settings with a URL alone.
     pub fn at(url: impl Into<String>) -> Self {
         let url = url.into();
-        Self { url, credentials: None, root_certificates: None, client_certificate: None, replicas: 1 }
+        Self {
+            url,
+            credentials: None,
+            root_certificates: None,
+            client_certificate: None,
+            replicas: 1,
+            membership: None,
+            stewarded: None,
+        }
     }
 }
 
@@ -62,6 +80,17 @@ impl fmt::Debug for NatsSettings {
     }
 }
 
+/// A connection to the server. Its tasks end when nobody holds it any more.
+struct Connection {
+    client: Client,
+    jetstream: jetstream::Context,
+    /// Tells its events from those of the connections before it.
+    number: u64,
+}
+
+/// An event of the connection of this number.
+type Heard = (u64, Event);
+
 /// A node's link to NATS.
 pub struct NatsFleet {
     inner: Arc<Inner>,
@@ -69,12 +98,13 @@ pub struct NatsFleet {
 }
 
 struct Inner {
-    client: Client,
-    jetstream: jetstream::Context,
+    connection: Swap<Connection>,
     author: Author,
     store: Arc<Store>,
     clock: Arc<dyn Clock>,
     replicas: usize,
+    stewarded: Option<Sites>,
+    makes_streams: bool,
     link: watch::Sender<LinkState>,
     /// Counts connections; a new one starts everything that depends on the server anew.
     session: watch::Sender<u64>,
@@ -94,22 +124,19 @@ impl NatsFleet {
     ) -> Result<Self, FleetError> {
         let (events, heard) = mpsc::channel(EVENTS_QUEUE);
         let addresses = addresses(&settings.url)?;
-        let options = options(&settings, &author, events).await?;
-        let client = options.connect(addresses).await.map_err(|error| {
+        let first = options(&settings, &author, 0, events.clone()).await?.retry_on_initial_connect();
+        let client = first.connect(addresses).await.map_err(|error| {
             FleetError::setting("fleet.nats", error.to_string(), "check the address and the credentials")
         })?;
-        let jetstream = ContextBuilder::new()
-            .timeout(REQUEST_TIMEOUT)
-            .max_ack_inflight(ACKS_IN_FLIGHT_MAX)
-            .build(client.clone());
-        let topics = [Topic::Decisions, Topic::Nodes, Topic::Heartbeats];
+        let topics = [Topic::Decisions, Topic::Nodes, Topic::Revocations, Topic::Heartbeats];
         let inner = Inner {
-            client,
-            jetstream,
+            connection: Swap::new(Connection::new(client, 0)),
             author,
             store,
             clock,
             replicas: settings.replicas.max(1),
+            makes_streams: settings.membership.is_none() || settings.stewarded.is_some(),
+            stewarded: settings.stewarded.clone(),
             link: watch::Sender::new(LinkState { fault: Some(LINK_DOWN.into()), ..LinkState::default() }),
             session: watch::Sender::new(0),
             resync: topics.into_iter().map(|topic| (topic, watch::Sender::new(0))).collect(),
@@ -119,6 +146,9 @@ impl NatsFleet {
         let mut tasks = JoinSet::new();
         tasks.spawn(watch_link(Arc::clone(&inner), heard));
         tasks.spawn(audit::run(Arc::clone(&inner)));
+        if let Some(membership) = settings.membership.clone() {
+            tasks.spawn(login::again_when_renewed(Arc::clone(&inner), settings, membership, events));
+        }
         Ok(Self { inner, tasks: Mutex::new(tasks) })
     }
 }
@@ -181,7 +211,25 @@ impl Fleet for NatsFleet {
     }
 }
 
+impl Connection {
+    fn new(client: Client, number: u64) -> Self {
+        let jetstream = ContextBuilder::new()
+            .timeout(REQUEST_TIMEOUT)
+            .max_ack_inflight(ACKS_IN_FLIGHT_MAX)
+            .build(client.clone());
+        Self { client, jetstream, number }
+    }
+}
+
 impl Inner {
+    fn client(&self) -> Client {
+        self.connection.load().client.clone()
+    }
+
+    fn jetstream(&self) -> jetstream::Context {
+        self.connection.load().jetstream.clone()
+    }
+
     fn connected(&self) -> bool {
         self.link.borrow().connected
     }
@@ -190,7 +238,8 @@ impl Inner {
         if !self.connected() {
             return Err(FleetError::Unreachable("no link".into()));
         }
-        let sending = self.client.publish(put.subject, put.bytes);
+        let client = self.client();
+        let sending = client.publish(put.subject, put.bytes);
         match tokio::time::timeout(REQUEST_TIMEOUT, sending).await {
             Ok(Ok(())) => Ok(Receipt::Sent),
             Ok(Err(error)) => Err(FleetError::Unreachable(error.to_string())),
@@ -234,7 +283,7 @@ impl Inner {
             message = message.ttl(ttl_to(expires_at_ms, self.clock.now_ms()));
         }
         let confirmed = async {
-            let ack = self.jetstream.send_publish(subject.to_owned(), message).await?;
+            let ack = self.jetstream().send_publish(subject.to_owned(), message).await?;
             ack.await
         };
         match confirmed.await {
@@ -274,8 +323,12 @@ impl Inner {
 }
 
 /// Turns the client's events into the link's state.
-async fn watch_link(inner: Arc<Inner>, mut events: mpsc::Receiver<Event>) {
-    while let Some(event) = events.recv().await {
+async fn watch_link(inner: Arc<Inner>, mut events: mpsc::Receiver<Heard>) {
+    while let Some((number, event)) = events.recv().await {
+        // A connection that was replaced ends as it should.
+        if number != inner.connection.load().number {
+            continue;
+        }
         match event {
             Event::Connected => {
                 tracing::info!("linked to nats");
@@ -291,6 +344,7 @@ async fn watch_link(inner: Arc<Inner>, mut events: mpsc::Receiver<Event>) {
             Event::SlowConsumer(_) => {
                 inner.ask_resync(Topic::Decisions);
                 inner.ask_resync(Topic::Nodes);
+                inner.ask_resync(Topic::Revocations);
             }
             Event::ServerError(error) => {
                 tracing::warn!(%error, "nats reports an error");
@@ -312,12 +366,16 @@ fn addresses(url: &str) -> Result<Vec<ServerAddr>, FleetError> {
 async fn options(
     settings: &NatsSettings,
     author: &Author,
-    events: mpsc::Sender<Event>,
+    number: u64,
+    events: mpsc::Sender<Heard>,
 ) -> Result<ConnectOptions, FleetError> {
-    let mut options = ConnectOptions::new()
+    let start = match &settings.membership {
+        Some(membership) => login::options(membership)?,
+        None => ConnectOptions::new(),
+    };
+    let mut options = start
         .name(format!("phalanx {}/{}", author.site, author.node))
-        .custom_inbox_prefix(format!("_INBOX_{}_{}", author.site, author.node))
-        .retry_on_initial_connect()
+        .custom_inbox_prefix(nats_login::inbox(&author.site, &author.node))
         .max_reconnects(None)
         .reconnect_delay_callback(reconnect_delay)
         .connection_timeout(Duration::from_secs(3))
@@ -328,7 +386,7 @@ async fn options(
         .event_callback(move |event| {
             let events = events.clone();
             async move {
-                let _ = events.send(event).await;
+                let _ = events.send((number, event)).await;
             }
         });
     if let Some(file) = &settings.credentials {

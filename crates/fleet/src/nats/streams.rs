@@ -15,6 +15,7 @@ pub(super) fn prefix(topic: Topic) -> Option<&'static str> {
     match topic {
         Topic::Decisions => Some("DEC_"),
         Topic::Nodes => Some("NODE_"),
+        Topic::Revocations => Some("REV_"),
         Topic::Heartbeats => None,
     }
 }
@@ -25,13 +26,35 @@ pub(super) fn subjects(topic: Topic, stream: &str) -> Option<String> {
     phalanx_trust::valid_name(site).then(|| format!("{}.{site}.>", topic.prefix()))
 }
 
-/// Makes this site's streams, unless they are there. A server just started may need a moment: the caller tries again.
+/// Makes this site's streams, and those of the sites that this node cares for, unless they are there. A server just started may
+/// need a moment: the caller tries again.
 pub(super) async fn ensure(inner: &Inner) -> Result<(), String> {
-    for topic in [Topic::Nodes, Topic::Decisions] {
-        let Some(config) = config(topic, &inner.author.site, inner.replicas) else { continue };
-        inner.jetstream.get_or_create_stream(config).await.map_err(|error| error.to_string())?;
+    let mut sites = sites(inner);
+    if !sites.iter().any(|site| *site == *inner.author.site) {
+        sites.push(inner.author.site.to_string());
+    }
+    for site in sites {
+        for topic in [Topic::Revocations, Topic::Nodes, Topic::Decisions] {
+            let Some(config) = config(topic, &site, inner.replicas) else { continue };
+            if inner.makes_streams {
+                inner.jetstream().get_or_create_stream(config).await.map_err(|error| error.to_string())?;
+                continue;
+            }
+            // In an enrolled fleet only the authority's node may make streams.
+            let found = inner.jetstream().get_stream(&config.name).await;
+            found
+                .map_err(|_| format!("stream {} is not there; the authority's node makes it", config.name))?;
+        }
+    }
+    if inner.makes_streams {
+        super::blob::ensure(inner).await?;
     }
     Ok(())
+}
+
+/// The sites that this node cares for.
+pub(super) fn sites(inner: &Inner) -> Vec<String> {
+    inner.stewarded.as_ref().map(|sites| sites()).unwrap_or_default()
 }
 
 fn config(topic: Topic, site: &str, replicas: usize) -> Option<Config> {
@@ -65,6 +88,7 @@ mod tests {
         assert_eq!(subjects(Topic::Decisions, "NODE_fra"), None);
         assert_eq!(subjects(Topic::Decisions, "DEC_x.y"), None);
         assert_eq!(subjects(Topic::Heartbeats, "DEC_fra"), None);
+        assert_eq!(subjects(Topic::Revocations, "REV_fra").as_deref(), Some("phx.rev.fra.>"));
         assert_eq!(name(Topic::Nodes, "fra").as_deref(), Some("NODE_fra"));
     }
 }

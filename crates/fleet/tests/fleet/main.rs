@@ -8,6 +8,8 @@ mod blocklists;
 #[cfg(test)]
 mod conformance;
 #[cfg(test)]
+mod enrolled;
+#[cfg(test)]
 mod faults;
 #[cfg(test)]
 mod forgery;
@@ -19,3 +21,5 @@ mod local;
 mod remembered;
 #[cfg(test)]
 mod sharing;
+#[cfg(test)]
+mod stolen;

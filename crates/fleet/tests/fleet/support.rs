@@ -6,11 +6,11 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use phalanx_fleet::{FleetHandle, FleetKeys, FleetSettings, NatsSettings, NewDecision};
+use phalanx_fleet::{FleetHandle, FleetKeys, FleetSettings, NatsSettings, NewDecision, Sites};
 use phalanx_model::event::Proposal;
 use phalanx_model::lanes::{LaneReaders, Lanes};
 use phalanx_model::{Actor, Clock, DecisionKind, Identities, RequestId, SystemClock};
-use phalanx_trust::{FleetSecret, Sealer};
+use phalanx_trust::{FleetSecret, Membership, Sealer};
 
 pub(crate) const FLEET: &str = "testfleet";
 
@@ -35,13 +35,21 @@ pub(crate) struct NatsServer {
     state: tempfile::TempDir,
     child: Option<Child>,
     jetstream: bool,
+    config: Option<PathBuf>,
 }
 
 impl NatsServer {
     pub(crate) fn prepare() -> Option<Self> {
         let binary = nats_binary()?;
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        Some(Self { binary, port, state: tempfile::tempdir().unwrap(), child: None, jetstream: true })
+        Some(Self {
+            binary,
+            port,
+            state: tempfile::tempdir().unwrap(),
+            child: None,
+            jetstream: true,
+            config: None,
+        })
     }
 
     pub(crate) async fn start() -> Option<Self> {
@@ -58,19 +66,42 @@ impl NatsServer {
         Some(server)
     }
 
+    /// A server that is started with a configuration, which is told port and folder.
+    pub(crate) async fn start_configured(config: impl FnOnce(u16, &Path) -> PathBuf) -> Option<Self> {
+        let mut server = Self::prepare()?;
+        server.config = Some(config(server.port, server.state.path()));
+        server.up().await;
+        Some(server)
+    }
+
+    pub(crate) fn port(&self) -> u16 {
+        self.port
+    }
+
+    pub(crate) fn folder(&self) -> &Path {
+        self.state.path()
+    }
+
+    /// Has the server read its configuration again.
+    pub(crate) fn reload(&self) {
+        let id = self.child.as_ref().unwrap().id().to_string();
+        assert!(Command::new("kill").args(["-HUP", &id]).status().unwrap().success());
+    }
+
     pub(crate) fn url(&self) -> String {
         format!("nats://127.0.0.1:{}", self.port)
     }
 
     pub(crate) async fn up(&mut self) {
-        let child = Command::new(&self.binary)
-            .args(["-a", "127.0.0.1", "-p", &self.port.to_string(), "-sd"])
-            .arg(self.state.path())
-            .args(self.jetstream.then_some("-js"))
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
+        let mut command = Command::new(&self.binary);
+        match &self.config {
+            Some(config) => command.arg("-c").arg(config),
+            None => command
+                .args(["-a", "127.0.0.1", "-p", &self.port.to_string(), "-sd"])
+                .arg(self.state.path())
+                .args(self.jetstream.then_some("-js")),
+        };
+        let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
         self.child = Some(child);
         let address = ("127.0.0.1", self.port);
         until("nats-server listens", || TcpStream::connect(address).is_ok()).await;
@@ -116,6 +147,8 @@ pub(crate) struct NodePlan {
     pub(crate) control: bool,
     pub(crate) fleet_id: String,
     pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) membership: Option<Arc<Membership>>,
+    pub(crate) stewarded: Option<Sites>,
 }
 
 impl NodePlan {
@@ -128,6 +161,8 @@ impl NodePlan {
             control: true,
             fleet_id: FLEET.into(),
             clock: Arc::new(SystemClock),
+            membership: None,
+            stewarded: None,
         }
     }
 
@@ -158,8 +193,13 @@ impl NodePlan {
             version: "0.1.0".into(),
             roles: vec!["edge".into()],
             state_dir: state_dir.to_owned(),
-            nats: self.nats.clone().map(NatsSettings::at),
+            nats: self.nats.clone().map(|url| NatsSettings {
+                membership: self.membership.clone(),
+                stewarded: self.stewarded.clone(),
+                ..NatsSettings::at(url)
+            }),
             secret: self.secret.map(FleetSecret::from_bytes),
+            membership: self.membership.clone(),
         }
     }
 }

@@ -28,6 +28,16 @@ pub(super) enum Node {
 }
 
 impl Node {
+    /// Whether some repetition in it has no end.
+    pub(super) fn is_unbounded(&self) -> bool {
+        match self {
+            Self::Repeat(node, times) => times.max.is_none() || node.is_unbounded(),
+            Self::Sequence(nodes) | Self::Choice(nodes) => nodes.iter().any(Self::is_unbounded),
+            Self::Group(_, node) | Self::Atomic(node) | Self::Around { node, .. } => node.is_unbounded(),
+            Self::Empty | Self::Byte(_) | Self::Place(_) | Self::Back { .. } => false,
+        }
+    }
+
     /// The pattern as it stands for values in which none of these bytes occurs; `None` when it cannot match such a value.
     /// Exact on those values: only ways that need an absent byte are left out.
     pub(super) fn without(&self, absent: ByteSet) -> Option<Self> {

@@ -89,6 +89,8 @@ struct Compiled {
     /// The pattern in the backtracking engine's syntax, compiled for each limit when it is first needed.
     fallback_text: String,
     fallback: [OnceLock<Option<fancy_regex::Regex>>; BACKTRACKS.len()],
+    /// It has a repetition without an end.
+    unbounded: bool,
     groups: usize,
     requirements: Requirements,
     simple: Option<simple::Simple>,
@@ -98,14 +100,21 @@ struct Compiled {
 const COMPILED_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Steps back that the backtracking engine may take for one value; some ten million take a second. It takes up to two
 /// for each place where a match could start: the first limit that allows four is tried, then the last.
-const BACKTRACKS: [usize; 5] = [4_096, 32_768, 262_144, 1_048_576, 3_000_000];
-/// What a step stands for when the limit is chosen from the length of the value.
+const BACKTRACKS: [usize; 13] = {
+    let k = 1024;
+    let last = 3_000_000;
+    [k, 2 * k, 4 * k, 8 * k, 16 * k, 32 * k, 64 * k, 128 * k, 256 * k, 512 * k, 1024 * k, 2048 * k, last]
+};
+/// What a byte stands for when the limit is chosen from the length of the value.
 const BACKTRACKS_PER_BYTE: usize = 4;
 /// Steps that all values of a request may take together.
 const BACKTRACKS_PER_REQUEST: u64 = 60_000_000;
+/// A repetition without an end may read the rest of the value from every place where a match could start, which takes no step
+/// back: so many bytes read count as a step.
+const BYTES_READ_PER_STEP: usize = 4096;
 
 /// Steps back that are left to the patterns of one request. Each search takes the whole of its limit: how many steps it
-/// did need is not known.
+/// did need is not known. After a search without an answer none are left: the request has failed.
 #[derive(Debug, Clone, Copy)]
 pub struct Steps(u64);
 
@@ -117,8 +126,16 @@ impl Default for Steps {
 
 impl Steps {
     fn take(&mut self, steps: usize) -> Result<(), LimitExceeded> {
-        self.0 = self.0.checked_sub(u64::try_from(steps).unwrap_or(u64::MAX)).ok_or(LimitExceeded)?;
+        match self.0.checked_sub(u64::try_from(steps).unwrap_or(u64::MAX)) {
+            Some(left) => self.0 = left,
+            None => return Err(self.give_up()),
+        }
         Ok(())
+    }
+
+    fn give_up(&mut self) -> LimitExceeded {
+        self.0 = 0;
+        LimitExceeded
     }
 }
 
@@ -142,6 +159,7 @@ impl Pattern {
             fallback_text: if linear_suffices { String::new() } else { fallback::translate(&parsed.node) },
             fallback: Default::default(),
             groups: (parsed.groups as usize + 1).min(GROUPS_MAX),
+            unbounded: parsed.node.is_unbounded(),
             requirements: requirement::of_kinds(&parsed.node),
             simple: simple::of(&parsed.node),
             superset: superset.and_then(|hir| linear_regex(&hir).ok()),
@@ -324,14 +342,18 @@ impl Compiled {
             },
             None => start,
         };
-        let likely = haystack.len().saturating_mul(BACKTRACKS_PER_BYTE);
+        let rest = haystack.len().saturating_sub(start);
+        if self.unbounded {
+            steps.take(rest.saturating_mul(rest) / BYTES_READ_PER_STEP)?;
+        }
+        let likely = rest.saturating_mul(BACKTRACKS_PER_BYTE);
         let last = BACKTRACKS.len() - 1;
         let first = BACKTRACKS.iter().position(|limit| likely <= *limit).unwrap_or(last);
-        let found = self.backtrack_up_to(first, haystack, start, captures, steps);
+        let mut found = self.backtrack_up_to(first, haystack, start, captures, steps);
         if found.is_err() && first < last {
-            return self.backtrack_up_to(last, haystack, start, captures, steps);
+            found = self.backtrack_up_to(last, haystack, start, captures, steps);
         }
-        found
+        found.map_err(|LimitExceeded| steps.give_up())
     }
 
     fn backtrack_up_to(

@@ -46,8 +46,7 @@ impl Transaction {
             if let Some(stop) = self.matched_fully(&program, rule) {
                 return Outcome::Interrupt(stop);
             }
-            if self.engine == RuleEngine::Off || self.failure.is_some() || self.allowed.through_phase >= phase
-            {
+            if self.engine == RuleEngine::Off || self.allowed.through_phase >= phase {
                 break;
             }
             if let Skip::To(next) = rule.skip {

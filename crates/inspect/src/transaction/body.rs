@@ -67,7 +67,7 @@ impl Transaction {
     /// Memory that inspection takes beside the bodies that came: what they were decoded to, the values that were parsed
     /// out of them, and what transformations made of these.
     pub fn memory(&self) -> usize {
-        self.decoded_bytes.saturating_add(self.scratch.state.values.memory())
+        self.decoded_bytes.saturating_add(self.scratch.state.memory())
     }
 
     pub(super) fn body_limits(&self) -> BodyLimits {

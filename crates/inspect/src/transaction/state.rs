@@ -231,9 +231,11 @@ impl State {
         self.pick_cache.clear();
         self.pick_cache.resize(program.picks.len(), PickCache::default());
         self.pick_entries.clear();
+        self.pick_entries.shrink_to(KEPT_ENTRIES);
         self.view_cache.clear();
         self.view_cache.resize(program.views.len(), ViewCache::default());
         self.view_items.clear();
+        self.view_items.shrink_to(KEPT_ENTRIES);
         self.unions.clear();
         self.unions.resize(program.prefilter.words(), 0);
         self.removed.clear();
@@ -260,6 +262,16 @@ impl State {
         self.entries.clear();
     }
 
+    /// Memory that the values of this transaction take, and the lists of them, in bytes.
+    pub(crate) fn memory(&self) -> usize {
+        let members: usize = self.lists.iter().map(|list| size_of_val(list.as_slice())).sum();
+        self.values.memory()
+            + members
+            + size_of_val(self.pick_entries.as_slice())
+            + size_of_val(self.view_items.as_slice())
+            + size_of_val(self.unions.as_slice())
+    }
+
     /// The members of a list.
     pub(crate) fn list(&self, list: List) -> &[Member] {
         self.lists.get(list as usize).map(Vec::as_slice).unwrap_or_default()
@@ -282,3 +294,5 @@ impl State {
 }
 
 const KEPT_TEXT_BYTES: usize = 64 * 1024;
+/// Entries that a worker keeps room for between requests.
+const KEPT_ENTRIES: usize = 64 * 1024;

@@ -3,7 +3,7 @@
 
 use bytes::Bytes;
 use foldhash::fast::RandomState;
-use hashbrown::HashTable;
+use hashbrown::{HashMap, HashTable};
 use phalanx_policy::seclang::ir::Transformation;
 use std::hash::BuildHasher;
 
@@ -116,6 +116,8 @@ pub(crate) struct Values {
     table: HashTable<u32>,
     list: Vec<Value>,
     memo: Vec<u32>,
+    /// What single steps made of values that came out of other steps: few have any, so that rows would be mostly empty.
+    made: HashMap<(ValueId, NodeId), ValueId>,
     candidates: Vec<u64>,
     output: Vec<u8>,
     /// A value in lower case while it is scanned.
@@ -143,6 +145,8 @@ impl Values {
         self.table.clear();
         self.list.clear();
         self.memo.clear();
+        self.made.clear();
+        self.made.shrink_to(KEPT_VALUES_MAX);
         self.candidates.clear();
         self.candidates.resize(words, 0);
         self.output.clear();
@@ -160,6 +164,7 @@ impl Values {
             + buffers.iter().sum::<usize>()
             + self.list.len() * (size_of::<Value>() + size_of::<u32>())
             + size_of_val(self.memo.as_slice())
+            + self.made.len() * 2 * size_of::<(ValueId, NodeId, ValueId)>()
             + size_of_val(self.candidates.as_slice())
     }
 
@@ -266,8 +271,14 @@ impl Values {
             input
         } else if step.alone == node {
             self.apply(program, input, step.transformation)
-        } else {
+        } else if self.list.get(input.0 as usize).is_some_and(|value| value.memo_row != NONE) {
             self.transformed(program, input, step.alone)
+        } else if let Some(&made) = self.made.get(&(input, step.alone)) {
+            made
+        } else {
+            let made = self.apply(program, input, step.transformation);
+            self.made.insert((input, step.alone), made);
+            made
         };
         if let Some(place) = self.memo.get_mut(slot) {
             *place = result.0;

@@ -64,6 +64,14 @@ fn words(status: &Status) -> String {
         status.fleet.kind,
         status.fleet.members.len()
     ));
+    if let Some(ends_ms) = status.fleet.certificate_expires_at_ms {
+        // The line above ends the paragraph; this one belongs to it.
+        out.truncate(out.trim_end().len());
+        out.push_str(&match ends_ms.checked_sub(status.now_ms) {
+            Some(ms) => format!("\n           enrolled, certificate ends in {}\n\n", print::duration(ms)),
+            None => String::from("\n           enrolled, certificate EXPIRED\n\n"),
+        });
+    }
     out.push_str(&members(&status.fleet.members, status.now_ms));
     if !status.fleet.degraded.is_empty() {
         out.push_str("\ndegraded\n");

@@ -1,0 +1,247 @@
+//! Where nodes join the fleet and renew: a listener of its own, with TLS by the fleet's authority.
+//!
+//! Anybody may connect, so everything is small and short: one request per connection, few connections, few attempts per address.
+//! A token of 256 random bits or a signature of an enrolled key is all that counts.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::{IpAddr, Ipv6Addr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::extract::rejection::JsonRejection;
+use axum::extract::{DefaultBodyLimit, State};
+use axum::response::{IntoResponse, Response};
+use axum::routing::post;
+use axum::{Json, Router};
+use http::StatusCode;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use parking_lot::Mutex;
+use phalanx_model::lanes::Lanes;
+use phalanx_model::{Clock, LedgerEntry, LedgerKind};
+use phalanx_trust::{EnrolRequest, FleetAuthority, Grant, JoinRefusal, RenewRequest, TrustError, tls};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinSet;
+use tokio_rustls::TlsAcceptor;
+use tower::ServiceExt;
+
+/// What the listener needs.
+#[derive(Clone)]
+pub struct EnrolDeps {
+    /// The authority.
+    pub authority: Arc<Mutex<FleetAuthority>>,
+    /// The clock.
+    pub clock: Arc<dyn Clock>,
+    /// For the ledger: who joined.
+    pub lanes: Lanes,
+    /// Where members reach NATS.
+    pub nats_url: String,
+    /// Where members renew.
+    pub addresses: Vec<String>,
+}
+
+/// Serves until `stop` becomes true, or its sender is gone.
+pub async fn serve(listener: TcpListener, deps: EnrolDeps, mut stop: watch::Receiver<bool>) {
+    let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let mut attempts = Attempts::default();
+    let mut server: Option<Server> = None;
+    let router = router(deps.clone());
+    let mut connections = JoinSet::new();
+    loop {
+        let (accepted, permit) = tokio::select! {
+            accepted = async { (listener.accept().await, Arc::clone(&room).acquire_owned().await.ok()) } => accepted,
+            _ = stop.wait_for(|stop| *stop) => break,
+        };
+        while connections.try_join_next().is_some() {}
+        let Ok((stream, peer)) = accepted else {
+            // Out of descriptors, most likely; accepting at once would only spin.
+            tokio::time::sleep(ACCEPT_PAUSE).await;
+            continue;
+        };
+        let now_ms = deps.clock.now_ms();
+        if !attempts.admits(peer.ip(), now_ms) {
+            continue;
+        }
+        server = match renewed(&deps, server.take(), now_ms).await {
+            Ok(server) => Some(server),
+            Err(error) => {
+                tracing::error!(%error, "no certificate for the enrolment listener");
+                None
+            }
+        };
+        let Some(Server { acceptor, .. }) = &server else { continue };
+        let served = connection(stream, acceptor.clone(), router.clone());
+        connections.spawn(async move {
+            let _ = tokio::time::timeout(CONNECTION_TIME_MAX, served).await;
+            drop(permit);
+        });
+    }
+    connections.shutdown().await;
+}
+
+/// The TLS server of the moment.
+struct Server {
+    acceptor: TlsAcceptor,
+    root: String,
+    fresh_until_ms: u64,
+}
+
+/// The same server while its certificate is fresh and its root the one that signs, else a new one.
+async fn renewed(deps: &EnrolDeps, known: Option<Server>, now_ms: u64) -> Result<Server, TrustError> {
+    let authority = Arc::clone(&deps.authority);
+    let made = tokio::task::spawn_blocking(move || {
+        let mut authority = authority.lock();
+        let root = authority.root_fingerprint()?;
+        if let Some(known) = known.filter(|known| now_ms < known.fresh_until_ms && known.root == root) {
+            return Ok(known);
+        }
+        let identity = authority.server("enrol", &[], CERTIFICATE_MS, now_ms)?;
+        let acceptor = TlsAcceptor::from(Arc::new(tls::server(&identity)?));
+        Ok(Server { acceptor, root, fresh_until_ms: now_ms.saturating_add(CERTIFICATE_MS / 2) })
+    });
+    made.await.map_err(|_| TrustError::Crypto("making a certificate"))?
+}
+
+async fn connection(stream: TcpStream, acceptor: TlsAcceptor, router: Router) -> io::Result<()> {
+    let stream = acceptor.accept(stream).await?;
+    let service = router.map_request(|request: http::Request<Incoming>| request.map(Body::new));
+    let service = TowerToHyperService::new(service);
+    let mut builder = http1::Builder::new();
+    builder.timer(TokioTimer::new()).keep_alive(false).max_buf_size(HEAD_BYTES_MAX);
+    let _ = builder.serve_connection(TokioIo::new(stream), service).await;
+    Ok(())
+}
+
+fn router(deps: EnrolDeps) -> Router {
+    Router::new()
+        .route("/enrol", post(enrol))
+        .route("/renew", post(renew))
+        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+        .with_state(deps)
+}
+
+async fn enrol(
+    State(deps): State<EnrolDeps>,
+    body: Result<Json<EnrolRequest>, JsonRejection>,
+) -> Result<Json<Grant>, Refused> {
+    let Json(request) = body.map_err(malformed)?;
+    let (site, node, token) = (request.site.clone(), request.node.clone(), request.token.clone());
+    let now_ms = deps.clock.now_ms();
+    let granted = grant(&deps, move |authority| authority.enrol(&request, now_ms)).await;
+    match &granted {
+        Ok(_) => {
+            tracing::info!(site, node, "node joined the fleet");
+            let action = format!("node {site}/{node} joined with invitation {token}");
+            let kind = LedgerKind::OperatorAction { action };
+            if deps.lanes.ledger(LedgerEntry { at_ms: now_ms, kind }).is_err() {
+                tracing::warn!("the ledger has no room for a node that joined");
+            }
+        }
+        Err(Refused(refusal)) => {
+            tracing::warn!(site = site.escape_debug().to_string(), %refusal, "a node was refused");
+        }
+    }
+    granted.map(Json)
+}
+
+async fn renew(
+    State(deps): State<EnrolDeps>,
+    body: Result<Json<RenewRequest>, JsonRejection>,
+) -> Result<Json<Grant>, Refused> {
+    let Json(request) = body.map_err(malformed)?;
+    let now_ms = deps.clock.now_ms();
+    grant(&deps, move |authority| authority.renew(&request, now_ms)).await.map(Json)
+}
+
+async fn grant(
+    deps: &EnrolDeps,
+    work: impl FnOnce(&mut FleetAuthority) -> Result<Grant, JoinRefusal> + Send + 'static,
+) -> Result<Grant, Refused> {
+    let authority = Arc::clone(&deps.authority);
+    let granted = tokio::task::spawn_blocking(move || work(&mut authority.lock())).await;
+    let granted = granted.unwrap_or_else(|_| Err(JoinRefusal::Unavailable("it was cut off".into())));
+    let grant = granted.map_err(Refused)?;
+    Ok(Grant { nats_url: deps.nats_url.clone(), enrol: deps.addresses.clone(), ..grant })
+}
+
+fn malformed(rejection: JsonRejection) -> Refused {
+    Refused(JoinRefusal::Malformed(rejection.body_text()))
+}
+
+/// A refusal as it is answered.
+struct Refused(JoinRefusal);
+
+impl IntoResponse for Refused {
+    fn into_response(self) -> Response {
+        let status = match &self.0 {
+            JoinRefusal::Malformed(_) => StatusCode::BAD_REQUEST,
+            JoinRefusal::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
+            _ => StatusCode::FORBIDDEN,
+        };
+        (status, Json(self.0)).into_response()
+    }
+}
+
+/// Connections per address in this minute. Guessing a token is hopeless; this keeps one address from keeping the signer busy.
+#[derive(Debug, Default)]
+struct Attempts {
+    minute: u64,
+    counts: HashMap<IpAddr, u32>,
+}
+
+impl Attempts {
+    fn admits(&mut self, peer: IpAddr, now_ms: u64) -> bool {
+        if self.minute != now_ms / 60_000 {
+            self.minute = now_ms / 60_000;
+            self.counts.clear();
+        }
+        let peer = match peer {
+            // Whoever has one address of a /64 has them all.
+            IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from(u128::from(address) & !u128::from(u64::MAX))),
+            IpAddr::V4(_) => peer,
+        };
+        if self.counts.len() >= ADDRESSES_MAX && !self.counts.contains_key(&peer) {
+            return false;
+        }
+        let count = self.counts.entry(peer).or_default();
+        *count = count.saturating_add(1);
+        *count <= PER_ADDRESS_MAX
+    }
+}
+
+/// Enough for a fleet that starts at once.
+const CONNECTIONS_MAX: usize = 64;
+/// Nodes behind one address that join or renew within a minute.
+const PER_ADDRESS_MAX: u32 = 120;
+const ADDRESSES_MAX: usize = 4096;
+/// Handshake, request, signature, answer.
+const CONNECTION_TIME_MAX: Duration = Duration::from_secs(10);
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+const HEAD_BYTES_MAX: usize = 16 * 1024;
+/// Three certificate requests and a few names.
+const BODY_BYTES_MAX: usize = 16 * 1024;
+/// The key lives as long as the process; its certificate is made anew at half of this.
+const CERTIFICATE_MS: u64 = 30 * 24 * 60 * 60_000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_address_cannot_keep_the_listener_busy() {
+        let mut attempts = Attempts::default();
+        let (one, same, other): (IpAddr, IpAddr, IpAddr) =
+            ("2001:db8::1".parse().unwrap(), "2001:db8::2".parse().unwrap(), "192.0.2.1".parse().unwrap());
+        for _ in 0..PER_ADDRESS_MAX / 2 {
+            assert!(attempts.admits(one, 0) && attempts.admits(same, 0));
+        }
+        assert!(!attempts.admits(one, 59_999) && !attempts.admits(same, 59_999));
+        assert!(attempts.admits(other, 59_999));
+        assert!(attempts.admits(one, 60_000));
+    }
+}

@@ -1,0 +1,216 @@
+//! Revocations: an operator ends a node's membership, and every node refuses what it says from then on.
+//!
+//! INVARIANT: a revocation takes effect here before it is sent anywhere, and what it ended does not come back with a restart, a
+//! returning node or an old stream.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use phalanx_model::AuthorRole;
+use phalanx_model::limits::REASON_BYTES_MAX;
+use phalanx_trust::{Refusal, Revocation, SignedRecord, Statement, TrustError, valid_name};
+
+use crate::hybrid_clock::{version_at, version_ms};
+use crate::shared::Shared;
+use crate::store::Kept;
+use crate::{FleetError, FleetHandle, Put, Speed, Topic, subject};
+
+impl FleetHandle {
+    /// Ends a node's membership everywhere, as an operator. `withdraw`: also what it decided so far; what it decides later ends in
+    /// any case.
+    pub async fn revoke(
+        &self,
+        site: &str,
+        node: &str,
+        withdraw: bool,
+        reason: &str,
+    ) -> Result<Revocation, FleetError> {
+        let shared = &self.shared;
+        shared.key(AuthorRole::Operator)?;
+        if shared.membership.is_none() {
+            return Err(FleetError::Impossible(
+                "this fleet has no authority, so nothing can be revoked; make one with `phalanx fleet init`, or drop a node's \
+                 keys with `phalanx fleet forget`",
+            ));
+        }
+        if !valid_name(site) || !valid_name(node) {
+            return Err(FleetError::Impossible("site or node is no name; use 1 to 63 of a-z, 0-9, - and _"));
+        }
+        if *site == *shared.me.site && *node == *shared.me.node {
+            return Err(FleetError::Impossible(
+                "a node cannot revoke itself; do it on another node with the control role",
+            ));
+        }
+        if reason.len() > REASON_BYTES_MAX {
+            return Err(FleetError::Limit("the reason is too long"));
+        }
+        let now_ms = shared.clock.now_ms();
+        let version = shared.core.lock().clock.tick(now_ms);
+        let revocation = Revocation {
+            site: site.into(),
+            node: node.into(),
+            up_to_ms: now_ms.max(version_ms(version)),
+            withdraw,
+            reason: reason.to_owned(),
+        };
+        shared.apply_revocation(&revocation)?;
+        let put = shared.sign_revocation(&revocation, version)?;
+        shared.engine.publish(put).await?;
+        Ok(revocation)
+    }
+
+    /// The revocations known, and a wake-up for each new one.
+    pub fn revocations(&self) -> tokio::sync::watch::Receiver<Vec<Revocation>> {
+        self.shared.revocations.subscribe()
+    }
+}
+
+impl Shared {
+    /// Checks a revocation that came under `subject`, and puts it into force.
+    pub(crate) fn receive_revocation(&self, subject: &str, bytes: &Bytes) -> Result<(), Refusal> {
+        if self.membership.is_none() {
+            return Err(Refusal::NotAllowed("this fleet has no authority"));
+        }
+        let now_ms = self.clock.now_ms();
+        let record = SignedRecord::from_bytes(bytes)?;
+        let revocation = Revocation::of(&record, now_ms)?;
+        if subject::of_revocation(&record.author, &revocation) != *subject {
+            return Err(Refusal::WrongSubject);
+        }
+        if record.expires_at_ms <= now_ms {
+            return Err(Refusal::Expired);
+        }
+        // Judged by the time it was written: it must not lapse because the operator who wrote it went home.
+        let written_ms = version_ms(record.version).min(now_ms);
+        self.roots.read().verify(&record, subject, written_ms)?;
+        if self.apply_revocation(&revocation)? {
+            let (site, node) = (&revocation.site, &revocation.node);
+            tracing::warn!(%site, %node, by = %record.author, "node revoked");
+            self.store.keep_soon(Kept {
+                subject: subject.to_owned(),
+                version: record.version,
+                expires_at_ms: record.expires_at_ms,
+                own: self.is_me(&record.author),
+                bytes: bytes.to_vec(),
+            });
+        }
+        Ok(())
+    }
+
+    /// Puts into force what this node remembers. The seal proves that it was checked.
+    pub(crate) fn restore_revocations(&self) -> Result<(), FleetError> {
+        for kept in self.store.records(&format!("{}.", subject::REVOCATIONS))?.0 {
+            let record = SignedRecord::from_bytes(&kept.bytes).ok();
+            let revocation =
+                record.and_then(|record| serde_json::from_slice::<Revocation>(&record.body).ok());
+            if let Some(revocation) = revocation.filter(|_| kept.expires_at_ms > self.clock.now_ms()) {
+                self.apply_revocation(&revocation)?;
+            } else {
+                self.engine.forget(&kept.subject, kept.version);
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether it was news.
+    fn apply_revocation(&self, revocation: &Revocation) -> Result<bool, Refusal> {
+        let (site, node) = (&*revocation.site, &*revocation.node);
+        if *site == *self.me.site && *node == *self.me.node {
+            return Ok(self.was_revoked(revocation));
+        }
+        let news = self.roots.write().revoke(revocation)?;
+        let known = self.roots.read().knows(site, node);
+        if news && !known {
+            self.members.lock().forget(site, node);
+            self.store.unpin(&format!("{site}/{node}"));
+        }
+        // Also when it is known: a record that was checked just before is merged by now.
+        if !known {
+            let above =
+                if revocation.withdraw { 0 } else { version_at(revocation.up_to_ms.saturating_add(1)) };
+            let mut core = self.core.lock();
+            let (gone, touched) = core.registers.expel(site, node, above);
+            self.swap_view(&mut core, touched);
+            drop(core);
+            self.forget(gone);
+        }
+        if news {
+            self.revocations.send_modify(|known| {
+                known.retain(|one| one.site != revocation.site || one.node != revocation.node);
+                known.push(revocation.clone());
+            });
+        }
+        Ok(news)
+    }
+
+    /// This very node was revoked: it goes on enforcing what it knows, and says why nobody listens to it.
+    fn was_revoked(&self, revocation: &Revocation) -> bool {
+        let issued_at_ms = self.membership.as_ref().map_or(0, |held| held.held().grant.issued_at_ms);
+        if issued_at_ms > revocation.up_to_ms {
+            return false;
+        }
+        let news = !self.faults.lock().contains_key(FAULT);
+        let why = match revocation.reason.as_str() {
+            "" => String::new(),
+            reason => format!(" ({})", reason.escape_debug()),
+        };
+        self.fault(
+            FAULT,
+            format!(
+                "an operator has revoked this node{why}: the others refuse what it says; it goes on protecting with what it knows. \
+                 To bring it back, remove its state and join it again with a new token"
+            ),
+        );
+        news
+    }
+
+    fn sign_revocation(&self, revocation: &Revocation, version: u64) -> Result<Put, FleetError> {
+        let author = self.me.author(AuthorRole::Operator);
+        let (subject, fleet_id) = (subject::of_revocation(&author, revocation), self.fleet_id());
+        let body = serde_json::to_vec(revocation).map_err(|_| TrustError::Crypto("writing a revocation"))?;
+        let expires_at_ms = version_ms(version).saturating_add(REVOCATION_MS);
+        let statement = Statement {
+            fleet_id: &fleet_id,
+            subject: &subject,
+            author: &author,
+            version,
+            expires_at_ms,
+            body: &body,
+        };
+        let record = SignedRecord::sign(self.key(AuthorRole::Operator)?, statement);
+        let bytes = record.to_bytes()?.into();
+        Ok(Put { topic: Topic::Revocations, subject, version, expires_at_ms, bytes, speed: Speed::Both })
+    }
+}
+
+/// Revocations whose author has not been announced yet; the last ones, few, because only operators write any.
+#[derive(Debug, Default)]
+pub(crate) struct Unheard(Vec<(Arc<str>, Bytes)>);
+
+impl Unheard {
+    /// Takes a revocation into force, or keeps it until its author is known.
+    pub(crate) fn receive(&mut self, shared: &Shared, subject: Arc<str>, bytes: Bytes) {
+        match shared.receive_revocation(&subject, &bytes) {
+            Ok(()) | Err(Refusal::Expired) => {}
+            Err(Refusal::UnknownAuthor(_)) => {
+                if self.0.len() >= UNHEARD_MAX {
+                    self.0.remove(0);
+                }
+                self.0.push((subject, bytes));
+            }
+            Err(refusal) => shared.refuse(&subject, &refusal),
+        }
+    }
+
+    /// Tries again, because a node announced itself.
+    pub(crate) fn again(&mut self, shared: &Shared) {
+        for (subject, bytes) in std::mem::take(&mut self.0) {
+            self.receive(shared, subject, bytes);
+        }
+    }
+}
+
+/// Longer than anything that it ends can be renewed: 30 days after the end of a certificate.
+const REVOCATION_MS: u64 = 60 * 24 * 60 * 60_000;
+const UNHEARD_MAX: usize = 64;
+const FAULT: &str = "revoked";

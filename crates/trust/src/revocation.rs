@@ -1,0 +1,46 @@
+//! An operator's order that a node no longer belongs to the fleet.
+
+use std::sync::Arc;
+
+use phalanx_model::AuthorRole;
+use phalanx_model::limits::{REASON_BYTES_MAX, RECORD_FUTURE_MAX_MS};
+use serde::{Deserialize, Serialize};
+
+use crate::{Refusal, SignedRecord, valid_name};
+
+/// A revocation. It ends every certificate of the name that was made up to a time; a node that is enrolled afresh under the
+/// name afterwards, with new keys, is another one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Revocation {
+    /// The site of the node.
+    pub site: Arc<str>,
+    /// Its name.
+    pub node: Arc<str>,
+    /// Certificates made up to this Unix millisecond do not count.
+    pub up_to_ms: u64,
+    /// Whether the decisions that the node wrote end too.
+    pub withdraw: bool,
+    /// Why.
+    pub reason: String,
+}
+
+impl Revocation {
+    /// Reads the revocation in a record whose signature has been checked.
+    pub fn of(record: &SignedRecord, now_ms: u64) -> Result<Self, Refusal> {
+        if record.author.role != AuthorRole::Operator {
+            return Err(Refusal::NotAllowed("only operators revoke"));
+        }
+        let revocation: Self =
+            serde_json::from_slice(&record.body).map_err(|error| Refusal::Unreadable(error.to_string()))?;
+        if !valid_name(&revocation.site)
+            || !valid_name(&revocation.node)
+            || revocation.reason.len() > REASON_BYTES_MAX
+        {
+            return Err(Refusal::Unreadable("a name or the reason is too long".into()));
+        }
+        if revocation.up_to_ms > now_ms.saturating_add(RECORD_FUTURE_MAX_MS) {
+            return Err(Refusal::FromTheFuture);
+        }
+        Ok(revocation)
+    }
+}
