@@ -45,6 +45,21 @@ fn a_ban_on_one_node_is_enforced_by_all_and_undone_by_any() {
     let deleted = nodes[2].cli(&["decision", "delete", &id]);
     assert!(deleted.status.success(), "{}", String::from_utf8_lossy(&deleted.stderr));
     all_answer(&nodes, "192.0.2.7", 200);
+
+    for client in ["198.51.100.1", "198.51.100.2"] {
+        ban(&nodes[0], client);
+        all_answer(&nodes, client, 403);
+    }
+    let withdrawn =
+        nodes[1].cli(&["fleet", "withdraw", "--author", "syd/a", "--reason", "a rule that erred"]);
+    assert!(withdrawn.status.success(), "{}", String::from_utf8_lossy(&withdrawn.stderr));
+    for client in ["198.51.100.1", "198.51.100.2"] {
+        all_answer(&nodes, client, 200);
+    }
+    let listed = nodes[2].cli(&["decision", "list"]);
+    let listed = String::from_utf8_lossy(&listed.stdout);
+    assert!(listed.contains("everything that syd/a decided until"), "{listed}");
+    assert!(!nodes[1].cli(&["fleet", "withdraw", "--author", "syd", "--reason", "x"]).status.success());
 }
 
 #[test]
@@ -124,4 +139,50 @@ fn a_decision_ends_at_its_expiry_on_every_node() {
     assert!(added.status.success(), "{}", String::from_utf8_lossy(&added.stderr));
     all_answer(&nodes, "203.0.113.77", 403);
     all_answer(&nodes, "203.0.113.77", 200);
+}
+
+#[test]
+fn a_blocklist_imported_on_one_node_is_enforced_by_both_and_outlives_nats() {
+    let Some(nats) = Nats::start() else { return };
+    let app = App::start();
+    let url = nats.url();
+    let folders: Vec<_> = (0..2).map(|_| tempfile::tempdir().unwrap()).collect();
+    let sites = ["syd", "fra"];
+    let start = |n: usize| Node::up_in(folders[n].path(), &app.url, &member(&url, sites[n]));
+    let mut nodes = vec![start(0), start(1)];
+    see_each_other(&nodes);
+    let file = folders[0].path().join("drop.txt");
+    let file = file.to_str().unwrap();
+    let import = |node: &Node| node.cli(&["blocklist", "import", "drop", file, "--for", "1h"]);
+    std::fs::write(file, "# of today\n192.0.2.0/24\n198.51.100.300\n").unwrap();
+    let refused = import(&nodes[0]);
+    let told = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(!refused.status.success() && told.contains("drop:3: \"198.51.100.300\" is no address"), "{told}");
+
+    std::fs::write(file, "# of today\n192.0.2.0/24\n198.51.100.3\n").unwrap();
+    let imported = import(&nodes[0]);
+    let told = String::from_utf8_lossy(&imported.stdout).into_owned();
+    assert!(told.contains("blocklist drop is in force for 1 h 0 min: 2 prefixes"), "{told}");
+    all_answer(&nodes, "192.0.2.7", 403);
+    all_answer(&nodes, "198.51.100.3", 403);
+    all_answer(&nodes, "198.51.100.4", 200);
+    let listed = nodes[1].cli(&["blocklist", "list"]);
+    assert!(String::from_utf8_lossy(&listed.stdout).contains("in force"), "{listed:?}");
+
+    let refusal = nodes[1].get_from("192.0.2.9", "/");
+    let id = refusal.id().to_owned();
+    until("the request is in the history", || nodes[1].cli(&["explain", &id]).status.success());
+    let explained = String::from_utf8(nodes[1].cli(&["explain", &id]).stdout).unwrap();
+    assert!(explained.contains("on blocklist drop, version") && explained.contains("syd/a"), "{explained}");
+    let allow =
+        ["decision", "add", "--ip", "192.0.2.9", "--kind", "allow", "--for", "1h", "--reason", "partner"];
+    assert!(nodes[0].cli(&allow).status.success());
+    all_answer(&nodes, "192.0.2.9", 200);
+
+    drop(nats);
+    nodes.pop().unwrap().kill();
+    nodes.push(start(1));
+    assert_eq!(nodes[1].get_from("192.0.2.7", "/").status, 403, "from its own disk");
+    assert!(nodes[1].cli(&["blocklist", "remove", "drop"]).status.success());
+    until("it is over here at once", || nodes[1].get_from("192.0.2.7", "/").status == 200);
 }

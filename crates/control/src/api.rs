@@ -222,6 +222,41 @@ fn ban() -> phalanx_model::DecisionKind {
     phalanx_model::DecisionKind::Ban
 }
 
+/// A blocklist as this node sees it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Blocklist {
+    /// The id of its newest version, which stands in refusals because of it.
+    pub id: phalanx_model::DecisionId,
+    /// Its name.
+    pub name: String,
+    /// Its newest version.
+    pub version: u64,
+    /// The version in force on this node; none until its content was fetched.
+    pub version_in_force: Option<u64>,
+    /// What it orders.
+    pub kind: phalanx_model::DecisionKind,
+    /// Who imported it.
+    pub author: phalanx_model::Author,
+    /// Why.
+    pub reason: String,
+    /// How many prefixes it holds.
+    pub prefixes: u32,
+    /// When it was imported, in Unix milliseconds.
+    pub created_at_ms: u64,
+    /// When it ends, in Unix milliseconds.
+    pub until_ms: u64,
+}
+
+/// `GET /api/v1/blocklists/{name}`: a blocklist with what it holds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct BlocklistContent {
+    /// The list.
+    #[serde(flatten)]
+    pub list: Blocklist,
+    /// Its first prefixes, IPv4 before IPv6, each in order.
+    pub first: Vec<String>,
+}
+
 /// A refused or flagged request, as lists and the stream show it. Most of its text was written by strangers.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct EventRow {

@@ -87,7 +87,9 @@ impl From<FleetError> for ApiError {
     fn from(error: FleetError) -> Self {
         let (status, code) = match &error {
             FleetError::Ledger(_) => return Self::ledger_full(),
-            FleetError::NoSuchDecision(_) => (StatusCode::NOT_FOUND, "not_found"),
+            FleetError::NoSuchDecision(_) | FleetError::NoSuchAuthor(_) | FleetError::NoSuchBlocklist(_) => {
+                (StatusCode::NOT_FOUND, "not_found")
+            }
             FleetError::NotOperator => (StatusCode::FORBIDDEN, "not_operator"),
             FleetError::Refused(_) => (StatusCode::UNPROCESSABLE_ENTITY, "refused"),
             FleetError::Impossible(_) => (StatusCode::UNPROCESSABLE_ENTITY, "impossible"),

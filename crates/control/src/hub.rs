@@ -123,6 +123,10 @@ impl Source {
         match change {
             Change::Decided(decision) => send(&self.changes, "decision", decision),
             Change::Withdrawn(withdrawal) => send(&self.changes, "withdrawal", withdrawal),
+            // It may end a hundred thousand decisions: everyone fetches anew.
+            Change::Recalled(_) => send(&self.changes, "resync", &()),
+            // Consoles show no lists.
+            Change::Listed(_) => {}
         }
     }
 

@@ -4,15 +4,15 @@ use std::sync::LazyLock;
 
 use axum::response::IntoResponse;
 use http::header;
-use phalanx_model::{Decision, Withdrawal};
+use phalanx_model::{Decision, Recall, Withdrawal};
 use phalanx_record::Explanation;
 use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde_json::{Map, Value, json};
 
 use crate::api::{
-    Authority, BouncerKey, Bouncers, ErrorBody, EventRow, Invited, LoginLink, Member, NewBouncer,
-    NewDecision, NewInvitation, NewRevocation, PolicyReloaded, Revoked, Status,
+    Authority, Blocklist, BlocklistContent, BouncerKey, Bouncers, ErrorBody, EventRow, Invited, LoginLink,
+    Member, NewBouncer, NewDecision, NewInvitation, NewRevocation, PolicyReloaded, Revoked, Status,
 };
 
 /// `GET /api/v1/openapi.json`
@@ -156,6 +156,88 @@ pub(crate) const ENDPOINTS: &[Endpoint] = &[
             "Forget, on this node, the keys another is known by, so that it may come back with new ones",
             Answer::Empty("204"),
         )
+    },
+    Endpoint {
+        method: "delete",
+        parameters: &[
+            ("site", "path", "string", "the author's site"),
+            ("node", "path", "string", "the author's name"),
+            (
+                "role",
+                "query",
+                "string",
+                "in what role it decided: `node`, which is the default, or `operator`",
+            ),
+            ("reason", "query", "string", "why; needed; people on other nodes read it"),
+        ],
+        errors: &[
+            ("400", "no reason, or an unknown role"),
+            ("403", "this node may not act for operators"),
+            ("404", "no such author is known here"),
+            ("503", "no room in the ledger"),
+        ],
+        ..get(
+            "/api/v1/nodes/{site}/{node}/decisions",
+            "End everything that an author has decided so far, on all nodes, also what arrives later",
+            Answer::Json("200", of::<Recall>),
+        )
+    },
+    get(
+        "/api/v1/recalls",
+        "Orders that ended everything an author had decided, newest first",
+        Answer::Json("200", of::<Vec<Recall>>),
+    ),
+    get(
+        "/api/v1/blocklists",
+        "Blocklists in force or about to be, by name",
+        Answer::Json("200", of::<Vec<Blocklist>>),
+    ),
+    Endpoint {
+        parameters: &[
+            ("name", "path", "string", "the list's name"),
+            ("limit", "query", "integer", "at most this many prefixes; 1000 without it, 10000 at most"),
+        ],
+        errors: &[("400", "a parameter that is unknown or malformed"), ("404", "no such list is in force")],
+        ..get(
+            "/api/v1/blocklists/{name}",
+            "A blocklist and its first prefixes",
+            Answer::Json("200", of::<BlocklistContent>),
+        )
+    },
+    Endpoint {
+        method: "put",
+        parameters: &[
+            ("name", "path", "string", "the list's name: 1 to 63 of a-z, 0-9, - and _"),
+            ("kind", "query", "string", "`ban`, which is the default, or `challenge`"),
+            ("for_ms", "query", "integer", "for how long, in milliseconds; needed"),
+            ("reason", "query", "string", "why; needed; people on other nodes read it"),
+        ],
+        errors: &[
+            ("400", "a parameter that is missing, unknown or malformed"),
+            ("403", "this node may not act for operators"),
+            ("409", "another list is being imported"),
+            ("413", "the text is too long"),
+            ("422", "a list that holds what is no prefix, or what nobody may order, or too much"),
+            ("503", "the fleet cannot be reached, or no room in the ledger"),
+        ],
+        ..get(
+            "/api/v1/blocklists/{name}",
+            "Put a blocklist into force on all nodes, in place of its version before; the body is its text, a prefix a line",
+            Answer::Json("201", of::<Blocklist>),
+        )
+    },
+    Endpoint {
+        method: "delete",
+        parameters: &[
+            ("name", "path", "string", "the list's name"),
+            ("reason", "query", "string", "why; people on other nodes read it"),
+        ],
+        errors: &[
+            ("403", "this node may not act for operators"),
+            ("404", "no such list is in force"),
+            ("503", "no room in the ledger"),
+        ],
+        ..get("/api/v1/blocklists/{name}", "End a blocklist on all nodes", Answer::Empty("204"))
     },
     Endpoint {
         parameters: &[(

@@ -12,6 +12,7 @@ use parking_lot::Mutex;
 use phalanx_fleet::FleetHandle;
 use phalanx_model::counters::WorkerCounters;
 use phalanx_model::lanes::Lanes;
+use phalanx_model::limits::BLOCKLIST_TEXT_BYTES_MAX;
 use phalanx_model::{Clock, LedgerEntry, LedgerKind};
 use phalanx_policy::Diagnostic;
 use phalanx_record::{History, Metrics, RecordedRequest, RecorderStatus};
@@ -22,7 +23,9 @@ use crate::api::NodeStatus;
 use crate::auth::{Channel, Failures, Principal, check_host, host_is_ours, require};
 use crate::console;
 use crate::error::ApiError;
-use crate::handlers::{bouncers, decisions, events, fleet, health, policy, session, status, stream};
+use crate::handlers::{
+    blocklists, bouncers, decisions, events, fleet, health, policy, session, status, stream,
+};
 use crate::hub::Hub;
 use crate::import::Importer;
 use crate::lapi::Bouncers;
@@ -113,6 +116,8 @@ pub(crate) struct Control {
     pub(crate) logouts: watch::Sender<u64>,
     pub(crate) subscribers: Arc<Semaphore>,
     pub(crate) history_queries: Semaphore,
+    /// One import of a blocklist at a time.
+    pub(crate) importing: Semaphore,
     /// One reload at a time.
     pub(crate) reloading: tokio::sync::Mutex<()>,
 }
@@ -151,16 +156,23 @@ pub fn router(deps: ControlDeps) -> Router {
         logouts: watch::Sender::new(0),
         subscribers: Arc::new(Semaphore::new(SUBSCRIBERS_MAX)),
         history_queries: Semaphore::new(HISTORY_QUERIES_MAX),
+        importing: Semaphore::new(1),
         reloading: tokio::sync::Mutex::new(()),
     });
+    let a_blocklist = get(blocklists::show).put(blocklists::import).delete(blocklists::remove);
+    let a_blocklist = a_blocklist.layer(DefaultBodyLimit::max(BLOCKLIST_TEXT_BYTES_MAX));
     let api = Router::new()
         .route("/status", get(status::status))
         .route("/nodes", get(status::nodes))
         .route("/nodes/{site}/{node}", delete(status::forget_node))
+        .route("/nodes/{site}/{node}/decisions", delete(decisions::recall))
+        .route("/recalls", get(decisions::recalls))
         .route("/decisions", get(decisions::list).post(decisions::add))
         .route("/decisions/{id}", delete(decisions::withdraw))
         .route("/bouncers", get(bouncers::list).post(bouncers::add))
         .route("/bouncers/{name}", delete(bouncers::delete))
+        .route("/blocklists", get(blocklists::list))
+        .route("/blocklists/{name}", a_blocklist)
         .route("/events", get(events::list))
         .route("/events/{id}", get(events::explain))
         .route("/stream", get(stream::stream))

@@ -3,21 +3,25 @@
 use std::sync::Arc;
 
 use phalanx_model::limits::{BAN_AUTOMATIC_MAX_MS, DECISION_MAX_MS, RECORD_FUTURE_MAX_MS};
-use phalanx_model::{Actor, ActorKey, Author, AuthorRole, Decision, Withdrawal};
+use phalanx_model::{Actor, ActorKey, Author, AuthorRole, Blocklist, Decision, Recall, Withdrawal};
 use phalanx_trust::{Refusal, authority};
 use serde::{Deserialize, Serialize};
 
 use crate::hybrid_clock::version_ms;
 use crate::subject;
 
-/// A decision or a withdrawal.
+/// A decision, or what ends some.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "change", content = "of")]
 pub enum Change {
     /// A standing order was made.
     Decided(Arc<Decision>),
-    /// Standing orders were ended.
+    /// Standing orders about an actor were ended.
     Withdrawn(Arc<Withdrawal>),
+    /// Standing orders of an author were ended.
+    Recalled(Arc<Recall>),
+    /// A blocklist has a new content, or ended.
+    Listed(Arc<Blocklist>),
 }
 
 impl Change {
@@ -26,14 +30,18 @@ impl Change {
         match self {
             Self::Decided(decision) => &decision.author,
             Self::Withdrawn(withdrawal) => &withdrawal.author,
+            Self::Recalled(recall) => &recall.author,
+            Self::Listed(list) => &list.author,
         }
     }
 
-    /// Its version; for a withdrawal, the highest version that it ends.
+    /// Its version; of what ends others, the highest version that it ends.
     pub fn version(&self) -> u64 {
         match self {
             Self::Decided(decision) => decision.version,
             Self::Withdrawn(withdrawal) => withdrawal.up_to_version,
+            Self::Recalled(recall) => recall.up_to_version,
+            Self::Listed(list) => list.version,
         }
     }
 
@@ -42,20 +50,23 @@ impl Change {
         match self {
             Self::Decided(decision) => decision.expires_at_ms,
             Self::Withdrawn(withdrawal) => withdrawal.expires_at_ms,
+            Self::Recalled(recall) => recall.expires_at_ms,
+            Self::Listed(list) => list.expires_at_ms,
         }
     }
 
-    /// Whom it is about.
-    pub fn actor(&self) -> &Actor {
+    /// Whom it is about, if it is about an actor.
+    pub fn actor(&self) -> Option<&Actor> {
         match self {
-            Self::Decided(decision) => &decision.actor,
-            Self::Withdrawn(withdrawal) => &withdrawal.actor,
+            Self::Decided(decision) => Some(&decision.actor),
+            Self::Withdrawn(withdrawal) => Some(&withdrawal.actor),
+            Self::Recalled(_) | Self::Listed(_) => None,
         }
     }
 
-    /// The key under which it is kept.
-    pub fn key(&self) -> ActorKey {
-        self.actor().key()
+    /// The key of whom it is about.
+    pub fn key(&self) -> Option<ActorKey> {
+        self.actor().map(Actor::key)
     }
 
     /// The one subject under which it may be kept and sent.
@@ -68,7 +79,9 @@ impl Change {
     pub(crate) fn check_own(&self, now_ms: u64) -> Result<(), Refusal> {
         match self {
             Self::Decided(decision) => authority::may_decide(decision, now_ms),
-            Self::Withdrawn(_) => self.check(now_ms.max(version_ms(self.version()))),
+            Self::Withdrawn(_) | Self::Recalled(_) | Self::Listed(_) => {
+                self.check(now_ms.max(version_ms(self.version())))
+            }
         }
     }
 
@@ -94,11 +107,28 @@ impl Change {
                 }
                 authority::may_withdraw(withdrawal, version_ms(withdrawal.up_to_version), now_ms)
             }
+            Self::Recalled(recall) => {
+                if recall.expires_at_ms < tombstone_end_ms(recall.target.role, recall.up_to_version) {
+                    return Err(Refusal::NotAllowed("it would be forgotten before what it ends"));
+                }
+                authority::may_recall(recall, version_ms(recall.up_to_version), now_ms)
+            }
+            Self::Listed(list) => {
+                if version_ms(list.version) < list.created_at_ms {
+                    return Err(Refusal::NotAllowed("the version is older than the list"));
+                }
+                // Neither too soon, when an earlier version could come back, nor ever later than a recall of its author.
+                if list.expires_at_ms != tombstone_end_ms(AuthorRole::Operator, list.version) {
+                    return Err(Refusal::NotAllowed("its record is not kept for as long as lists may last"));
+                }
+                authority::may_list(list, now_ms)
+            }
         }
     }
 }
 
-/// When a withdrawal may be forgotten: after the end of the longest decision that it can end, whether or not we know it.
+/// When what ends decisions may be forgotten: after the end of the longest decision that it can end, whether or not we know
+/// it. `role`: of a withdrawal its author's, of a recall its target's.
 /// (A decision's version is not older than the decision, so it ends at most this long after the withdrawn version.)
 pub fn tombstone_end_ms(role: AuthorRole, up_to_version: u64) -> u64 {
     let longest_ms = match role {
@@ -141,7 +171,7 @@ mod tests {
         ];
         for (text, actor) in cases {
             let change: Change = serde_json::from_str(&record(text)).unwrap();
-            assert_eq!(*change.actor(), actor);
+            assert_eq!(change.actor(), Some(&actor));
             assert_eq!(serde_json::to_string(&actor).unwrap(), text);
         }
     }

@@ -33,6 +33,11 @@ pub trait Fleet: Send + Sync + 'static {
     /// The blob of this hash, checked against it.
     fn blob_get(&self, hash: BlobHash) -> BoxFuture<'_, Result<Option<Bytes>, FleetError>>;
 
+    /// Forgets a blob, here and for the others. An engine that keeps none need not do anything.
+    fn blob_forget(&self, _hash: BlobHash) -> BoxFuture<'_, Result<(), FleetError>> {
+        Box::pin(std::future::ready(Ok(())))
+    }
+
     /// Takes or renews a lease. `None` while another node holds it.
     fn lease(&self, name: &str, ttl: Duration) -> BoxFuture<'_, Result<Option<Lease>, FleetError>>;
 
@@ -142,6 +147,12 @@ impl BlobHash {
     /// The hash of these bytes.
     pub fn of(bytes: &[u8]) -> Self {
         Self(data_encoding::HEXLOWER.encode(&phalanx_trust::sha256(bytes)))
+    }
+
+    /// Reads the 64 digits.
+    pub fn parse(text: &str) -> Option<Self> {
+        let digit = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+        (text.len() == 64 && text.bytes().all(digit)).then(|| Self(text.to_owned()))
     }
 
     /// The 64 digits.

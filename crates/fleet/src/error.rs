@@ -1,7 +1,7 @@
 //! Why a fleet operation failed.
 
-use phalanx_model::DecisionId;
 use phalanx_model::lanes::LedgerFull;
+use phalanx_model::{Author, DecisionId};
 use phalanx_trust::{Refusal, TrustError};
 
 /// A failed fleet operation.
@@ -39,6 +39,15 @@ pub enum FleetError {
     /// No live decision has this id.
     #[error("no live decision {0}")]
     NoSuchDecision(DecisionId),
+    /// Nobody of this name is known here.
+    #[error(
+        "no node {}/{} is known here and nothing of it is in force; `phalanx status` lists the nodes",
+        .0.site, .0.node
+    )]
+    NoSuchAuthor(Author),
+    /// No blocklist of this name is in force.
+    #[error("no blocklist {0:?} is in force; `phalanx blocklist list` shows those that are")]
+    NoSuchBlocklist(String),
     /// What was asked for cannot be done here. Cause and fix.
     #[error("{0}")]
     Impossible(&'static str),

@@ -12,7 +12,7 @@ use phalanx_model::limits::{
 };
 use phalanx_model::{
     Actor, ActorKey, Author, AuthorRole, Clock, CountBatch, Decision, DecisionId, DecisionKind, KeyCount,
-    RequestId, Swap, View, Withdrawal, id,
+    Recall, RequestId, Swap, View, Withdrawal, id,
 };
 use phalanx_trust::{
     FleetSecret, Membership, NodeRecord, Sealer, SigningKey, TrustRoots, random_u64, valid_name,
@@ -28,8 +28,8 @@ use crate::packed::PackedFile;
 use crate::shared::{Core, FleetStatus, Shared, admitted};
 use crate::store::Store;
 use crate::{
-    Change, Fleet, FleetError, LocalFleet, Member, NatsFleet, NatsSettings, Topic, TrailReading, compact,
-    counts, ingest, outbox, pulse, restore,
+    Change, Fleet, FleetError, LocalFleet, Member, NatsFleet, NatsSettings, Topic, TrailReading, blocklists,
+    compact, counts, ingest, outbox, pulse, restore,
 };
 
 /// What a fleet node is told at start.
@@ -146,7 +146,7 @@ impl FleetHandle {
         clock: Arc<dyn Clock>,
     ) -> Result<Self, FleetError> {
         let remembered = Remembered::read(&settings, Arc::clone(&sealer)).await?;
-        Self::start_with(remembered, settings, sealer, keys, lanes, clock).await
+        Box::pin(Self::start_with(remembered, settings, sealer, keys, lanes, clock)).await
     }
 
     /// As [`FleetHandle::start`], for a node that enforces what it remembers already.
@@ -207,6 +207,8 @@ impl FleetHandle {
             view: remembered.view,
             packing: Mutex::new(Packing::new(remembered.file, now_ms)),
             crowded: Notify::new(),
+            lists: tokio::sync::Mutex::default(),
+            lists_changed: Notify::new(),
             roots: RwLock::new(roots),
             members: Mutex::default(),
             changes,
@@ -221,7 +223,9 @@ impl FleetHandle {
             shared.fault("remembered view", fault);
         }
         let handle = Self { tasks: Arc::default(), shared: Arc::new(shared) };
+        Box::pin(handle.shared.remember_lists()).await;
         handle.restore().await?;
+        Box::pin(handle.shared.look_after_lists()).await;
         handle.spawn_tasks(outgoing);
         Ok(handle)
     }
@@ -262,6 +266,37 @@ impl FleetHandle {
     /// Ends, everywhere, all decisions about an actor made so far, by whomever, as an operator.
     pub fn withdraw(&self, actor: Actor, reason: &str) -> Result<Arc<Withdrawal>, FleetError> {
         self.end(AuthorRole::Operator, actor, reason)
+    }
+
+    /// Ends, everywhere, all that an author has decided so far, about whomever, as an operator. What it decides from here on counts.
+    /// Fails for an author of whom this node has never heard: it would be a slip of the pen.
+    pub fn recall(&self, target: Author, reason: &str) -> Result<Arc<Recall>, FleetError> {
+        self.shared.key(AuthorRole::Operator)?;
+        if !self.knows(&target) {
+            return Err(FleetError::NoSuchAuthor(target));
+        }
+        let change = self.shared.author(AuthorRole::Operator, |author, version, now_ms| {
+            Change::Recalled(Arc::new(Recall {
+                id: new_id(&author, now_ms),
+                expires_at_ms: tombstone_end_ms(target.role, version),
+                target,
+                up_to_version: version,
+                reason: cut(reason.to_owned()),
+                created_at_ms: now_ms,
+                author,
+            }))
+        })?;
+        match change {
+            Change::Recalled(recall) => Ok(recall),
+            Change::Decided(_) | Change::Withdrawn(_) | Change::Listed(_) => Err(FleetError::Closed),
+        }
+    }
+
+    /// Recalls that are kept, the newest first.
+    pub fn recalls(&self) -> Vec<Arc<Recall>> {
+        let mut recalls: Vec<_> = self.shared.core.lock().registers.recalls().cloned().collect();
+        recalls.sort_by_key(|recall| std::cmp::Reverse((recall.up_to_version, recall.id)));
+        recalls
     }
 
     /// Ends, everywhere, this node's own decisions about an actor.
@@ -435,6 +470,15 @@ impl FleetHandle {
         result.map_err(|_| FleetError::Closed)?
     }
 
+    /// Whether an author is a node of the fleet, or decided what is in force.
+    fn knows(&self, author: &Author) -> bool {
+        let (shared, now_ms) = (&self.shared, self.shared.clock.now_ms());
+        let named = |node: &NodeRecord| node.site == author.site && node.node == author.node;
+        shared.is_me(author)
+            || shared.roots.read().nodes().any(named)
+            || shared.view.load_full().live(now_ms).any(|decision| decision.author == *author)
+    }
+
     fn decide(
         &self,
         role: AuthorRole,
@@ -457,7 +501,7 @@ impl FleetHandle {
         })?;
         match change {
             Change::Decided(decision) => Ok(decision),
-            Change::Withdrawn(_) => Err(FleetError::Closed),
+            Change::Withdrawn(_) | Change::Recalled(_) | Change::Listed(_) => Err(FleetError::Closed),
         }
     }
 
@@ -475,7 +519,7 @@ impl FleetHandle {
         })?;
         match change {
             Change::Withdrawn(withdrawal) => Ok(withdrawal),
-            Change::Decided(_) => Err(FleetError::Closed),
+            Change::Decided(_) | Change::Recalled(_) | Change::Listed(_) => Err(FleetError::Closed),
         }
     }
 
@@ -492,6 +536,7 @@ impl FleetHandle {
         tasks.spawn(outbox::run(Arc::clone(shared), outgoing));
         tasks.spawn(pulse::run(Arc::clone(shared)));
         tasks.spawn(counts::run(Arc::clone(shared), shared.engine.subscribe(Topic::Counts)));
+        tasks.spawn(blocklists::run(Arc::clone(shared)));
         tasks.spawn(compact::run(Arc::clone(shared)));
     }
 }
@@ -529,12 +574,12 @@ fn check_names(settings: &FleetSettings) -> Result<(), FleetError> {
     Ok(())
 }
 
-fn new_id(author: &Author, now_ms: u64) -> DecisionId {
+pub(crate) fn new_id(author: &Author, now_ms: u64) -> DecisionId {
     DecisionId::from_parts(now_ms, id::node_tag(&author.site, &author.node), random_u64())
 }
 
 /// Cuts a reason to the limit at a character's end.
-fn cut(mut reason: String) -> String {
+pub(crate) fn cut(mut reason: String) -> String {
     if reason.len() > REASON_BYTES_MAX {
         let mut end = REASON_BYTES_MAX;
         while !reason.is_char_boundary(end) {

@@ -6,6 +6,7 @@
 //! `registers` is a pure core: input and `now` in, effects out. `LocalFleet` and `NatsFleet` only carry and keep bytes;
 //! what a record may do is decided by its signature and `trust::authority`, on every receipt, whatever carried it.
 //! `compact` packs the view anew behind everything else and keeps it as a file; with that file and the records `restore` starts.
+//! `blocklists` keeps the content of lists in force, whose records are changes as all others.
 //! Members are counted above the engine, because only a signed heartbeat counts.
 //!
 //! INVARIANT: a change takes effect here before it is sent anywhere, and no failure of disk or network undoes it.
@@ -16,6 +17,8 @@ pub mod error;
 
 pub mod change;
 pub mod hybrid_clock;
+mod listed;
+mod recalls;
 pub mod registers;
 pub mod subject;
 
@@ -25,6 +28,7 @@ pub mod engine;
 pub mod local;
 pub mod nats;
 
+mod blocklists;
 mod compact;
 mod counts;
 mod ingest;
@@ -38,7 +42,9 @@ mod shared;
 mod trail;
 
 pub mod handle;
+pub mod list_text;
 
+pub use blocklists::{BlocklistState, NewBlocklist};
 pub use change::Change;
 pub use counts::CountReach;
 pub use engine::{BlobHash, Delivery, Fleet, Lease, Put, Receipt, Speed, Topic};

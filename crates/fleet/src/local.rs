@@ -117,6 +117,10 @@ impl Fleet for LocalFleet {
         Box::pin(get_blob(Arc::clone(&self.store), hash))
     }
 
+    fn blob_forget(&self, hash: BlobHash) -> BoxFuture<'_, Result<(), FleetError>> {
+        Box::pin(forget_blob(Arc::clone(&self.store), hash))
+    }
+
     fn lease(&self, name: &str, ttl: Duration) -> BoxFuture<'_, Result<Option<Lease>, FleetError>> {
         let (name, store, holder) = (name.to_owned(), Arc::clone(&self.store), self.holder.clone());
         let now_ms = self.clock.now_ms();
@@ -155,6 +159,11 @@ pub(crate) async fn get_blob(store: Arc<Store>, hash: BlobHash) -> Result<Option
     let found =
         blocking(move || Ok(store.blob_get(hash.as_str())?.filter(|bytes| BlobHash::of(bytes) == hash)));
     Ok(found.await?.map(Bytes::from))
+}
+
+/// Forgets a blob in the node's own store.
+pub(crate) async fn forget_blob(store: Arc<Store>, hash: BlobHash) -> Result<(), FleetError> {
+    blocking(move || store.blob_forget(hash.as_str())).await
 }
 
 /// Runs work that waits for the disk away from the async threads.

@@ -3,7 +3,7 @@
 //! A register is (author, actor, kind) and holds the highest version seen; a withdrawal is one per (author, actor) and ends
 //! what has a version up to its own: anyone's if an operator wrote it, the author's own if a node did. Actors are told apart by
 //! their key and, where they are one kind of client at an address, by its hash; a withdrawal of addresses ends what is
-//! ordered about clients there too.
+//! ordered about clients there too. A recall ends what its target decided, about whomever, up to a version.
 //!
 //! INVARIANT: the state depends on the set of changes applied, not on their order or number: `apply` commutes and repeats.
 //! (With one exception, on purpose: an author over its quota loses the registers that expire first.)
@@ -13,15 +13,21 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use phalanx_model::limits::{BAN_AUTOMATIC_MAX_MS, DECISION_MAX_MS, DECISIONS_PER_AUTHOR_MAX};
-use phalanx_model::{ActorKey, Author, AuthorRole, Decision, DecisionId, DecisionKind, Withdrawal};
+use phalanx_model::{
+    Actor, ActorKey, Author, AuthorRole, Blocklist, Decision, DecisionId, DecisionKind, Recall, Withdrawal,
+};
 
 use crate::Change;
+use crate::listed::Listed;
+use crate::recalls::Recalls;
 
 /// All registers and withdrawals known and not expired.
 #[derive(Debug)]
 pub struct Registers {
     places: HashMap<ActorKey, Place>,
     authors: HashMap<Author, Shelf>,
+    recalls: Recalls,
+    lists: Listed,
     per_author_max: usize,
     decisions_len: usize,
 }
@@ -38,7 +44,7 @@ pub enum Outcome {
     },
     /// The state had it, or a newer one.
     Known,
-    /// A withdrawal has ended it already.
+    /// A withdrawal or recall has ended it already.
     Withdrawn,
     /// Its time is over.
     Expired,
@@ -55,7 +61,8 @@ impl Default for Registers {
 impl Registers {
     /// Empty registers that hold this many decisions, and as many withdrawals, per author.
     pub fn with_quota(per_author_max: usize) -> Self {
-        Self { places: HashMap::new(), authors: HashMap::new(), per_author_max, decisions_len: 0 }
+        let (places, authors, recalls, lists) = Default::default();
+        Self { places, authors, recalls, lists, per_author_max, decisions_len: 0 }
     }
 
     /// Merges a change that the caller has checked.
@@ -66,28 +73,18 @@ impl Registers {
         match change {
             Change::Decided(decision) => self.decide(decision),
             Change::Withdrawn(withdrawal) => self.withdraw(withdrawal),
+            Change::Recalled(recall) => self.recall(recall),
+            Change::Listed(list) => self.list(list),
         }
     }
 
     /// Whether a change would alter the state. Cheaper than checking a signature, so that repeats are dropped before that.
     pub fn is_news(&self, change: &Change) -> bool {
-        let Some(place) = self.places.get(&change.key()) else {
-            return true;
-        };
         match change {
-            Change::Decided(new) => {
-                !place.ends(new)
-                    && place
-                        .decisions
-                        .iter()
-                        .find(|old| same_register(old, new))
-                        .is_none_or(|old| decision_rank(new) > decision_rank(old))
-            }
-            Change::Withdrawn(new) => place
-                .withdrawals
-                .iter()
-                .find(|old| same_tombstone(old, new))
-                .is_none_or(|old| withdrawal_rank(new) > withdrawal_rank(old)),
+            Change::Decided(new) => !self.recalls.end(new) && self.place(change).is_none_or(|p| p.lacks(new)),
+            Change::Withdrawn(new) => self.place(change).is_none_or(|place| place.lacks_tombstone(new)),
+            Change::Recalled(new) => self.recalls.is_news(new),
+            Change::Listed(new) => self.lists.is_news(new),
         }
     }
 
@@ -100,7 +97,7 @@ impl Registers {
                     place.is_some_and(|place| place.decisions.iter().any(|old| same_register(old, new)));
                 held || self.has_room(new)
             }
-            Change::Withdrawn(_) => true,
+            Change::Withdrawn(_) | Change::Recalled(_) | Change::Listed(_) => true,
         }
     }
 
@@ -110,7 +107,7 @@ impl Registers {
         for shelf in self.authors.values_mut() {
             for slots in [&mut shelf.decisions, &mut shelf.withdrawals] {
                 while let Some(first) = slots.first()
-                    && first.0.expires_at_ms() <= now_ms
+                    && first.expires_at_ms() <= now_ms
                 {
                     expired.extend(slots.pop_first());
                 }
@@ -127,7 +124,29 @@ impl Registers {
                 gone.push(change);
             }
         }
+        gone.extend(self.recalls.sweep(now_ms).into_iter().map(Change::Recalled));
+        gone.extend(self.lists.sweep(now_ms).into_iter().map(Change::Listed));
         (gone, touched)
+    }
+
+    /// Whether a recall ends a decision, known here or not.
+    pub fn is_recalled(&self, decision: &Decision) -> bool {
+        self.recalls.end(decision)
+    }
+
+    /// Every recall, in no order.
+    pub fn recalls(&self) -> impl Iterator<Item = &Arc<Recall>> {
+        self.recalls.iter()
+    }
+
+    /// Whether a recall ends a version of a blocklist.
+    pub fn is_list_recalled(&self, list: &Blocklist) -> bool {
+        self.recalls.iter().any(|recall| recall.covers(&list.author, list.version))
+    }
+
+    /// The newest version of each blocklist, removed ones included, in no order.
+    pub fn lists(&self) -> impl Iterator<Item = &Arc<Blocklist>> {
+        self.lists.iter()
     }
 
     /// Takes out what a node decided, in any role, in versions above `above`: it was revoked. That none of it comes back is for who
@@ -156,7 +175,7 @@ impl Registers {
     /// Keys that a remembered withdrawal is about as a whole.
     pub fn withdrawn(&self) -> Vec<ActorKey> {
         let slots = self.authors.values().flat_map(|shelf| &shelf.withdrawals);
-        slots.filter(|slot| slot.0.actor().agent().is_none()).map(Slot::key).collect()
+        slots.filter(|slot| slot.actor().agent().is_none()).map(Slot::key).collect()
     }
 
     /// When an operator last withdrew what was ordered about this key as a whole, as far as that is remembered.
@@ -180,17 +199,28 @@ impl Registers {
     /// Everything that this node wrote, in any role.
     pub fn written_by<'a>(&'a self, site: &'a str, node: &'a str) -> impl Iterator<Item = Change> + 'a {
         let mine = move |author: &Author| *author.site == *site && *author.node == *node;
-        self.places.values().flat_map(move |place| {
+        let recalls = self.recalls.iter().filter(move |recall| mine(&recall.author));
+        let recalls = recalls.map(|recall| Change::Recalled(Arc::clone(recall)));
+        let about_actors = self.places.values().flat_map(move |place| {
             let decisions = place.decisions.iter().filter(move |decision| mine(&decision.author));
             let withdrawals = place.withdrawals.iter().filter(move |withdrawal| mine(&withdrawal.author));
             decisions
                 .map(|decision| Change::Decided(Arc::clone(decision)))
                 .chain(withdrawals.map(|withdrawal| Change::Withdrawn(Arc::clone(withdrawal))))
-        })
+        });
+        let lists = self.lists.iter().filter(move |list| mine(&list.author));
+        about_actors.chain(recalls).chain(lists.map(|list| Change::Listed(Arc::clone(list))))
+    }
+
+    fn place(&self, change: &Change) -> Option<&Place> {
+        self.places.get(&change.key()?)
     }
 
     fn decide(&mut self, new: &Arc<Decision>) -> Outcome {
         let new = &self.with_shared_author(new);
+        if self.recalls.end(new) {
+            return Outcome::Withdrawn;
+        }
         let key = new.actor.key();
         let place = self.places.entry(key).or_default();
         if place.ends(new) {
@@ -279,6 +309,35 @@ impl Registers {
         Outcome::Applied { gone, touched: vec![key] }
     }
 
+    fn recall(&mut self, new: &Arc<Recall>) -> Outcome {
+        if !self.recalls.is_news(new) {
+            return Outcome::Known;
+        }
+        let mut gone: Vec<_> = self.recalls.put(new).into_iter().map(Change::Recalled).collect();
+        let slots = self.authors.get(&new.target).map(|shelf| shelf.decisions.clone()).unwrap_or_default();
+        let ended = slots.into_iter().filter(|slot| slot.decision().is_some_and(|d| new.ends(d)));
+        let mut touched = Vec::new();
+        for slot in ended {
+            self.shelf(&new.target).decisions.remove(&slot);
+            touched.push(slot.key());
+            gone.extend(self.remove(&slot));
+        }
+        self.authors.retain(|_, shelf| !shelf.decisions.is_empty() || !shelf.withdrawals.is_empty());
+        Outcome::Applied { gone, touched }
+    }
+
+    fn list(&mut self, new: &Arc<Blocklist>) -> Outcome {
+        if !self.lists.is_news(new) {
+            return Outcome::Known;
+        }
+        match self.lists.put(new) {
+            Some(gone) if Arc::ptr_eq(&gone, new) => Outcome::OverQuota,
+            gone => {
+                Outcome::Applied { gone: gone.into_iter().map(Change::Listed).collect(), touched: Vec::new() }
+            }
+        }
+    }
+
     fn has_room(&self, new: &Arc<Decision>) -> bool {
         let Some(shelf) = self.authors.get(&new.author) else {
             return self.per_author_max > 0;
@@ -312,13 +371,13 @@ impl Registers {
     fn remove(&mut self, slot: &Slot) -> Option<Change> {
         let key = slot.key();
         let place = self.places.get_mut(&key)?;
-        let change = match &slot.0 {
-            Change::Decided(gone) => {
+        let change = match slot {
+            Slot::Decision(gone) => {
                 let at = place.decisions.iter().position(|decision| same_register(decision, gone))?;
                 self.decisions_len = self.decisions_len.saturating_sub(1);
                 Change::Decided(place.decisions.swap_remove(at))
             }
-            Change::Withdrawn(gone) => {
+            Slot::Withdrawal(gone) => {
                 let at = place.withdrawals.iter().position(|withdrawal| same_tombstone(withdrawal, gone))?;
                 Change::Withdrawn(place.withdrawals.swap_remove(at))
             }
@@ -365,6 +424,17 @@ struct Place {
 }
 
 impl Place {
+    /// Whether a decision is neither ended nor known here.
+    fn lacks(&self, new: &Decision) -> bool {
+        let old = self.decisions.iter().find(|old| same_register(old, new));
+        !self.ends(new) && old.is_none_or(|old| decision_rank(new) > decision_rank(old))
+    }
+
+    fn lacks_tombstone(&self, new: &Withdrawal) -> bool {
+        let old = self.withdrawals.iter().find(|old| same_tombstone(old, new));
+        old.is_none_or(|old| withdrawal_rank(new) > withdrawal_rank(old))
+    }
+
     fn ends(&self, decision: &Decision) -> bool {
         self.withdrawals.iter().any(|withdrawal| ends(withdrawal, decision))
     }
@@ -389,27 +459,51 @@ struct Shelf {
 
 /// A record on its author's shelf. Ordered by expiry, then by what makes it unique, so that every node evicts the same.
 #[derive(Debug, Clone)]
-struct Slot(Change);
+enum Slot {
+    Decision(Arc<Decision>),
+    Withdrawal(Arc<Withdrawal>),
+}
 
 impl Slot {
     fn of_decision(decision: &Arc<Decision>) -> Self {
-        Self(Change::Decided(Arc::clone(decision)))
+        Self::Decision(Arc::clone(decision))
     }
 
     fn of_withdrawal(withdrawal: &Arc<Withdrawal>) -> Self {
-        Self(Change::Withdrawn(Arc::clone(withdrawal)))
+        Self::Withdrawal(Arc::clone(withdrawal))
+    }
+
+    fn decision(&self) -> Option<&Decision> {
+        match self {
+            Self::Decision(decision) => Some(decision),
+            Self::Withdrawal(_) => None,
+        }
+    }
+
+    fn actor(&self) -> &Actor {
+        match self {
+            Self::Decision(decision) => &decision.actor,
+            Self::Withdrawal(withdrawal) => &withdrawal.actor,
+        }
     }
 
     fn key(&self) -> ActorKey {
-        self.0.key()
+        self.actor().key()
+    }
+
+    fn expires_at_ms(&self) -> u64 {
+        match self {
+            Self::Decision(decision) => decision.expires_at_ms,
+            Self::Withdrawal(withdrawal) => withdrawal.expires_at_ms,
+        }
     }
 
     fn rank(&self) -> (u64, DecisionId, ActorKey, Option<u64>, Option<DecisionKind>) {
-        let (id, kind) = match &self.0 {
-            Change::Decided(decision) => (decision.id, Some(decision.kind)),
-            Change::Withdrawn(withdrawal) => (withdrawal.id, None),
+        let (id, kind) = match self {
+            Self::Decision(decision) => (decision.id, Some(decision.kind)),
+            Self::Withdrawal(withdrawal) => (withdrawal.id, None),
         };
-        (self.0.expires_at_ms(), id, self.key(), self.0.actor().agent(), kind)
+        (self.expires_at_ms(), id, self.key(), self.actor().agent(), kind)
     }
 }
 

@@ -1,7 +1,8 @@
 //! Properties and cases of the merge core.
 
 use super::*;
-use phalanx_model::{Actor, Identities, View};
+use phalanx_model::limits::{BLOCKLIST_NAMES_MAX, RECALLS_PER_AUTHOR_MAX};
+use phalanx_model::{Identities, ListContent, View};
 use proptest::prelude::*;
 
 const NOW: u64 = 1_000;
@@ -52,12 +53,41 @@ fn withdrawal(author: Author, actor: u8, up_to_version: u64) -> Change {
     }))
 }
 
+fn recall(by: u8, target: Author, up_to_version: u64) -> Change {
+    Change::Recalled(Arc::new(Recall {
+        id: DecisionId::from_parts(up_to_version, 3, u64::from(by)),
+        target,
+        author: author(by, AuthorRole::Operator),
+        up_to_version,
+        reason: "broken into".into(),
+        created_at_ms: 0,
+        expires_at_ms: 1_000_000,
+    }))
+}
+
+fn list(by: Author, name: u8, version: u64, prefixes: Option<u32>) -> Change {
+    Change::Listed(Arc::new(Blocklist {
+        id: DecisionId::from_parts(version, 4, u64::from(name)),
+        name: format!("list{name}").into(),
+        author: by,
+        kind: DecisionKind::Ban,
+        reason: "test".into(),
+        content: prefixes.map(|prefixes| ListContent { hash: format!("{prefixes}"), prefixes }),
+        created_at_ms: 0,
+        until_ms: 2_000,
+        expires_at_ms: 1_000_000,
+        version,
+    }))
+}
+
 /// What the state says, in an order of its own.
 fn picture(registers: &Registers) -> Vec<String> {
     let mut lines: Vec<String> = registers.decisions().map(|decision| format!("{decision:?}")).collect();
     for place in registers.places.values() {
         lines.extend(place.withdrawals.iter().map(|withdrawal| format!("{withdrawal:?}")));
     }
+    lines.extend(registers.lists().map(|list| format!("{list:?} {}", registers.is_list_recalled(list))));
+    lines.extend(registers.recalls().map(|recall| format!("{recall:?}")));
     lines.sort();
     lines
 }
@@ -75,12 +105,14 @@ fn any_change() -> impl Strategy<Value = Change> {
     let kind = prop_oneof![Just(DecisionKind::Ban), Just(DecisionKind::Allow), Just(DecisionKind::Throttle)];
     let expiry = prop_oneof![Just(900u64), Just(2_000), Just(3_000)];
     let actor = prop_oneof![0u8..3, 100u8..103, 200u8..202];
-    (0u8..3, role, actor, kind, 1u64..6, expiry, any::<bool>()).prop_map(
-        |(node, role, actor, kind, version, expires_at_ms, ends)| {
+    (0u8..3, role, actor, kind, 1u64..6, expiry, 0u8..8).prop_map(
+        |(node, role, actor, kind, version, expires_at_ms, what)| {
             let author = author(node, role);
-            match ends {
-                true => withdrawal(author, actor, version),
-                false => decision(author, actor, kind, version, expires_at_ms),
+            match what {
+                0..3 => withdrawal(author, actor, version),
+                3 => recall(actor % 3, author, version),
+                4 => list(author, actor % 3, version, (actor > 100).then_some(u32::from(node))),
+                _ => decision(author, actor, kind, version, expires_at_ms),
             }
         },
     )
@@ -112,6 +144,7 @@ proptest! {
                     view = view.with_key(*key, registers.decisions_of(key));
                 }
             }
+            prop_assert!(registers.decisions().all(|decision| !registers.is_recalled(decision)));
             let applied = matches!(outcome, Outcome::Applied { .. } | Outcome::Expired);
             prop_assert!(applied || !news, "{:?}", outcome);
         }
@@ -142,7 +175,7 @@ proptest! {
             now_ms += later_ms;
             author.sweep(now_ms);
             let change = ban(1, 1, version, now_ms + for_ms);
-            let change = no_shorter(change.clone(), &author.decisions_of(&change.key()), now_ms);
+            let change = no_shorter(change.clone(), &author.decisions_of(&change.key().unwrap()), now_ms);
             author.apply(&change, now_ms);
             changes.push(change);
         }
@@ -169,6 +202,7 @@ proptest! {
         registers.sweep(1_000_000);
         prop_assert_eq!(registers.decisions_len(), 0);
         prop_assert!(registers.places.is_empty() && registers.authors.is_empty());
+        prop_assert_eq!((registers.recalls().count(), registers.lists().count()), (0, 0));
     }
 }
 
@@ -188,6 +222,88 @@ fn a_ban_after_the_withdrawal_holds_and_one_before_it_is_not_resurrected() {
     assert_eq!(registers.apply(&ban(1, 1, 3, 2_000), NOW), Outcome::Withdrawn);
     assert_eq!(registers.apply(&ban(2, 1, 5, 2_000), NOW), Outcome::Withdrawn);
     assert!(matches!(registers.apply(&ban(1, 1, 6, 2_000), NOW), Outcome::Applied { .. }));
+}
+
+#[test]
+fn a_recall_ends_what_its_target_decided_and_nothing_else() {
+    let target = || author(1, AuthorRole::Node);
+    let mut registers = merged([
+        ban(1, 1, 3, 2_000),
+        ban(1, 2, 4, 2_000),
+        ban(2, 1, 3, 2_000),
+        decision(author(1, AuthorRole::Operator), 1, DecisionKind::Ban, 3, 2_000),
+        ban(1, 0, 6, 2_000),
+    ]);
+    let Outcome::Applied { gone, touched } = registers.apply(&recall(9, target(), 5), NOW) else {
+        panic!("a recall is applied")
+    };
+    assert_eq!((gone.len(), touched.len(), registers.decisions_len()), (2, 2, 3));
+    assert_eq!(registers.apply(&ban(1, 7, 5, 2_000), NOW), Outcome::Withdrawn, "it comes late");
+    assert!(!registers.is_news(&ban(1, 7, 5, 2_000)));
+    assert!(matches!(registers.apply(&ban(1, 7, 6, 2_000), NOW), Outcome::Applied { .. }));
+    assert_eq!(registers.apply(&recall(9, target(), 4), NOW), Outcome::Known, "an older one changes nothing");
+    assert!(matches!(registers.apply(&recall(8, target(), 4), NOW), Outcome::Applied { .. }));
+    assert_eq!(registers.recalls().count(), 2, "each operator has its own");
+}
+
+#[test]
+fn what_was_recalled_does_not_rise_while_the_recall_is_kept() {
+    let mut registers = merged([ban(1, 1, 3, 999_999), recall(9, author(1, AuthorRole::Node), 5)]);
+    registers.sweep(999_998);
+    assert_eq!(registers.apply(&ban(1, 1, 3, 999_999), 999_998), Outcome::Withdrawn);
+}
+
+#[test]
+fn an_operator_cannot_fill_memory_with_recalls() {
+    let of = |n: usize| Author { site: "fra".into(), node: format!("n{n}").into(), role: AuthorRole::Node };
+    let all = || (0..RECALLS_PER_AUTHOR_MAX + 10).map(|n| recall(9, of(n), 5 + n as u64));
+    let (forwards, backwards) = (merged(all()), merged(all().rev()));
+    assert_eq!(forwards.recalls().count(), RECALLS_PER_AUTHOR_MAX);
+    assert_eq!(picture(&forwards), picture(&backwards));
+}
+
+#[test]
+fn of_a_list_the_highest_version_counts_whoever_wrote_it() {
+    let operator = |node| author(node, AuthorRole::Operator);
+    let mut registers = merged([list(operator(1), 0, 3, Some(3)), list(operator(2), 1, 9, Some(9))]);
+    let newest = |registers: &Registers| {
+        let mut all: Vec<_> = registers.lists().map(|list| (list.name.to_string(), list.version)).collect();
+        all.sort();
+        all
+    };
+    let Outcome::Applied { gone, touched } = registers.apply(&list(operator(2), 0, 5, Some(5)), NOW) else {
+        panic!("a newer version is applied")
+    };
+    assert_eq!((gone, touched), (vec![list(operator(1), 0, 3, Some(3))], vec![]));
+    assert_eq!(
+        registers.apply(&list(operator(1), 0, 4, Some(4)), NOW),
+        Outcome::Known,
+        "a lower one is refused"
+    );
+    assert_eq!(newest(&registers), [("list0".to_owned(), 5), ("list1".to_owned(), 9)]);
+    registers.apply(&list(operator(1), 0, 6, None), NOW);
+    assert_eq!(
+        registers.apply(&list(operator(2), 0, 5, Some(5)), NOW),
+        Outcome::Known,
+        "removed stays removed"
+    );
+    registers.apply(&recall(9, operator(2), 9), NOW);
+    let recalled: Vec<bool> = registers.lists().map(|list| registers.is_list_recalled(list)).collect();
+    assert_eq!(recalled.iter().filter(|is| **is).count(), 1);
+}
+
+#[test]
+fn names_of_lists_are_limited_in_any_order() {
+    let one = |n: usize| {
+        let Change::Listed(of) = list(author(1, AuthorRole::Operator), 0, 5 + n as u64, Some(1)) else {
+            panic!()
+        };
+        Change::Listed(Arc::new(Blocklist { name: format!("n{n}").into(), ..(*of).clone() }))
+    };
+    let all = || (0..BLOCKLIST_NAMES_MAX + 10).map(one);
+    let (forwards, backwards) = (merged(all()), merged(all().rev()));
+    assert_eq!(forwards.lists().count(), BLOCKLIST_NAMES_MAX);
+    assert_eq!(picture(&forwards), picture(&backwards));
 }
 
 #[test]

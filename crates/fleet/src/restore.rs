@@ -4,9 +4,10 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use phalanx_model::{Decision, View};
+use phalanx_model::{AuthorRole, Blocklist, Decision, View};
 use phalanx_trust::{Admitted, SignedRecord};
 
+use crate::change::tombstone_end_ms;
 use crate::registers::Outcome;
 use crate::shared::{Core, Shared};
 use crate::store::Kept;
@@ -52,6 +53,7 @@ fn read_all(shared: &Arc<Shared>) -> Result<(), FleetError> {
         adopt(shared, &mut core, change, now_ms);
     }
     drop(core);
+    shared.lists_changed.notify_one();
     // Without its records a node goes on with what the packed file remembers, as far as nothing known since contradicts it.
     if !shared.store.was_damaged() {
         show(shared);
@@ -137,7 +139,14 @@ fn adopt(shared: &Shared, core: &mut Core, change: Change, now_ms: u64) {
     let change = match change {
         Change::Decided(old) => Change::Decided(Arc::new(Decision { author, version, ..(*old).clone() })),
         // What it ended is not in this fleet, or is ended at the others by their own record.
-        Change::Withdrawn(_) => return,
+        Change::Withdrawn(_) | Change::Recalled(_) => return,
+        Change::Listed(old) if old.content.is_some() => Change::Listed(Arc::new(Blocklist {
+            author,
+            version,
+            expires_at_ms: tombstone_end_ms(AuthorRole::Operator, version),
+            ..(*old).clone()
+        })),
+        Change::Listed(_) => return,
     };
     if shared.key(role).is_err() || change.check(now_ms).is_err() {
         return;

@@ -7,7 +7,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use parking_lot::{Mutex, RwLock};
 use phalanx_model::lanes::Lanes;
 use phalanx_model::{
-    ActorKey, Author, AuthorRole, Base, Clock, CountBatch, LedgerEntry, LedgerKind, Retired, Swap, View,
+    ActorKey, Author, AuthorRole, Base, Clock, CountBatch, LedgerEntry, LedgerKind, Recall, Retired, Swap,
+    View,
 };
 use phalanx_trust::{
     Admission, Admitted, Announcement, FleetSecret, Membership, NodeRecord, Pinned, Refusal, Revocation,
@@ -16,6 +17,7 @@ use phalanx_trust::{
 use serde::Serialize;
 use tokio::sync::{Notify, broadcast, mpsc, watch};
 
+use crate::blocklists::LoadedLists;
 use crate::compact::Packing;
 use crate::engine::Put;
 use crate::handle::FleetKeys;
@@ -66,6 +68,10 @@ pub(crate) struct Shared {
     pub(crate) packing: Mutex<Packing>,
     /// So much has changed that the view wants packing.
     pub(crate) crowded: Notify,
+    /// Held for as long as content is fetched and compiled.
+    pub(crate) lists: tokio::sync::Mutex<LoadedLists>,
+    /// The records say something new about blocklists.
+    pub(crate) lists_changed: Notify,
     pub(crate) roots: RwLock<TrustRoots>,
     pub(crate) members: Mutex<Members>,
     pub(crate) changes: broadcast::Sender<Change>,
@@ -115,7 +121,7 @@ impl Shared {
         let version = core.clock.tick(now_ms);
         let change = make(self.me.author(role), version, now_ms);
         // The view and not the registers: it knows what is remembered before the records are read.
-        let known = self.view.load_full().decisions_of(&change.key());
+        let known = change.key().map(|key| self.view.load_full().decisions_of(&key)).unwrap_or_default();
         let change = no_shorter(change, &known, now_ms);
         change.check_own(now_ms)?;
         if !core.registers.has_room_for(&change) {
@@ -143,10 +149,18 @@ impl Shared {
                 core.trail.note(change, &gone);
                 self.forget(gone);
                 touched_all.extend(touched);
+                if let Change::Recalled(recall) = change
+                    && core.restoring
+                {
+                    touched_all.extend(self.remembered_of(recall, now_ms));
+                }
                 applied.push(change.clone());
             }
         }
         self.swap_view(core, touched_all);
+        if applied.iter().any(|change| matches!(change, Change::Listed(_) | Change::Recalled(_))) {
+            self.lists_changed.notify_one();
+        }
         for change in &applied {
             // Nobody listening is no failure.
             let _ = self.changes.send(change.clone());
@@ -316,6 +330,14 @@ impl Shared {
         }
     }
 
+    /// What the packed file remembers of a recall's target. Reads the whole view, which for a million decisions takes a good part of a
+    /// second; but only a recall that comes while the records are read, or after they were lost, asks for it.
+    fn remembered_of(&self, recall: &Recall, now_ms: u64) -> Vec<ActorKey> {
+        let view = self.view.load_full();
+        let ended = view.live(now_ms).filter(|decision| recall.ends(decision));
+        ended.map(|decision| decision.actor.key()).collect()
+    }
+
     pub(crate) fn forget(&self, gone: Vec<Change>) {
         for change in gone {
             self.engine.forget(&change.subject(), change.version());
@@ -357,6 +379,8 @@ fn ledger_kind(change: &Change) -> LedgerKind {
     match change {
         Change::Decided(decision) => LedgerKind::Decided { decision: Arc::clone(decision) },
         Change::Withdrawn(withdrawal) => LedgerKind::Withdrawn { withdrawal: Arc::clone(withdrawal) },
+        Change::Recalled(recall) => LedgerKind::Recalled { recall: Arc::clone(recall) },
+        Change::Listed(list) => LedgerKind::Listed { list: Arc::clone(list) },
     }
 }
 

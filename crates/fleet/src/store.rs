@@ -240,6 +240,13 @@ impl Store {
         Ok(sealed.and_then(|sealed| self.sealer.open(&format!("fleet blob {hash}"), sealed.value()).ok()))
     }
 
+    /// Forgets a blob. Blocks on the disk.
+    pub fn blob_forget(&self, hash: &str) -> Result<(), FleetError> {
+        let write = self.database()?.begin_write().map_err(storage)?;
+        write.open_table(BLOBS).map_err(storage)?.remove(hash).map_err(storage)?;
+        write.commit().map_err(storage)
+    }
+
     /// Takes or renews a lease within this node. Returns its fencing token, or `None` while another holder has it.
     pub fn lease(
         &self,
@@ -302,7 +309,9 @@ impl Store {
 
     fn soon(&self, write: Write) {
         let Ok(writes) = self.writes() else { return };
-        if writes.try_send(Job { write, done: None }).is_err() {
+        // What was not forgotten is on disk for nothing; the next start forgets it.
+        let matters = !matches!(write, Write::Forget { .. });
+        if writes.try_send(Job { write, done: None }).is_err() && matters {
             self.health.dropped.fetch_add(1, Ordering::Relaxed);
         }
     }

@@ -14,8 +14,17 @@ pub fn of_change(change: &Change) -> String {
         (Change::Decided(decision), AuthorRole::Operator) => format!("op-{}", kind_word(decision.kind)),
         (Change::Withdrawn(_), AuthorRole::Node) => "withdraw".to_owned(),
         (Change::Withdrawn(_), AuthorRole::Operator) => "op-withdraw".to_owned(),
+        // Only an operator's counts; a node's would be refused under whatever name.
+        (Change::Recalled(_), AuthorRole::Node | AuthorRole::Operator) => "op-recall".to_owned(),
+        (Change::Listed(_), AuthorRole::Node | AuthorRole::Operator) => "op-list".to_owned(),
     };
-    format!("{DECISIONS}.{}.{}.{kind}.{}", author.site, author.node, actor_hash(change.actor()))
+    let about = match change {
+        Change::Decided(decision) => actor_hash(&decision.actor),
+        Change::Withdrawn(withdrawal) => actor_hash(&withdrawal.actor),
+        Change::Recalled(recall) => hash(&author_name(&recall.target)),
+        Change::Listed(list) => hash(&format!("list {}", list.name)),
+    };
+    format!("{DECISIONS}.{}.{}.{kind}.{about}", author.site, author.node)
 }
 
 /// The subject of a node's announcement.
@@ -59,6 +68,19 @@ fn actor_hash(actor: &Actor) -> String {
         Some(agent) => format!("{key} client {agent:016x}"),
         None => key.to_string(),
     };
+    hash(&name)
+}
+
+/// What tells authors apart. Names hold no space.
+fn author_name(author: &Author) -> String {
+    let role = match author.role {
+        AuthorRole::Node => "node",
+        AuthorRole::Operator => "operator",
+    };
+    format!("author {} {} {role}", author.site, author.node)
+}
+
+fn hash(name: &str) -> String {
     let digest = phalanx_trust::sha256(name.as_bytes());
     let short: Vec<u8> = digest.into_iter().take(15).collect();
     data_encoding::BASE32_NOPAD.encode(&short)
@@ -80,7 +102,7 @@ mod tests {
     use super::*;
     use std::sync::Arc;
 
-    use phalanx_model::{Decision, DecisionId};
+    use phalanx_model::{Decision, DecisionId, Recall};
 
     #[track_caller]
     fn check(actor: Actor, expected: &str) {
@@ -106,6 +128,20 @@ mod tests {
     #[test]
     fn subjects_stay_as_they_are() {
         check(Actor::ip([192, 0, 2, 1].into()), "RHYKLPVILKNJ7QMFLGR4NU4X");
+        let recall = |node: &str, role| {
+            Change::Recalled(Arc::new(Recall {
+                id: DecisionId::from_parts(1, 1, 1),
+                target: Author { site: "fra".into(), node: node.into(), role },
+                author: Author { site: "fra".into(), node: "a".into(), role: AuthorRole::Operator },
+                up_to_version: 1,
+                reason: String::new(),
+                created_at_ms: 1,
+                expires_at_ms: 2,
+            }))
+        };
+        let of_node = of_change(&recall("b", AuthorRole::Node));
+        assert_eq!(of_node, "phx.dec.fra.a.op-recall.SVNH5LLWDNZ3YB3OCYMD7JH6");
+        assert_ne!(of_node, of_change(&recall("b", AuthorRole::Operator)));
         check(Actor::ip("2001:db8::1".parse().unwrap()), "WIXJCILC7AYZLQQEHR3622UV");
         check(Actor::client([192, 0, 2, 1].into(), 7), "DMUNC3FLLPC4X7ZA77IUVU3R");
         check(Actor::prefix("192.0.2.0/24".parse().unwrap()), "4M3JCX7RPH2TNSHI774EQCSS");

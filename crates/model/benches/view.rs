@@ -14,8 +14,8 @@ use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
 use phalanx_model::{
-    Actor, Author, AuthorRole, Base, Decision, DecisionId, DecisionKind, Identities, Ja4, Prefix, Retired,
-    Swap, View,
+    Actor, Author, AuthorRole, Base, Blocklist, Decision, DecisionId, DecisionKind, Identities, Ja4,
+    ListPrefixes, Lists, Prefix, Retired, Swap, View,
 };
 
 fn main() -> ExitCode {
@@ -54,6 +54,7 @@ fn main() -> ExitCode {
     let view = changes(view);
     compaction(&view);
     pauses(&view);
+    lists(&view, count);
     ExitCode::SUCCESS
 }
 
@@ -99,6 +100,70 @@ fn lookups(view: &View, count: u64) {
         }
     });
     println!("   and unpacked            {} ns", nanos(each, requests.len()));
+}
+
+/// What blocklists of as many prefixes cost on top.
+fn lists(view: &View, count: u64) {
+    for (name, v6) in [("IPv4", false), ("IPv6", true)] {
+        let prefix = |n: u64| match v6 {
+            // As registries give them out: under some thirty first groups.
+            true => {
+                let start = u128::from(0x2a00 + mix(n) % 32) << 112 | u128::from(mix(n) >> 16) << 64;
+                Prefix::new(Ipv6Addr::from_bits(start).into(), 64)
+            }
+            false => Prefix::new(v4(n), 24 + u8::try_from(n % 9).unwrap_or_default()),
+        };
+        let prefixes: ListPrefixes = (0..count).filter_map(|n| prefix(n).ok()).collect();
+        let (kept, bytes) = (prefixes.len(), prefixes.to_bytes());
+        let started = Instant::now();
+        let read = ListPrefixes::from_bytes(&bytes).expect("it was just packed");
+        let reading = started.elapsed();
+        let started = Instant::now();
+        let table = Arc::new(Lists::of(vec![(Arc::new(blocklist()), Arc::new(read))]));
+        println!(
+            "blocklist of {name}          {kept} prefixes, {:.1} MB packed, read in {} ms, table {:.1} MB in {} ms",
+            mb(bytes.len()),
+            reading.as_millis(),
+            mb(table.bytes_len()),
+            started.elapsed().as_millis()
+        );
+        let near = (count..count + 100_000).filter_map(|n| Some(Identities::of(prefix(n).ok()?.addr())));
+        let near: Vec<Identities> = near.collect();
+        let of_all: Vec<Identities> = (0..100_000).map(|n| identities(mix(n) % count, true)).collect();
+        for (what, view, requests) in
+            [("nothing else", View::default(), near), ("and decisions", view.clone(), of_all)]
+        {
+            let asked = |view: &View| {
+                let all = || requests.iter().filter(|who| black_box(view.lookup(who, 1)).is_some()).count();
+                nanos(
+                    best_of_five(|| {
+                        black_box(all());
+                    }),
+                    requests.len(),
+                )
+            };
+            let without = asked(&view);
+            println!(
+                "   look-up, {what:14} {without} ns without, {} ns with it",
+                asked(&view.with_lists(Arc::clone(&table)))
+            );
+        }
+    }
+}
+
+fn blocklist() -> Blocklist {
+    Blocklist {
+        id: DecisionId::from_parts(1, 1, 1),
+        name: "bench".into(),
+        author: Author { site: "fra".into(), node: "a".into(), role: AuthorRole::Operator },
+        kind: DecisionKind::Ban,
+        reason: "bench".into(),
+        content: None,
+        created_at_ms: 0,
+        until_ms: u64::MAX,
+        expires_at_ms: u64::MAX,
+        version: 1,
+    }
 }
 
 /// Ten thousand changes, each a view of its own.

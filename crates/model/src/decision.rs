@@ -106,3 +106,35 @@ pub struct Withdrawal {
     /// When it may be forgotten, in Unix milliseconds: not before every decision it ends has expired.
     pub expires_at_ms: u64,
 }
+
+/// An operator's order that ends everything one author decided up to a version: for a node that was broken into, or erred.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Recall {
+    /// Its id.
+    pub id: DecisionId,
+    /// Whose decisions end.
+    pub target: Author,
+    /// Who wrote it; only operators may.
+    pub author: Author,
+    /// Decisions of the target with a version up to this one end, also those that arrive later.
+    pub up_to_version: u64,
+    /// Why.
+    pub reason: String,
+    /// When it was made, in Unix milliseconds.
+    pub created_at_ms: u64,
+    /// When it may be forgotten, in Unix milliseconds: not before every decision it ends has expired.
+    pub expires_at_ms: u64,
+}
+
+impl Recall {
+    /// Whether it ends a decision.
+    pub fn ends(&self, decision: &Decision) -> bool {
+        self.covers(&decision.author, decision.version)
+    }
+
+    /// Whether it ends what `author` wrote with this version.
+    pub fn covers(&self, author: &Author, version: u64) -> bool {
+        self.target == *author && version <= self.up_to_version
+    }
+}

@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Actor, AuditDetail, Decision, FramingFault, RequestId, Signal, Verdict, Withdrawal};
+use crate::{
+    Actor, AuditDetail, Blocklist, Decision, FramingFault, Recall, RequestId, Signal, Verdict, Withdrawal,
+};
 
 /// One request and what became of it. Secrets are never in it: query values of secret fields are masked before.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -122,6 +124,16 @@ pub enum LedgerKind {
     Withdrawn {
         /// The withdrawal.
         withdrawal: Arc<Withdrawal>,
+    },
+    /// Everything that an author had decided was ended by this node's operator.
+    Recalled {
+        /// The order.
+        recall: Arc<Recall>,
+    },
+    /// A blocklist was imported or removed by this node's operator.
+    Listed {
+        /// The list, without its content.
+        list: Arc<Blocklist>,
     },
     /// The policy in force changed.
     PolicyChanged {

@@ -16,6 +16,7 @@ pub mod signal;
 pub mod verdict;
 
 pub mod actor;
+pub mod blocklist;
 pub mod decision;
 pub mod view;
 
@@ -28,9 +29,10 @@ pub mod swap;
 
 pub use actor::{Actor, ActorKey, Country, Identities, Ja4};
 pub use audit::{AuditDetail, AuditParts};
+pub use blocklist::{Blocklist, ListContent, ListPrefixes};
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use counts::{CountBatch, KeyCount};
-pub use decision::{Author, AuthorRole, Decision, DecisionKind, Withdrawal};
+pub use decision::{Author, AuthorRole, Decision, DecisionKind, Recall, Withdrawal};
 pub use event::{AccessEvent, Event, LedgerEntry, LedgerKind, Proposal, SecurityEvent, Strike};
 pub use id::{DecisionId, RequestId};
 pub use net::{Prefix, PrefixSet};
@@ -38,4 +40,4 @@ pub use request::{BodyFraming, FramingFault, HeaderField, HttpVersion, RequestHe
 pub use signal::{Confidence, Edition, RuleClass, RuleInfo, RuleMatch, ScoreChange, Severity, Signal, Step};
 pub use swap::{Retired, Swap};
 pub use verdict::{Action, RateExcess, Reason, Verdict};
-pub use view::{Base, Found, View};
+pub use view::{Base, Found, Lists, View};

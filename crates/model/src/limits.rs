@@ -150,6 +150,16 @@ pub const LEDGER_FILE_BYTES_MAX: u64 = 16 * 1024 * 1024;
 /// Recorded requests a live subscriber may lag behind before it loses some.
 pub const LIVE_EVENTS: usize = 1_024;
 
+/// Blocklists in force at once: which of them hold an address is one bit each in the table that requests look into.
+pub const BLOCKLISTS_MAX: usize = 16;
+/// Names of blocklists that are remembered, removed ones included, so that no earlier version comes back.
+pub const BLOCKLIST_NAMES_MAX: usize = 1_024;
+/// Prefixes of all blocklists together: up to 21 MB of memory for requests to look into, and twice that while a version is replaced.
+pub const BLOCKLIST_PREFIXES_MAX: usize = 1_000_000;
+/// Longest text that a blocklist is imported from, in bytes: a million prefixes of IPv6 in full.
+pub const BLOCKLIST_TEXT_BYTES_MAX: usize = 48 * 1024 * 1024;
+/// Authors whose decisions one operator may have recalled: both roles of every node, twice over.
+pub const RECALLS_PER_AUTHOR_MAX: usize = 4 * FLEET_NODES_MAX;
 /// Nodes that one fleet may have: four times what the product is made for, so that forged names cannot fill memory.
 pub const FLEET_NODES_MAX: usize = 256;
 /// Invitations that a fleet's authority remembers, used and over ones for a week: as many as a fleet has nodes, four times over.

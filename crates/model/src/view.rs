@@ -2,7 +2,8 @@
 //!
 //! A large packed [`Base`] and a small delta: a new decision copies a few nodes of the delta (microseconds), and what
 //! has gathered there is packed into a new base by whoever writes the view, away from requests. Decisions are
-//! found by hash: once for each length of prefix in use, and once for each other thing known of a client.
+//! found by hash: once for each length of prefix in use, and once for each other thing known of a client. [`Lists`] are
+//! beside them, one table of their own.
 //!
 //! INVARIANT: a lookup never returns a decision that has expired at `now_ms`, whatever the tables still hold.
 
@@ -10,16 +11,19 @@ mod base;
 mod delta;
 mod file;
 mod key;
+mod lists;
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 pub use self::base::{Base, Packed};
 use self::delta::Delta;
 pub use self::file::PackedError;
+pub use self::lists::Lists;
 use crate::net::canonical;
-use crate::{ActorKey, AuthorRole, Decision, DecisionId, DecisionKind, Identities};
+use crate::{ActorKey, AuthorRole, Blocklist, Decision, DecisionId, DecisionKind, Identities};
 
 /// The fleet's decisions, merged. Withdrawn and superseded ones are already gone.
 #[derive(Debug, Clone, Default)]
@@ -28,6 +32,7 @@ pub struct View {
     pub revision: u64,
     base: Arc<Base>,
     delta: Delta,
+    lists: Arc<Lists>,
 }
 
 impl View {
@@ -45,7 +50,7 @@ impl View {
 
     /// A view of what a base holds.
     pub fn on(base: Arc<Base>) -> Self {
-        Self { revision: 0, base, delta: Delta::default() }
+        Self { base, ..Self::default() }
     }
 
     /// The view in which `key` has exactly these decisions. An empty list removes what was there.
@@ -63,8 +68,18 @@ impl View {
         next
     }
 
+    /// The view with these blocklists instead of those it had.
+    pub fn with_lists(&self, lists: Arc<Lists>) -> Self {
+        Self { revision: self.revision + 1, lists, ..self.clone() }
+    }
+
+    /// The blocklists in force.
+    pub fn lists(&self) -> &Arc<Lists> {
+        &self.lists
+    }
+
     /// The decision in force about these identities: an operator's allow first, then the strongest live one, the
-    /// longest-lasting among equals, the newest among those.
+    /// longest-lasting among equals, the newest among those. A blocklist counts where no decision is as strong.
     pub fn lookup(&self, who: &Identities, now_ms: u64) -> Option<Found<'_>> {
         let who = Identities { ip: canonical(who.ip), ..*who };
         let kinds = self.base.kinds_near(who.ip);
@@ -84,7 +99,11 @@ impl View {
             }
         });
         search.run();
-        search.best
+        let Some(list) = self.lists.find(who.ip, now_ms) else { return search.best };
+        match search.best {
+            Some(best) if best.kind() >= list.kind => Some(best),
+            _ => Some(Found::Listed { list, ip: who.ip }),
+        }
     }
 
     /// The decisions about a key, expired ones included.
@@ -175,7 +194,8 @@ impl View {
                 delta.set(hash, *key, Arc::clone(decisions));
             }
         }
-        Self { revision: self.revision, base: Arc::clone(&whole.base), delta }
+        let (base, lists) = (Arc::clone(&whole.base), Arc::clone(&self.lists));
+        Self { revision: self.revision, base, delta, lists }
     }
 
     fn live_found(&self, now_ms: u64) -> impl Iterator<Item = Found<'_>> {
@@ -198,6 +218,13 @@ pub enum Found<'a> {
     Shared(&'a Arc<Decision>),
     /// In the base.
     Packed(Packed<'a>),
+    /// On a blocklist.
+    Listed {
+        /// The list.
+        list: &'a Arc<Blocklist>,
+        /// The address that is on it.
+        ip: IpAddr,
+    },
 }
 
 impl Found<'_> {
@@ -206,6 +233,7 @@ impl Found<'_> {
         match self {
             Self::Shared(decision) => decision.kind,
             Self::Packed(packed) => packed.record.kind(),
+            Self::Listed { list, .. } => list.kind,
         }
     }
 
@@ -214,14 +242,16 @@ impl Found<'_> {
         match self {
             Self::Shared(decision) => decision.id,
             Self::Packed(packed) => packed.record.id(),
+            Self::Listed { list, .. } => list.id,
         }
     }
 
-    /// All of it. `None` only for a base that nobody could have packed.
+    /// All of it; of a list, what it orders about the address. `None` only for a base that nobody could have packed.
     pub fn decision(&self) -> Option<Arc<Decision>> {
         match self {
             Self::Shared(decision) => Some(Arc::clone(decision)),
             Self::Packed(packed) => packed.decision(),
+            Self::Listed { list, ip } => Some(Arc::new(list.decision_about(*ip))),
         }
     }
 
@@ -230,6 +260,7 @@ impl Found<'_> {
         match self {
             Self::Shared(decision) => (decision.created_at_ms, decision.id),
             Self::Packed(packed) => (packed.record.created_at_ms(), packed.record.id()),
+            Self::Listed { list, .. } => (list.created_at_ms, list.id),
         }
     }
 
@@ -238,6 +269,7 @@ impl Found<'_> {
         let (role, expires_at_ms) = match self {
             Self::Shared(decision) => (decision.author.role, decision.expires_at_ms),
             Self::Packed(packed) => (packed.record.role(), packed.record.expires_at_ms()),
+            Self::Listed { list, .. } => (list.author.role, list.until_ms),
         };
         let kind = self.kind();
         (kind == DecisionKind::Allow && role == AuthorRole::Operator, kind, expires_at_ms, self.id())

@@ -31,6 +31,9 @@ pub(crate) enum Command {
     Login(crate::commands::login::LoginArgs),
     /// Add, list or delete decisions
     Decision(crate::commands::decision::DecisionArgs),
+    /// Import, list, show or remove blocklists
+    #[command(subcommand)]
+    Blocklist(crate::commands::blocklist::BlocklistCommand),
     /// Add, list or delete bouncers: programs that enforce this node's decisions elsewhere
     Bouncer(crate::commands::bouncer::BouncerArgs),
     /// List the latest refused and flagged requests

@@ -67,14 +67,24 @@ impl Client {
         self.call(Method::POST, path, body)
     }
 
+    /// PUT of a text to an API path.
+    pub(crate) fn put_text(&self, path: &str, text: String) -> anyhow::Result<Value> {
+        self.exchange(Method::PUT, path, "text/plain; charset=utf-8", text.into())
+    }
+
     /// DELETE of an API path.
     pub(crate) fn delete(&self, path: &str) -> anyhow::Result<Value> {
         self.call(Method::DELETE, path, None)
     }
 
     fn call(&self, method: Method, path: &str, body: Option<&Value>) -> anyhow::Result<Value> {
+        let json = body.map(serde_json::to_vec).transpose()?.unwrap_or_default();
+        self.exchange(method, path, "application/json", json.into())
+    }
+
+    fn exchange(&self, method: Method, path: &str, kind: &str, body: Bytes) -> anyhow::Result<Value> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let request = self.request(method, path, body)?;
+        let request = self.request(method, path, kind, body)?;
         runtime.block_on(async {
             tokio::time::timeout(ANSWER_TIME_MAX, self.send(request)).await.map_err(|_| {
                 anyhow!("{} did not answer within {} s", self.name(), ANSWER_TIME_MAX.as_secs())
@@ -86,7 +96,8 @@ impl Client {
         &self,
         method: Method,
         path: &str,
-        body: Option<&Value>,
+        kind: &str,
+        body: Bytes,
     ) -> anyhow::Result<Request<Full<Bytes>>> {
         let mut request = Request::builder().method(method).uri(format!("/api/v1/{path}"));
         request = match &self.target {
@@ -95,14 +106,10 @@ impl Client {
                 .header(header::HOST, authority)
                 .header(header::AUTHORIZATION, format!("Bearer {token}")),
         };
-        let bytes = match body {
-            Some(body) => {
-                request = request.header(header::CONTENT_TYPE, "application/json");
-                Bytes::from(serde_json::to_vec(body)?)
-            }
-            None => Bytes::new(),
-        };
-        Ok(request.body(Full::new(bytes))?)
+        if !body.is_empty() {
+            request = request.header(header::CONTENT_TYPE, kind);
+        }
+        Ok(request.body(Full::new(body))?)
     }
 
     async fn send(&self, request: Request<Full<Bytes>>) -> anyhow::Result<Value> {

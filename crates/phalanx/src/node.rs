@@ -408,7 +408,8 @@ fn forgiven(change: &Change) -> Option<IpAddr> {
         Change::Withdrawn(withdrawal) if withdrawal.author.role == AuthorRole::Operator => {
             withdrawal.actor.range().map(|range| range.addr())
         }
-        Change::Withdrawn(_) | Change::Decided(_) => None,
+        // An author's error says nothing about each of the addresses: their strikes were other requests'.
+        Change::Withdrawn(_) | Change::Decided(_) | Change::Recalled(_) | Change::Listed(_) => None,
     }
 }
 

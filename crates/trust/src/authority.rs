@@ -2,12 +2,14 @@
 
 use phalanx_model::actor::is_asn;
 use phalanx_model::limits::{
-    BAN_AUTOMATIC_MAX_MS, DECISION_MAX_MS, PREFIX_V4_BITS_MIN, PREFIX_V6_BITS_MIN, REASON_BYTES_MAX,
-    RECORD_FUTURE_MAX_MS,
+    BAN_AUTOMATIC_MAX_MS, BLOCKLIST_PREFIXES_MAX, DECISION_MAX_MS, PREFIX_V4_BITS_MIN, PREFIX_V6_BITS_MIN,
+    REASON_BYTES_MAX, RECORD_FUTURE_MAX_MS,
 };
-use phalanx_model::{Actor, ActorKey, AuthorRole, Decision, DecisionKind, Prefix, Withdrawal};
+use phalanx_model::{
+    Actor, ActorKey, AuthorRole, Blocklist, Decision, DecisionKind, Prefix, Recall, Withdrawal,
+};
 
-use crate::Refusal;
+use crate::{Refusal, valid_name};
 
 /// Whether `decision` is within its author's authority at `now_ms`.
 pub fn may_decide(decision: &Decision, now_ms: u64) -> Result<(), Refusal> {
@@ -40,20 +42,49 @@ pub fn may_decide(decision: &Decision, now_ms: u64) -> Result<(), Refusal> {
 
 /// Whether `withdrawal` is within its author's authority at `now_ms`. `up_to_ms` is the time in its version.
 pub fn may_withdraw(withdrawal: &Withdrawal, up_to_ms: u64, now_ms: u64) -> Result<(), Refusal> {
-    if withdrawal.expires_at_ms <= now_ms {
+    check_actor(&withdrawal.actor)?;
+    let (created_at_ms, expires_at_ms) = (withdrawal.created_at_ms, withdrawal.expires_at_ms);
+    check_end(Times { created_at_ms, expires_at_ms, up_to_ms }, &withdrawal.reason, now_ms)
+}
+
+/// Whether `recall` is within its author's authority at `now_ms`. `up_to_ms` is the time in its version.
+pub fn may_recall(recall: &Recall, up_to_ms: u64, now_ms: u64) -> Result<(), Refusal> {
+    if recall.author.role != AuthorRole::Operator {
+        return Err(Refusal::NotAllowed("a node alone cannot end what others decided"));
+    }
+    let (created_at_ms, expires_at_ms) = (recall.created_at_ms, recall.expires_at_ms);
+    check_end(Times { created_at_ms, expires_at_ms, up_to_ms }, &recall.reason, now_ms)
+}
+
+/// Whether the record of a blocklist is within its author's authority at `now_ms`. What its content may hold is checked where it is
+/// read: no range that is [`too_wide`].
+pub fn may_list(list: &Blocklist, now_ms: u64) -> Result<(), Refusal> {
+    if list.author.role != AuthorRole::Operator {
+        return Err(Refusal::NotAllowed("a node alone cannot list"));
+    }
+    if list.expires_at_ms <= now_ms {
         return Err(Refusal::Expired);
     }
-    // A withdrawal up to a far future version would forbid bans that nobody has thought of yet.
-    if withdrawal.created_at_ms.max(up_to_ms) > now_ms.saturating_add(RECORD_FUTURE_MAX_MS) {
+    if list.created_at_ms > now_ms.saturating_add(RECORD_FUTURE_MAX_MS) {
         return Err(Refusal::FromTheFuture);
     }
-    if withdrawal.reason.len() > REASON_BYTES_MAX {
+    if !valid_name(&list.name) {
+        return Err(Refusal::NotAllowed("a list's name is 1 to 63 of a-z, 0-9, - and _"));
+    }
+    if !matches!(list.kind, DecisionKind::Ban | DecisionKind::Challenge) {
+        return Err(Refusal::NotAllowed("a list bans or challenges"));
+    }
+    if list.reason.len() > REASON_BYTES_MAX {
         return Err(Refusal::NotAllowed("the reason is too long"));
     }
-    check_actor(&withdrawal.actor)?;
-    let lasts_ms = withdrawal.expires_at_ms.saturating_sub(withdrawal.created_at_ms);
-    if lasts_ms > DECISION_MAX_MS + 2 * RECORD_FUTURE_MAX_MS {
+    if list.until_ms.saturating_sub(list.created_at_ms) > DECISION_MAX_MS {
         return Err(Refusal::NotAllowed("it lasts too long"));
+    }
+    let prefixes = list.content.as_ref().map(|content| usize::try_from(content.prefixes));
+    if prefixes
+        .is_some_and(|prefixes| prefixes.is_ok_and(|count| count == 0 || count > BLOCKLIST_PREFIXES_MAX))
+    {
+        return Err(Refusal::NotAllowed("a list holds from one to a million prefixes"));
     }
     Ok(())
 }
@@ -76,6 +107,30 @@ pub fn is_narrow(actor: &Actor) -> bool {
     }
 }
 
+/// The times of an order that ends others.
+struct Times {
+    created_at_ms: u64,
+    expires_at_ms: u64,
+    up_to_ms: u64,
+}
+
+fn check_end(times: Times, reason: &str, now_ms: u64) -> Result<(), Refusal> {
+    if times.expires_at_ms <= now_ms {
+        return Err(Refusal::Expired);
+    }
+    // Up to a far future version, it would forbid bans that nobody has thought of yet.
+    if times.created_at_ms.max(times.up_to_ms) > now_ms.saturating_add(RECORD_FUTURE_MAX_MS) {
+        return Err(Refusal::FromTheFuture);
+    }
+    if reason.len() > REASON_BYTES_MAX {
+        return Err(Refusal::NotAllowed("the reason is too long"));
+    }
+    if times.expires_at_ms.saturating_sub(times.created_at_ms) > DECISION_MAX_MS + 2 * RECORD_FUTURE_MAX_MS {
+        return Err(Refusal::NotAllowed("it lasts too long"));
+    }
+    Ok(())
+}
+
 fn check_actor(actor: &Actor) -> Result<(), Refusal> {
     match actor.key() {
         ActorKey::Range(range) if too_wide(range) => {
@@ -96,7 +151,7 @@ fn narrow(range: Prefix) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use phalanx_model::{Author, DecisionId};
+    use phalanx_model::{Author, DecisionId, ListContent};
 
     const NOW: u64 = 1_000_000_000;
 
@@ -185,5 +240,56 @@ mod tests {
         assert_eq!(may_withdraw(&withdrawal(NOW), NOW, NOW), Ok(()));
         assert_eq!(may_withdraw(&withdrawal(future), NOW, NOW), Err(Refusal::FromTheFuture));
         assert_eq!(may_withdraw(&withdrawal(NOW), future, NOW), Err(Refusal::FromTheFuture));
+    }
+
+    #[test]
+    fn only_an_operator_lists_within_the_limits() {
+        let good = Blocklist {
+            id: DecisionId::from_parts(NOW, 1, 1),
+            name: "scanners".into(),
+            author: Author { site: "fra".into(), node: "a".into(), role: AuthorRole::Operator },
+            kind: DecisionKind::Ban,
+            reason: String::new(),
+            content: Some(ListContent { hash: String::new(), prefixes: 1 }),
+            created_at_ms: NOW,
+            until_ms: NOW + DECISION_MAX_MS,
+            expires_at_ms: u64::MAX,
+            version: 1,
+        };
+        assert_eq!(may_list(&good, NOW), Ok(()));
+        type Harm = fn(&mut Blocklist);
+        let harms: [Harm; 8] = [
+            |list| list.author.role = AuthorRole::Node,
+            |list| list.kind = DecisionKind::Allow,
+            |list| list.name = "a b".into(),
+            |list| list.reason = "x".repeat(REASON_BYTES_MAX + 1),
+            |list| list.until_ms += 1,
+            |list| list.created_at_ms += RECORD_FUTURE_MAX_MS + 1,
+            |list| list.expires_at_ms = NOW,
+            |list| list.content = Some(ListContent { hash: String::new(), prefixes: 1_000_001 }),
+        ];
+        for (number, harm) in harms.iter().enumerate() {
+            let mut list = good.clone();
+            harm(&mut list);
+            assert!(may_list(&list, NOW).is_err(), "harm {number}");
+        }
+    }
+
+    #[test]
+    fn only_an_operator_ends_all_that_an_author_decided() {
+        let recall = |role, created_at_ms| Recall {
+            id: DecisionId::from_parts(NOW, 1, 1),
+            target: Author { site: "fra".into(), node: "b".into(), role: AuthorRole::Node },
+            author: Author { site: "fra".into(), node: "a".into(), role },
+            up_to_version: 1,
+            reason: String::new(),
+            created_at_ms,
+            expires_at_ms: created_at_ms + 1_000_000,
+        };
+        let future = NOW + RECORD_FUTURE_MAX_MS + 1;
+        assert_eq!(may_recall(&recall(AuthorRole::Operator, NOW), NOW, NOW), Ok(()));
+        assert!(matches!(may_recall(&recall(AuthorRole::Node, NOW), NOW, NOW), Err(Refusal::NotAllowed(_))));
+        assert_eq!(may_recall(&recall(AuthorRole::Operator, NOW), future, NOW), Err(Refusal::FromTheFuture));
+        assert_eq!(may_recall(&recall(AuthorRole::Operator, 0), 0, NOW), Err(Refusal::Expired));
     }
 }

@@ -204,6 +204,9 @@ fn publish(user: &NatsUser<'_>) -> Vec<String> {
         "$JS.API.CONSUMER.CREATE.>".into(),
         "$JS.API.CONSUMER.INFO.*.*".into(),
         "$JS.API.CONSUMER.MSG.NEXT.*.*".into(),
+        // What blobs there are; the content of blocklists.
+        "$JS.API.STREAM.MSG.GET.OBJ_PHXBLOB".into(),
+        "$JS.API.DIRECT.GET.OBJ_PHXBLOB.>".into(),
     ];
     if user.rights != NatsRights::Node {
         subjects.extend([
@@ -277,6 +280,8 @@ mod tests {
                 .contains(&subject.as_str());
             let reads =
                 ["STREAM.NAMES", "STREAM.INFO", "CONSUMER.CREATE", "CONSUMER.INFO", "CONSUMER.MSG.NEXT"];
+            let blobs = ["STREAM.MSG.GET.OBJ_PHXBLOB", "DIRECT.GET.OBJ_PHXBLOB."];
+            let reads = reads.iter().chain(&blobs).copied().collect::<Vec<_>>();
             assert!(
                 own || reads.iter().any(|api| subject.starts_with(&format!("$JS.API.{api}"))),
                 "{subject}"

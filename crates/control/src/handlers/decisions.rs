@@ -8,7 +8,9 @@ use axum::{Extension, Json};
 use http::StatusCode;
 use phalanx_model::actor::{ActorError, is_asn, parse_hash};
 use phalanx_model::limits::{DECISION_MAX_MS, REASON_BYTES_MAX};
-use phalanx_model::{Actor, Decision, DecisionId, DecisionKind, Prefix, Withdrawal};
+use phalanx_model::{
+    Actor, Author, AuthorRole, Decision, DecisionId, DecisionKind, Prefix, Recall, Withdrawal,
+};
 use serde::Deserialize;
 
 use crate::api::NewDecision;
@@ -28,6 +30,19 @@ pub(crate) struct ListQuery {
 pub(crate) struct WithdrawQuery {
     #[serde(default)]
     reason: String,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RecallQuery {
+    #[serde(default = "node")]
+    role: AuthorRole,
+    #[serde(default)]
+    reason: String,
+}
+
+fn node() -> AuthorRole {
+    AuthorRole::Node
 }
 
 /// `GET /api/v1/decisions`: those in force, newest first.
@@ -80,6 +95,28 @@ pub(crate) async fn withdraw(
     let reason = if query.reason.is_empty() { "withdrawn by an operator" } else { &query.reason };
     control.record(&who, &format!("withdraw decision {id} about {}: {reason}", decision.actor))?;
     Ok(Json(control.deps.fleet.delete(id, reason)?))
+}
+
+/// `GET /api/v1/recalls`: orders that ended everything an author had decided, newest first.
+pub(crate) async fn recalls(State(control): State<Arc<Control>>) -> Json<Vec<Arc<Recall>>> {
+    Json(control.deps.fleet.recalls())
+}
+
+/// `DELETE /api/v1/nodes/{site}/{node}/decisions`: ends, on all nodes, everything that the author has decided so far.
+pub(crate) async fn recall(
+    State(control): State<Arc<Control>>,
+    Extension(who): Extension<Principal>,
+    Path((site, node)): Path<(String, String)>,
+    query: Result<Query<RecallQuery>, QueryRejection>,
+) -> Result<Json<Arc<Recall>>, ApiError> {
+    let Query(query) = query.map_err(|e| ApiError::bad_request(e.body_text()))?;
+    if query.reason.trim().is_empty() {
+        return Err(ApiError::bad_request("withdrawing all that an author decided needs a reason"));
+    }
+    check_reason(&query.reason)?;
+    let target = Author { site: site.into(), node: node.into(), role: query.role };
+    control.record(&who, &format!("withdraw everything decided by {target}: {}", query.reason))?;
+    Ok(Json(control.deps.fleet.recall(target, &query.reason)?))
 }
 
 fn actor(new: &NewDecision) -> Result<Actor, ApiError> {

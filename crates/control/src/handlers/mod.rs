@@ -1,5 +1,6 @@
 //! One module per group of endpoints. Each handler: read the arguments, record what changes something, act, answer.
 
+pub(crate) mod blocklists;
 pub(crate) mod bouncers;
 pub(crate) mod decisions;
 pub(crate) mod events;

@@ -2,13 +2,16 @@
 
 use std::sync::Arc;
 
-use async_nats::jetstream::object_store::{Config, GetErrorKind, ObjectStore};
+use async_nats::HeaderMap;
+use async_nats::header::NATS_ROLLUP;
+use async_nats::jetstream::context::PublishError;
+use async_nats::jetstream::object_store::{Config, GetErrorKind, InfoErrorKind, ObjectMetadata, ObjectStore};
 use bytes::Bytes;
 use phalanx_model::limits::FLEET_BLOB_BYTES_MAX;
 use tokio::io::AsyncReadExt;
 
 use super::Inner;
-use crate::local::{get_blob, put_blob};
+use crate::local::{forget_blob, get_blob, put_blob};
 use crate::{BlobHash, FleetError};
 
 /// Keeps a blob here, then shares it. Fails if it cannot be shared now; it is kept all the same, and may be put again.
@@ -16,10 +19,9 @@ pub(super) async fn put(inner: Arc<Inner>, bytes: Bytes) -> Result<BlobHash, Fle
     let hash = put_blob(Arc::clone(&inner.store), bytes.clone()).await?;
     let bucket = bucket(&inner).await?;
     let mut reader: &[u8] = &bytes;
-    bucket
-        .put(hash.as_str(), &mut reader)
-        .await
-        .map_err(|error| FleetError::Unreachable(error.to_string()))?;
+    let name = hash.as_str().to_owned();
+    let described = ObjectMetadata { name, chunk_size: Some(CHUNK_BYTES), ..ObjectMetadata::default() };
+    bucket.put(described, &mut reader).await.map_err(|error| FleetError::Unreachable(error.to_string()))?;
     Ok(hash)
 }
 
@@ -47,6 +49,39 @@ pub(super) async fn get(inner: Arc<Inner>, hash: BlobHash) -> Result<Option<Byte
     Ok(Some(bytes))
 }
 
+/// Forgets a blob here, then for the others.
+///
+/// Logins of an enrolled fleet may not purge. So the description is replaced by one of a deleted object, and the chunks by an
+/// empty message, which every login that may put blobs may do.
+pub(super) async fn forget(inner: Arc<Inner>, hash: BlobHash) -> Result<(), FleetError> {
+    forget_blob(Arc::clone(&inner.store), hash.clone()).await?;
+    let mut info = match bucket(&inner).await?.info(hash.as_str()).await {
+        Ok(info) if !info.deleted => info,
+        Ok(_) => return Ok(()),
+        Err(error) if error.kind() == InfoErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(FleetError::Unreachable(error.to_string())),
+    };
+    (info.chunks, info.size, info.deleted) = (0, 0, true);
+    let described = serde_json::to_vec(&info).map_err(|error| FleetError::Unreachable(error.to_string()))?;
+    let name = data_encoding::BASE64URL.encode(hash.as_str().as_bytes());
+    roll_up(&inner, format!("$O.{BUCKET}.M.{name}"), described.into()).await?;
+    roll_up(&inner, format!("$O.{BUCKET}.C.{}", info.nuid), Bytes::new()).await
+}
+
+/// Makes this the only message of a subject.
+async fn roll_up(inner: &Inner, subject: String, bytes: Bytes) -> Result<(), FleetError> {
+    let mut headers = HeaderMap::new();
+    headers.insert(NATS_ROLLUP, "sub");
+    let unreachable = |error: PublishError| FleetError::Unreachable(error.to_string());
+    let sent = inner.jetstream().publish_with_headers(subject, headers, bytes).await.map_err(unreachable)?;
+    sent.await.map(drop).map_err(unreachable)
+}
+
+/// Makes the store of blobs, unless it is there.
+pub(super) async fn ensure(inner: &Inner) -> Result<(), String> {
+    bucket(inner).await.map(drop).map_err(|error| error.to_string())
+}
+
 async fn bucket(inner: &Inner) -> Result<ObjectStore, FleetError> {
     if !inner.connected() {
         return Err(FleetError::Unreachable("no link".into()));
@@ -54,9 +89,15 @@ async fn bucket(inner: &Inner) -> Result<ObjectStore, FleetError> {
     if let Ok(bucket) = inner.jetstream().get_object_store(BUCKET).await {
         return Ok(bucket);
     }
+    if !inner.makes_streams {
+        let cause = "the store of blobs is not there; the authority's node makes it";
+        return Err(FleetError::Unreachable(cause.into()));
+    }
     let config = Config { bucket: BUCKET.into(), num_replicas: inner.replicas, ..Config::default() };
     let bucket = inner.jetstream().create_object_store(config).await;
     bucket.map_err(|error| FleetError::Unreachable(error.to_string()))
 }
 
+/// Of a blob that travels at once. Logins of an enrolled fleet may send twice that in one message.
+const CHUNK_BYTES: usize = 64 * 1024;
 const BUCKET: &str = "PHXBLOB";

@@ -190,6 +190,10 @@ impl Fleet for NatsFleet {
         Box::pin(blob::get(Arc::clone(&self.inner), hash))
     }
 
+    fn blob_forget(&self, hash: BlobHash) -> BoxFuture<'_, Result<(), FleetError>> {
+        Box::pin(blob::forget(Arc::clone(&self.inner), hash))
+    }
+
     fn lease(&self, name: &str, ttl: Duration) -> BoxFuture<'_, Result<Option<Lease>, FleetError>> {
         Box::pin(lease::take(Arc::clone(&self.inner), name.to_owned(), ttl))
     }

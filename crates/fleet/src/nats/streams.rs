@@ -46,6 +46,9 @@ pub(super) async fn ensure(inner: &Inner) -> Result<(), String> {
                 .map_err(|_| format!("stream {} is not there; the authority's node makes it", config.name))?;
         }
     }
+    if inner.makes_streams {
+        super::blob::ensure(inner).await?;
+    }
     Ok(())
 }
 

@@ -171,7 +171,11 @@ async fn blobs_are_found_by_their_hash(engine: &dyn Fleet) {
     let bytes = Bytes::from(vec![7u8; 300_000]);
     let hash = engine.blob_put(bytes.clone()).await.unwrap();
     assert_eq!(hash, BlobHash::of(&bytes));
-    assert_eq!(engine.blob_get(hash).await.unwrap(), Some(bytes));
+    assert_eq!(engine.blob_get(hash.clone()).await.unwrap(), Some(bytes));
+    assert_eq!(BlobHash::parse(hash.as_str()), Some(hash.clone()));
+    engine.blob_forget(hash.clone()).await.unwrap();
+    assert_eq!(engine.blob_get(hash.clone()).await.unwrap(), None);
+    engine.blob_forget(hash).await.unwrap();
     assert_eq!(engine.blob_get(BlobHash::of(b"nothing")).await.unwrap(), None);
 }
 

@@ -143,6 +143,36 @@ async fn enrolled_nodes_of_two_sites_share_what_they_learn() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_blocklist_travels_within_the_rights_of_enrolled_nodes() {
+    let Some(fleet) = Fleet::start().await else { return };
+    let (_own, a) = fleet.first().await;
+    let b = fleet.run(&fleet.enrol("syd", "b", false, false), false).await;
+    let c = fleet.run(&fleet.enrol("iad", "c", true, false), false).await;
+    gathered(&[&a, &b, &c]).await;
+    // More than one message of content.
+    let text: String =
+        (0..40_000u32).map(|n| format!("{}\n", std::net::Ipv4Addr::from_bits(n * 3))).collect();
+    for (importer, also) in [(&c, "192.0.2.0/24"), (&a, "198.51.100.0/24"), (&c, "203.0.113.0/24")] {
+        let list = phalanx_fleet::NewBlocklist {
+            name: "scanners".into(),
+            kind: DecisionKind::Ban,
+            for_ms: 600_000,
+            reason: "test".into(),
+            prefixes: phalanx_fleet::list_text::parse(&format!("{text}{also}")).unwrap(),
+        };
+        importer.fleet.import_blocklist(list).await.unwrap();
+        let inside = also.replace(".0/24", ".7");
+        for node in [&a, &b, &c] {
+            until("the list is in force", || node.refuses(&inside) && node.refuses("0.0.0.3")).await;
+        }
+    }
+    assert!(!b.refuses("192.0.2.7") && !b.refuses("198.51.100.7"));
+    for node in [&a, &b, &c] {
+        assert_eq!(node.fleet.status().degraded, Vec::<String>::new(), "{}", node.name);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_that_pins_keys_of_its_own_making_is_not_admitted() {
     let Some(fleet) = Fleet::start().await else { return };
     let (own, a) = fleet.first().await;

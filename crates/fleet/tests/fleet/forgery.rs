@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use phalanx_fleet::{Change, FleetKeys, subject};
 use phalanx_model::{
-    Actor, Author, AuthorRole, Clock, Decision, DecisionId, DecisionKind, SystemClock, Withdrawal,
+    Actor, Author, AuthorRole, Clock, Decision, DecisionId, DecisionKind, Recall, SystemClock, Withdrawal,
 };
 use phalanx_trust::{Announcement, FleetSecret, NodeRecord, Sealer, SignedRecord, SigningKey, Statement};
 
@@ -162,6 +162,16 @@ async fn forged_records_are_refused_and_a_stolen_node_key_bans_narrowly_and_brie
             expires_at_ms: SystemClock.now_ms() + 24 * hour + 1_000,
         }))
     };
+    let recall = Change::Recalled(Arc::new(Recall {
+        id: DecisionId::from_parts(now, 1, 3),
+        target: kept.author.clone(),
+        author: author("thief", AuthorRole::Node),
+        up_to_version: now << 16,
+        reason: "forged".into(),
+        created_at_ms: now,
+        expires_at_ms: now + 24 * hour + 1_000,
+    }));
+    refused("a node recalls", &victim, thief.say(&recall, key, |_| {})).await;
     // A node's withdrawal is in order, and ends only its own.
     thief.say(&withdraw(AuthorRole::Node), key, |_| {}).await;
     refused("barrier", &victim, thief.say(&ban(ip("192.0.2.9"), now, 25 * hour), key, |_| {})).await;

@@ -6,7 +6,9 @@ use crate::support::{NodePlan, address, order, proposal, until};
 use phalanx_fleet::{Change, FleetError, FleetHandle, FleetKeys};
 use phalanx_model::lanes::Lanes;
 use phalanx_model::limits::LEDGER_LANE_ENTRIES;
-use phalanx_model::{Actor, AuthorRole, Clock, DecisionKind, LedgerEntry, LedgerKind, ManualClock, Prefix};
+use phalanx_model::{
+    Actor, Author, AuthorRole, Clock, DecisionKind, LedgerEntry, LedgerKind, ManualClock, Prefix,
+};
 use phalanx_trust::Sealer;
 
 fn at(clock: &Arc<ManualClock>) -> NodePlan {
@@ -236,4 +238,37 @@ async fn a_reader_of_the_trail_learns_of_every_end() {
     assert_eq!(node.fleet.trail(Some(position + 1)).traces, None);
     node.ban("192.0.2.1", 60_000);
     assert!(node.fleet.withdrawn().is_empty());
+}
+
+#[tokio::test]
+async fn one_order_ends_all_that_an_author_decided_and_a_restart_brings_nothing_back() {
+    let node = NodePlan::local("fra", "a").start().await;
+    for last in 1..=9 {
+        node.ban(&format!("192.0.2.{last}"), 60_000);
+    }
+    node.fleet.add(order(Actor::ip(address("198.51.100.1")), DecisionKind::Ban, 60_000)).unwrap();
+    let author = |name: &str| Author { site: "fra".into(), node: name.into(), role: AuthorRole::Node };
+    let unknown = node.fleet.recall(author("nobody"), "a slip").unwrap_err().to_string();
+    assert!(unknown.contains("no node fra/nobody is known here"), "{unknown}");
+    let recall = node.fleet.recall(author("a"), "a rule that erred").unwrap();
+    assert!(!node.refuses("192.0.2.1") && !node.refuses("192.0.2.9"));
+    assert!(node.refuses("198.51.100.1"), "what an operator ordered stands");
+    node.ban("192.0.2.1", 60_000);
+    let node = node.restart().await;
+    assert!(node.refuses("192.0.2.1") && !node.refuses("192.0.2.2"), "what came later holds");
+    assert_eq!(node.fleet.recalls(), [recall]);
+    assert_eq!(node.fleet.status().degraded, Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn a_recall_reaches_what_only_the_packed_view_remembers() {
+    let node = NodePlan::local("fra", "a").start().await;
+    node.ban("192.0.2.1", 60_000);
+    let (state, plan) = node.stop().await;
+    std::fs::write(state.path().join("fleet.redb"), b"not a database at all").unwrap();
+    let node = plan.start_in(state).await;
+    assert!(node.refuses("192.0.2.1"));
+    let author = Author { site: "fra".into(), node: "a".into(), role: AuthorRole::Node };
+    node.fleet.recall(author, "all of it").unwrap();
+    assert!(!node.refuses("192.0.2.1"));
 }

@@ -2,8 +2,10 @@
 
 use std::sync::Arc;
 
-use phalanx_fleet::Change;
-use phalanx_model::{Actor, AuthorRole, Clock, Decision, DecisionKind, Identities, SystemClock, View};
+use phalanx_fleet::{Change, FleetError};
+use phalanx_model::{
+    Actor, Author, AuthorRole, Clock, Decision, DecisionKind, Identities, SystemClock, View,
+};
 
 use crate::support::{NatsServer, NodePlan, address, gathered, order, until};
 
@@ -114,6 +116,37 @@ async fn an_undo_on_any_node_reaches_all_and_is_not_resurrected_by_the_author() 
     a.ban("192.0.2.1", 600_000);
     for node in [&b, &c, &fresh] {
         until("a new ban of the same actor holds", || node.refuses("192.0.2.1")).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_recall_ends_an_absent_authors_bans_everywhere_and_what_it_brings_back_later() {
+    let Some(server) = NatsServer::start().await else { return };
+    let a = NodePlan::on("syd", "a", &server).start().await;
+    let b = NodePlan { control: false, ..NodePlan::on("fra", "b", &server) }.start().await;
+    let c = NodePlan::on("iad", "c", &server).start().await;
+    gathered(&[&a, &b, &c]).await;
+    for last in 1..=20 {
+        a.ban(&format!("192.0.2.{last}"), 600_000);
+    }
+    b.ban("198.51.100.1", 600_000);
+    until("c has them all", || c.fleet.status().decisions == 21).await;
+    let (a_state, a_plan) = a.stop().await;
+    let target = Author { site: "syd".into(), node: "a".into(), role: AuthorRole::Node };
+    assert!(matches!(b.fleet.recall(target.clone(), "not an operator"), Err(FleetError::NotOperator)));
+    c.fleet.recall(target, "broken into").unwrap();
+    until("b ends them", || b.fleet.status().decisions == 1).await;
+    until("the order is confirmed", || c.fleet.status().queue == 0).await;
+    let a = a_plan.start_in(a_state).await;
+    gathered(&[&a, &b, &c]).await;
+    until("the author ends them", || a.fleet.status().decisions == 1).await;
+    let fresh = NodePlan::on("fra", "fresh", &server).start().await;
+    gathered(&[&a, &b, &c, &fresh]).await;
+    a.ban("192.0.2.1", 600_000);
+    for node in [&a, &b, &c, &fresh] {
+        until("what came later holds", || node.refuses("192.0.2.1")).await;
+        assert!(node.refuses("198.51.100.1") && !node.refuses("192.0.2.2"), "{}", node.name);
+        assert_eq!(node.fleet.recalls().len(), 1, "{}", node.name);
     }
 }
 

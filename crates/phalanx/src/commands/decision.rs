@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::{Args, Subcommand, ValueEnum};
 use phalanx_control::api::NewDecision;
 use phalanx_model::actor::{parse_asn, parse_hash};
-use phalanx_model::{Actor, Country, Decision, DecisionKind, Ja4, Prefix, RequestId, Withdrawal};
+use phalanx_model::{Actor, Country, Decision, DecisionKind, Ja4, Prefix, Recall, RequestId, Withdrawal};
 use phalanx_record::escape::for_terminal;
 
 use super::print;
@@ -161,14 +161,21 @@ fn not_told_apart(actor: &Actor) -> Option<&'static str> {
 
 fn list(args: &ListArgs) -> anyhow::Result<()> {
     let query = print::query(&[("limit", args.limit.map(|limit| limit.to_string()))]);
-    let answer = Client::new(&args.admin)?.get(&format!("decisions{query}"))?;
+    let client = Client::new(&args.admin)?;
+    let answer = client.get(&format!("decisions{query}"))?;
     if args.admin.json {
         return print::json(&answer);
     }
     let decisions: Vec<Decision> = serde_json::from_value(answer)?;
-    if decisions.is_empty() {
-        return print::text("no decisions are in force\n");
-    }
+    match decisions.is_empty() {
+        true => print::text("no decisions are in force\n"),
+        false => print::text(&table(&decisions)),
+    }?;
+    let recalls: Vec<Recall> = serde_json::from_value(client.get("recalls")?)?;
+    recalls.iter().try_for_each(|recall| print::text(&format!("{}\n", print::recall(recall))))
+}
+
+fn table(decisions: &[Decision]) -> String {
     let now_ms = print::now_ms();
     let rows: Vec<Vec<String>> = decisions
         .iter()
@@ -183,7 +190,7 @@ fn list(args: &ListArgs) -> anyhow::Result<()> {
             ]
         })
         .collect();
-    print::text(&print::table(&["ID", "KIND", "ACTOR", "TIME LEFT", "AUTHOR", "REASON"], &rows))
+    print::table(&["ID", "KIND", "ACTOR", "TIME LEFT", "AUTHOR", "REASON"], &rows)
 }
 
 fn delete(args: &DeleteArgs) -> anyhow::Result<()> {

@@ -7,7 +7,7 @@ use std::io::IsTerminal as _;
 use std::process::ExitCode;
 
 use clap::Args;
-use phalanx_model::{RequestId, RuleMatch, Signal};
+use phalanx_model::{Reason, Recall, RequestId, RuleMatch, Signal};
 use phalanx_record::Explanation;
 use phalanx_record::escape::for_terminal;
 
@@ -26,13 +26,20 @@ pub(crate) struct ExplainArgs {
 
 /// Tells why a request was refused.
 pub(crate) fn run(args: &ExplainArgs) -> anyhow::Result<ExitCode> {
-    let answer = Client::new(&args.admin)?.get(&format!("events/{}", args.id))?;
+    let client = Client::new(&args.admin)?;
+    let answer = client.get(&format!("events/{}", args.id))?;
     if args.admin.json {
         print::json(&answer)?;
     } else {
+        let mut explanation: Explanation = serde_json::from_value(answer)?;
+        if let Reason::Decision { decision } = &explanation.access.verdict.reason {
+            let recalls: Vec<Recall> = serde_json::from_value(client.get("recalls")?)?;
+            let ended = recalls.iter().find(|recall| recall.ends(decision));
+            explanation.summary.extend(ended.map(print::recall));
+        }
         // What goes into a pipe is searched and cut by line: there it stays whole.
         let columns = if std::io::stdout().is_terminal() { TERMINAL_COLUMNS } else { usize::MAX };
-        print::text(&words(&serde_json::from_value(answer)?, columns))?;
+        print::text(&words(&explanation, columns))?;
     }
     Ok(ExitCode::SUCCESS)
 }

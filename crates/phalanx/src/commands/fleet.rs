@@ -6,9 +6,9 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::{Context, bail};
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, ValueEnum};
 use phalanx_control::api::{Authority, Invited, NewInvitation, NewRevocation, Revoked};
-use phalanx_model::{Clock, SystemClock};
+use phalanx_model::{Clock, Recall, SystemClock};
 use phalanx_record::escape::for_terminal;
 use phalanx_trust::nats_config::{self, NatsServerPlan};
 use phalanx_trust::{FleetAuthority, Sealer};
@@ -38,6 +38,10 @@ pub(crate) enum FleetCommand {
     ///
     /// For fleets without an authority. Each node remembers by itself: run it on every node whose `status` reports another key.
     Forget(ForgetArgs),
+    /// End everything that an author has decided so far, on all nodes: one that was broken into, or erred
+    ///
+    /// What it decides from now on counts; `fleet revoke` ends that.
+    Withdraw(WithdrawArgs),
 }
 
 /// Arguments of `fleet init`.
@@ -145,9 +149,32 @@ pub(crate) struct ForgetArgs {
     admin: AdminArgs,
 }
 
+/// Arguments of `fleet withdraw`.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct WithdrawArgs {
+    /// The author, as `decision list` shows it
+    #[arg(long, value_name = "SITE/NODE", value_parser = parse_node)]
+    author: (String, String),
+    /// In what role it decided: on its own, or as an operator gave it the orders
+    #[arg(long, value_enum, default_value = "node")]
+    role: Role,
+    /// Why; people on other nodes read it
+    #[arg(long, value_name = "TEXT")]
+    reason: String,
+    #[command(flatten)]
+    admin: AdminArgs,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Role {
+    Node,
+    Operator,
+}
+
 /// Carries it out.
 pub(crate) fn run(command: &FleetCommand) -> anyhow::Result<ExitCode> {
     match command {
+        FleetCommand::Withdraw(args) => withdraw(args)?,
         FleetCommand::Init(args) => init(args)?,
         FleetCommand::Nats(args) => nats(args)?,
         FleetCommand::Invite(args) => invite(args)?,
@@ -313,6 +340,21 @@ fn forget(args: &ForgetArgs) -> anyhow::Result<()> {
         return print::json(&answer);
     }
     print::text(&format!("forgot the keys of {}/{}; its next announcement counts\n", args.site, args.node))
+}
+
+fn withdraw(args: &WithdrawArgs) -> anyhow::Result<()> {
+    let (site, node) = &args.author;
+    let role = match args.role {
+        Role::Node => "node",
+        Role::Operator => "operator",
+    };
+    let query = print::query(&[("role", Some(role.to_owned())), ("reason", Some(args.reason.clone()))]);
+    let answer = Client::new(&args.admin)?.delete(&format!("nodes/{site}/{node}/decisions{query}"))?;
+    if args.admin.json {
+        return print::json(&answer);
+    }
+    let recall: Recall = serde_json::from_value(answer)?;
+    print::text(&format!("{}\n", print::recall(&recall)))
 }
 
 fn state(folder: Option<&PathBuf>) -> anyhow::Result<(StateFolder, Arc<Sealer>)> {

@@ -2,6 +2,7 @@
 //!
 //! INVARIANT: text from strangers is escaped before it reaches the terminal, as text and as JSON.
 
+pub(crate) mod blocklist;
 pub(crate) mod bouncer;
 pub(crate) mod decision;
 pub(crate) mod events;

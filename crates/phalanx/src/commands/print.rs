@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-use phalanx_model::{Actor, Clock, SystemClock};
+use phalanx_model::{Actor, Clock, Recall, SystemClock};
 use phalanx_record::escape::{for_terminal, to_json_line};
 use serde::Serialize;
 
@@ -116,6 +116,17 @@ pub(super) fn query(pairs: &[(&str, Option<String>)]) -> String {
 /// The actor as one writes it on the command line.
 pub(super) fn actor(actor: &Actor) -> String {
     actor.to_string()
+}
+
+/// What a recall did, in one line.
+pub(super) fn recall(recall: &Recall) -> String {
+    let made = phalanx_record::rfc3339(recall.created_at_ms);
+    format!(
+        "everything that {} decided until {made} is ended: {} ({})",
+        for_terminal(&recall.target.to_string()),
+        for_terminal(&recall.reason),
+        for_terminal(&recall.author.to_string())
+    )
 }
 
 /// This machine's clock.

@@ -158,6 +158,16 @@ impl Fleet for SimFleet {
         })
     }
 
+    fn blob_forget(&self, hash: BlobHash) -> BoxFuture<'_, Result<(), FleetError>> {
+        Box::pin(async move {
+            self.inner.store.blob_forget(hash.as_str())?;
+            match self.inner.world.blob_forget(self.inner.seat, hash.as_str()) {
+                true => Ok(()),
+                false => Err(FleetError::Unreachable("no link".into())),
+            }
+        })
+    }
+
     fn lease(&self, name: &str, ttl: Duration) -> BoxFuture<'_, Result<Option<Lease>, FleetError>> {
         let name = name.to_owned();
         Box::pin(async move {

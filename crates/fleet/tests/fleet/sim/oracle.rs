@@ -55,7 +55,8 @@ impl Oracle {
                     withdrawal.author.role == AuthorRole::Operator || withdrawal.author == decision.author;
                 may && withdrawal.actor == decision.actor && withdrawal.up_to_version >= decision.version
             }
-            Change::Decided(_) => false,
+            Change::Recalled(recall) => recall.ends(decision),
+            Change::Decided(_) | Change::Listed(_) => false,
         });
         superseded || withdrawn
     }
@@ -83,7 +84,7 @@ impl Oracle {
     fn decisions(&self) -> impl Iterator<Item = &Arc<Decision>> {
         self.said.iter().filter_map(|change| match change {
             Change::Decided(decision) => Some(decision),
-            Change::Withdrawn(_) => None,
+            Change::Withdrawn(_) | Change::Recalled(_) | Change::Listed(_) => None,
         })
     }
 }

@@ -178,14 +178,12 @@ impl SimulatedFleet {
                     Change::Decided(of) => {
                         format!("{:?} for {} ms", of.kind, of.expires_at_ms - of.created_at_ms)
                     }
-                    Change::Withdrawn(_) => "nothing any more".into(),
+                    Change::Withdrawn(_) | Change::Recalled(_) | Change::Listed(_) => {
+                        "nothing any more".into()
+                    }
                 };
-                self.world.tell(&format!(
-                    "{} says {:?} {}: {what}",
-                    node.name,
-                    change.author().role,
-                    change.actor()
-                ));
+                let about = change.actor().map(ToString::to_string).unwrap_or_default();
+                self.world.tell(&format!("{} says {:?} {about}: {what}", node.name, change.author().role));
                 self.oracle.say(change);
             }
             Err(error) => {
@@ -494,7 +492,7 @@ impl SimulatedFleet {
                 of.author.node,
                 change.subject()
             )),
-            Change::Decided(_) | Change::Withdrawn(_) => None,
+            Change::Decided(_) | Change::Withdrawn(_) | Change::Recalled(_) | Change::Listed(_) => None,
         });
         said.unwrap_or_else(|| format!("{id}, which nobody decided"))
     }
@@ -586,14 +584,14 @@ fn forgotten(store: &Store, author: &Author, oracle: &mut Oracle, now_ms: u64) -
     });
     let is_over = |change: &Change| match change {
         Change::Decided(decision) => oracle.is_over(decision),
-        Change::Withdrawn(_) => false,
+        Change::Withdrawn(_) | Change::Recalled(_) | Change::Listed(_) => false,
     };
     let lost: Vec<Actor> = mine
         .filter(|change| {
             kept.get(change.subject().as_str()).is_none_or(|version| *version < change.version())
         })
         .filter(|change| !is_over(change))
-        .map(|change| change.actor().clone())
+        .filter_map(|change| change.actor().cloned())
         .collect();
     for actor in &lost {
         oracle.doubt(actor);

@@ -387,6 +387,15 @@ impl World {
         reached
     }
 
+    pub(crate) fn blob_forget(&self, seat: usize, name: &str) -> bool {
+        let mut state = self.state.lock();
+        let reached = state.reaches_broker(seat);
+        if reached {
+            state.blobs.remove(name);
+        }
+        reached
+    }
+
     pub(crate) fn blob_get(&self, seat: usize, name: &str) -> Option<Option<Bytes>> {
         let state = self.state.lock();
         state.reaches_broker(seat).then(|| state.blobs.get(name).cloned())
