@@ -101,16 +101,11 @@ impl Node {
         let sealer = Arc::new(Sealer::load_or_create(&state.sealing_key())?);
         let token = AdminToken::load_or_create(&state.admin_token())?;
         // Before anything of the state is opened for writing: two nodes must not share one folder.
-        let socket = phalanx_control::bind_socket(&state.admin_socket())
-            .with_context(|| format!("cannot listen on {}", state.admin_socket().display()))?;
-        let tcp = bind(settings.admin, "the admin address").await?;
-        let admin = tcp.local_addr()?;
+        let (listeners, admin) = bind_admin(settings, state).await?;
         let mut crowdsec = Crowdsec::open(settings, state).await?;
 
-        let (security, recorded) = mpsc::channel(limits::SECURITY_LANE_EVENTS);
-        let readers_of_record =
-            LaneReaders { access: readers.access, security: recorded, ledger: readers.ledger };
-        let recorder = Recorder::open(record_settings(settings, state, &sealer, &clock), readers_of_record)?;
+        let (recorder, (events, security)) =
+            open_record(record_settings(settings, state, &sealer, &clock), readers)?;
         let (stop, stopping) = watch::channel(false);
         let policy_version = keeper.describe().version;
         let identity = Identity::establish(settings, state, &sealer, policy_version, clock.now_ms()).await?;
@@ -121,12 +116,59 @@ impl Node {
         let of_fleet = (&fleet, &lanes, &clock);
         let (authority, enrolment) =
             keep_membership(settings, identity.as_ref(), of_fleet, &stopping, &mut tasks).await?;
-        tokio::spawn(share(readers.security, security, fleet.clone(), lanes.clone()));
-        tokio::spawn(forgive(fleet.changes(), edge.clone()));
-        if settings.fleet.is_some() {
-            tokio::spawn(crate::rates::share(Arc::clone(edge.tables()), keeper.plan(), fleet.clone()));
-        }
+        tokio::spawn(share(events, security, fleet.clone(), lanes.clone()));
+        let running = Running { keeper, places, edge, fleet, recorder, lanes, clock };
+        let member = (identity, authority, enrolment, tasks);
+        running.serve(settings, state, (listeners, admin, token, crowdsec), member, (stop, stopping))
+    }
 
+    /// What is in force.
+    pub(crate) fn plan(&self) -> phalanx_control::api::Plan {
+        self.keeper.describe()
+    }
+
+    /// Loads the policy again; a policy with faults changes nothing.
+    pub(crate) fn reload(&self) -> Result<Reloaded, Vec<Diagnostic>> {
+        self.places.reload();
+        self.keeper.reload()
+    }
+
+    /// Drains requests, closes the state, ends.
+    pub(crate) async fn stop(self) {
+        self.edge.drain(DRAIN).await;
+        let entry = LedgerKind::Node { state: "stopped".into() };
+        let _ = self.lanes.ledger(LedgerEntry { at_ms: self.clock.now_ms(), kind: entry });
+        self.stop.send_replace(true);
+        let _ = self.control.await;
+        let _ = self.lapi.await;
+        self.fleet.shutdown().await;
+        // Blocks until the lanes are written; nothing else runs any more.
+        let _ = tokio::task::spawn_blocking(move || self.recorder.stop()).await;
+    }
+}
+
+/// What runs before anybody can ask about it.
+struct Running {
+    keeper: Arc<PolicyKeeper>,
+    places: Arc<PlacesKeeper>,
+    edge: EdgeHandle,
+    fleet: FleetHandle,
+    recorder: Recorder,
+    lanes: Lanes,
+    clock: Arc<dyn Clock>,
+}
+
+impl Running {
+    /// Answers operators and bouncers from here on.
+    fn serve(
+        self,
+        settings: &Settings,
+        state: &StateFolder,
+        (listeners, admin, token, crowdsec): (Listeners, SocketAddr, AdminToken, Crowdsec),
+        (identity, authority, enrolment, tasks): Membership,
+        (stop, stopping): (watch::Sender<bool>, watch::Receiver<bool>),
+    ) -> anyhow::Result<Node> {
+        let Self { keeper, places, edge, fleet, recorder, lanes, clock } = self;
         let started_at_ms = clock.now_ms();
         let entry = LedgerKind::Node { state: "started".into() };
         lanes.ledger(LedgerEntry { at_ms: started_at_ms, kind: entry })?;
@@ -157,11 +199,10 @@ impl Node {
             imports: crowdsec.imports(),
             lapi_listen: crowdsec.listen(),
         };
-        let listeners = Listeners { tcp: Some(tcp), socket: Some(socket) };
-        let control =
-            tokio::spawn(phalanx_control::serve(phalanx_control::router(deps), listeners, stopping.clone()));
+        let router = phalanx_control::router(deps);
+        let control = tokio::spawn(phalanx_control::serve(router, listeners, stopping.clone()));
         let lapi = crowdsec.serve((&keeper, &places), &fleet, &clock, stopping);
-        Ok(Self {
+        Ok(Node {
             listen: edge.local_addrs().to_vec(),
             admin,
             console,
@@ -180,30 +221,25 @@ impl Node {
             enrolment,
         })
     }
+}
 
-    /// What is in force.
-    pub(crate) fn plan(&self) -> phalanx_control::api::Plan {
-        self.keeper.describe()
-    }
+type Membership = (Option<Arc<Identity>>, Option<AuthorityPort>, Enrolment, JoinSet<()>);
 
-    /// Loads the policy again; a policy with faults changes nothing.
-    pub(crate) fn reload(&self) -> Result<Reloaded, Vec<Diagnostic>> {
-        self.places.reload();
-        self.keeper.reload()
-    }
+async fn bind_admin(settings: &Settings, state: &StateFolder) -> anyhow::Result<(Listeners, SocketAddr)> {
+    let socket = phalanx_control::bind_socket(&state.admin_socket())
+        .with_context(|| format!("cannot listen on {}", state.admin_socket().display()))?;
+    let tcp = bind(settings.admin, "the admin address").await?;
+    let admin = tcp.local_addr()?;
+    Ok((Listeners { tcp: Some(tcp), socket: Some(socket) }, admin))
+}
 
-    /// Drains requests, closes the state, ends.
-    pub(crate) async fn stop(self) {
-        self.edge.drain(DRAIN).await;
-        let entry = LedgerKind::Node { state: "stopped".into() };
-        let _ = self.lanes.ledger(LedgerEntry { at_ms: self.clock.now_ms(), kind: entry });
-        self.stop.send_replace(true);
-        let _ = self.control.await;
-        let _ = self.lapi.await;
-        self.fleet.shutdown().await;
-        // Blocks until the lanes are written; nothing else runs any more.
-        let _ = tokio::task::spawn_blocking(move || self.recorder.stop()).await;
-    }
+type Security = (mpsc::Receiver<SecurityEvent>, mpsc::Sender<SecurityEvent>);
+
+/// The record; the events of the security lane as the edge writes them, and where the record takes them.
+fn open_record(settings: RecordSettings, readers: LaneReaders) -> anyhow::Result<(Recorder, Security)> {
+    let (security, recorded) = mpsc::channel(limits::SECURITY_LANE_EVENTS);
+    let of_record = LaneReaders { access: readers.access, security: recorded, ledger: readers.ledger };
+    Ok((Recorder::open(settings, of_record)?, (readers.security, security)))
 }
 
 /// Starts the edge, then the fleet: the edge serves with what the node remembers while the fleet's state is opened, which takes a
@@ -229,13 +265,17 @@ async fn start_core(
         lanes: lanes.clone(),
         clock: Arc::clone(clock),
     };
-    let rate_hash_key = match settings.fleet {
-        Some(_) => Some(crate::rates::hash_key(&fleet_settings.fleet_id, fleet_settings.secret.as_ref())),
-        None => None,
-    };
+    // Also without a word in the settings: an enrolled node is told by its authority where the others are.
+    let counts_jointly = settings.fleet.is_some() || fleet_settings.nats.is_some();
+    let secret = fleet_settings.secret.as_ref();
+    let rate_hash_key = counts_jointly.then(|| crate::rates::hash_key(&fleet_settings.fleet_id, secret));
     let edge = start_edge(settings, rate_hash_key, shared)?;
     let (lanes, clock) = (lanes.clone(), Arc::clone(clock));
     let fleet = FleetHandle::start_with(remembered, fleet_settings, sealer, keys, lanes, clock).await?;
+    tokio::spawn(forgive(fleet.changes(), edge.clone()));
+    if counts_jointly {
+        tokio::spawn(crate::rates::share(Arc::clone(edge.tables()), keeper.plan(), fleet.clone()));
+    }
     Ok((edge, fleet, places))
 }
 
