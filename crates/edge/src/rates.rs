@@ -19,14 +19,16 @@ pub(crate) fn check(client: &Client, request: &mut Request) -> Result<(), Stop> 
         return Ok(());
     }
     let worker = &client.worker;
-    let mut normal = worker.take_buffer();
+    let (mut normal, mut plain) = (worker.take_buffer(), worker.take_buffer());
     if app.rates.iter().any(RateRule::looks_at_paths) {
-        path::normalise(request.head.target(), &mut normal);
+        path::normalise(request.head.target(), path::Separators::Any, &mut normal);
+        path::normalise(request.head.target(), path::Separators::Slash, &mut plain);
     }
-    let asked = Asked { client: request.client, head: &request.head, path: &normal };
+    let asked = Asked { client: request.client, head: &request.head, paths: [&normal, &plain] };
     let rates = &worker.shared.tables.rates;
     let over = judge(&app.rates, &rates.table, &asked, app.mode == Mode::Block, rates.now_ns());
     worker.give_buffer(normal);
+    worker.give_buffer(plain);
     let Some(over) = over else { return Ok(()) };
     let reply = Reply::too_many(over.excess.retry_after_s);
     let verdict = Verdict::deny(Reason::RateLimit(Box::new(over.excess)), reply.status);

@@ -84,7 +84,9 @@ struct Gate {
 impl Gate {
     fn new(link: watch::Receiver<LinkState>) -> Self {
         let connected = link.borrow().connected;
-        Self { link, connected, closed_until: None }
+        // Also where the link was up before anybody listened.
+        let closed_until = connected.then(|| Instant::now() + GATE_CLOSED_MAX);
+        Self { link, connected, closed_until }
     }
 
     fn is_open(&self) -> bool {

@@ -39,6 +39,18 @@ impl Listed {
         expired
     }
 
+    /// Takes out what a node listed, in versions above `above`, and returns it.
+    pub(crate) fn expel(&mut self, site: &str, node: &str, above: u64) -> Vec<Arc<Blocklist>> {
+        let theirs = |list: &&Arc<Blocklist>| {
+            *list.author.site == *site && *list.author.node == *node && list.version > above
+        };
+        let expelled: Vec<_> = self.0.values().filter(theirs).cloned().collect();
+        for list in &expelled {
+            self.0.remove(&list.name);
+        }
+        expelled
+    }
+
     /// The newest record of each name, removed lists included, in no order.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Arc<Blocklist>> {
         self.0.values()

@@ -49,6 +49,16 @@ impl Recalls {
         expired
     }
 
+    /// Takes out what a node recalled, in versions above `above`, and returns it.
+    pub(crate) fn expel(&mut self, site: &str, node: &str, above: u64) -> Vec<Arc<Recall>> {
+        let theirs = |recall: &Arc<Recall>| {
+            *recall.author.site == *site && *recall.author.node == *node && recall.up_to_version > above
+        };
+        let expelled: Vec<_> = self.iter().filter(|recall| theirs(recall)).cloned().collect();
+        self.retain(|recall| !theirs(recall));
+        expelled
+    }
+
     /// Every recall, in no order.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Arc<Recall>> {
         self.0.values().flatten()

@@ -28,6 +28,8 @@ pub struct Registers {
     authors: HashMap<Author, Shelf>,
     recalls: Recalls,
     lists: Listed,
+    /// Nodes that were taken out, with the version up to which what they said stands.
+    expelled: Vec<(Arc<str>, Arc<str>, u64)>,
     per_author_max: usize,
     decisions_len: usize,
 }
@@ -61,8 +63,8 @@ impl Default for Registers {
 impl Registers {
     /// Empty registers that hold this many decisions, and as many withdrawals, per author.
     pub fn with_quota(per_author_max: usize) -> Self {
-        let (places, authors, recalls, lists) = Default::default();
-        Self { places, authors, recalls, lists, per_author_max, decisions_len: 0 }
+        let (places, authors, recalls, lists, expelled) = Default::default();
+        Self { places, authors, recalls, lists, expelled, per_author_max, decisions_len: 0 }
     }
 
     /// Merges a change that the caller has checked.
@@ -149,8 +151,8 @@ impl Registers {
         self.lists.iter()
     }
 
-    /// Takes out what a node decided, in any role, in versions above `above`: it was revoked. That none of it comes back is for who
-    /// checks authors. Returns what is gone and the keys that the view should be told of.
+    /// Takes out what a node decided, listed, withdrew and recalled, in any role, in versions above `above`: it was revoked. That none of it comes
+    /// back is for who checks authors. Returns what is gone and the keys that the view should be told of.
     pub fn expel(&mut self, site: &str, node: &str, above: u64) -> (Vec<Change>, Vec<ActorKey>) {
         let theirs = |decision: &&Arc<Decision>| {
             let author = &decision.author;
@@ -164,7 +166,29 @@ impl Registers {
             touched.push(slot.key());
             gone.extend(self.remove(&slot));
         }
+        let of_withdrawals = |place: &Place| place.withdrawals.clone();
+        let withdrawals: Vec<Arc<Withdrawal>> = self.places.values().flat_map(of_withdrawals).collect();
+        for withdrawal in withdrawals.iter().filter(|withdrawal| {
+            let author = &withdrawal.author;
+            *author.site == *site && *author.node == *node && withdrawal.up_to_version > above
+        }) {
+            let slot = Slot::of_withdrawal(withdrawal);
+            self.shelf(&withdrawal.author).withdrawals.remove(&slot);
+            gone.extend(self.remove(&slot));
+        }
+        gone.extend(self.recalls.expel(site, node, above).into_iter().map(Change::Recalled));
+        gone.extend(self.lists.expel(site, node, above).into_iter().map(Change::Listed));
+        self.expelled.retain(|(of_site, of_node, _)| **of_site != *site || **of_node != *node);
+        self.expelled.push((site.into(), node.into(), above));
         (gone, touched)
+    }
+
+    /// Whether a decision is of a node that was taken out: what else remembers it must not show it.
+    pub fn is_expelled(&self, decision: &Decision) -> bool {
+        let author = &decision.author;
+        self.expelled.iter().any(|(site, node, above)| {
+            **site == *author.site && **node == *author.node && decision.version > *above
+        })
     }
 
     /// The decisions about a key, for the view.

@@ -362,3 +362,42 @@ fn an_author_over_its_quota_keeps_what_lasts_longest_in_any_order() {
         "quotas are per author"
     );
 }
+
+#[test]
+fn a_node_that_is_taken_out_takes_what_it_ordered_with_it() {
+    let operator = |node| author(node, AuthorRole::Operator);
+    let mut registers = Registers::default();
+    let list = |node: u8, version| {
+        Change::Listed(Arc::new(Blocklist {
+            id: DecisionId::from_parts(version, 4, u64::from(node)),
+            author: operator(node),
+            kind: DecisionKind::Ban,
+            name: format!("list{node}").into(),
+            version,
+            content: None,
+            until_ms: 1_000_000,
+            reason: "list".into(),
+            created_at_ms: 0,
+            expires_at_ms: 1_000_000,
+        }))
+    };
+    let theirs = [
+        ban(1, 1, 10, 9_000),
+        withdrawal(operator(1), 2, 11),
+        recall(1, author(3, AuthorRole::Node), 12),
+        list(1, 13),
+    ];
+    let others = [ban(2, 3, 10, 9_000), withdrawal(operator(2), 4, 11), list(2, 13)];
+    for change in theirs.iter().chain(&others) {
+        assert!(matches!(registers.apply(change, NOW), Outcome::Applied { .. }), "{change:?}");
+    }
+    let (gone, touched) = registers.expel("fra", "n1", 0);
+    assert_eq!(gone.len(), theirs.len(), "{gone:?}");
+    assert_eq!(touched, [whom(1).key()]);
+    assert_eq!(registers.written_by("fra", "n1").count(), 0);
+    assert_eq!(registers.written_by("fra", "n2").count(), others.len());
+    assert!(
+        matches!(registers.apply(&ban(3, 5, 9, 9_000), NOW), Outcome::Applied { .. }),
+        "it is recalled no more"
+    );
+}

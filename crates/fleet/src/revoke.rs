@@ -50,6 +50,7 @@ impl FleetHandle {
             site: site.into(),
             node: node.into(),
             up_to_ms: now_ms.max(version_ms(version)),
+            node_key: shared.roots.read().node_key(site, node),
             withdraw,
             reason: reason.to_owned(),
         };
@@ -129,10 +130,16 @@ impl Shared {
             let above =
                 if revocation.withdraw { 0 } else { version_at(revocation.up_to_ms.saturating_add(1)) };
             let mut core = self.core.lock();
-            let (gone, touched) = core.registers.expel(site, node, above);
+            let (gone, mut touched) = core.registers.expel(site, node, above);
+            if core.restoring {
+                let view = self.view.load_full();
+                let theirs = view.live(self.clock.now_ms()).filter(|one| core.registers.is_expelled(one));
+                touched.extend(theirs.map(|decision| decision.actor.key()));
+            }
             core.trail.note_gone(&gone);
             self.swap_view(&mut core, touched);
             drop(core);
+            self.lists_changed.notify_one();
             self.forget(gone);
         }
         if news {

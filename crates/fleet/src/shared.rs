@@ -354,9 +354,11 @@ impl Shared {
             if core.restoring {
                 // What the packed file remembers stands, unless something that is known by now ends or replaces it.
                 let remembered = view.decisions_of(&key).into_iter();
-                decisions.extend(
-                    remembered.filter(|old| core.registers.is_news(&Change::Decided(Arc::clone(old)))),
-                );
+                let stands = |old: &Arc<phalanx_model::Decision>| {
+                    core.registers.is_news(&Change::Decided(Arc::clone(old)))
+                        && !core.registers.is_expelled(old)
+                };
+                decisions.extend(remembered.filter(stands));
             }
             (key, decisions)
         });

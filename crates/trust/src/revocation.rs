@@ -6,7 +6,7 @@ use phalanx_model::AuthorRole;
 use phalanx_model::limits::{REASON_BYTES_MAX, RECORD_FUTURE_MAX_MS};
 use serde::{Deserialize, Serialize};
 
-use crate::{Refusal, SignedRecord, valid_name};
+use crate::{Refusal, SignedRecord, VerifyingKey, valid_name};
 
 /// A revocation. It ends every certificate of the name that was made up to a time; a node that is enrolled afresh under the
 /// name afterwards, with new keys, is another one.
@@ -18,6 +18,9 @@ pub struct Revocation {
     pub node: Arc<str>,
     /// Certificates made up to this Unix millisecond do not count.
     pub up_to_ms: u64,
+    /// The key it had, as far as the operator's node knew: no certificate for it counts again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node_key: Option<VerifyingKey>,
     /// Whether the decisions that the node wrote end too.
     pub withdraw: bool,
     /// Why.

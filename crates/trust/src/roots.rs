@@ -1,6 +1,6 @@
 //! Whose keys are believed: certified by the fleet's authority, or else pinned on first use and never changed silently.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use phalanx_model::limits::FLEET_NODES_MAX;
@@ -8,7 +8,7 @@ use phalanx_model::{Author, AuthorRole};
 
 use crate::announce::{Admitted, Validity};
 use crate::certificate::CLOCK_ALLOWANCE_MS;
-use crate::{NodeRecord, Refusal, Revocation, SignedRecord, VerifyingKey};
+use crate::{KeyId, NodeRecord, Refusal, Revocation, SignedRecord, VerifyingKey};
 
 /// The keys of a fleet's authors.
 #[derive(Debug, Clone)]
@@ -20,6 +20,8 @@ pub struct TrustRoots {
     validities: HashMap<Name, Validity>,
     /// Up to when certificates of these names do not count.
     revoked: HashMap<Name, u64>,
+    /// Keys of revoked nodes: no certificate for them counts, whenever it was made.
+    revoked_keys: HashSet<KeyId>,
 }
 
 type Name = (Arc<str>, Arc<str>);
@@ -46,6 +48,7 @@ impl TrustRoots {
             nodes: HashMap::new(),
             validities: HashMap::new(),
             revoked: HashMap::new(),
+            revoked_keys: HashSet::new(),
         }
     }
 
@@ -88,7 +91,9 @@ impl TrustRoots {
         let node = &admitted.node;
         let Some(validity) = admitted.validity else { return self.pin(node) };
         let name = (Arc::clone(&node.site), Arc::clone(&node.node));
-        if self.revoked.get(&name).is_some_and(|up_to_ms| validity.issued_at_ms <= *up_to_ms) {
+        if self.revoked.get(&name).is_some_and(|up_to_ms| validity.issued_at_ms <= *up_to_ms)
+            || self.revoked_keys.contains(&node.node_key.id())
+        {
             return Err(Refusal::Revoked(format!("{}/{}", node.site, node.node)));
         }
         let known = self.validities.get(&name).copied();
@@ -115,9 +120,17 @@ impl TrustRoots {
         if self.revoked.len() >= REVOKED_MAX && !self.revoked.contains_key(&name) {
             return Err(Refusal::TooManyNodes(REVOKED_MAX));
         }
+        let mut news = false;
+        if let Some(key) = revocation.node_key {
+            news = self.revoked_keys.len() < REVOKED_MAX && self.revoked_keys.insert(key.id());
+            // It may have renewed meanwhile, with a clock of the authority's that is ahead of the one who revoked it.
+            if self.nodes.get(&name).is_some_and(|known| known.node_key == key) {
+                self.forget(&revocation.site, &revocation.node);
+            }
+        }
         let up_to_ms = self.revoked.entry(name.clone()).or_default();
         if *up_to_ms >= revocation.up_to_ms {
-            return Ok(false);
+            return Ok(news);
         }
         *up_to_ms = revocation.up_to_ms;
         if self.validities.get(&name).is_none_or(|validity| validity.issued_at_ms <= revocation.up_to_ms) {
@@ -136,6 +149,11 @@ impl TrustRoots {
     /// The nodes known, in no order.
     pub fn nodes(&self) -> impl Iterator<Item = &NodeRecord> {
         self.nodes.values()
+    }
+
+    /// The key that a node signs with, if the node is known.
+    pub fn node_key(&self, site: &str, node: &str) -> Option<VerifyingKey> {
+        self.nodes.get(&(Arc::from(site), Arc::from(node))).map(|known| known.node_key)
     }
 
     /// Whether a node is known.
@@ -177,9 +195,9 @@ impl TrustRoots {
 }
 
 /// A node may come back without the control role.
+/// Of certified nodes: an operator's key that is no longer announced has no certificate, and does not count.
 fn same_keys(known: &NodeRecord, node: &NodeRecord) -> bool {
-    known.node_key == node.node_key
-        && (node.operator_key.is_none() || known.operator_key == node.operator_key)
+    known.node_key == node.node_key && known.operator_key == node.operator_key
 }
 
 /// Names that are revoked at once: only operators add to them.
@@ -307,12 +325,47 @@ mod tests {
     }
 
     #[test]
+    fn a_revoked_key_does_not_count_whenever_its_certificate_was_made() {
+        let key = SigningKey::generate().unwrap();
+        let mut roots = TrustRoots::new("fleet".into());
+        // The authority's clock is ahead of the one who revokes.
+        let admitted = certified(&key, 60);
+        roots.admit(&admitted).unwrap();
+        let revocation = Revocation {
+            node_key: Some(key.verifying()),
+            site: "fra".into(),
+            node: "a".into(),
+            up_to_ms: 50,
+            withdraw: true,
+            reason: String::new(),
+        };
+        assert_eq!(roots.revoke(&revocation), Ok(true));
+        assert!(!roots.knows("fra", "a"));
+        assert_eq!(roots.admit(&certified(&key, 1_000)), Err(Refusal::Revoked("fra/a".into())));
+        assert_eq!(roots.admit(&certified(&SigningKey::generate().unwrap(), 51)), Ok(Pinned::New));
+    }
+
+    #[test]
+    fn an_operator_key_that_is_no_longer_certified_does_not_count() {
+        let (key, operator) = (SigningKey::generate().unwrap(), SigningKey::generate().unwrap());
+        let mut roots = TrustRoots::new("fleet".into());
+        let mut admitted = certified(&key, 10);
+        admitted.node.operator_key = Some(operator.verifying());
+        roots.admit(&admitted).unwrap();
+        let author = admitted.node.author(AuthorRole::Operator);
+        assert_eq!(roots.verify(&record(&operator, &author), "s", 0), Ok(()));
+        roots.admit(&certified(&key, 20)).unwrap();
+        assert!(roots.verify(&record(&operator, &author), "s", 0).is_err());
+    }
+
+    #[test]
     fn a_revoked_author_is_refused_until_it_is_enrolled_afresh() {
         let key = SigningKey::generate().unwrap();
         let mut roots = TrustRoots::new("fleet".into());
         let admitted = certified(&key, 10);
         roots.admit(&admitted).unwrap();
         let revocation = Revocation {
+            node_key: None,
             site: "fra".into(),
             node: "a".into(),
             up_to_ms: 50,

@@ -28,11 +28,50 @@ pub(crate) struct Read {
 /// The answer of a stream. An empty list is `null` there.
 #[derive(Debug, Default, Deserialize)]
 pub(crate) struct ReadStream {
-    #[serde(default)]
+    #[serde(default, deserialize_with = "some_of")]
     pub(crate) new: Option<Vec<Read>>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "some_of")]
     pub(crate) deleted: Option<Vec<Read>>,
 }
+
+/// A list of limited length: what is small in JSON is large in memory.
+fn some_of<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Vec<Read>>, D::Error> {
+    struct Limited;
+    impl<'de> serde::de::Visitor<'de> for Limited {
+        type Value = Option<Vec<Read>>;
+
+        fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            write!(f, "a list of at most {READ_MAX} decisions, or null")
+        }
+
+        fn visit_unit<E>(self) -> Result<Self::Value, E> {
+            Ok(None)
+        }
+
+        fn visit_none<E>(self) -> Result<Self::Value, E> {
+            Ok(None)
+        }
+
+        fn visit_some<D: serde::Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+            deserializer.deserialize_seq(self)
+        }
+
+        fn visit_seq<A: serde::de::SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
+            let mut read = Vec::new();
+            while let Some(one) = list.next_element()? {
+                if read.len() >= READ_MAX {
+                    return Err(serde::de::Error::custom(format!("it lists more than {READ_MAX} decisions")));
+                }
+                read.push(one);
+            }
+            Ok(Some(read))
+        }
+    }
+    deserializer.deserialize_option(Limited)
+}
+
+/// Decisions that are read of one list, three times what is taken over at most.
+const READ_MAX: usize = 150_000;
 
 /// The range that a scope and value there stand for.
 pub(crate) fn range_of(scope: &str, value: &str) -> Option<Prefix> {

@@ -1,8 +1,16 @@
 //! Paths as limits compare them: `/login`, `//login`, `/%6cogin`, `/x/../login;a=b` are one to most servers, so they are one here.
 
-/// Writes the path of a target into `into`: decoded once, without parameters (`;a=b`), `//`, `.` and `..`, `\` as `/`.
-/// A target that has no path (`*`) leaves nothing.
-pub fn normalise(target: &[u8], into: &mut Vec<u8>) {
+/// What separates the segments of a path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Separators {
+    /// `/`, also as `%2f`; `\`; and `;` starts a parameter, which is left out.
+    Any,
+    /// `/` alone: to servers that know no more, `/login/..%2fx` and `/login/..;` are below `/login`.
+    Slash,
+}
+
+/// Writes the path of a target into `into`: decoded once, without `//`, `.` and `..`. A target that has no path (`*`) leaves nothing.
+pub fn normalise(target: &[u8], separators: Separators, into: &mut Vec<u8>) {
     into.clear();
     let Some(path) = path_of(target) else { return };
     into.push(b'/');
@@ -17,13 +25,15 @@ pub fn normalise(target: &[u8], into: &mut Vec<u8>) {
             },
             [byte, after @ ..] => (*byte, after),
         };
+        let plain = rest.first() == Some(&byte);
         rest = after;
-        match byte {
-            b'/' | b'\\' => {
+        match (byte, separators) {
+            (b'/', Separators::Slash) if !plain => into.extend_from_slice(b"%2f"),
+            (b'/', _) | (b'\\', Separators::Any) => {
                 in_parameter = false;
                 end_segment(into);
             }
-            b';' => in_parameter = true,
+            (b';', Separators::Any) => in_parameter = true,
             _ if in_parameter => {}
             _ => into.push(byte),
         }
@@ -135,7 +145,7 @@ mod tests {
 
     fn normal(target: &str) -> String {
         let mut into = b"left from before".to_vec();
-        normalise(target.as_bytes(), &mut into);
+        normalise(target.as_bytes(), Separators::Any, &mut into);
         String::from_utf8_lossy(&into).into_owned()
     }
 
@@ -170,6 +180,22 @@ mod tests {
         assert_eq!((normal("*").as_str(), normal("shop.test:443").as_str()), ("", ""));
         assert_eq!(normal("/.."), "/");
         assert_eq!(normal("/...x/.y"), "/...x/.y");
+    }
+
+    #[test]
+    fn to_a_server_that_knows_only_slashes_other_separators_are_part_of_a_name() {
+        let cases = [
+            ("/login.php/..%5cx", "/login.php/..\\x"),
+            ("/login.php/..%2fx", "/login.php/..%2fx"),
+            ("/login.php/..;", "/login.php/..;"),
+            ("/login.php/..;a/x", "/login.php/..;a/x"),
+            ("/x/../%6cogin.php//.", "/login.php/"),
+        ];
+        for (target, expected) in cases {
+            let mut into = Vec::new();
+            normalise(target.as_bytes(), Separators::Slash, &mut into);
+            assert_eq!(String::from_utf8_lossy(&into), expected, "{target}");
+        }
     }
 
     #[test]

@@ -77,8 +77,8 @@ pub struct Asked<'a> {
     pub client: IpAddr,
     /// The head.
     pub head: &'a RequestHead,
-    /// The path, as [`path::normalise`] writes it.
-    pub path: &'a [u8],
+    /// The path, as [`path::normalise`] writes it with either kind of separators: a rule is about what one of them matches.
+    pub paths: [&'a [u8]; 2],
 }
 
 impl RateRule {
@@ -157,7 +157,8 @@ impl RateRule {
         if self.paths.is_empty() {
             return Some("");
         }
-        self.paths.iter().find(|pattern| path::matches(pattern.as_bytes(), asked.path)).map(|found| &**found)
+        let matches = |pattern: &str| asked.paths.iter().any(|path| path::matches(pattern.as_bytes(), path));
+        self.paths.iter().find(|pattern| matches(pattern)).map(|found| &**found)
     }
 
     /// An excess in words for people. Values of headers and cookies may be secrets and stand as a hash.
@@ -201,16 +202,22 @@ fn address(ip: IpAddr) -> u128 {
     }
 }
 
-/// The first value of a cookie (RFC 6265 section 4.2.1).
+/// The value of a cookie (RFC 6265 section 4.2.1). Servers differ in which of two they take: with different values all share one count,
+/// so that a second one is no way to a fresh count.
 fn cookie<'a>(head: &'a RequestHead, name: &str) -> Option<&'a [u8]> {
     let fields = head.headers().filter(|(field, _)| field.eq_ignore_ascii_case(b"cookie"));
-    fields.flat_map(|(_, value)| value.split(|&byte| byte == b';')).find_map(|pair| {
+    let mut values = fields.flat_map(|(_, value)| value.split(|&byte| byte == b';')).filter_map(|pair| {
         let pair = pair.trim_ascii();
         let equals = pair.iter().position(|&byte| byte == b'=')?;
         let (found, value) = pair.split_at_checked(equals)?;
         (found == name.as_bytes()).then(|| value.get(1..).unwrap_or_default())
-    })
+    });
+    let first = values.next()?;
+    Some(if values.all(|value| value == first) { first } else { AMBIGUOUS })
 }
+
+/// No cookie and no header has such a value: they hold no control bytes.
+const AMBIGUOUS: &[u8] = b"\0";
 
 /// Hashes bytes with their length, so that two parts never read as two others.
 fn part(hasher: &mut SipHasher13, bytes: &[u8]) {

@@ -133,7 +133,7 @@ impl RateTable {
     /// Counts a request that is admitted.
     pub(super) fn take(&self, rule: &RateRule, key: u64, now_ns: u64) {
         let paces = self.paces(rule);
-        let counted = self.with_slot(rule, key, now_ns, |slot| {
+        let counted = self.with_slot(rule, key, now_ns, false, |slot| {
             slot.next_ns = paces.joint.after(slot.next_ns, 1, now_ns);
             slot.full_ns = paces.joint.full_ns();
             if let Some(own) = paces.own {
@@ -194,7 +194,7 @@ impl RateTable {
     fn add_elsewhere(&self, rule: &RateRule, key: u64, admitted: u32, now_ns: u64) {
         let paces = self.paces(rule);
         // A key that finds no room is not counted: so it is for requests, too.
-        let _ = self.with_slot(rule, key, now_ns, |slot| {
+        let _ = self.with_slot(rule, key, now_ns, true, |slot| {
             // The debt is limited to what all nodes can have admitted before they heard of each other.
             let debt = paces.joint.full_ns().saturating_mul(u64::from(paces.known));
             let most = slot.next_ns.max(now_ns.saturating_add(debt));
@@ -217,19 +217,20 @@ impl RateTable {
         Paces { joint: rule.pace.part(side), own, known }
     }
 
-    /// Runs `change` on the key's slot, a new one if there is none; `None` if there is no room.
+    /// Runs `change` on the key's slot, a new one if there is none; `None` if there is no room. `heard`: another node speaks of it.
     fn with_slot<R>(
         &self,
         rule: &RateRule,
         key: u64,
         now_ns: u64,
+        heard: bool,
         change: impl FnOnce(&mut Slot) -> R,
     ) -> Option<R> {
         let mut bucket = self.bucket(key)?.lock();
         let known = bucket.iter().position(|slot| slot.is_of(rule, key));
         let place = match known {
             Some(place) => place,
-            None => room(&mut bucket, now_ns)?,
+            None => room(&mut bucket, heard, now_ns)?,
         };
         let slot = bucket.get_mut(place)?;
         let rests = slot.next_ns.saturating_add(REST_NS) < now_ns;
@@ -297,8 +298,9 @@ impl Slot {
     }
 }
 
-/// A place for one more key. The bucket's memory is taken whole when its first key comes.
-fn room(bucket: &mut Vec<Slot>, now_ns: u64) -> Option<usize> {
+/// A place for one more key. The bucket's memory is taken whole when its first key comes. What this node counted itself comes before
+/// what others only speak of: a node that lies must not take the places of this one's keys.
+fn room(bucket: &mut Vec<Slot>, heard: bool, now_ns: u64) -> Option<usize> {
     if bucket.len() < WAYS {
         if bucket.capacity() == 0 {
             bucket.reserve_exact(WAYS);
@@ -306,10 +308,17 @@ fn room(bucket: &mut Vec<Slot>, now_ns: u64) -> Option<usize> {
         bucket.push(Slot::default());
         return Some(bucket.len() - 1);
     }
-    let (place, slot) =
-        bucket.iter().enumerate().min_by_key(|(_, slot)| (slot.fill(now_ns), slot.next_ns))?;
+    let value = |slot: &Slot| (slot.here > 0, slot.fill(now_ns), slot.next_ns);
+    let (place, slot) = bucket.iter().enumerate().min_by_key(|(_, slot)| value(slot))?;
+    let idle = slot.next_ns <= now_ns;
     // One that has used its burst would be admitted again at once, were it forgotten.
-    (slot.next_ns.saturating_sub(now_ns) < slot.full_ns).then_some(place)
+    let spare = slot.next_ns.saturating_sub(now_ns) < slot.full_ns;
+    let yields = match (heard, slot.here > 0) {
+        (true, true) => idle,
+        (true, false) | (false, true) => spare,
+        (false, false) => true,
+    };
+    yields.then_some(place)
 }
 
 /// Keys per bucket.

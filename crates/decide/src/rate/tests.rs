@@ -35,9 +35,9 @@ fn head(method: &str, target: &str, fields: &[(&str, &str)]) -> RequestHead {
 
 fn asks(rules: &[RateRule], table: &RateTable, ip: &str, head: &RequestHead, now_ms: u64) -> Option<Over> {
     let mut path = Vec::new();
-    path::normalise(head.target(), &mut path);
+    path::normalise(head.target(), path::Separators::Any, &mut path);
     let client: IpAddr = ip.parse().unwrap();
-    judge(rules, table, &Asked { client, head, path: &path }, true, now_ms * 1_000_000)
+    judge(rules, table, &Asked { client, head, paths: [&path; 2] }, true, now_ms * 1_000_000)
 }
 
 fn by_ip(name: &str, count: u32, period_ms: u64, burst: u32) -> RateRule {
@@ -298,7 +298,7 @@ impl Fleet {
 
     fn key(&self) -> u64 {
         let (get, client) = (head("GET", "/", &[]), "192.0.2.1".parse().unwrap());
-        self.rule.key(&self.nodes[0], &Asked { client, head: &get, path: b"/" }).unwrap()
+        self.rule.key(&self.nodes[0], &Asked { client, head: &get, paths: [b"/"; 2] }).unwrap()
     }
 
     /// `count` requests evenly over `for_ms`, dealt to these nodes in turn. How many were admitted.
@@ -473,4 +473,35 @@ proptest! {
         let most = 10 + passed + 2 * (10 + 3);
         prop_assert!(fleet.sum() <= most, "{} of {}", fleet.sum(), most);
     }
+}
+
+#[test]
+fn two_values_of_a_cookie_are_no_way_to_a_fresh_count() {
+    let rule = RateRule::new("shop", "all", Pace::new(5, 10_000, 3)).by([RateKeyPart::Cookie("sid".into())]);
+    let (rules, table) = ([rule], RateTable::default());
+    let over =
+        |cookie: &str| asks(&rules, &table, "192.0.2.1", &head("GET", "/", &[("Cookie", cookie)]), 1_000);
+    assert!((0..3).all(|n| over(&format!("sid=fresh{n}; sid=real")).is_none()));
+    assert!(over("sid=fresh3; sid=real").is_some());
+    assert!(over("sid=real; sid=real").is_none(), "the same twice is one");
+}
+
+#[test]
+fn what_others_speak_of_does_not_take_the_places_of_keys_that_are_counted_here() {
+    let mut rule = by_ip("all", 5, 10_000, 3);
+    rule.scope = RateScope::Fleet { share_percent: None };
+    let rules = [rule];
+    let table = RateTable::default();
+    table.set_reach(Reach { known: 2, heard: 2 });
+    let get = head("GET", "/", &[]);
+    let key =
+        rules[0].key(&table, &Asked { client: "192.0.2.1".parse().unwrap(), head: &get, paths: [b"/"; 2] });
+    let bucket = key.unwrap() & !0xffff_ffff;
+    let claims =
+        |n: u32| KeyCount { limit: rules[0].tag(), key: bucket | u64::from(n), since: n, count: 100 };
+    let author = Author { site: "fra".into(), node: "b".into(), role: AuthorRole::Node };
+    let batch = CountBatch { author, epoch: 1, counts: (1..40).map(claims).collect() };
+    table.hear(&batch, |_| Some(&rules[0]), 1_000_000_000);
+    assert!((0..3).all(|_| asks(&rules, &table, "192.0.2.1", &get, 1_000).is_none()));
+    assert!(asks(&rules, &table, "192.0.2.1", &get, 1_000).is_some(), "its own key is counted all the same");
 }

@@ -229,6 +229,7 @@ async fn it_revokes_nobody() {
     thief.announce(None).await;
     until("a certified node is a member", || victim.fleet.members().len() == 3).await;
     let revocation = Revocation {
+        node_key: None,
         site: "fra".into(),
         node: "b".into(),
         up_to_ms: now(),
