@@ -4,6 +4,7 @@
 //   node tests/browser/crosssite.mjs PHALANX_BINARY
 
 import { spawn } from "node:child_process";
+import { once } from "node:events";
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { createServer } from "node:http";
 import { createRequire } from "node:module";
@@ -54,6 +55,8 @@ try {
 } finally {
   await browser?.close();
   node?.kill("SIGTERM");
+  // A node that stops writes its state: the folder goes when the node is gone.
+  if (node?.exitCode === null) await once(node, "exit");
   rmSync(work, { recursive: true, force: true });
 }
 process.exit();

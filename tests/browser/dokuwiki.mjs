@@ -6,6 +6,7 @@
 // Needs: php, /usr/share/dokuwiki, /usr/bin/chromium and the packages of console/. Exits 1 if a step failed.
 
 import { execFileSync, spawn } from "node:child_process";
+import { once } from "node:events";
 import { cpSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { createServer } from "node:net";
@@ -26,7 +27,7 @@ try {
   const { responses, steps } = await browse(node.listen);
   report(node, responses, steps);
 } finally {
-  for (const { end } of children) end();
+  for (const { end } of children) await end();
   rmSync(work, { recursive: true, force: true });
 }
 
@@ -65,7 +66,13 @@ async function startNode(wiki, extra) {
   const state = join(work, "state");
   const args = ["up", "--to", wiki, "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--state", state, "--json", ...extra];
   const child = spawn(binary, args, { stdio: ["ignore", "pipe", "inherit"] });
-  children.push({ end: () => child.kill("SIGTERM") });
+  // A node that stops writes its state: the folder goes when the node is gone.
+  children.push({
+    end: async () => {
+      child.kill("SIGTERM");
+      if (child.exitCode === null) await once(child, "exit");
+    },
+  });
   for await (const line of createInterface({ input: child.stdout })) {
     return { ...JSON.parse(line), state };
   }

@@ -211,7 +211,7 @@ pub(crate) async fn steward(
         let revoked = revocations.borrow_and_update().clone();
         let connected = link.borrow_and_update().connected;
         for one in revoked {
-            let done = authority.lock().revoke(&one.site, &one.node, clock.now_ms());
+            let done = authority.lock().revoke(&one.site, &one.node, one.node_key, clock.now_ms());
             if let Err(error) = done {
                 tracing::error!(%error, "a revocation cannot be kept by the authority");
                 pause = STEWARD_RETRY;
@@ -411,7 +411,7 @@ mod tests {
         let state = tempfile::tempdir().unwrap();
         let joined = office.join(state.path(), Some(office.token())).await.unwrap().unwrap();
         let before = joined.membership.held();
-        office.authority.lock().revoke("fra", "b", office.clock.now_ms()).unwrap();
+        office.authority.lock().revoke("fra", "b", None, office.clock.now_ms()).unwrap();
         let error = joined.renew(office.clock.now_ms()).await.unwrap_err().to_string();
         assert!(error.contains("fra/b was revoked by an operator"), "{error}");
         assert_eq!(joined.membership.held(), before);

@@ -304,9 +304,18 @@ impl FleetAuthority {
         self.issue(site, node, issued, now_ms)
     }
 
-    /// Renews a node no more, and ends its NATS login. False if it was never enrolled.
-    pub fn revoke(&mut self, site: &str, node: &str, now_ms: u64) -> Result<bool, TrustError> {
+    /// Renews a node no more, and ends its NATS login. False if it was never enrolled, or if another key has the name since.
+    pub fn revoke(
+        &mut self,
+        site: &str,
+        node: &str,
+        key: Option<VerifyingKey>,
+        now_ms: u64,
+    ) -> Result<bool, TrustError> {
         let Some(issued) = self.state.issued.get_mut(&format!("{site}/{node}")) else { return Ok(false) };
+        if key.is_some_and(|key| key != issued.node_key) {
+            return Ok(false);
+        }
         issued.revoked_at_ms.get_or_insert(now_ms);
         let login = nats_login::key_name(NatsKind::User, issued.nats_key);
         // A login made in this very second is meant too.

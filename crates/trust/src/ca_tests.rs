@@ -206,8 +206,10 @@ fn a_node_renews_with_its_key_until_it_is_revoked_or_long_gone() {
     assert!(authority.renew(&renew(&keys.node, late), late).is_ok(), "back from a holiday");
     let too_late = late + 24 * HOUR + RENEWABLE_FOR_MS + 1;
     assert_eq!(authority.renew(&renew(&keys.node, too_late), too_late), not_enrolled);
-    assert!(authority.revoke("fra", "a", late).unwrap());
-    assert!(!authority.revoke("fra", "nobody", late).unwrap());
+    let another = SigningKey::generate().unwrap().verifying();
+    assert!(!authority.revoke("fra", "a", Some(another), late).unwrap(), "who had the name before");
+    assert!(authority.revoke("fra", "a", None, late).unwrap());
+    assert!(!authority.revoke("fra", "nobody", None, late).unwrap());
     let revoked = Err(JoinRefusal::Revoked("fra/a".into()));
     assert_eq!(authority.renew(&renew(&keys.node, late), late), revoked);
     let token = authority.invite(&invitation("fra", false), late).unwrap();

@@ -105,7 +105,7 @@ impl Fleet {
     pub(crate) async fn cut_off(&self, own: &Enrolled, site: &str, node: &str) {
         let (login, claims) = {
             let mut authority = self.authority.lock();
-            assert!(authority.revoke(site, node, now()).unwrap());
+            assert!(authority.revoke(site, node, None, now()).unwrap());
             (authority.nats_system_login(now()).unwrap(), authority.nats_account(now()).unwrap())
         };
         nats::claims::update(&self.server.url(), &own.membership, login, claims).await.unwrap();
