@@ -6,11 +6,11 @@
 use std::sync::Arc;
 
 use phalanx_model::{Author, AuthorRole, CountBatch, KeyCount};
-use phalanx_trust::{Refusal, SignedRecord, Statement};
+use phalanx_trust::{Refusal, SignedRecord};
 use tokio::sync::mpsc;
 
 use crate::shared::Shared;
-use crate::{Delivery, Put, Speed, Topic, subject};
+use crate::{Delivery, Put, Topic, subject};
 
 /// The nodes that count together, this one included.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,21 +55,9 @@ pub(crate) fn reach(shared: &Shared) -> CountReach {
 }
 
 fn sign(shared: &Shared, counts: &[KeyCount]) -> Option<Put> {
-    let now_ms = shared.clock.now_ms();
     let subject = subject::of_counts(&shared.me.site, &shared.me.node);
-    let (author, fleet_id) = (shared.me.author(AuthorRole::Node), shared.fleet_id());
     let body = CountBatch::to_bytes(shared.me.started_at_ms, counts);
-    let expires_at_ms = now_ms.saturating_add(OLD_MS);
-    let statement = Statement {
-        fleet_id: &fleet_id,
-        subject: &subject,
-        author: &author,
-        version: now_ms,
-        expires_at_ms,
-        body: &body,
-    };
-    let bytes = SignedRecord::sign(&shared.keys.node, statement).to_bytes().ok()?.into();
-    Some(Put { topic: Topic::Counts, subject, version: now_ms, expires_at_ms, bytes, speed: Speed::Fast })
+    shared.sign_fast(Topic::Counts, subject, &body, OLD_MS).ok()
 }
 
 fn open(shared: &Shared, subject: &str, bytes: &[u8]) -> Result<CountBatch, Refusal> {

@@ -39,16 +39,9 @@ impl Listed {
         expired
     }
 
-    /// Takes out what a node listed, in versions above `above`, and returns it.
-    pub(crate) fn expel(&mut self, site: &str, node: &str, above: u64) -> Vec<Arc<Blocklist>> {
-        let theirs = |list: &&Arc<Blocklist>| {
-            *list.author.site == *site && *list.author.node == *node && list.version > above
-        };
-        let expelled: Vec<_> = self.0.values().filter(theirs).cloned().collect();
-        for list in &expelled {
-            self.0.remove(&list.name);
-        }
-        expelled
+    /// Takes a record out.
+    pub(crate) fn take(&mut self, gone: &Blocklist) {
+        self.0.remove(&gone.name);
     }
 
     /// The newest record of each name, removed lists included, in no order.

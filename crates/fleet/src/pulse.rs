@@ -3,9 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use phalanx_model::AuthorRole;
-use phalanx_trust::{SignedRecord, Statement};
-
 use crate::members::{CLOCK_OFFSET_MAX_MS, Heartbeat};
 use crate::shared::Shared;
 use crate::{FleetError, Put, Speed, Topic, subject};
@@ -57,29 +54,9 @@ impl Shared {
     }
 
     fn sign_heartbeat(&self) -> Result<Put, FleetError> {
-        let now_ms = self.clock.now_ms();
         let subject = subject::of_heartbeat(&self.me.site, &self.me.node);
-        let body = serde_json::to_vec(&self.heartbeat(now_ms)).unwrap_or_default();
-        let author = self.me.author(AuthorRole::Node);
-        let expires_at_ms = now_ms + HEARTBEAT_MS * 10;
-        let fleet_id = self.fleet_id();
-        let statement = Statement {
-            fleet_id: &fleet_id,
-            subject: &subject,
-            author: &author,
-            version: now_ms,
-            expires_at_ms,
-            body: &body,
-        };
-        let bytes = SignedRecord::sign(&self.keys.node, statement).to_bytes()?.into();
-        Ok(Put {
-            topic: Topic::Heartbeats,
-            subject,
-            version: now_ms,
-            expires_at_ms,
-            bytes,
-            speed: Speed::Fast,
-        })
+        let body = serde_json::to_vec(&self.heartbeat(self.clock.now_ms())).unwrap_or_default();
+        self.sign_fast(Topic::Heartbeats, subject, &body, HEARTBEAT_MS * 10)
     }
 
     fn compare_clocks(&self) {

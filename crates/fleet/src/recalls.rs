@@ -35,7 +35,7 @@ impl Recalls {
             false => None,
         };
         if let Some(crowded) = &crowded {
-            self.retain(|recall| !Arc::ptr_eq(recall, crowded));
+            self.take(crowded);
         }
         old.into_iter().chain(crowded).collect()
     }
@@ -49,14 +49,9 @@ impl Recalls {
         expired
     }
 
-    /// Takes out what a node recalled, in versions above `above`, and returns it.
-    pub(crate) fn expel(&mut self, site: &str, node: &str, above: u64) -> Vec<Arc<Recall>> {
-        let theirs = |recall: &Arc<Recall>| {
-            *recall.author.site == *site && *recall.author.node == *node && recall.up_to_version > above
-        };
-        let expelled: Vec<_> = self.iter().filter(|recall| theirs(recall)).cloned().collect();
-        self.retain(|recall| !theirs(recall));
-        expelled
+    /// Takes a recall out.
+    pub(crate) fn take(&mut self, gone: &Arc<Recall>) {
+        self.retain(|recall| !Arc::ptr_eq(recall, gone));
     }
 
     /// Every recall, in no order.

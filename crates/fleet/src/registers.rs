@@ -154,30 +154,26 @@ impl Registers {
     /// Takes out what a node decided, listed, withdrew and recalled, in any role, in versions above `above`: it was revoked. That none of it comes
     /// back is for who checks authors. Returns what is gone and the keys that the view should be told of.
     pub fn expel(&mut self, site: &str, node: &str, above: u64) -> (Vec<Change>, Vec<ActorKey>) {
-        let theirs = |decision: &&Arc<Decision>| {
-            let author = &decision.author;
-            *author.site == *site && *author.node == *node && decision.version > above
-        };
-        let expelled: Vec<Arc<Decision>> = self.decisions().filter(theirs).cloned().collect();
-        let (mut gone, mut touched) = (Vec::new(), Vec::new());
-        for decision in expelled {
-            let slot = Slot::of_decision(&decision);
-            self.shelf(&decision.author).decisions.remove(&slot);
-            touched.push(slot.key());
-            gone.extend(self.remove(&slot));
+        let gone: Vec<Change> =
+            self.written_by(site, node).filter(|change| change.version() > above).collect();
+        let mut touched = Vec::new();
+        for change in &gone {
+            match change {
+                Change::Decided(decision) => {
+                    let slot = Slot::of_decision(decision);
+                    self.shelf(&decision.author).decisions.remove(&slot);
+                    touched.push(slot.key());
+                    self.remove(&slot);
+                }
+                Change::Withdrawn(withdrawal) => {
+                    let slot = Slot::of_withdrawal(withdrawal);
+                    self.shelf(&withdrawal.author).withdrawals.remove(&slot);
+                    self.remove(&slot);
+                }
+                Change::Recalled(recall) => self.recalls.take(recall),
+                Change::Listed(list) => self.lists.take(list),
+            }
         }
-        let of_withdrawals = |place: &Place| place.withdrawals.clone();
-        let withdrawals: Vec<Arc<Withdrawal>> = self.places.values().flat_map(of_withdrawals).collect();
-        for withdrawal in withdrawals.iter().filter(|withdrawal| {
-            let author = &withdrawal.author;
-            *author.site == *site && *author.node == *node && withdrawal.up_to_version > above
-        }) {
-            let slot = Slot::of_withdrawal(withdrawal);
-            self.shelf(&withdrawal.author).withdrawals.remove(&slot);
-            gone.extend(self.remove(&slot));
-        }
-        gone.extend(self.recalls.expel(site, node, above).into_iter().map(Change::Recalled));
-        gone.extend(self.lists.expel(site, node, above).into_iter().map(Change::Listed));
         self.expelled.retain(|(of_site, of_node, _)| **of_site != *site || **of_node != *node);
         self.expelled.push((site.into(), node.into(), above));
         (gone, touched)

@@ -214,6 +214,29 @@ impl Shared {
         })
     }
 
+    /// Signs, as this node, what is sent at once and kept nowhere. It counts for so long.
+    pub(crate) fn sign_fast(
+        &self,
+        topic: Topic,
+        subject: String,
+        body: &[u8],
+        for_ms: u64,
+    ) -> Result<Put, FleetError> {
+        let now_ms = self.clock.now_ms();
+        let (author, fleet_id) = (self.me.author(AuthorRole::Node), self.fleet_id());
+        let expires_at_ms = now_ms.saturating_add(for_ms);
+        let statement = Statement {
+            fleet_id: &fleet_id,
+            subject: &subject,
+            author: &author,
+            version: now_ms,
+            expires_at_ms,
+            body,
+        };
+        let bytes = SignedRecord::sign(&self.keys.node, statement).to_bytes()?.into();
+        Ok(Put { topic, subject, version: now_ms, expires_at_ms, bytes, speed: Speed::Fast })
+    }
+
     /// This node's announcement.
     pub(crate) fn announcement(&self, speed: Speed) -> Result<Put, FleetError> {
         let subject = subject::of_node(&self.me.site, &self.me.node);

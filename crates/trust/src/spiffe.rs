@@ -121,7 +121,7 @@ mod tests {
             "spiffe://f/site",
             "spiffe://f/site/a/node",
             "spiffe://f/site/a/node/b/c",
-            "spiffe://f/site/a/root/b",
+            "spiffe://f/site/a/nodes/b",
             "spiffe://f/site/../node/b",
             "spiffe://f/service/A",
         ] {

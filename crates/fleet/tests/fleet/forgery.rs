@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use phalanx_fleet::{Change, FleetKeys, subject};
 use phalanx_model::{
-    Actor, Author, AuthorRole, Clock, Decision, DecisionId, DecisionKind, Recall, SystemClock, Withdrawal,
+    Actor, Author, AuthorRole, Clock, DecisionId, DecisionKind, Recall, SystemClock, Withdrawal,
 };
 use phalanx_trust::{Announcement, FleetSecret, NodeRecord, Sealer, SignedRecord, SigningKey, Statement};
 
-use crate::support::{FLEET, NatsServer, Node, NodePlan, address, gathered, until};
+use crate::support::{FLEET, NatsServer, Node, NodePlan, forged, gathered, ip, until};
 
 /// Somebody with a connection to the server and, as `fra/thief`, a pinned node key but no operator key.
 struct Thief {
@@ -67,25 +67,6 @@ fn author(node: &str, role: AuthorRole) -> Author {
     Author { site: "fra".into(), node: node.into(), role }
 }
 
-fn decision(author: Author, actor: Actor, kind: DecisionKind, at_ms: u64, for_ms: u64) -> Decision {
-    Decision {
-        id: DecisionId::from_parts(at_ms, 1, 1),
-        actor,
-        kind,
-        author,
-        reason: "forged".into(),
-        evidence: None,
-        confidence_percent: 100,
-        created_at_ms: at_ms,
-        expires_at_ms: at_ms + for_ms,
-        version: at_ms << 16,
-    }
-}
-
-fn ip(text: &str) -> Actor {
-    Actor::ip(address(text))
-}
-
 /// Sends a change, and waits until the victim has refused one more record.
 async fn refused(what: &str, victim: &Node, sending: impl Future<Output = ()>) {
     let before = victim.fleet.status().refused;
@@ -106,7 +87,7 @@ async fn forged_records_are_refused_and_a_stolen_node_key_bans_narrowly_and_brie
     let hour = 3_600_000;
     let own = || author("thief", AuthorRole::Node);
     let ban = |actor, at_ms, for_ms| {
-        Change::Decided(Arc::new(decision(own(), actor, DecisionKind::Ban, at_ms, for_ms)))
+        Change::Decided(Arc::new(forged(own(), actor, DecisionKind::Ban, at_ms, for_ms)))
     };
     let key = &thief.key;
 
@@ -128,21 +109,21 @@ async fn forged_records_are_refused_and_a_stolen_node_key_bans_narrowly_and_brie
     let longer = |record: &mut SignedRecord| record.expires_at_ms += 1;
     refused("altered", &victim, thief.say(&ban(ip("192.0.2.3"), now, hour), key, longer)).await;
 
-    let allow = decision(own(), ip("192.0.2.4"), DecisionKind::Allow, now, hour);
+    let allow = forged(own(), ip("192.0.2.4"), DecisionKind::Allow, now, hour);
     refused("a node allows", &victim, thief.say(&Change::Decided(Arc::new(allow)), key, |_| {})).await;
     let wide = Actor::prefix("192.0.2.0/24".parse().unwrap());
     refused("a node bans widely", &victim, thief.say(&ban(wide, now, hour), key, |_| {})).await;
     refused("a node bans for long", &victim, thief.say(&ban(ip("192.0.2.5"), now, 25 * hour), key, |_| {}))
         .await;
     refused("far future", &victim, thief.say(&ban(ip("192.0.2.6"), now + 120_000, hour), key, |_| {})).await;
-    let mut early = decision(own(), ip("192.0.2.6"), DecisionKind::Ban, now, hour);
+    let mut early = forged(own(), ip("192.0.2.6"), DecisionKind::Ban, now, hour);
     early.version = (now + 120_000) << 16;
     refused("far future version", &victim, thief.say(&Change::Decided(Arc::new(early)), key, |_| {})).await;
 
     let operator = author("thief", AuthorRole::Operator);
-    let grand = Change::Decided(Arc::new(decision(operator, ip("192.0.2.7"), DecisionKind::Ban, now, hour)));
+    let grand = Change::Decided(Arc::new(forged(operator, ip("192.0.2.7"), DecisionKind::Ban, now, hour)));
     thief.say(&grand, key, |_| {}).await;
-    let as_victim = Change::Decided(Arc::new(decision(
+    let as_victim = Change::Decided(Arc::new(forged(
         author("a", AuthorRole::Node),
         ip("192.0.2.8"),
         DecisionKind::Ban,
@@ -194,7 +175,7 @@ async fn an_older_version_replayed_changes_nothing() {
     let now = SystemClock.now_ms();
     let ban = |at_ms, for_ms| {
         let own = author("thief", AuthorRole::Node);
-        Change::Decided(Arc::new(decision(own, ip("192.0.2.1"), DecisionKind::Ban, at_ms, for_ms)))
+        Change::Decided(Arc::new(forged(own, ip("192.0.2.1"), DecisionKind::Ban, at_ms, for_ms)))
     };
     let (old, new) = (ban(now - 10_000, 7_200_000), ban(now, 3_600_000));
     thief.say(&new, &thief.key, |_| {}).await;

@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use async_nats::{Auth, AuthError, Client, ConnectOptions, Event};
 use phalanx_fleet::{Change, subject};
-use phalanx_model::{Actor, Author, AuthorRole, Decision, DecisionId, DecisionKind};
+use phalanx_model::{Actor, Author, AuthorRole, DecisionKind};
 use phalanx_trust::{Announcement, NodeRecord, Revocation, SignedRecord, SigningKey, Statement, tls};
 use tokio::sync::mpsc;
 
 use crate::enrolled::{Enrolled, Fleet, SHOPS, now};
-use crate::support::{Node, address, gathered, until};
+use crate::support::{Node, forged, gathered, ip, until};
 
 /// Somebody at the server with all that an edge node has.
 struct Thief {
@@ -117,22 +117,7 @@ impl Thief {
 }
 
 fn decided(author: Author, actor: Actor, kind: DecisionKind, from_ms: u64, for_ms: u64) -> Change {
-    Change::Decided(Arc::new(Decision {
-        id: DecisionId::from_parts(from_ms, 1, 1),
-        actor,
-        kind,
-        author,
-        reason: "forged".into(),
-        evidence: None,
-        confidence_percent: 100,
-        created_at_ms: from_ms,
-        expires_at_ms: from_ms + for_ms,
-        version: from_ms << 16,
-    }))
-}
-
-fn ip(text: &str) -> Actor {
-    Actor::ip(address(text))
+    Change::Decided(Arc::new(forged(author, actor, kind, from_ms, for_ms)))
 }
 
 /// Sends something, and waits until the victim has refused one more record and believes no more than before.

@@ -9,7 +9,9 @@ use std::time::{Duration, Instant};
 use phalanx_fleet::{FleetHandle, FleetKeys, FleetSettings, NatsSettings, NewDecision, Sites};
 use phalanx_model::event::Proposal;
 use phalanx_model::lanes::{LaneReaders, Lanes};
-use phalanx_model::{Actor, Clock, DecisionKind, Identities, RequestId, SystemClock};
+use phalanx_model::{
+    Actor, Author, Clock, Decision, DecisionId, DecisionKind, Identities, RequestId, SystemClock,
+};
 use phalanx_trust::{FleetSecret, Membership, Sealer};
 
 pub(crate) const FLEET: &str = "testfleet";
@@ -255,6 +257,32 @@ pub(crate) fn proposal(ip: &str, for_ms: u64) -> Proposal {
 
 pub(crate) fn order(actor: Actor, kind: DecisionKind, for_ms: u64) -> NewDecision {
     NewDecision { actor, kind, for_ms, reason: "operator says so".into(), evidence: None }
+}
+
+/// A decision as somebody else than a node's own code would write it.
+pub(crate) fn forged(
+    author: Author,
+    actor: Actor,
+    kind: DecisionKind,
+    from_ms: u64,
+    for_ms: u64,
+) -> Decision {
+    Decision {
+        id: DecisionId::from_parts(from_ms, 1, 1),
+        actor,
+        kind,
+        author,
+        reason: "forged".into(),
+        evidence: None,
+        confidence_percent: 100,
+        created_at_ms: from_ms,
+        expires_at_ms: from_ms + for_ms,
+        version: from_ms << 16,
+    }
+}
+
+pub(crate) fn ip(text: &str) -> Actor {
+    Actor::ip(address(text))
 }
 
 pub(crate) fn address(ip: &str) -> IpAddr {

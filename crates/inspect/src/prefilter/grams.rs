@@ -1,7 +1,8 @@
 //! Which of thousands of literals occur in a text: three probes of small bit maps per byte.
 //!
 //! Of each literal only its rarest four bytes in a row (or all, if it is shorter) are looked for: its gram. Bit maps of
-//! grams rule out nearly every place of ordinary text; where they do not, the literals with that gram are compared. An Aho-Corasick automaton of the same literals takes megabytes and misses the cache at most bytes.
+//! grams rule out nearly every place of ordinary text; where they do not, the literals with that gram are compared. An
+//! Aho-Corasick automaton of the same literals takes megabytes and misses the cache at most bytes.
 
 /// The compiled set.
 #[derive(Debug, Default)]
