@@ -90,6 +90,17 @@ impl Registers {
         }
     }
 
+    /// Whether exactly this change is part of the state: not superseded, ended, evicted or swept meanwhile.
+    pub fn holds(&self, change: &Change) -> bool {
+        let place = || self.place(change);
+        match change {
+            Change::Decided(of) => place().is_some_and(|place| place.decisions.contains(of)),
+            Change::Withdrawn(of) => place().is_some_and(|place| place.withdrawals.contains(of)),
+            Change::Recalled(of) => self.recalls.iter().any(|held| held == of),
+            Change::Listed(of) => self.lists.iter().any(|held| held == of),
+        }
+    }
+
     /// Whether its author's quota has room for a change.
     pub fn has_room_for(&self, change: &Change) -> bool {
         match change {

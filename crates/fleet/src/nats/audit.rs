@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use async_nats::jetstream::consumer::pull::OrderedConfig;
@@ -151,10 +152,28 @@ async fn audit(inner: &Arc<Inner>, topic: Topic, prefix: String, filter: String)
     Ok(())
 }
 
+/// Sends a record again. It is counted for as long as that takes and not noted as waiting: it may have been forgotten since it was
+/// read, and nobody would take the note away. What is not confirmed makes the audit fail, and so is sent by the next one.
 async fn resend(inner: &Inner, record: Kept) -> bool {
-    inner.unconfirmed.lock().insert(record.subject.clone(), record.version);
     let bytes = Bytes::from(record.bytes);
+    let _counted = Counted::one_more(&inner.resending);
     inner.send_to_stream(&record.subject, record.version, record.expires_at_ms, bytes).await.is_some()
+}
+
+/// One in a count, also when the work it stands for is given up.
+struct Counted<'a>(&'a AtomicUsize);
+
+impl<'a> Counted<'a> {
+    fn one_more(count: &'a AtomicUsize) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Self(count)
+    }
+}
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// The digests of the last records under `filter`, by subject.

@@ -18,6 +18,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use async_nats::jetstream::context::ContextBuilder;
@@ -112,6 +113,8 @@ struct Inner {
     resync: HashMap<Topic, watch::Sender<u64>>,
     /// Own records sent or queued, by subject, until the stream confirms their version.
     unconfirmed: Mutex<HashMap<String, u64>>,
+    /// Records that the audit is sending again at this moment.
+    resending: AtomicUsize,
 }
 
 impl NatsFleet {
@@ -141,6 +144,7 @@ impl NatsFleet {
             session: watch::Sender::new(0),
             resync: topics.into_iter().map(|topic| (topic, watch::Sender::new(0))).collect(),
             unconfirmed: Mutex::default(),
+            resending: AtomicUsize::new(0),
         };
         let inner = Arc::new(inner);
         let mut tasks = JoinSet::new();
@@ -203,7 +207,7 @@ impl Fleet for NatsFleet {
     }
 
     fn queue_len(&self) -> usize {
-        self.inner.unconfirmed.lock().len()
+        self.inner.unconfirmed.lock().len() + self.inner.resending.load(Ordering::Relaxed)
     }
 
     fn close(&self) {
@@ -248,7 +252,7 @@ impl Inner {
     }
 
     async fn send_and_keep(&self, put: Put) -> Result<Receipt, FleetError> {
-        self.unconfirmed.lock().insert(put.subject.clone(), put.version);
+        self.await_confirmation(&put.subject, put.version);
         let kept = self.store.keep(Kept {
             subject: put.subject.clone(),
             version: put.version,
@@ -296,6 +300,13 @@ impl Inner {
                 None
             }
         }
+    }
+
+    /// Notes that a record is on its way. Only for what is about to be kept: whoever forgets it later takes the note away.
+    fn await_confirmation(&self, subject: &str, version: u64) {
+        let mut unconfirmed = self.unconfirmed.lock();
+        let waiting = unconfirmed.entry(subject.to_owned()).or_default();
+        *waiting = version.max(*waiting);
     }
 
     fn confirm(&self, subject: &str, version: u64) {

@@ -200,7 +200,11 @@ impl Inner {
     }
 
     async fn send_and_keep(&self, put: Put) -> Result<Receipt, FleetError> {
-        self.unconfirmed.lock().insert(put.subject.clone(), put.version);
+        {
+            let mut unconfirmed = self.unconfirmed.lock();
+            let waiting = unconfirmed.entry(put.subject.clone()).or_default();
+            *waiting = put.version.max(*waiting);
+        }
         let kept = Kept {
             subject: put.subject.clone(),
             version: put.version,
@@ -480,7 +484,6 @@ async fn audit_one(inner: &Inner, own: &str) -> bool {
         if in_stream.get(record.subject.as_str()).is_some_and(|bytes| **bytes == *record.bytes) {
             inner.confirm(&record.subject, record.version);
         } else if record.own && record.expires_at_ms > now_ms {
-            inner.unconfirmed.lock().insert(record.subject.clone(), record.version);
             missing.push(record);
         }
     }
