@@ -21,6 +21,7 @@ mod listed;
 mod recalls;
 pub mod registers;
 pub mod subject;
+mod table;
 
 pub mod store;
 
