@@ -211,6 +211,7 @@ impl FleetHandle {
             lists_changed: Notify::new(),
             roots: RwLock::new(roots),
             members: Mutex::default(),
+            differences: Mutex::default(),
             changes,
             counts,
             outbox,

@@ -32,6 +32,7 @@ pub mod nats;
 mod blocklists;
 mod compact;
 mod counts;
+mod digests;
 mod ingest;
 mod members;
 mod outbox;

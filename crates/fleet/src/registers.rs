@@ -17,10 +17,11 @@ use std::sync::Arc;
 use phalanx_model::limits::{BAN_AUTOMATIC_MAX_MS, DECISION_MAX_MS, DECISIONS_PER_AUTHOR_MAX};
 use phalanx_model::{ActorKey, Author, AuthorRole, Blocklist, Decision, DecisionId, Recall, Withdrawal};
 
-use crate::Change;
+use crate::digests::Digest;
 use crate::listed::Listed;
 use crate::recalls::Recalls;
 use crate::table::{Group, RowId, Table, order_of, rank_of};
+use crate::{Change, subject};
 
 /// All registers and withdrawals known and not expired.
 #[derive(Debug)]
@@ -224,6 +225,39 @@ impl Registers {
     /// changes meanwhile.
     pub(crate) fn keys(&self, from: RowId, limit: u32) -> Option<(Vec<Group>, RowId)> {
         self.table.keys(from, limit)
+    }
+
+    /// What a node wrote, in any role, by kind as in subjects: of versions up to `up_to_version`, and kept for longer than `after_ms`.
+    pub(crate) fn digests(
+        &self,
+        site: &str,
+        node: &str,
+        up_to_version: u64,
+        after_ms: u64,
+    ) -> HashMap<&'static str, Digest> {
+        let mut parts: HashMap<&'static str, Digest> = HashMap::new();
+        let mut add = |kind, id, version, expires_at_ms| {
+            if version <= up_to_version && expires_at_ms > after_ms {
+                parts.entry(kind).or_default().add(id, version);
+            }
+        };
+        for author in self.table.authors().filter(|of| *of.site == *site && *of.node == *node) {
+            for row in self.table.of_author(author) {
+                if let Some((kind, id, version, expires_at_ms)) = self.table.brief(*row) {
+                    add(subject::of_decisions(author.role, kind), id, version, expires_at_ms);
+                }
+            }
+        }
+        for change in self.others_by(site, node) {
+            let (kind, id) = match &change {
+                Change::Decided(_) => continue,
+                Change::Withdrawn(of) => (subject::of_withdrawals(of.author.role), of.id),
+                Change::Recalled(of) => (subject::RECALL, of.id),
+                Change::Listed(of) => (subject::LIST, of.id),
+            };
+            add(kind, id, change.version(), change.expires_at_ms());
+        }
+        parts
     }
 
     /// How many decisions there are.

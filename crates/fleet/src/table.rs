@@ -129,6 +129,16 @@ impl Table {
         self.rows.seen(id).map(|seen| seen.version())
     }
 
+    /// Kind, id, version and expiry.
+    pub(crate) fn brief(&self, id: RowId) -> Option<(DecisionKind, DecisionId, u64, u64)> {
+        let seen = self.rows.seen(id)?;
+        let decision_id = match seen {
+            Seen::Row(row, _) => row.id(),
+            Seen::Whole(decision) => decision.id,
+        };
+        Some((seen.kind(), decision_id, seen.version(), seen.expires_at_ms()))
+    }
+
     pub(crate) fn key(&self, id: RowId) -> Option<ActorKey> {
         self.rows.seen(id)?.key()
     }

@@ -16,7 +16,7 @@ fn decision(node: u8, ip: u8, created_at_ms: u64, lasts_ms: u64, usual: bool) ->
         kind: DecisionKind::Ban,
         author: Author { site: "fra".into(), node: format!("n{node}").into(), role: AuthorRole::Node },
         reason: format!("reason {}", ip % 3),
-        evidence: (ip % 2 == 0).then_some(id),
+        evidence: ip.is_multiple_of(2).then_some(id),
         confidence_percent: ip,
         created_at_ms,
         expires_at_ms: created_at_ms + lasts_ms,
