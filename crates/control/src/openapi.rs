@@ -12,7 +12,8 @@ use serde_json::{Map, Value, json};
 
 use crate::api::{
     Authority, Blocklist, BlocklistContent, BouncerKey, Bouncers, ErrorBody, EventRow, Invited, LoginLink,
-    Member, NewBouncer, NewDecision, NewInvitation, NewRevocation, PolicyReloaded, Revoked, Status,
+    Member, NewBouncer, NewDecision, NewInvitation, NewNodeOrder, NewRevocation, NodeOrder, PolicyReloaded,
+    Revoked, Status,
 };
 
 /// `GET /api/v1/openapi.json`
@@ -372,6 +373,21 @@ pub(crate) const ENDPOINTS: &[Endpoint] = &[
             "/api/v1/fleet/revocations",
             "End a node's membership, on all nodes",
             Answer::Json("201", of::<Revoked>),
+        )
+    },
+    Endpoint {
+        body: Some(of::<NewNodeOrder>),
+        errors: &[
+            ("400", "a malformed order"),
+            ("403", "this node may not act for operators"),
+            ("404", "no such node is known here"),
+            ("422", "a node that is alive cannot be evicted"),
+            ("503", "no room in the ledger"),
+        ],
+        ..post(
+            "/api/v1/fleet/orders",
+            "Cordon or drain a node, set it to work again, or evict one that is dead",
+            Answer::Json("201", of::<NodeOrder>),
         )
     },
     Endpoint {

@@ -24,7 +24,7 @@ use crate::auth::{Channel, Failures, Principal, check_host, host_is_ours, requir
 use crate::console;
 use crate::error::ApiError;
 use crate::handlers::{
-    blocklists, bouncers, decisions, events, fleet, health, policy, session, status, stream,
+    blocklists, bouncers, decisions, events, fleet, health, operations, policy, session, status, stream,
 };
 use crate::hub::Hub;
 use crate::import::Importer;
@@ -179,6 +179,7 @@ pub fn router(deps: ControlDeps) -> Router {
         .route("/fleet", get(fleet::overview))
         .route("/fleet/invitations", post(fleet::invite))
         .route("/fleet/revocations", post(fleet::revoke))
+        .route("/fleet/orders", post(operations::order))
         .route("/fleet/root", post(fleet::change_root).delete(fleet::finish_root_change))
         .route("/policy/reload", post(policy::reload))
         .route("/login-links", post(session::link))

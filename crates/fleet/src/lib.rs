@@ -33,6 +33,7 @@ mod compact;
 mod counts;
 mod ingest;
 mod members;
+mod orders;
 mod outbox;
 mod packed;
 mod pulse;
@@ -53,5 +54,6 @@ pub use handle::{FleetHandle, FleetKeys, FleetSettings, NewDecision, Parts, Reme
 pub use local::LocalFleet;
 pub use members::{Link, Member, SILENCE_MAX_MS};
 pub use nats::{NatsFleet, NatsSettings, Sites};
+pub use orders::{Duty, NodeOrder, Standing};
 pub use shared::FleetStatus;
 pub use trail::{Trace, TrailReading, whole_key};

@@ -129,6 +129,7 @@ impl Shared {
         if !known {
             let above =
                 if revocation.withdraw { 0 } else { version_at(revocation.up_to_ms.saturating_add(1)) };
+            self.expel_orders(site, node, above);
             let mut core = self.core.lock();
             let (gone, mut touched) = core.registers.expel(site, node, above);
             if core.restoring {

@@ -159,6 +159,26 @@ where
     Err(refusal(status, &body))
 }
 
+/// A call that the node refused, with its reason.
+#[derive(Debug)]
+struct Refused {
+    code: String,
+    text: String,
+}
+
+impl std::fmt::Display for Refused {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl std::error::Error for Refused {}
+
+/// Whether a call failed because the node refused it with this code.
+pub(crate) fn is_refused(error: &anyhow::Error, code: &str) -> bool {
+    error.downcast_ref::<Refused>().is_some_and(|refused| refused.code == code)
+}
+
 /// What the node said to a call that it refused.
 fn refusal(status: StatusCode, body: &[u8]) -> anyhow::Error {
     match serde_json::from_slice::<ErrorBody>(body) {
@@ -173,7 +193,7 @@ fn refusal(status: StatusCode, body: &[u8]) -> anyhow::Error {
                     text.push_str(&format!("\n  help: {help}"));
                 }
             }
-            anyhow!("{}", lines_for_terminal(&text))
+            Refused { code: answer.error.code, text: lines_for_terminal(&text) }.into()
         }
         Err(_) => anyhow!("it answered {status}"),
     }

@@ -9,6 +9,7 @@ pub(crate) mod events;
 pub(crate) mod explain;
 pub(crate) mod fleet;
 pub(crate) mod login;
+mod operate;
 pub(crate) mod reload;
 pub(crate) mod status;
 
