@@ -142,3 +142,87 @@ fn a_dead_node_that_is_evicted_is_gone_until_it_is_heard_again() {
     see_each_other(&[&fra, &syd]);
     assert!(back.elapsed() < Duration::from_secs(20));
 }
+
+#[test]
+fn a_snapshot_brings_back_what_a_node_lost_and_nothing_that_was_undone() {
+    let (app, folder) = (App::start(), tempfile::tempdir().unwrap());
+    let args = ["--trust-forwarded", "127.0.0.1/32"];
+    let node = Node::up_in(&folder.path().join("first"), &app.url, &args);
+    for client in ["192.0.2.7", "192.0.2.8"] {
+        let added = node.cli(&["decision", "add", "--ip", client, "--for", "1h", "--reason", "test"]);
+        assert!(added.status.success());
+        assert_eq!(node.get_from(client, "/").status, 403);
+    }
+    let file = folder.path().join("fleet.snapshot");
+    let file = file.to_str().unwrap();
+    orders(&node, &["snapshot", file]);
+    let sealed = std::fs::read(file).unwrap();
+    assert!(!sealed.windows(9).any(|part| part == b"192.0.2.7"), "a snapshot is sealed");
+    node.kill();
+
+    let node = Node::up_in(&folder.path().join("second"), &app.url, &args);
+    let would = node.cli_json(&["fleet", "restore", file, "--dry-run"]);
+    assert_eq!((&would["dry_run"], &would["decisions"]["restored"]), (&true.into(), &2.into()), "{would}");
+    assert_eq!(node.get_from("192.0.2.7", "/").status, 200, "nothing was changed");
+    orders(&node, &["restore", file]);
+    assert_eq!(node.get_from("192.0.2.7", "/").status, 403);
+    let list = node.cli_json(&["decision", "list"]);
+    let of_first = list.as_array().unwrap().iter().find(|one| one["actor"]["value"] == "192.0.2.7").unwrap();
+    assert!(node.cli(&["decision", "delete", of_first["id"].as_str().unwrap()]).status.success());
+    let again = node.cli_json(&["fleet", "restore", file]);
+    assert_eq!(
+        (&again["decisions"]["ended"], &again["decisions"]["known"]),
+        (&1.into(), &1.into()),
+        "{again}"
+    );
+    assert_eq!(node.get_from("192.0.2.7", "/").status, 200, "what was undone stays undone");
+    assert_eq!(node.get_from("192.0.2.8", "/").status, 403);
+
+    let mut broken = sealed;
+    let middle = broken.len() / 2;
+    broken[middle] ^= 1;
+    std::fs::write(file, broken).unwrap();
+    let refused = node.cli(&["fleet", "restore", file]);
+    let told = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(!refused.status.success() && told.contains("is damaged"), "{told}");
+}
+
+#[test]
+fn a_single_node_becomes_a_member_of_a_fleet_and_leaves_it_with_all_it_knew() {
+    let Some(nats) = Nats::start() else { return };
+    let (app, folder) = (App::start(), tempfile::tempdir().unwrap());
+    let state = folder.path().join("fra");
+    let alone = || {
+        Node::up_in(&state, &app.url, &["--trust-forwarded", "127.0.0.1/32", "--site", "fra", "--node", "a"])
+    };
+    let ban = |node: &Node, client: &str| {
+        for n in 0..3 {
+            assert_eq!(node.get_from(client, &attack(n)).status, 403);
+        }
+        until("the node bans", || node.get_from(client, "/").status == 403);
+    };
+    let node = alone();
+    ban(&node, "192.0.2.7");
+    let added =
+        node.cli(&["decision", "add", "--prefix", "198.51.100.0/24", "--for", "1h", "--reason", "test"]);
+    assert!(added.status.success());
+    node.stop();
+
+    let syd = member(folder.path(), &app, &nats.url(), "syd");
+    let node = member(folder.path(), &app, &nats.url(), "fra");
+    assert_eq!(node.get_from("192.0.2.7", "/").status, 403, "at once, from its own state");
+    see_each_other(&[&node, &syd]);
+    for client in ["192.0.2.7", "198.51.100.7"] {
+        until("the other node enforces what the single one knew", || syd.get_from(client, "/").status == 403);
+    }
+    ban(&syd, "192.0.2.9");
+    until("the member learns from the other", || node.get_from("192.0.2.9", "/").status == 403);
+    node.stop();
+
+    let node = alone();
+    for client in ["192.0.2.7", "198.51.100.7", "192.0.2.9"] {
+        assert_eq!(node.get_from(client, "/").status, 403, "{client}: alone again, with all it knew");
+    }
+    assert_eq!(node.cli_json(&["status"])["fleet"]["kind"], "local");
+    assert_eq!(node.banned().len(), 3);
+}

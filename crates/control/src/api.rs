@@ -556,6 +556,44 @@ pub struct NodeOrder {
     pub given_at_ms: u64,
 }
 
+/// What restoring a snapshot did, or with `dry_run` would do.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Restored {
+    /// Nothing was changed.
+    pub dry_run: bool,
+    /// When the snapshot was made, in Unix milliseconds.
+    pub made_at_ms: u64,
+    /// By whom.
+    pub made_by: String,
+    /// The version of the policy there; policy is not part of a snapshot.
+    pub policy_version: u64,
+    /// Members that it names.
+    pub members: u64,
+    /// Of its decisions.
+    pub decisions: RestoredCount,
+    /// Of its withdrawals and recalls.
+    pub withdrawals: RestoredCount,
+    /// Of its blocklists.
+    pub lists: RestoredCount,
+    /// Of its revocations.
+    pub revocations: RestoredCount,
+}
+
+/// What became of the records of one kind in a snapshot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct RestoredCount {
+    /// News here: in force now, or would be.
+    pub restored: u64,
+    /// Known here, or older than what is.
+    pub known: u64,
+    /// Expired meanwhile.
+    pub expired: u64,
+    /// Withdrawn or recalled meanwhile.
+    pub ended: u64,
+    /// Not believed, not needed, or beyond a limit.
+    pub refused: u64,
+}
+
 /// `POST /api/v1/fleet/revocations`: whom to revoke.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]

@@ -40,6 +40,7 @@ mod pulse;
 mod restore;
 mod revoke;
 mod shared;
+mod snapshot;
 mod trail;
 
 pub mod handle;
@@ -56,4 +57,5 @@ pub use members::{Link, Member, SILENCE_MAX_MS};
 pub use nats::{NatsFleet, NatsSettings, Sites};
 pub use orders::{Duty, NodeOrder, Standing};
 pub use shared::FleetStatus;
+pub use snapshot::{Restored, SNAPSHOT_BYTES_MAX, Tally};
 pub use trail::{Trace, TrailReading, whole_key};

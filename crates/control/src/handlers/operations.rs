@@ -1,14 +1,17 @@
-//! Operating the nodes of a fleet: cordon, drain, set to work again, evict.
+//! Operating a fleet: cordon, drain, set to work again and evict nodes; snapshots.
 
 use std::sync::Arc;
 
-use axum::extract::State;
+use axum::body::Bytes;
 use axum::extract::rejection::JsonRejection;
+use axum::extract::{Query, State};
+use axum::response::IntoResponse;
 use axum::{Extension, Json};
-use http::StatusCode;
+use http::{StatusCode, header};
 use phalanx_fleet::{Duty, Standing};
+use serde::Deserialize;
 
-use crate::api::{NewNodeOrder, NodeDuty, NodeOrder};
+use crate::api::{NewNodeOrder, NodeDuty, NodeOrder, Restored, RestoredCount};
 use crate::auth::Principal;
 use crate::error::ApiError;
 use crate::router::Control;
@@ -29,6 +32,65 @@ pub(crate) async fn order(
     control.record(&who, &format!("order node {}/{}: {}", order.site, order.node, duty.word()))?;
     let standing = control.deps.fleet.order_node(&order.site, &order.node, duty, &order.reason).await?;
     Ok((StatusCode::CREATED, Json(shown(&standing))))
+}
+
+/// `GET /api/v1/fleet/snapshot`. Signed, not sealed: whoever asks keeps it safe.
+pub(crate) async fn snapshot(
+    State(control): State<Arc<Control>>,
+    Extension(who): Extension<Principal>,
+) -> Result<impl IntoResponse, ApiError> {
+    let _one = control.importing.try_acquire().map_err(|_| busy())?;
+    control.record(&who, "take a snapshot of the fleet")?;
+    let policy_version = (control.deps.node_status)().plan.version;
+    let bytes = control.deps.fleet.snapshot(policy_version).await?;
+    Ok(([(header::CONTENT_TYPE, "application/octet-stream")], bytes))
+}
+
+/// `POST /api/v1/fleet/restore`
+pub(crate) async fn restore(
+    State(control): State<Arc<Control>>,
+    Extension(who): Extension<Principal>,
+    Query(options): Query<RestoreOptions>,
+    body: Bytes,
+) -> Result<Json<Restored>, ApiError> {
+    let _one = control.importing.try_acquire().map_err(|_| busy())?;
+    if !options.dry_run {
+        control.record(&who, &format!("restore a snapshot of {} bytes", body.len()))?;
+    }
+    let done = control.deps.fleet.restore_snapshot(body, options.dry_run).await?;
+    Ok(Json(Restored {
+        dry_run: options.dry_run,
+        made_at_ms: done.made_at_ms,
+        made_by: done.made_by.to_string(),
+        policy_version: done.policy_version,
+        members: done.members as u64,
+        decisions: count(done.decisions),
+        withdrawals: count(done.withdrawals),
+        lists: count(done.lists),
+        revocations: count(done.revocations),
+    }))
+}
+
+/// How to restore.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RestoreOptions {
+    #[serde(default)]
+    dry_run: bool,
+}
+
+fn busy() -> ApiError {
+    ApiError::new(StatusCode::CONFLICT, "busy", "a snapshot or an import is under way; try again in a moment")
+}
+
+fn count(tally: phalanx_fleet::Tally) -> RestoredCount {
+    RestoredCount {
+        restored: tally.restored as u64,
+        known: tally.known as u64,
+        expired: tally.expired as u64,
+        ended: tally.ended as u64,
+        refused: tally.refused as u64,
+    }
 }
 
 /// Why the node wants no visitors, in words for people; `None` while it does.

@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 
 use super::operate::{self, EvictArgs, OrderArgs};
 use super::print;
+use super::snapshot::{self, RestoreArgs, SnapshotArgs};
 use crate::args::parse_name;
 use crate::client::{AdminArgs, Client, is_refused};
 use crate::state::StateFolder;
@@ -39,6 +40,10 @@ pub(crate) enum FleetCommand {
     Drain(OrderArgs),
     /// Count a dead node no more, until it is heard again
     Evict(EvictArgs),
+    /// Write what the fleet holds into one signed and sealed file
+    Snapshot(SnapshotArgs),
+    /// Merge such a file; what expired or was withdrawn since stays so
+    Restore(RestoreArgs),
     /// Begin to sign with a new root, or end that
     Rollover(RolloverArgs),
     /// Forget the keys of a node that lost its state, so that it may come back under its name
@@ -190,6 +195,8 @@ pub(crate) fn run(command: &FleetCommand) -> anyhow::Result<ExitCode> {
         FleetCommand::Cordon(args) => operate::cordon(args)?,
         FleetCommand::Drain(args) => operate::drain(args)?,
         FleetCommand::Evict(args) => operate::evict(args)?,
+        FleetCommand::Snapshot(args) => snapshot::save(args)?,
+        FleetCommand::Restore(args) => snapshot::restore(args)?,
         FleetCommand::Rollover(args) => rollover(args)?,
         FleetCommand::Forget(args) => forget(args)?,
     }

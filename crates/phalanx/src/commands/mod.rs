@@ -11,6 +11,7 @@ pub(crate) mod fleet;
 pub(crate) mod login;
 mod operate;
 pub(crate) mod reload;
+mod snapshot;
 pub(crate) mod status;
 
 mod print;
