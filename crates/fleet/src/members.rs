@@ -9,6 +9,7 @@ use phalanx_trust::{NodeRecord, Refusal, SignedRecord, TrustRoots};
 use serde::{Deserialize, Serialize};
 
 use crate::digests::Digests;
+use crate::orders::Duty;
 
 /// A node of the fleet as this node sees it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -31,6 +32,12 @@ pub struct Member {
     pub me: bool,
     /// Whether it can be heard.
     pub link: Link,
+    /// What an operator has ordered it to do.
+    pub duty: Duty,
+    /// Whether it says that nothing is left of what was under way when it was told to drain.
+    pub drained: bool,
+    /// Why it was ordered to.
+    pub order_reason: String,
 }
 
 /// Whether a member can be heard.
@@ -56,6 +63,9 @@ pub(crate) struct Heartbeat {
     /// Nodes whose records differ here from what they say although they were read again: their streams may lack some.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) lacks: Vec<String>,
+    /// Nothing is left of what was under way when it was told to drain.
+    #[serde(default)]
+    pub(crate) drained: bool,
 }
 
 impl Heartbeat {
@@ -91,6 +101,8 @@ impl Heartbeat {
 pub(crate) struct Members {
     heard: HashMap<(Arc<str>, Arc<str>), Heard>,
     asked_for_nodes_at_ms: u64,
+    /// Since when nodes are gone that an operator took out, until they are heard again.
+    evicted: HashMap<(Arc<str>, Arc<str>), u64>,
 }
 
 impl Members {
@@ -102,6 +114,7 @@ impl Members {
         let full = self.heard.len() >= FLEET_NODES_MAX && !self.heard.contains_key(&name);
         let taken = !full && heartbeat.sent_at_ms > last;
         if taken {
+            self.evicted.remove(&name);
             let heartbeat = Heartbeat { digests: None, lacks: Vec::new(), ..heartbeat.clone() };
             self.heard.insert(name, Heard { heartbeat, at_ms: now_ms });
         }
@@ -113,6 +126,19 @@ impl Members {
         self.heard.remove(&(Arc::from(site), Arc::from(node)));
     }
 
+    /// Counts a dead node no more, unless it was heard after `at_ms`.
+    pub(crate) fn evict(&mut self, site: &str, node: &str, at_ms: u64) {
+        if self.last_seen_ms(site, node) <= at_ms && self.evicted.len() < FLEET_NODES_MAX {
+            self.forget(site, node);
+            self.evicted.insert((Arc::from(site), Arc::from(node)), at_ms);
+        }
+    }
+
+    /// When a member was last heard, in Unix milliseconds; 0 for never.
+    pub(crate) fn last_seen_ms(&self, site: &str, node: &str) -> u64 {
+        self.heard.get(&(Arc::from(site), Arc::from(node))).map_or(0, |heard| heard.at_ms)
+    }
+
     /// Everyone pinned, this node first.
     pub(crate) fn list<'a>(
         &self,
@@ -122,6 +148,7 @@ impl Members {
     ) -> Vec<Member> {
         let mut members: Vec<Member> = known
             .filter(|node| node.site != me.site || node.node != me.node)
+            .filter(|node| !self.evicted.contains_key(&(Arc::clone(&node.site), Arc::clone(&node.node))))
             .map(|node| self.describe(node, now_ms))
             .collect();
         members.sort_by(|a, b| (&a.site, &a.node).cmp(&(&b.site, &b.node)));
@@ -171,6 +198,9 @@ impl Members {
             revision: heard.map_or(0, |heard| heard.heartbeat.revision),
             me: false,
             link: if up { Link::Up } else { Link::Down },
+            duty: Duty::Serve,
+            drained: heard.is_some_and(|heard| heard.heartbeat.drained),
+            order_reason: String::new(),
         }
     }
 }
@@ -204,7 +234,8 @@ mod tests {
 
     fn heartbeat(sent_at_ms: u64) -> Heartbeat {
         let (digests, lacks) = Default::default();
-        Heartbeat { version: "1".into(), revision: 2, decisions: 3, sent_at_ms, digests, lacks }
+        let (revision, decisions, drained) = (2, 3, false);
+        Heartbeat { version: "1".into(), revision, decisions, sent_at_ms, drained, digests, lacks }
     }
 
     #[test]

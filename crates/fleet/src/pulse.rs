@@ -13,8 +13,11 @@ pub(crate) async fn run(shared: Arc<Shared>) {
     let mut renewed = shared.membership.as_ref().map(|membership| membership.renewed());
     let mut seconds = tokio::time::interval(Duration::from_millis(HEARTBEAT_MS));
     seconds.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
-    for beat in 1.. {
-        seconds.tick().await;
+    for beat in 1u64.. {
+        tokio::select! {
+            _ = seconds.tick() => {}
+            () = shared.orders.news.notified() => {}
+        }
         if let Some(renewed) = &mut renewed
             && renewed.has_changed().unwrap_or(false)
         {
@@ -52,6 +55,7 @@ impl Shared {
             sent_at_ms: now_ms,
             digests: None,
             lacks: Vec::new(),
+            drained: self.orders.is_drained(),
         }
     }
 
