@@ -67,7 +67,8 @@ class Oracle:
         self.random = random.Random(seed)
         self.counts = Counts()
         self.events: list[str] = []
-        # Undone bans and the nodes that do not list them any more.
+        # Bans and the nodes that listed them, and those of them that were undone and are not listed any more.
+        self.seen: set[tuple[str, str]] = set()
         self.gone: set[tuple[str, str]] = set()
 
     def fresh_address(self) -> str:
@@ -131,15 +132,16 @@ class Oracle:
         with self.lock:
             return [ban for ban in self.bans.values() if ban.must_not_hold(now, said_before) and not ban.unsure]
 
-    def observe(self, node: str, listed: set[str], asked_at: float) -> None:
-        """What a node listed: a ban that was undone and gone there must not come back."""
+    def observe(self, node: str, listed: dict[str, str], asked_at: float) -> None:
+        """What a node listed, ids by address: a ban that was undone and gone there must not come back."""
+        self.seen.update((name, node) for name in listed.values())
         for ban in self.must_not_hold(asked_at):
             if ban.undone_at is None or not self.is_latest(ban):
                 continue
-            if ban.address not in listed:
-                self.gone.add((ban.id, node))
-            elif (ban.id, node) in self.gone:
+            if ban.address in listed and (ban.id, node) in self.gone:
                 self.fault("resurrected", ban, f"{node} lists it again")
+            elif ban.address not in listed and (ban.id, node) in self.seen:
+                self.gone.add((ban.id, node))
 
     def still_refused(self, ban: Ban, node: str) -> None:
         """A node refuses what it should not by now: an undo that did not arrive is lost as a ban is."""

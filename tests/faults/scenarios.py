@@ -64,6 +64,18 @@ def node_kill(world: World) -> contextlib.AbstractContextManager[None]:
     return killed(world, world.any_node())
 
 
+@contextlib.contextmanager
+def lone_node_kill(world: World) -> Iterator[None]:
+    """A node that nobody hears is killed in the moment in which it acknowledged: only its own disk can know."""
+    node = world.any_node()
+    with unplugged(world, node.machine):
+        world.traffic.add_then(node, node.kill)
+        world.note(f"kill -9 {node.name}")
+        yield
+        node.start()
+        world.note(f"started {node.name}")
+
+
 def server_isolated_drop(world: World) -> contextlib.AbstractContextManager[None]:
     return dropping(world, [world.any_server().machine], "10.77.0.0/16")
 
@@ -194,6 +206,7 @@ PAIRABLE: list[Fault] = [
 SCENARIOS: dict[str, Scenario] = {
     "leader_kill": Scenario(leader_kill),
     "node_kill": Scenario(node_kill),
+    "lone_node_kill": Scenario(lone_node_kill, 5),
     "server_isolated_drop": Scenario(server_isolated_drop, 15),
     "server_isolated_link": Scenario(server_isolated_link, 15),
     "node_isolated_drop": Scenario(node_isolated_drop, 15),

@@ -7,6 +7,7 @@ import random
 import threading
 import time
 import urllib.parse
+from collections.abc import Callable
 
 from oracle import EXPIRY_GRACE, Ban, Oracle
 from processes import Node
@@ -74,6 +75,17 @@ class Traffic:
             self.unanswered(node, child, f"add of {address}: {status} {made}")
             return
         self.made(node, address, made["id"], made["expires_at_ms"])
+
+    def add_then(self, node: Node, at_once: Callable[[], None]) -> None:
+        """A ban by the API, and something that happens as soon as it is acknowledged."""
+        order = {"ip": self.oracle.fresh_address(), "kind": "ban", "for_ms": 120_000, "reason": "fault run"}
+        status, made = node.call("POST", "/decisions", order, REFUSED_SECONDS)
+        at_once()
+        if status != 201:
+            self.oracle.refused(f"{node.name}: {status} {made}")
+            return
+        ban = Ban(str(order["ip"]), node.name, made["id"], time.time(), made["expires_at_ms"] / 1000)
+        self.oracle.banned(ban)
 
     def made(self, node: Node, address: str, name: str, expires_at_ms: int) -> None:
         ban = Ban(address, node.name, name, time.time(), expires_at_ms / 1000)
@@ -167,10 +179,10 @@ class Traffic:
                     self.oracle.observe(node.name, listed, asked_at)
             time.sleep(1)
 
-    def listed(self, node: Node) -> set[str] | None:
-        """The addresses that a node lists; `None` if it does not answer."""
+    def listed(self, node: Node) -> dict[str, str] | None:
+        """The ids that a node lists, by address; `None` if it does not answer."""
         try:
-            return {address_of(decision) for decision in node.decisions()}
+            return {address_of(decision): str(decision["id"]) for decision in node.decisions()}
         except (OSError, RuntimeError, ValueError):
             return None
 

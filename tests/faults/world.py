@@ -203,7 +203,7 @@ class World:
             listed = list(pool.map(self.traffic.listed, self.fleet.nodes))
         missing = {ban.address for ban in must}
         gone = {ban.address for ban in must_not if self.oracle.is_latest(ban)}
-        return all(of_node is not None and missing <= of_node and not gone & of_node for of_node in listed)
+        return all(found is not None and missing <= found.keys() and not gone & found.keys() for found in listed)
 
     def check_enforced(self, said_before: float) -> bool:
         """Real requests in the name of everyone that was banned, to each node, and what each lists."""
@@ -219,7 +219,7 @@ class World:
             if status not in (0, 403) and ban.must_hold(time.time(), said_before):
                 self.oracle.fault("lost", ban, f"{node.name} answers {status}")
         must_not = self.oracle.must_not_hold(said_before)
-        listed = self.traffic.listed(node) or set()
+        listed = self.traffic.listed(node) or {}
         for ban in must_not:
             refused = ban.address in listed or self.traffic.visit(node, ban) == 403
             if refused and self.oracle.is_latest(ban):
@@ -230,7 +230,7 @@ class World:
         must = self.oracle.must_hold(said_before)
         found = []
         for node in self.fleet.nodes:
-            listed = self.traffic.listed(node) or set()
+            listed = self.traffic.listed(node) or {}
             found += [(node.name, ban) for ban in must if ban.address not in listed]
         return found
 
