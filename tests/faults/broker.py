@@ -31,7 +31,8 @@ def read_answer(stream: socket.socket) -> dict[str, Any]:
         while line := lines.readline():
             words = line.split()
             if words[:1] == [b"MSG"]:
-                return json.loads(lines.read(int(words[-1])))
+                answer: dict[str, Any] = json.loads(lines.read(int(words[-1])))
+                return answer
             if words[:1] == [b"PING"]:
                 stream.sendall(b"PONG\r\n")
             if words[:1] == [b"-ERR"]:

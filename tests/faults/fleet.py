@@ -21,6 +21,7 @@ import sys
 import tempfile
 import time
 
+from oracle import Counts
 from scenarios import SCENARIOS
 from world import CONVERGE_SECONDS, Programs, World, one_cluster
 
@@ -35,30 +36,28 @@ class Result:
 
     scenario: str
     seed: int
-    made: int
-    refused: int
-    lost: int
-    resurrected: int
-    late: int
+    counts: Counts
     # The slowest round; `None` if one never converged.
     converged: float | None
 
     def passed(self) -> bool:
-        in_time = self.converged is not None and self.converged <= CONVERGE_SECONDS
-        return in_time and not (self.refused or self.lost or self.resurrected or self.late)
+        return self.counts.clean() and self.converged is not None and self.converged <= CONVERGE_SECONDS
 
     def row(self) -> str:
+        counts = self.counts
+        broken = [counts.lost, counts.for_good, counts.resurrected, counts.late]
+        figures = [counts.made + counts.undone, counts.refused, *(len(found) for found in broken)]
         seconds = "never" if self.converged is None else f"{self.converged:.1f}"
-        counts = f"{self.made:9} {self.refused:7} {self.lost:5} {self.resurrected:11} {self.late:11}"
-        return f"{self.scenario:22} {self.seed:5} {counts} {seconds:>9}  {'' if self.passed() else 'FAILED'}"
+        cells = [f"{figure:>{len(name)}}" for name, figure in zip(COLUMNS, [self.seed, *figures, seconds])]
+        return f"{self.scenario:22} {'  '.join(cells)}  {'' if self.passed() else 'FAILED'}".rstrip()
 
 
-HEADER = f"{'scenario':22} {'seed':>5} {'decisions':>9} {'refused':>7} {'lost':>5} {'resurrected':>11} {'past expiry':>11} {'converged':>9}"
+COLUMNS = ["seed", "decisions", "refused", "lost", "for good", "resurrected", "past expiry", "converged"]
 
 
 def main() -> int:
     options = arguments()
-    if os.geteuid() != 0 or not shutil.which("ip") or not shutil.which("nft") or not shutil.which(options.nats_server):
+    if os.geteuid() != 0 or not all(map(shutil.which, ("ip", "nft", options.nats_server))):
         print("skipped: needs root, ip, nft and nats-server")
         return 0
     # Ends like Ctrl-C, so that namespaces and processes go.
@@ -71,7 +70,7 @@ def main() -> int:
             results.append(run(name, options, programs))
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
-    print("\n" + HEADER)
+    print(f"\n{'scenario':22} {'  '.join(COLUMNS)}")
     for result in results:
         print(result.row())
     return 0 if len(results) == len(names) and all(result.passed() for result in results) else 1
@@ -99,7 +98,7 @@ def run(name: str, options: argparse.Namespace, programs: Programs) -> Result:
         try:
             world.start()
             converged = rounds(name, world, options.rounds)
-            return result(name, options.seed, world, converged)
+            return Result(name, options.seed, world.oracle.counts, converged)
         finally:
             world.close()
             told = "".join(f"{event}\n" for event in world.oracle.events)
@@ -120,8 +119,7 @@ def rounds(name: str, world: World, count: int) -> float | None:
         took = world.check_healed(healed_at)
         world.note(f"converged after {took:.2f} s" if took is not None else "did not converge")
         if took is None:
-            for node, ban in world.absent(healed_at):
-                world.note(f"{node} has not {ban.address} {ban.id} of {ban.author}")
+            world.note_missing(healed_at)
         slowest = None if slowest is None or took is None else max(slowest, took)
         if number + 1 < count:
             world.settle()
@@ -129,13 +127,8 @@ def rounds(name: str, world: World, count: int) -> float | None:
     world.traffic.stop_acting()
     time.sleep(QUIET_SECONDS)
     world.check_enforced(time.time() - CONVERGE_SECONDS)
+    world.note_missing(time.time() - CONVERGE_SECONDS)
     return slowest
-
-
-def result(name: str, seed: int, world: World, converged: float | None) -> Result:
-    counts = world.oracle.counts
-    broken = (len(found) for found in (counts.lost, counts.resurrected, counts.late))
-    return Result(name, seed, counts.made + counts.undone, counts.refused, *broken, converged)
 
 
 def keep(folder: pathlib.Path, to: pathlib.Path, told: str) -> None:

@@ -50,6 +50,8 @@ class Counts:
     undone: int = 0
     refused: int = 0
     lost: set[str] = dataclasses.field(default_factory=set)
+    # Those of them that did not come later either.
+    for_good: set[str] = dataclasses.field(default_factory=set)
     resurrected: set[str] = dataclasses.field(default_factory=set)
     late: set[str] = dataclasses.field(default_factory=set)
 

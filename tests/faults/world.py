@@ -225,14 +225,15 @@ class World:
             if refused and self.oracle.is_latest(ban):
                 self.oracle.still_refused(ban, node.name)
 
-    def absent(self, said_before: float) -> list[tuple[str, Ban]]:
-        """What is still missing somewhere: for the report."""
-        must = self.oracle.must_hold(said_before)
-        found = []
+    def note_missing(self, said_before: float) -> None:
+        """What is not in force everywhere although it was waited for: it was not only late."""
+        must, must_not = self.oracle.must_hold(said_before), self.oracle.must_not_hold(said_before)
         for node in self.fleet.nodes:
             listed = self.traffic.listed(node) or {}
-            found += [(node.name, ban) for ban in must if ban.address not in listed]
-        return found
+            missing = [ban for ban in must if ban.address not in listed]
+            missing += [ban for ban in must_not if ban.address in listed and self.oracle.is_latest(ban)]
+            for ban in missing:
+                self.oracle.fault("for_good", ban, f"not so at {node.name}")
 
     def copy_stores(self, to: pathlib.Path) -> None:
         for server in self.fleet.servers:
