@@ -63,7 +63,8 @@ def main() -> int:
     # Ends like Ctrl-C, so that namespaces and processes go.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     names = list(SCENARIOS) if "all" in options.scenario else options.scenario
-    programs = Programs(str(pathlib.Path(options.phalanx).resolve()), shutil.which(options.nats_server) or "", not options.default_routes)
+    nats_server = shutil.which(options.nats_server) or ""
+    programs = Programs(str(pathlib.Path(options.phalanx).resolve()), nats_server, not options.default_routes)
     results = []
     try:
         for name in names:
