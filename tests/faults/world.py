@@ -40,6 +40,10 @@ class Programs:
     prompt_routes: bool
 
 
+# Per node, the ids that it lists by address; `None` if it did not answer.
+Lists = dict[str, dict[str, str] | None]
+# What is not as it should be, by node and ban.
+Missing = dict[tuple[str, str], Ban]
 Topology = Callable[[Network, pathlib.Path, Programs], Fleet]
 
 
@@ -184,10 +188,15 @@ class World:
     def check_healed(self, healed_at: float) -> float | None:
         """Watches the fleet converge on all that was said before it healed; the seconds, or `None` if it never did."""
         checked, converged = False, None
+        missing: Missing = {}
         while converged is None and time.time() < healed_at + PATIENCE_SECONDS:
             if not checked and time.time() >= healed_at + CONVERGE_SECONDS:
                 checked = self.check_enforced(healed_at)
-            if self.agree(healed_at):
+            listed = self.lists()
+            before, missing = missing, self.missing(healed_at, listed)
+            if checked:
+                self.note_ended(before, missing, listed)
+            if not missing and all(found is not None for found in listed.values()):
                 converged = time.time() - healed_at
             else:
                 time.sleep(0.1)
@@ -196,14 +205,29 @@ class World:
             self.check_enforced(healed_at)
         return converged
 
-    def agree(self, said_before: float) -> bool:
-        """Whether each node lists what it must and nothing that it must not."""
-        must, must_not = self.oracle.must_hold(said_before), self.oracle.must_not_hold(said_before)
+    def lists(self) -> Lists:
+        """What each node lists, asked at once."""
+        names = [node.name for node in self.fleet.nodes]
         with concurrent.futures.ThreadPoolExecutor() as pool:
-            listed = list(pool.map(self.traffic.listed, self.fleet.nodes))
-        missing = {ban.address for ban in must}
-        gone = {ban.address for ban in must_not if self.oracle.is_latest(ban)}
-        return all(found is not None and missing <= found.keys() and not gone & found.keys() for found in listed)
+            return dict(zip(names, pool.map(self.traffic.listed, self.fleet.nodes)))
+
+    def missing(self, said_before: float, listed: Lists) -> Missing:
+        """Where a node does not list what it must, or lists what it must not."""
+        must, must_not = self.oracle.must_hold(said_before), self.oracle.must_not_hold(said_before)
+        missing: Missing = {}
+        for name, found in listed.items():
+            known = found or {}
+            wrong = [ban for ban in must if ban.address not in known]
+            wrong += [ban for ban in must_not if ban.address in known and self.oracle.is_latest(ban)]
+            missing.update({(name, ban.id): ban for ban in wrong})
+        return missing
+
+    def note_ended(self, before: Missing, missing: Missing, listed: Lists) -> None:
+        """A ban that ended before it arrived was not only late."""
+        for name, ban_id in before.keys() - missing.keys():
+            ban = before[name, ban_id]
+            if ban.undone_at is None and not ban.unsure and ban.address not in (listed[name] or {}):
+                self.oracle.fault("for_good", ban, f"it ended before it was so at {name}")
 
     def check_enforced(self, said_before: float) -> bool:
         """Real requests in the name of everyone that was banned, to each node, and what each lists."""
@@ -227,13 +251,8 @@ class World:
 
     def note_missing(self, said_before: float) -> None:
         """What is not in force everywhere although it was waited for: it was not only late."""
-        must, must_not = self.oracle.must_hold(said_before), self.oracle.must_not_hold(said_before)
-        for node in self.fleet.nodes:
-            listed = self.traffic.listed(node) or {}
-            missing = [ban for ban in must if ban.address not in listed]
-            missing += [ban for ban in must_not if ban.address in listed and self.oracle.is_latest(ban)]
-            for ban in missing:
-                self.oracle.fault("for_good", ban, f"not so at {node.name}")
+        for (name, _), ban in self.missing(said_before, self.lists()).items():
+            self.oracle.fault("for_good", ban, f"not so at {name}")
 
     def copy_stores(self, to: pathlib.Path) -> None:
         for server in self.fleet.servers:
