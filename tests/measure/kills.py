@@ -4,9 +4,12 @@
     tests/measure/kills.py [--phalanx BINARY] [--kills N] [--bans N] [--every-ms N] [--json]
 
 Three nodes, a cluster of three nats-servers with three copies of each stream, every write through to disk. For each kill so
-many actors have sent two attacks; then their third ones go to the first node at a fixed pace, and the server that leads the first node's decisions is killed (SIGKILL) while they do. Each ban is awaited at both other
-nodes. Then the server starts again, and the next kill waits until all copies are whole. A ban that a node does not enforce
-within 30 seconds is lost.
+many actors have sent two attacks; then their third ones go to the first node at a fixed pace, and meanwhile the server that
+leads the stream of decisions is killed (SIGKILL). Each ban is awaited at both other nodes. Then the server starts again, and
+the next kill waits until all copies are whole. A ban that a node does not enforce within 30 seconds is lost.
+
+The rows below the first tell the bans apart: by when they were sent, and by whose server it was that was killed, because a
+node that was linked to it has to find another.
 """
 
 from __future__ import annotations
@@ -18,15 +21,13 @@ from dataclasses import dataclass, field
 from math import inf
 from typing import TextIO
 
-from lab import nats, options, proc, upstream
-from lab.http import attack, get
-from lab.node import Clients, Member, Node, fleet
-from lab.processes import Failed, Lab, run
+from lab import nats, options, proc, site
+from lab.node import Clients, Node
+from lab.processes import Failed, Lab, run, until
 from lab.report import Figure, show
 from lab.watch import Watcher
 
-SITE = "fra"
-STREAM = f"DEC_{SITE}"
+STREAM = f"DEC_{site.SITE}"
 # Of the bans of a kill, so many go before it.
 BEFORE_SHARE = 0.1
 # Strikes count for a minute; what is prepared for a kill must be sent well within it.
@@ -49,10 +50,7 @@ class Round:
 def main() -> None:
     given = arguments()
     with Lab() as lab:
-        program, app = nats.binary(given.nats_server), upstream.start(lab)
-        servers = nats.cluster(lab, program, given.sync)
-        url = ",".join(server.url for server in servers)
-        nodes = fleet(lab, given.phalanx, app, [Member(SITE, name, url) for name in ("a", "b", "c")])
+        servers, nodes = site.start(lab, given, 3, 3, given.sync)
         streams = nats.replicate(servers)
         watchers = {node.name: Watcher(lab, node.listen, given.pause_ms) for node in nodes[1:]}
         clients = Clients()
@@ -65,10 +63,11 @@ def main() -> None:
                 progress(number, rounds[-1])
             whole_again(servers, streams)
         title = f"third attack sent until refused on another node; {given.kills} kills of the stream's leader, {given.bans} bans each"
-        show(f"{title}, one each {given.every_ms:g} ms", figures(rounds, nodes[0].name), given.json)
+        pace = f"one each {given.every_ms:g} ms, fsync {proc.flush_ms(lab.folder):.1f} ms"
+        show(f"{title}, {pace}", figures(rounds, nodes[0].name), given.json)
 
 
-def arguments():
+def arguments() -> argparse.Namespace:
     parser = options.parser(__doc__)
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--bans", type=int, default=100, help="for each kill [100]")
@@ -78,9 +77,10 @@ def arguments():
     return options.read(parser)
 
 
-def one_kill(servers: list[nats.Server], nodes: list[Node], watchers: dict[str, Watcher], clients: Clients, given) -> Round:
-    node = nodes[0]
-    actors = prepared(node, clients, given.bans)
+def one_kill(
+    servers: list[nats.Server], nodes: list[Node], watchers: dict[str, Watcher], clients: Clients, given: argparse.Namespace
+) -> Round:
+    node, actors = nodes[0], prepared(nodes[0], clients, given.bans)
     leader = nats.leader(servers, STREAM)
     cut_off = {one.name for one in nodes if leader.port in proc.connected_ports(one.child.pid)}
     done = Round(leader.name, cut_off)
@@ -111,7 +111,7 @@ def prepared(node: Node, clients: Clients, count: int) -> list[str]:
 
 
 def whole_again(servers: list[nats.Server], streams: list[str]) -> None:
-    nats.until("all copies are whole again", lambda: nats.current(servers, streams), 120, 0.1)
+    until("all copies are whole again", lambda: nats.current(servers, streams), 120, 0.1)
 
 
 def sleep_until(at_ns: int) -> None:
@@ -141,7 +141,7 @@ def times_ms(one: Round) -> list[float]:
 
 
 def trace(to: TextIO, number: int, one: Round) -> None:
-    for (node, client, at_ns), took_ms in zip(one.seen, times_ms(one)):
+    for (node, client, at_ns), took_ms in zip(one.seen, times_ms(one), strict=True):
         sent_ms = (one.sent_ns[client] - one.at_ns) / 1e6
         line = {"kill": number + 1, "node": node, "cut_off": sorted(one.cut_off), "sent_ms": sent_ms, "took_ms": took_ms if at_ns else None}
         to.write(json.dumps(line) + "\n")

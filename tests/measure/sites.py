@@ -10,6 +10,7 @@ a cut nothing passes and nobody is told; both sides ban and undo meanwhile; time
 
 from __future__ import annotations
 
+import argparse
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -33,7 +34,7 @@ class Layout:
     relays: list[Relay]
 
 
-def one_server(lab: Lab, given) -> Layout:
+def one_server(lab: Lab, given: argparse.Namespace) -> Layout:
     """One nats-server, in the first site; the other site reaches it through the relay."""
     server = nats.single(lab, nats.binary(given.nats_server), given.sync)
     relay = Relay(lab, server.port, given.one_way_ms)
@@ -59,7 +60,7 @@ def main() -> None:
             show(f"after a cut of {given.cut_s:g} s; {title}", cuts(nodes, watchers, layout, clients, given), given.json)
 
 
-def arguments():
+def arguments() -> argparse.Namespace:
     parser = options.parser(__doc__)
     parser.add_argument("--trials", type=int, default=300, help="in each direction [300]")
     parser.add_argument("--one-way-ms", type=float, default=40)
@@ -87,7 +88,7 @@ def spread(nodes: list[Node], watchers: list[Watcher], clients: Clients, author:
     return [path, order]
 
 
-def cuts(nodes: list[Node], watchers: list[Watcher], layout: Layout, clients: Clients, given) -> list[Figure]:
+def cuts(nodes: list[Node], watchers: list[Watcher], layout: Layout, clients: Clients, given: argparse.Namespace) -> list[Figure]:
     """What both sides decided while they were apart. Within a site nothing may be refused because of the cut."""
     bans = Figure("bans of both sides, at the other", max_max=5000)
     undone = Figure("undone at one side, at the other", max_max=5000)

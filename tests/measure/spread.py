@@ -11,22 +11,21 @@ actor is served again on the others, on one that was stopped meanwhile, and on o
 
 from __future__ import annotations
 
+import argparse
 import signal
 import time
 
-from lab import nats, options, upstream
-from lab.node import Clients, Member, Node, fleet
+from lab import options, site
+from lab.node import Clients, Node
 from lab.processes import Failed, Lab, run
 from lab.report import Figure, show
 from lab.watch import Watcher, arm
-
-SITE = "fra"
 
 
 def main() -> None:
     given = arguments()
     with Lab() as lab:
-        nodes = start(lab, given)
+        _servers, nodes = site.start(lab, given, given.servers, 3, given.sync)
         watchers = [Watcher(lab, node.listen, given.pause_ms) for node in nodes]
         clients = Clients()
         title = f"one site, {len(nodes)} nodes, {given.servers} nats-server, sync {given.sync or 'by default'}"
@@ -37,7 +36,7 @@ def main() -> None:
         show(f"undo until served again; {title}", [*undone, *rejoined], given.json)
 
 
-def arguments():
+def arguments() -> argparse.Namespace:
     parser = options.parser(__doc__)
     parser.add_argument("--trials", type=int, default=300)
     parser.add_argument("--rejoins", type=int, default=20, help="trials in which a node is stopped or killed [20]")
@@ -45,16 +44,6 @@ def arguments():
     parser.add_argument("--servers", type=int, choices=(1, 3), default=1)
     parser.add_argument("--sync", default="", help="sync_interval of nats-server, such as always")
     return options.read(parser)
-
-
-def start(lab: Lab, given) -> list[Node]:
-    program, app = nats.binary(given.nats_server), upstream.start(lab)
-    servers = nats.cluster(lab, program, given.sync) if given.servers == 3 else [nats.single(lab, program, given.sync)]
-    url = ",".join(server.url for server in servers)
-    nodes = fleet(lab, given.phalanx, app, [Member(SITE, name, url) for name in ("a", "b", "c")])
-    if len(servers) == 3:
-        nats.replicate(servers)
-    return nodes
 
 
 def whole_path(nodes: list[Node], watchers: list[Watcher], clients: Clients, trials: int) -> list[Figure]:
@@ -97,7 +86,7 @@ def orders_and_undo(nodes: list[Node], watchers: list[Watcher], clients: Clients
     return [sent, answered], [undone]
 
 
-def stopped(nodes: list[Node], watchers: list[Watcher], clients: Clients, given) -> Figure:
+def stopped(nodes: list[Node], watchers: list[Watcher], clients: Clients, given: argparse.Namespace) -> Figure:
     """Undone while a node is stopped: from the moment it goes on."""
     figure = Figure(f"from SIGCONT, on a node stopped for {given.stopped_s:g} s", max_max=1000)
     for _ in range(given.rejoins):
@@ -114,7 +103,7 @@ def stopped(nodes: list[Node], watchers: list[Watcher], clients: Clients, given)
     return figure
 
 
-def restarted(nodes: list[Node], watchers: list[Watcher], clients: Clients, given) -> Figure:
+def restarted(nodes: list[Node], watchers: list[Watcher], clients: Clients, given: argparse.Namespace) -> Figure:
     """Undone while a node is dead: from the moment it is ready again, which it is before it has heard anything."""
     figure = Figure("from ready, on a node that was killed", max_max=1000)
     for _ in range(given.rejoins):

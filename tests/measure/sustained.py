@@ -14,22 +14,23 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import functools
 import json
 import os
 import statistics
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection as PipeEnd
 
-from lab import nats, options, upstream
+from lab import options, site
 from lab.http import Api
-from lab.node import Member, Node, fleet
-from lab.proc import Shares, Usage
+from lab.node import Node
+from lab.proc import Shares, Usage, flush_ms
 from lab.processes import Failed, Lab, run
 from lab.report import load, percentile
 
-SITE = "fra"
 RATE_MIN = 2000
 # A ban from each of these is looked for at the end at the reading node's own door.
 SAMPLES = 100
@@ -51,6 +52,7 @@ class Outcome:
     confirmed_s: float
     answer_ms: list[float]
     used: Shares
+    flush_ms: float
 
     def rate(self) -> float:
         return self.orders / self.enforced_s
@@ -63,12 +65,7 @@ class Outcome:
 def main() -> None:
     given = arguments()
     with Lab() as lab:
-        program, app = nats.binary(given.nats_server), upstream.start(lab)
-        servers = nats.cluster(lab, program, given.sync) if given.servers == 3 else [nats.single(lab, program, given.sync)]
-        url = ",".join(server.url for server in servers)
-        nodes = fleet(lab, given.phalanx, app, [Member(SITE, name, url) for name in ("a", "b", "c")])
-        if len(servers) == 3:
-            nats.replicate(servers)
+        servers, nodes = site.start(lab, given, given.servers, 3, given.sync)
         pids = {f"node {node.name}": node.child.pid for node in nodes}
         pids |= {f"nats-server {server.name}": server.child.pid for server in servers}
         reader, network = nodes[2], 1
@@ -87,7 +84,7 @@ def arguments() -> argparse.Namespace:
     return options.read(parser)
 
 
-def measured(lab: Lab, authors: list[Node], reader: Node, pids: dict[str, int], network: int, given) -> Outcome:
+def measured(lab: Lab, authors: list[Node], reader: Node, pids: dict[str, int], network: int, given: argparse.Namespace) -> Outcome:
     """One load on these nodes; what the clients use of the machine is told too."""
     before, each = reader.decisions(), given.decisions // len(authors)
     pipes, workers = [], {}
@@ -112,10 +109,10 @@ def measured(lab: Lab, authors: list[Node], reader: Node, pids: dict[str, int], 
     name = f"orders on {len(authors)} node{'s' * (len(authors) > 1)}, {given.connections} connections to each"
     times = [ms for _, answers in told for ms in answers]
     ends = (accepted - started, enforced - started, confirmed - started)
-    return Outcome(name, made, sum(again for again, _ in told), *ends, times, shares)
+    return Outcome(name, made, sum(again for again, _ in told), *ends, times, shares, flush_ms(lab.folder))
 
 
-def when(what: str, condition) -> float:
+def when(what: str, condition: Callable[[], object]) -> float:
     ends = time.monotonic() + ARRIVAL_S_MAX
     while not condition():
         if time.monotonic() > ends:
@@ -160,9 +157,13 @@ async def send_all(admin: str, requests: list[bytes], connections: int) -> tuple
     loop = asyncio.get_running_loop()
     clients = [Client(requests, loop.create_future()) for _ in range(connections)]
     for client in clients:
-        await loop.create_connection(lambda one=client: one, host, int(port))
+        await loop.create_connection(functools.partial(itself, client), host, int(port))
     await asyncio.gather(*(client.done for client in clients))
     return sum(client.again for client in clients), [ms for client in clients for ms in client.times_ms]
+
+
+def itself(client: Client) -> Client:
+    return client
 
 
 class Client(asyncio.Protocol):
@@ -226,33 +227,41 @@ def limits(outcome: Outcome) -> list[str]:
     return found or ["no thread and not the machine: something waits"]
 
 
-def show(outcome: Outcome, given) -> None:
+def show(outcome: Outcome, given: argparse.Namespace) -> None:
     if given.json:
         print(json.dumps(as_object(outcome, given)), flush=True)
         return
     verdict = "reached" if outcome.rate() >= RATE_MIN else "MISSED"
-    servers = f"{given.servers} nats-server, sync {given.sync or 'by default'}"
+    servers = f"{given.servers} nats-server, sync {given.sync or 'by default'}, fsync {outcome.flush_ms:.1f} ms"
     print(f"{outcome.name}; {servers}; load average {load():.1f} on {os.cpu_count()} cores")
     print(f"  {outcome.rate():8.0f} decisions a second until enforced on another node (goal {RATE_MIN}: {verdict})")
-    print(f"  {outcome.orders:8} decisions: answered after {outcome.accepted_s:.2f} s, enforced on another node after {outcome.enforced_s:.2f} s, "
-          f"on disk and in the stream after {outcome.confirmed_s:.2f} s; {outcome.again} answers of 503")
+    print(f"  {outcome.orders:8} decisions: answered after {outcome.accepted_s:.2f} s ({outcome.again} times with 503), "
+          f"enforced on another node after {outcome.enforced_s:.2f} s, on disk and in the stream after {outcome.confirmed_s:.2f} s")
     print(f"  {statistics.median(outcome.answer_ms):8.2f} ms p50 for an answer, p99 {percentile(outcome.answer_ms, 0.99):.2f} ms")
     for limit in limits(outcome):
         print(f"  limit: {limit}")
     used = outcome.used
     print(f"  us of CPU for a decision: {words(outcome.us_each(), 8, '.0f')}")
-    print(f"  cores used: {words(used.processes, 8)}, all else {used.others:.2f}; idle {used.idle:.2f}, waiting for disks {used.waiting:.2f}")
+    rest = f"all else {used.others:.2f}; idle {used.idle:.2f}, waiting for disks {used.waiting:.2f}"
+    print(f"  cores used: {words(used.processes, 8)}, {rest}")
     print(f"  busiest threads: {words(used.threads, 6)}", flush=True)
 
 
-def as_object(outcome: Outcome, given) -> dict[str, object]:
+def as_object(outcome: Outcome, given: argparse.Namespace) -> dict[str, object]:
     told = {"measurement": "sustained decisions", "load_name": outcome.name, "servers": given.servers, "sync": given.sync or None}
     rate = {"per_second": round(outcome.rate()), "goal": RATE_MIN, "reached": outcome.rate() >= RATE_MIN, "limits": limits(outcome)}
     times = {name: round(getattr(outcome, name), 3) for name in ("accepted_s", "enforced_s", "confirmed_s")}
     answers = {"answer_p50_ms": statistics.median(outcome.answer_ms), "answer_p99_ms": percentile(outcome.answer_ms, 0.99)}
-    counts = {"trials": outcome.orders, "answers_503": outcome.again, "us_each": outcome.us_each()}
-    machine = {"cores_used": vars(outcome.used), "load": round(load(), 2), "cores": os.cpu_count()}
+    counts = {"trials": outcome.orders, "answers_503": outcome.again, "us_each": rounded(outcome.us_each())}
+    machine = {"cores_used": {name: rounded(value) for name, value in vars(outcome.used).items()}, "load": round(load(), 2), "cores": os.cpu_count(), "flush_ms": outcome.flush_ms}
     return {**told, **rate, **counts, **times, **answers, **machine}
+
+
+def rounded(value: dict[str, float] | float) -> dict[str, float] | float:
+    """Without what used nothing."""
+    if isinstance(value, dict):
+        return {name: round(share, 3) for name, share in value.items() if share >= 0.005}
+    return round(value, 3)
 
 
 def words(shares: dict[str, float], count: int, form: str = ".2f") -> str:

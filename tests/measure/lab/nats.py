@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import pathlib
 import shutil
 import socket
 import subprocess
@@ -104,7 +103,8 @@ class JetStream:
             if line.startswith(b"PING"):
                 self.socket.sendall(b"PONG\r\n")
             elif line.startswith(b"MSG"):
-                return json.loads(self.lines.read(int(line.split()[-1]) + 2))
+                answer: dict[str, Any] = json.loads(self.lines.read(int(line.split()[-1]) + 2))
+                return answer
             elif line.startswith(b"-ERR") or not line:
                 raise ConnectionError(line.decode(errors="replace"))
 
@@ -156,9 +156,3 @@ def whole(info: dict[str, Any], copies: int) -> bool:
     shape = info.get("cluster") or {}
     others = [one for one in shape.get("replicas") or [] if one.get("current") and not one.get("offline")]
     return bool(shape.get("leader")) and len(others) >= copies - 1
-
-
-def store(folder: pathlib.Path) -> str:
-    """What kind of disk a folder is on, for the report."""
-    told = subprocess.run(["stat", "-f", "-c", "%T", folder], capture_output=True, text=True, check=False)
-    return told.stdout.strip() or "unknown"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import pathlib
@@ -40,8 +41,8 @@ class Node:
     def start(self) -> None:
         """Starts it, the second time on the addresses that it had."""
         log = self.state.name
-        words = [self.binary, "up", "--to", self.upstream, "--listen", self.listen, "--admin", self.admin, "--json"]
-        words += ["--state", self.state, "--fleet", self.member.nats_url, "--workers", "1"]
+        words: list[str | os.PathLike[str]] = [self.binary, "up", "--to", self.upstream, "--listen", self.listen, "--admin", self.admin]
+        words += ["--json", "--state", self.state, "--fleet", self.member.nats_url, "--workers", "1"]
         words += ["--site", self.member.site, "--node", self.member.node, "--trust-forwarded", "127.0.0.1/32"]
         self.child = self.lab.spawn([*words, *self.member.options], log, stdout=subprocess.PIPE)
         line = first_line(self.child)
@@ -112,7 +113,7 @@ def acquainted(nodes: Sequence[Node]) -> None:
         return bool(told["connected"]) and len(online) == len(nodes)
 
     for node in nodes:
-        until(f"{node.name} sees {len(nodes)} members", lambda one=node: all_known(one))
+        until(f"{node.name} sees {len(nodes)} members", functools.partial(all_known, node))
 
 
 class Clients:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pathlib
+import statistics
 import time
 from dataclasses import dataclass
 
@@ -71,8 +72,20 @@ class Usage:
             share = (now - self.before.get(thread, 0.0)) / seconds
             by_process[thread.process] = by_process.get(thread.process, 0.0) + share
             by_thread[f"{thread.process}: {thread.thread} {thread.number}"] = share
-        busy, idle, waiting = ((now - before) / seconds for now, before in zip(machine(), self.machine_before))
+        busy, idle, waiting = ((now - before) / seconds for now, before in zip(machine(), self.machine_before, strict=True))
         return Shares(by_process, by_thread, max(busy - sum(by_process.values()), 0.0), idle, waiting)
+
+
+def flush_ms(folder: pathlib.Path, times: int = 50) -> float:
+    """What it takes to write 1 KiB through to the disk of a folder: the median."""
+    taken = []
+    with open(folder / "flushed", "wb", buffering=0) as file:
+        for _ in range(times):
+            started = time.perf_counter()
+            file.write(bytes(1024))
+            os.fsync(file.fileno())
+            taken.append((time.perf_counter() - started) * 1000)
+    return statistics.median(taken)
 
 
 def machine() -> tuple[float, float, float]:

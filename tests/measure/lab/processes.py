@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import multiprocessing
 import os
@@ -13,13 +14,16 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
 from typing import Any
 
 DEADLINE_S = 30.0
+# What a worker may take to end what it has started itself.
+WORKER_S_MAX = 5.0
 PREFIX = "phalanx-measure-"
 PR_SET_PDEATHSIG = 1
+INTERRUPTIONS = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
 LIBC = ctypes.CDLL(None, use_errno=True)
 
 
@@ -35,29 +39,41 @@ class Lab:
     """Starts processes and makes folders; leaving it ends and removes all of them. Not for use from several threads."""
 
     def __init__(self) -> None:
-        sweep()
-        self.folder = pathlib.Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-"))
+        self.folder: pathlib.Path
         self.children: list[subprocess.Popen[bytes]] = []
         self.workers: list[multiprocessing.Process] = []
         self.owner = os.getpid()
 
     def __enter__(self) -> Lab:
-        for name in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+        sweep()
+        for name in INTERRUPTIONS:
             signal.signal(name, interrupted)
+        self.folder = pathlib.Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-"))
         return self
 
     def __exit__(self, kind: type[BaseException] | None, fault: BaseException | None, at: TracebackType | None) -> None:
         if os.getpid() != self.owner:
             return
         # From here on nothing interrupts the cleaning up.
-        for name in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+        for name in INTERRUPTIONS:
             signal.signal(name, signal.SIG_IGN)
         for worker in self.workers:
+            worker.terminate()
+        for worker in self.workers:
+            worker.join(WORKER_S_MAX)
             worker.kill()
             worker.join()
+        self.end_children()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def disown(self) -> None:
+        """In a worker: what the parent has started is the parent's to end; the worker ends what it starts from here on."""
+        self.children = []
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit())
+
+    def end_children(self) -> None:
         for child in reversed(self.children):
             end(child)
-        shutil.rmtree(self.folder, ignore_errors=True)
 
     def subfolder(self, name: str) -> pathlib.Path:
         made = self.folder / name
@@ -70,15 +86,17 @@ class Lab:
             raise Skipped(f"{command[0]} is not installed")
         with open(self.folder / f"{log}.log", "ab") as sink:
             options = {"stdin": subprocess.DEVNULL, "stdout": sink, "stderr": sink, **options}
-            child = subprocess.Popen([str(word) for word in command], preexec_fn=end_with_parent, **options)
-        self.children.append(child)
+            with uninterrupted():
+                child = subprocess.Popen([str(word) for word in command], preexec_fn=end_with_parent, **options)
+                self.children.append(child)
         return child
 
     def worker(self, target: Callable[..., None], *arguments: Any) -> multiprocessing.Process:
         """Runs a function in a process of its own."""
         process = multiprocessing.Process(target=as_worker, args=(target, *arguments), daemon=True)
-        process.start()
-        self.workers.append(process)
+        with uninterrupted():
+            process.start()
+            self.workers.append(process)
         return process
 
     def said(self, log: str) -> str:
@@ -93,33 +111,36 @@ def interrupted(number: int, frame: object) -> None:
     raise KeyboardInterrupt(signal.Signals(number).name)
 
 
+@contextlib.contextmanager
+def uninterrupted() -> Iterator[None]:
+    """An interruption waits: no child may be started and not yet known."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, INTERRUPTIONS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, INTERRUPTIONS)
+
+
 def end_with_parent() -> None:
-    """The kernel ends this process when its parent is gone, however it went."""
+    """In a child: the kernel ends it when its parent is gone, however it went. What the parent holds back it does not."""
     LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, INTERRUPTIONS)
 
 
 def as_worker(target: Callable[..., None], *arguments: Any) -> None:
-    end_with_parent()
     for name in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(name, signal.SIG_DFL)
     # Ctrl-C reaches the whole group; the parent ends its workers in its own order.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
+    end_with_parent()
+    # The parent has gone, or listens no more.
+    with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):
         target(*arguments)
-    except (EOFError, BrokenPipeError):
-        pass
 
 
-def end(child: subprocess.Popen[bytes], polite_s: float = 0.0) -> None:
-    """Ends a process, at once or after a time in which it may end by itself. A stopped one ends too."""
-    if child.poll() is None and polite_s:
-        child.terminate()
-        try:
-            child.wait(polite_s)
-        except subprocess.TimeoutExpired:
-            pass
-    if child.poll() is None:
-        child.kill()
+def end(child: subprocess.Popen[bytes]) -> None:
+    """Ends a process as a crash would; a stopped one ends too."""
+    child.kill()
     child.wait()
 
 
