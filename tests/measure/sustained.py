@@ -253,7 +253,8 @@ def as_object(outcome: Outcome, given: argparse.Namespace) -> dict[str, object]:
     times = {name: round(getattr(outcome, name), 3) for name in ("accepted_s", "enforced_s", "confirmed_s")}
     answers = {"answer_p50_ms": statistics.median(outcome.answer_ms), "answer_p99_ms": percentile(outcome.answer_ms, 0.99)}
     counts = {"trials": outcome.orders, "answers_503": outcome.again, "us_each": rounded(outcome.us_each())}
-    machine = {"cores_used": {name: rounded(value) for name, value in vars(outcome.used).items()}, "load": round(load(), 2), "cores": os.cpu_count(), "flush_ms": outcome.flush_ms}
+    used = {name: rounded(value) for name, value in vars(outcome.used).items()}
+    machine = {"cores_used": used, "load": round(load(), 2), "cores": os.cpu_count(), "flush_ms": outcome.flush_ms}
     return {**told, **rate, **counts, **times, **answers, **machine}
 
 
