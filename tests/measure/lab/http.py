@@ -85,10 +85,10 @@ class Connection:
         self.socket = None
 
 
-def get(path: str, client: str, host: str = "shop.example") -> bytes:
+def get(path: str, client: str) -> bytes:
     """A GET in the name of a client behind a trusted forwarder."""
-    text = f"GET {path} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: {AGENT}\r\nAccept: */*\r\nX-Forwarded-For: {client}\r\n\r\n"
-    return text.encode()
+    head = f"GET {path} HTTP/1.1\r\nHost: shop.example\r\nUser-Agent: {AGENT}\r\nAccept: */*\r\n"
+    return f"{head}X-Forwarded-For: {client}\r\n\r\n".encode()
 
 
 def attack(number: int) -> str:

@@ -23,7 +23,6 @@ class Seen:
 
     client: str
     at_ns: int | None
-    asked: int
 
 
 class Watcher:
@@ -77,7 +76,6 @@ class Watched:
     wanted: int
     ends: float
     request: bytes
-    asked: int = 0
 
 
 def watch(pipe: PipeEnd, address: str, pause_s: float) -> None:
@@ -95,15 +93,14 @@ def watch(pipe: PipeEnd, address: str, pause_s: float) -> None:
             ended = ask(connection, client, one)
             if ended:
                 del watched[client]
-                pipe.send(("seen", ended.client, ended.at_ns, ended.asked))
+                pipe.send(("seen", ended.client, ended.at_ns))
         time.sleep(pause_s)
 
 
 def ask(connection: Connection, client: str, one: Watched) -> Seen | None:
     status = connection.exchange(one.request)[0]
-    one.asked += 1
     if status == one.wanted:
-        return Seen(client, time.monotonic_ns(), one.asked)
+        return Seen(client, time.monotonic_ns())
     if time.monotonic() > one.ends:
-        return Seen(client, None, one.asked)
+        return Seen(client, None)
     return None
