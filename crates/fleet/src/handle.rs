@@ -28,8 +28,8 @@ use crate::packed::PackedFile;
 use crate::shared::{Core, FleetStatus, Shared, admitted};
 use crate::store::Store;
 use crate::{
-    Change, Fleet, FleetError, LocalFleet, Member, NatsFleet, NatsSettings, Topic, TrailReading, blocklists,
-    compact, counts, ingest, outbox, pulse, restore,
+    Change, Fleet, FleetError, HeldKind, LocalFleet, Member, NatsFleet, NatsSettings, Topic, TrailReading,
+    blocklists, compact, counts, ingest, outbox, pulse, restore,
 };
 
 /// What a fleet node is told at start.
@@ -209,6 +209,7 @@ impl FleetHandle {
             crowded: Notify::new(),
             lists: tokio::sync::Mutex::default(),
             lists_changed: Notify::new(),
+            good: Default::default(),
             roots: RwLock::new(roots),
             members: Mutex::default(),
             changes,
@@ -223,6 +224,7 @@ impl FleetHandle {
             shared.fault("remembered view", fault);
         }
         let handle = Self { tasks: Arc::default(), shared: Arc::new(shared) };
+        handle.shared.remember_held().await;
         Box::pin(handle.shared.remember_lists()).await;
         handle.restore().await?;
         Box::pin(handle.shared.look_after_lists()).await;
@@ -309,9 +311,16 @@ impl FleetHandle {
         self.shared.is_me(author)
     }
 
-    /// The live decision of this id.
+    /// The live decision of this id, in force or held.
     pub fn find(&self, id: DecisionId) -> Option<Arc<Decision>> {
-        self.shared.view.load_full().find(id, self.shared.clock.now_ms())
+        let in_force = self.shared.view.load_full().find(id, self.shared.clock.now_ms());
+        in_force.or_else(|| {
+            let held = self.held().0.into_iter().find(|held| held.id == id);
+            held.and_then(|held| match held.what {
+                HeldKind::Decision(decision) => Some(decision),
+                HeldKind::Blocklist(_) | HeldKind::Range(..) => None,
+            })
+        })
     }
 
     /// The newest live decisions, at most `limit`, newest first.
@@ -521,6 +530,11 @@ impl FleetHandle {
             Change::Withdrawn(withdrawal) => Ok(withdrawal),
             Change::Decided(_) | Change::Recalled(_) | Change::Listed(_) => Err(FleetError::Closed),
         }
+    }
+
+    /// Runs a task until the node stops.
+    pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        self.tasks.lock().spawn(task);
     }
 
     fn spawn_tasks(&self, outgoing: mpsc::Receiver<Change>) {

@@ -16,8 +16,10 @@
 pub mod error;
 
 pub mod change;
+mod held;
 pub mod hybrid_clock;
 mod listed;
+mod ranges;
 mod recalls;
 pub mod registers;
 pub mod subject;
@@ -38,6 +40,7 @@ mod packed;
 mod pulse;
 mod restore;
 mod revoke;
+mod settle;
 mod shared;
 mod trail;
 
@@ -53,5 +56,7 @@ pub use handle::{FleetHandle, FleetKeys, FleetSettings, NewDecision, Parts, Reme
 pub use local::LocalFleet;
 pub use members::{Link, Member, SILENCE_MAX_MS};
 pub use nats::{NatsFleet, NatsSettings, Sites};
+pub use ranges::RangeProposal;
+pub use settle::{GoodPort, HeldKind, HeldOrder, Settled};
 pub use shared::FleetStatus;
 pub use trail::{Trace, TrailReading, whole_key};

@@ -19,6 +19,7 @@ use phalanx_model::{
 
 use crate::Change;
 use crate::listed::Listed;
+use crate::ranges::{RangeProposal, Ranges};
 use crate::recalls::Recalls;
 
 /// All registers and withdrawals known and not expired.
@@ -28,6 +29,7 @@ pub struct Registers {
     authors: HashMap<Author, Shelf>,
     recalls: Recalls,
     lists: Listed,
+    ranges: Ranges,
     /// Nodes that were taken out, with the version up to which what they said stands.
     expelled: Vec<(Arc<str>, Arc<str>, u64)>,
     per_author_max: usize,
@@ -63,8 +65,8 @@ impl Default for Registers {
 impl Registers {
     /// Empty registers that hold this many decisions, and as many withdrawals, per author.
     pub fn with_quota(per_author_max: usize) -> Self {
-        let (places, authors, recalls, lists, expelled) = Default::default();
-        Self { places, authors, recalls, lists, expelled, per_author_max, decisions_len: 0 }
+        let (places, authors, recalls, lists, ranges, expelled) = Default::default();
+        Self { places, authors, recalls, lists, ranges, expelled, per_author_max, decisions_len: 0 }
     }
 
     /// Merges a change that the caller has checked.
@@ -192,6 +194,28 @@ impl Registers {
         self.places.get(key).map(|place| place.decisions.clone()).unwrap_or_default()
     }
 
+    /// Ranges of which one author bans so many addresses now that they are proposed, each with how many. Not those about which an operator has
+    /// an order, or has withdrawn one at `rejected_since_ms` or later.
+    pub fn proposals(&self, rejected_since_ms: u64) -> Vec<(RangeProposal, u32)> {
+        let open = |proposal: &RangeProposal| {
+            let Some(place) = self.places.get(&proposal.actor().key()) else { return true };
+            let ordered = place.decisions.iter().any(|one| one.author.role == AuthorRole::Operator);
+            let rejected = place
+                .withdrawals
+                .iter()
+                .any(|one| one.author.role == AuthorRole::Operator && one.created_at_ms >= rejected_since_ms);
+            !ordered && !rejected
+        };
+        let crowded = self.ranges.crowded().filter(|(proposal, _)| open(proposal));
+        crowded.map(|(proposal, banned)| (proposal.clone(), banned)).collect()
+    }
+
+    /// What an author decided, in no order.
+    pub fn decided_by<'a>(&'a self, author: &Author) -> impl Iterator<Item = &'a Decision> + use<'a> {
+        let slots = self.authors.get(author).into_iter().flat_map(|shelf| &shelf.decisions);
+        slots.filter_map(Slot::decision)
+    }
+
     /// Keys that a remembered withdrawal is about as a whole.
     pub fn withdrawn(&self) -> Vec<ActorKey> {
         let slots = self.authors.values().flat_map(|shelf| &shelf.withdrawals);
@@ -268,6 +292,7 @@ impl Registers {
         decisions.reserve_exact(1);
         decisions.push(Arc::clone(new));
         self.decisions_len += 1;
+        self.ranges.add(new);
         let max = self.per_author_max;
         let shelf = self.shelf(&new.author);
         shelf.decisions.insert(Slot::of_decision(new));
@@ -395,7 +420,9 @@ impl Registers {
             Slot::Decision(gone) => {
                 let at = place.decisions.iter().position(|decision| same_register(decision, gone))?;
                 self.decisions_len = self.decisions_len.saturating_sub(1);
-                Change::Decided(place.decisions.swap_remove(at))
+                let decision = place.decisions.swap_remove(at);
+                self.ranges.take(&decision);
+                Change::Decided(decision)
             }
             Slot::Withdrawal(gone) => {
                 let at = place.withdrawals.iter().position(|withdrawal| same_tombstone(withdrawal, gone))?;

@@ -52,6 +52,7 @@ fn read_all(shared: &Arc<Shared>) -> Result<(), FleetError> {
     for change in adopted {
         adopt(shared, &mut core, change, now_ms);
     }
+    shared.forget_unknown_held(&mut core);
     drop(core);
     shared.lists_changed.notify_one();
     // Without its records a node goes on with what the packed file remembers, as far as nothing known since contradicts it.
@@ -98,7 +99,8 @@ fn merge(shared: &Arc<Shared>, records: Vec<Kept>, adopted: &mut Vec<Change>) ->
 fn show(shared: &Arc<Shared>) {
     let mut packing = shared.packing.lock();
     let mut core = shared.core.lock();
-    let decisions: Vec<Arc<Decision>> = core.registers.decisions().cloned().collect();
+    let enforced = |decision: &&Arc<Decision>| !core.holding.holds(decision);
+    let decisions: Vec<Arc<Decision>> = core.registers.decisions().filter(enforced).cloned().collect();
     let before = shared.view.load_full();
     core.restoring = false;
     drop(core);
