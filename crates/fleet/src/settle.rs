@@ -121,6 +121,11 @@ impl FleetHandle {
         (all, total)
     }
 
+    /// How much waits for an operator.
+    pub fn held_len(&self) -> usize {
+        self.shared.held_len(&self.shared.core.lock())
+    }
+
     /// Makes what is held, here or on other nodes only, the operator's own order, in force everywhere. It ends when what is approved
     /// would; for a range, when the last of its bans would.
     pub async fn approve(&self, id: DecisionId, reason: &str) -> Result<Settled, FleetError> {
@@ -128,7 +133,7 @@ impl FleetHandle {
         let words =
             |of: &str| cut(if reason.is_empty() { format!("approved: {of}") } else { reason.to_owned() });
         let now_ms = self.shared.clock.now_ms();
-        match self.settled(id)? {
+        match self.meant(id)? {
             HeldKind::Decision(decision) => {
                 let order = NewDecision {
                     actor: decision.actor.clone(),
@@ -157,7 +162,7 @@ impl FleetHandle {
     /// not proposed again for a day.
     pub async fn reject(&self, id: DecisionId, reason: &str) -> Result<Settled, FleetError> {
         self.shared.key(AuthorRole::Operator)?;
-        match self.settled(id)? {
+        match self.meant(id)? {
             HeldKind::Decision(decision) => {
                 self.withdraw(decision.actor.clone(), reason).map(Settled::Withdrawn)
             }
@@ -167,7 +172,7 @@ impl FleetHandle {
     }
 
     /// What an operator means by an id: nodes differ in what they hold, so it may be in force here and held elsewhere.
-    fn settled(&self, id: DecisionId) -> Result<HeldKind, FleetError> {
+    pub fn meant(&self, id: DecisionId) -> Result<HeldKind, FleetError> {
         let held = self.held().0.into_iter().find(|held| held.id == id).map(|held| held.what);
         if let Some(held) = held {
             return Ok(held);

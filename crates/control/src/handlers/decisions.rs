@@ -9,11 +9,11 @@ use http::StatusCode;
 use phalanx_model::actor::{ActorError, is_asn, parse_hash};
 use phalanx_model::limits::{DECISION_MAX_MS, REASON_BYTES_MAX};
 use phalanx_model::{
-    Actor, Author, AuthorRole, Decision, DecisionId, DecisionKind, Prefix, Recall, Withdrawal,
+    Actor, Author, AuthorRole, Decision, DecisionId, DecisionKind, GoodShare, Prefix, Recall, Withdrawal,
 };
 use serde::Deserialize;
 
-use crate::api::NewDecision;
+use crate::api::{DecisionMade, NewDecision};
 use crate::auth::Principal;
 use crate::error::ApiError;
 use crate::limits::{DECISIONS_PAGE_DEFAULT, DECISIONS_PAGE_MAX};
@@ -60,13 +60,14 @@ pub(crate) async fn add(
     State(control): State<Arc<Control>>,
     Extension(who): Extension<Principal>,
     body: Result<Json<NewDecision>, JsonRejection>,
-) -> Result<(StatusCode, Json<Arc<Decision>>), ApiError> {
+) -> Result<(StatusCode, Json<DecisionMade>), ApiError> {
     let Json(new) = body.map_err(|e| ApiError::new(e.status(), "bad_request", e.body_text()))?;
     let actor = actor(&new)?;
     check(&new)?;
     if !matches!(new.kind, DecisionKind::Ban | DecisionKind::Allow) {
         return Err(ApiError::bad_request("this version enforces `ban` and `allow` only"));
     }
+    let refuses = measured(&control, &new, &actor).await?;
     control
         .record(&who, &format!("{} {actor} for {} s: {}", kind(new.kind), new.for_ms / 1_000, new.reason))?;
     let order = phalanx_fleet::NewDecision {
@@ -76,7 +77,27 @@ pub(crate) async fn add(
         reason: new.reason,
         evidence: None,
     };
-    Ok((StatusCode::CREATED, Json(control.deps.fleet.add(order)?)))
+    let decision = control.deps.fleet.add(order)?;
+    Ok((StatusCode::CREATED, Json(DecisionMade { decision, refuses })))
+}
+
+/// How many of the clients served well an order would refuse. Over the limit that holds for nodes and lists it must be said twice.
+async fn measured(
+    control: &Control,
+    new: &NewDecision,
+    actor: &Actor,
+) -> Result<Option<GoodShare>, ApiError> {
+    if new.kind != DecisionKind::Ban {
+        return Ok(None);
+    }
+    let Some((share, over)) = control.deps.fleet.would_refuse(actor).await else { return Ok(None) };
+    if over && !new.force {
+        let message = format!(
+            "{actor}: nothing is ordered yet, because it would refuse {share} here; if that is meant, order it with --force"
+        );
+        return Err(ApiError::new(StatusCode::CONFLICT, "would_refuse_many", message));
+    }
+    Ok((share.clients > 0).then_some(share))
 }
 
 /// `DELETE /api/v1/decisions/{id}`: ends it, and all others about the same actor, on all nodes.

@@ -56,6 +56,7 @@ pub(crate) async fn status(State(control): State<Arc<Control>>) -> Json<Status> 
         },
         counters: counters(&deps.counters, &deps.lanes),
         classes: classes(&deps.counters),
+        held: u64::try_from(fleet.held).unwrap_or(u64::MAX),
         decisions_live: fleet.decisions as u64,
         recorder: recorder.parts,
         bouncers: deps.bouncers.list(),
