@@ -242,6 +242,9 @@ pub struct Held {
     pub held: Vec<HeldThing>,
     /// How much there is.
     pub total: u64,
+    /// How many clients this node served well in the last ten minutes: by these it is measured. With none nothing is held.
+    #[serde(default)]
+    pub measured_by: u64,
 }
 
 /// Something that waits for an operator.

@@ -349,6 +349,15 @@ impl FleetHandle {
         self.shared.view.load_full().decisions_of(key)
     }
 
+    /// This node's own decisions, in force here or held: what it told the others stands with them all the same.
+    pub fn own_about(&self, key: &ActorKey) -> Vec<Arc<Decision>> {
+        let mut decisions = self.about(key);
+        decisions.retain(|decision| self.is_me(&decision.author));
+        let me = self.shared.me.author(AuthorRole::Node);
+        decisions.extend(self.shared.core.lock().holding.about(&me, key));
+        decisions
+    }
+
     /// Keys about which decisions were withdrawn as a whole, as far as that is remembered, and about which nothing is in force.
     pub fn withdrawn(&self) -> Vec<ActorKey> {
         let mut keys = self.shared.core.lock().registers.withdrawn();

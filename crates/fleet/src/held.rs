@@ -50,6 +50,13 @@ impl Held {
         }
     }
 
+    pub(crate) fn decision(&self) -> Option<&Arc<Decision>> {
+        match &self.what {
+            Waiting::Decision(decision) => Some(decision),
+            Waiting::List(_) => None,
+        }
+    }
+
     pub(crate) fn expires_at_ms(&self) -> u64 {
         match &self.what {
             Waiting::Decision(decision) => decision.expires_at_ms,
@@ -239,6 +246,13 @@ impl Holding {
     /// Forgets held decisions that nobody knows of any more; returns them.
     pub(crate) fn keep_known(&mut self, known: impl Fn(&Decision) -> bool) -> Vec<Held> {
         self.take(|decision| !known(decision))
+    }
+
+    /// An author's held decisions about a key. Looks through all of it that is held: meant for the node's own, of which little is.
+    pub(crate) fn about(&self, author: &Author, key: &ActorKey) -> Vec<Arc<Decision>> {
+        let all = self.decisions.get(author).into_iter().flatten();
+        let about = all.filter(|((held, ..), _)| held == key);
+        about.filter_map(|(_, held)| held.decision().cloned()).collect()
     }
 
     /// Everything that is held, in no order.

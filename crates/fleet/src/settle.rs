@@ -121,6 +121,11 @@ impl FleetHandle {
         (all, total)
     }
 
+    /// The clients that this node served well, as they are measured by.
+    pub fn good_clients(&self) -> Arc<GoodClients> {
+        self.shared.core.lock().holding.good()
+    }
+
     /// How much waits for an operator.
     pub fn held_len(&self) -> usize {
         self.shared.held_len(&self.shared.core.lock())

@@ -128,7 +128,8 @@ impl Shared {
         let version = core.clock.tick(now_ms);
         let change = make(self.me.author(role), version, now_ms);
         // The view and not the registers: it knows what is remembered before the records are read.
-        let known = change.key().map(|key| self.view.load_full().decisions_of(&key)).unwrap_or_default();
+        let mut known = change.key().map(|key| self.view.load_full().decisions_of(&key)).unwrap_or_default();
+        known.extend(change.key().map(|key| core.holding.about(change.author(), &key)).unwrap_or_default());
         let change = no_shorter(change, &known, now_ms);
         change.check_own(now_ms)?;
         if !core.registers.has_room_for(&change) {

@@ -25,8 +25,9 @@ pub(crate) struct ReasonQuery {
 /// `GET /api/v1/held`: the latest first.
 pub(crate) async fn list(State(control): State<Arc<Control>>) -> Json<Held> {
     let (held, total) = control.deps.fleet.held();
-    let total = u64::try_from(total).unwrap_or(u64::MAX);
-    Json(Held { held: held.into_iter().map(thing).collect(), total })
+    let count = |len: usize| u64::try_from(len).unwrap_or(u64::MAX);
+    let measured_by = count(control.deps.fleet.good_clients().len());
+    Json(Held { held: held.into_iter().map(thing).collect(), total: count(total), measured_by })
 }
 
 /// `POST /api/v1/held/{id}`: makes it the operator's own order, in force everywhere.

@@ -221,7 +221,10 @@ fn list_held(args: &ListArgs, client: &Client) -> anyhow::Result<()> {
         held.held.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
     }
     match held.total {
-        0 => print::text("nothing is held\n"),
+        0 => print::text(&format!(
+            "nothing is held, measured by {} clients served well lately\n",
+            held.measured_by
+        )),
         _ => print::text(&held_table(&held)),
     }
 }
