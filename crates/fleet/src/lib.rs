@@ -57,6 +57,6 @@ pub use local::LocalFleet;
 pub use members::{Link, Member, SILENCE_MAX_MS};
 pub use nats::{NatsFleet, NatsSettings, Sites};
 pub use ranges::RangeProposal;
-pub use settle::{GoodPort, HeldKind, HeldOrder, Settled};
+pub use settle::{GoodPort, HeldKind, HeldOrder, LocateFn, Settled};
 pub use shared::FleetStatus;
 pub use trail::{Trace, TrailReading, whole_key};

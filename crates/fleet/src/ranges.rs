@@ -122,8 +122,8 @@ mod tests {
         Author { site: "fra".into(), node: format!("n{node}").into(), role }
     }
 
-    fn ban(node: u8, ip: IpAddr, expires_at_ms: u64, version: u64) -> Change {
-        Change::Decided(Arc::new(Decision {
+    fn decision(node: u8, ip: IpAddr, expires_at_ms: u64, version: u64) -> Decision {
+        Decision {
             id: DecisionId::from_parts(version, 1, 1),
             actor: Actor::ip(ip),
             kind: DecisionKind::Ban,
@@ -134,7 +134,11 @@ mod tests {
             created_at_ms: 0,
             expires_at_ms,
             version,
-        }))
+        }
+    }
+
+    fn ban(node: u8, ip: IpAddr, expires_at_ms: u64, version: u64) -> Change {
+        Change::Decided(Arc::new(decision(node, ip, expires_at_ms, version)))
     }
 
     fn withdrawal(by: Author, actor: Actor, at_ms: u64, version: u64) -> Change {
@@ -188,8 +192,7 @@ mod tests {
         registers.apply(&withdrawal(operator.clone(), range.clone(), 500, 5), 0);
         assert_eq!(proposed(&registers, 500), []);
         assert_eq!(proposed(&registers, 501).len(), 1, "rejected too long ago");
-        let Change::Decided(order) = ban(9, host(1), 10_000, 9) else { unreachable!() };
-        let order = Decision { actor: range, author: operator, ..Arc::unwrap_or_clone(order) };
+        let order = Decision { actor: range, author: operator, ..decision(9, host(1), 10_000, 9) };
         registers.apply(&Change::Decided(Arc::new(order)), 0);
         assert_eq!(proposed(&registers, 501), []);
     }

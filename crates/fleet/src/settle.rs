@@ -21,8 +21,11 @@ pub struct GoodPort {
     /// The clients that it served well in the ten minutes up to a time in Unix milliseconds. Asked each second.
     pub clients: Box<dyn Fn(u64) -> GoodClients + Send + Sync>,
     /// Autonomous system and country of an address, as far as they are known.
-    pub place: Box<dyn Fn(IpAddr) -> (Option<u32>, Option<Country>) + Send + Sync>,
+    pub place: Box<LocateFn>,
 }
+
+/// Says of an address its autonomous system and country.
+pub type LocateFn = dyn Fn(IpAddr) -> (Option<u32>, Option<Country>) + Send + Sync;
 
 impl std::fmt::Debug for GoodPort {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

@@ -15,6 +15,7 @@ mod enrolled;
 mod faults;
 #[cfg(test)]
 mod forgery;
+#[cfg(test)]
 mod held;
 #[cfg(test)]
 mod latency;
