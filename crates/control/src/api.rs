@@ -9,6 +9,10 @@ use phalanx_record::{PartReport, RecordedRequest};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+mod held;
+
+pub use held::{Held, HeldThing, HeldWhat, Settled};
+
 /// `GET /api/v1/status`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Status {
@@ -151,6 +155,12 @@ pub struct Member {
     pub me: bool,
     /// Whether it was heard of lately.
     pub online: bool,
+    /// `serving`, `cordoned`, `draining` or `drained`.
+    #[serde(default)]
+    pub duty: String,
+    /// Why an operator ordered it to.
+    #[serde(default)]
+    pub order_reason: String,
 }
 
 /// Totals since the node's start; `connections_open` is the present number.
@@ -233,73 +243,6 @@ pub struct DecisionMade {
     /// How many of the clients that this node served well it refuses; nothing where that cannot be told, or it refuses nobody.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refuses: Option<phalanx_model::GoodShare>,
-}
-
-/// `GET /api/v1/held`: what waits for an operator on this node. Other nodes may hold other things.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct Held {
-    /// Ranges that are proposed, then what is held, the latest first; a thousand at most.
-    pub held: Vec<HeldThing>,
-    /// How much there is.
-    pub total: u64,
-    /// How many clients this node served well in the last ten minutes: by these it is measured. With none nothing is held.
-    #[serde(default)]
-    pub measured_by: u64,
-}
-
-/// Something that waits for an operator.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct HeldThing {
-    /// Its id.
-    pub id: phalanx_model::DecisionId,
-    /// What it is.
-    pub what: HeldWhat,
-    /// Whom it is about; of a decision or a range.
-    pub actor: Option<phalanx_model::Actor>,
-    /// The name of the list.
-    pub blocklist: Option<String>,
-    /// How many prefixes the list holds, or addresses of the range are banned.
-    pub addresses: Option<u32>,
-    /// What it orders, or would.
-    pub kind: phalanx_model::DecisionKind,
-    /// Whose it is.
-    pub author: phalanx_model::Author,
-    /// Why it was ordered; may quote strangers.
-    pub reason: String,
-    /// What it would refuse. Of a decision: with all that its author ordered, when it came; of a range: now.
-    pub share: phalanx_model::GoodShare,
-    /// The same in words.
-    pub text: String,
-    /// Since when it is held, in Unix milliseconds; a range is proposed for as long as its bans last.
-    pub since_ms: Option<u64>,
-    /// When it ends by itself, in Unix milliseconds.
-    pub expires_at_ms: Option<u64>,
-}
-
-/// What can wait for an operator.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum HeldWhat {
-    /// A decision of a node.
-    Decision,
-    /// A version of a blocklist; the one before stays in force.
-    Blocklist,
-    /// A range of which one author bans so many addresses that it is proposed to ban it whole.
-    Range,
-}
-
-/// What came of what was held: one of these.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
-pub struct Settled {
-    /// The operator's own order.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub decision: Option<Arc<phalanx_model::Decision>>,
-    /// The order that ends everything about the actor.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub withdrawal: Option<Arc<phalanx_model::Withdrawal>>,
-    /// The list whose content is settled.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub blocklist: Option<String>,
 }
 
 fn ban() -> phalanx_model::DecisionKind {
@@ -588,6 +531,91 @@ pub struct Invited {
     pub id: String,
     /// When it ends, in Unix milliseconds.
     pub expires_at_ms: u64,
+}
+
+/// What a node is ordered to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum NodeDuty {
+    /// Serve, as a node without an order does.
+    #[default]
+    Serve,
+    /// Serve whoever asks, but be not ready for balancers, and hold no lease.
+    Cordon,
+    /// As cordoned; besides, end connections with the request that is under way.
+    Drain,
+    /// Nothing: it is dead, and not counted until it is heard again.
+    Evict,
+}
+
+/// `POST /api/v1/fleet/orders`: what a node shall do.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NewNodeOrder {
+    /// The node's site.
+    pub site: String,
+    /// The node's name.
+    pub node: String,
+    /// What it shall do.
+    pub duty: NodeDuty,
+    /// Why; people on other nodes read it.
+    #[serde(default)]
+    pub reason: String,
+}
+
+/// An order about a node, in force.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct NodeOrder {
+    /// The node's site.
+    pub site: String,
+    /// The node's name.
+    pub node: String,
+    /// What it shall do.
+    pub duty: NodeDuty,
+    /// Why.
+    pub reason: String,
+    /// Who gave it.
+    pub by: String,
+    /// When it was given, in Unix milliseconds.
+    pub given_at_ms: u64,
+}
+
+/// What restoring a snapshot did, or with `dry_run` would do.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Restored {
+    /// Nothing was changed.
+    pub dry_run: bool,
+    /// When the snapshot was made, in Unix milliseconds.
+    pub made_at_ms: u64,
+    /// By whom.
+    pub made_by: String,
+    /// The version of the policy there; policy is not part of a snapshot.
+    pub policy_version: u64,
+    /// Members that it names.
+    pub members: u64,
+    /// Of its decisions.
+    pub decisions: RestoredCount,
+    /// Of its withdrawals and recalls.
+    pub withdrawals: RestoredCount,
+    /// Of its blocklists.
+    pub lists: RestoredCount,
+    /// Of its revocations.
+    pub revocations: RestoredCount,
+}
+
+/// What became of the records of one kind in a snapshot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct RestoredCount {
+    /// News here: in force now, or would be.
+    pub restored: u64,
+    /// Known here, or older than what is.
+    pub known: u64,
+    /// Expired meanwhile.
+    pub expired: u64,
+    /// Withdrawn or recalled meanwhile.
+    pub ended: u64,
+    /// Not believed, not needed, or beyond a limit.
+    pub refused: u64,
 }
 
 /// `POST /api/v1/fleet/revocations`: whom to revoke.

@@ -60,6 +60,8 @@ pub enum Topic {
     Nodes,
     /// Revocations of nodes.
     Revocations,
+    /// Orders about nodes.
+    Orders,
     /// Heartbeats: sent, never kept.
     Heartbeats,
     /// Counts of rate limits: sent, never kept.
@@ -73,6 +75,7 @@ impl Topic {
             Self::Decisions => subject::DECISIONS,
             Self::Nodes => subject::NODES,
             Self::Revocations => subject::REVOCATIONS,
+            Self::Orders => subject::ORDERS,
             Self::Heartbeats => subject::HEARTBEATS,
             Self::Counts => subject::COUNTS,
         }

@@ -24,12 +24,13 @@ use crate::change::tombstone_end_ms;
 use crate::compact::Packing;
 use crate::counts::CountReach;
 use crate::members::Link;
+use crate::orders::{Duty, Orders};
 use crate::packed::PackedFile;
 use crate::shared::{Core, FleetStatus, Shared, admitted};
 use crate::store::Store;
 use crate::{
     Change, Fleet, FleetError, HeldKind, LocalFleet, Member, NatsFleet, NatsSettings, Topic, TrailReading,
-    blocklists, compact, counts, ingest, outbox, pulse, restore,
+    blocklists, compact, counts, ingest, orders, outbox, pulse, restore,
 };
 
 /// What a fleet node is told at start.
@@ -212,6 +213,7 @@ impl FleetHandle {
             good: Default::default(),
             roots: RwLock::new(roots),
             members: Mutex::default(),
+            orders: Orders::default(),
             changes,
             counts,
             outbox,
@@ -410,8 +412,21 @@ impl FleetHandle {
             revision: heartbeat.revision,
             me: true,
             link: Link::Up,
+            duty: Duty::Serve,
+            drained: heartbeat.drained,
+            order_reason: String::new(),
         };
-        shared.members.lock().list(me, shared.roots.read().nodes(), now_ms)
+        let mut members = shared.members.lock().list(me, shared.roots.read().nodes(), now_ms);
+        for member in &mut members {
+            if let Some(standing) = shared.orders.about(&member.site, &member.node)
+                && standing.order.duty != Duty::Evict
+            {
+                member.duty = standing.order.duty;
+                member.order_reason = standing.order.reason;
+            }
+            member.drained &= member.duty == Duty::Drain;
+        }
+        members
     }
 
     /// How the fleet is doing.
@@ -559,6 +574,7 @@ impl FleetHandle {
         tasks.spawn(outbox::run(Arc::clone(shared), outgoing));
         tasks.spawn(pulse::run(Arc::clone(shared)));
         tasks.spawn(counts::run(Arc::clone(shared), shared.engine.subscribe(Topic::Counts)));
+        tasks.spawn(orders::run(Arc::clone(shared), shared.engine.subscribe(Topic::Orders)));
         tasks.spawn(blocklists::run(Arc::clone(shared)));
         tasks.spawn(compact::run(Arc::clone(shared)));
     }

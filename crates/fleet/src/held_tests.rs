@@ -1,3 +1,5 @@
+//! Cases of what is held, and of what is not.
+
 use super::*;
 use phalanx_model::DecisionId;
 use std::net::Ipv4Addr;

@@ -35,6 +35,7 @@ mod compact;
 mod counts;
 mod ingest;
 mod members;
+mod orders;
 mod outbox;
 mod packed;
 mod pulse;
@@ -42,6 +43,7 @@ mod restore;
 mod revoke;
 mod settle;
 mod shared;
+mod snapshot;
 mod trail;
 
 pub mod handle;
@@ -56,7 +58,9 @@ pub use handle::{FleetHandle, FleetKeys, FleetSettings, NewDecision, Parts, Reme
 pub use local::LocalFleet;
 pub use members::{Link, Member, SILENCE_MAX_MS};
 pub use nats::{NatsFleet, NatsSettings, Sites};
+pub use orders::{Duty, NodeOrder, Standing};
 pub use ranges::RangeProposal;
 pub use settle::{GoodPort, HeldKind, HeldOrder, LocateFn, Settled};
 pub use shared::FleetStatus;
+pub use snapshot::{Restored, SNAPSHOT_BYTES_MAX, Tally};
 pub use trail::{Trace, TrailReading, whole_key};

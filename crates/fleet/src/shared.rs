@@ -24,6 +24,7 @@ use crate::handle::FleetKeys;
 use crate::held::Holding;
 use crate::hybrid_clock::HybridClock;
 use crate::members::Members;
+use crate::orders::Orders;
 use crate::registers::{Outcome, Registers, no_shorter};
 use crate::settle::GoodPort;
 use crate::store::{Kept, Store};
@@ -80,6 +81,7 @@ pub(crate) struct Shared {
     pub(crate) good: std::sync::OnceLock<GoodPort>,
     pub(crate) roots: RwLock<TrustRoots>,
     pub(crate) members: Mutex<Members>,
+    pub(crate) orders: Orders,
     pub(crate) changes: broadcast::Sender<Change>,
     pub(crate) counts: broadcast::Sender<Arc<CountBatch>>,
     pub(crate) outbox: mpsc::Sender<Change>,

@@ -37,6 +37,11 @@ pub fn of_revocation(author: &Author, revocation: &Revocation) -> String {
     format!("{REVOCATIONS}.{}.{}.{}.{}", author.site, author.node, revocation.site, revocation.node)
 }
 
+/// The subject under which an author orders a node.
+pub fn of_order(author: &Author, site: &str, node: &str) -> String {
+    format!("{ORDERS}.{}.{}.{site}.{node}", author.site, author.node)
+}
+
 /// The subject of a node's heartbeat.
 pub fn of_heartbeat(site: &str, node: &str) -> String {
     format!("{HEARTBEATS}.{site}.{node}")
@@ -92,6 +97,8 @@ pub const DECISIONS: &str = "phx.dec";
 pub const NODES: &str = "phx.node";
 /// Revocations of nodes.
 pub const REVOCATIONS: &str = "phx.rev";
+/// Orders about nodes.
+pub const ORDERS: &str = "phx.ord";
 /// Heartbeats.
 pub const HEARTBEATS: &str = "phx.hb";
 /// Counts of rate limits.

@@ -274,6 +274,7 @@ async fn start_core(
     let fleet = FleetHandle::start_with(remembered, fleet_settings, sealer, keys, lanes, clock).await?;
     fleet.measure_by(settings.held, good_port(&edge, &places)).await;
     tokio::spawn(forgive(fleet.changes(), edge.clone()));
+    tokio::spawn(crate::duty::follow(fleet.clone(), edge.clone()));
     if counts_jointly {
         tokio::spawn(crate::rates::share(Arc::clone(edge.tables()), keeper.plan(), fleet.clone()));
     }

@@ -211,6 +211,7 @@ fn publish(user: &NatsUser<'_>) -> Vec<String> {
     if user.rights != NatsRights::Node {
         subjects.extend([
             format!("phx.rev.{site}.{node}.>"),
+            format!("phx.ord.{site}.{node}.>"),
             "phx.lease.>".into(),
             "$JS.API.STREAM.MSG.GET.LEASE".into(),
             "$JS.API.DIRECT.GET.LEASE.>".into(),
@@ -224,7 +225,7 @@ fn publish(user: &NatsUser<'_>) -> Vec<String> {
 }
 
 fn read(user: &NatsUser<'_>) -> Vec<String> {
-    let topics = ["phx.dec.>", "phx.node.>", "phx.hb.>", "phx.ctr.>", "phx.rev.>"];
+    let topics = ["phx.dec.>", "phx.node.>", "phx.hb.>", "phx.ctr.>", "phx.rev.>", "phx.ord.>"];
     let mut subjects: Vec<String> = topics.map(str::to_owned).to_vec();
     // Answers to this node's own questions, and nobody else's.
     subjects.push(format!("{}.>", inbox(user.site, user.node)));

@@ -146,6 +146,9 @@ mod tests {
             revision: 0,
             me,
             link: phalanx_fleet::Link::Up,
+            duty: phalanx_fleet::Duty::Serve,
+            drained: false,
+            order_reason: String::new(),
         };
         let members = [member("a", true), member("b", false)];
         let asked =
