@@ -141,6 +141,7 @@ class World {
         lag_ms: n.me ? 0 : [0, 44, 138][i] + Math.floor(this.random() * 9),
         last_seen_ms: silent ? this.startedAt + 9_200_000 : now - Math.floor(this.random() * 900),
         decisions: this.live().length,
+        held: n.me ? this.held.size : 0,
         online: !silent,
       };
     });

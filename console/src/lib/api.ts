@@ -70,6 +70,8 @@ export interface Member {
   last_seen_ms: number;
   /** Decisions that it enforces. */
   decisions: number;
+  /** What it holds for an operator; nodes of older versions do not say. */
+  held?: number;
   me: boolean;
   online: boolean;
 }

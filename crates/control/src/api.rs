@@ -151,6 +151,9 @@ pub struct Member {
     pub last_seen_ms: u64,
     /// Decisions it enforces.
     pub decisions: u64,
+    /// Decisions and blocklists that it holds for an operator; it alone can say which.
+    #[serde(default)]
+    pub held: u64,
     /// Whether it is this node.
     pub me: bool,
     /// Whether it was heard of lately.

@@ -23,14 +23,15 @@ use tokio::task::JoinSet;
 use crate::change::tombstone_end_ms;
 use crate::compact::Packing;
 use crate::counts::CountReach;
+use crate::held::Held;
 use crate::members::Link;
 use crate::orders::{Duty, Orders};
 use crate::packed::PackedFile;
 use crate::shared::{Core, FleetStatus, Shared, admitted};
 use crate::store::Store;
 use crate::{
-    Change, Fleet, FleetError, HeldKind, LocalFleet, Member, NatsFleet, NatsSettings, Topic, TrailReading,
-    blocklists, compact, counts, ingest, orders, outbox, pulse, restore,
+    Change, Fleet, FleetError, LocalFleet, Member, NatsFleet, NatsSettings, Topic, TrailReading, blocklists,
+    compact, counts, ingest, orders, outbox, pulse, restore,
 };
 
 /// What a fleet node is told at start.
@@ -317,11 +318,8 @@ impl FleetHandle {
     pub fn find(&self, id: DecisionId) -> Option<Arc<Decision>> {
         let in_force = self.shared.view.load_full().find(id, self.shared.clock.now_ms());
         in_force.or_else(|| {
-            let held = self.held().0.into_iter().find(|held| held.id == id);
-            held.and_then(|held| match held.what {
-                HeldKind::Decision(decision) => Some(decision),
-                HeldKind::Blocklist(_) | HeldKind::Range(..) => None,
-            })
+            let core = self.shared.core.lock();
+            core.holding.iter().filter_map(Held::decision).find(|decision| decision.id == id).cloned()
         })
     }
 
@@ -409,6 +407,7 @@ impl FleetHandle {
             lag_ms: 0,
             last_seen_ms: now_ms,
             decisions: heartbeat.decisions,
+            held: heartbeat.held,
             revision: heartbeat.revision,
             me: true,
             link: Link::Up,

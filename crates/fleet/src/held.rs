@@ -262,7 +262,12 @@ impl Holding {
 
     /// How much is held.
     pub(crate) fn len(&self) -> usize {
-        self.decisions.values().map(HashMap::len).sum::<usize>() + self.lists.len()
+        self.decisions_len() + self.lists.len()
+    }
+
+    /// How many decisions are held.
+    pub(crate) fn decisions_len(&self) -> usize {
+        self.decisions.values().map(HashMap::len).sum()
     }
 
     /// A sentence for each author and each list of which something is held.

@@ -25,6 +25,8 @@ pub struct Member {
     pub last_seen_ms: u64,
     /// Decisions in force there.
     pub decisions: usize,
+    /// Decisions and lists that it holds for an operator.
+    pub held: usize,
     /// The revision of its view.
     pub revision: u64,
     /// Whether it is this node.
@@ -56,6 +58,8 @@ pub(crate) struct Heartbeat {
     pub(crate) revision: u64,
     pub(crate) decisions: usize,
     pub(crate) sent_at_ms: u64,
+    #[serde(default)]
+    pub(crate) held: usize,
     /// Nothing is left of what was under way when it was told to drain.
     #[serde(default)]
     pub(crate) drained: bool,
@@ -184,6 +188,7 @@ impl Members {
             lag_ms: heard.map_or(0, |heard| heard.at_ms.saturating_sub(heard.heartbeat.sent_at_ms)),
             last_seen_ms,
             decisions: heard.map_or(0, |heard| heard.heartbeat.decisions),
+            held: heard.map_or(0, |heard| heard.heartbeat.held),
             revision: heard.map_or(0, |heard| heard.heartbeat.revision),
             me: false,
             link: if up { Link::Up } else { Link::Down },
@@ -222,7 +227,7 @@ mod tests {
     }
 
     fn heartbeat(sent_at_ms: u64) -> Heartbeat {
-        Heartbeat { version: "1".into(), revision: 2, decisions: 3, sent_at_ms, drained: false }
+        Heartbeat { version: "1".into(), revision: 2, decisions: 3, sent_at_ms, held: 0, drained: false }
     }
 
     #[test]

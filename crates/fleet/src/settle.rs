@@ -1,5 +1,6 @@
 //! What is held, as the rest of the product sees it: measured by clients served well, listed, and settled by an operator.
 
+use std::cmp::Reverse;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -108,18 +109,25 @@ impl FleetHandle {
         let shared = &self.shared;
         let now_ms = shared.clock.now_ms();
         let core = shared.core.lock();
-        let mut all: Vec<HeldOrder> =
-            core.holding.iter().filter(|held| now_ms < held.expires_at_ms()).map(order_of).collect();
+        let mut held: Vec<&Held> = core.holding.iter().filter(|held| now_ms < held.expires_at_ms()).collect();
+        let mut total = held.len();
+        // Only those that are shown are copied, and only they are put in order.
+        if held.len() > HELD_PAGE_MAX {
+            held.select_nth_unstable_by_key(HELD_PAGE_MAX, |held| Reverse(held.since_ms));
+            held.truncate(HELD_PAGE_MAX);
+        }
+        let held: Vec<HeldOrder> = held.into_iter().map(order_of).collect();
         let good = core.holding.good();
         let proposals = core.registers.proposals(rejected_since_ms(now_ms));
         drop(core);
-        all.extend(proposals.into_iter().map(|(proposal, banned)| {
+        total += proposals.len();
+        // Few, and each stands for many bans: so they come first.
+        let ranges = proposals.into_iter().map(|(proposal, banned)| {
             let share = GoodShare::new(good.hit_by(&proposal.actor()), good.len());
             HeldOrder { id: proposal.id(), what: HeldKind::Range(proposal, banned), share, since_ms: None }
-        }));
-        let total = all.len();
-        // What has no time is a range: few, and each stands for many bans.
-        all.sort_by_key(|held| (held.since_ms.is_some(), std::cmp::Reverse(held.since_ms), held.id));
+        });
+        let mut all: Vec<HeldOrder> = ranges.chain(held).collect();
+        all.sort_by_key(|held| (held.since_ms.is_some(), Reverse(held.since_ms), held.id));
         all.truncate(HELD_PAGE_MAX);
         (all, total)
     }
@@ -181,11 +189,18 @@ impl FleetHandle {
 
     /// What an operator means by an id: nodes differ in what they hold, so it may be in force here and held elsewhere.
     pub fn meant(&self, id: DecisionId) -> Result<HeldKind, FleetError> {
-        let held = self.held().0.into_iter().find(|held| held.id == id).map(|held| held.what);
-        if let Some(held) = held {
-            return Ok(held);
+        let since_ms = rejected_since_ms(self.shared.clock.now_ms());
+        let core = self.shared.core.lock();
+        let held = core.holding.iter().map(order_of).find(|held| held.id == id).map(|held| held.what);
+        let range = || {
+            let mut proposals = core.registers.proposals(since_ms).into_iter();
+            proposals.find(|(one, _)| one.id() == id).map(|(one, banned)| HeldKind::Range(one, banned))
+        };
+        if let Some(meant) = held.or_else(range) {
+            return Ok(meant);
         }
-        let list = self.shared.core.lock().registers.lists().find(|list| list.id == id).cloned();
+        let list = core.registers.lists().find(|list| list.id == id).cloned();
+        drop(core);
         if let Some(list) = list.filter(|list| list.content.is_some()) {
             return Ok(HeldKind::Blocklist(list));
         }

@@ -51,27 +51,32 @@ async fn within_a_second(what: &str, condition: impl FnMut() -> bool) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stolen_node_refuses_no_more_than_its_share_of_others_good_clients_and_their_status_says_so() {
     let Some(server) = NatsServer::start().await else { return };
-    let stolen = NodePlan::on("fra", "stolen", &server).start().await;
+    let mut stolen = NodePlan::on("fra", "stolen", &server).start().await;
     let mut b = NodePlan::on("fra", "b", &server).start().await;
     let c = NodePlan::on("ams", "c", &server).start().await;
     gathered(&[&stolen, &b, &c]).await;
-    serves_well(&b, clients(400)).await;
+    serves_well(&b, clients(3_000)).await;
     serves_well(&c, clients(100)).await;
-    for ip in clients(400) {
+    for ip in clients(3_000) {
         stolen.ban(&ip, 600_000);
+        // Its own ledger is written meanwhile.
+        while stolen.readers.ledger.try_recv().is_ok() {}
     }
     // It may say what it likes of who is no good client of anybody.
     stolen.ban("192.0.2.1", 600_000);
     until("everything has arrived", || b.refuses("192.0.2.1") && c.refuses("192.0.2.1")).await;
-    assert_eq!((refused(&b, 400), b.fleet.status().held), (20, 380));
+    assert_eq!((refused(&b, 3_000), b.fleet.status().held), (150, 2_850));
     // Nine of the first hundred, and all of the others, whom this node did not serve.
-    assert_eq!((refused(&c, 400), c.fleet.status().held), (309, 91));
-    assert_eq!((refused(&stolen, 400), stolen.fleet.status().held), (400, 0), "nobody is served there");
+    assert_eq!((refused(&c, 3_000), c.fleet.status().held), (2_909, 91));
+    assert_eq!((refused(&stolen, 3_000), stolen.fleet.status().held), (3_000, 0), "nobody is served there");
+    let held_by_b =
+        |node: &Node| node.fleet.members().iter().any(|member| &*member.node == "b" && member.held == 2_850);
+    until("others hear how much is held there", || held_by_b(&c)).await;
     let said = held_sentence(&b);
-    let expected = "380 decisions of fra/stolen: with what it ordered before, it would refuse 400 of 400 clients served well";
+    let expected = "2850 decisions of fra/stolen: with what it ordered before, it would refuse 3000 of 3000 clients served well";
     assert!(said.contains(expected), "{said}");
     let (waiting, total) = b.fleet.held();
-    assert_eq!((waiting.len(), total), (380, 380));
+    assert_eq!((waiting.len(), total), (1_000, 2_850));
     let mut told = Vec::new();
     while let Ok(entry) = b.readers.ledger.try_recv() {
         if let LedgerKind::Held { author, share, .. } = entry.kind {
@@ -79,11 +84,11 @@ async fn a_stolen_node_refuses_no_more_than_its_share_of_others_good_clients_and
             told.push(share.clients);
         }
     }
-    assert_eq!(told, [21, 22, 24, 28, 36, 52, 84, 148, 276]);
+    assert_eq!(told, [151, 152, 154, 158, 166, 182, 214, 278, 406, 662, 1_174, 2_198]);
 
     // An operator takes all of it back with one order; then nothing waits any more.
     c.fleet.recall(author(&stolen, AuthorRole::Node), "broken into").unwrap();
-    within_a_second("it is undone", || refused(&b, 400) == 0 && b.fleet.status().held == 0).await;
+    within_a_second("it is undone", || refused(&b, 3_000) == 0 && b.fleet.status().held == 0).await;
     assert_eq!((held_sentence(&b), b.fleet.held().1), (String::new(), 0));
     for node in [stolen, b, c] {
         node.fleet.shutdown().await;

@@ -139,7 +139,10 @@ fn members(members: &[Member], now_ms: u64) -> String {
                 if member.online { "online".into() } else { "OFFLINE".into() },
                 format!("{} ms", member.lag_ms),
                 seen,
-                member.decisions.to_string(),
+                match member.held {
+                    0 => member.decisions.to_string(),
+                    held => format!("{}, {held} held", member.decisions),
+                },
             ]
         })
         .collect();
