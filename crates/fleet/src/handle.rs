@@ -214,6 +214,7 @@ impl FleetHandle {
             good: Default::default(),
             roots: RwLock::new(roots),
             members: Mutex::default(),
+            differences: Mutex::default(),
             orders: Orders::default(),
             changes,
             counts,

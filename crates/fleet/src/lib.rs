@@ -23,6 +23,7 @@ mod ranges;
 mod recalls;
 pub mod registers;
 pub mod subject;
+mod table;
 
 pub mod store;
 
@@ -33,6 +34,7 @@ pub mod nats;
 mod blocklists;
 mod compact;
 mod counts;
+mod digests;
 mod ingest;
 mod members;
 mod orders;

@@ -19,6 +19,7 @@ use tokio::sync::{Notify, broadcast, mpsc, watch};
 
 use crate::blocklists::LoadedLists;
 use crate::compact::Packing;
+use crate::digests::Differences;
 use crate::engine::Put;
 use crate::handle::FleetKeys;
 use crate::held::Holding;
@@ -81,6 +82,7 @@ pub(crate) struct Shared {
     pub(crate) good: std::sync::OnceLock<GoodPort>,
     pub(crate) roots: RwLock<TrustRoots>,
     pub(crate) members: Mutex<Members>,
+    pub(crate) differences: Mutex<Differences>,
     pub(crate) orders: Orders,
     pub(crate) changes: broadcast::Sender<Change>,
     pub(crate) counts: broadcast::Sender<Arc<CountBatch>>,
