@@ -4,6 +4,7 @@
 //! INVARIANT: follows from the decisions counted in and out, whatever their order; at most one count for each decision.
 
 use std::collections::{BTreeSet, HashMap};
+use std::hash::Hash;
 use std::net::IpAddr;
 
 use phalanx_model::limits::RANGE_BANS_FOR_PROPOSAL;
@@ -33,43 +34,70 @@ impl RangeProposal {
     }
 }
 
-/// The counts. Beside each decision at most 16 bytes, and fewer where several lie in one range.
+/// The counts.
 #[derive(Debug, Default)]
 pub(crate) struct Ranges {
-    counts: HashMap<Author, HashMap<u64, u32>>,
+    counts: HashMap<Author, Counts>,
     crowded: BTreeSet<RangeProposal>,
+}
+
+/// Of one author, by the bits of each range: 9 to 18 bytes for a /24 in which something is banned, twice that for a /48.
+#[derive(Debug, Default)]
+struct Counts {
+    v4: HashMap<u32, u32>,
+    v6: HashMap<u64, u32>,
+}
+
+impl Counts {
+    fn add(&mut self, ip: IpAddr) -> u32 {
+        let count = match bits(ip) {
+            Bits::V4(range) => self.v4.entry(range).or_default(),
+            Bits::V6(range) => self.v6.entry(range).or_default(),
+        };
+        *count += 1;
+        *count
+    }
+
+    /// How many are left.
+    fn take(&mut self, ip: IpAddr) -> u32 {
+        match bits(ip) {
+            Bits::V4(range) => less(&mut self.v4, range),
+            Bits::V6(range) => less(&mut self.v6, range),
+        }
+    }
+
+    fn of(&self, range: Prefix) -> u32 {
+        let count = match bits(range.addr()) {
+            Bits::V4(range) => self.v4.get(&range),
+            Bits::V6(range) => self.v6.get(&range),
+        };
+        count.copied().unwrap_or_default()
+    }
 }
 
 impl Ranges {
     /// Counts a decision in.
     pub(crate) fn add(&mut self, decision: &Decision) {
-        let Some(place) = place(decision) else { return };
+        let Some(ip) = counted(decision) else { return };
         if !self.counts.contains_key(&decision.author) {
-            self.counts.insert(decision.author.clone(), HashMap::new());
+            self.counts.insert(decision.author.clone(), Counts::default());
         }
         let Some(of_author) = self.counts.get_mut(&decision.author) else { return };
-        let count = of_author.entry(place).or_default();
-        *count += 1;
-        if *count == RANGE_BANS_FOR_PROPOSAL {
-            self.crowded.extend(proposal(decision));
+        if of_author.add(ip) == RANGE_BANS_FOR_PROPOSAL {
+            self.crowded.extend(proposal(&decision.author, ip));
         }
     }
 
     /// Counts a decision out that was counted in.
     pub(crate) fn take(&mut self, decision: &Decision) {
-        let Some(place) = place(decision) else { return };
+        let Some(ip) = counted(decision) else { return };
         let Some(of_author) = self.counts.get_mut(&decision.author) else { return };
-        let Some(count) = of_author.get_mut(&place) else { return };
-        *count = count.saturating_sub(1);
-        let left = *count;
-        if left == 0 {
-            of_author.remove(&place);
-        }
-        if of_author.is_empty() {
+        let left = of_author.take(ip);
+        if of_author.v4.is_empty() && of_author.v6.is_empty() {
             self.counts.remove(&decision.author);
         }
         if left + 1 == RANGE_BANS_FOR_PROPOSAL
-            && let Some(proposal) = proposal(decision)
+            && let Some(proposal) = proposal(&decision.author, ip)
         {
             self.crowded.remove(&proposal);
         }
@@ -78,33 +106,45 @@ impl Ranges {
     /// The ranges that are crowded now, each with how many of its addresses are banned.
     pub(crate) fn crowded(&self) -> impl Iterator<Item = (&RangeProposal, u32)> {
         self.crowded.iter().map(|proposal| {
-            let of_author = self.counts.get(&proposal.author);
-            let count = of_author.and_then(|of| of.get(&code(proposal.range.addr())));
-            (proposal, count.copied().unwrap_or_default())
+            let count = self.counts.get(&proposal.author).map(|of| of.of(proposal.range));
+            (proposal, count.unwrap_or_default())
         })
     }
 }
 
-fn proposal(decision: &Decision) -> Option<RangeProposal> {
-    let Actor::Ip(ip) = decision.actor else { return None };
+fn proposal(author: &Author, ip: IpAddr) -> Option<RangeProposal> {
     let range = Prefix::new(ip, if ip.is_ipv4() { 24 } else { 48 }).ok()?.trunc();
-    Some(RangeProposal { author: decision.author.clone(), range })
+    Some(RangeProposal { author: author.clone(), range })
 }
 
-/// The range that a decision counts in, if it is one that counts: a node's ban of a whole address. (Of each author there is one of these
-/// for each address.)
-fn place(decision: &Decision) -> Option<u64> {
+/// The address that counts, if a decision is a node's ban of a whole one. (Of each author there is one of these for each address.)
+fn counted(decision: &Decision) -> Option<IpAddr> {
     let Actor::Ip(ip) = decision.actor else { return None };
     let counts = decision.kind == DecisionKind::Ban && decision.author.role == AuthorRole::Node;
-    counts.then(|| code(ip))
+    counts.then_some(ip)
 }
 
-/// A /24, or a /48 with a mark above it.
-fn code(ip: IpAddr) -> u64 {
+enum Bits {
+    V4(u32),
+    V6(u64),
+}
+
+/// The bits of the /24 or /48 that an address lies in.
+fn bits(ip: IpAddr) -> Bits {
     match ip {
-        IpAddr::V4(ip) => u64::from(ip.to_bits() >> 8),
-        IpAddr::V6(ip) => 1 << 48 | u64::try_from(ip.to_bits() >> 80).unwrap_or_default(),
+        IpAddr::V4(ip) => Bits::V4(ip.to_bits() >> 8),
+        IpAddr::V6(ip) => Bits::V6(u64::try_from(ip.to_bits() >> 80).unwrap_or_default()),
     }
+}
+
+fn less<K: Eq + Hash>(counts: &mut HashMap<K, u32>, range: K) -> u32 {
+    let Some(count) = counts.get_mut(&range) else { return 0 };
+    *count = count.saturating_sub(1);
+    let left = *count;
+    if left == 0 {
+        counts.remove(&range);
+    }
+    left
 }
 
 #[cfg(test)]
