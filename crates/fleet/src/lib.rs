@@ -7,6 +7,7 @@
 //! what a record may do is decided by its signature and `trust::authority`, on every receipt, whatever carried it.
 //! `compact` packs the view anew behind everything else and keeps it as a file; with that file and the records `restore` starts.
 //! `blocklists` keeps the content of lists in force, whose records are changes as all others.
+//! `held` keeps back from the view what would refuse too many clients served well, until an operator answers through `settle`.
 //! Members are counted above the engine, because only a signed heartbeat counts.
 //!
 //! INVARIANT: a change takes effect here before it is sent anywhere, and no failure of disk or network undoes it.
