@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Path, Query, State};
 use axum::{Extension, Json};
-use phalanx_fleet::{HeldKind, HeldOrder};
+use phalanx_fleet::{Change, HeldKind, HeldOrder};
 use phalanx_model::limits::REASON_BYTES_MAX;
 use phalanx_model::{DecisionId, DecisionKind};
 use serde::Deserialize;
@@ -13,6 +13,7 @@ use serde::Deserialize;
 use crate::api::{Held, HeldThing, HeldWhat, Settled};
 use crate::auth::Principal;
 use crate::error::ApiError;
+use crate::handlers::decisions::kept;
 use crate::router::Control;
 
 #[derive(Debug, Deserialize)]
@@ -41,7 +42,7 @@ pub(crate) async fn approve(
     let what = named(&control.deps.fleet.meant(id)?);
     control.record(&who, &format!("approve {id}, {what}: {reason}"))?;
     let settled = control.deps.fleet.approve(id, &reason).await?;
-    Ok(Json(answer(settled)))
+    Ok(Json(answer(&control, settled).await?))
 }
 
 /// `DELETE /api/v1/held/{id}`: ends it everywhere.
@@ -56,7 +57,7 @@ pub(crate) async fn reject(
     let what = named(&control.deps.fleet.meant(id)?);
     control.record(&who, &format!("reject {id}, {what}: {reason}"))?;
     let settled = control.deps.fleet.reject(id, reason).await?;
-    Ok(Json(answer(settled)))
+    Ok(Json(answer(&control, settled).await?))
 }
 
 fn asked(
@@ -79,16 +80,23 @@ fn named(what: &HeldKind) -> String {
     }
 }
 
-fn answer(settled: phalanx_fleet::Settled) -> Settled {
-    match settled {
+async fn answer(control: &Control, settled: phalanx_fleet::Settled) -> Result<Settled, ApiError> {
+    let (change, answer) = match settled {
         phalanx_fleet::Settled::Ordered(decision) => {
-            Settled { decision: Some(decision), ..Settled::default() }
+            let answer = Settled { decision: Some(Arc::clone(&decision)), ..Settled::default() };
+            (Change::Decided(decision), answer)
         }
-        phalanx_fleet::Settled::Withdrawn(order) => Settled { withdrawal: Some(order), ..Settled::default() },
+        phalanx_fleet::Settled::Withdrawn(order) => {
+            let answer = Settled { withdrawal: Some(Arc::clone(&order)), ..Settled::default() };
+            (Change::Withdrawn(order), answer)
+        }
         phalanx_fleet::Settled::Listed(list) => {
-            Settled { blocklist: Some(list.name.to_string()), ..Settled::default() }
+            let answer = Settled { blocklist: Some(list.name.to_string()), ..Settled::default() };
+            (Change::Listed(list), answer)
         }
-    }
+    };
+    kept(control, change).await?;
+    Ok(answer)
 }
 
 fn thing(held: HeldOrder) -> HeldThing {

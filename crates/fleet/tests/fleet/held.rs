@@ -297,3 +297,24 @@ async fn a_crowded_range_is_proposed_on_all_nodes_and_an_operator_orders_or_reje
         node.fleet.shutdown().await;
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_held_of_a_node_that_is_dropped_is_not_taken_over_with_the_rest() {
+    let Some(server) = NatsServer::start().await else { return };
+    let a = NodePlan::on("fra", "a", &server).start().await;
+    let b = NodePlan::on("fra", "b", &server).start().await;
+    gathered(&[&a, &b]).await;
+    serves_well(&b, clients(12)).await;
+    for ip in clients(12) {
+        a.ban(&ip, 600_000);
+    }
+    until("three are held", || b.fleet.status().held == 3).await;
+    a.fleet.shutdown().await;
+    b.fleet.forget_node("fra", "a").unwrap();
+    let operators = clients(12).filter(|client| {
+        let about = b.fleet.about(&ip(client).key());
+        about.iter().any(|decision| decision.author.role == AuthorRole::Operator)
+    });
+    assert_eq!((operators.count(), refused(&b, 12), b.fleet.status().held), (9, 9, 3));
+    b.fleet.shutdown().await;
+}
