@@ -11,6 +11,7 @@
 )]
 
 mod cli;
+mod clocks;
 mod crowdsec;
 mod enrol;
 mod explain;

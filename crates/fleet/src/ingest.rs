@@ -246,7 +246,10 @@ fn hear(shared: &Shared, subject: &str, bytes: &[u8]) {
     let now_ms = shared.clock.now_ms();
     match Heartbeat::open(bytes, subject, &shared.roots.read(), now_ms) {
         Ok((author, _)) if shared.is_me(&author) => {}
-        Ok((author, heartbeat)) => shared.members.lock().hear(&author, &heartbeat, now_ms),
+        Ok((author, heartbeat)) => {
+            let steady_ms = shared.steady_ms();
+            shared.members.lock().hear(&author, &heartbeat, now_ms, steady_ms);
+        }
         Err(Refusal::UnknownAuthor(_)) => {
             if shared.members.lock().may_ask_for_nodes(now_ms) {
                 shared.engine.resync(Topic::Nodes);

@@ -29,6 +29,7 @@ pub mod local;
 pub mod nats;
 
 mod blocklists;
+mod clocks;
 mod compact;
 mod counts;
 mod ingest;

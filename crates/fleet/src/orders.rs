@@ -86,10 +86,13 @@ impl Standing {
     }
 }
 
+/// A node's site and name.
+type Name = (Arc<str>, Arc<str>);
+
 /// The orders in force, and what this node makes of the one about itself.
 #[derive(Debug, Default)]
 pub(crate) struct Orders {
-    standing: Mutex<HashMap<(Arc<str>, Arc<str>), Standing>>,
+    standing: Mutex<HashMap<Name, Standing>>,
     mine: watch::Sender<Option<Standing>>,
     drained: watch::Sender<bool>,
     /// This node's state has changed: the others should not wait a second for it.

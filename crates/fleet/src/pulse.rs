@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::members::{CLOCK_OFFSET_MAX_MS, Heartbeat};
+use crate::members::Heartbeat;
 use crate::shared::Shared;
 use crate::{FleetError, Put, Speed, Topic, subject};
 
@@ -25,9 +25,10 @@ pub(crate) async fn run(shared: Arc<Shared>) {
             shared.admit_myself();
             announce(&shared).await;
         }
+        // Before anything is dropped because its time is over.
+        shared.compare_clocks();
         shared.sweep();
         shared.store.retry();
-        shared.compare_clocks();
         if let Ok(put) = shared.sign_heartbeat() {
             let _ = shared.engine.publish(put).await;
         }
@@ -52,26 +53,19 @@ impl Shared {
             version: self.me.version.clone(),
             revision: view.revision,
             decisions: self.core.lock().registers.decisions_len(),
-            sent_at_ms: now_ms,
+            sent_at_ms: self.wall_ms(),
+            correction_ms: self.correction_ms(),
+            number: now_ms,
             drained: self.orders.is_drained(),
         }
     }
 
     fn sign_heartbeat(&self) -> Result<Put, FleetError> {
         let subject = subject::of_heartbeat(&self.me.site, &self.me.node);
-        let body = serde_json::to_vec(&self.heartbeat(self.clock.now_ms())).unwrap_or_default();
+        let mut heartbeat = self.heartbeat(self.clock.now_ms());
+        heartbeat.number = self.members.lock().number(heartbeat.number);
+        let body = serde_json::to_vec(&heartbeat).unwrap_or_default();
         self.sign_fast(Topic::Heartbeats, subject, &body, HEARTBEAT_MS * 10)
-    }
-
-    fn compare_clocks(&self) {
-        let offset_ms = self.members.lock().clock_offset_ms(self.clock.now_ms()).unwrap_or_default();
-        if offset_ms.abs() > CLOCK_OFFSET_MAX_MS {
-            let direction = if offset_ms > 0 { "ahead of" } else { "behind" };
-            let seconds = offset_ms.unsigned_abs() / 1000;
-            self.fault("clock", format!("this node's clock is {seconds} s {direction} its peers' median"));
-        } else {
-            self.clear_fault("clock");
-        }
     }
 }
 

@@ -337,6 +337,13 @@ impl Shared {
         degraded.extend(link.fault);
         degraded.extend(self.faults.lock().values().cloned());
         let now_ms = self.clock.now_ms();
+        for (name, ms) in
+            self.members.lock().wrong_clocks(now_ms, self.correction_ms()).into_iter().take(FAULTS_MAX)
+        {
+            let direction = if ms > 0 { "ahead of" } else { "behind" };
+            let seconds = ms.unsigned_abs() / 1000;
+            degraded.push(format!("the clock of {name} is {seconds} s {direction} the others"));
+        }
         let certificate_expires_at_ms =
             self.membership.as_ref().map(|membership| membership.held().grant.expires_at_ms);
         if certificate_expires_at_ms.is_some_and(|ends| ends <= now_ms) {
