@@ -41,6 +41,7 @@ mod pulse;
 mod restore;
 mod revoke;
 mod shared;
+mod singleton;
 mod snapshot;
 mod trail;
 
@@ -58,5 +59,6 @@ pub use members::{Link, Member, SILENCE_MAX_MS};
 pub use nats::{NatsFleet, NatsSettings, Sites};
 pub use orders::{Duty, NodeOrder, Standing};
 pub use shared::FleetStatus;
+pub use singleton::{Singleton, TAKEOVER_MAX};
 pub use snapshot::{Restored, SNAPSHOT_BYTES_MAX, Tally};
 pub use trail::{Trace, TrailReading, whole_key};
