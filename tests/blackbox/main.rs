@@ -19,6 +19,7 @@ mod fleet;
 mod operations;
 mod proxy;
 mod rates;
+mod relay;
 mod rules;
 mod state;
 mod support;

@@ -50,7 +50,7 @@ pub mod list_text;
 
 pub use blocklists::{BlocklistState, NewBlocklist};
 pub use change::Change;
-pub use counts::CountReach;
+pub use counts::{CountReach, CountsToSum, CountsTold};
 pub use engine::{BlobHash, Delivery, Fleet, Lease, Put, Receipt, Speed, Topic};
 pub use error::FleetError;
 pub use handle::{FleetHandle, FleetKeys, FleetSettings, NewDecision, Parts, Remembered};

@@ -168,6 +168,11 @@ impl Members {
         (within(gone_ms), within(SILENCE_MAX_MS))
     }
 
+    /// How many others of a site can be heard now.
+    pub(crate) fn heard_of_site(&self, site: &str, now_ms: u64) -> usize {
+        self.heard.iter().filter(|((of, _), heard)| **of == *site && heard.is_up(now_ms)).count()
+    }
+
     /// Whether to ask the engine for announcements once more, because a stranger was heard; at most every few seconds.
     pub(crate) fn may_ask_for_nodes(&mut self, now_ms: u64) -> bool {
         let may = now_ms.saturating_sub(self.asked_for_nodes_at_ms) >= ASK_FOR_NODES_MS;

@@ -31,7 +31,7 @@ pub use actor::{Actor, ActorKey, Country, Identities, Ja4};
 pub use audit::{AuditDetail, AuditParts};
 pub use blocklist::{Blocklist, ListContent, ListPrefixes};
 pub use clock::{Clock, CorrectedClock, ManualClock, SystemClock};
-pub use counts::{CountBatch, KeyCount};
+pub use counts::{CountBatch, CountOf, KeyCount};
 pub use decision::{Author, AuthorRole, Decision, DecisionKind, Recall, Withdrawal};
 pub use event::{AccessEvent, Event, LedgerEntry, LedgerKind, Proposal, SecurityEvent, Strike};
 pub use id::{DecisionId, RequestId};

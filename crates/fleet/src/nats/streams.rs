@@ -17,7 +17,7 @@ pub(super) fn prefix(topic: Topic) -> Option<&'static str> {
         Topic::Nodes => Some("NODE_"),
         Topic::Revocations => Some("REV_"),
         Topic::Orders => Some("ORD_"),
-        Topic::Heartbeats | Topic::Counts => None,
+        Topic::Heartbeats | Topic::Counts | Topic::CountsToSum => None,
     }
 }
 
