@@ -213,6 +213,7 @@ impl FleetHandle {
             roots: RwLock::new(roots),
             members: Mutex::default(),
             orders: Orders::default(),
+            news: Notify::new(),
             changes,
             counts,
             outbox,

@@ -10,7 +10,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Duration, Instant};
 
 use crate::engine::LinkState;
-use crate::members::Heartbeat;
+use crate::members::{Heartbeat, SILENCE_MAX_MS};
 use crate::revoke::Unheard;
 use crate::shared::Shared;
 use crate::{Change, Delivery, Speed, Topic};
@@ -248,7 +248,15 @@ fn hear(shared: &Shared, subject: &str, bytes: &[u8]) {
         Ok((author, _)) if shared.is_me(&author) => {}
         Ok((author, heartbeat)) => {
             let steady_ms = shared.steady_ms();
-            shared.members.lock().hear(&author, &heartbeat, now_ms, steady_ms);
+            let mut members = shared.members.lock();
+            let was_up =
+                now_ms.saturating_sub(members.last_seen_ms(&author.site, &author.node)) <= SILENCE_MAX_MS;
+            members.hear(&author, &heartbeat, now_ms, steady_ms);
+            drop(members);
+            // It may have been cut off, and not hear this node either.
+            if !was_up {
+                shared.news.notify_one();
+            }
         }
         Err(Refusal::UnknownAuthor(_)) => {
             if shared.members.lock().may_ask_for_nodes(now_ms) {

@@ -3,6 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::watch;
+
+use crate::engine::LinkState;
 use crate::members::Heartbeat;
 use crate::shared::Shared;
 use crate::{FleetError, Put, Speed, Topic, subject};
@@ -11,12 +14,15 @@ use crate::{FleetError, Put, Speed, Topic, subject};
 pub(crate) async fn run(shared: Arc<Shared>) {
     announce(&shared).await;
     let mut renewed = shared.membership.as_ref().map(|membership| membership.renewed());
+    let mut link = shared.engine.link();
     let mut seconds = tokio::time::interval(Duration::from_millis(HEARTBEAT_MS));
     seconds.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
     loop {
         tokio::select! {
             _ = seconds.tick() => {}
-            () = shared.orders.news.notified() => {}
+            () = shared.news.notified() => {}
+            // Who was cut off is heard at once.
+            () = link_changed(&mut link) => {}
         }
         if let Some(renewed) = &mut renewed
             && renewed.has_changed().unwrap_or(false)
@@ -32,6 +38,13 @@ pub(crate) async fn run(shared: Arc<Shared>) {
         if let Ok(put) = shared.sign_heartbeat() {
             let _ = shared.engine.publish(put).await;
         }
+    }
+}
+
+/// Resolves when the link came or went.
+async fn link_changed(link: &mut watch::Receiver<LinkState>) {
+    if link.changed().await.is_err() {
+        std::future::pending::<()>().await;
     }
 }
 

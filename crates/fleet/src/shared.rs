@@ -76,6 +76,8 @@ pub(crate) struct Shared {
     pub(crate) roots: RwLock<TrustRoots>,
     pub(crate) members: Mutex<Members>,
     pub(crate) orders: Orders,
+    /// The others should not wait a second for this node's next heartbeat.
+    pub(crate) news: Notify,
     pub(crate) changes: broadcast::Sender<Change>,
     pub(crate) counts: broadcast::Sender<Arc<CountBatch>>,
     pub(crate) outbox: mpsc::Sender<Change>,
