@@ -212,6 +212,7 @@ impl FleetHandle {
             lists_changed: Notify::new(),
             roots: RwLock::new(roots),
             members: Mutex::default(),
+            differences: Mutex::default(),
             orders: Orders::default(),
             news: Notify::new(),
             changes,

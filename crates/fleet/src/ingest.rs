@@ -242,7 +242,7 @@ async fn meet(shared: &Arc<Shared>, subject: &str, bytes: &[u8]) -> Option<NodeR
     Some(admitted.node)
 }
 
-fn hear(shared: &Shared, subject: &str, bytes: &[u8]) {
+fn hear(shared: &Arc<Shared>, subject: &str, bytes: &[u8]) {
     let now_ms = shared.clock.now_ms();
     match Heartbeat::open(bytes, subject, &shared.roots.read(), now_ms) {
         Ok((author, _)) if shared.is_me(&author) => {}
@@ -251,11 +251,21 @@ fn hear(shared: &Shared, subject: &str, bytes: &[u8]) {
             let mut members = shared.members.lock();
             let was_up =
                 now_ms.saturating_sub(members.last_seen_ms(&author.site, &author.node)) <= SILENCE_MAX_MS;
-            members.hear(&author, &heartbeat, now_ms, steady_ms);
+            let taken = members.hear(&author, &heartbeat, now_ms, steady_ms);
             drop(members);
+            if !taken {
+                return;
+            }
             // It may have been cut off, and not hear this node either.
             if !was_up {
                 shared.news.notify_one();
+            }
+            if let Some(digests) = &heartbeat.digests {
+                shared.compare_digests(&author, digests);
+            }
+            let me = format!("{}/{}", shared.me.site, shared.me.node);
+            if heartbeat.lacks.contains(&me) {
+                shared.engine.doubt_stream();
             }
         }
         Err(Refusal::UnknownAuthor(_)) => {

@@ -21,6 +21,7 @@ mod listed;
 mod recalls;
 pub mod registers;
 pub mod subject;
+mod table;
 
 pub mod store;
 
@@ -32,6 +33,7 @@ mod blocklists;
 mod clocks;
 mod compact;
 mod counts;
+mod digests;
 mod ingest;
 mod members;
 mod orders;

@@ -9,6 +9,7 @@ use phalanx_trust::{NodeRecord, Refusal, SignedRecord, TrustRoots};
 use serde::{Deserialize, Serialize};
 
 use crate::clocks::{Ahead, CLOCK_OFFSET_MAX_MS, MAJORITY};
+use crate::digests::Digests;
 use crate::orders::Duty;
 
 /// A node of the fleet as this node sees it.
@@ -63,6 +64,12 @@ pub(crate) struct Heartbeat {
     /// Rises from heartbeat to heartbeat, whatever the clock does; 0 from a node that does not number them.
     #[serde(default)]
     pub(crate) number: u64,
+    /// What the node's own records come to; with some heartbeats only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) digests: Option<Digests>,
+    /// Nodes whose records differ here from what they say although they were read again: their streams may lack some.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) lacks: Vec<String>,
     /// Nothing is left of what was under way when it was told to drain.
     #[serde(default)]
     pub(crate) drained: bool,
@@ -107,23 +114,32 @@ pub(crate) struct Members {
 }
 
 impl Members {
-    /// Takes note of a checked heartbeat. One that is older than the last is a replay and ignored.
-    /// `steady_ms`: this node's wall clock, for comparison with the other's.
-    pub(crate) fn hear(&mut self, author: &Author, heartbeat: &Heartbeat, now_ms: u64, steady_ms: i64) {
+    /// Takes note of a checked heartbeat, without its digests. One that is older than the last is a replay and ignored; whether it
+    /// was taken. `steady_ms`: this node's wall clock, for comparison with the other's.
+    pub(crate) fn hear(
+        &mut self,
+        author: &Author,
+        heartbeat: &Heartbeat,
+        now_ms: u64,
+        steady_ms: i64,
+    ) -> bool {
         let name = (Arc::clone(&author.site), Arc::clone(&author.node));
         let known = self.heard.get(&name);
         let order = |one: &Heartbeat| if one.number == 0 { one.sent_at_ms } else { one.number };
         let last = known.map_or(0, |heard| order(&heard.heartbeat));
         let full = self.heard.len() >= FLEET_NODES_MAX && !self.heard.contains_key(&name);
-        if !full && order(heartbeat) > last {
+        let taken = !full && order(heartbeat) > last;
+        if taken {
             let mut offsets = known.map_or([i64::MAX; OFFSETS], |heard| heard.offsets);
             offsets.rotate_left(1);
             if let Some(newest) = offsets.last_mut() {
                 *newest = steady_ms.saturating_sub(signed(heartbeat.sent_at_ms));
             }
             self.evicted.remove(&name);
-            self.heard.insert(name, Heard { heartbeat: heartbeat.clone(), at_ms: now_ms, offsets });
+            let heartbeat = Heartbeat { digests: None, lacks: Vec::new(), ..heartbeat.clone() };
+            self.heard.insert(name, Heard { heartbeat, at_ms: now_ms, offsets });
         }
+        taken
     }
 
     /// Forgets a member.
@@ -309,6 +325,8 @@ mod tests {
             sent_at_ms,
             correction_ms: 0,
             number: 0,
+            digests: None,
+            lacks: Vec::new(),
             drained: false,
         }
     }

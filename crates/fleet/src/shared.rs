@@ -19,6 +19,7 @@ use tokio::sync::{Notify, broadcast, mpsc, watch};
 
 use crate::blocklists::LoadedLists;
 use crate::compact::Packing;
+use crate::digests::Differences;
 use crate::engine::Put;
 use crate::handle::FleetKeys;
 use crate::hybrid_clock::HybridClock;
@@ -75,6 +76,7 @@ pub(crate) struct Shared {
     pub(crate) lists_changed: Notify,
     pub(crate) roots: RwLock<TrustRoots>,
     pub(crate) members: Mutex<Members>,
+    pub(crate) differences: Mutex<Differences>,
     pub(crate) orders: Orders,
     /// The others should not wait a second for this node's next heartbeat.
     pub(crate) news: Notify,
