@@ -260,7 +260,7 @@ fn nodes_forty_milliseconds_apart_admit_what_one_would_and_a_burst_overshoots_by
 }
 
 #[test]
-fn each_side_of_a_cut_keeps_its_share_and_one_count_is_there_within_a_second_of_healing() {
+fn each_side_of_a_cut_keeps_its_share_and_one_count_is_there_soon_after_healing() {
     let Some(nats) = Nats::start() else { return };
     let (app, folder) = (App::start(), tempfile::tempdir().unwrap());
     let way = Relay::start(&nats.url(), HALF_WAY);
