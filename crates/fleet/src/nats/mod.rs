@@ -6,6 +6,7 @@
 //!
 //! INVARIANT: nothing here waits for the server where a caller waits: no link means `QueuedLocal`, at once.
 
+mod again;
 mod audit;
 mod audited;
 mod blob;
@@ -119,6 +120,8 @@ struct Inner {
     resync: HashMap<Topic, watch::Sender<u64>>,
     /// Own records sent or queued, by subject, until the stream confirms their version.
     unconfirmed: Mutex<HashMap<String, u64>>,
+    /// The oldest version that some peer has missed, to be said again.
+    missed_since: Mutex<Option<u64>>,
     /// Parts of streams that subscriptions to decisions are to deliver once more.
     rereads: broadcast::Sender<String>,
     audited: Mutex<Audited>,
@@ -166,6 +169,7 @@ impl NatsFleet {
             session: watch::Sender::new(0),
             resync: topics.into_iter().map(|topic| (topic, watch::Sender::new(0))).collect(),
             unconfirmed: Mutex::default(),
+            missed_since: Mutex::default(),
             rereads: broadcast::Sender::new(REREADS_QUEUE),
             audited: Mutex::default(),
             doubted: Notify::new(),
@@ -227,6 +231,11 @@ impl Fleet for NatsFleet {
         if self.inner.audited.lock().doubt(Instant::now()) {
             self.inner.doubted.notify_one();
         }
+    }
+
+    fn say_again(&self, version: u64) {
+        let mut since = self.inner.missed_since.lock();
+        *since = Some(since.map_or(version, |known| known.min(version)));
     }
 
     fn blob_put(&self, bytes: Bytes) -> BoxFuture<'_, Result<BlobHash, FleetError>> {
