@@ -61,7 +61,7 @@ impl Shared {
             return self.clear_fault("clock");
         };
         let direction = if ahead.ms > 0 { "ahead of" } else { "behind" };
-        let seconds = ahead.ms.unsigned_abs() / 1000;
+        let seconds = seconds(ahead.ms);
         let consequence = match (ahead.clocks >= MAJORITY, self.clock.corrected()) {
             (true, Some(_)) => "; decisions are made and ended by theirs: set it right",
             _ => "; set the wrong one right",
@@ -94,6 +94,11 @@ fn correction(ahead: Option<Ahead>, present_ms: i64, step_ms: i64) -> i64 {
         _ if step_ms > 0 && present_ms < 0 => present_ms.saturating_add(step_ms),
         _ => present_ms,
     }
+}
+
+/// To the nearest second: what a heartbeat travelled must not make 299 s of five minutes.
+pub(crate) fn seconds(ms: i64) -> u64 {
+    ms.unsigned_abs().saturating_add(500) / 1000
 }
 
 fn signed(at_ms: u64) -> i64 {

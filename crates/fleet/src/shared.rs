@@ -361,7 +361,7 @@ impl Shared {
             self.members.lock().wrong_clocks(now_ms, self.correction_ms()).into_iter().take(FAULTS_MAX)
         {
             let direction = if ms > 0 { "ahead of" } else { "behind" };
-            let seconds = ms.unsigned_abs() / 1000;
+            let seconds = crate::clocks::seconds(ms);
             degraded.push(format!("the clock of {name} is {seconds} s {direction} the others"));
         }
         let certificate_expires_at_ms =
