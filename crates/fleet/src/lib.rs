@@ -33,6 +33,7 @@ pub mod local;
 pub mod nats;
 
 mod blocklists;
+mod clocks;
 mod compact;
 mod counts;
 mod digests;
@@ -47,6 +48,7 @@ mod restore;
 mod revoke;
 mod settle;
 mod shared;
+mod singleton;
 mod snapshot;
 mod trail;
 
@@ -55,7 +57,7 @@ pub mod list_text;
 
 pub use blocklists::{BlocklistState, NewBlocklist};
 pub use change::Change;
-pub use counts::CountReach;
+pub use counts::{CountReach, CountsToSum, CountsTold};
 pub use engine::{BlobHash, Delivery, Fleet, Lease, Put, Receipt, Speed, Topic};
 pub use error::FleetError;
 pub use handle::{FleetHandle, FleetKeys, FleetSettings, NewDecision, Parts, Remembered};
@@ -66,5 +68,6 @@ pub use orders::{Duty, NodeOrder, Standing};
 pub use ranges::RangeProposal;
 pub use settle::{GoodPort, HeldKind, HeldOrder, LocateFn, Settled};
 pub use shared::FleetStatus;
+pub use singleton::{Singleton, TAKEOVER_MAX};
 pub use snapshot::{Restored, SNAPSHOT_BYTES_MAX, Tally};
 pub use trail::{Trace, TrailReading, whole_key};
