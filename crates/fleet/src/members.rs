@@ -73,6 +73,13 @@ pub(crate) struct Heartbeat {
     /// Nothing is left of what was under way when it was told to drain.
     #[serde(default)]
     pub(crate) drained: bool,
+    /// For how long the node heard nobody until its link came back just now, in milliseconds; 0 otherwise.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub(crate) away_ms: u64,
+}
+
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 impl Heartbeat {
@@ -325,6 +332,7 @@ mod tests {
             sent_at_ms,
             correction_ms: 0,
             number: 0,
+            away_ms: 0,
             digests: None,
             lacks: Vec::new(),
             drained: false,

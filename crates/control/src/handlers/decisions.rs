@@ -68,6 +68,7 @@ pub(crate) async fn add(
     if !matches!(new.kind, DecisionKind::Ban | DecisionKind::Allow) {
         return Err(ApiError::bad_request("this version enforces `ban` and `allow` only"));
     }
+    control.ledger_room().await;
     control
         .record(&who, &format!("{} {actor} for {} s: {}", kind(new.kind), new.for_ms / 1_000, new.reason))?;
     let order = phalanx_fleet::NewDecision {
@@ -96,6 +97,7 @@ pub(crate) async fn withdraw(
         return Err(ApiError::not_found(format!("no decision {id} is in force")));
     };
     let reason = if query.reason.is_empty() { "withdrawn by an operator" } else { &query.reason };
+    control.ledger_room().await;
     control.record(&who, &format!("withdraw decision {id} about {}: {reason}", decision.actor))?;
     let withdrawal = control.deps.fleet.delete(id, reason)?;
     kept(&control, Change::Withdrawn(Arc::clone(&withdrawal))).await?;
@@ -120,6 +122,7 @@ pub(crate) async fn recall(
     }
     check_reason(&query.reason)?;
     let target = Author { site: site.into(), node: node.into(), role: query.role };
+    control.ledger_room().await;
     control.record(&who, &format!("withdraw everything decided by {target}: {}", query.reason))?;
     let recall = control.deps.fleet.recall(target, &query.reason)?;
     kept(&control, Change::Recalled(Arc::clone(&recall))).await?;

@@ -122,6 +122,7 @@ struct Inner {
     unconfirmed: Mutex<HashMap<String, u64>>,
     /// The oldest version that some peer has missed, to be said again.
     missed_since: Mutex<Option<u64>>,
+    missed: Notify,
     /// Parts of streams that subscriptions to decisions are to deliver once more.
     rereads: broadcast::Sender<String>,
     audited: Mutex<Audited>,
@@ -170,6 +171,7 @@ impl NatsFleet {
             resync: topics.into_iter().map(|topic| (topic, watch::Sender::new(0))).collect(),
             unconfirmed: Mutex::default(),
             missed_since: Mutex::default(),
+            missed: Notify::new(),
             rereads: broadcast::Sender::new(REREADS_QUEUE),
             audited: Mutex::default(),
             doubted: Notify::new(),
@@ -236,6 +238,7 @@ impl Fleet for NatsFleet {
     fn say_again(&self, version: u64) {
         let mut since = self.inner.missed_since.lock();
         *since = Some(since.map_or(version, |known| known.min(version)));
+        self.inner.missed.notify_one();
     }
 
     fn blob_put(&self, bytes: Bytes) -> BoxFuture<'_, Result<BlobHash, FleetError>> {
@@ -314,7 +317,12 @@ impl Inner {
         });
         if !self.connected() {
             kept.await?;
-            return Ok(Receipt::QueuedLocal);
+            if !self.connected() {
+                return Ok(Receipt::QueuedLocal);
+            }
+            // The link came up meanwhile, and what waited for it may have been sent before this was on disk.
+            let sent = self.send_to_stream(&put.subject, put.version, put.expires_at_ms, put.bytes).await;
+            return Ok(sent.map_or(Receipt::QueuedLocal, Receipt::Committed));
         }
         // Sent first: the others need not wait for our disk. If we die in between, we learn it back from the stream.
         let (sent, kept) =
