@@ -27,6 +27,8 @@ pub struct Member {
     pub last_seen_ms: u64,
     /// Decisions in force there.
     pub decisions: usize,
+    /// Decisions and lists that it holds for an operator.
+    pub held: usize,
     /// The revision of its view.
     pub revision: u64,
     /// Whether it is this node.
@@ -58,6 +60,8 @@ pub(crate) struct Heartbeat {
     pub(crate) revision: u64,
     pub(crate) decisions: usize,
     pub(crate) sent_at_ms: u64,
+    #[serde(default)]
+    pub(crate) held: usize,
     /// What the node adds to its clock's time: it knows that it is wrong.
     #[serde(default)]
     pub(crate) correction_ms: i64,
@@ -264,6 +268,7 @@ impl Members {
             lag_ms: heard.map_or(0, Heard::lag_ms),
             last_seen_ms,
             decisions: heard.map_or(0, |heard| heard.heartbeat.decisions),
+            held: heard.map_or(0, |heard| heard.heartbeat.held),
             revision: heard.map_or(0, |heard| heard.heartbeat.revision),
             me: false,
             link: if up { Link::Up } else { Link::Down },
@@ -332,6 +337,7 @@ mod tests {
             sent_at_ms,
             correction_ms: 0,
             number: 0,
+            held: 0,
             away_ms: 0,
             digests: None,
             lacks: Vec::new(),
