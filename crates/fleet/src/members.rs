@@ -337,6 +337,8 @@ mod tests {
             sent_at_ms,
             correction_ms: 0,
             number: 0,
+            held: 0,
+            away_ms: 0,
             digests: None,
             lacks: Vec::new(),
             drained: false,
