@@ -50,11 +50,15 @@ pub(crate) async fn run(shared: Arc<Shared>, mut topics: Topics) {
                 if count == 0 {
                     return;
                 }
+                let read = batch.contains(&Delivery::Synced);
                 let records = batch.drain(..).filter_map(|delivery| match delivery {
                     Delivery::Put { subject, bytes } => Some((subject, bytes)),
                     Delivery::Synced | Delivery::Gap | Delivery::Link(_) => None,
                 });
                 merge_batch(&shared, records.collect(), &mut strangers);
+                if read {
+                    shared.streams_are_read();
+                }
             },
             delivery = topics.heartbeats.recv() => match delivery {
                 Some(Delivery::Put { subject, bytes }) => hear(&shared, &subject, &bytes),

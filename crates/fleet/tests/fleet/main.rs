@@ -18,6 +18,8 @@ mod faults;
 #[cfg(test)]
 mod forgery;
 #[cfg(test)]
+mod joining;
+#[cfg(test)]
 mod latency;
 #[cfg(test)]
 mod local;
