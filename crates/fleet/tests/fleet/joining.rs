@@ -5,6 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use phalanx_fleet::Change;
 
+use crate::enrolled::Fleet;
 use crate::support::{NatsServer, Node, NodePlan, gathered, until};
 
 const PACKED: usize = 6_000;
@@ -54,4 +55,30 @@ async fn a_joiner_enforces_what_was_packed_at_once_and_then_what_records_say() {
     until("the view follows from them", || !joiner.refuses(&nth(2))).await;
     assert!(!joiner.refuses(&nth(1)) && joiner.refuses("192.0.2.77"));
     assert_eq!(joiner.fleet.status().decisions, PACKED - 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn enrolled_control_nodes_may_pack_and_edge_nodes_only_read() {
+    let Some(fleet) = Fleet::start().await else { return };
+    let (_own, a) = fleet.first().await;
+    let c = fleet.run(&fleet.enrol("syd", "c", true, false), false).await;
+    let b = fleet.run(&fleet.enrol("syd", "b", false, false), false).await;
+    gathered(&[&a, &b, &c]).await;
+    let (first, control, edge) = (a.fleet.engine(), c.fleet.engine(), b.fleet.engine());
+    let held = Duration::from_secs(60);
+    assert!(first.lease("packed", held).await.unwrap().is_some());
+    assert!(control.lease("packed", held).await.unwrap().is_none(), "one at a time");
+    let sites: Vec<String> = control.positions().await.unwrap().into_keys().collect();
+    assert_eq!(sites, ["fra", "syd"]);
+    let (part, mark) = (Bytes::from(vec![7; 300_000]), Bytes::from_static(b"it lies there"));
+    let hash = control.blob_share(part.clone()).await.unwrap();
+    control.mark_put("syd", "c", mark.clone()).await.unwrap();
+    assert_eq!(edge.mark_get("syd", "c").await.unwrap(), Some(mark.clone()));
+    assert_eq!(edge.mark_get("fra", "a").await.unwrap(), None);
+    assert_eq!(edge.blob_fetch(hash.clone()).await.unwrap(), Some(part.clone()));
+    assert!(edge.mark_put("syd", "c", Bytes::from_static(b"elsewhere")).await.is_err());
+    assert!(edge.blob_share(Bytes::from_static(b"a lie")).await.is_err());
+    assert_eq!(edge.mark_get("syd", "c").await.unwrap(), Some(mark));
+    control.blob_unshare(hash.clone()).await.unwrap();
+    assert_eq!(edge.blob_fetch(hash).await.unwrap(), None);
 }
