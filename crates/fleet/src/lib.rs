@@ -35,6 +35,7 @@ mod compact;
 mod counts;
 mod digests;
 mod ingest;
+mod inherit;
 mod members;
 mod orders;
 mod outbox;
