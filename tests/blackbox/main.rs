@@ -11,6 +11,7 @@
 )]
 
 mod cli;
+mod clocks;
 mod crowdsec;
 mod enrol;
 mod explain;
@@ -19,6 +20,7 @@ mod held;
 mod operations;
 mod proxy;
 mod rates;
+mod relay;
 mod rules;
 mod state;
 mod support;

@@ -4,6 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use crate::relay::Relay;
 use crate::support::*;
 
 /// Writes settings and policy of a node, and starts it.
@@ -58,6 +59,27 @@ fn a_client_beyond_a_limit_is_told_when_to_come_back_and_the_operator_why() {
 }
 
 #[test]
+fn a_limit_that_tells_clients_says_what_is_left_and_one_that_does_not_says_nothing() {
+    let (app, folder) = (App::start(), tempfile::tempdir().unwrap());
+    let api =
+        "[[apps.rate_limits]]\nname = \"api\"\nkey = \"ip\"\nrate = \"60/h\"\nburst = 2\nheaders = true\n";
+    let node = start(folder.path(), &app.url, "", &format!("{LOGIN}{api}"));
+    let told = |reply: &Reply| {
+        let field = |name: &str| reply.fields.get(name).cloned().unwrap_or_default();
+        (reply.status, field("ratelimit-policy"), field("ratelimit"), field("retry-after"))
+    };
+    let policy = "\"api\";q=60;w=3600";
+    for (status, left, retry) in
+        [(200, "\"api\";r=1;t=60", ""), (200, "\"api\";r=0;t=120", ""), (429, "\"api\";r=0;t=60", "60")]
+    {
+        let reply = node.get_from("192.0.2.7", "/login");
+        assert_eq!(told(&reply), (status, policy.into(), left.into(), retry.into()));
+    }
+    let refused = node.get_from("192.0.2.9", &attack(1));
+    assert_eq!(told(&refused), (403, String::new(), String::new(), String::new()));
+}
+
+#[test]
 fn a_reload_keeps_what_was_counted_and_takes_the_new_limit() {
     let (app, folder) = (App::start(), tempfile::tempdir().unwrap());
     let node = start(folder.path(), &app.url, "", LOGIN);
@@ -92,11 +114,16 @@ fn check_tells_what_is_wrong_with_a_limit() {
 
 /// Three nodes that see each other, with this limit.
 fn fleet(folder: &Path, upstream: &str, nats: &str, limit: &str) -> Vec<Node> {
-    let member = |site: &&str| {
+    fleet_by(folder, upstream, [nats; 3], limit)
+}
+
+/// The same, each with its own way to NATS.
+fn fleet_by(folder: &Path, upstream: &str, nats: [&str; 3], limit: &str) -> Vec<Node> {
+    let member = |(site, nats): (&str, &str)| {
         let settings = format!("site = \"{site}\"\nname = \"a\"\n[fleet]\nurl = \"{nats}\"\n");
         start(&folder.join(site), upstream, &settings, limit)
     };
-    let nodes: Vec<Node> = ["syd", "fra", "iad"].iter().map(member).collect();
+    let nodes: Vec<Node> = ["syd", "fra", "iad"].into_iter().zip(nats).map(member).collect();
     for node in &nodes {
         until("all members are heard", || {
             let status = node.cli_json(&["status"]);
@@ -173,4 +200,97 @@ fn a_node_knows_what_others_admitted_and_without_them_keeps_its_share() {
         probe += 1;
         all(&nodes[0], &format!("203.0.113.{probe}")) == 10
     });
+}
+
+/// Half of the way between two nodes: each goes to NATS by a relay of its own.
+const HALF_WAY: Duration = Duration::from_millis(20);
+
+fn relays(nats: &Nats) -> [Relay; 3] {
+    std::array::from_fn(|_| Relay::start(&nats.url(), HALF_WAY))
+}
+
+/// `count` requests of one client, evenly over `over`, dealt to the nodes in turn. How many were admitted, and how long it took.
+fn spread(nodes: &[Node], client: &str, count: u32, over: Duration) -> (u64, u64) {
+    let started = Instant::now();
+    let of_node = |first: u32| {
+        let node = &nodes[first as usize];
+        let mut admitted = 0u64;
+        for n in (first..count).step_by(nodes.len()) {
+            let due = started + over / count * n;
+            while let Some(early) = due.checked_duration_since(Instant::now()) {
+                std::thread::park_timeout(early);
+            }
+            admitted += u64::from(node.get_from(client, "/").status == 200);
+        }
+        admitted
+    };
+    let admitted = std::thread::scope(|scope| {
+        let nodes = (0..u32::try_from(nodes.len()).unwrap()).map(|first| scope.spawn(move || of_node(first)));
+        nodes.collect::<Vec<_>>().into_iter().map(|node| node.join().unwrap()).sum()
+    });
+    (admitted, u64::try_from(started.elapsed().as_millis()).unwrap())
+}
+
+#[test]
+fn nodes_forty_milliseconds_apart_admit_what_one_would_and_a_burst_overshoots_by_a_local_share_each() {
+    let Some(nats) = Nats::start() else { return };
+    let (app, folder) = (App::start(), tempfile::tempdir().unwrap());
+    let ways = relays(&nats);
+    let ways: [String; 3] = std::array::from_fn(|n| ways[n].url());
+    let nodes = fleet_by(
+        folder.path(),
+        &app.url,
+        std::array::from_fn(|n| ways[n].as_str()),
+        &format!("{SHARED}rate = \"100/10s\"\n"),
+    );
+    let (admitted, took_ms) = spread(&nodes, "192.0.2.7", 600, Duration::from_secs(10));
+    println!(
+        "600 requests over 10 s on three nodes 40 ms apart, 100/10s: {admitted} admitted in {took_ms} ms"
+    );
+    let even = took_ms / 100;
+    assert!((even..=even + 15).contains(&admitted), "{admitted} admitted in {took_ms} ms");
+
+    let (admitted, took_ms) = spread(&nodes, "192.0.2.8", 600, Duration::from_secs(1));
+    // What a node admits alone in that time: the burst of ten, and the rate's worth.
+    let alone = 10 + took_ms.div_ceil(100);
+    println!(
+        "600 requests in a burst of {took_ms} ms: {admitted} admitted, where one node would admit {alone}"
+    );
+    assert!((alone / 2..=alone + 2 * alone).contains(&admitted), "{admitted} admitted in {took_ms} ms");
+}
+
+#[test]
+fn each_side_of_a_cut_keeps_its_share_and_one_count_is_there_soon_after_healing() {
+    let Some(nats) = Nats::start() else { return };
+    let (app, folder) = (App::start(), tempfile::tempdir().unwrap());
+    let way = Relay::start(&nats.url(), HALF_WAY);
+    let (direct, cuttable) = (nats.url(), way.url());
+    let limit = format!("{SHARED}rate = \"30/h\"\nburst = 30\n");
+    let nodes = fleet_by(folder.path(), &app.url, [&direct, &direct, &cuttable], &limit);
+    let all =
+        |node: &Node, client: &str| (0..40).filter(|_| node.get_from(client, "/").status == 200).count();
+    let fresh = std::cell::Cell::new(0u32);
+    let client = || {
+        fresh.set(fresh.get() + 1);
+        format!("10.0.{}.{}", fresh.get() / 250, fresh.get() % 250 + 1)
+    };
+    way.cut();
+    until("the node that is cut off keeps a third", || all(&nodes[2], &client()) == 10);
+    until("the other two keep two thirds", || all(&nodes[0], &client()) == 20);
+
+    way.heal();
+    until("the link is back", || nodes[2].cli_json(&["status"])["fleet"]["connected"] == true);
+    let linked = Instant::now();
+    until("one count", || {
+        let (client, before) = (client(), keys(&nodes[0]));
+        if all(&nodes[2], &client) != 30 {
+            return false;
+        }
+        // The other has its share of what is used up, and no more, when it has heard all of it.
+        until("the other hears of the client", || keys(&nodes[0]) > before);
+        all(&nodes[0], &client) == 10
+    });
+    println!("one count {} ms after the link was back", linked.elapsed().as_millis());
+    // Each look is eighty requests and more; the simulation has the second to the millisecond.
+    assert!(linked.elapsed() < Duration::from_secs(5));
 }

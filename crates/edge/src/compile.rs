@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use phalanx_decide::rate::{Pace, RateKeyPart, RateRule, RateScope};
+use phalanx_decide::rate::{Pace, Quota, RateKeyPart, RateRule, RateScope};
 use phalanx_decide::{DecidePlan, Mode, OnError, StrikeRules};
 use phalanx_inspect::{Collections, CompileOptions, Program};
 use phalanx_model::PrefixSet;
@@ -97,6 +97,10 @@ fn rate_rule(app: &str, limit: &phalanx_policy::RateLimit) -> RateRule {
         .by(key);
     rule.rate = format!("{}, {} at once", limit.rate, limit.burst).into();
     rule.observes = limit.action == RateAction::Observe;
+    rule.quota = limit.headers.then(|| Quota {
+        requests: count,
+        window_s: u32::try_from(period_ms.div_ceil(1000)).unwrap_or(u32::MAX),
+    });
     rule.scope = match limit.scope {
         phalanx_policy::RateScope::Node => RateScope::Node,
         phalanx_policy::RateScope::Fleet => RateScope::Fleet { share_percent: limit.share_percent },

@@ -506,6 +506,7 @@ impl Exchange {
         encode::status_line(out, self.response.status, self.response.bytes(self.response.reason));
         write_response_fields(out, &self.response);
         encode::field(out, b"X-Request-Id", &request.id.to_text());
+        out.extend_from_slice(&request.rate_fields);
         if coding == Coding::Chunked {
             encode::field(out, b"Transfer-Encoding", b"chunked");
         }

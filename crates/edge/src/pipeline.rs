@@ -375,7 +375,9 @@ async fn answer(client: &mut Client, request: &mut Request, reply: Reply) -> boo
     let audits = client.worker.shared.settings.audit;
     let out = client.output();
     let before = out.len();
-    reply.write(out, &id, form, close);
+    // Only where a limit refuses: a refusal for another reason has the same bytes, whatever is left.
+    let told = if reply.status == 429 { request.rate_fields.as_slice() } else { &[] };
+    reply.write(out, &id, form, close, told);
     let written = out.len() - before;
     if audits {
         request.reply_fields = audit::reply_fields(out.get(before..).unwrap_or_default());

@@ -104,8 +104,8 @@ impl Reply {
         }
     }
 
-    /// Appends head and body.
-    pub(crate) fn write(self, out: &mut Vec<u8>, request_id: &[u8], form: Form, close: bool) {
+    /// Appends head and body. `told`: further header fields, as they are sent.
+    pub(crate) fn write(self, out: &mut Vec<u8>, request_id: &[u8], form: Form, close: bool, told: &[u8]) {
         let id = String::from_utf8_lossy(request_id);
         let body = match form.json {
             true => format!("{{\"error\":\"{}\",\"request_id\":\"{id}\"}}\n", self.code),
@@ -125,6 +125,7 @@ impl Reply {
             encode::decimal(out, u64::from(self.retry_after_s));
             out.extend_from_slice(b"\r\n");
         }
+        out.extend_from_slice(told);
         if close {
             encode::field(out, b"Connection", b"close");
         }
@@ -236,7 +237,7 @@ mod tests {
     fn a_refusal_carries_its_id_and_is_not_cached() {
         let mut out = Vec::new();
         let form = Form { json: true, without_body: false };
-        Reply::REFUSED.write(&mut out, b"01ABC", form, false);
+        Reply::REFUSED.write(&mut out, b"01ABC", form, false, &[]);
         let text = String::from_utf8(out).unwrap();
         assert!(text.starts_with("HTTP/1.1 403 Forbidden\r\n"));
         assert!(text.contains("\r\nX-Request-Id: 01ABC\r\n"));
@@ -248,7 +249,7 @@ mod tests {
     fn a_reply_to_head_has_no_body() {
         let mut out = Vec::new();
         let form = Form { json: false, without_body: true };
-        Reply::UNAVAILABLE.write(&mut out, b"01ABC", form, true);
+        Reply::UNAVAILABLE.write(&mut out, b"01ABC", form, true, &[]);
         assert!(out.ends_with(b"\r\n\r\n"));
     }
 

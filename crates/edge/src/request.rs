@@ -48,6 +48,8 @@ pub(crate) struct Request {
     pub(crate) response_bytes: u64,
     pub(crate) upstream_us: u64,
     pub(crate) view_revision: u64,
+    /// Header fields that tell the client what is left of rate limits, as they are sent; empty where none does.
+    pub(crate) rate_fields: Vec<u8>,
 }
 
 impl Request {
@@ -85,6 +87,7 @@ impl Request {
             response_bytes: 0,
             upstream_us: 0,
             view_revision: worker.shared.view.load().revision,
+            rate_fields: Vec::new(),
         }
     }
 

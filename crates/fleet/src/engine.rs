@@ -114,6 +114,8 @@ pub enum Topic {
     Heartbeats,
     /// Counts of rate limits: sent, never kept.
     Counts,
+    /// The same, for the node that sums them for this node's site.
+    CountsToSum,
 }
 
 impl Topic {
@@ -126,12 +128,13 @@ impl Topic {
             Self::Orders => subject::ORDERS,
             Self::Heartbeats => subject::HEARTBEATS,
             Self::Counts => subject::COUNTS,
+            Self::CountsToSum => subject::COUNTS_TO_SUM,
         }
     }
 
     /// Whether engines keep its records for those who come later.
     pub fn is_kept(self) -> bool {
-        !matches!(self, Self::Heartbeats | Self::Counts)
+        !matches!(self, Self::Heartbeats | Self::Counts | Self::CountsToSum)
     }
 }
 

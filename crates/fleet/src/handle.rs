@@ -11,8 +11,8 @@ use phalanx_model::limits::{
     BAN_AUTOMATIC_MAX_MS, FLEET_CHANGES_QUEUE, FLEET_OUTBOX, RATE_BATCHES_QUEUE, REASON_BYTES_MAX,
 };
 use phalanx_model::{
-    Actor, ActorKey, Author, AuthorRole, Clock, CountBatch, Decision, DecisionId, DecisionKind, KeyCount,
-    Recall, RequestId, Swap, View, Withdrawal, id,
+    Actor, ActorKey, Author, AuthorRole, Clock, CountBatch, Decision, DecisionId, DecisionKind, Recall,
+    RequestId, Swap, View, Withdrawal, id,
 };
 use phalanx_trust::{
     FleetSecret, Membership, NodeRecord, Sealer, SigningKey, TrustRoots, random_u64, valid_name,
@@ -216,6 +216,7 @@ impl FleetHandle {
             members: Mutex::default(),
             differences: Mutex::default(),
             orders: Orders::default(),
+            news: Notify::new(),
             changes,
             counts,
             outbox,
@@ -385,12 +386,6 @@ impl FleetHandle {
     /// Whether the node still reads what it remembers: until then it knows not all that was withdrawn.
     pub fn is_reading(&self) -> bool {
         self.shared.core.lock().reading
-    }
-
-    /// Tells the others what this node admitted under limits that the fleet counts together. A count that does not get through is
-    /// no loss: the next one says the same and more.
-    pub async fn tell_counts(&self, counts: &[KeyCount]) {
-        counts::tell(&self.shared, counts).await;
     }
 
     /// What others admitted, from now on; signed by them, and nothing else of it is checked.

@@ -11,7 +11,7 @@ use tokio::time::{Duration, Instant};
 
 use crate::engine::LinkState;
 use crate::hybrid_clock::version_at;
-use crate::members::Heartbeat;
+use crate::members::{Heartbeat, SILENCE_MAX_MS};
 use crate::revoke::Unheard;
 use crate::shared::Shared;
 use crate::{Change, Delivery, Speed, Topic};
@@ -270,12 +270,17 @@ fn hear(shared: &Arc<Shared>, subject: &str, bytes: &[u8]) {
     match Heartbeat::open(bytes, subject, &shared.roots.read(), now_ms) {
         Ok((author, _)) if shared.is_me(&author) => {}
         Ok((author, heartbeat)) => {
+            let steady_ms = shared.steady_ms();
             let mut members = shared.members.lock();
             let last_heard_ms = members.last_seen_ms(&author.site, &author.node);
-            if !members.hear(&author, &heartbeat, now_ms) {
+            if !members.hear(&author, &heartbeat, now_ms, steady_ms) {
                 return;
             }
             drop(members);
+            // It may have been cut off, and not hear this node either.
+            if now_ms.saturating_sub(last_heard_ms) > SILENCE_MAX_MS {
+                shared.news.notify_one();
+            }
             say_what_was_missed(shared, last_heard_ms, heartbeat.away_ms, now_ms);
             if let Some(digests) = &heartbeat.digests {
                 shared.compare_digests(&author, digests);

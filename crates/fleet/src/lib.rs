@@ -34,6 +34,7 @@ pub mod local;
 pub mod nats;
 
 mod blocklists;
+mod clocks;
 mod compact;
 mod counts;
 mod digests;
@@ -49,6 +50,7 @@ mod restore;
 mod revoke;
 mod settle;
 mod shared;
+mod singleton;
 mod snapshot;
 mod trail;
 
@@ -57,7 +59,7 @@ pub mod list_text;
 
 pub use blocklists::{BlocklistState, NewBlocklist};
 pub use change::Change;
-pub use counts::CountReach;
+pub use counts::{CountReach, CountsToSum, CountsTold};
 pub use engine::{BlobHash, Delivery, Fleet, Lease, Put, Receipt, Speed, Topic};
 pub use error::FleetError;
 pub use handle::{FleetHandle, FleetKeys, FleetSettings, NewDecision, Parts, Remembered};
@@ -68,5 +70,6 @@ pub use orders::{Duty, NodeOrder, Standing};
 pub use ranges::RangeProposal;
 pub use settle::{GoodPort, HeldKind, HeldOrder, LocateFn, Settled};
 pub use shared::FleetStatus;
+pub use singleton::{Singleton, TAKEOVER_MAX};
 pub use snapshot::{Restored, SNAPSHOT_BYTES_MAX, Tally};
 pub use trail::{Trace, TrailReading, whole_key};

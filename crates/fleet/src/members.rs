@@ -3,11 +3,12 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use phalanx_model::limits::{FLEET_NODES_MAX, RECORD_FUTURE_MAX_MS};
+use phalanx_model::limits::FLEET_NODES_MAX;
 use phalanx_model::{Author, AuthorRole};
 use phalanx_trust::{NodeRecord, Refusal, SignedRecord, TrustRoots};
 use serde::{Deserialize, Serialize};
 
+use crate::clocks::{Ahead, CLOCK_OFFSET_MAX_MS, MAJORITY};
 use crate::digests::Digests;
 use crate::orders::Duty;
 
@@ -61,6 +62,12 @@ pub(crate) struct Heartbeat {
     pub(crate) sent_at_ms: u64,
     #[serde(default)]
     pub(crate) held: usize,
+    /// What the node adds to its clock's time: it knows that it is wrong.
+    #[serde(default)]
+    pub(crate) correction_ms: i64,
+    /// Rises from heartbeat to heartbeat, whatever the clock does; 0 from a node that does not number them.
+    #[serde(default)]
+    pub(crate) number: u64,
     /// What the node's own records come to; with some heartbeats only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) digests: Option<Digests>,
@@ -114,20 +121,34 @@ pub(crate) struct Members {
     asked_for_nodes_at_ms: u64,
     /// Since when nodes are gone that an operator took out, until they are heard again.
     evicted: HashMap<(Arc<str>, Arc<str>), u64>,
+    last_number: u64,
 }
 
 impl Members {
     /// Takes note of a checked heartbeat, without its digests. One that is older than the last is a replay and ignored; whether it
-    /// was taken.
-    pub(crate) fn hear(&mut self, author: &Author, heartbeat: &Heartbeat, now_ms: u64) -> bool {
+    /// was taken. `steady_ms`: this node's wall clock, for comparison with the other's.
+    pub(crate) fn hear(
+        &mut self,
+        author: &Author,
+        heartbeat: &Heartbeat,
+        now_ms: u64,
+        steady_ms: i64,
+    ) -> bool {
         let name = (Arc::clone(&author.site), Arc::clone(&author.node));
-        let last = self.heard.get(&name).map_or(0, |heard| heard.heartbeat.sent_at_ms);
+        let known = self.heard.get(&name);
+        let order = |one: &Heartbeat| if one.number == 0 { one.sent_at_ms } else { one.number };
+        let last = known.map_or(0, |heard| order(&heard.heartbeat));
         let full = self.heard.len() >= FLEET_NODES_MAX && !self.heard.contains_key(&name);
-        let taken = !full && heartbeat.sent_at_ms > last;
+        let taken = !full && order(heartbeat) > last;
         if taken {
+            let mut offsets = known.map_or([i64::MAX; OFFSETS], |heard| heard.offsets);
+            offsets.rotate_left(1);
+            if let Some(newest) = offsets.last_mut() {
+                *newest = steady_ms.saturating_sub(signed(heartbeat.sent_at_ms));
+            }
             self.evicted.remove(&name);
             let heartbeat = Heartbeat { digests: None, lacks: Vec::new(), ..heartbeat.clone() };
-            self.heard.insert(name, Heard { heartbeat, at_ms: now_ms });
+            self.heard.insert(name, Heard { heartbeat, at_ms: now_ms, offsets });
         }
         taken
     }
@@ -174,6 +195,11 @@ impl Members {
         (within(gone_ms), within(SILENCE_MAX_MS))
     }
 
+    /// How many others of a site can be heard now.
+    pub(crate) fn heard_of_site(&self, site: &str, now_ms: u64) -> usize {
+        self.heard.iter().filter(|((of, _), heard)| **of == *site && heard.is_up(now_ms)).count()
+    }
+
     /// Whether to ask the engine for announcements once more, because a stranger was heard; at most every few seconds.
     pub(crate) fn may_ask_for_nodes(&mut self, now_ms: u64) -> bool {
         let may = now_ms.saturating_sub(self.asked_for_nodes_at_ms) >= ASK_FOR_NODES_MS;
@@ -183,16 +209,52 @@ impl Members {
         may
     }
 
-    /// How far this clock is from the median of the clocks heard, in milliseconds: positive when this one is ahead.
-    pub(crate) fn clock_offset_ms(&self, now_ms: u64) -> Option<i64> {
-        let mut offsets: Vec<i64> = self
-            .heard
-            .values()
-            .filter(|heard| now_ms.saturating_sub(heard.at_ms) <= SILENCE_MAX_MS)
-            .map(|heard| signed(heard.at_ms).saturating_sub(signed(heard.heartbeat.sent_at_ms)))
-            .collect();
+    /// The number of this node's next heartbeat, not below `now_ms`.
+    pub(crate) fn number(&mut self, now_ms: u64) -> u64 {
+        self.last_number = now_ms.max(self.last_number.saturating_add(1));
+        self.last_number
+    }
+
+    /// How far this node's wall clock is ahead of the median of all clocks, its own among them; of the other, if there is one only.
+    pub(crate) fn clock_offset(&self, now_ms: u64) -> Option<Ahead> {
+        let heard = self.heard.values().filter(|heard| heard.is_up(now_ms));
+        let mut offsets: Vec<i64> = heard.map(Heard::offset_ms).collect();
+        let clocks = offsets.len() + 1;
+        if clocks >= MAJORITY {
+            offsets.push(0);
+        }
         offsets.sort_unstable();
-        offsets.get(offsets.len() / 2).copied()
+        Some(Ahead { ms: offsets.get(offsets.len() / 2).copied()?, clocks })
+    }
+
+    /// This node's wall clock has stepped: what was measured by it before is measured by it now.
+    pub(crate) fn own_clock_stepped(&mut self, step_ms: i64) {
+        for offset in self.heard.values_mut().flat_map(|heard| &mut heard.offsets) {
+            if *offset != i64::MAX {
+                *offset = offset.saturating_add(step_ms);
+            }
+        }
+    }
+
+    /// The time was corrected: members were heard as long ago as before.
+    pub(crate) fn time_moved(&mut self, by_ms: i64) {
+        for heard in self.heard.values_mut() {
+            heard.at_ms = heard.at_ms.saturating_add_signed(by_ms);
+        }
+    }
+
+    /// Clocks that are wrong, by name: how far each is ahead of what most say. `correction_ms`: what this node adds to its own.
+    pub(crate) fn wrong_clocks(&self, now_ms: u64, correction_ms: i64) -> Vec<(String, i64)> {
+        let up: Vec<_> = self.heard.iter().filter(|(_, heard)| heard.is_up(now_ms)).collect();
+        if up.len() + 1 < MAJORITY {
+            return Vec::new();
+        }
+        let ahead = up
+            .into_iter()
+            .map(|((site, node), heard)| (format!("{site}/{node}"), heard.ahead_ms(correction_ms)));
+        let mut wrong: Vec<_> = ahead.filter(|(_, ms)| ms.abs() > CLOCK_OFFSET_MAX_MS).collect();
+        wrong.sort_unstable();
+        wrong
     }
 
     fn describe(&self, node: &NodeRecord, now_ms: u64) -> Member {
@@ -203,7 +265,7 @@ impl Members {
             site: Arc::clone(&node.site),
             node: Arc::clone(&node.node),
             version: heard.map_or_else(|| node.version.clone(), |heard| heard.heartbeat.version.clone()),
-            lag_ms: heard.map_or(0, |heard| heard.at_ms.saturating_sub(heard.heartbeat.sent_at_ms)),
+            lag_ms: heard.map_or(0, Heard::lag_ms),
             last_seen_ms,
             decisions: heard.map_or(0, |heard| heard.heartbeat.decisions),
             held: heard.map_or(0, |heard| heard.heartbeat.held),
@@ -221,6 +283,30 @@ impl Members {
 struct Heard {
     heartbeat: Heartbeat,
     at_ms: u64,
+    /// This node's wall clock less the other's, of the last heartbeats.
+    offsets: [i64; OFFSETS],
+}
+
+impl Heard {
+    fn is_up(&self, now_ms: u64) -> bool {
+        now_ms.saturating_sub(self.at_ms) <= SILENCE_MAX_MS
+    }
+
+    /// The least of the last: what a heartbeat waits on its way only adds.
+    fn offset_ms(&self) -> i64 {
+        self.offsets.into_iter().min().unwrap_or_default()
+    }
+
+    /// How far the member's wall clock is ahead of the time.
+    fn ahead_ms(&self, correction_ms: i64) -> i64 {
+        self.offset_ms().saturating_add(correction_ms).saturating_neg()
+    }
+
+    /// How long the last heartbeat travelled, each clock corrected as its node does.
+    fn lag_ms(&self) -> u64 {
+        self.at_ms
+            .saturating_sub(self.heartbeat.sent_at_ms.saturating_add_signed(self.heartbeat.correction_ms))
+    }
 }
 
 fn signed(at_ms: u64) -> i64 {
@@ -229,12 +315,11 @@ fn signed(at_ms: u64) -> i64 {
 
 /// A member not heard for this long is down: three heartbeats.
 pub const SILENCE_MAX_MS: u64 = 3_500;
-/// Clocks that differ by more are reported. Well below [`RECORD_FUTURE_MAX_MS`], at which records are refused.
-pub(crate) const CLOCK_OFFSET_MAX_MS: i64 = 5_000;
 /// Heartbeats further from our clock are taken for replays: nobody runs with a clock a quarter of an hour wrong unnoticed.
 const HEARTBEAT_OFFSET_MAX_MS: u64 = 15 * 60_000;
 const ASK_FOR_NODES_MS: u64 = 5_000;
-const _: () = assert!(RECORD_FUTURE_MAX_MS > 2 * CLOCK_OFFSET_MAX_MS.unsigned_abs());
+/// Heartbeats by which clocks are compared: one that waited on its way does not move them.
+const OFFSETS: usize = 4;
 
 #[cfg(test)]
 mod tests {
@@ -245,37 +330,92 @@ mod tests {
     }
 
     fn heartbeat(sent_at_ms: u64) -> Heartbeat {
-        let (digests, lacks) = Default::default();
-        let (revision, decisions, drained, away_ms) = (2, 3, false, 0);
         Heartbeat {
             version: "1".into(),
-            revision,
-            decisions,
+            revision: 2,
+            decisions: 3,
             sent_at_ms,
+            correction_ms: 0,
+            number: 0,
+            digests: None,
+            lacks: Vec::new(),
+            drained: false,
+            away_ms: 0,
             held: 0,
-            drained,
-            away_ms,
-            digests,
-            lacks,
+        }
+    }
+
+    fn ahead(ms: i64, clocks: usize) -> Option<Ahead> {
+        Some(Ahead { ms, clocks })
+    }
+
+    #[test]
+    fn the_clock_is_compared_with_the_median_of_all() {
+        let mut members = Members::default();
+        assert_eq!(members.clock_offset(100_000), None);
+        members.hear(&author("a"), &heartbeat(99_980), 100_000, 100_000);
+        assert_eq!(members.clock_offset(100_000), ahead(20, 2));
+        members.hear(&author("c"), &heartbeat(1), 100_000, 100_000);
+        assert_eq!(members.clock_offset(100_000), ahead(20, 3), "one wild clock does not move the median");
+        members.hear(&author("b"), &heartbeat(400_000), 100_000, 100_000);
+        members.hear(&author("c"), &heartbeat(99_990), 100_000, 100_000);
+        assert_eq!(members.clock_offset(200_000), None, "silent peers do not count");
+    }
+
+    #[test]
+    fn of_one_fast_and_one_slow_clock_the_third_is_right_and_all_three_know() {
+        let wall = |node: &str| match node {
+            "fast" => 1_300_000u64,
+            "slow" => 700_000,
+            _ => 1_000_000,
+        };
+        for (me, off_ms) in [("right", 0), ("fast", 300_000), ("slow", -300_000)] {
+            let mut members = Members::default();
+            for other in ["right", "fast", "slow"].into_iter().filter(|other| *other != me) {
+                members.hear(&author(other), &heartbeat(wall(other)), wall(me), signed(wall(me)));
+            }
+            assert_eq!(members.clock_offset(wall(me)), ahead(off_ms, 3), "{me}");
+            let wrong: Vec<_> = [("fra/fast", 300_000), ("fra/slow", -300_000)]
+                .into_iter()
+                .filter(|(name, _)| !name.ends_with(me))
+                .map(|(name, ms)| (name.to_owned(), ms))
+                .collect();
+            assert_eq!(members.wrong_clocks(wall(me), -off_ms), wrong, "{me}");
         }
     }
 
     #[test]
-    fn the_clock_is_compared_with_the_median_of_the_peers() {
+    fn a_heartbeat_that_waited_on_its_way_does_not_move_the_clock() {
         let mut members = Members::default();
-        assert_eq!(members.clock_offset_ms(100_000), None);
-        members.hear(&author("a"), &heartbeat(99_990), 100_000);
-        members.hear(&author("b"), &heartbeat(99_980), 100_000);
-        members.hear(&author("c"), &heartbeat(1), 100_000);
-        assert_eq!(members.clock_offset_ms(100_000), Some(20), "one wild clock does not move the median");
-        assert_eq!(members.clock_offset_ms(200_000), None, "silent peers do not count");
+        for (n, delay) in [0, 0, 30_000, 29_000].into_iter().enumerate() {
+            let sent = 100_000 + 1_000 * n as u64;
+            for node in ["a", "b"] {
+                members.hear(&author(node), &heartbeat(sent), sent + delay, signed(sent + delay));
+            }
+            assert_eq!(members.clock_offset(sent + delay), ahead(0, 3));
+        }
+        members.own_clock_stepped(300_000);
+        assert_eq!(members.clock_offset(132_000), ahead(300_000, 3), "a step of its own is known at once");
+    }
+
+    #[test]
+    fn a_member_whose_clock_is_set_back_is_still_heard() {
+        let mut members = Members::default();
+        let numbered = |number, sent_at_ms| Heartbeat { number, ..heartbeat(sent_at_ms) };
+        members.hear(&author("a"), &numbered(10, 500_000), 100_000, 100_000);
+        members.hear(&author("a"), &numbered(11, 100_000), 101_000, 101_000);
+        assert_eq!(members.last_seen_ms("fra", "a"), 101_000);
+        members.hear(&author("a"), &numbered(11, 100_000), 102_000, 102_000);
+        assert_eq!(members.last_seen_ms("fra", "a"), 101_000, "a replay is not");
+        let mut mine = Members::default();
+        assert_eq!((mine.number(7), mine.number(3), mine.number(20)), (7, 8, 20));
     }
 
     #[test]
     fn a_replayed_heartbeat_does_not_keep_a_member_alive() {
         let mut members = Members::default();
-        members.hear(&author("a"), &heartbeat(100), 100);
-        members.hear(&author("a"), &heartbeat(100), 90_000);
+        members.hear(&author("a"), &heartbeat(100), 100, 100);
+        members.hear(&author("a"), &heartbeat(100), 90_000, 90_000);
         assert_eq!(members.heard.values().next().unwrap().at_ms, 100);
     }
 }

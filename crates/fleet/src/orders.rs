@@ -14,7 +14,7 @@ use phalanx_model::limits::{FLEET_NODES_MAX, REASON_BYTES_MAX, RECORD_FUTURE_MAX
 use phalanx_model::{Author, AuthorRole};
 use phalanx_trust::{Refusal, SignedRecord, Statement, TrustError, valid_name};
 use serde::{Deserialize, Serialize};
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::time::{Duration, MissedTickBehavior};
 
 use crate::hybrid_clock::version_ms;
@@ -86,14 +86,15 @@ impl Standing {
     }
 }
 
+/// A node's site and name.
+type Name = (Arc<str>, Arc<str>);
+
 /// The orders in force, and what this node makes of the one about itself.
 #[derive(Debug, Default)]
 pub(crate) struct Orders {
-    standing: Mutex<HashMap<(Arc<str>, Arc<str>), Standing>>,
+    standing: Mutex<HashMap<Name, Standing>>,
     mine: watch::Sender<Option<Standing>>,
     drained: watch::Sender<bool>,
-    /// This node's state has changed: the others should not wait a second for it.
-    pub(crate) news: Notify,
 }
 
 impl Orders {
@@ -172,9 +173,8 @@ impl FleetHandle {
 
     /// Says whether nothing is left of what was under way when this node was told to drain.
     pub fn report_drained(&self, drained: bool) {
-        let orders = &self.shared.orders;
-        if orders.drained.send_replace(drained) != drained {
-            orders.news.notify_one();
+        if self.shared.orders.drained.send_replace(drained) != drained {
+            self.shared.news.notify_one();
         }
     }
 
@@ -271,7 +271,7 @@ impl Shared {
             changed
         });
         if changed {
-            self.orders.news.notify_one();
+            self.news.notify_one();
         }
     }
 

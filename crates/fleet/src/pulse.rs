@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use crate::engine::LinkState;
-use crate::members::{CLOCK_OFFSET_MAX_MS, Heartbeat};
+use crate::members::Heartbeat;
 use crate::shared::Shared;
 use crate::{FleetError, Put, Speed, Topic, subject};
 
@@ -20,7 +20,8 @@ pub(crate) async fn run(shared: Arc<Shared>) {
     for beat in 1u64.. {
         tokio::select! {
             _ = seconds.tick() => {}
-            () = shared.orders.news.notified() => {}
+            () = shared.news.notified() => {}
+            // Who was cut off is heard at once.
             () = away.changed() => {}
         }
         let away_ms = away.tell(shared.clock.now_ms());
@@ -31,9 +32,10 @@ pub(crate) async fn run(shared: Arc<Shared>) {
             shared.admit_myself();
             announce(&shared).await;
         }
+        // Before anything is dropped because its time is over.
+        shared.compare_clocks();
         shared.sweep();
         shared.store.retry();
-        shared.compare_clocks();
         if let Ok(put) = shared.sign_heartbeat(beat, away_ms) {
             let _ = shared.engine.publish(put).await;
         }
@@ -102,8 +104,10 @@ impl Shared {
             version: self.me.version.clone(),
             revision: view.revision,
             decisions,
-            sent_at_ms: now_ms,
+            sent_at_ms: self.wall_ms(),
             held,
+            correction_ms: self.correction_ms(),
+            number: now_ms,
             digests: None,
             lacks: Vec::new(),
             drained: self.orders.is_drained(),
@@ -115,23 +119,13 @@ impl Shared {
     fn sign_heartbeat(&self, beat: u64, away_ms: u64) -> Result<Put, FleetError> {
         let (subject, now_ms) = (subject::of_heartbeat(&self.me.site, &self.me.node), self.clock.now_ms());
         let mut heartbeat = Heartbeat { away_ms, ..self.heartbeat(now_ms) };
+        heartbeat.number = self.members.lock().number(now_ms);
         if beat.is_multiple_of(DIGESTS_EVERY) {
             heartbeat.digests = self.own_digests(now_ms);
             heartbeat.lacks = self.differences.lock().lasting();
         }
         let body = serde_json::to_vec(&heartbeat).unwrap_or_default();
         self.sign_fast(Topic::Heartbeats, subject, &body, HEARTBEAT_MS * 10)
-    }
-
-    fn compare_clocks(&self) {
-        let offset_ms = self.members.lock().clock_offset_ms(self.clock.now_ms()).unwrap_or_default();
-        if offset_ms.abs() > CLOCK_OFFSET_MAX_MS {
-            let direction = if offset_ms > 0 { "ahead of" } else { "behind" };
-            let seconds = offset_ms.unsigned_abs() / 1000;
-            self.fault("clock", format!("this node's clock is {seconds} s {direction} its peers' median"));
-        } else {
-            self.clear_fault("clock");
-        }
     }
 }
 

@@ -84,6 +84,8 @@ pub(crate) struct Shared {
     pub(crate) members: Mutex<Members>,
     pub(crate) differences: Mutex<Differences>,
     pub(crate) orders: Orders,
+    /// The others should not wait a second for this node's next heartbeat.
+    pub(crate) news: Notify,
     pub(crate) changes: broadcast::Sender<Change>,
     pub(crate) counts: broadcast::Sender<Arc<CountBatch>>,
     pub(crate) outbox: mpsc::Sender<Change>,
@@ -377,6 +379,13 @@ impl Shared {
         };
         degraded.extend(sentences);
         let now_ms = self.clock.now_ms();
+        for (name, ms) in
+            self.members.lock().wrong_clocks(now_ms, self.correction_ms()).into_iter().take(FAULTS_MAX)
+        {
+            let direction = if ms > 0 { "ahead of" } else { "behind" };
+            let seconds = crate::clocks::seconds(ms);
+            degraded.push(format!("the clock of {name} is {seconds} s {direction} the others"));
+        }
         let certificate_expires_at_ms =
             self.membership.as_ref().map(|membership| membership.held().grant.expires_at_ms);
         if certificate_expires_at_ms.is_some_and(|ends| ends <= now_ms) {

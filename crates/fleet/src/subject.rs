@@ -50,6 +50,11 @@ pub fn of_counts(site: &str, node: &str) -> String {
     format!("{COUNTS}.{site}.{node}")
 }
 
+/// The subject of a node's counts for the node of its site that sums.
+pub fn of_counts_to_sum(site: &str, node: &str) -> String {
+    format!("{COUNTS_TO_SUM}.{site}.{node}")
+}
+
 /// The subject that belongs to an author in a topic, with all below it: `phx.dec.fra.a.>`.
 pub fn own(prefix: &str, author: &Author) -> String {
     format!("{prefix}.{}.{}", author.site, author.node)
@@ -136,6 +141,8 @@ pub const ORDERS: &str = "phx.ord";
 pub const HEARTBEATS: &str = "phx.hb";
 /// Counts of rate limits.
 pub const COUNTS: &str = "phx.ctr";
+/// Counts of rate limits, for the node that sums them for a site.
+pub const COUNTS_TO_SUM: &str = "phx.cta";
 
 #[cfg(test)]
 mod tests {

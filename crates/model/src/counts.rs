@@ -18,11 +18,22 @@ pub struct KeyCount {
     pub count: u32,
 }
 
+/// Whose counts a batch has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CountOf {
+    /// Its author's.
+    Node,
+    /// Those of all nodes of the author's site, summed.
+    Site,
+}
+
 /// What one node tells at once.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CountBatch {
     /// Who tells it; proved by a signature before it gets here.
     pub author: Author,
+    /// Whose counts they are.
+    pub of: CountOf,
     /// When its process started, in Unix milliseconds: counts of an earlier one are over.
     pub epoch: u64,
     /// The counts, at most [`RATE_KEYS_TOLD_MAX`].
@@ -31,10 +42,10 @@ pub struct CountBatch {
 
 impl CountBatch {
     /// The form on the wire, without the author.
-    pub fn to_bytes(epoch: u64, counts: &[KeyCount]) -> Vec<u8> {
+    pub fn to_bytes(of: CountOf, epoch: u64, counts: &[KeyCount]) -> Vec<u8> {
         let counts = counts.iter().take(RATE_KEYS_TOLD_MAX);
         let mut bytes = Vec::with_capacity(HEAD_BYTES + counts.len() * COUNT_BYTES);
-        bytes.push(FORM);
+        bytes.push(of.form());
         bytes.extend_from_slice(&epoch.to_le_bytes());
         for count in counts {
             bytes.extend_from_slice(&count.limit.to_le_bytes());
@@ -50,11 +61,22 @@ impl CountBatch {
         let (&form, rest) = bytes.split_first()?;
         let (epoch, rest) = rest.split_first_chunk()?;
         let (counts, []) = rest.as_chunks::<COUNT_BYTES>() else { return None };
-        if form != FORM || counts.len() > RATE_KEYS_TOLD_MAX {
+        let of = [CountOf::Node, CountOf::Site].into_iter().find(|of| of.form() == form)?;
+        if counts.len() > RATE_KEYS_TOLD_MAX {
             return None;
         }
         let counts = counts.iter().filter_map(|count| read(count)).collect();
-        Some(Self { author, epoch: u64::from_le_bytes(*epoch), counts })
+        Some(Self { author, of, epoch: u64::from_le_bytes(*epoch), counts })
+    }
+}
+
+impl CountOf {
+    /// The first byte on the wire.
+    fn form(self) -> u8 {
+        match self {
+            Self::Node => 1,
+            Self::Site => 2,
+        }
     }
 }
 
@@ -71,8 +93,6 @@ fn read(bytes: &[u8]) -> Option<KeyCount> {
     })
 }
 
-/// The form that this version writes and reads.
-const FORM: u8 = 1;
 const HEAD_BYTES: usize = 9;
 const COUNT_BYTES: usize = 20;
 
@@ -92,7 +112,8 @@ mod tests {
                 .into_iter()
                 .map(|(limit, key, since, count)| KeyCount { limit, key, since, count })
                 .collect();
-            let read = CountBatch::from_bytes(author(), &CountBatch::to_bytes(epoch, &counts)).unwrap();
+            let read = CountBatch::from_bytes(author(), &CountBatch::to_bytes(CountOf::Site, epoch, &counts)).unwrap();
+            prop_assert_eq!(read.of, CountOf::Site);
             prop_assert_eq!(read.epoch, epoch);
             prop_assert_eq!(&read.counts, &counts[..counts.len().min(RATE_KEYS_TOLD_MAX)]);
         }
@@ -106,12 +127,12 @@ mod tests {
     #[test]
     fn a_batch_that_is_too_long_or_of_another_form_is_none() {
         let one = KeyCount { limit: 1, key: 2, since: 3, count: 4 };
-        let mut long = CountBatch::to_bytes(1, &[one; RATE_KEYS_TOLD_MAX]);
+        let mut long = CountBatch::to_bytes(CountOf::Node, 1, &[one; RATE_KEYS_TOLD_MAX]);
         assert!(CountBatch::from_bytes(author(), &long).is_some());
         long.extend_from_within(9..29);
         assert_eq!(CountBatch::from_bytes(author(), &long), None);
-        let mut other = CountBatch::to_bytes(1, &[one]);
-        other[0] = 2;
+        let mut other = CountBatch::to_bytes(CountOf::Node, 1, &[one]);
+        other[0] = 3;
         assert_eq!(CountBatch::from_bytes(author(), &other), None);
     }
 }

@@ -16,7 +16,8 @@ use phalanx_edge::{Edge, EdgeHandle, EdgeSettings, EdgeShared};
 use phalanx_fleet::{Change, FleetError, FleetHandle, FleetKeys, GoodPort, NatsSettings, Remembered, Sites};
 use phalanx_model::lanes::{LaneReaders, Lanes};
 use phalanx_model::{
-    AuthorRole, Clock, LedgerEntry, LedgerKind, SecurityEvent, Swap, SystemClock, View, id, limits,
+    AuthorRole, Clock, CorrectedClock, LedgerEntry, LedgerKind, SecurityEvent, Swap, SystemClock, View, id,
+    limits,
 };
 use phalanx_policy::Diagnostic;
 use phalanx_record::{Metrics, MetricsSources, NodeGauges, RecordSettings, Recorder};
@@ -81,7 +82,7 @@ impl Node {
         state: &StateFolder,
         source: PolicySource,
     ) -> Result<Self, StartError> {
-        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let clock: Arc<dyn Clock> = Arc::new(CorrectedClock::new(SystemClock));
         let (lanes, readers) = Lanes::new();
         // First of all: a node whose policy does not compile opens nothing.
         let keeper =

@@ -3,19 +3,24 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use phalanx_decide::rate::Reach;
+use phalanx_decide::rate::{Reach, SUM_FROM_NODES, Sharing, Tell};
 use phalanx_edge::{EdgePlan, NodeTables};
-use phalanx_fleet::FleetHandle;
-use phalanx_model::Swap;
+use phalanx_fleet::{CountsToSum, CountsTold, FleetHandle, Singleton};
 use phalanx_model::limits::RATE_TELL_MS;
+use phalanx_model::{CountBatch, Swap};
 use phalanx_record::RateLimitCount;
 use phalanx_trust::FleetSecret;
 use tokio::sync::broadcast::error::RecvError;
 
-/// Tells the others what this node admitted, and counts what they did, for as long as the node runs.
+/// Tells the others what this node admitted, and counts what they did, for as long as the node runs. In a site of many nodes one sums for all.
 pub(crate) async fn share(tables: Arc<NodeTables>, plan: Arc<Swap<EdgePlan>>, fleet: FleetHandle) {
     let rates = &tables.rates;
+    let (author, epoch) = fleet.node_author();
+    let mut sharing = Sharing::new(author, epoch);
     let mut heard = fleet.counts();
+    let mut leads: Option<Singleton> = None;
+    let mut to_sum: Option<CountsToSum> = None;
+    let mut nodes = 1;
     let mut ticks = tokio::time::interval(Duration::from_millis(RATE_TELL_MS));
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
     loop {
@@ -23,24 +28,59 @@ pub(crate) async fn share(tables: Arc<NodeTables>, plan: Arc<Swap<EdgePlan>>, fl
             batch = heard.recv() => match batch {
                 Ok(batch) => {
                     let plan = plan.load();
-                    rates.table.hear(&batch, |tag| plan.rate(tag), rates.now_ns());
+                    sharing.hear(&rates.table, &batch, nodes, |tag| plan.rate(tag), rates.now_ns());
                 }
                 // Counts are cumulative: the next ones say what these did.
                 Err(RecvError::Lagged(_)) => {}
                 Err(RecvError::Closed) => return,
             },
+            batch = next(&mut to_sum) => {
+                let plan = plan.load();
+                sharing.hear_for_sum(&rates.table, &batch, |tag| plan.rate(tag), rates.now_ns());
+            }
             _ = ticks.tick() => {
                 let reach = fleet.reach();
                 let number = |nodes: usize| u16::try_from(nodes).unwrap_or(u16::MAX);
-                rates.table.set_reach(Reach { known: number(reach.known), heard: number(reach.heard) });
+                nodes = number(reach.known);
+                rates.table.set_reach(Reach { known: nodes, heard: number(reach.heard) });
+                match fleet.site_heard() >= SUM_FROM_NODES {
+                    true if leads.is_none() => leads = fleet.sums_for_site(),
+                    true => {}
+                    false => leads = None,
+                }
+                let token = leads.as_ref().and_then(Singleton::token);
+                match token {
+                    Some(_) if to_sum.is_none() => to_sum = Some(fleet.counts_to_sum()),
+                    Some(_) => {}
+                    None => to_sum = None,
+                }
                 if reach.heard > 1 {
-                    let counts = rates.table.tell(rates.now_ns());
-                    if !counts.is_empty() {
-                        fleet.tell_counts(&counts).await;
-                    }
+                    let told = {
+                        let plan = plan.load();
+                        sharing.tell(&rates.table, token, |tag| plan.rate(tag), rates.now_ns())
+                    };
+                    tell(&fleet, told).await;
                 }
             }
         }
+    }
+}
+
+async fn tell(fleet: &FleetHandle, told: Tell) {
+    match told {
+        Tell::All(counts) if !counts.is_empty() => fleet.tell_counts(CountsTold::ToAll, &counts).await,
+        Tell::Summer(counts) if !counts.is_empty() => fleet.tell_counts(CountsTold::ToSummer, &counts).await,
+        Tell::All(_) | Tell::Summer(_) => {}
+        // Also an empty one: it says that somebody sums.
+        Tell::Sums(token, counts) => fleet.tell_counts(CountsTold::Sums(token), &counts).await,
+    }
+}
+
+/// What the node that sums is told next; never, where this one does not.
+async fn next(to_sum: &mut Option<CountsToSum>) -> CountBatch {
+    match to_sum {
+        Some(to_sum) => to_sum.next().await,
+        None => std::future::pending().await,
     }
 }
 

@@ -24,6 +24,8 @@ pub struct RateLimit {
     pub share_percent: Option<u8>,
     /// What is done with a request beyond the limit.
     pub action: RateAction,
+    /// Whether clients are told what is left, in `RateLimit` header fields.
+    pub headers: bool,
 }
 
 /// A part of what a limit counts apart.

@@ -101,6 +101,8 @@ pub struct RawRateLimit {
     pub share: Option<At<String>>,
     /// "deny": refuse what is beyond it with 429; "observe": record it. "deny" if not given.
     pub action: Option<RateAction>,
+    /// Tell clients what is left, in `RateLimit` header fields. `false` if not given.
+    pub headers: Option<bool>,
 }
 
 /// What a rate limit counts apart.

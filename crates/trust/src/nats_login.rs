@@ -198,6 +198,7 @@ fn publish(user: &NatsUser<'_>) -> Vec<String> {
         format!("phx.node.{site}.{node}"),
         format!("phx.hb.{site}.{node}"),
         format!("phx.ctr.{site}.{node}"),
+        format!("phx.cta.{site}.{node}"),
         "$JS.API.STREAM.NAMES".into(),
         "$JS.API.STREAM.INFO.*".into(),
         // Readers of one connection, which end with it.
@@ -227,6 +228,7 @@ fn publish(user: &NatsUser<'_>) -> Vec<String> {
 fn read(user: &NatsUser<'_>) -> Vec<String> {
     let topics = ["phx.dec.>", "phx.node.>", "phx.hb.>", "phx.ctr.>", "phx.rev.>", "phx.ord.>"];
     let mut subjects: Vec<String> = topics.map(str::to_owned).to_vec();
+    subjects.push(format!("phx.cta.{}.>", user.site));
     // Answers to this node's own questions, and nobody else's.
     subjects.push(format!("{}.>", inbox(user.site, user.node)));
     subjects
@@ -277,7 +279,7 @@ mod tests {
         let key = SigningKey::generate().unwrap().verifying();
         let user = NatsUser { site: "fra", node: "a", key, rights: NatsRights::Node };
         for subject in publish(&user) {
-            let own = ["phx.dec.fra.a.>", "phx.node.fra.a", "phx.hb.fra.a", "phx.ctr.fra.a"]
+            let own = ["phx.dec.fra.a.>", "phx.node.fra.a", "phx.hb.fra.a", "phx.ctr.fra.a", "phx.cta.fra.a"]
                 .contains(&subject.as_str());
             let reads =
                 ["STREAM.NAMES", "STREAM.INFO", "CONSUMER.CREATE", "CONSUMER.INFO", "CONSUMER.MSG.NEXT"];

@@ -40,6 +40,7 @@ pub(crate) async fn approve(
 ) -> Result<Json<Settled>, ApiError> {
     let (id, reason) = asked(&id, query)?;
     let what = named(&control.deps.fleet.meant(id)?);
+    control.ledger_room().await;
     control.record(&who, &format!("approve {id}, {what}: {reason}"))?;
     let settled = control.deps.fleet.approve(id, &reason).await?;
     Ok(Json(answer(&control, settled).await?))
@@ -55,6 +56,7 @@ pub(crate) async fn reject(
     let (id, reason) = asked(&id, query)?;
     let reason = if reason.is_empty() { "rejected by an operator" } else { &reason };
     let what = named(&control.deps.fleet.meant(id)?);
+    control.ledger_room().await;
     control.record(&who, &format!("reject {id}, {what}: {reason}"))?;
     let settled = control.deps.fleet.reject(id, reason).await?;
     Ok(Json(answer(&control, settled).await?))

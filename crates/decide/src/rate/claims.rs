@@ -61,6 +61,11 @@ impl Claims {
 }
 
 impl Claimed {
+    /// Whether a count goes on from one that is known.
+    pub(super) fn knows(&self, told: &KeyCount) -> bool {
+        self.keys.get(&(told.limit, told.key)).is_some_and(|claim| claim.since == Some(told.since))
+    }
+
     /// How many requests a count adds to what is counted already.
     pub(super) fn admitted(&mut self, told: &KeyCount, pace: Pace, now_ns: u64) -> u32 {
         let key = (told.limit, told.key);

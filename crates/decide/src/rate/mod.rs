@@ -18,13 +18,17 @@ mod claims;
 mod pace;
 pub mod path;
 mod rule;
+mod sharing;
+#[cfg(test)]
+mod sharing_tests;
 mod table;
 #[cfg(test)]
 mod tests;
 
 pub use pace::{Pace, WHOLE};
-pub use rule::{Asked, RateCounts, RateKeyPart, RateRule, RateScope};
-pub use table::{RateTable, Reach};
+pub use rule::{Asked, Quota, RateCounts, RateKeyPart, RateRule, RateScope};
+pub use sharing::{SUM_FROM_NODES, Sharing, Tell};
+pub use table::{Left, RateTable, Reach};
 
 use std::sync::atomic::Ordering;
 
@@ -43,13 +47,15 @@ pub struct Over {
 }
 
 /// Counts a request under every rule that is about it. A request that one of them refuses takes nothing from the others.
-/// `enforces`: whether a rule may refuse at all; an app that only observes counts what would have been refused.
+/// `enforces`: whether a rule may refuse at all; an app that only observes counts what would have been refused. `tell` hears what is left
+/// under each rule that may refuse and tells clients.
 pub fn judge(
     rules: &[RateRule],
     table: &RateTable,
     asked: &Asked<'_>,
     enforces: bool,
     now_ns: u64,
+    mut tell: impl FnMut(&RateRule, Quota, Left),
 ) -> Option<Over> {
     let mut keys = [None; RATE_LIMITS_PER_APP_MAX];
     let mut observed = None;
@@ -62,6 +68,9 @@ pub fn judge(
                 let count = if over.refuses { &rule.counts.refused } else { &rule.counts.observed };
                 count.fetch_add(1, Ordering::Relaxed);
                 if over.refuses {
+                    if let Some(quota) = rule.quota {
+                        tell(rule, quota, Left { requests: 0, restored_s: over.excess.retry_after_s });
+                    }
                     return Some(over);
                 }
                 observed.get_or_insert(over);
@@ -74,6 +83,9 @@ pub fn judge(
             // Another worker may have been faster since the look: one request more, which the next ones pay for.
             table.take(rule, key, now_ns);
             rule.counts.admitted.fetch_add(1, Ordering::Relaxed);
+            if let Some(quota) = rule.quota.filter(|_| enforces && !rule.observes) {
+                tell(rule, quota, table.left(rule, key, now_ns));
+            }
         }
     }
     observed

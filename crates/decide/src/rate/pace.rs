@@ -39,9 +39,24 @@ impl Pace {
         }
     }
 
+    /// So many nodes at this pace.
+    pub fn times(self, nodes: u16) -> Self {
+        let nodes = nodes.max(1);
+        Self {
+            interval_ns: (self.interval_ns / u64::from(nodes)).max(1),
+            burst: self.burst.saturating_mul(u32::from(nodes)),
+        }
+    }
+
     /// How long a request must wait, given the time at which the next one would be even; 0 if it conforms.
     pub fn wait_ns(self, next_ns: u64, now_ns: u64) -> u64 {
         next_ns.saturating_sub(now_ns.saturating_add(self.tolerance_ns()))
+    }
+
+    /// How many requests would conform at once.
+    pub fn left(self, next_ns: u64, now_ns: u64) -> u32 {
+        let spare = self.full_ns().saturating_sub(next_ns.saturating_sub(now_ns));
+        u32::try_from(spare / self.interval_ns.max(1)).unwrap_or(u32::MAX)
     }
 
     /// The time of the next request after `count` more.
@@ -82,6 +97,20 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn what_is_left_is_what_would_be_admitted() {
+        let pace = Pace::new(10, 60_000, 5);
+        let now_ns = 1_000_000_000_000;
+        let mut next_ns = 0;
+        for left in [5, 4, 3, 2, 1] {
+            assert_eq!((pace.left(next_ns, now_ns), pace.wait_ns(next_ns, now_ns)), (left, 0));
+            next_ns = pace.after(next_ns, 1, now_ns);
+        }
+        assert_eq!(pace.left(next_ns, now_ns), 0);
+        assert!(pace.wait_ns(next_ns, now_ns) > 0);
+        assert_eq!(pace.left(next_ns, now_ns + 6_000_000_000), 1);
     }
 
     #[test]

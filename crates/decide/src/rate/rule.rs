@@ -26,6 +26,8 @@ pub struct RateRule {
     pub scope: RateScope,
     /// It refuses nothing and is recorded only.
     pub observes: bool,
+    /// What clients are told of it; `None` if nothing.
+    pub quota: Option<Quota>,
     /// What it did; a plan that replaces another goes on counting.
     pub counts: Arc<RateCounts>,
     key: Box<[RateKeyPart]>,
@@ -61,6 +63,15 @@ pub enum RateKeyPart {
     Path,
 }
 
+/// A limit as clients are told of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Quota {
+    /// How many requests.
+    pub requests: u32,
+    /// In how many seconds.
+    pub window_s: u32,
+}
+
 /// What a limit did since the node started.
 #[derive(Debug, Default)]
 #[expect(missing_docs, reason = "the names say it; metrics documents them")]
@@ -94,6 +105,7 @@ impl RateRule {
             pace,
             scope: RateScope::Node,
             observes: false,
+            quota: None,
             counts: Arc::default(),
             key: Box::default(),
             paths: Box::default(),

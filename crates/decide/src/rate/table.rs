@@ -23,6 +23,8 @@ pub struct RateTable {
     since: AtomicU32,
     untracked: AtomicU64,
     claims: Mutex<Claims>,
+    /// Of the nodes that sum for their sites.
+    sums: Mutex<Claims>,
 }
 
 /// The nodes that count together, this one included.
@@ -39,6 +41,15 @@ pub struct Reach {
 pub(super) enum Taken {
     Admitted,
     Over(Excess),
+}
+
+/// What is left of a limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Left {
+    /// Requests that would be admitted at once.
+    pub requests: u32,
+    /// Seconds until all of it is there again.
+    pub restored_s: u32,
 }
 
 /// Why it did not conform.
@@ -69,6 +80,8 @@ struct Slot {
     over: u32,
     /// How many of `here` the others were told of.
     told: u32,
+    /// Of what was told to the node that sums: what has not come back in its sum.
+    owed: u32,
     shared: bool,
 }
 
@@ -98,6 +111,7 @@ impl RateTable {
             since: AtomicU32::new(0),
             untracked: AtomicU64::new(0),
             claims: Mutex::default(),
+            sums: Mutex::default(),
         }
     }
 
@@ -130,6 +144,22 @@ impl RateTable {
         }
     }
 
+    /// What is left under a rule.
+    pub(super) fn left(&self, rule: &RateRule, key: u64, now_ns: u64) -> Left {
+        let paces = self.paces(rule);
+        let (next_ns, own_ns) = self.bucket(key).map_or((0, 0), |bucket| {
+            let bucket = bucket.lock();
+            let slot = bucket.iter().find(|slot| slot.is_of(rule, key));
+            slot.map_or((0, 0), |slot| (slot.next_ns, slot.own_ns))
+        });
+        let own = paces.own.map_or(0, |own| own.left(own_ns, now_ns));
+        let restored_s = next_ns.saturating_sub(now_ns).div_ceil(1_000_000_000);
+        Left {
+            requests: paces.joint.left(next_ns, now_ns).max(own),
+            restored_s: u32::try_from(restored_s).unwrap_or(u32::MAX),
+        }
+    }
+
     /// Counts a request that is admitted.
     pub(super) fn take(&self, rule: &RateRule, key: u64, now_ns: u64) {
         let paces = self.paces(rule);
@@ -150,8 +180,8 @@ impl RateTable {
     }
 
     /// What the others should be told now: counts that changed, and from time to time those that did not, in case it was not
-    /// heard. News comes first, and of that what is nearest to its limit.
-    pub fn tell(&self, now_ns: u64) -> Vec<KeyCount> {
+    /// heard. News comes first, and of that what is nearest to its limit. `to_sum`: it comes back in a sum.
+    pub fn tell(&self, now_ns: u64, to_sum: bool) -> Vec<KeyCount> {
         let mut due: Vec<((bool, u64), KeyCount)> = Vec::new();
         for bucket in &self.buckets {
             due.extend(
@@ -169,6 +199,9 @@ impl RateTable {
         for (_, count) in &due {
             let Some(bucket) = self.bucket(count.key) else { continue };
             if let Some(slot) = bucket.lock().iter_mut().find(|slot| slot.since == count.since) {
+                if to_sum {
+                    slot.owed = slot.owed.saturating_add(count.count.saturating_sub(slot.told));
+                }
                 (slot.told_ns, slot.told) = (now_ns, count.count);
             }
         }
@@ -186,15 +219,49 @@ impl RateTable {
             }
             let admitted = author.admitted(count, rule.pace, now_ns);
             if admitted > 0 {
-                self.add_elsewhere(rule, count.key, admitted, now_ns);
+                self.add_elsewhere(rule, count.key, admitted, false, now_ns);
             }
         }
     }
 
-    fn add_elsewhere(&self, rule: &RateRule, key: u64, admitted: u32, now_ns: u64) {
+    /// Counts what the nodes of a site admitted, as one of them summed it: as far as so many nodes can have. `own_site`: what this
+    /// node has put in is taken off.
+    pub(super) fn hear_sums<'a>(
+        &self,
+        batch: &CountBatch,
+        own_site: bool,
+        nodes: u16,
+        rule: impl Fn(u32) -> Option<&'a RateRule>,
+        now_ns: u64,
+    ) {
+        let mut sums = self.sums.lock();
+        let Some(author) = sums.of(&batch.author, batch.epoch, now_ns) else { return };
+        for count in &batch.counts {
+            let Some(rule) = rule(count.limit).filter(|rule| rule.scope != RateScope::Node) else { continue };
+            let admitted = author.admitted(count, rule.pace.times(nodes), now_ns);
+            if admitted > 0 {
+                self.add_elsewhere(rule, count.key, admitted, own_site, now_ns);
+            }
+        }
+    }
+
+    /// Starts all counts of requests anew, so that the others hear only of those from here on.
+    pub(super) fn count_anew(&self) {
+        for bucket in &self.buckets {
+            for slot in bucket.lock().iter_mut().filter(|slot| slot.shared) {
+                let since = self.since.fetch_add(1, Ordering::Relaxed).wrapping_add(1);
+                (slot.since, slot.here, slot.told, slot.owed) = (since, 0, 0, 0);
+            }
+        }
+    }
+
+    fn add_elsewhere(&self, rule: &RateRule, key: u64, admitted: u32, has_own: bool, now_ns: u64) {
         let paces = self.paces(rule);
         // A key that finds no room is not counted: so it is for requests, too.
         let _ = self.with_slot(rule, key, now_ns, true, |slot| {
+            let own = if has_own { admitted.min(slot.owed) } else { 0 };
+            slot.owed -= own;
+            let admitted = admitted - own;
             // The debt is limited to what all nodes can have admitted before they heard of each other.
             let debt = paces.joint.full_ns().saturating_mul(u64::from(paces.known));
             let most = slot.next_ns.max(now_ns.saturating_add(debt));

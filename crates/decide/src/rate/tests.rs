@@ -4,13 +4,14 @@ use std::collections::VecDeque;
 use std::net::IpAddr;
 
 use phalanx_model::{
-    Author, AuthorRole, BodyFraming, CountBatch, HeaderField, HttpVersion, KeyCount, RequestHead, Span,
+    Author, AuthorRole, BodyFraming, CountBatch, CountOf, HeaderField, HttpVersion, KeyCount, RequestHead,
+    Span,
 };
 use proptest::prelude::*;
 
 use super::*;
 
-fn head(method: &str, target: &str, fields: &[(&str, &str)]) -> RequestHead {
+pub(super) fn head(method: &str, target: &str, fields: &[(&str, &str)]) -> RequestHead {
     let mut raw = String::new();
     let mut put = |text: &str| {
         let start = u32::try_from(raw.len()).unwrap();
@@ -33,11 +34,17 @@ fn head(method: &str, target: &str, fields: &[(&str, &str)]) -> RequestHead {
     }
 }
 
-fn asks(rules: &[RateRule], table: &RateTable, ip: &str, head: &RequestHead, now_ms: u64) -> Option<Over> {
+pub(super) fn asks(
+    rules: &[RateRule],
+    table: &RateTable,
+    ip: &str,
+    head: &RequestHead,
+    now_ms: u64,
+) -> Option<Over> {
     let mut path = Vec::new();
     path::normalise(head.target(), path::Separators::Any, &mut path);
     let client: IpAddr = ip.parse().unwrap();
-    judge(rules, table, &Asked { client, head, paths: [&path; 2] }, true, now_ms * 1_000_000)
+    judge(rules, table, &Asked { client, head, paths: [&path; 2] }, true, now_ms * 1_000_000, |_, _, _| {})
 }
 
 fn by_ip(name: &str, count: u32, period_ms: u64, burst: u32) -> RateRule {
@@ -182,8 +189,9 @@ fn what_is_told_is_bounded_and_new_and_near_its_limit_first() {
         (0..times).for_each(|_| drop(asks(&rules, &table, &ip, &get, now_ms)));
     };
     (0..1_000).for_each(|n| ask(n, 1 + n % 10, 1_000));
-    let told =
-        |now_ms: u64| table.tell(now_ms * 1_000_000).iter().map(|count| count.count).collect::<Vec<_>>();
+    let told = |now_ms: u64| {
+        table.tell(now_ms * 1_000_000, false).iter().map(|count| count.count).collect::<Vec<_>>()
+    };
     let first = told(1_000);
     assert_eq!(first.len(), phalanx_model::limits::RATE_KEYS_TOLD_MAX);
     assert!(first.iter().all(|&count| count >= 8), "those nearest to their limit");
@@ -260,7 +268,7 @@ impl Fleet {
             if !(self.now_ms + 37 * from as u64).is_multiple_of(tell_ms) {
                 continue;
             }
-            let mut counts = self.nodes[from].tell(self.now_ms * 1_000_000);
+            let mut counts = self.nodes[from].tell(self.now_ms * 1_000_000, false);
             if self.liar && from == self.nodes.len() - 1 {
                 let key = self.key();
                 counts = vec![KeyCount {
@@ -270,7 +278,7 @@ impl Fleet {
                     count: u32::MAX,
                 }];
             }
-            let bytes = CountBatch::to_bytes(1, &counts);
+            let bytes = CountBatch::to_bytes(CountOf::Node, 1, &counts);
             for to in (0..self.nodes.len()).filter(|&to| to != from && self.side[to] == self.side[from]) {
                 if counts.is_empty() {
                     continue;
@@ -500,7 +508,7 @@ fn what_others_speak_of_does_not_take_the_places_of_keys_that_are_counted_here()
     let claims =
         |n: u32| KeyCount { limit: rules[0].tag(), key: bucket | u64::from(n), since: n, count: 100 };
     let author = Author { site: "fra".into(), node: "b".into(), role: AuthorRole::Node };
-    let batch = CountBatch { author, epoch: 1, counts: (1..40).map(claims).collect() };
+    let batch = CountBatch { author, of: CountOf::Node, epoch: 1, counts: (1..40).map(claims).collect() };
     table.hear(&batch, |_| Some(&rules[0]), 1_000_000_000);
     assert!((0..3).all(|_| asks(&rules, &table, "192.0.2.1", &get, 1_000).is_none()));
     assert!(asks(&rules, &table, "192.0.2.1", &get, 1_000).is_some(), "its own key is counted all the same");

@@ -165,6 +165,7 @@ impl NatsFleet {
             Topic::Orders,
             Topic::Heartbeats,
             Topic::Counts,
+            Topic::CountsToSum,
         ];
         let inner = Inner {
             connection: Swap::new(Connection::new(client, 0)),

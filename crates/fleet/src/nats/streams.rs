@@ -21,7 +21,7 @@ pub(super) fn prefix(topic: Topic) -> Option<&'static str> {
         Topic::Nodes => Some("NODE_"),
         Topic::Revocations => Some("REV_"),
         Topic::Orders => Some("ORD_"),
-        Topic::Heartbeats | Topic::Counts => None,
+        Topic::Heartbeats | Topic::Counts | Topic::CountsToSum => None,
     }
 }
 
@@ -43,6 +43,10 @@ pub(super) async fn ensure(inner: &Inner) -> Result<(), String> {
             let Some(config) = config(topic, &site, inner.replicas) else { continue };
             if inner.makes_streams {
                 inner.jetstream().get_or_create_stream(config).await.map_err(|error| error.to_string())?;
+                continue;
+            }
+            if topic == Topic::Orders {
+                // The authority's node may be of a version that does not know of them.
                 continue;
             }
             // In an enrolled fleet only the authority's node may make streams.

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use phalanx_fleet::{CountReach, subject};
-use phalanx_model::{Author, AuthorRole, Clock, CountBatch, KeyCount, SystemClock};
+use phalanx_fleet::{CountReach, CountsTold, subject};
+use phalanx_model::{Author, AuthorRole, Clock, CountBatch, CountOf, KeyCount, SystemClock};
 use phalanx_trust::{Announcement, NodeRecord, SignedRecord, SigningKey, Statement};
 use tokio::sync::broadcast::Receiver;
 
@@ -18,7 +18,7 @@ fn one(count: u32) -> KeyCount {
 async fn tells(from: &Node, heard: &mut Receiver<Arc<CountBatch>>, count: u32) -> Arc<CountBatch> {
     let telling = async {
         loop {
-            from.fleet.tell_counts(&[one(count)]).await;
+            from.fleet.tell_counts(CountsTold::ToAll, &[one(count)]).await;
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
@@ -61,7 +61,7 @@ async fn a_node_hears_what_others_count_and_not_itself() {
 async fn a_node_alone_counts_alone() {
     let node = NodePlan::local("fra", "a").start().await;
     let mut heard = node.fleet.counts();
-    node.fleet.tell_counts(&[one(1)]).await;
+    node.fleet.tell_counts(CountsTold::ToAll, &[one(1)]).await;
     assert_eq!(node.fleet.reach(), CountReach { known: 1, heard: 1 });
     assert!(heard.try_recv().is_err());
 }
@@ -103,7 +103,7 @@ async fn counts_in_anothers_name_without_a_key_or_long_ago_are_refused() {
         client.publish(subject, bytes.into()).await.unwrap();
         client.flush().await.unwrap();
     };
-    let body = || CountBatch::to_bytes(1, &[one(666)]);
+    let body = || CountBatch::to_bytes(CountOf::Node, 1, &[one(666)]);
     let refused = a.fleet.status().refused;
     say("b", "b", &key, 0, body()).await;
     say("thief", "b", &key, 0, body()).await;
@@ -112,10 +112,45 @@ async fn counts_in_anothers_name_without_a_key_or_long_ago_are_refused() {
     say("thief", "thief", &key, 0, b"no counts".to_vec()).await;
     until("all five are refused", || a.fleet.status().refused == refused + 5).await;
     assert!(heard.try_recv().is_err());
-    say("thief", "thief", &key, 0, CountBatch::to_bytes(1, &[one(5)])).await;
+    say("thief", "thief", &key, 0, CountBatch::to_bytes(CountOf::Node, 1, &[one(5)])).await;
     assert_eq!(
         heard.recv().await.unwrap().counts,
         [one(5)],
         "in its own name it is heard; limits bound what it claims"
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_sums_is_told_by_its_site_alone_and_only_who_may_lead_sums() {
+    let Some(server) = NatsServer::start().await else { return };
+    let a = NodePlan::on("fra", "a", &server).start().await;
+    let b = NodePlan { control: false, ..NodePlan::on("fra", "b", &server) }.start().await;
+    let c = NodePlan::on("syd", "c", &server).start().await;
+    gathered(&[&a, &b, &c]).await;
+    assert_eq!((a.fleet.site_heard(), c.fleet.site_heard()), (2, 1));
+    assert!(b.fleet.sums_for_site().is_none(), "a node without the control role may not lead");
+    let (leads, elsewhere) = (a.fleet.sums_for_site().unwrap(), c.fleet.sums_for_site().unwrap());
+    until("each site has one that sums", || leads.token().is_some() && elsewhere.token().is_some()).await;
+
+    let (mut to_a, mut to_all) = (a.fleet.counts_to_sum(), c.fleet.counts());
+    let telling = async {
+        loop {
+            c.fleet.tell_counts(CountsTold::ToSummer, &[one(9)]).await;
+            b.fleet.tell_counts(CountsTold::ToSummer, &[one(7)]).await;
+            b.fleet.tell_counts(CountsTold::Sums(u64::MAX), &[one(666)]).await;
+            a.fleet.tell_counts(CountsTold::Sums(leads.token().unwrap_or_default()), &[one(8)]).await;
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let hearing = async {
+        let batch = to_a.next().await;
+        assert_eq!((&*batch.author.node, &batch.counts[..]), ("b", &[one(7)][..]), "of its own site");
+        let sums = to_all.recv().await.unwrap();
+        assert_eq!((&*sums.author.node, sums.of, &sums.counts[..]), ("a", CountOf::Site, &[one(8)][..]));
+    };
+    tokio::select! {
+        heard = tokio::time::timeout(Duration::from_secs(20), hearing) => heard.unwrap(),
+        () = telling => unreachable!(),
+    }
+    assert!(c.fleet.status().refused > 0, "what the node without the role summed is refused");
 }

@@ -26,11 +26,15 @@ mod latency;
 #[cfg(test)]
 mod local;
 #[cfg(test)]
+mod orders;
+#[cfg(test)]
 mod remembered;
 #[cfg(test)]
 mod sharing;
 #[cfg(test)]
 mod sim;
+#[cfg(test)]
+mod singletons;
 #[cfg(test)]
 mod snapshots;
 #[cfg(test)]

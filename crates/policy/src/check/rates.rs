@@ -46,6 +46,7 @@ impl Check<'_> {
             scope,
             share_percent: self.share(raw, scope),
             action: raw.action.unwrap_or(RateAction::Deny),
+            headers: raw.headers.unwrap_or_default(),
             name: name?,
         })
     }
