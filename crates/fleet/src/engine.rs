@@ -1,5 +1,6 @@
 //! What carries and keeps records: the trait, with two implementations. Engines see bytes and subjects, never meaning.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -51,6 +52,39 @@ pub trait Fleet: Send + Sync + 'static {
     fn blob_forget(&self, _hash: BlobHash) -> BoxFuture<'_, Result<(), FleetError>> {
         Box::pin(std::future::ready(Ok(())))
     }
+
+    /// Keeps a blob for the others and not here: of what this node has in another form. An engine without others need not.
+    fn blob_share(&self, _bytes: Bytes) -> BoxFuture<'_, Result<BlobHash, FleetError>> {
+        Box::pin(std::future::ready(Err(FleetError::Unreachable(ALONE.into()))))
+    }
+
+    /// The blob of this hash from the others, checked against it and not kept here.
+    fn blob_fetch(&self, _hash: BlobHash) -> BoxFuture<'_, Result<Option<Bytes>, FleetError>> {
+        Box::pin(std::future::ready(Ok(None)))
+    }
+
+    /// Forgets a blob for the others.
+    fn blob_unshare(&self, _hash: BlobHash) -> BoxFuture<'_, Result<(), FleetError>> {
+        Box::pin(std::future::ready(Ok(())))
+    }
+
+    /// Keeps something small for the others beside the blobs, under this node's name, in place of what was there.
+    fn mark_put(&self, _site: &str, _node: &str, _bytes: Bytes) -> BoxFuture<'_, Result<(), FleetError>> {
+        Box::pin(std::future::ready(Err(FleetError::Unreachable(ALONE.into()))))
+    }
+
+    /// What a node keeps beside the blobs. Nothing about it is checked.
+    fn mark_get(&self, _site: &str, _node: &str) -> BoxFuture<'_, Result<Option<Bytes>, FleetError>> {
+        Box::pin(std::future::ready(Ok(None)))
+    }
+
+    /// The last sequence of each site's stream of decisions, as far as this engine follows them.
+    fn positions(&self) -> BoxFuture<'_, Result<BTreeMap<String, u64>, FleetError>> {
+        Box::pin(std::future::ready(Err(FleetError::Unreachable(ALONE.into()))))
+    }
+
+    /// Asks subscriptions to decisions to deliver at once what a site's stream has after a sequence, beside all else.
+    fn read_after(&self, _site: &str, _sequence: u64) {}
 
     /// Takes or renews a lease. `None` while another node holds it.
     fn lease(&self, name: &str, ttl: Duration) -> BoxFuture<'_, Result<Option<Lease>, FleetError>>;
@@ -203,3 +237,4 @@ pub struct LinkState {
 
 /// Records that wait between an engine and its subscriber; more makes the engine wait.
 pub(crate) const SUBSCRIPTION_QUEUE: usize = 1024;
+const ALONE: &str = "there are no others";

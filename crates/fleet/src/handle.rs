@@ -31,7 +31,7 @@ use crate::shared::{Core, FleetStatus, Shared, admitted};
 use crate::store::Store;
 use crate::{
     Change, Fleet, FleetError, LocalFleet, Member, NatsFleet, NatsSettings, Topic, TrailReading, blocklists,
-    compact, counts, ingest, orders, outbox, pulse, restore,
+    compact, counts, ingest, orders, outbox, primer, pulse, restore,
 };
 
 /// What a fleet node is told at start.
@@ -583,6 +583,10 @@ impl FleetHandle {
         tasks.spawn(orders::run(Arc::clone(shared), shared.engine.subscribe(Topic::Orders)));
         tasks.spawn(blocklists::run(Arc::clone(shared)));
         tasks.spawn(compact::run(Arc::clone(shared)));
+        tasks.spawn(primer::publish(Arc::clone(shared)));
+        if shared.view.load().base().decisions_len() == 0 {
+            tasks.spawn(primer::begin(Arc::clone(shared)));
+        }
     }
 }
 

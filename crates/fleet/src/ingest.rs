@@ -22,7 +22,12 @@ pub(crate) async fn run(shared: Arc<Shared>, mut topics: Topics) {
     let mut unheard = Unheard::default();
     let mut gate = Gate::new(shared.engine.link());
     let mut batch = Vec::with_capacity(BATCH_MAX);
+    // Of the nodes' announcements, and of decisions: whether all that the streams had at the start was read.
+    let (mut nodes_read, mut decisions_read) = (false, false);
     loop {
+        if nodes_read && decisions_read && !shared.core.lock().streams_read {
+            shared.streams_are_read();
+        }
         // Revocations first, and after a cut nothing else until they are all here; then nodes: a decision counts only when its
         // author is known.
         tokio::select! {
@@ -44,13 +49,15 @@ pub(crate) async fn run(shared: Arc<Shared>, mut topics: Topics) {
                         }
                     }
                 }
-                Some(_) => {}
+                Some(Delivery::Synced) => nodes_read = true,
+                Some(Delivery::Gap | Delivery::Link(_)) => {}
                 None => return,
             },
             count = topics.decisions.recv_many(&mut batch, BATCH_MAX), if gate.is_open() => {
                 if count == 0 {
                     return;
                 }
+                decisions_read |= batch.contains(&Delivery::Synced);
                 let records = batch.drain(..).filter_map(|delivery| match delivery {
                     Delivery::Put { subject, bytes } => Some((subject, bytes)),
                     Delivery::Synced | Delivery::Gap | Delivery::Link(_) => None,

@@ -6,6 +6,7 @@
 //! `registers` is a pure core: input and `now` in, effects out. `LocalFleet` and `NatsFleet` only carry and keep bytes;
 //! what a record may do is decided by its signature and `trust::authority`, on every receipt, whatever carried it.
 //! `compact` packs the view anew behind everything else and keeps it as a file; with that file and the records `restore` starts.
+//! A node that knows nothing begins with what a control node packed (`primer`). `digests` tells nodes whether they hold the same.
 //! `blocklists` keeps the content of lists in force, whose records are changes as all others.
 //! `held` keeps back from the view what would refuse too many clients served well, until an operator answers through `settle`.
 //! Members are counted above the engine, because only a signed heartbeat counts.
@@ -43,6 +44,7 @@ mod members;
 mod orders;
 mod outbox;
 mod packed;
+mod primer;
 mod pulse;
 mod restore;
 mod revoke;

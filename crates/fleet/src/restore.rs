@@ -99,7 +99,7 @@ fn merge(shared: &Arc<Shared>, records: Vec<Kept>, adopted: &mut Vec<Change>) ->
 
 /// The view follows from the registers from here on, and from nothing else. They are read some keys at a time, so that a decision
 /// that is made meanwhile waits for no more than that; what it changes is in the view already, and goes before what was read.
-fn show(shared: &Arc<Shared>) {
+pub(crate) fn show(shared: &Arc<Shared>) {
     let mut packing = shared.packing.lock();
     let mut core = shared.core.lock();
     let len = core.registers.decisions_len();

@@ -106,6 +106,10 @@ pub(crate) struct Core {
     pub(crate) restoring: bool,
     /// The records are being read.
     pub(crate) reading: bool,
+    /// The streams of decisions have been read once since the start.
+    pub(crate) streams_read: bool,
+    /// The view began with what a control node packed, and the streams are being read.
+    pub(crate) primed: bool,
     /// Views that a request may still read.
     pub(crate) retired: Retired<View>,
     pub(crate) trail: Trail,

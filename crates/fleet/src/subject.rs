@@ -86,6 +86,8 @@ pub(crate) fn of_withdrawals(role: AuthorRole) -> &'static str {
 pub(crate) const RECALL: &str = "op-recall";
 /// The kind in subjects of blocklists.
 pub(crate) const LIST: &str = "op-list";
+/// Kinds of records that end others.
+pub(crate) const ENDS: [&str; 3] = ["op-recall", "op-withdraw", "withdraw"];
 /// Every kind in subjects of decisions.
 pub(crate) const KINDS: [&str; 12] = [
     "throttle",

@@ -6,6 +6,7 @@ use async_nats::HeaderMap;
 use async_nats::header::NATS_ROLLUP;
 use async_nats::jetstream::context::PublishError;
 use async_nats::jetstream::object_store::{Config, GetErrorKind, InfoErrorKind, ObjectMetadata, ObjectStore};
+use async_nats::jetstream::stream::DirectGetErrorKind;
 use bytes::Bytes;
 use phalanx_model::limits::FLEET_BLOB_BYTES_MAX;
 use tokio::io::AsyncReadExt;
@@ -16,7 +17,13 @@ use crate::{BlobHash, FleetError};
 
 /// Keeps a blob here, then shares it. Fails if it cannot be shared now; it is kept all the same, and may be put again.
 pub(super) async fn put(inner: Arc<Inner>, bytes: Bytes) -> Result<BlobHash, FleetError> {
-    let hash = put_blob(Arc::clone(&inner.store), bytes.clone()).await?;
+    put_blob(Arc::clone(&inner.store), bytes.clone()).await?;
+    share(inner, bytes).await
+}
+
+/// Shares a blob.
+pub(super) async fn share(inner: Arc<Inner>, bytes: Bytes) -> Result<BlobHash, FleetError> {
+    let hash = BlobHash::of(&bytes);
     let bucket = bucket(&inner).await?;
     let mut reader: &[u8] = &bytes;
     let name = hash.as_str().to_owned();
@@ -30,6 +37,13 @@ pub(super) async fn get(inner: Arc<Inner>, hash: BlobHash) -> Result<Option<Byte
     if let Some(bytes) = get_blob(Arc::clone(&inner.store), hash.clone()).await? {
         return Ok(Some(bytes));
     }
+    let Some(bytes) = fetch(Arc::clone(&inner), hash).await? else { return Ok(None) };
+    put_blob(Arc::clone(&inner.store), bytes.clone()).await?;
+    Ok(Some(bytes))
+}
+
+/// Finds a blob at the others.
+pub(super) async fn fetch(inner: Arc<Inner>, hash: BlobHash) -> Result<Option<Bytes>, FleetError> {
     let bucket = bucket(&inner).await?;
     let object = match bucket.get(hash.as_str()).await {
         Ok(object) => object,
@@ -44,9 +58,7 @@ pub(super) async fn get(inner: Arc<Inner>, hash: BlobHash) -> Result<Option<Byte
         tracing::warn!(hash = hash.as_str(), "blob is not what its name says, refused");
         return Ok(None);
     }
-    let bytes = Bytes::from(bytes);
-    put_blob(Arc::clone(&inner.store), bytes.clone()).await?;
-    Ok(Some(bytes))
+    Ok(Some(bytes.into()))
 }
 
 /// Forgets a blob here, then for the others.
@@ -55,6 +67,11 @@ pub(super) async fn get(inner: Arc<Inner>, hash: BlobHash) -> Result<Option<Byte
 /// empty message, which every login that may put blobs may do.
 pub(super) async fn forget(inner: Arc<Inner>, hash: BlobHash) -> Result<(), FleetError> {
     forget_blob(Arc::clone(&inner.store), hash.clone()).await?;
+    unshare(inner, hash).await
+}
+
+/// Forgets a blob for the others.
+pub(super) async fn unshare(inner: Arc<Inner>, hash: BlobHash) -> Result<(), FleetError> {
     let mut info = match bucket(&inner).await?.info(hash.as_str()).await {
         Ok(info) if !info.deleted => info,
         Ok(_) => return Ok(()),
@@ -66,6 +83,30 @@ pub(super) async fn forget(inner: Arc<Inner>, hash: BlobHash) -> Result<(), Flee
     let name = data_encoding::BASE64URL.encode(hash.as_str().as_bytes());
     roll_up(&inner, format!("$O.{BUCKET}.M.{name}"), described.into()).await?;
     roll_up(&inner, format!("$O.{BUCKET}.C.{}", info.nuid), Bytes::new()).await
+}
+
+/// Keeps something small under a name that no blob has, as a message of its own in the stream of the blobs' contents.
+pub(super) async fn mark_put(inner: Arc<Inner>, name: String, bytes: Bytes) -> Result<(), FleetError> {
+    bucket(&inner).await?;
+    roll_up(&inner, mark(&name), bytes).await
+}
+
+/// What is kept under such a name.
+pub(super) async fn mark_get(inner: Arc<Inner>, name: String) -> Result<Option<Bytes>, FleetError> {
+    if !inner.connected() {
+        return Err(FleetError::Unreachable("no link".into()));
+    }
+    let stream = inner.jetstream().get_stream_no_info(format!("OBJ_{BUCKET}")).await;
+    let stream = stream.map_err(|error| FleetError::Unreachable(error.to_string()))?;
+    match stream.direct_get_last_for_subject(mark(&name)).await {
+        Ok(message) => Ok(Some(message.payload)),
+        Err(error) if error.kind() == DirectGetErrorKind::NotFound => Ok(None),
+        Err(error) => Err(FleetError::Unreachable(error.to_string())),
+    }
+}
+
+fn mark(name: &str) -> String {
+    format!("$O.{BUCKET}.C.mark.{name}")
 }
 
 /// Makes this the only message of a subject.

@@ -20,8 +20,8 @@ use tokio::sync::{broadcast, mpsc, watch};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::Instant;
 
-use super::{Inner, streams};
-use crate::{Delivery, Topic};
+use super::{Inner, Part, streams};
+use crate::{Delivery, Topic, subject};
 
 /// Delivers a topic until the receiver is dropped.
 pub(super) async fn run(inner: Arc<Inner>, topic: Topic, to: mpsc::Sender<Delivery>) {
@@ -125,7 +125,7 @@ struct Streams {
     /// By name: when the stream was made, and its follower.
     followed: HashMap<String, (i128, AbortHandle)>,
     followers: JoinSet<()>,
-    rereads: broadcast::Receiver<String>,
+    rereads: broadcast::Receiver<Part>,
     synced: (mpsc::Sender<()>, mpsc::Receiver<()>),
 }
 
@@ -162,7 +162,7 @@ impl Streams {
                         }
                     }
                 }
-                Ok(subject) = self.rereads.recv(), if self.topic == Topic::Decisions => self.reread(subject),
+                Ok(part) = self.rereads.recv(), if self.topic == Topic::Decisions => self.reread(part),
                 Some(()) = self.synced.1.recv() => {
                     unsynced = unsynced.map(|left| left.saturating_sub(1));
                 }
@@ -177,22 +177,21 @@ impl Streams {
         }
     }
 
-    /// Reads a part of one stream from its start, once.
-    fn reread(&mut self, subject: String) {
+    /// Reads a part of one stream, once.
+    fn reread(&mut self, part: Part) {
         while self.followers.try_join_next().is_some() {}
-        let site = subject.strip_prefix(self.topic.prefix()).and_then(|rest| rest.split('.').nth(1));
+        let site = part.subject.strip_prefix(self.topic.prefix()).and_then(|rest| rest.split('.').nth(1));
         let Some(name) = site.and_then(|site| streams::name(self.topic, site)) else { return };
-        // What streams there are was asked; others may only be named in a lie.
-        if self.followed.contains_key(&name) && self.followers.len() < self.followed.len() + REREADS_MAX {
-            let inner = Arc::clone(&self.inner);
-            let follower = Follower { inner, name, subjects: format!("{subject}.>"), topic: self.topic };
-            let to = self.to.clone();
-            self.followers.spawn(async move {
-                if let Err(error) = follower.read(&to, &mut None, true).await {
-                    tracing::debug!(stream = follower.name, error, "a part cannot be read again");
-                }
-            });
+        if self.followers.len() >= self.followed.len() + REREADS_MAX {
+            return;
         }
+        let (inner, topic, to) = (Arc::clone(&self.inner), self.topic, self.to.clone());
+        let follower = Follower { inner, name, subjects: format!("{}.>", part.subject), topic };
+        self.followers.spawn(async move {
+            if let Err(error) = follower.read_part(&to, part.after).await {
+                tracing::debug!(stream = follower.name, error, "a part cannot be read");
+            }
+        });
     }
 
     /// Starts to follow streams that are new or were made anew.
@@ -247,7 +246,7 @@ impl Follower {
     async fn run(self, to: mpsc::Sender<Delivery>, synced: mpsc::Sender<()>) {
         let mut synced = Some(synced);
         loop {
-            if let Err(error) = self.read(&to, &mut synced, false).await {
+            if let Err(error) = self.read(&to, &mut synced).await {
                 tracing::debug!(stream = self.name, error, "stream cannot be followed, trying again");
             }
             if to.is_closed() {
@@ -257,29 +256,62 @@ impl Follower {
         }
     }
 
-    /// Reads from the start, and then what comes, unless it is for `once`.
+    /// Reads what is under these subjects and came after a sequence, once.
+    async fn read_part(&self, to: &mpsc::Sender<Delivery>, after: u64) -> Result<(), String> {
+        let deliver_policy = match after {
+            0 => DeliverPolicy::LastPerSubject,
+            after => DeliverPolicy::ByStartSequence { start_sequence: after.saturating_add(1) },
+        };
+        let consumer = self.consumer(self.subjects.clone(), deliver_policy).await?;
+        if consumer.cached_info().num_pending == 0 {
+            return Ok(());
+        }
+        let mut messages = consumer.messages().await.map_err(|error| error.to_string())?;
+        while let Some(message) = messages.next().await {
+            let message = message.map_err(|error| error.to_string())?;
+            let last = message.info().map_or(true, |info| info.pending == 0);
+            let (subject, bytes) = (message.subject.as_str().into(), message.payload.clone());
+            if to.send(Delivery::Put { subject, bytes }).await.is_err() || last {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    async fn consumer(
+        &self,
+        filter_subject: String,
+        deliver_policy: DeliverPolicy,
+    ) -> Result<Consumer<OrderedConfig>, String> {
+        let config = OrderedConfig { deliver_policy, filter_subject, ..OrderedConfig::default() };
+        let jetstream = self.inner.jetstream();
+        let consumer = jetstream.create_consumer_on_stream(config, self.name.as_str()).await;
+        consumer.map_err(|error| error.to_string())
+    }
+
+    /// What ends decisions, so that none of those that it ended is in force until it is read.
+    async fn read_ends(&self, to: &mpsc::Sender<Delivery>) -> Result<(), String> {
+        let Some(site) = self.subjects.strip_suffix(".>") else { return Ok(()) };
+        for kind in subject::ENDS {
+            let (inner, name, topic) = (Arc::clone(&self.inner), self.name.clone(), self.topic);
+            let subjects = format!("{site}.*.{kind}.>");
+            Follower { inner, name, subjects, topic }.read_part(to, 0).await?;
+        }
+        Ok(())
+    }
+
+    /// Reads from the start, and then what comes.
     async fn read(
         &self,
         to: &mpsc::Sender<Delivery>,
         synced: &mut Option<mpsc::Sender<()>>,
-        once: bool,
     ) -> Result<(), String> {
-        let config = OrderedConfig {
-            deliver_policy: DeliverPolicy::LastPerSubject,
-            filter_subject: self.subjects.clone(),
-            ..OrderedConfig::default()
-        };
-        let consumer: Consumer<OrderedConfig> = self
-            .inner
-            .jetstream()
-            .create_consumer_on_stream(config, self.name.as_str())
-            .await
-            .map_err(|error| error.to_string())?;
+        if self.topic == Topic::Decisions {
+            self.read_ends(to).await?;
+        }
+        let consumer = self.consumer(self.subjects.clone(), DeliverPolicy::LastPerSubject).await?;
         let mut again = ReadAgain { topic: self.topic, records: 0, at: None };
         if consumer.cached_info().num_pending == 0 {
-            if once {
-                return Ok(());
-            }
             say(synced);
             again.caught_up();
         }
@@ -298,9 +330,6 @@ impl Follower {
                 return Ok(());
             }
             if last {
-                if once {
-                    return Ok(());
-                }
                 say(synced);
                 again.caught_up();
             }

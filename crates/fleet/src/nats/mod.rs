@@ -16,7 +16,7 @@ mod lease;
 mod login;
 mod streams;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -105,6 +105,15 @@ pub struct NatsFleet {
     tasks: Mutex<JoinSet<()>>,
 }
 
+/// A part of a stream to read once.
+#[derive(Debug, Clone)]
+struct Part {
+    /// What is under this subject.
+    subject: String,
+    /// And came after this sequence.
+    after: u64,
+}
+
 struct Inner {
     connection: Swap<Connection>,
     author: Author,
@@ -124,7 +133,7 @@ struct Inner {
     missed_since: Mutex<Option<u64>>,
     missed: Notify,
     /// Parts of streams that subscriptions to decisions are to deliver once more.
-    rereads: broadcast::Sender<String>,
+    rereads: broadcast::Sender<Part>,
     audited: Mutex<Audited>,
     /// Somebody found less in the stream than should be there.
     doubted: Notify,
@@ -226,7 +235,36 @@ impl Fleet for NatsFleet {
 
     fn reread(&self, subject: &str) {
         // Nobody follows before the handle has started.
-        let _ = self.inner.rereads.send(subject.to_owned());
+        let _ = self.inner.rereads.send(Part { subject: subject.to_owned(), after: 0 });
+    }
+
+    fn read_after(&self, site: &str, sequence: u64) {
+        let subject = format!("{}.{site}", Topic::Decisions.prefix());
+        let _ = self.inner.rereads.send(Part { subject, after: sequence });
+    }
+
+    fn positions(&self) -> BoxFuture<'_, Result<BTreeMap<String, u64>, FleetError>> {
+        Box::pin(streams::positions(Arc::clone(&self.inner)))
+    }
+
+    fn blob_share(&self, bytes: Bytes) -> BoxFuture<'_, Result<BlobHash, FleetError>> {
+        Box::pin(blob::share(Arc::clone(&self.inner), bytes))
+    }
+
+    fn blob_fetch(&self, hash: BlobHash) -> BoxFuture<'_, Result<Option<Bytes>, FleetError>> {
+        Box::pin(blob::fetch(Arc::clone(&self.inner), hash))
+    }
+
+    fn blob_unshare(&self, hash: BlobHash) -> BoxFuture<'_, Result<(), FleetError>> {
+        Box::pin(blob::unshare(Arc::clone(&self.inner), hash))
+    }
+
+    fn mark_put(&self, site: &str, node: &str, bytes: Bytes) -> BoxFuture<'_, Result<(), FleetError>> {
+        Box::pin(blob::mark_put(Arc::clone(&self.inner), format!("{site}.{node}"), bytes))
+    }
+
+    fn mark_get(&self, site: &str, node: &str) -> BoxFuture<'_, Result<Option<Bytes>, FleetError>> {
+        Box::pin(blob::mark_get(Arc::clone(&self.inner), format!("{site}.{node}")))
     }
 
     fn doubt_stream(&self) {

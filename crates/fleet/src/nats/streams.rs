@@ -2,8 +2,12 @@
 
 use async_nats::jetstream::stream::{Config, DiscardPolicy, StorageType};
 
+use std::collections::BTreeMap;
+
+use futures_util::TryStreamExt;
+
 use super::Inner;
-use crate::Topic;
+use crate::{FleetError, Topic};
 
 /// The name of a topic's stream of a site: `DEC_fra`.
 pub(super) fn name(topic: Topic, site: &str) -> Option<String> {
@@ -57,6 +61,27 @@ pub(super) async fn ensure(inner: &Inner) -> Result<(), String> {
     Ok(())
 }
 
+/// The last sequence of each stream of decisions.
+pub(super) async fn positions(inner: std::sync::Arc<Inner>) -> Result<BTreeMap<String, u64>, FleetError> {
+    let unreachable = |error: String| FleetError::Unreachable(error);
+    let names: Vec<String> = inner
+        .jetstream()
+        .stream_names()
+        .try_collect()
+        .await
+        .map_err(|error| unreachable(error.to_string()))?;
+    let mut positions = BTreeMap::new();
+    for name in names.into_iter().take(STREAMS_MAX) {
+        let Some(site) = prefix(Topic::Decisions).and_then(|prefix| name.strip_prefix(prefix)) else {
+            continue;
+        };
+        let stream =
+            inner.jetstream().get_stream(&name).await.map_err(|error| unreachable(error.to_string()))?;
+        positions.insert(site.to_owned(), stream.cached_info().state.last_sequence);
+    }
+    Ok(positions)
+}
+
 /// The sites that this node cares for.
 pub(super) fn sites(inner: &Inner) -> Vec<String> {
     inner.stewarded.as_ref().map(|sites| sites()).unwrap_or_default()
@@ -80,6 +105,8 @@ fn config(topic: Topic, site: &str, replicas: usize) -> Option<Config> {
     })
 }
 
+/// Streams that are looked at: a few for each of 64 sites.
+const STREAMS_MAX: usize = 512;
 /// Records in a site's stream: ten nodes with full quotas.
 const MESSAGES_MAX: i64 = 1_000_000;
 

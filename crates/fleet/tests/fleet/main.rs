@@ -20,6 +20,8 @@ mod forgery;
 #[cfg(test)]
 mod held;
 #[cfg(test)]
+mod joining;
+#[cfg(test)]
 mod latency;
 #[cfg(test)]
 mod local;
