@@ -25,6 +25,11 @@ impl GoodTraffic {
         self.0.update(actor_ip(ip), |clients| clients.note(session, now_ms));
     }
 
+    /// Whether anybody at the address behaved well lately.
+    pub fn knows(&self, ip: IpAddr, now_ms: u64) -> bool {
+        self.0.read(actor_ip(ip), |clients| clients.count(now_ms)).unwrap_or_default() > 0
+    }
+
     /// Whether several distinct clients at the address behaved well lately.
     pub fn is_shared(&self, ip: IpAddr, now_ms: u64) -> bool {
         let clients = self.0.read(actor_ip(ip), |clients| clients.count(now_ms));
