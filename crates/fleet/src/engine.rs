@@ -38,6 +38,13 @@ pub trait Fleet: Send + Sync + 'static {
         Box::pin(std::future::ready(Ok(())))
     }
 
+    /// The last record that is kept under a subject, with the revision that [`Fleet::put_after`] wants; without one the revision of
+    /// nothing. Asked of what decides for all, not of a copy.
+    fn last(&self, topic: Topic, subject: &str) -> BoxFuture<'_, Result<(u64, Option<Bytes>), FleetError>>;
+
+    /// Keeps a record unless another was kept under its subject since that revision; false if one was.
+    fn put_after(&self, put: Put, revision: u64) -> BoxFuture<'_, Result<bool, FleetError>>;
+
     /// Takes or renews a lease. `None` while another node holds it.
     fn lease(&self, name: &str, ttl: Duration) -> BoxFuture<'_, Result<Option<Lease>, FleetError>>;
 
@@ -60,6 +67,8 @@ pub enum Topic {
     Nodes,
     /// Revocations of nodes.
     Revocations,
+    /// The fleet's policy: swapped by [`Fleet::put_after`] and delivered as kept, never before.
+    Policy,
     /// Heartbeats: sent, never kept.
     Heartbeats,
     /// Counts of rate limits: sent, never kept.
@@ -73,6 +82,7 @@ impl Topic {
             Self::Decisions => subject::DECISIONS,
             Self::Nodes => subject::NODES,
             Self::Revocations => subject::REVOCATIONS,
+            Self::Policy => subject::POLICY,
             Self::Heartbeats => subject::HEARTBEATS,
             Self::Counts => subject::COUNTS,
         }

@@ -25,6 +25,7 @@ use crate::compact::Packing;
 use crate::counts::CountReach;
 use crate::members::Link;
 use crate::packed::PackedFile;
+use crate::policy::{self, follow::Policies};
 use crate::shared::{Core, FleetStatus, Shared, admitted};
 use crate::store::Store;
 use crate::{
@@ -191,6 +192,7 @@ impl FleetHandle {
         let (outbox, outgoing) = mpsc::channel(FLEET_OUTBOX);
         let (changes, _) = broadcast::channel(FLEET_CHANGES_QUEUE);
         let (counts, _) = broadcast::channel(RATE_BATCHES_QUEUE);
+        let floor = settings.membership.as_ref().map_or(0, |member| member.held().grant.policy_version_min);
         let mut roots = TrustRoots::new(settings.fleet_id.as_str().into());
         roots.admit(&admitted(&me, settings.membership.as_deref()))?;
         let shared = Shared {
@@ -209,6 +211,7 @@ impl FleetHandle {
             crowded: Notify::new(),
             lists: tokio::sync::Mutex::default(),
             lists_changed: Notify::new(),
+            policies: Policies::new(floor),
             roots: RwLock::new(roots),
             members: Mutex::default(),
             changes,
@@ -390,6 +393,7 @@ impl FleetHandle {
             last_seen_ms: now_ms,
             decisions: heartbeat.decisions,
             revision: heartbeat.revision,
+            policy: heartbeat.policy,
             me: true,
             link: Link::Up,
         };
@@ -529,6 +533,7 @@ impl FleetHandle {
             revocations: shared.engine.subscribe(Topic::Revocations),
             nodes: shared.engine.subscribe(Topic::Nodes),
             decisions: shared.engine.subscribe(Topic::Decisions),
+            policy: shared.engine.subscribe(Topic::Policy),
             heartbeats: shared.engine.subscribe(Topic::Heartbeats),
         };
         let mut tasks = self.tasks.lock();
@@ -537,6 +542,12 @@ impl FleetHandle {
         tasks.spawn(pulse::run(Arc::clone(shared)));
         tasks.spawn(counts::run(Arc::clone(shared), shared.engine.subscribe(Topic::Counts)));
         tasks.spawn(blocklists::run(Arc::clone(shared)));
+        tasks.spawn(policy::follow::run(Arc::clone(shared)));
+        if shared.keys.operator.is_some() {
+            // Holds no tasks: a handle that did would hold itself.
+            let own = Self { shared: Arc::clone(shared), tasks: Arc::default() };
+            tasks.spawn(policy::judge::run(own));
+        }
         tasks.spawn(compact::run(Arc::clone(shared)));
     }
 }

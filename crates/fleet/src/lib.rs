@@ -7,6 +7,7 @@
 //! what a record may do is decided by its signature and `trust::authority`, on every receipt, whatever carried it.
 //! `compact` packs the view anew behind everything else and keeps it as a file; with that file and the records `restore` starts.
 //! `blocklists` keeps the content of lists in force, whose records are changes as all others.
+//! `policy` distributes signed bundles, one record for all, replaced by compare-and-swap.
 //! Members are counted above the engine, because only a signed heartbeat counts.
 //!
 //! INVARIANT: a change takes effect here before it is sent anywhere, and no failure of disk or network undoes it.
@@ -43,6 +44,7 @@ mod trail;
 
 pub mod handle;
 pub mod list_text;
+pub mod policy;
 
 pub use blocklists::{BlocklistState, NewBlocklist};
 pub use change::Change;
@@ -53,5 +55,8 @@ pub use handle::{FleetHandle, FleetKeys, FleetSettings, NewDecision, Parts, Reme
 pub use local::LocalFleet;
 pub use members::{Link, Member, SILENCE_MAX_MS};
 pub use nats::{NatsFleet, NatsSettings, Sites};
+pub use policy::{
+    Bundle, BundleRef, KeptPolicy, NewBundle, PolicyFile, PolicyHealth, PolicyRecord, Running, Stage,
+};
 pub use shared::FleetStatus;
 pub use trail::{Trace, TrailReading, whole_key};

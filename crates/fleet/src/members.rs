@@ -8,6 +8,8 @@ use phalanx_model::{Author, AuthorRole};
 use phalanx_trust::{NodeRecord, Refusal, SignedRecord, TrustRoots};
 use serde::{Deserialize, Serialize};
 
+use crate::policy::PolicyBeat;
+
 /// A node of the fleet as this node sees it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Member {
@@ -25,6 +27,8 @@ pub struct Member {
     pub decisions: usize,
     /// The revision of its view.
     pub revision: u64,
+    /// What it says of policy; none of a version that says nothing.
+    pub policy: Option<PolicyBeat>,
     /// Whether it is this node.
     pub me: bool,
     /// Whether it can be heard.
@@ -48,6 +52,8 @@ pub(crate) struct Heartbeat {
     pub(crate) revision: u64,
     pub(crate) decisions: usize,
     pub(crate) sent_at_ms: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) policy: Option<PolicyBeat>,
 }
 
 impl Heartbeat {
@@ -68,8 +74,8 @@ impl Heartbeat {
         roots.verify(&record, subject, now_ms.min(record.expires_at_ms.saturating_sub(1)))?;
         let heartbeat: Self =
             serde_json::from_slice(&record.body).map_err(|error| Refusal::Unreadable(error.to_string()))?;
-        if heartbeat.version.len() > 64 {
-            return Err(Refusal::Unreadable("version too long".into()));
+        if heartbeat.version.len() > 64 || heartbeat.policy.as_ref().is_some_and(|policy| !policy.fits()) {
+            return Err(Refusal::Unreadable("version or policy too long".into()));
         }
         if heartbeat.sent_at_ms.abs_diff(now_ms) > HEARTBEAT_OFFSET_MAX_MS {
             return Err(Refusal::Expired);
@@ -157,6 +163,7 @@ impl Members {
             last_seen_ms,
             decisions: heard.map_or(0, |heard| heard.heartbeat.decisions),
             revision: heard.map_or(0, |heard| heard.heartbeat.revision),
+            policy: heard.and_then(|heard| heard.heartbeat.policy.clone()),
             me: false,
             link: if up { Link::Up } else { Link::Down },
         }
@@ -191,7 +198,7 @@ mod tests {
     }
 
     fn heartbeat(sent_at_ms: u64) -> Heartbeat {
-        Heartbeat { version: "1".into(), revision: 2, decisions: 3, sent_at_ms }
+        Heartbeat { version: "1".into(), revision: 2, decisions: 3, sent_at_ms, policy: None }
     }
 
     #[test]

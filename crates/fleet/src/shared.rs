@@ -23,6 +23,7 @@ use crate::engine::Put;
 use crate::handle::FleetKeys;
 use crate::hybrid_clock::HybridClock;
 use crate::members::Members;
+use crate::policy::follow::Policies;
 use crate::registers::{Outcome, Registers, no_shorter};
 use crate::store::{Kept, Store};
 use crate::trail::Trail;
@@ -72,6 +73,7 @@ pub(crate) struct Shared {
     pub(crate) lists: tokio::sync::Mutex<LoadedLists>,
     /// The records say something new about blocklists.
     pub(crate) lists_changed: Notify,
+    pub(crate) policies: Policies,
     pub(crate) roots: RwLock<TrustRoots>,
     pub(crate) members: Mutex<Members>,
     pub(crate) changes: broadcast::Sender<Change>,

@@ -37,6 +37,11 @@ pub fn of_revocation(author: &Author, revocation: &Revocation) -> String {
     format!("{REVOCATIONS}.{}.{}.{}.{}", author.site, author.node, revocation.site, revocation.node)
 }
 
+/// The subject of the fleet's policy, at its home. The one tenant there is has the name `default`.
+pub fn of_policy(home: &str) -> String {
+    format!("{POLICY}.{home}.default")
+}
+
 /// The subject of a node's heartbeat.
 pub fn of_heartbeat(site: &str, node: &str) -> String {
     format!("{HEARTBEATS}.{site}.{node}")
@@ -92,6 +97,8 @@ pub const DECISIONS: &str = "phx.dec";
 pub const NODES: &str = "phx.node";
 /// Revocations of nodes.
 pub const REVOCATIONS: &str = "phx.rev";
+/// The fleet's policy.
+pub const POLICY: &str = "phx.pol";
 /// Heartbeats.
 pub const HEARTBEATS: &str = "phx.hb";
 /// Counts of rate limits.

@@ -144,6 +144,7 @@ mod tests {
             last_seen_ms: 0,
             decisions: 0,
             revision: 0,
+            policy: None,
             me,
             link: phalanx_fleet::Link::Up,
         };

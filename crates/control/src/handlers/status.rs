@@ -100,6 +100,7 @@ pub(crate) fn members(fleet: &FleetHandle, now_ms: u64) -> Vec<Member> {
         lag_ms: member.lag_ms,
         last_seen_ms: member.last_seen_ms,
         decisions: member.decisions as u64,
+        policy: member.policy.map(super::bundles::member),
         me: member.me,
     };
     fleet.members().into_iter().map(one).collect()

@@ -13,6 +13,7 @@ mod follow;
 mod lease;
 mod login;
 mod streams;
+mod swap;
 
 use std::collections::HashMap;
 use std::fmt;
@@ -128,7 +129,14 @@ impl NatsFleet {
         let client = first.connect(addresses).await.map_err(|error| {
             FleetError::setting("fleet.nats", error.to_string(), "check the address and the credentials")
         })?;
-        let topics = [Topic::Decisions, Topic::Nodes, Topic::Revocations, Topic::Heartbeats, Topic::Counts];
+        let topics = [
+            Topic::Decisions,
+            Topic::Nodes,
+            Topic::Revocations,
+            Topic::Policy,
+            Topic::Heartbeats,
+            Topic::Counts,
+        ];
         let inner = Inner {
             connection: Swap::new(Connection::new(client, 0)),
             author,
@@ -192,6 +200,14 @@ impl Fleet for NatsFleet {
 
     fn blob_forget(&self, hash: BlobHash) -> BoxFuture<'_, Result<(), FleetError>> {
         Box::pin(blob::forget(Arc::clone(&self.inner), hash))
+    }
+
+    fn last(&self, topic: Topic, subject: &str) -> BoxFuture<'_, Result<(u64, Option<Bytes>), FleetError>> {
+        Box::pin(swap::last(Arc::clone(&self.inner), topic, subject.to_owned()))
+    }
+
+    fn put_after(&self, put: Put, revision: u64) -> BoxFuture<'_, Result<bool, FleetError>> {
+        Box::pin(swap::put_after(Arc::clone(&self.inner), put, revision))
     }
 
     fn lease(&self, name: &str, ttl: Duration) -> BoxFuture<'_, Result<Option<Lease>, FleetError>> {
@@ -345,6 +361,7 @@ async fn watch_link(inner: Arc<Inner>, mut events: mpsc::Receiver<Heard>) {
                 inner.ask_resync(Topic::Decisions);
                 inner.ask_resync(Topic::Nodes);
                 inner.ask_resync(Topic::Revocations);
+                inner.ask_resync(Topic::Policy);
             }
             Event::ServerError(error) => {
                 tracing::warn!(%error, "nats reports an error");

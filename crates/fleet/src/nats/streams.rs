@@ -16,6 +16,7 @@ pub(super) fn prefix(topic: Topic) -> Option<&'static str> {
         Topic::Decisions => Some("DEC_"),
         Topic::Nodes => Some("NODE_"),
         Topic::Revocations => Some("REV_"),
+        Topic::Policy => Some("POL_"),
         Topic::Heartbeats | Topic::Counts => None,
     }
 }
@@ -34,7 +35,7 @@ pub(super) async fn ensure(inner: &Inner) -> Result<(), String> {
         sites.push(inner.author.site.to_string());
     }
     for site in sites {
-        for topic in [Topic::Revocations, Topic::Nodes, Topic::Decisions] {
+        for topic in [Topic::Revocations, Topic::Policy, Topic::Nodes, Topic::Decisions] {
             let Some(config) = config(topic, &site, inner.replicas) else { continue };
             if inner.makes_streams {
                 inner.jetstream().get_or_create_stream(config).await.map_err(|error| error.to_string())?;

@@ -363,7 +363,7 @@ fn state(folder: Option<&PathBuf>) -> anyhow::Result<(StateFolder, Arc<Sealer>)>
     Ok((state, sealer))
 }
 
-fn parse_node(text: &str) -> Result<(String, String), String> {
+pub(super) fn parse_node(text: &str) -> Result<(String, String), String> {
     let (site, node) = text.split_once('/').ok_or("write SITE/NODE, as in fra/edge-1")?;
     Ok((parse_name(site)?, parse_name(node)?))
 }

@@ -9,6 +9,7 @@ pub(crate) mod events;
 pub(crate) mod explain;
 pub(crate) mod fleet;
 pub(crate) mod login;
+pub(crate) mod policy;
 pub(crate) mod reload;
 pub(crate) mod status;
 
