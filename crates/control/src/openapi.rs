@@ -12,8 +12,8 @@ use serde_json::{Map, Value, json};
 
 use crate::api::{
     Authority, Blocklist, BlocklistContent, BouncerKey, Bouncers, ErrorBody, EventRow, Invited, LoginLink,
-    Member, NewBouncer, NewDecision, NewInvitation, NewRevocation, Policy, PolicyHome, PolicyPush,
-    PolicyReloaded, PolicyRollback, Revoked, Status,
+    Member, NewBouncer, NewDecision, NewInvitation, NewNodeOrder, NewRevocation, NodeOrder, Policy,
+    PolicyHome, PolicyPush, PolicyReloaded, PolicyRollback, Restored, Revoked, Status,
 };
 
 /// `GET /api/v1/openapi.json`
@@ -373,6 +373,50 @@ pub(crate) const ENDPOINTS: &[Endpoint] = &[
             "/api/v1/fleet/revocations",
             "End a node's membership, on all nodes",
             Answer::Json("201", of::<Revoked>),
+        )
+    },
+    Endpoint {
+        errors: &[
+            ("403", "this node may not act for operators"),
+            ("409", "a snapshot or an import is under way"),
+            ("422", "the fleet holds more than a snapshot"),
+            ("503", "no room in the ledger"),
+        ],
+        ..get(
+            "/api/v1/fleet/snapshot",
+            "What the fleet holds, as this node has it: signed, not sealed; keep it safe",
+            Answer::Text("200", "application/octet-stream"),
+        )
+    },
+    Endpoint {
+        parameters: &[("dry_run", "query", "boolean", "say what it would do, and change nothing")],
+        errors: &[
+            ("400", "an unknown parameter"),
+            ("403", "this node may not act for operators"),
+            ("409", "a snapshot or an import is under way"),
+            ("413", "it is too long"),
+            ("422", "a snapshot that is damaged or of another fleet"),
+            ("503", "no room in the ledger"),
+        ],
+        ..post(
+            "/api/v1/fleet/restore",
+            "Merge a snapshot, which is the body: what expired or was withdrawn since stays so",
+            Answer::Json("200", of::<Restored>),
+        )
+    },
+    Endpoint {
+        body: Some(of::<NewNodeOrder>),
+        errors: &[
+            ("400", "a malformed order"),
+            ("403", "this node may not act for operators"),
+            ("404", "no such node is known here"),
+            ("422", "a node that is alive cannot be evicted"),
+            ("503", "no room in the ledger"),
+        ],
+        ..post(
+            "/api/v1/fleet/orders",
+            "Cordon or drain a node, set it to work again, or evict one that is dead",
+            Answer::Json("201", of::<NodeOrder>),
         )
     },
     Endpoint {

@@ -25,12 +25,13 @@ use crate::auth::{Channel, Failures, Principal, check_host, host_is_ours, requir
 use crate::console;
 use crate::error::ApiError;
 use crate::handlers::{
-    blocklists, bouncers, bundles, decisions, events, fleet, health, policy, session, status, stream,
+    blocklists, bouncers, bundles, decisions, events, fleet, health, operations, policy, session, status,
+    stream,
 };
 use crate::hub::Hub;
 use crate::import::Importer;
 use crate::lapi::Bouncers;
-use crate::limits::{BODY_BYTES_MAX, HISTORY_QUERIES_MAX, SUBSCRIBERS_MAX};
+use crate::limits::{BODY_BYTES_MAX, HISTORY_QUERIES_MAX, SNAPSHOT_FILE_BYTES_MAX, SUBSCRIBERS_MAX};
 use crate::openapi;
 
 /// What control needs of the node it manages.
@@ -180,6 +181,7 @@ pub fn router(deps: ControlDeps) -> Router {
     });
     let a_blocklist = get(blocklists::show).put(blocklists::import).delete(blocklists::remove);
     let a_blocklist = a_blocklist.layer(DefaultBodyLimit::max(BLOCKLIST_TEXT_BYTES_MAX));
+    let restore = post(operations::restore).layer(DefaultBodyLimit::max(SNAPSHOT_FILE_BYTES_MAX));
     let api = Router::new()
         .route("/status", get(status::status))
         .route("/nodes", get(status::nodes))
@@ -198,6 +200,9 @@ pub fn router(deps: ControlDeps) -> Router {
         .route("/fleet", get(fleet::overview))
         .route("/fleet/invitations", post(fleet::invite))
         .route("/fleet/revocations", post(fleet::revoke))
+        .route("/fleet/orders", post(operations::order))
+        .route("/fleet/snapshot", get(operations::snapshot))
+        .route("/fleet/restore", restore)
         .route("/fleet/root", post(fleet::change_root).delete(fleet::finish_root_change))
         .route("/policy", get(bundles::show))
         .route("/policy/bundles", post(bundles::push).layer(DefaultBodyLimit::max(bundles::PUSH_BYTES_MAX)))

@@ -69,6 +69,8 @@ pub enum Topic {
     Revocations,
     /// The fleet's policy: swapped by [`Fleet::put_after`] and delivered as kept, never before.
     Policy,
+    /// Orders about nodes.
+    Orders,
     /// Heartbeats: sent, never kept.
     Heartbeats,
     /// Counts of rate limits: sent, never kept.
@@ -83,6 +85,7 @@ impl Topic {
             Self::Nodes => subject::NODES,
             Self::Revocations => subject::REVOCATIONS,
             Self::Policy => subject::POLICY,
+            Self::Orders => subject::ORDERS,
             Self::Heartbeats => subject::HEARTBEATS,
             Self::Counts => subject::COUNTS,
         }

@@ -54,6 +54,9 @@ pub enum FleetError {
     /// Somebody else was first.
     #[error("{0}")]
     Conflict(String),
+    /// A snapshot cannot be restored.
+    #[error("the snapshot cannot be restored: {0}")]
+    Snapshot(String),
     /// The ledger has no room, so the action is refused.
     #[error(transparent)]
     Ledger(#[from] LedgerFull),

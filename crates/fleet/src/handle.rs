@@ -24,13 +24,14 @@ use crate::change::tombstone_end_ms;
 use crate::compact::Packing;
 use crate::counts::CountReach;
 use crate::members::Link;
+use crate::orders::{Duty, Orders};
 use crate::packed::PackedFile;
 use crate::policy::{self, follow::Policies};
 use crate::shared::{Core, FleetStatus, Shared, admitted};
 use crate::store::Store;
 use crate::{
     Change, Fleet, FleetError, LocalFleet, Member, NatsFleet, NatsSettings, Topic, TrailReading, blocklists,
-    compact, counts, ingest, outbox, pulse, restore,
+    compact, counts, ingest, orders, outbox, pulse, restore,
 };
 
 /// What a fleet node is told at start.
@@ -214,6 +215,7 @@ impl FleetHandle {
             policies: Policies::new(floor),
             roots: RwLock::new(roots),
             members: Mutex::default(),
+            orders: Orders::default(),
             changes,
             counts,
             outbox,
@@ -396,8 +398,21 @@ impl FleetHandle {
             policy: heartbeat.policy,
             me: true,
             link: Link::Up,
+            duty: Duty::Serve,
+            drained: heartbeat.drained,
+            order_reason: String::new(),
         };
-        shared.members.lock().list(me, shared.roots.read().nodes(), now_ms)
+        let mut members = shared.members.lock().list(me, shared.roots.read().nodes(), now_ms);
+        for member in &mut members {
+            if let Some(standing) = shared.orders.about(&member.site, &member.node)
+                && standing.order.duty != Duty::Evict
+            {
+                member.duty = standing.order.duty;
+                member.order_reason = standing.order.reason;
+            }
+            member.drained &= member.duty == Duty::Drain;
+        }
+        members
     }
 
     /// How the fleet is doing.
@@ -541,6 +556,7 @@ impl FleetHandle {
         tasks.spawn(outbox::run(Arc::clone(shared), outgoing));
         tasks.spawn(pulse::run(Arc::clone(shared)));
         tasks.spawn(counts::run(Arc::clone(shared), shared.engine.subscribe(Topic::Counts)));
+        tasks.spawn(orders::run(Arc::clone(shared), shared.engine.subscribe(Topic::Orders)));
         tasks.spawn(blocklists::run(Arc::clone(shared)));
         tasks.spawn(policy::follow::run(Arc::clone(shared)));
         if shared.keys.operator.is_some() {

@@ -34,12 +34,14 @@ mod compact;
 mod counts;
 mod ingest;
 mod members;
+mod orders;
 mod outbox;
 mod packed;
 mod pulse;
 mod restore;
 mod revoke;
 mod shared;
+mod snapshot;
 mod trail;
 
 pub mod handle;
@@ -55,8 +57,10 @@ pub use handle::{FleetHandle, FleetKeys, FleetSettings, NewDecision, Parts, Reme
 pub use local::LocalFleet;
 pub use members::{Link, Member, SILENCE_MAX_MS};
 pub use nats::{NatsFleet, NatsSettings, Sites};
+pub use orders::{Duty, NodeOrder, Standing};
 pub use policy::{
     Bundle, BundleRef, KeptPolicy, NewBundle, PolicyFile, PolicyHealth, PolicyRecord, Running, Stage,
 };
 pub use shared::FleetStatus;
+pub use snapshot::{Restored, SNAPSHOT_BYTES_MAX, Tally};
 pub use trail::{Trace, TrailReading, whole_key};

@@ -17,12 +17,8 @@ pub(crate) async fn run(shared: Arc<Shared>) {
         tokio::select! {
             _ = seconds.tick() => {}
             // Who runs which policy is known everywhere at once.
-            () = shared.policies.beat.notified() => {
-                if let Ok(put) = shared.sign_heartbeat() {
-                    let _ = shared.engine.publish(put).await;
-                }
-                continue;
-            }
+            () = shared.policies.beat.notified() => {}
+            () = shared.orders.news.notified() => {}
         }
         if let Some(renewed) = &mut renewed
             && renewed.has_changed().unwrap_or(false)
@@ -60,6 +56,7 @@ impl Shared {
             decisions: self.core.lock().registers.decisions_len(),
             sent_at_ms: now_ms,
             policy: Some(self.policies.told()),
+            drained: self.orders.is_drained(),
         }
     }
 

@@ -23,6 +23,7 @@ use crate::engine::Put;
 use crate::handle::FleetKeys;
 use crate::hybrid_clock::HybridClock;
 use crate::members::Members;
+use crate::orders::Orders;
 use crate::policy::follow::Policies;
 use crate::registers::{Outcome, Registers, no_shorter};
 use crate::store::{Kept, Store};
@@ -76,6 +77,7 @@ pub(crate) struct Shared {
     pub(crate) policies: Policies,
     pub(crate) roots: RwLock<TrustRoots>,
     pub(crate) members: Mutex<Members>,
+    pub(crate) orders: Orders,
     pub(crate) changes: broadcast::Sender<Change>,
     pub(crate) counts: broadcast::Sender<Arc<CountBatch>>,
     pub(crate) outbox: mpsc::Sender<Change>,

@@ -42,6 +42,11 @@ pub fn of_policy(home: &str) -> String {
     format!("{POLICY}.{home}.default")
 }
 
+/// The subject under which an author orders a node.
+pub fn of_order(author: &Author, site: &str, node: &str) -> String {
+    format!("{ORDERS}.{}.{}.{site}.{node}", author.site, author.node)
+}
+
 /// The subject of a node's heartbeat.
 pub fn of_heartbeat(site: &str, node: &str) -> String {
     format!("{HEARTBEATS}.{site}.{node}")
@@ -99,6 +104,8 @@ pub const NODES: &str = "phx.node";
 pub const REVOCATIONS: &str = "phx.rev";
 /// The fleet's policy.
 pub const POLICY: &str = "phx.pol";
+/// Orders about nodes.
+pub const ORDERS: &str = "phx.ord";
 /// Heartbeats.
 pub const HEARTBEATS: &str = "phx.hb";
 /// Counts of rate limits.

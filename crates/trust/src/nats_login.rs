@@ -213,6 +213,7 @@ fn publish(user: &NatsUser<'_>) -> Vec<String> {
             format!("phx.rev.{site}.{node}.>"),
             // The home of policy may be another site than the operator's.
             "phx.pol.>".into(),
+            format!("phx.ord.{site}.{node}.>"),
             "phx.lease.>".into(),
             "$JS.API.STREAM.MSG.GET.LEASE".into(),
             "$JS.API.DIRECT.GET.LEASE.>".into(),
@@ -229,7 +230,7 @@ fn publish(user: &NatsUser<'_>) -> Vec<String> {
 }
 
 fn read(user: &NatsUser<'_>) -> Vec<String> {
-    let topics = ["phx.pol.>", "phx.dec.>", "phx.node.>", "phx.hb.>", "phx.ctr.>", "phx.rev.>"];
+    let topics = ["phx.pol.>", "phx.dec.>", "phx.node.>", "phx.hb.>", "phx.ctr.>", "phx.rev.>", "phx.ord.>"];
     let mut subjects: Vec<String> = topics.map(str::to_owned).to_vec();
     // Answers to this node's own questions, and nobody else's.
     subjects.push(format!("{}.>", inbox(user.site, user.node)));

@@ -147,6 +147,9 @@ mod tests {
             policy: None,
             me,
             link: phalanx_fleet::Link::Up,
+            duty: phalanx_fleet::Duty::Serve,
+            drained: false,
+            order_reason: String::new(),
         };
         let members = [member("a", true), member("b", false)];
         let asked =

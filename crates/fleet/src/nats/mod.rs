@@ -134,6 +134,7 @@ impl NatsFleet {
             Topic::Nodes,
             Topic::Revocations,
             Topic::Policy,
+            Topic::Orders,
             Topic::Heartbeats,
             Topic::Counts,
         ];
@@ -362,6 +363,7 @@ async fn watch_link(inner: Arc<Inner>, mut events: mpsc::Receiver<Heard>) {
                 inner.ask_resync(Topic::Nodes);
                 inner.ask_resync(Topic::Revocations);
                 inner.ask_resync(Topic::Policy);
+                inner.ask_resync(Topic::Orders);
             }
             Event::ServerError(error) => {
                 tracing::warn!(%error, "nats reports an error");

@@ -17,6 +17,7 @@ pub(super) fn prefix(topic: Topic) -> Option<&'static str> {
         Topic::Nodes => Some("NODE_"),
         Topic::Revocations => Some("REV_"),
         Topic::Policy => Some("POL_"),
+        Topic::Orders => Some("ORD_"),
         Topic::Heartbeats | Topic::Counts => None,
     }
 }
@@ -35,7 +36,7 @@ pub(super) async fn ensure(inner: &Inner) -> Result<(), String> {
         sites.push(inner.author.site.to_string());
     }
     for site in sites {
-        for topic in [Topic::Revocations, Topic::Policy, Topic::Nodes, Topic::Decisions] {
+        for topic in [Topic::Revocations, Topic::Policy, Topic::Nodes, Topic::Decisions, Topic::Orders] {
             let Some(config) = config(topic, &site, inner.replicas) else { continue };
             if inner.makes_streams {
                 inner.jetstream().get_or_create_stream(config).await.map_err(|error| error.to_string())?;

@@ -26,4 +26,6 @@ mod sharing;
 #[cfg(test)]
 mod sim;
 #[cfg(test)]
+mod snapshots;
+#[cfg(test)]
 mod stolen;
