@@ -22,7 +22,7 @@ fn see_each_other(nodes: &[&Node]) {
 }
 
 /// A policy for the app with rules of its own, and a word that these refuse.
-fn write_policy(folder: &Path, app: &App, word: &str) -> String {
+pub(crate) fn write_policy(folder: &Path, app: &App, word: &str) -> String {
     std::fs::create_dir_all(folder.join("rules")).unwrap();
     let rule = format!("SecRule ARGS:q \"@streq {word}\" \"id:1,phase:2,deny\"\n");
     std::fs::write(folder.join("rules/own.conf"), rule).unwrap();

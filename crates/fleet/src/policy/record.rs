@@ -205,3 +205,111 @@ impl PolicyRecord {
 
 /// The schema this version writes.
 pub const SCHEMA: u16 = 1;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn bundle(version: u64, branch: char) -> BundleRef {
+        let hash = |version: u64| format!("{version:0>63x}{branch}");
+        let previous = (version > 1).then(|| hash(version - 1));
+        BundleRef { version, hash: hash(version), previous, bytes: 1 }
+    }
+
+    fn record(epoch: u64, home: &str, serial: u64, newest: u64, branch: char) -> PolicyRecord {
+        let first = newest.saturating_sub(7).max(1);
+        PolicyRecord {
+            schema: SCHEMA,
+            epoch,
+            home: home.into(),
+            serial,
+            stable: bundle(newest, branch),
+            trial: None,
+            chain: (first..=newest).map(|version| bundle(version, branch)).collect(),
+            note: String::new(),
+            changed_at_ms: 1,
+        }
+    }
+
+    #[test]
+    fn what_may_follow_on_what() {
+        let known = record(1, "fra", 5, 5, 'a');
+        for (next, expected) in [
+            (record(1, "fra", 6, 6, 'a'), Ok(true)),
+            (record(1, "fra", 6, 5, 'a'), Ok(true)),
+            (record(1, "fra", 9, 11, 'a'), Ok(true)),
+            (record(1, "fra", 5, 5, 'a'), Ok(false)),
+            (record(1, "fra", 4, 4, 'a'), Ok(false)),
+            (record(1, "fra", 5, 5, 'b'), Err("two policy records")),
+            (record(1, "fra", 6, 4, 'a'), Err("lower")),
+            (record(1, "fra", 6, 6, 'b'), Err("does not follow")),
+            // The chain forgets less than a node may have missed, unless it is as long as it may be.
+            (record(1, "fra", 60, 60, 'a'), Err("does not follow")),
+            // Another home goes on by itself, and only in a higher epoch or by its name.
+            (record(2, "syd", 1, 3, 'b'), Ok(true)),
+            (record(1, "syd", 1, 1, 'b'), Ok(true)),
+            (record(1, "ams", 99, 99, 'b'), Ok(false)),
+        ] {
+            match (next.follows(&known), expected) {
+                (Ok(follows), Ok(expected)) => assert_eq!(follows, expected, "{next:?}"),
+                (Err(cause), Err(expected)) => assert!(cause.contains(expected), "{cause}"),
+                (found, expected) => panic!("{found:?}, not {expected:?}: {next:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn a_record_that_makes_no_sense_is_refused() {
+        type Harm = fn(&mut PolicyRecord);
+        let good = record(1, "fra", 5, 5, 'a');
+        assert_eq!(good.check(1), Ok(()));
+        let harms: [Harm; 10] = [
+            |record| record.epoch = 0,
+            |record| record.home = "a.b".into(),
+            |record| record.changed_at_ms = 2 + RECORD_FUTURE_MAX_MS,
+            |record| record.note = "x".repeat(REASON_BYTES_MAX + 1),
+            |record| record.chain.clear(),
+            |record| record.chain.swap(0, 1),
+            |record| record.stable = bundle(4, 'a'),
+            |record| record.stable.hash = "x".into(),
+            |record| record.chain = (1..=40).map(|version| bundle(version, 'a')).collect(),
+            |record| {
+                let (bundle, stage) = (bundle(9, 'a'), Stage::Site { site: "fra".into() });
+                record.trial = Some(Trial { bundle, stage, started_at_ms: 0, bake_ms: None });
+            },
+        ];
+        for (number, harm) in harms.iter().enumerate() {
+            let mut record = good.clone();
+            harm(&mut record);
+            assert!(record.check(1).is_err(), "harm {number}");
+        }
+    }
+
+    /// A version of the product before or after this one may say less or more.
+    #[test]
+    fn fields_of_a_newer_node_are_ignored() {
+        let mut written = serde_json::to_value(record(1, "fra", 5, 5, 'a')).unwrap();
+        written["added_later"] = serde_json::json!({"x": 1});
+        written["stable"]["added_later"] = serde_json::json!(1);
+        let read: PolicyRecord = serde_json::from_value(written).unwrap();
+        assert_eq!(read, record(1, "fra", 5, 5, 'a'));
+    }
+
+    proptest! {
+        /// Of writers that swap one after the other, in any order of arrival and with repetition, all nodes end with the last.
+        #[test]
+        fn whatever_comes_first_the_last_record_stays(order in proptest::collection::vec(0usize..12, 1..40)) {
+            let history: Vec<PolicyRecord> = (0..12u64)
+                .map(|n| if n < 6 { record(1, "fra", n + 1, n + 1, 'a') } else { record(2, "syd", n - 5, n + 1, 'a') })
+                .collect();
+            let mut known = history[0].clone();
+            for next in order.iter().copied().chain([11]) {
+                if history[next].follows(&known).unwrap() {
+                    known = history[next].clone();
+                }
+            }
+            prop_assert_eq!(&known, &history[11]);
+        }
+    }
+}
