@@ -212,3 +212,117 @@ fn words(policy: &Policy, now_ms: u64) -> String {
     }
     out
 }
+
+#[cfg(test)]
+mod tests {
+    use phalanx_control::api::{MemberPolicy, PolicyNode, PolicyTrial, PolicyVersion};
+
+    use super::*;
+
+    #[test]
+    fn the_policy_of_a_fleet_reads_well() {
+        let version = |version: u64| PolicyVersion {
+            version,
+            hash: format!("{version:x}").repeat(64),
+            previous: None,
+            bytes: 1_000 * version,
+        };
+        let node =
+            |node: &str, policy| PolicyNode { site: "fra".into(), node: node.into(), online: true, policy };
+        let runs =
+            |version: u64| MemberPolicy { version, hash: "444444444444".into(), ..MemberPolicy::default() };
+        let refused =
+            MemberPolicy { refused_version: Some(5), refused: Some("bad\u{1b}[2J".into()), ..runs(4) };
+        let policy = Policy {
+            version: 5,
+            stable: Some(version(4)),
+            trial: Some(PolicyTrial {
+                version: version(5),
+                stage: "node fra/b".into(),
+                started_at_ms: 60_000,
+                bake_ms: Some(600_000),
+                judgement: "waits for 540 s more".into(),
+            }),
+            chain: vec![],
+            home: "fra".into(),
+            epoch: 1,
+            serial: 5,
+            note: "version 5 was pushed by fra/a".into(),
+            changed_at_ms: 60_000,
+            nodes: vec![node("a", Some(runs(4))), node("b", Some(refused)), node("c", None)],
+        };
+        let expected = "\
+policy     version 4, 444444444444, 4000 bytes
+trial      version 5 at node fra/b, for 1 min 0 s; waits for 540 s more
+last       version 5 was pushed by fra/a, 1 min 0 s ago
+home       site fra, epoch 1
+
+SITE  NODE  STATE   POLICY        BUNDLE
+fra   a     online  4             444444444444
+fra   b     online  4, REFUSED 5  444444444444
+fra   c     online  -
+
+fra/b refused version 5: bad\\u{1b}[2J
+";
+        let trimmed = |text: &str| text.lines().map(str::trim_end).collect::<Vec<_>>().join("\n");
+        assert_eq!(trimmed(&words(&policy, 120_000)), trimmed(expected));
+    }
+
+    /// What is packed by reading the disk gives the same rules when it is read out of the bundle, and nothing else is read.
+    #[test]
+    fn a_bundle_compiles_to_what_its_files_on_disk_do() {
+        let folder = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| {
+            let path = folder.path().join(name);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
+        };
+        write(
+            "fleet/policy.toml",
+            "[[apps]]\nname = \"a\"\nupstream = \"http://h\"\nrules = [\"../crs\"]\nextra_rules = [\"own.conf\"]\n",
+        );
+        write(
+            "fleet/own.conf",
+            "Include more/*.conf\nSecRule ARGS \"@pmFromFile words.data\" \"id:3,deny\"\n",
+        );
+        write("fleet/more/one.conf", "SecAction \"id:4,pass\"\n");
+        write("fleet/words.data", "evil\n");
+        write("fleet/unused.data", "secret\n");
+        write("crs/crs-setup.conf.example", "SecAction \"id:1,pass\"\n");
+        write("crs/rules/10.conf", "SecRule ARGS \"@rx a\" \"id:2,deny\"\n");
+        write("crs/plugins/x-after.conf", "SecAction \"id:5,pass\"\n");
+        let file = folder.path().join("fleet/policy.toml");
+        let (entry, files) = collect(&file).unwrap();
+        let names: Vec<&str> = files.iter().map(|(name, _)| name).collect();
+        assert_eq!(
+            names,
+            [
+                "../crs/crs-setup.conf.example",
+                "../crs/plugins/x-after.conf",
+                "../crs/rules/10.conf",
+                "more/one.conf",
+                "own.conf",
+                "policy.toml",
+                "words.data",
+            ]
+        );
+        let (policy, _) =
+            phalanx_policy::parse_policy(&entry, &std::fs::read_to_string(&file).unwrap()).unwrap();
+        drop(folder);
+        let compiled = EdgePlan::compile_from(Files::Set(&files), &policy, &Arc::default()).unwrap();
+        let rules = compiled.plan.apps()[0].program.as_ref().unwrap().stats().rules;
+        let (own, _) = phalanx_policy::parse_policy(
+            "p",
+            "[[apps]]\nname = \"a\"\nupstream = \"http://h\"\nrules = [\"none\"]\n",
+        )
+        .unwrap();
+        assert!(
+            EdgePlan::compile_from(Files::Set(&files), &own, &Arc::default()).is_err(),
+            "nothing is read from disk"
+        );
+        assert_eq!(rules, 5 + BASE_RULES);
+    }
+
+    /// Rules that come before every rule set.
+    const BASE_RULES: usize = 8;
+}
