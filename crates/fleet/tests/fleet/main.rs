@@ -20,6 +20,8 @@ mod latency;
 #[cfg(test)]
 mod local;
 #[cfg(test)]
+mod policy;
+#[cfg(test)]
 mod remembered;
 #[cfg(test)]
 mod sharing;
