@@ -10,6 +10,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Duration, Instant};
 
 use crate::engine::LinkState;
+use crate::hybrid_clock::version_at;
 use crate::members::Heartbeat;
 use crate::revoke::Unheard;
 use crate::shared::Shared;
@@ -248,11 +249,26 @@ async fn meet(shared: &Arc<Shared>, subject: &str, bytes: &[u8]) -> Option<NodeR
     Some(admitted.node)
 }
 
-fn hear(shared: &Shared, subject: &str, bytes: &[u8]) {
+fn hear(shared: &Arc<Shared>, subject: &str, bytes: &[u8]) {
     let now_ms = shared.clock.now_ms();
     match Heartbeat::open(bytes, subject, &shared.roots.read(), now_ms) {
         Ok((author, _)) if shared.is_me(&author) => {}
-        Ok((author, heartbeat)) => shared.members.lock().hear(&author, &heartbeat, now_ms),
+        Ok((author, heartbeat)) => {
+            let mut members = shared.members.lock();
+            let last_heard_ms = members.last_seen_ms(&author.site, &author.node);
+            if !members.hear(&author, &heartbeat, now_ms) {
+                return;
+            }
+            drop(members);
+            say_what_was_missed(shared, last_heard_ms, now_ms);
+            if let Some(digests) = &heartbeat.digests {
+                shared.compare_digests(&author, digests);
+            }
+            let me = format!("{}/{}", shared.me.site, shared.me.node);
+            if heartbeat.lacks.contains(&me) {
+                shared.engine.doubt_stream();
+            }
+        }
         Err(Refusal::UnknownAuthor(_)) => {
             if shared.members.lock().may_ask_for_nodes(now_ms) {
                 shared.engine.resync(Topic::Nodes);
@@ -262,6 +278,18 @@ fn hear(shared: &Shared, subject: &str, bytes: &[u8]) {
     }
 }
 
+/// Says again what a peer that was silent may have missed: its stream may take longer to catch up than we do to say it.
+fn say_what_was_missed(shared: &Shared, last_heard_ms: u64, now_ms: u64) {
+    if now_ms.saturating_sub(last_heard_ms) > SILENCE_MS {
+        let since_ms = last_heard_ms.saturating_sub(SILENCE_MS).max(now_ms.saturating_sub(MISSED_MAX_MS));
+        shared.engine.say_again(version_at(since_ms));
+    }
+}
+
+/// Three heartbeats.
+const SILENCE_MS: u64 = 3_000;
+/// What is said again goes back this far; of what is older the streams tell, which had the time to.
+const MISSED_MAX_MS: u64 = 10 * 60_000;
 /// A stream of revocations is read in milliseconds; one that cannot be must not hold back bans.
 const GATE_CLOSED_MAX: Duration = Duration::from_secs(3);
 /// Records merged under one lock and shown in one view.

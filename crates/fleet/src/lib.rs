@@ -22,6 +22,7 @@ mod listed;
 mod recalls;
 pub mod registers;
 pub mod subject;
+mod table;
 
 pub mod store;
 
@@ -32,7 +33,9 @@ pub mod nats;
 mod blocklists;
 mod compact;
 mod counts;
+mod digests;
 mod ingest;
+mod inherit;
 mod members;
 mod orders;
 mod outbox;
