@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use phalanx_model::limits::FLEET_NODES_MAX;
+use phalanx_model::limits::{FLEET_NODES_MAX, POLICY_BUNDLES_KEPT};
 use phalanx_model::{Author, AuthorRole};
 use phalanx_trust::{Refusal, SignedRecord};
 use serde::{Deserialize, Serialize};
@@ -325,6 +325,7 @@ impl Shared {
                     }
                     current
                 });
+                self.forget_old_copies(&record);
             }
             Err(cause) => {
                 let version = reference.version;
@@ -334,6 +335,20 @@ impl Shared {
                 );
             }
         }
+    }
+
+    /// This node's own copies of bundles to which nobody goes back. The store holds only so many.
+    fn forget_old_copies(&self, record: &Arc<PolicyRecord>) {
+        let (store, record) = (Arc::clone(&self.store), Arc::clone(record));
+        tokio::task::spawn_blocking(move || {
+            let old =
+                record.chain.iter().rev().skip(POLICY_BUNDLES_KEPT).filter(|link| **link != record.stable);
+            for link in old {
+                if matches!(store.blob_get(&link.hash), Ok(Some(_))) {
+                    let _ = store.blob_forget(&link.hash);
+                }
+            }
+        });
     }
 
     pub(crate) async fn fetch_bundle(&self, reference: &BundleRef) -> Result<Bytes, String> {
