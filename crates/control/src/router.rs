@@ -25,8 +25,8 @@ use crate::auth::{Channel, Failures, Principal, check_host, host_is_ours, requir
 use crate::console;
 use crate::error::ApiError;
 use crate::handlers::{
-    blocklists, bouncers, bundles, decisions, events, fleet, health, operations, policy, session, status,
-    stream,
+    blocklists, bouncers, bundles, decisions, events, fleet, health, held, operations, policy, session,
+    status, stream,
 };
 use crate::hub::Hub;
 use crate::import::Importer;
@@ -151,6 +151,11 @@ impl Control {
         host_is_ours(host, self.deps.listen.map(|listen| listen.ip()), &self.deps.host_names)
     }
 
+    /// Waits a moment for the ledger while a burst of orders is written. With a full disk there is no room, and the order is refused.
+    pub(crate) async fn ledger_room(&self) {
+        let _ = tokio::time::timeout(crate::limits::LEDGER_WAIT, self.deps.lanes.ledger_room()).await;
+    }
+
     /// Records what an operator is about to do. Without room in the ledger it must not be done.
     pub(crate) fn record(&self, who: &Principal, action: &str) -> Result<(), ApiError> {
         let kind = LedgerKind::OperatorAction { action: format!("{action} (by {})", who.name()) };
@@ -190,6 +195,8 @@ pub fn router(deps: ControlDeps) -> Router {
         .route("/recalls", get(decisions::recalls))
         .route("/decisions", get(decisions::list).post(decisions::add))
         .route("/decisions/{id}", delete(decisions::withdraw))
+        .route("/held", get(held::list))
+        .route("/held/{id}", post(held::approve).delete(held::reject))
         .route("/bouncers", get(bouncers::list).post(bouncers::add))
         .route("/bouncers/{name}", delete(bouncers::delete))
         .route("/blocklists", get(blocklists::list))

@@ -27,6 +27,8 @@ pub struct Member {
     pub last_seen_ms: u64,
     /// Decisions in force there.
     pub decisions: usize,
+    /// Decisions and lists that it holds for an operator.
+    pub held: usize,
     /// The revision of its view.
     pub revision: u64,
     /// What it says of policy; none of a version that says nothing.
@@ -62,6 +64,8 @@ pub(crate) struct Heartbeat {
     pub(crate) sent_at_ms: u64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) policy: Option<PolicyBeat>,
+    #[serde(default)]
+    pub(crate) held: usize,
     /// What the node's own records come to; with some heartbeats only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) digests: Option<Digests>,
@@ -71,6 +75,13 @@ pub(crate) struct Heartbeat {
     /// Nothing is left of what was under way when it was told to drain.
     #[serde(default)]
     pub(crate) drained: bool,
+    /// For how long the node heard nobody until its link came back just now, in milliseconds; 0 otherwise.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub(crate) away_ms: u64,
+}
+
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 impl Heartbeat {
@@ -200,6 +211,7 @@ impl Members {
             lag_ms: heard.map_or(0, |heard| heard.at_ms.saturating_sub(heard.heartbeat.sent_at_ms)),
             last_seen_ms,
             decisions: heard.map_or(0, |heard| heard.heartbeat.decisions),
+            held: heard.map_or(0, |heard| heard.heartbeat.held),
             revision: heard.map_or(0, |heard| heard.heartbeat.revision),
             policy: heard.and_then(|heard| heard.heartbeat.policy.clone()),
             me: false,
@@ -240,8 +252,19 @@ mod tests {
 
     fn heartbeat(sent_at_ms: u64) -> Heartbeat {
         let (digests, lacks, policy) = Default::default();
-        let (revision, decisions, drained) = (2, 3, false);
-        Heartbeat { version: "1".into(), revision, decisions, sent_at_ms, policy, drained, digests, lacks }
+        let (revision, decisions, drained, away_ms) = (2, 3, false, 0);
+        Heartbeat {
+            version: "1".into(),
+            revision,
+            decisions,
+            sent_at_ms,
+            held: 0,
+            policy,
+            drained,
+            away_ms,
+            digests,
+            lacks,
+        }
     }
 
     #[test]

@@ -22,18 +22,27 @@ pub(super) async fn run(inner: &Arc<Inner>) {
     let announcement = subject::of_node(&inner.author.site, &inner.author.node);
     let first = waiting.keys().cloned().chain([announcement]).collect();
     note(say(inner, first).await);
-    let mut next = Instant::now();
+    let mut next = Instant::now() + EVERY;
+    let mut next_missed = Instant::now();
     loop {
-        next += EVERY;
-        sleep_until(next).await;
-        let since = inner.missed_since.lock().take();
-        if let Some(version) = since {
-            note(say_since(inner, version).await);
+        tokio::select! {
+            () = sleep_until(next) => {}
+            () = async {
+                inner.missed.notified().await;
+                sleep_until(next_missed).await;
+            } => {
+                let since = inner.missed_since.lock().take();
+                if let Some(version) = since {
+                    note(say_since(inner, version).await);
+                    next_missed = Instant::now() + MISSED_EVERY;
+                }
+                continue;
+            }
         }
         let before = std::mem::replace(&mut waiting, inner.unconfirmed.lock().clone());
         let lingering = newest(&waiting, |subject, version| before.get(subject) == Some(version));
         note(say(inner, lingering).await);
-        next = next.max(Instant::now());
+        next = Instant::now() + EVERY;
     }
 }
 
@@ -108,5 +117,7 @@ fn note(said: Result<(), FleetError>) {
 
 /// Sooner than a stream that lost its leader answers.
 const EVERY: Duration = Duration::from_secs(1);
+/// Many peers that come back at once are answered together.
+const MISSED_EVERY: Duration = Duration::from_millis(250);
 /// Records of a topic said again in one go; the streams have the rest.
 const AT_ONCE_MAX: usize = 4096;
