@@ -130,6 +130,20 @@ fn a_node_joins_with_a_token_shares_and_is_revoked() {
     let edge = b.cli(&["decision", "add", "--ip", "192.0.2.9", "--for", "1h", "--reason", "test"]);
     assert!(String::from_utf8_lossy(&edge.stderr).contains("control role"), "an edge node gives no orders");
 
+    // Policy is for operators: a control node's word counts everywhere, an edge node has none.
+    let policy = tempfile::tempdir().unwrap();
+    let file = crate::policy::write_policy(policy.path(), &fleet.app, "enrolled");
+    // With the rules that the rest of this test wants.
+    let own = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(&file, own.replace("rules = [\"rules\"]", "extra_rules = [\"rules/own.conf\"]")).unwrap();
+    let edge = b.cli(&["policy", "push", &file]);
+    assert!(String::from_utf8_lossy(&edge.stderr).contains("control role"), "an edge node makes no policy");
+    let pushed = c.cli(&["policy", "push", &file]);
+    assert!(pushed.status.success(), "{}", String::from_utf8_lossy(&pushed.stderr));
+    for node in [&fleet.a, &b, &c] {
+        until("the policy is in force", || node.get("/?q=enrolled").status == 403);
+    }
+
     // It comes back without the token.
     b.stop();
     let b = fleet.node(state_b.path(), "syd", "b", None);

@@ -18,6 +18,7 @@ mod explain;
 mod fleet;
 mod held;
 mod operations;
+mod policy;
 mod proxy;
 mod rates;
 mod relay;

@@ -1,6 +1,12 @@
 //! The shapes of the API's JSON. The OpenAPI document is generated from these types and those of `model` and `record`
 //! that they hold. Fields are only ever added.
 
+pub use policy::{
+    MemberPolicy, Policy, PolicyHome, PolicyNode, PolicyPush, PolicyRollback, PolicyTrial, PolicyVersion,
+};
+
+mod policy;
+
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -70,6 +76,9 @@ pub struct NodeStatus {
 pub struct Plan {
     /// Its version.
     pub version: u64,
+    /// The start of the hash of the fleet's bundle; none where it is the node's own policy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bundle: Option<String>,
     /// The apps it protects.
     pub apps: Vec<App>,
 }
@@ -151,6 +160,9 @@ pub struct Member {
     pub last_seen_ms: u64,
     /// Decisions it enforces.
     pub decisions: u64,
+    /// The policy it runs; none of a node that does not say.
+    #[serde(default)]
+    pub policy: Option<MemberPolicy>,
     /// Decisions and blocklists that it holds for an operator; it alone can say which.
     #[serde(default)]
     pub held: u64,

@@ -90,6 +90,7 @@ impl From<FleetError> for ApiError {
             FleetError::NoSuchDecision(_) | FleetError::NoSuchAuthor(_) | FleetError::NoSuchBlocklist(_) => {
                 (StatusCode::NOT_FOUND, "not_found")
             }
+            FleetError::Conflict(_) => (StatusCode::CONFLICT, "conflict"),
             FleetError::NotOperator => (StatusCode::FORBIDDEN, "not_operator"),
             FleetError::Refused(_) => (StatusCode::UNPROCESSABLE_ENTITY, "refused"),
             FleetError::Snapshot(_) => (StatusCode::UNPROCESSABLE_ENTITY, "snapshot"),

@@ -36,5 +36,7 @@ pub use enrol::EnrolDeps;
 pub use import::{ImportSettings, Importer};
 pub use lapi::{Bouncers, ExemptPort, LapiDeps, PlacePort, router as lapi_router};
 pub use openapi::document as openapi_document;
-pub use router::{AuthorityPort, ControlDeps, PolicyPort, Reloaded, StatusPort, router};
+pub use router::{
+    AuthorityPort, BundlePort, ControlDeps, PolicyPort, Reloaded, StatusPort, TriedBundle, router,
+};
 pub use serve::{Listeners, bind_socket, serve};

@@ -13,7 +13,8 @@ use serde_json::{Map, Value, json};
 use crate::api::{
     Authority, Blocklist, BlocklistContent, BouncerKey, Bouncers, DecisionMade, ErrorBody, EventRow, Held,
     Invited, LoginLink, Member, NewBouncer, NewDecision, NewInvitation, NewNodeOrder, NewRevocation,
-    NodeOrder, PolicyReloaded, Restored, Revoked, Settled, Status,
+    NodeOrder, Policy, PolicyHome, PolicyPush, PolicyReloaded, PolicyRollback, Restored, Revoked, Settled,
+    Status,
 };
 
 /// `GET /api/v1/openapi.json`
@@ -475,6 +476,65 @@ pub(crate) const ENDPOINTS: &[Endpoint] = &[
             ("503", "no room in the ledger"),
         ],
         ..get("/api/v1/fleet/root", "Believe the newest root only", Answer::Json("200", of::<Authority>))
+    },
+    get("/api/v1/policy", "The fleet's policy and who runs it", Answer::Json("200", of::<Policy>)),
+    Endpoint {
+        body: Some(of::<PolicyPush>),
+        errors: &[
+            ("400", "a malformed order"),
+            ("403", "this node may not act for operators"),
+            ("409", "the policy was changed meanwhile, or another version is on trial"),
+            ("413", "the bundle is too large"),
+            ("422", "the policy was refused, with its faults, or nobody would try it"),
+            ("503", "the home of policy cannot be reached, or no room in the ledger"),
+        ],
+        ..post(
+            "/api/v1/policy/bundles",
+            "Make a policy the fleet's, for all nodes or for some that try it first",
+            Answer::Json("201", of::<Policy>),
+        )
+    },
+    Endpoint {
+        errors: &[
+            ("403", "this node may not act for operators"),
+            ("409", "nothing is on trial, or the policy was changed meanwhile"),
+            ("503", "the home of policy cannot be reached, or no room in the ledger"),
+        ],
+        ..post(
+            "/api/v1/policy/promote",
+            "Give all nodes the policy that is on trial",
+            Answer::Json("200", of::<Policy>),
+        )
+    },
+    Endpoint {
+        body: Some(of::<PolicyRollback>),
+        errors: &[
+            ("400", "a malformed order"),
+            ("403", "this node may not act for operators"),
+            ("409", "the policy was changed meanwhile"),
+            ("422", "that version is not remembered, or there is none"),
+            ("503", "the content or the home of policy cannot be reached, or no room in the ledger"),
+        ],
+        ..post(
+            "/api/v1/policy/rollback",
+            "Give all nodes the content of an earlier version, under a new version",
+            Answer::Json("200", of::<Policy>),
+        )
+    },
+    Endpoint {
+        body: Some(of::<PolicyHome>),
+        errors: &[
+            ("400", "a malformed order"),
+            ("403", "this node may not act for operators"),
+            ("409", "the policy was changed meanwhile"),
+            ("422", "no site, or there is no policy yet"),
+            ("503", "the content or the new home cannot be reached, or no room in the ledger"),
+        ],
+        ..post(
+            "/api/v1/policy/home",
+            "Make a site the home of policy, when the one before is lost for good",
+            Answer::Json("200", of::<Policy>),
+        )
     },
     Endpoint {
         errors: &[("422", "the policy was refused, with its faults"), ("503", "no room in the ledger")],

@@ -1,5 +1,6 @@
 //! What control needs of the node, and the tree of routes.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -24,7 +25,8 @@ use crate::auth::{Channel, Failures, Principal, check_host, host_is_ours, requir
 use crate::console;
 use crate::error::ApiError;
 use crate::handlers::{
-    blocklists, bouncers, decisions, events, fleet, health, held, operations, policy, session, status, stream,
+    blocklists, bouncers, bundles, decisions, events, fleet, health, held, operations, policy, session,
+    status, stream,
 };
 use crate::hub::Hub;
 use crate::import::Importer;
@@ -72,6 +74,8 @@ pub struct ControlDeps {
     pub node_status: StatusPort,
     /// Loads the policy again.
     pub policy: PolicyPort,
+    /// Tries a policy before it is pushed.
+    pub bundles: BundlePort,
     /// The fleet's authority, on the node that holds it.
     pub authority: Option<AuthorityPort>,
     /// Who may read decisions as from a CrowdSec local API.
@@ -96,6 +100,22 @@ pub type StatusPort = Box<dyn Fn() -> NodeStatus + Send + Sync>;
 
 /// Asks the binary to load the policy again: its versions before and after, or why it was refused.
 pub type PolicyPort = Box<dyn Fn() -> BoxFuture<'static, Result<Reloaded, Vec<Diagnostic>>> + Send + Sync>;
+
+/// Asks the binary to compile files as a policy, whose file is the one named, without putting it into force.
+pub type BundlePort = Box<
+    dyn Fn(BTreeMap<String, Vec<u8>>, String) -> BoxFuture<'static, Result<TriedBundle, Vec<Diagnostic>>>
+        + Send
+        + Sync,
+>;
+
+/// What there is to know of a policy that compiles.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct TriedBundle {
+    /// The version that its file names.
+    pub version: u64,
+    /// What whoever loads it must know of.
+    pub requires: Vec<String>,
+}
 
 /// The outcome of a reload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -191,6 +211,11 @@ pub fn router(deps: ControlDeps) -> Router {
         .route("/fleet/snapshot", get(operations::snapshot))
         .route("/fleet/restore", restore)
         .route("/fleet/root", post(fleet::change_root).delete(fleet::finish_root_change))
+        .route("/policy", get(bundles::show))
+        .route("/policy/bundles", post(bundles::push).layer(DefaultBodyLimit::max(bundles::PUSH_BYTES_MAX)))
+        .route("/policy/promote", post(bundles::promote))
+        .route("/policy/rollback", post(bundles::roll_back))
+        .route("/policy/home", post(bundles::move_home))
         .route("/policy/reload", post(policy::reload))
         .route("/login-links", post(session::link))
         .route("/logout", post(session::logout))

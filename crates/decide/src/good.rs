@@ -27,6 +27,11 @@ impl GoodTraffic {
         self.0.update(actor_ip(ip), |clients| clients.note(session, now_ms));
     }
 
+    /// Whether anybody at the address behaved well lately.
+    pub fn knows(&self, ip: IpAddr, now_ms: u64) -> bool {
+        self.0.read(actor_ip(ip), |clients| clients.count(now_ms)).unwrap_or_default() > 0
+    }
+
     /// Notes that an attack came from an address, whoever there sent it: for as long as good traffic is remembered, the address is
     /// none of the clients served well. A client chooses by which session it is told apart, so sessions are no excuse.
     pub fn note_attack(&self, ip: IpAddr, now_ms: u64) {

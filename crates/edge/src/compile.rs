@@ -9,8 +9,8 @@ use phalanx_inspect::{Collections, CompileOptions, Program};
 use phalanx_model::PrefixSet;
 use phalanx_policy::policy;
 use phalanx_policy::seclang::ir::RuleEngine;
-use phalanx_policy::seclang::{LoadOptions, load_dirs, load_texts};
-use phalanx_policy::{App, Diagnostic, Policy, RateAction, RateKey, RuleSource, baseline};
+use phalanx_policy::seclang::{LoadOptions, load_dirs_from, load_texts, read_text};
+use phalanx_policy::{App, Diagnostic, Files, Policy, RateAction, RateKey, RuleSource, baseline};
 
 use crate::plan::{AppLimits, AppPlan, EdgePlan, UpstreamPlan};
 
@@ -29,8 +29,20 @@ impl EdgePlan {
     /// # Errors
     /// All faults of all rule sets; no part of such a policy is used.
     pub fn compile(policy: &Policy, collections: &Arc<Collections>) -> Result<Compiled, Vec<Diagnostic>> {
+        Self::compile_from(Files::Disk, policy, collections)
+    }
+
+    /// As [`EdgePlan::compile`], with the files that the policy names from somewhere else than the disk.
+    ///
+    /// # Errors
+    /// All faults of all rule sets; no part of such a policy is used.
+    pub fn compile_from(
+        files: Files<'_>,
+        policy: &Policy,
+        collections: &Arc<Collections>,
+    ) -> Result<Compiled, Vec<Diagnostic>> {
         let mut programs =
-            Programs { collections, known: Vec::new(), warnings: Vec::new(), errors: Vec::new() };
+            Programs { files, collections, known: Vec::new(), warnings: Vec::new(), errors: Vec::new() };
         let mut apps = Vec::new();
         for app in &policy.apps {
             let program = programs.of(app);
@@ -118,6 +130,7 @@ struct ProgramKey {
 }
 
 struct Programs<'a> {
+    files: Files<'a>,
     collections: &'a Arc<Collections>,
     known: Vec<(ProgramKey, Arc<Program>)>,
     warnings: Vec<Diagnostic>,
@@ -161,14 +174,14 @@ impl Programs<'_> {
         };
         let mut loaded = match &key.rules {
             RuleSource::Baseline => {
-                let extra = read_files(&key.extra_rules)?;
+                let extra = read_files(self.files, &key.extra_rules)?;
                 let extra = extra.iter().map(|(name, text)| (name.as_str(), text.as_str()));
                 let texts: Vec<(&str, &str)> = baseline().iter().copied().chain(extra).collect();
                 load_texts(&texts, &options)?
             }
             RuleSource::Dirs(dirs) => {
                 let all: Vec<PathBuf> = dirs.iter().chain(&key.extra_rules).cloned().collect();
-                load_dirs(&all, &options)?
+                load_dirs_from(self.files, &all, &options)?
             }
         };
         self.warnings.append(&mut loaded.warnings);
@@ -179,15 +192,13 @@ impl Programs<'_> {
 }
 
 /// Names and texts of an app's own rule files.
-fn read_files(paths: &[PathBuf]) -> Result<Vec<(String, String)>, Vec<Diagnostic>> {
+fn read_files(files: Files<'_>, paths: &[PathBuf]) -> Result<Vec<(String, String)>, Vec<Diagnostic>> {
     let (mut texts, mut errors) = (Vec::new(), Vec::new());
     for path in paths {
         let name = path.display().to_string();
-        match std::fs::read_to_string(path) {
+        match read_text(files, &name) {
             Ok(text) => texts.push((name, text)),
-            Err(error) => {
-                errors.push(Diagnostic::error(name.as_str(), 0, format!("cannot be read: {error}")));
-            }
+            Err((line, message)) => errors.push(Diagnostic::error(name.as_str(), line, message)),
         }
     }
     if errors.is_empty() { Ok(texts) } else { Err(errors) }

@@ -8,6 +8,7 @@ use crate::audit;
 use crate::client::Client;
 use crate::mask::{TEXT_BYTES_MAX, mask_referer, mask_target, text};
 use crate::request::Request;
+use crate::trial;
 
 /// Records a request that is over: clean ones in the access lane, refused and flagged ones, with their evidence, in the
 /// security lane, but for most of those that a client goes on to send beyond a rate limit.
@@ -17,6 +18,7 @@ pub(crate) fn record(client: &Client, request: &mut Request) {
     note_attack(client, request);
     count(&worker.counters, request);
     count_classes(&worker.counters, request);
+    trial::note(client, request);
     let mut access = Box::new(access_event(client, request));
     access.audit = audit::detail(client, request);
     let verdict = &access.verdict;

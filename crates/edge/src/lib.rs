@@ -23,6 +23,7 @@ mod events;
 mod exchange;
 mod rates;
 mod stages;
+pub mod trial;
 mod tunnel;
 
 mod request;
@@ -52,3 +53,4 @@ pub use places::Places;
 pub use plan::{AppLimits, AppPlan, EdgePlan, UpstreamPlan, UpstreamTarget};
 pub use settings::{EdgeLimits, EdgeSettings};
 pub use tables::NodeTables;
+pub use trial::{Before, Fares, TrialCounts};

@@ -160,6 +160,9 @@ async fn on_request_body(client: &mut Client, request: &mut Request) -> Result<B
         let held_max = wanted.min(request.app().limits.body_held_bytes);
         hold_request_body(client, request, held_max).await?
     };
+    if client.worker.shared.tables.trial.is_active() {
+        request.inspected_body = Some((held.clone(), client.body.is_done()));
+    }
     request.inspection.request_body(&client.worker, held.clone(), client.body.is_done());
     judge(client, request)?;
     if !held.is_empty() {

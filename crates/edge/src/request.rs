@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::time::Instant;
 
+use bytes::Bytes;
 use phalanx_inspect::Audit;
 use phalanx_model::{HttpVersion, Reason, RequestHead, RequestId, Signal, Verdict};
 
@@ -29,6 +30,8 @@ pub(crate) struct Request {
     /// Nothing the client asks for is refused.
     pub(crate) allowed: bool,
     pub(crate) inspection: Inspection,
+    /// The body that phase 2 saw, and whether it was whole; kept while a policy is on trial.
+    pub(crate) inspected_body: Option<(Bytes, bool)>,
     /// The memory that held bodies and their inspection take, once they take any.
     pub(crate) held: Option<HeldBytes>,
     pub(crate) verdict: Verdict,
@@ -74,6 +77,7 @@ impl Request {
             head,
             allowed: false,
             inspection: Inspection::default(),
+            inspected_body: None,
             held: None,
             verdict: Verdict::allow(Reason::Clean),
             signals: Vec::new(),

@@ -12,6 +12,7 @@ use phalanx_decide::{GoodTraffic, StrikeTable};
 use phalanx_model::net::actor_ip;
 
 use crate::settings::EdgeLimits;
+use crate::trial::TrialCounts;
 
 /// The only mutable state that workers share.
 #[derive(Debug, Default)]
@@ -26,6 +27,8 @@ pub struct NodeTables {
     pub held: HeldCounts,
     /// Counts of rate limits.
     pub rates: RateCounting,
+    /// How clients fare while a policy is on trial.
+    pub trial: TrialCounts,
 }
 
 /// The counts of rate limits, and the steady clock that they go by.

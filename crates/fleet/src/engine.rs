@@ -86,6 +86,13 @@ pub trait Fleet: Send + Sync + 'static {
     /// Asks subscriptions to decisions to deliver at once what a site's stream has after a sequence, beside all else.
     fn read_after(&self, _site: &str, _sequence: u64) {}
 
+    /// The last record that is kept under a subject, with the revision that [`Fleet::put_after`] wants; without one the revision of
+    /// nothing. Asked of what decides for all, not of a copy.
+    fn last(&self, topic: Topic, subject: &str) -> BoxFuture<'_, Result<(u64, Option<Bytes>), FleetError>>;
+
+    /// Keeps a record unless another was kept under its subject since that revision; false if one was.
+    fn put_after(&self, put: Put, revision: u64) -> BoxFuture<'_, Result<bool, FleetError>>;
+
     /// Takes or renews a lease. `None` while another node holds it.
     fn lease(&self, name: &str, ttl: Duration) -> BoxFuture<'_, Result<Option<Lease>, FleetError>>;
 
@@ -108,6 +115,8 @@ pub enum Topic {
     Nodes,
     /// Revocations of nodes.
     Revocations,
+    /// The fleet's policy: swapped by [`Fleet::put_after`] and delivered as kept, never before.
+    Policy,
     /// Orders about nodes.
     Orders,
     /// Heartbeats: sent, never kept.
@@ -125,6 +134,7 @@ impl Topic {
             Self::Decisions => subject::DECISIONS,
             Self::Nodes => subject::NODES,
             Self::Revocations => subject::REVOCATIONS,
+            Self::Policy => subject::POLICY,
             Self::Orders => subject::ORDERS,
             Self::Heartbeats => subject::HEARTBEATS,
             Self::Counts => subject::COUNTS,

@@ -51,6 +51,9 @@ pub enum FleetError {
     /// What was asked for cannot be done here. Cause and fix.
     #[error("{0}")]
     Impossible(&'static str),
+    /// Somebody else was first.
+    #[error("{0}")]
+    Conflict(String),
     /// A snapshot cannot be restored.
     #[error("the snapshot cannot be restored: {0}")]
     Snapshot(String),

@@ -27,6 +27,7 @@ use crate::held::Held;
 use crate::members::Link;
 use crate::orders::{Duty, Orders};
 use crate::packed::PackedFile;
+use crate::policy::{self, follow::Policies};
 use crate::shared::{Core, FleetStatus, Shared, admitted};
 use crate::store::Store;
 use crate::{
@@ -193,6 +194,7 @@ impl FleetHandle {
         let (outbox, outgoing) = mpsc::channel(FLEET_OUTBOX);
         let (changes, _) = broadcast::channel(FLEET_CHANGES_QUEUE);
         let (counts, _) = broadcast::channel(RATE_BATCHES_QUEUE);
+        let floor = settings.membership.as_ref().map_or(0, |member| member.held().grant.policy_version_min);
         let mut roots = TrustRoots::new(settings.fleet_id.as_str().into());
         roots.admit(&admitted(&me, settings.membership.as_deref()))?;
         let shared = Shared {
@@ -211,6 +213,7 @@ impl FleetHandle {
             crowded: Notify::new(),
             lists: tokio::sync::Mutex::default(),
             lists_changed: Notify::new(),
+            policies: Policies::new(floor),
             good: Default::default(),
             roots: RwLock::new(roots),
             members: Mutex::default(),
@@ -413,6 +416,7 @@ impl FleetHandle {
             decisions: heartbeat.decisions,
             held: heartbeat.held,
             revision: heartbeat.revision,
+            policy: heartbeat.policy,
             me: true,
             link: Link::Up,
             duty: Duty::Serve,
@@ -573,6 +577,7 @@ impl FleetHandle {
             revocations: shared.engine.subscribe(Topic::Revocations),
             nodes: shared.engine.subscribe(Topic::Nodes),
             decisions: shared.engine.subscribe(Topic::Decisions),
+            policy: shared.engine.subscribe(Topic::Policy),
             heartbeats: shared.engine.subscribe(Topic::Heartbeats),
         };
         let mut tasks = self.tasks.lock();
@@ -582,6 +587,12 @@ impl FleetHandle {
         tasks.spawn(counts::run(Arc::clone(shared), shared.engine.subscribe(Topic::Counts)));
         tasks.spawn(orders::run(Arc::clone(shared), shared.engine.subscribe(Topic::Orders)));
         tasks.spawn(blocklists::run(Arc::clone(shared)));
+        tasks.spawn(policy::follow::run(Arc::clone(shared)));
+        if shared.keys.operator.is_some() {
+            // Holds no tasks: a handle that did would hold itself.
+            let own = Self { shared: Arc::clone(shared), tasks: Arc::default() };
+            tasks.spawn(policy::judge::run(own));
+        }
         tasks.spawn(compact::run(Arc::clone(shared)));
         tasks.spawn(primer::publish(Arc::clone(shared)));
         if shared.view.load().base().decisions_len() == 0 {

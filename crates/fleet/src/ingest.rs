@@ -16,7 +16,7 @@ use crate::revoke::Unheard;
 use crate::shared::Shared;
 use crate::{Change, Delivery, Speed, Topic};
 
-/// Merges what the three topics deliver, until they close.
+/// Merges what the topics deliver, until they close.
 pub(crate) async fn run(shared: Arc<Shared>, mut topics: Topics) {
     let mut strangers = Strangers::default();
     let mut unheard = Unheard::default();
@@ -64,6 +64,11 @@ pub(crate) async fn run(shared: Arc<Shared>, mut topics: Topics) {
                 });
                 merge_batch(&shared, records.collect(), &mut strangers);
             },
+            delivery = topics.policy.recv(), if gate.is_open() => match delivery {
+                Some(Delivery::Put { subject, bytes }) => shared.receive_policy(&subject, &bytes),
+                Some(_) => {}
+                None => return,
+            },
             delivery = topics.heartbeats.recv() => match delivery {
                 Some(Delivery::Put { subject, bytes }) => hear(&shared, &subject, &bytes),
                 Some(_) => {}
@@ -78,6 +83,7 @@ pub(crate) struct Topics {
     pub(crate) revocations: mpsc::Receiver<Delivery>,
     pub(crate) nodes: mpsc::Receiver<Delivery>,
     pub(crate) decisions: mpsc::Receiver<Delivery>,
+    pub(crate) policy: mpsc::Receiver<Delivery>,
     pub(crate) heartbeats: mpsc::Receiver<Delivery>,
 }
 

@@ -8,6 +8,7 @@
 //! `compact` packs the view anew behind everything else and keeps it as a file; with that file and the records `restore` starts.
 //! A node that knows nothing begins with what a control node packed (`primer`). `digests` tells nodes whether they hold the same.
 //! `blocklists` keeps the content of lists in force, whose records are changes as all others.
+//! `policy` distributes signed bundles, one record for all, replaced by compare-and-swap.
 //! `held` keeps back from the view what would refuse too many clients served well, until an operator answers through `settle`.
 //! Members are counted above the engine, because only a signed heartbeat counts.
 //!
@@ -56,6 +57,7 @@ mod trail;
 
 pub mod handle;
 pub mod list_text;
+pub mod policy;
 
 pub use blocklists::{BlocklistState, NewBlocklist};
 pub use change::Change;
@@ -67,6 +69,9 @@ pub use local::LocalFleet;
 pub use members::{Link, Member, SILENCE_MAX_MS};
 pub use nats::{NatsFleet, NatsSettings, Sites};
 pub use orders::{Duty, NodeOrder, Standing};
+pub use policy::{
+    Bundle, BundleRef, KeptPolicy, NewBundle, PolicyFile, PolicyHealth, PolicyRecord, Running, Stage,
+};
 pub use ranges::RangeProposal;
 pub use settle::{GoodPort, HeldKind, HeldOrder, LocateFn, Settled};
 pub use shared::FleetStatus;

@@ -24,6 +24,8 @@ pub struct LocalFleet {
     link: watch::Sender<LinkState>,
     revision: AtomicU64,
     tasks: Mutex<JoinSet<()>>,
+    /// Held while a record is compared and swapped.
+    swapping: tokio::sync::Mutex<()>,
 }
 
 impl LocalFleet {
@@ -32,7 +34,16 @@ impl LocalFleet {
         let (sent, _) = broadcast::channel(SUBSCRIPTION_QUEUE);
         let link = watch::Sender::new(LinkState { connected: true, ..LinkState::default() });
         let revision = AtomicU64::new(clock.now_ms());
-        Self { store, clock, holder, sent, link, revision, tasks: Mutex::default() }
+        Self {
+            store,
+            clock,
+            holder,
+            sent,
+            link,
+            revision,
+            tasks: Mutex::default(),
+            swapping: tokio::sync::Mutex::default(),
+        }
     }
 
     async fn deliver(
@@ -119,6 +130,28 @@ impl Fleet for LocalFleet {
 
     fn blob_forget(&self, hash: BlobHash) -> BoxFuture<'_, Result<(), FleetError>> {
         Box::pin(forget_blob(Arc::clone(&self.store), hash))
+    }
+
+    fn last(&self, _topic: Topic, subject: &str) -> BoxFuture<'_, Result<(u64, Option<Bytes>), FleetError>> {
+        let (store, subject) = (Arc::clone(&self.store), subject.to_owned());
+        Box::pin(async move {
+            let found = blocking(move || {
+                let (records, _) = store.records(&subject)?;
+                Ok(records.into_iter().find(|record| record.subject == subject))
+            });
+            Ok(found.await?.map_or((0, None), |record| (record.version, Some(record.bytes.into()))))
+        })
+    }
+
+    fn put_after(&self, put: Put, revision: u64) -> BoxFuture<'_, Result<bool, FleetError>> {
+        Box::pin(async move {
+            let _turn = self.swapping.lock().await;
+            let (last, _) = self.last(put.topic, &put.subject).await?;
+            if last != revision {
+                return Ok(false);
+            }
+            self.publish(put).await.map(|_| true)
+        })
     }
 
     fn lease(&self, name: &str, ttl: Duration) -> BoxFuture<'_, Result<Option<Lease>, FleetError>> {

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::clocks::{Ahead, CLOCK_OFFSET_MAX_MS, MAJORITY};
 use crate::digests::Digests;
 use crate::orders::Duty;
+use crate::policy::PolicyBeat;
 
 /// A node of the fleet as this node sees it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -31,6 +32,8 @@ pub struct Member {
     pub held: usize,
     /// The revision of its view.
     pub revision: u64,
+    /// What it says of policy; none of a version that says nothing.
+    pub policy: Option<PolicyBeat>,
     /// Whether it is this node.
     pub me: bool,
     /// Whether it can be heard.
@@ -60,6 +63,8 @@ pub(crate) struct Heartbeat {
     pub(crate) revision: u64,
     pub(crate) decisions: usize,
     pub(crate) sent_at_ms: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) policy: Option<PolicyBeat>,
     #[serde(default)]
     pub(crate) held: usize,
     /// What the node adds to its clock's time: it knows that it is wrong.
@@ -104,8 +109,8 @@ impl Heartbeat {
         roots.verify(&record, subject, now_ms.min(record.expires_at_ms.saturating_sub(1)))?;
         let heartbeat: Self =
             serde_json::from_slice(&record.body).map_err(|error| Refusal::Unreadable(error.to_string()))?;
-        if heartbeat.version.len() > 64 {
-            return Err(Refusal::Unreadable("version too long".into()));
+        if heartbeat.version.len() > 64 || heartbeat.policy.as_ref().is_some_and(|policy| !policy.fits()) {
+            return Err(Refusal::Unreadable("version or policy too long".into()));
         }
         if heartbeat.sent_at_ms.abs_diff(now_ms) > HEARTBEAT_OFFSET_MAX_MS {
             return Err(Refusal::Expired);
@@ -270,6 +275,7 @@ impl Members {
             decisions: heard.map_or(0, |heard| heard.heartbeat.decisions),
             held: heard.map_or(0, |heard| heard.heartbeat.held),
             revision: heard.map_or(0, |heard| heard.heartbeat.revision),
+            policy: heard.and_then(|heard| heard.heartbeat.policy.clone()),
             me: false,
             link: if up { Link::Up } else { Link::Down },
             duty: Duty::Serve,
@@ -335,15 +341,14 @@ mod tests {
             revision: 2,
             decisions: 3,
             sent_at_ms,
+            policy: None,
+            held: 0,
             correction_ms: 0,
             number: 0,
-            held: 0,
-            away_ms: 0,
             digests: None,
             lacks: Vec::new(),
             drained: false,
             away_ms: 0,
-            held: 0,
         }
     }
 

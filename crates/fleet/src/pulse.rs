@@ -21,6 +21,8 @@ pub(crate) async fn run(shared: Arc<Shared>) {
         tokio::select! {
             _ = seconds.tick() => {}
             () = shared.news.notified() => {}
+            // Who runs which policy is known everywhere at once.
+            () = shared.policies.beat.notified() => {}
             // Who was cut off is heard at once.
             () = away.changed() => {}
         }
@@ -105,6 +107,7 @@ impl Shared {
             revision: view.revision,
             decisions,
             sent_at_ms: self.wall_ms(),
+            policy: Some(self.policies.told()),
             held,
             correction_ms: self.correction_ms(),
             number: now_ms,

@@ -26,6 +26,7 @@ use crate::held::Holding;
 use crate::hybrid_clock::HybridClock;
 use crate::members::Members;
 use crate::orders::Orders;
+use crate::policy::follow::Policies;
 use crate::registers::{Outcome, Registers, no_shorter};
 use crate::settle::GoodPort;
 use crate::store::{Kept, Store};
@@ -78,6 +79,7 @@ pub(crate) struct Shared {
     pub(crate) lists: tokio::sync::Mutex<LoadedLists>,
     /// The records say something new about blocklists.
     pub(crate) lists_changed: Notify,
+    pub(crate) policies: Policies,
     /// By what it is measured whom orders would hit; not there until the data plane is.
     pub(crate) good: std::sync::OnceLock<GoodPort>,
     pub(crate) roots: RwLock<TrustRoots>,

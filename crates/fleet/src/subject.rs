@@ -35,6 +35,11 @@ pub fn of_revocation(author: &Author, revocation: &Revocation) -> String {
     format!("{REVOCATIONS}.{}.{}.{}.{}", author.site, author.node, revocation.site, revocation.node)
 }
 
+/// The subject of the fleet's policy, at its home. The one tenant there is has the name `default`.
+pub fn of_policy(home: &str) -> String {
+    format!("{POLICY}.{home}.default")
+}
+
 /// The subject under which an author orders a node.
 pub fn of_order(author: &Author, site: &str, node: &str) -> String {
     format!("{ORDERS}.{}.{}.{site}.{node}", author.site, author.node)
@@ -135,6 +140,8 @@ pub const DECISIONS: &str = "phx.dec";
 pub const NODES: &str = "phx.node";
 /// Revocations of nodes.
 pub const REVOCATIONS: &str = "phx.rev";
+/// The fleet's policy.
+pub const POLICY: &str = "phx.pol";
 /// Orders about nodes.
 pub const ORDERS: &str = "phx.ord";
 /// Heartbeats.

@@ -207,3 +207,26 @@ pub const FLEET_STRANGERS_MAX: usize = 4_096;
 pub const FLEET_TRAIL_MAX: usize = 65_536;
 /// Changes that a slow listener (console, stream) may lag behind before it misses some.
 pub const FLEET_CHANGES_QUEUE: usize = 4_096;
+/// Largest policy bundle, in bytes: the Core Rule Set with its data takes 2 MiB.
+pub const POLICY_BUNDLE_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Files in a policy bundle; the Core Rule Set has about 60.
+pub const POLICY_FILES_MAX: usize = 1_024;
+/// Longest name of a file in a policy bundle, in bytes: that of a path.
+pub const POLICY_NAME_BYTES_MAX: usize = 1_024;
+/// Policy versions that the fleet's record remembers, to tell a fork from a successor and to go back to; a node that missed more
+/// takes the newest on its signature alone.
+pub const POLICY_CHAIN_MAX: usize = 32;
+/// Policy bundles whose content is kept, the newest first: as far as a rollback can go.
+pub const POLICY_BUNDLES_KEPT: usize = 8;
+/// Rules in all files of one policy bundle: fourteen times the Core Rule Set.
+pub const POLICY_RULES_MAX: usize = 10_000;
+/// Lines in all files of one policy bundle: lists of phrases and addresses are compiled into tables, in memory, on every node.
+pub const POLICY_LINES_MAX: usize = 200_000;
+/// Apps of one policy bundle.
+pub const POLICY_APPS_MAX: usize = 256;
+/// Rules that all distinct programs of one policy bundle have together: each app with a rule set or paranoia level of its own has one.
+pub const POLICY_PROGRAM_RULES_MAX: usize = 50_000;
+/// Addresses and ranges in the policy file of a bundle. What is longer is a blocklist.
+pub const POLICY_PREFIXES_MAX: usize = 10_000;
+/// Clients that are told apart while a policy is on trial: 200 KiB, and enough to judge by.
+pub const TRIAL_CLIENTS_MAX: usize = 4_096;

@@ -43,6 +43,9 @@ pub(crate) enum Command {
     /// Do something about the nodes of a fleet
     #[command(subcommand)]
     Fleet(crate::commands::fleet::FleetCommand),
+    /// Push, promote, roll back or show the fleet's policy
+    #[command(subcommand)]
+    Policy(crate::commands::policy::PolicyCommand),
     /// Load the policy of a running node again
     Reload(crate::commands::reload::ReloadArgs),
     /// Work with rule sets: regression tests, benchmarks, replay

@@ -13,6 +13,8 @@ mod rates;
 mod settings;
 mod state;
 
+mod bundle_plan;
+mod policy_follow;
 mod policy_port;
 
 mod enrol;
@@ -63,6 +65,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Events(args) => commands::events::run(&args),
         Command::Explain(args) => commands::explain::run(&args),
         Command::Fleet(command) => commands::fleet::run(&command),
+        Command::Policy(command) => commands::policy::run(&command),
         Command::Reload(args) => commands::reload::run(&args),
         Command::Waf(WafCommand::Ftw(args)) => waf::ftw::ftw(args),
         Command::Waf(WafCommand::Backend(args)) => waf::backend::backend(&args),

@@ -196,6 +196,24 @@ impl Identity {
     }
 }
 
+/// The fleet that a node of these settings belongs to, before it does anything about it.
+pub(crate) fn expected_fleet(
+    settings: &Settings,
+    state: &StateFolder,
+    sealer: &Arc<Sealer>,
+) -> anyhow::Result<String> {
+    if let Some(authority) = FleetAuthority::open(state.path(), Arc::clone(sealer))? {
+        return Ok(authority.fleet().to_owned());
+    }
+    if let Some(grant) = membership::load(state.path(), sealer)? {
+        return Ok(grant.fleet);
+    }
+    match settings.fleet.as_ref().and_then(|fleet| fleet.join.as_deref()) {
+        Some(text) => Ok(JoinToken::parse(text)?.fleet),
+        None => Ok(settings.fleet_id.clone()),
+    }
+}
+
 /// Cares for the fleet where its authority is: the revoked are renewed no more, and the NATS server cuts their links.
 pub(crate) async fn steward(
     authority: Arc<Mutex<FleetAuthority>>,

@@ -27,9 +27,10 @@ use tokio::sync::{broadcast, mpsc, watch};
 use tokio::task::{JoinHandle, JoinSet};
 
 use crate::crowdsec::Crowdsec;
-use crate::membership::{Identity, steward};
+use crate::membership::{Identity, expected_fleet, steward};
 use crate::places_port::PlacesKeeper;
 use crate::plan::PolicySource;
+use crate::policy_follow::Kept;
 use crate::policy_port::PolicyKeeper;
 use crate::settings::Settings;
 use crate::state::StateFolder;
@@ -85,9 +86,18 @@ impl Node {
         let clock: Arc<dyn Clock> = Arc::new(CorrectedClock::new(SystemClock));
         let (lanes, readers) = Lanes::new();
         // First of all: a node whose policy does not compile opens nothing.
-        let keeper =
-            PolicyKeeper::start(source, lanes.clone(), Arc::clone(&clock)).map_err(StartError::Policy)?;
-        Self::wire(settings, state, Arc::new(keeper), (lanes, readers), clock)
+        let sealed = || {
+            let sealer = Arc::new(Sealer::load_or_create(&state.sealing_key())?);
+            let fleet = expected_fleet(settings, state, &sealer)?;
+            anyhow::Ok((Kept::read(state, &sealer, fleet), sealer))
+        };
+        let (kept, sealer) = sealed().map_err(StartError::Other)?;
+        let keeper = PolicyKeeper::start(source, kept.bundle(), lanes.clone(), Arc::clone(&clock))
+            .map_err(StartError::Policy)?;
+        if let Some(fault) = kept.fault() {
+            keeper.refuse_bundle(&fault);
+        }
+        Self::wire(settings, state, (Arc::new(keeper), kept, sealer), (lanes, readers), clock)
             .await
             .map_err(StartError::Other)
     }
@@ -95,11 +105,10 @@ impl Node {
     async fn wire(
         settings: &Settings,
         state: &StateFolder,
-        keeper: Arc<PolicyKeeper>,
+        (keeper, kept, sealer): (Arc<PolicyKeeper>, Kept, Arc<Sealer>),
         (lanes, readers): (Lanes, LaneReaders),
         clock: Arc<dyn Clock>,
     ) -> anyhow::Result<Self> {
-        let sealer = Arc::new(Sealer::load_or_create(&state.sealing_key())?);
         let token = AdminToken::load_or_create(&state.admin_token())?;
         // Before anything of the state is opened for writing: two nodes must not share one folder.
         let (listeners, admin) = bind_admin(settings, state).await?;
@@ -114,6 +123,7 @@ impl Node {
             start_core(settings, state, identity.as_deref(), sealer, (&keeper, &lanes, &clock)).await?;
         crowdsec.import(settings, &fleet, &clock)?;
         let mut tasks = JoinSet::new();
+        tasks.spawn(kept.follow(Arc::clone(&keeper), fleet.clone(), edge.clone(), Arc::clone(&clock)));
         let of_fleet = (&fleet, &lanes, &clock);
         let (authority, enrolment) =
             keep_membership(settings, identity.as_ref(), of_fleet, &stopping, &mut tasks).await?;
@@ -196,6 +206,7 @@ impl Running {
             node_status: node_status(settings, (&keeper, &places), identity, fleet.view()),
             authority,
             policy: policy_port(&keeper, &places),
+            bundles: bundle_port(&keeper),
             bouncers: crowdsec.bouncers(),
             imports: crowdsec.imports(),
             lapi_listen: crowdsec.listen(),
@@ -545,6 +556,17 @@ fn policy_port(keeper: &Arc<PolicyKeeper>, places: &Arc<PlacesKeeper>) -> phalan
             tokio::task::spawn_blocking(reload).await.unwrap_or_else(|e| Err(failed(e)))
         }
         .boxed()
+    })
+}
+
+/// Tries a policy as the node would when it came as the fleet's.
+fn bundle_port(keeper: &Arc<PolicyKeeper>) -> phalanx_control::BundlePort {
+    let keeper = Arc::clone(keeper);
+    Box::new(move |files, entry| {
+        let keeper = Arc::clone(&keeper);
+        let failed = |_| vec![Diagnostic::error("policy", 0, "compiling it was cut off")];
+        let trying = tokio::task::spawn_blocking(move || keeper.try_files(files, entry));
+        async move { trying.await.unwrap_or_else(|e| Err(failed(e))) }.boxed()
     })
 }
 

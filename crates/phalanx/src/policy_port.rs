@@ -1,16 +1,20 @@
 //! Keeps the plan in force and replaces it: a policy is compiled in full before the plan is swapped, and a policy with
-//! faults changes nothing.
+//! faults changes nothing. The fleet's bundle, once there is one, goes before the node's own policy.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use phalanx_control::{Reloaded, api};
+use phalanx_control::{Reloaded, TriedBundle, api};
 use phalanx_edge::EdgePlan;
+use phalanx_fleet::policy::Manifest;
+use phalanx_fleet::{Bundle, Running};
 use phalanx_inspect::Collections;
 use phalanx_model::lanes::Lanes;
 use phalanx_model::{Clock, LedgerEntry, LedgerKind, Prefix, Swap};
 use phalanx_policy::{Diagnostic, Mode, Policy, RateAction, RateLimit, RateScope, RuleSource};
 use phalanx_record::RateLimitCount;
 
+use crate::bundle_plan;
 use crate::plan::{Compiled, PolicySource, rule_stats};
 
 /// The plan in force, and where the next one comes from.
@@ -26,21 +30,38 @@ pub(crate) struct PolicyKeeper {
 
 struct State {
     policy: Policy,
-    /// Why the last reload was refused, if it was.
+    /// Why the last reload or bundle was refused, if it was.
     refused: Option<String>,
+    /// The bundle in force; none while it is the node's own policy.
+    bundle: Option<Running>,
 }
 
 impl PolicyKeeper {
-    /// Compiles the first plan.
+    /// Compiles the first plan: of the bundle that was in force before, else of the node's own policy.
     pub(crate) fn start(
         source: PolicySource,
+        kept: Option<(Bundle, Running)>,
         lanes: Lanes,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, Vec<Diagnostic>> {
         let collections = Arc::default();
-        let Compiled { plan, policy, warnings } = source.compile(&collections)?;
+        let (mut refused, mut of_bundle) = (None, None);
+        if let Some((bundle, running)) = kept {
+            match bundle_plan::compile(&bundle, &collections) {
+                Ok(compiled) => of_bundle = Some((compiled, running)),
+                Err(faults) => {
+                    let error = summary(&faults);
+                    tracing::error!(%error, "the kept policy bundle was refused; the node's own policy is in force");
+                    refused = Some(error);
+                }
+            }
+        }
+        let (Compiled { plan, policy, warnings }, bundle) = match of_bundle {
+            Some((compiled, running)) => (compiled, Some(running)),
+            None => (source.compile(&collections)?, None),
+        };
         report(&warnings);
-        let state = Mutex::new(State { policy, refused: None });
+        let state = Mutex::new(State { policy, refused, bundle });
         Ok(Self { source, collections, plan: Arc::new(Swap::new(plan)), state, lanes, clock })
     }
 
@@ -59,15 +80,98 @@ impl PolicyKeeper {
     /// Loads the policy again. The change is in the ledger before it takes effect.
     pub(crate) fn reload(&self) -> Result<Reloaded, Vec<Diagnostic>> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(bundle) = &state.bundle {
+            let message = format!("the fleet's policy bundle, version {}, is in force", bundle.version);
+            let fault = Diagnostic::error("policy", 0, message);
+            return Err(vec![fault.with_help("change it for all nodes with `phalanx policy push FILE`")]);
+        }
+        let compiled = self.source.compile(&self.collections);
+        let compiled = compiled.inspect_err(|faults| self.refuse(&mut state, faults))?;
+        self.swap(&mut state, compiled, None)
+    }
+
+    /// Compiles a bundle and puts it into force, unless it has faults or refuses everything. Returns the plan before.
+    pub(crate) fn adopt(&self, bundle: &Bundle, running: Running) -> Result<Arc<EdgePlan>, Vec<Diagnostic>> {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = self.plan.load_full();
+        let compiled = self.try_bundle(bundle);
+        let compiled = compiled.inspect_err(|faults| self.refuse(&mut state, faults))?;
+        self.swap(&mut state, compiled, Some(running))?;
+        Ok(before)
+    }
+
+    /// Compiles a bundle and tries it on requests that harm nobody; nothing is put into force.
+    pub(crate) fn try_bundle(&self, bundle: &Bundle) -> Result<Compiled, Vec<Diagnostic>> {
+        // A bug in a compiler must not end the node that it guards.
+        let compile = || bundle_plan::compile(bundle, &self.collections);
+        let compiled = std::panic::catch_unwind(std::panic::AssertUnwindSafe(compile));
+        let compiled =
+            compiled.unwrap_or_else(|_| Err(vec![Diagnostic::error("policy", 0, "compiling it failed")]))?;
+        match bundle_plan::refuses_everything(&compiled.plan, &self.plan.load()) {
+            None => Ok(compiled),
+            Some(app) => {
+                let message = format!("the rules of app `{app}` refuse every request, harmless ones too");
+                let fault = Diagnostic::error(bundle.manifest.entry.as_str(), 0, message);
+                Err(vec![fault.with_help("look for a rule without a condition")])
+            }
+        }
+    }
+
+    /// Tries a policy file and what it names as a bundle; nothing is put into force.
+    pub(crate) fn try_files(
+        &self,
+        files: BTreeMap<String, Vec<u8>>,
+        entry: String,
+    ) -> Result<TriedBundle, Vec<Diagnostic>> {
+        let written = files.get(&entry).map(|bytes| String::from_utf8_lossy(bytes).into_owned());
+        let version = match phalanx_policy::parse_policy(&entry, written.as_deref().unwrap_or_default()) {
+            Ok((policy, _)) => policy.version,
+            Err(faults) => return Err(faults),
+        };
+        let manifest = Manifest {
+            schema: 1,
+            fleet: String::new(),
+            version,
+            previous: None,
+            oldest: String::new(),
+            requires: Vec::new(),
+            entry,
+            made_at_ms: 0,
+        };
+        let compiled = self.try_bundle(&Bundle { manifest, files })?;
+        Ok(TriedBundle { version, requires: bundle_plan::features(&compiled.policy) })
+    }
+
+    /// Says why a bundle is not in force that could not even be compiled.
+    pub(crate) fn refuse_bundle(&self, error: &str) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        self.refuse(&mut state, &[Diagnostic::error("bundle", 0, error)]);
+    }
+
+    /// The bundle in force.
+    pub(crate) fn bundle(&self) -> Option<Running> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).bundle.clone()
+    }
+
+    /// Says that a bundle came by another record than before.
+    pub(crate) fn renew(&self, running: Running) {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).bundle = Some(running);
+    }
+
+    fn refuse(&self, state: &mut State, faults: &[Diagnostic]) {
+        let error = summary(faults);
+        tracing::error!(%error, "the policy was refused; the plan in force stays");
+        state.refused = Some(error.clone());
+        let _ = self.record(LedgerKind::PolicyRefused { error });
+    }
+
+    fn swap(
+        &self,
+        state: &mut State,
+        mut compiled: Compiled,
+        bundle: Option<Running>,
+    ) -> Result<Reloaded, Vec<Diagnostic>> {
         let from = self.plan.load().version;
-        let mut compiled = self.source.compile(&self.collections).inspect_err(|faults| {
-            let error = faults.first().map(ToString::to_string).unwrap_or_default();
-            let more = faults.len().saturating_sub(1);
-            let error = if more == 0 { error } else { format!("{error} (and {more} more)") };
-            tracing::error!(%error, "the policy was refused; the plan in force stays");
-            state.refused = Some(error.clone());
-            let _ = self.record(LedgerKind::PolicyRefused { error });
-        })?;
         let to = compiled.plan.version;
         let apps = compiled.policy.apps.len();
         let rules: usize = rule_stats(&compiled.plan).flatten().map(|stats| stats.rules).sum();
@@ -77,7 +181,7 @@ impl PolicyKeeper {
         self.plan.store(Arc::new(compiled.plan));
         tracing::info!(from, to, apps, rules, "the policy is in force");
         report(&compiled.warnings);
-        *state = State { policy: compiled.policy, refused: None };
+        *state = State { policy: compiled.policy, refused: None, bundle };
         Ok(Reloaded { from, to })
     }
 
@@ -102,7 +206,8 @@ impl PolicyKeeper {
             rule_count: stats.map_or(0, |stats| number(stats.rules)),
             backtracking_patterns: stats.map_or(0, |stats| number(stats.fallback_patterns)),
         });
-        api::Plan { version: state.policy.version, apps: apps.collect() }
+        let bundle = state.bundle.as_ref().map(|bundle| bundle.hash.clone());
+        api::Plan { version: state.policy.version, bundle, apps: apps.collect() }
     }
 
     /// What an operator should know.
@@ -114,6 +219,15 @@ impl PolicyKeeper {
     fn record(&self, kind: LedgerKind) -> Result<(), Vec<Diagnostic>> {
         let entry = LedgerEntry { at_ms: self.clock.now_ms(), kind };
         self.lanes.ledger(entry).map_err(|full| vec![Diagnostic::error("policy", 0, full.to_string())])
+    }
+}
+
+/// The first fault, and how many more there are.
+pub(crate) fn summary(faults: &[Diagnostic]) -> String {
+    let error = faults.first().map(ToString::to_string).unwrap_or_default();
+    match faults.len().saturating_sub(1) {
+        0 => error,
+        more => format!("{error} (and {more} more)"),
     }
 }
 

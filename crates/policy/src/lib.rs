@@ -4,6 +4,7 @@
 //! INVARIANT: conversion is total. A text with one unreadable entry is refused whole; nothing is skipped.
 
 pub mod diagnostic;
+pub mod files;
 pub mod prefix;
 mod suggest;
 pub mod toml_text;
@@ -22,6 +23,7 @@ pub mod seclang;
 pub use baseline::baseline;
 pub use check::parse_policy;
 pub use diagnostic::{Diagnostic, Level};
+pub use files::{Collector, FileSet, Files};
 pub use policy::{App, ClassUse, Classes, Limits, Mode, OnError, Policy, RuleSource, Strikes};
 pub use rate_limit::{Rate, RateAction, RateKey, RateLimit, RateScope};
 pub use raw::RawPolicy;

@@ -73,6 +73,9 @@ pub enum Refusal {
     /// It claims a time that has not come.
     #[error("record from the future")]
     FromTheFuture,
+    /// It does not fit with what is known here. Why.
+    #[error("{0}")]
+    Unusable(String),
     /// Its author may not say that.
     #[error("not allowed: {0}")]
     NotAllowed(&'static str),

@@ -212,10 +212,15 @@ fn publish(user: &NatsUser<'_>) -> Vec<String> {
     if user.rights != NatsRights::Node {
         subjects.extend([
             format!("phx.rev.{site}.{node}.>"),
+            // The home of policy may be another site than the operator's.
+            "phx.pol.>".into(),
             format!("phx.ord.{site}.{node}.>"),
             "phx.lease.>".into(),
             "$JS.API.STREAM.MSG.GET.LEASE".into(),
             "$JS.API.DIRECT.GET.LEASE.>".into(),
+            // The last policy record, before it is replaced. Readers get the same by consumers of their own.
+            "$JS.API.STREAM.MSG.GET.*".into(),
+            "$JS.API.DIRECT.GET.*.phx.pol.>".into(),
             "$O.PHXBLOB.>".into(),
         ]);
     }
@@ -226,7 +231,7 @@ fn publish(user: &NatsUser<'_>) -> Vec<String> {
 }
 
 fn read(user: &NatsUser<'_>) -> Vec<String> {
-    let topics = ["phx.dec.>", "phx.node.>", "phx.hb.>", "phx.ctr.>", "phx.rev.>", "phx.ord.>"];
+    let topics = ["phx.pol.>", "phx.dec.>", "phx.node.>", "phx.hb.>", "phx.ctr.>", "phx.rev.>", "phx.ord.>"];
     let mut subjects: Vec<String> = topics.map(str::to_owned).to_vec();
     subjects.push(format!("phx.cta.{}.>", user.site));
     // Answers to this node's own questions, and nobody else's.

@@ -145,6 +145,7 @@ mod tests {
             decisions: 0,
             held: 0,
             revision: 0,
+            policy: None,
             me,
             link: phalanx_fleet::Link::Up,
             duty: phalanx_fleet::Duty::Serve,

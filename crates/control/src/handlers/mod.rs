@@ -2,6 +2,7 @@
 
 pub(crate) mod blocklists;
 pub(crate) mod bouncers;
+pub(crate) mod bundles;
 pub(crate) mod decisions;
 pub(crate) mod events;
 pub(crate) mod fleet;

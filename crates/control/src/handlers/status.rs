@@ -103,6 +103,7 @@ pub(crate) fn members(fleet: &FleetHandle, now_ms: u64) -> Vec<Member> {
         lag_ms: member.lag_ms,
         last_seen_ms: member.last_seen_ms,
         decisions: member.decisions as u64,
+        policy: member.policy.map(super::bundles::member),
         held: member.held as u64,
         me: member.me,
         duty: if member.drained { "drained" } else { member.duty.word() }.to_owned(),

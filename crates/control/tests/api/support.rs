@@ -11,7 +11,7 @@ use futures_util::FutureExt;
 use http::{Request, StatusCode, header};
 use http_body_util::BodyExt;
 use phalanx_control::api::{App, NodeStatus, Plan};
-use phalanx_control::{Bouncers, ControlDeps, LapiDeps, Reloaded};
+use phalanx_control::{Bouncers, ControlDeps, LapiDeps, Reloaded, TriedBundle};
 use phalanx_fleet::{FleetHandle, FleetKeys, FleetSettings};
 use phalanx_model::counters::WorkerCounters;
 use phalanx_model::id::node_tag;
@@ -110,6 +110,13 @@ impl Node {
             bouncers,
             imports: Vec::new(),
             lapi_listen: "127.0.0.1:8901".parse().ok(),
+            bundles: Box::new(|files, entry| {
+                let known = files.contains_key(&entry);
+                async move {
+                    if known { Ok(TriedBundle { version: 1, requires: vec![] }) } else { Err(vec![fault()]) }
+                }
+                .boxed()
+            }),
             policy: Box::new(move || {
                 let good = good.load(Ordering::SeqCst);
                 async move { if good { Ok(Reloaded { from: 1, to: 2 }) } else { Err(vec![fault()]) } }.boxed()
@@ -295,7 +302,7 @@ fn node_status(ready: bool) -> NodeStatus {
         rate_limits: vec![],
     };
     NodeStatus {
-        plan: Plan { version: 7, apps: vec![app] },
+        plan: Plan { version: 7, bundle: None, apps: vec![app] },
         not_ready: (!ready).then(|| "the listeners are not bound".into()),
         degraded: vec![],
     }

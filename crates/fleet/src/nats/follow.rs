@@ -51,6 +51,11 @@ async fn follow_core(inner: &Inner, topic: Topic, to: &mpsc::Sender<Delivery>) {
         };
         // A connection lasts as long as somebody holds it, and this subscription does.
         let Some(message) = message else { return };
+        if topic == Topic::Policy {
+            // Whoever loses the swap is heard here all the same. What counts is what the stream kept: time to look there.
+            inner.ask_resync(topic);
+            continue;
+        }
         // No reader would take it; better not to hold it.
         if message.payload.len() > RECORD_BYTES_MAX {
             continue;

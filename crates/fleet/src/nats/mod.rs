@@ -15,6 +15,7 @@ mod follow;
 mod lease;
 mod login;
 mod streams;
+mod swap;
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
@@ -162,6 +163,7 @@ impl NatsFleet {
             Topic::Decisions,
             Topic::Nodes,
             Topic::Revocations,
+            Topic::Policy,
             Topic::Orders,
             Topic::Heartbeats,
             Topic::Counts,
@@ -289,6 +291,14 @@ impl Fleet for NatsFleet {
 
     fn blob_forget(&self, hash: BlobHash) -> BoxFuture<'_, Result<(), FleetError>> {
         Box::pin(blob::forget(Arc::clone(&self.inner), hash))
+    }
+
+    fn last(&self, topic: Topic, subject: &str) -> BoxFuture<'_, Result<(u64, Option<Bytes>), FleetError>> {
+        Box::pin(swap::last(Arc::clone(&self.inner), topic, subject.to_owned()))
+    }
+
+    fn put_after(&self, put: Put, revision: u64) -> BoxFuture<'_, Result<bool, FleetError>> {
+        Box::pin(swap::put_after(Arc::clone(&self.inner), put, revision))
     }
 
     fn lease(&self, name: &str, ttl: Duration) -> BoxFuture<'_, Result<Option<Lease>, FleetError>> {
@@ -457,6 +467,7 @@ async fn watch_link(inner: Arc<Inner>, mut events: mpsc::Receiver<Heard>) {
                 inner.ask_resync(Topic::Decisions);
                 inner.ask_resync(Topic::Nodes);
                 inner.ask_resync(Topic::Revocations);
+                inner.ask_resync(Topic::Policy);
                 inner.ask_resync(Topic::Orders);
             }
             Event::ServerError(error) => {

@@ -20,6 +20,7 @@ pub(super) fn prefix(topic: Topic) -> Option<&'static str> {
         Topic::Decisions => Some("DEC_"),
         Topic::Nodes => Some("NODE_"),
         Topic::Revocations => Some("REV_"),
+        Topic::Policy => Some("POL_"),
         Topic::Orders => Some("ORD_"),
         Topic::Heartbeats | Topic::Counts | Topic::CountsToSum => None,
     }
@@ -39,7 +40,7 @@ pub(super) async fn ensure(inner: &Inner) -> Result<(), String> {
         sites.push(inner.author.site.to_string());
     }
     for site in sites {
-        for topic in [Topic::Revocations, Topic::Nodes, Topic::Decisions, Topic::Orders] {
+        for topic in [Topic::Revocations, Topic::Policy, Topic::Nodes, Topic::Decisions, Topic::Orders] {
             let Some(config) = config(topic, &site, inner.replicas) else { continue };
             if inner.makes_streams {
                 inner.jetstream().get_or_create_stream(config).await.map_err(|error| error.to_string())?;

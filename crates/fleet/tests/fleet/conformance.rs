@@ -102,6 +102,7 @@ async fn conforms(bench: Bench) {
     a_resync_delivers_everything_once_more(&*engine).await;
     blobs_are_found_by_their_hash(&*engine).await;
     a_lease_is_renewed_with_a_higher_token(&*engine).await;
+    of_two_swaps_of_one_revision_one_counts(&*engine).await;
     what_is_forgotten_is_not_kept_here(&*engine, &store).await;
     engine.close();
     drop(engine);
@@ -116,6 +117,45 @@ async fn a_subscriber_hears_what_comes_after(engine: &dyn Fleet) {
     synced(&mut heard).await;
     assert!(matches!(engine.publish(put("one", 1, "x")).await.unwrap(), Receipt::Committed(_)));
     assert_eq!(record(&mut heard, "phx.dec.fra.a.ban.one").await, "x");
+}
+
+async fn of_two_swaps_of_one_revision_one_counts(engine: &dyn Fleet) {
+    if engine.kind() == "sim" {
+        return; // The simulated broker swaps no records.
+    }
+    let mut heard = engine.subscribe(Topic::Policy);
+    synced(&mut heard).await;
+    let swap = |version, text: &'static str| Put {
+        topic: Topic::Policy,
+        subject: "phx.pol.fra.default".into(),
+        version,
+        expires_at_ms: u64::MAX,
+        bytes: text.into(),
+        speed: Speed::Both,
+    };
+    let subject = "phx.pol.fra.default";
+    let (nothing, before) = engine.last(Topic::Policy, subject).await.unwrap();
+    assert_eq!(before, None);
+    assert!(engine.put_after(swap(1, "first"), nothing).await.unwrap());
+    assert_eq!(record(&mut heard, subject).await, "first");
+    let (revision, _) = engine.last(Topic::Policy, subject).await.unwrap();
+    assert!(!engine.put_after(swap(2, "late"), nothing).await.unwrap());
+    assert!(engine.put_after(swap(2, "second"), revision).await.unwrap());
+    assert!(!engine.put_after(swap(2, "third"), revision).await.unwrap());
+    // Whoever lost the swap is never heard.
+    assert_eq!(next_record(&mut heard, subject).await, "second");
+    let (_, last) = engine.last(Topic::Policy, subject).await.unwrap();
+    assert_eq!(last.as_deref(), Some(b"second".as_slice()));
+}
+
+/// The next record of a subject that is not the one before once more.
+async fn next_record(heard: &mut mpsc::Receiver<Delivery>, subject: &str) -> String {
+    loop {
+        let next = record(heard, subject).await;
+        if next != "first" {
+            return next;
+        }
+    }
 }
 
 async fn a_late_subscriber_hears_the_last_of_each_subject(engine: &dyn Fleet) {

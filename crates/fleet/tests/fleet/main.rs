@@ -28,6 +28,8 @@ mod local;
 #[cfg(test)]
 mod orders;
 #[cfg(test)]
+mod policy;
+#[cfg(test)]
 mod remembered;
 #[cfg(test)]
 mod sharing;

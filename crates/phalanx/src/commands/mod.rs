@@ -10,6 +10,7 @@ pub(crate) mod explain;
 pub(crate) mod fleet;
 pub(crate) mod login;
 mod operate;
+pub(crate) mod policy;
 pub(crate) mod reload;
 mod snapshot;
 pub(crate) mod status;

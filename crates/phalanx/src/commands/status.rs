@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Args;
-use phalanx_control::api::{Bouncer, ClassCount, Counters, Import, Member, RateLimit, Status};
+use phalanx_control::api::{Bouncer, ClassCount, Counters, Import, Member, MemberPolicy, RateLimit, Status};
 use phalanx_record::escape::for_terminal;
 
 use super::print;
@@ -40,7 +40,9 @@ fn words(status: &Status) -> String {
         status.version,
         for_terminal(&ready)
     );
-    out.push_str(&format!("plan       version {}\n", status.plan.version));
+    let of_fleet =
+        status.plan.bundle.as_ref().map(|hash| format!(", the fleet's bundle {}", for_terminal(hash)));
+    out.push_str(&format!("plan       version {}{}\n", status.plan.version, of_fleet.unwrap_or_default()));
     for app in &status.plan.apps {
         let line = format!(
             "  {} -> {}, mode {}, {} ({} rules, paranoia {})",
@@ -143,10 +145,19 @@ fn members(members: &[Member], now_ms: u64) -> String {
                     0 => member.decisions.to_string(),
                     held => format!("{}, {held} held", member.decisions),
                 },
+                policy(member.policy.as_ref()),
             ]
         })
         .collect();
-    print::table(&["SITE", "NODE", "VERSION", "STATE", "LAG", "SEEN", "DECISIONS"], &rows)
+    print::table(&["SITE", "NODE", "VERSION", "STATE", "LAG", "SEEN", "DECISIONS", "POLICY"], &rows)
+}
+
+/// Which policy a node runs, and whether it refused one.
+pub(super) fn policy(policy: Option<&MemberPolicy>) -> String {
+    let Some(policy) = policy else { return String::from("-") };
+    let own = if policy.hash.is_empty() { " (its own)" } else { "" };
+    let refused = policy.refused_version.map(|version| format!(", REFUSED {version}")).unwrap_or_default();
+    format!("{}{own}{refused}", policy.version)
 }
 
 /// The sources of decisions; nothing when there are none.

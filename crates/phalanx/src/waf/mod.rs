@@ -8,7 +8,7 @@ pub(crate) mod replay;
 mod wire;
 
 mod deviation;
-mod exchange;
+pub(crate) mod exchange;
 mod judge;
 
 mod bytes;

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
-use super::source::{Source, file_names};
+use super::source::Source;
 use crate::Diagnostic;
 
 /// Files in load order.
@@ -16,11 +16,11 @@ pub(super) struct Layout {
 }
 
 /// Looks at the folders; what cannot be read is a fault. A file that is named twice is loaded once, at its first place.
-pub(super) fn find(dirs: &[PathBuf], fault: &mut dyn FnMut(Diagnostic)) -> Layout {
+pub(super) fn find(source: Source<'_>, dirs: &[PathBuf], fault: &mut dyn FnMut(Diagnostic)) -> Layout {
     let mut layout = Layout::default();
     let mut after = Vec::new();
     for dir in dirs {
-        if dir.is_file() {
+        if source.is_file(dir) {
             let path = dir.to_string_lossy().into_owned();
             if comes_first(&path) {
                 layout.setup.push(path)
@@ -30,9 +30,9 @@ pub(super) fn find(dirs: &[PathBuf], fault: &mut dyn FnMut(Diagnostic)) -> Layou
             continue;
         }
         let before = layout.setup.len() + layout.rules.len();
-        let result = match dir.join("rules").is_dir() {
-            true => core_rule_set(dir, &mut layout, &mut after),
-            false => plain(dir, &mut layout),
+        let result = match source.is_folder(&dir.join("rules")) {
+            true => core_rule_set(source, dir, &mut layout, &mut after),
+            false => plain(source, dir, &mut layout),
         };
         let name = dir.to_string_lossy().into_owned();
         match result {
@@ -60,30 +60,35 @@ pub(super) fn comes_first(name: &str) -> bool {
     name.starts_with("crs-setup") || name.ends_with("-config.conf") || name.ends_with("-before.conf")
 }
 
-fn core_rule_set(dir: &Path, layout: &mut Layout, after: &mut Vec<String>) -> Result<(), String> {
+fn core_rule_set(
+    source: Source<'_>,
+    dir: &Path,
+    layout: &mut Layout,
+    after: &mut Vec<String>,
+) -> Result<(), String> {
     let setup = ["crs-setup.conf", "crs-setup.conf.example"].map(|name| dir.join(name));
-    layout
-        .setup
-        .extend(setup.iter().find(|path| path.is_file()).map(|path| path.to_string_lossy().into_owned()));
+    layout.setup.extend(
+        setup.iter().find(|path| source.is_file(path)).map(|path| path.to_string_lossy().into_owned()),
+    );
     let plugins = dir.join("plugins");
-    if plugins.is_dir() {
+    if source.is_folder(&plugins) {
         for ending in ["-config.conf", "-before.conf"] {
-            layout.rules.extend(files(&plugins, ending)?);
+            layout.rules.extend(files(source, &plugins, ending)?);
         }
-        after.extend(files(&plugins, "-after.conf")?);
+        after.extend(files(source, &plugins, "-after.conf")?);
     }
     let list = dir.join(PACKAGE_LIST);
-    if setup.iter().any(|path| path.is_file()) || !list.is_file() {
-        layout.rules.extend(files(&dir.join("rules"), ".conf")?);
+    if setup.iter().any(|path| source.is_file(path)) || !source.is_file(&list) {
+        layout.rules.extend(files(source, &dir.join("rules"), ".conf")?);
         return Ok(());
     }
-    listed(&list.to_string_lossy(), layout)
+    listed(source, &list.to_string_lossy(), layout)
 }
 
 /// What a package's list includes. Debian keeps set-up and exclusions apart from the rules, where the administrator edits
 /// them, and tells the web server so in this file.
-fn listed(list: &str, layout: &mut Layout) -> Result<(), String> {
-    let text = Source::Disk.read_text(list).map_err(|(line, message)| format!("{list}:{line}: {message}"))?;
+fn listed(source: Source<'_>, list: &str, layout: &mut Layout) -> Result<(), String> {
+    let text = source.read_text(list).map_err(|(line, message)| format!("{list}:{line}: {message}"))?;
     let lines = text.lines().map(str::trim).enumerate();
     for (at, line) in lines.filter(|(_, line)| !line.is_empty() && !line.starts_with('#')) {
         let fault = |message: String| format!("{PACKAGE_LIST}:{}: {message}", at + 1);
@@ -93,8 +98,8 @@ fn listed(list: &str, layout: &mut Layout) -> Result<(), String> {
             "includeoptional" => true,
             _ => return Err(fault(format!("`{directive}` is neither Include nor IncludeOptional"))),
         };
-        let pattern = Source::Disk.resolve(list, pattern.trim().trim_matches('"'));
-        let paths = Source::Disk.glob(&pattern).map_err(fault)?;
+        let pattern = source.resolve(list, pattern.trim().trim_matches('"'));
+        let paths = source.glob(&pattern).map_err(fault)?;
         if paths.is_empty() && !optional {
             return Err(fault(format!("nothing is there for `{pattern}`")));
         }
@@ -106,16 +111,17 @@ fn listed(list: &str, layout: &mut Layout) -> Result<(), String> {
     Ok(())
 }
 
-fn plain(dir: &Path, layout: &mut Layout) -> Result<(), String> {
-    for path in files(dir, ".conf")? {
+fn plain(source: Source<'_>, dir: &Path, layout: &mut Layout) -> Result<(), String> {
+    for path in files(source, dir, ".conf")? {
         let is_setup = Path::new(&path).file_name().is_some_and(|name| name == "crs-setup.conf");
         if is_setup { layout.setup.push(path) } else { layout.rules.push(path) }
     }
     Ok(())
 }
 
-fn files(dir: &Path, ending: &str) -> Result<Vec<String>, String> {
-    let names = file_names(dir)?.into_iter().filter(|name| name.ends_with(ending) && !name.starts_with('.'));
+fn files(source: Source<'_>, dir: &Path, ending: &str) -> Result<Vec<String>, String> {
+    let names =
+        source.names_in(dir)?.into_iter().filter(|name| name.ends_with(ending) && !name.starts_with('.'));
     Ok(names.map(|name| dir.join(name).to_string_lossy().into_owned()).collect())
 }
 

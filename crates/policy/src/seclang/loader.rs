@@ -21,6 +21,8 @@ pub(super) struct Loader<'a> {
     found: Vec<Diagnostic>,
     /// The files being read, outermost first.
     reading: Vec<String>,
+    /// How many files were read.
+    files: usize,
 }
 
 /// One directive and where it stands.
@@ -35,7 +37,7 @@ impl<'a> Loader<'a> {
     pub(super) fn new(source: Source<'a>) -> Self {
         let mut assembly = Assembly::default();
         assembly.engine().unicode_map = unicode::us_ascii_best_fit();
-        Self { source, assembly, found: Vec::new(), reading: Vec::new() }
+        Self { source, assembly, found: Vec::new(), reading: Vec::new(), files: 0 }
     }
 
     /// Adds a fault that concerns no file.
@@ -45,6 +47,15 @@ impl<'a> Loader<'a> {
 
     /// Reads a file of the source.
     pub(super) fn file(&mut self, path: &str) {
+        self.files += 1;
+        if self.files > FILES_READ_MAX {
+            // Said once; files that include each other twice over would otherwise never end.
+            if self.files == FILES_READ_MAX + 1 {
+                let message = format!("more than {FILES_READ_MAX} files are included");
+                self.found.push(Diagnostic::error(path, 0, message));
+            }
+            return;
+        }
         match self.source.read_text(path) {
             Ok(text) => self.text(path, &text),
             Err((line, message)) => self.found.push(Diagnostic::error(path, line, message)),
@@ -296,5 +307,7 @@ pub(super) const COUNTED: &[(&str, &str)] = &[
 
 pub(super) const OTHERS: &[&str] = &["SecRule", "SecAction", "Include", "IncludeOptional"];
 
+/// Files that one rule set reads, each as often as it is included: the Core Rule Set has about 60.
+const FILES_READ_MAX: usize = 4_096;
 /// Rule sets nest two or three deep; more is a mistake.
 const INCLUDE_DEPTH_MAX: usize = 16;

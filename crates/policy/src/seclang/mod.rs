@@ -33,7 +33,7 @@ mod reference;
 
 use std::path::PathBuf;
 
-use crate::Diagnostic;
+use crate::{Diagnostic, Files};
 use loader::Loader;
 use source::Source;
 
@@ -66,8 +66,21 @@ pub struct LoadOptions {
 /// # Errors
 /// All faults found, when one of them is an error.
 pub fn load_dirs(dirs: &[PathBuf], options: &LoadOptions) -> Result<Loaded, Vec<Diagnostic>> {
-    let mut loader = start(Source::Disk);
-    let layout = layout::find(dirs, &mut |fault| loader.fault(fault));
+    load_dirs_from(Files::Disk, dirs, options)
+}
+
+/// As [`load_dirs`], with the files from somewhere else than the disk.
+///
+/// # Errors
+/// All faults found, when one of them is an error.
+pub fn load_dirs_from(
+    files: Files<'_>,
+    dirs: &[PathBuf],
+    options: &LoadOptions,
+) -> Result<Loaded, Vec<Diagnostic>> {
+    let source = Source::from(files);
+    let mut loader = start(source);
+    let layout = layout::find(source, dirs, &mut |fault| loader.fault(fault));
     for path in &layout.setup {
         loader.file(path);
     }
@@ -76,6 +89,14 @@ pub fn load_dirs(dirs: &[PathBuf], options: &LoadOptions) -> Result<Loaded, Vec<
         loader.file(path);
     }
     finish(loader, options)
+}
+
+/// The text of a file, as rule files are read.
+///
+/// # Errors
+/// Why it cannot be had, and on which line.
+pub fn read_text(files: Files<'_>, path: &str) -> Result<String, (u32, String)> {
+    Source::from(files).read_text(path)
 }
 
 /// Loads named texts, in order. A text whose name ends in `.data`, `.txt` or `.json` is not loaded itself but may be

@@ -4,11 +4,25 @@
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
+use crate::files::{Collector, FileSet, Files, normal};
+
 /// A place to read files from.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Source<'a> {
     Disk,
     Texts(&'a [(&'a str, &'a str)]),
+    Collected(&'a Collector),
+    Set(&'a FileSet),
+}
+
+impl<'a> From<Files<'a>> for Source<'a> {
+    fn from(files: Files<'a>) -> Self {
+        match files {
+            Files::Disk => Self::Disk,
+            Files::Collected(collector) => Self::Collected(collector),
+            Files::Set(set) => Self::Set(set),
+        }
+    }
 }
 
 impl Source<'_> {
@@ -31,7 +45,55 @@ impl Source<'_> {
                 .find(|(name, _)| *name == path)
                 .map(|(_, text)| text.as_bytes().to_vec())
                 .ok_or_else(|| format!("there is no file `{path}`")),
-            Self::Disk => read_bounded(path).map_err(|error| format!("cannot read `{path}`: {error}")),
+            Self::Disk => {
+                read_bounded(Path::new(path)).map_err(|error| format!("cannot read `{path}`: {error}"))
+            }
+            Self::Collected(collector) => {
+                let bytes = read_bounded(&collector.on_disk(path));
+                let bytes = bytes.map_err(|error| format!("cannot read `{path}`: {error}"))?;
+                collector.keep(path, &bytes);
+                Ok(bytes)
+            }
+            Self::Set(set) => match set.get(path) {
+                Some(bytes) => Ok(bytes.to_vec()),
+                None => Err(format!("there is no file `{path}` in the bundle")),
+            },
+        }
+    }
+
+    /// Whether a file is there.
+    pub(super) fn is_file(&self, path: &Path) -> bool {
+        let name = path.to_string_lossy();
+        match self {
+            Self::Disk => path.is_file(),
+            Self::Texts(texts) => texts.iter().any(|(text, _)| *text == name),
+            Self::Collected(collector) => collector.on_disk(&name).is_file(),
+            Self::Set(set) => set.get(&name).is_some(),
+        }
+    }
+
+    /// Whether a folder is there. A list of texts has none.
+    pub(super) fn is_folder(&self, path: &Path) -> bool {
+        let name = path.to_string_lossy();
+        match self {
+            Self::Disk => path.is_dir(),
+            Self::Texts(_) => false,
+            Self::Collected(collector) => collector.on_disk(&name).is_dir(),
+            Self::Set(set) => set.is_folder(&name),
+        }
+    }
+
+    /// The names in a folder, in order.
+    pub(super) fn names_in(&self, folder: &Path) -> Result<Vec<String>, String> {
+        let name = folder.to_string_lossy();
+        match self {
+            Self::Disk => file_names(folder),
+            Self::Texts(_) => Ok(Vec::new()),
+            Self::Collected(collector) => file_names(&collector.on_disk(&name)),
+            Self::Set(set) if !set.is_folder(&name) => {
+                Err(format!("there is no folder `{name}` in the bundle"))
+            }
+            Self::Set(set) => Ok(set.files_in(&name)),
         }
     }
 
@@ -57,13 +119,27 @@ impl Source<'_> {
                 names.sort();
                 Ok(names)
             }
+            Self::Set(set) => {
+                let pattern = normal(pattern);
+                let fits = |name: &&str| matches(pattern.as_bytes(), name.as_bytes());
+                Ok(set.names().filter(fits).map(str::to_owned).collect())
+            }
+            Self::Collected(collector) => {
+                let on_disk = collector.on_disk(pattern).to_string_lossy().into_owned();
+                let found = Self::Disk.glob(&on_disk)?;
+                let named = |path: String| match Path::new(&path).strip_prefix(collector.base()) {
+                    Ok(below) if !Path::new(pattern).is_absolute() => below.to_string_lossy().into_owned(),
+                    _ => path,
+                };
+                Ok(found.into_iter().map(named).collect())
+            }
             Self::Disk if pattern.contains(['*', '?']) => glob_disk(pattern),
             Self::Disk => Ok(if Path::new(pattern).exists() { vec![pattern.to_owned()] } else { Vec::new() }),
         }
     }
 }
 
-fn read_bounded(path: &str) -> std::io::Result<Vec<u8>> {
+fn read_bounded(path: &Path) -> std::io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     std::fs::File::open(path)?.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes)?;
     if u64::try_from(bytes.len()).unwrap_or(u64::MAX) > FILE_BYTES_MAX {
@@ -103,7 +179,7 @@ fn glob_disk(pattern: &str) -> Result<Vec<String>, String> {
 }
 
 /// The names in a folder, in order.
-pub(super) fn file_names(folder: &Path) -> Result<Vec<String>, String> {
+fn file_names(folder: &Path) -> Result<Vec<String>, String> {
     let describe = |error: std::io::Error| format!("cannot list `{}`: {error}", folder.display());
     let mut names = Vec::new();
     for entry in std::fs::read_dir(folder).map_err(describe)? {

@@ -177,6 +177,14 @@ impl Fleet for SimFleet {
         })
     }
 
+    fn last(&self, _topic: Topic, _subject: &str) -> BoxFuture<'_, Result<(u64, Option<Bytes>), FleetError>> {
+        Box::pin(std::future::ready(Err(FleetError::Impossible("the simulated broker swaps no records"))))
+    }
+
+    fn put_after(&self, _put: Put, _revision: u64) -> BoxFuture<'_, Result<bool, FleetError>> {
+        Box::pin(std::future::ready(Err(FleetError::Impossible("the simulated broker swaps no records"))))
+    }
+
     fn lease(&self, name: &str, ttl: Duration) -> BoxFuture<'_, Result<Option<Lease>, FleetError>> {
         let name = name.to_owned();
         Box::pin(async move {

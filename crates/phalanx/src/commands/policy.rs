@@ -1,0 +1,328 @@
+//! `phalanx policy ...`: the policy of the whole fleet.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::{Context, bail};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use clap::{Args, Subcommand};
+use phalanx_control::api::{Policy, PolicyHome, PolicyPush, PolicyRollback};
+use phalanx_edge::EdgePlan;
+use phalanx_policy::{Collector, Diagnostic, FileSet, Files};
+use phalanx_record::escape::for_terminal;
+use serde_json::Value;
+
+use super::{print, status};
+use crate::args::parse_name;
+use crate::client::{AdminArgs, Client};
+
+/// What to do about the fleet's policy.
+#[derive(Debug, Clone, Subcommand)]
+pub(crate) enum PolicyCommand {
+    /// Make a policy file, with all that it names, the policy of all nodes
+    Push(PushArgs),
+    /// Show the fleet's policy, what is on trial, and which node runs what
+    Status(StatusArgs),
+    /// Give all nodes the policy that is on trial
+    Promote(PromoteArgs),
+    /// Give all nodes the content of an earlier version, under a new version
+    Rollback(RollbackArgs),
+    /// Make a site the home of policy, when the one before is lost for good
+    ///
+    /// What is in force stays. What the home before writes from here on counts nowhere, should it ever come back.
+    MoveHome(MoveHomeArgs),
+}
+
+/// Arguments of `policy push`.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct PushArgs {
+    /// The policy file; the rules and data that it names are read from here too
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+    /// The node that tries it first
+    #[arg(long, value_name = "SITE/NODE", value_parser = super::fleet::parse_node, conflicts_with = "canary_site")]
+    canary: Option<(String, String)>,
+    /// The site that tries it first
+    #[arg(long, value_name = "NAME", value_parser = parse_name)]
+    canary_site: Option<String>,
+    /// How long it is tried before all nodes get it; without it, until `phalanx policy promote`
+    #[arg(long, value_name = "DURATION", value_parser = print::parse_duration)]
+    bake: Option<u64>,
+    /// Fail unless this is the newest version now
+    #[arg(long, value_name = "VERSION")]
+    expect: Option<u64>,
+    /// Why; people on other nodes read it
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    reason: String,
+    #[command(flatten)]
+    admin: AdminArgs,
+}
+
+/// Arguments of `policy status`.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct StatusArgs {
+    #[command(flatten)]
+    admin: AdminArgs,
+}
+
+/// Arguments of `policy promote`.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct PromoteArgs {
+    #[command(flatten)]
+    admin: AdminArgs,
+}
+
+/// Arguments of `policy rollback`.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct RollbackArgs {
+    /// The version whose content is wanted [default: the one before]
+    #[arg(long, value_name = "VERSION")]
+    to: Option<u64>,
+    /// Why; people on other nodes read it
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    reason: String,
+    #[command(flatten)]
+    admin: AdminArgs,
+}
+
+/// Arguments of `policy move-home`.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct MoveHomeArgs {
+    /// The site
+    #[arg(long, value_name = "NAME", value_parser = parse_name)]
+    site: String,
+    #[command(flatten)]
+    admin: AdminArgs,
+}
+
+/// Carries it out.
+pub(crate) fn run(command: &PolicyCommand) -> anyhow::Result<ExitCode> {
+    let (admin, answer) = match command {
+        PolicyCommand::Push(args) => (&args.admin, push(args)?),
+        PolicyCommand::Status(args) => (&args.admin, Client::new(&args.admin)?.get("policy")?),
+        PolicyCommand::Promote(args) => {
+            (&args.admin, Client::new(&args.admin)?.post("policy/promote", None)?)
+        }
+        PolicyCommand::Rollback(args) => {
+            let order = PolicyRollback { to: args.to, reason: args.reason.clone() };
+            let order = serde_json::to_value(order)?;
+            (&args.admin, Client::new(&args.admin)?.post("policy/rollback", Some(&order))?)
+        }
+        PolicyCommand::MoveHome(args) => {
+            let order = serde_json::to_value(PolicyHome { site: args.site.clone() })?;
+            (&args.admin, Client::new(&args.admin)?.post("policy/home", Some(&order))?)
+        }
+    };
+    if admin.json {
+        print::json(&answer)?;
+    } else {
+        print::text(&words(&serde_json::from_value(answer)?, print::now_ms()))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn push(args: &PushArgs) -> anyhow::Result<Value> {
+    if args.bake.is_some() && args.canary.is_none() && args.canary_site.is_none() {
+        bail!("--bake is for a trial: add --canary SITE/NODE or --canary-site NAME");
+    }
+    let (entry, files) = collect(&args.file)?;
+    let (canary_site, canary_node) = match &args.canary {
+        Some((site, node)) => (Some(site.clone()), Some(node.clone())),
+        None => (args.canary_site.clone(), None),
+    };
+    let order = PolicyPush {
+        entry,
+        files: files.iter().map(|(name, bytes)| (name.to_owned(), STANDARD.encode(bytes))).collect(),
+        expect: args.expect,
+        canary_site,
+        canary_node,
+        bake_ms: args.bake,
+        reason: args.reason.clone(),
+    };
+    Client::new(&args.admin)?.post("policy/bundles", Some(&serde_json::to_value(order)?))
+}
+
+/// The policy file's name in the bundle, and all files that it needs: those that compiling it reads.
+fn collect(file: &Path) -> anyhow::Result<(String, FileSet)> {
+    let text = std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
+    let name = file.file_name().context("the policy file has no name")?.to_string_lossy().into_owned();
+    let folder = file.parent().unwrap_or(Path::new(""));
+    let collector = Collector::new(folder.to_path_buf());
+    let refused = |faults: Vec<Diagnostic>| {
+        anyhow::anyhow!("{}", faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
+    };
+    let (policy, warnings) = phalanx_policy::parse_policy(&name, &text).map_err(refused)?;
+    let compiled =
+        EdgePlan::compile_from(Files::Collected(&collector), &policy, &Arc::default()).map_err(refused)?;
+    for warning in warnings.iter().chain(&compiled.warnings) {
+        eprintln!("{warning}");
+    }
+    let read = collector.into_set();
+    let own = (name.clone(), text.into_bytes());
+    let files = read.iter().map(|(name, bytes)| (name.to_owned(), bytes.to_vec())).chain([own]);
+    Ok((name, FileSet::new(files)))
+}
+
+fn words(policy: &Policy, now_ms: u64) -> String {
+    let mut out = String::new();
+    match &policy.stable {
+        None => out.push_str(
+            "policy     each node runs its own; `phalanx policy push FILE` gives all of them one\n",
+        ),
+        Some(stable) => {
+            let hash: String = stable.hash.chars().take(12).collect();
+            out.push_str(&format!("policy     version {}, {hash}, {} bytes\n", stable.version, stable.bytes));
+        }
+    }
+    if let Some(trial) = &policy.trial {
+        let since = print::duration(now_ms.saturating_sub(trial.started_at_ms));
+        out.push_str(&format!(
+            "trial      version {} at {}, for {since}; {}\n",
+            trial.version.version,
+            for_terminal(&trial.stage),
+            for_terminal(&trial.judgement)
+        ));
+    }
+    if policy.stable.is_some() {
+        let ago = print::duration(now_ms.saturating_sub(policy.changed_at_ms));
+        out.push_str(&format!("last       {}, {ago} ago\n", for_terminal(&policy.note)));
+        out.push_str(&format!("home       site {}, epoch {}\n", for_terminal(&policy.home), policy.epoch));
+    }
+    out.push('\n');
+    let rows: Vec<Vec<String>> = policy
+        .nodes
+        .iter()
+        .map(|node| {
+            let state = if node.online { "online" } else { "OFFLINE" };
+            let hash = node.policy.as_ref().map(|policy| policy.hash.clone()).unwrap_or_default();
+            let version = status::policy(node.policy.as_ref());
+            vec![node.site.clone(), node.node.clone(), state.to_owned(), version, hash]
+        })
+        .collect();
+    out.push_str(&print::table(&["SITE", "NODE", "STATE", "POLICY", "BUNDLE"], &rows));
+    for node in &policy.nodes {
+        if let Some((version, why)) =
+            node.policy.as_ref().and_then(|p| Some((p.refused_version?, p.refused.clone()?)))
+        {
+            let line = format!("{}/{} refused version {version}: {why}", node.site, node.node);
+            out.push_str(&format!("\n{}\n", for_terminal(&line)));
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use phalanx_control::api::{MemberPolicy, PolicyNode, PolicyTrial, PolicyVersion};
+
+    use super::*;
+
+    #[test]
+    fn the_policy_of_a_fleet_reads_well() {
+        let version = |version: u64| PolicyVersion {
+            version,
+            hash: format!("{version:x}").repeat(64),
+            previous: None,
+            bytes: 1_000 * version,
+        };
+        let node =
+            |node: &str, policy| PolicyNode { site: "fra".into(), node: node.into(), online: true, policy };
+        let runs =
+            |version: u64| MemberPolicy { version, hash: "444444444444".into(), ..MemberPolicy::default() };
+        let refused =
+            MemberPolicy { refused_version: Some(5), refused: Some("bad\u{1b}[2J".into()), ..runs(4) };
+        let policy = Policy {
+            version: 5,
+            stable: Some(version(4)),
+            trial: Some(PolicyTrial {
+                version: version(5),
+                stage: "node fra/b".into(),
+                started_at_ms: 60_000,
+                bake_ms: Some(600_000),
+                judgement: "waits for 540 s more".into(),
+            }),
+            chain: vec![],
+            home: "fra".into(),
+            epoch: 1,
+            serial: 5,
+            note: "version 5 was pushed by fra/a".into(),
+            changed_at_ms: 60_000,
+            nodes: vec![node("a", Some(runs(4))), node("b", Some(refused)), node("c", None)],
+        };
+        let expected = "\
+policy     version 4, 444444444444, 4000 bytes
+trial      version 5 at node fra/b, for 1 min 0 s; waits for 540 s more
+last       version 5 was pushed by fra/a, 1 min 0 s ago
+home       site fra, epoch 1
+
+SITE  NODE  STATE   POLICY        BUNDLE
+fra   a     online  4             444444444444
+fra   b     online  4, REFUSED 5  444444444444
+fra   c     online  -
+
+fra/b refused version 5: bad\\u{1b}[2J
+";
+        let trimmed = |text: &str| text.lines().map(str::trim_end).collect::<Vec<_>>().join("\n");
+        assert_eq!(trimmed(&words(&policy, 120_000)), trimmed(expected));
+    }
+
+    /// What is packed by reading the disk gives the same rules when it is read out of the bundle, and nothing else is read.
+    #[test]
+    fn a_bundle_compiles_to_what_its_files_on_disk_do() {
+        let folder = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| {
+            let path = folder.path().join(name);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
+        };
+        write(
+            "fleet/policy.toml",
+            "[[apps]]\nname = \"a\"\nupstream = \"http://h\"\nrules = [\"../crs\"]\nextra_rules = [\"own.conf\"]\n",
+        );
+        write(
+            "fleet/own.conf",
+            "Include more/*.conf\nSecRule ARGS \"@pmFromFile words.data\" \"id:3,deny\"\n",
+        );
+        write("fleet/more/one.conf", "SecAction \"id:4,pass\"\n");
+        write("fleet/words.data", "evil\n");
+        write("fleet/unused.data", "secret\n");
+        write("crs/crs-setup.conf.example", "SecAction \"id:1,pass\"\n");
+        write("crs/rules/10.conf", "SecRule ARGS \"@rx a\" \"id:2,deny\"\n");
+        write("crs/plugins/x-after.conf", "SecAction \"id:5,pass\"\n");
+        let file = folder.path().join("fleet/policy.toml");
+        let (entry, files) = collect(&file).unwrap();
+        let names: Vec<&str> = files.iter().map(|(name, _)| name).collect();
+        assert_eq!(
+            names,
+            [
+                "../crs/crs-setup.conf.example",
+                "../crs/plugins/x-after.conf",
+                "../crs/rules/10.conf",
+                "more/one.conf",
+                "own.conf",
+                "policy.toml",
+                "words.data",
+            ]
+        );
+        let (policy, _) =
+            phalanx_policy::parse_policy(&entry, &std::fs::read_to_string(&file).unwrap()).unwrap();
+        drop(folder);
+        let compiled = EdgePlan::compile_from(Files::Set(&files), &policy, &Arc::default()).unwrap();
+        let rules = compiled.plan.apps()[0].program.as_ref().unwrap().stats().rules;
+        let (own, _) = phalanx_policy::parse_policy(
+            "p",
+            "[[apps]]\nname = \"a\"\nupstream = \"http://h\"\nrules = [\"none\"]\n",
+        )
+        .unwrap();
+        assert!(
+            EdgePlan::compile_from(Files::Set(&files), &own, &Arc::default()).is_err(),
+            "nothing is read from disk"
+        );
+        assert_eq!(rules, 5 + BASE_RULES);
+    }
+
+    /// Rules that come before every rule set.
+    const BASE_RULES: usize = 8;
+}
