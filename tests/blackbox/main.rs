@@ -18,5 +18,6 @@ mod fleet;
 mod proxy;
 mod rates;
 mod rules;
+mod serve;
 mod state;
 mod support;

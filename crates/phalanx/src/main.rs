@@ -19,6 +19,7 @@ mod membership;
 
 mod crowdsec;
 mod node;
+mod serve;
 mod up;
 
 mod client;

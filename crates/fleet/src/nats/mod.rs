@@ -10,6 +10,7 @@ mod audit;
 mod blob;
 pub mod claims;
 mod follow;
+pub mod keeper;
 mod lease;
 mod login;
 mod streams;
@@ -228,6 +229,11 @@ impl Inner {
 
     fn jetstream(&self) -> jetstream::Context {
         self.connection.load().jetstream.clone()
+    }
+
+    /// Where sites have servers of their own, these servers' keepers make the streams.
+    fn makes_streams(&self) -> bool {
+        self.makes_streams && self.client().server_info().domain.is_none()
     }
 
     fn connected(&self) -> bool {

@@ -26,4 +26,6 @@ mod sharing;
 #[cfg(test)]
 mod sim;
 #[cfg(test)]
+mod sites;
+#[cfg(test)]
 mod stolen;

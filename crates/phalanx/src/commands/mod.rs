@@ -12,4 +12,4 @@ pub(crate) mod login;
 pub(crate) mod reload;
 pub(crate) mod status;
 
-mod print;
+pub(crate) mod print;
