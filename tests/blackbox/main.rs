@@ -15,6 +15,7 @@ mod crowdsec;
 mod enrol;
 mod explain;
 mod fleet;
+mod operations;
 mod proxy;
 mod rates;
 mod rules;

@@ -137,6 +137,7 @@ fn two_sites_are_served_and_share_and_a_server_joins_with_a_token() {
         assert_eq!(b.get_from("192.0.2.7", &attack(n)).status, 403);
     }
     until("a ban of one site is enforced in the other", || a.get_from("192.0.2.7", "/").status == 403);
+    asked_from_the_other_site(&a, &b);
     let healthy =
         |node: &Node| node.cli_json(&["status"])["fleet"]["degraded"].as_array().is_some_and(Vec::is_empty);
     until("nothing is degraded", || healthy(&a) && healthy(&b));
@@ -147,6 +148,79 @@ fn two_sites_are_served_and_share_and_a_server_joins_with_a_token() {
     let syd = Serve::start(far.path(), &["--site", "syd", "--listen", &far_listen, "--hub", &hub]);
     syd.says("serving", "hears fra");
     until("its node is linked again", || b.cli_json(&["status"])["fleet"]["connected"] == true);
+}
+
+/// An operator at `a` learns what `b` served, and nothing that must not leave it.
+fn asked_from_the_other_site(a: &Node, b: &Node) {
+    let reply = b.get_from("198.51.100.77", &attack(9));
+    let id = reply.id().to_owned();
+    until("b has it in its history", || b.cli(&["explain", &id]).status.success());
+    let told = a.cli_json(&["explain", &id]);
+    assert_eq!(
+        (&told["id"], &told["node"], &told["network"]),
+        (&id.as_str().into(), &"b".into(), &"198.51.100.0/24".into())
+    );
+    assert!(told["reason"].as_str().unwrap().starts_with("rule "), "{told}");
+    let found = a.cli_json(&["events", "--fleet", "--client", "198.51.100.77"]);
+    assert_eq!(found["requests"].as_array().map(Vec::len), Some(1));
+    assert_eq!(found["answered"], serde_json::json!(["syd/b"]));
+    for shown in [told.to_string(), found.to_string()] {
+        for secret in ["UNION", "password", "198.51.100.77", "blackbox"] {
+            assert!(!shown.contains(secret), "{secret} in {shown}");
+        }
+    }
+    let edge = b.cli(&["events", "--fleet"]);
+    assert!(!edge.status.success(), "an edge node asks nobody");
+}
+
+#[test]
+fn three_servers_of_a_site_go_on_without_one_of_them() {
+    if !has_nats() {
+        return;
+    }
+    let states = [(); 3].map(|()| tempfile::tempdir().unwrap());
+    init(states[0].path());
+    let (listens, routes) = ([(); 3].map(|()| free()), [(); 3].map(|()| free()));
+    let peers = routes.join(",");
+    let serve = |n: usize, token: Option<&str>| {
+        let name = format!("nats-{}", n + 1);
+        let mut words = vec!["--site", "fra", "--server", &name, "--listen", &listens[n]];
+        words.extend(["--peers", &peers, "--peer-listen", &routes[n]]);
+        words.extend(token.iter().flat_map(|token| ["--join", token]));
+        Serve::start(states[n].path(), &words)
+    };
+    let first = serve(0, None);
+    let app = App::start();
+    let url = listens.iter().map(|listen| format!("tls://{listen}")).collect::<Vec<_>>().join(",");
+    let forward = ["--trust-forwarded", "127.0.0.1/32"];
+    let words = ["--site", "fra", "--node", "a", "--fleet", &url, "--enroll", "127.0.0.1:0"];
+    let a = Node::up_in(states[0].path(), &app.url, &[&words[..], &forward].concat());
+    let token = || {
+        let token = a.cli_json(&["fleet", "invite", "--server", "--site", "fra"]);
+        token["token"].as_str().unwrap().to_owned()
+    };
+    let second = serve(1, Some(&token()));
+    let third = serve(2, Some(&token()));
+    for server in [&first, &second, &third] {
+        server.says("serving", "no other site");
+    }
+    let state_b = tempfile::tempdir().unwrap();
+    let join = a.cli_json(&["fleet", "invite", "--site", "fra"]);
+    let words = ["--site", "fra", "--node", "b", "--join", join["token"].as_str().unwrap()];
+    let b = Node::up_in(state_b.path(), &app.url, &[&words[..], &forward].concat());
+    let settled = |node: &Node| {
+        let fleet = &node.cli_json(&["status"])["fleet"];
+        fleet["connected"] == true
+            && fleet["queue"] == 0
+            && fleet["degraded"].as_array().is_some_and(Vec::is_empty)
+    };
+    until("both are settled", || settled(&a) && settled(&b));
+    drop(second);
+    for n in 0..3 {
+        assert_eq!(b.get_from("192.0.2.7", &attack(n)).status, 403);
+    }
+    until("two servers carry a ban", || a.get_from("192.0.2.7", "/").status == 403);
+    until("and keep it", || settled(&a) && settled(&b));
 }
 
 #[test]

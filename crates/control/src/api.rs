@@ -148,6 +148,12 @@ pub struct Member {
     pub me: bool,
     /// Whether it was heard of lately.
     pub online: bool,
+    /// `serving`, `cordoned`, `draining` or `drained`.
+    #[serde(default)]
+    pub duty: String,
+    /// Why an operator ordered it to.
+    #[serde(default)]
+    pub order_reason: String,
 }
 
 /// Totals since the node's start; `connections_open` is the present number.
@@ -504,6 +510,91 @@ pub struct Invited {
     pub id: String,
     /// When it ends, in Unix milliseconds.
     pub expires_at_ms: u64,
+}
+
+/// What a node is ordered to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum NodeDuty {
+    /// Serve, as a node without an order does.
+    #[default]
+    Serve,
+    /// Serve whoever asks, but be not ready for balancers, and hold no lease.
+    Cordon,
+    /// As cordoned; besides, end connections with the request that is under way.
+    Drain,
+    /// Nothing: it is dead, and not counted until it is heard again.
+    Evict,
+}
+
+/// `POST /api/v1/fleet/orders`: what a node shall do.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NewNodeOrder {
+    /// The node's site.
+    pub site: String,
+    /// The node's name.
+    pub node: String,
+    /// What it shall do.
+    pub duty: NodeDuty,
+    /// Why; people on other nodes read it.
+    #[serde(default)]
+    pub reason: String,
+}
+
+/// An order about a node, in force.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct NodeOrder {
+    /// The node's site.
+    pub site: String,
+    /// The node's name.
+    pub node: String,
+    /// What it shall do.
+    pub duty: NodeDuty,
+    /// Why.
+    pub reason: String,
+    /// Who gave it.
+    pub by: String,
+    /// When it was given, in Unix milliseconds.
+    pub given_at_ms: u64,
+}
+
+/// What restoring a snapshot did, or with `dry_run` would do.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Restored {
+    /// Nothing was changed.
+    pub dry_run: bool,
+    /// When the snapshot was made, in Unix milliseconds.
+    pub made_at_ms: u64,
+    /// By whom.
+    pub made_by: String,
+    /// The version of the policy there; policy is not part of a snapshot.
+    pub policy_version: u64,
+    /// Members that it names.
+    pub members: u64,
+    /// Of its decisions.
+    pub decisions: RestoredCount,
+    /// Of its withdrawals and recalls.
+    pub withdrawals: RestoredCount,
+    /// Of its blocklists.
+    pub lists: RestoredCount,
+    /// Of its revocations.
+    pub revocations: RestoredCount,
+}
+
+/// What became of the records of one kind in a snapshot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct RestoredCount {
+    /// News here: in force now, or would be.
+    pub restored: u64,
+    /// Known here, or older than what is.
+    pub known: u64,
+    /// Expired meanwhile.
+    pub expired: u64,
+    /// Withdrawn or recalled meanwhile.
+    pub ended: u64,
+    /// Not believed, not needed, or beyond a limit.
+    pub refused: u64,
 }
 
 /// `POST /api/v1/fleet/revocations`: whom to revoke.

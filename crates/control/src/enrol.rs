@@ -51,7 +51,7 @@ pub struct EnrolDeps {
 /// Serves until `stop` becomes true, or its sender is gone.
 pub async fn serve(listener: TcpListener, deps: EnrolDeps, mut stop: watch::Receiver<bool>) {
     let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
-    let mut attempts = Attempts::default();
+    let (mut attempts, mut open) = (Attempts::default(), Open::default());
     let mut server: Option<Server> = None;
     let router = router(deps.clone());
     let mut connections = JoinSet::new();
@@ -60,14 +60,17 @@ pub async fn serve(listener: TcpListener, deps: EnrolDeps, mut stop: watch::Rece
             accepted = async { (listener.accept().await, Arc::clone(&room).acquire_owned().await.ok()) } => accepted,
             _ = stop.wait_for(|stop| *stop) => break,
         };
-        while connections.try_join_next().is_some() {}
+        while let Some(ended) = connections.try_join_next() {
+            open.leave(ended.ok());
+        }
         let Ok((stream, peer)) = accepted else {
             // Out of descriptors, most likely; accepting at once would only spin.
             tokio::time::sleep(ACCEPT_PAUSE).await;
             continue;
         };
         let now_ms = deps.clock.now_ms();
-        if !attempts.admits(peer.ip(), now_ms) {
+        let peer = subscriber(peer.ip());
+        if !attempts.admits(peer, now_ms) {
             continue;
         }
         server = match renewed(&deps, server.take(), now_ms).await {
@@ -78,10 +81,14 @@ pub async fn serve(listener: TcpListener, deps: EnrolDeps, mut stop: watch::Rece
             }
         };
         let Some(Server { acceptor, .. }) = &server else { continue };
+        if !open.enter(peer) {
+            continue;
+        }
         let served = connection(stream, acceptor.clone(), router.clone());
         connections.spawn(async move {
             let _ = tokio::time::timeout(CONNECTION_TIME_MAX, served).await;
             drop(permit);
+            peer
         });
     }
     connections.shutdown().await;
@@ -250,11 +257,6 @@ impl Attempts {
             self.minute = now_ms / 60_000;
             self.counts.clear();
         }
-        let peer = match peer {
-            // Whoever has one address of a /64 has them all.
-            IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from(u128::from(address) & !u128::from(u64::MAX))),
-            IpAddr::V4(_) => peer,
-        };
         if self.counts.len() >= ADDRESSES_MAX && !self.counts.contains_key(&peer) {
             return false;
         }
@@ -264,10 +266,45 @@ impl Attempts {
     }
 }
 
+/// Connections open now, per address: those that say nothing must leave room for others.
+#[derive(Debug, Default)]
+struct Open {
+    counts: HashMap<IpAddr, u32>,
+}
+
+impl Open {
+    fn enter(&mut self, peer: IpAddr) -> bool {
+        let count = self.counts.entry(peer).or_default();
+        let fits = *count < PER_ADDRESS_OPEN_MAX;
+        *count += u32::from(fits);
+        fits
+    }
+
+    fn leave(&mut self, peer: Option<IpAddr>) {
+        let Some(peer) = peer else { return };
+        if let Some(count) = self.counts.get_mut(&peer) {
+            *count = count.saturating_sub(1);
+            if *count == 0 {
+                self.counts.remove(&peer);
+            }
+        }
+    }
+}
+
+/// The address by which a client is counted: whoever has one of an IPv6 /64 has them all.
+fn subscriber(peer: IpAddr) -> IpAddr {
+    match peer {
+        IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from(u128::from(address) & !u128::from(u64::MAX))),
+        IpAddr::V4(_) => peer,
+    }
+}
+
 /// Enough for a fleet that starts at once.
 const CONNECTIONS_MAX: usize = 64;
 /// Nodes behind one address that join or renew within a minute.
 const PER_ADDRESS_MAX: u32 = 120;
+/// A quarter of the room. One exchange takes milliseconds, so that many nodes behind one address hardly meet.
+const PER_ADDRESS_OPEN_MAX: u32 = 16;
 const ADDRESSES_MAX: usize = 4096;
 /// Handshake, request, signature, answer.
 const CONNECTION_TIME_MAX: Duration = Duration::from_secs(10);
@@ -287,11 +324,26 @@ mod tests {
         let mut attempts = Attempts::default();
         let (one, same, other): (IpAddr, IpAddr, IpAddr) =
             ("2001:db8::1".parse().unwrap(), "2001:db8::2".parse().unwrap(), "192.0.2.1".parse().unwrap());
+        let (one, same) = (subscriber(one), subscriber(same));
         for _ in 0..PER_ADDRESS_MAX / 2 {
             assert!(attempts.admits(one, 0) && attempts.admits(same, 0));
         }
         assert!(!attempts.admits(one, 59_999) && !attempts.admits(same, 59_999));
         assert!(attempts.admits(other, 59_999));
         assert!(attempts.admits(one, 60_000));
+    }
+
+    #[test]
+    fn one_address_cannot_take_all_connections() {
+        let mut open = Open::default();
+        let (one, other) = ("192.0.2.1".parse().unwrap(), "192.0.2.2".parse().unwrap());
+        assert!((0..PER_ADDRESS_OPEN_MAX).all(|_| open.enter(one)));
+        assert!(!open.enter(one) && open.enter(other));
+        open.leave(Some(one));
+        assert!(open.enter(one) && !open.enter(one));
+        for peer in [one; PER_ADDRESS_OPEN_MAX as usize].into_iter().chain([other]) {
+            open.leave(Some(peer));
+        }
+        assert!(open.counts.is_empty());
     }
 }

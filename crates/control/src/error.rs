@@ -92,6 +92,7 @@ impl From<FleetError> for ApiError {
             }
             FleetError::NotOperator => (StatusCode::FORBIDDEN, "not_operator"),
             FleetError::Refused(_) => (StatusCode::UNPROCESSABLE_ENTITY, "refused"),
+            FleetError::Snapshot(_) => (StatusCode::UNPROCESSABLE_ENTITY, "snapshot"),
             FleetError::Impossible(_) => (StatusCode::UNPROCESSABLE_ENTITY, "impossible"),
             FleetError::Limit(_) => (StatusCode::UNPROCESSABLE_ENTITY, "limit"),
             FleetError::Unreachable(_) | FleetError::Closed => (StatusCode::SERVICE_UNAVAILABLE, "fleet"),

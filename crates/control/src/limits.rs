@@ -31,3 +31,6 @@ pub(crate) const HEAD_BYTES_MAX: usize = 16 * 1024;
 pub(crate) const HEAD_TIME_MAX_MS: u64 = 10_000;
 /// A member that was not heard of for this long is shown as offline: heartbeats come each second.
 pub(crate) const OFFLINE_AFTER_MS: u64 = 5_000;
+
+/// The longest snapshot of a fleet with its header.
+pub(crate) const SNAPSHOT_FILE_BYTES_MAX: usize = phalanx_fleet::SNAPSHOT_BYTES_MAX + 256 * 1024;

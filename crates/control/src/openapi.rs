@@ -12,8 +12,10 @@ use serde_json::{Map, Value, json};
 
 use crate::api::{
     Authority, Blocklist, BlocklistContent, BouncerKey, Bouncers, ErrorBody, EventRow, Invited, LoginLink,
-    Member, NewBouncer, NewDecision, NewInvitation, NewRevocation, PolicyReloaded, Revoked, Status,
+    Member, NewBouncer, NewDecision, NewInvitation, NewNodeOrder, NewRevocation, NodeOrder, PolicyReloaded,
+    Restored, Revoked, Status,
 };
+use crate::inquiry::{FleetEvents, RedactedRequest};
 
 /// `GET /api/v1/openapi.json`
 pub(crate) async fn serve() -> impl IntoResponse {
@@ -336,6 +338,42 @@ pub(crate) const ENDPOINTS: &[Endpoint] = &[
         ..get("/api/v1/events/{id}", "Why a request was refused", Answer::Json("200", of::<Explanation>))
     },
     Endpoint {
+        parameters: &[
+            ("limit", "query", "integer", "at most this many of each node; 50 without it and at most"),
+            ("before", "query", "string", "only older ones: a request's id, or a time"),
+            ("since_ms", "query", "integer", "only those that arrived at this time or later"),
+            ("client", "query", "string", "only this address"),
+            ("action", "query", "string", "only this action: observe, challenge, throttle, tarpit, deny"),
+            ("rule", "query", "integer", "only those that this rule matched"),
+        ],
+        errors: &[
+            ("400", "a parameter that is unknown or malformed"),
+            ("403", "this node may not act for operators"),
+            ("422", "too many questions are under way"),
+            ("503", "the others cannot be reached"),
+        ],
+        ..get(
+            "/api/v1/fleet/events",
+            "Refused and flagged requests of all other nodes, redacted by each, newest first",
+            Answer::Json("200", of::<FleetEvents>),
+        )
+    },
+    Endpoint {
+        parameters: &[("id", "path", "string", "the request's id, as the blocked visitor saw it")],
+        errors: &[
+            ("400", "no id"),
+            ("403", "this node may not act for operators"),
+            ("404", "no other node that answers has it"),
+            ("422", "too many questions are under way"),
+            ("503", "the others cannot be reached"),
+        ],
+        ..get(
+            "/api/v1/fleet/events/{id}",
+            "What became of a request that another node served, redacted by it",
+            Answer::Json("200", of::<RedactedRequest>),
+        )
+    },
+    Endpoint {
         errors: &[("503", "too many subscribers")],
         ..get(
             "/api/v1/stream",
@@ -372,6 +410,50 @@ pub(crate) const ENDPOINTS: &[Endpoint] = &[
             "/api/v1/fleet/revocations",
             "End a node's membership, on all nodes",
             Answer::Json("201", of::<Revoked>),
+        )
+    },
+    Endpoint {
+        errors: &[
+            ("403", "this node may not act for operators"),
+            ("409", "a snapshot or an import is under way"),
+            ("422", "the fleet holds more than a snapshot"),
+            ("503", "no room in the ledger"),
+        ],
+        ..get(
+            "/api/v1/fleet/snapshot",
+            "What the fleet holds, as this node has it: signed, not sealed; keep it safe",
+            Answer::Text("200", "application/octet-stream"),
+        )
+    },
+    Endpoint {
+        parameters: &[("dry_run", "query", "boolean", "say what it would do, and change nothing")],
+        errors: &[
+            ("400", "an unknown parameter"),
+            ("403", "this node may not act for operators"),
+            ("409", "a snapshot or an import is under way"),
+            ("413", "it is too long"),
+            ("422", "a snapshot that is damaged or of another fleet"),
+            ("503", "no room in the ledger"),
+        ],
+        ..post(
+            "/api/v1/fleet/restore",
+            "Merge a snapshot, which is the body: what expired or was withdrawn since stays so",
+            Answer::Json("200", of::<Restored>),
+        )
+    },
+    Endpoint {
+        body: Some(of::<NewNodeOrder>),
+        errors: &[
+            ("400", "a malformed order"),
+            ("403", "this node may not act for operators"),
+            ("404", "no such node is known here"),
+            ("422", "a node that is alive cannot be evicted"),
+            ("503", "no room in the ledger"),
+        ],
+        ..post(
+            "/api/v1/fleet/orders",
+            "Cordon or drain a node, set it to work again, or evict one that is dead",
+            Answer::Json("201", of::<NodeOrder>),
         )
     },
     Endpoint {

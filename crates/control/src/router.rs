@@ -24,12 +24,13 @@ use crate::auth::{Channel, Failures, Principal, check_host, host_is_ours, requir
 use crate::console;
 use crate::error::ApiError;
 use crate::handlers::{
-    blocklists, bouncers, decisions, events, fleet, health, policy, session, status, stream,
+    blocklists, bouncers, decisions, events, fleet, health, inquiry, operations, policy, session, status,
+    stream,
 };
 use crate::hub::Hub;
 use crate::import::Importer;
 use crate::lapi::Bouncers;
-use crate::limits::{BODY_BYTES_MAX, HISTORY_QUERIES_MAX, SUBSCRIBERS_MAX};
+use crate::limits::{BODY_BYTES_MAX, HISTORY_QUERIES_MAX, SNAPSHOT_FILE_BYTES_MAX, SUBSCRIBERS_MAX};
 use crate::openapi;
 
 /// What control needs of the node it manages.
@@ -161,6 +162,7 @@ pub fn router(deps: ControlDeps) -> Router {
     });
     let a_blocklist = get(blocklists::show).put(blocklists::import).delete(blocklists::remove);
     let a_blocklist = a_blocklist.layer(DefaultBodyLimit::max(BLOCKLIST_TEXT_BYTES_MAX));
+    let restore = post(operations::restore).layer(DefaultBodyLimit::max(SNAPSHOT_FILE_BYTES_MAX));
     let api = Router::new()
         .route("/status", get(status::status))
         .route("/nodes", get(status::nodes))
@@ -177,8 +179,13 @@ pub fn router(deps: ControlDeps) -> Router {
         .route("/events/{id}", get(events::explain))
         .route("/stream", get(stream::stream))
         .route("/fleet", get(fleet::overview))
+        .route("/fleet/events", get(inquiry::list))
+        .route("/fleet/events/{id}", get(inquiry::explain))
         .route("/fleet/invitations", post(fleet::invite))
         .route("/fleet/revocations", post(fleet::revoke))
+        .route("/fleet/orders", post(operations::order))
+        .route("/fleet/snapshot", get(operations::snapshot))
+        .route("/fleet/restore", restore)
         .route("/fleet/root", post(fleet::change_root).delete(fleet::finish_root_change))
         .route("/policy/reload", post(policy::reload))
         .route("/login-links", post(session::link))

@@ -34,6 +34,8 @@ pub(crate) struct Client {
     actor: Option<IpAddr>,
     heads: HeadReader,
     slot: usize,
+    /// A head has been read.
+    served: bool,
     _admission: Admission,
 }
 
@@ -67,6 +69,7 @@ impl Client {
             actor,
             heads: HeadReader::default(),
             slot,
+            served: false,
             _admission: admission,
         }
     }
@@ -75,7 +78,9 @@ impl Client {
     pub(crate) async fn next_head(&mut self) -> Option<Arrived> {
         let limits = &self.worker.shared.settings.limits;
         let (head_limits, head_ms, idle_ms) = (limits.head, limits.head_ms, limits.idle_ms);
-        if self.control.ends.get() || self.worker.draining.get() && self.socket.input.is_empty() {
+        // A connection that came while the node is out of service still gets its one answer: whoever sent it may not know yet.
+        let over = self.worker.draining.get() || self.worker.lets_go() && self.served;
+        if self.control.ends.get() || over && self.socket.input.is_empty() {
             return None;
         }
         self.control.activity.set(Activity::Idle);
@@ -92,6 +97,7 @@ impl Client {
             if let Some(started) = started
                 && let Some(head) = self.heads.read(&mut self.socket.input, head_limits)
             {
+                self.served = true;
                 return Some(Arrived { head, started });
             }
             match self.fill().await {

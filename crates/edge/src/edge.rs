@@ -47,6 +47,7 @@ pub struct EdgeHandle {
     counters: Arc<[Arc<WorkerCounters>]>,
     tables: Arc<NodeTables>,
     drain: Arc<watch::Sender<Option<Instant>>>,
+    retire: Arc<watch::Sender<bool>>,
     /// Workers that still run.
     running: watch::Receiver<usize>,
     stopped: Arc<watch::Sender<usize>>,
@@ -76,18 +77,20 @@ impl Edge {
         let rates = RateCounting::new(settings.rate_hash_key);
         let tables = Arc::new(NodeTables { rates, ..NodeTables::default() });
         let drain = Arc::new(watch::Sender::new(None));
+        let retire = Arc::new(watch::Sender::new(false));
         let (stopped, running) = watch::channel(workers);
         let handle = EdgeHandle {
             addresses: addresses.into(),
             counters: (0..workers).map(|_| Arc::default()).collect(),
             tables: Arc::clone(&tables),
             drain: Arc::clone(&drain),
+            retire: Arc::clone(&retire),
             running,
             stopped: Arc::new(stopped),
         };
         let EdgeShared { plan, view, places, lanes, clock } = shared;
         let settings = Arc::new(settings);
-        let shared = WorkerShared { settings, plan, view, places, lanes, clock, tables, drain };
+        let shared = WorkerShared { settings, plan, view, places, lanes, clock, tables, drain, retire };
         Ok(Self { handle, listeners, shared })
     }
 
@@ -138,6 +141,19 @@ impl EdgeHandle {
     /// The tables that workers share: for forgiving strikes, and for reports.
     pub fn tables(&self) -> &Arc<NodeTables> {
         &self.tables
+    }
+
+    /// Takes the node out of service or back: connections end with the request under way and idle ones at once, while those that
+    /// still come are served, one request each.
+    pub fn retire(&self, retires: bool) {
+        self.retire.send_if_modified(|known| std::mem::replace(known, retires) != retires);
+    }
+
+    /// Client connections that are open.
+    pub fn open_connections(&self) -> u64 {
+        let sum = |of: fn(&WorkerCounters) -> u64| self.counters.iter().map(|one| of(one)).sum::<u64>();
+        let closed = sum(|one| one.connections_closed.load(std::sync::atomic::Ordering::Relaxed));
+        sum(|one| one.connections_accepted.load(std::sync::atomic::Ordering::Relaxed)).saturating_sub(closed)
     }
 
     /// Stops accepting, lets requests in flight end, closes idle connections; after `timeout` it cuts what is left.

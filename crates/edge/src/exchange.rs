@@ -338,7 +338,7 @@ impl Exchange {
         held: &[u8],
     ) -> Result<(), Stop> {
         let coding = self.coding(request);
-        if coding == Coding::UntilClose || client.worker.draining.get() {
+        if coding == Coding::UntilClose || client.worker.lets_go() {
             request.keep_alive = false;
         }
         self.write_head(client, request, coding);
@@ -380,7 +380,7 @@ impl Exchange {
         let sent = self.sending == Sending::Done && self.upstream.output.is_empty();
         let clean = sent && self.body.is_done() && self.upstream.input.is_empty();
         worker.give_buffer(self.upstream.take_output());
-        if clean && self.response.keep_alive && !worker.draining.get() {
+        if clean && self.response.keep_alive && !worker.lets_go() {
             self.upstream.input = bytes::BytesMut::new();
             worker.pool.give(&request.app().upstream.key, self.upstream, worker.now_ms());
         }

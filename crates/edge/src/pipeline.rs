@@ -366,7 +366,7 @@ async fn on_end(client: &mut Client, request: &mut Request, stop: Option<Stop>) 
 async fn answer(client: &mut Client, request: &mut Request, reply: Reply) -> bool {
     client.control.activity.set(Activity::Refusing);
     let unread = !client.body.is_done() || !request.head.faults.is_empty();
-    if unread || request.head.version == HttpVersion::Http10 || client.worker.draining.get() {
+    if unread || request.head.version == HttpVersion::Http10 || client.worker.lets_go() {
         request.keep_alive = false;
     }
     let form = Form::of(&request.head, &request.known);

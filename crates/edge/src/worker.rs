@@ -36,6 +36,8 @@ pub(crate) struct WorkerShared {
     pub(crate) tables: Arc<NodeTables>,
     /// When the drain must be over; `None` while the node serves.
     pub(crate) drain: Arc<watch::Sender<Option<Instant>>>,
+    /// Whether connections end with the request under way, while new ones are served.
+    pub(crate) retire: Arc<watch::Sender<bool>>,
 }
 
 /// A worker's own state.
@@ -46,6 +48,7 @@ pub(crate) struct Worker {
     pub(crate) connections: Connections,
     pub(crate) inspect_scratch: InspectScratch,
     pub(crate) draining: Cell<bool>,
+    retiring: Cell<bool>,
     scratch: RefCell<Box<[u8]>>,
     buffers: RefCell<Vec<Vec<u8>>>,
     plan: RefCell<LocalPlan>,
@@ -64,6 +67,7 @@ impl Worker {
             connections: Connections::default(),
             inspect_scratch: InspectScratch::default(),
             draining: Cell::new(false),
+            retiring: Cell::new(false),
             scratch: RefCell::new(vec![0; READ_BYTES_MAX].into_boxed_slice()),
             buffers: RefCell::default(),
             plan,
@@ -84,6 +88,11 @@ impl Worker {
             *cached = Rc::new(Arc::clone(&current));
         }
         Rc::clone(&cached)
+    }
+
+    /// Whether connections end with the request under way.
+    pub(crate) fn lets_go(&self) -> bool {
+        self.draining.get() || self.retiring.get()
     }
 
     /// A moment `in_ms` from now in the worker's time, which moves by [`TICK_MS`].
@@ -166,6 +175,14 @@ impl Worker {
         self.pool.drop_expired(now_ms);
     }
 
+    fn cut_idle(&self) {
+        self.connections.for_each(|control| {
+            if control.activity.get() == Activity::Idle {
+                control.cut(Cut::Drained);
+            }
+        });
+    }
+
     /// Ends the connections of clients that the view now bans.
     fn enforce_bans(&self) {
         let plan = self.plan();
@@ -209,6 +226,7 @@ pub(crate) fn run(
             accepting.push(tokio::task::spawn_local(accept(Rc::clone(&worker), listener)));
         }
         tokio::task::spawn_local(watch_bans(Rc::clone(&worker)));
+        tokio::task::spawn_local(watch_retirement(Rc::clone(&worker)));
         let ticker = tokio::task::spawn_local(keep_ticking(Rc::clone(&worker)));
         let asked = drain.wait_for(Option::is_some).await.ok().and_then(|until| *until);
         // The sender lives as long as the worker: the wait cannot fail.
@@ -225,17 +243,28 @@ pub(crate) fn run(
 
 /// Lets requests in flight end, then cuts what is left.
 async fn finish(worker: &Rc<Worker>, until: Instant) {
-    worker.connections.for_each(|control| {
-        if control.activity.get() == Activity::Idle {
-            control.cut(Cut::Drained);
-        }
-    });
+    worker.cut_idle();
     if worker.connections.len() > 0 {
         let in_time = tokio::time::timeout_at(until.into(), worker.closed.notified()).await;
         if in_time.is_err() {
             worker.connections.for_each(|control| control.cut(Cut::Drained));
             // What was cut ends on its next poll; connections that hang in a write get no more time than a tick.
             let _ = tokio::time::timeout(Duration::from_millis(TICK_MS), worker.closed.notified()).await;
+        }
+    }
+}
+
+/// Empties the worker of connections when the node is taken out of service, and serves as ever when it comes back.
+async fn watch_retirement(worker: Rc<Worker>) {
+    let mut retire = worker.shared.retire.subscribe();
+    loop {
+        let retires = *retire.borrow_and_update();
+        worker.retiring.set(retires);
+        if retires {
+            worker.cut_idle();
+        }
+        if retire.changed().await.is_err() {
+            return;
         }
     }
 }

@@ -60,10 +60,16 @@ pub enum Topic {
     Nodes,
     /// Revocations of nodes.
     Revocations,
+    /// Orders about nodes.
+    Orders,
     /// Heartbeats: sent, never kept.
     Heartbeats,
     /// Counts of rate limits: sent, never kept.
     Counts,
+    /// Questions of operators about what nodes have served: sent, never kept.
+    Questions,
+    /// Answers to a node's own questions: sent, never kept.
+    Answers,
 }
 
 impl Topic {
@@ -73,14 +79,17 @@ impl Topic {
             Self::Decisions => subject::DECISIONS,
             Self::Nodes => subject::NODES,
             Self::Revocations => subject::REVOCATIONS,
+            Self::Orders => subject::ORDERS,
             Self::Heartbeats => subject::HEARTBEATS,
             Self::Counts => subject::COUNTS,
+            Self::Questions => subject::QUESTIONS,
+            Self::Answers => subject::ANSWERS,
         }
     }
 
     /// Whether engines keep its records for those who come later.
     pub fn is_kept(self) -> bool {
-        !matches!(self, Self::Heartbeats | Self::Counts)
+        !matches!(self, Self::Heartbeats | Self::Counts | Self::Questions | Self::Answers)
     }
 }
 

@@ -51,6 +51,9 @@ pub enum FleetError {
     /// What was asked for cannot be done here. Cause and fix.
     #[error("{0}")]
     Impossible(&'static str),
+    /// A snapshot cannot be restored.
+    #[error("the snapshot cannot be restored: {0}")]
+    Snapshot(String),
     /// The ledger has no room, so the action is refused.
     #[error(transparent)]
     Ledger(#[from] LedgerFull),

@@ -23,13 +23,15 @@ use tokio::task::JoinSet;
 use crate::change::tombstone_end_ms;
 use crate::compact::Packing;
 use crate::counts::CountReach;
+use crate::inquiry::Inquiries;
 use crate::members::Link;
+use crate::orders::{Duty, Orders};
 use crate::packed::PackedFile;
 use crate::shared::{Core, FleetStatus, Shared, admitted};
 use crate::store::Store;
 use crate::{
     Change, Fleet, FleetError, LocalFleet, Member, NatsFleet, NatsSettings, Topic, TrailReading, blocklists,
-    compact, counts, ingest, outbox, pulse, restore,
+    compact, counts, ingest, inquiry, orders, outbox, pulse, restore,
 };
 
 /// What a fleet node is told at start.
@@ -211,6 +213,8 @@ impl FleetHandle {
             lists_changed: Notify::new(),
             roots: RwLock::new(roots),
             members: Mutex::default(),
+            orders: Orders::default(),
+            inquiries: Inquiries::default(),
             changes,
             counts,
             outbox,
@@ -392,8 +396,21 @@ impl FleetHandle {
             revision: heartbeat.revision,
             me: true,
             link: Link::Up,
+            duty: Duty::Serve,
+            drained: heartbeat.drained,
+            order_reason: String::new(),
         };
-        shared.members.lock().list(me, shared.roots.read().nodes(), now_ms)
+        let mut members = shared.members.lock().list(me, shared.roots.read().nodes(), now_ms);
+        for member in &mut members {
+            if let Some(standing) = shared.orders.about(&member.site, &member.node)
+                && standing.order.duty != Duty::Evict
+            {
+                member.duty = standing.order.duty;
+                member.order_reason = standing.order.reason;
+            }
+            member.drained &= member.duty == Duty::Drain;
+        }
+        members
     }
 
     /// How the fleet is doing.
@@ -536,6 +553,8 @@ impl FleetHandle {
         tasks.spawn(outbox::run(Arc::clone(shared), outgoing));
         tasks.spawn(pulse::run(Arc::clone(shared)));
         tasks.spawn(counts::run(Arc::clone(shared), shared.engine.subscribe(Topic::Counts)));
+        tasks.spawn(orders::run(Arc::clone(shared), shared.engine.subscribe(Topic::Orders)));
+        inquiry::start(shared, &mut tasks);
         tasks.spawn(blocklists::run(Arc::clone(shared)));
         tasks.spawn(compact::run(Arc::clone(shared)));
     }

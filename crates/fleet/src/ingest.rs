@@ -190,6 +190,18 @@ fn merge_batch(shared: &Arc<Shared>, records: Vec<Received>, strangers: &mut Str
 /// The change that a record makes, if it is news and everything about it is in order.
 fn check(shared: &Shared, subject: &str, bytes: &[u8], now_ms: u64) -> Result<Option<Change>, Refusal> {
     let record = SignedRecord::from_bytes(bytes)?;
+    let change = change_of(&record, subject)?;
+    // Everything comes twice, by both paths; the second time costs no signature check.
+    if !shared.core.lock().registers.is_news(&change) {
+        return Ok(None);
+    }
+    shared.roots.read().verify(&record, subject, now_ms)?;
+    change.check(now_ms)?;
+    Ok(Some(change))
+}
+
+/// The change in a record that came under `subject`, whose signature is for the caller to check.
+pub(crate) fn change_of(record: &SignedRecord, subject: &str) -> Result<Change, Refusal> {
     let change: Change =
         serde_json::from_slice(&record.body).map_err(|error| Refusal::Unreadable(error.to_string()))?;
     if *change.author() != record.author
@@ -198,16 +210,10 @@ fn check(shared: &Shared, subject: &str, bytes: &[u8], now_ms: u64) -> Result<Op
     {
         return Err(Refusal::Unreadable("envelope and body disagree".into()));
     }
-    if change.subject() != *subject {
-        return Err(Refusal::WrongSubject);
+    match change.subject() == *subject {
+        true => Ok(change),
+        false => Err(Refusal::WrongSubject),
     }
-    // Everything comes twice, by both paths; the second time costs no signature check.
-    if !shared.core.lock().registers.is_news(&change) {
-        return Ok(None);
-    }
-    shared.roots.read().verify(&record, subject, now_ms)?;
-    change.check(now_ms)?;
-    Ok(Some(change))
 }
 
 /// Pins a node that announces itself. Returns it if it is new.

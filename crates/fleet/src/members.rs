@@ -8,6 +8,8 @@ use phalanx_model::{Author, AuthorRole};
 use phalanx_trust::{NodeRecord, Refusal, SignedRecord, TrustRoots};
 use serde::{Deserialize, Serialize};
 
+use crate::orders::Duty;
+
 /// A node of the fleet as this node sees it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Member {
@@ -29,6 +31,12 @@ pub struct Member {
     pub me: bool,
     /// Whether it can be heard.
     pub link: Link,
+    /// What an operator has ordered it to do.
+    pub duty: Duty,
+    /// Whether it says that nothing is left of what was under way when it was told to drain.
+    pub drained: bool,
+    /// Why it was ordered to.
+    pub order_reason: String,
 }
 
 /// Whether a member can be heard.
@@ -48,6 +56,9 @@ pub(crate) struct Heartbeat {
     pub(crate) revision: u64,
     pub(crate) decisions: usize,
     pub(crate) sent_at_ms: u64,
+    /// Nothing is left of what was under way when it was told to drain.
+    #[serde(default)]
+    pub(crate) drained: bool,
 }
 
 impl Heartbeat {
@@ -83,6 +94,8 @@ impl Heartbeat {
 pub(crate) struct Members {
     heard: HashMap<(Arc<str>, Arc<str>), Heard>,
     asked_for_nodes_at_ms: u64,
+    /// Since when nodes are gone that an operator took out, until they are heard again.
+    evicted: HashMap<(Arc<str>, Arc<str>), u64>,
 }
 
 impl Members {
@@ -92,6 +105,7 @@ impl Members {
         let last = self.heard.get(&name).map_or(0, |heard| heard.heartbeat.sent_at_ms);
         let full = self.heard.len() >= FLEET_NODES_MAX && !self.heard.contains_key(&name);
         if !full && heartbeat.sent_at_ms > last {
+            self.evicted.remove(&name);
             self.heard.insert(name, Heard { heartbeat: heartbeat.clone(), at_ms: now_ms });
         }
     }
@@ -99,6 +113,19 @@ impl Members {
     /// Forgets a member.
     pub(crate) fn forget(&mut self, site: &str, node: &str) {
         self.heard.remove(&(Arc::from(site), Arc::from(node)));
+    }
+
+    /// Counts a dead node no more, unless it was heard after `at_ms`.
+    pub(crate) fn evict(&mut self, site: &str, node: &str, at_ms: u64) {
+        if self.last_seen_ms(site, node) <= at_ms && self.evicted.len() < FLEET_NODES_MAX {
+            self.forget(site, node);
+            self.evicted.insert((Arc::from(site), Arc::from(node)), at_ms);
+        }
+    }
+
+    /// When a member was last heard, in Unix milliseconds; 0 for never.
+    pub(crate) fn last_seen_ms(&self, site: &str, node: &str) -> u64 {
+        self.heard.get(&(Arc::from(site), Arc::from(node))).map_or(0, |heard| heard.at_ms)
     }
 
     /// Everyone pinned, this node first.
@@ -110,6 +137,7 @@ impl Members {
     ) -> Vec<Member> {
         let mut members: Vec<Member> = known
             .filter(|node| node.site != me.site || node.node != me.node)
+            .filter(|node| !self.evicted.contains_key(&(Arc::clone(&node.site), Arc::clone(&node.node))))
             .map(|node| self.describe(node, now_ms))
             .collect();
         members.sort_by(|a, b| (&a.site, &a.node).cmp(&(&b.site, &b.node)));
@@ -159,6 +187,9 @@ impl Members {
             revision: heard.map_or(0, |heard| heard.heartbeat.revision),
             me: false,
             link: if up { Link::Up } else { Link::Down },
+            duty: Duty::Serve,
+            drained: heard.is_some_and(|heard| heard.heartbeat.drained),
+            order_reason: String::new(),
         }
     }
 }
@@ -191,7 +222,7 @@ mod tests {
     }
 
     fn heartbeat(sent_at_ms: u64) -> Heartbeat {
-        Heartbeat { version: "1".into(), revision: 2, decisions: 3, sent_at_ms }
+        Heartbeat { version: "1".into(), revision: 2, decisions: 3, sent_at_ms, drained: false }
     }
 
     #[test]

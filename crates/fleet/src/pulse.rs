@@ -14,7 +14,10 @@ pub(crate) async fn run(shared: Arc<Shared>) {
     let mut seconds = tokio::time::interval(Duration::from_millis(HEARTBEAT_MS));
     seconds.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
     loop {
-        seconds.tick().await;
+        tokio::select! {
+            _ = seconds.tick() => {}
+            () = shared.orders.news.notified() => {}
+        }
         if let Some(renewed) = &mut renewed
             && renewed.has_changed().unwrap_or(false)
         {
@@ -50,6 +53,7 @@ impl Shared {
             revision: view.revision,
             decisions: self.core.lock().registers.decisions_len(),
             sent_at_ms: now_ms,
+            drained: self.orders.is_drained(),
         }
     }
 

@@ -90,6 +90,24 @@ impl Registers {
         }
     }
 
+    /// What [`Self::apply`] would come to, quotas aside: what an applied change would replace is not told.
+    pub fn predict(&self, change: &Change, now_ms: u64) -> Outcome {
+        let ended = match change {
+            Change::Decided(new) => {
+                let ended = self.place(change).is_some_and(|place| place.ends(new));
+                ended || self.recalls.end(new) || self.is_expelled(new)
+            }
+            Change::Listed(new) => self.is_list_recalled(new),
+            Change::Withdrawn(_) | Change::Recalled(_) => false,
+        };
+        match (change.expires_at_ms() <= now_ms, ended, self.is_news(change)) {
+            (true, _, _) => Outcome::Expired,
+            (_, true, _) => Outcome::Withdrawn,
+            (_, _, false) => Outcome::Known,
+            (false, false, true) => Outcome::Applied { gone: Vec::new(), touched: Vec::new() },
+        }
+    }
+
     /// Whether its author's quota has room for a change.
     pub fn has_room_for(&self, change: &Change) -> bool {
         match change {

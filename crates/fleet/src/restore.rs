@@ -24,7 +24,8 @@ pub(crate) fn trust(shared: &Arc<Shared>) -> Result<(), FleetError> {
             let _ = shared.roots.write().admit(&admitted);
         }
     }
-    shared.restore_revocations()
+    shared.restore_revocations()?;
+    shared.restore_orders()
 }
 
 /// Merges what the node remembers and puts it into force. Signatures were checked before it was sealed, and the seal proves

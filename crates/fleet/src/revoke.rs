@@ -67,6 +67,14 @@ impl FleetHandle {
 }
 
 impl Shared {
+    /// Puts a revocation that an operator once gave into force again, in the name of this node's operator.
+    pub(crate) async fn revoke_again(&self, revocation: &Revocation) -> Result<(), FleetError> {
+        let version = self.core.lock().clock.tick(self.clock.now_ms());
+        self.apply_revocation(revocation)?;
+        let put = self.sign_revocation(revocation, version)?;
+        self.engine.publish(put).await.map(drop)
+    }
+
     /// Checks a revocation that came under `subject`, and puts it into force.
     pub(crate) fn receive_revocation(&self, subject: &str, bytes: &Bytes) -> Result<(), Refusal> {
         if self.membership.is_none() {
@@ -129,6 +137,7 @@ impl Shared {
         if !known {
             let above =
                 if revocation.withdraw { 0 } else { version_at(revocation.up_to_ms.saturating_add(1)) };
+            self.expel_orders(site, node, above);
             let mut core = self.core.lock();
             let (gone, mut touched) = core.registers.expel(site, node, above);
             if core.restoring {

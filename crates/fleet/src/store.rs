@@ -172,6 +172,14 @@ impl Store {
         written.await.map_err(|_| FleetError::Closed)?.map_err(|cause| unwritten(&cause))
     }
 
+    /// Resolves when all that was given to keep before is on disk.
+    pub(crate) async fn flush(&self) -> Result<(), FleetError> {
+        let (done, written) = oneshot::channel();
+        let job = Job { write: Write::Nothing, done: Some(done) };
+        self.writes()?.send(job).await.map_err(|_| FleetError::Closed)?;
+        written.await.map_err(|_| FleetError::Closed)?.map_err(|cause| unwritten(&cause))
+    }
+
     /// Tries again to write what could not be written. Free when nothing waits.
     pub fn retry(&self) {
         if self.health.error.lock().is_some() {

@@ -37,6 +37,11 @@ pub fn of_revocation(author: &Author, revocation: &Revocation) -> String {
     format!("{REVOCATIONS}.{}.{}.{}.{}", author.site, author.node, revocation.site, revocation.node)
 }
 
+/// The subject under which an author orders a node.
+pub fn of_order(author: &Author, site: &str, node: &str) -> String {
+    format!("{ORDERS}.{}.{}.{site}.{node}", author.site, author.node)
+}
+
 /// The subject of a node's heartbeat.
 pub fn of_heartbeat(site: &str, node: &str) -> String {
     format!("{HEARTBEATS}.{site}.{node}")
@@ -45,6 +50,16 @@ pub fn of_heartbeat(site: &str, node: &str) -> String {
 /// The subject of a node's counts of rate limits.
 pub fn of_counts(site: &str, node: &str) -> String {
     format!("{COUNTS}.{site}.{node}")
+}
+
+/// The subject under which a node asks.
+pub fn of_question(site: &str, node: &str) -> String {
+    format!("{QUESTIONS}.{site}.{node}")
+}
+
+/// The subject under which a node answers another.
+pub fn of_answer(asker: &Author, site: &str, node: &str) -> String {
+    format!("{ANSWERS}.{}.{}.{site}.{node}", asker.site, asker.node)
 }
 
 /// The subject that belongs to an author in a topic, with all below it: `phx.dec.fra.a.>`.
@@ -92,8 +107,14 @@ pub const DECISIONS: &str = "phx.dec";
 pub const NODES: &str = "phx.node";
 /// Revocations of nodes.
 pub const REVOCATIONS: &str = "phx.rev";
+/// Orders about nodes.
+pub const ORDERS: &str = "phx.ord";
 /// Heartbeats.
 pub const HEARTBEATS: &str = "phx.hb";
+/// Questions about what nodes have served.
+pub const QUESTIONS: &str = "phx.q";
+/// Answers to them.
+pub const ANSWERS: &str = "phx.a";
 /// Counts of rate limits.
 pub const COUNTS: &str = "phx.ctr";
 

@@ -69,7 +69,7 @@ impl Client {
 
     /// PUT of a text to an API path.
     pub(crate) fn put_text(&self, path: &str, text: String) -> anyhow::Result<Value> {
-        self.exchange(Method::PUT, path, "text/plain; charset=utf-8", text.into())
+        parse(&self.exchange(Method::PUT, path, "text/plain; charset=utf-8", text.into(), ANSWER)?)
     }
 
     /// DELETE of an API path.
@@ -77,18 +77,35 @@ impl Client {
         self.call(Method::DELETE, path, None)
     }
 
-    fn call(&self, method: Method, path: &str, body: Option<&Value>) -> anyhow::Result<Value> {
-        let json = body.map(serde_json::to_vec).transpose()?.unwrap_or_default();
-        self.exchange(method, path, "application/json", json.into())
+    /// GET of bytes from an API path.
+    pub(crate) fn get_bytes(&self, path: &str) -> anyhow::Result<Bytes> {
+        self.exchange(Method::GET, path, "application/json", Bytes::new(), LONG_ANSWER)
     }
 
-    fn exchange(&self, method: Method, path: &str, kind: &str, body: Bytes) -> anyhow::Result<Value> {
+    /// POST of bytes to an API path.
+    pub(crate) fn post_bytes(&self, path: &str, bytes: Bytes) -> anyhow::Result<Value> {
+        parse(&self.exchange(Method::POST, path, "application/octet-stream", bytes, LONG_ANSWER)?)
+    }
+
+    fn call(&self, method: Method, path: &str, body: Option<&Value>) -> anyhow::Result<Value> {
+        let json = body.map(serde_json::to_vec).transpose()?.unwrap_or_default();
+        parse(&self.exchange(method, path, "application/json", json.into(), ANSWER)?)
+    }
+
+    fn exchange(
+        &self,
+        method: Method,
+        path: &str,
+        kind: &str,
+        body: Bytes,
+        answer: AnswerLimits,
+    ) -> anyhow::Result<Bytes> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let request = self.request(method, path, kind, body)?;
         runtime.block_on(async {
-            tokio::time::timeout(ANSWER_TIME_MAX, self.send(request)).await.map_err(|_| {
-                anyhow!("{} did not answer within {} s", self.name(), ANSWER_TIME_MAX.as_secs())
-            })?
+            tokio::time::timeout(answer.time, self.send(request, answer.bytes))
+                .await
+                .map_err(|_| anyhow!("{} did not answer within {} s", self.name(), answer.time.as_secs()))?
         })
     }
 
@@ -112,17 +129,17 @@ impl Client {
         Ok(request.body(Full::new(body))?)
     }
 
-    async fn send(&self, request: Request<Full<Bytes>>) -> anyhow::Result<Value> {
+    async fn send(&self, request: Request<Full<Bytes>>, bytes_max: usize) -> anyhow::Result<Bytes> {
         match &self.target {
             Target::Socket(path) => {
                 let stream = UnixStream::connect(path).await.map_err(|error| no_socket(path, &error))?;
-                exchange(stream, request).await
+                exchange(stream, request, bytes_max).await
             }
             Target::Tcp { authority, .. } => {
                 let stream = TcpStream::connect(authority)
                     .await
                     .with_context(|| format!("no node answers on http://{authority}; is it running?"))?;
-                exchange(stream, request).await
+                exchange(stream, request, bytes_max).await
             }
         }
         .with_context(|| format!("asking {}", self.name()))
@@ -136,7 +153,7 @@ impl Client {
     }
 }
 
-async fn exchange<S>(stream: S, request: Request<Full<Bytes>>) -> anyhow::Result<Value>
+async fn exchange<S>(stream: S, request: Request<Full<Bytes>>, bytes_max: usize) -> anyhow::Result<Bytes>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -144,19 +161,43 @@ where
     let driver = tokio::spawn(connection);
     let response = sender.send_request(request).await?;
     let status = response.status();
-    let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX)
+    let body = Limited::new(response.into_body(), bytes_max)
         .collect()
         .await
         .map_err(|error| anyhow!("the answer broke off: {error}"))?
         .to_bytes();
     driver.abort();
     if status.is_success() {
-        if body.is_empty() {
-            return Ok(Value::Null);
-        }
-        return serde_json::from_slice(&body).context("the answer is no JSON; is this a Phalanx node?");
+        return Ok(body);
     }
     Err(refusal(status, &body))
+}
+
+fn parse(body: &Bytes) -> anyhow::Result<Value> {
+    if body.is_empty() {
+        return Ok(Value::Null);
+    }
+    serde_json::from_slice(body).context("the answer is no JSON; is this a Phalanx node?")
+}
+
+/// A call that the node refused, with its reason.
+#[derive(Debug)]
+struct Refused {
+    code: String,
+    text: String,
+}
+
+impl std::fmt::Display for Refused {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl std::error::Error for Refused {}
+
+/// Whether a call failed because the node refused it with this code.
+pub(crate) fn is_refused(error: &anyhow::Error, code: &str) -> bool {
+    error.downcast_ref::<Refused>().is_some_and(|refused| refused.code == code)
 }
 
 /// What the node said to a call that it refused.
@@ -173,7 +214,7 @@ fn refusal(status: StatusCode, body: &[u8]) -> anyhow::Error {
                     text.push_str(&format!("\n  help: {help}"));
                 }
             }
-            anyhow!("{}", lines_for_terminal(&text))
+            Refused { code: answer.error.code, text: lines_for_terminal(&text) }.into()
         }
         Err(_) => anyhow!("it answered {status}"),
     }
@@ -218,10 +259,17 @@ fn token(file: &Path) -> anyhow::Result<String> {
     Ok(text.trim().to_owned())
 }
 
-/// A history query over a slow disk may take seconds.
-const ANSWER_TIME_MAX: Duration = Duration::from_secs(30);
-/// Ten thousand decisions come to about 4 MB.
-const ANSWER_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// What an answer may take.
+#[derive(Debug, Clone, Copy)]
+struct AnswerLimits {
+    time: Duration,
+    bytes: usize,
+}
+
+/// A history query over a slow disk may take seconds; ten thousand decisions come to about 4 MB.
+const ANSWER: AnswerLimits = AnswerLimits { time: Duration::from_secs(30), bytes: 64 * 1024 * 1024 };
+/// A snapshot of a large fleet: as long as one may be, and some.
+const LONG_ANSWER: AnswerLimits = AnswerLimits { time: Duration::from_secs(300), bytes: 600 * 1024 * 1024 };
 
 #[cfg(test)]
 mod tests {

@@ -6,6 +6,7 @@
 
 mod args;
 
+mod duty;
 mod places_port;
 mod plan;
 mod rates;

@@ -199,6 +199,7 @@ impl Running {
             imports: crowdsec.imports(),
             lapi_listen: crowdsec.listen(),
         };
+        tokio::spawn(phalanx_control::inquiry::answer_all(fleet.clone(), recorder.history()));
         let router = phalanx_control::router(deps);
         let control = tokio::spawn(phalanx_control::serve(router, listeners, stopping.clone()));
         let lapi = crowdsec.serve((&keeper, &places), &fleet, &clock, stopping);
@@ -273,6 +274,7 @@ async fn start_core(
     let (lanes, clock) = (lanes.clone(), Arc::clone(clock));
     let fleet = FleetHandle::start_with(remembered, fleet_settings, sealer, keys, lanes, clock).await?;
     tokio::spawn(forgive(fleet.changes(), edge.clone()));
+    tokio::spawn(crate::duty::follow(fleet.clone(), edge.clone()));
     if counts_jointly {
         tokio::spawn(crate::rates::share(Arc::clone(edge.tables()), keeper.plan(), fleet.clone()));
     }

@@ -5,7 +5,7 @@
 
 use serde_json::json;
 
-use crate::nats_login::{CLAIMS_UPDATE, Claims, NatsKind, PAYLOAD_MAX, key_name};
+use crate::nats_login::{CLAIMS_UPDATE, Claims, NatsKind, PAYLOAD_MAX, TOPICS, key_name};
 use crate::{SigningKey, VerifyingKey};
 
 /// Whom a login of a server is for.
@@ -79,7 +79,7 @@ pub fn keeper_inbox(site: &str, server: &str) -> String {
 
 /// Subjects that cross a link, in both directions.
 fn crosses() -> Vec<&'static str> {
-    [&TOPICS[..], &COPIES].concat()
+    [&TOPICS[..], &OTHERS, &COPIES].concat()
 }
 
 /// Where servers say which streams their site has.
@@ -92,8 +92,8 @@ pub const RAW: &str = "phx.raw";
 /// site need not trust what the other side enforces.
 pub const STAYS: [&str; 3] = ["phx.raw.>", "phx.lease.>", "$O.>"];
 
-/// What all nodes of a fleet may hear at once, wherever they are.
-const TOPICS: [&str; 6] = ["phx.dec.>", "phx.node.>", "phx.hb.>", "phx.ctr.>", "phx.rev.>", "phx.srv.>"];
+/// Of what is no node's topic: answers to questions, and what servers say of their sites.
+const OTHERS: [&str; 2] = ["phx.a.>", "phx.srv.>"];
 /// What copying a stream takes: a reader at the stream's site, its records, and the pace.
 const COPIES: [&str; 4] = ["$JS.*.API.CONSUMER.CREATE.>", "phx.copy.>", "$JS.FC.>", "$JSC.R.>"];
 

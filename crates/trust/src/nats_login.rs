@@ -214,6 +214,9 @@ fn publish(user: &NatsUser<'_>) -> Vec<String> {
         format!("phx.node.{site}.{node}"),
         format!("phx.hb.{site}.{node}"),
         format!("phx.ctr.{site}.{node}"),
+        // Answers to whoever asked; raw events, for its own site.
+        format!("phx.a.*.*.{site}.{node}"),
+        format!("phx.raw.{site}.{node}"),
         "$JS.API.STREAM.NAMES".into(),
         "$JS.API.STREAM.INFO.*".into(),
         // Readers of one connection, which end with it.
@@ -226,7 +229,13 @@ fn publish(user: &NatsUser<'_>) -> Vec<String> {
         "$JS.API.DIRECT.GET.>".into(),
     ];
     if user.rights != NatsRights::Node {
-        subjects.extend([format!("phx.rev.{site}.{node}.>"), "phx.lease.>".into(), "$O.PHXBLOB.>".into()]);
+        subjects.extend([
+            format!("phx.rev.{site}.{node}.>"),
+            format!("phx.ord.{site}.{node}.>"),
+            format!("phx.q.{site}.{node}"),
+            "phx.lease.>".into(),
+            "$O.PHXBLOB.>".into(),
+        ]);
     }
     if user.rights == NatsRights::Steward {
         subjects.push("$JS.API.STREAM.CREATE.*".into());
@@ -235,10 +244,13 @@ fn publish(user: &NatsUser<'_>) -> Vec<String> {
 }
 
 fn read(user: &NatsUser<'_>) -> Vec<String> {
-    let topics = ["phx.dec.>", "phx.node.>", "phx.hb.>", "phx.ctr.>", "phx.rev.>"];
-    let mut subjects: Vec<String> = topics.map(str::to_owned).to_vec();
+    let mut subjects: Vec<String> = TOPICS.map(str::to_owned).to_vec();
     // Answers to this node's own questions, and nobody else's.
     subjects.push(format!("{}.>", inbox(user.site, user.node)));
+    if user.rights != NatsRights::Node {
+        subjects.push(format!("phx.a.{}.{}.>", user.site, user.node));
+        subjects.push(format!("phx.raw.{}.>", user.site));
+    }
     subjects
 }
 
@@ -259,6 +271,9 @@ fn crc16(bytes: &[u8]) -> u16 {
     crc
 }
 
+/// What every node hears, of all nodes and over the links between sites.
+pub(crate) const TOPICS: [&str; 7] =
+    ["phx.dec.>", "phx.node.>", "phx.hb.>", "phx.ctr.>", "phx.rev.>", "phx.ord.>", "phx.q.>"];
 const CONNECTIONS: [&str; 7] = ["subs", "data", "payload", "imports", "exports", "conn", "leaf"];
 const STREAMS: [&str; 4] = ["mem_storage", "disk_storage", "streams", "consumer"];
 /// Where the system account takes new claims of accounts.
@@ -287,8 +302,15 @@ mod tests {
         let key = SigningKey::generate().unwrap().verifying();
         let user = NatsUser { site: "fra", node: "a", key, rights: NatsRights::Node };
         for subject in publish(&user) {
-            let own = ["phx.dec.fra.a.>", "phx.node.fra.a", "phx.hb.fra.a", "phx.ctr.fra.a"]
-                .contains(&subject.as_str());
+            let own = [
+                "phx.dec.fra.a.>",
+                "phx.node.fra.a",
+                "phx.hb.fra.a",
+                "phx.ctr.fra.a",
+                "phx.a.*.*.fra.a",
+                "phx.raw.fra.a",
+            ]
+            .contains(&subject.as_str());
             let reads =
                 ["STREAM.NAMES", "STREAM.INFO", "CONSUMER.CREATE", "CONSUMER.INFO", "CONSUMER.MSG.NEXT"];
             let blobs = ["STREAM.MSG.GET.*", "DIRECT.GET.>"];

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use axum::extract::State;
 use http::StatusCode;
 
+use crate::handlers::operations::out_of_service;
 use crate::router::Control;
 
 /// `GET /healthz`
@@ -12,10 +13,13 @@ pub(crate) async fn healthz() -> &'static str {
     "ok\n"
 }
 
-/// `GET /readyz`. The reason stands in the status, behind the token.
-pub(crate) async fn readyz(State(control): State<Arc<Control>>) -> (StatusCode, &'static str) {
-    match (control.deps.node_status)().not_ready {
-        None => (StatusCode::OK, "ready\n"),
-        Some(_) => (StatusCode::SERVICE_UNAVAILABLE, "not ready\n"),
+/// `GET /readyz`. An operator's order is told in one word; the whole reason stands in the status, behind the token.
+pub(crate) async fn readyz(State(control): State<Arc<Control>>) -> (StatusCode, String) {
+    if (control.deps.node_status)().not_ready.is_some() {
+        return (StatusCode::SERVICE_UNAVAILABLE, "not ready\n".into());
+    }
+    match out_of_service(&control) {
+        None => (StatusCode::OK, "ready\n".into()),
+        Some(order) => (StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {}\n", order.state)),
     }
 }

@@ -6,6 +6,8 @@ pub(crate) mod decisions;
 pub(crate) mod events;
 pub(crate) mod fleet;
 pub(crate) mod health;
+pub(crate) mod inquiry;
+pub(crate) mod operations;
 pub(crate) mod policy;
 pub(crate) mod session;
 pub(crate) mod status;

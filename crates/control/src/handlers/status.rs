@@ -16,6 +16,7 @@ use phalanx_record::metrics::{class_counts, sum};
 use crate::api::{ClassCount, Counters, Fleet, Import, Member, Status};
 use crate::auth::Principal;
 use crate::error::ApiError;
+use crate::handlers::operations::out_of_service;
 use crate::limits::OFFLINE_AFTER_MS;
 use crate::router::Control;
 
@@ -24,6 +25,7 @@ pub(crate) async fn status(State(control): State<Arc<Control>>) -> Json<Status> 
     let deps = &control.deps;
     let now_ms = control.now_ms();
     let node = (deps.node_status)();
+    let not_ready = node.not_ready.or_else(|| out_of_service(&control).map(|one| one.words()));
     let fleet = deps.fleet.status();
     let recorder = deps.recorder.report();
     let mut degraded = fleet.degraded;
@@ -43,8 +45,8 @@ pub(crate) async fn status(State(control): State<Arc<Control>>) -> Json<Status> 
         version: deps.version.clone(),
         started_at_ms: deps.started_at_ms,
         now_ms,
-        ready: node.not_ready.is_none(),
-        not_ready: node.not_ready,
+        ready: not_ready.is_none(),
+        not_ready,
         plan: node.plan,
         fleet: Fleet {
             kind: fleet.kind.to_owned(),
@@ -101,6 +103,8 @@ pub(crate) fn members(fleet: &FleetHandle, now_ms: u64) -> Vec<Member> {
         last_seen_ms: member.last_seen_ms,
         decisions: member.decisions as u64,
         me: member.me,
+        duty: if member.drained { "drained" } else { member.duty.word() }.to_owned(),
+        order_reason: member.order_reason,
     };
     fleet.members().into_iter().map(one).collect()
 }

@@ -160,8 +160,15 @@ async fn what_is_made_of_a_small_body_counts_as_held_memory() {
     assert_eq!(event.verdict.reason, Reason::Limit { limit: "held_bytes_per_actor".to_owned() });
     node.upstream.state.gate.notify_one();
     assert_eq!(first.answer().await.head.status, 200);
-    post_json(&mut second, "/echo", &small).await;
-    assert_eq!(second.answer().await.head.status, 200, "the room is given back");
+    // The room is given back when the request's last byte was written, perhaps a moment after it was read here.
+    for _ in 0..1_000 {
+        post_json(&mut second, "/echo", &small).await;
+        match second.answer().await.head.status {
+            200 => return,
+            status => assert_eq!(status, 503),
+        }
+    }
+    panic!("the room is given back");
 }
 
 #[tokio::test(flavor = "multi_thread")]

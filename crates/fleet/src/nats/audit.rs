@@ -74,8 +74,12 @@ async fn during_session(inner: &Arc<Inner>) {
 async fn send_waiting(inner: &Arc<Inner>) -> Result<(), FleetError> {
     let announcement = subject::of_node(&inner.author.site, &inner.author.node);
     let decisions = format!("{}.", subject::own(subject::DECISIONS, &inner.author));
+    let orders = format!("{}.", subject::own(subject::ORDERS, &inner.author));
     let (store, node) = (Arc::clone(&inner.store), announcement.clone());
-    let read = move || Ok((store.records(&node)?.0, store.records(&decisions)?.0));
+    let read = move || {
+        let later = [store.records(&orders)?.0, store.records(&decisions)?.0].concat();
+        Ok((store.records(&node)?.0, later))
+    };
     let (node, decisions) = crate::local::blocking(read).await?;
     let now_ms = inner.clock.now_ms();
     for record in node.into_iter().chain(decisions) {
@@ -113,6 +117,8 @@ async fn audit_all(inner: &Arc<Inner>) -> Result<(), String> {
     streams::ensure(inner).await?;
     let own = subject::own(subject::REVOCATIONS, &inner.author);
     audit(inner, Topic::Revocations, format!("{own}."), format!("{own}.>")).await?;
+    let own = subject::own(subject::ORDERS, &inner.author);
+    audit(inner, Topic::Orders, format!("{own}."), format!("{own}.>")).await?;
     let own = subject::own(subject::NODES, &inner.author);
     audit(inner, Topic::Nodes, own.clone(), own).await?;
     let own = subject::own(subject::DECISIONS, &inner.author);

@@ -20,7 +20,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
 use super::{Sites, blob, lease, streams};
-use crate::{FleetError, Topic};
+use crate::FleetError;
 
 /// What a server of a site holds at the moment.
 #[derive(Debug)]
@@ -191,7 +191,7 @@ impl<'a> Keeper<'a> {
         let replicas = self.settings.replicas;
         let mut own: Vec<Config> = hosted
             .iter()
-            .flat_map(|site| TOPICS.map(|topic| streams::config(topic, site, replicas)))
+            .flat_map(|site| streams::KEPT.map(|topic| streams::config(topic, site, replicas)))
             .flatten()
             .collect();
         own.push(blob::config(replicas));
@@ -230,8 +230,11 @@ impl<'a> Keeper<'a> {
 
     /// Says which streams this site has.
     async fn announce(&self, hosted: &[String], known: &BTreeMap<String, Info>) -> Result<(), FleetError> {
-        let mut names: Vec<String> =
-            hosted.iter().flat_map(|site| TOPICS.map(|topic| streams::name(topic, site))).flatten().collect();
+        let mut names: Vec<String> = hosted
+            .iter()
+            .flat_map(|site| streams::KEPT.map(|topic| streams::name(topic, site)))
+            .flatten()
+            .collect();
         names.push(blob::STREAM.to_owned());
         let originals = names.iter().filter_map(|name| known.get(name)).filter(|info| !is_copy(info));
         let says = SiteSays {
@@ -251,7 +254,7 @@ impl<'a> Keeper<'a> {
     /// The copy of another site's stream; `None` for one that is not copied.
     fn copy(&self, site: &str, original: &Original) -> Option<Config> {
         let origin = format!("{site} {}", original.made);
-        let is_record = TOPICS.iter().any(|topic| streams::subjects(*topic, &original.name).is_some());
+        let is_record = streams::KEPT.iter().any(|topic| streams::subjects(*topic, &original.name).is_some());
         let transform = match original.name.as_str() {
             blob::STREAM => Some(SubjectTransform {
                 source: format!("$O.{}.>", blob::BUCKET),
@@ -380,7 +383,6 @@ fn unreachable(error: impl std::fmt::Display) -> FleetError {
     FleetError::Unreachable(error.to_string())
 }
 
-const TOPICS: [Topic; 3] = [Topic::Revocations, Topic::Nodes, Topic::Decisions];
 /// Where a copy says what it is a copy of.
 const ORIGIN: &str = "phalanx-original";
 const EVERY: Duration = Duration::from_millis(500);

@@ -129,7 +129,16 @@ impl NatsFleet {
         let client = first.connect(addresses).await.map_err(|error| {
             FleetError::setting("fleet.nats", error.to_string(), "check the address and the credentials")
         })?;
-        let topics = [Topic::Decisions, Topic::Nodes, Topic::Revocations, Topic::Heartbeats, Topic::Counts];
+        let topics = [
+            Topic::Decisions,
+            Topic::Nodes,
+            Topic::Revocations,
+            Topic::Orders,
+            Topic::Heartbeats,
+            Topic::Counts,
+            Topic::Questions,
+            Topic::Answers,
+        ];
         let inner = Inner {
             connection: Swap::new(Connection::new(client, 0)),
             author,
@@ -351,6 +360,7 @@ async fn watch_link(inner: Arc<Inner>, mut events: mpsc::Receiver<Heard>) {
                 inner.ask_resync(Topic::Decisions);
                 inner.ask_resync(Topic::Nodes);
                 inner.ask_resync(Topic::Revocations);
+                inner.ask_resync(Topic::Orders);
             }
             Event::ServerError(error) => {
                 tracing::warn!(%error, "nats reports an error");

@@ -16,7 +16,8 @@ pub(super) fn prefix(topic: Topic) -> Option<&'static str> {
         Topic::Decisions => Some("DEC_"),
         Topic::Nodes => Some("NODE_"),
         Topic::Revocations => Some("REV_"),
-        Topic::Heartbeats | Topic::Counts => None,
+        Topic::Orders => Some("ORD_"),
+        Topic::Heartbeats | Topic::Counts | Topic::Questions | Topic::Answers => None,
     }
 }
 
@@ -34,7 +35,7 @@ pub(super) async fn ensure(inner: &Inner) -> Result<(), String> {
         sites.push(inner.author.site.to_string());
     }
     for site in sites {
-        for topic in [Topic::Revocations, Topic::Nodes, Topic::Decisions] {
+        for topic in KEPT {
             let Some(config) = config(topic, &site, inner.replicas) else { continue };
             if inner.makes_streams() {
                 inner.jetstream().get_or_create_stream(config).await.map_err(|error| error.to_string())?;
@@ -75,6 +76,8 @@ pub(super) fn config(topic: Topic, site: &str, replicas: usize) -> Option<Config
     })
 }
 
+/// The topics that have streams.
+pub(super) const KEPT: [Topic; 4] = [Topic::Revocations, Topic::Nodes, Topic::Decisions, Topic::Orders];
 /// Records in a site's stream: ten nodes with full quotas.
 pub(super) const MESSAGES_MAX: i64 = 1_000_000;
 

@@ -28,4 +28,6 @@ mod sim;
 #[cfg(test)]
 mod sites;
 #[cfg(test)]
+mod snapshots;
+#[cfg(test)]
 mod stolen;

@@ -4,11 +4,14 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use futures_util::StreamExt;
 use parking_lot::Mutex;
 use phalanx_fleet::nats::keeper::{self, HeldServer, KeeperSettings, KeeperState};
 use phalanx_model::{Actor, DecisionKind};
 use phalanx_trust::nats_config::{self, NatsServerPlan, SitePlan};
-use phalanx_trust::{FleetAuthority, Invitation, Sealer, ServerKeys, ServerPlace, ServerRequest};
+use phalanx_trust::{
+    FleetAuthority, Invitation, Sealer, ServerGrant, ServerKeys, ServerPlace, ServerRequest,
+};
 use tokio::io::copy_bidirectional;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
@@ -49,24 +52,8 @@ impl Sites {
         let hubs: Vec<String> = hubs.iter().map(|port| format!("tls://127.0.0.1:{port}")).collect();
         let mut granted = None;
         let configure = |port: u16, folder: &Path| {
-            let place = ServerPlace {
-                site: name.into(),
-                server: "nats-1".into(),
-                hosts: vec!["127.0.0.1".into()],
-                clients: vec![format!("tls://127.0.0.1:{port}")],
-            };
-            let mut authority = self.authority.lock();
-            let invitation =
-                Invitation { site: name.into(), control: false, addresses: vec![], for_ms: 60_000 };
-            let token = authority.invite_server(&invitation, now()).unwrap();
-            let request = ServerRequest::make(&token, &place, &keys).unwrap();
-            let grant = authority.enrol_server(&request, now()).unwrap();
-            let plan = NatsServerPlan {
-                host: "127.0.0.1".into(),
-                port,
-                store: folder.display().to_string(),
-                hosts: vec![],
-            };
+            let grant = self.granted(name, port, &keys);
+            let plan = plan(port, folder);
             let site = SitePlan {
                 leaf_listen: Some(format!("127.0.0.1:{leaf}").parse().unwrap()),
                 hubs,
@@ -87,6 +74,42 @@ impl Sites {
         let site = Site { name: name.into(), server, leaf, state, keeper, _held: held };
         site.ready().await;
         site
+    }
+
+    /// Enrols a server.
+    fn granted(&self, site: &str, port: u16, keys: &ServerKeys) -> ServerGrant {
+        let place = ServerPlace {
+            site: site.into(),
+            server: "nats-1".into(),
+            hosts: vec!["127.0.0.1".into()],
+            clients: vec![format!("tls://127.0.0.1:{port}")],
+        };
+        let mut authority = self.authority.lock();
+        let invitation = Invitation { site: site.into(), control: false, addresses: vec![], for_ms: 60_000 };
+        let token = authority.invite_server(&invitation, now()).unwrap();
+        authority.enrol_server(&ServerRequest::make(&token, &place, keys).unwrap(), now()).unwrap()
+    }
+
+    /// A server with another's grant and a configuration that denies nothing.
+    async fn rogue(&self, site: &str, hub: u16) -> NatsServer {
+        let keys = keys();
+        let configure = |port: u16, folder: &Path| {
+            let grant = self.granted(site, port, &keys);
+            let plan = plan(port, folder);
+            nats_config::write_site(folder, &grant, &keys, &plan, &SitePlan::default()).unwrap();
+            let path = |name: &str| folder.join(name).display().to_string();
+            let config = format!(
+                "host: 127.0.0.1\nport: {port}\nleafnodes {{ remotes: [ {{ urls: [\"tls://127.0.0.1:{hub}\"], credentials: \"{}\", \
+                 tls {{ cert_file: \"{}\", key_file: \"{}\", ca_file: \"{}\" }} }} ] }}\n",
+                path("links.creds"),
+                path("nats.crt"),
+                path("nats.key"),
+                path("roots.crt"),
+            );
+            std::fs::write(folder.join("rogue.conf"), config).unwrap();
+            folder.join("rogue.conf")
+        };
+        NatsServer::start_configured(configure).await.unwrap()
     }
 
     async fn node(&self, site: &Site, name: &str, control: bool) -> Node {
@@ -171,6 +194,10 @@ impl Drop for Relay {
     fn drop(&mut self) {
         self.task.abort();
     }
+}
+
+fn plan(port: u16, folder: &Path) -> NatsServerPlan {
+    NatsServerPlan { host: "127.0.0.1".into(), port, store: folder.display().to_string(), hosts: vec![] }
 }
 
 fn free_port() -> u16 {
@@ -315,4 +342,129 @@ async fn a_wiped_server_heals_from_the_nodes_and_so_do_the_copies_of_it() {
     .await;
     let d = sites.node(&fra, "d", false).await;
     until("and so is the original", || (0..50).all(|n| d.refuses(&format!("192.0.2.{n}")))).await;
+}
+
+/// A plain client with an enrolled node's login, listening to a subject.
+async fn listener(of: &Enrolled, url: &str, subject: &str) -> (async_nats::Client, async_nats::Subscriber) {
+    let membership = Arc::clone(&of.membership);
+    let options = async_nats::ConnectOptions::with_auth_callback(move |nonce| {
+        let membership = Arc::clone(&membership);
+        async move {
+            let mut auth = async_nats::Auth::new();
+            auth.jwt = Some(membership.held().grant.nats_login.clone());
+            auth.signature = Some(membership.sign_nats(&nonce).to_vec());
+            Ok::<_, async_nats::AuthError>(auth)
+        }
+    });
+    let client = phalanx_trust::tls::member_client(&of.membership, "nats").unwrap();
+    let client = options.require_tls(true).tls_client_config(client).connect(url).await.unwrap();
+    let heard = client.subscribe(subject.to_owned()).await.unwrap();
+    client.flush().await.unwrap();
+    (client, heard)
+}
+
+/// Publishes so many raw events and heartbeats of `fra/edge`, in turn.
+async fn speak(client: &async_nats::Client) {
+    for n in 0..50 {
+        client.publish("phx.raw.fra.edge", format!("raw event {n}").into()).await.unwrap();
+        client.publish("phx.hb.fra.edge", format!("heartbeat {n}").into()).await.unwrap();
+    }
+    client.flush().await.unwrap();
+}
+
+/// Counts raw events among what is heard, until all heartbeats that were published with them are.
+async fn raw_until_all_beats(heard: &mut async_nats::Subscriber) -> usize {
+    let (mut raw, mut beats) = (0, 0);
+    while beats < 50 {
+        let message = tokio::time::timeout(Duration::from_secs(10), heard.next()).await;
+        let message = message.expect("heartbeats are heard").unwrap();
+        raw += usize::from(message.subject.starts_with("phx.raw."));
+        beats += usize::from(message.subject.as_str() == "phx.hb.fra.edge");
+    }
+    raw
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn raw_events_never_leave_their_site() {
+    let Some(sites) = Sites::new() else { return };
+    let fra = sites.site("fra", &[]).await;
+    // Somebody holds a whole other site: a server whose configuration denies nothing, linked with all that a server of that site was
+    // granted, and a client at it that may hear and say everything.
+    let rogue = sites.rogue("syd", fra.leaf).await;
+    let rogue_client = async_nats::connect(rogue.url()).await.unwrap();
+    let mut far = rogue_client.subscribe(">").await.unwrap();
+    rogue_client.flush().await.unwrap();
+    let edge = enrol(&sites.authority, "fra", "edge", false, false);
+    let control = enrol(&sites.authority, "fra", "control", true, false);
+    let (_control, mut near) = listener(&control, &fra.server.url(), "phx.raw.fra.>").await;
+    let (speaker, _beats) = listener(&edge, &fra.server.url(), "phx.hb.>").await;
+    // The link is up when something crosses it.
+    let made = stream_made(&mut far).await;
+
+    speak(&speaker).await;
+    assert_eq!(raw_until_all_beats(&mut far).await, 0, "no raw event left its site");
+    for n in 0..50 {
+        let message = tokio::time::timeout(Duration::from_secs(10), near.next()).await.unwrap().unwrap();
+        assert_eq!(message.payload, format!("raw event {n}"), "its own site hears them");
+    }
+    // Nor does one come in.
+    let (_hears, mut beats) = listener(&edge, &fra.server.url(), "phx.hb.>").await;
+    speak(&rogue_client).await;
+    assert_eq!(raw_until_all_beats(&mut beats).await, 0);
+    let nothing = tokio::time::timeout(Duration::from_millis(200), near.next()).await;
+    assert!(nothing.is_err(), "{nothing:?}");
+    // What is not on the list does not cross either: leases, blobs, others' answers from JetStream.
+    let mut stays = rogue_client.subscribe("$JS.fra.API.STREAM.DELETE.>").await.unwrap();
+    for subject in ["$JS.fra.API.STREAM.DELETE.DEC_fra", "$JS.fra.API.STREAM.PURGE.DEC_fra", "phx.lease.x"] {
+        rogue_client.publish(subject, "".into()).await.unwrap();
+    }
+    speak(&rogue_client).await;
+    raw_until_all_beats(&mut beats).await;
+    assert!(stays.next().await.is_some(), "only the rogue's own site heard it");
+    for _ in 0..3 {
+        assert_eq!(stream_made(&mut far).await, made, "the stream of the site was not deleted");
+    }
+}
+
+/// When the site `fra` says that its stream of decisions was made.
+async fn stream_made(heard: &mut async_nats::Subscriber) -> String {
+    loop {
+        let message = tokio::time::timeout(Duration::from_secs(10), heard.next()).await;
+        let message = message.expect("the keeper is heard over the link").unwrap();
+        if message.subject.as_str() == "phx.srv.fra.nats-1" {
+            let says: serde_json::Value = serde_json::from_slice(&message.payload).unwrap();
+            let streams = says["streams"].as_array().unwrap();
+            let decisions = streams.iter().find(|stream| stream["name"] == "DEC_fra").unwrap();
+            return decisions["made"].as_str().unwrap().to_owned();
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_operator_asks_the_nodes_of_all_sites_and_nobody_else_does() {
+    let Some(sites) = Sites::new() else { return };
+    let fra = sites.site("fra", &[]).await;
+    let syd = sites.site("syd", &[fra.leaf]).await;
+    let a = sites.node(&fra, "a", true).await;
+    let b = sites.node(&syd, "b", false).await;
+    let c = sites.node(&fra, "c", false).await;
+    gathered(&[&a, &b, &c]).await;
+    for node in [&b, &c] {
+        let (mut questions, name) = (node.fleet.questions(), node.name.clone());
+        tokio::spawn(async move {
+            while let Some(question) = questions.recv().await {
+                assert_eq!((&*question.asker.node, &*question.bytes), ("a", &b"who?"[..]));
+                question.answer(format!("I, {name}").as_bytes()).await;
+            }
+        });
+    }
+    let mut answers = a.fleet.ask(b"who?").await.unwrap();
+    let mut said = Vec::new();
+    for _ in 0..2 {
+        let answer = tokio::time::timeout(Duration::from_secs(10), answers.recv()).await.unwrap().unwrap();
+        said.push((answer.site.to_string(), String::from_utf8(answer.bytes).unwrap()));
+    }
+    said.sort();
+    assert_eq!(said, [("fra".into(), "I, c".to_owned()), ("syd".into(), "I, b".to_owned())]);
+    assert!(b.fleet.ask(b"who?").await.is_err(), "an edge node has nobody to ask in whose name");
 }

@@ -14,9 +14,11 @@ use phalanx_trust::nats_config::{self, NatsServerPlan};
 use phalanx_trust::{FleetAuthority, Sealer};
 use serde_json::{Value, json};
 
+use super::operate::{self, EvictArgs, OrderArgs};
 use super::print;
+use super::snapshot::{self, RestoreArgs, SnapshotArgs};
 use crate::args::parse_name;
-use crate::client::{AdminArgs, Client};
+use crate::client::{AdminArgs, Client, is_refused};
 use crate::serve::{ChildArgs, ServeArgs};
 use crate::state::StateFolder;
 
@@ -33,10 +35,20 @@ pub(crate) enum FleetCommand {
     NatsChild(ChildArgs),
     /// Print a token with which one node may join
     Invite(InviteArgs),
-    /// Show the authority, whom it enrolled and whom it invited
+    /// Show the nodes and what they were ordered to do; on the authority's node also whom it enrolled and invited
     Status(StatusArgs),
     /// End a node's membership, on all nodes
     Revoke(RevokeArgs),
+    /// Take a node out of load balancing; it serves on
+    Cordon(OrderArgs),
+    /// Empty a node: as cordoned, and connections end with the request under way
+    Drain(OrderArgs),
+    /// Count a dead node no more, until it is heard again
+    Evict(EvictArgs),
+    /// Write what the fleet holds into one signed and sealed file
+    Snapshot(SnapshotArgs),
+    /// Merge such a file; what expired or was withdrawn since stays so
+    Restore(RestoreArgs),
     /// Begin to sign with a new root, or end that
     Rollover(RolloverArgs),
     /// Forget the keys of a node that lost its state, so that it may come back under its name
@@ -190,6 +202,11 @@ pub(crate) fn run(command: &FleetCommand) -> anyhow::Result<ExitCode> {
         FleetCommand::Invite(args) => invite(args)?,
         FleetCommand::Status(args) => status(args)?,
         FleetCommand::Revoke(args) => revoke(args)?,
+        FleetCommand::Cordon(args) => operate::cordon(args)?,
+        FleetCommand::Drain(args) => operate::drain(args)?,
+        FleetCommand::Evict(args) => operate::evict(args)?,
+        FleetCommand::Snapshot(args) => snapshot::save(args)?,
+        FleetCommand::Restore(args) => snapshot::restore(args)?,
         FleetCommand::Rollover(args) => rollover(args)?,
         FleetCommand::Forget(args) => forget(args)?,
     }
@@ -270,11 +287,27 @@ fn invite(args: &InviteArgs) -> anyhow::Result<()> {
 }
 
 fn status(args: &StatusArgs) -> anyhow::Result<()> {
-    let answer = Client::new(&args.admin)?.get("fleet")?;
+    let client = Client::new(&args.admin)?;
+    let nodes = client.get("nodes")?;
+    let authority =
+        client.get("fleet").map(Some).or_else(|error| match is_refused(&error, "no_authority") {
+            true => Ok(None),
+            false => Err(error),
+        })?;
     if args.admin.json {
+        let mut answer = authority.unwrap_or_else(|| json!({}));
+        if let Some(fields) = answer.as_object_mut() {
+            fields.insert("members".into(), nodes);
+        }
         return print::json(&answer);
     }
-    print::text(&words(&serde_json::from_value(answer)?, SystemClock.now_ms()))
+    let now_ms = SystemClock.now_ms();
+    let mut out = match authority {
+        Some(authority) => words(&serde_json::from_value(authority)?, now_ms) + "\n",
+        None => String::new(),
+    };
+    out.push_str(&operate::members(&nodes, now_ms)?);
+    print::text(&out)
 }
 
 fn words(authority: &Authority, now_ms: u64) -> String {
@@ -380,7 +413,7 @@ fn state(folder: Option<&PathBuf>) -> anyhow::Result<(StateFolder, Arc<Sealer>)>
     Ok((state, sealer))
 }
 
-fn parse_node(text: &str) -> Result<(String, String), String> {
+pub(super) fn parse_node(text: &str) -> Result<(String, String), String> {
     let (site, node) = text.split_once('/').ok_or("write SITE/NODE, as in fra/edge-1")?;
     Ok((parse_name(site)?, parse_name(node)?))
 }

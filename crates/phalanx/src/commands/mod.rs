@@ -9,7 +9,9 @@ pub(crate) mod events;
 pub(crate) mod explain;
 pub(crate) mod fleet;
 pub(crate) mod login;
+mod operate;
 pub(crate) mod reload;
+mod snapshot;
 pub(crate) mod status;
 
 pub(crate) mod print;
