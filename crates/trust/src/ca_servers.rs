@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use crate::ca::{FleetAuthority, Invitation, proven, unavailable};
-use crate::ca_state::IssuedServer;
+use crate::ca_state::{Issued, IssuedServer};
 use crate::certificate::{self, CLOCK_ALLOWANCE_MS, CertificateOrder};
 use crate::join::{JoinRefusal, JoinToken, der_texts};
 use crate::nats_links::{self, NatsServerUser};
-use crate::nats_login::{self, NatsKind};
+use crate::nats_login::{self, NatsKind, NatsRights};
 use crate::site_server::{ServerGrant, ServerKeys, ServerPlace, ServerRenewal, ServerRequest};
 use crate::spiffe::{Named, SpiffeId};
 use crate::{TrustError, VerifyingKey, valid_name};
@@ -62,14 +62,13 @@ impl FleetAuthority {
         if token.site != *site {
             return Err(JoinRefusal::WrongSite(token.site.clone()));
         }
-        // A name means one thing: whoever revokes it must hit what was meant.
-        let taken = self.state.issued.contains_key(&name)
-            || known.is_some_and(|known| known.revoked_at_ms.is_none() && known.key != public.tls);
-        if taken {
-            return Err(JoinRefusal::NameTaken(name));
+        // A name means one thing: whoever revokes it must hit what was meant, and a revocation is carried out again and again.
+        if known.is_some_and(|known| known.revoked_at_ms.is_some()) {
+            let fault = format!("a server of the name {name} was revoked; choose another --server");
+            return Err(JoinRefusal::Malformed(fault));
         }
-        if known.is_some_and(|known| known.revoked_at_ms.is_some() && known.key == public.tls) {
-            return Err(JoinRefusal::Revoked(name));
+        if self.state.issued.contains_key(&name) || known.is_some_and(|known| known.key != public.tls) {
+            return Err(JoinRefusal::NameTaken(name));
         }
         if known.is_none() && self.state.servers.len() >= SERVERS_MAX {
             return Err(JoinRefusal::Unavailable(format!("{SERVERS_MAX} servers are enrolled")));
@@ -139,8 +138,15 @@ impl FleetAuthority {
         self.server_grant(place, &public, now_ms)
     }
 
-    /// Where the nodes of a site reach its servers; empty for a site that has none of its own.
+    /// Where the nodes of a site reach its servers; empty for a site that has none of its own, and for the authority's, which its
+    /// node was told.
     pub fn clients_of(&self, site: &str) -> Vec<String> {
+        let is_home = |(name, issued): (&String, &Issued)| {
+            issued.rights == NatsRights::Steward && name.split('/').next() == Some(site)
+        };
+        if self.state.issued.iter().any(is_home) {
+            return Vec::new();
+        }
         let servers =
             self.state.servers.iter().filter(|(name, server)| {
                 name.split('/').next() == Some(site) && server.revoked_at_ms.is_none()
@@ -225,3 +231,114 @@ fn issued(keys: &Public, place: &ServerPlace, now_ms: u64) -> IssuedServer {
 const SERVER_MS: u64 = 7 * 24 * 60 * 60_000;
 /// Three for each of more sites than the product is made for.
 const SERVERS_MAX: usize = 192;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::join::ders;
+    use crate::{EnrolRequest, NodeKeys, Sealer, SigningKey};
+
+    const NOW: u64 = 1_800_000_000_000;
+
+    fn shop() -> (tempfile::TempDir, FleetAuthority) {
+        let folder = tempfile::tempdir().unwrap();
+        let sealer = Arc::new(Sealer::ephemeral().unwrap());
+        let authority = FleetAuthority::create(folder.path(), sealer, Some("shops"), NOW).unwrap();
+        (folder, authority)
+    }
+
+    fn keys() -> ServerKeys {
+        let key = || SigningKey::generate().unwrap();
+        ServerKeys { tls: key(), links: key(), keeper: key() }
+    }
+
+    fn place(site: &str, server: &str) -> ServerPlace {
+        ServerPlace {
+            site: site.into(),
+            server: server.into(),
+            hosts: vec!["192.0.2.1".into()],
+            clients: vec![format!("tls://{server}.example:4222")],
+        }
+    }
+
+    fn invitation(site: &str) -> Invitation {
+        Invitation { site: site.into(), control: false, addresses: vec!["192.0.2.1:1".into()], for_ms: 1_000 }
+    }
+
+    #[test]
+    fn a_token_of_a_server_admits_one_server_of_its_site() {
+        let (_folder, mut authority) = shop();
+        let (mine, other) = (keys(), keys());
+        let token = authority.invite_server(&invitation("syd"), NOW).unwrap();
+        let ask = |site: &str, server: &str, keys: &ServerKeys| {
+            ServerRequest::make(&token, &place(site, server), keys).unwrap()
+        };
+        let elsewhere = authority.enrol_server(&ask("fra", "n", &mine), NOW);
+        assert_eq!(elsewhere, Err(JoinRefusal::WrongSite("syd".into())));
+        assert_eq!(authority.enrol_server(&ask("syd", "n", &mine), NOW + 1_000), Err(JoinRefusal::Expired));
+        let grant = authority.enrol_server(&ask("syd", "n", &mine), NOW).unwrap();
+        assert_eq!(grant.check(&mine, NOW).unwrap(), authority.bundle().unwrap());
+        assert!(grant.check(&other, NOW).is_err() && grant.check(&mine, NOW + SERVER_MS + 1).is_err());
+        // Who lost the answer asks again; nobody else gets one.
+        assert!(authority.enrol_server(&ask("syd", "n", &mine), NOW).is_ok());
+        let used = Err(JoinRefusal::Used("syd/n".into()));
+        assert_eq!(authority.enrol_server(&ask("syd", "m", &other), NOW), used);
+    }
+
+    #[test]
+    fn tokens_of_nodes_and_of_servers_are_not_for_each_other() {
+        let (_folder, mut authority) = shop();
+        let (for_node, for_server) = (
+            authority.invite(&invitation("syd"), NOW).unwrap(),
+            authority.invite_server(&invitation("syd"), NOW).unwrap(),
+        );
+        let request = ServerRequest::make(&for_node, &place("syd", "n"), &keys()).unwrap();
+        assert!(matches!(authority.enrol_server(&request, NOW), Err(JoinRefusal::Malformed(_))));
+        let (node, nats) = (SigningKey::generate().unwrap(), SigningKey::generate().unwrap());
+        let keys = NodeKeys { node: &node, operator: None, nats: &nats };
+        let request = EnrolRequest::make(&for_server, "syd", "a", &keys).unwrap();
+        assert!(matches!(authority.enrol(&request, NOW), Err(JoinRefusal::Malformed(_))));
+    }
+
+    #[test]
+    fn a_server_renews_with_its_key_until_it_is_revoked() {
+        let (_folder, mut authority) = shop();
+        let mine = keys();
+        let token = authority.invite_server(&invitation("syd"), NOW).unwrap();
+        assert_eq!(authority.sites_without_server(), Vec::<String>::new(), "one is on its way");
+        let request = ServerRequest::make(&token, &place("syd", "n"), &mine).unwrap();
+        let grant = authority.enrol_server(&request, NOW).unwrap();
+        authority.invite(&invitation("iad"), NOW).unwrap();
+        assert_eq!(authority.sites_without_server(), ["iad"]);
+        let moved = ServerPlace { clients: vec!["tls://192.0.2.9:4222".into()], ..place("syd", "n") };
+        let renewal = |key: &SigningKey| ServerRenewal::make("shops", &moved, key, NOW);
+        assert!(authority.renew_server(&renewal(&mine.links), NOW).is_err());
+        let renewed = authority.renew_server(&renewal(&mine.tls), NOW).unwrap();
+        assert_eq!((&renewed.operator, &renewed.roots), (&grant.operator, &grant.roots));
+        assert_eq!(authority.clients_of("syd"), ["tls://192.0.2.9:4222"]);
+
+        assert!(authority.revoke("syd", "n", None, NOW).unwrap());
+        assert_eq!(
+            authority.renew_server(&renewal(&mine.tls), NOW),
+            Err(JoinRefusal::Revoked("syd/n".into()))
+        );
+        assert!(authority.clients_of("syd").is_empty());
+        let claims = authority.nats_operator().unwrap().account.1;
+        assert_ne!(claims, grant.operator.account.1, "other servers are told whom to refuse");
+        let token = authority.invite_server(&invitation("syd"), NOW).unwrap();
+        let again = ServerRequest::make(&token, &place("syd", "n"), &keys()).unwrap();
+        assert!(authority.enrol_server(&again, NOW).is_err(), "a name that was revoked is not used again");
+    }
+
+    #[test]
+    fn a_server_beside_the_authority_gets_the_same_without_a_word_on_disk() {
+        let (_folder, authority) = shop();
+        let mine = keys();
+        let grant = authority.server_grant_here(&place("fra", "n"), &mine, NOW).unwrap();
+        assert_eq!(grant.check(&mine, NOW).unwrap(), authority.bundle().unwrap());
+        let reserved =
+            ServerPlace { hosts: vec!["enrol.shops.phalanx.internal".into()], ..place("fra", "n") };
+        assert!(authority.server_grant_here(&reserved, &mine, NOW).is_err());
+        assert_eq!(ders(&grant.chain).len(), 3);
+    }
+}

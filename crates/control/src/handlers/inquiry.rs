@@ -7,8 +7,9 @@ use std::time::Duration;
 use axum::Json;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Path, Query, State};
-use phalanx_fleet::Link;
+use phalanx_fleet::{Link, Member};
 use phalanx_model::RequestId;
+use phalanx_model::id::node_tag;
 use tokio::time::{Instant, timeout_at};
 
 use super::events::{EventQuery, filter};
@@ -31,7 +32,7 @@ pub(crate) async fn list(
         since_ms: filter.since_ms,
         limit: filter.limit.min(LATEST_MAX),
     };
-    ask(&control, &asked, |_| false).await.map(Json)
+    ask(&control, &asked, |member| member.link == Link::Up).await.map(Json)
 }
 
 /// `GET /api/v1/fleet/events/{id}`
@@ -40,7 +41,9 @@ pub(crate) async fn explain(
     Path(id): Path<String>,
 ) -> Result<Json<RedactedRequest>, ApiError> {
     let id: RequestId = id.parse().map_err(|e| ApiError::bad_request(format!("{e}")))?;
-    let found = ask(&control, &Asked::Request(id), |found| !found.is_empty()).await?;
+    // The id tells which node served it; also one that is hard to hear is waited for.
+    let served = |member: &Member| node_tag(&member.site, &member.node) == id.node_tag();
+    let found = ask(&control, &Asked::Request(id), served).await?;
     found.requests.into_iter().find(|request| request.id == id).map(Json).ok_or_else(|| {
         ApiError::not_found(format!(
             "no other node that answers has a refused or flagged request {id} in its history"
@@ -48,24 +51,24 @@ pub(crate) async fn explain(
     })
 }
 
-/// Asks all others, and waits until all have answered, `enough` is found, or the time is over.
+/// Asks all others, and waits until all that are waited for have answered, or the time is over.
 async fn ask(
     control: &Control,
     asked: &Asked,
-    enough: impl Fn(&[RedactedRequest]) -> bool,
+    waits_for: impl Fn(&Member) -> bool,
 ) -> Result<FleetEvents, ApiError> {
     let fleet = &control.deps.fleet;
     let members = fleet.members();
     let mut silent: BTreeSet<String> = members
         .iter()
-        .filter(|member| !member.me && member.link == Link::Up)
+        .filter(|member| !member.me && waits_for(member))
         .map(|member| format!("{}/{}", member.site, member.node))
         .collect();
     let question = serde_json::to_vec(asked).unwrap_or_default();
     let mut answers = fleet.ask(&question).await?;
     let (mut requests, mut answered) = (Vec::new(), Vec::new());
     let until = Instant::now() + WAIT;
-    while !silent.is_empty() && !enough(&requests) {
+    while !silent.is_empty() {
         let Ok(Some(answer)) = timeout_at(until, answers.recv()).await else { break };
         let name = format!("{}/{}", answer.site, answer.node);
         if !silent.remove(&name) {

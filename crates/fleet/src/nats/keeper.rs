@@ -186,7 +186,7 @@ impl<'a> Keeper<'a> {
             known.insert(info.config.name.clone(), info);
         }
         let mut hosted = (self.settings.guests)();
-        hosted.retain(|site| !self.heard.contains_key(site));
+        hosted.retain(|site| *site != self.site && !self.heard.contains_key(site));
         hosted.push(self.site.clone());
         let replicas = self.settings.replicas;
         let mut own: Vec<Config> = hosted
