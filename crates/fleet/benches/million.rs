@@ -59,7 +59,8 @@ fn registers(count: u64) {
         started.elapsed().as_millis()
     );
     let before = resident();
-    let view = View::from_decisions(registers.decisions().cloned());
+    let view = View::packed(registers.decisions().map(|decision| vec![decision]), registers.decisions_len());
+    let view = view.expect("it is below 4 GiB");
     println!(
         "   and the view           {:.1} MB more, of which packed {:.1} MB",
         mb(resident() - before),

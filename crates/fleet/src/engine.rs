@@ -27,6 +27,16 @@ pub trait Fleet: Send + Sync + 'static {
     /// Asks all subscriptions of a topic to deliver its last records once more.
     fn resync(&self, topic: Topic);
 
+    /// Asks subscriptions to decisions to deliver once more what is kept under a subject and below it. An engine that cannot tell
+    /// parts delivers all.
+    fn reread(&self, _subject: &str) {
+        self.resync(Topic::Decisions);
+    }
+
+    /// Others find that what is kept for them of this node's records is not what it says: it is compared soon, and in full. An
+    /// engine that keeps nothing for others need not do anything.
+    fn doubt_stream(&self) {}
+
     /// Keeps a blob, here and for the others.
     fn blob_put(&self, bytes: Bytes) -> BoxFuture<'_, Result<BlobHash, FleetError>>;
 

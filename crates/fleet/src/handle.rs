@@ -213,6 +213,7 @@ impl FleetHandle {
             lists_changed: Notify::new(),
             roots: RwLock::new(roots),
             members: Mutex::default(),
+            differences: Mutex::default(),
             orders: Orders::default(),
             inquiries: Inquiries::default(),
             changes,

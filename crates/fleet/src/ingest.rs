@@ -242,11 +242,22 @@ async fn meet(shared: &Arc<Shared>, subject: &str, bytes: &[u8]) -> Option<NodeR
     Some(admitted.node)
 }
 
-fn hear(shared: &Shared, subject: &str, bytes: &[u8]) {
+fn hear(shared: &Arc<Shared>, subject: &str, bytes: &[u8]) {
     let now_ms = shared.clock.now_ms();
     match Heartbeat::open(bytes, subject, &shared.roots.read(), now_ms) {
         Ok((author, _)) if shared.is_me(&author) => {}
-        Ok((author, heartbeat)) => shared.members.lock().hear(&author, &heartbeat, now_ms),
+        Ok((author, heartbeat)) => {
+            if !shared.members.lock().hear(&author, &heartbeat, now_ms) {
+                return;
+            }
+            if let Some(digests) = &heartbeat.digests {
+                shared.compare_digests(&author, digests);
+            }
+            let me = format!("{}/{}", shared.me.site, shared.me.node);
+            if heartbeat.lacks.contains(&me) {
+                shared.engine.doubt_stream();
+            }
+        }
         Err(Refusal::UnknownAuthor(_)) => {
             if shared.members.lock().may_ask_for_nodes(now_ms) {
                 shared.engine.resync(Topic::Nodes);

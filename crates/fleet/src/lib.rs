@@ -21,6 +21,7 @@ mod listed;
 mod recalls;
 pub mod registers;
 pub mod subject;
+mod table;
 
 pub mod store;
 
@@ -31,6 +32,7 @@ pub mod nats;
 mod blocklists;
 mod compact;
 mod counts;
+mod digests;
 mod ingest;
 mod inquiry;
 mod members;

@@ -8,6 +8,7 @@ use phalanx_model::{Author, AuthorRole};
 use phalanx_trust::{NodeRecord, Refusal, SignedRecord, TrustRoots};
 use serde::{Deserialize, Serialize};
 
+use crate::digests::Digests;
 use crate::orders::Duty;
 
 /// A node of the fleet as this node sees it.
@@ -56,6 +57,12 @@ pub(crate) struct Heartbeat {
     pub(crate) revision: u64,
     pub(crate) decisions: usize,
     pub(crate) sent_at_ms: u64,
+    /// What the node's own records come to; with some heartbeats only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) digests: Option<Digests>,
+    /// Nodes whose records differ here from what they say although they were read again: their streams may lack some.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) lacks: Vec<String>,
     /// Nothing is left of what was under way when it was told to drain.
     #[serde(default)]
     pub(crate) drained: bool,
@@ -99,15 +106,19 @@ pub(crate) struct Members {
 }
 
 impl Members {
-    /// Takes note of a checked heartbeat. One that is older than the last is a replay and ignored.
-    pub(crate) fn hear(&mut self, author: &Author, heartbeat: &Heartbeat, now_ms: u64) {
+    /// Takes note of a checked heartbeat, without its digests. One that is older than the last is a replay and ignored; whether it
+    /// was taken.
+    pub(crate) fn hear(&mut self, author: &Author, heartbeat: &Heartbeat, now_ms: u64) -> bool {
         let name = (Arc::clone(&author.site), Arc::clone(&author.node));
         let last = self.heard.get(&name).map_or(0, |heard| heard.heartbeat.sent_at_ms);
         let full = self.heard.len() >= FLEET_NODES_MAX && !self.heard.contains_key(&name);
-        if !full && heartbeat.sent_at_ms > last {
+        let taken = !full && heartbeat.sent_at_ms > last;
+        if taken {
             self.evicted.remove(&name);
-            self.heard.insert(name, Heard { heartbeat: heartbeat.clone(), at_ms: now_ms });
+            let heartbeat = Heartbeat { digests: None, lacks: Vec::new(), ..heartbeat.clone() };
+            self.heard.insert(name, Heard { heartbeat, at_ms: now_ms });
         }
+        taken
     }
 
     /// Forgets a member.
@@ -222,7 +233,9 @@ mod tests {
     }
 
     fn heartbeat(sent_at_ms: u64) -> Heartbeat {
-        Heartbeat { version: "1".into(), revision: 2, decisions: 3, sent_at_ms, drained: false }
+        let (digests, lacks) = Default::default();
+        let (revision, decisions, drained) = (2, 3, false);
+        Heartbeat { version: "1".into(), revision, decisions, sent_at_ms, drained, digests, lacks }
     }
 
     #[test]

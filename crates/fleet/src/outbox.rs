@@ -66,8 +66,14 @@ fn send(shared: &Arc<Shared>, change: &Change) -> Option<BoxFuture<'static, ()>>
 }
 
 async fn publish(shared: Arc<Shared>, change: Change, put: Put) {
+    let (subject, version) = (put.subject.clone(), put.version);
     let result = shared.engine.publish(put).await;
     report(&shared, &change, result);
+    // It may have been over before the engine knew of it, and what was to be forgotten then was not there yet. Asked only now,
+    // every way out of the registers is either seen here, or tells the engine after it knows.
+    if !shared.core.lock().registers.holds(&change) {
+        shared.engine.forget(&subject, version);
+    }
 }
 
 fn report(shared: &Shared, change: &Change, result: Result<Receipt, FleetError>) {

@@ -13,7 +13,7 @@ pub(crate) async fn run(shared: Arc<Shared>) {
     let mut renewed = shared.membership.as_ref().map(|membership| membership.renewed());
     let mut seconds = tokio::time::interval(Duration::from_millis(HEARTBEAT_MS));
     seconds.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
-    loop {
+    for beat in 1u64.. {
         tokio::select! {
             _ = seconds.tick() => {}
             () = shared.orders.news.notified() => {}
@@ -28,7 +28,7 @@ pub(crate) async fn run(shared: Arc<Shared>) {
         shared.sweep();
         shared.store.retry();
         shared.compare_clocks();
-        if let Ok(put) = shared.sign_heartbeat() {
+        if let Ok(put) = shared.sign_heartbeat(beat) {
             let _ = shared.engine.publish(put).await;
         }
     }
@@ -53,13 +53,21 @@ impl Shared {
             revision: view.revision,
             decisions: self.core.lock().registers.decisions_len(),
             sent_at_ms: now_ms,
+            digests: None,
+            lacks: Vec::new(),
             drained: self.orders.is_drained(),
         }
     }
 
-    fn sign_heartbeat(&self) -> Result<Put, FleetError> {
-        let subject = subject::of_heartbeat(&self.me.site, &self.me.node);
-        let body = serde_json::to_vec(&self.heartbeat(self.clock.now_ms())).unwrap_or_default();
+    /// The heartbeat of this beat. Each of some tells also what this node's records come to.
+    fn sign_heartbeat(&self, beat: u64) -> Result<Put, FleetError> {
+        let (subject, now_ms) = (subject::of_heartbeat(&self.me.site, &self.me.node), self.clock.now_ms());
+        let mut heartbeat = self.heartbeat(now_ms);
+        if beat.is_multiple_of(DIGESTS_EVERY) {
+            heartbeat.digests = self.own_digests(now_ms);
+            heartbeat.lacks = self.differences.lock().lasting();
+        }
+        let body = serde_json::to_vec(&heartbeat).unwrap_or_default();
         self.sign_fast(Topic::Heartbeats, subject, &body, HEARTBEAT_MS * 10)
     }
 
@@ -76,3 +84,5 @@ impl Shared {
 }
 
 const HEARTBEAT_MS: u64 = 1_000;
+/// Beats from one that tells digests to the next: what was lost is noticed twice, and read again, within a minute.
+const DIGESTS_EVERY: u64 = 20;

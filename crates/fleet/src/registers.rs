@@ -7,31 +7,34 @@
 //!
 //! INVARIANT: the state depends on the set of changes applied, not on their order or number: `apply` commutes and repeats.
 //! (With one exception, on purpose: an author over its quota loses the registers that expire first.)
+//!
+//! Decisions, of which there may be a million, lie packed in a [`Table`]; all else is rare and kept as it came.
 
 use std::cmp::Ordering;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use phalanx_model::limits::{BAN_AUTOMATIC_MAX_MS, DECISION_MAX_MS, DECISIONS_PER_AUTHOR_MAX};
-use phalanx_model::{
-    Actor, ActorKey, Author, AuthorRole, Blocklist, Decision, DecisionId, DecisionKind, Recall, Withdrawal,
-};
+use phalanx_model::{ActorKey, Author, AuthorRole, Blocklist, Decision, DecisionId, Recall, Withdrawal};
 
-use crate::Change;
+use crate::digests::Digest;
 use crate::listed::Listed;
 use crate::recalls::Recalls;
+use crate::table::{Group, RowId, Table, order_of, rank_of};
+use crate::{Change, subject};
 
 /// All registers and withdrawals known and not expired.
 #[derive(Debug)]
 pub struct Registers {
-    places: HashMap<ActorKey, Place>,
-    authors: HashMap<Author, Shelf>,
+    table: Table,
+    withdrawals: HashMap<ActorKey, Vec<Arc<Withdrawal>>>,
+    /// Each author's withdrawals by expiry: for the quota and for the sweep.
+    tombstones: HashMap<Author, BTreeSet<Tombstone>>,
     recalls: Recalls,
     lists: Listed,
     /// Nodes that were taken out, with the version up to which what they said stands.
     expelled: Vec<(Arc<str>, Arc<str>, u64)>,
     per_author_max: usize,
-    decisions_len: usize,
 }
 
 /// What applying a change did.
@@ -63,8 +66,8 @@ impl Default for Registers {
 impl Registers {
     /// Empty registers that hold this many decisions, and as many withdrawals, per author.
     pub fn with_quota(per_author_max: usize) -> Self {
-        let (places, authors, recalls, lists, expelled) = Default::default();
-        Self { places, authors, recalls, lists, expelled, per_author_max, decisions_len: 0 }
+        let (table, withdrawals, tombstones, recalls, lists, expelled) = Default::default();
+        Self { table, withdrawals, tombstones, recalls, lists, expelled, per_author_max }
     }
 
     /// Merges a change that the caller has checked.
@@ -83,20 +86,35 @@ impl Registers {
     /// Whether a change would alter the state. Cheaper than checking a signature, so that repeats are dropped before that.
     pub fn is_news(&self, change: &Change) -> bool {
         match change {
-            Change::Decided(new) => !self.recalls.end(new) && self.place(change).is_none_or(|p| p.lacks(new)),
-            Change::Withdrawn(new) => self.place(change).is_none_or(|place| place.lacks_tombstone(new)),
+            Change::Decided(new) => {
+                let newer = |old| self.table.rank(old).is_none_or(|old| rank_of(new) > old);
+                !self.is_over(new) && self.table.register(new).is_none_or(newer)
+            }
+            Change::Withdrawn(new) => {
+                self.tombstone(new).is_none_or(|old| withdrawal_rank(new) > withdrawal_rank(old))
+            }
             Change::Recalled(new) => self.recalls.is_news(new),
             Change::Listed(new) => self.lists.is_news(new),
+        }
+    }
+
+    /// Whether exactly this change is part of the state: not superseded, ended, evicted or swept meanwhile.
+    pub fn holds(&self, change: &Change) -> bool {
+        match change {
+            Change::Decided(of) => {
+                let held = self.table.register(of).and_then(|id| self.table.decision(id));
+                held.is_some_and(|held| held == *of)
+            }
+            Change::Withdrawn(of) => self.tombstone(of).is_some_and(|held| held == of),
+            Change::Recalled(of) => self.recalls.iter().any(|held| held == of),
+            Change::Listed(of) => self.lists.iter().any(|held| held == of),
         }
     }
 
     /// What [`Self::apply`] would come to, quotas aside: what an applied change would replace is not told.
     pub fn predict(&self, change: &Change, now_ms: u64) -> Outcome {
         let ended = match change {
-            Change::Decided(new) => {
-                let ended = self.place(change).is_some_and(|place| place.ends(new));
-                ended || self.recalls.end(new) || self.is_expelled(new)
-            }
+            Change::Decided(new) => self.is_over(new) || self.is_expelled(new),
             Change::Listed(new) => self.is_list_recalled(new),
             Change::Withdrawn(_) | Change::Recalled(_) => false,
         };
@@ -111,38 +129,31 @@ impl Registers {
     /// Whether its author's quota has room for a change.
     pub fn has_room_for(&self, change: &Change) -> bool {
         match change {
-            Change::Decided(new) => {
-                let place = self.places.get(&new.actor.key());
-                let held =
-                    place.is_some_and(|place| place.decisions.iter().any(|old| same_register(old, new)));
-                held || self.has_room(new)
-            }
+            Change::Decided(new) => self.table.register(new).is_some() || self.has_room(new),
             Change::Withdrawn(_) | Change::Recalled(_) | Change::Listed(_) => true,
         }
     }
 
     /// Forgets what has expired. Returns what is gone and the ranges that the view should be told of.
     pub fn sweep(&mut self, now_ms: u64) -> (Vec<Change>, Vec<ActorKey>) {
-        let mut expired = Vec::new();
-        for shelf in self.authors.values_mut() {
-            for slots in [&mut shelf.decisions, &mut shelf.withdrawals] {
-                while let Some(first) = slots.first()
-                    && first.expires_at_ms() <= now_ms
-                {
-                    expired.extend(slots.pop_first());
-                }
+        let (mut gone, mut touched) = (Vec::new(), Vec::new());
+        let authors: Vec<Author> = self.table.authors().cloned().collect();
+        for author in authors {
+            while let Some(&first) = self.table.of_author(&author).first()
+                && self.table.order(first).is_some_and(|(expires_at_ms, ..)| expires_at_ms <= now_ms)
+            {
+                self.take(first, &mut gone, &mut touched);
             }
         }
-        self.authors.retain(|_, shelf| !shelf.decisions.is_empty() || !shelf.withdrawals.is_empty());
-        let mut touched = Vec::new();
-        let mut gone = Vec::new();
-        for slot in expired {
-            if let Some(change) = self.remove(&slot) {
-                if matches!(change, Change::Decided(_)) {
-                    touched.push(slot.key());
-                }
-                gone.push(change);
+        let mut expired = Vec::new();
+        for of in self.tombstones.values_mut() {
+            while of.first().is_some_and(|first| first.0.expires_at_ms <= now_ms) {
+                expired.extend(of.pop_first());
             }
+        }
+        for Tombstone(withdrawal) in expired {
+            self.take_tombstone(&withdrawal);
+            gone.push(Change::Withdrawn(withdrawal));
         }
         gone.extend(self.recalls.sweep(now_ms).into_iter().map(Change::Recalled));
         gone.extend(self.lists.sweep(now_ms).into_iter().map(Change::Listed));
@@ -172,26 +183,23 @@ impl Registers {
     /// Takes out what a node decided, listed, withdrew and recalled, in any role, in versions above `above`: it was revoked. That none of it comes
     /// back is for who checks authors. Returns what is gone and the keys that the view should be told of.
     pub fn expel(&mut self, site: &str, node: &str, above: u64) -> (Vec<Change>, Vec<ActorKey>) {
-        let gone: Vec<Change> =
-            self.written_by(site, node).filter(|change| change.version() > above).collect();
-        let mut touched = Vec::new();
-        for change in &gone {
+        let (mut gone, mut touched) = (Vec::new(), Vec::new());
+        let rows = self.rows_by(site, node).filter(|id| self.table.version(*id).is_some_and(|of| of > above));
+        let rows: Vec<RowId> = rows.collect();
+        for id in rows {
+            self.take(id, &mut gone, &mut touched);
+        }
+        let others: Vec<Change> =
+            self.others_by(site, node).filter(|change| change.version() > above).collect();
+        for change in &others {
             match change {
-                Change::Decided(decision) => {
-                    let slot = Slot::of_decision(decision);
-                    self.shelf(&decision.author).decisions.remove(&slot);
-                    touched.push(slot.key());
-                    self.remove(&slot);
-                }
-                Change::Withdrawn(withdrawal) => {
-                    let slot = Slot::of_withdrawal(withdrawal);
-                    self.shelf(&withdrawal.author).withdrawals.remove(&slot);
-                    self.remove(&slot);
-                }
+                Change::Decided(_) => {}
+                Change::Withdrawn(withdrawal) => self.take_tombstone(withdrawal),
                 Change::Recalled(recall) => self.recalls.take(recall),
                 Change::Listed(list) => self.lists.take(list),
             }
         }
+        gone.extend(others);
         self.expelled.retain(|(of_site, of_node, _)| **of_site != *site || **of_node != *node);
         self.expelled.push((site.into(), node.into(), above));
         (gone, touched)
@@ -207,141 +215,151 @@ impl Registers {
 
     /// The decisions about a key, for the view.
     pub fn decisions_of(&self, key: &ActorKey) -> Vec<Arc<Decision>> {
-        self.places.get(key).map(|place| place.decisions.clone()).unwrap_or_default()
+        self.table.about(key).filter_map(|id| self.table.decision(id)).collect()
     }
 
     /// Keys that a remembered withdrawal is about as a whole.
     pub fn withdrawn(&self) -> Vec<ActorKey> {
-        let slots = self.authors.values().flat_map(|shelf| &shelf.withdrawals);
-        slots.filter(|slot| slot.actor().agent().is_none()).map(Slot::key).collect()
+        let all = self.withdrawals.values().flatten();
+        all.filter(|withdrawal| withdrawal.actor.agent().is_none()).map(|of| of.actor.key()).collect()
     }
 
     /// When an operator last withdrew what was ordered about this key as a whole, as far as that is remembered.
     pub fn forgiven_at_ms(&self, key: &ActorKey) -> Option<u64> {
-        let withdrawals = self.places.get(key)?.withdrawals.iter();
         let by_operator =
             |w: &&Arc<Withdrawal>| w.author.role == AuthorRole::Operator && w.actor.agent().is_none();
-        withdrawals.filter(by_operator).map(|withdrawal| withdrawal.created_at_ms).max()
+        self.ends_of(key).iter().filter(by_operator).map(|withdrawal| withdrawal.created_at_ms).max()
     }
 
-    /// Every decision, in no order.
-    pub fn decisions(&self) -> impl Iterator<Item = &Arc<Decision>> {
-        self.places.values().flat_map(|place| &place.decisions)
+    /// Every decision, in no order. Unpacks each: for work that takes its time.
+    pub fn decisions(&self) -> impl Iterator<Item = Arc<Decision>> {
+        self.table.iter()
+    }
+
+    /// Some of the keys with all decisions about each, and where to go on: from 0 to `None` it is all of them, but for what
+    /// changes meanwhile.
+    pub(crate) fn keys(&self, from: RowId, limit: u32) -> Option<(Vec<Group>, RowId)> {
+        self.table.keys(from, limit)
+    }
+
+    /// What a node wrote, in any role, by kind as in subjects: of versions up to `up_to_version`, and kept for longer than `after_ms`.
+    pub(crate) fn digests(
+        &self,
+        site: &str,
+        node: &str,
+        up_to_version: u64,
+        after_ms: u64,
+    ) -> HashMap<&'static str, Digest> {
+        let mut parts: HashMap<&'static str, Digest> = HashMap::new();
+        let mut add = |kind, id, version, expires_at_ms| {
+            if version <= up_to_version && expires_at_ms > after_ms {
+                parts.entry(kind).or_default().add(id, version);
+            }
+        };
+        for author in self.table.authors().filter(|of| *of.site == *site && *of.node == *node) {
+            for row in self.table.of_author(author) {
+                if let Some((kind, id, version, expires_at_ms)) = self.table.brief(*row) {
+                    add(subject::of_decisions(author.role, kind), id, version, expires_at_ms);
+                }
+            }
+        }
+        for change in self.others_by(site, node) {
+            let (kind, id) = match &change {
+                Change::Decided(_) => continue,
+                Change::Withdrawn(of) => (subject::of_withdrawals(of.author.role), of.id),
+                Change::Recalled(of) => (subject::RECALL, of.id),
+                Change::Listed(of) => (subject::LIST, of.id),
+            };
+            add(kind, id, change.version(), change.expires_at_ms());
+        }
+        parts
     }
 
     /// How many decisions there are.
     pub fn decisions_len(&self) -> usize {
-        self.decisions_len
+        self.table.len()
     }
 
-    /// Everything that this node wrote, in any role.
+    /// What a node wrote, in any role.
     pub fn written_by<'a>(&'a self, site: &'a str, node: &'a str) -> impl Iterator<Item = Change> + 'a {
+        let decisions = self.rows_by(site, node).filter_map(|id| self.table.decision(id));
+        decisions.map(Change::Decided).chain(self.others_by(site, node))
+    }
+
+    fn rows_by<'a>(&'a self, site: &'a str, node: &'a str) -> impl Iterator<Item = RowId> + 'a {
+        let mine = self.table.authors().filter(move |of| *of.site == *site && *of.node == *node);
+        mine.flat_map(|author| self.table.of_author(author)).copied()
+    }
+
+    fn others_by<'a>(&'a self, site: &'a str, node: &'a str) -> impl Iterator<Item = Change> + 'a {
         let mine = move |author: &Author| *author.site == *site && *author.node == *node;
         let recalls = self.recalls.iter().filter(move |recall| mine(&recall.author));
-        let recalls = recalls.map(|recall| Change::Recalled(Arc::clone(recall)));
-        let about_actors = self.places.values().flat_map(move |place| {
-            let decisions = place.decisions.iter().filter(move |decision| mine(&decision.author));
-            let withdrawals = place.withdrawals.iter().filter(move |withdrawal| mine(&withdrawal.author));
-            decisions
-                .map(|decision| Change::Decided(Arc::clone(decision)))
-                .chain(withdrawals.map(|withdrawal| Change::Withdrawn(Arc::clone(withdrawal))))
-        });
         let lists = self.lists.iter().filter(move |list| mine(&list.author));
-        about_actors.chain(recalls).chain(lists.map(|list| Change::Listed(Arc::clone(list))))
-    }
-
-    fn place(&self, change: &Change) -> Option<&Place> {
-        self.places.get(&change.key()?)
+        let withdrawals = self.tombstones.iter().filter(move |(author, _)| mine(author));
+        let withdrawals =
+            withdrawals.flat_map(|(_, of)| of).map(|Tombstone(of)| Change::Withdrawn(Arc::clone(of)));
+        withdrawals
+            .chain(recalls.map(|recall| Change::Recalled(Arc::clone(recall))))
+            .chain(lists.map(|list| Change::Listed(Arc::clone(list))))
     }
 
     fn decide(&mut self, new: &Arc<Decision>) -> Outcome {
-        let new = &self.with_shared_author(new);
-        if self.recalls.end(new) {
+        if self.is_over(new) {
             return Outcome::Withdrawn;
         }
-        let key = new.actor.key();
-        let place = self.places.entry(key).or_default();
-        if place.ends(new) {
-            return Outcome::Withdrawn;
-        }
-        let old = place.decisions.iter().find(|old| same_register(old, new)).cloned();
-        if let Some(old) = &old
-            && decision_rank(new) <= decision_rank(old)
-        {
+        let old = self.table.register(new);
+        if old.and_then(|old| self.table.rank(old)).is_some_and(|old| rank_of(new) <= old) {
             return Outcome::Known;
         }
         if old.is_none() && !self.has_room(new) {
-            self.drop_if_empty(&key);
             return Outcome::OverQuota;
         }
+        let key = new.actor.key();
         let mut gone = Vec::new();
         let mut touched = vec![key];
-        if let Some(old) = old {
-            let slot = Slot::of_decision(&old);
-            self.shelf(&old.author).decisions.remove(&slot);
-            gone.extend(self.remove(&slot));
-        }
-        let decisions = &mut self.places.entry(key).or_default().decisions;
-        // Nearly all keys have one decision; a list that grows by itself starts with room for four.
-        decisions.reserve_exact(1);
-        decisions.push(Arc::clone(new));
-        self.decisions_len += 1;
-        let max = self.per_author_max;
-        let shelf = self.shelf(&new.author);
-        shelf.decisions.insert(Slot::of_decision(new));
-        let evicted = if shelf.decisions.len() > max { shelf.decisions.pop_first() } else { None };
-        let crowded = self.crowded_out(new);
-        for slot in evicted.into_iter().chain(crowded) {
-            touched.push(slot.key());
-            self.shelf(&new.author).decisions.remove(&slot);
-            gone.extend(self.remove(&slot));
+        gone.extend(old.and_then(|old| self.table.remove(old)).map(Change::Decided));
+        self.table.insert(new);
+        let of_author = self.table.of_author(&new.author);
+        let evicted = of_author.first().copied().filter(|_| of_author.len() > self.per_author_max);
+        let crowded = self.crowded_out(&key, &new.author);
+        for id in evicted.into_iter().chain(crowded) {
+            self.take(id, &mut gone, &mut touched);
         }
         Outcome::Applied { gone, touched }
     }
 
     /// What its author must give up because it says too much about one key.
-    fn crowded_out(&self, new: &Arc<Decision>) -> Option<Slot> {
-        let place = self.places.get(&new.actor.key())?;
-        let slots = place.slots_of(&new.author);
-        if slots.clone().count() > PER_KEY_MAX { slots.min() } else { None }
+    fn crowded_out(&self, key: &ActorKey, author: &Author) -> Option<RowId> {
+        let rows = || self.table.about_by(key, author);
+        if rows().count() > PER_KEY_MAX { rows().min_by_key(|id| self.table.order(*id)) } else { None }
     }
 
     fn withdraw(&mut self, new: &Arc<Withdrawal>) -> Outcome {
         let key = new.actor.key();
-        let place = self.places.entry(key).or_default();
-        let old = place.withdrawals.iter().find(|old| same_tombstone(old, new)).cloned();
+        let old = self.tombstone(new).cloned();
         if let Some(old) = &old
             && withdrawal_rank(new) <= withdrawal_rank(old)
         {
             return Outcome::Known;
         }
-        let ended: Vec<Arc<Decision>> =
-            place.decisions.iter().filter(|decision| ends(new, decision)).cloned().collect();
         let mut gone = Vec::new();
         if let Some(old) = old {
-            let slot = Slot::of_withdrawal(&old);
-            self.shelf(&old.author).withdrawals.remove(&slot);
-            gone.extend(self.remove(&slot));
+            self.take_tombstone(&old);
+            gone.push(Change::Withdrawn(old));
         }
-        for decision in &ended {
-            let slot = Slot::of_decision(decision);
-            self.shelf(&decision.author).decisions.remove(&slot);
-            gone.extend(self.remove(&slot));
-        }
-        self.places.entry(key).or_default().withdrawals.push(Arc::clone(new));
-        let max = self.per_author_max;
-        let shelf = self.shelf(&new.author);
-        shelf.withdrawals.insert(Slot::of_withdrawal(new));
+        let ended: Vec<RowId> = self.table.about(&key).filter(|id| self.is_ended_by(*id, new)).collect();
+        gone.extend(ended.into_iter().filter_map(|id| self.table.remove(id)).map(Change::Decided));
+        self.withdrawals.entry(key).or_default().push(Arc::clone(new));
+        let own = self.tombstones.entry(new.author.clone()).or_default();
+        own.insert(Tombstone(Arc::clone(new)));
         // The one that may be forgotten first was made first: what it ended has most likely expired.
-        let mut evicted = if shelf.withdrawals.len() > max { shelf.withdrawals.pop_first() } else { None };
-        if let Some(place) = self.places.get(&key)
-            && place.tombstones_of(&new.author).count() > PER_KEY_MAX
-        {
-            evicted = place.tombstones_of(&new.author).min();
-        }
-        if let Some(slot) = evicted {
-            self.shelf(&new.author).withdrawals.remove(&slot);
-            gone.extend(self.remove(&slot));
+        let evicted = own.first().filter(|_| own.len() > self.per_author_max).cloned();
+        let here = self.ends_of(&key).iter().filter(|of| of.author == new.author);
+        let crowded = here.clone().cloned().map(Tombstone).min().filter(|_| here.count() > PER_KEY_MAX);
+        let both_are_one = evicted == crowded;
+        for Tombstone(withdrawal) in evicted.into_iter().chain(crowded.filter(|_| !both_are_one)) {
+            self.take_tombstone(&withdrawal);
+            gone.push(Change::Withdrawn(withdrawal));
         }
         // Even if nothing is ended here: the view may show what the registers do not know yet.
         Outcome::Applied { gone, touched: vec![key] }
@@ -352,15 +370,13 @@ impl Registers {
             return Outcome::Known;
         }
         let mut gone: Vec<_> = self.recalls.put(new).into_iter().map(Change::Recalled).collect();
-        let slots = self.authors.get(&new.target).map(|shelf| shelf.decisions.clone()).unwrap_or_default();
-        let ended = slots.into_iter().filter(|slot| slot.decision().is_some_and(|d| new.ends(d)));
+        let of_target = self.table.of_author(&new.target).iter().copied();
+        let ended = of_target.filter(|id| self.table.version(*id).is_some_and(|of| of <= new.up_to_version));
+        let ended: Vec<RowId> = ended.collect();
         let mut touched = Vec::new();
-        for slot in ended {
-            self.shelf(&new.target).decisions.remove(&slot);
-            touched.push(slot.key());
-            gone.extend(self.remove(&slot));
+        for id in ended {
+            self.take(id, &mut gone, &mut touched);
         }
-        self.authors.retain(|_, shelf| !shelf.decisions.is_empty() || !shelf.withdrawals.is_empty());
         Outcome::Applied { gone, touched }
     }
 
@@ -376,61 +392,63 @@ impl Registers {
         }
     }
 
-    fn has_room(&self, new: &Arc<Decision>) -> bool {
-        let Some(shelf) = self.authors.get(&new.author) else {
-            return self.per_author_max > 0;
-        };
-        let slot = Slot::of_decision(new);
-        let quota = shelf.decisions.len() < self.per_author_max
-            || shelf.decisions.first().is_some_and(|first| *first < slot);
-        let place = self.places.get(&new.actor.key());
-        let crowded = place.is_some_and(|place| {
-            let slots = place.slots_of(&new.author);
-            slots.clone().count() >= PER_KEY_MAX && slots.min().is_some_and(|first| slot < first)
-        });
-        quota && !crowded
+    fn has_room(&self, new: &Decision) -> bool {
+        let rows = self.table.of_author(&new.author);
+        let order = order_of(new);
+        let outlasts = |id: RowId| self.table.order(id).is_some_and(|first| first < order);
+        let quota = rows.len() < self.per_author_max || rows.first().is_some_and(|first| outlasts(*first));
+        let key = new.actor.key();
+        let here = || self.table.about_by(&key, &new.author);
+        let crowded = here().count() >= PER_KEY_MAX && !here().any(outlasts);
+        quota && !crowded && self.table.can_name(&new.author)
     }
 
-    /// The decision with the names of its author as they are in memory already: each record brings its own.
-    fn with_shared_author(&self, new: &Arc<Decision>) -> Arc<Decision> {
-        match self.authors.get_key_value(&new.author) {
-            Some((author, _)) if !Arc::ptr_eq(&author.node, &new.author.node) => {
-                Arc::new(Decision { author: author.clone(), ..(**new).clone() })
+    /// Whether a withdrawal or recall that is known ends a decision.
+    fn is_over(&self, decision: &Decision) -> bool {
+        let actor = &decision.actor;
+        self.recalls.end(decision)
+            || self
+                .ends_of(&actor.key())
+                .iter()
+                .any(|withdrawal| ends(withdrawal, &decision.author, decision.version, actor.agent()))
+    }
+
+    fn is_ended_by(&self, id: RowId, withdrawal: &Withdrawal) -> bool {
+        let (author, version) = (self.table.author(id), self.table.version(id));
+        let agent = self.table.agent(id);
+        author.zip(version).is_some_and(|(author, version)| ends(withdrawal, author, version, agent))
+    }
+
+    /// The withdrawals about a key.
+    fn ends_of(&self, key: &ActorKey) -> &[Arc<Withdrawal>] {
+        self.withdrawals.get(key).map_or(&[], Vec::as_slice)
+    }
+
+    /// The withdrawal whose place a new one takes.
+    fn tombstone(&self, new: &Withdrawal) -> Option<&Arc<Withdrawal>> {
+        let same =
+            |one: &&Arc<Withdrawal>| one.actor.agent() == new.actor.agent() && one.author == new.author;
+        self.ends_of(&new.actor.key()).iter().find(same)
+    }
+
+    fn take(&mut self, id: RowId, gone: &mut Vec<Change>, touched: &mut Vec<ActorKey>) {
+        touched.extend(self.table.key(id));
+        gone.extend(self.table.remove(id).map(Change::Decided));
+    }
+
+    fn take_tombstone(&mut self, gone: &Arc<Withdrawal>) {
+        if let Some(own) = self.tombstones.get_mut(&gone.author) {
+            own.remove(&Tombstone(Arc::clone(gone)));
+            if own.is_empty() {
+                self.tombstones.remove(&gone.author);
             }
-            _ => Arc::clone(new),
         }
-    }
-
-    fn shelf(&mut self, author: &Author) -> &mut Shelf {
-        self.authors.entry(author.clone()).or_default()
-    }
-
-    /// Takes what a slot stands for out of its place. The slot itself is off its shelf already.
-    fn remove(&mut self, slot: &Slot) -> Option<Change> {
-        let key = slot.key();
-        let place = self.places.get_mut(&key)?;
-        let change = match slot {
-            Slot::Decision(gone) => {
-                let at = place.decisions.iter().position(|decision| same_register(decision, gone))?;
-                self.decisions_len = self.decisions_len.saturating_sub(1);
-                Change::Decided(place.decisions.swap_remove(at))
+        let key = gone.actor.key();
+        if let Some(here) = self.withdrawals.get_mut(&key) {
+            here.retain(|held| !Arc::ptr_eq(held, gone));
+            if here.is_empty() {
+                self.withdrawals.remove(&key);
             }
-            Slot::Withdrawal(gone) => {
-                let at = place.withdrawals.iter().position(|withdrawal| same_tombstone(withdrawal, gone))?;
-                Change::Withdrawn(place.withdrawals.swap_remove(at))
-            }
-        };
-        self.drop_if_empty(&key);
-        Some(change)
-    }
-
-    fn drop_if_empty(&mut self, key: &ActorKey) {
-        if self
-            .places
-            .get(key)
-            .is_some_and(|place| place.decisions.is_empty() && place.withdrawals.is_empty())
-        {
-            self.places.remove(key);
         }
     }
 }
@@ -454,148 +472,49 @@ pub(crate) fn no_shorter(change: Change, known: &[Arc<Decision>], now_ms: u64) -
     Change::Decided(Arc::new(Decision { expires_at_ms: end_ms, ..Arc::unwrap_or_clone(new) }))
 }
 
-/// What is known about one key. Few authors speak about one key, so lists are searched whole.
-#[derive(Debug, Default)]
-struct Place {
-    decisions: Vec<Arc<Decision>>,
-    withdrawals: Vec<Arc<Withdrawal>>,
-}
-
-impl Place {
-    /// Whether a decision is neither ended nor known here.
-    fn lacks(&self, new: &Decision) -> bool {
-        let old = self.decisions.iter().find(|old| same_register(old, new));
-        !self.ends(new) && old.is_none_or(|old| decision_rank(new) > decision_rank(old))
-    }
-
-    fn lacks_tombstone(&self, new: &Withdrawal) -> bool {
-        let old = self.withdrawals.iter().find(|old| same_tombstone(old, new));
-        old.is_none_or(|old| withdrawal_rank(new) > withdrawal_rank(old))
-    }
-
-    fn ends(&self, decision: &Decision) -> bool {
-        self.withdrawals.iter().any(|withdrawal| ends(withdrawal, decision))
-    }
-
-    fn slots_of<'a>(&'a self, author: &'a Author) -> impl Iterator<Item = Slot> + Clone + 'a {
-        let own = self.decisions.iter().filter(move |decision| decision.author == *author);
-        own.map(Slot::of_decision)
-    }
-
-    fn tombstones_of<'a>(&'a self, author: &'a Author) -> impl Iterator<Item = Slot> + 'a {
-        let own = self.withdrawals.iter().filter(move |withdrawal| withdrawal.author == *author);
-        own.map(Slot::of_withdrawal)
-    }
-}
-
-/// An author's records by expiry: for the quota and for the sweep.
-#[derive(Debug, Default)]
-struct Shelf {
-    decisions: BTreeSet<Slot>,
-    withdrawals: BTreeSet<Slot>,
-}
-
-/// A record on its author's shelf. Ordered by expiry, then by what makes it unique, so that every node evicts the same.
+/// A withdrawal on its author's shelf. Ordered by expiry, then by what makes it unique, so that every node evicts the same.
 #[derive(Debug, Clone)]
-enum Slot {
-    Decision(Arc<Decision>),
-    Withdrawal(Arc<Withdrawal>),
-}
+struct Tombstone(Arc<Withdrawal>);
 
-impl Slot {
-    fn of_decision(decision: &Arc<Decision>) -> Self {
-        Self::Decision(Arc::clone(decision))
-    }
-
-    fn of_withdrawal(withdrawal: &Arc<Withdrawal>) -> Self {
-        Self::Withdrawal(Arc::clone(withdrawal))
-    }
-
-    fn decision(&self) -> Option<&Decision> {
-        match self {
-            Self::Decision(decision) => Some(decision),
-            Self::Withdrawal(_) => None,
-        }
-    }
-
-    fn actor(&self) -> &Actor {
-        match self {
-            Self::Decision(decision) => &decision.actor,
-            Self::Withdrawal(withdrawal) => &withdrawal.actor,
-        }
-    }
-
-    fn key(&self) -> ActorKey {
-        self.actor().key()
-    }
-
-    fn expires_at_ms(&self) -> u64 {
-        match self {
-            Self::Decision(decision) => decision.expires_at_ms,
-            Self::Withdrawal(withdrawal) => withdrawal.expires_at_ms,
-        }
-    }
-
-    fn rank(&self) -> (u64, DecisionId, ActorKey, Option<u64>, Option<DecisionKind>) {
-        let (id, kind) = match self {
-            Self::Decision(decision) => (decision.id, Some(decision.kind)),
-            Self::Withdrawal(withdrawal) => (withdrawal.id, None),
-        };
-        (self.expires_at_ms(), id, self.key(), self.actor().agent(), kind)
+impl Tombstone {
+    fn order(&self) -> (u64, DecisionId, ActorKey, Option<u64>) {
+        let Withdrawal { expires_at_ms, id, actor, .. } = &*self.0;
+        (*expires_at_ms, *id, actor.key(), actor.agent())
     }
 }
 
-impl Ord for Slot {
+impl Ord for Tombstone {
     fn cmp(&self, other: &Self) -> Ordering {
-        self.rank().cmp(&other.rank())
+        self.order().cmp(&other.order())
     }
 }
 
-impl PartialOrd for Slot {
+impl PartialOrd for Tombstone {
     fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
         Some(self.cmp(other))
     }
 }
 
-impl PartialEq for Slot {
+impl PartialEq for Tombstone {
     fn eq(&self, other: &Self) -> bool {
         self.cmp(other) == Ordering::Equal
     }
 }
 
-impl Eq for Slot {}
+impl Eq for Tombstone {}
 
-/// Whether a withdrawal of the same key ends a decision.
-fn ends(withdrawal: &Withdrawal, decision: &Decision) -> bool {
+/// Whether a withdrawal of the same key ends a decision of this author, version and kind of client.
+fn ends(withdrawal: &Withdrawal, author: &Author, version: u64, agent: Option<u64>) -> bool {
     let may = match withdrawal.author.role {
         AuthorRole::Operator => true,
-        AuthorRole::Node => withdrawal.author == decision.author,
+        AuthorRole::Node => withdrawal.author == *author,
     };
-    let covers = withdrawal.actor.covers_agent(decision.actor.agent());
-    may && covers && decision.version <= withdrawal.up_to_version
+    may && withdrawal.actor.covers_agent(agent) && version <= withdrawal.up_to_version
 }
 
 /// Whether two decisions about one key are values of one register.
 fn same_register(one: &Decision, other: &Decision) -> bool {
     one.kind == other.kind && one.actor.agent() == other.actor.agent() && one.author == other.author
-}
-
-/// Whether two withdrawals of one key take each other's place.
-fn same_tombstone(one: &Withdrawal, other: &Withdrawal) -> bool {
-    one.actor.agent() == other.actor.agent() && one.author == other.author
-}
-
-/// Total order of the values of one register. An author that signs two values of one version loses nothing but its say in
-/// which one holds: all nodes pick the same.
-fn decision_rank(decision: &Decision) -> (u64, DecisionId, u64, u64, u8, &str) {
-    (
-        decision.version,
-        decision.id,
-        decision.expires_at_ms,
-        decision.created_at_ms,
-        decision.confidence_percent,
-        &decision.reason,
-    )
 }
 
 fn withdrawal_rank(withdrawal: &Withdrawal) -> (u64, DecisionId, u64, u64, &str) {
@@ -611,6 +530,9 @@ fn withdrawal_rank(withdrawal: &Withdrawal) -> (u64, DecisionId, u64, u64, &str)
 /// What one author may say about one key: kinds of clients there, above all. More would make every look-up of the address slow.
 const PER_KEY_MAX: usize = 64;
 
+#[cfg(test)]
+#[path = "registers_model.rs"]
+mod model;
 #[cfg(test)]
 #[path = "registers_tests.rs"]
 mod tests;

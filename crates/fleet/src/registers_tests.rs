@@ -1,8 +1,9 @@
 //! Properties and cases of the merge core.
 
+use super::model::Model;
 use super::*;
 use phalanx_model::limits::{BLOCKLIST_NAMES_MAX, RECALLS_PER_AUTHOR_MAX};
-use phalanx_model::{Identities, ListContent, View};
+use phalanx_model::{Actor, DecisionKind, Identities, ListContent, View};
 use proptest::prelude::*;
 
 const NOW: u64 = 1_000;
@@ -83,9 +84,7 @@ fn list(by: Author, name: u8, version: u64, prefixes: Option<u32>) -> Change {
 /// What the state says, in an order of its own.
 fn picture(registers: &Registers) -> Vec<String> {
     let mut lines: Vec<String> = registers.decisions().map(|decision| format!("{decision:?}")).collect();
-    for place in registers.places.values() {
-        lines.extend(place.withdrawals.iter().map(|withdrawal| format!("{withdrawal:?}")));
-    }
+    lines.extend(registers.withdrawals.values().flatten().map(|withdrawal| format!("{withdrawal:?}")));
     lines.extend(registers.lists().map(|list| format!("{list:?} {}", registers.is_list_recalled(list))));
     lines.extend(registers.recalls().map(|recall| format!("{recall:?}")));
     lines.sort();
@@ -144,11 +143,11 @@ proptest! {
                     view = view.with_key(*key, registers.decisions_of(key));
                 }
             }
-            prop_assert!(registers.decisions().all(|decision| !registers.is_recalled(decision)));
+            prop_assert!(registers.decisions().all(|decision| !registers.is_recalled(&decision)));
             let applied = matches!(outcome, Outcome::Applied { .. } | Outcome::Expired);
             prop_assert!(applied || !news, "{:?}", outcome);
         }
-        let whole = View::from_decisions(registers.decisions().cloned());
+        let whole = View::from_decisions(registers.decisions());
         for actor in 0..3u8 {
             let who = Identities { asn: Some(64_500), session: Some(7), ..Identities::of([192, 0, 2, actor].into()) };
             for now_ms in [NOW, 2_500, 4_000] {
@@ -201,8 +200,123 @@ proptest! {
         prop_assert!(registers.decisions().all(|decision| decision.is_live(2_000)));
         registers.sweep(1_000_000);
         prop_assert_eq!(registers.decisions_len(), 0);
-        prop_assert!(registers.places.is_empty() && registers.authors.is_empty());
+        prop_assert!(registers.withdrawals.is_empty() && registers.tombstones.is_empty());
+        prop_assert_eq!(registers.table.authors().count(), 0);
         prop_assert_eq!((registers.recalls().count(), registers.lists().count()), (0, 0));
+    }
+}
+
+/// What happens to registers.
+#[derive(Debug, Clone)]
+enum Step {
+    Apply(Change),
+    Sweep(u64),
+    Expel(u8, u64),
+}
+
+/// Decisions as nodes make them, which the table packs; any_change() makes odd ones.
+fn usual_decision() -> impl Strategy<Value = Change> {
+    let about = prop_oneof![
+        (0u8..6).prop_map(whom),
+        (200u8..203).prop_map(whom),
+        (0u8..3).prop_map(|n| Actor::client(format!("2001:db8:{n}::1").parse().unwrap(), 9)),
+        (0u8..3).prop_map(|n| Actor::ip(format!("2001:db8:{n}::1").parse().unwrap())),
+        (22u8..=32).prop_map(|bits| Actor::prefix(format!("192.0.2.1/{bits}").parse().unwrap())),
+        (60u8..70).prop_map(|bits| Actor::prefix(format!("2001:db8::1/{bits}").parse().unwrap())),
+        Just(Actor::Ja4("t13d1516h2_8daaf6152771_02713d6af862".parse().unwrap())),
+        Just(Actor::Account(u64::MAX)),
+    ];
+    let times = (0u64..3, 1u64..5, 0u64..4, proptest::option::of(0u64..9));
+    (any_change(), about, times, any::<bool>()).prop_map(|(other, actor, times, longest)| {
+        let (created, lasts, counted, evidence) = times;
+        let Change::Decided(odd) = other else { return other };
+        let created_at_ms = NOW - created;
+        Change::Decided(Arc::new(Decision {
+            id: DecisionId::from_parts(created_at_ms, 1, counted),
+            actor,
+            evidence: evidence.map(|at_ms| DecisionId::from_parts(at_ms, 7, at_ms)),
+            created_at_ms,
+            expires_at_ms: if longest { NOW + (u64::from(u32::MAX) << 2) } else { NOW + 500 * lasts },
+            version: crate::hybrid_clock::version_at(created_at_ms) + counted,
+            ..(*odd).clone()
+        }))
+    })
+}
+
+fn any_step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        4 => any_change().prop_map(Step::Apply),
+        8 => usual_decision().prop_map(Step::Apply),
+        1 => (NOW..4_000).prop_map(Step::Sweep),
+        1 => (0u8..3, prop_oneof![0u64..6, Just(crate::hybrid_clock::version_at(NOW - 1))]).prop_map(|(node, above)| Step::Expel(node, above)),
+    ]
+}
+
+fn sorted<T: std::fmt::Debug>(things: impl IntoIterator<Item = T>) -> Vec<String> {
+    let mut lines: Vec<String> = things.into_iter().map(|thing| format!("{thing:?}")).collect();
+    lines.sort();
+    lines
+}
+
+/// What was done, in an order of its own.
+fn told(outcome: Outcome) -> String {
+    match outcome {
+        Outcome::Applied { gone, touched } => format!("{:?} {:?}", sorted(gone), sorted(touched)),
+        other => format!("{other:?}"),
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 128, ..ProptestConfig::default() })]
+
+    #[test]
+    fn packed_registers_do_what_plain_ones_do(
+        steps in proptest::collection::vec(any_step(), 0..40),
+        quota in prop_oneof![0usize..5, Just(100)],
+    ) {
+        let (mut packed, mut plain, mut now_ms) = (Registers::with_quota(quota), Model::with_quota(quota), NOW);
+        for step in steps {
+            match step {
+                Step::Apply(change) => {
+                    prop_assert_eq!(packed.is_news(&change), plain.is_news(&change), "{:?}", change);
+                    prop_assert_eq!(packed.has_room_for(&change), plain.has_room_for(&change), "{:?}", change);
+                    let (one, other) = (packed.apply(&change, now_ms), plain.apply(&change, now_ms));
+                    prop_assert_eq!(told(one), told(other), "{:?}", change);
+                    prop_assert_eq!(packed.holds(&change), plain.holds(&change));
+                    if let Some(key) = change.key() {
+                        let (one, other) = (packed.decisions_of(&key), plain.decisions_of(&key));
+                        prop_assert_eq!(sorted(one), sorted(other));
+                        prop_assert_eq!(packed.forgiven_at_ms(&key), plain.forgiven_at_ms(&key));
+                    }
+                }
+                Step::Sweep(at_ms) => {
+                    now_ms = now_ms.max(at_ms);
+                    let (one, other) = (packed.sweep(now_ms), plain.sweep(now_ms));
+                    prop_assert_eq!((sorted(one.0), sorted(one.1)), (sorted(other.0), sorted(other.1)));
+                }
+                Step::Expel(node, above) => {
+                    let node = format!("n{node}");
+                    let (one, other) = (packed.expel("fra", &node, above), plain.expel("fra", &node, above));
+                    prop_assert_eq!((sorted(one.0), sorted(one.1)), (sorted(other.0), sorted(other.1)));
+                }
+            }
+            prop_assert_eq!(picture(&packed), plain.picture());
+            prop_assert_eq!(packed.decisions_len(), packed.decisions().count());
+            prop_assert_eq!(sorted(packed.withdrawn()), sorted(plain.withdrawn()));
+            for node in ["n0", "n1", "n2"] {
+                prop_assert_eq!(sorted(packed.written_by("fra", node)), sorted(plain.written_by("fra", node)));
+            }
+            let mut paged = Vec::new();
+            let mut from = 0;
+            while let Some((groups, next)) = packed.keys(from, 3) {
+                for (key, decisions) in groups {
+                    prop_assert!(!decisions.is_empty() && decisions.iter().all(|of| of.actor.key() == key));
+                    paged.extend(decisions);
+                }
+                from = next;
+            }
+            prop_assert_eq!(sorted(paged), sorted(packed.decisions()));
+        }
     }
 }
 
@@ -329,7 +443,7 @@ fn an_author_cannot_crowd_one_key() {
     let forwards = merged(clients.clone());
     assert_eq!(forwards.decisions_len(), PER_KEY_MAX);
     assert_eq!(picture(&forwards), picture(&merged(clients.into_iter().rev())));
-    assert_eq!(forwards.authors.values().map(|shelf| shelf.decisions.len()).sum::<usize>(), PER_KEY_MAX);
+    assert_eq!(forwards.table.of_author(&author(1, AuthorRole::Node)).len(), PER_KEY_MAX);
 }
 
 #[test]

@@ -11,6 +11,7 @@ use crate::change::tombstone_end_ms;
 use crate::registers::Outcome;
 use crate::shared::{Core, Shared};
 use crate::store::Kept;
+use crate::table::Group;
 use crate::{Change, FleetError, subject};
 
 /// Whom the node believes, and whom no longer. Comes before anything is read or heard.
@@ -95,15 +96,19 @@ fn merge(shared: &Arc<Shared>, records: Vec<Kept>, adopted: &mut Vec<Change>) ->
     unreadable
 }
 
-/// The view follows from the registers from here on, and from nothing else.
+/// The view follows from the registers from here on, and from nothing else. They are read some keys at a time, so that a decision
+/// that is made meanwhile waits for no more than that; what it changes is in the view already, and goes before what was read.
 fn show(shared: &Arc<Shared>) {
     let mut packing = shared.packing.lock();
     let mut core = shared.core.lock();
-    let decisions: Vec<Arc<Decision>> = core.registers.decisions().cloned().collect();
+    let len = core.registers.decisions_len();
     let before = shared.view.load_full();
     core.restoring = false;
     drop(core);
-    let whole = View::from_decisions(decisions);
+    let whole = match View::packed(groups(shared).map(|(_, decisions)| decisions), len) {
+        Some(whole) => whole,
+        None => View::default().with_keys(groups(shared)),
+    };
     let mut core = shared.core.lock();
     let view = shared.view.load_full();
     let mut next = view.rebased(&whole, &before);
@@ -112,6 +117,17 @@ fn show(shared: &Arc<Shared>) {
     // What the records added to the packed view, or took from it, was noted nowhere.
     core.trail.forget();
     shared.show(&mut core, view, next);
+}
+
+/// The keys of the registers with their decisions, read in turns.
+fn groups(shared: &Arc<Shared>) -> impl Iterator<Item = Group> {
+    let (shared, mut from) = (Arc::clone(shared), Some(0));
+    let turns = std::iter::from_fn(move || {
+        let read = shared.core.lock().registers.keys(from?, ROWS);
+        from = read.as_ref().map(|(_, next)| *next);
+        read.map(|(groups, _)| groups)
+    });
+    turns.flatten()
 }
 
 enum Remembered {
@@ -163,3 +179,5 @@ fn adopt(shared: &Shared, core: &mut Core, change: Change, now_ms: u64) {
 
 /// Records read and merged at a time: what a ban that is made meanwhile waits for.
 const PAGE: usize = 512;
+/// Rows of the registers read at a time.
+const ROWS: u32 = 512;

@@ -19,6 +19,7 @@ use tokio::sync::{Notify, broadcast, mpsc, watch};
 
 use crate::blocklists::LoadedLists;
 use crate::compact::Packing;
+use crate::digests::Differences;
 use crate::engine::Put;
 use crate::handle::FleetKeys;
 use crate::hybrid_clock::HybridClock;
@@ -76,6 +77,7 @@ pub(crate) struct Shared {
     pub(crate) lists_changed: Notify,
     pub(crate) roots: RwLock<TrustRoots>,
     pub(crate) members: Mutex<Members>,
+    pub(crate) differences: Mutex<Differences>,
     pub(crate) orders: Orders,
     pub(crate) inquiries: Inquiries,
     pub(crate) changes: broadcast::Sender<Change>,

@@ -138,6 +138,18 @@ impl Store {
         Ok((kept, unreadable))
     }
 
+    /// The records of these subjects that are kept and can be opened.
+    pub fn some(&self, subjects: &[String]) -> Result<Vec<Kept>, FleetError> {
+        let read = self.database()?.begin_read().map_err(storage)?;
+        let table = read.open_table(RECORDS).map_err(storage)?;
+        let mut kept = Vec::new();
+        for subject in subjects {
+            let value = table.get(subject.as_str()).map_err(storage)?;
+            kept.extend(value.and_then(|value| self.open_record(subject, value.value())));
+        }
+        Ok(kept)
+    }
+
     /// The records whose subject starts with `prefix`, at most `limit` of them, from the one after `after` on.
     pub(crate) fn page(&self, prefix: &str, after: Option<&str>, limit: usize) -> Result<Page, FleetError> {
         let read = self.database()?.begin_read().map_err(storage)?;

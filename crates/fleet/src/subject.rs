@@ -9,14 +9,12 @@ use crate::Change;
 /// keeps exactly the registers.
 pub fn of_change(change: &Change) -> String {
     let author = change.author();
-    let kind = match (change, author.role) {
-        (Change::Decided(decision), AuthorRole::Node) => kind_word(decision.kind).to_owned(),
-        (Change::Decided(decision), AuthorRole::Operator) => format!("op-{}", kind_word(decision.kind)),
-        (Change::Withdrawn(_), AuthorRole::Node) => "withdraw".to_owned(),
-        (Change::Withdrawn(_), AuthorRole::Operator) => "op-withdraw".to_owned(),
+    let kind = match change {
+        Change::Decided(decision) => of_decisions(author.role, decision.kind),
+        Change::Withdrawn(_) => of_withdrawals(author.role),
         // Only an operator's counts; a node's would be refused under whatever name.
-        (Change::Recalled(_), AuthorRole::Node | AuthorRole::Operator) => "op-recall".to_owned(),
-        (Change::Listed(_), AuthorRole::Node | AuthorRole::Operator) => "op-list".to_owned(),
+        Change::Recalled(_) => RECALL,
+        Change::Listed(_) => LIST,
     };
     let about = match change {
         Change::Decided(decision) => actor_hash(&decision.actor),
@@ -67,14 +65,47 @@ pub fn own(prefix: &str, author: &Author) -> String {
     format!("{prefix}.{}.{}", author.site, author.node)
 }
 
-fn kind_word(kind: DecisionKind) -> &'static str {
-    match kind {
-        DecisionKind::Throttle => "throttle",
-        DecisionKind::Challenge => "challenge",
-        DecisionKind::Ban => "ban",
-        DecisionKind::Allow => "allow",
+/// The kind in subjects of decisions.
+pub(crate) fn of_decisions(role: AuthorRole, kind: DecisionKind) -> &'static str {
+    match (role, kind) {
+        (AuthorRole::Node, DecisionKind::Throttle) => "throttle",
+        (AuthorRole::Node, DecisionKind::Challenge) => "challenge",
+        (AuthorRole::Node, DecisionKind::Ban) => "ban",
+        (AuthorRole::Node, DecisionKind::Allow) => "allow",
+        (AuthorRole::Operator, DecisionKind::Throttle) => "op-throttle",
+        (AuthorRole::Operator, DecisionKind::Challenge) => "op-challenge",
+        (AuthorRole::Operator, DecisionKind::Ban) => "op-ban",
+        (AuthorRole::Operator, DecisionKind::Allow) => "op-allow",
     }
 }
+
+/// The kind in subjects of withdrawals.
+pub(crate) fn of_withdrawals(role: AuthorRole) -> &'static str {
+    match role {
+        AuthorRole::Node => "withdraw",
+        AuthorRole::Operator => "op-withdraw",
+    }
+}
+
+/// The kind in subjects of recalls.
+pub(crate) const RECALL: &str = "op-recall";
+/// The kind in subjects of blocklists.
+pub(crate) const LIST: &str = "op-list";
+/// Every kind in subjects of decisions.
+pub(crate) const KINDS: [&str; 12] = [
+    "throttle",
+    "challenge",
+    "ban",
+    "allow",
+    "withdraw",
+    "op-throttle",
+    "op-challenge",
+    "op-ban",
+    "op-allow",
+    "op-withdraw",
+    RECALL,
+    LIST,
+];
 
 /// 120 bits of the SHA-256 of what tells actors apart: an address has characters that subjects do not allow.
 fn actor_hash(actor: &Actor) -> String {

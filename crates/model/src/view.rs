@@ -40,12 +40,18 @@ impl View {
     pub fn from_decisions(decisions: impl IntoIterator<Item = Arc<Decision>>) -> Self {
         let mut decisions: Vec<_> = decisions.into_iter().collect();
         decisions.sort_by_cached_key(|decision| decision.actor.key());
-        if let Some(base) = Base::of(&decisions) {
+        let groups = decisions.chunk_by(|one, other| one.actor.key() == other.actor.key());
+        if let Some(base) = Base::of(groups.clone(), decisions.len()) {
             return Self::on(Arc::new(base));
         }
-        let groups = decisions.chunk_by(|one, other| one.actor.key() == other.actor.key());
         let changes = groups.filter_map(|group| Some((group.first()?.actor.key(), group.to_vec())));
         Self { revision: 0, ..Self::default().with_keys(changes) }
+    }
+
+    /// A view of about `len` decisions, packed as they come: each group is of those about one key. `None` if it would be larger than
+    /// 4 GiB.
+    pub fn packed(groups: impl Iterator<Item = Vec<Arc<Decision>>>, len: usize) -> Option<Self> {
+        Base::of(groups, len).map(|base| Self::on(Arc::new(base)))
     }
 
     /// A view of what a base holds.

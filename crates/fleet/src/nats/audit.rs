@@ -1,7 +1,11 @@
 //! Own records against the stream: on every connection and once a minute. What the stream lacks, or has in another form, is sent again.
+//!
+//! Decisions, of which there may be very many, are all read at the first comparison and once an hour. In between, the last of
+//! them and what came since are looked for, see [`audited`](super::audited); only if one is not in its place, all are read.
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use async_nats::jetstream::consumer::pull::OrderedConfig;
@@ -11,6 +15,7 @@ use futures_util::StreamExt;
 use futures_util::stream;
 use tokio::time::{Instant, sleep, sleep_until};
 
+use super::audited::{Found, InStream, Since};
 use super::{Inner, streams};
 use crate::store::Kept;
 use crate::{FleetError, Topic, subject};
@@ -44,7 +49,7 @@ async fn during_session(inner: &Arc<Inner>) {
                 inner.stream_fault(None);
                 let now_ms = inner.clock.now_ms();
                 inner.link.send_modify(|link| link.audited_at_ms = Some(now_ms));
-                AUDIT_EVERY
+                inner.audit_every
             }
             Err(error) => {
                 tracing::warn!(error, "own records cannot be compared with the stream");
@@ -65,6 +70,7 @@ async fn during_session(inner: &Arc<Inner>) {
                     }
                 }
                 () = new_site(inner, &sites) => break,
+                () = inner.doubted.notified() => break,
             }
         }
     }
@@ -121,68 +127,156 @@ async fn audit_all(inner: &Arc<Inner>) -> Result<(), String> {
     audit(inner, Topic::Orders, format!("{own}."), format!("{own}.>")).await?;
     let own = subject::own(subject::NODES, &inner.author);
     audit(inner, Topic::Nodes, own.clone(), own).await?;
-    let own = subject::own(subject::DECISIONS, &inner.author);
-    audit(inner, Topic::Decisions, format!("{own}."), format!("{own}.>")).await
+    audit_decisions(inner).await
 }
 
-/// Compares what is kept under `prefix` with what the stream has under `filter`, and repairs.
-async fn audit(inner: &Arc<Inner>, topic: Topic, prefix: String, filter: String) -> Result<(), String> {
-    let store = Arc::clone(&inner.store);
-    let kept = crate::local::blocking(move || store.records(&prefix)).await;
-    let (kept, _) = kept.map_err(|error: FleetError| error.to_string())?;
-    let in_stream = last_per_subject(inner, topic, filter).await?;
-    let now_ms = inner.clock.now_ms();
-    let missing = kept.into_iter().filter(|record| {
-        let known = in_stream
-            .get(&record.subject)
-            .is_some_and(|digest| *digest == phalanx_trust::sha256(&record.bytes));
-        if known {
-            inner.confirm(&record.subject, record.version);
+/// Compares the decisions: briefly if that will do.
+async fn audit_decisions(inner: &Arc<Inner>) -> Result<(), String> {
+    let own = subject::own(subject::DECISIONS, &inner.author);
+    let (prefix, filter) = (format!("{own}."), format!("{own}.>"));
+    let started = Instant::now();
+    let (since, confirmed) = inner.audited.lock().begin(started);
+    if let Some(since) = since {
+        let read_all_at = since.read_all_at;
+        if let Some(found) = compare_since(inner, since, confirmed, filter.clone()).await? {
+            inner.audited.lock().end(found, read_all_at);
+            return Ok(());
         }
-        record.own && !known && record.expires_at_ms > now_ms
-    });
-    let missing: Vec<Kept> = missing.collect();
-    if !missing.is_empty() {
-        tracing::info!(
-            topic = topic.prefix(),
-            count = missing.len(),
-            "stream lacks own records, sending them again"
-        );
+        tracing::info!("the last own records are not where they were in the stream, comparing all");
     }
-    let sent = stream::iter(missing).map(|record| resend(inner, record)).buffer_unordered(RESEND_AT_ONCE);
-    let unsent = sent.filter(|sent| std::future::ready(!sent)).count().await;
-    if unsent > 0 {
-        return Err(format!("{unsent} records were not confirmed"));
-    }
+    let found = audit(inner, Topic::Decisions, prefix, filter).await?;
+    inner.audited.lock().end(found, started);
     Ok(())
 }
 
+/// Looks for the last record found before, and for what came since. `None`: something is not there, or nothing of what was found
+/// before counts any more.
+async fn compare_since(
+    inner: &Arc<Inner>,
+    since: Since,
+    confirmed: HashMap<String, u64>,
+    filter: String,
+) -> Result<Option<InStream>, String> {
+    let waiting = inner.unconfirmed.lock().clone();
+    let mut latest = since.latest;
+    let subjects = latest.values().map(|found| found.subject.clone()).collect();
+    let kept = still_kept(inner, subjects).await?;
+    latest.retain(|_, found| kept.get(&found.subject).is_some_and(|kept| is_same(found, kept)));
+    let Some((&from, last)) = latest.last_key_value() else { return Ok(None) };
+    let from_last = DeliverPolicy::ByStartSequence { start_sequence: from };
+    let read = read(inner, Topic::Decisions, filter, from_last).await?;
+    if read.get(&from) != Some(last) {
+        return Ok(None);
+    }
+    let by_subject: HashMap<&str, &Found> =
+        read.values().map(|found| (found.subject.as_str(), found)).collect();
+    let subjects = confirmed.keys().chain(waiting.keys()).cloned().collect();
+    let mut unsent = Vec::new();
+    for (subject, record) in still_kept(inner, subjects).await? {
+        if by_subject.get(subject.as_str()).is_some_and(|found| is_same(found, &record)) {
+            inner.confirm(&subject, record.version);
+        } else if confirmed.get(&subject) == Some(&record.version) {
+            return Ok(None);
+        } else if inner.unconfirmed.lock().get(&subject) == Some(&record.version) {
+            unsent.push(record);
+        }
+    }
+    resend_all(inner, unsent).await?;
+    latest.extend(read);
+    Ok(Some(latest))
+}
+
+/// Those of these subjects whose own records are kept and not over.
+async fn still_kept(inner: &Inner, subjects: Vec<String>) -> Result<HashMap<String, Kept>, String> {
+    let (store, now_ms) = (Arc::clone(&inner.store), inner.clock.now_ms());
+    let kept = crate::local::blocking(move || store.some(&subjects)).await;
+    let kept = kept.map_err(|error: FleetError| error.to_string())?.into_iter();
+    let counts = |record: &Kept| record.own && record.expires_at_ms > now_ms;
+    Ok(kept.filter(counts).map(|record| (record.subject.clone(), record)).collect())
+}
+
+fn is_same(found: &Found, kept: &Kept) -> bool {
+    found.digest == phalanx_trust::sha256(&kept.bytes)
+}
+
+/// Compares what is kept under `prefix` with what the stream has under `filter`, and repairs. Returns what was in its place.
+async fn audit(inner: &Arc<Inner>, topic: Topic, prefix: String, filter: String) -> Result<InStream, String> {
+    let store = Arc::clone(&inner.store);
+    let kept = crate::local::blocking(move || store.records(&prefix)).await;
+    let (kept, _) = kept.map_err(|error: FleetError| error.to_string())?;
+    let in_stream = read(inner, topic, filter, DeliverPolicy::LastPerSubject).await?;
+    let now_ms = inner.clock.now_ms();
+    let mut by_subject: HashMap<&str, (u64, &Found)> =
+        in_stream.iter().map(|(sequence, found)| (found.subject.as_str(), (*sequence, found))).collect();
+    let (mut in_place, mut missing) = (InStream::new(), Vec::new());
+    for record in kept {
+        match by_subject.remove(record.subject.as_str()).filter(|(_, found)| is_same(found, &record)) {
+            Some((sequence, found)) => {
+                inner.confirm(&record.subject, record.version);
+                in_place.insert(sequence, found.clone());
+            }
+            None if record.own && record.expires_at_ms > now_ms => missing.push(record),
+            None => {}
+        }
+    }
+    if !missing.is_empty() {
+        let (topic, count) = (topic.prefix(), missing.len());
+        tracing::info!(topic, count, "stream lacks own records, sending them again");
+    }
+    resend_all(inner, missing).await?;
+    Ok(in_place)
+}
+
+async fn resend_all(inner: &Inner, missing: Vec<Kept>) -> Result<(), String> {
+    let sent = stream::iter(missing).map(|record| resend(inner, record)).buffer_unordered(RESEND_AT_ONCE);
+    match sent.filter(|sent| std::future::ready(!sent)).count().await {
+        0 => Ok(()),
+        unsent => Err(format!("{unsent} records were not confirmed")),
+    }
+}
+
+/// Sends a record again. It is counted for as long as that takes and not noted as waiting: it may have been forgotten since it was
+/// read, and nobody would take the note away. What is not confirmed makes the audit fail, and so is sent by the next one.
 async fn resend(inner: &Inner, record: Kept) -> bool {
-    inner.unconfirmed.lock().insert(record.subject.clone(), record.version);
     let bytes = Bytes::from(record.bytes);
+    let _counted = Counted::one_more(&inner.resending);
     inner.send_to_stream(&record.subject, record.version, record.expires_at_ms, bytes).await.is_some()
 }
 
-/// The digests of the last records under `filter`, by subject.
-async fn last_per_subject(
+/// One in a count, also when the work it stands for is given up.
+struct Counted<'a>(&'a AtomicUsize);
+
+impl<'a> Counted<'a> {
+    fn one_more(count: &'a AtomicUsize) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Self(count)
+    }
+}
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// What a stream has under `filter`, from where `deliver` says.
+async fn read(
     inner: &Inner,
     topic: Topic,
     filter: String,
-) -> Result<HashMap<String, [u8; 32]>, String> {
+    deliver: DeliverPolicy,
+) -> Result<InStream, String> {
     let name = streams::name(topic, &inner.author.site).ok_or("no stream")?;
-    let config = OrderedConfig {
-        deliver_policy: DeliverPolicy::LastPerSubject,
-        filter_subject: filter,
-        ..OrderedConfig::default()
-    };
+    let config =
+        OrderedConfig { deliver_policy: deliver, filter_subject: filter, ..OrderedConfig::default() };
     let consumer: Consumer<OrderedConfig> = inner
         .jetstream()
         .create_consumer_on_stream(config, name.as_str())
         .await
         .map_err(|error| error.to_string())?;
-    let mut digests = HashMap::new();
+    let mut found = InStream::new();
     if consumer.cached_info().num_pending == 0 {
-        return Ok(digests);
+        return Ok(found);
     }
     let mut messages = consumer.messages().await.map_err(|error| error.to_string())?;
     loop {
@@ -192,14 +286,17 @@ async fn last_per_subject(
             Ok(None) => return Err("the stream ended".into()),
             Err(_) => return Err("the stream answers too slowly".into()),
         };
-        digests.insert(message.subject.to_string(), phalanx_trust::sha256(&message.payload));
-        if message.info().map_or(true, |info| info.pending == 0) {
-            return Ok(digests);
+        inner.audit_reads.fetch_add(1, Ordering::Relaxed);
+        let info = message.info().map_err(|error| error.to_string())?;
+        let (sequence, last) = (info.stream_sequence, info.pending == 0);
+        let digest = phalanx_trust::sha256(&message.payload);
+        found.insert(sequence, Found { subject: message.subject.to_string(), digest });
+        if last {
+            return Ok(found);
         }
     }
 }
 
-const AUDIT_EVERY: Duration = Duration::from_secs(60);
 /// A server just started answers requests for streams a little later than connections.
 const AFTER_FAILURE: Duration = Duration::from_secs(1);
 const UNCONFIRMED_EVERY: Duration = Duration::from_secs(3);

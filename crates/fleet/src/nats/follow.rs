@@ -3,8 +3,9 @@
 //! Streams are followed for good, not only read once: what the core path lost (a route that died, a full buffer) arrives a
 //! little later by the other. The receiver merges, so that a record that comes twice costs a comparison.
 //!
-//! And they are read from the start again and again. A stream whose leader lost its last records, although it had confirmed them,
-//! gives their numbers to others; a reader that is past these numbers already would not be shown the new records, ever.
+//! A stream whose leader lost its last records, although it had confirmed them, gives their numbers to others; a reader that is past
+//! these numbers already would not be shown the new records, ever. So short streams are read from the start again and again; parts
+//! of the stream of decisions when their authors' digests tell of something else than is known, and all of it once an hour.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -15,7 +16,7 @@ use async_nats::jetstream::consumer::{Consumer, DeliverPolicy};
 use async_nats::{Client, Subscriber};
 use futures_util::{StreamExt, TryStreamExt};
 use phalanx_trust::record::RECORD_BYTES_MAX;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{broadcast, mpsc, watch};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::Instant;
 
@@ -128,13 +129,14 @@ struct Streams {
     /// By name: when the stream was made, and its follower.
     followed: HashMap<String, (i128, AbortHandle)>,
     followers: JoinSet<()>,
+    rereads: broadcast::Receiver<String>,
     synced: (mpsc::Sender<()>, mpsc::Receiver<()>),
 }
 
 impl Streams {
     fn new(inner: Arc<Inner>, topic: Topic, to: mpsc::Sender<Delivery>) -> Self {
-        let synced = mpsc::channel(SITES_MAX);
-        Self { inner, topic, to, followed: HashMap::new(), followers: JoinSet::new(), synced }
+        let (synced, rereads) = (mpsc::channel(SITES_MAX), inner.rereads.subscribe());
+        Self { inner, topic, to, followed: HashMap::new(), followers: JoinSet::new(), rereads, synced }
     }
 
     /// Follows what streams there are, says when all have been read once, and looks for new ones from time to time.
@@ -160,6 +162,7 @@ impl Streams {
                         }
                     }
                 }
+                Ok(subject) = self.rereads.recv(), if self.topic == Topic::Decisions => self.reread(subject),
                 Some(()) = self.synced.1.recv() => {
                     unsynced = unsynced.map(|left| left.saturating_sub(1));
                 }
@@ -171,6 +174,24 @@ impl Streams {
                     return;
                 }
             }
+        }
+    }
+
+    /// Reads a part of one stream from its start, once.
+    fn reread(&mut self, subject: String) {
+        while self.followers.try_join_next().is_some() {}
+        let site = subject.strip_prefix(self.topic.prefix()).and_then(|rest| rest.split('.').nth(1));
+        let Some(name) = site.and_then(|site| streams::name(self.topic, site)) else { return };
+        // What streams there are was asked; others may only be named in a lie.
+        if self.followed.contains_key(&name) && self.followers.len() < self.followed.len() + REREADS_MAX {
+            let inner = Arc::clone(&self.inner);
+            let follower = Follower { inner, name, subjects: format!("{subject}.>"), topic: self.topic };
+            let to = self.to.clone();
+            self.followers.spawn(async move {
+                if let Err(error) = follower.read(&to, &mut None, true).await {
+                    tracing::debug!(stream = follower.name, error, "a part cannot be read again");
+                }
+            });
         }
     }
 
@@ -192,7 +213,8 @@ impl Streams {
             if self.followed.len() >= SITES_MAX && !self.followed.contains_key(&name) {
                 return Err(format!("more than {SITES_MAX} sites"));
             }
-            let follower = Follower { inner: Arc::clone(&self.inner), name: name.clone(), subjects };
+            let (inner, topic) = (Arc::clone(&self.inner), self.topic);
+            let follower = Follower { inner, name: name.clone(), subjects, topic };
             let handle = self.followers.spawn(follower.run(self.to.clone(), self.synced.0.clone()));
             self.followed.insert(name, (made, handle));
             fresh += 1;
@@ -206,13 +228,14 @@ struct Follower {
     inner: Arc<Inner>,
     name: String,
     subjects: String,
+    topic: Topic,
 }
 
 impl Follower {
     async fn run(self, to: mpsc::Sender<Delivery>, synced: mpsc::Sender<()>) {
         let mut synced = Some(synced);
         loop {
-            if let Err(error) = self.read(&to, &mut synced).await {
+            if let Err(error) = self.read(&to, &mut synced, false).await {
                 tracing::debug!(stream = self.name, error, "stream cannot be followed, trying again");
             }
             if to.is_closed() {
@@ -222,10 +245,12 @@ impl Follower {
         }
     }
 
+    /// Reads from the start, and then what comes, unless it is for `once`.
     async fn read(
         &self,
         to: &mpsc::Sender<Delivery>,
         synced: &mut Option<mpsc::Sender<()>>,
+        once: bool,
     ) -> Result<(), String> {
         let config = OrderedConfig {
             deliver_policy: DeliverPolicy::LastPerSubject,
@@ -238,8 +263,11 @@ impl Follower {
             .create_consumer_on_stream(config, self.name.as_str())
             .await
             .map_err(|error| error.to_string())?;
-        let mut again = ReadAgain::default();
+        let mut again = ReadAgain { topic: self.topic, records: 0, at: None };
         if consumer.cached_info().num_pending == 0 {
+            if once {
+                return Ok(());
+            }
             say(synced);
             again.caught_up();
         }
@@ -258,6 +286,9 @@ impl Follower {
                 return Ok(());
             }
             if last {
+                if once {
+                    return Ok(());
+                }
                 say(synced);
                 again.caught_up();
             }
@@ -266,8 +297,9 @@ impl Follower {
 }
 
 /// When a stream is to be read from its start again.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct ReadAgain {
+    topic: Topic,
     records: u32,
     at: Option<Instant>,
 }
@@ -275,7 +307,11 @@ struct ReadAgain {
 impl ReadAgain {
     /// All that the stream had was read for the first time: from now on the pause counts, longer for a long stream.
     fn caught_up(&mut self) {
-        let pause = READ_AGAIN.max(READ_AGAIN_PER_RECORD.saturating_mul(self.records));
+        let pause = match self.topic {
+            Topic::Decisions => READ_DECISIONS_AGAIN,
+            _ => READ_AGAIN,
+        };
+        let pause = pause.max(READ_AGAIN_PER_RECORD.saturating_mul(self.records));
         self.at.get_or_insert(Instant::now() + pause);
     }
 
@@ -300,4 +336,8 @@ const LOOK_FOR_STREAMS: Duration = Duration::from_secs(10);
 const LOOK_AGAIN: Duration = Duration::from_millis(500);
 /// As often as authors compare what the streams have, and no more than five hundred records a second.
 const READ_AGAIN: Duration = Duration::from_secs(60);
+/// For certainty only: digests tell sooner.
+const READ_DECISIONS_AGAIN: Duration = Duration::from_secs(60 * 60);
+/// Parts read at a time.
+const REREADS_MAX: usize = 16;
 const READ_AGAIN_PER_RECORD: Duration = Duration::from_millis(2);

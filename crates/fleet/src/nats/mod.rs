@@ -7,6 +7,7 @@
 //! INVARIANT: nothing here waits for the server where a caller waits: no link means `QueuedLocal`, at once.
 
 mod audit;
+mod audited;
 mod blob;
 pub mod claims;
 mod follow;
@@ -19,6 +20,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use async_nats::jetstream::context::ContextBuilder;
@@ -29,9 +31,11 @@ use futures_util::future::{BoxFuture, join};
 use parking_lot::Mutex;
 use phalanx_model::{Author, Clock, Swap};
 use phalanx_trust::{Membership, nats_login};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, broadcast, mpsc, watch};
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
+use self::audited::Audited;
 use crate::engine::{LinkState, SUBSCRIPTION_QUEUE};
 use crate::store::{Kept, Store};
 use crate::{BlobHash, Delivery, Fleet, FleetError, Lease, Put, Receipt, Speed, Topic};
@@ -51,6 +55,8 @@ pub struct NatsSettings {
     pub replicas: usize,
     /// The node's membership of an enrolled fleet: its login, its certificate and whom it believes. Goes before the rest.
     pub membership: Option<Arc<Membership>>,
+    /// How often own records are compared with the stream: every minute, but in tests.
+    pub audit_every: Duration,
     /// The sites whose streams this node makes, asked at each audit; only where the fleet's authority is.
     pub stewarded: Option<Sites>,
 }
@@ -69,6 +75,7 @@ impl NatsSettings {
             client_certificate: None,
             replicas: 1,
             membership: None,
+            audit_every: AUDIT_EVERY,
             stewarded: None,
         }
     }
@@ -113,6 +120,16 @@ struct Inner {
     resync: HashMap<Topic, watch::Sender<u64>>,
     /// Own records sent or queued, by subject, until the stream confirms their version.
     unconfirmed: Mutex<HashMap<String, u64>>,
+    /// Parts of streams that subscriptions to decisions are to deliver once more.
+    rereads: broadcast::Sender<String>,
+    audited: Mutex<Audited>,
+    /// Somebody found less in the stream than should be there.
+    doubted: Notify,
+    audit_every: Duration,
+    /// Records that audits read from streams since the start.
+    audit_reads: AtomicU64,
+    /// Records that the audit is sending again at this moment.
+    resending: AtomicUsize,
 }
 
 impl NatsFleet {
@@ -151,6 +168,12 @@ impl NatsFleet {
             session: watch::Sender::new(0),
             resync: topics.into_iter().map(|topic| (topic, watch::Sender::new(0))).collect(),
             unconfirmed: Mutex::default(),
+            rereads: broadcast::Sender::new(REREADS_QUEUE),
+            audited: Mutex::default(),
+            doubted: Notify::new(),
+            audit_every: settings.audit_every,
+            audit_reads: AtomicU64::new(0),
+            resending: AtomicUsize::new(0),
         };
         let inner = Arc::new(inner);
         let mut tasks = JoinSet::new();
@@ -160,6 +183,11 @@ impl NatsFleet {
             tasks.spawn(login::again_when_renewed(Arc::clone(&inner), settings, membership, events));
         }
         Ok(Self { inner, tasks: Mutex::new(tasks) })
+    }
+
+    /// How many records were read from streams to compare them with this node's own, since the start.
+    pub fn audit_reads(&self) -> u64 {
+        self.inner.audit_reads.load(Ordering::Relaxed)
     }
 }
 
@@ -192,6 +220,17 @@ impl Fleet for NatsFleet {
         self.inner.ask_resync(topic);
     }
 
+    fn reread(&self, subject: &str) {
+        // Nobody follows before the handle has started.
+        let _ = self.inner.rereads.send(subject.to_owned());
+    }
+
+    fn doubt_stream(&self) {
+        if self.inner.audited.lock().doubt(Instant::now()) {
+            self.inner.doubted.notify_one();
+        }
+    }
+
     fn blob_put(&self, bytes: Bytes) -> BoxFuture<'_, Result<BlobHash, FleetError>> {
         Box::pin(blob::put(Arc::clone(&self.inner), bytes))
     }
@@ -213,7 +252,7 @@ impl Fleet for NatsFleet {
     }
 
     fn queue_len(&self) -> usize {
-        self.inner.unconfirmed.lock().len()
+        self.inner.unconfirmed.lock().len() + self.inner.resending.load(Ordering::Relaxed)
     }
 
     fn close(&self) {
@@ -263,7 +302,7 @@ impl Inner {
     }
 
     async fn send_and_keep(&self, put: Put) -> Result<Receipt, FleetError> {
-        self.unconfirmed.lock().insert(put.subject.clone(), put.version);
+        self.await_confirmation(&put.subject, put.version);
         let kept = self.store.keep(Kept {
             subject: put.subject.clone(),
             version: put.version,
@@ -303,6 +342,9 @@ impl Inner {
         };
         match confirmed.await {
             Ok(ack) => {
+                if subject.starts_with(Topic::Decisions.prefix()) {
+                    self.audited.lock().confirm(subject, version);
+                }
                 self.confirm(subject, version);
                 Some(ack.sequence)
             }
@@ -311,6 +353,13 @@ impl Inner {
                 None
             }
         }
+    }
+
+    /// Notes that a record is on its way. Only for what is about to be kept: whoever forgets it later takes the note away.
+    fn await_confirmation(&self, subject: &str, version: u64) {
+        let mut unconfirmed = self.unconfirmed.lock();
+        let waiting = unconfirmed.entry(subject.to_owned()).or_default();
+        *waiting = version.max(*waiting);
     }
 
     fn confirm(&self, subject: &str, version: u64) {
@@ -431,10 +480,13 @@ fn ttl_to(expires_at_ms: u64, now_ms: u64) -> Duration {
     Duration::from_secs(expires_at_ms.saturating_sub(now_ms).div_ceil(1000).max(1))
 }
 
+const AUDIT_EVERY: Duration = Duration::from_secs(60);
 const LINK_DOWN: &str =
     "the NATS server cannot be reached: decisions hold here, and are shared when it is back";
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 const ACKS_IN_FLIGHT_MAX: usize = 8192;
 const EVENTS_QUEUE: usize = 256;
+/// Parts that wait to be read once more; what finds no room is asked for again.
+const REREADS_QUEUE: usize = 64;
 /// Messages that the client holds for a slow subscription, about 1 KiB each; more are dropped and asked for again.
 const CORE_QUEUE: usize = 4_096;

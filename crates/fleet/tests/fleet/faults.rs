@@ -1,6 +1,11 @@
 //! Servers and state that come and go: local decisions are never refused, and all converge afterwards.
 
-use crate::support::{NatsServer, NodePlan, gathered, until};
+use std::sync::Arc;
+
+use phalanx_fleet::store::Store;
+use phalanx_trust::Sealer;
+
+use crate::support::{NatsServer, NodePlan, gathered, ip, until};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_a_server_nodes_start_and_enforce_and_converge_when_it_comes() {
@@ -45,6 +50,24 @@ async fn while_the_server_is_down_bans_and_undos_are_queued_and_all_converge() {
     until("the bans reach b", || b.fleet.status().decisions == 50).await;
     gathered(&[&a, &b]).await;
     assert_eq!(a.fleet.status().decisions, 50);
+}
+
+/// On one thread nothing is sent between the two orders, so that the ban is over before the engine hears of it.
+#[tokio::test]
+async fn what_was_undone_before_it_was_sent_neither_waits_nor_is_kept() {
+    let plan = NodePlan { nats: Some("nats://127.0.0.1:1".into()), ..NodePlan::local("fra", "a") };
+    let a = plan.start().await;
+    until("the announcement waits", || a.fleet.status().queue == 1).await;
+    a.ban("192.0.2.1", 600_000);
+    a.fleet.retract(ip("192.0.2.1"), "mistaken").unwrap();
+    assert_eq!(a.fleet.status().queue, 3);
+    until("the undo waits beside it, and nothing else", || a.fleet.status().queue == 2).await;
+    let (state, _) = a.stop().await;
+    let sealer = Arc::new(Sealer::load_or_create(&state.path().join("seal.key")).unwrap());
+    let store = Store::open(&state.path().join("fleet.redb"), sealer, 1).unwrap();
+    let kept: Vec<String> = store.records("phx.dec.").unwrap().0.into_iter().map(|of| of.subject).collect();
+    assert_eq!(kept.len(), 1, "{kept:?}");
+    assert!(kept[0].starts_with("phx.dec.fra.a.withdraw."), "{kept:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

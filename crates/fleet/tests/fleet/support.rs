@@ -117,6 +117,15 @@ impl NatsServer {
         }
     }
 
+    /// Copies what streams keep, or puts such a copy in its place. The server must be down.
+    pub(crate) fn copy_streams(&self, to: &Path, back: bool) {
+        assert!(self.child.is_none());
+        let streams = self.state.path().join("jetstream");
+        let (from, to) = if back { (to, streams.as_path()) } else { (streams.as_path(), to) };
+        let _ = std::fs::remove_dir_all(to);
+        assert!(Command::new("cp").arg("-a").args([from, to]).status().unwrap().success());
+    }
+
     /// Loses everything that streams kept. The server must be down.
     pub(crate) fn wipe(&mut self) {
         assert!(self.child.is_none());
@@ -151,6 +160,8 @@ pub(crate) struct NodePlan {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) membership: Option<Arc<Membership>>,
     pub(crate) stewarded: Option<Sites>,
+    /// How often own records are compared with the stream, if not as always.
+    pub(crate) audit_every: Option<Duration>,
 }
 
 impl NodePlan {
@@ -165,6 +176,7 @@ impl NodePlan {
             clock: Arc::new(SystemClock),
             membership: None,
             stewarded: None,
+            audit_every: None,
         }
     }
 
@@ -195,10 +207,14 @@ impl NodePlan {
             version: "0.1.0".into(),
             roles: vec!["edge".into()],
             state_dir: state_dir.to_owned(),
-            nats: self.nats.clone().map(|url| NatsSettings {
-                membership: self.membership.clone(),
-                stewarded: self.stewarded.clone(),
-                ..NatsSettings::at(url)
+            nats: self.nats.clone().map(|url| {
+                let usual = NatsSettings::at(url);
+                NatsSettings {
+                    membership: self.membership.clone(),
+                    stewarded: self.stewarded.clone(),
+                    audit_every: self.audit_every.unwrap_or(usual.audit_every),
+                    ..usual
+                }
             }),
             secret: self.secret.map(FleetSecret::from_bytes),
             membership: self.membership.clone(),

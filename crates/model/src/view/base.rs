@@ -53,12 +53,12 @@ impl Base {
         self.slots.len() * 8 + self.blob.len() + self.nearby.bytes_len() + lists
     }
 
-    /// The base of these decisions. Those of one key must follow each other. `None`: they are too many, see [`Builder::finish`].
-    pub(super) fn of(decisions: &[Arc<Decision>]) -> Option<Self> {
-        let mut builder = Builder::with_capacity(decisions.len() * RECORD_BYTES_USUAL);
-        for group in decisions.chunk_by(|one, other| one.actor.key() == other.actor.key()) {
-            if let Some(first) = group.first() {
-                builder.group(&first.actor.key(), group);
+    /// The base of so many decisions, each group those about one key. `None`: they are too many, see [`Builder::finish`].
+    pub(super) fn of<G: AsRef<[Arc<Decision>]>>(groups: impl Iterator<Item = G>, len: usize) -> Option<Self> {
+        let mut builder = Builder::with_capacity(len * RECORD_BYTES_USUAL);
+        for group in groups {
+            if let Some(first) = group.as_ref().first() {
+                builder.group(&first.actor.key(), group.as_ref());
             }
         }
         builder.finish()

@@ -14,7 +14,7 @@ use phalanx_fleet::engine::LinkState;
 use phalanx_fleet::store::{Kept, Store};
 use phalanx_fleet::{BlobHash, Delivery, Fleet, FleetError, Lease, Put, Receipt, Speed, Topic, subject};
 use phalanx_model::{Author, Clock};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
@@ -30,7 +30,7 @@ pub(crate) enum Bug {
     WithdrawalsAreForgotten,
     /// Own records are never compared with the stream.
     NoAudit,
-    /// Streams are followed from where the reader is, and never read again.
+    /// Streams are followed from where the reader is, and never read again, whatever digests tell.
     ReadOnce,
 }
 
@@ -50,6 +50,7 @@ struct Inner {
     link: watch::Sender<LinkState>,
     session: watch::Sender<u64>,
     resync: watch::Sender<HashMap<&'static str, u64>>,
+    rereads: broadcast::Sender<String>,
     unconfirmed: Mutex<BTreeMap<String, u64>>,
     sent: AtomicU64,
 }
@@ -75,6 +76,7 @@ impl SimFleet {
             link: watch::Sender::new(LinkState::default()),
             session: watch::Sender::new(0),
             resync: watch::Sender::new(HashMap::new()),
+            rereads: broadcast::Sender::new(64),
             unconfirmed: Mutex::default(),
             sent: AtomicU64::new(0),
         });
@@ -135,6 +137,13 @@ impl Fleet for SimFleet {
 
     fn resync(&self, topic: Topic) {
         self.inner.resync.send_modify(|counts| *counts.entry(topic.prefix()).or_default() += 1);
+    }
+
+    fn reread(&self, subject: &str) {
+        if self.inner.bug != Bug::ReadOnce {
+            self.inner.world.tell(&format!("{} reads {subject} again", self.inner.author.node));
+            let _ = self.inner.rereads.send(subject.to_owned());
+        }
     }
 
     fn blob_put(&self, bytes: Bytes) -> BoxFuture<'_, Result<BlobHash, FleetError>> {
@@ -200,7 +209,11 @@ impl Inner {
     }
 
     async fn send_and_keep(&self, put: Put) -> Result<Receipt, FleetError> {
-        self.unconfirmed.lock().insert(put.subject.clone(), put.version);
+        {
+            let mut unconfirmed = self.unconfirmed.lock();
+            let waiting = unconfirmed.entry(put.subject.clone()).or_default();
+            *waiting = put.version.max(*waiting);
+        }
         let kept = Kept {
             subject: put.subject.clone(),
             version: put.version,
@@ -319,7 +332,7 @@ async fn follow_streams(inner: &Inner, topic: Topic, to: &mpsc::Sender<Delivery>
         return std::future::pending().await;
     }
     let mut followed: BTreeMap<String, Place> = BTreeMap::new();
-    let mut changes = inner.world.changes();
+    let (mut changes, mut rereads) = (inner.world.changes(), inner.rereads.subscribe());
     let mut synced = false;
     let mut next_look = Instant::now();
     loop {
@@ -338,7 +351,8 @@ async fn follow_streams(inner: &Inner, topic: Topic, to: &mpsc::Sender<Delivery>
             if reading.made != place.made {
                 continue;
             }
-            place.read_again_at.get_or_insert(Instant::now() + READ_AGAIN);
+            let pause = if topic == Topic::Decisions { READ_DECISIONS_AGAIN } else { READ_AGAIN };
+            place.read_again_at.get_or_insert(Instant::now() + pause);
             place.read_to = place.read_to.max(reading.last);
             for (subject, bytes) in reading.records {
                 if to.send(Delivery::Put { subject, bytes }).await.is_err() {
@@ -356,6 +370,15 @@ async fn follow_streams(inner: &Inner, topic: Topic, to: &mpsc::Sender<Delivery>
             biased;
             _ = changes.changed() => sleep(STREAM_LAG).await,
             () = sleep_until(next_look) => {}
+            Ok(subject) = rereads.recv(), if topic == Topic::Decisions => {
+                let reading = inner.world.read(inner.seat, &stream_of(&format!("{subject}.")), 0);
+                let records = reading.map(|reading| reading.records).unwrap_or_default();
+                for (subject, bytes) in records.into_iter().filter(|(of, _)| of.starts_with(&subject)) {
+                    if to.send(Delivery::Put { subject, bytes }).await.is_err() {
+                        return;
+                    }
+                }
+            }
         }
     }
 }
@@ -480,7 +503,6 @@ async fn audit_one(inner: &Inner, own: &str) -> bool {
         if in_stream.get(record.subject.as_str()).is_some_and(|bytes| **bytes == *record.bytes) {
             inner.confirm(&record.subject, record.version);
         } else if record.own && record.expires_at_ms > now_ms {
-            inner.unconfirmed.lock().insert(record.subject.clone(), record.version);
             missing.push(record);
         }
     }
@@ -495,6 +517,8 @@ const ACK_TIMEOUT: Duration = Duration::from_secs(5);
 const LOOK_FOR_STREAMS: Duration = Duration::from_secs(10);
 const LOOK_AGAIN: Duration = Duration::from_millis(500);
 const READ_AGAIN: Duration = Duration::from_secs(60);
+/// As in the real engine: what digests do not tell of within the time of a run stays lost.
+const READ_DECISIONS_AGAIN: Duration = Duration::from_secs(60 * 60);
 const STREAM_LAG: Duration = Duration::from_millis(3);
 const AUDIT_EVERY: Duration = Duration::from_secs(60);
 const AFTER_FAILURE: Duration = Duration::from_secs(1);

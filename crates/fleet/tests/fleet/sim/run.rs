@@ -644,7 +644,8 @@ const SETTLED_MS: u64 = 2_000;
 const DISK_MAX_MS: u64 = 30;
 const AUDIT_TAKES_MS: u64 = 6_000;
 const CALM_MAX: Duration = Duration::from_secs(100);
-const CONVERGE_MAX: Duration = Duration::from_secs(30);
+/// Digests are told every 20 s, and count when they differ twice.
+const CONVERGE_MAX: Duration = Duration::from_secs(60);
 /// Few, so that orders meet.
 const ADDRESSES: [u8; 8] = [1, 2, 3, 4, 5, 6, 7, 8];
 const ROSTER: [(&str, &str); 4] = [("fra", "a"), ("fra", "b"), ("syd", "c"), ("iad", "d")];

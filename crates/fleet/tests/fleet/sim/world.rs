@@ -227,8 +227,10 @@ impl World {
         if !state.reaches_broker(seat) {
             return acknowledged;
         }
-        // Heartbeats are noise here; each costs every listener a signature check.
-        if subject.starts_with(Topic::Heartbeats.prefix()) && dice.below(8) > 0 {
+        // Heartbeats are noise here, but for those that tell digests; each costs every listener a signature check.
+        let noise =
+            subject.starts_with(Topic::Heartbeats.prefix()) && bytes.len() < HEARTBEAT_WITH_DIGESTS_BYTES;
+        if noise && dice.below(8) > 0 {
             return acknowledged;
         }
         if dice.chance(state.weather.lose) {
@@ -615,4 +617,6 @@ fn site_of(stream: &str) -> &str {
     stream.split_once('/').map_or("", |(_, site)| site)
 }
 
+/// Shorter ones tell none.
+const HEARTBEAT_WITH_DIGESTS_BYTES: usize = 500;
 const LISTENER_QUEUE: usize = 4_096;

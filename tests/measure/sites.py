@@ -1,0 +1,141 @@
+#!/usr/bin/env python3
+"""How long a fleet of two sites takes to learn, 40 ms apart, and how soon it agrees after a cut.
+
+    tests/measure/sites.py [--phalanx BINARY] [--trials N] [--one-way-ms 40] [--cuts N] [--json]
+
+Every piece of what passes between the sites is held back in a relay of our own, both ways; nothing limits how much passes.
+`topology` says which node reaches the fleet where. Bans are made at each of the sites in turn and awaited at the other. In
+a cut nothing passes and nobody is told; both sides ban and undo meanwhile; time counts from the moment all passes again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from lab import nats, options, upstream
+from lab.node import Clients, Member, Node, fleet
+from lab.processes import Failed, Lab, run
+from lab.relay import Relay
+from lab.report import Figure, show
+from lab.watch import Watcher, arm
+
+BANS_IN_A_CUT = 10
+
+
+@dataclass
+class Layout:
+    """Two nodes, and what is between their sites."""
+
+    name: str
+    members: list[Member]
+    relays: list[Relay]
+
+
+def one_server(lab: Lab, given: argparse.Namespace) -> Layout:
+    """One nats-server, in the first site; the other site reaches it through the relay."""
+    server = nats.single(lab, nats.binary(given.nats_server), given.sync)
+    relay = Relay(lab, server.port, given.one_way_ms)
+    members = [Member("fra", "a", server.url), Member("syd", "a", relay.url)]
+    return Layout("one nats-server, in fra", members, [relay])
+
+
+# Another way to connect sites is another function here.
+LAYOUTS: dict[str, Callable[..., Layout]] = {"one-server": one_server}
+
+
+def main() -> None:
+    given = arguments()
+    with Lab() as lab:
+        layout = LAYOUTS[given.layout](lab, given)
+        nodes = fleet(lab, given.phalanx, upstream.start(lab), layout.members)
+        watchers = [Watcher(lab, node.listen, given.pause_ms) for node in nodes]
+        clients = Clients()
+        title = f"two sites {given.one_way_ms:g} ms apart, {layout.name}"
+        learned = [spread(nodes, watchers, clients, author, given.trials) for author in (0, 1)]
+        show(f"third attack until refused at the other site; {title}", [row for rows in learned for row in rows], given.json)
+        if given.cuts:
+            show(f"after a cut of {given.cut_s:g} s; {title}", cuts(nodes, watchers, layout, clients, given), given.json)
+
+
+def arguments() -> argparse.Namespace:
+    parser = options.parser(__doc__)
+    parser.add_argument("--trials", type=int, default=300, help="in each direction [300]")
+    parser.add_argument("--one-way-ms", type=float, default=40)
+    parser.add_argument("--cuts", type=int, default=5)
+    parser.add_argument("--cut-s", type=float, default=10)
+    parser.add_argument("--layout", choices=sorted(LAYOUTS), default="one-server")
+    parser.add_argument("--sync", default="", help="sync_interval of nats-server, such as always")
+    return options.read(parser)
+
+
+def spread(nodes: list[Node], watchers: list[Watcher], clients: Clients, author: int, trials: int) -> list[Figure]:
+    """The whole path and the record alone, from one site to the other."""
+    other = 1 - author
+    way = f"{nodes[author].name} -> {nodes[other].name}"
+    path = Figure(f"{way}, third attack sent", p50_max=50, p99_max=250)
+    order = Figure(f"{way}, order sent", p50_max=50, p99_max=250)
+    for _ in range(trials):
+        client = clients.next()
+        nodes[author].strike(client, 2)
+        arm([watchers[other]], client)
+        path.count(nodes[author].third_attack(client)[0], watchers[other].seen().at_ns)
+        client = clients.next()
+        arm([watchers[other]], client)
+        order.count(nodes[author].ordered_ban(client)[0], watchers[other].seen().at_ns)
+    return [path, order]
+
+
+def cuts(nodes: list[Node], watchers: list[Watcher], layout: Layout, clients: Clients, given: argparse.Namespace) -> list[Figure]:
+    """What both sides decided while they were apart. Within a site nothing may be refused because of the cut."""
+    bans = Figure("bans of both sides, at the other", max_max=5000)
+    undone = Figure("undone at one side, at the other", max_max=5000)
+    for _ in range(given.cuts):
+        before = [(author, *ordered_and_known(nodes, watchers, clients, author)) for author in (0, 1)]
+        for relay in layout.relays:
+            relay.cut()
+        ends = time.monotonic() + given.cut_s
+        for author, _client, decision in before:
+            nodes[author].api.call("DELETE", f"decisions/{decision}")
+        made = [(author, banned_here(nodes[author], clients)) for author in (0, 1) for _ in range(BANS_IN_A_CUT)]
+        time.sleep(max(ends - time.monotonic(), 0))
+        for author, client in made:
+            arm([watchers[1 - author]], client)
+        for author, client, _decision in before:
+            arm([watchers[1 - author]], client, first=403, wanted=200)
+        since_ns = time.monotonic_ns()
+        for relay in layout.relays:
+            relay.heal()
+        told = {seen.client: seen.at_ns for watcher in watchers for seen in (watcher.seen() for _ in range(BANS_IN_A_CUT + 1))}
+        for _author, client in made:
+            bans.count(since_ns, told[client])
+        for _author, client, _decision in before:
+            undone.count(since_ns, told[client])
+    return [bans, undone]
+
+
+def ordered_and_known(nodes: list[Node], watchers: list[Watcher], clients: Clients, author: int) -> tuple[str, str]:
+    """A ban of an author that the other site knows: its actor and its id."""
+    client, other = clients.next(), watchers[1 - author]
+    arm([other], client)
+    decision = nodes[author].ordered_ban(client)[2]
+    if other.seen().at_ns is None:
+        raise Failed(f"{client} was never refused")
+    return client, decision
+
+
+def banned_here(node: Node, clients: Clients) -> str:
+    """An actor whom a node banned, as it does without the others, too."""
+    client = clients.next()
+    node.strike(client, 3)
+    ends = time.monotonic() + 1
+    while node.ask(client) != 403:
+        if time.monotonic() > ends:
+            raise Failed(f"{node.name} did not ban {client} while it was cut off")
+    return client
+
+
+if __name__ == "__main__":
+    run(main)
