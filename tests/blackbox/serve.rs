@@ -148,6 +148,15 @@ fn two_sites_are_served_and_share_and_a_server_joins_with_a_token() {
     let syd = Serve::start(far.path(), &["--site", "syd", "--listen", &far_listen, "--hub", &hub]);
     syd.says("serving", "hears fra");
     until("its node is linked again", || b.cli_json(&["status"])["fleet"]["connected"] == true);
+
+    // A server that is revoked is cut off from the others.
+    let words = ["--site", "fra", "--node", "a", "--fleet", &url, "--enroll", "127.0.0.1:0"];
+    let a = Node::up_in(home.path(), &app.url, &words);
+    until("the authority's node is linked", || a.cli_json(&["status"])["fleet"]["connected"] == true);
+    let revoked = a.cli(&["fleet", "revoke", "syd/nats-1"]);
+    assert!(revoked.status.success(), "{}", String::from_utf8_lossy(&revoked.stderr));
+    syd.says("serving", "no other site");
+    fra.says("serving", "no other site");
 }
 
 /// An operator at `a` learns what `b` served, and nothing that must not leave it.
