@@ -34,3 +34,6 @@ pub(crate) const OFFLINE_AFTER_MS: u64 = 5_000;
 
 /// The longest snapshot of a fleet with its header.
 pub(crate) const SNAPSHOT_FILE_BYTES_MAX: usize = phalanx_fleet::SNAPSHOT_BYTES_MAX + 256 * 1024;
+
+/// How long an order waits for room in the ledger, which writes a batch in milliseconds.
+pub(crate) const LEDGER_WAIT: std::time::Duration = std::time::Duration::from_secs(2);

@@ -176,7 +176,7 @@ pub(crate) const ENDPOINTS: &[Endpoint] = &[
             ("400", "no reason, or an unknown role"),
             ("403", "this node may not act for operators"),
             ("404", "no such author is known here"),
-            ("503", "no room in the ledger"),
+            ("503", "no room in the ledger, or it is in force and cannot be kept"),
         ],
         ..get(
             "/api/v1/nodes/{site}/{node}/decisions",
@@ -261,7 +261,7 @@ pub(crate) const ENDPOINTS: &[Endpoint] = &[
             ("400", "a malformed order"),
             ("403", "this node may not act for operators"),
             ("422", "an order that the fleet's rules refuse"),
-            ("503", "no room in the ledger"),
+            ("503", "no room in the ledger, or it is in force and cannot be kept"),
         ],
         ..post(
             "/api/v1/decisions",
@@ -279,7 +279,7 @@ pub(crate) const ENDPOINTS: &[Endpoint] = &[
             ("400", "no id"),
             ("403", "this node may not act for operators"),
             ("404", "no such decision is in force"),
-            ("503", "no room in the ledger"),
+            ("503", "no room in the ledger, or it is in force and cannot be kept"),
         ],
         ..get(
             "/api/v1/decisions/{id}",

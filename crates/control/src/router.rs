@@ -132,6 +132,11 @@ impl Control {
         host_is_ours(host, self.deps.listen.map(|listen| listen.ip()), &self.deps.host_names)
     }
 
+    /// Waits a moment for the ledger while a burst of orders is written. With a full disk there is no room, and the order is refused.
+    pub(crate) async fn ledger_room(&self) {
+        let _ = tokio::time::timeout(crate::limits::LEDGER_WAIT, self.deps.lanes.ledger_room()).await;
+    }
+
     /// Records what an operator is about to do. Without room in the ledger it must not be done.
     pub(crate) fn record(&self, who: &Principal, action: &str) -> Result<(), ApiError> {
         let kind = LedgerKind::OperatorAction { action: format!("{action} (by {})", who.name()) };

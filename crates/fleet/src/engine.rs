@@ -37,6 +37,10 @@ pub trait Fleet: Send + Sync + 'static {
     /// engine that keeps nothing for others need not do anything.
     fn doubt_stream(&self) {}
 
+    /// Sends own records of at least this version once more to whoever listens, soon. An engine whose others are not cut off from
+    /// each other need not do anything.
+    fn say_again(&self, _version: u64) {}
+
     /// Keeps a blob, here and for the others.
     fn blob_put(&self, bytes: Bytes) -> BoxFuture<'_, Result<BlobHash, FleetError>>;
 

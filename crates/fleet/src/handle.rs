@@ -309,6 +309,14 @@ impl FleetHandle {
         self.end(AuthorRole::Node, actor, reason)
     }
 
+    /// Resolves when one of this node's own changes is on its disk, so that it survives the node itself. It is in force and on its way
+    /// to the others before that.
+    pub async fn kept(&self, change: Change) -> Result<(), FleetError> {
+        let put = self.shared.sign(&change)?;
+        let kept = self.shared.kept(&change, put.bytes.to_vec());
+        self.shared.store.keep(kept).await
+    }
+
     /// Whether this node is the author.
     pub fn is_me(&self, author: &Author) -> bool {
         self.shared.is_me(author)
@@ -419,10 +427,13 @@ impl FleetHandle {
         self.shared.status()
     }
 
-    /// Forgets a node's pinned keys, as an operator: its next announcement is pinned afresh. For a node that lost its state.
+    /// Forgets a node's pinned keys, as an operator: its next announcement is pinned afresh. For a node that lost its state. What it had
+    /// said and is in force goes on in this operator's name.
     pub fn forget_node(&self, site: &str, node: &str) -> Result<bool, FleetError> {
         self.shared.key(AuthorRole::Operator)?;
-        let known = self.shared.roots.write().forget(site, node);
+        let taken_over = self.shared.take_over(site, node)?;
+        tracing::info!(site, node, taken_over, "node forgotten");
+        let known = self.shared.roots.write().drop_key(site, node, self.shared.clock.now_ms());
         self.shared.members.lock().forget(site, node);
         self.shared.store.unpin(&format!("{site}/{node}"));
         self.shared.faults.lock().retain(|key, _| !key.starts_with(&format!("{site}/{node} ")));

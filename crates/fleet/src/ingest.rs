@@ -10,6 +10,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Duration, Instant};
 
 use crate::engine::LinkState;
+use crate::hybrid_clock::version_at;
 use crate::members::Heartbeat;
 use crate::revoke::Unheard;
 use crate::shared::Shared;
@@ -78,6 +79,7 @@ pub(crate) struct Topics {
 struct Gate {
     link: watch::Receiver<LinkState>,
     connected: bool,
+    down_since: Option<Instant>,
     closed_until: Option<Instant>,
 }
 
@@ -86,11 +88,25 @@ impl Gate {
         let connected = link.borrow().connected;
         // Also where the link was up before anybody listened.
         let closed_until = connected.then(|| Instant::now() + GATE_CLOSED_MAX);
-        Self { link, connected, closed_until }
+        Self { link, connected, down_since: None, closed_until }
     }
 
     fn is_open(&self) -> bool {
         self.closed_until.is_none()
+    }
+
+    /// Closes when the link is up after a cut. A server that was replaced by the next in a moment is none, and bans must not wait for
+    /// the new leader of a stream.
+    fn switch(&mut self) {
+        if !self.connected {
+            self.down_since.get_or_insert_with(Instant::now);
+            self.closed_until = None;
+            return;
+        }
+        let first = self.down_since.is_none();
+        let cut = first || self.down_since.take().is_some_and(|since| since.elapsed() > CUT_MIN);
+        self.down_since = None;
+        self.closed_until = cut.then(|| Instant::now() + GATE_CLOSED_MAX);
     }
 
     fn open(&mut self) {
@@ -116,7 +132,7 @@ impl Gate {
                 let connected = self.link.borrow_and_update().connected;
                 if connected != self.connected {
                     self.connected = connected;
-                    self.closed_until = connected.then(|| Instant::now() + GATE_CLOSED_MAX);
+                    self.switch();
                 }
             }
             () = late => self.closed_until = None,
@@ -247,9 +263,13 @@ fn hear(shared: &Arc<Shared>, subject: &str, bytes: &[u8]) {
     match Heartbeat::open(bytes, subject, &shared.roots.read(), now_ms) {
         Ok((author, _)) if shared.is_me(&author) => {}
         Ok((author, heartbeat)) => {
-            if !shared.members.lock().hear(&author, &heartbeat, now_ms) {
+            let mut members = shared.members.lock();
+            let last_heard_ms = members.last_seen_ms(&author.site, &author.node);
+            if !members.hear(&author, &heartbeat, now_ms) {
                 return;
             }
+            drop(members);
+            say_what_was_missed(shared, last_heard_ms, heartbeat.away_ms, now_ms);
             if let Some(digests) = &heartbeat.digests {
                 shared.compare_digests(&author, digests);
             }
@@ -267,6 +287,25 @@ fn hear(shared: &Arc<Shared>, subject: &str, bytes: &[u8]) {
     }
 }
 
+/// Says again what a peer that was silent, or heard nobody, may have missed: its stream may take longer to catch up than we do to
+/// say it.
+fn say_what_was_missed(shared: &Shared, last_heard_ms: u64, away_ms: u64, now_ms: u64) {
+    let silent_ms = now_ms.saturating_sub(last_heard_ms);
+    let missed_ms = if silent_ms > SILENCE_MS { silent_ms.max(away_ms) } else { away_ms };
+    if missed_ms > 0 {
+        let since_ms = now_ms.saturating_sub(missed_ms.min(MISSED_MAX_MS)).saturating_sub(LOSS_UNNOTICED_MS);
+        shared.engine.say_again(version_at(since_ms));
+    }
+}
+
+/// Three heartbeats.
+const SILENCE_MS: u64 = 3_000;
+/// For so long a link may be dead before that is noticed, by pings two seconds apart.
+const LOSS_UNNOTICED_MS: u64 = 6_000;
+/// What is said again goes back this far; of what is older the streams tell, which had the time to.
+const MISSED_MAX_MS: u64 = 10 * 60_000;
+/// Shorter than this nobody can have been revoked by an operator and be believed for long.
+const CUT_MIN: Duration = Duration::from_secs(10);
 /// A stream of revocations is read in milliseconds; one that cannot be must not hold back bans.
 const GATE_CLOSED_MAX: Duration = Duration::from_secs(3);
 /// Records merged under one lock and shown in one view.

@@ -34,6 +34,7 @@ mod compact;
 mod counts;
 mod digests;
 mod ingest;
+mod inherit;
 mod inquiry;
 mod members;
 mod orders;

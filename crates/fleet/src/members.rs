@@ -66,6 +66,13 @@ pub(crate) struct Heartbeat {
     /// Nothing is left of what was under way when it was told to drain.
     #[serde(default)]
     pub(crate) drained: bool,
+    /// For how long the node heard nobody until its link came back just now, in milliseconds; 0 otherwise.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub(crate) away_ms: u64,
+}
+
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 impl Heartbeat {
@@ -234,8 +241,8 @@ mod tests {
 
     fn heartbeat(sent_at_ms: u64) -> Heartbeat {
         let (digests, lacks) = Default::default();
-        let (revision, decisions, drained) = (2, 3, false);
-        Heartbeat { version: "1".into(), revision, decisions, sent_at_ms, drained, digests, lacks }
+        let (revision, decisions, drained, away_ms) = (2, 3, false, 0);
+        Heartbeat { version: "1".into(), revision, decisions, sent_at_ms, drained, away_ms, digests, lacks }
     }
 
     #[test]

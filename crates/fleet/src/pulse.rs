@@ -3,6 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::watch;
+
+use crate::engine::LinkState;
 use crate::members::{CLOCK_OFFSET_MAX_MS, Heartbeat};
 use crate::shared::Shared;
 use crate::{FleetError, Put, Speed, Topic, subject};
@@ -12,12 +15,15 @@ pub(crate) async fn run(shared: Arc<Shared>) {
     announce(&shared).await;
     let mut renewed = shared.membership.as_ref().map(|membership| membership.renewed());
     let mut seconds = tokio::time::interval(Duration::from_millis(HEARTBEAT_MS));
+    let mut away = Away::new(shared.engine.link(), shared.clock.now_ms());
     seconds.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
     for beat in 1u64.. {
         tokio::select! {
             _ = seconds.tick() => {}
             () = shared.orders.news.notified() => {}
+            () = away.changed() => {}
         }
+        let away_ms = away.tell(shared.clock.now_ms());
         if let Some(renewed) = &mut renewed
             && renewed.has_changed().unwrap_or(false)
         {
@@ -28,9 +34,48 @@ pub(crate) async fn run(shared: Arc<Shared>) {
         shared.sweep();
         shared.store.retry();
         shared.compare_clocks();
-        if let Ok(put) = shared.sign_heartbeat(beat) {
+        if let Ok(put) = shared.sign_heartbeat(beat, away_ms) {
             let _ = shared.engine.publish(put).await;
         }
+    }
+}
+
+/// For how long the link was down, to be told when it is up again: what was said meanwhile did not get here.
+struct Away {
+    link: watch::Receiver<LinkState>,
+    since_ms: Option<u64>,
+    for_ms: u64,
+    left_to_tell: u8,
+}
+
+impl Away {
+    fn new(link: watch::Receiver<LinkState>, now_ms: u64) -> Self {
+        let since_ms = (!link.borrow().connected).then_some(now_ms);
+        Self { link, since_ms, for_ms: 0, left_to_tell: 0 }
+    }
+
+    /// Resolves when the link came or went.
+    async fn changed(&mut self) {
+        if self.link.changed().await.is_err() {
+            std::future::pending().await
+        }
+    }
+
+    /// What the next heartbeat says.
+    fn tell(&mut self, now_ms: u64) -> u64 {
+        let connected = self.link.borrow_and_update().connected;
+        match (connected, self.since_ms) {
+            (false, None) => self.since_ms = Some(now_ms),
+            (true, Some(since_ms)) => {
+                self.since_ms = None;
+                self.for_ms = now_ms.saturating_sub(since_ms).max(1);
+                self.left_to_tell = TELL_AWAY;
+            }
+            _ => {}
+        }
+        let tells = connected && self.left_to_tell > 0;
+        self.left_to_tell = self.left_to_tell.saturating_sub(u8::from(connected));
+        if tells { self.for_ms } else { 0 }
     }
 }
 
@@ -56,13 +101,14 @@ impl Shared {
             digests: None,
             lacks: Vec::new(),
             drained: self.orders.is_drained(),
+            away_ms: 0,
         }
     }
 
     /// The heartbeat of this beat. Each of some tells also what this node's records come to.
-    fn sign_heartbeat(&self, beat: u64) -> Result<Put, FleetError> {
+    fn sign_heartbeat(&self, beat: u64, away_ms: u64) -> Result<Put, FleetError> {
         let (subject, now_ms) = (subject::of_heartbeat(&self.me.site, &self.me.node), self.clock.now_ms());
-        let mut heartbeat = self.heartbeat(now_ms);
+        let mut heartbeat = Heartbeat { away_ms, ..self.heartbeat(now_ms) };
         if beat.is_multiple_of(DIGESTS_EVERY) {
             heartbeat.digests = self.own_digests(now_ms);
             heartbeat.lacks = self.differences.lock().lasting();
@@ -84,5 +130,7 @@ impl Shared {
 }
 
 const HEARTBEAT_MS: u64 = 1_000;
+/// Heartbeats that say how long the node was away: one may be sent before the subscriptions of a new link are all there.
+const TELL_AWAY: u8 = 2;
 /// Beats from one that tells digests to the next: what was lost is noticed twice, and read again, within a minute.
 const DIGESTS_EVERY: u64 = 20;

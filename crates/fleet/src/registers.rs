@@ -286,6 +286,11 @@ impl Registers {
         decisions.map(Change::Decided).chain(self.others_by(site, node))
     }
 
+    /// Every withdrawal that is remembered, in no order.
+    pub(crate) fn withdrawals(&self) -> impl Iterator<Item = &Arc<Withdrawal>> {
+        self.tombstones.values().flatten().map(|Tombstone(of)| of)
+    }
+
     fn rows_by<'a>(&'a self, site: &'a str, node: &'a str) -> impl Iterator<Item = RowId> + 'a {
         let mine = self.table.authors().filter(move |of| *of.site == *site && *of.node == *node);
         mine.flat_map(|author| self.table.of_author(author)).copied()

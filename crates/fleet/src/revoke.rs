@@ -57,6 +57,13 @@ impl FleetHandle {
         shared.apply_revocation(&revocation)?;
         let put = shared.sign_revocation(&revocation, version)?;
         shared.engine.publish(put).await?;
+        // What stays must be for those to check who come later, too.
+        if let Err(error) = shared.take_over(site, node) {
+            let text = format!(
+                "not all that {site}/{node} had decided could be taken over when it was revoked: {error}"
+            );
+            shared.fault(format!("{site}/{node} inheritance"), text);
+        }
         Ok(revocation)
     }
 

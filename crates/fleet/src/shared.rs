@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
-use parking_lot::{Mutex, RwLock};
+use parking_lot::{Mutex, MutexGuard, RwLock};
 use phalanx_model::lanes::Lanes;
 use phalanx_model::{
     ActorKey, Author, AuthorRole, Base, Clock, CountBatch, LedgerEntry, LedgerKind, Recall, Retired, Swap,
@@ -129,6 +129,17 @@ impl Shared {
         // The view and not the registers: it knows what is remembered before the records are read.
         let known = change.key().map(|key| self.view.load_full().decisions_of(&key)).unwrap_or_default();
         let change = no_shorter(change, &known, now_ms);
+        self.put_out(core, change.clone(), now_ms)?;
+        Ok(change)
+    }
+
+    /// Puts a change of this node's own into force here, and hands it to the outbox.
+    pub(crate) fn put_out(
+        &self,
+        mut core: MutexGuard<'_, Core>,
+        change: Change,
+        now_ms: u64,
+    ) -> Result<(), FleetError> {
         change.check_own(now_ms)?;
         if !core.registers.has_room_for(&change) {
             return Err(FleetError::Limit("this node has written as many decisions as it may"));
@@ -138,11 +149,11 @@ impl Shared {
         self.merge(&mut core, std::slice::from_ref(&change), now_ms);
         drop(core);
         self.unsent.fetch_add(1, Ordering::AcqRel);
-        if self.outbox.try_send(change.clone()).is_err() {
+        if self.outbox.try_send(change).is_err() {
             self.unsent.fetch_sub(1, Ordering::AcqRel);
             self.outbox_overflowed.store(true, Ordering::Release);
         }
-        Ok(change)
+        Ok(())
     }
 
     /// Merges checked changes and swaps the view once. Returns those that were news.
@@ -188,13 +199,18 @@ impl Shared {
 
     /// Keeps a record of a change on disk.
     pub(crate) fn keep_soon(&self, change: &Change, bytes: Vec<u8>) {
-        self.store.keep_soon(Kept {
+        self.store.keep_soon(self.kept(change, bytes));
+    }
+
+    /// A change as it is kept.
+    pub(crate) fn kept(&self, change: &Change, bytes: Vec<u8>) -> Kept {
+        Kept {
             subject: change.subject(),
             version: change.version(),
             expires_at_ms: change.expires_at_ms(),
             own: self.is_me(change.author()),
             bytes,
-        });
+        }
     }
 
     /// The signed record of one of this node's own changes.

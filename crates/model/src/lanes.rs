@@ -76,6 +76,13 @@ impl Lanes {
         self.ledger.try_send(entry).map_err(|_| LedgerFull)
     }
 
+    /// Resolves when the ledger has room for all that wait for it, or is no longer read. Who waits should not do so for ever: with a full
+    /// disk there is no room.
+    pub async fn ledger_room(&self) {
+        // The places are given back at once: this is a look, not a claim.
+        let _ = self.ledger.reserve_many(LEDGER_LANE_ENTRIES / 4).await;
+    }
+
     /// What was dropped so far.
     pub fn dropped(&self) -> &Dropped {
         &self.dropped

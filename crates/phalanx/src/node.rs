@@ -13,7 +13,7 @@ use futures_util::FutureExt;
 use phalanx_control::api::NodeStatus;
 use phalanx_control::{AuthorityPort, ControlDeps, EnrolDeps, Listeners, Reloaded};
 use phalanx_edge::{Edge, EdgeHandle, EdgeSettings, EdgeShared};
-use phalanx_fleet::{Change, FleetHandle, FleetKeys, NatsSettings, Remembered, Sites};
+use phalanx_fleet::{Change, FleetError, FleetHandle, FleetKeys, NatsSettings, Remembered, Sites};
 use phalanx_model::lanes::{LaneReaders, Lanes};
 use phalanx_model::{
     AuthorRole, Clock, LedgerEntry, LedgerKind, SecurityEvent, Swap, SystemClock, View, id, limits,
@@ -416,17 +416,28 @@ async fn share(
     fleet: FleetHandle,
     lanes: Lanes,
 ) {
+    let mut stuck = false;
     while let Some(event) = events.recv().await {
-        if let SecurityEvent::Proposal(proposal) = &event
-            && let Err(error) = fleet.propose(proposal.clone())
-        {
-            tracing::warn!(%error, actor = %proposal.actor, "a proposal was refused");
+        if let SecurityEvent::Proposal(proposal) = &event {
+            let mut decided = fleet.propose(proposal.clone());
+            // A burst waits for the ledger, a full disk does not hold up what comes after.
+            if matches!(decided, Err(FleetError::Ledger(_))) && !stuck {
+                stuck = tokio::time::timeout(LEDGER_WAIT, lanes.ledger_room()).await.is_err();
+                decided = fleet.propose(proposal.clone());
+            }
+            match decided {
+                Ok(_) => stuck = false,
+                Err(error) => tracing::warn!(%error, actor = %proposal.actor, "a proposal was refused"),
+            }
         }
         if record.try_send(event).is_err() {
             lanes.dropped().security.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         }
     }
 }
+
+/// The ledger writes a batch in milliseconds.
+const LEDGER_WAIT: Duration = Duration::from_secs(2);
 
 /// Forgets the strikes of actors whose decisions an operator withdrew, on every node.
 async fn forgive(mut changes: broadcast::Receiver<Change>, edge: EdgeHandle) {

@@ -22,6 +22,8 @@ pub struct TrustRoots {
     revoked: HashMap<Name, u64>,
     /// Keys of revoked nodes: no certificate for them counts, whenever it was made.
     revoked_keys: HashSet<KeyId>,
+    /// Pinned keys that an operator dropped, and when: what was announced with them before may still lie in a stream.
+    dropped_keys: HashMap<KeyId, u64>,
 }
 
 type Name = (Arc<str>, Arc<str>);
@@ -49,6 +51,7 @@ impl TrustRoots {
             validities: HashMap::new(),
             revoked: HashMap::new(),
             revoked_keys: HashSet::new(),
+            dropped_keys: HashMap::new(),
         }
     }
 
@@ -76,6 +79,11 @@ impl TrustRoots {
         }
         if self.nodes.len() >= FLEET_NODES_MAX {
             return Err(Refusal::TooManyNodes(FLEET_NODES_MAX));
+        }
+        if self.dropped_keys.get(&node.node_key.id()).is_some_and(|at_ms| node.started_at_ms <= *at_ms) {
+            return Err(Refusal::NotAllowed(
+                "an operator dropped this key; a node that still has it counts when it starts again",
+            ));
         }
         self.keys.insert(node.author(AuthorRole::Node), node.node_key);
         if let Some(key) = node.operator_key {
@@ -140,10 +148,21 @@ impl TrustRoots {
     }
 
     /// Forgets a node, so that its next announcement is pinned afresh. Whether it was known.
-    pub fn forget(&mut self, site: &str, node: &str) -> bool {
+    fn forget(&mut self, site: &str, node: &str) -> bool {
         self.keys.retain(|author, _| *author.site != *site || *author.node != *node);
         self.validities.remove(&(Arc::from(site), Arc::from(node)));
         self.nodes.remove(&(Arc::from(site), Arc::from(node))).is_some()
+    }
+
+    /// Forgets a node and the key it is known by, so that an announcement under another one is pinned afresh, and one from before under
+    /// the same one is not. Whether it was known.
+    pub fn drop_key(&mut self, site: &str, node: &str, now_ms: u64) -> bool {
+        if let Some(key) = self.node_key(site, node)
+            && (self.dropped_keys.len() < REVOKED_MAX || self.dropped_keys.contains_key(&key.id()))
+        {
+            self.dropped_keys.insert(key.id(), now_ms);
+        }
+        self.forget(site, node)
     }
 
     /// The nodes known, in no order.

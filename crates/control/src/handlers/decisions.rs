@@ -6,6 +6,7 @@ use axum::extract::rejection::{JsonRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
 use axum::{Extension, Json};
 use http::StatusCode;
+use phalanx_fleet::Change;
 use phalanx_model::actor::{ActorError, is_asn, parse_hash};
 use phalanx_model::limits::{DECISION_MAX_MS, REASON_BYTES_MAX};
 use phalanx_model::{
@@ -67,6 +68,7 @@ pub(crate) async fn add(
     if !matches!(new.kind, DecisionKind::Ban | DecisionKind::Allow) {
         return Err(ApiError::bad_request("this version enforces `ban` and `allow` only"));
     }
+    control.ledger_room().await;
     control
         .record(&who, &format!("{} {actor} for {} s: {}", kind(new.kind), new.for_ms / 1_000, new.reason))?;
     let order = phalanx_fleet::NewDecision {
@@ -76,7 +78,9 @@ pub(crate) async fn add(
         reason: new.reason,
         evidence: None,
     };
-    Ok((StatusCode::CREATED, Json(control.deps.fleet.add(order)?)))
+    let decision = control.deps.fleet.add(order)?;
+    kept(&control, Change::Decided(Arc::clone(&decision))).await?;
+    Ok((StatusCode::CREATED, Json(decision)))
 }
 
 /// `DELETE /api/v1/decisions/{id}`: ends it, and all others about the same actor, on all nodes.
@@ -93,8 +97,11 @@ pub(crate) async fn withdraw(
         return Err(ApiError::not_found(format!("no decision {id} is in force")));
     };
     let reason = if query.reason.is_empty() { "withdrawn by an operator" } else { &query.reason };
+    control.ledger_room().await;
     control.record(&who, &format!("withdraw decision {id} about {}: {reason}", decision.actor))?;
-    Ok(Json(control.deps.fleet.delete(id, reason)?))
+    let withdrawal = control.deps.fleet.delete(id, reason)?;
+    kept(&control, Change::Withdrawn(Arc::clone(&withdrawal))).await?;
+    Ok(Json(withdrawal))
 }
 
 /// `GET /api/v1/recalls`: orders that ended everything an author had decided, newest first.
@@ -115,8 +122,19 @@ pub(crate) async fn recall(
     }
     check_reason(&query.reason)?;
     let target = Author { site: site.into(), node: node.into(), role: query.role };
+    control.ledger_room().await;
     control.record(&who, &format!("withdraw everything decided by {target}: {}", query.reason))?;
-    Ok(Json(control.deps.fleet.recall(target, &query.reason)?))
+    let recall = control.deps.fleet.recall(target, &query.reason)?;
+    kept(&control, Change::Recalled(Arc::clone(&recall))).await?;
+    Ok(Json(recall))
+}
+
+/// An order is answered when it is on disk. One that cannot be is in force all the same, and the answer says so.
+async fn kept(control: &Control, change: Change) -> Result<(), ApiError> {
+    control.deps.fleet.kept(change).await.map_err(|error| {
+        let message = format!("the order is in force and was sent, but this node would forget it: {error}");
+        ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "not_kept", message)
+    })
 }
 
 fn actor(new: &NewDecision) -> Result<Actor, ApiError> {

@@ -16,7 +16,7 @@ use futures_util::stream;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::audited::{Found, InStream, Since};
-use super::{Inner, streams};
+use super::{Inner, again, streams};
 use crate::store::Kept;
 use crate::{FleetError, Topic, subject};
 
@@ -38,9 +38,13 @@ pub(super) async fn run(inner: Arc<Inner>) {
 }
 
 async fn during_session(inner: &Arc<Inner>) {
-    if let Err(error) = send_waiting(inner).await {
-        tracing::debug!(%error, "records that waited were not sent at once");
+    tokio::select! {
+        () = again::run(inner) => {}
+        () = compare(inner) => {}
     }
+}
+
+async fn compare(inner: &Arc<Inner>) {
     loop {
         let started = Instant::now();
         let sites = streams::sites(inner);
@@ -74,28 +78,6 @@ async fn during_session(inner: &Arc<Inner>) {
             }
         }
     }
-}
-
-/// Sends what waited for the link to whoever listens, before the stream is asked for anything: it may not be there yet, or never.
-async fn send_waiting(inner: &Arc<Inner>) -> Result<(), FleetError> {
-    let announcement = subject::of_node(&inner.author.site, &inner.author.node);
-    let decisions = format!("{}.", subject::own(subject::DECISIONS, &inner.author));
-    let orders = format!("{}.", subject::own(subject::ORDERS, &inner.author));
-    let (store, node) = (Arc::clone(&inner.store), announcement.clone());
-    let read = move || {
-        let later = [store.records(&orders)?.0, store.records(&decisions)?.0].concat();
-        Ok((store.records(&node)?.0, later))
-    };
-    let (node, decisions) = crate::local::blocking(read).await?;
-    let now_ms = inner.clock.now_ms();
-    for record in node.into_iter().chain(decisions) {
-        let waits = record.subject == announcement || inner.unconfirmed.lock().contains_key(&record.subject);
-        if record.own && waits && record.expires_at_ms > now_ms {
-            let sent = inner.client().publish(record.subject, record.bytes.into()).await;
-            sent.map_err(|error| FleetError::Unreachable(error.to_string()))?;
-        }
-    }
-    Ok(())
 }
 
 /// Resolves when this node cares for other sites than these.

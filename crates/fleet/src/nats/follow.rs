@@ -152,8 +152,12 @@ impl Streams {
             tokio::select! {
                 _ = looks.tick() => {
                     match self.look().await {
-                        Ok(fresh) if unsynced.is_none() => unsynced = Some(fresh),
-                        Ok(_) => {}
+                        Ok(found) => {
+                            unsynced.get_or_insert(found.fresh);
+                            if found.silent > 0 {
+                                looks.reset_after(LOOK_AGAIN);
+                            }
+                        }
                         Err(error) => {
                             tracing::debug!(topic = self.topic.prefix(), error, "streams cannot be listed");
                             // A server without JetStream, or one just started: the core path works meanwhile.
@@ -195,14 +199,17 @@ impl Streams {
         }
     }
 
-    /// Starts to follow streams that are new or were made anew. Returns how many.
-    async fn look(&mut self) -> Result<usize, String> {
+    /// Starts to follow streams that are new or were made anew.
+    async fn look(&mut self) -> Result<Found, String> {
         let names: Vec<String> =
             self.inner.jetstream().stream_names().try_collect().await.map_err(|error| error.to_string())?;
-        let mut fresh = 0;
+        let mut found = Found::default();
         for name in names {
             let Some(subjects) = streams::subjects(self.topic, &name) else { continue };
-            let Ok(stream) = self.inner.jetstream().get_stream(&name).await else { continue };
+            let Ok(stream) = self.inner.jetstream().get_stream(&name).await else {
+                found.silent += 1;
+                continue;
+            };
             let made = stream.cached_info().created.unix_timestamp_nanos();
             if let Some((known, follower)) = self.followed.get(&name) {
                 if *known == made {
@@ -217,10 +224,19 @@ impl Streams {
             let follower = Follower { inner, name: name.clone(), subjects, topic };
             let handle = self.followers.spawn(follower.run(self.to.clone(), self.synced.0.clone()));
             self.followed.insert(name, (made, handle));
-            fresh += 1;
+            found.fresh += 1;
         }
-        Ok(fresh)
+        Ok(found)
     }
+}
+
+/// What a look at the streams found.
+#[derive(Default)]
+struct Found {
+    /// Streams that are followed from now on.
+    fresh: usize,
+    /// Streams that did not answer: without a leader, or gone meanwhile.
+    silent: usize,
 }
 
 /// Follows one stream.

@@ -6,6 +6,7 @@
 //!
 //! INVARIANT: nothing here waits for the server where a caller waits: no link means `QueuedLocal`, at once.
 
+mod again;
 mod audit;
 mod audited;
 mod blob;
@@ -120,6 +121,9 @@ struct Inner {
     resync: HashMap<Topic, watch::Sender<u64>>,
     /// Own records sent or queued, by subject, until the stream confirms their version.
     unconfirmed: Mutex<HashMap<String, u64>>,
+    /// The oldest version that some peer has missed, to be said again.
+    missed_since: Mutex<Option<u64>>,
+    missed: Notify,
     /// Parts of streams that subscriptions to decisions are to deliver once more.
     rereads: broadcast::Sender<String>,
     audited: Mutex<Audited>,
@@ -168,6 +172,8 @@ impl NatsFleet {
             session: watch::Sender::new(0),
             resync: topics.into_iter().map(|topic| (topic, watch::Sender::new(0))).collect(),
             unconfirmed: Mutex::default(),
+            missed_since: Mutex::default(),
+            missed: Notify::new(),
             rereads: broadcast::Sender::new(REREADS_QUEUE),
             audited: Mutex::default(),
             doubted: Notify::new(),
@@ -229,6 +235,12 @@ impl Fleet for NatsFleet {
         if self.inner.audited.lock().doubt(Instant::now()) {
             self.inner.doubted.notify_one();
         }
+    }
+
+    fn say_again(&self, version: u64) {
+        let mut since = self.inner.missed_since.lock();
+        *since = Some(since.map_or(version, |known| known.min(version)));
+        self.inner.missed.notify_one();
     }
 
     fn blob_put(&self, bytes: Bytes) -> BoxFuture<'_, Result<BlobHash, FleetError>> {
@@ -312,7 +324,12 @@ impl Inner {
         });
         if !self.connected() {
             kept.await?;
-            return Ok(Receipt::QueuedLocal);
+            if !self.connected() {
+                return Ok(Receipt::QueuedLocal);
+            }
+            // The link came up meanwhile, and what waited for it may have been sent before this was on disk.
+            let sent = self.send_to_stream(&put.subject, put.version, put.expires_at_ms, put.bytes).await;
+            return Ok(sent.map_or(Receipt::QueuedLocal, Receipt::Committed));
         }
         // Sent first: the others need not wait for our disk. If we die in between, we learn it back from the stream.
         let (sent, kept) =

@@ -235,6 +235,11 @@ async fn a_node_that_comes_back_with_another_key_is_refused_until_an_operator_fo
     let a = NodePlan::on("fra", "a", &server).start().await;
     let b = NodePlan::on("fra", "b", &server).start().await;
     gathered(&[&a, &b]).await;
+    b.ban("192.0.2.50", 600_000);
+    a.ban("192.0.2.51", 600_000);
+    until("bans go both ways", || a.refuses("192.0.2.50") && b.refuses("192.0.2.51")).await;
+    b.fleet.withdraw(Actor::ip("192.0.2.51".parse().unwrap()), "was me").unwrap();
+    until("the withdrawal arrives", || !a.refuses("192.0.2.51")).await;
     let (state, plan) = b.stop().await;
     let folder = state.path();
     for file in ["node.key", "operator.key", "fleet.redb"] {
@@ -253,5 +258,7 @@ async fn a_node_that_comes_back_with_another_key_is_refused_until_an_operator_fo
     assert!(!a.refuses("192.0.2.1"));
     assert!(a.fleet.forget_node("fra", "b").unwrap());
     until("after that it counts", || a.refuses("192.0.2.1")).await;
+    until("what it had ordered before is in force there again", || b.refuses("192.0.2.50")).await;
+    assert!(!b.refuses("192.0.2.51"), "and what it had ended is not");
     assert_eq!(a.fleet.status().degraded, Vec::<String>::new());
 }
