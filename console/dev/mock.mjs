@@ -79,6 +79,7 @@ class World {
     this.records = new Map();
     this.decisions = new Map();
     this.strikes = new Map();
+    this.held = new Map();
     this.counters = { requests: 1_204_311, denied: 3_127, observed: 0, malformed: 12, upstream_errors: 0 };
     this.version = 1;
     this.load = 40;
@@ -140,6 +141,7 @@ class World {
         lag_ms: n.me ? 0 : [0, 44, 138][i] + Math.floor(this.random() * 9),
         last_seen_ms: silent ? this.startedAt + 9_200_000 : now - Math.floor(this.random() * 900),
         decisions: this.live().length,
+        held: n.me ? this.held.size : 0,
         online: !silent,
       };
     });
@@ -235,6 +237,30 @@ class World {
     return decision;
   }
 
+  /** Something waits for an operator. */
+  hold({ ip, prefix, blocklist, what = 'decision', node = NODES[1], role = 'node', reason, clients, of, addresses = null, forMs = 300_000 }) {
+    const actor = ip ? { kind: 'ip', value: actorValue(ip) } : prefix ? { kind: 'prefix', value: prefix } : null;
+    const text = `${what === 'range' ? 'proposed' : 'held'}: would refuse ${clients} of ${of} clients served well in the last ten minutes`;
+    const thing = {
+      id: requestId(Date.now(), node, this.random), what, actor, blocklist: blocklist ?? null, addresses, kind: 'ban', author: { site: node.site, node: node.node, role },
+      reason, share: { clients, of }, text, since_ms: what === 'range' ? null : Date.now(), expires_at_ms: what === 'range' ? null : Date.now() + forMs,
+    };
+    this.held.set(thing.id, thing);
+    this.say('held', this.held.size);
+    return thing;
+  }
+
+  settle(id, approves, reason) {
+    const thing = this.held.get(id);
+    if (!thing) return null;
+    this.held.delete(id);
+    this.say('held', this.held.size);
+    if (thing.blocklist) return { blocklist: thing.blocklist };
+    if (!approves) return { withdrawal: { id, actor: thing.actor, reason } };
+    const whom = thing.what === 'range' ? { prefix: thing.actor.value } : { ip: thing.actor.value };
+    return { decision: this.decide({ ...whom, forMs: 300_000, node: NODES[0], role: 'operator', reason: reason || `approved: ${thing.reason}` }) };
+  }
+
   withdraw(id, reason) {
     const decision = this.decisions.get(id);
     if (!decision) return null;
@@ -295,12 +321,24 @@ async function api(world, url, request, reply) {
     case 'POST decisions': {
       const body = JSON.parse(await text(request));
       if ((body.ip ?? '').startsWith('127.')) return json(reply, 422, { error: { code: 'operator_network', message: '127.0.0.1 is in an operator network and is never barred' } });
+      if (body.prefix === '198.18.0.0/15' && !body.force) {
+        const message = '198.18.0.0/15: nothing is ordered yet, because it would refuse 37 of 412 clients served well in the last ten minutes here; if that is meant, order it with --force';
+        return json(reply, 409, { error: { code: 'would_refuse_many', message } });
+      }
       return json(reply, 201, world.decide({ ...body, forMs: body.for_ms, node: NODES[0], role: 'operator' }));
     }
     case 'DELETE decisions/:id': {
       if (world.refuseUndo) return json(reply, 503, { error: { code: 'ledger_full', message: 'the ledger cannot be written: no space left on device' } });
       const order = world.withdraw(id, url.searchParams.get('reason') ?? '');
       return order ? json(reply, 200, order) : json(reply, 404, { error: { code: 'not_found', message: 'no such decision' } });
+    }
+    case 'GET held':
+      return json(reply, 200, { held: [...world.held.values()], total: world.held.size });
+    case 'POST held/:id':
+    case 'DELETE held/:id': {
+      if (world.refuseUndo) return json(reply, 503, { error: { code: 'ledger_full', message: 'the ledger cannot be written: no space left on device' } });
+      const settled = world.settle(id, request.method === 'POST', url.searchParams.get('reason') ?? '');
+      return settled ? json(reply, 200, settled) : json(reply, 404, { error: { code: 'not_found', message: 'nothing of that id is held' } });
     }
     case 'GET events':
       return json(reply, 200, events(world, url.searchParams));

@@ -148,6 +148,63 @@ test('an undo that the node refuses comes back with the reason', { skip: mockOnl
   await close();
 });
 
+test('what is held is approved and rejected by keyboard alone', { skip: mockOnly() }, async () => {
+  const { page, faults, close } = await open();
+  await page.getByText('Live', { exact: true }).waitFor();
+  assert.equal(await page.getByRole('heading', { name: 'Held for an operator' }).count(), 0, 'nothing is shown while nothing waits');
+  mock.world.hold({ ip: '203.0.113.211', clients: 37, of: 412, reason: '3 attacks <b>here</b>' });
+  mock.world.hold({ blocklist: 'scanners', what: 'blocklist', role: 'operator', addresses: 4_711, clients: 37, of: 412, reason: 'known scanners' });
+  mock.world.hold({ prefix: '203.0.113.0/24', what: 'range', addresses: 71, clients: 2, of: 412, reason: '71 of its addresses are banned by iad/iad-1' });
+  await page.getByRole('heading', { name: 'Held for an operator' }).waitFor();
+  const section = page.getByRole('region', { name: 'Held for an operator' });
+  const row = (text) => section.getByRole('listitem').filter({ hasText: text });
+  await row('203.0.113.211').getByText('held: would refuse 37 of 412 clients served well in the last ten minutes').waitFor();
+  await page.screenshot({ path: `${SHOTS}console-held.png` });
+
+  await row('203.0.113.211').getByRole('button', { name: 'Approve' }).focus();
+  await page.keyboard.press('Enter');
+  assert.equal(await focusedText(page), 'Order it');
+  await page.screenshot({ path: `${SHOTS}console-held-asks.png` });
+  await page.keyboard.press('Escape');
+  assert.match(await focusedText(page), /^Approve/);
+  mock.world.refuseUndo = true;
+  await page.keyboard.press('Enter');
+  await page.keyboard.press('Enter');
+  await row('203.0.113.211').getByRole('alert').filter({ hasText: 'no space left' }).waitFor();
+  mock.world.refuseUndo = false;
+  await page.keyboard.press('Enter');
+  await page.keyboard.press('Enter');
+  await row('203.0.113.211').waitFor({ state: 'detached' });
+  const decision = page.getByRole('region', { name: 'Live decisions' }).getByRole('listitem').filter({ hasText: '203.0.113.211' });
+  await decision.getByText('by operator at fra/fra-1').waitFor();
+  assert.match(await focusedText(page), /^Approve/, 'the focus goes to the next one');
+
+  for (const name of ['scanners', '203.0.113.0/24']) {
+    await row(name).getByRole('button', { name: 'Reject' }).focus();
+    await page.keyboard.press('Enter');
+    assert.equal(await focusedText(page), 'End it');
+    await page.keyboard.press('Enter');
+    await row(name).waitFor({ state: 'detached' });
+  }
+  await section.waitFor({ state: 'detached' });
+  assert.notEqual(await page.evaluate(() => document.activeElement?.tagName), 'BODY', 'the focus is not lost');
+  assert.deepEqual(faults.filter((fault) => !fault.includes('503')), []);
+  await close();
+});
+
+test('an order that would refuse many is asked for twice', { skip: mockOnly() }, async () => {
+  const { page, close } = await open();
+  await page.getByRole('button', { name: 'Add decision' }).click();
+  await page.getByLabel('Address or range').fill('198.18.0.0/15');
+  await page.getByLabel('Reason').fill('flood');
+  await page.keyboard.press('Enter');
+  await page.getByRole('alert').filter({ hasText: 'would refuse 37 of 412 clients served well in the last ten minutes here.' }).waitFor();
+  assert.equal(await focusedText(page), 'Ban all the same');
+  await page.keyboard.press('Enter');
+  await page.getByRole('listitem').filter({ hasText: '198.18.0.0/15' }).waitFor();
+  await close();
+});
+
 test('a slip in a new decision is told before it travels', async () => {
   const { page, close } = await open();
   await page.getByRole('button', { name: 'Add decision' }).click();
@@ -304,6 +361,11 @@ for (const scheme of ['light', 'dark']) {
     await page.getByText('Live', { exact: true }).waitFor();
     await page.getByRole('button', { name: 'Hold' }).click();
     await page.getByRole('button', { name: 'Add decision' }).click();
+    const held = mock?.world.hold({ blocklist: 'scanners', what: 'blocklist', role: 'operator', addresses: 4_711, clients: 37, of: 412, reason: 'known scanners' });
+    if (held) {
+      await page.getByRole('button', { name: 'Approve' }).click();
+      await page.getByRole('button', { name: 'Leave it held' }).waitFor();
+    }
     const row = page.locator('summary[data-row]').first();
     if (await row.count()) {
       await row.click();
@@ -311,6 +373,7 @@ for (const scheme of ['light', 'dark']) {
     }
     await page.addScriptTag({ path: AXE });
     const { violations } = await page.evaluate(() => globalThis.axe.run(document, { resultTypes: ['violations'] }));
+    if (held) mock.world.settle(held.id, false, '');
     assert.deepEqual(violations.map(({ id, impact, nodes }) => `${impact} ${id}: ${nodes[0].html.slice(0, 160)}`), []);
     await close();
   });

@@ -15,6 +15,7 @@ mod crowdsec;
 mod enrol;
 mod explain;
 mod fleet;
+mod held;
 mod operations;
 mod proxy;
 mod rates;

@@ -38,6 +38,30 @@ export interface Withdrawal {
   created_at_ms: number;
 }
 
+/** What waits for an operator. */
+export interface HeldThing {
+  id: string;
+  what: 'decision' | 'blocklist' | 'range';
+  /** Missing for a blocklist. */
+  actor: Actor | null;
+  blocklist: string | null;
+  /** Prefixes of the list, or banned addresses of the range. */
+  addresses: number | null;
+  kind: DecisionKind;
+  author: Author;
+  reason: string;
+  share: { clients: number; of: number };
+  /** The share in words. */
+  text: string;
+  since_ms: number | null;
+  expires_at_ms: number | null;
+}
+
+export interface Held {
+  held: HeldThing[];
+  total: number;
+}
+
 export interface Member {
   site: string;
   node: string;
@@ -46,6 +70,8 @@ export interface Member {
   last_seen_ms: number;
   /** Decisions that it enforces. */
   decisions: number;
+  /** What it holds for an operator; nodes of older versions do not say. */
+  held?: number;
   me: boolean;
   online: boolean;
 }
@@ -212,6 +238,8 @@ export interface NewDecision {
   kind: DecisionKind;
   for_ms: number;
   reason: string;
+  /** Order it also where it would refuse many of the clients served well. */
+  force?: boolean;
 }
 
 export interface EventFilter {
@@ -240,6 +268,10 @@ export const api = {
   decide: (decision: NewDecision) => call<Decision>('POST', 'decisions', decision),
   withdraw: (id: string, reason: string) =>
     call<Withdrawal>('DELETE', `decisions/${encodeURIComponent(id)}?${new URLSearchParams({ reason })}`),
+  held: () => call<Held>('GET', 'held'),
+  /** Approves or rejects what is held. */
+  settle: (id: string, approves: boolean, reason: string) =>
+    call<unknown>(approves ? 'POST' : 'DELETE', `held/${encodeURIComponent(id)}?${new URLSearchParams({ reason })}`),
   events: (filter: EventFilter, limit: number, before?: string) =>
     call<RequestRow[]>('GET', `events?${eventQuery(filter, limit, before)}`),
   explain: (id: string) => call<Explanation>('GET', `events/${encodeURIComponent(id)}`),

@@ -1,6 +1,6 @@
 /** Numbers and times as this page writes them. Pure: the current time is an argument. */
 
-import type { Actor, Author } from './api';
+import type { Actor, Author, HeldThing } from './api';
 
 /** `4:07`, `2 h 05 min`, `3 d 4 h`: what is left of a time, short enough to count down in place. */
 export function timeLeft(ms: number): string {
@@ -96,6 +96,11 @@ export function actorText(actor: Actor): string {
   if (actor.kind === 'asn') return `AS${actor.value}`;
   if (actor.kind === 'country' || actor.kind === 'ja4' || actor.kind === 'session' || actor.kind === 'account') return `${actor.kind} ${actor.value}`;
   return actor.value;
+}
+
+/** Whom a held order is about. */
+export function heldText(held: HeldThing): string {
+  return held.actor ? actorText(held.actor) : `blocklist ${held.blocklist ?? ''}`;
 }
 
 /** Who wrote a record. */

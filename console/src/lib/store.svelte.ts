@@ -11,6 +11,7 @@ import {
   type Counters,
   type Decision,
   type EventFilter,
+  type HeldThing,
   type Member,
   type NewDecision,
   type RequestRow,
@@ -18,7 +19,7 @@ import {
   type Withdrawal,
 } from './api';
 import { actionWord, kindWord, rowReason } from './explain';
-import { actorText, authorText, duration } from './format';
+import { actorText, authorText, duration, heldText } from './format';
 import { findId } from './ids';
 import { addDecision, dropExpired, mergeRows, rowMatches, ROWS_MAX, sortDecisions, withdraw } from './lists';
 import { Stream, type LinkState } from './stream';
@@ -40,6 +41,9 @@ export class Store {
   readonly decisionsTotal = $derived(
     this.decisions.length < LISTED_MAX ? this.decisions.length : Math.max(this.decisions.length, this.status?.decisions_live ?? 0),
   );
+  /** What waits for an operator, the first of it. */
+  waits = $state.raw<HeldThing[]>([]);
+  waitsTotal = $state(0);
   trace = $state.raw<(Second | null)[]>([]);
 
   rows = $state.raw<RequestRow[]>([]);
@@ -101,7 +105,7 @@ export class Store {
       this.nodes = status.fleet.members;
       this.decisions = sortDecisions(decisions);
       this.meter.note(status.counters, status.now_ms);
-      await this.fetchRows();
+      await Promise.all([this.fetchRows(), this.fetchHeld()]);
       this.phase = 'ready';
       return true;
     } catch (error) {
@@ -124,6 +128,28 @@ export class Store {
       if (error instanceof ApiError && error.status === 401) throw error;
       if (asked === this.rowsAsked) this.rowsError = messageOf(error);
     }
+  }
+
+  /** Fetches what waits for an operator. */
+  async fetchHeld(): Promise<void> {
+    try {
+      const { held, total } = await api.held();
+      const known = new Set(this.waits.map((one) => one.id));
+      const news = held.find((one) => !known.has(one.id));
+      if (news && this.phase === 'ready') this.announcer.note(`Held for an operator: ${kindWord(news.kind)} of ${heldText(news)}.`);
+      this.waits = held;
+      this.waitsTotal = total;
+    } catch (error) {
+      this.failed(error);
+    }
+  }
+
+  /** Answers what waits. It leaves the list when the node has done it. */
+  async settle(held: HeldThing, approves: boolean, reason: string): Promise<void> {
+    await api.settle(held.id, approves, reason);
+    this.waits = this.waits.filter((one) => one.id !== held.id);
+    this.waitsTotal = Math.max(this.waits.length, this.waitsTotal - 1);
+    this.announcer.note(`${kindWord(held.kind)} of ${heldText(held)} ${approves ? 'is ordered on every node' : 'is rejected'}.`);
   }
 
   async fetchOlder(): Promise<void> {
@@ -193,6 +219,8 @@ export class Store {
         return this.takeDecision(data as Decision);
       case 'withdrawal':
         return this.takeWithdrawal(data as Withdrawal);
+      case 'held':
+        return void this.fetchHeld();
       case 'nodes':
         this.nodes = data as Member[];
         return;
@@ -277,6 +305,8 @@ export class Store {
     this.status = null;
     this.nodes = [];
     this.decisions = [];
+    this.waits = [];
+    this.waitsTotal = 0;
     this.rows = [];
     this.waiting = [];
   }

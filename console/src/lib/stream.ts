@@ -9,7 +9,7 @@ export interface StreamHandlers {
   state: (state: LinkState) => void;
 }
 
-export const STREAM_EVENTS = ['request', 'decision', 'withdrawal', 'nodes', 'counters'] as const;
+export const STREAM_EVENTS = ['request', 'decision', 'withdrawal', 'nodes', 'held', 'counters'] as const;
 
 export class Stream {
   private source: EventSource | null = null;

@@ -9,6 +9,10 @@ use phalanx_record::{PartReport, RecordedRequest};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+mod held;
+
+pub use held::{Held, HeldThing, HeldWhat, Settled};
+
 /// `GET /api/v1/status`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Status {
@@ -37,6 +41,9 @@ pub struct Status {
     pub classes: Vec<ClassCount>,
     /// Decisions in force.
     pub decisions_live: u64,
+    /// What waits for an operator; `GET /api/v1/held` lists it.
+    #[serde(default)]
+    pub held: u64,
     /// The recorder's parts.
     pub recorder: Vec<PartReport>,
     /// Bouncers that read this node's decisions.
@@ -144,6 +151,9 @@ pub struct Member {
     pub last_seen_ms: u64,
     /// Decisions it enforces.
     pub decisions: u64,
+    /// Decisions and blocklists that it holds for an operator; it alone can say which.
+    #[serde(default)]
+    pub held: u64,
     /// Whether it is this node.
     pub me: bool,
     /// Whether it was heard of lately.
@@ -222,6 +232,20 @@ pub struct NewDecision {
     pub for_ms: u64,
     /// Why; people on other nodes read it.
     pub reason: String,
+    /// Order it also where it would refuse more of the clients that this node served well than a node or a list may.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub force: bool,
+}
+
+/// An operator's order, and whom it hits.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct DecisionMade {
+    /// The decision.
+    #[serde(flatten)]
+    pub decision: Arc<phalanx_model::Decision>,
+    /// How many of the clients that this node served well it refuses; nothing where that cannot be told, or it refuses nobody.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refuses: Option<phalanx_model::GoodShare>,
 }
 
 fn ban() -> phalanx_model::DecisionKind {
@@ -239,6 +263,9 @@ pub struct Blocklist {
     pub version: u64,
     /// The version in force on this node; none until its content was fetched.
     pub version_in_force: Option<u64>,
+    /// What the newest version would refuse, where it is held for that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held: Option<phalanx_model::GoodShare>,
     /// What it orders.
     pub kind: phalanx_model::DecisionKind,
     /// Who imported it.

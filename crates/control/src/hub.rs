@@ -51,6 +51,7 @@ impl Hub {
             clock: Arc::clone(&deps.clock),
             last_counters: Counters::default(),
             last_members: Vec::new(),
+            last_held: 0,
             requests_this_second: 0,
         };
         let task = tokio::spawn(source.run(deps.live.subscribe()));
@@ -83,6 +84,7 @@ struct Source {
     clock: Arc<dyn Clock>,
     last_counters: Counters,
     last_members: Vec<Member>,
+    last_held: usize,
     requests_this_second: u32,
 }
 
@@ -144,6 +146,11 @@ impl Source {
         if members != self.last_members {
             send(&self.changes, "nodes", &members);
             self.last_members = members;
+        }
+        let held = self.fleet.held_len();
+        if held != self.last_held {
+            send(&self.changes, "held", &held);
+            self.last_held = held;
         }
     }
 }

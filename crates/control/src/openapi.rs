@@ -11,9 +11,9 @@ use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde_json::{Map, Value, json};
 
 use crate::api::{
-    Authority, Blocklist, BlocklistContent, BouncerKey, Bouncers, ErrorBody, EventRow, Invited, LoginLink,
-    Member, NewBouncer, NewDecision, NewInvitation, NewNodeOrder, NewRevocation, NodeOrder, PolicyReloaded,
-    Restored, Revoked, Status,
+    Authority, Blocklist, BlocklistContent, BouncerKey, Bouncers, DecisionMade, ErrorBody, EventRow, Held,
+    Invited, LoginLink, Member, NewBouncer, NewDecision, NewInvitation, NewNodeOrder, NewRevocation,
+    NodeOrder, PolicyReloaded, Restored, Revoked, Settled, Status,
 };
 use crate::inquiry::{FleetEvents, RedactedRequest};
 
@@ -138,6 +138,17 @@ fn operation(endpoint: &Endpoint, generator: &mut SchemaGenerator) -> Value {
     operation
 }
 
+const HELD_PARAMETERS: &[(&str, &str, &str, &str)] = &[
+    ("id", "path", "string", "the id of what is held here or on another node"),
+    ("reason", "query", "string", "why; people on other nodes read it"),
+];
+const HELD_ERRORS: &[(&str, &str)] = &[
+    ("400", "no id"),
+    ("403", "this node may not act for operators"),
+    ("404", "nothing of that id is held or in force here"),
+    ("503", "no room in the ledger, or the fleet cannot be reached for a list's content"),
+];
+
 /// Every endpoint, in the order of the document.
 pub(crate) const ENDPOINTS: &[Endpoint] = &[
     get("/api/v1/status", "How the node and its fleet are doing", Answer::Json("200", of::<Status>)),
@@ -260,13 +271,14 @@ pub(crate) const ENDPOINTS: &[Endpoint] = &[
         errors: &[
             ("400", "a malformed order"),
             ("403", "this node may not act for operators"),
+            ("409", "it would refuse too many of the clients served well, and `force` is not given"),
             ("422", "an order that the fleet's rules refuse"),
             ("503", "no room in the ledger, or it is in force and cannot be kept"),
         ],
         ..post(
             "/api/v1/decisions",
             "Order something about an actor, on all nodes",
-            Answer::Json("201", of::<Decision>),
+            Answer::Json("201", of::<DecisionMade>),
         )
     },
     Endpoint {
@@ -285,6 +297,31 @@ pub(crate) const ENDPOINTS: &[Endpoint] = &[
             "/api/v1/decisions/{id}",
             "End a decision and all others about its actor, on all nodes",
             Answer::Json("200", of::<Withdrawal>),
+        )
+    },
+    get(
+        "/api/v1/held",
+        "What waits for an operator on this node, because it would refuse too many clients served well",
+        Answer::Json("200", of::<Held>),
+    ),
+    Endpoint {
+        method: "post",
+        parameters: HELD_PARAMETERS,
+        errors: HELD_ERRORS,
+        ..get(
+            "/api/v1/held/{id}",
+            "Make what is held the operator's own order, in force on all nodes",
+            Answer::Json("200", of::<Settled>),
+        )
+    },
+    Endpoint {
+        method: "delete",
+        parameters: HELD_PARAMETERS,
+        errors: HELD_ERRORS,
+        ..get(
+            "/api/v1/held/{id}",
+            "End what is held, on all nodes; of a blocklist the version before becomes the newest",
+            Answer::Json("200", of::<Settled>),
         )
     },
     get(

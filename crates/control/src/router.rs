@@ -24,8 +24,8 @@ use crate::auth::{Channel, Failures, Principal, check_host, host_is_ours, requir
 use crate::console;
 use crate::error::ApiError;
 use crate::handlers::{
-    blocklists, bouncers, decisions, events, fleet, health, inquiry, operations, policy, session, status,
-    stream,
+    blocklists, bouncers, decisions, events, fleet, health, held, inquiry, operations, policy, session,
+    status, stream,
 };
 use crate::hub::Hub;
 use crate::import::Importer;
@@ -176,6 +176,8 @@ pub fn router(deps: ControlDeps) -> Router {
         .route("/recalls", get(decisions::recalls))
         .route("/decisions", get(decisions::list).post(decisions::add))
         .route("/decisions/{id}", delete(decisions::withdraw))
+        .route("/held", get(held::list))
+        .route("/held/{id}", post(held::approve).delete(held::reject))
         .route("/bouncers", get(bouncers::list).post(bouncers::add))
         .route("/bouncers/{name}", delete(bouncers::delete))
         .route("/blocklists", get(blocklists::list))

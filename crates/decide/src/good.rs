@@ -1,8 +1,10 @@
 //! Recent good traffic: how many distinct clients at an address got ordinary answers lately. An address that
-//! several honest clients share (an office, a mobile carrier) is not banned whole for one of them.
+//! several honest clients share (an office, a mobile carrier) is not banned whole for one of them. And which addresses those are
+//! that got nothing but ordinary answers: whoever would refuse many of them asks an operator first.
 
 use std::net::IpAddr;
 
+use phalanx_model::GoodClients;
 use phalanx_model::limits::{GOOD_ACTORS_MAX, GOOD_CLIENTS_FOR_NARROWING, GOOD_MEMORY_MS};
 use phalanx_model::net::actor_ip;
 
@@ -14,7 +16,7 @@ pub struct GoodTraffic(ActorTable<Clients>);
 
 impl Default for GoodTraffic {
     fn default() -> Self {
-        Self(ActorTable::with_capacity(GOOD_ACTORS_MAX))
+        Self(ActorTable::bounding_networks(GOOD_ACTORS_MAX))
     }
 }
 
@@ -23,6 +25,25 @@ impl GoodTraffic {
     /// cookie where there is one, of the agent otherwise.
     pub fn note(&self, ip: IpAddr, session: u64, now_ms: u64) {
         self.0.update(actor_ip(ip), |clients| clients.note(session, now_ms));
+    }
+
+    /// Notes that an attack came from an address, whoever there sent it: for as long as good traffic is remembered, the address is
+    /// none of the clients served well. A client chooses by which session it is told apart, so sessions are no excuse.
+    pub fn note_attack(&self, ip: IpAddr, now_ms: u64) {
+        self.0.update(actor_ip(ip), |clients| clients.attacked_ms = now_ms);
+    }
+
+    /// The addresses that were served well within [`GOOD_MEMORY_MS`], and from which no attack came in that time. Walks the whole
+    /// table, which takes a millisecond or two: for who measures, not for requests.
+    pub fn clients(&self, now_ms: u64) -> GoodClients {
+        let lately = |at_ms: u64| at_ms > 0 && now_ms.saturating_sub(at_ms) < GOOD_MEMORY_MS;
+        let mut good = Vec::new();
+        self.0.for_each(|ip, clients| {
+            if lately(clients.served_ms) && !lately(clients.attacked_ms) {
+                good.push(ip);
+            }
+        });
+        good.into_iter().collect()
     }
 
     /// Whether several distinct clients at the address behaved well lately.
@@ -38,14 +59,15 @@ struct Clients {
     half: u64,
     now: u64,
     before: u64,
-    touched_ms: u64,
+    served_ms: u64,
+    attacked_ms: u64,
 }
 
 impl Clients {
     fn note(&mut self, session: u64, now_ms: u64) {
         self.turn(now_ms);
         self.now |= 1 << (session & 63);
-        self.touched_ms = now_ms;
+        self.served_ms = now_ms;
     }
 
     fn count(&self, now_ms: u64) -> u32 {
@@ -70,7 +92,7 @@ impl Clients {
 
 impl Entry for Clients {
     fn touched_ms(&self) -> u64 {
-        self.touched_ms
+        self.served_ms.max(self.attacked_ms)
     }
 }
 
@@ -104,5 +126,51 @@ mod tests {
             good.note(ip, 42, n * 1_000);
         }
         assert!(!good.is_shared(ip, 100_000));
+    }
+
+    fn served(good: &GoodTraffic, now_ms: u64) -> Vec<String> {
+        good.clients(now_ms).iter().map(|ip| ip.to_string()).collect()
+    }
+
+    #[test]
+    fn an_address_is_served_well_for_ten_minutes_and_not_while_an_attack_from_it_is_remembered() {
+        let good = GoodTraffic::default();
+        let [kind, mixed] = ["192.0.2.1", "192.0.2.2"].map(|ip| ip.parse().unwrap());
+        let start = 100 * GOOD_MEMORY_MS;
+        good.note(kind, 1, start);
+        good.note(mixed, 1, start);
+        good.note_attack("2001:db8::7".parse().unwrap(), start + 1);
+        good.note("2001:db8::8".parse().unwrap(), 1, start);
+        assert_eq!(served(&good, start + 1), ["192.0.2.1", "192.0.2.2"], "a /64 is one client");
+        good.note_attack(mixed, start + 2);
+        good.note(mixed, 99, start + 3);
+        assert_eq!(served(&good, start + 3), ["192.0.2.1"]);
+        good.note(mixed, 1, start + GOOD_MEMORY_MS);
+        assert_eq!(served(&good, start + GOOD_MEMORY_MS), [] as [&str; 0]);
+        assert_eq!(served(&good, start + GOOD_MEMORY_MS + 2), ["192.0.2.2"]);
+    }
+
+    #[test]
+    fn the_table_is_bounded_and_one_network_of_ipv6_fills_little_of_it() {
+        let good = GoodTraffic::default();
+        let start = 100 * GOOD_MEMORY_MS;
+        for n in 0..2_000u32 {
+            good.note(std::net::Ipv4Addr::from_bits(n << 8).into(), 1, start);
+        }
+        for n in 0..100_000u128 {
+            good.note(
+                std::net::Ipv6Addr::from_bits(0x2001_0db8 << 96 | (n & 0xffff) << 64).into(),
+                1,
+                start + 1,
+            );
+        }
+        let clients = good.clients(start + 1);
+        let v6 = clients.iter().filter(|ip| ip.is_ipv6()).count();
+        assert!(v6 <= 32, "{v6} of one /48");
+        assert!(clients.len() - v6 > 1_960, "{} of 2000 others are left", clients.len() - v6);
+        for n in 0..200_000u32 {
+            good.note(std::net::Ipv4Addr::from_bits(n << 8).into(), 1, start + 2);
+        }
+        assert!(good.clients(start + 2).len() <= GOOD_ACTORS_MAX);
     }
 }

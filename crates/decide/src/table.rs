@@ -21,13 +21,21 @@ type Bucket<E> = Mutex<Vec<(IpAddr, E)>>;
 pub(crate) struct ActorTable<E> {
     buckets: Box<[Bucket<E>]>,
     hasher: RandomState,
+    bounds_networks: bool,
 }
 
 impl<E: Entry> ActorTable<E> {
     /// A table for at most about `capacity` actors, rounded up to a power of two.
     pub(crate) fn with_capacity(capacity: usize) -> Self {
         let buckets = (capacity / WAYS).next_power_of_two().max(1);
-        Self { buckets: (0..buckets).map(|_| Mutex::default()).collect(), hasher: RandomState::default() }
+        let buckets = (0..buckets).map(|_| Mutex::default()).collect();
+        Self { buckets, hasher: RandomState::default(), bounds_networks: false }
+    }
+
+    /// A table in which the actors of one IPv6 /48, which is what one customer gets, share [`BUCKETS_PER_NETWORK`] buckets: whoever has 65,536
+    /// actors for the price of one can neither fill the table nor push others out of it.
+    pub(crate) fn bounding_networks(capacity: usize) -> Self {
+        Self { bounds_networks: true, ..Self::with_capacity(capacity) }
     }
 
     /// Runs `change` on the actor's entry, a new one if there is none.
@@ -42,6 +50,9 @@ impl<E: Entry> ActorTable<E> {
                 bucket.swap_remove(index);
             }
         }
+        // Once for each bucket: after that no newcomer waits for memory.
+        let room = WAYS - bucket.len();
+        bucket.reserve_exact(room);
         bucket.push((actor, E::default()));
         bucket.last_mut().map(|(_, entry)| change(entry))
     }
@@ -64,12 +75,32 @@ impl<E: Entry> ActorTable<E> {
         self.buckets.iter().map(|bucket| bucket.lock().len()).sum()
     }
 
+    /// Looks at every entry, a bucket at a time.
+    pub(crate) fn for_each(&self, mut look: impl FnMut(IpAddr, &E)) {
+        for bucket in &self.buckets {
+            bucket.lock().iter().for_each(|(actor, entry)| look(*actor, entry));
+        }
+    }
+
     fn bucket(&self, actor: IpAddr) -> Option<&Bucket<E>> {
         let mask = self.buckets.len() - 1;
-        let hash = usize::try_from(self.hasher.hash_one(actor) >> 32).unwrap_or_default();
+        let hash = usize::try_from(self.hash(actor) >> 32).unwrap_or_default();
         self.buckets.get(hash & mask)
+    }
+
+    fn hash(&self, actor: IpAddr) -> u64 {
+        match actor {
+            IpAddr::V6(ip) if self.bounds_networks => {
+                let network = self.hasher.hash_one(ip.to_bits() >> 80);
+                let place = (self.hasher.hash_one(ip) >> 32) % BUCKETS_PER_NETWORK;
+                network.wrapping_add(place << 32)
+            }
+            _ => self.hasher.hash_one(actor),
+        }
     }
 }
 
+/// With [`WAYS`] entries in each, 32 actors of one network.
+const BUCKETS_PER_NETWORK: u64 = 4;
 /// Entries per bucket.
 const WAYS: usize = 8;

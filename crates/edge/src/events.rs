@@ -1,7 +1,8 @@
 //! Exactly one event per request, whatever became of it.
 
+use phalanx_decide::Provenance;
 use phalanx_model::counters::WorkerCounters;
-use phalanx_model::{AccessEvent, Action, Reason, SecurityEvent, Signal};
+use phalanx_model::{AccessEvent, Action, Confidence, Reason, RuleClass, SecurityEvent, Signal};
 
 use crate::audit;
 use crate::client::Client;
@@ -13,6 +14,7 @@ use crate::request::Request;
 pub(crate) fn record(client: &Client, request: &mut Request) {
     let worker = &client.worker;
     finish_inspection(client, request);
+    note_attack(client, request);
     count(&worker.counters, request);
     count_classes(&worker.counters, request);
     let mut access = Box::new(access_event(client, request));
@@ -48,6 +50,17 @@ fn finish_inspection(client: &Client, request: &mut Request) {
     {
         request.verdict.action = Action::Observe;
         request.verdict.reason = Reason::Rule { rule };
+    }
+}
+
+/// Remembers that a client sends attacks, also where they are only observed: it is none of those who are served well. As with strikes,
+/// what another site's page made its browser send says nothing about it.
+fn note_attack(client: &Client, request: &Request) {
+    let attack = RuleClass::Detection(Confidence::High);
+    if request.signals.iter().any(|signal| signal.rule.class == attack)
+        && Provenance::of(|name| request.head.header(name)) != Provenance::CrossSite
+    {
+        client.worker.shared.tables.good.note_attack(request.client, request.at_ms);
     }
 }
 

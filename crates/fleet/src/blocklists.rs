@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use phalanx_model::limits::{BLOCKLIST_PREFIXES_MAX, BLOCKLISTS_MAX};
-use phalanx_model::{AuthorRole, Blocklist, DecisionKind, ListContent, ListPrefixes, Lists};
+use phalanx_model::{AuthorRole, Blocklist, DecisionKind, GoodShare, ListContent, ListPrefixes, Lists};
 use phalanx_trust::{Refusal, valid_name};
 
 use crate::change::tombstone_end_ms;
@@ -43,6 +43,8 @@ pub struct BlocklistState {
     pub newest: Arc<Blocklist>,
     /// The version in force here, if one is.
     pub in_force: Option<Arc<Blocklist>>,
+    /// What the newest version would refuse, if it is held here for that.
+    pub held: Option<GoodShare>,
 }
 
 /// A list whose content is here.
@@ -57,16 +59,17 @@ pub(crate) type LoadedLists = BTreeMap<Arc<str>, Loaded>;
 impl FleetHandle {
     /// Puts a list into force everywhere, in place of its version before. In force here when this returns. Fails when the others
     /// cannot be reached: a list that only its author enforces would be taken for one that all do.
-    pub async fn import_blocklist(&self, new: NewBlocklist) -> Result<Arc<Blocklist>, FleetError> {
+    pub async fn import_blocklist(&self, mut new: NewBlocklist) -> Result<Arc<Blocklist>, FleetError> {
         let shared = &self.shared;
         shared.key(AuthorRole::Operator)?;
         self.check_room(&new)?;
         let prefixes = u32::try_from(new.prefixes.len()).unwrap_or(u32::MAX);
-        let bytes = blocking(move || Ok(new.prefixes.to_bytes())).await?;
+        let all = std::mem::take(&mut new.prefixes);
+        let bytes = blocking(move || Ok(all.to_bytes())).await?;
         let hash = shared.engine.blob_put(Bytes::from(bytes)).await?;
         let content = Some(ListContent { hash: hash.as_str().to_owned(), prefixes });
-        let order = Order { name: new.name, kind: new.kind, for_ms: new.for_ms, reason: new.reason, content };
-        self.order_list(order).await
+        let NewBlocklist { name, kind, for_ms, reason, .. } = new;
+        self.order_list(Order { name, kind, for_ms, reason, content, approved: false }).await
     }
 
     /// Ends a list everywhere.
@@ -76,7 +79,44 @@ impl FleetHandle {
             return Err(FleetError::NoSuchBlocklist(name.to_owned()));
         };
         let (name, reason) = (name.to_owned(), reason.to_owned());
-        self.order_list(Order { name, kind: known.newest.kind, for_ms: 0, reason, content: None }).await
+        let kind = known.newest.kind;
+        self.order_list(Order { name, kind, for_ms: 0, reason, content: None, approved: false }).await
+    }
+
+    /// Puts a version of a list into force everywhere, whoever would be refused.
+    pub(crate) async fn approve_blocklist(&self, list: &Blocklist) -> Result<Arc<Blocklist>, FleetError> {
+        self.order_list(self.again(list)).await
+    }
+
+    /// Makes the version that is in force here the newest again; without one, ends the list.
+    pub(crate) async fn reject_blocklist(
+        &self,
+        list: &Blocklist,
+        reason: &str,
+    ) -> Result<Arc<Blocklist>, FleetError> {
+        let shared = &self.shared;
+        let before = {
+            let loaded = shared.lists.lock().await;
+            let before = loaded.get(&list.name).filter(|has| has.list.id != list.id);
+            before.map(|has| (Arc::clone(&has.list), Arc::clone(&has.prefixes)))
+        };
+        let Some((before, prefixes)) = before else { return self.remove_blocklist(&list.name, reason).await };
+        // The engine was told to forget it when it was replaced.
+        let bytes = blocking(move || Ok(prefixes.to_bytes())).await?;
+        shared.engine.blob_put(Bytes::from(bytes)).await?;
+        self.order_list(self.again(&before)).await
+    }
+
+    /// The order that makes a version the newest, as what an operator has looked at.
+    fn again(&self, list: &Blocklist) -> Order {
+        Order {
+            name: list.name.to_string(),
+            kind: list.kind,
+            for_ms: list.until_ms.saturating_sub(self.shared.clock.now_ms()),
+            reason: list.reason.clone(),
+            content: list.content.clone(),
+            approved: true,
+        }
     }
 
     /// The lists that are in force or should be, by name.
@@ -87,7 +127,8 @@ impl FleetHandle {
         let mut states: BTreeMap<Arc<str>, BlocklistState> = BTreeMap::new();
         for list in wanted.into_iter().chain(loaded.values().map(|has| Arc::clone(&has.list))) {
             let in_force = loaded.get(&list.name).map(|has| Arc::clone(&has.list));
-            states.entry(Arc::clone(&list.name)).or_insert(BlocklistState { newest: list, in_force });
+            let held = shared.core.lock().holding.list(&list);
+            states.entry(Arc::clone(&list.name)).or_insert(BlocklistState { newest: list, in_force, held });
         }
         states.into_values().collect()
     }
@@ -100,7 +141,8 @@ impl FleetHandle {
     /// Says what a list is from now on.
     async fn order_list(&self, order: Order) -> Result<Arc<Blocklist>, FleetError> {
         let shared = &self.shared;
-        let before = shared.wanted_lists().into_iter().find(|list| *list.name == *order.name);
+        let name = order.name.clone();
+        let before = self.contents_of(&name).await;
         let change = shared.author(AuthorRole::Operator, |author, version, now_ms| {
             Change::Listed(Arc::new(Blocklist {
                 id: new_id(&author, now_ms),
@@ -108,6 +150,7 @@ impl FleetHandle {
                 kind: order.kind,
                 reason: cut(order.reason),
                 content: order.content,
+                approved: order.approved,
                 created_at_ms: now_ms,
                 until_ms: now_ms.saturating_add(order.for_ms),
                 expires_at_ms: tombstone_end_ms(AuthorRole::Operator, version),
@@ -117,14 +160,24 @@ impl FleetHandle {
         })?;
         let Change::Listed(list) = change else { return Err(FleetError::Closed) };
         shared.look_after_lists().await;
-        let old = before.and_then(|list| hash_of(&list));
-        if let Some(old) = old.filter(|old| hash_of(&list).as_ref() != Some(old)) {
+        // The one before may still be in force here, while this one is held.
+        let now = self.contents_of(&name).await;
+        for old in before.into_iter().filter(|old| !now.contains(old)) {
             // Only whoever replaced it does so for all; at worst it takes room until somebody clears it away.
             if let Err(error) = shared.engine.blob_forget(old).await {
                 tracing::debug!(%error, "the content of a replaced blocklist stays with the engine");
             }
         }
         Ok(list)
+    }
+
+    /// The contents that a list has, in its newest version and in the one in force.
+    async fn contents_of(&self, name: &str) -> Vec<BlobHash> {
+        let states = self.blocklists().await.into_iter().filter(|list| *list.newest.name == *name);
+        states
+            .flat_map(|list| list.in_force.into_iter().chain([list.newest]))
+            .filter_map(|list| hash_of(&list))
+            .collect()
     }
 
     fn check_room(&self, new: &NewBlocklist) -> Result<(), FleetError> {
@@ -155,6 +208,7 @@ struct Order {
     for_ms: u64,
     reason: String,
     content: Option<ListContent>,
+    approved: bool,
 }
 
 /// Keeps the lists in force as the records say, until the node stops.
@@ -200,6 +254,8 @@ impl Shared {
         let mut loaded = self.lists.lock().await;
         let before = contents(&loaded);
         let wanted = self.wanted_lists();
+        let released = self.core.lock().holding.keep_lists(&wanted);
+        self.unpin_all(released);
         let mut changed = self.drop_ended(&mut loaded, &wanted);
         let (mut room, mut left_out) = (BLOCKLIST_PREFIXES_MAX, Vec::new());
         for (number, list) in wanted.iter().enumerate() {
@@ -211,13 +267,17 @@ impl Shared {
                     continue;
                 }
             }
-            if loaded.get(&list.name).is_some_and(|has| has.list == *list) {
+            let held = self.core.lock().holding.list(list).is_some();
+            if held || loaded.get(&list.name).is_some_and(|has| has.list == *list) {
                 continue;
             }
             let fault = format!("blocklist {}", list.name);
             match self.fetch(list).await {
                 Ok(has) => {
                     self.clear_fault(&fault);
+                    if !self.is_in_force(&loaded, list) && self.hold_list(list, &has).await {
+                        continue;
+                    }
                     loaded.insert(Arc::clone(&list.name), has);
                     changed = true;
                 }
@@ -237,6 +297,18 @@ impl Shared {
             self.show_lists(&loaded).await;
             self.forget_contents(before, &loaded);
         }
+    }
+
+    /// Whether a version holds nothing else than the one in force.
+    fn is_in_force(&self, loaded: &LoadedLists, list: &Blocklist) -> bool {
+        let same = |has: &Loaded| has.list.content == list.content && has.list.kind == list.kind;
+        loaded.get(&list.name).is_some_and(same)
+    }
+
+    /// Whether a version waits for an operator from here on; the one before stays in force.
+    async fn hold_list(self: &Arc<Self>, list: &Arc<Blocklist>, has: &Loaded) -> bool {
+        let (shared, list, prefixes) = (Arc::clone(self), Arc::clone(list), Arc::clone(&has.prefixes));
+        blocking(move || Ok(shared.weigh_list(&list, &prefixes))).await.unwrap_or(false)
     }
 
     /// The lists that should be in force, by name: neither removed nor recalled nor over.

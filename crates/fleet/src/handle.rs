@@ -23,6 +23,7 @@ use tokio::task::JoinSet;
 use crate::change::tombstone_end_ms;
 use crate::compact::Packing;
 use crate::counts::CountReach;
+use crate::held::Held;
 use crate::inquiry::Inquiries;
 use crate::members::Link;
 use crate::orders::{Duty, Orders};
@@ -211,6 +212,7 @@ impl FleetHandle {
             crowded: Notify::new(),
             lists: tokio::sync::Mutex::default(),
             lists_changed: Notify::new(),
+            good: Default::default(),
             roots: RwLock::new(roots),
             members: Mutex::default(),
             differences: Mutex::default(),
@@ -228,6 +230,7 @@ impl FleetHandle {
             shared.fault("remembered view", fault);
         }
         let handle = Self { tasks: Arc::default(), shared: Arc::new(shared) };
+        handle.shared.remember_held().await;
         Box::pin(handle.shared.remember_lists()).await;
         handle.restore().await?;
         Box::pin(handle.shared.look_after_lists()).await;
@@ -322,9 +325,13 @@ impl FleetHandle {
         self.shared.is_me(author)
     }
 
-    /// The live decision of this id.
+    /// The live decision of this id, in force or held.
     pub fn find(&self, id: DecisionId) -> Option<Arc<Decision>> {
-        self.shared.view.load_full().find(id, self.shared.clock.now_ms())
+        let in_force = self.shared.view.load_full().find(id, self.shared.clock.now_ms());
+        in_force.or_else(|| {
+            let core = self.shared.core.lock();
+            core.holding.iter().filter_map(Held::decision).find(|decision| decision.id == id).cloned()
+        })
     }
 
     /// The newest live decisions, at most `limit`, newest first.
@@ -351,6 +358,15 @@ impl FleetHandle {
     /// The decisions about exactly this key, live or not yet swept.
     pub fn about(&self, key: &ActorKey) -> Vec<Arc<Decision>> {
         self.shared.view.load_full().decisions_of(key)
+    }
+
+    /// This node's own decisions, in force here or held: what it told the others stands with them all the same.
+    pub fn own_about(&self, key: &ActorKey) -> Vec<Arc<Decision>> {
+        let mut decisions = self.about(key);
+        decisions.retain(|decision| self.is_me(&decision.author));
+        let me = self.shared.me.author(AuthorRole::Node);
+        decisions.extend(self.shared.core.lock().holding.about(&me, key));
+        decisions
     }
 
     /// Keys about which decisions were withdrawn as a whole, as far as that is remembered, and about which nothing is in force.
@@ -402,6 +418,7 @@ impl FleetHandle {
             lag_ms: 0,
             last_seen_ms: now_ms,
             decisions: heartbeat.decisions,
+            held: heartbeat.held,
             revision: heartbeat.revision,
             me: true,
             link: Link::Up,
@@ -550,6 +567,11 @@ impl FleetHandle {
             Change::Withdrawn(withdrawal) => Ok(withdrawal),
             Change::Decided(_) | Change::Recalled(_) | Change::Listed(_) => Err(FleetError::Closed),
         }
+    }
+
+    /// Runs a task until the node stops.
+    pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        self.tasks.lock().spawn(task);
     }
 
     fn spawn_tasks(&self, outgoing: mpsc::Receiver<Change>) {

@@ -17,7 +17,13 @@ impl Shared {
     pub(crate) fn take_over(&self, site: &str, node: &str) -> Result<usize, FleetError> {
         self.key(AuthorRole::Operator)?;
         let (heir, now_ms) = (self.me.author(AuthorRole::Operator), self.clock.now_ms());
-        let copies = copies(&self.core.lock().registers, site, node, &heir, now_ms);
+        let copies = {
+            let core = self.core.lock();
+            let mut copies = copies(&core.registers, site, node, &heir, now_ms);
+            // What waits for an operator is not answered by this.
+            copies.retain(|(theirs, _)| !matches!(theirs, Change::Decided(of) if core.holding.holds(of)));
+            copies.into_iter().map(|(_, copy)| copy).collect::<Vec<_>>()
+        };
         for copy in &copies {
             self.put_out(self.core.lock(), copy.clone(), now_ms)?;
         }
@@ -25,11 +31,19 @@ impl Shared {
     }
 }
 
-fn copies(registers: &Registers, site: &str, node: &str, heir: &Author, now_ms: u64) -> Vec<Change> {
+/// What there is to take over, each with what it becomes.
+fn copies(
+    registers: &Registers,
+    site: &str,
+    node: &str,
+    heir: &Author,
+    now_ms: u64,
+) -> Vec<(Change, Change)> {
     let others = Others { registers, ended: ended_by_others(registers, site, node), site, node };
     let theirs = registers.written_by(site, node).filter(|change| change.expires_at_ms() > now_ms);
-    let copies = theirs.filter(|change| !others.say(change)).filter_map(|change| copy(&change, heir));
-    copies.filter(|copy| registers.is_news(copy)).collect()
+    let theirs = theirs.filter(|change| !others.say(change));
+    let copies = theirs.filter_map(|change| copy(&change, heir).map(|copy| (change, copy)));
+    copies.filter(|(_, copy)| registers.is_news(copy)).collect()
 }
 
 /// The same in the heir's name. What a node itself ended were its own orders only, which nobody can check any more.

@@ -7,6 +7,7 @@
 //! what a record may do is decided by its signature and `trust::authority`, on every receipt, whatever carried it.
 //! `compact` packs the view anew behind everything else and keeps it as a file; with that file and the records `restore` starts.
 //! `blocklists` keeps the content of lists in force, whose records are changes as all others.
+//! `held` keeps back from the view what would refuse too many clients served well, until an operator answers through `settle`.
 //! Members are counted above the engine, because only a signed heartbeat counts.
 //!
 //! INVARIANT: a change takes effect here before it is sent anywhere, and no failure of disk or network undoes it.
@@ -16,8 +17,10 @@
 pub mod error;
 
 pub mod change;
+mod held;
 pub mod hybrid_clock;
 mod listed;
+mod ranges;
 mod recalls;
 pub mod registers;
 pub mod subject;
@@ -43,6 +46,7 @@ mod packed;
 mod pulse;
 mod restore;
 mod revoke;
+mod settle;
 mod shared;
 mod snapshot;
 mod trail;
@@ -61,6 +65,8 @@ pub use local::LocalFleet;
 pub use members::{Link, Member, SILENCE_MAX_MS};
 pub use nats::{NatsFleet, NatsSettings, Sites};
 pub use orders::{Duty, NodeOrder, Standing};
+pub use ranges::RangeProposal;
+pub use settle::{GoodPort, HeldKind, HeldOrder, LocateFn, Settled};
 pub use shared::FleetStatus;
 pub use snapshot::{Restored, SNAPSHOT_BYTES_MAX, Tally};
 pub use trail::{Trace, TrailReading, whole_key};

@@ -51,7 +51,7 @@ impl Listed {
 }
 
 /// Total order of the records of one name.
-fn rank(list: &Blocklist) -> (u64, DecisionId, &phalanx_model::Author, u64, Option<&str>, &str) {
+fn rank(list: &Blocklist) -> (u64, DecisionId, &phalanx_model::Author, u64, Option<&str>, &str, bool) {
     let hash = list.content.as_ref().map(|content| content.hash.as_str());
-    (list.version, list.id, &list.author, list.until_ms, hash, &list.reason)
+    (list.version, list.id, &list.author, list.until_ms, hash, &list.reason, list.approved)
 }

@@ -26,6 +26,8 @@ pub struct Member {
     pub last_seen_ms: u64,
     /// Decisions in force there.
     pub decisions: usize,
+    /// Decisions and lists that it holds for an operator.
+    pub held: usize,
     /// The revision of its view.
     pub revision: u64,
     /// Whether it is this node.
@@ -57,6 +59,8 @@ pub(crate) struct Heartbeat {
     pub(crate) revision: u64,
     pub(crate) decisions: usize,
     pub(crate) sent_at_ms: u64,
+    #[serde(default)]
+    pub(crate) held: usize,
     /// What the node's own records come to; with some heartbeats only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) digests: Option<Digests>,
@@ -202,6 +206,7 @@ impl Members {
             lag_ms: heard.map_or(0, |heard| heard.at_ms.saturating_sub(heard.heartbeat.sent_at_ms)),
             last_seen_ms,
             decisions: heard.map_or(0, |heard| heard.heartbeat.decisions),
+            held: heard.map_or(0, |heard| heard.heartbeat.held),
             revision: heard.map_or(0, |heard| heard.heartbeat.revision),
             me: false,
             link: if up { Link::Up } else { Link::Down },
@@ -242,7 +247,17 @@ mod tests {
     fn heartbeat(sent_at_ms: u64) -> Heartbeat {
         let (digests, lacks) = Default::default();
         let (revision, decisions, drained, away_ms) = (2, 3, false, 0);
-        Heartbeat { version: "1".into(), revision, decisions, sent_at_ms, drained, away_ms, digests, lacks }
+        Heartbeat {
+            version: "1".into(),
+            revision,
+            decisions,
+            sent_at_ms,
+            held: 0,
+            drained,
+            away_ms,
+            digests,
+            lacks,
+        }
     }
 
     #[test]

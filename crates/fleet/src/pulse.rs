@@ -93,11 +93,17 @@ async fn announce(shared: &Shared) {
 impl Shared {
     pub(crate) fn heartbeat(&self, now_ms: u64) -> Heartbeat {
         let view = self.view.load();
+        let (decisions, held) = {
+            let core = self.core.lock();
+            let in_force = core.registers.decisions_len().saturating_sub(core.holding.decisions_len());
+            (in_force, core.holding.len())
+        };
         Heartbeat {
             version: self.me.version.clone(),
             revision: view.revision,
-            decisions: self.core.lock().registers.decisions_len(),
+            decisions,
             sent_at_ms: now_ms,
+            held,
             digests: None,
             lacks: Vec::new(),
             drained: self.orders.is_drained(),

@@ -19,6 +19,7 @@ use phalanx_model::{ActorKey, Author, AuthorRole, Blocklist, Decision, DecisionI
 
 use crate::digests::Digest;
 use crate::listed::Listed;
+use crate::ranges::{RangeProposal, Ranges};
 use crate::recalls::Recalls;
 use crate::table::{Group, RowId, Table, order_of, rank_of};
 use crate::{Change, subject};
@@ -32,6 +33,7 @@ pub struct Registers {
     tombstones: HashMap<Author, BTreeSet<Tombstone>>,
     recalls: Recalls,
     lists: Listed,
+    ranges: Ranges,
     /// Nodes that were taken out, with the version up to which what they said stands.
     expelled: Vec<(Arc<str>, Arc<str>, u64)>,
     per_author_max: usize,
@@ -66,8 +68,8 @@ impl Default for Registers {
 impl Registers {
     /// Empty registers that hold this many decisions, and as many withdrawals, per author.
     pub fn with_quota(per_author_max: usize) -> Self {
-        let (table, withdrawals, tombstones, recalls, lists, expelled) = Default::default();
-        Self { table, withdrawals, tombstones, recalls, lists, expelled, per_author_max }
+        let (table, withdrawals, tombstones, recalls, lists, ranges, expelled) = Default::default();
+        Self { table, withdrawals, tombstones, recalls, lists, ranges, expelled, per_author_max }
     }
 
     /// Merges a change that the caller has checked.
@@ -218,6 +220,28 @@ impl Registers {
         self.table.about(key).filter_map(|id| self.table.decision(id)).collect()
     }
 
+    /// Ranges of which one author bans so many addresses now that they are proposed, each with how many. Not those about which an operator has
+    /// an order, or has withdrawn one at `rejected_since_ms` or later.
+    pub fn proposals(&self, rejected_since_ms: u64) -> Vec<(RangeProposal, u32)> {
+        let open = |proposal: &RangeProposal| {
+            let key = proposal.actor().key();
+            let by_operator = |author: &Author| author.role == AuthorRole::Operator;
+            let ordered = self.table.about(&key).any(|id| self.table.author(id).is_some_and(by_operator));
+            let rejected = self
+                .ends_of(&key)
+                .iter()
+                .any(|one| by_operator(&one.author) && one.created_at_ms >= rejected_since_ms);
+            !ordered && !rejected
+        };
+        let crowded = self.ranges.crowded().filter(|(proposal, _)| open(proposal));
+        crowded.map(|(proposal, banned)| (proposal.clone(), banned)).collect()
+    }
+
+    /// What an author decided, in no order.
+    pub fn decided_by(&self, author: &Author) -> impl Iterator<Item = Arc<Decision>> {
+        self.table.of_author(author).iter().filter_map(|id| self.table.decision(*id))
+    }
+
     /// Keys that a remembered withdrawal is about as a whole.
     pub fn withdrawn(&self) -> Vec<ActorKey> {
         let all = self.withdrawals.values().flatten();
@@ -322,8 +346,9 @@ impl Registers {
         let key = new.actor.key();
         let mut gone = Vec::new();
         let mut touched = vec![key];
-        gone.extend(old.and_then(|old| self.table.remove(old)).map(Change::Decided));
+        gone.extend(old.and_then(|old| self.remove(old)));
         self.table.insert(new);
+        self.ranges.add(new);
         let of_author = self.table.of_author(&new.author);
         let evicted = of_author.first().copied().filter(|_| of_author.len() > self.per_author_max);
         let crowded = self.crowded_out(&key, &new.author);
@@ -353,7 +378,7 @@ impl Registers {
             gone.push(Change::Withdrawn(old));
         }
         let ended: Vec<RowId> = self.table.about(&key).filter(|id| self.is_ended_by(*id, new)).collect();
-        gone.extend(ended.into_iter().filter_map(|id| self.table.remove(id)).map(Change::Decided));
+        gone.extend(ended.into_iter().filter_map(|id| self.remove(id)));
         self.withdrawals.entry(key).or_default().push(Arc::clone(new));
         let own = self.tombstones.entry(new.author.clone()).or_default();
         own.insert(Tombstone(Arc::clone(new)));
@@ -438,7 +463,13 @@ impl Registers {
 
     fn take(&mut self, id: RowId, gone: &mut Vec<Change>, touched: &mut Vec<ActorKey>) {
         touched.extend(self.table.key(id));
-        gone.extend(self.table.remove(id).map(Change::Decided));
+        gone.extend(self.remove(id));
+    }
+
+    fn remove(&mut self, id: RowId) -> Option<Change> {
+        let decision = self.table.remove(id)?;
+        self.ranges.take(&decision);
+        Some(Change::Decided(decision))
     }
 
     fn take_tombstone(&mut self, gone: &Arc<Withdrawal>) {

@@ -54,6 +54,7 @@ fn read_all(shared: &Arc<Shared>) -> Result<(), FleetError> {
     for change in adopted {
         adopt(shared, &mut core, change, now_ms);
     }
+    shared.forget_unknown_held(&mut core);
     drop(core);
     shared.lists_changed.notify_one();
     // Without its records a node goes on with what the packed file remembers, as far as nothing known since contradicts it.
@@ -123,7 +124,15 @@ fn show(shared: &Arc<Shared>) {
 fn groups(shared: &Arc<Shared>) -> impl Iterator<Item = Group> {
     let (shared, mut from) = (Arc::clone(shared), Some(0));
     let turns = std::iter::from_fn(move || {
-        let read = shared.core.lock().registers.keys(from?, ROWS);
+        let core = shared.core.lock();
+        let mut read = core.registers.keys(from?, ROWS);
+        if let Some((groups, _)) = &mut read {
+            for (_, decisions) in groups.iter_mut() {
+                decisions.retain(|decision| !core.holding.holds(decision));
+            }
+            groups.retain(|(_, decisions)| !decisions.is_empty());
+        }
+        drop(core);
         from = read.as_ref().map(|(_, next)| *next);
         read.map(|(groups, _)| groups)
     });

@@ -153,6 +153,7 @@ impl Shared {
                 touched.extend(theirs.map(|decision| decision.actor.key()));
             }
             core.trail.note_gone(&gone);
+            self.let_go(&mut core, &gone);
             self.swap_view(&mut core, touched);
             drop(core);
             self.lists_changed.notify_one();

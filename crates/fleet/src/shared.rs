@@ -22,11 +22,13 @@ use crate::compact::Packing;
 use crate::digests::Differences;
 use crate::engine::Put;
 use crate::handle::FleetKeys;
+use crate::held::Holding;
 use crate::hybrid_clock::HybridClock;
 use crate::inquiry::Inquiries;
 use crate::members::Members;
 use crate::orders::Orders;
 use crate::registers::{Outcome, Registers, no_shorter};
+use crate::settle::GoodPort;
 use crate::store::{Kept, Store};
 use crate::trail::Trail;
 use crate::{Change, Fleet, FleetError, Speed, Topic, subject};
@@ -48,6 +50,8 @@ pub struct FleetStatus {
     pub refused: u64,
     /// Decisions in force.
     pub decisions: usize,
+    /// What waits for an operator: held decisions and blocklists, and ranges that are proposed.
+    pub held: usize,
     /// The revision of the view.
     pub revision: u64,
     /// When this node's certificates end, in Unix milliseconds; none in a fleet without an authority.
@@ -75,6 +79,8 @@ pub(crate) struct Shared {
     pub(crate) lists: tokio::sync::Mutex<LoadedLists>,
     /// The records say something new about blocklists.
     pub(crate) lists_changed: Notify,
+    /// By what it is measured whom orders would hit; not there until the data plane is.
+    pub(crate) good: std::sync::OnceLock<GoodPort>,
     pub(crate) roots: RwLock<TrustRoots>,
     pub(crate) members: Mutex<Members>,
     pub(crate) differences: Mutex<Differences>,
@@ -103,6 +109,7 @@ pub(crate) struct Core {
     /// Views that a request may still read.
     pub(crate) retired: Retired<View>,
     pub(crate) trail: Trail,
+    pub(crate) holding: Holding,
 }
 
 impl Core {
@@ -127,7 +134,8 @@ impl Shared {
         let version = core.clock.tick(now_ms);
         let change = make(self.me.author(role), version, now_ms);
         // The view and not the registers: it knows what is remembered before the records are read.
-        let known = change.key().map(|key| self.view.load_full().decisions_of(&key)).unwrap_or_default();
+        let mut known = change.key().map(|key| self.view.load_full().decisions_of(&key)).unwrap_or_default();
+        known.extend(change.key().map(|key| core.holding.about(change.author(), &key)).unwrap_or_default());
         let change = no_shorter(change, &known, now_ms);
         self.put_out(core, change.clone(), now_ms)?;
         Ok(change)
@@ -164,6 +172,7 @@ impl Shared {
             core.clock.observe(change.version());
             if let Outcome::Applied { gone, touched } = core.registers.apply(change, now_ms) {
                 core.trail.note(change, &gone);
+                self.weigh(core, change, &gone, now_ms);
                 self.forget(gone);
                 touched_all.extend(touched);
                 if let Change::Recalled(recall) = change
@@ -179,6 +188,9 @@ impl Shared {
             self.lists_changed.notify_one();
         }
         for change in &applied {
+            if matches!(change, Change::Decided(decision) if core.holding.holds(decision)) {
+                continue;
+            }
             // Nobody listening is no failure.
             let _ = self.changes.send(change.clone());
         }
@@ -191,6 +203,7 @@ impl Shared {
         let mut core = self.core.lock();
         let (gone, touched) = core.registers.sweep(now_ms);
         core.trail.note_gone(&gone);
+        self.let_go(&mut core, &gone);
         self.swap_view(&mut core, touched);
         core.retired.drop_unused();
         drop(core);
@@ -368,6 +381,11 @@ impl Shared {
         let mut degraded = self.store.faults();
         degraded.extend(link.fault);
         degraded.extend(self.faults.lock().values().cloned());
+        let (held, sentences) = {
+            let core = self.core.lock();
+            (self.held_len(&core), core.holding.sentences())
+        };
+        degraded.extend(sentences);
         let now_ms = self.clock.now_ms();
         let certificate_expires_at_ms =
             self.membership.as_ref().map(|membership| membership.held().grant.expires_at_ms);
@@ -382,6 +400,7 @@ impl Shared {
             audited_at_ms: link.audited_at_ms,
             refused: self.refused.load(Ordering::Relaxed),
             decisions: view.live_len(now_ms),
+            held,
             revision: view.revision,
             certificate_expires_at_ms,
         }
@@ -408,6 +427,7 @@ impl Shared {
         let view = self.view.load_full();
         let changed = touched.into_iter().map(|key| {
             let mut decisions = core.registers.decisions_of(&key);
+            decisions.retain(|decision| !core.holding.holds(decision));
             if core.restoring {
                 // What the packed file remembers stands, unless something that is known by now ends or replaces it.
                 let remembered = view.decisions_of(&key).into_iter();

@@ -159,6 +159,7 @@ fn blocklist() -> Blocklist {
         kind: DecisionKind::Ban,
         reason: "bench".into(),
         content: None,
+        approved: false,
         created_at_ms: 0,
         until_ms: u64::MAX,
         expires_at_ms: u64::MAX,

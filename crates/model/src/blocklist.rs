@@ -7,7 +7,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::limits::{BLOCKLIST_PREFIXES_MAX, PREFIX_V4_BITS_MIN, PREFIX_V6_BITS_MIN};
-use crate::net::canonical_prefix;
+use crate::net::{canonical, canonical_prefix};
 use crate::{Actor, Author, Decision, DecisionId, DecisionKind, Prefix};
 
 /// What a blocklist is in its newest version, by its author's word.
@@ -26,6 +26,9 @@ pub struct Blocklist {
     pub reason: String,
     /// What it holds; nothing once the list is removed.
     pub content: Option<ListContent>,
+    /// An operator has approved this content: no node holds it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub approved: bool,
     /// When this version was made, in Unix milliseconds.
     pub created_at_ms: u64,
     /// When it ends, in Unix milliseconds; it is never enforced from then on.
@@ -90,6 +93,14 @@ impl ListPrefixes {
             .filter_map(|&(start, bits)| Prefix::new(Ipv4Addr::from_bits(start).into(), bits).ok());
         let v6 = self.v6.iter().filter_map(|&(start, bits)| Prefix::new(v6_address(start).into(), bits).ok());
         v4.chain(v6)
+    }
+
+    /// Whether an address lies in one of them.
+    pub fn contains(&self, ip: IpAddr) -> bool {
+        match canonical(ip) {
+            IpAddr::V4(ip) => holds(&self.v4, ip.to_bits()),
+            IpAddr::V6(ip) => holds(&self.v6, u64::try_from(ip.to_bits() >> 64).unwrap_or_default()),
+        }
     }
 
     /// First and last address of each IPv4 prefix.
@@ -186,6 +197,14 @@ where
     });
     prefixes.shrink_to_fit();
     prefixes
+}
+
+fn holds<K: Ord + Copy>(prefixes: &[(K, u8)], key: K) -> bool
+where
+    (K, u8): Span<K>,
+{
+    let after = prefixes.partition_point(|prefix| prefix.0 <= key);
+    after.checked_sub(1).and_then(|at| prefixes.get(at)).is_some_and(|prefix| key <= prefix.last())
 }
 
 trait Span<K> {

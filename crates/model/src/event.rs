@@ -6,7 +6,8 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Actor, AuditDetail, Blocklist, Decision, FramingFault, Recall, RequestId, Signal, Verdict, Withdrawal,
+    Actor, AuditDetail, Author, Blocklist, Decision, FramingFault, GoodShare, Recall, RequestId, Signal,
+    Verdict, Withdrawal,
 };
 
 /// One request and what became of it. Secrets are never in it: query values of secret fields are masked before.
@@ -134,6 +135,15 @@ pub enum LedgerKind {
     Listed {
         /// The list, without its content.
         list: Arc<Blocklist>,
+    },
+    /// Something is held on this node for an operator, because it would refuse too many clients served well.
+    Held {
+        /// Whose.
+        author: Author,
+        /// What, in plain words; with decisions of one author, how many of them are held by now.
+        what: String,
+        /// What it would refuse, with all that is held of this author.
+        share: GoodShare,
     },
     /// The policy in force changed.
     PolicyChanged {

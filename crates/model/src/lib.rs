@@ -18,6 +18,7 @@ pub mod verdict;
 pub mod actor;
 pub mod blocklist;
 pub mod decision;
+pub mod good_clients;
 pub mod view;
 
 pub mod audit;
@@ -34,6 +35,7 @@ pub use clock::{Clock, ManualClock, SystemClock};
 pub use counts::{CountBatch, KeyCount};
 pub use decision::{Author, AuthorRole, Decision, DecisionKind, Recall, Withdrawal};
 pub use event::{AccessEvent, Event, LedgerEntry, LedgerKind, Proposal, SecurityEvent, Strike};
+pub use good_clients::{GoodClients, GoodShare, HoldLimits};
 pub use id::{DecisionId, RequestId};
 pub use net::{Prefix, PrefixSet};
 pub use request::{BodyFraming, FramingFault, HeaderField, HttpVersion, RequestHead, Span};

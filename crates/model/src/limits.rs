@@ -67,6 +67,19 @@ pub const GOOD_ACTORS_MAX: usize = 65_536;
 pub const GOOD_MEMORY_MS: u64 = 10 * 60_000;
 /// Distinct well-behaved clients behind one address from which on only the misbehaving one is banned.
 pub const GOOD_CLIENTS_FOR_NARROWING: u32 = 3;
+/// More than this part of the clients served well is not refused on the word of one other node or of a list without an operator, in
+/// per cent: of a hundred visitors five may have met a botnet's addresses.
+pub const HELD_SHARE_PERCENT: u8 = 5;
+/// Fewer clients served well than this are no reason to hold anything: on a quiet site an attacker that looked around first is most
+/// of the good traffic.
+pub const HELD_CLIENTS_LEAST: u32 = 10;
+/// Clients whose refusal counts against one author, and as many whose refusal is held: all that a node remembers as served well.
+pub const HELD_CLIENTS_PER_AUTHOR_MAX: usize = GOOD_ACTORS_MAX;
+/// Held decisions, lists and ranges named in one answer, the newest first.
+pub const HELD_PAGE_MAX: usize = 1_000;
+/// Addresses of one range that one author bans at a time, from which on the range is proposed: a quarter of a /24. Of IPv6 as many
+/// /64 of one /48.
+pub const RANGE_BANS_FOR_PROPOSAL: u32 = 64;
 /// Strikes that make a decision.
 pub const STRIKES_FOR_DECISION: u32 = 3;
 /// The window within which strikes count, in milliseconds.

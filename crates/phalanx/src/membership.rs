@@ -367,6 +367,7 @@ mod tests {
             let settings = Settings {
                 lapi: None,
                 imports: Vec::new(),
+                held: Default::default(),
                 geo: Default::default(),
                 listen: vec![],
                 admin: "127.0.0.1:0".parse()?,

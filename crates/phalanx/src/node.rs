@@ -13,7 +13,7 @@ use futures_util::FutureExt;
 use phalanx_control::api::NodeStatus;
 use phalanx_control::{AuthorityPort, ControlDeps, EnrolDeps, Listeners, Reloaded};
 use phalanx_edge::{Edge, EdgeHandle, EdgeSettings, EdgeShared};
-use phalanx_fleet::{Change, FleetError, FleetHandle, FleetKeys, NatsSettings, Remembered, Sites};
+use phalanx_fleet::{Change, FleetError, FleetHandle, FleetKeys, GoodPort, NatsSettings, Remembered, Sites};
 use phalanx_model::lanes::{LaneReaders, Lanes};
 use phalanx_model::{
     AuthorRole, Clock, LedgerEntry, LedgerKind, SecurityEvent, Swap, SystemClock, View, id, limits,
@@ -273,12 +273,25 @@ async fn start_core(
     let edge = start_edge(settings, rate_hash_key, shared)?;
     let (lanes, clock) = (lanes.clone(), Arc::clone(clock));
     let fleet = FleetHandle::start_with(remembered, fleet_settings, sealer, keys, lanes, clock).await?;
+    fleet.measure_by(settings.held, good_port(&edge, &places)).await;
     tokio::spawn(forgive(fleet.changes(), edge.clone()));
     tokio::spawn(crate::duty::follow(fleet.clone(), edge.clone()));
     if counts_jointly {
         tokio::spawn(crate::rates::share(Arc::clone(edge.tables()), keeper.plan(), fleet.clone()));
     }
     Ok((edge, fleet, places))
+}
+
+/// The clients that the edge served well, and where they are.
+fn good_port(edge: &EdgeHandle, places: &Arc<PlacesKeeper>) -> GoodPort {
+    let (tables, places) = (Arc::clone(edge.tables()), places.places());
+    GoodPort {
+        clients: Box::new(move |now_ms| tables.good.clients(now_ms)),
+        place: Box::new(move |ip| {
+            let place = places.load().of(ip);
+            (place.asn, place.country)
+        }),
+    }
 }
 
 fn record_settings(

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use phalanx_control::ImportSettings;
+use phalanx_model::HoldLimits;
 use phalanx_policy::Diagnostic;
 use phalanx_policy::toml_text::{At, Text};
 use phalanx_policy::units::duration_ms;
@@ -35,6 +36,8 @@ pub(crate) struct Settings {
     pub(crate) lapi: Option<SocketAddr>,
     /// Sources whose decisions are taken over.
     pub(crate) imports: Vec<ImportSettings>,
+    /// From what share of the clients served well on an order is held for an operator.
+    pub(crate) held: HoldLimits,
 }
 
 /// Logs in other tools' formats; there are none unless they are asked for.
@@ -118,6 +121,7 @@ fn check(
         geo: geo(text, &raw.geo, folder, faults),
         lapi: raw.lapi.as_ref().and_then(|lapi| lapi_listen(text, lapi, faults)),
         imports: imports(text, &raw.import.crowdsec, folder, faults),
+        held: held(text, &raw.held, faults),
     };
     (settings, folder.join(&raw.policy))
 }
@@ -205,6 +209,29 @@ fn lapi_listen(text: &Text<'_>, raw: &RawLapi, faults: &mut Vec<Diagnostic>) -> 
         ));
     }
     Some(listen)
+}
+
+fn held(text: &Text<'_>, raw: &RawHeld, faults: &mut Vec<Diagnostic>) -> HoldLimits {
+    let mut limits = HoldLimits::default();
+    if let Some(written) = &raw.share_percent {
+        match u8::try_from(written.value) {
+            Ok(percent @ 1..=100) => limits.share_percent = percent,
+            _ => faults.push(
+                text.error_at(&written.span, "`share_percent` goes from 1 to 100")
+                    .with_help("write `100` to hold nothing"),
+            ),
+        }
+    }
+    if let Some(written) = &raw.clients_least {
+        limits.clients_least = written.value;
+        if written.value < 2 {
+            faults.push(
+                text.error_at(&written.span, "`clients_least` is 2 or more")
+                    .with_help("with 1 every ban of a visitor would wait for an operator"),
+            );
+        }
+    }
+    limits
 }
 
 fn imports(
@@ -329,6 +356,15 @@ struct RawSettings {
     lapi: Option<RawLapi>,
     #[serde(default)]
     import: RawImport,
+    #[serde(default)]
+    held: RawHeld,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawHeld {
+    share_percent: Option<At<u32>>,
+    clients_least: Option<At<u32>>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -547,6 +583,21 @@ mod tests {
             ("audi = \"a.log\"\n", "error: 5: unknown key `audi`\n  help: did you mean `audit`?"),
         ] {
             assert_eq!(told(log).1, [expected], "{log}");
+        }
+    }
+
+    #[test]
+    fn when_orders_are_held_is_a_setting_within_limits() {
+        let (settings, faults) = read_with("[held]\nshare_percent = 20\nclients_least = 50");
+        assert_eq!(faults, [] as [&str; 0]);
+        assert_eq!(settings.unwrap().held, HoldLimits { share_percent: 20, clients_least: 50 });
+        for (wrong, expected) in [
+            ("share_percent = 0", "`share_percent` goes from 1 to 100"),
+            ("share_percent = 257", "`share_percent` goes from 1 to 100"),
+            ("clients_least = 1", "`clients_least` is 2 or more"),
+        ] {
+            let (_, faults) = read_with(&format!("[held]\n{wrong}"));
+            assert!(faults.len() == 1 && faults[0].contains(expected), "{wrong}: {faults:?}");
         }
     }
 }

@@ -173,6 +173,7 @@ fn settings_of(args: &UpArgs) -> anyhow::Result<Settings> {
         geo: args.geo.clone(),
         lapi: None,
         imports: Vec::new(),
+        held: Default::default(),
         logs: LogSettings {
             modsecurity: args.modsecurity_log.clone(),
             audit: args.audit_log.clone().map(|path| (path, args.audit_format.into())),

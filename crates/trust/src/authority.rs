@@ -251,6 +251,7 @@ mod tests {
             kind: DecisionKind::Ban,
             reason: String::new(),
             content: Some(ListContent { hash: String::new(), prefixes: 1 }),
+            approved: false,
             created_at_ms: NOW,
             until_ms: NOW + DECISION_MAX_MS,
             expires_at_ms: u64::MAX,

@@ -152,6 +152,7 @@ fn row(state: &BlocklistState) -> Blocklist {
         name: list.name.to_string(),
         version: list.version,
         version_in_force: state.in_force.as_ref().map(|list| list.version),
+        held: state.held,
         kind: list.kind,
         author: list.author.clone(),
         reason: list.reason.clone(),

@@ -10,11 +10,11 @@ use phalanx_fleet::Change;
 use phalanx_model::actor::{ActorError, is_asn, parse_hash};
 use phalanx_model::limits::{DECISION_MAX_MS, REASON_BYTES_MAX};
 use phalanx_model::{
-    Actor, Author, AuthorRole, Decision, DecisionId, DecisionKind, Prefix, Recall, Withdrawal,
+    Actor, Author, AuthorRole, Decision, DecisionId, DecisionKind, GoodShare, Prefix, Recall, Withdrawal,
 };
 use serde::Deserialize;
 
-use crate::api::NewDecision;
+use crate::api::{DecisionMade, NewDecision};
 use crate::auth::Principal;
 use crate::error::ApiError;
 use crate::limits::{DECISIONS_PAGE_DEFAULT, DECISIONS_PAGE_MAX};
@@ -61,13 +61,14 @@ pub(crate) async fn add(
     State(control): State<Arc<Control>>,
     Extension(who): Extension<Principal>,
     body: Result<Json<NewDecision>, JsonRejection>,
-) -> Result<(StatusCode, Json<Arc<Decision>>), ApiError> {
+) -> Result<(StatusCode, Json<DecisionMade>), ApiError> {
     let Json(new) = body.map_err(|e| ApiError::new(e.status(), "bad_request", e.body_text()))?;
     let actor = actor(&new)?;
     check(&new)?;
     if !matches!(new.kind, DecisionKind::Ban | DecisionKind::Allow) {
         return Err(ApiError::bad_request("this version enforces `ban` and `allow` only"));
     }
+    let refuses = measured(&control, &new, &actor).await?;
     control.ledger_room().await;
     control
         .record(&who, &format!("{} {actor} for {} s: {}", kind(new.kind), new.for_ms / 1_000, new.reason))?;
@@ -80,7 +81,26 @@ pub(crate) async fn add(
     };
     let decision = control.deps.fleet.add(order)?;
     kept(&control, Change::Decided(Arc::clone(&decision))).await?;
-    Ok((StatusCode::CREATED, Json(decision)))
+    Ok((StatusCode::CREATED, Json(DecisionMade { decision, refuses })))
+}
+
+/// How many of the clients served well an order would refuse. Over the limit that holds for nodes and lists it must be said twice.
+async fn measured(
+    control: &Control,
+    new: &NewDecision,
+    actor: &Actor,
+) -> Result<Option<GoodShare>, ApiError> {
+    if new.kind != DecisionKind::Ban {
+        return Ok(None);
+    }
+    let Some((share, over)) = control.deps.fleet.would_refuse(actor).await else { return Ok(None) };
+    if over && !new.force {
+        let message = format!(
+            "{actor}: nothing is ordered yet, because it would refuse {share} here; if that is meant, order it with --force"
+        );
+        return Err(ApiError::new(StatusCode::CONFLICT, "would_refuse_many", message));
+    }
+    Ok((share.clients > 0).then_some(share))
 }
 
 /// `DELETE /api/v1/decisions/{id}`: ends it, and all others about the same actor, on all nodes.
@@ -130,7 +150,7 @@ pub(crate) async fn recall(
 }
 
 /// An order is answered when it is on disk. One that cannot be is in force all the same, and the answer says so.
-async fn kept(control: &Control, change: Change) -> Result<(), ApiError> {
+pub(crate) async fn kept(control: &Control, change: Change) -> Result<(), ApiError> {
     control.deps.fleet.kept(change).await.map_err(|error| {
         let message = format!("the order is in force and was sent, but this node would forget it: {error}");
         ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "not_kept", message)

@@ -143,6 +143,7 @@ mod tests {
             lag_ms: 0,
             last_seen_ms: 0,
             decisions: 0,
+            held: 0,
             revision: 0,
             me,
             link: phalanx_fleet::Link::Up,

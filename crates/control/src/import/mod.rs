@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use http::Uri;
 use parking_lot::Mutex;
-use phalanx_fleet::{FleetError, FleetHandle, NewDecision};
+use phalanx_fleet::{FleetError, FleetHandle, HeldKind, NewDecision};
 use phalanx_model::{Actor, ActorKey, AuthorRole, Clock, Decision, DecisionId, DecisionKind};
 use tokio::sync::watch;
 
@@ -112,7 +112,7 @@ impl Importer {
             self.compare(claims, &stream).await?;
         }
         for (key, id) in claims.to_renew(now_ms) {
-            match self.fleet.about(&key).iter().any(|decision| decision.id == id) {
+            match self.fleet.own_about(&key).iter().any(|decision| decision.id == id) {
                 true => self.pass_on(claims, key).await?,
                 // Withdrawn here, or replaced by what this node found out itself.
                 false => claims.forsake(&key),
@@ -174,8 +174,13 @@ impl Importer {
         }
         let now_ms = self.clock.now_ms();
         let list = self.fleet.view().load_full();
+        let held = self.fleet.held().0.into_iter().filter_map(|held| match held.what {
+            HeldKind::Decision(decision) => Some(decision),
+            HeldKind::Blocklist(_) | HeldKind::Range(..) => None,
+        });
         let left: Vec<(Actor, DecisionId)> = list
             .live(now_ms)
+            .chain(held)
             .filter(|decision| {
                 self.is_own(decision)
                     && claims.is_from_here(&decision.reason)
@@ -191,7 +196,7 @@ impl Importer {
 
     /// Takes back what was passed on, unless something else stands in its place by now.
     async fn end(&self, actor: Actor, id: DecisionId) -> Result<(), String> {
-        if !self.fleet.about(&actor.key()).iter().any(|decision| decision.id == id) {
+        if !self.fleet.own_about(&actor.key()).iter().any(|decision| decision.id == id) {
             return Ok(());
         }
         let reason = format!("ended by {}", self.client.authority);
@@ -217,7 +222,7 @@ impl Importer {
     }
 
     fn own_ban(&self, key: &ActorKey, now_ms: u64) -> Option<Arc<Decision>> {
-        self.fleet.about(key).into_iter().find(|decision| {
+        self.fleet.own_about(key).into_iter().find(|decision| {
             self.is_own(decision)
                 && decision.is_live(now_ms)
                 && decision.kind == DecisionKind::Ban

@@ -5,6 +5,8 @@ mod access;
 #[cfg(test)]
 mod endpoints;
 #[cfg(test)]
+mod held;
+#[cfg(test)]
 mod import;
 #[cfg(test)]
 mod lapi;

@@ -18,6 +18,8 @@ mod faults;
 #[cfg(test)]
 mod forgery;
 #[cfg(test)]
+mod held;
+#[cfg(test)]
 mod latency;
 #[cfg(test)]
 mod local;

@@ -147,6 +147,7 @@ mod tests {
             kind,
             reason: "test".into(),
             content: None,
+            approved: false,
             created_at_ms: 0,
             until_ms,
             expires_at_ms: u64::MAX,

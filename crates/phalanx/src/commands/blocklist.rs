@@ -122,6 +122,14 @@ fn import(args: &ImportArgs) -> anyhow::Result<()> {
         return print::json(&answer);
     }
     let list: Blocklist = serde_json::from_value(answer)?;
+    if let Some(share) = list.held {
+        return print::text(&format!(
+            "blocklist {name} is HELD on this node: it would refuse {share}; the version before stays in force.\n\
+             Put it into force with `phalanx decision approve {id}`, or end it with `phalanx decision reject {id}`.\n",
+            name = list.name,
+            id = list.id
+        ));
+    }
     print::text(&format!(
         "blocklist {} is in force for {}: {} prefixes, version {}\n",
         list.name,
@@ -173,6 +181,7 @@ fn list(args: &ListArgs) -> anyhow::Result<()> {
 
 fn row(list: &Blocklist, now_ms: u64) -> Vec<String> {
     let here = match list.version_in_force {
+        _ if list.held.is_some() => "HELD",
         Some(version) if version == list.version => "in force",
         Some(_) => "version before",
         None => "not yet",

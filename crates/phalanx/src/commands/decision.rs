@@ -1,10 +1,10 @@
-//! `phalanx decision add|list|delete`.
+//! `phalanx decision add|list|delete|approve|reject`.
 
 use std::net::IpAddr;
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand, ValueEnum};
-use phalanx_control::api::NewDecision;
+use phalanx_control::api::{DecisionMade, Held, HeldThing, NewDecision, Settled};
 use phalanx_model::actor::{parse_asn, parse_hash};
 use phalanx_model::{Actor, Country, Decision, DecisionKind, Ja4, Prefix, Recall, RequestId, Withdrawal};
 use phalanx_record::escape::for_terminal;
@@ -27,6 +27,10 @@ enum DecisionCommand {
     List(ListArgs),
     /// End a decision and all others about the same actor, on all nodes
     Delete(DeleteArgs),
+    /// Make what is held your own order, in force on all nodes
+    Approve(SettleArgs),
+    /// End what is held, on all nodes
+    Reject(SettleArgs),
 }
 
 #[derive(Debug, Clone, Args)]
@@ -42,6 +46,9 @@ struct AddArgs {
     /// Why; people on other nodes read it
     #[arg(long, value_name = "TEXT")]
     reason: String,
+    /// Order it also where it would refuse many of the clients served well
+    #[arg(long)]
+    force: bool,
     #[command(flatten)]
     admin: AdminArgs,
 }
@@ -86,6 +93,9 @@ struct ListArgs {
     /// At most this many, the newest
     #[arg(long, value_name = "N")]
     limit: Option<u32>,
+    /// Only what is held for an operator
+    #[arg(long)]
+    held: bool,
     #[command(flatten)]
     admin: AdminArgs,
 }
@@ -102,12 +112,26 @@ struct DeleteArgs {
     admin: AdminArgs,
 }
 
+#[derive(Debug, Clone, Args)]
+struct SettleArgs {
+    /// The id of what is held; `phalanx decision list --held` shows them
+    #[arg(value_name = "ID")]
+    id: RequestId,
+    /// Why
+    #[arg(long, value_name = "TEXT")]
+    reason: Option<String>,
+    #[command(flatten)]
+    admin: AdminArgs,
+}
+
 /// Runs `decision`.
 pub(crate) fn run(args: &DecisionArgs) -> anyhow::Result<ExitCode> {
     match &args.command {
         DecisionCommand::Add(args) => add(args),
         DecisionCommand::List(args) => list(args),
         DecisionCommand::Delete(args) => delete(args),
+        DecisionCommand::Approve(args) => settle(args, true),
+        DecisionCommand::Reject(args) => settle(args, false),
     }?;
     Ok(ExitCode::SUCCESS)
 }
@@ -127,12 +151,13 @@ fn add(args: &AddArgs) -> anyhow::Result<()> {
         },
         for_ms: args.for_ms,
         reason: args.reason.clone(),
+        force: args.force,
     };
     let answer = Client::new(&args.admin)?.post("decisions", Some(&serde_json::to_value(new)?))?;
     if args.admin.json {
         return print::json(&answer);
     }
-    let made: Decision = serde_json::from_value(answer)?;
+    let DecisionMade { decision: made, refuses } = serde_json::from_value(answer)?;
     print::text(&format!(
         "{} of {} for {}, id {}\n",
         kind(made.kind),
@@ -140,6 +165,9 @@ fn add(args: &AddArgs) -> anyhow::Result<()> {
         print::duration(made.expires_at_ms.saturating_sub(made.created_at_ms)),
         made.id
     ))?;
+    if let Some(share) = refuses {
+        print::text(&format!("note: it refuses {share}\n"))?;
+    }
     match not_told_apart(&made.actor) {
         Some(what) => print::text(&format!(
             "note: {what}; the order is kept and shared, and has no effect until then\n"
@@ -162,6 +190,9 @@ fn not_told_apart(actor: &Actor) -> Option<&'static str> {
 fn list(args: &ListArgs) -> anyhow::Result<()> {
     let query = print::query(&[("limit", args.limit.map(|limit| limit.to_string()))]);
     let client = Client::new(&args.admin)?;
+    if args.held {
+        return list_held(args, &client);
+    }
     let answer = client.get(&format!("decisions{query}"))?;
     if args.admin.json {
         return print::json(&answer);
@@ -172,7 +203,87 @@ fn list(args: &ListArgs) -> anyhow::Result<()> {
         false => print::text(&table(&decisions)),
     }?;
     let recalls: Vec<Recall> = serde_json::from_value(client.get("recalls")?)?;
-    recalls.iter().try_for_each(|recall| print::text(&format!("{}\n", print::recall(recall))))
+    recalls.iter().try_for_each(|recall| print::text(&format!("{}\n", print::recall(recall))))?;
+    let held: Held = serde_json::from_value(client.get("held")?)?;
+    match held.total {
+        0 => Ok(()),
+        _ => print::text(&format!("\n{}", held_table(&held))),
+    }
+}
+
+fn list_held(args: &ListArgs, client: &Client) -> anyhow::Result<()> {
+    let answer = client.get("held")?;
+    if args.admin.json {
+        return print::json(&answer);
+    }
+    let mut held: Held = serde_json::from_value(answer)?;
+    if let Some(limit) = args.limit {
+        held.held.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
+    }
+    match held.total {
+        0 => print::text(&format!(
+            "nothing is held, measured by {} clients served well lately\n",
+            held.measured_by
+        )),
+        _ => print::text(&held_table(&held)),
+    }
+}
+
+fn held_table(held: &Held) -> String {
+    let row = |one: &HeldThing| {
+        let about = match (&one.actor, &one.blocklist) {
+            (Some(actor), _) => print::actor(actor),
+            (None, Some(name)) => format!("blocklist {name}"),
+            (None, None) => String::new(),
+        };
+        vec![
+            one.id.to_string(),
+            kind(one.kind).into(),
+            about,
+            one.author.to_string(),
+            print::short(&one.text, 100),
+            print::short(&one.reason, 60),
+        ]
+    };
+    let rows: Vec<Vec<String>> = held.held.iter().map(row).collect();
+    let mut out = print::table(&["ID", "KIND", "ACTOR", "AUTHOR", "WAITS FOR AN OPERATOR", "REASON"], &rows);
+    let more = held.total.saturating_sub(u64::try_from(held.held.len()).unwrap_or_default());
+    if more > 0 {
+        out.push_str(&format!("and {more} more\n"));
+    }
+    out.push_str("`phalanx decision approve ID` orders it everywhere, `phalanx decision reject ID` ends it everywhere\n");
+    out
+}
+
+fn settle(args: &SettleArgs, approve: bool) -> anyhow::Result<()> {
+    let query = print::query(&[("reason", args.reason.clone())]);
+    let (client, path) = (Client::new(&args.admin)?, format!("held/{}{query}", args.id));
+    let answer = if approve { client.post(&path, None)? } else { client.delete(&path)? };
+    if args.admin.json {
+        return print::json(&answer);
+    }
+    let settled: Settled = serde_json::from_value(answer)?;
+    print::text(&match (settled.decision, settled.withdrawal, settled.blocklist) {
+        (Some(made), ..) => format!(
+            "{} of {} is in force on all nodes for {}, id {}\n",
+            kind(made.kind),
+            print::actor(&made.actor),
+            print::duration(made.expires_at_ms.saturating_sub(made.created_at_ms)),
+            made.id
+        ),
+        (_, Some(order), _) => {
+            format!(
+                "all decisions about {} are ended: {}\n",
+                print::actor(&order.actor),
+                for_terminal(&order.reason)
+            )
+        }
+        (.., Some(name)) if approve => format!("blocklist {name} is in force on all nodes\n"),
+        (.., Some(name)) => {
+            format!("of blocklist {name} the version before is in force on all nodes, if there was one\n")
+        }
+        (None, None, None) => String::from("done\n"),
+    })
 }
 
 fn table(decisions: &[Decision]) -> String {

@@ -58,7 +58,11 @@ fn words(status: &Status) -> String {
     }
     out.push_str(&counters(&status.counters));
     out.push_str(&classes(&status.classes));
-    out.push_str(&format!("decisions  {} in force\n", status.decisions_live));
+    let held = match status.held {
+        0 => String::new(),
+        held => format!(", {held} HELD for an operator: `phalanx decision list --held`"),
+    };
+    out.push_str(&format!("decisions  {} in force{held}\n", status.decisions_live));
     let link = if status.fleet.connected { "connected" } else { "NOT connected" };
     out.push_str(&format!(
         "fleet      {}, {link}, {} nodes\n\n",
@@ -135,7 +139,10 @@ fn members(members: &[Member], now_ms: u64) -> String {
                 if member.online { "online".into() } else { "OFFLINE".into() },
                 format!("{} ms", member.lag_ms),
                 seen,
-                member.decisions.to_string(),
+                match member.held {
+                    0 => member.decisions.to_string(),
+                    held => format!("{}, {held} held", member.decisions),
+                },
             ]
         })
         .collect();
