@@ -23,5 +23,6 @@ mod proxy;
 mod rates;
 mod relay;
 mod rules;
+mod serve;
 mod state;
 mod support;

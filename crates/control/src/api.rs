@@ -527,6 +527,9 @@ pub struct NewInvitation {
     /// Whether it may act for operators.
     #[serde(default)]
     pub control: bool,
+    /// Whether the token is for a site's NATS server, `phalanx fleet serve`, and for no node.
+    #[serde(default)]
+    pub server: bool,
     /// How long the token is good, in milliseconds; a week at most.
     pub for_ms: u64,
     /// Where it enrols, `HOST:PORT`; the listener's own address without it.

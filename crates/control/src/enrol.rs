@@ -23,7 +23,10 @@ use hyper_util::service::TowerToHyperService;
 use parking_lot::Mutex;
 use phalanx_model::lanes::Lanes;
 use phalanx_model::{Clock, LedgerEntry, LedgerKind};
-use phalanx_trust::{EnrolRequest, FleetAuthority, Grant, JoinRefusal, RenewRequest, TrustError, tls};
+use phalanx_trust::{
+    EnrolRequest, FleetAuthority, Grant, JoinRefusal, RenewRequest, ServerGrant, ServerRenewal,
+    ServerRequest, TrustError, tls,
+};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
@@ -128,6 +131,8 @@ fn router(deps: EnrolDeps) -> Router {
     Router::new()
         .route("/enrol", post(enrol))
         .route("/renew", post(renew))
+        .route("/enrol-server", post(enrol_server))
+        .route("/renew-server", post(renew_server))
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .with_state(deps)
 }
@@ -140,20 +145,51 @@ async fn enrol(
     let (site, node, token) = (request.site.clone(), request.node.clone(), request.token.clone());
     let now_ms = deps.clock.now_ms();
     let granted = grant(&deps, move |authority| authority.enrol(&request, now_ms)).await;
-    match &granted {
-        Ok(_) => {
-            tracing::info!(site, node, "node joined the fleet");
-            let action = format!("node {site}/{node} joined with invitation {token}");
-            let kind = LedgerKind::OperatorAction { action };
-            if deps.lanes.ledger(LedgerEntry { at_ms: now_ms, kind }).is_err() {
-                tracing::warn!("the ledger has no room for a node that joined");
-            }
-        }
-        Err(Refused(refusal)) => {
-            tracing::warn!(site = site.escape_debug().to_string(), %refusal, "a node was refused");
-        }
-    }
+    note(&deps, "node", (&site, &node, &token), granted.as_ref().err(), now_ms);
     granted.map(Json)
+}
+
+async fn enrol_server(
+    State(deps): State<EnrolDeps>,
+    body: Result<Json<ServerRequest>, JsonRejection>,
+) -> Result<Json<ServerGrant>, Refused> {
+    let Json(request) = body.map_err(malformed)?;
+    let (site, server, token) =
+        (request.place.site.clone(), request.place.server.clone(), request.token.clone());
+    let now_ms = deps.clock.now_ms();
+    let granted = with_authority(&deps, move |authority| authority.enrol_server(&request, now_ms)).await;
+    note(&deps, "server", (&site, &server, &token), granted.as_ref().err(), now_ms);
+    Ok(Json(ServerGrant { enrol: deps.addresses.clone(), ..granted? }))
+}
+
+async fn renew_server(
+    State(deps): State<EnrolDeps>,
+    body: Result<Json<ServerRenewal>, JsonRejection>,
+) -> Result<Json<ServerGrant>, Refused> {
+    let Json(request) = body.map_err(malformed)?;
+    let now_ms = deps.clock.now_ms();
+    let granted = with_authority(&deps, move |authority| authority.renew_server(&request, now_ms)).await?;
+    Ok(Json(ServerGrant { enrol: deps.addresses.clone(), ..granted }))
+}
+
+/// Tells the log and the ledger who joined, and the log who was refused.
+fn note(
+    deps: &EnrolDeps,
+    what: &str,
+    (site, name, token): (&str, &str, &str),
+    refused: Option<&Refused>,
+    now_ms: u64,
+) {
+    if let Some(Refused(refusal)) = refused {
+        tracing::warn!(site = site.escape_debug().to_string(), %refusal, "a {what} was refused");
+        return;
+    }
+    tracing::info!(site, name, "{what} joined the fleet");
+    let action = format!("{what} {site}/{name} joined with invitation {token}");
+    let kind = LedgerKind::OperatorAction { action };
+    if deps.lanes.ledger(LedgerEntry { at_ms: now_ms, kind }).is_err() {
+        tracing::warn!("the ledger has no room for a {what} that joined");
+    }
 }
 
 async fn renew(
@@ -169,11 +205,25 @@ async fn grant(
     deps: &EnrolDeps,
     work: impl FnOnce(&mut FleetAuthority) -> Result<Grant, JoinRefusal> + Send + 'static,
 ) -> Result<Grant, Refused> {
+    let granted = with_authority(deps, move |authority| {
+        let grant = work(authority)?;
+        // A site with servers of its own has its nodes there.
+        let nats_url = authority.clients_of(&grant.site).join(",");
+        Ok(Grant { nats_url, ..grant })
+    });
+    let grant = granted.await?;
+    let nats_url = if grant.nats_url.is_empty() { deps.nats_url.clone() } else { grant.nats_url };
+    Ok(Grant { nats_url, enrol: deps.addresses.clone(), ..grant })
+}
+
+async fn with_authority<T: Send + 'static>(
+    deps: &EnrolDeps,
+    work: impl FnOnce(&mut FleetAuthority) -> Result<T, JoinRefusal> + Send + 'static,
+) -> Result<T, Refused> {
     let authority = Arc::clone(&deps.authority);
     let granted = tokio::task::spawn_blocking(move || work(&mut authority.lock())).await;
     let granted = granted.unwrap_or_else(|_| Err(JoinRefusal::Unavailable("it was cut off".into())));
-    let grant = granted.map_err(Refused)?;
-    Ok(Grant { nats_url: deps.nats_url.clone(), enrol: deps.addresses.clone(), ..grant })
+    granted.map_err(Refused)
 }
 
 fn malformed(rejection: JsonRejection) -> Refused {

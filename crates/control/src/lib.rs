@@ -21,6 +21,8 @@ mod limits;
 mod import;
 mod lapi;
 
+pub mod inquiry;
+
 mod console;
 mod handlers;
 mod hub;

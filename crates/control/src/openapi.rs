@@ -16,6 +16,7 @@ use crate::api::{
     NodeOrder, Policy, PolicyHome, PolicyPush, PolicyReloaded, PolicyRollback, Restored, Revoked, Settled,
     Status,
 };
+use crate::inquiry::{FleetEvents, RedactedRequest};
 
 /// `GET /api/v1/openapi.json`
 pub(crate) async fn serve() -> impl IntoResponse {
@@ -373,6 +374,42 @@ pub(crate) const ENDPOINTS: &[Endpoint] = &[
             ("503", "the history cannot be read"),
         ],
         ..get("/api/v1/events/{id}", "Why a request was refused", Answer::Json("200", of::<Explanation>))
+    },
+    Endpoint {
+        parameters: &[
+            ("limit", "query", "integer", "at most this many of each node; 50 without it and at most"),
+            ("before", "query", "string", "only older ones: a request's id, or a time"),
+            ("since_ms", "query", "integer", "only those that arrived at this time or later"),
+            ("client", "query", "string", "only this address"),
+            ("action", "query", "string", "only this action: observe, challenge, throttle, tarpit, deny"),
+            ("rule", "query", "integer", "only those that this rule matched"),
+        ],
+        errors: &[
+            ("400", "a parameter that is unknown or malformed"),
+            ("403", "this node may not act for operators"),
+            ("422", "too many questions are under way"),
+            ("503", "the others cannot be reached"),
+        ],
+        ..get(
+            "/api/v1/fleet/events",
+            "Refused and flagged requests of all other nodes, redacted by each, newest first",
+            Answer::Json("200", of::<FleetEvents>),
+        )
+    },
+    Endpoint {
+        parameters: &[("id", "path", "string", "the request's id, as the blocked visitor saw it")],
+        errors: &[
+            ("400", "no id"),
+            ("403", "this node may not act for operators"),
+            ("404", "no other node that answers has it"),
+            ("422", "too many questions are under way"),
+            ("503", "the others cannot be reached"),
+        ],
+        ..get(
+            "/api/v1/fleet/events/{id}",
+            "What became of a request that another node served, redacted by it",
+            Answer::Json("200", of::<RedactedRequest>),
+        )
     },
     Endpoint {
         errors: &[("503", "too many subscribers")],

@@ -25,8 +25,8 @@ use crate::auth::{Channel, Failures, Principal, check_host, host_is_ours, requir
 use crate::console;
 use crate::error::ApiError;
 use crate::handlers::{
-    blocklists, bouncers, bundles, decisions, events, fleet, health, held, operations, policy, session,
-    status, stream,
+    blocklists, bouncers, bundles, decisions, events, fleet, health, held, inquiry, operations, policy,
+    session, status, stream,
 };
 use crate::hub::Hub;
 use crate::import::Importer;
@@ -205,6 +205,8 @@ pub fn router(deps: ControlDeps) -> Router {
         .route("/events/{id}", get(events::explain))
         .route("/stream", get(stream::stream))
         .route("/fleet", get(fleet::overview))
+        .route("/fleet/events", get(inquiry::list))
+        .route("/fleet/events/{id}", get(inquiry::explain))
         .route("/fleet/invitations", post(fleet::invite))
         .route("/fleet/revocations", post(fleet::revoke))
         .route("/fleet/orders", post(operations::order))

@@ -125,6 +125,10 @@ pub enum Topic {
     Counts,
     /// The same, for the node that sums them for this node's site.
     CountsToSum,
+    /// Questions of operators about what nodes have served: sent, never kept.
+    Questions,
+    /// Answers to a node's own questions: sent, never kept.
+    Answers,
 }
 
 impl Topic {
@@ -139,12 +143,14 @@ impl Topic {
             Self::Heartbeats => subject::HEARTBEATS,
             Self::Counts => subject::COUNTS,
             Self::CountsToSum => subject::COUNTS_TO_SUM,
+            Self::Questions => subject::QUESTIONS,
+            Self::Answers => subject::ANSWERS,
         }
     }
 
     /// Whether engines keep its records for those who come later.
     pub fn is_kept(self) -> bool {
-        !matches!(self, Self::Heartbeats | Self::Counts | Self::CountsToSum)
+        !matches!(self, Self::Heartbeats | Self::Counts | Self::CountsToSum | Self::Questions | Self::Answers)
     }
 }
 

@@ -24,6 +24,7 @@ use crate::change::tombstone_end_ms;
 use crate::compact::Packing;
 use crate::counts::CountReach;
 use crate::held::Held;
+use crate::inquiry::Inquiries;
 use crate::members::Link;
 use crate::orders::{Duty, Orders};
 use crate::packed::PackedFile;
@@ -32,7 +33,7 @@ use crate::shared::{Core, FleetStatus, Shared, admitted};
 use crate::store::Store;
 use crate::{
     Change, Fleet, FleetError, LocalFleet, Member, NatsFleet, NatsSettings, Topic, TrailReading, blocklists,
-    compact, counts, ingest, orders, outbox, primer, pulse, restore,
+    compact, counts, ingest, inquiry, orders, outbox, primer, pulse, restore,
 };
 
 /// What a fleet node is told at start.
@@ -220,6 +221,7 @@ impl FleetHandle {
             differences: Mutex::default(),
             orders: Orders::default(),
             news: Notify::new(),
+            inquiries: Inquiries::default(),
             changes,
             counts,
             outbox,
@@ -586,6 +588,7 @@ impl FleetHandle {
         tasks.spawn(pulse::run(Arc::clone(shared)));
         tasks.spawn(counts::run(Arc::clone(shared), shared.engine.subscribe(Topic::Counts)));
         tasks.spawn(orders::run(Arc::clone(shared), shared.engine.subscribe(Topic::Orders)));
+        inquiry::start(shared, &mut tasks);
         tasks.spawn(blocklists::run(Arc::clone(shared)));
         tasks.spawn(policy::follow::run(Arc::clone(shared)));
         if shared.keys.operator.is_some() {

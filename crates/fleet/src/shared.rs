@@ -24,6 +24,7 @@ use crate::engine::Put;
 use crate::handle::FleetKeys;
 use crate::held::Holding;
 use crate::hybrid_clock::HybridClock;
+use crate::inquiry::Inquiries;
 use crate::members::Members;
 use crate::orders::Orders;
 use crate::policy::follow::Policies;
@@ -88,6 +89,7 @@ pub(crate) struct Shared {
     pub(crate) orders: Orders,
     /// The others should not wait a second for this node's next heartbeat.
     pub(crate) news: Notify,
+    pub(crate) inquiries: Inquiries,
     pub(crate) changes: broadcast::Sender<Change>,
     pub(crate) counts: broadcast::Sender<Arc<CountBatch>>,
     pub(crate) outbox: mpsc::Sender<Change>,
@@ -263,8 +265,20 @@ impl Shared {
         body: &[u8],
         for_ms: u64,
     ) -> Result<Put, FleetError> {
+        self.sign_fast_as(AuthorRole::Node, topic, subject, body, for_ms)
+    }
+
+    /// The same in another role, if this node has it.
+    pub(crate) fn sign_fast_as(
+        &self,
+        role: AuthorRole,
+        topic: Topic,
+        subject: String,
+        body: &[u8],
+        for_ms: u64,
+    ) -> Result<Put, FleetError> {
         let now_ms = self.clock.now_ms();
-        let (author, fleet_id) = (self.me.author(AuthorRole::Node), self.fleet_id());
+        let (author, fleet_id) = (self.me.author(role), self.fleet_id());
         let expires_at_ms = now_ms.saturating_add(for_ms);
         let statement = Statement {
             fleet_id: &fleet_id,
@@ -274,7 +288,7 @@ impl Shared {
             expires_at_ms,
             body,
         };
-        let bytes = SignedRecord::sign(&self.keys.node, statement).to_bytes()?.into();
+        let bytes = SignedRecord::sign(self.key(role)?, statement).to_bytes()?.into();
         Ok(Put { topic, subject, version: now_ms, expires_at_ms, bytes, speed: Speed::Fast })
     }
 

@@ -60,6 +60,16 @@ pub fn of_counts_to_sum(site: &str, node: &str) -> String {
     format!("{COUNTS_TO_SUM}.{site}.{node}")
 }
 
+/// The subject under which a node asks.
+pub fn of_question(site: &str, node: &str) -> String {
+    format!("{QUESTIONS}.{site}.{node}")
+}
+
+/// The subject under which a node answers another.
+pub fn of_answer(asker: &Author, site: &str, node: &str) -> String {
+    format!("{ANSWERS}.{}.{}.{site}.{node}", asker.site, asker.node)
+}
+
 /// The subject that belongs to an author in a topic, with all below it: `phx.dec.fra.a.>`.
 pub fn own(prefix: &str, author: &Author) -> String {
     format!("{prefix}.{}.{}", author.site, author.node)
@@ -146,6 +156,10 @@ pub const POLICY: &str = "phx.pol";
 pub const ORDERS: &str = "phx.ord";
 /// Heartbeats.
 pub const HEARTBEATS: &str = "phx.hb";
+/// Questions about what nodes have served.
+pub const QUESTIONS: &str = "phx.q";
+/// Answers to them.
+pub const ANSWERS: &str = "phx.a";
 /// Counts of rate limits.
 pub const COUNTS: &str = "phx.ctr";
 /// Counts of rate limits, for the node that sums them for a site.

@@ -22,6 +22,7 @@ mod membership;
 
 mod crowdsec;
 mod node;
+mod serve;
 mod up;
 
 mod client;

@@ -211,6 +211,7 @@ impl Running {
             imports: crowdsec.imports(),
             lapi_listen: crowdsec.listen(),
         };
+        tokio::spawn(phalanx_control::inquiry::answer_all(fleet.clone(), recorder.history()));
         let router = phalanx_control::router(deps);
         let control = tokio::spawn(phalanx_control::serve(router, listeners, stopping.clone()));
         let lapi = crowdsec.serve((&keeper, &places), &fleet, &clock, stopping);

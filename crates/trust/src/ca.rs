@@ -25,7 +25,7 @@ use crate::{
 pub struct FleetAuthority {
     path: PathBuf,
     sealer: Arc<Sealer>,
-    state: State,
+    pub(crate) state: State,
 }
 
 /// What an invitation is for.
@@ -99,7 +99,7 @@ pub struct ServerIdentity {
 }
 
 /// What a nats-server in operator mode is configured with.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NatsOperator {
     /// The operator's claims.
     pub operator: String,
@@ -175,6 +175,15 @@ impl FleetAuthority {
 
     /// Makes a token. Its secret is in the answer and nowhere else.
     pub fn invite(&mut self, invitation: &Invitation, now_ms: u64) -> Result<JoinToken, TrustError> {
+        self.invite_as(invitation, false, now_ms)
+    }
+
+    pub(crate) fn invite_as(
+        &mut self,
+        invitation: &Invitation,
+        server: bool,
+        now_ms: u64,
+    ) -> Result<JoinToken, TrustError> {
         self.state.tokens.retain(|token| now_ms < token.expires_at_ms.saturating_add(TOKEN_REMEMBERED_MS));
         if self.state.tokens.len() >= FLEET_INVITATIONS_MAX {
             return Err(TrustError::Limit(
@@ -199,6 +208,7 @@ impl FleetAuthority {
             digest: DerText(sha256(token.secret.as_bytes()).to_vec()),
             site: token.site.clone(),
             control: token.control,
+            server,
             expires_at_ms: token.expires_at_ms,
             used_by: None,
         });
@@ -230,8 +240,13 @@ impl FleetAuthority {
             return Err(JoinRefusal::Malformed("site or node is no name".into()));
         }
         let name = format!("{}/{}", request.site, request.node);
-        let place = self.token_place(request).ok_or(JoinRefusal::Foreign)?;
+        let place = self.token_place(&request.token, &request.secret).ok_or(JoinRefusal::Foreign)?;
         let token = self.state.tokens.get(place).ok_or(JoinRefusal::Foreign)?;
+        if token.server {
+            return Err(JoinRefusal::Malformed(
+                "the token is for a server; use it with `phalanx fleet serve`".into(),
+            ));
+        }
         // Who lost the answer may ask again: the same name with the same key gets what it already has.
         let again = token.used_by.as_deref() == Some(name.as_str())
             && self.state.issued.get(&name).is_some_and(|issued| issued.node_key == node_key);
@@ -248,6 +263,9 @@ impl FleetAuthority {
             return Err(JoinRefusal::Malformed("the token admits no operator key".into()));
         }
         self.name_is_free(&name, node_key, now_ms)?;
+        if self.state.servers.contains_key(&name) {
+            return Err(JoinRefusal::NameTaken(name));
+        }
         let rights = if token.control { NatsRights::Control } else { NatsRights::Node };
         self.mark(place, Some(name));
         let issued =
@@ -304,7 +322,7 @@ impl FleetAuthority {
         self.issue(site, node, issued, now_ms)
     }
 
-    /// Renews a node no more, and ends its NATS login. False if it was never enrolled, or if another key has the name since.
+    /// Renews a node, or a site's server, no more, and ends its NATS logins. False if it was never enrolled, or if another key has the name since.
     pub fn revoke(
         &mut self,
         site: &str,
@@ -312,7 +330,8 @@ impl FleetAuthority {
         key: Option<VerifyingKey>,
         now_ms: u64,
     ) -> Result<bool, TrustError> {
-        let Some(issued) = self.state.issued.get_mut(&format!("{site}/{node}")) else { return Ok(false) };
+        let name = format!("{site}/{node}");
+        let Some(issued) = self.state.issued.get_mut(&name) else { return self.revoke_server(&name, now_ms) };
         if key.is_some_and(|key| key != issued.node_key) {
             return Ok(false);
         }
@@ -450,18 +469,18 @@ impl FleetAuthority {
         })
     }
 
-    fn mark(&mut self, place: usize, used_by: Option<String>) {
+    pub(crate) fn mark(&mut self, place: usize, used_by: Option<String>) {
         if let Some(token) = self.state.tokens.get_mut(place) {
             token.used_by = used_by;
         }
     }
 
     /// The token that a request names and proves; looked for in constant time per token.
-    fn token_place(&self, request: &EnrolRequest) -> Option<usize> {
-        let digest = sha256(request.secret.as_bytes());
+    pub(crate) fn token_place(&self, id: &str, secret: &str) -> Option<usize> {
+        let digest = sha256(secret.as_bytes());
         let mut found = None;
         for (place, token) in self.state.tokens.iter().enumerate() {
-            if bool::from(token.digest.0.ct_eq(&digest)) && token.id == request.token {
+            if bool::from(token.digest.0.ct_eq(&digest)) && token.id == id {
                 found = Some(place);
             }
         }
@@ -533,7 +552,7 @@ impl FleetAuthority {
     }
 
     /// A leaf with what leads to every root that is believed.
-    fn chain(&self, order: &CertificateOrder<'_>, issuer: &CaKey) -> Result<Vec<Der>, TrustError> {
+    pub(crate) fn chain(&self, order: &CertificateOrder<'_>, issuer: &CaKey) -> Result<Vec<Der>, TrustError> {
         let key = issuer.key()?;
         let signer = Signer { certificate: &issuer.certificate.0, key: &key };
         let leaf = certificate::make(order, &key, Some(&signer))?;
@@ -543,7 +562,7 @@ impl FleetAuthority {
     }
 
     /// The intermediate of a site, or for servers; made when first needed, and anew well before it ends.
-    fn issuer(&mut self, what: &Named, now_ms: u64) -> Result<CaKey, TrustError> {
+    pub(crate) fn issuer(&mut self, what: &Named, now_ms: u64) -> Result<CaKey, TrustError> {
         let known = match what {
             Named::Site(site) => self.state.sites.get(&**site),
             _ => self.state.services.as_ref(),
@@ -578,7 +597,7 @@ impl FleetAuthority {
         CaKey::new(certificate::make(&order, &key, Some(&signer))?, &key)
     }
 
-    fn save(&self) -> Result<(), TrustError> {
+    pub(crate) fn save(&self) -> Result<(), TrustError> {
         private_file::replace(&self.path, &self.sealed()?)
     }
 
@@ -608,11 +627,11 @@ fn root(fleet: &str, now_ms: u64) -> Result<CaKey, TrustError> {
     CaKey::new(certificate::make(&order, &key, None)?, &key)
 }
 
-fn proven(request: &[u8], fault: &str) -> Result<VerifyingKey, JoinRefusal> {
+pub(crate) fn proven(request: &[u8], fault: &str) -> Result<VerifyingKey, JoinRefusal> {
     certificate::requested_key(request).ok_or_else(|| JoinRefusal::Malformed(fault.to_owned()))
 }
 
-fn unavailable(error: TrustError) -> JoinRefusal {
+pub(crate) fn unavailable(error: TrustError) -> JoinRefusal {
     JoinRefusal::Unavailable(error.to_string())
 }
 

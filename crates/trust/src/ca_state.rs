@@ -31,6 +31,9 @@ pub(crate) struct State {
     /// By `site/node`.
     pub(crate) issued: BTreeMap<String, Issued>,
     pub(crate) policy_version_min: u64,
+    /// Servers of sites, by `site/server`.
+    #[serde(default)]
+    pub(crate) servers: BTreeMap<String, IssuedServer>,
 }
 
 impl State {
@@ -50,6 +53,7 @@ impl State {
             tokens: Vec::new(),
             issued: BTreeMap::new(),
             policy_version_min: 0,
+            servers: BTreeMap::new(),
         })
     }
 
@@ -92,6 +96,9 @@ pub(crate) struct TokenState {
     pub(crate) digest: DerText,
     pub(crate) site: String,
     pub(crate) control: bool,
+    /// Whether it admits a site's server, and no node.
+    #[serde(default)]
+    pub(crate) server: bool,
     pub(crate) expires_at_ms: u64,
     pub(crate) used_by: Option<String>,
 }
@@ -104,6 +111,18 @@ pub(crate) struct Issued {
     pub(crate) nats_key: VerifyingKey,
     pub(crate) rights: NatsRights,
     pub(crate) expires_at_ms: u64,
+    pub(crate) revoked_at_ms: Option<u64>,
+}
+
+/// A server that was enrolled.
+#[derive(Clone, Serialize, Deserialize)]
+pub(crate) struct IssuedServer {
+    pub(crate) key: VerifyingKey,
+    pub(crate) links_key: VerifyingKey,
+    pub(crate) keeper_key: VerifyingKey,
+    /// Where the nodes of its site reach it.
+    pub(crate) clients: Vec<String>,
+    pub(crate) enrolled_at_ms: u64,
     pub(crate) revoked_at_ms: Option<u64>,
 }
 

@@ -211,6 +211,11 @@ pub fn service_host(service: &str, fleet: &str) -> String {
     format!("{service}.{fleet}.{DOMAIN}")
 }
 
+/// Whether a host name is one that only this fleet's own services have.
+pub(crate) fn is_reserved_host(host: &str) -> bool {
+    host.trim_end_matches('.').to_ascii_lowercase().ends_with(DOMAIN)
+}
+
 fn params(order: &CertificateOrder<'_>) -> Result<CertificateParams, TrustError> {
     let mut params = CertificateParams::default();
     let mut serial: [u8; 16] = random_bytes();
@@ -249,7 +254,9 @@ fn params(order: &CertificateOrder<'_>) -> Result<CertificateParams, TrustError>
             params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
         }
         Named::Service(service) => {
-            params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+            // A server of NATS is a client of the servers of its own cluster and of other sites.
+            params.extended_key_usages =
+                vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
             params.subject_alt_names.push(SanType::DnsName(text(service_host(service, &order.id.fleet))?));
             for host in order.hosts {
                 params.subject_alt_names.push(match host.parse() {

@@ -21,14 +21,17 @@ pub mod roots;
 
 pub mod announce;
 pub mod ca;
+mod ca_servers;
 mod ca_state;
 pub mod certificate;
 pub mod join;
 pub mod membership;
 pub mod nats_config;
+pub mod nats_links;
 pub mod nats_login;
 pub mod revocation;
 pub mod session;
+pub mod site_server;
 pub mod spiffe;
 pub mod tls;
 pub mod token;
@@ -50,6 +53,7 @@ pub use roots::{Pinned, TrustRoots};
 pub use seal::Sealer;
 pub use secret::FleetSecret;
 pub use session::{LoginTickets, Sessions};
+pub use site_server::{ServerGrant, ServerKeys, ServerPlace, ServerRenewal, ServerRequest};
 pub use spiffe::{Named, SpiffeId};
 pub use token::AdminToken;
 

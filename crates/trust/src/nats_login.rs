@@ -6,8 +6,9 @@
 use data_encoding::{BASE32_NOPAD, BASE64URL_NOPAD};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use zeroize::Zeroizing;
 
-use crate::{SigningKey, VerifyingKey};
+use crate::{SigningKey, TrustError, VerifyingKey};
 
 /// What a NATS key is for: the first letter of its name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,17 +21,32 @@ pub enum NatsKind {
     User,
 }
 
+impl NatsKind {
+    fn prefix(self) -> u8 {
+        match self {
+            Self::Operator => 14 << 3,
+            Self::Account => 0,
+            Self::User => 20 << 3,
+        }
+    }
+}
+
 /// The name of a key in NATS: kind, key and checksum in base32.
 pub fn key_name(kind: NatsKind, key: VerifyingKey) -> String {
-    let prefix: u8 = match kind {
-        NatsKind::Operator => 14 << 3,
-        NatsKind::Account => 0,
-        NatsKind::User => 20 << 3,
-    };
-    let mut bytes = vec![prefix];
+    let mut bytes = vec![kind.prefix()];
     bytes.extend_from_slice(key.as_bytes());
     bytes.extend_from_slice(&crc16(&bytes).to_le_bytes());
     BASE32_NOPAD.encode(&bytes)
+}
+
+/// A login key as nats-server reads it from a file.
+pub(crate) fn key_seed(kind: NatsKind, key: &SigningKey) -> Result<Zeroizing<String>, TrustError> {
+    let prefix = kind.prefix();
+    let mut bytes = Zeroizing::new(vec![(18 << 3) | (prefix >> 5), (prefix & 31) << 3]);
+    bytes.extend_from_slice(key.seed()?.as_slice());
+    let checksum = crc16(&bytes).to_le_bytes();
+    bytes.extend_from_slice(&checksum);
+    Ok(Zeroizing::new(BASE32_NOPAD.encode(&bytes)))
 }
 
 /// What a node may do at the server.
@@ -157,16 +173,16 @@ pub fn subject_of(jwt: &str) -> Option<String> {
     claims.get("sub")?.as_str().map(str::to_owned)
 }
 
-struct Claims {
-    name: String,
-    subject: String,
-    now_ms: u64,
-    expires_at_ms: Option<u64>,
-    nats: Value,
+pub(crate) struct Claims {
+    pub(crate) name: String,
+    pub(crate) subject: String,
+    pub(crate) now_ms: u64,
+    pub(crate) expires_at_ms: Option<u64>,
+    pub(crate) nats: Value,
 }
 
 impl Claims {
-    fn sign(self, key: &SigningKey, kind: NatsKind) -> String {
+    pub(crate) fn sign(self, key: &SigningKey, kind: NatsKind) -> String {
         let mut claims = json!({
             "iat": self.now_ms / 1000,
             "iss": key_name(kind, key.verifying()),
@@ -199,15 +215,19 @@ fn publish(user: &NatsUser<'_>) -> Vec<String> {
         format!("phx.hb.{site}.{node}"),
         format!("phx.ctr.{site}.{node}"),
         format!("phx.cta.{site}.{node}"),
+        // Answers to whoever asked; raw events, for its own site.
+        format!("phx.a.*.*.{site}.{node}"),
+        format!("phx.raw.{site}.{node}"),
         "$JS.API.STREAM.NAMES".into(),
         "$JS.API.STREAM.INFO.*".into(),
         // Readers of one connection, which end with it.
         "$JS.API.CONSUMER.CREATE.>".into(),
         "$JS.API.CONSUMER.INFO.*.*".into(),
         "$JS.API.CONSUMER.MSG.NEXT.*.*".into(),
-        // What blobs there are; the content of blocklists.
-        "$JS.API.STREAM.MSG.GET.OBJ_PHXBLOB".into(),
-        "$JS.API.DIRECT.GET.OBJ_PHXBLOB.>".into(),
+        // What blobs there are, here and in the copies of other sites: the content of blocklists. What a stream has, every login
+        // of the account may read, through a reader of its own at the latest.
+        "$JS.API.STREAM.MSG.GET.*".into(),
+        "$JS.API.DIRECT.GET.>".into(),
     ];
     if user.rights != NatsRights::Node {
         subjects.extend([
@@ -215,12 +235,8 @@ fn publish(user: &NatsUser<'_>) -> Vec<String> {
             // The home of policy may be another site than the operator's.
             "phx.pol.>".into(),
             format!("phx.ord.{site}.{node}.>"),
+            format!("phx.q.{site}.{node}"),
             "phx.lease.>".into(),
-            "$JS.API.STREAM.MSG.GET.LEASE".into(),
-            "$JS.API.DIRECT.GET.LEASE.>".into(),
-            // The last policy record, before it is replaced. Readers get the same by consumers of their own.
-            "$JS.API.STREAM.MSG.GET.*".into(),
-            "$JS.API.DIRECT.GET.*.phx.pol.>".into(),
             "$O.PHXBLOB.>".into(),
         ]);
     }
@@ -231,11 +247,14 @@ fn publish(user: &NatsUser<'_>) -> Vec<String> {
 }
 
 fn read(user: &NatsUser<'_>) -> Vec<String> {
-    let topics = ["phx.pol.>", "phx.dec.>", "phx.node.>", "phx.hb.>", "phx.ctr.>", "phx.rev.>", "phx.ord.>"];
-    let mut subjects: Vec<String> = topics.map(str::to_owned).to_vec();
+    let mut subjects: Vec<String> = TOPICS.map(str::to_owned).to_vec();
     subjects.push(format!("phx.cta.{}.>", user.site));
     // Answers to this node's own questions, and nobody else's.
     subjects.push(format!("{}.>", inbox(user.site, user.node)));
+    if user.rights != NatsRights::Node {
+        subjects.push(format!("phx.a.{}.{}.>", user.site, user.node));
+        subjects.push(format!("phx.raw.{}.>", user.site));
+    }
     subjects
 }
 
@@ -256,13 +275,16 @@ fn crc16(bytes: &[u8]) -> u16 {
     crc
 }
 
+/// What every node hears, of all nodes and over the links between sites.
+pub(crate) const TOPICS: [&str; 8] =
+    ["phx.pol.>", "phx.dec.>", "phx.node.>", "phx.hb.>", "phx.ctr.>", "phx.rev.>", "phx.ord.>", "phx.q.>"];
 const CONNECTIONS: [&str; 7] = ["subs", "data", "payload", "imports", "exports", "conn", "leaf"];
 const STREAMS: [&str; 4] = ["mem_storage", "disk_storage", "streams", "consumer"];
 /// Where the system account takes new claims of accounts.
 pub const CLAIMS_UPDATE: &str = "$SYS.REQ.CLAIMS.UPDATE";
 const SYSTEM_LOGIN_MS: u64 = 5 * 60_000;
 /// A record, its header fields, and some room.
-const PAYLOAD_MAX: usize = 128 * 1024;
+pub(crate) const PAYLOAD_MAX: usize = 128 * 1024;
 
 #[cfg(test)]
 mod tests {
@@ -284,11 +306,19 @@ mod tests {
         let key = SigningKey::generate().unwrap().verifying();
         let user = NatsUser { site: "fra", node: "a", key, rights: NatsRights::Node };
         for subject in publish(&user) {
-            let own = ["phx.dec.fra.a.>", "phx.node.fra.a", "phx.hb.fra.a", "phx.ctr.fra.a", "phx.cta.fra.a"]
-                .contains(&subject.as_str());
+            let own = [
+                "phx.dec.fra.a.>",
+                "phx.node.fra.a",
+                "phx.hb.fra.a",
+                "phx.ctr.fra.a",
+                "phx.cta.fra.a",
+                "phx.a.*.*.fra.a",
+                "phx.raw.fra.a",
+            ]
+            .contains(&subject.as_str());
             let reads =
                 ["STREAM.NAMES", "STREAM.INFO", "CONSUMER.CREATE", "CONSUMER.INFO", "CONSUMER.MSG.NEXT"];
-            let blobs = ["STREAM.MSG.GET.OBJ_PHXBLOB", "DIRECT.GET.OBJ_PHXBLOB."];
+            let blobs = ["STREAM.MSG.GET.*", "DIRECT.GET.>"];
             let reads = reads.iter().chain(&blobs).copied().collect::<Vec<_>>();
             assert!(
                 own || reads.iter().any(|api| subject.starts_with(&format!("$JS.API.{api}"))),

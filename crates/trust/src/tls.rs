@@ -12,9 +12,9 @@ use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, Error, Serve
 
 use crate::ca::ServerIdentity;
 use crate::certificate::fingerprint;
-use crate::join::ders;
+use crate::join::{DerText, ders};
 use crate::spiffe::Named;
-use crate::{Membership, TrustBundle, TrustError};
+use crate::{Membership, SigningKey, TrustBundle, TrustError};
 
 /// A client that proves its membership with its certificate of the moment.
 pub fn member_client(membership: &Arc<Membership>, service: &str) -> Result<ClientConfig, TrustError> {
@@ -22,6 +22,20 @@ pub fn member_client(membership: &Arc<Membership>, service: &str) -> Result<Clie
         FleetServer { believed: Believed::Membership(Arc::downgrade(membership)), service: service.into() };
     let builder = client_builder()?.dangerous().with_custom_certificate_verifier(Arc::new(verifier));
     Ok(builder.with_client_cert_resolver(Arc::new(MemberCertificate(Arc::downgrade(membership)))))
+}
+
+/// A client that shows a server's certificate: who keeps it, beside it.
+pub fn server_client(
+    bundle: &TrustBundle,
+    chain: &[DerText],
+    key: &SigningKey,
+    service: &str,
+) -> Result<ClientConfig, TrustError> {
+    let verifier = FleetServer { believed: Believed::Bundle(bundle.clone()), service: service.into() };
+    let builder = client_builder()?.dangerous().with_custom_certificate_verifier(Arc::new(verifier));
+    let chain = ders(chain).into_iter().map(CertificateDer::from).collect();
+    let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.to_pkcs8()?.to_vec()));
+    builder.with_client_auth_cert(chain, key).map_err(|_| TrustError::Crypto("setting up TLS"))
 }
 
 /// A client that knows no more of the fleet than its root's fingerprint.
@@ -63,6 +77,8 @@ struct FleetServer {
 enum Believed {
     /// The roots of the moment.
     Membership(Weak<Membership>),
+    /// These.
+    Bundle(TrustBundle),
     /// The root of this fingerprint, which the server itself shows.
     Root { fleet: Arc<str>, fingerprint: String },
 }
@@ -71,6 +87,7 @@ impl Believed {
     fn bundle(&self, shown: &[CertificateDer<'_>]) -> Option<TrustBundle> {
         match self {
             Self::Membership(membership) => Some(membership.upgrade()?.held().bundle.clone()),
+            Self::Bundle(bundle) => Some(bundle.clone()),
             Self::Root { fleet, fingerprint: wanted } => {
                 let root = shown.iter().find(|der| fingerprint(der) == *wanted)?;
                 TrustBundle::new(fleet, &[root.to_vec()])

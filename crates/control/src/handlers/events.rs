@@ -94,7 +94,7 @@ async fn ask<T: Send + 'static>(
     }
 }
 
-fn filter(query: &EventQuery) -> Result<Filter, ApiError> {
+pub(super) fn filter(query: &EventQuery) -> Result<Filter, ApiError> {
     fn number<T: std::str::FromStr>(name: &str, text: &Option<String>) -> Result<Option<T>, ApiError> {
         let wrong = |text: &String| ApiError::bad_request(format!("{name}={text:?} is no number"));
         text.as_ref().map(|text| text.parse().map_err(|_| wrong(text))).transpose()

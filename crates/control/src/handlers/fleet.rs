@@ -36,12 +36,17 @@ pub(crate) async fn invite(
             "nothing listens for nodes that join: start this node with --enroll ADDR, or name an address";
         return Err(ApiError::bad_request(message));
     }
-    control.record(&who, &format!("invite a node to site {}", order.site))?;
+    let what = if order.server { "server" } else { "node" };
+    control.record(&who, &format!("invite a {what} to site {}", order.site))?;
+    let for_server = order.server;
     let invitation = Invitation { site: order.site, control: order.control, addresses, for_ms: order.for_ms };
     let (now_ms, policy_version_min) = (control.now_ms(), order.policy_version_min);
     let invited = with_authority(&control, move |authority| {
         authority.raise_policy_version_min(policy_version_min)?;
-        let token = authority.invite(&invitation, now_ms)?;
+        let token = match for_server {
+            true => authority.invite_server(&invitation, now_ms)?,
+            false => authority.invite(&invitation, now_ms)?,
+        };
         Ok(Invited { token: token.to_text()?, id: token.id, expires_at_ms: token.expires_at_ms })
     });
     Ok((StatusCode::CREATED, Json(invited.await?)))

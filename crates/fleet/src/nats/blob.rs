@@ -5,9 +5,12 @@ use std::sync::Arc;
 use async_nats::HeaderMap;
 use async_nats::header::NATS_ROLLUP;
 use async_nats::jetstream::context::PublishError;
-use async_nats::jetstream::object_store::{Config, GetErrorKind, InfoErrorKind, ObjectMetadata, ObjectStore};
-use async_nats::jetstream::stream::DirectGetErrorKind;
+use async_nats::jetstream::object_store::{
+    Config, GetErrorKind, InfoErrorKind, Object, ObjectMetadata, ObjectStore,
+};
+use async_nats::jetstream::stream::{self, DirectGetErrorKind};
 use bytes::Bytes;
+use futures_util::TryStreamExt;
 use phalanx_model::limits::FLEET_BLOB_BYTES_MAX;
 use tokio::io::AsyncReadExt;
 
@@ -44,12 +47,7 @@ pub(super) async fn get(inner: Arc<Inner>, hash: BlobHash) -> Result<Option<Byte
 
 /// Finds a blob at the others.
 pub(super) async fn fetch(inner: Arc<Inner>, hash: BlobHash) -> Result<Option<Bytes>, FleetError> {
-    let bucket = bucket(&inner).await?;
-    let object = match bucket.get(hash.as_str()).await {
-        Ok(object) => object,
-        Err(error) if error.kind() == GetErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(FleetError::Unreachable(error.to_string())),
-    };
+    let Some(object) = find(&inner, &hash).await? else { return Ok(None) };
     let limit = u64::try_from(FLEET_BLOB_BYTES_MAX).unwrap_or(u64::MAX);
     let mut bytes = Vec::new();
     let read = object.take(limit + 1).read_to_end(&mut bytes).await;
@@ -61,7 +59,31 @@ pub(super) async fn fetch(inner: Arc<Inner>, hash: BlobHash) -> Result<Option<By
     Ok(Some(bytes.into()))
 }
 
-/// Forgets a blob here, then for the others.
+/// In this site's store, then in the copies of other sites'.
+async fn find(inner: &Inner, hash: &BlobHash) -> Result<Option<Object>, FleetError> {
+    let unreachable = |error: String| FleetError::Unreachable(error);
+    let mut buckets = vec![bucket(inner).await?];
+    if inner.client().server_info().domain.is_some() {
+        let mut names = inner.jetstream().stream_names();
+        while let Some(name) = names.try_next().await.map_err(|error| unreachable(error.to_string()))? {
+            let Some(copied) = name.strip_prefix(STREAM).filter(|copied| !copied.is_empty()) else {
+                continue;
+            };
+            let copy = inner.jetstream().get_object_store(format!("{BUCKET}{copied}")).await;
+            buckets.extend(copy.ok());
+        }
+    }
+    for bucket in buckets {
+        match bucket.get(hash.as_str()).await {
+            Ok(object) => return Ok(Some(object)),
+            Err(error) if error.kind() == GetErrorKind::NotFound => {}
+            Err(error) => return Err(unreachable(error.to_string())),
+        }
+    }
+    Ok(None)
+}
+
+/// Forgets a blob here, then for the others. In a fleet of sites with servers of their own, for those of this site.
 ///
 /// Logins of an enrolled fleet may not purge. So the description is replaced by one of a deleted object, and the chunks by an
 /// empty message, which every login that may put blobs may do.
@@ -118,6 +140,25 @@ async fn roll_up(inner: &Inner, subject: String, bytes: Bytes) -> Result<(), Fle
     sent.await.map(drop).map_err(unreachable)
 }
 
+/// The stream of a site's blobs, as the client would make it.
+pub(super) fn config(replicas: usize) -> stream::Config {
+    stream::Config {
+        name: STREAM.into(),
+        subjects: vec![format!("$O.{BUCKET}.C.>"), format!("$O.{BUCKET}.M.>")],
+        discard: stream::DiscardPolicy::New,
+        storage: stream::StorageType::File,
+        num_replicas: replicas,
+        allow_rollup: true,
+        allow_direct: true,
+        ..stream::Config::default()
+    }
+}
+
+/// The name under which another site's blobs are copied.
+pub(super) fn bucket_of(site: &str) -> String {
+    format!("{BUCKET}_{site}")
+}
+
 /// Makes the store of blobs, unless it is there.
 pub(super) async fn ensure(inner: &Inner) -> Result<(), String> {
     bucket(inner).await.map(drop).map_err(|error| error.to_string())
@@ -130,8 +171,8 @@ async fn bucket(inner: &Inner) -> Result<ObjectStore, FleetError> {
     if let Ok(bucket) = inner.jetstream().get_object_store(BUCKET).await {
         return Ok(bucket);
     }
-    if !inner.makes_streams {
-        let cause = "the store of blobs is not there; the authority's node makes it";
+    if !inner.makes_streams() {
+        let cause = "the store of blobs is not there; the authority's node makes it, or `phalanx fleet serve` of this site";
         return Err(FleetError::Unreachable(cause.into()));
     }
     let config = Config { bucket: BUCKET.into(), num_replicas: inner.replicas, ..Config::default() };
@@ -141,4 +182,5 @@ async fn bucket(inner: &Inner) -> Result<ObjectStore, FleetError> {
 
 /// Of a blob that travels at once. Logins of an enrolled fleet may send twice that in one message.
 const CHUNK_BYTES: usize = 64 * 1024;
-const BUCKET: &str = "PHXBLOB";
+pub(super) const BUCKET: &str = "PHXBLOB";
+pub(super) const STREAM: &str = "OBJ_PHXBLOB";

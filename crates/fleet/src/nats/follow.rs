@@ -35,14 +35,15 @@ pub(super) async fn run(inner: Arc<Inner>, topic: Topic, to: mpsc::Sender<Delive
 /// Follows the core subject over the connection of the moment. The old one is left when the server knows of the new subscription.
 async fn follow_core(inner: &Inner, topic: Topic, to: &mpsc::Sender<Delivery>) {
     let mut replaced = inner.connection.subscribe();
-    let Some(mut core) = listen(inner, &inner.client(), topic).await else { return };
+    let subject = subject_of(inner, topic);
+    let Some(mut core) = listen(&inner.client(), &subject).await else { return };
     loop {
         let message = tokio::select! {
             biased;
             message = core.next() => message,
             changed = replaced.changed() => {
                 let client = inner.client();
-                let (true, Some(next)) = (changed.is_ok(), listen(inner, &client, topic).await) else { return };
+                let (true, Some(next)) = (changed.is_ok(), listen(&client, &subject).await) else { return };
                 // Until the answer comes, messages arrive by both; the receiver merges.
                 let _ = client.flush().await;
                 core = next;
@@ -67,15 +68,20 @@ async fn follow_core(inner: &Inner, topic: Topic, to: &mpsc::Sender<Delivery>) {
     }
 }
 
-async fn listen(inner: &Inner, client: &Client, topic: Topic) -> Option<Subscriber> {
-    let subjects = match topic {
+/// What a topic's records are heard under. Of answers only one's own: others' are refused by the server.
+fn subject_of(inner: &Inner, topic: Topic) -> String {
+    match topic {
+        Topic::Answers => format!("{}.>", crate::subject::own(topic.prefix(), &inner.author)),
         // What a site's nodes tell one of them is nobody else's, and crosses no link.
         Topic::CountsToSum => format!("{}.{}.>", topic.prefix(), inner.author.site),
         _ => format!("{}.>", topic.prefix()),
-    };
-    let listening = client.subscribe(subjects).await;
+    }
+}
+
+async fn listen(client: &Client, subject: &str) -> Option<Subscriber> {
+    let listening = client.subscribe(subject.to_owned()).await;
     if listening.is_err() {
-        tracing::error!(topic = topic.prefix(), "nats client takes no subscription");
+        tracing::error!(subject, "nats client takes no subscription");
     }
     listening.ok()
 }

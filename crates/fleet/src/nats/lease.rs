@@ -60,18 +60,22 @@ fn claim(last: Option<(u64, &[u8])>, me: &[u8]) -> Option<u64> {
 }
 
 async fn stream(inner: &Inner) -> Result<Stream, FleetError> {
-    let config = Config {
+    let stream = inner.jetstream().get_or_create_stream(config(inner.replicas)).await;
+    stream.map_err(|error| FleetError::Unreachable(error.to_string()))
+}
+
+/// The stream of leases.
+pub(super) fn config(replicas: usize) -> Config {
+    Config {
         name: "LEASE".into(),
         subjects: vec!["phx.lease.>".into()],
         max_messages_per_subject: 1,
         max_messages: LEASES_MAX,
         storage: StorageType::File,
-        num_replicas: inner.replicas,
+        num_replicas: replicas,
         allow_message_ttl: true,
         ..Config::default()
-    };
-    let stream = inner.jetstream().get_or_create_stream(config).await;
-    stream.map_err(|error| FleetError::Unreachable(error.to_string()))
+    }
 }
 
 const LEASES_MAX: i64 = 1024;

@@ -12,6 +12,7 @@ mod audited;
 mod blob;
 pub mod claims;
 mod follow;
+pub mod keeper;
 mod lease;
 mod login;
 mod streams;
@@ -168,6 +169,8 @@ impl NatsFleet {
             Topic::Heartbeats,
             Topic::Counts,
             Topic::CountsToSum,
+            Topic::Questions,
+            Topic::Answers,
         ];
         let inner = Inner {
             connection: Swap::new(Connection::new(client, 0)),
@@ -335,6 +338,11 @@ impl Inner {
 
     fn jetstream(&self) -> jetstream::Context {
         self.connection.load().jetstream.clone()
+    }
+
+    /// Where sites have servers of their own, these servers' keepers make the streams.
+    fn makes_streams(&self) -> bool {
+        self.makes_streams && self.client().server_info().domain.is_none()
     }
 
     fn connected(&self) -> bool {

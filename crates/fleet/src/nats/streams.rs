@@ -22,7 +22,7 @@ pub(super) fn prefix(topic: Topic) -> Option<&'static str> {
         Topic::Revocations => Some("REV_"),
         Topic::Policy => Some("POL_"),
         Topic::Orders => Some("ORD_"),
-        Topic::Heartbeats | Topic::Counts | Topic::CountsToSum => None,
+        Topic::Heartbeats | Topic::Counts | Topic::CountsToSum | Topic::Questions | Topic::Answers => None,
     }
 }
 
@@ -35,14 +35,14 @@ pub(super) fn subjects(topic: Topic, stream: &str) -> Option<String> {
 /// Makes this site's streams, and those of the sites that this node cares for, unless they are there. A server just started may
 /// need a moment: the caller tries again.
 pub(super) async fn ensure(inner: &Inner) -> Result<(), String> {
-    let mut sites = sites(inner);
+    let mut sites = if inner.makes_streams() { sites(inner) } else { Vec::new() };
     if !sites.iter().any(|site| *site == *inner.author.site) {
         sites.push(inner.author.site.to_string());
     }
     for site in sites {
-        for topic in [Topic::Revocations, Topic::Policy, Topic::Nodes, Topic::Decisions, Topic::Orders] {
+        for topic in KEPT {
             let Some(config) = config(topic, &site, inner.replicas) else { continue };
-            if inner.makes_streams {
+            if inner.makes_streams() {
                 inner.jetstream().get_or_create_stream(config).await.map_err(|error| error.to_string())?;
                 continue;
             }
@@ -50,13 +50,13 @@ pub(super) async fn ensure(inner: &Inner) -> Result<(), String> {
                 // The authority's node may be of a version that does not know of them.
                 continue;
             }
-            // In an enrolled fleet only the authority's node may make streams.
+            // In an enrolled fleet only the authority's node may make streams, or who keeps the site's server.
             let found = inner.jetstream().get_stream(&config.name).await;
             found
-                .map_err(|_| format!("stream {} is not there; the authority's node makes it", config.name))?;
+                .map_err(|_| format!("stream {} is not there; the authority's node makes it, or `phalanx fleet serve` of this site", config.name))?;
         }
     }
-    if inner.makes_streams {
+    if inner.makes_streams() {
         super::blob::ensure(inner).await?;
     }
     Ok(())
@@ -88,7 +88,7 @@ pub(super) fn sites(inner: &Inner) -> Vec<String> {
     inner.stewarded.as_ref().map(|sites| sites()).unwrap_or_default()
 }
 
-fn config(topic: Topic, site: &str, replicas: usize) -> Option<Config> {
+pub(super) fn config(topic: Topic, site: &str, replicas: usize) -> Option<Config> {
     let name = name(topic, site)?;
     let subjects = vec![subjects(topic, &name)?];
     Some(Config {
@@ -108,8 +108,11 @@ fn config(topic: Topic, site: &str, replicas: usize) -> Option<Config> {
 
 /// Streams that are looked at: a few for each of 64 sites.
 const STREAMS_MAX: usize = 512;
+/// The topics that have streams.
+pub(super) const KEPT: [Topic; 5] =
+    [Topic::Revocations, Topic::Policy, Topic::Nodes, Topic::Decisions, Topic::Orders];
 /// Records in a site's stream: ten nodes with full quotas.
-const MESSAGES_MAX: i64 = 1_000_000;
+pub(super) const MESSAGES_MAX: i64 = 1_000_000;
 
 #[cfg(test)]
 mod tests {

@@ -62,23 +62,7 @@ impl Fleet {
 
     /// Enrols a node with a token; with `own`, as the node that holds the authority.
     pub(crate) fn enrol(&self, site: &str, name: &str, control: bool, own: bool) -> Enrolled {
-        let state = Arc::new(tempfile::tempdir().unwrap());
-        let sealer = Sealer::load_or_create(&state.path().join("seal.key")).unwrap();
-        let keys = FleetKeys::load_or_create(state.path(), &sealer, control).unwrap();
-        let nats = || SigningKey::load_or_create(&state.path().join("nats.key"), &sealer).unwrap();
-        let login = nats();
-        let all = NodeKeys { node: &keys.node, operator: keys.operator.as_ref(), nats: &login };
-        let mut authority = self.authority.lock();
-        let grant: Grant = if own {
-            authority.enrol_self(site, name, &all, now()).unwrap()
-        } else {
-            let invitation = Invitation { site: site.into(), control, addresses: vec![], for_ms: 60_000 };
-            let token = authority.invite(&invitation, now()).unwrap();
-            authority.enrol(&EnrolRequest::make(&token, site, name, &all).unwrap(), now()).unwrap()
-        };
-        let held = Held::check(grant, &all, now()).unwrap();
-        let membership = Arc::new(Membership::new(held, &keys.node, nats()).unwrap());
-        Enrolled { site: site.into(), name: name.into(), state, node: keys.node, membership, control }
+        enrol(&self.authority, site, name, control, own)
     }
 
     pub(crate) async fn run(&self, enrolled: &Enrolled, own: bool) -> Node {
@@ -110,6 +94,33 @@ impl Fleet {
         };
         nats::claims::update(&self.server.url(), &own.membership, login, claims).await.unwrap();
     }
+}
+
+/// Enrols a node at an authority.
+pub(crate) fn enrol(
+    authority: &Mutex<FleetAuthority>,
+    site: &str,
+    name: &str,
+    control: bool,
+    own: bool,
+) -> Enrolled {
+    let state = Arc::new(tempfile::tempdir().unwrap());
+    let sealer = Sealer::load_or_create(&state.path().join("seal.key")).unwrap();
+    let keys = FleetKeys::load_or_create(state.path(), &sealer, control).unwrap();
+    let nats = || SigningKey::load_or_create(&state.path().join("nats.key"), &sealer).unwrap();
+    let login = nats();
+    let all = NodeKeys { node: &keys.node, operator: keys.operator.as_ref(), nats: &login };
+    let mut authority = authority.lock();
+    let grant: Grant = if own {
+        authority.enrol_self(site, name, &all, now()).unwrap()
+    } else {
+        let invitation = Invitation { site: site.into(), control, addresses: vec![], for_ms: 60_000 };
+        let token = authority.invite(&invitation, now()).unwrap();
+        authority.enrol(&EnrolRequest::make(&token, site, name, &all).unwrap(), now()).unwrap()
+    };
+    let held = Held::check(grant, &all, now()).unwrap();
+    let membership = Arc::new(Membership::new(held, &keys.node, nats()).unwrap());
+    Enrolled { site: site.into(), name: name.into(), state, node: keys.node, membership, control }
 }
 
 fn configure(authority: &mut FleetAuthority, port: u16, folder: &Path) -> PathBuf {

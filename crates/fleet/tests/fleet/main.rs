@@ -38,6 +38,8 @@ mod sim;
 #[cfg(test)]
 mod singletons;
 #[cfg(test)]
+mod sites;
+#[cfg(test)]
 mod snapshots;
 #[cfg(test)]
 mod stolen;

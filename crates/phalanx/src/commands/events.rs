@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use clap::{Args, ValueEnum};
 use phalanx_control::api::EventRow;
+use phalanx_control::inquiry::FleetEvents;
 use phalanx_model::{Action, Reason};
 use phalanx_record::rfc3339;
 
@@ -32,6 +33,9 @@ pub(crate) struct EventsArgs {
     /// Only those that this rule matched
     #[arg(long, value_name = "RULE")]
     rule: Option<u64>,
+    /// Those of all other nodes, redacted by each: at most 50 of a node
+    #[arg(long)]
+    fleet: bool,
     #[command(flatten)]
     admin: AdminArgs,
 }
@@ -63,7 +67,16 @@ pub(crate) fn run(args: &EventsArgs) -> anyhow::Result<ExitCode> {
         ("action", action.map(|action| action.get_name().to_owned())),
         ("rule", args.rule.map(|rule| rule.to_string())),
     ]);
-    let answer = Client::new(&args.admin)?.get(&format!("events{query}"))?;
+    let client = Client::new(&args.admin)?;
+    if args.fleet {
+        let answer = client.get(&format!("fleet/events{query}"))?;
+        match args.admin.json {
+            true => print::json(&answer)?,
+            false => print::text(&fleet_words(&serde_json::from_value(answer)?))?,
+        }
+        return Ok(ExitCode::SUCCESS);
+    }
+    let answer = client.get(&format!("events{query}"))?;
     if args.admin.json {
         print::json(&answer)?;
     } else {
@@ -90,6 +103,32 @@ fn words(rows: &[EventRow]) -> String {
         })
         .collect();
     print::table(&["ID", "TIME", "CLIENT", "ACTION", "WHY", "REQUEST"], &rows)
+}
+
+fn fleet_words(found: &FleetEvents) -> String {
+    let rows: Vec<Vec<String>> = found
+        .requests
+        .iter()
+        .map(|request| {
+            vec![
+                request.id.to_string(),
+                rfc3339(request.at_ms),
+                format!("{}/{}", request.site, request.node),
+                request.network.clone(),
+                format!("{} {}", action(request.action), request.status),
+                print::short(&request.reason, 60),
+                print::short(&format!("{} {}", request.method, request.path), 90),
+            ]
+        })
+        .collect();
+    let mut out = match rows.is_empty() {
+        true => String::from("no refused or flagged requests\n"),
+        false => print::table(&["ID", "TIME", "NODE", "CLIENT", "ACTION", "WHY", "REQUEST"], &rows),
+    };
+    if !found.silent.is_empty() {
+        out.push_str(&format!("did not answer: {}\n", found.silent.join(", ")));
+    }
+    out
 }
 
 fn why(row: &EventRow) -> String {

@@ -7,12 +7,13 @@ use std::io::IsTerminal as _;
 use std::process::ExitCode;
 
 use clap::Args;
+use phalanx_control::inquiry::RedactedRequest;
 use phalanx_model::{Reason, Recall, RequestId, RuleMatch, Signal};
-use phalanx_record::Explanation;
 use phalanx_record::escape::for_terminal;
+use phalanx_record::{Explanation, rfc3339};
 
 use super::print;
-use crate::client::{AdminArgs, Client};
+use crate::client::{AdminArgs, Client, is_refused};
 
 /// Arguments of `explain`.
 #[derive(Debug, Clone, Args)]
@@ -27,7 +28,10 @@ pub(crate) struct ExplainArgs {
 /// Tells why a request was refused.
 pub(crate) fn run(args: &ExplainArgs) -> anyhow::Result<ExitCode> {
     let client = Client::new(&args.admin)?;
-    let answer = client.get(&format!("events/{}", args.id))?;
+    let answer = match client.get(&format!("events/{}", args.id)) {
+        Err(error) if is_refused(&error, "elsewhere") => return elsewhere(&client, args, error),
+        answer => answer?,
+    };
     if args.admin.json {
         print::json(&answer)?;
     } else {
@@ -41,6 +45,36 @@ pub(crate) fn run(args: &ExplainArgs) -> anyhow::Result<ExitCode> {
         let columns = if std::io::stdout().is_terminal() { TERMINAL_COLUMNS } else { usize::MAX };
         print::text(&words(&explanation, columns))?;
     }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Another node served it: that one is asked, and tells what may leave it. Where it cannot be asked, what it was asked for stands.
+fn elsewhere(client: &Client, args: &ExplainArgs, told: anyhow::Error) -> anyhow::Result<ExitCode> {
+    let Ok(answer) = client.get(&format!("fleet/events/{}", args.id)) else { return Err(told) };
+    if args.admin.json {
+        print::json(&answer)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let request: RedactedRequest = serde_json::from_value(answer)?;
+    let mut page = Page { out: format!("request {}\n\n", request.id), columns: usize::MAX };
+    let node = format!("{}/{}", request.site, request.node);
+    page.entry("  ", &format!("{node} served it and tells what may leave it; ask there for the rest"));
+    page.out.push_str("\nfacts\n");
+    let rules: Vec<String> = request.rule_ids.iter().map(u64::to_string).collect();
+    for (name, value) in [
+        ("time", rfc3339(request.at_ms)),
+        ("app", request.app.to_string()),
+        ("client", format!("of {}", request.network)),
+        ("request", format!("{} {}", request.method, request.path)),
+        ("outcome", format!("{:?}, {}", request.action, request.status).to_lowercase()),
+        ("why", request.reason.clone()),
+        ("rules", rules.join(", ")),
+        ("score", request.score.to_string()),
+        ("led to", request.led_to.join(", ")),
+    ] {
+        page.fact(name, &value);
+    }
+    print::text(&page.out)?;
     Ok(ExitCode::SUCCESS)
 }
 

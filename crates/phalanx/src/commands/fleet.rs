@@ -19,6 +19,7 @@ use super::print;
 use super::snapshot::{self, RestoreArgs, SnapshotArgs};
 use crate::args::parse_name;
 use crate::client::{AdminArgs, Client, is_refused};
+use crate::serve::{ChildArgs, ServeArgs};
 use crate::state::StateFolder;
 
 /// What to do about a fleet.
@@ -26,8 +27,12 @@ use crate::state::StateFolder;
 pub(crate) enum FleetCommand {
     /// Make the fleet's own authority in this node's state folder
     Init(InitArgs),
-    /// Write the configuration of a nats-server that serves this fleet only
+    /// Run a site's nats-server: configured, watched over, renewed
+    Serve(Box<ServeArgs>),
+    /// Write the configuration of a nats-server that serves this fleet only, for who runs it otherwise
     Nats(NatsArgs),
+    #[command(hide = true)]
+    NatsChild(ChildArgs),
     /// Print a token with which one node may join
     Invite(InviteArgs),
     /// Show the nodes and what they were ordered to do; on the authority's node also whom it enrolled and invited
@@ -102,6 +107,9 @@ pub(crate) struct InviteArgs {
     /// Let the node act for operators: allow, withdraw, revoke
     #[arg(long)]
     control: bool,
+    /// Invite a NATS server of the site, `phalanx fleet serve`, and no node
+    #[arg(long, conflicts_with = "control")]
+    server: bool,
     /// How long the token is good; a week at most
     #[arg(long = "for", value_name = "DURATION", default_value = "1h", value_parser = print::parse_duration)]
     for_ms: u64,
@@ -188,6 +196,8 @@ pub(crate) fn run(command: &FleetCommand) -> anyhow::Result<ExitCode> {
     match command {
         FleetCommand::Withdraw(args) => withdraw(args)?,
         FleetCommand::Init(args) => init(args)?,
+        FleetCommand::Serve(args) => return crate::serve::run(args),
+        FleetCommand::NatsChild(args) => return crate::serve::child(args),
         FleetCommand::Nats(args) => nats(args)?,
         FleetCommand::Invite(args) => invite(args)?,
         FleetCommand::Status(args) => status(args)?,
@@ -252,6 +262,7 @@ fn invite(args: &InviteArgs) -> anyhow::Result<()> {
     let order = NewInvitation {
         site: args.site.clone(),
         control: args.control,
+        server: args.server,
         for_ms: args.for_ms,
         addresses: args.address.clone(),
         policy_version_min: args.policy_version,
@@ -263,6 +274,12 @@ fn invite(args: &InviteArgs) -> anyhow::Result<()> {
     let invited: Invited = serde_json::from_value(answer)?;
     let ends = print::duration(invited.expires_at_ms.saturating_sub(SystemClock.now_ms()));
     let (token, site) = (for_terminal(&invited.token), &args.site);
+    if args.server {
+        return print::text(&format!(
+            "{token}\n\nFor one NATS server of site {site}, within {ends}. Hand it over like a password; it is not shown again. There:\n\
+             phalanx fleet serve --site {site} --listen ADDR --hub tls://HOST:PORT --join TOKEN\n"
+        ));
+    }
     print::text(&format!(
         "{token}\n\nFor one node of site {site}, within {ends}. Hand it over like a password; it is not shown again. There:\n\
          phalanx up --to URL --site {site} --node NAME --join TOKEN\n"

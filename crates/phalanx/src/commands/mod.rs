@@ -15,4 +15,4 @@ pub(crate) mod reload;
 mod snapshot;
 pub(crate) mod status;
 
-mod print;
+pub(crate) mod print;

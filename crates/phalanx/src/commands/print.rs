@@ -58,7 +58,7 @@ pub(super) fn short(text: &str, chars_max: usize) -> String {
 }
 
 /// A duration in words, of the two largest units.
-pub(super) fn duration(ms: u64) -> String {
+pub(crate) fn duration(ms: u64) -> String {
     let seconds = ms / 1_000;
     let (days, hours, minutes) = (seconds / 86_400, seconds / 3_600 % 24, seconds / 60 % 60);
     match (days, hours, minutes) {

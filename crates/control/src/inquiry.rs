@@ -1,0 +1,167 @@
+//! What nodes have served, asked of all of them: questions of operators at other nodes are answered from this node's history,
+//! redacted.
+//!
+//! INVARIANT: what leaves a node has no query string, no body, no header value and no full address of a client; nothing that a
+//! stranger wrote but the path, which is cut.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use phalanx_fleet::{FleetHandle, Question};
+use phalanx_model::{Action, Prefix, Reason, RequestId};
+use phalanx_record::{Filter, History, RecordedRequest};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// A question, as it travels.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Asked {
+    /// One request.
+    Request(RequestId),
+    /// The latest refused and flagged requests.
+    Latest {
+        /// Only of this address.
+        client: Option<IpAddr>,
+        /// Only with this action.
+        action: Option<Action>,
+        /// Only those that this rule matched.
+        rule: Option<u64>,
+        /// Only older ones.
+        before: Option<RequestId>,
+        /// Only those that arrived at this time or later.
+        since_ms: Option<u64>,
+        /// At most this many.
+        limit: usize,
+    },
+}
+
+/// A request that another node served, redacted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct RedactedRequest {
+    /// The request's id.
+    pub id: RequestId,
+    /// When it arrived, in Unix milliseconds.
+    pub at_ms: u64,
+    /// The site of the node that served it.
+    pub site: Arc<str>,
+    /// The node that served it.
+    pub node: Arc<str>,
+    /// The app it was for.
+    pub app: Arc<str>,
+    /// The network of the client: /24 or /48.
+    pub network: String,
+    /// The method.
+    pub method: String,
+    /// The path, without the query string, cut.
+    pub path: String,
+    /// Status of the reply.
+    pub status: u16,
+    /// What was done.
+    pub action: Action,
+    /// Why: what kind of reason, and which rule, decision or limit.
+    pub reason: String,
+    /// The rules that matched.
+    pub rule_ids: Vec<u64>,
+    /// Inbound anomaly score.
+    pub score: i32,
+    /// Decisions that it led to.
+    pub led_to: Vec<String>,
+}
+
+impl RedactedRequest {
+    fn of(record: &RecordedRequest, led_to: Vec<String>) -> Self {
+        let access = &record.access;
+        let path = access.target.split(['?', '#', ';']).next().unwrap_or_default();
+        let mut rule_ids = record.rule_ids();
+        rule_ids.truncate(RULES_MAX);
+        Self {
+            id: access.id,
+            at_ms: access.at_ms,
+            site: Arc::clone(&record.site),
+            node: Arc::clone(&record.node),
+            app: Arc::clone(&access.app),
+            network: network(access.client),
+            method: access.method.chars().take(METHOD_CHARS_MAX).collect(),
+            path: path.chars().take(PATH_CHARS_MAX).collect(),
+            status: access.status,
+            action: access.verdict.action,
+            reason: reason(&access.verdict.reason),
+            rule_ids,
+            score: access.verdict.score,
+            led_to,
+        }
+    }
+}
+
+/// What other nodes answered.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct FleetEvents {
+    /// What was found, newest first.
+    pub requests: Vec<RedactedRequest>,
+    /// The nodes that answered, `SITE/NODE`.
+    pub answered: Vec<String>,
+    /// The nodes that did not answer in time, `SITE/NODE`.
+    pub silent: Vec<String>,
+}
+
+/// Answers questions of operators at other nodes, until the fleet ends.
+pub async fn answer_all(fleet: FleetHandle, history: History) {
+    let mut questions = fleet.questions();
+    // One after the other: an operator's questions must not take the history from its own node's operators.
+    while let Some(question) = questions.recv().await {
+        let history = history.clone();
+        let answered = tokio::task::spawn_blocking(move || answer(&history, question)).await;
+        if let Ok(Some((question, answer))) = answered {
+            question.answer(&answer).await;
+        }
+    }
+}
+
+fn answer(history: &History, question: Question) -> Option<(Question, Vec<u8>)> {
+    let asked: Asked = serde_json::from_slice(&question.bytes).ok()?;
+    let found = match asked {
+        Asked::Request(id) => {
+            let record = history.request(id).ok()??;
+            let consequences = history.consequences(id).unwrap_or_default();
+            let led_to = phalanx_record::Explanation::new(record.clone(), consequences).led_to;
+            let led_to = led_to.iter().take(LED_TO_MAX).map(|decision| decision.id.to_string()).collect();
+            vec![RedactedRequest::of(&record, led_to)]
+        }
+        Asked::Latest { client, action, rule, before, since_ms, limit } => {
+            let limit = limit.clamp(1, LATEST_MAX);
+            let filter = Filter { before, since_ms, client, action, rule, limit };
+            let records = history.recent(&filter).ok()?;
+            records.iter().map(|record| RedactedRequest::of(record, Vec::new())).collect()
+        }
+    };
+    Some((question, serde_json::to_vec(&found).ok()?))
+}
+
+fn network(client: IpAddr) -> String {
+    let length = if client.is_ipv4() { 24 } else { 48 };
+    let network = Prefix::new(client, length).map(phalanx_model::net::canonical_prefix);
+    network.map(|network| network.to_string()).unwrap_or_default()
+}
+
+/// In words of our own: what a stranger wrote stays where it was written.
+fn reason(reason: &Reason) -> String {
+    match reason {
+        Reason::Clean => "nothing spoke against it".into(),
+        Reason::AllowListed => "allow-listed".into(),
+        Reason::Rule { rule } => format!("rule {rule}"),
+        Reason::Decision { decision } => format!("decision {} of {}", decision.id, decision.author),
+        Reason::Framing { .. } => "framing".into(),
+        Reason::Limit { limit } => format!("limit {limit}"),
+        Reason::RateLimit(excess) => format!("rate limit {}", excess.limit),
+        Reason::Failure { .. } => "failure".into(),
+        Reason::Upstream { .. } => "upstream".into(),
+    }
+}
+
+/// Rows of one node's answer: so many fit into one message.
+pub(crate) const LATEST_MAX: usize = 50;
+const PATH_CHARS_MAX: usize = 120;
+const METHOD_CHARS_MAX: usize = 16;
+const RULES_MAX: usize = 16;
+const LED_TO_MAX: usize = 16;
