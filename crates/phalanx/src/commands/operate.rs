@@ -110,8 +110,8 @@ mod tests {
             {"site": "syd", "node": "b", "version": "1", "lag_ms": 0, "last_seen_ms": 58_000, "decisions": 0, "me": false,
              "online": true, "duty": "draining", "order_reason": "new kernel\u{1b}[2J"},
         ]);
-        let expected = "SITE  NODE  STATE   DUTY                             SEEN\n\
-                        fra   a     online  serving                          this node\n\
+        let expected = "SITE  NODE  STATE   DUTY                            SEEN\n\
+                        fra   a     online  serving                         this node\n\
                         syd   b     online  draining (new kernel\\u{1b}[2J)  2 s ago\n";
         assert_eq!(members(&answer, 60_000).unwrap(), expected);
     }
