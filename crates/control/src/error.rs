@@ -95,6 +95,7 @@ impl From<FleetError> for ApiError {
             FleetError::Refused(_) => (StatusCode::UNPROCESSABLE_ENTITY, "refused"),
             FleetError::Snapshot(_) => (StatusCode::UNPROCESSABLE_ENTITY, "snapshot"),
             FleetError::Impossible(_) => (StatusCode::UNPROCESSABLE_ENTITY, "impossible"),
+            FleetError::Elsewhere(_) => (StatusCode::UNPROCESSABLE_ENTITY, "elsewhere"),
             FleetError::Limit(_) => (StatusCode::UNPROCESSABLE_ENTITY, "limit"),
             FleetError::Unreachable(_) | FleetError::Closed => (StatusCode::SERVICE_UNAVAILABLE, "fleet"),
             FleetError::Setting { .. } | FleetError::Trust(_) | FleetError::State { .. } => {

@@ -54,6 +54,11 @@ pub enum FleetError {
     /// Somebody else was first.
     #[error("{0}")]
     Conflict(String),
+    /// This can be done in one site only.
+    #[error(
+        "this is decided in site {0}: do it at a node of site {0}, or, if that site is lost for good, move the home of policy first"
+    )]
+    Elsewhere(String),
     /// A snapshot cannot be restored.
     #[error("the snapshot cannot be restored: {0}")]
     Snapshot(String),

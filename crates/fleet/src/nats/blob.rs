@@ -62,20 +62,25 @@ pub(super) async fn fetch(inner: Arc<Inner>, hash: BlobHash) -> Result<Option<By
 /// In this site's store, then in the copies of other sites'.
 async fn find(inner: &Inner, hash: &BlobHash) -> Result<Option<Object>, FleetError> {
     let unreachable = |error: String| FleetError::Unreachable(error);
-    let mut buckets = vec![bucket(inner).await?];
+    let mut buckets = vec![(BUCKET.to_owned(), bucket(inner).await?)];
     if inner.client().server_info().domain.is_some() {
         let mut names = inner.jetstream().stream_names();
         while let Some(name) = names.try_next().await.map_err(|error| unreachable(error.to_string()))? {
             let Some(copied) = name.strip_prefix(STREAM).filter(|copied| !copied.is_empty()) else {
                 continue;
             };
-            let copy = inner.jetstream().get_object_store(format!("{BUCKET}{copied}")).await;
-            buckets.extend(copy.ok());
+            let name = format!("{BUCKET}{copied}");
+            let copy = inner.jetstream().get_object_store(&name).await;
+            buckets.extend(copy.ok().map(|copy| (name, copy)));
         }
     }
-    for bucket in buckets {
+    for (name, bucket) in buckets {
         match bucket.get(hash.as_str()).await {
-            Ok(object) => return Ok(Some(object)),
+            Ok(mut object) => {
+                // In a copy it is still described as in the original, and would be looked for there.
+                object.info.bucket = name;
+                return Ok(Some(object));
+            }
             Err(error) if error.kind() == GetErrorKind::NotFound => {}
             Err(error) => return Err(unreachable(error.to_string())),
         }

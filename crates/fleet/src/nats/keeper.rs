@@ -337,7 +337,8 @@ impl<'a> Keeper<'a> {
     }
 }
 
-fn is_copy(info: &Info) -> bool {
+/// Whether a stream is a copy of another site's.
+pub(super) fn is_copy(info: &Info) -> bool {
     info.config.metadata.contains_key(ORIGIN)
 }
 

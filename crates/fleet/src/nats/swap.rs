@@ -24,6 +24,10 @@ pub(super) async fn last(
     let name = streams::name(topic, site).ok_or(FleetError::Impossible("this topic is not kept"))?;
     let stream = inner.jetstream().get_stream(&name).await;
     let stream = stream.map_err(|error| FleetError::Unreachable(format!("stream {name}: {error}")))?;
+    if super::keeper::is_copy(stream.cached_info()) {
+        // A copy numbers its messages anew, and lags.
+        return Err(FleetError::Elsewhere(site.to_owned()));
+    }
     match stream.get_last_raw_message_by_subject(&subject).await {
         Ok(message) => Ok((message.sequence, Some(message.payload))),
         Err(error) if error.kind() == LastRawMessageErrorKind::NoMessageFound => Ok((0, None)),

@@ -8,7 +8,7 @@ use phalanx_fleet::{FleetError, NewBundle, Put, Speed, Topic, subject};
 
 use crate::support::{NatsServer, Node, NodePlan, gathered, until};
 
-fn bundle(text: &str, expect: Option<u64>) -> NewBundle {
+pub(crate) fn bundle(text: &str, expect: Option<u64>) -> NewBundle {
     NewBundle {
         files: BTreeMap::from([("policy.toml".to_owned(), text.as_bytes().to_vec())]),
         entry: "policy.toml".into(),

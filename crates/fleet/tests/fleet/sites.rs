@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
 use parking_lot::Mutex;
+use phalanx_fleet::NewBlocklist;
 use phalanx_fleet::nats::keeper::{self, HeldServer, KeeperSettings, KeeperState};
 use phalanx_model::{Actor, DecisionKind};
 use phalanx_trust::nats_config::{self, NatsServerPlan, SitePlan};
@@ -18,6 +19,7 @@ use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 
 use crate::enrolled::{Enrolled, SHOPS, enrol, now};
+use crate::policy::bundle;
 use crate::support::{NatsServer, Node, NodePlan, address, gathered, nats_binary, order, until};
 
 /// A fleet of sites. The authority is beside the server of the first.
@@ -232,9 +234,56 @@ async fn a_ban_in_one_site_is_enforced_in_another_and_lies_in_both() {
     b.ban("192.0.2.2", 600_000);
     until("and back", || a.refuses("192.0.2.2")).await;
     // Who comes later finds both at its own site's server, with the other site gone.
+    copied(&b, "fra").await;
     drop(fra);
     let c = sites.node(&syd, "c", false).await;
     until("a joiner has both", || c.refuses("192.0.2.1") && c.refuses("192.0.2.2")).await;
+}
+
+/// Waits until the node's own site has a copy of what another site's nodes decided.
+async fn copied(node: &Node, site: &str) {
+    let until = tokio::time::Instant::now() + Duration::from_secs(30);
+    loop {
+        let positions = node.fleet.engine().positions().await;
+        if positions.is_ok_and(|positions| positions.get(site).is_some_and(|last| *last > 0)) {
+            return;
+        }
+        assert!(tokio::time::Instant::now() < until, "no copy of {site}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_policy_pushed_at_its_home_reaches_the_other_sites_and_is_pushed_nowhere_else() {
+    let Some(sites) = Sites::new() else { return };
+    let fra = sites.site("fra", &[]).await;
+    let syd = sites.site("syd", &[fra.leaf]).await;
+    fra.hears(1).await;
+    syd.hears(1).await;
+    let a = sites.node(&fra, "a", true).await;
+    let b = sites.node(&syd, "b", true).await;
+    gathered(&[&a, &b]).await;
+    let offered = |node: &Node| {
+        let offer = node.fleet.policy().borrow().offer.clone();
+        offer.map(|offer| offer.reference.version)
+    };
+    a.fleet.push_policy(bundle("one", None)).await.unwrap();
+    until("it is offered where it was pushed", || offered(&a) == Some(1)).await;
+    until("and in the other site, with all that is in it", || offered(&b) == Some(1)).await;
+    let refused = b.fleet.push_policy(bundle("two", Some(1))).await.unwrap_err().to_string();
+    assert!(refused.contains("at a node of site fra"), "{refused}");
+    a.fleet.push_policy(bundle("two", Some(1))).await.unwrap();
+    until("the next version crosses, too", || offered(&b) == Some(2)).await;
+    // As does the content of a blocklist, whichever site it is put into force in.
+    let list = NewBlocklist {
+        name: "scanners".into(),
+        kind: DecisionKind::Ban,
+        for_ms: 600_000,
+        reason: "scans".into(),
+        prefixes: ["198.51.100.0/24".parse().unwrap()].into_iter().collect(),
+    };
+    b.fleet.import_blocklist(list).await.unwrap();
+    until("the list is in force in both", || a.refuses("198.51.100.7") && b.refuses("198.51.100.7")).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
