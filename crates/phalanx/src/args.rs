@@ -179,6 +179,9 @@ pub(crate) struct FleetArgs {
     /// Where nodes join and renew, on the node that holds the fleet's authority
     #[arg(long, value_name = "ADDR", requires = "node")]
     pub(crate) enroll: Option<SocketAddr>,
+    /// Copies of each stream in a NATS cluster that is run without `fleet serve`: 1, 3 or 5
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = parse_replicas)]
+    pub(crate) replicas: u8,
     /// How joiners reach that address, if not as it is written [may be repeated]
     #[arg(long, value_name = "HOST:PORT", requires = "enroll")]
     pub(crate) enroll_at: Vec<String>,
@@ -201,6 +204,14 @@ fn parse_prefix(text: &str) -> Result<Prefix, String> {
         .or(single)
         .map(phalanx_model::net::canonical_prefix)
         .map_err(|_| "expected an address or a network such as 192.0.2.0/24 or 2001:db8::/32".to_owned())
+}
+
+/// Reads a number of copies of which a cluster may lose a minority.
+fn parse_replicas(text: &str) -> Result<u8, String> {
+    match text.parse() {
+        Ok(copies @ (1 | 3 | 5)) => Ok(copies),
+        _ => Err("expected 1, 3 or 5".to_owned()),
+    }
 }
 
 /// Reads a name that is safe in subjects, file names and labels.

@@ -381,6 +381,7 @@ mod tests {
                 join,
                 enroll: None,
                 enroll_at: vec![],
+                replicas: 1,
             };
             let settings = Settings {
                 lapi: None,

@@ -346,6 +346,7 @@ fn fleet_settings(
     }
     let nats = url.map(|url| NatsSettings {
         membership: membership.clone(),
+        replicas: settings.fleet.as_ref().map_or(1, |fleet| fleet.replicas),
         stewarded: authority.map(|authority| -> Sites { Arc::new(move || authority.lock().sites()) }),
         ..NatsSettings::at(url)
     });

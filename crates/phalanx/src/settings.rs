@@ -59,6 +59,8 @@ pub(crate) struct FleetSettings {
     pub(crate) enroll: Option<SocketAddr>,
     /// How joiners reach it.
     pub(crate) enroll_at: Vec<String>,
+    /// Copies of each stream that this node makes.
+    pub(crate) replicas: usize,
 }
 
 /// Reads a settings file: the settings and the policy file they name, as far as they can be read, and every fault.
@@ -150,6 +152,19 @@ fn fleet(text: &Text<'_>, raw: &RawFleet, folder: &Path, faults: &mut Vec<Diagno
         join,
         enroll: raw.enroll.as_ref().and_then(|written| address(text, written, faults)),
         enroll_at: raw.enroll_at.clone(),
+        replicas: replicas(text, raw.replicas.as_ref(), faults),
+    }
+}
+
+fn replicas(text: &Text<'_>, written: Option<&At<u32>>, faults: &mut Vec<Diagnostic>) -> usize {
+    match written.map(|written| (written, written.value)) {
+        None => 1,
+        Some((_, copies @ (1 | 3 | 5))) => copies as usize,
+        Some((written, _)) => {
+            let fault = text.error_at(&written.span, "`replicas` is 1, 3 or 5");
+            faults.push(fault.with_help("write as many as the NATS cluster has servers: `replicas = 3`"));
+            1
+        }
     }
 }
 
@@ -408,6 +423,7 @@ struct RawFleet {
     enroll: Option<At<String>>,
     #[serde(default)]
     enroll_at: Vec<String>,
+    replicas: Option<At<u32>>,
 }
 
 /// One of countries, one of systems, and as many of the operator's own.
@@ -471,6 +487,14 @@ mod tests {
         let name = format!("{}:", file.display());
         let faults = faults.iter().map(|fault| fault.to_string().replace(&name, "")).collect();
         (settings.map(|(settings, _)| settings), faults)
+    }
+
+    #[test]
+    fn copies_of_streams_are_as_many_as_a_cluster_can_lose_a_server_with() {
+        let (settings, faults) = read_with("[fleet]\nurl = \"nats://127.0.0.1:4222\"\nreplicas = 3");
+        assert_eq!((settings.unwrap().fleet.unwrap().replicas, faults.len()), (3, 0));
+        let (_, faults) = read_with("[fleet]\nurl = \"nats://127.0.0.1:4222\"\nreplicas = 2");
+        assert!(faults[0].to_string().contains("`replicas` is 1, 3 or 5"), "{}", faults[0]);
     }
 
     #[test]

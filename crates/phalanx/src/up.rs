@@ -160,6 +160,7 @@ fn settings_of(args: &UpArgs) -> anyhow::Result<Settings> {
         join: of_fleet.join.as_deref().map(token_of).transpose()?,
         enroll: of_fleet.enroll,
         enroll_at: of_fleet.enroll_at.clone(),
+        replicas: usize::from(of_fleet.replicas),
     };
     Ok(Settings {
         listen: vec![args.listen],

@@ -67,7 +67,7 @@ async fn stream(inner: &Inner) -> Result<Stream, FleetError> {
 /// The stream of leases.
 pub(super) fn config(replicas: usize) -> Config {
     Config {
-        name: "LEASE".into(),
+        name: STREAM.into(),
         subjects: vec!["phx.lease.>".into()],
         max_messages_per_subject: 1,
         max_messages: LEASES_MAX,
@@ -78,6 +78,7 @@ pub(super) fn config(replicas: usize) -> Config {
     }
 }
 
+pub(super) const STREAM: &str = "LEASE";
 const LEASES_MAX: i64 = 1024;
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! The streams: one per topic and site, the last record of each subject.
 
-use async_nats::jetstream::stream::{Config, DiscardPolicy, StorageType};
+use async_nats::jetstream::stream::{Config, DiscardPolicy, Info, StorageType};
 
 use std::collections::BTreeMap;
 
@@ -43,7 +43,8 @@ pub(super) async fn ensure(inner: &Inner) -> Result<(), String> {
         for topic in KEPT {
             let Some(config) = config(topic, &site, inner.replicas) else { continue };
             if inner.makes_streams() {
-                inner.jetstream().get_or_create_stream(config).await.map_err(|error| error.to_string())?;
+                let stream = inner.jetstream().get_or_create_stream(config).await;
+                raise(inner, stream.map_err(|error| error.to_string())?.cached_info()).await?;
                 continue;
             }
             if topic == Topic::Orders {
@@ -58,8 +59,24 @@ pub(super) async fn ensure(inner: &Inner) -> Result<(), String> {
     }
     if inner.makes_streams() {
         super::blob::ensure(inner).await?;
+        for name in [super::blob::STREAM, super::lease::STREAM] {
+            if let Ok(stream) = inner.jetstream().get_stream(name).await {
+                raise(inner, stream.cached_info()).await?;
+            }
+        }
     }
     Ok(())
+}
+
+/// Gives a stream that was made with fewer copies as many as the settings say now. Never fewer: nodes may be set differently while
+/// an operator changes them. Enrolled nodes may not change streams.
+async fn raise(inner: &Inner, stream: &Info) -> Result<(), String> {
+    if stream.config.num_replicas >= inner.replicas || inner.stewarded.is_some() {
+        return Ok(());
+    }
+    let config = Config { num_replicas: inner.replicas, ..stream.config.clone() };
+    tracing::info!(stream = config.name, copies = inner.replicas, "stream gets more copies");
+    inner.jetstream().update_stream(config).await.map(drop).map_err(|error| error.to_string())
 }
 
 /// The last sequence of each stream of decisions.
