@@ -80,7 +80,7 @@ impl Lanes {
     /// disk there is no room.
     pub async fn ledger_room(&self) {
         // The places are given back at once: this is a look, not a claim.
-        let _ = self.ledger.reserve_many(LEDGER_LANE_ENTRIES / 4).await;
+        let _ = self.ledger.reserve_many(LEDGER_LANE_ENTRIES / 8).await;
     }
 
     /// What was dropped so far.

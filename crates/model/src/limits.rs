@@ -55,7 +55,7 @@ pub const SECURITY_LANE_EVENTS: usize = 8_192;
 /// The part of the security lane that only strikes and proposals may use, so that a flood of refused requests cannot hide them.
 pub const SECURITY_LANE_RESERVED: usize = 2_048;
 /// Entries that wait in the ledger lane; when it is full the *action* is refused, never the entry dropped.
-pub const LEDGER_LANE_ENTRIES: usize = 1_024;
+pub const LEDGER_LANE_ENTRIES: usize = 8_192;
 
 /// Actors in the strike table. At about 200 bytes an entry it stays below 7 MiB when an attacker fills it.
 pub const STRIKE_ACTORS_MAX: usize = 32_768;

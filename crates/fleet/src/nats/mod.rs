@@ -536,11 +536,19 @@ async fn options(
     Ok(options)
 }
 
-/// 50 ms, doubled up to 2 s: a restarted server is found quickly, a lost one is not pressed.
+/// At once to each server of a cluster, then 50 ms, doubled up to 2 s: another server is found quickly, and so is one that was
+/// restarted; a lost one is not pressed.
 fn reconnect_delay(attempt: usize) -> Duration {
-    let doublings = u32::try_from(attempt.saturating_sub(1)).unwrap_or(u32::MAX).min(6);
+    if attempt <= SERVERS_AT_ONCE {
+        return AT_ONCE;
+    }
+    let doublings = u32::try_from(attempt - SERVERS_AT_ONCE - 1).unwrap_or(u32::MAX).min(6);
     Duration::from_millis(50).saturating_mul(1 << doublings).min(Duration::from_secs(2))
 }
+
+/// The servers of a site.
+const SERVERS_AT_ONCE: usize = 3;
+const AT_ONCE: Duration = Duration::from_millis(5);
 
 /// The server's time-to-live has whole seconds; rounded up, because local expiry decides and this only collects garbage.
 fn ttl_to(expires_at_ms: u64, now_ms: u64) -> Duration {
