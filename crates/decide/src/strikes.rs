@@ -125,6 +125,12 @@ impl Entry for Record {
     fn touched_ms(&self) -> u64 {
         self.touched_ms
     }
+
+    /// The bans themselves are elsewhere. Were their memory, which outlives them, to push out those who strike, nobody new could be
+    /// banned once a botnet has been.
+    fn only_remembers(&self) -> bool {
+        self.strikes.is_empty()
+    }
 }
 
 impl Record {
@@ -353,6 +359,24 @@ mod tests {
         bench.hit(&from(2), HIGH, 2, Provenance::Own, 1_000);
         let last = bench.hit(&from(3), HIGH, 3, Provenance::Own, 1_000).unwrap();
         assert_eq!(last.proposal.unwrap().actor.to_string(), "2001:db8::/64");
+    }
+
+    #[test]
+    fn actors_are_banned_however_many_were_before_them() {
+        let bench = Bench::new();
+        let mut proposals = 0;
+        for burst in 0..6u32 {
+            for payload in 0..3 {
+                for n in 0..6_000 {
+                    let client = std::net::Ipv4Addr::from(0x0a00_0000 + burst * 6_000 + n).to_string();
+                    let now_ms = 1_000 + u64::from(burst) * 10_000 + payload;
+                    let outcome = bench.hit(&client, HIGH, payload, Provenance::Own, now_ms).unwrap();
+                    proposals += u32::from(outcome.proposal.is_some());
+                }
+            }
+        }
+        // Eight who strike at once may meet a ninth in their bucket; none is lost to those who are banned already.
+        assert!(proposals >= 6 * 6_000 - 10, "{proposals}");
     }
 
     #[test]

@@ -1,5 +1,5 @@
 //! A bounded table of actors: buckets of a few entries behind striped locks, found by a keyed hash. A full bucket
-//! gives up its stalest entry, so that the table never grows and no stranger can aim at another's entry.
+//! gives up its stalest entry, first of those that only remember, so that the table never grows and no stranger can aim at another's entry.
 
 use std::hash::BuildHasher;
 use std::net::IpAddr;
@@ -11,6 +11,11 @@ use parking_lot::Mutex;
 pub(crate) trait Entry: Default {
     /// When it was last of use, in Unix milliseconds.
     fn touched_ms(&self) -> u64;
+
+    /// Whether nothing is under way about the actor, and the entry only remembers. Such entries give way first.
+    fn only_remembers(&self) -> bool {
+        false
+    }
 }
 
 /// At most [`WAYS`] actors whose hashes agree.
@@ -45,7 +50,10 @@ impl<E: Entry> ActorTable<E> {
             return Some(change(entry));
         }
         if bucket.len() >= WAYS {
-            let stalest = bucket.iter().enumerate().min_by_key(|(_, (_, entry))| entry.touched_ms());
+            let stalest = bucket
+                .iter()
+                .enumerate()
+                .min_by_key(|(_, (_, entry))| (!entry.only_remembers(), entry.touched_ms()));
             if let Some((index, _)) = stalest {
                 bucket.swap_remove(index);
             }
