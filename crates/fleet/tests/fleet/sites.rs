@@ -10,6 +10,7 @@ use phalanx_fleet::NewBlocklist;
 use phalanx_fleet::nats::keeper::{self, HeldServer, KeeperSettings, KeeperState};
 use phalanx_model::{Actor, DecisionKind};
 use phalanx_trust::nats_config::{self, NatsServerPlan, SitePlan};
+use phalanx_trust::nats_login;
 use phalanx_trust::{
     FleetAuthority, Invitation, Sealer, ServerGrant, ServerKeys, ServerPlace, ServerRequest,
 };
@@ -234,22 +235,27 @@ async fn a_ban_in_one_site_is_enforced_in_another_and_lies_in_both() {
     b.ban("192.0.2.2", 600_000);
     until("and back", || a.refuses("192.0.2.2")).await;
     // Who comes later finds both at its own site's server, with the other site gone.
-    copied(&b, "fra").await;
+    copied(&sites, &syd, "fra").await;
     drop(fra);
     let c = sites.node(&syd, "c", false).await;
     until("a joiner has both", || c.refuses("192.0.2.1") && c.refuses("192.0.2.2")).await;
 }
 
-/// Waits until the node's own site has a copy of what another site's nodes decided.
-async fn copied(node: &Node, site: &str) {
-    let until = tokio::time::Instant::now() + Duration::from_secs(30);
-    loop {
-        let positions = node.fleet.engine().positions().await;
-        if positions.is_ok_and(|positions| positions.get(site).is_some_and(|last| *last > 0)) {
-            return;
+/// Waits until a site has a copy of what another site's nodes decided, and of their announcements, without which it counts for nobody.
+async fn copied(sites: &Sites, at: &Site, of: &str) {
+    let reader = enrol(&sites.authority, &at.name, "reader", false, false);
+    let (client, _beats) = listener(&reader, &at.server.url(), "phx.hb.>").await;
+    let jetstream = async_nats::jetstream::new(client);
+    let until = Instant::now() + Duration::from_secs(30);
+    for name in [format!("NODE_{of}"), format!("DEC_{of}")] {
+        loop {
+            let copy = jetstream.get_stream(&name).await;
+            if copy.is_ok_and(|copy| copy.cached_info().state.messages > 0) {
+                break;
+            }
+            assert!(Instant::now() < until, "no copy of {name}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
         }
-        assert!(tokio::time::Instant::now() < until, "no copy of {site}");
-        tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
 
@@ -405,6 +411,7 @@ async fn listener(of: &Enrolled, url: &str, subject: &str) -> (async_nats::Clien
             Ok::<_, async_nats::AuthError>(auth)
         }
     });
+    let options = options.custom_inbox_prefix(nats_login::inbox(&of.site, &of.name));
     let client = phalanx_trust::tls::member_client(&of.membership, "nats").unwrap();
     let client = options.require_tls(true).tls_client_config(client).connect(url).await.unwrap();
     let heard = client.subscribe(subject.to_owned()).await.unwrap();
