@@ -21,7 +21,7 @@ use tokio::task::{JoinHandle, JoinSet};
 
 use crate::enrolled::{Enrolled, SHOPS, enrol, now};
 use crate::policy::bundle;
-use crate::support::{NatsServer, Node, NodePlan, address, gathered, nats_binary, order, until};
+use crate::support::{NatsServer, Node, NodePlan, address, free_port, gathered, nats_binary, order, until};
 
 /// A fleet of sites. The authority is beside the server of the first.
 struct Sites {
@@ -201,10 +201,6 @@ impl Drop for Relay {
 
 fn plan(port: u16, folder: &Path) -> NatsServerPlan {
     NatsServerPlan { host: "127.0.0.1".into(), port, store: folder.display().to_string(), hosts: vec![] }
-}
-
-fn free_port() -> u16 {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 fn keys() -> ServerKeys {

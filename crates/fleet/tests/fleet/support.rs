@@ -4,6 +4,7 @@ use std::net::{IpAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use phalanx_fleet::{FleetHandle, FleetKeys, FleetSettings, NatsSettings, NewDecision, Sites};
@@ -30,6 +31,19 @@ pub(crate) fn nats_binary() -> Option<PathBuf> {
     found
 }
 
+/// A port for a server that may be started again on it. Given out once, and none of those that the system gives to connections: one of
+/// them would take it while the server is down.
+pub(crate) fn free_port() -> u16 {
+    static GIVEN: AtomicU32 = AtomicU32::new(0);
+    loop {
+        let place = std::process::id().wrapping_mul(128).wrapping_add(GIVEN.fetch_add(1, Ordering::Relaxed));
+        let port = 20_000 + u16::try_from(place % 12_000).unwrap();
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
+}
+
 /// A nats-server on a port of its own, with JetStream in a folder of its own. Killed when dropped.
 pub(crate) struct NatsServer {
     binary: PathBuf,
@@ -43,7 +57,7 @@ pub(crate) struct NatsServer {
 impl NatsServer {
     pub(crate) fn prepare() -> Option<Self> {
         let binary = nats_binary()?;
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = free_port();
         Some(Self {
             binary,
             port,
