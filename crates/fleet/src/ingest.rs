@@ -19,13 +19,14 @@ use crate::{Change, Delivery, Speed, Topic};
 /// Merges what the topics deliver, until they close.
 pub(crate) async fn run(shared: Arc<Shared>, mut topics: Topics) {
     let mut strangers = Strangers::default();
-    let mut unheard = Unheard::default();
+    let mut unheard = Unheard::of(Shared::receive_revocation);
     let mut gate = Gate::new(shared.engine.link());
     let mut batch = Vec::with_capacity(BATCH_MAX);
     // Of the nodes' announcements, and of decisions: whether all that the streams had at the start was read.
-    let (mut nodes_read, mut decisions_read) = (false, false);
+    let (mut nodes_read, mut decisions_read, mut streams_read) = (false, false, false);
     loop {
-        if nodes_read && decisions_read && !shared.core.lock().streams_read {
+        if nodes_read && decisions_read && !streams_read {
+            streams_read = true;
             shared.streams_are_read();
         }
         // Revocations first, and after a cut nothing else until they are all here; then nodes: a decision counts only when its
@@ -116,9 +117,7 @@ impl Gate {
             self.closed_until = None;
             return;
         }
-        let first = self.down_since.is_none();
-        let cut = first || self.down_since.take().is_some_and(|since| since.elapsed() > CUT_MIN);
-        self.down_since = None;
+        let cut = self.down_since.take().is_none_or(|since| since.elapsed() > CUT_MIN);
         self.closed_until = cut.then(|| Instant::now() + GATE_CLOSED_MAX);
     }
 

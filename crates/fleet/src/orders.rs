@@ -8,17 +8,17 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use parking_lot::Mutex;
 use phalanx_model::limits::{FLEET_NODES_MAX, REASON_BYTES_MAX, RECORD_FUTURE_MAX_MS};
 use phalanx_model::{Author, AuthorRole};
-use phalanx_trust::{Refusal, SignedRecord, Statement, TrustError, valid_name};
+use phalanx_trust::{Refusal, SignedRecord, TrustError, valid_name};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Duration, MissedTickBehavior};
 
 use crate::hybrid_clock::version_ms;
 use crate::members::SILENCE_MAX_MS;
+use crate::revoke::Unheard;
 use crate::shared::Shared;
 use crate::store::Kept;
 use crate::{Delivery, FleetError, FleetHandle, Lease, Put, Speed, Topic, subject};
@@ -276,41 +276,27 @@ impl Shared {
     }
 
     fn sign_order(&self, order: &NodeOrder, author: &Author, version: u64) -> Result<Put, FleetError> {
-        let (subject, fleet_id) = (subject::of_order(author, &order.site, &order.node), self.fleet_id());
+        let subject = subject::of_order(author, &order.site, &order.node);
         let body = serde_json::to_vec(order).map_err(|_| TrustError::Crypto("writing an order"))?;
         let expires_at_ms = version_ms(version).saturating_add(ORDER_MS);
-        let statement =
-            Statement { fleet_id: &fleet_id, subject: &subject, author, version, expires_at_ms, body: &body };
-        let bytes = SignedRecord::sign(self.key(AuthorRole::Operator)?, statement).to_bytes()?.into();
+        let bytes = self.signed(AuthorRole::Operator, &subject, version, expires_at_ms, &body)?;
         Ok(Put { topic: Topic::Orders, subject, version, expires_at_ms, bytes, speed: Speed::Both })
     }
 }
 
 /// Takes in what others order, until the topic closes. What comes before its author's announcement waits for that.
 pub(crate) async fn run(shared: Arc<Shared>, mut orders: mpsc::Receiver<Delivery>) {
-    let mut unheard: Vec<(Arc<str>, Bytes)> = Vec::new();
+    let mut unheard = Unheard::of(Shared::receive_order);
     let mut again = tokio::time::interval(AGAIN);
     again.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
-        let arrived = tokio::select! {
+        tokio::select! {
             delivery = orders.recv() => match delivery {
-                Some(Delivery::Put { subject, bytes }) => vec![(subject, bytes)],
-                Some(Delivery::Synced | Delivery::Gap | Delivery::Link(_)) => continue,
+                Some(Delivery::Put { subject, bytes }) => unheard.receive(&shared, subject, bytes),
+                Some(Delivery::Synced | Delivery::Gap | Delivery::Link(_)) => {}
                 None => return,
             },
-            _ = again.tick(), if !unheard.is_empty() => std::mem::take(&mut unheard),
-        };
-        for (subject, bytes) in arrived {
-            match shared.receive_order(&subject, &bytes) {
-                Ok(()) | Err(Refusal::Expired) => {}
-                Err(Refusal::UnknownAuthor(_)) => {
-                    if unheard.len() >= UNHEARD_MAX {
-                        unheard.remove(0);
-                    }
-                    unheard.push((subject, bytes));
-                }
-                Err(refusal) => shared.refuse(&subject, &refusal),
-            }
+            _ = again.tick(), if !unheard.is_empty() => unheard.again(&shared),
         }
     }
 }
@@ -335,7 +321,6 @@ fn read(record: &SignedRecord, subject: &str) -> Result<NodeOrder, Refusal> {
 const ORDER_MS: u64 = 365 * 24 * 60 * 60_000;
 /// Nodes about which an order is known: those of a full fleet, and as many that have gone.
 const ORDERS_MAX: usize = 2 * FLEET_NODES_MAX;
-const UNHEARD_MAX: usize = 64;
 const AGAIN: Duration = Duration::from_secs(1);
 
 #[cfg(test)]

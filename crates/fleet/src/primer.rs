@@ -15,7 +15,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use phalanx_model::limits::RECORD_FUTURE_MAX_MS;
 use phalanx_model::{AuthorRole, Base, View};
-use phalanx_trust::{SignedRecord, Statement};
+use phalanx_trust::SignedRecord;
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
@@ -174,16 +174,9 @@ impl Shared {
     fn sign_pointer(&self, pointer: &Pointer) -> Result<Bytes, FleetError> {
         let body =
             serde_json::to_vec(pointer).map_err(|_| FleetError::Limit("a pointer cannot be written"))?;
-        let (author, fleet_id) = (self.me.author(AuthorRole::Operator), self.fleet_id());
-        let statement = Statement {
-            fleet_id: &fleet_id,
-            subject: &mark_subject(&self.me.site, &self.me.node),
-            author: &author,
-            version: pointer.made_at_ms,
-            expires_at_ms: pointer.made_at_ms.saturating_add(POINTER_HOLDS_MS),
-            body: &body,
-        };
-        Ok(SignedRecord::sign(self.key(AuthorRole::Operator)?, statement).to_bytes()?.into())
+        let subject = mark_subject(&self.me.site, &self.me.node);
+        let ends_at_ms = pointer.made_at_ms.saturating_add(POINTER_HOLDS_MS);
+        self.signed(AuthorRole::Operator, &subject, pointer.made_at_ms, ends_at_ms, &body)
     }
 
     fn open_pointer(&self, site: &str, node: &str, bytes: &[u8]) -> Option<Pointer> {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use phalanx_model::AuthorRole;
 use phalanx_model::limits::REASON_BYTES_MAX;
-use phalanx_trust::{Refusal, Revocation, SignedRecord, Statement, TrustError, valid_name};
+use phalanx_trust::{Refusal, Revocation, SignedRecord, TrustError, valid_name};
 
 use crate::hybrid_clock::{version_at, version_ms};
 use crate::shared::Shared;
@@ -83,7 +83,7 @@ impl Shared {
     }
 
     /// Checks a revocation that came under `subject`, and puts it into force.
-    pub(crate) fn receive_revocation(&self, subject: &str, bytes: &Bytes) -> Result<(), Refusal> {
+    pub(crate) fn receive_revocation(&self, subject: &str, bytes: &[u8]) -> Result<(), Refusal> {
         if self.membership.is_none() {
             return Err(Refusal::NotAllowed("this fleet has no authority"));
         }
@@ -190,46 +190,51 @@ impl Shared {
     }
 
     fn sign_revocation(&self, revocation: &Revocation, version: u64) -> Result<Put, FleetError> {
-        let author = self.me.author(AuthorRole::Operator);
-        let (subject, fleet_id) = (subject::of_revocation(&author, revocation), self.fleet_id());
+        let subject = subject::of_revocation(&self.me.author(AuthorRole::Operator), revocation);
         let body = serde_json::to_vec(revocation).map_err(|_| TrustError::Crypto("writing a revocation"))?;
         let expires_at_ms = version_ms(version).saturating_add(REVOCATION_MS);
-        let statement = Statement {
-            fleet_id: &fleet_id,
-            subject: &subject,
-            author: &author,
-            version,
-            expires_at_ms,
-            body: &body,
-        };
-        let record = SignedRecord::sign(self.key(AuthorRole::Operator)?, statement);
-        let bytes = record.to_bytes()?.into();
+        let bytes = self.signed(AuthorRole::Operator, &subject, version, expires_at_ms, &body)?;
         Ok(Put { topic: Topic::Revocations, subject, version, expires_at_ms, bytes, speed: Speed::Both })
     }
 }
 
-/// Revocations whose author has not been announced yet; the last ones, few, because only operators write any.
-#[derive(Debug, Default)]
-pub(crate) struct Unheard(Vec<(Arc<str>, Bytes)>);
+/// Records of operators whose author has not been announced yet; the last ones, few, because only operators write any.
+#[derive(Debug)]
+pub(crate) struct Unheard {
+    waiting: Vec<(Arc<str>, Bytes)>,
+    take: Take,
+}
+
+/// Checks a record that came under a subject, and puts it into force.
+type Take = fn(&Shared, &str, &[u8]) -> Result<(), Refusal>;
 
 impl Unheard {
-    /// Takes a revocation into force, or keeps it until its author is known.
+    /// Records that `take` takes into force.
+    pub(crate) fn of(take: Take) -> Self {
+        Self { waiting: Vec::new(), take }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
+    /// Takes a record into force, or keeps it until its author is known.
     pub(crate) fn receive(&mut self, shared: &Shared, subject: Arc<str>, bytes: Bytes) {
-        match shared.receive_revocation(&subject, &bytes) {
+        match (self.take)(shared, &subject, &bytes) {
             Ok(()) | Err(Refusal::Expired) => {}
             Err(Refusal::UnknownAuthor(_)) => {
-                if self.0.len() >= UNHEARD_MAX {
-                    self.0.remove(0);
+                if self.waiting.len() >= UNHEARD_MAX {
+                    self.waiting.remove(0);
                 }
-                self.0.push((subject, bytes));
+                self.waiting.push((subject, bytes));
             }
             Err(refusal) => shared.refuse(&subject, &refusal),
         }
     }
 
-    /// Tries again, because a node announced itself.
+    /// Tries again those that wait.
     pub(crate) fn again(&mut self, shared: &Shared) {
-        for (subject, bytes) in std::mem::take(&mut self.0) {
+        for (subject, bytes) in std::mem::take(&mut self.waiting) {
             self.receive(shared, subject, bytes);
         }
     }

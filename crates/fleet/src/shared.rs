@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
+use bytes::Bytes;
 use parking_lot::{Mutex, MutexGuard, RwLock};
 use phalanx_model::lanes::Lanes;
 use phalanx_model::{
@@ -236,25 +237,26 @@ impl Shared {
 
     /// The signed record of one of this node's own changes.
     pub(crate) fn sign(&self, change: &Change) -> Result<Put, FleetError> {
-        let (subject, fleet_id) = (change.subject(), self.fleet_id());
         let body = serde_json::to_vec(change).map_err(|_| TrustError::Crypto("writing a change"))?;
-        let statement = Statement {
-            fleet_id: &fleet_id,
-            subject: &subject,
-            author: change.author(),
-            version: change.version(),
-            expires_at_ms: change.expires_at_ms(),
-            body: &body,
-        };
-        let record = SignedRecord::sign(self.key(change.author().role)?, statement);
-        Ok(Put {
-            topic: Topic::Decisions,
-            version: change.version(),
-            expires_at_ms: change.expires_at_ms(),
-            bytes: record.to_bytes()?.into(),
-            subject,
-            speed: Speed::Both,
-        })
+        let (role, subject) = (change.author().role, change.subject());
+        let (version, expires_at_ms) = (change.version(), change.expires_at_ms());
+        let bytes = self.signed(role, &subject, version, expires_at_ms, &body)?;
+        Ok(Put { topic: Topic::Decisions, subject, version, expires_at_ms, bytes, speed: Speed::Both })
+    }
+
+    /// A record of this node's in one of its roles, as it travels.
+    pub(crate) fn signed(
+        &self,
+        role: AuthorRole,
+        subject: &str,
+        version: u64,
+        expires_at_ms: u64,
+        body: &[u8],
+    ) -> Result<Bytes, FleetError> {
+        let (author, fleet_id) = (self.me.author(role), self.fleet_id());
+        let statement =
+            Statement { fleet_id: &fleet_id, subject, author: &author, version, expires_at_ms, body };
+        Ok(SignedRecord::sign(self.key(role)?, statement).to_bytes()?.into())
     }
 
     /// Signs, as this node, what is sent at once and kept nowhere. It counts for so long.
@@ -278,17 +280,8 @@ impl Shared {
         for_ms: u64,
     ) -> Result<Put, FleetError> {
         let now_ms = self.clock.now_ms();
-        let (author, fleet_id) = (self.me.author(role), self.fleet_id());
         let expires_at_ms = now_ms.saturating_add(for_ms);
-        let statement = Statement {
-            fleet_id: &fleet_id,
-            subject: &subject,
-            author: &author,
-            version: now_ms,
-            expires_at_ms,
-            body,
-        };
-        let bytes = SignedRecord::sign(self.key(role)?, statement).to_bytes()?.into();
+        let bytes = self.signed(role, &subject, now_ms, expires_at_ms, body)?;
         Ok(Put { topic, subject, version: now_ms, expires_at_ms, bytes, speed: Speed::Fast })
     }
 

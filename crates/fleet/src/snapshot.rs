@@ -14,7 +14,7 @@ use std::sync::atomic::Ordering;
 use bytes::Bytes;
 use phalanx_model::{Author, AuthorRole, Blocklist, Decision};
 use phalanx_trust::{
-    Admission, Admitted, Announcement, Refusal, Revocation, SignedRecord, Statement, TrustError, TrustRoots,
+    Admission, Admitted, Announcement, Refusal, Revocation, SignedRecord, TrustError, TrustRoots,
 };
 use serde::{Deserialize, Serialize};
 
@@ -162,16 +162,7 @@ impl Shared {
         let sha256 = data_encoding::HEXLOWER.encode(&phalanx_trust::sha256(&body.bytes));
         let header = Header { made_at_ms: now_ms, policy_version, entries: body.entries, sha256 };
         let header = serde_json::to_vec(&header).map_err(|_| TrustError::Crypto("writing a snapshot"))?;
-        let (author, fleet_id) = (self.me.author(AuthorRole::Operator), self.fleet_id());
-        let statement = Statement {
-            fleet_id: &fleet_id,
-            subject: SUBJECT,
-            author: &author,
-            version: now_ms,
-            expires_at_ms: u64::MAX,
-            body: &header,
-        };
-        let header = SignedRecord::sign(self.key(AuthorRole::Operator)?, statement).to_bytes()?;
+        let header = self.signed(AuthorRole::Operator, SUBJECT, now_ms, u64::MAX, &header)?;
         let announcement = self.announcement(crate::Speed::Fast)?.bytes;
         let mut out =
             Vec::with_capacity(MAGIC.len() + 8 + header.len() + announcement.len() + body.bytes.len());

@@ -62,7 +62,7 @@ async fn say(inner: &Inner, subjects: Vec<String>) -> Result<(), FleetError> {
     send(inner, kept).await
 }
 
-/// All own records of at least this version, the newest where they are too many; revocations first, whatever their number.
+/// All own records of at least this version, of each topic the newest where they are too many; revocations first.
 async fn say_since(inner: &Inner, version: u64) -> Result<(), FleetError> {
     let of = |topic| format!("{}.", subject::own(topic, &inner.author));
     let prefixes = [of(subject::REVOCATIONS), of(subject::ORDERS), of(subject::DECISIONS)];

@@ -9,7 +9,7 @@ use phalanx_model::limits::{
     DECISION_MAX_MS, FLEET_NODES_MAX, POLICY_BUNDLES_KEPT, POLICY_CHAIN_MAX, REASON_BYTES_MAX,
 };
 use phalanx_model::{Author, AuthorRole};
-use phalanx_trust::{Refusal, SignedRecord, Statement, TrustError, valid_name};
+use phalanx_trust::{Refusal, SignedRecord, TrustError, valid_name};
 
 use super::bundle::{Bundle, Manifest, Reader, SCHEMA as BUNDLE_SCHEMA};
 use super::follow::open_record;
@@ -336,18 +336,9 @@ impl Shared {
         if let Some(last) = last {
             self.check_not_ahead(&subject, &last, known.as_deref(), &mut next)?;
         }
-        let (expires_at_ms, fleet_id) = (now_ms.saturating_add(LIFE_MS), self.fleet_id());
+        let expires_at_ms = now_ms.saturating_add(LIFE_MS);
         let body = serde_json::to_vec(&next).map_err(|_| TrustError::Crypto("writing a policy record"))?;
-        let author = self.me.author(AuthorRole::Operator);
-        let statement = Statement {
-            fleet_id: &fleet_id,
-            subject: &subject,
-            author: &author,
-            version: next.serial,
-            expires_at_ms,
-            body: &body,
-        };
-        let bytes: Bytes = SignedRecord::sign(self.key(AuthorRole::Operator)?, statement).to_bytes()?.into();
+        let bytes = self.signed(AuthorRole::Operator, &subject, next.serial, expires_at_ms, &body)?;
         let put = self.policy_put(&next, subject.clone(), expires_at_ms, bytes.clone());
         if !self.engine.put_after(put, revision).await? {
             return Err(FleetError::Conflict(
