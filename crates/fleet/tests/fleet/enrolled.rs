@@ -215,6 +215,7 @@ async fn a_node_that_pins_keys_of_its_own_making_is_not_admitted() {
         operator_key: Some(key.verifying()),
         roles: vec![],
         started_at_ms: now(),
+        enrol: vec![],
     };
     let subject = phalanx_fleet::subject::of_node("fra", "b");
     let made = phalanx_trust::Announcement::make(SHOPS, &subject, &record, &key, None).unwrap();

@@ -74,6 +74,7 @@ impl Thief {
             operator_key: operator.map(SigningKey::verifying),
             roles: vec![],
             started_at_ms: now(),
+            enrol: vec![],
         };
         let subject = subject::of_node("fra", &self.of.name);
         let made = Announcement::make(SHOPS, &subject, &record, &self.of.node, None).unwrap();
@@ -218,6 +219,7 @@ async fn it_revokes_nobody() {
         site: "fra".into(),
         node: "b".into(),
         up_to_ms: now(),
+        delegation_up_to_ms: 0,
         withdraw: true,
         reason: String::new(),
     };
