@@ -171,7 +171,7 @@ impl Identity {
     }
 
     /// Whether what a delegate signed for this node does not count any more.
-    fn delegate_ended(&self, revocations: &[Revocation]) -> bool {
+    pub(crate) fn delegate_ended(&self, revocations: &[Revocation]) -> bool {
         let held = self.membership.held();
         let certified = held.bundle.verify(&ders(&held.grant.chain), held.grant.issued_at_ms);
         let by = certified.ok().and_then(|certified| certified.by);
@@ -407,7 +407,7 @@ const STEWARD_RETRY: Duration = Duration::from_secs(5);
 const STEWARD_AGAIN: Duration = Duration::from_secs(300);
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use phalanx_control::{Desk, EnrolDeps};
     use phalanx_model::lanes::{LaneReaders, Lanes};
@@ -420,17 +420,17 @@ mod tests {
     const POLICY: u64 = 3;
 
     /// An authority that listens.
-    struct Office {
-        authority: Arc<Mutex<FleetAuthority>>,
+    pub(crate) struct Office {
+        pub(crate) authority: Arc<Mutex<FleetAuthority>>,
         address: String,
-        clock: Arc<ManualClock>,
-        _stop: watch::Sender<bool>,
+        pub(crate) clock: Arc<ManualClock>,
+        stop: watch::Sender<bool>,
         _readers: LaneReaders,
         _folder: tempfile::TempDir,
     }
 
     impl Office {
-        async fn open() -> Self {
+        pub(crate) async fn open() -> Self {
             let folder = tempfile::tempdir().unwrap();
             // TLS looks at the real time.
             let clock = Arc::new(ManualClock::at(SystemClock.now_ms()));
@@ -449,16 +449,26 @@ mod tests {
             };
             let (stop, stopping) = watch::channel(false);
             tokio::spawn(phalanx_control::enrol::serve(listener, deps, stopping));
-            Self { authority, address, clock, _stop: stop, _readers: readers, _folder: folder }
+            Self { authority, address, clock, stop, _readers: readers, _folder: folder }
         }
 
-        fn token(&self) -> String {
+        pub(crate) fn token(&self) -> String {
             let addresses = vec!["127.0.0.1:1".into(), self.address.clone()];
             let invitation = Invitation { site: "fra".into(), control: false, addresses, for_ms: HOUR };
             self.authority.lock().invite(&invitation, self.clock.now_ms()).unwrap().to_text().unwrap()
         }
 
-        async fn join(&self, folder: &Path, join: Option<String>) -> anyhow::Result<Option<Arc<Identity>>> {
+        /// The authority answers no more.
+        pub(crate) fn close(&self) {
+            self.stop.send_replace(true);
+        }
+
+        /// The edge node `fra/b`.
+        pub(crate) async fn join(
+            &self,
+            folder: &Path,
+            join: Option<String>,
+        ) -> anyhow::Result<Option<Arc<Identity>>> {
             let state = StateFolder::open(folder)?;
             let sealer = Arc::new(Sealer::load_or_create(&state.sealing_key())?);
             let fleet = crate::settings::FleetSettings {

@@ -116,7 +116,7 @@ impl SiteDelegate {
     }
 
     /// Takes an answer of the authority: a delegation, and what it knows of the site. Its word on a name counts. Names of nodes that
-    /// were admitted here and are others' there.
+    /// were admitted here and that it does not take for its own.
     pub fn granted(
         &mut self,
         request: &DelegationRequest,
@@ -151,8 +151,12 @@ impl SiteDelegate {
             let mine = same.cloned();
             self.state.nodes.insert(name, merged(mine, theirs));
         }
-        for told in request.nodes.iter() {
+        for told in &request.nodes {
             let name = format!("{}/{}", self.state.site, told.node);
+            if grant.nodes.iter().all(|theirs| theirs.node != told.node) {
+                self.state.nodes.remove(&name);
+                lost.push(name.clone());
+            }
             if self.state.untold.get(&name).is_some_and(|until_ms| *until_ms <= told.expires_at_ms) {
                 self.state.untold.remove(&name);
             }
