@@ -1,3 +1,5 @@
+//! A delegate and its authority, both in this process: who gets what, and what peers make of it.
+
 use super::*;
 use crate::announce::{Admission, Announcement, NodeRecord};
 use crate::{FleetAuthority, NodeKeys, Refusal, Revocation, TrustRoots};
