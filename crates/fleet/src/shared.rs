@@ -477,7 +477,9 @@ fn ledger_kind(change: &Change) -> LedgerKind {
 pub(crate) fn admitted(me: &NodeRecord, membership: Option<&Membership>) -> Admitted {
     let validity = membership.map(|membership| {
         let held = membership.held();
-        Validity { issued_at_ms: held.grant.issued_at_ms, expires_at_ms: held.grant.expires_at_ms }
+        let (issued_at_ms, expires_at_ms) = (held.grant.issued_at_ms, held.grant.expires_at_ms);
+        // Whoever signed it: a node goes on with what is its own, also when others do not listen to it.
+        Validity { issued_at_ms, expires_at_ms, by: None }
     });
     Admitted { node: me.clone(), validity }
 }

@@ -14,7 +14,8 @@ use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::args::{ModeArg, RunArgs, Switch, UpArgs};
-use crate::node::{Enrolment, Node, StartError};
+use crate::enrolment::Enrolment;
+use crate::node::{Node, StartError};
 use crate::places_port::read_one;
 use crate::plan::PolicySource;
 use crate::settings::{self, FleetSettings, LogSettings, Settings};
