@@ -229,7 +229,9 @@ pub(crate) async fn steward(
         let revoked = revocations.borrow_and_update().clone();
         let connected = link.borrow_and_update().connected;
         for one in revoked {
-            let done = authority.lock().revoke(&one.site, &one.node, one.node_key, clock.now_ms());
+            // Who revoked it may have a clock that is ahead of this one.
+            let at_ms = clock.now_ms().max(one.up_to_ms);
+            let done = authority.lock().revoke(&one.site, &one.node, one.node_key, at_ms);
             if let Err(error) = done {
                 tracing::error!(%error, "a revocation cannot be kept by the authority");
                 pause = STEWARD_RETRY;

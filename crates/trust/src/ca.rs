@@ -267,7 +267,10 @@ impl FleetAuthority {
             return Err(JoinRefusal::NameTaken(name));
         }
         let rights = if token.control { NatsRights::Control } else { NatsRights::Node };
-        self.mark(place, Some(name));
+        self.mark(place, Some(name.clone()));
+        // Certificates tell whole seconds: one that is made within the second of the revocation would count as one from before it.
+        let revoked_at_ms = self.state.issued.get(&name).and_then(|before| before.revoked_at_ms);
+        let now_ms = revoked_at_ms.map_or(now_ms, |at_ms| now_ms.max((at_ms / 1000 + 1) * 1000));
         let issued =
             Issued { node_key, operator_key, nats_key, rights, expires_at_ms: 0, revoked_at_ms: None };
         let granted = self.issue(&request.site, &request.node, issued, now_ms).map_err(unavailable);
