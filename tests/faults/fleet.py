@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """What a fleet of real processes loses when machines, links and disks fail: nothing, or this says what.
 
-    tests/faults/fleet.py [--phalanx BINARY] [--nats-server BINARY] [--topology cluster|leaf|all] [--scenario NAME|all]...
+    tests/faults/fleet.py [--phalanx BINARY] [--nats-server BINARY] [--topology cluster|leaf|spoke|all] [--scenario NAME|all]...
         [--seed N] [--rounds N] [--seconds N] [--one-way-ms MS] [--default-routes] [--keep DIR]
 
 Needs root, `ip` and `nft`. Each machine is a network namespace. Bans are made and undone through every node all the time, by

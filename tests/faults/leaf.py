@@ -140,26 +140,28 @@ class LeafSites(Topology):
     """
 
     SITES = ("fra", "iad", "syd")
+    # How many servers each has: one or three.
+    SERVERS = (3, 1, 1)
 
     def __init__(self, network: Network, folder: pathlib.Path, programs: Programs) -> None:
         super().__init__(network, folder, programs)
-        first, second, third = self.SITES
         port = DELAYED_LINKS if programs.one_way_ms else LINKS
-        machines = [network.machine(f"nats{number + 1}", first) for number in range(3)]
-        peers = [f"{machine.address}:{ROUTES}" for machine in machines]
-        hubs = [f"tls://{machine.address}:{port}" for machine in machines]
-        servers = [self.server(machine, Links(peers=peers, listens=True)) for machine in machines]
-        machines.append(network.machine("nats4", second))
-        servers.append(self.server(machines[3], Links(hubs=list(hubs), listens=True)))
-        hubs.append(f"tls://{machines[3].address}:{port}")
-        servers.append(self.server(network.machine("nats5", third), Links(hubs=hubs)))
+        hubs: list[str] = []
+        servers: list[SiteServer] = []
+        for site, count in zip(self.SITES, self.SERVERS):
+            machines = [network.machine(f"nats{len(servers) + number + 1}", site) for number in range(count)]
+            peers = [f"{machine.address}:{ROUTES}" for machine in machines] if count > 1 else []
+            is_hub = site != self.SITES[-1]
+            servers += [self.server(machine, Links(list(hubs), peers, is_hub)) for machine in machines]
+            hubs += [f"tls://{machine.address}:{port}" for machine in machines]
         self.servers: list[SiteServer] = servers
         self.delays = [Delay(server, programs.one_way_ms) for server in servers if server.links.listens and programs.one_way_ms]
-        urls = ",".join(f"tls://{server.machine.address}:{CLIENTS}" for server in servers[:3])
-        self.home = self.node("edge1", servers[0].machine, servers[0].folder, ["--fleet", urls])
-        self.home.fleet += ["--enroll", f"{servers[0].machine.address}:{ENROL}"]
+        own = [server for server in servers if server.machine.site == self.SITES[0]]
+        urls = ",".join(f"tls://{server.machine.address}:{CLIENTS}" for server in own)
+        self.home = self.node("edge1", own[0].machine, own[0].folder, ["--fleet", urls])
+        self.home.fleet += ["--enroll", f"{own[0].machine.address}:{ENROL}"]
         self.nodes = [self.home]
-        for number, site in enumerate((first, second, second, third, third), 2):
+        for number, site in enumerate([site for site in self.SITES for _ in range(2)][1:], 2):
             machine = network.machine(f"edge{number}", site)
             self.nodes.append(self.node(machine.short, machine, folder / machine.short, [], number % 2 == 1))
 
@@ -209,11 +211,12 @@ class LeafSites(Topology):
 
     def leader(self) -> Server | None:
         """Each server of a cluster says in its log when it is made a stream's leader."""
+        site = self.SITES[self.SERVERS.index(max(self.SERVERS))]
         found: list[tuple[str, SiteServer]] = []
         for server in self.servers:
             for line in server.log.read_text(errors="replace").splitlines():
                 leads = LEADS.search(line)
-                if leads and leads[1] == self.SITES[0]:
+                if leads and leads[1] == server.machine.site == site:
                     found.append((line.split()[0], server))
         return max(found, key=lambda one: one[0])[1] if found else None
 
@@ -247,3 +250,9 @@ class LeafSites(Topology):
             nodes.append(self.node(machine.short, machine, self.folder / machine.short, [], False))
             self.let_join(nodes[-1])
         return nodes
+
+
+class LeafCluster(LeafSites):
+    """The same with hubs of one server each, and three servers in the site that is linked to them."""
+
+    SERVERS = (1, 1, 3)

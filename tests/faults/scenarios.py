@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 
 from cluster import OneCluster
-from leaf import LeafSites, SiteServer
+from leaf import LeafCluster, LeafSites, SiteServer
 from network import Machine
 from processes import Node, Process, empty, start_all, until
 from topology import Server, Topology
@@ -336,4 +336,4 @@ SCENARIOS: dict[str, Scenario] = {
     "wiped_site_servers": Scenario(wiped_site_servers, 10, LeafSites),
     "site_destroyed": Scenario(site_destroyed, 10, LeafSites),
 }
-TOPOLOGIES: dict[str, type[Topology]] = {"cluster": OneCluster, "leaf": LeafSites}
+TOPOLOGIES: dict[str, type[Topology]] = {"cluster": OneCluster, "leaf": LeafSites, "spoke": LeafCluster}

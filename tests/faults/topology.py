@@ -53,7 +53,7 @@ class Topology(abc.ABC):
 
     @abc.abstractmethod
     def leader(self) -> Server | None:
-        """The server that leads the first site's stream of decisions."""
+        """The server that leads a site's stream of decisions, where there are several to lead it."""
 
     def may_lose_its_disk(self, node: Node) -> bool:
         return True

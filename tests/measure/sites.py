@@ -55,7 +55,8 @@ def leaf(lab: Lab, given: argparse.Namespace, app: str, hubs: int = 1) -> Layout
     if hubs == 1:
         servers[0].hears("no other site")
     first = authority.first_node(app, servers)
-    servers += [SiteServer(authority, "fra", f"nats-{n + 2}", [*more, *authority.invite("fra", "--server")]) for n, more in enumerate(peers[1:])]
+    for number, more in enumerate(peers[1:], 2):
+        servers.append(SiteServer(authority, "fra", f"nats-{number}", [*more, *authority.invite("fra", "--server")]))
     relays = [Relay(lab, server.links_port, given.one_way_ms) for server in servers]
     links = [word for relay in relays for word in ("--hub", f"tls://127.0.0.1:{relay.port}")]
     servers.append(SiteServer(authority, "syd", "nats-1", [*links, *authority.invite("syd", "--server")]))
@@ -63,7 +64,7 @@ def leaf(lab: Lab, given: argparse.Namespace, app: str, hubs: int = 1) -> Layout
         server.hears("hears syd" if server.site == "fra" else "hears fra")
     nodes = [first, authority.further_node(app, "syd", "a")]
     acquainted(nodes)
-    return Layout(f"{hubs} server in fra and 1 in syd, linked", nodes, relays)
+    return Layout(f"linked servers, {hubs} in fra and 1 in syd", nodes, relays)
 
 
 def leaf_3(lab: Lab, given: argparse.Namespace, app: str) -> Layout:
