@@ -146,11 +146,8 @@ impl Members {
         let full = self.heard.len() >= FLEET_NODES_MAX && !self.heard.contains_key(&name);
         let taken = !full && order(heartbeat) > last;
         if taken {
-            let mut offsets = known.map_or([i64::MAX; OFFSETS], |heard| heard.offsets);
-            offsets.rotate_left(1);
-            if let Some(newest) = offsets.last_mut() {
-                *newest = steady_ms.saturating_sub(signed(heartbeat.sent_at_ms));
-            }
+            let mut offsets = known.map_or_else(Offsets::default, |heard| heard.offsets);
+            offsets.measure(steady_ms.saturating_sub(signed(heartbeat.sent_at_ms)), steady_ms);
             self.evicted.remove(&name);
             let heartbeat = Heartbeat { digests: None, lacks: Vec::new(), ..heartbeat.clone() };
             self.heard.insert(name, Heard { heartbeat, at_ms: now_ms, offsets });
@@ -239,7 +236,7 @@ impl Members {
 
     /// This node's wall clock has stepped: what was measured by it before is measured by it now.
     pub(crate) fn own_clock_stepped(&mut self, step_ms: i64) {
-        for offset in self.heard.values_mut().flat_map(|heard| &mut heard.offsets) {
+        for offset in self.heard.values_mut().flat_map(|heard| &mut heard.offsets.ms) {
             if *offset != i64::MAX {
                 *offset = offset.saturating_add(step_ms);
             }
@@ -294,8 +291,38 @@ impl Members {
 struct Heard {
     heartbeat: Heartbeat,
     at_ms: u64,
-    /// This node's wall clock less the other's, of the last heartbeats.
-    offsets: [i64; OFFSETS],
+    offsets: Offsets,
+}
+
+/// This node's wall clock less another's, as the last heartbeats told.
+#[derive(Debug, Clone, Copy)]
+struct Offsets {
+    ms: [i64; OFFSETS],
+    /// When the last of them was begun, by this node's wall clock.
+    last_at_ms: i64,
+}
+
+impl Default for Offsets {
+    fn default() -> Self {
+        Self { ms: [i64::MAX; OFFSETS], last_at_ms: i64::MIN }
+    }
+}
+
+impl Offsets {
+    /// Heartbeats that come at once were held up together, by a link that hung: all of them count for one, or the few that are
+    /// remembered would all be late ones.
+    fn measure(&mut self, offset_ms: i64, at_ms: i64) {
+        if at_ms.abs_diff(self.last_at_ms) >= AT_ONCE_MS {
+            self.ms.rotate_left(1);
+            self.last_at_ms = at_ms;
+            if let Some(last) = self.ms.last_mut() {
+                *last = i64::MAX;
+            }
+        }
+        if let Some(last) = self.ms.last_mut() {
+            *last = offset_ms.min(*last);
+        }
+    }
 }
 
 impl Heard {
@@ -305,7 +332,7 @@ impl Heard {
 
     /// The least of the last: what a heartbeat waits on its way only adds.
     fn offset_ms(&self) -> i64 {
-        self.offsets.into_iter().min().unwrap_or_default()
+        self.offsets.ms.into_iter().min().unwrap_or_default()
     }
 
     /// How far the member's wall clock is ahead of the time.
@@ -331,6 +358,8 @@ const HEARTBEAT_OFFSET_MAX_MS: u64 = 15 * 60_000;
 const ASK_FOR_NODES_MS: u64 = 5_000;
 /// Heartbeats by which clocks are compared: one that waited on its way does not move them.
 const OFFSETS: usize = 4;
+/// Half the time from one heartbeat to the next.
+const AT_ONCE_MS: u64 = 500;
 
 #[cfg(test)]
 mod tests {
@@ -408,6 +437,32 @@ mod tests {
         }
         members.own_clock_stepped(300_000);
         assert_eq!(members.clock_offset(132_000), ahead(300_000, 3), "a step of its own is known at once");
+    }
+
+    #[test]
+    fn heartbeats_that_a_link_held_up_together_do_not_move_the_clock() {
+        let mut members = Members::default();
+        let mut number = 0;
+        let mut hear = |sent, at| {
+            number += 1;
+            for node in ["a", "b", "c"] {
+                members.hear(&author(node), &Heartbeat { number, ..heartbeat(sent) }, at, signed(at));
+            }
+            members.clock_offset(at)
+        };
+        for sent in [100_000, 101_000, 102_000, 103_000] {
+            assert_eq!(hear(sent, sent), ahead(0, 4));
+        }
+        // The link hangs; what its first seconds held arrives at last, and only then what was said since.
+        for sent in [104_000, 105_000, 106_000, 107_000, 108_000] {
+            assert_eq!(hear(sent, 111_000), ahead(0, 4), "{sent}");
+        }
+        for sent in [112_000, 113_000] {
+            assert_eq!(hear(sent, sent), ahead(0, 4));
+        }
+        // Clocks that were set back are followed all the same.
+        let found: Vec<_> = (114..118).map(|second| hear(second * 1_000 - 60_000, second * 1_000)).collect();
+        assert_eq!(found.last(), Some(&ahead(60_000, 4)));
     }
 
     #[test]
