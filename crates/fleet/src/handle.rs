@@ -221,6 +221,7 @@ impl FleetHandle {
             differences: Mutex::default(),
             orders: Orders::default(),
             news: Notify::new(),
+            unheard: Mutex::default(),
             inquiries: Inquiries::default(),
             changes,
             counts,

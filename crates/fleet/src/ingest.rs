@@ -273,7 +273,7 @@ async fn meet(shared: &Arc<Shared>, subject: &str, bytes: &[u8]) -> Option<NodeR
 fn hear(shared: &Arc<Shared>, subject: &str, bytes: &[u8]) {
     let now_ms = shared.clock.now_ms();
     match Heartbeat::open(bytes, subject, &shared.roots.read(), now_ms) {
-        Ok((author, _)) if shared.is_me(&author) => {}
+        Ok((author, _)) if shared.is_me(&author) => *shared.unheard.lock() = None,
         Ok((author, heartbeat)) => {
             let steady_ms = shared.steady_ms();
             let mut members = shared.members.lock();

@@ -90,6 +90,8 @@ pub(crate) struct Shared {
     pub(crate) orders: Orders,
     /// The others should not wait a second for this node's next heartbeat.
     pub(crate) news: Notify,
+    /// Since when, and how many, own heartbeats were sent that did not come back.
+    pub(crate) unheard: Mutex<Option<(std::time::Instant, u32)>>,
     pub(crate) inquiries: Inquiries,
     pub(crate) changes: broadcast::Sender<Change>,
     pub(crate) counts: broadcast::Sender<Arc<CountBatch>>,
