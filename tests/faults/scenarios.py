@@ -263,6 +263,13 @@ def hub_kill(world: World) -> Iterator[None]:
         yield
 
 
+def hub_unreachable(world: World) -> contextlib.AbstractContextManager[None]:
+    """One server of the last site reaches the second hub only, and stays linked to it; its siblings stay where they are."""
+    first, *_, last = world.network.sites
+    server = world.random.choice(world.servers_of(last))
+    return dropping(world, [server.machine], world.network.network_of(first))
+
+
 @contextlib.contextmanager
 def site_destroyed(world: World) -> Iterator[None]:
     """A site comes back with nothing: new tokens, and the server under another name, because a name is not given twice."""
@@ -333,6 +340,7 @@ SCENARIOS: dict[str, Scenario] = {
     "broker_gone": Scenario(broker_gone, 60),
     "nats_kill": Scenario(nats_kill, 10, LeafSites),
     "hub_kill": Scenario(hub_kill, 15, LeafSites),
+    "hub_unreachable": Scenario(hub_unreachable, 15, LeafSites),
     "wiped_site_servers": Scenario(wiped_site_servers, 10, LeafSites),
     "site_destroyed": Scenario(site_destroyed, 10, LeafSites),
 }

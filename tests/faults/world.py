@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import concurrent.futures
 import pathlib
 import random
@@ -125,6 +126,8 @@ class World:
                 self.note_ended(before, missing, listed)
             if not missing and all(found is not None for found in listed.values()):
                 converged = time.time() - healed_at
+                at_last = collections.Counter(f"{name} of {ban.author}" for (name, _), ban in before.items())
+                self.note("at last came " + (", ".join(f"{n} to {which}" for which, n in sorted(at_last.items())) or "nothing"))
             else:
                 time.sleep(0.1)
         if not checked:
