@@ -128,6 +128,9 @@ pub(crate) struct UpArgs {
     /// Database that says where addresses are, in MaxMind's format: countries, AS numbers
     #[arg(long, value_name = "FILE")]
     pub(crate) geo: Vec<PathBuf>,
+    /// Clients may begin with HTTP/2 without TLS, as a load balancer of your own does
+    #[arg(long)]
+    pub(crate) h2c: bool,
     /// Worker threads [default: one per core]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     pub(crate) workers: Option<u16>,

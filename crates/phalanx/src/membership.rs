@@ -390,6 +390,7 @@ mod tests {
                 imports: Vec::new(),
                 held: Default::default(),
                 geo: Default::default(),
+                h2c: false,
                 listen: vec![],
                 admin: "127.0.0.1:0".parse()?,
                 state: folder.to_owned(),

@@ -424,6 +424,7 @@ fn start_edge(
     let tag = id::node_tag(&settings.site, &settings.node);
     let mut edge_settings = EdgeSettings::new(settings.listen.clone(), settings.workers, tag);
     edge_settings.audit = settings.logs.audit.is_some();
+    edge_settings.h2c = settings.h2c;
     if let Some(key) = rate_hash_key {
         edge_settings.rate_hash_key = key;
     }

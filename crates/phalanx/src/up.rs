@@ -164,6 +164,7 @@ fn settings_of(args: &UpArgs) -> anyhow::Result<Settings> {
     };
     Ok(Settings {
         listen: vec![args.listen],
+        h2c: args.h2c,
         admin: args.admin,
         state: args.state.clone().unwrap_or(if is_member { member } else { default }),
         workers: args.workers.map_or_else(settings::default_workers, usize::from),
