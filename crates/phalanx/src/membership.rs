@@ -310,7 +310,9 @@ pub(crate) async fn steward(
         let connected = link.borrow_and_update().connected;
         // Those of whom only the delegation has ended were cared for by who ended it.
         for one in revoked.iter().filter(|one| one.up_to_ms > 0) {
-            let done = authority.lock().revoke(&one.site, &one.node, one.node_key, clock.now_ms());
+            // Who revoked it may have a clock that is ahead of this one.
+            let at_ms = clock.now_ms().max(one.up_to_ms);
+            let done = authority.lock().revoke(&one.site, &one.node, one.node_key, at_ms);
             if let Err(error) = done {
                 tracing::error!(%error, "a revocation cannot be kept by the authority");
                 pause = STEWARD_RETRY;

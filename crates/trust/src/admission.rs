@@ -30,6 +30,8 @@ pub(crate) struct Admissible {
     /// Whether the node lost the answer to an earlier request.
     pub(crate) again: bool,
     pub(crate) issued: Issued,
+    /// When its certificates begin.
+    pub(crate) from_ms: u64,
 }
 
 impl Rolls<'_> {
@@ -74,7 +76,8 @@ impl Rolls<'_> {
         let rights = if token.control { NatsRights::Control } else { NatsRights::Node };
         let issued =
             Issued { node_key, operator_key, nats_key, rights, expires_at_ms: 0, revoked_at_ms: None };
-        Ok(Admissible { name, place, again, issued })
+        let from_ms = self.after_revocation(&name, now_ms);
+        Ok(Admissible { name, place, again, issued, from_ms })
     }
 
     /// The node that a request to renew is of, if it proves so.
@@ -99,6 +102,12 @@ impl Rolls<'_> {
             return Err(JoinRefusal::NotEnrolled(name));
         }
         Ok(issued)
+    }
+
+    /// Certificates tell whole seconds: one that is made within the second of a revocation would count as one from before it.
+    fn after_revocation(&self, name: &str, now_ms: u64) -> u64 {
+        let revoked_at_ms = self.issued.get(name).and_then(|before| before.revoked_at_ms);
+        revoked_at_ms.map_or(now_ms, |at_ms| now_ms.max((at_ms / 1000 + 1) * 1000))
     }
 
     fn name_is_free(&self, name: &str, key: VerifyingKey, now_ms: u64) -> Result<(), JoinRefusal> {

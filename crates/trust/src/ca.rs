@@ -206,12 +206,12 @@ impl FleetAuthority {
 
     /// Admits a node whose token is good. The token is used up on disk before this returns.
     pub fn enrol(&mut self, request: &EnrolRequest, now_ms: u64) -> Result<Grant, JoinRefusal> {
-        let Admissible { name, place, again, issued } = self.rolls().admissible(request, now_ms)?;
+        let Admissible { name, place, again, issued, from_ms } = self.rolls().admissible(request, now_ms)?;
         if self.state.servers.contains_key(&name) {
             return Err(JoinRefusal::NameTaken(name));
         }
         self.mark(place, Some(name));
-        let granted = self.issue(&request.site, &request.node, issued, now_ms).map_err(unavailable);
+        let granted = self.issue(&request.site, &request.node, issued, from_ms).map_err(unavailable);
         if granted.is_err() && !again {
             // Nobody got anything for it.
             self.mark(place, None);

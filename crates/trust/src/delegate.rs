@@ -200,9 +200,9 @@ impl SiteDelegate {
 
     /// Admits a node whose token was made here. The token is used up on disk before this returns.
     pub fn enrol(&mut self, request: &EnrolRequest, now_ms: u64) -> Result<Grant, JoinRefusal> {
-        let Admissible { name, place, again, issued } = self.rolls().admissible(request, now_ms)?;
+        let Admissible { name, place, again, issued, from_ms } = self.rolls().admissible(request, now_ms)?;
         self.mark(place, Some(name));
-        let granted = self.issue(&request.site, &request.node, issued, now_ms);
+        let granted = self.issue(&request.site, &request.node, issued, from_ms);
         if granted.is_err() && !again {
             // Nobody got anything for it.
             self.mark(place, None);

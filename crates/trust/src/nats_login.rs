@@ -261,8 +261,9 @@ fn publish(user: &NatsUser<'_>) -> Vec<String> {
         format!("phx.raw.{site}.{node}"),
         "$JS.API.STREAM.NAMES".into(),
         "$JS.API.STREAM.INFO.*".into(),
-        // Readers of one connection, which end with it.
+        // Readers of one connection, which end with it, or when they are replaced. Their names are random and told to nobody.
         "$JS.API.CONSUMER.CREATE.>".into(),
+        "$JS.API.CONSUMER.DELETE.*.*".into(),
         "$JS.API.CONSUMER.INFO.*.*".into(),
         "$JS.API.CONSUMER.MSG.NEXT.*.*".into(),
         // What blobs there are, here and in the copies of other sites: the content of blocklists. What a stream has, every login
@@ -357,8 +358,14 @@ mod tests {
                 "phx.raw.fra.a",
             ]
             .contains(&subject.as_str());
-            let reads =
-                ["STREAM.NAMES", "STREAM.INFO", "CONSUMER.CREATE", "CONSUMER.INFO", "CONSUMER.MSG.NEXT"];
+            let reads = [
+                "STREAM.NAMES",
+                "STREAM.INFO",
+                "CONSUMER.CREATE",
+                "CONSUMER.DELETE",
+                "CONSUMER.INFO",
+                "CONSUMER.MSG.NEXT",
+            ];
             let blobs = ["STREAM.MSG.GET.*", "DIRECT.GET.>"];
             let reads = reads.iter().chain(&blobs).copied().collect::<Vec<_>>();
             assert!(
