@@ -63,6 +63,11 @@ pub trait Fleet: Send + Sync + 'static {
         Box::pin(std::future::ready(Ok(None)))
     }
 
+    /// Whether the others can have a blob of this site. An engine without others need not look.
+    fn blob_is_shared(&self, _hash: BlobHash) -> BoxFuture<'_, Result<bool, FleetError>> {
+        Box::pin(std::future::ready(Ok(true)))
+    }
+
     /// Forgets a blob for the others.
     fn blob_unshare(&self, _hash: BlobHash) -> BoxFuture<'_, Result<(), FleetError>> {
         Box::pin(std::future::ready(Ok(())))

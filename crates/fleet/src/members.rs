@@ -173,6 +173,11 @@ impl Members {
         }
     }
 
+    /// When anybody was last heard, in Unix milliseconds.
+    pub(crate) fn last_heard_ms(&self) -> Option<u64> {
+        self.heard.values().map(|heard| heard.at_ms).max()
+    }
+
     /// When a member was last heard, in Unix milliseconds; 0 for never.
     pub(crate) fn last_seen_ms(&self, site: &str, node: &str) -> u64 {
         self.heard.get(&(Arc::from(site), Arc::from(node))).map_or(0, |heard| heard.at_ms)

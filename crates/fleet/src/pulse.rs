@@ -26,7 +26,7 @@ pub(crate) async fn run(shared: Arc<Shared>) {
             // Who was cut off is heard at once.
             () = away.changed() => {}
         }
-        let away_ms = away.tell(shared.clock.now_ms());
+        let away_ms = away.tell(shared.clock.now_ms(), shared.members.lock().last_heard_ms());
         if let Some(renewed) = &mut renewed
             && renewed.has_changed().unwrap_or(false)
         {
@@ -65,11 +65,12 @@ impl Away {
         }
     }
 
-    /// What the next heartbeat says.
-    fn tell(&mut self, now_ms: u64) -> u64 {
+    /// What the next heartbeat says. `heard_ms` is when another was heard last: where packets are dropped the link is down before that
+    /// is noticed, and what was said in between did not get here either.
+    fn tell(&mut self, now_ms: u64, heard_ms: Option<u64>) -> u64 {
         let connected = self.link.borrow_and_update().connected;
         match (connected, self.since_ms) {
-            (false, None) => self.since_ms = Some(now_ms),
+            (false, None) => self.since_ms = Some(heard_ms.map_or(now_ms, |heard_ms| heard_ms.min(now_ms))),
             (true, Some(since_ms)) => {
                 self.since_ms = None;
                 self.for_ms = now_ms.saturating_sub(since_ms).max(1);

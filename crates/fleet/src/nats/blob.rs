@@ -4,17 +4,12 @@ use std::sync::Arc;
 
 use async_nats::HeaderMap;
 use async_nats::header::NATS_ROLLUP;
-use async_nats::jetstream::context::PublishError;
-use async_nats::jetstream::object_store::{
-    Config, GetErrorKind, InfoErrorKind, Object, ObjectMetadata, ObjectStore,
-};
 use async_nats::jetstream::stream::{self, DirectGetErrorKind};
 use bytes::Bytes;
-use futures_util::TryStreamExt;
-use phalanx_model::limits::FLEET_BLOB_BYTES_MAX;
-use tokio::io::AsyncReadExt;
+use data_encoding::{BASE64URL, HEXLOWER};
 
 use super::Inner;
+use super::bucket::{Bucket, Described, described_at, unreachable};
 use crate::local::{forget_blob, get_blob, put_blob};
 use crate::{BlobHash, FleetError};
 
@@ -24,14 +19,30 @@ pub(super) async fn put(inner: Arc<Inner>, bytes: Bytes) -> Result<BlobHash, Fle
     share(inner, bytes).await
 }
 
-/// Shares a blob.
+/// Shares a blob, in the form in which the client would: chunks, then their description. The client itself would purge what was there
+/// before, which logins of an enrolled fleet may not; who has the hash has the content, so what is there stays.
 pub(super) async fn share(inner: Arc<Inner>, bytes: Bytes) -> Result<BlobHash, FleetError> {
     let hash = BlobHash::of(&bytes);
-    let bucket = bucket(&inner).await?;
-    let mut reader: &[u8] = &bytes;
-    let name = hash.as_str().to_owned();
-    let described = ObjectMetadata { name, chunk_size: Some(CHUNK_BYTES), ..ObjectMetadata::default() };
-    bucket.put(described, &mut reader).await.map_err(|error| FleetError::Unreachable(error.to_string()))?;
+    make_store(&inner).await?;
+    if is_shared(Arc::clone(&inner), hash.clone()).await? {
+        return Ok(hash);
+    }
+    let mut described = Described {
+        name: hash.as_str().to_owned(),
+        bucket: BUCKET.to_owned(),
+        nuid: HEXLOWER.encode(&phalanx_trust::random_bytes::<16>()),
+        size: bytes.len(),
+        chunks: 0,
+        digest: Some(format!("SHA-256={}", BASE64URL.encode(&phalanx_trust::sha256(&bytes)))),
+        deleted: false,
+    };
+    for chunk in bytes.chunks(CHUNK_BYTES) {
+        let subject = format!("$O.{BUCKET}.C.{}", described.nuid);
+        let sent = inner.jetstream().publish(subject, bytes.slice_ref(chunk)).await;
+        sent.map_err(unreachable)?.await.map_err(unreachable)?;
+        described.chunks += 1;
+    }
+    describe(&inner, &hash, &described).await?;
     Ok(hash)
 }
 
@@ -45,47 +56,21 @@ pub(super) async fn get(inner: Arc<Inner>, hash: BlobHash) -> Result<Option<Byte
     Ok(Some(bytes))
 }
 
-/// Finds a blob at the others.
+/// Finds a blob at the others: in this site's store, then in the copies of other sites'.
 pub(super) async fn fetch(inner: Arc<Inner>, hash: BlobHash) -> Result<Option<Bytes>, FleetError> {
-    let Some(object) = find(&inner, &hash).await? else { return Ok(None) };
-    let limit = u64::try_from(FLEET_BLOB_BYTES_MAX).unwrap_or(u64::MAX);
-    let mut bytes = Vec::new();
-    let read = object.take(limit + 1).read_to_end(&mut bytes).await;
-    read.map_err(|error| FleetError::Unreachable(error.to_string()))?;
-    if bytes.len() > FLEET_BLOB_BYTES_MAX || BlobHash::of(&bytes) != hash {
+    for bucket in Bucket::all(&inner).await? {
+        let Some(bytes) = bucket.read(&inner, &hash).await? else { continue };
+        if BlobHash::of(&bytes) == hash {
+            return Ok(Some(bytes.into()));
+        }
         tracing::warn!(hash = hash.as_str(), "blob is not what its name says, refused");
-        return Ok(None);
-    }
-    Ok(Some(bytes.into()))
-}
-
-/// In this site's store, then in the copies of other sites'.
-async fn find(inner: &Inner, hash: &BlobHash) -> Result<Option<Object>, FleetError> {
-    let unreachable = |error: String| FleetError::Unreachable(error);
-    let mut buckets = vec![(BUCKET.to_owned(), bucket(inner).await?)];
-    if inner.client().server_info().domain.is_some() {
-        let mut names = inner.jetstream().stream_names();
-        while let Some(name) = names.try_next().await.map_err(|error| unreachable(error.to_string()))? {
-            let Some(copied) = name.strip_prefix(STREAM).filter(|copied| !copied.is_empty()) else {
-                continue;
-            };
-            let name = format!("{BUCKET}{copied}");
-            let copy = inner.jetstream().get_object_store(&name).await;
-            buckets.extend(copy.ok().map(|copy| (name, copy)));
-        }
-    }
-    for (name, bucket) in buckets {
-        match bucket.get(hash.as_str()).await {
-            Ok(mut object) => {
-                // In a copy it is still described as in the original, and would be looked for there.
-                object.info.bucket = name;
-                return Ok(Some(object));
-            }
-            Err(error) if error.kind() == GetErrorKind::NotFound => {}
-            Err(error) => return Err(unreachable(error.to_string())),
-        }
     }
     Ok(None)
+}
+
+/// Whether a blob can be had of this site's store.
+pub(super) async fn is_shared(inner: Arc<Inner>, hash: BlobHash) -> Result<bool, FleetError> {
+    Ok(Bucket::own(&inner).await?.describe(&hash).await?.is_some())
 }
 
 /// Forgets a blob here, then for the others. In a fleet of sites with servers of their own, for those of this site.
@@ -99,22 +84,20 @@ pub(super) async fn forget(inner: Arc<Inner>, hash: BlobHash) -> Result<(), Flee
 
 /// Forgets a blob for the others.
 pub(super) async fn unshare(inner: Arc<Inner>, hash: BlobHash) -> Result<(), FleetError> {
-    let mut info = match bucket(&inner).await?.info(hash.as_str()).await {
-        Ok(info) if !info.deleted => info,
-        Ok(_) => return Ok(()),
-        Err(error) if error.kind() == InfoErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(FleetError::Unreachable(error.to_string())),
-    };
-    (info.chunks, info.size, info.deleted) = (0, 0, true);
-    let described = serde_json::to_vec(&info).map_err(|error| FleetError::Unreachable(error.to_string()))?;
-    let name = data_encoding::BASE64URL.encode(hash.as_str().as_bytes());
-    roll_up(&inner, format!("$O.{BUCKET}.M.{name}"), described.into()).await?;
-    roll_up(&inner, format!("$O.{BUCKET}.C.{}", info.nuid), Bytes::new()).await
+    let Some(mut described) = Bucket::own(&inner).await?.describe(&hash).await? else { return Ok(()) };
+    (described.chunks, described.size, described.deleted) = (0, 0, true);
+    describe(&inner, &hash, &described).await?;
+    roll_up(&inner, format!("$O.{BUCKET}.C.{}", described.nuid), Bytes::new()).await
+}
+
+async fn describe(inner: &Inner, hash: &BlobHash, described: &Described) -> Result<(), FleetError> {
+    let bytes = serde_json::to_vec(described).map_err(unreachable)?;
+    roll_up(inner, described_at(BUCKET, hash), bytes.into()).await
 }
 
 /// Keeps something small under a name that no blob has, as a message of its own in the stream of the blobs' contents.
 pub(super) async fn mark_put(inner: Arc<Inner>, name: String, bytes: Bytes) -> Result<(), FleetError> {
-    bucket(&inner).await?;
+    make_store(&inner).await?;
     roll_up(&inner, mark(&name), bytes).await
 }
 
@@ -124,7 +107,7 @@ pub(super) async fn mark_get(inner: Arc<Inner>, name: String) -> Result<Option<B
         return Err(FleetError::Unreachable("no link".into()));
     }
     let stream = inner.jetstream().get_stream_no_info(format!("OBJ_{BUCKET}")).await;
-    let stream = stream.map_err(|error| FleetError::Unreachable(error.to_string()))?;
+    let stream = stream.map_err(unreachable)?;
     match stream.direct_get_last_for_subject(mark(&name)).await {
         Ok(message) => Ok(Some(message.payload)),
         Err(error) if error.kind() == DirectGetErrorKind::NotFound => Ok(None),
@@ -140,7 +123,6 @@ fn mark(name: &str) -> String {
 async fn roll_up(inner: &Inner, subject: String, bytes: Bytes) -> Result<(), FleetError> {
     let mut headers = HeaderMap::new();
     headers.insert(NATS_ROLLUP, "sub");
-    let unreachable = |error: PublishError| FleetError::Unreachable(error.to_string());
     let sent = inner.jetstream().publish_with_headers(subject, headers, bytes).await.map_err(unreachable)?;
     sent.await.map(drop).map_err(unreachable)
 }
@@ -165,24 +147,18 @@ pub(super) fn bucket_of(site: &str) -> String {
 }
 
 /// Makes the store of blobs, unless it is there.
-pub(super) async fn ensure(inner: &Inner) -> Result<(), String> {
-    bucket(inner).await.map(drop).map_err(|error| error.to_string())
-}
-
-async fn bucket(inner: &Inner) -> Result<ObjectStore, FleetError> {
+pub(super) async fn make_store(inner: &Inner) -> Result<(), FleetError> {
     if !inner.connected() {
-        return Err(FleetError::Unreachable("no link".into()));
+        return Err(unreachable("no link"));
     }
-    if let Ok(bucket) = inner.jetstream().get_object_store(BUCKET).await {
-        return Ok(bucket);
+    if inner.jetstream().get_stream(STREAM).await.is_ok() {
+        return Ok(());
     }
     if !inner.makes_streams() {
         let cause = "the store of blobs is not there; the authority's node makes it, or `phalanx fleet serve` of this site";
-        return Err(FleetError::Unreachable(cause.into()));
+        return Err(unreachable(cause));
     }
-    let config = Config { bucket: BUCKET.into(), num_replicas: inner.replicas, ..Config::default() };
-    let bucket = inner.jetstream().create_object_store(config).await;
-    bucket.map_err(|error| FleetError::Unreachable(error.to_string()))
+    inner.jetstream().create_stream(config(inner.replicas)).await.map(drop).map_err(unreachable)
 }
 
 /// Of a blob that travels at once. Logins of an enrolled fleet may send twice that in one message.

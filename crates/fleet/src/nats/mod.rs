@@ -10,6 +10,7 @@ mod again;
 mod audit;
 mod audited;
 mod blob;
+mod bucket;
 pub mod claims;
 mod follow;
 pub mod keeper;
@@ -259,6 +260,10 @@ impl Fleet for NatsFleet {
 
     fn blob_fetch(&self, hash: BlobHash) -> BoxFuture<'_, Result<Option<Bytes>, FleetError>> {
         Box::pin(blob::fetch(Arc::clone(&self.inner), hash))
+    }
+
+    fn blob_is_shared(&self, hash: BlobHash) -> BoxFuture<'_, Result<bool, FleetError>> {
+        Box::pin(blob::is_shared(Arc::clone(&self.inner), hash))
     }
 
     fn blob_unshare(&self, hash: BlobHash) -> BoxFuture<'_, Result<(), FleetError>> {
@@ -518,7 +523,7 @@ async fn options(
         .connection_timeout(Duration::from_secs(3))
         .request_timeout(Some(REQUEST_TIMEOUT))
         // A dead server is noticed after two missed pings.
-        .ping_interval(Duration::from_secs(2))
+        .ping_interval(Duration::from_secs(1))
         .subscription_capacity(CORE_QUEUE)
         .event_callback(move |event| {
             let events = events.clone();

@@ -246,21 +246,42 @@ impl FleetHandle {
             }
             return;
         }
+        // Before the record: who reads it looks for them at once.
+        if let Err(error) = shared.share_bundles(&known).await {
+            return tracing::debug!(%error, "the policy's bundles cannot be shared yet");
+        }
         let Ok((revision, last)) = shared.engine.last(Topic::Policy, &subject).await else { return };
         let kept = last.and_then(|bytes| open_record(&bytes, &subject).ok());
         if kept.is_some_and(|(_, kept)| kept.rank() >= known.rank()) {
             return;
         }
         tracing::info!(home = %known.home, serial = known.serial, "the home of policy lacks its record, which is sent again");
-        if let Ok(reference_bytes) = shared.fetch_bundle(known.newest()).await {
-            let _ = shared.engine.blob_put(reference_bytes).await;
-        }
         let put = shared.policy_put(&known, subject, envelope.expires_at_ms, signed);
         let _ = shared.engine.put_after(put, revision).await;
     }
 }
 
 impl Shared {
+    /// Shares what is in force where its store has lost it.
+    async fn share_bundles(&self, record: &PolicyRecord) -> Result<(), FleetError> {
+        for bundle in
+            [Some(&record.stable), record.trial.as_ref().map(|trial| &trial.bundle)].into_iter().flatten()
+        {
+            let Some(hash) = BlobHash::parse(&bundle.hash) else { continue };
+            if self.engine.blob_is_shared(hash.clone()).await? {
+                continue;
+            }
+            if let Some(bytes) = self.engine.blob_get(hash).await? {
+                tracing::info!(
+                    version = bundle.version,
+                    "the store lacks a policy bundle, which is shared again"
+                );
+                self.engine.blob_put(bytes).await?;
+            }
+        }
+        Ok(())
+    }
+
     /// Makes the bundle that follows on the newest of `known`, and keeps it where all find it.
     async fn make_bundle(
         &self,

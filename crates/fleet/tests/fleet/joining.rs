@@ -80,5 +80,7 @@ async fn enrolled_control_nodes_may_pack_and_edge_nodes_only_read() {
     assert!(edge.blob_share(Bytes::from_static(b"a lie")).await.is_err());
     assert_eq!(edge.mark_get("syd", "c").await.unwrap(), Some(mark));
     control.blob_unshare(hash.clone()).await.unwrap();
-    assert_eq!(edge.blob_fetch(hash).await.unwrap(), None);
+    assert_eq!(edge.blob_fetch(hash.clone()).await.unwrap(), None);
+    assert_eq!(control.blob_share(part.clone()).await.unwrap(), hash, "again, after it was forgotten");
+    assert_eq!(edge.blob_fetch(hash).await.unwrap(), Some(part));
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use phalanx_fleet::policy::PolicyRecord;
 use phalanx_fleet::{FleetError, NewBundle, Put, Speed, Topic, subject};
 
@@ -49,6 +50,37 @@ async fn a_wiped_home_has_its_policy_again_and_a_newcomer_gets_it() {
         until("all are offered the next", || offered(node) == 2).await;
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_bundle_that_the_store_has_lost_is_shared_again() {
+    let Some(server) = NatsServer::start().await else { return };
+    let a = NodePlan::on("fra", "a", &server).start().await;
+    gathered(&[&a]).await;
+    a.fleet.push_policy(bundle("one", None)).await.unwrap();
+    let raw = async_nats::jetstream::new(async_nats::connect(server.url()).await.unwrap());
+    raw.delete_stream(BLOBS).await.unwrap();
+    let b = NodePlan::on("syd", "b", &server).start().await;
+    until("a newcomer is offered it", || offered(&b) == 1).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_reads_blobs_leaves_no_readers_at_the_server() {
+    let Some(server) = NatsServer::start().await else { return };
+    let a = NodePlan::on("fra", "a", &server).start().await;
+    let b = NodePlan::on("syd", "b", &server).start().await;
+    gathered(&[&a, &b]).await;
+    for size in [0, 1, 65_536, 65_537, 5_000_000] {
+        let blob = Bytes::from(vec![7; size]);
+        let hash = a.fleet.engine().blob_share(blob.clone()).await.unwrap();
+        let read = b.fleet.engine().blob_fetch(hash).await.unwrap();
+        assert!(read == Some(blob), "{size} bytes");
+    }
+    let raw = async_nats::jetstream::new(async_nats::connect(server.url()).await.unwrap());
+    let stream = raw.get_stream(BLOBS).await.unwrap();
+    assert_eq!(stream.cached_info().state.consumer_count, 0);
+}
+
+const BLOBS: &str = "OBJ_PHXBLOB";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_an_earlier_home_writes_counts_nowhere() {
