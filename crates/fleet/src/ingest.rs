@@ -282,12 +282,9 @@ fn hear(shared: &Arc<Shared>, subject: &str, bytes: &[u8]) {
                 return;
             }
             drop(members);
-            // It may have been cut off, and not hear this node either.
-            let was_silent = now_ms.saturating_sub(last_heard_ms) > SILENCE_MAX_MS;
-            if was_silent {
+            // It may have been cut off, and not have heard this node either.
+            if now_ms.saturating_sub(last_heard_ms) > SILENCE_MAX_MS || heartbeat.away_ms > 0 {
                 shared.news.notify_one();
-            }
-            if was_silent || heartbeat.away_ms > 0 {
                 shared.back.notify_one();
             }
             say_what_was_missed(shared, last_heard_ms, heartbeat.away_ms, now_ms);

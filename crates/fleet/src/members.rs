@@ -151,7 +151,10 @@ impl Members {
             if let Some(newest) = offsets.last_mut() {
                 *newest = steady_ms.saturating_sub(signed(heartbeat.sent_at_ms));
             }
-            let stayed = known.filter(|heard| heard.is_up(now_ms) && heard.back_ms != NOT_BACK);
+            // Packets of before a cut may arrive after it, and before their author does: it says itself when it is back.
+            let returns = |heard: &Heard| heartbeat.away_ms > 0 && heard.heartbeat.away_ms == 0;
+            let stayed =
+                known.filter(|heard| heard.is_up(now_ms) && heard.back_ms != NOT_BACK && !returns(heard));
             let back_ms = stayed.map_or(now_ms, |heard| heard.back_ms);
             self.evicted.remove(&name);
             let heartbeat = Heartbeat { digests: None, lacks: Vec::new(), ..heartbeat.clone() };
@@ -458,8 +461,13 @@ mod tests {
         assert_eq!(settled(&members, late + 400), (1, 0), "what it said meanwhile is lost");
         let back = beats(&mut members, 1_000);
         assert_eq!((settled(&members, back), settled(&members, back + 300)), ((1, 0), (1, 1)));
+        let away = Heartbeat { away_ms: 9_000, ..heartbeat(back + 400) };
+        members.hear(&author("a"), &away, back + 400, 0);
+        assert_eq!(settled(&members, back + 400), (1, 0), "what was heard before was on its way for long");
+        members.hear(&author("a"), &Heartbeat { sent_at_ms: back + 800, ..away }, back + 800, 0);
+        assert_eq!(settled(&members, back + 800), (1, 1), "said twice");
         members.time_moved(300_000);
-        assert_eq!(settled(&members, back + 300_300), (1, 1));
+        assert_eq!(settled(&members, back + 300_800), (1, 1));
     }
 
     #[test]

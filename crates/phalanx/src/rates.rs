@@ -20,7 +20,7 @@ pub(crate) async fn share(tables: Arc<NodeTables>, plan: Arc<Swap<EdgePlan>>, fl
     let mut heard = fleet.counts();
     let mut leads: Option<Singleton> = None;
     let mut to_sum: Option<CountsToSum> = None;
-    let mut nodes = 1;
+    let (mut nodes, mut reach) = (1, fleet.reach());
     let mut ticks = tokio::time::interval(Duration::from_millis(RATE_TELL_MS));
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
     loop {
@@ -43,7 +43,10 @@ pub(crate) async fn share(tables: Arc<NodeTables>, plan: Arc<Swap<EdgePlan>>, fl
             () = fleet.tell_counts_again() => sharing.tell_again(&rates.table),
             _ = ticks.tick() => {}
         }
-        let reach = fleet.reach();
+        let before = std::mem::replace(&mut reach, fleet.reach());
+        if reach != before {
+            tracing::debug!(known = reach.known, heard = reach.heard, "counts with so many nodes");
+        }
         let number = |nodes: usize| u16::try_from(nodes).unwrap_or(u16::MAX);
         nodes = number(reach.known);
         rates.table.set_reach(Reach { known: nodes, heard: number(reach.heard) });
