@@ -278,11 +278,11 @@ impl Looks {
     /// Whether a client has the whole limit at the one node and then no more than a share at the other, which has heard of all that.
     fn one_count(&self, one: &Node, other: &Node) -> bool {
         let (client, before) = (self.client(), keys(other));
-        if admits(one, "/look", &client, 40) < 30 {
+        if admits(one, "/look", &client, 40) < 6 {
             return false;
         }
         until("the other hears of a client", || keys(other) > before);
-        (10..=11).contains(&admits(other, "/look", &client, 40))
+        (2..=3).contains(&admits(other, "/look", &client, 40))
     }
 }
 
@@ -302,18 +302,18 @@ fn each_side_of_a_cut_keeps_its_share_and_one_count_is_there_soon_after_healing(
     let (app, folder) = (App::start(), tempfile::tempdir().unwrap());
     let way = Relay::start(&nats.url(), HALF_WAY);
     let (direct, cuttable) = (nats.url(), way.url());
-    let limit = |name: &str, rate: &str| {
-        let start = SHARED.replace("\"all\"", &format!("\"{name}\"")) + "burst = 30\n";
-        format!("{start}paths = [\"/{name}\"]\nrate = \"{rate}\"\n")
+    let limit = |name: &str, burst: u32, rate: &str| {
+        let start = SHARED.replace("\"all\"", &format!("\"{name}\""));
+        format!("{start}paths = [\"/{name}\"]\nrate = \"{rate}\"\nburst = {burst}\n")
     };
-    let limits = limit("look", "30/10s") + &limit("kept", "30/h");
+    let limits = limit("look", 6, "6/10s") + &limit("kept", 30, "30/h");
     let nodes = fleet_by(folder.path(), &app.url, [&direct, &direct, &cuttable], &limits);
     let looks = Looks(std::cell::Cell::new(0));
     let mut took = Vec::new();
     for trial in 0..knob("PHALANX_TRIALS", 1) {
         way.cut();
-        until("the node that is cut off keeps a third", || looks.admits(&nodes[2], 10));
-        until("the other two keep two thirds", || looks.admits(&nodes[0], 20));
+        until("the node that is cut off keeps a third", || looks.admits(&nodes[2], 2));
+        until("the other two keep two thirds", || looks.admits(&nodes[0], 4));
         // One client has all that the two may admit, and half of what the third may.
         let client = looks.client();
         let most = [10, 10, 5];
@@ -341,6 +341,6 @@ fn each_side_of_a_cut_keeps_its_share_and_one_count_is_there_soon_after_healing(
     }
     took.sort_unstable();
     println!("one count, ms, of {}: p50 {}, most {}", took.len(), took[took.len() / 2], took[took.len() - 1]);
-    // A look is forty requests and more of a debug build; the simulation has the second to the millisecond.
+    // On a machine of its own within a second; here others take what time there is.
     assert!(took[took.len() - 1] < 5_000, "{took:?}");
 }
