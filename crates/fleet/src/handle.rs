@@ -227,6 +227,7 @@ impl FleetHandle {
             inquiries: Inquiries::default(),
             changes,
             counts,
+            back: Notify::new(),
             outbox,
             outbox_overflowed: false.into(),
             unsent: 0.into(),

@@ -278,9 +278,10 @@ fn hear(shared: &Arc<Shared>, subject: &str, bytes: &[u8]) {
             let steady_ms = shared.steady_ms();
             let heard = shared.members.lock().hear(&author, &heartbeat, now_ms, steady_ms);
             let Some(silent_ms) = heard else { return };
-            // It may have been cut off, and not hear this node either.
-            if silent_ms > SILENCE_MAX_MS {
+            // It may have been cut off, and not have heard this node either.
+            if silent_ms > SILENCE_MAX_MS || heartbeat.away_ms > 0 {
                 shared.news.notify_one();
+                shared.back.notify_one();
             }
             say_what_was_missed(shared, silent_ms, heartbeat.away_ms, now_ms);
             if let Some(digests) = &heartbeat.digests {

@@ -152,9 +152,14 @@ impl Members {
         let last_prompt_at_ms = known.map_or(0, |heard| heard.prompt_at_ms);
         let prompt = offsets.measure(steady_ms.saturating_sub(signed(heartbeat.sent_at_ms)), steady_ms);
         let prompt_at_ms = if prompt { now_ms } else { last_prompt_at_ms };
+        // Packets of before a cut may arrive after it, and before their author does: it says itself when it is back.
+        let returns = |heard: &Heard| heartbeat.away_ms > 0 && heard.heartbeat.away_ms == 0;
+        let stayed =
+            known.filter(|heard| heard.is_up(now_ms) && heard.back_ms != NOT_BACK && !returns(heard));
+        let back_ms = stayed.map_or(now_ms, |heard| heard.back_ms);
         self.evicted.remove(&name);
         let heartbeat = Heartbeat { digests: None, lacks: Vec::new(), ..heartbeat.clone() };
-        self.heard.insert(name, Heard { heartbeat, at_ms: now_ms, prompt_at_ms, offsets });
+        self.heard.insert(name, Heard { heartbeat, at_ms: now_ms, prompt_at_ms, back_ms, offsets });
         Some(prompt_at_ms.saturating_sub(last_prompt_at_ms))
     }
 
@@ -198,11 +203,16 @@ impl Members {
         members
     }
 
-    /// How many others were heard within `gone_ms`, and how many of them can be heard now.
-    pub(crate) fn heard_within(&self, gone_ms: u64, now_ms: u64) -> (usize, usize) {
-        let within =
-            |ms: u64| self.heard.values().filter(|one| now_ms.saturating_sub(one.at_ms) <= ms).count();
-        (within(gone_ms), within(SILENCE_MAX_MS))
+    /// How many others were heard within `gone_ms`, and how many of them can be heard now, and could be for `settled_ms`.
+    pub(crate) fn heard_within(&self, gone_ms: u64, settled_ms: u64, now_ms: u64) -> (usize, usize) {
+        let within = |one: &&Heard| now_ms.saturating_sub(one.at_ms) <= gone_ms;
+        let settled = |one: &&Heard| one.is_up(now_ms) && now_ms.saturating_sub(one.back_ms) >= settled_ms;
+        (self.heard.values().filter(within).count(), self.heard.values().filter(settled).count())
+    }
+
+    /// This node's link is lost: whoever is heard next was not heard in between.
+    pub(crate) fn link_lost(&mut self) {
+        self.heard.values_mut().for_each(|heard| heard.back_ms = NOT_BACK);
     }
 
     /// How many others of a site can be heard now.
@@ -251,6 +261,9 @@ impl Members {
         for heard in self.heard.values_mut() {
             heard.at_ms = heard.at_ms.saturating_add_signed(by_ms);
             heard.prompt_at_ms = heard.prompt_at_ms.saturating_add_signed(by_ms);
+            if heard.back_ms != NOT_BACK {
+                heard.back_ms = heard.back_ms.saturating_add_signed(by_ms);
+            }
         }
     }
 
@@ -297,6 +310,8 @@ struct Heard {
     at_ms: u64,
     /// When the last one came that was not held up on its way.
     prompt_at_ms: u64,
+    /// When it was heard again after a silence, or for the first time; [`NOT_BACK`] from when this node's link is lost.
+    back_ms: u64,
     offsets: Offsets,
 }
 
@@ -366,6 +381,8 @@ fn signed(at_ms: u64) -> i64 {
 pub const SILENCE_MAX_MS: u64 = 3_500;
 /// Heartbeats further from our clock are taken for replays: nobody runs with a clock a quarter of an hour wrong unnoticed.
 const HEARTBEAT_OFFSET_MAX_MS: u64 = 15 * 60_000;
+/// Of a member that was not heard since this node lost its link: it was never back for long.
+const NOT_BACK: u64 = u64::MAX;
 const ASK_FOR_NODES_MS: u64 = 5_000;
 /// Heartbeats by which clocks are compared: one that waited on its way does not move them.
 const OFFSETS: usize = 4;
@@ -504,6 +521,36 @@ mod tests {
         assert_eq!(members.last_seen_ms("fra", "a"), 101_000, "a replay is not");
         let mut mine = Members::default();
         assert_eq!((mine.number(7), mine.number(3), mine.number(20)), (7, 8, 20));
+    }
+
+    #[test]
+    fn who_was_silent_or_missed_counts_as_heard_when_it_is_back_for_a_while() {
+        let mut members = Members::default();
+        let mut at = 100_000;
+        let mut beats = |members: &mut Members, after_ms: u64| {
+            at += after_ms;
+            members.hear(&author("a"), &heartbeat(at), at, signed(at));
+            at
+        };
+        let settled = |members: &Members, now_ms: u64| members.heard_within(60_000, 300, now_ms);
+        let first = beats(&mut members, 0);
+        assert_eq!((settled(&members, first), settled(&members, first + 300)), ((1, 0), (1, 1)));
+        let on_time = beats(&mut members, 1_000);
+        assert_eq!(settled(&members, on_time), (1, 1));
+        let late = beats(&mut members, SILENCE_MAX_MS + 1);
+        assert_eq!((settled(&members, late - 1), settled(&members, late)), ((1, 0), (1, 0)));
+        assert_eq!(settled(&members, late + 300), (1, 1));
+        members.link_lost();
+        assert_eq!(settled(&members, late + 400), (1, 0), "what it said meanwhile is lost");
+        let back = beats(&mut members, 1_000);
+        assert_eq!((settled(&members, back), settled(&members, back + 300)), ((1, 0), (1, 1)));
+        let away = Heartbeat { away_ms: 9_000, ..heartbeat(back + 400) };
+        members.hear(&author("a"), &away, back + 400, 0);
+        assert_eq!(settled(&members, back + 400), (1, 0), "what was heard before was on its way for long");
+        members.hear(&author("a"), &Heartbeat { sent_at_ms: back + 800, ..away }, back + 800, 0);
+        assert_eq!(settled(&members, back + 800), (1, 1), "said twice");
+        members.time_moved(300_000);
+        assert_eq!(settled(&members, back + 300_800), (1, 1));
     }
 
     #[test]

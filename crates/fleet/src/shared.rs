@@ -95,6 +95,8 @@ pub(crate) struct Shared {
     pub(crate) inquiries: Inquiries,
     pub(crate) changes: broadcast::Sender<Change>,
     pub(crate) counts: broadcast::Sender<Arc<CountBatch>>,
+    /// Somebody is back who missed what this node counted, or this node's link is.
+    pub(crate) back: Notify,
     pub(crate) outbox: mpsc::Sender<Change>,
     /// The outbox was full: what was left out is in the registers and must be sent from there.
     pub(crate) outbox_overflowed: AtomicBool,
