@@ -284,6 +284,11 @@ impl Fleet for NatsFleet {
         }
     }
 
+    fn link_anew(&self) {
+        let client = self.inner.client();
+        tokio::spawn(async move { client.force_reconnect().await });
+    }
+
     fn say_again(&self, version: u64) {
         let mut since = self.inner.missed_since.lock();
         *since = Some(since.map_or(version, |known| known.min(version)));

@@ -83,6 +83,7 @@ async fn counts_in_anothers_name_without_a_key_or_long_ago_are_refused() {
         operator_key: None,
         roles: vec![],
         started_at_ms: SystemClock.now_ms(),
+        enrol: vec![],
     };
     let announced = subject::of_node("fra", "thief");
     let announcement = Announcement::make(FLEET, &announced, &thief, &key, None).unwrap();
