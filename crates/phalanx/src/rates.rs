@@ -45,7 +45,11 @@ pub(crate) async fn share(tables: Arc<NodeTables>, plan: Arc<Swap<EdgePlan>>, fl
         }
         let before = std::mem::replace(&mut reach, fleet.reach());
         if reach != before {
-            tracing::debug!(known = reach.known, heard = reach.heard, "counts with so many nodes");
+            tracing::info!(
+                known = reach.known,
+                heard = reach.heard,
+                "rate limits of the fleet are counted together"
+            );
         }
         let number = |nodes: usize| u16::try_from(nodes).unwrap_or(u16::MAX);
         nodes = number(reach.known);
