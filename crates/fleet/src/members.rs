@@ -176,9 +176,9 @@ impl Members {
         }
     }
 
-    /// When anybody was last heard, in Unix milliseconds.
+    /// When anybody was last heard without delay, in Unix milliseconds.
     pub(crate) fn last_heard_ms(&self) -> Option<u64> {
-        self.heard.values().map(|heard| heard.at_ms).max()
+        self.heard.values().map(|heard| heard.prompt_at_ms).max()
     }
 
     /// When a member was last heard, in Unix milliseconds; 0 for never.
