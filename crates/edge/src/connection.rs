@@ -2,12 +2,16 @@
 
 use crate::client::Client;
 use crate::control::Activity;
+use crate::http2;
 use crate::pipeline::{self, After};
 use crate::request::Request;
 
 /// Serves requests one after the other, in the order in which they arrive (RFC 9112 section 9.3.2).
 pub(crate) async fn serve(mut client: Client) {
     pipeline::on_connect(&mut client);
+    if client.worker.shared.settings.h2c && client.begins_with_http2().await {
+        return http2::serve(client).await;
+    }
     while let Some(arrived) = client.next_head().await {
         let mut request = Box::new(Request::begin(&client, arrived));
         let after = pipeline::serve(&mut client, &mut request).await;

@@ -20,6 +20,8 @@ pub struct EdgeSettings {
     pub limits: EdgeLimits,
     /// What keys of rate limits are hashed with; the same on all nodes of a fleet, and unknown to clients.
     pub rate_hash_key: [u8; 16],
+    /// Clients may speak HTTP/2 without TLS, if they begin with it: those behind a load balancer of the site's own.
+    pub h2c: bool,
     /// The node has an audit log: requests that are for it carry their header fields.
     pub audit: bool,
 }
@@ -28,7 +30,7 @@ impl EdgeSettings {
     /// Settings with default limits, of a node that counts rates for itself alone.
     pub fn new(listen: Vec<SocketAddr>, workers: usize, node_tag: u16) -> Self {
         let limits = EdgeLimits::default();
-        Self { listen, workers, node_tag, limits, rate_hash_key: random_key(), audit: false }
+        Self { listen, workers, node_tag, limits, rate_hash_key: random_key(), h2c: false, audit: false }
     }
 }
 

@@ -18,6 +18,7 @@ mod policy_follow;
 mod policy_port;
 
 mod enrol;
+mod enrolment;
 mod membership;
 
 mod crowdsec;
@@ -27,6 +28,7 @@ mod up;
 
 mod client;
 mod commands;
+mod delegate;
 mod demo;
 mod waf;
 

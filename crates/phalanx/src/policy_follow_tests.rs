@@ -61,6 +61,7 @@ impl Rig {
             nats: None,
             secret: None,
             membership: None,
+            enrol: Vec::new(),
         };
         let fleet = FleetHandle::start(settings, Arc::clone(&sealer), load(), lanes, Arc::clone(&clock));
         let fleet = fleet.await.unwrap();

@@ -21,6 +21,8 @@ use crate::args::parse_name;
 #[derive(Debug, Clone)]
 pub(crate) struct Settings {
     pub(crate) listen: Vec<SocketAddr>,
+    /// Clients may begin with HTTP/2 without TLS.
+    pub(crate) h2c: bool,
     pub(crate) admin: SocketAddr,
     pub(crate) state: PathBuf,
     /// Data plane threads; one runtime each.
@@ -112,6 +114,7 @@ fn check(
     let state = raw.node.state.as_ref().map_or_else(default_state, |state| folder.join(state));
     let settings = Settings {
         listen: addresses,
+        h2c: raw.listen.h2c,
         admin,
         logs: logs(text, &raw.log, folder, &state, faults),
         state,
@@ -410,6 +413,8 @@ struct RawNode {
 #[serde(deny_unknown_fields)]
 struct RawListen {
     address: Option<Vec<At<String>>>,
+    #[serde(default)]
+    h2c: bool,
     admin: Option<At<String>>,
 }
 
