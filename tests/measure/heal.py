@@ -30,8 +30,9 @@ from lab.report import Figure, show
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "faults"))
 
 import broker  # noqa: E402
+from cluster import ClusterServer  # noqa: E402
 from network import Machine, Network  # noqa: E402
-from processes import ADMIN, APP, LISTEN, Apps, Node, Server, until  # noqa: E402
+from processes import ADMIN, APP, LISTEN, Apps, Node, until  # noqa: E402
 
 # Little, so that a look takes little time.
 LIMIT, NODES = 6, 3
@@ -39,9 +40,10 @@ SHARE = LIMIT // NODES
 
 
 class Limited(Node):
-    """A node with one limit that the fleet counts together."""
+    """A node with one limit that the fleet counts together. `fleet` is the server's URL and the file with the fleet's secret."""
 
     def words(self) -> list[str]:
+        url, secret = self.fleet
         settings = self.folder.with_suffix(".toml")
         policy = self.folder.with_suffix(".policy.toml")
         policy.write_text(f"""[[apps]]
@@ -65,8 +67,8 @@ state = "{self.folder}"
 site = "{self.machine.site}"
 name = "{self.node}"
 [fleet]
-url = "{self.urls}"
-secret_file = "{self.secret}"
+url = "{url}"
+secret_file = "{secret}"
 """)
         return [self.binary, "run", "--json", "-c", str(settings)]
 
@@ -80,19 +82,16 @@ secret_file = "{self.secret}"
 
     def counts_with_all_since(self, after: float) -> float:
         """When it said, after this time, that it counts with all nodes; both in seconds of the wall clock. 0 where it did not."""
-        said = re.findall(rf"(?m)^(\S+)Z .* counted together known={NODES} heard={NODES}$", self.log())
+        said = re.findall(rf"(?m)^(\S+)Z .* counted together known={NODES} heard={NODES}$", self.log.read_text())
         times = (datetime.datetime.fromisoformat(f"{time}+00:00").timestamp() for time in said)
         return min((time for time in times if time > after), default=0.0)
-
-    def log(self) -> str:
-        return pathlib.Path(f"{self.folder}.log").read_text()
 
 
 def main() -> None:
     given = arguments()
     folder = pathlib.Path(tempfile.mkdtemp(prefix="heal-"))
-    network, apps = Network("heal"), Apps()
-    started: list[Server | Limited] = []
+    network, apps = Network("heal", ("fra", "syd")), Apps()
+    started: list[ClusterServer | Limited] = []
     try:
         server, nodes = make(network, folder, given)
         for node in nodes:
@@ -119,9 +118,9 @@ def arguments() -> argparse.Namespace:
     return options.read(parser)
 
 
-def make(network: Network, folder: pathlib.Path, given: argparse.Namespace) -> tuple[Server, list[Limited]]:
+def make(network: Network, folder: pathlib.Path, given: argparse.Namespace) -> tuple[ClusterServer, list[Limited]]:
     machine = network.machine("nats1", "fra")
-    server = Server(machine, folder / "nats1", nats.binary(given.nats_server), True)
+    server = ClusterServer(machine, folder / "nats1", nats.binary(given.nats_server), True)
     server.settings.write_text(f"""listen: "0.0.0.0:{broker.PORT}"
 jetstream {{ store_dir: "{server.folder}" }}
 """)
@@ -131,7 +130,7 @@ jetstream {{ store_dir: "{server.folder}" }}
     url = f"nats://{machine.address}:{broker.PORT}"
     sites = ("fra", "fra", "syd")
     machines = [network.machine(f"edge{number}", site) for number, site in enumerate(sites, 1)]
-    return server, [Limited(machine, folder / machine.short, given.phalanx, url, secret) for machine in machines]
+    return server, [Limited(machine, folder / machine.short, given.phalanx, [url, str(secret)]) for machine in machines]
 
 
 def measure(server: Machine, nodes: list[Limited], given: argparse.Namespace) -> list[Figure]:
