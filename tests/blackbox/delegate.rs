@@ -142,10 +142,10 @@ fn a_site_that_is_cut_off_joins_nodes_at_its_delegate_and_they_count_everywhere_
     };
     until("the authority knows the newcomer", || enrolled("d"));
     until("nothing is left to tell", || b.cli_json(&["fleet", "status"])["delegate"]["untold"] == 0);
+    let ends = |node: &Node| node.cli_json(&["status"])["fleet"]["certificate_expires_at_ms"].as_u64();
+    let before = ends(&d);
     assert!(done(&a, &["fleet", "delegate", "syd/b", "--end"]).contains("no delegate"));
-    let serial = |node: &Node| node.cli_json(&["status"])["fleet"]["certificate_expires_at_ms"].as_u64();
-    let before = serial(&d);
-    until("the newcomer renews at the authority at once", || serial(&d) > before);
+    until("the newcomer renews at the authority at once", || ends(&d) > before);
     ban(&d, "192.0.2.11");
     banned(&e, "192.0.2.11");
 }

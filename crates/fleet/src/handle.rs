@@ -241,6 +241,7 @@ impl FleetHandle {
         handle.shared.remember_held().await;
         Box::pin(handle.shared.remember_lists()).await;
         handle.restore().await?;
+        handle.shared.remember_policy_record().await;
         Box::pin(handle.shared.look_after_lists()).await;
         handle.spawn_tasks(outgoing);
         Ok(handle)

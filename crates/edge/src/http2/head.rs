@@ -129,6 +129,9 @@ const HEAD_AT_FIRST_BYTES: usize = 1024;
 
 #[cfg(test)]
 mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
     use super::*;
 
     fn head(uri: &str, fields: &[(&str, &str)], ends: bool) -> RequestHead {
@@ -183,6 +186,32 @@ mod tests {
             assert!(head.faults.contains(&fault), "{uri} {fields:?}: {:?}", head.faults);
         }
         assert_eq!(head("http://a/", &[("host", "A")], true).faults, []);
+    }
+
+    proptest! {
+        /// A parser of HTTP/1 reads the same request from what is written down: nothing in a stream's head begins a line or a request.
+        #[test]
+        fn what_is_written_down_is_read_again_as_the_same(
+            method in "[A-Za-z!#$%&'*+.^_`|~-]{1,9}",
+            target in "/[!-~]{0,20}",
+            fields in vec(("[a-z!#$%&'*+.^_`|~0-9-]{1,12}", vec(any::<u8>(), 0..12)), 0..8),
+        ) {
+            let mut request = http::Request::builder().method(method.as_str());
+            request = request.uri(format!("http://shop.test{target}"));
+            for (name, value) in &fields {
+                request = request.header(name.as_str(), value.as_slice());
+            }
+            let Ok(request) = request.body(()) else { return Ok(()) };
+            let head = request_head(&request.into_parts().0, true, HeadLimits::default());
+            let version = head.raw.iter().position(|&byte| byte == b'\r').unwrap() - 3;
+            let mut raw = head.raw.to_vec();
+            raw[version..version + 3].copy_from_slice(b"1.1");
+            let read = crate::http1::parse_head(&raw).unwrap();
+            prop_assert_eq!(read.raw.len(), raw.len(), "it ends where it ends");
+            prop_assert_eq!(read.headers().collect::<Vec<_>>(), head.headers().collect::<Vec<_>>());
+            prop_assert_eq!((read.method(), read.target()), (head.method(), head.target()));
+            prop_assert_eq!(&read.faults, &head.faults);
+        }
     }
 
     #[test]
