@@ -26,3 +26,4 @@ mod rules;
 mod serve;
 mod state;
 mod support;
+mod tls;

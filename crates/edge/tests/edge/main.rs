@@ -19,3 +19,5 @@ mod rates;
 mod rules;
 #[cfg(test)]
 mod standing;
+#[cfg(test)]
+mod tls;
