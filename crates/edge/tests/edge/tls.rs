@@ -492,8 +492,8 @@ async fn a_ban_of_a_fingerprint_refuses_those_who_greet_so() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_fingerprint_of_a_trusted_forwarder_stands_for_nobody() {
-    let mut decide = phalanx_decide::DecidePlan::default();
-    decide.forwarders = ["127.0.0.0/8".parse().unwrap()].into_iter().collect();
+    let forwarders = ["127.0.0.0/8".parse().unwrap()].into_iter().collect();
+    let decide = phalanx_decide::DecidePlan { forwarders, ..Default::default() };
     let upstream = crate::support::Upstream::start().await;
     let node = Node::before(
         upstream,
