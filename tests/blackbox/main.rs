@@ -13,6 +13,7 @@
 mod cli;
 mod clocks;
 mod crowdsec;
+mod delegate;
 mod enrol;
 mod explain;
 mod fleet;

@@ -259,38 +259,88 @@ fn nodes_forty_milliseconds_apart_admit_what_one_would_and_a_burst_overshoots_by
     assert!((alone / 2..=alone + 2 * alone).contains(&admitted), "{admitted} admitted in {took_ms} ms");
 }
 
+/// Looks at a fleet, each in the name of a client that no node has seen.
+struct Looks(std::cell::Cell<u32>);
+
+impl Looks {
+    fn client(&self) -> String {
+        self.0.set(self.0.get() + 1);
+        format!("10.0.{}.{}", self.0.get() / 250, self.0.get() % 250 + 1)
+    }
+
+    /// Whether a node admits so many of a new client, or one more that came due meanwhile.
+    fn admits(&self, node: &Node, count: usize) -> bool {
+        // A node tells the others of so many clients only.
+        std::thread::park_timeout(Duration::from_millis(20));
+        (count..=count + 1).contains(&admits(node, "/look", &self.client(), 40))
+    }
+
+    /// Whether a client has the whole limit at the one node and then no more than a share at the other, which has heard of all that.
+    fn one_count(&self, one: &Node, other: &Node) -> bool {
+        let (client, before) = (self.client(), keys(other));
+        if admits(one, "/look", &client, 40) < 6 {
+            return false;
+        }
+        until("the other hears of a client", || keys(other) > before);
+        (2..=3).contains(&admits(other, "/look", &client, 40))
+    }
+}
+
+/// How many requests of a client a node admits before it refuses one, of so many.
+fn admits(node: &Node, path: &str, client: &str, most: usize) -> usize {
+    (0..most).take_while(|_| node.get_from(client, path).status == 200).count()
+}
+
+/// A number that whoever measures may set.
+fn knob(name: &str, default: u64) -> u64 {
+    std::env::var(name).ok().and_then(|n| n.parse().ok()).unwrap_or(default)
+}
+
 #[test]
 fn each_side_of_a_cut_keeps_its_share_and_one_count_is_there_soon_after_healing() {
     let Some(nats) = Nats::start() else { return };
     let (app, folder) = (App::start(), tempfile::tempdir().unwrap());
     let way = Relay::start(&nats.url(), HALF_WAY);
     let (direct, cuttable) = (nats.url(), way.url());
-    let limit = format!("{SHARED}rate = \"30/h\"\nburst = 30\n");
-    let nodes = fleet_by(folder.path(), &app.url, [&direct, &direct, &cuttable], &limit);
-    let all =
-        |node: &Node, client: &str| (0..40).filter(|_| node.get_from(client, "/").status == 200).count();
-    let fresh = std::cell::Cell::new(0u32);
-    let client = || {
-        fresh.set(fresh.get() + 1);
-        format!("10.0.{}.{}", fresh.get() / 250, fresh.get() % 250 + 1)
+    let limit = |name: &str, burst: u32, rate: &str| {
+        let start = SHARED.replace("\"all\"", &format!("\"{name}\""));
+        format!("{start}paths = [\"/{name}\"]\nrate = \"{rate}\"\nburst = {burst}\n")
     };
-    way.cut();
-    until("the node that is cut off keeps a third", || all(&nodes[2], &client()) == 10);
-    until("the other two keep two thirds", || all(&nodes[0], &client()) == 20);
-
-    way.heal();
-    until("the link is back", || nodes[2].cli_json(&["status"])["fleet"]["connected"] == true);
-    let linked = Instant::now();
-    until("one count", || {
-        let (client, before) = (client(), keys(&nodes[0]));
-        if all(&nodes[2], &client) != 30 {
-            return false;
+    let limits = limit("look", 6, "6/10s") + &limit("kept", 30, "30/h");
+    let nodes = fleet_by(folder.path(), &app.url, [&direct, &direct, &cuttable], &limits);
+    let looks = Looks(std::cell::Cell::new(0));
+    let mut took = Vec::new();
+    for trial in 0..knob("PHALANX_TRIALS", 1) {
+        way.cut();
+        until("the node that is cut off keeps a third", || looks.admits(&nodes[2], 2));
+        until("the other two keep two thirds", || looks.admits(&nodes[0], 4));
+        // One client has all that the two may admit, and half of what the third may.
+        let client = looks.client();
+        let most = [10, 10, 5];
+        let mut kept: usize =
+            nodes.iter().zip(most).map(|(node, most)| admits(node, "/kept", &client, most)).sum();
+        assert_eq!(kept, 25);
+        // Longer by a little each time: what waits and tries again does so at other moments.
+        let longer = Instant::now() + Duration::from_millis(knob("PHALANX_CUT_MS", 0) + 137 * trial);
+        while let Some(left) = longer.checked_duration_since(Instant::now()) {
+            std::thread::park_timeout(left);
         }
-        // The other has its share of what is used up, and no more, when it has heard all of it.
-        until("the other hears of the client", || keys(&nodes[0]) > before);
-        all(&nodes[0], &client) == 10
-    });
-    println!("one count {} ms after the link was back", linked.elapsed().as_millis());
-    // Each look is eighty requests and more; the simulation has the second to the millisecond.
-    assert!(linked.elapsed() < Duration::from_secs(5));
+        way.heal();
+        let healed = Instant::now();
+        until("one count", || {
+            kept += admits(&nodes[2], "/kept", &client, 3);
+            looks.one_count(&nodes[2], &nodes[0])
+        });
+        took.push(healed.elapsed().as_millis());
+        kept += nodes.iter().map(|node| admits(node, "/kept", &client, 40)).sum::<usize>();
+        println!(
+            "one count {} ms after the way is back; of one client's limit of 30, {kept} admitted",
+            took[took.len() - 1]
+        );
+        assert!(kept <= 30, "admitted twice while the two sides came together: {kept}");
+    }
+    took.sort_unstable();
+    println!("one count, ms, of {}: p50 {}, most {}", took.len(), took[took.len() / 2], took[took.len() - 1]);
+    // On a machine of its own within a second; here others take what time there is.
+    assert!(took[took.len() - 1] < 5_000, "{took:?}");
 }

@@ -11,14 +11,14 @@ use serde_json::Value;
 use crate::support::*;
 
 /// A running `fleet serve` with what it said so far. Killed when dropped.
-struct Serve {
+pub(crate) struct Serve {
     child: Child,
     said: Arc<Mutex<Vec<Value>>>,
     state: PathBuf,
 }
 
 impl Serve {
-    fn start(state: &Path, args: &[&str]) -> Self {
+    pub(crate) fn start(state: &Path, args: &[&str]) -> Self {
         let mut command = phalanx(&["fleet", "serve", "--json", "--nats-server", &nats(), "--state"]);
         command.arg(state).args(args).stdout(Stdio::piped()).stderr(Stdio::null());
         let mut child = command.spawn().unwrap();
@@ -33,7 +33,7 @@ impl Serve {
     }
 
     #[track_caller]
-    fn says(&self, state: &str, text: &str) {
+    pub(crate) fn says(&self, state: &str, text: &str) {
         until(&format!("it says {state}: {text}"), || {
             let said = self.said.lock().unwrap();
             said.last()
@@ -67,7 +67,7 @@ fn nats() -> String {
     std::env::var("PHALANX_NATS_SERVER").unwrap_or_else(|_| "/usr/bin/nats-server".into())
 }
 
-fn has_nats() -> bool {
+pub(crate) fn has_nats() -> bool {
     let found = Path::new(&nats()).is_file();
     assert!(found || std::env::var("CI").is_err(), "CI has no nats-server");
     if !found {
@@ -76,7 +76,7 @@ fn has_nats() -> bool {
     found
 }
 
-fn free() -> String {
+pub(crate) fn free() -> String {
     format!("127.0.0.1:{}", TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port())
 }
 
@@ -89,7 +89,7 @@ fn lives(pid: &str) -> bool {
     std::fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| !line.is_empty())
 }
 
-fn init(state: &Path) {
+pub(crate) fn init(state: &Path) {
     let made = phalanx(&["fleet", "init", "--fleet-id", "shops", "--state"]).arg(state).output().unwrap();
     assert!(made.status.success());
 }

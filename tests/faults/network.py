@@ -1,7 +1,7 @@
-"""Machines in network namespaces, two sites of them, and the cuts between.
+"""Machines in network namespaces, in sites, and the cuts between.
 
-Each machine is a namespace with one link to its site's switch; the switches are bridges in a namespace of their own, joined
-by a trunk. Links go down, or packets are dropped so that connections stay half open, which is the harsher fault.
+Each machine is a namespace with one link to its site's switch; the switches are bridges in a namespace of their own, each joined
+to one in the middle by a trunk. Links go down, or packets are dropped so that connections stay half open, which is the harsher fault.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import contextlib
 import ctypes
 import os
 import pathlib
+import re
 import socket
 import subprocess
 from collections.abc import Iterator
@@ -68,16 +69,23 @@ class Machine:
     def plug_link(self) -> None:
         run("ip", "-n", self.hub, "link", "set", self.short, "up")
 
+    def has_link(self) -> bool:
+        """Whether the machine itself sees a carrier."""
+        return "LOWER_UP" in run("ip", "-n", self.name, "link", "show", "eth0")
+
     def drop(self, others: str) -> None:
         """Drops what comes from and goes to these addresses; open connections hear nothing of it."""
         rules = f"""table inet cut {{
-            chain from {{ type filter hook input priority 0; ip saddr {others} drop; }}
-            chain to {{ type filter hook output priority 0; ip daddr {others} drop; }}
+            chain from {{ type filter hook input priority 0; ip saddr {others} counter drop; }}
+            chain to {{ type filter hook output priority 0; ip daddr {others} counter drop; }}
         }}"""
         run("ip", "netns", "exec", self.name, "nft", "-f", "-", stdin=rules)
 
-    def drop_no_more(self) -> None:
+    def drop_no_more(self) -> int:
+        """How many packets were dropped meanwhile."""
+        listed = run("ip", "netns", "exec", self.name, "nft", "list", "table", "inet", "cut")
         run("ip", "netns", "exec", self.name, "nft", "delete", "table", "inet", "cut")
+        return sum(map(int, re.findall(r"counter packets (\d+)", listed)))
 
 
 def enter(namespace: int) -> None:
@@ -88,19 +96,19 @@ def enter(namespace: int) -> None:
 class Network:
     """The machines of a run. `close` takes all of it away."""
 
-    SITES = ("fra", "syd")
-
-    def __init__(self, tag: str) -> None:
-        self.tag, self.hub = tag, f"{tag}-hub"
+    def __init__(self, tag: str, sites: tuple[str, ...]) -> None:
+        self.tag, self.sites, self.hub = tag, sites, f"{tag}-hub"
         self.machines: list[Machine] = []
         run("ip", "netns", "add", self.hub)
-        for site in self.SITES:
-            run("ip", "-n", self.hub, "link", "add", site, "type", "bridge")
-            run("ip", "-n", self.hub, "link", "set", site, "up")
-        run("ip", "-n", self.hub, "link", "add", "trunk0", "type", "veth", "peer", "name", "trunk1")
-        for end, site in zip(("trunk0", "trunk1"), self.SITES):
-            run("ip", "-n", self.hub, "link", "set", end, "master", site)
-            run("ip", "-n", self.hub, "link", "set", end, "up")
+        for switch in ("middle", *sites):
+            run("ip", "-n", self.hub, "link", "add", switch, "type", "bridge")
+            run("ip", "-n", self.hub, "link", "set", switch, "up")
+        for site in sites:
+            near, far = trunk(site), f"{trunk(site)}-far"
+            run("ip", "-n", self.hub, "link", "add", near, "type", "veth", "peer", "name", far)
+            for end, switch in ((near, site), (far, "middle")):
+                run("ip", "-n", self.hub, "link", "set", end, "master", switch)
+                run("ip", "-n", self.hub, "link", "set", end, "up")
 
     def machine(self, name: str, site: str) -> Machine:
         number = sum(machine.site == site for machine in self.machines) + 1
@@ -118,14 +126,22 @@ class Network:
         return machine
 
     def network_of(self, site: str) -> str:
-        return f"10.77.{self.SITES.index(site) + 1}.0/24"
+        return f"10.77.{self.sites.index(site) + 1}.0/24"
 
-    def cut_trunk(self) -> None:
-        run("ip", "-n", self.hub, "link", "set", "trunk0", "down")
+    def networks_beside(self, site: str) -> str:
+        """What all the other sites have, as a set of the packet filter's."""
+        return "{ " + ", ".join(self.network_of(other) for other in self.sites if other != site) + " }"
 
-    def heal_trunk(self) -> None:
-        run("ip", "-n", self.hub, "link", "set", "trunk0", "up")
+    def cut_trunk(self, site: str) -> None:
+        run("ip", "-n", self.hub, "link", "set", trunk(site), "down")
+
+    def heal_trunk(self, site: str) -> None:
+        run("ip", "-n", self.hub, "link", "set", trunk(site), "up")
 
     def close(self) -> None:
         for name in [machine.name for machine in self.machines] + [self.hub]:
             run("ip", "netns", "delete", name, check=False)
+
+
+def trunk(site: str) -> str:
+    return f"trunk-{site}"

@@ -1,7 +1,8 @@
-"""The processes of a fleet: nats-server and phalanx, each on a machine of its own."""
+"""The processes of a fleet, on its machines, and the apps before which nodes stand."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import pathlib
@@ -11,9 +12,9 @@ import signal
 import socket
 import subprocess
 import time
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import IO, Any
 
-import broker
 from network import Machine
 
 LISTEN, ADMIN, APP = 8080, 8900, 3000
@@ -25,9 +26,10 @@ ANSWER_SECONDS = 10.0
 class Process:
     """A program on a machine, with a folder that outlives it."""
 
-    def __init__(self, machine: Machine, folder: pathlib.Path) -> None:
+    def __init__(self, machine: Machine, folder: pathlib.Path, name: str | None = None) -> None:
         self.machine, self.folder = machine, folder
-        self.name = machine.short
+        self.name = name or machine.short
+        self.log = folder.parent / f"{self.name}.log"
         self.child: subprocess.Popen[bytes] | None = None
         # Whether it runs and is not stopped: said before a fault begins and after it ends.
         self.live = False
@@ -40,16 +42,21 @@ class Process:
         raise NotImplementedError
 
     def launch(self) -> None:
-        with open(f"{self.folder}.log", "ab") as log:
+        with open(self.log, "ab") as log, self.output() as output:
             environment = {**os.environ, "PHALANX_LOG": "info,phalanx_fleet=debug"}
             self.child = subprocess.Popen(
                 self.machine.command(*self.words()),
                 stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
+                stdout=output,
                 stderr=log,
                 env=environment,
                 start_new_session=True,
             )
+
+    @contextlib.contextmanager
+    def output(self) -> Iterator[int | IO[bytes]]:
+        """Where its standard output goes."""
+        yield subprocess.PIPE
 
     def start(self) -> None:
         self.launch()
@@ -73,61 +80,38 @@ class Process:
         self.live = True
 
     def signal(self, number: signal.Signals) -> None:
-        if self.child:
-            self.child.send_signal(number)
+        for process_id in self.process_ids():
+            os.kill(process_id, number)
+
+    def process_ids(self) -> list[int]:
+        """Its own, and of what it started itself."""
+        return [self.child.pid] if self.child else []
+
+    def stands_still(self) -> bool:
+        return all(state_of(process_id) == "T" for process_id in self.process_ids())
 
     def wipe(self) -> None:
-        shutil.rmtree(self.folder)
-        self.folder.mkdir()
-
-
-class Server(Process):
-    """A nats-server of a cluster."""
-
-    def __init__(self, machine: Machine, folder: pathlib.Path, binary: str, prompt: bool) -> None:
-        super().__init__(machine, folder)
-        self.binary, self.prompt = binary, prompt
-        self.settings = folder.with_suffix(".conf")
-
-    def configure(self, cluster: list[Server]) -> None:
-        routes = ", ".join(f'"nats://{other.machine.address}:6222"' for other in cluster if other is not self)
-        # A route that is cut without a word lasts for minutes by default, and then delays what comes after the cut.
-        prompt = 'ping_interval: "2s", ping_max: 2, write_deadline: "2s"' if self.prompt else ""
-        self.settings.write_text(f"""server_name: {self.name}
-listen: "0.0.0.0:{broker.PORT}"
-jetstream {{ store_dir: "{self.folder}", sync_interval: always, max_memory_store: 64MB, max_file_store: 1GB }}
-cluster {{ name: faults, listen: "{self.machine.address}:6222", routes: [{routes}], {prompt} }}
-""")
-
-    def words(self) -> list[str]:
-        return [self.binary, "--config", str(self.settings)]
-
-    def wait_ready(self) -> None:
-        until(f"{self.name} answers", self.answers)
-        self.live = True
-
-    def answers(self) -> bool:
-        try:
-            with self.machine.connect(broker.PORT, 1.0) as stream:
-                return stream.recv(4) == b"INFO"
-        except OSError:
-            return False
+        """Its disk is gone."""
+        empty(self.folder)
 
 
 class Node(Process):
     """A node of the fleet in front of an app."""
 
-    def __init__(self, machine: Machine, folder: pathlib.Path, binary: str, urls: str, secret: pathlib.Path) -> None:
-        super().__init__(machine, folder)
-        self.binary, self.urls, self.secret = binary, urls, secret
+    def __init__(
+        self, machine: Machine, folder: pathlib.Path, binary: str, fleet: list[str], name: str | None = None, orders: bool = True
+    ) -> None:
+        """`fleet` are the words of its command line that say how it reaches the fleet; `orders` whether it takes an operator's."""
+        super().__init__(machine, folder, name)
+        self.binary, self.fleet, self.orders = binary, fleet, orders
         self.node = self.name
         self.token = ""
 
     def words(self) -> list[str]:
         words = [self.binary, "up", "--json", "--workers", "1", "--to", f"http://127.0.0.1:{APP}"]
         words += ["--listen", f"127.0.0.1:{LISTEN}", "--admin", f"127.0.0.1:{ADMIN}", "--state", str(self.folder)]
-        words += ["--trust-forwarded", "127.0.0.1/32", "--fleet", self.urls, "--fleet-secret", str(self.secret)]
-        return words + ["--site", self.machine.site, "--node", self.node]
+        words += ["--trust-forwarded", "127.0.0.1/32", "--site", self.machine.site, "--node", self.node]
+        return words + self.fleet
 
     def wait_ready(self) -> None:
         if self.child is None or self.child.stdout is None:
@@ -135,7 +119,7 @@ class Node(Process):
         ready, _, _ = select.select([self.child.stdout], [], [], START_SECONDS)
         line = self.child.stdout.readline() if ready else b""
         if not line.startswith(b"{"):
-            raise RuntimeError(f"{self.name} did not start: see {self.folder}.log")
+            raise RuntimeError(f"{self.name} did not start: see {self.log}")
         self.token = (self.folder / "admin.token").read_text().strip()
         self.live = True
 
@@ -159,17 +143,48 @@ class Node(Process):
             raise RuntimeError(f"{self.name} lists no decisions: {status}")
         return list(found)
 
+    def status(self) -> dict[str, Any]:
+        """What it says of the fleet; nothing if it does not answer."""
+        try:
+            status, told = self.call("GET", "/status")
+        except (OSError, ValueError):
+            return {}
+        return dict(told["fleet"]) if status == 200 else {}
+
     def reports(self, text: str) -> bool:
         """Whether something like this is degraded."""
-        status, told = self.call("GET", "/status")
-        return status == 200 and any(text in fault for fault in told["fleet"]["degraded"])
+        return any(text in fault for fault in self.status().get("degraded", []))
+
+    def sees(self, other: Node) -> bool:
+        members = self.status().get("members", [])
+        return any((m["site"], m["node"]) == (other.machine.site, other.node) and (m["online"] or m["me"]) for m in members)
 
     def forget(self, other: Node) -> None:
-        words = [self.binary, "fleet", "forget", "--site", other.machine.site, "--node", other.node]
-        command = self.machine.command(*words, "--state", str(self.folder))
+        self.order("forget", "--site", other.machine.site, "--node", other.node)
+
+    def order(self, *words: str) -> str:
+        """What `phalanx fleet` says to this at the node."""
+        command = self.machine.command(self.binary, "fleet", *words, "--state", str(self.folder))
         done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode != 0:
-            raise RuntimeError(f"{self.name} does not forget {other.name}: {done.stderr.strip()}")
+            raise RuntimeError(f"{self.name}: fleet {' '.join(words)}: {done.stderr.strip()}")
+        return done.stdout
+
+
+def state_of(process_id: int) -> str:
+    """The kernel's letter for it: T is stopped, Z waited for by nobody; empty if there is none."""
+    try:
+        return pathlib.Path(f"/proc/{process_id}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return ""
+
+
+def empty(folder: pathlib.Path) -> None:
+    """Removes what a folder holds; there must be something, or the fault was none."""
+    if not any(folder.iterdir()):
+        raise RuntimeError(f"{folder} holds nothing that could be lost")
+    shutil.rmtree(folder)
+    folder.mkdir()
 
 
 def exchange(
@@ -241,6 +256,13 @@ class Apps:
                 stream.sendall(self.ANSWER)
         except OSError:
             pass
+
+
+def start_all(processes: Sequence[Process]) -> None:
+    for process in processes:
+        process.launch()
+    for process in processes:
+        process.wait_ready()
 
 
 def until(what: str, holds: Any, seconds: float = START_SECONDS) -> None:

@@ -53,7 +53,10 @@ class Traffic:
             if not node.live:
                 continue
             what = choice.random()
-            if what < 0.25:
+            if not node.orders:
+                # It only bans whom it sees attack.
+                self.attack(node, choice)
+            elif what < 0.25:
                 self.undo(node)
             elif what < 0.35:
                 self.attack(node, choice)
@@ -76,16 +79,17 @@ class Traffic:
             return
         self.made(node, address, made["id"], made["expires_at_ms"])
 
-    def add_then(self, node: Node, at_once: Callable[[], None]) -> None:
+    def add_then(self, node: Node, at_once: Callable[[], None]) -> Ban | None:
         """A ban by the API, and something that happens as soon as it is acknowledged."""
         order = {"ip": self.oracle.fresh_address(), "kind": "ban", "for_ms": 120_000, "reason": "fault run"}
         status, made = node.call("POST", "/decisions", order, REFUSED_SECONDS)
         at_once()
         if status != 201:
             self.oracle.refused(f"{node.name}: {status} {made}")
-            return
+            return None
         ban = Ban(str(order["ip"]), node.name, made["id"], time.time(), made["expires_at_ms"] / 1000)
         self.oracle.banned(ban)
+        return ban
 
     def made(self, node: Node, address: str, name: str, expires_at_ms: int) -> None:
         ban = Ban(address, node.name, name, time.time(), expires_at_ms / 1000)

@@ -1,84 +1,42 @@
-"""A fleet under test: its topology, and what is measured of it."""
+"""A fleet under test, and what is measured of it."""
 
 from __future__ import annotations
 
+import collections
 import concurrent.futures
-import contextlib
-import dataclasses
 import pathlib
 import random
-import secrets
-import shutil
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Sequence
 
-import broker
 from network import Machine, Network
 from oracle import Ban, Oracle
-from processes import Apps, Node, Process, Server, until
+from processes import Apps, Node, Process, until
+from topology import Programs, Server, Topology
 from traffic import Traffic
 
 CONVERGE_SECONDS = 5.0
 # How long is waited for what did not converge in time, to tell late from never.
 PATIENCE_SECONDS = 90.0
-
-
-@dataclasses.dataclass
-class Fleet:
-    """What a topology made: each server knows its peers, each node whom to connect to."""
-
-    servers: list[Server]
-    nodes: list[Node]
-
-
-@dataclasses.dataclass
-class Programs:
-    phalanx: str
-    nats_server: str
-    # Whether servers notice half-open routes within seconds.
-    prompt_routes: bool
-
+SETTLE_SECONDS = 120.0
 
 # Per node, the ids that it lists by address; `None` if it did not answer.
 Lists = dict[str, dict[str, str] | None]
 # What is not as it should be, by node and ban.
 Missing = dict[tuple[str, str], Ban]
-Topology = Callable[[Network, pathlib.Path, Programs], Fleet]
-
-
-def one_cluster(network: Network, folder: pathlib.Path, programs: Programs) -> Fleet:
-    """Three servers in one cluster, two of them in the first site; two nodes in each site, that may connect to any server."""
-    first, second = network.SITES
-    servers = []
-    for number, site in enumerate((first, first, second), 1):
-        machine = network.machine(f"nats{number}", site)
-        servers.append(Server(machine, folder / machine.short, programs.nats_server, programs.prompt_routes))
-    for server in servers:
-        server.configure(servers)
-    urls = ",".join(f"nats://{server.machine.address}:{broker.PORT}" for server in servers)
-    secret = folder / "secret"
-    secret.touch(mode=0o600)
-    secret.write_text(secrets.token_hex(32))
-    nodes = []
-    for number, site in enumerate((first, first, second, second), 1):
-        machine = network.machine(f"edge{number}", site)
-        nodes.append(Node(machine, folder / machine.short, programs.phalanx, urls, secret))
-    return Fleet(servers, nodes)
 
 
 class World:
     """One fleet, from its first process to the last. A scenario runs its faults on it, `rounds` times."""
 
-    COPIES = 3
-
-    def __init__(self, topology: Topology, programs: Programs, folder: pathlib.Path, tag: str, seed: int) -> None:
+    def __init__(self, topology: type[Topology], programs: Programs, folder: pathlib.Path, tag: str, seed: int) -> None:
         self.folder, self.random = folder, random.Random(seed)
         self.oracle = Oracle(seed)
-        self.network = Network(tag)
+        self.network = Network(tag, topology.SITES)
         self.apps = Apps()
-        self.fleet = Fleet([], [])
         self.claimed: set[str] = set()
+        self.late: list[Node] = []
         try:
             self.fleet = topology(self.network, folder, programs)
             for node in self.fleet.nodes:
@@ -91,16 +49,13 @@ class World:
 
     def start(self) -> None:
         self.apps_thread.start()
-        self.start_all(self.fleet.servers)
-        until("jetstream has a leader", self.jetstream_answers)
-        self.start_all(self.fleet.nodes)
-        until("all members are seen", self.members_are_seen)
+        self.fleet.start()
         self.settle()
         self.traffic.start()
 
     def close(self) -> None:
         self.traffic.stop()
-        for process in self.processes():
+        for process in [*self.late, *self.fleet.processes()]:
             process.kill()
         self.apps.closed = True
         if self.apps_thread.ident:
@@ -109,78 +64,51 @@ class World:
             listener.close()
         self.network.close()
 
-    def processes(self) -> list[Process]:
-        return [*self.fleet.servers, *self.fleet.nodes]
-
-    def start_all(self, processes: list[Server] | list[Node] | list[Process]) -> None:
-        for process in processes:
-            process.launch()
-        for process in processes:
-            process.wait_ready()
-
-    def jetstream_answers(self) -> bool:
-        with contextlib.suppress(OSError, broker.NatsError):
-            broker.streams(self.fleet.servers[0].machine)
-            return True
-        return False
-
-    def members_are_seen(self) -> bool:
-        for node in self.fleet.nodes:
-            status, told = node.call("GET", "/status")
-            if status != 200 or sum(m["online"] or m["me"] for m in told["fleet"]["members"]) < len(self.fleet.nodes):
-                return False
-        return True
-
     def settle(self) -> None:
-        """Every stream has all its copies, each of them current: where a round begins."""
-        until("streams have all their copies", self.streams_are_whole, 120)
-
-    def streams_are_whole(self) -> bool:
-        machine = next(server.machine for server in self.fleet.servers if server.live)
-        whole = 0
-        with contextlib.suppress(OSError, broker.NatsError):
-            for stream in broker.streams(machine):
-                config, cluster = stream["config"], stream.get("cluster") or {}
-                if config["num_replicas"] != self.COPIES:
-                    # `phalanx` makes streams of one copy and has no setting for more.
-                    broker.api(machine, f"STREAM.UPDATE.{config['name']}", {**config, "num_replicas": self.COPIES})
-                elif cluster.get("leader") and all(replica["current"] for replica in cluster.get("replicas", [])):
-                    whole += 1
-        return whole >= 2 * 3
-
-    def leader(self) -> Server:
-        """The server that leads the first site's stream of decisions."""
-        stream = f"DEC_{self.network.SITES[0]}"
-        for server in self.fleet.servers:
-            with contextlib.suppress(OSError, broker.NatsError):
-                name = broker.api(server.machine, f"STREAM.INFO.{stream}").get("cluster", {}).get("leader")
-                for other in self.fleet.servers:
-                    if other.name == name:
-                        return other
-        return self.random.choice(self.fleet.servers)
+        """Where a round begins."""
+        until("the fleet is settled", self.fleet.is_settled, SETTLE_SECONDS)
 
     def claim(self, process: Process) -> Process:
         """Keeps a second fault away from a machine."""
-        self.claimed.add(process.name)
+        self.claimed.add(process.machine.name)
         return process
 
+    def is_free(self, process: Process) -> bool:
+        return process.machine.name not in self.claimed
+
     def any_server(self) -> Server:
-        free = [server for server in self.fleet.servers if server.name not in self.claimed]
-        server = self.random.choice(free)
+        server = self.random.choice([server for server in self.fleet.servers if self.is_free(server)])
         self.claim(server)
         return server
 
-    def any_node(self) -> Node:
-        free = [node for node in self.fleet.nodes if node.name not in self.claimed]
+    def any_node(self, with_disk_to_lose: bool = False, takes_orders: bool = False) -> Node:
+        free = [node for node in self.fleet.nodes if self.is_free(node)]
+        if with_disk_to_lose:
+            free = [node for node in free if self.fleet.may_lose_its_disk(node)]
+        if takes_orders:
+            free = [node for node in free if node.orders]
         node = self.random.choice(free)
         self.claim(node)
         return node
 
+    def any_site(self) -> str:
+        return self.random.choice(self.network.sites)
+
     def of_site(self, site: str) -> list[Process]:
-        return [process for process in self.processes() if process.machine.site == site]
+        return [process for process in self.fleet.processes() if process.machine.site == site]
+
+    def servers_of(self, site: str) -> list[Server]:
+        return [server for server in self.fleet.servers if server.machine.site == site]
+
+    def nodes_of(self, site: str) -> list[Node]:
+        return [node for node in self.fleet.nodes if node.machine.site == site]
 
     def machines_of(self, site: str) -> list[Machine]:
         return [machine for machine in self.network.machines if machine.site == site]
+
+    def see_nobody_of(self, seers: Sequence[Node], seen: Sequence[Node]) -> bool:
+        """Whether nodes that run noticed that others are gone."""
+        return all(not seer.sees(other) for seer in seers if seer.live for other in seen)
 
     def note(self, text: str) -> None:
         self.oracle.note(text)
@@ -198,6 +126,8 @@ class World:
                 self.note_ended(before, missing, listed)
             if not missing and all(found is not None for found in listed.values()):
                 converged = time.time() - healed_at
+                at_last = collections.Counter(f"{name} of {ban.author}" for (name, _), ban in before.items())
+                self.note("at last came " + (", ".join(f"{n} to {which}" for which, n in sorted(at_last.items())) or "nothing"))
             else:
                 time.sleep(0.1)
         if not checked:
@@ -254,11 +184,22 @@ class World:
         for (name, _), ban in self.missing(said_before, self.lists()).items():
             self.oracle.fault("for_good", ban, f"not so at {name}")
 
-    def copy_stores(self, to: pathlib.Path) -> None:
-        for server in self.fleet.servers:
-            shutil.copytree(server.folder, to / server.name)
-
-    def restore_stores(self, of: pathlib.Path) -> None:
-        for server in self.fleet.servers:
-            server.wipe()
-            shutil.copytree(of / server.name, server.folder, dirs_exist_ok=True)
+    def check_newcomers(self) -> None:
+        """Nodes that were never there before, and what each makes of what its own site's server has."""
+        self.late = self.fleet.newcomers()
+        for node in self.late:
+            self.apps.listen(node.machine)
+            node.launch()
+        for node in self.late:
+            node.wait_ready()
+        started_at = said_before = time.time()
+        while self.late and time.time() < started_at + CONVERGE_SECONDS:
+            listed = {node.name: self.traffic.listed(node) for node in self.late}
+            if not self.missing(said_before, listed):
+                self.note(f"nodes that are new at each site list all {time.time() - started_at:.1f} s after they are ready")
+                break
+            time.sleep(0.1)
+        # What they were told in short is checked by now, record by record.
+        time.sleep(CONVERGE_SECONDS if self.late else 0)
+        for node in self.late:
+            self.check_node(node, said_before)

@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
 """How long a fleet of two sites takes to learn, 40 ms apart, and how soon it agrees after a cut.
 
-    tests/measure/sites.py [--phalanx BINARY] [--trials N] [--one-way-ms 40] [--cuts N] [--json]
+    tests/measure/sites.py [--phalanx BINARY] [--layout one-server|leaf|leaf-3] [--trials N] [--one-way-ms 40] [--cuts N] [--json]
 
 Every piece of what passes between the sites is held back in a relay of our own, both ways; nothing limits how much passes.
-`topology` says which node reaches the fleet where. Bans are made at each of the sites in turn and awaited at the other. In
+A layout says which node reaches the fleet where: one server for both sites, or a server of its own in each, linked, which
+`phalanx fleet serve` runs; in `leaf-3` the first site has three. Bans are made at each of the sites in turn and awaited at the other. In
 a cut nothing passes and nobody is told; both sides ban and undo meanwhile; time counts from the moment all passes again.
 """
 
@@ -16,10 +17,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from lab import nats, options, upstream
-from lab.node import Clients, Member, Node, fleet
-from lab.processes import Failed, Lab, run
+from lab.node import Clients, Member, Node, acquainted, fleet
+from lab.processes import Failed, Lab, free_ports, run
 from lab.relay import Relay
 from lab.report import Figure, show
+from lab.serve import Authority, SiteServer
 from lab.watch import Watcher, arm
 
 BANS_IN_A_CUT = 10
@@ -29,30 +31,55 @@ GOOD_CLIENTS = 3000
 
 @dataclass
 class Layout:
-    """Two nodes, and what is between their sites."""
+    """A running node in each of two sites, and what is between these."""
 
     name: str
-    members: list[Member]
+    nodes: list[Node]
     relays: list[Relay]
 
 
-def one_server(lab: Lab, given: argparse.Namespace) -> Layout:
+def one_server(lab: Lab, given: argparse.Namespace, app: str) -> Layout:
     """One nats-server, in the first site; the other site reaches it through the relay."""
     server = nats.single(lab, nats.binary(given.nats_server), given.sync)
     relay = Relay(lab, server.port, given.one_way_ms)
     members = [Member("fra", "a", server.url), Member("syd", "a", relay.url)]
-    return Layout("one nats-server, in fra", members, [relay])
+    return Layout("one nats-server, in fra", fleet(lab, given.phalanx, app, members), [relay])
+
+
+def leaf(lab: Lab, given: argparse.Namespace, app: str, hubs: int = 1) -> Layout:
+    """A server in each site, or three in the first; that of the second links itself to one of the first through a relay."""
+    authority = Authority(lab, given.phalanx, given.nats_server, "fra", "a")
+    routes = [f"127.0.0.1:{port}" for port in free_ports(hubs)]
+    peers = [["--peers", ",".join(routes), "--peer-listen", route] if hubs > 1 else [] for route in routes]
+    servers = [SiteServer(authority, "fra", "nats-1", peers[0], authority.state)]
+    if hubs == 1:
+        servers[0].hears("no other site")
+    first = authority.first_node(app, servers)
+    for number, more in enumerate(peers[1:], 2):
+        servers.append(SiteServer(authority, "fra", f"nats-{number}", [*more, *authority.invite("fra", "--server")]))
+    relays = [Relay(lab, server.links_port, given.one_way_ms) for server in servers]
+    links = [word for relay in relays for word in ("--hub", f"tls://127.0.0.1:{relay.port}")]
+    servers.append(SiteServer(authority, "syd", "nats-1", [*links, *authority.invite("syd", "--server")]))
+    for server in servers:
+        server.hears("hears syd" if server.site == "fra" else "hears fra")
+    nodes = [first, authority.further_node(app, "syd", "a")]
+    acquainted(nodes)
+    return Layout(f"linked servers, {hubs} in fra and 1 in syd", nodes, relays)
+
+
+def leaf_3(lab: Lab, given: argparse.Namespace, app: str) -> Layout:
+    return leaf(lab, given, app, 3)
 
 
 # Another way to connect sites is another function here.
-LAYOUTS: dict[str, Callable[..., Layout]] = {"one-server": one_server}
+LAYOUTS: dict[str, Callable[..., Layout]] = {"one-server": one_server, "leaf": leaf, "leaf-3": leaf_3}
 
 
 def main() -> None:
     given = arguments()
     with Lab() as lab:
-        layout = LAYOUTS[given.layout](lab, given)
-        nodes = fleet(lab, given.phalanx, upstream.start(lab), layout.members)
+        layout = LAYOUTS[given.layout](lab, given, upstream.start(lab))
+        nodes = layout.nodes
         watchers = [Watcher(lab, node.listen, given.pause_ms) for node in nodes]
         clients = Clients()
         title = f"two sites {given.one_way_ms:g} ms apart, {layout.name}"
@@ -69,7 +96,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--cuts", type=int, default=5)
     parser.add_argument("--cut-s", type=float, default=10)
     parser.add_argument("--layout", choices=sorted(LAYOUTS), default="one-server")
-    parser.add_argument("--sync", default="", help="sync_interval of nats-server, such as always")
+    parser.add_argument("--sync", default="", help="sync_interval of nats-server, such as always [as it is by default; always in leaf]")
     return options.read(parser)
 
 

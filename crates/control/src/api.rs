@@ -15,8 +15,10 @@ use phalanx_record::{PartReport, RecordedRequest};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+mod delegation;
 mod held;
 
+pub use delegation::{Delegate, Delegation, NewDelegation};
 pub use held::{Held, HeldThing, HeldWhat, Settled};
 
 /// `GET /api/v1/status`.
@@ -696,6 +698,9 @@ pub struct Authority {
     pub nodes: Vec<Enrolled>,
     /// Invitations that can still be used.
     pub invitations: Vec<OpenInvitation>,
+    /// The delegates of sites.
+    #[serde(default)]
+    pub delegations: Vec<Delegation>,
 }
 
 /// A node that was enrolled.

@@ -1,4 +1,4 @@
-//! Where nodes join the fleet and renew: a listener of its own, with TLS by the fleet's authority.
+//! Where nodes join the fleet and renew: a listener of its own, with TLS by the fleet's authority, or at a site's delegate.
 //!
 //! Anybody may connect, so everything is small and short: one request per connection, few connections, few attempts per address.
 //! A token of 256 random bits or a signature of an enrolled key is all that counts.
@@ -23,28 +23,54 @@ use hyper_util::service::TowerToHyperService;
 use parking_lot::Mutex;
 use phalanx_model::lanes::Lanes;
 use phalanx_model::{Clock, LedgerEntry, LedgerKind};
+use phalanx_trust::certificate::{Der, fingerprint};
+use phalanx_trust::delegation::{DelegationGrant, DelegationRequest};
+use phalanx_trust::join::ders;
 use phalanx_trust::{
-    EnrolRequest, FleetAuthority, Grant, JoinRefusal, RenewRequest, ServerGrant, ServerRenewal,
-    ServerRequest, TrustError, tls,
+    EnrolRequest, FleetAuthority, Grant, JoinRefusal, Membership, RenewRequest, ServerGrant, ServerRenewal,
+    ServerRequest, SigningKey, SiteDelegate, TrustError, tls,
 };
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Notify, Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 use tower::ServiceExt;
 
+/// Who decides behind the listener.
+#[derive(Clone)]
+pub enum Desk {
+    /// The fleet's authority.
+    Authority {
+        /// It.
+        authority: Arc<Mutex<FleetAuthority>>,
+        /// Told when servers must learn something new of the authority.
+        changed: Arc<Notify>,
+    },
+    /// The delegate of a site.
+    Delegate {
+        /// It.
+        delegate: Arc<Mutex<SiteDelegate>>,
+        /// Its node's membership, by which joiners know it.
+        membership: Arc<Membership>,
+        /// Its node's key.
+        key: Arc<SigningKey>,
+        /// Told when the authority should hear of a node.
+        changed: Arc<Notify>,
+    },
+}
+
 /// What the listener needs.
 #[derive(Clone)]
 pub struct EnrolDeps {
-    /// The authority.
-    pub authority: Arc<Mutex<FleetAuthority>>,
+    /// Who decides.
+    pub desk: Desk,
     /// The clock.
     pub clock: Arc<dyn Clock>,
     /// For the ledger: who joined.
     pub lanes: Lanes,
     /// Where members reach NATS.
     pub nats_url: String,
-    /// Where members renew.
+    /// Where members find the authority.
     pub addresses: Vec<String>,
 }
 
@@ -97,24 +123,41 @@ pub async fn serve(listener: TcpListener, deps: EnrolDeps, mut stop: watch::Rece
 /// The TLS server of the moment.
 struct Server {
     acceptor: TlsAcceptor,
-    root: String,
+    /// The root that signed its certificate, or of a delegate its certificate.
+    shown: String,
     fresh_until_ms: u64,
 }
 
 /// The same server while its certificate is fresh and its root the one that signs, else a new one.
 async fn renewed(deps: &EnrolDeps, known: Option<Server>, now_ms: u64) -> Result<Server, TrustError> {
-    let authority = Arc::clone(&deps.authority);
-    let made = tokio::task::spawn_blocking(move || {
-        let mut authority = authority.lock();
-        let root = authority.root_fingerprint()?;
-        if let Some(known) = known.filter(|known| now_ms < known.fresh_until_ms && known.root == root) {
-            return Ok(known);
+    let desk = deps.desk.clone();
+    let made = tokio::task::spawn_blocking(move || match desk {
+        Desk::Authority { authority, .. } => {
+            let mut authority = authority.lock();
+            let root = authority.root_fingerprint()?;
+            if let Some(known) = known.filter(|known| now_ms < known.fresh_until_ms && known.shown == root) {
+                return Ok(known);
+            }
+            let identity = authority.server("enrol", &[], CERTIFICATE_MS, now_ms)?;
+            let fresh_until_ms = now_ms.saturating_add(CERTIFICATE_MS / 2);
+            Ok(Server { acceptor: acceptor(&identity.chain, &identity.key)?, shown: root, fresh_until_ms })
         }
-        let identity = authority.server("enrol", &[], CERTIFICATE_MS, now_ms)?;
-        let acceptor = TlsAcceptor::from(Arc::new(tls::server(&identity)?));
-        Ok(Server { acceptor, root, fresh_until_ms: now_ms.saturating_add(CERTIFICATE_MS / 2) })
+        Desk::Delegate { membership, key, .. } => {
+            let grant = &membership.held().grant;
+            let shown = grant.chain.first().map(|leaf| fingerprint(&leaf.0)).unwrap_or_default();
+            if let Some(known) = known.filter(|known| known.shown == shown) {
+                return Ok(known);
+            }
+            // As the authority does: a joiner finds the root of its token in the chain.
+            let chain = ders(&[&grant.chain[..], &grant.roots].concat());
+            Ok(Server { acceptor: acceptor(&chain, &key)?, shown, fresh_until_ms: u64::MAX })
+        }
     });
     made.await.map_err(|_| TrustError::Crypto("making a certificate"))?
+}
+
+fn acceptor(chain: &[Der], key: &SigningKey) -> Result<TlsAcceptor, TrustError> {
+    Ok(TlsAcceptor::from(Arc::new(tls::server(chain, key)?)))
 }
 
 async fn connection(stream: TcpStream, acceptor: TlsAcceptor, router: Router) -> io::Result<()> {
@@ -133,6 +176,7 @@ fn router(deps: EnrolDeps) -> Router {
         .route("/renew", post(renew))
         .route("/enrol-server", post(enrol_server))
         .route("/renew-server", post(renew_server))
+        .route("/delegation", post(delegation))
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .with_state(deps)
 }
@@ -144,7 +188,7 @@ async fn enrol(
     let Json(request) = body.map_err(malformed)?;
     let (site, node, token) = (request.site.clone(), request.node.clone(), request.token.clone());
     let now_ms = deps.clock.now_ms();
-    let granted = grant(&deps, move |authority| authority.enrol(&request, now_ms)).await;
+    let granted = grant(&deps, request, now_ms, FleetAuthority::enrol, SiteDelegate::enrol).await;
     note(&deps, "node", (&site, &node, &token), granted.as_ref().err(), now_ms);
     granted.map(Json)
 }
@@ -198,20 +242,53 @@ async fn renew(
 ) -> Result<Json<Grant>, Refused> {
     let Json(request) = body.map_err(malformed)?;
     let now_ms = deps.clock.now_ms();
-    grant(&deps, move |authority| authority.renew(&request, now_ms)).await.map(Json)
+    grant(&deps, request, now_ms, FleetAuthority::renew, SiteDelegate::renew).await.map(Json)
 }
 
-async fn grant(
-    deps: &EnrolDeps,
-    work: impl FnOnce(&mut FleetAuthority) -> Result<Grant, JoinRefusal> + Send + 'static,
-) -> Result<Grant, Refused> {
-    let granted = with_authority(deps, move |authority| {
-        let grant = work(authority)?;
-        // A site with servers of its own has its nodes there.
-        let nats_url = authority.clients_of(&grant.site).join(",");
-        Ok(Grant { nats_url, ..grant })
+/// What a site's delegate asks for.
+async fn delegation(
+    State(deps): State<EnrolDeps>,
+    body: Result<Json<DelegationRequest>, JsonRejection>,
+) -> Result<Json<DelegationGrant>, Refused> {
+    let Json(request) = body.map_err(malformed)?;
+    let now_ms = deps.clock.now_ms();
+    let granted = with_authority(&deps, move |authority| {
+        let before = authority.delegations();
+        let granted = authority.grant_delegation(&request, now_ms)?;
+        Ok((granted, authority.delegations() != before))
     });
-    let grant = granted.await?;
+    let (granted, is_news) = granted.await?;
+    if let (true, Desk::Authority { changed, .. }) = (is_news, &deps.desk) {
+        changed.notify_one();
+    }
+    Ok(Json(granted))
+}
+
+/// Has the authority or the delegate grant what is asked for.
+async fn grant<Q: Send + 'static>(
+    deps: &EnrolDeps,
+    request: Q,
+    now_ms: u64,
+    by_authority: fn(&mut FleetAuthority, &Q, u64) -> Result<Grant, JoinRefusal>,
+    by_delegate: fn(&mut SiteDelegate, &Q, u64) -> Result<Grant, JoinRefusal>,
+) -> Result<Grant, Refused> {
+    let grant = match &deps.desk {
+        Desk::Authority { .. } => {
+            let granted = with_authority(deps, move |authority| {
+                let grant = by_authority(authority, &request, now_ms)?;
+                // A site with servers of its own has its nodes there.
+                let nats_url = authority.clients_of(&grant.site).join(",");
+                Ok(Grant { nats_url, ..grant })
+            });
+            granted.await?
+        }
+        Desk::Delegate { delegate, changed, .. } => {
+            let delegate = Arc::clone(delegate);
+            let granted = waiting(move || by_delegate(&mut delegate.lock(), &request, now_ms)).await?;
+            changed.notify_one();
+            granted
+        }
+    };
     let nats_url = if grant.nats_url.is_empty() { deps.nats_url.clone() } else { grant.nats_url };
     Ok(Grant { nats_url, enrol: deps.addresses.clone(), ..grant })
 }
@@ -220,10 +297,19 @@ async fn with_authority<T: Send + 'static>(
     deps: &EnrolDeps,
     work: impl FnOnce(&mut FleetAuthority) -> Result<T, JoinRefusal> + Send + 'static,
 ) -> Result<T, Refused> {
-    let authority = Arc::clone(&deps.authority);
-    let granted = tokio::task::spawn_blocking(move || work(&mut authority.lock())).await;
-    let granted = granted.unwrap_or_else(|_| Err(JoinRefusal::Unavailable("it was cut off".into())));
-    granted.map_err(Refused)
+    let Desk::Authority { authority, .. } = &deps.desk else {
+        return Err(Refused(JoinRefusal::Unavailable("this is a site's delegate".into())));
+    };
+    let authority = Arc::clone(authority);
+    waiting(move || work(&mut authority.lock())).await
+}
+
+/// Work that waits for the disk.
+async fn waiting<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, JoinRefusal> + Send + 'static,
+) -> Result<T, Refused> {
+    let granted = tokio::task::spawn_blocking(work).await;
+    granted.unwrap_or_else(|_| Err(JoinRefusal::Unavailable("it was cut off".into()))).map_err(Refused)
 }
 
 fn malformed(rejection: JsonRejection) -> Refused {

@@ -34,11 +34,12 @@ pub mod serve;
 pub mod enrol;
 
 pub use auth::Channel;
-pub use enrol::EnrolDeps;
+pub use enrol::{Desk, EnrolDeps};
 pub use import::{ImportSettings, Importer};
 pub use lapi::{Bouncers, ExemptPort, LapiDeps, PlacePort, router as lapi_router};
 pub use openapi::document as openapi_document;
 pub use router::{
-    AuthorityPort, BundlePort, ControlDeps, PolicyPort, Reloaded, StatusPort, TriedBundle, router,
+    AuthorityPort, BundlePort, ControlDeps, DelegatePort, PolicyPort, Reloaded, StatusPort, TriedBundle,
+    router,
 };
 pub use serve::{Listeners, bind_socket, serve};

@@ -11,10 +11,10 @@ use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde_json::{Map, Value, json};
 
 use crate::api::{
-    Authority, Blocklist, BlocklistContent, BouncerKey, Bouncers, DecisionMade, ErrorBody, EventRow, Held,
-    Invited, LoginLink, Member, NewBouncer, NewDecision, NewInvitation, NewNodeOrder, NewRevocation,
-    NodeOrder, Policy, PolicyHome, PolicyPush, PolicyReloaded, PolicyRollback, Restored, Revoked, Settled,
-    Status,
+    Authority, Blocklist, BlocklistContent, BouncerKey, Bouncers, DecisionMade, Delegate, Delegation,
+    ErrorBody, EventRow, Held, Invited, LoginLink, Member, NewBouncer, NewDecision, NewDelegation,
+    NewInvitation, NewNodeOrder, NewRevocation, NodeOrder, Policy, PolicyHome, PolicyPush, PolicyReloaded,
+    PolicyRollback, Restored, Revoked, Settled, Status,
 };
 use crate::inquiry::{FleetEvents, RedactedRequest};
 
@@ -434,6 +434,45 @@ pub(crate) const ENDPOINTS: &[Endpoint] = &[
             "/api/v1/fleet/invitations",
             "Make a token with which one node may join",
             Answer::Json("201", of::<Invited>),
+        )
+    },
+    Endpoint {
+        errors: &[("409", "this node cannot be its site's delegate")],
+        ..get(
+            "/api/v1/fleet/delegate",
+            "This node as its site's delegate",
+            Answer::Json("200", of::<Delegate>),
+        )
+    },
+    Endpoint {
+        body: Some(of::<NewDelegation>),
+        errors: &[
+            ("400", "a malformed order"),
+            ("409", "this node does not hold the fleet's authority"),
+            ("422", "a node that cannot be a delegate, or a site that has another"),
+            ("503", "no room in the ledger"),
+        ],
+        ..post(
+            "/api/v1/fleet/delegations",
+            "Let a control node admit and renew edge nodes of its own site",
+            Answer::Json("201", of::<Delegation>),
+        )
+    },
+    Endpoint {
+        method: "delete",
+        parameters: &[
+            ("site", "path", "string", "the delegate's site"),
+            ("node", "path", "string", "the delegate's name"),
+        ],
+        errors: &[
+            ("403", "this node may not act for operators"),
+            ("409", "this node does not hold the fleet's authority"),
+            ("503", "no room in the ledger"),
+        ],
+        ..get(
+            "/api/v1/fleet/delegations/{site}/{node}",
+            "End a delegation, and all that was signed with it, on all nodes",
+            Answer::Json("200", of::<Delegation>),
         )
     },
     Endpoint {

@@ -17,16 +17,16 @@ use phalanx_model::limits::BLOCKLIST_TEXT_BYTES_MAX;
 use phalanx_model::{Clock, LedgerEntry, LedgerKind};
 use phalanx_policy::Diagnostic;
 use phalanx_record::{History, Metrics, RecordedRequest, RecorderStatus};
-use phalanx_trust::{AdminToken, FleetAuthority, LoginTickets, Sessions};
-use tokio::sync::{Semaphore, broadcast, watch};
+use phalanx_trust::{AdminToken, FleetAuthority, LoginTickets, Sessions, SiteDelegate};
+use tokio::sync::{Notify, Semaphore, broadcast, watch};
 
 use crate::api::NodeStatus;
 use crate::auth::{Channel, Failures, Principal, check_host, host_is_ours, require};
 use crate::console;
 use crate::error::ApiError;
 use crate::handlers::{
-    blocklists, bouncers, bundles, decisions, events, fleet, health, held, inquiry, operations, policy,
-    session, status, stream,
+    blocklists, bouncers, bundles, decisions, delegation, events, fleet, health, held, inquiry, operations,
+    policy, session, status, stream,
 };
 use crate::hub::Hub;
 use crate::import::Importer;
@@ -78,6 +78,8 @@ pub struct ControlDeps {
     pub bundles: BundlePort,
     /// The fleet's authority, on the node that holds it.
     pub authority: Option<AuthorityPort>,
+    /// The site's delegate, on the node that is or may become it.
+    pub delegate: Option<DelegatePort>,
     /// Who may read decisions as from a CrowdSec local API.
     pub bouncers: Arc<Bouncers>,
     /// Sources whose decisions are taken over.
@@ -92,6 +94,17 @@ pub struct AuthorityPort {
     /// The authority. Locked for as long as a small file takes to be written.
     pub authority: Arc<Mutex<FleetAuthority>>,
     /// Where nodes enrol: `HOST:PORT`; empty while nothing listens.
+    pub addresses: Vec<String>,
+    /// Wakes whoever tells servers what is new.
+    pub changed: Arc<Notify>,
+}
+
+/// A site's delegate as operators reach it.
+#[derive(Debug, Clone)]
+pub struct DelegatePort {
+    /// The delegate. Locked for as long as a small file takes to be written.
+    pub delegate: Arc<Mutex<SiteDelegate>>,
+    /// Where nodes enrol: `HOST:PORT`.
     pub addresses: Vec<String>,
 }
 
@@ -208,6 +221,9 @@ pub fn router(deps: ControlDeps) -> Router {
         .route("/fleet/events", get(inquiry::list))
         .route("/fleet/events/{id}", get(inquiry::explain))
         .route("/fleet/invitations", post(fleet::invite))
+        .route("/fleet/delegate", get(delegation::overview))
+        .route("/fleet/delegations", post(delegation::delegate))
+        .route("/fleet/delegations/{site}/{node}", delete(delegation::end))
         .route("/fleet/revocations", post(fleet::revoke))
         .route("/fleet/orders", post(operations::order))
         .route("/fleet/snapshot", get(operations::snapshot))

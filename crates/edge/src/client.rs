@@ -1,4 +1,4 @@
-//! A client's HTTP/1 connection: heads and bodies in, replies out.
+//! A client: an HTTP/1 connection, heads and bodies in, replies out; or one stream of an HTTP/2 connection.
 
 use std::future::poll_fn;
 use std::net::{IpAddr, SocketAddr};
@@ -13,13 +13,14 @@ use tokio::net::TcpStream;
 
 use crate::control::{Activity, Control, Cut};
 use crate::http1::{BodyDecoder, HeadReader};
+use crate::http2::{PREFACE, Stream};
 use crate::socket::Socket;
 use crate::stop::Stop;
 use crate::tables::Admission;
 use crate::tls::handshake::Agreed;
 use crate::worker::Worker;
 
-/// A connection from a client.
+/// A connection from a client, or one stream of it.
 pub(crate) struct Client {
     pub(crate) worker: Rc<Worker>,
     pub(crate) control: Rc<Control>,
@@ -42,7 +43,8 @@ pub(crate) struct Client {
     slot: usize,
     /// A head has been read.
     served: bool,
-    _admission: Admission,
+    /// A connection's place among all; its streams have none of their own.
+    admission: Option<Admission>,
 }
 
 /// A head, and when its first byte was there.
@@ -61,31 +63,56 @@ impl Client {
         admission: Admission,
     ) -> Self {
         let local = stream.local_addr().unwrap_or(peer);
+        let mut client = Self::over(worker, Socket::new(stream), peer, local, actor);
+        client.admission = Some(admission);
+        client.tls_listener = tls_listener;
+        client
+    }
+
+    /// Takes charge of a stream of an HTTP/2 connection between these addresses.
+    pub(crate) fn of_stream(
+        worker: &Rc<Worker>,
+        stream: Stream,
+        peer: SocketAddr,
+        local: SocketAddr,
+    ) -> Self {
+        let client = Self::over(worker, Socket::of_stream(stream), peer, local, None);
+        client.control.activity.set(Activity::Busy);
+        client
+    }
+
+    fn over(
+        worker: &Rc<Worker>,
+        socket: Socket,
+        peer: SocketAddr,
+        local: SocketAddr,
+        actor: Option<IpAddr>,
+    ) -> Self {
         let control = Rc::new(Control::new(actor));
         let slot = worker.connections.insert(Rc::clone(&control));
         Self {
             worker: Rc::clone(worker),
             control,
-            socket: Socket::new(stream),
+            socket,
             body: BodyDecoder::length(0),
             awaits_continue: false,
             peer_is_banned: false,
             peer,
             local,
-            tls_listener,
+            tls_listener: None,
             tls: None,
             actor,
             heads: HeadReader::default(),
             slot,
             served: false,
-            _admission: admission,
+            admission: None,
         }
     }
 
     /// The next request's head; `None` when no more comes. A head that does not arrive in time comes with that fault.
     pub(crate) async fn next_head(&mut self) -> Option<Arrived> {
         let limits = &self.worker.shared.settings.limits;
-        let (head_limits, head_ms, idle_ms) = (limits.head, limits.head_ms, limits.idle_ms);
+        let (head_limits, head_ms) = (limits.head, limits.head_ms);
         // A connection that came while the node is out of service still gets its one answer: whoever sent it may not know yet.
         let over = self.worker.draining.get() || self.worker.lets_go() && self.served;
         if self.control.ends.get() || over && self.socket.input.is_empty() {
@@ -93,8 +120,7 @@ impl Client {
         }
         self.control.activity.set(Activity::Idle);
         self.control.client.set(self.actor);
-        let idle_ms = if self.peer_is_banned { BANNED_IDLE_MS.min(idle_ms) } else { idle_ms };
-        self.control.set_deadline(self.worker.after_ms(idle_ms));
+        self.control.set_deadline(self.worker.after_ms(self.idle_ms()));
         let mut started = None;
         loop {
             if !self.socket.input.is_empty() && started.is_none() {
@@ -121,13 +147,61 @@ impl Client {
         }
     }
 
+    /// How long the client may take until it asks for something.
+    pub(crate) fn idle_ms(&self) -> u64 {
+        let idle_ms = self.worker.shared.settings.limits.idle_ms;
+        if self.peer_is_banned { BANNED_IDLE_MS.min(idle_ms) } else { idle_ms }
+    }
+
+    /// Whether the client begins as one that speaks HTTP/2 without having agreed on it (RFC 9113 section 3.3).
+    pub(crate) async fn begins_with_http2(&mut self) -> bool {
+        self.control.set_deadline(self.worker.after_ms(self.idle_ms()));
+        loop {
+            let known = self.socket.input.len().min(PREFACE.len());
+            if self.socket.input.get(..known) != PREFACE.get(..known) {
+                return false;
+            }
+            // `P` may begin a POST, `PR` a PROPFIND.
+            if known == PREFACE.len() {
+                return true;
+            }
+            match self.fill().await {
+                Ok(1..) => {}
+                // Whatever it is, it is no whole preface: as a head it gets its answer.
+                Ok(0) | Err(_) => {
+                    self.control.clear_timeout();
+                    return false;
+                }
+            }
+        }
+    }
+
     /// Starts on a request's body.
     pub(crate) fn begin_body(&mut self, framing: BodyFraming) {
         self.body = match framing {
             BodyFraming::None => BodyDecoder::length(0),
             BodyFraming::Length(bytes) => BodyDecoder::length(bytes),
+            BodyFraming::Chunked if self.socket.is_stream() => BodyDecoder::until_close(),
             BodyFraming::Chunked => BodyDecoder::chunked(),
         };
+    }
+
+    /// Reads more of a request's body, which may turn out to be whole.
+    pub(crate) fn poll_more_body(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Stop>> {
+        Poll::Ready(match ready!(self.poll_fill(cx))? {
+            1.. => Ok(()),
+            0 if self.body.ends_with_connection() => {
+                self.body = BodyDecoder::length(0);
+                Ok(())
+            }
+            0 => Err(Stop::ClientGone),
+        })
+    }
+
+    /// Reads more of a request's body.
+    pub(crate) async fn more_body(&mut self) -> Result<(), Stop> {
+        let control = Rc::clone(&self.control);
+        control.run(|cx| self.poll_more_body(cx)).await
     }
 
     /// Takes the next stretch of body out of the input, at most `max` bytes of it; gives it to `take`. False: there is
@@ -151,6 +225,7 @@ impl Client {
     pub(crate) async fn send_continue(&mut self) -> Result<(), Stop> {
         if std::mem::take(&mut self.awaits_continue) && self.socket.input.is_empty() {
             self.output().extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
+            self.socket.head_written(0, false)?;
             self.flush().await?;
         }
         Ok(())
@@ -174,7 +249,7 @@ impl Client {
 
     /// Writes all output; each time the client takes some of it, it gets more time.
     pub(crate) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Stop>> {
-        if self.socket.output.is_empty() {
+        if !self.socket.has_output() {
             return Poll::Ready(Ok(()));
         }
         let mut progress = false;
@@ -260,7 +335,9 @@ impl Drop for Client {
     fn drop(&mut self) {
         self.give_buffers();
         self.worker.connections.remove(self.slot);
-        self.worker.connection_closed();
+        if self.admission.is_some() {
+            self.worker.connection_closed();
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 
 use crate::client::Client;
 use crate::control::Activity;
+use crate::http2;
 use crate::pipeline::{self, After};
 use crate::request::Request;
 use crate::tls::handshake::{self, Shaken};
@@ -17,6 +18,11 @@ pub(crate) async fn serve(mut client: Client) {
         }
     }
     pipeline::on_connect(&mut client);
+    // With TLS a protocol is agreed on (ALPN), never guessed.
+    let h2c = client.worker.shared.settings.h2c && client.tls.is_none();
+    if h2c && client.begins_with_http2().await {
+        return http2::serve(client).await;
+    }
     while let Some(arrived) = client.next_head().await {
         let mut request = Box::new(Request::begin(&client, arrived));
         let after = pipeline::serve(&mut client, &mut request).await;

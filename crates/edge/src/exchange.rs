@@ -177,6 +177,9 @@ impl Asking {
                 }
                 Some(head) => pass_interim(client, request, &head, cx),
                 None => {
+                    if client.socket.poll_given_up(cx).is_ready() {
+                        return Poll::Ready(Err(Failure::Stop(Stop::ClientGone)));
+                    }
                     let upstream = &mut self.upstream;
                     let filled = client.worker.with_scratch(|scratch| upstream.poll_fill(cx, scratch));
                     match ready!(filled).map_err(Failure::Io)? {
@@ -196,9 +199,11 @@ fn pass_interim(client: &mut Client, request: &Request, head: &ResponseHead, cx:
         return;
     }
     let out = client.output();
+    let from = out.len();
     encode::status_line(out, head.status, head.bytes(head.reason));
     write_response_fields(out, head);
     out.extend_from_slice(b"\r\n");
+    let _ = client.socket.head_written(from, false);
     // What cannot be written now goes out with the final response.
     let _ = client.poll_flush(cx);
 }
@@ -234,9 +239,7 @@ fn poll_request_body(
             client.control.set_deadline(client.worker.after_ms(upstream_head_ms));
         } else if upstream.output.is_empty() {
             client.control.set_deadline(client.worker.after_ms(body_gap_ms));
-            if ready!(client.poll_fill(cx))? == 0 {
-                return Poll::Ready(Err(Stop::ClientGone));
-            }
+            ready!(client.poll_more_body(cx))?;
         }
     }
 }
@@ -318,6 +321,9 @@ impl Exchange {
                     if self.is_over() || held.len() >= max || limit.is_some() {
                         return Poll::Ready(Ok(()));
                     }
+                    if client.socket.poll_given_up(cx).is_ready() {
+                        return Poll::Ready(Err(Stop::ClientGone));
+                    }
                     ready!(self.poll_more(client, cx));
                 }
             })
@@ -343,6 +349,7 @@ impl Exchange {
             request.keep_alive = false;
         }
         self.write_head(client, request, coding);
+        client.socket.head_written(0, self.is_over() && !self.truncated && held.is_empty())?;
         request.replied = true;
         request.status = self.response.status;
         coding.write(client.output(), held);
@@ -414,8 +421,11 @@ impl Exchange {
                 if coding == Coding::Chunked && !self.truncated {
                     encode::last_chunk(client.output());
                 }
+                if !self.truncated {
+                    client.socket.response_written();
+                }
             }
-            if !client.socket.output.is_empty() {
+            if client.socket.has_output() {
                 if *waits_for != WaitsFor::Client {
                     *waits_for = WaitsFor::Client;
                     client.allow_write_time();
@@ -440,6 +450,9 @@ impl Exchange {
     /// A client that turns away from a stream of events is noticed at once, not with the next event. Elsewhere the end of
     /// its input may be a half-close by a client that still reads.
     fn poll_client_gone(&self, client: &mut Client, cx: &mut Context<'_>) -> Poll<Result<(), Stop>> {
+        if client.socket.is_stream() {
+            return client.socket.poll_given_up(cx).map(|()| Err(Stop::ClientGone));
+        }
         if !is_event_stream(&self.response) || !client.body.is_done() {
             return Poll::Pending;
         }
@@ -488,8 +501,11 @@ impl Exchange {
         match self.response.framing {
             ResponseFraming::None => Coding::None,
             ResponseFraming::Length(_) => Coding::Plain,
-            _ if request.head.version == HttpVersion::Http10 => Coding::UntilClose,
-            _ => Coding::Chunked,
+            _ => match request.head.version {
+                HttpVersion::Http10 => Coding::UntilClose,
+                HttpVersion::Http11 => Coding::Chunked,
+                HttpVersion::Http2 => Coding::Plain,
+            },
         }
     }
 

@@ -44,8 +44,12 @@ pub(crate) fn write_request_head(out: &mut Vec<u8>, request: &Forwarded<'_>) {
     write_fields(out, request);
     write_forwarding(out, request);
     field(out, b"X-Request-Id", request.request_id);
-    let version: &[u8] = if head.version == HttpVersion::Http10 { b"1.0 phalanx" } else { b"1.1 phalanx" };
-    field(out, b"Via", version);
+    let via: &[u8] = match head.version {
+        HttpVersion::Http10 => b"1.0 phalanx",
+        HttpVersion::Http11 => b"1.1 phalanx",
+        HttpVersion::Http2 => b"2.0 phalanx",
+    };
+    field(out, b"Via", via);
     match request.framing {
         BodyFraming::None => {}
         BodyFraming::Length(bytes) => {

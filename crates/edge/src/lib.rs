@@ -48,6 +48,7 @@ pub mod plan;
 pub mod tables;
 
 pub mod http1;
+mod http2;
 
 pub use compile::Compiled;
 pub use edge::{Edge, EdgeHandle, EdgeShared};

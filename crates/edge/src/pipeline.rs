@@ -136,7 +136,7 @@ fn check_body_announced(client: &mut Client, request: &mut Request) -> Result<()
     }
     // RFC 9110 section 10.1.1: an HTTP/1.0 client's expectation is ignored.
     if let Some(expect) = request.known.expect
-        && request.head.version == HttpVersion::Http11
+        && request.head.version != HttpVersion::Http10
     {
         if !request.head.bytes(expect.value).eq_ignore_ascii_case(b"100-continue") {
             request.verdict.status = Reply::EXPECTATION.status;
@@ -201,9 +201,7 @@ async fn hold_request_body(
             return Ok(held.into());
         }
         client.control.set_deadline(client.worker.after_ms(gap_ms));
-        if client.fill().await? == 0 {
-            return Err(Stop::ClientGone);
-        }
+        client.more_body().await?;
     }
 }
 
@@ -371,7 +369,9 @@ async fn on_end(client: &mut Client, request: &mut Request, stop: Option<Stop>) 
 /// Writes a reply of our own; false if the client did not take it.
 async fn answer(client: &mut Client, request: &mut Request, reply: Reply) -> bool {
     client.control.activity.set(Activity::Refusing);
-    let unread = !client.body.is_done() || !request.head.faults.is_empty();
+    // What is unread of a stream is in nobody's way.
+    let in_the_way = !client.body.is_done() || !request.head.faults.is_empty();
+    let unread = in_the_way && !client.socket.is_stream();
     if unread || request.head.version == HttpVersion::Http10 || client.worker.lets_go() {
         request.keep_alive = false;
     }
@@ -391,7 +391,9 @@ async fn answer(client: &mut Client, request: &mut Request, reply: Reply) -> boo
     request.status = reply.status;
     request.response_bytes = written as u64;
     request.replied = true;
-    client.flush().await.is_ok()
+    let sent = client.socket.head_written(before, form.without_body);
+    client.socket.response_written();
+    sent.is_ok() && client.flush().await.is_ok()
 }
 
 /// First size of a held body's buffer: what is announced may never come.

@@ -22,6 +22,8 @@ pub struct EdgeSettings {
     pub limits: EdgeLimits,
     /// What keys of rate limits are hashed with; the same on all nodes of a fleet, and unknown to clients.
     pub rate_hash_key: [u8; 16],
+    /// Clients may speak HTTP/2 without TLS, if they begin with it: those behind a load balancer of the site's own.
+    pub h2c: bool,
     /// The node has an audit log: requests that are for it carry their header fields.
     pub audit: bool,
 }
@@ -37,6 +39,7 @@ impl EdgeSettings {
             node_tag,
             limits,
             rate_hash_key: random_key(),
+            h2c: false,
             audit: false,
         }
     }

@@ -1,4 +1,4 @@
-//! A TCP stream, with TLS or without, with what was read and not yet used, and what is to be written.
+//! A connection, with TLS or without, or a stream of one, with what was read and not yet used, and what is to be written.
 //!
 //! Memory: input is read into the worker's scratch space and copied out in its exact size, output buffers go back to
 //! the worker; so an idle connection holds no buffer at all.
@@ -11,14 +11,13 @@ use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
+use crate::http2::Stream;
 use crate::tls::session::{Session, SessionError};
 
 /// A connection to a client or an upstream.
 #[derive(Debug)]
 pub(crate) struct Socket {
-    stream: TcpStream,
-    /// What is between the stream and `input` and `output`, where there is TLS.
-    tls: Option<Box<Session>>,
+    transport: Transport,
     /// Read and not yet used.
     pub(crate) input: BytesMut,
     /// To be written. Shortened by [`Socket::poll_flush`] and [`Socket::take_output`] only, because `flushed` counts into it.
@@ -26,21 +25,43 @@ pub(crate) struct Socket {
     flushed: usize,
 }
 
+/// What carries the bytes.
+#[derive(Debug)]
+enum Transport {
+    /// With TLS, where that was begun.
+    Tcp(TcpStream, Option<Box<Session>>),
+    Stream(Box<Stream>),
+}
+
 impl Socket {
     pub(crate) fn new(stream: TcpStream) -> Self {
         // Small writes are whole messages here; waiting for more (Nagle) only adds delay. Failing is harmless.
         let _ = stream.set_nodelay(true);
-        Self { stream, tls: None, input: BytesMut::new(), output: Vec::new(), flushed: 0 }
+        Self::over(Transport::Tcp(stream, None))
+    }
+
+    /// One stream of an HTTP/2 connection.
+    pub(crate) fn of_stream(stream: Stream) -> Self {
+        Self::over(Transport::Stream(Box::new(stream)))
+    }
+
+    fn over(transport: Transport) -> Self {
+        Self { transport, input: BytesMut::new(), output: Vec::new(), flushed: 0 }
     }
 
     /// Goes on with TLS: a handshake comes next.
     pub(crate) fn start_tls(&mut self, session: Session) {
-        self.tls = Some(Box::new(session));
+        if let Transport::Tcp(_, tls) = &mut self.transport {
+            *tls = Some(Box::new(session));
+        }
     }
 
     /// What was agreed on, where there is TLS.
     pub(crate) fn session(&self) -> Option<&Session> {
-        self.tls.as_deref()
+        match &self.transport {
+            Transport::Tcp(_, session) => session.as_deref(),
+            Transport::Stream(_) => None,
+        }
     }
 
     /// Goes on with the handshake; ready when it is over.
@@ -49,19 +70,40 @@ impl Socket {
         cx: &mut Context<'_>,
         scratch: &mut [u8],
     ) -> Poll<Result<(), SessionError>> {
-        match &mut self.tls {
-            Some(session) => session.poll_handshake(&mut self.stream, cx, scratch, &mut self.input),
-            None => Poll::Ready(Ok(())),
+        match &mut self.transport {
+            Transport::Tcp(stream, Some(session)) => {
+                session.poll_handshake(stream, cx, scratch, &mut self.input)
+            }
+            Transport::Tcp(_, None) | Transport::Stream(_) => Poll::Ready(Ok(())),
+        }
+    }
+
+    /// Takes a buffer to encrypt into, where there is TLS and it has none.
+    pub(crate) fn borrow_buffer(&mut self, lend: impl FnOnce() -> Vec<u8>) {
+        if let Transport::Tcp(_, Some(session)) = &mut self.transport {
+            session.borrow_buffer(lend);
+        }
+    }
+
+    /// Gives that buffer back, if nothing in it waits.
+    pub(crate) fn return_buffer(&mut self) -> Vec<u8> {
+        match &mut self.transport {
+            Transport::Tcp(_, Some(session)) => session.return_buffer(),
+            Transport::Tcp(_, None) | Transport::Stream(_) => Vec::new(),
         }
     }
 
     /// Reads once and appends to `input`; 0 at the end of the stream.
     pub(crate) fn poll_fill(&mut self, cx: &mut Context<'_>, scratch: &mut [u8]) -> Poll<io::Result<usize>> {
-        if let Some(session) = &mut self.tls {
-            return session.poll_fill(&mut self.stream, cx, scratch, &mut self.input);
-        }
+        let stream = match &mut self.transport {
+            Transport::Tcp(stream, None) => stream,
+            Transport::Tcp(stream, Some(session)) => {
+                return session.poll_fill(stream, cx, scratch, &mut self.input);
+            }
+            Transport::Stream(stream) => return stream.poll_read(cx, &mut self.input),
+        };
         let mut buffer = ReadBuf::new(scratch);
-        ready!(Pin::new(&mut self.stream).poll_read(cx, &mut buffer))?;
+        ready!(Pin::new(stream).poll_read(cx, &mut buffer))?;
         let filled = buffer.filled();
         if self.input.is_empty() {
             self.input = BytesMut::from(filled);
@@ -78,14 +120,19 @@ impl Socket {
 
     /// Writes all of `output`. `progress` tells whether this call wrote anything.
     pub(crate) fn poll_flush(&mut self, cx: &mut Context<'_>, progress: &mut bool) -> Poll<io::Result<()>> {
-        if let Some(session) = &mut self.tls {
-            let output = (self.output.as_slice(), &mut self.flushed);
-            ready!(session.poll_flush(&mut self.stream, cx, output, progress))?;
-        }
+        let stream = match &mut self.transport {
+            Transport::Tcp(stream, None) => stream,
+            Transport::Tcp(stream, Some(session)) => {
+                let output = (self.output.as_slice(), &mut self.flushed);
+                ready!(session.poll_flush(stream, cx, output, progress))?;
+                stream
+            }
+            Transport::Stream(stream) => return stream.poll_write(cx, &mut self.output, progress),
+        };
         while let Some(rest) = self.output.get(self.flushed..)
             && !rest.is_empty()
         {
-            let written = ready!(Pin::new(&mut self.stream).poll_write(cx, rest))?;
+            let written = ready!(Pin::new(&mut *stream).poll_write(cx, rest))?;
             if written == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
@@ -103,33 +150,141 @@ impl Socket {
         std::mem::take(&mut self.output)
     }
 
-    /// Takes a buffer to encrypt into, where there is TLS and it has none.
-    pub(crate) fn borrow_buffer(&mut self, lend: impl FnOnce() -> Vec<u8>) {
-        if let Some(session) = &mut self.tls {
-            session.borrow_buffer(lend);
-        }
-    }
-
-    /// Gives that buffer back, if nothing in it waits.
-    pub(crate) fn return_buffer(&mut self) -> Vec<u8> {
-        self.tls.as_mut().map(|session| session.return_buffer()).unwrap_or_default()
-    }
-
     /// Tells the other end that nothing more comes.
     pub(crate) fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.tls {
-            Some(session) => session.poll_shutdown(&mut self.stream, cx),
-            None => Pin::new(&mut self.stream).poll_shutdown(cx),
+        match &mut self.transport {
+            Transport::Tcp(stream, None) => Pin::new(stream).poll_shutdown(cx),
+            Transport::Tcp(stream, Some(session)) => session.poll_shutdown(stream, cx),
+            Transport::Stream(_) => Poll::Ready(Ok(())),
         }
+    }
+
+    /// A head was written at `from` of the output; `ends` says that no body follows. Only a stream has it apart from bodies.
+    pub(crate) fn head_written(&mut self, from: usize, ends: bool) -> io::Result<()> {
+        match &mut self.transport {
+            Transport::Tcp(..) => Ok(()),
+            Transport::Stream(stream) => stream.send_head(&mut self.output, from, ends),
+        }
+    }
+
+    /// The output holds all that is left of a response.
+    pub(crate) fn response_written(&mut self) {
+        if let Transport::Stream(stream) = &mut self.transport {
+            stream.end();
+        }
+    }
+
+    /// Whether there is something to flush.
+    pub(crate) fn has_output(&self) -> bool {
+        let owes_end = matches!(&self.transport, Transport::Stream(stream) if stream.owes_end());
+        owes_end || !self.output.is_empty()
+    }
+
+    /// Whether this is one stream of a connection.
+    pub(crate) fn is_stream(&self) -> bool {
+        matches!(self.transport, Transport::Stream(_))
+    }
+
+    /// Ready when the client has given its stream up.
+    pub(crate) fn poll_given_up(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        match &mut self.transport {
+            Transport::Tcp(..) => Poll::Pending,
+            Transport::Stream(stream) => stream.poll_given_up(cx),
+        }
+    }
+
+    /// Whether it was seen that the client has given its stream up.
+    pub(crate) fn was_given_up(&self) -> bool {
+        matches!(&self.transport, Transport::Stream(stream) if stream.was_given_up())
     }
 
     /// Whether an idle connection is still good: open, and nothing unasked for has arrived.
     pub(crate) fn is_quiet(&mut self, cx: &mut Context<'_>) -> bool {
-        if self.tls.is_some() {
-            return false;
-        }
+        let Transport::Tcp(stream, None) = &mut self.transport else { return false };
         let mut byte = [0; 1];
         let mut buffer = ReadBuf::new(&mut byte);
-        self.input.is_empty() && Pin::new(&mut self.stream).poll_read(cx, &mut buffer).is_pending()
+        self.input.is_empty() && Pin::new(stream).poll_read(cx, &mut buffer).is_pending()
     }
 }
+
+/// As bytes, for a codec that frames them itself: first what was read already.
+impl AsyncRead for Socket {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if !self.input.is_empty() {
+            let bytes = self.input.len().min(buffer.remaining());
+            buffer.put_slice(&self.input.split_to(bytes));
+            return Poll::Ready(Ok(()));
+        }
+        match &mut self.transport {
+            Transport::Tcp(stream, None) => Pin::new(stream).poll_read(cx, buffer),
+            Transport::Tcp(_, Some(_)) => {
+                // The worker's buffer is not at hand here.
+                let mut scratch = vec![0; RECORDS_READ_BYTES];
+                let read = ready!(Socket::poll_fill(&mut self, cx, &mut scratch))?;
+                let bytes = read.min(buffer.remaining());
+                buffer.put_slice(&self.input.split_to(bytes));
+                Poll::Ready(Ok(()))
+            }
+            Transport::Stream(_) => Poll::Ready(Ok(())),
+        }
+    }
+}
+
+impl AsyncWrite for Socket {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        match &mut self.transport {
+            Transport::Tcp(stream, None) => Pin::new(stream).poll_write(cx, bytes),
+            Transport::Tcp(stream, Some(session)) => {
+                let mut taken = 0;
+                let written = session.poll_flush(stream, cx, (bytes, &mut taken), &mut false);
+                match written {
+                    Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+                    // What is encrypted is taken: it goes out with the next write or flush.
+                    _ if taken > 0 => Poll::Ready(Ok(taken)),
+                    Poll::Ready(Ok(())) => Poll::Ready(Ok(0)),
+                    Poll::Pending => Poll::Pending,
+                }
+            }
+            Transport::Stream(_) => Poll::Ready(Err(io::ErrorKind::Unsupported.into())),
+        }
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match &mut self.transport {
+            Transport::Tcp(stream, None) => Pin::new(stream).poll_write_vectored(cx, slices),
+            Transport::Tcp(_, Some(_)) => {
+                let first = slices.iter().find(|slice| !slice.is_empty());
+                AsyncWrite::poll_write(self, cx, first.map_or(&[], |slice| slice))
+            }
+            Transport::Stream(_) => Poll::Ready(Err(io::ErrorKind::Unsupported.into())),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        matches!(&self.transport, Transport::Tcp(stream, None) if stream.is_write_vectored())
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.transport {
+            Transport::Tcp(stream, Some(session)) => {
+                session.poll_flush(stream, cx, (&[], &mut 0), &mut false)
+            }
+            Transport::Tcp(_, None) | Transport::Stream(_) => Poll::Ready(Ok(())),
+        }
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Socket::poll_shutdown(&mut self, cx)
+    }
+}
+
+/// Enough for two records.
+const RECORDS_READ_BYTES: usize = 36 * 1024;

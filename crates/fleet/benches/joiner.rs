@@ -138,6 +138,7 @@ async fn start(url: &str, node: &str, control: bool) -> Running {
         nats: Some(NatsSettings::at(url)),
         secret: None,
         membership: None,
+        enrol: Vec::new(),
     };
     let keys = FleetKeys::load_or_create(state.path(), &sealer, control).expect("they can be made");
     let (lanes, readers) = Lanes::new();
@@ -177,6 +178,7 @@ async fn fill(url: &str, count: u64) {
             operator_key: None,
             roles: vec![],
             started_at_ms: now_ms,
+            enrol: vec![],
         };
         let subject = subject::of_node(&node.site, &node.node);
         let announcement = Announcement::make(FLEET, &subject, &node, key, None).expect("it is data");

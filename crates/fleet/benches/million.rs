@@ -101,6 +101,7 @@ async fn start(folder: &Path, count: u64) {
         nats: None,
         secret: None,
         membership: None,
+        enrol: Vec::new(),
     };
     let remembered = Remembered::read(&settings, Arc::clone(&sealer)).await.expect("it can be read");
     let (view, packed) = (remembered.view(), remembered.view().load().base().decisions_len());

@@ -17,13 +17,27 @@ use crate::{Delivery, FleetHandle, Put, Singleton, Topic, subject};
 pub struct CountReach {
     /// Those that there are.
     pub known: usize,
-    /// Those that this one hears.
+    /// Those that this one hears, and of whose counts it has missed nothing that it was not told again.
     pub heard: usize,
+    /// Whether this node can tell others.
+    pub linked: bool,
 }
 
 /// Hands on what others tell, until the topic closes.
 pub(crate) async fn run(shared: Arc<Shared>, mut told: mpsc::Receiver<Delivery>) {
-    while let Some(delivery) = told.recv().await {
+    let mut link = shared.engine.link();
+    loop {
+        let delivery = tokio::select! {
+            delivery = told.recv() => delivery,
+            Ok(()) = link.changed() => {
+                match link.borrow_and_update().connected {
+                    true => shared.back.notify_one(),
+                    false => shared.members.lock().link_lost(),
+                }
+                continue;
+            }
+        };
+        let Some(delivery) = delivery else { return };
         let Delivery::Put { subject, bytes } = delivery else { continue };
         // Our own come back; they cost no signature check.
         if *subject == *subject::of_counts(&shared.me.site, &shared.me.node) {
@@ -78,6 +92,11 @@ impl FleetHandle {
         tell(&self.shared, told, counts).await;
     }
 
+    /// Resolves when this node's link or another node is back: all that was admitted lately is to be told again, at once.
+    pub async fn tell_counts_again(&self) {
+        self.shared.back.notified().await;
+    }
+
     /// What is told to the node that sums for this site.
     pub fn counts_to_sum(&self) -> CountsToSum {
         let told = self.shared.engine.subscribe(Topic::CountsToSum);
@@ -116,9 +135,9 @@ async fn tell(shared: &Shared, told: CountsTold, counts: &[KeyCount]) {
 /// Who counts together. Without a link nobody is heard, whatever was heard just before.
 pub(crate) fn reach(shared: &Shared) -> CountReach {
     let now_ms = shared.clock.now_ms();
-    let (known, heard) = shared.members.lock().heard_within(GONE_MS, now_ms);
-    let heard = if shared.engine.link().borrow().connected { heard } else { 0 };
-    CountReach { known: known + 1, heard: heard + 1 }
+    let (known, heard) = shared.members.lock().heard_within(GONE_MS, TOLD_AGAIN_MS, now_ms);
+    let linked = shared.engine.link().borrow().connected;
+    CountReach { known: known + 1, heard: if linked { heard + 1 } else { 1 }, linked }
 }
 
 fn sign(shared: &Shared, told: CountsTold, counts: &[KeyCount]) -> Option<Put> {
@@ -160,5 +179,8 @@ fn open(shared: &Shared, subject: &str, bytes: &[u8], topic: Topic) -> Result<Co
 
 /// How long a batch counts: clocks may differ by as much as is reported, and far more. What is older is a replay.
 const OLD_MS: u64 = 60_000;
+/// What a node that is back admitted meanwhile is told at once, and news takes no longer. Were it counted in sooner, this node would admit
+/// by its share what the other has admitted already.
+const TOLD_AGAIN_MS: u64 = 300;
 /// A node that was not heard for this long has left, and no longer counts when the limit is shared out.
 pub(crate) const GONE_MS: u64 = 15 * 60_000;

@@ -38,6 +38,9 @@ pub trait Fleet: Send + Sync + 'static {
     /// engine that keeps nothing for others need not do anything.
     fn doubt_stream(&self) {}
 
+    /// What is sent does not get through, although the link looks sound: it is made anew. An engine without a link has nothing to do.
+    fn link_anew(&self) {}
+
     /// Sends own records of at least this version once more to whoever listens, soon. An engine whose others are not cut off from
     /// each other need not do anything.
     fn say_again(&self, _version: u64) {}

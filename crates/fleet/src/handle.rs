@@ -57,6 +57,8 @@ pub struct FleetSettings {
     pub secret: Option<FleetSecret>,
     /// The node's membership of an enrolled fleet; with it only certified nodes are believed.
     pub membership: Option<Arc<Membership>>,
+    /// Where nodes of the site can renew should this be the site's delegate: `HOST:PORT`; empty on other nodes.
+    pub enrol: Vec<String>,
 }
 
 /// The keys a node signs with.
@@ -221,9 +223,11 @@ impl FleetHandle {
             differences: Mutex::default(),
             orders: Orders::default(),
             news: Notify::new(),
+            unheard: Mutex::default(),
             inquiries: Inquiries::default(),
             changes,
             counts,
+            back: Notify::new(),
             outbox,
             outbox_overflowed: false.into(),
             unsent: 0.into(),
@@ -237,6 +241,7 @@ impl FleetHandle {
         handle.shared.remember_held().await;
         Box::pin(handle.shared.remember_lists()).await;
         handle.restore().await?;
+        handle.shared.remember_policy_record().await;
         Box::pin(handle.shared.look_after_lists()).await;
         handle.spawn_tasks(outgoing);
         Ok(handle)
@@ -623,6 +628,7 @@ fn node_record(settings: &FleetSettings, keys: &FleetKeys, now_ms: u64) -> NodeR
         operator_key: keys.operator.as_ref().map(SigningKey::verifying),
         roles: settings.roles.clone(),
         started_at_ms: now_ms,
+        enrol: settings.enrol.clone(),
     }
 }
 

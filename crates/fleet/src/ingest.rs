@@ -273,20 +273,17 @@ async fn meet(shared: &Arc<Shared>, subject: &str, bytes: &[u8]) -> Option<NodeR
 fn hear(shared: &Arc<Shared>, subject: &str, bytes: &[u8]) {
     let now_ms = shared.clock.now_ms();
     match Heartbeat::open(bytes, subject, &shared.roots.read(), now_ms) {
-        Ok((author, _)) if shared.is_me(&author) => {}
+        Ok((author, _)) if shared.is_me(&author) => *shared.unheard.lock() = None,
         Ok((author, heartbeat)) => {
             let steady_ms = shared.steady_ms();
-            let mut members = shared.members.lock();
-            let last_heard_ms = members.last_seen_ms(&author.site, &author.node);
-            if !members.hear(&author, &heartbeat, now_ms, steady_ms) {
-                return;
-            }
-            drop(members);
-            // It may have been cut off, and not hear this node either.
-            if now_ms.saturating_sub(last_heard_ms) > SILENCE_MAX_MS {
+            let heard = shared.members.lock().hear(&author, &heartbeat, now_ms, steady_ms);
+            let Some(silent_ms) = heard else { return };
+            // It may have been cut off, and not have heard this node either.
+            if silent_ms > SILENCE_MAX_MS || heartbeat.away_ms > 0 {
                 shared.news.notify_one();
+                shared.back.notify_one();
             }
-            say_what_was_missed(shared, last_heard_ms, heartbeat.away_ms, now_ms);
+            say_what_was_missed(shared, silent_ms, heartbeat.away_ms, now_ms);
             if let Some(digests) = &heartbeat.digests {
                 shared.compare_digests(&author, digests);
             }
@@ -305,9 +302,8 @@ fn hear(shared: &Arc<Shared>, subject: &str, bytes: &[u8]) {
 }
 
 /// Says again what a peer that was silent, or heard nobody, may have missed: its stream may take longer to catch up than we do to
-/// say it.
-fn say_what_was_missed(shared: &Shared, last_heard_ms: u64, away_ms: u64, now_ms: u64) {
-    let silent_ms = now_ms.saturating_sub(last_heard_ms);
+/// say it. What a link held up and gives back at last tells nothing of whether this node is heard yet.
+fn say_what_was_missed(shared: &Shared, silent_ms: u64, away_ms: u64, now_ms: u64) {
     let missed_ms = if silent_ms > SILENCE_MS { silent_ms.max(away_ms) } else { away_ms };
     if missed_ms > 0 {
         let since_ms = now_ms.saturating_sub(missed_ms.min(MISSED_MAX_MS)).saturating_sub(LOSS_UNNOTICED_MS);

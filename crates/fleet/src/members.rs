@@ -130,32 +130,37 @@ pub(crate) struct Members {
 }
 
 impl Members {
-    /// Takes note of a checked heartbeat, without its digests. One that is older than the last is a replay and ignored; whether it
-    /// was taken. `steady_ms`: this node's wall clock, for comparison with the other's.
+    /// Takes note of a checked heartbeat, without its digests. `steady_ms`: this node's wall clock, for comparison with the other's.
+    /// Returns for how long nothing was heard of the member that was not held up on its way, 0 if this one was, too; `None` if it is older
+    /// than the last, a replay, which is ignored.
     pub(crate) fn hear(
         &mut self,
         author: &Author,
         heartbeat: &Heartbeat,
         now_ms: u64,
         steady_ms: i64,
-    ) -> bool {
+    ) -> Option<u64> {
         let name = (Arc::clone(&author.site), Arc::clone(&author.node));
         let known = self.heard.get(&name);
         let order = |one: &Heartbeat| if one.number == 0 { one.sent_at_ms } else { one.number };
         let last = known.map_or(0, |heard| order(&heard.heartbeat));
         let full = self.heard.len() >= FLEET_NODES_MAX && !self.heard.contains_key(&name);
-        let taken = !full && order(heartbeat) > last;
-        if taken {
-            let mut offsets = known.map_or([i64::MAX; OFFSETS], |heard| heard.offsets);
-            offsets.rotate_left(1);
-            if let Some(newest) = offsets.last_mut() {
-                *newest = steady_ms.saturating_sub(signed(heartbeat.sent_at_ms));
-            }
-            self.evicted.remove(&name);
-            let heartbeat = Heartbeat { digests: None, lacks: Vec::new(), ..heartbeat.clone() };
-            self.heard.insert(name, Heard { heartbeat, at_ms: now_ms, offsets });
+        if full || order(heartbeat) <= last {
+            return None;
         }
-        taken
+        let mut offsets = known.map_or_else(Offsets::default, |heard| heard.offsets);
+        let last_prompt_at_ms = known.map_or(0, |heard| heard.prompt_at_ms);
+        let prompt = offsets.measure(steady_ms.saturating_sub(signed(heartbeat.sent_at_ms)), steady_ms);
+        let prompt_at_ms = if prompt { now_ms } else { last_prompt_at_ms };
+        // Packets of before a cut may arrive after it, and before their author does: it says itself when it is back.
+        let returns = |heard: &Heard| heartbeat.away_ms > 0 && heard.heartbeat.away_ms == 0;
+        let stayed =
+            known.filter(|heard| heard.is_up(now_ms) && heard.back_ms != NOT_BACK && !returns(heard));
+        let back_ms = stayed.map_or(now_ms, |heard| heard.back_ms);
+        self.evicted.remove(&name);
+        let heartbeat = Heartbeat { digests: None, lacks: Vec::new(), ..heartbeat.clone() };
+        self.heard.insert(name, Heard { heartbeat, at_ms: now_ms, prompt_at_ms, back_ms, offsets });
+        Some(prompt_at_ms.saturating_sub(last_prompt_at_ms))
     }
 
     /// Forgets a member.
@@ -171,9 +176,9 @@ impl Members {
         }
     }
 
-    /// When anybody was last heard, in Unix milliseconds.
+    /// When anybody was last heard without delay, in Unix milliseconds.
     pub(crate) fn last_heard_ms(&self) -> Option<u64> {
-        self.heard.values().map(|heard| heard.at_ms).max()
+        self.heard.values().map(|heard| heard.prompt_at_ms).max()
     }
 
     /// When a member was last heard, in Unix milliseconds; 0 for never.
@@ -198,11 +203,16 @@ impl Members {
         members
     }
 
-    /// How many others were heard within `gone_ms`, and how many of them can be heard now.
-    pub(crate) fn heard_within(&self, gone_ms: u64, now_ms: u64) -> (usize, usize) {
-        let within =
-            |ms: u64| self.heard.values().filter(|one| now_ms.saturating_sub(one.at_ms) <= ms).count();
-        (within(gone_ms), within(SILENCE_MAX_MS))
+    /// How many others were heard within `gone_ms`, and how many of them can be heard now, and could be for `settled_ms`.
+    pub(crate) fn heard_within(&self, gone_ms: u64, settled_ms: u64, now_ms: u64) -> (usize, usize) {
+        let within = |one: &&Heard| now_ms.saturating_sub(one.at_ms) <= gone_ms;
+        let settled = |one: &&Heard| one.is_up(now_ms) && now_ms.saturating_sub(one.back_ms) >= settled_ms;
+        (self.heard.values().filter(within).count(), self.heard.values().filter(settled).count())
+    }
+
+    /// This node's link is lost: whoever is heard next was not heard in between.
+    pub(crate) fn link_lost(&mut self) {
+        self.heard.values_mut().for_each(|heard| heard.back_ms = NOT_BACK);
     }
 
     /// How many others of a site can be heard now.
@@ -239,7 +249,7 @@ impl Members {
 
     /// This node's wall clock has stepped: what was measured by it before is measured by it now.
     pub(crate) fn own_clock_stepped(&mut self, step_ms: i64) {
-        for offset in self.heard.values_mut().flat_map(|heard| &mut heard.offsets) {
+        for offset in self.heard.values_mut().flat_map(|heard| &mut heard.offsets.ms) {
             if *offset != i64::MAX {
                 *offset = offset.saturating_add(step_ms);
             }
@@ -250,6 +260,10 @@ impl Members {
     pub(crate) fn time_moved(&mut self, by_ms: i64) {
         for heard in self.heard.values_mut() {
             heard.at_ms = heard.at_ms.saturating_add_signed(by_ms);
+            heard.prompt_at_ms = heard.prompt_at_ms.saturating_add_signed(by_ms);
+            if heard.back_ms != NOT_BACK {
+                heard.back_ms = heard.back_ms.saturating_add_signed(by_ms);
+            }
         }
     }
 
@@ -294,8 +308,48 @@ impl Members {
 struct Heard {
     heartbeat: Heartbeat,
     at_ms: u64,
-    /// This node's wall clock less the other's, of the last heartbeats.
-    offsets: [i64; OFFSETS],
+    /// When the last one came that was not held up on its way.
+    prompt_at_ms: u64,
+    /// When it was heard again after a silence, or for the first time; [`NOT_BACK`] from when this node's link is lost.
+    back_ms: u64,
+    offsets: Offsets,
+}
+
+/// This node's wall clock less another's, as the last heartbeats told.
+#[derive(Debug, Clone, Copy)]
+struct Offsets {
+    ms: [i64; OFFSETS],
+    /// When the last of them was begun, by this node's wall clock.
+    last_at_ms: i64,
+}
+
+impl Default for Offsets {
+    fn default() -> Self {
+        Self { ms: [i64::MAX; OFFSETS], last_at_ms: i64::MIN }
+    }
+}
+
+impl Offsets {
+    /// Heartbeats that come at once were held up together, by a link that hung: all of them count for one, or the few that are
+    /// remembered would all be late ones. Whether this one was not held up.
+    fn measure(&mut self, offset_ms: i64, at_ms: i64) -> bool {
+        if at_ms.abs_diff(self.last_at_ms) >= AT_ONCE_MS {
+            self.ms.rotate_left(1);
+            self.last_at_ms = at_ms;
+            if let Some(last) = self.ms.last_mut() {
+                *last = i64::MAX;
+            }
+        }
+        if let Some(last) = self.ms.last_mut() {
+            *last = offset_ms.min(*last);
+        }
+        offset_ms.saturating_sub(self.least_ms()) <= HELD_UP_MS
+    }
+
+    /// What a heartbeat waits on its way only adds.
+    fn least_ms(&self) -> i64 {
+        self.ms.into_iter().min().unwrap_or_default()
+    }
 }
 
 impl Heard {
@@ -303,9 +357,8 @@ impl Heard {
         now_ms.saturating_sub(self.at_ms) <= SILENCE_MAX_MS
     }
 
-    /// The least of the last: what a heartbeat waits on its way only adds.
     fn offset_ms(&self) -> i64 {
-        self.offsets.into_iter().min().unwrap_or_default()
+        self.offsets.least_ms()
     }
 
     /// How far the member's wall clock is ahead of the time.
@@ -328,9 +381,15 @@ fn signed(at_ms: u64) -> i64 {
 pub const SILENCE_MAX_MS: u64 = 3_500;
 /// Heartbeats further from our clock are taken for replays: nobody runs with a clock a quarter of an hour wrong unnoticed.
 const HEARTBEAT_OFFSET_MAX_MS: u64 = 15 * 60_000;
+/// Of a member that was not heard since this node lost its link: it was never back for long.
+const NOT_BACK: u64 = u64::MAX;
 const ASK_FOR_NODES_MS: u64 = 5_000;
 /// Heartbeats by which clocks are compared: one that waited on its way does not move them.
 const OFFSETS: usize = 4;
+/// Half the time from one heartbeat to the next.
+const AT_ONCE_MS: u64 = 500;
+/// Longer than a busy machine takes.
+const HELD_UP_MS: i64 = 2_000;
 
 #[cfg(test)]
 mod tests {
@@ -411,6 +470,47 @@ mod tests {
     }
 
     #[test]
+    fn heartbeats_that_a_link_held_up_together_do_not_move_the_clock() {
+        let mut members = Members::default();
+        let mut number = 0;
+        let mut hear = |sent, at| {
+            number += 1;
+            for node in ["a", "b", "c"] {
+                members.hear(&author(node), &Heartbeat { number, ..heartbeat(sent) }, at, signed(at));
+            }
+            members.clock_offset(at)
+        };
+        for sent in [100_000, 101_000, 102_000, 103_000] {
+            assert_eq!(hear(sent, sent), ahead(0, 4));
+        }
+        // The link hangs; what its first seconds held arrives at last, and only then what was said since.
+        for sent in [104_000, 105_000, 106_000, 107_000, 108_000] {
+            assert_eq!(hear(sent, 111_000), ahead(0, 4), "{sent}");
+        }
+        for sent in [112_000, 113_000] {
+            assert_eq!(hear(sent, sent), ahead(0, 4));
+        }
+        // Clocks that were set back are followed all the same.
+        let found: Vec<_> = (114..118).map(|second| hear(second * 1_000 - 60_000, second * 1_000)).collect();
+        assert_eq!(found.last(), Some(&ahead(60_000, 4)));
+    }
+
+    #[test]
+    fn a_member_is_silent_until_it_is_heard_without_delay() {
+        let mut members = Members::default();
+        let mut hear = |sent: u64, at: u64| members.hear(&author("a"), &heartbeat(sent), at, signed(at));
+        assert_eq!(hear(100_000, 100_000), Some(100_000), "never heard before");
+        assert_eq!(hear(101_000, 101_400), Some(1_400), "a busy machine");
+        assert_eq!(hear(101_000, 101_500), None, "a replay");
+        // What a link held up is no sign that it carries anything now.
+        for sent in [102_000, 103_000, 104_000] {
+            assert_eq!(hear(sent, 109_000), Some(0), "{sent}");
+        }
+        assert_eq!(hear(111_000, 111_100), Some(9_700));
+        assert_eq!(hear(112_000, 112_000), Some(900));
+    }
+
+    #[test]
     fn a_member_whose_clock_is_set_back_is_still_heard() {
         let mut members = Members::default();
         let numbered = |number, sent_at_ms| Heartbeat { number, ..heartbeat(sent_at_ms) };
@@ -421,6 +521,36 @@ mod tests {
         assert_eq!(members.last_seen_ms("fra", "a"), 101_000, "a replay is not");
         let mut mine = Members::default();
         assert_eq!((mine.number(7), mine.number(3), mine.number(20)), (7, 8, 20));
+    }
+
+    #[test]
+    fn who_was_silent_or_missed_counts_as_heard_when_it_is_back_for_a_while() {
+        let mut members = Members::default();
+        let mut at = 100_000;
+        let mut beats = |members: &mut Members, after_ms: u64| {
+            at += after_ms;
+            members.hear(&author("a"), &heartbeat(at), at, signed(at));
+            at
+        };
+        let settled = |members: &Members, now_ms: u64| members.heard_within(60_000, 300, now_ms);
+        let first = beats(&mut members, 0);
+        assert_eq!((settled(&members, first), settled(&members, first + 300)), ((1, 0), (1, 1)));
+        let on_time = beats(&mut members, 1_000);
+        assert_eq!(settled(&members, on_time), (1, 1));
+        let late = beats(&mut members, SILENCE_MAX_MS + 1);
+        assert_eq!((settled(&members, late - 1), settled(&members, late)), ((1, 0), (1, 0)));
+        assert_eq!(settled(&members, late + 300), (1, 1));
+        members.link_lost();
+        assert_eq!(settled(&members, late + 400), (1, 0), "what it said meanwhile is lost");
+        let back = beats(&mut members, 1_000);
+        assert_eq!((settled(&members, back), settled(&members, back + 300)), ((1, 0), (1, 1)));
+        let away = Heartbeat { away_ms: 9_000, ..heartbeat(back + 400) };
+        members.hear(&author("a"), &away, back + 400, 0);
+        assert_eq!(settled(&members, back + 400), (1, 0), "what was heard before was on its way for long");
+        members.hear(&author("a"), &Heartbeat { sent_at_ms: back + 800, ..away }, back + 800, 0);
+        assert_eq!(settled(&members, back + 800), (1, 1), "said twice");
+        members.time_moved(300_000);
+        assert_eq!(settled(&members, back + 300_800), (1, 1));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Once a second: a signed heartbeat, a sweep of what has expired, a look at the clocks.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
@@ -39,7 +39,8 @@ pub(crate) async fn run(shared: Arc<Shared>) {
         shared.sweep();
         shared.store.retry();
         if let Ok(put) = shared.sign_heartbeat(beat, away_ms) {
-            let _ = shared.engine.publish(put).await;
+            let sent = shared.engine.publish(put).await;
+            shared.listen_for_own(sent.is_ok());
         }
     }
 }
@@ -119,6 +120,19 @@ impl Shared {
         }
     }
 
+    /// The server brings a node its own heartbeats, too. When it does not any more, what this node sends goes nowhere, while what others
+    /// say may still come: after a cut TCP sends again what was lost only when its timer ends, and that was doubled all the time.
+    fn listen_for_own(&self, sent: bool) {
+        let mut unheard = self.unheard.lock();
+        let (since, beats) = unheard.unwrap_or_else(|| (Instant::now(), 0));
+        let is_deaf = beats >= UNHEARD_MAX && since.elapsed() >= UNHEARD_TIME_MAX;
+        *unheard = (sent && !is_deaf).then_some((since, beats + 1));
+        if sent && is_deaf {
+            tracing::warn!("what this node sends does not get through, linking anew");
+            self.engine.link_anew();
+        }
+    }
+
     /// The heartbeat of this beat. Each of some tells also what this node's records come to.
     fn sign_heartbeat(&self, beat: u64, away_ms: u64) -> Result<Put, FleetError> {
         let (subject, now_ms) = (subject::of_heartbeat(&self.me.site, &self.me.node), self.clock.now_ms());
@@ -134,6 +148,10 @@ impl Shared {
 }
 
 const HEARTBEAT_MS: u64 = 1_000;
+/// Heartbeats that may be on their way to the server and back, and for how long; one takes a millisecond. Both must be so: several
+/// may be sent at once, and a process that stood still has one on its way for long.
+const UNHEARD_MAX: u32 = 3;
+const UNHEARD_TIME_MAX: Duration = Duration::from_millis(2_500);
 /// Heartbeats that say how long the node was away: one may be sent before the subscriptions of a new link are all there.
 const TELL_AWAY: u8 = 2;
 /// Beats from one that tells digests to the next: what was lost is noticed twice, and read again, within a minute.

@@ -26,23 +26,11 @@ impl FleetHandle {
         reason: &str,
     ) -> Result<Revocation, FleetError> {
         let shared = &self.shared;
-        shared.key(AuthorRole::Operator)?;
-        if shared.membership.is_none() {
-            return Err(FleetError::Impossible(
-                "this fleet has no authority, so nothing can be revoked; make one with `phalanx fleet init`, or drop a node's \
-                 keys with `phalanx fleet forget`",
-            ));
-        }
-        if !valid_name(site) || !valid_name(node) {
-            return Err(FleetError::Impossible("site or node is no name; use 1 to 63 of a-z, 0-9, - and _"));
-        }
+        shared.may_revoke(site, node, reason)?;
         if *site == *shared.me.site && *node == *shared.me.node {
             return Err(FleetError::Impossible(
                 "a node cannot revoke itself; do it on another node with the control role",
             ));
-        }
-        if reason.len() > REASON_BYTES_MAX {
-            return Err(FleetError::Limit("the reason is too long"));
         }
         let now_ms = shared.clock.now_ms();
         let version = shared.core.lock().clock.tick(now_ms);
@@ -50,6 +38,7 @@ impl FleetHandle {
             site: site.into(),
             node: node.into(),
             up_to_ms: now_ms.max(version_ms(version)),
+            delegation_up_to_ms: 0,
             node_key: shared.roots.read().node_key(site, node),
             withdraw,
             reason: reason.to_owned(),
@@ -67,6 +56,48 @@ impl FleetHandle {
         Ok(revocation)
     }
 
+    /// Ends what a node may do as its site's delegate, everywhere, as an operator: nothing counts that it signed, whenever it did. The
+    /// node itself goes on.
+    pub async fn end_delegation(
+        &self,
+        site: &str,
+        node: &str,
+        reason: &str,
+    ) -> Result<Revocation, FleetError> {
+        let shared = &self.shared;
+        shared.may_revoke(site, node, reason)?;
+        let now_ms = shared.clock.now_ms();
+        let version = shared.core.lock().clock.tick(now_ms);
+        // One record of this operator's about the node takes the place of another: what that said must stand in it, too.
+        let known =
+            shared.revocations.borrow().iter().find(|one| *one.site == *site && *one.node == *node).cloned();
+        let revocation = Revocation {
+            delegation_up_to_ms: now_ms.max(version_ms(version)),
+            ..known.unwrap_or_else(|| Revocation {
+                site: site.into(),
+                node: node.into(),
+                up_to_ms: 0,
+                delegation_up_to_ms: 0,
+                node_key: None,
+                withdraw: false,
+                reason: reason.to_owned(),
+            })
+        };
+        shared.apply_revocation(&revocation)?;
+        let put = shared.sign_revocation(&revocation, version)?;
+        shared.engine.publish(put).await?;
+        Ok(revocation)
+    }
+
+    /// Nodes of this one's site at which others can renew should they be its delegate: names and addresses. What such a node gives is
+    /// checked like anything else.
+    pub fn delegates(&self) -> Vec<(Arc<str>, Vec<String>)> {
+        let (roots, me) = (self.shared.roots.read(), &self.shared.me);
+        let others = roots.nodes().filter(|node| node.site == me.site && node.node != me.node);
+        let could = others.filter(|node| node.operator_key.is_some() && !node.enrol.is_empty());
+        could.map(|node| (Arc::clone(&node.node), node.enrol.clone())).collect()
+    }
+
     /// The revocations known, and a wake-up for each new one.
     pub fn revocations(&self) -> tokio::sync::watch::Receiver<Vec<Revocation>> {
         self.shared.revocations.subscribe()
@@ -74,6 +105,23 @@ impl FleetHandle {
 }
 
 impl Shared {
+    fn may_revoke(&self, site: &str, node: &str, reason: &str) -> Result<(), FleetError> {
+        self.key(AuthorRole::Operator)?;
+        if self.membership.is_none() {
+            return Err(FleetError::Impossible(
+                "this fleet has no authority, so nothing can be revoked; make one with `phalanx fleet init`, or drop a node's \
+                 keys with `phalanx fleet forget`",
+            ));
+        }
+        if !valid_name(site) || !valid_name(node) {
+            return Err(FleetError::Impossible("site or node is no name; use 1 to 63 of a-z, 0-9, - and _"));
+        }
+        if reason.len() > REASON_BYTES_MAX {
+            return Err(FleetError::Limit("the reason is too long"));
+        }
+        Ok(())
+    }
+
     /// Puts a revocation that an operator once gave into force again, in the name of this node's operator.
     pub(crate) async fn revoke_again(&self, revocation: &Revocation) -> Result<(), FleetError> {
         let version = self.core.lock().clock.tick(self.clock.now_ms());
@@ -131,6 +179,10 @@ impl Shared {
     /// Whether it was news.
     fn apply_revocation(&self, revocation: &Revocation) -> Result<bool, Refusal> {
         let (site, node) = (&*revocation.site, &*revocation.node);
+        let ended = self.apply_end_of_delegation(revocation);
+        if revocation.up_to_ms == 0 {
+            return Ok(ended);
+        }
         if *site == *self.me.site && *node == *self.me.node {
             return Ok(self.was_revoked(revocation));
         }
@@ -160,12 +212,35 @@ impl Shared {
             self.forget(gone);
         }
         if news {
-            self.revocations.send_modify(|known| {
-                known.retain(|one| one.site != revocation.site || one.node != revocation.node);
-                known.push(revocation.clone());
-            });
+            self.note_revocation(revocation);
         }
-        Ok(news)
+        Ok(news || ended)
+    }
+
+    /// Whether it was news that a node's delegation has ended.
+    fn apply_end_of_delegation(&self, revocation: &Revocation) -> bool {
+        let Some(gone) = self.roots.write().end_delegation(revocation) else { return false };
+        for (site, node) in gone {
+            self.members.lock().forget(&site, &node);
+            self.store.unpin(&format!("{site}/{node}"));
+        }
+        self.note_revocation(revocation);
+        true
+    }
+
+    /// One of each node: what ends the node itself stays when later only its delegation ends.
+    fn note_revocation(&self, revocation: &Revocation) {
+        self.revocations.send_modify(|known| {
+            let same = |one: &Revocation| one.site == revocation.site && one.node == revocation.node;
+            let before = known.iter().find(|one| same(one)).cloned();
+            known.retain(|one| !same(one));
+            let newer = before.as_ref().filter(|before| before.up_to_ms > revocation.up_to_ms);
+            let delegation_up_to_ms = before.as_ref().map_or(0, |before| before.delegation_up_to_ms);
+            known.push(Revocation {
+                delegation_up_to_ms: delegation_up_to_ms.max(revocation.delegation_up_to_ms),
+                ..newer.unwrap_or(revocation).clone()
+            });
+        });
     }
 
     /// This very node was revoked: it goes on enforcing what it knows, and says why nobody listens to it.

@@ -90,9 +90,13 @@ pub(crate) struct Shared {
     pub(crate) orders: Orders,
     /// The others should not wait a second for this node's next heartbeat.
     pub(crate) news: Notify,
+    /// Since when, and how many, own heartbeats were sent that did not come back.
+    pub(crate) unheard: Mutex<Option<(std::time::Instant, u32)>>,
     pub(crate) inquiries: Inquiries,
     pub(crate) changes: broadcast::Sender<Change>,
     pub(crate) counts: broadcast::Sender<Arc<CountBatch>>,
+    /// Somebody is back who missed what this node counted, or this node's link is.
+    pub(crate) back: Notify,
     pub(crate) outbox: mpsc::Sender<Change>,
     /// The outbox was full: what was left out is in the registers and must be sent from there.
     pub(crate) outbox_overflowed: AtomicBool,
@@ -475,7 +479,9 @@ fn ledger_kind(change: &Change) -> LedgerKind {
 pub(crate) fn admitted(me: &NodeRecord, membership: Option<&Membership>) -> Admitted {
     let validity = membership.map(|membership| {
         let held = membership.held();
-        Validity { issued_at_ms: held.grant.issued_at_ms, expires_at_ms: held.grant.expires_at_ms }
+        let (issued_at_ms, expires_at_ms) = (held.grant.issued_at_ms, held.grant.expires_at_ms);
+        // Whoever signed it: a node goes on with what is its own, also when others do not listen to it.
+        Validity { issued_at_ms, expires_at_ms, by: None }
     });
     Admitted { node: me.clone(), validity }
 }

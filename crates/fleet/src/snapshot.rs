@@ -238,7 +238,7 @@ impl Shared {
         let subject = subject::of_node(&author.site, &author.node);
         let signer = Announcement::open(announcement, &self.fleet_id(), &subject, admission)
             .map_err(|refusal| fault(&format!("the node that signed it is not of this fleet: {refusal}")))?;
-        let issued_at_ms = signer.validity.map_or(0, |validity| validity.issued_at_ms);
+        let issued_at_ms = signer.validity.as_ref().map_or(0, |validity| validity.issued_at_ms);
         let revoked =
             self.revocations.borrow().iter().any(|one| {
                 one.site == author.site && one.node == author.node && issued_at_ms <= one.up_to_ms

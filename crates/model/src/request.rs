@@ -51,6 +51,9 @@ pub enum HttpVersion {
     /// HTTP/1.1
     #[serde(rename = "HTTP/1.1")]
     Http11,
+    /// HTTP/2
+    #[serde(rename = "HTTP/2.0")]
+    Http2,
 }
 
 impl HttpVersion {
@@ -59,6 +62,7 @@ impl HttpVersion {
         match self {
             Self::Http10 => "HTTP/1.0",
             Self::Http11 => "HTTP/1.1",
+            Self::Http2 => "HTTP/2.0",
         }
     }
 }
@@ -100,7 +104,7 @@ pub enum FramingFault {
     BadHeaderLine,
     /// NUL or another control byte in the head.
     ControlByte,
-    /// HTTP/1.1 without `Host`.
+    /// HTTP/1.1 without `Host`, HTTP/2 without `:authority` or `Host`.
     MissingHost,
     /// More than one `Host`.
     RepeatedHost,

@@ -137,6 +137,9 @@ pub(crate) struct UpArgs {
     /// Database that says where addresses are, in MaxMind's format: countries, AS numbers
     #[arg(long, value_name = "FILE")]
     pub(crate) geo: Vec<PathBuf>,
+    /// Clients may begin with HTTP/2 without TLS, as a load balancer of your own does
+    #[arg(long)]
+    pub(crate) h2c: bool,
     /// Worker threads [default: one per core]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     pub(crate) workers: Option<u16>,
@@ -185,7 +188,7 @@ pub(crate) struct FleetArgs {
     /// Join a fleet with the token that `phalanx fleet invite` printed, or @FILE that holds it; needed once
     #[arg(long, value_name = "TOKEN", requires = "node")]
     pub(crate) join: Option<String>,
-    /// Where nodes join and renew, on the node that holds the fleet's authority
+    /// Where nodes join and renew: on the node that holds the fleet's authority, or on one that is to be its site's delegate
     #[arg(long, value_name = "ADDR", requires = "node")]
     pub(crate) enroll: Option<SocketAddr>,
     /// Copies of each stream in a NATS cluster that is run without `fleet serve`: 1, 3 or 5

@@ -4,7 +4,7 @@ use std::fmt::Display;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, anyhow, bail};
+use anyhow::{Context, anyhow};
 use bytes::Bytes;
 use http::{Request, StatusCode, header};
 use http_body_util::{BodyExt, Full, Limited};
@@ -19,6 +19,21 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::ClientConfig;
 use tokio_rustls::rustls::pki_types::ServerName;
 
+/// Why nothing was granted.
+#[derive(Debug)]
+pub(crate) enum Refused {
+    /// The authority says no.
+    By(JoinRefusal),
+    /// It could not be asked, or what it said not be read.
+    Unasked(anyhow::Error),
+}
+
+impl<E: Into<anyhow::Error>> From<E> for Refused {
+    fn from(error: E) -> Self {
+        Self::Unasked(error.into())
+    }
+}
+
 /// Posts `question` to the authority of `fleet`. A refusal is final; an address that does not answer is not.
 pub(crate) async fn ask<Q: Serialize, A: DeserializeOwned>(
     addresses: &[String],
@@ -27,13 +42,27 @@ pub(crate) async fn ask<Q: Serialize, A: DeserializeOwned>(
     path: &str,
     question: &Q,
 ) -> anyhow::Result<A> {
+    ask_for(addresses, fleet, client, path, question).await.map_err(|refused| match refused {
+        Refused::By(refusal) => anyhow!("{}", for_terminal(&refusal.to_string())),
+        Refused::Unasked(error) => error,
+    })
+}
+
+/// The same, for who does something about a refusal.
+pub(crate) async fn ask_for<Q: Serialize, A: DeserializeOwned>(
+    addresses: &[String],
+    fleet: &str,
+    client: ClientConfig,
+    path: &str,
+    question: &Q,
+) -> Result<A, Refused> {
     let connector = TlsConnector::from(Arc::new(client));
     let body = Bytes::from(serde_json::to_vec(question)?);
     let mut unreachable = Vec::new();
     if addresses.is_empty() {
-        bail!(
+        return Err(Refused::Unasked(anyhow!(
             "the fleet's authority named no address to ask at; start its node with --enroll ADDR, then join again"
-        );
+        )));
     }
     for address in addresses {
         let exchanged =
@@ -50,16 +79,16 @@ pub(crate) async fn ask<Q: Serialize, A: DeserializeOwned>(
             }
         };
         if status.is_success() {
-            return serde_json::from_slice(&answer)
-                .context("the fleet's authority gave an unreadable answer");
+            let read = serde_json::from_slice(&answer);
+            return Ok(read.context("the fleet's authority gave an unreadable answer")?);
         }
         match serde_json::from_slice::<JoinRefusal>(&answer) {
             Ok(JoinRefusal::Unavailable(why)) => unreachable.push(fault(address, why)),
-            Ok(refusal) => bail!("{}", for_terminal(&refusal.to_string())),
+            Ok(refusal) => return Err(Refused::By(refusal)),
             Err(_) => unreachable.push(fault(address, format!("it answered {status}"))),
         }
     }
-    Err(anyhow!("the fleet's authority cannot be reached: {}", unreachable.join("; ")))
+    Err(Refused::Unasked(anyhow!("the fleet's authority cannot be reached: {}", unreachable.join("; "))))
 }
 
 async fn exchange(
@@ -90,5 +119,5 @@ fn fault(address: &str, what: impl Display) -> String {
 }
 
 const TIME_MAX: Duration = Duration::from_secs(10);
-/// Eight certificates, a login and a few names.
-const ANSWER_BYTES_MAX: usize = 128 * 1024;
+/// Eight certificates, a login, and of a delegation the nodes of a site.
+const ANSWER_BYTES_MAX: usize = 256 * 1024;

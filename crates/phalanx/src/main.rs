@@ -20,6 +20,7 @@ mod policy_follow;
 mod policy_port;
 
 mod enrol;
+mod enrolment;
 mod membership;
 
 mod crowdsec;
@@ -29,6 +30,7 @@ mod up;
 
 mod client;
 mod commands;
+mod delegate;
 mod demo;
 mod waf;
 

@@ -6,13 +6,17 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 use parking_lot::Mutex;
 use phalanx_fleet::{FleetHandle, FleetKeys};
 use phalanx_model::Clock;
+use phalanx_trust::delegation::{DelegationGrant, DelegationRequest};
 use phalanx_trust::join::{Grant, JoinToken, NodeKeys, RenewRequest, ders};
 use phalanx_trust::membership::{self, Held};
-use phalanx_trust::{EnrolRequest, FleetAuthority, Membership, Sealer, SigningKey, certificate, tls};
+use phalanx_trust::{
+    EnrolRequest, FleetAuthority, Membership, Revocation, Sealer, SigningKey, SiteDelegate, certificate, tls,
+};
+use tokio::sync::Notify;
 
 use crate::enrol;
 use crate::settings::Settings;
@@ -137,11 +141,13 @@ impl Identity {
 
     /// Renews at half of the certificates' life, for as long as the node runs. Failing, it goes on trying; the old ones hold until
     /// they end, and after that the others refuse what this node says while it goes on enforcing.
-    pub(crate) async fn keep_fresh(self: Arc<Self>, clock: Arc<dyn Clock>) {
+    pub(crate) async fn keep_fresh(self: Arc<Self>, fleet: FleetHandle, clock: Arc<dyn Clock>) {
         let mut pause = LOOK_EVERY;
+        let mut revocations = fleet.revocations();
         loop {
-            if self.is_due(clock.now_ms()) {
-                match self.renew(clock.now_ms()).await {
+            let ended = self.delegate_ended(&revocations.borrow_and_update());
+            if ended || self.is_due(clock.now_ms()) {
+                match self.renew(clock.now_ms(), &fleet.delegates()).await {
                     Ok(()) => {
                         *self.fault.lock() = None;
                         pause = LOOK_EVERY;
@@ -156,8 +162,20 @@ impl Identity {
                     }
                 }
             }
-            tokio::time::sleep(pause).await;
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                // The one who signed for it may have been among them. With no fleet any more there is nothing to wait for.
+                changed = revocations.changed() => if changed.is_err() { return },
+            }
         }
+    }
+
+    /// Whether what a delegate signed for this node does not count any more.
+    pub(crate) fn delegate_ended(&self, revocations: &[Revocation]) -> bool {
+        let held = self.membership.held();
+        let certified = held.bundle.verify(&ders(&held.grant.chain), held.grant.issued_at_ms);
+        let by = certified.ok().and_then(|certified| certified.by);
+        by.is_some_and(|by| revocations.iter().any(|one| one.ends_delegation(&held.grant.site, &by)))
     }
 
     fn is_due(&self, now_ms: u64) -> bool {
@@ -172,8 +190,13 @@ impl Identity {
         root_changed || now_ms >= grant.issued_at_ms.saturating_add(half_ms)
     }
 
-    /// Fresh certificates and a fresh login, kept and taken into use.
-    pub(crate) async fn renew(&self, now_ms: u64) -> anyhow::Result<()> {
+    /// Fresh certificates and a fresh login, kept and taken into use: from the authority, or else from one of these nodes of the site, by
+    /// name and address, that is its delegate.
+    pub(crate) async fn renew(
+        &self,
+        now_ms: u64,
+        delegates: &[(Arc<str>, Vec<String>)],
+    ) -> anyhow::Result<()> {
         let known = self.membership.held().grant.clone();
         let fresh = match &self.authority {
             Some(authority) => {
@@ -183,7 +206,10 @@ impl Identity {
                 let request =
                     RenewRequest::make(&known.fleet, &known.site, &known.node, &self.keys.node, now_ms);
                 let client = tls::member_client(&self.membership, "enrol")?;
-                enrol::ask(&known.enrol, &known.fleet, client, "/renew", &request).await?
+                match enrol::ask(&known.enrol, &known.fleet, client, "/renew", &request).await {
+                    Ok(fresh) => fresh,
+                    Err(error) => self.renewed_by_delegate(&known, delegates, &request, error).await?,
+                }
             }
         };
         let fresh = completed(fresh, &known.nats_url, &known.enrol);
@@ -193,6 +219,60 @@ impl Identity {
         }
         self.membership.replace(held);
         Ok(())
+    }
+
+    /// Of a delegate's answer only what it is asked for counts: not which roots to believe, nor where authority and NATS are.
+    async fn renewed_by_delegate(
+        &self,
+        known: &Grant,
+        delegates: &[(Arc<str>, Vec<String>)],
+        request: &RenewRequest,
+        mut error: anyhow::Error,
+    ) -> anyhow::Result<Grant> {
+        for (name, addresses) in delegates {
+            let client = tls::delegate_client(&self.membership, &known.site, name)?;
+            match enrol::ask::<_, Grant>(addresses, &known.fleet, client, "/renew", request).await {
+                Ok(fresh) => {
+                    tracing::info!(delegate = %name, "renewed by the site's delegate");
+                    return Ok(Grant {
+                        chain: fresh.chain,
+                        nats_login: fresh.nats_login,
+                        issued_at_ms: fresh.issued_at_ms,
+                        expires_at_ms: fresh.expires_at_ms,
+                        policy_version_min: known.policy_version_min.max(fresh.policy_version_min),
+                        ..known.clone()
+                    });
+                }
+                Err(also) => error = anyhow!("{error:#}; and {}/{name}: {also:#}", known.site),
+            }
+        }
+        Err(error)
+    }
+
+    /// Asks the authority for what this node holds as the delegate of its site.
+    pub(crate) async fn ask_delegation(
+        &self,
+        request: &DelegationRequest,
+    ) -> Result<DelegationGrant, enrol::Refused> {
+        let known = self.membership.held().grant.clone();
+        let client = tls::member_client(&self.membership, "enrol").map_err(anyhow::Error::from)?;
+        enrol::ask_for(&known.enrol, &known.fleet, client, "/delegation", request).await
+    }
+
+    /// Opens this node's part as its site's delegate: of a control node that does not hold the authority itself.
+    pub(crate) fn delegate(&self) -> anyhow::Result<Option<SiteDelegate>> {
+        if self.authority.is_some() || !self.is_control() {
+            return Ok(None);
+        }
+        let held = self.membership.held();
+        let Grant { fleet, site, node, .. } = &held.grant;
+        let sealer = Arc::clone(&self.sealer);
+        Ok(Some(SiteDelegate::load_or_create(self.state.path(), sealer, (fleet, site, node))?))
+    }
+
+    /// The node's key, once more.
+    pub(crate) fn node_key(&self) -> anyhow::Result<SigningKey> {
+        Ok(self.fleet_keys()?.node)
     }
 }
 
@@ -220,7 +300,7 @@ pub(crate) async fn steward(
     membership: Arc<Membership>,
     fleet: FleetHandle,
     nats_url: Option<String>,
-    clock: Arc<dyn Clock>,
+    (clock, told): (Arc<dyn Clock>, Arc<Notify>),
 ) {
     let mut revocations = fleet.revocations();
     let mut link = fleet.engine().link();
@@ -228,8 +308,11 @@ pub(crate) async fn steward(
         let mut pause = Duration::MAX;
         let revoked = revocations.borrow_and_update().clone();
         let connected = link.borrow_and_update().connected;
-        for one in revoked {
-            let done = authority.lock().revoke(&one.site, &one.node, one.node_key, clock.now_ms());
+        // Those of whom only the delegation has ended were cared for by who ended it.
+        for one in revoked.iter().filter(|one| one.up_to_ms > 0) {
+            // Who revoked it may have a clock that is ahead of this one.
+            let at_ms = clock.now_ms().max(one.up_to_ms);
+            let done = authority.lock().revoke(&one.site, &one.node, one.node_key, at_ms);
             if let Err(error) = done {
                 tracing::error!(%error, "a revocation cannot be kept by the authority");
                 pause = STEWARD_RETRY;
@@ -244,6 +327,7 @@ pub(crate) async fn steward(
         tokio::select! {
             changed = revocations.changed() => if changed.is_err() { return },
             () = came_up(&mut link) => {}
+            () = told.notified() => {}
             () = tokio::time::sleep(pause.min(STEWARD_AGAIN)) => {}
         }
     }
@@ -278,8 +362,12 @@ async fn join_with(
     now_ms: u64,
 ) -> anyhow::Result<Grant> {
     let request = EnrolRequest::make(token, &settings.site, &settings.node, &keys.all())?;
-    let client = tls::joining_client(&token.fleet, &token.root)?;
-    let grant: Grant = enrol::ask(&token.addresses, &token.fleet, client, "/enrol", &request).await?;
+    let client = tls::joining_client(token)?;
+    let mut grant: Grant = enrol::ask(&token.addresses, &token.fleet, client, "/enrol", &request).await?;
+    if token.by.is_some() {
+        // A delegate cannot say which other roots to believe; the authority will.
+        grant.roots.retain(|root| certificate::fingerprint(&root.0) == token.root);
+    }
     // TLS has proved that the authority answered; that it names its own root is what everything later rests on.
     if !ders(&grant.roots).iter().any(|root| certificate::fingerprint(root) == token.root) {
         bail!("the fleet's authority answered with other roots than the token's");
@@ -321,9 +409,9 @@ const STEWARD_RETRY: Duration = Duration::from_secs(5);
 const STEWARD_AGAIN: Duration = Duration::from_secs(300);
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
-    use phalanx_control::EnrolDeps;
+    use phalanx_control::{Desk, EnrolDeps};
     use phalanx_model::lanes::{LaneReaders, Lanes};
     use phalanx_model::{ManualClock, SystemClock};
     use phalanx_trust::Invitation;
@@ -334,17 +422,17 @@ mod tests {
     const POLICY: u64 = 3;
 
     /// An authority that listens.
-    struct Office {
-        authority: Arc<Mutex<FleetAuthority>>,
+    pub(crate) struct Office {
+        pub(crate) authority: Arc<Mutex<FleetAuthority>>,
         address: String,
-        clock: Arc<ManualClock>,
-        _stop: watch::Sender<bool>,
+        pub(crate) clock: Arc<ManualClock>,
+        stop: watch::Sender<bool>,
         _readers: LaneReaders,
         _folder: tempfile::TempDir,
     }
 
     impl Office {
-        async fn open() -> Self {
+        pub(crate) async fn open() -> Self {
             let folder = tempfile::tempdir().unwrap();
             // TLS looks at the real time.
             let clock = Arc::new(ManualClock::at(SystemClock.now_ms()));
@@ -355,7 +443,7 @@ mod tests {
             let address = listener.local_addr().unwrap().to_string();
             let (lanes, readers) = Lanes::new();
             let deps = EnrolDeps {
-                authority: Arc::clone(&authority),
+                desk: Desk::Authority { authority: Arc::clone(&authority), changed: Arc::default() },
                 clock: Arc::clone(&clock) as Arc<dyn Clock>,
                 lanes,
                 nats_url: "tls://192.0.2.1:4222".into(),
@@ -363,16 +451,26 @@ mod tests {
             };
             let (stop, stopping) = watch::channel(false);
             tokio::spawn(phalanx_control::enrol::serve(listener, deps, stopping));
-            Self { authority, address, clock, _stop: stop, _readers: readers, _folder: folder }
+            Self { authority, address, clock, stop, _readers: readers, _folder: folder }
         }
 
-        fn token(&self) -> String {
+        pub(crate) fn token(&self) -> String {
             let addresses = vec!["127.0.0.1:1".into(), self.address.clone()];
             let invitation = Invitation { site: "fra".into(), control: false, addresses, for_ms: HOUR };
             self.authority.lock().invite(&invitation, self.clock.now_ms()).unwrap().to_text().unwrap()
         }
 
-        async fn join(&self, folder: &Path, join: Option<String>) -> anyhow::Result<Option<Arc<Identity>>> {
+        /// The authority answers no more.
+        pub(crate) fn close(&self) {
+            self.stop.send_replace(true);
+        }
+
+        /// The edge node `fra/b`.
+        pub(crate) async fn join(
+            &self,
+            folder: &Path,
+            join: Option<String>,
+        ) -> anyhow::Result<Option<Arc<Identity>>> {
             let state = StateFolder::open(folder)?;
             let sealer = Arc::new(Sealer::load_or_create(&state.sealing_key())?);
             let fleet = crate::settings::FleetSettings {
@@ -388,6 +486,7 @@ mod tests {
                 imports: Vec::new(),
                 held: Default::default(),
                 geo: Default::default(),
+                h2c: false,
                 listen: vec![],
                 admin: "127.0.0.1:0".parse()?,
                 state: folder.to_owned(),
@@ -420,7 +519,7 @@ mod tests {
         assert_eq!(back.membership.held().grant.expires_at_ms, ends);
         assert!(!back.is_due(ends - 12 * HOUR - 1) && back.is_due(ends - 12 * HOUR));
         office.clock.advance(12 * HOUR);
-        back.renew(office.clock.now_ms()).await.unwrap();
+        back.renew(office.clock.now_ms(), &[]).await.unwrap();
         assert_eq!(back.membership.held().grant.expires_at_ms, ends + 12 * HOUR);
         let again = office.join(state.path(), None).await.unwrap().unwrap();
         assert_eq!(again.membership.held().grant.expires_at_ms, ends + 12 * HOUR, "it is kept");
@@ -433,7 +532,7 @@ mod tests {
         let joined = office.join(state.path(), Some(office.token())).await.unwrap().unwrap();
         let before = joined.membership.held();
         office.authority.lock().revoke("fra", "b", None, office.clock.now_ms()).unwrap();
-        let error = joined.renew(office.clock.now_ms()).await.unwrap_err().to_string();
+        let error = joined.renew(office.clock.now_ms(), &[]).await.unwrap_err().to_string();
         assert!(error.contains("fra/b was revoked by an operator"), "{error}");
         assert_eq!(joined.membership.held(), before);
     }

@@ -11,7 +11,7 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use futures_util::FutureExt;
 use phalanx_control::api::NodeStatus;
-use phalanx_control::{AuthorityPort, ControlDeps, EnrolDeps, Listeners, Reloaded};
+use phalanx_control::{ControlDeps, Listeners, Reloaded};
 use phalanx_edge::{Edge, EdgeHandle, EdgeSettings, EdgeShared};
 use phalanx_fleet::{Change, FleetError, FleetHandle, FleetKeys, GoodPort, NatsSettings, Remembered, Sites};
 use phalanx_model::lanes::{LaneReaders, Lanes};
@@ -27,8 +27,9 @@ use tokio::sync::{broadcast, mpsc, watch};
 use tokio::task::{JoinHandle, JoinSet};
 
 use crate::crowdsec::Crowdsec;
+use crate::enrolment::{self, Counter, Enrolment, Offices};
 use crate::material_port::MaterialKeeper;
-use crate::membership::{Identity, expected_fleet, steward};
+use crate::membership::{Identity, expected_fleet};
 use crate::places_port::PlacesKeeper;
 use crate::plan::PolicySource;
 use crate::policy_follow::Kept;
@@ -65,17 +66,6 @@ pub(crate) struct Node {
     /// Ends with the node.
     _membership: JoinSet<()>,
     pub(crate) enrolment: Enrolment,
-}
-
-/// What the node is to a fleet with an authority.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Enrolment {
-    /// The fleet has none, or there is no fleet.
-    None,
-    /// Enrolled by it.
-    Member,
-    /// It lies on this node.
-    Authority,
 }
 
 /// What keeps the snapshots that files make.
@@ -148,19 +138,20 @@ impl Node {
         let (stop, stopping) = watch::channel(false);
         let policy_version = keeper.describe().version;
         let identity = Identity::establish(settings, state, &sealer, policy_version, clock.now_ms()).await?;
+        let counter = Counter::open(settings, identity.as_ref()).await?;
+        let of_node = (identity.as_deref(), counter.for_nodes());
         let (edge, fleet, places) =
-            start_core(settings, state, identity.as_deref(), sealer, (&keeper, &material, &lanes, &clock))
-                .await?;
+            start_core(settings, state, of_node, sealer, (&keeper, &material, &lanes, &clock)).await?;
         crowdsec.import(settings, &fleet, &clock)?;
         let mut tasks = JoinSet::new();
         tasks.spawn(kept.follow(Arc::clone(&keeper), fleet.clone(), edge.clone(), Arc::clone(&clock)));
         let of_fleet = (&fleet, &lanes, &clock);
-        let (authority, enrolment) =
-            keep_membership(settings, identity.as_ref(), of_fleet, &stopping, &mut tasks).await?;
+        let (offices, enrolment) =
+            enrolment::keep(settings, identity.as_ref(), counter, of_fleet, &stopping, &mut tasks)?;
         tokio::spawn(share(events, security, fleet.clone(), lanes.clone()));
         let keepers = Keepers { policy: keeper, places, material };
         let running = Running { keepers, edge, fleet, recorder, lanes, clock };
-        let member = (identity, authority, enrolment, tasks);
+        let member = (identity, offices, enrolment, tasks);
         running.serve(settings, state, (listeners, admin, token, crowdsec), member, (stop, stopping))
     }
 
@@ -205,7 +196,7 @@ impl Running {
         settings: &Settings,
         state: &StateFolder,
         (listeners, admin, token, crowdsec): (Listeners, SocketAddr, AdminToken, Crowdsec),
-        (identity, authority, enrolment, tasks): Membership,
+        (identity, offices, enrolment, tasks): Membership,
         (stop, stopping): (watch::Sender<bool>, watch::Receiver<bool>),
     ) -> anyhow::Result<Node> {
         let Self { keepers, edge, fleet, recorder, lanes, clock } = self;
@@ -233,7 +224,8 @@ impl Running {
             lanes: lanes.clone(),
             counters: edge.counters().to_vec(),
             node_status: node_status(settings, &keepers, identity, fleet.view()),
-            authority,
+            authority: offices.authority,
+            delegate: offices.delegate,
             policy: policy_port(&keepers),
             bundles: bundle_port(&keepers.policy),
             bouncers: crowdsec.bouncers(),
@@ -265,7 +257,7 @@ impl Running {
     }
 }
 
-type Membership = (Option<Arc<Identity>>, Option<AuthorityPort>, Enrolment, JoinSet<()>);
+type Membership = (Option<Arc<Identity>>, Offices, Enrolment, JoinSet<()>);
 
 async fn bind_admin(settings: &Settings, state: &StateFolder) -> anyhow::Result<(Listeners, SocketAddr)> {
     let socket = phalanx_control::bind_socket(&state.admin_socket())
@@ -289,7 +281,7 @@ fn open_record(settings: RecordSettings, readers: LaneReaders) -> anyhow::Result
 async fn start_core(
     settings: &Settings,
     state: &StateFolder,
-    identity: Option<&Identity>,
+    (identity, enrol): (Option<&Identity>, Vec<String>),
     sealer: Arc<Sealer>,
     (keeper, material, lanes, clock): (&Arc<PolicyKeeper>, &MaterialKeeper, &Lanes, &Arc<dyn Clock>),
 ) -> anyhow::Result<(EdgeHandle, FleetHandle, Arc<PlacesKeeper>)> {
@@ -297,7 +289,7 @@ async fn start_core(
         Some(identity) => identity.fleet_keys()?,
         None => FleetKeys::load_or_create(state.path(), &sealer, true)?,
     };
-    let fleet_settings = fleet_settings(settings, state, identity)?;
+    let fleet_settings = phalanx_fleet::FleetSettings { enrol, ..fleet_settings(settings, state, identity)? };
     let remembered = Remembered::read(&fleet_settings, Arc::clone(&sealer)).await?;
     let places = Arc::new(PlacesKeeper::start(settings.geo.clone()));
     let shared = EdgeShared {
@@ -396,54 +388,14 @@ fn fleet_settings(
         nats,
         secret,
         membership,
+        enrol: Vec::new(),
     })
 }
 
 /// Where NATS is: as it was said, else as the authority said.
-fn nats_url(settings: &Settings, identity: Option<&Identity>) -> Option<String> {
+pub(crate) fn nats_url(settings: &Settings, identity: Option<&Identity>) -> Option<String> {
     let said = settings.fleet.as_ref().and_then(|fleet| fleet.url.clone());
     said.or_else(|| identity.and_then(Identity::nats_url))
-}
-
-/// Starts what keeps the membership, and where the authority is what serves others. Returns the authority for operators.
-async fn keep_membership(
-    settings: &Settings,
-    identity: Option<&Arc<Identity>>,
-    (fleet, lanes, clock): (&FleetHandle, &Lanes, &Arc<dyn Clock>),
-    stopping: &watch::Receiver<bool>,
-    tasks: &mut JoinSet<()>,
-) -> anyhow::Result<(Option<AuthorityPort>, Enrolment)> {
-    let listen = settings.fleet.as_ref().and_then(|fleet| fleet.enroll);
-    let held = identity.and_then(|identity| identity.authority.clone());
-    if held.is_none() && listen.is_some() {
-        bail!(
-            "--enroll needs the fleet's authority, which is not in this state folder; name its folder with --state, or make one \
-             with `phalanx fleet init`"
-        );
-    }
-    let Some(identity) = identity else { return Ok((None, Enrolment::None)) };
-    tasks.spawn(Arc::clone(identity).keep_fresh(Arc::clone(clock)));
-    let Some(authority) = held else { return Ok((None, Enrolment::Member)) };
-    let url = nats_url(settings, Some(identity));
-    let (membership, clock) = (Arc::clone(&identity.membership), Arc::clone(clock));
-    tasks.spawn(steward(Arc::clone(&authority), membership, fleet.clone(), url.clone(), Arc::clone(&clock)));
-    let mut addresses = settings.fleet.as_ref().map(|fleet| fleet.enroll_at.clone()).unwrap_or_default();
-    if let Some(listen) = listen {
-        let listener =
-            TcpListener::bind(listen).await.with_context(|| format!("cannot listen on {listen}"))?;
-        if addresses.is_empty() {
-            addresses.push(listener.local_addr()?.to_string());
-        }
-        let deps = EnrolDeps {
-            authority: Arc::clone(&authority),
-            clock,
-            lanes: lanes.clone(),
-            nats_url: url.unwrap_or_default(),
-            addresses: addresses.clone(),
-        };
-        tasks.spawn(phalanx_control::enrol::serve(listener, deps, stopping.clone()));
-    }
-    Ok((Some(AuthorityPort { authority, addresses }), Enrolment::Authority))
 }
 
 fn start_edge(
@@ -455,6 +407,7 @@ fn start_edge(
     let mut edge_settings = EdgeSettings::new(settings.listen.clone(), settings.workers, tag);
     edge_settings.tls_listen = settings.tls.listeners.iter().map(|listener| listener.address).collect();
     edge_settings.audit = settings.logs.audit.is_some();
+    edge_settings.h2c = settings.h2c;
     if let Some(key) = rate_hash_key {
         edge_settings.rate_hash_key = key;
     }

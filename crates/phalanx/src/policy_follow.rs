@@ -127,6 +127,8 @@ impl Follower {
             .is_some_and(|bundle| (bundle.version, &bundle.hash) == (running.version, &running.hash));
         if runs_already {
             self.keeper.renew(running.clone());
+            let (file, kept) = (self.file.clone(), self.kept(offer));
+            let _ = tokio::task::spawn_blocking(move || keep(&file, &kept)).await;
         } else {
             let same = self.dealt_with.as_ref().is_some_and(|before| before.reference == offer.reference);
             // Refused already; a record that says the same again makes it no better.
@@ -139,31 +141,28 @@ impl Follower {
             }
         }
         self.fleet.policy_runs(running);
-        let kept = KeptPolicy {
+    }
+
+    /// An offer as it is kept.
+    fn kept(&self, offer: &Offer) -> KeptPolicy {
+        KeptPolicy {
             fleet: self.fleet_id.clone(),
             record: Arc::clone(&offer.record),
             reference: offer.reference.clone(),
             bundle: offer.bytes.to_vec(),
-        };
-        let file = self.file.clone();
-        let written = tokio::task::spawn_blocking(move || file.write(&kept)).await;
-        if let Ok(Err(error)) = written {
-            tracing::error!(
-                error,
-                "the policy in force is not kept: the next start would begin with an older one"
-            );
         }
     }
 
     /// Puts the offered bundle into force. The plan before, or why not.
     async fn adopt(&self, offer: &Arc<Offer>, running: Running) -> Result<Arc<EdgePlan>, String> {
-        let (keeper, offer, fleet_id) = (Arc::clone(&self.keeper), Arc::clone(offer), self.fleet_id.clone());
+        let (keeper, file, kept) = (Arc::clone(&self.keeper), self.file.clone(), self.kept(offer));
+        let (offer, fleet_id) = (Arc::clone(offer), self.fleet_id.clone());
         let now_ms = self.clock.now_ms();
         let adopting = tokio::task::spawn_blocking(move || {
             let reader = Reader { fleet: &fleet_id, version: env!("CARGO_PKG_VERSION"), now_ms };
             let opened = Bundle::open(&offer.bytes, &offer.reference, &reader);
             let bundle = opened.inspect_err(|error| keeper.refuse_bundle(error))?;
-            keeper.adopt(&bundle, running).map_err(|faults| summary(&faults))
+            keeper.adopt(&bundle, running, || keep(&file, &kept)).map_err(|faults| summary(&faults))
         });
         adopting.await.unwrap_or_else(|_| Err("compiling it was cut off".into()))
     }
@@ -202,6 +201,16 @@ impl Follower {
             refused: fares.refused,
             erred: fares.erred,
         }));
+    }
+}
+
+/// Keeps a policy for the next start. One that cannot be kept is in force all the same.
+fn keep(file: &PolicyFile, kept: &KeptPolicy) {
+    if let Err(error) = file.write(kept) {
+        tracing::error!(
+            error,
+            "the policy in force is not kept: the next start would begin with an older one"
+        );
     }
 }
 

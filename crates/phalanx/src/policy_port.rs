@@ -87,16 +87,22 @@ impl PolicyKeeper {
         }
         let compiled = self.source.compile(&self.collections);
         let compiled = compiled.inspect_err(|faults| self.refuse(&mut state, faults))?;
-        self.swap(&mut state, compiled, None)
+        self.swap(&mut state, compiled, None, || ())
     }
 
-    /// Compiles a bundle and puts it into force, unless it has faults or refuses everything. Returns the plan before.
-    pub(crate) fn adopt(&self, bundle: &Bundle, running: Running) -> Result<Arc<EdgePlan>, Vec<Diagnostic>> {
+    /// Compiles a bundle and puts it into force, unless it has faults or refuses everything. Returns the plan before. `keep` keeps it for
+    /// the next start: before it is in force, for no start may go back behind what ran.
+    pub(crate) fn adopt(
+        &self,
+        bundle: &Bundle,
+        running: Running,
+        keep: impl FnOnce(),
+    ) -> Result<Arc<EdgePlan>, Vec<Diagnostic>> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let before = self.plan.load_full();
         let compiled = self.try_bundle(bundle);
         let compiled = compiled.inspect_err(|faults| self.refuse(&mut state, faults))?;
-        self.swap(&mut state, compiled, Some(running))?;
+        self.swap(&mut state, compiled, Some(running), keep)?;
         Ok(before)
     }
 
@@ -170,6 +176,7 @@ impl PolicyKeeper {
         state: &mut State,
         mut compiled: Compiled,
         bundle: Option<Running>,
+        keep: impl FnOnce(),
     ) -> Result<Reloaded, Vec<Diagnostic>> {
         let from = self.plan.load().version;
         let to = compiled.plan.version;
@@ -177,6 +184,7 @@ impl PolicyKeeper {
         let rules: usize = rule_stats(&compiled.plan).flatten().map(|stats| stats.rules).sum();
         let summary = format!("{apps} apps, {rules} rules");
         self.record(LedgerKind::PolicyChanged { from, to, summary })?;
+        keep();
         compiled.plan.keep_rate_counts(&self.plan.load());
         self.plan.store(Arc::new(compiled.plan));
         tracing::info!(from, to, apps, rules, "the policy is in force");

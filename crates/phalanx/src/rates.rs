@@ -20,7 +20,7 @@ pub(crate) async fn share(tables: Arc<NodeTables>, plan: Arc<Swap<EdgePlan>>, fl
     let mut heard = fleet.counts();
     let mut leads: Option<Singleton> = None;
     let mut to_sum: Option<CountsToSum> = None;
-    let mut nodes = 1;
+    let (mut nodes, mut reach) = (1, fleet.reach());
     let mut ticks = tokio::time::interval(Duration::from_millis(RATE_TELL_MS));
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
     loop {
@@ -29,39 +29,49 @@ pub(crate) async fn share(tables: Arc<NodeTables>, plan: Arc<Swap<EdgePlan>>, fl
                 Ok(batch) => {
                     let plan = plan.load();
                     sharing.hear(&rates.table, &batch, nodes, |tag| plan.rate(tag), rates.now_ns());
+                    continue;
                 }
                 // Counts are cumulative: the next ones say what these did.
-                Err(RecvError::Lagged(_)) => {}
+                Err(RecvError::Lagged(_)) => continue,
                 Err(RecvError::Closed) => return,
             },
             batch = next(&mut to_sum) => {
                 let plan = plan.load();
                 sharing.hear_for_sum(&rates.table, &batch, |tag| plan.rate(tag), rates.now_ns());
+                continue;
             }
-            _ = ticks.tick() => {
-                let reach = fleet.reach();
-                let number = |nodes: usize| u16::try_from(nodes).unwrap_or(u16::MAX);
-                nodes = number(reach.known);
-                rates.table.set_reach(Reach { known: nodes, heard: number(reach.heard) });
-                match fleet.site_heard() >= SUM_FROM_NODES {
-                    true if leads.is_none() => leads = fleet.sums_for_site(),
-                    true => {}
-                    false => leads = None,
-                }
-                let token = leads.as_ref().and_then(Singleton::token);
-                match token {
-                    Some(_) if to_sum.is_none() => to_sum = Some(fleet.counts_to_sum()),
-                    Some(_) => {}
-                    None => to_sum = None,
-                }
-                if reach.heard > 1 {
-                    let told = {
-                        let plan = plan.load();
-                        sharing.tell(&rates.table, token, |tag| plan.rate(tag), rates.now_ns())
-                    };
-                    tell(&fleet, told).await;
-                }
-            }
+            () = fleet.tell_counts_again() => sharing.tell_again(&rates.table),
+            _ = ticks.tick() => {}
+        }
+        let before = std::mem::replace(&mut reach, fleet.reach());
+        if reach != before {
+            tracing::info!(
+                known = reach.known,
+                heard = reach.heard,
+                "rate limits of the fleet are counted together"
+            );
+        }
+        let number = |nodes: usize| u16::try_from(nodes).unwrap_or(u16::MAX);
+        nodes = number(reach.known);
+        rates.table.set_reach(Reach { known: nodes, heard: number(reach.heard) });
+        match fleet.site_heard() >= SUM_FROM_NODES {
+            true if leads.is_none() => leads = fleet.sums_for_site(),
+            true => {}
+            false => leads = None,
+        }
+        let token = leads.as_ref().and_then(Singleton::token);
+        match token {
+            Some(_) if to_sum.is_none() => to_sum = Some(fleet.counts_to_sum()),
+            Some(_) => {}
+            None => to_sum = None,
+        }
+        // Also where nobody is heard: a node of another site may hear this one again before this one hears it.
+        if reach.linked && reach.known > 1 {
+            let told = {
+                let plan = plan.load();
+                sharing.tell(&rates.table, token, |tag| plan.rate(tag), rates.now_ns())
+            };
+            tell(&fleet, told).await;
         }
     }
 }

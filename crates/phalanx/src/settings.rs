@@ -22,6 +22,8 @@ use crate::tls_settings::{self, RawCertificate, RawTlsListen, TlsSettings};
 #[derive(Debug, Clone)]
 pub(crate) struct Settings {
     pub(crate) listen: Vec<SocketAddr>,
+    /// Clients may begin with HTTP/2 without TLS.
+    pub(crate) h2c: bool,
     pub(crate) admin: SocketAddr,
     pub(crate) state: PathBuf,
     /// Data plane threads; one runtime each.
@@ -116,6 +118,7 @@ fn check(
     let state = raw.node.state.as_ref().map_or_else(default_state, |state| folder.join(state));
     let settings = Settings {
         listen: addresses,
+        h2c: raw.listen.h2c,
         admin,
         logs: logs(text, &raw.log, folder, &state, faults),
         state,
@@ -421,6 +424,8 @@ struct RawNode {
 #[serde(deny_unknown_fields)]
 struct RawListen {
     address: Option<Vec<At<String>>>,
+    #[serde(default)]
+    h2c: bool,
     admin: Option<At<String>>,
     #[serde(default)]
     tls: Vec<RawTlsListen>,

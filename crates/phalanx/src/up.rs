@@ -15,7 +15,8 @@ use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::args::{ModeArg, RunArgs, Switch, UpArgs};
-use crate::node::{Enrolment, Node, StartError};
+use crate::enrolment::Enrolment;
+use crate::node::{Node, StartError};
 use crate::places_port::read_one;
 use crate::plan::PolicySource;
 use crate::settings::{self, FleetSettings, LogSettings, Settings};
@@ -167,6 +168,7 @@ fn settings_of(args: &UpArgs) -> anyhow::Result<Settings> {
     };
     Ok(Settings {
         listen: vec![args.listen],
+        h2c: args.h2c,
         admin: args.admin,
         state: args.state.clone().unwrap_or(if is_member { member } else { default }),
         workers: args.workers.map_or_else(settings::default_workers, usize::from),

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use phalanx_model::{Author, AuthorRole};
 use serde::{Deserialize, Serialize};
 
+use crate::certificate::{Certified, CertifiedBy};
 use crate::join::{DerText, ders};
 use crate::record::base64_bytes;
 use crate::{
@@ -28,6 +29,9 @@ pub struct NodeRecord {
     pub roles: Vec<String>,
     /// When it started, in Unix milliseconds.
     pub started_at_ms: u64,
+    /// Where nodes of its site can renew should it be the site's delegate: `HOST:PORT`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub enrol: Vec<String>,
 }
 
 impl NodeRecord {
@@ -65,12 +69,15 @@ pub enum Admission<'a> {
 }
 
 /// When a node's certificates were made and when they end, in Unix milliseconds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Validity {
     /// When they were made.
     pub issued_at_ms: u64,
     /// When the first of them ends.
     pub expires_at_ms: u64,
+    /// The delegate of the node's site that made them; none if the authority itself did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<CertifiedBy>,
 }
 
 /// A node that may be believed.
@@ -145,7 +152,11 @@ impl Announcement {
         }
         let node: NodeRecord =
             serde_json::from_slice(&record.body).map_err(|error| Refusal::Unreadable(error.to_string()))?;
-        if !valid_name(&node.site) || !valid_name(&node.node) || node.version.len() > VERSION_BYTES_MAX {
+        if !valid_name(&node.site)
+            || !valid_name(&node.node)
+            || node.version.len() > VERSION_BYTES_MAX
+            || node.enrol.len() > crate::join::ADDRESSES_MAX
+        {
             return Err(Refusal::Unreadable("site, node or version is no name".into()));
         }
         if record.author != node.author(AuthorRole::Node) || record.key_id != node.node_key.id() {
@@ -168,7 +179,8 @@ impl Announcement {
             if certified.id.what != what || certified.key != key {
                 return Err(Refusal::Certificate(format!("{} is for another name or key", certified.id)));
             }
-            Ok(Validity { issued_at_ms: certified.issued_at_ms, expires_at_ms: certified.expires_at_ms })
+            let Certified { issued_at_ms, expires_at_ms, by, .. } = certified;
+            Ok(Validity { issued_at_ms, expires_at_ms, by })
         };
         let (site, name) = (Arc::clone(&node.site), Arc::clone(&node.node));
         let of_node =
@@ -178,6 +190,7 @@ impl Announcement {
         Ok(Validity {
             issued_at_ms: of_node.issued_at_ms.min(of_operator.issued_at_ms),
             expires_at_ms: of_node.expires_at_ms.min(of_operator.expires_at_ms),
+            by: of_node.by,
         })
     }
 }
@@ -212,6 +225,7 @@ mod tests {
             operator_key: None,
             roles: vec!["edge".into()],
             started_at_ms: 5,
+            enrol: vec![],
         }
     }
 
@@ -298,7 +312,7 @@ mod tests {
         };
         let edge = node(&key);
         let control = NodeRecord { operator_key: Some(operator.verifying()), ..node(&key) };
-        let day = Some(Validity { issued_at_ms: NOW, expires_at_ms: own.expires_at_ms });
+        let day = Some(Validity { issued_at_ms: NOW, expires_at_ms: own.expires_at_ms, by: None });
         assert_eq!(open(&edge, &own.chain, &[], NOW).unwrap().validity, day);
         assert_eq!(open(&control, &own.chain, &own.operator_chain, NOW).unwrap().validity, day);
         let expired = open(&edge, &own.chain, &[], own.expires_at_ms + 1000);

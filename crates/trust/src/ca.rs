@@ -7,18 +7,17 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use phalanx_model::limits::{FLEET_INVITATIONS_MAX, FLEET_NODES_MAX};
 use serde::{Deserialize, Serialize};
-use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
-use crate::ca_state::{CaKey, Issued, State, TokenState};
+use crate::admission::{self, Admissible, Inviter, Rolls};
+use crate::ca_state::{CaKey, Issued, State};
 use crate::certificate::{self, CertificateOrder, Der, Signer, fingerprint};
 use crate::join::{DerText, EnrolRequest, Grant, JoinRefusal, JoinToken, NodeKeys, RenewRequest, der_texts};
 use crate::nats_login::{self, NatsKind, NatsRights, NatsUser};
 use crate::spiffe::{Named, SpiffeId};
 use crate::{
-    Sealer, SigningKey, TrustBundle, TrustError, VerifyingKey, private_file, random_bytes, sha256, valid_name,
+    Sealer, SigningKey, TrustBundle, TrustError, VerifyingKey, private_file, random_bytes, valid_name,
 };
 
 /// The authority, opened.
@@ -184,34 +183,14 @@ impl FleetAuthority {
         server: bool,
         now_ms: u64,
     ) -> Result<JoinToken, TrustError> {
-        self.state.tokens.retain(|token| now_ms < token.expires_at_ms.saturating_add(TOKEN_REMEMBERED_MS));
-        if self.state.tokens.len() >= FLEET_INVITATIONS_MAX {
-            return Err(TrustError::Limit(
-                "too many invitations are remembered; wait until some are a week old",
-            ));
-        }
-        let secret: Zeroizing<[u8; 32]> = Zeroizing::new(random_bytes());
-        let token = JoinToken {
-            fleet: self.state.fleet.clone(),
-            site: invitation.site.clone(),
-            control: invitation.control,
-            addresses: invitation.addresses.clone(),
+        let inviter = Inviter {
+            fleet: &self.state.fleet,
             root: self.root_fingerprint()?,
-            id: data_encoding::HEXLOWER.encode(&random_bytes::<8>()),
-            secret: data_encoding::HEXLOWER.encode(secret.as_slice()),
-            expires_at_ms: now_ms.saturating_add(invitation.for_ms.min(TOKEN_MAX_MS)),
+            by: None,
             policy_version_min: self.state.policy_version_min,
         };
+        let token = admission::make_token(&mut self.state.tokens, inviter, (invitation, server), now_ms)?;
         self.issuer(&Named::Site(invitation.site.as_str().into()), now_ms)?;
-        self.state.tokens.push(TokenState {
-            id: token.id.clone(),
-            digest: DerText(sha256(token.secret.as_bytes()).to_vec()),
-            site: token.site.clone(),
-            control: token.control,
-            server,
-            expires_at_ms: token.expires_at_ms,
-            used_by: None,
-        });
         self.save()?;
         Ok(token)
     }
@@ -227,50 +206,12 @@ impl FleetAuthority {
 
     /// Admits a node whose token is good. The token is used up on disk before this returns.
     pub fn enrol(&mut self, request: &EnrolRequest, now_ms: u64) -> Result<Grant, JoinRefusal> {
-        if request.fleet != self.state.fleet {
-            return Err(JoinRefusal::Foreign);
-        }
-        let node_key = proven(&request.node_request, "the node's key is not proven")?;
-        let nats_key = proven(&request.nats_request, "the NATS key is not proven")?;
-        let operator_key = match request.operator_request.is_empty() {
-            true => None,
-            false => Some(proven(&request.operator_request, "the operator key is not proven")?),
-        };
-        if !valid_name(&request.site) || !valid_name(&request.node) {
-            return Err(JoinRefusal::Malformed("site or node is no name".into()));
-        }
-        let name = format!("{}/{}", request.site, request.node);
-        let place = self.token_place(&request.token, &request.secret).ok_or(JoinRefusal::Foreign)?;
-        let token = self.state.tokens.get(place).ok_or(JoinRefusal::Foreign)?;
-        if token.server {
-            return Err(JoinRefusal::Malformed(
-                "the token is for a server; use it with `phalanx fleet serve`".into(),
-            ));
-        }
-        // Who lost the answer may ask again: the same name with the same key gets what it already has.
-        let again = token.used_by.as_deref() == Some(name.as_str())
-            && self.state.issued.get(&name).is_some_and(|issued| issued.node_key == node_key);
-        if let (Some(by), false) = (&token.used_by, again) {
-            return Err(JoinRefusal::Used(by.clone()));
-        }
-        if now_ms >= token.expires_at_ms {
-            return Err(JoinRefusal::Expired);
-        }
-        if token.site != request.site {
-            return Err(JoinRefusal::WrongSite(token.site.clone()));
-        }
-        if operator_key.is_some() && !token.control {
-            return Err(JoinRefusal::Malformed("the token admits no operator key".into()));
-        }
-        self.name_is_free(&name, node_key, now_ms)?;
+        let Admissible { name, place, again, issued, from_ms } = self.rolls().admissible(request, now_ms)?;
         if self.state.servers.contains_key(&name) {
             return Err(JoinRefusal::NameTaken(name));
         }
-        let rights = if token.control { NatsRights::Control } else { NatsRights::Node };
         self.mark(place, Some(name));
-        let issued =
-            Issued { node_key, operator_key, nats_key, rights, expires_at_ms: 0, revoked_at_ms: None };
-        let granted = self.issue(&request.site, &request.node, issued, now_ms).map_err(unavailable);
+        let granted = self.issue(&request.site, &request.node, issued, from_ms).map_err(unavailable);
         if granted.is_err() && !again {
             // Nobody got anything for it.
             self.mark(place, None);
@@ -280,26 +221,7 @@ impl FleetAuthority {
 
     /// Fresh certificates and a fresh login for a node that proves the key it is enrolled with.
     pub fn renew(&mut self, request: &RenewRequest, now_ms: u64) -> Result<Grant, JoinRefusal> {
-        if request.fleet != self.state.fleet {
-            return Err(JoinRefusal::Foreign);
-        }
-        let name = format!("{}/{}", request.site, request.node);
-        let issued = self.state.issued.get(&name).ok_or_else(|| JoinRefusal::NotEnrolled(name.clone()))?;
-        if !request.is_signed_by(issued.node_key) {
-            return Err(JoinRefusal::NotEnrolled(name));
-        }
-        if issued.revoked_at_ms.is_some() {
-            return Err(JoinRefusal::Revoked(name));
-        }
-        if request.at_ms.abs_diff(now_ms) > certificate::CLOCK_ALLOWANCE_MS {
-            return Err(JoinRefusal::Malformed(
-                "the clocks of node and authority differ by more than 5 minutes".into(),
-            ));
-        }
-        if now_ms > issued.expires_at_ms.saturating_add(RENEWABLE_FOR_MS) {
-            return Err(JoinRefusal::NotEnrolled(name));
-        }
-        let issued = issued.clone();
+        let issued = self.rolls().renewable(request, now_ms)?.clone();
         self.issue(&request.site, &request.node, issued, now_ms).map_err(unavailable)
     }
 
@@ -339,6 +261,7 @@ impl FleetAuthority {
         let login = nats_login::key_name(NatsKind::User, issued.nats_key);
         // A login made in this very second is meant too.
         self.state.nats_revoked.insert(login, now_ms / 1000 + 1);
+        self.drop_delegation(site, node, now_ms);
         self.save()?;
         Ok(true)
     }
@@ -404,7 +327,8 @@ impl FleetAuthority {
         let name = |key: &SigningKey| nats_login::key_name(NatsKind::Account, key.verifying());
         let made_at_ms = self.state.made_at_ms;
         let revoked_at_ms = self.state.nats_revoked.values().max().map(|second| second * 1000);
-        let account_claims = self.nats_account(made_at_ms.max(revoked_at_ms.unwrap_or_default()))?;
+        let changed_at_ms = revoked_at_ms.unwrap_or_default().max(self.state.delegations_changed_at_ms);
+        let account_claims = self.nats_account(made_at_ms.max(changed_at_ms))?;
         Ok(NatsOperator {
             operator: nats_login::operator(&operator, &self.state.fleet, system.verifying(), made_at_ms),
             account: (name(&account), account_claims),
@@ -412,11 +336,12 @@ impl FleetAuthority {
         })
     }
 
-    /// The claims of the account that nodes log in to, with the logins that are revoked.
+    /// The claims of the account that nodes log in to, with the logins that are revoked and the keys of delegates.
     pub fn nats_account(&self, now_ms: u64) -> Result<String, TrustError> {
         let (operator, account, _) = self.state.nats_keys()?;
         let revoked = self.state.nats_revoked.iter().map(|(key, second)| (key.as_str(), *second));
-        Ok(nats_login::account(&operator, &self.state.fleet, account.verifying(), revoked, now_ms))
+        let (fleet, scopes) = (&self.state.fleet, self.nats_scopes());
+        Ok(nats_login::account(&operator, fleet, account.verifying(), revoked, &scopes, now_ms))
     }
 
     /// A login to the system account for a moment, with its key.
@@ -475,53 +400,29 @@ impl FleetAuthority {
         }
     }
 
-    /// The token that a request names and proves; looked for in constant time per token.
+    /// The token that a request names and proves.
     pub(crate) fn token_place(&self, id: &str, secret: &str) -> Option<usize> {
-        let digest = sha256(secret.as_bytes());
-        let mut found = None;
-        for (place, token) in self.state.tokens.iter().enumerate() {
-            if bool::from(token.digest.0.ct_eq(&digest)) && token.id == id {
-                found = Some(place);
-            }
-        }
-        found
+        admission::token_place(&self.state.tokens, id, secret)
     }
 
-    fn name_is_free(&self, name: &str, key: VerifyingKey, now_ms: u64) -> Result<(), JoinRefusal> {
-        match self.state.issued.get(name) {
-            Some(issued) if issued.revoked_at_ms.is_some() && issued.node_key == key => {
-                Err(JoinRefusal::Revoked(name.to_owned()))
-            }
-            Some(issued)
-                if issued.revoked_at_ms.is_none()
-                    && issued.node_key != key
-                    && now_ms < issued.expires_at_ms =>
-            {
-                Err(JoinRefusal::NameTaken(name.to_owned()))
-            }
-            None if self.state.issued.len() >= FLEET_NODES_MAX => {
-                Err(JoinRefusal::Unavailable(format!("{FLEET_NODES_MAX} nodes are enrolled")))
-            }
-            _ => Ok(()),
-        }
+    fn rolls(&self) -> Rolls<'_> {
+        Rolls { fleet: &self.state.fleet, tokens: &self.state.tokens, issued: &self.state.issued }
     }
 
     fn issue(&mut self, site: &str, node: &str, issued: Issued, now_ms: u64) -> Result<Grant, TrustError> {
         let fleet: Arc<str> = self.state.fleet.as_str().into();
         let issuer = self.issuer(&Named::Site(site.into()), now_ms)?;
+        let for_ms = self.certificate_ms(site, node);
         let certify = |what, key| {
             let id = SpiffeId { fleet: Arc::clone(&fleet), what };
-            self.chain(
-                &CertificateOrder { id: &id, key, now_ms, for_ms: CERTIFICATE_MS, hosts: &[] },
-                &issuer,
-            )
+            self.chain(&CertificateOrder { id: &id, key, now_ms, for_ms, hosts: &[] }, &issuer)
         };
         let chain = certify(Named::Node { site: site.into(), node: node.into() }, issued.node_key)?;
         let operator = issued
             .operator_key
             .map(|key| certify(Named::Operator { site: site.into(), node: node.into() }, key));
         let operator_chain = operator.transpose()?.unwrap_or_default();
-        let expires_at_ms = now_ms.saturating_add(CERTIFICATE_MS);
+        let expires_at_ms = now_ms.saturating_add(for_ms);
         let (_, account, _) = self.state.nats_keys()?;
         let user = NatsUser { site, node, key: issued.nats_key, rights: issued.rights };
         let grant = Grant {
@@ -643,7 +544,6 @@ pub const CERTIFICATE_MS: u64 = DAY_MS;
 pub const RENEWABLE_FOR_MS: u64 = 30 * DAY_MS;
 /// The longest time that a token is good.
 pub const TOKEN_MAX_MS: u64 = 7 * DAY_MS;
-const TOKEN_REMEMBERED_MS: u64 = 7 * DAY_MS;
 const ROOT_MS: u64 = 10 * 365 * DAY_MS;
 const INTERMEDIATE_MS: u64 = 365 * DAY_MS;
 const DAY_MS: u64 = 24 * 60 * 60_000;

@@ -34,6 +34,12 @@ pub(crate) struct State {
     /// Servers of sites, by `site/server`.
     #[serde(default)]
     pub(crate) servers: BTreeMap<String, IssuedServer>,
+    /// The delegate of each site that has one.
+    #[serde(default)]
+    pub(crate) delegations: BTreeMap<String, Delegated>,
+    /// When the keys of delegates in the account's claims last changed.
+    #[serde(default)]
+    pub(crate) delegations_changed_at_ms: u64,
 }
 
 impl State {
@@ -54,6 +60,8 @@ impl State {
             issued: BTreeMap::new(),
             policy_version_min: 0,
             servers: BTreeMap::new(),
+            delegations: BTreeMap::new(),
+            delegations_changed_at_ms: 0,
         })
     }
 
@@ -112,6 +120,27 @@ pub(crate) struct Issued {
     pub(crate) rights: NatsRights,
     pub(crate) expires_at_ms: u64,
     pub(crate) revoked_at_ms: Option<u64>,
+}
+
+/// The delegate of a site.
+#[derive(Clone, Serialize, Deserialize)]
+pub(crate) struct Delegated {
+    pub(crate) node: String,
+    /// How long each of its certificates is good.
+    pub(crate) for_ms: u64,
+    /// What it holds by now; none until it asked.
+    pub(crate) held: Option<DelegatedKeys>,
+}
+
+/// What a delegate was last given.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct DelegatedKeys {
+    pub(crate) ca: VerifyingKey,
+    pub(crate) nats: VerifyingKey,
+    /// SHA-256 of the root that signed.
+    pub(crate) root: String,
+    pub(crate) issued_at_ms: u64,
+    pub(crate) expires_at_ms: u64,
 }
 
 /// A server that was enrolled.

@@ -222,6 +222,23 @@ fn a_node_renews_with_its_key_until_it_is_revoked_or_long_gone() {
 }
 
 #[test]
+fn a_node_that_is_enrolled_within_the_second_of_its_revocation_is_not_taken_for_the_revoked_one() {
+    let (_folder, mut authority) = authority("f");
+    let token = authority.invite(&invitation("fra", true), NOW).unwrap();
+    authority.enrol(&ask(&token, "fra", "a", &Keys::new()), NOW).unwrap();
+    let revoked_at_ms = NOW + HOUR + 200;
+    authority.revoke("fra", "a", None, revoked_at_ms).unwrap();
+    let token = authority.invite(&invitation("fra", true), revoked_at_ms).unwrap();
+    let grant = authority.enrol(&ask(&token, "fra", "a", &Keys::new()), revoked_at_ms + 100).unwrap();
+    for chain in [&grant.chain, &grant.operator_chain] {
+        let certified = describe(&ders(chain)[0]).unwrap();
+        assert!(certified.issued_at_ms > revoked_at_ms, "{}", certified.issued_at_ms);
+    }
+    let bundle = authority.bundle().unwrap();
+    assert!(bundle.verify(&ders(&grant.chain), revoked_at_ms + 100).is_ok(), "it counts at once");
+}
+
+#[test]
 fn the_root_changes_while_old_and_new_certificates_count() {
     let (_folder, mut authority) = authority("f");
     let token = authority.invite(&invitation("fra", false), NOW).unwrap();

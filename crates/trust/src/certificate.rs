@@ -1,6 +1,6 @@
 //! Certificates of a fleet's own authority: made here, and checked here on every receipt.
 //!
-//! Three levels, all Ed25519: root, one intermediate per site and one for servers, leaves of a day. Chains are checked by
+//! Three levels, all Ed25519: root, one intermediate per site, per delegate of a site and for servers, leaves. Chains are checked by
 //! webpki; that an intermediate signs only for its own site is in the SPIFFE ids, because name constraints on URIs have no
 //! syntax for paths. DNS and address constraints keep a site's intermediate from posing as a server elsewhere.
 
@@ -12,6 +12,7 @@ use rcgen::{
     GeneralSubtree, IsCa, Issuer, KeyUsagePurpose, NameConstraints, PublicKeyData, SanType, SerialNumber,
 };
 use rustls::pki_types::{CertificateDer, UnixTime};
+use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use webpki::{EndEntityCert, KeyUsage, anchor_from_trusted_cert};
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
@@ -102,6 +103,17 @@ pub struct Certified {
     pub issued_at_ms: u64,
     /// When it ends, in Unix milliseconds.
     pub expires_at_ms: u64,
+    /// The delegate that signed it; none if the authority itself did.
+    pub by: Option<CertifiedBy>,
+}
+
+/// A node that signed a certificate as the authority's delegate at its site.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CertifiedBy {
+    /// Its name.
+    pub node: Arc<str>,
+    /// When the authority last delegated to it, in Unix milliseconds. What a delegate itself says of time proves nothing.
+    pub delegated_at_ms: u64,
 }
 
 impl TrustBundle {
@@ -143,7 +155,7 @@ impl TrustBundle {
         if chain.iter().any(|der| der.len() > CERTIFICATE_BYTES_MAX) {
             return Err(Refusal::Certificate("too large".into()));
         }
-        let certified = describe(leaf).ok_or_else(|| Refusal::Certificate("unreadable".into()))?;
+        let mut certified = describe(leaf).ok_or_else(|| Refusal::Certificate("unreadable".into()))?;
         let refused = |error: webpki::Error| match error {
             webpki::Error::CertExpired { .. } => Refusal::CertificateExpired(certified.id.to_string()),
             error => Refusal::Certificate(error.to_string()),
@@ -167,6 +179,11 @@ impl TrustBundle {
             let issuer = issuer.ok_or_else(|| Refusal::Certificate("unreadable issuer".into()))?;
             if !below.may_be_issued_by(&issuer.id) {
                 return Err(Refusal::Certificate(format!("{} may not sign for {below}", issuer.id)));
+            }
+            if let Named::Delegate { node, .. } = &issuer.id.what {
+                certified.expires_at_ms = certified.expires_at_ms.min(issuer.expires_at_ms);
+                let by = CertifiedBy { node: Arc::clone(node), delegated_at_ms: issuer.issued_at_ms };
+                certified.by = Some(by);
             }
             below = issuer.id;
         }
@@ -198,6 +215,7 @@ pub fn describe(der: &[u8]) -> Option<Certified> {
         key: VerifyingKey::from_bytes(&certificate.public_key().subject_public_key.data)?,
         issued_at_ms: ms(validity.not_before.timestamp()).saturating_add(CLOCK_ALLOWANCE_MS),
         expires_at_ms: ms(validity.not_after.timestamp()),
+        by: None,
     })
 }
 
@@ -237,7 +255,7 @@ fn params(order: &CertificateOrder<'_>) -> Result<CertificateParams, TrustError>
     match &order.id.what {
         Named::Fleet => authority(&mut params, 2),
         Named::Services => authority(&mut params, 0),
-        Named::Site(site) => {
+        Named::Site(site) | Named::Delegate { site, .. } => {
             authority(&mut params, 0);
             params.name_constraints = Some(NameConstraints {
                 permitted_subtrees: vec![GeneralSubtree::DnsName(format!(
@@ -277,7 +295,10 @@ fn authority(params: &mut CertificateParams, below: u8) {
 fn short(id: &SpiffeId) -> String {
     let name = match &id.what {
         Named::Fleet => "fleet root",
-        Named::Site(site) | Named::Node { site, .. } | Named::Operator { site, .. } => site,
+        Named::Site(site)
+        | Named::Delegate { site, .. }
+        | Named::Node { site, .. }
+        | Named::Operator { site, .. } => site,
         Named::Services => "services",
         Named::Service(name) => name,
     };

@@ -31,6 +31,9 @@ pub struct JoinToken {
     pub expires_at_ms: u64,
     /// The lowest policy version that the joiner may accept.
     pub policy_version_min: u64,
+    /// The delegate that made it, `SITE/NODE`, and the only one at which it counts; none for one of the authority's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<String>,
 }
 
 impl JoinToken {
@@ -252,6 +255,12 @@ pub enum JoinRefusal {
         "{0} was revoked by an operator; if it may come back, join it again with a new token and new state"
     )]
     Revoked(String),
+    /// The node is no delegate.
+    #[error("{0} is no delegate of the fleet's authority; make it one with `phalanx fleet delegate {0}`")]
+    NotDelegated(String),
+    /// The delegate may not do this.
+    #[error("{0} has the control role, which only the fleet's authority itself gives and renews")]
+    AuthorityOnly(String),
     /// The authority cannot serve now.
     #[error("the fleet's authority cannot do this now: {0}; try again later")]
     Unavailable(String),
@@ -259,7 +268,7 @@ pub enum JoinRefusal {
 
 const PREFIX: &str = "phxjoin-";
 const TEXT_BYTES_MAX: usize = 8192;
-const ADDRESSES_MAX: usize = 8;
+pub(crate) const ADDRESSES_MAX: usize = 8;
 
 #[cfg(test)]
 mod tests {
@@ -276,6 +285,7 @@ mod tests {
             secret: "hush".into(),
             expires_at_ms: 5,
             policy_version_min: 7,
+            by: None,
         }
     }
 

@@ -15,6 +15,7 @@ pub mod seal;
 pub mod key;
 pub mod secret;
 
+mod admission;
 pub mod authority;
 pub mod record;
 pub mod roots;
@@ -24,6 +25,8 @@ pub mod ca;
 mod ca_servers;
 mod ca_state;
 pub mod certificate;
+pub mod delegate;
+pub mod delegation;
 pub mod join;
 pub mod membership;
 pub mod nats_config;
@@ -43,6 +46,7 @@ pub use announce::{Admission, Admitted, Announcement, NodeRecord, Validity, vali
 pub use api_keys::{ApiKey, ApiKeyError, ApiKeys};
 pub use ca::{FleetAuthority, Invitation};
 pub use certificate::{Certified, TrustBundle};
+pub use delegate::SiteDelegate;
 pub use error::{Refusal, TrustError};
 pub use join::{EnrolRequest, Grant, JoinRefusal, JoinToken, NodeKeys, RenewRequest};
 pub use key::{KeyId, SigningKey, VerifyingKey};

@@ -112,7 +112,7 @@ fn text(
          max_control_line: 4KB\n\
          max_pending: {PENDING_MAX}\n\
          write_deadline: \"5s\"\n\
-         ping_interval: \"10s\"\n\
+         ping_interval: \"2s\"\n\
          ping_max: 2\n\
          jetstream {{\n  store_dir: {store}\n{domain}  sync_interval: always\n  max_mem: {MEMORY_MAX}\n  max_file: {STORE_MAX}\n}}\n\
          tls {tls}\

@@ -93,6 +93,41 @@ pub fn node_user(account: &SigningKey, user: &NatsUser<'_>, now_ms: u64, expires
     issued.sign(account, NatsKind::Account)
 }
 
+/// The claims of an edge node's login, signed with a key that the account scopes to the nodes of a site: what such a login may do
+/// stands in the account, and that it is a node of this name in the login.
+pub fn scoped_user(
+    signer: &SigningKey,
+    account: &str,
+    node: &str,
+    key: VerifyingKey,
+    times: (u64, u64),
+) -> String {
+    let (now_ms, expires_at_ms) = times;
+    let issued = Claims {
+        name: node.to_owned(),
+        subject: key_name(NatsKind::User, key),
+        now_ms,
+        expires_at_ms: Some(expires_at_ms),
+        // Any right that stood here would have the server refuse it.
+        nats: json!({ "type": "user", "version": 2, "issuer_account": account }),
+    };
+    issued.sign(signer, NatsKind::Account)
+}
+
+/// What a delegate's key can make: logins with the rights of an edge node of the site, under the node's name in the login.
+fn scope(site: &str, signer: VerifyingKey) -> Value {
+    let user = NatsUser { site, node: "{{name()}}", key: signer, rights: NatsRights::Node };
+    json!({
+        "kind": "user_scope",
+        "key": key_name(NatsKind::Account, signer),
+        "role": format!("nodes of {site}"),
+        "template": {
+            "pub": { "allow": publish(&user) }, "sub": { "allow": read(&user) },
+            "subs": -1, "data": -1, "payload": PAYLOAD_MAX,
+        },
+    })
+}
+
 /// The claims of a short-lived user of the system account, which hands the server new claims of accounts.
 pub fn system_user(system: &SigningKey, key: VerifyingKey, now_ms: u64) -> String {
     let issued = Claims {
@@ -124,22 +159,24 @@ pub fn operator(operator: &SigningKey, fleet: &str, system: VerifyingKey, now_ms
 }
 
 /// The claims of an account that may keep streams, signed by the operator. Logins in `revoked`, with the Unix second up to which
-/// they were made, are refused, and cut if they are connected.
+/// they were made, are refused, and cut if they are connected. `scopes`: the keys that sign logins of nodes of one site.
 pub fn account<'a>(
     operator: &SigningKey,
     name: &str,
     key: VerifyingKey,
     revoked: impl Iterator<Item = (&'a str, u64)>,
+    scopes: &[(&str, VerifyingKey)],
     now_ms: u64,
 ) -> String {
     let revoked: serde_json::Map<String, Value> =
         revoked.map(|(key, second)| (key.to_owned(), json!(second))).collect();
-    sign_account(operator, name, key, &[&CONNECTIONS[..], &STREAMS].concat(), revoked, now_ms)
+    let signers: Vec<Value> = scopes.iter().map(|(site, signer)| scope(site, *signer)).collect();
+    sign_account(operator, name, key, &[&CONNECTIONS[..], &STREAMS].concat(), (revoked, signers), now_ms)
 }
 
 /// The claims of the system account, which may keep none.
 pub fn system_account(operator: &SigningKey, key: VerifyingKey, now_ms: u64) -> String {
-    sign_account(operator, "SYS", key, &CONNECTIONS, serde_json::Map::new(), now_ms)
+    sign_account(operator, "SYS", key, &CONNECTIONS, Default::default(), now_ms)
 }
 
 fn sign_account(
@@ -147,21 +184,25 @@ fn sign_account(
     name: &str,
     key: VerifyingKey,
     unlimited: &[&str],
-    revoked: serde_json::Map<String, Value>,
+    (revoked, signers): (serde_json::Map<String, Value>, Vec<Value>),
     now_ms: u64,
 ) -> String {
     let mut limits: serde_json::Map<String, Value> =
         unlimited.iter().map(|name| ((*name).to_owned(), json!(-1))).collect();
     limits.insert("wildcards".into(), json!(true));
+    let mut nats = json!({
+        "type": "account", "version": 2, "limits": limits, "revocations": revoked,
+        "default_permissions": { "pub": {}, "sub": {} },
+    });
+    if let (false, Some(fields)) = (signers.is_empty(), nats.as_object_mut()) {
+        fields.insert("signing_keys".into(), Value::Array(signers));
+    }
     let issued = Claims {
         name: name.to_owned(),
         subject: key_name(NatsKind::Account, key),
         now_ms,
         expires_at_ms: None,
-        nats: json!({
-            "type": "account", "version": 2, "limits": limits, "revocations": revoked,
-            "default_permissions": { "pub": {}, "sub": {} },
-        }),
+        nats,
     };
     issued.sign(operator, NatsKind::Operator)
 }
@@ -220,8 +261,9 @@ fn publish(user: &NatsUser<'_>) -> Vec<String> {
         format!("phx.raw.{site}.{node}"),
         "$JS.API.STREAM.NAMES".into(),
         "$JS.API.STREAM.INFO.*".into(),
-        // Readers of one connection, which end with it.
+        // Readers of one connection, which end with it, or when they are replaced. Their names are random and told to nobody.
         "$JS.API.CONSUMER.CREATE.>".into(),
+        "$JS.API.CONSUMER.DELETE.*.*".into(),
         "$JS.API.CONSUMER.INFO.*.*".into(),
         "$JS.API.CONSUMER.MSG.NEXT.*.*".into(),
         // What blobs there are, here and in the copies of other sites: the content of blocklists. What a stream has, every login
@@ -316,8 +358,14 @@ mod tests {
                 "phx.raw.fra.a",
             ]
             .contains(&subject.as_str());
-            let reads =
-                ["STREAM.NAMES", "STREAM.INFO", "CONSUMER.CREATE", "CONSUMER.INFO", "CONSUMER.MSG.NEXT"];
+            let reads = [
+                "STREAM.NAMES",
+                "STREAM.INFO",
+                "CONSUMER.CREATE",
+                "CONSUMER.DELETE",
+                "CONSUMER.INFO",
+                "CONSUMER.MSG.NEXT",
+            ];
             let blobs = ["STREAM.MSG.GET.*", "DIRECT.GET.>"];
             let reads = reads.iter().chain(&blobs).copied().collect::<Vec<_>>();
             assert!(

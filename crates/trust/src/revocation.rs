@@ -6,6 +6,7 @@ use phalanx_model::AuthorRole;
 use phalanx_model::limits::{REASON_BYTES_MAX, RECORD_FUTURE_MAX_MS};
 use serde::{Deserialize, Serialize};
 
+use crate::certificate::CertifiedBy;
 use crate::{Refusal, SignedRecord, VerifyingKey, valid_name};
 
 /// A revocation. It ends every certificate of the name that was made up to a time; a node that is enrolled afresh under the
@@ -16,8 +17,12 @@ pub struct Revocation {
     pub site: Arc<str>,
     /// Its name.
     pub node: Arc<str>,
-    /// Certificates made up to this Unix millisecond do not count.
+    /// Certificates made up to this Unix millisecond do not count; 0 if the node itself goes on.
     pub up_to_ms: u64,
+    /// Nothing counts that it signed as its site's delegate with a delegation of up to this Unix millisecond, whenever it did. A node that is
+    /// revoked itself is no delegate either.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub delegation_up_to_ms: u64,
     /// The key it had, as far as the operator's node knew: no certificate for it counts again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub node_key: Option<VerifyingKey>,
@@ -41,9 +46,24 @@ impl Revocation {
         {
             return Err(Refusal::Unreadable("a name or the reason is too long".into()));
         }
-        if revocation.up_to_ms > now_ms.saturating_add(RECORD_FUTURE_MAX_MS) {
+        if revocation.delegated_up_to_ms() > now_ms.saturating_add(RECORD_FUTURE_MAX_MS) {
             return Err(Refusal::FromTheFuture);
         }
         Ok(revocation)
     }
+
+    /// Up to when what the authority delegated to the node does not count, in Unix milliseconds.
+    pub fn delegated_up_to_ms(&self) -> u64 {
+        self.delegation_up_to_ms.max(self.up_to_ms)
+    }
+
+    /// Whether it ends a certificate of this node's site that a delegate made.
+    pub fn ends_delegation(&self, site: &str, by: &CertifiedBy) -> bool {
+        *self.site == *site && self.node == by.node && by.delegated_at_ms <= self.delegated_up_to_ms()
+    }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands references")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }

@@ -20,6 +20,8 @@ pub struct TrustRoots {
     validities: HashMap<Name, Validity>,
     /// Up to when certificates of these names do not count.
     revoked: HashMap<Name, u64>,
+    /// Up to when delegations to these names do not count.
+    ended: HashMap<Name, u64>,
     /// Keys of revoked nodes: no certificate for them counts, whenever it was made.
     revoked_keys: HashSet<KeyId>,
     /// Pinned keys that an operator dropped, and when: what was announced with them before may still lie in a stream.
@@ -50,6 +52,7 @@ impl TrustRoots {
             nodes: HashMap::new(),
             validities: HashMap::new(),
             revoked: HashMap::new(),
+            ended: HashMap::new(),
             revoked_keys: HashSet::new(),
             dropped_keys: HashMap::new(),
         }
@@ -97,29 +100,77 @@ impl TrustRoots {
     /// certificate replaces the keys: the authority has seen to it that the name is the same node's, or another's in its place.
     pub fn admit(&mut self, admitted: &Admitted) -> Result<Pinned, Refusal> {
         let node = &admitted.node;
-        let Some(validity) = admitted.validity else { return self.pin(node) };
+        let Some(validity) = &admitted.validity else { return self.pin(node) };
         let name = (Arc::clone(&node.site), Arc::clone(&node.node));
         if self.revoked.get(&name).is_some_and(|up_to_ms| validity.issued_at_ms <= *up_to_ms)
             || self.revoked_keys.contains(&node.node_key.id())
         {
             return Err(Refusal::Revoked(format!("{}/{}", node.site, node.node)));
         }
-        let known = self.validities.get(&name).copied();
-        let fresh = known.is_none_or(|known| validity.issued_at_ms > known.issued_at_ms);
-        if fresh && self.nodes.get(&name).is_some_and(|known| !same_keys(known, node)) {
+        self.may_be_by_delegate(&name, validity)?;
+        let known = self.validities.get(&name);
+        let newer = known.is_none_or(|known| validity.issued_at_ms > known.issued_at_ms);
+        let other = self.nodes.get(&name).is_some_and(|known| !same_keys(known, node));
+        // Of two nodes of one name the authority's counts, whichever was there first, and a delegate's is refused while it does.
+        let fresh = match known.filter(|_| other).map(|known| (&known.by, &validity.by)) {
+            Some((None, Some(_)))
+                if known.is_some_and(|known| validity.issued_at_ms < known.expires_at_ms) =>
+            {
+                return Err(Refusal::WrongKey(format!("{}/{}", node.site, node.node)));
+            }
+            Some((Some(_), None)) => true,
+            _ => newer,
+        };
+        if fresh && other {
             self.forget(&node.site, &node.node);
         }
         let pinned = self.pin(node)?;
         if !fresh {
             return Ok(pinned);
         }
-        self.validities.insert(name, validity);
+        self.validities.insert(name, validity.clone());
         Ok(if pinned == Pinned::Known { Pinned::Renewed } else { pinned })
     }
 
     /// How long a node's certificates hold.
     pub fn validity(&self, site: &str, node: &str) -> Option<Validity> {
-        self.validities.get(&(Arc::from(site), Arc::from(node))).copied()
+        self.validities.get(&(Arc::from(site), Arc::from(node))).cloned()
+    }
+
+    /// Whether a node may be known by what a delegate of its site signed.
+    fn may_be_by_delegate(&self, name: &Name, validity: &Validity) -> Result<(), Refusal> {
+        let Some(by) = &validity.by else { return Ok(()) };
+        let delegate = (Arc::clone(&name.0), Arc::clone(&by.node));
+        if self.ended.get(&delegate).is_some_and(|up_to_ms| by.delegated_at_ms <= *up_to_ms) {
+            return Err(Refusal::Revoked(format!("the delegate {}/{}", delegate.0, delegate.1)));
+        }
+        let admitted = |(known, validity): (&Name, &Validity)| known.0 == name.0 && validity.by.is_some();
+        let full = self.validities.iter().filter(|known| admitted(*known)).count() >= DELEGATED_MAX;
+        match full && !self.validities.contains_key(name) {
+            true => Err(Refusal::TooManyNodes(DELEGATED_MAX)),
+            false => Ok(()),
+        }
+    }
+
+    /// Ends the belief in everything that a node signed as its site's delegate with a delegation of up to a time. The nodes that were
+    /// believed by it, which count again with certificates of the authority's; `None` if that was known.
+    pub fn end_delegation(&mut self, revocation: &Revocation) -> Option<Vec<(Arc<str>, Arc<str>)>> {
+        let name = (Arc::clone(&revocation.site), Arc::clone(&revocation.node));
+        let up_to_ms = revocation.delegated_up_to_ms();
+        let known = self.ended.get(&name).copied().unwrap_or_default();
+        if known >= up_to_ms || (self.ended.len() >= REVOKED_MAX && !self.ended.contains_key(&name)) {
+            return None;
+        }
+        self.ended.insert(name, up_to_ms);
+        let theirs = |(name, validity): (&Name, &Validity)| {
+            let by = validity.by.as_ref()?;
+            revocation.ends_delegation(&name.0, by).then(|| name.clone())
+        };
+        let gone: Vec<Name> = self.validities.iter().filter_map(theirs).collect();
+        for (site, node) in &gone {
+            self.forget(site, node);
+        }
+        Some(gone)
     }
 
     /// Ends the belief in every certificate of a name that was made up to a time. False if that was known.
@@ -219,6 +270,8 @@ fn same_keys(known: &NodeRecord, node: &NodeRecord) -> bool {
     known.node_key == node.node_key && known.operator_key == node.operator_key
 }
 
+/// Nodes of one site that are known by its delegate's word: a stolen one must not fill the fleet with names.
+const DELEGATED_MAX: usize = FLEET_NODES_MAX / 4;
 /// Names that are revoked at once: only operators add to them.
 const REVOKED_MAX: usize = 4 * FLEET_NODES_MAX;
 
@@ -236,6 +289,7 @@ mod tests {
             operator_key: operator.map(SigningKey::verifying),
             roles: vec![],
             started_at_ms: 1,
+            enrol: vec![],
         }
     }
 
@@ -305,7 +359,7 @@ mod tests {
     }
 
     fn certified(key: &SigningKey, issued_at_ms: u64) -> Admitted {
-        let validity = Validity { issued_at_ms, expires_at_ms: issued_at_ms + 1_000_000 };
+        let validity = Validity { issued_at_ms, expires_at_ms: issued_at_ms + 1_000_000, by: None };
         Admitted { node: node("a", key, None), validity: Some(validity) }
     }
 
@@ -355,6 +409,7 @@ mod tests {
             site: "fra".into(),
             node: "a".into(),
             up_to_ms: 50,
+            delegation_up_to_ms: 0,
             withdraw: true,
             reason: String::new(),
         };
@@ -388,6 +443,7 @@ mod tests {
             site: "fra".into(),
             node: "a".into(),
             up_to_ms: 50,
+            delegation_up_to_ms: 0,
             withdraw: false,
             reason: String::new(),
         };

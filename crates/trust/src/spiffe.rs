@@ -21,6 +21,13 @@ pub enum Named {
     Fleet,
     /// A site's intermediate, which signs for the nodes and operators of that site only.
     Site(Arc<str>),
+    /// The intermediate of a node to which the authority has delegated its site: it signs for nodes of that site, not for operators.
+    Delegate {
+        /// The site.
+        site: Arc<str>,
+        /// The name of the node that holds it.
+        node: Arc<str>,
+    },
     /// The intermediate that signs for servers only.
     Services,
     /// A node.
@@ -55,6 +62,7 @@ impl SpiffeId {
             ["site", site, kind, node] if valid_name(site) && valid_name(node) => match *kind {
                 "node" => Named::Node { site: (*site).into(), node: (*node).into() },
                 "operator" => Named::Operator { site: (*site).into(), node: (*node).into() },
+                "delegate" => Named::Delegate { site: (*site).into(), node: (*node).into() },
                 _ => return None,
             },
             _ => return None,
@@ -69,8 +77,11 @@ impl SpiffeId {
                 (Named::Node { site, .. } | Named::Operator { site, .. }, Named::Site(issuing)) => {
                     site == issuing
                 }
+                (Named::Node { site, .. }, Named::Delegate { site: issuing, .. }) => site == issuing,
                 (Named::Service(_), Named::Services)
-                | (Named::Site(_) | Named::Services | Named::Fleet, Named::Fleet) => true,
+                | (Named::Site(_) | Named::Delegate { .. } | Named::Services | Named::Fleet, Named::Fleet) => {
+                    true
+                }
                 _ => false,
             }
     }
@@ -85,6 +96,7 @@ impl fmt::Display for SpiffeId {
             Named::Services => f.write_str("/services"),
             Named::Node { site, node } => write!(f, "/site/{site}/node/{node}"),
             Named::Operator { site, node } => write!(f, "/site/{site}/operator/{node}"),
+            Named::Delegate { site, node } => write!(f, "/site/{site}/delegate/{node}"),
             Named::Service(name) => write!(f, "/service/{name}"),
         }
     }
@@ -94,12 +106,13 @@ impl fmt::Display for SpiffeId {
 mod tests {
     use super::*;
 
-    const IDS: [&str; 6] = [
+    const IDS: [&str; 7] = [
         "spiffe://f",
         "spiffe://f/site/fra",
         "spiffe://f/services",
         "spiffe://f/site/fra/node/a",
         "spiffe://f/site/fra/operator/a",
+        "spiffe://f/site/fra/delegate/a",
         "spiffe://f/service/nats",
     ];
 
@@ -143,6 +156,14 @@ mod tests {
             ("spiffe://f/service/nats", "spiffe://f/services", true),
             ("spiffe://f/site/fra", "spiffe://f/site/fra", false),
             ("spiffe://f/site/fra", "spiffe://f", true),
+            ("spiffe://f/site/fra/delegate/a", "spiffe://f", true),
+            ("spiffe://f/site/fra/delegate/a", "spiffe://f/site/fra", false),
+            ("spiffe://f/site/fra/node/b", "spiffe://f/site/fra/delegate/a", true),
+            ("spiffe://f/site/syd/node/b", "spiffe://f/site/fra/delegate/a", false),
+            ("spiffe://f/site/fra/operator/b", "spiffe://f/site/fra/delegate/a", false),
+            ("spiffe://f/site/fra/operator/a", "spiffe://f/site/fra/delegate/a", false),
+            ("spiffe://f/site/fra/delegate/b", "spiffe://f/site/fra/delegate/a", false),
+            ("spiffe://f/service/enrol", "spiffe://f/site/fra/delegate/a", false),
         ] {
             assert_eq!(id(subject).may_be_issued_by(&id(issuer)), may, "{subject} by {issuer}");
         }

@@ -10,16 +10,27 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, Serve
 use rustls::sign::CertifiedKey;
 use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, Error, ServerConfig, SignatureScheme};
 
-use crate::ca::ServerIdentity;
-use crate::certificate::fingerprint;
-use crate::join::{DerText, ders};
+use crate::certificate::{Der, fingerprint};
+use crate::join::{DerText, JoinToken, ders};
 use crate::spiffe::Named;
 use crate::{Membership, SigningKey, TrustBundle, TrustError};
 
 /// A client that proves its membership with its certificate of the moment.
 pub fn member_client(membership: &Arc<Membership>, service: &str) -> Result<ClientConfig, TrustError> {
-    let verifier =
-        FleetServer { believed: Believed::Membership(Arc::downgrade(membership)), service: service.into() };
+    member_client_of(membership, Named::Service(service.into()))
+}
+
+/// The same, for a node that is served by its site's delegate: a server that shows this very node's certificate.
+pub fn delegate_client(
+    membership: &Arc<Membership>,
+    site: &str,
+    node: &str,
+) -> Result<ClientConfig, TrustError> {
+    member_client_of(membership, Named::Node { site: site.into(), node: node.into() })
+}
+
+fn member_client_of(membership: &Arc<Membership>, server: Named) -> Result<ClientConfig, TrustError> {
+    let verifier = FleetServer { believed: Believed::Membership(Arc::downgrade(membership)), server };
     let builder = client_builder()?.dangerous().with_custom_certificate_verifier(Arc::new(verifier));
     Ok(builder.with_client_cert_resolver(Arc::new(MemberCertificate(Arc::downgrade(membership)))))
 }
@@ -31,26 +42,32 @@ pub fn server_client(
     key: &SigningKey,
     service: &str,
 ) -> Result<ClientConfig, TrustError> {
-    let verifier = FleetServer { believed: Believed::Bundle(bundle.clone()), service: service.into() };
+    let server = Named::Service(service.into());
+    let verifier = FleetServer { believed: Believed::Bundle(bundle.clone()), server };
     let builder = client_builder()?.dangerous().with_custom_certificate_verifier(Arc::new(verifier));
     let chain = ders(chain).into_iter().map(CertificateDer::from).collect();
     let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.to_pkcs8()?.to_vec()));
     builder.with_client_auth_cert(chain, key).map_err(|_| TrustError::Crypto("setting up TLS"))
 }
 
-/// A client that knows no more of the fleet than its root's fingerprint.
-pub fn joining_client(fleet: &str, root: &str) -> Result<ClientConfig, TrustError> {
-    let believed = Believed::Root { fleet: fleet.into(), fingerprint: root.to_owned() };
-    let verifier = FleetServer { believed, service: "enrol".into() };
+/// A client that knows no more of the fleet than its root's fingerprint, and of a delegate's token who made it.
+pub fn joining_client(token: &JoinToken) -> Result<ClientConfig, TrustError> {
+    let believed = Believed::Root { fleet: token.fleet.as_str().into(), fingerprint: token.root.clone() };
+    let server = match token.by.as_deref().map(|by| by.split_once('/')) {
+        None => Named::Service("enrol".into()),
+        Some(Some((site, node))) => Named::Node { site: site.into(), node: node.into() },
+        Some(None) => return Err(TrustError::Grant("the token names no delegate".into())),
+    };
+    let verifier = FleetServer { believed, server };
     let builder = client_builder()?.dangerous().with_custom_certificate_verifier(Arc::new(verifier));
     Ok(builder.with_no_client_auth())
 }
 
 /// A server with a certificate of the fleet's; whom it serves is decided above TLS.
-pub fn server(identity: &ServerIdentity) -> Result<ServerConfig, TrustError> {
+pub fn server(chain: &[Der], key: &SigningKey) -> Result<ServerConfig, TrustError> {
     let fault = |_| TrustError::Crypto("setting up TLS");
-    let chain = identity.chain.iter().map(|der| CertificateDer::from(der.clone())).collect();
-    let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(identity.key.to_pkcs8()?.to_vec()));
+    let chain = chain.iter().map(|der| CertificateDer::from(der.clone())).collect();
+    let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.to_pkcs8()?.to_vec()));
     let builder =
         ServerConfig::builder_with_provider(provider()).with_protocol_versions(&[&rustls::version::TLS13]);
     builder.map_err(fault)?.with_no_client_auth().with_single_cert(chain, key).map_err(fault)
@@ -66,11 +83,11 @@ fn provider() -> Arc<CryptoProvider> {
     Arc::new(aws_lc_rs::default_provider())
 }
 
-/// Believes a server whose chain leads to the fleet's root and whose certificate names the service.
+/// Believes a server whose chain leads to the fleet's root and whose certificate names what is asked for.
 #[derive(Debug)]
 struct FleetServer {
     believed: Believed,
-    service: Arc<str>,
+    server: Named,
 }
 
 #[derive(Debug)]
@@ -116,9 +133,9 @@ impl ServerCertVerifier for FleetServer {
         );
         let certified = bundle.verify_ders(&chain, now.as_secs().saturating_mul(1000));
         let certified = certified.map_err(|_| CertificateError::UnknownIssuer)?;
-        match certified.id.what {
-            Named::Service(service) if service == self.service => Ok(ServerCertVerified::assertion()),
-            _ => Err(CertificateError::NotValidForName.into()),
+        match certified.id.what == self.server {
+            true => Ok(ServerCertVerified::assertion()),
+            false => Err(CertificateError::NotValidForName.into()),
         }
     }
 

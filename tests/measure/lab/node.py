@@ -19,11 +19,11 @@ from .processes import DEADLINE_S, Failed, Lab, end, until
 
 @dataclass
 class Member:
-    """Who a node is, and how it reaches the fleet."""
+    """Who a node is, and how it reaches the fleet; one that joins with a token is told that."""
 
     site: str
     node: str
-    nats_url: str
+    nats_url: str | None
     options: Sequence[str] = ()
 
 
@@ -33,7 +33,7 @@ class Node:
     def __init__(self, lab: Lab, binary: pathlib.Path, upstream: str, member: Member) -> None:
         self.lab, self.binary, self.upstream, self.member = lab, binary, upstream, member
         self.name = f"{member.site}/{member.node}"
-        self.state = lab.subfolder(f"node-{member.site}-{member.node}")
+        self.state = state_of(lab, member.site, member.node)
         self.child: subprocess.Popen[bytes]
         self.listen = self.admin = "127.0.0.1:0"
         self.start()
@@ -42,7 +42,8 @@ class Node:
         """Starts it, the second time on the addresses that it had."""
         log = self.state.name
         words: list[str | os.PathLike[str]] = [self.binary, "up", "--to", self.upstream, "--listen", self.listen, "--admin", self.admin]
-        words += ["--json", "--state", self.state, "--fleet", self.member.nats_url, "--workers", "1"]
+        words += ["--json", "--state", self.state, "--workers", "1"]
+        words += ["--fleet", self.member.nats_url] if self.member.nats_url else []
         words += ["--site", self.member.site, "--node", self.member.node, "--trust-forwarded", "127.0.0.1/32"]
         self.child = self.lab.spawn([*words, *self.member.options], log, stdout=subprocess.PIPE)
         line = first_line(self.child)
@@ -90,6 +91,10 @@ class Node:
 
     def decisions(self) -> int:
         return int(self.api.call("GET", "status")["decisions_live"])
+
+
+def state_of(lab: Lab, site: str, node: str) -> pathlib.Path:
+    return lab.subfolder(f"node-{site}-{node}")
 
 
 def first_line(child: subprocess.Popen[bytes]) -> bytes:

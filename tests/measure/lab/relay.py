@@ -1,9 +1,15 @@
-"""A TCP relay that holds back every piece for a time, both ways, without limiting how much passes; and that can be cut."""
+"""A TCP relay that holds back every piece for a time, both ways, without limiting how much passes; and that can be cut.
+
+    python3 -m lab.relay HOST:PORT TO-HOST:PORT ONE-WAY-MS
+
+runs one that stands by itself, and cannot be cut.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import socket
+import sys
 import time
 from collections import deque
 from multiprocessing import Pipe
@@ -14,6 +20,9 @@ from .processes import Lab
 PIECE_BYTES = 65536
 # What may be under way in one direction: far more than the link ever holds, so that it is never what limits.
 UNDER_WAY_MAX = 64 * 1024 * 1024
+
+
+Address = tuple[str, int]
 
 
 class Relay:
@@ -52,28 +61,32 @@ class Link:
 
 
 def serve(pipe: PipeEnd, to_port: int, delay_s: float) -> None:
-    asyncio.run(accept(pipe, to_port, delay_s))
+    asyncio.run(told_what_to_do(pipe, to_port, delay_s))
 
 
-async def accept(pipe: PipeEnd, to_port: int, delay_s: float) -> None:
+async def told_what_to_do(pipe: PipeEnd, to_port: int, delay_s: float) -> None:
     link = Link(delay_s)
-
-    async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await relay(link, to_port, reader, writer)
 
     def told() -> None:
         link.whole.set() if pipe.recv() else link.whole.clear()
         pipe.send(None)
 
-    server = await asyncio.start_server(connected, "127.0.0.1", 0)
+    server = await accept(link, ("127.0.0.1", 0), ("127.0.0.1", to_port))
     asyncio.get_running_loop().add_reader(pipe.fileno(), told)
     pipe.send(server.sockets[0].getsockname()[1])
     await server.serve_forever()
 
 
-async def relay(link: Link, to_port: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+async def accept(link: Link, at: Address, to: Address) -> asyncio.Server:
+    async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await relay(link, to, reader, writer)
+
+    return await asyncio.start_server(connected, *at)
+
+
+async def relay(link: Link, to: Address, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     try:
-        far_reader, far_writer = await asyncio.open_connection("127.0.0.1", to_port)
+        far_reader, far_writer = await asyncio.open_connection(*to)
     except OSError:
         writer.close()
         return
@@ -124,3 +137,16 @@ class Direction:
                 await self.writer.drain()
             except OSError:
                 return
+
+
+async def alone(at: Address, to: Address, delay_s: float) -> None:
+    await (await accept(Link(delay_s), at, to)).serve_forever()
+
+
+def address(text: str) -> Address:
+    host, _, port = text.rpartition(":")
+    return host, int(port)
+
+
+if __name__ == "__main__":
+    asyncio.run(alone(address(sys.argv[1]), address(sys.argv[2]), float(sys.argv[3]) / 1000))

@@ -26,6 +26,9 @@ pub(crate) async fn invite(
     body: Result<Json<NewInvitation>, JsonRejection>,
 ) -> Result<(StatusCode, Json<Invited>), ApiError> {
     let Json(order) = body.map_err(|rejection| ApiError::bad_request(rejection.body_text()))?;
+    if let (None, Some(port)) = (&control.deps.authority, &control.deps.delegate) {
+        return super::delegation::invite(&control, port, &who, order).await;
+    }
     let port = port(&control)?;
     if !valid_name(&order.site) {
         return Err(ApiError::bad_request("a site has 1 to 63 characters of a-z, 0-9, - and _"));
@@ -102,7 +105,7 @@ pub(crate) async fn finish_root_change(
     }
 }
 
-fn port(control: &Control) -> Result<&AuthorityPort, ApiError> {
+pub(super) fn port(control: &Control) -> Result<&AuthorityPort, ApiError> {
     let message =
         "this node does not hold the fleet's authority; ask the node on which `phalanx fleet init` was run";
     let elsewhere = || ApiError::new(StatusCode::CONFLICT, "no_authority", message);
@@ -110,7 +113,7 @@ fn port(control: &Control) -> Result<&AuthorityPort, ApiError> {
 }
 
 /// Runs work that waits for the disk away from the async threads.
-async fn with_authority<T: Send + 'static>(
+pub(super) async fn with_authority<T: Send + 'static>(
     control: &Control,
     work: impl FnOnce(&mut FleetAuthority) -> Result<T, TrustError> + Send + 'static,
 ) -> Result<T, ApiError> {
@@ -143,7 +146,8 @@ fn describe(authority: &mut FleetAuthority, now_ms: u64) -> Result<Authority, Tr
         sites: overview.sites,
         nodes: nodes.collect(),
         invitations: invitations.collect(),
+        delegations: authority.delegations().into_iter().map(super::delegation::shown).collect(),
     })
 }
 
-const ADDRESSES_MAX: usize = 8;
+pub(super) const ADDRESSES_MAX: usize = 8;

@@ -4,6 +4,7 @@ pub(crate) mod blocklists;
 pub(crate) mod bouncers;
 pub(crate) mod bundles;
 pub(crate) mod decisions;
+pub(crate) mod delegation;
 pub(crate) mod events;
 pub(crate) mod fleet;
 pub(crate) mod health;

@@ -107,6 +107,7 @@ impl Node {
             counters: vec![Arc::clone(&counters)],
             node_status: Box::new(move || node_status(is_ready.load(Ordering::SeqCst))),
             authority: None,
+            delegate: None,
             bouncers,
             imports: Vec::new(),
             lapi_listen: "127.0.0.1:8901".parse().ok(),
@@ -327,6 +328,7 @@ async fn fleet(state_dir: PathBuf, sealer: Arc<Sealer>, lanes: Lanes, clock: Arc
         nats: None,
         secret: None,
         membership: None,
+        enrol: Vec::new(),
     };
     FleetHandle::start(settings, sealer, keys, lanes, clock).await.unwrap()
 }

@@ -111,6 +111,14 @@ impl Sharing {
         Tell::Sums(summing.token, summing.tell(now_ns))
     }
 
+    /// Has all counts that matter told again, and all sums: somebody missed them.
+    pub fn tell_again(&mut self, table: &RateTable) {
+        table.tell_again();
+        if let Some(summing) = &mut self.summing {
+            summing.sums.values_mut().for_each(|sum| sum.told_ns = 0);
+        }
+    }
+
     /// Whether the author of sums is the one that may sum: nobody with a higher token was heard lately.
     pub(super) fn may_sum(&mut self, batch: &CountBatch, now_ns: u64) -> bool {
         let site = &batch.author.site;

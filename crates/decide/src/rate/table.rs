@@ -208,6 +208,13 @@ impl RateTable {
         due.into_iter().map(|(_, count)| count).collect()
     }
 
+    /// Has all counts that matter told again: somebody missed them.
+    pub fn tell_again(&self) {
+        for bucket in &self.buckets {
+            bucket.lock().iter_mut().for_each(|slot| slot.told_ns = 0);
+        }
+    }
+
     /// Counts what another node admitted, as far as it can have. `rule` finds a limit by its tag; counts of others are left out.
     pub fn hear<'a>(&self, batch: &CountBatch, rule: impl Fn(u32) -> Option<&'a RateRule>, now_ns: u64) {
         let mut claims = self.claims.lock();

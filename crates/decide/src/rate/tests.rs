@@ -252,6 +252,15 @@ impl Fleet {
         }
     }
 
+    /// The cut is over: all tell again what they counted, and count each other in so much later.
+    fn heal(&mut self, settled_ms: u64) {
+        let one_side = vec![0; self.nodes.len()];
+        self.side.clone_from(&one_side);
+        self.nodes.iter().for_each(RateTable::tell_again);
+        (0..settled_ms).for_each(|_| self.tick());
+        self.split(&one_side);
+    }
+
     fn ask(&mut self, node: usize) {
         let get = head("GET", "/", &[]);
         let rules = std::slice::from_ref(&self.rule);
@@ -418,6 +427,36 @@ fn each_side_of_a_partition_keeps_its_share_and_one_count_is_there_within_a_seco
     let first = fleet.spread(600, 10_000, &[0]);
     let then = fleet.spread(600, 10_000, &[0]);
     assert!((80..=112).contains(&first) && (97..=103).contains(&then), "{first}, {then}");
+}
+
+/// Two nodes that admitted so many and a third that was cut off and admitted so many: what the third admits when it is back, and counts
+/// the others in so much later.
+fn admitted_when_back(pair: u64, alone: u64, settled_ms: u64) -> u64 {
+    let mut fleet = Fleet::new(3, Pace::new(30, 3_600_000, 30));
+    fleet.split(&[0, 0, 1]);
+    fleet.spread(pair, 200, &[0]);
+    fleet.spread(alone, 200, &[2]);
+    assert_eq!(fleet.sum(), pair + alone, "within their shares");
+    // Told in vain, and told again only later, if nobody asks for it.
+    fleet.spread(0, 200, &[0]);
+    fleet.heal(settled_ms);
+    fleet.spread(200, 1_000, &[2])
+}
+
+#[test]
+fn what_both_sides_of_a_cut_admitted_is_counted_before_they_are_one() {
+    let admitted = [0, 1, 5, 9, 10, 19, 20];
+    for (pair, alone) in admitted.into_iter().flat_map(|pair| admitted.map(|alone| (pair, alone))) {
+        if alone > 10 {
+            continue;
+        }
+        // All that is left of the limit; of its own share in any case.
+        let left = 30 - pair - alone;
+        let back = admitted_when_back(pair, alone, 300);
+        assert!((10 - alone..=left.max(10 - alone)).contains(&back), "{pair} and {alone}, then {back}");
+    }
+    let too_soon = admitted_when_back(20, 5, 0);
+    assert!(too_soon > 5, "counted in before its counts are there: {too_soon}");
 }
 
 #[test]

@@ -6,7 +6,7 @@ use super::fields::FieldKind;
 use super::lenient::add_fault;
 
 /// Finds the body's framing and the faults that only whole heads show (RFC 9112 sections 3.2, 6.1 to 6.3).
-pub(super) fn examine(head: &mut RequestHead) {
+pub(crate) fn examine(head: &mut RequestHead) {
     let mut faults = Faults::default();
     let raw = head.raw.clone();
     let bytes = |span: phalanx_model::Span| raw.get(span.range()).unwrap_or_default();
@@ -108,7 +108,7 @@ pub(super) fn decimal(text: &[u8]) -> Option<u64> {
 
 fn check_host(version: HttpVersion, host: Option<&[u8]>, faults: &mut Faults) {
     match host {
-        None if version == HttpVersion::Http11 => faults.add(FramingFault::MissingHost),
+        None if version != HttpVersion::Http10 => faults.add(FramingFault::MissingHost),
         Some(host) if !is_authority(host) => faults.add(FramingFault::BadHost),
         _ => {}
     }

@@ -77,7 +77,8 @@ async fn shake(client: &mut Client, listener: usize) -> Result<Agreed, TlsFailur
     };
     drop(material);
     let received = std::mem::take(&mut client.socket.input).into();
-    client.socket.start_tls(Session::new(config, received).map_err(|_| TlsFailure::Malformed)?);
+    let session = Session::new(config, received).map_err(|_| TlsFailure::Malformed)?;
+    client.socket.start_tls(session);
     let worker = Rc::clone(&client.worker);
     let control = Rc::clone(&client.control);
     let socket = &mut client.socket;

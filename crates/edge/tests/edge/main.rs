@@ -9,8 +9,9 @@ mod forwarding;
 #[cfg(test)]
 mod framing;
 #[cfg(test)]
-mod life;
+mod http2;
 #[cfg(test)]
+mod life;
 mod limits;
 #[cfg(test)]
 mod places;

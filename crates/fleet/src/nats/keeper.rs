@@ -104,6 +104,34 @@ struct Heard {
     /// Since when it is heard without a gap.
     since: Instant,
     streams: Vec<Original>,
+    lasts: Lasts,
+}
+
+/// The last record of each stream, as each server of a site told it. What servers tell is not compared with each other's: they look at
+/// different moments, and what one tells may be older than what another told before it.
+#[derive(Default)]
+struct Lasts(HashMap<String, HashMap<String, u64>>);
+
+impl Lasts {
+    /// Takes in what a server tells. Returns the streams that have confirmed records that they have no more, and give their numbers to
+    /// others.
+    fn take_in(&mut self, server: &str, streams: &[Original]) -> Vec<String> {
+        if self.0.len() >= SERVERS_MAX && !self.0.contains_key(server) {
+            self.0.clear();
+        }
+        let known = self.0.entry(server.to_owned()).or_default();
+        let went_back =
+            streams.iter().filter(|one| known.get(&one.name).is_some_and(|last| one.last < *last));
+        let went_back: Vec<&Original> = went_back.collect();
+        *known = streams.iter().map(|one| (one.name.clone(), one.last)).collect();
+        // The others of its site will tell the same.
+        for original in &went_back {
+            for last in self.0.values_mut().filter_map(|of_server| of_server.get_mut(&original.name)) {
+                *last = original.last.min(*last);
+            }
+        }
+        went_back.into_iter().map(|original| original.name.clone()).collect()
+    }
 }
 
 struct Keeper<'a> {
@@ -113,8 +141,8 @@ struct Keeper<'a> {
     client: Client,
     jetstream: jetstream::Context,
     heard: HashMap<String, Heard>,
-    /// The highest last record that was told of an original, by site and name.
-    highest: HashMap<(String, String), u64>,
+    /// Originals that went back, by site and name, each with when the copy was made that is past them; `None` if it was not listed.
+    went_back: HashMap<(String, String), Option<i128>>,
     /// When a copy was last set going again.
     nudged: HashMap<String, Instant>,
 }
@@ -135,7 +163,7 @@ impl<'a> Keeper<'a> {
             client,
             jetstream,
             heard: HashMap::new(),
-            highest: HashMap::new(),
+            went_back: HashMap::new(),
             nudged: HashMap::new(),
         })
     }
@@ -162,19 +190,26 @@ impl<'a> Keeper<'a> {
     /// Takes in what came since the last time.
     async fn hear(&mut self, says: &mut Subscriber) {
         while let Ok(Some(message)) = timeout(Duration::ZERO, says.next()).await {
-            let site = message.subject.split('.').nth(2).unwrap_or_default().to_owned();
+            let mut words = message.subject.split('.').skip(2);
+            let (site, server) =
+                (words.next().unwrap_or_default().to_owned(), words.next().unwrap_or_default());
             let Ok(said) = serde_json::from_slice::<SiteSays>(&message.payload) else { continue };
             let room = self.heard.len() < SITES_MAX || self.heard.contains_key(&site);
             if said.site != site || site == self.site || !valid_name(&site) || !room {
                 continue;
             }
             let now = Instant::now();
-            let since = match self.heard.get(&site) {
-                Some(known) if now - known.at < SILENCE_MAX => known.since,
-                _ => now,
+            let (since, mut lasts) = match self.heard.remove(&site) {
+                Some(known) if now - known.at < SILENCE_MAX => (known.since, known.lasts),
+                Some(known) => (now, known.lasts),
+                None => (now, Lasts::default()),
             };
-            let streams = said.streams.into_iter().take(STREAMS_MAX).collect();
-            self.heard.insert(site, Heard { at: now, since, streams });
+            let streams: Vec<Original> = said.streams.into_iter().take(STREAMS_MAX).collect();
+            self.went_back.retain(|(of, name), _| *of != site || streams.iter().any(|one| one.name == *name));
+            for name in lasts.take_in(server, &streams) {
+                self.went_back.entry((site.clone(), name)).or_insert(None);
+            }
+            self.heard.insert(site, Heard { at: now, since, streams, lasts });
         }
     }
 
@@ -199,7 +234,7 @@ impl<'a> Keeper<'a> {
         for config in own {
             match known.get(&config.name) {
                 None => drop(self.jetstream.create_stream(config).await.map_err(unreachable)?),
-                Some(info) if !is_copy(info) => {}
+                Some(info) if !is_copy(info) || !self.minds(info) => {}
                 // A site that lost its server for good is hosted from what was copied; nodes send what they wrote again.
                 Some(_) => self.make_anew(config).await?,
             }
@@ -300,14 +335,15 @@ impl<'a> Keeper<'a> {
         since: Instant,
         known: &BTreeMap<String, Info>,
     ) -> Result<(), FleetError> {
-        let highest = self.highest.entry((site.to_owned(), original.name.clone())).or_default();
-        // It has confirmed records that it has no more, and gives their numbers to others.
-        let went_back = original.last < *highest;
-        *highest = original.last;
         let Some(info) = known.get(&copy.name) else {
             return self.jetstream.create_stream(copy).await.map(drop).map_err(unreachable);
         };
-        if went_back || info.config.metadata.get(ORIGIN) != copy.metadata.get(ORIGIN) {
+        let went_back = self.is_past(site, &original.name, info);
+        let is_of_another = info.config.metadata.get(ORIGIN) != copy.metadata.get(ORIGIN);
+        if !self.minds(info) {
+            return Ok(());
+        }
+        if went_back || is_of_another {
             tracing::info!(
                 stream = copy.name,
                 site,
@@ -329,6 +365,25 @@ impl<'a> Keeper<'a> {
         let still = Config { sources: None, ..copy.clone() };
         self.jetstream.update_stream(still).await.map_err(unreachable)?;
         self.jetstream.update_stream(copy).await.map(drop).map_err(unreachable)
+    }
+
+    /// Whether a copy is past an original that went back: until it is made anew, by whichever keeper.
+    fn is_past(&mut self, site: &str, original: &str, copy: &Info) -> bool {
+        let key = (site.to_owned(), original.to_owned());
+        let made = copy.created.unix_timestamp_nanos();
+        let Some(past) = self.went_back.get_mut(&key) else { return false };
+        if *past.get_or_insert(made) == made {
+            return true;
+        }
+        self.went_back.remove(&key);
+        false
+    }
+
+    /// Whether a stream is this keeper's to change. In a cluster three look at each; were all to act, they would undo what the others
+    /// just did. The one beside the leader does; without a leader nobody could.
+    fn minds(&self, info: &Info) -> bool {
+        let Some(cluster) = &info.cluster else { return true };
+        cluster.leader.as_deref() == Some(self.client.server_info().server_name.as_str())
     }
 
     async fn make_anew(&self, config: Config) -> Result<(), FleetError> {
@@ -397,6 +452,46 @@ const STILL_MAX: Duration = Duration::from_secs(2);
 const HEARD_FOR: Duration = Duration::from_millis(400);
 const NUDGE_AGAIN: Duration = Duration::from_secs(3);
 const SITES_MAX: usize = 64;
+/// Servers of a site, and some that were replaced.
+const SERVERS_MAX: usize = 8;
 /// Three for a site, for it and for some that it hosts.
 const STREAMS_MAX: usize = 64;
 const SAYS_QUEUE: usize = 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(last: u64) -> [Original; 1] {
+        [Original { name: "DEC_fra".into(), made: "then".into(), last }]
+    }
+
+    #[test]
+    fn a_stream_goes_back_for_all_servers_of_a_site_at_once_and_only_if_one_told_less_than_itself() {
+        let mut lasts = Lasts::default();
+        // Who tells it, the last record, and whether that is news of a stream that went back.
+        let tellings = [
+            ("nats-1", 100, false),
+            ("nats-2", 101, false),
+            // It looked before the others did.
+            ("nats-3", 99, false),
+            ("nats-1", 101, false),
+            ("nats-2", 40, true),
+            ("nats-1", 40, false),
+            ("nats-3", 41, false),
+            ("nats-3", 40, true),
+        ];
+        for (number, (server, last, went_back)) in tellings.into_iter().enumerate() {
+            assert_eq!(!lasts.take_in(server, &told(last)).is_empty(), went_back, "telling {number}");
+        }
+    }
+
+    #[test]
+    fn servers_that_come_and_go_are_not_remembered_without_end() {
+        let mut lasts = Lasts::default();
+        for number in 0..100 {
+            lasts.take_in(&format!("nats-{number}"), &told(1));
+        }
+        assert!(lasts.0.len() <= SERVERS_MAX);
+    }
+}

@@ -3,12 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_nats::connection::State;
 use async_nats::{Auth, AuthError, Client, ConnectOptions};
 use phalanx_trust::{Membership, tls};
 use tokio::sync::mpsc;
 
 use super::{Connection, Heard, Inner, NatsSettings};
 use crate::FleetError;
+use crate::engine::LinkState;
 
 /// Options under which every connection proves the membership anew.
 pub(super) fn options(membership: &Arc<Membership>) -> Result<ConnectOptions, FleetError> {
@@ -36,7 +38,14 @@ pub(super) async fn again_when_renewed(
         loop {
             match connect(&inner, &settings, number, events.clone()).await {
                 Ok(client) => {
+                    let is_up = client.connection_state() == State::Connected;
                     inner.connection.store(Arc::new(Connection::new(client, number)));
+                    // What it told of itself before it counted was not heard. The one before may have been down.
+                    if is_up && !inner.connected() {
+                        inner.link.send_modify(|link| {
+                            *link = LinkState { connected: true, ..LinkState::default() }
+                        });
+                    }
                     inner.session.send_modify(|count| *count = count.wrapping_add(1));
                     break;
                 }

@@ -18,6 +18,7 @@ mod lease;
 mod login;
 mod streams;
 mod swap;
+mod way;
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
@@ -283,6 +284,11 @@ impl Fleet for NatsFleet {
         }
     }
 
+    fn link_anew(&self) {
+        let client = self.inner.client();
+        tokio::spawn(async move { client.force_reconnect().await });
+    }
+
     fn say_again(&self, version: u64) {
         let mut since = self.inner.missed_since.lock();
         *since = Some(since.map_or(version, |known| known.min(version)));
@@ -515,6 +521,10 @@ async fn options(
         .custom_inbox_prefix(nats_login::inbox(&author.site, &author.node))
         .max_reconnects(None)
         .reconnect_delay_callback(reconnect_delay)
+        .reconnect_to_server_callback({
+            let events = events.clone();
+            move |servers, _| way::find(servers, events.clone())
+        })
         .connection_timeout(Duration::from_secs(3))
         .request_timeout(Some(REQUEST_TIMEOUT))
         // A dead server is noticed after two missed pings.
@@ -541,8 +551,8 @@ async fn options(
     Ok(options)
 }
 
-/// At once to each server of a cluster, then 50 ms, doubled up to 2 s: another server is found quickly, and so is one that was
-/// restarted; a lost one is not pressed.
+/// When a server greets, at once for the first times, then after 50 ms, doubled up to 2 s: what fails then is not the way, and a server
+/// that refuses is not pressed.
 fn reconnect_delay(attempt: usize) -> Duration {
     if attempt <= SERVERS_AT_ONCE {
         return AT_ONCE;

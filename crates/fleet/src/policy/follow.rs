@@ -14,6 +14,7 @@ use tokio::sync::{Notify, watch};
 
 use super::kept::KeptPolicy;
 use super::record::{BundleRef, PolicyRecord};
+use crate::local::blocking;
 use crate::shared::Shared;
 use crate::{BlobHash, FleetHandle, subject};
 
@@ -231,6 +232,7 @@ impl Shared {
                 inner.waiting.remove(subject);
                 inner.signed = Some(bytes.clone());
                 drop(inner);
+                self.store.pin(PIN, bytes);
                 self.clear_fault(FAULT);
                 let record = Arc::new(record);
                 self.policies.news.send_modify(|news| news.record = Some(record));
@@ -282,6 +284,20 @@ impl Shared {
                 Ok(None)
             }
             Err(cause) => Err(Refusal::Unusable(cause)),
+        }
+    }
+
+    /// Knows again the record that was in force when the node stopped, as it was signed. Its home may have lost it meanwhile, and of
+    /// those that are left this node may be the only one that heard of it.
+    pub(crate) async fn remember_policy_record(self: &Arc<Self>) {
+        let store = Arc::clone(&self.store);
+        let pinned = blocking(move || Ok(store.pins()?.into_iter().find(|(name, _)| name == PIN)));
+        let Ok(Some((_, bytes))) = pinned.await else { return };
+        let bytes = Bytes::from(bytes);
+        let Some(subject) = subject_of(&bytes) else { return };
+        // One that does not count any more is no fault: what is in force stays, as it is kept elsewhere.
+        if matches!(self.check_policy(&subject, &bytes), Ok(Some(_))) {
+            self.receive_policy(&subject.into(), &bytes);
         }
     }
 
@@ -378,6 +394,13 @@ pub(crate) fn open_record(bytes: &[u8], subject: &str) -> Result<(Author, Policy
     Ok((signed.author, record))
 }
 
+/// Under what a record is kept, by what it says of itself.
+fn subject_of(bytes: &[u8]) -> Option<String> {
+    let signed = SignedRecord::from_bytes(bytes).ok()?;
+    let record: PolicyRecord = serde_json::from_slice(&signed.body).ok()?;
+    Some(subject::of_policy(&record.home))
+}
+
 /// As much of a hash as people are shown.
 pub(crate) fn short(hash: &str) -> String {
     hash.chars().take(HASH_SHOWN).collect()
@@ -386,5 +409,7 @@ pub(crate) fn short(hash: &str) -> String {
 const HASH_SHOWN: usize = 12;
 const REASON_TOLD_MAX: usize = 300;
 const FETCH_TIME_MAX: Duration = Duration::from_secs(30);
+/// Under what the record is pinned. Nodes are pinned as `site/node`, which hold no space.
+const PIN: &str = "policy record";
 const FAULT: &str = "policy record";
 const MISSING: &str = "policy bundle";

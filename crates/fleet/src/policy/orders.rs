@@ -252,7 +252,7 @@ impl FleetHandle {
         }
         let Ok((revision, last)) = shared.engine.last(Topic::Policy, &subject).await else { return };
         let kept = last.and_then(|bytes| open_record(&bytes, &subject).ok());
-        if kept.is_some_and(|(_, kept)| kept.rank() >= known.rank()) {
+        if kept.is_some_and(|(_, kept)| kept.place() >= known.place()) {
             return;
         }
         tracing::info!(home = %known.home, serial = known.serial, "the home of policy lacks its record, which is sent again");
@@ -398,7 +398,7 @@ impl Shared {
             Err(Refusal::UnknownAuthor(_)) => Err(conflict(&author, &kept)),
             Err(refusal) => {
                 let forks =
-                    known.is_some_and(|known| kept.rank() == known.rank()) && kept.epoch >= next.epoch;
+                    known.is_some_and(|known| kept.place() == known.place()) && kept.epoch >= next.epoch;
                 if forks && !matches!(refusal, Refusal::Expired | Refusal::FromTheFuture) {
                     return Err(FleetError::Conflict(refusal.to_string()));
                 }

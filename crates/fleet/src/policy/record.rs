@@ -97,8 +97,14 @@ impl std::fmt::Display for Stage {
 }
 
 impl PolicyRecord {
-    /// The total order of records: a later home goes before an earlier one, and of two homes of one epoch the same one everywhere.
-    pub fn rank(&self) -> (u64, &str, u64) {
+    /// The total order of records: a later epoch goes before an earlier one; of two homes of one epoch the one whose stable
+    /// version is higher, so that none is ever left for a lower, or else the same one everywhere.
+    pub fn rank(&self) -> (u64, u64, &str, u64) {
+        (self.epoch, self.stable.version, &self.home, self.serial)
+    }
+
+    /// Its place in the history: there is one record of each, unless a stream lost what it had confirmed.
+    pub fn place(&self) -> (u64, &str, u64) {
         (self.epoch, &self.home, self.serial)
     }
 
@@ -165,10 +171,7 @@ impl PolicyRecord {
     /// # Errors
     /// Why not; `Ok(false)` if it is no news.
     pub fn follows(&self, known: &Self) -> Result<bool, String> {
-        if self.rank() < known.rank() {
-            return Ok(false);
-        }
-        if self.rank() == known.rank() {
+        if self.place() == known.place() {
             return match self == known {
                 true => Ok(false),
                 false => Err(format!(
@@ -179,7 +182,10 @@ impl PolicyRecord {
             };
         }
         if (self.epoch, &self.home) != (known.epoch, &known.home) {
-            return Ok(true);
+            return Ok(self.rank() > known.rank());
+        }
+        if self.serial < known.serial {
+            return Ok(false);
         }
         let (new, old) = (self.newest(), known.newest());
         if new.version < old.version {
@@ -246,10 +252,12 @@ mod tests {
             (record(1, "fra", 6, 6, 'b'), Err("does not follow")),
             // The chain forgets less than a node may have missed, unless it is as long as it may be.
             (record(1, "fra", 60, 60, 'a'), Err("does not follow")),
-            // Another home goes on by itself, and only in a higher epoch or by its name.
+            // Another home goes on by itself, and only in a higher epoch, with a higher version, or by its name.
             (record(2, "syd", 1, 3, 'b'), Ok(true)),
-            (record(1, "syd", 1, 1, 'b'), Ok(true)),
-            (record(1, "ams", 99, 99, 'b'), Ok(false)),
+            (record(1, "syd", 1, 1, 'b'), Ok(false)),
+            (record(1, "ams", 1, 6, 'b'), Ok(true)),
+            (record(1, "syd", 1, 5, 'b'), Ok(true)),
+            (record(1, "ams", 99, 5, 'b'), Ok(false)),
         ] {
             match (next.follows(&known), expected) {
                 (Ok(follows), Ok(expected)) => assert_eq!(follows, expected, "{next:?}"),

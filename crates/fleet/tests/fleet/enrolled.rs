@@ -104,20 +104,31 @@ pub(crate) fn enrol(
     control: bool,
     own: bool,
 ) -> Enrolled {
+    enrolled_by(site, name, control, |all| {
+        let mut authority = authority.lock();
+        if own {
+            return authority.enrol_self(site, name, all, now()).unwrap();
+        }
+        let invitation = Invitation { site: site.into(), control, addresses: vec![], for_ms: 60_000 };
+        let token = authority.invite(&invitation, now()).unwrap();
+        authority.enrol(&EnrolRequest::make(&token, site, name, all).unwrap(), now()).unwrap()
+    })
+}
+
+/// A node with keys of its own and whatever it is granted.
+pub(crate) fn enrolled_by(
+    site: &str,
+    name: &str,
+    control: bool,
+    grant: impl FnOnce(&NodeKeys<'_>) -> Grant,
+) -> Enrolled {
     let state = Arc::new(tempfile::tempdir().unwrap());
     let sealer = Sealer::load_or_create(&state.path().join("seal.key")).unwrap();
     let keys = FleetKeys::load_or_create(state.path(), &sealer, control).unwrap();
     let nats = || SigningKey::load_or_create(&state.path().join("nats.key"), &sealer).unwrap();
     let login = nats();
     let all = NodeKeys { node: &keys.node, operator: keys.operator.as_ref(), nats: &login };
-    let mut authority = authority.lock();
-    let grant: Grant = if own {
-        authority.enrol_self(site, name, &all, now()).unwrap()
-    } else {
-        let invitation = Invitation { site: site.into(), control, addresses: vec![], for_ms: 60_000 };
-        let token = authority.invite(&invitation, now()).unwrap();
-        authority.enrol(&EnrolRequest::make(&token, site, name, &all).unwrap(), now()).unwrap()
-    };
+    let grant = grant(&all);
     let held = Held::check(grant, &all, now()).unwrap();
     let membership = Arc::new(Membership::new(held, &keys.node, nats()).unwrap());
     Enrolled { site: site.into(), name: name.into(), state, node: keys.node, membership, control }
@@ -215,6 +226,7 @@ async fn a_node_that_pins_keys_of_its_own_making_is_not_admitted() {
         operator_key: Some(key.verifying()),
         roles: vec![],
         started_at_ms: now(),
+        enrol: vec![],
     };
     let subject = phalanx_fleet::subject::of_node("fra", "b");
     let made = phalanx_trust::Announcement::make(SHOPS, &subject, &record, &key, None).unwrap();

@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use phalanx_fleet::store::Store;
 use phalanx_trust::Sealer;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
 
 use crate::support::{NatsServer, NodePlan, gathered, ip, until};
 
@@ -134,4 +136,47 @@ async fn on_a_server_that_keeps_nothing_bans_still_travel_and_status_says_so() {
     until("b has the ban", || b.refuses("192.0.2.1")).await;
     until("status names it", || a.fleet.status().degraded.join("").contains("does not keep them")).await;
     assert!(a.fleet.status().queue >= 1, "what no stream confirmed stays queued");
+}
+
+/// A relay whose first connection can lose the way to the server, while what the server says still comes.
+async fn half_deaf(port: u16) -> (u16, watch::Sender<bool>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let own = listener.local_addr().unwrap().port();
+    let (deaf, state) = watch::channel(false);
+    tokio::spawn(async move {
+        let mut first = true;
+        while let Ok((near, _)) = listener.accept().await {
+            let Ok(far) = TcpStream::connect(("127.0.0.1", port)).await else { return };
+            let ((mut hear, mut speak), (mut answers, mut asks)) = (near.into_split(), far.into_split());
+            let (mut state, this) = (state.clone(), std::mem::take(&mut first));
+            tokio::spawn(async move {
+                let deaf = async {
+                    let _ = state.wait_for(|deaf| *deaf && this).await;
+                    std::future::pending::<()>().await
+                };
+                tokio::select! {
+                    _ = tokio::io::copy(&mut hear, &mut asks) => {}
+                    () = deaf => {}
+                }
+            });
+            tokio::spawn(async move { tokio::io::copy(&mut answers, &mut speak).await });
+        }
+    });
+    (own, deaf)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_link_that_carries_one_way_only_is_made_anew() {
+    let Some(server) = NatsServer::start().await else { return };
+    let (port, deaf) = half_deaf(server.port()).await;
+    let mut plan = NodePlan::on("fra", "a", &server);
+    plan.nats = Some(format!("nats://127.0.0.1:{port}"));
+    let a = plan.start().await;
+    let b = NodePlan::on("fra", "b", &server).start().await;
+    gathered(&[&a, &b]).await;
+    deaf.send_replace(true);
+    a.ban("192.0.2.1", 600_000);
+    b.ban("192.0.2.2", 600_000);
+    until("what the server says still comes", || a.refuses("192.0.2.2")).await;
+    until("what the node says gets through again", || b.refuses("192.0.2.1")).await;
 }

@@ -38,6 +38,7 @@ impl Thief {
             operator_key: operator.map(SigningKey::verifying),
             roles: vec![],
             started_at_ms: SystemClock.now_ms(),
+            enrol: vec![],
         };
         let subject = subject::of_node("fra", node);
         let announcement = Announcement::make(FLEET, &subject, &record, key, None).unwrap();

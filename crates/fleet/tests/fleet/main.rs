@@ -12,6 +12,8 @@ mod conformance;
 #[cfg(test)]
 mod counts;
 #[cfg(test)]
+mod delegated;
+#[cfg(test)]
 mod enrolled;
 #[cfg(test)]
 mod faults;

@@ -83,6 +83,24 @@ async fn who_reads_blobs_leaves_no_readers_at_the_server() {
 const BLOBS: &str = "OBJ_PHXBLOB";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_restarts_still_has_the_record_that_its_home_has_lost() {
+    let Some(mut server) = NatsServer::start().await else { return };
+    let a = NodePlan::on("fra", "a", &server).start().await;
+    gathered(&[&a]).await;
+    a.fleet.push_policy(bundle("one", None)).await.unwrap();
+    until("it is offered", || offered(&a) == 1).await;
+    let (state, plan) = a.stop().await;
+    server.down();
+    server.wipe();
+    server.up().await;
+    let a = plan.start_in(state).await;
+    assert_eq!(record(&a).map(|record| record.serial), Some(1), "before anybody can be reached");
+    let b = NodePlan::on("syd", "b", &server).start().await;
+    until("a newcomer is offered it", || offered(&b) == 1).await;
+    assert_eq!(record(&b), record(&a));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_an_earlier_home_writes_counts_nowhere() {
     let Some(server) = NatsServer::start().await else { return };
     let a = NodePlan::on("fra", "a", &server).start().await;

@@ -155,6 +155,7 @@ impl Drop for Site {
 struct Relay {
     port: u16,
     whole: watch::Sender<bool>,
+    hung: watch::Sender<u32>,
     task: JoinHandle<()>,
 }
 
@@ -163,25 +164,34 @@ impl Relay {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let own = listener.local_addr().unwrap().port();
         let (whole, state) = watch::channel(true);
+        let (hung, hangs) = watch::channel(0);
         let task = tokio::spawn(async move {
             let mut passing = JoinSet::new();
             loop {
                 let (mut near, _) = listener.accept().await.unwrap();
-                let mut state = state.clone();
+                let (mut state, mut hangs) = (state.clone(), hangs.clone());
+                hangs.mark_unchanged();
                 if !*state.borrow_and_update() {
                     continue;
                 }
                 passing.spawn(async move {
                     let Ok(mut far) = TcpStream::connect(("127.0.0.1", port)).await else { return };
+                    let passing = async {
+                        tokio::select! {
+                            _ = copy_bidirectional(&mut near, &mut far) => {}
+                            // Neither end is told.
+                            _ = hangs.changed() => std::future::pending().await,
+                        }
+                    };
                     tokio::select! {
-                        _ = copy_bidirectional(&mut near, &mut far) => {}
+                        () = passing => {}
                         _ = state.wait_for(|whole| !whole) => {}
                     }
                 });
                 while passing.try_join_next().is_some() {}
             }
         });
-        Self { port: own, whole, task }
+        Self { port: own, whole, hung, task }
     }
 
     fn cut(&self) {
@@ -190,6 +200,11 @@ impl Relay {
 
     fn heal(&self) {
         self.whole.send_replace(true);
+    }
+
+    /// Nothing passes any more over the connections of this moment, which stay open; new ones pass.
+    fn hang(&self) {
+        self.hung.send_modify(|count| *count += 1);
     }
 }
 
@@ -333,6 +348,26 @@ async fn both_sides_of_a_cut_go_on_and_agree_within_five_seconds_after_it() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_link_that_hangs_without_a_word_is_left_within_seconds() {
+    let Some(sites) = Sites::new() else { return };
+    let fra = sites.site("fra", &[]).await;
+    let relay = Relay::to(fra.leaf).await;
+    let syd = sites.site("syd", &[relay.port]).await;
+    syd.hears(1).await;
+    let a = sites.node(&fra, "a", true).await;
+    let b = sites.node(&syd, "b", false).await;
+    gathered(&[&a, &b]).await;
+    relay.hang();
+    b.ban("192.0.2.1", 600_000);
+    a.ban("192.0.2.2", 600_000);
+    let took =
+        measured("a new link carries both bans", || a.refuses("192.0.2.1") && b.refuses("192.0.2.2")).await;
+    println!("a link that hung was replaced, and all was everywhere, after {took:?}");
+    // Two questions of a server to the other without an answer, two seconds apart, and the time until the next.
+    assert!(took < Duration::from_secs(10), "{took:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_the_first_hub_sites_share_over_the_second() {
     let Some(sites) = Sites::new() else { return };
     let mut fra = sites.site("fra", &[]).await;
@@ -393,6 +428,11 @@ async fn a_wiped_server_heals_from_the_nodes_and_so_do_the_copies_of_it() {
     .await;
     let d = sites.node(&fra, "d", false).await;
     until("and so is the original", || (0..50).all(|n| d.refuses(&format!("192.0.2.{n}")))).await;
+    // Their readers of the streams were replaced, as a login lets them.
+    for node in [&a, &b] {
+        let degraded = node.fleet.status().degraded;
+        assert!(degraded.iter().all(|fault| !fault.contains("ermissions")), "{degraded:?}");
+    }
 }
 
 /// A plain client with an enrolled node's login, listening to a subject.

@@ -232,6 +232,7 @@ impl NodePlan {
             }),
             secret: self.secret.map(FleetSecret::from_bytes),
             membership: self.membership.clone(),
+            enrol: Vec::new(),
         }
     }
 }

@@ -14,6 +14,7 @@ use phalanx_trust::nats_config::{self, NatsServerPlan};
 use phalanx_trust::{FleetAuthority, Sealer};
 use serde_json::{Value, json};
 
+use super::delegation::{self, DelegateArgs};
 use super::operate::{self, EvictArgs, OrderArgs};
 use super::print;
 use super::snapshot::{self, RestoreArgs, SnapshotArgs};
@@ -35,6 +36,8 @@ pub(crate) enum FleetCommand {
     NatsChild(ChildArgs),
     /// Print a token with which one node may join
     Invite(InviteArgs),
+    /// Let a control node admit and renew nodes of its own site while the authority cannot be reached
+    Delegate(DelegateArgs),
     /// Show the nodes and what they were ordered to do; on the authority's node also whom it enrolled and invited
     Status(StatusArgs),
     /// End a node's membership, on all nodes
@@ -200,6 +203,7 @@ pub(crate) fn run(command: &FleetCommand) -> anyhow::Result<ExitCode> {
         FleetCommand::NatsChild(args) => return crate::serve::child(args),
         FleetCommand::Nats(args) => nats(args)?,
         FleetCommand::Invite(args) => invite(args)?,
+        FleetCommand::Delegate(args) => delegation::run(args)?,
         FleetCommand::Status(args) => status(args)?,
         FleetCommand::Revoke(args) => revoke(args)?,
         FleetCommand::Cordon(args) => operate::cordon(args)?,
@@ -289,32 +293,34 @@ fn invite(args: &InviteArgs) -> anyhow::Result<()> {
 fn status(args: &StatusArgs) -> anyhow::Result<()> {
     let client = Client::new(&args.admin)?;
     let nodes = client.get("nodes")?;
-    let authority =
-        client.get("fleet").map(Some).or_else(|error| match is_refused(&error, "no_authority") {
+    let optional = |path: &str, none: &str| {
+        client.get(path).map(Some).or_else(|error| match is_refused(&error, none) {
             true => Ok(None),
             false => Err(error),
-        })?;
+        })
+    };
+    let authority = optional("fleet", "no_authority")?;
+    let delegate = optional("fleet/delegate", "no_delegate")?;
     if args.admin.json {
         let mut answer = authority.unwrap_or_else(|| json!({}));
         if let Some(fields) = answer.as_object_mut() {
             fields.insert("members".into(), nodes);
+            fields.extend(delegate.map(|delegate| ("delegate".to_owned(), delegate)));
         }
         return print::json(&answer);
     }
     let now_ms = SystemClock.now_ms();
-    let mut out = match authority {
-        Some(authority) => words(&serde_json::from_value(authority)?, now_ms) + "\n",
-        None => String::new(),
+    let mut out = match (authority, delegate) {
+        (Some(authority), _) => words(&serde_json::from_value(authority)?, now_ms) + "\n",
+        (None, Some(delegate)) => delegation::words(&serde_json::from_value(delegate)?, now_ms) + "\n",
+        (None, None) => String::new(),
     };
     out.push_str(&operate::members(&nodes, now_ms)?);
     print::text(&out)
 }
 
 fn words(authority: &Authority, now_ms: u64) -> String {
-    let left = |ends_ms: u64| match ends_ms.checked_sub(now_ms) {
-        Some(ms) => format!("in {}", print::duration(ms)),
-        None => format!("{} ago", print::duration(now_ms.saturating_sub(ends_ms))),
-    };
+    let left = |ends_ms| print::left(ends_ms, now_ms);
     let change = if authority.changing_root { ", and an older one is believed too" } else { "" };
     let mut out = format!(
         "fleet      {}\nroot       {}{change}; ends {}\nsites      {}\n\n",
@@ -344,6 +350,7 @@ fn words(authority: &Authority, now_ms: u64) -> String {
         out.push('\n');
         out.push_str(&print::table(&["INVITATION", "SITE", "ROLE", "ENDS"], &open.collect::<Vec<_>>()));
     }
+    out.push_str(&delegation::table(&authority.delegations, now_ms));
     out
 }
 
@@ -421,7 +428,7 @@ pub(super) fn parse_node(text: &str) -> Result<(String, String), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use phalanx_control::api::{Enrolled, OpenInvitation};
+    use phalanx_control::api::{Delegation, Enrolled, OpenInvitation};
 
     #[test]
     fn a_status_reads_well() {
@@ -447,6 +454,11 @@ mod tests {
                 control: false,
                 expires_at_ms: now_ms + hour,
             }],
+            delegations: vec![Delegation {
+                site: "syd".into(),
+                node: "b".into(),
+                expires_at_ms: Some(now_ms + 3 * hour),
+            }],
         };
         let expected = "\
 fleet      shops
@@ -459,6 +471,9 @@ syd   b     edge     REVOKED 2 h 0 min ago  in 20 h 0 min
 
 INVITATION        SITE  ROLE  ENDS
 0123456789abcdef  syd   edge  in 1 h 0 min
+
+SITE  DELEGATE  ENDS
+syd   b         in 3 h 0 min
 ";
         let squeeze = |text: &str| {
             text.lines().map(|l| l.split_whitespace().collect::<Vec<_>>().join(" ")).collect::<Vec<_>>()

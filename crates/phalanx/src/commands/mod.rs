@@ -5,6 +5,7 @@
 pub(crate) mod blocklist;
 pub(crate) mod bouncer;
 pub(crate) mod decision;
+pub(crate) mod delegation;
 pub(crate) mod events;
 pub(crate) mod explain;
 pub(crate) mod fleet;

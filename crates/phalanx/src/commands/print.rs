@@ -69,6 +69,14 @@ pub(crate) fn duration(ms: u64) -> String {
     }
 }
 
+/// How far a time is off, in words.
+pub(super) fn left(at_ms: u64, now_ms: u64) -> String {
+    match at_ms.checked_sub(now_ms) {
+        Some(ms) => format!("in {}", duration(ms)),
+        None => format!("{} ago", duration(now_ms.saturating_sub(at_ms))),
+    }
+}
+
 /// Reads `60s`, `5m`, `1h30m`, `7d`; the value in milliseconds.
 pub(super) fn parse_duration(text: &str) -> Result<u64, String> {
     let wrong = || format!("{text:?} is no duration; write 60s, 5m, 1h30m or 7d");

@@ -116,7 +116,7 @@ impl Office {
 
     async fn join(&self, token: &JoinToken, now_ms: u64) -> anyhow::Result<HeldServer> {
         let request = ServerRequest::make(token, &self.place, &self.keys)?;
-        let client = tls::joining_client(&token.fleet, &token.root)?;
+        let client = tls::joining_client(token)?;
         let grant: ServerGrant =
             enrol::ask(&token.addresses, &token.fleet, client, "/enrol-server", &request).await?;
         // As for nodes: everything later rests on the roots that are named now.

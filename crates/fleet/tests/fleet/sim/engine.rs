@@ -1,7 +1,7 @@
 //! `SimFleet`: an engine on the simulated world, which does for it what `NatsFleet` does for a NATS server: sends first, keeps what
 //! it sent until a stream confirms it, follows core and streams, and compares its own records with the stream.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -32,6 +32,22 @@ pub(crate) enum Bug {
     NoAudit,
     /// Streams are followed from where the reader is, and never read again, whatever digests tell.
     ReadOnce,
+    /// A record is swapped whatever is in its place by now.
+    SwapsAreNotCompared,
+    /// What a writer of policy says counts before the stream has taken it.
+    PolicyIsBelievedByHearsay,
+    /// What a node runs is not kept for its next start.
+    PolicyIsNotKept,
+    /// A blob that could not be had once is not asked for again.
+    BlobsAreAskedForOnce,
+    /// A node puts the halves of two versions of a list into force.
+    ListsAreMixed,
+    /// Recalls are forgotten as soon as they have been sent.
+    RecallsAreForgotten,
+    /// Nodes are not told whom they served well.
+    NobodyIsServedWell,
+    /// What is held is not held after a restart.
+    HeldIsForgotten,
 }
 
 /// An engine of a simulated node.
@@ -53,6 +69,8 @@ struct Inner {
     rereads: broadcast::Sender<String>,
     unconfirmed: Mutex<BTreeMap<String, u64>>,
     sent: AtomicU64,
+    /// Blobs that were not to be had.
+    missed: Mutex<BTreeSet<String>>,
 }
 
 impl SimFleet {
@@ -79,6 +97,7 @@ impl SimFleet {
             rereads: broadcast::Sender::new(64),
             unconfirmed: Mutex::default(),
             sent: AtomicU64::new(0),
+            missed: Mutex::default(),
         });
         let mut tasks = JoinSet::new();
         tasks.spawn(watch_plug(Arc::clone(&inner), plugged));
@@ -128,7 +147,7 @@ impl Fleet for SimFleet {
             tokio::select! {
                 biased;
                 () = to.closed() => {}
-                () = follow_core(core, &to) => {}
+                () = follow_core(&inner, topic, core, &to) => {}
                 () = follow_sessions(&inner, topic, &to) => {}
             }
         });
@@ -136,7 +155,7 @@ impl Fleet for SimFleet {
     }
 
     fn resync(&self, topic: Topic) {
-        self.inner.resync.send_modify(|counts| *counts.entry(topic.prefix()).or_default() += 1);
+        self.inner.resync(topic);
     }
 
     fn reread(&self, subject: &str) {
@@ -159,12 +178,27 @@ impl Fleet for SimFleet {
 
     fn blob_get(&self, hash: BlobHash) -> BoxFuture<'_, Result<Option<Bytes>, FleetError>> {
         Box::pin(async move {
-            if let Some(bytes) = self.inner.store.blob_get(hash.as_str())? {
+            let (inner, name) = (&self.inner, hash.as_str());
+            if let Some(bytes) = inner.store.blob_get(name)? {
                 return Ok(Some(bytes.into()));
             }
-            let found = self.inner.world.blob_get(self.inner.seat, hash.as_str());
-            found.ok_or_else(|| FleetError::Unreachable("no link".into()))
+            if inner.bug == Bug::BlobsAreAskedForOnce && inner.missed.lock().contains(name) {
+                return Ok(None);
+            }
+            let found = inner.world.blob_get(inner.seat, name);
+            let found = found.ok_or_else(|| FleetError::Unreachable("no link".into()))?;
+            match &found {
+                Some(bytes) => inner.store.blob_put(name, bytes)?,
+                None => drop(inner.missed.lock().insert(name.to_owned())),
+            }
+            Ok(found)
         })
+    }
+
+    fn blob_is_shared(&self, hash: BlobHash) -> BoxFuture<'_, Result<bool, FleetError>> {
+        let found = self.inner.world.blob_get(self.inner.seat, hash.as_str());
+        let found = found.ok_or_else(|| FleetError::Unreachable("no link".into()));
+        Box::pin(std::future::ready(found.map(|found| found.is_some())))
     }
 
     fn blob_forget(&self, hash: BlobHash) -> BoxFuture<'_, Result<(), FleetError>> {
@@ -177,12 +211,22 @@ impl Fleet for SimFleet {
         })
     }
 
-    fn last(&self, _topic: Topic, _subject: &str) -> BoxFuture<'_, Result<(u64, Option<Bytes>), FleetError>> {
-        Box::pin(std::future::ready(Err(FleetError::Impossible("the simulated broker swaps no records"))))
+    fn last(&self, _topic: Topic, subject: &str) -> BoxFuture<'_, Result<(u64, Option<Bytes>), FleetError>> {
+        let last = self.inner.world.last(self.inner.seat, subject);
+        let last = last.ok_or_else(|| FleetError::Unreachable("the stream does not answer".into()));
+        Box::pin(std::future::ready(last))
     }
 
-    fn put_after(&self, _put: Put, _revision: u64) -> BoxFuture<'_, Result<bool, FleetError>> {
-        Box::pin(std::future::ready(Err(FleetError::Impossible("the simulated broker swaps no records"))))
+    fn put_after(&self, put: Put, revision: u64) -> BoxFuture<'_, Result<bool, FleetError>> {
+        Box::pin(async move {
+            let inner = &self.inner;
+            let expected = (inner.bug != Bug::SwapsAreNotCompared).then_some(revision);
+            let answer = inner.world.swap(inner.seat, &put.subject, put.bytes, expected);
+            match timeout(ACK_TIMEOUT, answer).await {
+                Ok(Ok(taken)) => Ok(taken),
+                Ok(Err(_)) | Err(_) => Err(FleetError::Unreachable("the stream does not answer".into())),
+            }
+        })
     }
 
     fn lease(&self, name: &str, ttl: Duration) -> BoxFuture<'_, Result<Option<Lease>, FleetError>> {
@@ -216,6 +260,10 @@ impl Inner {
         self.link.borrow().connected
     }
 
+    fn resync(&self, topic: Topic) {
+        self.resync.send_modify(|counts| *counts.entry(topic.prefix()).or_default() += 1);
+    }
+
     async fn send_and_keep(&self, put: Put) -> Result<Receipt, FleetError> {
         {
             let mut unconfirmed = self.unconfirmed.lock();
@@ -241,7 +289,12 @@ impl Inner {
             };
         }
         let (sent, kept) = join(sent, self.store.keep(kept)).await;
-        if self.bug == Bug::WithdrawalsAreForgotten && put.subject.contains("withdraw") {
+        let forgotten = match self.bug {
+            Bug::WithdrawalsAreForgotten => put.subject.contains("withdraw"),
+            Bug::RecallsAreForgotten => put.subject.contains("op-recall"),
+            _ => false,
+        };
+        if forgotten {
             self.store.forget_soon(put.subject, put.version);
         }
         match (sent, kept) {
@@ -296,8 +349,18 @@ async fn watch_plug(inner: Arc<Inner>, mut plugged: watch::Receiver<bool>) {
     }
 }
 
-async fn follow_core(mut core: mpsc::Receiver<(Arc<str>, Bytes)>, to: &mpsc::Sender<Delivery>) {
+async fn follow_core(
+    inner: &Inner,
+    topic: Topic,
+    mut core: mpsc::Receiver<(Arc<str>, Bytes)>,
+    to: &mpsc::Sender<Delivery>,
+) {
     while let Some((subject, bytes)) = core.recv().await {
+        // What counts is what the stream keeps: time to look there.
+        if topic == Topic::Policy && inner.bug != Bug::PolicyIsBelievedByHearsay {
+            inner.resync(topic);
+            continue;
+        }
         if to.send(Delivery::Put { subject, bytes }).await.is_err() {
             return;
         }
@@ -464,7 +527,7 @@ async fn during_session(inner: &Inner) {
 
 async fn only_make_streams(inner: Arc<Inner>) {
     loop {
-        for prefix in [subject::NODES, subject::DECISIONS] {
+        for prefix in KEPT {
             inner.world.ensure(inner.seat, &format!("{prefix}/{}", inner.author.site));
         }
         let now_ms = inner.clock.now_ms();
@@ -487,7 +550,7 @@ fn send_waiting(inner: &Inner) {
 
 async fn audit_all(inner: &Inner) -> bool {
     let mut passed = true;
-    for prefix in [subject::NODES, subject::DECISIONS] {
+    for prefix in KEPT {
         passed = passed && inner.world.ensure(inner.seat, &format!("{prefix}/{}", inner.author.site));
     }
     for prefix in [subject::NODES, subject::DECISIONS] {
@@ -521,6 +584,8 @@ async fn audit_one(inner: &Inner, own: &str) -> bool {
     join_all(sending).await.into_iter().all(|sent| sent)
 }
 
+/// The streams that a node makes for its site.
+const KEPT: [&str; 3] = [subject::NODES, subject::DECISIONS, subject::POLICY];
 const ACK_TIMEOUT: Duration = Duration::from_secs(5);
 const LOOK_FOR_STREAMS: Duration = Duration::from_secs(10);
 const LOOK_AGAIN: Duration = Duration::from_millis(500);

@@ -4,7 +4,9 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use phalanx_fleet::Change;
-use phalanx_model::{Actor, AuthorRole, Decision, DecisionId, DecisionKind};
+use phalanx_model::{Actor, Author, AuthorRole, Blocklist, Decision, DecisionId, DecisionKind, Recall};
+
+use super::lists::listed;
 
 /// Everything that nodes said.
 #[derive(Debug, Default)]
@@ -61,6 +63,31 @@ impl Oracle {
         superseded || withdrawn
     }
 
+    /// Whether an operator ordered something about exactly this actor.
+    pub(crate) fn is_settled(&self, actor: &Actor) -> bool {
+        self.decisions().any(|one| one.author.role == AuthorRole::Operator && one.actor == *actor)
+    }
+
+    /// Whether a node banned an actor for what it saw itself.
+    pub(crate) fn is_concluded(&self, author: &Author, actor: &Actor) -> bool {
+        self.decisions().any(|one| one.author == *author && one.actor == *actor && one.evidence.is_some())
+    }
+
+    /// Every version of every blocklist.
+    pub(crate) fn lists(&self) -> impl Iterator<Item = &Arc<Blocklist>> {
+        self.said.iter().filter_map(listed)
+    }
+
+    /// Whether a version of a blocklist was recalled.
+    pub(crate) fn is_list_recalled(&self, list: &Blocklist) -> bool {
+        self.recalls().any(|recall| recall.covers(&list.author, list.version))
+    }
+
+    /// Decisions that a recall ends.
+    pub(crate) fn ended_by(&self, recall: &Recall) -> Vec<Actor> {
+        self.decisions().filter(|one| recall.ends(one)).map(|one| one.actor.clone()).collect()
+    }
+
     /// What is wrong with a decision that a node enforces while the true time is `now_ms`, if anything.
     pub(crate) fn objection(
         &self,
@@ -79,6 +106,13 @@ impl Oracle {
         } else {
             None
         }
+    }
+
+    fn recalls(&self) -> impl Iterator<Item = &Arc<Recall>> {
+        self.said.iter().filter_map(|change| match change {
+            Change::Recalled(recall) => Some(recall),
+            Change::Decided(_) | Change::Withdrawn(_) | Change::Listed(_) => None,
+        })
     }
 
     fn decisions(&self) -> impl Iterator<Item = &Arc<Decision>> {

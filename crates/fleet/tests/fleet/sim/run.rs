@@ -13,22 +13,27 @@ use phalanx_fleet::{Change, Fleet, FleetHandle, FleetKeys, Parts, Remembered, su
 use phalanx_model::event::Proposal;
 use phalanx_model::lanes::{LaneReaders, Lanes};
 use phalanx_model::{
-    Actor, Author, AuthorRole, Clock, Decision, DecisionId, DecisionKind, Identities, Prefix,
+    Actor, Author, AuthorRole, Clock, Decision, DecisionId, DecisionKind, Identities, LedgerKind, Prefix,
 };
 use phalanx_trust::{Sealer, SignedRecord, Statement};
-use tokio::task::AbortHandle;
+use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, sleep};
 
 use super::dice::{Dice, draw};
 use super::disk::SimDisk;
 use super::engine::{Bug, SimFleet};
+use super::holding::Good;
+use super::lists::{Contents, Floors};
 use super::oracle::Oracle;
+use super::played::Played;
+use super::policy::{Follower, Machine, Pushed};
 use super::world::{Fault, Weather, World};
 use crate::support::{FLEET, NodePlan, address, order};
 
 /// What a seed's run came to.
 pub(crate) struct Run {
     pub(crate) faults: BTreeMap<Fault, u64>,
+    pub(crate) played: BTreeMap<&'static str, u64>,
     pub(crate) said: usize,
     /// Decisions in force at the end, about which there was no doubt.
     pub(crate) checked: u64,
@@ -46,8 +51,12 @@ pub(crate) fn play(seed: u64, bug: Bug) -> Run {
         let mut fleet = SimulatedFleet::start(seed, bug).await;
         fleet.live_through_faults().await;
         fleet.heal_and_check().await;
+        // What is wrong for long is seen again and again.
+        let mut seen = BTreeSet::new();
+        fleet.violations.retain(|what| seen.insert(what.clone()));
         Run {
             faults: fleet.world.faults(),
+            played: fleet.played.counts(),
             said: fleet.oracle.said().len(),
             checked: fleet.checked,
             doubtful: fleet.doubtful,
@@ -57,15 +66,18 @@ pub(crate) fn play(seed: u64, bug: Bug) -> Run {
     })
 }
 
-struct SimulatedFleet {
-    bug: Bug,
+pub(super) struct SimulatedFleet {
+    pub(super) bug: Bug,
     dice: Dice,
-    world: Arc<World>,
-    nodes: Vec<SimNode>,
-    oracle: Oracle,
+    pub(super) world: Arc<World>,
+    pub(super) nodes: Vec<SimNode>,
+    pub(super) oracle: Oracle,
+    pub(super) pushed: Pushed,
+    pub(super) contents: Contents,
+    pub(super) played: Played,
     /// When something that was broken is whole again, by virtual time.
     repairs: Vec<(u64, Repair)>,
-    violations: Vec<String>,
+    pub(super) violations: Vec<String>,
     doubtful: usize,
     checked: u64,
     state: tempfile::TempDir,
@@ -78,32 +90,41 @@ enum Repair {
     Site(&'static str),
     Start(usize),
     Disk(usize),
+    Blobs,
 }
 
-struct SimNode {
-    name: &'static str,
-    site: &'static str,
-    control: bool,
+pub(super) struct SimNode {
+    pub(super) name: &'static str,
+    pub(super) site: &'static str,
+    pub(super) control: bool,
     disk: SimDisk,
-    clock: Arc<SimClock>,
+    pub(super) clock: Arc<SimClock>,
+    pub(super) machine: Machine,
+    pub(super) good: Good,
+    /// The highest version of each list that was in force here.
+    pub(super) list_floors: Floors,
+    /// How long this node takes to look at a bundle.
+    slow_ms: u64,
     disk_was_full: bool,
     /// What this node once enforced and then gave up before its time: it must not come back.
     ended: BTreeMap<DecisionId, u64>,
     enforced: BTreeMap<DecisionId, Arc<Decision>>,
-    running: Option<Running>,
+    pub(super) running: Option<Running>,
 }
 
-struct Running {
-    fleet: FleetHandle,
+pub(super) struct Running {
+    pub(super) fleet: FleetHandle,
     engine: Arc<SimFleet>,
     readers: LaneReaders,
     recorded: usize,
-    said: usize,
+    pub(super) said: usize,
     writer: AbortHandle,
+    /// What this node's operators wait for, and its own following of policy.
+    pub(super) errands: JoinSet<()>,
 }
 
 /// A clock that is off by so much.
-struct SimClock {
+pub(super) struct SimClock {
     started: Instant,
     skew_ms: AtomicI64,
 }
@@ -123,13 +144,25 @@ impl SimulatedFleet {
         let skewed = dice.chance(500);
         let nodes = ROSTER.iter().take(count).map(|(site, name)| {
             let skew_ms = if skewed { skew(&mut dice) } else { 0 };
-            SimNode::new(&world, site, name, *name != "b", skew_ms)
+            SimNode::new(&world, site, name, *name != "b", skew_ms, &mut dice)
         });
         let nodes: Vec<SimNode> = nodes.collect();
         let state = tempfile::tempdir().unwrap();
-        let (oracle, repairs, violations) = (Oracle::default(), Vec::new(), Vec::new());
-        let mut fleet =
-            Self { bug, dice, world, nodes, oracle, repairs, violations, doubtful: 0, checked: 0, state };
+        let mut fleet = Self {
+            bug,
+            dice,
+            world,
+            nodes,
+            oracle: Oracle::default(),
+            pushed: Pushed::default(),
+            contents: Contents::default(),
+            played: Played::default(),
+            repairs: Vec::new(),
+            violations: Vec::new(),
+            doubtful: 0,
+            checked: 0,
+            state,
+        };
         for at in 0..fleet.nodes.len() {
             fleet.start_node(at).await;
         }
@@ -137,13 +170,13 @@ impl SimulatedFleet {
     }
 
     async fn live_through_faults(&mut self) {
-        for _ in 0..20 + self.dice.below(40) {
+        for _ in 0..24 + self.dice.below(44) {
             sleep(Duration::from_millis(5 + self.dice.below(1_500))).await;
             self.repair_what_is_due().await;
-            if self.dice.chance(600) {
-                self.somebody_speaks();
-            } else {
-                self.something_fails().await;
+            match self.dice.below(1_000) {
+                0..430 => self.somebody_speaks(),
+                430..660 => self.somebody_orders().await,
+                _ => self.something_fails().await,
             }
             self.observe();
         }
@@ -192,11 +225,23 @@ impl SimulatedFleet {
         }
     }
 
+    /// What happens next hangs on this alone, so that a seed brings the same faults whatever comes of it.
+    async fn somebody_orders(&mut self) {
+        let dice = Dice::new(self.dice.next());
+        match self.dice.below(100) {
+            0..40 => self.policy_order(dice),
+            40..60 => self.list_order(dice),
+            60..74 => self.burst(dice),
+            74..92 => self.settle(dice).await,
+            _ => self.recall(dice),
+        }
+    }
+
     async fn something_fails(&mut self) {
         let now_ms = self.world.elapsed_ms();
         let soon_ms = now_ms + 200 + self.dice.below(8_000);
         let at = self.any_node();
-        match self.dice.below(40) {
+        match self.dice.below(42) {
             0..=5 => self.weather_changes(),
             6..=9 => self.broker_restarts(soon_ms).await,
             10..=11 => {
@@ -214,7 +259,7 @@ impl SimulatedFleet {
                 self.world.cut_site(site, true);
                 self.repairs.push((soon_ms, Repair::Site(site)));
             }
-            19..=23 => self.crash(at, soon_ms),
+            19..=23 => self.crash(at, soon_ms).await,
             24..=25 => self.restart(at).await,
             26..=27 => {
                 let skew_ms = skew(&mut self.dice);
@@ -237,6 +282,11 @@ impl SimulatedFleet {
                 }
             }
             34..=35 => self.forge(at),
+            36..=37 => {
+                self.world.hide_blobs(true);
+                self.repairs.push((soon_ms, Repair::Blobs));
+            }
+            38 => self.world.lose_blob(),
             _ => self.world.back_up(),
         }
     }
@@ -269,26 +319,36 @@ impl SimulatedFleet {
     }
 
     /// Power goes: what was on disk is there afterwards. What was not, and may have been heard, is nobody's promise.
-    fn crash(&mut self, at: usize, until_ms: u64) {
+    async fn crash(&mut self, at: usize, until_ms: u64) {
         let node = &mut self.nodes[at];
-        let Some(running) = node.running.take() else { return };
+        node.read_ledger(&mut self.oracle);
+        let Some(mut running) = node.running.take() else { return };
+        if node.machine.is_adopting() {
+            let name = node.name;
+            self.world.note(Fault::CrashedAdopting, || format!("{name} is about to run another policy"));
+        }
         node.disk.crash();
         running.engine.close();
         running.writer.abort();
+        running.errands.shutdown().await;
         drop(running);
         self.world.note(Fault::Crashed, || format!("{} crashes", node.name));
         // What it had given up a moment ago may not be on its disk.
         let recent_ms =
             if node.disk_was_full { 0 } else { self.world.elapsed_ms().saturating_sub(SETTLED_MS) };
         node.ended.retain(|_, since_ms| *since_ms < recent_ms);
+        node.list_floors.retain(|_, (_, since_ms)| *since_ms < EPOCH_MS + recent_ms);
         node.enforced.clear();
         self.repairs.push((until_ms, Repair::Start(at)));
     }
 
     async fn restart(&mut self, at: usize) {
         let node = &mut self.nodes[at];
-        let Some(running) = node.running.take() else { return };
+        node.read_ledger(&mut self.oracle);
+        let held = node.held_decisions().into_iter().map(|of| (of.id, of)).collect();
+        let Some(mut running) = node.running.take() else { return };
         node.disk.fail(false);
+        running.errands.shutdown().await;
         running.fleet.shutdown().await;
         // What waited is written in the time that the disk takes; then the writer ends by itself.
         sleep(Duration::from_millis(3 * DISK_MAX_MS)).await;
@@ -296,6 +356,9 @@ impl SimulatedFleet {
         drop(running);
         self.world.note(Fault::Restarted, || format!("{} restarts", node.name));
         self.start_node(at).await;
+        let node = &self.nodes[at];
+        let risen = node.held_over(&held, &self.oracle, &self.played);
+        self.violations.extend(risen.into_iter().map(|what| format!("{}: {what}", node.name)));
     }
 
     async fn start_node(&mut self, at: usize) {
@@ -305,7 +368,13 @@ impl SimulatedFleet {
         let (store, mut writer) = Store::on(move || disk.head(), Arc::clone(sealer())).unwrap();
         let store = Arc::new(store);
         let author = Author { site: node.site.into(), node: node.name.into(), role: AuthorRole::Node };
-        self.doubtful += forgotten(&store, &author, &mut self.oracle, node.clock.now_ms());
+        let now_ms = node.clock.now_ms();
+        self.doubtful += forgotten(&store, &author, &mut self.oracle, &mut self.contents, now_ms);
+        if self.bug == Bug::HeldIsForgotten {
+            let pins = store.pins().unwrap().into_iter().map(|(name, _)| name);
+            pins.filter(|name| name.starts_with("held ")).for_each(|name| store.unpin(&name));
+            sleep(Duration::from_millis(3 * DISK_MAX_MS)).await;
+        }
         let writing = async move { while writer.turn(sleep(Duration::from_millis(disk_ms))).await {} };
         let writer = tokio::spawn(writing).abort_handle();
         let clock: Arc<dyn Clock> = Arc::clone(&node.clock) as Arc<dyn Clock>;
@@ -327,7 +396,19 @@ impl SimulatedFleet {
         let fleet = FleetHandle::start_on(parts, settings, keys(node.name, node.control), lanes, clock)
             .await
             .unwrap();
-        node.running = Some(Running { fleet, engine, readers, recorded: 0, said: 0, writer });
+        node.good.begin(&fleet, node.clock.now_ms(), self.bug).await;
+        node.machine.start(&fleet);
+        let mut errands = JoinSet::new();
+        let follower = Follower {
+            machine: node.machine.clone(),
+            fleet: fleet.clone(),
+            clock: Arc::clone(&node.clock),
+            pushed: self.pushed.clone(),
+            slow_ms: node.slow_ms,
+            bug: self.bug,
+        };
+        errands.spawn(follower.run());
+        node.running = Some(Running { fleet, engine, readers, recorded: 0, said: 0, writer, errands });
         self.world.tell(&format!("{}/{} starts", node.site, node.name));
     }
 
@@ -378,16 +459,23 @@ impl SimulatedFleet {
                 Repair::Start(at) if self.nodes[at].running.is_none() => self.start_node(at).await,
                 Repair::Start(_) => {}
                 Repair::Disk(at) => self.nodes[at].disk.fail(false),
+                Repair::Blobs => self.world.hide_blobs(false),
             }
         }
     }
 
     /// What must be true at any moment.
-    fn observe(&mut self) {
+    pub(super) fn observe(&mut self) {
         let now_ms = EPOCH_MS + self.world.elapsed_ms();
+        self.mix_lists();
         for node in &mut self.nodes {
+            node.read_ledger(&mut self.oracle);
             node.observe(&self.oracle, now_ms, &mut self.violations);
+            let mut objections = node.list_objections(&self.contents, now_ms);
+            objections.extend(node.holding_objections(&self.oracle, &self.played));
+            self.violations.extend(objections.into_iter().map(|what| format!("{}: {what}", node.name)));
         }
+        self.observe_policy();
     }
 
     async fn heal_and_check(&mut self) {
@@ -418,7 +506,7 @@ impl SimulatedFleet {
         self.converge("after the calm").await;
         // Who comes late learns everything from the streams: what nodes alone remember is not shared.
         let (site, name) = NEWCOMER;
-        self.nodes.push(SimNode::new(&self.world, site, name, true, 0));
+        self.nodes.push(SimNode::new(&self.world, site, name, true, 0, &mut self.dice));
         self.start_node(self.nodes.len() - 1).await;
         self.converge("with a newcomer").await;
         if self.dice.chance(150) {
@@ -428,7 +516,7 @@ impl SimulatedFleet {
     }
 
     /// Waits for a condition, a second at a time. False when it takes too long.
-    async fn wait(&mut self, at_most: Duration, condition: impl Fn(&Self) -> bool) -> bool {
+    pub(super) async fn wait(&mut self, at_most: Duration, condition: impl Fn(&Self) -> bool) -> bool {
         let end = Instant::now() + at_most;
         while !condition(self) {
             if Instant::now() >= end {
@@ -447,6 +535,8 @@ impl SimulatedFleet {
             let differences = self.differences();
             self.violations.extend(differences.into_iter().map(|difference| format!("{when}, {difference}")));
         }
+        self.policy_converges(when).await;
+        self.lists_converge(when).await;
         self.observe();
     }
 
@@ -466,8 +556,11 @@ impl SimulatedFleet {
         for node in &self.nodes {
             let Some(running) = &node.running else { continue };
             let live = running.fleet.list(node.clock.now_ms(), usize::MAX);
+            // What is held is known all the same, and ends with what ends it.
+            let held = node.held_decisions();
             let certain: BTreeMap<DecisionId, &Arc<Decision>> = live
                 .iter()
+                .chain(&held)
                 .filter(|of| of.expires_at_ms > end_ms && !self.oracle.is_doubtful(&of.actor))
                 .map(|of| (of.id, of))
                 .collect();
@@ -503,13 +596,24 @@ impl SimulatedFleet {
 }
 
 impl SimNode {
-    fn new(world: &World, site: &'static str, name: &'static str, control: bool, skew_ms: i64) -> Self {
+    fn new(
+        world: &World,
+        site: &'static str,
+        name: &'static str,
+        control: bool,
+        skew_ms: i64,
+        dice: &mut Dice,
+    ) -> Self {
         Self {
             name,
             site,
             control,
             disk: SimDisk::default(),
             clock: Arc::new(SimClock { started: world.started(), skew_ms: skew_ms.into() }),
+            machine: Machine::default(),
+            good: Good::of(dice),
+            list_floors: Floors::new(),
+            slow_ms: *dice.pick(&[1, 300, 2_000]),
             disk_was_full: false,
             ended: BTreeMap::new(),
             enforced: BTreeMap::new(),
@@ -551,12 +655,23 @@ impl SimNode {
             }
         }
         self.enforced = live;
-        while running.readers.ledger.try_recv().is_ok() {
-            running.recorded += 1;
-        }
         if running.recorded != running.said {
             violations
                 .push(format!("{}: {} said, {} in the ledger", self.name, running.said, running.recorded));
+        }
+    }
+
+    /// Takes in what was recorded before it took effect: lists are not told otherwise.
+    fn read_ledger(&mut self, oracle: &mut Oracle) {
+        let Some(running) = &mut self.running else { return };
+        while let Ok(entry) = running.readers.ledger.try_recv() {
+            match entry.kind {
+                LedgerKind::Decided { .. } | LedgerKind::Withdrawn { .. } | LedgerKind::Recalled { .. } => {
+                    running.recorded += 1;
+                }
+                LedgerKind::Listed { list } => oracle.say(Change::Listed(list)),
+                _ => {}
+            }
         }
     }
 
@@ -575,7 +690,13 @@ impl SimNode {
 
 /// Whom the store should know and does not: everything of this author's that counts and was lost. About these, nothing certain
 /// can be said any more: others may have heard it.
-fn forgotten(store: &Store, author: &Author, oracle: &mut Oracle, now_ms: u64) -> usize {
+fn forgotten(
+    store: &Store,
+    author: &Author,
+    oracle: &mut Oracle,
+    contents: &mut Contents,
+    now_ms: u64,
+) -> usize {
     let (kept, unreadable) = store.records("phx.").unwrap();
     assert_eq!(unreadable, 0);
     let kept: BTreeMap<&str, u64> = kept.iter().map(|of| (of.subject.as_str(), of.version)).collect();
@@ -584,22 +705,34 @@ fn forgotten(store: &Store, author: &Author, oracle: &mut Oracle, now_ms: u64) -
     });
     let is_over = |change: &Change| match change {
         Change::Decided(decision) => oracle.is_over(decision),
-        Change::Withdrawn(_) | Change::Recalled(_) | Change::Listed(_) => false,
+        Change::Listed(list) => {
+            oracle.lists().any(|other| other.name == list.name && other.version > list.version)
+        }
+        Change::Withdrawn(_) | Change::Recalled(_) => false,
     };
-    let lost: Vec<Actor> = mine
+    let lost: Vec<Change> = mine
         .filter(|change| {
             kept.get(change.subject().as_str()).is_none_or(|version| *version < change.version())
         })
         .filter(|change| !is_over(change))
-        .filter_map(|change| change.actor().cloned())
+        .cloned()
         .collect();
-    for actor in &lost {
-        oracle.doubt(actor);
+    for change in &lost {
+        match change {
+            Change::Decided(_) | Change::Withdrawn(_) => {
+                change.actor().into_iter().for_each(|actor| oracle.doubt(actor));
+            }
+            Change::Recalled(recall) => {
+                oracle.ended_by(recall).iter().for_each(|actor| oracle.doubt(actor));
+                contents.doubt_all();
+            }
+            Change::Listed(list) => contents.doubt(&list.name),
+        }
     }
     lost.len()
 }
 
-fn proposal(actor: Actor, kind: DecisionKind, for_ms: u64) -> Proposal {
+pub(super) fn proposal(actor: Actor, kind: DecisionKind, for_ms: u64) -> Proposal {
     Proposal { actor, kind, for_ms, ..crate::support::proposal("192.0.2.1", 1) }
 }
 
@@ -636,8 +769,8 @@ fn skew(dice: &mut Dice) -> i64 {
     i64::try_from(dice.below(2 * SKEW_MAX_MS)).unwrap() - i64::try_from(SKEW_MAX_MS).unwrap()
 }
 
-const EPOCH_MS: u64 = 1_800_000_000_000;
-const SKEW_MAX_MS: u64 = 15_000;
+pub(super) const EPOCH_MS: u64 = 1_800_000_000_000;
+pub(super) const SKEW_MAX_MS: u64 = 15_000;
 /// After this time what a healthy node was told is on its disk.
 const SETTLED_MS: u64 = 2_000;
 /// A write takes no longer.
@@ -645,7 +778,7 @@ const DISK_MAX_MS: u64 = 30;
 const AUDIT_TAKES_MS: u64 = 6_000;
 const CALM_MAX: Duration = Duration::from_secs(100);
 /// Digests are told every 20 s, and count when they differ twice.
-const CONVERGE_MAX: Duration = Duration::from_secs(60);
+pub(super) const CONVERGE_MAX: Duration = Duration::from_secs(60);
 /// Few, so that orders meet.
 const ADDRESSES: [u8; 8] = [1, 2, 3, 4, 5, 6, 7, 8];
 const ROSTER: [(&str, &str); 4] = [("fra", "a"), ("fra", "b"), ("syd", "c"), ("iad", "d")];

@@ -3,6 +3,8 @@
 //! What happens to a message follows from the seed and from the message, not from the order in which tasks run; so a seed plays
 //! nearly the same run again.
 
+mod kept;
+
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
@@ -54,10 +56,15 @@ pub(crate) enum Fault {
     Restarted,
     ClockStepped,
     DiskFull,
+    SwapLost,
+    SwapRefused,
+    BlobHidden,
+    BlobLost,
+    CrashedAdopting,
 }
 
 impl Fault {
-    pub(crate) const ALL: [Self; 18] = [
+    pub(crate) const ALL: [Self; 23] = [
         Self::CoreDropped,
         Self::CoreRepeated,
         Self::Reordered,
@@ -76,6 +83,11 @@ impl Fault {
         Self::Restarted,
         Self::ClockStepped,
         Self::DiskFull,
+        Self::SwapLost,
+        Self::SwapRefused,
+        Self::BlobHidden,
+        Self::BlobLost,
+        Self::CrashedAdopting,
     ];
 }
 
@@ -91,8 +103,8 @@ struct State {
     made: u64,
     seats: Vec<Seat>,
     cut_sites: Vec<String>,
-    blobs: HashMap<String, Bytes>,
-    leases: HashMap<String, Held>,
+    blobs: kept::Blobs,
+    leases: HashMap<String, kept::Held>,
     lease_sequence: u64,
     attempts: HashMap<String, u64>,
     /// What was sent, in an order that does not depend on that in which tasks ran.
@@ -135,11 +147,6 @@ struct Stored {
     gone_at: Option<Instant>,
 }
 
-struct Held {
-    holder: String,
-    until: Instant,
-}
-
 /// What a stream's reader gets.
 pub(crate) struct Reading {
     pub(crate) made: u64,
@@ -158,7 +165,7 @@ impl World {
             made: 0,
             seats: Vec::new(),
             cut_sites: Vec::new(),
-            blobs: HashMap::new(),
+            blobs: kept::Blobs::default(),
             leases: HashMap::new(),
             lease_sequence: 0,
             attempts: HashMap::new(),
@@ -380,44 +387,6 @@ impl World {
         Some(Reading { made: stream.made, last: stream.last, records: records.collect() })
     }
 
-    pub(crate) fn blob_put(&self, seat: usize, name: &str, bytes: Bytes) -> bool {
-        let mut state = self.state.lock();
-        let reached = state.reaches_broker(seat);
-        if reached {
-            state.blobs.insert(name.to_owned(), bytes);
-        }
-        reached
-    }
-
-    pub(crate) fn blob_forget(&self, seat: usize, name: &str) -> bool {
-        let mut state = self.state.lock();
-        let reached = state.reaches_broker(seat);
-        if reached {
-            state.blobs.remove(name);
-        }
-        reached
-    }
-
-    pub(crate) fn blob_get(&self, seat: usize, name: &str) -> Option<Option<Bytes>> {
-        let state = self.state.lock();
-        state.reaches_broker(seat).then(|| state.blobs.get(name).cloned())
-    }
-
-    /// Takes a lease as the stream does it: by compare-and-set on the last message, which its time-to-live ends.
-    pub(crate) fn lease(&self, seat: usize, name: &str, holder: &str, ttl: Duration) -> Option<Option<u64>> {
-        let mut state = self.state.lock();
-        if !state.reaches_broker(seat) {
-            return None;
-        }
-        let now = Instant::now();
-        if state.leases.get(name).is_some_and(|held| held.until > now && held.holder != holder) {
-            return Some(None);
-        }
-        state.lease_sequence += 1;
-        state.leases.insert(name.to_owned(), Held { holder: holder.to_owned(), until: now + ttl });
-        Some(Some(state.lease_sequence))
-    }
-
     pub(crate) fn set_weather(&self, weather: Weather) {
         self.state.lock().weather = weather;
     }
@@ -456,10 +425,11 @@ impl World {
         self.announce_change();
     }
 
-    /// Loses all that streams kept.
+    /// Loses all that was kept.
     pub(crate) fn wipe(&self) {
         let mut state = self.state.lock();
         state.streams.clear();
+        state.blobs.clear();
         state.count(Fault::StreamsWiped, || "streams wiped".into());
         drop(state);
         self.announce_change();
@@ -502,6 +472,11 @@ impl World {
 
     pub(crate) fn tell(&self, what: &str) {
         self.state.lock().tell(what);
+    }
+
+    /// Whether streams have lost what they had confirmed.
+    pub(crate) fn has_lost(&self) -> bool {
+        self.state.lock().has_lost()
     }
 
     pub(crate) fn faults(&self) -> BTreeMap<Fault, u64> {
@@ -587,6 +562,12 @@ impl Stream {
         self.records.insert(self.last, stored);
         self.undo.push((self.last, older));
         self.last
+    }
+
+    /// The last record of a subject.
+    fn last_of(&self, subject: &str) -> Option<(u64, Bytes)> {
+        let found = self.records.iter().rev().find(|(_, stored)| *stored.subject == *subject);
+        found.map(|(number, stored)| (*number, stored.bytes.clone()))
     }
 
     fn take_back(&mut self) -> bool {

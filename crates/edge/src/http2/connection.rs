@@ -1,0 +1,206 @@
+//! A client's HTTP/2 connection: streams are accepted, counted, and served side by side.
+
+use std::cell::Cell;
+use std::future::Future;
+use std::net::{IpAddr, SocketAddr};
+use std::pin::pin;
+use std::rc::Rc;
+use std::task::{Poll, ready};
+use std::time::Instant;
+
+use bytes::Bytes;
+use h2::server::{Builder, Connection, SendResponse};
+use h2::{Reason, RecvStream};
+use http::Request as Message;
+
+use super::head::request_head;
+use super::stream::Stream;
+use crate::client::{Arrived, Client};
+use crate::control::{Activity, Control};
+use crate::pipeline;
+use crate::request::Request;
+use crate::socket::Socket;
+use crate::stop::Stop;
+use crate::tls::handshake::Agreed;
+use crate::worker::Worker;
+
+/// What a client that speaks HTTP/2 begins with (RFC 9113 section 3.4).
+pub(crate) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// Serves a connection to its end.
+pub(crate) async fn serve(mut client: Client) {
+    let streams = Rc::new(Streams::new(&client));
+    let worker = Rc::clone(&client.worker);
+    let control = Rc::clone(&client.control);
+    let limits = &worker.shared.settings.limits;
+    control.set_deadline(worker.after_ms(limits.head_ms));
+    let mut handshake = pin!(builder(limits.head.bytes).handshake(&mut client.socket));
+    let shaken = control.run(|cx| handshake.as_mut().poll(cx).map_err(|_| Stop::ClientGone)).await;
+    let Ok(mut connection) = shaken else { return };
+    streams.rest();
+    while let Ok(Some((message, respond))) = next(&mut connection, &streams).await {
+        streams.begin(message, respond);
+        if streams.are_abused() {
+            tracing::debug!(peer = %streams.peer, "streams are opened and given up, connection ended");
+            connection.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
+        }
+    }
+}
+
+type Accepted = (Message<RecvStream>, SendResponse<Bytes>);
+
+/// The next stream; none when no more comes.
+async fn next(
+    connection: &mut Connection<&mut Socket, Bytes>,
+    streams: &Streams,
+) -> Result<Option<Accepted>, Stop> {
+    streams
+        .control
+        .run(|cx| {
+            if streams.end() {
+                connection.graceful_shutdown();
+            }
+            let accepted = ready!(connection.poll_accept(cx)).transpose();
+            Poll::Ready(accepted.map_err(|_| Stop::ClientGone))
+        })
+        .await
+}
+
+fn builder(head_bytes: usize) -> Builder {
+    let mut builder = Builder::new();
+    builder
+        .max_concurrent_streams(STREAMS_MAX)
+        .max_header_list_size(u32::try_from(head_bytes).unwrap_or(u32::MAX))
+        .header_table_size(HEADER_TABLE_BYTES)
+        .initial_window_size(STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .max_send_buffer_size(SEND_BUFFER_BYTES)
+        .max_local_error_reset_streams(Some(LOCAL_RESETS_MAX));
+    builder
+}
+
+/// What the streams of a connection share.
+pub(crate) struct Streams {
+    worker: Rc<Worker>,
+    /// The connection's.
+    control: Rc<Control>,
+    peer: SocketAddr,
+    local: SocketAddr,
+    /// What the connection's handshake told, if there was one.
+    tls: Option<Agreed>,
+    actor: Option<IpAddr>,
+    idle_ms: u64,
+    open: Cell<u32>,
+    begun: Cell<u64>,
+    given_up: Cell<u64>,
+    ending: Cell<bool>,
+}
+
+impl Streams {
+    fn new(client: &Client) -> Self {
+        Self {
+            worker: Rc::clone(&client.worker),
+            control: Rc::clone(&client.control),
+            peer: client.peer,
+            local: client.local,
+            tls: client.tls,
+            actor: client.control.client.get(),
+            idle_ms: client.idle_ms(),
+            open: Cell::new(0),
+            begun: Cell::new(0),
+            given_up: Cell::new(0),
+            ending: Cell::new(false),
+        }
+    }
+
+    /// Serves a stream in a task of its own.
+    fn begin(self: &Rc<Self>, message: Message<RecvStream>, mut respond: SendResponse<Bytes>) {
+        // Streams that the client gave up do not count for the codec, and their tasks may not have noticed yet.
+        if self.open.get() >= STREAMS_MAX {
+            return respond.send_reset(Reason::REFUSED_STREAM);
+        }
+        self.begun.set(self.begun.get() + 1);
+        let (parts, body) = message.into_parts();
+        let head = request_head(&parts, body.is_end_stream(), self.worker.shared.settings.limits.head);
+        let arrived = Arrived { head, started: Instant::now() };
+        let opened = Opened::count(self);
+        let mut client = Client::of_stream(&self.worker, Stream::new(body, respond), self.peer, self.local);
+        client.tls = self.tls;
+        client.control.ja4.set(self.control.ja4.get());
+        client.control.place.set(self.control.place.get());
+        tokio::task::spawn_local(serve_stream(client, arrived, opened));
+    }
+
+    /// No stream is open: the connection may be cut, and is when it stays so for too long.
+    fn rest(&self) {
+        self.control.activity.set(Activity::Idle);
+        self.control.client.set(self.actor);
+        self.control.set_deadline(self.worker.after_ms(self.idle_ms));
+    }
+
+    /// Streams have deadlines of their own; a ban cuts them, and the connection ends after what is told to the client.
+    fn work(&self) {
+        self.control.activity.set(Activity::Refusing);
+        self.control.set_deadline(u64::MAX);
+    }
+
+    /// Whether no more streams are to come, the first time that it is so.
+    fn end(&self) -> bool {
+        let ends = self.control.ends.get() || self.worker.lets_go();
+        ends && !self.ending.replace(true)
+    }
+
+    /// Whether the client opens streams only to give them up (CVE-2023-44487).
+    fn are_abused(&self) -> bool {
+        let given_up = self.given_up.get();
+        given_up >= GIVEN_UP_MIN && given_up.saturating_mul(2) > self.begun.get()
+    }
+}
+
+/// An open stream's place in its connection.
+struct Opened(Rc<Streams>);
+
+impl Opened {
+    fn count(streams: &Rc<Streams>) -> Self {
+        streams.open.set(streams.open.get() + 1);
+        streams.work();
+        Self(Rc::clone(streams))
+    }
+}
+
+impl Drop for Opened {
+    fn drop(&mut self) {
+        self.0.open.set(self.0.open.get().saturating_sub(1));
+        if self.0.open.get() == 0 {
+            self.0.rest();
+        }
+    }
+}
+
+async fn serve_stream(mut client: Client, arrived: Arrived, opened: Opened) {
+    let mut request = Box::new(Request::begin(&client, arrived));
+    pipeline::serve(&mut client, &mut request).await;
+    let streams = &opened.0;
+    if client.socket.was_given_up() {
+        streams.given_up.set(streams.given_up.get() + 1);
+    } else if !request.keep_alive && request.verdict.refuses() {
+        // As an HTTP/1 connection ends after such a refusal.
+        streams.control.ends.set(true);
+    }
+    // Before the place, so that the connection does not rest while the stream is there.
+    drop(client);
+}
+
+/// Streams at once: what nginx allows is 128, and browsers ask for no more than 100.
+const STREAMS_MAX: u32 = 100;
+/// What header compression may remember.
+const HEADER_TABLE_BYTES: u32 = 4_096;
+/// What a client may send of a stream before it is read. With the connection's: the memory that unread bodies take.
+const STREAM_WINDOW_BYTES: u32 = 256 * 1024;
+const CONNECTION_WINDOW_BYTES: u32 = 512 * 1024;
+/// Of a response that waits for the client.
+const SEND_BUFFER_BYTES: usize = 64 * 1024;
+/// Streams that the codec resets because of errors, until it ends the connection.
+const LOCAL_RESETS_MAX: usize = 100;
+/// Streams given up before that can be abuse: leaving a page gives up what it still loads.
+const GIVEN_UP_MIN: u64 = 100;
