@@ -27,3 +27,4 @@ mod rules;
 mod serve;
 mod state;
 mod support;
+mod tls;

@@ -21,6 +21,7 @@ pub(crate) fn attack(n: usize) -> String {
 pub(crate) struct Node {
     child: Child,
     pub(crate) listen: SocketAddr,
+    pub(crate) tls_listen: Option<SocketAddr>,
     pub(crate) admin: SocketAddr,
     pub(crate) console: String,
     pub(crate) state: PathBuf,
@@ -72,6 +73,7 @@ impl Node {
             |key: &str| text(key).trim_start_matches("http://").trim_end_matches('/').parse().unwrap();
         Self {
             listen: address("listen"),
+            tls_listen: ready["tls_listen"].as_str().map(|address| address.parse().unwrap()),
             admin: address("admin"),
             console: text("console"),
             state: PathBuf::from(text("state")),

@@ -54,6 +54,9 @@ pub struct Status {
     pub held: u64,
     /// The recorder's parts.
     pub recorder: Vec<PartReport>,
+    /// Certificates that visitors are shown.
+    #[serde(default)]
+    pub certificates: Vec<Certificate>,
     /// Bouncers that read this node's decisions.
     #[serde(default)]
     pub bouncers: Vec<Bouncer>,
@@ -71,6 +74,19 @@ pub struct NodeStatus {
     pub not_ready: Option<String>,
     /// What is degraded beyond fleet and recorder, one plain sentence each.
     pub degraded: Vec<String>,
+    /// Certificates that visitors are shown.
+    pub certificates: Vec<Certificate>,
+}
+
+/// A certificate that visitors are shown.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Certificate {
+    /// Its file.
+    pub file: String,
+    /// The host names that it is for.
+    pub names: Vec<String>,
+    /// When it ends, in Unix milliseconds.
+    pub expires_at_ms: u64,
 }
 
 /// The plan in force.

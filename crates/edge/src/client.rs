@@ -1,5 +1,6 @@
 //! A client: an HTTP/1 connection, heads and bodies in, replies out; or one stream of an HTTP/2 connection.
 
+use std::future::poll_fn;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
@@ -16,6 +17,7 @@ use crate::http2::{PREFACE, Stream};
 use crate::socket::Socket;
 use crate::stop::Stop;
 use crate::tables::Admission;
+use crate::tls::handshake::Agreed;
 use crate::worker::Worker;
 
 /// A connection from a client, or one stream of it.
@@ -31,6 +33,10 @@ pub(crate) struct Client {
     pub(crate) peer_is_banned: bool,
     pub(crate) peer: SocketAddr,
     pub(crate) local: SocketAddr,
+    /// Which TLS listener it came to, if to one.
+    pub(crate) tls_listener: Option<usize>,
+    /// What its handshake told, once there was one.
+    pub(crate) tls: Option<Agreed>,
     /// The peer as an actor; `None` for a trusted forwarder.
     actor: Option<IpAddr>,
     heads: HeadReader,
@@ -51,14 +57,15 @@ impl Client {
     /// Takes charge of an accepted connection.
     pub(crate) fn open(
         worker: &Rc<Worker>,
-        stream: TcpStream,
-        peer: SocketAddr,
+        (stream, peer): (TcpStream, SocketAddr),
+        tls_listener: Option<usize>,
         actor: Option<IpAddr>,
         admission: Admission,
     ) -> Self {
         let local = stream.local_addr().unwrap_or(peer);
         let mut client = Self::over(worker, Socket::new(stream), peer, local, actor);
         client.admission = Some(admission);
+        client.tls_listener = tls_listener;
         client
     }
 
@@ -92,6 +99,8 @@ impl Client {
             peer_is_banned: false,
             peer,
             local,
+            tls_listener: None,
+            tls: None,
             actor,
             heads: HeadReader::default(),
             slot,
@@ -227,6 +236,8 @@ impl Client {
         if self.socket.output.capacity() == 0 {
             self.socket.output = self.worker.take_buffer();
         }
+        let worker = &self.worker;
+        self.socket.borrow_buffer(|| worker.take_buffer());
         &mut self.socket.output
     }
 
@@ -270,10 +281,31 @@ impl Client {
 
     /// Gives back what an idle connection does not need.
     pub(crate) fn release_memory(&mut self) {
-        let output = self.socket.take_output();
-        self.worker.give_buffer(output);
+        self.give_buffers();
         if self.socket.input.is_empty() {
             self.socket.input = BytesMut::new();
+        }
+    }
+
+    fn give_buffers(&mut self) {
+        self.worker.give_buffer(self.socket.take_output());
+        self.worker.give_buffer(self.socket.return_buffer());
+    }
+
+    /// Ends the connection after what was written is with the client. With TLS the client is told that this is all:
+    /// without that it cannot tell a reply that ends with its connection from one that was cut.
+    pub(crate) async fn close(mut self) {
+        if self.socket.session().is_none() {
+            return;
+        }
+        let control = Rc::clone(&self.control);
+        let socket = &mut self.socket;
+        // Also where the connection is cut: it costs no wait.
+        let at_once = poll_fn(|cx| Poll::Ready(socket.poll_shutdown(cx))).await;
+        if at_once.is_pending() {
+            self.allow_write_time();
+            let socket = &mut self.socket;
+            let _: Result<(), Stop> = control.run(|cx| socket.poll_shutdown(cx).map_err(Stop::from)).await;
         }
     }
 
@@ -301,8 +333,7 @@ impl Client {
 
 impl Drop for Client {
     fn drop(&mut self) {
-        let output = self.socket.take_output();
-        self.worker.give_buffer(output);
+        self.give_buffers();
         self.worker.connections.remove(self.slot);
         if self.admission.is_some() {
             self.worker.connection_closed();

@@ -5,11 +5,22 @@ use crate::control::Activity;
 use crate::http2;
 use crate::pipeline::{self, After};
 use crate::request::Request;
+use crate::tls::handshake::{self, Shaken};
 
 /// Serves requests one after the other, in the order in which they arrive (RFC 9112 section 9.3.2).
 pub(crate) async fn serve(mut client: Client) {
+    if let Some(listener) = client.tls_listener {
+        // In a box of its own, so that an idle connection does not keep room for a handshake.
+        match Box::pin(handshake::accept(&mut client, listener)).await {
+            Shaken::Agreed => {}
+            Shaken::Failed => return,
+            Shaken::Answered => return client.linger().await,
+        }
+    }
     pipeline::on_connect(&mut client);
-    if client.worker.shared.settings.h2c && client.begins_with_http2().await {
+    // With TLS a protocol is agreed on (ALPN), never guessed.
+    let h2c = client.worker.shared.settings.h2c && client.tls.is_none();
+    if h2c && client.begins_with_http2().await {
         return http2::serve(client).await;
     }
     while let Some(arrived) = client.next_head().await {
@@ -23,10 +34,12 @@ pub(crate) async fn serve(mut client: Client) {
                 }
             }
             After::Close => break,
+            After::Abort => return,
             After::Linger => {
                 client.control.activity.set(Activity::Refusing);
                 return client.linger().await;
             }
         }
     }
+    client.close().await;
 }

@@ -11,6 +11,8 @@ use std::net::IpAddr;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
+use phalanx_model::Ja4;
+
 use crate::places::Place;
 
 /// Why the worker ends a wait.
@@ -42,6 +44,8 @@ pub(crate) struct Control {
     pub(crate) client: Cell<Option<IpAddr>>,
     /// The client's hash, once a head was read.
     pub(crate) agent: Cell<Option<u64>>,
+    /// How the peer greets, where it came over TLS and is no forwarder: what that greets like says nothing of its clients.
+    pub(crate) ja4: Cell<Option<Ja4>>,
     /// Where a client of this connection is, once it was looked up.
     pub(crate) place: Cell<Option<(IpAddr, Place)>>,
     pub(crate) activity: Cell<Activity>,
@@ -57,6 +61,7 @@ impl Control {
         Self {
             client: Cell::new(client),
             agent: Cell::new(None),
+            ja4: Cell::new(None),
             place: Cell::new(None),
             activity: Cell::new(Activity::Idle),
             ends: Cell::new(false),

@@ -16,7 +16,8 @@ use crate::places::Places;
 use crate::plan::EdgePlan;
 use crate::settings::EdgeSettings;
 use crate::tables::{NodeTables, RateCounting};
-use crate::worker::{self, WorkerShared};
+use crate::tls::Material;
+use crate::worker::{self, Listener, WorkerShared};
 
 /// What the edge reads and writes: immutable snapshots in, events out.
 #[derive(Clone)]
@@ -27,6 +28,8 @@ pub struct EdgeShared {
     pub view: Arc<Swap<View>>,
     /// Where addresses are.
     pub places: Arc<Swap<Places>>,
+    /// Certificates and keys, for the TLS listeners of the settings.
+    pub material: Arc<Swap<Material>>,
     /// Where events go.
     pub lanes: Lanes,
     /// The time.
@@ -36,14 +39,16 @@ pub struct EdgeShared {
 /// A bound, not yet serving edge.
 pub struct Edge {
     handle: EdgeHandle,
-    listeners: Vec<Vec<TcpListener>>,
+    listeners: Vec<Vec<Listener>>,
     shared: WorkerShared,
 }
 
 /// The edge as the rest of the node holds it; cheap to clone.
 #[derive(Debug, Clone)]
 pub struct EdgeHandle {
+    /// Those without TLS first.
     addresses: Arc<[SocketAddr]>,
+    tls_addresses_from: usize,
     counters: Arc<[Arc<WorkerCounters>]>,
     tables: Arc<NodeTables>,
     drain: Arc<watch::Sender<Option<Instant>>>,
@@ -60,18 +65,20 @@ impl Edge {
             settings.workers = thread::available_parallelism().map_or(1, usize::from);
         }
         let workers = settings.workers;
-        let mut listeners: Vec<Vec<TcpListener>> = (0..workers).map(|_| Vec::new()).collect();
+        let mut listeners: Vec<Vec<Listener>> = (0..workers).map(|_| Vec::new()).collect();
         let mut addresses = Vec::new();
-        for &wanted in &settings.listen {
+        let plain = settings.listen.iter().map(|&address| (address, None));
+        let tls = settings.tls_listen.iter().enumerate().map(|(place, &address)| (address, Some(place)));
+        for (wanted, tls) in plain.chain(tls) {
             // Port 0 is chosen by the first worker's listener and shared by the others.
             let mut address = wanted;
             for (worker, of_worker) in listeners.iter_mut().enumerate() {
-                let listener = listen(address)?;
+                let socket = listen(address)?;
                 if worker == 0 {
-                    address = listener.local_addr()?;
+                    address = socket.local_addr()?;
                     addresses.push(address);
                 }
-                of_worker.push(listener);
+                of_worker.push(Listener { socket, tls });
             }
         }
         let rates = RateCounting::new(settings.rate_hash_key);
@@ -81,6 +88,7 @@ impl Edge {
         let (stopped, running) = watch::channel(workers);
         let handle = EdgeHandle {
             addresses: addresses.into(),
+            tls_addresses_from: settings.listen.len(),
             counters: (0..workers).map(|_| Arc::default()).collect(),
             tables: Arc::clone(&tables),
             drain: Arc::clone(&drain),
@@ -88,13 +96,14 @@ impl Edge {
             running,
             stopped: Arc::new(stopped),
         };
-        let EdgeShared { plan, view, places, lanes, clock } = shared;
+        let EdgeShared { plan, view, places, material, lanes, clock } = shared;
         let settings = Arc::new(settings);
-        let shared = WorkerShared { settings, plan, view, places, lanes, clock, tables, drain, retire };
+        let shared =
+            WorkerShared { settings, plan, view, places, material, lanes, clock, tables, drain, retire };
         Ok(Self { handle, listeners, shared })
     }
 
-    /// The addresses listened on, ports as chosen, in the order of the settings.
+    /// The addresses listened on, ports as chosen, in the order of the settings, those for TLS last.
     pub fn local_addrs(&self) -> &[SocketAddr] {
         &self.handle.addresses
     }
@@ -128,9 +137,19 @@ impl Edge {
 }
 
 impl EdgeHandle {
-    /// The addresses listened on.
+    /// The addresses listened on, those for TLS last.
     pub fn local_addrs(&self) -> &[SocketAddr] {
         &self.addresses
+    }
+
+    /// The addresses listened on without TLS.
+    pub fn plain_addrs(&self) -> &[SocketAddr] {
+        self.addresses.get(..self.tls_addresses_from).unwrap_or_default()
+    }
+
+    /// The addresses listened on for TLS.
+    pub fn tls_addrs(&self) -> &[SocketAddr] {
+        self.addresses.get(self.tls_addresses_from..).unwrap_or_default()
     }
 
     /// Counts, one set per worker.

@@ -129,6 +129,8 @@ fn access_event(client: &Client, request: &Request) -> AccessEvent {
         verdict: request.verdict.clone(),
         plan_version: request.plan.version,
         view_revision: request.view_revision,
+        tls: client.tls.map(|agreed| agreed.version.into()),
+        ja4: client.tls.and_then(|agreed| agreed.ja4),
         audit: None,
     }
 }

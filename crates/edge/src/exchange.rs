@@ -120,6 +120,7 @@ fn begin(client: &Client, request: &Request, out: &mut Vec<u8>, held: &Bytes, co
         known: &request.known,
         framing,
         peer,
+        tls: client.tls.is_some(),
         peer_trusted: app.trust_forwarded.contains(peer),
         request_id: &request.id.to_text(),
         path_prefix: &app.upstream.path_prefix,

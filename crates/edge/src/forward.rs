@@ -18,6 +18,8 @@ pub(crate) struct Forwarded<'a> {
     pub(crate) framing: BodyFraming,
     /// The other end of the connection.
     pub(crate) peer: IpAddr,
+    /// The connection is one with TLS.
+    pub(crate) tls: bool,
     /// Whether the peer's forwarding fields are believed.
     pub(crate) peer_trusted: bool,
     pub(crate) request_id: &'a [u8],
@@ -189,7 +191,7 @@ fn write_forwarding(out: &mut Vec<u8>, request: &Forwarded<'_>) {
     write_ip(out, request.peer);
     out.extend_from_slice(b"\r\n");
     if !has_proto {
-        field(out, b"X-Forwarded-Proto", b"http");
+        field(out, b"X-Forwarded-Proto", if request.tls { b"https" } else { b"http" });
     }
     if !has_host && let Some(host) = request.known.host {
         field(out, b"X-Forwarded-Host", head.bytes(host.value));
@@ -228,6 +230,10 @@ mod tests {
     }
 
     fn forwarded(fields: &str, peer_trusted: bool) -> String {
+        forwarded_over(fields, peer_trusted, false)
+    }
+
+    fn forwarded_over(fields: &str, peer_trusted: bool, tls: bool) -> String {
         let (head, known) = head(fields);
         let mut out = Vec::new();
         let upgrade = requested_upgrade(&head, &known);
@@ -236,6 +242,7 @@ mod tests {
             known: &known,
             framing: head.framing,
             peer: "192.0.2.1".parse().unwrap(),
+            tls,
             peer_trusted,
             request_id: b"ID",
             path_prefix: "/base",
@@ -287,6 +294,19 @@ mod tests {
             "X-Forwarded-For: 192.0.2.1\r\nX-Forwarded-Proto: http\r\nX-Forwarded-Host: shop.test\r\n"
         ));
         assert!(text.contains("X-Request-Id: ID\r\n"));
+    }
+
+    #[test]
+    fn the_scheme_is_that_of_the_connection_unless_a_trusted_forwarder_says_another() {
+        let said = |fields, trusted, tls| {
+            let text = forwarded_over(fields, trusted, tls);
+            let protos: Vec<_> = text.lines().filter(|line| line.starts_with("X-Forwarded-Proto")).collect();
+            protos.join("|")
+        };
+        assert_eq!(said("", false, true), "X-Forwarded-Proto: https");
+        assert_eq!(said("X-Forwarded-Proto: http\r\n", false, true), "X-Forwarded-Proto: https");
+        assert_eq!(said("X-Forwarded-Proto: http\r\n", true, true), "X-Forwarded-Proto: http");
+        assert_eq!(said("X-Forwarded-Proto: https\r\n", true, false), "X-Forwarded-Proto: https");
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! The data plane: listen, HTTP/1, the stages of a request, upstreams, replies.
+//! The data plane: listen, TLS, HTTP/1, the stages of a request, upstreams, replies.
 //!
 //! Flow in names: `Edge` -> `Worker` (one thread, one runtime) -> `Client` (a connection) -> `Request` -> `pipeline`
 //! (inspect, decide, act) -> `Exchange` (its upstream) -> reply; `events` out.
@@ -38,6 +38,8 @@ mod reply;
 mod socket;
 mod stop;
 
+pub mod tls;
+
 mod control;
 
 pub mod compile;
@@ -54,4 +56,5 @@ pub use places::Places;
 pub use plan::{AppLimits, AppPlan, EdgePlan, UpstreamPlan, UpstreamTarget};
 pub use settings::{EdgeLimits, EdgeSettings};
 pub use tables::NodeTables;
+pub use tls::{Material, Served, TlsListener};
 pub use trial::{Before, Fares, TrialCounts};

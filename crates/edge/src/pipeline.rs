@@ -32,6 +32,8 @@ pub(crate) enum After {
     KeepAlive,
     /// It ends now.
     Close,
+    /// It ends now, and the client must see that something is missing.
+    Abort,
     /// It ends once the client has had time to read the reply.
     Linger,
 }
@@ -359,7 +361,8 @@ async fn on_end(client: &mut Client, request: &mut Request, stop: Option<Stop>) 
         (true, true) => After::Linger,
         (true, false) if request.keep_alive => After::KeepAlive,
         // The end of a tunnel, or of a reply that ends with its connection.
-        _ => After::Close,
+        (true, false) => After::Close,
+        (false, _) => After::Abort,
     }
 }
 

@@ -12,6 +12,8 @@ use crate::http1::HeadLimits;
 pub struct EdgeSettings {
     /// Where to listen. Port 0 takes a free one.
     pub listen: Vec<SocketAddr>,
+    /// Where to listen for TLS; `Material` has an answer for each, in this order.
+    pub tls_listen: Vec<SocketAddr>,
     /// Worker threads; 0 takes one per core.
     pub workers: usize,
     /// The node's tag in request ids.
@@ -30,7 +32,16 @@ impl EdgeSettings {
     /// Settings with default limits, of a node that counts rates for itself alone.
     pub fn new(listen: Vec<SocketAddr>, workers: usize, node_tag: u16) -> Self {
         let limits = EdgeLimits::default();
-        Self { listen, workers, node_tag, limits, rate_hash_key: random_key(), h2c: false, audit: false }
+        Self {
+            listen,
+            tls_listen: Vec::new(),
+            workers,
+            node_tag,
+            limits,
+            rate_hash_key: random_key(),
+            h2c: false,
+            audit: false,
+        }
     }
 }
 
@@ -50,6 +61,9 @@ fn random_key() -> [u8; 16] {
 pub struct EdgeLimits {
     pub connections: usize,
     pub connections_per_actor: usize,
+    pub handshakes: usize,
+    pub handshakes_per_actor: usize,
+    pub handshake_ms: u64,
     pub held_bytes: usize,
     pub held_bytes_per_actor: usize,
     pub head: HeadLimits,
@@ -67,6 +81,9 @@ impl Default for EdgeLimits {
         Self {
             connections: limits::CONNECTIONS_MAX,
             connections_per_actor: limits::CONNECTIONS_PER_ACTOR_MAX,
+            handshakes: limits::TLS_HANDSHAKES_MAX,
+            handshakes_per_actor: limits::TLS_HANDSHAKES_PER_ACTOR_MAX,
+            handshake_ms: limits::TLS_HANDSHAKE_TIME_MAX_MS,
             held_bytes: limits::HELD_BYTES_MAX,
             held_bytes_per_actor: limits::HELD_BYTES_PER_ACTOR_MAX,
             head: HeadLimits::default(),

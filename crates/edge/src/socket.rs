@@ -1,4 +1,4 @@
-//! A connection, or a stream of one, with what was read and not yet used, and what is to be written.
+//! A connection, with TLS or without, or a stream of one, with what was read and not yet used, and what is to be written.
 //!
 //! Memory: input is read into the worker's scratch space and copied out in its exact size, output buffers go back to
 //! the worker; so an idle connection holds no buffer at all.
@@ -12,6 +12,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
 use crate::http2::Stream;
+use crate::tls::session::{Session, SessionError};
 
 /// A connection to a client or an upstream.
 #[derive(Debug)]
@@ -27,7 +28,8 @@ pub(crate) struct Socket {
 /// What carries the bytes.
 #[derive(Debug)]
 enum Transport {
-    Tcp(TcpStream),
+    /// With TLS, where that was begun.
+    Tcp(TcpStream, Option<Box<Session>>),
     Stream(Box<Stream>),
 }
 
@@ -35,7 +37,7 @@ impl Socket {
     pub(crate) fn new(stream: TcpStream) -> Self {
         // Small writes are whole messages here; waiting for more (Nagle) only adds delay. Failing is harmless.
         let _ = stream.set_nodelay(true);
-        Self::over(Transport::Tcp(stream))
+        Self::over(Transport::Tcp(stream, None))
     }
 
     /// One stream of an HTTP/2 connection.
@@ -47,10 +49,57 @@ impl Socket {
         Self { transport, input: BytesMut::new(), output: Vec::new(), flushed: 0 }
     }
 
+    /// Goes on with TLS: a handshake comes next.
+    pub(crate) fn start_tls(&mut self, session: Session) {
+        if let Transport::Tcp(_, tls) = &mut self.transport {
+            *tls = Some(Box::new(session));
+        }
+    }
+
+    /// What was agreed on, where there is TLS.
+    pub(crate) fn session(&self) -> Option<&Session> {
+        match &self.transport {
+            Transport::Tcp(_, session) => session.as_deref(),
+            Transport::Stream(_) => None,
+        }
+    }
+
+    /// Goes on with the handshake; ready when it is over.
+    pub(crate) fn poll_handshake(
+        &mut self,
+        cx: &mut Context<'_>,
+        scratch: &mut [u8],
+    ) -> Poll<Result<(), SessionError>> {
+        match &mut self.transport {
+            Transport::Tcp(stream, Some(session)) => {
+                session.poll_handshake(stream, cx, scratch, &mut self.input)
+            }
+            Transport::Tcp(_, None) | Transport::Stream(_) => Poll::Ready(Ok(())),
+        }
+    }
+
+    /// Takes a buffer to encrypt into, where there is TLS and it has none.
+    pub(crate) fn borrow_buffer(&mut self, lend: impl FnOnce() -> Vec<u8>) {
+        if let Transport::Tcp(_, Some(session)) = &mut self.transport {
+            session.borrow_buffer(lend);
+        }
+    }
+
+    /// Gives that buffer back, if nothing in it waits.
+    pub(crate) fn return_buffer(&mut self) -> Vec<u8> {
+        match &mut self.transport {
+            Transport::Tcp(_, Some(session)) => session.return_buffer(),
+            Transport::Tcp(_, None) | Transport::Stream(_) => Vec::new(),
+        }
+    }
+
     /// Reads once and appends to `input`; 0 at the end of the stream.
     pub(crate) fn poll_fill(&mut self, cx: &mut Context<'_>, scratch: &mut [u8]) -> Poll<io::Result<usize>> {
         let stream = match &mut self.transport {
-            Transport::Tcp(stream) => stream,
+            Transport::Tcp(stream, None) => stream,
+            Transport::Tcp(stream, Some(session)) => {
+                return session.poll_fill(stream, cx, scratch, &mut self.input);
+            }
             Transport::Stream(stream) => return stream.poll_read(cx, &mut self.input),
         };
         let mut buffer = ReadBuf::new(scratch);
@@ -72,7 +121,12 @@ impl Socket {
     /// Writes all of `output`. `progress` tells whether this call wrote anything.
     pub(crate) fn poll_flush(&mut self, cx: &mut Context<'_>, progress: &mut bool) -> Poll<io::Result<()>> {
         let stream = match &mut self.transport {
-            Transport::Tcp(stream) => stream,
+            Transport::Tcp(stream, None) => stream,
+            Transport::Tcp(stream, Some(session)) => {
+                let output = (self.output.as_slice(), &mut self.flushed);
+                ready!(session.poll_flush(stream, cx, output, progress))?;
+                stream
+            }
             Transport::Stream(stream) => return stream.poll_write(cx, &mut self.output, progress),
         };
         while let Some(rest) = self.output.get(self.flushed..)
@@ -99,7 +153,8 @@ impl Socket {
     /// Tells the other end that nothing more comes.
     pub(crate) fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &mut self.transport {
-            Transport::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
+            Transport::Tcp(stream, None) => Pin::new(stream).poll_shutdown(cx),
+            Transport::Tcp(stream, Some(session)) => session.poll_shutdown(stream, cx),
             Transport::Stream(_) => Poll::Ready(Ok(())),
         }
     }
@@ -107,7 +162,7 @@ impl Socket {
     /// A head was written at `from` of the output; `ends` says that no body follows. Only a stream has it apart from bodies.
     pub(crate) fn head_written(&mut self, from: usize, ends: bool) -> io::Result<()> {
         match &mut self.transport {
-            Transport::Tcp(_) => Ok(()),
+            Transport::Tcp(..) => Ok(()),
             Transport::Stream(stream) => stream.send_head(&mut self.output, from, ends),
         }
     }
@@ -133,7 +188,7 @@ impl Socket {
     /// Ready when the client has given its stream up.
     pub(crate) fn poll_given_up(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         match &mut self.transport {
-            Transport::Tcp(_) => Poll::Pending,
+            Transport::Tcp(..) => Poll::Pending,
             Transport::Stream(stream) => stream.poll_given_up(cx),
         }
     }
@@ -145,7 +200,7 @@ impl Socket {
 
     /// Whether an idle connection is still good: open, and nothing unasked for has arrived.
     pub(crate) fn is_quiet(&mut self, cx: &mut Context<'_>) -> bool {
-        let Transport::Tcp(stream) = &mut self.transport else { return false };
+        let Transport::Tcp(stream, None) = &mut self.transport else { return false };
         let mut byte = [0; 1];
         let mut buffer = ReadBuf::new(&mut byte);
         self.input.is_empty() && Pin::new(stream).poll_read(cx, &mut buffer).is_pending()
@@ -165,7 +220,15 @@ impl AsyncRead for Socket {
             return Poll::Ready(Ok(()));
         }
         match &mut self.transport {
-            Transport::Tcp(stream) => Pin::new(stream).poll_read(cx, buffer),
+            Transport::Tcp(stream, None) => Pin::new(stream).poll_read(cx, buffer),
+            Transport::Tcp(_, Some(_)) => {
+                // The worker's buffer is not at hand here.
+                let mut scratch = vec![0; RECORDS_READ_BYTES];
+                let read = ready!(Socket::poll_fill(&mut self, cx, &mut scratch))?;
+                let bytes = read.min(buffer.remaining());
+                buffer.put_slice(&self.input.split_to(bytes));
+                Poll::Ready(Ok(()))
+            }
             Transport::Stream(_) => Poll::Ready(Ok(())),
         }
     }
@@ -174,7 +237,18 @@ impl AsyncRead for Socket {
 impl AsyncWrite for Socket {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         match &mut self.transport {
-            Transport::Tcp(stream) => Pin::new(stream).poll_write(cx, bytes),
+            Transport::Tcp(stream, None) => Pin::new(stream).poll_write(cx, bytes),
+            Transport::Tcp(stream, Some(session)) => {
+                let mut taken = 0;
+                let written = session.poll_flush(stream, cx, (bytes, &mut taken), &mut false);
+                match written {
+                    Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+                    // What is encrypted is taken: it goes out with the next write or flush.
+                    _ if taken > 0 => Poll::Ready(Ok(taken)),
+                    Poll::Ready(Ok(())) => Poll::Ready(Ok(0)),
+                    Poll::Pending => Poll::Pending,
+                }
+            }
             Transport::Stream(_) => Poll::Ready(Err(io::ErrorKind::Unsupported.into())),
         }
     }
@@ -185,20 +259,32 @@ impl AsyncWrite for Socket {
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         match &mut self.transport {
-            Transport::Tcp(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
+            Transport::Tcp(stream, None) => Pin::new(stream).poll_write_vectored(cx, slices),
+            Transport::Tcp(_, Some(_)) => {
+                let first = slices.iter().find(|slice| !slice.is_empty());
+                AsyncWrite::poll_write(self, cx, first.map_or(&[], |slice| slice))
+            }
             Transport::Stream(_) => Poll::Ready(Err(io::ErrorKind::Unsupported.into())),
         }
     }
 
     fn is_write_vectored(&self) -> bool {
-        matches!(&self.transport, Transport::Tcp(stream) if stream.is_write_vectored())
+        matches!(&self.transport, Transport::Tcp(stream, None) if stream.is_write_vectored())
     }
 
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.transport {
+            Transport::Tcp(stream, Some(session)) => {
+                session.poll_flush(stream, cx, (&[], &mut 0), &mut false)
+            }
+            Transport::Tcp(_, None) | Transport::Stream(_) => Poll::Ready(Ok(())),
+        }
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Socket::poll_shutdown(&mut self, cx)
     }
 }
+
+/// Enough for two records.
+const RECORDS_READ_BYTES: usize = 36 * 1024;

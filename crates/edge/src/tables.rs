@@ -23,6 +23,8 @@ pub struct NodeTables {
     pub good: GoodTraffic,
     /// Open connections.
     pub connections: ConnectionCounts,
+    /// TLS handshakes under way.
+    pub handshakes: ConnectionCounts,
     /// Memory of held bodies, and of what inspection makes of them.
     pub held: HeldCounts,
     /// Counts of rate limits.
@@ -59,7 +61,7 @@ impl Default for RateCounting {
     }
 }
 
-/// Counts of open connections, in total and per actor.
+/// Counts of open connections, or of handshakes under way, in total and per actor.
 #[derive(Debug, Default)]
 pub struct ConnectionCounts {
     total: AtomicUsize,
@@ -107,11 +109,11 @@ impl ConnectionCounts {
     /// whom many clients stand.
     pub(crate) fn admit(
         tables: &Arc<NodeTables>,
+        counted: Counted,
         actor: Option<IpAddr>,
-        total_max: usize,
-        actor_max: usize,
+        (total_max, actor_max): (usize, usize),
     ) -> Result<Admission, &'static str> {
-        let counts = &tables.connections;
+        let counts = counted.of(tables);
         if counts.total.fetch_add(1, Ordering::Relaxed) >= total_max {
             counts.total.fetch_sub(1, Ordering::Relaxed);
             return Err("connections");
@@ -128,20 +130,37 @@ impl ConnectionCounts {
             }
             *count += 1;
         }
-        Ok(Admission { tables: Arc::clone(tables), actor })
+        Ok(Admission { tables: Arc::clone(tables), counted, actor })
     }
 }
 
-/// One counted connection; dropping it gives its place back.
+/// What is admitted.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Counted {
+    Connections,
+    Handshakes,
+}
+
+impl Counted {
+    fn of(self, tables: &NodeTables) -> &ConnectionCounts {
+        match self {
+            Self::Connections => &tables.connections,
+            Self::Handshakes => &tables.handshakes,
+        }
+    }
+}
+
+/// One counted connection or handshake; dropping it gives its place back.
 #[derive(Debug)]
 pub(crate) struct Admission {
     tables: Arc<NodeTables>,
+    counted: Counted,
     actor: Option<IpAddr>,
 }
 
 impl Drop for Admission {
     fn drop(&mut self) {
-        let counts = &self.tables.connections;
+        let counts = self.counted.of(&self.tables);
         counts.total.fetch_sub(1, Ordering::Relaxed);
         if let Some(actor) = self.actor {
             give_back(&counts.shards, actor, 1);
@@ -215,12 +234,15 @@ mod tests {
         let tables = Arc::<NodeTables>::default();
         let ip = Some("2001:db8::1".parse().unwrap());
         let neighbour = Some("2001:db8::2".parse().unwrap());
-        let first = ConnectionCounts::admit(&tables, ip, 10, 2).unwrap();
-        let _second = ConnectionCounts::admit(&tables, neighbour, 10, 2).unwrap();
-        assert_eq!(ConnectionCounts::admit(&tables, ip, 10, 2).unwrap_err(), "connections_per_actor");
+        let first = ConnectionCounts::admit(&tables, Counted::Connections, ip, (10, 2)).unwrap();
+        let _second = ConnectionCounts::admit(&tables, Counted::Connections, neighbour, (10, 2)).unwrap();
+        assert_eq!(
+            ConnectionCounts::admit(&tables, Counted::Connections, ip, (10, 2)).unwrap_err(),
+            "connections_per_actor"
+        );
         drop(first);
-        assert!(ConnectionCounts::admit(&tables, ip, 10, 2).is_ok());
-        assert!(ConnectionCounts::admit(&tables, None, 10, 0).is_ok());
+        assert!(ConnectionCounts::admit(&tables, Counted::Connections, ip, (10, 2)).is_ok());
+        assert!(ConnectionCounts::admit(&tables, Counted::Connections, None, (10, 0)).is_ok());
     }
 
     #[test]
@@ -243,8 +265,11 @@ mod tests {
     #[test]
     fn the_total_is_limited_and_given_back() {
         let tables = Arc::<NodeTables>::default();
-        let one = ConnectionCounts::admit(&tables, None, 1, 1).unwrap();
-        assert_eq!(ConnectionCounts::admit(&tables, None, 1, 1).unwrap_err(), "connections");
+        let one = ConnectionCounts::admit(&tables, Counted::Connections, None, (1, 1)).unwrap();
+        assert_eq!(
+            ConnectionCounts::admit(&tables, Counted::Connections, None, (1, 1)).unwrap_err(),
+            "connections"
+        );
         drop(one);
         assert_eq!(tables.connections.total(), 0);
     }

@@ -21,7 +21,8 @@ use crate::places::Places;
 use crate::plan::{EdgePlan, LocalPlan};
 use crate::settings::EdgeSettings;
 use crate::stages::InspectScratch;
-use crate::tables::{ConnectionCounts, NodeTables};
+use crate::tables::{ConnectionCounts, Counted, NodeTables};
+use crate::tls::Material;
 use crate::upstream::Pool;
 
 /// What all workers of a node are given.
@@ -31,6 +32,7 @@ pub(crate) struct WorkerShared {
     pub(crate) plan: Arc<Swap<EdgePlan>>,
     pub(crate) view: Arc<Swap<View>>,
     pub(crate) places: Arc<Swap<Places>>,
+    pub(crate) material: Arc<Swap<Material>>,
     pub(crate) lanes: Lanes,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) tables: Arc<NodeTables>,
@@ -146,8 +148,9 @@ impl Worker {
         client: IpAddr,
         agent: Option<u64>,
     ) -> Identities {
+        let ja4 = control.ja4.get();
         if !view.asks_for_asns() && !view.asks_for_countries() {
-            return Identities { agent, ..Identities::of(client) };
+            return Identities { agent, ja4, ..Identities::of(client) };
         }
         let place = match control.place.get() {
             Some((of, place)) if of == client => place,
@@ -157,7 +160,7 @@ impl Worker {
                 place
             }
         };
-        Identities { agent, asn: place.asn, country: place.country, ..Identities::of(client) }
+        Identities { agent, ja4, asn: place.asn, country: place.country, ..Identities::of(client) }
     }
 
     /// Called when a connection is gone.
@@ -208,11 +211,18 @@ impl Worker {
     }
 }
 
+/// One of a worker's listening sockets.
+pub(crate) struct Listener {
+    pub(crate) socket: std::net::TcpListener,
+    /// Its place among the TLS listeners, if it is one.
+    pub(crate) tls: Option<usize>,
+}
+
 /// Runs a worker on the current thread until the node has drained.
 pub(crate) fn run(
     shared: WorkerShared,
     counters: Arc<WorkerCounters>,
-    listeners: Vec<std::net::TcpListener>,
+    listeners: Vec<Listener>,
 ) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -221,9 +231,9 @@ pub(crate) fn run(
         let mut drain = shared.drain.subscribe();
         let worker = Rc::new(Worker::new(shared, counters));
         let mut accepting = Vec::new();
-        for listener in listeners {
-            let listener = TcpListener::from_std(listener)?;
-            accepting.push(tokio::task::spawn_local(accept(Rc::clone(&worker), listener)));
+        for Listener { socket, tls } in listeners {
+            let listener = TcpListener::from_std(socket)?;
+            accepting.push(tokio::task::spawn_local(accept(Rc::clone(&worker), listener, tls)));
         }
         tokio::task::spawn_local(watch_bans(Rc::clone(&worker)));
         tokio::task::spawn_local(watch_retirement(Rc::clone(&worker)));
@@ -269,7 +279,7 @@ async fn watch_retirement(worker: Rc<Worker>) {
     }
 }
 
-async fn accept(worker: Rc<Worker>, listener: TcpListener) {
+async fn accept(worker: Rc<Worker>, listener: TcpListener, tls: Option<usize>) {
     let mut drain = worker.shared.drain.subscribe();
     loop {
         let accepted = tokio::select! {
@@ -278,7 +288,7 @@ async fn accept(worker: Rc<Worker>, listener: TcpListener) {
             accepted = listener.accept() => accepted,
         };
         match accepted {
-            Ok((stream, peer)) => admit(&worker, stream, peer),
+            Ok(accepted) => admit(&worker, accepted, tls),
             Err(error) if is_transient(&error) => {}
             Err(error) => {
                 // Out of file descriptors or memory: accepting again at once would only spin.
@@ -288,27 +298,27 @@ async fn accept(worker: Rc<Worker>, listener: TcpListener) {
         }
     }
     // Connections that the kernel has already completed are served, not reset, when the listener closes.
-    while let Some(Ok((stream, peer))) = futures_util::FutureExt::now_or_never(listener.accept()) {
-        admit(&worker, stream, peer);
+    while let Some(Ok(accepted)) = futures_util::FutureExt::now_or_never(listener.accept()) {
+        admit(&worker, accepted, tls);
     }
 }
 
 /// Counts a connection and serves it, or closes it at once when a limit is reached.
-fn admit(worker: &Rc<Worker>, stream: TcpStream, peer: SocketAddr) {
+fn admit(worker: &Rc<Worker>, (stream, peer): (TcpStream, SocketAddr), tls: Option<usize>) {
     let limits = &worker.shared.settings.limits;
     let plan = worker.plan();
     let ip = peer.ip().to_canonical();
     let actor = (!plan.decide.forwarders.contains(ip)).then_some(ip);
     let admitted = ConnectionCounts::admit(
         &worker.shared.tables,
+        Counted::Connections,
         actor,
-        limits.connections,
-        limits.connections_per_actor,
+        (limits.connections, limits.connections_per_actor),
     );
     match admitted {
         Ok(admission) => {
             WorkerCounters::add_one(&worker.counters.connections_accepted);
-            let client = Client::open(worker, stream, peer, actor, admission);
+            let client = Client::open(worker, (stream, peer), tls, actor, admission);
             tokio::task::spawn_local(connection::serve(client));
         }
         Err(limit) => {

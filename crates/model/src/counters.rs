@@ -30,12 +30,87 @@ pub struct WorkerCounters {
     pub class_signals: [AtomicU64; 5],
     /// Refusals by rules, by the class of the finding that speaks most for an attack.
     pub class_refusals: [AtomicU64; 5],
+    pub tls12_handshakes: AtomicU64,
+    pub tls13_handshakes: AtomicU64,
+    /// Handshakes that resumed an earlier session.
+    pub tls_resumed: AtomicU64,
+    /// Handshakes by key exchange, by the place in [`KeyExchange::ALL`].
+    pub tls_key_exchanges: [AtomicU64; KeyExchange::ALL.len()],
+    /// Connections to TLS listeners that came to nothing, by the place in [`TlsFailure::ALL`].
+    pub tls_failures: [AtomicU64; TlsFailure::ALL.len()],
+}
+
+macro_rules! labels {
+    ($($(#[$about:meta])* $type:ident { $($(#[$what:meta])* $variant:ident => $name:literal,)+ })+) => {$(
+        $(#[$about])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub enum $type {
+            $($(#[$what])* $variant,)+
+        }
+
+        impl $type {
+            /// All of them, in order.
+            pub const ALL: &'static [Self] = &[$(Self::$variant),+];
+
+            /// Its label.
+            pub fn name(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $name,)+
+                }
+            }
+        }
+    )+};
+}
+
+labels! {
+    /// How the keys of a TLS session were agreed on.
+    KeyExchange {
+        /// Hybrid: safe also against quantum computers.
+        X25519Mlkem768 => "X25519MLKEM768",
+        /// Curve25519.
+        X25519 => "X25519",
+        /// P-256.
+        Secp256r1 => "secp256r1",
+        /// P-384.
+        Secp384r1 => "secp384r1",
+    }
+    /// Why a connection to a TLS listener came to nothing.
+    TlsFailure {
+        /// Too many handshakes were under way.
+        Limit => "limit",
+        /// It took too long.
+        Timeout => "timeout",
+        /// It ended in the middle.
+        Closed => "closed",
+        /// It began in plain HTTP.
+        PlainHttp => "plain_http",
+        /// What came was not TLS as it should be.
+        Malformed => "malformed",
+        /// No version, suite or group in common.
+        Incompatible => "incompatible",
+        /// No hybrid key exchange, where one is required.
+        NotPostQuantum => "not_post_quantum",
+        /// The client's certificate is missing, or is not believed.
+        ClientCertificate => "client_certificate",
+        /// The client refused what we showed, most often the certificate.
+        Refused => "refused",
+    }
 }
 
 impl WorkerCounters {
     /// Adds one to a count.
     pub fn add_one(count: &AtomicU64) {
         count.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts a connection to a TLS listener that came to nothing.
+    pub fn count_tls_failure(&self, failure: TlsFailure) {
+        self.tls_failures.get(failure as usize).into_iter().for_each(Self::add_one);
+    }
+
+    /// Counts how the keys of a session were agreed on.
+    pub fn count_key_exchange(&self, group: KeyExchange) {
+        self.tls_key_exchanges.get(group as usize).into_iter().for_each(Self::add_one);
     }
 
     /// Counts what was done with a request.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Actor, AuditDetail, Author, Blocklist, Decision, FramingFault, GoodShare, Recall, RequestId, Signal,
+    Actor, AuditDetail, Author, Blocklist, Decision, FramingFault, GoodShare, Ja4, Recall, RequestId, Signal,
     Verdict, Withdrawal,
 };
 
@@ -52,6 +52,12 @@ pub struct AccessEvent {
     pub plan_version: u64,
     /// The revision of the view it was decided under.
     pub view_revision: u64,
+    /// The version of TLS that it came over; none over plain HTTP.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<Arc<str>>,
+    /// How the peer's TLS greeted, by which decisions may name it; see [`Actor::Ja4`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ja4: Option<Ja4>,
     /// What the audit log shows beyond this, where the node has one and the request is for it. Stays in memory.
     #[serde(skip)]
     pub audit: Option<Box<AuditDetail>>,

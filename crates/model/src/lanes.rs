@@ -121,6 +121,8 @@ mod tests {
             verdict: crate::Verdict::deny(crate::Reason::Rule { rule: 1 }, 403),
             plan_version: 1,
             view_revision: 1,
+            tls: None,
+            ja4: None,
             audit: None,
         };
         SecurityEvent::Request { access: Box::new(access), signals: vec![], faults: vec![] }

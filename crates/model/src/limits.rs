@@ -47,6 +47,20 @@ pub const LINGER_MAX_MS: u64 = 2_000;
 pub const CONNECTIONS_MAX: usize = 10_240;
 /// Client connections per actor. A large NAT keeps some hundreds open; more comes from a flood.
 pub const CONNECTIONS_PER_ACTOR_MAX: usize = 512;
+/// Largest greeting of a TLS client, in bytes. A browser's with a post-quantum key share has some 1,800.
+pub const TLS_HELLO_BYTES_MAX: usize = 16 * 1024;
+/// Longest time of a TLS handshake, from the connection to its end, in milliseconds: three round trips over any link.
+pub const TLS_HANDSHAKE_TIME_MAX_MS: u64 = 10_000;
+/// TLS handshakes under way per node. At 100 ms for each, as over long ways, it is 10,000 in a second, more than two cores do;
+/// memory for greetings that do not end stays below 17 MiB.
+pub const TLS_HANDSHAKES_MAX: usize = 1_024;
+/// The same per actor: a large NAT after a restart of the node, or one attacker.
+pub const TLS_HANDSHAKES_PER_ACTOR_MAX: usize = 128;
+/// Certificates of one node; each is read and checked at each reload.
+pub const CERTIFICATES_MAX: usize = 1_024;
+/// A certificate that ends sooner than this is told to the operator, in milliseconds. Who renews a month before the end has
+/// had two weeks.
+pub const CERTIFICATE_ENDS_SOON_MS: u64 = 14 * 24 * 60 * 60_000;
 
 /// Events that wait in the access lane; more are dropped and counted.
 pub const ACCESS_LANE_EVENTS: usize = 16_384;

@@ -104,6 +104,15 @@ pub(crate) struct UpArgs {
     /// Where visitors connect; port 0 picks a free port, which is printed
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8080")]
     pub(crate) listen: SocketAddr,
+    /// Where visitors connect with HTTPS, beside the address above
+    #[arg(long, value_name = "ADDR", requires = "cert")]
+    pub(crate) tls_listen: Option<SocketAddr>,
+    /// The certificate to show there, with its chain, in PEM form
+    #[arg(long, value_name = "FILE", requires_all = ["tls_listen", "key"])]
+    pub(crate) cert: Option<PathBuf>,
+    /// The key to that certificate
+    #[arg(long, value_name = "FILE", requires = "cert")]
+    pub(crate) key: Option<PathBuf>,
     /// Where console and API listen
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8900")]
     pub(crate) admin: SocketAddr,

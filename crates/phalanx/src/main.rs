@@ -7,11 +7,13 @@
 mod args;
 
 mod duty;
+mod material_port;
 mod places_port;
 mod plan;
 mod rates;
 mod settings;
 mod state;
+mod tls_settings;
 
 mod bundle_plan;
 mod policy_follow;

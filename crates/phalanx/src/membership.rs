@@ -496,6 +496,7 @@ pub(crate) mod tests {
                 fleet: Some(fleet),
                 fleet_id: DEFAULT_FLEET.into(),
                 logs: crate::settings::LogSettings::default(),
+                tls: Default::default(),
             };
             Identity::establish(&settings, &state, &sealer, POLICY, self.clock.now_ms()).await
         }

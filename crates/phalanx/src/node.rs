@@ -28,6 +28,7 @@ use tokio::task::{JoinHandle, JoinSet};
 
 use crate::crowdsec::Crowdsec;
 use crate::enrolment::{self, Counter, Enrolment, Offices};
+use crate::material_port::MaterialKeeper;
 use crate::membership::{Identity, expected_fleet};
 use crate::places_port::PlacesKeeper;
 use crate::plan::PolicySource;
@@ -46,13 +47,14 @@ pub(crate) enum StartError {
 
 /// A running node.
 pub(crate) struct Node {
+    /// Without TLS.
     pub(crate) listen: Vec<SocketAddr>,
+    pub(crate) tls_listen: Vec<SocketAddr>,
     pub(crate) admin: SocketAddr,
     /// The console with a one-time login ticket.
     pub(crate) console: String,
     pub(crate) token_file: PathBuf,
-    keeper: Arc<PolicyKeeper>,
-    places: Arc<PlacesKeeper>,
+    keepers: Keepers,
     edge: EdgeHandle,
     fleet: FleetHandle,
     recorder: Recorder,
@@ -66,6 +68,30 @@ pub(crate) struct Node {
     pub(crate) enrolment: Enrolment,
 }
 
+/// What keeps the snapshots that files make.
+#[derive(Clone)]
+struct Keepers {
+    policy: Arc<PolicyKeeper>,
+    places: Arc<PlacesKeeper>,
+    material: Arc<MaterialKeeper>,
+}
+
+impl Keepers {
+    /// Reads all files again. What has faults changes nothing and does not keep the rest from being replaced.
+    fn reload(&self) -> Result<Reloaded, Vec<Diagnostic>> {
+        self.places.reload();
+        let of_material = self.material.reload().err().unwrap_or_default();
+        match self.policy.reload() {
+            Ok(reloaded) if of_material.is_empty() => Ok(reloaded),
+            Ok(_) => Err(of_material),
+            Err(mut faults) => {
+                faults.extend(of_material);
+                Err(faults)
+            }
+        }
+    }
+}
+
 impl Node {
     /// Starts everything. When this returns the node serves, with the decisions it remembers in force.
     pub(crate) async fn start(
@@ -75,7 +101,9 @@ impl Node {
     ) -> Result<Self, StartError> {
         let clock: Arc<dyn Clock> = Arc::new(CorrectedClock::new(SystemClock));
         let (lanes, readers) = Lanes::new();
-        // First of all: a node whose policy does not compile opens nothing.
+        // First of all: a node whose policy does not compile, or whose certificates cannot be shown, opens nothing.
+        let material =
+            MaterialKeeper::start(&settings.tls, Arc::clone(&clock)).map_err(StartError::Policy)?;
         let sealed = || {
             let sealer = Arc::new(Sealer::load_or_create(&state.sealing_key())?);
             let fleet = expected_fleet(settings, state, &sealer)?;
@@ -87,7 +115,8 @@ impl Node {
         if let Some(fault) = kept.fault() {
             keeper.refuse_bundle(&fault);
         }
-        Self::wire(settings, state, (Arc::new(keeper), kept, sealer), (lanes, readers), clock)
+        let keepers = (Arc::new(keeper), Arc::new(material));
+        Self::wire(settings, state, (keepers, kept, sealer), (lanes, readers), clock)
             .await
             .map_err(StartError::Other)
     }
@@ -95,7 +124,7 @@ impl Node {
     async fn wire(
         settings: &Settings,
         state: &StateFolder,
-        (keeper, kept, sealer): (Arc<PolicyKeeper>, Kept, Arc<Sealer>),
+        ((keeper, material), kept, sealer): ((Arc<PolicyKeeper>, Arc<MaterialKeeper>), Kept, Arc<Sealer>),
         (lanes, readers): (Lanes, LaneReaders),
         clock: Arc<dyn Clock>,
     ) -> anyhow::Result<Self> {
@@ -112,7 +141,7 @@ impl Node {
         let counter = Counter::open(settings, identity.as_ref()).await?;
         let of_node = (identity.as_deref(), counter.for_nodes());
         let (edge, fleet, places) =
-            start_core(settings, state, of_node, sealer, (&keeper, &lanes, &clock)).await?;
+            start_core(settings, state, of_node, sealer, (&keeper, &material, &lanes, &clock)).await?;
         crowdsec.import(settings, &fleet, &clock)?;
         let mut tasks = JoinSet::new();
         tasks.spawn(kept.follow(Arc::clone(&keeper), fleet.clone(), edge.clone(), Arc::clone(&clock)));
@@ -120,20 +149,20 @@ impl Node {
         let (offices, enrolment) =
             enrolment::keep(settings, identity.as_ref(), counter, of_fleet, &stopping, &mut tasks)?;
         tokio::spawn(share(events, security, fleet.clone(), lanes.clone()));
-        let running = Running { keeper, places, edge, fleet, recorder, lanes, clock };
+        let keepers = Keepers { policy: keeper, places, material };
+        let running = Running { keepers, edge, fleet, recorder, lanes, clock };
         let member = (identity, offices, enrolment, tasks);
         running.serve(settings, state, (listeners, admin, token, crowdsec), member, (stop, stopping))
     }
 
     /// What is in force.
     pub(crate) fn plan(&self) -> phalanx_control::api::Plan {
-        self.keeper.describe()
+        self.keepers.policy.describe()
     }
 
-    /// Loads the policy again; a policy with faults changes nothing.
+    /// Loads policy, databases and certificates again; what has faults changes nothing.
     pub(crate) fn reload(&self) -> Result<Reloaded, Vec<Diagnostic>> {
-        self.places.reload();
-        self.keeper.reload()
+        self.keepers.reload()
     }
 
     /// Drains requests, closes the state, ends.
@@ -152,8 +181,7 @@ impl Node {
 
 /// What runs before anybody can ask about it.
 struct Running {
-    keeper: Arc<PolicyKeeper>,
-    places: Arc<PlacesKeeper>,
+    keepers: Keepers,
     edge: EdgeHandle,
     fleet: FleetHandle,
     recorder: Recorder,
@@ -171,7 +199,7 @@ impl Running {
         (identity, offices, enrolment, tasks): Membership,
         (stop, stopping): (watch::Sender<bool>, watch::Receiver<bool>),
     ) -> anyhow::Result<Node> {
-        let Self { keeper, places, edge, fleet, recorder, lanes, clock } = self;
+        let Self { keepers, edge, fleet, recorder, lanes, clock } = self;
         let started_at_ms = clock.now_ms();
         let entry = LedgerKind::Node { state: "started".into() };
         lanes.ledger(LedgerEntry { at_ms: started_at_ms, kind: entry })?;
@@ -192,14 +220,14 @@ impl Running {
             history: recorder.history(),
             live: recorder.live(),
             recorder: recorder.status(),
-            metrics: metrics(&edge, &lanes, &recorder, &keeper, &fleet, &clock),
+            metrics: metrics(&edge, &lanes, &recorder, &keepers, &fleet, &clock),
             lanes: lanes.clone(),
             counters: edge.counters().to_vec(),
-            node_status: node_status(settings, (&keeper, &places), identity, fleet.view()),
+            node_status: node_status(settings, &keepers, identity, fleet.view()),
             authority: offices.authority,
             delegate: offices.delegate,
-            policy: policy_port(&keeper, &places),
-            bundles: bundle_port(&keeper),
+            policy: policy_port(&keepers),
+            bundles: bundle_port(&keepers.policy),
             bouncers: crowdsec.bouncers(),
             imports: crowdsec.imports(),
             lapi_listen: crowdsec.listen(),
@@ -207,14 +235,14 @@ impl Running {
         tokio::spawn(phalanx_control::inquiry::answer_all(fleet.clone(), recorder.history()));
         let router = phalanx_control::router(deps);
         let control = tokio::spawn(phalanx_control::serve(router, listeners, stopping.clone()));
-        let lapi = crowdsec.serve((&keeper, &places), &fleet, &clock, stopping);
+        let lapi = crowdsec.serve((&keepers.policy, &keepers.places), &fleet, &clock, stopping);
         Ok(Node {
-            listen: edge.local_addrs().to_vec(),
+            listen: edge.plain_addrs().to_vec(),
+            tls_listen: edge.tls_addrs().to_vec(),
             admin,
             console,
             token_file: state.admin_token(),
-            keeper,
-            places,
+            keepers,
             edge,
             fleet,
             recorder,
@@ -255,7 +283,7 @@ async fn start_core(
     state: &StateFolder,
     (identity, enrol): (Option<&Identity>, Vec<String>),
     sealer: Arc<Sealer>,
-    (keeper, lanes, clock): (&Arc<PolicyKeeper>, &Lanes, &Arc<dyn Clock>),
+    (keeper, material, lanes, clock): (&Arc<PolicyKeeper>, &MaterialKeeper, &Lanes, &Arc<dyn Clock>),
 ) -> anyhow::Result<(EdgeHandle, FleetHandle, Arc<PlacesKeeper>)> {
     let keys = match identity {
         Some(identity) => identity.fleet_keys()?,
@@ -268,6 +296,7 @@ async fn start_core(
         plan: keeper.plan(),
         view: remembered.view(),
         places: places.places(),
+        material: material.material(),
         lanes: lanes.clone(),
         clock: Arc::clone(clock),
     };
@@ -376,13 +405,15 @@ fn start_edge(
 ) -> anyhow::Result<EdgeHandle> {
     let tag = id::node_tag(&settings.site, &settings.node);
     let mut edge_settings = EdgeSettings::new(settings.listen.clone(), settings.workers, tag);
+    edge_settings.tls_listen = settings.tls.listeners.iter().map(|listener| listener.address).collect();
     edge_settings.audit = settings.logs.audit.is_some();
     edge_settings.h2c = settings.h2c;
     if let Some(key) = rate_hash_key {
         edge_settings.rate_hash_key = key;
     }
-    let edge = Edge::bind(edge_settings, shared)
-        .with_context(|| format!("cannot listen on {}", words(&settings.listen)))?;
+    let all = [edge_settings.listen.as_slice(), &edge_settings.tls_listen].concat();
+    let edge =
+        Edge::bind(edge_settings, shared).with_context(|| format!("cannot listen on {}", words(&all)))?;
     let handle = edge.handle();
     edge.run().context("cannot start the workers")?;
     Ok(handle)
@@ -450,11 +481,12 @@ fn metrics(
     edge: &EdgeHandle,
     lanes: &Lanes,
     recorder: &Recorder,
-    keeper: &Arc<PolicyKeeper>,
+    keepers: &Keepers,
     fleet: &FleetHandle,
     clock: &Arc<dyn Clock>,
 ) -> Metrics {
-    let (plan, fleet, clock) = (keeper.plan(), fleet.clone(), Arc::clone(clock));
+    let (plan, fleet, clock) = (keepers.policy.plan(), fleet.clone(), Arc::clone(clock));
+    let material = Arc::clone(&keepers.material);
     let tables = Arc::clone(edge.tables());
     let gauges = move || {
         let view = fleet.view();
@@ -467,6 +499,11 @@ fn metrics(
             fleet_connected: fleet.status().connected,
             rate_limits: crate::rates::counts(&plan.load()),
             rate_untracked: tables.rates.table.untracked(),
+            certificates: material
+                .certificates()
+                .into_iter()
+                .map(|one| (one.file, one.expires_at_ms))
+                .collect(),
             rate_keys: count(tables.rates.table.keys_len()),
             nodes_online: count(fleet.members().iter().filter(|m| m.link == phalanx_fleet::Link::Up).count()),
         }
@@ -482,34 +519,36 @@ fn metrics(
 
 fn node_status(
     settings: &Settings,
-    (keeper, places): (&Arc<PolicyKeeper>, &Arc<PlacesKeeper>),
+    keepers: &Keepers,
     identity: Option<Arc<Identity>>,
     view: Arc<Swap<View>>,
 ) -> phalanx_control::StatusPort {
-    let (keeper, places) = (Arc::clone(keeper), Arc::clone(places));
+    let Keepers { policy: keeper, places, material } = keepers.clone();
     let shared = settings.fleet.as_ref().filter(|fleet| fleet.url.is_some());
     let open = identity.is_none() && shared.is_some_and(|fleet| fleet.secret_file.is_none());
     Box::new(move || {
         let mut degraded = keeper.degraded();
         degraded.extend(places.degraded(&view.load()));
+        degraded.extend(material.degraded());
         degraded.extend(open.then(|| OPEN_FLEET.to_owned()));
         degraded.extend(identity.as_ref().and_then(|identity| identity.fault()));
-        NodeStatus { plan: keeper.describe(), not_ready: None, degraded }
+        NodeStatus {
+            plan: keeper.describe(),
+            not_ready: None,
+            degraded,
+            certificates: material.certificates(),
+        }
     })
 }
 
-fn policy_port(keeper: &Arc<PolicyKeeper>, places: &Arc<PlacesKeeper>) -> phalanx_control::PolicyPort {
-    let (keeper, places) = (Arc::clone(keeper), Arc::clone(places));
+fn policy_port(keepers: &Keepers) -> phalanx_control::PolicyPort {
+    let keepers = keepers.clone();
     Box::new(move || {
-        let (keeper, places) = (Arc::clone(&keeper), Arc::clone(&places));
+        let keepers = keepers.clone();
         async move {
             // Compiling takes a good part of a second and must not hold up the API.
             let failed = |_| vec![Diagnostic::error("policy", 0, "loading it was cut off")];
-            let reload = move || {
-                places.reload();
-                keeper.reload()
-            };
-            tokio::task::spawn_blocking(reload).await.unwrap_or_else(|e| Err(failed(e)))
+            tokio::task::spawn_blocking(move || keepers.reload()).await.unwrap_or_else(|e| Err(failed(e)))
         }
         .boxed()
     })

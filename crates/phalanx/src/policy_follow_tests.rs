@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use phalanx_edge::{Edge, EdgeSettings, EdgeShared, Places};
+use phalanx_edge::{Edge, EdgeSettings, EdgeShared, Material, Places};
 use phalanx_fleet::policy::{BundleRef, Manifest};
 use phalanx_fleet::{BlobHash, FleetKeys, FleetSettings, NewBundle, Put, Speed, Topic, subject};
 use phalanx_model::lanes::{LaneReaders, Lanes};
@@ -46,6 +46,7 @@ impl Rig {
             plan: keeper.plan(),
             view: Arc::new(Swap::new(View::default())),
             places: Arc::new(Swap::new(Places::default())),
+            material: Arc::new(Swap::new(Material::default())),
             lanes: lanes.clone(),
             clock: Arc::clone(&clock),
         };

@@ -16,6 +16,7 @@ use phalanx_record::AuditFormat;
 use serde::Deserialize;
 
 use crate::args::parse_name;
+use crate::tls_settings::{self, RawCertificate, RawTlsListen, TlsSettings};
 
 /// A node's settings, checked.
 #[derive(Debug, Clone)]
@@ -40,6 +41,8 @@ pub(crate) struct Settings {
     pub(crate) imports: Vec<ImportSettings>,
     /// From what share of the clients served well on an order is held for an operator.
     pub(crate) held: HoldLimits,
+    /// TLS towards clients.
+    pub(crate) tls: TlsSettings,
 }
 
 /// Logs in other tools' formats; there are none unless they are asked for.
@@ -89,7 +92,8 @@ fn check(
 ) -> (Settings, PathBuf) {
     let listen = raw.listen.address.clone().unwrap_or_default();
     let mut addresses: Vec<_> = listen.iter().filter_map(|a| address(text, a, faults)).collect();
-    if listen.is_empty() {
+    // Who listens for TLS says so, and need not listen without it.
+    if listen.is_empty() && raw.listen.tls.is_empty() {
         addresses.push(DEFAULT_LISTEN);
     }
     let admin = raw.listen.admin.as_ref().and_then(|a| address(text, a, faults)).unwrap_or(DEFAULT_ADMIN);
@@ -127,6 +131,7 @@ fn check(
         lapi: raw.lapi.as_ref().and_then(|lapi| lapi_listen(text, lapi, faults)),
         imports: imports(text, &raw.import.crowdsec, folder, faults),
         held: held(text, &raw.held, faults),
+        tls: tls_settings::check(text, (&raw.listen.tls, &raw.certificate), folder, faults),
     };
     (settings, folder.join(&raw.policy))
 }
@@ -319,7 +324,11 @@ fn on_this_machine(url: &http::Uri) -> bool {
     host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }
 
-fn address(text: &Text<'_>, written: &At<String>, faults: &mut Vec<Diagnostic>) -> Option<SocketAddr> {
+pub(crate) fn address(
+    text: &Text<'_>,
+    written: &At<String>,
+    faults: &mut Vec<Diagnostic>,
+) -> Option<SocketAddr> {
     let address = written.parse().ok();
     if address.is_none() {
         let fault = text.error_at(&written.span, format!("`{}` is no address with a port", written.value));
@@ -376,6 +385,8 @@ struct RawSettings {
     import: RawImport,
     #[serde(default)]
     held: RawHeld,
+    #[serde(default)]
+    certificate: Vec<RawCertificate>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -416,6 +427,8 @@ struct RawListen {
     #[serde(default)]
     h2c: bool,
     admin: Option<At<String>>,
+    #[serde(default)]
+    tls: Vec<RawTlsListen>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -612,6 +625,44 @@ mod tests {
             ("audi = \"a.log\"\n", "error: 5: unknown key `audi`\n  help: did you mean `audit`?"),
         ] {
             assert_eq!(told(log).1, [expected], "{log}");
+        }
+    }
+
+    #[test]
+    fn tls_listeners_and_certificates_go_together() {
+        let certificate = "[[certificate]]\ncert = \"shop.pem\"\nkey = \"shop.key\"\n";
+        let listen = |more: &str| format!("[[listen.tls]]\naddress = \"0.0.0.0:8443\"\n{more}");
+        let (settings, faults) = read_with(&format!(
+            "{}{}{certificate}",
+            listen("require_pq = true\nclient_ca = \"staff.pem\"\nclient_certificate = \"request\"\n"),
+            listen("")
+        ));
+        assert!(faults.is_empty(), "{faults:?}");
+        let settings = settings.unwrap();
+        // Nothing was said of plain HTTP, so there is none.
+        assert_eq!(settings.listen, []);
+        let [first, second] = settings.tls.listeners.as_slice() else { panic!("two") };
+        assert!(first.require_pq && !first.clients.as_ref().unwrap().required);
+        assert!(!second.require_pq && second.clients.is_none());
+        assert!(settings.tls.certificates[0].key.ends_with("shop.key"));
+        for (sections, fault) in [
+            (listen(""), "error: 5: a TLS listener needs a certificate"),
+            (certificate.to_owned(), "error: 5: no listener shows this certificate"),
+            (
+                format!("{}{certificate}", listen("client_certificate = \"require\"\n")),
+                "error: 6: nothing says whose certificates are believed",
+            ),
+            (
+                format!("{}{certificate}", listen("client_ca = \"a\"\nclient_certificate = \"maybe\"\n")),
+                "error: 7: unknown value `maybe`",
+            ),
+            (
+                format!("[[listen.tls]]\naddress = \"8443\"\n{certificate}"),
+                "error: 5: `8443` is no address with a port",
+            ),
+        ] {
+            let (_, faults) = read_with(&sections);
+            assert!(faults[0].starts_with(fault), "{sections}: {faults:?}");
         }
     }
 

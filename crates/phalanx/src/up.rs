@@ -8,6 +8,7 @@ use std::sync::Arc;
 use anyhow::{Context, anyhow, bail};
 use phalanx_control::api;
 use phalanx_edge::Places;
+use phalanx_model::{Clock, SystemClock};
 use phalanx_policy::{Diagnostic, Mode, Policy, RuleSource};
 use phalanx_trust::membership;
 use serde_json::json;
@@ -20,6 +21,7 @@ use crate::places_port::read_one;
 use crate::plan::PolicySource;
 use crate::settings::{self, FleetSettings, LogSettings, Settings};
 use crate::state::StateFolder;
+use crate::tls_settings::{CertificateFiles, TlsListen, TlsSettings};
 
 /// Protects one app; no file needed.
 pub(crate) fn up(args: &UpArgs) -> anyhow::Result<ExitCode> {
@@ -59,6 +61,7 @@ pub(crate) fn check(args: &RunArgs) -> anyhow::Result<ExitCode> {
                 );
             }
         }
+        found.extend(crate::material_port::check(&settings.tls, SystemClock.now_ms()));
         match PolicySource::File(policy).compile(&Arc::default()) {
             Ok(compiled) => found.extend(compiled.warnings),
             Err(faults) => found.extend(faults),
@@ -177,11 +180,22 @@ fn settings_of(args: &UpArgs) -> anyhow::Result<Settings> {
         lapi: None,
         imports: Vec::new(),
         held: Default::default(),
+        tls: tls_of(args),
         logs: LogSettings {
             modsecurity: args.modsecurity_log.clone(),
             audit: args.audit_log.clone().map(|path| (path, args.audit_format.into())),
         },
     })
+}
+
+fn tls_of(args: &UpArgs) -> TlsSettings {
+    let (Some(address), Some(cert), Some(key)) = (args.tls_listen, &args.cert, &args.key) else {
+        return TlsSettings::default();
+    };
+    TlsSettings {
+        listeners: vec![TlsListen { address, require_pq: false, clients: None }],
+        certificates: vec![CertificateFiles { cert: cert.clone(), key: key.clone() }],
+    }
 }
 
 /// A token as it is, or from `@FILE`: what stands in a command line is seen by every user of the machine.
@@ -203,6 +217,7 @@ fn print_json(node: &Node, state: &StateFolder) {
     let listen = node.listen.first().map(ToString::to_string).unwrap_or_default();
     let ready = json!({
         "listen": listen,
+        "tls_listen": node.tls_listen.first().map(ToString::to_string),
         "admin": node.admin.to_string(),
         "console": node.console,
         "state": state.path(),
@@ -300,6 +315,11 @@ fn print_node(settings: &Settings, node: &Node, plan: &api::Plan, with_login: bo
     for listen in &node.listen {
         for app in &plan.apps {
             println!("  protecting  http://{listen} -> {}", app.upstream);
+        }
+    }
+    for listen in &node.tls_listen {
+        for app in &plan.apps {
+            println!("  protecting  https://{listen} -> {}", app.upstream);
         }
     }
     println!("  console     {}", console_line(&node.console, with_login));

@@ -5,7 +5,7 @@
 
 use std::net::IpAddr;
 
-use phalanx_model::{AccessEvent, Action, Reason, RequestId, Signal};
+use phalanx_model::{AccessEvent, Action, Ja4, Reason, RequestId, Signal};
 use serde::Serialize;
 
 use crate::escape::to_json_line;
@@ -28,6 +28,10 @@ pub(crate) struct Line<'a> {
     host: &'a str,
     target: &'a str,
     protocol: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tls: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ja4: Option<Ja4>,
     user_agent: &'a str,
     referer: &'a str,
     status: u16,
@@ -102,6 +106,8 @@ impl<'a> Line<'a> {
             host: &access.host,
             target: &access.target,
             protocol: &access.protocol,
+            tls: access.tls.as_deref(),
+            ja4: access.ja4,
             user_agent: &access.user_agent,
             referer: &access.referer,
             status: access.status,

@@ -97,6 +97,10 @@ impl Explanation {
                 decision.id
             )
         }));
+        if let Some(ja4) = &self.access.ja4 {
+            let version = self.access.tls.as_deref().unwrap_or("TLS");
+            words.push(format!("It came over {version}, from a client that greets as {ja4} (JA4)."));
+        }
         words.push(format!(
             "It was decided under plan version {} and view revision {}.",
             self.plan_version, self.access.view_revision

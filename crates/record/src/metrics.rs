@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use phalanx_model::counters::WorkerCounters;
+use phalanx_model::counters::{KeyExchange, TlsFailure, WorkerCounters};
 use phalanx_model::lanes::Lanes;
 use phalanx_model::{Confidence, RuleClass};
 use prometheus_client::collector::Collector;
@@ -36,6 +36,8 @@ pub struct NodeGauges {
     pub rate_untracked: u64,
     /// Keys whose rates are counted.
     pub rate_keys: u64,
+    /// Certificates that visitors are shown: the file, which settings name, and when it ends, in Unix milliseconds.
+    pub certificates: Vec<(String, u64)>,
 }
 
 /// What one rate limit did since the start. The names are policy's, and so are the labels.
@@ -150,9 +152,13 @@ const COUNTS: &[Count] = &[
     ("upstream_reuses", "Requests sent on a kept upstream connection", |c| &c.upstream_reuses),
     ("request_body_bytes", "Request body bytes read", |c| &c.request_body_bytes),
     ("response_body_bytes", "Response body bytes sent", |c| &c.response_body_bytes),
+    ("tls_resumed", "TLS sessions resumed", |c| &c.tls_resumed),
     ("strikes", "High-confidence denials that count against an actor", |c| &c.strikes),
     ("inspect_failures", "Requests on which a rule or parser failed", |c| &c.inspect_failures),
 ];
+
+const TLS_VERSIONS: &[(&str, Source)] =
+    &[("TLSv1.2", |c| &c.tls12_handshakes), ("TLSv1.3", |c| &c.tls13_handshakes)];
 
 const VERDICTS: &[(&str, Source)] = &[
     ("allow", |c| &c.requests_allowed),
@@ -181,6 +187,7 @@ impl NodeCollector {
         metric.encode(descriptor)?;
         let verdicts = VERDICTS.iter().map(|(action, count)| (*action, sum(workers, count)));
         labelled(encoder, ("verdicts", "What was done with requests"), "action", verdicts)?;
+        encode_tls(encoder, workers)?;
         let counts = class_counts(workers);
         let of = |count: fn(&ClassCount) -> u64| counts.iter().map(move |one| (one.class, count(one)));
         by_class(encoder, ("signals", "Rules that matched"), of(|one| one.signals))?;
@@ -238,8 +245,30 @@ impl NodeCollector {
             u64::from(gauges.fleet_connected),
         )?;
         gauge(encoder, "nodes_online", "Nodes heard of lately, this one included", gauges.nodes_online)?;
+        let help = "When a certificate that visitors are shown ends, in Unix seconds";
+        let name = "tls_certificate_expires_seconds";
+        let mut family = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+        for (file, expires_at_ms) in &gauges.certificates {
+            let labels = [("file", file.as_str())];
+            ConstGauge::new(expires_at_ms / 1_000).encode(family.encode_family(&labels)?)?;
+        }
         encode_rates(encoder, &gauges)
     }
+}
+
+fn encode_tls(encoder: &mut DescriptorEncoder<'_>, workers: &[Arc<WorkerCounters>]) -> std::fmt::Result {
+    let versions = TLS_VERSIONS.iter().map(|(version, count)| (*version, sum(workers, count)));
+    labelled(encoder, ("tls_handshakes", "TLS handshakes that came to a session"), "version", versions)?;
+    let total = |of: fn(&WorkerCounters) -> &[AtomicU64], place: usize| {
+        let counts = workers.iter().filter_map(|worker| of(worker).get(place));
+        counts.map(|count| count.load(Ordering::Relaxed)).sum::<u64>()
+    };
+    let groups = KeyExchange::ALL.iter().map(|group| group.name()).zip(0..);
+    let groups = groups.map(|(group, place)| (group, total(|c| &c.tls_key_exchanges, place)));
+    labelled(encoder, ("tls_key_exchanges", "How keys of TLS sessions were agreed on"), "group", groups)?;
+    let failures = TlsFailure::ALL.iter().map(|failure| failure.name()).zip(0..);
+    let failures = failures.map(|(failure, place)| (failure, total(|c| &c.tls_failures, place)));
+    labelled(encoder, ("tls_failures", "Connections to TLS listeners without a session"), "reason", failures)
 }
 
 fn encode_rates(encoder: &mut DescriptorEncoder<'_>, gauges: &NodeGauges) -> std::fmt::Result {

@@ -61,6 +61,7 @@ pub(crate) async fn status(State(control): State<Arc<Control>>) -> Json<Status> 
         held: u64::try_from(fleet.held).unwrap_or(u64::MAX),
         decisions_live: fleet.decisions as u64,
         recorder: recorder.parts,
+        certificates: node.certificates,
         bouncers: deps.bouncers.list(),
         imports,
     })

@@ -253,6 +253,8 @@ pub(crate) fn access(n: u64) -> AccessEvent {
         verdict: Verdict { score: 5, ..Verdict::deny(Reason::Rule { rule: 942_100 }, 403) },
         plan_version: 7,
         view_revision: 12,
+        tls: None,
+        ja4: None,
         audit: None,
     }
 }
@@ -306,6 +308,7 @@ fn node_status(ready: bool) -> NodeStatus {
         plan: Plan { version: 7, bundle: None, apps: vec![app] },
         not_ready: (!ready).then(|| "the listeners are not bound".into()),
         degraded: vec![],
+        certificates: vec![],
     }
 }
 

@@ -21,6 +21,7 @@ use crate::pipeline;
 use crate::request::Request;
 use crate::socket::Socket;
 use crate::stop::Stop;
+use crate::tls::handshake::Agreed;
 use crate::worker::Worker;
 
 /// What a client that speaks HTTP/2 begins with (RFC 9113 section 3.4).
@@ -85,6 +86,8 @@ pub(crate) struct Streams {
     control: Rc<Control>,
     peer: SocketAddr,
     local: SocketAddr,
+    /// What the connection's handshake told, if there was one.
+    tls: Option<Agreed>,
     actor: Option<IpAddr>,
     idle_ms: u64,
     open: Cell<u32>,
@@ -100,6 +103,7 @@ impl Streams {
             control: Rc::clone(&client.control),
             peer: client.peer,
             local: client.local,
+            tls: client.tls,
             actor: client.control.client.get(),
             idle_ms: client.idle_ms(),
             open: Cell::new(0),
@@ -120,7 +124,9 @@ impl Streams {
         let head = request_head(&parts, body.is_end_stream(), self.worker.shared.settings.limits.head);
         let arrived = Arrived { head, started: Instant::now() };
         let opened = Opened::count(self);
-        let client = Client::of_stream(&self.worker, Stream::new(body, respond), self.peer, self.local);
+        let mut client = Client::of_stream(&self.worker, Stream::new(body, respond), self.peer, self.local);
+        client.tls = self.tls;
+        client.control.ja4.set(self.control.ja4.get());
         client.control.place.set(self.control.place.get());
         tokio::task::spawn_local(serve_stream(client, arrived, opened));
     }

@@ -20,3 +20,5 @@ mod rates;
 mod rules;
 #[cfg(test)]
 mod standing;
+#[cfg(test)]
+mod tls;

@@ -8,13 +8,15 @@ use std::time::Duration;
 use bytes::BytesMut;
 use phalanx_decide::DecidePlan;
 use phalanx_edge::http1::{BodyDecoder, ResponseFraming, ResponseHead, parse_head, read_response_head};
-use phalanx_edge::{AppPlan, Edge, EdgeHandle, EdgePlan, EdgeSettings, EdgeShared, Places, UpstreamPlan};
+use phalanx_edge::{
+    AppPlan, Edge, EdgeHandle, EdgePlan, EdgeSettings, EdgeShared, Material, Places, UpstreamPlan,
+};
 use phalanx_model::lanes::{LaneReaders, Lanes};
 use phalanx_model::{
     AccessEvent, Actor, Author, AuthorRole, BodyFraming, Decision, DecisionId, DecisionKind, FramingFault,
     SecurityEvent, Signal, Swap, SystemClock, View,
 };
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
 use tokio::time::timeout;
@@ -27,6 +29,7 @@ pub(crate) struct Node {
     pub(crate) plan: Arc<Swap<EdgePlan>>,
     pub(crate) view: Arc<Swap<View>>,
     pub(crate) places: Arc<Swap<Places>>,
+    pub(crate) material: Arc<Swap<Material>>,
     pub(crate) readers: LaneReaders,
     pub(crate) upstream: Upstream,
 }
@@ -53,18 +56,20 @@ impl Node {
         let plan = Arc::new(Swap::new(EdgePlan::new(1, decide, vec![app])));
         let view = Arc::new(Swap::new(View::default()));
         let places = Arc::new(Swap::new(Places::default()));
+        let material = Arc::new(Swap::new(Material::default()));
         let (lanes, readers) = Lanes::new();
         let shared = EdgeShared {
             plan: Arc::clone(&plan),
             view: Arc::clone(&view),
             places: Arc::clone(&places),
+            material: Arc::clone(&material),
             lanes,
             clock: Arc::new(SystemClock),
         };
         let edge = Edge::bind(settings, shared).unwrap();
         let handle = edge.handle();
         edge.run().unwrap();
-        Self { edge: handle, plan, view, places, readers, upstream }
+        Self { edge: handle, plan, view, places, material, readers, upstream }
     }
 
     pub(crate) fn address(&self) -> SocketAddr {
@@ -124,8 +129,9 @@ pub(crate) async fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
     }
 }
 
-pub(crate) struct Client {
-    pub(crate) stream: TcpStream,
+#[derive(Debug)]
+pub(crate) struct Client<S = TcpStream> {
+    pub(crate) stream: S,
     pub(crate) input: BytesMut,
 }
 
@@ -146,9 +152,10 @@ impl Answer {
     }
 }
 
-impl Client {
+impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
     pub(crate) async fn send(&mut self, bytes: impl AsRef<[u8]>) {
         self.stream.write_all(bytes.as_ref()).await.unwrap();
+        self.stream.flush().await.unwrap();
     }
 
     /// Sends a GET and reads its answer.

@@ -3,7 +3,9 @@
 use std::process::ExitCode;
 
 use clap::Args;
-use phalanx_control::api::{Bouncer, ClassCount, Counters, Import, Member, MemberPolicy, RateLimit, Status};
+use phalanx_control::api::{
+    Bouncer, Certificate, ClassCount, Counters, Import, Member, MemberPolicy, RateLimit, Status,
+};
 use phalanx_record::escape::for_terminal;
 
 use super::print;
@@ -81,6 +83,7 @@ fn words(status: &Status) -> String {
     }
     out.push_str(&members(&status.fleet.members, status.now_ms));
     out.push_str(&imports(&status.imports, status.now_ms));
+    out.push_str(&certificates(&status.certificates, status.now_ms));
     if !status.bouncers.is_empty() {
         out.push_str(&format!("\nbouncers\n{}", bouncers(&status.bouncers, status.now_ms)));
     }
@@ -121,6 +124,23 @@ fn classes(classes: &[ClassCount]) -> String {
     for one in classes.iter().filter(|one| one.signals > 0) {
         let label = if out.is_empty() { "findings" } else { "" };
         out.push_str(&format!("{label:<10} {}: {} ({} refused)\n", one.class, one.signals, one.refusals));
+    }
+    out
+}
+
+/// What visitors are shown, and until when.
+fn certificates(certificates: &[Certificate], now_ms: u64) -> String {
+    let mut out = String::new();
+    for one in certificates {
+        let term = match one.expires_at_ms.checked_sub(now_ms) {
+            Some(ms) => format!("ends in {}", print::duration(ms)),
+            None => String::from("EXPIRED"),
+        };
+        let title = if out.is_empty() { "\ncertificates\n" } else { "" };
+        out.push_str(&format!(
+            "{title}  {}\n",
+            for_terminal(&format!("{} ({}), {term}", one.file, one.names.join(", ")))
+        ));
     }
     out
 }

@@ -51,6 +51,8 @@ pub(crate) fn access(n: u64) -> AccessEvent {
         verdict: Verdict { score: 5, ..Verdict::deny(Reason::Rule { rule: 942_100 }, 403) },
         plan_version: 7,
         view_revision: 12,
+        tls: None,
+        ja4: None,
         audit: None,
     }
 }

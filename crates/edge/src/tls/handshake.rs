@@ -1,0 +1,204 @@
+//! The handshake of a connection: bounded in number and time, counted whatever becomes of it, and over before anything of
+//! HTTP is read.
+
+use std::rc::Rc;
+
+use phalanx_model::Ja4;
+use phalanx_model::counters::{KeyExchange, TlsFailure, WorkerCounters};
+use rustls::{HandshakeKind, NamedGroup, ProtocolVersion};
+
+use super::hello::{self, ClientHello, NotHello};
+use super::ja4::ja4;
+use super::session::{Session, SessionError};
+use crate::client::Client;
+use crate::control::{Activity, Cut};
+use crate::stop::Stop;
+use crate::tables::{ConnectionCounts, Counted};
+
+/// What is known of a client from its handshake.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Agreed {
+    /// The protocol's name, as `TLSv1.3`.
+    pub(crate) version: &'static str,
+    pub(crate) ja4: Option<Ja4>,
+}
+
+/// What became of a handshake.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Shaken {
+    /// HTTP may begin.
+    Agreed,
+    /// There is nothing to go on with.
+    Failed,
+    /// The client was told something in plain text, and needs time to read it.
+    Answered,
+}
+
+/// Takes a connection through its handshake.
+pub(crate) async fn accept(client: &mut Client, listener: usize) -> Shaken {
+    let worker = Rc::clone(&client.worker);
+    let edge_limits = &worker.shared.settings.limits;
+    let (total, per_actor) = (edge_limits.handshakes, edge_limits.handshakes_per_actor);
+    let tables = &worker.shared.tables;
+    let admitted =
+        ConnectionCounts::admit(tables, Counted::Handshakes, client.control.client.get(), (total, per_actor));
+    let Ok(_admission) = admitted else {
+        worker.counters.count_tls_failure(TlsFailure::Limit);
+        return Shaken::Failed;
+    };
+    // A node that drains lets it end; what follows is as with any connection.
+    client.control.activity.set(Activity::Busy);
+    client.control.set_deadline(worker.after_ms(edge_limits.handshake_ms));
+    let shaken = shake(client, listener).await;
+    client.control.activity.set(Activity::Idle);
+    match shaken {
+        Ok(agreed) => {
+            let is_forwarder = client.control.client.get().is_none();
+            client.control.ja4.set(agreed.ja4.filter(|_| !is_forwarder));
+            client.tls = Some(agreed);
+            // A client may wait for long with its first request.
+            client.release_memory();
+            Shaken::Agreed
+        }
+        Err(failure) => {
+            worker.counters.count_tls_failure(failure);
+            tracing::debug!(peer = %client.peer, failure = failure.name(), "no TLS session");
+            if failure == TlsFailure::PlainHttp { Shaken::Answered } else { Shaken::Failed }
+        }
+    }
+}
+
+async fn shake(client: &mut Client, listener: usize) -> Result<Agreed, TlsFailure> {
+    let hello = read_hello(client).await?;
+    let material = client.worker.shared.material.load_full();
+    let Some(config) = material.answer(listener, &hello) else {
+        alert(client, INSUFFICIENT_SECURITY).await;
+        return Err(TlsFailure::NotPostQuantum);
+    };
+    drop(material);
+    let received = std::mem::take(&mut client.socket.input).into();
+    let session = Session::new(config, received).map_err(|_| TlsFailure::Malformed)?;
+    client.socket.start_tls(session);
+    let worker = Rc::clone(&client.worker);
+    let control = Rc::clone(&client.control);
+    let socket = &mut client.socket;
+    let shaken = control
+        .run(|cx| worker.with_scratch(|scratch| socket.poll_handshake(cx, scratch)).map_err(Failed::Session));
+    let failure = match shaken.await {
+        Ok(()) => return agreed(client, &hello).ok_or(TlsFailure::Malformed),
+        Err(Failed::Cut(cut)) => of_cut(cut),
+        Err(Failed::Session(SessionError::Io(_))) => TlsFailure::Closed,
+        Err(Failed::Session(SessionError::Tls(error))) => of_error(&error),
+    };
+    // The alert that says why.
+    let socket = &mut client.socket;
+    let _ = control.run(|cx| socket.poll_flush(cx, &mut false).map_err(Stop::from)).await;
+    Err(failure)
+}
+
+/// Reads the greeting. What is none is answered as well as can be.
+async fn read_hello(client: &mut Client) -> Result<ClientHello, TlsFailure> {
+    loop {
+        match hello::read(&client.socket.input) {
+            Ok(Some(hello)) => return Ok(hello),
+            Ok(None) => {}
+            Err(NotHello::PlainHttp) => {
+                answer_plainly(client).await;
+                return Err(TlsFailure::PlainHttp);
+            }
+            Err(NotHello::Malformed) => {
+                alert(client, DECODE_ERROR).await;
+                return Err(TlsFailure::Malformed);
+            }
+            Err(NotHello::TooLarge) => {
+                alert(client, ILLEGAL_PARAMETER).await;
+                return Err(TlsFailure::Malformed);
+            }
+        }
+        match client.fill().await {
+            Ok(1..) => {}
+            Ok(0) | Err(Stop::ClientGone) => return Err(TlsFailure::Closed),
+            Err(Stop::Cut(cut)) => return Err(of_cut(cut)),
+            Err(Stop::Refused | Stop::Answered(_)) => return Err(TlsFailure::Malformed),
+        }
+    }
+}
+
+/// Says to a client that took the port for one without TLS what it is.
+async fn answer_plainly(client: &mut Client) {
+    client.output().extend_from_slice(PLAIN_ANSWER);
+    let _ = client.flush().await;
+}
+
+/// Writes an alert before there are keys (RFC 8446 section 6).
+async fn alert(client: &mut Client, description: u8) {
+    client.output().extend_from_slice(&[21, 3, 3, 0, 2, 2, description]);
+    let _ = client.flush().await;
+}
+
+/// What was agreed on, counted.
+fn agreed(client: &Client, hello: &ClientHello) -> Option<Agreed> {
+    let connection = client.socket.session()?.connection();
+    let counters = &client.worker.counters;
+    let version = match connection.protocol_version()? {
+        ProtocolVersion::TLSv1_3 => {
+            WorkerCounters::add_one(&counters.tls13_handshakes);
+            "TLSv1.3"
+        }
+        _ => {
+            WorkerCounters::add_one(&counters.tls12_handshakes);
+            "TLSv1.2"
+        }
+    };
+    if connection.handshake_kind() == Some(HandshakeKind::Resumed) {
+        WorkerCounters::add_one(&counters.tls_resumed);
+    }
+    // A session of TLS 1.2 that is resumed exchanges no keys.
+    if let Some(group) = connection.negotiated_key_exchange_group() {
+        counters.count_key_exchange(match group.name() {
+            NamedGroup::X25519MLKEM768 => KeyExchange::X25519Mlkem768,
+            NamedGroup::X25519 => KeyExchange::X25519,
+            NamedGroup::secp256r1 => KeyExchange::Secp256r1,
+            _ => KeyExchange::Secp384r1,
+        });
+    }
+    Some(Agreed { version, ja4: ja4(hello) })
+}
+
+fn of_cut(cut: Cut) -> TlsFailure {
+    match cut {
+        Cut::Timeout => TlsFailure::Timeout,
+        Cut::Banned | Cut::Drained => TlsFailure::Closed,
+    }
+}
+
+fn of_error(error: &rustls::Error) -> TlsFailure {
+    match error {
+        rustls::Error::PeerIncompatible(_) => TlsFailure::Incompatible,
+        rustls::Error::NoCertificatesPresented | rustls::Error::InvalidCertificate(_) => {
+            TlsFailure::ClientCertificate
+        }
+        rustls::Error::AlertReceived(_) => TlsFailure::Refused,
+        _ => TlsFailure::Malformed,
+    }
+}
+
+/// What ends the wait for a handshake.
+enum Failed {
+    Cut(Cut),
+    Session(SessionError),
+}
+
+impl From<Cut> for Failed {
+    fn from(cut: Cut) -> Self {
+        Self::Cut(cut)
+    }
+}
+
+// RFC 8446 section 6.2.
+const ILLEGAL_PARAMETER: u8 = 47;
+const DECODE_ERROR: u8 = 50;
+const INSUFFICIENT_SECURITY: u8 = 71;
+
+const PLAIN_ANSWER: &[u8] = b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\nContent-Length: 60\r\nCache-Control: no-store\r\nConnection: close\r\n\r\n\
+    This port speaks HTTPS. Please use https:// in the address.\n";

@@ -1,0 +1,188 @@
+//! Certificates and keys that the edge answers with: an immutable snapshot, swapped whole. A connection keeps what it began
+//! with; the next one gets what is in force then.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
+
+use rustls::crypto::aws_lc_rs::{self, kx_group};
+use rustls::crypto::{CryptoProvider, SupportedKxGroup};
+use rustls::server::danger::ClientCertVerifier;
+use rustls::server::{
+    ClientHello, NoServerSessionStorage, ProducesTickets, ResolvesServerCert, WebPkiClientVerifier,
+};
+use rustls::sign::CertifiedKey;
+use rustls::version::{TLS12, TLS13};
+use rustls::{ServerConfig, SupportedProtocolVersion};
+
+use super::hello::{self, X25519MLKEM768};
+
+/// A certificate and the names that it answers for.
+#[derive(Clone)]
+pub struct Served {
+    /// Host names in lower case; one that begins with `*.` stands for all names with one label in its place.
+    pub names: Vec<String>,
+    /// The chain with its key.
+    pub key: Arc<CertifiedKey>,
+}
+
+/// What one TLS listener asks of clients. It outlives swaps, so that sessions are resumed across them.
+#[derive(Clone)]
+pub struct TlsListener {
+    /// Clients without a hybrid post-quantum key exchange are refused.
+    pub require_pq: bool,
+    clients: Arc<dyn ClientCertVerifier>,
+    /// The listener's own: a session of another one may have begun without a client's certificate.
+    tickets: Arc<dyn ProducesTickets>,
+}
+
+impl TlsListener {
+    /// A listener that asks for no certificate, with ticket keys of its own that rotate.
+    pub fn new() -> Result<Self, rustls::Error> {
+        let clients = WebPkiClientVerifier::no_client_auth();
+        Ok(Self { require_pq: false, clients, tickets: aws_lc_rs::Ticketer::new()? })
+    }
+
+    /// Asks clients for certificates that `clients` believes.
+    #[must_use]
+    pub fn asking(mut self, clients: Arc<dyn ClientCertVerifier>) -> Self {
+        self.clients = clients;
+        self
+    }
+}
+
+/// What TLS listeners answer with; by default there are no such listeners.
+#[derive(Default)]
+pub struct Material {
+    listeners: Box<[Answers]>,
+}
+
+impl Material {
+    /// Material for these listeners, in the order of the settings. The first certificate answers who names no host, or one
+    /// that there is no certificate for.
+    pub fn new(served: &[Served], listeners: &[TlsListener]) -> Result<Self, rustls::Error> {
+        let certificates = Arc::new(Certificates::new(served));
+        let any = Arc::new(provider(ANY));
+        let hybrid = Arc::new(provider(HYBRID));
+        let answers = listeners.iter().map(|listener| {
+            Ok(Answers {
+                require_pq: listener.require_pq,
+                hybrid: config(&hybrid, &[&TLS13], listener, &certificates)?,
+                any: config(&any, &[&TLS13, &TLS12], listener, &certificates)?,
+            })
+        });
+        Ok(Self { listeners: answers.collect::<Result<_, rustls::Error>>()? })
+    }
+
+    /// How a listener answers a greeting; `None` if it may not be answered.
+    pub(crate) fn answer(&self, listener: usize, hello: &hello::ClientHello) -> Option<Arc<ServerConfig>> {
+        let answers = self.listeners.get(listener)?;
+        // Whoever knows the hybrid group gets it, also where it is not the client's first choice: traffic that is
+        // recorded today is read when there are machines for it. It costs those a round trip who sent no share for it.
+        let hybrid = hello.groups.contains(&X25519MLKEM768) && hello.versions.contains(&TLS13_NUMBER);
+        match (hybrid, answers.require_pq) {
+            (true, _) => Some(Arc::clone(&answers.hybrid)),
+            (false, true) => None,
+            (false, false) => Some(Arc::clone(&answers.any)),
+        }
+    }
+}
+
+/// One listener's settings of TLS.
+struct Answers {
+    require_pq: bool,
+    /// For clients that know the hybrid group.
+    hybrid: Arc<ServerConfig>,
+    any: Arc<ServerConfig>,
+}
+
+fn provider(kx_groups: &[&'static dyn SupportedKxGroup]) -> CryptoProvider {
+    // Its suites are all of TLS 1.3 and those of 1.2 with ECDHE and an AEAD.
+    CryptoProvider { kx_groups: kx_groups.to_vec(), ..aws_lc_rs::default_provider() }
+}
+
+fn config(
+    provider: &Arc<CryptoProvider>,
+    versions: &[&'static SupportedProtocolVersion],
+    listener: &TlsListener,
+    certificates: &Arc<Certificates>,
+) -> Result<Arc<ServerConfig>, rustls::Error> {
+    let builder =
+        ServerConfig::builder_with_provider(Arc::clone(provider)).with_protocol_versions(versions)?;
+    let certificates = Arc::clone(certificates) as Arc<dyn ResolvesServerCert>;
+    let mut config =
+        builder.with_client_cert_verifier(Arc::clone(&listener.clients)).with_cert_resolver(certificates);
+    config.ticketer = Arc::clone(&listener.tickets);
+    // Tickets hold all there is to a session; a table beside them would be memory for strangers to fill.
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    config.alpn_protocols = PROTOCOLS.iter().map(|protocol| protocol.to_vec()).collect();
+    Ok(Arc::new(config))
+}
+
+/// Certificates by the name that a client asks for.
+#[derive(Debug)]
+struct Certificates {
+    exact: HashMap<String, Keys>,
+    /// Under the name without `*`, dot included.
+    wildcard: HashMap<String, Keys>,
+    default: Keys,
+}
+
+/// Certificates for one name, of different kinds of keys.
+type Keys = Vec<Arc<CertifiedKey>>;
+
+impl Certificates {
+    fn new(served: &[Served]) -> Self {
+        let (mut exact, mut wildcard) = (HashMap::<_, Keys>::new(), HashMap::<_, Keys>::new());
+        for Served { names, key } in served {
+            for name in names {
+                let keys = match name.strip_prefix('*') {
+                    Some(domain) => wildcard.entry(domain.to_owned()).or_default(),
+                    None => exact.entry(name.clone()).or_default(),
+                };
+                keys.push(Arc::clone(key));
+            }
+        }
+        Self { exact, wildcard, default: served.iter().take(1).map(|one| Arc::clone(&one.key)).collect() }
+    }
+
+    /// The certificates for a name in lower case, which rustls has checked to be one.
+    fn find(&self, name: &str) -> Option<&Keys> {
+        let of_domain = || self.wildcard.get(name.get(name.find('.')?..)?);
+        self.exact.get(name).or_else(of_domain)
+    }
+}
+
+impl ResolvesServerCert for Certificates {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        let name = hello.server_name().map(str::to_ascii_lowercase);
+        let keys = name.and_then(|name| self.find(&name)).unwrap_or(&self.default);
+        let signs = |key: &&Arc<CertifiedKey>| key.key.choose_scheme(hello.signature_schemes()).is_some();
+        keys.iter().find(signs).or(keys.first()).map(Arc::clone)
+    }
+}
+
+impl fmt::Debug for Served {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Served").field("names", &self.names).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for TlsListener {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TlsListener").field("require_pq", &self.require_pq).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Material {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Material").field("listeners", &self.listeners.len()).finish_non_exhaustive()
+    }
+}
+
+const ANY: &[&dyn SupportedKxGroup] =
+    &[kx_group::X25519MLKEM768, kx_group::X25519, kx_group::SECP256R1, kx_group::SECP384R1];
+const HYBRID: &[&dyn SupportedKxGroup] = &[kx_group::X25519MLKEM768];
+/// Protocols above TLS, the preferred one first (RFC 7301).
+const PROTOCOLS: &[&[u8]] = &[b"http/1.1"];
+const TLS13_NUMBER: u16 = 0x0304;

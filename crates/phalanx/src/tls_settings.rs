@@ -1,0 +1,131 @@
+//! What the settings say of TLS towards clients: listeners, certificates, clients' certificates.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use phalanx_model::limits::CERTIFICATES_MAX;
+use phalanx_policy::Diagnostic;
+use phalanx_policy::toml_text::{At, Text};
+use serde::Deserialize;
+
+use crate::settings::address;
+
+/// TLS listeners and what they show; none of both by default.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct TlsSettings {
+    pub(crate) listeners: Vec<TlsListen>,
+    /// The first one answers those who name no host, or an unknown one.
+    pub(crate) certificates: Vec<CertificateFiles>,
+}
+
+/// One TLS listener.
+#[derive(Debug, Clone)]
+pub(crate) struct TlsListen {
+    pub(crate) address: SocketAddr,
+    pub(crate) require_pq: bool,
+    pub(crate) clients: Option<ClientCertificates>,
+}
+
+/// Whose certificates clients are asked for.
+#[derive(Debug, Clone)]
+pub(crate) struct ClientCertificates {
+    pub(crate) ca_file: PathBuf,
+    /// Nobody is served without one.
+    pub(crate) required: bool,
+}
+
+/// Where a certificate and its key lie.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct CertificateFiles {
+    pub(crate) cert: PathBuf,
+    pub(crate) key: PathBuf,
+}
+
+/// Checks what was written.
+pub(crate) fn check(
+    text: &Text<'_>,
+    (listen, certificates): (&[RawTlsListen], &[RawCertificate]),
+    folder: &Path,
+    faults: &mut Vec<Diagnostic>,
+) -> TlsSettings {
+    if let (Some(first), true) = (listen.first(), certificates.is_empty()) {
+        let fault = text.error_at(&first.address.span, "a TLS listener needs a certificate");
+        faults.push(
+            fault.with_help("add `[[certificate]]` with `cert = \"shop.pem\"` and `key = \"shop.key\"`"),
+        );
+    }
+    if let (Some(first), true) = (certificates.first(), listen.is_empty()) {
+        let fault = text.error_at(&first.cert.span, "no listener shows this certificate");
+        faults.push(fault.with_help("add `[[listen.tls]]` with `address = \"0.0.0.0:8443\"`"));
+    }
+    if let Some(one_more) = certificates.get(CERTIFICATES_MAX) {
+        let fault = format!("there are more than {CERTIFICATES_MAX} certificates");
+        faults.push(text.error_at(&one_more.cert.span, fault));
+    }
+    let files = |raw: &RawCertificate| CertificateFiles {
+        cert: folder.join(&raw.cert.value),
+        key: folder.join(&raw.key),
+    };
+    TlsSettings {
+        listeners: listen.iter().filter_map(|raw| listener(text, raw, folder, faults)).collect(),
+        certificates: certificates.iter().take(CERTIFICATES_MAX).map(files).collect(),
+    }
+}
+
+fn listener(
+    text: &Text<'_>,
+    raw: &RawTlsListen,
+    folder: &Path,
+    faults: &mut Vec<Diagnostic>,
+) -> Option<TlsListen> {
+    if let (None, Some(asked)) = (&raw.client_ca, &raw.client_certificate) {
+        let fault = text.error_at(&asked.span, "nothing says whose certificates are believed");
+        faults.push(fault.with_help("add `client_ca = \"staff.pem\"`"));
+    }
+    let asked = raw.client_certificate.as_ref().map(|asked| asked.value).unwrap_or_default();
+    Some(TlsListen {
+        address: address(text, &raw.address, faults)?,
+        require_pq: raw.require_pq,
+        clients: raw
+            .client_ca
+            .as_ref()
+            .map(|file| ClientCertificates { ca_file: folder.join(file), required: asked == Asked::Require }),
+    })
+}
+
+impl CertificateFiles {
+    /// The file that an operator knows it by.
+    pub(crate) fn name(&self) -> Arc<str> {
+        self.cert.display().to_string().into()
+    }
+}
+
+/// `[[listen.tls]]` as written.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RawTlsListen {
+    address: At<String>,
+    #[serde(default)]
+    require_pq: bool,
+    client_ca: Option<PathBuf>,
+    client_certificate: Option<At<Asked>>,
+}
+
+/// `[[certificate]]` as written.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RawCertificate {
+    cert: At<PathBuf>,
+    key: PathBuf,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Asked {
+    /// Nobody is served without one.
+    #[default]
+    Require,
+    /// Who has none is served; who shows one that is not believed is not.
+    Request,
+}
