@@ -274,6 +274,15 @@ impl SimulatedFleet {
             }
         }
         self.violations.append(&mut self.pushed.0.lock().violations);
+        if self.world.has_lost() {
+            return;
+        }
+        for running in self.nodes.iter().filter_map(|node| node.running.as_ref()) {
+            let is_fork =
+                |line: &String| line.contains("two policy records") || line.contains("does not follow on");
+            let forks = running.fleet.status().degraded.into_iter().filter(is_fork);
+            self.violations.extend(forks.map(|line| format!("policy forks though nothing was lost: {line}")));
+        }
     }
 
     /// Where policy is not as it must be in the end.
