@@ -18,7 +18,7 @@ use tokio::time::sleep;
 use super::dice::Dice;
 use super::engine::Bug;
 use super::played::Played;
-use super::run::{CONVERGE_MAX, SimClock, SimulatedFleet};
+use super::run::{CONVERGE_MAX, SimClock, SimNode, SimulatedFleet};
 use super::world::World;
 use crate::support::FLEET;
 
@@ -328,7 +328,7 @@ impl SimulatedFleet {
         let is_named = self.nodes.iter().filter_map(|node| node.running.as_ref()).any(|running| {
             running.fleet.status().degraded.iter().any(|line| line.contains("a policy record was refused"))
         });
-        if !self.world.has_lost() || !is_named {
+        if !self.world.has_lost() || !(is_named || self.is_orphaned()) {
             self.violations.extend(differences.into_iter().map(|what| format!("{when}, policy: {what}")));
             return;
         }
@@ -343,6 +343,10 @@ impl SimulatedFleet {
             })
         });
         let Some((node, running)) = ranked else { return };
+        if running.fleet.policy_state().record.is_none() {
+            let done = running.fleet.push_policy(self.pushed.bundle("good", None, None)).await;
+            tell(&self.world, node.name, "push again what was lost", &done);
+        }
         let done = running.fleet.move_policy_home(node.site).await;
         tell(&self.world, node.name, "move home to end a fork", &done);
         if let Err(error) = done {
@@ -353,6 +357,17 @@ impl SimulatedFleet {
             let differences = differences.into_iter().map(|what| format!("{when}, after a fork: {what}"));
             self.violations.extend(differences);
         }
+    }
+
+    /// Whether no node with an operator's key knows the latest record: only these give it back to a home that lost it.
+    fn is_orphaned(&self) -> bool {
+        let record = |node: &SimNode| node.running.as_ref()?.fleet.policy_state().record;
+        let rank_of = |record: Arc<PolicyRecord>| {
+            let (epoch, version, home, serial) = record.rank();
+            (epoch, version, home.to_owned(), serial)
+        };
+        let highest = |nodes: &mut dyn Iterator<Item = &SimNode>| nodes.filter_map(record).map(rank_of).max();
+        highest(&mut self.nodes.iter().filter(|node| node.control)) < highest(&mut self.nodes.iter())
     }
 
     /// What an operator was told is in force is part of the history, unless streams lost what they had confirmed.
