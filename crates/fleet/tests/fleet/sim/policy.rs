@@ -18,7 +18,7 @@ use tokio::time::sleep;
 use super::dice::Dice;
 use super::engine::Bug;
 use super::played::Played;
-use super::run::{CONVERGE_MAX, SimClock, SimulatedFleet};
+use super::run::{CONVERGE_MAX, SimClock, SimNode, SimulatedFleet};
 use super::world::World;
 use crate::support::FLEET;
 
@@ -274,6 +274,15 @@ impl SimulatedFleet {
             }
         }
         self.violations.append(&mut self.pushed.0.lock().violations);
+        if self.world.has_lost() {
+            return;
+        }
+        for running in self.nodes.iter().filter_map(|node| node.running.as_ref()) {
+            let is_fork =
+                |line: &String| line.contains("two policy records") || line.contains("does not follow on");
+            let forks = running.fleet.status().degraded.into_iter().filter(is_fork);
+            self.violations.extend(forks.map(|line| format!("policy forks though nothing was lost: {line}")));
+        }
     }
 
     /// Where policy is not as it must be in the end.
@@ -319,7 +328,7 @@ impl SimulatedFleet {
         let is_named = self.nodes.iter().filter_map(|node| node.running.as_ref()).any(|running| {
             running.fleet.status().degraded.iter().any(|line| line.contains("a policy record was refused"))
         });
-        if !self.world.has_lost() || !is_named {
+        if !self.world.has_lost() || !(is_named || self.is_orphaned()) {
             self.violations.extend(differences.into_iter().map(|what| format!("{when}, policy: {what}")));
             return;
         }
@@ -334,6 +343,10 @@ impl SimulatedFleet {
             })
         });
         let Some((node, running)) = ranked else { return };
+        if running.fleet.policy_state().record.is_none() {
+            let done = running.fleet.push_policy(self.pushed.bundle("good", None, None)).await;
+            tell(&self.world, node.name, "push again what was lost", &done);
+        }
         let done = running.fleet.move_policy_home(node.site).await;
         tell(&self.world, node.name, "move home to end a fork", &done);
         if let Err(error) = done {
@@ -344,6 +357,17 @@ impl SimulatedFleet {
             let differences = differences.into_iter().map(|what| format!("{when}, after a fork: {what}"));
             self.violations.extend(differences);
         }
+    }
+
+    /// Whether no node with an operator's key knows the latest record: only these give it back to a home that lost it.
+    fn is_orphaned(&self) -> bool {
+        let record = |node: &SimNode| node.running.as_ref()?.fleet.policy_state().record;
+        let rank_of = |record: Arc<PolicyRecord>| {
+            let (epoch, version, home, serial) = record.rank();
+            (epoch, version, home.to_owned(), serial)
+        };
+        let highest = |nodes: &mut dyn Iterator<Item = &SimNode>| nodes.filter_map(record).map(rank_of).max();
+        highest(&mut self.nodes.iter().filter(|node| node.control)) < highest(&mut self.nodes.iter())
     }
 
     /// What an operator was told is in force is part of the history, unless streams lost what they had confirmed.

@@ -229,7 +229,14 @@ impl SimulatedFleet {
     async fn somebody_orders(&mut self) {
         let dice = Dice::new(self.dice.next());
         match self.dice.below(100) {
-            0..40 => self.policy_order(dice),
+            0..40 => {
+                // At times two operators at once.
+                let rival = Dice::new(self.dice.next());
+                if self.dice.chance(400) {
+                    self.policy_order(rival);
+                }
+                self.policy_order(dice);
+            }
             40..60 => self.list_order(dice),
             60..74 => self.burst(dice),
             74..92 => self.settle(dice).await,
@@ -370,13 +377,13 @@ impl SimulatedFleet {
         let author = Author { site: node.site.into(), node: node.name.into(), role: AuthorRole::Node };
         let now_ms = node.clock.now_ms();
         self.doubtful += forgotten(&store, &author, &mut self.oracle, &mut self.contents, now_ms);
+        let writing = async move { while writer.turn(sleep(Duration::from_millis(disk_ms))).await {} };
+        let writer = tokio::spawn(writing).abort_handle();
         if self.bug == Bug::HeldIsForgotten {
             let pins = store.pins().unwrap().into_iter().map(|(name, _)| name);
             pins.filter(|name| name.starts_with("held ")).for_each(|name| store.unpin(&name));
             sleep(Duration::from_millis(3 * DISK_MAX_MS)).await;
         }
-        let writing = async move { while writer.turn(sleep(Duration::from_millis(disk_ms))).await {} };
-        let writer = tokio::spawn(writing).abort_handle();
         let clock: Arc<dyn Clock> = Arc::clone(&node.clock) as Arc<dyn Clock>;
         let engine = SimFleet::start(
             Arc::clone(&self.world),
