@@ -24,13 +24,27 @@ pub struct EdgeSettings {
     pub h2c: bool,
     /// The node has an audit log: requests that are for it carry their header fields.
     pub audit: bool,
+    /// Addresses that no request may go to, whatever policy or a name says: the node's own management.
+    pub never_upstream: Vec<SocketAddr>,
+    /// Whom to ask where named upstreams are; the system's if empty.
+    pub nameservers: Vec<SocketAddr>,
 }
 
 impl EdgeSettings {
     /// Settings with default limits, of a node that counts rates for itself alone.
     pub fn new(listen: Vec<SocketAddr>, workers: usize, node_tag: u16) -> Self {
         let limits = EdgeLimits::default();
-        Self { listen, workers, node_tag, limits, rate_hash_key: random_key(), h2c: false, audit: false }
+        Self {
+            listen,
+            workers,
+            node_tag,
+            limits,
+            rate_hash_key: random_key(),
+            h2c: false,
+            audit: false,
+            never_upstream: Vec::new(),
+            nameservers: Vec::new(),
+        }
     }
 }
 

@@ -12,6 +12,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
 use crate::http2::Stream;
+use crate::wire::Wire;
 
 /// A connection to a client or an upstream.
 #[derive(Debug)]
@@ -22,12 +23,14 @@ pub(crate) struct Socket {
     /// To be written. Shortened by [`Socket::poll_flush`] and [`Socket::take_output`] only, because `flushed` counts into it.
     pub(crate) output: Vec<u8>,
     flushed: usize,
+    /// Bytes were written.
+    sent: bool,
 }
 
 /// What carries the bytes.
 #[derive(Debug)]
 enum Transport {
-    Tcp(TcpStream),
+    Wire(Wire),
     Stream(Box<Stream>),
 }
 
@@ -35,7 +38,12 @@ impl Socket {
     pub(crate) fn new(stream: TcpStream) -> Self {
         // Small writes are whole messages here; waiting for more (Nagle) only adds delay. Failing is harmless.
         let _ = stream.set_nodelay(true);
-        Self::over(Transport::Tcp(stream))
+        Self::of_wire(Wire::Tcp(stream))
+    }
+
+    /// A connection to an upstream.
+    pub(crate) fn of_wire(wire: Wire) -> Self {
+        Self::over(Transport::Wire(wire))
     }
 
     /// One stream of an HTTP/2 connection.
@@ -44,13 +52,13 @@ impl Socket {
     }
 
     fn over(transport: Transport) -> Self {
-        Self { transport, input: BytesMut::new(), output: Vec::new(), flushed: 0 }
+        Self { transport, input: BytesMut::new(), output: Vec::new(), flushed: 0, sent: false }
     }
 
     /// Reads once and appends to `input`; 0 at the end of the stream.
     pub(crate) fn poll_fill(&mut self, cx: &mut Context<'_>, scratch: &mut [u8]) -> Poll<io::Result<usize>> {
         let stream = match &mut self.transport {
-            Transport::Tcp(stream) => stream,
+            Transport::Wire(stream) => stream,
             Transport::Stream(stream) => return stream.poll_read(cx, &mut self.input),
         };
         let mut buffer = ReadBuf::new(scratch);
@@ -72,7 +80,7 @@ impl Socket {
     /// Writes all of `output`. `progress` tells whether this call wrote anything.
     pub(crate) fn poll_flush(&mut self, cx: &mut Context<'_>, progress: &mut bool) -> Poll<io::Result<()>> {
         let stream = match &mut self.transport {
-            Transport::Tcp(stream) => stream,
+            Transport::Wire(stream) => stream,
             Transport::Stream(stream) => return stream.poll_write(cx, &mut self.output, progress),
         };
         while let Some(rest) = self.output.get(self.flushed..)
@@ -83,11 +91,17 @@ impl Socket {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
             *progress = true;
+            self.sent = true;
             self.flushed += written;
         }
         self.output.clear();
         self.flushed = 0;
         Poll::Ready(Ok(()))
+    }
+
+    /// Whether any bytes were written since this was asked for last.
+    pub(crate) fn has_sent(&mut self) -> bool {
+        std::mem::take(&mut self.sent)
     }
 
     /// Takes the output buffer out, with whatever was not written; the socket starts afresh.
@@ -99,7 +113,7 @@ impl Socket {
     /// Tells the other end that nothing more comes.
     pub(crate) fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &mut self.transport {
-            Transport::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
+            Transport::Wire(stream) => Pin::new(stream).poll_shutdown(cx),
             Transport::Stream(_) => Poll::Ready(Ok(())),
         }
     }
@@ -107,7 +121,7 @@ impl Socket {
     /// A head was written at `from` of the output; `ends` says that no body follows. Only a stream has it apart from bodies.
     pub(crate) fn head_written(&mut self, from: usize, ends: bool) -> io::Result<()> {
         match &mut self.transport {
-            Transport::Tcp(_) => Ok(()),
+            Transport::Wire(_) => Ok(()),
             Transport::Stream(stream) => stream.send_head(&mut self.output, from, ends),
         }
     }
@@ -133,7 +147,7 @@ impl Socket {
     /// Ready when the client has given its stream up.
     pub(crate) fn poll_given_up(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         match &mut self.transport {
-            Transport::Tcp(_) => Poll::Pending,
+            Transport::Wire(_) => Poll::Pending,
             Transport::Stream(stream) => stream.poll_given_up(cx),
         }
     }
@@ -145,7 +159,7 @@ impl Socket {
 
     /// Whether an idle connection is still good: open, and nothing unasked for has arrived.
     pub(crate) fn is_quiet(&mut self, cx: &mut Context<'_>) -> bool {
-        let Transport::Tcp(stream) = &mut self.transport else { return false };
+        let Transport::Wire(stream) = &mut self.transport else { return false };
         let mut byte = [0; 1];
         let mut buffer = ReadBuf::new(&mut byte);
         self.input.is_empty() && Pin::new(stream).poll_read(cx, &mut buffer).is_pending()
@@ -165,7 +179,7 @@ impl AsyncRead for Socket {
             return Poll::Ready(Ok(()));
         }
         match &mut self.transport {
-            Transport::Tcp(stream) => Pin::new(stream).poll_read(cx, buffer),
+            Transport::Wire(stream) => Pin::new(stream).poll_read(cx, buffer),
             Transport::Stream(_) => Poll::Ready(Ok(())),
         }
     }
@@ -174,7 +188,7 @@ impl AsyncRead for Socket {
 impl AsyncWrite for Socket {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         match &mut self.transport {
-            Transport::Tcp(stream) => Pin::new(stream).poll_write(cx, bytes),
+            Transport::Wire(stream) => Pin::new(stream).poll_write(cx, bytes),
             Transport::Stream(_) => Poll::Ready(Err(io::ErrorKind::Unsupported.into())),
         }
     }
@@ -185,13 +199,13 @@ impl AsyncWrite for Socket {
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         match &mut self.transport {
-            Transport::Tcp(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
+            Transport::Wire(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
             Transport::Stream(_) => Poll::Ready(Err(io::ErrorKind::Unsupported.into())),
         }
     }
 
     fn is_write_vectored(&self) -> bool {
-        matches!(&self.transport, Transport::Tcp(stream) if stream.is_write_vectored())
+        matches!(&self.transport, Transport::Wire(stream) if stream.is_write_vectored())
     }
 
     fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -17,6 +17,8 @@ use prometheus_client::registry::Registry;
 
 use crate::status::RecorderStatus;
 
+mod upstreams;
+
 /// What is measured elsewhere, asked at each scrape.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct NodeGauges {
@@ -36,6 +38,33 @@ pub struct NodeGauges {
     pub rate_untracked: u64,
     /// Keys whose rates are counted.
     pub rate_keys: u64,
+    /// What each upstream did, in the order of the plan.
+    pub upstreams: Vec<UpstreamCount>,
+    /// What became of requests whose upstream failed or was busy, by app.
+    pub tries: Vec<TryCount>,
+}
+
+/// What one upstream did since the start. The names are policy's, and the addresses those that its names have.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the names say it; metrics documents them")]
+pub struct UpstreamCount {
+    pub app: String,
+    pub upstream: String,
+    pub up: bool,
+    pub in_flight: u64,
+    pub requests: u64,
+    pub failures: u64,
+}
+
+/// What became of an app's requests whose upstream failed or was busy, since the start.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the names say it; metrics documents them")]
+pub struct TryCount {
+    pub app: String,
+    pub retries: u64,
+    pub retries_refused: u64,
+    pub queue_refused: u64,
+    pub waiting: u64,
 }
 
 /// What one rate limit did since the start. The names are policy's, and so are the labels.
@@ -238,7 +267,8 @@ impl NodeCollector {
             u64::from(gauges.fleet_connected),
         )?;
         gauge(encoder, "nodes_online", "Nodes heard of lately, this one included", gauges.nodes_online)?;
-        encode_rates(encoder, &gauges)
+        encode_rates(encoder, &gauges)?;
+        upstreams::encode(encoder, &gauges)
     }
 }
 

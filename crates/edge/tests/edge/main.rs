@@ -14,9 +14,13 @@ mod http2;
 mod life;
 mod limits;
 #[cfg(test)]
+mod names;
+#[cfg(test)]
 mod places;
 mod rates;
 #[cfg(test)]
 mod rules;
 #[cfg(test)]
 mod standing;
+#[cfg(test)]
+mod upstreams;
