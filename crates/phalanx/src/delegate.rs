@@ -6,7 +6,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use phalanx_fleet::FleetHandle;
 use phalanx_model::Clock;
-use phalanx_trust::{JoinRefusal, SigningKey, SiteDelegate, TrustError};
+use phalanx_trust::{JoinRefusal, SigningKey, SiteDelegate};
 use tokio::sync::Notify;
 
 use crate::enrol::Refused;
@@ -29,11 +29,14 @@ impl DelegateKeeper {
         let mut revocations = self.fleet.revocations();
         loop {
             let revoked = revocations.borrow_and_update().clone();
-            for one in revoked.iter().filter(|one| one.up_to_ms > 0) {
-                let now_ms = self.clock.now_ms();
-                let kept = self.delegate.lock().revoke(&one.site, &one.node, one.node_key, now_ms);
-                if let Err(error) = kept {
-                    tracing::error!(%error, "a revocation cannot be kept by the site's delegate");
+            for one in &revoked {
+                let heeded = self.delegate.lock().heed(one, self.clock.now_ms());
+                match heeded {
+                    Ok(true) => tracing::warn!("an operator has ended this node's delegation"),
+                    Ok(false) => {}
+                    Err(error) => {
+                        tracing::error!(%error, "a revocation cannot be kept by the site's delegate");
+                    }
                 }
             }
             let pause = match self.ask().await {
@@ -69,7 +72,7 @@ impl DelegateKeeper {
         };
         let expires_at_ms = grant.expires_at_ms;
         let before = self.delegate.lock().expires_at_ms();
-        let lost = self.delegate.lock().granted(&request, grant).map_err(|error: TrustError| error)?;
+        let lost = self.delegate.lock().granted(&request, grant)?;
         if !lost.is_empty() {
             tracing::warn!(
                 nodes = lost.join(", "),
@@ -210,7 +213,8 @@ mod tests {
         };
         assert!(!node.delegate_ended(&[ended(by.delegated_at_ms - 1)]));
         assert!(node.delegate_ended(&[ended(by.delegated_at_ms)]), "the node renews at once");
-        branch.delegate.lock().revoke("fra", "b", None, now_ms).unwrap();
+        let revoked = Revocation { node: "b".into(), up_to_ms: now_ms, ..ended(0) };
+        branch.delegate.lock().heed(&revoked, now_ms).unwrap();
         let error = node.renew(now_ms, &branch.listeners).await.unwrap_err().to_string();
         assert!(error.contains("fra/b was revoked"), "{error}");
     }

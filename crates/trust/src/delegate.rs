@@ -14,12 +14,14 @@ use zeroize::Zeroizing;
 use crate::admission::{self, Admissible, Inviter, Rolls};
 use crate::ca::{CERTIFICATE_MS, unavailable};
 use crate::ca_state::{Issued, Seed, TokenState};
-use crate::certificate::{self, CertificateOrder, Der, Signer, fingerprint};
+use crate::certificate::{self, CertificateOrder, CertifiedBy, Der, Signer, fingerprint};
 use crate::delegation::{DelegationGrant, DelegationRequest, REPORTED_MAX, SiteNode};
 use crate::join::{DerText, EnrolRequest, Grant, JoinRefusal, JoinToken, RenewRequest, der_texts, ders};
 use crate::nats_login::{self, NatsRights};
 use crate::spiffe::{Named, SpiffeId};
-use crate::{Invitation, Sealer, SigningKey, TrustBundle, TrustError, VerifyingKey, private_file};
+use crate::{
+    Invitation, Revocation, Sealer, SigningKey, TrustBundle, TrustError, VerifyingKey, private_file,
+};
 
 /// The delegate of a site, opened; it may hold no delegation yet, or none any more.
 pub struct SiteDelegate {
@@ -219,22 +221,28 @@ impl SiteDelegate {
         self.issue(&request.site, &request.node, issued, now_ms)
     }
 
-    /// Renews a node no more. Of a name that another key has since, nothing changes.
-    pub fn revoke(
-        &mut self,
-        site: &str,
-        node: &str,
-        key: Option<VerifyingKey>,
-        now_ms: u64,
-    ) -> Result<(), TrustError> {
-        let known = self.state.nodes.get_mut(&format!("{site}/{node}"));
-        match known.filter(|known| key.is_none_or(|key| key == known.node_key)) {
-            Some(known) if known.revoked_at_ms.is_none() => {
-                known.revoked_at_ms = Some(now_ms);
-                self.save()
-            }
-            _ => Ok(()),
+    /// Heeds an operator's order: renews the revoked node no more, unless another key has the name since, and signs nothing more itself
+    /// when its own delegation was ended. True if that was so.
+    pub fn heed(&mut self, revocation: &Revocation, now_ms: u64) -> Result<bool, TrustError> {
+        let issued_at_ms = self.state.grant.as_ref().map_or(u64::MAX, |grant| grant.issued_at_ms);
+        // Certificates know no more than seconds.
+        let by = CertifiedBy {
+            node: self.state.node.as_str().into(),
+            delegated_at_ms: issued_at_ms - issued_at_ms % 1000,
+        };
+        if revocation.ends_delegation(&self.state.site, &by) {
+            return self.ended();
         }
+        let known = self.state.nodes.get_mut(&format!("{}/{}", revocation.site, revocation.node));
+        let meant = |known: &Issued| revocation.node_key.is_none_or(|key| key == known.node_key);
+        let Some(known) = known.filter(|known| revocation.up_to_ms > 0 && meant(known)) else {
+            return Ok(false);
+        };
+        if known.revoked_at_ms.is_none() {
+            known.revoked_at_ms = Some(now_ms);
+            self.save()?;
+        }
+        Ok(false)
     }
 
     /// When the delegation ends, in Unix milliseconds; none while there is none.

@@ -265,7 +265,11 @@ fn both_renew_each_others_nodes_once_they_have_heard() {
     assert!(shop.peers(&theirs, &by_delegate, later).unwrap().validity.unwrap().by.is_some());
     // A revoked node is renewed by neither.
     shop.authority.revoke("syd", "d", None, later).unwrap();
-    shop.delegate.revoke("syd", "c", Some(mine.node.verifying()), later).unwrap();
+    for order in [revocation("c", 0, 0), revocation("c", later, 0)] {
+        assert!(shop.delegate.renew(&renewal, later).is_ok());
+        let order = Revocation { node_key: Some(mine.node.verifying()), ..order };
+        assert!(!shop.delegate.heed(&order, later).unwrap());
+    }
     assert_eq!(shop.delegate.renew(&renewal, later), Err(JoinRefusal::Revoked("syd/c".into())));
     shop.sync(later).unwrap();
     let renewal = theirs.renewal("syd", "d", later);
@@ -307,15 +311,7 @@ fn nothing_that_an_ended_delegation_signed_counts_whenever_that_was() {
     roots.admit(&shop.peers(&keys, &grant, NOW + HOUR).unwrap()).unwrap();
     let ended_at_ms = NOW + 2 * HOUR;
     assert!(shop.authority.end_delegation("syd", "b", ended_at_ms).unwrap());
-    let revocation = Revocation {
-        site: "syd".into(),
-        node: "b".into(),
-        up_to_ms: 0,
-        delegation_up_to_ms: ended_at_ms,
-        node_key: None,
-        withdraw: false,
-        reason: String::new(),
-    };
+    let revocation = revocation("b", 0, ended_at_ms);
     assert_eq!(roots.end_delegation(&revocation).map(|gone| gone.len()), Some(1));
     assert_eq!(roots.end_delegation(&revocation), None);
     assert!(!roots.knows("syd", "c"));
@@ -328,12 +324,29 @@ fn nothing_that_an_ended_delegation_signed_counts_whenever_that_was() {
     let renewed = shop.authority.renew(&keys.renewal("syd", "c", ended_at_ms), ended_at_ms).unwrap();
     roots.admit(&shop.peers(&keys, &renewed, ended_at_ms).unwrap()).unwrap();
     assert_eq!(shop.sync(ended_at_ms), Err(JoinRefusal::NotDelegated("syd/b".into())));
-    assert!(shop.delegate.ended().unwrap() && !shop.delegate.ended().unwrap());
+    // So does one who hears the operator's order first.
+    assert!(shop.delegate.heed(&revocation, ended_at_ms).unwrap());
+    assert!(!shop.delegate.heed(&revocation, ended_at_ms).unwrap());
+    assert_eq!(shop.delegate.expires_at_ms(), None);
     // A later one counts again.
     shop.authority.delegate("syd", "b", WEEK).unwrap();
     shop.sync(ended_at_ms + HOUR).unwrap();
     let (keys, grant) = shop.admitted("f", ended_at_ms + HOUR);
     roots.admit(&shop.peers(&keys, &grant, ended_at_ms + HOUR).unwrap()).unwrap();
+    assert!(!shop.delegate.heed(&revocation, ended_at_ms + HOUR).unwrap());
+    assert!(shop.delegate.expires_at_ms().is_some());
+}
+
+fn revocation(node: &str, up_to_ms: u64, delegation_up_to_ms: u64) -> Revocation {
+    Revocation {
+        site: "syd".into(),
+        node: node.into(),
+        up_to_ms,
+        delegation_up_to_ms,
+        node_key: None,
+        withdraw: false,
+        reason: String::new(),
+    }
 }
 
 fn keys_of(keys: &Keys) -> Keys {
