@@ -102,7 +102,7 @@ pub struct Plan {
 }
 
 /// One protected app.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct App {
     /// Its name.
     pub name: String,
@@ -122,6 +122,42 @@ pub struct App {
     /// Its rate limits, in the order of the policy.
     #[serde(default)]
     pub rate_limits: Vec<RateLimit>,
+    /// The addresses behind `upstream`, and how each does.
+    #[serde(default)]
+    pub upstreams: Vec<Upstream>,
+    /// Requests that were sent to another upstream after one failed.
+    #[serde(default)]
+    pub retries: u64,
+    /// Requests that were not, because retries had taken their part.
+    #[serde(default)]
+    pub retries_refused: u64,
+    /// Requests that wait because all upstreams are busy.
+    #[serde(default)]
+    pub waiting: u64,
+    /// Requests answered with 503 because all upstreams stayed busy.
+    #[serde(default)]
+    pub queue_refused: u64,
+}
+
+/// One address that an app's requests can go to.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+pub struct Upstream {
+    /// The server as policy names it.
+    pub server: String,
+    /// The address in use.
+    pub address: String,
+    /// `up`; `ejected`, because requests failed; `fails_checks`; or `unresolved`, while no address of its name is known.
+    pub state: String,
+    /// Its weight.
+    pub weight: u16,
+    /// It gets requests only when no other works.
+    pub backup: bool,
+    /// Requests that it is answering.
+    pub in_flight: u32,
+    /// Requests since the node started.
+    pub requests: u64,
+    /// Of these, those that failed.
+    pub failures: u64,
 }
 
 /// One rate limit in force, and what it did since the node started.

@@ -10,8 +10,11 @@ use phalanx_model::PrefixSet;
 use phalanx_policy::policy;
 use phalanx_policy::seclang::ir::RuleEngine;
 use phalanx_policy::seclang::{LoadOptions, load_dirs_from, load_texts, read_text};
-use phalanx_policy::{App, Diagnostic, Files, Policy, RateAction, RateKey, RuleSource, baseline};
+use phalanx_policy::{
+    App, Diagnostic, Files, Policy, RateAction, RateKey, RuleSource, Server, Upstreams, baseline,
+};
 
+use crate::balance::group::UpstreamGroup;
 use crate::plan::{AppLimits, AppPlan, EdgePlan, UpstreamPlan};
 
 /// A compiled plan, and what was understood but looks like a mistake.
@@ -85,14 +88,36 @@ fn app_plan(app: &App, program: Option<Arc<Program>>) -> AppPlan {
             response_held_bytes: app.limits.response_held_bytes_max,
             upstream_connect_ms: app.limits.upstream_connect_max_ms,
             upstream_head_ms: app.limits.upstream_head_max_ms,
+            upstream_gap_ms: app.limits.upstream_gap_max_ms,
+            upstream_total_ms: app.limits.upstream_total_max_ms.unwrap_or(u64::MAX),
         },
         rates: app.rate_limits.iter().map(|limit| rate_rule(&app.name, limit)).collect(),
         trust_forwarded: prefixes(&app.trust_forwarded),
-        ..AppPlan::forwarding(
-            &app.name,
-            UpstreamPlan::new(&app.upstream.host, app.upstream.port, &app.upstream.path_prefix),
-        )
+        upstreams: upstream_group(&app.upstreams),
+        name: app.name.as_str().into(),
     }
+}
+
+fn upstream_group(upstreams: &Upstreams) -> UpstreamGroup {
+    let server = |server: &Server| {
+        let at = &server.upstream;
+        let place = match &at.socket {
+            Some(path) => UpstreamPlan::at_socket(path),
+            None => UpstreamPlan::new(&at.host, at.port, &at.path_prefix),
+        };
+        UpstreamPlan {
+            weight: server.weight,
+            backup: server.backup,
+            requests_max: server.requests_max.unwrap_or(u32::MAX),
+            ..place
+        }
+    };
+    let mut group = UpstreamGroup::new(upstreams.servers.iter().map(server).collect());
+    group.balance = upstreams.balance.clone();
+    group.health = upstreams.health.clone();
+    group.retries = upstreams.retries.clone();
+    group.queue = upstreams.queue;
+    group
 }
 
 fn rate_rule(app: &str, limit: &phalanx_policy::RateLimit) -> RateRule {

@@ -52,6 +52,8 @@ pub(crate) struct Control {
     /// No request after the current one.
     pub(crate) ends: Cell<bool>,
     deadline_ms: Cell<u64>,
+    /// No deadline is later than this.
+    limit_ms: Cell<u64>,
     cut: Cell<Option<Cut>>,
     waker: RefCell<Option<Waker>>,
 }
@@ -66,6 +68,7 @@ impl Control {
             activity: Cell::new(Activity::Idle),
             ends: Cell::new(false),
             deadline_ms: Cell::new(u64::MAX),
+            limit_ms: Cell::new(u64::MAX),
             cut: Cell::new(None),
             waker: RefCell::new(None),
         }
@@ -91,7 +94,12 @@ impl Control {
 
     /// Sets when the current wait ends, in the worker's time.
     pub(crate) fn set_deadline(&self, at_ms: u64) {
-        self.deadline_ms.set(at_ms);
+        self.deadline_ms.set(at_ms.min(self.limit_ms.get()));
+    }
+
+    /// Sets when all waits end, however their deadlines are set; `u64::MAX` for never.
+    pub(crate) fn set_limit(&self, at_ms: u64) {
+        self.limit_ms.set(at_ms);
     }
 
     /// Ends the current wait and, but for a timeout, all that follow.

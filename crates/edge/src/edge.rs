@@ -12,6 +12,7 @@ use phalanx_model::{Clock, Swap, View};
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::sync::watch;
 
+use crate::balance::keeper;
 use crate::places::Places;
 use crate::plan::EdgePlan;
 use crate::settings::EdgeSettings;
@@ -132,6 +133,13 @@ impl Edge {
             };
             threads.push(thread::Builder::new().name(format!("edge-{number}")).spawn(worker)?);
         }
+        let shared = self.shared;
+        let keeper = move || {
+            if let Err(error) = keeper::run(&shared.plan, &shared.settings, &shared.drain) {
+                tracing::error!(%error, "nobody watches the upstreams");
+            }
+        };
+        threads.push(thread::Builder::new().name("edge-upstreams".into()).spawn(keeper)?);
         Ok(threads)
     }
 }

@@ -11,6 +11,10 @@ use bytes::Bytes;
 use phalanx_model::counters::WorkerCounters;
 use phalanx_model::{BodyFraming, FramingFault, HttpVersion, Reason, Verdict};
 
+use crate::balance;
+use crate::balance::group::Endpoint;
+use crate::balance::retry::{Tries, Went};
+use crate::balance::slot::Slot;
 use crate::client::Client;
 use crate::control::Cut;
 use crate::forward::{Forwarded, requested_upgrade, write_request_head};
@@ -26,6 +30,7 @@ use crate::upstream::{self, ConnectError};
 
 /// A request that its upstream is answering.
 pub(crate) struct Exchange {
+    slot: Slot,
     pub(crate) upstream: Socket,
     pub(crate) response: ResponseHead,
     /// Where the response's body stands.
@@ -60,6 +65,7 @@ enum Sending {
 #[derive(Debug)]
 enum Failure {
     Stop(Stop),
+    Connect(ConnectError),
     Io(io::Error),
     Closed,
     Response(ResponseError),
@@ -71,24 +77,70 @@ impl From<Cut> for Failure {
     }
 }
 
-/// Sends a request with its held body, and waits for the response head.
+/// A try that did not lead to a response.
+struct Failed {
+    slot: Slot,
+    failure: Failure,
+    /// Some of the request was sent.
+    sent: bool,
+    /// Some of a response has arrived.
+    answered: bool,
+}
+
+/// Sends a request with its held body, and waits for the response head; where that fails and [`Tries`] allow it, once more elsewhere.
 pub(crate) async fn ask(client: &mut Client, request: &mut Request, held: &Bytes) -> Result<Exchange, Stop> {
     let complete = client.body.is_done();
+    let mut tries = Tries::new(complete && is_idempotent(request.head.method()));
+    let total_ms = request.app().limits.upstream_total_ms;
+    client.control.set_limit(client.worker.after_ms(total_ms));
+    let mut slot = balance::slot::choose(client, request).await?;
+    loop {
+        let tried = try_one(client, request, held, complete, slot).await;
+        let (failed_at, went) = match &tried {
+            Ok(exchange) => (&exchange.slot.endpoint, Went::Answered(exchange.response.status)),
+            Err(failed) => (&failed.slot.endpoint, failed.went(client)),
+        };
+        let next = tries.next(client, request, failed_at, went);
+        match (next, tried) {
+            (Some(next), _) => {
+                client.control.clear_timeout();
+                slot = next;
+            }
+            (None, Ok(exchange)) => return Ok(exchange),
+            (None, Err(failed)) => return Err(ask_failed(client, request, failed)),
+        }
+    }
+}
+
+/// One try, at the endpoint of `slot`.
+async fn try_one(
+    client: &mut Client,
+    request: &mut Request,
+    held: &Bytes,
+    complete: bool,
+    slot: Slot,
+) -> Result<Exchange, Failed> {
+    slot.begins();
     let replayable = complete && is_idempotent(request.head.method());
     let mut fresh = false;
     loop {
-        let connected = upstream::connect(client, request.app(), fresh).await;
-        let (socket, reused) = match connected {
+        let connected = upstream::connect(client, request.app(), &slot.endpoint, fresh).await;
+        let (mut upstream, reused) = match connected {
             Ok(connected) => connected,
-            Err(error) => return Err(connect_failed(client, request, error)),
+            Err(error) => {
+                let failure = Failure::Connect(error);
+                return Err(Failed::note(client, request, slot, failure, (false, false)));
+            }
         };
-        let mut upstream = socket;
-        let sending = begin(client, request, &mut upstream.output, held, complete);
+        // What an earlier request sent on this connection does not count.
+        let _ = upstream.has_sent();
+        let sending = begin(client, request, &slot.endpoint, &mut upstream.output, held, complete);
         client.control.set_deadline(client.worker.after_ms(request.app().limits.upstream_head_ms));
-        let mut asking = Asking { upstream, sending, answered: false };
+        let mut asking = Asking { upstream, sending, sent: false, answered: false };
         match asking.response_head(client, request).await {
             Ok(response) => {
                 request.upstream_us = request.elapsed_us();
+                slot.answered(request.app(), response.status);
                 let body = match response.framing {
                     ResponseFraming::None => BodyDecoder::length(0),
                     ResponseFraming::Length(bytes) => BodyDecoder::length(bytes),
@@ -96,18 +148,82 @@ pub(crate) async fn ask(client: &mut Client, request: &mut Request, held: &Bytes
                     ResponseFraming::UntilClose => BodyDecoder::until_close(),
                 };
                 let Asking { upstream, sending, .. } = asking;
-                return Ok(Exchange { upstream, response, body, sending, truncated: false });
+                return Ok(Exchange { slot, upstream, response, body, sending, truncated: false });
             }
-            // The upstream closed an idle connection just as we used it. What is safe to repeat is sent once more, over
-            // a new connection (RFC 9110 section 9.2.2, RFC 9112 section 9.3.1).
-            Err(Failure::Io(_) | Failure::Closed) if reused && replayable && !asking.answered => fresh = true,
-            Err(failure) => return Err(ask_failed(client, request, failure)),
+            // The upstream closed an idle connection just as we used it, which is no failure of its. What is safe to repeat is sent
+            // once more, over a new connection (RFC 9110 section 9.2.2, RFC 9112 section 9.3.1).
+            Err(Failure::Io(_) | Failure::Closed)
+                if reused && (replayable || !asking.sent) && !asking.answered =>
+            {
+                fresh = true;
+            }
+            Err(failure) => {
+                let how_far = (asking.sent, asking.answered);
+                return Err(Failed::note(client, request, slot, failure, how_far));
+            }
+        }
+    }
+}
+
+impl Failed {
+    /// Takes note of a try that failed, on the upstream's account if it is its fault.
+    fn note(
+        client: &Client,
+        request: &Request,
+        slot: Slot,
+        failure: Failure,
+        (sent, answered): (bool, bool),
+    ) -> Self {
+        let failed = Self { slot, failure, sent, answered };
+        if failed.is_upstreams_fault(client) {
+            failed.slot.failed(request.app(), failed.why());
+        }
+        failed
+    }
+
+    /// Neither a client that goes away or sends no body, nor a drain or ban, is the upstream's fault.
+    fn is_upstreams_fault(&self, client: &Client) -> bool {
+        match &self.failure {
+            Failure::Stop(Stop::Cut(Cut::Timeout)) => client.body.is_done(),
+            Failure::Connect(ConnectError::Cut(cut)) => *cut == Cut::Timeout,
+            Failure::Stop(_) => false,
+            Failure::Connect(_) | Failure::Io(_) | Failure::Closed | Failure::Response(_) => true,
+        }
+    }
+
+    fn went(&self, client: &Client) -> Went {
+        match &self.failure {
+            Failure::Connect(ConnectError::Cut(Cut::Timeout) | ConnectError::Failed(_)) => Went::Unsent,
+            // A client that does not send its body is no upstream's fault.
+            Failure::Stop(Stop::Cut(Cut::Timeout)) if client.body.is_done() && !self.answered => {
+                Went::TimedOut
+            }
+            Failure::Stop(_) | Failure::Connect(_) => Went::Otherwise,
+            _ if self.answered => Went::Otherwise,
+            Failure::Io(_) | Failure::Closed | Failure::Response(_) if !self.sent => Went::Unsent,
+            Failure::Io(_) | Failure::Closed | Failure::Response(_) => Went::Unanswered,
+        }
+    }
+
+    fn why(&self) -> &'static str {
+        match &self.failure {
+            Failure::Connect(_) => "connecting fails",
+            Failure::Stop(_) => "it does not answer in time",
+            Failure::Io(_) | Failure::Closed => "it closes without an answer",
+            Failure::Response(_) => "its answers are malformed",
         }
     }
 }
 
 /// Writes head and held body into the output.
-fn begin(client: &Client, request: &Request, out: &mut Vec<u8>, held: &Bytes, complete: bool) -> Sending {
+fn begin(
+    client: &Client,
+    request: &Request,
+    endpoint: &Endpoint,
+    out: &mut Vec<u8>,
+    held: &Bytes,
+    complete: bool,
+) -> Sending {
     // A chunked body that is here already goes on with its length, which more applications take.
     let framing = match request.head.framing {
         BodyFraming::Chunked if complete => BodyFraming::Length(held.len() as u64),
@@ -123,8 +239,8 @@ fn begin(client: &Client, request: &Request, out: &mut Vec<u8>, held: &Bytes, co
         tls: client.tls.is_some(),
         peer_trusted: app.trust_forwarded.contains(peer),
         request_id: &request.id.to_text(),
-        path_prefix: &app.upstream.path_prefix,
-        upstream_host: app.upstream.key.as_bytes(),
+        path_prefix: &endpoint.server.path_prefix,
+        upstream_host: endpoint.server.host.as_bytes(),
         upgrade: requested_upgrade(&request.head, &request.known),
     };
     write_request_head(out, &forwarded);
@@ -141,6 +257,8 @@ fn begin(client: &Client, request: &Request, out: &mut Vec<u8>, held: &Bytes, co
 struct Asking {
     upstream: Socket,
     sending: Sending,
+    /// Some of the request was sent.
+    sent: bool,
     /// Some of a response has arrived.
     answered: bool,
 }
@@ -162,6 +280,7 @@ impl Asking {
         cx: &mut Context<'_>,
     ) -> Poll<Result<ResponseHead, Failure>> {
         let sent = poll_request_body(&mut self.upstream, &mut self.sending, client, request, cx);
+        self.sent |= self.upstream.has_sent();
         if let Poll::Ready(Err(stop)) = sent {
             return Poll::Ready(Err(Failure::Stop(stop)));
         }
@@ -362,6 +481,7 @@ impl Exchange {
         if self.truncated {
             // The client must see that the body is not whole: its connection ends without the final chunk or byte.
             WorkerCounters::add_one(&client.worker.counters.upstream_errors);
+            self.slot.failed(request.app(), "its answers break off");
             request.keep_alive = false;
             return Err(Stop::ClientGone);
         }
@@ -381,7 +501,7 @@ impl Exchange {
     }
 
     /// Gives the upstream's connection back to the pool if it can serve again.
-    pub(crate) fn recycle(mut self, client: &mut Client, request: &Request) {
+    pub(crate) fn recycle(mut self, client: &Client) {
         let worker = &client.worker;
         // An upstream may answer before it has read the whole request. What it has not read it would take for the next
         // request: such a connection serves no other.
@@ -390,7 +510,7 @@ impl Exchange {
         worker.give_buffer(self.upstream.take_output());
         if clean && self.response.keep_alive && !worker.lets_go() {
             self.upstream.input = bytes::BytesMut::new();
-            worker.pool.give(&request.app().upstream.key, self.upstream, worker.now_ms());
+            worker.pool.give(&self.slot.endpoint.key, self.upstream, worker.now_ms());
         }
     }
 
@@ -514,7 +634,7 @@ impl Exchange {
         if is_event_stream(&self.response) {
             client.worker.shared.settings.limits.tunnel_idle_ms
         } else {
-            request.app().limits.upstream_head_ms
+            request.app().limits.upstream_gap_ms
         }
     }
 
@@ -607,35 +727,30 @@ enum WaitsFor {
     Upstream,
 }
 
-fn connect_failed(client: &Client, request: &mut Request, error: ConnectError) -> Stop {
-    match error {
-        ConnectError::Cut(Cut::Timeout) => {
+fn ask_failed(client: &Client, request: &mut Request, failed: Failed) -> Stop {
+    let key = &failed.slot.endpoint.key;
+    let (reply, error) = match failed.failure {
+        Failure::Connect(ConnectError::Cut(Cut::Timeout)) => {
             client.control.clear_timeout();
-            upstream_failed(client, request, Reply::TIMED_OUT, "connecting took too long".to_owned())
+            (Reply::TIMED_OUT, format!("connecting to {key} took too long"))
         }
-        ConnectError::Cut(cut) => Stop::Cut(cut),
-        ConnectError::Failed(error) => {
-            upstream_failed(client, request, Reply::UNAVAILABLE, format!("connecting failed: {error}"))
+        Failure::Connect(ConnectError::Cut(cut)) => return Stop::Cut(cut),
+        Failure::Connect(ConnectError::Failed(error)) => {
+            (Reply::UNAVAILABLE, format!("connecting to {key} failed: {error}"))
         }
-    }
-}
-
-fn ask_failed(client: &Client, request: &mut Request, failure: Failure) -> Stop {
-    let error = match failure {
         Failure::Stop(Stop::Cut(Cut::Timeout)) => {
             client.control.clear_timeout();
             if !client.body.is_done() {
                 return faulty(request, FramingFault::HeadTimeout);
             }
-            let error = "no response in time".to_owned();
-            return upstream_failed(client, request, Reply::TIMED_OUT, error);
+            (Reply::TIMED_OUT, format!("no response of {key} in time"))
         }
         Failure::Stop(stop) => return stop,
-        Failure::Io(error) => format!("connection failed: {error}"),
-        Failure::Closed => "connection closed before a response".to_owned(),
-        Failure::Response(error) => error.to_string(),
+        Failure::Io(error) => (Reply::UNAVAILABLE, format!("the connection to {key} failed: {error}")),
+        Failure::Closed => (Reply::UNAVAILABLE, format!("{key} closed before a response")),
+        Failure::Response(error) => (Reply::UNAVAILABLE, format!("{key}: {error}")),
     };
-    upstream_failed(client, request, Reply::UNAVAILABLE, error)
+    upstream_failed(client, request, reply, error)
 }
 
 /// Records an upstream's failure; the request is answered with `reply`.

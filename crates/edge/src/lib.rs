@@ -1,7 +1,8 @@
 //! The data plane: listen, TLS, HTTP/1, the stages of a request, upstreams, replies.
 //!
 //! Flow in names: `Edge` -> `Worker` (one thread, one runtime) -> `Client` (a connection) -> `Request` -> `pipeline`
-//! (inspect, decide, act) -> `Exchange` (its upstream) -> reply; `events` out.
+//! (inspect, decide, act) -> `balance` (which
+//! upstream) -> `Exchange` (with it) -> reply; `events` out.
 //!
 //! A worker shares nothing with another but immutable snapshots ([`EdgePlan`], `View`), the bounded [`NodeTables`] and
 //! the event lanes; a request never leaves the thread that accepted it. Sketch of a plain GET: one read, one write to
@@ -31,12 +32,15 @@ mod request;
 mod client;
 mod upstream;
 
+pub mod balance;
+
 mod forward;
 mod mask;
 mod reply;
 
 mod socket;
 mod stop;
+mod wire;
 
 pub mod tls;
 
@@ -50,6 +54,7 @@ pub mod tables;
 pub mod http1;
 mod http2;
 
+pub use balance::group::{EndpointReport, GroupReport, UpstreamGroup, UpstreamState};
 pub use compile::Compiled;
 pub use edge::{Edge, EdgeHandle, EdgeShared};
 pub use places::Places;
@@ -58,3 +63,4 @@ pub use settings::{EdgeLimits, EdgeSettings};
 pub use tables::NodeTables;
 pub use tls::{Material, Served, TlsListener};
 pub use trial::{Before, Fares, TrialCounts};
+pub use upstream::is_never_upstream;

@@ -67,7 +67,7 @@ async fn stages(client: &mut Client, request: &mut Request) -> Result<(), Stop> 
     }
     let held = on_response_body(client, request, &mut exchange, held.len()).await?;
     exchange.respond(client, request, &held).await?;
-    exchange.recycle(client, request);
+    exchange.recycle(client);
     Ok(())
 }
 
@@ -339,6 +339,7 @@ fn count_strike(client: &Client, request: &mut Request) {
 
 /// The request is over: a reply of our own where one is due, then the event.
 async fn on_end(client: &mut Client, request: &mut Request, stop: Option<Stop>) -> After {
+    client.control.set_limit(u64::MAX);
     let reply = match stop {
         None => None,
         Some(Stop::Refused) => Some(Reply::REFUSED),

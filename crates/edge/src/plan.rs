@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -11,6 +12,7 @@ use phalanx_decide::{DecidePlan, Mode, OnError};
 use phalanx_inspect::{Program, Scope};
 use phalanx_model::{PrefixSet, limits};
 
+use crate::balance::group::UpstreamGroup;
 use crate::http1::semantics::without_port;
 
 /// The plan of a node: who is exempt, and the apps by host.
@@ -40,7 +42,7 @@ pub struct AppPlan {
     /// Hosts it answers to: exact, or `*.domain`; none means any.
     pub hosts: Vec<String>,
     /// Where requests go.
-    pub upstream: UpstreamPlan,
+    pub upstreams: UpstreamGroup,
     /// Whether findings refuse.
     pub mode: Mode,
     /// What happens when inspection fails.
@@ -68,8 +70,12 @@ pub struct AppLimits {
     pub response_held_bytes: usize,
     /// Longest wait for a connection to the upstream.
     pub upstream_connect_ms: u64,
-    /// Longest wait for the upstream's response head, and between parts of its body.
+    /// Longest wait for the upstream's response head.
     pub upstream_head_ms: u64,
+    /// Longest silence within its body.
+    pub upstream_gap_ms: u64,
+    /// Longest time for all of a request and its response, with every try; `u64::MAX` without a limit.
+    pub upstream_total_ms: u64,
 }
 
 impl Default for AppLimits {
@@ -80,19 +86,29 @@ impl Default for AppLimits {
             response_held_bytes: limits::RESPONSE_HELD_BYTES_MAX,
             upstream_connect_ms: limits::UPSTREAM_CONNECT_MAX_MS,
             upstream_head_ms: limits::UPSTREAM_HEAD_MAX_MS,
+            upstream_gap_ms: limits::UPSTREAM_HEAD_MAX_MS,
+            upstream_total_ms: u64::MAX,
         }
     }
 }
 
-/// Where an app's requests go.
+/// One server that an app's requests can go to.
 #[derive(Debug, Clone)]
 pub struct UpstreamPlan {
-    /// `host:port`, the key of its connection pool.
+    /// `host:port` or `unix:/path`: its name in reports.
     pub key: Arc<str>,
     /// How to reach it.
     pub target: UpstreamTarget,
+    /// What `Host` says when the client does not say it.
+    pub host: Arc<str>,
     /// Put in front of every path; empty, or `/` and segments without a slash at the end.
     pub path_prefix: String,
+    /// Its share, in relation to the others' weights; at least 1.
+    pub weight: u16,
+    /// It gets requests only when no other works.
+    pub backup: bool,
+    /// Requests in flight that it gets at most; `u32::MAX` without a limit.
+    pub requests_max: u32,
 }
 
 /// An upstream's address.
@@ -100,7 +116,9 @@ pub struct UpstreamPlan {
 pub enum UpstreamTarget {
     /// Known.
     Address(SocketAddr),
-    /// Asked of the resolver for each new connection.
+    /// A Unix socket.
+    Socket(Arc<Path>),
+    /// Asked of the resolver, again and again; with the port.
     Name(Arc<str>, u16),
 }
 
@@ -112,8 +130,39 @@ impl UpstreamPlan {
             Ok(ip) => UpstreamTarget::Address(SocketAddr::new(ip, port)),
             Err(_) => UpstreamTarget::Name(host.into(), port),
         };
+        let key: Arc<str> = match &target {
+            UpstreamTarget::Address(address) => address.to_string().into(),
+            _ => format!("{host}:{port}").into(),
+        };
         let path_prefix = path_prefix.trim_end_matches('/').to_owned();
-        Self { key: format!("{host}:{port}").into(), target, path_prefix }
+        Self {
+            host: Arc::clone(&key),
+            key,
+            target,
+            path_prefix,
+            weight: 1,
+            backup: false,
+            requests_max: u32::MAX,
+        }
+    }
+
+    /// An upstream at a Unix socket.
+    pub fn at_socket(path: &Path) -> Self {
+        Self {
+            key: format!("unix:{}", path.display()).into(),
+            target: UpstreamTarget::Socket(path.into()),
+            ..Self::new("localhost", 80, "")
+        }
+    }
+
+    /// This server at one address of its name.
+    pub(crate) fn at(&self, ip: IpAddr) -> SocketAddr {
+        let port = match &self.target {
+            UpstreamTarget::Address(address) => address.port(),
+            UpstreamTarget::Name(_, port) => *port,
+            UpstreamTarget::Socket(_) => 0,
+        };
+        SocketAddr::new(ip, port)
     }
 }
 
@@ -123,7 +172,7 @@ impl AppPlan {
         Self {
             name: name.into(),
             hosts: Vec::new(),
-            upstream,
+            upstreams: UpstreamGroup::new(vec![upstream]),
             mode: Mode::Block,
             on_error: OnError::Deny,
             program: None,
@@ -173,6 +222,15 @@ impl EdgePlan {
         for rate in self.apps.iter_mut().flat_map(|app| &mut app.rates) {
             if let Some(known) = before.rate(rate.tag()) {
                 rate.counts = Arc::clone(&known.counts);
+            }
+        }
+    }
+
+    /// Lets upstreams that were in the plan before go on with their requests in flight, their health and their addresses.
+    pub fn keep_upstreams(&mut self, before: &Self) {
+        for app in &mut self.apps {
+            if let Some(known) = before.apps.iter().find(|known| known.name == app.name) {
+                app.upstreams.keep(&known.upstreams);
             }
         }
     }
@@ -227,7 +285,7 @@ impl fmt::Debug for AppPlan {
         f.debug_struct("AppPlan")
             .field("name", &self.name)
             .field("hosts", &self.hosts)
-            .field("upstream", &self.upstream.key)
+            .field("upstreams", &self.upstreams)
             .field("mode", &self.mode)
             .finish_non_exhaustive()
     }

@@ -61,6 +61,10 @@ impl Reply {
         text: "There is no room for this request right now. Please try again later. Request id:",
         retry_after_s: 0,
     };
+    /// All upstreams have as many requests as they may get.
+    pub(crate) const BUSY: Self = Self { code: "upstream_busy", retry_after_s: 1, ..Self::OVERLOADED };
+    /// No upstream works, and policy says not to try.
+    pub(crate) const DOWN: Self = Self { status: 503, retry_after_s: 5, ..Self::UNAVAILABLE };
     pub(crate) const EXPECTATION: Self = Self {
         status: 417,
         code: "expectation_failed",

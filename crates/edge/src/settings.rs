@@ -26,6 +26,10 @@ pub struct EdgeSettings {
     pub h2c: bool,
     /// The node has an audit log: requests that are for it carry their header fields.
     pub audit: bool,
+    /// Addresses that no request may go to, whatever policy or a name says: the node's own management.
+    pub never_upstream: Vec<SocketAddr>,
+    /// Whom to ask where named upstreams are; the system's if empty.
+    pub nameservers: Vec<SocketAddr>,
 }
 
 impl EdgeSettings {
@@ -41,6 +45,8 @@ impl EdgeSettings {
             rate_hash_key: random_key(),
             h2c: false,
             audit: false,
+            never_upstream: Vec::new(),
+            nameservers: Vec::new(),
         }
     }
 }

@@ -13,6 +13,7 @@ use tokio::net::TcpStream;
 
 use crate::http2::Stream;
 use crate::tls::session::{Session, SessionError};
+use crate::wire::Wire;
 
 /// A connection to a client or an upstream.
 #[derive(Debug)]
@@ -23,13 +24,15 @@ pub(crate) struct Socket {
     /// To be written. Shortened by [`Socket::poll_flush`] and [`Socket::take_output`] only, because `flushed` counts into it.
     pub(crate) output: Vec<u8>,
     flushed: usize,
+    /// Bytes were written.
+    sent: bool,
 }
 
 /// What carries the bytes.
 #[derive(Debug)]
 enum Transport {
     /// With TLS, where that was begun.
-    Tcp(TcpStream, Option<Box<Session>>),
+    Wire(Wire, Option<Box<Session>>),
     Stream(Box<Stream>),
 }
 
@@ -37,7 +40,12 @@ impl Socket {
     pub(crate) fn new(stream: TcpStream) -> Self {
         // Small writes are whole messages here; waiting for more (Nagle) only adds delay. Failing is harmless.
         let _ = stream.set_nodelay(true);
-        Self::over(Transport::Tcp(stream, None))
+        Self::of_wire(Wire::Tcp(stream))
+    }
+
+    /// A connection to an upstream.
+    pub(crate) fn of_wire(wire: Wire) -> Self {
+        Self::over(Transport::Wire(wire, None))
     }
 
     /// One stream of an HTTP/2 connection.
@@ -46,12 +54,12 @@ impl Socket {
     }
 
     fn over(transport: Transport) -> Self {
-        Self { transport, input: BytesMut::new(), output: Vec::new(), flushed: 0 }
+        Self { transport, input: BytesMut::new(), output: Vec::new(), flushed: 0, sent: false }
     }
 
     /// Goes on with TLS: a handshake comes next.
     pub(crate) fn start_tls(&mut self, session: Session) {
-        if let Transport::Tcp(_, tls) = &mut self.transport {
+        if let Transport::Wire(_, tls) = &mut self.transport {
             *tls = Some(Box::new(session));
         }
     }
@@ -59,7 +67,7 @@ impl Socket {
     /// What was agreed on, where there is TLS.
     pub(crate) fn session(&self) -> Option<&Session> {
         match &self.transport {
-            Transport::Tcp(_, session) => session.as_deref(),
+            Transport::Wire(_, session) => session.as_deref(),
             Transport::Stream(_) => None,
         }
     }
@@ -71,16 +79,16 @@ impl Socket {
         scratch: &mut [u8],
     ) -> Poll<Result<(), SessionError>> {
         match &mut self.transport {
-            Transport::Tcp(stream, Some(session)) => {
+            Transport::Wire(stream, Some(session)) => {
                 session.poll_handshake(stream, cx, scratch, &mut self.input)
             }
-            Transport::Tcp(_, None) | Transport::Stream(_) => Poll::Ready(Ok(())),
+            Transport::Wire(_, None) | Transport::Stream(_) => Poll::Ready(Ok(())),
         }
     }
 
     /// Takes a buffer to encrypt into, where there is TLS and it has none.
     pub(crate) fn borrow_buffer(&mut self, lend: impl FnOnce() -> Vec<u8>) {
-        if let Transport::Tcp(_, Some(session)) = &mut self.transport {
+        if let Transport::Wire(_, Some(session)) = &mut self.transport {
             session.borrow_buffer(lend);
         }
     }
@@ -88,16 +96,16 @@ impl Socket {
     /// Gives that buffer back, if nothing in it waits.
     pub(crate) fn return_buffer(&mut self) -> Vec<u8> {
         match &mut self.transport {
-            Transport::Tcp(_, Some(session)) => session.return_buffer(),
-            Transport::Tcp(_, None) | Transport::Stream(_) => Vec::new(),
+            Transport::Wire(_, Some(session)) => session.return_buffer(),
+            Transport::Wire(_, None) | Transport::Stream(_) => Vec::new(),
         }
     }
 
     /// Reads once and appends to `input`; 0 at the end of the stream.
     pub(crate) fn poll_fill(&mut self, cx: &mut Context<'_>, scratch: &mut [u8]) -> Poll<io::Result<usize>> {
         let stream = match &mut self.transport {
-            Transport::Tcp(stream, None) => stream,
-            Transport::Tcp(stream, Some(session)) => {
+            Transport::Wire(stream, None) => stream,
+            Transport::Wire(stream, Some(session)) => {
                 return session.poll_fill(stream, cx, scratch, &mut self.input);
             }
             Transport::Stream(stream) => return stream.poll_read(cx, &mut self.input),
@@ -121,8 +129,8 @@ impl Socket {
     /// Writes all of `output`. `progress` tells whether this call wrote anything.
     pub(crate) fn poll_flush(&mut self, cx: &mut Context<'_>, progress: &mut bool) -> Poll<io::Result<()>> {
         let stream = match &mut self.transport {
-            Transport::Tcp(stream, None) => stream,
-            Transport::Tcp(stream, Some(session)) => {
+            Transport::Wire(stream, None) => stream,
+            Transport::Wire(stream, Some(session)) => {
                 let output = (self.output.as_slice(), &mut self.flushed);
                 ready!(session.poll_flush(stream, cx, output, progress))?;
                 stream
@@ -137,11 +145,17 @@ impl Socket {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
             *progress = true;
+            self.sent = true;
             self.flushed += written;
         }
         self.output.clear();
         self.flushed = 0;
         Poll::Ready(Ok(()))
+    }
+
+    /// Whether any bytes were written since this was asked for last.
+    pub(crate) fn has_sent(&mut self) -> bool {
+        std::mem::take(&mut self.sent)
     }
 
     /// Takes the output buffer out, with whatever was not written; the socket starts afresh.
@@ -153,8 +167,8 @@ impl Socket {
     /// Tells the other end that nothing more comes.
     pub(crate) fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &mut self.transport {
-            Transport::Tcp(stream, None) => Pin::new(stream).poll_shutdown(cx),
-            Transport::Tcp(stream, Some(session)) => session.poll_shutdown(stream, cx),
+            Transport::Wire(stream, None) => Pin::new(stream).poll_shutdown(cx),
+            Transport::Wire(stream, Some(session)) => session.poll_shutdown(stream, cx),
             Transport::Stream(_) => Poll::Ready(Ok(())),
         }
     }
@@ -162,7 +176,7 @@ impl Socket {
     /// A head was written at `from` of the output; `ends` says that no body follows. Only a stream has it apart from bodies.
     pub(crate) fn head_written(&mut self, from: usize, ends: bool) -> io::Result<()> {
         match &mut self.transport {
-            Transport::Tcp(..) => Ok(()),
+            Transport::Wire(..) => Ok(()),
             Transport::Stream(stream) => stream.send_head(&mut self.output, from, ends),
         }
     }
@@ -188,7 +202,7 @@ impl Socket {
     /// Ready when the client has given its stream up.
     pub(crate) fn poll_given_up(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         match &mut self.transport {
-            Transport::Tcp(..) => Poll::Pending,
+            Transport::Wire(..) => Poll::Pending,
             Transport::Stream(stream) => stream.poll_given_up(cx),
         }
     }
@@ -200,7 +214,7 @@ impl Socket {
 
     /// Whether an idle connection is still good: open, and nothing unasked for has arrived.
     pub(crate) fn is_quiet(&mut self, cx: &mut Context<'_>) -> bool {
-        let Transport::Tcp(stream, None) = &mut self.transport else { return false };
+        let Transport::Wire(stream, None) = &mut self.transport else { return false };
         let mut byte = [0; 1];
         let mut buffer = ReadBuf::new(&mut byte);
         self.input.is_empty() && Pin::new(stream).poll_read(cx, &mut buffer).is_pending()
@@ -220,8 +234,8 @@ impl AsyncRead for Socket {
             return Poll::Ready(Ok(()));
         }
         match &mut self.transport {
-            Transport::Tcp(stream, None) => Pin::new(stream).poll_read(cx, buffer),
-            Transport::Tcp(_, Some(_)) => {
+            Transport::Wire(stream, None) => Pin::new(stream).poll_read(cx, buffer),
+            Transport::Wire(_, Some(_)) => {
                 // The worker's buffer is not at hand here.
                 let mut scratch = vec![0; RECORDS_READ_BYTES];
                 let read = ready!(Socket::poll_fill(&mut self, cx, &mut scratch))?;
@@ -237,8 +251,8 @@ impl AsyncRead for Socket {
 impl AsyncWrite for Socket {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         match &mut self.transport {
-            Transport::Tcp(stream, None) => Pin::new(stream).poll_write(cx, bytes),
-            Transport::Tcp(stream, Some(session)) => {
+            Transport::Wire(stream, None) => Pin::new(stream).poll_write(cx, bytes),
+            Transport::Wire(stream, Some(session)) => {
                 let mut taken = 0;
                 let written = session.poll_flush(stream, cx, (bytes, &mut taken), &mut false);
                 match written {
@@ -259,8 +273,8 @@ impl AsyncWrite for Socket {
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         match &mut self.transport {
-            Transport::Tcp(stream, None) => Pin::new(stream).poll_write_vectored(cx, slices),
-            Transport::Tcp(_, Some(_)) => {
+            Transport::Wire(stream, None) => Pin::new(stream).poll_write_vectored(cx, slices),
+            Transport::Wire(_, Some(_)) => {
                 let first = slices.iter().find(|slice| !slice.is_empty());
                 AsyncWrite::poll_write(self, cx, first.map_or(&[], |slice| slice))
             }
@@ -269,15 +283,15 @@ impl AsyncWrite for Socket {
     }
 
     fn is_write_vectored(&self) -> bool {
-        matches!(&self.transport, Transport::Tcp(stream, None) if stream.is_write_vectored())
+        matches!(&self.transport, Transport::Wire(stream, None) if stream.is_write_vectored())
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &mut self.transport {
-            Transport::Tcp(stream, Some(session)) => {
+            Transport::Wire(stream, Some(session)) => {
                 session.poll_flush(stream, cx, (&[], &mut 0), &mut false)
             }
-            Transport::Tcp(_, None) | Transport::Stream(_) => Poll::Ready(Ok(())),
+            Transport::Wire(_, None) | Transport::Stream(_) => Poll::Ready(Ok(())),
         }
     }
 

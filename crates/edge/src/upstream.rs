@@ -6,18 +6,21 @@
 use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
 use std::io;
+use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
 
 use hashbrown::HashMap;
 use phalanx_model::counters::WorkerCounters;
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, UnixStream};
 
+use crate::balance::group::{Address, Endpoint};
 use crate::client::Client;
 use crate::control::Cut;
-use crate::plan::{AppPlan, UpstreamTarget};
+use crate::plan::AppPlan;
 use crate::socket::Socket;
+use crate::wire::Wire;
 
 /// A worker's idle upstream connections.
 #[derive(Debug)]
@@ -98,30 +101,69 @@ impl From<Cut> for ConnectError {
     }
 }
 
-/// A connection to the upstream, and whether it has served before.
+/// A connection to an upstream, and whether it has served before.
 pub(crate) async fn connect(
     client: &Client,
     app: &AppPlan,
+    endpoint: &Endpoint,
     fresh: bool,
 ) -> Result<(Socket, bool), ConnectError> {
     let worker = &client.worker;
-    if !fresh && let Some(mut socket) = worker.pool.take(&app.upstream.key, worker.now_ms()).await {
+    if !fresh && let Some(mut socket) = worker.pool.take(&endpoint.key, worker.now_ms()).await {
         WorkerCounters::add_one(&worker.counters.upstream_reuses);
         socket.output = worker.take_buffer();
         return Ok((socket, true));
     }
     WorkerCounters::add_one(&worker.counters.upstream_connects);
     client.control.set_deadline(worker.after_ms(app.limits.upstream_connect_ms));
-    let mut connecting = pin!(dial(&app.upstream.target));
+    let mut connecting = pin!(dial(endpoint, &worker.shared.settings.never_upstream));
     let connected = client.control.run(|cx| connecting.as_mut().poll(cx).map_err(ConnectError::Failed)).await;
-    let mut socket = Socket::new(connected?);
+    let mut socket = connected?;
     socket.output = worker.take_buffer();
     Ok((socket, false))
 }
 
-async fn dial(target: &UpstreamTarget) -> io::Result<TcpStream> {
-    match target {
-        UpstreamTarget::Address(address) => TcpStream::connect(address).await,
-        UpstreamTarget::Name(host, port) => TcpStream::connect((host.as_ref(), *port)).await,
+/// Connects to an endpoint, unless it is among the addresses that no request may go to.
+pub(crate) async fn dial(endpoint: &Endpoint, never: &[SocketAddr]) -> io::Result<Socket> {
+    match &endpoint.address {
+        Address::Tcp(address) if is_never_upstream(*address, never) => {
+            Err(io::Error::new(io::ErrorKind::PermissionDenied, "it is this node's own management"))
+        }
+        Address::Tcp(address) => TcpStream::connect(address).await.map(Socket::new),
+        Address::Unix(path) => UnixStream::connect(path).await.map(|it| Socket::of_wire(Wire::Unix(it))),
+    }
+}
+
+/// Whether an address is one of those, however it is written: every address leads to a listener on all addresses, and the unspecified
+/// one leads to this machine.
+pub fn is_never_upstream(address: SocketAddr, never: &[SocketAddr]) -> bool {
+    let ip = address.ip().to_canonical();
+    never.iter().any(|own| {
+        let own_ip = own.ip().to_canonical();
+        let here = ip.is_loopback() || ip.is_unspecified();
+        let reaches = own_ip == ip || own_ip.is_unspecified() || here && own_ip.is_loopback();
+        own.port() == address.port() && reaches
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn own_addresses_are_known_in_every_form() {
+        for (address, own, expected) in [
+            ("127.0.0.1:8900", "127.0.0.1:8900", true),
+            ("127.0.0.1:8901", "127.0.0.1:8900", false),
+            ("[::ffff:127.0.0.1]:8900", "127.0.0.1:8900", true),
+            ("0.0.0.0:8900", "127.0.0.1:8900", true),
+            ("127.0.0.2:8900", "127.0.0.1:8900", true),
+            ("10.0.0.1:8900", "0.0.0.0:8900", true),
+            ("10.0.0.1:8900", "127.0.0.1:8900", false),
+            ("10.0.0.1:8900", "10.0.0.1:8900", true),
+        ] {
+            let never = [own.parse().unwrap()];
+            assert_eq!(is_never_upstream(address.parse().unwrap(), &never), expected, "{address} {own}");
+        }
     }
 }

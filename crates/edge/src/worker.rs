@@ -132,7 +132,7 @@ impl Worker {
     }
 
     /// SplitMix64 (Steele et al. 2014): ids need to be distinct, not secret.
-    fn next_random(&self) -> u64 {
+    pub(crate) fn next_random(&self) -> u64 {
         let state = self.random.get().wrapping_add(0x9e37_79b9_7f4a_7c15);
         self.random.set(state);
         let mixed = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

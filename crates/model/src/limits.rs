@@ -32,6 +32,26 @@ pub const DECODED_FREE_BYTES: usize = 64 * 1024;
 pub const UPSTREAM_CONNECT_MAX_MS: u64 = 5_000;
 /// Longest wait for the upstream's response head, in milliseconds (nginx's `proxy_read_timeout`).
 pub const UPSTREAM_HEAD_MAX_MS: u64 = 60_000;
+/// Upstreams of one app: each choice looks at all of them.
+pub const UPSTREAMS_PER_APP_MAX: usize = 64;
+/// Addresses of one upstream's name that are used; a name with more is a fleet of its own, with a balancer in front.
+pub const UPSTREAM_ADDRESSES_MAX: usize = 64;
+/// Greatest weight of an upstream: finer than a thousandth nobody can tell apart.
+pub const UPSTREAM_WEIGHT_MAX: u16 = 1_000;
+/// Requests of one app that wait for a busy upstream, by default: a second's worth of a small app.
+pub const UPSTREAM_QUEUE_REQUESTS: usize = 256;
+/// Most that policy can let wait; each holds its client's connection and its body.
+pub const UPSTREAM_QUEUE_REQUESTS_MAX: usize = 65_536;
+/// How long a request waits for a busy upstream by default, in milliseconds: whoever waits longer presses reload, which adds one more.
+pub const UPSTREAM_QUEUE_WAIT_MAX_MS: u64 = 1_000;
+/// Times that one request may be sent again.
+pub const UPSTREAM_RETRIES_MAX: u8 = 8;
+/// Longest ejection and longest slow start that policy can ask for, in milliseconds.
+pub const UPSTREAM_EJECT_MAX_MS: u64 = 24 * 60 * 60_000;
+/// Longest path of a health check, in bytes.
+pub const UPSTREAM_CHECK_PATH_BYTES_MAX: usize = 1_024;
+/// Longest head of an answer to a health check that is read, in bytes.
+pub const UPSTREAM_CHECK_BYTES_MAX: usize = 64 * 1024;
 /// Idle upstream connections kept per worker.
 pub const UPSTREAM_IDLE_MAX: usize = 128;
 /// How long an idle upstream connection is kept, in milliseconds. Below node.js's 5 s keep-alive, so that we close first.

@@ -45,6 +45,20 @@ pub(crate) fn features(policy: &Policy) -> Vec<String> {
     if policy.apps.iter().any(|app| app.classes != phalanx_policy::Classes::default()) {
         features.push("rule-classes".to_owned());
     }
+    let one_deadline = |limits: &phalanx_policy::Limits| {
+        limits.upstream_gap_max_ms == limits.upstream_head_max_ms && limits.upstream_total_max_ms.is_none()
+    };
+    let plain = |app: &phalanx_policy::App| match app.upstreams.servers.as_slice() {
+        [server] => {
+            app.upstreams == phalanx_policy::Upstreams::one(server.upstream.clone())
+                && server.upstream.socket.is_none()
+                && one_deadline(&app.limits)
+        }
+        _ => false,
+    };
+    if !policy.apps.iter().all(plain) {
+        features.push("upstreams".to_owned());
+    }
     features
 }
 

@@ -27,6 +27,7 @@ mod crowdsec;
 mod node;
 mod serve;
 mod up;
+mod upstreams;
 
 mod client;
 mod commands;

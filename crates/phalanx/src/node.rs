@@ -110,8 +110,14 @@ impl Node {
             anyhow::Ok((Kept::read(state, &sealer, fleet), sealer))
         };
         let (kept, sealer) = sealed().map_err(StartError::Other)?;
-        let keeper = PolicyKeeper::start(source, kept.bundle(), lanes.clone(), Arc::clone(&clock))
-            .map_err(StartError::Policy)?;
+        let keeper = PolicyKeeper::start(
+            source,
+            kept.bundle(),
+            management(settings),
+            lanes.clone(),
+            Arc::clone(&clock),
+        )
+        .map_err(StartError::Policy)?;
         if let Some(fault) = kept.fault() {
             keeper.refuse_bundle(&fault);
         }
@@ -141,7 +147,7 @@ impl Node {
         let counter = Counter::open(settings, identity.as_ref()).await?;
         let of_node = (identity.as_deref(), counter.for_nodes());
         let (edge, fleet, places) =
-            start_core(settings, state, of_node, sealer, (&keeper, &material, &lanes, &clock)).await?;
+            start_core(settings, state, of_node, sealer, (&keeper, &material, &lanes, &clock), admin).await?;
         crowdsec.import(settings, &fleet, &clock)?;
         let mut tasks = JoinSet::new();
         tasks.spawn(kept.follow(Arc::clone(&keeper), fleet.clone(), edge.clone(), Arc::clone(&clock)));
@@ -284,6 +290,7 @@ async fn start_core(
     (identity, enrol): (Option<&Identity>, Vec<String>),
     sealer: Arc<Sealer>,
     (keeper, material, lanes, clock): (&Arc<PolicyKeeper>, &MaterialKeeper, &Lanes, &Arc<dyn Clock>),
+    admin: SocketAddr,
 ) -> anyhow::Result<(EdgeHandle, FleetHandle, Arc<PlacesKeeper>)> {
     let keys = match identity {
         Some(identity) => identity.fleet_keys()?,
@@ -304,7 +311,7 @@ async fn start_core(
     let counts_jointly = settings.fleet.is_some() || fleet_settings.nats.is_some();
     let secret = fleet_settings.secret.as_ref();
     let rate_hash_key = counts_jointly.then(|| crate::rates::hash_key(&fleet_settings.fleet_id, secret));
-    let edge = start_edge(settings, rate_hash_key, shared)?;
+    let edge = start_edge(settings, rate_hash_key, admin, shared)?;
     let (lanes, clock) = (lanes.clone(), Arc::clone(clock));
     let fleet = FleetHandle::start_with(remembered, fleet_settings, sealer, keys, lanes, clock).await?;
     fleet.measure_by(settings.held, good_port(&edge, &places)).await;
@@ -398,14 +405,23 @@ pub(crate) fn nats_url(settings: &Settings, identity: Option<&Identity>) -> Opti
     said.or_else(|| identity.and_then(Identity::nats_url))
 }
 
+/// Listeners that no app's requests may go to.
+fn management(settings: &Settings) -> Vec<SocketAddr> {
+    [Some(settings.admin), settings.lapi].into_iter().flatten().filter(|listen| listen.port() != 0).collect()
+}
+
 fn start_edge(
     settings: &Settings,
     rate_hash_key: Option<[u8; 16]>,
+    admin: SocketAddr,
     shared: EdgeShared,
 ) -> anyhow::Result<EdgeHandle> {
     let tag = id::node_tag(&settings.site, &settings.node);
     let mut edge_settings = EdgeSettings::new(settings.listen.clone(), settings.workers, tag);
     edge_settings.tls_listen = settings.tls.listeners.iter().map(|listener| listener.address).collect();
+    edge_settings.never_upstream = management(settings);
+    // As bound: the settings may leave the port to the system.
+    edge_settings.never_upstream.push(admin);
     edge_settings.audit = settings.logs.audit.is_some();
     edge_settings.h2c = settings.h2c;
     if let Some(key) = rate_hash_key {
@@ -492,7 +508,10 @@ fn metrics(
         let view = fleet.view();
         let view = view.load();
         let count = |len: usize| u64::try_from(len).unwrap_or(u64::MAX);
+        let (upstreams, tries) = crate::upstreams::counts(&plan.load());
         NodeGauges {
+            upstreams,
+            tries,
             decisions_live: count(view.live_len(clock.now_ms())),
             plan_version: plan.load().version,
             view_revision: view.revision,

@@ -40,7 +40,7 @@ impl Rig {
         let (lanes, readers) = Lanes::new();
         let kept = Kept::read(&state, &sealer, FLEET.into());
         let own = PolicySource::Built(Box::new(Policy::one_app("http://127.0.0.1:9").unwrap()));
-        let keeper = PolicyKeeper::start(own, kept.bundle(), lanes.clone(), Arc::clone(&clock));
+        let keeper = PolicyKeeper::start(own, kept.bundle(), Vec::new(), lanes.clone(), Arc::clone(&clock));
         let keeper = Arc::new(keeper.map_err(|faults| summary(&faults)).unwrap());
         let shared = EdgeShared {
             plan: keeper.plan(),

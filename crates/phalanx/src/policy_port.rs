@@ -2,6 +2,7 @@
 //! faults changes nothing. The fleet's bundle, once there is one, goes before the node's own policy.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use phalanx_control::{Reloaded, TriedBundle, api};
@@ -16,6 +17,7 @@ use phalanx_record::RateLimitCount;
 
 use crate::bundle_plan;
 use crate::plan::{Compiled, PolicySource, rule_stats};
+use crate::upstreams::{check_upstreams, describe};
 
 /// The plan in force, and where the next one comes from.
 pub(crate) struct PolicyKeeper {
@@ -24,6 +26,8 @@ pub(crate) struct PolicyKeeper {
     plan: Arc<Swap<EdgePlan>>,
     /// What is in force, for reports. Held while a plan is replaced, so that replacements come one by one.
     state: Mutex<State>,
+    /// Listeners of the node's own management, to which no app's requests may go.
+    management: Vec<SocketAddr>,
     lanes: Lanes,
     clock: Arc<dyn Clock>,
 }
@@ -41,13 +45,15 @@ impl PolicyKeeper {
     pub(crate) fn start(
         source: PolicySource,
         kept: Option<(Bundle, Running)>,
+        management: Vec<SocketAddr>,
         lanes: Lanes,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, Vec<Diagnostic>> {
         let collections = Arc::default();
         let (mut refused, mut of_bundle) = (None, None);
         if let Some((bundle, running)) = kept {
-            match bundle_plan::compile(&bundle, &collections) {
+            match bundle_plan::compile(&bundle, &collections).and_then(|it| check_upstreams(it, &management))
+            {
                 Ok(compiled) => of_bundle = Some((compiled, running)),
                 Err(faults) => {
                     let error = summary(&faults);
@@ -58,11 +64,12 @@ impl PolicyKeeper {
         }
         let (Compiled { plan, policy, warnings }, bundle) = match of_bundle {
             Some((compiled, running)) => (compiled, Some(running)),
-            None => (source.compile(&collections)?, None),
+            None => (check_upstreams(source.compile(&collections)?, &management)?, None),
         };
         report(&warnings);
         let state = Mutex::new(State { policy, refused, bundle });
-        Ok(Self { source, collections, plan: Arc::new(Swap::new(plan)), state, lanes, clock })
+        let plan = Arc::new(Swap::new(plan));
+        Ok(Self { source, collections, plan, state, management, lanes, clock })
     }
 
     /// The plan as the edge reads it.
@@ -86,6 +93,7 @@ impl PolicyKeeper {
             return Err(vec![fault.with_help("change it for all nodes with `phalanx policy push FILE`")]);
         }
         let compiled = self.source.compile(&self.collections);
+        let compiled = compiled.and_then(|compiled| check_upstreams(compiled, &self.management));
         let compiled = compiled.inspect_err(|faults| self.refuse(&mut state, faults))?;
         self.swap(&mut state, compiled, None, || ())
     }
@@ -113,6 +121,7 @@ impl PolicyKeeper {
         let compiled = std::panic::catch_unwind(std::panic::AssertUnwindSafe(compile));
         let compiled =
             compiled.unwrap_or_else(|_| Err(vec![Diagnostic::error("policy", 0, "compiling it failed")]))?;
+        let compiled = check_upstreams(compiled, &self.management)?;
         match bundle_plan::refuses_everything(&compiled.plan, &self.plan.load()) {
             None => Ok(compiled),
             Some(app) => {
@@ -186,6 +195,7 @@ impl PolicyKeeper {
         self.record(LedgerKind::PolicyChanged { from, to, summary })?;
         keep();
         compiled.plan.keep_rate_counts(&self.plan.load());
+        compiled.plan.keep_upstreams(&self.plan.load());
         self.plan.store(Arc::new(compiled.plan));
         tracing::info!(from, to, apps, rules, "the policy is in force");
         report(&compiled.warnings);
@@ -199,20 +209,25 @@ impl PolicyKeeper {
         let plan = self.plan.load();
         let number = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
         let mut counts = crate::rates::counts(&plan).into_iter();
-        let apps = state.policy.apps.iter().zip(rule_stats(&plan)).map(|(app, stats)| api::App {
-            rate_limits: app.rate_limits.iter().zip(counts.by_ref()).map(rate_limit).collect(),
-            name: app.name.clone(),
-            upstream: app.upstream.to_string(),
-            mode: match app.mode {
-                Mode::Block => "block",
-                Mode::Observe => "observe",
-                Mode::Off => "off",
-            }
-            .to_owned(),
-            rules: rules_name(&app.rules),
-            paranoia: app.paranoia,
-            rule_count: stats.map_or(0, |stats| number(stats.rules)),
-            backtracking_patterns: stats.map_or(0, |stats| number(stats.fallback_patterns)),
+        let mut reports = plan.apps().iter().map(|app| app.upstreams.report());
+        let apps = state.policy.apps.iter().zip(rule_stats(&plan)).map(|(app, stats)| {
+            let described = api::App {
+                rate_limits: app.rate_limits.iter().zip(counts.by_ref()).map(rate_limit).collect(),
+                name: app.name.clone(),
+                upstream: app.upstreams.to_string(),
+                mode: match app.mode {
+                    Mode::Block => "block",
+                    Mode::Observe => "observe",
+                    Mode::Off => "off",
+                }
+                .to_owned(),
+                rules: rules_name(&app.rules),
+                paranoia: app.paranoia,
+                rule_count: stats.map_or(0, |stats| number(stats.rules)),
+                backtracking_patterns: stats.map_or(0, |stats| number(stats.fallback_patterns)),
+                ..api::App::default()
+            };
+            describe(reports.next().unwrap_or_default(), described)
         });
         let bundle = state.bundle.as_ref().map(|bundle| bundle.hash.clone());
         api::Plan { version: state.policy.version, bundle, apps: apps.collect() }

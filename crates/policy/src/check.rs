@@ -12,10 +12,11 @@ use crate::policy::{
 use crate::raw::{RawApp, RawClasses, RawLimits, RawPolicy, RawRules, RawStrikes};
 use crate::toml_text::{At, Text};
 use crate::units::{duration_ms, size_bytes};
-use crate::upstream::{Upstream, is_host_name};
+use crate::upstream::is_host_name;
 use crate::{Diagnostic, Level};
 
 mod rates;
+mod upstreams;
 
 /// Reads and checks a policy text. The name of the file is used in faults and to find rule folders, which are relative
 /// to it. On success the warnings come with the policy.
@@ -85,7 +86,7 @@ impl Check<'_> {
         App {
             name,
             hosts: raw.hosts.iter().filter_map(|host| self.host(host)).collect(),
-            upstream: self.upstream(raw),
+            upstreams: self.upstreams(raw),
             mode: raw.mode.unwrap_or_default(),
             rules: self.rules(raw.rules.as_ref()),
             extra_rules: raw.extra_rules.iter().map(|file| self.folder.join(&file.value)).collect(),
@@ -96,25 +97,6 @@ impl Check<'_> {
             rate_limits: self.rate_limits(&raw.rate_limits),
             trust_forwarded: self.prefixes(&raw.trust_forwarded, "any client can claim any address"),
         }
-    }
-
-    fn upstream(&mut self, raw: &At<RawApp>) -> Upstream {
-        let placeholder = || Upstream {
-            scheme: crate::upstream::Scheme::Http,
-            host: String::new(),
-            port: 80,
-            path_prefix: String::new(),
-        };
-        let Some(url) = &raw.upstream else {
-            let fault = self.text.error_at(&raw.span, "the app has no `upstream`");
-            self.found
-                .push(fault.with_help("say where its requests go: `upstream = \"http://127.0.0.1:3000\"`"));
-            return placeholder();
-        };
-        Upstream::parse(url).unwrap_or_else(|message| {
-            self.error(&url.span, message);
-            placeholder()
-        })
     }
 
     fn host(&mut self, host: &At<String>) -> Option<String> {
@@ -179,6 +161,7 @@ impl Check<'_> {
         let response_held =
             self.size(raw.response_held.as_ref(), held(default.response_held_bytes_max), HELD_BYTES_MAX);
         let wait = 1..=24 * 60 * 60 * 1000;
+        let head_ms = self.duration(raw.upstream_head.as_ref(), default.upstream_head_max_ms, &wait);
         Limits {
             body_bytes_max,
             body_held_bytes_max: usize::try_from(body_held).unwrap_or(default.body_held_bytes_max),
@@ -189,11 +172,12 @@ impl Check<'_> {
                 default.upstream_connect_max_ms,
                 &wait,
             ),
-            upstream_head_max_ms: self.duration(
-                raw.upstream_head.as_ref(),
-                default.upstream_head_max_ms,
-                &wait,
-            ),
+            upstream_head_max_ms: head_ms,
+            upstream_gap_max_ms: self.duration(raw.upstream_gap.as_ref(), head_ms, &wait),
+            upstream_total_max_ms: raw
+                .upstream_total
+                .as_ref()
+                .map(|total| self.duration(Some(total), head_ms, &wait)),
         }
     }
 

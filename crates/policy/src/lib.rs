@@ -11,6 +11,7 @@ pub mod toml_text;
 pub mod units;
 pub mod upstream;
 
+pub mod balance;
 pub mod policy;
 pub mod rate_limit;
 pub mod raw;
@@ -20,6 +21,7 @@ mod check;
 pub mod baseline;
 pub mod seclang;
 
+pub use balance::{Balance, Server, Upstreams, WhenAllDown};
 pub use baseline::baseline;
 pub use check::parse_policy;
 pub use diagnostic::{Diagnostic, Level};

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use phalanx_model::{Confidence, Prefix, RuleClass, limits};
 use serde::Serialize;
 
+use crate::balance::Upstreams;
 use crate::rate_limit::RateLimit;
 use crate::upstream::Upstream;
 
@@ -31,7 +32,7 @@ pub struct App {
     /// The hosts it answers for, in lower case without port; empty for all that no other app names.
     pub hosts: Vec<String>,
     /// Where its requests go.
-    pub upstream: Upstream,
+    pub upstreams: Upstreams,
     /// What is done with a request that its rules refuse.
     pub mode: Mode,
     /// Its rules.
@@ -150,6 +151,10 @@ pub struct Limits {
     pub upstream_connect_max_ms: u64,
     /// Longest wait for the upstream's response head, in milliseconds.
     pub upstream_head_max_ms: u64,
+    /// Longest silence within the upstream's response, in milliseconds.
+    pub upstream_gap_max_ms: u64,
+    /// Longest time for all of a request and its response, with every try, in milliseconds; `None` without a limit.
+    pub upstream_total_max_ms: Option<u64>,
 }
 
 impl Default for Limits {
@@ -160,6 +165,8 @@ impl Default for Limits {
             response_held_bytes_max: limits::RESPONSE_HELD_BYTES_MAX,
             upstream_connect_max_ms: limits::UPSTREAM_CONNECT_MAX_MS,
             upstream_head_max_ms: limits::UPSTREAM_HEAD_MAX_MS,
+            upstream_gap_max_ms: limits::UPSTREAM_HEAD_MAX_MS,
+            upstream_total_max_ms: None,
         }
     }
 }
@@ -198,7 +205,7 @@ impl Policy {
         let app = App {
             name: "app".into(),
             hosts: Vec::new(),
-            upstream: Upstream::parse(upstream_url)?,
+            upstreams: Upstreams::one(Upstream::parse(upstream_url)?),
             mode: Mode::Block,
             rules: RuleSource::Baseline,
             extra_rules: Vec::new(),

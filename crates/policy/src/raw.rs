@@ -8,6 +8,10 @@ use crate::policy::{ClassUse, Mode, OnError};
 use crate::rate_limit::{RateAction, RateScope};
 use crate::toml_text::At;
 
+pub mod upstreams;
+
+use upstreams::{RawHealth, RawQueue, RawRetries, RawUpstreams};
+
 /// A Phalanx policy: the protected apps, who is exempt, and when strikes become a ban.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -50,8 +54,21 @@ pub struct RawApp {
     /// The hosts it answers for; if not given, all that no other app names.
     #[serde(default)]
     pub hosts: Vec<At<String>>,
-    /// Where its requests go, as in "http://127.0.0.1:3000".
-    pub upstream: Option<At<String>>,
+    /// Where its requests go, as in "http://127.0.0.1:3000", or a list of such places.
+    #[serde(alias = "upstreams")]
+    pub upstream: Option<At<RawUpstreams>>,
+    /// How one of several upstreams is chosen: "least_requests", "round_robin", "hash_client" or "hash_cookie:NAME".
+    /// "least_requests" if not given.
+    pub balance: Option<At<String>>,
+    /// How it is found out which upstreams work.
+    #[serde(default)]
+    pub health: RawHealth,
+    /// When a request that failed is sent to another upstream.
+    #[serde(default)]
+    pub retries: RawRetries,
+    /// Where requests wait when all upstreams are busy.
+    #[serde(default)]
+    pub queue: RawQueue,
     /// What is done with a request that its rules refuse. "block" if not given.
     pub mode: Option<Mode>,
     /// "baseline", the rules that come with the product, or a list of rule folders. "baseline" if not given.
@@ -153,4 +170,8 @@ pub struct RawLimits {
     pub upstream_connect: Option<At<String>>,
     /// Longest wait for the upstream's response head, as in "60s".
     pub upstream_head: Option<At<String>>,
+    /// Longest silence within the upstream's response, as in "60s". As `upstream_head` if not given.
+    pub upstream_gap: Option<At<String>>,
+    /// Longest time for all of a request and its response, with every try, as in "5m". No limit if not given.
+    pub upstream_total: Option<At<String>>,
 }

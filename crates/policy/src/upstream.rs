@@ -1,7 +1,8 @@
 //! Where an app's requests go.
 
 use std::fmt;
-use std::net::Ipv6Addr;
+use std::net::{IpAddr, Ipv6Addr};
+use std::path::PathBuf;
 
 /// How the upstream is spoken to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
@@ -20,16 +21,21 @@ pub struct Upstream {
     pub host: String,
     /// Port.
     pub port: u16,
+    /// The Unix socket that it listens on, instead of host and port.
+    pub socket: Option<PathBuf>,
     /// Put before every path; empty, or begins with `/` and does not end with one.
     pub path_prefix: String,
 }
 
 impl Upstream {
-    /// Reads `http://host:port/prefix`.
+    /// Reads `http://host:port/prefix` or `unix:/path`.
     ///
     /// # Errors
     /// A sentence that says what is wrong.
     pub fn parse(url: &str) -> Result<Self, String> {
+        if let Some(path) = url.strip_prefix("unix:") {
+            return Self::at_socket(path);
+        }
         let rest = match url.split_once("://") {
             Some(("http", rest)) => rest,
             Some(("https", _)) => {
@@ -39,7 +45,7 @@ impl Upstream {
                 );
             }
             Some((scheme, _)) => {
-                return Err(format!("`{scheme}` is no scheme for an upstream; it is `http`"));
+                return Err(format!("`{scheme}` is no scheme for an upstream; it is `http` or `unix`"));
             }
             None => return Err(format!("`{url}` is no URL; write `http://127.0.0.1:3000`")),
         };
@@ -60,7 +66,37 @@ impl Upstream {
         }
         let (host, port) = host_and_port(authority)?;
         let path_prefix = path.trim_end_matches('/').to_owned();
-        Ok(Self { scheme: Scheme::Http, host, port, path_prefix })
+        Ok(Self { scheme: Scheme::Http, host, port, socket: None, path_prefix })
+    }
+
+    fn at_socket(path: &str) -> Result<Self, String> {
+        if !path.starts_with('/') || path.contains('\0') {
+            return Err(format!("`{path}` is no absolute path of a Unix socket; write `unix:/run/app.sock`"));
+        }
+        // What `sockaddr_un` holds, without the byte that ends it.
+        if path.len() > SOCKET_PATH_BYTES_MAX {
+            return Err(format!("the path of a Unix socket has {SOCKET_PATH_BYTES_MAX} bytes at most"));
+        }
+        Ok(Self {
+            scheme: Scheme::Http,
+            host: "localhost".into(),
+            port: 80,
+            socket: Some(path.into()),
+            path_prefix: String::new(),
+        })
+    }
+
+    /// Where it is, without scheme and path: what tells two upstreams apart.
+    pub fn place(&self) -> String {
+        match &self.socket {
+            Some(path) => format!("unix:{}", path.display()),
+            None => self.authority(),
+        }
+    }
+
+    /// Whether it is at one address that no resolver has to be asked for.
+    pub fn is_literal(&self) -> bool {
+        self.socket.is_some() || self.host.parse::<IpAddr>().is_ok()
     }
 
     /// `host:port`, with brackets around an IPv6 address: what a `Host` field or a resolver takes.
@@ -75,7 +111,10 @@ impl Upstream {
 
 impl fmt::Display for Upstream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "http://{}{}", self.authority(), self.path_prefix)
+        match &self.socket {
+            Some(path) => write!(f, "unix:{}", path.display()),
+            None => write!(f, "http://{}{}", self.authority(), self.path_prefix),
+        }
     }
 }
 
@@ -115,6 +154,8 @@ pub(crate) fn is_host_name(text: &str) -> bool {
     text.len() <= 253 && text.split('.').all(label)
 }
 
+const SOCKET_PATH_BYTES_MAX: usize = 107;
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -125,6 +166,7 @@ mod tests {
             ("http://127.0.0.1:3000", "http://127.0.0.1:3000"),
             ("http://Shop.internal/", "http://shop.internal:80"),
             ("http://[::1]:8081/app/", "http://[::1]:8081/app"),
+            ("unix:/run/App.sock", "unix:/run/App.sock"),
         ] {
             assert_eq!(Upstream::parse(url).unwrap().to_string(), expected);
         }
@@ -146,6 +188,8 @@ mod tests {
             "http://[::1",
             "http://[x]:1",
             "http://a..b",
+            "unix:run/app.sock",
+            "unix:",
         ] {
             assert!(Upstream::parse(url).is_err(), "{url}");
         }

@@ -34,7 +34,7 @@ pub mod recorder;
 pub use audit_log::AuditFormat;
 pub use explain::Explanation;
 pub use history::{Filter, History};
-pub use metrics::{Metrics, MetricsSources, NodeGauges, RateLimitCount};
+pub use metrics::{Metrics, MetricsSources, NodeGauges, RateLimitCount, TryCount, UpstreamCount};
 pub use recorder::{RecordSettings, Recorder};
 pub use request::{Consequence, RecordedRequest};
 pub use status::{Part, PartReport, RecorderReport, RecorderStatus};

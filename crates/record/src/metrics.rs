@@ -17,6 +17,8 @@ use prometheus_client::registry::Registry;
 
 use crate::status::RecorderStatus;
 
+mod upstreams;
+
 /// What is measured elsewhere, asked at each scrape.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct NodeGauges {
@@ -38,6 +40,33 @@ pub struct NodeGauges {
     pub rate_keys: u64,
     /// Certificates that visitors are shown: the file, which settings name, and when it ends, in Unix milliseconds.
     pub certificates: Vec<(String, u64)>,
+    /// What each upstream did, in the order of the plan.
+    pub upstreams: Vec<UpstreamCount>,
+    /// What became of requests whose upstream failed or was busy, by app.
+    pub tries: Vec<TryCount>,
+}
+
+/// What one upstream did since the start. The names are policy's, and the addresses those that its names have.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the names say it; metrics documents them")]
+pub struct UpstreamCount {
+    pub app: String,
+    pub upstream: String,
+    pub up: bool,
+    pub in_flight: u64,
+    pub requests: u64,
+    pub failures: u64,
+}
+
+/// What became of an app's requests whose upstream failed or was busy, since the start.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the names say it; metrics documents them")]
+pub struct TryCount {
+    pub app: String,
+    pub retries: u64,
+    pub retries_refused: u64,
+    pub queue_refused: u64,
+    pub waiting: u64,
 }
 
 /// What one rate limit did since the start. The names are policy's, and so are the labels.
@@ -252,7 +281,8 @@ impl NodeCollector {
             let labels = [("file", file.as_str())];
             ConstGauge::new(expires_at_ms / 1_000).encode(family.encode_family(&labels)?)?;
         }
-        encode_rates(encoder, &gauges)
+        encode_rates(encoder, &gauges)?;
+        upstreams::encode(encoder, &gauges)
     }
 }
 

@@ -303,6 +303,7 @@ fn node_status(ready: bool) -> NodeStatus {
         rule_count: 100,
         backtracking_patterns: 0,
         rate_limits: vec![],
+        ..App::default()
     };
     NodeStatus {
         plan: Plan { version: 7, bundle: None, apps: vec![app] },

@@ -14,7 +14,8 @@ use rustls::unbuffered::{
     ConnectionState, EncodeError, EncryptError, InsufficientSizeError, UnbufferedStatus,
 };
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
+
+use crate::wire::Wire;
 
 /// TLS on the server's side of a connection.
 pub(crate) struct Session {
@@ -57,7 +58,7 @@ impl Session {
     /// Goes on with the handshake; ready when it is over. A failure leaves an alert to be written.
     pub(crate) fn poll_handshake(
         &mut self,
-        stream: &mut TcpStream,
+        stream: &mut Wire,
         cx: &mut Context<'_>,
         scratch: &mut [u8],
         input: &mut BytesMut,
@@ -83,7 +84,7 @@ impl Session {
     /// Reads until there is plaintext and appends it to `input`; 0 at its end. An end that the peer did not announce is an error.
     pub(crate) fn poll_fill(
         &mut self,
-        stream: &mut TcpStream,
+        stream: &mut Wire,
         cx: &mut Context<'_>,
         scratch: &mut [u8],
         input: &mut BytesMut,
@@ -116,7 +117,7 @@ impl Session {
     /// Encrypts and writes `output` from `flushed` on, which is moved.
     pub(crate) fn poll_flush(
         &mut self,
-        stream: &mut TcpStream,
+        stream: &mut Wire,
         cx: &mut Context<'_>,
         (output, flushed): (&[u8], &mut usize),
         progress: &mut bool,
@@ -136,7 +137,7 @@ impl Session {
     /// Tells the peer that nothing more comes (RFC 8446 section 6.1), then closes the sending side of the stream.
     pub(crate) fn poll_shutdown(
         &mut self,
-        stream: &mut TcpStream,
+        stream: &mut Wire,
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<()>> {
         if !self.closed {
@@ -162,7 +163,7 @@ impl Session {
     /// Reads once and processes all records that are complete. Returns the bytes read.
     fn poll_records(
         &mut self,
-        stream: &mut TcpStream,
+        stream: &mut Wire,
         cx: &mut Context<'_>,
         scratch: &mut [u8],
         input: &mut BytesMut,
@@ -253,7 +254,7 @@ impl Session {
     }
 
     /// Writes what the kernel takes at once.
-    pub(crate) fn try_write(&mut self, stream: &mut TcpStream, cx: &mut Context<'_>) {
+    pub(crate) fn try_write(&mut self, stream: &mut Wire, cx: &mut Context<'_>) {
         // A failure shows with the next read.
         let _ = self.poll_write(stream, cx, &mut false);
     }
@@ -261,7 +262,7 @@ impl Session {
     /// Writes what is sealed.
     fn poll_write(
         &mut self,
-        stream: &mut TcpStream,
+        stream: &mut Wire,
         cx: &mut Context<'_>,
         progress: &mut bool,
     ) -> Poll<io::Result<()>> {

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::atomic::Ordering;
 
-use phalanx_edge::UpstreamPlan;
+use phalanx_edge::{UpstreamGroup, UpstreamPlan};
 use phalanx_model::{Action, Reason};
 use tokio::io::AsyncWriteExt;
 use tokio::time::timeout;
@@ -195,8 +195,10 @@ async fn a_missing_upstream_is_a_502_with_an_id() {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         listener.local_addr().unwrap()
     };
-    let mut node =
-        Node::start(|_, app| app.upstream = UpstreamPlan::new("127.0.0.1", nowhere.port(), "")).await;
+    let mut node = Node::start(|_, app| {
+        app.upstreams = UpstreamGroup::new(vec![UpstreamPlan::new("127.0.0.1", nowhere.port(), "")]);
+    })
+    .await;
     let mut client = node.connect().await;
     client.send("GET / HTTP/1.1\r\nHost: a\r\nAccept: application/json\r\n\r\n").await;
     let answer = client.answer().await;

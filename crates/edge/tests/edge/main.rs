@@ -14,6 +14,8 @@ mod http2;
 mod life;
 mod limits;
 #[cfg(test)]
+mod names;
+#[cfg(test)]
 mod places;
 mod rates;
 #[cfg(test)]
@@ -22,3 +24,4 @@ mod rules;
 mod standing;
 #[cfg(test)]
 mod tls;
+mod upstreams;

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 use phalanx_control::api::{
-    Bouncer, Certificate, ClassCount, Counters, Import, Member, MemberPolicy, RateLimit, Status,
+    App, Bouncer, Certificate, ClassCount, Counters, Import, Member, MemberPolicy, RateLimit, Status,
 };
 use phalanx_record::escape::for_terminal;
 
@@ -58,6 +58,7 @@ fn words(status: &Status) -> String {
                 app.backtracking_patterns
             ));
         }
+        out.push_str(&upstreams(app));
         app.rate_limits.iter().for_each(|limit| out.push_str(&rate_limit(limit)));
     }
     out.push_str(&counters(&status.counters));
@@ -92,6 +93,39 @@ fn words(status: &Status) -> String {
         for line in &status.fleet.degraded {
             out.push_str(&format!("  - {}\n", for_terminal(line)));
         }
+    }
+    out
+}
+
+/// The upstreams of an app: each where there are several, else only one that does not work.
+fn upstreams(app: &App) -> String {
+    let mut out = String::new();
+    for one in &app.upstreams {
+        if app.upstreams.len() == 1 && one.state == "up" {
+            continue;
+        }
+        let name = match one.server == one.address {
+            true => one.address.clone(),
+            false => format!("{} ({})", one.address, one.server),
+        };
+        let state = match one.state.as_str() {
+            "up" => String::from("up"),
+            "fails_checks" => String::from("FAILS ITS CHECKS"),
+            other => other.to_uppercase(),
+        };
+        let backup = if one.backup { ", backup" } else { "" };
+        let line = format!(
+            "    upstream {name}: {state}{backup}; {} in flight, {} requests, {} failed",
+            one.in_flight, one.requests, one.failures
+        );
+        out.push_str(&for_terminal(&line));
+        out.push('\n');
+    }
+    if app.retries + app.retries_refused + app.queue_refused + app.waiting > 0 {
+        out.push_str(&format!(
+            "    {} sent again, {} not for want of budget; {} waiting, {} refused as busy\n",
+            app.retries, app.retries_refused, app.waiting, app.queue_refused
+        ));
     }
     out
 }
