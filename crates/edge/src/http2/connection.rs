@@ -29,7 +29,12 @@ pub(crate) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// Serves a connection to its end.
 pub(crate) async fn serve(mut client: Client) {
-    let streams = Rc::new(Streams::new(&client));
+    serve_streams(&mut client).await;
+    client.linger().await;
+}
+
+async fn serve_streams(client: &mut Client) {
+    let streams = Rc::new(Streams::new(client));
     let worker = Rc::clone(&client.worker);
     let control = Rc::clone(&client.control);
     let limits = &worker.shared.settings.limits;
