@@ -74,6 +74,8 @@ fn curl_and_openssl_get_modern_tls_and_nothing_else() {
         assert_eq!(status, "200", "{version}");
         assert!(body.contains("X-Forwarded-Proto: https"), "{body}");
     }
+    let (version, _) = curl(folder.path(), listen, &["-w", "\n%{http_version}", &url]);
+    assert_eq!(version, "2");
     for (args, expected) in [
         (&["-tls1_3"][..], true),
         (&["-tls1_2"], true),

@@ -18,9 +18,7 @@ pub(crate) async fn serve(mut client: Client) {
         }
     }
     pipeline::on_connect(&mut client);
-    // With TLS a protocol is agreed on (ALPN), never guessed.
-    let h2c = client.worker.shared.settings.h2c && client.tls.is_none();
-    if h2c && client.begins_with_http2().await {
+    if speaks_http2(&mut client).await {
         return http2::serve(client).await;
     }
     while let Some(arrived) = client.next_head().await {
@@ -42,4 +40,12 @@ pub(crate) async fn serve(mut client: Client) {
         }
     }
     client.close().await;
+}
+
+/// With TLS a protocol is agreed on (ALPN), without it is known by how it begins, where that is allowed.
+async fn speaks_http2(client: &mut Client) -> bool {
+    match &client.tls {
+        Some(agreed) => agreed.http2,
+        None => client.worker.shared.settings.h2c && client.begins_with_http2().await,
+    }
 }

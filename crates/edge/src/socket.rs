@@ -3,6 +3,7 @@
 //! Memory: input is read into the worker's scratch space and copied out in its exact size, output buffers go back to
 //! the worker; so an idle connection holds no buffer at all.
 
+use std::cell::RefCell;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -237,8 +238,9 @@ impl AsyncRead for Socket {
             Transport::Wire(stream, None) => Pin::new(stream).poll_read(cx, buffer),
             Transport::Wire(_, Some(_)) => {
                 // The worker's buffer is not at hand here.
-                let mut scratch = vec![0; RECORDS_READ_BYTES];
-                let read = ready!(Socket::poll_fill(&mut self, cx, &mut scratch))?;
+                let filled = RECORDS
+                    .with_borrow_mut(|scratch| Socket::poll_fill(&mut self, cx, scratch.as_mut_slice()));
+                let read = ready!(filled)?;
                 let bytes = read.min(buffer.remaining());
                 buffer.put_slice(&self.input.split_to(bytes));
                 Poll::Ready(Ok(()))
@@ -300,5 +302,7 @@ impl AsyncWrite for Socket {
     }
 }
 
-/// Enough for two records.
-const RECORDS_READ_BYTES: usize = 36 * 1024;
+thread_local! {
+    /// Where records are decrypted for a codec that reads by itself: room for two of them.
+    static RECORDS: RefCell<Vec<u8>> = RefCell::new(vec![0; 36 * 1024]);
+}

@@ -9,6 +9,7 @@ use rustls::{HandshakeKind, NamedGroup, ProtocolVersion};
 
 use super::hello::{self, ClientHello, NotHello};
 use super::ja4::ja4;
+use super::material::HTTP2;
 use super::session::{Session, SessionError};
 use crate::client::Client;
 use crate::control::{Activity, Cut};
@@ -20,6 +21,8 @@ use crate::tables::{ConnectionCounts, Counted};
 pub(crate) struct Agreed {
     /// The protocol's name, as `TLSv1.3`.
     pub(crate) version: &'static str,
+    /// The protocol above it is HTTP/2.
+    pub(crate) http2: bool,
     pub(crate) ja4: Option<Ja4>,
 }
 
@@ -162,7 +165,8 @@ fn agreed(client: &Client, hello: &ClientHello) -> Option<Agreed> {
             _ => KeyExchange::Secp384r1,
         });
     }
-    Some(Agreed { version, ja4: ja4(hello) })
+    let http2 = connection.alpn_protocol() == Some(HTTP2);
+    Some(Agreed { version, http2, ja4: ja4(hello) })
 }
 
 fn of_cut(cut: Cut) -> TlsFailure {

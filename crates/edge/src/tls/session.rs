@@ -135,11 +135,7 @@ impl Session {
     }
 
     /// Tells the peer that nothing more comes (RFC 8446 section 6.1), then closes the sending side of the stream.
-    pub(crate) fn poll_shutdown(
-        &mut self,
-        stream: &mut Wire,
-        cx: &mut Context<'_>,
-    ) -> Poll<io::Result<()>> {
+    pub(crate) fn poll_shutdown(&mut self, stream: &mut Wire, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if !self.closed {
             self.closed = true;
             self.seal(b"")?;

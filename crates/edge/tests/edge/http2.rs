@@ -8,32 +8,36 @@ use h2::{Reason, RecvStream, SendStream};
 use http::{HeaderMap, Request, StatusCode};
 use phalanx_edge::{AppPlan, EdgeSettings};
 use phalanx_model::FramingFault;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use crate::support::{Node, PATIENCE, eventually, pattern};
 
-struct Http2 {
+pub(crate) struct Http2 {
     requests: SendRequest<Bytes>,
     /// How the connection ended.
     ended: tokio::task::JoinHandle<Result<(), h2::Error>>,
 }
 
-struct Answer {
-    status: StatusCode,
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
     fields: HeaderMap,
-    body: Result<Vec<u8>, h2::Error>,
+    pub(crate) body: Result<Vec<u8>, h2::Error>,
 }
 
 impl Answer {
-    fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         String::from_utf8_lossy(self.body.as_ref().unwrap()).into_owned()
     }
 }
 
 impl Http2 {
     async fn to(node: &Node) -> Self {
-        let stream = TcpStream::connect(node.address()).await.unwrap();
+        Self::over(TcpStream::connect(node.address()).await.unwrap()).await
+    }
+
+    pub(crate) async fn over(stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static) -> Self {
         let (requests, connection) = h2::client::handshake(stream).await.unwrap();
         Self { requests, ended: tokio::spawn(connection) }
     }
@@ -44,12 +48,20 @@ impl Http2 {
         ready.unwrap().send_request(request, ends).unwrap()
     }
 
-    async fn get(&mut self, path: &str) -> Answer {
+    pub(crate) async fn get(&mut self, path: &str) -> Answer {
         let (response, _) = self.begin(request("GET", path), true).await;
         answer(response).await.unwrap()
     }
 
-    async fn end(self) -> Result<(), h2::Error> {
+    /// Sends a body and reads the answer.
+    pub(crate) async fn post(&mut self, path: &str, body: Bytes) -> Answer {
+        let (response, mut stream) = self.begin(request("POST", path), body.is_empty()).await;
+        let sending = send(&mut stream, body);
+        let (answer, ()) = tokio::join!(answer(response), sending);
+        answer.unwrap()
+    }
+
+    pub(crate) async fn end(self) -> Result<(), h2::Error> {
         drop(self.requests);
         timeout(PATIENCE, self.ended).await.expect("the connection stays open").unwrap()
     }
@@ -131,10 +143,7 @@ async fn bodies_of_any_size_go_both_ways() {
     let mut client = Http2::to(&node).await;
     for (path, bytes) in [("/echo", 0), ("/echo", 1), ("/echo", 200_000), ("/stream-echo", 3 << 20)] {
         let sent = Bytes::from(pattern(bytes));
-        let (response, mut stream) = client.begin(request("POST", path), bytes == 0).await;
-        let sending = send(&mut stream, sent.clone());
-        let (answer, ()) = tokio::join!(answer(response), sending);
-        let answer = answer.unwrap();
+        let answer = client.post(path, sent.clone()).await;
         assert!(answer.status == 200 && answer.body.unwrap() == sent, "{path} {bytes}");
     }
     for path in ["/large-length", "/large-chunked"] {

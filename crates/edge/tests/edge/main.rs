@@ -5,6 +5,7 @@ mod support;
 
 #[cfg(test)]
 mod bodies;
+#[cfg(test)]
 mod forwarding;
 #[cfg(test)]
 mod framing;
@@ -12,11 +13,13 @@ mod framing;
 mod http2;
 #[cfg(test)]
 mod life;
+#[cfg(test)]
 mod limits;
 #[cfg(test)]
 mod names;
 #[cfg(test)]
 mod places;
+#[cfg(test)]
 mod rates;
 #[cfg(test)]
 mod rules;
@@ -24,4 +27,5 @@ mod rules;
 mod standing;
 #[cfg(test)]
 mod tls;
+#[cfg(test)]
 mod upstreams;

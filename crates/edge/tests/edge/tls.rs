@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use phalanx_edge::{AppPlan, EdgeSettings, Material, Served, TlsListener};
 use phalanx_model::counters::{KeyExchange, TlsFailure};
 use phalanx_model::{Actor, Reason};
@@ -24,6 +24,7 @@ use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
+use crate::http2::Http2;
 use crate::support::{Client, Node, PATIENCE, eventually, pattern};
 
 /// An authority that clients of these tests believe.
@@ -151,6 +152,32 @@ async fn a_request_over_tls_is_served_forwarded_as_https_and_recorded_with_its_f
     assert!(event.ja4.unwrap().to_string().starts_with("t13d"), "{:?}", event.ja4);
     let mut plain = secure.node.connect().await;
     assert!(plain.get("/head").await.text().contains("X-Forwarded-Proto: http\r\n"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_knows_http2_gets_it_over_tls() {
+    let mut secure = Secure::start(|_, _| ()).await;
+    for versions in [&[&rustls::version::TLS13], &[&rustls::version::TLS12]] {
+        let mut config = secure.authority.client(versions, &[kx_group::X25519]);
+        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        let client = secure.connect("shop.test", &Arc::new(config)).await.unwrap();
+        assert_eq!(client.stream.get_ref().1.alpn_protocol(), Some(&b"h2"[..]));
+        let mut client = Http2::over(client.stream).await;
+        let answer = client.get("/head").await;
+        assert!(answer.text().contains("X-Forwarded-Proto: https\r\n"), "{}", answer.text());
+        let event = secure.node.access().await;
+        assert_eq!((event.protocol.as_str(), event.tls.is_some()), ("HTTP/2.0", true));
+        assert!(event.ja4.unwrap().to_string().contains("h2_"), "{:?}", event.ja4);
+        for bytes in [1, 16_384, 16_385, 3 << 20] {
+            let sent = Bytes::from(pattern(bytes));
+            let answer = client.post("/stream-echo", sent.clone()).await;
+            assert!(answer.status == 200 && answer.body.unwrap() == sent, "{bytes}");
+            secure.node.access().await;
+        }
+        assert!(client.get("/large-length").await.body.unwrap() == pattern(10 << 20));
+        secure.node.access().await;
+        client.end().await.unwrap();
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
