@@ -231,11 +231,12 @@ impl Shared {
             Ok(Some(record)) => {
                 inner.waiting.remove(subject);
                 inner.signed = Some(bytes.clone());
+                let record = Arc::new(record);
+                // Before others may see the signature: for who has it, the record is known.
+                self.policies.news.send_modify(|news| news.record = Some(record));
                 drop(inner);
                 self.store.pin(PIN, bytes);
                 self.clear_fault(FAULT);
-                let record = Arc::new(record);
-                self.policies.news.send_modify(|news| news.record = Some(record));
                 self.policies.changed.notify_one();
             }
             Ok(None) => drop(inner.waiting.remove(subject)),
