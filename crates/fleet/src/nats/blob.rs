@@ -103,15 +103,10 @@ pub(super) async fn mark_put(inner: Arc<Inner>, name: String, bytes: Bytes) -> R
 
 /// What is kept under such a name.
 pub(super) async fn mark_get(inner: Arc<Inner>, name: String) -> Result<Option<Bytes>, FleetError> {
-    if !inner.connected() {
-        return Err(FleetError::Unreachable("no link".into()));
-    }
-    let stream = inner.jetstream().get_stream_no_info(format!("OBJ_{BUCKET}")).await;
-    let stream = stream.map_err(unreachable)?;
-    match stream.direct_get_last_for_subject(mark(&name)).await {
+    match Bucket::own(&inner).await?.stream.direct_get_last_for_subject(mark(&name)).await {
         Ok(message) => Ok(Some(message.payload)),
         Err(error) if error.kind() == DirectGetErrorKind::NotFound => Ok(None),
-        Err(error) => Err(FleetError::Unreachable(error.to_string())),
+        Err(error) => Err(unreachable(error)),
     }
 }
 

@@ -42,7 +42,7 @@ pub(super) fn described_at(bucket: &str, hash: &BlobHash) -> String {
 /// A store of blobs on the server of this site.
 pub(super) struct Bucket {
     name: String,
-    stream: Stream<()>,
+    pub(super) stream: Stream<()>,
 }
 
 impl Bucket {
