@@ -49,6 +49,18 @@ fn up(app: &App, folder: &Path) -> (Node, SocketAddr) {
     (node, listen)
 }
 
+/// A node in front of an app, with a certificate for `shop.test` in its folder; none where a client is missing.
+fn shop() -> Option<(tempfile::TempDir, App, Node, SocketAddr)> {
+    if absent() {
+        return None;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    certificate(folder.path(), "shop", "shop.test", 90);
+    let app = App::start();
+    let (node, listen) = up(&app, folder.path());
+    Some((folder, app, node, listen))
+}
+
 fn absent() -> bool {
     let missing =
         ["curl", "openssl"].into_iter().find(|name| Command::new(name).arg("version").output().is_err());
@@ -57,13 +69,7 @@ fn absent() -> bool {
 
 #[test]
 fn curl_and_openssl_get_modern_tls_and_nothing_else() {
-    if absent() {
-        return;
-    }
-    let folder = tempfile::tempdir().unwrap();
-    certificate(folder.path(), "shop", "shop.test", 90);
-    let app = App::start();
-    let (node, listen) = up(&app, folder.path());
+    let Some((folder, _app, node, listen)) = shop() else { return };
     let url = format!("https://shop.test:{}/a", listen.port());
     for version in ["--tlsv1.3", "--tls-max=1.2"] {
         let args = match version.split_once('=') {
@@ -176,13 +182,7 @@ fn check_tells_of_certificates_that_end_soon_and_of_open_keys() {
 
 #[test]
 fn a_decision_about_a_fingerprint_refuses_its_clients_and_explain_shows_it() {
-    if absent() {
-        return;
-    }
-    let folder = tempfile::tempdir().unwrap();
-    certificate(folder.path(), "shop", "shop.test", 90);
-    let app = App::start();
-    let (node, listen) = up(&app, folder.path());
+    let Some((folder, _app, node, listen)) = shop() else { return };
     let url = format!("https://shop.test:{}/", listen.port());
     // An attack, because the history keeps those.
     let (status, body) = curl(folder.path(), listen, &[&format!("{url}{}", &attack(1)[1..])]);

@@ -552,4 +552,4 @@ const SEAL_CONTEXT: &str = "fleet authority";
 
 #[cfg(test)]
 #[path = "ca_tests.rs"]
-mod tests;
+pub(crate) mod tests;

@@ -11,14 +11,15 @@ use crate::membership::Held;
 const NOW: u64 = 1_800_000_000_000;
 const HOUR: u64 = 3_600_000;
 
-struct Keys {
-    node: SigningKey,
-    operator: SigningKey,
-    nats: SigningKey,
+/// The keys that a node makes for itself.
+pub(crate) struct Keys {
+    pub(crate) node: SigningKey,
+    pub(crate) operator: SigningKey,
+    pub(crate) nats: SigningKey,
 }
 
 impl Keys {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let key = || SigningKey::generate().unwrap();
         Self { node: key(), operator: key(), nats: key() }
     }
@@ -35,7 +36,7 @@ fn authority(fleet: &str) -> (tempfile::TempDir, FleetAuthority) {
     (folder, authority)
 }
 
-fn invitation(site: &str, control: bool) -> Invitation {
+pub(crate) fn invitation(site: &str, control: bool) -> Invitation {
     Invitation { site: site.into(), control, addresses: vec!["192.0.2.1:1".into()], for_ms: HOUR }
 }
 

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::announce::{Admission, Announcement, NodeRecord};
+use crate::ca::tests::{Keys, invitation};
 use crate::{FleetAuthority, NodeKeys, Refusal, Revocation, TrustRoots};
 
 const NOW: u64 = 1_800_000_000_000;
@@ -16,18 +17,7 @@ struct Shop {
     folder: tempfile::TempDir,
 }
 
-struct Keys {
-    node: SigningKey,
-    operator: SigningKey,
-    nats: SigningKey,
-}
-
 impl Keys {
-    fn new() -> Self {
-        let key = || SigningKey::generate().unwrap();
-        Self { node: key(), operator: key(), nats: key() }
-    }
-
     fn request(&self, token: &JoinToken, site: &str, node: &str) -> EnrolRequest {
         let operator = token.control.then_some(&self.operator);
         let keys = NodeKeys { node: &self.node, operator, nats: &self.nats };
@@ -37,10 +27,6 @@ impl Keys {
     fn renewal(&self, site: &str, node: &str, now_ms: u64) -> RenewRequest {
         RenewRequest::make("shops", site, node, &self.node, now_ms)
     }
-}
-
-fn invitation(site: &str, control: bool) -> Invitation {
-    Invitation { site: site.into(), control, addresses: vec!["192.0.2.1:1".into()], for_ms: HOUR }
 }
 
 impl Shop {

@@ -115,6 +115,18 @@ impl Sites {
         NatsServer::start_configured(configure).await.unwrap()
     }
 
+    /// Two sites with a relay between them, and a node in each; all hear each other.
+    async fn linked(&self) -> ([Site; 2], Relay, [Node; 2]) {
+        let fra = self.site("fra", &[]).await;
+        let relay = Relay::to(fra.leaf).await;
+        let syd = self.site("syd", &[relay.port]).await;
+        syd.hears(1).await;
+        let a = self.node(&fra, "a", true).await;
+        let b = self.node(&syd, "b", false).await;
+        gathered(&[&a, &b]).await;
+        ([fra, syd], relay, [a, b])
+    }
+
     async fn node(&self, site: &Site, name: &str, control: bool) -> Node {
         let enrolled = enrol(&self.authority, &site.name, name, control, false);
         self.run(&enrolled, site, control).await
@@ -306,13 +318,7 @@ async fn a_policy_pushed_at_its_home_reaches_the_other_sites_and_is_pushed_nowhe
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn both_sides_of_a_cut_go_on_and_agree_within_five_seconds_after_it() {
     let Some(sites) = Sites::new() else { return };
-    let fra = sites.site("fra", &[]).await;
-    let relay = Relay::to(fra.leaf).await;
-    let syd = sites.site("syd", &[relay.port]).await;
-    syd.hears(1).await;
-    let a = sites.node(&fra, "a", true).await;
-    let b = sites.node(&syd, "b", false).await;
-    gathered(&[&a, &b]).await;
+    let ([_fra, syd], relay, [a, b]) = sites.linked().await;
     b.ban("192.0.2.1", 600_000);
     until("it crosses", || a.refuses("192.0.2.1")).await;
     // Long enough for a copy's question to get lost in it; and shorter.
@@ -350,13 +356,7 @@ async fn both_sides_of_a_cut_go_on_and_agree_within_five_seconds_after_it() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_link_that_hangs_without_a_word_is_left_within_seconds() {
     let Some(sites) = Sites::new() else { return };
-    let fra = sites.site("fra", &[]).await;
-    let relay = Relay::to(fra.leaf).await;
-    let syd = sites.site("syd", &[relay.port]).await;
-    syd.hears(1).await;
-    let a = sites.node(&fra, "a", true).await;
-    let b = sites.node(&syd, "b", false).await;
-    gathered(&[&a, &b]).await;
+    let (_sites, relay, [a, b]) = sites.linked().await;
     relay.hang();
     b.ban("192.0.2.1", 600_000);
     a.ban("192.0.2.2", 600_000);
