@@ -1,5 +1,6 @@
 //! From checked policy to the plan that workers run: rules are loaded and compiled once per distinct rule set.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -7,14 +8,16 @@ use phalanx_decide::rate::{Pace, Quota, RateKeyPart, RateRule, RateScope};
 use phalanx_decide::{DecidePlan, Mode, OnError, StrikeRules};
 use phalanx_inspect::{Collections, CompileOptions, Program};
 use phalanx_model::PrefixSet;
+use phalanx_policy::cdn::{self, Cdn};
 use phalanx_policy::policy;
 use phalanx_policy::seclang::ir::RuleEngine;
 use phalanx_policy::seclang::{LoadOptions, load_dirs_from, load_texts, read_text};
 use phalanx_policy::{
-    App, Diagnostic, Files, Policy, RateAction, RateKey, RuleSource, Server, Upstreams, baseline,
+    AddressFrom, App, Diagnostic, Files, Policy, RateAction, RateKey, RuleSource, Server, Upstreams, baseline,
 };
 
 use crate::balance::group::UpstreamGroup;
+use crate::client_address::{AddressField, AddressSource};
 use crate::plan::{AppLimits, AppPlan, EdgePlan, UpstreamPlan};
 
 /// A compiled plan, and what was understood but looks like a mistake.
@@ -47,9 +50,14 @@ impl EdgePlan {
         let mut programs =
             Programs { files, collections, known: Vec::new(), warnings: Vec::new(), errors: Vec::new() };
         let mut apps = Vec::new();
+        let cdns = cdns(files, policy)?;
         for app in &policy.apps {
             let program = programs.of(app);
-            apps.push(app_plan(app, program));
+            let mut plan = app_plan(app, program);
+            if let Err(fault) = client_address(&mut plan, app, &cdns) {
+                programs.errors.push(fault);
+            }
+            apps.push(plan);
         }
         if !programs.errors.is_empty() {
             return Err(programs.errors);
@@ -67,6 +75,36 @@ impl EdgePlan {
         };
         Ok(Compiled { plan: Self::new(policy.version, decide, apps), warnings: programs.warnings })
     }
+}
+
+/// Content delivery networks by name: the product's, and those of the policy's own file.
+fn cdns(files: Files<'_>, policy: &Policy) -> Result<BTreeMap<String, Cdn>, Vec<Diagnostic>> {
+    let Some(file) = &policy.cdn_networks else { return Ok(cdn::built_in().clone()) };
+    let name = file.display().to_string();
+    let text = read_text(files, &name)
+        .map_err(|(line, message)| vec![Diagnostic::error(name.as_str(), line, message)])?;
+    cdn::read(&name, &text, cdn::built_in())
+}
+
+/// How the app's forwarders tell their clients' addresses, and who they are where a preset says it.
+fn client_address(plan: &mut AppPlan, app: &App, cdns: &BTreeMap<String, Cdn>) -> Result<(), Diagnostic> {
+    let said = &app.client_address;
+    let (mut from, mut hops) = (&said.from, said.hops);
+    if let Some(preset) = &said.preset {
+        let cdn = cdns.get(preset).filter(|cdn| !cdn.networks.is_empty()).ok_or_else(|| {
+            let fault = format!("the app `{}` is behind `{preset}`, whose networks no file knows", app.name);
+            Diagnostic::error("policy", 0, fault).with_help("add them to the file that `cdn_networks` names")
+        })?;
+        (from, hops) = (&cdn.from, cdn.hops);
+        plan.trust_forwarded = app.trust_forwarded.iter().chain(&cdn.networks).copied().collect();
+    }
+    let field = match from {
+        AddressFrom::XForwardedFor => AddressField::XForwardedFor,
+        AddressFrom::Forwarded => AddressField::Forwarded,
+        AddressFrom::Field(name) => AddressField::Named(name.as_str().into()),
+    };
+    plan.client_address = AddressSource { field, hops, certified: said.certified };
+    Ok(())
 }
 
 fn app_plan(app: &App, program: Option<Arc<Program>>) -> AppPlan {
@@ -93,6 +131,7 @@ fn app_plan(app: &App, program: Option<Arc<Program>>) -> AppPlan {
         },
         rates: app.rate_limits.iter().map(|limit| rate_rule(&app.name, limit)).collect(),
         trust_forwarded: prefixes(&app.trust_forwarded),
+        client_address: AddressSource::default(),
         upstreams: upstream_group(&app.upstreams),
         name: app.name.as_str().into(),
     }

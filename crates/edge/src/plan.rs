@@ -13,6 +13,7 @@ use phalanx_inspect::{Program, Scope};
 use phalanx_model::{PrefixSet, limits};
 
 use crate::balance::group::UpstreamGroup;
+use crate::client_address::AddressSource;
 use crate::http1::semantics::without_port;
 
 /// The plan of a node: who is exempt, and the apps by host.
@@ -57,6 +58,8 @@ pub struct AppPlan {
     pub rates: Vec<RateRule>,
     /// Peers whose forwarding fields are believed.
     pub trust_forwarded: PrefixSet,
+    /// How they tell their clients' addresses.
+    pub client_address: AddressSource,
 }
 
 /// Limits of an app.
@@ -180,6 +183,7 @@ impl AppPlan {
             limits: AppLimits::default(),
             rates: Vec::new(),
             trust_forwarded: PrefixSet::default(),
+            client_address: AddressSource::default(),
         }
     }
 }

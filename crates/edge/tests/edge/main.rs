@@ -20,6 +20,8 @@ mod names;
 #[cfg(test)]
 mod places;
 #[cfg(test)]
+mod proxied;
+#[cfg(test)]
 mod rates;
 #[cfg(test)]
 mod rules;
