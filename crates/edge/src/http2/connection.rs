@@ -1,6 +1,7 @@
 //! A client's HTTP/2 connection: streams are accepted, counted, and served side by side.
 
 use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
 use std::future::Future;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::pin;
@@ -138,8 +139,8 @@ pub(crate) struct Streams {
     proxied: Option<Proxied>,
     /// What was seen of the connection's bytes.
     watch: Rc<Watch>,
-    /// The streams that are served.
-    served: RefCell<Vec<u32>>,
+    /// The streams that were served last.
+    served: RefCell<VecDeque<u32>>,
 }
 
 impl Streams {
@@ -169,14 +170,26 @@ impl Streams {
             if self.served.borrow().contains(&refused.stream) {
                 continue;
             }
+            self.remember(refused.stream);
             let fault = if refused.answered { FramingFault::HeadTooLarge } else { FramingFault::BadStream };
             record_refusal(client, fault);
         }
     }
 
+    /// Takes note that of this stream there is an event, or will be one. What the codec still sends of it is sent while it is among
+    /// the last.
+    fn remember(&self, stream: u32) {
+        let mut served = self.served.borrow_mut();
+        if served.len() >= SERVED_KEPT {
+            served.pop_front();
+        }
+        served.push_back(stream);
+    }
+
     /// Serves a stream in a task of its own.
     fn begin(self: &Rc<Self>, message: Message<RecvStream>, mut respond: SendResponse<Bytes>) {
         // Streams that the client gave up do not count for the codec, and their tasks may not have noticed yet.
+        self.remember(respond.stream_id().as_u32());
         if self.open.get() >= STREAMS_MAX {
             return respond.send_reset(Reason::REFUSED_STREAM);
         }
@@ -184,7 +197,7 @@ impl Streams {
         let (parts, body) = message.into_parts();
         let head = request_head(&parts, body.is_end_stream(), self.worker.shared.settings.limits.head);
         let arrived = Arrived { head, started: Instant::now() };
-        let opened = Opened::count(self, respond.stream_id().as_u32());
+        let opened = Opened::count(self);
         let mut client = Client::of_stream(&self.worker, Stream::new(body, respond), self.peer, self.local);
         client.tls = self.tls;
         client.proxied = self.proxied;
@@ -221,21 +234,19 @@ impl Streams {
 }
 
 /// An open stream's place in its connection.
-struct Opened(Rc<Streams>, u32);
+struct Opened(Rc<Streams>);
 
 impl Opened {
-    fn count(streams: &Rc<Streams>, stream: u32) -> Self {
+    fn count(streams: &Rc<Streams>) -> Self {
         streams.open.set(streams.open.get() + 1);
-        streams.served.borrow_mut().push(stream);
         streams.work();
-        Self(Rc::clone(streams), stream)
+        Self(Rc::clone(streams))
     }
 }
 
 impl Drop for Opened {
     fn drop(&mut self) {
         self.0.open.set(self.0.open.get().saturating_sub(1));
-        self.0.served.borrow_mut().retain(|stream| *stream != self.1);
         if self.0.open.get() == 0 {
             self.0.rest();
         }
@@ -258,6 +269,8 @@ async fn serve_stream(mut client: Client, arrived: Arrived, opened: Opened) {
 
 /// Streams at once: what nginx allows is 128, and browsers ask for no more than 100.
 const STREAMS_MAX: u32 = 100;
+/// Streams that are known to have been served: more than there can be at once.
+const SERVED_KEPT: usize = 256;
 /// What header compression may remember.
 const HEADER_TABLE_BYTES: u32 = 4_096;
 /// What a client may send of a stream before it is read. With the connection's: the memory that unread bodies take.

@@ -112,6 +112,8 @@ impl Stream {
             None => self.respond.poll_reset(cx),
         };
         self.given_up |= reset.is_ready() && !self.ended;
+        // Most often by the codec: data without end is more than was announced.
+        self.broken |= matches!(&reset, Poll::Ready(Ok(Reason::PROTOCOL_ERROR)));
         reset.map(drop)
     }
 

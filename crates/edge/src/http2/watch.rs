@@ -25,11 +25,12 @@ pub(super) struct Watch {
     refused: RefCell<Vec<Refused>>,
 }
 
-/// A stream that was reset because it broke the protocol.
+/// A stream that was reset because it broke the protocol, or that was answered by a head alone. If nobody has served it, the codec has
+/// refused it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Refused {
     pub(super) stream: u32,
-    /// A head was sent before: the codec's own answer to one that is too large, unless the stream was served.
+    /// By a head: the codec's own answer to one that is too large.
     pub(super) answered: bool,
 }
 
@@ -38,7 +39,7 @@ impl Watch {
         self.print.borrow().clone()
     }
 
-    /// The streams that were refused since this was asked for last.
+    /// The streams that may have been refused, since this was asked for last.
     pub(super) fn take_refused(&self) -> Vec<Refused> {
         match self.refused.try_borrow_mut() {
             Ok(mut refused) if !refused.is_empty() => std::mem::take(&mut refused),
@@ -75,8 +76,6 @@ struct Frames {
     have: usize,
     /// What is left of a payload that is not looked at.
     skip: usize,
-    /// The stream that a head was sent on last.
-    answered: u32,
 }
 
 impl Frames {
@@ -105,14 +104,14 @@ impl Frames {
     }
 
     fn end_frame(&mut self, refused: &mut Vec<Refused>) {
-        let [a, b, c, kind, _, s0, s1, s2, s3, r0, r1, r2, r3] = self.start;
+        let [a, b, c, kind, flags, s0, s1, s2, s3, reason @ ..] = self.start;
         let stream = u32::from_be_bytes([s0, s1, s2, s3]);
-        if kind == HEADERS {
-            self.answered = stream;
-        }
         let reset = self.have == RESET_BYTES;
-        if reset && u32::from_be_bytes([r0, r1, r2, r3]) == PROTOCOL_ERROR {
-            refused.push(Refused { stream, answered: self.answered == stream });
+        if reset && u32::from_be_bytes(reason) == PROTOCOL_ERROR {
+            refused.push(Refused { stream, answered: false });
+        }
+        if kind == HEADERS && flags & END_STREAM != 0 {
+            refused.push(Refused { stream, answered: true });
         }
         let length = usize::try_from(u32::from_be_bytes([0, a, b, c])).unwrap_or_default();
         self.skip = if reset { 0 } else { length };
@@ -185,33 +184,34 @@ const HEADER_BYTES: usize = 9;
 const RESET_BYTES: usize = 13;
 const HEADERS: u8 = 1;
 const RST_STREAM: u8 = 3;
+const END_STREAM: u8 = 1;
 const PROTOCOL_ERROR: u32 = 1;
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn frame(kind: u8, stream: u8, payload: &[u8]) -> Vec<u8> {
+    fn frame(kind: u8, flags: u8, stream: u8, payload: &[u8]) -> Vec<u8> {
         let length = u8::try_from(payload.len()).unwrap();
-        [&[0, 0, length, kind, 0, 0, 0, 0, stream], payload].concat()
+        [&[0, 0, length, kind, flags, 0, 0, 0, stream], payload].concat()
     }
 
     #[test]
-    fn resets_for_breaking_the_protocol_are_seen_however_they_are_cut() {
+    fn resets_and_bare_answers_are_seen_however_they_are_cut() {
         let output = [
-            frame(4, 0, &[0; 12]),
-            frame(0, 1, &[3; 40]),
-            frame(3, 3, &[0, 0, 0, 8]),
-            frame(3, 5, &[0, 0, 0, 1]),
-            frame(1, 7, b"head"),
-            frame(3, 7, &[0, 0, 0, 1]),
-            frame(6, 0, &[0; 8]),
+            frame(4, 0, 0, &[0; 12]),
+            frame(0, 1, 1, &[3; 40]),
+            frame(3, 0, 3, &[0, 0, 0, 8]),
+            frame(3, 0, 5, &[0, 0, 0, 1]),
+            frame(1, 4, 7, b"head"),
+            frame(1, 5, 9, b"head"),
+            frame(6, 0, 0, &[0; 8]),
         ]
         .concat();
         for piece in 1..=output.len() {
             let (mut frames, mut refused) = (Frames::default(), Vec::new());
             output.chunks(piece).for_each(|bytes| frames.follow(bytes, &mut refused));
-            let expected = [Refused { stream: 5, answered: false }, Refused { stream: 7, answered: true }];
+            let expected = [Refused { stream: 5, answered: false }, Refused { stream: 9, answered: true }];
             assert_eq!(refused, expected, "in pieces of {piece}");
         }
     }
