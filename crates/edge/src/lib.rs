@@ -23,6 +23,7 @@ mod ask;
 mod audit;
 mod events;
 mod exchange;
+mod outgoing;
 mod rates;
 mod stages;
 pub mod trial;
@@ -35,6 +36,7 @@ mod upstream;
 
 pub mod balance;
 
+mod compress;
 mod forward;
 mod mask;
 mod reply;

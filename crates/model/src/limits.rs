@@ -265,3 +265,5 @@ pub const POLICY_PROGRAM_RULES_MAX: usize = 50_000;
 pub const POLICY_PREFIXES_MAX: usize = 10_000;
 /// Clients that are told apart while a policy is on trial: 200 KiB, and enough to judge by.
 pub const TRIAL_CLIENTS_MAX: usize = 4_096;
+/// Responses that a worker compresses at once; more go as they are. Each encoder takes some hundred KiB.
+pub const COMPRESSED_RESPONSES_MAX: usize = 128;
