@@ -11,6 +11,7 @@ use phalanx_decide::rate::RateRule;
 use phalanx_decide::{DecidePlan, Mode, OnError};
 use phalanx_inspect::{Program, Scope};
 use phalanx_model::{PrefixSet, limits};
+use phalanx_policy::Compression;
 
 use crate::balance::group::UpstreamGroup;
 use crate::client_address::AddressSource;
@@ -60,6 +61,8 @@ pub struct AppPlan {
     pub trust_forwarded: PrefixSet,
     /// How they tell their clients' addresses.
     pub client_address: AddressSource,
+    /// Which responses are compressed; `None`: none.
+    pub compression: Option<Arc<Compression>>,
 }
 
 /// Limits of an app.
@@ -184,6 +187,7 @@ impl AppPlan {
             rates: Vec::new(),
             trust_forwarded: PrefixSet::default(),
             client_address: AddressSource::default(),
+            compression: None,
         }
     }
 }
