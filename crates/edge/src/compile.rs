@@ -272,3 +272,51 @@ fn read_files(files: Files<'_>, paths: &[PathBuf]) -> Result<Vec<(String, String
 fn prefixes(list: &[phalanx_model::Prefix]) -> PrefixSet {
     list.iter().copied().collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use phalanx_policy::{FileSet, parse_policy};
+
+    use super::*;
+
+    fn compiled(text: &str, networks: &str) -> Result<EdgePlan, Vec<Diagnostic>> {
+        let (policy, _) = parse_policy("policy.toml", text).unwrap();
+        let files = FileSet::new([("cdn.toml".to_owned(), networks.as_bytes().to_vec())]);
+        EdgePlan::compile_from(Files::Set(&files), &policy, &Arc::default()).map(|compiled| compiled.plan)
+    }
+
+    fn app(client_address: &str) -> String {
+        format!(
+            "[[apps]]\nname = \"a\"\nupstream = \"http://127.0.0.1:1\"\nmode = \"off\"\n\
+             trust_forwarded = [\"10.0.0.0/8\"]\nclient_address = {{ {client_address} }}\n"
+        )
+    }
+
+    #[test]
+    fn a_preset_trusts_its_networks_beside_the_apps_own() {
+        let plan = compiled(&app("preset = \"cloudflare\", certificate = true"), "").unwrap();
+        let app = &plan.apps()[0];
+        let trusts = |ip: &str| app.trust_forwarded.contains(ip.parse().unwrap());
+        assert!(
+            trusts("10.1.1.1") && trusts("173.245.48.9") && trusts("2606:4700::1") && !trusts("192.0.2.1")
+        );
+        assert_eq!(app.client_address.field, AddressField::Named("cf-connecting-ip".into()));
+        assert!(app.client_address.certified);
+        assert!(plan.decide.forwarders.contains("173.245.48.9".parse().unwrap()), "never banned");
+    }
+
+    #[test]
+    fn a_file_of_networks_says_what_is_newer() {
+        let text =
+            |preset: &str| format!("cdn_networks = \"cdn.toml\"\n{}", app(&format!("preset = \"{preset}\"")));
+        let file = "[cloudflare]\nnetworks = [\"192.0.2.0/24\"]\n[ours]\nfrom = \"forwarded\"\nnetworks = [\"198.51.100.1\"]\n";
+        let plan = compiled(&text("cloudflare"), file).unwrap();
+        let trusts = |ip: &str| plan.apps()[0].trust_forwarded.contains(ip.parse().unwrap());
+        assert!(trusts("192.0.2.1") && !trusts("173.245.48.9"));
+        let plan = compiled(&text("ours"), file).unwrap();
+        assert_eq!(plan.apps()[0].client_address.field, AddressField::Forwarded);
+        let faults = compiled(&text("cloudfront"), file).unwrap_err();
+        assert!(faults[0].to_string().contains("whose networks no file knows"), "{}", faults[0]);
+        assert!(compiled(&text("ours"), "[ours]\nnetworks = 1\n").is_err());
+    }
+}
