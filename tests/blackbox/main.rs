@@ -28,3 +28,4 @@ mod serve;
 mod state;
 mod support;
 mod tls;
+mod upgrade;
