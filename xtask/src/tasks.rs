@@ -75,6 +75,9 @@ pub(crate) fn test() -> anyhow::Result<ExitCode> {
     browser_step(&mut steps, "images on a page elsewhere, in Chromium", &[CHROMIUM], || {
         must(node("tests/browser/crosssite.mjs").arg(place::built("debug", "phalanx")))
     });
+    browser_step(&mut steps, "HTTPS and compressed pages, in Chromium", &[CHROMIUM], || {
+        must(node("tests/browser/tls.mjs").arg(place::built("debug", "phalanx")))
+    });
     Ok(steps.finish())
 }
 

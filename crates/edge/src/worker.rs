@@ -15,6 +15,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, watch};
 
 use crate::client::Client;
+use crate::compress::Encoders;
 use crate::connection;
 use crate::control::{Activity, Connections, Control, Cut};
 use crate::places::Places;
@@ -57,6 +58,7 @@ pub(crate) struct Worker {
     pub(crate) pool: Pool,
     pub(crate) connections: Connections,
     pub(crate) inspect_scratch: InspectScratch,
+    pub(crate) encoders: Encoders,
     pub(crate) draining: Cell<bool>,
     /// While it drains: idle connections are no longer waited for.
     pub(crate) hurries: Cell<bool>,
@@ -78,6 +80,7 @@ impl Worker {
             pool: Pool::new(limits.upstream_idle, limits.upstream_idle_ms),
             connections: Connections::default(),
             inspect_scratch: InspectScratch::default(),
+            encoders: Encoders::default(),
             draining: Cell::new(false),
             hurries: Cell::new(false),
             retiring: Cell::new(false),
