@@ -29,3 +29,4 @@ mod serve;
 mod state;
 mod support;
 mod tls;
+mod upgrade;

@@ -140,7 +140,11 @@ impl Client {
         let limits = &self.worker.shared.settings.limits;
         let (head_limits, head_ms) = (limits.head, limits.head_ms);
         // A connection that came while the node is out of service still gets its one answer: whoever sent it may not know yet.
-        let over = self.worker.draining.get() || self.worker.lets_go() && self.served;
+        let over = match self.worker.draining.get() {
+            // Who was not told that the last reply was the last may be asking already, while another process takes over.
+            true => self.worker.hurries.get(),
+            false => self.worker.lets_go() && self.served,
+        };
         if self.control.ends.get() || over && self.socket.input.is_empty() {
             return None;
         }

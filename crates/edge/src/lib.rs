@@ -14,6 +14,7 @@
 pub mod edge;
 pub mod settings;
 
+mod listen;
 mod worker;
 
 mod connection;
@@ -65,6 +66,7 @@ pub use balance::group::{EndpointReport, GroupReport, UpstreamGroup, UpstreamSta
 pub use client_address::{AddressField, AddressSource};
 pub use compile::Compiled;
 pub use edge::{Edge, EdgeHandle, EdgeShared};
+pub use listen::{GivenListener, bind};
 pub use places::Places;
 pub use plan::{AppLimits, AppPlan, EdgePlan, UpstreamPlan, UpstreamTarget};
 pub use settings::{EdgeLimits, EdgeSettings};

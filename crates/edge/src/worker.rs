@@ -37,10 +37,18 @@ pub(crate) struct WorkerShared {
     pub(crate) lanes: Lanes,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) tables: Arc<NodeTables>,
-    /// When the drain must be over; `None` while the node serves.
-    pub(crate) drain: Arc<watch::Sender<Option<Instant>>>,
+    /// How the node drains; `None` while it serves.
+    pub(crate) drain: Arc<watch::Sender<Option<Drain>>>,
     /// Whether connections end with the request under way, while new ones are served.
     pub(crate) retire: Arc<watch::Sender<bool>>,
+}
+
+/// When a drain is over.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Drain {
+    pub(crate) until: Instant,
+    /// Idle connections may ask once more until then.
+    pub(crate) idle_until: Instant,
 }
 
 /// A worker's own state.
@@ -52,6 +60,8 @@ pub(crate) struct Worker {
     pub(crate) inspect_scratch: InspectScratch,
     pub(crate) encoders: Encoders,
     pub(crate) draining: Cell<bool>,
+    /// While it drains: idle connections are no longer waited for.
+    pub(crate) hurries: Cell<bool>,
     retiring: Cell<bool>,
     scratch: RefCell<Box<[u8]>>,
     buffers: RefCell<Vec<Vec<u8>>>,
@@ -72,6 +82,7 @@ impl Worker {
             inspect_scratch: InspectScratch::default(),
             encoders: Encoders::default(),
             draining: Cell::new(false),
+            hurries: Cell::new(false),
             retiring: Cell::new(false),
             scratch: RefCell::new(vec![0; READ_BYTES_MAX].into_boxed_slice()),
             buffers: RefCell::default(),
@@ -217,17 +228,16 @@ impl Worker {
 /// One of a worker's listening sockets.
 pub(crate) struct Listener {
     pub(crate) socket: std::net::TcpListener,
+    pub(crate) begins: Begins,
+}
+
+/// How connections of a listener begin.
+#[derive(Clone, Default)]
+pub(crate) struct Begins {
     /// Its place among the TLS listeners, if it is one.
     pub(crate) tls: Option<usize>,
     /// Whose connections it takes, each with a PROXY header; `None`: everybody's, without one.
     pub(crate) proxied: Option<Arc<PrefixSet>>,
-}
-
-/// How connections of a listener begin.
-#[derive(Clone)]
-struct Begins {
-    tls: Option<usize>,
-    proxied: Option<Arc<PrefixSet>>,
 }
 
 /// Runs a worker on the current thread until the node has drained.
@@ -243,32 +253,37 @@ pub(crate) fn run(
         let mut drain = shared.drain.subscribe();
         let worker = Rc::new(Worker::new(shared, counters));
         let mut accepting = Vec::new();
-        for Listener { socket, tls, proxied } in listeners {
+        for Listener { socket, begins } in listeners {
             let listener = TcpListener::from_std(socket)?;
-            let begins = Begins { tls, proxied };
             accepting.push(tokio::task::spawn_local(accept(Rc::clone(&worker), listener, begins)));
         }
         tokio::task::spawn_local(watch_bans(Rc::clone(&worker)));
         tokio::task::spawn_local(watch_retirement(Rc::clone(&worker)));
         let ticker = tokio::task::spawn_local(keep_ticking(Rc::clone(&worker)));
-        let asked = drain.wait_for(Option::is_some).await.ok().and_then(|until| *until);
+        let asked = drain.wait_for(Option::is_some).await.ok().and_then(|drain| *drain);
         // The sender lives as long as the worker: the wait cannot fail.
-        let until = asked.unwrap_or_else(Instant::now);
+        let drain = asked.unwrap_or_else(|| Drain { until: Instant::now(), idle_until: Instant::now() });
         worker.draining.set(true);
         for listener in accepting {
             let _ = listener.await;
         }
-        finish(&worker, until).await;
+        finish(&worker, drain).await;
         ticker.abort();
         Ok(())
     })
 }
 
 /// Lets requests in flight end, then cuts what is left.
-async fn finish(worker: &Rc<Worker>, until: Instant) {
+async fn finish(worker: &Rc<Worker>, drain: Drain) {
+    if worker.connections.len() > 0 && Instant::now() < drain.idle_until {
+        // Those that speak HTTP/2 say at once that no stream is to come.
+        worker.connections.for_each(|control| control.wake());
+        let _ = tokio::time::timeout_at(drain.idle_until.into(), worker.closed.notified()).await;
+    }
+    worker.hurries.set(true);
     worker.cut_idle();
     if worker.connections.len() > 0 {
-        let in_time = tokio::time::timeout_at(until.into(), worker.closed.notified()).await;
+        let in_time = tokio::time::timeout_at(drain.until.into(), worker.closed.notified()).await;
         if in_time.is_err() {
             worker.connections.for_each(|control| control.cut(Cut::Drained));
             // What was cut ends on its next poll; connections that hang in a write get no more time than a tick.
@@ -311,7 +326,9 @@ async fn accept(worker: Rc<Worker>, listener: TcpListener, begins: Begins) {
         }
     }
     // Connections that the kernel has already completed are served, not reset, when the listener closes.
-    while let Some(Ok(accepted)) = futures_util::FutureExt::now_or_never(listener.accept()) {
+    for _ in 0..ACCEPTED_LAST {
+        let accepted = tokio::task::unconstrained(listener.accept());
+        let Some(Ok(accepted)) = futures_util::FutureExt::now_or_never(accepted) else { return };
         admit(&worker, accepted, &begins);
     }
 }
@@ -393,5 +410,7 @@ const READ_BYTES_MAX: usize = 64 * 1024;
 const BUFFER_BYTES: usize = 4 * 1024;
 /// Output buffers kept for reuse.
 const BUFFERS_KEPT: usize = 256;
+/// Connections taken when a listener closes: those that wait, not those that keep coming where another process listens too.
+const ACCEPTED_LAST: usize = 4_096;
 /// Pause after a failed accept.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);

@@ -2,7 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::net::{IpAddr, SocketAddr};
 use std::pin::pin;
 use std::rc::Rc;
@@ -19,7 +19,7 @@ use super::head::request_head;
 use super::stream::Stream;
 use super::watch::{Watch, Watched};
 use crate::client::{Arrived, Client};
-use crate::control::{Activity, Control};
+use crate::control::{Activity, Control, Cut};
 use crate::events;
 use crate::pipeline;
 use crate::proxied::Proxied;
@@ -52,13 +52,29 @@ async fn serve_streams(client: &Client, socket: &mut Socket) {
     let shaken = control.run(|cx| handshake.as_mut().poll(cx).map_err(|_| Stop::ClientGone)).await;
     let Ok(mut connection) = shaken else { return };
     streams.rest();
-    while let Ok(Some((message, respond))) = next(&mut connection, client, &streams).await {
+    loop {
+        let (message, respond) = match next(&mut connection, client, &streams).await {
+            Ok(Some(accepted)) => accepted,
+            Ok(None) => return,
+            Err(Stop::Cut(Cut::Drained)) => return tell_the_end(&mut connection).await,
+            Err(_) => return,
+        };
         streams.begin(message, respond);
         if streams.are_abused() {
             tracing::debug!(peer = %streams.peer, "streams are opened and given up, connection ended");
             connection.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
         }
     }
+}
+
+/// Which streams were served, at least: the others the client may send again elsewhere (RFC 9113 section 6.8).
+async fn tell_the_end(connection: &mut Connection<Watched<'_>, Bytes>) {
+    connection.abrupt_shutdown(Reason::NO_ERROR);
+    poll_fn(|cx| {
+        let _ = connection.poll_accept(cx);
+        Poll::Ready(())
+    })
+    .await;
 }
 
 type Accepted = (Message<RecvStream>, SendResponse<Bytes>);
