@@ -17,9 +17,11 @@ use serde::{Deserialize, Serialize};
 
 mod delegation;
 mod held;
+mod load;
 
 pub use delegation::{Delegate, Delegation, NewDelegation};
 pub use held::{Held, HeldThing, HeldWhat, Settled};
+pub use load::{LimitCount, Load};
 
 /// `GET /api/v1/status`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -52,6 +54,9 @@ pub struct Status {
     /// What waits for an operator; `GET /api/v1/held` lists it.
     #[serde(default)]
     pub held: u64,
+    /// What the node uses of its limits, and what it sheds.
+    #[serde(default)]
+    pub load: Load,
     /// The recorder's parts.
     pub recorder: Vec<PartReport>,
     /// Certificates that visitors are shown.
@@ -76,6 +81,8 @@ pub struct NodeStatus {
     pub degraded: Vec<String>,
     /// Certificates that visitors are shown.
     pub certificates: Vec<Certificate>,
+    /// What the node uses of its limits, and what it sheds.
+    pub load: Load,
 }
 
 /// A certificate that visitors are shown.

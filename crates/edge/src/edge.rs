@@ -15,7 +15,7 @@ use tokio::sync::watch;
 use crate::balance::keeper;
 use crate::places::Places;
 use crate::plan::EdgePlan;
-use crate::settings::EdgeSettings;
+use crate::settings::{EdgeLimits, EdgeSettings};
 use crate::tables::{NodeTables, RateCounting};
 use crate::tls::Material;
 use crate::worker::{self, Listener, WorkerShared};
@@ -52,6 +52,7 @@ pub struct EdgeHandle {
     tls_addresses_from: usize,
     counters: Arc<[Arc<WorkerCounters>]>,
     tables: Arc<NodeTables>,
+    settings: Arc<EdgeSettings>,
     drain: Arc<watch::Sender<Option<Instant>>>,
     retire: Arc<watch::Sender<bool>>,
     /// Workers that still run.
@@ -87,18 +88,19 @@ impl Edge {
         let drain = Arc::new(watch::Sender::new(None));
         let retire = Arc::new(watch::Sender::new(false));
         let (stopped, running) = watch::channel(workers);
+        let settings = Arc::new(settings);
         let handle = EdgeHandle {
             addresses: addresses.into(),
             tls_addresses_from: settings.listen.len(),
             counters: (0..workers).map(|_| Arc::default()).collect(),
             tables: Arc::clone(&tables),
+            settings: Arc::clone(&settings),
             drain: Arc::clone(&drain),
             retire: Arc::clone(&retire),
             running,
             stopped: Arc::new(stopped),
         };
         let EdgeShared { plan, view, places, material, lanes, clock } = shared;
-        let settings = Arc::new(settings);
         let shared =
             WorkerShared { settings, plan, view, places, material, lanes, clock, tables, drain, retire };
         Ok(Self { handle, listeners, shared })
@@ -135,7 +137,7 @@ impl Edge {
         }
         let shared = self.shared;
         let keeper = move || {
-            if let Err(error) = keeper::run(&shared.plan, &shared.settings, &shared.drain) {
+            if let Err(error) = keeper::run(&shared.plan, &shared.settings, &shared.tables, &shared.drain) {
                 tracing::error!(%error, "nobody watches the upstreams");
             }
         };
@@ -163,6 +165,11 @@ impl EdgeHandle {
     /// Counts, one set per worker.
     pub fn counters(&self) -> &[Arc<WorkerCounters>] {
         &self.counters
+    }
+
+    /// The limits in force.
+    pub fn limits(&self) -> &EdgeLimits {
+        &self.settings.limits
     }
 
     /// The tables that workers share: for forgiving strikes, and for reports.
@@ -208,10 +215,17 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(true)?;
     socket.bind(&address.into())?;
+    // Inherited by what is accepted: the kernel takes only so much of a reply ahead of what it can send, so that a client that does
+    // not read holds little memory, and its progress is seen as it makes it. Failing is harmless.
+    #[cfg(target_os = "linux")]
+    let _ = socket.set_tcp_notsent_lowat(UNSENT_BYTES_MAX);
     socket.listen(LISTEN_BACKLOG)?;
     socket.set_nonblocking(true)?;
     Ok(socket.into())
 }
 
+/// Of a reply, in the kernel, beyond what is on its way.
+#[cfg(target_os = "linux")]
+const UNSENT_BYTES_MAX: u32 = 128 * 1024;
 /// Completed connections that wait to be accepted; the kernel caps it at `net.core.somaxconn`.
 const LISTEN_BACKLOG: i32 = 4_096;

@@ -299,8 +299,7 @@ impl Asking {
                     if client.socket.poll_given_up(cx).is_ready() {
                         return Poll::Ready(Err(Failure::Stop(Stop::ClientGone)));
                     }
-                    let upstream = &mut self.upstream;
-                    let filled = client.worker.with_scratch(|scratch| upstream.poll_fill(cx, scratch));
+                    let filled = poll_upstream(client, &mut self.upstream, cx);
                     match ready!(filled).map_err(Failure::Io)? {
                         0 => return Poll::Ready(Err(Failure::Closed)),
                         _ => self.answered = true,
@@ -323,8 +322,8 @@ fn pass_interim(client: &mut Client, request: &Request, head: &ResponseHead, cx:
     write_response_fields(out, head);
     out.extend_from_slice(b"\r\n");
     let _ = client.socket.head_written(from, false);
-    // What cannot be written now goes out with the final response.
-    let _ = client.poll_flush(cx);
+    // What cannot be written now goes out with the final response. The upstream is what is waited for.
+    let _ = client.socket.poll_flush(cx, &mut false);
 }
 
 /// Moves request body from the client to the upstream; ready when there is no more to move.
@@ -335,7 +334,6 @@ fn poll_request_body(
     request: &mut Request,
     cx: &mut Context<'_>,
 ) -> Poll<Result<(), Stop>> {
-    let body_gap_ms = client.worker.shared.settings.limits.body_gap_ms;
     let upstream_head_ms = request.app().limits.upstream_head_ms;
     loop {
         if !upstream.output.is_empty() {
@@ -357,8 +355,7 @@ fn poll_request_body(
             *sending = Sending::Done;
             client.control.set_deadline(client.worker.after_ms(upstream_head_ms));
         } else if upstream.output.is_empty() {
-            client.control.set_deadline(client.worker.after_ms(body_gap_ms));
-            ready!(client.poll_more_body(cx))?;
+            ready!(client.poll_more_body(cx, request.replied))?;
         }
     }
 }
@@ -527,9 +524,10 @@ impl Exchange {
             return Poll::Ready(Err(stop));
         }
         let mut ended = false;
+        let output_max = OUTPUT_BYTES_MAX.min(client.read_bytes_max());
         loop {
             let out = client.output();
-            let room = OUTPUT_BYTES_MAX.saturating_sub(out.len());
+            let room = output_max.saturating_sub(out.len());
             let mut bytes = 0;
             self.take_body(room, |data| {
                 bytes += data.len();
@@ -603,7 +601,7 @@ impl Exchange {
     /// Reads more of the response; its end or failure is noted in `self`.
     fn poll_more(&mut self, client: &Client, cx: &mut Context<'_>) -> Poll<()> {
         let upstream = &mut self.upstream;
-        let filled = client.worker.with_scratch(|scratch| upstream.poll_fill(cx, scratch));
+        let filled = poll_upstream(client, upstream, cx);
         match ready!(filled) {
             Ok(1..) => {}
             Ok(0) if self.body.ends_with_connection() => self.body = BodyDecoder::length(0),
@@ -654,6 +652,14 @@ impl Exchange {
         }
         out.extend_from_slice(b"\r\n");
     }
+}
+
+/// Reads more of what an upstream sends; 0 at its end.
+fn poll_upstream(client: &Client, upstream: &mut Socket, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+    client.worker.with_scratch(|scratch| {
+        let room = client.read_bytes_max().min(scratch.len());
+        upstream.poll_fill(cx, scratch.get_mut(..room).unwrap_or_default())
+    })
 }
 
 /// Appends an upstream's header fields that do not end at this hop.

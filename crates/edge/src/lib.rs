@@ -45,8 +45,10 @@ mod wire;
 pub mod tls;
 
 mod control;
+mod pace;
 
 pub mod compile;
+pub mod overload;
 pub mod places;
 pub mod plan;
 pub mod tables;
@@ -57,6 +59,7 @@ mod http2;
 pub use balance::group::{EndpointReport, GroupReport, UpstreamGroup, UpstreamState};
 pub use compile::Compiled;
 pub use edge::{Edge, EdgeHandle, EdgeShared};
+pub use overload::{Level, Usage};
 pub use places::Places;
 pub use plan::{AppLimits, AppPlan, EdgePlan, UpstreamPlan, UpstreamTarget};
 pub use settings::{EdgeLimits, EdgeSettings};

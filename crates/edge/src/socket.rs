@@ -125,6 +125,10 @@ impl Socket {
     /// Drops used bytes off the front of `input`.
     pub(crate) fn consume(&mut self, bytes: usize) {
         self.input.advance(bytes.min(self.input.len()));
+        if self.input.is_empty() {
+            // The next read brings its own memory; what waits for a slow reader should not keep this, too.
+            self.input = BytesMut::new();
+        }
     }
 
     /// Writes all of `output`. `progress` tells whether this call wrote anything.
@@ -152,6 +156,11 @@ impl Socket {
         self.output.clear();
         self.flushed = 0;
         Poll::Ready(Ok(()))
+    }
+
+    /// How much of the output is not written yet.
+    pub(crate) fn unwritten(&self) -> usize {
+        self.output.len().saturating_sub(self.flushed)
     }
 
     /// Whether any bytes were written since this was asked for last.

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use phalanx_control::ImportSettings;
+use phalanx_edge::EdgeLimits;
 use phalanx_model::HoldLimits;
 use phalanx_policy::Diagnostic;
 use phalanx_policy::toml_text::{At, Text};
@@ -16,6 +17,7 @@ use phalanx_record::AuditFormat;
 use serde::Deserialize;
 
 use crate::args::parse_name;
+use crate::limit_settings::{self, RawLimits};
 use crate::tls_settings::{self, RawCertificate, RawTlsListen, TlsSettings};
 
 /// A node's settings, checked.
@@ -43,6 +45,8 @@ pub(crate) struct Settings {
     pub(crate) held: HoldLimits,
     /// TLS towards clients.
     pub(crate) tls: TlsSettings,
+    /// What clients may take of the node.
+    pub(crate) limits: EdgeLimits,
 }
 
 /// Logs in other tools' formats; there are none unless they are asked for.
@@ -132,6 +136,7 @@ fn check(
         imports: imports(text, &raw.import.crowdsec, folder, faults),
         held: held(text, &raw.held, faults),
         tls: tls_settings::check(text, (&raw.listen.tls, &raw.certificate), folder, faults),
+        limits: limit_settings::check(text, &raw.limits, faults),
     };
     (settings, folder.join(&raw.policy))
 }
@@ -387,6 +392,8 @@ struct RawSettings {
     held: RawHeld,
     #[serde(default)]
     certificate: Vec<RawCertificate>,
+    #[serde(default)]
+    limits: RawLimits,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -181,6 +181,7 @@ fn settings_of(args: &UpArgs) -> anyhow::Result<Settings> {
         imports: Vec::new(),
         held: Default::default(),
         tls: tls_of(args),
+        limits: Default::default(),
         logs: LogSettings {
             modsecurity: args.modsecurity_log.clone(),
             audit: args.audit_log.clone().map(|path| (path, args.audit_format.into())),

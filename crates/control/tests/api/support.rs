@@ -310,6 +310,7 @@ fn node_status(ready: bool) -> NodeStatus {
         not_ready: (!ready).then(|| "the listeners are not bound".into()),
         degraded: vec![],
         certificates: vec![],
+        load: Default::default(),
     }
 }
 

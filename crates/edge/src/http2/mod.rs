@@ -8,6 +8,7 @@
 
 mod connection;
 mod head;
+mod meter;
 mod stream;
 
 pub(crate) use connection::{PREFACE, serve};
