@@ -251,7 +251,8 @@ impl AsyncRead for Socket {
                     .with_borrow_mut(|scratch| Socket::poll_fill(&mut self, cx, scratch.as_mut_slice()));
                 let read = ready!(filled)?;
                 let bytes = read.min(buffer.remaining());
-                buffer.put_slice(&self.input.split_to(bytes));
+                buffer.put_slice(self.input.get(..bytes).unwrap_or_default());
+                self.consume(bytes);
                 Poll::Ready(Ok(()))
             }
             Transport::Stream(_) => Poll::Ready(Ok(())),
