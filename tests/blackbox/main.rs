@@ -10,6 +10,7 @@
     reason = "a test ends at its first surprise"
 )]
 
+mod abuse;
 mod cli;
 mod clocks;
 mod crowdsec;

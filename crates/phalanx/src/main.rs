@@ -7,6 +7,8 @@
 mod args;
 
 mod duty;
+mod limit_settings;
+mod load;
 mod material_port;
 mod places_port;
 mod plan;

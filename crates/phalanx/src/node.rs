@@ -271,7 +271,7 @@ impl Running {
             metrics: metrics(&edge, &lanes, &recorder, &keepers, &fleet, &clock),
             lanes: lanes.clone(),
             counters: edge.counters().to_vec(),
-            node_status: node_status(settings, &keepers, identity, fleet.view(), process),
+            node_status: node_status(settings, &keepers, identity, (fleet.view(), edge.clone()), process),
             authority: offices.authority,
             delegate: offices.delegate,
             policy: policy_port(&keepers),
@@ -281,6 +281,7 @@ impl Running {
             imports: crowdsec.imports(),
             lapi_listen: crowdsec.listen(),
         };
+        tokio::spawn(crate::load::follow(edge.clone(), lanes.clone(), Arc::clone(&clock)));
         tokio::spawn(phalanx_control::inquiry::answer_all(fleet.clone(), recorder.history()));
         let router = phalanx_control::router(deps);
         let control = tokio::spawn(phalanx_control::serve(router, listeners, stopping.clone()));
@@ -485,6 +486,7 @@ fn bind_edge(
     edge_settings.never_upstream.push(admin);
     edge_settings.audit = settings.logs.audit.is_some();
     edge_settings.h2c = settings.h2c;
+    edge_settings.limits = crate::limit_settings::within_machine(&settings.limits);
     if let Some(key) = rate_hash_key {
         edge_settings.rate_hash_key = key;
     }
@@ -569,8 +571,9 @@ fn metrics(
 ) -> Metrics {
     let (plan, fleet, clock) = (keepers.policy.plan(), fleet.clone(), Arc::clone(clock));
     let material = Arc::clone(&keepers.material);
-    let tables = Arc::clone(edge.tables());
+    let (tables, edge_load) = (Arc::clone(edge.tables()), edge.clone());
     let gauges = move || {
+        let (overload_level, usage_percent) = crate::load::gauges(&edge_load);
         let view = fleet.view();
         let view = view.load();
         let count = |len: usize| u64::try_from(len).unwrap_or(u64::MAX);
@@ -578,6 +581,8 @@ fn metrics(
         NodeGauges {
             upstreams,
             tries,
+            overload_level,
+            usage_percent,
             decisions_live: count(view.live_len(clock.now_ms())),
             plan_version: plan.load().version,
             view_revision: view.revision,
@@ -606,7 +611,7 @@ fn node_status(
     settings: &Settings,
     keepers: &Keepers,
     identity: Option<Arc<Identity>>,
-    view: Arc<Swap<View>>,
+    (view, edge): (Arc<Swap<View>>, EdgeHandle),
     (confinement, upgrade_fault): (Confinement, life::UpgradeFault),
 ) -> phalanx_control::StatusPort {
     let Keepers { policy: keeper, places, material } = keepers.clone();
@@ -616,6 +621,7 @@ fn node_status(
         let mut degraded = keeper.degraded();
         degraded.extend(places.degraded(&view.load()));
         degraded.extend(material.degraded());
+        degraded.extend(crate::load::degraded(&edge));
         degraded.extend(open.then(|| OPEN_FLEET.to_owned()));
         degraded.extend(identity.as_ref().and_then(|identity| identity.fault()));
         degraded.extend(confinement.degraded.iter().cloned());
@@ -627,6 +633,7 @@ fn node_status(
             degraded,
             certificates: material.certificates(),
             process: Process { id: std::process::id(), confinement: confinement.holds.clone() },
+            load: crate::load::report(&edge),
         }
     })
 }

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use phalanx_control::ImportSettings;
+use phalanx_edge::EdgeLimits;
 use phalanx_model::{HoldLimits, PrefixSet};
 use phalanx_policy::Diagnostic;
 use phalanx_policy::toml_text::{At, Text};
@@ -17,6 +18,7 @@ use serde::Deserialize;
 
 use crate::args::parse_name;
 use crate::life::sandbox::{self, RawSandbox, SandboxSettings};
+use crate::limit_settings::{self, RawLimits};
 use crate::tls_settings::{self, RawCertificate, RawTlsListen, TlsSettings};
 
 /// A node's settings, checked.
@@ -49,6 +51,8 @@ pub(crate) struct Settings {
     pub(crate) drains: Drains,
     /// What the process may touch.
     pub(crate) sandbox: SandboxSettings,
+    /// What clients may take of the node.
+    pub(crate) limits: EdgeLimits,
 }
 
 /// How long connections may go on.
@@ -168,6 +172,7 @@ fn check(
         tls: tls_settings::check(text, (&raw.listen.tls, &raw.certificate), folder, faults),
         drains: drains(text, &raw.node, faults),
         sandbox: sandbox::check(text, &raw.sandbox, folder, faults),
+        limits: limit_settings::check(text, &raw.limits, faults),
     };
     (settings, folder.join(&raw.policy))
 }
@@ -471,6 +476,8 @@ struct RawSettings {
     certificate: Vec<RawCertificate>,
     #[serde(default)]
     sandbox: RawSandbox,
+    #[serde(default)]
+    limits: RawLimits,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -302,6 +302,7 @@ fn settings_of(args: &UpArgs) -> anyhow::Result<Settings> {
             calls: args.sandbox == Switch::On,
             ..SandboxSettings::default()
         },
+        limits: Default::default(),
         logs: LogSettings {
             modsecurity: args.modsecurity_log.clone(),
             audit: args.audit_log.clone().map(|path| (path, args.audit_format.into())),
