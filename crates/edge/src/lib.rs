@@ -19,6 +19,7 @@ mod worker;
 mod connection;
 mod pipeline;
 
+mod acme;
 mod audit;
 mod events;
 mod exchange;
@@ -61,6 +62,6 @@ pub use places::Places;
 pub use plan::{AppLimits, AppPlan, EdgePlan, UpstreamPlan, UpstreamTarget};
 pub use settings::{EdgeLimits, EdgeSettings};
 pub use tables::NodeTables;
-pub use tls::{Material, Served, TlsListener};
+pub use tls::{Challenges, Material, Served, TlsListener};
 pub use trial::{Before, Fares, TrialCounts};
 pub use upstream::is_never_upstream;

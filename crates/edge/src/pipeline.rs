@@ -12,6 +12,7 @@ use bytes::Bytes;
 use phalanx_decide::{Denial, Finding, Mode, Provenance, on_findings, standing, strike};
 use phalanx_model::{Action, BodyFraming, FramingFault, HttpVersion, Reason, SecurityEvent, Verdict};
 
+use crate::acme;
 use crate::audit;
 use crate::client::Client;
 use crate::control::{Activity, Cut};
@@ -58,6 +59,9 @@ pub(crate) async fn serve(client: &mut Client, request: &mut Request) -> After {
 }
 
 async fn stages(client: &mut Client, request: &mut Request) -> Result<(), Stop> {
+    if acme::asks(&request.head) && acme::answer(client, request).await? {
+        return Ok(());
+    }
     on_request_head(client, request)?;
     let held = on_request_body(client, request).await?;
     let mut exchange = exchange::ask(client, request, &held).await?;
