@@ -10,6 +10,7 @@
     reason = "a test ends at its first surprise"
 )]
 
+mod acme;
 mod cli;
 mod clocks;
 mod crowdsec;
@@ -27,4 +28,5 @@ mod rules;
 mod serve;
 mod state;
 mod support;
+mod tickets;
 mod tls;

@@ -6,6 +6,8 @@
 
 mod args;
 
+mod acme_port;
+mod acme_settings;
 mod duty;
 mod material_port;
 mod places_port;
@@ -13,6 +15,7 @@ mod plan;
 mod rates;
 mod settings;
 mod state;
+mod tickets_port;
 mod tls_settings;
 
 mod bundle_plan;
