@@ -52,8 +52,9 @@ pub const UPSTREAM_EJECT_MAX_MS: u64 = 24 * 60 * 60_000;
 pub const UPSTREAM_CHECK_PATH_BYTES_MAX: usize = 1_024;
 /// Longest head of an answer to a health check that is read, in bytes.
 pub const UPSTREAM_CHECK_BYTES_MAX: usize = 64 * 1024;
-/// Idle upstream connections kept per worker.
-pub const UPSTREAM_IDLE_MAX: usize = 128;
+/// Idle upstream connections kept per worker. As many as a burst of HTTP/2 streams needs: what is not kept is connected anew for
+/// the next one, which costs more than the request. The time below bounds how long the upstream holds them.
+pub const UPSTREAM_IDLE_MAX: usize = 1_024;
 /// How long an idle upstream connection is kept, in milliseconds. Below node.js's 5 s keep-alive, so that we close first.
 pub const UPSTREAM_IDLE_TIME_MAX_MS: u64 = 4_000;
 /// Longest time a client may take none of a reply, in milliseconds (slow readers).
@@ -266,3 +267,15 @@ pub const POLICY_PROGRAM_RULES_MAX: usize = 50_000;
 pub const POLICY_PREFIXES_MAX: usize = 10_000;
 /// Clients that are told apart while a policy is on trial: 200 KiB, and enough to judge by.
 pub const TRIAL_CLIENTS_MAX: usize = 4_096;
+/// Largest header of the PROXY protocol, in bytes. Balancers send up to some hundred; one with a client's certificate in it may
+/// have a few thousand.
+pub const PROXY_HEADER_BYTES_MAX: usize = 4 * 1024;
+/// Longest time from a balancer's connection to the end of its PROXY header, in milliseconds. It sends it with its first
+/// packet; one that is lost is sent again after one second, and after two more.
+pub const PROXY_HEADER_TIME_MAX_MS: u64 = 5_000;
+/// Elements of forwarding fields that are looked at: nobody stands behind more proxies.
+pub const FORWARDED_ELEMENTS_MAX: usize = 64;
+/// Networks of one content delivery network: the largest publish some two hundred, and each request from a peer asks all of them.
+pub const CDN_NETWORKS_MAX: usize = 512;
+/// Responses that a worker compresses at once; more go as they are. Each encoder takes some hundred KiB.
+pub const COMPRESSED_RESPONSES_MAX: usize = 128;
