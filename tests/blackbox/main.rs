@@ -11,6 +11,8 @@
 )]
 
 mod abuse;
+#[cfg(test)]
+mod acme;
 mod cli;
 mod clocks;
 mod crowdsec;
@@ -29,5 +31,6 @@ mod rules;
 mod serve;
 mod state;
 mod support;
+mod tickets;
 mod tls;
 mod upgrade;
