@@ -500,6 +500,7 @@ pub(crate) mod tests {
                 tls: Default::default(),
                 drains: Default::default(),
                 sandbox: Default::default(),
+                limits: Default::default(),
             };
             Identity::establish(&settings, &state, &sealer, POLICY, self.clock.now_ms()).await
         }
