@@ -12,7 +12,7 @@ use phalanx_model::{BodyFraming, FramingFault, RequestHead};
 use tokio::net::TcpStream;
 
 use crate::control::{Activity, Control, Cut};
-use crate::http1::{BodyDecoder, HeadReader};
+use crate::http1::{BodyDecoder, HeadReader, trailers};
 use crate::http2::{PREFACE, Stream};
 use crate::socket::Socket;
 use crate::stop::Stop;
@@ -196,6 +196,14 @@ impl Client {
             }
             0 => Err(Stop::ClientGone),
         })
+    }
+
+    /// The field lines behind the request's body that may pass; there once the body is whole.
+    pub(crate) fn trailers(&self) -> Vec<u8> {
+        match (self.body.trailers(), self.socket.trailers()) {
+            ([], []) => Vec::new(),
+            ([], lines) | (lines, _) => trailers::passed(lines),
+        }
     }
 
     /// Reads more of a request's body.

@@ -15,6 +15,7 @@ use phalanx_policy::{
 };
 
 use crate::balance::group::UpstreamGroup;
+use crate::origins::Origins;
 use crate::plan::{AppLimits, AppPlan, EdgePlan, UpstreamPlan};
 
 /// A compiled plan, and what was understood but looks like a mistake.
@@ -46,11 +47,13 @@ impl EdgePlan {
     ) -> Result<Compiled, Vec<Diagnostic>> {
         let mut programs =
             Programs { files, collections, known: Vec::new(), warnings: Vec::new(), errors: Vec::new() };
+        let mut origins = Origins::new(files);
         let mut apps = Vec::new();
         for app in &policy.apps {
             let program = programs.of(app);
-            apps.push(app_plan(app, program));
+            apps.push(app_plan(app, program, &mut origins));
         }
+        programs.errors.extend(origins.into_errors());
         if !programs.errors.is_empty() {
             return Err(programs.errors);
         }
@@ -69,7 +72,7 @@ impl EdgePlan {
     }
 }
 
-fn app_plan(app: &App, program: Option<Arc<Program>>) -> AppPlan {
+fn app_plan(app: &App, program: Option<Arc<Program>>, origins: &mut Origins<'_>) -> AppPlan {
     AppPlan {
         hosts: app.hosts.clone(),
         mode: match app.mode {
@@ -93,13 +96,13 @@ fn app_plan(app: &App, program: Option<Arc<Program>>) -> AppPlan {
         },
         rates: app.rate_limits.iter().map(|limit| rate_rule(&app.name, limit)).collect(),
         trust_forwarded: prefixes(&app.trust_forwarded),
-        upstreams: upstream_group(&app.upstreams),
+        upstreams: upstream_group(&app.upstreams, origins),
         name: app.name.as_str().into(),
     }
 }
 
-fn upstream_group(upstreams: &Upstreams) -> UpstreamGroup {
-    let server = |server: &Server| {
+fn upstream_group(upstreams: &Upstreams, origins: &mut Origins<'_>) -> UpstreamGroup {
+    let mut server = |server: &Server| {
         let at = &server.upstream;
         let place = match &at.socket {
             Some(path) => UpstreamPlan::at_socket(path),
@@ -109,10 +112,12 @@ fn upstream_group(upstreams: &Upstreams) -> UpstreamGroup {
             weight: server.weight,
             backup: server.backup,
             requests_max: server.requests_max.unwrap_or(u32::MAX),
+            protocol: server.protocol,
+            tls: server.tls.as_ref().and_then(|tls| origins.of(tls)),
             ..place
         }
     };
-    let mut group = UpstreamGroup::new(upstreams.servers.iter().map(server).collect());
+    let mut group = UpstreamGroup::new(upstreams.servers.iter().map(&mut server).collect());
     group.balance = upstreams.balance.clone();
     group.health = upstreams.health.clone();
     group.retries = upstreams.retries.clone();

@@ -12,7 +12,7 @@ use phalanx_model::{FramingFault, HttpVersion, Reason, Verdict};
 use crate::balance::slot::Slot;
 use crate::client::Client;
 use crate::control::Cut;
-use crate::http1::{BodyDecoder, FieldKind, ResponseFraming, ResponseHead, encode};
+use crate::http1::{BodyDecoder, FieldKind, ResponseFraming, ResponseHead, encode, trailers};
 use crate::pipeline::reserve;
 use crate::reply::Reply;
 use crate::request::Request;
@@ -63,7 +63,7 @@ pub(crate) fn poll_request_body(
     let body_gap_ms = client.worker.shared.settings.limits.body_gap_ms;
     let upstream_head_ms = request.app().limits.upstream_head_ms;
     loop {
-        if !upstream.output.is_empty() {
+        if upstream.has_output() {
             let mut progress = false;
             match upstream.poll_flush(cx, &mut progress) {
                 Poll::Pending => return Poll::Pending,
@@ -81,7 +81,7 @@ pub(crate) fn poll_request_body(
         if client.body.is_done() {
             *sending = Sending::Done;
             client.control.set_deadline(client.worker.after_ms(upstream_head_ms));
-        } else if upstream.output.is_empty() {
+        } else if !upstream.has_output() {
             client.control.set_deadline(client.worker.after_ms(body_gap_ms));
             ready!(client.poll_more_body(cx))?;
         }
@@ -112,8 +112,12 @@ fn move_body(
         }
     }
     count_body(client, request, bytes)?;
-    if client.body.is_done() && chunked {
-        encode::last_chunk(out);
+    if client.body.is_done() {
+        let trailers = client.trailers();
+        if chunked {
+            encode::last_chunk_with(&mut upstream.output, &trailers);
+        }
+        upstream.end_written(trailers);
     }
     Ok(())
 }
@@ -142,6 +146,12 @@ impl Exchange {
     /// The response's head is there; bodies follow.
     pub(crate) fn begin(slot: Slot, upstream: Socket, response: ResponseHead, sending: Sending) -> Self {
         let body = match response.framing {
+            // Where it ends, its stream says, and behind it there may be trailers.
+            framing if let Some(call) = upstream.call() => match framing {
+                ResponseFraming::None => BodyDecoder::length(0),
+                _ if call.is_over() => BodyDecoder::length(0),
+                _ => BodyDecoder::until_close(),
+            },
             ResponseFraming::None => BodyDecoder::length(0),
             ResponseFraming::Length(bytes) => BodyDecoder::length(bytes),
             ResponseFraming::Chunked => BodyDecoder::chunked(),
@@ -204,7 +214,8 @@ impl Exchange {
             request.keep_alive = false;
         }
         self.write_head(client, request, coding);
-        client.socket.head_written(0, self.is_over() && !self.truncated && held.is_empty())?;
+        let ends = self.is_over() && !self.truncated && held.is_empty() && self.trailers().is_empty();
+        client.socket.head_written(0, ends)?;
         request.replied = true;
         request.status = self.response.status;
         coding.write(client.output(), held);
@@ -244,9 +255,11 @@ impl Exchange {
         let sent = self.sending == Sending::Done && self.upstream.output.is_empty();
         let clean = sent && self.body.is_done() && self.upstream.input.is_empty();
         worker.give_buffer(self.upstream.take_output());
+        worker.give_buffer(self.upstream.return_buffer());
+        let clean = clean && self.upstream.call().is_none();
         if clean && self.response.keep_alive && !worker.lets_go() {
             self.upstream.input = bytes::BytesMut::new();
-            worker.pool.give(&self.slot.endpoint.key, self.upstream, worker.now_ms());
+            worker.pool.give(&self.slot.endpoint.pool_key, self.upstream, worker.now_ms());
         }
     }
 
@@ -274,11 +287,8 @@ impl Exchange {
             request.response_bytes += bytes as u64;
             if self.is_over() && !ended {
                 ended = true;
-                if coding == Coding::Chunked && !self.truncated {
-                    encode::last_chunk(client.output());
-                }
                 if !self.truncated {
-                    client.socket.response_written();
+                    self.write_end(client, request, coding);
                 }
             }
             if client.socket.has_output() {
@@ -300,6 +310,26 @@ impl Exchange {
                 return self.poll_client_gone(client, cx);
             }
             *waits_for = WaitsFor::Neither;
+        }
+    }
+
+    /// Writes the end of the body, with the trailers that the client takes.
+    fn write_end(&self, client: &mut Client, request: &Request, coding: Coding) {
+        let lines = self.trailers();
+        // HTTP/2 has a place for them that every client knows.
+        let takes = client.socket.is_stream() || request.known.takes_trailers(&request.head);
+        let trailers = if lines.is_empty() || !takes { Vec::new() } else { trailers::passed(lines) };
+        if coding == Coding::Chunked {
+            encode::last_chunk_with(client.output(), &trailers);
+        }
+        client.socket.end_written(trailers);
+    }
+
+    /// The field lines behind the body, as they came.
+    fn trailers(&self) -> &[u8] {
+        match self.body.trailers() {
+            [] => self.upstream.trailers(),
+            lines => lines,
         }
     }
 
@@ -406,6 +436,7 @@ pub(crate) fn write_response_fields(out: &mut Vec<u8>, response: &ResponseHead) 
             FieldKind::Connection
             | FieldKind::Upgrade
             | FieldKind::HopByHop
+            | FieldKind::Te
             | FieldKind::TransferEncoding
             | FieldKind::XRequestId => {}
             // RFC 9110 section 8.6: none of these has a length.

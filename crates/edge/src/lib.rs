@@ -31,11 +31,13 @@ mod tunnel;
 mod request;
 
 mod client;
+mod origins;
 mod upstream;
 
 pub mod balance;
 
 mod forward;
+mod grpc;
 mod mask;
 mod reply;
 
@@ -62,6 +64,6 @@ pub use places::Places;
 pub use plan::{AppLimits, AppPlan, EdgePlan, UpstreamPlan, UpstreamTarget};
 pub use settings::{EdgeLimits, EdgeSettings};
 pub use tables::NodeTables;
-pub use tls::{Material, Served, TlsListener};
+pub use tls::{Identities, Material, OriginPlan, Served, TlsListener};
 pub use trial::{Before, Fares, TrialCounts};
 pub use upstream::is_never_upstream;

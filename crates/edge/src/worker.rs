@@ -17,6 +17,7 @@ use tokio::sync::{Notify, watch};
 use crate::client::Client;
 use crate::connection;
 use crate::control::{Activity, Connections, Control, Cut};
+use crate::http2;
 use crate::places::Places;
 use crate::plan::{EdgePlan, LocalPlan};
 use crate::settings::EdgeSettings;
@@ -47,6 +48,8 @@ pub(crate) struct Worker {
     pub(crate) shared: WorkerShared,
     pub(crate) counters: Arc<WorkerCounters>,
     pub(crate) pool: Pool,
+    /// HTTP/2 connections to upstreams.
+    pub(crate) calls: http2::Pool,
     pub(crate) connections: Connections,
     pub(crate) inspect_scratch: InspectScratch,
     pub(crate) draining: Cell<bool>,
@@ -65,6 +68,7 @@ impl Worker {
         let plan = RefCell::new(Rc::new(shared.plan.load_full()));
         let limits = &shared.settings.limits;
         Self {
+            calls: http2::Pool::default(),
             pool: Pool::new(limits.upstream_idle, limits.upstream_idle_ms),
             connections: Connections::default(),
             inspect_scratch: InspectScratch::default(),
@@ -176,6 +180,7 @@ impl Worker {
         self.now_ms.set(now_ms);
         self.connections.for_each(|control| control.check_deadline(now_ms));
         self.pool.drop_expired(now_ms);
+        self.calls.drop_expired(now_ms, self.shared.settings.limits.upstream_idle_ms);
     }
 
     fn cut_idle(&self) {

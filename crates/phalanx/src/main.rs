@@ -7,6 +7,7 @@
 mod args;
 
 mod duty;
+mod identity_port;
 mod material_port;
 mod places_port;
 mod plan;

@@ -6,12 +6,13 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use phalanx_control::api;
-use phalanx_edge::{Material, Served, TlsListener};
+use phalanx_edge::{Identities, Material, Served, TlsListener};
 use phalanx_model::limits::CERTIFICATE_ENDS_SOON_MS;
 use phalanx_model::{Clock, Swap};
 use phalanx_policy::Diagnostic;
 use phalanx_trust::{ServedCertificate, served};
 
+use crate::identity_port::IdentityKeeper;
 use crate::tls_settings::{CertificateFiles, ClientCertificates, TlsListen, TlsSettings};
 
 /// The certificates in force, and where the next ones come from.
@@ -20,6 +21,8 @@ pub(crate) struct MaterialKeeper {
     /// They keep their ticket keys for as long as the node runs.
     listeners: Vec<TlsListener>,
     material: Arc<Swap<Material>>,
+    /// What upstreams get to see.
+    upstreams: IdentityKeeper,
     clock: Arc<dyn Clock>,
     state: Mutex<State>,
 }
@@ -48,18 +51,27 @@ impl MaterialKeeper {
                 Err(fault) => faults.push(fault),
             }
         }
+        let upstreams = match IdentityKeeper::start(&settings.identities) {
+            Ok(upstreams) => upstreams,
+            Err(more) => return Err([faults, more].concat()),
+        };
         if !faults.is_empty() {
             return Err(faults);
         }
         let material = Arc::new(Swap::new(material(&shown, &listeners).map_err(|fault| vec![fault])?));
         let files = settings.certificates.clone();
         let state = Mutex::new(State { shown, faults });
-        Ok(Self { files, listeners, material, clock, state })
+        Ok(Self { files, listeners, material, upstreams, clock, state })
     }
 
     /// The material as the edge reads it.
     pub(crate) fn material(&self) -> Arc<Swap<Material>> {
         Arc::clone(&self.material)
+    }
+
+    /// What upstreams get to see, as the edge reads it.
+    pub(crate) fn identities(&self) -> Identities {
+        self.upstreams.identities()
     }
 
     /// Reads the files again. What can be shown is in force afterwards; for the rest what was in force stays.
@@ -85,6 +97,7 @@ impl MaterialKeeper {
             }
             Err(fault) => faults.push(fault),
         }
+        faults.extend(self.upstreams.reload());
         state.faults.clone_from(&faults);
         if faults.is_empty() { Ok(()) } else { Err(faults) }
     }
@@ -123,6 +136,7 @@ pub(crate) fn check(settings: &TlsSettings, now_ms: u64) -> Vec<Diagnostic> {
             Err(fault) => found.push(fault),
         }
     }
+    found.extend(settings.identities.iter().filter_map(|(_, files)| read(files).err()));
     found
 }
 
@@ -178,7 +192,7 @@ fn material(shown: &[ServedCertificate], listeners: &[TlsListener]) -> Result<Ma
         .map_err(|error| Diagnostic::error("certificates", 0, format!("TLS cannot be set up: {error}")))
 }
 
-fn read(files: &CertificateFiles) -> Result<ServedCertificate, Diagnostic> {
+pub(crate) fn read(files: &CertificateFiles) -> Result<ServedCertificate, Diagnostic> {
     let (chain, key) = (read_file(&files.cert)?, read_file(&files.key)?);
     ServedCertificate::read(&chain, &key).map_err(|fault| {
         let file = if fault.in_key { files.key.display().to_string().into() } else { files.name() };

@@ -12,7 +12,7 @@ use anyhow::{Context, bail};
 use futures_util::FutureExt;
 use phalanx_control::api::NodeStatus;
 use phalanx_control::{ControlDeps, Listeners, Reloaded};
-use phalanx_edge::{Edge, EdgeHandle, EdgeSettings, EdgeShared};
+use phalanx_edge::{Edge, EdgeHandle, EdgeSettings, EdgeShared, Identities};
 use phalanx_fleet::{Change, FleetError, FleetHandle, FleetKeys, GoodPort, NatsSettings, Remembered, Sites};
 use phalanx_model::lanes::{LaneReaders, Lanes};
 use phalanx_model::{
@@ -36,6 +36,7 @@ use crate::policy_follow::Kept;
 use crate::policy_port::PolicyKeeper;
 use crate::settings::Settings;
 use crate::state::StateFolder;
+use crate::upstreams::OwnNode;
 
 /// Why a node did not start.
 pub(crate) enum StartError {
@@ -113,7 +114,7 @@ impl Node {
         let keeper = PolicyKeeper::start(
             source,
             kept.bundle(),
-            management(settings),
+            OwnNode { management: management(settings), identities: material.identities() },
             lanes.clone(),
             Arc::clone(&clock),
         )
@@ -311,7 +312,7 @@ async fn start_core(
     let counts_jointly = settings.fleet.is_some() || fleet_settings.nats.is_some();
     let secret = fleet_settings.secret.as_ref();
     let rate_hash_key = counts_jointly.then(|| crate::rates::hash_key(&fleet_settings.fleet_id, secret));
-    let edge = start_edge(settings, rate_hash_key, admin, shared)?;
+    let edge = start_edge(settings, (rate_hash_key, material.identities()), admin, shared)?;
     let (lanes, clock) = (lanes.clone(), Arc::clone(clock));
     let fleet = FleetHandle::start_with(remembered, fleet_settings, sealer, keys, lanes, clock).await?;
     fleet.measure_by(settings.held, good_port(&edge, &places)).await;
@@ -412,7 +413,7 @@ fn management(settings: &Settings) -> Vec<SocketAddr> {
 
 fn start_edge(
     settings: &Settings,
-    rate_hash_key: Option<[u8; 16]>,
+    (rate_hash_key, identities): (Option<[u8; 16]>, Identities),
     admin: SocketAddr,
     shared: EdgeShared,
 ) -> anyhow::Result<EdgeHandle> {
@@ -424,6 +425,7 @@ fn start_edge(
     edge_settings.never_upstream.push(admin);
     edge_settings.audit = settings.logs.audit.is_some();
     edge_settings.h2c = settings.h2c;
+    edge_settings.identities = identities;
     if let Some(key) = rate_hash_key {
         edge_settings.rate_hash_key = key;
     }

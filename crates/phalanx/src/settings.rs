@@ -16,7 +16,7 @@ use phalanx_record::AuditFormat;
 use serde::Deserialize;
 
 use crate::args::parse_name;
-use crate::tls_settings::{self, RawCertificate, RawTlsListen, TlsSettings};
+use crate::tls_settings::{self, RawCertificate, RawTlsListen, RawUpstreamCertificate, TlsSettings};
 
 /// A node's settings, checked.
 #[derive(Debug, Clone)]
@@ -131,7 +131,12 @@ fn check(
         lapi: raw.lapi.as_ref().and_then(|lapi| lapi_listen(text, lapi, faults)),
         imports: imports(text, &raw.import.crowdsec, folder, faults),
         held: held(text, &raw.held, faults),
-        tls: tls_settings::check(text, (&raw.listen.tls, &raw.certificate), folder, faults),
+        tls: tls_settings::check(
+            text,
+            (&raw.listen.tls, &raw.certificate, &raw.upstream_certificate),
+            folder,
+            faults,
+        ),
     };
     (settings, folder.join(&raw.policy))
 }
@@ -387,6 +392,8 @@ struct RawSettings {
     held: RawHeld,
     #[serde(default)]
     certificate: Vec<RawCertificate>,
+    #[serde(default)]
+    upstream_certificate: Vec<RawUpstreamCertificate>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -664,6 +671,18 @@ mod tests {
             let (_, faults) = read_with(&sections);
             assert!(faults[0].starts_with(fault), "{sections}: {faults:?}");
         }
+    }
+
+    #[test]
+    fn certificates_for_upstreams_have_names() {
+        let one = "[[upstream_certificate]]\nname = \"shop\"\ncert = \"a.pem\"\nkey = \"a.key\"\n";
+        let (settings, faults) = read_with(one);
+        assert!(faults.is_empty(), "{faults:?}");
+        let identities = settings.unwrap().tls.identities;
+        assert_eq!(identities[0].0, "shop");
+        assert!(identities[0].1.key.ends_with("a.key"));
+        let (_, faults) = read_with(&format!("{one}{one}"));
+        assert!(faults[0].starts_with("error: 9: there is another certificate `shop`"), "{faults:?}");
     }
 
     #[test]

@@ -17,6 +17,8 @@ pub(crate) struct TlsSettings {
     pub(crate) listeners: Vec<TlsListen>,
     /// The first one answers those who name no host, or an unknown one.
     pub(crate) certificates: Vec<CertificateFiles>,
+    /// What is shown to upstreams that policy names it for, by name.
+    pub(crate) identities: Vec<(String, CertificateFiles)>,
 }
 
 /// One TLS listener.
@@ -45,7 +47,7 @@ pub(crate) struct CertificateFiles {
 /// Checks what was written.
 pub(crate) fn check(
     text: &Text<'_>,
-    (listen, certificates): (&[RawTlsListen], &[RawCertificate]),
+    (listen, certificates, identities): (&[RawTlsListen], &[RawCertificate], &[RawUpstreamCertificate]),
     folder: &Path,
     faults: &mut Vec<Diagnostic>,
 ) -> TlsSettings {
@@ -70,6 +72,7 @@ pub(crate) fn check(
     TlsSettings {
         listeners: listen.iter().filter_map(|raw| listener(text, raw, folder, faults)).collect(),
         certificates: certificates.iter().take(CERTIFICATES_MAX).map(files).collect(),
+        identities: named(text, identities, folder, faults),
     }
 }
 
@@ -92,6 +95,28 @@ fn listener(
             .as_ref()
             .map(|file| ClientCertificates { ca_file: folder.join(file), required: asked == Asked::Require }),
     })
+}
+
+fn named(
+    text: &Text<'_>,
+    raw: &[RawUpstreamCertificate],
+    folder: &Path,
+    faults: &mut Vec<Diagnostic>,
+) -> Vec<(String, CertificateFiles)> {
+    let mut named: Vec<(String, CertificateFiles)> = Vec::new();
+    for one in raw {
+        if named.iter().any(|(known, _)| *known == one.name.value) {
+            let fault = format!("there is another certificate `{}` for upstreams", one.name.value);
+            faults.push(text.error_at(&one.name.span, fault).with_help("give each a name of its own"));
+        }
+        let files = CertificateFiles { cert: folder.join(&one.cert), key: folder.join(&one.key) };
+        named.push((one.name.value.clone(), files));
+    }
+    if let Some(one_more) = raw.get(CERTIFICATES_MAX) {
+        let fault = format!("there are more than {CERTIFICATES_MAX} certificates for upstreams");
+        faults.push(text.error_at(&one_more.name.span, fault));
+    }
+    named
 }
 
 impl CertificateFiles {
@@ -117,6 +142,15 @@ pub(crate) struct RawTlsListen {
 #[serde(deny_unknown_fields)]
 pub(crate) struct RawCertificate {
     cert: At<PathBuf>,
+    key: PathBuf,
+}
+
+/// `[[upstream_certificate]]` as written.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RawUpstreamCertificate {
+    name: At<String>,
+    cert: PathBuf,
     key: PathBuf,
 }
 

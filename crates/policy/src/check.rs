@@ -15,6 +15,7 @@ use crate::units::{duration_ms, size_bytes};
 use crate::upstream::is_host_name;
 use crate::{Diagnostic, Level};
 
+mod origin_tls;
 mod rates;
 mod upstreams;
 

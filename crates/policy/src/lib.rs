@@ -11,6 +11,8 @@ pub mod toml_text;
 pub mod units;
 pub mod upstream;
 
+pub mod origin_tls;
+
 pub mod balance;
 pub mod policy;
 pub mod rate_limit;
@@ -26,6 +28,7 @@ pub use baseline::baseline;
 pub use check::parse_policy;
 pub use diagnostic::{Diagnostic, Level};
 pub use files::{Collector, FileSet, Files};
+pub use origin_tls::{OriginTls, Protocol};
 pub use policy::{App, ClassUse, Classes, Limits, Mode, OnError, Policy, RuleSource, Strikes};
 pub use rate_limit::{Rate, RateAction, RateKey, RateLimit, RateScope};
 pub use raw::RawPolicy;

@@ -44,9 +44,13 @@ enum Endpoints {
 /// One address that requests can go to.
 #[derive(Debug)]
 pub struct Endpoint {
-    /// `host:port` or `unix:/path`: the key of its idle connections, and its name in reports.
+    /// `host:port` or `unix:/path`: its name in reports, and what its state is known by.
     pub(crate) key: Arc<str>,
+    /// The key of its idle connections: apart for each setting of TLS.
+    pub(crate) pool_key: Arc<str>,
     pub(crate) address: Address,
+    /// An address of the same server that is of the other family, tried where this one does not answer.
+    pub(crate) other: Option<SocketAddr>,
     pub(crate) server: Arc<UpstreamPlan>,
     /// Tells endpoints apart for hashing; the same on every node.
     pub(crate) seed: u64,
@@ -344,7 +348,20 @@ impl Endpoint {
         group: &Arc<GroupState>,
     ) -> Arc<Self> {
         let seed = super::pick::hash(key.as_bytes());
-        Arc::new(Self { key, address, server: Arc::clone(server), seed, state, group: Arc::clone(group) })
+        let pool_key = match &server.tls {
+            Some(tls) => format!("{key} tls {}", tls.id).into(),
+            None => Arc::clone(&key),
+        };
+        Arc::new(Self {
+            key,
+            pool_key,
+            address,
+            other: None,
+            server: Arc::clone(server),
+            seed,
+            state,
+            group: Arc::clone(group),
+        })
     }
 
     fn literal(server: &Arc<UpstreamPlan>, group: &Arc<GroupState>) -> Option<Arc<Self>> {
