@@ -122,6 +122,7 @@ fn upstream_group(upstreams: &Upstreams, origins: &mut Origins<'_>) -> UpstreamG
     group.health = upstreams.health.clone();
     group.retries = upstreams.retries.clone();
     group.queue = upstreams.queue;
+    group.sticky = upstreams.sticky.as_deref().map(Into::into);
     group
 }
 

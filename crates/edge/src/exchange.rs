@@ -10,6 +10,7 @@ use phalanx_model::counters::WorkerCounters;
 use phalanx_model::{FramingFault, HttpVersion, Reason, Verdict};
 
 use crate::balance::slot::Slot;
+use crate::balance::sticky;
 use crate::client::Client;
 use crate::control::Cut;
 use crate::http1::{BodyDecoder, FieldKind, ResponseFraming, ResponseHead, encode, trailers};
@@ -405,11 +406,14 @@ impl Exchange {
     }
 
     fn write_head(&self, client: &mut Client, request: &Request, coding: Coding) {
+        let worker = Rc::clone(&client.worker);
+        let secure = client.tls.is_some();
         let out = client.output();
         encode::status_line(out, self.response.status, self.response.bytes(self.response.reason));
         write_response_fields(out, &self.response);
         encode::field(out, b"X-Request-Id", &request.id.to_text());
         out.extend_from_slice(&request.rate_fields);
+        sticky::write(out, request, &self.slot.endpoint, (&worker.shared.settings.sticky_key, secure));
         if coding == Coding::Chunked {
             encode::field(out, b"Transfer-Encoding", b"chunked");
         }

@@ -33,6 +33,8 @@ pub struct EdgeSettings {
     pub nameservers: Vec<SocketAddr>,
     /// The node's certificates for upstreams that ask for one.
     pub identities: Identities,
+    /// What cookies that keep clients with their upstreams are made with; the same on all nodes of a fleet, and unknown to clients.
+    pub sticky_key: [u8; 16],
     /// What the node calls itself in `Via`: distinct from all others, and nothing about where it is.
     pub pseudonym: String,
 }
@@ -53,6 +55,7 @@ impl EdgeSettings {
             never_upstream: Vec::new(),
             nameservers: Vec::new(),
             identities: Identities::default(),
+            sticky_key: random_key(),
             pseudonym: format!("phalanx-{:016x}", std::hash::RandomState::new().build_hasher().finish()),
         }
     }

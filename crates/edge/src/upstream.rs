@@ -316,6 +316,22 @@ const OTHER_FAMILY_AFTER: Duration = Duration::from_millis(250);
 mod tests {
     use super::*;
 
+    #[tokio::test]
+    async fn the_other_family_is_tried_where_the_first_does_not_answer() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.2:0").await.unwrap();
+        let other = listener.local_addr().unwrap();
+        let nobody = SocketAddr::new("127.0.0.3".parse().unwrap(), other.port());
+        let mut settings = EdgeSettings::new(Vec::new(), 1, 1);
+        let reached = connect_to(nobody, Some(other), &settings).await.unwrap();
+        assert_eq!(reached.peer_addr().unwrap(), other);
+        assert_eq!(
+            connect_to(nobody, None, &settings).await.unwrap_err().kind(),
+            io::ErrorKind::ConnectionRefused
+        );
+        settings.never_upstream = vec![other];
+        assert!(connect_to(nobody, Some(other), &settings).await.is_err());
+    }
+
     #[test]
     fn own_addresses_are_known_in_every_form() {
         for (address, own, expected) in [

@@ -312,7 +312,12 @@ async fn start_core(
     let counts_jointly = settings.fleet.is_some() || fleet_settings.nats.is_some();
     let secret = fleet_settings.secret.as_ref();
     let rate_hash_key = counts_jointly.then(|| crate::rates::hash_key(&fleet_settings.fleet_id, secret));
-    let edge = start_edge(settings, (rate_hash_key, material.identities()), admin, shared)?;
+    let sticky_key = match counts_jointly {
+        true => crate::rates::hash_key(&format!("{}, cookies", fleet_settings.fleet_id), secret),
+        false => own_key(&keys),
+    };
+    let keys_of_edge = (rate_hash_key, sticky_key);
+    let edge = start_edge(settings, (keys_of_edge, material.identities()), admin, shared)?;
     let (lanes, clock) = (lanes.clone(), Arc::clone(clock));
     let fleet = FleetHandle::start_with(remembered, fleet_settings, sealer, keys, lanes, clock).await?;
     fleet.measure_by(settings.held, good_port(&edge, &places)).await;
@@ -411,9 +416,15 @@ fn management(settings: &Settings) -> Vec<SocketAddr> {
     [Some(settings.admin), settings.lapi].into_iter().flatten().filter(|listen| listen.port() != 0).collect()
 }
 
+/// What a node of no fleet makes cookies with: its own, and the same after each start. Ed25519 signs the same text the same way.
+fn own_key(keys: &FleetKeys) -> [u8; 16] {
+    let digest = phalanx_trust::sha256(&keys.node.sign(b"phalanx cookies"));
+    digest.first_chunk().copied().unwrap_or_default()
+}
+
 fn start_edge(
     settings: &Settings,
-    (rate_hash_key, identities): (Option<[u8; 16]>, Identities),
+    ((rate_hash_key, sticky_key), identities): ((Option<[u8; 16]>, [u8; 16]), Identities),
     admin: SocketAddr,
     shared: EdgeShared,
 ) -> anyhow::Result<EdgeHandle> {
@@ -426,6 +437,7 @@ fn start_edge(
     edge_settings.audit = settings.logs.audit.is_some();
     edge_settings.h2c = settings.h2c;
     edge_settings.identities = identities;
+    edge_settings.sticky_key = sticky_key;
     if let Some(key) = rate_hash_key {
         edge_settings.rate_hash_key = key;
     }
