@@ -19,6 +19,7 @@ mod explain;
 mod fleet;
 mod held;
 mod operations;
+mod origins;
 mod policy;
 mod proxy;
 mod rates;
