@@ -21,6 +21,7 @@ mod held;
 mod operations;
 mod origins;
 mod policy;
+mod proxied;
 mod proxy;
 mod rates;
 mod relay;

@@ -16,6 +16,7 @@ use crate::balance::group::Endpoint;
 use crate::balance::retry::{Tries, Went};
 use crate::balance::slot::Slot;
 use crate::client::Client;
+use crate::compress::Choice;
 use crate::control::Cut;
 use crate::exchange::{Exchange, Sending, faulty, poll_request_body, write_response_fields};
 use crate::forward::{Forwarded, requested_upgrade, write_request_head};
@@ -217,7 +218,9 @@ fn begin(
         framing,
         peer,
         tls: client.tls.is_some(),
-        peer_trusted: app.trust_forwarded.contains(peer),
+        peer_trusted: request.peer_trusted,
+        source: &app.client_address,
+        client: request.client,
         request_id: &request.id.to_text(),
         path_prefix: &endpoint.server.path_prefix,
         upstream_host: endpoint.server.host.as_bytes(),
@@ -321,7 +324,7 @@ fn pass_interim(client: &mut Client, request: &Request, head: &ResponseHead, cx:
     let out = client.output();
     let from = out.len();
     encode::status_line(out, head.status, head.bytes(head.reason));
-    write_response_fields(out, head);
+    write_response_fields(out, head, Choice::default());
     out.extend_from_slice(b"\r\n");
     let _ = client.socket.head_written(from, false);
     // What cannot be written now goes out with the final response.

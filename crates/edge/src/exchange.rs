@@ -12,8 +12,10 @@ use phalanx_model::{FramingFault, HttpVersion, Reason, Verdict};
 use crate::balance::slot::Slot;
 use crate::balance::sticky;
 use crate::client::Client;
+use crate::compress::Choice;
 use crate::control::Cut;
 use crate::http1::{BodyDecoder, FieldKind, ResponseFraming, ResponseHead, encode, trailers};
+use crate::outgoing::{Outgoing, Transfer};
 use crate::pipeline::reserve;
 use crate::reply::Reply;
 use crate::request::Request;
@@ -210,20 +212,19 @@ impl Exchange {
         request: &mut Request,
         held: &[u8],
     ) -> Result<(), Stop> {
-        let coding = self.coding(request);
-        if coding == Coding::UntilClose || client.worker.lets_go() {
+        let is_empty = self.is_over() && !self.truncated && held.is_empty();
+        let mut outgoing = Outgoing::of(client, request, &self.response, is_empty);
+        if outgoing.transfer == Transfer::UntilClose || client.worker.lets_go() {
             request.keep_alive = false;
         }
-        self.write_head(client, request, coding);
-        let ends = self.is_over() && !self.truncated && held.is_empty() && self.trailers().is_empty();
-        client.socket.head_written(0, ends)?;
+        self.write_head(client, request, &outgoing);
+        client.socket.head_written(0, is_empty && self.trailers().is_empty())?;
         request.replied = true;
         request.status = self.response.status;
-        coding.write(client.output(), held);
-        request.response_bytes += held.len() as u64;
+        request.response_bytes += outgoing.write(client.output(), held) as u64;
         let control = Rc::clone(&client.control);
         let mut waits_for = WaitsFor::Neither;
-        control.run(|cx| self.poll_respond(client, request, coding, &mut waits_for, cx)).await?;
+        control.run(|cx| self.poll_respond(client, request, &mut outgoing, &mut waits_for, cx)).await?;
         let counted = &client.worker.counters.response_body_bytes;
         counted.fetch_add(request.response_bytes, std::sync::atomic::Ordering::Relaxed);
         if self.truncated {
@@ -241,7 +242,7 @@ impl Exchange {
         let protocol = self.response.headers().find(|(name, _)| FieldKind::of(name) == FieldKind::Upgrade);
         let out = client.output();
         encode::status_line(out, self.response.status, self.response.bytes(self.response.reason));
-        write_response_fields(out, &self.response);
+        write_response_fields(out, &self.response, Choice::default());
         encode::field(out, b"X-Request-Id", &request.id.to_text());
         encode::field(out, b"Connection", b"Upgrade");
         encode::field(out, b"Upgrade", protocol.map_or(b"websocket".as_slice(), |(_, value)| value));
@@ -268,7 +269,7 @@ impl Exchange {
         &mut self,
         client: &mut Client,
         request: &mut Request,
-        coding: Coding,
+        outgoing: &mut Outgoing,
         waits_for: &mut WaitsFor,
         cx: &mut Context<'_>,
     ) -> Poll<Result<(), Stop>> {
@@ -281,17 +282,21 @@ impl Exchange {
             let out = client.output();
             let room = OUTPUT_BYTES_MAX.saturating_sub(out.len());
             let mut bytes = 0;
-            self.take_body(room, |data| {
-                bytes += data.len();
-                coding.write(out, data);
-            });
-            request.response_bytes += bytes as u64;
+            self.take_body(room, |data| bytes += outgoing.write(out, data));
             if self.is_over() && !ended {
                 ended = true;
                 if !self.truncated {
-                    self.write_end(client, request, coding);
+                    let trailers = self.trailers_for(client, request, outgoing);
+                    match outgoing.end(client.output(), &trailers) {
+                        Some(last) => bytes += last,
+                        None => self.truncated = true,
+                    }
+                    if !self.truncated {
+                        client.socket.end_written(trailers);
+                    }
                 }
             }
+            request.response_bytes += bytes as u64;
             if client.socket.has_output() {
                 if *waits_for != WaitsFor::Client {
                     *waits_for = WaitsFor::Client;
@@ -308,22 +313,26 @@ impl Exchange {
                 client.control.set_deadline(client.worker.after_ms(self.silence_max_ms(client, request)));
             }
             if self.poll_more(client, cx).is_pending() {
+                let bytes = outgoing.pause(client.output());
+                if bytes > 0 {
+                    request.response_bytes += bytes as u64;
+                    continue;
+                }
                 return self.poll_client_gone(client, cx);
             }
             *waits_for = WaitsFor::Neither;
         }
     }
 
-    /// Writes the end of the body, with the trailers that the client takes.
-    fn write_end(&self, client: &mut Client, request: &Request, coding: Coding) {
+    /// The trailers that the client gets. What they may say of the body is not true of one that is compressed here.
+    fn trailers_for(&self, client: &Client, request: &Request, outgoing: &Outgoing) -> Vec<u8> {
         let lines = self.trailers();
         // HTTP/2 has a place for them that every client knows.
         let takes = client.socket.is_stream() || request.known.takes_trailers(&request.head);
-        let trailers = if lines.is_empty() || !takes { Vec::new() } else { trailers::passed(lines) };
-        if coding == Coding::Chunked {
-            encode::last_chunk_with(client.output(), &trailers);
+        if lines.is_empty() || !takes || outgoing.choice.coding.is_some() {
+            return Vec::new();
         }
-        client.socket.end_written(trailers);
+        trailers::passed(lines)
     }
 
     /// The field lines behind the body, as they came.
@@ -383,19 +392,6 @@ impl Exchange {
         self.body.is_done() || self.truncated
     }
 
-    /// How the body goes to the client.
-    fn coding(&self, request: &Request) -> Coding {
-        match self.response.framing {
-            ResponseFraming::None => Coding::None,
-            ResponseFraming::Length(_) => Coding::Plain,
-            _ => match request.head.version {
-                HttpVersion::Http10 => Coding::UntilClose,
-                HttpVersion::Http11 => Coding::Chunked,
-                HttpVersion::Http2 => Coding::Plain,
-            },
-        }
-    }
-
     /// How long the upstream may be silent within its body. Event streams may be for long.
     fn silence_max_ms(&self, client: &Client, request: &Request) -> u64 {
         if is_event_stream(&self.response) {
@@ -405,16 +401,17 @@ impl Exchange {
         }
     }
 
-    fn write_head(&self, client: &mut Client, request: &Request, coding: Coding) {
+    fn write_head(&self, client: &mut Client, request: &Request, outgoing: &Outgoing) {
         let worker = Rc::clone(&client.worker);
         let secure = client.tls.is_some();
         let out = client.output();
         encode::status_line(out, self.response.status, self.response.bytes(self.response.reason));
-        write_response_fields(out, &self.response);
+        write_response_fields(out, &self.response, outgoing.choice);
+        outgoing.choice.write_own(out, &self.response);
         encode::field(out, b"X-Request-Id", &request.id.to_text());
         out.extend_from_slice(&request.rate_fields);
         sticky::write(out, request, &self.slot.endpoint, (&worker.shared.settings.sticky_key, secure));
-        if coding == Coding::Chunked {
+        if outgoing.transfer == Transfer::Chunked {
             encode::field(out, b"Transfer-Encoding", b"chunked");
         }
         if !request.keep_alive {
@@ -427,7 +424,7 @@ impl Exchange {
 }
 
 /// Appends an upstream's header fields that do not end at this hop.
-pub(crate) fn write_response_fields(out: &mut Vec<u8>, response: &ResponseHead) {
+pub(crate) fn write_response_fields(out: &mut Vec<u8>, response: &ResponseHead, choice: Choice) {
     let mut names_fields = false;
     for (name, value) in response.headers() {
         if FieldKind::of(name) == FieldKind::Connection {
@@ -443,6 +440,7 @@ pub(crate) fn write_response_fields(out: &mut Vec<u8>, response: &ResponseHead) 
             | FieldKind::Te
             | FieldKind::TransferEncoding
             | FieldKind::XRequestId => {}
+            _ if choice.changes_fields() && choice.writes(out, name, value) => {}
             // RFC 9110 section 8.6: none of these has a length.
             FieldKind::ContentLength if response.status < 200 || response.status == 204 => {}
             FieldKind::ContentLength => encode::field(out, name, value),
@@ -469,25 +467,6 @@ fn has_content_type(response: &ResponseHead, begin: &[u8]) -> bool {
     field.is_some_and(|(_, value)| {
         value.get(..begin.len()).is_some_and(|value| value.eq_ignore_ascii_case(begin))
     })
-}
-
-/// How a response's body is written to the client.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Coding {
-    None,
-    Plain,
-    Chunked,
-    UntilClose,
-}
-
-impl Coding {
-    fn write(self, out: &mut Vec<u8>, data: &[u8]) {
-        match self {
-            Self::None => {}
-            Self::Plain | Self::UntilClose => out.extend_from_slice(data),
-            Self::Chunked => encode::chunk(out, data),
-        }
-    }
 }
 
 /// For whom a response waits, so that each wait sets its deadline once.

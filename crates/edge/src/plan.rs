@@ -11,9 +11,10 @@ use phalanx_decide::rate::RateRule;
 use phalanx_decide::{DecidePlan, Mode, OnError};
 use phalanx_inspect::{Program, Scope};
 use phalanx_model::{PrefixSet, limits};
-use phalanx_policy::Protocol;
+use phalanx_policy::{Compression, Protocol};
 
 use crate::balance::group::UpstreamGroup;
+use crate::client_address::AddressSource;
 use crate::http1::semantics::without_port;
 use crate::tls::OriginPlan;
 
@@ -59,6 +60,10 @@ pub struct AppPlan {
     pub rates: Vec<RateRule>,
     /// Peers whose forwarding fields are believed.
     pub trust_forwarded: PrefixSet,
+    /// How they tell their clients' addresses.
+    pub client_address: AddressSource,
+    /// Which responses are compressed; `None`: none.
+    pub compression: Option<Arc<Compression>>,
 }
 
 /// Limits of an app.
@@ -188,6 +193,8 @@ impl AppPlan {
             limits: AppLimits::default(),
             rates: Vec::new(),
             trust_forwarded: PrefixSet::default(),
+            client_address: AddressSource::default(),
+            compression: None,
         }
     }
 }

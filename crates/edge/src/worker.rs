@@ -8,13 +8,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use phalanx_decide::standing;
-use phalanx_model::counters::WorkerCounters;
+use phalanx_model::counters::{ProxyFailure, WorkerCounters};
 use phalanx_model::lanes::Lanes;
-use phalanx_model::{Clock, Identities, RequestId, Swap, View};
+use phalanx_model::{Clock, Identities, PrefixSet, RequestId, Swap, View};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, watch};
 
 use crate::client::Client;
+use crate::compress::Encoders;
 use crate::connection;
 use crate::control::{Activity, Connections, Control, Cut};
 use crate::http2;
@@ -52,6 +53,7 @@ pub(crate) struct Worker {
     pub(crate) calls: http2::Pool,
     pub(crate) connections: Connections,
     pub(crate) inspect_scratch: InspectScratch,
+    pub(crate) encoders: Encoders,
     pub(crate) draining: Cell<bool>,
     retiring: Cell<bool>,
     scratch: RefCell<Box<[u8]>>,
@@ -72,6 +74,7 @@ impl Worker {
             pool: Pool::new(limits.upstream_idle, limits.upstream_idle_ms),
             connections: Connections::default(),
             inspect_scratch: InspectScratch::default(),
+            encoders: Encoders::default(),
             draining: Cell::new(false),
             retiring: Cell::new(false),
             scratch: RefCell::new(vec![0; READ_BYTES_MAX].into_boxed_slice()),
@@ -221,6 +224,15 @@ pub(crate) struct Listener {
     pub(crate) socket: std::net::TcpListener,
     /// Its place among the TLS listeners, if it is one.
     pub(crate) tls: Option<usize>,
+    /// Whose connections it takes, each with a PROXY header; `None`: everybody's, without one.
+    pub(crate) proxied: Option<Arc<PrefixSet>>,
+}
+
+/// How connections of a listener begin.
+#[derive(Clone)]
+struct Begins {
+    tls: Option<usize>,
+    proxied: Option<Arc<PrefixSet>>,
 }
 
 /// Runs a worker on the current thread until the node has drained.
@@ -236,9 +248,10 @@ pub(crate) fn run(
         let mut drain = shared.drain.subscribe();
         let worker = Rc::new(Worker::new(shared, counters));
         let mut accepting = Vec::new();
-        for Listener { socket, tls } in listeners {
+        for Listener { socket, tls, proxied } in listeners {
             let listener = TcpListener::from_std(socket)?;
-            accepting.push(tokio::task::spawn_local(accept(Rc::clone(&worker), listener, tls)));
+            let begins = Begins { tls, proxied };
+            accepting.push(tokio::task::spawn_local(accept(Rc::clone(&worker), listener, begins)));
         }
         tokio::task::spawn_local(watch_bans(Rc::clone(&worker)));
         tokio::task::spawn_local(watch_retirement(Rc::clone(&worker)));
@@ -284,7 +297,7 @@ async fn watch_retirement(worker: Rc<Worker>) {
     }
 }
 
-async fn accept(worker: Rc<Worker>, listener: TcpListener, tls: Option<usize>) {
+async fn accept(worker: Rc<Worker>, listener: TcpListener, begins: Begins) {
     let mut drain = worker.shared.drain.subscribe();
     loop {
         let accepted = tokio::select! {
@@ -293,7 +306,7 @@ async fn accept(worker: Rc<Worker>, listener: TcpListener, tls: Option<usize>) {
             accepted = listener.accept() => accepted,
         };
         match accepted {
-            Ok(accepted) => admit(&worker, accepted, tls),
+            Ok(accepted) => admit(&worker, accepted, &begins),
             Err(error) if is_transient(&error) => {}
             Err(error) => {
                 // Out of file descriptors or memory: accepting again at once would only spin.
@@ -304,16 +317,24 @@ async fn accept(worker: Rc<Worker>, listener: TcpListener, tls: Option<usize>) {
     }
     // Connections that the kernel has already completed are served, not reset, when the listener closes.
     while let Some(Ok(accepted)) = futures_util::FutureExt::now_or_never(listener.accept()) {
-        admit(&worker, accepted, tls);
+        admit(&worker, accepted, &begins);
     }
 }
 
 /// Counts a connection and serves it, or closes it at once when a limit is reached.
-fn admit(worker: &Rc<Worker>, (stream, peer): (TcpStream, SocketAddr), tls: Option<usize>) {
+fn admit(worker: &Rc<Worker>, (stream, peer): (TcpStream, SocketAddr), begins: &Begins) {
     let limits = &worker.shared.settings.limits;
     let plan = worker.plan();
     let ip = peer.ip().to_canonical();
-    let actor = (!plan.decide.forwarders.contains(ip)).then_some(ip);
+    let actor = match &begins.proxied {
+        Some(balancers) if !balancers.contains(ip) => {
+            worker.counters.count_proxy_failure(ProxyFailure::Stranger);
+            return tracing::debug!(%peer, "connection closed: it is from none of the balancers");
+        }
+        // Whose it is, its header says.
+        Some(_) => None,
+        None => (!plan.decide.forwarders.contains(ip)).then_some(ip),
+    };
     let admitted = ConnectionCounts::admit(
         &worker.shared.tables,
         Counted::Connections,
@@ -323,7 +344,8 @@ fn admit(worker: &Rc<Worker>, (stream, peer): (TcpStream, SocketAddr), tls: Opti
     match admitted {
         Ok(admission) => {
             WorkerCounters::add_one(&worker.counters.connections_accepted);
-            let client = Client::open(worker, (stream, peer), tls, actor, admission);
+            let mut client = Client::open(worker, (stream, peer), begins.tls, actor, admission);
+            client.awaits_proxy_header = begins.proxied.is_some();
             tokio::task::spawn_local(connection::serve(client));
         }
         Err(limit) => {

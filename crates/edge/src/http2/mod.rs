@@ -12,7 +12,9 @@ mod pool;
 
 mod connection;
 mod head;
+pub mod print;
 mod stream;
+mod watch;
 
 pub(crate) use call::Call;
 pub(crate) use connection::{PREFACE, serve};

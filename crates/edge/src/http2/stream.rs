@@ -26,6 +26,8 @@ pub(crate) struct Stream {
     ended: bool,
     /// The client has reset it.
     given_up: bool,
+    /// Its body broke the protocol.
+    broken: bool,
 }
 
 impl Stream {
@@ -39,6 +41,7 @@ impl Stream {
             trailers_in: Vec::new(),
             ended: false,
             given_up: false,
+            broken: false,
         }
     }
 
@@ -54,7 +57,8 @@ impl Stream {
                 self.trailers_in = found.map(|map| trailers::lines(&map)).unwrap_or_default();
                 return Poll::Ready(Ok(0));
             };
-            let data = data.map_err(io::Error::other)?;
+            let data =
+                data.inspect_err(|error| self.broken = error.is_library()).map_err(io::Error::other)?;
             // Read only when there is room for it: the client may send as much again.
             self.request.flow_control().release_capacity(data.len()).map_err(io::Error::other)?;
             if !data.is_empty() {
@@ -136,7 +140,14 @@ impl Stream {
             None => self.respond.poll_reset(cx),
         };
         self.given_up |= reset.is_ready() && !self.ended;
+        // Most often by the codec: data without end is more than was announced.
+        self.broken |= matches!(&reset, Poll::Ready(Ok(Reason::PROTOCOL_ERROR)));
         reset.map(drop)
+    }
+
+    /// Whether its body is not what its head announced, or ends in what may not stand there.
+    pub(crate) fn is_broken(&self) -> bool {
+        self.broken
     }
 
     /// Whether it was seen that the client has given the stream up before it was answered.

@@ -6,6 +6,8 @@ mod support;
 #[cfg(test)]
 mod bodies;
 #[cfg(test)]
+mod compression;
+#[cfg(test)]
 mod forwarding;
 #[cfg(test)]
 mod framing;
@@ -21,6 +23,8 @@ mod names;
 mod origins;
 #[cfg(test)]
 mod places;
+#[cfg(test)]
+mod proxied;
 #[cfg(test)]
 mod rates;
 #[cfg(test)]
