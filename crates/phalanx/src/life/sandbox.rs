@@ -147,6 +147,10 @@ impl Reach {
             reach.read_beside(&files.cert);
             reach.read_beside(&files.key);
         }
+        for (_, files) in &settings.tls.identities {
+            reach.read_beside(&files.cert);
+            reach.read_beside(&files.key);
+        }
         for listener in &settings.tls.listeners {
             listener.clients.iter().for_each(|clients| reach.read_beside(&clients.ca_file));
         }
