@@ -22,6 +22,7 @@ mod explain;
 mod fleet;
 mod held;
 mod operations;
+mod origins;
 mod policy;
 mod proxied;
 mod proxy;
