@@ -106,6 +106,7 @@ impl Client {
     ) -> Self {
         let client = Self::over(worker, Socket::of_stream(stream), peer, local, None);
         client.control.activity.set(Activity::Busy);
+        client.control.spared.set(false);
         client
     }
 

@@ -46,6 +46,7 @@ pub(crate) enum After {
 
 /// A connection is there: a banned peer gets time for one request, to be told its refusal, not for idling.
 pub(crate) fn on_connect(client: &mut Client) {
+    client.control.spared.set(false);
     let Some(peer) = client.control.client.get() else {
         return;
     };
@@ -55,6 +56,7 @@ pub(crate) fn on_connect(client: &mut Client) {
     let who = client.worker.identities(&view, &client.control, peer, None);
     let verdict = standing(&plan.decide, &view, &who, shared.clock.now_ms());
     client.peer_is_banned = plan.enforces() && verdict.is_some_and(|verdict| verdict.refuses());
+    client.control.spared.set(client.peer_is_banned);
 }
 
 /// Takes a request through all stages.
