@@ -12,9 +12,11 @@ pub mod units;
 pub mod upstream;
 
 pub mod balance;
+pub mod handling;
 pub mod policy;
 pub mod rate_limit;
 pub mod raw;
+pub mod route;
 
 mod check;
 
@@ -26,9 +28,11 @@ pub use baseline::baseline;
 pub use check::parse_policy;
 pub use diagnostic::{Diagnostic, Level};
 pub use files::{Collector, FileSet, Files};
+pub use handling::Handling;
 pub use policy::{App, ClassUse, Classes, Limits, Mode, OnError, Policy, RuleSource, Strikes};
 pub use rate_limit::{Rate, RateAction, RateKey, RateLimit, RateScope};
 pub use raw::RawPolicy;
+pub use route::Route;
 pub use upstream::{Scheme, Upstream};
 
 /// The JSON Schema of a policy file, for editors and documentation.

@@ -8,8 +8,10 @@ use crate::policy::{ClassUse, Mode, OnError};
 use crate::rate_limit::{RateAction, RateScope};
 use crate::toml_text::At;
 
+pub mod routes;
 pub mod upstreams;
 
+use routes::{RawHeaderEdits, RawMaintenance, RawPages, RawResponses, RawRoute, RawSecurityTxt};
 use upstreams::{RawHealth, RawQueue, RawRetries, RawUpstreams};
 
 /// A Phalanx policy: the protected apps, who is exempt, and when strikes become a ban.
@@ -51,7 +53,7 @@ pub struct RawStrikes {
 pub struct RawApp {
     /// Its name in events, reports and metrics.
     pub name: Option<At<String>>,
-    /// The hosts it answers for; if not given, all that no other app names.
+    /// The hosts it answers for, as in "shop.example" or "*.shop.example"; if not given, all that no other app names.
     #[serde(default)]
     pub hosts: Vec<At<String>>,
     /// Where its requests go, as in "http://127.0.0.1:3000", or a list of such places.
@@ -92,6 +94,29 @@ pub struct RawApp {
     /// How often clients may ask.
     #[serde(default)]
     pub rate_limits: Vec<At<RawRateLimit>>,
+    /// What is done with requests to some of its paths.
+    #[serde(default)]
+    pub routes: Vec<At<RawRoute>>,
+    /// Letters of routes' paths compare without case. `false` if not given.
+    pub routes_ignore_case: Option<bool>,
+    /// Answer requests with 503.
+    pub maintenance: Option<At<RawMaintenance>>,
+    /// What `Host` says to the upstream: "client", "upstream", or a name. "client" if not given.
+    pub upstream_host: Option<At<String>>,
+    /// Changes of the fields that the upstream gets.
+    #[serde(default)]
+    pub request_headers: RawHeaderEdits,
+    /// Changes of the fields that the client gets.
+    #[serde(default)]
+    pub response_headers: RawHeaderEdits,
+    /// What responses are hardened with.
+    #[serde(default)]
+    pub responses: RawResponses,
+    /// Pages for the replies that no upstream wrote.
+    #[serde(default)]
+    pub pages: RawPages,
+    /// The app's security.txt.
+    pub security_txt: Option<At<RawSecurityTxt>>,
 }
 
 /// How often one key may ask for something of the app.
