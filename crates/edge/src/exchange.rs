@@ -24,6 +24,7 @@ use crate::http1::{
 use crate::pipeline::reserve;
 use crate::reply::Reply;
 use crate::request::Request;
+use crate::route::act;
 use crate::socket::Socket;
 use crate::stop::Stop;
 use crate::upstream::{self, ConnectError};
@@ -231,7 +232,9 @@ fn begin(
     };
     let app = request.app();
     let peer = client.peer.ip();
+    let treatment = act::treatment(client, request, &endpoint.server.host);
     let forwarded = Forwarded {
+        treatment: treatment.as_ref(),
         head: &request.head,
         known: &request.known,
         framing,
@@ -639,10 +642,16 @@ impl Exchange {
     }
 
     fn write_head(&self, client: &mut Client, request: &Request, coding: Coding) {
+        let id = request.id.to_text();
+        let edits = request.handling().and_then(|handling| handling.parts.responses.as_ref());
+        let edits = edits.map(|edits| (edits, act::said(client, request, &id)));
         let out = client.output();
         encode::status_line(out, self.response.status, self.response.bytes(self.response.reason));
-        write_response_fields(out, &self.response);
-        encode::field(out, b"X-Request-Id", &request.id.to_text());
+        match edits {
+            None => write_response_fields(out, &self.response),
+            Some((edits, said)) => edits.write_fields(out, &said, &self.response),
+        }
+        encode::field(out, b"X-Request-Id", &id);
         out.extend_from_slice(&request.rate_fields);
         if coding == Coding::Chunked {
             encode::field(out, b"Transfer-Encoding", b"chunked");
@@ -658,6 +667,11 @@ impl Exchange {
 
 /// Appends an upstream's header fields that do not end at this hop.
 pub(crate) fn write_response_fields(out: &mut Vec<u8>, response: &ResponseHead) {
+    each_response_field(response, |name, value| encode::field(out, name, value));
+}
+
+/// Calls `pass` with an upstream's header fields that do not end at this hop.
+pub(crate) fn each_response_field(response: &ResponseHead, mut pass: impl FnMut(&[u8], &[u8])) {
     let mut names_fields = false;
     for (name, value) in response.headers() {
         if FieldKind::of(name) == FieldKind::Connection {
@@ -674,9 +688,9 @@ pub(crate) fn write_response_fields(out: &mut Vec<u8>, response: &ResponseHead) 
             | FieldKind::XRequestId => {}
             // RFC 9110 section 8.6: none of these has a length.
             FieldKind::ContentLength if response.status < 200 || response.status == 204 => {}
-            FieldKind::ContentLength => encode::field(out, name, value),
+            FieldKind::ContentLength => pass(name, value),
             _ if names_fields && crate::forward::is_named_by_connection(response.headers(), name) => {}
-            _ => encode::field(out, name, value),
+            _ => pass(name, value),
         }
     }
 }

@@ -29,6 +29,8 @@ mod tunnel;
 
 mod request;
 
+pub mod route;
+
 mod client;
 mod upstream;
 
@@ -59,6 +61,8 @@ pub use compile::Compiled;
 pub use edge::{Edge, EdgeHandle, EdgeShared};
 pub use places::Places;
 pub use plan::{AppLimits, AppPlan, EdgePlan, UpstreamPlan, UpstreamTarget};
+pub use route::explain::{MetReport, request_head};
+pub use route::{Handling, RouteRule};
 pub use settings::{EdgeLimits, EdgeSettings};
 pub use tables::NodeTables;
 pub use tls::{Material, Served, TlsListener};

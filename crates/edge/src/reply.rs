@@ -4,6 +4,7 @@ use phalanx_model::{FramingFault, RequestHead};
 
 use crate::http1::encode;
 use crate::http1::fields::{KnownFields, is_token, list};
+use crate::route::pages::Pages;
 
 /// A reply that no upstream wrote.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -84,6 +85,22 @@ impl Reply {
         }
     }
 
+    /// The reply to a request while its app is being worked on.
+    pub(crate) fn maintenance(retry_after_s: u32) -> Self {
+        Self {
+            status: 503,
+            code: MAINTENANCE,
+            title: "Down for maintenance",
+            text: "This site is being worked on. Please try again later. Request id:",
+            retry_after_s,
+        }
+    }
+
+    /// Whether it is [`Reply::maintenance`].
+    pub(crate) fn is_maintenance(self) -> bool {
+        self.code == MAINTENANCE
+    }
+
     /// The reply to a request with this as its first fault.
     pub(crate) fn to_fault(head: &RequestHead, fault: FramingFault) -> Self {
         let (status, code, title) = match fault {
@@ -109,11 +126,22 @@ impl Reply {
     }
 
     /// Appends head and body. `told`: further header fields, as they are sent.
-    pub(crate) fn write(self, out: &mut Vec<u8>, request_id: &[u8], form: Form, close: bool, told: &[u8]) {
+    /// `pages`: those of the app.
+    pub(crate) fn write(
+        self,
+        out: &mut Vec<u8>,
+        request_id: &[u8],
+        form: Form,
+        close: bool,
+        (told, pages): (&[u8], Option<&Pages>),
+    ) {
         let id = String::from_utf8_lossy(request_id);
         let body = match form.json {
             true => format!("{{\"error\":\"{}\",\"request_id\":\"{id}\"}}\n", self.code),
-            false => page(self.title, self.text, &id),
+            false => match pages.and_then(|pages| pages.of(self)) {
+                Some(own) => own.write(self.status, self.title, self.text, &id),
+                None => page(self.title, self.text, &id),
+            },
         };
         encode::status_line(out, self.status, b"");
         let kind: &[u8] = if form.json { b"application/json" } else { b"text/html; charset=utf-8" };
@@ -139,6 +167,9 @@ impl Reply {
         }
     }
 }
+
+/// The word for maintenance.
+const MAINTENANCE: &str = "maintenance";
 
 /// What form of reply the client takes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -241,7 +272,7 @@ mod tests {
     fn a_refusal_carries_its_id_and_is_not_cached() {
         let mut out = Vec::new();
         let form = Form { json: true, without_body: false };
-        Reply::REFUSED.write(&mut out, b"01ABC", form, false, &[]);
+        Reply::REFUSED.write(&mut out, b"01ABC", form, false, (&[], None));
         let text = String::from_utf8(out).unwrap();
         assert!(text.starts_with("HTTP/1.1 403 Forbidden\r\n"));
         assert!(text.contains("\r\nX-Request-Id: 01ABC\r\n"));
@@ -253,7 +284,7 @@ mod tests {
     fn a_reply_to_head_has_no_body() {
         let mut out = Vec::new();
         let form = Form { json: false, without_body: true };
-        Reply::UNAVAILABLE.write(&mut out, b"01ABC", form, true, &[]);
+        Reply::UNAVAILABLE.write(&mut out, b"01ABC", form, true, (&[], None));
         assert!(out.ends_with(b"\r\n\r\n"));
     }
 

@@ -5,14 +5,15 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use phalanx_inspect::Audit;
-use phalanx_model::{HttpVersion, Reason, RequestHead, RequestId, Signal, Verdict};
+use phalanx_model::{FramingFault, HttpVersion, Reason, RequestHead, RequestId, Signal, Verdict};
 
 use crate::audit::Fields;
 use crate::client::{Arrived, Client};
 use crate::forward::client_address;
 use crate::http1::FieldKind;
 use crate::http1::fields::{KnownFields, list};
-use crate::plan::{AppPlan, LocalPlan};
+use crate::plan::{AppPlan, LocalPlan, Met};
+use crate::route::Handling;
 use crate::stages::Inspection;
 use crate::tables::HeldBytes;
 
@@ -23,6 +24,8 @@ pub(crate) struct Request {
     pub(crate) id: RequestId,
     pub(crate) plan: LocalPlan,
     pub(crate) app: Option<usize>,
+    /// The route that it meets.
+    pub(crate) route: Option<u32>,
     /// The client, after trusted forwarders.
     pub(crate) client: IpAddr,
     /// The client's hash; see [`phalanx_model::Actor::Client`].
@@ -59,11 +62,14 @@ impl Request {
     /// Finds out whom a head is from and which app it is for.
     pub(crate) fn begin(client: &Client, arrived: Arrived) -> Self {
         let worker = &client.worker;
-        let Arrived { head, started } = arrived;
+        let Arrived { mut head, started } = arrived;
         let known = KnownFields::of(&head);
         let plan = worker.plan();
         let host = known.host.map(|field| head.bytes(field.value)).unwrap_or_default();
-        let app = plan.find(host);
+        let Met { app, route, ambiguous } = plan.meet(host, &head, client.peer.ip(), client.tls.is_some());
+        if ambiguous {
+            head.faults.push(FramingFault::AmbiguousPath);
+        }
         let address = client_address(&head, &known, client.peer.ip(), &plan.app(app).trust_forwarded);
         let at_ms = worker.shared.clock.now_ms();
         Self {
@@ -72,6 +78,7 @@ impl Request {
             keep_alive: keeps_alive(&head, &known) && !worker.lets_go(),
             client: address,
             app,
+            route,
             plan,
             known,
             head,
@@ -98,6 +105,11 @@ impl Request {
     /// The app the request is for.
     pub(crate) fn app(&self) -> &AppPlan {
         self.plan.app(self.app)
+    }
+
+    /// What is done with it beyond forwarding.
+    pub(crate) fn handling(&self) -> Option<&Handling> {
+        self.plan.handling(self.app, self.route)
     }
 
     /// Whether it is a HEAD request.

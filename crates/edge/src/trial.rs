@@ -173,7 +173,8 @@ fn outcome(request: &Request) -> Outcomes {
 /// Whether the plan before would have refused the same request.
 fn would_refuse(before: &EdgePlan, client: &Client, request: &Request) -> bool {
     let host = request.known.host.map(|field| request.head.bytes(field.value)).unwrap_or_default();
-    let Some(index) = before.find(host) else { return true };
+    let met = before.meet(host, &request.head, client.peer.ip(), client.tls.is_some());
+    let Some(index) = met.app else { return true };
     let app = before.app(Some(index));
     if matches!(request.verdict.reason, Reason::Framing { .. }) {
         return app.limits.body_bytes <= request.app().limits.body_bytes;

@@ -159,7 +159,8 @@ pub(crate) fn is_token(bytes: &[u8]) -> bool {
     !bytes.is_empty() && bytes.iter().all(|&b| is_token_byte(b))
 }
 
-fn same_with_underscores(name: &[u8], known: &[u8]) -> bool {
+/// Whether a name is the known one, which is in lower case, without case and with `_` equal to `-`.
+pub(crate) fn same_with_underscores(name: &[u8], known: &[u8]) -> bool {
     let plain = |byte: u8| if byte == b'_' { b'-' } else { byte.to_ascii_lowercase() };
     name.len() == known.len() && name.iter().zip(known).all(|(&a, &b)| plain(a) == b)
 }

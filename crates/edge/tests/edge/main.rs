@@ -22,6 +22,10 @@ mod places;
 #[cfg(test)]
 mod rates;
 #[cfg(test)]
+mod responses;
+#[cfg(test)]
+mod routes;
+#[cfg(test)]
 mod rules;
 #[cfg(test)]
 mod standing;
