@@ -23,6 +23,7 @@ mod policy;
 mod proxy;
 mod rates;
 mod relay;
+mod routes;
 mod rules;
 mod serve;
 mod state;
