@@ -1,3 +1,5 @@
+//! The table of routes against cases, and against going through all routes.
+
 use proptest::prelude::*;
 
 use super::*;
