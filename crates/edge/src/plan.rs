@@ -11,6 +11,7 @@ use phalanx_decide::rate::RateRule;
 use phalanx_decide::{DecidePlan, Mode, OnError};
 use phalanx_inspect::{Program, Scope};
 use phalanx_model::{PrefixSet, RequestHead, limits};
+use phalanx_policy::Compression;
 
 use crate::balance::group::UpstreamGroup;
 use crate::http1::semantics::without_port;
@@ -72,6 +73,8 @@ pub struct AppPlan {
     pub routes: Vec<RouteRule>,
     /// The same by path; none without routes.
     pub(crate) table: Option<Arc<RouteTable>>,
+    /// Which responses are compressed; `None`: none.
+    pub compression: Option<Arc<Compression>>,
 }
 
 /// Limits of an app.
@@ -198,6 +201,7 @@ impl AppPlan {
             handling: None,
             routes: Vec::new(),
             table: None,
+            compression: None,
         }
     }
 }

@@ -15,6 +15,7 @@ use crate::toml_text::{At, Text};
 use crate::units::{duration_ms, size_bytes};
 use crate::{Diagnostic, Level};
 
+mod compression;
 mod hosts;
 mod rates;
 mod responses;
@@ -108,6 +109,7 @@ impl Check<'_> {
             on_error: raw.on_error.unwrap_or_default(),
             limits: self.limits(&raw.limits, Limits::default()),
             rate_limits: self.rate_limits(&raw.rate_limits),
+            compression: self.compression(raw.compression.as_ref()),
             trust_forwarded: self.prefixes(&raw.trust_forwarded, "any client can claim any address"),
             handling: Arc::new(self.handling(raw)),
             routes: Vec::new(),

@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use crate::Diagnostic;
 use crate::balance::Upstreams;
+use crate::compression::Compression;
 use crate::handling::{Expiry, Handling};
 use crate::rate_limit::RateLimit;
 use crate::route::Route;
@@ -53,6 +54,8 @@ pub struct App {
     pub limits: Limits,
     /// How often clients may ask, in the order written.
     pub rate_limits: Vec<RateLimit>,
+    /// Which responses are compressed; `None`: none.
+    pub compression: Option<Compression>,
     /// Networks whose `X-Forwarded-For` and the like are believed.
     pub trust_forwarded: Vec<Prefix>,
     /// What is done beyond passing on.
@@ -226,6 +229,7 @@ impl Policy {
             on_error: OnError::Deny,
             limits: Limits::default(),
             rate_limits: Vec::new(),
+            compression: None,
             trust_forwarded: Vec::new(),
             handling: Arc::default(),
             routes: Vec::new(),

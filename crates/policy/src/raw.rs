@@ -8,9 +8,11 @@ use crate::policy::{ClassUse, Mode, OnError};
 use crate::rate_limit::{RateAction, RateScope};
 use crate::toml_text::At;
 
+pub mod compression;
 pub mod routes;
 pub mod upstreams;
 
+use compression::RawCompression;
 use routes::{RawHeaderEdits, RawMaintenance, RawPages, RawResponses, RawRoute, RawSecurityTxt};
 use upstreams::{RawHealth, RawQueue, RawRetries, RawUpstreams};
 
@@ -117,6 +119,8 @@ pub struct RawApp {
     pub pages: RawPages,
     /// The app's security.txt.
     pub security_txt: Option<At<RawSecurityTxt>>,
+    /// Whether responses are compressed: `true`, `false`, or a table. `false` if not given.
+    pub compression: Option<At<RawCompression>>,
 }
 
 /// How often one key may ask for something of the app.

@@ -3,7 +3,8 @@
 use phalanx_policy::handling::{EditKind, HeaderEdit, Template};
 
 use super::said::Said;
-use crate::exchange::each_response_field;
+use crate::compress::Choice;
+use crate::exchange::pass_response_fields;
 use crate::http1::ResponseHead;
 use crate::http1::encode::field;
 use crate::http1::fields::same_with_underscores;
@@ -73,12 +74,16 @@ pub(crate) struct ResponseEdits {
 
 impl ResponseEdits {
     /// Appends an upstream's fields as the client gets them.
-    pub(crate) fn write_fields(&self, out: &mut Vec<u8>, said: &Said<'_>, response: &ResponseHead) {
+    pub(crate) fn write_fields(
+        &self,
+        out: &mut Vec<u8>,
+        said: &Said<'_>,
+        response: &ResponseHead,
+        choice: Choice,
+    ) {
         let mut has = Has::default();
-        each_response_field(response, |name, value| {
-            if self.edits.takes(name) || (self.standard && is_banner(name)) {
-                return;
-            }
+        let gone = |name: &[u8]| self.edits.takes(name) || (self.standard && is_banner(name));
+        pass_response_fields(out, response, choice, gone, |out, name, value| {
             has.note(name, value);
             match &self.cookies {
                 Some(except) if name.eq_ignore_ascii_case(b"set-cookie") => {
@@ -218,7 +223,7 @@ mod tests {
         let client = "192.0.2.1".parse().unwrap();
         let said = Said { head: &head, host: b"shop.test", client, id: b"ID", secure, depth: 0 };
         let mut out = Vec::new();
-        edits.write_fields(&mut out, &said, &response);
+        edits.write_fields(&mut out, &said, &response, Choice::default());
         String::from_utf8(out).unwrap().replace("Content-Length: 0\r\n", "").replace("\r\n", "|")
     }
 

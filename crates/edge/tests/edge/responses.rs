@@ -71,6 +71,7 @@ async fn every_refusal_has_the_same_bytes_with_a_page_of_the_apps_own_too() {
     client.send(format!("GET {attack} HTTP/1.1\r\nHost: a\r\nAccept: application/json\r\n\r\n")).await;
     assert!(client.answer().await.text().starts_with("{\"error\":\"refused\""));
     node.ban("127.0.0.1");
+    assert!(client.is_closed().await);
     let mut client = node.connect().await;
     let by_ban = client.get("/").await;
     let other = by_ban.header("x-request-id").unwrap();

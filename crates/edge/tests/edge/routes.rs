@@ -82,6 +82,7 @@ async fn a_redirect_is_protected_like_a_page() {
     let (event, signals, _) = node.security_request().await;
     assert!(event.verdict.refuses() && !signals.is_empty() && event.route.as_deref() == Some("/"));
     node.ban("127.0.0.1");
+    assert!(client.is_closed().await);
     let answer = node.connect().await.get("/").await;
     assert_eq!((answer.head.status, answer.header("location")), (403, None));
 }
