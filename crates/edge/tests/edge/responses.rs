@@ -1,6 +1,6 @@
 //! What responses are hardened with, and pages of the node's own.
 
-use crate::routes::node;
+use crate::routes::{banned, node};
 use crate::support::*;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -70,10 +70,7 @@ async fn every_refusal_has_the_same_bytes_with_a_page_of_the_apps_own_too() {
     assert!(down.head.status == 502 && down.text().contains("502 "), "{}", down.text());
     client.send(format!("GET {attack} HTTP/1.1\r\nHost: a\r\nAccept: application/json\r\n\r\n")).await;
     assert!(client.answer().await.text().starts_with("{\"error\":\"refused\""));
-    node.ban("127.0.0.1");
-    assert!(client.is_closed().await);
-    let mut client = node.connect().await;
-    let by_ban = client.get("/").await;
+    let by_ban = banned(&node).await;
     let other = by_ban.header("x-request-id").unwrap();
     let bare = |answer: &Answer, id: &str| {
         let fields: Vec<String> = answer
