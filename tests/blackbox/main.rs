@@ -20,6 +20,7 @@ mod fleet;
 mod held;
 mod operations;
 mod policy;
+mod proxied;
 mod proxy;
 mod rates;
 mod relay;

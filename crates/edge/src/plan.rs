@@ -14,8 +14,8 @@ use phalanx_model::{PrefixSet, RequestHead, limits};
 use phalanx_policy::Compression;
 
 use crate::balance::group::UpstreamGroup;
+use crate::client_address::AddressSource;
 use crate::http1::semantics::without_port;
-use crate::route::said::is_secure;
 use crate::route::table::{Ambiguous, Asked, RouteTable};
 use crate::route::{Handling, RoutePlan, RouteRule};
 
@@ -73,6 +73,8 @@ pub struct AppPlan {
     pub routes: Vec<RouteRule>,
     /// The same by path; none without routes.
     pub(crate) table: Option<Arc<RouteTable>>,
+    /// How they tell their clients' addresses.
+    pub client_address: AddressSource,
     /// Which responses are compressed; `None`: none.
     pub compression: Option<Arc<Compression>>,
 }
@@ -201,6 +203,7 @@ impl AppPlan {
             handling: None,
             routes: Vec::new(),
             table: None,
+            client_address: AddressSource::default(),
             compression: None,
         }
     }
@@ -330,15 +333,13 @@ impl EdgePlan {
         (self.any_host, if self.any_host.is_some() { HostFound::Rest } else { HostFound::Nowhere })
     }
 
-    /// The app and the route that a request meets. `tls`: it came over TLS, from `peer`.
-    pub(crate) fn meet(&self, host: &[u8], head: &RequestHead, peer: IpAddr, tls: bool) -> Met {
-        let app = self.find(host);
-        let found = app.and_then(|app| self.apps.get(app));
-        let Some((table, found)) = found.and_then(|app| Some((app.table.as_ref()?, app))) else {
+    /// The route that a request to an app meets. `secure`: the client came over TLS.
+    pub(crate) fn meet(&self, app: Option<usize>, head: &RequestHead, secure: impl FnOnce() -> bool) -> Met {
+        let table = app.and_then(|app| self.apps.get(app)?.table.as_ref());
+        let Some(table) = table else {
             return Met { app, route: None, ambiguous: false };
         };
-        let secure = is_secure(head, tls, peer, &found.trust_forwarded);
-        match table.find(&Asked { head, secure }) {
+        match table.find(&Asked { head, secure: secure() }) {
             Ok(Some(route)) => {
                 let settings = self.route(route).map(|route| route.app as usize);
                 Met { app: settings.or(app), route: Some(route), ambiguous: false }

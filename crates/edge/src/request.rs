@@ -9,11 +9,12 @@ use phalanx_model::{FramingFault, HttpVersion, Reason, RequestHead, RequestId, S
 
 use crate::audit::Fields;
 use crate::client::{Arrived, Client};
-use crate::forward::client_address;
+use crate::client_address::{self, Disbelief};
 use crate::http1::FieldKind;
 use crate::http1::fields::{KnownFields, list};
 use crate::plan::{AppPlan, LocalPlan, Met};
 use crate::route::Handling;
+use crate::route::said::is_secure;
 use crate::stages::Inspection;
 use crate::tables::HeldBytes;
 
@@ -28,6 +29,10 @@ pub(crate) struct Request {
     pub(crate) route: Option<u32>,
     /// The client, after trusted forwarders.
     pub(crate) client: IpAddr,
+    /// The peer is one of the app's trusted forwarders.
+    pub(crate) peer_trusted: bool,
+    /// What was not believed of forwarding fields.
+    pub(crate) disbelief: Option<Disbelief>,
     /// The client's hash; see [`phalanx_model::Actor::Client`].
     pub(crate) agent: u64,
     /// Nothing the client asks for is refused.
@@ -66,17 +71,22 @@ impl Request {
         let known = KnownFields::of(&head);
         let plan = worker.plan();
         let host = known.host.map(|field| head.bytes(field.value)).unwrap_or_default();
-        let Met { app, route, ambiguous } = plan.meet(host, &head, client.peer.ip(), client.tls.is_some());
+        let app = plan.find(host);
+        let certified = client.tls.is_some_and(|agreed| agreed.certified);
+        let found = client_address::find(&head, &known, (client.peer.ip(), certified), plan.app(app));
+        let Met { app, route, ambiguous } =
+            plan.meet(app, &head, || is_secure(&head, client.tls.is_some(), found.peer_trusted));
         if ambiguous {
             head.faults.push(FramingFault::AmbiguousPath);
         }
-        let address = client_address(&head, &known, client.peer.ip(), &plan.app(app).trust_forwarded);
         let at_ms = worker.shared.clock.now_ms();
         Self {
             id: worker.new_request_id(at_ms),
             agent: agent_hash(&head, &known),
             keep_alive: keeps_alive(&head, &known) && !worker.lets_go(),
-            client: address,
+            client: found.client,
+            peer_trusted: found.peer_trusted,
+            disbelief: found.disbelief,
             app,
             route,
             plan,

@@ -19,6 +19,7 @@ pub mod rate_limit;
 pub mod raw;
 pub mod route;
 
+pub mod cdn;
 mod check;
 
 pub mod baseline;
@@ -31,7 +32,9 @@ pub use compression::{Compression, ContentCoding};
 pub use diagnostic::{Diagnostic, Level};
 pub use files::{Collector, FileSet, Files};
 pub use handling::Handling;
-pub use policy::{App, ClassUse, Classes, Limits, Mode, OnError, Policy, RuleSource, Strikes};
+pub use policy::{
+    AddressFrom, App, ClassUse, Classes, ClientAddress, Limits, Mode, OnError, Policy, RuleSource, Strikes,
+};
 pub use rate_limit::{Rate, RateAction, RateKey, RateLimit, RateScope};
 pub use raw::RawPolicy;
 pub use route::Route;

@@ -104,13 +104,12 @@ pub(crate) fn treatment<'a>(
 /// A request, for templates.
 pub(crate) fn said<'a>(client: &Client, request: &'a Request, id: &'a [u8]) -> Said<'a> {
     let host = request.known.host.map(|field| request.head.bytes(field.value)).unwrap_or_default();
-    let trusted = &request.app().trust_forwarded;
     Said {
         head: &request.head,
         host,
         client: request.client,
         id,
-        secure: is_secure(&request.head, client.tls.is_some(), client.peer.ip(), trusted),
+        secure: is_secure(&request.head, client.tls.is_some(), request.peer_trusted),
         depth: request.handling().map_or(0, |handling| handling.depth),
     }
 }

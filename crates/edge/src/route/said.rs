@@ -4,7 +4,7 @@ use std::io::Write;
 use std::net::IpAddr;
 
 use phalanx_decide::rate::path::{encode, percent_encoded};
-use phalanx_model::{PrefixSet, RequestHead};
+use phalanx_model::RequestHead;
 use phalanx_policy::handling::{Of, Part, Template};
 
 use crate::http1::FieldKind;
@@ -82,14 +82,14 @@ pub(crate) fn query(target: &[u8]) -> &[u8] {
 }
 
 /// Whether a client came over TLS: to us, or so says a forwarder that is trusted.
-pub(crate) fn is_secure(head: &RequestHead, tls: bool, peer: IpAddr, trusted: &PrefixSet) -> bool {
-    if tls || trusted.is_empty() || !trusted.contains(peer.to_canonical()) {
+pub(crate) fn is_secure(head: &RequestHead, tls: bool, peer_trusted: bool) -> bool {
+    if !peer_trusted {
         return tls;
     }
-    let proto = head
-        .headers()
-        .find(|(name, _)| FieldKind::of(name) == FieldKind::XForwardedProto && !name.contains(&b'_'));
-    proto.is_some_and(|(_, value)| value.eq_ignore_ascii_case(b"https"))
+    let said = |(name, _): &(&[u8], &[u8])| {
+        FieldKind::of(name) == FieldKind::XForwardedProto && !name.contains(&b'_')
+    };
+    head.headers().find(said).map_or(tls, |(_, value)| value.eq_ignore_ascii_case(b"https"))
 }
 
 #[cfg(test)]
