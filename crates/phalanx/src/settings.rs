@@ -720,40 +720,6 @@ mod tests {
     }
 
     #[test]
-    fn certificates_are_ordered_as_it_is_written_and_mistakes_are_told() {
-        let acme = "[acme]\ndirectory = \"https://ca.test/dir\"\nagree_to_terms = true\n";
-        let listen = "[listen]\naddress = [\"0.0.0.0:80\"]\n[[listen.tls]]\naddress = \"0.0.0.0:443\"\n";
-        let all = "contact = [\"mailto:a@b.test\"]\nhosts = [\"Shop.test\"]\nchallenge = \"tls-alpn-01\"\nca_file = \"ca.pem\"\n\
-             eab_key_id = \"kid\"\neab_key_file = \"eab.key\"\nplaceholder = true\n";
-        let (settings, faults) = read_with(&format!("{listen}{acme}{all}"));
-        assert_eq!(faults, [] as [&str; 0]);
-        let acme_of = |settings: Option<Settings>| settings.unwrap().tls.acme.unwrap();
-        let read = acme_of(settings);
-        assert!(read.placeholder && read.order.hosts == ["shop.test"]);
-        assert_eq!(read.order.challenge, phalanx_control::Challenge::TlsAlpn01);
-        let (settings, faults) = read_with(&format!("{listen}{acme}"));
-        assert!(faults.is_empty() && acme_of(settings).order.hosts.is_empty(), "{faults:?}");
-        let only_tls = "[[listen.tls]]\naddress = \"0.0.0.0:443\"\n";
-        for (sections, expected) in [
-            (format!("{listen}{}", acme.replace("true", "false")), "error: 9: the authority's terms"),
-            (format!("{listen}{}", acme.replace("https", "http")), "is no address of a directory"),
-            (
-                format!("{listen}{acme}hosts = [\"*.shop.test\"]\n"),
-                "no certificate can be ordered for `*.shop.test`",
-            ),
-            (format!("{listen}{acme}hosts = [\"192.0.2.1\"]\n"), "no certificate can be ordered for"),
-            (format!("{listen}{acme}contact = [\"a@b.test\"]\n"), "is no way to write to somebody"),
-            (format!("{listen}{acme}challenge = \"dns-01\"\n"), "unknown value `dns-01`"),
-            (format!("{listen}{acme}eab_key_id = \"kid\"\n"), "its key is missing"),
-            (format!("{only_tls}{acme}"), "there is no listener without TLS"),
-            (acme.to_owned(), "no listener shows these certificates"),
-        ] {
-            let (_, faults) = read_with(&sections);
-            assert!(faults.len() == 1 && faults[0].contains(expected), "{sections}: {faults:?}");
-        }
-    }
-
-    #[test]
     fn when_orders_are_held_is_a_setting_within_limits() {
         let (settings, faults) = read_with("[held]\nshare_percent = 20\nclients_least = 50");
         assert_eq!(faults, [] as [&str; 0]);
