@@ -10,6 +10,8 @@
     reason = "a test ends at its first surprise"
 )]
 
+mod abuse;
+#[cfg(test)]
 mod acme;
 mod cli;
 mod clocks;
@@ -31,3 +33,4 @@ mod state;
 mod support;
 mod tickets;
 mod tls;
+mod upgrade;

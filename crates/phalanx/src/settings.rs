@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use phalanx_control::ImportSettings;
+use phalanx_edge::EdgeLimits;
 use phalanx_model::{HoldLimits, PrefixSet};
 use phalanx_policy::Diagnostic;
 use phalanx_policy::toml_text::{At, Text};
@@ -17,6 +18,8 @@ use serde::Deserialize;
 
 use crate::acme_settings::RawAcme;
 use crate::args::parse_name;
+use crate::life::sandbox::{self, RawSandbox, SandboxSettings};
+use crate::limit_settings::{self, RawLimits};
 use crate::tls_settings::{self, RawCertificate, RawTlsListen, TlsSettings};
 
 /// A node's settings, checked.
@@ -46,6 +49,28 @@ pub(crate) struct Settings {
     pub(crate) held: HoldLimits,
     /// TLS towards clients.
     pub(crate) tls: TlsSettings,
+    pub(crate) drains: Drains,
+    /// What the process may touch.
+    pub(crate) sandbox: SandboxSettings,
+    /// What clients may take of the node.
+    pub(crate) limits: EdgeLimits,
+}
+
+/// How long connections may go on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Drains {
+    /// After the node was told to stop.
+    pub(crate) stop: Duration,
+    /// After another process has taken over.
+    pub(crate) handover: Duration,
+}
+
+impl Default for Drains {
+    fn default() -> Self {
+        // A stop is waited for, by people and service managers; nobody waits for a process that was followed, and what lasts
+        // there is a WebSocket or a download.
+        Self { stop: Duration::from_secs(10), handover: Duration::from_secs(600) }
+    }
 }
 
 /// Logs in other tools' formats; there are none unless they are asked for.
@@ -74,14 +99,19 @@ pub(crate) struct FleetSettings {
 /// Reads a settings file: the settings and the policy file they name, as far as they can be read, and every fault.
 /// What was read must not be used when there are faults.
 pub(crate) fn read(path: &Path) -> (Option<(Settings, PathBuf)>, Vec<Diagnostic>) {
-    let name = path.display().to_string();
-    let text = match std::fs::read_to_string(path) {
-        Ok(text) => text,
+    match std::fs::read_to_string(path) {
+        Ok(text) => read_text(path, &text),
         Err(error) => {
-            return (None, vec![Diagnostic::error(name.as_str(), 0, format!("cannot be read: {error}"))]);
+            let name = path.display().to_string();
+            (None, vec![Diagnostic::error(name.as_str(), 0, format!("cannot be read: {error}"))])
         }
-    };
-    let text = Text::new(&name, &text);
+    }
+}
+
+/// The same, of the text that a file had.
+pub(crate) fn read_text(path: &Path, text: &str) -> (Option<(Settings, PathBuf)>, Vec<Diagnostic>) {
+    let name = path.display().to_string();
+    let text = Text::new(&name, text);
     let (raw, mut faults) = text.read_partly::<RawSettings>();
     let folder = path.parent().unwrap_or(Path::new(""));
     (raw.map(|raw| check(&text, &raw, folder, &mut faults)), faults)
@@ -143,8 +173,26 @@ fn check(
         imports: imports(text, &raw.import.crowdsec, folder, faults),
         held: held(text, &raw.held, faults),
         tls,
+        drains: drains(text, &raw.node, faults),
+        sandbox: sandbox::check(text, &raw.sandbox, folder, faults),
+        limits: limit_settings::check(text, &raw.limits, faults),
     };
     (settings, folder.join(&raw.policy))
+}
+
+fn drains(text: &Text<'_>, raw: &RawNode, faults: &mut Vec<Diagnostic>) -> Drains {
+    let mut drains = Drains::default();
+    for (key, written, time) in
+        [("drain", &raw.drain, &mut drains.stop), ("handover", &raw.handover, &mut drains.handover)]
+    {
+        let Some(written) = written else { continue };
+        match duration_ms(written) {
+            Ok(ms) if ms <= DRAIN_MAX_MS => *time = Duration::from_millis(ms),
+            Ok(_) => faults.push(text.error_at(&written.span, format!("`{key}` is a day at most"))),
+            Err(fault) => faults.push(text.error_at(&written.span, fault)),
+        }
+    }
+    drains
 }
 
 fn fleet(text: &Text<'_>, raw: &RawFleet, folder: &Path, faults: &mut Vec<Diagnostic>) -> FleetSettings {
@@ -430,6 +478,10 @@ struct RawSettings {
     #[serde(default)]
     certificate: Vec<RawCertificate>,
     acme: Option<RawAcme>,
+    #[serde(default)]
+    sandbox: RawSandbox,
+    #[serde(default)]
+    limits: RawLimits,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -461,6 +513,8 @@ struct RawNode {
     name: Option<At<String>>,
     state: Option<PathBuf>,
     workers: Option<At<u16>>,
+    drain: Option<At<String>>,
+    handover: Option<At<String>>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -536,6 +590,8 @@ const IMPORT_EVERY_MS: u64 = 10_000;
 const IMPORT_LIMIT: usize = 20_000;
 /// Half of what one author may order in all: a source must not crowd out what the node finds out itself.
 const IMPORT_LIMIT_MAX: usize = phalanx_model::limits::DECISIONS_PER_AUTHOR_MAX / 2;
+
+const DRAIN_MAX_MS: u64 = 86_400_000;
 
 const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8080);
 const DEFAULT_ADMIN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8900);
