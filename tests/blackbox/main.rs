@@ -11,6 +11,8 @@
 )]
 
 mod abuse;
+#[cfg(test)]
+mod acme;
 mod cli;
 mod clocks;
 mod crowdsec;
@@ -21,6 +23,7 @@ mod fleet;
 mod held;
 mod operations;
 mod policy;
+mod proxied;
 mod proxy;
 mod rates;
 mod relay;
@@ -28,4 +31,6 @@ mod rules;
 mod serve;
 mod state;
 mod support;
+mod tickets;
 mod tls;
+mod upgrade;

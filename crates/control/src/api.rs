@@ -18,10 +18,12 @@ use serde::{Deserialize, Serialize};
 mod delegation;
 mod held;
 mod load;
+mod process;
 
 pub use delegation::{Delegate, Delegation, NewDelegation};
 pub use held::{Held, HeldThing, HeldWhat, Settled};
 pub use load::{LimitCount, Load};
+pub use process::{Process, UpgradeBegun};
 
 /// `GET /api/v1/status`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -62,6 +64,9 @@ pub struct Status {
     /// Certificates that visitors are shown.
     #[serde(default)]
     pub certificates: Vec<Certificate>,
+    /// The process.
+    #[serde(default)]
+    pub process: Process,
     /// Bouncers that read this node's decisions.
     #[serde(default)]
     pub bouncers: Vec<Bouncer>,
@@ -81,6 +86,8 @@ pub struct NodeStatus {
     pub degraded: Vec<String>,
     /// Certificates that visitors are shown.
     pub certificates: Vec<Certificate>,
+    /// The process.
+    pub process: Process,
     /// What the node uses of its limits, and what it sheds.
     pub load: Load,
 }

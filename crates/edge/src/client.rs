@@ -3,6 +3,7 @@
 use std::future::poll_fn;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
@@ -16,6 +17,7 @@ use crate::control::{Activity, Control, Cut};
 use crate::http1::{BodyDecoder, HeadReader};
 use crate::http2::{PREFACE, Stream};
 use crate::pace::Pace;
+use crate::proxied::Proxied;
 use crate::socket::Socket;
 use crate::stop::Stop;
 use crate::tables::Admission;
@@ -39,6 +41,12 @@ pub(crate) struct Client {
     pub(crate) tls_listener: Option<usize>,
     /// What its handshake told, once there was one.
     pub(crate) tls: Option<Agreed>,
+    /// A PROXY header comes before all else.
+    pub(crate) awaits_proxy_header: bool,
+    /// By whom the connection was passed on, once such a header was read.
+    pub(crate) proxied: Option<Proxied>,
+    /// How the client writes HTTP, once that was seen.
+    pub(crate) http_print: Option<Arc<str>>,
     /// The peer as an actor; `None` for a trusted forwarder.
     actor: Option<IpAddr>,
     heads: HeadReader,
@@ -74,6 +82,21 @@ impl Client {
         client
     }
 
+    /// The connection turned out to be this actor's, whose connections are counted; `None` for a trusted forwarder's.
+    pub(crate) fn assign(&mut self, actor: Option<IpAddr>, per_actor: usize) -> Result<(), &'static str> {
+        self.actor = actor;
+        self.control.client.set(actor);
+        match (&mut self.admission, actor) {
+            (Some(admission), Some(actor)) => admission.assign(actor, per_actor),
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether a balancer speaks for itself here, or does not say for whom.
+    pub(crate) fn is_for_nobody(&self) -> bool {
+        self.proxied.is_some_and(|proxied| proxied.for_nobody)
+    }
+
     /// Takes charge of a stream of an HTTP/2 connection between these addresses.
     pub(crate) fn of_stream(
         worker: &Rc<Worker>,
@@ -107,6 +130,9 @@ impl Client {
             local,
             tls_listener: None,
             tls: None,
+            awaits_proxy_header: false,
+            proxied: None,
+            http_print: None,
             actor,
             heads: HeadReader::default(),
             slot,
@@ -122,7 +148,11 @@ impl Client {
         let limits = &self.worker.shared.settings.limits;
         let (head_limits, head_ms) = (limits.head, limits.head_ms);
         // A connection that came while the node is out of service still gets its one answer: whoever sent it may not know yet.
-        let over = self.worker.draining.get() || self.worker.lets_go() && self.served > 0;
+        let over = match self.worker.draining.get() {
+            // Who was not told that the last reply was the last may be asking already, while another process takes over.
+            true => self.worker.hurries.get(),
+            false => self.worker.lets_go() && self.served > 0,
+        };
         if self.control.ends.get() || over && self.socket.input.is_empty() {
             return None;
         }

@@ -14,16 +14,21 @@
 pub mod edge;
 pub mod settings;
 
+mod listen;
 mod worker;
 
 mod connection;
 mod pipeline;
+mod proxied;
 
+mod acme;
 mod ask;
 mod audit;
+pub mod client_address;
 mod events;
 mod exchange;
 mod outgoing;
+mod prints;
 mod rates;
 mod stages;
 pub mod trial;
@@ -45,6 +50,7 @@ mod socket;
 mod stop;
 mod wire;
 
+pub mod proxy_protocol;
 pub mod tls;
 
 mod control;
@@ -57,16 +63,18 @@ pub mod plan;
 pub mod tables;
 
 pub mod http1;
-mod http2;
+pub mod http2;
 
 pub use balance::group::{EndpointReport, GroupReport, UpstreamGroup, UpstreamState};
+pub use client_address::{AddressField, AddressSource};
 pub use compile::Compiled;
 pub use edge::{Edge, EdgeHandle, EdgeShared};
+pub use listen::{GivenListener, bind};
 pub use overload::{Level, Usage};
 pub use places::Places;
 pub use plan::{AppLimits, AppPlan, EdgePlan, UpstreamPlan, UpstreamTarget};
 pub use settings::{EdgeLimits, EdgeSettings};
 pub use tables::NodeTables;
-pub use tls::{Material, Served, TlsListener};
+pub use tls::{Challenges, Material, Served, TlsListener};
 pub use trial::{Before, Fares, TrialCounts};
 pub use upstream::is_never_upstream;

@@ -8,7 +8,7 @@
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use phalanx_model::counters::LimitReached;
 use phalanx_model::{DecisionKind, Identities, Reason, Verdict, View};
@@ -22,7 +22,7 @@ use crate::request::Request;
 use crate::settings::EdgeLimits;
 use crate::stop::Stop;
 use crate::tables::NodeTables;
-use crate::worker::Worker;
+use crate::worker::{Drain, Worker};
 
 /// How much load is shed. Each level does what those below it do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
@@ -181,7 +181,7 @@ impl std::fmt::Display for Usage {
 pub(crate) async fn watch(
     tables: &NodeTables,
     limits: &EdgeLimits,
-    mut drain: watch::Receiver<Option<Instant>>,
+    mut drain: watch::Receiver<Option<Drain>>,
 ) {
     let mut ticks = tokio::time::interval(TICK);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);

@@ -38,6 +38,8 @@ pub struct WorkerCounters {
     pub tls_key_exchanges: [AtomicU64; KeyExchange::ALL.len()],
     /// Connections to TLS listeners that came to nothing, by the place in [`TlsFailure::ALL`].
     pub tls_failures: [AtomicU64; TlsFailure::ALL.len()],
+    /// Connections to listeners behind balancers that came to nothing, by the place in [`ProxyFailure::ALL`].
+    pub proxy_failures: [AtomicU64; ProxyFailure::ALL.len()],
     /// Clients that met a limit, by the place in [`LimitReached::ALL`].
     pub limits_reached: [AtomicU64; LimitReached::ALL.len()],
 }
@@ -123,6 +125,25 @@ labels! {
         ClientCertificate => "client_certificate",
         /// The client refused what we showed, most often the certificate.
         Refused => "refused",
+        /// There is no certificate for the name yet.
+        NoCertificate => "no_certificate",
+        /// It was a certificate authority's challenge, answered.
+        AcmeChallenge => "acme_challenge",
+    }
+    /// Why a connection to a listener that demands a PROXY header came to nothing.
+    ProxyFailure {
+        /// It came from none of the balancers.
+        Stranger => "stranger",
+        /// The header took too long.
+        Timeout => "timeout",
+        /// It ended before the header did.
+        Closed => "closed",
+        /// What came was no header, or a broken one.
+        Malformed => "malformed",
+        /// The header's checksum is wrong.
+        Checksum => "checksum",
+        /// The client that it names has too many connections.
+        Limit => "limit",
     }
 }
 
@@ -135,6 +156,11 @@ impl WorkerCounters {
     /// Counts a connection to a TLS listener that came to nothing.
     pub fn count_tls_failure(&self, failure: TlsFailure) {
         self.tls_failures.get(failure as usize).into_iter().for_each(Self::add_one);
+    }
+
+    /// Counts a connection to a listener behind balancers that came to nothing.
+    pub fn count_proxy_failure(&self, failure: ProxyFailure) {
+        self.proxy_failures.get(failure as usize).into_iter().for_each(Self::add_one);
     }
 
     /// Counts a client that met a limit.

@@ -58,6 +58,12 @@ pub struct AccessEvent {
     /// How the peer's TLS greeted, by which decisions may name it; see [`Actor::Ja4`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ja4: Option<Ja4>,
+    /// How the client writes HTTP: order and case of its fields, or how it begins HTTP/2.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub http_print: Option<Arc<str>>,
+    /// The balancer that passed the connection on with a PROXY header; the peer is the one that it named.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub balancer: Option<IpAddr>,
     /// What the audit log shows beyond this, where the node has one and the request is for it. Stays in memory.
     #[serde(skip)]
     pub audit: Option<Box<AuditDetail>>,

@@ -123,6 +123,8 @@ mod tests {
             view_revision: 1,
             tls: None,
             ja4: None,
+            http_print: None,
+            balancer: None,
             audit: None,
         };
         SecurityEvent::Request { access: Box::new(access), signals: vec![], faults: vec![] }

@@ -488,6 +488,7 @@ pub(crate) mod tests {
                 geo: Default::default(),
                 h2c: false,
                 listen: vec![],
+                proxied: Vec::new(),
                 admin: "127.0.0.1:0".parse()?,
                 state: folder.to_owned(),
                 workers: 1,
@@ -497,6 +498,8 @@ pub(crate) mod tests {
                 fleet_id: DEFAULT_FLEET.into(),
                 logs: crate::settings::LogSettings::default(),
                 tls: Default::default(),
+                drains: Default::default(),
+                sandbox: Default::default(),
                 limits: Default::default(),
             };
             Identity::establish(&settings, &state, &sealer, POLICY, self.clock.now_ms()).await

@@ -9,14 +9,16 @@ use std::time::Duration;
 
 use phalanx_control::ImportSettings;
 use phalanx_edge::EdgeLimits;
-use phalanx_model::HoldLimits;
+use phalanx_model::{HoldLimits, PrefixSet};
 use phalanx_policy::Diagnostic;
 use phalanx_policy::toml_text::{At, Text};
 use phalanx_policy::units::duration_ms;
 use phalanx_record::AuditFormat;
 use serde::Deserialize;
 
+use crate::acme_settings::RawAcme;
 use crate::args::parse_name;
+use crate::life::sandbox::{self, RawSandbox, SandboxSettings};
 use crate::limit_settings::{self, RawLimits};
 use crate::tls_settings::{self, RawCertificate, RawTlsListen, TlsSettings};
 
@@ -24,6 +26,8 @@ use crate::tls_settings::{self, RawCertificate, RawTlsListen, TlsSettings};
 #[derive(Debug, Clone)]
 pub(crate) struct Settings {
     pub(crate) listen: Vec<SocketAddr>,
+    /// Whose connections each of them takes with a PROXY header, in their order; everybody's without one where there is none.
+    pub(crate) proxied: Vec<Option<PrefixSet>>,
     /// Clients may begin with HTTP/2 without TLS.
     pub(crate) h2c: bool,
     pub(crate) admin: SocketAddr,
@@ -45,8 +49,28 @@ pub(crate) struct Settings {
     pub(crate) held: HoldLimits,
     /// TLS towards clients.
     pub(crate) tls: TlsSettings,
+    pub(crate) drains: Drains,
+    /// What the process may touch.
+    pub(crate) sandbox: SandboxSettings,
     /// What clients may take of the node.
     pub(crate) limits: EdgeLimits,
+}
+
+/// How long connections may go on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Drains {
+    /// After the node was told to stop.
+    pub(crate) stop: Duration,
+    /// After another process has taken over.
+    pub(crate) handover: Duration,
+}
+
+impl Default for Drains {
+    fn default() -> Self {
+        // A stop is waited for, by people and service managers; nobody waits for a process that was followed, and what lasts
+        // there is a WebSocket or a download.
+        Self { stop: Duration::from_secs(10), handover: Duration::from_secs(600) }
+    }
 }
 
 /// Logs in other tools' formats; there are none unless they are asked for.
@@ -75,14 +99,19 @@ pub(crate) struct FleetSettings {
 /// Reads a settings file: the settings and the policy file they name, as far as they can be read, and every fault.
 /// What was read must not be used when there are faults.
 pub(crate) fn read(path: &Path) -> (Option<(Settings, PathBuf)>, Vec<Diagnostic>) {
-    let name = path.display().to_string();
-    let text = match std::fs::read_to_string(path) {
-        Ok(text) => text,
+    match std::fs::read_to_string(path) {
+        Ok(text) => read_text(path, &text),
         Err(error) => {
-            return (None, vec![Diagnostic::error(name.as_str(), 0, format!("cannot be read: {error}"))]);
+            let name = path.display().to_string();
+            (None, vec![Diagnostic::error(name.as_str(), 0, format!("cannot be read: {error}"))])
         }
-    };
-    let text = Text::new(&name, &text);
+    }
+}
+
+/// The same, of the text that a file had.
+pub(crate) fn read_text(path: &Path, text: &str) -> (Option<(Settings, PathBuf)>, Vec<Diagnostic>) {
+    let name = path.display().to_string();
+    let text = Text::new(&name, text);
     let (raw, mut faults) = text.read_partly::<RawSettings>();
     let folder = path.parent().unwrap_or(Path::new(""));
     (raw.map(|raw| check(&text, &raw, folder, &mut faults)), faults)
@@ -96,9 +125,14 @@ fn check(
 ) -> (Settings, PathBuf) {
     let listen = raw.listen.address.clone().unwrap_or_default();
     let mut addresses: Vec<_> = listen.iter().filter_map(|a| address(text, a, faults)).collect();
-    // Who listens for TLS says so, and need not listen without it.
-    if listen.is_empty() && raw.listen.tls.is_empty() {
+    // Who listens for TLS or balancers says so, and need not listen without.
+    if listen.is_empty() && raw.listen.tls.is_empty() && raw.listen.http.is_empty() {
         addresses.push(DEFAULT_LISTEN);
+    }
+    let mut proxied_by = vec![None; addresses.len()];
+    for raw in &raw.listen.http {
+        addresses.extend(address(text, &raw.address, faults));
+        proxied_by.push(proxied(text, raw.proxy_protocol.as_ref(), faults));
     }
     let admin = raw.listen.admin.as_ref().and_then(|a| address(text, a, faults)).unwrap_or(DEFAULT_ADMIN);
     if !admin.ip().is_loopback()
@@ -120,8 +154,11 @@ fn check(
         None => default_workers(),
     };
     let state = raw.node.state.as_ref().map_or_else(default_state, |state| folder.join(state));
+    let of_tls = (raw.listen.tls.as_slice(), raw.certificate.as_slice(), raw.acme.as_ref());
+    let tls = tls_settings::check(text, of_tls, !addresses.is_empty(), folder, faults);
     let settings = Settings {
         listen: addresses,
+        proxied: proxied_by,
         h2c: raw.listen.h2c,
         admin,
         logs: logs(text, &raw.log, folder, &state, faults),
@@ -135,10 +172,27 @@ fn check(
         lapi: raw.lapi.as_ref().and_then(|lapi| lapi_listen(text, lapi, faults)),
         imports: imports(text, &raw.import.crowdsec, folder, faults),
         held: held(text, &raw.held, faults),
-        tls: tls_settings::check(text, (&raw.listen.tls, &raw.certificate), folder, faults),
+        tls,
+        drains: drains(text, &raw.node, faults),
+        sandbox: sandbox::check(text, &raw.sandbox, folder, faults),
         limits: limit_settings::check(text, &raw.limits, faults),
     };
     (settings, folder.join(&raw.policy))
+}
+
+fn drains(text: &Text<'_>, raw: &RawNode, faults: &mut Vec<Diagnostic>) -> Drains {
+    let mut drains = Drains::default();
+    for (key, written, time) in
+        [("drain", &raw.drain, &mut drains.stop), ("handover", &raw.handover, &mut drains.handover)]
+    {
+        let Some(written) = written else { continue };
+        match duration_ms(written) {
+            Ok(ms) if ms <= DRAIN_MAX_MS => *time = Duration::from_millis(ms),
+            Ok(_) => faults.push(text.error_at(&written.span, format!("`{key}` is a day at most"))),
+            Err(fault) => faults.push(text.error_at(&written.span, fault)),
+        }
+    }
+    drains
 }
 
 fn fleet(text: &Text<'_>, raw: &RawFleet, folder: &Path, faults: &mut Vec<Diagnostic>) -> FleetSettings {
@@ -342,6 +396,37 @@ pub(crate) fn address(
     address
 }
 
+/// The balancers that a listener takes connections from.
+pub(crate) fn proxied(
+    text: &Text<'_>,
+    written: Option<&At<Vec<At<String>>>>,
+    faults: &mut Vec<Diagnostic>,
+) -> Option<PrefixSet> {
+    let written = written?;
+    if written.value.is_empty() {
+        let fault = text.error_at(&written.span, "no connection would be taken: no balancer is named");
+        faults.push(fault.with_help("write `proxy_protocol = [\"10.0.0.0/8\"]`, or take it out"));
+    }
+    let networks = written.value.iter().filter_map(|network| {
+        let prefix = phalanx_policy::prefix::parse(network);
+        match &prefix {
+            None => {
+                let fault = format!("`{}` is no IP address or range", network.value);
+                faults.push(text.error_at(&network.span, fault));
+            }
+            Some(prefix) if prefix.prefix_len() == 0 => {
+                let fault =
+                    format!("`{}` holds every address: any client could claim any other", network.value);
+                let fault = text.error_at(&network.span, fault);
+                faults.push(fault.with_help("name the networks that the balancers connect from"));
+            }
+            Some(_) => {}
+        }
+        prefix
+    });
+    Some(networks.collect())
+}
+
 fn name(
     text: &Text<'_>,
     written: Option<&At<String>>,
@@ -392,6 +477,9 @@ struct RawSettings {
     held: RawHeld,
     #[serde(default)]
     certificate: Vec<RawCertificate>,
+    acme: Option<RawAcme>,
+    #[serde(default)]
+    sandbox: RawSandbox,
     #[serde(default)]
     limits: RawLimits,
 }
@@ -425,6 +513,8 @@ struct RawNode {
     name: Option<At<String>>,
     state: Option<PathBuf>,
     workers: Option<At<u16>>,
+    drain: Option<At<String>>,
+    handover: Option<At<String>>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -435,7 +525,17 @@ struct RawListen {
     h2c: bool,
     admin: Option<At<String>>,
     #[serde(default)]
+    http: Vec<RawHttpListen>,
+    #[serde(default)]
     tls: Vec<RawTlsListen>,
+}
+
+/// `[[listen.http]]` as written.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawHttpListen {
+    address: At<String>,
+    proxy_protocol: Option<At<Vec<At<String>>>>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -490,6 +590,8 @@ const IMPORT_EVERY_MS: u64 = 10_000;
 const IMPORT_LIMIT: usize = 20_000;
 /// Half of what one author may order in all: a source must not crowd out what the node finds out itself.
 const IMPORT_LIMIT_MAX: usize = phalanx_model::limits::DECISIONS_PER_AUTHOR_MAX / 2;
+
+const DRAIN_MAX_MS: u64 = 86_400_000;
 
 const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8080);
 const DEFAULT_ADMIN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8900);
@@ -674,6 +776,40 @@ mod tests {
     }
 
     #[test]
+    fn certificates_are_ordered_as_it_is_written_and_mistakes_are_told() {
+        let acme = "[acme]\ndirectory = \"https://ca.test/dir\"\nagree_to_terms = true\n";
+        let listen = "[listen]\naddress = [\"0.0.0.0:80\"]\n[[listen.tls]]\naddress = \"0.0.0.0:443\"\n";
+        let all = "contact = [\"mailto:a@b.test\"]\nhosts = [\"Shop.test\"]\nchallenge = \"tls-alpn-01\"\nca_file = \"ca.pem\"\n\
+             eab_key_id = \"kid\"\neab_key_file = \"eab.key\"\nplaceholder = true\n";
+        let (settings, faults) = read_with(&format!("{listen}{acme}{all}"));
+        assert_eq!(faults, [] as [&str; 0]);
+        let acme_of = |settings: Option<Settings>| settings.unwrap().tls.acme.unwrap();
+        let read = acme_of(settings);
+        assert!(read.placeholder && read.order.hosts == ["shop.test"]);
+        assert_eq!(read.order.challenge, phalanx_control::Challenge::TlsAlpn01);
+        let (settings, faults) = read_with(&format!("{listen}{acme}"));
+        assert!(faults.is_empty() && acme_of(settings).order.hosts.is_empty(), "{faults:?}");
+        let only_tls = "[[listen.tls]]\naddress = \"0.0.0.0:443\"\n";
+        for (sections, expected) in [
+            (format!("{listen}{}", acme.replace("true", "false")), "error: 9: the authority's terms"),
+            (format!("{listen}{}", acme.replace("https", "http")), "is no address of a directory"),
+            (
+                format!("{listen}{acme}hosts = [\"*.shop.test\"]\n"),
+                "no certificate can be ordered for `*.shop.test`",
+            ),
+            (format!("{listen}{acme}hosts = [\"192.0.2.1\"]\n"), "no certificate can be ordered for"),
+            (format!("{listen}{acme}contact = [\"a@b.test\"]\n"), "is no way to write to somebody"),
+            (format!("{listen}{acme}challenge = \"dns-01\"\n"), "unknown value `dns-01`"),
+            (format!("{listen}{acme}eab_key_id = \"kid\"\n"), "its key is missing"),
+            (format!("{only_tls}{acme}"), "there is no listener without TLS"),
+            (acme.to_owned(), "no listener shows these certificates"),
+        ] {
+            let (_, faults) = read_with(&sections);
+            assert!(faults.len() == 1 && faults[0].contains(expected), "{sections}: {faults:?}");
+        }
+    }
+
+    #[test]
     fn when_orders_are_held_is_a_setting_within_limits() {
         let (settings, faults) = read_with("[held]\nshare_percent = 20\nclients_least = 50");
         assert_eq!(faults, [] as [&str; 0]);
@@ -685,6 +821,29 @@ mod tests {
         ] {
             let (_, faults) = read_with(&format!("[held]\n{wrong}"));
             assert!(faults.len() == 1 && faults[0].contains(expected), "{wrong}: {faults:?}");
+        }
+    }
+
+    #[test]
+    fn listeners_behind_balancers_are_read_and_mistakes_about_them_told() {
+        let (settings, faults) = read_with(
+            "[listen]\naddress = [\"127.0.0.1:1\"]\n[[listen.http]]\naddress = \"127.0.0.1:2\"\n\
+             proxy_protocol = [\"10.0.0.0/8\"]\n[[listen.http]]\naddress = \"127.0.0.1:3\"\n",
+        );
+        assert_eq!(faults, Vec::<String>::new());
+        let settings = settings.unwrap();
+        let ports: Vec<_> = settings.listen.iter().map(SocketAddr::port).collect();
+        assert_eq!(ports, [1, 2, 3]);
+        let proxied: Vec<_> = settings.proxied.iter().map(Option::is_some).collect();
+        assert_eq!(proxied, [false, true, false]);
+        for (networks, fault) in [
+            ("[]", "no balancer is named"),
+            ("[\"10.0.0\"]", "`10.0.0` is no IP address or range"),
+            ("[\"0.0.0.0/0\"]", "any client could claim any other"),
+        ] {
+            let section = format!("[[listen.http]]\naddress = \"127.0.0.1:2\"\nproxy_protocol = {networks}");
+            let (_, faults) = read_with(&section);
+            assert!(faults[0].contains(fault), "{faults:?}");
         }
     }
 }

@@ -63,6 +63,7 @@ pub(crate) async fn status(State(control): State<Arc<Control>>) -> Json<Status> 
         load: node.load,
         recorder: recorder.parts,
         certificates: node.certificates,
+        process: node.process,
         bouncers: deps.bouncers.list(),
         imports,
     })

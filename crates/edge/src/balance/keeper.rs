@@ -4,7 +4,7 @@
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use phalanx_model::Swap;
 use phalanx_policy::balance::Check;
@@ -19,6 +19,7 @@ use crate::overload;
 use crate::plan::{AppPlan, EdgePlan};
 use crate::settings::EdgeSettings;
 use crate::tables::NodeTables;
+use crate::worker::Drain;
 
 /// What the keeper remembers of an endpoint.
 #[derive(Debug, Default)]
@@ -38,7 +39,7 @@ pub(crate) fn run(
     plan: &Arc<Swap<EdgePlan>>,
     settings: &Arc<EdgeSettings>,
     tables: &Arc<NodeTables>,
-    drain: &watch::Sender<Option<Instant>>,
+    drain: &watch::Sender<Option<Drain>>,
 ) -> std::io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

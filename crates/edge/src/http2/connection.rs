@@ -1,6 +1,7 @@
 //! A client's HTTP/2 connection: streams are accepted, counted, and served side by side.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
 use std::net::{IpAddr, SocketAddr};
 use std::pin::pin;
@@ -14,15 +15,20 @@ use h2::{Reason, RecvStream};
 use http::Request as Message;
 use phalanx_model::counters::LimitReached;
 use phalanx_model::limits::LINGER_MAX_MS;
+use phalanx_model::{BodyFraming, FramingFault, HttpVersion, RequestHead, Span, Verdict};
 
 use super::head::request_head;
 use super::meter::{Meter, Metered};
 use super::stream::Stream;
+use super::watch::{Watch, Watched};
 use crate::client::{Arrived, Client};
 use crate::control::{Activity, Control};
+use crate::events;
 use crate::pipeline;
+use crate::proxied::Proxied;
 use crate::request::Request;
 use crate::settings::EdgeLimits;
+use crate::socket::Socket;
 use crate::stop::Stop;
 use crate::tls::handshake::Agreed;
 use crate::worker::Worker;
@@ -32,28 +38,31 @@ pub(crate) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// Serves a connection to its end.
 pub(crate) async fn serve(mut client: Client) {
-    serve_streams(&mut client).await;
+    // Apart from the client, of whom something may be told while the codec has its bytes.
+    let mut socket = client.socket.take();
+    serve_streams(&client, &mut socket).await;
+    client.socket = socket;
     client.linger().await;
 }
 
-async fn serve_streams(client: &mut Client) {
+async fn serve_streams(client: &Client, socket: &mut Socket) {
     let streams = Rc::new(Streams::new(client));
     let worker = Rc::clone(&client.worker);
     let control = Rc::clone(&client.control);
     let limits = &worker.shared.settings.limits;
     control.set_deadline(worker.after_ms(limits.head_ms));
     let meter = Rc::new(Meter::new(limits.h2_control_frames, worker.now_ms()));
-    let socket = Metered::new(&mut client.socket, &worker, &meter);
+    let socket = Watched::new(Metered::new(socket, &worker, &meter), &streams.watch);
     // In a box, which is gone when the connection is there.
     let shaken = Box::pin(shake(socket, &streams, &meter)).await;
     let Ok(mut connection) = shaken else { return };
     streams.rest();
     loop {
-        match next(&mut connection, &streams, &meter).await {
+        match next(&mut connection, client, &streams, &meter).await {
             Ok(Some((message, respond))) => streams.begin(message, respond),
             Ok(None) => return,
             Err(stop) => {
-                // Says which streams were seen, so that a client can send again what was not.
+                // Says which streams were seen, so that a client can send again what was not (RFC 9113 section 6.8).
                 if matches!(stop, Stop::Cut(_)) {
                     connection.abrupt_shutdown(Reason::NO_ERROR);
                     // Written as far as it goes at once; whoever does not read it gets no more time.
@@ -73,10 +82,10 @@ async fn serve_streams(client: &mut Client) {
 
 /// Reads the preface and sends settings.
 async fn shake<'a>(
-    socket: Metered<'a>,
+    socket: Watched<'a>,
     streams: &Streams,
     meter: &Meter,
-) -> Result<Connection<Metered<'a>, Bytes>, Stop> {
+) -> Result<Connection<Watched<'a>, Bytes>, Stop> {
     let worker = &streams.worker;
     let mut handshake = pin!(builder(&worker.shared.settings.limits).handshake(socket));
     let shaken = streams.control.run(|cx| {
@@ -90,7 +99,8 @@ type Accepted = (Message<RecvStream>, SendResponse<Bytes>);
 
 /// The next stream; none when no more comes.
 async fn next(
-    connection: &mut Connection<Metered<'_>, Bytes>,
+    connection: &mut Connection<Watched<'_>, Bytes>,
+    client: &Client,
     streams: &Streams,
     meter: &Meter,
 ) -> Result<Option<Accepted>, Stop> {
@@ -104,24 +114,50 @@ async fn next(
             }
             loop {
                 let accepted = connection.poll_accept(cx);
+                if !matches!(accepted, Poll::Ready(Some(Ok(_)))) {
+                    // All that were accepted have begun: what else was reset is known to nobody.
+                    streams.record_refused(client);
+                }
                 if let Some(reason) = meter.tells_fault() {
-                    if reason == Reason::ENHANCE_YOUR_CALM {
-                        worker.counters.count_limit(LimitReached::H2ControlFrames);
+                    match reason {
+                        Reason::ENHANCE_YOUR_CALM => worker.counters.count_limit(LimitReached::H2ControlFrames),
+                        _ => record_refusal(client, FramingFault::BadStream),
                     }
                     tracing::debug!(peer = %streams.peer, %reason, "frames as they may not be, connection ended");
                     streams.hurry();
                     connection.abrupt_shutdown(reason);
                     continue;
                 }
-                return Poll::Ready(ready!(accepted).transpose().map_err(|error| {
-                    if error.is_library() && error.reason() == Some(Reason::ENHANCE_YOUR_CALM) {
-                        worker.counters.count_limit(LimitReached::H2Codec);
-                    }
-                    Stop::ClientGone
-                }));
+                return Poll::Ready(ready!(accepted).transpose().map_err(|error| ended(client, &error)));
             }
         })
         .await
+}
+
+/// Takes note of why the codec ends a connection, where it is the client's fault.
+fn ended(client: &Client, error: &h2::Error) -> Stop {
+    match error.reason().filter(|_| error.is_library()) {
+        Some(Reason::ENHANCE_YOUR_CALM) => client.worker.counters.count_limit(LimitReached::H2Codec),
+        Some(Reason::NO_ERROR) | None => {}
+        Some(_) => record_refusal(client, FramingFault::BadStream),
+    }
+    Stop::ClientGone
+}
+
+/// What the codec refused is a request all the same, if one whose head nobody has seen.
+fn record_refusal(client: &Client, fault: FramingFault) {
+    let head = RequestHead {
+        raw: Bytes::new(),
+        method: Span::default(),
+        target: Span::default(),
+        version: HttpVersion::Http2,
+        fields: Vec::new(),
+        framing: BodyFraming::None,
+        faults: vec![fault],
+    };
+    let mut request = Box::new(Request::begin(client, Arrived { head, started: Instant::now() }));
+    request.verdict = Verdict::deny(phalanx_model::Reason::Framing { fault }, 400);
+    events::record(client, &mut request);
 }
 
 fn builder(limits: &EdgeLimits) -> Builder {
@@ -152,6 +188,11 @@ pub(crate) struct Streams {
     begun: Cell<u64>,
     given_up: Cell<u64>,
     ending: Cell<bool>,
+    proxied: Option<Proxied>,
+    /// What was seen of the connection's bytes.
+    watch: Rc<Watch>,
+    /// The streams that were served last.
+    served: RefCell<VecDeque<u32>>,
 }
 
 impl Streams {
@@ -168,12 +209,39 @@ impl Streams {
             begun: Cell::new(0),
             given_up: Cell::new(0),
             ending: Cell::new(false),
+            proxied: client.proxied,
+            watch: Rc::default(),
+            served: RefCell::default(),
         }
+    }
+
+    /// Records the streams that the codec refused without telling of them. What is reset in the middle of a request is in that
+    /// request's own event.
+    fn record_refused(&self, client: &Client) {
+        for refused in self.watch.take_refused() {
+            if self.served.borrow().contains(&refused.stream) {
+                continue;
+            }
+            self.remember(refused.stream);
+            let fault = if refused.answered { FramingFault::HeadTooLarge } else { FramingFault::BadStream };
+            record_refusal(client, fault);
+        }
+    }
+
+    /// Takes note that of this stream there is an event, or will be one. What the codec still sends of it is sent while it is among
+    /// the last.
+    fn remember(&self, stream: u32) {
+        let mut served = self.served.borrow_mut();
+        if served.len() >= SERVED_KEPT {
+            served.pop_front();
+        }
+        served.push_back(stream);
     }
 
     /// Serves a stream in a task of its own.
     fn begin(self: &Rc<Self>, message: Message<RecvStream>, mut respond: SendResponse<Bytes>) {
         // Streams that the client gave up do not count for the codec, and their tasks may not have noticed yet.
+        self.remember(respond.stream_id().as_u32());
         let limits = &self.worker.shared.settings.limits;
         if self.open.get() >= limits.h2_streams {
             return respond.send_reset(Reason::REFUSED_STREAM);
@@ -185,6 +253,8 @@ impl Streams {
         let opened = Opened::count(self);
         let mut client = Client::of_stream(&self.worker, Stream::new(body, respond), self.peer, self.local);
         client.tls = self.tls;
+        client.proxied = self.proxied;
+        client.http_print = self.watch.print();
         client.control.ja4.set(self.control.ja4.get());
         client.control.place.set(self.control.place.get());
         tokio::task::spawn_local(serve_stream(client, arrived, opened));
@@ -264,6 +334,8 @@ async fn serve_stream(mut client: Client, arrived: Arrived, opened: Opened) {
     drop(client);
 }
 
+/// Streams that are known to have been served: more than there can be at once.
+const SERVED_KEPT: usize = 256;
 /// What header compression may remember.
 const HEADER_TABLE_BYTES: u32 = 4_096;
 /// What a client may send of a stream before it is read. With the connection's: the memory that unread bodies take.

@@ -9,7 +9,9 @@
 mod connection;
 mod head;
 mod meter;
+pub mod print;
 mod stream;
+mod watch;
 
 pub(crate) use connection::{PREFACE, serve};
 pub(crate) use stream::Stream;

@@ -53,6 +53,8 @@ pub(crate) fn access(n: u64) -> AccessEvent {
         view_revision: 12,
         tls: None,
         ja4: None,
+        http_print: None,
+        balancer: None,
         audit: None,
     }
 }
