@@ -20,6 +20,7 @@ use crate::outgoing::{Outgoing, Transfer};
 use crate::pipeline::reserve;
 use crate::reply::Reply;
 use crate::request::Request;
+use crate::route::act;
 use crate::socket::Socket;
 use crate::stop::Stop;
 
@@ -404,11 +405,17 @@ impl Exchange {
     fn write_head(&self, client: &mut Client, request: &Request, outgoing: &Outgoing) {
         let worker = Rc::clone(&client.worker);
         let secure = client.tls.is_some();
+        let id = request.id.to_text();
+        let edits = request.handling().and_then(|handling| handling.parts.responses.as_ref());
+        let edits = edits.map(|edits| (edits, act::said(client, request, &id)));
         let out = client.output();
         encode::status_line(out, self.response.status, self.response.bytes(self.response.reason));
-        write_response_fields(out, &self.response, outgoing.choice);
+        match edits {
+            None => write_response_fields(out, &self.response, outgoing.choice),
+            Some((edits, said)) => edits.write_fields(out, &said, &self.response, outgoing.choice),
+        }
         outgoing.choice.write_own(out, &self.response);
-        encode::field(out, b"X-Request-Id", &request.id.to_text());
+        encode::field(out, b"X-Request-Id", &id);
         out.extend_from_slice(&request.rate_fields);
         sticky::write(out, request, &self.slot.endpoint, (&worker.shared.settings.sticky_key, secure));
         if outgoing.transfer == Transfer::Chunked {
@@ -437,6 +444,17 @@ pub(crate) fn poll_upstream(
 
 /// Appends an upstream's header fields that do not end at this hop.
 pub(crate) fn write_response_fields(out: &mut Vec<u8>, response: &ResponseHead, choice: Choice) {
+    pass_response_fields(out, response, choice, |_| false, encode::field);
+}
+
+/// The same with those left out that are `gone`; `pass` appends the others.
+pub(crate) fn pass_response_fields(
+    out: &mut Vec<u8>,
+    response: &ResponseHead,
+    choice: Choice,
+    gone: impl Fn(&[u8]) -> bool,
+    mut pass: impl FnMut(&mut Vec<u8>, &[u8], &[u8]),
+) {
     let mut names_fields = false;
     for (name, value) in response.headers() {
         if FieldKind::of(name) == FieldKind::Connection {
@@ -452,12 +470,13 @@ pub(crate) fn write_response_fields(out: &mut Vec<u8>, response: &ResponseHead, 
             | FieldKind::Te
             | FieldKind::TransferEncoding
             | FieldKind::XRequestId => {}
+            _ if gone(name) => {}
             _ if choice.changes_fields() && choice.writes(out, name, value) => {}
             // RFC 9110 section 8.6: none of these has a length.
             FieldKind::ContentLength if response.status < 200 || response.status == 204 => {}
-            FieldKind::ContentLength => encode::field(out, name, value),
+            FieldKind::ContentLength => pass(out, name, value),
             _ if names_fields && crate::forward::is_named_by_connection(response.headers(), name) => {}
-            _ => encode::field(out, name, value),
+            _ => pass(out, name, value),
         }
     }
 }

@@ -16,7 +16,7 @@ use serde_json::json;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 
-use crate::args::{ModeArg, RunArgs, Switch, UpArgs};
+use crate::args::{CheckArgs, ModeArg, RunArgs, Switch, UpArgs};
 use crate::enrolment::Enrolment;
 use crate::identity_port::IdentityKeeper;
 use crate::life::handover::{self, Followed};
@@ -25,6 +25,7 @@ use crate::life::{Launcher, Start, Upgrade, service};
 use crate::node::{Birth, Node, StartError};
 use crate::places_port::read_one;
 use crate::plan::PolicySource;
+use crate::routes;
 use crate::settings::{self, Drains, FleetSettings, LogSettings, Settings};
 use crate::state::StateFolder;
 use crate::tls_settings::{CertificateFiles, TlsListen, TlsSettings};
@@ -62,8 +63,10 @@ pub(crate) fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
 }
 
 /// Checks settings and policy; exit code 1 when there is an error.
-pub(crate) fn check(args: &RunArgs) -> anyhow::Result<ExitCode> {
+pub(crate) fn check(args: &CheckArgs) -> anyhow::Result<ExitCode> {
+    let CheckArgs { run: args, route, header } = args;
     let (settings, mut found) = settings::read(&args.config);
+    let mut compiled = None;
     if let Some((settings, policy)) = settings {
         let mut places = Places::default();
         for file in &settings.geo {
@@ -79,16 +82,30 @@ pub(crate) fn check(args: &RunArgs) -> anyhow::Result<ExitCode> {
         // Faults of its files are found already.
         let identities = IdentityKeeper::start(&settings.tls.identities).map(|keeper| keeper.identities());
         let own = OwnNode { identities: identities.unwrap_or_default(), ..OwnNode::default() };
-        let compiled = PolicySource::File(policy).compile(&Arc::default());
-        match compiled.and_then(|compiled| check_upstreams(compiled, &own)) {
-            Ok(compiled) => found.extend(compiled.warnings),
+        let read = PolicySource::File(policy.clone()).compile(&Arc::default());
+        match read.and_then(|read| check_upstreams(read, &own)) {
+            Ok(read) => {
+                found.extend(read.warnings.iter().cloned());
+                found.extend(read.policy.due(&policy.display().to_string(), SystemClock.now_ms()));
+                compiled = Some(read);
+            }
             Err(faults) => found.extend(faults),
         }
     }
     let errors = found.iter().filter(|d| d.level == phalanx_policy::Level::Error).count();
+    let met = match (&compiled, route.as_slice()) {
+        (Some(compiled), [method, url]) => Some(routes::meet(&compiled.plan, method, url, header)?),
+        _ => None,
+    };
     if args.json {
-        println!("{}", json!({ "ok": errors == 0, "diagnostics": found }));
+        let apps = compiled.as_ref().map(|compiled| routes::listing(&compiled.policy));
+        println!("{}", json!({ "ok": errors == 0, "diagnostics": found, "apps": apps, "met": met }));
     } else {
+        match (&compiled, &met) {
+            (_, Some(met)) => print!("{}", routes::words(met)),
+            (Some(compiled), None) => print!("{}", routes::table(&compiled.policy)),
+            (None, None) => {}
+        }
         for diagnostic in &found {
             eprintln!("{diagnostic}");
         }

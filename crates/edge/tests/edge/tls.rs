@@ -341,7 +341,11 @@ async fn a_challenge_in_a_handshake_is_answered_with_its_proof_and_nothing_else(
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_challenge_over_http_is_answered_whoever_asks_and_only_if_it_is_known() {
-    let mut secure = Secure::start(|_, app| app.hosts = vec!["app.test".into()]).await;
+    let mut secure = Secure::start(|settings, app| {
+        settings.workers = 1;
+        app.hosts = vec!["app.test".into()];
+    })
+    .await;
     let challenges =
         Challenges { http: vec![("token-1".into(), "token-1.print".into())], ..Challenges::default() };
     let material = Material::new(&[], &secure.listeners).unwrap().proving(&challenges).unwrap();
@@ -361,6 +365,7 @@ async fn a_challenge_over_http_is_answered_whoever_asks_and_only_if_it_is_known(
     assert!(!client.answer().await.text().contains("print"), "the app answers that");
     // A ban does not keep a certificate authority out.
     secure.node.ban("127.0.0.1");
+    assert!(client.is_closed().await, "the worker has heard of it");
     let mut client = secure.node.connect().await;
     assert_eq!(client.get("/.well-known/acme-challenge/token-1").await.text(), "token-1.print");
 }
