@@ -10,6 +10,9 @@
     reason = "a test ends at its first surprise"
 )]
 
+mod abuse;
+#[cfg(test)]
+mod acme;
 mod cli;
 mod clocks;
 mod crowdsec;
@@ -29,4 +32,6 @@ mod rules;
 mod serve;
 mod state;
 mod support;
+mod tickets;
 mod tls;
+mod upgrade;

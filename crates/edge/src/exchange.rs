@@ -3,6 +3,7 @@
 //! Everything runs in the client's own task. Memory is bounded: nothing more is read from one side before what was
 //! read has been written to the other.
 
+use std::io;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
@@ -63,7 +64,6 @@ pub(crate) fn poll_request_body(
     request: &mut Request,
     cx: &mut Context<'_>,
 ) -> Poll<Result<(), Stop>> {
-    let body_gap_ms = client.worker.shared.settings.limits.body_gap_ms;
     let upstream_head_ms = request.app().limits.upstream_head_ms;
     loop {
         if upstream.has_output() {
@@ -85,8 +85,7 @@ pub(crate) fn poll_request_body(
             *sending = Sending::Done;
             client.control.set_deadline(client.worker.after_ms(upstream_head_ms));
         } else if !upstream.has_output() {
-            client.control.set_deadline(client.worker.after_ms(body_gap_ms));
-            ready!(client.poll_more_body(cx))?;
+            ready!(client.poll_more_body(cx, request.replied))?;
         }
     }
 }
@@ -277,10 +276,15 @@ impl Exchange {
         if let Poll::Ready(Err(stop)) = sent {
             return Poll::Ready(Err(stop));
         }
+        if sent.is_pending() && *waits_for != WaitsFor::Client && is_call(&self.response) {
+            // Both sides may be silent for long, and say something at any time.
+            client.control.set_deadline(client.worker.after_ms(self.silence_max_ms(client, request)));
+        }
         let mut ended = false;
+        let output_max = OUTPUT_BYTES_MAX.min(client.read_bytes_max());
         loop {
             let out = client.output();
-            let room = OUTPUT_BYTES_MAX.saturating_sub(out.len());
+            let room = output_max.saturating_sub(out.len());
             let mut bytes = 0;
             self.take_body(room, |data| bytes += outgoing.write(out, data));
             if self.is_over() && !ended {
@@ -379,7 +383,7 @@ impl Exchange {
     /// Reads more of the response; its end or failure is noted in `self`.
     fn poll_more(&mut self, client: &Client, cx: &mut Context<'_>) -> Poll<()> {
         let upstream = &mut self.upstream;
-        let filled = client.worker.with_scratch(|scratch| upstream.poll_fill(cx, scratch));
+        let filled = poll_upstream(client, upstream, cx);
         match ready!(filled) {
             Ok(1..) => {}
             Ok(0) if self.body.ends_with_connection() => self.body = BodyDecoder::length(0),
@@ -394,7 +398,7 @@ impl Exchange {
 
     /// How long the upstream may be silent within its body. Event streams may be for long.
     fn silence_max_ms(&self, client: &Client, request: &Request) -> u64 {
-        if is_event_stream(&self.response) {
+        if is_event_stream(&self.response) || is_call(&self.response) {
             client.worker.shared.settings.limits.tunnel_idle_ms
         } else {
             request.app().limits.upstream_gap_ms
@@ -421,6 +425,18 @@ impl Exchange {
         }
         out.extend_from_slice(b"\r\n");
     }
+}
+
+/// Reads more of what an upstream sends; 0 at its end.
+pub(crate) fn poll_upstream(
+    client: &Client,
+    upstream: &mut Socket,
+    cx: &mut Context<'_>,
+) -> Poll<io::Result<usize>> {
+    client.worker.with_scratch(|scratch| {
+        let room = client.read_bytes_max().min(scratch.len());
+        upstream.poll_fill(cx, scratch.get_mut(..room).unwrap_or_default())
+    })
 }
 
 /// Appends an upstream's header fields that do not end at this hop.
@@ -455,11 +471,14 @@ pub(crate) fn is_event_stream(response: &ResponseHead) -> bool {
     has_content_type(response, b"text/event-stream")
 }
 
+/// Whether a response is that of a call of gRPC.
+fn is_call(response: &ResponseHead) -> bool {
+    has_content_type(response, b"application/grpc")
+}
+
 /// Whether a response is a stream, which is never held: its end may never come, or only after the client's next message.
 pub(crate) fn is_stream(response: &ResponseHead) -> bool {
-    is_event_stream(response)
-        || has_content_type(response, b"application/grpc")
-        || has_content_type(response, b"multipart/x-mixed-replace")
+    is_event_stream(response) || is_call(response) || has_content_type(response, b"multipart/x-mixed-replace")
 }
 
 fn has_content_type(response: &ResponseHead, begin: &[u8]) -> bool {

@@ -14,12 +14,14 @@
 pub mod edge;
 pub mod settings;
 
+mod listen;
 mod worker;
 
 mod connection;
 mod pipeline;
 mod proxied;
 
+mod acme;
 mod ask;
 mod audit;
 pub mod client_address;
@@ -54,8 +56,10 @@ pub mod proxy_protocol;
 pub mod tls;
 
 mod control;
+mod pace;
 
 pub mod compile;
+pub mod overload;
 pub mod places;
 pub mod plan;
 pub mod tables;
@@ -67,10 +71,12 @@ pub use balance::group::{EndpointReport, GroupReport, UpstreamGroup, UpstreamSta
 pub use client_address::{AddressField, AddressSource};
 pub use compile::Compiled;
 pub use edge::{Edge, EdgeHandle, EdgeShared};
+pub use listen::{GivenListener, bind};
+pub use overload::{Level, Usage};
 pub use places::Places;
 pub use plan::{AppLimits, AppPlan, EdgePlan, UpstreamPlan, UpstreamTarget};
 pub use settings::{EdgeLimits, EdgeSettings};
 pub use tables::NodeTables;
-pub use tls::{Identities, Material, OriginPlan, Served, TlsListener};
+pub use tls::{Challenges, Identities, Material, OriginPlan, Served, TlsListener};
 pub use trial::{Before, Fares, TrialCounts};
 pub use upstream::is_never_upstream;

@@ -6,14 +6,19 @@
 
 mod args;
 
+mod acme_port;
+mod acme_settings;
 mod duty;
 mod identity_port;
+mod limit_settings;
+mod load;
 mod material_port;
 mod places_port;
 mod plan;
 mod rates;
 mod settings;
 mod state;
+mod tickets_port;
 mod tls_settings;
 
 mod bundle_plan;
@@ -25,6 +30,7 @@ mod enrolment;
 mod membership;
 
 mod crowdsec;
+mod life;
 mod node;
 mod serve;
 mod up;
@@ -74,6 +80,8 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Fleet(command) => commands::fleet::run(&command),
         Command::Policy(command) => commands::policy::run(&command),
         Command::Reload(args) => commands::reload::run(&args),
+        Command::Upgrade(args) => commands::upgrade::run(&args),
+        Command::Launcher(args) => life::launcher(&args),
         Command::Waf(WafCommand::Ftw(args)) => waf::ftw::ftw(args),
         Command::Waf(WafCommand::Backend(args)) => waf::backend::backend(&args),
         Command::Waf(WafCommand::Bench(args)) => waf::bench::bench(args),

@@ -498,6 +498,9 @@ pub(crate) mod tests {
                 fleet_id: DEFAULT_FLEET.into(),
                 logs: crate::settings::LogSettings::default(),
                 tls: Default::default(),
+                drains: Default::default(),
+                sandbox: Default::default(),
+                limits: Default::default(),
             };
             Identity::establish(&settings, &state, &sealer, POLICY, self.clock.now_ms()).await
         }

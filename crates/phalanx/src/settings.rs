@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use phalanx_control::ImportSettings;
+use phalanx_edge::EdgeLimits;
 use phalanx_model::{HoldLimits, PrefixSet};
 use phalanx_policy::Diagnostic;
 use phalanx_policy::toml_text::{At, Text};
@@ -15,7 +16,10 @@ use phalanx_policy::units::duration_ms;
 use phalanx_record::AuditFormat;
 use serde::Deserialize;
 
+use crate::acme_settings::RawAcme;
 use crate::args::parse_name;
+use crate::life::sandbox::{self, RawSandbox, SandboxSettings};
+use crate::limit_settings::{self, RawLimits};
 use crate::tls_settings::{self, RawCertificate, RawTlsListen, RawUpstreamCertificate, TlsSettings};
 
 /// A node's settings, checked.
@@ -45,6 +49,28 @@ pub(crate) struct Settings {
     pub(crate) held: HoldLimits,
     /// TLS towards clients.
     pub(crate) tls: TlsSettings,
+    pub(crate) drains: Drains,
+    /// What the process may touch.
+    pub(crate) sandbox: SandboxSettings,
+    /// What clients may take of the node.
+    pub(crate) limits: EdgeLimits,
+}
+
+/// How long connections may go on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Drains {
+    /// After the node was told to stop.
+    pub(crate) stop: Duration,
+    /// After another process has taken over.
+    pub(crate) handover: Duration,
+}
+
+impl Default for Drains {
+    fn default() -> Self {
+        // A stop is waited for, by people and service managers; nobody waits for a process that was followed, and what lasts
+        // there is a WebSocket or a download.
+        Self { stop: Duration::from_secs(10), handover: Duration::from_secs(600) }
+    }
 }
 
 /// Logs in other tools' formats; there are none unless they are asked for.
@@ -73,14 +99,19 @@ pub(crate) struct FleetSettings {
 /// Reads a settings file: the settings and the policy file they name, as far as they can be read, and every fault.
 /// What was read must not be used when there are faults.
 pub(crate) fn read(path: &Path) -> (Option<(Settings, PathBuf)>, Vec<Diagnostic>) {
-    let name = path.display().to_string();
-    let text = match std::fs::read_to_string(path) {
-        Ok(text) => text,
+    match std::fs::read_to_string(path) {
+        Ok(text) => read_text(path, &text),
         Err(error) => {
-            return (None, vec![Diagnostic::error(name.as_str(), 0, format!("cannot be read: {error}"))]);
+            let name = path.display().to_string();
+            (None, vec![Diagnostic::error(name.as_str(), 0, format!("cannot be read: {error}"))])
         }
-    };
-    let text = Text::new(&name, &text);
+    }
+}
+
+/// The same, of the text that a file had.
+pub(crate) fn read_text(path: &Path, text: &str) -> (Option<(Settings, PathBuf)>, Vec<Diagnostic>) {
+    let name = path.display().to_string();
+    let text = Text::new(&name, text);
     let (raw, mut faults) = text.read_partly::<RawSettings>();
     let folder = path.parent().unwrap_or(Path::new(""));
     (raw.map(|raw| check(&text, &raw, folder, &mut faults)), faults)
@@ -123,6 +154,9 @@ fn check(
         None => default_workers(),
     };
     let state = raw.node.state.as_ref().map_or_else(default_state, |state| folder.join(state));
+    let of_tls = (raw.listen.tls.as_slice(), raw.certificate.as_slice(), raw.acme.as_ref());
+    let mut tls = tls_settings::check(text, of_tls, !addresses.is_empty(), folder, faults);
+    tls.identities = tls_settings::named(text, &raw.upstream_certificate, folder, faults);
     let settings = Settings {
         listen: addresses,
         proxied: proxied_by,
@@ -139,14 +173,27 @@ fn check(
         lapi: raw.lapi.as_ref().and_then(|lapi| lapi_listen(text, lapi, faults)),
         imports: imports(text, &raw.import.crowdsec, folder, faults),
         held: held(text, &raw.held, faults),
-        tls: tls_settings::check(
-            text,
-            (&raw.listen.tls, &raw.certificate, &raw.upstream_certificate),
-            folder,
-            faults,
-        ),
+        tls,
+        drains: drains(text, &raw.node, faults),
+        sandbox: sandbox::check(text, &raw.sandbox, folder, faults),
+        limits: limit_settings::check(text, &raw.limits, faults),
     };
     (settings, folder.join(&raw.policy))
+}
+
+fn drains(text: &Text<'_>, raw: &RawNode, faults: &mut Vec<Diagnostic>) -> Drains {
+    let mut drains = Drains::default();
+    for (key, written, time) in
+        [("drain", &raw.drain, &mut drains.stop), ("handover", &raw.handover, &mut drains.handover)]
+    {
+        let Some(written) = written else { continue };
+        match duration_ms(written) {
+            Ok(ms) if ms <= DRAIN_MAX_MS => *time = Duration::from_millis(ms),
+            Ok(_) => faults.push(text.error_at(&written.span, format!("`{key}` is a day at most"))),
+            Err(fault) => faults.push(text.error_at(&written.span, fault)),
+        }
+    }
+    drains
 }
 
 fn fleet(text: &Text<'_>, raw: &RawFleet, folder: &Path, faults: &mut Vec<Diagnostic>) -> FleetSettings {
@@ -433,6 +480,11 @@ struct RawSettings {
     certificate: Vec<RawCertificate>,
     #[serde(default)]
     upstream_certificate: Vec<RawUpstreamCertificate>,
+    acme: Option<RawAcme>,
+    #[serde(default)]
+    sandbox: RawSandbox,
+    #[serde(default)]
+    limits: RawLimits,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -464,6 +516,8 @@ struct RawNode {
     name: Option<At<String>>,
     state: Option<PathBuf>,
     workers: Option<At<u16>>,
+    drain: Option<At<String>>,
+    handover: Option<At<String>>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -539,6 +593,8 @@ const IMPORT_EVERY_MS: u64 = 10_000;
 const IMPORT_LIMIT: usize = 20_000;
 /// Half of what one author may order in all: a source must not crowd out what the node finds out itself.
 const IMPORT_LIMIT_MAX: usize = phalanx_model::limits::DECISIONS_PER_AUTHOR_MAX / 2;
+
+const DRAIN_MAX_MS: u64 = 86_400_000;
 
 const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8080);
 const DEFAULT_ADMIN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8900);
@@ -732,6 +788,40 @@ mod tests {
         assert!(identities[0].1.key.ends_with("a.key"));
         let (_, faults) = read_with(&format!("{one}{one}"));
         assert!(faults[0].starts_with("error: 9: there is another certificate `shop`"), "{faults:?}");
+    }
+
+    #[test]
+    fn certificates_are_ordered_as_it_is_written_and_mistakes_are_told() {
+        let acme = "[acme]\ndirectory = \"https://ca.test/dir\"\nagree_to_terms = true\n";
+        let listen = "[listen]\naddress = [\"0.0.0.0:80\"]\n[[listen.tls]]\naddress = \"0.0.0.0:443\"\n";
+        let all = "contact = [\"mailto:a@b.test\"]\nhosts = [\"Shop.test\"]\nchallenge = \"tls-alpn-01\"\nca_file = \"ca.pem\"\n\
+             eab_key_id = \"kid\"\neab_key_file = \"eab.key\"\nplaceholder = true\n";
+        let (settings, faults) = read_with(&format!("{listen}{acme}{all}"));
+        assert_eq!(faults, [] as [&str; 0]);
+        let acme_of = |settings: Option<Settings>| settings.unwrap().tls.acme.unwrap();
+        let read = acme_of(settings);
+        assert!(read.placeholder && read.order.hosts == ["shop.test"]);
+        assert_eq!(read.order.challenge, phalanx_control::Challenge::TlsAlpn01);
+        let (settings, faults) = read_with(&format!("{listen}{acme}"));
+        assert!(faults.is_empty() && acme_of(settings).order.hosts.is_empty(), "{faults:?}");
+        let only_tls = "[[listen.tls]]\naddress = \"0.0.0.0:443\"\n";
+        for (sections, expected) in [
+            (format!("{listen}{}", acme.replace("true", "false")), "error: 9: the authority's terms"),
+            (format!("{listen}{}", acme.replace("https", "http")), "is no address of a directory"),
+            (
+                format!("{listen}{acme}hosts = [\"*.shop.test\"]\n"),
+                "no certificate can be ordered for `*.shop.test`",
+            ),
+            (format!("{listen}{acme}hosts = [\"192.0.2.1\"]\n"), "no certificate can be ordered for"),
+            (format!("{listen}{acme}contact = [\"a@b.test\"]\n"), "is no way to write to somebody"),
+            (format!("{listen}{acme}challenge = \"dns-01\"\n"), "unknown value `dns-01`"),
+            (format!("{listen}{acme}eab_key_id = \"kid\"\n"), "its key is missing"),
+            (format!("{only_tls}{acme}"), "there is no listener without TLS"),
+            (acme.to_owned(), "no listener shows these certificates"),
+        ] {
+            let (_, faults) = read_with(&sections);
+            assert!(faults.len() == 1 && faults[0].contains(expected), "{sections}: {faults:?}");
+        }
     }
 
     #[test]

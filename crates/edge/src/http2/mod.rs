@@ -12,6 +12,7 @@ mod pool;
 
 mod connection;
 mod head;
+mod meter;
 pub mod print;
 mod stream;
 mod watch;
