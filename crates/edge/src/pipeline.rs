@@ -226,13 +226,10 @@ async fn hold_request_body(
         if client.body.is_done() || held.len() >= held_max {
             return Ok((held.into(), client.body.is_done()));
         }
-        let may_pause = is_call && grpc::are_whole(&held);
-        match client.more_body(may_pause.then_some(grpc::PAUSE_MS)).await {
-            Err(Stop::Cut(Cut::Timeout)) if may_pause => {
-                client.control.clear_timeout();
-                return Ok((held.into(), true));
-            }
-            more => more?,
+        if !is_call || !grpc::are_whole(&held) {
+            client.more_body().await?;
+        } else if !client.more_body_within(grpc::PAUSE_MS).await? {
+            return Ok((held.into(), true));
         }
     }
 }
