@@ -230,7 +230,7 @@ fn begin(
     complete: bool,
 ) -> Option<Sending> {
     let in_call = upstream.call().is_some();
-    let trailers = if complete { client.trailers() } else { Vec::new() };
+    let trailers = if complete { client.trailers(&request.app().client_address) } else { Vec::new() };
     // A chunked body that is here already goes on with its length, which more applications take.
     let framing = match request.head.framing {
         BodyFraming::Chunked if complete && trailers.is_empty() => BodyFraming::Length(held.len() as u64),
