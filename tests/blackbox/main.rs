@@ -10,6 +10,9 @@
     reason = "a test ends at its first surprise"
 )]
 
+mod abuse;
+#[cfg(test)]
+mod acme;
 mod cli;
 mod clocks;
 mod crowdsec;
@@ -19,13 +22,17 @@ mod explain;
 mod fleet;
 mod held;
 mod operations;
+mod origins;
 mod policy;
+mod proxied;
 mod proxy;
 mod rates;
 mod relay;
+mod routes;
 mod rules;
 mod serve;
 mod state;
 mod support;
+mod tickets;
 mod tls;
 mod upgrade;

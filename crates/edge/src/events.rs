@@ -1,12 +1,17 @@
 //! Exactly one event per request, whatever became of it.
 
+use std::sync::Arc;
+
 use phalanx_decide::Provenance;
 use phalanx_model::counters::WorkerCounters;
+use phalanx_model::limits::SIGNALS_KEPT_MAX;
 use phalanx_model::{AccessEvent, Action, Confidence, Reason, RuleClass, SecurityEvent, Signal};
 
 use crate::audit;
 use crate::client::Client;
+use crate::client_address;
 use crate::mask::{TEXT_BYTES_MAX, mask_referer, mask_target, text};
+use crate::overload;
 use crate::request::Request;
 use crate::trial;
 
@@ -16,6 +21,7 @@ pub(crate) fn record(client: &Client, request: &mut Request) {
     let worker = &client.worker;
     finish_inspection(client, request);
     note_attack(client, request);
+    note_disbelief(request);
     count(&worker.counters, request);
     count_classes(&worker.counters, request);
     trial::note(client, request);
@@ -23,13 +29,20 @@ pub(crate) fn record(client: &Client, request: &mut Request) {
     access.audit = audit::detail(client, request);
     let verdict = &access.verdict;
     let found = !request.head.faults.is_empty() || !request.signals.is_empty();
-    let repeats = matches!(&verdict.reason, Reason::RateLimit(excess) if !excess.is_evidence());
+    let repeats = match &verdict.reason {
+        Reason::RateLimit(excess) => !excess.is_evidence(),
+        // What is shed is many, and says nothing about who asked.
+        Reason::Limit { limit } => limit == overload::SHED,
+        _ => false,
+    };
     if found || verdict.action != Action::Allow && !repeats {
         let signals = std::mem::take(&mut request.signals);
         let faults = std::mem::take(&mut request.head.faults);
         return worker.shared.lanes.security(SecurityEvent::Request { access, signals, faults });
     }
-    if verdict.reason == Reason::Clean && (200..400).contains(&request.status) {
+    // What the node answered itself says nothing about a client.
+    let served = request.upstream_us > 0 && (200..400).contains(&request.status);
+    if verdict.reason == Reason::Clean && served {
         let session = session_hash(request);
         worker.shared.tables.good.note(request.client, session, request.at_ms);
     }
@@ -52,6 +65,16 @@ fn finish_inspection(client: &Client, request: &mut Request) {
     {
         request.verdict.action = Action::Observe;
         request.verdict.reason = Reason::Rule { rule };
+    }
+}
+
+/// What was not believed of forwarding fields is a finding of its own: no rule made it, and it counts against nobody.
+fn note_disbelief(request: &mut Request) {
+    if let Some(disbelief) = request.disbelief
+        && request.signals.len() < SIGNALS_KEPT_MAX
+    {
+        let signal = client_address::signal(&request.head, &request.app().client_address, disbelief);
+        request.signals.push(signal);
     }
 }
 
@@ -113,6 +136,7 @@ fn access_event(client: &Client, request: &Request) -> AccessEvent {
         id: request.id,
         at_ms: request.at_ms,
         app: request.app().name.clone(),
+        route: request.route.and_then(|route| request.plan.route(route)).map(|route| Arc::clone(&route.name)),
         client: request.client,
         peer: client.peer.ip().to_canonical(),
         method: text(head.method(), METHOD_BYTES_MAX),
@@ -131,6 +155,8 @@ fn access_event(client: &Client, request: &Request) -> AccessEvent {
         view_revision: request.view_revision,
         tls: client.tls.map(|agreed| agreed.version.into()),
         ja4: client.tls.and_then(|agreed| agreed.ja4),
+        http_print: client.http_print.clone(),
+        balancer: client.proxied.map(|proxied| proxied.by),
         audit: None,
     }
 }

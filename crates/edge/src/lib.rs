@@ -19,12 +19,16 @@ mod worker;
 
 mod connection;
 mod pipeline;
+mod proxied;
 
+mod acme;
 mod ask;
 mod audit;
+pub mod client_address;
 mod events;
 mod exchange;
 mod outgoing;
+mod prints;
 mod rates;
 mod stages;
 pub mod trial;
@@ -32,13 +36,17 @@ mod tunnel;
 
 mod request;
 
+pub mod route;
+
 mod client;
+mod origins;
 mod upstream;
 
 pub mod balance;
 
 mod compress;
 mod forward;
+mod grpc;
 mod mask;
 mod reply;
 
@@ -46,26 +54,33 @@ mod socket;
 mod stop;
 mod wire;
 
+pub mod proxy_protocol;
 pub mod tls;
 
 mod control;
+mod pace;
 
 pub mod compile;
+pub mod overload;
 pub mod places;
 pub mod plan;
 pub mod tables;
 
 pub mod http1;
-mod http2;
+pub mod http2;
 
 pub use balance::group::{EndpointReport, GroupReport, UpstreamGroup, UpstreamState};
+pub use client_address::{AddressField, AddressSource};
 pub use compile::Compiled;
 pub use edge::{Edge, EdgeHandle, EdgeShared};
 pub use listen::{GivenListener, bind};
+pub use overload::{Level, Usage};
 pub use places::Places;
 pub use plan::{AppLimits, AppPlan, EdgePlan, UpstreamPlan, UpstreamTarget};
+pub use route::explain::{MetReport, request_head};
+pub use route::{Handling, RouteRule};
 pub use settings::{EdgeLimits, EdgeSettings};
 pub use tables::NodeTables;
-pub use tls::{Material, Served, TlsListener};
+pub use tls::{Challenges, Identities, Material, OriginPlan, Served, TlsListener};
 pub use trial::{Before, Fares, TrialCounts};
 pub use upstream::is_never_upstream;

@@ -5,11 +5,12 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
 
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::settings::EdgeSettings;
-use crate::worker::Listener;
+use crate::worker::{Begins, Listener};
 
 /// A listening socket that goes from one process to another.
 #[derive(Debug)]
@@ -46,7 +47,9 @@ pub(crate) fn listeners(
     let (mut addresses, mut copies) = (Vec::new(), Vec::new());
     let plain = settings.listen.iter().map(|&address| (address, None));
     let tls = settings.tls_listen.iter().enumerate().map(|(place, &address)| (address, Some(place)));
-    for (asked, tls) in plain.chain(tls) {
+    for (place, (asked, tls)) in plain.chain(tls).enumerate() {
+        let proxied = settings.proxied.get(place).cloned().flatten().map(Arc::new);
+        let begins = Begins { tls, proxied };
         let mut sockets = taken(&mut given, asked, tls.is_some())?;
         if sockets.is_empty() {
             sockets = bind(asked, workers)?;
@@ -66,7 +69,7 @@ pub(crate) fn listeners(
         }
         for (number, socket) in sockets.into_iter().enumerate() {
             if let Some(worker) = of_workers.get_mut(number % workers) {
-                worker.push(Listener { socket, tls });
+                worker.push(Listener { socket, begins: begins.clone() });
             }
         }
     }
@@ -117,11 +120,18 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(true)?;
     socket.bind(&address.into())?;
+    // Inherited by what is accepted: the kernel takes only so much of a reply ahead of what it can send, so that a client that does
+    // not read holds little memory, and its progress is seen as it makes it. Failing is harmless.
+    #[cfg(target_os = "linux")]
+    let _ = socket.set_tcp_notsent_lowat(UNSENT_BYTES_MAX);
     socket.listen(LISTEN_BACKLOG)?;
     socket.set_nonblocking(true)?;
     Ok(socket.into())
 }
 
+/// Of a reply, in the kernel, beyond what is on its way.
+#[cfg(target_os = "linux")]
+const UNSENT_BYTES_MAX: u32 = 128 * 1024;
 /// Completed connections that wait to be accepted; the kernel caps it at `net.core.somaxconn`.
 const LISTEN_BACKLOG: i32 = 4_096;
 
@@ -137,7 +147,7 @@ mod tests {
     }
 
     fn ports(listeners: &Listeners) -> Vec<Vec<(u16, bool)>> {
-        let one = |l: &Listener| (l.socket.local_addr().unwrap().port(), l.tls.is_some());
+        let one = |l: &Listener| (l.socket.local_addr().unwrap().port(), l.begins.tls.is_some());
         listeners.of_workers.iter().map(|of| of.iter().map(one).collect()).collect()
     }
 

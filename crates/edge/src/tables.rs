@@ -11,6 +11,7 @@ use phalanx_decide::rate::RateTable;
 use phalanx_decide::{GoodTraffic, StrikeTable};
 use phalanx_model::net::actor_ip;
 
+use crate::overload::Pressure;
 use crate::settings::EdgeLimits;
 use crate::trial::TrialCounts;
 
@@ -31,6 +32,8 @@ pub struct NodeTables {
     pub rates: RateCounting,
     /// How clients fare while a policy is on trial.
     pub trial: TrialCounts,
+    /// How short the node runs of what it needs.
+    pub pressure: Pressure,
 }
 
 /// The counts of rate limits, and the steady clock that they go by.
@@ -156,6 +159,24 @@ pub(crate) struct Admission {
     tables: Arc<NodeTables>,
     counted: Counted,
     actor: Option<IpAddr>,
+}
+
+impl Admission {
+    /// Counts what was admitted without an actor against one that is known by now, or says that a limit is reached.
+    pub(crate) fn assign(&mut self, actor: IpAddr, actor_max: usize) -> Result<(), &'static str> {
+        let actor = actor_ip(actor);
+        let counts = self.counted.of(&self.tables);
+        let Some(shard) = shard(&counts.shards, actor) else { return Ok(()) };
+        let mut open = shard.lock();
+        let count = open.entry(actor).or_insert(0);
+        if *count >= actor_max {
+            return Err("connections_per_actor");
+        }
+        *count += 1;
+        drop(open);
+        self.actor = Some(actor);
+        Ok(())
+    }
 }
 
 impl Drop for Admission {

@@ -8,16 +8,18 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use phalanx_decide::standing;
-use phalanx_model::counters::WorkerCounters;
+use phalanx_model::counters::{LimitReached, ProxyFailure, WorkerCounters};
 use phalanx_model::lanes::Lanes;
-use phalanx_model::{Clock, Identities, RequestId, Swap, View};
+use phalanx_model::{Clock, Identities, PrefixSet, RequestId, Swap, View};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, Semaphore, watch};
 
 use crate::client::Client;
 use crate::compress::Encoders;
 use crate::connection;
 use crate::control::{Activity, Connections, Control, Cut};
+use crate::http2;
+use crate::overload;
 use crate::places::Places;
 use crate::plan::{EdgePlan, LocalPlan};
 use crate::settings::EdgeSettings;
@@ -56,6 +58,8 @@ pub(crate) struct Worker {
     pub(crate) shared: WorkerShared,
     pub(crate) counters: Arc<WorkerCounters>,
     pub(crate) pool: Pool,
+    /// HTTP/2 connections to upstreams.
+    pub(crate) calls: http2::Pool,
     pub(crate) connections: Connections,
     pub(crate) inspect_scratch: InspectScratch,
     pub(crate) encoders: Encoders,
@@ -70,6 +74,9 @@ pub(crate) struct Worker {
     now_ms: Cell<u64>,
     random: Cell<u64>,
     closed: Notify,
+    /// Whose handshake may compute: one at a time, in the order in which they came, so that between two of them whatever else is
+    /// ready gets its turn.
+    pub(crate) handshake_turn: Semaphore,
 }
 
 impl Worker {
@@ -77,6 +84,7 @@ impl Worker {
         let plan = RefCell::new(Rc::new(shared.plan.load_full()));
         let limits = &shared.settings.limits;
         Self {
+            calls: http2::Pool::default(),
             pool: Pool::new(limits.upstream_idle, limits.upstream_idle_ms),
             connections: Connections::default(),
             inspect_scratch: InspectScratch::default(),
@@ -91,6 +99,7 @@ impl Worker {
             now_ms: Cell::new(0),
             random: Cell::new(random_seed()),
             closed: Notify::new(),
+            handshake_turn: Semaphore::new(1),
             counters,
             shared,
         }
@@ -190,6 +199,8 @@ impl Worker {
         self.now_ms.set(now_ms);
         self.connections.for_each(|control| control.check_deadline(now_ms));
         self.pool.drop_expired(now_ms);
+        overload::close_idle(self);
+        self.calls.drop_expired(now_ms, self.shared.settings.limits.upstream_idle_ms);
     }
 
     fn cut_idle(&self) {
@@ -228,8 +239,16 @@ impl Worker {
 /// One of a worker's listening sockets.
 pub(crate) struct Listener {
     pub(crate) socket: std::net::TcpListener,
+    pub(crate) begins: Begins,
+}
+
+/// How connections of a listener begin.
+#[derive(Clone, Default)]
+pub(crate) struct Begins {
     /// Its place among the TLS listeners, if it is one.
     pub(crate) tls: Option<usize>,
+    /// Whose connections it takes, each with a PROXY header; `None`: everybody's, without one.
+    pub(crate) proxied: Option<Arc<PrefixSet>>,
 }
 
 /// Runs a worker on the current thread until the node has drained.
@@ -245,9 +264,9 @@ pub(crate) fn run(
         let mut drain = shared.drain.subscribe();
         let worker = Rc::new(Worker::new(shared, counters));
         let mut accepting = Vec::new();
-        for Listener { socket, tls } in listeners {
+        for Listener { socket, begins } in listeners {
             let listener = TcpListener::from_std(socket)?;
-            accepting.push(tokio::task::spawn_local(accept(Rc::clone(&worker), listener, tls)));
+            accepting.push(tokio::task::spawn_local(accept(Rc::clone(&worker), listener, begins)));
         }
         tokio::task::spawn_local(watch_bans(Rc::clone(&worker)));
         tokio::task::spawn_local(watch_retirement(Rc::clone(&worker)));
@@ -299,8 +318,9 @@ async fn watch_retirement(worker: Rc<Worker>) {
     }
 }
 
-async fn accept(worker: Rc<Worker>, listener: TcpListener, tls: Option<usize>) {
+async fn accept(worker: Rc<Worker>, listener: TcpListener, begins: Begins) {
     let mut drain = worker.shared.drain.subscribe();
+    let mut in_a_row = 0;
     loop {
         let accepted = tokio::select! {
             biased;
@@ -308,7 +328,15 @@ async fn accept(worker: Rc<Worker>, listener: TcpListener, tls: Option<usize>) {
             accepted = listener.accept() => accepted,
         };
         match accepted {
-            Ok(accepted) => admit(&worker, accepted, tls),
+            Ok(accepted) => {
+                admit(&worker, accepted, &begins);
+                in_a_row += 1;
+                if in_a_row >= ACCEPTS_IN_A_ROW {
+                    // A flood of connections leaves every other one its turn.
+                    in_a_row = 0;
+                    tokio::task::yield_now().await;
+                }
+            }
             Err(error) if is_transient(&error) => {}
             Err(error) => {
                 // Out of file descriptors or memory: accepting again at once would only spin.
@@ -321,16 +349,27 @@ async fn accept(worker: Rc<Worker>, listener: TcpListener, tls: Option<usize>) {
     for _ in 0..ACCEPTED_LAST {
         let accepted = tokio::task::unconstrained(listener.accept());
         let Some(Ok(accepted)) = futures_util::FutureExt::now_or_never(accepted) else { return };
-        admit(&worker, accepted, tls);
+        admit(&worker, accepted, &begins);
     }
 }
 
 /// Counts a connection and serves it, or closes it at once when a limit is reached.
-fn admit(worker: &Rc<Worker>, (stream, peer): (TcpStream, SocketAddr), tls: Option<usize>) {
+fn admit(worker: &Rc<Worker>, (stream, peer): (TcpStream, SocketAddr), begins: &Begins) {
     let limits = &worker.shared.settings.limits;
     let plan = worker.plan();
     let ip = peer.ip().to_canonical();
-    let actor = (!plan.decide.forwarders.contains(ip)).then_some(ip);
+    let actor = match &begins.proxied {
+        Some(balancers) if !balancers.contains(ip) => {
+            worker.counters.count_proxy_failure(ProxyFailure::Stranger);
+            return tracing::debug!(%peer, "connection closed: it is from none of the balancers");
+        }
+        // Whose it is, its header says.
+        Some(_) => None,
+        None => (!plan.decide.forwarders.contains(ip)).then_some(ip),
+    };
+    if overload::refuses_connection(worker, &plan, actor) {
+        return WorkerCounters::add_one(&worker.counters.connections_refused);
+    }
     let admitted = ConnectionCounts::admit(
         &worker.shared.tables,
         Counted::Connections,
@@ -340,11 +379,16 @@ fn admit(worker: &Rc<Worker>, (stream, peer): (TcpStream, SocketAddr), tls: Opti
     match admitted {
         Ok(admission) => {
             WorkerCounters::add_one(&worker.counters.connections_accepted);
-            let client = Client::open(worker, (stream, peer), tls, actor, admission);
+            let mut client = Client::open(worker, (stream, peer), begins.tls, actor, admission);
+            client.awaits_proxy_header = begins.proxied.is_some();
             tokio::task::spawn_local(connection::serve(client));
         }
         Err(limit) => {
             WorkerCounters::add_one(&worker.counters.connections_refused);
+            worker.counters.count_limit(match limit {
+                "connections" => LimitReached::Connections,
+                _ => LimitReached::ConnectionsPerAddress,
+            });
             tracing::debug!(%peer, limit, "connection refused");
         }
     }
@@ -386,7 +430,7 @@ fn random_seed() -> u64 {
 }
 
 /// Resolution of deadlines.
-const TICK_MS: u64 = 100;
+pub(crate) const TICK_MS: u64 = 100;
 /// Most bytes one read takes.
 const READ_BYTES_MAX: usize = 64 * 1024;
 /// First size of an output buffer: most heads with a small body.
@@ -395,5 +439,7 @@ const BUFFER_BYTES: usize = 4 * 1024;
 const BUFFERS_KEPT: usize = 256;
 /// Connections taken when a listener closes: those that wait, not those that keep coming where another process listens too.
 const ACCEPTED_LAST: usize = 4_096;
+/// Connections accepted before others get a turn.
+const ACCEPTS_IN_A_ROW: u32 = 32;
 /// Pause after a failed accept.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);

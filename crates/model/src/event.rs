@@ -20,6 +20,9 @@ pub struct AccessEvent {
     pub at_ms: u64,
     /// The app it was for.
     pub app: Arc<str>,
+    /// The route of the app that it met, if one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub route: Option<Arc<str>>,
     /// The client's address, after trusted forwarders.
     pub client: IpAddr,
     /// The address at the other end of the connection.
@@ -58,6 +61,12 @@ pub struct AccessEvent {
     /// How the peer's TLS greeted, by which decisions may name it; see [`Actor::Ja4`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ja4: Option<Ja4>,
+    /// How the client writes HTTP: order and case of its fields, or how it begins HTTP/2.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub http_print: Option<Arc<str>>,
+    /// The balancer that passed the connection on with a PROXY header; the peer is the one that it named.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub balancer: Option<IpAddr>,
     /// What the audit log shows beyond this, where the node has one and the request is for it. Stays in memory.
     #[serde(skip)]
     pub audit: Option<Box<AuditDetail>>,
@@ -169,6 +178,13 @@ pub enum LedgerKind {
     OperatorAction {
         /// What.
         action: String,
+    },
+    /// How short the node runs of memory, files or connections changed.
+    Overload {
+        /// `calm`, or what is refused since.
+        level: String,
+        /// What it has of each.
+        usage: String,
     },
     /// The node started or stopped.
     Node {

@@ -62,10 +62,32 @@ pub const WRITE_GAP_MAX_MS: u64 = 30_000;
 /// Longest time an upgraded connection may be silent in both directions, in milliseconds. WebSocket applications that
 /// care send pings every 30 s or so; an hour serves those that do not.
 pub const TUNNEL_IDLE_MAX_MS: u64 = 60 * 60_000;
+/// What a body must bring on average once its pauses used up their time, in bytes a second. A phone at the edge of its network has
+/// some thousands; who sends a byte now and then has one.
+pub const BODY_RATE_LEAST: u64 = 500;
+/// The same of what a client must take of a reply.
+pub const WRITE_RATE_LEAST: u64 = 500;
+/// Requests of one connection, after which it ends in good order, so that clients that never leave come to other workers and nodes
+/// once in a while; a new connection for each ten thousand requests costs nothing that can be measured.
+pub const REQUESTS_PER_CONNECTION_MAX: u64 = 10_000;
+/// Streams of one HTTP/2 connection at once. Browsers ask for no more than 100, and nginx allows 128.
+pub const H2_STREAMS_MAX: u32 = 100;
+/// Streams of one HTTP/2 connection that its client gave up before that can be abuse, if they are more than half: leaving a page
+/// gives up what it still loads.
+pub const H2_GIVEN_UP_MAX: u64 = 100;
+/// Frames of one HTTP/2 connection, at once, that move no request on (PING, SETTINGS, PRIORITY, WINDOW_UPDATE, empty DATA, unknown
+/// ones); what we send earns more. Browsers begin with fewer than ten.
+pub const H2_CONTROL_FRAMES_MAX: u32 = 1_000;
+/// What of the machine's memory, or of its container's, the node may take before it sheds load, in per cent: what is left is the
+/// kernel's for sockets, and other programs'.
+pub const MEMORY_SHARE_PERCENT: u64 = 75;
+/// Open files that clients and their upstreams leave to the rest of the node: admin, fleet, logs, state.
+pub const FILES_RESERVED: usize = 256;
 /// How long a connection that is closed with unread input is read on, so that the client gets the reply before a reset.
 pub const LINGER_MAX_MS: u64 = 2_000;
-/// Client connections per node, over all workers.
-pub const CONNECTIONS_MAX: usize = 10_240;
+/// Client connections per node, over all workers: ten thousand idle ones leave a third of the room, and at some 20 KiB each all of
+/// them take 320 MiB. A process that may open fewer files has fewer.
+pub const CONNECTIONS_MAX: usize = 16_384;
 /// Client connections per actor. A large NAT keeps some hundreds open; more comes from a flood.
 pub const CONNECTIONS_PER_ACTOR_MAX: usize = 512;
 /// Largest greeting of a TLS client, in bytes. A browser's with a post-quantum key share has some 1,800.
@@ -79,6 +101,8 @@ pub const TLS_HANDSHAKES_MAX: usize = 1_024;
 pub const TLS_HANDSHAKES_PER_ACTOR_MAX: usize = 128;
 /// Certificates of one node; each is read and checked at each reload.
 pub const CERTIFICATES_MAX: usize = 1_024;
+/// Hosts of one site for which certificates are ordered, with one for each.
+pub const ACME_HOSTS_MAX: usize = 256;
 /// A certificate that ends sooner than this is told to the operator, in milliseconds. Who renews a month before the end has
 /// had two weeks.
 pub const CERTIFICATE_ENDS_SOON_MS: u64 = 14 * 24 * 60 * 60_000;
@@ -138,6 +162,23 @@ pub const RATE_LIMITS_PER_APP_MAX: usize = 16;
 pub const RATE_PATHS_MAX: usize = 64;
 /// Longest path pattern, in bytes.
 pub const RATE_PATH_BYTES_MAX: usize = 256;
+/// Routes of one app. How many there are does not slow a request down; they take memory and time to load.
+pub const ROUTES_PER_APP_MAX: usize = 20_000;
+/// Routes of one app that have the same path; they are tried one by one.
+pub const ROUTES_OF_PATH_MAX: usize = 64;
+/// Longest path of a route, in bytes.
+pub const ROUTE_PATH_BYTES_MAX: usize = 1_024;
+/// Segments of a route's path; as many are looked up for a request at most.
+pub const ROUTE_DEPTH_MAX: usize = 32;
+/// Changes of header fields in one place; each is compared with each field.
+pub const HEADER_EDITS_MAX: usize = 64;
+/// Longest value that policy gives a header field, in bytes.
+pub const HEADER_EDIT_BYTES_MAX: usize = 4_096;
+/// Largest body of an answer that stands in the policy; more is a web server's work.
+pub const REPLY_BODY_BYTES_MAX: usize = 256 * 1024;
+/// Largest template of a page of the node's own; it is sent to whoever is refused.
+pub const PAGE_BYTES_MAX: usize = 64 * 1024;
+
 /// Longest time of a rate, in milliseconds: a day. What is forgotten at a restart should not be longer.
 pub const RATE_PERIOD_MAX_MS: u64 = 24 * 60 * 60_000;
 /// Highest rate, in requests per millisecond: a million in a second is more than a node serves.
@@ -258,12 +299,24 @@ pub const POLICY_RULES_MAX: usize = 10_000;
 /// Lines in all files of one policy bundle: lists of phrases and addresses are compiled into tables, in memory, on every node.
 pub const POLICY_LINES_MAX: usize = 200_000;
 /// Apps of one policy bundle.
-pub const POLICY_APPS_MAX: usize = 256;
+pub const POLICY_APPS_MAX: usize = 4_096;
+/// Routes of all apps of one policy bundle.
+pub const POLICY_ROUTES_MAX: usize = 50_000;
 /// Rules that all distinct programs of one policy bundle have together: each app with a rule set or paranoia level of its own has one.
 pub const POLICY_PROGRAM_RULES_MAX: usize = 50_000;
 /// Addresses and ranges in the policy file of a bundle. What is longer is a blocklist.
 pub const POLICY_PREFIXES_MAX: usize = 10_000;
 /// Clients that are told apart while a policy is on trial: 200 KiB, and enough to judge by.
 pub const TRIAL_CLIENTS_MAX: usize = 4_096;
+/// Largest header of the PROXY protocol, in bytes. Balancers send up to some hundred; one with a client's certificate in it may
+/// have a few thousand.
+pub const PROXY_HEADER_BYTES_MAX: usize = 4 * 1024;
+/// Longest time from a balancer's connection to the end of its PROXY header, in milliseconds. It sends it with its first
+/// packet; one that is lost is sent again after one second, and after two more.
+pub const PROXY_HEADER_TIME_MAX_MS: u64 = 5_000;
+/// Elements of forwarding fields that are looked at: nobody stands behind more proxies.
+pub const FORWARDED_ELEMENTS_MAX: usize = 64;
+/// Networks of one content delivery network: the largest publish some two hundred, and each request from a peer asks all of them.
+pub const CDN_NETWORKS_MAX: usize = 512;
 /// Responses that a worker compresses at once; more go as they are. Each encoder takes some hundred KiB.
 pub const COMPRESSED_RESPONSES_MAX: usize = 128;

@@ -120,12 +120,16 @@ pub enum FramingFault {
     BadChunk,
     /// `CONNECT`, or an absolute-form target whose authority differs from `Host`.
     BadTarget,
+    /// A path that servers read in two ways, which meet different routes of the app.
+    AmbiguousPath,
     /// A head beyond the limits of size, fields or time.
     HeadTooLarge,
     /// A body beyond the limit.
     BodyTooLarge,
     /// The head did not arrive in time.
     HeadTimeout,
+    /// What HTTP/2 forbids: in a head that its codec refuses unseen, in the order of frames, or between a head and its body.
+    BadStream,
 }
 
 impl fmt::Display for FramingFault {
@@ -149,9 +153,11 @@ impl fmt::Display for FramingFault {
             Self::BadVersion => "unsupported protocol version",
             Self::BadChunk => "malformed chunk",
             Self::BadTarget => "target form not served here",
+            Self::AmbiguousPath => "path can be read in two ways",
             Self::HeadTooLarge => "head is too large",
             Self::BodyTooLarge => "body is too large",
             Self::HeadTimeout => "head did not arrive in time",
+            Self::BadStream => "malformed HTTP/2",
         })
     }
 }

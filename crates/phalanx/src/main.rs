@@ -6,13 +6,20 @@
 
 mod args;
 
+mod acme_port;
+mod acme_settings;
 mod duty;
+mod identity_port;
+mod limit_settings;
+mod load;
 mod material_port;
 mod places_port;
 mod plan;
 mod rates;
+mod routes;
 mod settings;
 mod state;
+mod tickets_port;
 mod tls_settings;
 
 mod bundle_plan;

@@ -488,6 +488,7 @@ pub(crate) mod tests {
                 geo: Default::default(),
                 h2c: false,
                 listen: vec![],
+                proxied: Vec::new(),
                 admin: "127.0.0.1:0".parse()?,
                 state: folder.to_owned(),
                 workers: 1,
@@ -499,6 +500,7 @@ pub(crate) mod tests {
                 tls: Default::default(),
                 drains: Default::default(),
                 sandbox: Default::default(),
+                limits: Default::default(),
             };
             Identity::establish(&settings, &state, &sealer, POLICY, self.clock.now_ms()).await
         }

@@ -14,7 +14,7 @@ use futures_util::FutureExt;
 use parking_lot::Mutex;
 use phalanx_control::api::{NodeStatus, Process, STOPPING};
 use phalanx_control::{ControlDeps, Listeners, Reloaded};
-use phalanx_edge::{Edge, EdgeHandle, EdgeSettings, EdgeShared};
+use phalanx_edge::{Edge, EdgeHandle, EdgeSettings, EdgeShared, Identities};
 use phalanx_fleet::{Change, FleetError, FleetHandle, FleetKeys, GoodPort, NatsSettings, Remembered, Sites};
 use phalanx_model::lanes::{LaneReaders, Lanes};
 use phalanx_model::{
@@ -44,6 +44,7 @@ use crate::policy_follow::Kept;
 use crate::policy_port::PolicyKeeper;
 use crate::settings::{Drains, Settings};
 use crate::state::StateFolder;
+use crate::upstreams::OwnNode;
 
 /// Why a node did not start.
 pub(crate) enum StartError {
@@ -130,10 +131,11 @@ impl Node {
             anyhow::Ok((Kept::read(state, &sealer, fleet), sealer))
         };
         let (kept, sealer) = sealed().map_err(StartError::Other)?;
+        material.remember(&sealer, state.certificates()).map_err(StartError::Other)?;
         let keeper = PolicyKeeper::start(
             source,
             kept.bundle(),
-            management(settings),
+            OwnNode { management: management(settings), identities: material.identities() },
             lanes.clone(),
             Arc::clone(&clock),
         )
@@ -178,6 +180,7 @@ impl Node {
         let (edge, to_run) = edge;
         crowdsec.import(settings, &fleet, &clock)?;
         let mut tasks = JoinSet::new();
+        share_material(settings, (&keeper, &material), &fleet, &clock, &mut tasks).await?;
         tasks.spawn(kept.follow(Arc::clone(&keeper), fleet.clone(), edge.clone(), Arc::clone(&clock)));
         let of_fleet = (&fleet, &lanes, &clock);
         let (offices, enrolment) =
@@ -276,7 +279,7 @@ impl Running {
             metrics: metrics(&edge, &lanes, &recorder, &keepers, &fleet, &clock),
             lanes: lanes.clone(),
             counters: edge.counters().to_vec(),
-            node_status: node_status(settings, &keepers, identity, fleet.view(), process),
+            node_status: node_status(settings, &keepers, identity, (fleet.view(), edge.clone()), process),
             authority: offices.authority,
             delegate: offices.delegate,
             policy: policy_port(&keepers),
@@ -286,6 +289,7 @@ impl Running {
             imports: crowdsec.imports(),
             lapi_listen: crowdsec.listen(),
         };
+        tokio::spawn(crate::load::follow(edge.clone(), lanes.clone(), Arc::clone(&clock)));
         tokio::spawn(phalanx_control::inquiry::answer_all(fleet.clone(), recorder.history()));
         let router = phalanx_control::router(deps);
         let control = tokio::spawn(phalanx_control::serve(router, listeners, stopping.clone()));
@@ -370,7 +374,13 @@ async fn start_core(
     let counts_jointly = settings.fleet.is_some() || fleet_settings.nats.is_some();
     let secret = fleet_settings.secret.as_ref();
     let rate_hash_key = counts_jointly.then(|| crate::rates::hash_key(&fleet_settings.fleet_id, secret));
-    let bound = bind_edge(settings, rate_hash_key, (admin, &birth.start.sockets), shared)?;
+    let sticky_key = match counts_jointly {
+        true => crate::rates::hash_key(&format!("{}, cookies", fleet_settings.fleet_id), secret),
+        false => own_key(&keys),
+    };
+    let keys_of_edge = (rate_hash_key, sticky_key);
+    let bound =
+        bind_edge(settings, (keys_of_edge, material.identities()), (admin, &birth.start.sockets), shared)?;
     let edge = bound.handle();
     let to_run = match birth.start.takeover.is_some() {
         true => Some(bound),
@@ -385,6 +395,25 @@ async fn start_core(
         tokio::spawn(crate::rates::share(Arc::clone(edge.tables()), keeper.plan(), fleet.clone()));
     }
     Ok(((edge, to_run), fleet, places))
+}
+
+/// Has the nodes of the site share keys of session tickets and certificates that are ordered.
+async fn share_material(
+    settings: &Settings,
+    (keeper, material): (&Arc<PolicyKeeper>, &Arc<MaterialKeeper>),
+    fleet: &FleetHandle,
+    clock: &Arc<dyn Clock>,
+    tasks: &mut JoinSet<()>,
+) -> anyhow::Result<()> {
+    if settings.tls.listeners.is_empty() {
+        return Ok(());
+    }
+    tasks.spawn(crate::tickets_port::follow(fleet.clone(), material.tickets(), Arc::clone(clock)));
+    if let Some(acme) = &settings.tls.acme {
+        let shown = (keeper.plan(), Arc::clone(material));
+        tasks.spawn(crate::acme_port::start(acme, fleet, shown, Arc::clone(clock)).await?);
+    }
+    Ok(())
 }
 
 /// The clients that the edge served well, and where they are.
@@ -474,20 +503,32 @@ fn management(settings: &Settings) -> Vec<SocketAddr> {
     [Some(settings.admin), settings.lapi].into_iter().flatten().filter(|listen| listen.port() != 0).collect()
 }
 
+/// What a node of no fleet makes cookies with: its own, and the same after each start. Ed25519 signs the same text the same way.
+fn own_key(keys: &FleetKeys) -> [u8; 16] {
+    let digest = phalanx_trust::sha256(&keys.node.sign(b"phalanx cookies"));
+    digest.first_chunk().copied().unwrap_or_default()
+}
+
 fn bind_edge(
     settings: &Settings,
-    rate_hash_key: Option<[u8; 16]>,
+    ((rate_hash_key, sticky_key), identities): ((Option<[u8; 16]>, [u8; 16]), Identities),
     (admin, sockets): (SocketAddr, &Sockets),
     shared: EdgeShared,
 ) -> anyhow::Result<Edge> {
     let tag = id::node_tag(&settings.site, &settings.node);
     let mut edge_settings = EdgeSettings::new(settings.listen.clone(), settings.workers, tag);
     edge_settings.tls_listen = settings.tls.listeners.iter().map(|listener| listener.address).collect();
+    let plain = (0..settings.listen.len()).map(|place| settings.proxied.get(place).cloned().flatten());
+    let tls = settings.tls.listeners.iter().map(|listener| listener.proxied.clone());
+    edge_settings.proxied = plain.chain(tls).collect();
     edge_settings.never_upstream = management(settings);
     // As bound: the settings may leave the port to the system.
     edge_settings.never_upstream.push(admin);
     edge_settings.audit = settings.logs.audit.is_some();
     edge_settings.h2c = settings.h2c;
+    edge_settings.limits = crate::limit_settings::within_machine(&settings.limits);
+    edge_settings.identities = identities;
+    edge_settings.sticky_key = sticky_key;
     if let Some(key) = rate_hash_key {
         edge_settings.rate_hash_key = key;
     }
@@ -572,8 +613,9 @@ fn metrics(
 ) -> Metrics {
     let (plan, fleet, clock) = (keepers.policy.plan(), fleet.clone(), Arc::clone(clock));
     let material = Arc::clone(&keepers.material);
-    let tables = Arc::clone(edge.tables());
+    let (tables, edge_load) = (Arc::clone(edge.tables()), edge.clone());
     let gauges = move || {
+        let (overload_level, usage_percent) = crate::load::gauges(&edge_load);
         let view = fleet.view();
         let view = view.load();
         let count = |len: usize| u64::try_from(len).unwrap_or(u64::MAX);
@@ -581,6 +623,8 @@ fn metrics(
         NodeGauges {
             upstreams,
             tries,
+            overload_level,
+            usage_percent,
             decisions_live: count(view.live_len(clock.now_ms())),
             plan_version: plan.load().version,
             view_revision: view.revision,
@@ -609,7 +653,7 @@ fn node_status(
     settings: &Settings,
     keepers: &Keepers,
     identity: Option<Arc<Identity>>,
-    view: Arc<Swap<View>>,
+    (view, edge): (Arc<Swap<View>>, EdgeHandle),
     (confinement, upgrade_fault, stops): (Confinement, life::UpgradeFault, Arc<AtomicBool>),
 ) -> phalanx_control::StatusPort {
     let Keepers { policy: keeper, places, material } = keepers.clone();
@@ -619,6 +663,7 @@ fn node_status(
         let mut degraded = keeper.degraded();
         degraded.extend(places.degraded(&view.load()));
         degraded.extend(material.degraded());
+        degraded.extend(crate::load::degraded(&edge));
         degraded.extend(open.then(|| OPEN_FLEET.to_owned()));
         degraded.extend(identity.as_ref().and_then(|identity| identity.fault()));
         degraded.extend(confinement.degraded.iter().cloned());
@@ -630,6 +675,7 @@ fn node_status(
             degraded,
             certificates: material.certificates(),
             process: Process { id: std::process::id(), confinement: confinement.holds.clone() },
+            load: crate::load::report(&edge),
         }
     })
 }

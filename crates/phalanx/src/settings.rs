@@ -8,21 +8,26 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use phalanx_control::ImportSettings;
-use phalanx_model::HoldLimits;
+use phalanx_edge::EdgeLimits;
+use phalanx_model::{HoldLimits, PrefixSet};
 use phalanx_policy::Diagnostic;
 use phalanx_policy::toml_text::{At, Text};
 use phalanx_policy::units::duration_ms;
 use phalanx_record::AuditFormat;
 use serde::Deserialize;
 
+use crate::acme_settings::RawAcme;
 use crate::args::parse_name;
 use crate::life::sandbox::{self, RawSandbox, SandboxSettings};
-use crate::tls_settings::{self, RawCertificate, RawTlsListen, TlsSettings};
+use crate::limit_settings::{self, RawLimits};
+use crate::tls_settings::{self, RawCertificate, RawTlsListen, RawUpstreamCertificate, TlsSettings};
 
 /// A node's settings, checked.
 #[derive(Debug, Clone)]
 pub(crate) struct Settings {
     pub(crate) listen: Vec<SocketAddr>,
+    /// Whose connections each of them takes with a PROXY header, in their order; everybody's without one where there is none.
+    pub(crate) proxied: Vec<Option<PrefixSet>>,
     /// Clients may begin with HTTP/2 without TLS.
     pub(crate) h2c: bool,
     pub(crate) admin: SocketAddr,
@@ -47,6 +52,8 @@ pub(crate) struct Settings {
     pub(crate) drains: Drains,
     /// What the process may touch.
     pub(crate) sandbox: SandboxSettings,
+    /// What clients may take of the node.
+    pub(crate) limits: EdgeLimits,
 }
 
 /// How long connections may go on.
@@ -118,9 +125,14 @@ fn check(
 ) -> (Settings, PathBuf) {
     let listen = raw.listen.address.clone().unwrap_or_default();
     let mut addresses: Vec<_> = listen.iter().filter_map(|a| address(text, a, faults)).collect();
-    // Who listens for TLS says so, and need not listen without it.
-    if listen.is_empty() && raw.listen.tls.is_empty() {
+    // Who listens for TLS or balancers says so, and need not listen without.
+    if listen.is_empty() && raw.listen.tls.is_empty() && raw.listen.http.is_empty() {
         addresses.push(DEFAULT_LISTEN);
+    }
+    let mut proxied_by = vec![None; addresses.len()];
+    for raw in &raw.listen.http {
+        addresses.extend(address(text, &raw.address, faults));
+        proxied_by.push(proxied(text, raw.proxy_protocol.as_ref(), faults));
     }
     let admin = raw.listen.admin.as_ref().and_then(|a| address(text, a, faults)).unwrap_or(DEFAULT_ADMIN);
     if !admin.ip().is_loopback()
@@ -142,8 +154,12 @@ fn check(
         None => default_workers(),
     };
     let state = raw.node.state.as_ref().map_or_else(default_state, |state| folder.join(state));
+    let of_tls = (raw.listen.tls.as_slice(), raw.certificate.as_slice(), raw.acme.as_ref());
+    let of_upstreams = raw.upstream_certificate.as_slice();
+    let tls = tls_settings::check(text, of_tls, of_upstreams, !addresses.is_empty(), folder, faults);
     let settings = Settings {
         listen: addresses,
+        proxied: proxied_by,
         h2c: raw.listen.h2c,
         admin,
         logs: logs(text, &raw.log, folder, &state, faults),
@@ -157,9 +173,10 @@ fn check(
         lapi: raw.lapi.as_ref().and_then(|lapi| lapi_listen(text, lapi, faults)),
         imports: imports(text, &raw.import.crowdsec, folder, faults),
         held: held(text, &raw.held, faults),
-        tls: tls_settings::check(text, (&raw.listen.tls, &raw.certificate), folder, faults),
+        tls,
         drains: drains(text, &raw.node, faults),
         sandbox: sandbox::check(text, &raw.sandbox, folder, faults),
+        limits: limit_settings::check(text, &raw.limits, faults),
     };
     (settings, folder.join(&raw.policy))
 }
@@ -380,6 +397,37 @@ pub(crate) fn address(
     address
 }
 
+/// The balancers that a listener takes connections from.
+pub(crate) fn proxied(
+    text: &Text<'_>,
+    written: Option<&At<Vec<At<String>>>>,
+    faults: &mut Vec<Diagnostic>,
+) -> Option<PrefixSet> {
+    let written = written?;
+    if written.value.is_empty() {
+        let fault = text.error_at(&written.span, "no connection would be taken: no balancer is named");
+        faults.push(fault.with_help("write `proxy_protocol = [\"10.0.0.0/8\"]`, or take it out"));
+    }
+    let networks = written.value.iter().filter_map(|network| {
+        let prefix = phalanx_policy::prefix::parse(network);
+        match &prefix {
+            None => {
+                let fault = format!("`{}` is no IP address or range", network.value);
+                faults.push(text.error_at(&network.span, fault));
+            }
+            Some(prefix) if prefix.prefix_len() == 0 => {
+                let fault =
+                    format!("`{}` holds every address: any client could claim any other", network.value);
+                let fault = text.error_at(&network.span, fault);
+                faults.push(fault.with_help("name the networks that the balancers connect from"));
+            }
+            Some(_) => {}
+        }
+        prefix
+    });
+    Some(networks.collect())
+}
+
 fn name(
     text: &Text<'_>,
     written: Option<&At<String>>,
@@ -430,8 +478,13 @@ struct RawSettings {
     held: RawHeld,
     #[serde(default)]
     certificate: Vec<RawCertificate>,
+    acme: Option<RawAcme>,
     #[serde(default)]
     sandbox: RawSandbox,
+    #[serde(default)]
+    limits: RawLimits,
+    #[serde(default)]
+    upstream_certificate: Vec<RawUpstreamCertificate>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -475,7 +528,17 @@ struct RawListen {
     h2c: bool,
     admin: Option<At<String>>,
     #[serde(default)]
+    http: Vec<RawHttpListen>,
+    #[serde(default)]
     tls: Vec<RawTlsListen>,
+}
+
+/// `[[listen.http]]` as written.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawHttpListen {
+    address: At<String>,
+    proxy_protocol: Option<At<Vec<At<String>>>>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -537,220 +600,5 @@ const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOS
 const DEFAULT_ADMIN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8900);
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn told(log: &str) -> (Option<LogSettings>, Vec<String>) {
-        let (settings, faults) = read_with(&format!("[log]\n{log}"));
-        (settings.map(|settings| settings.logs), faults)
-    }
-
-    fn read_with(sections: &str) -> (Option<Settings>, Vec<String>) {
-        let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("phalanx.toml");
-        std::fs::write(&file, format!("policy = \"policy.toml\"\n[node]\nstate = \"state\"\n{sections}"))
-            .unwrap();
-        let (settings, faults) = read(&file);
-        let name = format!("{}:", file.display());
-        let faults = faults.iter().map(|fault| fault.to_string().replace(&name, "")).collect();
-        (settings.map(|(settings, _)| settings), faults)
-    }
-
-    #[test]
-    fn copies_of_streams_are_as_many_as_a_cluster_can_lose_a_server_with() {
-        let (settings, faults) = read_with("[fleet]\nurl = \"nats://127.0.0.1:4222\"\nreplicas = 3");
-        assert_eq!((settings.unwrap().fleet.unwrap().replicas, faults.len()), (3, 0));
-        let (_, faults) = read_with("[fleet]\nurl = \"nats://127.0.0.1:4222\"\nreplicas = 2");
-        assert!(faults[0].to_string().contains("`replicas` is 1, 3 or 5"), "{}", faults[0]);
-    }
-
-    #[test]
-    fn sources_are_read_and_mistakes_about_them_told() {
-        let head = "[[import.crowdsec]]\napi_key_file = \"key\"\n";
-        for (source, fault) in [
-            ("url = \"http://127.0.0.1:8080/\"", None),
-            (
-                "url = \"http://localhost\"\nevery = \"1m\"\norigins = [\"cscli\", \"lists:tor\"]\nlimit = 5",
-                None,
-            ),
-            ("url = \"http://[::1]:8080\"", None),
-            ("url = \"https://lapi.example\"\nca_file = \"ca.pem\"", None),
-            ("url = \"http://10.0.0.1:8080\"\nplain_http = true", None),
-            ("url = \"http://10.0.0.1:8080\"", Some("error: 6: the API key would be sent in the clear")),
-            (
-                "url = \"10.0.0.1:8080\"",
-                Some("error: 6: `10.0.0.1:8080` is no address of a CrowdSec local API"),
-            ),
-            ("url = \"https://l\"\nevery = \"0s\"", Some("error: 7: `every` goes from 1s to 1h")),
-            ("url = \"https://l\"\nlimit = 50001", Some("error: 7: `limit` goes from 1 to 50000")),
-            ("url = \"https://l\"\norigins = [\"a&b\"]", Some("error: 7: `a&b` is no origin of decisions")),
-            ("", Some("error: 4: missing field `url`")),
-        ] {
-            let (settings, faults) = read_with(&format!("{head}{source}\n"));
-            assert_eq!(faults.is_empty(), fault.is_none(), "{source} {faults:?}");
-            match fault {
-                Some(fault) => assert!(faults[0].starts_with(fault), "{faults:?}"),
-                None => assert_eq!(settings.unwrap().imports.len(), 1, "{source}"),
-            }
-        }
-    }
-
-    #[test]
-    fn bouncers_are_listened_to_in_the_clear_only_where_that_is_said() {
-        for (lapi, listen, fault) in [
-            ("", None, None),
-            ("[lapi]\nlisten = \"127.0.0.1:8901\"\n", Some("127.0.0.1:8901"), None),
-            ("[lapi]\nlisten = \"[::1]:8901\"\n", Some("[::1]:8901"), None),
-            (
-                "[lapi]\nlisten = \"0.0.0.0:8901\"\n",
-                Some("0.0.0.0:8901"),
-                Some("error: 5: bouncers would send"),
-            ),
-            ("[lapi]\nlisten = \"10.0.0.1:8901\"\nplain_http = true\n", Some("10.0.0.1:8901"), None),
-            ("[lapi]\nlisten = \"lapi\"\n", None, Some("error: 5: `lapi` is no address with a port")),
-            ("[lapi]\n", None, Some("error: 4: missing field `listen`")),
-        ] {
-            let (settings, faults) = read_with(lapi);
-            let read = settings.and_then(|settings| settings.lapi).map(|listen| listen.to_string());
-            assert_eq!(read.as_deref(), listen, "{lapi} {faults:?}");
-            assert_eq!(faults.is_empty(), fault.is_none(), "{lapi} {faults:?}");
-            if let Some(fault) = fault {
-                assert!(faults[0].starts_with(fault), "{faults:?}");
-            }
-        }
-    }
-
-    #[test]
-    fn there_are_no_other_logs_unless_they_are_asked_for() {
-        let (logs, faults) = told("");
-        let logs = logs.unwrap();
-        assert!(faults.is_empty() && logs.modsecurity.is_none() && logs.audit.is_none());
-        let (logs, faults) = told("modsecurity = \"m.log\"\naudit = \"a.log\"\naudit_format = \"native\"\n");
-        let (path, format) = logs.unwrap().audit.unwrap();
-        assert!(faults.is_empty() && path.ends_with("a.log"));
-        assert_eq!(format, AuditFormat::Native);
-    }
-
-    #[test]
-    fn databases_of_addresses_are_named_from_the_settings_folder_and_limited() {
-        let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("phalanx.toml");
-        let read = |database: &str| {
-            std::fs::write(&file, format!("policy = \"policy.toml\"\n[geo]\ndatabase = [{database}]\n"))
-                .unwrap();
-            let (settings, faults) = read(&file);
-            (settings.unwrap().0.geo, faults.iter().map(ToString::to_string).collect::<String>())
-        };
-        let (files, faults) = read(r#""country.mmdb", "/srv/asn.mmdb""#);
-        assert_eq!(files, [folder.path().join("country.mmdb"), "/srv/asn.mmdb".into()]);
-        assert!(faults.is_empty(), "{faults}");
-        let (_, faults) = read(r#""1", "2", "3", "4", "5""#);
-        assert!(faults.contains(":3: a node reads at most 4 databases"), "{faults}");
-    }
-
-    #[test]
-    fn mistakes_about_logs_are_told_with_line_and_help() {
-        for (log, expected) in [
-            (
-                "audit_format = \"native\"\n",
-                "error: 5: `audit_format` is the format of a log that has no file\n  help: add `audit = \"/var/log/phalanx/audit.log\"`, or take it out",
-            ),
-            (
-                "audit = \"a.log\"\naudit_format = \"natve\"\n",
-                "error: 6: unknown value `natve`\n  help: did you mean `native`?",
-            ),
-            (
-                "modsecurity = \"a.log\"\naudit = \"a.log\"\n",
-                "error: 6: `modsecurity` goes to the same file\n  help: give each log a file of its own",
-            ),
-            (
-                "audit = \"state/record/access.log\"\n",
-                "error: 5: the state folder is for the node's own files\n  help: write the log to another folder, as in `/var/log/phalanx`",
-            ),
-            (
-                "audit = \"/tmp\"\n",
-                "error: 5: `/tmp` is a folder\n  help: name the file itself, as in `/var/log/phalanx/audit.log`",
-            ),
-            ("audi = \"a.log\"\n", "error: 5: unknown key `audi`\n  help: did you mean `audit`?"),
-        ] {
-            assert_eq!(told(log).1, [expected], "{log}");
-        }
-    }
-
-    #[test]
-    fn tls_listeners_and_certificates_go_together() {
-        let certificate = "[[certificate]]\ncert = \"shop.pem\"\nkey = \"shop.key\"\n";
-        let listen = |more: &str| format!("[[listen.tls]]\naddress = \"0.0.0.0:8443\"\n{more}");
-        let (settings, faults) = read_with(&format!(
-            "{}{}{certificate}",
-            listen("require_pq = true\nclient_ca = \"staff.pem\"\nclient_certificate = \"request\"\n"),
-            listen("")
-        ));
-        assert!(faults.is_empty(), "{faults:?}");
-        let settings = settings.unwrap();
-        // Nothing was said of plain HTTP, so there is none.
-        assert_eq!(settings.listen, []);
-        let [first, second] = settings.tls.listeners.as_slice() else { panic!("two") };
-        assert!(first.require_pq && !first.clients.as_ref().unwrap().required);
-        assert!(!second.require_pq && second.clients.is_none());
-        assert!(settings.tls.certificates[0].key.ends_with("shop.key"));
-        for (sections, fault) in [
-            (listen(""), "error: 5: a TLS listener needs a certificate"),
-            (certificate.to_owned(), "error: 5: no listener shows this certificate"),
-            (
-                format!("{}{certificate}", listen("client_certificate = \"require\"\n")),
-                "error: 6: nothing says whose certificates are believed",
-            ),
-            (
-                format!("{}{certificate}", listen("client_ca = \"a\"\nclient_certificate = \"maybe\"\n")),
-                "error: 7: unknown value `maybe`",
-            ),
-            (
-                format!("[[listen.tls]]\naddress = \"8443\"\n{certificate}"),
-                "error: 5: `8443` is no address with a port",
-            ),
-        ] {
-            let (_, faults) = read_with(&sections);
-            assert!(faults[0].starts_with(fault), "{sections}: {faults:?}");
-        }
-    }
-
-    #[test]
-    fn how_long_connections_may_go_on_and_what_is_confined_are_settings() {
-        // The helper writes `[node]` with the state just before these lines.
-        let (settings, faults) = read_with(
-            "drain = \"30s\"\nhandover = \"1h\"\n[sandbox]\ncalls = false\nread = [\"rules\", \"/srv/rules\"]",
-        );
-        assert_eq!(faults, [] as [&str; 0]);
-        let settings = settings.unwrap();
-        assert_eq!(
-            settings.drains,
-            Drains { stop: Duration::from_secs(30), handover: Duration::from_secs(3600) }
-        );
-        assert!(settings.sandbox.files && !settings.sandbox.calls);
-        assert!(settings.sandbox.read[0].is_absolute() && settings.sandbox.read[0].ends_with("rules"));
-        for (wrong, expected) in [
-            ("drain = \"30\"", "a duration is a number with"),
-            ("handover = \"25h\"", "`handover` is a day at most"),
-            ("[sandbox]\nfile = true", "unknown key `file`"),
-        ] {
-            let (_, faults) = read_with(wrong);
-            assert!(faults.len() == 1 && faults[0].contains(expected), "{wrong}: {faults:?}");
-        }
-    }
-
-    #[test]
-    fn when_orders_are_held_is_a_setting_within_limits() {
-        let (settings, faults) = read_with("[held]\nshare_percent = 20\nclients_least = 50");
-        assert_eq!(faults, [] as [&str; 0]);
-        assert_eq!(settings.unwrap().held, HoldLimits { share_percent: 20, clients_least: 50 });
-        for (wrong, expected) in [
-            ("share_percent = 0", "`share_percent` goes from 1 to 100"),
-            ("share_percent = 257", "`share_percent` goes from 1 to 100"),
-            ("clients_least = 1", "`clients_least` is 2 or more"),
-        ] {
-            let (_, faults) = read_with(&format!("[held]\n{wrong}"));
-            assert!(faults.len() == 1 && faults[0].contains(expected), "{wrong}: {faults:?}");
-        }
-    }
-}
+#[path = "settings_tests.rs"]
+mod tests;

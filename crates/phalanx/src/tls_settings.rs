@@ -4,12 +4,14 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use phalanx_model::PrefixSet;
 use phalanx_model::limits::CERTIFICATES_MAX;
 use phalanx_policy::Diagnostic;
 use phalanx_policy::toml_text::{At, Text};
 use serde::Deserialize;
 
-use crate::settings::address;
+use crate::acme_settings::{self, AcmeTls, RawAcme};
+use crate::settings::{address, proxied};
 
 /// TLS listeners and what they show; none of both by default.
 #[derive(Debug, Clone, Default)]
@@ -17,6 +19,10 @@ pub(crate) struct TlsSettings {
     pub(crate) listeners: Vec<TlsListen>,
     /// The first one answers those who name no host, or an unknown one.
     pub(crate) certificates: Vec<CertificateFiles>,
+    /// Certificates that are ordered.
+    pub(crate) acme: Option<AcmeTls>,
+    /// What is shown to upstreams that policy names it for, by name.
+    pub(crate) identities: Vec<(String, CertificateFiles)>,
 }
 
 /// One TLS listener.
@@ -25,6 +31,8 @@ pub(crate) struct TlsListen {
     pub(crate) address: SocketAddr,
     pub(crate) require_pq: bool,
     pub(crate) clients: Option<ClientCertificates>,
+    /// Whose connections it takes, with a PROXY header; everybody's without one if there is none.
+    pub(crate) proxied: Option<PrefixSet>,
 }
 
 /// Whose certificates clients are asked for.
@@ -45,15 +53,17 @@ pub(crate) struct CertificateFiles {
 /// Checks what was written.
 pub(crate) fn check(
     text: &Text<'_>,
-    (listen, certificates): (&[RawTlsListen], &[RawCertificate]),
+    (listen, certificates, acme): (&[RawTlsListen], &[RawCertificate], Option<&RawAcme>),
+    identities: &[RawUpstreamCertificate],
+    plain: bool,
     folder: &Path,
     faults: &mut Vec<Diagnostic>,
 ) -> TlsSettings {
-    if let (Some(first), true) = (listen.first(), certificates.is_empty()) {
+    if let (Some(first), true) = (listen.first(), certificates.is_empty() && acme.is_none()) {
         let fault = text.error_at(&first.address.span, "a TLS listener needs a certificate");
-        faults.push(
-            fault.with_help("add `[[certificate]]` with `cert = \"shop.pem\"` and `key = \"shop.key\"`"),
-        );
+        faults.push(fault.with_help(
+            "add `[[certificate]]` with `cert = \"shop.pem\"` and `key = \"shop.key\"`, or `[acme]`",
+        ));
     }
     if let (Some(first), true) = (certificates.first(), listen.is_empty()) {
         let fault = text.error_at(&first.cert.span, "no listener shows this certificate");
@@ -70,6 +80,8 @@ pub(crate) fn check(
     TlsSettings {
         listeners: listen.iter().filter_map(|raw| listener(text, raw, folder, faults)).collect(),
         certificates: certificates.iter().take(CERTIFICATES_MAX).map(files).collect(),
+        acme: acme.map(|raw| acme_settings::check(text, raw, (plain, !listen.is_empty()), folder, faults)),
+        identities: named(text, identities, folder, faults),
     }
 }
 
@@ -91,7 +103,30 @@ fn listener(
             .client_ca
             .as_ref()
             .map(|file| ClientCertificates { ca_file: folder.join(file), required: asked == Asked::Require }),
+        proxied: proxied(text, raw.proxy_protocol.as_ref(), faults),
     })
+}
+
+fn named(
+    text: &Text<'_>,
+    raw: &[RawUpstreamCertificate],
+    folder: &Path,
+    faults: &mut Vec<Diagnostic>,
+) -> Vec<(String, CertificateFiles)> {
+    let mut named: Vec<(String, CertificateFiles)> = Vec::new();
+    for one in raw {
+        if named.iter().any(|(known, _)| *known == one.name.value) {
+            let fault = format!("there is another certificate `{}` for upstreams", one.name.value);
+            faults.push(text.error_at(&one.name.span, fault).with_help("give each a name of its own"));
+        }
+        let files = CertificateFiles { cert: folder.join(&one.cert), key: folder.join(&one.key) };
+        named.push((one.name.value.clone(), files));
+    }
+    if let Some(one_more) = raw.get(CERTIFICATES_MAX) {
+        let fault = format!("there are more than {CERTIFICATES_MAX} certificates for upstreams");
+        faults.push(text.error_at(&one_more.name.span, fault));
+    }
+    named
 }
 
 impl CertificateFiles {
@@ -110,6 +145,7 @@ pub(crate) struct RawTlsListen {
     require_pq: bool,
     client_ca: Option<PathBuf>,
     client_certificate: Option<At<Asked>>,
+    proxy_protocol: Option<At<Vec<At<String>>>>,
 }
 
 /// `[[certificate]]` as written.
@@ -117,6 +153,15 @@ pub(crate) struct RawTlsListen {
 #[serde(deny_unknown_fields)]
 pub(crate) struct RawCertificate {
     cert: At<PathBuf>,
+    key: PathBuf,
+}
+
+/// `[[upstream_certificate]]` as written.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RawUpstreamCertificate {
+    name: At<String>,
+    cert: PathBuf,
     key: PathBuf,
 }
 

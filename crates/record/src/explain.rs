@@ -101,6 +101,12 @@ impl Explanation {
             let version = self.access.tls.as_deref().unwrap_or("TLS");
             words.push(format!("It came over {version}, from a client that greets as {ja4} (JA4)."));
         }
+        if let Some(print) = &self.access.http_print {
+            words.push(format!("Its client writes HTTP as {print}."));
+        }
+        if let Some(balancer) = &self.access.balancer {
+            words.push(format!("The connection was passed on by {balancer}, with a PROXY header."));
+        }
         words.push(format!(
             "It was decided under plan version {} and view revision {}.",
             self.plan_version, self.access.view_revision
@@ -111,6 +117,9 @@ impl Explanation {
     fn outcome(&self) -> String {
         let access = &self.access;
         let done = match access.verdict.action {
+            Action::Allow if self.is_answered_here() => {
+                format!("was answered by the node itself with status {}", access.status)
+            }
             Action::Allow => String::from("was passed on"),
             Action::Observe if self.by_observed_class() => String::from(
                 "was passed on; the rule that would have refused it is of a class that this app only observes",
@@ -134,6 +143,13 @@ impl Explanation {
             self.node,
             access.app
         )
+    }
+
+    /// Whether a route or a maintenance answered it.
+    fn is_answered_here(&self) -> bool {
+        let access = &self.access;
+        let passes = matches!(access.verdict.reason, Reason::Clean | Reason::AllowListed);
+        passes && access.upstream_us == 0 && access.status != 0
     }
 
     fn by_observed_class(&self) -> bool {
@@ -198,13 +214,17 @@ fn rate_reason(excess: &RateExcess) -> String {
 /// One finding in words: rule, place, variable, transformations, fragment, score.
 fn finding(signal: &Signal) -> String {
     let rule = &signal.rule;
-    let mut words = format!("Rule {} ({}:{})", rule.id, rule.file, rule.line);
+    let mut words = match rule.id {
+        0 => "The edge itself".to_owned(),
+        id => format!("Rule {id} ({}:{})", rule.file, rule.line),
+    };
     if !signal.message.is_empty() {
         words.push_str(&format!(" \"{}\"", signal.message));
     }
     match signal.matches.first() {
         Some(one) => {
-            words.push_str(&format!(" matched {}", one.variable));
+            let verb = if rule.id == 0 { "found" } else { "matched" };
+            words.push_str(&format!(" {verb} {}", one.variable));
             if !one.fragment.is_empty() {
                 words.push_str(&format!(": `{}`", one.fragment));
             }

@@ -238,6 +238,7 @@ pub(crate) fn access(n: u64) -> AccessEvent {
         id: id(n),
         at_ms: id(n).at_ms(),
         app: "shop".into(),
+        route: None,
         client: "203.0.113.9".parse().unwrap(),
         peer: "203.0.113.9".parse().unwrap(),
         method: "GET".into(),
@@ -256,6 +257,8 @@ pub(crate) fn access(n: u64) -> AccessEvent {
         view_revision: 12,
         tls: None,
         ja4: None,
+        http_print: None,
+        balancer: None,
         audit: None,
     }
 }
@@ -312,6 +315,7 @@ fn node_status(ready: bool) -> NodeStatus {
         degraded: vec![],
         certificates: vec![],
         process: Default::default(),
+        load: Default::default(),
     }
 }
 

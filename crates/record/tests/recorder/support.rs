@@ -35,6 +35,7 @@ pub(crate) fn access(n: u64) -> AccessEvent {
         id: id(n),
         at_ms: NOW + n,
         app: "shop".into(),
+        route: None,
         client: "203.0.113.9".parse().unwrap(),
         peer: "203.0.113.9".parse().unwrap(),
         method: "GET".into(),
@@ -53,6 +54,8 @@ pub(crate) fn access(n: u64) -> AccessEvent {
         view_revision: 12,
         tls: None,
         ja4: None,
+        http_print: None,
+        balancer: None,
         audit: None,
     }
 }
