@@ -277,6 +277,10 @@ impl Exchange {
         if let Poll::Ready(Err(stop)) = sent {
             return Poll::Ready(Err(stop));
         }
+        if sent.is_pending() && *waits_for != WaitsFor::Client && is_call(&self.response) {
+            // Both sides may be silent for long, and say something at any time.
+            client.control.set_deadline(client.worker.after_ms(self.silence_max_ms(client, request)));
+        }
         let mut ended = false;
         let output_max = OUTPUT_BYTES_MAX.min(client.read_bytes_max());
         loop {
@@ -395,7 +399,7 @@ impl Exchange {
 
     /// How long the upstream may be silent within its body. Event streams may be for long.
     fn silence_max_ms(&self, client: &Client, request: &Request) -> u64 {
-        if is_event_stream(&self.response) {
+        if is_event_stream(&self.response) || is_call(&self.response) {
             client.worker.shared.settings.limits.tunnel_idle_ms
         } else {
             request.app().limits.upstream_gap_ms
@@ -486,11 +490,14 @@ pub(crate) fn is_event_stream(response: &ResponseHead) -> bool {
     has_content_type(response, b"text/event-stream")
 }
 
+/// Whether a response is that of a call of gRPC.
+fn is_call(response: &ResponseHead) -> bool {
+    has_content_type(response, b"application/grpc")
+}
+
 /// Whether a response is a stream, which is never held: its end may never come, or only after the client's next message.
 pub(crate) fn is_stream(response: &ResponseHead) -> bool {
-    is_event_stream(response)
-        || has_content_type(response, b"application/grpc")
-        || has_content_type(response, b"multipart/x-mixed-replace")
+    is_event_stream(response) || is_call(response) || has_content_type(response, b"multipart/x-mixed-replace")
 }
 
 fn has_content_type(response: &ResponseHead, begin: &[u8]) -> bool {

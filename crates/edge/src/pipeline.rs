@@ -47,6 +47,7 @@ pub(crate) enum After {
 
 /// A connection is there: a banned peer gets time for one request, to be told its refusal, not for idling.
 pub(crate) fn on_connect(client: &mut Client) {
+    client.control.spared.set(false);
     let Some(peer) = client.control.client.get() else {
         return;
     };
@@ -56,6 +57,7 @@ pub(crate) fn on_connect(client: &mut Client) {
     let who = client.worker.identities(&view, &client.control, peer, None);
     let verdict = standing(&plan.decide, &view, &who, shared.clock.now_ms());
     client.peer_is_banned = plan.enforces() && verdict.is_some_and(|verdict| verdict.refuses());
+    client.control.spared.set(client.peer_is_banned);
 }
 
 /// Takes a request through all stages.
@@ -224,13 +226,10 @@ async fn hold_request_body(
         if client.body.is_done() || held.len() >= held_max {
             return Ok((held.into(), client.body.is_done()));
         }
-        let may_pause = is_call && grpc::are_whole(&held);
-        match client.more_body(may_pause.then_some(grpc::PAUSE_MS)).await {
-            Err(Stop::Cut(Cut::Timeout)) if may_pause => {
-                client.control.clear_timeout();
-                return Ok((held.into(), true));
-            }
-            more => more?,
+        if !is_call || !grpc::are_whole(&held) {
+            client.more_body().await?;
+        } else if !client.more_body_within(grpc::PAUSE_MS).await? {
+            return Ok((held.into(), true));
         }
     }
 }

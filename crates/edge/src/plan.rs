@@ -1,5 +1,6 @@
 //! The compiled plan: everything about apps that a request needs, immutable, swapped whole.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
@@ -234,7 +235,8 @@ impl EdgePlan {
         }
         let forwarders =
             decide.forwarders.iter().chain(apps.iter().flat_map(|app| app.trust_forwarded.iter()));
-        decide.forwarders = forwarders.copied().collect();
+        // Many apps may stand behind the same network.
+        decide.forwarders = forwarders.copied().collect::<BTreeSet<_>>().into_iter().collect();
         let nowhere = AppPlan::forwarding("", UpstreamPlan::new("0.0.0.0", 0, ""));
         let mut by_rate = HashMap::new();
         for (app, rates) in apps.iter().map(|app| &app.rates).enumerate() {

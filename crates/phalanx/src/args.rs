@@ -151,6 +151,9 @@ pub(crate) struct UpArgs {
     /// Network whose X-Forwarded-* headers count
     #[arg(long, value_name = "CIDR", value_parser = parse_prefix)]
     pub(crate) trust_forwarded: Vec<Prefix>,
+    /// Network of load balancers: each connection begins with a PROXY header, and nobody else may connect
+    #[arg(long, value_name = "CIDR", value_parser = parse_prefix)]
+    pub(crate) proxy_protocol: Vec<Prefix>,
     /// Network that is never banned; replaces the default [default: loopback]
     #[arg(long, value_name = "CIDR", value_parser = parse_prefix)]
     pub(crate) operator: Vec<Prefix>,

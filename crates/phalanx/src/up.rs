@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::{Context, anyhow, bail};
 use phalanx_control::api;
 use phalanx_edge::Places;
-use phalanx_model::{Clock, SystemClock};
+use phalanx_model::{Clock, PrefixSet, SystemClock};
 use phalanx_policy::{Diagnostic, Mode, Policy, RuleSource};
 use phalanx_trust::membership;
 use serde_json::json;
@@ -305,7 +305,7 @@ fn settings_of(args: &UpArgs) -> anyhow::Result<Settings> {
     };
     Ok(Settings {
         listen: vec![args.listen],
-        proxied: Vec::new(),
+        proxied: vec![proxied(args)],
         h2c: args.h2c,
         admin: args.admin,
         state: args.state.clone().unwrap_or(if is_member { member } else { default }),
@@ -333,12 +333,17 @@ fn settings_of(args: &UpArgs) -> anyhow::Result<Settings> {
     })
 }
 
+/// Whose connections the listeners take, if not everybody's.
+fn proxied(args: &UpArgs) -> Option<PrefixSet> {
+    (!args.proxy_protocol.is_empty()).then(|| args.proxy_protocol.iter().copied().collect())
+}
+
 fn tls_of(args: &UpArgs) -> TlsSettings {
     let (Some(address), Some(cert), Some(key)) = (args.tls_listen, &args.cert, &args.key) else {
         return TlsSettings::default();
     };
     TlsSettings {
-        listeners: vec![TlsListen { address, require_pq: false, clients: None, proxied: None }],
+        listeners: vec![TlsListen { address, require_pq: false, clients: None, proxied: proxied(args) }],
         certificates: vec![CertificateFiles { cert: cert.clone(), key: key.clone() }],
         acme: None,
         identities: Vec::new(),
@@ -440,6 +445,7 @@ fn next_node(args: &UpArgs, settings: &Settings, fleet: &FleetSettings) -> Strin
     }
     for (name, networks) in [
         ("--trust-forwarded", &args.trust_forwarded),
+        ("--proxy-protocol", &args.proxy_protocol),
         ("--operator", &args.operator),
         ("--allow", &args.allow),
     ] {
