@@ -16,9 +16,11 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 mod delegation;
+mod health;
 mod held;
 
 pub use delegation::{Delegate, Delegation, NewDelegation};
+pub use health::{Health, Readiness};
 pub use held::{Held, HeldThing, HeldWhat, Settled};
 
 /// `GET /api/v1/status`.

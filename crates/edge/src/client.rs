@@ -1,10 +1,11 @@
 //! A client: an HTTP/1 connection, heads and bodies in, replies out; or one stream of an HTTP/2 connection.
 
+use std::cell::Cell;
 use std::future::poll_fn;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use phalanx_model::limits::LINGER_MAX_MS;
@@ -37,6 +38,8 @@ pub(crate) struct Client {
     pub(crate) tls_listener: Option<usize>,
     /// What its handshake told, once there was one.
     pub(crate) tls: Option<Agreed>,
+    /// How long connecting to upstreams took for the current request, in microseconds.
+    connect_us: Cell<u64>,
     /// The peer as an actor; `None` for a trusted forwarder.
     actor: Option<IpAddr>,
     heads: HeadReader,
@@ -51,6 +54,8 @@ pub(crate) struct Client {
 pub(crate) struct Arrived {
     pub(crate) head: RequestHead,
     pub(crate) started: Instant,
+    /// Microseconds until its last byte was there, where that was later.
+    pub(crate) head_us: u64,
 }
 
 impl Client {
@@ -101,6 +106,7 @@ impl Client {
             local,
             tls_listener: None,
             tls: None,
+            connect_us: Cell::new(0),
             actor,
             heads: HeadReader::default(),
             slot,
@@ -121,7 +127,7 @@ impl Client {
         self.control.activity.set(Activity::Idle);
         self.control.client.set(self.actor);
         self.control.set_deadline(self.worker.after_ms(self.idle_ms()));
-        let mut started = None;
+        let (mut started, mut waited) = (None, false);
         loop {
             if !self.socket.input.is_empty() && started.is_none() {
                 started = Some(Instant::now());
@@ -132,19 +138,37 @@ impl Client {
                 && let Some(head) = self.heads.read(&mut self.socket.input, head_limits)
             {
                 self.served = true;
-                return Some(Arrived { head, started });
+                // A head that came at once took no time worth a look at the clock.
+                let head_us = if waited { micros(started.elapsed()) } else { 0 };
+                return Some(Arrived { head, started, head_us });
             }
+            waited = started.is_some();
             match self.fill().await {
                 Ok(1..) => {}
                 Ok(0) => return None,
                 Err(Stop::Cut(Cut::Timeout)) => {
                     self.control.clear_timeout();
                     let head = self.heads.give_up(&mut self.socket.input, head_limits);
-                    return started.map(|started| Arrived { head, started });
+                    return started.map(|started| Arrived {
+                        head,
+                        started,
+                        head_us: micros(started.elapsed()),
+                    });
                 }
                 Err(_) => return None,
             }
         }
+    }
+
+    /// Adds to the time that connecting took.
+    pub(crate) fn note_connect(&self, took: Duration) {
+        // Never 0: a connection was made.
+        self.connect_us.set(self.connect_us.get().saturating_add(micros(took).max(1)));
+    }
+
+    /// How long connecting took for this request, in microseconds.
+    pub(crate) fn connect_us(&self) -> u64 {
+        self.connect_us.get()
     }
 
     /// How long the client may take until it asks for something.
@@ -178,6 +202,7 @@ impl Client {
 
     /// Starts on a request's body.
     pub(crate) fn begin_body(&mut self, framing: BodyFraming) {
+        self.connect_us.set(0);
         self.body = match framing {
             BodyFraming::None => BodyDecoder::length(0),
             BodyFraming::Length(bytes) => BodyDecoder::length(bytes),
@@ -339,6 +364,10 @@ impl Drop for Client {
             self.worker.connection_closed();
         }
     }
+}
+
+fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }
 
 /// How long a banned client may wait with its first request.

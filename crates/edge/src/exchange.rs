@@ -5,6 +5,7 @@
 
 use std::io;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
@@ -121,6 +122,7 @@ async fn try_one(
     slot: Slot,
 ) -> Result<Exchange, Failed> {
     slot.begins();
+    request.upstream = Some(Arc::clone(&slot.endpoint.key));
     let replayable = complete && is_idempotent(request.head.method());
     let mut fresh = false;
     loop {
@@ -139,7 +141,7 @@ async fn try_one(
         let mut asking = Asking { upstream, sending, sent: false, answered: false };
         match asking.response_head(client, request).await {
             Ok(response) => {
-                request.upstream_us = request.elapsed_us();
+                request.upstream_answered(client);
                 slot.answered(request.app(), response.status);
                 let body = match response.framing {
                     ResponseFraming::None => BodyDecoder::length(0),
@@ -239,6 +241,7 @@ fn begin(
         tls: client.tls.is_some(),
         peer_trusted: app.trust_forwarded.contains(peer),
         request_id: &request.id.to_text(),
+        trace: &request.trace,
         path_prefix: &endpoint.server.path_prefix,
         upstream_host: endpoint.server.host.as_bytes(),
         upgrade: requested_upgrade(&request.head, &request.known),

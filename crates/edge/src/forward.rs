@@ -9,6 +9,7 @@ use crate::http1::FieldKind;
 use crate::http1::encode::{self, field};
 use crate::http1::fields::{KnownFields, list};
 use crate::http1::semantics::absolute_form;
+use crate::trace::TraceContext;
 
 /// What the head is written from.
 pub(crate) struct Forwarded<'a> {
@@ -23,6 +24,7 @@ pub(crate) struct Forwarded<'a> {
     /// Whether the peer's forwarding fields are believed.
     pub(crate) peer_trusted: bool,
     pub(crate) request_id: &'a [u8],
+    pub(crate) trace: &'a TraceContext,
     pub(crate) path_prefix: &'a str,
     /// What `Host` says when the client did not say it.
     pub(crate) upstream_host: &'a [u8],
@@ -44,6 +46,7 @@ pub(crate) fn write_request_head(out: &mut Vec<u8>, request: &Forwarded<'_>) {
     write_fields(out, request);
     write_forwarding(out, request);
     field(out, b"X-Request-Id", request.request_id);
+    request.trace.write(out);
     let via: &[u8] = match head.version {
         HttpVersion::Http10 => b"1.0 phalanx",
         HttpVersion::Http11 => b"1.1 phalanx",
@@ -163,6 +166,8 @@ fn write_fields(out: &mut Vec<u8>, request: &Forwarded<'_>) {
                     field(out, name, value);
                 }
             }
+            FieldKind::Traceparent if !request.trace.keeps_parent => {}
+            FieldKind::Tracestate if !request.trace.keeps_state => {}
             // A client may not take these away from the upstream by naming them in `Connection`.
             FieldKind::Host | FieldKind::Via => field(out, name, value),
             _ if named && is_named_by_connection(head.headers(), name) => {}
@@ -245,6 +250,7 @@ mod tests {
             tls,
             peer_trusted,
             request_id: b"ID",
+            trace: &TraceContext::default(),
             path_prefix: "/base",
             upstream_host: b"127.0.0.1:1",
             upgrade,

@@ -37,6 +37,7 @@ pub mod balance;
 mod forward;
 mod mask;
 mod reply;
+mod trace;
 
 mod socket;
 mod stop;
@@ -59,7 +60,7 @@ pub use compile::Compiled;
 pub use edge::{Edge, EdgeHandle, EdgeShared};
 pub use places::Places;
 pub use plan::{AppLimits, AppPlan, EdgePlan, UpstreamPlan, UpstreamTarget};
-pub use settings::{EdgeLimits, EdgeSettings};
+pub use settings::{EdgeLimits, EdgeSettings, Sample, TraceMode, TraceSettings};
 pub use tables::NodeTables;
 pub use tls::{Material, Served, TlsListener};
 pub use trial::{Before, Fares, TrialCounts};

@@ -10,6 +10,7 @@ use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
+use std::time::Instant;
 
 use hashbrown::HashMap;
 use phalanx_model::counters::WorkerCounters;
@@ -116,9 +117,11 @@ pub(crate) async fn connect(
     }
     WorkerCounters::add_one(&worker.counters.upstream_connects);
     client.control.set_deadline(worker.after_ms(app.limits.upstream_connect_ms));
+    let began = Instant::now();
     let mut connecting = pin!(dial(endpoint, &worker.shared.settings.never_upstream));
     let connected = client.control.run(|cx| connecting.as_mut().poll(cx).map_err(ConnectError::Failed)).await;
     let mut socket = connected?;
+    client.note_connect(began.elapsed());
     socket.output = worker.take_buffer();
     Ok((socket, false))
 }

@@ -123,6 +123,11 @@ mod tests {
             view_revision: 1,
             tls: None,
             ja4: None,
+            tls_group: None,
+            upstream: None,
+            trace: None,
+            forwarded_id: None,
+            phases: Default::default(),
             audit: None,
         };
         SecurityEvent::Request { access: Box::new(access), signals: vec![], faults: vec![] }

@@ -14,6 +14,7 @@ mod rates;
 mod settings;
 mod state;
 mod tls_settings;
+mod trace_settings;
 
 mod bundle_plan;
 mod policy_follow;

@@ -497,6 +497,8 @@ pub(crate) mod tests {
                 fleet_id: DEFAULT_FLEET.into(),
                 logs: crate::settings::LogSettings::default(),
                 tls: Default::default(),
+                trace: Default::default(),
+                otlp: None,
             };
             Identity::establish(&settings, &state, &sealer, POLICY, self.clock.now_ms()).await
         }

@@ -348,6 +348,10 @@ fn record_settings(
         Arc::clone(sealer),
         Arc::clone(clock),
     );
+    if let Some(to) = &settings.logs.access {
+        record.access_log = to.clone();
+    }
+    record.access_format = settings.logs.access_format;
     record.modsecurity_log.clone_from(&settings.logs.modsecurity);
     record.audit_log.clone_from(&settings.logs.audit);
     record
@@ -424,6 +428,7 @@ fn start_edge(
     edge_settings.never_upstream.push(admin);
     edge_settings.audit = settings.logs.audit.is_some();
     edge_settings.h2c = settings.h2c;
+    edge_settings.trace = settings.trace;
     if let Some(key) = rate_hash_key {
         edge_settings.rate_hash_key = key;
     }
@@ -510,6 +515,7 @@ fn metrics(
         let count = |len: usize| u64::try_from(len).unwrap_or(u64::MAX);
         let (upstreams, tries) = crate::upstreams::counts(&plan.load());
         NodeGauges {
+            apps: plan.load().slot_names().names().map(|(slot, name)| (slot, name.to_owned())).collect(),
             upstreams,
             tries,
             decisions_live: count(view.live_len(clock.now_ms())),

@@ -12,11 +12,12 @@ use phalanx_model::HoldLimits;
 use phalanx_policy::Diagnostic;
 use phalanx_policy::toml_text::{At, Text};
 use phalanx_policy::units::duration_ms;
-use phalanx_record::AuditFormat;
+use phalanx_record::{AccessFormat, AccessLogTo, AuditFormat};
 use serde::Deserialize;
 
 use crate::args::parse_name;
 use crate::tls_settings::{self, RawCertificate, RawTlsListen, TlsSettings};
+use crate::trace_settings::{self, OtlpSettings, RawTrace};
 
 /// A node's settings, checked.
 #[derive(Debug, Clone)]
@@ -43,11 +44,21 @@ pub(crate) struct Settings {
     pub(crate) held: HoldLimits,
     /// TLS towards clients.
     pub(crate) tls: TlsSettings,
+    /// What is done with trace contexts.
+    pub(crate) trace: phalanx_edge::TraceSettings,
+    /// Where spans go; nowhere unless it is said.
+    #[cfg_attr(
+        not(feature = "otel"),
+        expect(dead_code, reason = "a build that sends none refuses the table")
+    )]
+    pub(crate) otlp: Option<OtlpSettings>,
 }
 
-/// Logs in other tools' formats; there are none unless they are asked for.
+/// The access log, if it is not to be as it is by default, and logs in other tools' formats, if they are asked for.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct LogSettings {
+    pub(crate) access: Option<AccessLogTo>,
+    pub(crate) access_format: AccessFormat,
     pub(crate) modsecurity: Option<PathBuf>,
     pub(crate) audit: Option<(PathBuf, AuditFormat)>,
 }
@@ -116,6 +127,7 @@ fn check(
         None => default_workers(),
     };
     let state = raw.node.state.as_ref().map_or_else(default_state, |state| folder.join(state));
+    let (trace, otlp) = trace_settings::check(text, &raw.trace, faults);
     let settings = Settings {
         listen: addresses,
         h2c: raw.listen.h2c,
@@ -132,6 +144,8 @@ fn check(
         imports: imports(text, &raw.import.crowdsec, folder, faults),
         held: held(text, &raw.held, faults),
         tls: tls_settings::check(text, (&raw.listen.tls, &raw.certificate), folder, faults),
+        trace,
+        otlp,
     };
     (settings, folder.join(&raw.policy))
 }
@@ -199,18 +213,42 @@ fn logs(
         }
         path
     };
+    let access = raw.access.as_ref().map(|written| match access_log_to(&written.value) {
+        AccessLogTo::File(_) => AccessLogTo::File(path(written)),
+        other => other,
+    });
     let modsecurity = raw.modsecurity.as_ref().map(&mut path);
     let audit = raw.audit.as_ref().map(&mut path);
-    if let (Some(written), true) = (&raw.audit, audit.is_some() && audit == modsecurity) {
-        let fault = text.error_at(&written.span, "`modsecurity` goes to the same file");
-        faults.push(fault.with_help("give each log a file of its own"));
+    let of_access = match &access {
+        Some(AccessLogTo::File(file)) => Some(file),
+        _ => None,
+    };
+    for (written, file, other, name) in [
+        (&raw.audit, audit.as_ref(), modsecurity.as_ref(), "modsecurity"),
+        (&raw.audit, audit.as_ref(), of_access, "access"),
+        (&raw.modsecurity, modsecurity.as_ref(), of_access, "access"),
+    ] {
+        if let (Some(written), true) = (written, file.is_some() && file == other) {
+            let fault = text.error_at(&written.span, format!("`{name}` goes to the same file"));
+            faults.push(fault.with_help("give each log a file of its own"));
+        }
     }
     if let (Some(format), None) = (&raw.audit_format, &raw.audit) {
         let fault = text.error_at(&format.span, "`audit_format` is the format of a log that has no file");
         faults.push(fault.with_help("add `audit = \"/var/log/phalanx/audit.log\"`, or take it out"));
     }
     let format = raw.audit_format.as_ref().map(|format| format.value).unwrap_or_default();
-    LogSettings { modsecurity, audit: audit.map(|path| (path, format)) }
+    let access_format = raw.access_format.as_ref().map(|format| format.value).unwrap_or_default();
+    LogSettings { access, access_format, modsecurity, audit: audit.map(|path| (path, format)) }
+}
+
+/// Reads where the access log goes: two words, else a file.
+pub(crate) fn access_log_to(written: &Path) -> AccessLogTo {
+    match written.to_str() {
+        Some("stdout") => AccessLogTo::StandardOutput,
+        Some("off") => AccessLogTo::Nowhere,
+        _ => AccessLogTo::File(written.to_owned()),
+    }
 }
 
 /// Whether they can be used is for `check` to say and for the running node: a node starts without them.
@@ -379,6 +417,8 @@ struct RawSettings {
     #[serde(default)]
     log: RawLog,
     #[serde(default)]
+    trace: RawTrace,
+    #[serde(default)]
     geo: RawGeo,
     lapi: Option<RawLapi>,
     #[serde(default)]
@@ -406,6 +446,8 @@ struct RawGeo {
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RawLog {
+    access: Option<At<PathBuf>>,
+    access_format: Option<At<AccessFormat>>,
     modsecurity: Option<At<PathBuf>>,
     audit: Option<At<PathBuf>>,
     audit_format: Option<At<AuditFormat>>,
@@ -580,6 +622,19 @@ mod tests {
         let (path, format) = logs.unwrap().audit.unwrap();
         assert!(faults.is_empty() && path.ends_with("a.log"));
         assert_eq!(format, AuditFormat::Native);
+    }
+
+    #[test]
+    fn the_access_log_goes_where_it_is_said() {
+        let (logs, faults) = told("");
+        assert!(logs.unwrap().access.is_none() && faults.is_empty());
+        for (log, expected) in [("stdout", AccessLogTo::StandardOutput), ("off", AccessLogTo::Nowhere)] {
+            assert_eq!(told(&format!("access = \"{log}\"\n")).0.unwrap().access, Some(expected));
+        }
+        let (logs, faults) =
+            told("access = \"/tmp/a.log\"\naccess_format = \"combined\"\naudit = \"/tmp/a.log\"\n");
+        assert_eq!(logs.unwrap().access_format, AccessFormat::Combined);
+        assert!(faults.len() == 1 && faults[0].contains("7: `access` goes to the same file"), "{faults:?}");
     }
 
     #[test]

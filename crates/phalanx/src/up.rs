@@ -181,7 +181,11 @@ fn settings_of(args: &UpArgs) -> anyhow::Result<Settings> {
         imports: Vec::new(),
         held: Default::default(),
         tls: tls_of(args),
+        trace: Default::default(),
+        otlp: None,
         logs: LogSettings {
+            access: args.access_log.as_deref().map(settings::access_log_to),
+            access_format: args.access_format.into(),
             modsecurity: args.modsecurity_log.clone(),
             audit: args.audit_log.clone().map(|path| (path, args.audit_format.into())),
         },

@@ -16,6 +16,7 @@ pub mod status;
 
 mod outlet;
 mod rotating;
+mod standard_output;
 mod time;
 
 mod access_log;
@@ -31,11 +32,12 @@ pub mod explain;
 pub mod metrics;
 pub mod recorder;
 
+pub use access_log::AccessFormat;
 pub use audit_log::AuditFormat;
 pub use explain::Explanation;
 pub use history::{Filter, History};
 pub use metrics::{Metrics, MetricsSources, NodeGauges, RateLimitCount, TryCount, UpstreamCount};
-pub use recorder::{RecordSettings, Recorder};
+pub use recorder::{AccessLogTo, RecordSettings, Recorder};
 pub use request::{Consequence, RecordedRequest};
 pub use status::{Part, PartReport, RecorderReport, RecorderStatus};
 pub use time::rfc3339;

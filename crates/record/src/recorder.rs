@@ -21,23 +21,37 @@ use tokio::sync::{Notify, broadcast};
 use tokio::time::MissedTickBehavior;
 
 use crate::RecordError;
-use crate::access_log::Line;
+use crate::access_log::{AccessFormat, Line, combined};
 use crate::audit_log::{self, AuditFormat};
 use crate::history::{History, Item, Store};
 use crate::ledger::Ledger;
-use crate::line_log::LineLog;
+use crate::line_log::{LineLog, Sink};
 use crate::modsecurity;
 use crate::redact;
 use crate::request::{Consequence, RecordedRequest};
+use crate::standard_output::StandardOutput;
 use crate::status::{Part, RecorderStatus};
+
+/// Where the access log goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AccessLogTo {
+    /// To a file, rotated by size.
+    File(PathBuf),
+    /// To standard output; whoever reads it too slowly misses lines, which are counted.
+    StandardOutput,
+    /// Nowhere. Refused and flagged requests are still in the history.
+    Nowhere,
+}
 
 /// Where and how much is kept. [`RecordSettings::new`] has the limits of `model::limits`.
 #[derive(Clone)]
 pub struct RecordSettings {
     /// The directory of history, ledger and access log; created with mode 0700.
     pub dir: PathBuf,
-    /// The access log, if not `access.log` in `dir`.
-    pub access_log: PathBuf,
+    /// Where the access log goes, if not to `access.log` in `dir`.
+    pub access_log: AccessLogTo,
+    /// How its lines are written.
+    pub access_format: AccessFormat,
     /// A log of signals in the format of ModSecurity's error log, if there is to be one.
     pub modsecurity_log: Option<PathBuf>,
     /// A log in ModSecurity's audit format, if there is to be one.
@@ -69,7 +83,8 @@ impl RecordSettings {
     pub fn new(dir: &Path, site: &str, node: &str, sealer: Arc<Sealer>, clock: Arc<dyn Clock>) -> Self {
         Self {
             dir: dir.to_path_buf(),
-            access_log: dir.join("access.log"),
+            access_log: AccessLogTo::File(dir.join("access.log")),
+            access_format: AccessFormat::Json,
             modsecurity_log: None,
             audit_log: None,
             site: site.into(),
@@ -167,6 +182,7 @@ struct Worker {
     stop: Arc<Notify>,
     retry: Duration,
     access_log: LineLog,
+    access_format: AccessFormat,
     modsecurity_log: Option<LineLog>,
     audit_log: Option<(LineLog, AuditFormat)>,
     store: Store,
@@ -196,7 +212,15 @@ impl Worker {
             log.open(&status, now_ms);
             log
         };
-        let access_log = log(Part::AccessLog, s.access_log);
+        let access_log = match s.access_log {
+            AccessLogTo::File(path) => log(Part::AccessLog, path),
+            AccessLogTo::StandardOutput => {
+                let out = StandardOutput::start()
+                    .map_err(|source| RecordError::Io { path: "standard output".into(), source })?;
+                LineLog::to(Part::AccessLog, Sink::StandardOutput(out))
+            }
+            AccessLogTo::Nowhere => LineLog::to(Part::AccessLog, Sink::Nowhere),
+        };
         let modsecurity_log = s.modsecurity_log.map(|path| asked(Part::ModsecurityLog, path));
         let audit_log = s.audit_log.map(|(path, format)| (asked(Part::AuditLog, path), format));
         let mut history_fails = false;
@@ -220,6 +244,7 @@ impl Worker {
             stop: Arc::new(Notify::new()),
             retry: Duration::from_millis(s.retry_ms.max(1)),
             access_log,
+            access_format: s.access_format,
             modsecurity_log,
             audit_log,
             store,
@@ -283,7 +308,12 @@ impl Worker {
     fn keep_access(&mut self, events: &mut AccessBatch) {
         for mut event in events.drain(..) {
             redact::request(&mut event, &mut []);
-            self.access_log.add(|out| Line::access(&self.site, &self.node, &event).encode(out));
+            match self.access_format {
+                AccessFormat::Json => {
+                    self.access_log.add(|out| Line::access(&self.site, &self.node, &event).encode(out));
+                }
+                AccessFormat::Combined => self.access_log.add(|out| combined(out, &event)),
+            }
             self.keep_audit(&event, &[]);
         }
         self.write_logs();
@@ -294,7 +324,10 @@ impl Worker {
             let item = match event {
                 SecurityEvent::Request { access, signals, faults } => {
                     let mut record = RecordedRequest::new(&self.site, &self.node, *access, signals, faults);
-                    self.access_log.add(|out| Line::security(&record).encode(out));
+                    match self.access_format {
+                        AccessFormat::Json => self.access_log.add(|out| Line::security(&record).encode(out)),
+                        AccessFormat::Combined => self.access_log.add(|out| combined(out, &record.access)),
+                    }
                     if let Some(log) = &mut self.modsecurity_log {
                         log.add(|out| modsecurity::lines(out, &record.access, &record.signals));
                     }
@@ -407,8 +440,14 @@ impl Worker {
         if self.access_log.lost > 0 {
             let now_ms = self.clock.now_ms();
             let time = crate::rfc3339(now_ms);
-            let note =
-                format!("{{\"log\":\"gap\",\"time\":\"{time}\",\"dropped\":{}}}\n", self.access_log.lost);
+            let lost = self.access_log.lost;
+            // The other format has no line that is no request.
+            let note = match self.access_format {
+                AccessFormat::Json => {
+                    format!("{{\"log\":\"gap\",\"time\":\"{time}\",\"dropped\":{lost}}}\n")
+                }
+                AccessFormat::Combined => String::new(),
+            };
             self.access_log.write_note(&note, &self.status, now_ms);
         }
     }

@@ -45,6 +45,17 @@ impl Part {
         }
     }
 
+    /// The part as a label and in programs.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::AccessLog => "access_log",
+            Self::History => "history",
+            Self::Ledger => "ledger",
+            Self::ModsecurityLog => "modsecurity_log",
+            Self::AuditLog => "audit_log",
+        }
+    }
+
     fn consequence(self) -> &'static str {
         match self {
             Self::AccessLog | Self::ModsecurityLog | Self::AuditLog => "events are dropped and counted",

@@ -255,6 +255,11 @@ pub(crate) fn access(n: u64) -> AccessEvent {
         view_revision: 12,
         tls: None,
         ja4: None,
+        tls_group: None,
+        upstream: None,
+        trace: None,
+        forwarded_id: None,
+        phases: Default::default(),
         audit: None,
     }
 }

@@ -24,6 +24,8 @@ pub enum FieldKind {
     XForwardedProto,
     XForwardedHost,
     XRequestId,
+    Traceparent,
+    Tracestate,
     /// Other fields that speak in a forwarder's name of the client or of where its request goes: `Forwarded`, `X-Real-IP`,
     /// other `X-Forwarded-*`, the CDNs' own ones, `X-Original-URL`.
     OtherForwarded,
@@ -58,6 +60,8 @@ impl FieldKind {
             (9, b'f') if is("forwarded") => Self::OtherForwarded,
             (10, b'c') if is("connection") => Self::Connection,
             (10, b'u') if is("user-agent") => Self::UserAgent,
+            (10, b't') if is("tracestate") => Self::Tracestate,
+            (11, b't') if is("traceparent") => Self::Traceparent,
             (10, b'k') if is("keep-alive") => Self::HopByHop,
             (12, b'c') if is("content-type") => Self::ContentType,
             (14, b'c') if is("content-length") => Self::ContentLength,
@@ -109,6 +113,10 @@ pub(crate) struct KnownFields {
     pub(crate) expect: Option<HeaderField>,
     pub(crate) cookie: Option<HeaderField>,
     pub(crate) upgrade: Option<HeaderField>,
+    pub(crate) request_id: Option<HeaderField>,
+    pub(crate) traceparent: Option<HeaderField>,
+    /// Whether there are more of the last.
+    pub(crate) traceparents: bool,
     /// Whether there is a `Connection` field.
     pub(crate) connection: bool,
     /// Whether a forwarder's field is there.
@@ -128,6 +136,11 @@ impl KnownFields {
                 FieldKind::Expect => &mut known.expect,
                 FieldKind::Cookie => &mut known.cookie,
                 FieldKind::Upgrade => &mut known.upgrade,
+                FieldKind::XRequestId => &mut known.request_id,
+                FieldKind::Traceparent => {
+                    known.traceparents = known.traceparent.is_some();
+                    &mut known.traceparent
+                }
                 FieldKind::Connection => {
                     known.connection = true;
                     continue;

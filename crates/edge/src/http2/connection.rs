@@ -127,7 +127,7 @@ impl Streams {
         self.begun.set(self.begun.get() + 1);
         let (parts, body) = message.into_parts();
         let head = request_head(&parts, body.is_end_stream(), self.worker.shared.settings.limits.head);
-        let arrived = Arrived { head, started: Instant::now() };
+        let arrived = Arrived { head, started: Instant::now(), head_us: 0 };
         let opened = Opened::count(self);
         let mut client = Client::of_stream(&self.worker, Stream::new(body, respond), self.peer, self.local);
         client.tls = self.tls;

@@ -28,4 +28,6 @@ mod standing;
 #[cfg(test)]
 mod tls;
 #[cfg(test)]
+mod traces;
+#[cfg(test)]
 mod upstreams;

@@ -1,5 +1,7 @@
 //! The recorder as a whole: lanes in, files and answers out.
 #[cfg(test)]
+mod access;
+#[cfg(test)]
 mod full_disk;
 #[cfg(test)]
 mod logs;
