@@ -46,6 +46,9 @@ pub(crate) enum Command {
     /// Push, promote, roll back or show the fleet's policy
     #[command(subcommand)]
     Policy(crate::commands::policy::PolicyCommand),
+    /// Make settings and policy of another proxy's configuration
+    #[command(subcommand)]
+    Import(crate::import::ImportCommand),
     /// Load the policy of a running node again
     Reload(crate::commands::reload::ReloadArgs),
     /// Work with rule sets: regression tests, benchmarks, replay

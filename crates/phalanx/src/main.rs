@@ -34,6 +34,7 @@ mod client;
 mod commands;
 mod delegate;
 mod demo;
+mod import;
 mod waf;
 
 use std::process::ExitCode;
@@ -73,6 +74,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Explain(args) => commands::explain::run(&args),
         Command::Fleet(command) => commands::fleet::run(&command),
         Command::Policy(command) => commands::policy::run(&command),
+        Command::Import(command) => import::run(&command),
         Command::Reload(args) => commands::reload::run(&args),
         Command::Waf(WafCommand::Ftw(args)) => waf::ftw::ftw(args),
         Command::Waf(WafCommand::Backend(args)) => waf::backend::backend(&args),
