@@ -93,6 +93,7 @@ fn app_plan(app: &App, program: Option<Arc<Program>>) -> AppPlan {
         },
         rates: app.rate_limits.iter().map(|limit| rate_rule(&app.name, limit)).collect(),
         trust_forwarded: prefixes(&app.trust_forwarded),
+        compression: app.compression.clone().map(Arc::new),
         upstreams: upstream_group(&app.upstreams),
         name: app.name.as_str().into(),
     }

@@ -2,7 +2,7 @@
 //!
 //! Flow in names: `Edge` -> `Worker` (one thread, one runtime) -> `Client` (a connection) -> `Request` -> `pipeline`
 //! (inspect, decide, act) -> `balance` (which
-//! upstream) -> `Exchange` (with it) -> reply; `events` out.
+//! upstream) -> `ask` -> `Exchange` (with it) -> reply; `events` out.
 //!
 //! A worker shares nothing with another but immutable snapshots ([`EdgePlan`], `View`), the bounded [`NodeTables`] and
 //! the event lanes; a request never leaves the thread that accepted it. Sketch of a plain GET: one read, one write to
@@ -19,9 +19,11 @@ mod worker;
 mod connection;
 mod pipeline;
 
+mod ask;
 mod audit;
 mod events;
 mod exchange;
+mod outgoing;
 mod rates;
 mod stages;
 pub mod trial;
@@ -34,6 +36,7 @@ mod upstream;
 
 pub mod balance;
 
+mod compress;
 mod forward;
 mod mask;
 mod reply;

@@ -12,11 +12,12 @@ use bytes::Bytes;
 use phalanx_decide::{Denial, Finding, Mode, Provenance, on_findings, standing, strike};
 use phalanx_model::{Action, BodyFraming, FramingFault, HttpVersion, Reason, SecurityEvent, Verdict};
 
+use crate::ask;
 use crate::audit;
 use crate::client::Client;
 use crate::control::{Activity, Cut};
 use crate::events;
-use crate::exchange::{self, Exchange, Held, count_body, faulty, is_stream};
+use crate::exchange::{Exchange, Held, count_body, faulty, is_stream};
 use crate::rates;
 use crate::reply::{Form, Reply};
 use crate::request::Request;
@@ -60,7 +61,7 @@ pub(crate) async fn serve(client: &mut Client, request: &mut Request) -> After {
 async fn stages(client: &mut Client, request: &mut Request) -> Result<(), Stop> {
     on_request_head(client, request)?;
     let held = on_request_body(client, request).await?;
-    let mut exchange = exchange::ask(client, request, &held).await?;
+    let mut exchange = ask::ask(client, request, &held).await?;
     on_response_head(client, request, &exchange)?;
     if exchange.response.status == 101 {
         return upgrade(client, request, exchange).await;

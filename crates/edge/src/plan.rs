@@ -12,6 +12,7 @@ use phalanx_decide::{DecidePlan, Mode, OnError};
 use phalanx_inspect::{Program, Scope};
 use phalanx_model::latency::AppSlots;
 use phalanx_model::{PrefixSet, limits};
+use phalanx_policy::Compression;
 
 use crate::balance::group::UpstreamGroup;
 use crate::http1::semantics::without_port;
@@ -61,6 +62,8 @@ pub struct AppPlan {
     pub rates: Vec<RateRule>,
     /// Peers whose forwarding fields are believed.
     pub trust_forwarded: PrefixSet,
+    /// Which responses are compressed; `None`: none.
+    pub compression: Option<Arc<Compression>>,
 }
 
 /// Limits of an app.
@@ -184,6 +187,7 @@ impl AppPlan {
             limits: AppLimits::default(),
             rates: Vec::new(),
             trust_forwarded: PrefixSet::default(),
+            compression: None,
         }
     }
 }

@@ -15,6 +15,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, watch};
 
 use crate::client::Client;
+use crate::compress::Encoders;
 use crate::connection;
 use crate::control::{Activity, Connections, Control, Cut};
 use crate::places::Places;
@@ -49,6 +50,7 @@ pub(crate) struct Worker {
     pub(crate) pool: Pool,
     pub(crate) connections: Connections,
     pub(crate) inspect_scratch: InspectScratch,
+    pub(crate) encoders: Encoders,
     pub(crate) draining: Cell<bool>,
     retiring: Cell<bool>,
     scratch: RefCell<Box<[u8]>>,
@@ -68,6 +70,7 @@ impl Worker {
             pool: Pool::new(limits.upstream_idle, limits.upstream_idle_ms),
             connections: Connections::default(),
             inspect_scratch: InspectScratch::default(),
+            encoders: Encoders::default(),
             draining: Cell::new(false),
             retiring: Cell::new(false),
             scratch: RefCell::new(vec![0; READ_BYTES_MAX].into_boxed_slice()),

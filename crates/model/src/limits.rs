@@ -52,8 +52,9 @@ pub const UPSTREAM_EJECT_MAX_MS: u64 = 24 * 60 * 60_000;
 pub const UPSTREAM_CHECK_PATH_BYTES_MAX: usize = 1_024;
 /// Longest head of an answer to a health check that is read, in bytes.
 pub const UPSTREAM_CHECK_BYTES_MAX: usize = 64 * 1024;
-/// Idle upstream connections kept per worker.
-pub const UPSTREAM_IDLE_MAX: usize = 128;
+/// Idle upstream connections kept per worker. As many as a burst of HTTP/2 streams needs: what is not kept is connected anew for
+/// the next one, which costs more than the request. The time below bounds how long the upstream holds them.
+pub const UPSTREAM_IDLE_MAX: usize = 1_024;
 /// How long an idle upstream connection is kept, in milliseconds. Below node.js's 5 s keep-alive, so that we close first.
 pub const UPSTREAM_IDLE_TIME_MAX_MS: u64 = 4_000;
 /// Longest time a client may take none of a reply, in milliseconds (slow readers).
@@ -266,3 +267,5 @@ pub const POLICY_PREFIXES_MAX: usize = 10_000;
 pub const TRIAL_CLIENTS_MAX: usize = 4_096;
 /// Apps that have series of their own in metrics; the others share one. Each has some 30, of which a Prometheus keeps about 3 KiB each.
 pub const METRICS_APPS_MAX: usize = 128;
+/// Responses that a worker compresses at once; more go as they are. Each encoder takes some hundred KiB.
+pub const COMPRESSED_RESPONSES_MAX: usize = 128;

@@ -15,6 +15,7 @@ use crate::units::{duration_ms, size_bytes};
 use crate::upstream::is_host_name;
 use crate::{Diagnostic, Level};
 
+mod compression;
 mod rates;
 mod upstreams;
 
@@ -95,6 +96,7 @@ impl Check<'_> {
             on_error: raw.on_error.unwrap_or_default(),
             limits: self.limits(&raw.limits),
             rate_limits: self.rate_limits(&raw.rate_limits),
+            compression: self.compression(raw.compression.as_ref()),
             trust_forwarded: self.prefixes(&raw.trust_forwarded, "any client can claim any address"),
         }
     }

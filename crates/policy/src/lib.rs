@@ -12,6 +12,7 @@ pub mod units;
 pub mod upstream;
 
 pub mod balance;
+pub mod compression;
 pub mod policy;
 pub mod rate_limit;
 pub mod raw;
@@ -24,6 +25,7 @@ pub mod seclang;
 pub use balance::{Balance, Server, Upstreams, WhenAllDown};
 pub use baseline::baseline;
 pub use check::parse_policy;
+pub use compression::{Compression, ContentCoding};
 pub use diagnostic::{Diagnostic, Level};
 pub use files::{Collector, FileSet, Files};
 pub use policy::{App, ClassUse, Classes, Limits, Mode, OnError, Policy, RuleSource, Strikes};

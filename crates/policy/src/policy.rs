@@ -6,6 +6,7 @@ use phalanx_model::{Confidence, Prefix, RuleClass, limits};
 use serde::Serialize;
 
 use crate::balance::Upstreams;
+use crate::compression::Compression;
 use crate::rate_limit::RateLimit;
 use crate::upstream::Upstream;
 
@@ -49,6 +50,8 @@ pub struct App {
     pub limits: Limits,
     /// How often clients may ask, in the order written.
     pub rate_limits: Vec<RateLimit>,
+    /// Which responses are compressed; `None`: none.
+    pub compression: Option<Compression>,
     /// Networks whose `X-Forwarded-For` and the like are believed.
     pub trust_forwarded: Vec<Prefix>,
 }
@@ -214,6 +217,7 @@ impl Policy {
             on_error: OnError::Deny,
             limits: Limits::default(),
             rate_limits: Vec::new(),
+            compression: None,
             trust_forwarded: Vec::new(),
         };
         Ok(Self {

@@ -8,8 +8,10 @@ use crate::policy::{ClassUse, Mode, OnError};
 use crate::rate_limit::{RateAction, RateScope};
 use crate::toml_text::At;
 
+pub mod compression;
 pub mod upstreams;
 
+use compression::RawCompression;
 use upstreams::{RawHealth, RawQueue, RawRetries, RawUpstreams};
 
 /// A Phalanx policy: the protected apps, who is exempt, and when strikes become a ban.
@@ -92,6 +94,8 @@ pub struct RawApp {
     /// How often clients may ask.
     #[serde(default)]
     pub rate_limits: Vec<At<RawRateLimit>>,
+    /// Whether responses are compressed: `true`, `false`, or a table. `false` if not given.
+    pub compression: Option<At<RawCompression>>,
 }
 
 /// How often one key may ask for something of the app.

@@ -1,5 +1,6 @@
 //! Policy files: what is read, and what is said about mistakes.
 
+use phalanx_policy::{Compression, ContentCoding};
 use phalanx_policy::{Diagnostic, Mode, RuleSource, parse_policy, policy_schema};
 
 fn told(faults: &[Diagnostic]) -> String {
@@ -153,4 +154,44 @@ fn mistakes_in_rate_limits_are_told() {
     let text: String = limits.iter().map(|limit| format!("[[apps.rate_limits]]\n{limit}\n")).collect();
     let text = format!("[[apps]]\nname = 'shop'\nupstream = 'http://127.0.0.1:3000'\n{text}");
     insta::assert_snapshot!(told(&parse_policy("policy.toml", &text).unwrap_err()));
+}
+
+#[test]
+fn compression_is_a_switch_or_a_table() {
+    let compression = |told: &str| {
+        let text =
+            format!("[[apps]]\nname = 'shop'\nupstream = 'http://127.0.0.1:3000'\ncompression = {told}\n");
+        parse_policy("p.toml", &text).map(|(mut policy, _)| policy.apps.remove(0).compression)
+    };
+    assert_eq!(compression("false").unwrap(), None);
+    assert_eq!(compression("true").unwrap(), Some(Compression::default()));
+    let told =
+        compression("{ codings = ['br', 'gzip'], types = ['text/*', 'Application/JSON'], min = '4 KiB' }");
+    let own = Compression {
+        codings: vec![ContentCoding::Br, ContentCoding::Gzip],
+        types: vec!["text/*".into(), "application/json".into()],
+        bytes_least: 4096,
+    };
+    assert_eq!(told.unwrap(), Some(own));
+}
+
+#[test]
+fn mistakes_in_compression_are_told() {
+    let tables = [
+        "compression = 'on'",
+        "compression = { codings = ['deflate'] }",
+        "compression = { codings = [] }",
+        "compression = { codings = ['br', 'gzip', 'br'] }",
+        "compression = { types = ['text', 'text/html; charset=utf-8', '*/*'] }",
+        "compression = { min = '1' }",
+        "compression = { level = 9 }",
+    ];
+    let faults: String = tables
+        .iter()
+        .map(|table| {
+            let text = format!("[[apps]]\nname = 'shop'\nupstream = 'http://127.0.0.1:3000'\n{table}\n");
+            told(&parse_policy("policy.toml", &text).unwrap_err())
+        })
+        .collect();
+    insta::assert_snapshot!(faults);
 }

@@ -33,7 +33,7 @@ impl Answer {
 }
 
 impl Http2 {
-    async fn to(node: &Node) -> Self {
+    pub(crate) async fn to(node: &Node) -> Self {
         Self::over(TcpStream::connect(node.address()).await.unwrap()).await
     }
 
@@ -46,6 +46,14 @@ impl Http2 {
     async fn begin(&mut self, request: Request<()>, ends: bool) -> (ResponseFuture, SendStream<Bytes>) {
         let ready = timeout(PATIENCE, self.requests.clone().ready()).await.expect("no room for a stream");
         ready.unwrap().send_request(request, ends).unwrap()
+    }
+
+    /// Asks without a body, with a field more.
+    pub(crate) async fn get_with(&mut self, path: &str, name: &'static str, value: &'static str) -> Answer {
+        let mut asked = request("GET", path);
+        asked.headers_mut().insert(name, http::HeaderValue::from_static(value));
+        let (response, _) = self.begin(asked, true).await;
+        answer(response).await.unwrap()
     }
 
     pub(crate) async fn get(&mut self, path: &str) -> Answer {
