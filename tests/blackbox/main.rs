@@ -18,6 +18,8 @@ mod enrol;
 mod explain;
 mod fleet;
 mod held;
+mod import;
+mod observability;
 mod operations;
 mod policy;
 mod proxy;

@@ -352,6 +352,14 @@ fn record_settings(
         record.access_log = to.clone();
     }
     record.access_format = settings.logs.access_format;
+    #[cfg(feature = "otel")]
+    {
+        record.spans = settings.otlp.as_ref().map(|otlp| phalanx_record::SpanSettings {
+            endpoint: otlp.endpoint.clone(),
+            service: otlp.service.clone(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+        });
+    }
     record.modsecurity_log.clone_from(&settings.logs.modsecurity);
     record.audit_log.clone_from(&settings.logs.audit);
     record

@@ -14,6 +14,9 @@ pub mod redact;
 pub mod request;
 pub mod status;
 
+#[cfg(feature = "otel")]
+mod spans;
+
 mod outlet;
 mod rotating;
 mod standard_output;
@@ -39,6 +42,8 @@ pub use history::{Filter, History};
 pub use metrics::{Metrics, MetricsSources, NodeGauges, RateLimitCount, TryCount, UpstreamCount};
 pub use recorder::{AccessLogTo, RecordSettings, Recorder};
 pub use request::{Consequence, RecordedRequest};
+#[cfg(feature = "otel")]
+pub use spans::SpanSettings;
 pub use status::{Part, PartReport, RecorderReport, RecorderStatus};
 pub use time::rfc3339;
 

@@ -248,6 +248,9 @@ impl NodeCollector {
             "part",
             parts().map(|(label, part)| (label, part.dropped)),
         )?;
+        let (sent, lost) = self.0.recorder.spans();
+        let traced = ("traced_requests", "Requests whose spans were sent to a collector, or lost on the way");
+        labelled(encoder, traced, "outcome", [("sent", sent), ("lost", lost)])?;
         let mut failing = encoder.encode_descriptor(
             "recorder_failing",
             "1 while a part of the record cannot be written",

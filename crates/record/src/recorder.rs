@@ -56,6 +56,9 @@ pub struct RecordSettings {
     pub modsecurity_log: Option<PathBuf>,
     /// A log in ModSecurity's audit format, if there is to be one.
     pub audit_log: Option<(PathBuf, AuditFormat)>,
+    /// Where spans go, if anywhere.
+    #[cfg(feature = "otel")]
+    pub spans: Option<crate::spans::SpanSettings>,
     /// This node's site.
     pub site: Arc<str>,
     /// This node's name.
@@ -87,6 +90,8 @@ impl RecordSettings {
             access_format: AccessFormat::Json,
             modsecurity_log: None,
             audit_log: None,
+            #[cfg(feature = "otel")]
+            spans: None,
             site: site.into(),
             node: node.into(),
             sealer,
@@ -185,6 +190,8 @@ struct Worker {
     access_format: AccessFormat,
     modsecurity_log: Option<LineLog>,
     audit_log: Option<(LineLog, AuditFormat)>,
+    #[cfg(feature = "otel")]
+    spans: Option<crate::spans::Spans>,
     store: Store,
     pending: VecDeque<Item>,
     history_fails: bool,
@@ -223,6 +230,15 @@ impl Worker {
         };
         let modsecurity_log = s.modsecurity_log.map(|path| asked(Part::ModsecurityLog, path));
         let audit_log = s.audit_log.map(|(path, format)| (asked(Part::AuditLog, path), format));
+        #[cfg(feature = "otel")]
+        let spans = s
+            .spans
+            .as_ref()
+            .map(|spans| crate::spans::Spans::start(spans, (&s.site, &s.node), status.clone()));
+        #[cfg(feature = "otel")]
+        let spans = spans
+            .transpose()
+            .map_err(|source| RecordError::Io { path: "the way to the collector".into(), source })?;
         let mut history_fails = false;
         let opened = store.open(now_ms).unwrap_or_else(|error| {
             status.failed(Part::History, &error, now_ms);
@@ -247,6 +263,8 @@ impl Worker {
             access_format: s.access_format,
             modsecurity_log,
             audit_log,
+            #[cfg(feature = "otel")]
+            spans,
             store,
             pending: VecDeque::new(),
             history_fails,
@@ -318,6 +336,7 @@ impl Worker {
                 AccessFormat::Combined => self.access_log.add(|out| combined(out, &event)),
             }
             self.keep_audit(&event, &[]);
+            self.keep_spans(&event);
         }
         self.write_logs();
     }
@@ -335,6 +354,7 @@ impl Worker {
                         log.add(|out| modsecurity::lines(out, &record.access, &record.signals));
                     }
                     self.keep_audit(&record.access, &record.signals);
+                    self.keep_spans(&record.access);
                     record.access.audit = None;
                     let item = self.store.request_item(&record).map(Some);
                     // Nobody listening is no fault.
@@ -359,6 +379,15 @@ impl Worker {
             log.write(&self.status, self.clock.now_ms());
         }
     }
+
+    #[cfg(feature = "otel")]
+    fn keep_spans(&self, access: &AccessEvent) {
+        self.spans.iter().for_each(|spans| spans.add(access));
+    }
+
+    #[cfg(not(feature = "otel"))]
+    #[expect(clippy::unused_self, reason = "a build without the exporter has nothing to keep them in")]
+    fn keep_spans(&self, _: &AccessEvent) {}
 
     fn enqueue(&mut self, item: Result<Option<Item>, RecordError>) {
         match item {

@@ -5,6 +5,8 @@ mod access;
 mod full_disk;
 #[cfg(test)]
 mod logs;
+#[cfg(all(test, feature = "otel"))]
+mod spans;
 #[cfg(test)]
 mod support;
 

@@ -77,6 +77,7 @@ fn write_app(out: &mut Out, app: &App, notes: &mut Notes) {
     if !app.trust.is_empty() {
         out.list("trust_forwarded", &app.trust);
     }
+    write_compression(out, &app.compression);
     write_does(out, "apps", &app.does);
     app.rates.iter().for_each(|rate| write_rate(out, rate));
     for route in &app.routes {
@@ -90,6 +91,18 @@ fn write_app(out: &mut Out, app: &App, notes: &mut Notes) {
 
 /// Policy has no routes, nor edits of header fields.
 const CARRIES_ROUTES: bool = false;
+
+fn write_compression(out: &mut Out, (codings, types): &(Vec<String>, Vec<String>)) {
+    let list = |values: &[String]| {
+        let values: Vec<String> = values.iter().map(|value| quoted(value)).collect();
+        format!("[{}]", values.join(", "))
+    };
+    if codings.is_empty() {
+        return;
+    }
+    let types = Some(("types", list(types))).filter(|_| !types.is_empty());
+    out.inline("compression", [("codings", list(codings))].into_iter().chain(types));
+}
 
 fn write_route(out: &mut Out, route: &Route) {
     out.table("[[apps.routes]]");

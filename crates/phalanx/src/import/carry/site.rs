@@ -81,6 +81,8 @@ pub(crate) struct App {
     /// Folders with its rules.
     pub(crate) rules: Vec<String>,
     pub(crate) trust: Vec<String>,
+    /// Codings and media types of what is compressed; no coding: nothing is.
+    pub(crate) compression: (Vec<String>, Vec<String>),
     pub(crate) rates: Vec<Rate>,
     /// What becomes of requests that no route is about.
     pub(crate) does: Does,
@@ -96,6 +98,7 @@ impl App {
             blocks: false,
             rules: Vec::new(),
             trust: Vec::new(),
+            compression: Default::default(),
             rates: Vec::new(),
             does: Does::default(),
             routes: Vec::new(),

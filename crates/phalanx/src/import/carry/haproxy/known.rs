@@ -51,6 +51,7 @@ const CARRIED: &[&str] = &[
     "retries",
     "http-check",
     "redirect",
+    "compression",
 ];
 
 const CARRIED_PAIRS: &[(&str, &str)] = &[
@@ -154,7 +155,6 @@ const LISTED: &[(&str, &str)] = &[
     ("http-after-response", RULE),
     ("tcp-request", LIMITS),
     ("tcp-response", "Phalanx proxies HTTP"),
-    ("compression", "responses go out as the app sends them: let it compress"),
     ("stats", "see the console and `/metrics`"),
     ("errorfile", "let the app show its pages; see the guide for pages of Phalanx's own"),
     ("errorloc", "let the app show its pages"),

@@ -44,6 +44,9 @@ pub(crate) fn carry(name: &str, text: &str) -> Carried {
     Carried { site, notes }
 }
 
+/// A frontend, and the defaults that hold for it.
+type OfFrontend<'a> = (&'a Section, Option<&'a Section>);
+
 type Backends<'a> = BTreeMap<&'a str, (&'a Section, Option<&'a Section>)>;
 
 /// What a rule of a frontend does.
@@ -110,7 +113,7 @@ fn frontend(
             }
         }
     }
-    apps(site, section, &rules, notes);
+    apps(site, (section, defaults), &rules, notes);
 }
 
 fn bind(site: &mut Site, line: &Line, notes: &mut Notes) {
@@ -240,7 +243,7 @@ fn of_backend(line: &Line, name: &str, backends: &Backends<'_>, notes: &mut Note
 }
 
 /// Apps by host: each host's own rules, and those for all hosts that follow them.
-fn apps(site: &mut Site, section: &Section, rules: &[Rule], notes: &mut Notes) {
+fn apps(site: &mut Site, of: OfFrontend<'_>, rules: &[Rule], notes: &mut Notes) {
     let mut hosts: Vec<&String> = Vec::new();
     for host in rules.iter().flat_map(|rule| &rule.when.hosts) {
         if !hosts.contains(&host) {
@@ -270,11 +273,30 @@ fn apps(site: &mut Site, section: &Section, rules: &[Rule], notes: &mut Notes) {
         groups.push((Vec::new(), rest));
     }
     for (hosts, rules) in groups {
-        app(site, section, hosts, &rules, notes);
+        app(site, of, hosts, &rules, notes);
     }
 }
 
-fn app(site: &mut Site, section: &Section, mut hosts: Vec<String>, rules: &[&Rule], notes: &mut Notes) {
+/// `compression algo` and `type`.
+fn compression(section: &Section, defaults: Option<&Section>) -> (Vec<String>, Vec<String>) {
+    let (mut codings, mut types) = (Vec::new(), Vec::new());
+    for line in defaults.into_iter().chain([section]).flat_map(|section| section.all("compression")) {
+        match line.word(1) {
+            "algo" if line.has("gzip") => codings = vec!["gzip".to_owned()],
+            "type" | "type-res" => types = line.from(2).to_vec(),
+            _ => {}
+        }
+    }
+    (codings, types)
+}
+
+fn app(
+    site: &mut Site,
+    (section, defaults): OfFrontend<'_>,
+    mut hosts: Vec<String>,
+    rules: &[&Rule],
+    notes: &mut Notes,
+) {
     let place = rules.first().map_or(&section.head.place, |rule| &rule.place).clone();
     let help = "apps are told apart by host, not by port: give one of them another host";
     if hosts.is_empty() {
@@ -299,6 +321,7 @@ fn app(site: &mut Site, section: &Section, mut hosts: Vec<String>, rules: &[&Rul
     let wanted = hosts.first().map_or_else(|| section.name(), String::as_str);
     let mut app = App::new(place, site.free_name(wanted));
     app.hosts = hosts;
+    app.compression = compression(section, defaults);
     for rule in rules {
         if !add(&mut app, rule, notes) {
             // What follows is never reached.

@@ -74,6 +74,10 @@ const CARRIED: &[&str] = &[
     "modsecurity_rules",
     "allow",
     "deny",
+    "gzip",
+    "gzip_types",
+    "brotli",
+    "brotli_types",
 ];
 
 const AT_MAIN: &[&str] = &["events", "worker_processes", "user", "pid", "error_log", "worker_rlimit_nofile"];
@@ -136,6 +140,15 @@ const MEANINGLESS: &[&str] = &[
 
 const MEANINGLESS_PREFIXES: &[&str] = &[
     "worker_",
+    "gzip_min_length",
+    "gzip_comp_level",
+    "gzip_vary",
+    "gzip_proxied",
+    "gzip_disable",
+    "gzip_buffers",
+    "gzip_http_version",
+    "brotli_comp_level",
+    "brotli_min_length",
     "open_file_cache",
     "client_body_",
     "client_header_",
@@ -228,8 +241,8 @@ const LISTED: &[(&str, &str)] = &[
     ("proxy_pass_header", "see `response_headers` in the guide"),
     ("proxy_ignore_headers", CACHE),
     ("sub_filter*", "responses are not rewritten: change them in the app"),
-    ("gzip*", "responses go out as the app sends them: let it compress"),
-    ("brotli*", "responses go out as the app sends them: let it compress"),
+    ("gzip_static", FILES),
+    ("brotli_static", FILES),
     ("gunzip", "responses go out as the app sends them"),
     ("mirror*", "there is no copy of requests"),
     ("stub_status", "see `/metrics` and the console"),

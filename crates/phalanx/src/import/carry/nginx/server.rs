@@ -252,6 +252,7 @@ fn of_server(app: &mut App, found: &Found<'_>, (named, zones): (&Upstreams<'_>, 
             help,
         );
     }
+    compression(app, scope);
     trust(app, scope, notes);
     app.rates = limits::rates(scope, zones, None, notes);
     let root = At::Prefix("/".to_owned());
@@ -318,6 +319,26 @@ fn note_access(one: &Directive, notes: &mut Notes) {
     }
     let help = "write a rule into `extra_rules`: SecRule REMOTE_ADDR \"!@ipMatch 10.0.0.0/8\" \"id:1,phase:1,deny,chain\" with the path, or ban a network with `phalanx decision add --prefix`";
     notes.add(&one.place, format!("`{}` is not carried", one.words()), help);
+}
+
+fn compression(app: &mut App, scope: &Scope<'_>) {
+    let (codings, types) = &mut app.compression;
+    for (coding, name) in [("brotli", "br"), ("gzip", "gzip")] {
+        if !scope.is_on(coding) {
+            continue;
+        }
+        codings.push(name.to_owned());
+        for one in scope.one(&format!("{coding}_types")).iter().flat_map(|one| &one.args) {
+            // nginx's own word for all is not ours.
+            if one.contains('/') && !types.contains(one) {
+                types.push(one.clone());
+            }
+        }
+    }
+    // Always compressed there, whatever is said.
+    if !codings.is_empty() && !types.iter().any(|one| one == "text/html") {
+        types.insert(0, "text/html".to_owned());
+    }
 }
 
 fn trust(app: &mut App, scope: &Scope<'_>, notes: &mut Notes) {
