@@ -22,6 +22,7 @@ mod import;
 mod observability;
 mod operations;
 mod policy;
+mod proxied;
 mod proxy;
 mod rates;
 mod relay;

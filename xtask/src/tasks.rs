@@ -66,6 +66,15 @@ pub(crate) fn test() -> anyhow::Result<ExitCode> {
     browser_step(&mut steps, "images on a page elsewhere, in Chromium", &[CHROMIUM], || {
         must(node("tests/browser/crosssite.mjs").arg(place::built("debug", "phalanx")))
     });
+    browser_step(&mut steps, "HTTPS and compressed pages, in Chromium", &[CHROMIUM], || {
+        must(node("tests/browser/tls.mjs").arg(place::built("debug", "phalanx")))
+    });
+    steps.run("requests on which two servers could disagree", || {
+        let run = Path::new("tests/framing/run.py");
+        must(
+            Command::new("python3").current_dir(place::root()).arg(run).arg(place::built("debug", "phalanx")),
+        )
+    });
     Ok(steps.finish())
 }
 

@@ -4,6 +4,7 @@ use std::cell::Cell;
 use std::future::poll_fn;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
@@ -15,6 +16,7 @@ use tokio::net::TcpStream;
 use crate::control::{Activity, Control, Cut};
 use crate::http1::{BodyDecoder, HeadReader};
 use crate::http2::{PREFACE, Stream};
+use crate::proxied::Proxied;
 use crate::socket::Socket;
 use crate::stop::Stop;
 use crate::tables::Admission;
@@ -40,6 +42,12 @@ pub(crate) struct Client {
     pub(crate) tls: Option<Agreed>,
     /// How long connecting to upstreams took for the current request, in microseconds.
     connect_us: Cell<u64>,
+    /// A PROXY header comes before all else.
+    pub(crate) awaits_proxy_header: bool,
+    /// By whom the connection was passed on, once such a header was read.
+    pub(crate) proxied: Option<Proxied>,
+    /// How the client writes HTTP, once that was seen.
+    pub(crate) http_print: Option<Arc<str>>,
     /// The peer as an actor; `None` for a trusted forwarder.
     actor: Option<IpAddr>,
     heads: HeadReader,
@@ -72,6 +80,21 @@ impl Client {
         client.admission = Some(admission);
         client.tls_listener = tls_listener;
         client
+    }
+
+    /// The connection turned out to be this actor's, whose connections are counted; `None` for a trusted forwarder's.
+    pub(crate) fn assign(&mut self, actor: Option<IpAddr>, per_actor: usize) -> Result<(), &'static str> {
+        self.actor = actor;
+        self.control.client.set(actor);
+        match (&mut self.admission, actor) {
+            (Some(admission), Some(actor)) => admission.assign(actor, per_actor),
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether a balancer speaks for itself here, or does not say for whom.
+    pub(crate) fn is_for_nobody(&self) -> bool {
+        self.proxied.is_some_and(|proxied| proxied.for_nobody)
     }
 
     /// Takes charge of a stream of an HTTP/2 connection between these addresses.
@@ -107,6 +130,9 @@ impl Client {
             tls_listener: None,
             tls: None,
             connect_us: Cell::new(0),
+            awaits_proxy_header: false,
+            proxied: None,
+            http_print: None,
             actor,
             heads: HeadReader::default(),
             slot,

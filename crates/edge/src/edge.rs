@@ -70,7 +70,8 @@ impl Edge {
         let mut addresses = Vec::new();
         let plain = settings.listen.iter().map(|&address| (address, None));
         let tls = settings.tls_listen.iter().enumerate().map(|(place, &address)| (address, Some(place)));
-        for (wanted, tls) in plain.chain(tls) {
+        for (place, (wanted, tls)) in plain.chain(tls).enumerate() {
+            let proxied = settings.proxied.get(place).cloned().flatten().map(Arc::new);
             // Port 0 is chosen by the first worker's listener and shared by the others.
             let mut address = wanted;
             for (worker, of_worker) in listeners.iter_mut().enumerate() {
@@ -79,7 +80,7 @@ impl Edge {
                     address = socket.local_addr()?;
                     addresses.push(address);
                 }
-                of_worker.push(Listener { socket, tls });
+                of_worker.push(Listener { socket, tls, proxied: proxied.clone() });
             }
         }
         let rates = RateCounting::new(settings.rate_hash_key);

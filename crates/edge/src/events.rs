@@ -2,10 +2,12 @@
 
 use phalanx_decide::Provenance;
 use phalanx_model::counters::WorkerCounters;
+use phalanx_model::limits::SIGNALS_KEPT_MAX;
 use phalanx_model::{AccessEvent, Action, Confidence, Reason, RuleClass, SecurityEvent, Signal};
 
 use crate::audit;
 use crate::client::Client;
+use crate::client_address;
 use crate::mask::{TEXT_BYTES_MAX, mask_referer, mask_target, text};
 use crate::request::Request;
 use crate::trial;
@@ -16,6 +18,7 @@ pub(crate) fn record(client: &Client, request: &mut Request) {
     let worker = &client.worker;
     finish_inspection(client, request);
     note_attack(client, request);
+    note_disbelief(request);
     count(&worker.counters, request);
     count_classes(&worker.counters, request);
     trial::note(client, request);
@@ -53,6 +56,16 @@ fn finish_inspection(client: &Client, request: &mut Request) {
     {
         request.verdict.action = Action::Observe;
         request.verdict.reason = Reason::Rule { rule };
+    }
+}
+
+/// What was not believed of forwarding fields is a finding of its own: no rule made it, and it counts against nobody.
+fn note_disbelief(request: &mut Request) {
+    if let Some(disbelief) = request.disbelief
+        && request.signals.len() < SIGNALS_KEPT_MAX
+    {
+        let signal = client_address::signal(&request.head, &request.app().client_address, disbelief);
+        request.signals.push(signal);
     }
 }
 
@@ -106,7 +119,7 @@ fn is_finding(signal: &Signal) -> bool {
 }
 
 fn access_event(client: &Client, request: &mut Request, duration_us: u64) -> AccessEvent {
-    let forwarded_id = forwarded_id(client, request);
+    let forwarded_id = forwarded_id(request);
     let upstream = request.upstream.take();
     let head = &request.head;
     let known = &request.known;
@@ -139,15 +152,16 @@ fn access_event(client: &Client, request: &mut Request, duration_us: u64) -> Acc
         trace: request.trace.trace,
         forwarded_id,
         phases: request.phases,
+        http_print: client.http_print.clone(),
+        balancer: client.proxied.map(|proxied| proxied.by),
         audit: None,
     }
 }
 
 /// What a forwarder that is trusted calls the request. Anybody can write the field: from others it is not kept.
-fn forwarded_id(client: &Client, request: &Request) -> Option<String> {
+fn forwarded_id(request: &Request) -> Option<String> {
     let value = request.head.bytes(request.known.request_id?.value);
-    let trusted = request.app().trust_forwarded.contains(client.peer.ip().to_canonical());
-    (trusted && !value.is_empty()).then(|| text(value, FORWARDED_ID_BYTES_MAX))
+    (request.peer_trusted && !value.is_empty()).then(|| text(value, FORWARDED_ID_BYTES_MAX))
 }
 
 /// Tells clients at one address apart: by their session cookie, else by what they say of themselves.

@@ -18,12 +18,15 @@ mod worker;
 
 mod connection;
 mod pipeline;
+mod proxied;
 
 mod ask;
 mod audit;
+pub mod client_address;
 mod events;
 mod exchange;
 mod outgoing;
+mod prints;
 mod rates;
 mod stages;
 pub mod trial;
@@ -46,6 +49,7 @@ mod socket;
 mod stop;
 mod wire;
 
+pub mod proxy_protocol;
 pub mod tls;
 
 mod control;
@@ -56,9 +60,10 @@ pub mod plan;
 pub mod tables;
 
 pub mod http1;
-mod http2;
+pub mod http2;
 
 pub use balance::group::{EndpointReport, GroupReport, UpstreamGroup, UpstreamState};
+pub use client_address::{AddressField, AddressSource};
 pub use compile::Compiled;
 pub use edge::{Edge, EdgeHandle, EdgeShared};
 pub use places::Places;

@@ -109,6 +109,10 @@ fn on_request_head(client: &mut Client, request: &mut Request) -> Result<(), Sto
 fn check_standing(client: &Client, request: &mut Request) -> Result<(), Stop> {
     let shared = &client.worker.shared;
     let view = shared.view.load();
+    if client.is_for_nobody() {
+        // A balancer's own checks of health: what refused them would take the node out of service.
+        return Ok(());
+    }
     let who = client.worker.identities(&view, &client.control, request.client, Some(request.agent));
     let verdict = standing(&request.plan.decide, &view, &who, request.at_ms);
     let Some(verdict) = verdict else {
@@ -315,6 +319,9 @@ fn judge(client: &Client, request: &mut Request) -> Result<(), Stop> {
 
 /// Counts a refusal against its client; the last strike needed makes a proposal.
 fn count_strike(client: &Client, request: &mut Request) {
+    if client.is_for_nobody() {
+        return;
+    }
     let shared = &client.worker.shared;
     let head = &request.head;
     let denial = Denial {
@@ -349,6 +356,10 @@ async fn on_end(client: &mut Client, request: &mut Request, stop: Option<Stop>) 
             client.control.clear_timeout();
             faulty(request, FramingFault::HeadTimeout);
             Some(Reply::TOO_SLOW)
+        }
+        Some(Stop::ClientGone) if client.socket.is_broken_stream() => {
+            faulty(request, FramingFault::BadStream);
+            None
         }
         Some(Stop::Cut(_) | Stop::ClientGone) => None,
     };

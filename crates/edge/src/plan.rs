@@ -15,6 +15,7 @@ use phalanx_model::{PrefixSet, limits};
 use phalanx_policy::Compression;
 
 use crate::balance::group::UpstreamGroup;
+use crate::client_address::AddressSource;
 use crate::http1::semantics::without_port;
 
 /// The plan of a node: who is exempt, and the apps by host.
@@ -62,6 +63,8 @@ pub struct AppPlan {
     pub rates: Vec<RateRule>,
     /// Peers whose forwarding fields are believed.
     pub trust_forwarded: PrefixSet,
+    /// How they tell their clients' addresses.
+    pub client_address: AddressSource,
     /// Which responses are compressed; `None`: none.
     pub compression: Option<Arc<Compression>>,
 }
@@ -187,6 +190,7 @@ impl AppPlan {
             limits: AppLimits::default(),
             rates: Vec::new(),
             trust_forwarded: PrefixSet::default(),
+            client_address: AddressSource::default(),
             compression: None,
         }
     }

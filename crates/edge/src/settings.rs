@@ -3,7 +3,7 @@
 use std::hash::{BuildHasher, Hasher};
 use std::net::SocketAddr;
 
-use phalanx_model::{TraceId, limits};
+use phalanx_model::{PrefixSet, TraceId, limits};
 
 use crate::http1::HeadLimits;
 
@@ -14,6 +14,9 @@ pub struct EdgeSettings {
     pub listen: Vec<SocketAddr>,
     /// Where to listen for TLS; `Material` has an answer for each, in this order.
     pub tls_listen: Vec<SocketAddr>,
+    /// Whose connections each listener takes, each with a PROXY header before all else; in the order of `listen` and then
+    /// `tls_listen`. `None`, or nothing there: everybody's, without one.
+    pub proxied: Vec<Option<PrefixSet>>,
     /// Worker threads; 0 takes one per core.
     pub workers: usize,
     /// The node's tag in request ids.
@@ -41,6 +44,7 @@ impl EdgeSettings {
         Self {
             listen,
             tls_listen: Vec::new(),
+            proxied: Vec::new(),
             workers,
             node_tag,
             limits,

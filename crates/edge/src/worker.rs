@@ -8,9 +8,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use phalanx_decide::standing;
-use phalanx_model::counters::WorkerCounters;
+use phalanx_model::counters::{ProxyFailure, WorkerCounters};
 use phalanx_model::lanes::Lanes;
-use phalanx_model::{Clock, Identities, RequestId, Swap, View};
+use phalanx_model::{Clock, Identities, PrefixSet, RequestId, Swap, View};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, watch};
 
@@ -219,6 +219,15 @@ pub(crate) struct Listener {
     pub(crate) socket: std::net::TcpListener,
     /// Its place among the TLS listeners, if it is one.
     pub(crate) tls: Option<usize>,
+    /// Whose connections it takes, each with a PROXY header; `None`: everybody's, without one.
+    pub(crate) proxied: Option<Arc<PrefixSet>>,
+}
+
+/// How connections of a listener begin.
+#[derive(Clone)]
+struct Begins {
+    tls: Option<usize>,
+    proxied: Option<Arc<PrefixSet>>,
 }
 
 /// Runs a worker on the current thread until the node has drained.
@@ -234,9 +243,10 @@ pub(crate) fn run(
         let mut drain = shared.drain.subscribe();
         let worker = Rc::new(Worker::new(shared, counters));
         let mut accepting = Vec::new();
-        for Listener { socket, tls } in listeners {
+        for Listener { socket, tls, proxied } in listeners {
             let listener = TcpListener::from_std(socket)?;
-            accepting.push(tokio::task::spawn_local(accept(Rc::clone(&worker), listener, tls)));
+            let begins = Begins { tls, proxied };
+            accepting.push(tokio::task::spawn_local(accept(Rc::clone(&worker), listener, begins)));
         }
         tokio::task::spawn_local(watch_bans(Rc::clone(&worker)));
         tokio::task::spawn_local(watch_retirement(Rc::clone(&worker)));
@@ -282,7 +292,7 @@ async fn watch_retirement(worker: Rc<Worker>) {
     }
 }
 
-async fn accept(worker: Rc<Worker>, listener: TcpListener, tls: Option<usize>) {
+async fn accept(worker: Rc<Worker>, listener: TcpListener, begins: Begins) {
     let mut drain = worker.shared.drain.subscribe();
     loop {
         let accepted = tokio::select! {
@@ -291,7 +301,7 @@ async fn accept(worker: Rc<Worker>, listener: TcpListener, tls: Option<usize>) {
             accepted = listener.accept() => accepted,
         };
         match accepted {
-            Ok(accepted) => admit(&worker, accepted, tls),
+            Ok(accepted) => admit(&worker, accepted, &begins),
             Err(error) if is_transient(&error) => {}
             Err(error) => {
                 // Out of file descriptors or memory: accepting again at once would only spin.
@@ -302,16 +312,24 @@ async fn accept(worker: Rc<Worker>, listener: TcpListener, tls: Option<usize>) {
     }
     // Connections that the kernel has already completed are served, not reset, when the listener closes.
     while let Some(Ok(accepted)) = futures_util::FutureExt::now_or_never(listener.accept()) {
-        admit(&worker, accepted, tls);
+        admit(&worker, accepted, &begins);
     }
 }
 
 /// Counts a connection and serves it, or closes it at once when a limit is reached.
-fn admit(worker: &Rc<Worker>, (stream, peer): (TcpStream, SocketAddr), tls: Option<usize>) {
+fn admit(worker: &Rc<Worker>, (stream, peer): (TcpStream, SocketAddr), begins: &Begins) {
     let limits = &worker.shared.settings.limits;
     let plan = worker.plan();
     let ip = peer.ip().to_canonical();
-    let actor = (!plan.decide.forwarders.contains(ip)).then_some(ip);
+    let actor = match &begins.proxied {
+        Some(balancers) if !balancers.contains(ip) => {
+            worker.counters.count_proxy_failure(ProxyFailure::Stranger);
+            return tracing::debug!(%peer, "connection closed: it is from none of the balancers");
+        }
+        // Whose it is, its header says.
+        Some(_) => None,
+        None => (!plan.decide.forwarders.contains(ip)).then_some(ip),
+    };
     let admitted = ConnectionCounts::admit(
         &worker.shared.tables,
         Counted::Connections,
@@ -321,7 +339,8 @@ fn admit(worker: &Rc<Worker>, (stream, peer): (TcpStream, SocketAddr), tls: Opti
     match admitted {
         Ok(admission) => {
             WorkerCounters::add_one(&worker.counters.connections_accepted);
-            let client = Client::open(worker, (stream, peer), tls, actor, admission);
+            let mut client = Client::open(worker, (stream, peer), begins.tls, actor, admission);
+            client.awaits_proxy_header = begins.proxied.is_some();
             tokio::task::spawn_local(connection::serve(client));
         }
         Err(limit) => {

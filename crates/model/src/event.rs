@@ -74,6 +74,12 @@ pub struct AccessEvent {
     /// Where its time went.
     #[serde(default)]
     pub phases: Phases,
+    /// How the client writes HTTP: order and case of its fields, or how it begins HTTP/2.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub http_print: Option<Arc<str>>,
+    /// The balancer that passed the connection on with a PROXY header; the peer is the one that it named.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub balancer: Option<IpAddr>,
     /// What the audit log shows beyond this, where the node has one and the request is for it. Stays in memory.
     #[serde(skip)]
     pub audit: Option<Box<AuditDetail>>,

@@ -128,6 +128,8 @@ mod tests {
             trace: None,
             forwarded_id: None,
             phases: Default::default(),
+            http_print: None,
+            balancer: None,
             audit: None,
         };
         SecurityEvent::Request { access: Box::new(access), signals: vec![], faults: vec![] }

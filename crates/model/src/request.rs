@@ -126,6 +126,8 @@ pub enum FramingFault {
     BodyTooLarge,
     /// The head did not arrive in time.
     HeadTimeout,
+    /// What HTTP/2 forbids: in a head that its codec refuses unseen, in the order of frames, or between a head and its body.
+    BadStream,
 }
 
 impl fmt::Display for FramingFault {
@@ -152,6 +154,7 @@ impl fmt::Display for FramingFault {
             Self::HeadTooLarge => "head is too large",
             Self::BodyTooLarge => "body is too large",
             Self::HeadTimeout => "head did not arrive in time",
+            Self::BadStream => "malformed HTTP/2",
         })
     }
 }

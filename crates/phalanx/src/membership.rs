@@ -488,6 +488,7 @@ pub(crate) mod tests {
                 geo: Default::default(),
                 h2c: false,
                 listen: vec![],
+                proxied: Vec::new(),
                 admin: "127.0.0.1:0".parse()?,
                 state: folder.to_owned(),
                 workers: 1,

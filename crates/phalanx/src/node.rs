@@ -431,6 +431,9 @@ fn start_edge(
     let tag = id::node_tag(&settings.site, &settings.node);
     let mut edge_settings = EdgeSettings::new(settings.listen.clone(), settings.workers, tag);
     edge_settings.tls_listen = settings.tls.listeners.iter().map(|listener| listener.address).collect();
+    let plain = (0..settings.listen.len()).map(|place| settings.proxied.get(place).cloned().flatten());
+    let tls = settings.tls.listeners.iter().map(|listener| listener.proxied.clone());
+    edge_settings.proxied = plain.chain(tls).collect();
     edge_settings.never_upstream = management(settings);
     // As bound: the settings may leave the port to the system.
     edge_settings.never_upstream.push(admin);

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use phalanx_control::ImportSettings;
-use phalanx_model::HoldLimits;
+use phalanx_model::{HoldLimits, PrefixSet};
 use phalanx_policy::Diagnostic;
 use phalanx_policy::toml_text::{At, Text};
 use phalanx_policy::units::duration_ms;
@@ -23,6 +23,8 @@ use crate::trace_settings::{self, OtlpSettings, RawTrace};
 #[derive(Debug, Clone)]
 pub(crate) struct Settings {
     pub(crate) listen: Vec<SocketAddr>,
+    /// Whose connections each of them takes with a PROXY header, in their order; everybody's without one where there is none.
+    pub(crate) proxied: Vec<Option<PrefixSet>>,
     /// Clients may begin with HTTP/2 without TLS.
     pub(crate) h2c: bool,
     pub(crate) admin: SocketAddr,
@@ -103,9 +105,14 @@ fn check(
 ) -> (Settings, PathBuf) {
     let listen = raw.listen.address.clone().unwrap_or_default();
     let mut addresses: Vec<_> = listen.iter().filter_map(|a| address(text, a, faults)).collect();
-    // Who listens for TLS says so, and need not listen without it.
-    if listen.is_empty() && raw.listen.tls.is_empty() {
+    // Who listens for TLS or balancers says so, and need not listen without.
+    if listen.is_empty() && raw.listen.tls.is_empty() && raw.listen.http.is_empty() {
         addresses.push(DEFAULT_LISTEN);
+    }
+    let mut proxied_by = vec![None; addresses.len()];
+    for raw in &raw.listen.http {
+        addresses.extend(address(text, &raw.address, faults));
+        proxied_by.push(proxied(text, raw.proxy_protocol.as_ref(), faults));
     }
     let admin = raw.listen.admin.as_ref().and_then(|a| address(text, a, faults)).unwrap_or(DEFAULT_ADMIN);
     if !admin.ip().is_loopback()
@@ -130,6 +137,7 @@ fn check(
     let (trace, otlp) = trace_settings::check(text, &raw.trace, faults);
     let settings = Settings {
         listen: addresses,
+        proxied: proxied_by,
         h2c: raw.listen.h2c,
         admin,
         logs: logs(text, &raw.log, folder, &state, faults),
@@ -375,6 +383,37 @@ pub(crate) fn address(
     address
 }
 
+/// The balancers that a listener takes connections from.
+pub(crate) fn proxied(
+    text: &Text<'_>,
+    written: Option<&At<Vec<At<String>>>>,
+    faults: &mut Vec<Diagnostic>,
+) -> Option<PrefixSet> {
+    let written = written?;
+    if written.value.is_empty() {
+        let fault = text.error_at(&written.span, "no connection would be taken: no balancer is named");
+        faults.push(fault.with_help("write `proxy_protocol = [\"10.0.0.0/8\"]`, or take it out"));
+    }
+    let networks = written.value.iter().filter_map(|network| {
+        let prefix = phalanx_policy::prefix::parse(network);
+        match &prefix {
+            None => {
+                let fault = format!("`{}` is no IP address or range", network.value);
+                faults.push(text.error_at(&network.span, fault));
+            }
+            Some(prefix) if prefix.prefix_len() == 0 => {
+                let fault =
+                    format!("`{}` holds every address: any client could claim any other", network.value);
+                let fault = text.error_at(&network.span, fault);
+                faults.push(fault.with_help("name the networks that the balancers connect from"));
+            }
+            Some(_) => {}
+        }
+        prefix
+    });
+    Some(networks.collect())
+}
+
 fn name(
     text: &Text<'_>,
     written: Option<&At<String>>,
@@ -470,7 +509,17 @@ struct RawListen {
     h2c: bool,
     admin: Option<At<String>>,
     #[serde(default)]
+    http: Vec<RawHttpListen>,
+    #[serde(default)]
     tls: Vec<RawTlsListen>,
+}
+
+/// `[[listen.http]]` as written.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawHttpListen {
+    address: At<String>,
+    proxy_protocol: Option<At<Vec<At<String>>>>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -733,6 +782,29 @@ mod tests {
         ] {
             let (_, faults) = read_with(&format!("[held]\n{wrong}"));
             assert!(faults.len() == 1 && faults[0].contains(expected), "{wrong}: {faults:?}");
+        }
+    }
+
+    #[test]
+    fn listeners_behind_balancers_are_read_and_mistakes_about_them_told() {
+        let (settings, faults) = read_with(
+            "[listen]\naddress = [\"127.0.0.1:1\"]\n[[listen.http]]\naddress = \"127.0.0.1:2\"\n\
+             proxy_protocol = [\"10.0.0.0/8\"]\n[[listen.http]]\naddress = \"127.0.0.1:3\"\n",
+        );
+        assert_eq!(faults, Vec::<String>::new());
+        let settings = settings.unwrap();
+        let ports: Vec<_> = settings.listen.iter().map(SocketAddr::port).collect();
+        assert_eq!(ports, [1, 2, 3]);
+        let proxied: Vec<_> = settings.proxied.iter().map(Option::is_some).collect();
+        assert_eq!(proxied, [false, true, false]);
+        for (networks, fault) in [
+            ("[]", "no balancer is named"),
+            ("[\"10.0.0\"]", "`10.0.0` is no IP address or range"),
+            ("[\"0.0.0.0/0\"]", "any client could claim any other"),
+        ] {
+            let section = format!("[[listen.http]]\naddress = \"127.0.0.1:2\"\nproxy_protocol = {networks}");
+            let (_, faults) = read_with(&section);
+            assert!(faults[0].contains(fault), "{faults:?}");
         }
     }
 }

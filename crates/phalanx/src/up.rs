@@ -168,6 +168,7 @@ fn settings_of(args: &UpArgs) -> anyhow::Result<Settings> {
     };
     Ok(Settings {
         listen: vec![args.listen],
+        proxied: Vec::new(),
         h2c: args.h2c,
         admin: args.admin,
         state: args.state.clone().unwrap_or(if is_member { member } else { default }),
@@ -197,7 +198,7 @@ fn tls_of(args: &UpArgs) -> TlsSettings {
         return TlsSettings::default();
     };
     TlsSettings {
-        listeners: vec![TlsListen { address, require_pq: false, clients: None }],
+        listeners: vec![TlsListen { address, require_pq: false, clients: None, proxied: None }],
         certificates: vec![CertificateFiles { cert: cert.clone(), key: key.clone() }],
     }
 }

@@ -195,3 +195,40 @@ fn mistakes_in_compression_are_told() {
         .collect();
     insta::assert_snapshot!(faults);
 }
+
+#[test]
+fn where_clients_are_named_is_read_and_mistakes_about_it_told() {
+    use phalanx_policy::AddressFrom;
+    let read = |top: &str, app: &str| {
+        let text = format!("{top}\n[[apps]]\nname = \"a\"\nupstream = \"http://127.0.0.1:1\"\n{app}\n");
+        parse_policy("p.toml", &text).map(|(policy, _)| policy).map_err(|faults| told(&faults))
+    };
+    let trusting =
+        |app: &str| read("", &format!("trust_forwarded = [\"10.0.0.0/8\"]\nclient_address = {{ {app} }}"));
+    let checked = |app: &str| trusting(app).unwrap().apps.remove(0).client_address;
+    assert_eq!(checked("").from, AddressFrom::XForwardedFor);
+    let named = checked("from = \"My-Client\", certificate = true");
+    assert_eq!((named.from, named.certified), (AddressFrom::Field("my-client".to_owned()), true));
+    let counted = checked("from = \"Forwarded\", hops = 2");
+    assert_eq!((counted.from, counted.hops), (AddressFrom::Forwarded, Some(2)));
+    let preset = read("", "client_address = { preset = \"cloudflare\" }").unwrap();
+    assert_eq!(preset.apps[0].client_address.preset.as_deref(), Some("cloudflare"));
+    let others = "client_address = { preset = \"ours\" }";
+    let policy = read("cdn_networks = \"cdn.toml\"", others).unwrap();
+    assert_eq!(policy.cdn_networks.as_deref(), Some(std::path::Path::new("cdn.toml")));
+    for (fault, got) in [
+        ("did you mean `cloudflare`?", read("", "client_address = { preset = \"cloudflair\" }")),
+        (
+            "brings no list of the networks of `cloudfront`",
+            read("", "client_address = { preset = \"cloudfront\" }"),
+        ),
+        ("name the forwarders", read("", "client_address = { from = \"forwarded\" }")),
+        ("the preset says that already", trusting("preset = \"fastly\", hops = 1")),
+        ("`a b` is no name of a header field", trusting("from = \"a b\"")),
+        ("has no hops to count", trusting("from = \"x-real-ip\", hops = 1")),
+        ("`hops` goes from 1 to 16", trusting("hops = 0")),
+    ] {
+        let got = got.unwrap_err();
+        assert!(got.contains(fault), "{got}");
+    }
+}

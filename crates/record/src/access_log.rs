@@ -46,6 +46,10 @@ pub(crate) struct Line<'a> {
     tls_group: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     ja4: Option<Ja4>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    http_print: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    balancer: Option<IpAddr>,
     user_agent: &'a str,
     referer: &'a str,
     status: u16,
@@ -136,6 +140,8 @@ impl<'a> Line<'a> {
             tls: access.tls.as_deref(),
             tls_group: access.tls_group.as_deref(),
             ja4: access.ja4,
+            http_print: access.http_print.as_deref(),
+            balancer: access.balancer,
             user_agent: &access.user_agent,
             referer: &access.referer,
             status: access.status,

@@ -136,7 +136,7 @@ fn spans(access: &AccessEvent, trace: Trace, scope: &InstrumentationScope) -> Ve
     let end = start + Duration::from_micros(access.duration_us);
     let one = |span: u64, parent: u64, name: Cow<'static, str>, times: (SystemTime, SystemTime)| SpanData {
         span_context: context(id, span),
-        parent_span_id: SpanId::from(parent.to_be_bytes()),
+        parent_span_id: SpanId::from(parent),
         parent_span_is_remote: parent != 0,
         span_kind: SpanKind::Server,
         name,
@@ -185,7 +185,7 @@ fn spans(access: &AccessEvent, trace: Trace, scope: &InstrumentationScope) -> Ve
 }
 
 fn context(trace: u128, span: u64) -> SpanContext {
-    let (trace, span) = (TraceId::from(trace.to_be_bytes()), SpanId::from(span.to_be_bytes()));
+    let (trace, span) = (TraceId::from(trace), SpanId::from(span));
     SpanContext::new(trace, span, TraceFlags::SAMPLED, false, TraceState::default())
 }
 

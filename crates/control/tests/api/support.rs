@@ -260,6 +260,8 @@ pub(crate) fn access(n: u64) -> AccessEvent {
         trace: None,
         forwarded_id: None,
         phases: Default::default(),
+        http_print: None,
+        balancer: None,
         audit: None,
     }
 }

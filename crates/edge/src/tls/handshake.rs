@@ -26,6 +26,8 @@ pub(crate) struct Agreed {
     pub(crate) ja4: Option<Ja4>,
     /// How keys were agreed on, where they were.
     pub(crate) group: Option<KeyExchange>,
+    /// The client has shown a certificate that the listener believes.
+    pub(crate) certified: bool,
 }
 
 /// What became of a handshake.
@@ -167,7 +169,8 @@ fn agreed(client: &Client, hello: &ClientHello) -> Option<Agreed> {
     });
     group.into_iter().for_each(|group| counters.count_key_exchange(group));
     let http2 = connection.alpn_protocol() == Some(HTTP2);
-    Some(Agreed { version, http2, ja4: ja4(hello), group })
+    let certified = connection.peer_certificates().is_some_and(|chain| !chain.is_empty());
+    Some(Agreed { version, http2, ja4: ja4(hello), certified, group })
 }
 
 fn of_cut(cut: Cut) -> TlsFailure {

@@ -22,6 +22,8 @@ mod names;
 #[cfg(test)]
 mod places;
 #[cfg(test)]
+mod proxied;
+#[cfg(test)]
 mod rates;
 #[cfg(test)]
 mod rules;
