@@ -10,6 +10,7 @@
     reason = "a test ends at its first surprise"
 )]
 
+mod abuse;
 mod cli;
 mod clocks;
 mod crowdsec;
@@ -31,3 +32,4 @@ mod serve;
 mod state;
 mod support;
 mod tls;
+mod upgrade;

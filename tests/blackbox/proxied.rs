@@ -50,8 +50,8 @@ fn node(folder: &Path, app: &App) -> Node {
 /// What the access log says of the last request for a path: client, peer and balancer.
 fn last(node: &Node, path: &str) -> Option<[String; 3]> {
     let log = std::fs::read_to_string(node.state.join("record/access.log")).ok()?;
-    let line = log.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
-    let line = line.filter(|line| line["target"] == path).last()?;
+    let mut lines = log.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+    let line = lines.rfind(|line| line["target"] == path)?;
     Some(["client", "peer", "balancer"].map(|key| line[key].as_str().unwrap_or_default().to_owned()))
 }
 

@@ -61,7 +61,7 @@ fn shop() -> Option<(tempfile::TempDir, App, Node, SocketAddr)> {
     Some((folder, app, node, listen))
 }
 
-fn absent() -> bool {
+pub(crate) fn absent() -> bool {
     let missing =
         ["curl", "openssl"].into_iter().find(|name| Command::new(name).arg("version").output().is_err());
     missing.inspect(|name| eprintln!("skipped: {name} not installed")).is_some()

@@ -18,10 +18,14 @@ use serde::{Deserialize, Serialize};
 mod delegation;
 mod health;
 mod held;
+mod load;
+mod process;
 
 pub use delegation::{Delegate, Delegation, NewDelegation};
 pub use health::{Health, Readiness};
 pub use held::{Held, HeldThing, HeldWhat, Settled};
+pub use load::{LimitCount, Load};
+pub use process::{Process, UpgradeBegun};
 
 /// `GET /api/v1/status`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -54,11 +58,17 @@ pub struct Status {
     /// What waits for an operator; `GET /api/v1/held` lists it.
     #[serde(default)]
     pub held: u64,
+    /// What the node uses of its limits, and what it sheds.
+    #[serde(default)]
+    pub load: Load,
     /// The recorder's parts.
     pub recorder: Vec<PartReport>,
     /// Certificates that visitors are shown.
     #[serde(default)]
     pub certificates: Vec<Certificate>,
+    /// The process.
+    #[serde(default)]
+    pub process: Process,
     /// Bouncers that read this node's decisions.
     #[serde(default)]
     pub bouncers: Vec<Bouncer>,
@@ -78,6 +88,10 @@ pub struct NodeStatus {
     pub degraded: Vec<String>,
     /// Certificates that visitors are shown.
     pub certificates: Vec<Certificate>,
+    /// The process.
+    pub process: Process,
+    /// What the node uses of its limits, and what it sheds.
+    pub load: Load,
 }
 
 /// A certificate that visitors are shown.

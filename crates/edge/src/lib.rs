@@ -14,6 +14,7 @@
 pub mod edge;
 pub mod settings;
 
+mod listen;
 mod worker;
 
 mod connection;
@@ -53,8 +54,10 @@ pub mod proxy_protocol;
 pub mod tls;
 
 mod control;
+mod pace;
 
 pub mod compile;
+pub mod overload;
 pub mod places;
 pub mod plan;
 pub mod tables;
@@ -66,6 +69,8 @@ pub use balance::group::{EndpointReport, GroupReport, UpstreamGroup, UpstreamSta
 pub use client_address::{AddressField, AddressSource};
 pub use compile::Compiled;
 pub use edge::{Edge, EdgeHandle, EdgeShared};
+pub use listen::{GivenListener, bind};
+pub use overload::{Level, Usage};
 pub use places::Places;
 pub use plan::{AppLimits, AppPlan, EdgePlan, UpstreamPlan, UpstreamTarget};
 pub use settings::{EdgeLimits, EdgeSettings, Sample, TraceMode, TraceSettings};

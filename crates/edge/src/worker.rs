@@ -8,16 +8,17 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use phalanx_decide::standing;
-use phalanx_model::counters::{ProxyFailure, WorkerCounters};
+use phalanx_model::counters::{LimitReached, ProxyFailure, WorkerCounters};
 use phalanx_model::lanes::Lanes;
 use phalanx_model::{Clock, Identities, PrefixSet, RequestId, Swap, View};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, Semaphore, watch};
 
 use crate::client::Client;
 use crate::compress::Encoders;
 use crate::connection;
 use crate::control::{Activity, Connections, Control, Cut};
+use crate::overload;
 use crate::places::Places;
 use crate::plan::{EdgePlan, LocalPlan};
 use crate::settings::EdgeSettings;
@@ -37,10 +38,18 @@ pub(crate) struct WorkerShared {
     pub(crate) lanes: Lanes,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) tables: Arc<NodeTables>,
-    /// When the drain must be over; `None` while the node serves.
-    pub(crate) drain: Arc<watch::Sender<Option<Instant>>>,
+    /// How the node drains; `None` while it serves.
+    pub(crate) drain: Arc<watch::Sender<Option<Drain>>>,
     /// Whether connections end with the request under way, while new ones are served.
     pub(crate) retire: Arc<watch::Sender<bool>>,
+}
+
+/// When a drain is over.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Drain {
+    pub(crate) until: Instant,
+    /// Idle connections may ask once more until then.
+    pub(crate) idle_until: Instant,
 }
 
 /// A worker's own state.
@@ -52,6 +61,8 @@ pub(crate) struct Worker {
     pub(crate) inspect_scratch: InspectScratch,
     pub(crate) encoders: Encoders,
     pub(crate) draining: Cell<bool>,
+    /// While it drains: idle connections are no longer waited for.
+    pub(crate) hurries: Cell<bool>,
     retiring: Cell<bool>,
     scratch: RefCell<Box<[u8]>>,
     buffers: RefCell<Vec<Vec<u8>>>,
@@ -60,6 +71,9 @@ pub(crate) struct Worker {
     now_ms: Cell<u64>,
     random: Cell<u64>,
     closed: Notify,
+    /// Whose handshake may compute: one at a time, in the order in which they came, so that between two of them whatever else is
+    /// ready gets its turn.
+    pub(crate) handshake_turn: Semaphore,
 }
 
 impl Worker {
@@ -72,6 +86,7 @@ impl Worker {
             inspect_scratch: InspectScratch::default(),
             encoders: Encoders::default(),
             draining: Cell::new(false),
+            hurries: Cell::new(false),
             retiring: Cell::new(false),
             scratch: RefCell::new(vec![0; READ_BYTES_MAX].into_boxed_slice()),
             buffers: RefCell::default(),
@@ -80,6 +95,7 @@ impl Worker {
             now_ms: Cell::new(0),
             random: Cell::new(random_seed()),
             closed: Notify::new(),
+            handshake_turn: Semaphore::new(1),
             counters,
             shared,
         }
@@ -179,6 +195,7 @@ impl Worker {
         self.now_ms.set(now_ms);
         self.connections.for_each(|control| control.check_deadline(now_ms));
         self.pool.drop_expired(now_ms);
+        overload::close_idle(self);
     }
 
     fn cut_idle(&self) {
@@ -217,17 +234,16 @@ impl Worker {
 /// One of a worker's listening sockets.
 pub(crate) struct Listener {
     pub(crate) socket: std::net::TcpListener,
+    pub(crate) begins: Begins,
+}
+
+/// How connections of a listener begin.
+#[derive(Clone, Default)]
+pub(crate) struct Begins {
     /// Its place among the TLS listeners, if it is one.
     pub(crate) tls: Option<usize>,
     /// Whose connections it takes, each with a PROXY header; `None`: everybody's, without one.
     pub(crate) proxied: Option<Arc<PrefixSet>>,
-}
-
-/// How connections of a listener begin.
-#[derive(Clone)]
-struct Begins {
-    tls: Option<usize>,
-    proxied: Option<Arc<PrefixSet>>,
 }
 
 /// Runs a worker on the current thread until the node has drained.
@@ -243,32 +259,37 @@ pub(crate) fn run(
         let mut drain = shared.drain.subscribe();
         let worker = Rc::new(Worker::new(shared, counters));
         let mut accepting = Vec::new();
-        for Listener { socket, tls, proxied } in listeners {
+        for Listener { socket, begins } in listeners {
             let listener = TcpListener::from_std(socket)?;
-            let begins = Begins { tls, proxied };
             accepting.push(tokio::task::spawn_local(accept(Rc::clone(&worker), listener, begins)));
         }
         tokio::task::spawn_local(watch_bans(Rc::clone(&worker)));
         tokio::task::spawn_local(watch_retirement(Rc::clone(&worker)));
         let ticker = tokio::task::spawn_local(keep_ticking(Rc::clone(&worker)));
-        let asked = drain.wait_for(Option::is_some).await.ok().and_then(|until| *until);
+        let asked = drain.wait_for(Option::is_some).await.ok().and_then(|drain| *drain);
         // The sender lives as long as the worker: the wait cannot fail.
-        let until = asked.unwrap_or_else(Instant::now);
+        let drain = asked.unwrap_or_else(|| Drain { until: Instant::now(), idle_until: Instant::now() });
         worker.draining.set(true);
         for listener in accepting {
             let _ = listener.await;
         }
-        finish(&worker, until).await;
+        finish(&worker, drain).await;
         ticker.abort();
         Ok(())
     })
 }
 
 /// Lets requests in flight end, then cuts what is left.
-async fn finish(worker: &Rc<Worker>, until: Instant) {
+async fn finish(worker: &Rc<Worker>, drain: Drain) {
+    if worker.connections.len() > 0 && Instant::now() < drain.idle_until {
+        // Those that speak HTTP/2 say at once that no stream is to come.
+        worker.connections.for_each(|control| control.wake());
+        let _ = tokio::time::timeout_at(drain.idle_until.into(), worker.closed.notified()).await;
+    }
+    worker.hurries.set(true);
     worker.cut_idle();
     if worker.connections.len() > 0 {
-        let in_time = tokio::time::timeout_at(until.into(), worker.closed.notified()).await;
+        let in_time = tokio::time::timeout_at(drain.until.into(), worker.closed.notified()).await;
         if in_time.is_err() {
             worker.connections.for_each(|control| control.cut(Cut::Drained));
             // What was cut ends on its next poll; connections that hang in a write get no more time than a tick.
@@ -294,6 +315,7 @@ async fn watch_retirement(worker: Rc<Worker>) {
 
 async fn accept(worker: Rc<Worker>, listener: TcpListener, begins: Begins) {
     let mut drain = worker.shared.drain.subscribe();
+    let mut in_a_row = 0;
     loop {
         let accepted = tokio::select! {
             biased;
@@ -301,7 +323,15 @@ async fn accept(worker: Rc<Worker>, listener: TcpListener, begins: Begins) {
             accepted = listener.accept() => accepted,
         };
         match accepted {
-            Ok(accepted) => admit(&worker, accepted, &begins),
+            Ok(accepted) => {
+                admit(&worker, accepted, &begins);
+                in_a_row += 1;
+                if in_a_row >= ACCEPTS_IN_A_ROW {
+                    // A flood of connections leaves every other one its turn.
+                    in_a_row = 0;
+                    tokio::task::yield_now().await;
+                }
+            }
             Err(error) if is_transient(&error) => {}
             Err(error) => {
                 // Out of file descriptors or memory: accepting again at once would only spin.
@@ -311,7 +341,9 @@ async fn accept(worker: Rc<Worker>, listener: TcpListener, begins: Begins) {
         }
     }
     // Connections that the kernel has already completed are served, not reset, when the listener closes.
-    while let Some(Ok(accepted)) = futures_util::FutureExt::now_or_never(listener.accept()) {
+    for _ in 0..ACCEPTED_LAST {
+        let accepted = tokio::task::unconstrained(listener.accept());
+        let Some(Ok(accepted)) = futures_util::FutureExt::now_or_never(accepted) else { return };
         admit(&worker, accepted, &begins);
     }
 }
@@ -330,6 +362,9 @@ fn admit(worker: &Rc<Worker>, (stream, peer): (TcpStream, SocketAddr), begins: &
         Some(_) => None,
         None => (!plan.decide.forwarders.contains(ip)).then_some(ip),
     };
+    if overload::refuses_connection(worker, &plan, actor) {
+        return WorkerCounters::add_one(&worker.counters.connections_refused);
+    }
     let admitted = ConnectionCounts::admit(
         &worker.shared.tables,
         Counted::Connections,
@@ -345,6 +380,10 @@ fn admit(worker: &Rc<Worker>, (stream, peer): (TcpStream, SocketAddr), begins: &
         }
         Err(limit) => {
             WorkerCounters::add_one(&worker.counters.connections_refused);
+            worker.counters.count_limit(match limit {
+                "connections" => LimitReached::Connections,
+                _ => LimitReached::ConnectionsPerAddress,
+            });
             tracing::debug!(%peer, limit, "connection refused");
         }
     }
@@ -386,12 +425,16 @@ fn random_seed() -> u64 {
 }
 
 /// Resolution of deadlines.
-const TICK_MS: u64 = 100;
+pub(crate) const TICK_MS: u64 = 100;
 /// Most bytes one read takes.
 const READ_BYTES_MAX: usize = 64 * 1024;
 /// First size of an output buffer: most heads with a small body.
 const BUFFER_BYTES: usize = 4 * 1024;
 /// Output buffers kept for reuse.
 const BUFFERS_KEPT: usize = 256;
+/// Connections taken when a listener closes: those that wait, not those that keep coming where another process listens too.
+const ACCEPTED_LAST: usize = 4_096;
+/// Connections accepted before others get a turn.
+const ACCEPTS_IN_A_ROW: u32 = 32;
 /// Pause after a failed accept.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);

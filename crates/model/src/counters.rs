@@ -45,6 +45,8 @@ pub struct WorkerCounters {
     pub apps: AppCounters,
     /// Connections to listeners behind balancers that came to nothing, by the place in [`ProxyFailure::ALL`].
     pub proxy_failures: [AtomicU64; ProxyFailure::ALL.len()],
+    /// Clients that met a limit, by the place in [`LimitReached::ALL`].
+    pub limits_reached: [AtomicU64; LimitReached::ALL.len()],
 }
 
 macro_rules! labels {
@@ -93,6 +95,33 @@ labels! {
         Secp256r1 => "secp256r1",
         /// P-384.
         Secp384r1 => "secp384r1",
+    }
+    /// Which limit a client met, so that it was refused or its connection ended.
+    LimitReached {
+        /// Connections in all.
+        Connections => "connections",
+        /// Connections of one address.
+        ConnectionsPerAddress => "connections_per_address",
+        /// The time for a head.
+        HeadTime => "head_time",
+        /// A body came too slowly.
+        BodyRate => "body_rate",
+        /// A reply was taken too slowly.
+        ReplyRate => "reply_rate",
+        /// The requests of one connection; it ended in good order.
+        RequestsPerConnection => "requests_per_connection",
+        /// Streams were opened and given up.
+        H2Resets => "h2_resets",
+        /// Frames came that move no request on.
+        H2ControlFrames => "h2_control_frames",
+        /// The codec of HTTP/2 ended a connection: too many resets before anything was served, CONTINUATION, empty or tiny DATA.
+        H2Codec => "h2_codec",
+        /// A connection was refused, because the node is overloaded.
+        OverloadConnection => "overload_connection",
+        /// A request was refused, because the node is overloaded.
+        OverloadRequest => "overload_request",
+        /// An idle connection was closed, because the node runs short of something.
+        OverloadIdle => "overload_idle",
     }
     /// Why a connection to a TLS listener came to nothing.
     TlsFailure {
@@ -146,6 +175,11 @@ impl WorkerCounters {
     /// Counts a connection to a listener behind balancers that came to nothing.
     pub fn count_proxy_failure(&self, failure: ProxyFailure) {
         self.proxy_failures.get(failure as usize).into_iter().for_each(Self::add_one);
+    }
+
+    /// Counts a client that met a limit.
+    pub fn count_limit(&self, limit: LimitReached) {
+        self.limits_reached.get(limit as usize).into_iter().for_each(Self::add_one);
     }
 
     /// Counts how the keys of a session were agreed on.

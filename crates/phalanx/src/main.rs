@@ -7,6 +7,9 @@
 mod args;
 
 mod duty;
+mod limit_settings;
+mod load;
+mod log_settings;
 mod material_port;
 mod places_port;
 mod plan;
@@ -25,6 +28,7 @@ mod enrolment;
 mod membership;
 
 mod crowdsec;
+mod life;
 mod node;
 mod serve;
 mod up;
@@ -76,6 +80,8 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Policy(command) => commands::policy::run(&command),
         Command::Import(command) => import::run(&command),
         Command::Reload(args) => commands::reload::run(&args),
+        Command::Upgrade(args) => commands::upgrade::run(&args),
+        Command::Launcher(args) => life::launcher(&args),
         Command::Waf(WafCommand::Ftw(args)) => waf::ftw::ftw(args),
         Command::Waf(WafCommand::Backend(args)) => waf::backend::backend(&args),
         Command::Waf(WafCommand::Bench(args)) => waf::bench::bench(args),

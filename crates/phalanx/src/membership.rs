@@ -496,10 +496,13 @@ pub(crate) mod tests {
                 node: "b".into(),
                 fleet: Some(fleet),
                 fleet_id: DEFAULT_FLEET.into(),
-                logs: crate::settings::LogSettings::default(),
+                logs: crate::log_settings::LogSettings::default(),
                 tls: Default::default(),
                 trace: Default::default(),
                 otlp: None,
+                drains: Default::default(),
+                sandbox: Default::default(),
+                limits: Default::default(),
             };
             Identity::establish(&settings, &state, &sealer, POLICY, self.clock.now_ms()).await
         }

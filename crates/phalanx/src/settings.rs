@@ -8,14 +8,17 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use phalanx_control::ImportSettings;
+use phalanx_edge::EdgeLimits;
 use phalanx_model::{HoldLimits, PrefixSet};
 use phalanx_policy::Diagnostic;
 use phalanx_policy::toml_text::{At, Text};
 use phalanx_policy::units::duration_ms;
-use phalanx_record::{AccessFormat, AccessLogTo, AuditFormat};
 use serde::Deserialize;
 
 use crate::args::parse_name;
+use crate::life::sandbox::{self, RawSandbox, SandboxSettings};
+use crate::limit_settings::{self, RawLimits};
+use crate::log_settings::{self, LogSettings, RawLog};
 use crate::tls_settings::{self, RawCertificate, RawTlsListen, TlsSettings};
 use crate::trace_settings::{self, OtlpSettings, RawTrace};
 
@@ -54,15 +57,28 @@ pub(crate) struct Settings {
         expect(dead_code, reason = "a build that sends none refuses the table")
     )]
     pub(crate) otlp: Option<OtlpSettings>,
+    pub(crate) drains: Drains,
+    /// What the process may touch.
+    pub(crate) sandbox: SandboxSettings,
+    /// What clients may take of the node.
+    pub(crate) limits: EdgeLimits,
 }
 
-/// The access log, if it is not to be as it is by default, and logs in other tools' formats, if they are asked for.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct LogSettings {
-    pub(crate) access: Option<AccessLogTo>,
-    pub(crate) access_format: AccessFormat,
-    pub(crate) modsecurity: Option<PathBuf>,
-    pub(crate) audit: Option<(PathBuf, AuditFormat)>,
+/// How long connections may go on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Drains {
+    /// After the node was told to stop.
+    pub(crate) stop: Duration,
+    /// After another process has taken over.
+    pub(crate) handover: Duration,
+}
+
+impl Default for Drains {
+    fn default() -> Self {
+        // A stop is waited for, by people and service managers; nobody waits for a process that was followed, and what lasts
+        // there is a WebSocket or a download.
+        Self { stop: Duration::from_secs(10), handover: Duration::from_secs(600) }
+    }
 }
 
 /// How the node reaches its fleet.
@@ -84,14 +100,19 @@ pub(crate) struct FleetSettings {
 /// Reads a settings file: the settings and the policy file they name, as far as they can be read, and every fault.
 /// What was read must not be used when there are faults.
 pub(crate) fn read(path: &Path) -> (Option<(Settings, PathBuf)>, Vec<Diagnostic>) {
-    let name = path.display().to_string();
-    let text = match std::fs::read_to_string(path) {
-        Ok(text) => text,
+    match std::fs::read_to_string(path) {
+        Ok(text) => read_text(path, &text),
         Err(error) => {
-            return (None, vec![Diagnostic::error(name.as_str(), 0, format!("cannot be read: {error}"))]);
+            let name = path.display().to_string();
+            (None, vec![Diagnostic::error(name.as_str(), 0, format!("cannot be read: {error}"))])
         }
-    };
-    let text = Text::new(&name, &text);
+    }
+}
+
+/// The same, of the text that a file had.
+pub(crate) fn read_text(path: &Path, text: &str) -> (Option<(Settings, PathBuf)>, Vec<Diagnostic>) {
+    let name = path.display().to_string();
+    let text = Text::new(&name, text);
     let (raw, mut faults) = text.read_partly::<RawSettings>();
     let folder = path.parent().unwrap_or(Path::new(""));
     (raw.map(|raw| check(&text, &raw, folder, &mut faults)), faults)
@@ -140,7 +161,7 @@ fn check(
         proxied: proxied_by,
         h2c: raw.listen.h2c,
         admin,
-        logs: logs(text, &raw.log, folder, &state, faults),
+        logs: log_settings::check(text, &raw.log, folder, &state, faults),
         state,
         workers,
         site,
@@ -154,8 +175,26 @@ fn check(
         tls: tls_settings::check(text, (&raw.listen.tls, &raw.certificate), folder, faults),
         trace,
         otlp,
+        drains: drains(text, &raw.node, faults),
+        sandbox: sandbox::check(text, &raw.sandbox, folder, faults),
+        limits: limit_settings::check(text, &raw.limits, faults),
     };
     (settings, folder.join(&raw.policy))
+}
+
+fn drains(text: &Text<'_>, raw: &RawNode, faults: &mut Vec<Diagnostic>) -> Drains {
+    let mut drains = Drains::default();
+    for (key, written, time) in
+        [("drain", &raw.drain, &mut drains.stop), ("handover", &raw.handover, &mut drains.handover)]
+    {
+        let Some(written) = written else { continue };
+        match duration_ms(written) {
+            Ok(ms) if ms <= DRAIN_MAX_MS => *time = Duration::from_millis(ms),
+            Ok(_) => faults.push(text.error_at(&written.span, format!("`{key}` is a day at most"))),
+            Err(fault) => faults.push(text.error_at(&written.span, fault)),
+        }
+    }
+    drains
 }
 
 fn fleet(text: &Text<'_>, raw: &RawFleet, folder: &Path, faults: &mut Vec<Diagnostic>) -> FleetSettings {
@@ -201,62 +240,6 @@ fn replicas(text: &Text<'_>, written: Option<&At<u32>>, faults: &mut Vec<Diagnos
 /// Reads a join token from a file.
 pub(crate) fn read_token(path: &Path) -> std::io::Result<String> {
     std::fs::read_to_string(path).map(|text| text.trim().to_owned())
-}
-
-fn logs(
-    text: &Text<'_>,
-    raw: &RawLog,
-    folder: &Path,
-    state: &Path,
-    faults: &mut Vec<Diagnostic>,
-) -> LogSettings {
-    let mut path = |written: &At<PathBuf>| {
-        let path = folder.join(&written.value);
-        if path.is_dir() {
-            let fault = text.error_at(&written.span, format!("`{}` is a folder", written.value.display()));
-            faults.push(fault.with_help("name the file itself, as in `/var/log/phalanx/audit.log`"));
-        } else if path.starts_with(state) {
-            let fault = text.error_at(&written.span, "the state folder is for the node's own files");
-            faults.push(fault.with_help("write the log to another folder, as in `/var/log/phalanx`"));
-        }
-        path
-    };
-    let access = raw.access.as_ref().map(|written| match access_log_to(&written.value) {
-        AccessLogTo::File(_) => AccessLogTo::File(path(written)),
-        other => other,
-    });
-    let modsecurity = raw.modsecurity.as_ref().map(&mut path);
-    let audit = raw.audit.as_ref().map(&mut path);
-    let of_access = match &access {
-        Some(AccessLogTo::File(file)) => Some(file),
-        _ => None,
-    };
-    for (written, file, other, name) in [
-        (&raw.audit, audit.as_ref(), modsecurity.as_ref(), "modsecurity"),
-        (&raw.audit, audit.as_ref(), of_access, "access"),
-        (&raw.modsecurity, modsecurity.as_ref(), of_access, "access"),
-    ] {
-        if let (Some(written), true) = (written, file.is_some() && file == other) {
-            let fault = text.error_at(&written.span, format!("`{name}` goes to the same file"));
-            faults.push(fault.with_help("give each log a file of its own"));
-        }
-    }
-    if let (Some(format), None) = (&raw.audit_format, &raw.audit) {
-        let fault = text.error_at(&format.span, "`audit_format` is the format of a log that has no file");
-        faults.push(fault.with_help("add `audit = \"/var/log/phalanx/audit.log\"`, or take it out"));
-    }
-    let format = raw.audit_format.as_ref().map(|format| format.value).unwrap_or_default();
-    let access_format = raw.access_format.as_ref().map(|format| format.value).unwrap_or_default();
-    LogSettings { access, access_format, modsecurity, audit: audit.map(|path| (path, format)) }
-}
-
-/// Reads where the access log goes: two words, else a file.
-pub(crate) fn access_log_to(written: &Path) -> AccessLogTo {
-    match written.to_str() {
-        Some("stdout") => AccessLogTo::StandardOutput,
-        Some("off") => AccessLogTo::Nowhere,
-        _ => AccessLogTo::File(written.to_owned()),
-    }
 }
 
 /// Whether they can be used is for `check` to say and for the running node: a node starts without them.
@@ -466,6 +449,10 @@ struct RawSettings {
     held: RawHeld,
     #[serde(default)]
     certificate: Vec<RawCertificate>,
+    #[serde(default)]
+    sandbox: RawSandbox,
+    #[serde(default)]
+    limits: RawLimits,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -484,21 +471,13 @@ struct RawGeo {
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct RawLog {
-    access: Option<At<PathBuf>>,
-    access_format: Option<At<AccessFormat>>,
-    modsecurity: Option<At<PathBuf>>,
-    audit: Option<At<PathBuf>>,
-    audit_format: Option<At<AuditFormat>>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
 struct RawNode {
     site: Option<At<String>>,
     name: Option<At<String>>,
     state: Option<PathBuf>,
     workers: Option<At<u16>>,
+    drain: Option<At<String>>,
+    handover: Option<At<String>>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -575,19 +554,16 @@ const IMPORT_LIMIT: usize = 20_000;
 /// Half of what one author may order in all: a source must not crowd out what the node finds out itself.
 const IMPORT_LIMIT_MAX: usize = phalanx_model::limits::DECISIONS_PER_AUTHOR_MAX / 2;
 
+const DRAIN_MAX_MS: u64 = 86_400_000;
+
 const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8080);
 const DEFAULT_ADMIN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8900);
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
-    fn told(log: &str) -> (Option<LogSettings>, Vec<String>) {
-        let (settings, faults) = read_with(&format!("[log]\n{log}"));
-        (settings.map(|settings| settings.logs), faults)
-    }
-
-    fn read_with(sections: &str) -> (Option<Settings>, Vec<String>) {
+    pub(crate) fn read_with(sections: &str) -> (Option<Settings>, Vec<String>) {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("phalanx.toml");
         std::fs::write(&file, format!("policy = \"policy.toml\"\n[node]\nstate = \"state\"\n{sections}"))
@@ -663,30 +639,6 @@ mod tests {
     }
 
     #[test]
-    fn there_are_no_other_logs_unless_they_are_asked_for() {
-        let (logs, faults) = told("");
-        let logs = logs.unwrap();
-        assert!(faults.is_empty() && logs.modsecurity.is_none() && logs.audit.is_none());
-        let (logs, faults) = told("modsecurity = \"m.log\"\naudit = \"a.log\"\naudit_format = \"native\"\n");
-        let (path, format) = logs.unwrap().audit.unwrap();
-        assert!(faults.is_empty() && path.ends_with("a.log"));
-        assert_eq!(format, AuditFormat::Native);
-    }
-
-    #[test]
-    fn the_access_log_goes_where_it_is_said() {
-        let (logs, faults) = told("");
-        assert!(logs.unwrap().access.is_none() && faults.is_empty());
-        for (log, expected) in [("stdout", AccessLogTo::StandardOutput), ("off", AccessLogTo::Nowhere)] {
-            assert_eq!(told(&format!("access = \"{log}\"\n")).0.unwrap().access, Some(expected));
-        }
-        let (logs, faults) =
-            told("access = \"/tmp/a.log\"\naccess_format = \"combined\"\naudit = \"/tmp/a.log\"\n");
-        assert_eq!(logs.unwrap().access_format, AccessFormat::Combined);
-        assert!(faults.len() == 1 && faults[0].contains("7: `access` goes to the same file"), "{faults:?}");
-    }
-
-    #[test]
     fn databases_of_addresses_are_named_from_the_settings_folder_and_limited() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("phalanx.toml");
@@ -701,35 +653,6 @@ mod tests {
         assert!(faults.is_empty(), "{faults}");
         let (_, faults) = read(r#""1", "2", "3", "4", "5""#);
         assert!(faults.contains(":3: a node reads at most 4 databases"), "{faults}");
-    }
-
-    #[test]
-    fn mistakes_about_logs_are_told_with_line_and_help() {
-        for (log, expected) in [
-            (
-                "audit_format = \"native\"\n",
-                "error: 5: `audit_format` is the format of a log that has no file\n  help: add `audit = \"/var/log/phalanx/audit.log\"`, or take it out",
-            ),
-            (
-                "audit = \"a.log\"\naudit_format = \"natve\"\n",
-                "error: 6: unknown value `natve`\n  help: did you mean `native`?",
-            ),
-            (
-                "modsecurity = \"a.log\"\naudit = \"a.log\"\n",
-                "error: 6: `modsecurity` goes to the same file\n  help: give each log a file of its own",
-            ),
-            (
-                "audit = \"state/record/access.log\"\n",
-                "error: 5: the state folder is for the node's own files\n  help: write the log to another folder, as in `/var/log/phalanx`",
-            ),
-            (
-                "audit = \"/tmp\"\n",
-                "error: 5: `/tmp` is a folder\n  help: name the file itself, as in `/var/log/phalanx/audit.log`",
-            ),
-            ("audi = \"a.log\"\n", "error: 5: unknown key `audi`\n  help: did you mean `audit`?"),
-        ] {
-            assert_eq!(told(log).1, [expected], "{log}");
-        }
     }
 
     #[test]

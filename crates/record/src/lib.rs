@@ -40,7 +40,7 @@ pub use audit_log::AuditFormat;
 pub use explain::Explanation;
 pub use history::{Filter, History};
 pub use metrics::{Metrics, MetricsSources, NodeGauges, RateLimitCount, TryCount, UpstreamCount};
-pub use recorder::{AccessLogTo, RecordSettings, Recorder};
+pub use recorder::{AccessLogTo, RecordSettings, Recorder, Released};
 pub use request::{Consequence, RecordedRequest};
 #[cfg(feature = "otel")]
 pub use spans::SpanSettings;

@@ -118,6 +118,7 @@ impl Node {
                 }
                 .boxed()
             }),
+            upgrade: Box::new(|| async { Err("the new process is gone".to_owned()) }.boxed()),
             policy: Box::new(move || {
                 let good = good.load(Ordering::SeqCst);
                 async move { if good { Ok(Reloaded { from: 1, to: 2 }) } else { Err(vec![fault()]) } }.boxed()
@@ -317,6 +318,8 @@ fn node_status(ready: bool) -> NodeStatus {
         not_ready: (!ready).then(|| "the listeners are not bound".into()),
         degraded: vec![],
         certificates: vec![],
+        process: Default::default(),
+        load: Default::default(),
     }
 }
 

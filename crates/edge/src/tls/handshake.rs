@@ -1,7 +1,10 @@
 //! The handshake of a connection: bounded in number and time, counted whatever becomes of it, and over before anything of
 //! HTTP is read.
 
+use std::future::{Future, poll_fn};
+use std::pin::pin;
 use std::rc::Rc;
+use std::task::{Context, Poll};
 
 use phalanx_model::Ja4;
 use phalanx_model::counters::{KeyExchange, TlsFailure, WorkerCounters};
@@ -57,7 +60,7 @@ pub(crate) async fn accept(client: &mut Client, listener: usize) -> Shaken {
     client.control.activity.set(Activity::Busy);
     client.control.set_deadline(worker.after_ms(edge_limits.handshake_ms));
     let shaken = shake(client, listener).await;
-    client.control.activity.set(Activity::Idle);
+    client.control.rests(worker.now_ms());
     match shaken {
         Ok(agreed) => {
             let is_forwarder = client.control.client.get().is_none();
@@ -88,10 +91,21 @@ async fn shake(client: &mut Client, listener: usize) -> Result<Agreed, TlsFailur
     client.socket.start_tls(session);
     let worker = Rc::clone(&client.worker);
     let control = Rc::clone(&client.control);
+    let mut turn = pin!(worker.handshake_turn.acquire());
+    let turn = control.run(|cx| turn.as_mut().poll(cx).map(Ok::<_, Cut>)).await.map_err(of_cut)?;
     let socket = &mut client.socket;
-    let shaken = control
-        .run(|cx| worker.with_scratch(|scratch| socket.poll_handshake(cx, scratch)).map_err(Failed::Session));
-    let failure = match shaken.await {
+    let mut step = |cx: &mut Context<'_>| {
+        worker.with_scratch(|scratch| socket.poll_handshake(cx, scratch)).map_err(Failed::Session)
+    };
+    // Keys are agreed on and signed with the first flight; what follows is cheap.
+    let first = poll_fn(|cx| Poll::Ready(step(cx))).await;
+    tokio::task::yield_now().await;
+    drop(turn);
+    let shaken = match first {
+        Poll::Ready(shaken) => shaken,
+        Poll::Pending => control.run(step).await,
+    };
+    let failure = match shaken {
         Ok(()) => return agreed(client, &hello).ok_or(TlsFailure::Malformed),
         Err(Failed::Cut(cut)) => of_cut(cut),
         Err(Failed::Session(SessionError::Io(_))) => TlsFailure::Closed,

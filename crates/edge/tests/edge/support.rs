@@ -66,7 +66,7 @@ impl Node {
             lanes,
             clock: Arc::new(SystemClock),
         };
-        let edge = Edge::bind(settings, shared).unwrap();
+        let edge = Edge::bind(settings, shared, Vec::new()).unwrap();
         let handle = edge.handle();
         edge.run().unwrap();
         Self { edge: handle, plan, view, places, material, readers, upstream }

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::note::Notes;
-use super::site::{App, At, Does, Edits, Pool, Rate, Route, Site, Target};
+use super::site::{App, At, Does, Edits, Pool, Rate, Route, Server, Site, Target};
 
 /// The two files.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,15 +38,25 @@ fn settings(site: &Site, from: &str) -> String {
     let mut out = Out::default();
     out.comment(&format!("Made by `phalanx import` from {from}."));
     out.text("policy", "policy.toml");
-    if !site.listen.is_empty() {
+    let balancers = |address: &String| site.proxied.iter().find(|(known, _)| known == address);
+    let plain: Vec<String> = site.listen.iter().filter(|one| balancers(one).is_none()).cloned().collect();
+    if !plain.is_empty() {
         out.table("[listen]");
-        out.list("address", &site.listen);
+        out.list("address", &plain);
+    }
+    for (address, networks) in site.listen.iter().filter_map(balancers) {
+        out.table("[[listen.http]]");
+        out.text("address", address);
+        out.list("proxy_protocol", networks);
     }
     // Without a certificate nothing can be shown there.
     if !site.certificates.is_empty() {
         for listen in &site.tls {
             out.table("[[listen.tls]]");
             out.text("address", &listen.address);
+            if let Some((_, networks)) = balancers(&listen.address) {
+                out.list("proxy_protocol", networks);
+            }
             if let Some(ca) = &listen.client_ca {
                 out.text("client_ca", ca);
                 out.text("client_certificate", if listen.optional { "request" } else { "require" });
@@ -77,16 +87,47 @@ fn write_app(out: &mut Out, app: &App, notes: &mut Notes) {
     if !app.trust.is_empty() {
         out.list("trust_forwarded", &app.trust);
     }
+    if let Some(field) = &app.named_in {
+        out.line("client_address", &format!("{{ from = {} }}", quoted(field)));
+    }
     write_compression(out, &app.compression);
-    write_does(out, "apps", &app.does);
+    let (does, root) = for_all_paths(app);
+    write_does(out, "apps", &does);
     app.rates.iter().for_each(|rate| write_rate(out, rate));
-    for route in &app.routes {
+    for route in app.routes.iter().chain(&root) {
         if CARRIES_ROUTES {
             write_route(out, route);
         } else {
             notes.add(&route.place, "a route of its own", "routes are not in policy yet");
         }
     }
+}
+
+/// What an app does with requests that no route is about: it must have an upstream, and a route for all paths where none of them
+/// goes there.
+fn for_all_paths(app: &App) -> (Does, Option<Route>) {
+    if matches!(app.does.target, Target::Upstreams(_)) {
+        return (app.does.clone(), None);
+    }
+    let mut root = app.does.clone();
+    if root.target == Target::Inherited {
+        root.target = Target::Reply { status: 404, body: None };
+    }
+    let of_route =
+        |route: &Route| matches!(route.does.target, Target::Upstreams(_)).then(|| route.does.target.clone());
+    let nowhere = Server { url: "http://127.0.0.1:9".to_owned(), ..Server::default() };
+    let target = app.routes.iter().find_map(of_route);
+    let target = target.unwrap_or(Target::Upstreams(Pool { servers: vec![nowhere], ..Pool::default() }));
+    let at = At::Prefix("/".to_owned());
+    let place = app.place.clone();
+    let root = Route {
+        place,
+        at,
+        plain_only: false,
+        methods: Vec::new(),
+        does: Does { limits: Vec::new(), ..root },
+    };
+    (Does { target, ..Does::default() }, Some(root))
 }
 
 /// Policy has no routes, nor edits of header fields.

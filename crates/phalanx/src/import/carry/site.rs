@@ -8,6 +8,8 @@ pub(crate) struct Site {
     /// Addresses without TLS.
     pub(crate) listen: Vec<String>,
     pub(crate) tls: Vec<TlsListen>,
+    /// Addresses behind balancers that begin with a PROXY header, and the networks of those.
+    pub(crate) proxied: Vec<(String, Vec<String>)>,
     /// Chains and their keys.
     pub(crate) certificates: Vec<(String, String)>,
     pub(crate) apps: Vec<App>,
@@ -81,6 +83,8 @@ pub(crate) struct App {
     /// Folders with its rules.
     pub(crate) rules: Vec<String>,
     pub(crate) trust: Vec<String>,
+    /// The field in which they name clients, if not the usual one.
+    pub(crate) named_in: Option<String>,
     /// Codings and media types of what is compressed; no coding: nothing is.
     pub(crate) compression: (Vec<String>, Vec<String>),
     pub(crate) rates: Vec<Rate>,
@@ -98,6 +102,7 @@ impl App {
             blocks: false,
             rules: Vec::new(),
             trust: Vec::new(),
+            named_in: None,
             compression: Default::default(),
             rates: Vec::new(),
             does: Does::default(),

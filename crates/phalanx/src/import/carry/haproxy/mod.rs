@@ -133,8 +133,8 @@ fn bind(site: &mut Site, line: &Line, notes: &mut Notes) {
         }
     }
     if line.has("accept-proxy") {
-        let help = "see the guide for the PROXY protocol, or let the balancer send X-Forwarded-For";
-        notes.add(&line.place, format!("`{}` expects the PROXY protocol", line.text()), help);
+        let help = "add `proxy_protocol` with the networks of the balancers to the listener";
+        notes.add(&line.place, format!("`{}` does not say who may send a PROXY header", line.text()), help);
     }
     if !tls {
         return;

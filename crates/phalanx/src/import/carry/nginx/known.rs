@@ -24,6 +24,10 @@ pub(super) fn report(block: &[Directive], level: Level, notes: &mut Notes) {
         let listed = |(known, _): &&(&str, &str)| {
             *known == name || known.strip_suffix('*').is_some_and(|k| name.starts_with(k))
         };
+        // Which `Connection` an upgrade needs is known here.
+        if name == "map" && directive.arg(0) == "$http_upgrade" {
+            continue;
+        }
         match LISTED.iter().find(listed) {
             Some((_, help)) => {
                 notes.add(&directive.place, format!("`{}` is not carried", directive.words()), *help)

@@ -57,12 +57,13 @@ fn find<'a>(site: &mut Site, one: &'a Directive, http: &Scope<'a>, notes: &mut N
             continue;
         }
         tls |= with_tls;
-        if has("proxy_protocol") {
-            let help = "see the guide for the PROXY protocol, or let the balancer send X-Forwarded-For";
-            notes.add(&listen.place, format!("`{}` expects the PROXY protocol", listen.words()), help);
-        }
         match listen_address(listen.arg(0), 80) {
-            Some(address) => site.add_listen(address, with_tls),
+            Some(address) => {
+                if has("proxy_protocol") {
+                    proxied(site, &address, listen, &scope, notes);
+                }
+                site.add_listen(address, with_tls);
+            }
             None => notes.add(
                 &listen.place,
                 format!("`{}` is no address with a port", listen.words()),
@@ -341,32 +342,45 @@ fn compression(app: &mut App, scope: &Scope<'_>) {
     }
 }
 
-fn trust(app: &mut App, scope: &Scope<'_>, notes: &mut Notes) {
-    let networks = scope.all("set_real_ip_from");
-    let field = scope.one("real_ip_header").map_or("X-Real-IP", |one| one.arg(0));
+/// A listener that demands the PROXY protocol: here it must be said who may speak it.
+fn proxied(site: &mut Site, address: &str, listen: &Directive, scope: &Scope<'_>, notes: &mut Notes) {
+    let networks = networks(scope, notes);
     if networks.is_empty() {
-        return;
+        let help = "add `proxy_protocol` with the networks of the balancers to the listener";
+        notes.add(
+            &listen.place,
+            format!("`{}` does not say who may send a PROXY header", listen.words()),
+            help,
+        );
+    } else if !site.proxied.iter().any(|(known, _)| known == address) {
+        site.proxied.push((address.to_owned(), networks));
     }
-    if !field.eq_ignore_ascii_case("x-forwarded-for") {
-        if let Some(first) = networks.first() {
-            let help = "see the guide for the client's address: which field names it, or the PROXY protocol";
-            notes.add(
-                &first.place,
-                format!("the client's address is in `{field}`, not in X-Forwarded-For"),
-                help,
-            );
-        }
-        return;
-    }
-    for one in networks {
+}
+
+/// The networks of `set_real_ip_from`.
+fn networks(scope: &Scope<'_>, notes: &mut Notes) -> Vec<String> {
+    let mut networks = Vec::new();
+    for one in scope.all("set_real_ip_from") {
         match one.arg(0) {
             "unix:" => {}
             network if network.split('/').next().is_some_and(|ip| ip.parse::<std::net::IpAddr>().is_ok()) => {
-                app.trust.push(network.to_owned());
+                networks.push(network.to_owned());
             }
             name => notes.add(&one.place, format!("`{name}` is no network"), "write its addresses"),
         }
     }
+    networks
+}
+
+fn trust(app: &mut App, scope: &Scope<'_>, notes: &mut Notes) {
+    // Without a word about it nginx looks there.
+    let field = scope.one("real_ip_header").map_or("X-Real-IP", |one| one.arg(0)).to_ascii_lowercase();
+    let networks = networks(scope, notes);
+    if networks.is_empty() || field == "proxy_protocol" {
+        return;
+    }
+    app.trust = networks;
+    app.named_in = Some(field).filter(|field| field != "x-forwarded-for");
 }
 
 /// Clients that came without TLS to hosts that are served with it are sent there.

@@ -40,7 +40,8 @@ pub(super) fn simple_regex(regex: &str) -> Option<Matches> {
     let body = regex.strip_prefix('^')?;
     for end in ["(.*)$", "(.*)", "(.+)$", "(.+)"] {
         if let Some(path) = body.strip_suffix(end) {
-            return Some(Matches::Below(plain(path)?));
+            // By whole segments, as routes are.
+            return Some(Matches::Below(plain(path.strip_suffix('/')?)?));
         }
     }
     let path = body.strip_suffix("/?$").or_else(|| body.strip_suffix('$'))?;
@@ -95,7 +96,7 @@ mod tests {
         for (regex, expected) in [
             ("^/old$", Some(Matches::Path("/old".into()))),
             ("^/a\\.html$", Some(Matches::Path("/a.html".into()))),
-            ("^/old/(.*)$", Some(Matches::Below("/old/".into()))),
+            ("^/old/(.*)$", Some(Matches::Below("/old".into()))),
             ("^(.*)$", Some(Matches::All)),
             ("^/user/([0-9]+)$", None),
             ("/old", None),
