@@ -11,6 +11,8 @@
 )]
 
 mod abuse;
+#[cfg(test)]
+mod acme;
 mod cli;
 mod clocks;
 mod crowdsec;
@@ -31,5 +33,6 @@ mod rules;
 mod serve;
 mod state;
 mod support;
+mod tickets;
 mod tls;
 mod upgrade;

@@ -21,6 +21,7 @@ mod connection;
 mod pipeline;
 mod proxied;
 
+mod acme;
 mod ask;
 mod audit;
 pub mod client_address;
@@ -75,6 +76,6 @@ pub use places::Places;
 pub use plan::{AppLimits, AppPlan, EdgePlan, UpstreamPlan, UpstreamTarget};
 pub use settings::{EdgeLimits, EdgeSettings, Sample, TraceMode, TraceSettings};
 pub use tables::NodeTables;
-pub use tls::{Material, Served, TlsListener};
+pub use tls::{Challenges, Material, Served, TlsListener};
 pub use trial::{Before, Fares, TrialCounts};
 pub use upstream::is_never_upstream;

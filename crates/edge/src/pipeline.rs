@@ -13,6 +13,7 @@ use phalanx_decide::{Denial, Finding, Mode, Provenance, on_findings, standing, s
 use phalanx_model::counters::LimitReached;
 use phalanx_model::{Action, BodyFraming, FramingFault, HttpVersion, Reason, SecurityEvent, Verdict};
 
+use crate::acme;
 use crate::ask;
 use crate::audit;
 use crate::client::Client;
@@ -61,6 +62,9 @@ pub(crate) async fn serve(client: &mut Client, request: &mut Request) -> After {
 }
 
 async fn stages(client: &mut Client, request: &mut Request) -> Result<(), Stop> {
+    if acme::asks(&request.head) && acme::answer(client, request).await? {
+        return Ok(());
+    }
     on_request_head(client, request)?;
     let held = on_request_body(client, request).await?;
     let mut exchange = ask::ask(client, request, &held).await?;

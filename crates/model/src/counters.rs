@@ -143,6 +143,10 @@ labels! {
         ClientCertificate => "client_certificate",
         /// The client refused what we showed, most often the certificate.
         Refused => "refused",
+        /// There is no certificate for the name yet.
+        NoCertificate => "no_certificate",
+        /// It was a certificate authority's challenge, answered.
+        AcmeChallenge => "acme_challenge",
     }
     /// Why a connection to a listener that demands a PROXY header came to nothing.
     ProxyFailure {

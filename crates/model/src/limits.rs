@@ -101,6 +101,8 @@ pub const TLS_HANDSHAKES_MAX: usize = 1_024;
 pub const TLS_HANDSHAKES_PER_ACTOR_MAX: usize = 128;
 /// Certificates of one node; each is read and checked at each reload.
 pub const CERTIFICATES_MAX: usize = 1_024;
+/// Hosts of one site for which certificates are ordered, with one for each.
+pub const ACME_HOSTS_MAX: usize = 256;
 /// A certificate that ends sooner than this is told to the operator, in milliseconds. Who renews a month before the end has
 /// had two weeks.
 pub const CERTIFICATE_ENDS_SOON_MS: u64 = 14 * 24 * 60 * 60_000;

@@ -6,6 +6,8 @@
 
 mod args;
 
+mod acme_port;
+mod acme_settings;
 mod duty;
 mod limit_settings;
 mod load;
@@ -16,6 +18,7 @@ mod plan;
 mod rates;
 mod settings;
 mod state;
+mod tickets_port;
 mod tls_settings;
 mod trace_settings;
 

@@ -127,6 +127,7 @@ impl Node {
             anyhow::Ok((Kept::read(state, &sealer, fleet), sealer))
         };
         let (kept, sealer) = sealed().map_err(StartError::Other)?;
+        material.remember(&sealer, state.certificates()).map_err(StartError::Other)?;
         let keeper = PolicyKeeper::start(
             source,
             kept.bundle(),
@@ -175,6 +176,7 @@ impl Node {
         let (edge, to_run) = edge;
         crowdsec.import(settings, &fleet, &clock)?;
         let mut tasks = JoinSet::new();
+        share_material(settings, (&keeper, &material), &fleet, &clock, &mut tasks).await?;
         tasks.spawn(kept.follow(Arc::clone(&keeper), fleet.clone(), edge.clone(), Arc::clone(&clock)));
         let of_fleet = (&fleet, &lanes, &clock);
         let (offices, enrolment) =
@@ -380,6 +382,25 @@ async fn start_core(
         tokio::spawn(crate::rates::share(Arc::clone(edge.tables()), keeper.plan(), fleet.clone()));
     }
     Ok(((edge, to_run), fleet, places))
+}
+
+/// Has the nodes of the site share keys of session tickets and certificates that are ordered.
+async fn share_material(
+    settings: &Settings,
+    (keeper, material): (&Arc<PolicyKeeper>, &Arc<MaterialKeeper>),
+    fleet: &FleetHandle,
+    clock: &Arc<dyn Clock>,
+    tasks: &mut JoinSet<()>,
+) -> anyhow::Result<()> {
+    if settings.tls.listeners.is_empty() {
+        return Ok(());
+    }
+    tasks.spawn(crate::tickets_port::follow(fleet.clone(), material.tickets(), Arc::clone(clock)));
+    if let Some(acme) = &settings.tls.acme {
+        let shown = (keeper.plan(), Arc::clone(material));
+        tasks.spawn(crate::acme_port::start(acme, fleet, shown, Arc::clone(clock)).await?);
+    }
+    Ok(())
 }
 
 /// The clients that the edge served well, and where they are.

@@ -10,6 +10,7 @@ use phalanx_policy::Diagnostic;
 use phalanx_policy::toml_text::{At, Text};
 use serde::Deserialize;
 
+use crate::acme_settings::{self, AcmeTls, RawAcme};
 use crate::settings::{address, proxied};
 
 /// TLS listeners and what they show; none of both by default.
@@ -18,6 +19,8 @@ pub(crate) struct TlsSettings {
     pub(crate) listeners: Vec<TlsListen>,
     /// The first one answers those who name no host, or an unknown one.
     pub(crate) certificates: Vec<CertificateFiles>,
+    /// Certificates that are ordered.
+    pub(crate) acme: Option<AcmeTls>,
 }
 
 /// One TLS listener.
@@ -48,15 +51,16 @@ pub(crate) struct CertificateFiles {
 /// Checks what was written.
 pub(crate) fn check(
     text: &Text<'_>,
-    (listen, certificates): (&[RawTlsListen], &[RawCertificate]),
+    (listen, certificates, acme): (&[RawTlsListen], &[RawCertificate], Option<&RawAcme>),
+    plain: bool,
     folder: &Path,
     faults: &mut Vec<Diagnostic>,
 ) -> TlsSettings {
-    if let (Some(first), true) = (listen.first(), certificates.is_empty()) {
+    if let (Some(first), true) = (listen.first(), certificates.is_empty() && acme.is_none()) {
         let fault = text.error_at(&first.address.span, "a TLS listener needs a certificate");
-        faults.push(
-            fault.with_help("add `[[certificate]]` with `cert = \"shop.pem\"` and `key = \"shop.key\"`"),
-        );
+        faults.push(fault.with_help(
+            "add `[[certificate]]` with `cert = \"shop.pem\"` and `key = \"shop.key\"`, or `[acme]`",
+        ));
     }
     if let (Some(first), true) = (certificates.first(), listen.is_empty()) {
         let fault = text.error_at(&first.cert.span, "no listener shows this certificate");
@@ -73,6 +77,7 @@ pub(crate) fn check(
     TlsSettings {
         listeners: listen.iter().filter_map(|raw| listener(text, raw, folder, faults)).collect(),
         certificates: certificates.iter().take(CERTIFICATES_MAX).map(files).collect(),
+        acme: acme.map(|raw| acme_settings::check(text, raw, (plain, !listen.is_empty()), folder, faults)),
     }
 }
 

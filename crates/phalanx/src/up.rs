@@ -322,6 +322,7 @@ fn tls_of(args: &UpArgs) -> TlsSettings {
     TlsSettings {
         listeners: vec![TlsListen { address, require_pq: false, clients: None, proxied: None }],
         certificates: vec![CertificateFiles { cert: cert.clone(), key: key.clone() }],
+        acme: None,
     }
 }
 

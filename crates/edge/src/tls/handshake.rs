@@ -10,6 +10,7 @@ use phalanx_model::Ja4;
 use phalanx_model::counters::{KeyExchange, TlsFailure, WorkerCounters};
 use rustls::{HandshakeKind, NamedGroup, ProtocolVersion};
 
+use super::challenges::ACME_TLS;
 use super::hello::{self, ClientHello, NotHello};
 use super::ja4::ja4;
 use super::material::HTTP2;
@@ -106,6 +107,8 @@ async fn shake(client: &mut Client, listener: usize) -> Result<Agreed, TlsFailur
         Poll::Pending => control.run(step).await,
     };
     let failure = match shaken {
+        // What it came for is in the handshake; nothing follows (RFC 8737 section 3).
+        Ok(()) if is_challenge(client) => return Err(TlsFailure::AcmeChallenge),
         Ok(()) => return agreed(client, &hello).ok_or(TlsFailure::Malformed),
         Err(Failed::Cut(cut)) => of_cut(cut),
         Err(Failed::Session(SessionError::Io(_))) => TlsFailure::Closed,
@@ -157,6 +160,11 @@ async fn alert(client: &mut Client, description: u8) {
     let _ = client.flush().await;
 }
 
+/// Whether it was a certificate authority that looks whether the host is ours.
+fn is_challenge(client: &Client) -> bool {
+    client.socket.session().is_some_and(|session| session.connection().alpn_protocol() == Some(ACME_TLS))
+}
+
 /// What was agreed on, counted.
 fn agreed(client: &Client, hello: &ClientHello) -> Option<Agreed> {
     let connection = client.socket.session()?.connection();
@@ -201,6 +209,8 @@ fn of_error(error: &rustls::Error) -> TlsFailure {
             TlsFailure::ClientCertificate
         }
         rustls::Error::AlertReceived(_) => TlsFailure::Refused,
+        // rustls has no word of its own for it.
+        rustls::Error::General(why) if why.contains("no server certificate") => TlsFailure::NoCertificate,
         _ => TlsFailure::Malformed,
     }
 }
