@@ -180,6 +180,10 @@ fn write_does(out: &mut Out, of: &str, does: &Does) {
         does.upstream_host.iter().for_each(|host| out.text("upstream_host", host));
         write_edits(out, "request_headers", &does.request);
         write_edits(out, "response_headers", &does.response);
+        // A word of the app's, never of a route's.
+        if let Some(hsts) = does.hsts.as_ref().filter(|_| of == "apps") {
+            out.line("responses", &format!("{{ hsts = {hsts} }}"));
+        }
     }
     if !does.limits.is_empty() {
         let limits = does.limits.iter().map(|(key, value)| (*key, quoted(value)));

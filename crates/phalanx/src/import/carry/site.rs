@@ -143,6 +143,8 @@ pub(crate) struct Does {
     pub(crate) upstream_host: Option<String>,
     pub(crate) request: Edits,
     pub(crate) response: Edits,
+    /// `Strict-Transport-Security`, as policy says it.
+    pub(crate) hsts: Option<String>,
 }
 
 /// Where it goes.

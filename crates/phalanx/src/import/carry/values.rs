@@ -109,14 +109,63 @@ pub(crate) fn with_variables(text: &str, names: impl Fn(&str) -> Option<String>)
     Some(out)
 }
 
-/// Braces are our variables' and cannot be written otherwise.
+/// Braces are our variables', and stand twice for themselves.
 fn literal(out: &mut String, text: &str) -> Option<()> {
-    if text.contains(['{', '}']) || text.chars().any(char::is_control) {
+    if !text.bytes().all(|byte| (0x20..0x7f).contains(&byte)) {
         return None;
     }
-    out.push_str(text);
+    out.push_str(&text.replace('{', "{{").replace('}', "}}"));
     Some(())
 }
+
+/// Whether policy lets a field be changed: those that frame a message, end at a hop or say who asks are the node's own business.
+pub(crate) fn may_change(name: &str, of_request: bool) -> bool {
+    let lower = name.to_ascii_lowercase().replace('_', "-");
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
+    let reserved = RESERVED.contains(&lower.as_str())
+        || of_request && (RESERVED_IN_REQUESTS.contains(&lower.as_str()) || lower.starts_with("x-forwarded"))
+        || !of_request && lower == "strict-transport-security";
+    !reserved && !name.is_empty() && name.bytes().all(plain)
+}
+
+/// `Strict-Transport-Security` as policy says it.
+pub(crate) fn hsts(value: &str) -> Option<String> {
+    let mut out = String::new();
+    for part in value.split(';').map(|part| part.trim().to_ascii_lowercase()) {
+        let comma = if out.is_empty() { "" } else { ", " };
+        match part.as_str() {
+            "" => {}
+            "includesubdomains" => out.push_str(&format!("{comma}subdomains = true")),
+            "preload" => out.push_str(&format!("{comma}preload = true")),
+            part => {
+                let seconds: u64 = part.strip_prefix("max-age=")?.trim_matches('"').parse().ok()?;
+                out.push_str(&format!("{comma}max_age = \"{seconds}s\""));
+            }
+        }
+    }
+    out.contains("max_age").then(|| format!("{{ {out} }}"))
+}
+
+const RESERVED: &[&str] = &[
+    "connection",
+    "content-encoding",
+    "content-length",
+    "content-range",
+    "host",
+    "keep-alive",
+    "proxy",
+    "proxy-authenticate",
+    "proxy-authorization",
+    "proxy-connection",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+    "via",
+    "x-request-id",
+];
+const RESERVED_IN_REQUESTS: &[&str] =
+    &["content-type", "expect", "forwarded", "http2-settings", "x-original-url", "x-rewrite-url"];
 
 /// Whether a text can be a host's name in policy.
 pub(crate) fn is_host(name: &str) -> bool {
@@ -180,13 +229,21 @@ mod tests {
     }
 
     #[test]
+    fn hsts_is_a_table() {
+        let table = hsts("max-age=63072000; includeSubDomains; preload");
+        assert_eq!(table.as_deref(), Some("{ max_age = \"63072000s\", subdomains = true, preload = true }"));
+        assert_eq!((hsts("preload"), hsts("max-age=x"), hsts("max-age=1; odd")), (None, None, None));
+    }
+
+    #[test]
     fn variables_become_names_or_the_text_is_not_carried() {
         let names = |name: &str| (name == "host").then(|| "{host}".to_owned());
         assert_eq!(
             with_variables("https://${host}/a-$host", names).as_deref(),
             Some("https://{host}/a-{host}")
         );
-        for text in ["$other", "a{b}", "${host", "$"] {
+        assert_eq!(with_variables("a{b}", names).as_deref(), Some("a{{b}}"));
+        for text in ["$other", "${host", "$", "\n"] {
             assert_eq!(with_variables(text, names), None, "{text}");
         }
     }

@@ -3,7 +3,7 @@
 use super::super::Notes;
 use super::super::emit::quoted;
 use super::super::site::{Does, Edits, Pool, Server, Target};
-use super::super::values::{duration, parse_duration, with_variables};
+use super::super::values::{duration, hsts, may_change, parse_duration, with_variables};
 use super::lex::{Line, Section};
 
 /// What a backend does with all requests that it gets. `defaults` holds where it says nothing itself.
@@ -162,13 +162,19 @@ pub(super) fn edits(does: &mut Does, section: &Section, notes: &mut Notes) {
             "http-response" => &mut does.response,
             _ => continue,
         };
-        if matches!(line.word(1), "set-header" | "add-header" | "del-header") {
-            edit(edits, line, notes);
+        let of_request = line.word(0) == "http-request";
+        if !of_request
+            && line.word(2).eq_ignore_ascii_case("strict-transport-security")
+            && hsts(line.word(3)).is_some()
+        {
+            does.hsts = hsts(line.word(3));
+        } else if matches!(line.word(1), "set-header" | "add-header" | "del-header") {
+            edit(edits, line, of_request, notes);
         }
     }
 }
 
-fn edit(edits: &mut Edits, line: &Line, notes: &mut Notes) {
+fn edit(edits: &mut Edits, line: &Line, of_request: bool, notes: &mut Notes) {
     let name = line.word(2);
     let conditional = line.words.iter().skip(3).any(|word| word == "if" || word == "unless");
     // What is set in any case.
@@ -177,6 +183,10 @@ fn edit(edits: &mut Edits, line: &Line, notes: &mut Notes) {
         return;
     }
     let value = template(line.word(3));
+    if !may_change(name, of_request) {
+        let help = "it is the node's own: nothing to do, or let the app read another field";
+        return notes.add(&line.place, format!("`{name}` cannot be changed"), help);
+    }
     match (line.word(1), value) {
         _ if conditional => {
             let help = "write it into `request_headers` or `response_headers` of a route";

@@ -104,6 +104,7 @@ fn frontend(
     for rule in &mut rules {
         let does = &mut rule.does;
         if matches!(does.target, Target::Upstreams(_)) {
+            does.hsts = does.hsts.take().or_else(|| of_frontend.hsts.clone());
             for (own, all) in
                 [(&mut does.request, &of_frontend.request), (&mut does.response, &of_frontend.response)]
             {

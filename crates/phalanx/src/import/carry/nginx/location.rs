@@ -2,7 +2,7 @@
 
 use super::super::Notes;
 use super::super::site::{At, Does, Edits, Route, Target};
-use super::super::values::is_path;
+use super::super::values::{hsts, is_path, may_change};
 use super::Scope;
 use super::lex::Directive;
 use super::limits;
@@ -16,53 +16,41 @@ pub(super) struct Server<'a> {
     pub(super) name: String,
 }
 
-/// Which paths a location is about.
-pub(super) fn at(location: &Directive, notes: &mut Notes) -> Option<At> {
+/// Which paths a location is about; none if that cannot be said.
+pub(super) fn at(location: &Directive, notes: &mut Notes) -> Vec<At> {
     let (modifier, path) = match location.args.as_slice() {
         [path] => ("", path.as_str()),
         [modifier, path] => (modifier.as_str(), path.as_str()),
         _ => ("", ""),
     };
-    let help = "write a route by hand: its `path`, `exact` or `suffix`";
-    match modifier {
+    let (what, help) = match modifier {
         "" if path.starts_with('@') => {
-            notes.add(
-                &location.place,
-                format!("the named location `{path}` is not carried"),
-                "let the app answer",
-            );
-            None
+            (format!("the named location `{path}` is not carried"), "let the app answer")
         }
-        "" | "^~" if is_path(path) => Some(At::Prefix(path.to_owned())),
-        "=" if is_path(path) => Some(At::Exact(path.to_owned())),
-        "~" | "~*" => match suffix_regex(path) {
-            Some(suffix) => Some(At::Suffix(suffix)),
-            None => match simple_regex(path) {
-                Some(Matches::Below(path)) => Some(At::Prefix(path)),
-                Some(Matches::Path(path)) => Some(At::Exact(path)),
-                _ => {
-                    notes.add(
-                        &location.place,
-                        format!("the regular expression `{path}` is not carried"),
-                        help,
-                    );
-                    None
-                }
-            },
+        "" | "^~" if is_path(path) => return vec![At::Prefix(path.to_owned())],
+        "=" if is_path(path) => return vec![At::Exact(path.to_owned())],
+        "~" | "~*" => match (suffix_regex(path), simple_regex(path)) {
+            (Some(suffixes), _) => return suffixes.into_iter().map(At::Suffix).collect(),
+            (None, Some(Matches::Below(path))) => return vec![At::Prefix(path)],
+            (None, Some(Matches::Path(path))) => return vec![At::Exact(path)],
+            _ => (format!("the regular expression `{path}` is not carried"), BY_HAND),
         },
-        _ => {
-            notes.add(&location.place, format!("`{}` is not carried", location.words()), help);
-            None
-        }
-    }
+        _ => (format!("`{}` is not carried", location.words()), BY_HAND),
+    };
+    notes.add(&location.place, what, help);
+    Vec::new()
 }
+
+const BY_HAND: &str = "write a route by hand: its `path`, `exact` or `suffix`";
 
 /// What a block does with requests. `at` is where they are for.
 pub(super) fn does(scope: &Scope<'_>, at: &At, server: &Server<'_>, notes: &mut Notes) -> Does {
     let mut does = Does { limits: limits::of(scope, notes), ..Does::default() };
     if let Some(target) = answered(scope, server, notes) {
         // What an upstream would have got does not matter.
-        return Does { target, response: added(scope, server, notes), ..Does::default() };
+        let mut does = Does { target, ..Does::default() };
+        added(&mut does, scope, server, notes);
+        return does;
     }
     // A `proxy_pass` is not inherited.
     if let Some(one) = scope.own("proxy_pass").pop()
@@ -72,7 +60,7 @@ pub(super) fn does(scope: &Scope<'_>, at: &At, server: &Server<'_>, notes: &mut 
         does.rewrite =
             passed.uri.filter(|uri| matches!(at, At::Prefix(path) | At::Exact(path) if path != uri));
         does.request = sent(&mut does.upstream_host, scope, server, &passed.host, notes);
-        does.response = added(scope, server, notes);
+        added(&mut does, scope, server, notes);
         rewritten(&mut does, scope, at, notes);
     }
     does
@@ -132,6 +120,10 @@ fn sent(
             | ("x-forwarded-host", "$host" | "$http_host")
             | ("x-request-id", "$request_id")
             | ("connection" | "upgrade", _) => {}
+            _ if !may_change(name, true) => {
+                let help = "it is the node's own: nothing to do, or let the app read another field";
+                notes.add(&one.place, format!("`{name}` cannot be set"), help);
+            }
             (_, "") => edits.remove.push(name.to_owned()),
             (_, value) => match template(value, &server.name) {
                 Some(value) => edits.set.push((name.to_owned(), value)),
@@ -150,11 +142,15 @@ fn sent(
 }
 
 /// `add_header` and `proxy_hide_header`: what clients are told.
-fn added(scope: &Scope<'_>, server: &Server<'_>, notes: &mut Notes) -> Edits {
-    let mut edits = Edits::default();
+fn added(does: &mut Does, scope: &Scope<'_>, server: &Server<'_>, notes: &mut Notes) {
+    let edits = &mut does.response;
     for one in scope.all("add_header") {
         let (name, value) = (one.arg(0), one.arg(1));
-        match template(value, &server.name) {
+        if name.eq_ignore_ascii_case("strict-transport-security") && hsts(value).is_some() {
+            does.hsts = hsts(value);
+            continue;
+        }
+        match template(value, &server.name).filter(|_| may_change(name, false)) {
             Some(value) if !value.is_empty() => {
                 let known = edits.add.iter_mut().find(|(known, _)| known.eq_ignore_ascii_case(name));
                 match known {
@@ -173,8 +169,8 @@ fn added(scope: &Scope<'_>, server: &Server<'_>, notes: &mut Notes) -> Edits {
             }
         }
     }
-    edits.remove = scope.all("proxy_hide_header").into_iter().map(|one| one.arg(0).to_owned()).collect();
-    edits
+    let hidden = scope.all("proxy_hide_header").into_iter().map(|one| one.arg(0));
+    edits.remove = hidden.filter(|name| may_change(name, false)).map(str::to_owned).collect();
 }
 
 /// A `rewrite` that changes what the upstream sees.

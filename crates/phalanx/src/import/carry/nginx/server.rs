@@ -267,16 +267,20 @@ fn of_server(app: &mut App, found: &Found<'_>, (named, zones): (&Upstreams<'_>, 
         ["allow", "deny"].iter().flat_map(|name| inner.own(name)).for_each(|one| note_access(one, notes));
         conditions(&inner, notes);
         let is_acme = one.args.last().is_some_and(|path| path.starts_with("/.well-known/acme-challenge"));
-        let Some(at) = location::at(one, notes).filter(|_| !is_acme) else { continue };
-        app.routes.extend(location::redirects(&inner, &server, notes));
-        if let At::Prefix(path) | At::Exact(path) = &at {
-            app.rates.extend(limits::rates(&inner, zones, Some(path), notes));
+        let all = if is_acme { Vec::new() } else { location::at(one, notes) };
+        if !all.is_empty() {
+            app.routes.extend(location::redirects(&inner, &server, notes));
         }
-        let does = location::does(&inner, &at, &server, notes);
-        match (at, &app.does.target) {
-            (At::Prefix(path), Target::Inherited) if path == "/" => app.does = does,
-            (at, _) if does.target != Target::Inherited => add_route(app, one, at, does, notes),
-            _ => {}
+        for at in all {
+            if let At::Prefix(path) | At::Exact(path) = &at {
+                app.rates.extend(limits::rates(&inner, zones, Some(path), notes));
+            }
+            let does = location::does(&inner, &at, &server, notes);
+            match (at, &app.does.target) {
+                (At::Prefix(path), Target::Inherited) if path == "/" => app.does = does,
+                (at, _) if does.target != Target::Inherited => add_route(app, one, at, does, notes),
+                _ => {}
+            }
         }
     }
     app.rates.sort_by(|a, b| a.name.cmp(&b.name));

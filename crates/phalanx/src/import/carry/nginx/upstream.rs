@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::super::Notes;
 use super::super::emit::quoted;
 use super::super::site::{Pool, Server};
-use super::super::values::{duration, is_path, parse_duration};
+use super::super::values::{duration, is_host, is_path, parse_duration};
 use super::Scope;
 use super::lex::Directive;
 
@@ -81,7 +81,8 @@ pub(super) fn pass(
         return None;
     }
     pool.retries = retries(scope, notes);
-    let host = if authority.starts_with("unix:") { "localhost" } else { authority };
+    // nginx says the name of the block, which is no host's, or what stands in the URL.
+    let host = if named.contains_key(authority) && is_host(authority) { authority } else { "upstream" };
     Some(Passed { pool, uri, host: host.to_owned() })
 }
 

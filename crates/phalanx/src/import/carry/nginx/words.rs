@@ -48,13 +48,26 @@ pub(super) fn simple_regex(regex: &str) -> Option<Matches> {
     Some(Matches::Path(plain(path)?))
 }
 
-/// The suffix that `\.php$` is about.
-pub(super) fn suffix_regex(regex: &str) -> Option<String> {
+/// The suffixes that `\.php$` or `\.(png|jpe?g)$` is about.
+pub(super) fn suffix_regex(regex: &str) -> Option<Vec<String>> {
     let body = regex.strip_suffix('$')?;
-    let body = body.strip_prefix(".*").unwrap_or(body);
-    let rest = body.strip_prefix("\\.")?;
-    let word = rest.chars().all(|c| c.is_ascii_alphanumeric()) && !rest.is_empty();
-    word.then(|| format!(".{rest}"))
+    let rest = body.strip_prefix(".*").unwrap_or(body).strip_prefix("\\.")?;
+    let group = rest.strip_prefix("(?:").or_else(|| rest.strip_prefix('('));
+    let words = group.and_then(|group| group.strip_suffix(')')).unwrap_or(rest);
+    let mut suffixes = Vec::new();
+    for word in words.split('|') {
+        let letters = |word: &str| !word.is_empty() && word.bytes().all(|b| b.is_ascii_alphanumeric());
+        match word.split_once('?') {
+            // One letter that may be missing.
+            Some((before, after)) if letters(before) && (after.is_empty() || letters(after)) => {
+                let without = before.get(..before.len() - 1).unwrap_or_default();
+                suffixes.extend([format!(".{before}{after}"), format!(".{without}{after}")]);
+            }
+            None if letters(word) => suffixes.push(format!(".{word}")),
+            _ => return None,
+        }
+    }
+    (suffixes.len() <= SUFFIXES_MAX).then_some(suffixes)
 }
 
 /// A regular expression that is a text.
@@ -73,6 +86,9 @@ fn plain(regex: &str) -> Option<String> {
     }
     super::super::values::is_path(&out).then_some(out)
 }
+
+/// As many routes as one location makes.
+const SUFFIXES_MAX: usize = 32;
 
 #[cfg(test)]
 mod tests {
@@ -103,7 +119,9 @@ mod tests {
         ] {
             assert_eq!(simple_regex(regex), expected, "{regex}");
         }
-        assert_eq!(suffix_regex("\\.php$").as_deref(), Some(".php"));
-        assert_eq!(suffix_regex("\\.(jpg|png)$"), None);
+        let suffixes = |regex: &str| suffix_regex(regex).unwrap_or_default().join(" ");
+        assert_eq!(suffixes("\\.php$"), ".php");
+        assert_eq!(suffixes("\\.(jpe?g|png)$"), ".jpeg .jpg .png");
+        assert_eq!((suffixes("\\.(a|b*)$"), suffixes("\\.$"), suffixes("/\\.ht")), Default::default());
     }
 }
