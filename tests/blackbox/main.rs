@@ -24,6 +24,7 @@ mod held;
 mod import;
 mod observability;
 mod operations;
+mod origins;
 mod policy;
 mod proxied;
 mod proxy;

@@ -15,7 +15,7 @@ use phalanx_model::{BodyFraming, FramingFault, RequestHead};
 use tokio::net::TcpStream;
 
 use crate::control::{Activity, Control, Cut};
-use crate::http1::{BodyDecoder, HeadReader};
+use crate::http1::{BodyDecoder, HeadReader, trailers};
 use crate::http2::{PREFACE, Stream};
 use crate::pace::Pace;
 use crate::proxied::Proxied;
@@ -285,10 +285,27 @@ impl Client {
         })
     }
 
-    /// Reads more of a request's body.
-    pub(crate) async fn more_body(&mut self) -> Result<(), Stop> {
+    /// The field lines behind the request's body that may pass; there once the body is whole.
+    pub(crate) fn trailers(&self) -> Vec<u8> {
+        match (self.body.trailers(), self.socket.trailers()) {
+            ([], []) => Vec::new(),
+            ([], lines) | (lines, _) => trailers::passed(lines),
+        }
+    }
+
+    /// Reads more of a request's body; waits `wait_ms` for it, if that is said.
+    pub(crate) async fn more_body(&mut self, wait_ms: Option<u64>) -> Result<(), Stop> {
         let control = Rc::clone(&self.control);
-        control.run(|cx| self.poll_more_body(cx, false)).await
+        let until_ms = wait_ms.map(|wait_ms| self.worker.after_ms(wait_ms));
+        control
+            .run(|cx| {
+                let polled = self.poll_more_body(cx, false);
+                if let Some(until_ms) = until_ms.filter(|_| polled.is_pending()) {
+                    self.control.set_deadline(until_ms);
+                }
+                polled
+            })
+            .await
     }
 
     /// Takes the next stretch of body out of the input, at most `max` bytes of it; gives it to `take`. False: there is

@@ -18,6 +18,7 @@ use phalanx_policy::{
 
 use crate::balance::group::UpstreamGroup;
 use crate::client_address::{AddressField, AddressSource};
+use crate::origins::Origins;
 use crate::plan::{AppLimits, AppPlan, EdgePlan, UpstreamPlan};
 
 /// A compiled plan, and what was understood but looks like a mistake.
@@ -49,16 +50,18 @@ impl EdgePlan {
     ) -> Result<Compiled, Vec<Diagnostic>> {
         let mut programs =
             Programs { files, collections, known: Vec::new(), warnings: Vec::new(), errors: Vec::new() };
+        let mut origins = Origins::new(files);
         let mut apps = Vec::new();
         let cdns = cdns(files, policy)?;
         for app in &policy.apps {
             let program = programs.of(app);
-            let mut plan = app_plan(app, program);
+            let mut plan = app_plan(app, program, &mut origins);
             if let Err(fault) = client_address(&mut plan, app, &cdns) {
                 programs.errors.push(fault);
             }
             apps.push(plan);
         }
+        programs.errors.extend(origins.into_errors());
         if !programs.errors.is_empty() {
             return Err(programs.errors);
         }
@@ -107,7 +110,7 @@ fn client_address(plan: &mut AppPlan, app: &App, cdns: &BTreeMap<String, Cdn>) -
     Ok(())
 }
 
-fn app_plan(app: &App, program: Option<Arc<Program>>) -> AppPlan {
+fn app_plan(app: &App, program: Option<Arc<Program>>, origins: &mut Origins<'_>) -> AppPlan {
     AppPlan {
         hosts: app.hosts.clone(),
         mode: match app.mode {
@@ -133,13 +136,13 @@ fn app_plan(app: &App, program: Option<Arc<Program>>) -> AppPlan {
         trust_forwarded: prefixes(&app.trust_forwarded),
         client_address: AddressSource::default(),
         compression: app.compression.clone().map(Arc::new),
-        upstreams: upstream_group(&app.upstreams),
+        upstreams: upstream_group(&app.upstreams, origins),
         name: app.name.as_str().into(),
     }
 }
 
-fn upstream_group(upstreams: &Upstreams) -> UpstreamGroup {
-    let server = |server: &Server| {
+fn upstream_group(upstreams: &Upstreams, origins: &mut Origins<'_>) -> UpstreamGroup {
+    let mut server = |server: &Server| {
         let at = &server.upstream;
         let place = match &at.socket {
             Some(path) => UpstreamPlan::at_socket(path),
@@ -149,14 +152,17 @@ fn upstream_group(upstreams: &Upstreams) -> UpstreamGroup {
             weight: server.weight,
             backup: server.backup,
             requests_max: server.requests_max.unwrap_or(u32::MAX),
+            protocol: server.protocol,
+            tls: server.tls.as_ref().and_then(|tls| origins.of(tls)),
             ..place
         }
     };
-    let mut group = UpstreamGroup::new(upstreams.servers.iter().map(server).collect());
+    let mut group = UpstreamGroup::new(upstreams.servers.iter().map(&mut server).collect());
     group.balance = upstreams.balance.clone();
     group.health = upstreams.health.clone();
     group.retries = upstreams.retries.clone();
     group.queue = upstreams.queue;
+    group.sticky = upstreams.sticky.as_deref().map(Into::into);
     group
 }
 

@@ -37,12 +37,14 @@ mod tunnel;
 mod request;
 
 mod client;
+mod origins;
 mod upstream;
 
 pub mod balance;
 
 mod compress;
 mod forward;
+mod grpc;
 mod mask;
 mod reply;
 mod trace;
@@ -76,6 +78,6 @@ pub use places::Places;
 pub use plan::{AppLimits, AppPlan, EdgePlan, UpstreamPlan, UpstreamTarget};
 pub use settings::{EdgeLimits, EdgeSettings, Sample, TraceMode, TraceSettings};
 pub use tables::NodeTables;
-pub use tls::{Challenges, Material, Served, TlsListener};
+pub use tls::{Challenges, Identities, Material, OriginPlan, Served, TlsListener};
 pub use trial::{Before, Fares, TrialCounts};
 pub use upstream::is_never_upstream;

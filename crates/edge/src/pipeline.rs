@@ -20,6 +20,8 @@ use crate::client::Client;
 use crate::control::{Activity, Cut};
 use crate::events;
 use crate::exchange::{Exchange, Held, count_body, faulty, is_stream};
+use crate::forward::went_in_a_circle;
+use crate::grpc;
 use crate::overload;
 use crate::rates;
 use crate::reply::{Form, Reply};
@@ -108,6 +110,12 @@ fn on_request_head(client: &mut Client, request: &mut Request) -> Result<(), Sto
             Verdict { status: Reply::NO_APP.status, ..Verdict::allow(Reason::Upstream { error }) };
         return Err(Stop::Answered(Reply::NO_APP));
     }
+    if went_in_a_circle(&request.head, &request.known, &client.worker.shared.settings.pseudonym) {
+        let error = "the request came back to this node".to_owned();
+        request.verdict =
+            Verdict { status: Reply::LOOP.status, ..Verdict::allow(Reason::Upstream { error }) };
+        return Err(Stop::Answered(Reply::LOOP));
+    }
     judge(client, request)?;
     check_body_announced(client, request)
 }
@@ -168,16 +176,16 @@ async fn on_request_body(client: &mut Client, request: &mut Request) -> Result<B
         judge(client, request)?;
         return Ok(Bytes::new());
     };
-    let held = if client.body.is_done() {
-        Bytes::new()
+    let (held, whole) = if client.body.is_done() {
+        (Bytes::new(), true)
     } else {
         let held_max = wanted.min(request.app().limits.body_held_bytes);
         hold_request_body(client, request, held_max).await?
     };
     if client.worker.shared.tables.trial.is_active() {
-        request.inspected_body = Some((held.clone(), client.body.is_done()));
+        request.inspected_body = Some((held.clone(), whole));
     }
-    request.inspection.request_body(&client.worker, held.clone(), client.body.is_done());
+    request.inspection.request_body(&client.worker, held.clone(), whole);
     judge(client, request)?;
     if !held.is_empty() {
         // What was made of the body stays in memory as long as the request does. How much that is shows only now: a worker
@@ -189,14 +197,17 @@ async fn on_request_body(client: &mut Client, request: &mut Request) -> Result<B
     Ok(held)
 }
 
+/// Holds a body up to its end or to `held_max`, and says whether that is all of it; a call of gRPC that pauses between messages has
+/// said all that it does before it is answered.
 async fn hold_request_body(
     client: &mut Client,
     request: &mut Request,
     held_max: usize,
-) -> Result<Bytes, Stop> {
+) -> Result<(Bytes, bool), Stop> {
     client.send_continue().await?;
     let announced = client.body.left().and_then(|left| usize::try_from(left).ok()).unwrap_or_default();
     let mut held = Vec::with_capacity(announced.min(held_max).min(HELD_AT_FIRST_BYTES));
+    let is_call = grpc::is_call(&request.head, &request.known);
     loop {
         let before = held.len();
         loop {
@@ -209,9 +220,16 @@ async fn hold_request_body(
         count_body(client, request, held.len() - before)?;
         reserve(client, request, held.capacity()).map_err(|limit| overloaded(request, limit))?;
         if client.body.is_done() || held.len() >= held_max {
-            return Ok(held.into());
+            return Ok((held.into(), client.body.is_done()));
         }
-        client.more_body().await?;
+        let may_pause = is_call && grpc::are_whole(&held);
+        match client.more_body(may_pause.then_some(grpc::PAUSE_MS)).await {
+            Err(Stop::Cut(Cut::Timeout)) if may_pause => {
+                client.control.clear_timeout();
+                return Ok((held.into(), true));
+            }
+            more => more?,
+        }
     }
 }
 
@@ -425,7 +443,7 @@ async fn answer(client: &mut Client, request: &mut Request, reply: Reply) -> boo
     request.response_bytes = written as u64;
     request.replied = true;
     let sent = client.socket.head_written(before, form.without_body);
-    client.socket.response_written();
+    client.socket.end_written(Vec::new());
     sent.is_ok() && client.flush().await.is_ok()
 }
 

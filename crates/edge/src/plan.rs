@@ -12,11 +12,12 @@ use phalanx_decide::{DecidePlan, Mode, OnError};
 use phalanx_inspect::{Program, Scope};
 use phalanx_model::latency::AppSlots;
 use phalanx_model::{PrefixSet, limits};
-use phalanx_policy::Compression;
+use phalanx_policy::{Compression, Protocol};
 
 use crate::balance::group::UpstreamGroup;
 use crate::client_address::AddressSource;
 use crate::http1::semantics::without_port;
+use crate::tls::OriginPlan;
 
 /// The plan of a node: who is exempt, and the apps by host.
 pub struct EdgePlan {
@@ -119,6 +120,10 @@ pub struct UpstreamPlan {
     pub backup: bool,
     /// Requests in flight that it gets at most; `u32::MAX` without a limit.
     pub requests_max: u32,
+    /// The version of HTTP that it is spoken to in.
+    pub protocol: Protocol,
+    /// How TLS with it goes; `None` without TLS.
+    pub tls: Option<Arc<OriginPlan>>,
 }
 
 /// An upstream's address.
@@ -153,6 +158,8 @@ impl UpstreamPlan {
             weight: 1,
             backup: false,
             requests_max: u32::MAX,
+            protocol: Protocol::Http1,
+            tls: None,
         }
     }
 

@@ -2,6 +2,7 @@
 
 use phalanx_model::{FramingFault, RequestHead};
 
+use crate::grpc;
 use crate::http1::encode;
 use crate::http1::fields::{KnownFields, is_token, list};
 
@@ -67,6 +68,14 @@ impl Reply {
     pub(crate) const BUSY: Self = Self { code: "upstream_busy", retry_after_s: 1, ..Self::OVERLOADED };
     /// No upstream works, and policy says not to try.
     pub(crate) const DOWN: Self = Self { status: 503, retry_after_s: 5, ..Self::UNAVAILABLE };
+    /// The request has come by here before.
+    pub(crate) const LOOP: Self = Self {
+        status: 508,
+        code: "loop_detected",
+        title: "Loop detected",
+        text: "The request came back to where it had been. Request id:",
+        retry_after_s: 0,
+    };
     pub(crate) const EXPECTATION: Self = Self {
         status: 417,
         code: "expectation_failed",
@@ -113,6 +122,9 @@ impl Reply {
     /// Appends head and body. `told`: further header fields, as they are sent.
     pub(crate) fn write(self, out: &mut Vec<u8>, request_id: &[u8], form: Form, close: bool, told: &[u8]) {
         let id = String::from_utf8_lossy(request_id);
+        if form.grpc {
+            return self.write_status(out, &id, told);
+        }
         let body = match form.json {
             true => format!("{{\"error\":\"{}\",\"request_id\":\"{id}\"}}\n", self.code),
             false => page(self.title, self.text, &id),
@@ -142,20 +154,36 @@ impl Reply {
     }
 }
 
+impl Reply {
+    /// Appends a head that is all of a reply to a call of gRPC ("Trailers-Only").
+    fn write_status(self, out: &mut Vec<u8>, id: &str, told: &[u8]) {
+        encode::status_line(out, 200, b"");
+        encode::field(out, b"Content-Type", b"application/grpc");
+        encode::field(out, b"Grpc-Status", grpc::status_of(self.status));
+        encode::field(out, b"Grpc-Message", format!("{}. Request id: {id}", self.title).as_bytes());
+        encode::field(out, b"X-Request-Id", id.as_bytes());
+        out.extend_from_slice(told);
+        out.extend_from_slice(b"\r\n");
+    }
+}
+
 /// What form of reply the client takes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Form {
     /// JSON instead of HTML.
     pub(crate) json: bool,
-    /// The reply to a HEAD request.
+    /// The reply to a HEAD request, or to a call of gRPC.
     pub(crate) without_body: bool,
+    /// The reply to a call of gRPC.
+    pub(crate) grpc: bool,
 }
 
 impl Form {
     /// The form for a request.
     pub(crate) fn of(head: &RequestHead, known: &KnownFields) -> Self {
         let accept = known.accept.map(|field| head.bytes(field.value)).unwrap_or_default();
-        Self { json: prefers_json(accept), without_body: head.method() == b"HEAD" }
+        let grpc = grpc::is_call(head, known);
+        Self { json: prefers_json(accept), without_body: grpc || head.method() == b"HEAD", grpc }
     }
 }
 
@@ -242,7 +270,7 @@ mod tests {
     #[test]
     fn a_refusal_carries_its_id_and_is_not_cached() {
         let mut out = Vec::new();
-        let form = Form { json: true, without_body: false };
+        let form = Form { json: true, ..Form::default() };
         Reply::REFUSED.write(&mut out, b"01ABC", form, false, &[]);
         let text = String::from_utf8(out).unwrap();
         assert!(text.starts_with("HTTP/1.1 403 Forbidden\r\n"));
@@ -254,9 +282,19 @@ mod tests {
     #[test]
     fn a_reply_to_head_has_no_body() {
         let mut out = Vec::new();
-        let form = Form { json: false, without_body: true };
+        let form = Form { without_body: true, ..Form::default() };
         Reply::UNAVAILABLE.write(&mut out, b"01ABC", form, true, &[]);
         assert!(out.ends_with(b"\r\n\r\n"));
+    }
+
+    #[test]
+    fn a_call_is_told_in_its_own_words() {
+        let mut out = Vec::new();
+        let form = Form { grpc: true, without_body: true, ..Form::default() };
+        Reply::REFUSED.write(&mut out, b"01ABC", form, false, &[]);
+        let expected = "HTTP/1.1 200 OK\r\nContent-Type: application/grpc\r\nGrpc-Status: 7\r\n\
+             Grpc-Message: Request refused. Request id: 01ABC\r\nX-Request-Id: 01ABC\r\n\r\n";
+        assert_eq!(String::from_utf8(out).unwrap(), expected);
     }
 
     #[test]

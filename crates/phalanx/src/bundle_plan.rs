@@ -59,6 +59,16 @@ pub(crate) fn features(policy: &Policy) -> Vec<String> {
     if !policy.apps.iter().all(plain) {
         features.push("upstreams".to_owned());
     }
+    let by_itself = |server: &phalanx_policy::Server| {
+        server.tls.is_some() || server.protocol != phalanx_policy::Protocol::Http1
+    };
+    if policy
+        .apps
+        .iter()
+        .any(|app| app.upstreams.sticky.is_some() || app.upstreams.servers.iter().any(by_itself))
+    {
+        features.push("origins".to_owned());
+    }
     features
 }
 

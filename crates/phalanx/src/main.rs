@@ -9,6 +9,7 @@ mod args;
 mod acme_port;
 mod acme_settings;
 mod duty;
+mod identity_port;
 mod limit_settings;
 mod load;
 mod log_settings;

@@ -20,7 +20,7 @@ use crate::args::parse_name;
 use crate::life::sandbox::{self, RawSandbox, SandboxSettings};
 use crate::limit_settings::{self, RawLimits};
 use crate::log_settings::{self, LogSettings, RawLog};
-use crate::tls_settings::{self, RawCertificate, RawTlsListen, TlsSettings};
+use crate::tls_settings::{self, RawCertificate, RawTlsListen, RawUpstreamCertificate, TlsSettings};
 use crate::trace_settings::{self, OtlpSettings, RawTrace};
 
 /// A node's settings, checked.
@@ -158,7 +158,8 @@ fn check(
     let state = raw.node.state.as_ref().map_or_else(default_state, |state| folder.join(state));
     let (trace, otlp) = trace_settings::check(text, &raw.trace, faults);
     let of_tls = (raw.listen.tls.as_slice(), raw.certificate.as_slice(), raw.acme.as_ref());
-    let tls = tls_settings::check(text, of_tls, !addresses.is_empty(), folder, faults);
+    let of_upstreams = raw.upstream_certificate.as_slice();
+    let tls = tls_settings::check(text, of_tls, of_upstreams, !addresses.is_empty(), folder, faults);
     let settings = Settings {
         listen: addresses,
         proxied: proxied_by,
@@ -457,6 +458,8 @@ struct RawSettings {
     sandbox: RawSandbox,
     #[serde(default)]
     limits: RawLimits,
+    #[serde(default)]
+    upstream_certificate: Vec<RawUpstreamCertificate>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -729,6 +732,18 @@ pub(crate) mod tests {
             let (_, faults) = read_with(&sections);
             assert!(faults.len() == 1 && faults[0].contains(expected), "{sections}: {faults:?}");
         }
+    }
+
+    #[test]
+    fn certificates_for_upstreams_have_names() {
+        let one = "[[upstream_certificate]]\nname = \"shop\"\ncert = \"a.pem\"\nkey = \"a.key\"\n";
+        let (settings, faults) = read_with(one);
+        assert!(faults.is_empty(), "{faults:?}");
+        let identities = settings.unwrap().tls.identities;
+        assert_eq!(identities[0].0, "shop");
+        assert!(identities[0].1.key.ends_with("a.key"));
+        let (_, faults) = read_with(&format!("{one}{one}"));
+        assert!(faults[0].starts_with("error: 9: there is another certificate `shop`"), "{faults:?}");
     }
 
     #[test]

@@ -18,6 +18,7 @@ use tokio::sync::mpsc;
 
 use crate::args::{ModeArg, RunArgs, Switch, UpArgs};
 use crate::enrolment::Enrolment;
+use crate::identity_port::IdentityKeeper;
 use crate::life::handover::{self, Followed};
 use crate::life::sandbox::{self, SandboxSettings};
 use crate::life::{Launcher, Start, Upgrade, service};
@@ -28,6 +29,7 @@ use crate::plan::PolicySource;
 use crate::settings::{self, Drains, FleetSettings, Settings};
 use crate::state::StateFolder;
 use crate::tls_settings::{CertificateFiles, TlsListen, TlsSettings};
+use crate::upstreams::{OwnNode, check_upstreams};
 
 /// Protects one app; no file needed.
 pub(crate) fn up(args: &UpArgs) -> anyhow::Result<ExitCode> {
@@ -75,7 +77,11 @@ pub(crate) fn check(args: &RunArgs) -> anyhow::Result<ExitCode> {
             }
         }
         found.extend(crate::material_port::check(&settings.tls, SystemClock.now_ms()));
-        match PolicySource::File(policy).compile(&Arc::default()) {
+        // Faults of its files are found already.
+        let identities = IdentityKeeper::start(&settings.tls.identities).map(|keeper| keeper.identities());
+        let own = OwnNode { identities: identities.unwrap_or_default(), ..OwnNode::default() };
+        let compiled = PolicySource::File(policy).compile(&Arc::default());
+        match compiled.and_then(|compiled| check_upstreams(compiled, &own)) {
             Ok(compiled) => found.extend(compiled.warnings),
             Err(faults) => found.extend(faults),
         }
@@ -323,6 +329,7 @@ fn tls_of(args: &UpArgs) -> TlsSettings {
         listeners: vec![TlsListen { address, require_pq: false, clients: None, proxied: None }],
         certificates: vec![CertificateFiles { cert: cert.clone(), key: key.clone() }],
         acme: None,
+        identities: Vec::new(),
     }
 }
 

@@ -17,6 +17,7 @@ use crate::{Diagnostic, Level};
 
 mod client_address;
 mod compression;
+mod origin_tls;
 mod rates;
 mod upstreams;
 

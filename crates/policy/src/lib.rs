@@ -11,6 +11,8 @@ pub mod toml_text;
 pub mod units;
 pub mod upstream;
 
+pub mod origin_tls;
+
 pub mod balance;
 pub mod compression;
 pub mod policy;
@@ -29,6 +31,7 @@ pub use check::parse_policy;
 pub use compression::{Compression, ContentCoding};
 pub use diagnostic::{Diagnostic, Level};
 pub use files::{Collector, FileSet, Files};
+pub use origin_tls::{OriginTls, Protocol};
 pub use policy::{
     AddressFrom, App, ClassUse, Classes, ClientAddress, Limits, Mode, OnError, Policy, RuleSource, Strikes,
 };

@@ -4,14 +4,17 @@ use phalanx_model::Confidence;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use crate::origin_tls::Protocol;
 use crate::policy::{ClassUse, Mode, OnError};
 use crate::rate_limit::{RateAction, RateScope};
 use crate::toml_text::At;
 
 pub mod compression;
+pub mod origin_tls;
 pub mod upstreams;
 
 use compression::RawCompression;
+use origin_tls::RawOriginTls;
 use upstreams::{RawHealth, RawQueue, RawRetries, RawUpstreams};
 
 /// A Phalanx policy: the protected apps, who is exempt, and when strikes become a ban.
@@ -64,6 +67,13 @@ pub struct RawApp {
     /// How one of several upstreams is chosen: "least_requests", "round_robin", "hash_client" or "hash_cookie:NAME".
     /// "least_requests" if not given.
     pub balance: Option<At<String>>,
+    /// The name of a cookie that is set to keep a client with its upstream. None if not given.
+    pub sticky_cookie: Option<At<String>>,
+    /// The version of HTTP that upstreams are spoken to in: "http1", "http2", or "auto" to agree on it in the TLS handshake.
+    /// "http1" if not given.
+    pub upstream_protocol: Option<At<Protocol>>,
+    /// TLS towards upstreams with `https://`.
+    pub upstream_tls: Option<At<RawOriginTls>>,
     /// How it is found out which upstreams work.
     #[serde(default)]
     pub health: RawHealth,

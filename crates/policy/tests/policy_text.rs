@@ -54,7 +54,7 @@ strikes = { count = 99, window = "60", first_ban = "2h", max_ban = "1h" }
 [[apps]]
 name = "shop"
 hosts = ["http://shop.example", "a.example"]
-upstream = "https://10.0.0.1"
+upstream = "ftp://10.0.0.1"
 mode = "blok"
 rules = "crs"
 paranoia = 5

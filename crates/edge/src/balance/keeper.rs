@@ -207,3 +207,38 @@ const STRETCH_MS: u64 = 10_000;
 const RATED_LEAST: u64 = 20;
 /// After how long without one an ejection is forgiven.
 const FORGIVEN_MS: u64 = 60_000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::UpstreamPlan;
+
+    /// Which of some upstreams are ejected that had so many requests and errors, at a rate of half.
+    fn ejected(counts: &[(u64, u64)]) -> Vec<bool> {
+        let server = |place: usize| UpstreamPlan::new("127.0.0.1", u16::try_from(place + 1).unwrap(), "");
+        let mut app = AppPlan::forwarding("a", server(0));
+        app.upstreams = UpstreamGroup::new((0..counts.len()).map(server).collect());
+        let endpoints = app.upstreams.endpoints();
+        for (endpoint, (requests, errors)) in endpoints.iter().zip(counts) {
+            endpoint.state.requests.store(*requests, Ordering::Relaxed);
+            endpoint.state.errors.store(*errors, Ordering::Relaxed);
+        }
+        eject_outliers(&app, &app.upstreams, &endpoints, 50, STRETCH_MS);
+        endpoints.iter().map(|one| one.state.down.load(Ordering::Relaxed) & EJECTED != 0).collect()
+    }
+
+    #[test]
+    fn who_errs_much_more_than_the_others_is_ejected() {
+        for (counts, expected) in [
+            ([(100, 60), (100, 2), (100, 3)], [true, false, false]),
+            ([(100, 49), (100, 0), (100, 0)], [false; 3]),
+            // What all have in common is no server's fault.
+            ([(100, 60), (100, 50), (100, 55)], [false; 3]),
+            // Few requests say nothing.
+            ([(19, 19), (100, 0), (100, 0)], [false; 3]),
+            ([(100, 100), (0, 0), (0, 0)], [true, false, false]),
+        ] {
+            assert_eq!(ejected(&counts), expected, "{counts:?}");
+        }
+    }
+}

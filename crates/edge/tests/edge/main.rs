@@ -20,6 +20,8 @@ mod limits;
 #[cfg(test)]
 mod names;
 #[cfg(test)]
+mod origins;
+#[cfg(test)]
 mod places;
 #[cfg(test)]
 mod proxied;

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::note::Notes;
-use super::site::{App, At, Does, Edits, Pool, Rate, Route, Server, Site, Target};
+use super::site::{App, At, Does, Edits, Pool, Rate, Route, Server, ServerTls, Site, Target};
 
 /// The two files.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -166,7 +166,7 @@ fn write_route(out: &mut Out, route: &Route) {
 fn write_does(out: &mut Out, of: &str, does: &Does) {
     match &does.target {
         Target::Inherited => {}
-        Target::Upstreams(pool) => write_pool_keys(out, pool),
+        Target::Upstreams(pool) => write_pool_keys(out, of, pool),
         Target::Redirect { to, status } => {
             out.line("redirect", &format!("{{ to = {}, status = {status} }}", quoted(to)));
         }
@@ -195,10 +195,11 @@ fn write_does(out: &mut Out, of: &str, does: &Does) {
 }
 
 fn is_plain(pool: &Pool) -> bool {
-    pool.servers.iter().all(|s| s.weight.is_none() && !s.backup && s.max_requests.is_none())
+    let only_url = |one: &Server| *one == Server { url: one.url.clone(), ..Server::default() };
+    pool.servers.iter().all(only_url)
 }
 
-fn write_pool_keys(out: &mut Out, pool: &Pool) {
+fn write_pool_keys(out: &mut Out, of: &str, pool: &Pool) {
     match pool.servers.as_slice() {
         [only] if is_plain(pool) => out.text("upstream", &only.url),
         servers if is_plain(pool) => {
@@ -208,6 +209,8 @@ fn write_pool_keys(out: &mut Out, pool: &Pool) {
     }
     if pool.servers.len() > 1 {
         pool.balance.iter().for_each(|balance| out.text("balance", balance));
+        // A word of the app's.
+        pool.sticky.iter().filter(|_| of == "apps").for_each(|name| out.text("sticky_cookie", name));
     }
     for (key, values) in [("health", &pool.health), ("retries", &pool.retries), ("queue", &pool.queue)] {
         if !values.is_empty() {
@@ -228,6 +231,17 @@ fn write_pool_tables(out: &mut Out, of: &str, pool: &Pool) {
             out.line("backup", "true");
         }
         server.max_requests.iter().for_each(|most| out.line("max_requests", &most.to_string()));
+        if server.http2 {
+            out.text("protocol", "http2");
+        }
+        let ServerTls { unverified, ca, name } = &server.tls;
+        let verify = Some(("verify", "false".to_owned())).filter(|_| *unverified);
+        let texts = [("ca_file", ca), ("server_name", name)];
+        let texts = texts.into_iter().filter_map(|(key, text)| Some((key, quoted(text.as_ref()?))));
+        let tls: Vec<_> = verify.into_iter().chain(texts).collect();
+        if !tls.is_empty() {
+            out.inline("tls", tls.into_iter());
+        }
     }
 }
 

@@ -39,7 +39,17 @@ impl Site {
     /// Makes names of files whole that are relative to this folder.
     pub(crate) fn files_are_in(&mut self, folder: &std::path::Path) {
         let certificates = self.certificates.iter_mut().flat_map(|(cert, key)| [cert, key]);
-        for file in certificates.chain(self.tls.iter_mut().filter_map(|listen| listen.client_ca.as_mut())) {
+        let routes = self.apps.iter_mut().flat_map(|app| {
+            app.routes.iter_mut().map(|route| &mut route.does.target).chain([&mut app.does.target])
+        });
+        let authorities = routes.filter_map(|target| match target {
+            Target::Upstreams(pool) => {
+                Some(pool.servers.iter_mut().filter_map(|server| server.tls.ca.as_mut()))
+            }
+            _ => None,
+        });
+        let of_clients = self.tls.iter_mut().filter_map(|listen| listen.client_ca.as_mut());
+        for file in certificates.chain(of_clients).chain(authorities.flatten()) {
             // One that is whole already stays as it is.
             *file = folder.join(&*file).display().to_string();
         }
@@ -169,6 +179,7 @@ pub(crate) enum Target {
 pub(crate) struct Pool {
     pub(crate) servers: Vec<Server>,
     pub(crate) balance: Option<String>,
+    pub(crate) sticky: Option<String>,
     /// Keys and values of `health`, as they are written.
     pub(crate) health: Vec<(&'static str, String)>,
     pub(crate) retries: Vec<(&'static str, String)>,
@@ -182,6 +193,18 @@ pub(crate) struct Server {
     pub(crate) weight: Option<u32>,
     pub(crate) backup: bool,
     pub(crate) max_requests: Option<u32>,
+    /// It speaks HTTP/2.
+    pub(crate) http2: bool,
+    /// How it is known, where it is spoken to over TLS.
+    pub(crate) tls: ServerTls,
+}
+
+/// How a server is known.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct ServerTls {
+    pub(crate) unverified: bool,
+    pub(crate) ca: Option<String>,
+    pub(crate) name: Option<String>,
 }
 
 /// Changes of header fields, in order.

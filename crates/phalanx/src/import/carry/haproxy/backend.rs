@@ -2,7 +2,7 @@
 
 use super::super::Notes;
 use super::super::emit::quoted;
-use super::super::site::{Does, Edits, Pool, Server, Target};
+use super::super::site::{Does, Edits, Pool, Server, ServerTls, Target};
 use super::super::values::{duration, hsts, may_change, parse_duration, with_variables};
 use super::lex::{Line, Section};
 
@@ -20,6 +20,7 @@ pub(super) fn does(section: &Section, defaults: Option<&Section>, notes: &mut No
                     set(&mut pool.retries, "attempts", count.min(8).to_string());
                 }
             }
+            "cookie" if !line.word(1).is_empty() => pool.sticky = Some(line.word(1).to_owned()),
             "option" if line.word(1) == "httpchk" => check(&mut pool, line),
             "http-check" => http_check(&mut pool, line, notes),
             _ => {}
@@ -138,10 +139,8 @@ fn server(pool: &mut Pool, line: &Line, notes: &mut Notes) {
     if let Some(ms) = line.after("slowstart").and_then(|value| parse_duration(value, 1)) {
         set(&mut pool.health, "slow_start", quoted(&duration(ms)));
     }
-    for word in ["send-proxy", "send-proxy-v2", "resolvers", "cookie", "ca-file", "verify", "sni", "crt"] {
-        if line.has(word)
-            && !(word == "resolvers" || word == "verify" && line.after(word) == Some("required"))
-        {
+    for word in ["send-proxy", "send-proxy-v2", "crt"] {
+        if line.has(word) {
             let what = format!("`{word}` of server {} is not carried", line.word(1));
             notes.add(&line.place, what, "see the guide on upstreams");
         }
@@ -151,7 +150,21 @@ fn server(pool: &mut Pool, line: &Line, notes: &mut Notes) {
         weight: number("weight").map(|weight| weight.clamp(1, 1_000)).filter(|weight| *weight != 1),
         backup: line.has("backup"),
         max_requests: number("maxconn").filter(|most| *most > 0),
+        http2: line.after("proto") == Some("h2"),
+        tls: if line.has("ssl") { server_tls(line, notes) } else { ServerTls::default() },
     });
+}
+
+/// How a server over TLS is known.
+fn server_tls(line: &Line, notes: &mut Notes) -> ServerTls {
+    let unverified = line.after("verify") == Some("none");
+    if unverified {
+        let help = "name its authorities in `ca_file`, or its key in `pins`, and take `verify` out";
+        notes.add(&line.place, format!("server {} was not verified, and is not", line.word(1)), help);
+    }
+    let ca = line.after("ca-file").filter(|ca| !unverified && !ca.starts_with('@'));
+    let name = line.after("sni").and_then(|name| name.strip_prefix("str(")?.strip_suffix(')'));
+    ServerTls { unverified, ca: ca.map(str::to_owned), name: name.map(str::to_owned) }
 }
 
 /// `http-request` and `http-response` that change header fields, without a condition.

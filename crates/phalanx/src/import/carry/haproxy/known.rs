@@ -52,6 +52,7 @@ const CARRIED: &[&str] = &[
     "http-check",
     "redirect",
     "compression",
+    "cookie",
 ];
 
 const CARRIED_PAIRS: &[(&str, &str)] = &[
@@ -148,7 +149,6 @@ const LISTED_PAIRS: &[(&str, &str, &str)] = &[
 const LISTED: &[(&str, &str)] = &[
     ("stick-table", "see the guides on rate limits and on sticky sessions"),
     ("stick", "see the guide on upstreams for sticky sessions, or choose by `hash_client`"),
-    ("cookie", "see the guide on upstreams for sticky sessions, or choose by `hash_cookie:NAME`"),
     ("appsession", "choose by `hash_cookie:NAME`"),
     ("http-request", RULE),
     ("http-response", RULE),

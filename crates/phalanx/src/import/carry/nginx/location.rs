@@ -53,7 +53,7 @@ pub(super) fn does(scope: &Scope<'_>, at: &At, server: &Server<'_>, notes: &mut 
         return does;
     }
     // A `proxy_pass` is not inherited.
-    if let Some(one) = scope.own("proxy_pass").pop()
+    if let Some(one) = scope.own("proxy_pass").pop().or_else(|| scope.own("grpc_pass").pop())
         && let Some(passed) = upstream::pass(one, scope, server.named, notes)
     {
         does.target = Target::Upstreams(passed.pool);

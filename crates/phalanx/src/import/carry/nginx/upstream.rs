@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::super::Notes;
 use super::super::emit::quoted;
-use super::super::site::{Pool, Server};
+use super::super::site::{Pool, Server, ServerTls};
 use super::super::values::{duration, is_host, is_path, parse_duration};
 use super::Scope;
 use super::lex::Directive;
@@ -51,7 +51,7 @@ pub(super) fn pass(
         return None;
     }
     let Some((scheme, rest)) =
-        url.split_once("://").filter(|(scheme, _)| matches!(*scheme, "http" | "https"))
+        url.split_once("://").filter(|(scheme, _)| matches!(*scheme, "http" | "https" | "grpc" | "grpcs"))
     else {
         notes.add(&one.place, format!("`{}` is no HTTP server", one.words()), help);
         return None;
@@ -81,6 +81,11 @@ pub(super) fn pass(
         return None;
     }
     pool.retries = retries(scope, notes);
+    let tls = if scheme.ends_with('s') { server_tls(one, scope, notes) } else { ServerTls::default() };
+    for server in &mut pool.servers {
+        server.http2 = scheme.starts_with("grpc");
+        server.tls.clone_from(&tls);
+    }
     // nginx says the name of the block, which is no host's, or what stands in the URL.
     let host = if named.contains_key(authority) && is_host(authority) { authority } else { "upstream" };
     Some(Passed { pool, uri, host: host.to_owned() })
@@ -89,9 +94,25 @@ pub(super) fn pass(
 fn server(scheme: &str, address: &str) -> Server {
     let url = match address.strip_prefix("unix:") {
         Some(socket) => format!("unix:{socket}"),
-        None => format!("{scheme}://{address}"),
+        None => format!("{}://{address}", scheme.replace("grpc", "http")),
     };
     Server { url, ..Server::default() }
+}
+
+/// How servers over TLS are known; nginx asks for nothing unless it is told to.
+fn server_tls(one: &Directive, scope: &Scope<'_>, notes: &mut Notes) -> ServerTls {
+    let of = if one.name == "grpc_pass" { "grpc_ssl" } else { "proxy_ssl" };
+    let value = |what: &str| scope.one(&format!("{of}_{what}")).map(|one| one.arg(0).to_owned());
+    let verified = scope.is_on(&format!("{of}_verify"));
+    if !verified {
+        let help = "name its authorities in `ca_file`, or its key in `pins`, and take `verify` out";
+        notes.add(&one.place, format!("`{}` was not verified, and is not", one.words()), help);
+    }
+    ServerTls {
+        unverified: !verified,
+        ca: value("trusted_certificate").filter(|_| verified),
+        name: value("name").filter(|name| !name.contains('$')),
+    }
 }
 
 fn of_block(block: &Directive, scheme: &str, notes: &mut Notes) -> Pool {
@@ -113,6 +134,7 @@ fn of_block(block: &Directive, scheme: &str, notes: &mut Notes) -> Pool {
             },
             "zone" | "keepalive" | "keepalive_timeout" | "keepalive_requests" | "keepalive_time"
             | "resolver" | "resolver_timeout" => {}
+            "sticky" if one.arg(0) == "cookie" => pool.sticky = Some(one.arg(1).to_owned()),
             "sticky" => {
                 let help = "see the guide on upstreams for sticky sessions, or choose by `hash_client`";
                 notes.add(&one.place, format!("`{}` is not carried", one.words()), help);
