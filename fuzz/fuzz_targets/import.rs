@@ -22,8 +22,8 @@ impl carry::Files for Twice<'_> {
 fuzz_target!(|data: &[u8]| {
     let Ok(text) = std::str::from_utf8(data) else { return };
     let of_nginx = carry::nginx::carry("fuzz", text, &mut Twice(text));
-    for mut carried in [of_nginx, carry::haproxy::carry("fuzz", text)] {
-        let written = carry::write(&carried.site, "fuzz", &mut carried.notes);
+    for carried in [of_nginx, carry::haproxy::carry("fuzz", text)] {
+        let written = carry::write(&carried.site, "fuzz");
         // What it says may be refused, never what form it has.
         if let Err(faults) = phalanx_policy::parse_policy("fuzz", &written.policy) {
             assert!(faults.iter().all(|fault| !fault.to_string().contains("TOML")), "{faults:?}");

@@ -50,7 +50,12 @@ fn seen(listen: SocketAddr, apps: &[App], host: &str, path: &str) -> Seen {
             text.lines().find_map(|line| line.strip_prefix("Host: ").or_else(|| line.strip_prefix("host: ")));
         (app, line, host.unwrap_or_default().to_owned())
     });
-    let location = reply.fields.get("location").map(|to| to.replace(&format!(":{}", listen.port()), ""));
+    // nginx names itself where policy's redirect is relative.
+    let own = format!("http://{host}");
+    let location = reply
+        .fields
+        .get("location")
+        .map(|to| to.replace(&format!(":{}", listen.port()), "").replace(&own, ""));
     Seen { status: reply.status, location, upstream }
 }
 
@@ -108,6 +113,19 @@ const REQUESTS: &[(&str, &str)] = &[
     ("SHOP.example", "/a/b?c=d&e=%20"),
     ("www.shop.example", "/"),
     ("wiki.example", "/page"),
+    ("paths.example", "/"),
+    ("paths.example", "/exact"),
+    ("paths.example", "/exact/x"),
+    ("paths.example", "/api/a/b?c=d"),
+    ("paths.example", "/api/"),
+    ("paths.example", "/v1/x?y"),
+    ("paths.example", "/gone/x"),
+    ("paths.example", "/ok"),
+    ("paths.example", "/old?x=1"),
+    ("paths.example", "/a/index.php"),
+    ("paths.example", "/named/x"),
+    ("paths.example", "/blog/a?b=1"),
+    ("moved.example", "/a?b"),
     ("named.example", "/x"),
     ("a.any.example", "/"),
     ("b.a.any.example", "/"),

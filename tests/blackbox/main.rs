@@ -30,6 +30,7 @@ mod proxied;
 mod proxy;
 mod rates;
 mod relay;
+mod routes;
 mod rules;
 mod serve;
 mod state;

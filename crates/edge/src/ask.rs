@@ -25,6 +25,7 @@ use crate::http1::{ResponseError, ResponseHead, encode, read_response_head};
 use crate::http2::Call;
 use crate::reply::Reply;
 use crate::request::Request;
+use crate::route::act;
 use crate::socket::Socket;
 use crate::stop::Stop;
 use crate::upstream::{self, ConnectError};
@@ -214,7 +215,9 @@ fn begin(
     };
     let app = request.app();
     let peer = client.peer.ip();
+    let treatment = act::treatment(client, request, &endpoint.server.host);
     let forwarded = Forwarded {
+        treatment: treatment.as_ref(),
         head: &request.head,
         known: &request.known,
         framing,

@@ -111,6 +111,7 @@ impl Client {
     ) -> Self {
         let client = Self::over(worker, Socket::of_stream(stream), peer, local, None);
         client.control.activity.set(Activity::Busy);
+        client.control.spared.set(false);
         client
     }
 
@@ -293,19 +294,28 @@ impl Client {
         }
     }
 
-    /// Reads more of a request's body; waits `wait_ms` for it, if that is said.
-    pub(crate) async fn more_body(&mut self, wait_ms: Option<u64>) -> Result<(), Stop> {
+    /// Reads more of a request's body.
+    pub(crate) async fn more_body(&mut self) -> Result<(), Stop> {
         let control = Rc::clone(&self.control);
-        let until_ms = wait_ms.map(|wait_ms| self.worker.after_ms(wait_ms));
-        control
-            .run(|cx| {
-                let polled = self.poll_more_body(cx, false);
-                if let Some(until_ms) = until_ms.filter(|_| polled.is_pending()) {
-                    self.control.set_deadline(until_ms);
-                }
-                polled
-            })
-            .await
+        control.run(|cx| self.poll_more_body(cx, false)).await
+    }
+
+    /// The same, but that a pause is no fault; false where nothing came for so long.
+    pub(crate) async fn more_body_within(&mut self, pause_ms: u64) -> Result<bool, Stop> {
+        let control = Rc::clone(&self.control);
+        let until_ms = self.worker.after_ms(pause_ms);
+        let more = control.run(|cx| {
+            let polled = self.poll_more_body(cx, false);
+            self.control.set_deadline(until_ms);
+            polled
+        });
+        match more.await {
+            Err(Stop::Cut(Cut::Timeout)) => {
+                self.control.clear_timeout();
+                Ok(false)
+            }
+            more => more.map(|()| true),
+        }
     }
 
     /// Takes the next stretch of body out of the input, at most `max` bytes of it; gives it to `take`. False: there is

@@ -20,6 +20,7 @@ use crate::outgoing::{Outgoing, Transfer};
 use crate::pipeline::reserve;
 use crate::reply::Reply;
 use crate::request::Request;
+use crate::route::act;
 use crate::socket::Socket;
 use crate::stop::Stop;
 
@@ -276,6 +277,10 @@ impl Exchange {
         if let Poll::Ready(Err(stop)) = sent {
             return Poll::Ready(Err(stop));
         }
+        if sent.is_pending() && *waits_for != WaitsFor::Client && is_call(&self.response) {
+            // Both sides may be silent for long, and say something at any time.
+            client.control.set_deadline(client.worker.after_ms(self.silence_max_ms(client, request)));
+        }
         let mut ended = false;
         let output_max = OUTPUT_BYTES_MAX.min(client.read_bytes_max());
         loop {
@@ -394,7 +399,7 @@ impl Exchange {
 
     /// How long the upstream may be silent within its body. Event streams may be for long.
     fn silence_max_ms(&self, client: &Client, request: &Request) -> u64 {
-        if is_event_stream(&self.response) {
+        if is_event_stream(&self.response) || is_call(&self.response) {
             client.worker.shared.settings.limits.tunnel_idle_ms
         } else {
             request.app().limits.upstream_gap_ms
@@ -404,11 +409,17 @@ impl Exchange {
     fn write_head(&self, client: &mut Client, request: &Request, outgoing: &Outgoing) {
         let worker = Rc::clone(&client.worker);
         let secure = client.tls.is_some();
+        let id = request.id.to_text();
+        let edits = request.handling().and_then(|handling| handling.parts.responses.as_ref());
+        let edits = edits.map(|edits| (edits, act::said(client, request, &id)));
         let out = client.output();
         encode::status_line(out, self.response.status, self.response.bytes(self.response.reason));
-        write_response_fields(out, &self.response, outgoing.choice);
+        match edits {
+            None => write_response_fields(out, &self.response, outgoing.choice),
+            Some((edits, said)) => edits.write_fields(out, &said, &self.response, outgoing.choice),
+        }
         outgoing.choice.write_own(out, &self.response);
-        encode::field(out, b"X-Request-Id", &request.id.to_text());
+        encode::field(out, b"X-Request-Id", &id);
         out.extend_from_slice(&request.rate_fields);
         sticky::write(out, request, &self.slot.endpoint, (&worker.shared.settings.sticky_key, secure));
         if outgoing.transfer == Transfer::Chunked {
@@ -437,6 +448,17 @@ pub(crate) fn poll_upstream(
 
 /// Appends an upstream's header fields that do not end at this hop.
 pub(crate) fn write_response_fields(out: &mut Vec<u8>, response: &ResponseHead, choice: Choice) {
+    pass_response_fields(out, response, choice, |_| false, encode::field);
+}
+
+/// The same with those left out that are `gone`; `pass` appends the others.
+pub(crate) fn pass_response_fields(
+    out: &mut Vec<u8>,
+    response: &ResponseHead,
+    choice: Choice,
+    gone: impl Fn(&[u8]) -> bool,
+    mut pass: impl FnMut(&mut Vec<u8>, &[u8], &[u8]),
+) {
     let mut names_fields = false;
     for (name, value) in response.headers() {
         if FieldKind::of(name) == FieldKind::Connection {
@@ -452,12 +474,13 @@ pub(crate) fn write_response_fields(out: &mut Vec<u8>, response: &ResponseHead, 
             | FieldKind::Te
             | FieldKind::TransferEncoding
             | FieldKind::XRequestId => {}
+            _ if gone(name) => {}
             _ if choice.changes_fields() && choice.writes(out, name, value) => {}
             // RFC 9110 section 8.6: none of these has a length.
             FieldKind::ContentLength if response.status < 200 || response.status == 204 => {}
-            FieldKind::ContentLength => encode::field(out, name, value),
+            FieldKind::ContentLength => pass(out, name, value),
             _ if names_fields && crate::forward::is_named_by_connection(response.headers(), name) => {}
-            _ => encode::field(out, name, value),
+            _ => pass(out, name, value),
         }
     }
 }
@@ -467,11 +490,14 @@ pub(crate) fn is_event_stream(response: &ResponseHead) -> bool {
     has_content_type(response, b"text/event-stream")
 }
 
+/// Whether a response is that of a call of gRPC.
+fn is_call(response: &ResponseHead) -> bool {
+    has_content_type(response, b"application/grpc")
+}
+
 /// Whether a response is a stream, which is never held: its end may never come, or only after the client's next message.
 pub(crate) fn is_stream(response: &ResponseHead) -> bool {
-    is_event_stream(response)
-        || has_content_type(response, b"application/grpc")
-        || has_content_type(response, b"multipart/x-mixed-replace")
+    is_event_stream(response) || is_call(response) || has_content_type(response, b"multipart/x-mixed-replace")
 }
 
 fn has_content_type(response: &ResponseHead, begin: &[u8]) -> bool {

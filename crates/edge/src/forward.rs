@@ -10,12 +10,15 @@ use crate::http1::FieldKind;
 use crate::http1::encode::{self, field};
 use crate::http1::fields::{KnownFields, list};
 use crate::http1::semantics::absolute_form;
+use crate::route::act::Treatment;
 use crate::trace::TraceContext;
 
 /// What the head is written from.
 pub(crate) struct Forwarded<'a> {
     pub(crate) head: &'a RequestHead,
     pub(crate) known: &'a KnownFields,
+    /// What policy changes of it.
+    pub(crate) treatment: Option<&'a Treatment<'a>>,
     /// How the body goes to the upstream.
     pub(crate) framing: BodyFraming,
     /// The other end of the connection.
@@ -44,14 +47,19 @@ pub(crate) fn write_request_head(out: &mut Vec<u8>, request: &Forwarded<'_>) {
     let head = request.head;
     out.extend_from_slice(head.method());
     out.push(b' ');
-    write_target(out, head.target(), request.path_prefix);
+    let rewritten = request.treatment.and_then(|treatment| treatment.target.as_deref());
+    write_target(out, rewritten.unwrap_or(head.target()), request.path_prefix);
     out.extend_from_slice(b" HTTP/1.1\r\n");
     if request.known.host.is_none() {
         // HTTP/1.0 may leave it out, HTTP/1.1 may not (RFC 9112 section 3.2).
-        field(out, b"Host", request.upstream_host);
+        let host = request.treatment.and_then(|treatment| treatment.host);
+        field(out, b"Host", host.unwrap_or(request.upstream_host));
     }
     write_fields(out, request);
     write_forwarding(out, request);
+    if let Some(treatment) = request.treatment {
+        out.extend_from_slice(&treatment.lines);
+    }
     field(out, b"X-Request-Id", request.request_id);
     request.trace.write(out);
     let version: &[u8] = match head.version {
@@ -160,6 +168,10 @@ fn write_fields(out: &mut Vec<u8>, request: &Forwarded<'_>) {
             }
             FieldKind::Traceparent if !request.trace.keeps_parent => {}
             FieldKind::Tracestate if !request.trace.keeps_state => {}
+            FieldKind::Host if let Some(host) = request.treatment.and_then(|treatment| treatment.host) => {
+                field(out, name, host);
+            }
+            _ if request.treatment.is_some_and(|treatment| treatment.edits.takes(name)) => {}
             _ if !request.peer_trusted && request.source.is_named(name) => {}
             // A client may not take these away from the upstream by naming them in `Connection`.
             FieldKind::Host | FieldKind::Via => field(out, name, value),
@@ -235,6 +247,7 @@ mod tests {
         let request = Forwarded {
             head: &head,
             known: &known,
+            treatment: None,
             framing: head.framing,
             peer: "192.0.2.1".parse().unwrap(),
             tls,

@@ -36,6 +36,8 @@ mod tunnel;
 
 mod request;
 
+pub mod route;
+
 mod client;
 mod origins;
 mod upstream;
@@ -76,6 +78,8 @@ pub use listen::{GivenListener, bind};
 pub use overload::{Level, Usage};
 pub use places::Places;
 pub use plan::{AppLimits, AppPlan, EdgePlan, UpstreamPlan, UpstreamTarget};
+pub use route::explain::{MetReport, request_head};
+pub use route::{Handling, RouteRule};
 pub use settings::{EdgeLimits, EdgeSettings, Sample, TraceMode, TraceSettings};
 pub use tables::NodeTables;
 pub use tls::{Challenges, Identities, Material, OriginPlan, Served, TlsListener};

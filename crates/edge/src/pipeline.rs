@@ -26,6 +26,7 @@ use crate::overload;
 use crate::rates;
 use crate::reply::{Form, Reply};
 use crate::request::Request;
+use crate::route::act;
 use crate::stages::{self, Inspection};
 use crate::stop::Stop;
 use crate::tables::HeldBytes;
@@ -46,6 +47,7 @@ pub(crate) enum After {
 
 /// A connection is there: a banned peer gets time for one request, to be told its refusal, not for idling.
 pub(crate) fn on_connect(client: &mut Client) {
+    client.control.spared.set(false);
     let Some(peer) = client.control.client.get() else {
         return;
     };
@@ -55,6 +57,7 @@ pub(crate) fn on_connect(client: &mut Client) {
     let who = client.worker.identities(&view, &client.control, peer, None);
     let verdict = standing(&plan.decide, &view, &who, shared.clock.now_ms());
     client.peer_is_banned = plan.enforces() && verdict.is_some_and(|verdict| verdict.refuses());
+    client.control.spared.set(client.peer_is_banned);
 }
 
 /// Takes a request through all stages.
@@ -69,6 +72,7 @@ async fn stages(client: &mut Client, request: &mut Request) -> Result<(), Stop> 
     }
     on_request_head(client, request)?;
     let held = on_request_body(client, request).await?;
+    act::check(request)?;
     let mut exchange = ask::ask(client, request, &held).await?;
     on_response_head(client, request, &exchange)?;
     if exchange.response.status == 101 {
@@ -222,13 +226,10 @@ async fn hold_request_body(
         if client.body.is_done() || held.len() >= held_max {
             return Ok((held.into(), client.body.is_done()));
         }
-        let may_pause = is_call && grpc::are_whole(&held);
-        match client.more_body(may_pause.then_some(grpc::PAUSE_MS)).await {
-            Err(Stop::Cut(Cut::Timeout)) if may_pause => {
-                client.control.clear_timeout();
-                return Ok((held.into(), true));
-            }
-            more => more?,
+        if !is_call || !grpc::are_whole(&held) {
+            client.more_body().await?;
+        } else if !client.more_body_within(grpc::PAUSE_MS).await? {
+            return Ok((held.into(), true));
         }
     }
 }
@@ -374,12 +375,13 @@ async fn on_end(client: &mut Client, request: &mut Request, stop: Option<Stop>) 
     count_slow(client, request, stop);
     let reply = match stop {
         None => None,
-        Some(Stop::Refused) => Some(Reply::REFUSED),
-        Some(Stop::Answered(reply)) => Some(reply),
+        Some(Stop::Refused) => Some(Answer::Reply(Reply::REFUSED)),
+        Some(Stop::Answered(reply)) => Some(Answer::Reply(reply)),
+        Some(Stop::Routed) => Some(Answer::OfRoute),
         Some(Stop::Cut(Cut::Timeout)) if !request.replied => {
             client.control.clear_timeout();
             faulty(request, FramingFault::HeadTimeout);
-            Some(Reply::TOO_SLOW)
+            Some(Answer::Reply(Reply::TOO_SLOW))
         }
         Some(Stop::ClientGone) if client.socket.is_broken_stream() => {
             faulty(request, FramingFault::BadStream);
@@ -388,7 +390,7 @@ async fn on_end(client: &mut Client, request: &mut Request, stop: Option<Stop>) 
         Some(Stop::Cut(_) | Stop::ClientGone) => None,
     };
     let delivered = match reply {
-        Some(reply) if !request.replied => answer(client, request, reply).await,
+        Some(own) if !request.replied => answer(client, request, own).await,
         Some(_) => false,
         None => stop.is_none(),
     };
@@ -417,8 +419,16 @@ fn count_slow(client: &Client, request: &Request, stop: Option<Stop>) {
     client.worker.counters.count_limit(limit);
 }
 
-/// Writes a reply of our own; false if the client did not take it.
-async fn answer(client: &mut Client, request: &mut Request, reply: Reply) -> bool {
+/// An answer that no upstream wrote.
+#[derive(Debug, Clone, Copy)]
+enum Answer {
+    Reply(Reply),
+    /// What the request's route says.
+    OfRoute,
+}
+
+/// Writes an answer of our own; false if the client did not take it.
+async fn answer(client: &mut Client, request: &mut Request, own: Answer) -> bool {
     client.control.activity.set(Activity::Refusing);
     // What is unread of a stream is in nobody's way.
     let in_the_way = !client.body.is_done() || !request.head.faults.is_empty();
@@ -430,19 +440,33 @@ async fn answer(client: &mut Client, request: &mut Request, reply: Reply) -> boo
     let close = !request.keep_alive;
     let id = request.id.to_text();
     let audits = client.worker.shared.settings.audit;
+    let said = act::said(client, request, &id);
+    let mut fields = Vec::new();
+    // Only where a limit refuses: a refusal for another reason has the same bytes, whatever is left.
+    if matches!(own, Answer::Reply(Reply { status: 429, .. }) | Answer::OfRoute) {
+        fields.extend_from_slice(&request.rate_fields);
+    }
+    let parts = request.handling().map(|handling| &*handling.parts);
+    if let Some(edits) = parts.and_then(|parts| parts.responses.as_ref()) {
+        edits.write_own(&mut fields, &said);
+    }
     let out = client.output();
     let before = out.len();
-    // Only where a limit refuses: a refusal for another reason has the same bytes, whatever is left.
-    let told = if reply.status == 429 { request.rate_fields.as_slice() } else { &[] };
-    reply.write(out, &id, form, close, told);
+    let (status, has_body) = match own {
+        Answer::Reply(reply) => {
+            reply.write(out, &id, form, close, (&fields, parts.and_then(|parts| parts.pages.as_ref())));
+            (reply.status, !form.without_body)
+        }
+        Answer::OfRoute => act::write(out, request, &said, close, &fields),
+    };
     let written = out.len() - before;
     if audits {
         request.reply_fields = audit::reply_fields(out.get(before..).unwrap_or_default());
     }
-    request.status = reply.status;
+    request.status = status;
     request.response_bytes = written as u64;
     request.replied = true;
-    let sent = client.socket.head_written(before, form.without_body);
+    let sent = client.socket.head_written(before, !has_body);
     client.socket.end_written(Vec::new());
     sent.is_ok() && client.flush().await.is_ok()
 }

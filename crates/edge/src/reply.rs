@@ -5,6 +5,7 @@ use phalanx_model::{FramingFault, RequestHead};
 use crate::grpc;
 use crate::http1::encode;
 use crate::http1::fields::{KnownFields, is_token, list};
+use crate::route::pages::Pages;
 
 /// A reply that no upstream wrote.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -95,6 +96,22 @@ impl Reply {
         }
     }
 
+    /// The reply to a request while its app is being worked on.
+    pub(crate) fn maintenance(retry_after_s: u32) -> Self {
+        Self {
+            status: 503,
+            code: MAINTENANCE,
+            title: "Down for maintenance",
+            text: "This site is being worked on. Please try again later. Request id:",
+            retry_after_s,
+        }
+    }
+
+    /// Whether it is [`Reply::maintenance`].
+    pub(crate) fn is_maintenance(self) -> bool {
+        self.code == MAINTENANCE
+    }
+
     /// The reply to a request with this as its first fault.
     pub(crate) fn to_fault(head: &RequestHead, fault: FramingFault) -> Self {
         let (status, code, title) = match fault {
@@ -120,14 +137,25 @@ impl Reply {
     }
 
     /// Appends head and body. `told`: further header fields, as they are sent.
-    pub(crate) fn write(self, out: &mut Vec<u8>, request_id: &[u8], form: Form, close: bool, told: &[u8]) {
+    /// `pages`: those of the app.
+    pub(crate) fn write(
+        self,
+        out: &mut Vec<u8>,
+        request_id: &[u8],
+        form: Form,
+        close: bool,
+        (told, pages): (&[u8], Option<&Pages>),
+    ) {
         let id = String::from_utf8_lossy(request_id);
         if form.grpc {
             return self.write_status(out, &id, told);
         }
         let body = match form.json {
             true => format!("{{\"error\":\"{}\",\"request_id\":\"{id}\"}}\n", self.code),
-            false => page(self.title, self.text, &id),
+            false => match pages.and_then(|pages| pages.of(self)) {
+                Some(own) => own.write(self.status, self.title, self.text, &id),
+                None => page(self.title, self.text, &id),
+            },
         };
         encode::status_line(out, self.status, b"");
         let kind: &[u8] = if form.json { b"application/json" } else { b"text/html; charset=utf-8" };
@@ -166,6 +194,8 @@ impl Reply {
         out.extend_from_slice(b"\r\n");
     }
 }
+/// The word for maintenance.
+const MAINTENANCE: &str = "maintenance";
 
 /// What form of reply the client takes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -271,7 +301,7 @@ mod tests {
     fn a_refusal_carries_its_id_and_is_not_cached() {
         let mut out = Vec::new();
         let form = Form { json: true, ..Form::default() };
-        Reply::REFUSED.write(&mut out, b"01ABC", form, false, &[]);
+        Reply::REFUSED.write(&mut out, b"01ABC", form, false, (&[], None));
         let text = String::from_utf8(out).unwrap();
         assert!(text.starts_with("HTTP/1.1 403 Forbidden\r\n"));
         assert!(text.contains("\r\nX-Request-Id: 01ABC\r\n"));
@@ -283,7 +313,7 @@ mod tests {
     fn a_reply_to_head_has_no_body() {
         let mut out = Vec::new();
         let form = Form { without_body: true, ..Form::default() };
-        Reply::UNAVAILABLE.write(&mut out, b"01ABC", form, true, &[]);
+        Reply::UNAVAILABLE.write(&mut out, b"01ABC", form, true, (&[], None));
         assert!(out.ends_with(b"\r\n\r\n"));
     }
 
@@ -291,7 +321,7 @@ mod tests {
     fn a_call_is_told_in_its_own_words() {
         let mut out = Vec::new();
         let form = Form { grpc: true, without_body: true, ..Form::default() };
-        Reply::REFUSED.write(&mut out, b"01ABC", form, false, &[]);
+        Reply::REFUSED.write(&mut out, b"01ABC", form, false, (&[], None));
         let expected = "HTTP/1.1 200 OK\r\nContent-Type: application/grpc\r\nGrpc-Status: 7\r\n\
              Grpc-Message: Request refused. Request id: 01ABC\r\nX-Request-Id: 01ABC\r\n\r\n";
         assert_eq!(String::from_utf8(out).unwrap(), expected);

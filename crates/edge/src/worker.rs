@@ -229,6 +229,7 @@ impl Worker {
                 return;
             }
             match control.activity.get() {
+                _ if control.spared.get() => {}
                 Activity::Refusing => control.ends.set(true),
                 Activity::Idle | Activity::Busy => control.cut(Cut::Banned),
             }

@@ -17,6 +17,7 @@ mod material_port;
 mod places_port;
 mod plan;
 mod rates;
+mod routes;
 mod settings;
 mod state;
 mod tickets_port;

@@ -107,7 +107,8 @@ fn listener(
     })
 }
 
-fn named(
+/// Checks what was written of certificates for upstreams.
+pub(crate) fn named(
     text: &Text<'_>,
     raw: &[RawUpstreamCertificate],
     folder: &Path,

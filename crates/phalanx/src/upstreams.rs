@@ -22,13 +22,14 @@ pub(crate) struct OwnNode {
 /// lead to the management is left out when they are resolved.
 pub(crate) fn check_upstreams(compiled: Compiled, own: &OwnNode) -> Result<Compiled, Vec<Diagnostic>> {
     let mut faults = Vec::new();
-    for app in compiled.plan.apps() {
+    for (app, route) in compiled.plan.with_upstreams() {
         for server in app.upstreams.servers() {
             if let UpstreamTarget::Address(address) = &server.target
                 && is_never_upstream(*address, &own.management)
             {
+                let of = if route.is_empty() { String::new() } else { format!("route `{route}` of ") };
                 let message =
-                    format!("the upstream {address} of app `{}` is this node's own management", app.name);
+                    format!("the upstream {address} of {of}app `{}` is this node's own management", app.name);
                 let fault = Diagnostic::error("policy", 0, message);
                 faults.push(
                     fault.with_help(
@@ -78,10 +79,11 @@ pub(crate) fn describe(report: GroupReport, app: api::App) -> api::App {
 /// What the upstreams in force did, for metrics.
 pub(crate) fn counts(plan: &EdgePlan) -> (Vec<UpstreamCount>, Vec<TryCount>) {
     let (mut upstreams, mut tries) = (Vec::new(), Vec::new());
-    for app in plan.apps() {
+    for (app, route) in plan.with_upstreams() {
         let report = app.upstreams.report();
+        let name = if route.is_empty() { app.name.to_string() } else { format!("{}: {route}", app.name) };
         upstreams.extend(report.endpoints.into_iter().map(|one| UpstreamCount {
-            app: app.name.to_string(),
+            app: name.clone(),
             upstream: one.address.to_string(),
             up: one.state == UpstreamState::Up,
             in_flight: u64::from(one.in_flight),
@@ -89,7 +91,7 @@ pub(crate) fn counts(plan: &EdgePlan) -> (Vec<UpstreamCount>, Vec<TryCount>) {
             failures: one.failures,
         }));
         tries.push(TryCount {
-            app: app.name.to_string(),
+            app: name,
             retries: report.retries,
             retries_refused: report.retries_refused,
             queue_refused: report.queue_refused,

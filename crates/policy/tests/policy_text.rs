@@ -3,6 +3,10 @@
 use phalanx_policy::{Compression, ContentCoding};
 use phalanx_policy::{Diagnostic, Mode, RuleSource, parse_policy, policy_schema};
 
+#[cfg(test)]
+#[path = "policy_text/routes.rs"]
+mod routes;
+
 fn told(faults: &[Diagnostic]) -> String {
     faults.iter().map(|fault| format!("{fault}\n")).collect()
 }

@@ -61,7 +61,7 @@ pub(crate) fn run(
                 _ = ticks.tick() => {}
             }
             let plan = plan.load_full();
-            for app in plan.apps() {
+            for (app, _) in plan.with_upstreams() {
                 tick(app, settings, &names);
             }
         }
@@ -80,7 +80,7 @@ fn tick(app: &AppPlan, settings: &Arc<EdgeSettings>, names: &Rc<Names>) {
     for endpoint in &endpoints {
         end_ejection(app, endpoint, now_ms);
         if let Some(check) = &group.health.check {
-            start_check(app, check, endpoint, settings, now_ms);
+            start_check(app, check, endpoint, (settings, names), now_ms);
         }
     }
     if let Some(percent) = group.health.error_rate_percent {
@@ -124,17 +124,19 @@ fn start_check(
     app: &AppPlan,
     check: &Check,
     endpoint: &Arc<Endpoint>,
-    settings: &Arc<EdgeSettings>,
+    (settings, names): (&Arc<EdgeSettings>, &Rc<Names>),
     now_ms: u64,
 ) {
-    {
+    let under_way = {
         let mut watched = endpoint.state.watched.lock();
         if watched.checking || now_ms < watched.next_check_ms {
             return;
         }
+        let Some(under_way) = names.begin() else { return };
         watched.checking = true;
         watched.next_check_ms = now_ms.saturating_add(check.interval_ms);
-    }
+        under_way
+    };
     let (app, check) = (app.clone(), check.clone());
     let (endpoint, settings) = (Arc::clone(endpoint), Arc::clone(settings));
     spawn_local(async move {
@@ -142,6 +144,7 @@ fn start_check(
         let asked = tokio::time::timeout(patience, check::ask(&endpoint, &check, &settings)).await;
         let outcome = asked.unwrap_or_else(|_| Err("no answer in time".to_owned()));
         note_check(&app, &check, &endpoint, outcome);
+        drop(under_way);
     });
 }
 

@@ -3,6 +3,7 @@
 //! All addresses that a name has are used. Failure keeps the last known ones. An address of the node's own management is left out: a
 //! name that someone else controls must not lead to it.
 
+use std::cell::Cell;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -42,11 +43,32 @@ pub(crate) struct Names {
     settings: Arc<EdgeSettings>,
     /// Made anew after a failure: the system's settings may have changed.
     resolver: Mutex<Option<TokioResolver>>,
+    /// Questions and checks under way.
+    under_way: Cell<usize>,
+}
+
+/// A question or check under way.
+pub(crate) struct UnderWay(Rc<Names>);
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.0.under_way.set(self.0.under_way.get().saturating_sub(1));
+    }
 }
 
 impl Names {
     pub(crate) fn new(settings: Arc<EdgeSettings>) -> Self {
-        Self { settings, resolver: Mutex::new(None) }
+        Self { settings, resolver: Mutex::new(None), under_way: Cell::new(0) }
+    }
+
+    /// Room for one more question or check; without it the turn comes at a later tick. With a thousand apps all would be asked
+    /// about at once.
+    pub(crate) fn begin(self: &Rc<Self>) -> Option<UnderWay> {
+        let under_way = self.under_way.get();
+        (under_way < UNDER_WAY_MAX).then(|| {
+            self.under_way.set(under_way + 1);
+            UnderWay(Rc::clone(self))
+        })
     }
 
     /// Asks for the names of an app whose time has come.
@@ -62,21 +84,21 @@ impl Names {
                 let mut names = group.shared().names.lock();
                 let known = names.entry(Arc::clone(&server.key)).or_default();
                 let due = !known.asking && now_ms >= known.next_ms;
-                known.asking |= due;
+                let due = due.then(|| self.begin()).flatten();
+                known.asking |= due.is_some();
                 (known.addresses.clone(), known.others.clone(), due)
             };
             // An answer that came while the plan was replaced is known, and not yet in use.
             if group.addresses_of(server) != addresses {
                 group.set_addresses(server, &addresses, &others);
             }
-            if !due {
-                continue;
-            }
+            let Some(under_way) = due else { continue };
             let (names, app) = (Rc::clone(self), app.clone());
             let (server, host) = (Arc::clone(server), Arc::clone(host));
             spawn_local(async move {
                 let outcome = names.ask(&host, &server).await;
                 names.note(&app, &server, outcome);
+                drop(under_way);
             });
         }
     }
@@ -192,5 +214,7 @@ const GOOD_FOR_LEAST: Duration = Duration::from_secs(1);
 const GOOD_FOR_MOST: Duration = Duration::from_secs(300);
 /// When it is asked again after a failure, in milliseconds.
 const AGAIN_MS: u64 = 5_000;
+/// Questions and checks under way at once.
+const UNDER_WAY_MAX: usize = 256;
 /// How long one address is tried.
 const TRY: Duration = Duration::from_millis(500);

@@ -28,6 +28,10 @@ mod proxied;
 #[cfg(test)]
 mod rates;
 #[cfg(test)]
+mod responses;
+#[cfg(test)]
+mod routes;
+#[cfg(test)]
 mod rules;
 #[cfg(test)]
 mod standing;

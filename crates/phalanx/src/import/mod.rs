@@ -48,7 +48,7 @@ pub(crate) fn run(command: &ImportCommand) -> anyhow::Result<ExitCode> {
     };
     // What is written may lie anywhere.
     carried.site.files_are_in(&std::path::absolute(folder.path())?);
-    let written = carry::write(&carried.site, &name, &mut carried.notes);
+    let written = carry::write(&carried.site, &name);
     let faults = faults(&written.policy);
     if let Some(out) = &args.out {
         write_files(out, &written)?;
@@ -139,11 +139,11 @@ mod tests {
         let name = file.file_name().unwrap().to_str().unwrap();
         let mut folder = Folder::of(file);
         let text = folder.read_main().unwrap();
-        let mut carried = match name.ends_with(".cfg") {
+        let carried = match name.ends_with(".cfg") {
             true => carry::haproxy::carry(name, &text),
             false => carry::nginx::carry(name, &text, &mut folder),
         };
-        let written = carry::write(&carried.site, name, &mut carried.notes);
+        let written = carry::write(&carried.site, name);
         let faults = faults(&written.policy).concat();
         let (settings, policy) = (written.settings, written.policy);
         let all = format!("{settings}\n----\n{policy}\n----\n{}{faults}", list(&carried.notes));

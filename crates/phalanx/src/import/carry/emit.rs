@@ -2,7 +2,6 @@
 
 use std::fmt::Write as _;
 
-use super::note::Notes;
 use super::site::{App, At, Does, Edits, Pool, Rate, Route, Server, ServerTls, Site, Target};
 
 /// The two files.
@@ -12,8 +11,8 @@ pub(crate) struct Written {
     pub(crate) policy: String,
 }
 
-/// Writes both; what policy cannot say is noted. `from` is what they were made of.
-pub(crate) fn write(site: &Site, from: &str, notes: &mut Notes) -> Written {
+/// Writes both. `from` is what they were made of.
+pub(crate) fn write(site: &Site, from: &str) -> Written {
     let mut policy = Out::default();
     policy.comment(&format!("Made by `phalanx import` from {from}. Try it: phalanx check -c phalanx.toml"));
     if site.apps.iter().any(|app| !app.blocks) {
@@ -21,15 +20,7 @@ pub(crate) fn write(site: &Site, from: &str, notes: &mut Notes) -> Written {
     }
     policy.line("version", "1");
     for app in &site.apps {
-        if !CARRIES_ROUTES && !matches!(app.does.target, Target::Upstreams(_)) {
-            notes.add(
-                &app.place,
-                format!("app {} has no upstream for all paths", app.name),
-                "write it by hand",
-            );
-            continue;
-        }
-        write_app(&mut policy, app, notes);
+        write_app(&mut policy, app);
     }
     Written { settings: settings(site, from), policy: policy.0 }
 }
@@ -73,7 +64,7 @@ fn settings(site: &Site, from: &str) -> String {
     out.0
 }
 
-fn write_app(out: &mut Out, app: &App, notes: &mut Notes) {
+fn write_app(out: &mut Out, app: &App) {
     out.table("[[apps]]");
     out.comment(&format!("{}:{}", app.place.file, app.place.line));
     out.text("name", &app.name);
@@ -95,19 +86,26 @@ fn write_app(out: &mut Out, app: &App, notes: &mut Notes) {
     write_does(out, "apps", &does);
     app.rates.iter().for_each(|rate| write_rate(out, rate));
     for route in app.routes.iter().chain(&root) {
-        if CARRIES_ROUTES {
-            write_route(out, route);
-        } else {
-            notes.add(&route.place, "a route of its own", "routes are not in policy yet");
-        }
+        write_route(out, route);
     }
 }
 
 /// What an app does with requests that no route is about: it must have an upstream, and a route for all paths where none of them
 /// goes there.
 fn for_all_paths(app: &App) -> (Does, Option<Route>) {
+    let (at, place) = (At::Prefix("/".to_owned()), app.place.clone());
+    // What all others go to is there already, and nothing after it would be met.
+    let has_root = app.routes.iter().any(|one| one.at == at && !one.plain_only && one.methods.is_empty());
+    let route = |does| Route { place, at, plain_only: false, methods: Vec::new(), does };
     if matches!(app.does.target, Target::Upstreams(_)) {
-        return (app.does.clone(), None);
+        let Does { request, response, upstream_host, .. } = app.does.clone();
+        let does = Does { request, response, upstream_host, ..Does::default() };
+        if app.routes.is_empty() || has_root || does == Does::default() {
+            return (app.does.clone(), None);
+        }
+        // An app's word about header fields would hold for its routes, too, and they have said all of theirs.
+        let (request, response) = (Edits::default(), Edits::default());
+        return (Does { request, response, upstream_host: None, ..app.does.clone() }, Some(route(does)));
     }
     let mut root = app.does.clone();
     if root.target == Target::Inherited {
@@ -118,20 +116,10 @@ fn for_all_paths(app: &App) -> (Does, Option<Route>) {
     let nowhere = Server { url: "http://127.0.0.1:9".to_owned(), ..Server::default() };
     let target = app.routes.iter().find_map(of_route);
     let target = target.unwrap_or(Target::Upstreams(Pool { servers: vec![nowhere], ..Pool::default() }));
-    let at = At::Prefix("/".to_owned());
-    let place = app.place.clone();
-    let root = Route {
-        place,
-        at,
-        plain_only: false,
-        methods: Vec::new(),
-        does: Does { limits: Vec::new(), ..root },
-    };
-    (Does { target, ..Does::default() }, Some(root))
+    let hsts = app.does.hsts.clone();
+    let root = (!has_root).then(|| route(Does { limits: Vec::new(), ..root }));
+    (Does { target, hsts, ..Does::default() }, root)
 }
-
-/// Policy has no routes, nor edits of header fields.
-const CARRIES_ROUTES: bool = false;
 
 fn write_compression(out: &mut Out, (codings, types): &(Vec<String>, Vec<String>)) {
     let list = |values: &[String]| {
@@ -175,15 +163,13 @@ fn write_does(out: &mut Out, of: &str, does: &Does) {
             out.line("reply", &format!("{{ status = {status}{body} }}"));
         }
     }
-    if CARRIES_ROUTES {
-        does.rewrite.iter().for_each(|path| out.text("rewrite", path));
-        does.upstream_host.iter().for_each(|host| out.text("upstream_host", host));
-        write_edits(out, "request_headers", &does.request);
-        write_edits(out, "response_headers", &does.response);
-        // A word of the app's, never of a route's.
-        if let Some(hsts) = does.hsts.as_ref().filter(|_| of == "apps") {
-            out.line("responses", &format!("{{ hsts = {hsts} }}"));
-        }
+    does.rewrite.iter().for_each(|path| out.text("rewrite", path));
+    does.upstream_host.iter().for_each(|host| out.text("upstream_host", host));
+    write_edits(out, "request_headers", &does.request);
+    write_edits(out, "response_headers", &does.response);
+    // A word of the app's, never of a route's.
+    if let Some(hsts) = does.hsts.as_ref().filter(|_| of == "apps") {
+        out.line("responses", &format!("{{ hsts = {hsts} }}"));
     }
     if !does.limits.is_empty() {
         let limits = does.limits.iter().map(|(key, value)| (*key, quoted(value)));
