@@ -21,6 +21,8 @@ mod enrol;
 mod explain;
 mod fleet;
 mod held;
+mod import;
+mod observability;
 mod operations;
 mod origins;
 mod policy;

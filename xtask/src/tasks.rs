@@ -128,7 +128,7 @@ fn check_steps(steps: &mut Steps) {
     steps.run("format", || must(&mut cargo(["fmt", "--all", "--check"])));
     steps.run("licences, bans, sources", || {
         let mut deny = Command::new(CARGO_DENY.path()?);
-        deny.current_dir(place::root()).args(["--locked", "--log-level", "error", "check"]);
+        deny.current_dir(place::root()).args(["--all-features", "--locked", "--log-level", "error", "check"]);
         must(deny.args(["bans", "licenses", "sources"]))
     });
     steps.skip(
@@ -137,6 +137,12 @@ fn check_steps(steps: &mut Steps) {
     );
     steps.run("clippy", || {
         must(&mut cargo(["clippy", "--locked", "--workspace", "--all-targets", "--", "-D", "warnings"]))
+    });
+    // The record alone: the whole product with the feature would be built a second time.
+    steps.run("traces for a collector", || {
+        let of_record = ["--locked", "--package", "phalanx-record", "--features", "otel"];
+        must(cargo(["clippy"]).args(of_record).args(["--all-targets", "--", "-D", "warnings"]))?;
+        must(cargo(["test"]).args(of_record).args(["--test", "recorder", "spans"]))
     });
     steps.run("documentation", || {
         must(

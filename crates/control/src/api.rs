@@ -16,11 +16,13 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 mod delegation;
+mod health;
 mod held;
 mod load;
 mod process;
 
 pub use delegation::{Delegate, Delegation, NewDelegation};
+pub use health::{Health, Readiness};
 pub use held::{Held, HeldThing, HeldWhat, Settled};
 pub use load::{LimitCount, Load};
 pub use process::{Process, STOPPING, UpgradeBegun};

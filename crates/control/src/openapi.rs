@@ -12,9 +12,9 @@ use serde_json::{Map, Value, json};
 
 use crate::api::{
     Authority, Blocklist, BlocklistContent, BouncerKey, Bouncers, DecisionMade, Delegate, Delegation,
-    ErrorBody, EventRow, Held, Invited, LoginLink, Member, NewBouncer, NewDecision, NewDelegation,
+    ErrorBody, EventRow, Health, Held, Invited, LoginLink, Member, NewBouncer, NewDecision, NewDelegation,
     NewInvitation, NewNodeOrder, NewRevocation, NodeOrder, Policy, PolicyHome, PolicyPush, PolicyReloaded,
-    PolicyRollback, Restored, Revoked, Settled, Status, UpgradeBegun,
+    PolicyRollback, Readiness, Restored, Revoked, Settled, Status, UpgradeBegun,
 };
 use crate::inquiry::{FleetEvents, RedactedRequest};
 
@@ -640,12 +640,12 @@ pub(crate) const ENDPOINTS: &[Endpoint] = &[
     get("/metrics", "Metrics for Prometheus", Answer::Text("200", "application/openmetrics-text")),
     Endpoint {
         open: true,
-        ..get("/healthz", "Whether the process answers", Answer::Text("200", "text/plain"))
+        ..get("/healthz", "Whether the process answers", Answer::Json("200", of::<Health>))
     },
     Endpoint {
         open: true,
-        errors: &[("503", "not ready; the status says why")],
-        ..get("/readyz", "Whether the node is ready to serve", Answer::Text("200", "text/plain"))
+        errors: &[("503", "not ready: the same object, with the reasons")],
+        ..get("/readyz", "Whether the node is ready to serve", Answer::Json("200", of::<Readiness>))
     },
     Endpoint {
         open: true,

@@ -5,6 +5,7 @@
 
 use std::io;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
@@ -88,6 +89,7 @@ async fn try_one(
     slot: Slot,
 ) -> Result<Exchange, Failed> {
     slot.begins();
+    request.upstream = Some(Arc::clone(&slot.endpoint.key));
     let replayable = complete && is_idempotent(request.head.method());
     let mut fresh = false;
     loop {
@@ -111,7 +113,7 @@ async fn try_one(
         let mut asking = Asking { upstream, sending, sent: false, answered: false };
         match asking.response_head(client, request).await {
             Ok(response) => {
-                request.upstream_us = request.elapsed_us();
+                request.upstream_answered(client);
                 slot.answered(request.app(), response.status);
                 let Asking { upstream, sending, .. } = asking;
                 return Ok(Exchange::begin(slot, upstream, response, sending));
@@ -250,6 +252,7 @@ fn begin(
         source: &app.client_address,
         client: request.client,
         request_id: &request.id.to_text(),
+        trace: &request.trace,
         path_prefix: &endpoint.server.path_prefix,
         upstream_host: endpoint.server.host.as_bytes(),
         pseudonym: &client.worker.shared.settings.pseudonym,

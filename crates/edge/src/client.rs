@@ -1,11 +1,12 @@
 //! A client: an HTTP/1 connection, heads and bodies in, replies out; or one stream of an HTTP/2 connection.
 
+use std::cell::Cell;
 use std::future::poll_fn;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use phalanx_model::counters::LimitReached;
@@ -42,6 +43,8 @@ pub(crate) struct Client {
     pub(crate) tls_listener: Option<usize>,
     /// What its handshake told, once there was one.
     pub(crate) tls: Option<Agreed>,
+    /// How long connecting to upstreams took for the current request, in microseconds.
+    connect_us: Cell<u64>,
     /// A PROXY header comes before all else.
     pub(crate) awaits_proxy_header: bool,
     /// By whom the connection was passed on, once such a header was read.
@@ -65,6 +68,8 @@ pub(crate) struct Client {
 pub(crate) struct Arrived {
     pub(crate) head: RequestHead,
     pub(crate) started: Instant,
+    /// Microseconds until its last byte was there, where that was later.
+    pub(crate) head_us: u64,
 }
 
 impl Client {
@@ -132,6 +137,7 @@ impl Client {
             local,
             tls_listener: None,
             tls: None,
+            connect_us: Cell::new(0),
             awaits_proxy_header: false,
             proxied: None,
             http_print: None,
@@ -161,7 +167,7 @@ impl Client {
         self.control.rests(self.worker.now_ms());
         self.control.client.set(self.actor);
         self.control.set_deadline(self.worker.after_ms(self.idle_ms()));
-        let mut started = None;
+        let (mut started, mut waited) = (None, false);
         loop {
             if !self.socket.input.is_empty() && started.is_none() {
                 started = Some(Instant::now());
@@ -172,8 +178,11 @@ impl Client {
                 && let Some(head) = self.heads.read(&mut self.socket.input, head_limits)
             {
                 self.served += 1;
-                return Some(Arrived { head, started });
+                // A head that came at once took no time worth a look at the clock.
+                let head_us = if waited { micros(started.elapsed()) } else { 0 };
+                return Some(Arrived { head, started, head_us });
             }
+            waited = started.is_some();
             match self.fill().await {
                 Ok(1..) => {}
                 Ok(0) => return None,
@@ -183,11 +192,26 @@ impl Client {
                         self.worker.counters.count_limit(LimitReached::HeadTime);
                     }
                     let head = self.heads.give_up(&mut self.socket.input, head_limits);
-                    return started.map(|started| Arrived { head, started });
+                    return started.map(|started| Arrived {
+                        head,
+                        started,
+                        head_us: micros(started.elapsed()),
+                    });
                 }
                 Err(_) => return None,
             }
         }
+    }
+
+    /// Adds to the time that connecting took.
+    pub(crate) fn note_connect(&self, took: Duration) {
+        // Never 0: a connection was made.
+        self.connect_us.set(self.connect_us.get().saturating_add(micros(took).max(1)));
+    }
+
+    /// How long connecting took for this request, in microseconds.
+    pub(crate) fn connect_us(&self) -> u64 {
+        self.connect_us.get()
     }
 
     /// Whether the connection has served as many requests as one may; the reply to the last says so.
@@ -231,6 +255,7 @@ impl Client {
 
     /// Starts on a request's body.
     pub(crate) fn begin_body(&mut self, framing: BodyFraming) {
+        self.connect_us.set(0);
         let limits = &self.worker.shared.settings.limits;
         self.reading = Pace::new(limits.body_gap_ms);
         self.writing = Pace::new(limits.write_gap_ms);
@@ -441,6 +466,10 @@ impl Drop for Client {
             self.worker.connection_closed();
         }
     }
+}
+
+fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }
 
 /// A record of TLS, should it come that way, and some.

@@ -25,7 +25,8 @@ pub(crate) fn record(client: &Client, request: &mut Request) {
     count(&worker.counters, request);
     count_classes(&worker.counters, request);
     trial::note(client, request);
-    let mut access = Box::new(access_event(client, request));
+    let total_us = request.count_times(client);
+    let mut access = Box::new(access_event(client, request, total_us));
     access.audit = audit::detail(client, request);
     let verdict = &access.verdict;
     let found = !request.head.faults.is_empty() || !request.signals.is_empty();
@@ -127,7 +128,9 @@ fn is_finding(signal: &Signal) -> bool {
     stated || signal.matches.iter().any(|found| !found.variable.starts_with("TX:"))
 }
 
-fn access_event(client: &Client, request: &Request) -> AccessEvent {
+fn access_event(client: &Client, request: &mut Request, duration_us: u64) -> AccessEvent {
+    let forwarded_id = forwarded_id(request);
+    let upstream = request.upstream.take();
     let head = &request.head;
     let known = &request.known;
     let value =
@@ -151,17 +154,28 @@ fn access_event(client: &Client, request: &Request) -> AccessEvent {
         status: request.status,
         request_bytes: request.request_bytes,
         response_bytes: request.response_bytes,
-        duration_us: request.elapsed_us(),
+        duration_us,
         upstream_us: request.upstream_us,
         verdict: request.verdict.clone(),
         plan_version: request.plan.version,
         view_revision: request.view_revision,
         tls: client.tls.map(|agreed| agreed.version.into()),
         ja4: client.tls.and_then(|agreed| agreed.ja4),
+        tls_group: client.tls.and_then(|agreed| agreed.group).map(|group| group.name().into()),
+        upstream,
+        trace: request.trace.trace,
+        forwarded_id,
+        phases: request.phases,
         http_print: client.http_print.clone(),
         balancer: client.proxied.map(|proxied| proxied.by),
         audit: None,
     }
+}
+
+/// What a forwarder that is trusted calls the request. Anybody can write the field: from others it is not kept.
+fn forwarded_id(request: &Request) -> Option<String> {
+    let value = request.head.bytes(request.known.request_id?.value);
+    (request.peer_trusted && !value.is_empty()).then(|| text(value, FORWARDED_ID_BYTES_MAX))
 }
 
 /// Tells clients at one address apart: by their session cookie, else by what they say of themselves.
@@ -180,5 +194,7 @@ fn session_hash(request: &Request) -> u64 {
     })
 }
 
+/// Longest id of a forwarder recorded; those in use have up to 55.
+const FORWARDED_ID_BYTES_MAX: usize = 128;
 /// Longest method recorded.
 const METHOD_BYTES_MAX: usize = 32;

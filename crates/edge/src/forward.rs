@@ -11,6 +11,7 @@ use crate::http1::encode::{self, field};
 use crate::http1::fields::{KnownFields, list};
 use crate::http1::semantics::absolute_form;
 use crate::route::act::Treatment;
+use crate::trace::TraceContext;
 
 /// What the head is written from.
 pub(crate) struct Forwarded<'a> {
@@ -31,6 +32,7 @@ pub(crate) struct Forwarded<'a> {
     /// Whom they name.
     pub(crate) client: IpAddr,
     pub(crate) request_id: &'a [u8],
+    pub(crate) trace: &'a TraceContext,
     pub(crate) path_prefix: &'a str,
     /// What `Host` says when the client did not say it.
     pub(crate) upstream_host: &'a [u8],
@@ -59,6 +61,7 @@ pub(crate) fn write_request_head(out: &mut Vec<u8>, request: &Forwarded<'_>) {
         out.extend_from_slice(&treatment.lines);
     }
     field(out, b"X-Request-Id", request.request_id);
+    request.trace.write(out);
     let version: &[u8] = match head.version {
         HttpVersion::Http10 => b"Via: 1.0 ",
         HttpVersion::Http11 => b"Via: 1.1 ",
@@ -163,6 +166,8 @@ fn write_fields(out: &mut Vec<u8>, request: &Forwarded<'_>) {
                     field(out, name, value);
                 }
             }
+            FieldKind::Traceparent if !request.trace.keeps_parent => {}
+            FieldKind::Tracestate if !request.trace.keeps_state => {}
             FieldKind::Host if let Some(host) = request.treatment.and_then(|treatment| treatment.host) => {
                 field(out, name, host);
             }
@@ -250,6 +255,7 @@ mod tests {
             source,
             client: "203.0.113.9".parse().unwrap(),
             request_id: b"ID",
+            trace: &TraceContext::default(),
             path_prefix: "/base",
             upstream_host: b"127.0.0.1:1",
             pseudonym: "phalanx-1",

@@ -51,6 +51,7 @@ mod forward;
 mod grpc;
 mod mask;
 mod reply;
+mod trace;
 
 mod socket;
 mod stop;
@@ -81,7 +82,7 @@ pub use places::Places;
 pub use plan::{AppLimits, AppPlan, EdgePlan, UpstreamPlan, UpstreamTarget};
 pub use route::explain::{MetReport, request_head};
 pub use route::{Handling, RouteRule};
-pub use settings::{EdgeLimits, EdgeSettings};
+pub use settings::{EdgeLimits, EdgeSettings, Sample, TraceMode, TraceSettings};
 pub use tables::NodeTables;
 pub use tls::{Challenges, Identities, Material, OriginPlan, Served, TlsListener};
 pub use trial::{Before, Fares, TrialCounts};

@@ -52,7 +52,7 @@ fn written_down(client: &Client, passed: &Passed) -> Option<Box<Request>> {
     let mut head = parse_head(&text).ok()?;
     // To be asked to connect to elsewhere is a fault; this is what we do.
     head.faults.clear();
-    let mut request = Box::new(Request::begin(client, Arrived { head, started: Instant::now() }));
+    let mut request = Box::new(Request::begin(client, Arrived { head, head_us: 0, started: Instant::now() }));
     request.app = Some(passed.app);
     request.passed = true;
     request.keep_alive = false;

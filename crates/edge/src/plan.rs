@@ -11,6 +11,7 @@ use hashbrown::HashMap;
 use phalanx_decide::rate::RateRule;
 use phalanx_decide::{DecidePlan, Mode, OnError};
 use phalanx_inspect::{Program, Scope};
+use phalanx_model::latency::AppSlots;
 use phalanx_model::{PrefixSet, RequestHead, limits};
 use phalanx_policy::{Compression, Protocol};
 
@@ -40,6 +41,9 @@ pub struct EdgePlan {
     /// By tag: the app and the place among its rates.
     by_rate: HashMap<u32, (usize, usize)>,
     nowhere: AppPlan,
+    /// Where each app is counted.
+    slots: Vec<usize>,
+    slot_names: AppSlots,
 }
 
 /// A plan as a worker hands it to its requests: counted twice, so that workers on two cores do not share a count.
@@ -244,7 +248,22 @@ impl EdgePlan {
         for app in 0..named {
             add_routes(&mut apps, app, &mut shares, &mut routes);
         }
-        Self { version, decide, apps, named, shares, routes, hosts, passed, by_rate, nowhere }
+        let mut slot_names = AppSlots::default();
+        let slots = apps.iter().map(|app| slot_names.take(&app.name)).collect();
+        Self {
+            version,
+            decide,
+            apps,
+            slots,
+            slot_names,
+            named,
+            shares,
+            routes,
+            hosts,
+            passed,
+            by_rate,
+            nowhere,
+        }
     }
 
     /// The rate limit of a tag.
@@ -260,6 +279,22 @@ impl EdgePlan {
                 rate.counts = Arc::clone(&known.counts);
             }
         }
+    }
+
+    /// Lets apps that were in a plan before go on in the places where they are counted.
+    pub fn keep_slots(&mut self, before: &Self) {
+        self.slot_names = before.slot_names.clone();
+        self.slots = self.apps.iter().map(|app| self.slot_names.take(&app.name)).collect();
+    }
+
+    /// Where apps are counted, with their names.
+    pub fn slot_names(&self) -> &AppSlots {
+        &self.slot_names
+    }
+
+    /// Where requests of an app are counted; of none, where they share a place.
+    pub(crate) fn slot(&self, app: Option<usize>) -> usize {
+        app.and_then(|app| self.slots.get(app)).copied().unwrap_or(AppSlots::NONE)
     }
 
     /// Lets upstreams that were in the plan before go on with their requests in flight, their health and their addresses.

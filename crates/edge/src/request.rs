@@ -1,11 +1,13 @@
 //! One request on its way through the pipeline, and what is known of it.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
 use phalanx_inspect::Audit;
-use phalanx_model::{FramingFault, HttpVersion, Reason, RequestHead, RequestId, Signal, Verdict};
+use phalanx_model::counters::Phase;
+use phalanx_model::{FramingFault, HttpVersion, Phases, Reason, RequestHead, RequestId, Signal, Verdict};
 
 use crate::audit::Fields;
 use crate::client::{Arrived, Client};
@@ -17,6 +19,7 @@ use crate::route::Handling;
 use crate::route::said::is_secure;
 use crate::stages::Inspection;
 use crate::tables::HeldBytes;
+use crate::trace::{TraceContext, traceparent};
 
 /// A request and what became of it so far.
 pub(crate) struct Request {
@@ -60,6 +63,11 @@ pub(crate) struct Request {
     pub(crate) request_bytes: u64,
     pub(crate) response_bytes: u64,
     pub(crate) upstream_us: u64,
+    /// The upstream that was asked last.
+    pub(crate) upstream: Option<Arc<str>>,
+    /// Where its time went, as far as that is known.
+    pub(crate) phases: Phases,
+    pub(crate) trace: TraceContext,
     pub(crate) view_revision: u64,
     /// Header fields that tell the client what is left of rate limits, as they are sent; empty where none does.
     pub(crate) rate_fields: Vec<u8>,
@@ -69,7 +77,7 @@ impl Request {
     /// Finds out whom a head is from and which app it is for.
     pub(crate) fn begin(client: &Client, arrived: Arrived) -> Self {
         let worker = &client.worker;
-        let Arrived { mut head, started } = arrived;
+        let Arrived { mut head, started, head_us } = arrived;
         let known = KnownFields::of(&head);
         let plan = worker.plan();
         let host = known.host.map(|field| head.bytes(field.value)).unwrap_or_default();
@@ -82,6 +90,9 @@ impl Request {
             head.faults.push(FramingFault::AmbiguousPath);
         }
         let at_ms = worker.shared.clock.now_ms();
+        let settings = &worker.shared.settings.trace;
+        let context = traceparent(&head, &known);
+        let trace = TraceContext::of(settings, context, found.peer_trusted, || worker.next_random());
         Self {
             id: worker.new_request_id(at_ms),
             agent: agent_hash(&head, &known),
@@ -110,6 +121,9 @@ impl Request {
             request_bytes: 0,
             response_bytes: 0,
             upstream_us: 0,
+            upstream: None,
+            phases: Phases { head_us, ..Phases::default() },
+            trace,
             view_revision: worker.shared.view.load().revision,
             rate_fields: Vec::new(),
         }
@@ -128,6 +142,36 @@ impl Request {
     /// Whether it is a HEAD request.
     pub(crate) fn is_head(&self) -> bool {
         self.head.method() == b"HEAD"
+    }
+
+    /// The head of the upstream's response is there.
+    pub(crate) fn upstream_answered(&mut self, client: &Client) {
+        self.upstream_us = self.elapsed_us();
+        let Phases { head_us, queue_us, .. } = self.phases;
+        let before = [head_us, queue_us, self.inspection.spent_us(), client.connect_us()];
+        let before = before.into_iter().fold(0, u64::saturating_add);
+        self.phases.upstream_us = self.upstream_us.saturating_sub(before);
+    }
+
+    /// Counts where its time went, which is known once it is over.
+    pub(crate) fn count_times(&mut self, client: &Client) -> u64 {
+        let total_us = self.elapsed_us();
+        self.phases.inspect_us = self.inspection.spent_us();
+        self.phases.connect_us = client.connect_us();
+        let counters = &client.worker.counters;
+        let Phases { head_us, inspect_us, queue_us, connect_us, upstream_us } = self.phases;
+        counters.count_phase(Phase::Head, head_us);
+        let others = [
+            (Phase::Inspect, inspect_us),
+            (Phase::Queue, queue_us),
+            (Phase::Connect, connect_us),
+            (Phase::Upstream, upstream_us),
+        ];
+        for (phase, us) in others.into_iter().filter(|(_, us)| *us > 0) {
+            counters.count_phase(phase, us);
+        }
+        counters.apps.count(self.plan.slot(self.app), self.status, total_us);
+        total_us
     }
 
     /// Microseconds since the first byte of the head.

@@ -3,7 +3,7 @@
 use std::hash::{BuildHasher, Hasher};
 use std::net::SocketAddr;
 
-use phalanx_model::{PrefixSet, limits};
+use phalanx_model::{PrefixSet, TraceId, limits};
 
 use crate::http1::HeadLimits;
 use crate::tls::Identities;
@@ -32,6 +32,8 @@ pub struct EdgeSettings {
     pub audit: bool,
     /// Addresses that no request may go to, whatever policy or a name says: the node's own management.
     pub never_upstream: Vec<SocketAddr>,
+    /// What is done with trace contexts.
+    pub trace: TraceSettings,
     /// Whom to ask where named upstreams are; the system's if empty.
     pub nameservers: Vec<SocketAddr>,
     /// The node's certificates for upstreams that ask for one.
@@ -57,11 +59,66 @@ impl EdgeSettings {
             h2c: false,
             audit: false,
             never_upstream: Vec::new(),
+            trace: TraceSettings::default(),
             nameservers: Vec::new(),
             identities: Identities::default(),
             sticky_key: random_key(),
             pseudonym: format!("phalanx-{:016x}", std::hash::RandomState::new().build_hasher().finish()),
         }
+    }
+}
+
+/// What is done with W3C trace contexts.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct TraceSettings {
+    /// Whether this hop takes part.
+    pub mode: TraceMode,
+    /// Which of the traces that begin here are to be recorded.
+    pub sample: Sample,
+}
+
+/// Whether this hop takes part in traces.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TraceMode {
+    /// Contexts are not looked at and go on as they are.
+    Off,
+    /// Valid ones are noted and go on as they are, others end here. None begins.
+    #[default]
+    Pass,
+    /// This hop is a part of each trace, and one begins where none came.
+    Continue,
+    /// The same, but only forwarders that are trusted are believed.
+    Restart,
+}
+
+/// A share of all traces, by their ids, so that every hop that knows the share chooses the same ones.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Sample {
+    /// The highest lower half of an id that is taken; none is.
+    up_to: Option<u64>,
+}
+
+impl Sample {
+    /// No trace.
+    pub const NONE: Self = Self { up_to: None };
+    /// Every trace.
+    pub const ALL: Self = Self { up_to: Some(u64::MAX) };
+
+    /// So many of a million; `None` for more than all.
+    pub fn of_million(count: u32) -> Option<Self> {
+        match count {
+            0 => Some(Self::NONE),
+            1..=999_999 => Some(Self { up_to: Some(u64::MAX / 1_000_000 * u64::from(count)) }),
+            1_000_000 => Some(Self::ALL),
+            _ => None,
+        }
+    }
+
+    /// Whether a trace is among them.
+    pub fn takes(self, id: TraceId) -> bool {
+        let [.., a, b, c, d, e, f, g, h] = id.to_bits().to_be_bytes();
+        self.up_to.is_some_and(|up_to| u64::from_be_bytes([a, b, c, d, e, f, g, h]) <= up_to)
     }
 }
 

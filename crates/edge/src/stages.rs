@@ -32,6 +32,8 @@ pub(crate) struct Inspection {
     transaction: Option<Transaction>,
     interruption: Option<Interruption>,
     failure: Option<String>,
+    /// Time spent in it, in nanoseconds.
+    spent_ns: u64,
 }
 
 /// What inspection left behind.
@@ -90,6 +92,11 @@ impl Inspection {
     /// Phase 2.
     pub(crate) fn request_body(&mut self, worker: &Worker, body: Bytes, complete: bool) {
         self.run(worker, |transaction| transaction.request_body(body, complete));
+    }
+
+    /// Time spent in it so far, in microseconds, rounded up: what was inspected took some.
+    pub(crate) fn spent_us(&self) -> u64 {
+        self.spent_ns.div_ceil(1_000)
     }
 
     /// Memory that inspection takes beside the bodies that came, in bytes.
@@ -160,6 +167,7 @@ impl Inspection {
         let failure = transaction.failure().map(str::to_owned);
         let spent = u64::try_from(started.elapsed().as_nanos()).unwrap_or(u64::MAX);
         worker.counters.inspect_ns.fetch_add(spent, Ordering::Relaxed);
+        self.spent_ns = self.spent_ns.saturating_add(spent);
         match (outcome, failure) {
             (Err(_), _) => {
                 self.transaction = None;

@@ -11,7 +11,7 @@ use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use hashbrown::HashMap;
 use phalanx_model::counters::WorkerCounters;
@@ -156,10 +156,12 @@ pub(crate) async fn connect(
         return Ok((reused(client, socket), true));
     }
     WorkerCounters::add_one(&worker.counters.upstream_connects);
+    let began = Instant::now();
     let mut connecting = pin!(make(client, endpoint, offer));
     let connected = client.control.run(|cx| connecting.as_mut().poll(cx).map_err(ConnectError::Failed)).await;
     drop(making);
     let mut socket = connected?;
+    client.note_connect(began.elapsed());
     socket.output = worker.take_buffer();
     socket.borrow_buffer(|| worker.take_buffer());
     Ok((socket, false))

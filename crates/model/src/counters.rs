@@ -3,8 +3,9 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::Action;
+use crate::latency::{AppCounters, Latencies};
 
-/// A worker's counts since it started. All are totals but `connections_open`.
+/// A worker's counts since it started. All are totals. Only the worker itself adds to them.
 #[derive(Debug, Default)]
 #[repr(align(128))]
 #[expect(missing_docs, reason = "the names say it; metrics documents them")]
@@ -38,6 +39,10 @@ pub struct WorkerCounters {
     pub tls_key_exchanges: [AtomicU64; KeyExchange::ALL.len()],
     /// Connections to TLS listeners that came to nothing, by the place in [`TlsFailure::ALL`].
     pub tls_failures: [AtomicU64; TlsFailure::ALL.len()],
+    /// Where requests spent their time, by the place in [`Phase::ALL`].
+    pub phases: [Latencies; Phase::ALL.len()],
+    /// By app; see [`AppSlots`](crate::latency::AppSlots).
+    pub apps: AppCounters,
     /// Connections to listeners behind balancers that came to nothing, by the place in [`ProxyFailure::ALL`].
     pub proxy_failures: [AtomicU64; ProxyFailure::ALL.len()],
     /// Clients that met a limit, by the place in [`LimitReached::ALL`].
@@ -67,6 +72,19 @@ macro_rules! labels {
 }
 
 labels! {
+    /// A part of a request's time.
+    Phase {
+        /// The head arrives.
+        Head => "head",
+        /// Rules and parsers.
+        Inspect => "inspect",
+        /// No upstream has room.
+        Queue => "queue",
+        /// A new connection to the upstream is made.
+        Connect => "connect",
+        /// The upstream is asked and has not answered yet.
+        Upstream => "upstream",
+    }
     /// How the keys of a TLS session were agreed on.
     KeyExchange {
         /// Hybrid: safe also against quantum computers.
@@ -171,6 +189,11 @@ impl WorkerCounters {
     /// Counts how the keys of a session were agreed on.
     pub fn count_key_exchange(&self, group: KeyExchange) {
         self.tls_key_exchanges.get(group as usize).into_iter().for_each(Self::add_one);
+    }
+
+    /// Counts the time that a request spent in a phase.
+    pub fn count_phase(&self, phase: Phase, us: u64) {
+        self.phases.get(phase as usize).into_iter().for_each(|latencies| latencies.count(us));
     }
 
     /// Counts what was done with a request.

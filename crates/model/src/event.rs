@@ -1,5 +1,6 @@
 //! One thing that happened, in the form in which it is kept.
 
+use std::borrow::Cow;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -7,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     Actor, AuditDetail, Author, Blocklist, Decision, FramingFault, GoodShare, Ja4, Recall, RequestId, Signal,
-    Verdict, Withdrawal,
+    Trace, Verdict, Withdrawal,
 };
 
 /// One request and what became of it. Secrets are never in it: query values of secret fields are masked before.
@@ -61,6 +62,21 @@ pub struct AccessEvent {
     /// How the peer's TLS greeted, by which decisions may name it; see [`Actor::Ja4`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ja4: Option<Ja4>,
+    /// How its keys were agreed on; none over plain HTTP, and where a session of TLS 1.2 was resumed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls_group: Option<Cow<'static, str>>,
+    /// The upstream that was asked last; none if no upstream was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub upstream: Option<Arc<str>>,
+    /// The trace that it belongs to, where it belongs to one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trace: Option<Trace>,
+    /// The id that a trusted forwarder gave it; lossy UTF-8. What strangers call it is nowhere.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub forwarded_id: Option<String>,
+    /// Where its time went.
+    #[serde(default)]
+    pub phases: Phases,
     /// How the client writes HTTP: order and case of its fields, or how it begins HTTP/2.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub http_print: Option<Arc<str>>,
@@ -70,6 +86,22 @@ pub struct AccessEvent {
     /// What the audit log shows beyond this, where the node has one and the request is for it. Stays in memory.
     #[serde(skip)]
     pub audit: Option<Box<AuditDetail>>,
+}
+
+/// Where a request's time went, in microseconds. Parts that it did not go through, or that took no time worth measuring, are 0.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Phases {
+    /// From the first byte of the head to its last.
+    pub head_us: u64,
+    /// In rules and parsers, over all phases of inspection.
+    pub inspect_us: u64,
+    /// Waiting for an upstream with room.
+    pub queue_us: u64,
+    /// Until a new connection to the upstream was there.
+    pub connect_us: u64,
+    /// From then until the head of its response, the request's body included.
+    pub upstream_us: u64,
 }
 
 /// A high-confidence denial that counts against an actor.

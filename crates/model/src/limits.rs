@@ -308,6 +308,8 @@ pub const POLICY_PROGRAM_RULES_MAX: usize = 50_000;
 pub const POLICY_PREFIXES_MAX: usize = 10_000;
 /// Clients that are told apart while a policy is on trial: 200 KiB, and enough to judge by.
 pub const TRIAL_CLIENTS_MAX: usize = 4_096;
+/// Apps that have series of their own in metrics; the others share one. Each has some 30, of which a Prometheus keeps about 3 KiB each.
+pub const METRICS_APPS_MAX: usize = 128;
 /// Largest header of the PROXY protocol, in bytes. Balancers send up to some hundred; one with a client's certificate in it may
 /// have a few thousand.
 pub const PROXY_HEADER_BYTES_MAX: usize = 4 * 1024;

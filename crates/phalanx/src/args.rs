@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use phalanx_model::Prefix;
-use phalanx_record::AuditFormat;
+use phalanx_record::{AccessFormat, AuditFormat};
 
 /// A self-hosted, distributed application-security edge.
 #[derive(Debug, Parser)]
@@ -46,6 +46,9 @@ pub(crate) enum Command {
     /// Push, promote, roll back or show the fleet's policy
     #[command(subcommand)]
     Policy(crate::commands::policy::PolicyCommand),
+    /// Make settings and policy of another proxy's configuration
+    #[command(subcommand)]
+    Import(crate::import::ImportCommand),
     /// Load the policy of a running node again
     Reload(crate::commands::reload::ReloadArgs),
     /// Have a process of the installed binary take over from a running one, with all sockets and no lost request
@@ -82,6 +85,23 @@ pub(crate) enum ModeArg {
 pub(crate) enum Switch {
     On,
     Off,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum AccessFormatArg {
+    /// One object a line
+    Json,
+    /// As nginx writes it
+    Combined,
+}
+
+impl From<AccessFormatArg> for AccessFormat {
+    fn from(format: AccessFormatArg) -> Self {
+        match format {
+            AccessFormatArg::Json => Self::Json,
+            AccessFormatArg::Combined => Self::Combined,
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -160,6 +180,12 @@ pub(crate) struct UpArgs {
     /// Network that is never refused
     #[arg(long, value_name = "CIDR", value_parser = parse_prefix)]
     pub(crate) allow: Vec<Prefix>,
+    /// Where the access log goes: a file, stdout or off [default: access.log in the state folder]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) access_log: Option<PathBuf>,
+    /// How its lines are written
+    #[arg(long, value_enum, default_value = "json")]
+    pub(crate) access_format: AccessFormatArg,
     /// Also write signals to this file, in the format of ModSecurity's error log
     #[arg(long, value_name = "FILE")]
     pub(crate) modsecurity_log: Option<PathBuf>,

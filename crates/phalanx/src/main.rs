@@ -12,6 +12,7 @@ mod duty;
 mod identity_port;
 mod limit_settings;
 mod load;
+mod log_settings;
 mod material_port;
 mod places_port;
 mod plan;
@@ -21,6 +22,7 @@ mod settings;
 mod state;
 mod tickets_port;
 mod tls_settings;
+mod trace_settings;
 
 mod bundle_plan;
 mod policy_follow;
@@ -41,6 +43,7 @@ mod client;
 mod commands;
 mod delegate;
 mod demo;
+mod import;
 mod waf;
 
 use std::process::ExitCode;
@@ -80,6 +83,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Explain(args) => commands::explain::run(&args),
         Command::Fleet(command) => commands::fleet::run(&command),
         Command::Policy(command) => commands::policy::run(&command),
+        Command::Import(command) => import::run(&command),
         Command::Reload(args) => commands::reload::run(&args),
         Command::Upgrade(args) => commands::upgrade::run(&args),
         Command::Launcher(args) => life::launcher(&args),

@@ -441,6 +441,18 @@ fn record_settings(
         Arc::clone(sealer),
         Arc::clone(clock),
     );
+    if let Some(to) = &settings.logs.access {
+        record.access_log = to.clone();
+    }
+    record.access_format = settings.logs.access_format;
+    #[cfg(feature = "otel")]
+    {
+        record.spans = settings.otlp.as_ref().map(|otlp| phalanx_record::SpanSettings {
+            endpoint: otlp.endpoint.clone(),
+            service: otlp.service.clone(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+        });
+    }
     record.modsecurity_log.clone_from(&settings.logs.modsecurity);
     record.audit_log.clone_from(&settings.logs.audit);
     record
@@ -526,6 +538,7 @@ fn bind_edge(
     edge_settings.never_upstream.push(admin);
     edge_settings.audit = settings.logs.audit.is_some();
     edge_settings.h2c = settings.h2c;
+    edge_settings.trace = settings.trace;
     edge_settings.limits = crate::limit_settings::within_machine(&settings.limits);
     edge_settings.identities = identities;
     edge_settings.sticky_key = sticky_key;
@@ -621,6 +634,7 @@ fn metrics(
         let count = |len: usize| u64::try_from(len).unwrap_or(u64::MAX);
         let (upstreams, tries) = crate::upstreams::counts(&plan.load());
         NodeGauges {
+            apps: plan.load().slot_names().names().map(|(slot, name)| (slot, name.to_owned())).collect(),
             upstreams,
             tries,
             overload_level,

@@ -194,6 +194,7 @@ impl PolicyKeeper {
         keep();
         compiled.plan.keep_rate_counts(&self.plan.load());
         compiled.plan.keep_upstreams(&self.plan.load());
+        compiled.plan.keep_slots(&self.plan.load());
         self.plan.store(Arc::new(compiled.plan));
         tracing::info!(from, to, apps, rules, "the policy is in force");
         report(&compiled.warnings);

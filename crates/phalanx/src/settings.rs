@@ -13,14 +13,15 @@ use phalanx_model::{HoldLimits, PrefixSet};
 use phalanx_policy::Diagnostic;
 use phalanx_policy::toml_text::{At, Text};
 use phalanx_policy::units::duration_ms;
-use phalanx_record::AuditFormat;
 use serde::Deserialize;
 
 use crate::acme_settings::RawAcme;
 use crate::args::parse_name;
 use crate::life::sandbox::{self, RawSandbox, SandboxSettings};
 use crate::limit_settings::{self, RawLimits};
+use crate::log_settings::{self, LogSettings, RawLog};
 use crate::tls_settings::{self, RawCertificate, RawTlsListen, RawUpstreamCertificate, TlsSettings};
+use crate::trace_settings::{self, OtlpSettings, RawTrace};
 
 /// A node's settings, checked.
 #[derive(Debug, Clone)]
@@ -49,6 +50,14 @@ pub(crate) struct Settings {
     pub(crate) held: HoldLimits,
     /// TLS towards clients.
     pub(crate) tls: TlsSettings,
+    /// What is done with trace contexts.
+    pub(crate) trace: phalanx_edge::TraceSettings,
+    /// Where spans go; nowhere unless it is said.
+    #[cfg_attr(
+        not(feature = "otel"),
+        expect(dead_code, reason = "a build that sends none refuses the table")
+    )]
+    pub(crate) otlp: Option<OtlpSettings>,
     pub(crate) drains: Drains,
     /// What the process may touch.
     pub(crate) sandbox: SandboxSettings,
@@ -71,13 +80,6 @@ impl Default for Drains {
         // there is a WebSocket or a download.
         Self { stop: Duration::from_secs(10), handover: Duration::from_secs(600) }
     }
-}
-
-/// Logs in other tools' formats; there are none unless they are asked for.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct LogSettings {
-    pub(crate) modsecurity: Option<PathBuf>,
-    pub(crate) audit: Option<(PathBuf, AuditFormat)>,
 }
 
 /// How the node reaches its fleet.
@@ -154,6 +156,7 @@ fn check(
         None => default_workers(),
     };
     let state = raw.node.state.as_ref().map_or_else(default_state, |state| folder.join(state));
+    let (trace, otlp) = trace_settings::check(text, &raw.trace, faults);
     let of_tls = (raw.listen.tls.as_slice(), raw.certificate.as_slice(), raw.acme.as_ref());
     let of_upstreams = raw.upstream_certificate.as_slice();
     let tls = tls_settings::check(text, of_tls, of_upstreams, !addresses.is_empty(), folder, faults);
@@ -162,7 +165,7 @@ fn check(
         proxied: proxied_by,
         h2c: raw.listen.h2c,
         admin,
-        logs: logs(text, &raw.log, folder, &state, faults),
+        logs: log_settings::check(text, &raw.log, folder, &state, faults),
         state,
         workers,
         site,
@@ -173,6 +176,8 @@ fn check(
         lapi: raw.lapi.as_ref().and_then(|lapi| lapi_listen(text, lapi, faults)),
         imports: imports(text, &raw.import.crowdsec, folder, faults),
         held: held(text, &raw.held, faults),
+        trace,
+        otlp,
         tls,
         drains: drains(text, &raw.node, faults),
         sandbox: sandbox::check(text, &raw.sandbox, folder, faults),
@@ -239,38 +244,6 @@ fn replicas(text: &Text<'_>, written: Option<&At<u32>>, faults: &mut Vec<Diagnos
 /// Reads a join token from a file.
 pub(crate) fn read_token(path: &Path) -> std::io::Result<String> {
     std::fs::read_to_string(path).map(|text| text.trim().to_owned())
-}
-
-fn logs(
-    text: &Text<'_>,
-    raw: &RawLog,
-    folder: &Path,
-    state: &Path,
-    faults: &mut Vec<Diagnostic>,
-) -> LogSettings {
-    let mut path = |written: &At<PathBuf>| {
-        let path = folder.join(&written.value);
-        if path.is_dir() {
-            let fault = text.error_at(&written.span, format!("`{}` is a folder", written.value.display()));
-            faults.push(fault.with_help("name the file itself, as in `/var/log/phalanx/audit.log`"));
-        } else if path.starts_with(state) {
-            let fault = text.error_at(&written.span, "the state folder is for the node's own files");
-            faults.push(fault.with_help("write the log to another folder, as in `/var/log/phalanx`"));
-        }
-        path
-    };
-    let modsecurity = raw.modsecurity.as_ref().map(&mut path);
-    let audit = raw.audit.as_ref().map(&mut path);
-    if let (Some(written), true) = (&raw.audit, audit.is_some() && audit == modsecurity) {
-        let fault = text.error_at(&written.span, "`modsecurity` goes to the same file");
-        faults.push(fault.with_help("give each log a file of its own"));
-    }
-    if let (Some(format), None) = (&raw.audit_format, &raw.audit) {
-        let fault = text.error_at(&format.span, "`audit_format` is the format of a log that has no file");
-        faults.push(fault.with_help("add `audit = \"/var/log/phalanx/audit.log\"`, or take it out"));
-    }
-    let format = raw.audit_format.as_ref().map(|format| format.value).unwrap_or_default();
-    LogSettings { modsecurity, audit: audit.map(|path| (path, format)) }
 }
 
 /// Whether they can be used is for `check` to say and for the running node: a node starts without them.
@@ -470,6 +443,8 @@ struct RawSettings {
     #[serde(default)]
     log: RawLog,
     #[serde(default)]
+    trace: RawTrace,
+    #[serde(default)]
     geo: RawGeo,
     lapi: Option<RawLapi>,
     #[serde(default)]
@@ -499,14 +474,6 @@ struct RawHeld {
 struct RawGeo {
     #[serde(default)]
     database: Vec<At<PathBuf>>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawLog {
-    modsecurity: Option<At<PathBuf>>,
-    audit: Option<At<PathBuf>>,
-    audit_format: Option<At<AuditFormat>>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -601,4 +568,4 @@ const DEFAULT_ADMIN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST
 
 #[cfg(test)]
 #[path = "settings_tests.rs"]
-mod tests;
+pub(crate) mod tests;

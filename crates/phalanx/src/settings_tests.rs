@@ -2,12 +2,7 @@
 
 use super::*;
 
-fn told(log: &str) -> (Option<LogSettings>, Vec<String>) {
-    let (settings, faults) = read_with(&format!("[log]\n{log}"));
-    (settings.map(|settings| settings.logs), faults)
-}
-
-fn read_with(sections: &str) -> (Option<Settings>, Vec<String>) {
+pub(crate) fn read_with(sections: &str) -> (Option<Settings>, Vec<String>) {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("phalanx.toml");
     std::fs::write(&file, format!("policy = \"policy.toml\"\n[node]\nstate = \"state\"\n{sections}"))
@@ -73,17 +68,6 @@ fn bouncers_are_listened_to_in_the_clear_only_where_that_is_said() {
 }
 
 #[test]
-fn there_are_no_other_logs_unless_they_are_asked_for() {
-    let (logs, faults) = told("");
-    let logs = logs.unwrap();
-    assert!(faults.is_empty() && logs.modsecurity.is_none() && logs.audit.is_none());
-    let (logs, faults) = told("modsecurity = \"m.log\"\naudit = \"a.log\"\naudit_format = \"native\"\n");
-    let (path, format) = logs.unwrap().audit.unwrap();
-    assert!(faults.is_empty() && path.ends_with("a.log"));
-    assert_eq!(format, AuditFormat::Native);
-}
-
-#[test]
 fn databases_of_addresses_are_named_from_the_settings_folder_and_limited() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("phalanx.toml");
@@ -97,35 +81,6 @@ fn databases_of_addresses_are_named_from_the_settings_folder_and_limited() {
     assert!(faults.is_empty(), "{faults}");
     let (_, faults) = read(r#""1", "2", "3", "4", "5""#);
     assert!(faults.contains(":3: a node reads at most 4 databases"), "{faults}");
-}
-
-#[test]
-fn mistakes_about_logs_are_told_with_line_and_help() {
-    for (log, expected) in [
-        (
-            "audit_format = \"native\"\n",
-            "error: 5: `audit_format` is the format of a log that has no file\n  help: add `audit = \"/var/log/phalanx/audit.log\"`, or take it out",
-        ),
-        (
-            "audit = \"a.log\"\naudit_format = \"natve\"\n",
-            "error: 6: unknown value `natve`\n  help: did you mean `native`?",
-        ),
-        (
-            "modsecurity = \"a.log\"\naudit = \"a.log\"\n",
-            "error: 6: `modsecurity` goes to the same file\n  help: give each log a file of its own",
-        ),
-        (
-            "audit = \"state/record/access.log\"\n",
-            "error: 5: the state folder is for the node's own files\n  help: write the log to another folder, as in `/var/log/phalanx`",
-        ),
-        (
-            "audit = \"/tmp\"\n",
-            "error: 5: `/tmp` is a folder\n  help: name the file itself, as in `/var/log/phalanx/audit.log`",
-        ),
-        ("audi = \"a.log\"\n", "error: 5: unknown key `audi`\n  help: did you mean `audit`?"),
-    ] {
-        assert_eq!(told(log).1, [expected], "{log}");
-    }
 }
 
 #[test]

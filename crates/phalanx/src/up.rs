@@ -22,11 +22,12 @@ use crate::identity_port::IdentityKeeper;
 use crate::life::handover::{self, Followed};
 use crate::life::sandbox::{self, SandboxSettings};
 use crate::life::{Launcher, Start, Upgrade, service};
+use crate::log_settings::LogSettings;
 use crate::node::{Birth, Node, StartError};
 use crate::places_port::read_one;
 use crate::plan::PolicySource;
 use crate::routes;
-use crate::settings::{self, Drains, FleetSettings, LogSettings, Settings};
+use crate::settings::{self, Drains, FleetSettings, Settings};
 use crate::state::StateFolder;
 use crate::tls_settings::{CertificateFiles, TlsListen, TlsSettings};
 use crate::upstreams::{OwnNode, check_upstreams};
@@ -319,6 +320,8 @@ fn settings_of(args: &UpArgs) -> anyhow::Result<Settings> {
         imports: Vec::new(),
         held: Default::default(),
         tls: tls_of(args),
+        trace: Default::default(),
+        otlp: None,
         drains: Drains::default(),
         sandbox: SandboxSettings {
             files: args.sandbox == Switch::On,
@@ -327,6 +330,8 @@ fn settings_of(args: &UpArgs) -> anyhow::Result<Settings> {
         },
         limits: Default::default(),
         logs: LogSettings {
+            access: args.access_log.as_deref().map(crate::log_settings::access_log_to),
+            access_format: args.access_format.into(),
             modsecurity: args.modsecurity_log.clone(),
             audit: args.audit_log.clone().map(|path| (path, args.audit_format.into())),
         },

@@ -1,16 +1,28 @@
-//! The access log: one JSON object per line.
+//! The access log: one JSON object per line, or a line as nginx's `combined` format has it.
 //!
-//! Passed requests are written as `"log":"access"`, refused and flagged ones as `"log":"security"` with the rules that
+//! In JSON passed requests are written as `"log":"access"`, refused and flagged ones as `"log":"security"` with the rules that
 //! matched, but without matched fragments: those stay in the sealed history, under the same id.
 
+use std::io::Write as _;
 use std::net::IpAddr;
 
-use phalanx_model::{AccessEvent, Action, Ja4, Reason, RequestId, Signal};
-use serde::Serialize;
+use phalanx_model::{AccessEvent, Action, Ja4, Phases, Reason, RequestId, Signal, SpanId, TraceId};
+use serde::{Deserialize, Serialize};
 
-use crate::escape::to_json_line;
+use crate::escape::{for_nginx, to_json_line};
 use crate::request::RecordedRequest;
-use crate::time::rfc3339;
+use crate::time::{clf, rfc3339};
+
+/// How lines of the access log are written.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AccessFormat {
+    /// One JSON object.
+    #[default]
+    Json,
+    /// As nginx writes it and most log readers know it.
+    Combined,
+}
 
 /// One line of the log.
 #[derive(Debug, Serialize)]
@@ -31,6 +43,8 @@ pub(crate) struct Line<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     tls: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    tls_group: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     ja4: Option<Ja4>,
     #[serde(skip_serializing_if = "Option::is_none")]
     http_print: Option<&'a str>,
@@ -48,6 +62,19 @@ pub(crate) struct Line<'a> {
     response_bytes: u64,
     duration_us: u64,
     upstream_us: u64,
+    phases: Phases,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    upstream: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    trace_id: Option<TraceId>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    span_id: Option<SpanId>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    parent_id: Option<SpanId>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sampled: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    forwarded_id: Option<&'a str>,
     plan_version: u64,
     view_revision: u64,
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -111,6 +138,7 @@ impl<'a> Line<'a> {
             target: &access.target,
             protocol: &access.protocol,
             tls: access.tls.as_deref(),
+            tls_group: access.tls_group.as_deref(),
             ja4: access.ja4,
             http_print: access.http_print.as_deref(),
             balancer: access.balancer,
@@ -125,11 +153,36 @@ impl<'a> Line<'a> {
             response_bytes: access.response_bytes,
             duration_us: access.duration_us,
             upstream_us: access.upstream_us,
+            phases: access.phases,
+            upstream: access.upstream.as_deref(),
+            trace_id: access.trace.map(|trace| trace.id),
+            span_id: access.trace.and_then(|trace| trace.span),
+            parent_id: access.trace.and_then(|trace| trace.parent),
+            sampled: access.trace.map(|trace| trace.sampled),
+            forwarded_id: access.forwarded_id.as_deref(),
             plan_version: access.plan_version,
             view_revision: access.view_revision,
             rules: Vec::new(),
         }
     }
+}
+
+/// Appends a line in nginx's `combined` format: client, no user, time, request, status, bytes, referer, user agent.
+pub(crate) fn combined(out: &mut Vec<u8>, access: &AccessEvent) -> std::io::Result<()> {
+    let or_dash = |text| for_nginx(if str::is_empty(text) { "-" } else { text });
+    writeln!(
+        out,
+        "{} - - [{}] \"{} {} {}\" {:03} {} \"{}\" \"{}\"",
+        access.client,
+        clf(access.at_ms),
+        for_nginx(&access.method),
+        for_nginx(&access.target),
+        for_nginx(&access.protocol),
+        access.status,
+        access.response_bytes,
+        or_dash(&access.referer),
+        or_dash(&access.user_agent),
+    )
 }
 
 /// A reason's name, and the one fact that names its cause.

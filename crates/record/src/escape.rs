@@ -60,6 +60,24 @@ pub fn for_csv(text: &str) -> String {
     out
 }
 
+/// For a field of nginx's log formats: quotes, backslashes and all bytes beyond printable ASCII as `\xHH`.
+pub fn for_nginx(text: &str) -> Cow<'_, str> {
+    let plain = |byte: u8| (0x20..0x7f).contains(&byte) && byte != b'"' && byte != b'\\';
+    if text.bytes().all(plain) {
+        return Cow::Borrowed(text);
+    }
+    let mut out = String::with_capacity(text.len() + 16);
+    for byte in text.bytes() {
+        if plain(byte) {
+            out.push(char::from(byte));
+        } else {
+            // Writing to a String cannot fail.
+            let _ = write!(out, "\\x{byte:02X}");
+        }
+    }
+    Cow::Owned(out)
+}
+
 /// For a line of a JSON log: the text as a quoted JSON string on one line, hidden characters as `\uXXXX`.
 pub fn for_json_log(text: &str) -> String {
     let mut out = Vec::with_capacity(text.len() + 2);
@@ -160,6 +178,12 @@ mod tests {
     }
 
     #[test]
+    fn a_field_of_nginx_is_printable_ascii_without_quotes() {
+        assert_eq!(for_nginx("/a?b=\"\\\n\u{202e}\u{7f}"), "/a?b=\\x22\\x5C\\x0A\\xE2\\x80\\xAE\\x7F");
+        assert!(matches!(for_nginx("Mozilla/5.0 (X11; [a])"), Cow::Borrowed(_)));
+    }
+
+    #[test]
     fn a_log_string_stays_on_its_line() {
         assert_eq!(for_json_log("a\n\"b\"\u{2028}\u{7f}\u{e0041}"), r#""a\n\"b\"\u2028\u007f\udb40\udc41""#);
     }
@@ -170,6 +194,7 @@ mod tests {
             for shown in [for_terminal(&text).into_owned(), for_html(&text).into_owned(), for_csv(&text), for_json_log(&text)] {
                 prop_assert!(!shown.chars().any(is_hidden));
             }
+            prop_assert!(for_nginx(&text).bytes().all(|b| (0x20..0x7f).contains(&b) && b != b'"'));
             prop_assert!(!for_html(&text).contains(['<', '>', '"', '\'']));
         }
 

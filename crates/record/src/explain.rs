@@ -101,6 +101,7 @@ impl Explanation {
             let version = self.access.tls.as_deref().unwrap_or("TLS");
             words.push(format!("It came over {version}, from a client that greets as {ja4} (JA4)."));
         }
+        words.extend(self.traced());
         if let Some(print) = &self.access.http_print {
             words.push(format!("Its client writes HTTP as {print}."));
         }
@@ -143,6 +144,20 @@ impl Explanation {
             self.node,
             access.app
         )
+    }
+
+    fn traced(&self) -> Option<String> {
+        let trace = self.access.trace?;
+        let part = match trace.span {
+            Some(span) => format!(", as span {span}"),
+            None => String::new(),
+        };
+        let asked = match trace.parent {
+            Some(parent) => format!("asked for by span {parent}"),
+            None => String::from("which began here"),
+        };
+        let sampled = if trace.sampled { "" } else { " It is not sampled." };
+        Some(format!("It is part of trace {}{part}, {asked}.{sampled}", trace.id))
     }
 
     /// Whether a route or a maintenance answered it.

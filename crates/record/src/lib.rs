@@ -14,8 +14,12 @@ pub mod redact;
 pub mod request;
 pub mod status;
 
+#[cfg(feature = "otel")]
+mod spans;
+
 mod outlet;
 mod rotating;
+mod standard_output;
 mod time;
 
 mod access_log;
@@ -31,12 +35,15 @@ pub mod explain;
 pub mod metrics;
 pub mod recorder;
 
+pub use access_log::AccessFormat;
 pub use audit_log::AuditFormat;
 pub use explain::Explanation;
 pub use history::{Filter, History};
 pub use metrics::{Metrics, MetricsSources, NodeGauges, RateLimitCount, TryCount, UpstreamCount};
-pub use recorder::{RecordSettings, Recorder, Released};
+pub use recorder::{AccessLogTo, RecordSettings, Recorder, Released};
 pub use request::{Consequence, RecordedRequest};
+#[cfg(feature = "otel")]
+pub use spans::SpanSettings;
 pub use status::{Part, PartReport, RecorderReport, RecorderStatus};
 pub use time::rfc3339;
 

@@ -4,13 +4,35 @@ use std::path::PathBuf;
 
 use crate::outlet::Outlet;
 use crate::rotating::RotatingLog;
+use crate::standard_output::StandardOutput;
 use crate::status::{Part, RecorderStatus};
+
+/// Where a log goes.
+#[derive(Debug)]
+pub(crate) enum Sink {
+    /// To a file that is rotated.
+    File(RotatingLog),
+    /// To standard output.
+    StandardOutput(StandardOutput),
+    /// Nowhere.
+    Nowhere,
+}
+
+impl Sink {
+    fn append(&mut self, lines: &[u8]) -> std::io::Result<()> {
+        match self {
+            Self::File(log) => log.append(lines),
+            Self::StandardOutput(out) => out.append(lines),
+            Self::Nowhere => Ok(()),
+        }
+    }
+}
 
 /// A log and its next batch.
 #[derive(Debug)]
 pub(crate) struct LineLog {
     part: Part,
-    log: RotatingLog,
+    log: Sink,
     batch: Vec<u8>,
     entries: usize,
     /// Entries lost since the log failed; 0 while it works.
@@ -19,7 +41,10 @@ pub(crate) struct LineLog {
 
 impl LineLog {
     pub(crate) fn new(part: Part, path: PathBuf, bytes_max: u64, files_max: usize) -> Self {
-        let log = RotatingLog::new(Outlet::new(path), bytes_max, files_max);
+        Self::to(part, Sink::File(RotatingLog::new(Outlet::new(path), bytes_max, files_max)))
+    }
+
+    pub(crate) fn to(part: Part, log: Sink) -> Self {
         Self { part, log, batch: Vec::new(), entries: 0, lost: 0 }
     }
 

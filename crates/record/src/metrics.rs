@@ -17,6 +17,7 @@ use prometheus_client::registry::Registry;
 
 use crate::status::RecorderStatus;
 
+mod latency;
 mod upstreams;
 
 /// What is measured elsewhere, asked at each scrape.
@@ -40,6 +41,8 @@ pub struct NodeGauges {
     pub rate_keys: u64,
     /// Certificates that visitors are shown: the file, which settings name, and when it ends, in Unix milliseconds.
     pub certificates: Vec<(String, u64)>,
+    /// Apps by the place where they are counted.
+    pub apps: Vec<(usize, String)>,
     /// What each upstream did, in the order of the plan.
     pub upstreams: Vec<UpstreamCount>,
     /// What became of requests whose upstream failed or was busy, by app.
@@ -234,6 +237,7 @@ impl NodeCollector {
         let verdicts = VERDICTS.iter().map(|(action, count)| (*action, sum(workers, count)));
         labelled(encoder, ("verdicts", "What was done with requests"), "action", verdicts)?;
         encode_tls(encoder, workers)?;
+        latency::encode_phases(encoder, workers)?;
         let limits = LimitReached::ALL.iter().map(|limit| limit.name()).zip(0..);
         let limits = limits.map(|(limit, place)| (limit, sum_at(workers, |c| &c.limits_reached, place)));
         let help = "Clients that met a limit, and idle connections that gave way";
@@ -252,7 +256,7 @@ impl NodeCollector {
         ];
         labelled(encoder, ("lane_dropped", "Events that found no room in their lane"), "lane", lanes)?;
         let report = self.0.recorder.report();
-        let parts = || report.parts.iter().map(|part| (label(part.part), part));
+        let parts = || report.parts.iter().map(|part| (part.part.label(), part));
         labelled(
             encoder,
             ("recorder_written", "Records written"),
@@ -265,6 +269,9 @@ impl NodeCollector {
             "part",
             parts().map(|(label, part)| (label, part.dropped)),
         )?;
+        let (sent, lost) = self.0.recorder.spans();
+        let traced = ("traced_requests", "Requests whose spans were sent to a collector, or lost on the way");
+        labelled(encoder, traced, "outcome", [("sent", sent), ("lost", lost)])?;
         let mut failing = encoder.encode_descriptor(
             "recorder_failing",
             "1 while a part of the record cannot be written",
@@ -302,6 +309,7 @@ impl NodeCollector {
             let labels = [("file", file.as_str())];
             ConstGauge::new(expires_at_ms / 1_000).encode(family.encode_family(&labels)?)?;
         }
+        latency::encode_apps(encoder, &self.0.counters, &gauges.apps)?;
         gauge(
             encoder,
             "overload_level",
@@ -389,14 +397,4 @@ fn labelled(
         ConstCounter::new(count).encode(family.encode_family(&[(label, value)])?)?;
     }
     Ok(())
-}
-
-fn label(part: crate::Part) -> &'static str {
-    match part {
-        crate::Part::AccessLog => "access_log",
-        crate::Part::History => "history",
-        crate::Part::Ledger => "ledger",
-        crate::Part::ModsecurityLog => "modsecurity_log",
-        crate::Part::AuditLog => "audit_log",
-    }
 }

@@ -22,27 +22,44 @@ use tokio::sync::{Notify, broadcast};
 use tokio::time::{Instant, MissedTickBehavior, sleep_until};
 
 use crate::RecordError;
-use crate::access_log::Line;
+use crate::access_log::{AccessFormat, Line, combined};
 use crate::audit_log::{self, AuditFormat};
 use crate::history::{History, Item, Store};
 use crate::ledger::Ledger;
-use crate::line_log::LineLog;
+use crate::line_log::{LineLog, Sink};
 use crate::modsecurity;
 use crate::redact;
 use crate::request::{Consequence, RecordedRequest};
+use crate::standard_output::StandardOutput;
 use crate::status::{Part, RecorderStatus};
+
+/// Where the access log goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AccessLogTo {
+    /// To a file, rotated by size.
+    File(PathBuf),
+    /// To standard output; whoever reads it too slowly misses lines, which are counted.
+    StandardOutput,
+    /// Nowhere. Refused and flagged requests are still in the history.
+    Nowhere,
+}
 
 /// Where and how much is kept. [`RecordSettings::new`] has the limits of `model::limits`.
 #[derive(Clone)]
 pub struct RecordSettings {
     /// The directory of history, ledger and access log; created with mode 0700.
     pub dir: PathBuf,
-    /// The access log, if not `access.log` in `dir`.
-    pub access_log: PathBuf,
+    /// Where the access log goes, if not to `access.log` in `dir`.
+    pub access_log: AccessLogTo,
+    /// How its lines are written.
+    pub access_format: AccessFormat,
     /// A log of signals in the format of ModSecurity's error log, if there is to be one.
     pub modsecurity_log: Option<PathBuf>,
     /// A log in ModSecurity's audit format, if there is to be one.
     pub audit_log: Option<(PathBuf, AuditFormat)>,
+    /// Where spans go, if anywhere.
+    #[cfg(feature = "otel")]
+    pub spans: Option<crate::spans::SpanSettings>,
     /// This node's site.
     pub site: Arc<str>,
     /// This node's name.
@@ -70,9 +87,12 @@ impl RecordSettings {
     pub fn new(dir: &Path, site: &str, node: &str, sealer: Arc<Sealer>, clock: Arc<dyn Clock>) -> Self {
         Self {
             dir: dir.to_path_buf(),
-            access_log: dir.join("access.log"),
+            access_log: AccessLogTo::File(dir.join("access.log")),
+            access_format: AccessFormat::Json,
             modsecurity_log: None,
             audit_log: None,
+            #[cfg(feature = "otel")]
+            spans: None,
             site: site.into(),
             node: node.into(),
             sealer,
@@ -199,8 +219,11 @@ struct Worker {
     releases: Arc<AtomicBool>,
     retry: Duration,
     access_log: LineLog,
+    access_format: AccessFormat,
     modsecurity_log: Option<LineLog>,
     audit_log: Option<(LineLog, AuditFormat)>,
+    #[cfg(feature = "otel")]
+    spans: Option<crate::spans::Spans>,
     store: Store,
     pending: VecDeque<Item>,
     history_fails: bool,
@@ -228,9 +251,26 @@ impl Worker {
             log.open(&status, now_ms);
             log
         };
-        let access_log = log(Part::AccessLog, s.access_log);
+        let access_log = match s.access_log {
+            AccessLogTo::File(path) => log(Part::AccessLog, path),
+            AccessLogTo::StandardOutput => {
+                let out = StandardOutput::start()
+                    .map_err(|source| RecordError::Io { path: "standard output".into(), source })?;
+                LineLog::to(Part::AccessLog, Sink::StandardOutput(out))
+            }
+            AccessLogTo::Nowhere => LineLog::to(Part::AccessLog, Sink::Nowhere),
+        };
         let modsecurity_log = s.modsecurity_log.map(|path| asked(Part::ModsecurityLog, path));
         let audit_log = s.audit_log.map(|(path, format)| (asked(Part::AuditLog, path), format));
+        #[cfg(feature = "otel")]
+        let spans = s
+            .spans
+            .as_ref()
+            .map(|spans| crate::spans::Spans::start(spans, (&s.site, &s.node), status.clone()));
+        #[cfg(feature = "otel")]
+        let spans = spans
+            .transpose()
+            .map_err(|source| RecordError::Io { path: "the way to the collector".into(), source })?;
         let mut history_fails = false;
         let opened = store.open(now_ms).unwrap_or_else(|error| {
             status.failed(Part::History, &error, now_ms);
@@ -253,8 +293,11 @@ impl Worker {
             releases: Arc::default(),
             retry: Duration::from_millis(s.retry_ms.max(1)),
             access_log,
+            access_format: s.access_format,
             modsecurity_log,
             audit_log,
+            #[cfg(feature = "otel")]
+            spans,
             store,
             pending: VecDeque::new(),
             history_fails,
@@ -334,8 +377,14 @@ impl Worker {
     fn keep_access(&mut self, events: &mut AccessBatch) {
         for mut event in events.drain(..) {
             redact::request(&mut event, &mut []);
-            self.access_log.add(|out| Line::access(&self.site, &self.node, &event).encode(out));
+            match self.access_format {
+                AccessFormat::Json => {
+                    self.access_log.add(|out| Line::access(&self.site, &self.node, &event).encode(out));
+                }
+                AccessFormat::Combined => self.access_log.add(|out| combined(out, &event)),
+            }
             self.keep_audit(&event, &[]);
+            self.keep_spans(&event);
         }
         self.write_logs();
     }
@@ -345,11 +394,15 @@ impl Worker {
             let item = match event {
                 SecurityEvent::Request { access, signals, faults } => {
                     let mut record = RecordedRequest::new(&self.site, &self.node, *access, signals, faults);
-                    self.access_log.add(|out| Line::security(&record).encode(out));
+                    match self.access_format {
+                        AccessFormat::Json => self.access_log.add(|out| Line::security(&record).encode(out)),
+                        AccessFormat::Combined => self.access_log.add(|out| combined(out, &record.access)),
+                    }
                     if let Some(log) = &mut self.modsecurity_log {
                         log.add(|out| modsecurity::lines(out, &record.access, &record.signals));
                     }
                     self.keep_audit(&record.access, &record.signals);
+                    self.keep_spans(&record.access);
                     record.access.audit = None;
                     let item = self.store.request_item(&record).map(Some);
                     // Nobody listening is no fault.
@@ -374,6 +427,15 @@ impl Worker {
             log.write(&self.status, self.clock.now_ms());
         }
     }
+
+    #[cfg(feature = "otel")]
+    fn keep_spans(&self, access: &AccessEvent) {
+        self.spans.iter().for_each(|spans| spans.add(access));
+    }
+
+    #[cfg(not(feature = "otel"))]
+    #[expect(clippy::unused_self, reason = "a build without the exporter has nothing to keep them in")]
+    fn keep_spans(&self, _: &AccessEvent) {}
 
     fn enqueue(&mut self, item: Result<Option<Item>, RecordError>) {
         match item {
@@ -458,8 +520,14 @@ impl Worker {
         if self.access_log.lost > 0 {
             let now_ms = self.clock.now_ms();
             let time = crate::rfc3339(now_ms);
-            let note =
-                format!("{{\"log\":\"gap\",\"time\":\"{time}\",\"dropped\":{}}}\n", self.access_log.lost);
+            let lost = self.access_log.lost;
+            // The other format has no line that is no request.
+            let note = match self.access_format {
+                AccessFormat::Json => {
+                    format!("{{\"log\":\"gap\",\"time\":\"{time}\",\"dropped\":{lost}}}\n")
+                }
+                AccessFormat::Combined => String::new(),
+            };
             self.access_log.write_note(&note, &self.status, now_ms);
         }
     }

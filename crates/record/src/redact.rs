@@ -15,6 +15,7 @@ pub fn request(access: &mut AccessEvent, signals: &mut [Signal]) {
     for text in [&mut access.target, &mut access.referer, &mut access.user_agent, &mut access.host] {
         mask_in_place(text);
     }
+    access.forwarded_id.iter_mut().for_each(mask_in_place);
     let fields = access.audit.iter_mut().flat_map(|audit| {
         let audit = audit.as_mut();
         audit.request_fields.iter_mut().chain(&mut audit.response_fields)

@@ -2,6 +2,7 @@
 //! metrics and readiness.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
@@ -42,6 +43,17 @@ impl Part {
             Self::Ledger => "ledger",
             Self::ModsecurityLog => "ModSecurity log",
             Self::AuditLog => "audit log",
+        }
+    }
+
+    /// The part as a label and in programs.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::AccessLog => "access_log",
+            Self::History => "history",
+            Self::Ledger => "ledger",
+            Self::ModsecurityLog => "modsecurity_log",
+            Self::AuditLog => "audit_log",
         }
     }
 
@@ -99,6 +111,8 @@ pub struct RecorderStatus(Arc<Inner>);
 struct Inner {
     state: Mutex<State>,
     changed: watch::Sender<u64>,
+    spans_sent: AtomicU64,
+    spans_lost: AtomicU64,
 }
 
 #[derive(Debug, Default)]
@@ -133,6 +147,18 @@ impl RecorderStatus {
     /// A receiver that is told of each change, for whoever waits for one.
     pub fn subscribe(&self) -> watch::Receiver<u64> {
         self.0.changed.subscribe()
+    }
+
+    /// Requests whose spans were sent to a collector, and those whose were lost.
+    pub fn spans(&self) -> (u64, u64) {
+        (self.0.spans_sent.load(Ordering::Relaxed), self.0.spans_lost.load(Ordering::Relaxed))
+    }
+
+    /// Counts such requests.
+    #[cfg(feature = "otel")]
+    pub(crate) fn count_spans(&self, sent: usize, lost: usize) {
+        self.0.spans_sent.fetch_add(sent as u64, Ordering::Relaxed);
+        self.0.spans_lost.fetch_add(lost as u64, Ordering::Relaxed);
     }
 
     /// Makes an optional part one that is reported on.

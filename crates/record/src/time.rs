@@ -26,6 +26,13 @@ pub(crate) fn error_log(at_ms: u64) -> String {
     )
 }
 
+/// As nginx and Apache write it into access logs: `01/Aug/2026:12:00:00 +0000`.
+pub(crate) fn clf(at_ms: u64) -> String {
+    let t = Civil::at(at_ms);
+    let month = t.month_name();
+    format!("{:02}/{month}/{:04}:{:02}:{:02}:{:02} +0000", t.day, t.year, t.hour, t.minute, t.second)
+}
+
 /// As ModSecurity's native audit log writes it: `01/Aug/2026:12:00:00.000000 +0000`.
 pub(crate) fn native(at_ms: u64) -> String {
     let t = Civil::at(at_ms);
@@ -107,6 +114,7 @@ mod tests {
         let at_ms = 1_785_585_599_007;
         assert_eq!(asctime(at_ms), "Sat Aug  1 11:59:59 2026");
         assert_eq!(error_log(at_ms), "Sat Aug 01 11:59:59.007000 2026");
+        assert_eq!(clf(at_ms), "01/Aug/2026:11:59:59 +0000");
         assert_eq!(native(at_ms), "01/Aug/2026:11:59:59.007000 +0000");
     }
 }

@@ -34,11 +34,15 @@ async fn nothing_with_data_answers_without_a_token() {
 #[tokio::test]
 async fn liveness_and_readiness_tell_nothing_else() {
     let node = Node::start().await;
-    assert_eq!(node.send(bare("GET", "/healthz")).await.text, "ok\n");
-    assert_eq!(node.send(bare("GET", "/readyz")).await.text, "ready\n");
+    assert_eq!(node.send(bare("GET", "/healthz")).await.json()["status"], "ok");
+    let answer = node.send(bare("GET", "/readyz")).await;
+    assert_eq!((answer.status, &answer.json()["ready"]), (StatusCode::OK, &serde_json::json!(true)));
     node.ready.store(false, std::sync::atomic::Ordering::SeqCst);
     let answer = node.send(bare("GET", "/readyz")).await;
-    assert_eq!((answer.status, answer.text.as_str()), (StatusCode::SERVICE_UNAVAILABLE, "not ready\n"));
+    assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE);
+    let told =
+        serde_json::json!({"ready": false, "reasons": ["the listeners are not bound"], "degraded": []});
+    assert_eq!(answer.json(), told);
     assert_eq!(node.get("/api/v1/status").await.json()["not_ready"], "the listeners are not bound");
 }
 

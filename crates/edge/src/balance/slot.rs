@@ -4,6 +4,7 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Instant;
 
 use phalanx_model::Reason;
 use phalanx_model::net::actor_ip;
@@ -69,7 +70,10 @@ pub(crate) async fn choose(client: &Client, request: &mut Request) -> Result<Slo
             Chosen::Busy | Chosen::Nobody => {}
         }
     }
-    wait(client, request).await
+    let began = Instant::now();
+    let chosen = wait(client, request).await;
+    request.phases.queue_us = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
+    chosen
 }
 
 /// The outcome of a choice, with the place taken.

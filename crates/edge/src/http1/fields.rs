@@ -24,6 +24,8 @@ pub enum FieldKind {
     XForwardedProto,
     XForwardedHost,
     XRequestId,
+    Traceparent,
+    Tracestate,
     /// Which transfer codings, and whether trailers, are taken; ends at this hop.
     Te,
     /// Other fields that speak in a forwarder's name of the client or of where its request goes: `Forwarded`, `X-Real-IP`,
@@ -60,6 +62,8 @@ impl FieldKind {
             (9, b'f') if is("forwarded") => Self::OtherForwarded,
             (10, b'c') if is("connection") => Self::Connection,
             (10, b'u') if is("user-agent") => Self::UserAgent,
+            (10, b't') if is("tracestate") => Self::Tracestate,
+            (11, b't') if is("traceparent") => Self::Traceparent,
             (10, b'k') if is("keep-alive") => Self::HopByHop,
             (12, b'c') if is("content-type") => Self::ContentType,
             (14, b'c') if is("content-length") => Self::ContentLength,
@@ -111,6 +115,10 @@ pub(crate) struct KnownFields {
     pub(crate) expect: Option<HeaderField>,
     pub(crate) cookie: Option<HeaderField>,
     pub(crate) upgrade: Option<HeaderField>,
+    pub(crate) request_id: Option<HeaderField>,
+    pub(crate) traceparent: Option<HeaderField>,
+    /// Whether there are more of the last.
+    pub(crate) traceparents: bool,
     pub(crate) via: Option<HeaderField>,
     pub(crate) te: Option<HeaderField>,
     pub(crate) content_type: Option<HeaderField>,
@@ -133,6 +141,11 @@ impl KnownFields {
                 FieldKind::Expect => &mut known.expect,
                 FieldKind::Cookie => &mut known.cookie,
                 FieldKind::Upgrade => &mut known.upgrade,
+                FieldKind::XRequestId => &mut known.request_id,
+                FieldKind::Traceparent => {
+                    known.traceparents = known.traceparent.is_some();
+                    &mut known.traceparent
+                }
                 FieldKind::Via => &mut known.via,
                 FieldKind::Te => &mut known.te,
                 FieldKind::ContentType => &mut known.content_type,

@@ -155,7 +155,7 @@ fn record_refusal(client: &Client, fault: FramingFault) {
         framing: BodyFraming::None,
         faults: vec![fault],
     };
-    let mut request = Box::new(Request::begin(client, Arrived { head, started: Instant::now() }));
+    let mut request = Box::new(Request::begin(client, Arrived { head, started: Instant::now(), head_us: 0 }));
     request.verdict = Verdict::deny(phalanx_model::Reason::Framing { fault }, 400);
     events::record(client, &mut request);
 }
@@ -249,7 +249,7 @@ impl Streams {
         self.begun.set(self.begun.get() + 1);
         let (parts, body) = message.into_parts();
         let head = request_head(&parts, body.is_end_stream(), limits.head);
-        let arrived = Arrived { head, started: Instant::now() };
+        let arrived = Arrived { head, started: Instant::now(), head_us: 0 };
         let opened = Opened::count(self);
         let mut client = Client::of_stream(&self.worker, Stream::new(body, respond), self.peer, self.local);
         client.tls = self.tls;

@@ -29,6 +29,8 @@ pub(crate) struct Agreed {
     /// The protocol above it is HTTP/2.
     pub(crate) http2: bool,
     pub(crate) ja4: Option<Ja4>,
+    /// How keys were agreed on, where they were.
+    pub(crate) group: Option<KeyExchange>,
     /// The client has shown a certificate that the listener believes.
     pub(crate) certified: bool,
 }
@@ -198,17 +200,16 @@ fn agreed(client: &Client, hello: &ClientHello) -> Option<Agreed> {
         WorkerCounters::add_one(&counters.tls_resumed);
     }
     // A session of TLS 1.2 that is resumed exchanges no keys.
-    if let Some(group) = connection.negotiated_key_exchange_group() {
-        counters.count_key_exchange(match group.name() {
-            NamedGroup::X25519MLKEM768 => KeyExchange::X25519Mlkem768,
-            NamedGroup::X25519 => KeyExchange::X25519,
-            NamedGroup::secp256r1 => KeyExchange::Secp256r1,
-            _ => KeyExchange::Secp384r1,
-        });
-    }
+    let group = connection.negotiated_key_exchange_group().map(|group| match group.name() {
+        NamedGroup::X25519MLKEM768 => KeyExchange::X25519Mlkem768,
+        NamedGroup::X25519 => KeyExchange::X25519,
+        NamedGroup::secp256r1 => KeyExchange::Secp256r1,
+        _ => KeyExchange::Secp384r1,
+    });
+    group.into_iter().for_each(|group| counters.count_key_exchange(group));
     let http2 = connection.alpn_protocol() == Some(HTTP2);
     let certified = connection.peer_certificates().is_some_and(|chain| !chain.is_empty());
-    Some(Agreed { version, http2, ja4: ja4(hello), certified })
+    Some(Agreed { version, http2, ja4: ja4(hello), certified, group })
 }
 
 fn of_cut(cut: Cut) -> TlsFailure {

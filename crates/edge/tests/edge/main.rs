@@ -40,4 +40,6 @@ mod standing;
 #[cfg(test)]
 mod tls;
 #[cfg(test)]
+mod traces;
+#[cfg(test)]
 mod upstreams;

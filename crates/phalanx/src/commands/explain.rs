@@ -8,7 +8,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 use phalanx_control::inquiry::RedactedRequest;
-use phalanx_model::{Reason, Recall, RequestId, RuleMatch, Signal};
+use phalanx_model::{AccessEvent, Reason, Recall, RequestId, RuleMatch, Signal};
 use phalanx_record::escape::for_terminal;
 use phalanx_record::{Explanation, rfc3339};
 
@@ -100,7 +100,9 @@ fn words(explanation: &Explanation, columns: usize) -> String {
         ("user agent", access.user_agent.clone()),
         ("referer", access.referer.clone()),
         ("bytes", format!("{} in, {} out", access.request_bytes, access.response_bytes)),
-        ("time", format!("{} us, of which upstream {} us", access.duration_us, access.upstream_us)),
+        ("upstream", access.upstream.as_deref().unwrap_or_default().to_owned()),
+        ("time", times(access)),
+        ("forwarder's", access.forwarded_id.as_ref().map(|id| format!("id {id}")).unwrap_or_default()),
         ("score", access.verdict.score.to_string()),
     ];
     page.out.push_str("\nfacts\n");
@@ -111,6 +113,22 @@ fn words(explanation: &Explanation, columns: usize) -> String {
         finding(&mut page, signal);
     }
     page.out
+}
+
+/// How long it took, and the parts of that which took any time.
+fn times(access: &AccessEvent) -> String {
+    let phases = access.phases;
+    let parts = [
+        ("head", phases.head_us),
+        ("inspection", phases.inspect_us),
+        ("queue", phases.queue_us),
+        ("connecting", phases.connect_us),
+        ("upstream", phases.upstream_us),
+    ];
+    let parts = parts.into_iter().filter(|(_, us)| *us > 0).map(|(part, us)| format!("{part} {us} us"));
+    let parts = parts.collect::<Vec<_>>().join(", ");
+    let of_which = if parts.is_empty() { "" } else { ", of which " };
+    format!("{} us{of_which}{parts}", access.duration_us)
 }
 
 fn finding(page: &mut Page, signal: &Signal) {

@@ -139,6 +139,10 @@ impl Reach {
         reach.write.extend(SYSTEM_WRITE.iter().map(PathBuf::from));
         reach.write.push(state.to_owned());
         let logs = [
+            settings.logs.access.as_ref().and_then(|to| match to {
+                phalanx_record::AccessLogTo::File(log) => Some(log.as_path()),
+                _ => None,
+            }),
             settings.logs.modsecurity.as_deref(),
             settings.logs.audit.as_ref().map(|(log, _)| log.as_path()),
         ];

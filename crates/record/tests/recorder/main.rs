@@ -1,8 +1,12 @@
 //! The recorder as a whole: lanes in, files and answers out.
 #[cfg(test)]
+mod access;
+#[cfg(test)]
 mod full_disk;
 #[cfg(test)]
 mod logs;
+#[cfg(all(test, feature = "otel"))]
+mod spans;
 #[cfg(test)]
 mod support;
 

@@ -1,0 +1,158 @@
+//! Configurations of other proxies: what is made of them does what they did.
+
+use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use crate::support::*;
+
+/// A running nginx; it is stopped when dropped.
+struct Nginx(Child);
+
+impl Nginx {
+    fn start(folder: &Path, listen: SocketAddr) -> Self {
+        let mut command = Command::new("nginx");
+        command.arg("-p").arg(folder).arg("-c").arg(folder.join("nginx.conf"));
+        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        until("nginx listens", || std::net::TcpStream::connect(listen).is_ok());
+        Self(child)
+    }
+}
+
+impl Drop for Nginx {
+    fn drop(&mut self) {
+        // Its workers end with it only if it is asked.
+        let _ = Command::new("kill").arg(self.0.id().to_string()).status();
+        let _ = self.0.wait();
+    }
+}
+
+/// What a client and an upstream see of a request.
+#[derive(Debug, PartialEq)]
+struct Seen {
+    status: u16,
+    location: Option<String>,
+    /// Which app was asked, its request line and its `Host`.
+    upstream: Option<(usize, String, String)>,
+}
+
+fn seen(listen: SocketAddr, apps: &[App], host: &str, path: &str) -> Seen {
+    let before: Vec<usize> = apps.iter().map(App::count).collect();
+    let reply =
+        raw(listen, format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n").as_bytes());
+    let asked = apps.iter().zip(before).position(|(app, before)| app.count() > before);
+    let text = reply.text();
+    let upstream = asked.map(|app| {
+        // nginx asks in HTTP/1.0 unless it is told otherwise.
+        let line =
+            text.lines().next().unwrap_or_default().split(" HTTP/").next().unwrap_or_default().to_owned();
+        let host =
+            text.lines().find_map(|line| line.strip_prefix("Host: ").or_else(|| line.strip_prefix("host: ")));
+        (app, line, host.unwrap_or_default().to_owned())
+    });
+    // nginx names itself where policy's redirect is relative.
+    let own = format!("http://{host}");
+    let location = reply
+        .fields
+        .get("location")
+        .map(|to| to.replace(&format!(":{}", listen.port()), "").replace(&own, ""));
+    Seen { status: reply.status, location, upstream }
+}
+
+/// A free port, for two programs after each other.
+fn free() -> SocketAddr {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+}
+
+/// Makes a node of a configuration in `folder`, with state and admin listener of its own.
+fn imported(folder: &Path, kind: &str, file: &str) -> Node {
+    let out = folder.join("phalanx");
+    let mut command = phalanx(&["import", kind, "--out"]);
+    command.arg(&out).arg(folder.join(file));
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let settings = std::fs::read_to_string(out.join("phalanx.toml")).unwrap();
+    let settings =
+        settings.replace("[listen]\n", "[node]\nstate = \"state\"\n[listen]\nadmin = \"127.0.0.1:0\"\n");
+    std::fs::write(out.join("phalanx.toml"), settings).unwrap();
+    let mut command = phalanx(&["run", "--json", "-c"]);
+    command.arg(out.join("phalanx.toml"));
+    Node::start(command)
+}
+
+#[test]
+fn a_node_made_of_nginxs_configuration_does_what_nginx_did() {
+    if Command::new("nginx").arg("-v").stderr(Stdio::null()).status().is_err() {
+        eprintln!("skipped: nginx is not installed");
+        return;
+    }
+    let (folder, listen) = (tempfile::tempdir().unwrap(), free());
+    let apps = [App::start(), App::start()];
+    let address = |app: usize| apps[app].url.trim_start_matches("http://").to_owned();
+    let config = include_str!("import-nginx.conf");
+    let config =
+        config.replace("LISTEN", &listen.to_string()).replace("FOLDER", &folder.path().display().to_string());
+    let config = config.replace("APP0", &address(0)).replace("APP1", &address(1));
+    std::fs::write(folder.path().join("nginx.conf"), config).unwrap();
+    let ask =
+        || -> Vec<Seen> { REQUESTS.iter().map(|(host, path)| seen(listen, &apps, host, path)).collect() };
+    let nginx = Nginx::start(folder.path(), listen);
+    let of_nginx = ask();
+    drop(nginx);
+    let node = imported(folder.path(), "nginx", "nginx.conf");
+    assert_eq!(node.listen, listen);
+    for ((request, nginx), ours) in REQUESTS.iter().zip(&of_nginx).zip(ask()) {
+        assert_eq!(&ours, nginx, "{request:?}");
+    }
+    assert!(of_nginx.iter().any(|seen| matches!(&seen.upstream, Some((1, _, _)))));
+}
+
+/// Hosts and targets that both are asked for.
+const REQUESTS: &[(&str, &str)] = &[
+    ("shop.example", "/"),
+    ("SHOP.example", "/a/b?c=d&e=%20"),
+    ("www.shop.example", "/"),
+    ("wiki.example", "/page"),
+    ("paths.example", "/"),
+    ("paths.example", "/exact"),
+    ("paths.example", "/exact/x"),
+    ("paths.example", "/api/a/b?c=d"),
+    ("paths.example", "/api/"),
+    ("paths.example", "/v1/x?y"),
+    ("paths.example", "/gone/x"),
+    ("paths.example", "/ok"),
+    ("paths.example", "/old?x=1"),
+    ("paths.example", "/a/index.php"),
+    ("paths.example", "/named/x"),
+    ("paths.example", "/blog/a?b=1"),
+    ("moved.example", "/a?b"),
+    ("named.example", "/x"),
+    ("a.any.example", "/"),
+    ("b.a.any.example", "/"),
+];
+
+#[test]
+fn what_is_not_carried_is_listed_with_its_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("haproxy.cfg");
+    std::fs::write(
+        &file,
+        "defaults\n  mode http\nfrontend f\n  bind 127.0.0.1:8080\n  acl odd src 10.0.0.0/8\n  use_backend b if odd\n  \
+         default_backend b\nbackend b\n  server s 127.0.0.1:3000\n",
+    )
+    .unwrap();
+    let output = phalanx(&["import", "haproxy"]).arg(&file).output().unwrap();
+    assert!(output.status.success());
+    let (told, listed) =
+        (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
+    assert!(told.contains("upstream = \"http://127.0.0.1:3000\""), "{told}");
+    assert!(
+        listed.contains("haproxy.cfg:6: the condition of `use_backend b if odd` is not carried"),
+        "{listed}"
+    );
+    let output = phalanx(&["import", "haproxy", "--json"]).arg(&file).output().unwrap();
+    let told: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((&told["not_carried"][0]["line"], &told["faults"]), (&6.into(), &serde_json::json!([])));
+    let gone = phalanx(&["import", "nginx", "/nowhere/nginx.conf"]).output().unwrap();
+    assert!(!gone.status.success() && String::from_utf8_lossy(&gone.stderr).contains("/nowhere/nginx.conf"));
+}
