@@ -61,7 +61,7 @@ struct Metrics {
 fn read(text: &str) -> Metrics {
     let (mut kinds, mut helped) = (BTreeMap::new(), BTreeSet::new());
     let mut samples = Vec::new();
-    let body = text.strip_suffix("# EOF\n").expect("the text ends with # EOF");
+    let body = text.strip_suffix("# EOF\n").unwrap();
     for line in body.lines() {
         if let Some(rest) = line.strip_prefix("# TYPE ") {
             let (name, kind) = rest.split_once(' ').unwrap();
