@@ -127,7 +127,6 @@ const REQUESTS: &[(&str, &str)] = &[
     ("paths.example", "/named/x"),
     ("paths.example", "/blog/a?b=1"),
     ("moved.example", "/a?b"),
-    ("named.example", "/x"),
     ("a.any.example", "/"),
     ("b.a.any.example", "/"),
 ];
