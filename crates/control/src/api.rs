@@ -25,7 +25,7 @@ pub use delegation::{Delegate, Delegation, NewDelegation};
 pub use health::{Health, Readiness};
 pub use held::{Held, HeldThing, HeldWhat, Settled};
 pub use load::{LimitCount, Load};
-pub use process::{Process, UpgradeBegun};
+pub use process::{Process, STOPPING, UpgradeBegun};
 
 /// `GET /api/v1/status`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]

@@ -20,7 +20,10 @@ async fn head_of(node: &Node, fields: &str) -> String {
 
 fn traceparents(head: &str) -> Vec<&str> {
     let is_one = |line: &&str| line.get(..12).is_some_and(|name| name.eq_ignore_ascii_case("traceparent:"));
-    head.lines().filter(is_one).map(|line| line[12..].trim()).collect()
+    head.lines()
+        .filter(is_one)
+        .map(|line| line.split_once(':').map_or("", |(_, value)| value).trim())
+        .collect()
 }
 
 #[tokio::test]
