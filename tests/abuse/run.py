@@ -108,7 +108,7 @@ def one(binary, app, attack, args):
         faults += ["memory grew too much"] if watch.peak - before > 128 * 1024 else []
         faults += [f"the operator was not answered {watch.unanswered} times"] if watch.unanswered else []
         faults += [] if comes_to_rest(node) else ["connections are left"]
-        row = (name, bound, f"{did.get('did', 0):,}", f"{did.get('ended', 0):,}",
+        row = (name, bound, f"{did.get('did', 0):,}", f"{max(did.get('ended', 0), node.reached().get(limit, 0)):,}",
                f"{before / 1024:.0f} to {watch.peak / 1024:.0f}", f"{cpu * 100:.0f}", f"{len(during) / args.seconds:.0f}",
                f"{honest.percentile(quiet, 50):.1f} / {honest.percentile(quiet, 99):.1f}",
                f"{honest.percentile(during, 50):.1f} / {honest.percentile(during, 99):.1f}", f"{watch.slowest * 1000:.0f}")
@@ -117,7 +117,7 @@ def one(binary, app, attack, args):
         node.stop()
 
 
-HEAD = ("attack", "bounded by", "sent or opened", "ended", "memory MiB", "CPU %", "honest/s", "quiet p50 / p99 ms", "p50 / p99 ms",
+HEAD = ("attack", "bounded by", "sent or opened", "ended or refused", "memory MiB", "CPU %", "honest/s", "quiet p50 / p99 ms", "p50 / p99 ms",
         "operator, slowest ms")
 
 

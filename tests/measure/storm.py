@@ -25,6 +25,7 @@ import time
 TESTS = pathlib.Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(TESTS / "h2"), str(TESTS / "abuse")]
 
+import honest  # noqa: E402
 from attacks import rapid_reset, slow_head, slow_read  # noqa: E402
 from honest import percentile  # noqa: E402
 from node import Node, Origin  # noqa: E402
@@ -76,13 +77,13 @@ def attacking(attack, where, until):
     attack(where, until)
 
 
-def upgrade(node, binary):
-    """Tells the node to hand over to a new process of the same binary; False where it cannot."""
-    if subprocess.run([binary, "help", "upgrade"], capture_output=True).returncode != 0:
-        return False
+def upgrade(node, binary, after, successor):
+    """Has the node hand over to a new process of the same binary; its id goes into `successor`."""
+    time.sleep(after)
     done = subprocess.run([binary, "upgrade", "--state", f"{node.folder.name}/state"], capture_output=True, text=True)
-    print(f"upgrade: {done.stdout}{done.stderr}", file=sys.stderr)
-    return done.returncode == 0
+    print(f"upgrade: {done.stdout}{done.stderr}".strip(), file=sys.stderr)
+    if told := re.search(r"process (\d+)", done.stdout):
+        successor.value = int(told.group(1))
 
 
 def main():
@@ -102,7 +103,7 @@ def main():
     node = Node(args.binary, origin.address, limits=limits, workers=1, mode="off", wrapper=["taskset", "-c", str(cores[0])])
     context = multiprocessing.get_context("fork")
     result = {"load_average": os.getloadavg()[0], "idle": args.idle}
-    processes, over = [], context.Event()
+    processes, over, successor = [], context.Event(), context.Value("i", 0)
     try:
         full = capacity(node, 4)
         rate = full * args.share / 100
@@ -122,21 +123,38 @@ def main():
             processes[-1].start()
         time.sleep(1)
         if args.upgrade:
-            upgrading = context.Process(target=lambda: (time.sleep(args.seconds / 2), upgrade(node, args.binary)))
-            upgrading.start()
-            processes.append(upgrading)
-        latencies, failed = visit(node, rate, args.seconds)
+            processes.append(context.Process(target=upgrade, args=(node, args.binary, args.seconds / 2, successor)))
+            processes[-1].start()
+        # h2load opens no connection again that was closed in good order, so that it begins anew every few seconds; the visitors beside it
+        # keep theirs, or open new ones, all the time.
+        answer = context.Queue()
+        steady = context.Process(target=honest.run, args=(node.plain, node.tls, 200, time.monotonic() + args.seconds, answer))
+        steady.start()
+        latencies, failed, slices = [], 0, args.seconds // 4 if args.upgrade else 1
+        for _ in range(slices):
+            took, missed = visit(node, rate, args.seconds // slices)
+            latencies, failed = latencies + took, failed + missed
+        of_steady, failures = answer.get(timeout=60)
+        steady.join()
+        failed += len(failures)
+        result |= {"steady_served": len(of_steady), "steady_p50_ms": percentile(of_steady, 50), "steady_p99_ms": percentile(of_steady, 99),
+                   "steady_failures": failures[:3]}
         result |= {"served": len(latencies), "failed": failed, "p50_ms": percentile(latencies, 50), "p99_ms": percentile(latencies, 99),
-                   "memory_storm_kib": node.memory(), "reached": node.reached()}
+                   "reached": node.reached()}
+        if args.upgrade:
+            result["upgraded"] = successor.value != 0
+        else:
+            result["memory_storm_kib"] = node.memory()
     finally:
         over.set()
         for process in processes:
             process.join(15)
             process.kill()
-        if node.process.poll() is None:
-            node.process.send_signal(signal.SIGKILL)
+        if successor.value:
+            os.kill(successor.value, signal.SIGKILL)
+        node.process.kill()
         origin.stop()
-    passed = result["failed"] == 0 and result["p99_ms"] < 2 * result["quiet_p99_ms"]
+    passed = result["failed"] == 0 and result["p99_ms"] < 2 * result["quiet_p99_ms"] and result.get("upgraded", True)
     result["passed"] = passed
     print(json.dumps(result) if args.json else "\n".join(f"{key:22} {value}" for key, value in result.items()))
     sys.exit(not passed)
