@@ -161,16 +161,8 @@ enum RawChallenge {
 
 #[cfg(test)]
 mod tests {
-    use crate::settings::{self, Settings};
-
-    fn read_with(sections: &str) -> (Option<Settings>, Vec<String>) {
-        let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("phalanx.toml");
-        std::fs::write(&file, format!("policy = \"policy.toml\"\n[node]\nstate = \"state\"\n{sections}"))
-            .unwrap();
-        let (settings, faults) = settings::read(&file);
-        (settings.map(|(settings, _)| settings), faults.iter().map(ToString::to_string).collect())
-    }
+    use crate::settings::Settings;
+    use crate::settings::tests::read_with;
 
     #[test]
     fn certificates_are_ordered_as_it_is_written_and_mistakes_are_told() {

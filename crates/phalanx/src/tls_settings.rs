@@ -139,3 +139,46 @@ enum Asked {
     /// Who has none is served; who shows one that is not believed is not.
     Request,
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::settings::tests::read_with;
+
+    #[test]
+    fn tls_listeners_and_certificates_go_together() {
+        let certificate = "[[certificate]]\ncert = \"shop.pem\"\nkey = \"shop.key\"\n";
+        let listen = |more: &str| format!("[[listen.tls]]\naddress = \"0.0.0.0:8443\"\n{more}");
+        let (settings, faults) = read_with(&format!(
+            "{}{}{certificate}",
+            listen("require_pq = true\nclient_ca = \"staff.pem\"\nclient_certificate = \"request\"\n"),
+            listen("")
+        ));
+        assert!(faults.is_empty(), "{faults:?}");
+        let settings = settings.unwrap();
+        // Nothing was said of plain HTTP, so there is none.
+        assert_eq!(settings.listen, []);
+        let [first, second] = settings.tls.listeners.as_slice() else { panic!("two") };
+        assert!(first.require_pq && !first.clients.as_ref().unwrap().required);
+        assert!(!second.require_pq && second.clients.is_none());
+        assert!(settings.tls.certificates[0].key.ends_with("shop.key"));
+        for (sections, fault) in [
+            (listen(""), "error: 5: a TLS listener needs a certificate"),
+            (certificate.to_owned(), "error: 5: no listener shows this certificate"),
+            (
+                format!("{}{certificate}", listen("client_certificate = \"require\"\n")),
+                "error: 6: nothing says whose certificates are believed",
+            ),
+            (
+                format!("{}{certificate}", listen("client_ca = \"a\"\nclient_certificate = \"maybe\"\n")),
+                "error: 7: unknown value `maybe`",
+            ),
+            (
+                format!("[[listen.tls]]\naddress = \"8443\"\n{certificate}"),
+                "error: 5: `8443` is no address with a port",
+            ),
+        ] {
+            let (_, faults) = read_with(&sections);
+            assert!(faults[0].starts_with(fault), "{sections}: {faults:?}");
+        }
+    }
+}
