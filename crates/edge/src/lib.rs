@@ -36,13 +36,17 @@ mod tunnel;
 
 mod request;
 
+pub mod route;
+
 mod client;
+mod origins;
 mod upstream;
 
 pub mod balance;
 
 mod compress;
 mod forward;
+mod grpc;
 mod mask;
 mod reply;
 
@@ -73,8 +77,10 @@ pub use listen::{GivenListener, bind};
 pub use overload::{Level, Usage};
 pub use places::Places;
 pub use plan::{AppLimits, AppPlan, EdgePlan, UpstreamPlan, UpstreamTarget};
+pub use route::explain::{MetReport, request_head};
+pub use route::{Handling, RouteRule};
 pub use settings::{EdgeLimits, EdgeSettings};
 pub use tables::NodeTables;
-pub use tls::{Challenges, Material, Served, TlsListener};
+pub use tls::{Challenges, Identities, Material, OriginPlan, Served, TlsListener};
 pub use trial::{Before, Fares, TrialCounts};
 pub use upstream::is_never_upstream;

@@ -21,6 +21,8 @@ pub(crate) struct TlsSettings {
     pub(crate) certificates: Vec<CertificateFiles>,
     /// Certificates that are ordered.
     pub(crate) acme: Option<AcmeTls>,
+    /// What is shown to upstreams that policy names it for, by name.
+    pub(crate) identities: Vec<(String, CertificateFiles)>,
 }
 
 /// One TLS listener.
@@ -52,6 +54,7 @@ pub(crate) struct CertificateFiles {
 pub(crate) fn check(
     text: &Text<'_>,
     (listen, certificates, acme): (&[RawTlsListen], &[RawCertificate], Option<&RawAcme>),
+    identities: &[RawUpstreamCertificate],
     plain: bool,
     folder: &Path,
     faults: &mut Vec<Diagnostic>,
@@ -78,6 +81,7 @@ pub(crate) fn check(
         listeners: listen.iter().filter_map(|raw| listener(text, raw, folder, faults)).collect(),
         certificates: certificates.iter().take(CERTIFICATES_MAX).map(files).collect(),
         acme: acme.map(|raw| acme_settings::check(text, raw, (plain, !listen.is_empty()), folder, faults)),
+        identities: named(text, identities, folder, faults),
     }
 }
 
@@ -101,6 +105,29 @@ fn listener(
             .map(|file| ClientCertificates { ca_file: folder.join(file), required: asked == Asked::Require }),
         proxied: proxied(text, raw.proxy_protocol.as_ref(), faults),
     })
+}
+
+/// Checks what was written of certificates for upstreams.
+pub(crate) fn named(
+    text: &Text<'_>,
+    raw: &[RawUpstreamCertificate],
+    folder: &Path,
+    faults: &mut Vec<Diagnostic>,
+) -> Vec<(String, CertificateFiles)> {
+    let mut named: Vec<(String, CertificateFiles)> = Vec::new();
+    for one in raw {
+        if named.iter().any(|(known, _)| *known == one.name.value) {
+            let fault = format!("there is another certificate `{}` for upstreams", one.name.value);
+            faults.push(text.error_at(&one.name.span, fault).with_help("give each a name of its own"));
+        }
+        let files = CertificateFiles { cert: folder.join(&one.cert), key: folder.join(&one.key) };
+        named.push((one.name.value.clone(), files));
+    }
+    if let Some(one_more) = raw.get(CERTIFICATES_MAX) {
+        let fault = format!("there are more than {CERTIFICATES_MAX} certificates for upstreams");
+        faults.push(text.error_at(&one_more.name.span, fault));
+    }
+    named
 }
 
 impl CertificateFiles {
@@ -130,6 +157,15 @@ pub(crate) struct RawCertificate {
     key: PathBuf,
 }
 
+/// `[[upstream_certificate]]` as written.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RawUpstreamCertificate {
+    name: At<String>,
+    cert: PathBuf,
+    key: PathBuf,
+}
+
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum Asked {
@@ -138,47 +174,4 @@ enum Asked {
     Require,
     /// Who has none is served; who shows one that is not believed is not.
     Request,
-}
-
-#[cfg(test)]
-mod tests {
-    use crate::settings::tests::read_with;
-
-    #[test]
-    fn tls_listeners_and_certificates_go_together() {
-        let certificate = "[[certificate]]\ncert = \"shop.pem\"\nkey = \"shop.key\"\n";
-        let listen = |more: &str| format!("[[listen.tls]]\naddress = \"0.0.0.0:8443\"\n{more}");
-        let (settings, faults) = read_with(&format!(
-            "{}{}{certificate}",
-            listen("require_pq = true\nclient_ca = \"staff.pem\"\nclient_certificate = \"request\"\n"),
-            listen("")
-        ));
-        assert!(faults.is_empty(), "{faults:?}");
-        let settings = settings.unwrap();
-        // Nothing was said of plain HTTP, so there is none.
-        assert_eq!(settings.listen, []);
-        let [first, second] = settings.tls.listeners.as_slice() else { panic!("two") };
-        assert!(first.require_pq && !first.clients.as_ref().unwrap().required);
-        assert!(!second.require_pq && second.clients.is_none());
-        assert!(settings.tls.certificates[0].key.ends_with("shop.key"));
-        for (sections, fault) in [
-            (listen(""), "error: 5: a TLS listener needs a certificate"),
-            (certificate.to_owned(), "error: 5: no listener shows this certificate"),
-            (
-                format!("{}{certificate}", listen("client_certificate = \"require\"\n")),
-                "error: 6: nothing says whose certificates are believed",
-            ),
-            (
-                format!("{}{certificate}", listen("client_ca = \"a\"\nclient_certificate = \"maybe\"\n")),
-                "error: 7: unknown value `maybe`",
-            ),
-            (
-                format!("[[listen.tls]]\naddress = \"8443\"\n{certificate}"),
-                "error: 5: `8443` is no address with a port",
-            ),
-        ] {
-            let (_, faults) = read_with(&sections);
-            assert!(faults[0].starts_with(fault), "{sections}: {faults:?}");
-        }
-    }
 }
