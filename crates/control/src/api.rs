@@ -23,7 +23,7 @@ mod process;
 pub use delegation::{Delegate, Delegation, NewDelegation};
 pub use held::{Held, HeldThing, HeldWhat, Settled};
 pub use load::{LimitCount, Load};
-pub use process::{Process, UpgradeBegun};
+pub use process::{Process, STOPPING, UpgradeBegun};
 
 /// `GET /api/v1/status`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]

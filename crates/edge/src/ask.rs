@@ -54,6 +54,31 @@ pub(crate) async fn ask(client: &mut Client, request: &mut Request, held: &Bytes
     }
 }
 
+/// A connection of its own to one of the app's upstreams, for what is no request of HTTP.
+pub(crate) async fn reach(client: &mut Client, request: &mut Request) -> Result<(Slot, Socket), Stop> {
+    let mut tries = Tries::new(true);
+    let mut slot = balance::slot::choose(client, request).await?;
+    loop {
+        slot.begins();
+        let connected = upstream::connect(client, request.app(), &slot.endpoint, (true, true)).await;
+        let failed = match connected {
+            Ok((socket, _)) => {
+                slot.answered(request.app(), 200);
+                return Ok((slot, socket));
+            }
+            Err(error) => Failed::note(client, request, slot, Failure::Connect(error), (false, false)),
+        };
+        let went = failed.went(client);
+        match tries.next(client, request, &failed.slot.endpoint, went) {
+            Some(next) => {
+                client.control.clear_timeout();
+                slot = next;
+            }
+            None => return Err(ask_failed(client, request, failed)),
+        }
+    }
+}
+
 /// One try, at the endpoint of `slot`.
 async fn try_one(
     client: &mut Client,
@@ -205,7 +230,7 @@ fn begin(
     complete: bool,
 ) -> Option<Sending> {
     let in_call = upstream.call().is_some();
-    let trailers = if complete { client.trailers() } else { Vec::new() };
+    let trailers = if complete { client.trailers(&request.app().client_address) } else { Vec::new() };
     // A chunked body that is here already goes on with its length, which more applications take.
     let framing = match request.head.framing {
         BodyFraming::Chunked if complete && trailers.is_empty() => BodyFraming::Length(held.len() as u64),

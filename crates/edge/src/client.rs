@@ -13,6 +13,7 @@ use phalanx_model::limits::LINGER_MAX_MS;
 use phalanx_model::{BodyFraming, FramingFault, RequestHead};
 use tokio::net::TcpStream;
 
+use crate::client_address::AddressSource;
 use crate::control::{Activity, Control, Cut};
 use crate::http1::{BodyDecoder, HeadReader, trailers};
 use crate::http2::{PREFACE, Stream};
@@ -261,11 +262,11 @@ impl Client {
         })
     }
 
-    /// The field lines behind the request's body that may pass; there once the body is whole.
-    pub(crate) fn trailers(&self) -> Vec<u8> {
+    /// The field lines behind the request's body that may pass; there once the body is whole. None names the client there.
+    pub(crate) fn trailers(&self, source: &AddressSource) -> Vec<u8> {
         match (self.body.trailers(), self.socket.trailers()) {
             ([], []) => Vec::new(),
-            ([], lines) | (lines, _) => trailers::passed(lines),
+            ([], lines) | (lines, _) => trailers::passed(lines, |name| source.is_named(name)),
         }
     }
 

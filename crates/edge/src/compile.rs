@@ -128,7 +128,9 @@ fn client_address(plan: &mut AppPlan, app: &App, cdns: &BTreeMap<String, Cdn>) -
 }
 
 fn app_plan(app: &App, programs: &mut Programs<'_>, origins: &mut Origins<'_>) -> AppPlan {
-    let program = programs.of(app.mode, (&app.rules, &app.extra_rules), app.paranoia);
+    // Of a connection that is passed on there is nothing to inspect.
+    let inspected = if app.passthrough { policy::Mode::Off } else { app.mode };
+    let program = programs.of(inspected, (&app.rules, &app.extra_rules), app.paranoia);
     AppPlan {
         hosts: app.hosts.clone(),
         mode: mode(app.mode),
@@ -140,6 +142,7 @@ fn app_plan(app: &App, programs: &mut Programs<'_>, origins: &mut Origins<'_>) -
         trust_forwarded: prefixes(&app.trust_forwarded),
         client_address: AddressSource::default(),
         compression: app.compression.clone().map(Arc::new),
+        passthrough: app.passthrough,
         upstreams: upstream_group(&app.upstreams, origins),
         name: app.name.as_str().into(),
         handling: None,
@@ -173,6 +176,7 @@ fn route_rule(
             trust_forwarded: app.trust_forwarded.clone(),
             client_address: app.client_address.clone(),
             compression: app.compression.clone(),
+            passthrough: false,
             handling: None,
             routes: Vec::new(),
             table: None,

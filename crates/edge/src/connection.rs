@@ -3,6 +3,7 @@
 use crate::client::Client;
 use crate::control::Activity;
 use crate::http2;
+use crate::passthrough;
 use crate::pipeline::{self, After};
 use crate::prints;
 use crate::proxied;
@@ -20,6 +21,7 @@ pub(crate) async fn serve(mut client: Client) {
             Shaken::Agreed => {}
             Shaken::Failed => return,
             Shaken::Answered => return client.linger().await,
+            Shaken::Passed(passed) => return Box::pin(passthrough::serve(&mut client, &passed)).await,
         }
     }
     pipeline::on_connect(&mut client);

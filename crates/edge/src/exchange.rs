@@ -116,7 +116,7 @@ fn move_body(
     }
     count_body(client, request, bytes)?;
     if client.body.is_done() {
-        let trailers = client.trailers();
+        let trailers = client.trailers(&request.app().client_address);
         if chunked {
             encode::last_chunk_with(&mut upstream.output, &trailers);
         }
@@ -337,7 +337,7 @@ impl Exchange {
         if lines.is_empty() || !takes || outgoing.choice.coding.is_some() {
             return Vec::new();
         }
-        trailers::passed(lines)
+        trailers::passed(lines, |_| false)
     }
 
     /// The field lines behind the body, as they came.

@@ -125,7 +125,7 @@ fn on_request_head(client: &mut Client, request: &mut Request) -> Result<(), Sto
 }
 
 /// Standing orders about the client.
-fn check_standing(client: &Client, request: &mut Request) -> Result<(), Stop> {
+pub(crate) fn check_standing(client: &Client, request: &mut Request) -> Result<(), Stop> {
     let shared = &client.worker.shared;
     let view = shared.view.load();
     if client.is_for_nobody() {

@@ -16,7 +16,7 @@ use phalanx_policy::{Compression, Protocol};
 
 use crate::balance::group::UpstreamGroup;
 use crate::client_address::AddressSource;
-use crate::http1::semantics::without_port;
+use crate::hosts::{HostFound, HostTable};
 use crate::route::table::{Ambiguous, Asked, RouteTable};
 use crate::route::{Handling, RoutePlan, RouteRule};
 use crate::tls::OriginPlan;
@@ -34,10 +34,9 @@ pub struct EdgePlan {
     /// For each: whose upstreams it has, if not its own.
     shares: Vec<Option<usize>>,
     routes: Vec<RoutePlan>,
-    by_host: HashMap<Box<[u8]>, usize>,
-    /// By the part after `*.`.
-    by_domain: HashMap<Box<[u8]>, usize>,
-    any_host: Option<usize>,
+    hosts: HostTable,
+    /// Hosts whose TLS is not opened here.
+    passed: HostTable,
     /// By tag: the app and the place among its rates.
     by_rate: HashMap<u32, (usize, usize)>,
     nowhere: AppPlan,
@@ -79,6 +78,8 @@ pub struct AppPlan {
     pub client_address: AddressSource,
     /// Which responses are compressed; `None`: none.
     pub compression: Option<Arc<Compression>>,
+    /// Its TLS is not opened here: connections are passed on, and no request is seen.
+    pub passthrough: bool,
 }
 
 /// Limits of an app.
@@ -213,6 +214,7 @@ impl AppPlan {
             table: None,
             client_address: AddressSource::default(),
             compression: None,
+            passthrough: false,
         }
     }
 }
@@ -220,17 +222,11 @@ impl AppPlan {
 impl EdgePlan {
     /// Puts apps together. Where several claim a host the first one has it.
     pub fn new(version: u64, mut decide: DecidePlan, mut apps: Vec<AppPlan>) -> Self {
-        let (mut by_host, mut by_domain, mut any_host) = (HashMap::new(), HashMap::new(), None);
+        let (mut hosts, mut passed) = (HostTable::default(), HostTable::default());
         for (index, app) in apps.iter().enumerate() {
-            for host in &app.hosts {
-                let host = host.to_ascii_lowercase();
-                match host.strip_prefix("*.") {
-                    Some(domain) => by_domain.entry(domain.as_bytes().into()).or_insert(index),
-                    None => by_host.entry(host.as_bytes().into()).or_insert(index),
-                };
-            }
-            if app.hosts.is_empty() {
-                any_host.get_or_insert(index);
+            match app.passthrough {
+                true => passed.add(&app.hosts, index),
+                false => hosts.add(&app.hosts, index),
             }
         }
         let forwarders =
@@ -248,7 +244,7 @@ impl EdgePlan {
         for app in 0..named {
             add_routes(&mut apps, app, &mut shares, &mut routes);
         }
-        Self { version, decide, apps, named, shares, routes, by_host, by_domain, any_host, by_rate, nowhere }
+        Self { version, decide, apps, named, shares, routes, hosts, passed, by_rate, nowhere }
     }
 
     /// The rate limit of a tag.
@@ -319,27 +315,17 @@ impl EdgePlan {
 
     /// The app that answers to a `Host` value.
     pub(crate) fn find(&self, authority: &[u8]) -> Option<usize> {
-        if self.by_host.is_empty() && self.by_domain.is_empty() {
-            return self.any_host;
-        }
-        self.find_host(authority).0
+        self.hosts.find(authority)
     }
 
     /// The app that answers to a `Host` value, and why this one.
     pub(crate) fn find_host(&self, authority: &[u8]) -> (Option<usize>, HostFound) {
-        let mut lower = [0; HOST_BYTES_MAX];
-        let host = normal_host(without_port(authority), &mut lower);
-        if let Some(index) = self.by_host.get(host) {
-            return (Some(*index), HostFound::Exact);
-        }
-        let mut rest = host;
-        while let Some(dot) = memchr::memchr(b'.', rest) {
-            rest = rest.get(dot + 1..).unwrap_or_default();
-            if let Some(index) = self.by_domain.get(rest) {
-                return (Some(*index), HostFound::Below(host.len() - rest.len()));
-            }
-        }
-        (self.any_host, if self.any_host.is_some() { HostFound::Rest } else { HostFound::Nowhere })
+        self.hosts.find_host(authority)
+    }
+
+    /// The app that connections for a host are passed on to unopened.
+    pub(crate) fn find_passed(&self, host: &[u8]) -> Option<usize> {
+        self.passed.find(host)
     }
 
     /// The route that a request to an app meets. `secure`: the client came over TLS.
@@ -407,23 +393,6 @@ fn add_routes(
     }
 }
 
-/// A host in the form in which policy has it: in lower case, without a dot at the end; an IPv6 address without brackets.
-fn normal_host<'a>(host: &[u8], lower: &'a mut [u8; HOST_BYTES_MAX]) -> &'a [u8] {
-    let host = host.strip_suffix(b".").unwrap_or(host);
-    if let Some(bare) = host.strip_prefix(b"[").and_then(|host| host.strip_suffix(b"]")) {
-        let ip = std::str::from_utf8(bare).ok().and_then(|text| text.parse::<std::net::Ipv6Addr>().ok());
-        let mut left = lower.as_mut_slice();
-        let written = ip.and_then(|ip| std::io::Write::write_fmt(&mut left, format_args!("{ip}")).ok());
-        let used = if written.is_some() { HOST_BYTES_MAX - left.len() } else { 0 };
-        return lower.get(..used).unwrap_or_default();
-    }
-    // No app has a longer one.
-    let Some(into) = lower.get_mut(..host.len()) else { return b"" };
-    into.copy_from_slice(host);
-    into.make_ascii_lowercase();
-    into
-}
-
 /// What a request meets.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Met {
@@ -433,22 +402,6 @@ pub(crate) struct Met {
     /// Its path can be read in two ways, which meet different routes.
     pub(crate) ambiguous: bool,
 }
-
-/// Why an app answers to a host.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum HostFound {
-    /// It names it.
-    Exact,
-    /// It names all hosts below the one that begins here.
-    Below(usize),
-    /// It takes the rest.
-    Rest,
-    /// None does.
-    Nowhere,
-}
-
-/// Longest host name (RFC 1035 section 2.3.4).
-const HOST_BYTES_MAX: usize = 253;
 
 impl fmt::Debug for EdgePlan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -50,6 +50,8 @@ pub(crate) struct Request {
     pub(crate) reply_fields: Fields,
     /// The client may send another request on its connection.
     pub(crate) keep_alive: bool,
+    /// It stands for a connection that is passed on unopened.
+    pub(crate) passed: bool,
     /// Part of a reply is with the client: no other reply can follow.
     pub(crate) replied: bool,
     pub(crate) at_ms: u64,
@@ -100,6 +102,7 @@ impl Request {
             signals: Vec::new(),
             audit: None,
             reply_fields: Fields::new(),
+            passed: false,
             replied: false,
             at_ms,
             started,

@@ -78,6 +78,16 @@ pub(crate) fn features(policy: &Policy) -> Vec<String> {
     if !policy.apps.iter().all(only_forwards) {
         features.push("routes".to_owned());
     }
+    let some = |of: fn(&phalanx_policy::App) -> bool| policy.apps.iter().any(of);
+    for (feature, is_used) in [
+        ("compression", some(|app| app.compression.is_some())),
+        ("passthrough", some(|app| app.passthrough)),
+        ("client-address", some(|app| app.client_address != Default::default())),
+    ] {
+        if is_used {
+            features.push(feature.to_owned());
+        }
+    }
     features
 }
 

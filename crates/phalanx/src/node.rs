@@ -6,12 +6,13 @@
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
 use futures_util::FutureExt;
 use parking_lot::Mutex;
-use phalanx_control::api::{NodeStatus, Process};
+use phalanx_control::api::{NodeStatus, Process, STOPPING};
 use phalanx_control::{ControlDeps, Listeners, Reloaded};
 use phalanx_edge::{Edge, EdgeHandle, EdgeSettings, EdgeShared, Identities};
 use phalanx_fleet::{Change, FleetError, FleetHandle, FleetKeys, GoodPort, NatsSettings, Remembered, Sites};
@@ -78,6 +79,8 @@ pub(crate) struct Node {
     pub(crate) enrolment: Enrolment,
     sockets: Arc<Sockets>,
     drains: Drains,
+    /// It was told to stop.
+    stops: Arc<AtomicBool>,
     /// Why the last upgrade failed.
     upgrade_fault: life::UpgradeFault,
     /// Resolves when the process before this one has ended; none if there was none.
@@ -211,6 +214,7 @@ impl Node {
 
     /// Drains requests, closes the state, ends.
     pub(crate) async fn stop(self) {
+        self.stops.store(true, Ordering::Relaxed);
         self.sockets.close();
         self.edge.drain(self.drains.stop).await;
         let entry = LedgerKind::Node { state: "stopped".into() };
@@ -250,7 +254,8 @@ impl Running {
         let Self { keepers, edge, fleet, recorder, lanes, clock, sharing, birth } = self;
         let fault = birth.start.takeover.as_ref().and_then(|takeover| takeover.fault());
         let upgrade_fault = Arc::new(Mutex::new(fault.map(str::to_owned)));
-        let process = (birth.confinement, Arc::clone(&upgrade_fault));
+        let stops = Arc::new(AtomicBool::new(false));
+        let process = (birth.confinement, Arc::clone(&upgrade_fault), Arc::clone(&stops));
         let started_at_ms = clock.now_ms();
         let entry = LedgerKind::Node { state: "started".into() };
         lanes.ledger(LedgerEntry { at_ms: started_at_ms, kind: entry })?;
@@ -309,6 +314,7 @@ impl Running {
             enrolment,
             sockets: birth.start.sockets,
             drains: settings.drains,
+            stops,
             upgrade_fault,
             before: None,
         })
@@ -648,7 +654,7 @@ fn node_status(
     keepers: &Keepers,
     identity: Option<Arc<Identity>>,
     (view, edge): (Arc<Swap<View>>, EdgeHandle),
-    (confinement, upgrade_fault): (Confinement, life::UpgradeFault),
+    (confinement, upgrade_fault, stops): (Confinement, life::UpgradeFault, Arc<AtomicBool>),
 ) -> phalanx_control::StatusPort {
     let Keepers { policy: keeper, places, material } = keepers.clone();
     let shared = settings.fleet.as_ref().filter(|fleet| fleet.url.is_some());
@@ -665,7 +671,7 @@ fn node_status(
         degraded.extend(fault.map(|fault| format!("{UPGRADE_FAILED}{fault}")));
         NodeStatus {
             plan: keeper.describe(),
-            not_ready: None,
+            not_ready: stops.load(Ordering::Relaxed).then(|| STOPPING.to_owned()),
             degraded,
             certificates: material.certificates(),
             process: Process { id: std::process::id(), confinement: confinement.holds.clone() },

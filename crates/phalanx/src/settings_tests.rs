@@ -249,3 +249,27 @@ fn listeners_behind_balancers_are_read_and_mistakes_about_them_told() {
         assert!(faults[0].contains(fault), "{faults:?}");
     }
 }
+
+#[test]
+fn how_long_connections_may_go_on_and_what_is_confined_are_settings() {
+    // The helper writes `[node]` with the state just before these lines.
+    let (settings, faults) = read_with(
+        "drain = \"30s\"\nhandover = \"1h\"\n[sandbox]\ncalls = false\nread = [\"rules\", \"/srv/rules\"]",
+    );
+    assert_eq!(faults, [] as [&str; 0]);
+    let settings = settings.unwrap();
+    assert_eq!(
+        settings.drains,
+        Drains { stop: Duration::from_secs(30), handover: Duration::from_secs(3600) }
+    );
+    assert!(settings.sandbox.files && !settings.sandbox.calls);
+    assert!(settings.sandbox.read[0].is_absolute() && settings.sandbox.read[0].ends_with("rules"));
+    for (wrong, expected) in [
+        ("drain = \"30\"", "a duration is a number with"),
+        ("handover = \"25h\"", "`handover` is a day at most"),
+        ("[sandbox]\nfile = true", "unknown key `file`"),
+    ] {
+        let (_, faults) = read_with(wrong);
+        assert!(faults.len() == 1 && faults[0].contains(expected), "{wrong}: {faults:?}");
+    }
+}

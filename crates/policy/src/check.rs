@@ -19,6 +19,7 @@ mod client_address;
 mod compression;
 mod hosts;
 mod origin_tls;
+mod passthrough;
 mod rates;
 mod responses;
 mod routes;
@@ -33,7 +34,7 @@ pub fn parse_policy(file: &str, text: &str) -> Result<(Policy, Vec<Diagnostic>),
     let text = Text::new(file, text);
     let (raw, found) = text.read_partly::<RawPolicy>();
     let folder = Path::new(file).parent().unwrap_or(Path::new("")).to_path_buf();
-    let mut check = Check { text, folder, found };
+    let mut check = Check { text, folder, found, passes: false };
     let policy = raw.map(|raw| check.policy(raw));
     let mut found = check.found;
     found.sort_by_key(|fault| fault.line);
@@ -47,6 +48,8 @@ struct Check<'a> {
     text: Text<'a>,
     folder: PathBuf,
     found: Vec<Diagnostic>,
+    /// The upstreams that are read are those of an app whose connections are passed on.
+    passes: bool,
 }
 
 impl Check<'_> {
@@ -101,10 +104,13 @@ impl Check<'_> {
                 String::new()
             }
         };
+        self.passes = raw.passthrough.as_ref().is_some_and(|told| told.value);
+        let upstreams = self.upstreams(raw);
+        self.passes = false;
         App {
             name,
             hosts: raw.hosts.iter().filter_map(|host| self.host(host)).collect(),
-            upstreams: self.upstreams(raw),
+            upstreams,
             mode: raw.mode.unwrap_or_default(),
             rules: self.rules(raw.rules.as_ref()),
             extra_rules: raw.extra_rules.iter().map(|file| self.folder.join(&file.value)).collect(),
@@ -114,6 +120,7 @@ impl Check<'_> {
             limits: self.limits(&raw.limits, Limits::default()),
             rate_limits: self.rate_limits(&raw.rate_limits),
             compression: self.compression(raw.compression.as_ref()),
+            passthrough: self.passthrough(raw),
             trust_forwarded: self.prefixes(&raw.trust_forwarded, "any client can claim any address"),
             client_address: self.client_address(raw, with_file),
             handling: Arc::new(self.handling(raw)),
@@ -301,7 +308,7 @@ impl Check<'_> {
                     self.once("host", host, normal, &mut taken);
                 }
             }
-            if app.hosts.is_empty() {
+            if app.hosts.is_empty() && app.passthrough.is_none() {
                 match &rest {
                     Some(first) => {
                         let message = format!(

@@ -12,7 +12,7 @@ use crate::compression::Compression;
 use crate::handling::{Expiry, Handling};
 use crate::rate_limit::RateLimit;
 use crate::route::Route;
-use crate::upstream::Upstream;
+use crate::upstream::{Scheme, Upstream};
 
 /// Everything that is decided by policy rather than by a node's settings.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -58,6 +58,8 @@ pub struct App {
     pub rate_limits: Vec<RateLimit>,
     /// Which responses are compressed; `None`: none.
     pub compression: Option<Compression>,
+    /// TLS for its hosts is passed on unopened: no request is seen.
+    pub passthrough: bool,
     /// Networks whose `X-Forwarded-For` and the like are believed.
     pub trust_forwarded: Vec<Prefix>,
     /// How they tell their clients' addresses.
@@ -267,10 +269,14 @@ impl Policy {
     /// # Errors
     /// A sentence that says what is wrong with the URL.
     pub fn one_app(upstream_url: &str) -> Result<Self, String> {
+        let upstream = Upstream::parse(upstream_url)?;
+        if upstream.scheme == Scheme::Tcp {
+            return Err("`tcp` is for apps with `passthrough`, in a policy file".into());
+        }
         let app = App {
             name: "app".into(),
             hosts: Vec::new(),
-            upstreams: Upstreams::one(Upstream::parse(upstream_url)?),
+            upstreams: Upstreams::one(upstream),
             mode: Mode::Block,
             rules: RuleSource::Baseline,
             extra_rules: Vec::new(),
@@ -280,6 +286,7 @@ impl Policy {
             limits: Limits::default(),
             rate_limits: Vec::new(),
             compression: None,
+            passthrough: false,
             trust_forwarded: Vec::new(),
             client_address: ClientAddress::default(),
             handling: Arc::default(),

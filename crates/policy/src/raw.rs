@@ -135,6 +135,8 @@ pub struct RawApp {
     pub security_txt: Option<At<RawSecurityTxt>>,
     /// Whether responses are compressed: `true`, `false`, or a table. `false` if not given.
     pub compression: Option<At<RawCompression>>,
+    /// `true` passes TLS for its hosts on unopened, to upstreams written as "tcp://10.0.0.7:443": no request is seen. `false` if not given.
+    pub passthrough: Option<At<bool>>,
 }
 
 /// How forwarders tell their clients' addresses.

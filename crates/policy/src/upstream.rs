@@ -12,6 +12,8 @@ pub enum Scheme {
     Http,
     /// With TLS.
     Https,
+    /// Not at all: connections are passed on.
+    Tcp,
 }
 
 /// An upstream server.
@@ -30,7 +32,7 @@ pub struct Upstream {
 }
 
 impl Upstream {
-    /// Reads `http://host:port/prefix`, the same with `https`, or `unix:/path`.
+    /// Reads `http://host:port/prefix`, the same with `https`, `tcp://host:port`, or `unix:/path`.
     ///
     /// # Errors
     /// A sentence that says what is wrong.
@@ -41,6 +43,7 @@ impl Upstream {
         let (scheme, rest) = match url.split_once("://") {
             Some(("http", rest)) => (Scheme::Http, rest),
             Some(("https", rest)) => (Scheme::Https, rest),
+            Some(("tcp", rest)) => (Scheme::Tcp, rest),
             Some((scheme, _)) => {
                 return Err(format!(
                     "`{scheme}` is no scheme for an upstream; it is `http`, `https` or `unix`"
@@ -62,6 +65,11 @@ impl Upstream {
         };
         if authority.contains('@') {
             return Err("an upstream's URL holds no user name or password".into());
+        }
+        let port = authority.rsplit_once(':').map_or("", |(_, port)| port);
+        let has_port = !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit());
+        if scheme == Scheme::Tcp && (!path.is_empty() || !has_port) {
+            return Err(format!("`{url}` does not name a host and a port, as in `tcp://10.0.0.7:443`"));
         }
         let (host, port) = host_and_port(authority, scheme)?;
         let path_prefix = path.trim_end_matches('/').to_owned();
@@ -113,7 +121,11 @@ impl fmt::Display for Upstream {
         match &self.socket {
             Some(path) => write!(f, "unix:{}", path.display()),
             None => {
-                let scheme = if self.scheme == Scheme::Https { "https" } else { "http" };
+                let scheme = match self.scheme {
+                    Scheme::Http => "http",
+                    Scheme::Https => "https",
+                    Scheme::Tcp => "tcp",
+                };
                 write!(f, "{scheme}://{}{}", self.authority(), self.path_prefix)
             }
         }

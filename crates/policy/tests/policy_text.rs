@@ -236,3 +236,16 @@ fn where_clients_are_named_is_read_and_mistakes_about_it_told() {
         assert!(got.contains(fault), "{got}");
     }
 }
+
+#[test]
+fn mistakes_about_what_is_passed_on_are_told() {
+    let sound = "[[apps]]\nname = 'db'\nhosts = ['*.db.test']\nupstreams = ['tcp://10.0.0.7:443', 'unix:/run/db.sock']\npassthrough = true\n\
+                 [[apps]]\nname = 'shop'\nupstream = 'http://127.0.0.1:3000'\n";
+    let (policy, warnings) = parse_policy("policy.toml", sound).unwrap_or_else(|f| panic!("{}", told(&f)));
+    assert!(warnings.is_empty() && policy.apps[0].passthrough && !policy.apps[1].passthrough);
+    let faults = "[[apps]]\nname = 'a'\nupstream = 'tcp://10.0.0.7'\npassthrough = true\n\
+                  [[apps]]\nname = 'b'\nhosts = ['b.test']\nupstream = 'https://10.0.0.7'\npassthrough = true\nrules = 'baseline'\ncompression = true\n\
+                  [[apps]]\nname = 'c'\nhosts = ['c.test']\nupstream = 'tcp://10.0.0.7:443'\n\
+                  [[apps]]\nname = 'd'\nhosts = ['d.test']\nupstream = 'tcp://10.0.0.7:443/x'\npassthrough = true\n";
+    insta::assert_snapshot!(told(&parse_policy("policy.toml", faults).unwrap_err()));
+}

@@ -3,9 +3,10 @@
 use phalanx_model::RequestHead;
 
 use super::table::{Ambiguous, Asked};
+use crate::hosts::HostFound;
 use crate::http1::parse_head;
 use crate::http1::semantics::without_port;
-use crate::plan::{EdgePlan, HostFound};
+use crate::plan::EdgePlan;
 
 /// What a request meets.
 #[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize)]

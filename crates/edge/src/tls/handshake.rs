@@ -17,6 +17,7 @@ use super::material::HTTP2;
 use super::session::{Session, SessionError};
 use crate::client::Client;
 use crate::control::{Activity, Cut};
+use crate::passthrough::Passed;
 use crate::stop::Stop;
 use crate::tables::{ConnectionCounts, Counted};
 
@@ -33,7 +34,7 @@ pub(crate) struct Agreed {
 }
 
 /// What became of a handshake.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Shaken {
     /// HTTP may begin.
     Agreed,
@@ -41,6 +42,8 @@ pub(crate) enum Shaken {
     Failed,
     /// The client was told something in plain text, and needs time to read it.
     Answered,
+    /// It asks for a host whose TLS is opened elsewhere.
+    Passed(Passed),
 }
 
 /// Takes a connection through its handshake.
@@ -58,7 +61,13 @@ pub(crate) async fn accept(client: &mut Client, listener: usize) -> Shaken {
     // A node that drains lets it end; what follows is as with any connection.
     client.control.activity.set(Activity::Busy);
     client.control.set_deadline(worker.after_ms(edge_limits.handshake_ms));
-    let shaken = shake(client, listener).await;
+    let shaken = match read_hello(client).await {
+        Ok(hello) => match passed(client, &hello) {
+            Some(passed) => return Shaken::Passed(passed),
+            None => shake(client, listener, hello).await,
+        },
+        Err(failure) => Err(failure),
+    };
     client.control.rests(worker.now_ms());
     match shaken {
         Ok(agreed) => {
@@ -77,8 +86,16 @@ pub(crate) async fn accept(client: &mut Client, listener: usize) -> Shaken {
     }
 }
 
-async fn shake(client: &mut Client, listener: usize) -> Result<Agreed, TlsFailure> {
-    let hello = read_hello(client).await?;
+/// What is known of a connection that is not ours to open, if it is none of ours.
+fn passed(client: &Client, hello: &ClientHello) -> Option<Passed> {
+    let plan = client.worker.plan();
+    let app = plan.find_passed(&hello.server_name)?;
+    let is_forwarder = client.control.client.get().is_none();
+    client.control.ja4.set(ja4(hello).filter(|_| !is_forwarder));
+    Some(Passed { app, host: hello.server_name.clone() })
+}
+
+async fn shake(client: &mut Client, listener: usize, hello: ClientHello) -> Result<Agreed, TlsFailure> {
     let material = client.worker.shared.material.load_full();
     let Some(config) = material.answer(listener, &hello) else {
         alert(client, INSUFFICIENT_SECURITY).await;

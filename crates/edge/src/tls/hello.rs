@@ -21,6 +21,8 @@ pub struct ClientHello {
     pub signature_algorithms: Vec<u16>,
     /// The first protocol of `application_layer_protocol_negotiation`; empty if there is none.
     pub first_protocol: Vec<u8>,
+    /// The host of `server_name`; empty if there is none.
+    pub server_name: Vec<u8>,
 }
 
 /// Why bytes are no ClientHello.
@@ -107,6 +109,12 @@ fn note(hello: &mut ClientHello, kind: u16, content: &[u8]) {
             let first = content.vector16().and_then(|list| Reader(list).vector8());
             hello.first_protocol = first.unwrap_or_default().to_vec();
         }
+        SERVER_NAME => {
+            let mut names = Reader(content.vector16().unwrap_or_default());
+            // One kind of name has ever been defined (RFC 6066 section 3).
+            let host = names.take(1).filter(|kind| *kind == [HOST_NAME]).and_then(|_| names.vector16());
+            hello.server_name = host.unwrap_or_default().to_vec();
+        }
         _ => {}
     }
 }
@@ -167,6 +175,8 @@ pub const SERVER_NAME: u16 = 0;
 pub const PROTOCOLS: u16 = 16;
 /// The group X25519MLKEM768 (draft-ietf-tls-ecdhe-mlkem).
 pub const X25519MLKEM768: u16 = 0x11ec;
+/// `host_name` of `server_name`.
+const HOST_NAME: u8 = 0;
 const SUPPORTED_GROUPS: u16 = 10;
 const SIGNATURE_ALGORITHMS: u16 = 13;
 const SUPPORTED_VERSIONS: u16 = 43;

@@ -104,6 +104,7 @@ mod tests {
             groups: Vec::new(),
             signature_algorithms: vec![0x0403, 0x0804, 0x0401, 0x0503, 0x0805, 0x0501, 0x0806, 0x0601],
             first_protocol: b"h2".to_vec(),
+            server_name: Vec::new(),
         }
     }
 

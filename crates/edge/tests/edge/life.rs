@@ -48,6 +48,22 @@ async fn a_drain_finishes_requests_and_closes_idle_connections() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_gentle_drain_lets_an_idle_connection_ask_once_more_and_says_that_it_was_the_last_time() {
+    let node = Node::plain().await;
+    let (mut asks, mut rests) = (node.connect().await, node.connect().await);
+    assert_eq!(asks.get("/").await.head.status, 200);
+    assert_eq!(rests.get("/").await.head.status, 200);
+    let (edge, idle) = (node.edge.clone(), Duration::from_millis(300));
+    let draining = tokio::spawn(async move { edge.drain_gently(PATIENCE, idle).await });
+    eventually("it drains", || node.edge.sockets().unwrap().is_empty()).await;
+    let answer = asks.get("/").await;
+    assert_eq!((answer.text().as_str(), answer.header("connection").as_deref()), ("hello", Some("close")));
+    assert!(asks.is_closed().await);
+    assert!(rests.is_closed().await, "who does not ask is let go after a while");
+    timeout(PATIENCE, draining).await.unwrap().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_drain_ends_at_its_deadline() {
     let node = Node::plain().await;
     let mut waiting = node.connect().await;

@@ -22,6 +22,8 @@ mod names;
 #[cfg(test)]
 mod origins;
 #[cfg(test)]
+mod passthrough;
+#[cfg(test)]
 mod places;
 #[cfg(test)]
 mod proxied;

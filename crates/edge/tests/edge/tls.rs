@@ -44,7 +44,7 @@ impl Authority {
         (vec![certificate.der().clone()], PrivateKeyDer::Pkcs8(key.serialize_der().into()))
     }
 
-    fn serve(&self, names: &[&str]) -> Served {
+    pub(crate) fn serve(&self, names: &[&str]) -> Served {
         let (chain, key) = self.issue(names);
         let key = CertifiedKey::from_der(chain, key, &aws_lc_rs::default_provider()).unwrap();
         Served { names: names.iter().map(|&name| name.to_owned()).collect(), key: Arc::new(key) }
@@ -76,19 +76,19 @@ impl Authority {
             .with_no_client_auth()
     }
 
-    fn modern(&self) -> ClientConfig {
+    pub(crate) fn modern(&self) -> ClientConfig {
         self.client(&[&rustls::version::TLS13], &[kx_group::X25519MLKEM768, kx_group::X25519])
     }
 }
 
-struct Secure {
-    node: Node,
-    authority: Authority,
+pub(crate) struct Secure {
+    pub(crate) node: Node,
+    pub(crate) authority: Authority,
     listeners: Vec<TlsListener>,
 }
 
 impl Secure {
-    async fn start(change: impl FnOnce(&mut EdgeSettings, &mut AppPlan)) -> Self {
+    pub(crate) async fn start(change: impl FnOnce(&mut EdgeSettings, &mut AppPlan)) -> Self {
         Self::with(vec![TlsListener::new().unwrap()], change).await
     }
 
@@ -104,15 +104,15 @@ impl Secure {
         secure
     }
 
-    fn serve(&self, served: &[Served]) {
+    pub(crate) fn serve(&self, served: &[Served]) {
         self.node.material.store(Arc::new(Material::new(served, &self.listeners).unwrap()));
     }
 
-    fn address(&self) -> SocketAddr {
+    pub(crate) fn address(&self) -> SocketAddr {
         self.node.edge.tls_addrs()[0]
     }
 
-    async fn connect(
+    pub(crate) async fn connect(
         &self,
         name: &str,
         config: &Arc<ClientConfig>,
@@ -133,7 +133,7 @@ impl Secure {
     }
 }
 
-async fn connect(
+pub(crate) async fn connect(
     to: SocketAddr,
     name: &str,
     config: &Arc<ClientConfig>,

@@ -125,7 +125,24 @@ impl Checker<'_> {
     }
 
     fn url(&mut self, url: &At<String>) -> Option<Upstream> {
-        Upstream::parse(url).map_err(|message| self.error(&url.span, message)).ok()
+        let upstream = Upstream::parse(url).map_err(|message| self.error(&url.span, message)).ok()?;
+        match (self.passes, upstream.scheme) {
+            (false, Scheme::Tcp) => {
+                let fault =
+                    self.text.error_at(&url.span, "`tcp` is for connections that are passed on unopened");
+                self.found.push(
+                    fault.with_help("write `http://` or `https://`, or `passthrough = true` for the app"),
+                );
+                None
+            }
+            (true, Scheme::Http | Scheme::Https) if upstream.socket.is_none() => {
+                let fault =
+                    self.text.error_at(&url.span, "an app with `passthrough` speaks no HTTP to its upstream");
+                self.found.push(fault.with_help(format!("write `tcp://{}`", upstream.authority())));
+                None
+            }
+            _ => Some(upstream),
+        }
     }
 
     fn balance(&mut self, raw: &RawApp, servers: &[Server]) -> Balance {

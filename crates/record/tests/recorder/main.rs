@@ -80,6 +80,26 @@ fn a_record_that_would_be_too_large_keeps_its_findings_with_less_evidence() {
 }
 
 #[test]
+fn a_recorder_that_releases_its_lanes_wrote_what_was_there_and_leaves_what_comes() {
+    let dir = tempfile::tempdir().unwrap();
+    let (recorder, lanes) = start(settings(dir.path()));
+    let kind = || LedgerKind::Node { state: "handed over".into() };
+    lanes.ledger(LedgerEntry { at_ms: NOW, kind: kind() }).unwrap();
+    lanes.security(refused(1));
+    let mut released = recorder.release().unwrap();
+    assert!(released.ledger.is_empty());
+    assert_eq!(ledger::verify(&dir.path().join("record/ledger")).unwrap().entries, 1);
+    lanes.ledger(LedgerEntry { at_ms: NOW + 1, kind: kind() }).unwrap();
+    lanes.security(refused(2));
+    assert_eq!(released.lanes.ledger.try_recv().unwrap().at_ms, NOW + 1);
+    assert!(matches!(released.lanes.security.try_recv(), Ok(SecurityEvent::Request { .. })));
+    // Another process opens the same files.
+    let (recorder, _) = start(settings(dir.path()));
+    assert!(recorder.history().request(id(1)).unwrap().is_some());
+    recorder.stop();
+}
+
+#[test]
 fn passed_and_refused_requests_are_in_the_access_log() {
     let dir = tempfile::tempdir().unwrap();
     let (recorder, lanes) = start(settings(dir.path()));

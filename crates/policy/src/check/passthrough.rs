@@ -1,0 +1,50 @@
+//! Apps whose TLS is passed on unopened.
+
+use std::ops::Range;
+
+use super::Check;
+use crate::raw::RawApp;
+use crate::toml_text::At;
+
+impl Check<'_> {
+    /// Whether an app's connections are passed on unopened. What is said of requests makes no sense then, and is told.
+    pub(super) fn passthrough(&mut self, raw: &At<RawApp>) -> bool {
+        let Some(told) = raw.passthrough.as_ref().filter(|told| told.value) else { return false };
+        if raw.hosts.is_empty() {
+            let fault = self.text.error_at(&told.span, "nothing says which connections are passed on");
+            self.found
+                .push(fault.with_help("name the hosts that clients ask for: `hosts = [\"db.example.org\"]`"));
+        }
+        for (key, span) in about_requests(raw) {
+            let message =
+                format!("`{key}` is about requests, and of a connection that is passed on none is seen");
+            let fault = self.text.error_at(&span, message);
+            self.found.push(fault.with_help(format!("take out `{key}`, or `passthrough`")));
+        }
+        true
+    }
+}
+
+/// What the app says that only requests have.
+fn about_requests(raw: &RawApp) -> impl Iterator<Item = (&'static str, Range<usize>)> {
+    fn of<T>(key: &'static str, at: Option<&At<T>>) -> Option<(&'static str, Range<usize>)> {
+        at.map(|at| (key, at.span.clone()))
+    }
+    [
+        of("rules", raw.rules.as_ref()),
+        of("extra_rules", raw.extra_rules.first()),
+        of("compression", raw.compression.as_ref()),
+        of("sticky_cookie", raw.sticky_cookie.as_ref()),
+        of("upstream_protocol", raw.upstream_protocol.as_ref()),
+        of("upstream_tls", raw.upstream_tls.as_ref()),
+        of("upstream_host", raw.upstream_host.as_ref()),
+        of("client_address", raw.client_address.as_ref()),
+        of("trust_forwarded", raw.trust_forwarded.first()),
+        of("maintenance", raw.maintenance.as_ref()),
+        of("security_txt", raw.security_txt.as_ref()),
+        of("routes", raw.routes.first()),
+        of("health.path", raw.health.path.as_ref()),
+    ]
+    .into_iter()
+    .flatten()
+}
