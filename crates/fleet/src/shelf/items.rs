@@ -20,7 +20,11 @@ pub(super) struct Item {
 
 /// Secrets by name.
 #[derive(Default)]
-pub(super) struct Items(BTreeMap<String, Item>);
+pub(super) struct Items {
+    items: BTreeMap<String, Item>,
+    /// Of what is there; none since the last change. Each node of the site asks for it every few seconds.
+    digest: Option<[u8; 32]>,
+}
 
 impl Items {
     /// What a node kept. What cannot be read is as if it had never been there: it is asked for.
@@ -29,11 +33,11 @@ impl Items {
             let kept: KeptItem = serde_json::from_slice(&Zeroizing::new(kept.bytes)).ok()?;
             Some((kept.name, kept.item))
         };
-        Self(records.into_iter().filter_map(read).take(ITEMS_MAX).collect())
+        Self { items: records.into_iter().filter_map(read).take(ITEMS_MAX).collect(), digest: None }
     }
 
     pub(super) fn get(&self, name: &str, now_ms: u64) -> Option<&Zeroizing<Vec<u8>>> {
-        self.0.get(name).filter(|item| now_ms < item.expires_at_ms).map(|item| &item.bytes)
+        self.items.get(name).filter(|item| now_ms < item.expires_at_ms).map(|item| &item.bytes)
     }
 
     /// Those in force whose names begin so.
@@ -42,39 +46,43 @@ impl Items {
         prefix: &'a str,
         now_ms: u64,
     ) -> impl Iterator<Item = (&'a str, &'a Zeroizing<Vec<u8>>)> {
-        let from = self.0.range::<str, _>((std::ops::Bound::Included(prefix), std::ops::Bound::Unbounded));
+        let from =
+            self.items.range::<str, _>((std::ops::Bound::Included(prefix), std::ops::Bound::Unbounded));
         let ours = from.take_while(move |(name, _)| name.starts_with(prefix));
         let counts = ours.filter(move |(_, item)| now_ms < item.expires_at_ms);
         counts.map(|(name, item)| (name.as_str(), &item.bytes))
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (&str, &Item)> {
-        self.0.iter().map(|(name, item)| (name.as_str(), item))
+        self.items.iter().map(|(name, item)| (name.as_str(), item))
     }
 
     pub(super) fn len(&self) -> usize {
-        self.0.len()
+        self.items.len()
     }
 
     pub(super) fn put(&mut self, name: &str, item: Item) -> Result<(), FleetError> {
         if item.bytes.len() > ITEM_BYTES_MAX || name.len() > NAME_BYTES_MAX {
             return Err(FleetError::Limit("a secret of the site is too large"));
         }
-        if self.0.len() >= ITEMS_MAX && !self.0.contains_key(name) {
+        if self.items.len() >= ITEMS_MAX && !self.items.contains_key(name) {
             return Err(FleetError::Limit("a site shares too many secrets"));
         }
-        self.0.insert(name.to_owned(), item);
+        self.digest = None;
+        self.items.insert(name.to_owned(), item);
         Ok(())
     }
 
     pub(super) fn remove(&mut self, name: &str) {
-        self.0.remove(name);
+        self.digest = None;
+        self.items.remove(name);
     }
 
     /// Drops all but these; the names of those that are gone.
     pub(super) fn retain(&mut self, names: &[u64]) -> Vec<String> {
         let mut gone = Vec::new();
-        self.0.retain(|name, _| {
+        self.digest = None;
+        self.items.retain(|name, _| {
             let stays = names.contains(&name_hash(name));
             if !stays {
                 gone.push(name.clone());
@@ -85,14 +93,19 @@ impl Items {
     }
 
     /// Two shelves with the same digest hold the same.
-    pub(super) fn digest(&self) -> [u8; 32] {
+    pub(super) fn digest(&mut self) -> [u8; 32] {
+        if let Some(digest) = self.digest {
+            return digest;
+        }
         let mut text = Vec::new();
-        for (name, item) in &self.0 {
+        for (name, item) in &self.items {
             text.extend_from_slice(&phalanx_trust::sha256(name.as_bytes()));
             text.extend_from_slice(&item.expires_at_ms.to_be_bytes());
             text.extend_from_slice(&phalanx_trust::sha256(&item.bytes));
         }
-        phalanx_trust::sha256(&text)
+        let digest = phalanx_trust::sha256(&text);
+        self.digest = Some(digest);
+        digest
     }
 }
 

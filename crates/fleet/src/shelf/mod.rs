@@ -215,7 +215,7 @@ impl Inner {
     }
 
     fn all_in_step(&self) -> bool {
-        let state = self.state.lock();
+        let mut state = self.state.lock();
         let digest = state.items.digest();
         let listens = |(node, reader): &(&Arc<str>, &Reader)| {
             reader.heard_at.elapsed() < GONE && self.believes(node, reader)
