@@ -11,6 +11,7 @@ use phalanx_model::limits::LINGER_MAX_MS;
 use phalanx_model::{BodyFraming, FramingFault, RequestHead};
 use tokio::net::TcpStream;
 
+use crate::check::{self, Asked};
 use crate::control::{Activity, Control, Cut};
 use crate::http1::{BodyDecoder, HeadReader};
 use crate::http2::{PREFACE, Stream};
@@ -37,6 +38,10 @@ pub(crate) struct Client {
     pub(crate) tls_listener: Option<usize>,
     /// What its handshake told, once there was one.
     pub(crate) tls: Option<Agreed>,
+    /// Which listener for questions of other proxies it came to, if to one.
+    pub(crate) check: Option<usize>,
+    /// Who asked, where it stands for a client of another proxy.
+    pub(crate) asked: Option<Asked>,
     /// The peer as an actor; `None` for a trusted forwarder.
     actor: Option<IpAddr>,
     heads: HeadReader,
@@ -81,6 +86,15 @@ impl Client {
         client
     }
 
+    /// Stands for whoever sent another proxy a request that it asks about: with no connection, and until it is known who it is in the
+    /// proxy's own name.
+    pub(crate) fn of_question(worker: &Rc<Worker>, asked: Asked, local: SocketAddr) -> Self {
+        let mut client = Self::over(worker, Socket::of_memory(), asked.by, local, None);
+        client.control.activity.set(Activity::Busy);
+        client.asked = Some(asked);
+        client
+    }
+
     fn over(
         worker: &Rc<Worker>,
         socket: Socket,
@@ -101,6 +115,8 @@ impl Client {
             local,
             tls_listener: None,
             tls: None,
+            check: None,
+            asked: None,
             actor,
             heads: HeadReader::default(),
             slot,
@@ -112,7 +128,8 @@ impl Client {
     /// The next request's head; `None` when no more comes. A head that does not arrive in time comes with that fault.
     pub(crate) async fn next_head(&mut self) -> Option<Arrived> {
         let limits = &self.worker.shared.settings.limits;
-        let (head_limits, head_ms) = (limits.head, limits.head_ms);
+        let head_limits = self.check.map_or(limits.head, |_| check::head_limits(limits.head));
+        let head_ms = limits.head_ms;
         // A connection that came while the node is out of service still gets its one answer: whoever sent it may not know yet.
         let over = self.worker.draining.get() || self.worker.lets_go() && self.served;
         if self.control.ends.get() || over && self.socket.input.is_empty() {

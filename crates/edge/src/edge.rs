@@ -18,7 +18,7 @@ use crate::plan::EdgePlan;
 use crate::settings::EdgeSettings;
 use crate::tables::{NodeTables, RateCounting};
 use crate::tls::Material;
-use crate::worker::{self, Listener, WorkerShared};
+use crate::worker::{self, Listener, Purpose, WorkerShared};
 
 /// What the edge reads and writes: immutable snapshots in, events out.
 #[derive(Clone)]
@@ -47,9 +47,10 @@ pub struct Edge {
 /// The edge as the rest of the node holds it; cheap to clone.
 #[derive(Debug, Clone)]
 pub struct EdgeHandle {
-    /// Those without TLS first.
+    /// Those without TLS first, those for questions last.
     addresses: Arc<[SocketAddr]>,
     tls_addresses_from: usize,
+    check_addresses_from: usize,
     counters: Arc<[Arc<WorkerCounters>]>,
     tables: Arc<NodeTables>,
     drain: Arc<watch::Sender<Option<Instant>>>,
@@ -68,9 +69,7 @@ impl Edge {
         let workers = settings.workers;
         let mut listeners: Vec<Vec<Listener>> = (0..workers).map(|_| Vec::new()).collect();
         let mut addresses = Vec::new();
-        let plain = settings.listen.iter().map(|&address| (address, None));
-        let tls = settings.tls_listen.iter().enumerate().map(|(place, &address)| (address, Some(place)));
-        for (wanted, tls) in plain.chain(tls) {
+        for (wanted, purpose) in purposes(&settings) {
             // Port 0 is chosen by the first worker's listener and shared by the others.
             let mut address = wanted;
             for (worker, of_worker) in listeners.iter_mut().enumerate() {
@@ -79,7 +78,7 @@ impl Edge {
                     address = socket.local_addr()?;
                     addresses.push(address);
                 }
-                of_worker.push(Listener { socket, tls });
+                of_worker.push(Listener { socket, purpose });
             }
         }
         let rates = RateCounting::new(settings.rate_hash_key);
@@ -90,6 +89,7 @@ impl Edge {
         let handle = EdgeHandle {
             addresses: addresses.into(),
             tls_addresses_from: settings.listen.len(),
+            check_addresses_from: settings.listen.len() + settings.tls_listen.len(),
             counters: (0..workers).map(|_| Arc::default()).collect(),
             tables: Arc::clone(&tables),
             drain: Arc::clone(&drain),
@@ -145,7 +145,7 @@ impl Edge {
 }
 
 impl EdgeHandle {
-    /// The addresses listened on, those for TLS last.
+    /// The addresses listened on: without TLS, for TLS, for questions of other proxies.
     pub fn local_addrs(&self) -> &[SocketAddr] {
         &self.addresses
     }
@@ -157,7 +157,12 @@ impl EdgeHandle {
 
     /// The addresses listened on for TLS.
     pub fn tls_addrs(&self) -> &[SocketAddr] {
-        self.addresses.get(self.tls_addresses_from..).unwrap_or_default()
+        self.addresses.get(self.tls_addresses_from..self.check_addresses_from).unwrap_or_default()
+    }
+
+    /// The addresses at which other proxies ask.
+    pub fn check_addrs(&self) -> &[SocketAddr] {
+        self.addresses.get(self.check_addresses_from..).unwrap_or_default()
     }
 
     /// Counts, one set per worker.
@@ -197,6 +202,16 @@ impl EdgeHandle {
         // The sender lives in this handle: waiting cannot fail.
         let _ = running.wait_for(|running| *running == 0).await;
     }
+}
+
+/// All addresses with what they are for, in the order of the settings.
+fn purposes(settings: &EdgeSettings) -> impl Iterator<Item = (SocketAddr, Purpose)> {
+    let plain = settings.listen.iter().map(|&address| (address, Purpose::default()));
+    let tls = settings.tls_listen.iter().enumerate();
+    let tls = tls.map(|(place, &address)| (address, Purpose { tls: Some(place), check: None }));
+    let check = settings.check_listen.iter().enumerate();
+    let check = check.map(|(place, one)| (one.address, Purpose { tls: one.tls, check: Some(place) }));
+    plain.chain(tls).chain(check)
 }
 
 fn listen(address: SocketAddr) -> io::Result<TcpListener> {

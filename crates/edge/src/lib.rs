@@ -34,6 +34,8 @@ mod upstream;
 
 pub mod balance;
 
+pub mod check;
+
 mod forward;
 mod mask;
 mod reply;
@@ -59,7 +61,7 @@ pub use compile::Compiled;
 pub use edge::{Edge, EdgeHandle, EdgeShared};
 pub use places::Places;
 pub use plan::{AppLimits, AppPlan, EdgePlan, UpstreamPlan, UpstreamTarget};
-pub use settings::{EdgeLimits, EdgeSettings};
+pub use settings::{CheckListen, EdgeLimits, EdgeSettings};
 pub use tables::NodeTables;
 pub use tls::{Material, Served, TlsListener};
 pub use trial::{Before, Fares, TrialCounts};

@@ -35,6 +35,8 @@ enum Transport {
     /// With TLS, where that was begun.
     Wire(Wire, Option<Box<Session>>),
     Stream(Box<Stream>),
+    /// Nothing: what is written stays in the output.
+    Memory,
 }
 
 impl Socket {
@@ -54,6 +56,11 @@ impl Socket {
         Self::over(Transport::Stream(Box::new(stream)))
     }
 
+    /// No connection: nothing comes, and what is written stays in the output.
+    pub(crate) fn of_memory() -> Self {
+        Self::over(Transport::Memory)
+    }
+
     fn over(transport: Transport) -> Self {
         Self { transport, input: BytesMut::new(), output: Vec::new(), flushed: 0, sent: false }
     }
@@ -69,7 +76,7 @@ impl Socket {
     pub(crate) fn session(&self) -> Option<&Session> {
         match &self.transport {
             Transport::Wire(_, session) => session.as_deref(),
-            Transport::Stream(_) => None,
+            Transport::Stream(_) | Transport::Memory => None,
         }
     }
 
@@ -83,7 +90,7 @@ impl Socket {
             Transport::Wire(stream, Some(session)) => {
                 session.poll_handshake(stream, cx, scratch, &mut self.input)
             }
-            Transport::Wire(_, None) | Transport::Stream(_) => Poll::Ready(Ok(())),
+            Transport::Wire(_, None) | Transport::Stream(_) | Transport::Memory => Poll::Ready(Ok(())),
         }
     }
 
@@ -98,7 +105,7 @@ impl Socket {
     pub(crate) fn return_buffer(&mut self) -> Vec<u8> {
         match &mut self.transport {
             Transport::Wire(_, Some(session)) => session.return_buffer(),
-            Transport::Wire(_, None) | Transport::Stream(_) => Vec::new(),
+            Transport::Wire(_, None) | Transport::Stream(_) | Transport::Memory => Vec::new(),
         }
     }
 
@@ -110,6 +117,7 @@ impl Socket {
                 return session.poll_fill(stream, cx, scratch, &mut self.input);
             }
             Transport::Stream(stream) => return stream.poll_read(cx, &mut self.input),
+            Transport::Memory => return Poll::Ready(Ok(0)),
         };
         let mut buffer = ReadBuf::new(scratch);
         ready!(Pin::new(stream).poll_read(cx, &mut buffer))?;
@@ -137,6 +145,7 @@ impl Socket {
                 stream
             }
             Transport::Stream(stream) => return stream.poll_write(cx, &mut self.output, progress),
+            Transport::Memory => return Poll::Ready(Ok(())),
         };
         while let Some(rest) = self.output.get(self.flushed..)
             && !rest.is_empty()
@@ -170,14 +179,14 @@ impl Socket {
         match &mut self.transport {
             Transport::Wire(stream, None) => Pin::new(stream).poll_shutdown(cx),
             Transport::Wire(stream, Some(session)) => session.poll_shutdown(stream, cx),
-            Transport::Stream(_) => Poll::Ready(Ok(())),
+            Transport::Stream(_) | Transport::Memory => Poll::Ready(Ok(())),
         }
     }
 
     /// A head was written at `from` of the output; `ends` says that no body follows. Only a stream has it apart from bodies.
     pub(crate) fn head_written(&mut self, from: usize, ends: bool) -> io::Result<()> {
         match &mut self.transport {
-            Transport::Wire(..) => Ok(()),
+            Transport::Wire(..) | Transport::Memory => Ok(()),
             Transport::Stream(stream) => stream.send_head(&mut self.output, from, ends),
         }
     }
@@ -203,7 +212,7 @@ impl Socket {
     /// Ready when the client has given its stream up.
     pub(crate) fn poll_given_up(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         match &mut self.transport {
-            Transport::Wire(..) => Poll::Pending,
+            Transport::Wire(..) | Transport::Memory => Poll::Pending,
             Transport::Stream(stream) => stream.poll_given_up(cx),
         }
     }
@@ -245,7 +254,7 @@ impl AsyncRead for Socket {
                 buffer.put_slice(&self.input.split_to(bytes));
                 Poll::Ready(Ok(()))
             }
-            Transport::Stream(_) => Poll::Ready(Ok(())),
+            Transport::Stream(_) | Transport::Memory => Poll::Ready(Ok(())),
         }
     }
 }
@@ -265,7 +274,7 @@ impl AsyncWrite for Socket {
                     Poll::Pending => Poll::Pending,
                 }
             }
-            Transport::Stream(_) => Poll::Ready(Err(io::ErrorKind::Unsupported.into())),
+            Transport::Stream(_) | Transport::Memory => Poll::Ready(Err(io::ErrorKind::Unsupported.into())),
         }
     }
 
@@ -280,7 +289,7 @@ impl AsyncWrite for Socket {
                 let first = slices.iter().find(|slice| !slice.is_empty());
                 AsyncWrite::poll_write(self, cx, first.map_or(&[], |slice| slice))
             }
-            Transport::Stream(_) => Poll::Ready(Err(io::ErrorKind::Unsupported.into())),
+            Transport::Stream(_) | Transport::Memory => Poll::Ready(Err(io::ErrorKind::Unsupported.into())),
         }
     }
 
@@ -293,7 +302,7 @@ impl AsyncWrite for Socket {
             Transport::Wire(stream, Some(session)) => {
                 session.poll_flush(stream, cx, (&[], &mut 0), &mut false)
             }
-            Transport::Wire(_, None) | Transport::Stream(_) => Poll::Ready(Ok(())),
+            Transport::Wire(_, None) | Transport::Stream(_) | Transport::Memory => Poll::Ready(Ok(())),
         }
     }
 

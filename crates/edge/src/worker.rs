@@ -214,8 +214,16 @@ impl Worker {
 /// One of a worker's listening sockets.
 pub(crate) struct Listener {
     pub(crate) socket: std::net::TcpListener,
+    pub(crate) purpose: Purpose,
+}
+
+/// What a listening socket is for: plain HTTP of clients by default.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Purpose {
     /// Its place among the TLS listeners, if it is one.
     pub(crate) tls: Option<usize>,
+    /// Its place among those at which other proxies ask, if it is one.
+    pub(crate) check: Option<usize>,
 }
 
 /// Runs a worker on the current thread until the node has drained.
@@ -231,9 +239,9 @@ pub(crate) fn run(
         let mut drain = shared.drain.subscribe();
         let worker = Rc::new(Worker::new(shared, counters));
         let mut accepting = Vec::new();
-        for Listener { socket, tls } in listeners {
+        for Listener { socket, purpose } in listeners {
             let listener = TcpListener::from_std(socket)?;
-            accepting.push(tokio::task::spawn_local(accept(Rc::clone(&worker), listener, tls)));
+            accepting.push(tokio::task::spawn_local(accept(Rc::clone(&worker), listener, purpose)));
         }
         tokio::task::spawn_local(watch_bans(Rc::clone(&worker)));
         tokio::task::spawn_local(watch_retirement(Rc::clone(&worker)));
@@ -279,7 +287,7 @@ async fn watch_retirement(worker: Rc<Worker>) {
     }
 }
 
-async fn accept(worker: Rc<Worker>, listener: TcpListener, tls: Option<usize>) {
+async fn accept(worker: Rc<Worker>, listener: TcpListener, purpose: Purpose) {
     let mut drain = worker.shared.drain.subscribe();
     loop {
         let accepted = tokio::select! {
@@ -288,7 +296,7 @@ async fn accept(worker: Rc<Worker>, listener: TcpListener, tls: Option<usize>) {
             accepted = listener.accept() => accepted,
         };
         match accepted {
-            Ok(accepted) => admit(&worker, accepted, tls),
+            Ok(accepted) => admit(&worker, accepted, purpose),
             Err(error) if is_transient(&error) => {}
             Err(error) => {
                 // Out of file descriptors or memory: accepting again at once would only spin.
@@ -299,16 +307,22 @@ async fn accept(worker: Rc<Worker>, listener: TcpListener, tls: Option<usize>) {
     }
     // Connections that the kernel has already completed are served, not reset, when the listener closes.
     while let Some(Ok(accepted)) = futures_util::FutureExt::now_or_never(listener.accept()) {
-        admit(&worker, accepted, tls);
+        admit(&worker, accepted, purpose);
     }
 }
 
 /// Counts a connection and serves it, or closes it at once when a limit is reached.
-fn admit(worker: &Rc<Worker>, (stream, peer): (TcpStream, SocketAddr), tls: Option<usize>) {
-    let limits = &worker.shared.settings.limits;
+fn admit(worker: &Rc<Worker>, (stream, peer): (TcpStream, SocketAddr), purpose: Purpose) {
+    let settings = &worker.shared.settings;
+    let limits = &settings.limits;
     let plan = worker.plan();
     let ip = peer.ip().to_canonical();
-    let actor = (!plan.decide.forwarders.contains(ip)).then_some(ip);
+    let check = purpose.check.and_then(|place| settings.check_listen.get(place));
+    if check.is_some_and(|check| !check.from.contains(ip)) {
+        WorkerCounters::add_one(&worker.counters.connections_refused);
+        return tracing::debug!(%peer, "it may not ask about requests of others");
+    }
+    let actor = (check.is_none() && !plan.decide.forwarders.contains(ip)).then_some(ip);
     let admitted = ConnectionCounts::admit(
         &worker.shared.tables,
         Counted::Connections,
@@ -318,7 +332,8 @@ fn admit(worker: &Rc<Worker>, (stream, peer): (TcpStream, SocketAddr), tls: Opti
     match admitted {
         Ok(admission) => {
             WorkerCounters::add_one(&worker.counters.connections_accepted);
-            let client = Client::open(worker, (stream, peer), tls, actor, admission);
+            let mut client = Client::open(worker, (stream, peer), purpose.tls, actor, admission);
+            client.check = purpose.check;
             tokio::task::spawn_local(connection::serve(client));
         }
         Err(limit) => {

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Actor, AuditDetail, Author, Blocklist, Decision, FramingFault, GoodShare, Ja4, Recall, RequestId, Signal,
-    Verdict, Withdrawal,
+    Actor, AuditDetail, Author, Blocklist, CheckKind, Decision, FramingFault, GoodShare, Ja4, Recall,
+    RequestId, Signal, Verdict, Withdrawal,
 };
 
 /// One request and what became of it. Secrets are never in it: query values of secret fields are masked before.
@@ -58,6 +58,9 @@ pub struct AccessEvent {
     /// How the peer's TLS greeted, by which decisions may name it; see [`Actor::Ja4`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ja4: Option<Ja4>,
+    /// How another proxy asked about it; none for a request that came here itself. The peer is that proxy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub check: Option<CheckKind>,
     /// What the audit log shows beyond this, where the node has one and the request is for it. Stays in memory.
     #[serde(skip)]
     pub audit: Option<Box<AuditDetail>>,

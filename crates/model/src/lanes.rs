@@ -123,6 +123,7 @@ mod tests {
             view_revision: 1,
             tls: None,
             ja4: None,
+            check: None,
             audit: None,
         };
         SecurityEvent::Request { access: Box::new(access), signals: vec![], faults: vec![] }

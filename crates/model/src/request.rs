@@ -126,6 +126,8 @@ pub enum FramingFault {
     BodyTooLarge,
     /// The head did not arrive in time.
     HeadTimeout,
+    /// Another proxy's question does not say what was asked, or says it twice.
+    BadQuestion,
 }
 
 impl fmt::Display for FramingFault {
@@ -152,6 +154,7 @@ impl fmt::Display for FramingFault {
             Self::HeadTooLarge => "head is too large",
             Self::BodyTooLarge => "body is too large",
             Self::HeadTimeout => "head did not arrive in time",
+            Self::BadQuestion => "question of another proxy that does not say what was asked",
         })
     }
 }

@@ -36,7 +36,7 @@ impl MaterialKeeper {
     /// all the same: the others are of use.
     pub(crate) fn start(settings: &TlsSettings, clock: Arc<dyn Clock>) -> Result<Self, Vec<Diagnostic>> {
         let (mut listeners, mut shown, mut faults) = (Vec::new(), Vec::new(), Vec::new());
-        for one in &settings.listeners {
+        for one in settings.all() {
             match listener(one) {
                 Ok(listener) => listeners.push(listener),
                 Err(fault) => faults.push(fault),
@@ -116,7 +116,7 @@ impl MaterialKeeper {
 
 /// Every fault of the files that settings name, and what will be one soon.
 pub(crate) fn check(settings: &TlsSettings, now_ms: u64) -> Vec<Diagnostic> {
-    let mut found: Vec<_> = settings.listeners.iter().filter_map(|one| listener(one).err()).collect();
+    let mut found: Vec<_> = settings.all().filter_map(|one| listener(one).err()).collect();
     for files in &settings.certificates {
         match read(files) {
             Ok(certificate) => found.extend(warnings(files, &certificate, now_ms)),

@@ -497,6 +497,7 @@ pub(crate) mod tests {
                 fleet_id: DEFAULT_FLEET.into(),
                 logs: crate::settings::LogSettings::default(),
                 tls: Default::default(),
+                checks: Vec::new(),
             };
             Identity::establish(&settings, &state, &sealer, POLICY, self.clock.now_ms()).await
         }

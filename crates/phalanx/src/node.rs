@@ -12,7 +12,7 @@ use anyhow::{Context, bail};
 use futures_util::FutureExt;
 use phalanx_control::api::NodeStatus;
 use phalanx_control::{ControlDeps, Listeners, Reloaded};
-use phalanx_edge::{Edge, EdgeHandle, EdgeSettings, EdgeShared};
+use phalanx_edge::{CheckListen, Edge, EdgeHandle, EdgeSettings, EdgeShared};
 use phalanx_fleet::{Change, FleetError, FleetHandle, FleetKeys, GoodPort, NatsSettings, Remembered, Sites};
 use phalanx_model::lanes::{LaneReaders, Lanes};
 use phalanx_model::{
@@ -26,6 +26,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{broadcast, mpsc, watch};
 use tokio::task::{JoinHandle, JoinSet};
 
+use crate::check_settings::CheckSettings;
 use crate::crowdsec::Crowdsec;
 use crate::enrolment::{self, Counter, Enrolment, Offices};
 use crate::material_port::MaterialKeeper;
@@ -50,6 +51,8 @@ pub(crate) struct Node {
     /// Without TLS.
     pub(crate) listen: Vec<SocketAddr>,
     pub(crate) tls_listen: Vec<SocketAddr>,
+    /// Where other proxies ask.
+    pub(crate) check_listen: Vec<SocketAddr>,
     pub(crate) admin: SocketAddr,
     /// The console with a one-time login ticket.
     pub(crate) console: String,
@@ -245,6 +248,7 @@ impl Running {
         Ok(Node {
             listen: edge.plain_addrs().to_vec(),
             tls_listen: edge.tls_addrs().to_vec(),
+            check_listen: edge.check_addrs().to_vec(),
             admin,
             console,
             token_file: state.admin_token(),
@@ -410,6 +414,13 @@ fn management(settings: &Settings) -> Vec<SocketAddr> {
     [Some(settings.admin), settings.lapi].into_iter().flatten().filter(|listen| listen.port() != 0).collect()
 }
 
+fn check_listeners(settings: &Settings) -> Vec<CheckListen> {
+    let mut places = settings.tls.listeners.len()..;
+    let place = |one: &CheckSettings| one.tls.as_ref().and_then(|_| places.next());
+    let with_places: Vec<_> = settings.checks.iter().map(place).collect();
+    settings.checks.iter().zip(with_places).map(|(one, place)| one.for_edge(place)).collect()
+}
+
 fn start_edge(
     settings: &Settings,
     rate_hash_key: Option<[u8; 16]>,
@@ -419,6 +430,7 @@ fn start_edge(
     let tag = id::node_tag(&settings.site, &settings.node);
     let mut edge_settings = EdgeSettings::new(settings.listen.clone(), settings.workers, tag);
     edge_settings.tls_listen = settings.tls.listeners.iter().map(|listener| listener.address).collect();
+    edge_settings.check_listen = check_listeners(settings);
     edge_settings.never_upstream = management(settings);
     // As bound: the settings may leave the port to the system.
     edge_settings.never_upstream.push(admin);
@@ -427,7 +439,8 @@ fn start_edge(
     if let Some(key) = rate_hash_key {
         edge_settings.rate_hash_key = key;
     }
-    let all = [edge_settings.listen.as_slice(), &edge_settings.tls_listen].concat();
+    let checks: Vec<_> = settings.checks.iter().map(|one| one.address).collect();
+    let all = [edge_settings.listen.as_slice(), &edge_settings.tls_listen, &checks].concat();
     let edge =
         Edge::bind(edge_settings, shared).with_context(|| format!("cannot listen on {}", words(&all)))?;
     let handle = edge.handle();

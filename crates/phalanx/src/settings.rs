@@ -16,6 +16,7 @@ use phalanx_record::AuditFormat;
 use serde::Deserialize;
 
 use crate::args::parse_name;
+use crate::check_settings::{self, CheckSettings, RawCheckListen};
 use crate::tls_settings::{self, RawCertificate, RawTlsListen, TlsSettings};
 
 /// A node's settings, checked.
@@ -43,6 +44,8 @@ pub(crate) struct Settings {
     pub(crate) held: HoldLimits,
     /// TLS towards clients.
     pub(crate) tls: TlsSettings,
+    /// Where other proxies ask; nowhere unless it is said.
+    pub(crate) checks: Vec<CheckSettings>,
 }
 
 /// Logs in other tools' formats; there are none unless they are asked for.
@@ -92,8 +95,8 @@ fn check(
 ) -> (Settings, PathBuf) {
     let listen = raw.listen.address.clone().unwrap_or_default();
     let mut addresses: Vec<_> = listen.iter().filter_map(|a| address(text, a, faults)).collect();
-    // Who listens for TLS says so, and need not listen without it.
-    if listen.is_empty() && raw.listen.tls.is_empty() {
+    // Who listens for TLS, or for other proxies, says so, and need not listen without it.
+    if listen.is_empty() && raw.listen.tls.is_empty() && raw.listen.check.is_empty() {
         addresses.push(DEFAULT_LISTEN);
     }
     let admin = raw.listen.admin.as_ref().and_then(|a| address(text, a, faults)).unwrap_or(DEFAULT_ADMIN);
@@ -116,6 +119,10 @@ fn check(
         None => default_workers(),
     };
     let state = raw.node.state.as_ref().map_or_else(default_state, |state| folder.join(state));
+    let checks = check_settings::check(text, &raw.listen.check, folder, faults);
+    let mut tls =
+        tls_settings::check(text, (&raw.listen.tls, &raw.certificate), &raw.listen.check, folder, faults);
+    tls.checks = checks.iter().filter_map(|one| one.tls.clone()).collect();
     let settings = Settings {
         listen: addresses,
         h2c: raw.listen.h2c,
@@ -131,7 +138,8 @@ fn check(
         lapi: raw.lapi.as_ref().and_then(|lapi| lapi_listen(text, lapi, faults)),
         imports: imports(text, &raw.import.crowdsec, folder, faults),
         held: held(text, &raw.held, faults),
-        tls: tls_settings::check(text, (&raw.listen.tls, &raw.certificate), folder, faults),
+        tls,
+        checks,
     };
     (settings, folder.join(&raw.policy))
 }
@@ -429,6 +437,8 @@ struct RawListen {
     admin: Option<At<String>>,
     #[serde(default)]
     tls: Vec<RawTlsListen>,
+    #[serde(default)]
+    check: Vec<RawCheckListen>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -663,6 +673,43 @@ mod tests {
         ] {
             let (_, faults) = read_with(&sections);
             assert!(faults[0].starts_with(fault), "{sections}: {faults:?}");
+        }
+    }
+
+    #[test]
+    fn listeners_for_other_proxies_say_who_may_ask() {
+        let listen = |more: &str| format!("[[listen.check]]\naddress = \"127.0.0.1:8085\"\n{more}\n");
+        let kind = "kind = \"forward-auth\"\n";
+        let (settings, faults) = read_with(&format!(
+            "{}{}",
+            listen(&format!("{kind}from = [\"10.0.0.5\", \"::1\"]\nrefuse_with = 403")),
+            listen("kind = \"ext-authz\"\nfrom = [\"127.0.0.0/8\"]")
+        ));
+        assert!(faults.is_empty(), "{faults:?}");
+        let settings = settings.unwrap();
+        // Nothing was said of clients of its own, so there are none.
+        assert_eq!(settings.listen, []);
+        let [first, second] = settings.checks.as_slice() else { panic!("two") };
+        assert_eq!((first.refuse_with, second.kind), (Some(403), phalanx_model::CheckKind::ExtAuthz));
+        assert!(first.from.contains("10.0.0.5".parse().unwrap()) && first.tls.is_none());
+        let from = "from = [\"10.0.0.5\"]\n";
+        for (more, fault) in [
+            (kind.to_owned(), "error: 4: missing field `from`"),
+            (from.to_owned(), "error: 4: missing field `kind`"),
+            (format!("kind = \"forwardauth\"\n{from}"), "error: 6: unknown value `forwardauth`"),
+            (format!("{kind}from = []"), "error: 7: nobody may ask here"),
+            (format!("{kind}from = [\"0.0.0.0/0\"]"), "error: 7: everybody could ask in everybody's name"),
+            (format!("{kind}from = [\"proxy\"]"), "error: 7: `proxy` is no address or network"),
+            (format!("{kind}{from}refuse_with = 404"), "error: 8: `refuse_with` is 401 or 403"),
+            (format!("{kind}{from}client_ca = \"a.pem\""), "error: 8: certificates of proxies are asked for"),
+            (format!("{kind}{from}tls = true"), "error: 8: a TLS listener needs a certificate"),
+            (
+                format!("kind = \"ext-authz\"\n{from}refuse_with = 403"),
+                "error: 8: `refuse_with` is for `kind = \"forward-auth\"`",
+            ),
+        ] {
+            let (_, faults) = read_with(&listen(&more));
+            assert!(faults.first().is_some_and(|found| found.starts_with(fault)), "{more}: {faults:?}");
         }
     }
 

@@ -9,12 +9,15 @@ use phalanx_policy::Diagnostic;
 use phalanx_policy::toml_text::{At, Text};
 use serde::Deserialize;
 
+use crate::check_settings::RawCheckListen;
 use crate::settings::address;
 
 /// TLS listeners and what they show; none of both by default.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct TlsSettings {
     pub(crate) listeners: Vec<TlsListen>,
+    /// Those of listeners at which other proxies ask, behind the others in the material.
+    pub(crate) checks: Vec<TlsListen>,
     /// The first one answers those who name no host, or an unknown one.
     pub(crate) certificates: Vec<CertificateFiles>,
 }
@@ -46,17 +49,20 @@ pub(crate) struct CertificateFiles {
 pub(crate) fn check(
     text: &Text<'_>,
     (listen, certificates): (&[RawTlsListen], &[RawCertificate]),
+    checks: &[RawCheckListen],
     folder: &Path,
     faults: &mut Vec<Diagnostic>,
 ) -> TlsSettings {
-    if let (Some(first), true) = (listen.first(), certificates.is_empty()) {
-        let fault = text.error_at(&first.address.span, "a TLS listener needs a certificate");
+    let mut checks = checks.iter().filter_map(|one| one.tls.as_ref()).filter(|tls| tls.value);
+    let first = listen.first().map(|first| &first.address.span).or(checks.next().map(|tls| &tls.span));
+    if let (Some(first), true) = (first, certificates.is_empty()) {
+        let fault = text.error_at(first, "a TLS listener needs a certificate");
         faults.push(
             fault.with_help("add `[[certificate]]` with `cert = \"shop.pem\"` and `key = \"shop.key\"`"),
         );
     }
-    if let (Some(first), true) = (certificates.first(), listen.is_empty()) {
-        let fault = text.error_at(&first.cert.span, "no listener shows this certificate");
+    if let (Some(certificate), None) = (certificates.first(), first) {
+        let fault = text.error_at(&certificate.cert.span, "no listener shows this certificate");
         faults.push(fault.with_help("add `[[listen.tls]]` with `address = \"0.0.0.0:8443\"`"));
     }
     if let Some(one_more) = certificates.get(CERTIFICATES_MAX) {
@@ -69,6 +75,7 @@ pub(crate) fn check(
     };
     TlsSettings {
         listeners: listen.iter().filter_map(|raw| listener(text, raw, folder, faults)).collect(),
+        checks: Vec::new(),
         certificates: certificates.iter().take(CERTIFICATES_MAX).map(files).collect(),
     }
 }
@@ -92,6 +99,13 @@ fn listener(
             .as_ref()
             .map(|file| ClientCertificates { ca_file: folder.join(file), required: asked == Asked::Require }),
     })
+}
+
+impl TlsSettings {
+    /// All listeners with TLS, as their places in the material are.
+    pub(crate) fn all(&self) -> impl Iterator<Item = &TlsListen> {
+        self.listeners.iter().chain(&self.checks)
+    }
 }
 
 impl CertificateFiles {

@@ -1,6 +1,7 @@
 //! `phalanx up`, `run` and `check`: from settings to a serving node, and what is printed on the way.
 
 use std::io::IsTerminal;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -8,13 +9,14 @@ use std::sync::Arc;
 use anyhow::{Context, anyhow, bail};
 use phalanx_control::api;
 use phalanx_edge::Places;
-use phalanx_model::{Clock, SystemClock};
+use phalanx_model::{CheckKind, Clock, PrefixSet, SystemClock};
 use phalanx_policy::{Diagnostic, Mode, Policy, RuleSource};
 use phalanx_trust::membership;
 use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::args::{ModeArg, RunArgs, Switch, UpArgs};
+use crate::args::{ModeArg, RunArgs, Switch, UpArgs, parse_prefix};
+use crate::check_settings::CheckSettings;
 use crate::enrolment::Enrolment;
 use crate::node::{Node, StartError};
 use crate::places_port::read_one;
@@ -181,11 +183,24 @@ fn settings_of(args: &UpArgs) -> anyhow::Result<Settings> {
         imports: Vec::new(),
         held: Default::default(),
         tls: tls_of(args),
+        checks: checks_of(args),
         logs: LogSettings {
             modsecurity: args.modsecurity_log.clone(),
             audit: args.audit_log.clone().map(|path| (path, args.audit_format.into())),
         },
     })
+}
+
+/// Proxies on this machine, unless others are named.
+fn checks_of(args: &UpArgs) -> Vec<CheckSettings> {
+    let loopback = [parse_prefix("127.0.0.0/8"), parse_prefix("::1")].into_iter().flatten();
+    let named = args.check_from.iter().copied();
+    let from: PrefixSet = if args.check_from.is_empty() { loopback.collect() } else { named.collect() };
+    let one = |&(kind, address): &(CheckKind, SocketAddr)| {
+        let from = from.clone();
+        CheckSettings { address, kind, from, tls: None, refuse_with: None }
+    };
+    args.check_listen.iter().map(one).collect()
 }
 
 fn tls_of(args: &UpArgs) -> TlsSettings {
@@ -194,6 +209,7 @@ fn tls_of(args: &UpArgs) -> TlsSettings {
     };
     TlsSettings {
         listeners: vec![TlsListen { address, require_pq: false, clients: None }],
+        checks: Vec::new(),
         certificates: vec![CertificateFiles { cert: cert.clone(), key: key.clone() }],
     }
 }
@@ -218,6 +234,7 @@ fn print_json(node: &Node, state: &StateFolder) {
     let ready = json!({
         "listen": listen,
         "tls_listen": node.tls_listen.first().map(ToString::to_string),
+        "check_listen": node.check_listen.iter().map(ToString::to_string).collect::<Vec<_>>(),
         "admin": node.admin.to_string(),
         "console": node.console,
         "state": state.path(),
@@ -321,6 +338,9 @@ fn print_node(settings: &Settings, node: &Node, plan: &api::Plan, with_login: bo
         for app in &plan.apps {
             println!("  protecting  https://{listen} -> {}", app.upstream);
         }
+    }
+    for (check, listen) in settings.checks.iter().zip(&node.check_listen) {
+        println!("  asked       at {listen} ({})", check.kind.as_str());
     }
     println!("  console     {}", console_line(&node.console, with_login));
     for app in &plan.apps {

@@ -255,6 +255,7 @@ pub(crate) fn access(n: u64) -> AccessEvent {
         view_revision: 12,
         tls: None,
         ja4: None,
+        check: None,
         audit: None,
     }
 }

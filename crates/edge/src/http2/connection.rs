@@ -12,9 +12,11 @@ use bytes::Bytes;
 use h2::server::{Builder, Connection, SendResponse};
 use h2::{Reason, RecvStream};
 use http::Request as Message;
+use phalanx_model::CheckKind;
 
 use super::head::request_head;
 use super::stream::Stream;
+use crate::check::{self, Asked, grpc};
 use crate::client::{Arrived, Client};
 use crate::control::{Activity, Control};
 use crate::pipeline;
@@ -94,6 +96,8 @@ pub(crate) struct Streams {
     /// What the connection's handshake told, if there was one.
     tls: Option<Agreed>,
     actor: Option<IpAddr>,
+    /// Which listener for questions of other proxies the connection came to, if to one.
+    check: Option<usize>,
     idle_ms: u64,
     open: Cell<u32>,
     begun: Cell<u64>,
@@ -110,6 +114,7 @@ impl Streams {
             local: client.local,
             tls: client.tls,
             actor: client.control.client.get(),
+            check: client.check,
             idle_ms: client.idle_ms(),
             open: Cell::new(0),
             begun: Cell::new(0),
@@ -126,14 +131,32 @@ impl Streams {
         }
         self.begun.set(self.begun.get() + 1);
         let (parts, body) = message.into_parts();
-        let head = request_head(&parts, body.is_end_stream(), self.worker.shared.settings.limits.head);
-        let arrived = Arrived { head, started: Instant::now() };
         let opened = Opened::count(self);
+        if self.asks_with_grpc() {
+            let asked = Asked { kind: CheckKind::ExtAuthz, by: self.peer };
+            let client = Client::of_question(&self.worker, asked, self.local);
+            tokio::task::spawn_local(async move {
+                grpc::serve(client, parts, body, respond).await;
+                drop(opened);
+            });
+            return;
+        }
+        let limits = self.worker.shared.settings.limits.head;
+        let limits = self.check.map_or(limits, |_| check::head_limits(limits));
+        let head = request_head(&parts, body.is_end_stream(), limits);
+        let arrived = Arrived { head, started: Instant::now() };
         let mut client = Client::of_stream(&self.worker, Stream::new(body, respond), self.peer, self.local);
         client.tls = self.tls;
+        client.check = self.check;
         client.control.ja4.set(self.control.ja4.get());
         client.control.place.set(self.control.place.get());
         tokio::task::spawn_local(serve_stream(client, arrived, opened));
+    }
+
+    /// Whether its streams are calls of Envoy's.
+    fn asks_with_grpc(&self) -> bool {
+        let listeners = &self.worker.shared.settings.check_listen;
+        self.check.and_then(|place| listeners.get(place)).is_some_and(|one| one.kind == CheckKind::ExtAuthz)
     }
 
     /// No stream is open: the connection may be cut, and is when it stays so for too long.
@@ -183,6 +206,11 @@ impl Drop for Opened {
 }
 
 async fn serve_stream(mut client: Client, arrived: Arrived, opened: Opened) {
+    if client.check.is_some() {
+        // A proxy gives streams up when its clients leave: that is no abuse of it.
+        check::answer(&mut client, arrived).await;
+        return drop(client);
+    }
     let mut request = Box::new(Request::begin(&client, arrived));
     pipeline::serve(&mut client, &mut request).await;
     let streams = &opened.0;

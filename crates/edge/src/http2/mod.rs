@@ -11,4 +11,5 @@ mod head;
 mod stream;
 
 pub(crate) use connection::{PREFACE, serve};
+pub(crate) use head::request_head;
 pub(crate) use stream::Stream;
