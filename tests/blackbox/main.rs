@@ -10,6 +10,8 @@
     reason = "a test ends at its first surprise"
 )]
 
+mod beside;
+mod beside_cases;
 mod cli;
 mod clocks;
 mod crowdsec;

@@ -5,7 +5,7 @@
 
 use std::net::IpAddr;
 
-use phalanx_model::{AccessEvent, Action, Ja4, Reason, RequestId, Signal};
+use phalanx_model::{AccessEvent, Action, CheckKind, Ja4, Reason, RequestId, Signal};
 use serde::Serialize;
 
 use crate::escape::to_json_line;
@@ -32,6 +32,9 @@ pub(crate) struct Line<'a> {
     tls: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     ja4: Option<Ja4>,
+    /// How another proxy asked about it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    check: Option<CheckKind>,
     user_agent: &'a str,
     referer: &'a str,
     status: u16,
@@ -107,6 +110,7 @@ impl<'a> Line<'a> {
             target: &access.target,
             protocol: &access.protocol,
             tls: access.tls.as_deref(),
+            check: access.check,
             ja4: access.ja4,
             user_agent: &access.user_agent,
             referer: &access.referer,
