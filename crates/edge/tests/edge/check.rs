@@ -189,10 +189,10 @@ fn field(number: u8, content: &[u8]) -> Vec<u8> {
     let mut length = content.len();
     let mut out = vec![number << 3 | 2];
     while length >= 0x80 {
-        out.push((length & 0x7f) as u8 | 0x80);
+        out.push(u8::try_from(length & 0x7f).unwrap() | 0x80);
         length >>= 7;
     }
-    out.push(length as u8);
+    out.push(u8::try_from(length).unwrap());
     out.extend_from_slice(content);
     out
 }
@@ -280,7 +280,7 @@ async fn a_proxy_may_ask_over_http2_too_and_envoy_not_without_grpc() {
     .await;
     node.ban("192.0.2.7");
     let stream = TcpStream::connect(node.edge.check_addrs()[0]).await.unwrap();
-    let (mut requests, connection) = h2::client::handshake::<_, Bytes>(stream).await.unwrap();
+    let (mut requests, connection) = h2::client::handshake(stream).await.unwrap();
     tokio::spawn(connection);
     for (client, status) in [("192.0.2.1", 200), ("192.0.2.7", 403)] {
         let request = Request::get("http://phalanx/")
