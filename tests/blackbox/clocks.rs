@@ -138,6 +138,8 @@ fn a_clock_that_jumps_while_the_node_runs_ends_nothing_early_and_nothing_late() 
     let jumping = start(folder.path(), &app, &url, "syd", |command| {
         faked(&library)(command);
         command.env("FAKETIME_TIMESTAMP_FILE", &offset).env("FAKETIME_CACHE_DURATION", "1");
+        // The file that its clock is read from is none of a node's.
+        command.args(["--sandbox", "off"]);
     });
     let fra = start(folder.path(), &app, &url, "fra", |_| {});
     let iad = start(folder.path(), &app, &url, "iad", |_| {});

@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use crate::support::*;
 
 /// Makes a certificate for `name` that ends in `days`, and its key: `NAME.pem` and `NAME.key`.
-fn certificate(folder: &Path, file: &str, name: &str, days: u32) {
+pub(crate) fn certificate(folder: &Path, file: &str, name: &str, days: u32) {
     let out = |ending: &str| folder.join(format!("{file}.{ending}"));
     let days = days.to_string();
     let (subject, names) = (format!("/CN={name}"), format!("subjectAltName=DNS:{name}"));
@@ -61,7 +61,7 @@ fn shop() -> Option<(tempfile::TempDir, App, Node, SocketAddr)> {
     Some((folder, app, node, listen))
 }
 
-fn absent() -> bool {
+pub(crate) fn absent() -> bool {
     let missing =
         ["curl", "openssl"].into_iter().find(|name| Command::new(name).arg("version").output().is_err());
     missing.inspect(|name| eprintln!("skipped: {name} not installed")).is_some()

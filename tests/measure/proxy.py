@@ -1,13 +1,14 @@
 #!/usr/bin/env python3
 """CPU for each proxied request, beside nginx and HAProxy, in interleaved rounds of one run.
 
-    tests/measure/proxy.py [--phalanx BINARY] [--rounds N] [--seconds S] [--case NAME]... [--peer NAME]... [--json]
+    tests/measure/proxy.py [--phalanx BINARY] [--crs DIR] [--rounds N] [--seconds S] [--case NAME]... [--peer NAME]... [--json]
 
 One worker each, on a core of its own; load and origin on the other. As root all of them get real-time priority, so that what else
 the machine does stays out. Rules are off, all other protections of the edge on. nginx writes its access log as Phalanx does;
 `nginx-nolog` and HAProxy write none. CPU is that of the whole process, with its threads and children, by its own account.
 
-Cases: `plain` HTTP/1.1 with keep-alive; `tls` the same over TLS 1.3; `close` and `handshake` a new connection for each request,
+With `--crs DIR`, the folder of the Core Rule Set, case `crs` puts Phalanx with these rules, paranoia 1, beside nginx with ModSecurity and the
+same, for a browser's GET. Cases: `plain` HTTP/1.1 with keep-alive; `tls` the same over TLS 1.3; `close` and `handshake` a new connection for each request,
 without and with a full TLS 1.3 handshake over X25519; `h2` 8 connections with 100 streams each; `paced` the latency of plain
 requests at two fifths of the slowest peer's rate.
 """
@@ -35,12 +36,17 @@ LOAD_CORE, PROXY_CORE = "0", "1"
 CONNECTIONS = 64
 BODY = "x" * 1024
 TICKS_S = os.sysconf("SC_CLK_TCK")
+# What a browser of today sends with a click on a link.
 FIELDS = (
-    "accept: text/html,application/xhtml+xml", "accept-language: en-GB,en;q=0.7", "accept-encoding: gzip, br",
-    "user-agent: Mozilla/5.0 (X11; Linux x86_64; rv:128.0) Gecko/20100101 Firefox/128.0", "cookie: session=4c2d18aa07; theme=dark",
+    "sec-ch-ua: \"Chromium\";v=\"140\", \"Not=A?Brand\";v=\"24\"", "sec-ch-ua-mobile: ?0", "sec-ch-ua-platform: \"Linux\"", "upgrade-insecure-requests: 1",
+    "user-agent: Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/140.0.0.0 Safari/537.36",
+    "accept: text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,image/apng,*/*;q=0.8",
+    "sec-fetch-site: same-origin", "sec-fetch-mode: navigate", "sec-fetch-user: ?1", "sec-fetch-dest: document",
+    "referer: https://www.example.test/shop/?category=garden", "accept-encoding: gzip, deflate, br, zstd", "accept-language: en-GB,en;q=0.9,de;q=0.7",
+    "cookie: session=4c2d18aa0791f3b2; theme=dark; _ga=GA1.2.1203918231.1764140000; consent=analytics:0|ads:0",
 )
 
-NGINX = """worker_processes 1; worker_cpu_affinity {mask}; daemon off; user root; pid {folder}/pid; error_log {folder}/error.log;
+NGINX = """{modules} worker_processes 1; worker_cpu_affinity {mask}; daemon off; user root; pid {folder}/pid; error_log {folder}/error.log;
 worker_rlimit_nofile 16384;
 events {{ worker_connections 8192; }}
 http {{ access_log {log}; keepalive_requests 100000000; {temp}
@@ -52,6 +58,16 @@ server {{ listen 127.0.0.1:{plain} backlog=4096; listen 127.0.0.1:{tls} ssl http
  http2_max_concurrent_streams 128;
  location / {{ proxy_http_version 1.1; proxy_set_header Connection ''; proxy_set_header Host $host;
   proxy_set_header X-Forwarded-For $remote_addr; proxy_pass http://o; }} }}"""
+MODSECURITY = """SecRuleEngine On
+SecRequestBodyAccess On
+SecResponseBodyAccess Off
+SecRequestBodyLimit 13107200
+SecAuditEngine Off
+Include {crs}/crs-setup.conf.example
+SecAction "id:9900000,phase:1,pass,t:none,nolog,setvar:tx.blocking_paranoia_level=1,setvar:tx.detection_paranoia_level=1"
+Include {crs}/rules/*.conf
+"""
+MODSECURITY_MODULES = "load_module modules/ndk_http_module.so; load_module modules/ngx_http_modsecurity_module.so;"
 HAPROXY = """global
   nbthread 1
   maxconn 8192
@@ -80,6 +96,7 @@ class Proxy:
     pid: int
     plain: int
     tls: int
+    inspects: bool = False
 
     def cpu_s(self) -> float:
         """Seconds of CPU that it and its children have used."""
@@ -120,15 +137,15 @@ def main() -> None:
     given = arguments()
     with Lab() as lab:
         proxies = start(lab, given)
-        rows = {case: {proxy.name: Row() for proxy in proxies} for case in given.case}
+        rows = {case: {proxy.name: Row() for proxy in proxies if proxy.inspects == (case == "crs")} for case in given.case}
         for number in range(given.rounds):
             for case in given.case:
                 if case == "paced":
                     continue
-                for proxy in rotated(proxies, number):
+                for proxy in rotated([proxy for proxy in proxies if proxy.name in rows[case]], number):
                     measure(lab, case, proxy, rows[case][proxy.name], given.seconds)
         if "paced" in given.case:
-            paced(lab, proxies, rows, given)
+            paced(lab, [proxy for proxy in proxies if not proxy.inspects], rows, given)
         show(proxies, rows, given.json)
 
 
@@ -138,9 +155,12 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=3, help="of each round of each [3]")
     parser.add_argument("--case", action="append", choices=[*CASES, "paced"])
     parser.add_argument("--peer", action="append", choices=PEERS)
+    parser.add_argument("--crs", type=pathlib.Path, help="the Core Rule Set")
     parser.add_argument("--other", action="append", type=pathlib.Path, default=[], help="another binary of Phalanx, beside the first")
     given = options.read(parser)
     given.case = given.case or [*CASES, "paced"]
+    if "crs" in given.case and not given.crs:
+        given.case.remove("crs")
     given.peer = given.peer or list(PEERS)
     return given
 
@@ -162,6 +182,7 @@ def start(lab: Lab, given: argparse.Namespace) -> list[Proxy]:
         "haproxy": lambda: haproxy(lab, origin),
     }
     proxies = [phalanx(lab, name, binary, origin) for name, binary in binaries(given)]
+    proxies += inspecting(lab, given, origin) if "crs" in given.case else []
     for peer in given.peer:
         try:
             proxies.append(makers[peer]())
@@ -172,22 +193,40 @@ def start(lab: Lab, given: argparse.Namespace) -> list[Proxy]:
     return proxies
 
 
+def inspecting(lab: Lab, given: argparse.Namespace, origin: int) -> list[Proxy]:
+    """Phalanx and nginx with ModSecurity, with the same rules."""
+    crs = given.crs.resolve()
+    proxies = [phalanx(lab, "phalanx-crs", given.phalanx, origin, ["--rules", crs])]
+    try:
+        rules = lab.folder / "modsecurity.conf"
+        rules.write_text(MODSECURITY.format(crs=crs))
+        body = NGINX_PROXY.replace("location /", f"modsecurity on; modsecurity_rules_file {rules}; location /")
+        proxies.append(nginx_proxy(lab, "nginx-modsecurity", "off", origin, body, MODSECURITY_MODULES))
+        until("nginx with ModSecurity listens", lambda: listens(proxies[-1].plain))
+    except (Skipped, Failed) as fault:
+        print(f"skipped: {fault}", file=sys.stderr)
+        proxies = proxies[:1]
+    for proxy in proxies:
+        proxy.inspects = True
+    return proxies
+
+
 def binaries(given: argparse.Namespace) -> list[tuple[str, pathlib.Path]]:
     return [("phalanx", given.phalanx), *((f"phalanx-{number}", path) for number, path in enumerate(given.other, 2))]
 
 
-def nginx(lab: Lab, name: str, log: str, body: str, core: str) -> int:
+def nginx(lab: Lab, name: str, log: str, body: str, core: str, modules: str = "") -> int:
     folder = lab.subfolder(name)
     temp = " ".join(f"{kind}_temp_path {folder}/{kind};" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"))
     config = folder / "nginx.conf"
-    config.write_text(NGINX.format(folder=folder, log=log, temp=temp, body=body, mask="01" if core == "0" else "10"))
+    config.write_text(NGINX.format(modules=modules, folder=folder, log=log, temp=temp, body=body, mask="01" if core == "0" else "10"))
     return lab.spawn([*pinned(core), "nginx", "-c", config], name).pid
 
 
-def nginx_proxy(lab: Lab, name: str, log: str, origin: int) -> Proxy:
+def nginx_proxy(lab: Lab, name: str, log: str, origin: int, template: str = NGINX_PROXY, modules: str = "") -> Proxy:
     plain, tls = free_ports(2)
-    body = NGINX_PROXY.format(origin=origin, plain=plain, tls=tls, pair=lab.folder / "pair.pem")
-    return Proxy(name, nginx(lab, name, log, body, PROXY_CORE), plain, tls)
+    body = template.format(origin=origin, plain=plain, tls=tls, pair=lab.folder / "pair.pem")
+    return Proxy(name, nginx(lab, name, log, body, PROXY_CORE, modules), plain, tls)
 
 
 def haproxy(lab: Lab, origin: int) -> Proxy:
@@ -197,11 +236,11 @@ def haproxy(lab: Lab, origin: int) -> Proxy:
     return Proxy("haproxy", lab.spawn([*pinned(PROXY_CORE), "haproxy", "-db", "-f", config], "haproxy").pid, plain, tls)
 
 
-def phalanx(lab: Lab, name: str, binary: pathlib.Path, origin: int) -> Proxy:
+def phalanx(lab: Lab, name: str, binary: pathlib.Path, origin: int, rules: Sequence[str | pathlib.Path] = ("--protect", "off")) -> Proxy:
     words = [*pinned(PROXY_CORE), binary, "up", "--to", f"http://127.0.0.1:{origin}", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"]
     (tls,) = free_ports(1)
     words += ["--tls-listen", f"127.0.0.1:{tls}", "--cert", lab.folder / "cert.pem", "--key", lab.folder / "key.pem"]
-    words += ["--json", "--state", lab.subfolder(f"{name}-state"), "--workers", "1", "--protect", "off"]
+    words += ["--json", "--state", lab.subfolder(f"{name}-state"), "--workers", "1", *rules]
     child = lab.spawn(words, name, stdout=subprocess.PIPE)
     line = first_line(child)
     if not line:
@@ -227,7 +266,8 @@ def measure(lab: Lab, case: str, proxy: Proxy, row: Row, seconds: float) -> None
 
 
 def wrk(url: str, seconds: float, *words: str) -> tuple[int, int, float]:
-    fields = [word for line in FIELDS for word in ("-H", line)]
+    # It knows its own field only when it is written so.
+    fields = [word for line in ("Host: www.example.test", *FIELDS) for word in ("-H", line)]
     said = tool(["wrk", "-t1", f"-c{CONNECTIONS}", f"-d{max(round(seconds), 1)}s", "--timeout", "5s", *fields, *words, url])
     done = re.search(r"(\d+) requests in", said)
     wrong = re.search(r"Non-2xx or 3xx responses: (\d+)", said)
@@ -266,6 +306,7 @@ CASES: dict[str, Callable[[Proxy, float], tuple[int, int, float]]] = {
     "close": lambda proxy, seconds: wrk(f"http://127.0.0.1:{proxy.plain}/", seconds, "-H", "connection: close"),
     "handshake": lambda proxy, seconds: wrk(f"https://127.0.0.1:{proxy.tls}/", seconds, "-H", "connection: close"),
     "h2": h2,
+    "crs": lambda proxy, seconds: wrk(f"http://127.0.0.1:{proxy.plain}/shop/items?category=garden&page=2&sort=price", seconds),
 }
 PEERS = ("nginx", "nginx-nolog", "haproxy")
 
@@ -291,18 +332,17 @@ def paced(lab: Lab, proxies: Sequence[Proxy], rows: dict[str, dict[str, Row]], g
 
 
 def show(proxies: Sequence[Proxy], rows: dict[str, dict[str, Row]], as_json: bool) -> None:
-    first = proxies[0].name
     if not as_json:
         print(f"load average {load():.1f} on {os.cpu_count()} cores; medians; CPU in microseconds a request, and as a share of each peer's: "
-              f"{first}'s divided by the peer's, round by round")
+              "Phalanx's divided by the peer's, round by round")
     for case, by_name in rows.items():
-        for proxy in proxies:
-            row = by_name[proxy.name]
-            entry: dict[str, object] = {"case": case, "proxy": proxy.name, "failed": row.failed, "rate": round(statistics.median(row.rates))}
+        first = next(iter(by_name))
+        for name, row in by_name.items():
+            entry: dict[str, object] = {"case": case, "proxy": name, "failed": row.failed, "rate": round(statistics.median(row.rates))}
             if row.cpu_us:
                 entry["cpu_us"] = round(statistics.median(row.cpu_us), 2)
                 ratios = [ours / theirs for ours, theirs in zip(by_name[first].cpu_us, row.cpu_us, strict=True) if theirs]
-                if proxy.name != first and ratios:
+                if name != first and ratios:
                     entry["ratio"] = round(statistics.median(ratios), 3)
                     entry["ratio_from_to"] = [round(min(ratios), 3), round(max(ratios), 3)]
             if row.latencies_ms:

@@ -4,6 +4,7 @@
 //! hash pinned. INVARIANT: nothing outside the clone is written, but for the caches of cargo, npm and pip.
 
 mod bench;
+mod dist;
 mod place;
 mod soak;
 mod steps;
@@ -24,6 +25,7 @@ fn main() -> ExitCode {
         "console" => tasks::console(),
         "fetch" => tasks::fetch(),
         "bench" => bench::bench(&rest),
+        "dist" => dist::dist(&rest),
         "soak" => soak::soak(&rest),
         "tidy" => tasks::tidy(),
         _ => {
@@ -50,5 +52,6 @@ usage: cargo xtask TASK
   fetch        nats-server and cargo-deny into target/tools, version and hash pinned
   bench        `instructions [--bless]`: instructions per request against the committed figures; `waf`: beside libmodsecurity
   soak         every fuzz target: [--minutes N | --each SECONDS] [TARGET...]; or `--fleet-seeds N`: the simulated fleet
+  dist         .deb, folder for a container, bill of materials and checksums, in target/dist; `--trial`: tries a package
   tidy         dependency direction and file hygiene
 ";

@@ -10,7 +10,7 @@ use anyhow::{Context, bail};
 
 use crate::steps::{Steps, cargo, must};
 use crate::tools::{CARGO_DENY, NATS_SERVER};
-use crate::{bench, place, soak, tidy as tidiness};
+use crate::{bench, dist, place, soak, tidy as tidiness};
 
 /// Builds all that a newcomer needs and runs `phalanx demo`.
 pub(crate) fn demo(arguments: &[String]) -> anyhow::Result<ExitCode> {
@@ -58,6 +58,15 @@ pub(crate) fn test() -> anyhow::Result<ExitCode> {
         }
         None => steps.skip("the Core Rule Set's regression tests", "PHALANX_SHARED is not set"),
     }
+    match dist::trial_needs() {
+        None => steps.run("package: installed, started, upgraded, removed", dist::trial),
+        Some(missing) if std::env::var_os("CI").is_some() => {
+            steps.run("package: installed, started, upgraded, removed", || bail!("CI has no {missing}"));
+        }
+        Some(missing) => {
+            steps.skip("package: installed, started, upgraded, removed", &format!("needs {missing}"))
+        }
+    }
     browser_step(&mut steps, "console in Chromium", &[CHROMIUM], || must(&mut npm(["run", "e2e"])));
     browser_step(&mut steps, "console of a real node, in Chromium", &[CHROMIUM], || {
         let (phalanx, shop) = (place::built("debug", "phalanx"), place::built("debug", "phalanx-demo-shop"));
@@ -65,6 +74,15 @@ pub(crate) fn test() -> anyhow::Result<ExitCode> {
     });
     browser_step(&mut steps, "images on a page elsewhere, in Chromium", &[CHROMIUM], || {
         must(node("tests/browser/crosssite.mjs").arg(place::built("debug", "phalanx")))
+    });
+    browser_step(&mut steps, "HTTPS and compressed pages, in Chromium", &[CHROMIUM], || {
+        must(node("tests/browser/tls.mjs").arg(place::built("debug", "phalanx")))
+    });
+    steps.run("requests on which two servers could disagree", || {
+        let run = Path::new("tests/framing/run.py");
+        must(
+            Command::new("python3").current_dir(place::root()).arg(run).arg(place::built("debug", "phalanx")),
+        )
     });
     Ok(steps.finish())
 }
@@ -172,7 +190,7 @@ fn console_steps() -> anyhow::Result<()> {
     must(&mut npm(["run", "build"]))
 }
 
-fn build_console() -> anyhow::Result<()> {
+pub(crate) fn build_console() -> anyhow::Result<()> {
     npm_ci()?;
     must(&mut npm(["run", "build"]))
 }

@@ -17,9 +17,11 @@ use serde::{Deserialize, Serialize};
 
 mod delegation;
 mod held;
+mod process;
 
 pub use delegation::{Delegate, Delegation, NewDelegation};
 pub use held::{Held, HeldThing, HeldWhat, Settled};
+pub use process::{Process, UpgradeBegun};
 
 /// `GET /api/v1/status`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -57,6 +59,9 @@ pub struct Status {
     /// Certificates that visitors are shown.
     #[serde(default)]
     pub certificates: Vec<Certificate>,
+    /// The process.
+    #[serde(default)]
+    pub process: Process,
     /// Bouncers that read this node's decisions.
     #[serde(default)]
     pub bouncers: Vec<Bouncer>,
@@ -76,6 +81,8 @@ pub struct NodeStatus {
     pub degraded: Vec<String>,
     /// Certificates that visitors are shown.
     pub certificates: Vec<Certificate>,
+    /// The process.
+    pub process: Process,
 }
 
 /// A certificate that visitors are shown.

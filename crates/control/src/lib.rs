@@ -40,6 +40,6 @@ pub use lapi::{Bouncers, ExemptPort, LapiDeps, PlacePort, router as lapi_router}
 pub use openapi::document as openapi_document;
 pub use router::{
     AuthorityPort, BundlePort, ControlDeps, DelegatePort, PolicyPort, Reloaded, StatusPort, TriedBundle,
-    router,
+    UpgradePort, router,
 };
 pub use serve::{Listeners, bind_socket, serve};

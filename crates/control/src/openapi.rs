@@ -14,7 +14,7 @@ use crate::api::{
     Authority, Blocklist, BlocklistContent, BouncerKey, Bouncers, DecisionMade, Delegate, Delegation,
     ErrorBody, EventRow, Held, Invited, LoginLink, Member, NewBouncer, NewDecision, NewDelegation,
     NewInvitation, NewNodeOrder, NewRevocation, NodeOrder, Policy, PolicyHome, PolicyPush, PolicyReloaded,
-    PolicyRollback, Restored, Revoked, Settled, Status,
+    PolicyRollback, Restored, Revoked, Settled, Status, UpgradeBegun,
 };
 use crate::inquiry::{FleetEvents, RedactedRequest};
 
@@ -615,6 +615,17 @@ pub(crate) const ENDPOINTS: &[Endpoint] = &[
     Endpoint {
         errors: &[("422", "the policy was refused, with its faults"), ("503", "no room in the ledger")],
         ..post("/api/v1/policy/reload", "Load the policy again", Answer::Json("200", of::<PolicyReloaded>))
+    },
+    Endpoint {
+        errors: &[
+            ("422", "the new process cannot be prepared; the running one goes on"),
+            ("503", "no room in the ledger"),
+        ],
+        ..post(
+            "/api/v1/upgrade",
+            "Have a process of the installed binary take over, with all sockets",
+            Answer::Json("202", of::<UpgradeBegun>),
+        )
     },
     Endpoint {
         errors: &[("404", "the node has no TCP listener"), ("503", "no room in the ledger")],

@@ -26,7 +26,7 @@ use crate::console;
 use crate::error::ApiError;
 use crate::handlers::{
     blocklists, bouncers, bundles, decisions, delegation, events, fleet, health, held, inquiry, operations,
-    policy, session, status, stream,
+    policy, session, status, stream, upgrade,
 };
 use crate::hub::Hub;
 use crate::import::Importer;
@@ -76,6 +76,8 @@ pub struct ControlDeps {
     pub policy: PolicyPort,
     /// Tries a policy before it is pushed.
     pub bundles: BundlePort,
+    /// Has another process take over.
+    pub upgrade: UpgradePort,
     /// The fleet's authority, on the node that holds it.
     pub authority: Option<AuthorityPort>,
     /// The site's delegate, on the node that is or may become it.
@@ -113,6 +115,9 @@ pub type StatusPort = Box<dyn Fn() -> NodeStatus + Send + Sync>;
 
 /// Asks the binary to load the policy again: its versions before and after, or why it was refused.
 pub type PolicyPort = Box<dyn Fn() -> BoxFuture<'static, Result<Reloaded, Vec<Diagnostic>>> + Send + Sync>;
+
+/// Asks the binary to be followed by a process of what is installed now: resolves once that process is prepared, or with why it is not.
+pub type UpgradePort = Box<dyn Fn() -> BoxFuture<'static, Result<(), String>> + Send + Sync>;
 
 /// Asks the binary to compile files as a policy, whose file is the one named, without putting it into force.
 pub type BundlePort = Box<
@@ -235,6 +240,7 @@ pub fn router(deps: ControlDeps) -> Router {
         .route("/policy/rollback", post(bundles::roll_back))
         .route("/policy/home", post(bundles::move_home))
         .route("/policy/reload", post(policy::reload))
+        .route("/upgrade", post(upgrade::begin))
         .route("/login-links", post(session::link))
         .route("/logout", post(session::logout))
         .route("/openapi.json", get(openapi::serve))

@@ -58,7 +58,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     settings.tls_listen = tls.0;
     // One client measures: it has one address.
     settings.limits.connections_per_actor = settings.limits.connections;
-    let edge = Edge::bind(settings, shared)?;
+    let edge = Edge::bind(settings, shared, Vec::new())?;
     println!("listening on {:?}", edge.local_addrs());
     edge.run()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;

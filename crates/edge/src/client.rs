@@ -3,6 +3,7 @@
 use std::future::poll_fn;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
@@ -15,6 +16,7 @@ use crate::check::{self, Asked};
 use crate::control::{Activity, Control, Cut};
 use crate::http1::{BodyDecoder, HeadReader};
 use crate::http2::{PREFACE, Stream};
+use crate::proxied::Proxied;
 use crate::socket::Socket;
 use crate::stop::Stop;
 use crate::tables::Admission;
@@ -42,6 +44,12 @@ pub(crate) struct Client {
     pub(crate) check: Option<usize>,
     /// Who asked, where it stands for a client of another proxy.
     pub(crate) asked: Option<Asked>,
+    /// A PROXY header comes before all else.
+    pub(crate) awaits_proxy_header: bool,
+    /// By whom the connection was passed on, once such a header was read.
+    pub(crate) proxied: Option<Proxied>,
+    /// How the client writes HTTP, once that was seen.
+    pub(crate) http_print: Option<Arc<str>>,
     /// The peer as an actor; `None` for a trusted forwarder.
     actor: Option<IpAddr>,
     heads: HeadReader,
@@ -72,6 +80,21 @@ impl Client {
         client.admission = Some(admission);
         client.tls_listener = tls_listener;
         client
+    }
+
+    /// The connection turned out to be this actor's, whose connections are counted; `None` for a trusted forwarder's.
+    pub(crate) fn assign(&mut self, actor: Option<IpAddr>, per_actor: usize) -> Result<(), &'static str> {
+        self.actor = actor;
+        self.control.client.set(actor);
+        match (&mut self.admission, actor) {
+            (Some(admission), Some(actor)) => admission.assign(actor, per_actor),
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether a balancer speaks for itself here, or does not say for whom.
+    pub(crate) fn is_for_nobody(&self) -> bool {
+        self.proxied.is_some_and(|proxied| proxied.for_nobody)
     }
 
     /// Takes charge of a stream of an HTTP/2 connection between these addresses.
@@ -117,6 +140,9 @@ impl Client {
             tls: None,
             check: None,
             asked: None,
+            awaits_proxy_header: false,
+            proxied: None,
+            http_print: None,
             actor,
             heads: HeadReader::default(),
             slot,
@@ -131,7 +157,11 @@ impl Client {
         let head_limits = self.check.map_or(limits.head, |_| check::head_limits(limits.head));
         let head_ms = limits.head_ms;
         // A connection that came while the node is out of service still gets its one answer: whoever sent it may not know yet.
-        let over = self.worker.draining.get() || self.worker.lets_go() && self.served;
+        let over = match self.worker.draining.get() {
+            // Who was not told that the last reply was the last may be asking already, while another process takes over.
+            true => self.worker.hurries.get(),
+            false => self.worker.lets_go() && self.served,
+        };
         if self.control.ends.get() || over && self.socket.input.is_empty() {
             return None;
         }

@@ -1,5 +1,6 @@
 //! From checked policy to the plan that workers run: rules are loaded and compiled once per distinct rule set.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -7,14 +8,16 @@ use phalanx_decide::rate::{Pace, Quota, RateKeyPart, RateRule, RateScope};
 use phalanx_decide::{DecidePlan, Mode, OnError, StrikeRules};
 use phalanx_inspect::{Collections, CompileOptions, Program};
 use phalanx_model::PrefixSet;
+use phalanx_policy::cdn::{self, Cdn};
 use phalanx_policy::policy;
 use phalanx_policy::seclang::ir::RuleEngine;
 use phalanx_policy::seclang::{LoadOptions, load_dirs_from, load_texts, read_text};
 use phalanx_policy::{
-    App, Diagnostic, Files, Policy, RateAction, RateKey, RuleSource, Server, Upstreams, baseline,
+    AddressFrom, App, Diagnostic, Files, Policy, RateAction, RateKey, RuleSource, Server, Upstreams, baseline,
 };
 
 use crate::balance::group::UpstreamGroup;
+use crate::client_address::{AddressField, AddressSource};
 use crate::plan::{AppLimits, AppPlan, EdgePlan, UpstreamPlan};
 
 /// A compiled plan, and what was understood but looks like a mistake.
@@ -47,9 +50,14 @@ impl EdgePlan {
         let mut programs =
             Programs { files, collections, known: Vec::new(), warnings: Vec::new(), errors: Vec::new() };
         let mut apps = Vec::new();
+        let cdns = cdns(files, policy)?;
         for app in &policy.apps {
             let program = programs.of(app);
-            apps.push(app_plan(app, program));
+            let mut plan = app_plan(app, program);
+            if let Err(fault) = client_address(&mut plan, app, &cdns) {
+                programs.errors.push(fault);
+            }
+            apps.push(plan);
         }
         if !programs.errors.is_empty() {
             return Err(programs.errors);
@@ -67,6 +75,36 @@ impl EdgePlan {
         };
         Ok(Compiled { plan: Self::new(policy.version, decide, apps), warnings: programs.warnings })
     }
+}
+
+/// Content delivery networks by name: the product's, and those of the policy's own file.
+fn cdns(files: Files<'_>, policy: &Policy) -> Result<BTreeMap<String, Cdn>, Vec<Diagnostic>> {
+    let Some(file) = &policy.cdn_networks else { return Ok(cdn::built_in().clone()) };
+    let name = file.display().to_string();
+    let text = read_text(files, &name)
+        .map_err(|(line, message)| vec![Diagnostic::error(name.as_str(), line, message)])?;
+    cdn::read(&name, &text, cdn::built_in())
+}
+
+/// How the app's forwarders tell their clients' addresses, and who they are where a preset says it.
+fn client_address(plan: &mut AppPlan, app: &App, cdns: &BTreeMap<String, Cdn>) -> Result<(), Diagnostic> {
+    let said = &app.client_address;
+    let (mut from, mut hops) = (&said.from, said.hops);
+    if let Some(preset) = &said.preset {
+        let cdn = cdns.get(preset).filter(|cdn| !cdn.networks.is_empty()).ok_or_else(|| {
+            let fault = format!("the app `{}` is behind `{preset}`, whose networks no file knows", app.name);
+            Diagnostic::error("policy", 0, fault).with_help("add them to the file that `cdn_networks` names")
+        })?;
+        (from, hops) = (&cdn.from, cdn.hops);
+        plan.trust_forwarded = app.trust_forwarded.iter().chain(&cdn.networks).copied().collect();
+    }
+    let field = match from {
+        AddressFrom::XForwardedFor => AddressField::XForwardedFor,
+        AddressFrom::Forwarded => AddressField::Forwarded,
+        AddressFrom::Field(name) => AddressField::Named(name.as_str().into()),
+    };
+    plan.client_address = AddressSource { field, hops, certified: said.certified };
+    Ok(())
 }
 
 fn app_plan(app: &App, program: Option<Arc<Program>>) -> AppPlan {
@@ -93,6 +131,8 @@ fn app_plan(app: &App, program: Option<Arc<Program>>) -> AppPlan {
         },
         rates: app.rate_limits.iter().map(|limit| rate_rule(&app.name, limit)).collect(),
         trust_forwarded: prefixes(&app.trust_forwarded),
+        client_address: AddressSource::default(),
+        compression: app.compression.clone().map(Arc::new),
         upstreams: upstream_group(&app.upstreams),
         name: app.name.as_str().into(),
     }
@@ -231,4 +271,52 @@ fn read_files(files: Files<'_>, paths: &[PathBuf]) -> Result<Vec<(String, String
 
 fn prefixes(list: &[phalanx_model::Prefix]) -> PrefixSet {
     list.iter().copied().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use phalanx_policy::{FileSet, parse_policy};
+
+    use super::*;
+
+    fn compiled(text: &str, networks: &str) -> Result<EdgePlan, Vec<Diagnostic>> {
+        let (policy, _) = parse_policy("policy.toml", text).unwrap();
+        let files = FileSet::new([("cdn.toml".to_owned(), networks.as_bytes().to_vec())]);
+        EdgePlan::compile_from(Files::Set(&files), &policy, &Arc::default()).map(|compiled| compiled.plan)
+    }
+
+    fn app(client_address: &str) -> String {
+        format!(
+            "[[apps]]\nname = \"a\"\nupstream = \"http://127.0.0.1:1\"\nmode = \"off\"\n\
+             trust_forwarded = [\"10.0.0.0/8\"]\nclient_address = {{ {client_address} }}\n"
+        )
+    }
+
+    #[test]
+    fn a_preset_trusts_its_networks_beside_the_apps_own() {
+        let plan = compiled(&app("preset = \"cloudflare\", certificate = true"), "").unwrap();
+        let app = &plan.apps()[0];
+        let trusts = |ip: &str| app.trust_forwarded.contains(ip.parse().unwrap());
+        assert!(
+            trusts("10.1.1.1") && trusts("173.245.48.9") && trusts("2606:4700::1") && !trusts("192.0.2.1")
+        );
+        assert_eq!(app.client_address.field, AddressField::Named("cf-connecting-ip".into()));
+        assert!(app.client_address.certified);
+        assert!(plan.decide.forwarders.contains("173.245.48.9".parse().unwrap()), "never banned");
+    }
+
+    #[test]
+    fn a_file_of_networks_says_what_is_newer() {
+        let text =
+            |preset: &str| format!("cdn_networks = \"cdn.toml\"\n{}", app(&format!("preset = \"{preset}\"")));
+        let file = "[cloudflare]\nnetworks = [\"192.0.2.0/24\"]\n[ours]\nfrom = \"forwarded\"\nnetworks = [\"198.51.100.1\"]\n";
+        let plan = compiled(&text("cloudflare"), file).unwrap();
+        let trusts = |ip: &str| plan.apps()[0].trust_forwarded.contains(ip.parse().unwrap());
+        assert!(trusts("192.0.2.1") && !trusts("173.245.48.9"));
+        let plan = compiled(&text("ours"), file).unwrap();
+        assert_eq!(plan.apps()[0].client_address.field, AddressField::Forwarded);
+        let faults = compiled(&text("cloudfront"), file).unwrap_err();
+        assert!(faults[0].to_string().contains("whose networks no file knows"), "{}", faults[0]);
+        assert!(compiled(&text("ours"), "[ours]\nnetworks = 1\n").is_err());
+    }
 }

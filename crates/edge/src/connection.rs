@@ -5,11 +5,16 @@ use crate::client::Client;
 use crate::control::Activity;
 use crate::http2;
 use crate::pipeline::{self, After};
+use crate::prints;
+use crate::proxied;
 use crate::request::Request;
 use crate::tls::handshake::{self, Shaken};
 
 /// Serves requests one after the other, in the order in which they arrive (RFC 9112 section 9.3.2).
 pub(crate) async fn serve(mut client: Client) {
+    if client.awaits_proxy_header && !Box::pin(proxied::accept(&mut client)).await {
+        return;
+    }
     if let Some(listener) = client.tls_listener {
         // In a box of its own, so that an idle connection does not keep room for a handshake.
         match Box::pin(handshake::accept(&mut client, listener)).await {
@@ -26,6 +31,9 @@ pub(crate) async fn serve(mut client: Client) {
         return http2::serve(client).await;
     }
     while let Some(arrived) = client.next_head().await {
+        if client.http_print.is_none() {
+            client.http_print = prints::of_head(&arrived.head);
+        }
         let mut request = Box::new(Request::begin(&client, arrived));
         let after = pipeline::serve(&mut client, &mut request).await;
         drop(request);

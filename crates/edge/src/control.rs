@@ -105,6 +105,11 @@ impl Control {
     /// Ends the current wait and, but for a timeout, all that follow.
     pub(crate) fn cut(&self, cut: Cut) {
         self.cut.set(Some(cut));
+        self.wake();
+    }
+
+    /// Has the connection look again at what it waits for.
+    pub(crate) fn wake(&self) {
         if let Some(waker) = self.waker.borrow().as_ref() {
             waker.wake_by_ref();
         }

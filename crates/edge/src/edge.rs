@@ -1,24 +1,25 @@
 //! The data plane of a node: binds the listeners, starts the workers, drains them.
 
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use phalanx_model::counters::WorkerCounters;
 use phalanx_model::lanes::Lanes;
 use phalanx_model::{Clock, Swap, View};
-use socket2::{Domain, Protocol, Socket, Type};
 use tokio::sync::watch;
 
 use crate::balance::keeper;
+use crate::listen::{GivenListener, listeners};
 use crate::places::Places;
 use crate::plan::EdgePlan;
 use crate::settings::EdgeSettings;
 use crate::tables::{NodeTables, RateCounting};
 use crate::tls::Material;
-use crate::worker::{self, Listener, Purpose, WorkerShared};
+use crate::worker::{self, Drain, Listener, WorkerShared};
 
 /// What the edge reads and writes: immutable snapshots in, events out.
 #[derive(Clone)]
@@ -53,34 +54,30 @@ pub struct EdgeHandle {
     check_addresses_from: usize,
     counters: Arc<[Arc<WorkerCounters>]>,
     tables: Arc<NodeTables>,
-    drain: Arc<watch::Sender<Option<Instant>>>,
+    drain: Arc<watch::Sender<Option<Drain>>>,
     retire: Arc<watch::Sender<bool>>,
+    /// Each listening socket once more, for a process that takes over; none once the node drains, so that the last to close is a worker.
+    sockets: Arc<Mutex<Vec<GivenListener>>>,
     /// Workers that still run.
     running: watch::Receiver<usize>,
     stopped: Arc<watch::Sender<usize>>,
 }
 
 impl Edge {
-    /// Binds every address once per worker, so that the kernel spreads connections over them (`SO_REUSEPORT`).
-    pub fn bind(mut settings: EdgeSettings, shared: EdgeShared) -> io::Result<Self> {
+    /// Binds every address once per worker, so that the kernel spreads connections over them (`SO_REUSEPORT`). What was `given` for an
+    /// address, by the service manager or by the process that is taken over from, is used instead.
+    pub fn bind(
+        mut settings: EdgeSettings,
+        shared: EdgeShared,
+        given: Vec<GivenListener>,
+    ) -> io::Result<Self> {
         if settings.workers == 0 {
             settings.workers = thread::available_parallelism().map_or(1, usize::from);
         }
         let workers = settings.workers;
-        let mut listeners: Vec<Vec<Listener>> = (0..workers).map(|_| Vec::new()).collect();
-        let mut addresses = Vec::new();
-        for (wanted, purpose) in purposes(&settings) {
-            // Port 0 is chosen by the first worker's listener and shared by the others.
-            let mut address = wanted;
-            for (worker, of_worker) in listeners.iter_mut().enumerate() {
-                let socket = listen(address)?;
-                if worker == 0 {
-                    address = socket.local_addr()?;
-                    addresses.push(address);
-                }
-                of_worker.push(Listener { socket, purpose });
-            }
-        }
+        let (listeners, sockets) = listeners(&settings, given)?;
+        let addresses: Vec<_> = listeners.addresses;
+        let listeners: Vec<Vec<Listener>> = listeners.of_workers;
         let rates = RateCounting::new(settings.rate_hash_key);
         let tables = Arc::new(NodeTables { rates, ..NodeTables::default() });
         let drain = Arc::new(watch::Sender::new(None));
@@ -94,6 +91,7 @@ impl Edge {
             tables: Arc::clone(&tables),
             drain: Arc::clone(&drain),
             retire: Arc::clone(&retire),
+            sockets: Arc::new(Mutex::new(sockets)),
             running,
             stopped: Arc::new(stopped),
         };
@@ -188,13 +186,32 @@ impl EdgeHandle {
         sum(|one| one.connections_accepted.load(std::sync::atomic::Ordering::Relaxed)).saturating_sub(closed)
     }
 
+    /// Every listening socket once more, for a process that takes over. None once the node drains.
+    pub fn sockets(&self) -> io::Result<Vec<GivenListener>> {
+        self.sockets.lock().iter().map(GivenListener::try_clone).collect()
+    }
+
+    /// Whether all workers run: one that failed is reason to start the node anew.
+    pub fn all_workers_run(&self) -> bool {
+        *self.running.borrow() == self.counters.len()
+    }
+
     /// Stops accepting, lets requests in flight end, closes idle connections; after `timeout` it cuts what is left.
     /// Returns when all workers have stopped.
     pub async fn drain(&self, timeout: Duration) {
-        self.drain.send_if_modified(|until| {
-            let first = until.is_none();
+        self.drain_gently(timeout, Duration::ZERO).await;
+    }
+
+    /// The same, for who is followed by another process on the same sockets: an idle connection may still ask once within `idle`, and is told that
+    /// this was the last time. Closing it at once could cross a request that is on its way.
+    pub async fn drain_gently(&self, timeout: Duration, idle: Duration) {
+        let now = Instant::now();
+        let drain = Drain { until: now + timeout, idle_until: now + idle.min(timeout) };
+        self.sockets.lock().clear();
+        self.drain.send_if_modified(|known| {
+            let first = known.is_none();
             if first {
-                *until = Some(Instant::now() + timeout);
+                *known = Some(drain);
             }
             first
         });
@@ -203,30 +220,3 @@ impl EdgeHandle {
         let _ = running.wait_for(|running| *running == 0).await;
     }
 }
-
-/// All addresses with what they are for, in the order of the settings.
-fn purposes(settings: &EdgeSettings) -> impl Iterator<Item = (SocketAddr, Purpose)> {
-    let plain = settings.listen.iter().map(|&address| (address, Purpose::default()));
-    let tls = settings.tls_listen.iter().enumerate();
-    let tls = tls.map(|(place, &address)| (address, Purpose { tls: Some(place), check: None }));
-    let check = settings.check_listen.iter().enumerate();
-    let check = check.map(|(place, one)| (one.address, Purpose { tls: one.tls, check: Some(place) }));
-    plain.chain(tls).chain(check)
-}
-
-fn listen(address: SocketAddr) -> io::Result<TcpListener> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-    if address.is_ipv6() {
-        // IPv4 has its own listener; a mapped address would be a second name for the same client.
-        socket.set_only_v6(true)?;
-    }
-    socket.set_reuse_address(true)?;
-    socket.set_reuse_port(true)?;
-    socket.bind(&address.into())?;
-    socket.listen(LISTEN_BACKLOG)?;
-    socket.set_nonblocking(true)?;
-    Ok(socket.into())
-}
-
-/// Completed connections that wait to be accepted; the kernel caps it at `net.core.somaxconn`.
-const LISTEN_BACKLOG: i32 = 4_096;

@@ -2,10 +2,12 @@
 
 use phalanx_decide::Provenance;
 use phalanx_model::counters::WorkerCounters;
+use phalanx_model::limits::SIGNALS_KEPT_MAX;
 use phalanx_model::{AccessEvent, Action, Confidence, Reason, RuleClass, SecurityEvent, Signal};
 
 use crate::audit;
 use crate::client::Client;
+use crate::client_address;
 use crate::mask::{TEXT_BYTES_MAX, mask_referer, mask_target, text};
 use crate::request::Request;
 use crate::trial;
@@ -16,6 +18,7 @@ pub(crate) fn record(client: &Client, request: &mut Request) {
     let worker = &client.worker;
     finish_inspection(client, request);
     note_attack(client, request);
+    note_disbelief(request);
     count(&worker.counters, request);
     count_classes(&worker.counters, request);
     trial::note(client, request);
@@ -52,6 +55,16 @@ fn finish_inspection(client: &Client, request: &mut Request) {
     {
         request.verdict.action = Action::Observe;
         request.verdict.reason = Reason::Rule { rule };
+    }
+}
+
+/// What was not believed of forwarding fields is a finding of its own: no rule made it, and it counts against nobody.
+fn note_disbelief(request: &mut Request) {
+    if let Some(disbelief) = request.disbelief
+        && request.signals.len() < SIGNALS_KEPT_MAX
+    {
+        let signal = client_address::signal(&request.head, &request.app().client_address, disbelief);
+        request.signals.push(signal);
     }
 }
 
@@ -132,6 +145,8 @@ fn access_event(client: &Client, request: &Request) -> AccessEvent {
         view_revision: request.view_revision,
         tls: client.tls.map(|agreed| agreed.version.into()),
         ja4: client.tls.and_then(|agreed| agreed.ja4),
+        http_print: client.http_print.clone(),
+        balancer: client.proxied.map(|proxied| proxied.by),
         audit: None,
     }
 }

@@ -1,36 +1,29 @@
-//! One request with its upstream: the head and body out, the response head back, bodies streamed both ways at once.
+//! A request that its upstream is answering: bodies streamed both ways at once.
 //!
 //! Everything runs in the client's own task. Memory is bounded: nothing more is read from one side before what was
 //! read has been written to the other.
 
-use std::io;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
-use bytes::Bytes;
 use phalanx_model::counters::WorkerCounters;
-use phalanx_model::{BodyFraming, FramingFault, HttpVersion, Reason, Verdict};
+use phalanx_model::{FramingFault, HttpVersion, Reason, Verdict};
 
-use crate::balance;
-use crate::balance::group::Endpoint;
-use crate::balance::retry::{Tries, Went};
 use crate::balance::slot::Slot;
 use crate::client::Client;
+use crate::compress::Choice;
 use crate::control::Cut;
-use crate::forward::{Forwarded, requested_upgrade, write_request_head};
-use crate::http1::{
-    BodyDecoder, FieldKind, ResponseError, ResponseFraming, ResponseHead, encode, read_response_head,
-};
+use crate::http1::{BodyDecoder, FieldKind, ResponseFraming, ResponseHead, encode};
+use crate::outgoing::{Outgoing, Transfer};
 use crate::pipeline::reserve;
 use crate::reply::Reply;
 use crate::request::Request;
 use crate::socket::Socket;
 use crate::stop::Stop;
-use crate::upstream::{self, ConnectError};
 
 /// A request that its upstream is answering.
 pub(crate) struct Exchange {
-    slot: Slot,
+    pub(crate) slot: Slot,
     pub(crate) upstream: Socket,
     pub(crate) response: ResponseHead,
     /// Where the response's body stands.
@@ -52,7 +45,7 @@ pub(crate) struct Held {
 
 /// Where the request's way to the upstream stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Sending {
+pub(crate) enum Sending {
     /// More of the body is to come from the client.
     Body { chunked: bool },
     /// All is written, or waits in the output buffer.
@@ -61,274 +54,8 @@ enum Sending {
     Failed,
 }
 
-/// What went wrong with an upstream.
-#[derive(Debug)]
-enum Failure {
-    Stop(Stop),
-    Connect(ConnectError),
-    Io(io::Error),
-    Closed,
-    Response(ResponseError),
-}
-
-impl From<Cut> for Failure {
-    fn from(cut: Cut) -> Self {
-        Self::Stop(cut.into())
-    }
-}
-
-/// A try that did not lead to a response.
-struct Failed {
-    slot: Slot,
-    failure: Failure,
-    /// Some of the request was sent.
-    sent: bool,
-    /// Some of a response has arrived.
-    answered: bool,
-}
-
-/// Sends a request with its held body, and waits for the response head; where that fails and [`Tries`] allow it, once more elsewhere.
-pub(crate) async fn ask(client: &mut Client, request: &mut Request, held: &Bytes) -> Result<Exchange, Stop> {
-    let complete = client.body.is_done();
-    let mut tries = Tries::new(complete && is_idempotent(request.head.method()));
-    let total_ms = request.app().limits.upstream_total_ms;
-    client.control.set_limit(client.worker.after_ms(total_ms));
-    let mut slot = balance::slot::choose(client, request).await?;
-    loop {
-        let tried = try_one(client, request, held, complete, slot).await;
-        let (failed_at, went) = match &tried {
-            Ok(exchange) => (&exchange.slot.endpoint, Went::Answered(exchange.response.status)),
-            Err(failed) => (&failed.slot.endpoint, failed.went(client)),
-        };
-        let next = tries.next(client, request, failed_at, went);
-        match (next, tried) {
-            (Some(next), _) => {
-                client.control.clear_timeout();
-                slot = next;
-            }
-            (None, Ok(exchange)) => return Ok(exchange),
-            (None, Err(failed)) => return Err(ask_failed(client, request, failed)),
-        }
-    }
-}
-
-/// One try, at the endpoint of `slot`.
-async fn try_one(
-    client: &mut Client,
-    request: &mut Request,
-    held: &Bytes,
-    complete: bool,
-    slot: Slot,
-) -> Result<Exchange, Failed> {
-    slot.begins();
-    let replayable = complete && is_idempotent(request.head.method());
-    let mut fresh = false;
-    loop {
-        let connected = upstream::connect(client, request.app(), &slot.endpoint, fresh).await;
-        let (mut upstream, reused) = match connected {
-            Ok(connected) => connected,
-            Err(error) => {
-                let failure = Failure::Connect(error);
-                return Err(Failed::note(client, request, slot, failure, (false, false)));
-            }
-        };
-        // What an earlier request sent on this connection does not count.
-        let _ = upstream.has_sent();
-        let sending = begin(client, request, &slot.endpoint, &mut upstream.output, held, complete);
-        client.control.set_deadline(client.worker.after_ms(request.app().limits.upstream_head_ms));
-        let mut asking = Asking { upstream, sending, sent: false, answered: false };
-        match asking.response_head(client, request).await {
-            Ok(response) => {
-                request.upstream_us = request.elapsed_us();
-                slot.answered(request.app(), response.status);
-                let body = match response.framing {
-                    ResponseFraming::None => BodyDecoder::length(0),
-                    ResponseFraming::Length(bytes) => BodyDecoder::length(bytes),
-                    ResponseFraming::Chunked => BodyDecoder::chunked(),
-                    ResponseFraming::UntilClose => BodyDecoder::until_close(),
-                };
-                let Asking { upstream, sending, .. } = asking;
-                return Ok(Exchange { slot, upstream, response, body, sending, truncated: false });
-            }
-            // The upstream closed an idle connection just as we used it, which is no failure of its. What is safe to repeat is sent
-            // once more, over a new connection (RFC 9110 section 9.2.2, RFC 9112 section 9.3.1).
-            Err(Failure::Io(_) | Failure::Closed)
-                if reused && (replayable || !asking.sent) && !asking.answered =>
-            {
-                fresh = true;
-            }
-            Err(failure) => {
-                let how_far = (asking.sent, asking.answered);
-                return Err(Failed::note(client, request, slot, failure, how_far));
-            }
-        }
-    }
-}
-
-impl Failed {
-    /// Takes note of a try that failed, on the upstream's account if it is its fault.
-    fn note(
-        client: &Client,
-        request: &Request,
-        slot: Slot,
-        failure: Failure,
-        (sent, answered): (bool, bool),
-    ) -> Self {
-        let failed = Self { slot, failure, sent, answered };
-        if failed.is_upstreams_fault(client) {
-            failed.slot.failed(request.app(), failed.why());
-        }
-        failed
-    }
-
-    /// Neither a client that goes away or sends no body, nor a drain or ban, is the upstream's fault.
-    fn is_upstreams_fault(&self, client: &Client) -> bool {
-        match &self.failure {
-            Failure::Stop(Stop::Cut(Cut::Timeout)) => client.body.is_done(),
-            Failure::Connect(ConnectError::Cut(cut)) => *cut == Cut::Timeout,
-            Failure::Stop(_) => false,
-            Failure::Connect(_) | Failure::Io(_) | Failure::Closed | Failure::Response(_) => true,
-        }
-    }
-
-    fn went(&self, client: &Client) -> Went {
-        match &self.failure {
-            Failure::Connect(ConnectError::Cut(Cut::Timeout) | ConnectError::Failed(_)) => Went::Unsent,
-            // A client that does not send its body is no upstream's fault.
-            Failure::Stop(Stop::Cut(Cut::Timeout)) if client.body.is_done() && !self.answered => {
-                Went::TimedOut
-            }
-            Failure::Stop(_) | Failure::Connect(_) => Went::Otherwise,
-            _ if self.answered => Went::Otherwise,
-            Failure::Io(_) | Failure::Closed | Failure::Response(_) if !self.sent => Went::Unsent,
-            Failure::Io(_) | Failure::Closed | Failure::Response(_) => Went::Unanswered,
-        }
-    }
-
-    fn why(&self) -> &'static str {
-        match &self.failure {
-            Failure::Connect(_) => "connecting fails",
-            Failure::Stop(_) => "it does not answer in time",
-            Failure::Io(_) | Failure::Closed => "it closes without an answer",
-            Failure::Response(_) => "its answers are malformed",
-        }
-    }
-}
-
-/// Writes head and held body into the output.
-fn begin(
-    client: &Client,
-    request: &Request,
-    endpoint: &Endpoint,
-    out: &mut Vec<u8>,
-    held: &Bytes,
-    complete: bool,
-) -> Sending {
-    // A chunked body that is here already goes on with its length, which more applications take.
-    let framing = match request.head.framing {
-        BodyFraming::Chunked if complete => BodyFraming::Length(held.len() as u64),
-        framing => framing,
-    };
-    let app = request.app();
-    let peer = client.peer.ip();
-    let forwarded = Forwarded {
-        head: &request.head,
-        known: &request.known,
-        framing,
-        peer,
-        tls: client.tls.is_some(),
-        peer_trusted: app.trust_forwarded.contains(peer),
-        request_id: &request.id.to_text(),
-        path_prefix: &endpoint.server.path_prefix,
-        upstream_host: endpoint.server.host.as_bytes(),
-        upgrade: requested_upgrade(&request.head, &request.known),
-    };
-    write_request_head(out, &forwarded);
-    let chunked = framing == BodyFraming::Chunked;
-    if chunked {
-        encode::chunk(out, held);
-    } else {
-        out.extend_from_slice(held);
-    }
-    if complete { Sending::Done } else { Sending::Body { chunked } }
-}
-
-/// A request on its way, before its response head.
-struct Asking {
-    upstream: Socket,
-    sending: Sending,
-    /// Some of the request was sent.
-    sent: bool,
-    /// Some of a response has arrived.
-    answered: bool,
-}
-
-impl Asking {
-    async fn response_head(
-        &mut self,
-        client: &mut Client,
-        request: &mut Request,
-    ) -> Result<ResponseHead, Failure> {
-        let control = Rc::clone(&client.control);
-        control.run(|cx| self.poll_response_head(client, request, cx)).await
-    }
-
-    fn poll_response_head(
-        &mut self,
-        client: &mut Client,
-        request: &mut Request,
-        cx: &mut Context<'_>,
-    ) -> Poll<Result<ResponseHead, Failure>> {
-        let sent = poll_request_body(&mut self.upstream, &mut self.sending, client, request, cx);
-        self.sent |= self.upstream.has_sent();
-        if let Poll::Ready(Err(stop)) = sent {
-            return Poll::Ready(Err(Failure::Stop(stop)));
-        }
-        loop {
-            let head =
-                read_response_head(&mut self.upstream.input, request.is_head()).map_err(Failure::Response)?;
-            match head {
-                Some(head) if head.status >= 200 => return Poll::Ready(Ok(head)),
-                Some(head) if head.status == 101 => {
-                    let asked = requested_upgrade(&request.head, &request.known).is_some();
-                    let malformed = Failure::Response(ResponseError::Malformed);
-                    return Poll::Ready(if asked { Ok(head) } else { Err(malformed) });
-                }
-                Some(head) => pass_interim(client, request, &head, cx),
-                None => {
-                    if client.socket.poll_given_up(cx).is_ready() {
-                        return Poll::Ready(Err(Failure::Stop(Stop::ClientGone)));
-                    }
-                    let upstream = &mut self.upstream;
-                    let filled = client.worker.with_scratch(|scratch| upstream.poll_fill(cx, scratch));
-                    match ready!(filled).map_err(Failure::Io)? {
-                        0 => return Poll::Ready(Err(Failure::Closed)),
-                        _ => self.answered = true,
-                    }
-                }
-            }
-        }
-    }
-}
-
-/// Passes an interim response on (RFC 9110 section 15.2). `100 Continue` has been sent by ourselves where it was due.
-fn pass_interim(client: &mut Client, request: &Request, head: &ResponseHead, cx: &mut Context<'_>) {
-    let bounded = client.socket.output.len() < INTERIM_BYTES_MAX;
-    if head.status == 100 || request.head.version == HttpVersion::Http10 || !bounded {
-        return;
-    }
-    let out = client.output();
-    let from = out.len();
-    encode::status_line(out, head.status, head.bytes(head.reason));
-    write_response_fields(out, head);
-    out.extend_from_slice(b"\r\n");
-    let _ = client.socket.head_written(from, false);
-    // What cannot be written now goes out with the final response.
-    let _ = client.poll_flush(cx);
-}
-
 /// Moves request body from the client to the upstream; ready when there is no more to move.
-fn poll_request_body(
+pub(crate) fn poll_request_body(
     upstream: &mut Socket,
     sending: &mut Sending,
     client: &mut Client,
@@ -414,6 +141,17 @@ pub(crate) fn faulty(request: &mut Request, fault: FramingFault) -> Stop {
 }
 
 impl Exchange {
+    /// The response's head is there; bodies follow.
+    pub(crate) fn begin(slot: Slot, upstream: Socket, response: ResponseHead, sending: Sending) -> Self {
+        let body = match response.framing {
+            ResponseFraming::None => BodyDecoder::length(0),
+            ResponseFraming::Length(bytes) => BodyDecoder::length(bytes),
+            ResponseFraming::Chunked => BodyDecoder::chunked(),
+            ResponseFraming::UntilClose => BodyDecoder::until_close(),
+        };
+        Self { slot, upstream, response, body, sending, truncated: false }
+    }
+
     /// Holds response body for inspection, at most `max` bytes of it and as far as there is memory, `before` being what
     /// the request takes without it.
     pub(crate) async fn hold_body(
@@ -463,19 +201,19 @@ impl Exchange {
         request: &mut Request,
         held: &[u8],
     ) -> Result<(), Stop> {
-        let coding = self.coding(request);
-        if coding == Coding::UntilClose || client.worker.lets_go() {
+        let is_empty = self.is_over() && !self.truncated && held.is_empty();
+        let mut outgoing = Outgoing::of(client, request, &self.response, is_empty);
+        if outgoing.transfer == Transfer::UntilClose || client.worker.lets_go() {
             request.keep_alive = false;
         }
-        self.write_head(client, request, coding);
-        client.socket.head_written(0, self.is_over() && !self.truncated && held.is_empty())?;
+        self.write_head(client, request, &outgoing);
+        client.socket.head_written(0, is_empty)?;
         request.replied = true;
         request.status = self.response.status;
-        coding.write(client.output(), held);
-        request.response_bytes += held.len() as u64;
+        request.response_bytes += outgoing.write(client.output(), held) as u64;
         let control = Rc::clone(&client.control);
         let mut waits_for = WaitsFor::Neither;
-        control.run(|cx| self.poll_respond(client, request, coding, &mut waits_for, cx)).await?;
+        control.run(|cx| self.poll_respond(client, request, &mut outgoing, &mut waits_for, cx)).await?;
         let counted = &client.worker.counters.response_body_bytes;
         counted.fetch_add(request.response_bytes, std::sync::atomic::Ordering::Relaxed);
         if self.truncated {
@@ -493,7 +231,7 @@ impl Exchange {
         let protocol = self.response.headers().find(|(name, _)| FieldKind::of(name) == FieldKind::Upgrade);
         let out = client.output();
         encode::status_line(out, self.response.status, self.response.bytes(self.response.reason));
-        write_response_fields(out, &self.response);
+        write_response_fields(out, &self.response, Choice::default());
         encode::field(out, b"X-Request-Id", &request.id.to_text());
         encode::field(out, b"Connection", b"Upgrade");
         encode::field(out, b"Upgrade", protocol.map_or(b"websocket".as_slice(), |(_, value)| value));
@@ -518,7 +256,7 @@ impl Exchange {
         &mut self,
         client: &mut Client,
         request: &mut Request,
-        coding: Coding,
+        outgoing: &mut Outgoing,
         waits_for: &mut WaitsFor,
         cx: &mut Context<'_>,
     ) -> Poll<Result<(), Stop>> {
@@ -531,20 +269,20 @@ impl Exchange {
             let out = client.output();
             let room = OUTPUT_BYTES_MAX.saturating_sub(out.len());
             let mut bytes = 0;
-            self.take_body(room, |data| {
-                bytes += data.len();
-                coding.write(out, data);
-            });
-            request.response_bytes += bytes as u64;
+            self.take_body(room, |data| bytes += outgoing.write(out, data));
             if self.is_over() && !ended {
                 ended = true;
-                if coding == Coding::Chunked && !self.truncated {
-                    encode::last_chunk(client.output());
+                if !self.truncated {
+                    match outgoing.end(client.output()) {
+                        Some(last) => bytes += last,
+                        None => self.truncated = true,
+                    }
                 }
                 if !self.truncated {
                     client.socket.response_written();
                 }
             }
+            request.response_bytes += bytes as u64;
             if client.socket.has_output() {
                 if *waits_for != WaitsFor::Client {
                     *waits_for = WaitsFor::Client;
@@ -561,6 +299,11 @@ impl Exchange {
                 client.control.set_deadline(client.worker.after_ms(self.silence_max_ms(client, request)));
             }
             if self.poll_more(client, cx).is_pending() {
+                let bytes = outgoing.pause(client.output());
+                if bytes > 0 {
+                    request.response_bytes += bytes as u64;
+                    continue;
+                }
                 return self.poll_client_gone(client, cx);
             }
             *waits_for = WaitsFor::Neither;
@@ -616,19 +359,6 @@ impl Exchange {
         self.body.is_done() || self.truncated
     }
 
-    /// How the body goes to the client.
-    fn coding(&self, request: &Request) -> Coding {
-        match self.response.framing {
-            ResponseFraming::None => Coding::None,
-            ResponseFraming::Length(_) => Coding::Plain,
-            _ => match request.head.version {
-                HttpVersion::Http10 => Coding::UntilClose,
-                HttpVersion::Http11 => Coding::Chunked,
-                HttpVersion::Http2 => Coding::Plain,
-            },
-        }
-    }
-
     /// How long the upstream may be silent within its body. Event streams may be for long.
     fn silence_max_ms(&self, client: &Client, request: &Request) -> u64 {
         if is_event_stream(&self.response) {
@@ -638,13 +368,14 @@ impl Exchange {
         }
     }
 
-    fn write_head(&self, client: &mut Client, request: &Request, coding: Coding) {
+    fn write_head(&self, client: &mut Client, request: &Request, outgoing: &Outgoing) {
         let out = client.output();
         encode::status_line(out, self.response.status, self.response.bytes(self.response.reason));
-        write_response_fields(out, &self.response);
+        write_response_fields(out, &self.response, outgoing.choice);
+        outgoing.choice.write_own(out, &self.response);
         encode::field(out, b"X-Request-Id", &request.id.to_text());
         out.extend_from_slice(&request.rate_fields);
-        if coding == Coding::Chunked {
+        if outgoing.transfer == Transfer::Chunked {
             encode::field(out, b"Transfer-Encoding", b"chunked");
         }
         if !request.keep_alive {
@@ -657,7 +388,7 @@ impl Exchange {
 }
 
 /// Appends an upstream's header fields that do not end at this hop.
-pub(crate) fn write_response_fields(out: &mut Vec<u8>, response: &ResponseHead) {
+pub(crate) fn write_response_fields(out: &mut Vec<u8>, response: &ResponseHead, choice: Choice) {
     let mut names_fields = false;
     for (name, value) in response.headers() {
         if FieldKind::of(name) == FieldKind::Connection {
@@ -672,6 +403,7 @@ pub(crate) fn write_response_fields(out: &mut Vec<u8>, response: &ResponseHead) 
             | FieldKind::HopByHop
             | FieldKind::TransferEncoding
             | FieldKind::XRequestId => {}
+            _ if choice.changes_fields() && choice.writes(out, name, value) => {}
             // RFC 9110 section 8.6: none of these has a length.
             FieldKind::ContentLength if response.status < 200 || response.status == 204 => {}
             FieldKind::ContentLength => encode::field(out, name, value),
@@ -700,25 +432,6 @@ fn has_content_type(response: &ResponseHead, begin: &[u8]) -> bool {
     })
 }
 
-/// How a response's body is written to the client.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Coding {
-    None,
-    Plain,
-    Chunked,
-    UntilClose,
-}
-
-impl Coding {
-    fn write(self, out: &mut Vec<u8>, data: &[u8]) {
-        match self {
-            Self::None => {}
-            Self::Plain | Self::UntilClose => out.extend_from_slice(data),
-            Self::Chunked => encode::chunk(out, data),
-        }
-    }
-}
-
 /// For whom a response waits, so that each wait sets its deadline once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum WaitsFor {
@@ -727,46 +440,5 @@ enum WaitsFor {
     Upstream,
 }
 
-fn ask_failed(client: &Client, request: &mut Request, failed: Failed) -> Stop {
-    let key = &failed.slot.endpoint.key;
-    let (reply, error) = match failed.failure {
-        Failure::Connect(ConnectError::Cut(Cut::Timeout)) => {
-            client.control.clear_timeout();
-            (Reply::TIMED_OUT, format!("connecting to {key} took too long"))
-        }
-        Failure::Connect(ConnectError::Cut(cut)) => return Stop::Cut(cut),
-        Failure::Connect(ConnectError::Failed(error)) => {
-            (Reply::UNAVAILABLE, format!("connecting to {key} failed: {error}"))
-        }
-        Failure::Stop(Stop::Cut(Cut::Timeout)) => {
-            client.control.clear_timeout();
-            if !client.body.is_done() {
-                return faulty(request, FramingFault::HeadTimeout);
-            }
-            (Reply::TIMED_OUT, format!("no response of {key} in time"))
-        }
-        Failure::Stop(stop) => return stop,
-        Failure::Io(error) => (Reply::UNAVAILABLE, format!("the connection to {key} failed: {error}")),
-        Failure::Closed => (Reply::UNAVAILABLE, format!("{key} closed before a response")),
-        Failure::Response(error) => (Reply::UNAVAILABLE, format!("{key}: {error}")),
-    };
-    upstream_failed(client, request, reply, error)
-}
-
-/// Records an upstream's failure; the request is answered with `reply`.
-fn upstream_failed(client: &Client, request: &mut Request, reply: Reply, error: String) -> Stop {
-    WorkerCounters::add_one(&client.worker.counters.upstream_errors);
-    request.verdict.reason = Reason::Upstream { error };
-    request.verdict.status = reply.status;
-    Stop::Answered(reply)
-}
-
-/// Methods that may be repeated without asking (RFC 9110 section 9.2.2).
-fn is_idempotent(method: &[u8]) -> bool {
-    matches!(method, b"GET" | b"HEAD" | b"OPTIONS" | b"PUT" | b"DELETE" | b"TRACE")
-}
-
 /// Output above which no more of a body is taken before it is written.
 const OUTPUT_BYTES_MAX: usize = 64 * 1024;
-/// Interim responses waiting for a slow client; more are dropped.
-const INTERIM_BYTES_MAX: usize = 16 * 1024;

@@ -3,8 +3,9 @@
 
 use std::net::IpAddr;
 
-use phalanx_model::{BodyFraming, HttpVersion, PrefixSet, RequestHead};
+use phalanx_model::{BodyFraming, HttpVersion, RequestHead};
 
+use crate::client_address::{AddressField, AddressSource};
 use crate::http1::FieldKind;
 use crate::http1::encode::{self, field};
 use crate::http1::fields::{KnownFields, list};
@@ -22,6 +23,10 @@ pub(crate) struct Forwarded<'a> {
     pub(crate) tls: bool,
     /// Whether the peer's forwarding fields are believed.
     pub(crate) peer_trusted: bool,
+    /// In which of them the app's clients are named.
+    pub(crate) source: &'a AddressSource,
+    /// Whom they name.
+    pub(crate) client: IpAddr,
     pub(crate) request_id: &'a [u8],
     pub(crate) path_prefix: &'a str,
     /// What `Host` says when the client did not say it.
@@ -64,37 +69,6 @@ pub(crate) fn write_request_head(out: &mut Vec<u8>, request: &Forwarded<'_>) {
         field(out, b"Upgrade", protocol);
     }
     out.extend_from_slice(b"\r\n");
-}
-
-/// Who the client is: the peer, or behind trusted forwarders the last address that none of them has.
-///
-/// Counted from the right, because everything left of the first untrusted address is the client's own claim.
-pub(crate) fn client_address(
-    head: &RequestHead,
-    known: &KnownFields,
-    peer: IpAddr,
-    trusted: &PrefixSet,
-) -> IpAddr {
-    let peer = peer.to_canonical();
-    if !known.forwarded || !trusted.contains(peer) {
-        return peer;
-    }
-    let mut client = peer;
-    for (name, value) in head.fields.iter().rev().map(|f| (head.bytes(f.name), head.bytes(f.value))) {
-        if !name.eq_ignore_ascii_case(b"x-forwarded-for") {
-            continue;
-        }
-        for element in value.rsplit(|&b| b == b',') {
-            let Some(ip) = parse_node(element.trim_ascii()) else {
-                return client;
-            };
-            client = ip;
-            if !trusted.contains(ip) {
-                return client;
-            }
-        }
-    }
-    client
 }
 
 /// The protocol a request asks to upgrade to, if it is one that is passed on. Only WebSocket is: `h2c` would hide
@@ -163,6 +137,7 @@ fn write_fields(out: &mut Vec<u8>, request: &Forwarded<'_>) {
                     field(out, name, value);
                 }
             }
+            _ if !request.peer_trusted && request.source.is_named(name) => {}
             // A client may not take these away from the upstream by naming them in `Connection`.
             FieldKind::Host | FieldKind::Via => field(out, name, value),
             _ if named && is_named_by_connection(head.headers(), name) => {}
@@ -175,10 +150,16 @@ fn write_forwarding(out: &mut Vec<u8>, request: &Forwarded<'_>) {
     let head = request.head;
     out.extend_from_slice(b"X-Forwarded-For: ");
     let (mut has_proto, mut has_host) = (false, false);
+    // A forwarder that names clients elsewhere passes this one on as it came, maybe from the client itself.
+    let keeps_list = request.source.field == AddressField::XForwardedFor;
     if request.peer_trusted {
+        if !keeps_list && request.client != request.peer.to_canonical() {
+            write_ip(out, request.client);
+            out.extend_from_slice(b", ");
+        }
         for (name, value) in head.headers() {
             match FieldKind::of(name) {
-                FieldKind::XForwardedFor if !name.contains(&b'_') => {
+                FieldKind::XForwardedFor if keeps_list && !name.contains(&b'_') => {
                     out.extend_from_slice(value);
                     out.extend_from_slice(b", ");
                 }
@@ -204,19 +185,6 @@ fn write_ip(out: &mut Vec<u8>, ip: IpAddr) {
     let _ = write!(out, "{}", ip.to_canonical());
 }
 
-/// An element of `X-Forwarded-For`: an address, in brackets or not, with a port or not.
-fn parse_node(element: &[u8]) -> Option<IpAddr> {
-    let text = std::str::from_utf8(element).ok()?;
-    let ip = match text.parse::<IpAddr>() {
-        Ok(ip) => ip,
-        Err(_) => match text.parse::<std::net::SocketAddr>() {
-            Ok(address) => address.ip(),
-            Err(_) => text.strip_prefix('[')?.strip_suffix(']')?.parse().ok()?,
-        },
-    };
-    Some(ip.to_canonical())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -234,6 +202,10 @@ mod tests {
     }
 
     fn forwarded_over(fields: &str, peer_trusted: bool, tls: bool) -> String {
+        forwarded_from(fields, peer_trusted, tls, &AddressSource::default())
+    }
+
+    fn forwarded_from(fields: &str, peer_trusted: bool, tls: bool, source: &AddressSource) -> String {
         let (head, known) = head(fields);
         let mut out = Vec::new();
         let upgrade = requested_upgrade(&head, &known);
@@ -244,6 +216,8 @@ mod tests {
             peer: "192.0.2.1".parse().unwrap(),
             tls,
             peer_trusted,
+            source,
+            client: "203.0.113.9".parse().unwrap(),
             request_id: b"ID",
             path_prefix: "/base",
             upstream_host: b"127.0.0.1:1",
@@ -251,37 +225,6 @@ mod tests {
         };
         write_request_head(&mut out, &request);
         String::from_utf8(out).unwrap()
-    }
-
-    #[track_caller]
-    fn check_client(fields: &str, peer: &str, expected: &str) {
-        let (head, known) = head(fields);
-        let trusted = ["192.0.2.0/24".parse().unwrap(), "10.0.0.0/8".parse().unwrap()].into_iter().collect();
-        let client = client_address(&head, &known, peer.parse().unwrap(), &trusted);
-        assert_eq!(client, expected.parse::<IpAddr>().unwrap(), "{fields:?}");
-    }
-
-    #[test]
-    fn the_client_is_the_first_untrusted_address_from_the_right() {
-        check_client("X-Forwarded-For: 203.0.113.9\r\n", "192.0.2.1", "203.0.113.9");
-        check_client("X-Forwarded-For: 1.1.1.1, 203.0.113.9, 10.0.0.1\r\n", "192.0.2.1", "203.0.113.9");
-        check_client(
-            "X-Forwarded-For: 1.1.1.1\r\nX-Forwarded-For: 203.0.113.9\r\n",
-            "192.0.2.1",
-            "203.0.113.9",
-        );
-        check_client("X-Forwarded-For: 203.0.113.9:4711\r\n", "::ffff:192.0.2.1", "203.0.113.9");
-        check_client("X-Forwarded-For: [2001:db8::9]:4711\r\n", "192.0.2.1", "2001:db8::9");
-        check_client("X-Forwarded-For: 10.0.0.5, 10.0.0.6\r\n", "192.0.2.1", "10.0.0.5");
-    }
-
-    #[test]
-    fn what_cannot_be_believed_is_not() {
-        check_client("X-Forwarded-For: 203.0.113.9\r\n", "198.51.100.1", "198.51.100.1");
-        check_client("X-Forwarded-For: nonsense, 10.0.0.6\r\n", "192.0.2.1", "10.0.0.6");
-        check_client("X_Forwarded_For: 203.0.113.9\r\n", "192.0.2.1", "192.0.2.1");
-        check_client("Forwarded: for=203.0.113.9\r\n", "192.0.2.1", "192.0.2.1");
-        check_client("", "192.0.2.1", "192.0.2.1");
     }
 
     #[test]
@@ -348,5 +291,17 @@ mod tests {
                 && trusted.contains("Forwarded: for=1.2.3.4\r\n")
         );
         assert!(!trusted.contains("x_forwarded_for"));
+    }
+
+    #[test]
+    fn a_forwarder_that_names_clients_elsewhere_has_its_list_replaced() {
+        let source =
+            AddressSource { field: AddressField::Named("my-client".into()), ..AddressSource::default() };
+        let fields = "X-Forwarded-For: 1.2.3.4\r\nMy-Client: 203.0.113.9\r\n";
+        let text = forwarded_from(fields, true, false, &source);
+        assert!(text.contains("X-Forwarded-For: 203.0.113.9, 192.0.2.1\r\n"), "{text}");
+        assert!(text.contains("My-Client: 203.0.113.9\r\n") && !text.contains("1.2.3.4"), "{text}");
+        let text = forwarded_from(fields, false, false, &source);
+        assert!(text.contains("X-Forwarded-For: 192.0.2.1\r\n") && !text.contains("My-Client"), "{text}");
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! Flow in names: `Edge` -> `Worker` (one thread, one runtime) -> `Client` (a connection) -> `Request` -> `pipeline`
 //! (inspect, decide, act) -> `balance` (which
-//! upstream) -> `Exchange` (with it) -> reply; `events` out.
+//! upstream) -> `ask` -> `Exchange` (with it) -> reply; `events` out.
 //!
 //! A worker shares nothing with another but immutable snapshots ([`EdgePlan`], `View`), the bounded [`NodeTables`] and
 //! the event lanes; a request never leaves the thread that accepted it. Sketch of a plain GET: one read, one write to
@@ -14,14 +14,20 @@
 pub mod edge;
 pub mod settings;
 
+mod listen;
 mod worker;
 
 mod connection;
 mod pipeline;
+mod proxied;
 
+mod ask;
 mod audit;
+pub mod client_address;
 mod events;
 mod exchange;
+mod outgoing;
+mod prints;
 mod rates;
 mod stages;
 pub mod trial;
@@ -36,6 +42,7 @@ pub mod balance;
 
 pub mod check;
 
+mod compress;
 mod forward;
 mod mask;
 mod reply;
@@ -44,6 +51,7 @@ mod socket;
 mod stop;
 mod wire;
 
+pub mod proxy_protocol;
 pub mod tls;
 
 mod control;
@@ -54,11 +62,13 @@ pub mod plan;
 pub mod tables;
 
 pub mod http1;
-mod http2;
+pub mod http2;
 
 pub use balance::group::{EndpointReport, GroupReport, UpstreamGroup, UpstreamState};
+pub use client_address::{AddressField, AddressSource};
 pub use compile::Compiled;
 pub use edge::{Edge, EdgeHandle, EdgeShared};
+pub use listen::{GivenListener, Serves, bind};
 pub use places::Places;
 pub use plan::{AppLimits, AppPlan, EdgePlan, UpstreamPlan, UpstreamTarget};
 pub use settings::{CheckListen, EdgeLimits, EdgeSettings};

@@ -12,12 +12,13 @@ use bytes::Bytes;
 use phalanx_decide::{Denial, Finding, Mode, Provenance, on_findings, standing, strike};
 use phalanx_model::{Action, BodyFraming, FramingFault, HttpVersion, Reason, SecurityEvent, Verdict};
 
+use crate::ask;
 use crate::audit;
 use crate::check;
 use crate::client::Client;
 use crate::control::{Activity, Cut};
 use crate::events;
-use crate::exchange::{self, Exchange, Held, count_body, faulty, is_stream};
+use crate::exchange::{Exchange, Held, count_body, faulty, is_stream};
 use crate::rates;
 use crate::reply::{Form, Reply};
 use crate::request::Request;
@@ -61,7 +62,7 @@ pub(crate) async fn serve(client: &mut Client, request: &mut Request) -> After {
 async fn stages(client: &mut Client, request: &mut Request) -> Result<(), Stop> {
     on_request_head(client, request)?;
     let held = on_request_body(client, request).await?;
-    let mut exchange = exchange::ask(client, request, &held).await?;
+    let mut exchange = ask::ask(client, request, &held).await?;
     on_response_head(client, request, &exchange)?;
     if exchange.response.status == 101 {
         return upgrade(client, request, exchange).await;
@@ -142,6 +143,10 @@ fn on_request_head(client: &mut Client, request: &mut Request) -> Result<(), Sto
 fn check_standing(client: &Client, request: &mut Request) -> Result<(), Stop> {
     let shared = &client.worker.shared;
     let view = shared.view.load();
+    if client.is_for_nobody() {
+        // A balancer's own checks of health: what refused them would take the node out of service.
+        return Ok(());
+    }
     let who = client.worker.identities(&view, &client.control, request.client, Some(request.agent));
     let verdict = standing(&request.plan.decide, &view, &who, request.at_ms);
     let Some(verdict) = verdict else {
@@ -348,6 +353,9 @@ fn judge(client: &Client, request: &mut Request) -> Result<(), Stop> {
 
 /// Counts a refusal against its client; the last strike needed makes a proposal.
 fn count_strike(client: &Client, request: &mut Request) {
+    if client.is_for_nobody() {
+        return;
+    }
     let shared = &client.worker.shared;
     let head = &request.head;
     let denial = Denial {
@@ -382,6 +390,10 @@ async fn on_end(client: &mut Client, request: &mut Request, stop: Option<Stop>) 
             client.control.clear_timeout();
             faulty(request, FramingFault::HeadTimeout);
             Some(Reply::TOO_SLOW)
+        }
+        Some(Stop::ClientGone) if client.socket.is_broken_stream() => {
+            faulty(request, FramingFault::BadStream);
+            None
         }
         Some(Stop::Cut(_) | Stop::ClientGone) => None,
     };

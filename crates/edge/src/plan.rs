@@ -11,8 +11,10 @@ use phalanx_decide::rate::RateRule;
 use phalanx_decide::{DecidePlan, Mode, OnError};
 use phalanx_inspect::{Program, Scope};
 use phalanx_model::{PrefixSet, limits};
+use phalanx_policy::Compression;
 
 use crate::balance::group::UpstreamGroup;
+use crate::client_address::AddressSource;
 use crate::http1::semantics::without_port;
 
 /// The plan of a node: who is exempt, and the apps by host.
@@ -57,6 +59,10 @@ pub struct AppPlan {
     pub rates: Vec<RateRule>,
     /// Peers whose forwarding fields are believed.
     pub trust_forwarded: PrefixSet,
+    /// How they tell their clients' addresses.
+    pub client_address: AddressSource,
+    /// Which responses are compressed; `None`: none.
+    pub compression: Option<Arc<Compression>>,
 }
 
 /// Limits of an app.
@@ -180,6 +186,8 @@ impl AppPlan {
             limits: AppLimits::default(),
             rates: Vec::new(),
             trust_forwarded: PrefixSet::default(),
+            client_address: AddressSource::default(),
+            compression: None,
         }
     }
 }

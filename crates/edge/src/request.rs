@@ -9,7 +9,7 @@ use phalanx_model::{HttpVersion, Reason, RequestHead, RequestId, Signal, Verdict
 
 use crate::audit::Fields;
 use crate::client::{Arrived, Client};
-use crate::forward::client_address;
+use crate::client_address::{self, Disbelief};
 use crate::http1::FieldKind;
 use crate::http1::fields::{KnownFields, list};
 use crate::plan::{AppPlan, LocalPlan};
@@ -25,6 +25,10 @@ pub(crate) struct Request {
     pub(crate) app: Option<usize>,
     /// The client, after trusted forwarders.
     pub(crate) client: IpAddr,
+    /// The peer is one of the app's trusted forwarders.
+    pub(crate) peer_trusted: bool,
+    /// What was not believed of forwarding fields.
+    pub(crate) disbelief: Option<Disbelief>,
     /// The client's hash; see [`phalanx_model::Actor::Client`].
     pub(crate) agent: u64,
     /// Nothing the client asks for is refused.
@@ -64,13 +68,16 @@ impl Request {
         let plan = worker.plan();
         let host = known.host.map(|field| head.bytes(field.value)).unwrap_or_default();
         let app = plan.find(host);
-        let address = client_address(&head, &known, client.peer.ip(), &plan.app(app).trust_forwarded);
+        let certified = client.tls.is_some_and(|agreed| agreed.certified);
+        let found = client_address::find(&head, &known, (client.peer.ip(), certified), plan.app(app));
         let at_ms = worker.shared.clock.now_ms();
         Self {
             id: worker.new_request_id(at_ms),
             agent: agent_hash(&head, &known),
             keep_alive: keeps_alive(&head, &known) && !worker.lets_go(),
-            client: address,
+            client: found.client,
+            peer_trusted: found.peer_trusted,
+            disbelief: found.disbelief,
             app,
             plan,
             known,

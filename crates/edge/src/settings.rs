@@ -16,6 +16,9 @@ pub struct EdgeSettings {
     pub tls_listen: Vec<SocketAddr>,
     /// Where other proxies ask about requests that they carry themselves.
     pub check_listen: Vec<CheckListen>,
+    /// Whose connections each listener takes, each with a PROXY header before all else; in the order of `listen` and then
+    /// `tls_listen`. `None`, or nothing there: everybody's, without one.
+    pub proxied: Vec<Option<PrefixSet>>,
     /// Worker threads; 0 takes one per core.
     pub workers: usize,
     /// The node's tag in request ids.
@@ -57,6 +60,7 @@ impl EdgeSettings {
             listen,
             tls_listen: Vec::new(),
             check_listen: Vec::new(),
+            proxied: Vec::new(),
             workers,
             node_tag,
             limits,

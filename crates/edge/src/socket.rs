@@ -61,6 +61,11 @@ impl Socket {
         Self::over(Transport::Memory)
     }
 
+    /// Takes it out; what is left in its place reads and writes nothing.
+    pub(crate) fn take(&mut self) -> Self {
+        std::mem::replace(self, Self::of_wire(Wire::Gone))
+    }
+
     fn over(transport: Transport) -> Self {
         Self { transport, input: BytesMut::new(), output: Vec::new(), flushed: 0, sent: false }
     }
@@ -215,6 +220,11 @@ impl Socket {
             Transport::Wire(..) | Transport::Memory => Poll::Pending,
             Transport::Stream(stream) => stream.poll_given_up(cx),
         }
+    }
+
+    /// Whether this is a stream whose body breaks the protocol.
+    pub(crate) fn is_broken_stream(&self) -> bool {
+        matches!(&self.transport, Transport::Stream(stream) if stream.is_broken())
     }
 
     /// Whether it was seen that the client has given its stream up.

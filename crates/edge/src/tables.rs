@@ -158,6 +158,24 @@ pub(crate) struct Admission {
     actor: Option<IpAddr>,
 }
 
+impl Admission {
+    /// Counts what was admitted without an actor against one that is known by now, or says that a limit is reached.
+    pub(crate) fn assign(&mut self, actor: IpAddr, actor_max: usize) -> Result<(), &'static str> {
+        let actor = actor_ip(actor);
+        let counts = self.counted.of(&self.tables);
+        let Some(shard) = shard(&counts.shards, actor) else { return Ok(()) };
+        let mut open = shard.lock();
+        let count = open.entry(actor).or_insert(0);
+        if *count >= actor_max {
+            return Err("connections_per_actor");
+        }
+        *count += 1;
+        drop(open);
+        self.actor = Some(actor);
+        Ok(())
+    }
+}
+
 impl Drop for Admission {
     fn drop(&mut self) {
         let counts = self.counted.of(&self.tables);

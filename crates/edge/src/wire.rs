@@ -12,6 +12,8 @@ use tokio::net::{TcpStream, UnixStream};
 pub(crate) enum Wire {
     Tcp(TcpStream),
     Unix(UnixStream),
+    /// Nothing: the bytes pass elsewhere.
+    Gone,
 }
 
 impl AsyncRead for Wire {
@@ -23,6 +25,7 @@ impl AsyncRead for Wire {
         match &mut *self {
             Self::Tcp(stream) => Pin::new(stream).poll_read(cx, buffer),
             Self::Unix(stream) => Pin::new(stream).poll_read(cx, buffer),
+            Self::Gone => Poll::Ready(Ok(())),
         }
     }
 }
@@ -32,6 +35,7 @@ impl AsyncWrite for Wire {
         match &mut *self {
             Self::Tcp(stream) => Pin::new(stream).poll_write(cx, bytes),
             Self::Unix(stream) => Pin::new(stream).poll_write(cx, bytes),
+            Self::Gone => Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
         }
     }
 
@@ -43,6 +47,7 @@ impl AsyncWrite for Wire {
         match &mut *self {
             Self::Tcp(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
             Self::Unix(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
+            Self::Gone => Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
         }
     }
 
@@ -58,6 +63,7 @@ impl AsyncWrite for Wire {
         match &mut *self {
             Self::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
             Self::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::Gone => Poll::Ready(Ok(())),
         }
     }
 }

@@ -8,13 +8,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use phalanx_decide::standing;
-use phalanx_model::counters::WorkerCounters;
+use phalanx_model::counters::{ProxyFailure, WorkerCounters};
 use phalanx_model::lanes::Lanes;
-use phalanx_model::{Clock, Identities, RequestId, Swap, View};
+use phalanx_model::{Clock, Identities, PrefixSet, RequestId, Swap, View};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, watch};
 
 use crate::client::Client;
+use crate::compress::Encoders;
 use crate::connection;
 use crate::control::{Activity, Connections, Control, Cut};
 use crate::places::Places;
@@ -36,10 +37,18 @@ pub(crate) struct WorkerShared {
     pub(crate) lanes: Lanes,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) tables: Arc<NodeTables>,
-    /// When the drain must be over; `None` while the node serves.
-    pub(crate) drain: Arc<watch::Sender<Option<Instant>>>,
+    /// How the node drains; `None` while it serves.
+    pub(crate) drain: Arc<watch::Sender<Option<Drain>>>,
     /// Whether connections end with the request under way, while new ones are served.
     pub(crate) retire: Arc<watch::Sender<bool>>,
+}
+
+/// When a drain is over.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Drain {
+    pub(crate) until: Instant,
+    /// Idle connections may ask once more until then.
+    pub(crate) idle_until: Instant,
 }
 
 /// A worker's own state.
@@ -49,7 +58,10 @@ pub(crate) struct Worker {
     pub(crate) pool: Pool,
     pub(crate) connections: Connections,
     pub(crate) inspect_scratch: InspectScratch,
+    pub(crate) encoders: Encoders,
     pub(crate) draining: Cell<bool>,
+    /// While it drains: idle connections are no longer waited for.
+    pub(crate) hurries: Cell<bool>,
     retiring: Cell<bool>,
     scratch: RefCell<Box<[u8]>>,
     buffers: RefCell<Vec<Vec<u8>>>,
@@ -68,7 +80,9 @@ impl Worker {
             pool: Pool::new(limits.upstream_idle, limits.upstream_idle_ms),
             connections: Connections::default(),
             inspect_scratch: InspectScratch::default(),
+            encoders: Encoders::default(),
             draining: Cell::new(false),
+            hurries: Cell::new(false),
             retiring: Cell::new(false),
             scratch: RefCell::new(vec![0; READ_BYTES_MAX].into_boxed_slice()),
             buffers: RefCell::default(),
@@ -214,16 +228,18 @@ impl Worker {
 /// One of a worker's listening sockets.
 pub(crate) struct Listener {
     pub(crate) socket: std::net::TcpListener,
-    pub(crate) purpose: Purpose,
+    pub(crate) begins: Begins,
 }
 
-/// What a listening socket is for: plain HTTP of clients by default.
-#[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Purpose {
+/// How connections of a listener begin.
+#[derive(Clone, Default)]
+pub(crate) struct Begins {
     /// Its place among the TLS listeners, if it is one.
     pub(crate) tls: Option<usize>,
     /// Its place among those at which other proxies ask, if it is one.
     pub(crate) check: Option<usize>,
+    /// Whose connections it takes, each with a PROXY header; `None`: everybody's, without one.
+    pub(crate) proxied: Option<Arc<PrefixSet>>,
 }
 
 /// Runs a worker on the current thread until the node has drained.
@@ -239,31 +255,37 @@ pub(crate) fn run(
         let mut drain = shared.drain.subscribe();
         let worker = Rc::new(Worker::new(shared, counters));
         let mut accepting = Vec::new();
-        for Listener { socket, purpose } in listeners {
+        for Listener { socket, begins } in listeners {
             let listener = TcpListener::from_std(socket)?;
-            accepting.push(tokio::task::spawn_local(accept(Rc::clone(&worker), listener, purpose)));
+            accepting.push(tokio::task::spawn_local(accept(Rc::clone(&worker), listener, begins)));
         }
         tokio::task::spawn_local(watch_bans(Rc::clone(&worker)));
         tokio::task::spawn_local(watch_retirement(Rc::clone(&worker)));
         let ticker = tokio::task::spawn_local(keep_ticking(Rc::clone(&worker)));
-        let asked = drain.wait_for(Option::is_some).await.ok().and_then(|until| *until);
+        let asked = drain.wait_for(Option::is_some).await.ok().and_then(|drain| *drain);
         // The sender lives as long as the worker: the wait cannot fail.
-        let until = asked.unwrap_or_else(Instant::now);
+        let drain = asked.unwrap_or_else(|| Drain { until: Instant::now(), idle_until: Instant::now() });
         worker.draining.set(true);
         for listener in accepting {
             let _ = listener.await;
         }
-        finish(&worker, until).await;
+        finish(&worker, drain).await;
         ticker.abort();
         Ok(())
     })
 }
 
 /// Lets requests in flight end, then cuts what is left.
-async fn finish(worker: &Rc<Worker>, until: Instant) {
+async fn finish(worker: &Rc<Worker>, drain: Drain) {
+    if worker.connections.len() > 0 && Instant::now() < drain.idle_until {
+        // Those that speak HTTP/2 say at once that no stream is to come.
+        worker.connections.for_each(|control| control.wake());
+        let _ = tokio::time::timeout_at(drain.idle_until.into(), worker.closed.notified()).await;
+    }
+    worker.hurries.set(true);
     worker.cut_idle();
     if worker.connections.len() > 0 {
-        let in_time = tokio::time::timeout_at(until.into(), worker.closed.notified()).await;
+        let in_time = tokio::time::timeout_at(drain.until.into(), worker.closed.notified()).await;
         if in_time.is_err() {
             worker.connections.for_each(|control| control.cut(Cut::Drained));
             // What was cut ends on its next poll; connections that hang in a write get no more time than a tick.
@@ -287,7 +309,7 @@ async fn watch_retirement(worker: Rc<Worker>) {
     }
 }
 
-async fn accept(worker: Rc<Worker>, listener: TcpListener, purpose: Purpose) {
+async fn accept(worker: Rc<Worker>, listener: TcpListener, begins: Begins) {
     let mut drain = worker.shared.drain.subscribe();
     loop {
         let accepted = tokio::select! {
@@ -296,7 +318,7 @@ async fn accept(worker: Rc<Worker>, listener: TcpListener, purpose: Purpose) {
             accepted = listener.accept() => accepted,
         };
         match accepted {
-            Ok(accepted) => admit(&worker, accepted, purpose),
+            Ok(accepted) => admit(&worker, accepted, &begins),
             Err(error) if is_transient(&error) => {}
             Err(error) => {
                 // Out of file descriptors or memory: accepting again at once would only spin.
@@ -306,23 +328,33 @@ async fn accept(worker: Rc<Worker>, listener: TcpListener, purpose: Purpose) {
         }
     }
     // Connections that the kernel has already completed are served, not reset, when the listener closes.
-    while let Some(Ok(accepted)) = futures_util::FutureExt::now_or_never(listener.accept()) {
-        admit(&worker, accepted, purpose);
+    for _ in 0..ACCEPTED_LAST {
+        let accepted = tokio::task::unconstrained(listener.accept());
+        let Some(Ok(accepted)) = futures_util::FutureExt::now_or_never(accepted) else { return };
+        admit(&worker, accepted, &begins);
     }
 }
 
 /// Counts a connection and serves it, or closes it at once when a limit is reached.
-fn admit(worker: &Rc<Worker>, (stream, peer): (TcpStream, SocketAddr), purpose: Purpose) {
+fn admit(worker: &Rc<Worker>, (stream, peer): (TcpStream, SocketAddr), begins: &Begins) {
     let settings = &worker.shared.settings;
     let limits = &settings.limits;
     let plan = worker.plan();
     let ip = peer.ip().to_canonical();
-    let check = purpose.check.and_then(|place| settings.check_listen.get(place));
-    if check.is_some_and(|check| !check.from.contains(ip)) {
-        WorkerCounters::add_one(&worker.counters.connections_refused);
-        return tracing::debug!(%peer, "it may not ask about requests of others");
-    }
-    let actor = (check.is_none() && !plan.decide.forwarders.contains(ip)).then_some(ip);
+    let check = begins.check.and_then(|place| settings.check_listen.get(place));
+    let actor = match (&begins.proxied, check) {
+        (_, Some(check)) if !check.from.contains(ip) => {
+            WorkerCounters::add_one(&worker.counters.connections_refused);
+            return tracing::debug!(%peer, "connection closed: it may not ask about requests");
+        }
+        (Some(balancers), _) if !balancers.contains(ip) => {
+            worker.counters.count_proxy_failure(ProxyFailure::Stranger);
+            return tracing::debug!(%peer, "connection closed: it is from none of the balancers");
+        }
+        // Whose it is, its header says, or each question.
+        (Some(_), _) | (_, Some(_)) => None,
+        (None, None) => (!plan.decide.forwarders.contains(ip)).then_some(ip),
+    };
     let admitted = ConnectionCounts::admit(
         &worker.shared.tables,
         Counted::Connections,
@@ -332,8 +364,9 @@ fn admit(worker: &Rc<Worker>, (stream, peer): (TcpStream, SocketAddr), purpose: 
     match admitted {
         Ok(admission) => {
             WorkerCounters::add_one(&worker.counters.connections_accepted);
-            let mut client = Client::open(worker, (stream, peer), purpose.tls, actor, admission);
-            client.check = purpose.check;
+            let mut client = Client::open(worker, (stream, peer), begins.tls, actor, admission);
+            client.awaits_proxy_header = begins.proxied.is_some();
+            client.check = begins.check;
             tokio::task::spawn_local(connection::serve(client));
         }
         Err(limit) => {
@@ -386,5 +419,7 @@ const READ_BYTES_MAX: usize = 64 * 1024;
 const BUFFER_BYTES: usize = 4 * 1024;
 /// Output buffers kept for reuse.
 const BUFFERS_KEPT: usize = 256;
+/// Connections taken when a listener closes: those that wait, not those that keep coming where another process listens too.
+const ACCEPTED_LAST: usize = 4_096;
 /// Pause after a failed accept.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);

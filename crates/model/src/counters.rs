@@ -38,6 +38,8 @@ pub struct WorkerCounters {
     pub tls_key_exchanges: [AtomicU64; KeyExchange::ALL.len()],
     /// Connections to TLS listeners that came to nothing, by the place in [`TlsFailure::ALL`].
     pub tls_failures: [AtomicU64; TlsFailure::ALL.len()],
+    /// Connections to listeners behind balancers that came to nothing, by the place in [`ProxyFailure::ALL`].
+    pub proxy_failures: [AtomicU64; ProxyFailure::ALL.len()],
 }
 
 macro_rules! labels {
@@ -95,6 +97,21 @@ labels! {
         /// The client refused what we showed, most often the certificate.
         Refused => "refused",
     }
+    /// Why a connection to a listener that demands a PROXY header came to nothing.
+    ProxyFailure {
+        /// It came from none of the balancers.
+        Stranger => "stranger",
+        /// The header took too long.
+        Timeout => "timeout",
+        /// It ended before the header did.
+        Closed => "closed",
+        /// What came was no header, or a broken one.
+        Malformed => "malformed",
+        /// The header's checksum is wrong.
+        Checksum => "checksum",
+        /// The client that it names has too many connections.
+        Limit => "limit",
+    }
 }
 
 impl WorkerCounters {
@@ -106,6 +123,11 @@ impl WorkerCounters {
     /// Counts a connection to a TLS listener that came to nothing.
     pub fn count_tls_failure(&self, failure: TlsFailure) {
         self.tls_failures.get(failure as usize).into_iter().for_each(Self::add_one);
+    }
+
+    /// Counts a connection to a listener behind balancers that came to nothing.
+    pub fn count_proxy_failure(&self, failure: ProxyFailure) {
+        self.proxy_failures.get(failure as usize).into_iter().for_each(Self::add_one);
     }
 
     /// Counts how the keys of a session were agreed on.

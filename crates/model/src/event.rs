@@ -61,6 +61,12 @@ pub struct AccessEvent {
     /// How another proxy asked about it; none for a request that came here itself. The peer is that proxy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub check: Option<CheckKind>,
+    /// How the client writes HTTP: order and case of its fields, or how it begins HTTP/2.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub http_print: Option<Arc<str>>,
+    /// The balancer that passed the connection on with a PROXY header; the peer is the one that it named.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub balancer: Option<IpAddr>,
     /// What the audit log shows beyond this, where the node has one and the request is for it. Stays in memory.
     #[serde(skip)]
     pub audit: Option<Box<AuditDetail>>,

@@ -124,6 +124,8 @@ mod tests {
             tls: None,
             ja4: None,
             check: None,
+            http_print: None,
+            balancer: None,
             audit: None,
         };
         SecurityEvent::Request { access: Box::new(access), signals: vec![], faults: vec![] }

@@ -270,3 +270,15 @@ pub const POLICY_PROGRAM_RULES_MAX: usize = 50_000;
 pub const POLICY_PREFIXES_MAX: usize = 10_000;
 /// Clients that are told apart while a policy is on trial: 200 KiB, and enough to judge by.
 pub const TRIAL_CLIENTS_MAX: usize = 4_096;
+/// Largest header of the PROXY protocol, in bytes. Balancers send up to some hundred; one with a client's certificate in it may
+/// have a few thousand.
+pub const PROXY_HEADER_BYTES_MAX: usize = 4 * 1024;
+/// Longest time from a balancer's connection to the end of its PROXY header, in milliseconds. It sends it with its first
+/// packet; one that is lost is sent again after one second, and after two more.
+pub const PROXY_HEADER_TIME_MAX_MS: u64 = 5_000;
+/// Elements of forwarding fields that are looked at: nobody stands behind more proxies.
+pub const FORWARDED_ELEMENTS_MAX: usize = 64;
+/// Networks of one content delivery network: the largest publish some two hundred, and each request from a peer asks all of them.
+pub const CDN_NETWORKS_MAX: usize = 512;
+/// Responses that a worker compresses at once; more go as they are. Each encoder takes some hundred KiB.
+pub const COMPRESSED_RESPONSES_MAX: usize = 128;

@@ -128,6 +128,8 @@ pub enum FramingFault {
     HeadTimeout,
     /// Another proxy's question does not say what was asked, or says it twice.
     BadQuestion,
+    /// What HTTP/2 forbids: in a head that its codec refuses unseen, in the order of frames, or between a head and its body.
+    BadStream,
 }
 
 impl fmt::Display for FramingFault {
@@ -155,6 +157,7 @@ impl fmt::Display for FramingFault {
             Self::BodyTooLarge => "body is too large",
             Self::HeadTimeout => "head did not arrive in time",
             Self::BadQuestion => "question of another proxy that does not say what was asked",
+            Self::BadStream => "malformed HTTP/2",
         })
     }
 }

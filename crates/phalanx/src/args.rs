@@ -48,6 +48,11 @@ pub(crate) enum Command {
     Policy(crate::commands::policy::PolicyCommand),
     /// Load the policy of a running node again
     Reload(crate::commands::reload::ReloadArgs),
+    /// Have a process of the installed binary take over from a running one, with all sockets and no lost request
+    Upgrade(crate::commands::upgrade::UpgradeArgs),
+    /// Start what a node tells it to
+    #[command(hide = true)]
+    Launcher(crate::life::LauncherArgs),
     /// Work with rule sets: regression tests, benchmarks, replay
     #[command(subcommand)]
     Waf(WafCommand),
@@ -167,6 +172,9 @@ pub(crate) struct UpArgs {
     /// The format of the audit log
     #[arg(long, value_enum, default_value = "json", requires = "audit_log")]
     pub(crate) audit_format: AuditFormatArg,
+    /// off: the process may touch what its user may, and not only what is named here
+    #[arg(long, value_enum, default_value = "on")]
+    pub(crate) sandbox: Switch,
     #[command(flatten)]
     pub(crate) fleet: FleetArgs,
     /// Print one JSON object when ready, instead of text

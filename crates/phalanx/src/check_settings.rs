@@ -70,7 +70,7 @@ fn listener(
     let address = address(text, &raw.address, faults)?;
     let ca_file = raw.client_ca.as_ref().map(|file| folder.join(&file.value));
     let clients = ca_file.map(|ca_file| ClientCertificates { ca_file, required: true });
-    let tls = with_tls.then_some(TlsListen { address, require_pq: false, clients });
+    let tls = with_tls.then_some(TlsListen { address, require_pq: false, clients, proxied: None });
     let refuse_with = raw.refuse_with.as_ref().map(|status| status.value);
     Some(CheckSettings { address, kind: raw.kind, from, tls, refuse_with })
 }
@@ -105,6 +105,48 @@ impl CheckSettings {
             from: self.from.clone(),
             tls,
             refuse_with: self.refuse_with,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::settings::tests::read_with;
+
+    #[test]
+    fn listeners_for_other_proxies_say_who_may_ask() {
+        let listen = |more: &str| format!("[[listen.check]]\naddress = \"127.0.0.1:8085\"\n{more}\n");
+        let kind = "kind = \"forward-auth\"\n";
+        let (settings, faults) = read_with(&format!(
+            "{}{}",
+            listen(&format!("{kind}from = [\"10.0.0.5\", \"::1\"]\nrefuse_with = 403")),
+            listen("kind = \"ext-authz\"\nfrom = [\"127.0.0.0/8\"]")
+        ));
+        assert!(faults.is_empty(), "{faults:?}");
+        let settings = settings.unwrap();
+        // Nothing was said of clients of its own, so there are none.
+        assert_eq!(settings.listen, []);
+        let [first, second] = settings.checks.as_slice() else { panic!("two") };
+        assert_eq!((first.refuse_with, second.kind), (Some(403), phalanx_model::CheckKind::ExtAuthz));
+        assert!(first.from.contains("10.0.0.5".parse().unwrap()) && first.tls.is_none());
+        let from = "from = [\"10.0.0.5\"]\n";
+        for (more, fault) in [
+            (kind.to_owned(), "error: 4: missing field `from`"),
+            (from.to_owned(), "error: 4: missing field `kind`"),
+            (format!("kind = \"forwardauth\"\n{from}"), "error: 6: unknown value `forwardauth`"),
+            (format!("{kind}from = []"), "error: 7: nobody may ask here"),
+            (format!("{kind}from = [\"0.0.0.0/0\"]"), "error: 7: everybody could ask in everybody's name"),
+            (format!("{kind}from = [\"proxy\"]"), "error: 7: `proxy` is no address or network"),
+            (format!("{kind}{from}refuse_with = 404"), "error: 8: `refuse_with` is 401 or 403"),
+            (format!("{kind}{from}client_ca = \"a.pem\""), "error: 8: certificates of proxies are asked for"),
+            (format!("{kind}{from}tls = true"), "error: 8: a TLS listener needs a certificate"),
+            (
+                format!("kind = \"ext-authz\"\n{from}refuse_with = 403"),
+                "error: 8: `refuse_with` is for `kind = \"forward-auth\"`",
+            ),
+        ] {
+            let (_, faults) = read_with(&listen(&more));
+            assert!(faults.first().is_some_and(|found| found.starts_with(fault)), "{more}: {faults:?}");
         }
     }
 }

@@ -11,6 +11,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use crate::life::{Purpose, Sockets};
 use crate::node::bind;
 use crate::places_port::PlacesKeeper;
 use crate::policy_port::PolicyKeeper;
@@ -27,9 +28,9 @@ pub(crate) struct Crowdsec {
 
 impl Crowdsec {
     /// Reads the bouncers' keys and takes the address where they ask.
-    pub(crate) async fn open(settings: &Settings, state: &StateFolder) -> anyhow::Result<Self> {
+    pub(crate) fn open(settings: &Settings, state: &StateFolder, sockets: &Sockets) -> anyhow::Result<Self> {
         let listener = match settings.lapi {
-            Some(listen) => Some(bind(listen, "where bouncers ask").await?),
+            Some(listen) => Some(bind(sockets, Purpose::Lapi, listen, "where bouncers ask")?),
             None => None,
         };
         let listen = listener.as_ref().map(TcpListener::local_addr).transpose()?;

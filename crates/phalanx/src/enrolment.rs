@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use anyhow::{Context, bail};
+use anyhow::bail;
 use parking_lot::Mutex;
 use phalanx_control::{AuthorityPort, DelegatePort, Desk, EnrolDeps};
 use phalanx_fleet::FleetHandle;
@@ -14,8 +14,9 @@ use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 
 use crate::delegate::DelegateKeeper;
+use crate::life::{Purpose, Sockets};
 use crate::membership::{Identity, steward};
-use crate::node::nats_url;
+use crate::node::{bind, nats_url};
 use crate::settings::Settings;
 
 /// What the node is to a fleet with an authority.
@@ -45,7 +46,11 @@ pub(crate) struct Counter {
 }
 
 impl Counter {
-    pub(crate) async fn open(settings: &Settings, identity: Option<&Arc<Identity>>) -> anyhow::Result<Self> {
+    pub(crate) fn open(
+        settings: &Settings,
+        identity: Option<&Arc<Identity>>,
+        sockets: &Sockets,
+    ) -> anyhow::Result<Self> {
         let of_authority = identity.is_some_and(|identity| identity.authority.is_some());
         let mut addresses = settings.fleet.as_ref().map(|fleet| fleet.enroll_at.clone()).unwrap_or_default();
         let Some(listen) = settings.fleet.as_ref().and_then(|fleet| fleet.enroll) else {
@@ -57,8 +62,7 @@ impl Counter {
                  become its site's delegate; name the state folder with --state, or make an authority with `phalanx fleet init`"
             );
         }
-        let listener =
-            TcpListener::bind(listen).await.with_context(|| format!("cannot listen on {listen}"))?;
+        let listener = bind(sockets, Purpose::Enroll, listen, "where nodes join")?;
         if addresses.is_empty() {
             addresses.push(listener.local_addr()?.to_string());
         }

@@ -25,6 +25,7 @@ mod enrolment;
 mod membership;
 
 mod crowdsec;
+mod life;
 mod node;
 mod serve;
 mod up;
@@ -74,6 +75,8 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Fleet(command) => commands::fleet::run(&command),
         Command::Policy(command) => commands::policy::run(&command),
         Command::Reload(args) => commands::reload::run(&args),
+        Command::Upgrade(args) => commands::upgrade::run(&args),
+        Command::Launcher(args) => life::launcher(&args),
         Command::Waf(WafCommand::Ftw(args)) => waf::ftw::ftw(args),
         Command::Waf(WafCommand::Backend(args)) => waf::backend::backend(&args),
         Command::Waf(WafCommand::Bench(args)) => waf::bench::bench(args),

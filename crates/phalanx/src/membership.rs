@@ -488,6 +488,7 @@ pub(crate) mod tests {
                 geo: Default::default(),
                 h2c: false,
                 listen: vec![],
+                proxied: Vec::new(),
                 admin: "127.0.0.1:0".parse()?,
                 state: folder.to_owned(),
                 workers: 1,
@@ -498,6 +499,8 @@ pub(crate) mod tests {
                 logs: crate::settings::LogSettings::default(),
                 tls: Default::default(),
                 checks: Vec::new(),
+                drains: Default::default(),
+                sandbox: Default::default(),
             };
             Identity::establish(&settings, &state, &sealer, POLICY, self.clock.now_ms()).await
         }

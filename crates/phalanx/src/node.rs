@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use futures_util::FutureExt;
-use phalanx_control::api::NodeStatus;
+use parking_lot::Mutex;
+use phalanx_control::api::{NodeStatus, Process};
 use phalanx_control::{ControlDeps, Listeners, Reloaded};
 use phalanx_edge::{CheckListen, Edge, EdgeHandle, EdgeSettings, EdgeShared};
 use phalanx_fleet::{Change, FleetError, FleetHandle, FleetKeys, GoodPort, NatsSettings, Remembered, Sites};
@@ -23,19 +24,25 @@ use phalanx_policy::Diagnostic;
 use phalanx_record::{Metrics, MetricsSources, NodeGauges, RecordSettings, Recorder};
 use phalanx_trust::{AdminToken, FleetSecret, LoginTickets, Sealer, Sessions};
 use tokio::net::TcpListener;
-use tokio::sync::{broadcast, mpsc, watch};
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio::task::{JoinHandle, JoinSet};
+
+mod life;
+
+pub(crate) use life::{Birth, Remains};
 
 use crate::check_settings::CheckSettings;
 use crate::crowdsec::Crowdsec;
 use crate::enrolment::{self, Counter, Enrolment, Offices};
+use crate::life::sandbox::Confinement;
+use crate::life::{Purpose, Sockets};
 use crate::material_port::MaterialKeeper;
 use crate::membership::{Identity, expected_fleet};
 use crate::places_port::PlacesKeeper;
 use crate::plan::PolicySource;
 use crate::policy_follow::Kept;
 use crate::policy_port::PolicyKeeper;
-use crate::settings::Settings;
+use crate::settings::{Drains, Settings};
 use crate::state::StateFolder;
 
 /// Why a node did not start.
@@ -66,9 +73,17 @@ pub(crate) struct Node {
     stop: watch::Sender<bool>,
     control: JoinHandle<()>,
     lapi: JoinHandle<()>,
+    /// Gives back the security lane once the node stops.
+    sharing: JoinHandle<mpsc::Receiver<SecurityEvent>>,
     /// Ends with the node.
-    _membership: JoinSet<()>,
+    membership: JoinSet<()>,
     pub(crate) enrolment: Enrolment,
+    sockets: Arc<Sockets>,
+    drains: Drains,
+    /// Why the last upgrade failed.
+    upgrade_fault: life::UpgradeFault,
+    /// Resolves when the process before this one has ended; none if there was none.
+    before: Option<oneshot::Receiver<()>>,
 }
 
 /// What keeps the snapshots that files make.
@@ -84,14 +99,15 @@ impl Keepers {
     fn reload(&self) -> Result<Reloaded, Vec<Diagnostic>> {
         self.places.reload();
         let of_material = self.material.reload().err().unwrap_or_default();
-        match self.policy.reload() {
+        let outcome = match self.policy.reload() {
             Ok(reloaded) if of_material.is_empty() => Ok(reloaded),
             Ok(_) => Err(of_material),
             Err(mut faults) => {
                 faults.extend(of_material);
                 Err(faults)
             }
-        }
+        };
+        outcome.map_err(crate::life::sandbox::explain)
     }
 }
 
@@ -101,6 +117,7 @@ impl Node {
         settings: &Settings,
         state: &StateFolder,
         source: PolicySource,
+        birth: Birth,
     ) -> Result<Self, StartError> {
         let clock: Arc<dyn Clock> = Arc::new(CorrectedClock::new(SystemClock));
         let (lanes, readers) = Lanes::new();
@@ -125,7 +142,11 @@ impl Node {
             keeper.refuse_bundle(&fault);
         }
         let keepers = (Arc::new(keeper), Arc::new(material));
-        Self::wire(settings, state, (keepers, kept, sealer), (lanes, readers), clock)
+        if let Some(takeover) = &birth.start.takeover {
+            birth.start.sockets.bind_others(settings).map_err(StartError::Other)?;
+            tokio::task::block_in_place(|| takeover.take_state()).map_err(StartError::Other)?;
+        }
+        Self::wire(settings, state, (keepers, kept, sealer), (lanes, readers), clock, birth)
             .await
             .map_err(StartError::Other)
     }
@@ -136,32 +157,46 @@ impl Node {
         ((keeper, material), kept, sealer): ((Arc<PolicyKeeper>, Arc<MaterialKeeper>), Kept, Arc<Sealer>),
         (lanes, readers): (Lanes, LaneReaders),
         clock: Arc<dyn Clock>,
+        birth: Birth,
     ) -> anyhow::Result<Self> {
+        let sockets = Arc::clone(&birth.start.sockets);
         let token = AdminToken::load_or_create(&state.admin_token())?;
         // Before anything of the state is opened for writing: two nodes must not share one folder.
-        let (listeners, admin) = bind_admin(settings, state).await?;
-        let mut crowdsec = Crowdsec::open(settings, state).await?;
+        let (listeners, admin) = bind_admin(settings, state, &sockets)?;
+        let mut crowdsec = Crowdsec::open(settings, state, &sockets)?;
 
         let (recorder, (events, security)) =
             open_record(record_settings(settings, state, &sealer, &clock), readers)?;
         let (stop, stopping) = watch::channel(false);
         let policy_version = keeper.describe().version;
         let identity = Identity::establish(settings, state, &sealer, policy_version, clock.now_ms()).await?;
-        let counter = Counter::open(settings, identity.as_ref()).await?;
+        let counter = Counter::open(settings, identity.as_ref(), &sockets)?;
         let of_node = (identity.as_deref(), counter.for_nodes());
+        let snapshots = (&keeper, &*material, &lanes, &clock);
         let (edge, fleet, places) =
-            start_core(settings, state, of_node, sealer, (&keeper, &material, &lanes, &clock), admin).await?;
+            start_core(settings, state, of_node, sealer, snapshots, (admin, &birth)).await?;
+        let (edge, to_run) = edge;
         crowdsec.import(settings, &fleet, &clock)?;
         let mut tasks = JoinSet::new();
         tasks.spawn(kept.follow(Arc::clone(&keeper), fleet.clone(), edge.clone(), Arc::clone(&clock)));
         let of_fleet = (&fleet, &lanes, &clock);
         let (offices, enrolment) =
             enrolment::keep(settings, identity.as_ref(), counter, of_fleet, &stopping, &mut tasks)?;
-        tokio::spawn(share(events, security, fleet.clone(), lanes.clone()));
+        let to_share = (events, security);
+        let sharing = tokio::spawn(share(to_share, fleet.clone(), lanes.clone(), stopping.clone()));
         let keepers = Keepers { policy: keeper, places, material };
-        let running = Running { keepers, edge, fleet, recorder, lanes, clock };
+        sockets.check_all_used()?;
+        let takeover = birth.start.takeover.clone();
+        let running = Running { keepers, edge, fleet, recorder, lanes, clock, sharing, birth };
         let member = (identity, offices, enrolment, tasks);
-        running.serve(settings, state, (listeners, admin, token, crowdsec), member, (stop, stopping))
+        let listening = (listeners, admin, token, crowdsec);
+        let mut node = running.serve(settings, state, listening, member, (stop, stopping))?;
+        // Last: connections that are accepted here must not be lost by a start that fails.
+        if let (Some(edge), Some(takeover)) = (to_run, takeover) {
+            edge.run().context("cannot start the workers")?;
+            node.before = takeover.ready(node.lanes.clone())?;
+        }
+        Ok(node)
     }
 
     /// What is in force.
@@ -176,12 +211,14 @@ impl Node {
 
     /// Drains requests, closes the state, ends.
     pub(crate) async fn stop(self) {
-        self.edge.drain(DRAIN).await;
+        self.sockets.close();
+        self.edge.drain(self.drains.stop).await;
         let entry = LedgerKind::Node { state: "stopped".into() };
         let _ = self.lanes.ledger(LedgerEntry { at_ms: self.clock.now_ms(), kind: entry });
         self.stop.send_replace(true);
         let _ = self.control.await;
         let _ = self.lapi.await;
+        let _ = self.sharing.await;
         self.fleet.shutdown().await;
         // Blocks until the lanes are written; nothing else runs any more.
         let _ = tokio::task::spawn_blocking(move || self.recorder.stop()).await;
@@ -196,6 +233,8 @@ struct Running {
     recorder: Recorder,
     lanes: Lanes,
     clock: Arc<dyn Clock>,
+    sharing: JoinHandle<mpsc::Receiver<SecurityEvent>>,
+    birth: Birth,
 }
 
 impl Running {
@@ -208,7 +247,10 @@ impl Running {
         (identity, offices, enrolment, tasks): Membership,
         (stop, stopping): (watch::Sender<bool>, watch::Receiver<bool>),
     ) -> anyhow::Result<Node> {
-        let Self { keepers, edge, fleet, recorder, lanes, clock } = self;
+        let Self { keepers, edge, fleet, recorder, lanes, clock, sharing, birth } = self;
+        let fault = birth.start.takeover.as_ref().and_then(|takeover| takeover.fault());
+        let upgrade_fault = Arc::new(Mutex::new(fault.map(str::to_owned)));
+        let process = (birth.confinement, Arc::clone(&upgrade_fault));
         let started_at_ms = clock.now_ms();
         let entry = LedgerKind::Node { state: "started".into() };
         lanes.ledger(LedgerEntry { at_ms: started_at_ms, kind: entry })?;
@@ -232,11 +274,12 @@ impl Running {
             metrics: metrics(&edge, &lanes, &recorder, &keepers, &fleet, &clock),
             lanes: lanes.clone(),
             counters: edge.counters().to_vec(),
-            node_status: node_status(settings, &keepers, identity, fleet.view()),
+            node_status: node_status(settings, &keepers, identity, fleet.view(), process),
             authority: offices.authority,
             delegate: offices.delegate,
             policy: policy_port(&keepers),
             bundles: bundle_port(&keepers.policy),
+            upgrade: life::upgrade_port(birth.bell),
             bouncers: crowdsec.bouncers(),
             imports: crowdsec.imports(),
             lapi_listen: crowdsec.listen(),
@@ -261,18 +304,28 @@ impl Running {
             stop,
             control,
             lapi,
-            _membership: tasks,
+            sharing,
+            membership: tasks,
             enrolment,
+            sockets: birth.start.sockets,
+            drains: settings.drains,
+            upgrade_fault,
+            before: None,
         })
     }
 }
 
 type Membership = (Option<Arc<Identity>>, Offices, Enrolment, JoinSet<()>);
 
-async fn bind_admin(settings: &Settings, state: &StateFolder) -> anyhow::Result<(Listeners, SocketAddr)> {
-    let socket = phalanx_control::bind_socket(&state.admin_socket())
-        .with_context(|| format!("cannot listen on {}", state.admin_socket().display()))?;
-    let tcp = bind(settings.admin, "the admin address").await?;
+fn bind_admin(
+    settings: &Settings,
+    state: &StateFolder,
+    sockets: &Sockets,
+) -> anyhow::Result<(Listeners, SocketAddr)> {
+    let path = state.admin_socket();
+    let socket = sockets.admin_socket(|| phalanx_control::bind_socket(&path));
+    let socket = socket.with_context(|| format!("cannot listen on {}", path.display()))?;
+    let tcp = bind(sockets, Purpose::Admin, settings.admin, "the admin address")?;
     let admin = tcp.local_addr()?;
     Ok((Listeners { tcp: Some(tcp), socket: Some(socket) }, admin))
 }
@@ -294,8 +347,8 @@ async fn start_core(
     (identity, enrol): (Option<&Identity>, Vec<String>),
     sealer: Arc<Sealer>,
     (keeper, material, lanes, clock): (&Arc<PolicyKeeper>, &MaterialKeeper, &Lanes, &Arc<dyn Clock>),
-    admin: SocketAddr,
-) -> anyhow::Result<(EdgeHandle, FleetHandle, Arc<PlacesKeeper>)> {
+    (admin, birth): (SocketAddr, &Birth),
+) -> anyhow::Result<((EdgeHandle, Option<Edge>), FleetHandle, Arc<PlacesKeeper>)> {
     let keys = match identity {
         Some(identity) => identity.fleet_keys()?,
         None => FleetKeys::load_or_create(state.path(), &sealer, true)?,
@@ -315,7 +368,12 @@ async fn start_core(
     let counts_jointly = settings.fleet.is_some() || fleet_settings.nats.is_some();
     let secret = fleet_settings.secret.as_ref();
     let rate_hash_key = counts_jointly.then(|| crate::rates::hash_key(&fleet_settings.fleet_id, secret));
-    let edge = start_edge(settings, rate_hash_key, admin, shared)?;
+    let bound = bind_edge(settings, rate_hash_key, (admin, &birth.start.sockets), shared)?;
+    let edge = bound.handle();
+    let to_run = match birth.start.takeover.is_some() {
+        true => Some(bound),
+        false => bound.run().map(|_| None).context("cannot start the workers")?,
+    };
     let (lanes, clock) = (lanes.clone(), Arc::clone(clock));
     let fleet = FleetHandle::start_with(remembered, fleet_settings, sealer, keys, lanes, clock).await?;
     fleet.measure_by(settings.held, good_port(&edge, &places)).await;
@@ -324,7 +382,7 @@ async fn start_core(
     if counts_jointly {
         tokio::spawn(crate::rates::share(Arc::clone(edge.tables()), keeper.plan(), fleet.clone()));
     }
-    Ok((edge, fleet, places))
+    Ok(((edge, to_run), fleet, places))
 }
 
 /// The clients that the edge served well, and where they are.
@@ -421,16 +479,19 @@ fn check_listeners(settings: &Settings) -> Vec<CheckListen> {
     settings.checks.iter().zip(with_places).map(|(one, place)| one.for_edge(place)).collect()
 }
 
-fn start_edge(
+fn bind_edge(
     settings: &Settings,
     rate_hash_key: Option<[u8; 16]>,
-    admin: SocketAddr,
+    (admin, sockets): (SocketAddr, &Sockets),
     shared: EdgeShared,
-) -> anyhow::Result<EdgeHandle> {
+) -> anyhow::Result<Edge> {
     let tag = id::node_tag(&settings.site, &settings.node);
     let mut edge_settings = EdgeSettings::new(settings.listen.clone(), settings.workers, tag);
     edge_settings.tls_listen = settings.tls.listeners.iter().map(|listener| listener.address).collect();
     edge_settings.check_listen = check_listeners(settings);
+    let plain = (0..settings.listen.len()).map(|place| settings.proxied.get(place).cloned().flatten());
+    let tls = settings.tls.listeners.iter().map(|listener| listener.proxied.clone());
+    edge_settings.proxied = plain.chain(tls).collect();
     edge_settings.never_upstream = management(settings);
     // As bound: the settings may leave the port to the system.
     edge_settings.never_upstream.push(admin);
@@ -441,23 +502,28 @@ fn start_edge(
     }
     let checks: Vec<_> = settings.checks.iter().map(|one| one.address).collect();
     let all = [edge_settings.listen.as_slice(), &edge_settings.tls_listen, &checks].concat();
-    let edge =
-        Edge::bind(edge_settings, shared).with_context(|| format!("cannot listen on {}", words(&all)))?;
-    let handle = edge.handle();
-    edge.run().context("cannot start the workers")?;
-    Ok(handle)
+    let given = sockets.of_edge(&edge_settings.listen, &edge_settings.tls_listen, &checks);
+    Edge::bind(edge_settings, shared, given).with_context(|| format!("cannot listen on {}", words(&all)))
 }
 
 /// Turns the node's proposals into decisions, then hands the events on to the record. A record that does not keep up
 /// loses events, counted; it never delays a decision.
+///
+/// When the node stops it goes on until nothing is left, and gives the lane back with what comes after that.
 async fn share(
-    mut events: mpsc::Receiver<SecurityEvent>,
-    record: mpsc::Sender<SecurityEvent>,
+    (mut events, record): (mpsc::Receiver<SecurityEvent>, mpsc::Sender<SecurityEvent>),
     fleet: FleetHandle,
     lanes: Lanes,
-) {
+    mut stopping: watch::Receiver<bool>,
+) -> mpsc::Receiver<SecurityEvent> {
     let mut stuck = false;
-    while let Some(event) = events.recv().await {
+    loop {
+        let event = tokio::select! {
+            biased;
+            event = events.recv() => event,
+            _ = stopping.wait_for(|stops| *stops) => None,
+        };
+        let Some(event) = event else { return events };
         if let SecurityEvent::Proposal(proposal) = &event {
             let mut decided = fleet.propose(proposal.clone());
             // A burst waits for the ledger, a full disk does not hold up what comes after.
@@ -554,6 +620,7 @@ fn node_status(
     keepers: &Keepers,
     identity: Option<Arc<Identity>>,
     view: Arc<Swap<View>>,
+    (confinement, upgrade_fault): (Confinement, life::UpgradeFault),
 ) -> phalanx_control::StatusPort {
     let Keepers { policy: keeper, places, material } = keepers.clone();
     let shared = settings.fleet.as_ref().filter(|fleet| fleet.url.is_some());
@@ -564,11 +631,15 @@ fn node_status(
         degraded.extend(material.degraded());
         degraded.extend(open.then(|| OPEN_FLEET.to_owned()));
         degraded.extend(identity.as_ref().and_then(|identity| identity.fault()));
+        degraded.extend(confinement.degraded.iter().cloned());
+        let fault = upgrade_fault.lock().clone();
+        degraded.extend(fault.map(|fault| format!("{UPGRADE_FAILED}{fault}")));
         NodeStatus {
             plan: keeper.describe(),
             not_ready: None,
             degraded,
             certificates: material.certificates(),
+            process: Process { id: std::process::id(), confinement: confinement.holds.clone() },
         }
     })
 }
@@ -597,16 +668,21 @@ fn bundle_port(keeper: &Arc<PolicyKeeper>) -> phalanx_control::BundlePort {
     })
 }
 
-pub(crate) async fn bind(address: SocketAddr, what: &str) -> anyhow::Result<TcpListener> {
-    TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}, {what}"))
+pub(crate) fn bind(
+    sockets: &Sockets,
+    purpose: Purpose,
+    address: SocketAddr,
+    what: &str,
+) -> anyhow::Result<TcpListener> {
+    sockets.tcp(purpose, address).with_context(|| format!("cannot listen on {address}, {what}"))
 }
 
 fn words(addresses: &[SocketAddr]) -> String {
     addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
-/// How long requests in flight may take to end when the node stops.
-const DRAIN: Duration = Duration::from_secs(10);
+/// How the status begins to tell of an upgrade that failed.
+pub(crate) const UPGRADE_FAILED: &str = "the last upgrade failed: ";
 /// What an operator must know of a fleet without a secret.
 const OPEN_FLEET: &str = "the fleet has no secret: whoever reaches the NATS server can join it and give operators' orders; \
      give the fleet an authority with `phalanx fleet init`, or start every node with the same --fleet-secret";

@@ -50,7 +50,7 @@ impl Rig {
             lanes: lanes.clone(),
             clock: Arc::clone(&clock),
         };
-        let edge = Edge::bind(EdgeSettings::new(vec![], 1, 1), shared).unwrap();
+        let edge = Edge::bind(EdgeSettings::new(vec![], 1, 1), shared, vec![]).unwrap();
         let load = || FleetKeys::load_or_create(folder.path(), &sealer, true).unwrap();
         let settings = FleetSettings {
             fleet_id: FLEET.into(),

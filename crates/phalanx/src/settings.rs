@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use phalanx_control::ImportSettings;
-use phalanx_model::HoldLimits;
+use phalanx_model::{HoldLimits, PrefixSet};
 use phalanx_policy::Diagnostic;
 use phalanx_policy::toml_text::{At, Text};
 use phalanx_policy::units::duration_ms;
@@ -17,12 +17,15 @@ use serde::Deserialize;
 
 use crate::args::parse_name;
 use crate::check_settings::{self, CheckSettings, RawCheckListen};
+use crate::life::sandbox::{self, RawSandbox, SandboxSettings};
 use crate::tls_settings::{self, RawCertificate, RawTlsListen, TlsSettings};
 
 /// A node's settings, checked.
 #[derive(Debug, Clone)]
 pub(crate) struct Settings {
     pub(crate) listen: Vec<SocketAddr>,
+    /// Whose connections each of them takes with a PROXY header, in their order; everybody's without one where there is none.
+    pub(crate) proxied: Vec<Option<PrefixSet>>,
     /// Clients may begin with HTTP/2 without TLS.
     pub(crate) h2c: bool,
     pub(crate) admin: SocketAddr,
@@ -46,6 +49,26 @@ pub(crate) struct Settings {
     pub(crate) tls: TlsSettings,
     /// Where other proxies ask; nowhere unless it is said.
     pub(crate) checks: Vec<CheckSettings>,
+    pub(crate) drains: Drains,
+    /// What the process may touch.
+    pub(crate) sandbox: SandboxSettings,
+}
+
+/// How long connections may go on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Drains {
+    /// After the node was told to stop.
+    pub(crate) stop: Duration,
+    /// After another process has taken over.
+    pub(crate) handover: Duration,
+}
+
+impl Default for Drains {
+    fn default() -> Self {
+        // A stop is waited for, by people and service managers; nobody waits for a process that was followed, and what lasts
+        // there is a WebSocket or a download.
+        Self { stop: Duration::from_secs(10), handover: Duration::from_secs(600) }
+    }
 }
 
 /// Logs in other tools' formats; there are none unless they are asked for.
@@ -74,14 +97,19 @@ pub(crate) struct FleetSettings {
 /// Reads a settings file: the settings and the policy file they name, as far as they can be read, and every fault.
 /// What was read must not be used when there are faults.
 pub(crate) fn read(path: &Path) -> (Option<(Settings, PathBuf)>, Vec<Diagnostic>) {
-    let name = path.display().to_string();
-    let text = match std::fs::read_to_string(path) {
-        Ok(text) => text,
+    match std::fs::read_to_string(path) {
+        Ok(text) => read_text(path, &text),
         Err(error) => {
-            return (None, vec![Diagnostic::error(name.as_str(), 0, format!("cannot be read: {error}"))]);
+            let name = path.display().to_string();
+            (None, vec![Diagnostic::error(name.as_str(), 0, format!("cannot be read: {error}"))])
         }
-    };
-    let text = Text::new(&name, &text);
+    }
+}
+
+/// The same, of the text that a file had.
+pub(crate) fn read_text(path: &Path, text: &str) -> (Option<(Settings, PathBuf)>, Vec<Diagnostic>) {
+    let name = path.display().to_string();
+    let text = Text::new(&name, text);
     let (raw, mut faults) = text.read_partly::<RawSettings>();
     let folder = path.parent().unwrap_or(Path::new(""));
     (raw.map(|raw| check(&text, &raw, folder, &mut faults)), faults)
@@ -95,9 +123,15 @@ fn check(
 ) -> (Settings, PathBuf) {
     let listen = raw.listen.address.clone().unwrap_or_default();
     let mut addresses: Vec<_> = listen.iter().filter_map(|a| address(text, a, faults)).collect();
-    // Who listens for TLS, or for other proxies, says so, and need not listen without it.
-    if listen.is_empty() && raw.listen.tls.is_empty() && raw.listen.check.is_empty() {
+    // Who listens for TLS, balancers or other proxies says so, and need not listen without.
+    let others = raw.listen.tls.is_empty() && raw.listen.http.is_empty() && raw.listen.check.is_empty();
+    if listen.is_empty() && others {
         addresses.push(DEFAULT_LISTEN);
+    }
+    let mut proxied_by = vec![None; addresses.len()];
+    for raw in &raw.listen.http {
+        addresses.extend(address(text, &raw.address, faults));
+        proxied_by.push(proxied(text, raw.proxy_protocol.as_ref(), faults));
     }
     let admin = raw.listen.admin.as_ref().and_then(|a| address(text, a, faults)).unwrap_or(DEFAULT_ADMIN);
     if !admin.ip().is_loopback()
@@ -125,6 +159,7 @@ fn check(
     tls.checks = checks.iter().filter_map(|one| one.tls.clone()).collect();
     let settings = Settings {
         listen: addresses,
+        proxied: proxied_by,
         h2c: raw.listen.h2c,
         admin,
         logs: logs(text, &raw.log, folder, &state, faults),
@@ -140,8 +175,25 @@ fn check(
         held: held(text, &raw.held, faults),
         tls,
         checks,
+        drains: drains(text, &raw.node, faults),
+        sandbox: sandbox::check(text, &raw.sandbox, folder, faults),
     };
     (settings, folder.join(&raw.policy))
+}
+
+fn drains(text: &Text<'_>, raw: &RawNode, faults: &mut Vec<Diagnostic>) -> Drains {
+    let mut drains = Drains::default();
+    for (key, written, time) in
+        [("drain", &raw.drain, &mut drains.stop), ("handover", &raw.handover, &mut drains.handover)]
+    {
+        let Some(written) = written else { continue };
+        match duration_ms(written) {
+            Ok(ms) if ms <= DRAIN_MAX_MS => *time = Duration::from_millis(ms),
+            Ok(_) => faults.push(text.error_at(&written.span, format!("`{key}` is a day at most"))),
+            Err(fault) => faults.push(text.error_at(&written.span, fault)),
+        }
+    }
+    drains
 }
 
 fn fleet(text: &Text<'_>, raw: &RawFleet, folder: &Path, faults: &mut Vec<Diagnostic>) -> FleetSettings {
@@ -345,6 +397,37 @@ pub(crate) fn address(
     address
 }
 
+/// The balancers that a listener takes connections from.
+pub(crate) fn proxied(
+    text: &Text<'_>,
+    written: Option<&At<Vec<At<String>>>>,
+    faults: &mut Vec<Diagnostic>,
+) -> Option<PrefixSet> {
+    let written = written?;
+    if written.value.is_empty() {
+        let fault = text.error_at(&written.span, "no connection would be taken: no balancer is named");
+        faults.push(fault.with_help("write `proxy_protocol = [\"10.0.0.0/8\"]`, or take it out"));
+    }
+    let networks = written.value.iter().filter_map(|network| {
+        let prefix = phalanx_policy::prefix::parse(network);
+        match &prefix {
+            None => {
+                let fault = format!("`{}` is no IP address or range", network.value);
+                faults.push(text.error_at(&network.span, fault));
+            }
+            Some(prefix) if prefix.prefix_len() == 0 => {
+                let fault =
+                    format!("`{}` holds every address: any client could claim any other", network.value);
+                let fault = text.error_at(&network.span, fault);
+                faults.push(fault.with_help("name the networks that the balancers connect from"));
+            }
+            Some(_) => {}
+        }
+        prefix
+    });
+    Some(networks.collect())
+}
+
 fn name(
     text: &Text<'_>,
     written: Option<&At<String>>,
@@ -395,6 +478,8 @@ struct RawSettings {
     held: RawHeld,
     #[serde(default)]
     certificate: Vec<RawCertificate>,
+    #[serde(default)]
+    sandbox: RawSandbox,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -426,6 +511,8 @@ struct RawNode {
     name: Option<At<String>>,
     state: Option<PathBuf>,
     workers: Option<At<u16>>,
+    drain: Option<At<String>>,
+    handover: Option<At<String>>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -436,9 +523,19 @@ struct RawListen {
     h2c: bool,
     admin: Option<At<String>>,
     #[serde(default)]
+    http: Vec<RawHttpListen>,
+    #[serde(default)]
     tls: Vec<RawTlsListen>,
     #[serde(default)]
     check: Vec<RawCheckListen>,
+}
+
+/// `[[listen.http]]` as written.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawHttpListen {
+    address: At<String>,
+    proxy_protocol: Option<At<Vec<At<String>>>>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -494,11 +591,13 @@ const IMPORT_LIMIT: usize = 20_000;
 /// Half of what one author may order in all: a source must not crowd out what the node finds out itself.
 const IMPORT_LIMIT_MAX: usize = phalanx_model::limits::DECISIONS_PER_AUTHOR_MAX / 2;
 
+const DRAIN_MAX_MS: u64 = 86_400_000;
+
 const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8080);
 const DEFAULT_ADMIN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8900);
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
     fn told(log: &str) -> (Option<LogSettings>, Vec<String>) {
@@ -506,7 +605,7 @@ mod tests {
         (settings.map(|settings| settings.logs), faults)
     }
 
-    fn read_with(sections: &str) -> (Option<Settings>, Vec<String>) {
+    pub(crate) fn read_with(sections: &str) -> (Option<Settings>, Vec<String>) {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("phalanx.toml");
         std::fs::write(&file, format!("policy = \"policy.toml\"\n[node]\nstate = \"state\"\n{sections}"))
@@ -677,43 +776,6 @@ mod tests {
     }
 
     #[test]
-    fn listeners_for_other_proxies_say_who_may_ask() {
-        let listen = |more: &str| format!("[[listen.check]]\naddress = \"127.0.0.1:8085\"\n{more}\n");
-        let kind = "kind = \"forward-auth\"\n";
-        let (settings, faults) = read_with(&format!(
-            "{}{}",
-            listen(&format!("{kind}from = [\"10.0.0.5\", \"::1\"]\nrefuse_with = 403")),
-            listen("kind = \"ext-authz\"\nfrom = [\"127.0.0.0/8\"]")
-        ));
-        assert!(faults.is_empty(), "{faults:?}");
-        let settings = settings.unwrap();
-        // Nothing was said of clients of its own, so there are none.
-        assert_eq!(settings.listen, []);
-        let [first, second] = settings.checks.as_slice() else { panic!("two") };
-        assert_eq!((first.refuse_with, second.kind), (Some(403), phalanx_model::CheckKind::ExtAuthz));
-        assert!(first.from.contains("10.0.0.5".parse().unwrap()) && first.tls.is_none());
-        let from = "from = [\"10.0.0.5\"]\n";
-        for (more, fault) in [
-            (kind.to_owned(), "error: 4: missing field `from`"),
-            (from.to_owned(), "error: 4: missing field `kind`"),
-            (format!("kind = \"forwardauth\"\n{from}"), "error: 6: unknown value `forwardauth`"),
-            (format!("{kind}from = []"), "error: 7: nobody may ask here"),
-            (format!("{kind}from = [\"0.0.0.0/0\"]"), "error: 7: everybody could ask in everybody's name"),
-            (format!("{kind}from = [\"proxy\"]"), "error: 7: `proxy` is no address or network"),
-            (format!("{kind}{from}refuse_with = 404"), "error: 8: `refuse_with` is 401 or 403"),
-            (format!("{kind}{from}client_ca = \"a.pem\""), "error: 8: certificates of proxies are asked for"),
-            (format!("{kind}{from}tls = true"), "error: 8: a TLS listener needs a certificate"),
-            (
-                format!("kind = \"ext-authz\"\n{from}refuse_with = 403"),
-                "error: 8: `refuse_with` is for `kind = \"forward-auth\"`",
-            ),
-        ] {
-            let (_, faults) = read_with(&listen(&more));
-            assert!(faults.first().is_some_and(|found| found.starts_with(fault)), "{more}: {faults:?}");
-        }
-    }
-
-    #[test]
     fn when_orders_are_held_is_a_setting_within_limits() {
         let (settings, faults) = read_with("[held]\nshare_percent = 20\nclients_least = 50");
         assert_eq!(faults, [] as [&str; 0]);
@@ -725,6 +787,29 @@ mod tests {
         ] {
             let (_, faults) = read_with(&format!("[held]\n{wrong}"));
             assert!(faults.len() == 1 && faults[0].contains(expected), "{wrong}: {faults:?}");
+        }
+    }
+
+    #[test]
+    fn listeners_behind_balancers_are_read_and_mistakes_about_them_told() {
+        let (settings, faults) = read_with(
+            "[listen]\naddress = [\"127.0.0.1:1\"]\n[[listen.http]]\naddress = \"127.0.0.1:2\"\n\
+             proxy_protocol = [\"10.0.0.0/8\"]\n[[listen.http]]\naddress = \"127.0.0.1:3\"\n",
+        );
+        assert_eq!(faults, Vec::<String>::new());
+        let settings = settings.unwrap();
+        let ports: Vec<_> = settings.listen.iter().map(SocketAddr::port).collect();
+        assert_eq!(ports, [1, 2, 3]);
+        let proxied: Vec<_> = settings.proxied.iter().map(Option::is_some).collect();
+        assert_eq!(proxied, [false, true, false]);
+        for (networks, fault) in [
+            ("[]", "no balancer is named"),
+            ("[\"10.0.0\"]", "`10.0.0` is no IP address or range"),
+            ("[\"0.0.0.0/0\"]", "any client could claim any other"),
+        ] {
+            let section = format!("[[listen.http]]\naddress = \"127.0.0.1:2\"\nproxy_protocol = {networks}");
+            let (_, faults) = read_with(&section);
+            assert!(faults[0].contains(fault), "{faults:?}");
         }
     }
 }

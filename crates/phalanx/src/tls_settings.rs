@@ -4,13 +4,14 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use phalanx_model::PrefixSet;
 use phalanx_model::limits::CERTIFICATES_MAX;
 use phalanx_policy::Diagnostic;
 use phalanx_policy::toml_text::{At, Text};
 use serde::Deserialize;
 
 use crate::check_settings::RawCheckListen;
-use crate::settings::address;
+use crate::settings::{address, proxied};
 
 /// TLS listeners and what they show; none of both by default.
 #[derive(Debug, Clone, Default)]
@@ -28,6 +29,8 @@ pub(crate) struct TlsListen {
     pub(crate) address: SocketAddr,
     pub(crate) require_pq: bool,
     pub(crate) clients: Option<ClientCertificates>,
+    /// Whose connections it takes, with a PROXY header; everybody's without one if there is none.
+    pub(crate) proxied: Option<PrefixSet>,
 }
 
 /// Whose certificates clients are asked for.
@@ -98,6 +101,7 @@ fn listener(
             .client_ca
             .as_ref()
             .map(|file| ClientCertificates { ca_file: folder.join(file), required: asked == Asked::Require }),
+        proxied: proxied(text, raw.proxy_protocol.as_ref(), faults),
     })
 }
 
@@ -124,6 +128,7 @@ pub(crate) struct RawTlsListen {
     require_pq: bool,
     client_ca: Option<PathBuf>,
     client_certificate: Option<At<Asked>>,
+    proxy_protocol: Option<At<Vec<At<String>>>>,
 }
 
 /// `[[certificate]]` as written.

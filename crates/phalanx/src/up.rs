@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail};
 use phalanx_control::api;
@@ -13,40 +14,51 @@ use phalanx_model::{CheckKind, Clock, PrefixSet, SystemClock};
 use phalanx_policy::{Diagnostic, Mode, Policy, RuleSource};
 use phalanx_trust::membership;
 use serde_json::json;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc;
 
 use crate::args::{ModeArg, RunArgs, Switch, UpArgs, parse_prefix};
 use crate::check_settings::CheckSettings;
 use crate::enrolment::Enrolment;
-use crate::node::{Node, StartError};
+use crate::life::handover::{self, Followed};
+use crate::life::sandbox::{self, SandboxSettings};
+use crate::life::{Launcher, Start, Upgrade, service};
+use crate::node::{Birth, Node, StartError};
 use crate::places_port::read_one;
 use crate::plan::PolicySource;
-use crate::settings::{self, FleetSettings, LogSettings, Settings};
+use crate::settings::{self, Drains, FleetSettings, LogSettings, Settings};
 use crate::state::StateFolder;
 use crate::tls_settings::{CertificateFiles, TlsListen, TlsSettings};
 
 /// Protects one app; no file needed.
 pub(crate) fn up(args: &UpArgs) -> anyhow::Result<ExitCode> {
     let policy = policy_of(args)?;
+    let start = Start::inherit()?;
     let settings = settings_of(args)?;
     let ready = |node: &Node, plan: &api::Plan, state: &StateFolder| match args.json {
         true => print_json(node, state),
         false => print_up(args, &settings, node, plan),
     };
-    serve(&settings, PolicySource::Built(Box::new(policy)), &ready)
+    serve(&settings, PolicySource::Built(Box::new(policy)), (start, None), &ready)
 }
 
 /// Runs a node from its settings file.
 pub(crate) fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
-    let (settings, faults) = settings::read(&args.config);
+    let start = Start::inherit()?;
+    let text = match start.settings() {
+        Some(text) => text.to_owned(),
+        None => std::fs::read_to_string(&args.config)
+            .with_context(|| format!("{} cannot be read", args.config.display()))?,
+    };
+    let (settings, faults) = settings::read_text(&args.config, &text);
     let Some((settings, policy)) = settings.filter(|_| faults.is_empty()) else {
-        return Ok(refuse(&faults));
+        return Ok(refuse(&start, &faults));
     };
     let ready = |node: &Node, plan: &api::Plan, state: &StateFolder| match args.json {
         true => print_json(node, state),
         false => print_node(&settings, node, plan, std::io::stdout().is_terminal()),
     };
-    serve(&settings, PolicySource::File(policy), &ready)
+    serve(&settings, PolicySource::File(policy), (start, Some(&text)), &ready)
 }
 
 /// Checks settings and policy; exit code 1 when there is an error.
@@ -84,45 +96,147 @@ pub(crate) fn check(args: &RunArgs) -> anyhow::Result<ExitCode> {
 
 type Ready<'a> = &'a dyn Fn(&Node, &api::Plan, &StateFolder);
 
-fn serve(settings: &Settings, source: PolicySource, ready: Ready<'_>) -> anyhow::Result<ExitCode> {
-    let state = StateFolder::open(&settings.state)?;
+fn serve(
+    settings: &Settings,
+    source: PolicySource,
+    (start, text): (Start, Option<&str>),
+    ready: Ready<'_>,
+) -> anyhow::Result<ExitCode> {
+    match serve_node(settings, source, (&start, text), ready) {
+        Ok(()) => Ok(ExitCode::SUCCESS),
+        Err(StartError::Policy(faults)) => Ok(refuse(&start, &faults)),
+        Err(StartError::Other(error)) => {
+            start.give_up(&format!("{error:#}"));
+            Err(error)
+        }
+    }
+}
+
+fn serve_node(
+    settings: &Settings,
+    source: PolicySource,
+    (start, text): (&Start, Option<&str>),
+    ready: Ready<'_>,
+) -> Result<(), StartError> {
+    let other = StartError::Other;
+    let state = StateFolder::open(&settings.state).map_err(other)?;
+    // In this order: the launcher keeps the rights that this process gives up, and threads have those of who started them.
+    let launcher = Arc::new(Launcher::start(text).map_err(other)?);
+    let confinement = sandbox::enter(settings, state.path(), &source);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(MANAGEMENT_THREADS)
         .thread_name("phalanx-manage")
         .enable_all()
-        .build()?;
-    match runtime.block_on(until_stopped(settings, &state, source, ready)) {
-        Ok(()) => Ok(ExitCode::SUCCESS),
-        Err(StartError::Policy(faults)) => Ok(refuse(&faults)),
-        Err(StartError::Other(error)) => Err(error),
-    }
+        .build()
+        .map_err(|error| other(error.into()))?;
+    let (bell, rung) = mpsc::channel(1);
+    let birth = Birth { start: start.clone(), bell, confinement };
+    runtime.block_on(async {
+        // Handlers first: a signal during the start must not kill half a node.
+        let signals = Signals::listen().map_err(other)?;
+        let node = Box::pin(Node::start(settings, &state, source, birth)).await?;
+        match start.takeover.is_some() {
+            // Who started the node has read the first process' word, and may be gone.
+            true => {
+                tracing::info!(process = std::process::id(), version = env!("CARGO_PKG_VERSION"), "took over")
+            }
+            false => ready(&node, &node.plan(), &state),
+        }
+        service::ready();
+        until_stopped(node, signals, rung, &launcher).await;
+        Ok(())
+    })
 }
 
 async fn until_stopped(
-    settings: &Settings,
-    state: &StateFolder,
-    source: PolicySource,
-    ready: Ready<'_>,
-) -> Result<(), StartError> {
-    // Handlers first: a signal during the start must not kill half a node.
-    let handler = |kind| signal(kind).map_err(|error| StartError::Other(error.into()));
-    let mut terminate = handler(SignalKind::terminate())?;
-    let mut interrupt = handler(SignalKind::interrupt())?;
-    let mut hangup = handler(SignalKind::hangup())?;
-    let node = Node::start(settings, state, source).await?;
-    ready(&node, &node.plan(), state);
+    node: Node,
+    mut signals: Signals,
+    mut rung: mpsc::Receiver<Upgrade>,
+    launcher: &Arc<Launcher>,
+) {
+    let mut node = Box::new(node);
+    let mut alive = tokio::time::interval(service::alive_every().unwrap_or(NEVER));
     loop {
-        tokio::select! {
-            _ = terminate.recv() => break,
-            _ = interrupt.recv() => break,
+        let asked = tokio::select! {
+            () = signals.stop.wait() => break,
             // The keeper logs and records the outcome; a reload is quick enough to hold back a stop.
-            _ = hangup.recv() => {
+            _ = signals.hangup.recv() => {
+                service::reloading();
                 let _ = tokio::task::block_in_place(|| node.reload());
+                service::ready();
+                continue;
             }
+            // Each log looks for its file before it writes; who moved one away need not say so.
+            _ = signals.reopen.recv() => {
+                tracing::info!("logs are opened anew with the next line to write");
+                continue;
+            }
+            _ = alive.tick() => {
+                if node.is_well() {
+                    service::alive();
+                }
+                continue;
+            }
+            Some(asked) = rung.recv() => Some(asked),
+            _ = signals.upgrade.recv() => None,
+        };
+        match handover::hand_over(*node, launcher, asked, &mut signals.stop).await {
+            Followed::Not(same) => node = same,
+            Followed::Over => return,
         }
     }
+    service::stopping(node.drain());
     node.stop().await;
-    Ok(())
+}
+
+struct Signals {
+    stop: Stop,
+    hangup: Signal,
+    reopen: Signal,
+    upgrade: Signal,
+}
+
+impl Signals {
+    fn listen() -> anyhow::Result<Self> {
+        Ok(Self {
+            stop: Stop {
+                terminate: signal(SignalKind::terminate())?,
+                interrupt: signal(SignalKind::interrupt())?,
+                told: false,
+            },
+            hangup: signal(SignalKind::hangup())?,
+            reopen: signal(SignalKind::user_defined1())?,
+            upgrade: signal(SignalKind::user_defined2())?,
+        })
+    }
+}
+
+/// The signals that end the process; once told it stays told.
+pub(crate) struct Stop {
+    terminate: Signal,
+    interrupt: Signal,
+    told: bool,
+}
+
+impl Stop {
+    async fn wait(&mut self) {
+        if self.told {
+            return;
+        }
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+        self.told = true;
+    }
+
+    /// What comes of it, unless the process is told to stop first.
+    pub(crate) async fn unless<T>(&mut self, done: impl Future<Output = T>) -> Option<T> {
+        tokio::select! {
+            done = done => Some(done),
+            () = self.wait() => None,
+        }
+    }
 }
 
 fn policy_of(args: &UpArgs) -> anyhow::Result<Policy> {
@@ -170,6 +284,7 @@ fn settings_of(args: &UpArgs) -> anyhow::Result<Settings> {
     };
     Ok(Settings {
         listen: vec![args.listen],
+        proxied: Vec::new(),
         h2c: args.h2c,
         admin: args.admin,
         state: args.state.clone().unwrap_or(if is_member { member } else { default }),
@@ -184,6 +299,12 @@ fn settings_of(args: &UpArgs) -> anyhow::Result<Settings> {
         held: Default::default(),
         tls: tls_of(args),
         checks: checks_of(args),
+        drains: Drains::default(),
+        sandbox: SandboxSettings {
+            files: args.sandbox == Switch::On,
+            calls: args.sandbox == Switch::On,
+            ..SandboxSettings::default()
+        },
         logs: LogSettings {
             modsecurity: args.modsecurity_log.clone(),
             audit: args.audit_log.clone().map(|path| (path, args.audit_format.into())),
@@ -208,7 +329,7 @@ fn tls_of(args: &UpArgs) -> TlsSettings {
         return TlsSettings::default();
     };
     TlsSettings {
-        listeners: vec![TlsListen { address, require_pq: false, clients: None }],
+        listeners: vec![TlsListen { address, require_pq: false, clients: None, proxied: None }],
         checks: Vec::new(),
         certificates: vec![CertificateFiles { cert: cert.clone(), key: key.clone() }],
     }
@@ -222,10 +343,11 @@ fn token_of(written: &str) -> anyhow::Result<String> {
     }
 }
 
-fn refuse(faults: &[Diagnostic]) -> ExitCode {
+fn refuse(start: &Start, faults: &[Diagnostic]) -> ExitCode {
     for fault in faults {
         eprintln!("{fault}");
     }
+    start.give_up(&faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "));
     ExitCode::FAILURE
 }
 
@@ -352,6 +474,8 @@ fn print_node(settings: &Settings, node: &Node, plan: &api::Plan, with_login: bo
     }
 }
 
+/// Where nobody wants to hear that the node is alive.
+const NEVER: Duration = Duration::from_secs(86_400);
 /// Fleet, API and signals; nothing of the data plane.
 const MANAGEMENT_THREADS: usize = 2;
 

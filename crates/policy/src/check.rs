@@ -15,6 +15,8 @@ use crate::units::{duration_ms, size_bytes};
 use crate::upstream::is_host_name;
 use crate::{Diagnostic, Level};
 
+mod client_address;
+mod compression;
 mod rates;
 mod upstreams;
 
@@ -45,6 +47,7 @@ struct Check<'a> {
 
 impl Check<'_> {
     fn policy(&mut self, raw: RawPolicy) -> Policy {
+        let with_file = raw.cdn_networks.is_some();
         let policy = Policy {
             version: raw.version.map_or(1, |version| version.value),
             allow: self.prefixes(&raw.allow, "nothing is refused any more, whoever asks"),
@@ -53,7 +56,8 @@ impl Check<'_> {
                 None => loopback(),
             },
             strikes: self.strikes(&raw.strikes),
-            apps: raw.apps.iter().map(|app| self.app(app)).collect(),
+            apps: raw.apps.iter().map(|app| self.app(app, with_file)).collect(),
+            cdn_networks: raw.cdn_networks.as_ref().map(|file| self.folder.join(file)),
         };
         if policy.apps.is_empty() && self.found.is_empty() {
             self.found.push(
@@ -66,7 +70,7 @@ impl Check<'_> {
         policy
     }
 
-    fn app(&mut self, raw: &At<RawApp>) -> App {
+    fn app(&mut self, raw: &At<RawApp>, with_file: bool) -> App {
         let name = match &raw.name {
             Some(name)
                 if name.is_empty() || name.len() > NAME_BYTES_MAX || name.chars().any(char::is_control) =>
@@ -95,7 +99,9 @@ impl Check<'_> {
             on_error: raw.on_error.unwrap_or_default(),
             limits: self.limits(&raw.limits),
             rate_limits: self.rate_limits(&raw.rate_limits),
+            compression: self.compression(raw.compression.as_ref()),
             trust_forwarded: self.prefixes(&raw.trust_forwarded, "any client can claim any address"),
+            client_address: self.client_address(raw, with_file),
         }
     }
 

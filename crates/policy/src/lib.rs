@@ -12,10 +12,12 @@ pub mod units;
 pub mod upstream;
 
 pub mod balance;
+pub mod compression;
 pub mod policy;
 pub mod rate_limit;
 pub mod raw;
 
+pub mod cdn;
 mod check;
 
 pub mod baseline;
@@ -24,9 +26,12 @@ pub mod seclang;
 pub use balance::{Balance, Server, Upstreams, WhenAllDown};
 pub use baseline::baseline;
 pub use check::parse_policy;
+pub use compression::{Compression, ContentCoding};
 pub use diagnostic::{Diagnostic, Level};
 pub use files::{Collector, FileSet, Files};
-pub use policy::{App, ClassUse, Classes, Limits, Mode, OnError, Policy, RuleSource, Strikes};
+pub use policy::{
+    AddressFrom, App, ClassUse, Classes, ClientAddress, Limits, Mode, OnError, Policy, RuleSource, Strikes,
+};
 pub use rate_limit::{Rate, RateAction, RateKey, RateLimit, RateScope};
 pub use raw::RawPolicy;
 pub use upstream::{Scheme, Upstream};

@@ -6,6 +6,7 @@ use phalanx_model::{Confidence, Prefix, RuleClass, limits};
 use serde::Serialize;
 
 use crate::balance::Upstreams;
+use crate::compression::Compression;
 use crate::rate_limit::RateLimit;
 use crate::upstream::Upstream;
 
@@ -22,6 +23,8 @@ pub struct Policy {
     pub operator_networks: Vec<Prefix>,
     /// When strikes become a ban.
     pub strikes: Strikes,
+    /// A file with networks of content delivery networks, beside those that the product brings.
+    pub cdn_networks: Option<PathBuf>,
 }
 
 /// One protected application.
@@ -49,8 +52,58 @@ pub struct App {
     pub limits: Limits,
     /// How often clients may ask, in the order written.
     pub rate_limits: Vec<RateLimit>,
+    /// Which responses are compressed; `None`: none.
+    pub compression: Option<Compression>,
     /// Networks whose `X-Forwarded-For` and the like are believed.
     pub trust_forwarded: Vec<Prefix>,
+    /// How they tell their clients' addresses.
+    pub client_address: ClientAddress,
+}
+
+/// How forwarders tell their clients' addresses.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct ClientAddress {
+    /// A content delivery network by name: its networks are trusted too, and the rest is as it says.
+    pub preset: Option<String>,
+    /// In which field.
+    pub from: AddressFrom,
+    /// How many places from the right; `None`: the first that is no trusted forwarder's.
+    pub hops: Option<u8>,
+    /// Forwarders must show a certificate that their listener believes.
+    pub certified: bool,
+}
+
+/// A field that names clients.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AddressFrom {
+    /// `X-Forwarded-For`: a list.
+    #[default]
+    XForwardedFor,
+    /// `Forwarded` (RFC 7239): a list.
+    Forwarded,
+    /// A field with one address, by its name in lower case.
+    Field(String),
+}
+
+impl AddressFrom {
+    /// Reads the name of a field; `None` if it is none.
+    pub fn parse(name: &str) -> Option<Self> {
+        let is_token = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
+        if name.is_empty() || name.len() > FIELD_NAME_BYTES_MAX || !name.bytes().all(is_token) {
+            return None;
+        }
+        Some(match name.to_ascii_lowercase().as_str() {
+            "x-forwarded-for" => Self::XForwardedFor,
+            "forwarded" => Self::Forwarded,
+            other => Self::Field(other.to_owned()),
+        })
+    }
+
+    /// Whether the field holds a list of addresses.
+    pub fn is_list(&self) -> bool {
+        !matches!(self, Self::Field(_))
+    }
 }
 
 /// What is done with a request that the rules refuse.
@@ -214,7 +267,9 @@ impl Policy {
             on_error: OnError::Deny,
             limits: Limits::default(),
             rate_limits: Vec::new(),
+            compression: None,
             trust_forwarded: Vec::new(),
+            client_address: ClientAddress::default(),
         };
         Ok(Self {
             version: 1,
@@ -222,6 +277,7 @@ impl Policy {
             allow: Vec::new(),
             operator_networks: loopback(),
             strikes: Strikes::default(),
+            cdn_networks: None,
         })
     }
 }
@@ -233,3 +289,5 @@ pub fn loopback() -> Vec<Prefix> {
 
 /// Level 1 is what the Core Rule Set recommends to begin with.
 pub const PARANOIA_DEFAULT: u8 = 1;
+/// Longest name of a header field that names clients.
+const FIELD_NAME_BYTES_MAX: usize = 64;

@@ -8,8 +8,10 @@ use crate::policy::{ClassUse, Mode, OnError};
 use crate::rate_limit::{RateAction, RateScope};
 use crate::toml_text::At;
 
+pub mod compression;
 pub mod upstreams;
 
+use compression::RawCompression;
 use upstreams::{RawHealth, RawQueue, RawRetries, RawUpstreams};
 
 /// A Phalanx policy: the protected apps, who is exempt, and when strikes become a ban.
@@ -23,6 +25,8 @@ pub struct RawPolicy {
     pub allow: Vec<At<String>>,
     /// Operators' addresses and ranges, which are never banned. Loopback if not given.
     pub operator_networks: Option<Vec<At<String>>>,
+    /// A file with networks of content delivery networks, newer than those that the product brings, or others.
+    pub cdn_networks: Option<String>,
     /// When strikes become a ban.
     #[serde(default)]
     pub strikes: RawStrikes,
@@ -86,12 +90,33 @@ pub struct RawApp {
     /// Networks whose X-Forwarded-For and the like are believed. None if not given.
     #[serde(default)]
     pub trust_forwarded: Vec<At<String>>,
+    /// How they tell their clients' addresses. In X-Forwarded-For if not given.
+    pub client_address: Option<At<RawClientAddress>>,
     /// How much is taken, held and waited for.
     #[serde(default)]
     pub limits: RawLimits,
     /// How often clients may ask.
     #[serde(default)]
     pub rate_limits: Vec<At<RawRateLimit>>,
+    /// Whether responses are compressed: `true`, `false`, or a table. `false` if not given.
+    pub compression: Option<At<RawCompression>>,
+}
+
+/// How forwarders tell their clients' addresses.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RawClientAddress {
+    /// A content delivery network, whose networks are trusted too: "cloudflare", "fastly", "google-cloud", or one that
+    /// `cdn_networks` knows.
+    pub preset: Option<At<String>>,
+    /// "x-forwarded-for", "forwarded", or the name of a field with one address. "x-forwarded-for" if not given.
+    pub from: Option<At<String>>,
+    /// How many forwarders there are: the address is that many places from the right. If not given, the first from the right
+    /// that is no trusted forwarder's.
+    pub hops: Option<At<u8>>,
+    /// Forwarders must show a certificate that their listener believes. `false` if not given.
+    #[serde(default)]
+    pub certificate: bool,
 }
 
 /// How often one key may ask for something of the app.

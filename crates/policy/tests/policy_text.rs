@@ -1,5 +1,6 @@
 //! Policy files: what is read, and what is said about mistakes.
 
+use phalanx_policy::{Compression, ContentCoding};
 use phalanx_policy::{Diagnostic, Mode, RuleSource, parse_policy, policy_schema};
 
 fn told(faults: &[Diagnostic]) -> String {
@@ -153,4 +154,81 @@ fn mistakes_in_rate_limits_are_told() {
     let text: String = limits.iter().map(|limit| format!("[[apps.rate_limits]]\n{limit}\n")).collect();
     let text = format!("[[apps]]\nname = 'shop'\nupstream = 'http://127.0.0.1:3000'\n{text}");
     insta::assert_snapshot!(told(&parse_policy("policy.toml", &text).unwrap_err()));
+}
+
+#[test]
+fn compression_is_a_switch_or_a_table() {
+    let compression = |told: &str| {
+        let text =
+            format!("[[apps]]\nname = 'shop'\nupstream = 'http://127.0.0.1:3000'\ncompression = {told}\n");
+        parse_policy("p.toml", &text).map(|(mut policy, _)| policy.apps.remove(0).compression)
+    };
+    assert_eq!(compression("false").unwrap(), None);
+    assert_eq!(compression("true").unwrap(), Some(Compression::default()));
+    let told =
+        compression("{ codings = ['br', 'gzip'], types = ['text/*', 'Application/JSON'], min = '4 KiB' }");
+    let own = Compression {
+        codings: vec![ContentCoding::Br, ContentCoding::Gzip],
+        types: vec!["text/*".into(), "application/json".into()],
+        bytes_least: 4096,
+    };
+    assert_eq!(told.unwrap(), Some(own));
+}
+
+#[test]
+fn mistakes_in_compression_are_told() {
+    let tables = [
+        "compression = 'on'",
+        "compression = { codings = ['deflate'] }",
+        "compression = { codings = [] }",
+        "compression = { codings = ['br', 'gzip', 'br'] }",
+        "compression = { types = ['text', 'text/html; charset=utf-8', '*/*'] }",
+        "compression = { min = '1' }",
+        "compression = { level = 9 }",
+    ];
+    let faults: String = tables
+        .iter()
+        .map(|table| {
+            let text = format!("[[apps]]\nname = 'shop'\nupstream = 'http://127.0.0.1:3000'\n{table}\n");
+            told(&parse_policy("policy.toml", &text).unwrap_err())
+        })
+        .collect();
+    insta::assert_snapshot!(faults);
+}
+
+#[test]
+fn where_clients_are_named_is_read_and_mistakes_about_it_told() {
+    use phalanx_policy::AddressFrom;
+    let read = |top: &str, app: &str| {
+        let text = format!("{top}\n[[apps]]\nname = \"a\"\nupstream = \"http://127.0.0.1:1\"\n{app}\n");
+        parse_policy("p.toml", &text).map(|(policy, _)| policy).map_err(|faults| told(&faults))
+    };
+    let trusting =
+        |app: &str| read("", &format!("trust_forwarded = [\"10.0.0.0/8\"]\nclient_address = {{ {app} }}"));
+    let checked = |app: &str| trusting(app).unwrap().apps.remove(0).client_address;
+    assert_eq!(checked("").from, AddressFrom::XForwardedFor);
+    let named = checked("from = \"My-Client\", certificate = true");
+    assert_eq!((named.from, named.certified), (AddressFrom::Field("my-client".to_owned()), true));
+    let counted = checked("from = \"Forwarded\", hops = 2");
+    assert_eq!((counted.from, counted.hops), (AddressFrom::Forwarded, Some(2)));
+    let preset = read("", "client_address = { preset = \"cloudflare\" }").unwrap();
+    assert_eq!(preset.apps[0].client_address.preset.as_deref(), Some("cloudflare"));
+    let others = "client_address = { preset = \"ours\" }";
+    let policy = read("cdn_networks = \"cdn.toml\"", others).unwrap();
+    assert_eq!(policy.cdn_networks.as_deref(), Some(std::path::Path::new("cdn.toml")));
+    for (fault, got) in [
+        ("did you mean `cloudflare`?", read("", "client_address = { preset = \"cloudflair\" }")),
+        (
+            "brings no list of the networks of `cloudfront`",
+            read("", "client_address = { preset = \"cloudfront\" }"),
+        ),
+        ("name the forwarders", read("", "client_address = { from = \"forwarded\" }")),
+        ("the preset says that already", trusting("preset = \"fastly\", hops = 1")),
+        ("`a b` is no name of a header field", trusting("from = \"a b\"")),
+        ("has no hops to count", trusting("from = \"x-real-ip\", hops = 1")),
+        ("`hops` goes from 1 to 16", trusting("hops = 0")),
+    ] {
+        let got = got.unwrap_err();
+        assert!(got.contains(fault), "{got}");
+    }
 }

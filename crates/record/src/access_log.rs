@@ -35,6 +35,10 @@ pub(crate) struct Line<'a> {
     /// How another proxy asked about it.
     #[serde(skip_serializing_if = "Option::is_none")]
     check: Option<CheckKind>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    http_print: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    balancer: Option<IpAddr>,
     user_agent: &'a str,
     referer: &'a str,
     status: u16,
@@ -112,6 +116,8 @@ impl<'a> Line<'a> {
             tls: access.tls.as_deref(),
             check: access.check,
             ja4: access.ja4,
+            http_print: access.http_print.as_deref(),
+            balancer: access.balancer,
             user_agent: &access.user_agent,
             referer: &access.referer,
             status: access.status,

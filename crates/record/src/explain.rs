@@ -105,6 +105,12 @@ impl Explanation {
             let version = self.access.tls.as_deref().unwrap_or("TLS");
             words.push(format!("It came over {version}, from a client that greets as {ja4} (JA4)."));
         }
+        if let Some(print) = &self.access.http_print {
+            words.push(format!("Its client writes HTTP as {print}."));
+        }
+        if let Some(balancer) = &self.access.balancer {
+            words.push(format!("The connection was passed on by {balancer}, with a PROXY header."));
+        }
         words.push(format!(
             "It was decided under plan version {} and view revision {}.",
             self.plan_version, self.access.view_revision
@@ -202,13 +208,17 @@ fn rate_reason(excess: &RateExcess) -> String {
 /// One finding in words: rule, place, variable, transformations, fragment, score.
 fn finding(signal: &Signal) -> String {
     let rule = &signal.rule;
-    let mut words = format!("Rule {} ({}:{})", rule.id, rule.file, rule.line);
+    let mut words = match rule.id {
+        0 => "The edge itself".to_owned(),
+        id => format!("Rule {id} ({}:{})", rule.file, rule.line),
+    };
     if !signal.message.is_empty() {
         words.push_str(&format!(" \"{}\"", signal.message));
     }
     match signal.matches.first() {
         Some(one) => {
-            words.push_str(&format!(" matched {}", one.variable));
+            let verb = if rule.id == 0 { "found" } else { "matched" };
+            words.push_str(&format!(" {verb} {}", one.variable));
             if !one.fragment.is_empty() {
                 words.push_str(&format!(": `{}`", one.fragment));
             }

@@ -35,7 +35,7 @@ pub use audit_log::AuditFormat;
 pub use explain::Explanation;
 pub use history::{Filter, History};
 pub use metrics::{Metrics, MetricsSources, NodeGauges, RateLimitCount, TryCount, UpstreamCount};
-pub use recorder::{RecordSettings, Recorder};
+pub use recorder::{RecordSettings, Recorder, Released};
 pub use request::{Consequence, RecordedRequest};
 pub use status::{Part, PartReport, RecorderReport, RecorderStatus};
 pub use time::rfc3339;

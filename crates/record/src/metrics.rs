@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use phalanx_model::counters::{KeyExchange, TlsFailure, WorkerCounters};
+use phalanx_model::counters::{KeyExchange, ProxyFailure, TlsFailure, WorkerCounters};
 use phalanx_model::lanes::Lanes;
 use phalanx_model::{Confidence, RuleClass};
 use prometheus_client::collector::Collector;
@@ -298,7 +298,16 @@ fn encode_tls(encoder: &mut DescriptorEncoder<'_>, workers: &[Arc<WorkerCounters
     labelled(encoder, ("tls_key_exchanges", "How keys of TLS sessions were agreed on"), "group", groups)?;
     let failures = TlsFailure::ALL.iter().map(|failure| failure.name()).zip(0..);
     let failures = failures.map(|(failure, place)| (failure, total(|c| &c.tls_failures, place)));
-    labelled(encoder, ("tls_failures", "Connections to TLS listeners without a session"), "reason", failures)
+    labelled(
+        encoder,
+        ("tls_failures", "Connections to TLS listeners without a session"),
+        "reason",
+        failures,
+    )?;
+    let failures = ProxyFailure::ALL.iter().map(|failure| failure.name()).zip(0..);
+    let failures = failures.map(|(failure, place)| (failure, total(|c| &c.proxy_failures, place)));
+    let about = "Connections to listeners behind balancers that were closed without a request";
+    labelled(encoder, ("proxy_failures", about), "reason", failures)
 }
 
 fn encode_rates(encoder: &mut DescriptorEncoder<'_>, gauges: &NodeGauges) -> std::fmt::Result {

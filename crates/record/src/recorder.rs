@@ -7,6 +7,7 @@
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -86,13 +87,31 @@ impl RecordSettings {
     }
 }
 
+/// What a recorder gives back that hands its files over.
+#[derive(Debug)]
+pub struct Released {
+    /// Events that arrive from now on.
+    pub lanes: LaneReaders,
+    /// Entries that could not be written, oldest first.
+    pub ledger: Vec<LedgerEntry>,
+}
+
+impl Released {
+    /// The same, with the security lane as it is before others have read it.
+    pub fn with_security(mut self, security: tokio::sync::mpsc::Receiver<SecurityEvent>) -> Self {
+        self.lanes.security = security;
+        self
+    }
+}
+
 /// A running recorder. Dropping it ends the thread once the lanes are drained; [`Recorder::stop`] also waits for that.
 pub struct Recorder {
     status: RecorderStatus,
     history: History,
     live: broadcast::Sender<Arc<RecordedRequest>>,
     stop: Arc<Notify>,
-    thread: Option<JoinHandle<()>>,
+    releases: Arc<AtomicBool>,
+    thread: Option<JoinHandle<Option<Released>>>,
 }
 
 impl Recorder {
@@ -103,7 +122,7 @@ impl Recorder {
         let status = worker.status.clone();
         let history = History::new(worker.store.shared());
         let live = worker.live.clone();
-        let stop = Arc::clone(&worker.stop);
+        let (stop, releases) = (Arc::clone(&worker.stop), Arc::clone(&worker.releases));
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_time()
             .build()
@@ -113,7 +132,7 @@ impl Recorder {
             .name("phalanx-record".into())
             .spawn(move || runtime.block_on(worker.run()))
             .map_err(|source| RecordError::Io { path: dir, source })?;
-        Ok(Self { status, history, live, stop, thread: Some(thread) })
+        Ok(Self { status, history, live, stop, releases, thread: Some(thread) })
     }
 
     /// How the record is doing.
@@ -134,12 +153,23 @@ impl Recorder {
 
     /// Drains the lanes, writes what is left and ends the thread. Blocks until that is done.
     pub fn stop(mut self) {
+        self.end();
+    }
+
+    /// Writes what is there, closes the files, and gives the lanes back with what arrives from then on: for who hands the files over to another
+    /// process while requests still end here. None if the recorder had failed. Blocks until that is done.
+    pub fn release(mut self) -> Option<Released> {
+        self.releases.store(true, Ordering::Release);
+        self.end()
+    }
+
+    fn end(&mut self) -> Option<Released> {
         self.stop.notify_one();
-        if let Some(thread) = self.thread.take()
-            && thread.join().is_err()
-        {
+        let ended = self.thread.take()?.join();
+        ended.unwrap_or_else(|_| {
             tracing::error!("the recorder's thread had failed");
-        }
+            None
+        })
     }
 }
 
@@ -165,6 +195,8 @@ struct Worker {
     status: RecorderStatus,
     live: broadcast::Sender<Arc<RecordedRequest>>,
     stop: Arc<Notify>,
+    /// Whether the lanes go on elsewhere after the stop.
+    releases: Arc<AtomicBool>,
     retry: Duration,
     access_log: LineLog,
     modsecurity_log: Option<LineLog>,
@@ -218,6 +250,7 @@ impl Worker {
             status,
             live: broadcast::channel(LIVE_EVENTS).0,
             stop: Arc::new(Notify::new()),
+            releases: Arc::default(),
             retry: Duration::from_millis(s.retry_ms.max(1)),
             access_log,
             modsecurity_log,
@@ -230,7 +263,7 @@ impl Worker {
         })
     }
 
-    async fn run(mut self) {
+    async fn run(mut self) -> Option<Released> {
         let stop = Arc::clone(&self.stop);
         let mut retry = tokio::time::interval(self.retry);
         retry.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -260,27 +293,42 @@ impl Worker {
                 _ = retry.tick(), if unwell => self.try_again(),
             }
         }
-        self.finish(access, security).await;
+        self.finish(access, security)
     }
 
     /// Takes what is still in the lanes, and writes it once more.
-    async fn finish(mut self, mut access: AccessBatch, mut security: Vec<SecurityEvent>) {
-        self.lanes.access.close();
-        self.lanes.security.close();
-        self.lanes.ledger.close();
+    fn finish(mut self, mut access: AccessBatch, mut security: Vec<SecurityEvent>) -> Option<Released> {
+        let releases = self.releases.load(Ordering::Acquire);
+        if !releases {
+            self.lanes.access.close();
+            self.lanes.security.close();
+            self.lanes.ledger.close();
+        }
         self.try_again();
-        while self.lanes.access.recv_many(&mut access, ACCESS_BATCH).await > 0 {
+        // No more than was there: what comes meanwhile is for the next reader, if there is one.
+        let mut left = self.lanes.access.len();
+        while left > 0 {
+            let batch = left.min(ACCESS_BATCH);
+            access.extend((0..batch).map_while(|_| self.lanes.access.try_recv().ok()));
             self.keep_access(&mut access);
+            left -= batch;
         }
-        while self.lanes.security.recv_many(&mut security, SECURITY_BATCH).await > 0 {
+        let mut left = self.lanes.security.len();
+        while left > 0 {
+            let batch = left.min(SECURITY_BATCH);
+            security.extend((0..batch).map_while(|_| self.lanes.security.try_recv().ok()));
             self.keep_security(&mut security);
+            left -= batch;
         }
-        while self.lanes.ledger.recv_many(&mut self.ledger_pending, LEDGER_BATCH).await > 0 {}
+        while let Ok(entry) = self.lanes.ledger.try_recv() {
+            self.ledger_pending.push(entry);
+        }
         self.write_ledger();
         self.write_history();
         if !self.ledger_pending.is_empty() {
             tracing::error!(entries = self.ledger_pending.len(), "ledger entries could not be written");
         }
+        releases.then_some(Released { lanes: self.lanes, ledger: self.ledger_pending })
     }
 
     fn keep_access(&mut self, events: &mut AccessBatch) {

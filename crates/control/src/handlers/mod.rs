@@ -15,3 +15,4 @@ pub(crate) mod policy;
 pub(crate) mod session;
 pub(crate) mod status;
 pub(crate) mod stream;
+pub(crate) mod upgrade;

@@ -62,6 +62,7 @@ pub(crate) async fn status(State(control): State<Arc<Control>>) -> Json<Status> 
         decisions_live: fleet.decisions as u64,
         recorder: recorder.parts,
         certificates: node.certificates,
+        process: node.process,
         bouncers: deps.bouncers.list(),
         imports,
     })

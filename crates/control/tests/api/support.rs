@@ -118,6 +118,7 @@ impl Node {
                 }
                 .boxed()
             }),
+            upgrade: Box::new(|| async { Err("the new process is gone".to_owned()) }.boxed()),
             policy: Box::new(move || {
                 let good = good.load(Ordering::SeqCst);
                 async move { if good { Ok(Reloaded { from: 1, to: 2 }) } else { Err(vec![fault()]) } }.boxed()
@@ -256,6 +257,8 @@ pub(crate) fn access(n: u64) -> AccessEvent {
         tls: None,
         ja4: None,
         check: None,
+        http_print: None,
+        balancer: None,
         audit: None,
     }
 }
@@ -311,6 +314,7 @@ fn node_status(ready: bool) -> NodeStatus {
         not_ready: (!ready).then(|| "the listeners are not bound".into()),
         degraded: vec![],
         certificates: vec![],
+        process: Default::default(),
     }
 }
 

@@ -4,7 +4,7 @@
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use phalanx_model::Swap;
 use phalanx_policy::balance::Check;
@@ -17,6 +17,7 @@ use super::health::eject;
 use super::names::Names;
 use crate::plan::{AppPlan, EdgePlan};
 use crate::settings::EdgeSettings;
+use crate::worker::Drain;
 
 /// What the keeper remembers of an endpoint.
 #[derive(Debug, Default)]
@@ -35,7 +36,7 @@ pub(crate) struct Watched {
 pub(crate) fn run(
     plan: &Arc<Swap<EdgePlan>>,
     settings: &Arc<EdgeSettings>,
-    drain: &watch::Sender<Option<Instant>>,
+    drain: &watch::Sender<Option<Drain>>,
 ) -> std::io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

@@ -132,7 +132,10 @@ impl KnownFields {
                     known.connection = true;
                     continue;
                 }
-                FieldKind::XForwardedFor | FieldKind::OtherForwarded => {
+                FieldKind::XForwardedFor
+                | FieldKind::XForwardedProto
+                | FieldKind::XForwardedHost
+                | FieldKind::OtherForwarded => {
                     known.forwarded = true;
                     continue;
                 }
@@ -159,7 +162,8 @@ pub(crate) fn is_token(bytes: &[u8]) -> bool {
     !bytes.is_empty() && bytes.iter().all(|&b| is_token_byte(b))
 }
 
-fn same_with_underscores(name: &[u8], known: &[u8]) -> bool {
+/// Whether a name is a known one, in lower case, but for case and `_` in place of `-`.
+pub(crate) fn same_with_underscores(name: &[u8], known: &[u8]) -> bool {
     let plain = |byte: u8| if byte == b'_' { b'-' } else { byte.to_ascii_lowercase() };
     name.len() == known.len() && name.iter().zip(known).all(|(&a, &b)| plain(a) == b)
 }

@@ -1,7 +1,8 @@
 //! A client's HTTP/2 connection: streams are accepted, counted, and served side by side.
 
-use std::cell::Cell;
-use std::future::Future;
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::future::{Future, poll_fn};
 use std::net::{IpAddr, SocketAddr};
 use std::pin::pin;
 use std::rc::Rc;
@@ -12,14 +13,17 @@ use bytes::Bytes;
 use h2::server::{Builder, Connection, SendResponse};
 use h2::{Reason, RecvStream};
 use http::Request as Message;
-use phalanx_model::CheckKind;
+use phalanx_model::{BodyFraming, CheckKind, FramingFault, HttpVersion, RequestHead, Span, Verdict};
 
 use super::head::request_head;
 use super::stream::Stream;
+use super::watch::{Watch, Watched};
 use crate::check::{self, Asked, grpc};
 use crate::client::{Arrived, Client};
-use crate::control::{Activity, Control};
+use crate::control::{Activity, Control, Cut};
+use crate::events;
 use crate::pipeline;
+use crate::proxied::Proxied;
 use crate::request::Request;
 use crate::socket::Socket;
 use crate::stop::Stop;
@@ -31,21 +35,32 @@ pub(crate) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// Serves a connection to its end.
 pub(crate) async fn serve(mut client: Client) {
-    serve_streams(&mut client).await;
+    // Apart from the client, of whom something may be told while the codec has its bytes.
+    let mut socket = client.socket.take();
+    serve_streams(&client, &mut socket).await;
+    client.socket = socket;
     client.linger().await;
 }
 
-async fn serve_streams(client: &mut Client) {
+async fn serve_streams(client: &Client, socket: &mut Socket) {
     let streams = Rc::new(Streams::new(client));
     let worker = Rc::clone(&client.worker);
     let control = Rc::clone(&client.control);
     let limits = &worker.shared.settings.limits;
     control.set_deadline(worker.after_ms(limits.head_ms));
-    let mut handshake = pin!(builder(limits.head.bytes).handshake(&mut client.socket));
+    let watched = Watched::new(socket, &streams.watch);
+    let head_limits = client.check.map_or(limits.head, |_| check::head_limits(limits.head));
+    let mut handshake = pin!(builder(head_limits.bytes).handshake(watched));
     let shaken = control.run(|cx| handshake.as_mut().poll(cx).map_err(|_| Stop::ClientGone)).await;
     let Ok(mut connection) = shaken else { return };
     streams.rest();
-    while let Ok(Some((message, respond))) = next(&mut connection, &streams).await {
+    loop {
+        let (message, respond) = match next(&mut connection, client, &streams).await {
+            Ok(Some(accepted)) => accepted,
+            Ok(None) => return,
+            Err(Stop::Cut(Cut::Drained)) => return tell_the_end(&mut connection).await,
+            Err(_) => return,
+        };
         streams.begin(message, respond);
         if streams.are_abused() {
             tracing::debug!(peer = %streams.peer, "streams are opened and given up, connection ended");
@@ -54,11 +69,22 @@ async fn serve_streams(client: &mut Client) {
     }
 }
 
+/// Which streams were served, at least: the others the client may send again elsewhere (RFC 9113 section 6.8).
+async fn tell_the_end(connection: &mut Connection<Watched<'_>, Bytes>) {
+    connection.abrupt_shutdown(Reason::NO_ERROR);
+    poll_fn(|cx| {
+        let _ = connection.poll_accept(cx);
+        Poll::Ready(())
+    })
+    .await;
+}
+
 type Accepted = (Message<RecvStream>, SendResponse<Bytes>);
 
 /// The next stream; none when no more comes.
 async fn next(
-    connection: &mut Connection<&mut Socket, Bytes>,
+    connection: &mut Connection<Watched<'_>, Bytes>,
+    client: &Client,
     streams: &Streams,
 ) -> Result<Option<Accepted>, Stop> {
     streams
@@ -67,10 +93,37 @@ async fn next(
             if streams.end() {
                 connection.graceful_shutdown();
             }
-            let accepted = ready!(connection.poll_accept(cx)).transpose();
+            let accepted = connection.poll_accept(cx);
+            if !matches!(accepted, Poll::Ready(Some(Ok(_)))) {
+                // All that were accepted have begun: what else was reset is known to nobody.
+                streams.record_refused(client);
+            }
+            let accepted = ready!(accepted).transpose();
+            if let Err(error) = &accepted
+                && error.is_library()
+                && error.reason().is_some_and(|reason| reason != Reason::NO_ERROR)
+            {
+                record_refusal(client, FramingFault::BadStream);
+            }
             Poll::Ready(accepted.map_err(|_| Stop::ClientGone))
         })
         .await
+}
+
+/// What the codec refused is a request all the same, if one whose head nobody has seen.
+fn record_refusal(client: &Client, fault: FramingFault) {
+    let head = RequestHead {
+        raw: Bytes::new(),
+        method: Span::default(),
+        target: Span::default(),
+        version: HttpVersion::Http2,
+        fields: Vec::new(),
+        framing: BodyFraming::None,
+        faults: vec![fault],
+    };
+    let mut request = Box::new(Request::begin(client, Arrived { head, started: Instant::now() }));
+    request.verdict = Verdict::deny(phalanx_model::Reason::Framing { fault }, 400);
+    events::record(client, &mut request);
 }
 
 fn builder(head_bytes: usize) -> Builder {
@@ -103,6 +156,11 @@ pub(crate) struct Streams {
     begun: Cell<u64>,
     given_up: Cell<u64>,
     ending: Cell<bool>,
+    proxied: Option<Proxied>,
+    /// What was seen of the connection's bytes.
+    watch: Rc<Watch>,
+    /// The streams that were served last.
+    served: RefCell<VecDeque<u32>>,
 }
 
 impl Streams {
@@ -120,12 +178,39 @@ impl Streams {
             begun: Cell::new(0),
             given_up: Cell::new(0),
             ending: Cell::new(false),
+            proxied: client.proxied,
+            watch: Rc::default(),
+            served: RefCell::default(),
         }
+    }
+
+    /// Records the streams that the codec refused without telling of them. What is reset in the middle of a request is in that
+    /// request's own event.
+    fn record_refused(&self, client: &Client) {
+        for refused in self.watch.take_refused() {
+            if self.served.borrow().contains(&refused.stream) {
+                continue;
+            }
+            self.remember(refused.stream);
+            let fault = if refused.answered { FramingFault::HeadTooLarge } else { FramingFault::BadStream };
+            record_refusal(client, fault);
+        }
+    }
+
+    /// Takes note that of this stream there is an event, or will be one. What the codec still sends of it is sent while it is among
+    /// the last.
+    fn remember(&self, stream: u32) {
+        let mut served = self.served.borrow_mut();
+        if served.len() >= SERVED_KEPT {
+            served.pop_front();
+        }
+        served.push_back(stream);
     }
 
     /// Serves a stream in a task of its own.
     fn begin(self: &Rc<Self>, message: Message<RecvStream>, mut respond: SendResponse<Bytes>) {
         // Streams that the client gave up do not count for the codec, and their tasks may not have noticed yet.
+        self.remember(respond.stream_id().as_u32());
         if self.open.get() >= STREAMS_MAX {
             return respond.send_reset(Reason::REFUSED_STREAM);
         }
@@ -148,6 +233,8 @@ impl Streams {
         let mut client = Client::of_stream(&self.worker, Stream::new(body, respond), self.peer, self.local);
         client.tls = self.tls;
         client.check = self.check;
+        client.proxied = self.proxied;
+        client.http_print = self.watch.print();
         client.control.ja4.set(self.control.ja4.get());
         client.control.place.set(self.control.place.get());
         tokio::task::spawn_local(serve_stream(client, arrived, opened));
@@ -226,6 +313,8 @@ async fn serve_stream(mut client: Client, arrived: Arrived, opened: Opened) {
 
 /// Streams at once: what nginx allows is 128, and browsers ask for no more than 100.
 const STREAMS_MAX: u32 = 100;
+/// Streams that are known to have been served: more than there can be at once.
+const SERVED_KEPT: usize = 256;
 /// What header compression may remember.
 const HEADER_TABLE_BYTES: u32 = 4_096;
 /// What a client may send of a stream before it is read. With the connection's: the memory that unread bodies take.

@@ -8,7 +8,9 @@
 
 mod connection;
 mod head;
+pub mod print;
 mod stream;
+mod watch;
 
 pub(crate) use connection::{PREFACE, serve};
 pub(crate) use head::request_head;

@@ -22,11 +22,13 @@ pub(crate) struct Stream {
     ended: bool,
     /// The client has reset it.
     given_up: bool,
+    /// Its body broke the protocol.
+    broken: bool,
 }
 
 impl Stream {
     pub(super) fn new(request: RecvStream, respond: SendResponse<Bytes>) -> Self {
-        Self { request, respond, response: None, ends: false, ended: false, given_up: false }
+        Self { request, respond, response: None, ends: false, ended: false, given_up: false, broken: false }
     }
 
     /// Reads what has come of the request's body; 0 at its end.
@@ -37,7 +39,8 @@ impl Stream {
     ) -> Poll<io::Result<usize>> {
         loop {
             let Some(data) = ready!(self.request.poll_data(cx)) else { return Poll::Ready(Ok(0)) };
-            let data = data.map_err(io::Error::other)?;
+            let data =
+                data.inspect_err(|error| self.broken = error.is_library()).map_err(io::Error::other)?;
             // Read only when there is room for it: the client may send as much again.
             self.request.flow_control().release_capacity(data.len()).map_err(io::Error::other)?;
             if !data.is_empty() {
@@ -109,7 +112,14 @@ impl Stream {
             None => self.respond.poll_reset(cx),
         };
         self.given_up |= reset.is_ready() && !self.ended;
+        // Most often by the codec: data without end is more than was announced.
+        self.broken |= matches!(&reset, Poll::Ready(Ok(Reason::PROTOCOL_ERROR)));
         reset.map(drop)
+    }
+
+    /// Whether its body is not what its head announced, or ends in what may not stand there.
+    pub(crate) fn is_broken(&self) -> bool {
+        self.broken
     }
 
     /// Whether it was seen that the client has given the stream up before it was answered.

@@ -24,6 +24,8 @@ pub(crate) struct Agreed {
     /// The protocol above it is HTTP/2.
     pub(crate) http2: bool,
     pub(crate) ja4: Option<Ja4>,
+    /// The client has shown a certificate that the listener believes.
+    pub(crate) certified: bool,
 }
 
 /// What became of a handshake.
@@ -166,7 +168,8 @@ fn agreed(client: &Client, hello: &ClientHello) -> Option<Agreed> {
         });
     }
     let http2 = connection.alpn_protocol() == Some(HTTP2);
-    Some(Agreed { version, http2, ja4: ja4(hello) })
+    let certified = connection.peer_certificates().is_some_and(|chain| !chain.is_empty());
+    Some(Agreed { version, http2, ja4: ja4(hello), certified })
 }
 
 fn of_cut(cut: Cut) -> TlsFailure {

@@ -33,7 +33,7 @@ impl Answer {
 }
 
 impl Http2 {
-    async fn to(node: &Node) -> Self {
+    pub(crate) async fn to(node: &Node) -> Self {
         Self::over(TcpStream::connect(node.address()).await.unwrap()).await
     }
 
@@ -46,6 +46,14 @@ impl Http2 {
     async fn begin(&mut self, request: Request<()>, ends: bool) -> (ResponseFuture, SendStream<Bytes>) {
         let ready = timeout(PATIENCE, self.requests.clone().ready()).await.expect("no room for a stream");
         ready.unwrap().send_request(request, ends).unwrap()
+    }
+
+    /// Asks without a body, with a field more.
+    pub(crate) async fn get_with(&mut self, path: &str, name: &'static str, value: &'static str) -> Answer {
+        let mut asked = request("GET", path);
+        asked.headers_mut().insert(name, http::HeaderValue::from_static(value));
+        let (response, _) = self.begin(asked, true).await;
+        answer(response).await.unwrap()
     }
 
     pub(crate) async fn get(&mut self, path: &str) -> Answer {
@@ -298,4 +306,84 @@ async fn without_the_setting_the_preface_is_a_request_of_a_version_that_is_not_s
     client.send("P").await;
     client.send("OST /echo HTTP/1.1\r\nHost: shop.test\r\nContent-Length: 2\r\n\r\nhi").await;
     assert_eq!(client.answer().await.text(), "hi");
+}
+
+/// A frame of HTTP/2.
+fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
+    [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
+}
+
+/// A field of a head, written out.
+fn field(name: &str, value: &str) -> Vec<u8> {
+    let part = |text: &str| [&[u8::try_from(text.len()).unwrap()], text.as_bytes()].concat();
+    [&[0][..], &part(name), &part(value)].concat()
+}
+
+fn head_of(fields: &[(&str, &str)]) -> Vec<u8> {
+    let pseudo = [(":method", "GET"), (":scheme", "http"), (":authority", "shop.test"), (":path", "/")];
+    let left = pseudo.into_iter().filter(|(name, _)| fields.iter().all(|(other, _)| other != name));
+    let (own, others): (Vec<_>, Vec<_>) = fields.iter().copied().partition(|(name, _)| name.starts_with(':'));
+    left.chain(own).chain(others).flat_map(|(name, value)| field(name, value)).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_codec_refuses_is_an_event_too() {
+    let mut node = plain().await;
+    let begin = [&b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"[..], &frame(4, 0, 0, &[])].concat();
+    // Some end the connection, too: what cannot be decompressed may have changed the table of both sides.
+    for fields in [("x", "a\r\nb: c"), ("Upper", "case"), (":unknown", "x")] {
+        let head = head_of(&[fields]);
+        let mut client = node.connect().await;
+        client.send([begin.clone(), frame(1, 5, 1, &head)].concat()).await;
+        let (event, _, faults) = node.security_request().await;
+        assert_eq!(
+            (event.protocol.as_str(), faults.as_slice()),
+            ("HTTP/2.0", &[FramingFault::BadStream][..])
+        );
+    }
+    let mut client = node.connect().await;
+    client.send(&begin).await;
+    let mut stream = 1;
+    for fields in
+        [(":path", "/<script>"), ("connection", "close"), ("transfer-encoding", "chunked"), ("te", "gzip")]
+    {
+        client.send(frame(1, 5, stream, &head_of(&[fields]))).await;
+        let (event, _, faults) = node.security_request().await;
+        assert_eq!(
+            (event.method.as_str(), faults.as_slice()),
+            ("", &[FramingFault::BadStream][..]),
+            "{fields:?}"
+        );
+        stream += 2;
+    }
+    // A body that is not as long as its head says is in its own request's event.
+    client.send(frame(1, 4, stream, &head_of(&[(":method", "POST"), ("content-length", "9")]))).await;
+    client.send(frame(0, 1, stream, b"short")).await;
+    let (event, _, faults) = node.security_request().await;
+    assert_eq!((event.method.as_str(), faults.as_slice()), ("POST", &[FramingFault::BadStream][..]));
+    // The connection goes on; and the same is not told twice.
+    client.send(frame(1, 5, stream + 2, &head_of(&[]))).await;
+    assert_eq!(node.access().await.status, 200);
+    assert!(node.readers.security.try_recv().is_err());
+    // What breaks the connection is told, too.
+    client.send(frame(1, 5, 2, &head_of(&[]))).await;
+    let (.., faults) = node.security_request().await;
+    assert_eq!(faults, [FramingFault::BadStream]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn how_a_client_begins_is_recorded() {
+    let mut node = plain().await;
+    let mut client = Http2::to(&node).await;
+    assert_eq!(client.get("/").await.status, 200);
+    let print = node.access().await.http_print.unwrap();
+    assert_eq!(print.as_ref(), "|00|0|m,s,a,p");
+    let mut client = node.connect().await;
+    client.get("/").await;
+    let one = node.access().await.http_print.unwrap();
+    client.send("GET / HTTP/1.1\r\nhost: a\r\n\r\n").await;
+    client.answer().await;
+    assert_eq!(node.access().await.http_print.unwrap(), one, "made of a connection's first request");
+    assert!(one.starts_with("h11_01_"), "{one}");
 }

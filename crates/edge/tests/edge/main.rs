@@ -8,6 +8,8 @@ mod bodies;
 #[cfg(test)]
 mod check;
 #[cfg(test)]
+mod compression;
+#[cfg(test)]
 mod forwarding;
 #[cfg(test)]
 mod framing;
@@ -21,6 +23,8 @@ mod limits;
 mod names;
 #[cfg(test)]
 mod places;
+#[cfg(test)]
+mod proxied;
 #[cfg(test)]
 mod rates;
 #[cfg(test)]

@@ -100,3 +100,26 @@ async fn secrets_are_not_recorded() {
         assert!(!event.contains(secret), "{event}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_stranger_claims_in_a_forwarders_name_is_a_finding_and_no_more() {
+    let mut node =
+        Node::start(|_, app| app.trust_forwarded = ["192.0.2.0/24".parse().unwrap()].into_iter().collect())
+            .await;
+    let mut client = node.connect().await;
+    client.send("GET /head HTTP/1.1\r\nHost: a\r\nX-Real-IP: 203.0.113.9\r\n\r\n").await;
+    let answer = client.answer().await;
+    assert_eq!(answer.head.status, 200);
+    assert!(!answer.text().contains("203.0.113.9"));
+    let (event, signals, faults) = node.security_request().await;
+    assert_eq!((event.client.to_string(), event.verdict.reason), ("127.0.0.1".to_owned(), Reason::Clean));
+    assert_eq!((signals.len(), faults.len()), (1, 0));
+    let found = &signals[0].matches[0];
+    assert_eq!(
+        (found.variable.as_str(), found.fragment.as_str()),
+        ("REQUEST_HEADERS:X-Real-IP", "203.0.113.9")
+    );
+    assert_eq!(node.count(|counters| &counters.strikes), 0);
+    client.get("/").await;
+    assert_eq!(node.access().await.status, 200);
+}

@@ -66,7 +66,7 @@ impl Node {
             lanes,
             clock: Arc::new(SystemClock),
         };
-        let edge = Edge::bind(settings, shared).unwrap();
+        let edge = Edge::bind(settings, shared, Vec::new()).unwrap();
         let handle = edge.handle();
         edge.run().unwrap();
         Self { edge: handle, plan, view, places, material, readers, upstream }
@@ -377,6 +377,18 @@ async fn serve(stream: TcpStream, state: Arc<UpstreamState>) {
                 client.send(upgraded).await;
                 return echo(client).await;
             }
+            "/truncated-text" => {
+                let head =
+                    b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 5000\r\n\r\n".to_vec();
+                [head, b"half".repeat(500)].concat()
+            }
+            "/slow-text" => {
+                client
+                    .send("HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nfirst\r\n")
+                    .await;
+                state.gate.notified().await;
+                b"6\r\nsecond\r\n0\r\n\r\n".to_vec()
+            }
             "/events" => {
                 client.send("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\ndata: 1\n\n").await;
                 state.gate.notified().await;
@@ -388,7 +400,10 @@ async fn serve(stream: TcpStream, state: Arc<UpstreamState>) {
         if client.stream.write_all(&answer).await.is_err() {
             return;
         }
-        if matches!(path, "/until-close" | "/truncated" | "/truncated-chunks" | "/nonsense") {
+        if matches!(
+            path,
+            "/until-close" | "/truncated" | "/truncated-text" | "/truncated-chunks" | "/nonsense"
+        ) {
             return;
         }
     }

@@ -16,31 +16,38 @@ use async_nats::jetstream::consumer::{Consumer, DeliverPolicy};
 use async_nats::{Client, Subscriber};
 use futures_util::{StreamExt, TryStreamExt};
 use phalanx_trust::record::RECORD_BYTES_MAX;
-use tokio::sync::{broadcast, mpsc, watch};
+use tokio::sync::{Notify, broadcast, mpsc, watch};
 use tokio::task::{AbortHandle, JoinSet};
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep_until};
 
 use super::{Inner, Part, streams};
 use crate::{Delivery, Topic, subject};
 
 /// Delivers a topic until the receiver is dropped.
 pub(super) async fn run(inner: Arc<Inner>, topic: Topic, to: mpsc::Sender<Delivery>) {
+    let hinted = Notify::new();
     tokio::select! {
         () = to.closed() => {}
-        () = follow_core(&inner, topic, &to) => {}
-        () = follow_sessions(&inner, topic, &to) => {}
+        () = follow_core(&inner, topic, &to, &hinted) => {}
+        () = follow_sessions(&inner, topic, &to, &hinted) => {}
     }
 }
 
 /// Follows the core subject over the connection of the moment. The old one is left when the server knows of the new subscription.
-async fn follow_core(inner: &Inner, topic: Topic, to: &mpsc::Sender<Delivery>) {
+async fn follow_core(inner: &Inner, topic: Topic, to: &mpsc::Sender<Delivery>, hinted: &Notify) {
     let mut replaced = inner.connection.subscribe();
     let subject = subject_of(inner, topic);
     let Some(mut core) = listen(&inner.client(), &subject).await else { return };
+    let mut look_at: Option<Instant> = None;
     loop {
         let message = tokio::select! {
             biased;
             message = core.next() => message,
+            () = sleep_until(look_at.unwrap_or_else(Instant::now)), if look_at.is_some() => {
+                look_at = None;
+                inner.ask_resync(topic);
+                continue;
+            }
             changed = replaced.changed() => {
                 let client = inner.client();
                 let (true, Some(next)) = (changed.is_ok(), listen(&client, &subject).await) else { return };
@@ -53,8 +60,11 @@ async fn follow_core(inner: &Inner, topic: Topic, to: &mpsc::Sender<Delivery>) {
         // A connection lasts as long as somebody holds it, and this subscription does.
         let Some(message) = message else { return };
         if topic == Topic::Policy {
-            // Whoever loses the swap is heard here all the same. What counts is what the stream kept: time to look there.
-            inner.ask_resync(topic);
+            // Whoever loses the swap is heard here all the same. What counts is what the stream kept, which its readers show by
+            // themselves, once the stream is known. A look at all of it is for readers that do not, and each costs the server one more
+            // for half a minute.
+            hinted.notify_one();
+            look_at.get_or_insert_with(|| Instant::now() + LOOK_AFTER_HINT);
             continue;
         }
         // No reader would take it; better not to hold it.
@@ -87,7 +97,7 @@ async fn listen(client: &Client, subject: &str) -> Option<Subscriber> {
 }
 
 /// Starts over with every connection and whenever asked.
-async fn follow_sessions(inner: &Arc<Inner>, topic: Topic, to: &mpsc::Sender<Delivery>) {
+async fn follow_sessions(inner: &Arc<Inner>, topic: Topic, to: &mpsc::Sender<Delivery>, hinted: &Notify) {
     let mut session = inner.session.subscribe();
     let mut link = inner.link.subscribe();
     let Some(mut resync) = inner.resync.get(&topic).map(watch::Sender::subscribe) else { return };
@@ -107,7 +117,7 @@ async fn follow_sessions(inner: &Arc<Inner>, topic: Topic, to: &mpsc::Sender<Del
             let _ = link.wait_for(|link| !link.connected).await;
         };
         let ended = tokio::select! {
-            () = streams.follow() => Ended::Link,
+            () = streams.follow(hinted) => Ended::Link,
             _ = session.changed() => Ended::Link,
             () = disconnected => Ended::Link,
             _ = resync.changed() => Ended::Resync,
@@ -147,7 +157,7 @@ impl Streams {
     }
 
     /// Follows what streams there are, says when all have been read once, and looks for new ones from time to time.
-    async fn follow(&mut self) {
+    async fn follow(&mut self, hinted: &Notify) {
         if streams::prefix(self.topic).is_none() {
             let _ = self.to.send(Delivery::Synced).await;
             return std::future::pending().await;
@@ -173,6 +183,7 @@ impl Streams {
                         }
                     }
                 }
+                () = hinted.notified() => looks.reset_immediately(),
                 Ok(part) = self.rereads.recv(), if self.topic == Topic::Decisions => self.reread(part),
                 Some(()) = self.synced.1.recv() => {
                     unsynced = unsynced.map(|left| left.saturating_sub(1));
@@ -384,6 +395,8 @@ fn say(synced: &mut Option<mpsc::Sender<()>>) {
 
 /// Sites of a fleet: six times what the product is made for.
 const SITES_MAX: usize = 64;
+/// From the first word of a change of policy until all of the stream is looked at.
+const LOOK_AFTER_HINT: Duration = Duration::from_secs(1);
 const LOOK_FOR_STREAMS: Duration = Duration::from_secs(10);
 const LOOK_AGAIN: Duration = Duration::from_millis(500);
 /// As often as authors compare what the streams have, and no more than five hundred records a second.

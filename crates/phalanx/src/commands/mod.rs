@@ -15,5 +15,6 @@ pub(crate) mod policy;
 pub(crate) mod reload;
 mod snapshot;
 pub(crate) mod status;
+pub(crate) mod upgrade;
 
 pub(crate) mod print;

@@ -85,6 +85,13 @@ fn words(status: &Status) -> String {
     out.push_str(&members(&status.fleet.members, status.now_ms));
     out.push_str(&imports(&status.imports, status.now_ms));
     out.push_str(&certificates(&status.certificates, status.now_ms));
+    // A node of an earlier version does not tell.
+    if status.process.id != 0 {
+        out.push_str(&format!("\nprocess    {}\n", status.process.id));
+    }
+    for line in &status.process.confinement {
+        out.push_str(&format!("  {}\n", for_terminal(line)));
+    }
     if !status.bouncers.is_empty() {
         out.push_str(&format!("\nbouncers\n{}", bouncers(&status.bouncers, status.now_ms)));
     }

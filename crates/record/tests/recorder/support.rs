@@ -54,6 +54,8 @@ pub(crate) fn access(n: u64) -> AccessEvent {
         tls: None,
         ja4: None,
         check: None,
+        http_print: None,
+        balancer: None,
         audit: None,
     }
 }

@@ -1,0 +1,119 @@
+//! Events of requests that end at a process whose state another one has: they go to that one, which records them and decides about them.
+
+use std::io;
+
+use phalanx_model::lanes::{LaneReaders, Lanes};
+use phalanx_record::Released;
+use tokio::sync::{oneshot, watch};
+
+use super::channel::Channel;
+use super::takeover::ToSuccessor;
+
+/// Takes a predecessor's events into the lanes, in a thread of its own that ends with the predecessor; resolves then.
+pub(super) fn take_in(channel: Channel, lanes: Lanes) -> io::Result<oneshot::Receiver<()>> {
+    let (ended, end) = oneshot::channel();
+    let take = move || {
+        let mut unread = 0_u64;
+        loop {
+            match channel.receive() {
+                Ok(Some((ToSuccessor::Access(event), _))) => lanes.access(event),
+                Ok(Some((ToSuccessor::Security(event), _))) => lanes.security(event),
+                Ok(Some((ToSuccessor::Ledger(entry), _))) => {
+                    if lanes.ledger(entry).is_err() {
+                        tracing::error!("an entry of the process before has no room in the ledger");
+                    }
+                }
+                Ok(Some(_)) => {}
+                Ok(None) => break,
+                // An event that this version does not read; the channel goes on.
+                Err(error) if error.kind() == io::ErrorKind::InvalidData => unread += 1,
+                Err(error) => {
+                    tracing::warn!(%error, "events of the process before cannot be read any more");
+                    break;
+                }
+            }
+        }
+        if unread > 0 {
+            tracing::warn!(events = unread, "events of the process before could not be read");
+        }
+        let _ = ended.send(());
+    };
+    std::thread::Builder::new().name("phalanx-relay".into()).spawn(take)?;
+    Ok(end)
+}
+
+/// Hands on what the lanes get, until `over` and what is there then. In a thread of its own, since the other may be slow; resolves at the end.
+pub(super) fn hand_on(
+    channel: Channel,
+    released: Released,
+    over: watch::Receiver<bool>,
+) -> io::Result<oneshot::Receiver<()>> {
+    let (ended, end) = oneshot::channel();
+    let runtime = tokio::runtime::Builder::new_current_thread().build()?;
+    let hand_on = move || {
+        let mut outlet = Outlet { channel, lost: 0 };
+        runtime.block_on(outlet.drain(released, over));
+        if outlet.lost > 0 {
+            tracing::warn!(events = outlet.lost, "events could not be handed on");
+        }
+        let _ = ended.send(());
+    };
+    std::thread::Builder::new().name("phalanx-relay".into()).spawn(hand_on)?;
+    Ok(end)
+}
+
+struct Outlet {
+    channel: Channel,
+    lost: u64,
+}
+
+impl Outlet {
+    async fn drain(&mut self, released: Released, mut over: watch::Receiver<bool>) {
+        let Released { lanes: LaneReaders { mut access, mut security, mut ledger }, ledger: kept } = released;
+        kept.into_iter().for_each(|entry| self.send(ToSuccessor::Ledger(entry)));
+        loop {
+            tokio::select! {
+                biased;
+                Some(entry) = ledger.recv() => self.send(ToSuccessor::Ledger(entry)),
+                Some(event) = security.recv() => self.send(ToSuccessor::Security(event)),
+                Some(event) = access.recv() => self.send(ToSuccessor::Access(event)),
+                _ = over.wait_for(|over| *over) => return,
+            }
+        }
+    }
+
+    fn send(&mut self, message: ToSuccessor) {
+        // One that is too long for the kernel is lost; so are all once the other is gone, which ends without being followed.
+        if self.channel.send(&message, &[]).is_err() {
+            self.lost += 1;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use phalanx_model::{LedgerEntry, LedgerKind};
+
+    #[tokio::test]
+    async fn what_ends_at_the_old_process_is_recorded_by_the_new_one() {
+        let (ours, theirs) = Channel::pair().unwrap();
+        let (old, old_readers) = Lanes::new();
+        let (new, mut new_readers) = Lanes::new();
+        let entry = |n| LedgerEntry { at_ms: n, kind: LedgerKind::Node { state: "stopped".into() } };
+        old.ledger(entry(2)).unwrap();
+        let (over, is_over) = watch::channel(false);
+        let released = Released { lanes: old_readers, ledger: vec![entry(1)] };
+        let handed_on = hand_on(ours, released, is_over).unwrap();
+        let taken_in = take_in(Channel::of(theirs), new).unwrap();
+        old.ledger(entry(3)).unwrap();
+        over.send_replace(true);
+        handed_on.await.unwrap();
+        taken_in.await.unwrap();
+        let mut got = Vec::new();
+        while let Ok(entry) = new_readers.ledger.try_recv() {
+            got.push(entry.at_ms);
+        }
+        assert_eq!(got, [1, 2, 3]);
+    }
+}

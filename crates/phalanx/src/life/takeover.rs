@@ -1,0 +1,132 @@
+//! The process that takes over: what it is given, and when.
+
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use phalanx_model::lanes::Lanes;
+use phalanx_model::{AccessEvent, LedgerEntry, SecurityEvent};
+use serde::{Deserialize, Serialize};
+use tokio::sync::oneshot;
+
+use super::channel::Channel;
+use super::sockets::{Label, Sockets};
+use super::{STEP_MAX, TAKES_OVER, relay};
+
+/// What a process tells its successor.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) enum ToSuccessor {
+    /// Some of the listening sockets, in the order of the descriptors that go with it.
+    Sockets(Vec<Label>),
+    /// Those were all. What a start before this one came to, if it failed, and the settings to take instead of what the file says now.
+    Prepare {
+        fault: Option<String>,
+        settings: Option<String>,
+    },
+    /// The state is closed.
+    StateIsYours,
+    /// Events of requests that end at the predecessor.
+    Access(Box<AccessEvent>),
+    Security(SecurityEvent),
+    Ledger(LedgerEntry),
+}
+
+/// What a successor answers.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) enum ToPredecessor {
+    /// Settings, policy and certificates can be used.
+    Prepared,
+    /// It serves.
+    Ready,
+    /// It gives up.
+    Failed(String),
+}
+
+/// How the process was started.
+#[derive(Debug, Clone)]
+pub(crate) struct Start {
+    pub(crate) sockets: Arc<Sockets>,
+    pub(crate) takeover: Option<Arc<Takeover>>,
+}
+
+impl Start {
+    /// Takes what the process was given: by its predecessor, else by the service manager.
+    pub(crate) fn inherit() -> anyhow::Result<Self> {
+        if std::env::var_os(TAKES_OVER).is_none() {
+            return Ok(Self { sockets: Arc::new(Sockets::of_service_manager()?), takeover: None });
+        }
+        let channel = Channel::of_stdin().context("there is no process to take over from")?;
+        channel.wait_at_most(Some(GIVING_MAX))?;
+        let mut sockets: Vec<(Label, OwnedFd)> = Vec::new();
+        let (fault, settings) = loop {
+            match channel.receive()? {
+                Some((ToSuccessor::Sockets(labels), descriptors)) => {
+                    sockets.extend(labels.into_iter().zip(descriptors));
+                }
+                Some((ToSuccessor::Prepare { fault, settings }, _)) => break (fault, settings),
+                Some(_) => bail!("the process to take over from says something else"),
+                None => bail!("the process to take over from is gone"),
+            }
+        };
+        let takeover = Arc::new(Takeover { channel, fault, settings });
+        Ok(Self { sockets: Arc::new(Sockets::of_predecessor(sockets)), takeover: Some(takeover) })
+    }
+
+    /// The settings to take instead of the file's.
+    pub(crate) fn settings(&self) -> Option<&str> {
+        self.takeover.as_ref().and_then(|takeover| takeover.settings.as_deref())
+    }
+
+    /// Says why the process does not start to who waits for it.
+    pub(crate) fn give_up(&self, why: &str) {
+        if let Some(takeover) = &self.takeover {
+            takeover.give_up(why);
+        }
+    }
+}
+
+/// A predecessor that waits.
+#[derive(Debug)]
+pub(crate) struct Takeover {
+    channel: Channel,
+    fault: Option<String>,
+    settings: Option<String>,
+}
+
+impl Takeover {
+    /// What the start before this one came to, if it failed.
+    pub(crate) fn fault(&self) -> Option<&str> {
+        self.fault.as_deref()
+    }
+
+    /// Says that all is prepared and waits for the state. Blocks.
+    pub(crate) fn take_state(&self) -> anyhow::Result<()> {
+        self.channel.send(&ToPredecessor::Prepared, &[])?;
+        self.channel.wait_at_most(Some(STEP_MAX))?;
+        match self.channel.receive()? {
+            Some((ToSuccessor::StateIsYours, _)) => Ok(()),
+            Some(_) => bail!("the process to take over from says something else"),
+            None => bail!("the process to take over from is gone"),
+        }
+    }
+
+    /// Says that the node serves, and takes the predecessor's events into these lanes until it ends; resolves then. None if it is gone, which is
+    /// no reason not to serve.
+    pub(crate) fn ready(&self, lanes: Lanes) -> anyhow::Result<Option<oneshot::Receiver<()>>> {
+        if let Err(error) = self.channel.send(&ToPredecessor::Ready, &[]) {
+            tracing::warn!(%error, "the process that is taken over from is gone");
+            return Ok(None);
+        }
+        self.channel.wait_at_most(None)?;
+        Ok(Some(relay::take_in(self.channel.try_clone()?, lanes)?))
+    }
+
+    /// Says why it does not come to that.
+    pub(crate) fn give_up(&self, why: &str) {
+        let _ = self.channel.send(&ToPredecessor::Failed(why.to_owned()), &[]);
+    }
+}
+
+/// The sockets are on their way when the process starts.
+const GIVING_MAX: Duration = Duration::from_secs(10);

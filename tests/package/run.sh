@@ -1,0 +1,118 @@
+#!/usr/bin/env bash
+# Installs a Debian package, starts what its unit starts, upgrades to another package while clients ask, and removes it.
+# usage, as root: run.sh OLD.deb NEW.deb
+#
+# In namespaces of its own, with copies on top of the machine's folders: nothing of it is seen outside, and no port is taken.
+set -euo pipefail
+
+if [ -z "${PACKAGE_TRIAL:-}" ]; then
+    export PACKAGE_TRIAL=1
+    exec unshare --mount --net --pid --fork --kill-child --mount-proc "$0" "$(realpath "$1")" "$(realpath "$2")"
+fi
+old=$1 new=$2
+
+layers=$(mktemp -d)
+mount -t tmpfs tmpfs "$layers"
+cp "$old" "$layers/old.deb"
+cp "$new" "$layers/new.deb"
+for folder in etc usr var; do
+    mkdir -p "$layers/$folder/upper" "$layers/$folder/work"
+    mount -t overlay overlay -o "lowerdir=/$folder,upperdir=$layers/$folder/upper,workdir=$layers/$folder/work" "/$folder"
+done
+# No service manager: what its unit says is done by hand below.
+mount -t tmpfs tmpfs /run
+ip link set lo up
+export DEBIAN_FRONTEND=noninteractive
+state=/var/lib/phalanx
+unit=/lib/systemd/system/phalanx.service
+
+fail() {
+    echo "FAILED: $*" >&2
+    cat "$layers/node.log" >&2 2>/dev/null || true
+    exit 1
+}
+say() { echo "  $*"; }
+# Waits until a command succeeds.
+until_true() {
+    local what=$1
+    shift
+    for _ in $(seq 400); do
+        "$@" >/dev/null 2>&1 && return
+        sleep 0.05
+    done
+    fail "in vain waited until $what"
+}
+process() { phalanx status --json --state $state | python3 -c 'import json, sys; print(json.load(sys.stdin)["process"]["id"])'; }
+of_unit() { sed -n "s/^$1=//p" $unit; }
+
+dpkg -i "$layers/old.deb" >/dev/null
+getent passwd phalanx >/dev/null || fail "the package makes no user"
+[ "$(stat -c '%U:%G %a' /etc/phalanx /etc/phalanx/policy.toml | tr '\n' ' ')" = "root:phalanx 750 root:phalanx 640 " ] ||
+    fail "modes of /etc/phalanx: $(stat -c '%n %U:%G %a' /etc/phalanx /etc/phalanx/*)"
+phalanx check -c /etc/phalanx/phalanx.toml || fail "the settings that it brings have faults"
+say "installed; user, modes and settings are in order"
+if command -v systemd-analyze >/dev/null; then
+    systemd-analyze verify $unit || fail "the unit has faults"
+    exposure=$(systemd-analyze security --offline=yes --threshold=20 $unit | tail -n 1) || fail "the unit is too open: $exposure"
+    say "unit: $exposure"
+fi
+
+python3 -m http.server 3000 --bind 127.0.0.1 --directory /usr/share/doc/phalanx >/dev/null 2>&1 &
+install -d -o phalanx -g phalanx -m "$(of_unit StateDirectoryMode)" $state
+# As the unit says it: user, capabilities, no new privileges, where the state is.
+read -ra start <<<"$(of_unit ExecStart)"
+capability=$(of_unit AmbientCapabilities | tr '[:upper:]' '[:lower:]')
+capability=${capability#cap_}
+setpriv --reuid "$(of_unit User)" --regid "$(of_unit Group)" --init-groups --no-new-privs \
+    --bounding-set "-all,+$capability" --inh-caps "-all,+$capability" --ambient-caps "-all,+$capability" \
+    env "STATE_DIRECTORY=$state" "${start[@]}" >"$layers/node.log" 2>&1 </dev/null &
+until_true "the node serves" curl -fsS http://127.0.0.1:8080/upgrades.md
+phalanx status --state $state | grep -A 4 '^process' || fail "no status"
+before=$(process)
+
+# Keep-alive and new connections, all the time.
+python3 - "$layers/stop" >"$layers/load" 2>&1 <<'PYTHON' &
+import http.client, os, sys, threading
+served, failed = [0], []
+def ask(keeps):
+    connection = None
+    while not os.path.exists(sys.argv[1]):
+        try:
+            connection = connection or http.client.HTTPConnection("127.0.0.1", 8080, timeout=20)
+            connection.request("GET", "/upgrades.md")
+            answer = connection.getresponse()
+            answer.read()
+            assert answer.status == 200, answer.status
+            served[0] += 1
+            if not keeps or answer.will_close:
+                connection.close()
+                connection = None
+        except Exception as error:
+            failed.append(repr(error))
+            connection = None
+threads = [threading.Thread(target=ask, args=(number % 2 == 0,)) for number in range(4)]
+[thread.start() for thread in threads]
+[thread.join() for thread in threads]
+print(len(failed), served[0], failed[:3])
+PYTHON
+load=$!
+echo '# looked at by an operator' >>/etc/phalanx/policy.toml
+dpkg -i "$layers/new.deb" | grep -i 'took over' || fail "the running node was not followed"
+after=$(process)
+[ "$before" != "$after" ] || fail "the process is still $before"
+until_true "the old process ends" test ! -d "/proc/$before"
+grep -q 'looked at by an operator' /etc/phalanx/policy.toml || fail "the operator's settings were replaced"
+touch "$layers/stop"
+wait $load || fail "the clients: $(cat "$layers/load")"
+read -r failed served rest <"$layers/load"
+[ "$failed" = 0 ] || fail "$failed of $((failed + served)) requests failed: $rest"
+say "upgraded from process $before to $after: 0 of $served requests failed"
+
+kill -TERM "$after"
+until_true "the node stops" test ! -d "/proc/$after"
+dpkg -r phalanx >/dev/null
+[ ! -e /usr/bin/phalanx ] || fail "the binary is still there"
+[ -e /etc/phalanx/policy.toml ] || fail "settings must stay until the package is purged"
+dpkg -P phalanx >/dev/null
+[ ! -e /etc/phalanx ] && [ ! -e $state ] || fail "settings or state are still there"
+say "removed, and purged"
