@@ -9,15 +9,20 @@ use serde_json::Value;
 use crate::support::*;
 
 /// The authority's node `fra/a`, its server, and what it needs to live.
-struct Fleet {
+pub(crate) struct Fleet {
     nats: Nats,
     app: App,
-    a: Node,
+    pub(crate) a: Node,
     _state: tempfile::TempDir,
 }
 
 impl Fleet {
     fn start() -> Option<Self> {
+        Self::start_with(&[])
+    }
+
+    /// The same, its node with these words besides.
+    pub(crate) fn start_with(more: &[&str]) -> Option<Self> {
         let state = tempfile::tempdir().unwrap();
         let folder = state.path().to_str().unwrap();
         let made = succeeded(
@@ -45,9 +50,15 @@ impl Fleet {
             "--trust-forwarded",
             "127.0.0.1/32",
         ];
-        let a = Node::up_in(state.path(), &app.url, &words);
+        let a = Node::up_in(state.path(), &app.url, &[words.as_slice(), more].concat());
         until("the authority's node is linked", || a.cli_json(&["status"])["fleet"]["connected"] == true);
         Some(Self { nats, app, a, _state: state })
+    }
+
+    /// A node that joins with a token, with these words besides.
+    pub(crate) fn joins(&self, state: &Path, site: &str, node: &str, more: &[&str]) -> Node {
+        let token = self.invite(site);
+        Node::up_in(state, &self.app.url, &[member(site, node, Some(&token)).as_slice(), more].concat())
     }
 
     fn invite(&self, site: &str) -> String {

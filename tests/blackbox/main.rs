@@ -10,7 +10,12 @@
     reason = "a test ends at its first surprise"
 )]
 
+mod abuse;
+#[cfg(test)]
+mod acme;
+#[cfg(test)]
 mod beside;
+#[cfg(test)]
 mod beside_cases;
 mod cli;
 mod clocks;
@@ -30,5 +35,6 @@ mod rules;
 mod serve;
 mod state;
 mod support;
+mod tickets;
 mod tls;
 mod upgrade;

@@ -17,10 +17,12 @@ use serde::{Deserialize, Serialize};
 
 mod delegation;
 mod held;
+mod load;
 mod process;
 
 pub use delegation::{Delegate, Delegation, NewDelegation};
 pub use held::{Held, HeldThing, HeldWhat, Settled};
+pub use load::{LimitCount, Load};
 pub use process::{Process, UpgradeBegun};
 
 /// `GET /api/v1/status`.
@@ -54,6 +56,9 @@ pub struct Status {
     /// What waits for an operator; `GET /api/v1/held` lists it.
     #[serde(default)]
     pub held: u64,
+    /// What the node uses of its limits, and what it sheds.
+    #[serde(default)]
+    pub load: Load,
     /// The recorder's parts.
     pub recorder: Vec<PartReport>,
     /// Certificates that visitors are shown.
@@ -83,6 +88,8 @@ pub struct NodeStatus {
     pub certificates: Vec<Certificate>,
     /// The process.
     pub process: Process,
+    /// What the node uses of its limits, and what it sheds.
+    pub load: Load,
 }
 
 /// A certificate that visitors are shown.

@@ -18,6 +18,7 @@ mod error;
 mod auth;
 mod limits;
 
+pub mod acme;
 mod import;
 mod lapi;
 
@@ -33,6 +34,7 @@ pub mod serve;
 
 pub mod enrol;
 
+pub use acme::{Acme, AcmeSettings, Challenge};
 pub use auth::Channel;
 pub use enrol::{Desk, EnrolDeps};
 pub use import::{ImportSettings, Importer};

@@ -18,7 +18,7 @@ use crate::balance::slot::Slot;
 use crate::client::Client;
 use crate::compress::Choice;
 use crate::control::Cut;
-use crate::exchange::{Exchange, Sending, faulty, poll_request_body, write_response_fields};
+use crate::exchange::{Exchange, Sending, faulty, poll_request_body, poll_upstream, write_response_fields};
 use crate::forward::{Forwarded, requested_upgrade, write_request_head};
 use crate::http1::{ResponseError, ResponseHead, encode, read_response_head};
 use crate::reply::Reply;
@@ -261,8 +261,7 @@ impl Asking {
                     if client.socket.poll_given_up(cx).is_ready() {
                         return Poll::Ready(Err(Failure::Stop(Stop::ClientGone)));
                     }
-                    let upstream = &mut self.upstream;
-                    let filled = client.worker.with_scratch(|scratch| upstream.poll_fill(cx, scratch));
+                    let filled = poll_upstream(client, &mut self.upstream, cx);
                     match ready!(filled).map_err(Failure::Io)? {
                         0 => return Poll::Ready(Err(Failure::Closed)),
                         _ => self.answered = true,
@@ -285,8 +284,8 @@ fn pass_interim(client: &mut Client, request: &Request, head: &ResponseHead, cx:
     write_response_fields(out, head, Choice::default());
     out.extend_from_slice(b"\r\n");
     let _ = client.socket.head_written(from, false);
-    // What cannot be written now goes out with the final response.
-    let _ = client.poll_flush(cx);
+    // What cannot be written now goes out with the final response. The upstream is what is waited for.
+    let _ = client.socket.poll_flush(cx, &mut false);
 }
 
 fn ask_failed(client: &Client, request: &mut Request, failed: Failed) -> Stop {

@@ -8,6 +8,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
 use bytes::BytesMut;
+use phalanx_model::counters::LimitReached;
 use phalanx_model::limits::LINGER_MAX_MS;
 use phalanx_model::{BodyFraming, FramingFault, RequestHead};
 use tokio::net::TcpStream;
@@ -16,12 +17,13 @@ use crate::check::{self, Asked};
 use crate::control::{Activity, Control, Cut};
 use crate::http1::{BodyDecoder, HeadReader};
 use crate::http2::{PREFACE, Stream};
+use crate::pace::Pace;
 use crate::proxied::Proxied;
 use crate::socket::Socket;
 use crate::stop::Stop;
 use crate::tables::Admission;
 use crate::tls::handshake::Agreed;
-use crate::worker::Worker;
+use crate::worker::{TICK_MS, Worker};
 
 /// A connection from a client, or one stream of it.
 pub(crate) struct Client {
@@ -54,8 +56,11 @@ pub(crate) struct Client {
     actor: Option<IpAddr>,
     heads: HeadReader,
     slot: usize,
-    /// A head has been read.
-    served: bool,
+    /// Heads that have been read.
+    served: u64,
+    /// What is left of the time to send the body, and to take the reply.
+    reading: Pace,
+    writing: Pace,
     /// A connection's place among all; its streams have none of their own.
     admission: Option<Admission>,
 }
@@ -127,6 +132,7 @@ impl Client {
     ) -> Self {
         let control = Rc::new(Control::new(actor));
         let slot = worker.connections.insert(Rc::clone(&control));
+        let limits = &worker.shared.settings.limits;
         Self {
             worker: Rc::clone(worker),
             control,
@@ -146,7 +152,9 @@ impl Client {
             actor,
             heads: HeadReader::default(),
             slot,
-            served: false,
+            served: 0,
+            reading: Pace::new(limits.body_gap_ms),
+            writing: Pace::new(limits.write_gap_ms),
             admission: None,
         }
     }
@@ -160,12 +168,12 @@ impl Client {
         let over = match self.worker.draining.get() {
             // Who was not told that the last reply was the last may be asking already, while another process takes over.
             true => self.worker.hurries.get(),
-            false => self.worker.lets_go() && self.served,
+            false => self.worker.lets_go() && self.served > 0,
         };
         if self.control.ends.get() || over && self.socket.input.is_empty() {
             return None;
         }
-        self.control.activity.set(Activity::Idle);
+        self.control.rests(self.worker.now_ms());
         self.control.client.set(self.actor);
         self.control.set_deadline(self.worker.after_ms(self.idle_ms()));
         let mut started = None;
@@ -178,7 +186,7 @@ impl Client {
             if let Some(started) = started
                 && let Some(head) = self.heads.read(&mut self.socket.input, head_limits)
             {
-                self.served = true;
+                self.served += 1;
                 return Some(Arrived { head, started });
             }
             match self.fill().await {
@@ -186,12 +194,24 @@ impl Client {
                 Ok(0) => return None,
                 Err(Stop::Cut(Cut::Timeout)) => {
                     self.control.clear_timeout();
+                    if started.is_some() {
+                        self.worker.counters.count_limit(LimitReached::HeadTime);
+                    }
                     let head = self.heads.give_up(&mut self.socket.input, head_limits);
                     return started.map(|started| Arrived { head, started });
                 }
                 Err(_) => return None,
             }
         }
+    }
+
+    /// Whether the connection has served as many requests as one may; the reply to the last says so.
+    pub(crate) fn is_spent(&self) -> bool {
+        let spent = self.served >= self.worker.shared.settings.limits.requests_per_connection;
+        if spent {
+            self.worker.counters.count_limit(LimitReached::RequestsPerConnection);
+        }
+        spent
     }
 
     /// How long the client may take until it asks for something.
@@ -202,6 +222,7 @@ impl Client {
 
     /// Whether the client begins as one that speaks HTTP/2 without having agreed on it (RFC 9113 section 3.3).
     pub(crate) async fn begins_with_http2(&mut self) -> bool {
+        self.control.rests(self.worker.now_ms());
         self.control.set_deadline(self.worker.after_ms(self.idle_ms()));
         loop {
             let known = self.socket.input.len().min(PREFACE.len());
@@ -225,6 +246,9 @@ impl Client {
 
     /// Starts on a request's body.
     pub(crate) fn begin_body(&mut self, framing: BodyFraming) {
+        let limits = &self.worker.shared.settings.limits;
+        self.reading = Pace::new(limits.body_gap_ms);
+        self.writing = Pace::new(limits.write_gap_ms);
         self.body = match framing {
             BodyFraming::None => BodyDecoder::length(0),
             BodyFraming::Length(bytes) => BodyDecoder::length(bytes),
@@ -233,9 +257,17 @@ impl Client {
         };
     }
 
-    /// Reads more of a request's body, which may turn out to be whole.
-    pub(crate) fn poll_more_body(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Stop>> {
-        Poll::Ready(match ready!(self.poll_fill(cx))? {
+    /// Reads more of a request's body, which may turn out to be whole. `replied`: the reply has begun, so that the body may be one half
+    /// of a conversation, in which a client pauses as long as it keeps to the longest pause.
+    pub(crate) fn poll_more_body(&mut self, cx: &mut Context<'_>, replied: bool) -> Poll<Result<(), Stop>> {
+        let now_ms = self.worker.now_ms();
+        let until_ms = self.reading.wait(now_ms);
+        self.control.set_deadline(until_ms.saturating_add(TICK_MS));
+        let read = ready!(self.poll_fill(cx))?;
+        let limits = &self.worker.shared.settings.limits;
+        let rate = if replied { 0 } else { limits.body_rate };
+        self.reading.moved(read, rate, limits.body_gap_ms, now_ms);
+        Poll::Ready(match read {
             1.. => Ok(()),
             0 if self.body.ends_with_connection() => {
                 self.body = BodyDecoder::length(0);
@@ -248,7 +280,7 @@ impl Client {
     /// Reads more of a request's body.
     pub(crate) async fn more_body(&mut self) -> Result<(), Stop> {
         let control = Rc::clone(&self.control);
-        control.run(|cx| self.poll_more_body(cx)).await
+        control.run(|cx| self.poll_more_body(cx, false)).await
     }
 
     /// Takes the next stretch of body out of the input, at most `max` bytes of it; gives it to `take`. False: there is
@@ -294,14 +326,20 @@ impl Client {
         self.worker.with_scratch(|scratch| socket.poll_fill(cx, scratch)).map_err(Stop::from)
     }
 
-    /// Writes all output; each time the client takes some of it, it gets more time.
+    /// Writes all output; what the client takes of it earns it more time.
     pub(crate) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Stop>> {
         if !self.socket.has_output() {
             return Poll::Ready(Ok(()));
         }
         let mut progress = false;
+        let before = self.socket.unwritten();
         let flushed = self.socket.poll_flush(cx, &mut progress);
-        if flushed.is_pending() && progress {
+        if progress {
+            let limits = &self.worker.shared.settings.limits;
+            let taken = before.saturating_sub(self.socket.unwritten());
+            self.writing.moved(taken, limits.write_rate, limits.write_gap_ms, self.worker.now_ms());
+        }
+        if flushed.is_pending() {
             self.allow_write_time();
         }
         Poll::Ready(Ok(ready!(flushed)?))
@@ -315,9 +353,15 @@ impl Client {
     }
 
     /// Sets the deadline for a client that has to take some of a reply.
-    pub(crate) fn allow_write_time(&self) {
-        let gap_ms = self.worker.shared.settings.limits.write_gap_ms;
-        self.control.set_deadline(self.worker.after_ms(gap_ms));
+    pub(crate) fn allow_write_time(&mut self) {
+        let until_ms = self.writing.wait(self.worker.now_ms());
+        self.control.set_deadline(until_ms.saturating_add(TICK_MS));
+    }
+
+    /// Most bytes of a response that are read at once, and kept while the client takes none of them: an HTTP/2 connection has a hundred
+    /// streams, and each may wait for its window with that.
+    pub(crate) fn read_bytes_max(&self) -> usize {
+        if self.socket.is_stream() { STREAM_READ_BYTES_MAX } else { usize::MAX }
     }
 
     /// Reads once; 0 at the end of the stream.
@@ -388,6 +432,8 @@ impl Drop for Client {
     }
 }
 
+/// A record of TLS, should it come that way, and some.
+const STREAM_READ_BYTES_MAX: usize = 20 * 1024;
 /// How long a banned client may wait with its first request.
 const BANNED_IDLE_MS: u64 = 2_000;
 /// Most bytes read from a client that is told to stop; an upload of this size is not cut by the reset.

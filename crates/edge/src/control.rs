@@ -49,6 +49,8 @@ pub(crate) struct Control {
     /// Where a client of this connection is, once it was looked up.
     pub(crate) place: Cell<Option<(IpAddr, Place)>>,
     pub(crate) activity: Cell<Activity>,
+    /// Since when it has been idle, if it is, in the worker's time.
+    pub(crate) idle_since_ms: Cell<u64>,
     /// No request after the current one.
     pub(crate) ends: Cell<bool>,
     deadline_ms: Cell<u64>,
@@ -66,6 +68,7 @@ impl Control {
             ja4: Cell::new(None),
             place: Cell::new(None),
             activity: Cell::new(Activity::Idle),
+            idle_since_ms: Cell::new(u64::MAX),
             ends: Cell::new(false),
             deadline_ms: Cell::new(u64::MAX),
             limit_ms: Cell::new(u64::MAX),
@@ -90,6 +93,12 @@ impl Control {
             polled
         })
         .await
+    }
+
+    /// Nothing is asked for from now on.
+    pub(crate) fn rests(&self, now_ms: u64) {
+        self.activity.set(Activity::Idle);
+        self.idle_since_ms.set(now_ms);
     }
 
     /// Sets when the current wait ends, in the worker's time.

@@ -16,7 +16,7 @@ use crate::balance::keeper;
 use crate::listen::{GivenListener, listeners};
 use crate::places::Places;
 use crate::plan::EdgePlan;
-use crate::settings::EdgeSettings;
+use crate::settings::{EdgeLimits, EdgeSettings};
 use crate::tables::{NodeTables, RateCounting};
 use crate::tls::Material;
 use crate::worker::{self, Drain, Listener, WorkerShared};
@@ -54,6 +54,7 @@ pub struct EdgeHandle {
     check_addresses_from: usize,
     counters: Arc<[Arc<WorkerCounters>]>,
     tables: Arc<NodeTables>,
+    settings: Arc<EdgeSettings>,
     drain: Arc<watch::Sender<Option<Drain>>>,
     retire: Arc<watch::Sender<bool>>,
     /// Each listening socket once more, for a process that takes over; none once the node drains, so that the last to close is a worker.
@@ -83,12 +84,14 @@ impl Edge {
         let drain = Arc::new(watch::Sender::new(None));
         let retire = Arc::new(watch::Sender::new(false));
         let (stopped, running) = watch::channel(workers);
+        let settings = Arc::new(settings);
         let handle = EdgeHandle {
             addresses: addresses.into(),
             tls_addresses_from: settings.listen.len(),
             check_addresses_from: settings.listen.len() + settings.tls_listen.len(),
             counters: (0..workers).map(|_| Arc::default()).collect(),
             tables: Arc::clone(&tables),
+            settings: Arc::clone(&settings),
             drain: Arc::clone(&drain),
             retire: Arc::clone(&retire),
             sockets: Arc::new(Mutex::new(sockets)),
@@ -96,7 +99,6 @@ impl Edge {
             stopped: Arc::new(stopped),
         };
         let EdgeShared { plan, view, places, material, lanes, clock } = shared;
-        let settings = Arc::new(settings);
         let shared =
             WorkerShared { settings, plan, view, places, material, lanes, clock, tables, drain, retire };
         Ok(Self { handle, listeners, shared })
@@ -133,7 +135,7 @@ impl Edge {
         }
         let shared = self.shared;
         let keeper = move || {
-            if let Err(error) = keeper::run(&shared.plan, &shared.settings, &shared.drain) {
+            if let Err(error) = keeper::run(&shared.plan, &shared.settings, &shared.tables, &shared.drain) {
                 tracing::error!(%error, "nobody watches the upstreams");
             }
         };
@@ -166,6 +168,11 @@ impl EdgeHandle {
     /// Counts, one set per worker.
     pub fn counters(&self) -> &[Arc<WorkerCounters>] {
         &self.counters
+    }
+
+    /// The limits in force.
+    pub fn limits(&self) -> &EdgeLimits {
+        &self.settings.limits
     }
 
     /// The tables that workers share: for forgiving strikes, and for reports.

@@ -9,6 +9,7 @@ use crate::audit;
 use crate::client::Client;
 use crate::client_address;
 use crate::mask::{TEXT_BYTES_MAX, mask_referer, mask_target, text};
+use crate::overload;
 use crate::request::Request;
 use crate::trial;
 
@@ -26,7 +27,12 @@ pub(crate) fn record(client: &Client, request: &mut Request) {
     access.audit = audit::detail(client, request);
     let verdict = &access.verdict;
     let found = !request.head.faults.is_empty() || !request.signals.is_empty();
-    let repeats = matches!(&verdict.reason, Reason::RateLimit(excess) if !excess.is_evidence());
+    let repeats = match &verdict.reason {
+        Reason::RateLimit(excess) => !excess.is_evidence(),
+        // What is shed is many, and says nothing about who asked.
+        Reason::Limit { limit } => limit == overload::SHED,
+        _ => false,
+    };
     if found || verdict.action != Action::Allow && !repeats {
         let signals = std::mem::take(&mut request.signals);
         let faults = std::mem::take(&mut request.head.faults);

@@ -3,6 +3,7 @@
 //! Everything runs in the client's own task. Memory is bounded: nothing more is read from one side before what was
 //! read has been written to the other.
 
+use std::io;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
@@ -62,7 +63,6 @@ pub(crate) fn poll_request_body(
     request: &mut Request,
     cx: &mut Context<'_>,
 ) -> Poll<Result<(), Stop>> {
-    let body_gap_ms = client.worker.shared.settings.limits.body_gap_ms;
     let upstream_head_ms = request.app().limits.upstream_head_ms;
     loop {
         if !upstream.output.is_empty() {
@@ -84,8 +84,7 @@ pub(crate) fn poll_request_body(
             *sending = Sending::Done;
             client.control.set_deadline(client.worker.after_ms(upstream_head_ms));
         } else if upstream.output.is_empty() {
-            client.control.set_deadline(client.worker.after_ms(body_gap_ms));
-            ready!(client.poll_more_body(cx))?;
+            ready!(client.poll_more_body(cx, request.replied))?;
         }
     }
 }
@@ -265,9 +264,10 @@ impl Exchange {
             return Poll::Ready(Err(stop));
         }
         let mut ended = false;
+        let output_max = OUTPUT_BYTES_MAX.min(client.read_bytes_max());
         loop {
             let out = client.output();
-            let room = OUTPUT_BYTES_MAX.saturating_sub(out.len());
+            let room = output_max.saturating_sub(out.len());
             let mut bytes = 0;
             self.take_body(room, |data| bytes += outgoing.write(out, data));
             if self.is_over() && !ended {
@@ -346,7 +346,7 @@ impl Exchange {
     /// Reads more of the response; its end or failure is noted in `self`.
     fn poll_more(&mut self, client: &Client, cx: &mut Context<'_>) -> Poll<()> {
         let upstream = &mut self.upstream;
-        let filled = client.worker.with_scratch(|scratch| upstream.poll_fill(cx, scratch));
+        let filled = poll_upstream(client, upstream, cx);
         match ready!(filled) {
             Ok(1..) => {}
             Ok(0) if self.body.ends_with_connection() => self.body = BodyDecoder::length(0),
@@ -385,6 +385,18 @@ impl Exchange {
         }
         out.extend_from_slice(b"\r\n");
     }
+}
+
+/// Reads more of what an upstream sends; 0 at its end.
+pub(crate) fn poll_upstream(
+    client: &Client,
+    upstream: &mut Socket,
+    cx: &mut Context<'_>,
+) -> Poll<io::Result<usize>> {
+    client.worker.with_scratch(|scratch| {
+        let room = client.read_bytes_max().min(scratch.len());
+        upstream.poll_fill(cx, scratch.get_mut(..room).unwrap_or_default())
+    })
 }
 
 /// Appends an upstream's header fields that do not end at this hop.

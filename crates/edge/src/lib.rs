@@ -21,6 +21,7 @@ mod connection;
 mod pipeline;
 mod proxied;
 
+mod acme;
 mod ask;
 mod audit;
 pub mod client_address;
@@ -55,8 +56,10 @@ pub mod proxy_protocol;
 pub mod tls;
 
 mod control;
+mod pace;
 
 pub mod compile;
+pub mod overload;
 pub mod places;
 pub mod plan;
 pub mod tables;
@@ -69,10 +72,11 @@ pub use client_address::{AddressField, AddressSource};
 pub use compile::Compiled;
 pub use edge::{Edge, EdgeHandle, EdgeShared};
 pub use listen::{GivenListener, Serves, bind};
+pub use overload::{Level, Usage};
 pub use places::Places;
 pub use plan::{AppLimits, AppPlan, EdgePlan, UpstreamPlan, UpstreamTarget};
 pub use settings::{CheckListen, EdgeLimits, EdgeSettings};
 pub use tables::NodeTables;
-pub use tls::{Material, Served, TlsListener};
+pub use tls::{Challenges, Material, Served, TlsListener};
 pub use trial::{Before, Fares, TrialCounts};
 pub use upstream::is_never_upstream;

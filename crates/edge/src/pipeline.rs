@@ -10,8 +10,10 @@ use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use phalanx_decide::{Denial, Finding, Mode, Provenance, on_findings, standing, strike};
+use phalanx_model::counters::LimitReached;
 use phalanx_model::{Action, BodyFraming, FramingFault, HttpVersion, Reason, SecurityEvent, Verdict};
 
+use crate::acme;
 use crate::ask;
 use crate::audit;
 use crate::check;
@@ -19,6 +21,7 @@ use crate::client::Client;
 use crate::control::{Activity, Cut};
 use crate::events;
 use crate::exchange::{Exchange, Held, count_body, faulty, is_stream};
+use crate::overload;
 use crate::rates;
 use crate::reply::{Form, Reply};
 use crate::request::Request;
@@ -60,6 +63,9 @@ pub(crate) async fn serve(client: &mut Client, request: &mut Request) -> After {
 }
 
 async fn stages(client: &mut Client, request: &mut Request) -> Result<(), Stop> {
+    if acme::asks(&request.head) && acme::answer(client, request).await? {
+        return Ok(());
+    }
     on_request_head(client, request)?;
     let held = on_request_body(client, request).await?;
     let mut exchange = ask::ask(client, request, &held).await?;
@@ -114,6 +120,7 @@ fn on_request_head(client: &mut Client, request: &mut Request) -> Result<(), Sto
     let fault = request.head.faults.first().copied();
     if fault.is_none() {
         check_standing(client, request)?;
+        overload::check(client, request)?;
         rates::check(client, request)?;
     }
     let app = request.app();
@@ -224,7 +231,6 @@ async fn hold_request_body(
     client.send_continue().await?;
     let announced = client.body.left().and_then(|left| usize::try_from(left).ok()).unwrap_or_default();
     let mut held = Vec::with_capacity(announced.min(held_max).min(HELD_AT_FIRST_BYTES));
-    let gap_ms = client.worker.shared.settings.limits.body_gap_ms;
     loop {
         let before = held.len();
         loop {
@@ -239,7 +245,6 @@ async fn hold_request_body(
         if client.body.is_done() || held.len() >= held_max {
             return Ok(held.into());
         }
-        client.control.set_deadline(client.worker.after_ms(gap_ms));
         client.more_body().await?;
     }
 }
@@ -382,6 +387,7 @@ fn count_strike(client: &Client, request: &mut Request) {
 /// The request is over: a reply of our own where one is due, then the event.
 async fn on_end(client: &mut Client, request: &mut Request, stop: Option<Stop>) -> After {
     client.control.set_limit(u64::MAX);
+    count_slow(client, request, stop);
     let reply = match stop {
         None => None,
         Some(Stop::Refused) => Some(Reply::REFUSED),
@@ -411,6 +417,20 @@ async fn on_end(client: &mut Client, request: &mut Request, stop: Option<Stop>) 
         (true, false) => After::Close,
         (false, _) => After::Abort,
     }
+}
+
+/// Counts a client that was too slow with its body, or with the reply.
+fn count_slow(client: &Client, request: &Request, stop: Option<Stop>) {
+    let limit = match stop {
+        Some(Stop::Cut(Cut::Timeout)) if request.replied && client.socket.has_output() => {
+            LimitReached::ReplyRate
+        }
+        Some(Stop::Cut(Cut::Timeout) | Stop::Answered(Reply::TOO_SLOW)) if !client.body.is_done() => {
+            LimitReached::BodyRate
+        }
+        _ => return,
+    };
+    client.worker.counters.count_limit(limit);
 }
 
 /// Writes a reply of our own; false if the client did not take it.

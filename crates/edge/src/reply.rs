@@ -61,6 +61,8 @@ impl Reply {
         text: "There is no room for this request right now. Please try again later. Request id:",
         retry_after_s: 0,
     };
+    /// The node runs short of something, and others go first.
+    pub(crate) const SHED: Self = Self { retry_after_s: 10, ..Self::OVERLOADED };
     /// All upstreams have as many requests as they may get.
     pub(crate) const BUSY: Self = Self { code: "upstream_busy", retry_after_s: 1, ..Self::OVERLOADED };
     /// No upstream works, and policy says not to try.

@@ -98,7 +98,17 @@ pub struct EdgeLimits {
     pub head_ms: u64,
     pub idle_ms: u64,
     pub body_gap_ms: u64,
+    pub body_rate: u64,
     pub write_gap_ms: u64,
+    pub write_rate: u64,
+    pub requests_per_connection: u64,
+    pub h2_streams: u32,
+    pub h2_given_up: u64,
+    pub h2_control_frames: u32,
+    /// Memory of the process beyond which load is shed; 0 for no such limit.
+    pub memory_bytes: u64,
+    /// Files that the process may open; 0 for no such limit.
+    pub files: usize,
     pub upstream_idle: usize,
     pub upstream_idle_ms: u64,
     pub tunnel_idle_ms: u64,
@@ -118,10 +128,30 @@ impl Default for EdgeLimits {
             head_ms: limits::HEAD_TIME_MAX_MS,
             idle_ms: limits::IDLE_TIME_MAX_MS,
             body_gap_ms: limits::BODY_READ_GAP_MAX_MS,
+            body_rate: limits::BODY_RATE_LEAST,
             write_gap_ms: limits::WRITE_GAP_MAX_MS,
+            write_rate: limits::WRITE_RATE_LEAST,
+            requests_per_connection: limits::REQUESTS_PER_CONNECTION_MAX,
+            h2_streams: limits::H2_STREAMS_MAX,
+            h2_given_up: limits::H2_GIVEN_UP_MAX,
+            h2_control_frames: limits::H2_CONTROL_FRAMES_MAX,
+            memory_bytes: 0,
+            files: 0,
             upstream_idle: limits::UPSTREAM_IDLE_MAX,
             upstream_idle_ms: limits::UPSTREAM_IDLE_TIME_MAX_MS,
             tunnel_idle_ms: limits::TUNNEL_IDLE_MAX_MS,
         }
+    }
+}
+
+impl EdgeLimits {
+    /// These limits in a process that may open `files` files: a client takes one, and with an upstream two, so that no more than
+    /// three quarters of what is not reserved are for clients.
+    #[must_use]
+    pub fn within_files(mut self, files: usize) -> Self {
+        self.files = files;
+        let for_clients = files.saturating_sub(limits::FILES_RESERVED.min(files / 4)) / 4 * 3;
+        self.connections = self.connections.min(for_clients.max(1));
+        self
     }
 }

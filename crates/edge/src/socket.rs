@@ -138,6 +138,10 @@ impl Socket {
     /// Drops used bytes off the front of `input`.
     pub(crate) fn consume(&mut self, bytes: usize) {
         self.input.advance(bytes.min(self.input.len()));
+        if self.input.is_empty() {
+            // The next read brings its own memory; what waits for a slow reader should not keep this, too.
+            self.input = BytesMut::new();
+        }
     }
 
     /// Writes all of `output`. `progress` tells whether this call wrote anything.
@@ -166,6 +170,11 @@ impl Socket {
         self.output.clear();
         self.flushed = 0;
         Poll::Ready(Ok(()))
+    }
+
+    /// How much of the output is not written yet.
+    pub(crate) fn unwritten(&self) -> usize {
+        self.output.len().saturating_sub(self.flushed)
     }
 
     /// Whether any bytes were written since this was asked for last.
@@ -261,7 +270,8 @@ impl AsyncRead for Socket {
                     .with_borrow_mut(|scratch| Socket::poll_fill(&mut self, cx, scratch.as_mut_slice()));
                 let read = ready!(filled)?;
                 let bytes = read.min(buffer.remaining());
-                buffer.put_slice(&self.input.split_to(bytes));
+                buffer.put_slice(self.input.get(..bytes).unwrap_or_default());
+                self.consume(bytes);
                 Poll::Ready(Ok(()))
             }
             Transport::Stream(_) | Transport::Memory => Poll::Ready(Ok(())),

@@ -11,6 +11,7 @@ use phalanx_decide::rate::RateTable;
 use phalanx_decide::{GoodTraffic, StrikeTable};
 use phalanx_model::net::actor_ip;
 
+use crate::overload::Pressure;
 use crate::settings::EdgeLimits;
 use crate::trial::TrialCounts;
 
@@ -31,6 +32,8 @@ pub struct NodeTables {
     pub rates: RateCounting,
     /// How clients fare while a policy is on trial.
     pub trial: TrialCounts,
+    /// How short the node runs of what it needs.
+    pub pressure: Pressure,
 }
 
 /// The counts of rate limits, and the steady clock that they go by.

@@ -8,16 +8,17 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use phalanx_decide::standing;
-use phalanx_model::counters::{ProxyFailure, WorkerCounters};
+use phalanx_model::counters::{LimitReached, ProxyFailure, WorkerCounters};
 use phalanx_model::lanes::Lanes;
 use phalanx_model::{Clock, Identities, PrefixSet, RequestId, Swap, View};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, Semaphore, watch};
 
 use crate::client::Client;
 use crate::compress::Encoders;
 use crate::connection;
 use crate::control::{Activity, Connections, Control, Cut};
+use crate::overload;
 use crate::places::Places;
 use crate::plan::{EdgePlan, LocalPlan};
 use crate::settings::EdgeSettings;
@@ -70,6 +71,9 @@ pub(crate) struct Worker {
     now_ms: Cell<u64>,
     random: Cell<u64>,
     closed: Notify,
+    /// Whose handshake may compute: one at a time, in the order in which they came, so that between two of them whatever else is
+    /// ready gets its turn.
+    pub(crate) handshake_turn: Semaphore,
 }
 
 impl Worker {
@@ -91,6 +95,7 @@ impl Worker {
             now_ms: Cell::new(0),
             random: Cell::new(random_seed()),
             closed: Notify::new(),
+            handshake_turn: Semaphore::new(1),
             counters,
             shared,
         }
@@ -190,6 +195,7 @@ impl Worker {
         self.now_ms.set(now_ms);
         self.connections.for_each(|control| control.check_deadline(now_ms));
         self.pool.drop_expired(now_ms);
+        overload::close_idle(self);
     }
 
     fn cut_idle(&self) {
@@ -311,6 +317,7 @@ async fn watch_retirement(worker: Rc<Worker>) {
 
 async fn accept(worker: Rc<Worker>, listener: TcpListener, begins: Begins) {
     let mut drain = worker.shared.drain.subscribe();
+    let mut in_a_row = 0;
     loop {
         let accepted = tokio::select! {
             biased;
@@ -318,7 +325,15 @@ async fn accept(worker: Rc<Worker>, listener: TcpListener, begins: Begins) {
             accepted = listener.accept() => accepted,
         };
         match accepted {
-            Ok(accepted) => admit(&worker, accepted, &begins),
+            Ok(accepted) => {
+                admit(&worker, accepted, &begins);
+                in_a_row += 1;
+                if in_a_row >= ACCEPTS_IN_A_ROW {
+                    // A flood of connections leaves every other one its turn.
+                    in_a_row = 0;
+                    tokio::task::yield_now().await;
+                }
+            }
             Err(error) if is_transient(&error) => {}
             Err(error) => {
                 // Out of file descriptors or memory: accepting again at once would only spin.
@@ -355,6 +370,9 @@ fn admit(worker: &Rc<Worker>, (stream, peer): (TcpStream, SocketAddr), begins: &
         (Some(_), _) | (_, Some(_)) => None,
         (None, None) => (!plan.decide.forwarders.contains(ip)).then_some(ip),
     };
+    if overload::refuses_connection(worker, &plan, actor) {
+        return WorkerCounters::add_one(&worker.counters.connections_refused);
+    }
     let admitted = ConnectionCounts::admit(
         &worker.shared.tables,
         Counted::Connections,
@@ -371,6 +389,10 @@ fn admit(worker: &Rc<Worker>, (stream, peer): (TcpStream, SocketAddr), begins: &
         }
         Err(limit) => {
             WorkerCounters::add_one(&worker.counters.connections_refused);
+            worker.counters.count_limit(match limit {
+                "connections" => LimitReached::Connections,
+                _ => LimitReached::ConnectionsPerAddress,
+            });
             tracing::debug!(%peer, limit, "connection refused");
         }
     }
@@ -412,7 +434,7 @@ fn random_seed() -> u64 {
 }
 
 /// Resolution of deadlines.
-const TICK_MS: u64 = 100;
+pub(crate) const TICK_MS: u64 = 100;
 /// Most bytes one read takes.
 const READ_BYTES_MAX: usize = 64 * 1024;
 /// First size of an output buffer: most heads with a small body.
@@ -421,5 +443,7 @@ const BUFFER_BYTES: usize = 4 * 1024;
 const BUFFERS_KEPT: usize = 256;
 /// Connections taken when a listener closes: those that wait, not those that keep coming where another process listens too.
 const ACCEPTED_LAST: usize = 4_096;
+/// Connections accepted before others get a turn.
+const ACCEPTS_IN_A_ROW: u32 = 32;
 /// Pause after a failed accept.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);

@@ -137,6 +137,8 @@ pub enum Topic {
     Questions,
     /// Answers to a node's own questions: sent, never kept.
     Answers,
+    /// Secrets that the nodes of a site share, each sealed to one of them: sent, never kept.
+    Shelves,
 }
 
 impl Topic {
@@ -153,12 +155,21 @@ impl Topic {
             Self::CountsToSum => subject::COUNTS_TO_SUM,
             Self::Questions => subject::QUESTIONS,
             Self::Answers => subject::ANSWERS,
+            Self::Shelves => subject::SHELVES,
         }
     }
 
     /// Whether engines keep its records for those who come later.
     pub fn is_kept(self) -> bool {
-        !matches!(self, Self::Heartbeats | Self::Counts | Self::CountsToSum | Self::Questions | Self::Answers)
+        match self {
+            Self::Decisions | Self::Nodes | Self::Revocations | Self::Policy | Self::Orders => true,
+            Self::Heartbeats
+            | Self::Counts
+            | Self::CountsToSum
+            | Self::Questions
+            | Self::Answers
+            | Self::Shelves => false,
+        }
     }
 }
 

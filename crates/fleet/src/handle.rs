@@ -573,6 +573,11 @@ impl FleetHandle {
         }
     }
 
+    /// The same node, for one of its own tasks: a handle with tasks would hold itself.
+    pub(crate) fn clone_without_tasks(&self) -> Self {
+        Self { shared: Arc::clone(&self.shared), tasks: Arc::default() }
+    }
+
     /// Runs a task until the node stops.
     pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
         self.tasks.lock().spawn(task);
@@ -597,9 +602,7 @@ impl FleetHandle {
         tasks.spawn(blocklists::run(Arc::clone(shared)));
         tasks.spawn(policy::follow::run(Arc::clone(shared)));
         if shared.keys.operator.is_some() {
-            // Holds no tasks: a handle that did would hold itself.
-            let own = Self { shared: Arc::clone(shared), tasks: Arc::default() };
-            tasks.spawn(policy::judge::run(own));
+            tasks.spawn(policy::judge::run(self.clone_without_tasks()));
         }
         tasks.spawn(compact::run(Arc::clone(shared)));
         tasks.spawn(primer::publish(Arc::clone(shared)));

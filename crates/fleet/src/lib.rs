@@ -10,6 +10,7 @@
 //! `blocklists` keeps the content of lists in force, whose records are changes as all others.
 //! `policy` distributes signed bundles, one record for all, replaced by compare-and-swap.
 //! `held` keeps back from the view what would refuse too many clients served well, until an operator answers through `settle`.
+//! `shelf` shares secrets among the nodes of a site, each sealed to one of them.
 //! Members are counted above the engine, because only a signed heartbeat counts.
 //!
 //! INVARIANT: a change takes effect here before it is sent anywhere, and no failure of disk or network undoes it.
@@ -52,6 +53,7 @@ mod restore;
 mod revoke;
 mod settle;
 mod shared;
+mod shelf;
 mod singleton;
 mod snapshot;
 mod trail;
@@ -77,6 +79,7 @@ pub use policy::{
 pub use ranges::RangeProposal;
 pub use settle::{GoodPort, HeldKind, HeldOrder, LocateFn, Settled};
 pub use shared::FleetStatus;
+pub use shelf::{Keeps, Shelf};
 pub use singleton::{Singleton, TAKEOVER_MAX};
 pub use snapshot::{Restored, SNAPSHOT_BYTES_MAX, Tally};
 pub use trail::{Trace, TrailReading, whole_key};

@@ -60,6 +60,31 @@ pub fn of_counts_to_sum(site: &str, node: &str) -> String {
     format!("{COUNTS_TO_SUM}.{site}.{node}")
 }
 
+/// The subject under which a node says what it has of a shelf.
+pub fn of_shelf_want(site: &str, node: &str, shelf: &str) -> String {
+    format!("{SHELVES}.{site}.{node}.{shelf}")
+}
+
+/// The subject under which a node gives another what lies on a shelf.
+pub fn of_shelf_gift(site: &str, node: &str, shelf: &str, to: &str) -> String {
+    format!("{SHELVES}.{site}.{node}.{shelf}.{to}")
+}
+
+/// Who speaks under a subject about this shelf of a site, and to whom, if to one node.
+pub(crate) fn of_shelf<'a>(subject: &'a str, site: &str, shelf: &str) -> Option<(&'a str, Option<&'a str>)> {
+    let mut words = subject.strip_prefix(SHELVES)?.strip_prefix('.')?.split('.');
+    let (of_site, node, of_shelf, to) = (words.next()?, words.next()?, words.next()?, words.next());
+    (of_site == site && of_shelf == shelf && words.next().is_none()).then_some((node, to))
+}
+
+/// The name under which a node keeps what lies on a shelf, in its own state only; without `name`, what all of them begin with.
+pub(crate) fn of_shelf_kept(site: &str, shelf: &str, name: &str) -> String {
+    match name {
+        "" => format!("{SHELVES}.{site}.{shelf}."),
+        name => format!("{SHELVES}.{site}.{shelf}.{}", hash(name)),
+    }
+}
+
 /// The subject under which a node asks.
 pub fn of_question(site: &str, node: &str) -> String {
     format!("{QUESTIONS}.{site}.{node}")
@@ -162,6 +187,8 @@ pub const QUESTIONS: &str = "phx.q";
 pub const ANSWERS: &str = "phx.a";
 /// Counts of rate limits.
 pub const COUNTS: &str = "phx.ctr";
+/// Secrets that the nodes of a site share.
+pub const SHELVES: &str = "phx.shelf";
 /// Counts of rate limits, for the node that sums them for a site.
 pub const COUNTS_TO_SUM: &str = "phx.cta";
 

@@ -40,6 +40,8 @@ pub struct WorkerCounters {
     pub tls_failures: [AtomicU64; TlsFailure::ALL.len()],
     /// Connections to listeners behind balancers that came to nothing, by the place in [`ProxyFailure::ALL`].
     pub proxy_failures: [AtomicU64; ProxyFailure::ALL.len()],
+    /// Clients that met a limit, by the place in [`LimitReached::ALL`].
+    pub limits_reached: [AtomicU64; LimitReached::ALL.len()],
 }
 
 macro_rules! labels {
@@ -76,6 +78,33 @@ labels! {
         /// P-384.
         Secp384r1 => "secp384r1",
     }
+    /// Which limit a client met, so that it was refused or its connection ended.
+    LimitReached {
+        /// Connections in all.
+        Connections => "connections",
+        /// Connections of one address.
+        ConnectionsPerAddress => "connections_per_address",
+        /// The time for a head.
+        HeadTime => "head_time",
+        /// A body came too slowly.
+        BodyRate => "body_rate",
+        /// A reply was taken too slowly.
+        ReplyRate => "reply_rate",
+        /// The requests of one connection; it ended in good order.
+        RequestsPerConnection => "requests_per_connection",
+        /// Streams were opened and given up.
+        H2Resets => "h2_resets",
+        /// Frames came that move no request on.
+        H2ControlFrames => "h2_control_frames",
+        /// The codec of HTTP/2 ended a connection: too many resets before anything was served, CONTINUATION, empty or tiny DATA.
+        H2Codec => "h2_codec",
+        /// A connection was refused, because the node is overloaded.
+        OverloadConnection => "overload_connection",
+        /// A request was refused, because the node is overloaded.
+        OverloadRequest => "overload_request",
+        /// An idle connection was closed, because the node runs short of something.
+        OverloadIdle => "overload_idle",
+    }
     /// Why a connection to a TLS listener came to nothing.
     TlsFailure {
         /// Too many handshakes were under way.
@@ -96,6 +125,10 @@ labels! {
         ClientCertificate => "client_certificate",
         /// The client refused what we showed, most often the certificate.
         Refused => "refused",
+        /// There is no certificate for the name yet.
+        NoCertificate => "no_certificate",
+        /// It was a certificate authority's challenge, answered.
+        AcmeChallenge => "acme_challenge",
     }
     /// Why a connection to a listener that demands a PROXY header came to nothing.
     ProxyFailure {
@@ -128,6 +161,11 @@ impl WorkerCounters {
     /// Counts a connection to a listener behind balancers that came to nothing.
     pub fn count_proxy_failure(&self, failure: ProxyFailure) {
         self.proxy_failures.get(failure as usize).into_iter().for_each(Self::add_one);
+    }
+
+    /// Counts a client that met a limit.
+    pub fn count_limit(&self, limit: LimitReached) {
+        self.limits_reached.get(limit as usize).into_iter().for_each(Self::add_one);
     }
 
     /// Counts how the keys of a session were agreed on.

@@ -179,6 +179,13 @@ pub enum LedgerKind {
         /// What.
         action: String,
     },
+    /// How short the node runs of memory, files or connections changed.
+    Overload {
+        /// `calm`, or what is refused since.
+        level: String,
+        /// What it has of each.
+        usage: String,
+    },
     /// The node started or stopped.
     Node {
         /// `started` or `stopped`.

@@ -67,10 +67,32 @@ pub const WRITE_GAP_MAX_MS: u64 = 30_000;
 /// Longest time an upgraded connection may be silent in both directions, in milliseconds. WebSocket applications that
 /// care send pings every 30 s or so; an hour serves those that do not.
 pub const TUNNEL_IDLE_MAX_MS: u64 = 60 * 60_000;
+/// What a body must bring on average once its pauses used up their time, in bytes a second. A phone at the edge of its network has
+/// some thousands; who sends a byte now and then has one.
+pub const BODY_RATE_LEAST: u64 = 500;
+/// The same of what a client must take of a reply.
+pub const WRITE_RATE_LEAST: u64 = 500;
+/// Requests of one connection, after which it ends in good order, so that clients that never leave come to other workers and nodes
+/// once in a while; a new connection for each ten thousand requests costs nothing that can be measured.
+pub const REQUESTS_PER_CONNECTION_MAX: u64 = 10_000;
+/// Streams of one HTTP/2 connection at once. Browsers ask for no more than 100, and nginx allows 128.
+pub const H2_STREAMS_MAX: u32 = 100;
+/// Streams of one HTTP/2 connection that its client gave up before that can be abuse, if they are more than half: leaving a page
+/// gives up what it still loads.
+pub const H2_GIVEN_UP_MAX: u64 = 100;
+/// Frames of one HTTP/2 connection, at once, that move no request on (PING, SETTINGS, PRIORITY, WINDOW_UPDATE, empty DATA, unknown
+/// ones); what we send earns more. Browsers begin with fewer than ten.
+pub const H2_CONTROL_FRAMES_MAX: u32 = 1_000;
+/// What of the machine's memory, or of its container's, the node may take before it sheds load, in per cent: what is left is the
+/// kernel's for sockets, and other programs'.
+pub const MEMORY_SHARE_PERCENT: u64 = 75;
+/// Open files that clients and their upstreams leave to the rest of the node: admin, fleet, logs, state.
+pub const FILES_RESERVED: usize = 256;
 /// How long a connection that is closed with unread input is read on, so that the client gets the reply before a reset.
 pub const LINGER_MAX_MS: u64 = 2_000;
-/// Client connections per node, over all workers.
-pub const CONNECTIONS_MAX: usize = 10_240;
+/// Client connections per node, over all workers: ten thousand idle ones leave a third of the room, and at some 20 KiB each all of
+/// them take 320 MiB. A process that may open fewer files has fewer.
+pub const CONNECTIONS_MAX: usize = 16_384;
 /// Client connections per actor. A large NAT keeps some hundreds open; more comes from a flood.
 pub const CONNECTIONS_PER_ACTOR_MAX: usize = 512;
 /// Largest greeting of a TLS client, in bytes. A browser's with a post-quantum key share has some 1,800.
@@ -84,6 +106,8 @@ pub const TLS_HANDSHAKES_MAX: usize = 1_024;
 pub const TLS_HANDSHAKES_PER_ACTOR_MAX: usize = 128;
 /// Certificates of one node; each is read and checked at each reload.
 pub const CERTIFICATES_MAX: usize = 1_024;
+/// Hosts of one site for which certificates are ordered, with one for each.
+pub const ACME_HOSTS_MAX: usize = 256;
 /// A certificate that ends sooner than this is told to the operator, in milliseconds. Who renews a month before the end has
 /// had two weeks.
 pub const CERTIFICATE_ENDS_SOON_MS: u64 = 14 * 24 * 60 * 60_000;

@@ -7,13 +7,18 @@
 mod args;
 mod check_settings;
 
+mod acme_port;
+mod acme_settings;
 mod duty;
+mod limit_settings;
+mod load;
 mod material_port;
 mod places_port;
 mod plan;
 mod rates;
 mod settings;
 mod state;
+mod tickets_port;
 mod tls_settings;
 
 mod bundle_plan;

@@ -2,23 +2,29 @@
 //! cannot be shown leaves the one in force as it is, and is told.
 
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use phalanx_control::api;
-use phalanx_edge::{Material, Served, TlsListener};
+use phalanx_control::acme::{Issued, Proof};
+use phalanx_control::{Acme, api};
+use phalanx_edge::{Challenges, Material, Served, TlsListener};
 use phalanx_model::limits::CERTIFICATE_ENDS_SOON_MS;
 use phalanx_model::{Clock, Swap};
 use phalanx_policy::Diagnostic;
-use phalanx_trust::{ServedCertificate, served};
+use phalanx_trust::{Sealer, ServedCertificate, TicketKeys, Ticketer, private_file, served};
+use zeroize::Zeroizing;
 
 use crate::tls_settings::{CertificateFiles, ClientCertificates, TlsListen, TlsSettings};
 
 /// The certificates in force, and where the next ones come from.
 pub(crate) struct MaterialKeeper {
     files: Vec<CertificateFiles>,
-    /// They keep their ticket keys for as long as the node runs.
     listeners: Vec<TlsListener>,
+    tickets: Arc<Swap<TicketKeys>>,
+    acme: OnceLock<Acme>,
+    placeholder: bool,
+    /// Where certificates that were ordered are kept for the next start, sealed.
+    kept: OnceLock<(Arc<Sealer>, PathBuf)>,
     material: Arc<Swap<Material>>,
     clock: Arc<dyn Clock>,
     state: Mutex<State>,
@@ -29,6 +35,17 @@ struct State {
     /// In the order of the files.
     shown: Vec<ServedCertificate>,
     faults: Vec<Diagnostic>,
+    ordered: Ordered,
+}
+
+/// What is ordered, and what came of it.
+#[derive(Default)]
+struct Ordered {
+    /// By host.
+    shown: Vec<(String, Issued, ServedCertificate)>,
+    /// Hosts that there shall be a certificate for.
+    hosts: Vec<String>,
+    challenges: Challenges,
 }
 
 impl MaterialKeeper {
@@ -36,8 +53,9 @@ impl MaterialKeeper {
     /// all the same: the others are of use.
     pub(crate) fn start(settings: &TlsSettings, clock: Arc<dyn Clock>) -> Result<Self, Vec<Diagnostic>> {
         let (mut listeners, mut shown, mut faults) = (Vec::new(), Vec::new(), Vec::new());
+        let tickets = Arc::new(Swap::new(TicketKeys::fresh(clock.now_ms())));
         for one in settings.all() {
-            match listener(one) {
+            match listener(one, &tickets) {
                 Ok(listener) => listeners.push(listener),
                 Err(fault) => faults.push(fault),
             }
@@ -51,10 +69,89 @@ impl MaterialKeeper {
         if !faults.is_empty() {
             return Err(faults);
         }
-        let material = Arc::new(Swap::new(material(&shown, &listeners).map_err(|fault| vec![fault])?));
-        let files = settings.certificates.clone();
-        let state = Mutex::new(State { shown, faults });
-        Ok(Self { files, listeners, material, clock, state })
+        let hosts = settings.acme.as_ref().map(|acme| acme.order.hosts.clone()).unwrap_or_default();
+        let ordered = Ordered { hosts, ..Ordered::default() };
+        let placeholder = settings.acme.as_ref().is_some_and(|acme| acme.placeholder);
+        let first = material((&shown, &ordered), placeholder, &listeners).map_err(|fault| vec![fault])?;
+        Ok(Self {
+            files: settings.certificates.clone(),
+            listeners,
+            tickets,
+            acme: OnceLock::new(),
+            placeholder,
+            kept: OnceLock::new(),
+            material: Arc::new(Swap::new(first)),
+            clock,
+            state: Mutex::new(State { shown, faults, ordered }),
+        })
+    }
+
+    /// The keys of session tickets that all listeners use.
+    pub(crate) fn tickets(&self) -> Arc<Swap<TicketKeys>> {
+        Arc::clone(&self.tickets)
+    }
+
+    /// Shows the certificates that were there before the node stopped, and keeps those to come: a node serves before it has read
+    /// what its fleet shares. What cannot be read is as if it were not there.
+    pub(crate) fn remember(&self, sealer: &Arc<Sealer>, file: PathBuf) -> anyhow::Result<()> {
+        let sealed = private_file::read(&file, KEPT_BYTES_MAX)?;
+        let _ = self.kept.set((Arc::clone(sealer), file));
+        let opened = sealed.and_then(|sealed| sealer.open(SEAL_CONTEXT, &sealed).ok().map(Zeroizing::new));
+        let issued = opened.and_then(|bytes| serde_json::from_slice::<Vec<(String, Issued)>>(&bytes).ok());
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let wanted = |host: &String| state.ordered.hosts.is_empty() || state.ordered.hosts.contains(host);
+        let issued: Vec<_> =
+            issued.unwrap_or_default().into_iter().filter(|(host, _)| wanted(host)).collect();
+        state.ordered.shown = shown_of(issued, &[]);
+        self.show(&state);
+        Ok(())
+    }
+
+    /// Shows from here on what is ordered.
+    pub(crate) fn follow(&self, acme: Acme) {
+        let _ = self.acme.set(acme);
+    }
+
+    /// Puts what was ordered into force, and what is being proven. One that cannot be shown leaves the one before in its place.
+    pub(crate) fn adopt(&self) {
+        let Some(acme) = self.acme.get() else { return };
+        let (issued, hosts) = (acme.issued(), acme.hosts());
+        let challenges = challenges(&acme.proofs());
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = std::mem::take(&mut state.ordered);
+        let kept =
+            |(host, issued, _): &(String, Issued, ServedCertificate)| (host.clone(), issued.chain.clone());
+        let chains_before: Vec<_> = before.shown.iter().map(kept).collect();
+        let shown = shown_of(issued, &before.shown);
+        let news = shown.iter().map(kept).collect::<Vec<_>>() != chains_before;
+        state.ordered = Ordered { shown, hosts, challenges };
+        self.show(&state);
+        if news {
+            self.keep(&state.ordered);
+        }
+    }
+
+    fn show(&self, state: &State) {
+        match material((&state.shown, &state.ordered), self.placeholder, &self.listeners) {
+            Ok(material) => self.material.store(Arc::new(material)),
+            Err(fault) => tracing::error!(%fault, "what was ordered cannot be shown"),
+        }
+    }
+
+    fn keep(&self, ordered: &Ordered) {
+        let Some((sealer, file)) = self.kept.get() else { return };
+        let issued: Vec<_> = ordered.shown.iter().map(|(host, issued, _)| (host, issued)).collect();
+        let Ok(bytes) = serde_json::to_vec(&issued).map(Zeroizing::new) else { return };
+        let sealed = sealer.seal(SEAL_CONTEXT, &bytes);
+        if let Err(error) = sealed.and_then(|sealed| private_file::replace(file, &sealed)) {
+            tracing::warn!(%error, "certificates that were ordered are not kept for the next start");
+        }
+    }
+
+    /// The names that certificates in files are for.
+    pub(crate) fn names_in_files(&self) -> Vec<String> {
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.shown.iter().flat_map(|shown| shown.names.iter().cloned()).collect()
     }
 
     /// The material as the edge reads it.
@@ -65,6 +162,9 @@ impl MaterialKeeper {
     /// Reads the files again. What can be shown is in force afterwards; for the rest what was in force stays.
     pub(crate) fn reload(&self) -> Result<(), Vec<Diagnostic>> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(acme) = self.acme.get() {
+            acme.try_again();
+        }
         let now_ms = self.clock.now_ms();
         let mut faults = Vec::new();
         let mut shown = Vec::new();
@@ -78,7 +178,7 @@ impl MaterialKeeper {
                 }
             }
         }
-        match material(&shown, &self.listeners) {
+        match material((&shown, &state.ordered), self.placeholder, &self.listeners) {
             Ok(material) => {
                 self.material.store(Arc::new(material));
                 state.shown = shown;
@@ -99,7 +199,10 @@ impl MaterialKeeper {
         let ends = self.files.iter().zip(&state.shown).filter_map(|(files, shown)| {
             Some(format!("the certificate {} {}", files.name(), term(shown, now_ms)?))
         });
-        refused.chain(ends).collect()
+        let told: Vec<_> = refused.chain(ends).collect();
+        drop(state);
+        let of_orders = self.acme.get().map(Acme::degraded).unwrap_or_default();
+        told.into_iter().chain(of_orders).collect()
     }
 
     /// The certificates in force.
@@ -110,13 +213,23 @@ impl MaterialKeeper {
             names: shown.names.clone(),
             expires_at_ms: shown.not_after_ms,
         };
-        self.files.iter().zip(&state.shown).map(one).collect()
+        let ordered = |(host, _, shown): &(String, Issued, ServedCertificate)| api::Certificate {
+            file: format!("acme/{host}"),
+            names: shown.names.clone(),
+            expires_at_ms: shown.not_after_ms,
+        };
+        let of_files = self.files.iter().zip(&state.shown).map(one);
+        of_files.chain(state.ordered.shown.iter().map(ordered)).collect()
     }
 }
 
 /// Every fault of the files that settings name, and what will be one soon.
 pub(crate) fn check(settings: &TlsSettings, now_ms: u64) -> Vec<Diagnostic> {
-    let mut found: Vec<_> = settings.all().filter_map(|one| listener(one).err()).collect();
+    let tickets = Arc::new(Swap::new(TicketKeys::fresh(now_ms)));
+    let mut found: Vec<_> = settings.all().filter_map(|one| listener(one, &tickets).err()).collect();
+    if let Some(Err(fault)) = settings.acme.as_ref().map(|acme| Acme::check(&acme.order)) {
+        found.push(Diagnostic::error("acme", 0, fault));
+    }
     for files in &settings.certificates {
         match read(files) {
             Ok(certificate) => found.extend(warnings(files, &certificate, now_ms)),
@@ -171,11 +284,58 @@ fn newer(
     }
 }
 
-fn material(shown: &[ServedCertificate], listeners: &[TlsListener]) -> Result<Material, Diagnostic> {
+/// What was ordered, as it is shown. One that cannot be shown leaves the one before.
+fn shown_of(
+    issued: Vec<(String, Issued)>,
+    before: &[(String, Issued, ServedCertificate)],
+) -> Vec<(String, Issued, ServedCertificate)> {
+    let show = |(host, issued): (String, Issued)| match issued.certificate() {
+        Ok(certificate) => Some((host, issued, certificate)),
+        Err(error) => {
+            tracing::error!(host, error, "a certificate that was ordered cannot be shown");
+            before.iter().find(|(known, ..)| *known == host).cloned()
+        }
+    };
+    issued.into_iter().filter_map(show).collect()
+}
+
+/// What is being proven, as the edge answers it.
+fn challenges(proofs: &[Proof]) -> Challenges {
+    let mut challenges = Challenges::default();
+    for proof in proofs {
+        if !proof.in_handshake {
+            challenges.http.push((proof.token.clone(), proof.key_authorization.clone()));
+            continue;
+        }
+        let digest = phalanx_trust::sha256(proof.key_authorization.as_bytes());
+        match served::tls_proof(&proof.host, &digest) {
+            Ok(key) => challenges.tls.push((proof.host.clone(), key)),
+            Err(error) => tracing::error!(%error, host = proof.host, "a challenge cannot be answered"),
+        }
+    }
+    challenges
+}
+
+fn material(
+    (shown, ordered): (&[ServedCertificate], &Ordered),
+    placeholder: bool,
+    listeners: &[TlsListener],
+) -> Result<Material, Diagnostic> {
+    let fault =
+        |error: String| Diagnostic::error("certificates", 0, format!("TLS cannot be set up: {error}"));
     let served = |one: &ServedCertificate| Served { names: one.names.clone(), key: Arc::clone(&one.key) };
-    let served: Vec<_> = shown.iter().map(served).collect();
-    Material::new(&served, listeners)
-        .map_err(|error| Diagnostic::error("certificates", 0, format!("TLS cannot be set up: {error}")))
+    let of_orders = ordered.shown.iter().map(|(_, _, certificate)| certificate);
+    let mut served: Vec<_> = shown.iter().chain(of_orders).map(served).collect();
+    let there = |host: &String| served.iter().any(|one| one.names.contains(host));
+    let awaited: Vec<_> = ordered.hosts.iter().filter(|host| !there(host)).cloned().collect();
+    for host in awaited.iter().filter(|_| placeholder) {
+        let key = served::placeholder(host).map_err(|error| fault(error.to_string()))?;
+        served.push(Served { names: vec![host.clone()], key });
+    }
+    let material = Material::awaiting(&served, &awaited, listeners);
+    material
+        .and_then(|material| material.proving(&ordered.challenges))
+        .map_err(|error| fault(error.to_string()))
 }
 
 fn read(files: &CertificateFiles) -> Result<ServedCertificate, Diagnostic> {
@@ -186,15 +346,22 @@ fn read(files: &CertificateFiles) -> Result<ServedCertificate, Diagnostic> {
     })
 }
 
-fn listener(settings: &TlsListen) -> Result<TlsListener, Diagnostic> {
+fn listener(settings: &TlsListen, tickets: &Arc<Swap<TicketKeys>>) -> Result<TlsListener, Diagnostic> {
     let failed = |error| Diagnostic::error("listen.tls", 0, format!("TLS cannot be set up: {error}"));
     let mut listener = TlsListener::new().map_err(failed)?;
     listener.require_pq = settings.require_pq;
-    let Some(ClientCertificates { ca_file, required }) = &settings.clients else { return Ok(listener) };
-    let verifier = served::client_verifier(&read_file(ca_file)?, *required).map_err(|fault| {
-        Diagnostic::error(ca_file.display().to_string(), fault.line, fault.cause).with_help(fault.fix)
-    })?;
-    Ok(listener.asking(verifier))
+    // Sessions go on at any listener of the site that asks for the same.
+    let mut asks = format!("post-quantum {}\n", settings.require_pq).into_bytes();
+    if let Some(ClientCertificates { ca_file, required }) = &settings.clients {
+        let authorities = read_file(ca_file)?;
+        let verifier = served::client_verifier(&authorities, *required).map_err(|fault| {
+            Diagnostic::error(ca_file.display().to_string(), fault.line, fault.cause).with_help(fault.fix)
+        })?;
+        asks.extend_from_slice(format!("certificate {required}\n").as_bytes());
+        asks.extend_from_slice(&authorities);
+        listener = listener.asking(verifier);
+    }
+    Ok(listener.resuming(Arc::new(Ticketer::new(Arc::clone(tickets), &asks))))
 }
 
 fn read_file(path: &Path) -> Result<Vec<u8>, Diagnostic> {
@@ -209,5 +376,8 @@ fn read_file(path: &Path) -> Result<Vec<u8>, Diagnostic> {
     })
 }
 
+const SEAL_CONTEXT: &str = "certificates from an authority";
+/// Larger than as many certificates as there may be.
+const KEPT_BYTES_MAX: usize = 16 << 20;
 /// Largest file of certificates that is read.
 const FILE_BYTES_MAX: u64 = 1 << 20;

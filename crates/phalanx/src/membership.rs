@@ -501,6 +501,7 @@ pub(crate) mod tests {
                 checks: Vec::new(),
                 drains: Default::default(),
                 sandbox: Default::default(),
+                limits: Default::default(),
             };
             Identity::establish(&settings, &state, &sealer, POLICY, self.clock.now_ms()).await
         }

@@ -130,6 +130,7 @@ impl Node {
             anyhow::Ok((Kept::read(state, &sealer, fleet), sealer))
         };
         let (kept, sealer) = sealed().map_err(StartError::Other)?;
+        material.remember(&sealer, state.certificates()).map_err(StartError::Other)?;
         let keeper = PolicyKeeper::start(
             source,
             kept.bundle(),
@@ -178,6 +179,7 @@ impl Node {
         let (edge, to_run) = edge;
         crowdsec.import(settings, &fleet, &clock)?;
         let mut tasks = JoinSet::new();
+        share_material(settings, (&keeper, &material), &fleet, &clock, &mut tasks).await?;
         tasks.spawn(kept.follow(Arc::clone(&keeper), fleet.clone(), edge.clone(), Arc::clone(&clock)));
         let of_fleet = (&fleet, &lanes, &clock);
         let (offices, enrolment) =
@@ -274,7 +276,7 @@ impl Running {
             metrics: metrics(&edge, &lanes, &recorder, &keepers, &fleet, &clock),
             lanes: lanes.clone(),
             counters: edge.counters().to_vec(),
-            node_status: node_status(settings, &keepers, identity, fleet.view(), process),
+            node_status: node_status(settings, &keepers, identity, (fleet.view(), edge.clone()), process),
             authority: offices.authority,
             delegate: offices.delegate,
             policy: policy_port(&keepers),
@@ -284,6 +286,7 @@ impl Running {
             imports: crowdsec.imports(),
             lapi_listen: crowdsec.listen(),
         };
+        tokio::spawn(crate::load::follow(edge.clone(), lanes.clone(), Arc::clone(&clock)));
         tokio::spawn(phalanx_control::inquiry::answer_all(fleet.clone(), recorder.history()));
         let router = phalanx_control::router(deps);
         let control = tokio::spawn(phalanx_control::serve(router, listeners, stopping.clone()));
@@ -383,6 +386,25 @@ async fn start_core(
         tokio::spawn(crate::rates::share(Arc::clone(edge.tables()), keeper.plan(), fleet.clone()));
     }
     Ok(((edge, to_run), fleet, places))
+}
+
+/// Has the nodes of the site share keys of session tickets and certificates that are ordered.
+async fn share_material(
+    settings: &Settings,
+    (keeper, material): (&Arc<PolicyKeeper>, &Arc<MaterialKeeper>),
+    fleet: &FleetHandle,
+    clock: &Arc<dyn Clock>,
+    tasks: &mut JoinSet<()>,
+) -> anyhow::Result<()> {
+    if settings.tls.listeners.is_empty() {
+        return Ok(());
+    }
+    tasks.spawn(crate::tickets_port::follow(fleet.clone(), material.tickets(), Arc::clone(clock)));
+    if let Some(acme) = &settings.tls.acme {
+        let shown = (keeper.plan(), Arc::clone(material));
+        tasks.spawn(crate::acme_port::start(acme, fleet, shown, Arc::clone(clock)).await?);
+    }
+    Ok(())
 }
 
 /// The clients that the edge served well, and where they are.
@@ -497,6 +519,7 @@ fn bind_edge(
     edge_settings.never_upstream.push(admin);
     edge_settings.audit = settings.logs.audit.is_some();
     edge_settings.h2c = settings.h2c;
+    edge_settings.limits = crate::limit_settings::within_machine(&settings.limits);
     if let Some(key) = rate_hash_key {
         edge_settings.rate_hash_key = key;
     }
@@ -582,8 +605,9 @@ fn metrics(
 ) -> Metrics {
     let (plan, fleet, clock) = (keepers.policy.plan(), fleet.clone(), Arc::clone(clock));
     let material = Arc::clone(&keepers.material);
-    let tables = Arc::clone(edge.tables());
+    let (tables, edge_load) = (Arc::clone(edge.tables()), edge.clone());
     let gauges = move || {
+        let (overload_level, usage_percent) = crate::load::gauges(&edge_load);
         let view = fleet.view();
         let view = view.load();
         let count = |len: usize| u64::try_from(len).unwrap_or(u64::MAX);
@@ -591,6 +615,8 @@ fn metrics(
         NodeGauges {
             upstreams,
             tries,
+            overload_level,
+            usage_percent,
             decisions_live: count(view.live_len(clock.now_ms())),
             plan_version: plan.load().version,
             view_revision: view.revision,
@@ -619,7 +645,7 @@ fn node_status(
     settings: &Settings,
     keepers: &Keepers,
     identity: Option<Arc<Identity>>,
-    view: Arc<Swap<View>>,
+    (view, edge): (Arc<Swap<View>>, EdgeHandle),
     (confinement, upgrade_fault): (Confinement, life::UpgradeFault),
 ) -> phalanx_control::StatusPort {
     let Keepers { policy: keeper, places, material } = keepers.clone();
@@ -629,6 +655,7 @@ fn node_status(
         let mut degraded = keeper.degraded();
         degraded.extend(places.degraded(&view.load()));
         degraded.extend(material.degraded());
+        degraded.extend(crate::load::degraded(&edge));
         degraded.extend(open.then(|| OPEN_FLEET.to_owned()));
         degraded.extend(identity.as_ref().and_then(|identity| identity.fault()));
         degraded.extend(confinement.degraded.iter().cloned());
@@ -640,6 +667,7 @@ fn node_status(
             degraded,
             certificates: material.certificates(),
             process: Process { id: std::process::id(), confinement: confinement.holds.clone() },
+            load: crate::load::report(&edge),
         }
     })
 }

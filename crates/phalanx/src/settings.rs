@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use phalanx_control::ImportSettings;
+use phalanx_edge::EdgeLimits;
 use phalanx_model::{HoldLimits, PrefixSet};
 use phalanx_policy::Diagnostic;
 use phalanx_policy::toml_text::{At, Text};
@@ -15,9 +16,11 @@ use phalanx_policy::units::duration_ms;
 use phalanx_record::AuditFormat;
 use serde::Deserialize;
 
+use crate::acme_settings::RawAcme;
 use crate::args::parse_name;
 use crate::check_settings::{self, CheckSettings, RawCheckListen};
 use crate::life::sandbox::{self, RawSandbox, SandboxSettings};
+use crate::limit_settings::{self, RawLimits};
 use crate::tls_settings::{self, RawCertificate, RawTlsListen, TlsSettings};
 
 /// A node's settings, checked.
@@ -52,6 +55,8 @@ pub(crate) struct Settings {
     pub(crate) drains: Drains,
     /// What the process may touch.
     pub(crate) sandbox: SandboxSettings,
+    /// What clients may take of the node.
+    pub(crate) limits: EdgeLimits,
 }
 
 /// How long connections may go on.
@@ -154,9 +159,9 @@ fn check(
     };
     let state = raw.node.state.as_ref().map_or_else(default_state, |state| folder.join(state));
     let checks = check_settings::check(text, &raw.listen.check, folder, faults);
-    let mut tls =
-        tls_settings::check(text, (&raw.listen.tls, &raw.certificate), &raw.listen.check, folder, faults);
-    tls.checks = checks.iter().filter_map(|one| one.tls.clone()).collect();
+    let of_tls = (raw.listen.tls.as_slice(), raw.certificate.as_slice(), raw.acme.as_ref());
+    let of_checks = (raw.listen.check.as_slice(), checks.as_slice());
+    let tls = tls_settings::check(text, of_tls, of_checks, !addresses.is_empty(), folder, faults);
     let settings = Settings {
         listen: addresses,
         proxied: proxied_by,
@@ -177,6 +182,7 @@ fn check(
         checks,
         drains: drains(text, &raw.node, faults),
         sandbox: sandbox::check(text, &raw.sandbox, folder, faults),
+        limits: limit_settings::check(text, &raw.limits, faults),
     };
     (settings, folder.join(&raw.policy))
 }
@@ -478,8 +484,11 @@ struct RawSettings {
     held: RawHeld,
     #[serde(default)]
     certificate: Vec<RawCertificate>,
+    acme: Option<RawAcme>,
     #[serde(default)]
     sandbox: RawSandbox,
+    #[serde(default)]
+    limits: RawLimits,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -772,6 +781,40 @@ pub(crate) mod tests {
         ] {
             let (_, faults) = read_with(&sections);
             assert!(faults[0].starts_with(fault), "{sections}: {faults:?}");
+        }
+    }
+
+    #[test]
+    fn certificates_are_ordered_as_it_is_written_and_mistakes_are_told() {
+        let acme = "[acme]\ndirectory = \"https://ca.test/dir\"\nagree_to_terms = true\n";
+        let listen = "[listen]\naddress = [\"0.0.0.0:80\"]\n[[listen.tls]]\naddress = \"0.0.0.0:443\"\n";
+        let all = "contact = [\"mailto:a@b.test\"]\nhosts = [\"Shop.test\"]\nchallenge = \"tls-alpn-01\"\nca_file = \"ca.pem\"\n\
+             eab_key_id = \"kid\"\neab_key_file = \"eab.key\"\nplaceholder = true\n";
+        let (settings, faults) = read_with(&format!("{listen}{acme}{all}"));
+        assert_eq!(faults, [] as [&str; 0]);
+        let acme_of = |settings: Option<Settings>| settings.unwrap().tls.acme.unwrap();
+        let read = acme_of(settings);
+        assert!(read.placeholder && read.order.hosts == ["shop.test"]);
+        assert_eq!(read.order.challenge, phalanx_control::Challenge::TlsAlpn01);
+        let (settings, faults) = read_with(&format!("{listen}{acme}"));
+        assert!(faults.is_empty() && acme_of(settings).order.hosts.is_empty(), "{faults:?}");
+        let only_tls = "[[listen.tls]]\naddress = \"0.0.0.0:443\"\n";
+        for (sections, expected) in [
+            (format!("{listen}{}", acme.replace("true", "false")), "error: 9: the authority's terms"),
+            (format!("{listen}{}", acme.replace("https", "http")), "is no address of a directory"),
+            (
+                format!("{listen}{acme}hosts = [\"*.shop.test\"]\n"),
+                "no certificate can be ordered for `*.shop.test`",
+            ),
+            (format!("{listen}{acme}hosts = [\"192.0.2.1\"]\n"), "no certificate can be ordered for"),
+            (format!("{listen}{acme}contact = [\"a@b.test\"]\n"), "is no way to write to somebody"),
+            (format!("{listen}{acme}challenge = \"dns-01\"\n"), "unknown value `dns-01`"),
+            (format!("{listen}{acme}eab_key_id = \"kid\"\n"), "its key is missing"),
+            (format!("{only_tls}{acme}"), "there is no listener without TLS"),
+            (acme.to_owned(), "no listener shows these certificates"),
+        ] {
+            let (_, faults) = read_with(&sections);
+            assert!(faults.len() == 1 && faults[0].contains(expected), "{sections}: {faults:?}");
         }
     }
 

@@ -72,6 +72,11 @@ impl StateFolder {
         self.0.join("admin.sock")
     }
 
+    /// Certificates that were ordered, with their keys, sealed.
+    pub(crate) fn certificates(&self) -> PathBuf {
+        self.0.join("certificates.sealed")
+    }
+
     /// The keys of bouncers, as hashes.
     pub(crate) fn bouncers(&self) -> PathBuf {
         self.0.join("bouncers.json")

@@ -10,7 +10,8 @@ use phalanx_policy::Diagnostic;
 use phalanx_policy::toml_text::{At, Text};
 use serde::Deserialize;
 
-use crate::check_settings::RawCheckListen;
+use crate::acme_settings::{self, AcmeTls, RawAcme};
+use crate::check_settings::{CheckSettings, RawCheckListen};
 use crate::settings::{address, proxied};
 
 /// TLS listeners and what they show; none of both by default.
@@ -21,6 +22,8 @@ pub(crate) struct TlsSettings {
     pub(crate) checks: Vec<TlsListen>,
     /// The first one answers those who name no host, or an unknown one.
     pub(crate) certificates: Vec<CertificateFiles>,
+    /// Certificates that are ordered.
+    pub(crate) acme: Option<AcmeTls>,
 }
 
 /// One TLS listener.
@@ -51,18 +54,19 @@ pub(crate) struct CertificateFiles {
 /// Checks what was written.
 pub(crate) fn check(
     text: &Text<'_>,
-    (listen, certificates): (&[RawTlsListen], &[RawCertificate]),
-    checks: &[RawCheckListen],
+    (listen, certificates, acme): (&[RawTlsListen], &[RawCertificate], Option<&RawAcme>),
+    (raw_checks, checks): (&[RawCheckListen], &[CheckSettings]),
+    plain: bool,
     folder: &Path,
     faults: &mut Vec<Diagnostic>,
 ) -> TlsSettings {
-    let mut checks = checks.iter().filter_map(|one| one.tls.as_ref()).filter(|tls| tls.value);
-    let first = listen.first().map(|first| &first.address.span).or(checks.next().map(|tls| &tls.span));
-    if let (Some(first), true) = (first, certificates.is_empty()) {
+    let with_tls = raw_checks.iter().filter_map(|one| one.tls.as_ref()).find(|tls| tls.value);
+    let first = listen.first().map(|first| &first.address.span).or(with_tls.map(|tls| &tls.span));
+    if let (Some(first), true) = (first, certificates.is_empty() && acme.is_none()) {
         let fault = text.error_at(first, "a TLS listener needs a certificate");
-        faults.push(
-            fault.with_help("add `[[certificate]]` with `cert = \"shop.pem\"` and `key = \"shop.key\"`"),
-        );
+        faults.push(fault.with_help(
+            "add `[[certificate]]` with `cert = \"shop.pem\"` and `key = \"shop.key\"`, or `[acme]`",
+        ));
     }
     if let (Some(certificate), None) = (certificates.first(), first) {
         let fault = text.error_at(&certificate.cert.span, "no listener shows this certificate");
@@ -78,8 +82,9 @@ pub(crate) fn check(
     };
     TlsSettings {
         listeners: listen.iter().filter_map(|raw| listener(text, raw, folder, faults)).collect(),
-        checks: Vec::new(),
+        checks: checks.iter().filter_map(|one| one.tls.clone()).collect(),
         certificates: certificates.iter().take(CERTIFICATES_MAX).map(files).collect(),
+        acme: acme.map(|raw| acme_settings::check(text, raw, (plain, !listen.is_empty()), folder, faults)),
     }
 }
 

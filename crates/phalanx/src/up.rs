@@ -305,6 +305,7 @@ fn settings_of(args: &UpArgs) -> anyhow::Result<Settings> {
             calls: args.sandbox == Switch::On,
             ..SandboxSettings::default()
         },
+        limits: Default::default(),
         logs: LogSettings {
             modsecurity: args.modsecurity_log.clone(),
             audit: args.audit_log.clone().map(|path| (path, args.audit_format.into())),
@@ -332,6 +333,7 @@ fn tls_of(args: &UpArgs) -> TlsSettings {
         listeners: vec![TlsListen { address, require_pq: false, clients: None, proxied: None }],
         checks: Vec::new(),
         certificates: vec![CertificateFiles { cert: cert.clone(), key: key.clone() }],
+        acme: None,
     }
 }
 

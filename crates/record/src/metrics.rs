@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use phalanx_model::counters::{KeyExchange, ProxyFailure, TlsFailure, WorkerCounters};
+use phalanx_model::counters::{KeyExchange, LimitReached, ProxyFailure, TlsFailure, WorkerCounters};
 use phalanx_model::lanes::Lanes;
 use phalanx_model::{Confidence, RuleClass};
 use prometheus_client::collector::Collector;
@@ -44,6 +44,10 @@ pub struct NodeGauges {
     pub upstreams: Vec<UpstreamCount>,
     /// What became of requests whose upstream failed or was busy, by app.
     pub tries: Vec<TryCount>,
+    /// How short the node runs of what it needs: 0 for not at all, to 4.
+    pub overload_level: u64,
+    /// What the node uses of what it needs: the resource, and how much of its limit in per cent.
+    pub usage_percent: Vec<(&'static str, u64)>,
 }
 
 /// What one upstream did since the start. The names are policy's, and the addresses those that its names have.
@@ -124,6 +128,19 @@ impl Metrics {
 /// The sum of one count over all workers.
 pub fn sum(counters: &[Arc<WorkerCounters>], count: impl Fn(&WorkerCounters) -> &AtomicU64) -> u64 {
     counters.iter().map(|worker| count(worker).load(Ordering::Relaxed)).sum()
+}
+
+/// The same of one count among several.
+pub fn sum_at(
+    counters: &[Arc<WorkerCounters>],
+    of: impl Fn(&WorkerCounters) -> &[AtomicU64],
+    place: usize,
+) -> u64 {
+    counters
+        .iter()
+        .filter_map(|worker| of(worker).get(place))
+        .map(|count| count.load(Ordering::Relaxed))
+        .sum()
 }
 
 /// Signals and refusals of one class since the start.
@@ -217,6 +234,10 @@ impl NodeCollector {
         let verdicts = VERDICTS.iter().map(|(action, count)| (*action, sum(workers, count)));
         labelled(encoder, ("verdicts", "What was done with requests"), "action", verdicts)?;
         encode_tls(encoder, workers)?;
+        let limits = LimitReached::ALL.iter().map(|limit| limit.name()).zip(0..);
+        let limits = limits.map(|(limit, place)| (limit, sum_at(workers, |c| &c.limits_reached, place)));
+        let help = "Clients that met a limit, and idle connections that gave way";
+        labelled(encoder, ("limits_reached", help), "limit", limits)?;
         let counts = class_counts(workers);
         let of = |count: fn(&ClassCount) -> u64| counts.iter().map(move |one| (one.class, count(one)));
         by_class(encoder, ("signals", "Rules that matched"), of(|one| one.signals))?;
@@ -281,6 +302,17 @@ impl NodeCollector {
             let labels = [("file", file.as_str())];
             ConstGauge::new(expires_at_ms / 1_000).encode(family.encode_family(&labels)?)?;
         }
+        gauge(
+            encoder,
+            "overload_level",
+            "How much load the node sheds: 0 none, 4 all",
+            gauges.overload_level,
+        )?;
+        let help = "What the node uses of a limit beyond which it sheds load, in per cent";
+        let mut family = encoder.encode_descriptor("usage_percent", help, None, MetricType::Gauge)?;
+        for (resource, percent) in &gauges.usage_percent {
+            ConstGauge::new(*percent).encode(family.encode_family(&[("resource", *resource)])?)?;
+        }
         encode_rates(encoder, &gauges)?;
         upstreams::encode(encoder, &gauges)
     }
@@ -289,10 +321,7 @@ impl NodeCollector {
 fn encode_tls(encoder: &mut DescriptorEncoder<'_>, workers: &[Arc<WorkerCounters>]) -> std::fmt::Result {
     let versions = TLS_VERSIONS.iter().map(|(version, count)| (*version, sum(workers, count)));
     labelled(encoder, ("tls_handshakes", "TLS handshakes that came to a session"), "version", versions)?;
-    let total = |of: fn(&WorkerCounters) -> &[AtomicU64], place: usize| {
-        let counts = workers.iter().filter_map(|worker| of(worker).get(place));
-        counts.map(|count| count.load(Ordering::Relaxed)).sum::<u64>()
-    };
+    let total = |of: fn(&WorkerCounters) -> &[AtomicU64], place: usize| sum_at(workers, of, place);
     let groups = KeyExchange::ALL.iter().map(|group| group.name()).zip(0..);
     let groups = groups.map(|(group, place)| (group, total(|c| &c.tls_key_exchanges, place)));
     labelled(encoder, ("tls_key_exchanges", "How keys of TLS sessions were agreed on"), "group", groups)?;

@@ -33,10 +33,12 @@ pub mod nats_config;
 pub mod nats_links;
 pub mod nats_login;
 pub mod revocation;
+pub mod sealed_to;
 pub mod served;
 pub mod session;
 pub mod site_server;
 pub mod spiffe;
+pub mod tickets;
 pub mod tls;
 pub mod token;
 
@@ -56,11 +58,13 @@ pub use record::{SignedRecord, Statement};
 pub use revocation::Revocation;
 pub use roots::{Pinned, TrustRoots};
 pub use seal::Sealer;
+pub use sealed_to::{OpeningKey, seal_to};
 pub use secret::FleetSecret;
 pub use served::{ServedCertificate, ServedFault};
 pub use session::{LoginTickets, Sessions};
 pub use site_server::{ServerGrant, ServerKeys, ServerPlace, ServerRenewal, ServerRequest};
 pub use spiffe::{Named, SpiffeId};
+pub use tickets::{TicketKeys, Ticketer};
 pub use token::AdminToken;
 
 /// The SHA-256 of these bytes.

@@ -90,7 +90,7 @@ pub const COPY_DELIVERY: &str = "phx.copy";
 pub const RAW: &str = "phx.raw";
 /// What is denied on links even if something above allowed it. Also written into each server's own configuration, so that a
 /// site need not trust what the other side enforces.
-pub const STAYS: [&str; 3] = ["phx.raw.>", "phx.lease.>", "$O.>"];
+pub const STAYS: [&str; 4] = ["phx.raw.>", "phx.lease.>", "phx.shelf.>", "$O.>"];
 
 /// Of what is no node's topic: answers to questions, and what servers say of their sites.
 const OTHERS: [&str; 2] = ["phx.a.>", "phx.srv.>"];

@@ -259,6 +259,8 @@ fn publish(user: &NatsUser<'_>) -> Vec<String> {
         // Answers to whoever asked; raw events, for its own site.
         format!("phx.a.*.*.{site}.{node}"),
         format!("phx.raw.{site}.{node}"),
+        // What it has of its site's secrets, and the key to seal the rest to.
+        format!("phx.shelf.{site}.{node}.*"),
         "$JS.API.STREAM.NAMES".into(),
         "$JS.API.STREAM.INFO.*".into(),
         // Readers of one connection, which end with it, or when they are replaced. Their names are random and told to nobody.
@@ -279,6 +281,8 @@ fn publish(user: &NatsUser<'_>) -> Vec<String> {
             format!("phx.ord.{site}.{node}.>"),
             format!("phx.q.{site}.{node}"),
             "phx.lease.>".into(),
+            // The site's secrets, each sealed to one node.
+            format!("phx.shelf.{site}.{node}.*.*"),
             "$O.PHXBLOB.>".into(),
         ]);
     }
@@ -291,6 +295,7 @@ fn publish(user: &NatsUser<'_>) -> Vec<String> {
 fn read(user: &NatsUser<'_>) -> Vec<String> {
     let mut subjects: Vec<String> = TOPICS.map(str::to_owned).to_vec();
     subjects.push(format!("phx.cta.{}.>", user.site));
+    subjects.push(format!("phx.shelf.{}.>", user.site));
     // Answers to this node's own questions, and nobody else's.
     subjects.push(format!("{}.>", inbox(user.site, user.node)));
     if user.rights != NatsRights::Node {
@@ -356,6 +361,7 @@ mod tests {
                 "phx.cta.fra.a",
                 "phx.a.*.*.fra.a",
                 "phx.raw.fra.a",
+                "phx.shelf.fra.a.*",
             ]
             .contains(&subject.as_str());
             let reads = [

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use rcgen::{CertificateParams, CustomExtension, DistinguishedName, KeyPair};
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -12,6 +13,9 @@ use rustls::{Error, InconsistentKeys, RootCertStore};
 use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::FromDer;
+use zeroize::Zeroizing;
+
+use crate::TrustError;
 
 /// A certificate that can be shown, and what it says.
 #[derive(Debug, Clone)]
@@ -71,6 +75,40 @@ impl ServedCertificate {
             key: Arc::new(key),
         })
     }
+}
+
+/// A new key for a host, in PEM, and what asks an authority to certify it (PKCS #10), in DER.
+pub fn request(host: &str) -> Result<(Zeroizing<String>, Vec<u8>), TrustError> {
+    let fault = |_| TrustError::Crypto("asking for a certificate");
+    let key = KeyPair::generate().map_err(fault)?;
+    let mut params = CertificateParams::new([host.to_owned()]).map_err(fault)?;
+    // Authorities put names where they belong, and go by what they have seen to be ours.
+    params.distinguished_name = DistinguishedName::new();
+    let request = params.serialize_request(&key).map_err(fault)?;
+    Ok((Zeroizing::new(key.serialize_pem()), request.der().to_vec()))
+}
+
+/// A certificate for a host that nobody believes, and its key: better than none where a client does not look.
+pub fn placeholder(host: &str) -> Result<Arc<CertifiedKey>, TrustError> {
+    self_signed(host, None)
+}
+
+/// What shows in a handshake that a host is ours (RFC 8737 section 3); `digest` is of the key authorization.
+pub fn tls_proof(host: &str, digest: &[u8; 32]) -> Result<Arc<CertifiedKey>, TrustError> {
+    self_signed(host, Some(CustomExtension::new_acme_identifier(digest)))
+}
+
+fn self_signed(host: &str, extension: Option<CustomExtension>) -> Result<Arc<CertifiedKey>, TrustError> {
+    let fault = |_| TrustError::Crypto("making a certificate");
+    let key = KeyPair::generate().map_err(fault)?;
+    let mut params = CertificateParams::new([host.to_owned()]).map_err(fault)?;
+    params.custom_extensions.extend(extension);
+    let certificate = params.self_signed(&key).map_err(fault)?;
+    let der = PrivateKeyDer::Pkcs8(key.serialize_der().into());
+    let key =
+        aws_lc_rs::sign::any_supported_type(&der).map_err(|_| TrustError::Crypto("making a certificate"))?;
+    // Not compared with the certificate: what compares does not know the extension, which is critical.
+    Ok(Arc::new(CertifiedKey::new(vec![certificate.der().clone()], key)))
 }
 
 /// Who believes clients whose certificates lead to the authorities in a PEM file; with `required` nobody else is served.
@@ -211,7 +249,7 @@ const CHAIN_MAX: usize = 10;
 mod tests {
     use super::*;
     use base64::Engine as _;
-    use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
+    use rcgen::{BasicConstraints, CertifiedIssuer, DnType, IsCa};
 
     struct Chain {
         own: String,
@@ -258,6 +296,26 @@ mod tests {
             assert_eq!(read.names, ["shop.test", "*.shop.test"]);
             assert!(read.not_before_ms < read.not_after_ms);
         }
+    }
+
+    #[test]
+    fn a_proof_names_the_host_and_carries_the_digest_as_critical() {
+        let proof = tls_proof("shop.test", &[7; 32]).unwrap();
+        let (_, certificate) = X509Certificate::from_der(&proof.cert[0]).unwrap();
+        assert_eq!(names(&certificate), ["shop.test"]);
+        let extensions = certificate.extensions();
+        // id-pe-acmeIdentifier, an octet string of 32 bytes.
+        let identifier =
+            extensions.iter().find(|one| one.oid.to_id_string() == "1.3.6.1.5.5.7.1.31").unwrap();
+        assert!(identifier.critical && identifier.value == [&[4, 32][..], &[7; 32]].concat());
+        assert!(placeholder("shop.test").is_ok());
+    }
+
+    #[test]
+    fn a_request_has_a_new_key_each_time() {
+        let (one, other) = (request("shop.test").unwrap(), request("shop.test").unwrap());
+        assert!(one.0 != other.0 && one.0.starts_with("-----BEGIN PRIVATE KEY-----") && !one.1.is_empty());
+        assert!(request("no name\u{e4}").is_err());
     }
 
     #[test]

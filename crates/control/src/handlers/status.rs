@@ -60,6 +60,7 @@ pub(crate) async fn status(State(control): State<Arc<Control>>) -> Json<Status> 
         classes: classes(&deps.counters),
         held: u64::try_from(fleet.held).unwrap_or(u64::MAX),
         decisions_live: fleet.decisions as u64,
+        load: node.load,
         recorder: recorder.parts,
         certificates: node.certificates,
         process: node.process,

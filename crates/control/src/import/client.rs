@@ -99,7 +99,8 @@ where
     serde_json::from_slice(&body).map_err(|error| format!("the answer cannot be understood: {error}"))
 }
 
-fn connector(ca: Option<&Path>) -> Result<TlsConnector, String> {
+/// TLS as a client that believes these authorities, or the system's.
+pub(crate) fn connector(ca: Option<&Path>) -> Result<TlsConnector, String> {
     let mut roots = RootCertStore::empty();
     match ca {
         Some(path) => {

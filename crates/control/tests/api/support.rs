@@ -315,6 +315,7 @@ fn node_status(ready: bool) -> NodeStatus {
         degraded: vec![],
         certificates: vec![],
         process: Default::default(),
+        load: Default::default(),
     }
 }
 

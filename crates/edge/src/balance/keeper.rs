@@ -15,8 +15,10 @@ use super::check;
 use super::group::{EJECTED, Endpoint, FAILS_CHECKS, UpstreamGroup};
 use super::health::eject;
 use super::names::Names;
+use crate::overload;
 use crate::plan::{AppPlan, EdgePlan};
 use crate::settings::EdgeSettings;
+use crate::tables::NodeTables;
 use crate::worker::Drain;
 
 /// What the keeper remembers of an endpoint.
@@ -32,10 +34,11 @@ pub(crate) struct Watched {
     counted_at_ms: u64,
 }
 
-/// Keeps the upstreams of whatever plan is in force, until the node drains.
+/// Keeps the upstreams of whatever plan is in force, and looks at what the node uses, until the node drains.
 pub(crate) fn run(
     plan: &Arc<Swap<EdgePlan>>,
     settings: &Arc<EdgeSettings>,
+    tables: &Arc<NodeTables>,
     drain: &watch::Sender<Option<Drain>>,
 ) -> std::io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -43,6 +46,8 @@ pub(crate) fn run(
         .build_local(tokio::runtime::LocalOptions::default())?;
     let mut drain = drain.subscribe();
     runtime.block_on(async move {
+        let (of_watch, tables, until) = (Arc::clone(settings), Arc::clone(tables), drain.clone());
+        spawn_local(async move { overload::watch(&tables, &of_watch.limits, until).await });
         let names = Rc::new(Names::new(Arc::clone(settings)));
         let mut ticks = tokio::time::interval(TICK);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);

@@ -13,18 +13,22 @@ use bytes::Bytes;
 use h2::server::{Builder, Connection, SendResponse};
 use h2::{Reason, RecvStream};
 use http::Request as Message;
+use phalanx_model::counters::LimitReached;
+use phalanx_model::limits::LINGER_MAX_MS;
 use phalanx_model::{BodyFraming, CheckKind, FramingFault, HttpVersion, RequestHead, Span, Verdict};
 
 use super::head::request_head;
+use super::meter::{Meter, Metered};
 use super::stream::Stream;
 use super::watch::{Watch, Watched};
 use crate::check::{self, Asked, grpc};
 use crate::client::{Arrived, Client};
-use crate::control::{Activity, Control, Cut};
+use crate::control::{Activity, Control};
 use crate::events;
 use crate::pipeline;
 use crate::proxied::Proxied;
 use crate::request::Request;
+use crate::settings::EdgeLimits;
 use crate::socket::Socket;
 use crate::stop::Stop;
 use crate::tls::handshake::Agreed;
@@ -48,35 +52,49 @@ async fn serve_streams(client: &Client, socket: &mut Socket) {
     let control = Rc::clone(&client.control);
     let limits = &worker.shared.settings.limits;
     control.set_deadline(worker.after_ms(limits.head_ms));
-    let watched = Watched::new(socket, &streams.watch);
-    let head_limits = client.check.map_or(limits.head, |_| check::head_limits(limits.head));
-    let mut handshake = pin!(builder(head_limits.bytes).handshake(watched));
-    let shaken = control.run(|cx| handshake.as_mut().poll(cx).map_err(|_| Stop::ClientGone)).await;
+    let meter = Rc::new(Meter::new(limits.h2_control_frames, worker.now_ms()));
+    let socket = Watched::new(Metered::new(socket, &worker, &meter), &streams.watch);
+    // In a box, which is gone when the connection is there.
+    let shaken = Box::pin(shake(socket, &streams, &meter)).await;
     let Ok(mut connection) = shaken else { return };
     streams.rest();
     loop {
-        let (message, respond) = match next(&mut connection, client, &streams).await {
-            Ok(Some(accepted)) => accepted,
+        match next(&mut connection, client, &streams, &meter).await {
+            Ok(Some((message, respond))) => streams.begin(message, respond),
             Ok(None) => return,
-            Err(Stop::Cut(Cut::Drained)) => return tell_the_end(&mut connection).await,
-            Err(_) => return,
-        };
-        streams.begin(message, respond);
+            Err(stop) => {
+                // Says which streams were seen, so that a client can send again what was not (RFC 9113 section 6.8).
+                if matches!(stop, Stop::Cut(_)) {
+                    connection.abrupt_shutdown(Reason::NO_ERROR);
+                    // Written as far as it goes at once; whoever does not read it gets no more time.
+                    let _ = poll_fn(|cx| Poll::Ready(connection.poll_closed(cx))).await;
+                }
+                return control.clear_timeout();
+            }
+        }
         if streams.are_abused() {
+            worker.counters.count_limit(LimitReached::H2Resets);
             tracing::debug!(peer = %streams.peer, "streams are opened and given up, connection ended");
+            streams.hurry();
             connection.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
         }
     }
 }
 
-/// Which streams were served, at least: the others the client may send again elsewhere (RFC 9113 section 6.8).
-async fn tell_the_end(connection: &mut Connection<Watched<'_>, Bytes>) {
-    connection.abrupt_shutdown(Reason::NO_ERROR);
-    poll_fn(|cx| {
-        let _ = connection.poll_accept(cx);
-        Poll::Ready(())
-    })
-    .await;
+/// Reads the preface and sends settings.
+async fn shake<'a>(
+    socket: Watched<'a>,
+    streams: &Streams,
+    meter: &Meter,
+) -> Result<Connection<Watched<'a>, Bytes>, Stop> {
+    let worker = &streams.worker;
+    let mut handshake =
+        pin!(builder(&worker.shared.settings.limits, streams.check.is_some()).handshake(socket));
+    let shaken = streams.control.run(|cx| {
+        meter.begin_turn(worker.now_ms());
+        handshake.as_mut().poll(cx).map_err(|_| Stop::ClientGone)
+    });
+    shaken.await
 }
 
 type Accepted = (Message<RecvStream>, SendResponse<Bytes>);
@@ -86,28 +104,46 @@ async fn next(
     connection: &mut Connection<Watched<'_>, Bytes>,
     client: &Client,
     streams: &Streams,
+    meter: &Meter,
 ) -> Result<Option<Accepted>, Stop> {
+    let worker = &streams.worker;
     streams
         .control
         .run(|cx| {
+            meter.begin_turn(worker.now_ms());
             if streams.end() {
                 connection.graceful_shutdown();
             }
-            let accepted = connection.poll_accept(cx);
-            if !matches!(accepted, Poll::Ready(Some(Ok(_)))) {
-                // All that were accepted have begun: what else was reset is known to nobody.
-                streams.record_refused(client);
+            loop {
+                let accepted = connection.poll_accept(cx);
+                if !matches!(accepted, Poll::Ready(Some(Ok(_)))) {
+                    // All that were accepted have begun: what else was reset is known to nobody.
+                    streams.record_refused(client);
+                }
+                if let Some(reason) = meter.tells_fault() {
+                    match reason {
+                        Reason::ENHANCE_YOUR_CALM => worker.counters.count_limit(LimitReached::H2ControlFrames),
+                        _ => record_refusal(client, FramingFault::BadStream),
+                    }
+                    tracing::debug!(peer = %streams.peer, %reason, "frames as they may not be, connection ended");
+                    streams.hurry();
+                    connection.abrupt_shutdown(reason);
+                    continue;
+                }
+                return Poll::Ready(ready!(accepted).transpose().map_err(|error| ended(client, &error)));
             }
-            let accepted = ready!(accepted).transpose();
-            if let Err(error) = &accepted
-                && error.is_library()
-                && error.reason().is_some_and(|reason| reason != Reason::NO_ERROR)
-            {
-                record_refusal(client, FramingFault::BadStream);
-            }
-            Poll::Ready(accepted.map_err(|_| Stop::ClientGone))
         })
         .await
+}
+
+/// Takes note of why the codec ends a connection, where it is the client's fault.
+fn ended(client: &Client, error: &h2::Error) -> Stop {
+    match error.reason().filter(|_| error.is_library()) {
+        Some(Reason::ENHANCE_YOUR_CALM) => client.worker.counters.count_limit(LimitReached::H2Codec),
+        Some(Reason::NO_ERROR) | None => {}
+        Some(_) => record_refusal(client, FramingFault::BadStream),
+    }
+    Stop::ClientGone
 }
 
 /// What the codec refused is a request all the same, if one whose head nobody has seen.
@@ -126,11 +162,12 @@ fn record_refusal(client: &Client, fault: FramingFault) {
     events::record(client, &mut request);
 }
 
-fn builder(head_bytes: usize) -> Builder {
+fn builder(limits: &EdgeLimits, asks: bool) -> Builder {
+    let head = if asks { check::head_limits(limits.head) } else { limits.head };
     let mut builder = Builder::new();
     builder
-        .max_concurrent_streams(STREAMS_MAX)
-        .max_header_list_size(u32::try_from(head_bytes).unwrap_or(u32::MAX))
+        .max_concurrent_streams(limits.h2_streams)
+        .max_header_list_size(u32::try_from(head.bytes).unwrap_or(u32::MAX))
         .header_table_size(HEADER_TABLE_BYTES)
         .initial_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
@@ -151,7 +188,7 @@ pub(crate) struct Streams {
     actor: Option<IpAddr>,
     /// Which listener for questions of other proxies the connection came to, if to one.
     check: Option<usize>,
-    idle_ms: u64,
+    idle_ms: Cell<u64>,
     open: Cell<u32>,
     begun: Cell<u64>,
     given_up: Cell<u64>,
@@ -173,7 +210,7 @@ impl Streams {
             tls: client.tls,
             actor: client.control.client.get(),
             check: client.check,
-            idle_ms: client.idle_ms(),
+            idle_ms: Cell::new(client.idle_ms()),
             open: Cell::new(0),
             begun: Cell::new(0),
             given_up: Cell::new(0),
@@ -211,7 +248,8 @@ impl Streams {
     fn begin(self: &Rc<Self>, message: Message<RecvStream>, mut respond: SendResponse<Bytes>) {
         // Streams that the client gave up do not count for the codec, and their tasks may not have noticed yet.
         self.remember(respond.stream_id().as_u32());
-        if self.open.get() >= STREAMS_MAX {
+        let limits = &self.worker.shared.settings.limits;
+        if self.open.get() >= limits.h2_streams {
             return respond.send_reset(Reason::REFUSED_STREAM);
         }
         self.begun.set(self.begun.get() + 1);
@@ -226,9 +264,8 @@ impl Streams {
             });
             return;
         }
-        let limits = self.worker.shared.settings.limits.head;
-        let limits = self.check.map_or(limits, |_| check::head_limits(limits));
-        let head = request_head(&parts, body.is_end_stream(), limits);
+        let head_limits = self.check.map_or(limits.head, |_| check::head_limits(limits.head));
+        let head = request_head(&parts, body.is_end_stream(), head_limits);
         let arrived = Arrived { head, started: Instant::now() };
         let mut client = Client::of_stream(&self.worker, Stream::new(body, respond), self.peer, self.local);
         client.tls = self.tls;
@@ -248,9 +285,17 @@ impl Streams {
 
     /// No stream is open: the connection may be cut, and is when it stays so for too long.
     fn rest(&self) {
-        self.control.activity.set(Activity::Idle);
+        self.control.rests(self.worker.now_ms());
         self.control.client.set(self.actor);
-        self.control.set_deadline(self.worker.after_ms(self.idle_ms));
+        self.control.set_deadline(self.worker.after_ms(self.idle_ms.get()));
+    }
+
+    /// The connection ends, whether its client reads why or not.
+    fn hurry(&self) {
+        self.idle_ms.set(LINGER_MAX_MS);
+        if self.open.get() == 0 {
+            self.rest();
+        }
     }
 
     /// Streams have deadlines of their own; a ban cuts them, and the connection ends after what is told to the client.
@@ -261,14 +306,20 @@ impl Streams {
 
     /// Whether no more streams are to come, the first time that it is so.
     fn end(&self) -> bool {
-        let ends = self.control.ends.get() || self.worker.lets_go();
-        ends && !self.ending.replace(true)
+        let spent = self.begun.get() >= self.worker.shared.settings.limits.requests_per_connection;
+        let ends = self.control.ends.get() || spent || self.worker.lets_go();
+        let first = ends && !self.ending.replace(true);
+        if first && spent {
+            self.worker.counters.count_limit(LimitReached::RequestsPerConnection);
+        }
+        first
     }
 
     /// Whether the client opens streams only to give them up (CVE-2023-44487).
     fn are_abused(&self) -> bool {
         let given_up = self.given_up.get();
-        given_up >= GIVEN_UP_MIN && given_up.saturating_mul(2) > self.begun.get()
+        given_up >= self.worker.shared.settings.limits.h2_given_up
+            && given_up.saturating_mul(2) > self.begun.get()
     }
 }
 
@@ -311,8 +362,6 @@ async fn serve_stream(mut client: Client, arrived: Arrived, opened: Opened) {
     drop(client);
 }
 
-/// Streams at once: what nginx allows is 128, and browsers ask for no more than 100.
-const STREAMS_MAX: u32 = 100;
 /// Streams that are known to have been served: more than there can be at once.
 const SERVED_KEPT: usize = 256;
 /// What header compression may remember.
@@ -321,8 +370,6 @@ const HEADER_TABLE_BYTES: u32 = 4_096;
 const STREAM_WINDOW_BYTES: u32 = 256 * 1024;
 const CONNECTION_WINDOW_BYTES: u32 = 512 * 1024;
 /// Of a response that waits for the client.
-const SEND_BUFFER_BYTES: usize = 64 * 1024;
+const SEND_BUFFER_BYTES: usize = 32 * 1024;
 /// Streams that the codec resets because of errors, until it ends the connection.
 const LOCAL_RESETS_MAX: usize = 100;
-/// Streams given up before that can be abuse: leaving a page gives up what it still loads.
-const GIVEN_UP_MIN: u64 = 100;

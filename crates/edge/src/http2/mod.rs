@@ -8,6 +8,7 @@
 
 mod connection;
 mod head;
+mod meter;
 pub mod print;
 mod stream;
 mod watch;

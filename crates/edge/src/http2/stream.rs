@@ -39,8 +39,13 @@ impl Stream {
     ) -> Poll<io::Result<usize>> {
         loop {
             let Some(data) = ready!(self.request.poll_data(cx)) else { return Poll::Ready(Ok(0)) };
-            let data =
-                data.inspect_err(|error| self.broken = error.is_library()).map_err(io::Error::other)?;
+            // Nothing ends a request's body but its client or the codec, as long as we have not.
+            let data = data
+                .inspect_err(|error| {
+                    self.broken = error.is_library();
+                    self.given_up = !self.ended;
+                })
+                .map_err(io::Error::other)?;
             // Read only when there is room for it: the client may send as much again.
             self.request.flow_control().release_capacity(data.len()).map_err(io::Error::other)?;
             if !data.is_empty() {

@@ -10,8 +10,8 @@ use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::meter::Metered;
 use super::print::{self, OPENING_BYTES_MAX, Opening};
-use crate::socket::Socket;
 
 /// What was seen of a connection.
 #[derive(Debug, Default)]
@@ -121,12 +121,12 @@ impl Frames {
 
 /// A connection's bytes, with a watch on them.
 pub(super) struct Watched<'a> {
-    socket: &'a mut Socket,
+    socket: Metered<'a>,
     watch: Rc<Watch>,
 }
 
 impl<'a> Watched<'a> {
-    pub(super) fn new(socket: &'a mut Socket, watch: &Rc<Watch>) -> Self {
+    pub(super) fn new(socket: Metered<'a>, watch: &Rc<Watch>) -> Self {
         Self { socket, watch: Rc::clone(watch) }
     }
 }
@@ -138,7 +138,7 @@ impl AsyncRead for Watched<'_> {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
-        ready!(AsyncRead::poll_read(Pin::new(&mut *self.socket), cx, buffer))?;
+        ready!(AsyncRead::poll_read(Pin::new(&mut self.socket), cx, buffer))?;
         self.watch.read(buffer.filled().get(before..).unwrap_or_default());
         Poll::Ready(Ok(()))
     }
@@ -146,7 +146,7 @@ impl AsyncRead for Watched<'_> {
 
 impl AsyncWrite for Watched<'_> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let written = ready!(AsyncWrite::poll_write(Pin::new(&mut *self.socket), cx, bytes))?;
+        let written = ready!(AsyncWrite::poll_write(Pin::new(&mut self.socket), cx, bytes))?;
         self.watch.wrote(bytes.get(..written).unwrap_or_default());
         Poll::Ready(Ok(written))
     }
@@ -156,7 +156,7 @@ impl AsyncWrite for Watched<'_> {
         cx: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let written = ready!(AsyncWrite::poll_write_vectored(Pin::new(&mut *self.socket), cx, slices))?;
+        let written = ready!(AsyncWrite::poll_write_vectored(Pin::new(&mut self.socket), cx, slices))?;
         let mut left = written;
         for slice in slices {
             let part = left.min(slice.len());
@@ -171,11 +171,11 @@ impl AsyncWrite for Watched<'_> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        AsyncWrite::poll_flush(Pin::new(&mut *self.socket), cx)
+        AsyncWrite::poll_flush(Pin::new(&mut self.socket), cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        AsyncWrite::poll_shutdown(Pin::new(&mut *self.socket), cx)
+        AsyncWrite::poll_shutdown(Pin::new(&mut self.socket), cx)
     }
 }
 

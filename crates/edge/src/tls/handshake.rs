@@ -1,12 +1,16 @@
 //! The handshake of a connection: bounded in number and time, counted whatever becomes of it, and over before anything of
 //! HTTP is read.
 
+use std::future::{Future, poll_fn};
+use std::pin::pin;
 use std::rc::Rc;
+use std::task::{Context, Poll};
 
 use phalanx_model::Ja4;
 use phalanx_model::counters::{KeyExchange, TlsFailure, WorkerCounters};
 use rustls::{HandshakeKind, NamedGroup, ProtocolVersion};
 
+use super::challenges::ACME_TLS;
 use super::hello::{self, ClientHello, NotHello};
 use super::ja4::ja4;
 use super::material::HTTP2;
@@ -55,7 +59,7 @@ pub(crate) async fn accept(client: &mut Client, listener: usize) -> Shaken {
     client.control.activity.set(Activity::Busy);
     client.control.set_deadline(worker.after_ms(edge_limits.handshake_ms));
     let shaken = shake(client, listener).await;
-    client.control.activity.set(Activity::Idle);
+    client.control.rests(worker.now_ms());
     match shaken {
         Ok(agreed) => {
             let is_forwarder = client.control.client.get().is_none();
@@ -86,10 +90,23 @@ async fn shake(client: &mut Client, listener: usize) -> Result<Agreed, TlsFailur
     client.socket.start_tls(session);
     let worker = Rc::clone(&client.worker);
     let control = Rc::clone(&client.control);
+    let mut turn = pin!(worker.handshake_turn.acquire());
+    let turn = control.run(|cx| turn.as_mut().poll(cx).map(Ok::<_, Cut>)).await.map_err(of_cut)?;
     let socket = &mut client.socket;
-    let shaken = control
-        .run(|cx| worker.with_scratch(|scratch| socket.poll_handshake(cx, scratch)).map_err(Failed::Session));
-    let failure = match shaken.await {
+    let mut step = |cx: &mut Context<'_>| {
+        worker.with_scratch(|scratch| socket.poll_handshake(cx, scratch)).map_err(Failed::Session)
+    };
+    // Keys are agreed on and signed with the first flight; what follows is cheap.
+    let first = poll_fn(|cx| Poll::Ready(step(cx))).await;
+    tokio::task::yield_now().await;
+    drop(turn);
+    let shaken = match first {
+        Poll::Ready(shaken) => shaken,
+        Poll::Pending => control.run(step).await,
+    };
+    let failure = match shaken {
+        // What it came for is in the handshake; nothing follows (RFC 8737 section 3).
+        Ok(()) if is_challenge(client) => return Err(TlsFailure::AcmeChallenge),
         Ok(()) => return agreed(client, &hello).ok_or(TlsFailure::Malformed),
         Err(Failed::Cut(cut)) => of_cut(cut),
         Err(Failed::Session(SessionError::Io(_))) => TlsFailure::Closed,
@@ -141,6 +158,11 @@ async fn alert(client: &mut Client, description: u8) {
     let _ = client.flush().await;
 }
 
+/// Whether it was a certificate authority that looks whether the host is ours.
+fn is_challenge(client: &Client) -> bool {
+    client.socket.session().is_some_and(|session| session.connection().alpn_protocol() == Some(ACME_TLS))
+}
+
 /// What was agreed on, counted.
 fn agreed(client: &Client, hello: &ClientHello) -> Option<Agreed> {
     let connection = client.socket.session()?.connection();
@@ -186,6 +208,8 @@ fn of_error(error: &rustls::Error) -> TlsFailure {
             TlsFailure::ClientCertificate
         }
         rustls::Error::AlertReceived(_) => TlsFailure::Refused,
+        // rustls has no word of its own for it.
+        rustls::Error::General(why) if why.contains("no server certificate") => TlsFailure::NoCertificate,
         _ => TlsFailure::Malformed,
     }
 }

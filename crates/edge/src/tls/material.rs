@@ -15,6 +15,7 @@ use rustls::sign::CertifiedKey;
 use rustls::version::{TLS12, TLS13};
 use rustls::{ServerConfig, SupportedProtocolVersion};
 
+use super::challenges::{ACME_TLS, Answers as ChallengeAnswers, Challenges};
 use super::hello::{self, X25519MLKEM768};
 
 /// A certificate and the names that it answers for.
@@ -32,7 +33,7 @@ pub struct TlsListener {
     /// Clients without a hybrid post-quantum key exchange are refused.
     pub require_pq: bool,
     clients: Arc<dyn ClientCertVerifier>,
-    /// The listener's own: a session of another one may have begun without a client's certificate.
+    /// For listeners that ask for the same: a session of another one may have begun without a client's certificate.
     tickets: Arc<dyn ProducesTickets>,
 }
 
@@ -41,6 +42,13 @@ impl TlsListener {
     pub fn new() -> Result<Self, rustls::Error> {
         let clients = WebPkiClientVerifier::no_client_auth();
         Ok(Self { require_pq: false, clients, tickets: aws_lc_rs::Ticketer::new()? })
+    }
+
+    /// Sessions are resumed with these tickets: with what has their keys and asks clients for the same.
+    #[must_use]
+    pub fn resuming(mut self, tickets: Arc<dyn ProducesTickets>) -> Self {
+        self.tickets = tickets;
+        self
     }
 
     /// Asks clients for certificates that `clients` believes.
@@ -55,13 +63,23 @@ impl TlsListener {
 #[derive(Default)]
 pub struct Material {
     listeners: Box<[Answers]>,
+    challenges: ChallengeAnswers,
 }
 
 impl Material {
     /// Material for these listeners, in the order of the settings. The first certificate answers who names no host, or one
     /// that there is no certificate for.
     pub fn new(served: &[Served], listeners: &[TlsListener]) -> Result<Self, rustls::Error> {
-        let certificates = Arc::new(Certificates::new(served));
+        Self::awaiting(served, &[], listeners)
+    }
+
+    /// The same, where certificates for some names are still to come: until then nobody who asks for one of those is shown another.
+    pub fn awaiting(
+        served: &[Served],
+        awaited: &[String],
+        listeners: &[TlsListener],
+    ) -> Result<Self, rustls::Error> {
+        let certificates = Arc::new(Certificates::new(served, awaited));
         let any = Arc::new(provider(ANY));
         let hybrid = Arc::new(provider(HYBRID));
         let answers = listeners.iter().map(|listener| {
@@ -71,11 +89,29 @@ impl Material {
                 any: config(&any, &[&TLS13, &TLS12], listener, &certificates)?,
             })
         });
-        Ok(Self { listeners: answers.collect::<Result<_, rustls::Error>>()? })
+        let listeners = answers.collect::<Result<_, rustls::Error>>()?;
+        Ok(Self { listeners, challenges: ChallengeAnswers::default() })
+    }
+
+    /// The same, answering these challenges of certificate authorities.
+    pub fn proving(mut self, challenges: &Challenges) -> Result<Self, rustls::Error> {
+        self.challenges = ChallengeAnswers::new(challenges, &Arc::new(provider(ANY)))?;
+        Ok(self)
+    }
+
+    /// The answer to a challenge over HTTP.
+    pub(crate) fn http_challenge(&self, token: &[u8]) -> Option<Arc<[u8]>> {
+        self.challenges.http(token)
     }
 
     /// How a listener answers a greeting; `None` if it may not be answered.
     pub(crate) fn answer(&self, listener: usize, hello: &hello::ClientHello) -> Option<Arc<ServerConfig>> {
+        // Also where clients must show a certificate: a certificate authority has none, and gets nothing but the proof.
+        if hello.first_protocol == ACME_TLS
+            && let Some(proof) = self.challenges.tls()
+        {
+            return Some(proof);
+        }
         let answers = self.listeners.get(listener)?;
         // Whoever knows the hybrid group gets it, also where it is not the client's first choice: traffic that is
         // recorded today is read when there are machines for it. It costs those a round trip who sent no share for it.
@@ -132,8 +168,10 @@ struct Certificates {
 type Keys = Vec<Arc<CertifiedKey>>;
 
 impl Certificates {
-    fn new(served: &[Served]) -> Self {
+    fn new(served: &[Served], awaited: &[String]) -> Self {
         let (mut exact, mut wildcard) = (HashMap::<_, Keys>::new(), HashMap::<_, Keys>::new());
+        // Another certificate would not fit the name, and hide that there is none.
+        exact.extend(awaited.iter().map(|name| (name.clone(), Keys::new())));
         for Served { names, key } in served {
             for name in names {
                 let keys = match name.strip_prefix('*') {

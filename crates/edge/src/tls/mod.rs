@@ -4,6 +4,7 @@
 //! writes through. rustls is driven without buffers of its own, on bytes that the worker lends (ADR 0016), and no
 //! connection has any state of it before its whole greeting is here.
 
+pub mod challenges;
 pub mod hello;
 pub mod ja4;
 pub mod material;
@@ -11,4 +12,5 @@ pub mod material;
 pub(crate) mod handshake;
 pub(crate) mod session;
 
+pub use challenges::Challenges;
 pub use material::{Material, Served, TlsListener};

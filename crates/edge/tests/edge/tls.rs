@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 
 use bytes::{Bytes, BytesMut};
-use phalanx_edge::{AppPlan, EdgeSettings, Material, Served, TlsListener};
+use phalanx_edge::{AppPlan, Challenges, EdgeSettings, Material, Served, TlsListener};
 use phalanx_model::counters::{KeyExchange, TlsFailure};
 use phalanx_model::{Actor, Reason};
 use rcgen::{CertificateParams, CertifiedIssuer, KeyPair};
@@ -48,6 +48,12 @@ impl Authority {
         let (chain, key) = self.issue(names);
         let key = CertifiedKey::from_der(chain, key, &aws_lc_rs::default_provider()).unwrap();
         Served { names: names.iter().map(|&name| name.to_owned()).collect(), key: Arc::new(key) }
+    }
+
+    /// Clients must show a certificate of this authority's.
+    fn believes_nobody_else(&self) -> Arc<dyn rustls::server::danger::ClientCertVerifier> {
+        let provider = Arc::new(aws_lc_rs::default_provider());
+        WebPkiClientVerifier::builder_with_provider(self.roots(), provider).build().unwrap()
     }
 
     fn roots(&self) -> Arc<RootCertStore> {
@@ -288,6 +294,75 @@ async fn sessions_are_resumed_also_after_a_swap() {
         assert_eq!(kind().await, HandshakeKind::Resumed);
         assert_eq!(secure.node.count(|counters| &counters.tls_resumed), already + 1);
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_name_whose_certificate_is_still_to_come_is_refused_and_others_are_served() {
+    let secure = Secure::start(|_, _| ()).await;
+    let (served, awaited) = ([secure.authority.serve(&["shop.test"])], ["wiki.test".to_owned()]);
+    let material = |served: &[Served]| Material::awaiting(served, &awaited, &secure.listeners).unwrap();
+    secure.node.material.store(Arc::new(material(&served)));
+    let config = Arc::new(secure.authority.modern());
+    let error = secure.connect("wiki.test", &config).await.unwrap_err().to_string();
+    assert!(error.contains("AccessDenied"), "{error}");
+    eventually("it is counted", || secure.failures(TlsFailure::NoCertificate) == 1).await;
+    assert_eq!(secure.client().await.get("/").await.text(), "hello");
+    // It has come.
+    secure.node.material.store(Arc::new(material(&[secure.authority.serve(&["wiki.test"])])));
+    assert_eq!(secure.connect("wiki.test", &config).await.unwrap().get("/").await.text(), "hello");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_challenge_in_a_handshake_is_answered_with_its_proof_and_nothing_else() {
+    let wanted = [TlsListener::new().unwrap().asking(Authority::new().believes_nobody_else())];
+    let secure = Secure::with(wanted.to_vec(), |_, _| ()).await;
+    let served = [secure.authority.serve(&["shop.test"])];
+    let mut authority = secure.authority.modern();
+    authority.alpn_protocols = vec![b"acme-tls/1".to_vec()];
+    let authority = Arc::new(authority);
+    // While there is nothing to prove, nobody speaks that.
+    assert!(secure.connect("shop.test", &authority).await.is_err());
+    let proof = secure.authority.serve(&["shop.test"]).key;
+    let challenges =
+        Challenges { tls: vec![("shop.test".into(), Arc::clone(&proof))], ..Challenges::default() };
+    let material = Material::new(&served, &secure.listeners).unwrap().proving(&challenges).unwrap();
+    secure.node.material.store(Arc::new(material));
+    let mut client = secure.connect("SHOP.test", &authority).await.unwrap();
+    let session = client.stream.get_ref().1;
+    assert_eq!(session.alpn_protocol(), Some(&b"acme-tls/1"[..]));
+    assert_eq!(session.peer_certificates().unwrap()[0], proof.cert[0]);
+    let mut rest = Vec::new();
+    let _ = timeout(PATIENCE, client.stream.read_to_end(&mut rest)).await.expect("it stays open");
+    assert!(rest.is_empty());
+    assert!(secure.connect("wiki.test", &authority).await.is_err());
+    eventually("it is counted", || secure.failures(TlsFailure::AcmeChallenge) == 1).await;
+    assert_eq!(secure.node.count(|counters| &counters.tls13_handshakes), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_challenge_over_http_is_answered_whoever_asks_and_only_if_it_is_known() {
+    let mut secure = Secure::start(|_, app| app.hosts = vec!["app.test".into()]).await;
+    let challenges =
+        Challenges { http: vec![("token-1".into(), "token-1.print".into())], ..Challenges::default() };
+    let material = Material::new(&[], &secure.listeners).unwrap().proving(&challenges).unwrap();
+    secure.node.material.store(Arc::new(material));
+    let mut client = secure.node.connect().await;
+    // Two on one connection, for whatever host.
+    for _ in 0..2 {
+        let answer = client.get("/.well-known/acme-challenge/token-1").await;
+        assert_eq!((answer.head.status, answer.text().as_str()), (200, "token-1.print"));
+        assert_eq!(secure.node.access().await.status, 200);
+    }
+    let unknown = "GET /.well-known/acme-challenge/token-2 HTTP/1.1\r\nHost: app.test\r\n\r\n";
+    client.send(unknown).await;
+    assert!(!client.answer().await.text().contains("print"));
+    secure.node.access().await;
+    client.send("POST /.well-known/acme-challenge/token-1 HTTP/1.1\r\nHost: app.test\r\nContent-Length: 0\r\n\r\n").await;
+    assert!(!client.answer().await.text().contains("print"), "the app answers that");
+    // A ban does not keep a certificate authority out.
+    secure.node.ban("127.0.0.1");
+    let mut client = secure.node.connect().await;
+    assert_eq!(client.get("/.well-known/acme-challenge/token-1").await.text(), "token-1.print");
 }
 
 #[tokio::test(flavor = "multi_thread")]

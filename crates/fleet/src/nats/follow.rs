@@ -82,8 +82,8 @@ async fn follow_core(inner: &Inner, topic: Topic, to: &mpsc::Sender<Delivery>, h
 fn subject_of(inner: &Inner, topic: Topic) -> String {
     match topic {
         Topic::Answers => format!("{}.>", crate::subject::own(topic.prefix(), &inner.author)),
-        // What a site's nodes tell one of them is nobody else's, and crosses no link.
-        Topic::CountsToSum => format!("{}.{}.>", topic.prefix(), inner.author.site),
+        // What a site's nodes tell each other is nobody else's, and crosses no link.
+        Topic::CountsToSum | Topic::Shelves => format!("{}.{}.>", topic.prefix(), inner.author.site),
         _ => format!("{}.>", topic.prefix()),
     }
 }

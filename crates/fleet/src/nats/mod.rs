@@ -173,6 +173,7 @@ impl NatsFleet {
             Topic::CountsToSum,
             Topic::Questions,
             Topic::Answers,
+            Topic::Shelves,
         ];
         let inner = Inner {
             connection: Swap::new(Connection::new(client, 0)),

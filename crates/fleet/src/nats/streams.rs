@@ -22,7 +22,12 @@ pub(super) fn prefix(topic: Topic) -> Option<&'static str> {
         Topic::Revocations => Some("REV_"),
         Topic::Policy => Some("POL_"),
         Topic::Orders => Some("ORD_"),
-        Topic::Heartbeats | Topic::Counts | Topic::CountsToSum | Topic::Questions | Topic::Answers => None,
+        Topic::Heartbeats
+        | Topic::Counts
+        | Topic::CountsToSum
+        | Topic::Questions
+        | Topic::Answers
+        | Topic::Shelves => None,
     }
 }
 

@@ -36,6 +36,8 @@ mod remembered;
 #[cfg(test)]
 mod sharing;
 #[cfg(test)]
+mod shelves;
+#[cfg(test)]
 mod sim;
 #[cfg(test)]
 mod singletons;

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 use phalanx_control::api::{
-    App, Bouncer, Certificate, ClassCount, Counters, Import, Member, MemberPolicy, RateLimit, Status,
+    App, Bouncer, Certificate, ClassCount, Counters, Import, Load, Member, MemberPolicy, RateLimit, Status,
 };
 use phalanx_record::escape::for_terminal;
 
@@ -62,6 +62,7 @@ fn words(status: &Status) -> String {
         app.rate_limits.iter().for_each(|limit| out.push_str(&rate_limit(limit)));
     }
     out.push_str(&counters(&status.counters));
+    out.push_str(&load(&status.load));
     out.push_str(&classes(&status.classes));
     let held = match status.held {
         0 => String::new(),
@@ -157,6 +158,27 @@ fn counters(counters: &Counters) -> String {
         counters.malformed,
         counters.upstream_errors
     )
+}
+
+/// What the node uses of its limits, and which limits clients met.
+fn load(load: &Load) -> String {
+    let share = |used: u64, of: u64, unit: &str| match of {
+        0 => format!("{used}{unit}"),
+        of => format!("{used} of {of}{unit}"),
+    };
+    let mut out = format!(
+        "load       {}; memory {}, files {}, connections {}\n",
+        load.level,
+        share(load.memory_bytes >> 20, load.memory_limit_bytes >> 20, " MiB"),
+        share(load.files, load.files_limit, ""),
+        share(load.connections, load.connections_limit, "")
+    );
+    let reached: Vec<String> =
+        load.limits_reached.iter().map(|one| format!("{} {}", one.limit, one.count)).collect();
+    if !reached.is_empty() {
+        out.push_str(&format!("limits     {}\n", for_terminal(&reached.join(", "))));
+    }
+    out
 }
 
 /// Findings by class; nothing while there are none.

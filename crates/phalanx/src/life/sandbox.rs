@@ -150,6 +150,10 @@ impl Reach {
         for listener in &settings.tls.listeners {
             listener.clients.iter().for_each(|clients| reach.read_beside(&clients.ca_file));
         }
+        if let Some(acme) = &settings.tls.acme {
+            acme.order.ca_file.iter().for_each(|file| reach.read_beside(file));
+            acme.order.external_account.iter().for_each(|(_, file)| reach.read_beside(file));
+        }
         settings.geo.iter().for_each(|file| reach.read_beside(file));
         let secret = settings.fleet.as_ref().and_then(|fleet| fleet.secret_file.as_deref());
         secret.into_iter().for_each(|file| reach.read_beside(file));
@@ -180,6 +184,7 @@ impl Reach {
                 &read
             }
         };
+        policy.cdn_networks.iter().for_each(|file| self.read_beside(file));
         for app in &policy.apps {
             if let RuleSource::Dirs(folders) = &app.rules {
                 for folder in folders
