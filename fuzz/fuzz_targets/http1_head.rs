@@ -1,9 +1,12 @@
-//! Any bytes, cut anywhere, give the same head; a head without faults has no ambiguous line end.
+//! Any bytes, cut anywhere, give the same head; a head without faults has no ambiguous line end. Whom it names as its client is an
+//! address, or cannot be read.
 #![no_main]
 
 use bytes::BytesMut;
 use libfuzzer_sys::fuzz_target;
+use phalanx_edge::client_address::client_of;
 use phalanx_edge::http1::{HeadLimits, HeadReader, parse_head};
+use phalanx_edge::{AddressField, AddressSource};
 
 fuzz_target!(|data: &[u8]| {
     let Some((&piece, raw)) = data.split_first() else {
@@ -22,6 +25,15 @@ fuzz_target!(|data: &[u8]| {
         (head.raw.clone(), head.fields.clone(), head.faults.clone())
     };
     assert_eq!(cut.as_ref().map(parts), whole.as_ref().map(parts));
+    if let Some(head) = &whole {
+        let peer = [192, 0, 2, 1].into();
+        let trusted = ["10.0.0.0/8"].iter().filter_map(|text| text.parse().ok()).collect();
+        for field in [AddressField::XForwardedFor, AddressField::Forwarded, AddressField::Named("x".into())] {
+            for hops in [None, Some(2)] {
+                client_of(head, peer, &trusted, &AddressSource { field: field.clone(), hops, certified: false });
+            }
+        }
+    }
     if let Some(head) = whole
         && head.faults.is_empty()
     {

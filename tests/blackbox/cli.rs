@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use crate::support::*;
 
 /// Writes a settings file and a policy for this upstream; returns the settings' path.
-fn write_config(folder: &Path, upstream: &str, policy: &str) -> std::path::PathBuf {
+pub(crate) fn write_config(folder: &Path, upstream: &str, policy: &str) -> std::path::PathBuf {
     let settings = folder.join("phalanx.toml");
     let state = folder.join("state");
     let text = format!(
@@ -20,7 +20,7 @@ fn write_config(folder: &Path, upstream: &str, policy: &str) -> std::path::PathB
 
 const POLICY: &str = "version = 1\n[[apps]]\nname = \"shop\"\nupstream = \"UPSTREAM\"\n";
 
-fn run(settings: &Path) -> Node {
+pub(crate) fn run(settings: &Path) -> Node {
     let mut command = phalanx(&["run", "--json", "-c"]);
     command.arg(settings);
     Node::start(command)

@@ -44,7 +44,7 @@ pub(crate) async fn answer(client: &mut Client, request: &mut Request) -> Result
     request.status = 200;
     request.replied = true;
     let sent = client.socket.head_written(before, only_head);
-    client.socket.response_written();
+    client.socket.end_written(Vec::new());
     sent.map_err(|_| Stop::ClientGone)?;
     client.flush().await?;
     Ok(true)

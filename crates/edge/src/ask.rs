@@ -21,8 +21,10 @@ use crate::control::Cut;
 use crate::exchange::{Exchange, Sending, faulty, poll_request_body, poll_upstream, write_response_fields};
 use crate::forward::{Forwarded, requested_upgrade, write_request_head};
 use crate::http1::{ResponseError, ResponseHead, encode, read_response_head};
+use crate::http2::Call;
 use crate::reply::Reply;
 use crate::request::Request;
+use crate::route::act;
 use crate::socket::Socket;
 use crate::stop::Stop;
 use crate::upstream::{self, ConnectError};
@@ -64,7 +66,8 @@ async fn try_one(
     let replayable = complete && is_idempotent(request.head.method());
     let mut fresh = false;
     loop {
-        let connected = upstream::connect(client, request.app(), &slot.endpoint, fresh).await;
+        let upgrades = requested_upgrade(&request.head, &request.known).is_some();
+        let connected = upstream::connect(client, request.app(), &slot.endpoint, (fresh, upgrades)).await;
         let (mut upstream, reused) = match connected {
             Ok(connected) => connected,
             Err(error) => {
@@ -74,7 +77,11 @@ async fn try_one(
         };
         // What an earlier request sent on this connection does not count.
         let _ = upstream.has_sent();
-        let sending = begin(client, request, &slot.endpoint, &mut upstream.output, held, complete);
+        let before = request.request_bytes;
+        let Some(sending) = begin(client, request, &slot.endpoint, &mut upstream, held, complete) else {
+            client.worker.give_buffer(upstream.take_output());
+            return Err(Failed::note(client, request, slot, Failure::Unsayable, (false, false)));
+        };
         client.control.set_deadline(client.worker.after_ms(request.app().limits.upstream_head_ms));
         let mut asking = Asking { upstream, sending, sent: false, answered: false };
         match asking.response_head(client, request).await {
@@ -91,8 +98,12 @@ async fn try_one(
             {
                 fresh = true;
             }
+            // What the upstream did not look at may go out again, whatever it is, as long as it is all here.
+            Err(Failure::Refused(_)) if reused && request.request_bytes == before => fresh = true,
             Err(failure) => {
-                let how_far = (asking.sent, asking.answered);
+                let unseen = matches!(failure, Failure::Refused(_)) && request.request_bytes == before;
+                let how_far = (asking.sent && !unseen, asking.answered);
+                asking.distrust(&failure);
                 return Err(Failed::note(client, request, slot, failure, how_far));
             }
         }
@@ -107,6 +118,10 @@ enum Failure {
     Io(io::Error),
     Closed,
     Response(ResponseError),
+    /// The upstream says that it did nothing about the request.
+    Refused(io::Error),
+    /// The upstream's version of HTTP has no way to say what the client asks.
+    Unsayable,
 }
 
 impl From<Cut> for Failure {
@@ -147,6 +162,8 @@ impl Failed {
             Failure::Stop(Stop::Cut(Cut::Timeout)) => client.body.is_done(),
             Failure::Connect(ConnectError::Cut(cut)) => *cut == Cut::Timeout,
             Failure::Stop(_) => false,
+            // It is well, and has as many as it wants.
+            Failure::Refused(_) | Failure::Unsayable => false,
             Failure::Connect(_) | Failure::Io(_) | Failure::Closed | Failure::Response(_) => true,
         }
     }
@@ -158,10 +175,12 @@ impl Failed {
             Failure::Stop(Stop::Cut(Cut::Timeout)) if client.body.is_done() && !self.answered => {
                 Went::TimedOut
             }
-            Failure::Stop(_) | Failure::Connect(_) => Went::Otherwise,
+            Failure::Stop(_) | Failure::Connect(_) | Failure::Unsayable => Went::Otherwise,
             _ if self.answered => Went::Otherwise,
-            Failure::Io(_) | Failure::Closed | Failure::Response(_) if !self.sent => Went::Unsent,
-            Failure::Io(_) | Failure::Closed | Failure::Response(_) => Went::Unanswered,
+            Failure::Io(_) | Failure::Closed | Failure::Response(_) | Failure::Refused(_) if !self.sent => {
+                Went::Unsent
+            }
+            Failure::Io(_) | Failure::Closed | Failure::Response(_) | Failure::Refused(_) => Went::Unanswered,
         }
     }
 
@@ -171,27 +190,32 @@ impl Failed {
             Failure::Stop(_) => "it does not answer in time",
             Failure::Io(_) | Failure::Closed => "it closes without an answer",
             Failure::Response(_) => "its answers are malformed",
+            Failure::Refused(_) | Failure::Unsayable => "it does not take the request",
         }
     }
 }
 
-/// Writes head and held body into the output.
+/// Writes head and held body into the output; `None` if the upstream's version of HTTP cannot say it.
 fn begin(
     client: &Client,
     request: &Request,
     endpoint: &Endpoint,
-    out: &mut Vec<u8>,
+    upstream: &mut Socket,
     held: &Bytes,
     complete: bool,
-) -> Sending {
+) -> Option<Sending> {
+    let in_call = upstream.call().is_some();
+    let trailers = if complete { client.trailers() } else { Vec::new() };
     // A chunked body that is here already goes on with its length, which more applications take.
     let framing = match request.head.framing {
-        BodyFraming::Chunked if complete => BodyFraming::Length(held.len() as u64),
+        BodyFraming::Chunked if complete && trailers.is_empty() => BodyFraming::Length(held.len() as u64),
         framing => framing,
     };
     let app = request.app();
     let peer = client.peer.ip();
+    let treatment = act::treatment(client, request, &endpoint.server.host);
     let forwarded = Forwarded {
+        treatment: treatment.as_ref(),
         head: &request.head,
         known: &request.known,
         framing,
@@ -203,16 +227,27 @@ fn begin(
         request_id: &request.id.to_text(),
         path_prefix: &endpoint.server.path_prefix,
         upstream_host: endpoint.server.host.as_bytes(),
+        pseudonym: &client.worker.shared.settings.pseudonym,
         upgrade: requested_upgrade(&request.head, &request.known),
     };
-    write_request_head(out, &forwarded);
-    let chunked = framing == BodyFraming::Chunked;
-    if chunked {
-        encode::chunk(out, held);
-    } else {
-        out.extend_from_slice(held);
+    write_request_head(&mut upstream.output, &forwarded);
+    if !upstream.request_written(complete && held.is_empty() && trailers.is_empty()) {
+        return None;
     }
-    if complete { Sending::Done } else { Sending::Body { chunked } }
+    let chunked = framing == BodyFraming::Chunked && !in_call;
+    if chunked {
+        encode::chunk(&mut upstream.output, held);
+    } else {
+        upstream.output.extend_from_slice(held);
+    }
+    if !complete {
+        return Some(Sending::Body { chunked });
+    }
+    if chunked {
+        encode::last_chunk_with(&mut upstream.output, &trailers);
+    }
+    upstream.end_written(trailers);
+    Some(Sending::Done)
 }
 
 /// A request on its way, before its response head.
@@ -226,6 +261,13 @@ struct Asking {
 }
 
 impl Asking {
+    /// A connection that a request got no answer on may be dead, which would show as slowly with every other.
+    fn distrust(&self, failure: &Failure) {
+        if let (Some(call), Failure::Stop(Stop::Cut(Cut::Timeout))) = (self.upstream.call(), failure) {
+            call.distrust();
+        }
+    }
+
     async fn response_head(
         &mut self,
         client: &mut Client,
@@ -252,7 +294,8 @@ impl Asking {
             match head {
                 Some(head) if head.status >= 200 => return Poll::Ready(Ok(head)),
                 Some(head) if head.status == 101 => {
-                    let asked = requested_upgrade(&request.head, &request.known).is_some();
+                    let asked = requested_upgrade(&request.head, &request.known).is_some()
+                        && self.upstream.call().is_none();
                     let malformed = Failure::Response(ResponseError::Malformed);
                     return Poll::Ready(if asked { Ok(head) } else { Err(malformed) });
                 }
@@ -262,7 +305,9 @@ impl Asking {
                         return Poll::Ready(Err(Failure::Stop(Stop::ClientGone)));
                     }
                     let filled = poll_upstream(client, &mut self.upstream, cx);
-                    match ready!(filled).map_err(Failure::Io)? {
+                    let refused = || self.upstream.call().is_some_and(Call::was_refused);
+                    let failed = |error| if refused() { Failure::Refused(error) } else { Failure::Io(error) };
+                    match ready!(filled).map_err(failed)? {
                         0 => return Poll::Ready(Err(Failure::Closed)),
                         _ => self.answered = true,
                     }
@@ -307,6 +352,8 @@ fn ask_failed(client: &Client, request: &mut Request, failed: Failed) -> Stop {
             (Reply::TIMED_OUT, format!("no response of {key} in time"))
         }
         Failure::Stop(stop) => return stop,
+        Failure::Unsayable => return faulty(request, FramingFault::BadTarget),
+        Failure::Refused(error) => (Reply::UNAVAILABLE, format!("{key} does not take it: {error}")),
         Failure::Io(error) => (Reply::UNAVAILABLE, format!("the connection to {key} failed: {error}")),
         Failure::Closed => (Reply::UNAVAILABLE, format!("{key} closed before a response")),
         Failure::Response(error) => (Reply::UNAVAILABLE, format!("{key}: {error}")),

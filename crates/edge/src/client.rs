@@ -15,7 +15,7 @@ use tokio::net::TcpStream;
 
 use crate::check::{self, Asked};
 use crate::control::{Activity, Control, Cut};
-use crate::http1::{BodyDecoder, HeadReader};
+use crate::http1::{BodyDecoder, HeadReader, trailers};
 use crate::http2::{PREFACE, Stream};
 use crate::pace::Pace;
 use crate::proxied::Proxied;
@@ -111,6 +111,7 @@ impl Client {
     ) -> Self {
         let client = Self::over(worker, Socket::of_stream(stream), peer, local, None);
         client.control.activity.set(Activity::Busy);
+        client.control.spared.set(false);
         client
     }
 
@@ -277,10 +278,36 @@ impl Client {
         })
     }
 
+    /// The field lines behind the request's body that may pass; there once the body is whole.
+    pub(crate) fn trailers(&self) -> Vec<u8> {
+        match (self.body.trailers(), self.socket.trailers()) {
+            ([], []) => Vec::new(),
+            ([], lines) | (lines, _) => trailers::passed(lines),
+        }
+    }
+
     /// Reads more of a request's body.
     pub(crate) async fn more_body(&mut self) -> Result<(), Stop> {
         let control = Rc::clone(&self.control);
         control.run(|cx| self.poll_more_body(cx, false)).await
+    }
+
+    /// The same, but that a pause is no fault; false where nothing came for so long.
+    pub(crate) async fn more_body_within(&mut self, pause_ms: u64) -> Result<bool, Stop> {
+        let control = Rc::clone(&self.control);
+        let until_ms = self.worker.after_ms(pause_ms);
+        let more = control.run(|cx| {
+            let polled = self.poll_more_body(cx, false);
+            self.control.set_deadline(until_ms);
+            polled
+        });
+        match more.await {
+            Err(Stop::Cut(Cut::Timeout)) => {
+                self.control.clear_timeout();
+                Ok(false)
+            }
+            more => more.map(|()| true),
+        }
     }
 
     /// Takes the next stretch of body out of the input, at most `max` bytes of it; gives it to `take`. False: there is

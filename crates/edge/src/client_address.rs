@@ -87,15 +87,25 @@ pub(crate) fn find(
         let claimed = claim(head, source).is_some();
         return Found { client: peer, peer_trusted, disbelief: claimed.then_some(Disbelief::Stranger) };
     }
-    let client = match &source.field {
+    let client = client_of(head, peer, trusted, source);
+    let disbelief = client.is_none().then_some(Disbelief::Unreadable);
+    Found { client: client.unwrap_or(peer), peer_trusted, disbelief }
+}
+
+/// The client that a head from a trusted forwarder names; `None` if its field cannot be read.
+pub fn client_of(
+    head: &RequestHead,
+    peer: IpAddr,
+    trusted: &PrefixSet,
+    source: &AddressSource,
+) -> Option<IpAddr> {
+    match &source.field {
         AddressField::XForwardedFor => told(peer, listed(head), trusted, source.hops),
         AddressField::Forwarded => {
             forwarded(head).and_then(|nodes| told(peer, nodes.into_iter().rev(), trusted, source.hops))
         }
         AddressField::Named(name) => named(head, name, peer),
-    };
-    let disbelief = client.is_none().then_some(Disbelief::Unreadable);
-    Found { client: client.unwrap_or(peer), peer_trusted, disbelief }
+    }
 }
 
 /// The signal of a field that was not believed.

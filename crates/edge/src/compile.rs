@@ -4,21 +4,26 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use hashbrown::HashMap;
 use phalanx_decide::rate::{Pace, Quota, RateKeyPart, RateRule, RateScope};
 use phalanx_decide::{DecidePlan, Mode, OnError, StrikeRules};
-use phalanx_inspect::{Collections, CompileOptions, Program};
+use phalanx_inspect::{Collections, CompileOptions, Program, Scope};
 use phalanx_model::PrefixSet;
 use phalanx_policy::cdn::{self, Cdn};
 use phalanx_policy::policy;
 use phalanx_policy::seclang::ir::RuleEngine;
 use phalanx_policy::seclang::{LoadOptions, load_dirs_from, load_texts, read_text};
 use phalanx_policy::{
-    AddressFrom, App, Diagnostic, Files, Policy, RateAction, RateKey, RuleSource, Server, Upstreams, baseline,
+    AddressFrom, App, Classes, Diagnostic, Files, Policy, RateAction, RateKey, Route, RuleSource, Server,
+    Upstreams, baseline, route,
 };
 
 use crate::balance::group::UpstreamGroup;
 use crate::client_address::{AddressField, AddressSource};
+use crate::origins::Origins;
 use crate::plan::{AppLimits, AppPlan, EdgePlan, UpstreamPlan};
+use crate::route::RouteRule;
+use crate::route::compile::Handlings;
 
 /// A compiled plan, and what was understood but looks like a mistake.
 #[derive(Debug)]
@@ -47,18 +52,33 @@ impl EdgePlan {
         policy: &Policy,
         collections: &Arc<Collections>,
     ) -> Result<Compiled, Vec<Diagnostic>> {
-        let mut programs =
-            Programs { files, collections, known: Vec::new(), warnings: Vec::new(), errors: Vec::new() };
+        let mut programs = Programs {
+            files,
+            collections,
+            known: HashMap::new(),
+            scopes: HashMap::new(),
+            warnings: Vec::new(),
+            errors: Vec::new(),
+        };
+        let mut origins = Origins::new(files);
+        let mut handlings = Handlings::new(files);
         let mut apps = Vec::new();
         let cdns = cdns(files, policy)?;
         for app in &policy.apps {
-            let program = programs.of(app);
-            let mut plan = app_plan(app, program);
+            let mut plan = app_plan(app, &mut programs, &mut origins);
             if let Err(fault) = client_address(&mut plan, app, &cdns) {
                 programs.errors.push(fault);
             }
+            plan.handling = handlings.of(&app.handling, 0, &route::Does::Forward { rewrite: None });
+            plan.routes = app
+                .routes
+                .iter()
+                .map(|route| route_rule(route, &plan, (&mut programs, &mut handlings, &mut origins)))
+                .collect();
             apps.push(plan);
         }
+        programs.errors.append(&mut handlings.errors);
+        programs.errors.extend(origins.into_errors());
         if !programs.errors.is_empty() {
             return Err(programs.errors);
         }
@@ -107,39 +127,94 @@ fn client_address(plan: &mut AppPlan, app: &App, cdns: &BTreeMap<String, Cdn>) -
     Ok(())
 }
 
-fn app_plan(app: &App, program: Option<Arc<Program>>) -> AppPlan {
+fn app_plan(app: &App, programs: &mut Programs<'_>, origins: &mut Origins<'_>) -> AppPlan {
+    let program = programs.of(app.mode, (&app.rules, &app.extra_rules), app.paranoia);
     AppPlan {
         hosts: app.hosts.clone(),
-        mode: match app.mode {
-            policy::Mode::Block | policy::Mode::Off => Mode::Block,
-            policy::Mode::Observe => Mode::Observe,
-        },
-        on_error: match app.on_error {
-            policy::OnError::Deny => OnError::Deny,
-            policy::OnError::Allow => OnError::Allow,
-        },
-        scope: program.as_ref().and_then(|program| program.scope(&app.classes)),
+        mode: mode(app.mode),
+        on_error: on_error(app.on_error),
+        scope: programs.scope(program.as_ref(), app.classes),
         program,
-        limits: AppLimits {
-            body_bytes: app.limits.body_bytes_max,
-            body_held_bytes: app.limits.body_held_bytes_max,
-            response_held_bytes: app.limits.response_held_bytes_max,
-            upstream_connect_ms: app.limits.upstream_connect_max_ms,
-            upstream_head_ms: app.limits.upstream_head_max_ms,
-            upstream_gap_ms: app.limits.upstream_gap_max_ms,
-            upstream_total_ms: app.limits.upstream_total_max_ms.unwrap_or(u64::MAX),
-        },
+        limits: app_limits(&app.limits),
         rates: app.rate_limits.iter().map(|limit| rate_rule(&app.name, limit)).collect(),
         trust_forwarded: prefixes(&app.trust_forwarded),
         client_address: AddressSource::default(),
         compression: app.compression.clone().map(Arc::new),
-        upstreams: upstream_group(&app.upstreams),
+        upstreams: upstream_group(&app.upstreams, origins),
         name: app.name.as_str().into(),
+        handling: None,
+        routes: Vec::new(),
+        table: None,
     }
 }
 
-fn upstream_group(upstreams: &Upstreams) -> UpstreamGroup {
-    let server = |server: &Server| {
+/// A route of `app`.
+fn route_rule(
+    route: &Route,
+    app: &AppPlan,
+    (programs, handlings, origins): (&mut Programs<'_>, &mut Handlings<'_>, &mut Origins<'_>),
+) -> RouteRule {
+    let depth = route.when.segments().count();
+    let own = route.own.as_ref().map(|own| {
+        let program = programs.of(own.mode, (&own.rules, &own.extra_rules), own.paranoia);
+        Box::new(AppPlan {
+            name: Arc::clone(&app.name),
+            hosts: Vec::new(),
+            upstreams: match &own.upstreams {
+                Some(own) => upstream_group(own, origins),
+                None => app.upstreams.clone(),
+            },
+            mode: mode(own.mode),
+            on_error: on_error(own.on_error),
+            scope: programs.scope(program.as_ref(), own.classes),
+            program,
+            limits: app_limits(&own.limits),
+            rates: app.rates.clone(),
+            trust_forwarded: app.trust_forwarded.clone(),
+            client_address: app.client_address.clone(),
+            compression: app.compression.clone(),
+            handling: None,
+            routes: Vec::new(),
+            table: None,
+        })
+    });
+    RouteRule {
+        name: route.name.as_str().into(),
+        when: route.when.clone(),
+        own_upstreams: route.own.as_ref().is_some_and(|own| own.upstreams.is_some()),
+        own,
+        handling: handlings.of(&route.handling, depth, &route.does),
+    }
+}
+
+fn mode(mode: policy::Mode) -> Mode {
+    match mode {
+        policy::Mode::Block | policy::Mode::Off => Mode::Block,
+        policy::Mode::Observe => Mode::Observe,
+    }
+}
+
+fn on_error(on_error: policy::OnError) -> OnError {
+    match on_error {
+        policy::OnError::Deny => OnError::Deny,
+        policy::OnError::Allow => OnError::Allow,
+    }
+}
+
+fn app_limits(limits: &policy::Limits) -> AppLimits {
+    AppLimits {
+        body_bytes: limits.body_bytes_max,
+        body_held_bytes: limits.body_held_bytes_max,
+        response_held_bytes: limits.response_held_bytes_max,
+        upstream_connect_ms: limits.upstream_connect_max_ms,
+        upstream_head_ms: limits.upstream_head_max_ms,
+        upstream_gap_ms: limits.upstream_gap_max_ms,
+        upstream_total_ms: limits.upstream_total_max_ms.unwrap_or(u64::MAX),
+    }
+}
+
+fn upstream_group(upstreams: &Upstreams, origins: &mut Origins<'_>) -> UpstreamGroup {
+    let mut server = |server: &Server| {
         let at = &server.upstream;
         let place = match &at.socket {
             Some(path) => UpstreamPlan::at_socket(path),
@@ -149,14 +224,17 @@ fn upstream_group(upstreams: &Upstreams) -> UpstreamGroup {
             weight: server.weight,
             backup: server.backup,
             requests_max: server.requests_max.unwrap_or(u32::MAX),
+            protocol: server.protocol,
+            tls: server.tls.as_ref().and_then(|tls| origins.of(tls)),
             ..place
         }
     };
-    let mut group = UpstreamGroup::new(upstreams.servers.iter().map(server).collect());
+    let mut group = UpstreamGroup::new(upstreams.servers.iter().map(&mut server).collect());
     group.balance = upstreams.balance.clone();
     group.health = upstreams.health.clone();
     group.retries = upstreams.retries.clone();
     group.queue = upstreams.queue;
+    group.sticky = upstreams.sticky.as_deref().map(Into::into);
     group
 }
 
@@ -186,7 +264,7 @@ fn rate_rule(app: &str, limit: &phalanx_policy::RateLimit) -> RateRule {
 }
 
 /// What makes two apps' programs the same.
-#[derive(PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct ProgramKey {
     rules: RuleSource,
     extra_rules: Vec<PathBuf>,
@@ -197,36 +275,44 @@ struct ProgramKey {
 struct Programs<'a> {
     files: Files<'a>,
     collections: &'a Arc<Collections>,
-    known: Vec<(ProgramKey, Arc<Program>)>,
+    /// `None` for rules with faults, which are told once.
+    known: HashMap<ProgramKey, Option<Arc<Program>>>,
+    /// By program and classes; many apps have the same.
+    scopes: HashMap<(*const Program, Classes), Option<Arc<Scope>>>,
     warnings: Vec<Diagnostic>,
     errors: Vec<Diagnostic>,
 }
 
 impl Programs<'_> {
-    /// The program of an app; `None` where it has none, or where its rules are faulty.
-    fn of(&mut self, app: &App) -> Option<Arc<Program>> {
-        if app.mode == policy::Mode::Off {
+    /// The program of an app or route; `None` where it has none, or where its rules are faulty.
+    fn of(
+        &mut self,
+        mode: policy::Mode,
+        (rules, extra_rules): (&RuleSource, &[PathBuf]),
+        paranoia: u8,
+    ) -> Option<Arc<Program>> {
+        if mode == policy::Mode::Off {
             return None;
         }
         let key = ProgramKey {
-            rules: app.rules.clone(),
-            extra_rules: app.extra_rules.clone(),
-            paranoia: app.paranoia,
-            observe: app.mode == policy::Mode::Observe,
+            rules: rules.clone(),
+            extra_rules: extra_rules.to_vec(),
+            paranoia,
+            observe: mode == policy::Mode::Observe,
         };
-        if let Some((_, program)) = self.known.iter().find(|(known, _)| *known == key) {
-            return Some(Arc::clone(program));
+        if let Some(program) = self.known.get(&key) {
+            return program.clone();
         }
-        match self.build(&key) {
-            Ok(program) => {
-                self.known.push((key, Arc::clone(&program)));
-                Some(program)
-            }
-            Err(errors) => {
-                self.errors.extend(errors);
-                None
-            }
-        }
+        let program = self.build(&key).map_err(|errors| self.errors.extend(errors)).ok();
+        self.known.insert(key, program.clone());
+        program
+    }
+
+    /// What an app or route does with classes of a program's findings.
+    fn scope(&mut self, program: Option<&Arc<Program>>, classes: Classes) -> Option<Arc<Scope>> {
+        let program = program?;
+        let scope = self.scopes.entry((Arc::as_ptr(program), classes));
+        scope.or_insert_with(|| program.scope(&classes)).clone()
     }
 
     fn build(&mut self, key: &ProgramKey) -> Result<Arc<Program>, Vec<Diagnostic>> {

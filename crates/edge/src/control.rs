@@ -51,6 +51,8 @@ pub(crate) struct Control {
     pub(crate) activity: Cell<Activity>,
     /// Since when it has been idle, if it is, in the worker's time.
     pub(crate) idle_since_ms: Cell<u64>,
+    /// No ban ends it while it waits: nobody has looked yet whether its peer is banned, or that is known and to be told.
+    pub(crate) spared: Cell<bool>,
     /// No request after the current one.
     pub(crate) ends: Cell<bool>,
     deadline_ms: Cell<u64>,
@@ -69,6 +71,7 @@ impl Control {
             place: Cell::new(None),
             activity: Cell::new(Activity::Idle),
             idle_since_ms: Cell::new(u64::MAX),
+            spared: Cell::new(true),
             ends: Cell::new(false),
             deadline_ms: Cell::new(u64::MAX),
             limit_ms: Cell::new(u64::MAX),

@@ -1,5 +1,7 @@
 //! Exactly one event per request, whatever became of it.
 
+use std::sync::Arc;
+
 use phalanx_decide::Provenance;
 use phalanx_model::counters::WorkerCounters;
 use phalanx_model::limits::SIGNALS_KEPT_MAX;
@@ -38,7 +40,9 @@ pub(crate) fn record(client: &Client, request: &mut Request) {
         let faults = std::mem::take(&mut request.head.faults);
         return worker.shared.lanes.security(SecurityEvent::Request { access, signals, faults });
     }
-    if verdict.reason == Reason::Clean && (200..400).contains(&request.status) {
+    // What the node answered itself says nothing about a client.
+    let served = request.upstream_us > 0 && (200..400).contains(&request.status);
+    if verdict.reason == Reason::Clean && served {
         let session = session_hash(request);
         worker.shared.tables.good.note(request.client, session, request.at_ms);
     }
@@ -132,6 +136,7 @@ fn access_event(client: &Client, request: &Request) -> AccessEvent {
         id: request.id,
         at_ms: request.at_ms,
         app: request.app().name.clone(),
+        route: request.route.and_then(|route| request.plan.route(route)).map(|route| Arc::clone(&route.name)),
         client: request.client,
         peer: client.asked.map_or(client.peer, |asked| asked.by).ip().to_canonical(),
         check: client.asked.map(|asked| asked.kind),

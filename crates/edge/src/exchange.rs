@@ -11,14 +11,16 @@ use phalanx_model::counters::WorkerCounters;
 use phalanx_model::{FramingFault, HttpVersion, Reason, Verdict};
 
 use crate::balance::slot::Slot;
+use crate::balance::sticky;
 use crate::client::Client;
 use crate::compress::Choice;
 use crate::control::Cut;
-use crate::http1::{BodyDecoder, FieldKind, ResponseFraming, ResponseHead, encode};
+use crate::http1::{BodyDecoder, FieldKind, ResponseFraming, ResponseHead, encode, trailers};
 use crate::outgoing::{Outgoing, Transfer};
 use crate::pipeline::reserve;
 use crate::reply::Reply;
 use crate::request::Request;
+use crate::route::act;
 use crate::socket::Socket;
 use crate::stop::Stop;
 
@@ -65,7 +67,7 @@ pub(crate) fn poll_request_body(
 ) -> Poll<Result<(), Stop>> {
     let upstream_head_ms = request.app().limits.upstream_head_ms;
     loop {
-        if !upstream.output.is_empty() {
+        if upstream.has_output() {
             let mut progress = false;
             match upstream.poll_flush(cx, &mut progress) {
                 Poll::Pending => return Poll::Pending,
@@ -83,7 +85,7 @@ pub(crate) fn poll_request_body(
         if client.body.is_done() {
             *sending = Sending::Done;
             client.control.set_deadline(client.worker.after_ms(upstream_head_ms));
-        } else if upstream.output.is_empty() {
+        } else if !upstream.has_output() {
             ready!(client.poll_more_body(cx, request.replied))?;
         }
     }
@@ -113,8 +115,12 @@ fn move_body(
         }
     }
     count_body(client, request, bytes)?;
-    if client.body.is_done() && chunked {
-        encode::last_chunk(out);
+    if client.body.is_done() {
+        let trailers = client.trailers();
+        if chunked {
+            encode::last_chunk_with(&mut upstream.output, &trailers);
+        }
+        upstream.end_written(trailers);
     }
     Ok(())
 }
@@ -143,6 +149,12 @@ impl Exchange {
     /// The response's head is there; bodies follow.
     pub(crate) fn begin(slot: Slot, upstream: Socket, response: ResponseHead, sending: Sending) -> Self {
         let body = match response.framing {
+            // Where it ends, its stream says, and behind it there may be trailers.
+            framing if let Some(call) = upstream.call() => match framing {
+                ResponseFraming::None => BodyDecoder::length(0),
+                _ if call.is_over() => BodyDecoder::length(0),
+                _ => BodyDecoder::until_close(),
+            },
             ResponseFraming::None => BodyDecoder::length(0),
             ResponseFraming::Length(bytes) => BodyDecoder::length(bytes),
             ResponseFraming::Chunked => BodyDecoder::chunked(),
@@ -206,7 +218,7 @@ impl Exchange {
             request.keep_alive = false;
         }
         self.write_head(client, request, &outgoing);
-        client.socket.head_written(0, is_empty)?;
+        client.socket.head_written(0, is_empty && self.trailers().is_empty())?;
         request.replied = true;
         request.status = self.response.status;
         request.response_bytes += outgoing.write(client.output(), held) as u64;
@@ -245,9 +257,11 @@ impl Exchange {
         let sent = self.sending == Sending::Done && self.upstream.output.is_empty();
         let clean = sent && self.body.is_done() && self.upstream.input.is_empty();
         worker.give_buffer(self.upstream.take_output());
+        worker.give_buffer(self.upstream.return_buffer());
+        let clean = clean && self.upstream.call().is_none();
         if clean && self.response.keep_alive && !worker.lets_go() {
             self.upstream.input = bytes::BytesMut::new();
-            worker.pool.give(&self.slot.endpoint.key, self.upstream, worker.now_ms());
+            worker.pool.give(&self.slot.endpoint.pool_key, self.upstream, worker.now_ms());
         }
     }
 
@@ -263,6 +277,10 @@ impl Exchange {
         if let Poll::Ready(Err(stop)) = sent {
             return Poll::Ready(Err(stop));
         }
+        if sent.is_pending() && *waits_for != WaitsFor::Client && is_call(&self.response) {
+            // Both sides may be silent for long, and say something at any time.
+            client.control.set_deadline(client.worker.after_ms(self.silence_max_ms(client, request)));
+        }
         let mut ended = false;
         let output_max = OUTPUT_BYTES_MAX.min(client.read_bytes_max());
         loop {
@@ -273,13 +291,14 @@ impl Exchange {
             if self.is_over() && !ended {
                 ended = true;
                 if !self.truncated {
-                    match outgoing.end(client.output()) {
+                    let trailers = self.trailers_for(client, request, outgoing);
+                    match outgoing.end(client.output(), &trailers) {
                         Some(last) => bytes += last,
                         None => self.truncated = true,
                     }
-                }
-                if !self.truncated {
-                    client.socket.response_written();
+                    if !self.truncated {
+                        client.socket.end_written(trailers);
+                    }
                 }
             }
             request.response_bytes += bytes as u64;
@@ -307,6 +326,25 @@ impl Exchange {
                 return self.poll_client_gone(client, cx);
             }
             *waits_for = WaitsFor::Neither;
+        }
+    }
+
+    /// The trailers that the client gets. What they may say of the body is not true of one that is compressed here.
+    fn trailers_for(&self, client: &Client, request: &Request, outgoing: &Outgoing) -> Vec<u8> {
+        let lines = self.trailers();
+        // HTTP/2 has a place for them that every client knows.
+        let takes = client.socket.is_stream() || request.known.takes_trailers(&request.head);
+        if lines.is_empty() || !takes || outgoing.choice.coding.is_some() {
+            return Vec::new();
+        }
+        trailers::passed(lines)
+    }
+
+    /// The field lines behind the body, as they came.
+    fn trailers(&self) -> &[u8] {
+        match self.body.trailers() {
+            [] => self.upstream.trailers(),
+            lines => lines,
         }
     }
 
@@ -361,7 +399,7 @@ impl Exchange {
 
     /// How long the upstream may be silent within its body. Event streams may be for long.
     fn silence_max_ms(&self, client: &Client, request: &Request) -> u64 {
-        if is_event_stream(&self.response) {
+        if is_event_stream(&self.response) || is_call(&self.response) {
             client.worker.shared.settings.limits.tunnel_idle_ms
         } else {
             request.app().limits.upstream_gap_ms
@@ -369,12 +407,21 @@ impl Exchange {
     }
 
     fn write_head(&self, client: &mut Client, request: &Request, outgoing: &Outgoing) {
+        let worker = Rc::clone(&client.worker);
+        let secure = client.tls.is_some();
+        let id = request.id.to_text();
+        let edits = request.handling().and_then(|handling| handling.parts.responses.as_ref());
+        let edits = edits.map(|edits| (edits, act::said(client, request, &id)));
         let out = client.output();
         encode::status_line(out, self.response.status, self.response.bytes(self.response.reason));
-        write_response_fields(out, &self.response, outgoing.choice);
+        match edits {
+            None => write_response_fields(out, &self.response, outgoing.choice),
+            Some((edits, said)) => edits.write_fields(out, &said, &self.response, outgoing.choice),
+        }
         outgoing.choice.write_own(out, &self.response);
-        encode::field(out, b"X-Request-Id", &request.id.to_text());
+        encode::field(out, b"X-Request-Id", &id);
         out.extend_from_slice(&request.rate_fields);
+        sticky::write(out, request, &self.slot.endpoint, (&worker.shared.settings.sticky_key, secure));
         if outgoing.transfer == Transfer::Chunked {
             encode::field(out, b"Transfer-Encoding", b"chunked");
         }
@@ -401,6 +448,17 @@ pub(crate) fn poll_upstream(
 
 /// Appends an upstream's header fields that do not end at this hop.
 pub(crate) fn write_response_fields(out: &mut Vec<u8>, response: &ResponseHead, choice: Choice) {
+    pass_response_fields(out, response, choice, |_| false, encode::field);
+}
+
+/// The same with those left out that are `gone`; `pass` appends the others.
+pub(crate) fn pass_response_fields(
+    out: &mut Vec<u8>,
+    response: &ResponseHead,
+    choice: Choice,
+    gone: impl Fn(&[u8]) -> bool,
+    mut pass: impl FnMut(&mut Vec<u8>, &[u8], &[u8]),
+) {
     let mut names_fields = false;
     for (name, value) in response.headers() {
         if FieldKind::of(name) == FieldKind::Connection {
@@ -413,14 +471,16 @@ pub(crate) fn write_response_fields(out: &mut Vec<u8>, response: &ResponseHead, 
             FieldKind::Connection
             | FieldKind::Upgrade
             | FieldKind::HopByHop
+            | FieldKind::Te
             | FieldKind::TransferEncoding
             | FieldKind::XRequestId => {}
+            _ if gone(name) => {}
             _ if choice.changes_fields() && choice.writes(out, name, value) => {}
             // RFC 9110 section 8.6: none of these has a length.
             FieldKind::ContentLength if response.status < 200 || response.status == 204 => {}
-            FieldKind::ContentLength => encode::field(out, name, value),
+            FieldKind::ContentLength => pass(out, name, value),
             _ if names_fields && crate::forward::is_named_by_connection(response.headers(), name) => {}
-            _ => encode::field(out, name, value),
+            _ => pass(out, name, value),
         }
     }
 }
@@ -430,11 +490,14 @@ pub(crate) fn is_event_stream(response: &ResponseHead) -> bool {
     has_content_type(response, b"text/event-stream")
 }
 
+/// Whether a response is that of a call of gRPC.
+fn is_call(response: &ResponseHead) -> bool {
+    has_content_type(response, b"application/grpc")
+}
+
 /// Whether a response is a stream, which is never held: its end may never come, or only after the client's next message.
 pub(crate) fn is_stream(response: &ResponseHead) -> bool {
-    is_event_stream(response)
-        || has_content_type(response, b"application/grpc")
-        || has_content_type(response, b"multipart/x-mixed-replace")
+    is_event_stream(response) || is_call(response) || has_content_type(response, b"multipart/x-mixed-replace")
 }
 
 fn has_content_type(response: &ResponseHead, begin: &[u8]) -> bool {

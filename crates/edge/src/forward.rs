@@ -10,11 +10,14 @@ use crate::http1::FieldKind;
 use crate::http1::encode::{self, field};
 use crate::http1::fields::{KnownFields, list};
 use crate::http1::semantics::absolute_form;
+use crate::route::act::Treatment;
 
 /// What the head is written from.
 pub(crate) struct Forwarded<'a> {
     pub(crate) head: &'a RequestHead,
     pub(crate) known: &'a KnownFields,
+    /// What policy changes of it.
+    pub(crate) treatment: Option<&'a Treatment<'a>>,
     /// How the body goes to the upstream.
     pub(crate) framing: BodyFraming,
     /// The other end of the connection.
@@ -31,6 +34,8 @@ pub(crate) struct Forwarded<'a> {
     pub(crate) path_prefix: &'a str,
     /// What `Host` says when the client did not say it.
     pub(crate) upstream_host: &'a [u8],
+    /// What the node calls itself.
+    pub(crate) pseudonym: &'a str,
     /// The protocol to upgrade to, if the upgrade is passed on.
     pub(crate) upgrade: Option<&'a [u8]>,
 }
@@ -40,21 +45,28 @@ pub(crate) fn write_request_head(out: &mut Vec<u8>, request: &Forwarded<'_>) {
     let head = request.head;
     out.extend_from_slice(head.method());
     out.push(b' ');
-    write_target(out, head.target(), request.path_prefix);
+    let rewritten = request.treatment.and_then(|treatment| treatment.target.as_deref());
+    write_target(out, rewritten.unwrap_or(head.target()), request.path_prefix);
     out.extend_from_slice(b" HTTP/1.1\r\n");
     if request.known.host.is_none() {
         // HTTP/1.0 may leave it out, HTTP/1.1 may not (RFC 9112 section 3.2).
-        field(out, b"Host", request.upstream_host);
+        let host = request.treatment.and_then(|treatment| treatment.host);
+        field(out, b"Host", host.unwrap_or(request.upstream_host));
     }
     write_fields(out, request);
     write_forwarding(out, request);
+    if let Some(treatment) = request.treatment {
+        out.extend_from_slice(&treatment.lines);
+    }
     field(out, b"X-Request-Id", request.request_id);
-    let via: &[u8] = match head.version {
-        HttpVersion::Http10 => b"1.0 phalanx",
-        HttpVersion::Http11 => b"1.1 phalanx",
-        HttpVersion::Http2 => b"2.0 phalanx",
+    let version: &[u8] = match head.version {
+        HttpVersion::Http10 => b"Via: 1.0 ",
+        HttpVersion::Http11 => b"Via: 1.1 ",
+        HttpVersion::Http2 => b"Via: 2.0 ",
     };
-    field(out, b"Via", via);
+    out.extend_from_slice(version);
+    out.extend_from_slice(request.pseudonym.as_bytes());
+    out.extend_from_slice(b"\r\n");
     match request.framing {
         BodyFraming::None => {}
         BodyFraming::Length(bytes) => {
@@ -67,8 +79,21 @@ pub(crate) fn write_request_head(out: &mut Vec<u8>, request: &Forwarded<'_>) {
     if let Some(protocol) = request.upgrade {
         field(out, b"Connection", b"Upgrade");
         field(out, b"Upgrade", protocol);
+    } else if request.known.takes_trailers(head) {
+        field(out, b"TE", b"trailers");
+        field(out, b"Connection", b"TE");
     }
     out.extend_from_slice(b"\r\n");
+}
+
+/// Whether a request has come by this node before (RFC 9110 section 7.6.3).
+pub(crate) fn went_in_a_circle(head: &RequestHead, known: &KnownFields, pseudonym: &str) -> bool {
+    let is_own = |element: &[u8]| {
+        let by = element.split(|&byte| byte == b' ').filter(|word| !word.is_empty()).nth(1);
+        by.is_some_and(|by| by.eq_ignore_ascii_case(pseudonym.as_bytes()))
+    };
+    let values = || head.headers().filter(|(name, _)| FieldKind::of(name) == FieldKind::Via);
+    known.via.is_some() && values().any(|(_, value)| list(value).any(is_own))
 }
 
 /// The protocol a request asks to upgrade to, if it is one that is passed on. Only WebSocket is: `h2c` would hide
@@ -126,6 +151,7 @@ fn write_fields(out: &mut Vec<u8>, request: &Forwarded<'_>) {
             FieldKind::Connection
             | FieldKind::Upgrade
             | FieldKind::HopByHop
+            | FieldKind::Te
             | FieldKind::Expect
             | FieldKind::ContentLength
             | FieldKind::TransferEncoding
@@ -137,6 +163,10 @@ fn write_fields(out: &mut Vec<u8>, request: &Forwarded<'_>) {
                     field(out, name, value);
                 }
             }
+            FieldKind::Host if let Some(host) = request.treatment.and_then(|treatment| treatment.host) => {
+                field(out, name, host);
+            }
+            _ if request.treatment.is_some_and(|treatment| treatment.edits.takes(name)) => {}
             _ if !request.peer_trusted && request.source.is_named(name) => {}
             // A client may not take these away from the upstream by naming them in `Connection`.
             FieldKind::Host | FieldKind::Via => field(out, name, value),
@@ -212,6 +242,7 @@ mod tests {
         let request = Forwarded {
             head: &head,
             known: &known,
+            treatment: None,
             framing: head.framing,
             peer: "192.0.2.1".parse().unwrap(),
             tls,
@@ -221,6 +252,7 @@ mod tests {
             request_id: b"ID",
             path_prefix: "/base",
             upstream_host: b"127.0.0.1:1",
+            pseudonym: "phalanx-1",
             upgrade,
         };
         write_request_head(&mut out, &request);
@@ -255,7 +287,7 @@ mod tests {
     #[test]
     fn fields_of_this_hop_end_here() {
         let text = forwarded(
-            "Connection: keep-alive, X-Secret, Host, Upgrade\r\nKeep-Alive: 5\r\nTE: trailers\r\nX-Secret: 1\r\n\
+            "Connection: keep-alive, X-Secret, Host, Upgrade\r\nKeep-Alive: 5\r\nTE: gzip\r\nX-Secret: 1\r\n\
              Upgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\nProxy-Authorization: x\r\nX-Request-Id: forged\r\n",
             false,
         );
@@ -265,6 +297,28 @@ mod tests {
             assert!(!text.contains(gone), "{gone} in {text}");
         }
         assert!(text.contains("Host: shop.test\r\n"));
+    }
+
+    #[test]
+    fn a_client_that_takes_trailers_has_its_upstream_know() {
+        let text = forwarded("TE: gzip, Trailers\r\nConnection: TE\r\n", false);
+        assert!(text.ends_with("TE: trailers\r\nConnection: TE\r\n\r\n"), "{text}");
+    }
+
+    #[test]
+    fn a_circle_is_seen_in_any_via() {
+        for (fields, expected) in [
+            ("", false),
+            ("Via: 1.1 phalanx-2\r\n", false),
+            ("Via: 1.1 phalanx-11\r\n", false),
+            ("Via: 1.1 x phalanx-1\r\n", false),
+            ("Via: 1.1 phalanx-1\r\n", true),
+            ("Via: 1.0 a, HTTP/2.0  PHALANX-1 (comment)\r\n", true),
+            ("Via: 1.0 a\r\nVIA: 1.1 phalanx-1\r\n", true),
+        ] {
+            let (head, known) = head(fields);
+            assert_eq!(went_in_a_circle(&head, &known, "phalanx-1"), expected, "{fields:?}");
+        }
     }
 
     #[test]

@@ -36,7 +36,10 @@ mod tunnel;
 
 mod request;
 
+pub mod route;
+
 mod client;
+mod origins;
 mod upstream;
 
 pub mod balance;
@@ -45,6 +48,7 @@ pub mod check;
 
 mod compress;
 mod forward;
+mod grpc;
 mod mask;
 mod reply;
 
@@ -75,8 +79,10 @@ pub use listen::{GivenListener, Serves, bind};
 pub use overload::{Level, Usage};
 pub use places::Places;
 pub use plan::{AppLimits, AppPlan, EdgePlan, UpstreamPlan, UpstreamTarget};
+pub use route::explain::{MetReport, request_head};
+pub use route::{Handling, RouteRule};
 pub use settings::{CheckListen, EdgeLimits, EdgeSettings};
 pub use tables::NodeTables;
-pub use tls::{Challenges, Material, Served, TlsListener};
+pub use tls::{Challenges, Identities, Material, OriginPlan, Served, TlsListener};
 pub use trial::{Before, Fares, TrialCounts};
 pub use upstream::is_never_upstream;

@@ -71,8 +71,8 @@ impl Outgoing {
         bytes
     }
 
-    /// Appends the end of a body that is whole; says how many bytes of content that is, or nothing if it is not whole after all.
-    pub(crate) fn end(&mut self, out: &mut Vec<u8>) -> Option<usize> {
+    /// Appends the end of a body that is whole, with these field lines where HTTP/1 has a place for them; says how many bytes of content that is, or nothing if it is not whole after all.
+    pub(crate) fn end(&mut self, out: &mut Vec<u8>, trailers: &[u8]) -> Option<usize> {
         let (transfer, mut bytes) = (self.transfer, 0);
         if let Some(encoder) = &mut self.encoder {
             encoder.finish(|coded| bytes = transfer.write(out, coded));
@@ -81,7 +81,7 @@ impl Outgoing {
             }
         }
         if transfer == Transfer::Chunked {
-            encode::last_chunk(out);
+            encode::last_chunk_with(out, trailers);
         }
         Some(bytes)
     }

@@ -21,10 +21,13 @@ use crate::client::Client;
 use crate::control::{Activity, Cut};
 use crate::events;
 use crate::exchange::{Exchange, Held, count_body, faulty, is_stream};
+use crate::forward::went_in_a_circle;
+use crate::grpc;
 use crate::overload;
 use crate::rates;
 use crate::reply::{Form, Reply};
 use crate::request::Request;
+use crate::route::act;
 use crate::stages::{self, Inspection};
 use crate::stop::Stop;
 use crate::tables::HeldBytes;
@@ -45,6 +48,7 @@ pub(crate) enum After {
 
 /// A connection is there: a banned peer gets time for one request, to be told its refusal, not for idling.
 pub(crate) fn on_connect(client: &mut Client) {
+    client.control.spared.set(false);
     let Some(peer) = client.control.client.get() else {
         return;
     };
@@ -54,6 +58,7 @@ pub(crate) fn on_connect(client: &mut Client) {
     let who = client.worker.identities(&view, &client.control, peer, None);
     let verdict = standing(&plan.decide, &view, &who, shared.clock.now_ms());
     client.peer_is_banned = plan.enforces() && verdict.is_some_and(|verdict| verdict.refuses());
+    client.control.spared.set(client.peer_is_banned);
 }
 
 /// Takes a request through all stages.
@@ -68,6 +73,7 @@ async fn stages(client: &mut Client, request: &mut Request) -> Result<(), Stop> 
     }
     on_request_head(client, request)?;
     let held = on_request_body(client, request).await?;
+    act::check(request)?;
     let mut exchange = ask::ask(client, request, &held).await?;
     on_response_head(client, request, &exchange)?;
     if exchange.response.status == 101 {
@@ -142,6 +148,12 @@ fn on_request_head(client: &mut Client, request: &mut Request) -> Result<(), Sto
             Verdict { status: Reply::NO_APP.status, ..Verdict::allow(Reason::Upstream { error }) };
         return Err(Stop::Answered(Reply::NO_APP));
     }
+    if went_in_a_circle(&request.head, &request.known, &client.worker.shared.settings.pseudonym) {
+        let error = "the request came back to this node".to_owned();
+        request.verdict =
+            Verdict { status: Reply::LOOP.status, ..Verdict::allow(Reason::Upstream { error }) };
+        return Err(Stop::Answered(Reply::LOOP));
+    }
     judge(client, request)?;
     check_body_announced(client, request)
 }
@@ -202,16 +214,16 @@ async fn on_request_body(client: &mut Client, request: &mut Request) -> Result<B
         judge(client, request)?;
         return Ok(Bytes::new());
     };
-    let held = if client.body.is_done() {
-        Bytes::new()
+    let (held, whole) = if client.body.is_done() {
+        (Bytes::new(), true)
     } else {
         let held_max = wanted.min(request.app().limits.body_held_bytes);
         hold_request_body(client, request, held_max).await?
     };
     if client.worker.shared.tables.trial.is_active() {
-        request.inspected_body = Some((held.clone(), client.body.is_done()));
+        request.inspected_body = Some((held.clone(), whole));
     }
-    request.inspection.request_body(&client.worker, held.clone(), client.body.is_done());
+    request.inspection.request_body(&client.worker, held.clone(), whole);
     judge(client, request)?;
     if !held.is_empty() {
         // What was made of the body stays in memory as long as the request does. How much that is shows only now: a worker
@@ -223,14 +235,17 @@ async fn on_request_body(client: &mut Client, request: &mut Request) -> Result<B
     Ok(held)
 }
 
+/// Holds a body up to its end or to `held_max`, and says whether that is all of it; a call of gRPC that pauses between messages has
+/// said all that it does before it is answered.
 async fn hold_request_body(
     client: &mut Client,
     request: &mut Request,
     held_max: usize,
-) -> Result<Bytes, Stop> {
+) -> Result<(Bytes, bool), Stop> {
     client.send_continue().await?;
     let announced = client.body.left().and_then(|left| usize::try_from(left).ok()).unwrap_or_default();
     let mut held = Vec::with_capacity(announced.min(held_max).min(HELD_AT_FIRST_BYTES));
+    let is_call = grpc::is_call(&request.head, &request.known);
     loop {
         let before = held.len();
         loop {
@@ -243,9 +258,13 @@ async fn hold_request_body(
         count_body(client, request, held.len() - before)?;
         reserve(client, request, held.capacity()).map_err(|limit| overloaded(request, limit))?;
         if client.body.is_done() || held.len() >= held_max {
-            return Ok(held.into());
+            return Ok((held.into(), client.body.is_done()));
         }
-        client.more_body().await?;
+        if !is_call || !grpc::are_whole(&held) {
+            client.more_body().await?;
+        } else if !client.more_body_within(grpc::PAUSE_MS).await? {
+            return Ok((held.into(), true));
+        }
     }
 }
 
@@ -390,12 +409,13 @@ async fn on_end(client: &mut Client, request: &mut Request, stop: Option<Stop>) 
     count_slow(client, request, stop);
     let reply = match stop {
         None => None,
-        Some(Stop::Refused) => Some(Reply::REFUSED),
-        Some(Stop::Answered(reply)) => Some(reply),
+        Some(Stop::Refused) => Some(Answer::Reply(Reply::REFUSED)),
+        Some(Stop::Answered(reply)) => Some(Answer::Reply(reply)),
+        Some(Stop::Routed) => Some(Answer::OfRoute),
         Some(Stop::Cut(Cut::Timeout)) if !request.replied => {
             client.control.clear_timeout();
             faulty(request, FramingFault::HeadTimeout);
-            Some(Reply::TOO_SLOW)
+            Some(Answer::Reply(Reply::TOO_SLOW))
         }
         Some(Stop::ClientGone) if client.socket.is_broken_stream() => {
             faulty(request, FramingFault::BadStream);
@@ -404,7 +424,7 @@ async fn on_end(client: &mut Client, request: &mut Request, stop: Option<Stop>) 
         Some(Stop::Cut(_) | Stop::ClientGone) => None,
     };
     let delivered = match reply {
-        Some(reply) if !request.replied => answer(client, request, reply).await,
+        Some(own) if !request.replied => answer(client, request, own).await,
         Some(_) => false,
         None => stop.is_none(),
     };
@@ -433,8 +453,16 @@ fn count_slow(client: &Client, request: &Request, stop: Option<Stop>) {
     client.worker.counters.count_limit(limit);
 }
 
-/// Writes a reply of our own; false if the client did not take it.
-async fn answer(client: &mut Client, request: &mut Request, reply: Reply) -> bool {
+/// An answer that no upstream wrote.
+#[derive(Debug, Clone, Copy)]
+enum Answer {
+    Reply(Reply),
+    /// What the request's route says.
+    OfRoute,
+}
+
+/// Writes an answer of our own; false if the client did not take it.
+async fn answer(client: &mut Client, request: &mut Request, own: Answer) -> bool {
     client.control.activity.set(Activity::Refusing);
     // What is unread of a stream is in nobody's way.
     let in_the_way = !client.body.is_done() || !request.head.faults.is_empty();
@@ -446,20 +474,34 @@ async fn answer(client: &mut Client, request: &mut Request, reply: Reply) -> boo
     let close = !request.keep_alive;
     let id = request.id.to_text();
     let audits = client.worker.shared.settings.audit;
+    let said = act::said(client, request, &id);
+    let mut fields = Vec::new();
+    // Only where a limit refuses: a refusal for another reason has the same bytes, whatever is left.
+    if matches!(own, Answer::Reply(Reply { status: 429, .. }) | Answer::OfRoute) {
+        fields.extend_from_slice(&request.rate_fields);
+    }
+    let parts = request.handling().map(|handling| &*handling.parts);
+    if let Some(edits) = parts.and_then(|parts| parts.responses.as_ref()) {
+        edits.write_own(&mut fields, &said);
+    }
     let out = client.output();
     let before = out.len();
-    // Only where a limit refuses: a refusal for another reason has the same bytes, whatever is left.
-    let told = if reply.status == 429 { request.rate_fields.as_slice() } else { &[] };
-    reply.write(out, &id, form, close, told);
+    let (status, has_body) = match own {
+        Answer::Reply(reply) => {
+            reply.write(out, &id, form, close, (&fields, parts.and_then(|parts| parts.pages.as_ref())));
+            (reply.status, !form.without_body)
+        }
+        Answer::OfRoute => act::write(out, request, &said, close, &fields),
+    };
     let written = out.len() - before;
     if audits {
         request.reply_fields = audit::reply_fields(out.get(before..).unwrap_or_default());
     }
-    request.status = reply.status;
+    request.status = status;
     request.response_bytes = written as u64;
     request.replied = true;
-    let sent = client.socket.head_written(before, form.without_body);
-    client.socket.response_written();
+    let sent = client.socket.head_written(before, !has_body);
+    client.socket.end_written(Vec::new());
     sent.is_ok() && client.flush().await.is_ok()
 }
 

@@ -1,5 +1,6 @@
 //! The compiled plan: everything about apps that a request needs, immutable, swapped whole.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
@@ -10,12 +11,15 @@ use hashbrown::HashMap;
 use phalanx_decide::rate::RateRule;
 use phalanx_decide::{DecidePlan, Mode, OnError};
 use phalanx_inspect::{Program, Scope};
-use phalanx_model::{PrefixSet, limits};
-use phalanx_policy::Compression;
+use phalanx_model::{PrefixSet, RequestHead, limits};
+use phalanx_policy::{Compression, Protocol};
 
 use crate::balance::group::UpstreamGroup;
 use crate::client_address::AddressSource;
 use crate::http1::semantics::without_port;
+use crate::route::table::{Ambiguous, Asked, RouteTable};
+use crate::route::{Handling, RoutePlan, RouteRule};
+use crate::tls::OriginPlan;
 
 /// The plan of a node: who is exempt, and the apps by host.
 pub struct EdgePlan {
@@ -23,7 +27,13 @@ pub struct EdgePlan {
     pub version: u64,
     /// What verdicts are made by. Its `forwarders` hold the trusted forwarders of all apps.
     pub decide: DecidePlan,
+    /// Those that policy names, then what routes have of their own.
     apps: Vec<AppPlan>,
+    /// How many of these policy names.
+    named: usize,
+    /// For each: whose upstreams it has, if not its own.
+    shares: Vec<Option<usize>>,
+    routes: Vec<RoutePlan>,
     by_host: HashMap<Box<[u8]>, usize>,
     /// By the part after `*.`.
     by_domain: HashMap<Box<[u8]>, usize>,
@@ -59,6 +69,12 @@ pub struct AppPlan {
     pub rates: Vec<RateRule>,
     /// Peers whose forwarding fields are believed.
     pub trust_forwarded: PrefixSet,
+    /// What is done beyond forwarding, where no route says otherwise.
+    pub handling: Option<Arc<Handling>>,
+    /// What is done with requests to some of its paths, in the order of the policy. A plan makes its `table` of them.
+    pub routes: Vec<RouteRule>,
+    /// The same by path; none without routes.
+    pub(crate) table: Option<Arc<RouteTable>>,
     /// How they tell their clients' addresses.
     pub client_address: AddressSource,
     /// Which responses are compressed; `None`: none.
@@ -115,6 +131,10 @@ pub struct UpstreamPlan {
     pub backup: bool,
     /// Requests in flight that it gets at most; `u32::MAX` without a limit.
     pub requests_max: u32,
+    /// The version of HTTP that it is spoken to in.
+    pub protocol: Protocol,
+    /// How TLS with it goes; `None` without TLS.
+    pub tls: Option<Arc<OriginPlan>>,
 }
 
 /// An upstream's address.
@@ -149,6 +169,8 @@ impl UpstreamPlan {
             weight: 1,
             backup: false,
             requests_max: u32::MAX,
+            protocol: Protocol::Http1,
+            tls: None,
         }
     }
 
@@ -186,6 +208,9 @@ impl AppPlan {
             limits: AppLimits::default(),
             rates: Vec::new(),
             trust_forwarded: PrefixSet::default(),
+            handling: None,
+            routes: Vec::new(),
+            table: None,
             client_address: AddressSource::default(),
             compression: None,
         }
@@ -194,7 +219,7 @@ impl AppPlan {
 
 impl EdgePlan {
     /// Puts apps together. Where several claim a host the first one has it.
-    pub fn new(version: u64, mut decide: DecidePlan, apps: Vec<AppPlan>) -> Self {
+    pub fn new(version: u64, mut decide: DecidePlan, mut apps: Vec<AppPlan>) -> Self {
         let (mut by_host, mut by_domain, mut any_host) = (HashMap::new(), HashMap::new(), None);
         for (index, app) in apps.iter().enumerate() {
             for host in &app.hosts {
@@ -210,13 +235,20 @@ impl EdgePlan {
         }
         let forwarders =
             decide.forwarders.iter().chain(apps.iter().flat_map(|app| app.trust_forwarded.iter()));
-        decide.forwarders = forwarders.copied().collect();
+        // Many apps may stand behind the same network.
+        decide.forwarders = forwarders.copied().collect::<BTreeSet<_>>().into_iter().collect();
         let nowhere = AppPlan::forwarding("", UpstreamPlan::new("0.0.0.0", 0, ""));
         let mut by_rate = HashMap::new();
         for (app, rates) in apps.iter().map(|app| &app.rates).enumerate() {
             by_rate.extend(rates.iter().enumerate().map(|(place, rate)| (rate.tag(), (app, place))));
         }
-        Self { version, decide, apps, by_host, by_domain, any_host, by_rate, nowhere }
+        let named = apps.len();
+        let mut shares = vec![None; named];
+        let mut routes = Vec::new();
+        for app in 0..named {
+            add_routes(&mut apps, app, &mut shares, &mut routes);
+        }
+        Self { version, decide, apps, named, shares, routes, by_host, by_domain, any_host, by_rate, nowhere }
     }
 
     /// The rate limit of a tag.
@@ -236,16 +268,48 @@ impl EdgePlan {
 
     /// Lets upstreams that were in the plan before go on with their requests in flight, their health and their addresses.
     pub fn keep_upstreams(&mut self, before: &Self) {
-        for app in &mut self.apps {
-            if let Some(known) = before.apps.iter().find(|known| known.name == app.name) {
+        let known: HashMap<(&str, &str), &AppPlan> =
+            before.with_upstreams().map(|(app, route)| ((&*app.name, route), app)).collect();
+        let own: Vec<(usize, Option<&AppPlan>)> = self
+            .with_upstreams_at()
+            .map(|(place, app, route)| (place, known.get(&(&*app.name, route)).copied()))
+            .collect();
+        for (place, known) in own {
+            if let (Some(app), Some(known)) = (self.apps.get_mut(place), known) {
                 app.upstreams.keep(&known.upstreams);
+            }
+        }
+        for place in self.named..self.apps.len() {
+            if let Some(owner) = self.shares.get(place).copied().flatten()
+                && let Some(upstreams) = self.apps.get(owner).map(|owner| owner.upstreams.clone())
+                && let Some(app) = self.apps.get_mut(place)
+            {
+                app.upstreams = upstreams;
             }
         }
     }
 
-    /// The apps, in order.
+    /// The apps, in the order of the policy.
     pub fn apps(&self) -> &[AppPlan] {
-        &self.apps
+        self.apps.get(..self.named).unwrap_or_default()
+    }
+
+    /// All that has upstreams of its own: each app, and each route that names some; with the route's name, empty for the app.
+    pub fn with_upstreams(&self) -> impl Iterator<Item = (&AppPlan, &str)> {
+        self.with_upstreams_at().map(|(_, app, route)| (app, route))
+    }
+
+    fn with_upstreams_at(&self) -> impl Iterator<Item = (usize, &AppPlan, &str)> {
+        let routes = self.routes.iter().map(|route| (route.app as usize, &*route.name));
+        let routes = routes.filter(|(app, _)| *app >= self.named);
+        let all = (0..self.named).map(|app| (app, "")).chain(routes);
+        let own = all.filter(|(app, _)| self.shares.get(*app) == Some(&None));
+        own.filter_map(|(place, route)| Some((place, self.apps.get(place)?, route)))
+    }
+
+    /// How many routes all apps have.
+    pub fn route_count(&self) -> usize {
+        self.routes.len()
     }
 
     /// Whether any app refuses anything: if none does, standing decisions end no connection either.
@@ -258,19 +322,53 @@ impl EdgePlan {
         if self.by_host.is_empty() && self.by_domain.is_empty() {
             return self.any_host;
         }
-        let host = without_port(authority).to_ascii_lowercase();
-        let host = host.strip_suffix(b".").unwrap_or(&host);
+        self.find_host(authority).0
+    }
+
+    /// The app that answers to a `Host` value, and why this one.
+    pub(crate) fn find_host(&self, authority: &[u8]) -> (Option<usize>, HostFound) {
+        let mut lower = [0; HOST_BYTES_MAX];
+        let host = normal_host(without_port(authority), &mut lower);
         if let Some(index) = self.by_host.get(host) {
-            return Some(*index);
+            return (Some(*index), HostFound::Exact);
         }
         let mut rest = host;
-        while let Some(dot) = rest.iter().position(|&b| b == b'.') {
+        while let Some(dot) = memchr::memchr(b'.', rest) {
             rest = rest.get(dot + 1..).unwrap_or_default();
             if let Some(index) = self.by_domain.get(rest) {
-                return Some(*index);
+                return (Some(*index), HostFound::Below(host.len() - rest.len()));
             }
         }
-        self.any_host
+        (self.any_host, if self.any_host.is_some() { HostFound::Rest } else { HostFound::Nowhere })
+    }
+
+    /// The route that a request to an app meets. `secure`: the client came over TLS.
+    pub(crate) fn meet(&self, app: Option<usize>, head: &RequestHead, secure: impl FnOnce() -> bool) -> Met {
+        let table = app.and_then(|app| self.apps.get(app)?.table.as_ref());
+        let Some(table) = table else {
+            return Met { app, route: None, ambiguous: false };
+        };
+        match table.find(&Asked { head, secure: secure() }) {
+            Ok(Some(route)) => {
+                let settings = self.route(route).map(|route| route.app as usize);
+                Met { app: settings.or(app), route: Some(route), ambiguous: false }
+            }
+            Ok(None) => Met { app, route: None, ambiguous: false },
+            Err(Ambiguous) => Met { app, route: None, ambiguous: true },
+        }
+    }
+
+    /// A route by its number.
+    pub(crate) fn route(&self, route: u32) -> Option<&RoutePlan> {
+        self.routes.get(route as usize)
+    }
+
+    /// What is done with a request beyond forwarding.
+    pub(crate) fn handling(&self, app: Option<usize>, route: Option<u32>) -> Option<&Handling> {
+        match route {
+            None => self.app(app).handling.as_deref(),
+            Some(route) => self.route(route)?.handling.as_deref(),
+        }
     }
 
     /// The app at an index of [`EdgePlan::find`]; a nameless one that goes nowhere for `None`.
@@ -278,6 +376,79 @@ impl EdgePlan {
         index.and_then(|index| self.apps.get(index)).unwrap_or(&self.nowhere)
     }
 }
+
+/// Makes the table of an app's routes, and settings for those that have their own.
+fn add_routes(
+    apps: &mut Vec<AppPlan>,
+    app: usize,
+    shares: &mut Vec<Option<usize>>,
+    routes: &mut Vec<RoutePlan>,
+) {
+    let number = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
+    let rules = apps.get_mut(app).map(|app| std::mem::take(&mut app.routes)).unwrap_or_default();
+    if rules.is_empty() {
+        return;
+    }
+    let mut table = Vec::with_capacity(rules.len());
+    for RouteRule { name, when, own, own_upstreams, handling } in rules {
+        let settings = match own {
+            None => app,
+            Some(own) => {
+                shares.push((!own_upstreams).then_some(app));
+                apps.push(*own);
+                apps.len() - 1
+            }
+        };
+        table.push((number(routes.len()), when));
+        routes.push(RoutePlan { name, app: number(settings), handling });
+    }
+    if let Some(app) = apps.get_mut(app) {
+        app.table = Some(Arc::new(RouteTable::new(table)));
+    }
+}
+
+/// A host in the form in which policy has it: in lower case, without a dot at the end; an IPv6 address without brackets.
+fn normal_host<'a>(host: &[u8], lower: &'a mut [u8; HOST_BYTES_MAX]) -> &'a [u8] {
+    let host = host.strip_suffix(b".").unwrap_or(host);
+    if let Some(bare) = host.strip_prefix(b"[").and_then(|host| host.strip_suffix(b"]")) {
+        let ip = std::str::from_utf8(bare).ok().and_then(|text| text.parse::<std::net::Ipv6Addr>().ok());
+        let mut left = lower.as_mut_slice();
+        let written = ip.and_then(|ip| std::io::Write::write_fmt(&mut left, format_args!("{ip}")).ok());
+        let used = if written.is_some() { HOST_BYTES_MAX - left.len() } else { 0 };
+        return lower.get(..used).unwrap_or_default();
+    }
+    // No app has a longer one.
+    let Some(into) = lower.get_mut(..host.len()) else { return b"" };
+    into.copy_from_slice(host);
+    into.make_ascii_lowercase();
+    into
+}
+
+/// What a request meets.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Met {
+    /// The place of the settings that hold for it.
+    pub(crate) app: Option<usize>,
+    pub(crate) route: Option<u32>,
+    /// Its path can be read in two ways, which meet different routes.
+    pub(crate) ambiguous: bool,
+}
+
+/// Why an app answers to a host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum HostFound {
+    /// It names it.
+    Exact,
+    /// It names all hosts below the one that begins here.
+    Below(usize),
+    /// It takes the rest.
+    Rest,
+    /// None does.
+    Nowhere,
+}
+
+/// Longest host name (RFC 1035 section 2.3.4).
+const HOST_BYTES_MAX: usize = 253;
 
 impl fmt::Debug for EdgePlan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

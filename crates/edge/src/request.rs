@@ -5,14 +5,16 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use phalanx_inspect::Audit;
-use phalanx_model::{HttpVersion, Reason, RequestHead, RequestId, Signal, Verdict};
+use phalanx_model::{FramingFault, HttpVersion, Reason, RequestHead, RequestId, Signal, Verdict};
 
 use crate::audit::Fields;
 use crate::client::{Arrived, Client};
 use crate::client_address::{self, Disbelief};
 use crate::http1::FieldKind;
 use crate::http1::fields::{KnownFields, list};
-use crate::plan::{AppPlan, LocalPlan};
+use crate::plan::{AppPlan, LocalPlan, Met};
+use crate::route::Handling;
+use crate::route::said::is_secure;
 use crate::stages::Inspection;
 use crate::tables::HeldBytes;
 
@@ -23,6 +25,8 @@ pub(crate) struct Request {
     pub(crate) id: RequestId,
     pub(crate) plan: LocalPlan,
     pub(crate) app: Option<usize>,
+    /// The route that it meets.
+    pub(crate) route: Option<u32>,
     /// The client, after trusted forwarders.
     pub(crate) client: IpAddr,
     /// The peer is one of the app's trusted forwarders.
@@ -63,13 +67,18 @@ impl Request {
     /// Finds out whom a head is from and which app it is for.
     pub(crate) fn begin(client: &Client, arrived: Arrived) -> Self {
         let worker = &client.worker;
-        let Arrived { head, started } = arrived;
+        let Arrived { mut head, started } = arrived;
         let known = KnownFields::of(&head);
         let plan = worker.plan();
         let host = known.host.map(|field| head.bytes(field.value)).unwrap_or_default();
         let app = plan.find(host);
         let certified = client.tls.is_some_and(|agreed| agreed.certified);
         let found = client_address::find(&head, &known, (client.peer.ip(), certified), plan.app(app));
+        let Met { app, route, ambiguous } =
+            plan.meet(app, &head, || is_secure(&head, client.tls.is_some(), found.peer_trusted));
+        if ambiguous {
+            head.faults.push(FramingFault::AmbiguousPath);
+        }
         let at_ms = worker.shared.clock.now_ms();
         Self {
             id: worker.new_request_id(at_ms),
@@ -79,6 +88,7 @@ impl Request {
             peer_trusted: found.peer_trusted,
             disbelief: found.disbelief,
             app,
+            route,
             plan,
             known,
             head,
@@ -105,6 +115,11 @@ impl Request {
     /// The app the request is for.
     pub(crate) fn app(&self) -> &AppPlan {
         self.plan.app(self.app)
+    }
+
+    /// What is done with it beyond forwarding.
+    pub(crate) fn handling(&self) -> Option<&Handling> {
+        self.plan.handling(self.app, self.route)
     }
 
     /// Whether it is a HEAD request.

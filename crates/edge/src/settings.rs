@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use phalanx_model::{CheckKind, PrefixSet, limits};
 
 use crate::http1::HeadLimits;
+use crate::tls::Identities;
 
 /// Settings of a node's data plane; checked by whoever reads them.
 #[derive(Debug, Clone)]
@@ -35,6 +36,12 @@ pub struct EdgeSettings {
     pub never_upstream: Vec<SocketAddr>,
     /// Whom to ask where named upstreams are; the system's if empty.
     pub nameservers: Vec<SocketAddr>,
+    /// The node's certificates for upstreams that ask for one.
+    pub identities: Identities,
+    /// What cookies that keep clients with their upstreams are made with; the same on all nodes of a fleet, and unknown to clients.
+    pub sticky_key: [u8; 16],
+    /// What the node calls itself in `Via`: distinct from all others, and nothing about where it is.
+    pub pseudonym: String,
 }
 
 /// A listener at which other proxies ask.
@@ -69,6 +76,9 @@ impl EdgeSettings {
             audit: false,
             never_upstream: Vec::new(),
             nameservers: Vec::new(),
+            identities: Identities::default(),
+            sticky_key: random_key(),
+            pseudonym: format!("phalanx-{:016x}", std::hash::RandomState::new().build_hasher().finish()),
         }
     }
 }

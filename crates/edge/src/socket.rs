@@ -4,6 +4,7 @@
 //! the worker; so an idle connection holds no buffer at all.
 
 use std::cell::RefCell;
+use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -12,7 +13,7 @@ use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
-use crate::http2::Stream;
+use crate::http2::{Call, Stream};
 use crate::tls::session::{Session, SessionError};
 use crate::wire::Wire;
 
@@ -34,9 +35,12 @@ pub(crate) struct Socket {
 enum Transport {
     /// With TLS, where that was begun.
     Wire(Wire, Option<Box<Session>>),
+    /// A client's request on a connection with others.
     Stream(Box<Stream>),
     /// Nothing: what is written stays in the output.
     Memory,
+    /// Ours to an upstream.
+    Call(Box<Call>),
 }
 
 impl Socket {
@@ -61,6 +65,11 @@ impl Socket {
         Self::over(Transport::Memory)
     }
 
+    /// One request on an upstream's HTTP/2 connection.
+    pub(crate) fn of_call(call: Call) -> Self {
+        Self::over(Transport::Call(Box::new(call)))
+    }
+
     /// Takes it out; what is left in its place reads and writes nothing.
     pub(crate) fn take(&mut self) -> Self {
         std::mem::replace(self, Self::of_wire(Wire::Gone))
@@ -81,8 +90,13 @@ impl Socket {
     pub(crate) fn session(&self) -> Option<&Session> {
         match &self.transport {
             Transport::Wire(_, session) => session.as_deref(),
-            Transport::Stream(_) | Transport::Memory => None,
+            Transport::Stream(_) | Transport::Call(_) | Transport::Memory => None,
         }
+    }
+
+    /// Takes a connection through a handshake on a runtime's thread that has no buffer at hand. The caller limits the time.
+    pub(crate) async fn shake_hands(&mut self) -> Result<(), SessionError> {
+        poll_fn(|cx| RECORDS.with_borrow_mut(|scratch| self.poll_handshake(cx, scratch))).await
     }
 
     /// Goes on with the handshake; ready when it is over.
@@ -95,7 +109,9 @@ impl Socket {
             Transport::Wire(stream, Some(session)) => {
                 session.poll_handshake(stream, cx, scratch, &mut self.input)
             }
-            Transport::Wire(_, None) | Transport::Stream(_) | Transport::Memory => Poll::Ready(Ok(())),
+            Transport::Wire(_, None) | Transport::Stream(_) | Transport::Call(_) | Transport::Memory => {
+                Poll::Ready(Ok(()))
+            }
         }
     }
 
@@ -110,7 +126,9 @@ impl Socket {
     pub(crate) fn return_buffer(&mut self) -> Vec<u8> {
         match &mut self.transport {
             Transport::Wire(_, Some(session)) => session.return_buffer(),
-            Transport::Wire(_, None) | Transport::Stream(_) | Transport::Memory => Vec::new(),
+            Transport::Wire(_, None) | Transport::Stream(_) | Transport::Call(_) | Transport::Memory => {
+                Vec::new()
+            }
         }
     }
 
@@ -123,6 +141,7 @@ impl Socket {
             }
             Transport::Stream(stream) => return stream.poll_read(cx, &mut self.input),
             Transport::Memory => return Poll::Ready(Ok(0)),
+            Transport::Call(call) => return call.poll_read(cx, &mut self.input),
         };
         let mut buffer = ReadBuf::new(scratch);
         ready!(Pin::new(stream).poll_read(cx, &mut buffer))?;
@@ -150,11 +169,16 @@ impl Socket {
             Transport::Wire(stream, None) => stream,
             Transport::Wire(stream, Some(session)) => {
                 let output = (self.output.as_slice(), &mut self.flushed);
-                ready!(session.poll_flush(stream, cx, output, progress))?;
+                let mut wrote = false;
+                let flushed = session.poll_flush(stream, cx, output, &mut wrote);
+                *progress |= wrote;
+                self.sent |= wrote;
+                ready!(flushed)?;
                 stream
             }
             Transport::Stream(stream) => return stream.poll_write(cx, &mut self.output, progress),
             Transport::Memory => return Poll::Ready(Ok(())),
+            Transport::Call(call) => return call.poll_write(cx, &mut self.output, progress),
         };
         while let Some(rest) = self.output.get(self.flushed..)
             && !rest.is_empty()
@@ -179,7 +203,8 @@ impl Socket {
 
     /// Whether any bytes were written since this was asked for last.
     pub(crate) fn has_sent(&mut self) -> bool {
-        std::mem::take(&mut self.sent)
+        let in_call = matches!(&self.transport, Transport::Call(call) if call.was_sent());
+        std::mem::take(&mut self.sent) || in_call
     }
 
     /// Takes the output buffer out, with whatever was not written; the socket starts afresh.
@@ -193,29 +218,61 @@ impl Socket {
         match &mut self.transport {
             Transport::Wire(stream, None) => Pin::new(stream).poll_shutdown(cx),
             Transport::Wire(stream, Some(session)) => session.poll_shutdown(stream, cx),
-            Transport::Stream(_) | Transport::Memory => Poll::Ready(Ok(())),
+            Transport::Stream(_) | Transport::Call(_) | Transport::Memory => Poll::Ready(Ok(())),
         }
     }
 
     /// A head was written at `from` of the output; `ends` says that no body follows. Only a stream has it apart from bodies.
     pub(crate) fn head_written(&mut self, from: usize, ends: bool) -> io::Result<()> {
         match &mut self.transport {
-            Transport::Wire(..) | Transport::Memory => Ok(()),
+            Transport::Wire(..) | Transport::Call(_) | Transport::Memory => Ok(()),
             Transport::Stream(stream) => stream.send_head(&mut self.output, from, ends),
         }
     }
 
-    /// The output holds all that is left of a response.
-    pub(crate) fn response_written(&mut self) {
-        if let Transport::Stream(stream) = &mut self.transport {
-            stream.end();
+    /// The head of a request to an upstream was written at the start of the output; `ends` says that no body follows. False: it
+    /// cannot be sent so.
+    pub(crate) fn request_written(&mut self, ends: bool) -> bool {
+        match &mut self.transport {
+            Transport::Call(call) => call.send_head(&mut self.output, ends),
+            Transport::Wire(..) | Transport::Stream(_) | Transport::Memory => true,
+        }
+    }
+
+    /// The output holds all that is left of a message but for these field lines, which HTTP/1 has in it already.
+    pub(crate) fn end_written(&mut self, trailers: Vec<u8>) {
+        match &mut self.transport {
+            Transport::Wire(..) | Transport::Memory => {}
+            Transport::Stream(stream) => stream.end(trailers),
+            Transport::Call(call) => call.end(trailers),
+        }
+    }
+
+    /// The field lines behind the body that was read, where its codec does not have them.
+    pub(crate) fn trailers(&self) -> &[u8] {
+        match &self.transport {
+            Transport::Wire(..) | Transport::Memory => &[],
+            Transport::Stream(stream) => stream.trailers(),
+            Transport::Call(call) => call.trailers(),
         }
     }
 
     /// Whether there is something to flush.
     pub(crate) fn has_output(&self) -> bool {
-        let owes_end = matches!(&self.transport, Transport::Stream(stream) if stream.owes_end());
+        let owes_end = match &self.transport {
+            Transport::Wire(..) | Transport::Memory => false,
+            Transport::Stream(stream) => stream.owes_end(),
+            Transport::Call(call) => call.owes_end(),
+        };
         owes_end || !self.output.is_empty()
+    }
+
+    /// The request of ours that this is on an upstream's HTTP/2 connection, if it is one.
+    pub(crate) fn call(&self) -> Option<&Call> {
+        match &self.transport {
+            Transport::Call(call) => Some(call),
+            Transport::Wire(..) | Transport::Stream(_) | Transport::Memory => None,
+        }
     }
 
     /// Whether this is one stream of a connection.
@@ -226,7 +283,7 @@ impl Socket {
     /// Ready when the client has given its stream up.
     pub(crate) fn poll_given_up(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         match &mut self.transport {
-            Transport::Wire(..) | Transport::Memory => Poll::Pending,
+            Transport::Wire(..) | Transport::Call(_) | Transport::Memory => Poll::Pending,
             Transport::Stream(stream) => stream.poll_given_up(cx),
         }
     }
@@ -243,10 +300,19 @@ impl Socket {
 
     /// Whether an idle connection is still good: open, and nothing unasked for has arrived.
     pub(crate) fn is_quiet(&mut self, cx: &mut Context<'_>) -> bool {
-        let Transport::Wire(stream, None) = &mut self.transport else { return false };
-        let mut byte = [0; 1];
-        let mut buffer = ReadBuf::new(&mut byte);
-        self.input.is_empty() && Pin::new(stream).poll_read(cx, &mut buffer).is_pending()
+        match &mut self.transport {
+            Transport::Wire(stream, None) => {
+                let mut byte = [0; 1];
+                let mut buffer = ReadBuf::new(&mut byte);
+                self.input.is_empty() && Pin::new(stream).poll_read(cx, &mut buffer).is_pending()
+            }
+            // Tickets for later sessions may have arrived, which are read on the way.
+            Transport::Wire(_, Some(_)) => {
+                let filled = RECORDS.with_borrow_mut(|scratch| self.poll_fill(cx, scratch));
+                filled.is_pending() && self.input.is_empty()
+            }
+            Transport::Stream(_) | Transport::Call(_) | Transport::Memory => false,
+        }
     }
 }
 
@@ -274,7 +340,7 @@ impl AsyncRead for Socket {
                 self.consume(bytes);
                 Poll::Ready(Ok(()))
             }
-            Transport::Stream(_) | Transport::Memory => Poll::Ready(Ok(())),
+            Transport::Stream(_) | Transport::Call(_) | Transport::Memory => Poll::Ready(Ok(())),
         }
     }
 }
@@ -294,7 +360,9 @@ impl AsyncWrite for Socket {
                     Poll::Pending => Poll::Pending,
                 }
             }
-            Transport::Stream(_) | Transport::Memory => Poll::Ready(Err(io::ErrorKind::Unsupported.into())),
+            Transport::Stream(_) | Transport::Call(_) | Transport::Memory => {
+                Poll::Ready(Err(io::ErrorKind::Unsupported.into()))
+            }
         }
     }
 
@@ -309,7 +377,9 @@ impl AsyncWrite for Socket {
                 let first = slices.iter().find(|slice| !slice.is_empty());
                 AsyncWrite::poll_write(self, cx, first.map_or(&[], |slice| slice))
             }
-            Transport::Stream(_) | Transport::Memory => Poll::Ready(Err(io::ErrorKind::Unsupported.into())),
+            Transport::Stream(_) | Transport::Call(_) | Transport::Memory => {
+                Poll::Ready(Err(io::ErrorKind::Unsupported.into()))
+            }
         }
     }
 
@@ -322,7 +392,9 @@ impl AsyncWrite for Socket {
             Transport::Wire(stream, Some(session)) => {
                 session.poll_flush(stream, cx, (&[], &mut 0), &mut false)
             }
-            Transport::Wire(_, None) | Transport::Stream(_) | Transport::Memory => Poll::Ready(Ok(())),
+            Transport::Wire(_, None) | Transport::Stream(_) | Transport::Call(_) | Transport::Memory => {
+                Poll::Ready(Ok(()))
+            }
         }
     }
 

@@ -12,6 +12,8 @@ pub(crate) enum Stop {
     Refused,
     /// It is answered by ourselves; the request's verdict says why.
     Answered(Reply),
+    /// Its route answers it.
+    Routed,
     /// The client is gone.
     ClientGone,
     /// The worker ended a wait.

@@ -22,6 +22,7 @@ use phalanx_model::{FramingFault, Reason};
 use crate::client::Client;
 use crate::plan::{AppPlan, EdgePlan};
 use crate::request::Request;
+use crate::route::said::is_secure;
 use crate::stages;
 
 /// What is counted during a trial; nothing while there is none.
@@ -173,7 +174,9 @@ fn outcome(request: &Request) -> Outcomes {
 /// Whether the plan before would have refused the same request.
 fn would_refuse(before: &EdgePlan, client: &Client, request: &Request) -> bool {
     let host = request.known.host.map(|field| request.head.bytes(field.value)).unwrap_or_default();
-    let Some(index) = before.find(host) else { return true };
+    let secure = || is_secure(&request.head, client.tls.is_some(), request.peer_trusted);
+    let met = before.meet(before.find(host), &request.head, secure);
+    let Some(index) = met.app else { return true };
     let app = before.app(Some(index));
     if matches!(request.verdict.reason, Reason::Framing { .. }) {
         return app.limits.body_bytes <= request.app().limits.body_bytes;

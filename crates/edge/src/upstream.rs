@@ -1,7 +1,8 @@
-//! Connections to upstreams: a pool per worker, last in first out, and making new ones.
+//! Connections to upstreams: a pool per worker, last in first out, and making new ones, with TLS or without.
 //!
 //! An upstream connection is driven by the task of the client it serves. Nothing polls an idle one: it is looked at
-//! when it is taken out, and dropped when it has been idle for too long.
+//! when it is taken out, and dropped when it has been idle for too long. HTTP/2 connections have a pool of their own, because
+//! several requests go over one ([`crate::http2::Pool`]).
 
 use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
@@ -10,16 +11,23 @@ use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
+use std::time::Duration;
 
 use hashbrown::HashMap;
 use phalanx_model::counters::WorkerCounters;
+use phalanx_policy::Protocol;
 use tokio::net::{TcpStream, UnixStream};
 
 use crate::balance::group::{Address, Endpoint};
 use crate::client::Client;
 use crate::control::Cut;
+use crate::http1::response::UPSTREAM_HEAD_BYTES_MAX;
+use crate::http2::{self, Connecting};
 use crate::plan::AppPlan;
+use crate::settings::EdgeSettings;
 use crate::socket::Socket;
+use crate::tls::material::HTTP2;
+use crate::tls::session::SessionError;
 use crate::wire::Wire;
 
 /// A worker's idle upstream connections.
@@ -101,37 +109,192 @@ impl From<Cut> for ConnectError {
     }
 }
 
-/// A connection to an upstream, and whether it has served before.
+/// What is offered to an upstream to speak.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Offer {
+    Http1,
+    Http2,
+    Either,
+}
+
+impl Offer {
+    /// What policy says to offer. `upgrades`: the connection is to become one of another protocol, which HTTP/1.1 alone can.
+    pub(crate) fn to(endpoint: &Endpoint, upgrades: bool) -> Self {
+        match endpoint.server.protocol {
+            Protocol::Http1 => Self::Http1,
+            Protocol::Http2 => Self::Http2,
+            // Without TLS there is no agreeing on it.
+            Protocol::Auto if upgrades || endpoint.server.tls.is_none() => Self::Http1,
+            Protocol::Auto => Self::Either,
+        }
+    }
+}
+
+/// A connection to an upstream, and whether it has served before. `upgrades`: it is to become one of another protocol, which takes one
+/// of its own.
 pub(crate) async fn connect(
     client: &Client,
     app: &AppPlan,
     endpoint: &Endpoint,
-    fresh: bool,
+    (fresh, upgrades): (bool, bool),
 ) -> Result<(Socket, bool), ConnectError> {
     let worker = &client.worker;
-    if !fresh && let Some(mut socket) = worker.pool.take(&endpoint.key, worker.now_ms()).await {
-        WorkerCounters::add_one(&worker.counters.upstream_reuses);
-        socket.output = worker.take_buffer();
-        return Ok((socket, true));
+    let offer = Offer::to(endpoint, upgrades);
+    client.control.set_deadline(worker.after_ms(app.limits.upstream_connect_ms));
+    let mut making = None;
+    if offer != Offer::Http1 {
+        // In a box: the plain path has no room for it.
+        match Box::pin(take_place(client, endpoint, (offer, fresh))).await? {
+            Place::Taken(socket) => return Ok((reused(client, socket), true)),
+            Place::Make(connecting) => making = connecting,
+        }
+    }
+    if offer != Offer::Http2
+        && !fresh
+        && let Some(socket) = worker.pool.take(&endpoint.pool_key, worker.now_ms()).await
+    {
+        return Ok((reused(client, socket), true));
     }
     WorkerCounters::add_one(&worker.counters.upstream_connects);
-    client.control.set_deadline(worker.after_ms(app.limits.upstream_connect_ms));
-    let mut connecting = pin!(dial(endpoint, &worker.shared.settings.never_upstream));
+    let mut connecting = pin!(make(client, endpoint, offer));
     let connected = client.control.run(|cx| connecting.as_mut().poll(cx).map_err(ConnectError::Failed)).await;
+    drop(making);
     let mut socket = connected?;
     socket.output = worker.take_buffer();
+    socket.borrow_buffer(|| worker.take_buffer());
     Ok((socket, false))
 }
 
-/// Connects to an endpoint, unless it is among the addresses that no request may go to.
-pub(crate) async fn dial(endpoint: &Endpoint, never: &[SocketAddr]) -> io::Result<Socket> {
-    match &endpoint.address {
-        Address::Tcp(address) if is_never_upstream(*address, never) => {
-            Err(io::Error::new(io::ErrorKind::PermissionDenied, "it is this node's own management"))
-        }
-        Address::Tcp(address) => TcpStream::connect(address).await.map(Socket::new),
-        Address::Unix(path) => UnixStream::connect(path).await.map(|it| Socket::of_wire(Wire::Unix(it))),
+fn reused(client: &Client, mut socket: Socket) -> Socket {
+    let worker = &client.worker;
+    WorkerCounters::add_one(&worker.counters.upstream_reuses);
+    socket.output = worker.take_buffer();
+    socket.borrow_buffer(|| worker.take_buffer());
+    socket
+}
+
+/// What came of the wish for a place on an HTTP/2 connection.
+enum Place {
+    Taken(Socket),
+    /// There is none: one is to be made, for which others may wait.
+    Make(Option<Connecting>),
+}
+
+/// A place on an HTTP/2 connection that there is, or that another request is making.
+async fn take_place(
+    client: &Client,
+    endpoint: &Endpoint,
+    (offer, fresh): (Offer, bool),
+) -> Result<Place, ConnectError> {
+    let worker = &client.worker;
+    let key = &endpoint.pool_key;
+    // Where it may turn out to be HTTP/1.1, of which each request needs one, nobody waits for another's.
+    let shared = offer == Offer::Http2 || worker.calls.knows(key);
+    if fresh || !shared {
+        return Ok(Place::Make(None));
     }
+    let peer = worker.calls.peer(key);
+    loop {
+        let mut changed = pin!(peer.changed());
+        changed.as_mut().enable();
+        if let Some(socket) = worker.calls.take(key, worker.now_ms()).await {
+            return Ok(Place::Taken(socket));
+        }
+        if !peer.is_connecting() {
+            return Ok(Place::Make(Some(peer.connecting())));
+        }
+        client.control.run(|cx| changed.as_mut().poll(cx).map(Ok::<_, Cut>)).await?;
+    }
+}
+
+/// Makes a connection that is ready for a request.
+async fn make(client: &Client, endpoint: &Endpoint, offer: Offer) -> io::Result<Socket> {
+    let worker = &client.worker;
+    let dialled = dial(endpoint, &worker.shared.settings, offer).await?;
+    dialled.ready(endpoint, &worker.calls, worker.now_ms()).await
+}
+
+/// A new connection, and what is spoken on it.
+pub(crate) struct Dialled {
+    socket: Socket,
+    http2: bool,
+}
+
+impl Dialled {
+    /// The connection as it takes a request: itself, or the first place on it.
+    pub(crate) async fn ready(
+        self,
+        endpoint: &Endpoint,
+        calls: &http2::Pool,
+        now_ms: u64,
+    ) -> io::Result<Socket> {
+        let Self { socket, http2 } = self;
+        if !http2 {
+            return Ok(socket);
+        }
+        let https = endpoint.server.tls.is_some();
+        let head_bytes_max = u32::try_from(UPSTREAM_HEAD_BYTES_MAX).unwrap_or(u32::MAX);
+        Box::pin(calls.begin(&endpoint.pool_key, socket, (https, head_bytes_max), now_ms)).await
+    }
+}
+
+/// Connects to an endpoint, unless it is among the addresses that no request may go to, and goes through its handshake.
+pub(crate) async fn dial(endpoint: &Endpoint, settings: &EdgeSettings, offer: Offer) -> io::Result<Dialled> {
+    let mut socket = match &endpoint.address {
+        Address::Tcp(address) => Socket::new(connect_to(*address, endpoint.other, settings).await?),
+        Address::Unix(path) => Socket::of_wire(Wire::Unix(UnixStream::connect(path).await?)),
+    };
+    let Some(tls) = &endpoint.server.tls else {
+        return Ok(Dialled { socket, http2: offer == Offer::Http2 });
+    };
+    let offered = (offer != Offer::Http1, offer != Offer::Http2);
+    let session = tls.session(&endpoint.server.host, &settings.identities, offered);
+    socket.start_tls(session.map_err(io::Error::other)?);
+    // In a box: connections without TLS have no room for it.
+    Box::pin(socket.shake_hands()).await.map_err(|error| match error {
+        SessionError::Io(error) => io::Error::new(error.kind(), format!("TLS: {error}")),
+        SessionError::Tls(error) => io::Error::new(io::ErrorKind::InvalidData, format!("TLS: {error}")),
+    })?;
+    let http2 = socket.session().is_some_and(|session| session.connection().alpn_protocol() == Some(HTTP2));
+    if offer == Offer::Http2 && !http2 {
+        let why = "the upstream does not agree on HTTP/2";
+        return Err(io::Error::new(io::ErrorKind::InvalidData, why));
+    }
+    Ok(Dialled { socket, http2 })
+}
+
+/// Connects to an address, or to another of the same server where it does not answer soon: one of the other family, which may be the
+/// only one that can be reached just now (as RFC 8305 has it).
+async fn connect_to(
+    address: SocketAddr,
+    other: Option<SocketAddr>,
+    settings: &EdgeSettings,
+) -> io::Result<TcpStream> {
+    if is_never_upstream(address, &settings.never_upstream) {
+        return Err(io::Error::new(io::ErrorKind::PermissionDenied, "it is this node's own management"));
+    }
+    let Some(other) = other.filter(|other| !is_never_upstream(*other, &settings.never_upstream)) else {
+        return TcpStream::connect(address).await;
+    };
+    // In a box: most servers have one address only.
+    Box::pin(async move {
+        let mut first = pin!(TcpStream::connect(address));
+        let failed = match tokio::time::timeout(OTHER_FAMILY_AFTER, first.as_mut()).await {
+            Ok(Ok(stream)) => return Ok(stream),
+            Ok(Err(error)) => Some(error),
+            Err(_) => None,
+        };
+        let mut second = pin!(TcpStream::connect(other));
+        match failed {
+            Some(error) => second.await.map_err(|_| error),
+            None => tokio::select! {
+                Ok(stream) = first.as_mut() => Ok(stream),
+                Ok(stream) = second.as_mut() => Ok(stream),
+                else => Err(io::ErrorKind::ConnectionRefused.into()),
+            },
+        }
+    })
+    .await
 }
 
 /// Whether an address is one of those, however it is written: every address leads to a listener on all addresses, and the unspecified
@@ -146,9 +309,28 @@ pub fn is_never_upstream(address: SocketAddr, never: &[SocketAddr]) -> bool {
     })
 }
 
+/// After how long an address of the other family is tried beside the first (RFC 8305 section 5).
+const OTHER_FAMILY_AFTER: Duration = Duration::from_millis(250);
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn the_other_family_is_tried_where_the_first_does_not_answer() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.2:0").await.unwrap();
+        let other = listener.local_addr().unwrap();
+        let nobody = SocketAddr::new("127.0.0.3".parse().unwrap(), other.port());
+        let mut settings = EdgeSettings::new(Vec::new(), 1, 1);
+        let reached = connect_to(nobody, Some(other), &settings).await.unwrap();
+        assert_eq!(reached.peer_addr().unwrap(), other);
+        assert_eq!(
+            connect_to(nobody, None, &settings).await.unwrap_err().kind(),
+            io::ErrorKind::ConnectionRefused
+        );
+        settings.never_upstream = vec![other];
+        assert!(connect_to(nobody, Some(other), &settings).await.is_err());
+    }
 
     #[test]
     fn own_addresses_are_known_in_every_form() {

@@ -18,6 +18,7 @@ use crate::client::Client;
 use crate::compress::Encoders;
 use crate::connection;
 use crate::control::{Activity, Connections, Control, Cut};
+use crate::http2;
 use crate::overload;
 use crate::places::Places;
 use crate::plan::{EdgePlan, LocalPlan};
@@ -57,6 +58,8 @@ pub(crate) struct Worker {
     pub(crate) shared: WorkerShared,
     pub(crate) counters: Arc<WorkerCounters>,
     pub(crate) pool: Pool,
+    /// HTTP/2 connections to upstreams.
+    pub(crate) calls: http2::Pool,
     pub(crate) connections: Connections,
     pub(crate) inspect_scratch: InspectScratch,
     pub(crate) encoders: Encoders,
@@ -81,6 +84,7 @@ impl Worker {
         let plan = RefCell::new(Rc::new(shared.plan.load_full()));
         let limits = &shared.settings.limits;
         Self {
+            calls: http2::Pool::default(),
             pool: Pool::new(limits.upstream_idle, limits.upstream_idle_ms),
             connections: Connections::default(),
             inspect_scratch: InspectScratch::default(),
@@ -196,6 +200,7 @@ impl Worker {
         self.connections.for_each(|control| control.check_deadline(now_ms));
         self.pool.drop_expired(now_ms);
         overload::close_idle(self);
+        self.calls.drop_expired(now_ms, self.shared.settings.limits.upstream_idle_ms);
     }
 
     fn cut_idle(&self) {
@@ -224,6 +229,7 @@ impl Worker {
                 return;
             }
             match control.activity.get() {
+                _ if control.spared.get() => {}
                 Activity::Refusing => control.ends.set(true),
                 Activity::Idle | Activity::Busy => control.cut(Cut::Banned),
             }

@@ -20,6 +20,9 @@ pub struct AccessEvent {
     pub at_ms: u64,
     /// The app it was for.
     pub app: Arc<str>,
+    /// The route of the app that it met, if one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub route: Option<Arc<str>>,
     /// The client's address, after trusted forwarders.
     pub client: IpAddr,
     /// The address at the other end of the connection.

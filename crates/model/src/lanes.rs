@@ -105,6 +105,7 @@ mod tests {
             id: RequestId::from_parts(1, 1, 1),
             at_ms: 1,
             app: "shop".into(),
+            route: None,
             client: "192.0.2.1".parse().unwrap(),
             peer: "192.0.2.1".parse().unwrap(),
             method: "GET".into(),

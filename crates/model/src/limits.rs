@@ -167,6 +167,23 @@ pub const RATE_LIMITS_PER_APP_MAX: usize = 16;
 pub const RATE_PATHS_MAX: usize = 64;
 /// Longest path pattern, in bytes.
 pub const RATE_PATH_BYTES_MAX: usize = 256;
+/// Routes of one app. How many there are does not slow a request down; they take memory and time to load.
+pub const ROUTES_PER_APP_MAX: usize = 20_000;
+/// Routes of one app that have the same path; they are tried one by one.
+pub const ROUTES_OF_PATH_MAX: usize = 64;
+/// Longest path of a route, in bytes.
+pub const ROUTE_PATH_BYTES_MAX: usize = 1_024;
+/// Segments of a route's path; as many are looked up for a request at most.
+pub const ROUTE_DEPTH_MAX: usize = 32;
+/// Changes of header fields in one place; each is compared with each field.
+pub const HEADER_EDITS_MAX: usize = 64;
+/// Longest value that policy gives a header field, in bytes.
+pub const HEADER_EDIT_BYTES_MAX: usize = 4_096;
+/// Largest body of an answer that stands in the policy; more is a web server's work.
+pub const REPLY_BODY_BYTES_MAX: usize = 256 * 1024;
+/// Largest template of a page of the node's own; it is sent to whoever is refused.
+pub const PAGE_BYTES_MAX: usize = 64 * 1024;
+
 /// Longest time of a rate, in milliseconds: a day. What is forgotten at a restart should not be longer.
 pub const RATE_PERIOD_MAX_MS: u64 = 24 * 60 * 60_000;
 /// Highest rate, in requests per millisecond: a million in a second is more than a node serves.
@@ -287,7 +304,9 @@ pub const POLICY_RULES_MAX: usize = 10_000;
 /// Lines in all files of one policy bundle: lists of phrases and addresses are compiled into tables, in memory, on every node.
 pub const POLICY_LINES_MAX: usize = 200_000;
 /// Apps of one policy bundle.
-pub const POLICY_APPS_MAX: usize = 256;
+pub const POLICY_APPS_MAX: usize = 4_096;
+/// Routes of all apps of one policy bundle.
+pub const POLICY_ROUTES_MAX: usize = 50_000;
 /// Rules that all distinct programs of one policy bundle have together: each app with a rule set or paranoia level of its own has one.
 pub const POLICY_PROGRAM_RULES_MAX: usize = 50_000;
 /// Addresses and ranges in the policy file of a bundle. What is longer is a blocklist.

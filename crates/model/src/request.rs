@@ -120,6 +120,8 @@ pub enum FramingFault {
     BadChunk,
     /// `CONNECT`, or an absolute-form target whose authority differs from `Host`.
     BadTarget,
+    /// A path that servers read in two ways, which meet different routes of the app.
+    AmbiguousPath,
     /// A head beyond the limits of size, fields or time.
     HeadTooLarge,
     /// A body beyond the limit.
@@ -153,6 +155,7 @@ impl fmt::Display for FramingFault {
             Self::BadVersion => "unsupported protocol version",
             Self::BadChunk => "malformed chunk",
             Self::BadTarget => "target form not served here",
+            Self::AmbiguousPath => "path can be read in two ways",
             Self::HeadTooLarge => "head is too large",
             Self::BodyTooLarge => "body is too large",
             Self::HeadTimeout => "head did not arrive in time",

@@ -22,7 +22,7 @@ pub(crate) enum Command {
     /// Run a node from its settings file
     Run(RunArgs),
     /// Check a settings file and its policy without running them
-    Check(RunArgs),
+    Check(CheckArgs),
     /// Watch a small fleet protect a shop with real holes
     Demo(crate::demo::DemoArgs),
     /// Show the state of a running node
@@ -157,6 +157,9 @@ pub(crate) struct UpArgs {
     /// Network whose X-Forwarded-* headers count
     #[arg(long, value_name = "CIDR", value_parser = parse_prefix)]
     pub(crate) trust_forwarded: Vec<Prefix>,
+    /// Network of load balancers: each connection begins with a PROXY header, and nobody else may connect
+    #[arg(long, value_name = "CIDR", value_parser = parse_prefix)]
+    pub(crate) proxy_protocol: Vec<Prefix>,
     /// Network that is never banned; replaces the default [default: loopback]
     #[arg(long, value_name = "CIDR", value_parser = parse_prefix)]
     pub(crate) operator: Vec<Prefix>,
@@ -221,6 +224,18 @@ pub(crate) struct RunArgs {
     /// Machine-readable output
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+#[derive(Debug, Clone, Args)]
+pub(crate) struct CheckArgs {
+    #[command(flatten)]
+    pub(crate) run: RunArgs,
+    /// Say which app and route a request meets, and why, e.g. --route GET https://shop.example/cart
+    #[arg(long, num_args = 2, value_names = ["METHOD", "URL"])]
+    pub(crate) route: Vec<String>,
+    /// A header field of that request, e.g. 'X-Canary: 1' [may be repeated]
+    #[arg(long, value_name = "FIELD", requires = "route")]
+    pub(crate) header: Vec<String>,
 }
 
 /// Reads a network or a single address.

@@ -4,14 +4,15 @@
 //!
 //! INVARIANT: nothing here reads the disk, and nothing of the plan in force is touched.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use phalanx_edge::EdgePlan;
+use phalanx_edge::{AppPlan, EdgePlan};
 use phalanx_fleet::Bundle;
 use phalanx_inspect::{Collections, Outcome, Scratch, Transaction};
 use phalanx_model::limits::{
-    POLICY_APPS_MAX, POLICY_LINES_MAX, POLICY_PREFIXES_MAX, POLICY_PROGRAM_RULES_MAX, POLICY_RULES_MAX,
+    POLICY_APPS_MAX, POLICY_LINES_MAX, POLICY_PREFIXES_MAX, POLICY_PROGRAM_RULES_MAX, POLICY_ROUTES_MAX,
+    POLICY_RULES_MAX,
 };
 use phalanx_policy::{Diagnostic, FileSet, Files, Mode, Policy, RuleSource, baseline};
 
@@ -59,6 +60,24 @@ pub(crate) fn features(policy: &Policy) -> Vec<String> {
     if !policy.apps.iter().all(plain) {
         features.push("upstreams".to_owned());
     }
+    let by_itself = |server: &phalanx_policy::Server| {
+        server.tls.is_some() || server.protocol != phalanx_policy::Protocol::Http1
+    };
+    if policy
+        .apps
+        .iter()
+        .any(|app| app.upstreams.sticky.is_some() || app.upstreams.servers.iter().any(by_itself))
+    {
+        features.push("origins".to_owned());
+    }
+    let only_forwards = |app: &phalanx_policy::App| {
+        app.routes.is_empty()
+            && *app.handling == phalanx_policy::Handling::default()
+            && !app.hosts.iter().any(|host| host.starts_with("*."))
+    };
+    if !policy.apps.iter().all(only_forwards) {
+        features.push("routes".to_owned());
+    }
     features
 }
 
@@ -67,18 +86,22 @@ pub(crate) fn features(policy: &Policy) -> Vec<String> {
 ///
 /// That some of them are refused is no fault: an app may well take no forms. What is subtler is for a trial to show.
 pub(crate) fn refuses_everything(next: &EdgePlan, before: &EdgePlan) -> Option<Arc<str>> {
-    let refused = |plan: &EdgePlan, name: &str| {
-        let app = plan.apps().iter().find(|app| *app.name == *name)?;
+    let refused = |app: &AppPlan| {
         let host = app.hosts.first().map_or("www.example.org", |host| host.trim_start_matches("*."));
-        Some(BENIGN.iter().all(|request| rejects(app, &request.replace("HOST", host))))
+        BENIGN.iter().all(|request| rejects(app, &request.replace("HOST", host)))
     };
-    let apps = next.apps().iter().map(|app| &app.name);
-    let mut caught =
-        apps.filter(|name| refused(next, name) == Some(true) && refused(before, name) != Some(true));
-    caught.next().cloned()
+    // Apps with the same rules are asked once.
+    let mut known = HashMap::new();
+    let mut caught = next.apps().iter().filter(|app| {
+        let rules = (app.program.as_ref().map(Arc::as_ptr), app.scope.as_ref().map(Arc::as_ptr));
+        let catches_all = *known.entry(rules).or_insert_with(|| refused(app));
+        let same = |known: &&AppPlan| known.name == app.name;
+        catches_all && !before.apps().iter().find(same).is_some_and(refused)
+    });
+    caught.next().map(|app| Arc::clone(&app.name))
 }
 
-fn rejects(app: &phalanx_edge::AppPlan, raw: &str) -> bool {
+fn rejects(app: &AppPlan, raw: &str) -> bool {
     let Some(program) = &app.program else { return false };
     let Ok(request) = Request::read(raw.as_bytes()) else { return false };
     let transaction = Transaction::new(Arc::clone(program), Box::<Scratch>::default(), connection(1, 0));
@@ -117,6 +140,11 @@ fn check_complexity(policy: &Policy, entry: &str, rules: usize) -> Result<(), Ve
         let message = format!("the policy has {} apps; {POLICY_APPS_MAX} are possible", policy.apps.len());
         return Err(fault(entry, &message));
     }
+    let routes: usize = policy.apps.iter().map(|app| app.routes.len()).sum();
+    if routes > POLICY_ROUTES_MAX {
+        let message = format!("the policy has {routes} routes; {POLICY_ROUTES_MAX} are possible");
+        return Err(fault(entry, &message));
+    }
     let of_apps: usize = policy.apps.iter().map(|app| app.trust_forwarded.len()).sum();
     let prefixes = policy.allow.len() + policy.operator_networks.len() + of_apps;
     if prefixes > POLICY_PREFIXES_MAX {
@@ -124,11 +152,13 @@ fn check_complexity(policy: &Policy, entry: &str, rules: usize) -> Result<(), Ve
             format!("the policy has {prefixes} addresses and ranges; {POLICY_PREFIXES_MAX} are possible");
         return Err(fault(entry, &message));
     }
-    let programs: HashSet<_> = policy
-        .apps
-        .iter()
-        .filter(|app| app.mode != Mode::Off)
-        .map(|app| (&app.rules, &app.extra_rules, app.paranoia, app.mode == Mode::Observe))
+    let of_apps = policy.apps.iter().map(|app| (app.mode, &app.rules, &app.extra_rules, app.paranoia));
+    let own = policy.apps.iter().flat_map(|app| &app.routes).filter_map(|route| route.own.as_ref());
+    let of_routes = own.map(|own| (own.mode, &own.rules, &own.extra_rules, own.paranoia));
+    let programs: HashSet<_> = of_apps
+        .chain(of_routes)
+        .filter(|(mode, ..)| *mode != Mode::Off)
+        .map(|(mode, rules, extra, paranoia)| (rules, extra, paranoia, mode == Mode::Observe))
         .collect();
     let own = |rules: &RuleSource| match rules {
         RuleSource::Baseline => baseline().iter().map(|(_, text)| text.matches("SecRule").count()).sum(),

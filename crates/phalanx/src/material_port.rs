@@ -7,13 +7,14 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use phalanx_control::acme::{Issued, Proof};
 use phalanx_control::{Acme, api};
-use phalanx_edge::{Challenges, Material, Served, TlsListener};
+use phalanx_edge::{Challenges, Identities, Material, Served, TlsListener};
 use phalanx_model::limits::CERTIFICATE_ENDS_SOON_MS;
 use phalanx_model::{Clock, Swap};
 use phalanx_policy::Diagnostic;
 use phalanx_trust::{Sealer, ServedCertificate, TicketKeys, Ticketer, private_file, served};
 use zeroize::Zeroizing;
 
+use crate::identity_port::IdentityKeeper;
 use crate::tls_settings::{CertificateFiles, ClientCertificates, TlsListen, TlsSettings};
 
 /// The certificates in force, and where the next ones come from.
@@ -26,6 +27,8 @@ pub(crate) struct MaterialKeeper {
     /// Where certificates that were ordered are kept for the next start, sealed.
     kept: OnceLock<(Arc<Sealer>, PathBuf)>,
     material: Arc<Swap<Material>>,
+    /// What upstreams get to see.
+    upstreams: IdentityKeeper,
     clock: Arc<dyn Clock>,
     state: Mutex<State>,
 }
@@ -66,6 +69,10 @@ impl MaterialKeeper {
                 Err(fault) => faults.push(fault),
             }
         }
+        let upstreams = match IdentityKeeper::start(&settings.identities) {
+            Ok(upstreams) => upstreams,
+            Err(more) => return Err([faults, more].concat()),
+        };
         if !faults.is_empty() {
             return Err(faults);
         }
@@ -79,6 +86,7 @@ impl MaterialKeeper {
             tickets,
             acme: OnceLock::new(),
             placeholder,
+            upstreams,
             kept: OnceLock::new(),
             material: Arc::new(Swap::new(first)),
             clock,
@@ -159,6 +167,11 @@ impl MaterialKeeper {
         Arc::clone(&self.material)
     }
 
+    /// What upstreams get to see, as the edge reads it.
+    pub(crate) fn identities(&self) -> Identities {
+        self.upstreams.identities()
+    }
+
     /// Reads the files again. What can be shown is in force afterwards; for the rest what was in force stays.
     pub(crate) fn reload(&self) -> Result<(), Vec<Diagnostic>> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
@@ -185,6 +198,7 @@ impl MaterialKeeper {
             }
             Err(fault) => faults.push(fault),
         }
+        faults.extend(self.upstreams.reload());
         state.faults.clone_from(&faults);
         if faults.is_empty() { Ok(()) } else { Err(faults) }
     }
@@ -236,6 +250,7 @@ pub(crate) fn check(settings: &TlsSettings, now_ms: u64) -> Vec<Diagnostic> {
             Err(fault) => found.push(fault),
         }
     }
+    found.extend(settings.identities.iter().filter_map(|(_, files)| read(files).err()));
     found
 }
 
@@ -338,7 +353,7 @@ fn material(
         .map_err(|error| fault(error.to_string()))
 }
 
-fn read(files: &CertificateFiles) -> Result<ServedCertificate, Diagnostic> {
+pub(crate) fn read(files: &CertificateFiles) -> Result<ServedCertificate, Diagnostic> {
     let (chain, key) = (read_file(&files.cert)?, read_file(&files.key)?);
     ServedCertificate::read(&chain, &key).map_err(|fault| {
         let file = if fault.in_key { files.key.display().to_string().into() } else { files.name() };

@@ -13,7 +13,7 @@ use futures_util::FutureExt;
 use parking_lot::Mutex;
 use phalanx_control::api::{NodeStatus, Process};
 use phalanx_control::{ControlDeps, Listeners, Reloaded};
-use phalanx_edge::{CheckListen, Edge, EdgeHandle, EdgeSettings, EdgeShared};
+use phalanx_edge::{CheckListen, Edge, EdgeHandle, EdgeSettings, EdgeShared, Identities};
 use phalanx_fleet::{Change, FleetError, FleetHandle, FleetKeys, GoodPort, NatsSettings, Remembered, Sites};
 use phalanx_model::lanes::{LaneReaders, Lanes};
 use phalanx_model::{
@@ -44,6 +44,7 @@ use crate::policy_follow::Kept;
 use crate::policy_port::PolicyKeeper;
 use crate::settings::{Drains, Settings};
 use crate::state::StateFolder;
+use crate::upstreams::OwnNode;
 
 /// Why a node did not start.
 pub(crate) enum StartError {
@@ -134,7 +135,7 @@ impl Node {
         let keeper = PolicyKeeper::start(
             source,
             kept.bundle(),
-            management(settings),
+            OwnNode { management: management(settings), identities: material.identities() },
             lanes.clone(),
             Arc::clone(&clock),
         )
@@ -371,7 +372,13 @@ async fn start_core(
     let counts_jointly = settings.fleet.is_some() || fleet_settings.nats.is_some();
     let secret = fleet_settings.secret.as_ref();
     let rate_hash_key = counts_jointly.then(|| crate::rates::hash_key(&fleet_settings.fleet_id, secret));
-    let bound = bind_edge(settings, rate_hash_key, (admin, &birth.start.sockets), shared)?;
+    let sticky_key = match counts_jointly {
+        true => crate::rates::hash_key(&format!("{}, cookies", fleet_settings.fleet_id), secret),
+        false => own_key(&keys),
+    };
+    let keys_of_edge = (rate_hash_key, sticky_key);
+    let bound =
+        bind_edge(settings, (keys_of_edge, material.identities()), (admin, &birth.start.sockets), shared)?;
     let edge = bound.handle();
     let to_run = match birth.start.takeover.is_some() {
         true => Some(bound),
@@ -501,9 +508,15 @@ fn check_listeners(settings: &Settings) -> Vec<CheckListen> {
     settings.checks.iter().zip(with_places).map(|(one, place)| one.for_edge(place)).collect()
 }
 
+/// What a node of no fleet makes cookies with: its own, and the same after each start. Ed25519 signs the same text the same way.
+fn own_key(keys: &FleetKeys) -> [u8; 16] {
+    let digest = phalanx_trust::sha256(&keys.node.sign(b"phalanx cookies"));
+    digest.first_chunk().copied().unwrap_or_default()
+}
+
 fn bind_edge(
     settings: &Settings,
-    rate_hash_key: Option<[u8; 16]>,
+    ((rate_hash_key, sticky_key), identities): ((Option<[u8; 16]>, [u8; 16]), Identities),
     (admin, sockets): (SocketAddr, &Sockets),
     shared: EdgeShared,
 ) -> anyhow::Result<Edge> {
@@ -520,6 +533,8 @@ fn bind_edge(
     edge_settings.audit = settings.logs.audit.is_some();
     edge_settings.h2c = settings.h2c;
     edge_settings.limits = crate::limit_settings::within_machine(&settings.limits);
+    edge_settings.identities = identities;
+    edge_settings.sticky_key = sticky_key;
     if let Some(key) = rate_hash_key {
         edge_settings.rate_hash_key = key;
     }

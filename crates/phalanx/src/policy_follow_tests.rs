@@ -15,6 +15,7 @@ use phalanx_trust::{SignedRecord, Statement};
 
 use super::*;
 use crate::plan::PolicySource;
+use crate::upstreams::OwnNode;
 
 const FLEET: &str = "default";
 
@@ -40,7 +41,8 @@ impl Rig {
         let (lanes, readers) = Lanes::new();
         let kept = Kept::read(&state, &sealer, FLEET.into());
         let own = PolicySource::Built(Box::new(Policy::one_app("http://127.0.0.1:9").unwrap()));
-        let keeper = PolicyKeeper::start(own, kept.bundle(), Vec::new(), lanes.clone(), Arc::clone(&clock));
+        let keeper =
+            PolicyKeeper::start(own, kept.bundle(), OwnNode::default(), lanes.clone(), Arc::clone(&clock));
         let keeper = Arc::new(keeper.map_err(|faults| summary(&faults)).unwrap());
         let shared = EdgeShared {
             plan: keeper.plan(),

@@ -2,7 +2,6 @@
 //! faults changes nothing. The fleet's bundle, once there is one, goes before the node's own policy.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use phalanx_control::{Reloaded, TriedBundle, api};
@@ -17,7 +16,7 @@ use phalanx_record::RateLimitCount;
 
 use crate::bundle_plan;
 use crate::plan::{Compiled, PolicySource, rule_stats};
-use crate::upstreams::{check_upstreams, describe};
+use crate::upstreams::{OwnNode, check_upstreams, describe};
 
 /// The plan in force, and where the next one comes from.
 pub(crate) struct PolicyKeeper {
@@ -27,7 +26,7 @@ pub(crate) struct PolicyKeeper {
     /// What is in force, for reports. Held while a plan is replaced, so that replacements come one by one.
     state: Mutex<State>,
     /// Listeners of the node's own management, to which no app's requests may go.
-    management: Vec<SocketAddr>,
+    own: OwnNode,
     lanes: Lanes,
     clock: Arc<dyn Clock>,
 }
@@ -45,15 +44,14 @@ impl PolicyKeeper {
     pub(crate) fn start(
         source: PolicySource,
         kept: Option<(Bundle, Running)>,
-        management: Vec<SocketAddr>,
+        own: OwnNode,
         lanes: Lanes,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, Vec<Diagnostic>> {
         let collections = Arc::default();
         let (mut refused, mut of_bundle) = (None, None);
         if let Some((bundle, running)) = kept {
-            match bundle_plan::compile(&bundle, &collections).and_then(|it| check_upstreams(it, &management))
-            {
+            match bundle_plan::compile(&bundle, &collections).and_then(|it| check_upstreams(it, &own)) {
                 Ok(compiled) => of_bundle = Some((compiled, running)),
                 Err(faults) => {
                     let error = summary(&faults);
@@ -64,12 +62,12 @@ impl PolicyKeeper {
         }
         let (Compiled { plan, policy, warnings }, bundle) = match of_bundle {
             Some((compiled, running)) => (compiled, Some(running)),
-            None => (check_upstreams(source.compile(&collections)?, &management)?, None),
+            None => (check_upstreams(source.compile(&collections)?, &own)?, None),
         };
         report(&warnings);
         let state = Mutex::new(State { policy, refused, bundle });
         let plan = Arc::new(Swap::new(plan));
-        Ok(Self { source, collections, plan, state, management, lanes, clock })
+        Ok(Self { source, collections, plan, state, own, lanes, clock })
     }
 
     /// The plan as the edge reads it.
@@ -93,7 +91,7 @@ impl PolicyKeeper {
             return Err(vec![fault.with_help("change it for all nodes with `phalanx policy push FILE`")]);
         }
         let compiled = self.source.compile(&self.collections);
-        let compiled = compiled.and_then(|compiled| check_upstreams(compiled, &self.management));
+        let compiled = compiled.and_then(|compiled| check_upstreams(compiled, &self.own));
         let compiled = compiled.inspect_err(|faults| self.refuse(&mut state, faults))?;
         self.swap(&mut state, compiled, None, || ())
     }
@@ -121,7 +119,7 @@ impl PolicyKeeper {
         let compiled = std::panic::catch_unwind(std::panic::AssertUnwindSafe(compile));
         let compiled =
             compiled.unwrap_or_else(|_| Err(vec![Diagnostic::error("policy", 0, "compiling it failed")]))?;
-        let compiled = check_upstreams(compiled, &self.management)?;
+        let compiled = check_upstreams(compiled, &self.own)?;
         match bundle_plan::refuses_everything(&compiled.plan, &self.plan.load()) {
             None => Ok(compiled),
             Some(app) => {

@@ -24,6 +24,8 @@ pub(crate) struct TlsSettings {
     pub(crate) certificates: Vec<CertificateFiles>,
     /// Certificates that are ordered.
     pub(crate) acme: Option<AcmeTls>,
+    /// What is shown to upstreams that policy names it for, by name.
+    pub(crate) identities: Vec<(String, CertificateFiles)>,
 }
 
 /// One TLS listener.
@@ -55,7 +57,7 @@ pub(crate) struct CertificateFiles {
 pub(crate) fn check(
     text: &Text<'_>,
     (listen, certificates, acme): (&[RawTlsListen], &[RawCertificate], Option<&RawAcme>),
-    (raw_checks, checks): (&[RawCheckListen], &[CheckSettings]),
+    ((raw_checks, checks), identities): ((&[RawCheckListen], &[CheckSettings]), &[RawUpstreamCertificate]),
     plain: bool,
     folder: &Path,
     faults: &mut Vec<Diagnostic>,
@@ -85,6 +87,7 @@ pub(crate) fn check(
         checks: checks.iter().filter_map(|one| one.tls.clone()).collect(),
         certificates: certificates.iter().take(CERTIFICATES_MAX).map(files).collect(),
         acme: acme.map(|raw| acme_settings::check(text, raw, (plain, !listen.is_empty()), folder, faults)),
+        identities: named(text, identities, folder, faults),
     }
 }
 
@@ -117,6 +120,29 @@ impl TlsSettings {
     }
 }
 
+/// Checks what was written of certificates for upstreams.
+pub(crate) fn named(
+    text: &Text<'_>,
+    raw: &[RawUpstreamCertificate],
+    folder: &Path,
+    faults: &mut Vec<Diagnostic>,
+) -> Vec<(String, CertificateFiles)> {
+    let mut named: Vec<(String, CertificateFiles)> = Vec::new();
+    for one in raw {
+        if named.iter().any(|(known, _)| *known == one.name.value) {
+            let fault = format!("there is another certificate `{}` for upstreams", one.name.value);
+            faults.push(text.error_at(&one.name.span, fault).with_help("give each a name of its own"));
+        }
+        let files = CertificateFiles { cert: folder.join(&one.cert), key: folder.join(&one.key) };
+        named.push((one.name.value.clone(), files));
+    }
+    if let Some(one_more) = raw.get(CERTIFICATES_MAX) {
+        let fault = format!("there are more than {CERTIFICATES_MAX} certificates for upstreams");
+        faults.push(text.error_at(&one_more.name.span, fault));
+    }
+    named
+}
+
 impl CertificateFiles {
     /// The file that an operator knows it by.
     pub(crate) fn name(&self) -> Arc<str> {
@@ -141,6 +167,15 @@ pub(crate) struct RawTlsListen {
 #[serde(deny_unknown_fields)]
 pub(crate) struct RawCertificate {
     cert: At<PathBuf>,
+    key: PathBuf,
+}
+
+/// `[[upstream_certificate]]` as written.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RawUpstreamCertificate {
+    name: At<String>,
+    cert: PathBuf,
     key: PathBuf,
 }
 

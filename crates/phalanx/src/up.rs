@@ -17,18 +17,21 @@ use serde_json::json;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 
-use crate::args::{ModeArg, RunArgs, Switch, UpArgs, parse_prefix};
+use crate::args::{CheckArgs, ModeArg, RunArgs, Switch, UpArgs, parse_prefix};
 use crate::check_settings::CheckSettings;
 use crate::enrolment::Enrolment;
+use crate::identity_port::IdentityKeeper;
 use crate::life::handover::{self, Followed};
 use crate::life::sandbox::{self, SandboxSettings};
 use crate::life::{Launcher, Start, Upgrade, service};
 use crate::node::{Birth, Node, StartError};
 use crate::places_port::read_one;
 use crate::plan::PolicySource;
+use crate::routes;
 use crate::settings::{self, Drains, FleetSettings, LogSettings, Settings};
 use crate::state::StateFolder;
 use crate::tls_settings::{CertificateFiles, TlsListen, TlsSettings};
+use crate::upstreams::{OwnNode, check_upstreams};
 
 /// Protects one app; no file needed.
 pub(crate) fn up(args: &UpArgs) -> anyhow::Result<ExitCode> {
@@ -62,8 +65,10 @@ pub(crate) fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
 }
 
 /// Checks settings and policy; exit code 1 when there is an error.
-pub(crate) fn check(args: &RunArgs) -> anyhow::Result<ExitCode> {
+pub(crate) fn check(args: &CheckArgs) -> anyhow::Result<ExitCode> {
+    let CheckArgs { run: args, route, header } = args;
     let (settings, mut found) = settings::read(&args.config);
+    let mut compiled = None;
     if let Some((settings, policy)) = settings {
         let mut places = Places::default();
         for file in &settings.geo {
@@ -76,15 +81,33 @@ pub(crate) fn check(args: &RunArgs) -> anyhow::Result<ExitCode> {
             }
         }
         found.extend(crate::material_port::check(&settings.tls, SystemClock.now_ms()));
-        match PolicySource::File(policy).compile(&Arc::default()) {
-            Ok(compiled) => found.extend(compiled.warnings),
+        // Faults of its files are found already.
+        let identities = IdentityKeeper::start(&settings.tls.identities).map(|keeper| keeper.identities());
+        let own = OwnNode { identities: identities.unwrap_or_default(), ..OwnNode::default() };
+        let read = PolicySource::File(policy.clone()).compile(&Arc::default());
+        match read.and_then(|read| check_upstreams(read, &own)) {
+            Ok(read) => {
+                found.extend(read.warnings.iter().cloned());
+                found.extend(read.policy.due(&policy.display().to_string(), SystemClock.now_ms()));
+                compiled = Some(read);
+            }
             Err(faults) => found.extend(faults),
         }
     }
     let errors = found.iter().filter(|d| d.level == phalanx_policy::Level::Error).count();
+    let met = match (&compiled, route.as_slice()) {
+        (Some(compiled), [method, url]) => Some(routes::meet(&compiled.plan, method, url, header)?),
+        _ => None,
+    };
     if args.json {
-        println!("{}", json!({ "ok": errors == 0, "diagnostics": found }));
+        let apps = compiled.as_ref().map(|compiled| routes::listing(&compiled.policy));
+        println!("{}", json!({ "ok": errors == 0, "diagnostics": found, "apps": apps, "met": met }));
     } else {
+        match (&compiled, &met) {
+            (_, Some(met)) => print!("{}", routes::words(met)),
+            (Some(compiled), None) => print!("{}", routes::table(&compiled.policy)),
+            (None, None) => {}
+        }
         for diagnostic in &found {
             eprintln!("{diagnostic}");
         }
@@ -284,7 +307,7 @@ fn settings_of(args: &UpArgs) -> anyhow::Result<Settings> {
     };
     Ok(Settings {
         listen: vec![args.listen],
-        proxied: Vec::new(),
+        proxied: vec![proxied(args)],
         h2c: args.h2c,
         admin: args.admin,
         state: args.state.clone().unwrap_or(if is_member { member } else { default }),
@@ -325,15 +348,21 @@ fn checks_of(args: &UpArgs) -> Vec<CheckSettings> {
     args.check_listen.iter().map(one).collect()
 }
 
+/// Whose connections the listeners take, if not everybody's.
+fn proxied(args: &UpArgs) -> Option<PrefixSet> {
+    (!args.proxy_protocol.is_empty()).then(|| args.proxy_protocol.iter().copied().collect())
+}
+
 fn tls_of(args: &UpArgs) -> TlsSettings {
     let (Some(address), Some(cert), Some(key)) = (args.tls_listen, &args.cert, &args.key) else {
         return TlsSettings::default();
     };
     TlsSettings {
-        listeners: vec![TlsListen { address, require_pq: false, clients: None, proxied: None }],
+        listeners: vec![TlsListen { address, require_pq: false, clients: None, proxied: proxied(args) }],
         checks: Vec::new(),
         certificates: vec![CertificateFiles { cert: cert.clone(), key: key.clone() }],
         acme: None,
+        identities: Vec::new(),
     }
 }
 
@@ -433,6 +462,7 @@ fn next_node(args: &UpArgs, settings: &Settings, fleet: &FleetSettings) -> Strin
     }
     for (name, networks) in [
         ("--trust-forwarded", &args.trust_forwarded),
+        ("--proxy-protocol", &args.proxy_protocol),
         ("--operator", &args.operator),
         ("--allow", &args.allow),
     ] {

@@ -3,7 +3,8 @@
 use phalanx_model::limits;
 use serde::Serialize;
 
-use crate::upstream::Upstream;
+use crate::origin_tls::{OriginTls, Protocol};
+use crate::upstream::{Scheme, Upstream};
 
 /// Everything about an app's upstreams.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -18,6 +19,8 @@ pub struct Upstreams {
     pub retries: Retries,
     /// Where requests wait when all servers are busy.
     pub queue: Queue,
+    /// The cookie that keeps a client with its server, set by ourselves; `None` sets none.
+    pub sticky: Option<String>,
 }
 
 /// One server of an app.
@@ -31,6 +34,10 @@ pub struct Server {
     pub backup: bool,
     /// Requests in flight that it gets from this node at most; `None` without a limit.
     pub requests_max: Option<u32>,
+    /// The version of HTTP that it is spoken to in.
+    pub protocol: Protocol,
+    /// How TLS with it goes; `None` without TLS.
+    pub tls: Option<OriginTls>,
 }
 
 /// How a server is chosen.
@@ -181,7 +188,8 @@ impl Default for Queue {
 impl Server {
     /// A server without a limit, of the usual weight.
     pub fn at(upstream: Upstream) -> Self {
-        Self { upstream, weight: 1, backup: false, requests_max: None }
+        let tls = (upstream.scheme == Scheme::Https).then(OriginTls::default);
+        Self { upstream, weight: 1, backup: false, requests_max: None, protocol: Protocol::default(), tls }
     }
 }
 
@@ -194,6 +202,7 @@ impl Upstreams {
             health: Health::default(),
             retries: Retries::default(),
             queue: Queue::default(),
+            sticky: None,
         }
     }
 }

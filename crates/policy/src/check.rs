@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::ops::{Range, RangeInclusive};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use phalanx_model::{Confidence, Prefix, limits};
 
@@ -12,12 +13,15 @@ use crate::policy::{
 use crate::raw::{RawApp, RawClasses, RawLimits, RawPolicy, RawRules, RawStrikes};
 use crate::toml_text::{At, Text};
 use crate::units::{duration_ms, size_bytes};
-use crate::upstream::is_host_name;
 use crate::{Diagnostic, Level};
 
 mod client_address;
 mod compression;
+mod hosts;
+mod origin_tls;
 mod rates;
+mod responses;
+mod routes;
 mod upstreams;
 
 /// Reads and checks a policy text. The name of the file is used in faults and to find rule folders, which are relative
@@ -46,7 +50,7 @@ struct Check<'a> {
 }
 
 impl Check<'_> {
-    fn policy(&mut self, raw: RawPolicy) -> Policy {
+    fn policy(&mut self, mut raw: RawPolicy) -> Policy {
         let with_file = raw.cdn_networks.is_some();
         let policy = Policy {
             version: raw.version.map_or(1, |version| version.value),
@@ -56,7 +60,7 @@ impl Check<'_> {
                 None => loopback(),
             },
             strikes: self.strikes(&raw.strikes),
-            apps: raw.apps.iter().map(|app| self.app(app, with_file)).collect(),
+            apps: raw.apps.iter_mut().map(|app| self.app(app, with_file)).collect(),
             cdn_networks: raw.cdn_networks.as_ref().map(|file| self.folder.join(file)),
         };
         if policy.apps.is_empty() && self.found.is_empty() {
@@ -70,7 +74,17 @@ impl Check<'_> {
         policy
     }
 
-    fn app(&mut self, raw: &At<RawApp>, with_file: bool) -> App {
+    fn app(&mut self, raw: &mut At<RawApp>, with_file: bool) -> App {
+        let routes = std::mem::take(&mut raw.value.routes);
+        let raw = &*raw;
+        let mut app = self.app_alone(raw, with_file);
+        app.routes = self.routes(raw, &routes, &app);
+        self.security_txt(raw, &mut app);
+        app
+    }
+
+    /// An app without its routes.
+    fn app_alone(&mut self, raw: &At<RawApp>, with_file: bool) -> App {
         let name = match &raw.name {
             Some(name)
                 if name.is_empty() || name.len() > NAME_BYTES_MAX || name.chars().any(char::is_control) =>
@@ -97,23 +111,15 @@ impl Check<'_> {
             paranoia: self.within("paranoia", raw.paranoia.as_ref(), 1..=4, PARANOIA_DEFAULT),
             classes: self.classes(&raw.classes),
             on_error: raw.on_error.unwrap_or_default(),
-            limits: self.limits(&raw.limits),
+            limits: self.limits(&raw.limits, Limits::default()),
             rate_limits: self.rate_limits(&raw.rate_limits),
             compression: self.compression(raw.compression.as_ref()),
             trust_forwarded: self.prefixes(&raw.trust_forwarded, "any client can claim any address"),
             client_address: self.client_address(raw, with_file),
+            handling: Arc::new(self.handling(raw)),
+            routes: Vec::new(),
+            security_txt: None,
         }
-    }
-
-    fn host(&mut self, host: &At<String>) -> Option<String> {
-        let lower = host.to_ascii_lowercase();
-        let bare = lower.trim_end_matches('.');
-        if is_host_name(bare) || bare.parse::<std::net::Ipv6Addr>().is_ok() {
-            return Some(bare.to_owned());
-        }
-        let fault = self.text.error_at(&host.span, format!("`{}` is no host name", host.value));
-        self.found.push(fault.with_help("write the name alone, without scheme, port, path or wildcard"));
-        None
     }
 
     fn rules(&mut self, raw: Option<&At<RawRules>>) -> RuleSource {
@@ -159,8 +165,8 @@ impl Check<'_> {
         classes
     }
 
-    fn limits(&mut self, raw: &RawLimits) -> Limits {
-        let default = Limits::default();
+    /// Limits; what is not said is as in `default`.
+    fn limits(&mut self, raw: &RawLimits, default: Limits) -> Limits {
         let body_bytes_max = self.size(raw.body.as_ref(), default.body_bytes_max, 1 << 40);
         let held = |bytes: usize| u64::try_from(bytes).unwrap_or(u64::MAX);
         let body_held = self.size(raw.body_held.as_ref(), held(default.body_held_bytes_max), HELD_BYTES_MAX);
@@ -168,6 +174,7 @@ impl Check<'_> {
             self.size(raw.response_held.as_ref(), held(default.response_held_bytes_max), HELD_BYTES_MAX);
         let wait = 1..=24 * 60 * 60 * 1000;
         let head_ms = self.duration(raw.upstream_head.as_ref(), default.upstream_head_max_ms, &wait);
+        let gap_ms = if raw.upstream_head.is_some() { head_ms } else { default.upstream_gap_max_ms };
         Limits {
             body_bytes_max,
             body_held_bytes_max: usize::try_from(body_held).unwrap_or(default.body_held_bytes_max),
@@ -179,11 +186,12 @@ impl Check<'_> {
                 &wait,
             ),
             upstream_head_max_ms: head_ms,
-            upstream_gap_max_ms: self.duration(raw.upstream_gap.as_ref(), head_ms, &wait),
+            upstream_gap_max_ms: self.duration(raw.upstream_gap.as_ref(), gap_ms, &wait),
             upstream_total_max_ms: raw
                 .upstream_total
                 .as_ref()
-                .map(|total| self.duration(Some(total), head_ms, &wait)),
+                .map(|total| self.duration(Some(total), head_ms, &wait))
+                .or(default.upstream_total_max_ms),
         }
     }
 
@@ -282,19 +290,16 @@ impl Check<'_> {
     /// No two apps share a name or a host, and one at most takes what is left.
     fn distinct(&mut self, apps: &[At<RawApp>]) {
         let mut names = HashMap::new();
-        let mut hosts = HashMap::new();
+        let mut taken = HashMap::new();
         let mut rest: Option<Range<usize>> = None;
         for app in apps {
             if let Some(name) = &app.name {
                 self.once("name", name, name.value.clone(), &mut names);
             }
             for host in &app.hosts {
-                self.once(
-                    "host",
-                    host,
-                    host.to_ascii_lowercase().trim_end_matches('.').to_owned(),
-                    &mut hosts,
-                );
+                if let Some(normal) = hosts::app_host(host) {
+                    self.once("host", host, normal, &mut taken);
+                }
             }
             if app.hosts.is_empty() {
                 match &rest {

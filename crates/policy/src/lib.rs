@@ -11,11 +11,15 @@ pub mod toml_text;
 pub mod units;
 pub mod upstream;
 
+pub mod origin_tls;
+
 pub mod balance;
 pub mod compression;
+pub mod handling;
 pub mod policy;
 pub mod rate_limit;
 pub mod raw;
+pub mod route;
 
 pub mod cdn;
 mod check;
@@ -29,11 +33,14 @@ pub use check::parse_policy;
 pub use compression::{Compression, ContentCoding};
 pub use diagnostic::{Diagnostic, Level};
 pub use files::{Collector, FileSet, Files};
+pub use handling::Handling;
+pub use origin_tls::{OriginTls, Protocol};
 pub use policy::{
     AddressFrom, App, ClassUse, Classes, ClientAddress, Limits, Mode, OnError, Policy, RuleSource, Strikes,
 };
 pub use rate_limit::{Rate, RateAction, RateKey, RateLimit, RateScope};
 pub use raw::RawPolicy;
+pub use route::Route;
 pub use upstream::{Scheme, Upstream};
 
 /// The JSON Schema of a policy file, for editors and documentation.

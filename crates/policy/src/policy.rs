@@ -1,13 +1,17 @@
 //! Checked policy: what the other crates compile.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use phalanx_model::{Confidence, Prefix, RuleClass, limits};
 use serde::Serialize;
 
+use crate::Diagnostic;
 use crate::balance::Upstreams;
 use crate::compression::Compression;
+use crate::handling::{Expiry, Handling};
 use crate::rate_limit::RateLimit;
+use crate::route::Route;
 use crate::upstream::Upstream;
 
 /// Everything that is decided by policy rather than by a node's settings.
@@ -32,7 +36,7 @@ pub struct Policy {
 pub struct App {
     /// Its name in events, reports and metrics.
     pub name: String,
-    /// The hosts it answers for, in lower case without port; empty for all that no other app names.
+    /// The hosts it answers for, in lower case without port, `*.domain` for all below it; empty for all that no other app names.
     pub hosts: Vec<String>,
     /// Where its requests go.
     pub upstreams: Upstreams,
@@ -58,6 +62,12 @@ pub struct App {
     pub trust_forwarded: Vec<Prefix>,
     /// How they tell their clients' addresses.
     pub client_address: ClientAddress,
+    /// What is done beyond passing on.
+    pub handling: Arc<Handling>,
+    /// What is done with requests to some of its paths, in the order written.
+    pub routes: Vec<Route>,
+    /// When its security.txt expires, if it has one.
+    pub security_txt: Option<Expiry>,
 }
 
 /// How forwarders tell their clients' addresses.
@@ -120,7 +130,9 @@ pub enum Mode {
 }
 
 /// What an app does with matches of one class of rules.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, serde::Deserialize, schemars::JsonSchema)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, serde::Deserialize, schemars::JsonSchema,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum ClassUse {
     /// They score and refuse as their rules say.
@@ -134,7 +146,7 @@ pub enum ClassUse {
 
 /// What is done with a match, by the class of its rule. Rules that only set up others, or add up what others found, have no
 /// part in this: their class says what they are about, not that they found anything.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 pub struct Classes {
     /// Rules that look for attacks.
     pub detection: ClassUse,
@@ -270,6 +282,9 @@ impl Policy {
             compression: None,
             trust_forwarded: Vec::new(),
             client_address: ClientAddress::default(),
+            handling: Arc::default(),
+            routes: Vec::new(),
+            security_txt: None,
         };
         Ok(Self {
             version: 1,
@@ -281,6 +296,31 @@ impl Policy {
         })
     }
 }
+
+impl Policy {
+    /// What is to be said about times that policy names, at this one: of a security.txt that has expired or soon will. Apart from
+    /// reading, because a policy that ran yesterday must run today.
+    pub fn due(&self, file: &str, now_ms: u64) -> Vec<Diagnostic> {
+        let now_s = i64::try_from(now_ms / 1_000).unwrap_or(i64::MAX);
+        let said = self.apps.iter().filter_map(|app| {
+            let expiry = app.security_txt?;
+            let left_s = expiry.at_s.saturating_sub(now_s);
+            let help = "write a later `expires`, and look whether the rest of it still holds";
+            if left_s <= 0 {
+                let message = format!("the security.txt of app `{}` has expired", app.name);
+                return Some(Diagnostic::error(file, expiry.line, message).with_help(help));
+            }
+            let days = left_s / 86_400;
+            let message = format!("the security.txt of app `{}` expires in {days} days", app.name);
+            (days < SECURITY_TXT_DAYS_LEAST)
+                .then(|| Diagnostic::warning(file, expiry.line, message).with_help(help))
+        });
+        said.collect()
+    }
+}
+
+/// Days before its end from which on a security.txt is warned about.
+const SECURITY_TXT_DAYS_LEAST: i64 = 30;
 
 /// The networks that are operators' unless policy says otherwise: this machine.
 pub fn loopback() -> Vec<Prefix> {

@@ -4,14 +4,19 @@ use phalanx_model::Confidence;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use crate::origin_tls::Protocol;
 use crate::policy::{ClassUse, Mode, OnError};
 use crate::rate_limit::{RateAction, RateScope};
 use crate::toml_text::At;
 
 pub mod compression;
+pub mod origin_tls;
+pub mod routes;
 pub mod upstreams;
 
 use compression::RawCompression;
+use origin_tls::RawOriginTls;
+use routes::{RawHeaderEdits, RawMaintenance, RawPages, RawResponses, RawRoute, RawSecurityTxt};
 use upstreams::{RawHealth, RawQueue, RawRetries, RawUpstreams};
 
 /// A Phalanx policy: the protected apps, who is exempt, and when strikes become a ban.
@@ -55,7 +60,7 @@ pub struct RawStrikes {
 pub struct RawApp {
     /// Its name in events, reports and metrics.
     pub name: Option<At<String>>,
-    /// The hosts it answers for; if not given, all that no other app names.
+    /// The hosts it answers for, as in "shop.example" or "*.shop.example"; if not given, all that no other app names.
     #[serde(default)]
     pub hosts: Vec<At<String>>,
     /// Where its requests go, as in "http://127.0.0.1:3000", or a list of such places.
@@ -64,6 +69,13 @@ pub struct RawApp {
     /// How one of several upstreams is chosen: "least_requests", "round_robin", "hash_client" or "hash_cookie:NAME".
     /// "least_requests" if not given.
     pub balance: Option<At<String>>,
+    /// The name of a cookie that is set to keep a client with its upstream. None if not given.
+    pub sticky_cookie: Option<At<String>>,
+    /// The version of HTTP that upstreams are spoken to in: "http1", "http2", or "auto" to agree on it in the TLS handshake.
+    /// "http1" if not given.
+    pub upstream_protocol: Option<At<Protocol>>,
+    /// TLS towards upstreams with `https://`.
+    pub upstream_tls: Option<At<RawOriginTls>>,
     /// How it is found out which upstreams work.
     #[serde(default)]
     pub health: RawHealth,
@@ -98,6 +110,29 @@ pub struct RawApp {
     /// How often clients may ask.
     #[serde(default)]
     pub rate_limits: Vec<At<RawRateLimit>>,
+    /// What is done with requests to some of its paths.
+    #[serde(default)]
+    pub routes: Vec<At<RawRoute>>,
+    /// Letters of routes' paths compare without case. `false` if not given.
+    pub routes_ignore_case: Option<bool>,
+    /// Answer requests with 503.
+    pub maintenance: Option<At<RawMaintenance>>,
+    /// What `Host` says to the upstream: "client", "upstream", or a name. "client" if not given.
+    pub upstream_host: Option<At<String>>,
+    /// Changes of the fields that the upstream gets.
+    #[serde(default)]
+    pub request_headers: RawHeaderEdits,
+    /// Changes of the fields that the client gets.
+    #[serde(default)]
+    pub response_headers: RawHeaderEdits,
+    /// What responses are hardened with.
+    #[serde(default)]
+    pub responses: RawResponses,
+    /// Pages for the replies that no upstream wrote.
+    #[serde(default)]
+    pub pages: RawPages,
+    /// The app's security.txt.
+    pub security_txt: Option<At<RawSecurityTxt>>,
     /// Whether responses are compressed: `true`, `false`, or a table. `false` if not given.
     pub compression: Option<At<RawCompression>>,
 }

@@ -19,12 +19,15 @@ use crate::suggest::did_you_mean;
 pub struct Text<'a> {
     file: Arc<str>,
     text: &'a str,
+    /// Where each line but the first begins.
+    lines: Arc<[usize]>,
 }
 
 impl<'a> Text<'a> {
     /// A text, and the name its faults are reported under.
     pub fn new(file: &str, text: &'a str) -> Self {
-        Self { file: file.into(), text }
+        let ends = text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n');
+        Self { file: file.into(), text, lines: ends.map(|(at, _)| at + 1).collect() }
     }
 
     /// Reads the text. `Err` holds every fault found, at most [`FAULTS_MAX`].
@@ -71,8 +74,7 @@ impl<'a> Text<'a> {
 
     /// The line of a byte offset, from 1.
     pub fn line_of(&self, offset: usize) -> u32 {
-        let before = self.text.as_bytes().get(..offset).unwrap_or(self.text.as_bytes());
-        let lines = before.iter().filter(|byte| **byte == b'\n').count() + 1;
+        let lines = self.lines.partition_point(|begin| *begin <= offset) + 1;
         u32::try_from(lines).unwrap_or(u32::MAX)
     }
 

@@ -8,8 +8,10 @@ use std::path::PathBuf;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Scheme {
-    /// Plain HTTP/1.1.
+    /// Without TLS.
     Http,
+    /// With TLS.
+    Https,
 }
 
 /// An upstream server.
@@ -28,7 +30,7 @@ pub struct Upstream {
 }
 
 impl Upstream {
-    /// Reads `http://host:port/prefix` or `unix:/path`.
+    /// Reads `http://host:port/prefix`, the same with `https`, or `unix:/path`.
     ///
     /// # Errors
     /// A sentence that says what is wrong.
@@ -36,16 +38,13 @@ impl Upstream {
         if let Some(path) = url.strip_prefix("unix:") {
             return Self::at_socket(path);
         }
-        let rest = match url.split_once("://") {
-            Some(("http", rest)) => rest,
-            Some(("https", _)) => {
-                return Err(
-                    "`https` upstreams are not supported yet; give the plain address, on a network you trust"
-                        .into(),
-                );
-            }
+        let (scheme, rest) = match url.split_once("://") {
+            Some(("http", rest)) => (Scheme::Http, rest),
+            Some(("https", rest)) => (Scheme::Https, rest),
             Some((scheme, _)) => {
-                return Err(format!("`{scheme}` is no scheme for an upstream; it is `http` or `unix`"));
+                return Err(format!(
+                    "`{scheme}` is no scheme for an upstream; it is `http`, `https` or `unix`"
+                ));
             }
             None => return Err(format!("`{url}` is no URL; write `http://127.0.0.1:3000`")),
         };
@@ -64,9 +63,9 @@ impl Upstream {
         if authority.contains('@') {
             return Err("an upstream's URL holds no user name or password".into());
         }
-        let (host, port) = host_and_port(authority)?;
+        let (host, port) = host_and_port(authority, scheme)?;
         let path_prefix = path.trim_end_matches('/').to_owned();
-        Ok(Self { scheme: Scheme::Http, host, port, socket: None, path_prefix })
+        Ok(Self { scheme, host, port, socket: None, path_prefix })
     }
 
     fn at_socket(path: &str) -> Result<Self, String> {
@@ -113,12 +112,15 @@ impl fmt::Display for Upstream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.socket {
             Some(path) => write!(f, "unix:{}", path.display()),
-            None => write!(f, "http://{}{}", self.authority(), self.path_prefix),
+            None => {
+                let scheme = if self.scheme == Scheme::Https { "https" } else { "http" };
+                write!(f, "{scheme}://{}{}", self.authority(), self.path_prefix)
+            }
         }
     }
 }
 
-fn host_and_port(authority: &str) -> Result<(String, u16), String> {
+fn host_and_port(authority: &str, scheme: Scheme) -> Result<(String, u16), String> {
     let (host, port) = match authority.strip_prefix('[') {
         Some(inside) => {
             let (host, after) =
@@ -132,7 +134,13 @@ fn host_and_port(authority: &str) -> Result<(String, u16), String> {
         },
     };
     let port = match port {
-        Some("") if !authority.ends_with(':') => 80,
+        Some("") if !authority.ends_with(':') => {
+            if scheme == Scheme::Https {
+                443
+            } else {
+                80
+            }
+        }
         Some(port) => match port.parse::<u16>() {
             Ok(port) if port != 0 => port,
             _ => return Err(format!("`{port}` is no port")),
@@ -166,6 +174,8 @@ mod tests {
             ("http://127.0.0.1:3000", "http://127.0.0.1:3000"),
             ("http://Shop.internal/", "http://shop.internal:80"),
             ("http://[::1]:8081/app/", "http://[::1]:8081/app"),
+            ("https://Shop.internal", "https://shop.internal:443"),
+            ("https://[::1]:8443/app/", "https://[::1]:8443/app"),
             ("unix:/run/App.sock", "unix:/run/App.sock"),
         ] {
             assert_eq!(Upstream::parse(url).unwrap().to_string(), expected);
@@ -176,7 +186,7 @@ mod tests {
     fn what_is_no_upstream_is_refused() {
         for url in [
             "127.0.0.1:3000",
-            "https://a",
+            "https://",
             "ftp://a",
             "http://",
             "http://a:0",

@@ -3,6 +3,10 @@
 use phalanx_policy::{Compression, ContentCoding};
 use phalanx_policy::{Diagnostic, Mode, RuleSource, parse_policy, policy_schema};
 
+#[cfg(test)]
+#[path = "policy_text/routes.rs"]
+mod routes;
+
 fn told(faults: &[Diagnostic]) -> String {
     faults.iter().map(|fault| format!("{fault}\n")).collect()
 }
@@ -54,7 +58,7 @@ strikes = { count = 99, window = "60", first_ban = "2h", max_ban = "1h" }
 [[apps]]
 name = "shop"
 hosts = ["http://shop.example", "a.example"]
-upstream = "https://10.0.0.1"
+upstream = "ftp://10.0.0.1"
 mode = "blok"
 rules = "crs"
 paranoia = 5

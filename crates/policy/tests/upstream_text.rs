@@ -1,6 +1,6 @@
 //! Upstreams in policy files: what is read, and what is said about mistakes.
 
-use phalanx_policy::{Balance, Diagnostic, Upstreams, parse_policy};
+use phalanx_policy::{Balance, Diagnostic, OriginTls, Protocol, Upstreams, parse_policy};
 
 fn told(faults: &[Diagnostic]) -> String {
     faults.iter().map(|fault| format!("{fault}\n")).collect()
@@ -96,6 +96,56 @@ name = "e"
 hosts = ["e.test"]
 upstream = "http://10.0.0.1"
 balance = "round_robin"
+"#;
+    insta::assert_snapshot!(told(&parse_policy("p", text).unwrap_err()));
+}
+
+#[test]
+fn protocol_and_tls_are_the_apps_unless_an_upstream_has_its_own() {
+    let pin = "ab".repeat(32);
+    let text = format!(
+        r#"
+sticky_cookie = "node"
+upstream_protocol = "auto"
+upstream_tls = {{ ca_file = "ca.pem", server_name = "Shop.internal", client_certificate = "edge" }}
+upstreams = [
+  "https://10.0.0.1",
+  {{ url = "https://10.0.0.2", tls = {{ pins = ["{pin}"] }} }},
+  {{ url = "http://10.0.0.3", protocol = "http2" }},
+]
+"#
+    );
+    let upstreams = read(&text);
+    assert_eq!(upstreams.sticky.as_deref(), Some("node"));
+    let tls = |place: usize| upstreams.servers[place].tls.clone();
+    let of_app = OriginTls {
+        server_name: Some("shop.internal".into()),
+        ca_file: Some("ca.pem".into()),
+        client_certificate: Some("edge".into()),
+        ..OriginTls::default()
+    };
+    assert_eq!(tls(0), Some(of_app));
+    assert_eq!(tls(1), Some(OriginTls { pins: vec![[0xab; 32]], ..OriginTls::default() }));
+    assert_eq!(tls(2), None);
+    let protocols: Vec<Protocol> = upstreams.servers.iter().map(|server| server.protocol).collect();
+    assert_eq!(protocols, [Protocol::Auto, Protocol::Auto, Protocol::Http2]);
+}
+
+#[test]
+fn mistakes_about_tls_are_told_with_their_lines() {
+    let text = r#"[[apps]]
+name = "a"
+sticky_cookie = "a b"
+upstream_protocol = "http3"
+[[apps.upstream]]
+url = "http://10.0.0.1:3000"
+tls = { server_name = "a.test" }
+[[apps.upstream]]
+url = "https://10.0.0.2:3000"
+[apps.upstream.tls]
+server_name = "a.test:443"
+pins = ["sha256/abc"]
+verify = false
 "#;
     insta::assert_snapshot!(told(&parse_policy("p", text).unwrap_err()));
 }

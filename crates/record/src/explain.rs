@@ -121,6 +121,9 @@ impl Explanation {
     fn outcome(&self) -> String {
         let access = &self.access;
         let done = match access.verdict.action {
+            Action::Allow if self.is_answered_here() => {
+                format!("was answered by the node itself with status {}", access.status)
+            }
             Action::Allow => String::from("was passed on"),
             Action::Observe if self.by_observed_class() => String::from(
                 "was passed on; the rule that would have refused it is of a class that this app only observes",
@@ -144,6 +147,13 @@ impl Explanation {
             self.node,
             access.app
         )
+    }
+
+    /// Whether a route or a maintenance answered it.
+    fn is_answered_here(&self) -> bool {
+        let access = &self.access;
+        let passes = matches!(access.verdict.reason, Reason::Clean | Reason::AllowListed);
+        passes && access.upstream_us == 0 && access.status != 0
     }
 
     fn by_observed_class(&self) -> bool {

@@ -238,6 +238,7 @@ pub(crate) fn access(n: u64) -> AccessEvent {
         id: id(n),
         at_ms: id(n).at_ms(),
         app: "shop".into(),
+        route: None,
         client: "203.0.113.9".parse().unwrap(),
         peer: "203.0.113.9".parse().unwrap(),
         method: "GET".into(),

@@ -45,8 +45,44 @@ pub fn normalise(target: &[u8], separators: Separators, into: &mut Vec<u8>) {
     }
 }
 
+/// Writes the path of a target into `into` in its normal form, percent-encoded: what need not be encoded is not, what must be is, without
+/// `//`, `.` and `..` (RFC 3986 section 6.2.2). Its segments are those of [`Separators::Slash`].
+pub fn encode(target: &[u8], into: &mut Vec<u8>) {
+    into.clear();
+    let Some(path) = path_of(target) else { return };
+    into.push(b'/');
+    let mut rest = path;
+    loop {
+        let (byte, encoded, after) = match rest {
+            [] => break,
+            [b'%', high, low, after @ ..] => match (hex(*high), hex(*low)) {
+                (Some(high), Some(low)) => (high << 4 | low, true, after),
+                _ => (b'%', true, rest.get(1..).unwrap_or_default()),
+            },
+            [byte, after @ ..] => (*byte, false, after),
+        };
+        rest = after;
+        match byte {
+            b'/' if !encoded => end_segment(into),
+            _ if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) => into.push(byte),
+            _ if !encoded && b"!$&'()*+,;=:@".contains(&byte) => into.push(byte),
+            _ => into.extend_from_slice(&percent_encoded(byte)),
+        }
+    }
+    let last = segment_start(into);
+    if matches!(into.get(last..), Some(b"." | b"..")) {
+        end_segment(into);
+    }
+}
+
+/// `%` and two upper-case hexadecimal digits.
+pub fn percent_encoded(byte: u8) -> [u8; 3] {
+    let digit = |value: u8| b"0123456789ABCDEF".get(usize::from(value)).copied().unwrap_or(b'0');
+    [b'%', digit(byte >> 4), digit(byte & 15)]
+}
+
 /// The path of a target in origin or absolute form, undecoded.
-fn path_of(target: &[u8]) -> Option<&[u8]> {
+pub fn path_of(target: &[u8]) -> Option<&[u8]> {
     let target = target.split(|&byte| byte == b'?' || byte == b'#').next()?;
     if target.first() == Some(&b'/') {
         return Some(target);
@@ -227,7 +263,36 @@ mod tests {
         }
     }
 
+    #[test]
+    fn an_encoded_path_has_one_form() {
+        let cases = [
+            ("/a/%7euser/%2e%2e/b", "/a/b"),
+            ("/a%2fb/%41%20x%e2", "/a%2Fb/A%20x%E2"),
+            ("//a/./\"b\"\\", "/a/%22b%22%5C"),
+            ("/100%/%zz", "/100%25/%25zz"),
+            ("/a;x=1%3b?y", "/a;x=1%3B"),
+            ("http://a.test", "/"),
+            ("*", ""),
+        ];
+        for (target, expected) in cases {
+            let mut into = Vec::new();
+            encode(target.as_bytes(), &mut into);
+            assert_eq!(String::from_utf8_lossy(&into), expected, "{target}");
+        }
+    }
+
     proptest! {
+        #[test]
+        fn an_encoded_path_is_of_the_same_segments_and_stays_as_it_is(target in "/[-a%2fe5c./;?#\\\\]{0,40}") {
+            let (mut once, mut twice, mut plain) = (Vec::new(), Vec::new(), Vec::new());
+            encode(target.as_bytes(), &mut once);
+            encode(&once, &mut twice);
+            prop_assert_eq!(&once, &twice);
+            normalise(target.as_bytes(), Separators::Slash, &mut plain);
+            let slashes = |path: &[u8]| path.iter().filter(|byte| **byte == b'/').count();
+            prop_assert_eq!(slashes(&once), slashes(&plain));
+        }
+
         #[test]
         fn any_target_normalises_to_a_path_that_stays_as_it_is(target in "/[-a%2fe5c./;?#\\\\]{0,40}") {
             let once = normal(&target);

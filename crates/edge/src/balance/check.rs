@@ -7,19 +7,26 @@ use phalanx_policy::balance::Check;
 
 use super::group::Endpoint;
 use crate::http1::read_response_head;
+use crate::http2;
 use crate::settings::EdgeSettings;
-use crate::upstream::dial;
+use crate::upstream::{Offer, dial};
 
 /// Asks over a connection of its own; `Err` says why the endpoint does not work. The caller limits the time.
 pub(crate) async fn ask(endpoint: &Endpoint, check: &Check, settings: &EdgeSettings) -> Result<(), String> {
-    let connected = dial(endpoint, &settings.never_upstream).await;
-    let mut socket = connected.map_err(|error| format!("connecting failed: {error}"))?;
+    let failed = |error| format!("connecting failed: {error}");
+    let dialled = dial(endpoint, settings, Offer::to(endpoint, false)).await.map_err(failed)?;
+    // Ends with the question.
+    let calls = http2::Pool::default();
+    let mut socket = dialled.ready(endpoint, &calls, 0).await.map_err(failed)?;
     let host = check.host.as_deref().unwrap_or(&endpoint.server.host);
     let head = format!(
         "GET {} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: phalanx-check\r\nAccept: */*\r\nConnection: close\r\n\r\n",
         check.path
     );
     socket.output.extend_from_slice(head.as_bytes());
+    if !socket.request_written(true) {
+        return Err("it cannot be asked for this over HTTP/2".into());
+    }
     let mut progress = false;
     let sent = poll_fn(|cx| socket.poll_flush(cx, &mut progress)).await;
     sent.map_err(|error| format!("asking failed: {error}"))?;

@@ -27,6 +27,8 @@ pub struct UpstreamGroup {
     pub retries: Retries,
     /// Where requests wait.
     pub queue: Queue,
+    /// The cookie that keeps a client with its upstream; none sets none.
+    pub sticky: Option<Arc<str>>,
     servers: Arc<[Arc<UpstreamPlan>]>,
     endpoints: Endpoints,
     shared: Arc<GroupState>,
@@ -44,9 +46,13 @@ enum Endpoints {
 /// One address that requests can go to.
 #[derive(Debug)]
 pub struct Endpoint {
-    /// `host:port` or `unix:/path`: the key of its idle connections, and its name in reports.
+    /// `host:port` or `unix:/path`: its name in reports, and what its state is known by.
     pub(crate) key: Arc<str>,
+    /// The key of its idle connections: apart for each setting of TLS.
+    pub(crate) pool_key: Arc<str>,
     pub(crate) address: Address,
+    /// An address of the same server that is of the other family, tried where this one does not answer.
+    pub(crate) other: Option<SocketAddr>,
     pub(crate) server: Arc<UpstreamPlan>,
     /// Tells endpoints apart for hashing; the same on every node.
     pub(crate) seed: u64,
@@ -123,6 +129,7 @@ impl UpstreamGroup {
             health: Health::default(),
             retries: Retries::default(),
             queue: Queue::default(),
+            sticky: None,
             servers,
             endpoints,
             shared,
@@ -137,24 +144,31 @@ impl UpstreamGroup {
             .map(|endpoint| (Arc::clone(&endpoint.key), Arc::clone(&endpoint.state)))
             .collect();
         self.shared = Arc::clone(&before.shared);
-        let kept = |server: &Arc<UpstreamPlan>, address: Address| {
+        let kept = |server: &Arc<UpstreamPlan>, address: Address, other: Option<SocketAddr>| {
             let key = address.key();
             let state = known.get(&key).map(Arc::clone).unwrap_or_default();
             if self.health.check.is_none() {
                 state.down.fetch_and(!FAILS_CHECKS, Ordering::Relaxed);
             }
-            Endpoint::new(server, key, address, state, &self.shared)
+            Endpoint::new(server, key, (address, other), state, &self.shared)
         };
         let mut endpoints: Vec<Arc<Endpoint>> = Vec::new();
         for server in self.servers.iter() {
             match &server.target {
-                UpstreamTarget::Address(address) => endpoints.push(kept(server, Address::Tcp(*address))),
-                UpstreamTarget::Socket(path) => endpoints.push(kept(server, Address::Unix(Arc::clone(path)))),
+                UpstreamTarget::Address(address) => {
+                    endpoints.push(kept(server, Address::Tcp(*address), None))
+                }
+                UpstreamTarget::Socket(path) => {
+                    endpoints.push(kept(server, Address::Unix(Arc::clone(path)), None))
+                }
                 UpstreamTarget::Name(..) => {
                     let names = self.shared.names.lock();
-                    let addresses = names.get(&server.key).map(|known| known.addresses.clone());
-                    let addresses = addresses.unwrap_or_default().into_iter();
-                    endpoints.extend(addresses.map(|ip| kept(server, Address::Tcp(server.at(ip)))));
+                    let Some(known) = names.get(&server.key) else { continue };
+                    for (place, ip) in known.addresses.iter().enumerate() {
+                        let other = known.others.get(place % known.others.len().max(1));
+                        let other = other.map(|ip| server.at(*ip));
+                        endpoints.push(kept(server, Address::Tcp(server.at(*ip)), other));
+                    }
                 }
             }
         }
@@ -172,20 +186,24 @@ impl UpstreamGroup {
         };
     }
 
-    /// Says where a named server is.
-    pub(crate) fn set_addresses(&self, server: &Arc<UpstreamPlan>, addresses: &[IpAddr]) {
+    /// Says where a named server is: the addresses in use, and for each one of the other family, to be tried where it does not answer.
+    pub(crate) fn set_addresses(&self, server: &Arc<UpstreamPlan>, addresses: &[IpAddr], others: &[IpAddr]) {
         let Endpoints::Several(current) = &self.endpoints else { return };
         let before = current.load_full();
         let of_others = before.iter().filter(|endpoint| !Arc::ptr_eq(&endpoint.server, server));
         let mut endpoints: Vec<Arc<Endpoint>> = of_others.map(Arc::clone).collect();
-        for ip in addresses.iter().take(UPSTREAM_ADDRESSES_MAX) {
+        for (place, ip) in addresses.iter().enumerate().take(UPSTREAM_ADDRESSES_MAX) {
             let address = Address::Tcp(server.at(*ip));
+            let other = others.get(place % others.len().max(1)).map(|ip| server.at(*ip));
             let key = address.key();
             let known =
                 |endpoint: &&Arc<Endpoint>| endpoint.key == key && Arc::ptr_eq(&endpoint.server, server);
             let endpoint = match before.iter().find(known) {
-                Some(endpoint) => Arc::clone(endpoint),
-                None => Endpoint::new(server, key, address, Arc::default(), &self.shared),
+                Some(endpoint) if endpoint.other == other => Arc::clone(endpoint),
+                known => {
+                    let state = known.map(|endpoint| Arc::clone(&endpoint.state)).unwrap_or_default();
+                    Endpoint::new(server, key, (address, other), state, &self.shared)
+                }
             };
             endpoints.push(endpoint);
         }
@@ -339,12 +357,25 @@ impl Endpoint {
     fn new(
         server: &Arc<UpstreamPlan>,
         key: Arc<str>,
-        address: Address,
+        (address, other): (Address, Option<SocketAddr>),
         state: Arc<EndpointState>,
         group: &Arc<GroupState>,
     ) -> Arc<Self> {
         let seed = super::pick::hash(key.as_bytes());
-        Arc::new(Self { key, address, server: Arc::clone(server), seed, state, group: Arc::clone(group) })
+        let pool_key = match &server.tls {
+            Some(tls) => format!("{key} tls {}", tls.id).into(),
+            None => Arc::clone(&key),
+        };
+        Arc::new(Self {
+            key,
+            pool_key,
+            address,
+            other,
+            server: Arc::clone(server),
+            seed,
+            state,
+            group: Arc::clone(group),
+        })
     }
 
     fn literal(server: &Arc<UpstreamPlan>, group: &Arc<GroupState>) -> Option<Arc<Self>> {
@@ -353,7 +384,7 @@ impl Endpoint {
             UpstreamTarget::Socket(path) => Address::Unix(Arc::clone(path)),
             UpstreamTarget::Name(..) => return None,
         };
-        Some(Self::new(server, address.key(), address, Arc::default(), group))
+        Some(Self::new(server, address.key(), (address, None), Arc::default(), group))
     }
 
     /// Whether it gets requests.

@@ -61,7 +61,7 @@ pub(crate) fn run(
                 _ = ticks.tick() => {}
             }
             let plan = plan.load_full();
-            for app in plan.apps() {
+            for (app, _) in plan.with_upstreams() {
                 tick(app, settings, &names);
             }
         }
@@ -80,7 +80,7 @@ fn tick(app: &AppPlan, settings: &Arc<EdgeSettings>, names: &Rc<Names>) {
     for endpoint in &endpoints {
         end_ejection(app, endpoint, now_ms);
         if let Some(check) = &group.health.check {
-            start_check(app, check, endpoint, settings, now_ms);
+            start_check(app, check, endpoint, (settings, names), now_ms);
         }
     }
     if let Some(percent) = group.health.error_rate_percent {
@@ -124,17 +124,19 @@ fn start_check(
     app: &AppPlan,
     check: &Check,
     endpoint: &Arc<Endpoint>,
-    settings: &Arc<EdgeSettings>,
+    (settings, names): (&Arc<EdgeSettings>, &Rc<Names>),
     now_ms: u64,
 ) {
-    {
+    let under_way = {
         let mut watched = endpoint.state.watched.lock();
         if watched.checking || now_ms < watched.next_check_ms {
             return;
         }
+        let Some(under_way) = names.begin() else { return };
         watched.checking = true;
         watched.next_check_ms = now_ms.saturating_add(check.interval_ms);
-    }
+        under_way
+    };
     let (app, check) = (app.clone(), check.clone());
     let (endpoint, settings) = (Arc::clone(endpoint), Arc::clone(settings));
     spawn_local(async move {
@@ -142,6 +144,7 @@ fn start_check(
         let asked = tokio::time::timeout(patience, check::ask(&endpoint, &check, &settings)).await;
         let outcome = asked.unwrap_or_else(|_| Err("no answer in time".to_owned()));
         note_check(&app, &check, &endpoint, outcome);
+        drop(under_way);
     });
 }
 
@@ -207,3 +210,38 @@ const STRETCH_MS: u64 = 10_000;
 const RATED_LEAST: u64 = 20;
 /// After how long without one an ejection is forgiven.
 const FORGIVEN_MS: u64 = 60_000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::UpstreamPlan;
+
+    /// Which of some upstreams are ejected that had so many requests and errors, at a rate of half.
+    fn ejected(counts: &[(u64, u64)]) -> Vec<bool> {
+        let server = |place: usize| UpstreamPlan::new("127.0.0.1", u16::try_from(place + 1).unwrap(), "");
+        let mut app = AppPlan::forwarding("a", server(0));
+        app.upstreams = UpstreamGroup::new((0..counts.len()).map(server).collect());
+        let endpoints = app.upstreams.endpoints();
+        for (endpoint, (requests, errors)) in endpoints.iter().zip(counts) {
+            endpoint.state.requests.store(*requests, Ordering::Relaxed);
+            endpoint.state.errors.store(*errors, Ordering::Relaxed);
+        }
+        eject_outliers(&app, &app.upstreams, &endpoints, 50, STRETCH_MS);
+        endpoints.iter().map(|one| one.state.down.load(Ordering::Relaxed) & EJECTED != 0).collect()
+    }
+
+    #[test]
+    fn who_errs_much_more_than_the_others_is_ejected() {
+        for (counts, expected) in [
+            ([(100, 60), (100, 2), (100, 3)], [true, false, false]),
+            ([(100, 49), (100, 0), (100, 0)], [false; 3]),
+            // What all have in common is no server's fault.
+            ([(100, 60), (100, 50), (100, 55)], [false; 3]),
+            // Few requests say nothing.
+            ([(19, 19), (100, 0), (100, 0)], [false; 3]),
+            ([(100, 100), (0, 0), (0, 0)], [true, false, false]),
+        ] {
+            assert_eq!(ejected(&counts), expected, "{counts:?}");
+        }
+    }
+}

@@ -17,6 +17,7 @@ mod names;
 
 pub(crate) mod retry;
 pub(crate) mod slot;
+pub(crate) mod sticky;
 
 pub(crate) mod health;
 mod pick;

@@ -11,6 +11,7 @@ use phalanx_policy::balance::Balance;
 
 use super::group::{Endpoint, GroupState, UpstreamGroup};
 use super::pick::{Picked, Wish, hash, pick};
+use super::sticky;
 use crate::client::Client;
 use crate::control::Cut;
 use crate::reply::Reply;
@@ -84,6 +85,13 @@ pub(crate) fn try_choose(client: &Client, request: &Request, tried: &[Arc<Endpoi
     let group = &request.app().upstreams;
     let wish = Wish { hash: hash_of(group, request), tried };
     group.with_endpoints(|endpoints| {
+        if let Some(endpoint) =
+            sticky::wanted(group, endpoints, request, &client.worker.shared.settings.sticky_key)
+            && !tried.iter().any(|tried| Arc::ptr_eq(tried, endpoint))
+            && let Some(slot) = Slot::take(endpoint)
+        {
+            return Chosen::Slot(slot);
+        }
         // Another worker may take the last place in between; a few times are enough, then it is busy.
         for _ in 0..TAKES_MAX {
             match pick(group, endpoints, &wish, &mut || client.worker.next_random()) {
@@ -117,7 +125,7 @@ fn hash_of(group: &UpstreamGroup, request: &Request) -> Option<u64> {
 }
 
 /// The value of a cookie.
-fn cookie<'a>(field: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
+pub(super) fn cookie<'a>(field: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
     field.split(|&byte| byte == b';').map(<[u8]>::trim_ascii).find_map(|pair| {
         let value = pair.strip_prefix(name)?.strip_prefix(b"=")?;
         (!value.is_empty()).then_some(value)

@@ -101,7 +101,7 @@ pub(crate) async fn answer(client: &mut Client, arrived: Arrived) -> bool {
     answer.write(output, &form);
     let head_only = answer.is_bare(&form);
     let sent = client.socket.head_written(from, head_only);
-    client.socket.response_written();
+    client.socket.end_written(Vec::new());
     sent.is_ok() && client.flush().await.is_ok() && keep_alive
 }
 

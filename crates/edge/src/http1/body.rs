@@ -10,6 +10,8 @@ use phalanx_model::FramingFault;
 pub struct BodyDecoder {
     state: State,
     overhead: usize,
+    /// Field lines behind the last chunk, each with its end.
+    trailers: Vec<u8>,
 }
 
 /// What one look at the input found.
@@ -24,17 +26,26 @@ pub struct Step {
 impl BodyDecoder {
     /// A body of exactly this many bytes.
     pub fn length(bytes: u64) -> Self {
-        Self { state: if bytes == 0 { State::Done } else { State::Length(bytes) }, overhead: 0 }
+        Self::of(if bytes == 0 { State::Done } else { State::Length(bytes) })
     }
 
     /// A chunked body.
     pub fn chunked() -> Self {
-        Self { state: State::Size { value: 0, digits: 0 }, overhead: 0 }
+        Self::of(State::Size { value: 0, digits: 0 })
     }
 
     /// A body that ends with its connection.
     pub fn until_close() -> Self {
-        Self { state: State::UntilClose, overhead: 0 }
+        Self::of(State::UntilClose)
+    }
+
+    fn of(state: State) -> Self {
+        Self { state, overhead: 0, trailers: Vec::new() }
+    }
+
+    /// The field lines that came behind the last chunk, each with its end; complete when the body is.
+    pub fn trailers(&self) -> &[u8] {
+        &self.trailers
     }
 
     /// Whether the body is complete.
@@ -105,18 +116,27 @@ impl BodyDecoder {
             (State::TrailerStart, b'\r') => State::EndLf,
             (State::EndLf, b'\n') => State::Done,
             (State::TrailerStart | State::TrailerName, _) if super::fields::is_token_byte(byte) => {
-                self.spend(State::TrailerName)?
+                self.spend_trailer(byte, State::TrailerName)?
             }
-            (State::TrailerName, b':') => self.spend(State::TrailerValue)?,
-            (State::TrailerValue, b'\r') => State::TrailerLf,
-            (State::TrailerValue, b'\t' | b' '..=b'~' | 0x80..) => self.spend(State::TrailerValue)?,
-            (State::TrailerLf, b'\n') => State::TrailerStart,
+            (State::TrailerName, b':') => self.spend_trailer(byte, State::TrailerValue)?,
+            (State::TrailerValue, b'\r') => self.spend_trailer(byte, State::TrailerLf)?,
+            (State::TrailerValue, b'\t' | b' '..=b'~' | 0x80..) => {
+                self.spend_trailer(byte, State::TrailerValue)?
+            }
+            (State::TrailerLf, b'\n') => self.spend_trailer(byte, State::TrailerStart)?,
             _ => return Err(FramingFault::BadChunk),
         };
         Ok(next)
     }
 
-    /// Counts a byte of extension or trailer, which carry nothing and are dropped.
+    /// Keeps a byte of a trailer.
+    fn spend_trailer(&mut self, byte: u8, next: State) -> Result<State, FramingFault> {
+        let next = self.spend(next)?;
+        self.trailers.push(byte);
+        Ok(next)
+    }
+
+    /// Counts a byte of extension, which is dropped, or of a trailer.
     fn spend(&mut self, next: State) -> Result<State, FramingFault> {
         self.overhead += 1;
         if self.overhead > OVERHEAD_BYTES_MAX { Err(FramingFault::BadChunk) } else { Ok(next) }
@@ -150,8 +170,8 @@ fn hex_digit(byte: u8) -> u8 {
 
 /// Hexadecimal digits of a chunk size: 15 cannot overflow 64 bits.
 const SIZE_DIGITS_MAX: u8 = 15;
-/// Extension and trailer bytes in one body. Nothing in use sends any; long ones hide bytes from other parsers and
-/// burn time (CVE-2023-39326).
+/// Extension and trailer bytes in one body. Few send any; long ones hide bytes from other parsers and burn time
+/// (CVE-2023-39326).
 const OVERHEAD_BYTES_MAX: usize = 4 * 1024;
 
 #[cfg(test)]
@@ -267,7 +287,7 @@ mod tests {
             for chunk in &chunks {
                 crate::http1::encode::chunk(&mut wire, chunk);
             }
-            crate::http1::encode::last_chunk(&mut wire);
+            crate::http1::encode::last_chunk_with(&mut wire, &[]);
             let got = decode(BodyDecoder::chunked(), &wire, piece);
             prop_assert_eq!(got, Ok((chunks.concat(), 0, true)));
         }

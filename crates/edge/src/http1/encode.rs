@@ -39,9 +39,11 @@ pub(crate) fn chunk(out: &mut Vec<u8>, data: &[u8]) {
     out.extend_from_slice(b"\r\n");
 }
 
-/// Appends the end of a chunked body.
-pub(crate) fn last_chunk(out: &mut Vec<u8>) {
-    out.extend_from_slice(b"0\r\n\r\n");
+/// Appends the end of a chunked body, with field lines behind it.
+pub(crate) fn last_chunk_with(out: &mut Vec<u8>, trailers: &[u8]) {
+    out.extend_from_slice(b"0\r\n");
+    out.extend_from_slice(trailers);
+    out.extend_from_slice(b"\r\n");
 }
 
 /// Appends a status line. `reason` is what an upstream wrote; empty takes the standard phrase.

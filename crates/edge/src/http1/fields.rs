@@ -24,6 +24,8 @@ pub enum FieldKind {
     XForwardedProto,
     XForwardedHost,
     XRequestId,
+    /// Which transfer codings, and whether trailers, are taken; ends at this hop.
+    Te,
     /// Other fields that speak in a forwarder's name of the client or of where its request goes: `Forwarded`, `X-Real-IP`,
     /// other `X-Forwarded-*`, the CDNs' own ones, `X-Original-URL`.
     OtherForwarded,
@@ -44,7 +46,7 @@ impl FieldKind {
         };
         // Length and first letter leave at most one known name: this runs several times per field.
         match (name.len(), first | 0x20) {
-            (2, b't') if is("te") => Self::HopByHop,
+            (2, b't') if is("te") => Self::Te,
             (3, b'v') if is("via") => Self::Via,
             (4, b'h') if is("host") => Self::Host,
             // A CGI-like back end would take it for its own outgoing proxy (CVE-2016-5385).
@@ -109,6 +111,9 @@ pub(crate) struct KnownFields {
     pub(crate) expect: Option<HeaderField>,
     pub(crate) cookie: Option<HeaderField>,
     pub(crate) upgrade: Option<HeaderField>,
+    pub(crate) via: Option<HeaderField>,
+    pub(crate) te: Option<HeaderField>,
+    pub(crate) content_type: Option<HeaderField>,
     /// Whether there is a `Connection` field.
     pub(crate) connection: bool,
     /// Whether a forwarder's field is there.
@@ -128,6 +133,9 @@ impl KnownFields {
                 FieldKind::Expect => &mut known.expect,
                 FieldKind::Cookie => &mut known.cookie,
                 FieldKind::Upgrade => &mut known.upgrade,
+                FieldKind::Via => &mut known.via,
+                FieldKind::Te => &mut known.te,
+                FieldKind::ContentType => &mut known.content_type,
                 FieldKind::Connection => {
                     known.connection = true;
                     continue;
@@ -144,6 +152,16 @@ impl KnownFields {
             slot.get_or_insert(*field);
         }
         known
+    }
+}
+
+impl KnownFields {
+    /// Whether the client takes trailers (RFC 9110 section 10.1.4).
+    pub(crate) fn takes_trailers(&self, head: &RequestHead) -> bool {
+        let takes = |field: HeaderField| {
+            list(head.bytes(field.value)).any(|coding| coding.eq_ignore_ascii_case(b"trailers"))
+        };
+        self.te.is_some_and(takes)
     }
 }
 
@@ -176,7 +194,7 @@ mod tests {
     fn names_compare_without_case() {
         assert_eq!(FieldKind::of(b"HOST"), FieldKind::Host);
         assert_eq!(FieldKind::of(b"Transfer-encoding"), FieldKind::TransferEncoding);
-        assert_eq!(FieldKind::of(b"TE"), FieldKind::HopByHop);
+        assert_eq!(FieldKind::of(b"TE"), FieldKind::Te);
         assert_eq!(FieldKind::of(b"x-other"), FieldKind::Other);
         assert_eq!(FieldKind::of(b""), FieldKind::Other);
     }

@@ -18,6 +18,7 @@ pub(crate) mod response;
 pub(crate) mod body;
 
 pub(crate) mod fields;
+pub(crate) mod trailers;
 
 pub use body::{BodyDecoder, Step};
 pub use fields::FieldKind;

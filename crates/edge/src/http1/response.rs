@@ -153,7 +153,7 @@ fn frame(head: &mut ResponseHead, to_head: bool) -> Result<(), ResponseError> {
 }
 
 /// Largest response head. Applications with many cookies and long policies reach 16 KiB.
-const UPSTREAM_HEAD_BYTES_MAX: usize = 64 * 1024;
+pub(crate) const UPSTREAM_HEAD_BYTES_MAX: usize = 64 * 1024;
 
 #[cfg(test)]
 mod tests {

@@ -108,7 +108,11 @@ pub(super) fn response_head(written: &[u8]) -> Option<(Response<()>, usize)> {
         // These speak of a connection, of which there is none (RFC 9113 section 8.2.2).
         let of_connection = matches!(
             FieldKind::of(name),
-            FieldKind::Connection | FieldKind::TransferEncoding | FieldKind::Upgrade | FieldKind::HopByHop
+            FieldKind::Connection
+                | FieldKind::TransferEncoding
+                | FieldKind::Upgrade
+                | FieldKind::HopByHop
+                | FieldKind::Te
         );
         if of_connection {
             continue;

@@ -8,6 +8,7 @@ use h2::server::SendResponse;
 use h2::{Reason, RecvStream, SendStream};
 
 use super::head::response_head;
+use crate::http1::trailers;
 
 /// One stream of a connection.
 #[derive(Debug)]
@@ -16,8 +17,11 @@ pub(crate) struct Stream {
     respond: SendResponse<Bytes>,
     /// Where the response's body goes, once its head was sent.
     response: Option<SendStream<Bytes>>,
-    /// No more output follows what is there.
+    /// No more output follows what is there, but for these field lines.
     ends: bool,
+    trailers_out: Vec<u8>,
+    /// Field lines behind the request's body.
+    trailers_in: Vec<u8>,
     /// The end was sent.
     ended: bool,
     /// The client has reset it.
@@ -28,7 +32,17 @@ pub(crate) struct Stream {
 
 impl Stream {
     pub(super) fn new(request: RecvStream, respond: SendResponse<Bytes>) -> Self {
-        Self { request, respond, response: None, ends: false, ended: false, given_up: false, broken: false }
+        Self {
+            request,
+            respond,
+            response: None,
+            ends: false,
+            trailers_out: Vec::new(),
+            trailers_in: Vec::new(),
+            ended: false,
+            given_up: false,
+            broken: false,
+        }
     }
 
     /// Reads what has come of the request's body; 0 at its end.
@@ -38,7 +52,11 @@ impl Stream {
         input: &mut BytesMut,
     ) -> Poll<io::Result<usize>> {
         loop {
-            let Some(data) = ready!(self.request.poll_data(cx)) else { return Poll::Ready(Ok(0)) };
+            let Some(data) = ready!(self.request.poll_data(cx)) else {
+                let found = ready!(self.request.poll_trailers(cx)).map_err(io::Error::other)?;
+                self.trailers_in = found.map(|map| trailers::lines(&map)).unwrap_or_default();
+                return Poll::Ready(Ok(0));
+            };
             // Nothing ends a request's body but its client or the codec, as long as we have not.
             let data = data
                 .inspect_err(|error| {
@@ -68,9 +86,15 @@ impl Stream {
         Ok(())
     }
 
-    /// Notes that what is in the output is the last of the response.
-    pub(crate) fn end(&mut self) {
+    /// Notes that what is in the output is the last of the response, but for these field lines.
+    pub(crate) fn end(&mut self, trailers: Vec<u8>) {
         self.ends = true;
+        self.trailers_out = trailers;
+    }
+
+    /// The field lines behind the request's body.
+    pub(crate) fn trailers(&self) -> &[u8] {
+        &self.trailers_in
     }
 
     /// Whether the end is still to be sent.
@@ -98,13 +122,17 @@ impl Stream {
                 true => std::mem::take(output),
                 false => output.drain(..room).collect(),
             };
-            let last = self.ends && output.is_empty();
+            let last = self.ends && output.is_empty() && self.trailers_out.is_empty();
             response.send_data(data.into(), last).map_err(io::Error::other)?;
             self.ended |= last;
             *progress = true;
         }
         if self.ends && !self.ended {
-            response.send_data(Bytes::new(), true).map_err(io::Error::other)?;
+            if self.trailers_out.is_empty() {
+                response.send_data(Bytes::new(), true).map_err(io::Error::other)?;
+            } else {
+                response.send_trailers(trailers::map(&self.trailers_out)).map_err(io::Error::other)?;
+            }
             self.ended = true;
         }
         Poll::Ready(Ok(()))

@@ -218,11 +218,11 @@ impl fmt::Debug for Material {
     }
 }
 
-const ANY: &[&dyn SupportedKxGroup] =
+pub(super) const ANY: &[&dyn SupportedKxGroup] =
     &[kx_group::X25519MLKEM768, kx_group::X25519, kx_group::SECP256R1, kx_group::SECP384R1];
 const HYBRID: &[&dyn SupportedKxGroup] = &[kx_group::X25519MLKEM768];
 /// Protocols above TLS, the preferred one first (RFC 7301).
 const PROTOCOLS: &[&[u8]] = &[HTTP2, b"http/1.1"];
 /// HTTP/2 as ALPN calls it.
-pub(super) const HTTP2: &[u8] = b"h2";
+pub(crate) const HTTP2: &[u8] = b"h2";
 const TLS13_NUMBER: u16 = 0x0304;

@@ -1,4 +1,4 @@
-//! TLS towards clients: what a greeting says, which certificate answers it, the handshake, and records in both directions.
+//! TLS towards clients and upstreams. Towards clients: what a greeting says, which certificate answers it, the handshake, and records in both directions.
 //!
 //! Flow in names: raw bytes -> [`hello`] ([`ja4`]) -> [`Material`] -> `handshake` -> `Session`, which the socket reads and
 //! writes through. rustls is driven without buffers of its own, on bytes that the worker lends (ADR 0016), and no
@@ -8,9 +8,11 @@ pub mod challenges;
 pub mod hello;
 pub mod ja4;
 pub mod material;
+pub mod origin;
 
 pub(crate) mod handshake;
 pub(crate) mod session;
 
 pub use challenges::Challenges;
 pub use material::{Material, Served, TlsListener};
+pub use origin::{Identities, OriginPlan};

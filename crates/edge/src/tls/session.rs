@@ -8,18 +8,20 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::BytesMut;
-use rustls::ServerConfig;
-use rustls::server::UnbufferedServerConnection;
+use rustls::client::{ClientConnectionData, UnbufferedClientConnection};
+use rustls::pki_types::ServerName;
+use rustls::server::{ServerConnectionData, UnbufferedServerConnection};
 use rustls::unbuffered::{
     ConnectionState, EncodeError, EncryptError, InsufficientSizeError, UnbufferedStatus,
 };
+use rustls::{ClientConfig, CommonState, ServerConfig};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::wire::Wire;
 
-/// TLS on the server's side of a connection.
+/// TLS on one side of a connection.
 pub(crate) struct Session {
-    connection: UnbufferedServerConnection,
+    side: Side,
     /// The beginning of a record, or of a message over several, whose end has not arrived.
     received: Vec<u8>,
     /// Records to be written; shortened when all of them are.
@@ -36,10 +38,24 @@ pub(crate) struct Session {
 }
 
 impl Session {
-    /// The beginning of a handshake; `received` is what came before TLS was asked for.
+    /// The beginning of a handshake with a client; `received` is what came before TLS was asked for.
     pub(crate) fn new(config: Arc<ServerConfig>, received: Vec<u8>) -> Result<Self, rustls::Error> {
-        Ok(Self {
-            connection: UnbufferedServerConnection::new(config)?,
+        Ok(Self::of(Side::Server(UnbufferedServerConnection::new(config)?), received))
+    }
+
+    /// The beginning of a handshake with an upstream of this name, for one of these protocols above TLS.
+    pub(crate) fn to_upstream(
+        config: Arc<ClientConfig>,
+        name: ServerName<'static>,
+        protocols: Vec<Vec<u8>>,
+    ) -> Result<Self, rustls::Error> {
+        let connection = UnbufferedClientConnection::new_with_alpn(config, name, protocols)?;
+        Ok(Self::of(Side::Client(Box::new(connection)), Vec::new()))
+    }
+
+    fn of(side: Side, received: Vec<u8>) -> Self {
+        Self {
+            side,
             received,
             sealed: Vec::new(),
             written: 0,
@@ -47,12 +63,15 @@ impl Session {
             closed: false,
             begun: false,
             broken: false,
-        })
+        }
     }
 
     /// What was agreed on.
-    pub(crate) fn connection(&self) -> &UnbufferedServerConnection {
-        &self.connection
+    pub(crate) fn connection(&self) -> &CommonState {
+        match &self.side {
+            Side::Server(connection) => connection,
+            Side::Client(connection) => connection,
+        }
     }
 
     /// Goes on with the handshake; ready when it is over. A failure leaves an alert to be written.
@@ -72,7 +91,7 @@ impl Session {
         }
         loop {
             ready!(self.poll_write(stream, cx, &mut false))?;
-            if !self.connection.is_handshaking() {
+            if !self.connection().is_handshaking() {
                 return Poll::Ready(Ok(()));
             }
             if self.peer_closed || ready!(self.poll_records(stream, cx, scratch, input))? == 0 {
@@ -184,38 +203,11 @@ impl Session {
 
     /// Processes what is complete of `incoming`; returns how much of it is done with. A failure leaves an alert to be written.
     fn process(&mut self, incoming: &mut [u8], input: &mut BytesMut) -> Result<usize, rustls::Error> {
-        let Self { connection, sealed, peer_closed, .. } = self;
-        let mut used = 0;
-        let mut failure = None;
-        loop {
-            let rest = incoming.get_mut(used..).unwrap_or_default();
-            let UnbufferedStatus { mut discard, state } = connection.process_tls_records(rest);
-            match state {
-                Ok(ConnectionState::ReadTraffic(mut traffic)) => {
-                    while let Some(record) = traffic.next_record() {
-                        let record = record?;
-                        input.extend_from_slice(record.payload);
-                        discard += record.discard;
-                    }
-                }
-                Ok(ConnectionState::EncodeTlsData(mut message)) => {
-                    if append(sealed, MESSAGE_BYTES, |room| message.encode(room)).is_err() {
-                        return Err(rustls::Error::EncryptError);
-                    }
-                }
-                Ok(ConnectionState::TransmitTlsData(transmit)) => transmit.done(),
-                Ok(ConnectionState::PeerClosed) => *peer_closed = true,
-                // The first failure is the one to tell; after it only its alert is waited for.
-                Err(error) if failure.is_none() => {
-                    self.broken = true;
-                    failure = Some(error);
-                }
-                Ok(_) | Err(_) => {
-                    used += discard;
-                    return failure.map_or(Ok(used), Err);
-                }
-            }
-            used += discard;
+        let Self { side, sealed, peer_closed, broken, .. } = self;
+        let out = Outcome { sealed, peer_closed, broken };
+        match side {
+            Side::Server(connection) => process(connection, incoming, input, out),
+            Side::Client(connection) => process(&mut **connection, incoming, input, out),
         }
     }
 
@@ -224,28 +216,11 @@ impl Session {
         if self.broken {
             return Err(io::ErrorKind::BrokenPipe.into());
         }
-        let Self { connection, sealed, received, .. } = self;
-        loop {
-            // What stands in `received` was processed as far as it goes. It is shown again, because TLS counts from its start.
-            let UnbufferedStatus { discard, state } = connection.process_tls_records(received);
-            match state {
-                Ok(ConnectionState::WriteTraffic(mut traffic)) => {
-                    return append(sealed, sealed_bytes_max(plain.len()), |room| match plain {
-                        b"" => traffic.queue_close_notify(room),
-                        plain => traffic.encrypt(plain, room),
-                    });
-                }
-                Ok(ConnectionState::EncodeTlsData(mut message)) => {
-                    append(sealed, MESSAGE_BYTES, |room| message.encode(room))?;
-                }
-                Ok(ConnectionState::TransmitTlsData(transmit)) => transmit.done(),
-                Ok(ConnectionState::PeerClosed) => self.peer_closed = true,
-                Ok(_) | Err(_) => {
-                    self.broken = true;
-                    return Err(io::ErrorKind::BrokenPipe.into());
-                }
-            }
-            received.drain(..discard.min(received.len()));
+        let Self { side, sealed, received, peer_closed, broken, .. } = self;
+        let out = Outcome { sealed, peer_closed, broken };
+        match side {
+            Side::Server(connection) => seal(connection, plain, received, out),
+            Side::Client(connection) => seal(&mut **connection, plain, received, out),
         }
     }
 
@@ -275,6 +250,118 @@ impl Session {
         self.sealed.clear();
         self.written = 0;
         Poll::Ready(Ok(()))
+    }
+}
+
+/// Which side of a connection this is.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "there are many sessions with clients, in a box each; of the others a pool"
+)]
+enum Side {
+    /// That of the server: a client is at the other end.
+    Server(UnbufferedServerConnection),
+    /// That of the client: an upstream is.
+    Client(Box<UnbufferedClientConnection>),
+}
+
+/// Both sides are driven alike.
+trait Driven {
+    type Data;
+
+    fn records<'c, 'i>(&'c mut self, incoming: &'i mut [u8]) -> UnbufferedStatus<'c, 'i, Self::Data>;
+}
+
+impl Driven for UnbufferedServerConnection {
+    type Data = ServerConnectionData;
+
+    fn records<'c, 'i>(&'c mut self, incoming: &'i mut [u8]) -> UnbufferedStatus<'c, 'i, Self::Data> {
+        self.process_tls_records(incoming)
+    }
+}
+
+impl Driven for UnbufferedClientConnection {
+    type Data = ClientConnectionData;
+
+    fn records<'c, 'i>(&'c mut self, incoming: &'i mut [u8]) -> UnbufferedStatus<'c, 'i, Self::Data> {
+        self.process_tls_records(incoming)
+    }
+}
+
+/// What comes of driving a connection beside plaintext.
+struct Outcome<'a> {
+    sealed: &'a mut Vec<u8>,
+    peer_closed: &'a mut bool,
+    broken: &'a mut bool,
+}
+
+fn process<C: Driven>(
+    connection: &mut C,
+    incoming: &mut [u8],
+    input: &mut BytesMut,
+    out: Outcome<'_>,
+) -> Result<usize, rustls::Error> {
+    let mut used = 0;
+    let mut failure = None;
+    loop {
+        let rest = incoming.get_mut(used..).unwrap_or_default();
+        let UnbufferedStatus { mut discard, state } = connection.records(rest);
+        match state {
+            Ok(ConnectionState::ReadTraffic(mut traffic)) => {
+                while let Some(record) = traffic.next_record() {
+                    let record = record?;
+                    input.extend_from_slice(record.payload);
+                    discard += record.discard;
+                }
+            }
+            Ok(ConnectionState::EncodeTlsData(mut message)) => {
+                if append(out.sealed, MESSAGE_BYTES, |room| message.encode(room)).is_err() {
+                    return Err(rustls::Error::EncryptError);
+                }
+            }
+            Ok(ConnectionState::TransmitTlsData(transmit)) => transmit.done(),
+            Ok(ConnectionState::PeerClosed) => *out.peer_closed = true,
+            // The first failure is the one to tell; after it only its alert is waited for.
+            Err(error) if failure.is_none() => {
+                *out.broken = true;
+                failure = Some(error);
+            }
+            Ok(_) | Err(_) => {
+                used += discard;
+                return failure.map_or(Ok(used), Err);
+            }
+        }
+        used += discard;
+    }
+}
+
+fn seal<C: Driven>(
+    connection: &mut C,
+    plain: &[u8],
+    received: &mut Vec<u8>,
+    out: Outcome<'_>,
+) -> io::Result<()> {
+    loop {
+        // What stands in `received` was processed as far as it goes. It is shown again, because TLS counts from its start.
+        let UnbufferedStatus { discard, state } = connection.records(received);
+        match state {
+            Ok(ConnectionState::WriteTraffic(mut traffic)) => {
+                return append(out.sealed, sealed_bytes_max(plain.len()), |room| match plain {
+                    b"" => traffic.queue_close_notify(room),
+                    plain => traffic.encrypt(plain, room),
+                });
+            }
+            Ok(ConnectionState::EncodeTlsData(mut message)) => {
+                append(out.sealed, MESSAGE_BYTES, |room| message.encode(room))?;
+            }
+            Ok(ConnectionState::TransmitTlsData(transmit)) => transmit.done(),
+            Ok(ConnectionState::PeerClosed) => *out.peer_closed = true,
+            Ok(_) | Err(_) => {
+                *out.broken = true;
+                return Err(io::ErrorKind::BrokenPipe.into());
+            }
+        }
+        received.drain(..discard.min(received.len()));
     }
 }
 

@@ -22,7 +22,8 @@ pub(crate) struct Http2 {
 
 pub(crate) struct Answer {
     pub(crate) status: StatusCode,
-    fields: HeaderMap,
+    pub(crate) fields: HeaderMap,
+    pub(crate) trailers: HeaderMap,
     pub(crate) body: Result<Vec<u8>, h2::Error>,
 }
 
@@ -43,7 +44,11 @@ impl Http2 {
     }
 
     /// Begins a request; its body goes into the stream, unless it `ends` here.
-    async fn begin(&mut self, request: Request<()>, ends: bool) -> (ResponseFuture, SendStream<Bytes>) {
+    pub(crate) async fn begin(
+        &mut self,
+        request: Request<()>,
+        ends: bool,
+    ) -> (ResponseFuture, SendStream<Bytes>) {
         let ready = timeout(PATIENCE, self.requests.clone().ready()).await.expect("no room for a stream");
         ready.unwrap().send_request(request, ends).unwrap()
     }
@@ -75,16 +80,19 @@ impl Http2 {
     }
 }
 
-fn request(method: &str, path: &str) -> Request<()> {
+pub(crate) fn request(method: &str, path: &str) -> Request<()> {
     Request::builder().method(method).uri(format!("http://shop.test{path}")).body(()).unwrap()
 }
 
-async fn answer(response: ResponseFuture) -> Result<Answer, h2::Error> {
+pub(crate) async fn answer(response: ResponseFuture) -> Result<Answer, h2::Error> {
     let (head, body) = timeout(PATIENCE, response).await.expect("no answer in time")?.into_parts();
-    Ok(Answer { status: head.status, fields: head.headers, body: read(body).await })
+    let mut body = body;
+    let bytes = read(&mut body).await;
+    let trailers = body.trailers().await.ok().flatten().unwrap_or_default();
+    Ok(Answer { status: head.status, fields: head.headers, trailers, body: bytes })
 }
 
-async fn read(mut body: RecvStream) -> Result<Vec<u8>, h2::Error> {
+async fn read(body: &mut RecvStream) -> Result<Vec<u8>, h2::Error> {
     let mut bytes = Vec::new();
     while let Some(data) = timeout(PATIENCE, body.data()).await.expect("no data in time") {
         let data = data?;

@@ -22,11 +22,17 @@ mod limits;
 #[cfg(test)]
 mod names;
 #[cfg(test)]
+mod origins;
+#[cfg(test)]
 mod places;
 #[cfg(test)]
 mod proxied;
 #[cfg(test)]
 mod rates;
+#[cfg(test)]
+mod responses;
+#[cfg(test)]
+mod routes;
 #[cfg(test)]
 mod rules;
 #[cfg(test)]

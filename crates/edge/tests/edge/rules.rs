@@ -25,7 +25,7 @@ SecRule RESPONSE_HEADERS:X-Leak "@contains leak" "id:103,phase:3,deny,log,t:none
 SecRule RESPONSE_BODY "@contains secret" "id:104,phase:4,deny,log,t:none,msg:'leak',severity:CRITICAL"
 "#;
 
-fn program(engine: RuleEngine) -> Arc<Program> {
+pub(crate) fn program(engine: RuleEngine) -> Arc<Program> {
     let options = LoadOptions { rule_engine: Some(engine), ..LoadOptions::default() };
     let loaded = load_texts(&[("test.conf", RULES)], &options).unwrap();
     Arc::new(Program::compile(&loaded.rules, &CompileOptions::default()).unwrap())

@@ -261,7 +261,7 @@ impl Upstream {
     }
 }
 
-async fn serve(stream: TcpStream, state: Arc<UpstreamState>) {
+pub(crate) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(stream: S, state: Arc<UpstreamState>) {
     let mut client = Client { stream, input: BytesMut::new() };
     let mut served = 0;
     loop {
@@ -330,6 +330,8 @@ async fn serve(stream: TcpStream, state: Arc<UpstreamState>) {
                 out.extend_from_slice(b"0\r\nX-Trailer: 1\r\n\r\n");
                 out
             }
+            "/trailers" => b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nbody\r\n0\r\nX-Sum: 1\r\nHost: x\r\n\r\n".to_vec(),
+            "/request-trailers" => plain(decoder.trailers()),
             "/until-close" => b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\nuntil the end".to_vec(),
             "/truncated" => b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf".to_vec(),
             "/truncated-chunks" => {
@@ -431,7 +433,7 @@ pub(crate) fn gzip(text: &[u8]) -> Vec<u8> {
     encoder.finish().unwrap()
 }
 
-async fn echo(mut client: Client) {
+async fn echo<S: AsyncRead + AsyncWrite + Unpin>(mut client: Client<S>) {
     loop {
         if !client.input.is_empty() {
             let bytes = client.input.split();

@@ -28,16 +28,16 @@ use crate::http2::Http2;
 use crate::support::{Client, Node, PATIENCE, eventually, pattern};
 
 /// An authority that clients of these tests believe.
-struct Authority(CertifiedIssuer<'static, KeyPair>);
+pub(crate) struct Authority(CertifiedIssuer<'static, KeyPair>);
 
 impl Authority {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let mut params = CertificateParams::new(vec![]).unwrap();
         params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
         Self(CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap())
     }
 
-    fn issue(&self, names: &[&str]) -> (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>) {
+    pub(crate) fn issue(&self, names: &[&str]) -> (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>) {
         let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
         let key = KeyPair::generate().unwrap();
         let certificate = CertificateParams::new(names).unwrap().signed_by(&key, &self.0).unwrap();
@@ -56,7 +56,7 @@ impl Authority {
         WebPkiClientVerifier::builder_with_provider(self.roots(), provider).build().unwrap()
     }
 
-    fn roots(&self) -> Arc<RootCertStore> {
+    pub(crate) fn roots(&self) -> Arc<RootCertStore> {
         let mut roots = RootCertStore::empty();
         roots.add(self.0.der().clone()).unwrap();
         Arc::new(roots)
@@ -341,7 +341,11 @@ async fn a_challenge_in_a_handshake_is_answered_with_its_proof_and_nothing_else(
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_challenge_over_http_is_answered_whoever_asks_and_only_if_it_is_known() {
-    let mut secure = Secure::start(|_, app| app.hosts = vec!["app.test".into()]).await;
+    let mut secure = Secure::start(|settings, app| {
+        settings.workers = 1;
+        app.hosts = vec!["app.test".into()];
+    })
+    .await;
     let challenges =
         Challenges { http: vec![("token-1".into(), "token-1.print".into())], ..Challenges::default() };
     let material = Material::new(&[], &secure.listeners).unwrap().proving(&challenges).unwrap();
@@ -361,6 +365,7 @@ async fn a_challenge_over_http_is_answered_whoever_asks_and_only_if_it_is_known(
     assert!(!client.answer().await.text().contains("print"), "the app answers that");
     // A ban does not keep a certificate authority out.
     secure.node.ban("127.0.0.1");
+    assert!(client.is_closed().await, "the worker has heard of it");
     let mut client = secure.node.connect().await;
     assert_eq!(client.get("/.well-known/acme-challenge/token-1").await.text(), "token-1.print");
 }
@@ -568,6 +573,54 @@ async fn a_listener_may_ask_for_a_clients_certificate() {
         assert_eq!(served(place, config).await, expected, "listener {place}");
     }
     eventually("they are counted", || secure.failures(TlsFailure::ClientCertificate) == 3).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_forwarder_may_have_to_show_a_certificate() {
+    let staff = Authority::new();
+    let provider = Arc::new(aws_lc_rs::default_provider());
+    let builder = WebPkiClientVerifier::builder_with_provider(staff.roots(), Arc::clone(&provider));
+    let listener = TlsListener::new().unwrap().asking(builder.allow_unauthenticated().build().unwrap());
+    let mut secure = Secure::with(vec![listener], |_, app| {
+        app.trust_forwarded = ["127.0.0.0/8".parse().unwrap()].into_iter().collect();
+        app.client_address.certified = true;
+    })
+    .await;
+    let builder =
+        ClientConfig::builder_with_provider(provider).with_protocol_versions(&[&rustls::version::TLS13]);
+    let (chain, key) = staff.issue(&["cdn"]);
+    let builder = builder.unwrap().with_root_certificates(secure.authority.roots());
+    let known = builder.with_client_auth_cert(chain, key).unwrap();
+    let ask = "GET / HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 203.0.113.9\r\n\r\n";
+    let mut forwarder = secure.connect("shop.test", &Arc::new(known)).await.unwrap();
+    forwarder.send(ask).await;
+    assert_eq!(forwarder.answer().await.head.status, 200);
+    assert_eq!(secure.node.access().await.client.to_string(), "203.0.113.9");
+    let mut stranger = secure.client().await;
+    stranger.send(ask).await;
+    assert_eq!(stranger.answer().await.head.status, 200);
+    let (event, signals, _) = secure.node.security_request().await;
+    assert_eq!((event.client.to_string(), signals.len()), ("127.0.0.1".to_owned(), 1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_balancers_header_comes_before_tls() {
+    let mut secure = Secure::start(|settings, _| {
+        settings.proxied = vec![None, Some(["127.0.0.0/8".parse().unwrap()].into_iter().collect())];
+    })
+    .await;
+    let mut stream = TcpStream::connect(secure.address()).await.unwrap();
+    stream.write_all(b"PROXY TCP4 203.0.113.9 192.0.2.1 4711 443\r\n").await.unwrap();
+    let connector = TlsConnector::from(Arc::new(secure.authority.modern()));
+    let stream = connector.connect("shop.test".try_into().unwrap(), stream).await.unwrap();
+    let mut client = Client { stream, input: bytes::BytesMut::new() };
+    assert_eq!(client.get("/").await.head.status, 200);
+    let event = secure.node.access().await;
+    assert_eq!(event.client.to_string(), "203.0.113.9");
+    assert!(event.ja4.is_some() && event.balancer.is_some());
+    // The listener without it is as ever.
+    let mut plain = secure.node.connect().await;
+    assert_eq!(plain.get("/").await.head.status, 200);
 }
 
 #[tokio::test(flavor = "multi_thread")]

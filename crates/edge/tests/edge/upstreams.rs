@@ -491,3 +491,83 @@ async fn the_nodes_own_management_is_never_asked() {
     let event = node.access().await;
     assert!(matches!(event.verdict.reason, Reason::Upstream { error } if error.contains("own management")));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cookie_keeps_a_client_with_its_upstream_across_plans_and_nodes() {
+    let (a, b) = (Origin::start("a").await, Origin::start("b").await);
+    let sticky = |origins: &[&Origin]| {
+        let mut upstreams = group(origins);
+        upstreams.sticky = Some("node".into());
+        upstreams
+    };
+    let start = async |origins: &[&Origin]| {
+        node_with(sticky(origins), |settings, _| settings.sticky_key = [7; 16]).await
+    };
+    let node = start(&[&a, &b]).await;
+    let mut client = node.connect().await;
+    let first = client.get("/").await;
+    let field = first.header("set-cookie").unwrap();
+    let (cookie, rest) = field.split_once("; ").unwrap();
+    assert_eq!((cookie.len(), rest), ("node=".len() + 16, "Path=/; HttpOnly; SameSite=Lax"));
+    let get = async |node: &Node, cookie: &str| {
+        let mut client = node.connect().await;
+        client.send(format!("GET / HTTP/1.1\r\nHost: a\r\nCookie: x=y; {cookie}\r\n\r\n")).await;
+        client.answer().await
+    };
+    for _ in 0..20 {
+        let answer = get(&node, cookie).await;
+        assert_eq!((answer.text(), answer.header("set-cookie")), (first.text(), None));
+    }
+    // The order of upstreams is of no matter, nor which node it is.
+    let other = start(&[&b, &a]).await;
+    for _ in 0..10 {
+        assert_eq!(get(&other, cookie).await.text(), first.text());
+    }
+    // What no upstream is called is as no cookie at all.
+    for cookie in ["node=0123456789abcdef", "node=", "node=1"] {
+        assert!(get(&node, cookie).await.header("set-cookie").is_some(), "{cookie}");
+    }
+    // An upstream that does not work keeps nobody.
+    let (gone, left) = if first.text() == "a" { (&a, "b") } else { (&b, "a") };
+    gone.does(CLOSES);
+    let answer = get(&node, cookie).await;
+    assert_eq!(answer.text(), left);
+    assert!(answer.header("set-cookie").is_some_and(|field| !field.starts_with(cookie)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_held_put_goes_to_another_upstream_and_a_post_does_not() {
+    let (a, b) = (Origin::start("a").await, Origin::start("b").await);
+    let mut upstreams = group(&[&a, &b]);
+    upstreams.balance = Balance::RoundRobin;
+    let program = crate::rules::program(phalanx_policy::seclang::ir::RuleEngine::On);
+    let node = node_with(upstreams, |_, app| app.program = Some(program)).await;
+    a.does(CLOSES);
+    let mut statuses = Vec::new();
+    for method in ["PUT", "PUT", "POST", "POST"] {
+        let mut client = node.connect().await;
+        client.send(format!("{method} / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nbody")).await;
+        let answer = client.answer().await;
+        statuses.push(answer.head.status);
+        if answer.head.status == 200 {
+            assert_eq!(answer.text(), "bbody");
+        }
+    }
+    statuses[2..].sort_unstable();
+    assert_eq!(statuses, [200, 200, 200, 502]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_canary_gets_its_weight() {
+    let (old, new) = (Origin::start("old").await, Origin::start("new").await);
+    let server = |origin: &Origin, weight| UpstreamPlan { weight, ..origin.plan() };
+    let mut upstreams = UpstreamGroup::new(vec![server(&old, 9), server(&new, 1)]);
+    upstreams.health.failures = 0;
+    let node = node(upstreams).await;
+    let mut client = node.connect().await;
+    for _ in 0..1_000 {
+        assert_eq!(client.get("/").await.head.status, 200);
+    }
+    // Of 1,000 draws at a tenth: mean 100, deviation 9.5.
+    assert!((55..=145).contains(&new.hits()), "{}", new.hits());
+}

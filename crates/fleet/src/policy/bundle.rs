@@ -173,6 +173,6 @@ fn numbers(version: &str) -> Option<[u64; 3]> {
 }
 
 /// What a bundle may require of whoever loads it. A version of the product that adds to what policy can say adds a name here.
-pub const FEATURES: &[&str] = &["rate-limits", "rule-classes", "upstreams"];
+pub const FEATURES: &[&str] = &["origins", "rate-limits", "routes", "rule-classes", "upstreams"];
 /// The schema this version writes.
 pub const SCHEMA: u16 = 1;

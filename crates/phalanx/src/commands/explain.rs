@@ -88,7 +88,13 @@ fn words(explanation: &Explanation, columns: usize) -> String {
         ("node", format!("{}/{}", explanation.site, explanation.node)),
         ("plan", format!("version {}", explanation.plan_version)),
         ("view", format!("revision {}", access.view_revision)),
-        ("app", access.app.to_string()),
+        (
+            "app",
+            match &access.route {
+                Some(route) => format!("{}, route {route}", access.app),
+                None => access.app.to_string(),
+            },
+        ),
         ("peer", access.peer.to_string()),
         ("protocol", access.protocol.clone()),
         ("user agent", access.user_agent.clone()),

@@ -10,7 +10,8 @@ use base64::engine::general_purpose::STANDARD;
 use clap::{Args, Subcommand};
 use phalanx_control::api::{Policy, PolicyHome, PolicyPush, PolicyRollback};
 use phalanx_edge::EdgePlan;
-use phalanx_policy::{Collector, Diagnostic, FileSet, Files};
+use phalanx_model::{Clock, SystemClock};
+use phalanx_policy::{Collector, Diagnostic, FileSet, Files, Level};
 use phalanx_record::escape::for_terminal;
 use serde_json::Value;
 
@@ -156,8 +157,12 @@ fn collect(file: &Path) -> anyhow::Result<(String, FileSet)> {
     let (policy, warnings) = phalanx_policy::parse_policy(&name, &text).map_err(refused)?;
     let compiled =
         EdgePlan::compile_from(Files::Collected(&collector), &policy, &Arc::default()).map_err(refused)?;
-    for warning in warnings.iter().chain(&compiled.warnings) {
+    let due = policy.due(&name, SystemClock.now_ms());
+    for warning in warnings.iter().chain(&compiled.warnings).chain(&due) {
         eprintln!("{warning}");
+    }
+    if due.iter().any(|due| due.level == Level::Error) {
+        bail!("what has expired is given to no fleet");
     }
     let read = collector.into_set();
     let own = (name.clone(), text.into_bytes());
@@ -279,7 +284,9 @@ fra/b refused version 5: bad\\u{1b}[2J
         };
         write(
             "fleet/policy.toml",
-            "[[apps]]\nname = \"a\"\nupstream = \"http://h\"\nrules = [\"../crs\"]\nextra_rules = [\"own.conf\"]\n",
+            "[[apps]]\nname = \"a\"\nupstream = \"http://h\"\nrules = [\"../crs\"]\nextra_rules = [\"own.conf\"]\n\
+             pages = { refused = \"pages/no.html\" }\n\
+             [[apps.routes]]\npath = \"/r\"\nrules = [\"../crs\"]\nextra_rules = [\"route.conf\"]\nreply = { file = \"robots.txt\" }\n",
         );
         write(
             "fleet/own.conf",
@@ -287,6 +294,9 @@ fra/b refused version 5: bad\\u{1b}[2J
         );
         write("fleet/more/one.conf", "SecAction \"id:4,pass\"\n");
         write("fleet/words.data", "evil\n");
+        write("fleet/route.conf", "SecAction \"id:6,pass\"\n");
+        write("fleet/pages/no.html", "{request_id}");
+        write("fleet/robots.txt", "User-agent: *\n");
         write("fleet/unused.data", "secret\n");
         write("crs/crs-setup.conf.example", "SecAction \"id:1,pass\"\n");
         write("crs/rules/10.conf", "SecRule ARGS \"@rx a\" \"id:2,deny\"\n");
@@ -302,7 +312,10 @@ fra/b refused version 5: bad\\u{1b}[2J
                 "../crs/rules/10.conf",
                 "more/one.conf",
                 "own.conf",
+                "pages/no.html",
                 "policy.toml",
+                "robots.txt",
+                "route.conf",
                 "words.data",
             ]
         );

@@ -24,7 +24,7 @@ pub(super) fn json<T: Serialize>(value: &T) -> anyhow::Result<()> {
 }
 
 /// Lays out rows under their headings, columns as wide as they need to be. Cells are escaped here.
-pub(super) fn table(headings: &[&str], rows: &[Vec<String>]) -> String {
+pub(crate) fn table(headings: &[&str], rows: &[Vec<String>]) -> String {
     let head = headings.iter().map(|h| (*h).to_owned()).collect();
     let rows: Vec<Vec<String>> = std::iter::once(head)
         .chain(rows.iter().map(|row| row.iter().map(|cell| for_terminal(cell).into_owned()).collect()))

@@ -162,6 +162,10 @@ fn counters(counters: &Counters) -> String {
 
 /// What the node uses of its limits, and which limits clients met.
 fn load(load: &Load) -> String {
+    if load.level.is_empty() {
+        // Of an earlier version.
+        return String::new();
+    }
     let share = |used: u64, of: u64, unit: &str| match of {
         0 => format!("{used}{unit}"),
         of => format!("{used} of {of}{unit}"),

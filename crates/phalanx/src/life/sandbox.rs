@@ -9,8 +9,10 @@ use landlock::{
     ABI, Access, AccessFs, CompatLevel, Compatible, Ruleset, RulesetAttr, RulesetCreatedAttr, RulesetStatus,
     path_beneath_rules,
 };
+use phalanx_policy::handling::Pages;
+use phalanx_policy::route::{Does, ReplyBody, StaticReply};
 use phalanx_policy::toml_text::{At, Text};
-use phalanx_policy::{Diagnostic, Policy, RuleSource};
+use phalanx_policy::{Diagnostic, Policy, RuleSource, Upstreams};
 use serde::Deserialize;
 
 use super::{privileges, syscalls};
@@ -143,7 +145,8 @@ impl Reach {
         logs.into_iter().flatten().for_each(|log| reach.write_beside(log));
         reach.read.extend(settings.sandbox.folders.iter().cloned());
         reach.read.extend(settings.sandbox.read.iter().cloned());
-        for files in &settings.tls.certificates {
+        let identities = settings.tls.identities.iter().map(|(_, files)| files);
+        for files in settings.tls.certificates.iter().chain(identities) {
             reach.read_beside(&files.cert);
             reach.read_beside(&files.key);
         }
@@ -186,18 +189,43 @@ impl Reach {
         };
         policy.cdn_networks.iter().for_each(|file| self.read_beside(file));
         for app in &policy.apps {
-            if let RuleSource::Dirs(folders) = &app.rules {
-                for folder in folders
-                    .iter()
-                    .flat_map(|folder| [folder.clone(), folder.join("rules"), folder.join("plugins")])
-                {
-                    let files = std::fs::read_dir(&folder).into_iter().flatten().flatten();
-                    files.for_each(|file| self.rules(&file.path(), INCLUDES_DEEP));
-                    self.read.push(folder);
+            self.upstreams(&app.upstreams);
+            self.rule_set(&app.rules, &app.extra_rules);
+            self.pages(&app.handling.pages);
+            for route in &app.routes {
+                self.pages(&route.handling.pages);
+                if let Does::Reply(StaticReply { body: ReplyBody::File(file), .. }) = &route.does {
+                    self.read_beside(file);
                 }
+                let Some(own) = &route.own else { continue };
+                own.upstreams.iter().for_each(|upstreams| self.upstreams(upstreams));
+                self.rule_set(&own.rules, &own.extra_rules);
             }
-            app.extra_rules.iter().for_each(|file| self.rules(file, INCLUDES_DEEP));
         }
+    }
+
+    fn upstreams(&mut self, upstreams: &Upstreams) {
+        let origins = upstreams.servers.iter().filter_map(|server| server.tls.as_ref());
+        origins.filter_map(|tls| tls.ca_file.as_ref()).for_each(|file| self.read_beside(file));
+    }
+
+    fn pages(&mut self, pages: &Pages) {
+        let files = [&pages.refused, &pages.error, &pages.maintenance];
+        files.into_iter().flatten().for_each(|file| self.read_beside(file));
+    }
+
+    fn rule_set(&mut self, rules: &RuleSource, extra: &[PathBuf]) {
+        if let RuleSource::Dirs(folders) = rules {
+            for folder in folders
+                .iter()
+                .flat_map(|folder| [folder.clone(), folder.join("rules"), folder.join("plugins")])
+            {
+                let files = std::fs::read_dir(&folder).into_iter().flatten().flatten();
+                files.for_each(|file| self.rules(&file.path(), INCLUDES_DEEP));
+                self.read.push(folder);
+            }
+        }
+        extra.iter().for_each(|file| self.rules(file, INCLUDES_DEEP));
     }
 
     /// A rule file, and the folders of those that it includes from elsewhere.

@@ -168,7 +168,7 @@ impl Check<'_> {
         None
     }
 
-    fn method(&mut self, method: &At<String>) -> Option<String> {
+    pub(super) fn method(&mut self, method: &At<String>) -> Option<String> {
         if !is_token(method) {
             self.error(&method.span, format!("`{}` is no method", method.value));
             return None;

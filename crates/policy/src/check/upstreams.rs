@@ -8,12 +8,13 @@ use phalanx_model::limits::{
 };
 
 use super::Check as Checker;
+use super::origin_tls::Spoken;
 use crate::balance::{Balance, Check, Health, Queue, Retries, Server, Upstreams};
 use crate::raw::RawApp;
 use crate::raw::upstreams::{RawHealth, RawQueue, RawRetries, RawServer, RawUpstream, RawUpstreams};
 use crate::toml_text::At;
 use crate::units::percent;
-use crate::upstream::{Upstream, is_host_name};
+use crate::upstream::{Scheme, Upstream, is_host_name};
 
 impl Checker<'_> {
     /// The upstreams of an app; faulty ones are reported and left out.
@@ -29,6 +30,7 @@ impl Checker<'_> {
             health: self.health(&raw.health),
             retries: self.retries(&raw.retries),
             queue: self.queue(&raw.queue),
+            sticky: self.sticky(raw, &servers),
             servers,
         }
     }
@@ -40,10 +42,11 @@ impl Checker<'_> {
                 .push(fault.with_help("say where its requests go: `upstream = \"http://127.0.0.1:3000\"`"));
             return Vec::new();
         };
+        let app = self.spoken_to_all(raw);
         let several = match &written.value {
             RawUpstreams::One(url) => {
                 let url = At { value: url.clone(), span: written.span.clone() };
-                return self.url(&url).map(Server::at).into_iter().collect();
+                return self.url(&url).map(|at| self.at(at, &app)).into_iter().collect();
             }
             RawUpstreams::Several(several) => several,
         };
@@ -56,7 +59,7 @@ impl Checker<'_> {
         let mut places = HashMap::new();
         let mut servers: Vec<Server> = Vec::new();
         for entry in several.iter().take(UPSTREAMS_PER_APP_MAX) {
-            let Some(server) = self.server(entry) else { continue };
+            let Some(server) = self.server(entry, &app) else { continue };
             let line = self.text.line_of(entry.span.start);
             let place = server.upstream.place();
             if let Some(first) = places.insert(place, line) {
@@ -70,11 +73,11 @@ impl Checker<'_> {
         servers
     }
 
-    fn server(&mut self, entry: &At<RawUpstream>) -> Option<Server> {
+    fn server(&mut self, entry: &At<RawUpstream>, app: &Spoken) -> Option<Server> {
         match &entry.value {
             RawUpstream::Url(url) => {
                 let url = At { value: url.clone(), span: entry.span.clone() };
-                self.url(&url).map(Server::at)
+                self.url(&url).map(|at| self.at(at, app))
             }
             RawUpstream::Server(server) => {
                 let Some(url) = &server.url else {
@@ -82,14 +85,23 @@ impl Checker<'_> {
                     return None;
                 };
                 let upstream = self.url(url)?;
-                Some(self.told_server(server, upstream))
+                Some(self.told_server(server, upstream, app))
             }
         }
     }
 
-    fn told_server(&mut self, raw: &RawServer, upstream: Upstream) -> Server {
+    fn at(&mut self, upstream: Upstream, app: &Spoken) -> Server {
+        let Spoken { protocol, tls } = self.spoken(None, &upstream, app);
+        let tls = (upstream.scheme == Scheme::Https).then_some(tls);
+        Server { protocol, tls, ..Server::at(upstream) }
+    }
+
+    fn told_server(&mut self, raw: &RawServer, upstream: Upstream, app: &Spoken) -> Server {
         let many = 1..=u32::MAX;
+        let Spoken { protocol, tls } = self.spoken(Some(raw), &upstream, app);
         Server {
+            protocol,
+            tls: (upstream.scheme == Scheme::Https).then_some(tls),
             upstream,
             weight: self.within("weight", raw.weight.as_ref(), 1..=UPSTREAM_WEIGHT_MAX, 1),
             backup: raw.backup.unwrap_or_default(),
@@ -98,6 +110,18 @@ impl Checker<'_> {
                 .as_ref()
                 .map(|most| self.within("max_requests", Some(most), many, 1)),
         }
+    }
+
+    fn sticky(&mut self, raw: &RawApp, servers: &[Server]) -> Option<String> {
+        let name = raw.sticky_cookie.as_ref()?;
+        if !crate::rate_limit::is_token(name) {
+            self.error(&name.span, format!("`{}` is no name of a cookie", name.value));
+        }
+        if servers.len() == 1 && servers.iter().all(|server| server.upstream.is_literal()) {
+            let message = "there is one upstream, and every client stays with it";
+            self.found.push(self.text.warning_at(&name.span, message));
+        }
+        Some(name.value.clone())
     }
 
     fn url(&mut self, url: &At<String>) -> Option<Upstream> {

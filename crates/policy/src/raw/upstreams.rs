@@ -7,7 +7,9 @@ use serde::Deserialize;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{MapAccess, SeqAccess, Visitor};
 
+use super::origin_tls::RawOriginTls;
 use crate::balance::WhenAllDown;
+use crate::origin_tls::Protocol;
 use crate::toml_text::At;
 
 /// Where an app's requests go: one URL, or a list of URLs or tables.
@@ -42,6 +44,10 @@ pub struct RawServer {
     pub backup: Option<bool>,
     /// Requests in flight that it gets from this node at most. No limit if not given.
     pub max_requests: Option<At<u32>>,
+    /// The version of HTTP that it is spoken to in: "http1", "http2" or "auto". The app's `upstream_protocol` if not given.
+    pub protocol: Option<At<Protocol>>,
+    /// TLS with it. The app's `upstream_tls` if not given.
+    pub tls: Option<At<RawOriginTls>>,
 }
 
 /// How it is found out which upstreams work, and what is done about those that do not.

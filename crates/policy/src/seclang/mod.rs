@@ -99,6 +99,14 @@ pub fn read_text(files: Files<'_>, path: &str) -> Result<String, (u32, String)> 
     Source::from(files).read_text(path)
 }
 
+/// The content of a file that a policy names.
+///
+/// # Errors
+/// Why it cannot be had.
+pub fn read_file(files: Files<'_>, path: &str) -> Result<Vec<u8>, String> {
+    Source::from(files).read(path)
+}
+
 /// Loads named texts, in order. A text whose name ends in `.data`, `.txt` or `.json` is not loaded itself but may be
 /// referred to (`@pmFromFile`, `@validateSchema`). What `options` adds comes behind texts named `crs-setup...`,
 /// `...-config.conf` or `...-before.conf`, and before all others.

@@ -1,0 +1,303 @@
+//! The routes of one app by path: a tree of segments, so that what a request pays depends on the depth of its path and not on the
+//! number of routes.
+//!
+//! Servers do not agree on what separates segments: to some `%2f` does and `;` begins a parameter, to others both are part of a name. A path
+//! is looked up in both readings. Where they meet different routes the request is refused: whichever the app takes, nobody is let past
+//! the route that protects it by writing a path in a way that we read differently.
+
+use std::hash::Hash;
+
+use hashbrown::{Equivalent, HashMap};
+use phalanx_decide::rate::path::{Separators, normalise};
+use phalanx_model::RequestHead;
+use phalanx_model::limits::ROUTE_DEPTH_MAX;
+use phalanx_policy::route::{ClientScheme, FieldIs, When};
+
+/// What a route is looked for by.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Asked<'a> {
+    pub(crate) head: &'a RequestHead,
+    /// The client came over TLS.
+    pub(crate) secure: bool,
+}
+
+/// The routes of one app.
+#[derive(Debug)]
+pub(crate) struct RouteTable {
+    edges: HashMap<Edge, u32>,
+    nodes: Vec<Vec<Candidate>>,
+    ignore_case: bool,
+}
+
+/// Two readings of a path meet different routes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Ambiguous;
+
+/// A route at a node.
+#[derive(Debug)]
+struct Candidate {
+    ends: Ends,
+    route: u32,
+    /// What is asked beyond the path; `None` for nothing.
+    when: Option<Box<When>>,
+}
+
+/// What may follow in the path, in the order in which routes of one node are tried.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Ends {
+    /// Nothing.
+    Here,
+    /// A slash.
+    WithSlash,
+    /// A slash, and anything.
+    Below,
+    /// Nothing, or a slash and anything.
+    HereOrBelow,
+}
+
+/// What follows in a path after a node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Rest {
+    Nothing,
+    Slash,
+    More,
+}
+
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Edge {
+    from: u32,
+    segment: Box<[u8]>,
+}
+
+#[derive(Hash)]
+struct EdgeTo<'a> {
+    from: u32,
+    segment: &'a [u8],
+}
+
+impl Equivalent<Edge> for EdgeTo<'_> {
+    fn equivalent(&self, key: &Edge) -> bool {
+        self.from == key.from && *self.segment == *key.segment
+    }
+}
+
+impl RouteTable {
+    /// A table of routes with their numbers, in the order in which policy has them.
+    pub(crate) fn new(routes: impl IntoIterator<Item = (u32, When)>) -> Self {
+        let mut table = Self { edges: HashMap::new(), nodes: vec![Vec::new()], ignore_case: false };
+        for (route, when) in routes {
+            table.ignore_case |= when.ignore_case;
+            let node = table.node_of(&when);
+            let slash = when.path.len() > 1 && when.path.ends_with('/');
+            let ends = match (when.exact, slash) {
+                (true, false) => Ends::Here,
+                (true, true) => Ends::WithSlash,
+                (false, true) => Ends::Below,
+                (false, false) => Ends::HereOrBelow,
+            };
+            let when = (!when.is_path_only()).then(|| Box::new(when));
+            if let Some(candidates) = table.nodes.get_mut(node as usize) {
+                candidates.push(Candidate { ends, route, when });
+            }
+        }
+        for candidates in &mut table.nodes {
+            candidates.sort_by_key(|candidate| candidate.ends);
+            candidates.shrink_to_fit();
+        }
+        table
+    }
+
+    fn node_of(&mut self, when: &When) -> u32 {
+        let mut node = 0;
+        for segment in when.segments() {
+            let mut segment = segment.as_bytes().to_vec();
+            if when.ignore_case {
+                segment.make_ascii_lowercase();
+            }
+            let next = u32::try_from(self.nodes.len()).unwrap_or(u32::MAX);
+            let edge = Edge { from: node, segment: segment.into() };
+            node = *self.edges.entry(edge).or_insert(next);
+            if node == next {
+                self.nodes.push(Vec::new());
+            }
+        }
+        node
+    }
+
+    /// The route that a request meets: of the longest path first, then in the order of the policy.
+    pub(crate) fn find(&self, asked: &Asked<'_>) -> Result<Option<u32>, Ambiguous> {
+        let found = |path: &[u8]| self.walk(path, |candidate| candidate.fits(path, asked).is_ok());
+        if let Some(path) = plain_path(asked.head.target())
+            && !self.ignore_case
+        {
+            return Ok(found(path));
+        }
+        let (one, other) = self.readings(asked.head.target());
+        let route = found(&one);
+        let same = one == other || route == found(&other);
+        // To a server in C a path may end where others go on.
+        if same && !one.contains(&0) { Ok(route) } else { Err(Ambiguous) }
+    }
+
+    /// Both readings of a target's path, as segments compare; empty where it has none.
+    pub(crate) fn readings(&self, target: &[u8]) -> (Vec<u8>, Vec<u8>) {
+        let (mut any, mut slash) = (Vec::new(), Vec::new());
+        normalise(target, Separators::Any, &mut any);
+        normalise(target, Separators::Slash, &mut slash);
+        // A parameter is no part of a segment's name to either.
+        let mut in_parameter = false;
+        slash.retain(|byte| {
+            in_parameter = *byte != b'/' && (in_parameter || *byte == b';');
+            !in_parameter
+        });
+        if self.ignore_case {
+            any.make_ascii_lowercase();
+            slash.make_ascii_lowercase();
+        }
+        (any, slash)
+    }
+
+    /// The routes whose path fits, in the order in which they are tried, with what speaks against each.
+    pub(crate) fn tried(&self, path: &[u8], asked: &Asked<'_>) -> Vec<(u32, Result<(), String>)> {
+        let mut tried = Vec::new();
+        self.walk(path, |candidate| {
+            let fits = candidate.fits(path, asked);
+            let met = fits.is_ok();
+            tried.push((candidate.route, fits.map_err(|against| against.to_string())));
+            met
+        });
+        tried
+    }
+
+    /// Goes down the path, then back up, until a route is taken.
+    fn walk(&self, path: &[u8], mut takes: impl FnMut(&Candidate) -> bool) -> Option<u32> {
+        let mut left = path.strip_prefix(b"/")?;
+        let mut met = [(0, if left.is_empty() { Rest::Nothing } else { Rest::More }); ROUTE_DEPTH_MAX + 1];
+        let (mut node, mut depth) = (0, 0);
+        while !left.is_empty() && depth < ROUTE_DEPTH_MAX {
+            let end = memchr::memchr(b'/', left).unwrap_or(left.len());
+            let (segment, after) = left.split_at_checked(end).unwrap_or((left, b""));
+            let Some(next) = self.edges.get(&EdgeTo { from: node, segment }) else { break };
+            let rest = match after {
+                [] => Rest::Nothing,
+                [_] => Rest::Slash,
+                _ => Rest::More,
+            };
+            left = after.strip_prefix(b"/").unwrap_or_default();
+            node = *next;
+            depth += 1;
+            if let Some(place) = met.get_mut(depth) {
+                *place = (node, rest);
+            }
+        }
+        for (node, rest) in met.get(..=depth).unwrap_or_default().iter().rev() {
+            let candidates = self.nodes.get(*node as usize).map(Vec::as_slice).unwrap_or_default();
+            for candidate in candidates.iter().filter(|candidate| candidate.ends.fits(*rest)) {
+                if takes(candidate) {
+                    return Some(candidate.route);
+                }
+            }
+        }
+        None
+    }
+
+    /// About how many bytes it takes.
+    pub(crate) fn memory(&self) -> usize {
+        let edge = |edge: &Edge| edge.segment.len() + size_of::<(Edge, u32)>();
+        let edges: usize = self.edges.keys().map(edge).sum();
+        let candidates: usize = self.nodes.iter().map(|node| node.capacity() * size_of::<Candidate>()).sum();
+        edges + candidates + self.nodes.capacity() * size_of::<Vec<Candidate>>()
+    }
+}
+
+impl Ends {
+    fn fits(self, rest: Rest) -> bool {
+        match self {
+            Self::Here => rest == Rest::Nothing,
+            Self::WithSlash => rest == Rest::Slash,
+            Self::Below => rest != Rest::Nothing,
+            Self::HereOrBelow => true,
+        }
+    }
+}
+
+/// What of a route's conditions does not hold.
+#[derive(Debug, Clone, Copy)]
+enum Against<'a> {
+    Suffix(&'a str),
+    Method,
+    Scheme,
+    Header(&'a str),
+}
+
+impl std::fmt::Display for Against<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Suffix(suffix) => write!(f, "the path does not end with {suffix}"),
+            Self::Method => f.write_str("it is for other methods"),
+            Self::Scheme => f.write_str("it is for the other scheme"),
+            Self::Header(name) => write!(f, "the field {name} is not as it asks"),
+        }
+    }
+}
+
+impl Candidate {
+    fn fits(&self, path: &[u8], asked: &Asked<'_>) -> Result<(), Against<'_>> {
+        self.when.as_ref().map_or(Ok(()), |when| holds(when, path, asked))
+    }
+}
+
+/// Whether what a route asks beyond its path holds.
+fn holds<'a>(when: &'a When, path: &[u8], asked: &Asked<'_>) -> Result<(), Against<'a>> {
+    let method = asked.head.method();
+    if !when.methods.is_empty() && !when.methods.iter().any(|known| known.as_bytes() == method) {
+        return Err(Against::Method);
+    }
+    if let Some(suffix) = &when.suffix {
+        let end = path.len().checked_sub(suffix.len()).and_then(|at| path.get(at..)).unwrap_or_default();
+        let same = match when.ignore_case {
+            true => end.eq_ignore_ascii_case(suffix.as_bytes()),
+            false => end == suffix.as_bytes(),
+        };
+        if !same {
+            return Err(Against::Suffix(suffix));
+        }
+    }
+    if when.scheme.is_some_and(|scheme| (scheme == ClientScheme::Https) != asked.secure) {
+        return Err(Against::Scheme);
+    }
+    for header in &when.headers {
+        let is_named = |name: &[u8]| name.eq_ignore_ascii_case(header.name.as_bytes());
+        let mut values = asked.head.headers().filter(|(name, _)| is_named(name)).map(|(_, value)| value);
+        let is_so = match &header.is {
+            FieldIs::Present => values.next().is_some(),
+            FieldIs::Absent => values.next().is_none(),
+            FieldIs::Equal(wanted) => values.any(|value| value == wanted.as_bytes()),
+        };
+        if !is_so {
+            return Err(Against::Header(&header.name));
+        }
+    }
+    Ok(())
+}
+
+/// The path of a target that all servers read alike, as most are: it begins with `/` and has nothing in it that some servers decode,
+/// resolve or leave out.
+fn plain_path(target: &[u8]) -> Option<&[u8]> {
+    if target.first() != Some(&b'/') {
+        return None;
+    }
+    let mut before = 0;
+    for (at, byte) in target.iter().enumerate() {
+        match byte {
+            b'?' | b'#' => return target.get(..at),
+            b'%' | b'\\' | b';' | 0 => return None,
+            b'/' | b'.' if before == b'/' => return None,
+            _ => before = *byte,
+        }
+    }
+    Some(target)
+}
+
+#[cfg(test)]
+mod tests;
