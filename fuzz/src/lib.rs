@@ -77,3 +77,22 @@ pub fn run(
     }
     transaction.finish(200)
 }
+
+/// Checks that a head without faults that was written down for another request reads the same again, and names one host.
+#[cfg(feature = "edge")]
+pub fn says_one_thing(head: &phalanx_edge::http1::RequestHead) {
+    if !head.faults.is_empty() {
+        return;
+    }
+    let mut raw = head.raw.to_vec();
+    let version = head.target.range().end + 1;
+    if raw.get(version..version + 8) == Some(b"HTTP/2.0") {
+        raw[version..version + 8].copy_from_slice(b"HTTP/1.1");
+    }
+    let again = phalanx_edge::http1::parse_head(&raw).expect("a head is complete");
+    assert_eq!((again.raw.len(), &again.faults), (head.raw.len(), &head.faults));
+    assert_eq!((again.method(), again.target()), (head.method(), head.target()));
+    assert!(again.headers().eq(head.headers()));
+    let hosts = head.headers().filter(|(name, _)| name.eq_ignore_ascii_case(b"host")).count();
+    assert!(hosts == 1 || hosts == 0 && head.version == phalanx_model::HttpVersion::Http10);
+}

@@ -13,6 +13,10 @@
 mod abuse;
 #[cfg(test)]
 mod acme;
+#[cfg(test)]
+mod beside;
+#[cfg(test)]
+mod beside_cases;
 mod cli;
 mod clocks;
 mod crowdsec;

@@ -22,6 +22,8 @@ pub(crate) struct Node {
     child: Child,
     pub(crate) listen: SocketAddr,
     pub(crate) tls_listen: Option<SocketAddr>,
+    /// Where other proxies ask.
+    pub(crate) check_listen: Vec<SocketAddr>,
     pub(crate) admin: SocketAddr,
     pub(crate) console: String,
     pub(crate) state: PathBuf,
@@ -74,6 +76,7 @@ impl Node {
         Self {
             listen: address("listen"),
             tls_listen: ready["tls_listen"].as_str().map(|address| address.parse().unwrap()),
+            check_listen: serde_json::from_value(ready["check_listen"].clone()).unwrap(),
             admin: address("admin"),
             console: text("console"),
             state: PathBuf::from(text("state")),

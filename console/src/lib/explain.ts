@@ -100,4 +100,5 @@ const FAULTS: Record<string, string> = {
   head_too_large: 'head is too large',
   body_too_large: 'body is too large',
   head_timeout: 'head did not arrive in time',
+  bad_question: 'question of another proxy that does not say what was asked',
 };

@@ -14,6 +14,7 @@ use phalanx_model::limits::LINGER_MAX_MS;
 use phalanx_model::{BodyFraming, FramingFault, RequestHead};
 use tokio::net::TcpStream;
 
+use crate::check::{self, Asked};
 use crate::client_address::AddressSource;
 use crate::control::{Activity, Control, Cut};
 use crate::http1::{BodyDecoder, HeadReader, trailers};
@@ -45,6 +46,10 @@ pub(crate) struct Client {
     pub(crate) tls: Option<Agreed>,
     /// How long connecting to upstreams took for the current request, in microseconds.
     connect_us: Cell<u64>,
+    /// Which listener for questions of other proxies it came to, if to one.
+    pub(crate) check: Option<usize>,
+    /// Who asked, where it stands for a client of another proxy.
+    pub(crate) asked: Option<Asked>,
     /// A PROXY header comes before all else.
     pub(crate) awaits_proxy_header: bool,
     /// By whom the connection was passed on, once such a header was read.
@@ -116,6 +121,15 @@ impl Client {
         client
     }
 
+    /// Stands for whoever sent another proxy a request that it asks about: with no connection, and until it is known who it is in the
+    /// proxy's own name.
+    pub(crate) fn of_question(worker: &Rc<Worker>, asked: Asked, local: SocketAddr) -> Self {
+        let mut client = Self::over(worker, Socket::of_memory(), asked.by, local, None);
+        client.control.activity.set(Activity::Busy);
+        client.asked = Some(asked);
+        client
+    }
+
     fn over(
         worker: &Rc<Worker>,
         socket: Socket,
@@ -138,6 +152,8 @@ impl Client {
             tls_listener: None,
             tls: None,
             connect_us: Cell::new(0),
+            check: None,
+            asked: None,
             awaits_proxy_header: false,
             proxied: None,
             http_print: None,
@@ -154,7 +170,8 @@ impl Client {
     /// The next request's head; `None` when no more comes. A head that does not arrive in time comes with that fault.
     pub(crate) async fn next_head(&mut self) -> Option<Arrived> {
         let limits = &self.worker.shared.settings.limits;
-        let (head_limits, head_ms) = (limits.head, limits.head_ms);
+        let head_limits = self.check.map_or(limits.head, |_| check::head_limits(limits.head));
+        let head_ms = limits.head_ms;
         // A connection that came while the node is out of service still gets its one answer: whoever sent it may not know yet.
         let over = match self.worker.draining.get() {
             // Who was not told that the last reply was the last may be asking already, while another process takes over.

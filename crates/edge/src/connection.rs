@@ -1,5 +1,6 @@
 //! A client's connection from its first request to its last.
 
+use crate::check;
 use crate::client::Client;
 use crate::control::Activity;
 use crate::http2;
@@ -23,6 +24,9 @@ pub(crate) async fn serve(mut client: Client) {
             Shaken::Answered => return client.linger().await,
             Shaken::Passed(passed) => return Box::pin(passthrough::serve(&mut client, &passed)).await,
         }
+    }
+    if client.check.is_some() {
+        return check::serve(client).await;
     }
     pipeline::on_connect(&mut client);
     if speaks_http2(&mut client).await {

@@ -48,9 +48,10 @@ pub struct Edge {
 /// The edge as the rest of the node holds it; cheap to clone.
 #[derive(Debug, Clone)]
 pub struct EdgeHandle {
-    /// Those without TLS first.
+    /// Those without TLS first, those for questions last.
     addresses: Arc<[SocketAddr]>,
     tls_addresses_from: usize,
+    check_addresses_from: usize,
     counters: Arc<[Arc<WorkerCounters>]>,
     tables: Arc<NodeTables>,
     settings: Arc<EdgeSettings>,
@@ -87,6 +88,7 @@ impl Edge {
         let handle = EdgeHandle {
             addresses: addresses.into(),
             tls_addresses_from: settings.listen.len(),
+            check_addresses_from: settings.listen.len() + settings.tls_listen.len(),
             counters: (0..workers).map(|_| Arc::default()).collect(),
             tables: Arc::clone(&tables),
             settings: Arc::clone(&settings),
@@ -143,7 +145,7 @@ impl Edge {
 }
 
 impl EdgeHandle {
-    /// The addresses listened on, those for TLS last.
+    /// The addresses listened on: without TLS, for TLS, for questions of other proxies.
     pub fn local_addrs(&self) -> &[SocketAddr] {
         &self.addresses
     }
@@ -155,7 +157,12 @@ impl EdgeHandle {
 
     /// The addresses listened on for TLS.
     pub fn tls_addrs(&self) -> &[SocketAddr] {
-        self.addresses.get(self.tls_addresses_from..).unwrap_or_default()
+        self.addresses.get(self.tls_addresses_from..self.check_addresses_from).unwrap_or_default()
+    }
+
+    /// The addresses at which other proxies ask.
+    pub fn check_addrs(&self) -> &[SocketAddr] {
+        self.addresses.get(self.check_addresses_from..).unwrap_or_default()
     }
 
     /// Counts, one set per worker.

@@ -46,6 +46,8 @@ mod upstream;
 
 pub mod balance;
 
+pub mod check;
+
 mod compress;
 mod forward;
 mod grpc;
@@ -76,13 +78,13 @@ pub use balance::group::{EndpointReport, GroupReport, UpstreamGroup, UpstreamSta
 pub use client_address::{AddressField, AddressSource};
 pub use compile::Compiled;
 pub use edge::{Edge, EdgeHandle, EdgeShared};
-pub use listen::{GivenListener, bind};
+pub use listen::{GivenListener, Serves, bind};
 pub use overload::{Level, Usage};
 pub use places::Places;
 pub use plan::{AppLimits, AppPlan, EdgePlan, UpstreamPlan, UpstreamTarget};
 pub use route::explain::{MetReport, request_head};
 pub use route::{Handling, RouteRule};
-pub use settings::{EdgeLimits, EdgeSettings, Sample, TraceMode, TraceSettings};
+pub use settings::{CheckListen, EdgeLimits, EdgeSettings, Sample, TraceMode, TraceSettings};
 pub use tables::NodeTables;
 pub use tls::{Challenges, Identities, Material, OriginPlan, Served, TlsListener};
 pub use trial::{Before, Fares, TrialCounts};

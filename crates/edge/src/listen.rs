@@ -15,18 +15,29 @@ use crate::worker::{Begins, Listener};
 /// A listening socket that goes from one process to another.
 #[derive(Debug)]
 pub struct GivenListener {
-    /// Whether TLS is spoken there; `None` if the giver does not know.
-    pub tls: Option<bool>,
+    /// Who is served there; `None` if the giver does not know.
+    pub serves: Option<Serves>,
     /// The address as the settings say it, which may leave the port to the system.
     pub asked: SocketAddr,
     /// The socket.
     pub socket: TcpListener,
 }
 
+/// Whom a listener is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Serves {
+    /// Clients, without TLS.
+    Plain,
+    /// Clients, with TLS.
+    Tls,
+    /// Other proxies, which ask about requests.
+    Questions,
+}
+
 impl GivenListener {
     /// The same socket under another descriptor.
     pub fn try_clone(&self) -> io::Result<Self> {
-        Ok(Self { tls: self.tls, asked: self.asked, socket: self.socket.try_clone()? })
+        Ok(Self { serves: self.serves, asked: self.asked, socket: self.socket.try_clone()? })
     }
 }
 
@@ -45,12 +56,9 @@ pub(crate) fn listeners(
     let workers = settings.workers;
     let mut of_workers: Vec<Vec<Listener>> = (0..workers).map(|_| Vec::new()).collect();
     let (mut addresses, mut copies) = (Vec::new(), Vec::new());
-    let plain = settings.listen.iter().map(|&address| (address, None));
-    let tls = settings.tls_listen.iter().enumerate().map(|(place, &address)| (address, Some(place)));
-    for (place, (asked, tls)) in plain.chain(tls).enumerate() {
-        let proxied = settings.proxied.get(place).cloned().flatten().map(Arc::new);
-        let begins = Begins { tls, proxied };
-        let mut sockets = taken(&mut given, asked, tls.is_some())?;
+    for (place, (asked, serves, mut begins)) in wanted(settings).enumerate() {
+        begins.proxied = settings.proxied.get(place).cloned().flatten().map(Arc::new);
+        let mut sockets = taken(&mut given, asked, serves)?;
         if sockets.is_empty() {
             sockets = bind(asked, workers)?;
         }
@@ -58,7 +66,7 @@ pub(crate) fn listeners(
             addresses.push(first.local_addr()?);
         }
         for socket in &sockets {
-            copies.push(GivenListener { tls: Some(tls.is_some()), asked, socket: socket.try_clone()? });
+            copies.push(GivenListener { serves: Some(serves), asked, socket: socket.try_clone()? });
         }
         // More workers than sockets share them: a further socket of our own would get connections that are lost if this process gives up
         // before it serves.
@@ -76,9 +84,23 @@ pub(crate) fn listeners(
     Ok((Listeners { addresses, of_workers }, copies))
 }
 
+/// All addresses, in the order of the settings.
+fn wanted(settings: &EdgeSettings) -> impl Iterator<Item = (SocketAddr, Serves, Begins)> {
+    let plain = settings.listen.iter().map(|&address| (address, Serves::Plain, Begins::default()));
+    let tls = settings.tls_listen.iter().enumerate();
+    let tls =
+        tls.map(|(place, &address)| (address, Serves::Tls, Begins { tls: Some(place), ..Begins::default() }));
+    let check = settings.check_listen.iter().enumerate();
+    let check = check.map(|(place, one)| {
+        let begins = Begins { tls: one.tls, check: Some(place), ..Begins::default() };
+        (one.address, Serves::Questions, begins)
+    });
+    plain.chain(tls).chain(check)
+}
+
 /// Those of the given sockets that are for an address.
-fn taken(given: &mut Vec<GivenListener>, asked: SocketAddr, tls: bool) -> io::Result<Vec<TcpListener>> {
-    let fits = |one: &mut GivenListener| one.asked == asked && one.tls.is_none_or(|said| said == tls);
+fn taken(given: &mut Vec<GivenListener>, asked: SocketAddr, serves: Serves) -> io::Result<Vec<TcpListener>> {
+    let fits = |one: &mut GivenListener| one.asked == asked && one.serves.is_none_or(|said| said == serves);
     let mut sockets: Vec<TcpListener> = Vec::new();
     let mut others = Vec::new();
     for one in given.extract_if(.., fits) {
@@ -175,7 +197,7 @@ mod tests {
             let text = asked.to_string();
             let one = [text.as_str()];
             let (listen, tls_listen) = (if plain { &one[..] } else { &[] }, if tls { &one[..] } else { &[] });
-            let given = vec![GivenListener { tls: None, asked, socket }];
+            let given = vec![GivenListener { serves: None, asked, socket }];
             let (listeners, _) = listeners(&settings(listen, tls_listen, 2), given).unwrap();
             assert_eq!(ports(&listeners), vec![vec![(asked.port(), tls)]; 2]);
         }

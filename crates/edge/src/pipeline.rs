@@ -16,6 +16,7 @@ use phalanx_model::{Action, BodyFraming, FramingFault, HttpVersion, Reason, Secu
 use crate::acme;
 use crate::ask;
 use crate::audit;
+use crate::check;
 use crate::client::Client;
 use crate::control::{Activity, Cut};
 use crate::events;
@@ -82,6 +83,39 @@ async fn stages(client: &mut Client, request: &mut Request) -> Result<(), Stop> 
     exchange.respond(client, request, &held).await?;
     exchange.recycle(client);
     Ok(())
+}
+
+/// Takes a request that another proxy asks about through the stages before an upstream. The reply to it is in the client's output.
+pub(crate) async fn check(client: &mut Client, request: &mut Request, body: &check::Body) {
+    let stop = on_question(client, request, body).err();
+    if stop.is_none() {
+        Reply::write_passed(client.output(), &request.id.to_text(), &request.rate_fields);
+        request.status = Reply::PASSED;
+        request.replied = true;
+    }
+    on_end(client, request, stop).await;
+}
+
+fn on_question(client: &mut Client, request: &mut Request, body: &check::Body) -> Result<(), Stop> {
+    if let Some(limit) = body.no_memory {
+        return Err(overloaded(request, limit));
+    }
+    on_request_head(client, request)?;
+    count_body(client, request, body.shown.len())?;
+    let wanted = request.inspection.wants_request_body().filter(|_| !body.unseen);
+    let held_max = wanted.map_or(0, |wanted| wanted.min(request.app().limits.body_held_bytes));
+    let held = body.shown.slice(..body.shown.len().min(held_max));
+    // As where a request comes by itself: a body that nobody wants is no reason to refuse, and neither is one that was not shown.
+    let complete = wanted.is_none() || body.complete && held.len() == body.shown.len();
+    reserve(client, request, held.len()).map_err(|limit| overloaded(request, limit))?;
+    if client.worker.shared.tables.trial.is_active() && wanted.is_some() {
+        request.inspected_body = Some((held.clone(), complete));
+    }
+    let bytes = held.len();
+    request.inspection.request_body(&client.worker, held, complete);
+    judge(client, request)?;
+    let memory = if bytes > 0 { request.inspection.memory() } else { 0 };
+    reserve(client, request, bytes.saturating_add(memory)).map_err(|limit| overloaded(request, limit))
 }
 
 /// The head is there: framing first, then whether the client may ask at all, and so often, then the rules of phase 1.

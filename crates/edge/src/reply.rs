@@ -85,6 +85,18 @@ impl Reply {
         retry_after_s: 0,
     };
 
+    /// The status that tells a proxy that the request it asks about passes.
+    pub(crate) const PASSED: u16 = 200;
+
+    /// Appends that answer.
+    pub(crate) fn write_passed(out: &mut Vec<u8>, request_id: &[u8], told: &[u8]) {
+        encode::status_line(out, Self::PASSED, b"");
+        encode::field(out, b"Content-Length", b"0");
+        encode::field(out, b"X-Request-Id", request_id);
+        out.extend_from_slice(told);
+        out.extend_from_slice(b"\r\n");
+    }
+
     /// The reply to a request beyond a rate limit (RFC 6585 section 4).
     pub(crate) fn too_many(retry_after_s: u32) -> Self {
         Self {

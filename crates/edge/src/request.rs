@@ -181,7 +181,7 @@ impl Request {
 }
 
 /// Whether the client's connection persists after this request (RFC 9112 section 9.3).
-fn keeps_alive(head: &RequestHead, known: &KnownFields) -> bool {
+pub(crate) fn keeps_alive(head: &RequestHead, known: &KnownFields) -> bool {
     let mut keep_alive = head.version != HttpVersion::Http10;
     if known.connection {
         for (name, value) in head.headers() {

@@ -3,7 +3,7 @@
 use std::hash::{BuildHasher, Hasher};
 use std::net::SocketAddr;
 
-use phalanx_model::{PrefixSet, TraceId, limits};
+use phalanx_model::{CheckKind, PrefixSet, TraceId, limits};
 
 use crate::http1::HeadLimits;
 use crate::tls::Identities;
@@ -15,6 +15,8 @@ pub struct EdgeSettings {
     pub listen: Vec<SocketAddr>,
     /// Where to listen for TLS; `Material` has an answer for each, in this order.
     pub tls_listen: Vec<SocketAddr>,
+    /// Where other proxies ask about requests that they carry themselves.
+    pub check_listen: Vec<CheckListen>,
     /// Whose connections each listener takes, each with a PROXY header before all else; in the order of `listen` and then
     /// `tls_listen`. `None`, or nothing there: everybody's, without one.
     pub proxied: Vec<Option<PrefixSet>>,
@@ -44,6 +46,21 @@ pub struct EdgeSettings {
     pub pseudonym: String,
 }
 
+/// A listener at which other proxies ask.
+#[derive(Debug, Clone)]
+pub struct CheckListen {
+    /// Where to listen. Port 0 takes a free one.
+    pub address: SocketAddr,
+    /// How they ask.
+    pub kind: CheckKind,
+    /// Who may ask; nobody else gets an answer. What these say of their clients is believed.
+    pub from: PrefixSet,
+    /// With TLS, its place among those that `Material` has an answer for.
+    pub tls: Option<usize>,
+    /// Of forward-auth: the status of every refusal, for proxies that take no other.
+    pub refuse_with: Option<u16>,
+}
+
 impl EdgeSettings {
     /// Settings with default limits, of a node that counts rates for itself alone.
     pub fn new(listen: Vec<SocketAddr>, workers: usize, node_tag: u16) -> Self {
@@ -51,6 +68,7 @@ impl EdgeSettings {
         Self {
             listen,
             tls_listen: Vec::new(),
+            check_listen: Vec::new(),
             proxied: Vec::new(),
             workers,
             node_tag,

@@ -37,6 +37,8 @@ enum Transport {
     Wire(Wire, Option<Box<Session>>),
     /// A client's request on a connection with others.
     Stream(Box<Stream>),
+    /// Nothing: what is written stays in the output.
+    Memory,
     /// Ours to an upstream.
     Call(Box<Call>),
 }
@@ -56,6 +58,11 @@ impl Socket {
     /// One stream of an HTTP/2 connection.
     pub(crate) fn of_stream(stream: Stream) -> Self {
         Self::over(Transport::Stream(Box::new(stream)))
+    }
+
+    /// No connection: nothing comes, and what is written stays in the output.
+    pub(crate) fn of_memory() -> Self {
+        Self::over(Transport::Memory)
     }
 
     /// One request on an upstream's HTTP/2 connection.
@@ -83,7 +90,7 @@ impl Socket {
     pub(crate) fn session(&self) -> Option<&Session> {
         match &self.transport {
             Transport::Wire(_, session) => session.as_deref(),
-            Transport::Stream(_) | Transport::Call(_) => None,
+            Transport::Stream(_) | Transport::Call(_) | Transport::Memory => None,
         }
     }
 
@@ -102,7 +109,9 @@ impl Socket {
             Transport::Wire(stream, Some(session)) => {
                 session.poll_handshake(stream, cx, scratch, &mut self.input)
             }
-            Transport::Wire(_, None) | Transport::Stream(_) | Transport::Call(_) => Poll::Ready(Ok(())),
+            Transport::Wire(_, None) | Transport::Stream(_) | Transport::Call(_) | Transport::Memory => {
+                Poll::Ready(Ok(()))
+            }
         }
     }
 
@@ -117,7 +126,9 @@ impl Socket {
     pub(crate) fn return_buffer(&mut self) -> Vec<u8> {
         match &mut self.transport {
             Transport::Wire(_, Some(session)) => session.return_buffer(),
-            Transport::Wire(_, None) | Transport::Stream(_) | Transport::Call(_) => Vec::new(),
+            Transport::Wire(_, None) | Transport::Stream(_) | Transport::Call(_) | Transport::Memory => {
+                Vec::new()
+            }
         }
     }
 
@@ -129,6 +140,7 @@ impl Socket {
                 return session.poll_fill(stream, cx, scratch, &mut self.input);
             }
             Transport::Stream(stream) => return stream.poll_read(cx, &mut self.input),
+            Transport::Memory => return Poll::Ready(Ok(0)),
             Transport::Call(call) => return call.poll_read(cx, &mut self.input),
         };
         let mut buffer = ReadBuf::new(scratch);
@@ -165,6 +177,7 @@ impl Socket {
                 stream
             }
             Transport::Stream(stream) => return stream.poll_write(cx, &mut self.output, progress),
+            Transport::Memory => return Poll::Ready(Ok(())),
             Transport::Call(call) => return call.poll_write(cx, &mut self.output, progress),
         };
         while let Some(rest) = self.output.get(self.flushed..)
@@ -205,14 +218,14 @@ impl Socket {
         match &mut self.transport {
             Transport::Wire(stream, None) => Pin::new(stream).poll_shutdown(cx),
             Transport::Wire(stream, Some(session)) => session.poll_shutdown(stream, cx),
-            Transport::Stream(_) | Transport::Call(_) => Poll::Ready(Ok(())),
+            Transport::Stream(_) | Transport::Call(_) | Transport::Memory => Poll::Ready(Ok(())),
         }
     }
 
     /// A head was written at `from` of the output; `ends` says that no body follows. Only a stream has it apart from bodies.
     pub(crate) fn head_written(&mut self, from: usize, ends: bool) -> io::Result<()> {
         match &mut self.transport {
-            Transport::Wire(..) | Transport::Call(_) => Ok(()),
+            Transport::Wire(..) | Transport::Call(_) | Transport::Memory => Ok(()),
             Transport::Stream(stream) => stream.send_head(&mut self.output, from, ends),
         }
     }
@@ -222,14 +235,14 @@ impl Socket {
     pub(crate) fn request_written(&mut self, ends: bool) -> bool {
         match &mut self.transport {
             Transport::Call(call) => call.send_head(&mut self.output, ends),
-            Transport::Wire(..) | Transport::Stream(_) => true,
+            Transport::Wire(..) | Transport::Stream(_) | Transport::Memory => true,
         }
     }
 
     /// The output holds all that is left of a message but for these field lines, which HTTP/1 has in it already.
     pub(crate) fn end_written(&mut self, trailers: Vec<u8>) {
         match &mut self.transport {
-            Transport::Wire(..) => {}
+            Transport::Wire(..) | Transport::Memory => {}
             Transport::Stream(stream) => stream.end(trailers),
             Transport::Call(call) => call.end(trailers),
         }
@@ -238,7 +251,7 @@ impl Socket {
     /// The field lines behind the body that was read, where its codec does not have them.
     pub(crate) fn trailers(&self) -> &[u8] {
         match &self.transport {
-            Transport::Wire(..) => &[],
+            Transport::Wire(..) | Transport::Memory => &[],
             Transport::Stream(stream) => stream.trailers(),
             Transport::Call(call) => call.trailers(),
         }
@@ -247,7 +260,7 @@ impl Socket {
     /// Whether there is something to flush.
     pub(crate) fn has_output(&self) -> bool {
         let owes_end = match &self.transport {
-            Transport::Wire(..) => false,
+            Transport::Wire(..) | Transport::Memory => false,
             Transport::Stream(stream) => stream.owes_end(),
             Transport::Call(call) => call.owes_end(),
         };
@@ -258,7 +271,7 @@ impl Socket {
     pub(crate) fn call(&self) -> Option<&Call> {
         match &self.transport {
             Transport::Call(call) => Some(call),
-            Transport::Wire(..) | Transport::Stream(_) => None,
+            Transport::Wire(..) | Transport::Stream(_) | Transport::Memory => None,
         }
     }
 
@@ -270,7 +283,7 @@ impl Socket {
     /// Ready when the client has given its stream up.
     pub(crate) fn poll_given_up(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         match &mut self.transport {
-            Transport::Wire(..) | Transport::Call(_) => Poll::Pending,
+            Transport::Wire(..) | Transport::Call(_) | Transport::Memory => Poll::Pending,
             Transport::Stream(stream) => stream.poll_given_up(cx),
         }
     }
@@ -298,7 +311,7 @@ impl Socket {
                 let filled = RECORDS.with_borrow_mut(|scratch| self.poll_fill(cx, scratch));
                 filled.is_pending() && self.input.is_empty()
             }
-            Transport::Stream(_) | Transport::Call(_) => false,
+            Transport::Stream(_) | Transport::Call(_) | Transport::Memory => false,
         }
     }
 }
@@ -327,7 +340,7 @@ impl AsyncRead for Socket {
                 self.consume(bytes);
                 Poll::Ready(Ok(()))
             }
-            Transport::Stream(_) | Transport::Call(_) => Poll::Ready(Ok(())),
+            Transport::Stream(_) | Transport::Call(_) | Transport::Memory => Poll::Ready(Ok(())),
         }
     }
 }
@@ -347,7 +360,9 @@ impl AsyncWrite for Socket {
                     Poll::Pending => Poll::Pending,
                 }
             }
-            Transport::Stream(_) | Transport::Call(_) => Poll::Ready(Err(io::ErrorKind::Unsupported.into())),
+            Transport::Stream(_) | Transport::Call(_) | Transport::Memory => {
+                Poll::Ready(Err(io::ErrorKind::Unsupported.into()))
+            }
         }
     }
 
@@ -362,7 +377,9 @@ impl AsyncWrite for Socket {
                 let first = slices.iter().find(|slice| !slice.is_empty());
                 AsyncWrite::poll_write(self, cx, first.map_or(&[], |slice| slice))
             }
-            Transport::Stream(_) | Transport::Call(_) => Poll::Ready(Err(io::ErrorKind::Unsupported.into())),
+            Transport::Stream(_) | Transport::Call(_) | Transport::Memory => {
+                Poll::Ready(Err(io::ErrorKind::Unsupported.into()))
+            }
         }
     }
 
@@ -375,7 +392,9 @@ impl AsyncWrite for Socket {
             Transport::Wire(stream, Some(session)) => {
                 session.poll_flush(stream, cx, (&[], &mut 0), &mut false)
             }
-            Transport::Wire(_, None) | Transport::Stream(_) | Transport::Call(_) => Poll::Ready(Ok(())),
+            Transport::Wire(_, None) | Transport::Stream(_) | Transport::Call(_) | Transport::Memory => {
+                Poll::Ready(Ok(()))
+            }
         }
     }
 

@@ -211,6 +211,13 @@ impl HeldBytes {
         }
     }
 
+    /// No memory yet, for a proxy whose clients are not known yet: bounded by the total alone.
+    pub(crate) fn of_proxy(tables: &Arc<NodeTables>, proxy: IpAddr, limits: &EdgeLimits) -> Self {
+        let mut held = Self::none(tables, proxy, limits);
+        held.actor_max = usize::MAX;
+        held
+    }
+
     /// Accounts for `bytes` in all, or names the limit that stands against it.
     pub(crate) fn grow_to(&mut self, bytes: usize) -> Result<(), &'static str> {
         let more = bytes.saturating_sub(self.bytes);

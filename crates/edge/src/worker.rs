@@ -248,6 +248,8 @@ pub(crate) struct Listener {
 pub(crate) struct Begins {
     /// Its place among the TLS listeners, if it is one.
     pub(crate) tls: Option<usize>,
+    /// Its place among those at which other proxies ask, if it is one.
+    pub(crate) check: Option<usize>,
     /// Whose connections it takes, each with a PROXY header; `None`: everybody's, without one.
     pub(crate) proxied: Option<Arc<PrefixSet>>,
 }
@@ -356,17 +358,23 @@ async fn accept(worker: Rc<Worker>, listener: TcpListener, begins: Begins) {
 
 /// Counts a connection and serves it, or closes it at once when a limit is reached.
 fn admit(worker: &Rc<Worker>, (stream, peer): (TcpStream, SocketAddr), begins: &Begins) {
-    let limits = &worker.shared.settings.limits;
+    let settings = &worker.shared.settings;
+    let limits = &settings.limits;
     let plan = worker.plan();
     let ip = peer.ip().to_canonical();
-    let actor = match &begins.proxied {
-        Some(balancers) if !balancers.contains(ip) => {
+    let check = begins.check.and_then(|place| settings.check_listen.get(place));
+    let actor = match (&begins.proxied, check) {
+        (_, Some(check)) if !check.from.contains(ip) => {
+            WorkerCounters::add_one(&worker.counters.connections_refused);
+            return tracing::debug!(%peer, "connection closed: it may not ask about requests");
+        }
+        (Some(balancers), _) if !balancers.contains(ip) => {
             worker.counters.count_proxy_failure(ProxyFailure::Stranger);
             return tracing::debug!(%peer, "connection closed: it is from none of the balancers");
         }
-        // Whose it is, its header says.
-        Some(_) => None,
-        None => (!plan.decide.forwarders.contains(ip)).then_some(ip),
+        // Whose it is, its header says, or each question.
+        (Some(_), _) | (_, Some(_)) => None,
+        (None, None) => (!plan.decide.forwarders.contains(ip)).then_some(ip),
     };
     if overload::refuses_connection(worker, &plan, actor) {
         return WorkerCounters::add_one(&worker.counters.connections_refused);
@@ -382,6 +390,7 @@ fn admit(worker: &Rc<Worker>, (stream, peer): (TcpStream, SocketAddr), begins: &
             WorkerCounters::add_one(&worker.counters.connections_accepted);
             let mut client = Client::open(worker, (stream, peer), begins.tls, actor, admission);
             client.awaits_proxy_header = begins.proxied.is_some();
+            client.check = begins.check;
             tokio::task::spawn_local(connection::serve(client));
         }
         Err(limit) => {

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Actor, AuditDetail, Author, Blocklist, Decision, FramingFault, GoodShare, Ja4, Recall, RequestId, Signal,
-    Trace, Verdict, Withdrawal,
+    Actor, AuditDetail, Author, Blocklist, CheckKind, Decision, FramingFault, GoodShare, Ja4, Recall,
+    RequestId, Signal, Trace, Verdict, Withdrawal,
 };
 
 /// One request and what became of it. Secrets are never in it: query values of secret fields are masked before.
@@ -77,6 +77,9 @@ pub struct AccessEvent {
     /// Where its time went.
     #[serde(default)]
     pub phases: Phases,
+    /// How another proxy asked about it; none for a request that came here itself. The peer is that proxy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub check: Option<CheckKind>,
     /// How the client writes HTTP: order and case of its fields, or how it begins HTTP/2.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub http_print: Option<Arc<str>>,

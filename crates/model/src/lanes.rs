@@ -129,6 +129,7 @@ mod tests {
             trace: None,
             forwarded_id: None,
             phases: Default::default(),
+            check: None,
             http_print: None,
             balancer: None,
             audit: None,

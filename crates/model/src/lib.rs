@@ -22,6 +22,7 @@ pub mod good_clients;
 pub mod view;
 
 pub mod audit;
+pub mod check;
 pub mod counters;
 pub mod counts;
 pub mod event;
@@ -33,6 +34,7 @@ pub mod trace;
 pub use actor::{Actor, ActorKey, Country, Identities, Ja4};
 pub use audit::{AuditDetail, AuditParts};
 pub use blocklist::{Blocklist, ListContent, ListPrefixes};
+pub use check::CheckKind;
 pub use clock::{Clock, CorrectedClock, ManualClock, SystemClock};
 pub use counts::{CountBatch, CountOf, KeyCount};
 pub use decision::{Author, AuthorRole, Decision, DecisionKind, Recall, Withdrawal};

@@ -15,6 +15,11 @@ pub const BODY_BYTES_MAX: u64 = 1024 * 1024 * 1024;
 /// How much of a request body is held for inspection before the upstream is contacted, in bytes: ModSecurity's
 /// recommended `SecRequestBodyLimit`. Bodies without files are held up to `SecRequestBodyNoFilesLimit` only.
 pub const BODY_HELD_BYTES_MAX: usize = 13_107_200;
+/// Largest body that another proxy may show of a request that it asks about, in bytes: more than is held of one. Of a larger one the first
+/// part is looked at.
+pub const QUESTION_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// What a proxy may add to the head of a request that it asks about, in bytes: method, target and host stand there once more.
+pub const QUESTION_HEAD_EXTRA_BYTES: usize = 40 * 1024;
 /// Memory for held bodies and what their inspection makes of them, per node, in bytes; beyond it requests with bodies get 503,
 /// and so do those whose responses are to be held, unless the app's `on_error` lets them pass uninspected.
 pub const HELD_BYTES_MAX: usize = 512 * 1024 * 1024;

@@ -128,6 +128,8 @@ pub enum FramingFault {
     BodyTooLarge,
     /// The head did not arrive in time.
     HeadTimeout,
+    /// Another proxy's question does not say what was asked, or says it twice.
+    BadQuestion,
     /// What HTTP/2 forbids: in a head that its codec refuses unseen, in the order of frames, or between a head and its body.
     BadStream,
 }
@@ -157,6 +159,7 @@ impl fmt::Display for FramingFault {
             Self::HeadTooLarge => "head is too large",
             Self::BodyTooLarge => "body is too large",
             Self::HeadTimeout => "head did not arrive in time",
+            Self::BadQuestion => "question of another proxy that does not say what was asked",
             Self::BadStream => "malformed HTTP/2",
         })
     }

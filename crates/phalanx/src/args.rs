@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use phalanx_model::Prefix;
+use phalanx_model::{CheckKind, Prefix};
 use phalanx_record::{AccessFormat, AuditFormat};
 
 /// A self-hosted, distributed application-security edge.
@@ -138,6 +138,12 @@ pub(crate) struct UpArgs {
     /// The key to that certificate
     #[arg(long, value_name = "FILE", requires = "cert")]
     pub(crate) key: Option<PathBuf>,
+    /// Where another proxy asks about requests that it carries itself: forward-auth=ADDR (Traefik, Caddy), ext-authz=ADDR (Envoy)
+    #[arg(long, value_name = "KIND=ADDR", value_parser = parse_check)]
+    pub(crate) check_listen: Vec<(CheckKind, SocketAddr)>,
+    /// Network from which proxies may ask there [default: loopback]
+    #[arg(long, value_name = "CIDR", value_parser = parse_prefix, requires = "check_listen")]
+    pub(crate) check_from: Vec<Prefix>,
     /// Where console and API listen
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8900")]
     pub(crate) admin: SocketAddr,
@@ -259,12 +265,23 @@ pub(crate) struct CheckArgs {
 }
 
 /// Reads a network or a single address.
-fn parse_prefix(text: &str) -> Result<Prefix, String> {
+pub(crate) fn parse_prefix(text: &str) -> Result<Prefix, String> {
     let single = text.parse::<IpAddr>().map(Prefix::from);
     text.parse::<Prefix>()
         .or(single)
         .map(phalanx_model::net::canonical_prefix)
         .map_err(|_| "expected an address or a network such as 192.0.2.0/24 or 2001:db8::/32".to_owned())
+}
+
+/// Reads how and where another proxy asks.
+fn parse_check(text: &str) -> Result<(CheckKind, SocketAddr), String> {
+    let kinds = [CheckKind::ForwardAuth, CheckKind::ExtAuthz];
+    let read = |(kind, address): (&str, &str)| {
+        let kind = kinds.into_iter().find(|known| known.as_str() == kind)?;
+        Some((kind, address.parse().ok()?))
+    };
+    let expected = "expected forward-auth=ADDR or ext-authz=ADDR, as in ext-authz=127.0.0.1:9001";
+    text.split_once('=').and_then(read).ok_or_else(|| expected.to_owned())
 }
 
 /// Reads a number of copies of which a cluster may lose a minority.

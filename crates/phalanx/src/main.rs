@@ -5,6 +5,7 @@
 //! INVARIANT: everything that is wired here could be wired otherwise; no decision about a request is made in this crate.
 
 mod args;
+mod check_settings;
 
 mod acme_port;
 mod acme_settings;

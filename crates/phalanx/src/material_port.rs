@@ -57,7 +57,7 @@ impl MaterialKeeper {
     pub(crate) fn start(settings: &TlsSettings, clock: Arc<dyn Clock>) -> Result<Self, Vec<Diagnostic>> {
         let (mut listeners, mut shown, mut faults) = (Vec::new(), Vec::new(), Vec::new());
         let tickets = Arc::new(Swap::new(TicketKeys::fresh(clock.now_ms())));
-        for one in &settings.listeners {
+        for one in settings.all() {
             match listener(one, &tickets) {
                 Ok(listener) => listeners.push(listener),
                 Err(fault) => faults.push(fault),
@@ -240,8 +240,7 @@ impl MaterialKeeper {
 /// Every fault of the files that settings name, and what will be one soon.
 pub(crate) fn check(settings: &TlsSettings, now_ms: u64) -> Vec<Diagnostic> {
     let tickets = Arc::new(Swap::new(TicketKeys::fresh(now_ms)));
-    let mut found: Vec<_> =
-        settings.listeners.iter().filter_map(|one| listener(one, &tickets).err()).collect();
+    let mut found: Vec<_> = settings.all().filter_map(|one| listener(one, &tickets).err()).collect();
     if let Some(Err(fault)) = settings.acme.as_ref().map(|acme| Acme::check(&acme.order)) {
         found.push(Diagnostic::error("acme", 0, fault));
     }

@@ -14,7 +14,7 @@ use futures_util::FutureExt;
 use parking_lot::Mutex;
 use phalanx_control::api::{NodeStatus, Process, STOPPING};
 use phalanx_control::{ControlDeps, Listeners, Reloaded};
-use phalanx_edge::{Edge, EdgeHandle, EdgeSettings, EdgeShared, Identities};
+use phalanx_edge::{CheckListen, Edge, EdgeHandle, EdgeSettings, EdgeShared, Identities};
 use phalanx_fleet::{Change, FleetError, FleetHandle, FleetKeys, GoodPort, NatsSettings, Remembered, Sites};
 use phalanx_model::lanes::{LaneReaders, Lanes};
 use phalanx_model::{
@@ -32,6 +32,7 @@ mod life;
 
 pub(crate) use life::{Birth, Remains};
 
+use crate::check_settings::CheckSettings;
 use crate::crowdsec::Crowdsec;
 use crate::enrolment::{self, Counter, Enrolment, Offices};
 use crate::life::sandbox::Confinement;
@@ -59,6 +60,8 @@ pub(crate) struct Node {
     /// Without TLS.
     pub(crate) listen: Vec<SocketAddr>,
     pub(crate) tls_listen: Vec<SocketAddr>,
+    /// Where other proxies ask.
+    pub(crate) check_listen: Vec<SocketAddr>,
     pub(crate) admin: SocketAddr,
     /// The console with a one-time login ticket.
     pub(crate) console: String,
@@ -297,6 +300,7 @@ impl Running {
         Ok(Node {
             listen: edge.plain_addrs().to_vec(),
             tls_listen: edge.tls_addrs().to_vec(),
+            check_listen: edge.check_addrs().to_vec(),
             admin,
             console,
             token_file: state.admin_token(),
@@ -515,6 +519,13 @@ fn management(settings: &Settings) -> Vec<SocketAddr> {
     [Some(settings.admin), settings.lapi].into_iter().flatten().filter(|listen| listen.port() != 0).collect()
 }
 
+fn check_listeners(settings: &Settings) -> Vec<CheckListen> {
+    let mut places = settings.tls.listeners.len()..;
+    let place = |one: &CheckSettings| one.tls.as_ref().and_then(|_| places.next());
+    let with_places: Vec<_> = settings.checks.iter().map(place).collect();
+    settings.checks.iter().zip(with_places).map(|(one, place)| one.for_edge(place)).collect()
+}
+
 /// What a node of no fleet makes cookies with: its own, and the same after each start. Ed25519 signs the same text the same way.
 fn own_key(keys: &FleetKeys) -> [u8; 16] {
     let digest = phalanx_trust::sha256(&keys.node.sign(b"phalanx cookies"));
@@ -530,6 +541,7 @@ fn bind_edge(
     let tag = id::node_tag(&settings.site, &settings.node);
     let mut edge_settings = EdgeSettings::new(settings.listen.clone(), settings.workers, tag);
     edge_settings.tls_listen = settings.tls.listeners.iter().map(|listener| listener.address).collect();
+    edge_settings.check_listen = check_listeners(settings);
     let plain = (0..settings.listen.len()).map(|place| settings.proxied.get(place).cloned().flatten());
     let tls = settings.tls.listeners.iter().map(|listener| listener.proxied.clone());
     edge_settings.proxied = plain.chain(tls).collect();
@@ -545,8 +557,9 @@ fn bind_edge(
     if let Some(key) = rate_hash_key {
         edge_settings.rate_hash_key = key;
     }
-    let all = [edge_settings.listen.as_slice(), &edge_settings.tls_listen].concat();
-    let given = sockets.of_edge(&edge_settings.listen, &edge_settings.tls_listen);
+    let checks: Vec<_> = settings.checks.iter().map(|one| one.address).collect();
+    let all = [edge_settings.listen.as_slice(), &edge_settings.tls_listen, &checks].concat();
+    let given = sockets.of_edge(&edge_settings.listen, &edge_settings.tls_listen, &checks);
     Edge::bind(edge_settings, shared, given).with_context(|| format!("cannot listen on {}", words(&all)))
 }
 

@@ -17,6 +17,7 @@ use serde::Deserialize;
 
 use crate::acme_settings::RawAcme;
 use crate::args::parse_name;
+use crate::check_settings::{self, CheckSettings, RawCheckListen};
 use crate::life::sandbox::{self, RawSandbox, SandboxSettings};
 use crate::limit_settings::{self, RawLimits};
 use crate::log_settings::{self, LogSettings, RawLog};
@@ -58,6 +59,8 @@ pub(crate) struct Settings {
         expect(dead_code, reason = "a build that sends none refuses the table")
     )]
     pub(crate) otlp: Option<OtlpSettings>,
+    /// Where other proxies ask; nowhere unless it is said.
+    pub(crate) checks: Vec<CheckSettings>,
     pub(crate) drains: Drains,
     /// What the process may touch.
     pub(crate) sandbox: SandboxSettings,
@@ -127,8 +130,9 @@ fn check(
 ) -> (Settings, PathBuf) {
     let listen = raw.listen.address.clone().unwrap_or_default();
     let mut addresses: Vec<_> = listen.iter().filter_map(|a| address(text, a, faults)).collect();
-    // Who listens for TLS or balancers says so, and need not listen without.
-    if listen.is_empty() && raw.listen.tls.is_empty() && raw.listen.http.is_empty() {
+    // Who listens for TLS, balancers or other proxies says so, and need not listen without.
+    let others = raw.listen.tls.is_empty() && raw.listen.http.is_empty() && raw.listen.check.is_empty();
+    if listen.is_empty() && others {
         addresses.push(DEFAULT_LISTEN);
     }
     let mut proxied_by = vec![None; addresses.len()];
@@ -157,9 +161,12 @@ fn check(
     };
     let state = raw.node.state.as_ref().map_or_else(default_state, |state| folder.join(state));
     let (trace, otlp) = trace_settings::check(text, &raw.trace, faults);
+    let checks = check_settings::check(text, &raw.listen.check, folder, faults);
     let of_tls = (raw.listen.tls.as_slice(), raw.certificate.as_slice(), raw.acme.as_ref());
+    let of_checks = (raw.listen.check.as_slice(), checks.as_slice());
     let of_upstreams = raw.upstream_certificate.as_slice();
-    let tls = tls_settings::check(text, of_tls, of_upstreams, !addresses.is_empty(), folder, faults);
+    let of_others = (of_checks, of_upstreams);
+    let tls = tls_settings::check(text, of_tls, of_others, !addresses.is_empty(), folder, faults);
     let settings = Settings {
         listen: addresses,
         proxied: proxied_by,
@@ -179,6 +186,7 @@ fn check(
         trace,
         otlp,
         tls,
+        checks,
         drains: drains(text, &raw.node, faults),
         sandbox: sandbox::check(text, &raw.sandbox, folder, faults),
         limits: limit_settings::check(text, &raw.limits, faults),
@@ -498,6 +506,8 @@ struct RawListen {
     http: Vec<RawHttpListen>,
     #[serde(default)]
     tls: Vec<RawTlsListen>,
+    #[serde(default)]
+    check: Vec<RawCheckListen>,
 }
 
 /// `[[listen.http]]` as written.

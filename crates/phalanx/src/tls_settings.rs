@@ -11,12 +11,15 @@ use phalanx_policy::toml_text::{At, Text};
 use serde::Deserialize;
 
 use crate::acme_settings::{self, AcmeTls, RawAcme};
+use crate::check_settings::{CheckSettings, RawCheckListen};
 use crate::settings::{address, proxied};
 
 /// TLS listeners and what they show; none of both by default.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct TlsSettings {
     pub(crate) listeners: Vec<TlsListen>,
+    /// Those of listeners at which other proxies ask, behind the others in the material.
+    pub(crate) checks: Vec<TlsListen>,
     /// The first one answers those who name no host, or an unknown one.
     pub(crate) certificates: Vec<CertificateFiles>,
     /// Certificates that are ordered.
@@ -54,19 +57,21 @@ pub(crate) struct CertificateFiles {
 pub(crate) fn check(
     text: &Text<'_>,
     (listen, certificates, acme): (&[RawTlsListen], &[RawCertificate], Option<&RawAcme>),
-    identities: &[RawUpstreamCertificate],
+    ((raw_checks, checks), identities): ((&[RawCheckListen], &[CheckSettings]), &[RawUpstreamCertificate]),
     plain: bool,
     folder: &Path,
     faults: &mut Vec<Diagnostic>,
 ) -> TlsSettings {
-    if let (Some(first), true) = (listen.first(), certificates.is_empty() && acme.is_none()) {
-        let fault = text.error_at(&first.address.span, "a TLS listener needs a certificate");
+    let with_tls = raw_checks.iter().filter_map(|one| one.tls.as_ref()).find(|tls| tls.value);
+    let first = listen.first().map(|first| &first.address.span).or(with_tls.map(|tls| &tls.span));
+    if let (Some(first), true) = (first, certificates.is_empty() && acme.is_none()) {
+        let fault = text.error_at(first, "a TLS listener needs a certificate");
         faults.push(fault.with_help(
             "add `[[certificate]]` with `cert = \"shop.pem\"` and `key = \"shop.key\"`, or `[acme]`",
         ));
     }
-    if let (Some(first), true) = (certificates.first(), listen.is_empty()) {
-        let fault = text.error_at(&first.cert.span, "no listener shows this certificate");
+    if let (Some(certificate), None) = (certificates.first(), first) {
+        let fault = text.error_at(&certificate.cert.span, "no listener shows this certificate");
         faults.push(fault.with_help("add `[[listen.tls]]` with `address = \"0.0.0.0:8443\"`"));
     }
     if let Some(one_more) = certificates.get(CERTIFICATES_MAX) {
@@ -79,6 +84,7 @@ pub(crate) fn check(
     };
     TlsSettings {
         listeners: listen.iter().filter_map(|raw| listener(text, raw, folder, faults)).collect(),
+        checks: checks.iter().filter_map(|one| one.tls.clone()).collect(),
         certificates: certificates.iter().take(CERTIFICATES_MAX).map(files).collect(),
         acme: acme.map(|raw| acme_settings::check(text, raw, (plain, !listen.is_empty()), folder, faults)),
         identities: named(text, identities, folder, faults),
@@ -105,6 +111,13 @@ fn listener(
             .map(|file| ClientCertificates { ca_file: folder.join(file), required: asked == Asked::Require }),
         proxied: proxied(text, raw.proxy_protocol.as_ref(), faults),
     })
+}
+
+impl TlsSettings {
+    /// All listeners with TLS, as their places in the material are.
+    pub(crate) fn all(&self) -> impl Iterator<Item = &TlsListen> {
+        self.listeners.iter().chain(&self.checks)
+    }
 }
 
 /// Checks what was written of certificates for upstreams.

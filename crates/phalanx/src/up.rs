@@ -1,6 +1,7 @@
 //! `phalanx up`, `run` and `check`: from settings to a serving node, and what is printed on the way.
 
 use std::io::IsTerminal;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -9,14 +10,15 @@ use std::time::Duration;
 use anyhow::{Context, anyhow, bail};
 use phalanx_control::api;
 use phalanx_edge::Places;
-use phalanx_model::{Clock, PrefixSet, SystemClock};
+use phalanx_model::{CheckKind, Clock, PrefixSet, SystemClock};
 use phalanx_policy::{Diagnostic, Mode, Policy, RuleSource};
 use phalanx_trust::membership;
 use serde_json::json;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 
-use crate::args::{CheckArgs, ModeArg, RunArgs, Switch, UpArgs};
+use crate::args::{CheckArgs, ModeArg, RunArgs, Switch, UpArgs, parse_prefix};
+use crate::check_settings::CheckSettings;
 use crate::enrolment::Enrolment;
 use crate::identity_port::IdentityKeeper;
 use crate::life::handover::{self, Followed};
@@ -322,6 +324,7 @@ fn settings_of(args: &UpArgs) -> anyhow::Result<Settings> {
         tls: tls_of(args),
         trace: Default::default(),
         otlp: None,
+        checks: checks_of(args),
         drains: Drains::default(),
         sandbox: SandboxSettings {
             files: args.sandbox == Switch::On,
@@ -338,6 +341,18 @@ fn settings_of(args: &UpArgs) -> anyhow::Result<Settings> {
     })
 }
 
+/// Proxies on this machine, unless others are named.
+fn checks_of(args: &UpArgs) -> Vec<CheckSettings> {
+    let loopback = [parse_prefix("127.0.0.0/8"), parse_prefix("::1")].into_iter().flatten();
+    let named = args.check_from.iter().copied();
+    let from: PrefixSet = if args.check_from.is_empty() { loopback.collect() } else { named.collect() };
+    let one = |&(kind, address): &(CheckKind, SocketAddr)| {
+        let from = from.clone();
+        CheckSettings { address, kind, from, tls: None, refuse_with: None }
+    };
+    args.check_listen.iter().map(one).collect()
+}
+
 /// Whose connections the listeners take, if not everybody's.
 fn proxied(args: &UpArgs) -> Option<PrefixSet> {
     (!args.proxy_protocol.is_empty()).then(|| args.proxy_protocol.iter().copied().collect())
@@ -349,6 +364,7 @@ fn tls_of(args: &UpArgs) -> TlsSettings {
     };
     TlsSettings {
         listeners: vec![TlsListen { address, require_pq: false, clients: None, proxied: proxied(args) }],
+        checks: Vec::new(),
         certificates: vec![CertificateFiles { cert: cert.clone(), key: key.clone() }],
         acme: None,
         identities: Vec::new(),
@@ -376,6 +392,7 @@ fn print_json(node: &Node, state: &StateFolder) {
     let ready = json!({
         "listen": listen,
         "tls_listen": node.tls_listen.first().map(ToString::to_string),
+        "check_listen": node.check_listen.iter().map(ToString::to_string).collect::<Vec<_>>(),
         "admin": node.admin.to_string(),
         "console": node.console,
         "state": state.path(),
@@ -480,6 +497,9 @@ fn print_node(settings: &Settings, node: &Node, plan: &api::Plan, with_login: bo
         for app in &plan.apps {
             println!("  protecting  https://{listen} -> {}", app.upstream);
         }
+    }
+    for (check, listen) in settings.checks.iter().zip(&node.check_listen) {
+        println!("  asked       at {listen} ({})", check.kind.as_str());
     }
     println!("  console     {}", console_line(&node.console, with_login));
     for app in &plan.apps {

@@ -6,7 +6,9 @@
 use std::io::Write as _;
 use std::net::IpAddr;
 
-use phalanx_model::{AccessEvent, Action, Ja4, Phases, Reason, RequestId, Signal, SpanId, TraceId};
+use phalanx_model::{
+    AccessEvent, Action, CheckKind, Ja4, Phases, Reason, RequestId, Signal, SpanId, TraceId,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::escape::{for_nginx, to_json_line};
@@ -46,6 +48,9 @@ pub(crate) struct Line<'a> {
     tls_group: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     ja4: Option<Ja4>,
+    /// How another proxy asked about it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    check: Option<CheckKind>,
     #[serde(skip_serializing_if = "Option::is_none")]
     http_print: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -139,6 +144,7 @@ impl<'a> Line<'a> {
             protocol: &access.protocol,
             tls: access.tls.as_deref(),
             tls_group: access.tls_group.as_deref(),
+            check: access.check,
             ja4: access.ja4,
             http_print: access.http_print.as_deref(),
             balancer: access.balancer,

@@ -97,6 +97,10 @@ impl Explanation {
                 decision.id
             )
         }));
+        if let Some(check) = self.access.check {
+            let (asker, how) = (self.access.peer, check.as_str());
+            words.push(format!("Another proxy, {asker}, carries it and asked about it ({how})."));
+        }
         if let Some(ja4) = &self.access.ja4 {
             let version = self.access.tls.as_deref().unwrap_or("TLS");
             words.push(format!("It came over {version}, from a client that greets as {ja4} (JA4)."));

@@ -262,6 +262,7 @@ pub(crate) fn access(n: u64) -> AccessEvent {
         trace: None,
         forwarded_id: None,
         phases: Default::default(),
+        check: None,
         http_print: None,
         balancer: None,
         audit: None,

@@ -15,12 +15,13 @@ use h2::{Reason, RecvStream};
 use http::Request as Message;
 use phalanx_model::counters::LimitReached;
 use phalanx_model::limits::LINGER_MAX_MS;
-use phalanx_model::{BodyFraming, FramingFault, HttpVersion, RequestHead, Span, Verdict};
+use phalanx_model::{BodyFraming, CheckKind, FramingFault, HttpVersion, RequestHead, Span, Verdict};
 
 use super::head::request_head;
 use super::meter::{Meter, Metered};
 use super::stream::Stream;
 use super::watch::{Watch, Watched};
+use crate::check::{self, Asked, grpc};
 use crate::client::{Arrived, Client};
 use crate::control::{Activity, Control};
 use crate::events;
@@ -87,7 +88,8 @@ async fn shake<'a>(
     meter: &Meter,
 ) -> Result<Connection<Watched<'a>, Bytes>, Stop> {
     let worker = &streams.worker;
-    let mut handshake = pin!(builder(&worker.shared.settings.limits).handshake(socket));
+    let mut handshake =
+        pin!(builder(&worker.shared.settings.limits, streams.check.is_some()).handshake(socket));
     let shaken = streams.control.run(|cx| {
         meter.begin_turn(worker.now_ms());
         handshake.as_mut().poll(cx).map_err(|_| Stop::ClientGone)
@@ -160,11 +162,12 @@ fn record_refusal(client: &Client, fault: FramingFault) {
     events::record(client, &mut request);
 }
 
-fn builder(limits: &EdgeLimits) -> Builder {
+fn builder(limits: &EdgeLimits, asks: bool) -> Builder {
+    let head = if asks { check::head_limits(limits.head) } else { limits.head };
     let mut builder = Builder::new();
     builder
         .max_concurrent_streams(limits.h2_streams)
-        .max_header_list_size(u32::try_from(limits.head.bytes).unwrap_or(u32::MAX))
+        .max_header_list_size(u32::try_from(head.bytes).unwrap_or(u32::MAX))
         .header_table_size(HEADER_TABLE_BYTES)
         .initial_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
@@ -183,6 +186,8 @@ pub(crate) struct Streams {
     /// What the connection's handshake told, if there was one.
     tls: Option<Agreed>,
     actor: Option<IpAddr>,
+    /// Which listener for questions of other proxies the connection came to, if to one.
+    check: Option<usize>,
     idle_ms: Cell<u64>,
     open: Cell<u32>,
     begun: Cell<u64>,
@@ -204,6 +209,7 @@ impl Streams {
             local: client.local,
             tls: client.tls,
             actor: client.control.client.get(),
+            check: client.check,
             idle_ms: Cell::new(client.idle_ms()),
             open: Cell::new(0),
             begun: Cell::new(0),
@@ -248,16 +254,33 @@ impl Streams {
         }
         self.begun.set(self.begun.get() + 1);
         let (parts, body) = message.into_parts();
-        let head = request_head(&parts, body.is_end_stream(), limits.head);
-        let arrived = Arrived { head, started: Instant::now(), head_us: 0 };
         let opened = Opened::count(self);
+        if self.asks_with_grpc() {
+            let asked = Asked { kind: CheckKind::ExtAuthz, by: self.peer };
+            let client = Client::of_question(&self.worker, asked, self.local);
+            tokio::task::spawn_local(async move {
+                grpc::serve(client, parts, body, respond).await;
+                drop(opened);
+            });
+            return;
+        }
+        let head_limits = self.check.map_or(limits.head, |_| check::head_limits(limits.head));
+        let head = request_head(&parts, body.is_end_stream(), head_limits);
+        let arrived = Arrived { head, started: Instant::now(), head_us: 0 };
         let mut client = Client::of_stream(&self.worker, Stream::new(body, respond), self.peer, self.local);
         client.tls = self.tls;
+        client.check = self.check;
         client.proxied = self.proxied;
         client.http_print = self.watch.print();
         client.control.ja4.set(self.control.ja4.get());
         client.control.place.set(self.control.place.get());
         tokio::task::spawn_local(serve_stream(client, arrived, opened));
+    }
+
+    /// Whether its streams are calls of Envoy's.
+    fn asks_with_grpc(&self) -> bool {
+        let listeners = &self.worker.shared.settings.check_listen;
+        self.check.and_then(|place| listeners.get(place)).is_some_and(|one| one.kind == CheckKind::ExtAuthz)
     }
 
     /// No stream is open: the connection may be cut, and is when it stays so for too long.
@@ -321,6 +344,11 @@ impl Drop for Opened {
 }
 
 async fn serve_stream(mut client: Client, arrived: Arrived, opened: Opened) {
+    if client.check.is_some() {
+        // A proxy gives streams up when its clients leave: that is no abuse of it.
+        check::answer(&mut client, arrived).await;
+        return drop(client);
+    }
     let mut request = Box::new(Request::begin(&client, arrived));
     pipeline::serve(&mut client, &mut request).await;
     let streams = &opened.0;

@@ -12,7 +12,7 @@ use crate::http1::{FieldKind, HeadLimits};
 ///
 /// `:authority` becomes `Host`; a `Host` beside it must say the same (RFC 9113 section 8.3.1). Crumbs of a cookie are put together again
 /// (section 8.2.3).
-pub(super) fn request_head(parts: &request::Parts, ends: bool, limits: HeadLimits) -> RequestHead {
+pub(crate) fn request_head(parts: &request::Parts, ends: bool, limits: HeadLimits) -> RequestHead {
     let mut writer =
         Writer { raw: BytesMut::with_capacity(HEAD_AT_FIRST_BYTES), fields: Vec::new(), faults: Vec::new() };
     let method = writer.put(parts.method.as_str().as_bytes(), b" ");

@@ -19,5 +19,6 @@ mod watch;
 
 pub(crate) use call::Call;
 pub(crate) use connection::{PREFACE, serve};
+pub(crate) use head::request_head;
 pub(crate) use pool::{Connecting, Pool};
 pub(crate) use stream::Stream;

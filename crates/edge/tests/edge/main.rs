@@ -6,6 +6,8 @@ mod support;
 #[cfg(test)]
 mod bodies;
 #[cfg(test)]
+mod check;
+#[cfg(test)]
 mod compression;
 #[cfg(test)]
 mod forwarding;

@@ -7,7 +7,7 @@ use std::os::unix::net::UnixListener;
 
 use anyhow::{Context, bail};
 use parking_lot::Mutex;
-use phalanx_edge::GivenListener;
+use phalanx_edge::{GivenListener, Serves};
 use serde::{Deserialize, Serialize};
 
 use crate::settings::Settings;
@@ -20,6 +20,8 @@ pub(crate) enum Purpose {
     Listen,
     /// Visitors, with TLS.
     Tls,
+    /// Other proxies, which ask about requests.
+    Check,
     /// API and console.
     Admin,
     /// The command line.
@@ -93,8 +95,9 @@ impl Sockets {
         let edge =
             |purpose, addresses: Vec<SocketAddr>| addresses.into_iter().map(move |asked| (purpose, asked));
         let tls = settings.tls.listeners.iter().map(|listener| listener.address).collect();
-        for (purpose, asked) in edge(Purpose::Listen, settings.listen.clone()).chain(edge(Purpose::Tls, tls))
-        {
+        let checks = settings.checks.iter().map(|one| one.address).collect();
+        let visitors = edge(Purpose::Listen, settings.listen.clone()).chain(edge(Purpose::Tls, tls));
+        for (purpose, asked) in visitors.chain(edge(Purpose::Check, checks)) {
             self.bind_unless_given(purpose, asked, || phalanx_edge::bind(asked, settings.workers))?;
         }
         let enroll = settings.fleet.as_ref().and_then(|fleet| fleet.enroll);
@@ -156,16 +159,22 @@ impl Sockets {
     }
 
     /// Those of the data plane.
-    pub(crate) fn of_edge(&self, listen: &[SocketAddr], tls: &[SocketAddr]) -> Vec<GivenListener> {
+    pub(crate) fn of_edge(
+        &self,
+        listen: &[SocketAddr],
+        tls: &[SocketAddr],
+        checks: &[SocketAddr],
+    ) -> Vec<GivenListener> {
         let mut taken = Vec::new();
-        for (purpose, addresses) in [(Purpose::Listen, listen), (Purpose::Tls, tls)] {
+        let all = [
+            (Purpose::Listen, Serves::Plain, listen),
+            (Purpose::Tls, Serves::Tls, tls),
+            (Purpose::Check, Serves::Questions, checks),
+        ];
+        for (purpose, serves, addresses) in all {
             for &asked in addresses {
                 let sockets = self.take(purpose, Some(asked)).into_iter().map(TcpListener::from);
-                taken.extend(sockets.map(|socket| GivenListener {
-                    tls: Some(purpose == Purpose::Tls),
-                    asked,
-                    socket,
-                }));
+                taken.extend(sockets.map(|socket| GivenListener { serves: Some(serves), asked, socket }));
             }
         }
         taken
@@ -191,7 +200,11 @@ impl Sockets {
             all.push((label.clone(), socket.try_clone()?));
         }
         all.extend(of_edge.into_iter().map(|one| {
-            let purpose = if one.tls == Some(true) { Purpose::Tls } else { Purpose::Listen };
+            let purpose = match one.serves {
+                Some(Serves::Tls) => Purpose::Tls,
+                Some(Serves::Questions) => Purpose::Check,
+                Some(Serves::Plain) | None => Purpose::Listen,
+            };
             (Label { purpose, asked: Some(one.asked) }, one.socket.into())
         }));
         Ok(all)
