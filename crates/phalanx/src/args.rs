@@ -256,7 +256,7 @@ pub(crate) struct RunArgs {
 pub(crate) struct CheckArgs {
     #[command(flatten)]
     pub(crate) run: RunArgs,
-    /// Say which app and route a request meets, and why, e.g. --route GET https://shop.example/cart
+    /// Say which app and route a request meets, and why, e.g. `--route GET https://shop.example/cart`
     #[arg(long, num_args = 2, value_names = ["METHOD", "URL"])]
     pub(crate) route: Vec<String>,
     /// A header field of that request, e.g. 'X-Canary: 1' [may be repeated]

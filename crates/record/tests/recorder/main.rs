@@ -5,7 +5,8 @@ mod access;
 mod full_disk;
 #[cfg(test)]
 mod logs;
-#[cfg(all(test, feature = "otel"))]
+#[cfg(feature = "otel")]
+#[cfg(test)]
 mod spans;
 #[cfg(test)]
 mod support;

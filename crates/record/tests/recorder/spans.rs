@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpListener;
-use std::sync::mpsc::{Receiver, channel};
+use std::sync::mpsc::{Receiver, sync_channel};
 
 use phalanx_model::{AccessEvent, Phases, Reason, SpanId, Trace, TraceId, Verdict};
 use phalanx_record::SpanSettings;
@@ -55,7 +55,7 @@ fn at(bytes: &[u8], path: &[u64]) -> Vec<Vec<u8>> {
 fn collector(status: &'static str) -> (String, Receiver<(String, Vec<u8>)>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
-    let (sender, received) = channel();
+    let (sender, received) = sync_channel(REQUESTS_MAX);
     std::thread::spawn(move || {
         for mut stream in listener.incoming().flatten() {
             let mut reader = BufReader::new(stream.try_clone().unwrap());
@@ -63,7 +63,7 @@ fn collector(status: &'static str) -> (String, Receiver<(String, Vec<u8>)>) {
             loop {
                 let start = head.len();
                 reader.read_line(&mut head).unwrap();
-                let line = head[start..].trim_end().to_ascii_lowercase();
+                let line = head.get(start..).unwrap_or_default().trim_end().to_ascii_lowercase();
                 if line.is_empty() {
                     break;
                 }
@@ -156,3 +156,6 @@ fn what_a_collector_does_not_take_is_counted_and_nothing_waits_for_it() {
     let text = std::fs::read_to_string(dir.path().join("record/access.log")).unwrap();
     assert_eq!(text.lines().count(), 10);
 }
+
+/// More than any test sends.
+const REQUESTS_MAX: usize = 1_024;
