@@ -209,6 +209,47 @@ impl std::fmt::Display for Template {
     }
 }
 
+/// Whether a header field is the node's business alone: those that frame messages, end at a hop, or say what was inspected or who asks.
+/// Names compare without case, and `_` is as good as `-`.
+pub fn is_reserved_field(name: &str, of_request: bool) -> bool {
+    let lower = name.to_ascii_lowercase().replace('_', "-");
+    let of_side = if of_request { RESERVED_IN_REQUESTS } else { RESERVED_IN_RESPONSES };
+    RESERVED.contains(&lower.as_str())
+        || of_side.contains(&lower.as_str())
+        || of_request && lower.starts_with("x-forwarded-")
+}
+
+/// Not to be changed either way, with `_` as `-`.
+const RESERVED: &[&str] = &[
+    "connection",
+    "content-encoding",
+    "content-length",
+    "content-range",
+    "host",
+    "keep-alive",
+    "proxy",
+    "proxy-authenticate",
+    "proxy-authorization",
+    "proxy-connection",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+    "via",
+    "x-request-id",
+];
+/// Rules have judged the request by these, or they say who asks.
+const RESERVED_IN_REQUESTS: &[&str] = &[
+    "content-type",
+    "expect",
+    "forwarded",
+    "http2-settings",
+    "x-forwarded",
+    "x-original-url",
+    "x-rewrite-url",
+];
+const RESERVED_IN_RESPONSES: &[&str] = &["strict-transport-security"];
+
 #[cfg(test)]
 mod tests {
     use super::*;

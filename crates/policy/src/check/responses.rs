@@ -7,6 +7,7 @@ use phalanx_model::limits::{HEADER_EDIT_BYTES_MAX, HEADER_EDITS_MAX};
 use super::Check;
 use crate::handling::{
     Cookies, EditKind, Expiry, Handling, HeaderEdit, Maintenance, Pages, Responses, Template, UpstreamHost,
+    is_reserved_field,
 };
 use crate::policy::App;
 use crate::rate_limit::is_token;
@@ -100,16 +101,7 @@ impl Check<'_> {
             return false;
         }
         let lower = name.to_ascii_lowercase().replace('_', "-");
-        let reserved = match side {
-            Side::Request => {
-                RESERVED.contains(&lower.as_str())
-                    || RESERVED_IN_REQUESTS.contains(&lower.as_str())
-                    || lower.starts_with("x-forwarded-")
-            }
-            Side::Response => {
-                RESERVED.contains(&lower.as_str()) || RESERVED_IN_RESPONSES.contains(&lower.as_str())
-            }
-        };
+        let reserved = is_reserved_field(name, side == Side::Request);
         if reserved {
             let fault = self.text.error_at(span, format!("`{name}` is not to be changed here"));
             self.found.push(match lower.as_str() {
@@ -274,37 +266,6 @@ fn unix_seconds(at: &toml::value::Datetime) -> Option<i64> {
 const SECURITY_TXT_PATH: &str = "/.well-known/security.txt";
 const RETRY_AFTER_MS: u64 = 600_000;
 const HSTS_DEFAULT: &str = "max-age=31536000";
-
-/// Not to be changed either way, with `_` as `-`.
-const RESERVED: &[&str] = &[
-    "connection",
-    "content-encoding",
-    "content-length",
-    "content-range",
-    "host",
-    "keep-alive",
-    "proxy",
-    "proxy-authenticate",
-    "proxy-authorization",
-    "proxy-connection",
-    "te",
-    "trailer",
-    "transfer-encoding",
-    "upgrade",
-    "via",
-    "x-request-id",
-];
-/// Rules have judged the request by these, or they say who asks.
-const RESERVED_IN_REQUESTS: &[&str] = &[
-    "content-type",
-    "expect",
-    "forwarded",
-    "http2-settings",
-    "x-forwarded",
-    "x-original-url",
-    "x-rewrite-url",
-];
-const RESERVED_IN_RESPONSES: &[&str] = &["strict-transport-security"];
 
 #[cfg(test)]
 mod tests {

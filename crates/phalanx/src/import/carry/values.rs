@@ -1,5 +1,7 @@
 //! Times, sizes, addresses and texts with variables, as others write them and as we do.
 
+use phalanx_policy::handling::is_reserved_field;
+
 /// Milliseconds as we write them.
 pub(crate) fn duration(ms: u64) -> String {
     match ms {
@@ -122,9 +124,7 @@ fn literal(out: &mut String, text: &str) -> Option<()> {
 pub(crate) fn may_change(name: &str, of_request: bool) -> bool {
     let lower = name.to_ascii_lowercase().replace('_', "-");
     let plain = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
-    let reserved = RESERVED.contains(&lower.as_str())
-        || of_request && (RESERVED_IN_REQUESTS.contains(&lower.as_str()) || lower.starts_with("x-forwarded"))
-        || !of_request && lower == "strict-transport-security";
+    let reserved = is_reserved_field(name, of_request) || of_request && lower.starts_with("x-forwarded");
     !reserved && !name.is_empty() && name.bytes().all(plain)
 }
 
@@ -145,27 +145,6 @@ pub(crate) fn hsts(value: &str) -> Option<String> {
     }
     out.contains("max_age").then(|| format!("{{ {out} }}"))
 }
-
-const RESERVED: &[&str] = &[
-    "connection",
-    "content-encoding",
-    "content-length",
-    "content-range",
-    "host",
-    "keep-alive",
-    "proxy",
-    "proxy-authenticate",
-    "proxy-authorization",
-    "proxy-connection",
-    "te",
-    "trailer",
-    "transfer-encoding",
-    "upgrade",
-    "via",
-    "x-request-id",
-];
-const RESERVED_IN_REQUESTS: &[&str] =
-    &["content-type", "expect", "forwarded", "http2-settings", "x-original-url", "x-rewrite-url"];
 
 /// Whether a text can be a host's name in policy.
 pub(crate) fn is_host(name: &str) -> bool {
