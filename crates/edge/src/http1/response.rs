@@ -148,7 +148,9 @@ fn frame(head: &mut ResponseHead, to_head: bool) -> Result<(), ResponseError> {
         (_, _, Some(bytes)) => ResponseFraming::Length(bytes),
         _ => ResponseFraming::UntilClose,
     };
-    head.keep_alive = keep_alive && head.framing != ResponseFraming::UntilClose;
+    // Some applications send the body all the same, a moment later: it would be taken for the next request's response.
+    let body_may_come = to_head || (bodiless && (chunked || length.is_some_and(|bytes| bytes > 0)));
+    head.keep_alive = keep_alive && !body_may_come && head.framing != ResponseFraming::UntilClose;
     Ok(())
 }
 
@@ -176,6 +178,23 @@ mod tests {
         check("HTTP/1.1 204 No Content\r\n\r\n", Ok(None));
         check("HTTP/1.1 304 Not Modified\r\nContent-Length: 5\r\n\r\n", Ok(None));
         check("HTTP/1.0 200\r\n\r\n", Ok(UntilClose));
+    }
+
+    #[test]
+    fn a_connection_is_kept_where_no_body_may_follow() {
+        let cases: [(&str, bool, bool); 7] = [
+            ("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n", false, true),
+            ("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n", true, false),
+            ("HTTP/1.1 200 OK\r\n\r\n", true, false),
+            ("HTTP/1.1 204 No Content\r\n\r\n", false, true),
+            ("HTTP/1.1 304 Not Modified\r\nContent-Length: 0\r\n\r\n", false, true),
+            ("HTTP/1.1 304 Not Modified\r\nContent-Length: 5\r\n\r\n", false, false),
+            ("HTTP/1.1 204 No Content\r\nTransfer-Encoding: chunked\r\n\r\n", false, false),
+        ];
+        for (head, to_head, kept) in cases {
+            let read = read_response_head(&mut BytesMut::from(head), to_head).unwrap().unwrap();
+            assert_eq!(read.keep_alive, kept, "{head:?} {to_head}");
+        }
     }
 
     #[test]
