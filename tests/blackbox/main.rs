@@ -42,3 +42,5 @@ mod support;
 mod tickets;
 mod tls;
 mod upgrade;
+#[cfg(test)]
+mod upstreams;
