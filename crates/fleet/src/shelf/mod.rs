@@ -44,8 +44,6 @@ struct Inner {
     alone: bool,
     writes: OnceLock<Singleton>,
     state: Mutex<State>,
-    /// Held while somebody is given something: what is given later was looked at later.
-    giving: tokio::sync::Mutex<()>,
     changed: watch::Sender<u64>,
     in_step: watch::Sender<bool>,
     /// This node has something to say before its next turn.
@@ -69,8 +67,6 @@ struct State {
     readers: HashMap<Arc<str>, Reader>,
     /// The version of the last record that was taken in.
     given: u64,
-    /// The version of this node's own last change.
-    written: u64,
 }
 
 /// Another node of the site, as it told.
@@ -79,8 +75,6 @@ struct Reader {
     signed_by: KeyId,
     version: u64,
     digest: [u8; 32],
-    /// The version of the last record that it had taken in when it said so.
-    given: u64,
     heard_at: Instant,
     given_at: Option<Instant>,
 }
@@ -106,7 +100,6 @@ impl FleetHandle {
             alone,
             writes: OnceLock::new(),
             state: Mutex::new(State { items, ..State::default() }),
-            giving: tokio::sync::Mutex::new(()),
             changed: watch::Sender::new(0),
             in_step: watch::Sender::new(alone),
             news: Notify::new(),
@@ -216,18 +209,9 @@ impl Inner {
         if !self.may_write() {
             return Err(FleetError::Impossible("another node of the site holds what is shared"));
         }
-        let version = self.tick();
-        let mut state = self.state.lock();
-        change(&mut state.items)?;
-        state.written = state.written.max(version);
-        drop(state);
+        change(&mut self.state.lock().items)?;
         self.changed.send_modify(|count| *count += 1);
         Ok(())
-    }
-
-    fn tick(&self) -> u64 {
-        let now_ms = self.shared.clock.now_ms();
-        self.shared.core.lock().clock.tick(now_ms)
     }
 
     fn all_in_step(&self) -> bool {
@@ -236,17 +220,16 @@ impl Inner {
         let listens = |(node, reader): &(&Arc<str>, &Reader)| {
             reader.heard_at.elapsed() < GONE && self.believes(node, reader)
         };
-        // The digest alone may be one from before, of a shelf to which something came and from which it went again.
-        let has_all = |reader: &Reader| reader.digest == digest && reader.given >= state.written;
-        state.readers.iter().filter(listens).all(|(_, reader)| has_all(reader))
+        state.readers.iter().filter(listens).all(|(_, reader)| reader.digest == digest)
     }
 
     /// Keeps a secret in the node's state, where it is sealed.
     fn keep(&self, name: &str, item: &Item) {
+        let now_ms = self.shared.clock.now_ms();
         if let (Keeps::OnDisk, Some(bytes)) = (self.keeps, item.to_kept(name)) {
             self.shared.store.keep_soon(Kept {
                 subject: subject::of_shelf_kept(&self.shared.me.site, self.name, name),
-                version: self.tick(),
+                version: self.shared.core.lock().clock.tick(now_ms),
                 expires_at_ms: item.expires_at_ms,
                 own: false,
                 bytes: bytes.to_vec(),
@@ -263,22 +246,18 @@ impl Inner {
 
     /// Says what this node has, and to which key it wants the rest sealed.
     async fn ask(&self) {
-        // Of two within a millisecond the second counts, so the wall clock alone would not do.
-        let version = self.tick();
-        let (digest, given) = {
-            let mut state = self.state.lock();
-            (state.items.digest(), state.given)
-        };
+        let digest = self.state.lock().items.digest();
         let wanted = Wanted {
             key: self.key.public().to_vec(),
             digest: digest.to_vec(),
             in_step: *self.in_step.borrow(),
-            given,
         };
         let me = &self.shared.me;
         let subject = subject::of_shelf_want(&me.site, &me.node, self.name);
         let Some(body) = wanted.to_bytes() else { return };
-        self.send(AuthorRole::Node, subject, version, &body).await;
+        if let Ok(put) = self.shared.sign_fast(Topic::Shelves, subject, &body, COUNTS_FOR_MS) {
+            let _ = self.shared.engine.publish(put).await;
+        }
     }
 
     /// Gives these secrets, and the names of all, to every node that listens.
@@ -297,7 +276,7 @@ impl Inner {
 
     /// Gives a node these secrets, or all, and the names of all there are.
     async fn give(&self, to: &str, names: Option<&[&str]>) {
-        let _giving = self.giving.lock().await;
+        let now_ms = self.shared.clock.now_ms();
         let given: Vec<Given> = {
             let state = self.state.lock();
             let wanted = |name: &str| names.is_none_or(|names| names.contains(&name));
@@ -313,22 +292,19 @@ impl Inner {
             let Some(key) = self.believed(to).filter(|_| self.may_write()) else { return };
             let me = &self.shared.me;
             let subject = subject::of_shelf_gift(&me.site, &me.node, self.name, to);
+            let version = self.shared.core.lock().clock.tick(now_ms);
+            let expires_at_ms = now_ms.saturating_add(COUNTS_FOR_MS);
             let sealed = one.to_bytes().and_then(|plain| seal_to(&key, &self.context(&subject), &plain).ok());
-            let Some(body) = sealed else { return };
-            if !self.send(AuthorRole::Operator, subject, self.tick(), &body).await {
+            let signed = sealed.and_then(|body| {
+                self.shared.signed(AuthorRole::Operator, &subject, version, expires_at_ms, &body).ok()
+            });
+            let Some(bytes) = signed else { return };
+            let put =
+                Put { topic: Topic::Shelves, subject, version, expires_at_ms, bytes, speed: Speed::Fast };
+            if self.shared.engine.publish(put).await.is_err() {
                 return;
             }
         }
-    }
-
-    /// Sends what is kept nowhere, signed. Whether it is on its way.
-    async fn send(&self, role: AuthorRole, subject: String, version: u64, body: &[u8]) -> bool {
-        let expires_at_ms = self.shared.clock.now_ms().saturating_add(COUNTS_FOR_MS);
-        let Ok(bytes) = self.shared.signed(role, &subject, version, expires_at_ms, body) else {
-            return false;
-        };
-        let put = Put { topic: Topic::Shelves, subject, version, expires_at_ms, bytes, speed: Speed::Fast };
-        self.shared.engine.publish(put).await.is_ok()
     }
 
     /// The key to seal to a node with: one that it signed with a key that is believed now.
@@ -378,7 +354,7 @@ impl Inner {
         let digest = <[u8; 32]>::try_from(wanted.digest.as_slice()).map_err(|_| unreadable())?;
         let may_write = self.may_write();
         let mut state = self.state.lock();
-        let lacks = digest != state.items.digest() || wanted.given < state.written || !wanted.in_step;
+        let lacks = digest != state.items.digest() || !wanted.in_step;
         if state.readers.len() >= READERS_MAX && !state.readers.contains_key(&node) {
             state.readers.retain(|_, reader| reader.heard_at.elapsed() < GONE);
             if state.readers.len() >= READERS_MAX {
@@ -396,7 +372,6 @@ impl Inner {
             signed_by: record.key_id,
             version: record.version,
             digest,
-            given: wanted.given,
             heard_at: Instant::now(),
             given_at: if gives { Some(Instant::now()) } else { lately },
         };

@@ -14,13 +14,6 @@ pub(super) struct Wanted {
     pub(super) digest: Vec<u8>,
     /// It was given all there is.
     pub(super) in_step: bool,
-    /// The version of the last record that it took in; nodes of before do not tell.
-    #[serde(default = "untold")]
-    pub(super) given: u64,
-}
-
-fn untold() -> u64 {
-    u64::MAX
 }
 
 impl Wanted {
