@@ -1,16 +1,23 @@
 //! Events of requests that end at a process whose state another one has: they go to that one, which records them and decides about them.
 
 use std::io;
+use std::sync::Arc;
 
+use phalanx_edge::NodeTables;
 use phalanx_model::lanes::{LaneReaders, Lanes};
 use phalanx_record::Released;
 use tokio::sync::{oneshot, watch};
 
 use super::channel::Channel;
+use super::memory;
 use super::takeover::ToSuccessor;
 
 /// Takes a predecessor's events into the lanes, in a thread of its own that ends with the predecessor; resolves then.
-pub(super) fn take_in(channel: Channel, lanes: Lanes) -> io::Result<oneshot::Receiver<()>> {
+pub(super) fn take_in(
+    channel: Channel,
+    lanes: Lanes,
+    tables: Arc<NodeTables>,
+) -> io::Result<oneshot::Receiver<()>> {
     let (ended, end) = oneshot::channel();
     let take = move || {
         let mut unread = 0_u64;
@@ -23,6 +30,8 @@ pub(super) fn take_in(channel: Channel, lanes: Lanes) -> io::Result<oneshot::Rec
                         tracing::error!("an entry of the process before has no room in the ledger");
                     }
                 }
+                Ok(Some((ToSuccessor::Struck(struck), _))) => memory::strike(&tables, struck),
+                Ok(Some((ToSuccessor::Good(good), _))) => memory::trust(&tables, good),
                 Ok(Some(_)) => {}
                 Ok(None) => break,
                 // An event that this version does not read; the channel goes on.
@@ -42,16 +51,18 @@ pub(super) fn take_in(channel: Channel, lanes: Lanes) -> io::Result<oneshot::Rec
     Ok(end)
 }
 
-/// Hands on what the lanes get, until `over` and what is there then. In a thread of its own, since the other may be slow; resolves at the end.
+/// Hands on what the process remembers, then what the lanes get, until `over` and what is there then. In a thread of its own, since the other may be slow; resolves at the end.
 pub(super) fn hand_on(
     channel: Channel,
     released: Released,
+    remembered: impl Iterator<Item = ToSuccessor> + Send + 'static,
     over: watch::Receiver<bool>,
 ) -> io::Result<oneshot::Receiver<()>> {
     let (ended, end) = oneshot::channel();
     let runtime = tokio::runtime::Builder::new_current_thread().build()?;
     let hand_on = move || {
         let mut outlet = Outlet { channel, lost: 0 };
+        remembered.for_each(|message| outlet.send(message));
         runtime.block_on(outlet.drain(released, over));
         if outlet.lost > 0 {
             tracing::warn!(events = outlet.lost, "events could not be handed on");
@@ -104,8 +115,8 @@ mod tests {
         old.ledger(entry(2)).unwrap();
         let (over, is_over) = watch::channel(false);
         let released = Released { lanes: old_readers, ledger: vec![entry(1)] };
-        let handed_on = hand_on(ours, released, is_over).unwrap();
-        let taken_in = take_in(Channel::of(theirs), new).unwrap();
+        let handed_on = hand_on(ours, released, std::iter::empty(), is_over).unwrap();
+        let taken_in = take_in(Channel::of(theirs), new, Arc::default()).unwrap();
         old.ledger(entry(3)).unwrap();
         over.send_replace(true);
         handed_on.await.unwrap();
