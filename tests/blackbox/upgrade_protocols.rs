@@ -279,6 +279,36 @@ fn events_and_websockets_last() {
     assert!(runs(old), "what lasts is carried by who began it");
 }
 
+#[test]
+fn a_ban_ends_what_lasts_at_the_process_that_was_followed() {
+    if absent() {
+        return;
+    }
+    let (app, _gate) = app_that_lasts();
+    let node = Changing::start(&app, &node(""));
+    let listen = || {
+        let mut events = BufReader::new(connect(node.first.listen));
+        let head = "GET /events HTTP/1.1\r\nHost: shop.test\r\nUser-Agent: long\r\nAccept: */*\r\n\
+                    X-Forwarded-For: 192.0.2.77\r\n\r\n";
+        events.get_mut().write_all(head.as_bytes()).unwrap();
+        let mut line = String::new();
+        assert!(events.read_line(&mut line).unwrap() > 0 && line.contains("200"), "{line}");
+        events
+    };
+    let mut events = listen();
+    let old = node.process();
+    node.upgrade();
+    let mut line = String::new();
+    assert!(events.read_line(&mut line).unwrap() > 0);
+    let order = ["decision", "add", "--ip", "192.0.2.77", "--for", "1h", "--reason", "test"];
+    assert!(node.first.cli(&order).status.success());
+    until("it is cut", || {
+        line.clear();
+        !matches!(events.read_line(&mut line), Ok(1..))
+    });
+    until("the old process ends", || !runs(old));
+}
+
 /// An app that speaks HTTP/2 and answers each message of a call with the same.
 async fn grpc_app() -> SocketAddr {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();

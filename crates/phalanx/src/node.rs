@@ -185,6 +185,7 @@ impl Node {
         let (edge, fleet, places) =
             start_core(settings, state, of_node, sealer, snapshots, (admin, &birth)).await?;
         let (edge, to_run) = edge;
+        let changes = fleet.changes();
         crowdsec.import(settings, &fleet, &clock)?;
         let mut tasks = JoinSet::new();
         share_material(settings, (&keeper, &material), &fleet, &clock, &mut tasks).await?;
@@ -204,7 +205,8 @@ impl Node {
         // Last: connections that are accepted here must not be lost by a start that fails.
         if let (Some(edge), Some(takeover)) = (to_run, takeover) {
             edge.run().context("cannot start the workers")?;
-            node.before = takeover.ready(node.lanes.clone(), Arc::clone(node.edge.tables()))?;
+            let heard = (changes, node.fleet.view());
+            node.before = takeover.ready(node.lanes.clone(), Arc::clone(node.edge.tables()), heard)?;
         }
         Ok(node)
     }

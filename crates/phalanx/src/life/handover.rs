@@ -18,7 +18,7 @@ use super::launcher::{Image, Launcher, Upgrade};
 use super::memory::{self, Tickets};
 use super::sockets::HandedSocket;
 use super::takeover::{ToPredecessor, ToSuccessor};
-use super::{STEP_MAX, relay, service};
+use super::{STEP_MAX, orders, relay, service};
 use crate::node::{Node, Remains};
 use crate::up::Stop;
 
@@ -121,7 +121,9 @@ fn expect_prepared(channel: &Channel) -> anyhow::Result<()> {
     match answer(channel)? {
         ToPredecessor::Prepared => Ok(()),
         ToPredecessor::Failed(why) => bail!("the new process refuses to start: {why}"),
-        ToPredecessor::Ready => bail!("the new process says something else"),
+        ToPredecessor::Ready | ToPredecessor::InForce { .. } => {
+            bail!("the new process says something else")
+        }
     }
 }
 
@@ -129,7 +131,9 @@ fn expect_ready(channel: &Channel) -> anyhow::Result<()> {
     match answer(channel)? {
         ToPredecessor::Ready => Ok(()),
         ToPredecessor::Failed(why) => bail!("the new process cannot serve: {why}"),
-        ToPredecessor::Prepared => bail!("the new process says something else"),
+        ToPredecessor::Prepared | ToPredecessor::InForce { .. } => {
+            bail!("the new process says something else")
+        }
     }
 }
 
@@ -200,9 +204,12 @@ async fn give_state(channel: Channel, launcher: &Arc<Launcher>) -> anyhow::Resul
 /// Ends the connections, gently, while their events go to the successor.
 async fn let_go(remains: Remains, channel: Channel, drain: Duration) {
     let until = Instant::now() + drain;
-    let Remains { edge, sockets, released, before, clock, .. } = remains;
+    let Remains { edge, sockets, released, before, clock, view, .. } = remains;
     sockets.close();
     let (over, is_over) = watch::channel(false);
+    if let Err(error) = channel.try_clone().and_then(|channel| orders::obey(channel, view)) {
+        tracing::warn!(%error, "what is decided from here on does not end connections of this process");
+    }
     let remembered = memory::of(edge.tables(), clock.now_ms());
     let hand_on = |released| relay::hand_on(channel, released, remembered, is_over);
     let handed_on = released.map(hand_on).transpose();

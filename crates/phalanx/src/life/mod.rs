@@ -11,6 +11,7 @@ pub(crate) mod handover;
 mod launcher;
 mod leisure;
 mod memory;
+mod orders;
 pub(crate) mod privileges;
 pub(crate) mod relay;
 pub(crate) mod sandbox;

@@ -6,16 +6,17 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use phalanx_edge::NodeTables;
+use phalanx_fleet::Change;
 use phalanx_model::lanes::Lanes;
-use phalanx_model::{AccessEvent, LedgerEntry, SecurityEvent};
+use phalanx_model::{AccessEvent, Actor, Decision, LedgerEntry, SecurityEvent, Swap, View};
 use phalanx_trust::TicketKeys;
 use serde::{Deserialize, Serialize};
-use tokio::sync::oneshot;
+use tokio::sync::{broadcast, oneshot};
 
 use super::channel::Channel;
 use super::memory::{Good, Struck, Tickets};
 use super::sockets::{Label, Sockets};
-use super::{STEP_MAX, TAKES_OVER, relay};
+use super::{STEP_MAX, TAKES_OVER, orders, relay};
 
 /// What a process tells its successor.
 #[derive(Debug, Serialize, Deserialize)]
@@ -52,6 +53,8 @@ pub(super) enum ToPredecessor {
     Ready,
     /// It gives up.
     Failed(String),
+    /// What is in force about an actor by now. Said when it serves, to who may not listen.
+    InForce { actor: Actor, decisions: Vec<Arc<Decision>> },
 }
 
 /// How the process was started.
@@ -136,12 +139,14 @@ impl Takeover {
         &self,
         lanes: Lanes,
         tables: Arc<NodeTables>,
+        (changes, view): (broadcast::Receiver<Change>, Arc<Swap<View>>),
     ) -> anyhow::Result<Option<oneshot::Receiver<()>>> {
         if let Err(error) = self.channel.send(&ToPredecessor::Ready, &[]) {
             tracing::warn!(%error, "the process that is taken over from is gone");
             return Ok(None);
         }
         self.channel.wait_at_most(None)?;
+        orders::tell(self.channel.try_clone()?, changes, view)?;
         Ok(Some(relay::take_in(self.channel.try_clone()?, lanes, tables)?))
     }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use parking_lot::Mutex;
 use phalanx_edge::EdgeHandle;
-use phalanx_model::{Clock, LedgerEntry, LedgerKind, Swap};
+use phalanx_model::{Clock, LedgerEntry, LedgerKind, Swap, View};
 use phalanx_record::Released;
 use phalanx_trust::TicketKeys;
 use tokio::sync::{mpsc, oneshot};
@@ -30,6 +30,7 @@ pub(crate) struct Remains {
     pub(crate) released: Option<Released>,
     pub(crate) before: Option<oneshot::Receiver<()>>,
     pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) view: Arc<Swap<View>>,
     tickets: Arc<Swap<TicketKeys>>,
 }
 
@@ -82,8 +83,9 @@ impl Node {
             Err(_) => released,
         });
         let tickets = self.keepers.material.tickets();
+        let view = self.fleet.view();
         let Self { edge, sockets, before, clock, .. } = self;
-        Remains { edge, sockets, released, before, clock, tickets }
+        Remains { edge, sockets, released, before, clock, view, tickets }
     }
 }
 
