@@ -43,4 +43,8 @@ mod tickets;
 mod tls;
 mod upgrade;
 #[cfg(test)]
+mod upgrade_fleet;
+#[cfg(test)]
+mod upgrade_protocols;
+#[cfg(test)]
 mod upstreams;
