@@ -27,7 +27,7 @@ pub(super) fn take_in(
             match channel.receive_by(&mut buffer) {
                 Ok(Some((ToSuccessor::Access(event), _))) => lanes.access(event),
                 Ok(Some((ToSuccessor::Events(events), _))) => {
-                    events.into_iter().for_each(|event| lanes.access(event));
+                    events.into_iter().for_each(|event| lanes.access(Box::new(event)));
                 }
                 Ok(Some((ToSuccessor::Security(event), _))) => lanes.security(event),
                 Ok(Some((ToSuccessor::Ledger(entry), _))) => {
@@ -106,7 +106,7 @@ impl Outlet {
                 }
                 1.. = access.recv_many(&mut events, EVENTS_AT_ONCE) => {
                     let lull = events.len() < EVENTS_AT_ONCE;
-                    self.send_events(std::mem::take(&mut events));
+                    self.send_events(events.drain(..).map(|event| *event).collect());
                     // Both processes wake for each message, beside the requests of both.
                     if lull {
                         tokio::time::sleep(GATHERING).await;
@@ -118,14 +118,14 @@ impl Outlet {
         next.into_iter().chain(remembered).for_each(|message| self.send(&message));
     }
 
-    fn send_events(&mut self, events: Vec<Box<AccessEvent>>) {
+    fn send_events(&mut self, events: Vec<AccessEvent>) {
         let together = ToSuccessor::Events(events);
         if self.channel.send(&together, &[]).is_ok() {
             return;
         }
         // Longer than the kernel takes, most likely for one of them.
         let ToSuccessor::Events(events) = together else { return };
-        events.into_iter().for_each(|event| self.send(&ToSuccessor::Access(event)));
+        events.into_iter().for_each(|event| self.send(&ToSuccessor::Access(Box::new(event))));
     }
 
     fn send(&mut self, message: &ToSuccessor) {
