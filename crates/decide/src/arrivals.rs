@@ -90,7 +90,7 @@ mod tests {
     #[test]
     fn a_flood_is_told_once_until_it_has_been_quiet_for_a_minute() {
         let (arrivals, pace) = (Arrivals::default(), Pace::new(1, 1_000, 1));
-        let mut at = |ns| arrivals.admit("192.0.2.1".parse().unwrap(), pace, ns);
+        let at = |ns| arrivals.admit("192.0.2.1".parse().unwrap(), pace, ns);
         assert_eq!(at(SECOND), Arrival::Admitted);
         assert_eq!(at(SECOND), Arrival::TooEarly { told: true });
         assert_eq!(at(SECOND + 1), Arrival::TooEarly { told: false });

@@ -21,8 +21,8 @@ pub mod provenance;
 pub mod verdict;
 
 pub use arrivals::{Arrival, Arrivals};
-pub use good::GoodTraffic;
+pub use good::{GoodActor, GoodTraffic};
 pub use plan::{DecidePlan, Mode, OnError, StrikeRules};
 pub use provenance::Provenance;
-pub use strikes::{Denial, StrikeOutcome, StrikeTable, strike};
+pub use strikes::{Denial, StrikeOutcome, StrikeTable, StruckActor, strike};
 pub use verdict::{Finding, on_findings, standing};

@@ -36,7 +36,7 @@ use crate::check_settings::CheckSettings;
 use crate::crowdsec::Crowdsec;
 use crate::enrolment::{self, Counter, Enrolment, Offices};
 use crate::life::sandbox::Confinement;
-use crate::life::{Purpose, Sockets};
+use crate::life::{Purpose, Sockets, at_leisure};
 use crate::material_port::MaterialKeeper;
 use crate::membership::{Identity, expected_fleet};
 use crate::places_port::PlacesKeeper;
@@ -128,6 +128,10 @@ impl Node {
         // First of all: a node whose policy does not compile, or whose certificates cannot be shown, opens nothing.
         let material =
             MaterialKeeper::start(&settings.tls, Arc::clone(&clock)).map_err(StartError::Policy)?;
+        let takeover = birth.start.takeover.clone();
+        if let Some(keys) = takeover.as_ref().and_then(|takeover| takeover.tickets()) {
+            material.tickets().store(Arc::new(keys));
+        }
         let sealed = || {
             let sealer = Arc::new(Sealer::load_or_create(&state.sealing_key())?);
             let fleet = expected_fleet(settings, state, &sealer)?;
@@ -135,19 +139,19 @@ impl Node {
         };
         let (kept, sealer) = sealed().map_err(StartError::Other)?;
         material.remember(&sealer, state.certificates()).map_err(StartError::Other)?;
-        let keeper = PolicyKeeper::start(
-            source,
-            kept.bundle(),
-            OwnNode { management: management(settings), identities: material.identities() },
-            lanes.clone(),
-            Arc::clone(&clock),
-        )
-        .map_err(StartError::Policy)?;
+        let own = OwnNode { management: management(settings), identities: material.identities() };
+        let (bundle, of_keeper) = (kept.bundle(), (lanes.clone(), Arc::clone(&clock)));
+        let compile = || PolicyKeeper::start(source, bundle, own, of_keeper.0, of_keeper.1);
+        let compiled = match takeover {
+            Some(_) => tokio::task::block_in_place(|| at_leisure(compile)),
+            None => compile(),
+        };
+        let keeper = compiled.map_err(StartError::Policy)?;
         if let Some(fault) = kept.fault() {
             keeper.refuse_bundle(&fault);
         }
         let keepers = (Arc::new(keeper), Arc::new(material));
-        if let Some(takeover) = &birth.start.takeover {
+        if let Some(takeover) = takeover {
             birth.start.sockets.bind_others(settings).map_err(StartError::Other)?;
             tokio::task::block_in_place(|| takeover.take_state()).map_err(StartError::Other)?;
         }
@@ -181,6 +185,7 @@ impl Node {
         let (edge, fleet, places) =
             start_core(settings, state, of_node, sealer, snapshots, (admin, &birth)).await?;
         let (edge, to_run) = edge;
+        let changes = fleet.changes();
         crowdsec.import(settings, &fleet, &clock)?;
         let mut tasks = JoinSet::new();
         share_material(settings, (&keeper, &material), &fleet, &clock, &mut tasks).await?;
@@ -200,7 +205,8 @@ impl Node {
         // Last: connections that are accepted here must not be lost by a start that fails.
         if let (Some(edge), Some(takeover)) = (to_run, takeover) {
             edge.run().context("cannot start the workers")?;
-            node.before = takeover.ready(node.lanes.clone())?;
+            let heard = (changes, node.fleet.view());
+            node.before = takeover.ready(node.lanes.clone(), Arc::clone(node.edge.tables()), heard)?;
         }
         Ok(node)
     }
@@ -412,6 +418,8 @@ async fn share_material(
     if settings.tls.listeners.is_empty() {
         return Ok(());
     }
+    // Keys of a process before: a revocation may have come since they were on their way.
+    crate::tickets_port::begin(fleet, &material.tickets(), clock.now_ms());
     tasks.spawn(crate::tickets_port::follow(fleet.clone(), material.tickets(), Arc::clone(clock)));
     if let Some(acme) = &settings.tls.acme {
         let shown = (keeper.plan(), Arc::clone(material));

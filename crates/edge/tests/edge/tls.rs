@@ -471,8 +471,7 @@ async fn operators_may_begin_handshakes_as_often_as_they_like() {
         },
         decide,
     );
-    let mut secure =
-        Secure { node, authority: Authority::new(), listeners: vec![TlsListener::new().unwrap()] };
+    let secure = Secure { node, authority: Authority::new(), listeners: vec![TlsListener::new().unwrap()] };
     secure.serve(&[secure.authority.serve(&["shop.test"])]);
     for _ in 0..3 {
         assert_eq!(secure.client().await.get("/").await.text(), "hello");
