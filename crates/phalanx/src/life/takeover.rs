@@ -34,7 +34,7 @@ pub(super) enum ToSuccessor {
     /// The state is closed.
     StateIsYours,
     /// Events of requests that end at the predecessor.
-    Events(Vec<Box<AccessEvent>>),
+    Events(Vec<AccessEvent>),
     /// One of them, as the versions before send it.
     Access(Box<AccessEvent>),
     Security(SecurityEvent),
