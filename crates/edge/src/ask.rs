@@ -61,6 +61,7 @@ pub(crate) async fn reach(client: &mut Client, request: &mut Request) -> Result<
     let mut slot = balance::slot::choose(client, request).await?;
     loop {
         slot.begins();
+        request.upstream = Some(Arc::clone(&slot.endpoint.key));
         let connected = upstream::connect(client, request.app(), &slot.endpoint, (true, true)).await;
         let failed = match connected {
             Ok((socket, _)) => {

@@ -82,6 +82,7 @@ pub(crate) fn features(policy: &Policy) -> Vec<String> {
     for (feature, is_used) in [
         ("compression", some(|app| app.compression.is_some())),
         ("passthrough", some(|app| app.passthrough)),
+        ("tcp", some(|app| app.tcp)),
         ("client-address", some(|app| app.client_address != Default::default())),
     ] {
         if is_used {

@@ -137,6 +137,9 @@ pub struct RawApp {
     pub compression: Option<At<RawCompression>>,
     /// `true` passes TLS for its hosts on unopened, to upstreams written as "tcp://10.0.0.7:443": no request is seen. `false` if not given.
     pub passthrough: Option<At<bool>>,
+    /// `true` makes it an app that listeners for TCP carry connections to, with upstreams written as "tcp://10.0.0.7:5432" or "unix:/run/db.sock": no
+    /// request is seen. `false` if not given.
+    pub tcp: Option<At<bool>>,
 }
 
 /// How forwarders tell their clients' addresses.

@@ -40,6 +40,8 @@ mod rules;
 #[cfg(test)]
 mod standing;
 #[cfg(test)]
+mod tcp;
+#[cfg(test)]
 mod tls;
 #[cfg(test)]
 mod traces;

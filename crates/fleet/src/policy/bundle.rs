@@ -181,6 +181,7 @@ pub const FEATURES: &[&str] = &[
     "rate-limits",
     "routes",
     "rule-classes",
+    "tcp",
     "upstreams",
 ];
 /// The schema this version writes.

@@ -130,14 +130,15 @@ impl Checker<'_> {
             (false, Scheme::Tcp) => {
                 let fault =
                     self.text.error_at(&url.span, "`tcp` is for connections that are passed on unopened");
-                self.found.push(
-                    fault.with_help("write `http://` or `https://`, or `passthrough = true` for the app"),
-                );
+                self.found.push(fault.with_help(
+                    "write `http://` or `https://`, or `passthrough = true` or `tcp = true` for the app",
+                ));
                 None
             }
             (true, Scheme::Http | Scheme::Https) if upstream.socket.is_none() => {
-                let fault =
-                    self.text.error_at(&url.span, "an app with `passthrough` speaks no HTTP to its upstream");
+                let fault = self
+                    .text
+                    .error_at(&url.span, "an app with `passthrough` or `tcp` speaks no HTTP to its upstream");
                 self.found.push(fault.with_help(format!("write `tcp://{}`", upstream.authority())));
                 None
             }
