@@ -19,6 +19,7 @@ use crate::client_address::AddressSource;
 use crate::control::{Activity, Control, Cut};
 use crate::http1::{BodyDecoder, HeadReader, trailers};
 use crate::http2::{PREFACE, Stream};
+use crate::introduced::Kept;
 use crate::pace::Pace;
 use crate::proxied::Proxied;
 use crate::socket::Socket;
@@ -58,6 +59,8 @@ pub(crate) struct Client {
     pub(crate) proxied: Option<Proxied>,
     /// How the client writes HTTP, once that was seen.
     pub(crate) http_print: Option<Arc<str>>,
+    /// A connection to an upstream that was told whose it is, between two requests.
+    pub(crate) kept: Cell<Option<Box<Kept>>>,
     /// The peer as an actor; `None` for a trusted forwarder.
     actor: Option<IpAddr>,
     heads: HeadReader,
@@ -160,6 +163,7 @@ impl Client {
             awaits_proxy_header: false,
             proxied: None,
             http_print: None,
+            kept: Cell::new(None),
             actor,
             heads: HeadReader::default(),
             slot,

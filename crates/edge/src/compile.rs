@@ -231,6 +231,7 @@ fn upstream_group(upstreams: &Upstreams, origins: &mut Origins<'_>) -> UpstreamG
             backup: server.backup,
             requests_max: server.requests_max.unwrap_or(u32::MAX),
             protocol: server.protocol,
+            proxy: server.proxy,
             tls: server.tls.as_ref().and_then(|tls| origins.of(tls)),
             ..place
         }

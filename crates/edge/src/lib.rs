@@ -41,6 +41,7 @@ mod request;
 pub mod route;
 
 mod client;
+mod introduced;
 mod origins;
 mod upstream;
 

@@ -13,7 +13,7 @@ use phalanx_decide::{DecidePlan, Mode, OnError};
 use phalanx_inspect::{Program, Scope};
 use phalanx_model::latency::AppSlots;
 use phalanx_model::{PrefixSet, RequestHead, limits};
-use phalanx_policy::{Compression, Protocol};
+use phalanx_policy::{Compression, Protocol, ProxyProtocol};
 
 use crate::balance::group::UpstreamGroup;
 use crate::client_address::AddressSource;
@@ -144,6 +144,8 @@ pub struct UpstreamPlan {
     pub protocol: Protocol,
     /// How TLS with it goes; `None` without TLS.
     pub tls: Option<Arc<OriginPlan>>,
+    /// How it is told whose connection it is, before all else; `None`: not at all.
+    pub proxy: Option<ProxyProtocol>,
 }
 
 /// An upstream's address.
@@ -180,6 +182,7 @@ impl UpstreamPlan {
             requests_max: u32::MAX,
             protocol: Protocol::Http1,
             tls: None,
+            proxy: None,
         }
     }
 

@@ -16,6 +16,8 @@ mod framing;
 #[cfg(test)]
 mod http2;
 #[cfg(test)]
+mod introduced;
+#[cfg(test)]
 mod life;
 #[cfg(test)]
 mod limits;

@@ -274,3 +274,16 @@ async fn a_drain_lets_it_end_and_then_cuts_it() {
     assert!([a.as_slice(), b.as_slice()].contains(&&b"bye"[..]), "{a:?} {b:?}");
     timeout(PATIENCE, drained).await.unwrap().unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upstream_may_be_told_whose_connection_it_is() {
+    let (server, address) = listener().await;
+    let upstream = UpstreamPlan { proxy: Some(phalanx_policy::ProxyProtocol::V1), ..to(address) };
+    let node = node(vec![upstream], |_| ()).await;
+    let mut client = connect(&node).await;
+    let mut there = accept(&server).await;
+    client.write_all(b"hello").await.unwrap();
+    let (from, to) = (client.local_addr().unwrap(), node.edge.tcp_addrs()[0]);
+    let header = format!("PROXY TCP4 {} {} {} {}\r\nhello", from.ip(), to.ip(), from.port(), to.port());
+    assert_eq!(String::from_utf8(read(&mut there, header.len()).await).unwrap(), header);
+}

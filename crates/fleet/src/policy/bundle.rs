@@ -178,6 +178,7 @@ pub const FEATURES: &[&str] = &[
     "compression",
     "origins",
     "passthrough",
+    "proxy-protocol",
     "rate-limits",
     "routes",
     "rule-classes",
