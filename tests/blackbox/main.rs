@@ -44,3 +44,9 @@ mod tcp;
 mod tickets;
 mod tls;
 mod upgrade;
+#[cfg(test)]
+mod upgrade_fleet;
+#[cfg(test)]
+mod upgrade_protocols;
+#[cfg(test)]
+mod upstreams;
