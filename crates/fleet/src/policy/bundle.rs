@@ -176,9 +176,11 @@ fn numbers(version: &str) -> Option<[u64; 3]> {
 pub const FEATURES: &[&str] = &[
     "client-address",
     "compression",
+    "networks",
     "origins",
     "passthrough",
     "rate-limits",
+    "route-patterns",
     "routes",
     "rule-classes",
     "upstreams",
