@@ -242,10 +242,10 @@ impl Check<'_> {
     fn own_upstreams(&mut self, raw: &At<RawApp>, route: &At<RawRoute>) -> Option<crate::Upstreams> {
         let settings =
             [route.balance.is_some(), route.health.is_some(), route.retries.is_some(), route.queue.is_some()];
+        let sticky = route.sticky_cookie.is_some();
         let Some(upstream) = &route.upstream else {
-            if settings.contains(&true) {
-                let message =
-                    "`balance`, `health`, `retries` and `queue` are about the route's own upstreams";
+            if settings.contains(&true) || sticky {
+                let message = "`balance`, `sticky_cookie`, `health`, `retries` and `queue` are about the route's own upstreams";
                 let fault = self.text.error_at(&route.span, message);
                 self.found.push(fault.with_help("add `upstream`, or write them into the app"));
             }
@@ -256,6 +256,7 @@ impl Check<'_> {
         like.value.upstream = Some(upstream.clone());
         let value = &mut like.value;
         value.balance = route.balance.clone().or(value.balance.take());
+        value.sticky_cookie = route.sticky_cookie.clone().or(value.sticky_cookie.take());
         value.health = route.health.clone().unwrap_or_else(|| std::mem::take(&mut value.health));
         value.retries = route.retries.clone().unwrap_or_else(|| std::mem::take(&mut value.retries));
         value.queue = route.queue.clone().unwrap_or_else(|| std::mem::take(&mut value.queue));

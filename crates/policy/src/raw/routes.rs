@@ -73,6 +73,8 @@ pub struct RawRoute {
     pub upstream: Option<At<RawUpstreams>>,
     /// How one of several upstreams is chosen.
     pub balance: Option<At<String>>,
+    /// The name of a cookie that is set to keep a client with its upstream.
+    pub sticky_cookie: Option<At<String>>,
     /// How it is found out which upstreams work.
     pub health: Option<RawHealth>,
     /// When a request that failed is sent to another upstream.

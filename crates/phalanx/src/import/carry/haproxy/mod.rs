@@ -4,6 +4,7 @@ mod backend;
 mod condition;
 mod known;
 pub(crate) mod lex;
+mod order;
 
 use std::collections::BTreeMap;
 
@@ -329,6 +330,7 @@ fn app(
             break;
         }
     }
+    app.routes = order::first_wins(&app.routes);
     site.apps.push(app);
 }
 
@@ -350,13 +352,8 @@ fn add(app: &mut App, rule: &Rule, notes: &mut Notes) -> bool {
     }
     let root = [At::Prefix("/".to_owned())];
     for at in if paths.is_empty() { &root[..] } else { paths } {
-        let route = Route {
-            place: rule.place.clone(),
-            at: at.clone(),
-            plain_only: tls.is_some(),
-            methods: methods.clone(),
-            does: rule.does.clone(),
-        };
+        let route = Route::new(rule.place.clone(), at.clone(), rule.does.clone());
+        let route = Route { plain_only: tls.is_some(), methods: methods.clone(), ..route };
         let same = |known: &&Route| {
             known.at == route.at && known.plain_only == route.plain_only && known.methods == route.methods
         };
