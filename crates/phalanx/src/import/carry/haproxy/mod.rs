@@ -180,7 +180,12 @@ fn answers(section: &Section, acls: &Acls, notes: &mut Notes) -> Vec<Rule> {
             continue;
         };
         let does = Does { target: Target::Redirect { to, status }, ..Does::default() };
-        rules.extend(conditioned(line, condition_of(line), Some(does), acls, notes));
+        let mut sent = conditioned(line, condition_of(line), Some(does), acls, notes);
+        if line.word(at) == "scheme" {
+            // Who came over TLS would be sent back and forth.
+            sent.iter_mut().for_each(|rule| rule.when.tls = rule.when.tls.or(Some(false)));
+        }
+        rules.extend(sent);
     }
     rules
 }
