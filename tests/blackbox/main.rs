@@ -39,6 +39,14 @@ mod rules;
 mod serve;
 mod state;
 mod support;
+mod tcp;
+#[cfg(test)]
 mod tickets;
 mod tls;
 mod upgrade;
+#[cfg(test)]
+mod upgrade_fleet;
+#[cfg(test)]
+mod upgrade_protocols;
+#[cfg(test)]
+mod upstreams;

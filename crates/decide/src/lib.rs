@@ -10,6 +10,7 @@
 
 pub mod plan;
 
+pub mod arrivals;
 pub mod good;
 pub mod strikes;
 mod table;
@@ -19,8 +20,9 @@ pub mod rate;
 pub mod provenance;
 pub mod verdict;
 
-pub use good::GoodTraffic;
+pub use arrivals::{Arrival, Arrivals};
+pub use good::{GoodActor, GoodTraffic};
 pub use plan::{DecidePlan, Mode, OnError, StrikeRules};
 pub use provenance::Provenance;
-pub use strikes::{Denial, StrikeOutcome, StrikeTable, strike};
+pub use strikes::{Denial, StrikeOutcome, StrikeTable, StruckActor, strike};
 pub use verdict::{Finding, on_findings, standing};

@@ -4,7 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use phalanx_model::counters::WorkerCounters;
@@ -13,13 +13,14 @@ use phalanx_model::{Clock, Swap, View};
 use tokio::sync::watch;
 
 use crate::balance::keeper;
+use crate::leaving::{Drain, Gently};
 use crate::listen::{GivenListener, listeners};
 use crate::places::Places;
 use crate::plan::EdgePlan;
 use crate::settings::{EdgeLimits, EdgeSettings};
 use crate::tables::{NodeTables, RateCounting};
 use crate::tls::Material;
-use crate::worker::{self, Drain, Listener, WorkerShared};
+use crate::worker::{self, Listener, WorkerShared};
 
 /// What the edge reads and writes: immutable snapshots in, events out.
 #[derive(Clone)]
@@ -48,10 +49,11 @@ pub struct Edge {
 /// The edge as the rest of the node holds it; cheap to clone.
 #[derive(Debug, Clone)]
 pub struct EdgeHandle {
-    /// Those without TLS first, those for questions last.
+    /// Those without TLS first, then those for TLS, for questions, for TCP.
     addresses: Arc<[SocketAddr]>,
     tls_addresses_from: usize,
     check_addresses_from: usize,
+    tcp_addresses_from: usize,
     counters: Arc<[Arc<WorkerCounters>]>,
     tables: Arc<NodeTables>,
     settings: Arc<EdgeSettings>,
@@ -89,6 +91,9 @@ impl Edge {
             addresses: addresses.into(),
             tls_addresses_from: settings.listen.len(),
             check_addresses_from: settings.listen.len() + settings.tls_listen.len(),
+            tcp_addresses_from: settings.listen.len()
+                + settings.tls_listen.len()
+                + settings.check_listen.len(),
             counters: (0..workers).map(|_| Arc::default()).collect(),
             tables: Arc::clone(&tables),
             settings: Arc::clone(&settings),
@@ -104,7 +109,7 @@ impl Edge {
         Ok(Self { handle, listeners, shared })
     }
 
-    /// The addresses listened on, ports as chosen, in the order of the settings, those for TLS last.
+    /// The addresses listened on, ports as chosen, in the order of the settings, then those for TLS, for questions, for TCP.
     pub fn local_addrs(&self) -> &[SocketAddr] {
         &self.handle.addresses
     }
@@ -145,7 +150,7 @@ impl Edge {
 }
 
 impl EdgeHandle {
-    /// The addresses listened on: without TLS, for TLS, for questions of other proxies.
+    /// The addresses listened on: without TLS, for TLS, for questions of other proxies, for TCP.
     pub fn local_addrs(&self) -> &[SocketAddr] {
         &self.addresses
     }
@@ -162,7 +167,12 @@ impl EdgeHandle {
 
     /// The addresses at which other proxies ask.
     pub fn check_addrs(&self) -> &[SocketAddr] {
-        self.addresses.get(self.check_addresses_from..).unwrap_or_default()
+        self.addresses.get(self.check_addresses_from..self.tcp_addresses_from).unwrap_or_default()
+    }
+
+    /// The addresses whose connections are carried as they are.
+    pub fn tcp_addrs(&self) -> &[SocketAddr] {
+        self.addresses.get(self.tcp_addresses_from..).unwrap_or_default()
     }
 
     /// Counts, one set per worker.
@@ -206,14 +216,17 @@ impl EdgeHandle {
     /// Stops accepting, lets requests in flight end, closes idle connections; after `timeout` it cuts what is left.
     /// Returns when all workers have stopped.
     pub async fn drain(&self, timeout: Duration) {
-        self.drain_gently(timeout, Duration::ZERO).await;
+        self.drain_as(Drain::at_once(timeout)).await;
     }
 
-    /// The same, for who is followed by another process on the same sockets: an idle connection may still ask once within `idle`, and is told that
-    /// this was the last time. Closing it at once could cross a request that is on its way.
-    pub async fn drain_gently(&self, timeout: Duration, idle: Duration) {
-        let now = Instant::now();
-        let drain = Drain { until: now + timeout, idle_until: now + idle.min(timeout) };
+    /// The same, for who is followed by another process on the same sockets. Connections are let go one after the other, so that not all of
+    /// them are made anew in the same moment; and each may then still ask once, and is told that this was the last time: closing an idle one
+    /// at once could cross a request that is on its way.
+    pub async fn drain_gently(&self, timeout: Duration, gently: Gently) {
+        self.drain_as(Drain::gently(timeout, gently)).await;
+    }
+
+    async fn drain_as(&self, drain: Drain) {
         self.sockets.lock().clear();
         self.drain.send_if_modified(|known| {
             let first = known.is_none();

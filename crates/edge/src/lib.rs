@@ -41,6 +41,7 @@ mod request;
 pub mod route;
 
 mod client;
+mod introduced;
 mod origins;
 mod upstream;
 
@@ -63,6 +64,7 @@ pub mod proxy_protocol;
 pub mod tls;
 
 mod control;
+mod leaving;
 mod pace;
 
 pub mod compile;
@@ -78,13 +80,14 @@ pub use balance::group::{EndpointReport, GroupReport, UpstreamGroup, UpstreamSta
 pub use client_address::{AddressField, AddressSource};
 pub use compile::Compiled;
 pub use edge::{Edge, EdgeHandle, EdgeShared};
+pub use leaving::Gently;
 pub use listen::{GivenListener, Serves, bind};
 pub use overload::{Level, Usage};
 pub use places::Places;
 pub use plan::{AppLimits, AppPlan, EdgePlan, NetworkSets, UpstreamPlan, UpstreamTarget};
 pub use route::explain::{MetReport, request_head};
 pub use route::{Handling, RouteRule};
-pub use settings::{CheckListen, EdgeLimits, EdgeSettings, Sample, TraceMode, TraceSettings};
+pub use settings::{CheckListen, EdgeLimits, EdgeSettings, Sample, TcpListen, TraceMode, TraceSettings};
 pub use tables::NodeTables;
 pub use tls::{Challenges, Identities, Material, OriginPlan, Served, TlsListener};
 pub use trial::{Before, Fares, TrialCounts};

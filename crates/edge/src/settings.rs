@@ -3,6 +3,7 @@
 use std::hash::{BuildHasher, Hasher};
 use std::net::SocketAddr;
 
+use phalanx_decide::rate::Pace;
 use phalanx_model::{CheckKind, PrefixSet, TraceId, limits};
 
 use crate::http1::HeadLimits;
@@ -17,6 +18,8 @@ pub struct EdgeSettings {
     pub tls_listen: Vec<SocketAddr>,
     /// Where other proxies ask about requests that they carry themselves.
     pub check_listen: Vec<CheckListen>,
+    /// Where connections are carried for apps as they are.
+    pub tcp_listen: Vec<TcpListen>,
     /// Whose connections each listener takes, each with a PROXY header before all else; in the order of `listen` and then
     /// `tls_listen`. `None`, or nothing there: everybody's, without one.
     pub proxied: Vec<Option<PrefixSet>>,
@@ -61,6 +64,19 @@ pub struct CheckListen {
     pub refuse_with: Option<u16>,
 }
 
+/// A listener whose connections are carried to one app's upstreams, whatever is spoken on them.
+#[derive(Debug, Clone)]
+pub struct TcpListen {
+    /// Where to listen. Port 0 takes a free one.
+    pub address: SocketAddr,
+    /// The app, by its name; connections are closed while policy has none of that name that carries TCP.
+    pub app: String,
+    /// Whose connections it takes, each with a PROXY header; `None`: everybody's, without one.
+    pub proxied: Option<PrefixSet>,
+    /// Longest silence of both sides; `None` for that of all tunnels.
+    pub idle_ms: Option<u64>,
+}
+
 impl EdgeSettings {
     /// Settings with default limits, of a node that counts rates for itself alone.
     pub fn new(listen: Vec<SocketAddr>, workers: usize, node_tag: u16) -> Self {
@@ -69,6 +85,7 @@ impl EdgeSettings {
             listen,
             tls_listen: Vec::new(),
             check_listen: Vec::new(),
+            tcp_listen: Vec::new(),
             proxied: Vec::new(),
             workers,
             node_tag,
@@ -158,6 +175,8 @@ pub struct EdgeLimits {
     pub connections_per_actor: usize,
     pub handshakes: usize,
     pub handshakes_per_actor: usize,
+    /// How often an actor may begin one.
+    pub handshake_pace: Pace,
     pub handshake_ms: u64,
     pub held_bytes: usize,
     pub held_bytes_per_actor: usize,
@@ -188,6 +207,7 @@ impl Default for EdgeLimits {
             connections_per_actor: limits::CONNECTIONS_PER_ACTOR_MAX,
             handshakes: limits::TLS_HANDSHAKES_MAX,
             handshakes_per_actor: limits::TLS_HANDSHAKES_PER_ACTOR_MAX,
+            handshake_pace: Pace::new(limits::TLS_HANDSHAKES_PER_SECOND, 1_000, limits::TLS_HANDSHAKES_BURST),
             handshake_ms: limits::TLS_HANDSHAKE_TIME_MAX_MS,
             held_bytes: limits::HELD_BYTES_MAX,
             held_bytes_per_actor: limits::HELD_BYTES_PER_ACTOR_MAX,

@@ -44,6 +44,7 @@ fn of_app(app: &App, used: &mut Used) {
         rate_limits,
         compression,
         passthrough,
+        tcp,
         trust_forwarded: _,
         client_address,
         handling,
@@ -58,6 +59,7 @@ fn of_app(app: &App, used: &mut Used) {
     note(used, "rate-limits", !rate_limits.is_empty());
     note(used, "compression", compression.is_some());
     note(used, "passthrough", *passthrough);
+    note(used, "tcp", *tcp);
     note(used, "client-address", *client_address != ClientAddress::default());
     of_limits(limits, used);
     of_upstreams(upstreams, used);
@@ -103,6 +105,7 @@ fn of_limits(limits: &Limits, used: &mut Used) {
 
 fn of_upstreams(upstreams: &Upstreams, used: &mut Used) {
     let Upstreams { servers, balance, health, retries, queue, sticky } = upstreams;
+    note(used, "proxy-protocol", servers.iter().any(|server| server.proxy.is_some()));
     let [server] = servers.as_slice() else {
         note(used, "upstreams", true);
         note(used, "origins", sticky.is_some() || servers.iter().any(is_spoken_to_otherwise));
@@ -119,7 +122,7 @@ fn of_upstreams(upstreams: &Upstreams, used: &mut Used) {
 }
 
 fn is_spoken_to_otherwise(server: &Server) -> bool {
-    let Server { upstream, weight: _, backup: _, requests_max: _, protocol, tls } = server;
+    let Server { upstream, weight: _, backup: _, requests_max: _, protocol, tls, proxy: _ } = server;
     tls.is_some() || *protocol != Protocol::Http1 || upstream.scheme == Scheme::Https
 }
 

@@ -37,7 +37,7 @@ pub use diagnostic::{Diagnostic, Level};
 pub use files::{Collector, FileSet, Files};
 pub use handling::Handling;
 pub use networks::Networks;
-pub use origin_tls::{OriginTls, Protocol};
+pub use origin_tls::{OriginTls, Protocol, ProxyProtocol};
 pub use path_pattern::PathPattern;
 pub use policy::{
     AddressFrom, App, ClassUse, Classes, ClientAddress, Limits, Mode, OnError, Policy, RuleSource, Strikes,

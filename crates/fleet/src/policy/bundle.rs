@@ -179,10 +179,12 @@ pub const FEATURES: &[&str] = &[
     "networks",
     "origins",
     "passthrough",
+    "proxy-protocol",
     "rate-limits",
     "route-patterns",
     "routes",
     "rule-classes",
+    "tcp",
     "upstreams",
 ];
 /// The schema this version writes.
