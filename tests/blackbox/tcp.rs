@@ -127,8 +127,13 @@ fn redis_is_served_counted_and_explained() {
         (&"cache".into(), &"TCP".into(), &200.into())
     );
     assert!(last["response_bytes"].as_u64().unwrap() > 100_000, "{last}");
-    let id = last["id"].as_str().unwrap();
-    let told = node.cli(&["explain", id]);
+    // Like requests, connections are explained that were refused; the others are in the access log.
+    let ban = node.cli(&["decision", "add", "--ip", "127.0.0.1", "--for", "1h", "--reason", "test"]);
+    assert!(ban.status.success(), "{}", String::from_utf8_lossy(&ban.stderr));
+    assert_eq!(redis_cli(at, &["get", "color"]), "");
+    let lines = logged(&node, 8);
+    assert_eq!(lines[7]["status"], 403, "{}", lines[7]);
+    let told = node.cli(&["explain", lines[7]["id"].as_str().unwrap()]);
     assert!(told.status.success(), "{}", String::from_utf8_lossy(&told.stderr));
     let metrics = node.admin_get("/metrics").text();
     assert!(metrics.lines().any(|line| line.contains("app=\"cache\"")), "{metrics}");

@@ -14,15 +14,15 @@ use phalanx_policy::policy;
 use phalanx_policy::seclang::ir::RuleEngine;
 use phalanx_policy::seclang::{LoadOptions, load_dirs_from, load_texts, read_text};
 use phalanx_policy::{
-    AddressFrom, App, Classes, Diagnostic, Files, Policy, RateAction, RateKey, Route, RuleSource, Server,
-    Upstreams, baseline, route,
+    AddressFrom, App, Classes, Diagnostic, Files, Networks, Policy, RateAction, RateKey, Route, RuleSource,
+    Server, Upstreams, baseline, route,
 };
 
 use crate::balance::group::UpstreamGroup;
 use crate::client_address::{AddressField, AddressSource};
 use crate::client_certificate::CertificateRules;
 use crate::origins::Origins;
-use crate::plan::{AppLimits, AppPlan, EdgePlan, UpstreamPlan};
+use crate::plan::{AppLimits, AppPlan, EdgePlan, NetworkSets, UpstreamPlan};
 use crate::route::RouteRule;
 use crate::route::compile::Handlings;
 
@@ -143,6 +143,7 @@ fn app_plan(app: &App, programs: &mut Programs<'_>, origins: &mut Origins<'_>) -
         scope: programs.scope(program.as_ref(), app.classes),
         program,
         limits: app_limits(&app.limits),
+        networks: networks(&app.networks),
         rates: app.rate_limits.iter().map(|limit| rate_rule(&app.name, limit)).collect(),
         trust_forwarded: prefixes(&app.trust_forwarded),
         client_address: AddressSource::default(),
@@ -179,6 +180,7 @@ fn route_rule(
             scope: programs.scope(program.as_ref(), own.classes),
             program,
             limits: app_limits(&own.limits),
+            networks: networks(&own.networks),
             rates: app.rates.clone(),
             trust_forwarded: app.trust_forwarded.clone(),
             client_address: app.client_address.clone(),
@@ -198,6 +200,11 @@ fn route_rule(
         own,
         handling: handlings.of(&route.handling, depth, &route.does),
     }
+}
+
+fn networks(networks: &Networks) -> Option<Arc<NetworkSets>> {
+    let allow = (!networks.allow.is_empty()).then(|| prefixes(&networks.allow));
+    (!networks.is_open()).then(|| Arc::new(NetworkSets { allow, deny: prefixes(&networks.deny) }))
 }
 
 fn mode(mode: policy::Mode) -> Mode {

@@ -127,6 +127,7 @@ fn on_request_head(client: &mut Client, request: &mut Request) -> Result<(), Sto
     let fault = request.head.faults.first().copied();
     if fault.is_none() {
         check_standing(client, request)?;
+        check_network(client, request)?;
         overload::check(client, request)?;
         rates::check(client, request)?;
         client_certificate::check(client, request)?;
@@ -184,6 +185,17 @@ pub(crate) fn check_standing(client: &Client, request: &mut Request) -> Result<(
         return Ok(());
     }
     request.keep_alive = false;
+    Err(Stop::Refused)
+}
+
+/// Who may ask at all. An order of the policy and no finding: it holds for whom the allow-list spares, and where rules only observe.
+fn check_network(client: &Client, request: &mut Request) -> Result<(), Stop> {
+    let Some(networks) = &request.app().networks else { return Ok(()) };
+    // As with standing orders, a balancer's own checks of health pass.
+    if networks.admits(request.client) || client.is_for_nobody() {
+        return Ok(());
+    }
+    request.verdict = Verdict::deny(Reason::Network, Reply::REFUSED.status);
     Err(Stop::Refused)
 }
 

@@ -73,6 +73,8 @@ pub struct AppPlan {
     pub scope: Option<Arc<Scope>>,
     /// Its limits.
     pub limits: AppLimits,
+    /// Who may ask; `None`: everybody.
+    pub networks: Option<Arc<NetworkSets>>,
     /// How often its clients may ask.
     pub rates: Vec<RateRule>,
     /// Peers whose forwarding fields are believed.
@@ -125,6 +127,22 @@ impl Default for AppLimits {
             upstream_gap_ms: limits::UPSTREAM_HEAD_MAX_MS,
             upstream_total_ms: u64::MAX,
         }
+    }
+}
+
+/// Networks that may ask of an app or route.
+#[derive(Debug)]
+pub struct NetworkSets {
+    /// Only these; `None`: all.
+    pub allow: Option<PrefixSet>,
+    /// These not, whatever `allow` says.
+    pub deny: PrefixSet,
+}
+
+impl NetworkSets {
+    /// Whether a client at an address may ask.
+    pub(crate) fn admits(&self, client: IpAddr) -> bool {
+        !self.deny.contains(client) && self.allow.as_ref().is_none_or(|allow| allow.contains(client))
     }
 }
 
@@ -223,6 +241,7 @@ impl AppPlan {
             program: None,
             scope: None,
             limits: AppLimits::default(),
+            networks: None,
             rates: Vec::new(),
             trust_forwarded: PrefixSet::default(),
             handling: None,

@@ -11,6 +11,7 @@ use crate::balance::Upstreams;
 use crate::client_certificate::ClientCertificate;
 use crate::compression::Compression;
 use crate::handling::{Expiry, Handling};
+use crate::networks::Networks;
 use crate::rate_limit::RateLimit;
 use crate::route::Route;
 use crate::upstream::{Scheme, Upstream};
@@ -53,6 +54,8 @@ pub struct App {
     pub classes: Classes,
     /// What is done when a rule or parser fails on a request.
     pub on_error: OnError,
+    /// Who may ask at all.
+    pub networks: Networks,
     /// How much is taken, held and waited for.
     pub limits: Limits,
     /// How often clients may ask, in the order written.
@@ -288,6 +291,7 @@ impl Policy {
             paranoia: PARANOIA_DEFAULT,
             classes: Classes::default(),
             on_error: OnError::Deny,
+            networks: Networks::default(),
             limits: Limits::default(),
             rate_limits: Vec::new(),
             compression: None,

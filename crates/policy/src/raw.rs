@@ -103,6 +103,12 @@ pub struct RawApp {
     pub classes: RawClasses,
     /// What is done when a rule or parser fails on a request. "deny" if not given.
     pub on_error: Option<OnError>,
+    /// Networks whose clients may ask; all others get 403. All may if not given.
+    #[serde(default)]
+    pub allow_networks: Vec<At<String>>,
+    /// Networks whose clients get 403, whatever `allow_networks` says. None if not given.
+    #[serde(default)]
+    pub deny_networks: Vec<At<String>>,
     /// Networks whose X-Forwarded-For and the like are believed. None if not given.
     #[serde(default)]
     pub trust_forwarded: Vec<At<String>>,

@@ -62,6 +62,8 @@ fn about_requests(raw: &RawApp) -> impl Iterator<Item = (&'static str, Range<usi
         of("client_address", raw.client_address.as_ref()),
         of("client_certificate", raw.client_certificate.as_ref()),
         of("trust_forwarded", raw.trust_forwarded.first()),
+        of("allow_networks", raw.allow_networks.first()),
+        of("deny_networks", raw.deny_networks.first()),
         of("maintenance", raw.maintenance.as_ref()),
         of("security_txt", raw.security_txt.as_ref()),
         of("routes", raw.routes.first()),
