@@ -41,6 +41,7 @@ mod request;
 pub mod route;
 
 mod client;
+pub mod client_certificate;
 mod introduced;
 mod origins;
 mod upstream;
@@ -78,6 +79,7 @@ pub mod http2;
 
 pub use balance::group::{EndpointReport, GroupReport, UpstreamGroup, UpstreamState};
 pub use client_address::{AddressField, AddressSource};
+pub use client_certificate::{AskedOfClients, CertificateRule};
 pub use compile::Compiled;
 pub use edge::{Edge, EdgeHandle, EdgeShared};
 pub use leaving::Gently;

@@ -18,6 +18,7 @@ use crate::ask;
 use crate::audit;
 use crate::check;
 use crate::client::Client;
+use crate::client_certificate;
 use crate::control::{Activity, Cut};
 use crate::events;
 use crate::exchange::{Exchange, Held, count_body, faulty, is_stream};
@@ -129,6 +130,7 @@ fn on_request_head(client: &mut Client, request: &mut Request) -> Result<(), Sto
         check_network(client, request)?;
         overload::check(client, request)?;
         rates::check(client, request)?;
+        client_certificate::check(client, request)?;
     }
     let app = request.app();
     if let Some(program) = &app.program {

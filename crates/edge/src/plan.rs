@@ -17,6 +17,7 @@ use phalanx_policy::{Compression, Protocol, ProxyProtocol};
 
 use crate::balance::group::UpstreamGroup;
 use crate::client_address::AddressSource;
+use crate::client_certificate::AskedOfClients;
 use crate::hosts::{HostFound, HostTable};
 use crate::route::table::{Ambiguous, Asked, RouteTable};
 use crate::route::{Handling, RoutePlan, RouteRule};
@@ -38,6 +39,8 @@ pub struct EdgePlan {
     hosts: HostTable,
     /// Hosts whose TLS is not opened here.
     passed: HostTable,
+    /// Some app asks its clients for certificates.
+    asks_clients: bool,
     /// Apps by name whose connections are carried as they are.
     carried: HashMap<Arc<str>, usize>,
     /// By tag: the app and the place among its rates.
@@ -84,6 +87,8 @@ pub struct AppPlan {
     pub(crate) table: Option<Arc<RouteTable>>,
     /// How they tell their clients' addresses.
     pub client_address: AddressSource,
+    /// Which certificates it asks of clients; `None`: those of the listener.
+    pub client_certificate: Option<Arc<AskedOfClients>>,
     /// Which responses are compressed; `None`: none.
     pub compression: Option<Arc<Compression>>,
     /// Its TLS is not opened here: connections are passed on, and no request is seen.
@@ -243,6 +248,7 @@ impl AppPlan {
             routes: Vec::new(),
             table: None,
             client_address: AddressSource::default(),
+            client_certificate: None,
             compression: None,
             passthrough: false,
             tcp: false,
@@ -272,6 +278,7 @@ impl EdgePlan {
             by_rate.extend(rates.iter().enumerate().map(|(place, rate)| (rate.tag(), (app, place))));
         }
         let named = apps.len();
+        let asks_clients = apps.iter().any(|app| app.client_certificate.is_some());
         let mut shares = vec![None; named];
         let mut routes = Vec::new();
         for app in 0..named {
@@ -290,6 +297,7 @@ impl EdgePlan {
             routes,
             hosts,
             passed,
+            asks_clients,
             carried,
             by_rate,
             nowhere,
@@ -391,6 +399,11 @@ impl EdgePlan {
     /// The app that connections for a host are passed on to unopened.
     pub(crate) fn find_passed(&self, host: &[u8]) -> Option<usize> {
         self.passed.find(host)
+    }
+
+    /// What the app that answers to a host asks of clients in their handshake.
+    pub(crate) fn asked_of_clients(&self, host: &[u8]) -> Option<&Arc<AskedOfClients>> {
+        if self.asks_clients { self.app(self.find(host)).client_certificate.as_ref() } else { None }
     }
 
     /// The app of a name, if connections are carried to it as they are.

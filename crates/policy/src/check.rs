@@ -17,6 +17,7 @@ use crate::units::{duration_ms, size_bytes};
 use crate::{Diagnostic, Level};
 
 mod client_address;
+mod client_certificate;
 mod compression;
 mod hosts;
 mod networks;
@@ -131,6 +132,7 @@ impl Check<'_> {
             tcp: self.tcp(raw),
             trust_forwarded: self.prefixes(&raw.trust_forwarded, "any client can claim any address"),
             client_address: self.client_address(raw, with_file),
+            client_certificate: self.client_certificate(raw),
             handling: Arc::new(self.handling(raw)),
             routes: Vec::new(),
             security_txt: None,

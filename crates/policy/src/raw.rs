@@ -9,11 +9,13 @@ use crate::policy::{ClassUse, Mode, OnError};
 use crate::rate_limit::{RateAction, RateScope};
 use crate::toml_text::At;
 
+pub mod client_certificate;
 pub mod compression;
 pub mod origin_tls;
 pub mod routes;
 pub mod upstreams;
 
+use client_certificate::RawClientCertificate;
 use compression::RawCompression;
 use origin_tls::RawOriginTls;
 use routes::{RawHeaderEdits, RawMaintenance, RawPages, RawResponses, RawRoute, RawSecurityTxt};
@@ -112,6 +114,8 @@ pub struct RawApp {
     pub trust_forwarded: Vec<At<String>>,
     /// How they tell their clients' addresses. In X-Forwarded-For if not given.
     pub client_address: Option<At<RawClientAddress>>,
+    /// Certificates that are asked of clients in the TLS handshake for the app's hosts. As their listener says if not given.
+    pub client_certificate: Option<At<RawClientCertificate>>,
     /// How much is taken, held and waited for.
     #[serde(default)]
     pub limits: RawLimits,

@@ -60,6 +60,7 @@ fn about_requests(raw: &RawApp) -> impl Iterator<Item = (&'static str, Range<usi
         of("upstream_tls", raw.upstream_tls.as_ref()),
         of("upstream_host", raw.upstream_host.as_ref()),
         of("client_address", raw.client_address.as_ref()),
+        of("client_certificate", raw.client_certificate.as_ref()),
         of("trust_forwarded", raw.trust_forwarded.first()),
         of("allow_networks", raw.allow_networks.first()),
         of("deny_networks", raw.deny_networks.first()),
