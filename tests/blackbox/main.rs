@@ -14,6 +14,8 @@ mod abuse;
 #[cfg(test)]
 mod acme;
 #[cfg(test)]
+mod acme_again;
+#[cfg(test)]
 mod beside;
 #[cfg(test)]
 mod beside_cases;
@@ -39,6 +41,8 @@ mod rules;
 mod serve;
 mod state;
 mod support;
+mod tcp;
+#[cfg(test)]
 mod tickets;
 mod tls;
 mod upgrade;

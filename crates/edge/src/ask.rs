@@ -61,7 +61,8 @@ pub(crate) async fn reach(client: &mut Client, request: &mut Request) -> Result<
     let mut slot = balance::slot::choose(client, request).await?;
     loop {
         slot.begins();
-        let connected = upstream::connect(client, request.app(), &slot.endpoint, (true, true)).await;
+        request.upstream = Some(Arc::clone(&slot.endpoint.key));
+        let connected = upstream::connect(client, request, &slot.endpoint, (true, true)).await;
         let failed = match connected {
             Ok((socket, _)) => {
                 slot.answered(request.app(), 200);
@@ -94,7 +95,7 @@ async fn try_one(
     let mut fresh = false;
     loop {
         let upgrades = requested_upgrade(&request.head, &request.known).is_some();
-        let connected = upstream::connect(client, request.app(), &slot.endpoint, (fresh, upgrades)).await;
+        let connected = upstream::connect(client, request, &slot.endpoint, (fresh, upgrades)).await;
         let (mut upstream, reused) = match connected {
             Ok(connected) => connected,
             Err(error) => {
@@ -232,7 +233,7 @@ fn begin(
     complete: bool,
 ) -> Option<Sending> {
     let in_call = upstream.call().is_some();
-    let trailers = if complete { client.trailers(&request.app().client_address) } else { Vec::new() };
+    let trailers = if complete { client.trailers(request.app()) } else { Vec::new() };
     // A chunked body that is here already goes on with its length, which more applications take.
     let framing = match request.head.framing {
         BodyFraming::Chunked if complete && trailers.is_empty() => BodyFraming::Length(held.len() as u64),
@@ -250,6 +251,8 @@ fn begin(
         tls: client.tls.is_some(),
         peer_trusted: request.peer_trusted,
         source: &app.client_address,
+        asked: app.client_certificate.as_deref(),
+        shown: client.opened.as_deref().and_then(|opened| opened.shown.as_ref()),
         client: request.client,
         request_id: &request.id.to_text(),
         trace: &request.trace,

@@ -15,11 +15,13 @@ use phalanx_model::{BodyFraming, FramingFault, RequestHead};
 use tokio::net::TcpStream;
 
 use crate::check::{self, Asked};
-use crate::client_address::AddressSource;
+use crate::client_certificate::OpenedBy;
 use crate::control::{Activity, Control, Cut};
 use crate::http1::{BodyDecoder, HeadReader, trailers};
 use crate::http2::{PREFACE, Stream};
+use crate::introduced::Kept;
 use crate::pace::Pace;
+use crate::plan::AppPlan;
 use crate::proxied::Proxied;
 use crate::socket::Socket;
 use crate::stop::Stop;
@@ -44,10 +46,14 @@ pub(crate) struct Client {
     pub(crate) tls_listener: Option<usize>,
     /// What its handshake told, once there was one.
     pub(crate) tls: Option<Agreed>,
+    /// By which rule of an app's its handshake went, if by one.
+    pub(crate) opened: Option<Rc<OpenedBy>>,
     /// How long connecting to upstreams took for the current request, in microseconds.
     connect_us: Cell<u64>,
     /// Which listener for questions of other proxies it came to, if to one.
     pub(crate) check: Option<usize>,
+    /// Which listener for TCP it came to, if to one.
+    pub(crate) tcp: Option<usize>,
     /// Who asked, where it stands for a client of another proxy.
     pub(crate) asked: Option<Asked>,
     /// A PROXY header comes before all else.
@@ -56,6 +62,8 @@ pub(crate) struct Client {
     pub(crate) proxied: Option<Proxied>,
     /// How the client writes HTTP, once that was seen.
     pub(crate) http_print: Option<Arc<str>>,
+    /// A connection to an upstream that was told whose it is, between two requests.
+    pub(crate) kept: Cell<Option<Box<Kept>>>,
     /// The peer as an actor; `None` for a trusted forwarder.
     actor: Option<IpAddr>,
     heads: HeadReader,
@@ -151,12 +159,15 @@ impl Client {
             local,
             tls_listener: None,
             tls: None,
+            opened: None,
             connect_us: Cell::new(0),
             check: None,
+            tcp: None,
             asked: None,
             awaits_proxy_header: false,
             proxied: None,
             http_print: None,
+            kept: Cell::new(None),
             actor,
             heads: HeadReader::default(),
             slot,
@@ -257,6 +268,13 @@ impl Client {
         if self.peer_is_banned { BANNED_IDLE_MS.min(idle_ms) } else { idle_ms }
     }
 
+    /// How long nobody may say anything on a connection that is carried.
+    pub(crate) fn silence_ms(&self) -> u64 {
+        let settings = &self.worker.shared.settings;
+        let listener = self.tcp.and_then(|place| settings.tcp_listen.get(place));
+        listener.and_then(|listener| listener.idle_ms).unwrap_or(settings.limits.tunnel_idle_ms)
+    }
+
     /// Whether the client begins as one that speaks HTTP/2 without having agreed on it (RFC 9113 section 3.3).
     pub(crate) async fn begins_with_http2(&mut self) -> bool {
         self.control.rests(self.worker.now_ms());
@@ -315,11 +333,15 @@ impl Client {
         })
     }
 
-    /// The field lines behind the request's body that may pass; there once the body is whole. None names the client there.
-    pub(crate) fn trailers(&self, source: &AddressSource) -> Vec<u8> {
+    /// The field lines behind the request's body that may pass; there once the body is whole. None tells of the client there.
+    pub(crate) fn trailers(&self, app: &AppPlan) -> Vec<u8> {
+        let tells = |name: &[u8]| {
+            app.client_address.is_named(name)
+                || app.client_certificate.as_ref().is_some_and(|asked| asked.takes(name))
+        };
         match (self.body.trailers(), self.socket.trailers()) {
             ([], []) => Vec::new(),
-            ([], lines) | (lines, _) => trailers::passed(lines, |name| source.is_named(name)),
+            ([], lines) | (lines, _) => trailers::passed(lines, tells),
         }
     }
 

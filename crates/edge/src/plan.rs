@@ -13,10 +13,11 @@ use phalanx_decide::{DecidePlan, Mode, OnError};
 use phalanx_inspect::{Program, Scope};
 use phalanx_model::latency::AppSlots;
 use phalanx_model::{PrefixSet, RequestHead, limits};
-use phalanx_policy::{Compression, Protocol};
+use phalanx_policy::{Compression, Protocol, ProxyProtocol};
 
 use crate::balance::group::UpstreamGroup;
 use crate::client_address::AddressSource;
+use crate::client_certificate::AskedOfClients;
 use crate::hosts::{HostFound, HostTable};
 use crate::route::table::{Ambiguous, Asked, RouteTable};
 use crate::route::{Handling, RoutePlan, RouteRule};
@@ -38,6 +39,10 @@ pub struct EdgePlan {
     hosts: HostTable,
     /// Hosts whose TLS is not opened here.
     passed: HostTable,
+    /// Some app asks its clients for certificates.
+    asks_clients: bool,
+    /// Apps by name whose connections are carried as they are.
+    carried: HashMap<Arc<str>, usize>,
     /// By tag: the app and the place among its rates.
     by_rate: HashMap<u32, (usize, usize)>,
     nowhere: AppPlan,
@@ -68,6 +73,8 @@ pub struct AppPlan {
     pub scope: Option<Arc<Scope>>,
     /// Its limits.
     pub limits: AppLimits,
+    /// Who may ask; `None`: everybody.
+    pub networks: Option<Arc<NetworkSets>>,
     /// How often its clients may ask.
     pub rates: Vec<RateRule>,
     /// Peers whose forwarding fields are believed.
@@ -80,10 +87,14 @@ pub struct AppPlan {
     pub(crate) table: Option<Arc<RouteTable>>,
     /// How they tell their clients' addresses.
     pub client_address: AddressSource,
+    /// Which certificates it asks of clients; `None`: those of the listener.
+    pub client_certificate: Option<Arc<AskedOfClients>>,
     /// Which responses are compressed; `None`: none.
     pub compression: Option<Arc<Compression>>,
     /// Its TLS is not opened here: connections are passed on, and no request is seen.
     pub passthrough: bool,
+    /// Listeners for TCP carry connections to it, and no request is seen.
+    pub tcp: bool,
 }
 
 /// Limits of an app.
@@ -119,6 +130,22 @@ impl Default for AppLimits {
     }
 }
 
+/// Networks that may ask of an app or route.
+#[derive(Debug)]
+pub struct NetworkSets {
+    /// Only these; `None`: all.
+    pub allow: Option<PrefixSet>,
+    /// These not, whatever `allow` says.
+    pub deny: PrefixSet,
+}
+
+impl NetworkSets {
+    /// Whether a client at an address may ask.
+    pub(crate) fn admits(&self, client: IpAddr) -> bool {
+        !self.deny.contains(client) && self.allow.as_ref().is_none_or(|allow| allow.contains(client))
+    }
+}
+
 /// One server that an app's requests can go to.
 #[derive(Debug, Clone)]
 pub struct UpstreamPlan {
@@ -140,6 +167,8 @@ pub struct UpstreamPlan {
     pub protocol: Protocol,
     /// How TLS with it goes; `None` without TLS.
     pub tls: Option<Arc<OriginPlan>>,
+    /// How it is told whose connection it is, before all else; `None`: not at all.
+    pub proxy: Option<ProxyProtocol>,
 }
 
 /// An upstream's address.
@@ -176,6 +205,7 @@ impl UpstreamPlan {
             requests_max: u32::MAX,
             protocol: Protocol::Http1,
             tls: None,
+            proxy: None,
         }
     }
 
@@ -211,14 +241,17 @@ impl AppPlan {
             program: None,
             scope: None,
             limits: AppLimits::default(),
+            networks: None,
             rates: Vec::new(),
             trust_forwarded: PrefixSet::default(),
             handling: None,
             routes: Vec::new(),
             table: None,
             client_address: AddressSource::default(),
+            client_certificate: None,
             compression: None,
             passthrough: false,
+            tcp: false,
         }
     }
 }
@@ -226,11 +259,13 @@ impl AppPlan {
 impl EdgePlan {
     /// Puts apps together. Where several claim a host the first one has it.
     pub fn new(version: u64, mut decide: DecidePlan, mut apps: Vec<AppPlan>) -> Self {
-        let (mut hosts, mut passed) = (HostTable::default(), HostTable::default());
+        let (mut hosts, mut passed, mut carried) =
+            (HostTable::default(), HostTable::default(), HashMap::new());
         for (index, app) in apps.iter().enumerate() {
-            match app.passthrough {
-                true => passed.add(&app.hosts, index),
-                false => hosts.add(&app.hosts, index),
+            match (app.tcp, app.passthrough) {
+                (true, _) => _ = carried.insert(Arc::clone(&app.name), index),
+                (false, true) => passed.add(&app.hosts, index),
+                (false, false) => hosts.add(&app.hosts, index),
             }
         }
         let forwarders =
@@ -243,6 +278,7 @@ impl EdgePlan {
             by_rate.extend(rates.iter().enumerate().map(|(place, rate)| (rate.tag(), (app, place))));
         }
         let named = apps.len();
+        let asks_clients = apps.iter().any(|app| app.client_certificate.is_some());
         let mut shares = vec![None; named];
         let mut routes = Vec::new();
         for app in 0..named {
@@ -261,6 +297,8 @@ impl EdgePlan {
             routes,
             hosts,
             passed,
+            asks_clients,
+            carried,
             by_rate,
             nowhere,
         }
@@ -361,6 +399,21 @@ impl EdgePlan {
     /// The app that connections for a host are passed on to unopened.
     pub(crate) fn find_passed(&self, host: &[u8]) -> Option<usize> {
         self.passed.find(host)
+    }
+
+    /// What the app that answers to a host asks of clients in their handshake.
+    pub(crate) fn asked_of_clients(&self, host: &[u8]) -> Option<&Arc<AskedOfClients>> {
+        if self.asks_clients { self.app(self.find(host)).client_certificate.as_ref() } else { None }
+    }
+
+    /// The app of a name, if connections are carried to it as they are.
+    pub(crate) fn find_carried(&self, name: &str) -> Option<usize> {
+        self.carried.get(name).copied()
+    }
+
+    /// Whether listeners for TCP may name this app.
+    pub fn carries(&self, name: &str) -> bool {
+        self.carried.contains_key(name)
     }
 
     /// The route that a request to an app meets. `secure`: the client came over TLS.

@@ -21,10 +21,12 @@ mod rates;
 mod routes;
 mod settings;
 mod state;
+mod tcp_settings;
 mod tickets_port;
 mod tls_settings;
 mod trace_settings;
 
+mod bundle_features;
 mod bundle_plan;
 mod policy_follow;
 mod policy_port;

@@ -4,16 +4,18 @@ use phalanx_model::Confidence;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::origin_tls::Protocol;
+use crate::origin_tls::{Protocol, ProxyProtocol};
 use crate::policy::{ClassUse, Mode, OnError};
 use crate::rate_limit::{RateAction, RateScope};
 use crate::toml_text::At;
 
+pub mod client_certificate;
 pub mod compression;
 pub mod origin_tls;
 pub mod routes;
 pub mod upstreams;
 
+use client_certificate::RawClientCertificate;
 use compression::RawCompression;
 use origin_tls::RawOriginTls;
 use routes::{RawHeaderEdits, RawMaintenance, RawPages, RawResponses, RawRoute, RawSecurityTxt};
@@ -74,6 +76,8 @@ pub struct RawApp {
     /// The version of HTTP that upstreams are spoken to in: "http1", "http2", or "auto" to agree on it in the TLS handshake.
     /// "http1" if not given.
     pub upstream_protocol: Option<At<Protocol>>,
+    /// The version of the PROXY protocol, "v1" or "v2", in which upstreams are told whose connection it is. None if not given.
+    pub proxy_protocol: Option<At<ProxyProtocol>>,
     /// TLS towards upstreams with `https://`.
     pub upstream_tls: Option<At<RawOriginTls>>,
     /// How it is found out which upstreams work.
@@ -99,11 +103,19 @@ pub struct RawApp {
     pub classes: RawClasses,
     /// What is done when a rule or parser fails on a request. "deny" if not given.
     pub on_error: Option<OnError>,
+    /// Networks whose clients may ask; all others get 403. All may if not given.
+    #[serde(default)]
+    pub allow_networks: Vec<At<String>>,
+    /// Networks whose clients get 403, whatever `allow_networks` says. None if not given.
+    #[serde(default)]
+    pub deny_networks: Vec<At<String>>,
     /// Networks whose X-Forwarded-For and the like are believed. None if not given.
     #[serde(default)]
     pub trust_forwarded: Vec<At<String>>,
     /// How they tell their clients' addresses. In X-Forwarded-For if not given.
     pub client_address: Option<At<RawClientAddress>>,
+    /// Certificates that are asked of clients in the TLS handshake for the app's hosts. As their listener says if not given.
+    pub client_certificate: Option<At<RawClientCertificate>>,
     /// How much is taken, held and waited for.
     #[serde(default)]
     pub limits: RawLimits,
@@ -137,6 +149,9 @@ pub struct RawApp {
     pub compression: Option<At<RawCompression>>,
     /// `true` passes TLS for its hosts on unopened, to upstreams written as "tcp://10.0.0.7:443": no request is seen. `false` if not given.
     pub passthrough: Option<At<bool>>,
+    /// `true` makes it an app that listeners for TCP carry connections to, with upstreams written as "tcp://10.0.0.7:5432" or "unix:/run/db.sock": no
+    /// request is seen. `false` if not given.
+    pub tcp: Option<At<bool>>,
 }
 
 /// How forwarders tell their clients' addresses.

@@ -8,6 +8,8 @@ mod bodies;
 #[cfg(test)]
 mod check;
 #[cfg(test)]
+mod client_certificates;
+#[cfg(test)]
 mod compression;
 #[cfg(test)]
 mod forwarding;
@@ -15,6 +17,8 @@ mod forwarding;
 mod framing;
 #[cfg(test)]
 mod http2;
+#[cfg(test)]
+mod introduced;
 #[cfg(test)]
 mod life;
 #[cfg(test)]
@@ -39,6 +43,8 @@ mod routes;
 mod rules;
 #[cfg(test)]
 mod standing;
+#[cfg(test)]
+mod tcp;
 #[cfg(test)]
 mod tls;
 #[cfg(test)]

@@ -176,11 +176,15 @@ fn numbers(version: &str) -> Option<[u64; 3]> {
 pub const FEATURES: &[&str] = &[
     "client-address",
     "compression",
+    "networks",
     "origins",
     "passthrough",
+    "proxy-protocol",
     "rate-limits",
+    "route-patterns",
     "routes",
     "rule-classes",
+    "tcp",
     "upstreams",
 ];
 /// The schema this version writes.
