@@ -20,6 +20,8 @@ mod beside;
 #[cfg(test)]
 mod beside_cases;
 mod cli;
+#[cfg(test)]
+mod client_certificates;
 mod clocks;
 mod crowdsec;
 mod delegate;

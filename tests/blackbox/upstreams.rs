@@ -83,14 +83,18 @@ impl Server {
 
     /// Starts it, once more if it runs.
     fn again(&mut self) {
+        let port = self.port;
         if let Some(mut child) = self.child.take() {
             // As its service manager would, so that all of its processes end.
             let _ = Command::new("kill").arg(child.id().to_string()).status();
             child.wait().unwrap();
+            // The process that was started may end before those that it made, which hold the port, too.
+            until(&format!("{} is gone", self.kind.name), || {
+                std::net::TcpStream::connect(("127.0.0.1", port)).is_err()
+            });
         }
         let mut command = self.command();
         self.child = Some(quiet_all(&mut command).spawn().unwrap());
-        let port = self.port;
         until(&format!("{} listens", self.kind.name), || {
             std::net::TcpStream::connect(("127.0.0.1", port)).is_ok()
         });

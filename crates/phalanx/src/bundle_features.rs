@@ -47,6 +47,7 @@ fn of_app(app: &App, used: &mut Used) {
         tcp,
         trust_forwarded: _,
         client_address,
+        client_certificate,
         handling,
         routes,
         // It is a route.
@@ -61,6 +62,7 @@ fn of_app(app: &App, used: &mut Used) {
     note(used, "passthrough", *passthrough);
     note(used, "tcp", *tcp);
     note(used, "client-address", *client_address != ClientAddress::default());
+    note(used, "client-certificate", client_certificate.is_some());
     of_limits(limits, used);
     of_upstreams(upstreams, used);
     routes.iter().for_each(|route| of_route(route, used));
@@ -143,6 +145,7 @@ mod tests {
             ("limits = { body = '1 MiB' }", &[]),
             ("limits = { upstream_total = '1m' }", &["upstreams"]),
             ("compression = true", &["compression"]),
+            ("client_certificate = { ca_file = 'a.pem' }", &["client-certificate"]),
             ("deny_networks = ['192.0.2.0/24']", &["networks"]),
             ("health = { failures = 1 }", &["upstreams"]),
             ("sticky_cookie = 'a'", &["origins", "upstreams"]),
