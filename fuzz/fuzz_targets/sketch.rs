@@ -1,10 +1,14 @@
-//! What another node sends as a sketch: each is read whole or not at all, and has one spelling.
+//! What another node sends, as a summary or a sketch: each is read whole or not at all, and has one spelling.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
+use phalanx_learn::Summary;
 use phalanx_learn::sketch::{Counts, Distinct, Hll, Quantiles, Top};
 
 fuzz_target!(|data: &[u8]| {
+    if let Some(summary) = Summary::from_bytes(data) {
+        assert_eq!(summary.to_bytes(), data);
+    }
     if let Some(mut sketch) = Hll::from_bytes(data) {
         assert_eq!(sketch.to_bytes(), data);
         let before = sketch.clone();

@@ -77,7 +77,7 @@ impl Counts {
     /// The compact form.
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut out = Writer::new(KIND);
-        self.write(&mut out, 0);
+        self.write(&mut out);
         out.finish()
     }
 
@@ -89,10 +89,10 @@ impl Counts {
         Some(counts)
     }
 
-    pub(crate) fn write(&self, out: &mut Writer, from: u32) {
-        out.length(self.since(from).count());
+    pub(crate) fn write(&self, out: &mut Writer) {
+        out.length(self.buckets.len());
         let mut last = 0;
-        for (bucket, count) in self.since(from) {
+        for &(bucket, count) in &self.buckets {
             out.number(u64::from(bucket - last));
             out.number(u64::from(count));
             last = bucket;

@@ -53,6 +53,11 @@ impl Distinct {
         self.seen.iter().filter(move |(_, bucket)| *bucket >= from).map(|(hash, _)| *hash)
     }
 
+    /// The least hashes seen from a bucket on, no more than `most`.
+    pub(crate) fn newest(&self, from: u32, most: usize) -> Self {
+        Self { seen: self.seen.iter().filter(|(_, bucket)| *bucket >= from).take(most).copied().collect() }
+    }
+
     /// Whether a hash is among those that are kept.
     pub fn contains(&self, hash: u32) -> bool {
         self.seen.binary_search_by_key(&hash, |(hash, _)| *hash).is_ok()
@@ -66,7 +71,7 @@ impl Distinct {
     /// The compact form.
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut out = Writer::new(KIND);
-        self.write(&mut out, 0, KEPT_MAX);
+        self.write(&mut out);
         out.finish()
     }
 
@@ -78,11 +83,10 @@ impl Distinct {
         Some(distinct)
     }
 
-    pub(crate) fn write(&self, out: &mut Writer, from: u32, most: usize) {
-        let kept = || self.seen.iter().filter(|(_, bucket)| *bucket >= from).take(most);
-        out.length(kept().count());
+    pub(crate) fn write(&self, out: &mut Writer) {
+        out.length(self.seen.len());
         let mut last = 0;
-        for &(hash, bucket) in kept() {
+        for &(hash, bucket) in &self.seen {
             out.number(u64::from(hash - last));
             out.number(u64::from(bucket));
             last = hash;
@@ -105,7 +109,7 @@ impl Distinct {
 }
 
 const KIND: u8 = 0x51;
-pub(crate) const KEPT_MAX: usize = 64;
+const KEPT_MAX: usize = 64;
 
 #[cfg(test)]
 mod tests {
