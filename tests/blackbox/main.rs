@@ -42,3 +42,7 @@ mod support;
 mod tickets;
 mod tls;
 mod upgrade;
+#[cfg(test)]
+mod upgrade_fleet;
+#[cfg(test)]
+mod upgrade_protocols;

@@ -17,17 +17,27 @@ use crate::support::*;
 use crate::tls::{absent, certificate};
 
 /// A node whose process may change: settings in a folder, the program by a link that can be turned.
-struct Changing {
+pub(crate) struct Changing {
     folder: tempfile::TempDir,
-    first: Node,
+    pub(crate) first: Node,
 }
 
 impl Changing {
-    fn start(app: &App, sections: &str) -> Self {
+    pub(crate) fn start(app: &App, sections: &str) -> Self {
         Self::start_with(app, sections, |_| ())
     }
 
     fn start_with(app: &App, sections: &str, more: impl FnOnce(&mut Command)) -> Self {
+        Self::start_by(app, sections, |program| {
+            let mut command = Command::new(program);
+            command.stdin(Stdio::null());
+            more(&mut command);
+            command
+        })
+    }
+
+    /// The command that begins to start the program is made by `begin`.
+    pub(crate) fn start_by(app: &App, sections: &str, begin: impl FnOnce(&Path) -> Command) -> Self {
         let folder = tempfile::tempdir().unwrap();
         certificate(folder.path(), "shop", "shop.test", 90);
         let policy = format!(
@@ -37,22 +47,21 @@ impl Changing {
         std::fs::write(folder.path().join("policy.toml"), policy).unwrap();
         symlink(binary(), folder.path().join("phalanx")).unwrap();
         write_settings(folder.path(), sections);
-        let mut command = Command::new(folder.path().join("phalanx"));
-        command.args(["run", "--json", "-c"]).arg(folder.path().join("phalanx.toml")).stdin(Stdio::null());
-        more(&mut command);
+        let mut command = begin(&folder.path().join("phalanx"));
+        command.args(["run", "--json", "-c"]).arg(folder.path().join("phalanx.toml"));
         Self { first: Node::start(command), folder }
     }
 
-    fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         self.folder.path()
     }
 
-    fn process(&self) -> u64 {
+    pub(crate) fn process(&self) -> u64 {
         self.first.cli_json(&["status"])["process"]["id"].as_u64().unwrap()
     }
 
     /// Has another process take over, and waits for the one before to end. Returns what the command said.
-    fn upgrade(&self) -> String {
+    pub(crate) fn upgrade(&self) -> String {
         let before = self.process();
         let output = self.first.cli(&["upgrade"]);
         let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
@@ -68,16 +77,19 @@ impl Changing {
 
 impl Drop for Changing {
     fn drop(&mut self) {
-        // What took over is no child of ours.
-        let socket = self.first.state.join("admin.sock");
-        if let Ok(status) = phalanx(&["status", "--json", "--state"]).arg(&self.first.state).output()
-            && let Ok(status) = serde_json::from_slice::<Value>(&status.stdout)
-            && let Some(id) = status["process"]["id"].as_u64()
-        {
-            let _ = Command::new("kill").args(["-KILL", &id.to_string()]).status();
-        }
-        let _ = std::fs::remove_file(socket);
+        end_of(&self.first.state);
     }
+}
+
+/// Ends whatever process has this state: what took over is no child of ours.
+pub(crate) fn end_of(state: &Path) {
+    if let Ok(status) = phalanx(&["status", "--json", "--state"]).arg(state).output()
+        && let Ok(status) = serde_json::from_slice::<Value>(&status.stdout)
+        && let Some(id) = status["process"]["id"].as_u64()
+    {
+        let _ = Command::new("kill").args(["-KILL", &id.to_string()]).status();
+    }
+    let _ = std::fs::remove_file(state.join("admin.sock"));
 }
 
 fn write_settings(folder: &Path, sections: &str) {
@@ -91,39 +103,39 @@ fn write_settings(folder: &Path, sections: &str) {
     std::fs::write(folder.join("phalanx.toml"), text).unwrap();
 }
 
-fn node(more: &str) -> String {
+pub(crate) fn node(more: &str) -> String {
     format!("[node]\nstate = \"state\"\n{more}")
 }
 
 /// Clients that ask all the time, each in its way, and what they got.
-struct Load {
+pub(crate) struct Load {
     stop: Arc<AtomicBool>,
     served: Arc<AtomicU64>,
     clients: Vec<std::thread::JoinHandle<Vec<String>>>,
 }
 
 impl Load {
-    fn start(plain: SocketAddr, tls: SocketAddr) -> Self {
+    pub(crate) fn start(plain: SocketAddr, tls: SocketAddr) -> Self {
         let (stop, served) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
         let mut clients = Vec::new();
         for number in 0..6 {
             let (stop, served) = (Arc::clone(&stop), Arc::clone(&served));
             clients.push(std::thread::spawn(move || match number {
-                0..=2 => ask(&stop, &served, true, || TcpStream::connect(plain)),
-                3 => ask(&stop, &served, false, || TcpStream::connect(plain)),
-                _ => ask(&stop, &served, true, || over_tls(tls)),
+                0..=2 => ask(&stop, &served, (true, &Asks::default()), || TcpStream::connect(plain)),
+                3 => ask(&stop, &served, (false, &Asks::default()), || TcpStream::connect(plain)),
+                _ => ask(&stop, &served, (true, &Asks::default()), || over_tls(tls)),
             }));
         }
         Self { stop, served, clients }
     }
 
-    fn more(&self, requests: u64) {
+    pub(crate) fn more(&self, requests: u64) {
         let before = self.served.load(Ordering::SeqCst);
         until("requests are served", || self.served.load(Ordering::SeqCst) >= before + requests);
     }
 
     /// How many were served; fails with what failed.
-    fn end(self) -> u64 {
+    pub(crate) fn end(self) -> u64 {
         self.stop.store(true, Ordering::SeqCst);
         let failed: Vec<_> = self.clients.into_iter().flat_map(|client| client.join().unwrap()).collect();
         assert!(failed.is_empty(), "{} failed: {:?}", failed.len(), &failed[..failed.len().min(5)]);
@@ -131,11 +143,25 @@ impl Load {
     }
 }
 
+/// What a client asks, after which it may say how long the connection lasts, and how the reply begins.
+#[derive(Clone, Copy)]
+pub(crate) struct Asks {
+    pub(crate) head: &'static str,
+    pub(crate) text: &'static str,
+}
+
+impl Default for Asks {
+    fn default() -> Self {
+        let head = "GET /some?page=1 HTTP/1.1\r\nHost: shop.test\r\nUser-Agent: load\r\nAccept: */*\r\n\r\n";
+        Self { head, text: "GET /some?page=1" }
+    }
+}
+
 /// One client. It asks again on its connection until it is told that it is the last time; whatever else ends a connection is a failure.
-fn ask<S: Read + Write>(
+pub(crate) fn ask<S: Read + Write>(
     stop: &AtomicBool,
     served: &AtomicU64,
-    keeps: bool,
+    (keeps, asks): (bool, &Asks),
     connect: impl Fn() -> std::io::Result<S>,
 ) -> Vec<String> {
     let (mut failed, mut open) = (Vec::new(), None);
@@ -149,15 +175,13 @@ fn ask<S: Read + Write>(
         };
         let mut stream: BufReader<S> = stream;
         let connection = if keeps { "keep-alive" } else { "close" };
-        let head = format!(
-            "GET /some?page=1 HTTP/1.1\r\nHost: shop.test\r\nUser-Agent: load\r\nAccept: */*\r\nConnection: {connection}\r\n\r\n"
-        );
+        let head = asks.head.replace("\r\n\r\n", &format!("\r\nConnection: {connection}\r\n\r\n"));
         if let Err(error) = stream.get_mut().write_all(head.as_bytes()) {
             failed.push(format!("write: {error}"));
             continue;
         }
         let reply = read_reply(&mut stream);
-        if reply.status != 200 || !reply.text().starts_with("GET /some?page=1") {
+        if reply.status != 200 || !reply.text().starts_with(asks.text) {
             failed.push(format!("status {}", reply.status));
             continue;
         }
@@ -171,17 +195,29 @@ fn ask<S: Read + Write>(
     failed
 }
 
-fn over_tls(to: SocketAddr) -> std::io::Result<rustls::StreamOwned<rustls::ClientConnection, TcpStream>> {
+type OverTls = rustls::StreamOwned<rustls::ClientConnection, TcpStream>;
+
+pub(crate) fn over_tls(to: SocketAddr) -> std::io::Result<OverTls> {
+    over_tls_as("shop.test", to)
+}
+
+/// For a host of this name.
+pub(crate) fn over_tls_as(host: &'static str, to: SocketAddr) -> std::io::Result<OverTls> {
+    let connection = rustls::ClientConnection::new(tls_of(&[]), host.try_into().unwrap()).unwrap();
+    Ok(rustls::StreamOwned::new(connection, TcpStream::connect(to)?))
+}
+
+/// Any certificate will do; these protocols are spoken over it.
+pub(crate) fn tls_of(protocols: &[&[u8]]) -> Arc<rustls::ClientConfig> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let config = rustls::ClientConfig::builder_with_provider(Arc::clone(&provider))
+    let mut config = rustls::ClientConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()
         .unwrap()
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(Anybody(provider)))
         .with_no_client_auth();
-    let name = "shop.test".try_into().unwrap();
-    let connection = rustls::ClientConnection::new(Arc::new(config), name).unwrap();
-    Ok(rustls::StreamOwned::new(connection, TcpStream::connect(to)?))
+    config.alpn_protocols = protocols.iter().map(|one| one.to_vec()).collect();
+    Arc::new(config)
 }
 
 /// The certificate is looked at in other tests.
@@ -234,7 +270,7 @@ impl rustls::client::danger::ServerCertVerifier for Anybody {
 }
 
 /// What became of the node, as its ledger tells it, whose chain must hold.
-fn states(state: &Path) -> Vec<String> {
+pub(crate) fn states(state: &Path) -> Vec<String> {
     let folder = state.join("record/ledger");
     phalanx_record::ledger::verify(&folder).unwrap();
     let mut files: Vec<_> = std::fs::read_dir(folder).unwrap().map(|file| file.unwrap().path()).collect();
@@ -355,7 +391,7 @@ fn read_head(stream: &mut impl std::io::BufRead) -> u16 {
 }
 
 /// Whether a process runs; one that nobody has asked for its end does not.
-fn runs(id: u64) -> bool {
+pub(crate) fn runs(id: u64) -> bool {
     let stat = std::fs::read_to_string(format!("/proc/{id}/stat")).unwrap_or_default();
     stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with('Z'))
 }

@@ -10,7 +10,7 @@ the machine does stays out. Rules are off, all other protections of the edge on.
 With `--crs DIR`, the folder of the Core Rule Set, case `crs` puts Phalanx with these rules, paranoia 1, beside nginx with ModSecurity and the
 same, for a browser's GET. Cases: `plain` HTTP/1.1 with keep-alive; `tls` the same over TLS 1.3; `close` and `handshake` a new connection for each request,
 without and with a full TLS 1.3 handshake over X25519; `h2` 8 connections with 100 streams each; `paced` the latency of plain
-requests at two fifths of the slowest peer's rate.
+requests at two fifths of the slowest peer's rate; `workers` Phalanx with two workers beside Phalanx with one, both on all cores beside the load.
 """
 
 from __future__ import annotations
@@ -97,6 +97,7 @@ class Proxy:
     plain: int
     tls: int
     inspects: bool = False
+    of_workers: bool = False
 
     def cpu_s(self) -> float:
         """Seconds of CPU that it and its children have used."""
@@ -118,6 +119,10 @@ class Row:
     failed: int = 0
 
 
+def belongs(proxy: Proxy, case: str) -> bool:
+    return proxy.inspects == (case == "crs") and proxy.of_workers == (case == "workers")
+
+
 def family(pid: int) -> list[int]:
     children = pathlib.Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
     return [pid, *map(int, children)]
@@ -133,11 +138,16 @@ def pinned(core: str) -> list[str]:
     return [*real_time, "taskset", "-c", core]
 
 
+def shared() -> list[str]:
+    """On all cores, beside the load: for both alike, where a node with two workers is compared."""
+    return ["taskset", "-c", f"{LOAD_CORE},{PROXY_CORE}"]
+
+
 def main() -> None:
     given = arguments()
     with Lab() as lab:
         proxies = start(lab, given)
-        rows = {case: {proxy.name: Row() for proxy in proxies if proxy.inspects == (case == "crs")} for case in given.case}
+        rows = {case: {proxy.name: Row() for proxy in proxies if belongs(proxy, case)} for case in given.case}
         for number in range(given.rounds):
             for case in given.case:
                 if case == "paced":
@@ -145,7 +155,7 @@ def main() -> None:
                 for proxy in rotated([proxy for proxy in proxies if proxy.name in rows[case]], number):
                     measure(lab, case, proxy, rows[case][proxy.name], given.seconds)
         if "paced" in given.case:
-            paced(lab, [proxy for proxy in proxies if not proxy.inspects], rows, given)
+            paced(lab, [proxy for proxy in proxies if belongs(proxy, "paced")], rows, given)
         show(proxies, rows, given.json)
 
 
@@ -183,6 +193,11 @@ def start(lab: Lab, given: argparse.Namespace) -> list[Proxy]:
     }
     proxies = [phalanx(lab, name, binary, origin) for name, binary in binaries(given)]
     proxies += inspecting(lab, given, origin) if "crs" in given.case else []
+    if "workers" in given.case:
+        # The one with two first: its figure is told as a share of the other's.
+        for workers in (2, 1):
+            proxies.append(phalanx(lab, f"phalanx-workers-{workers}", given.phalanx, origin, workers=workers, place=shared()))
+            proxies[-1].of_workers = True
     for peer in given.peer:
         try:
             proxies.append(makers[peer]())
@@ -236,11 +251,19 @@ def haproxy(lab: Lab, origin: int) -> Proxy:
     return Proxy("haproxy", lab.spawn([*pinned(PROXY_CORE), "haproxy", "-db", "-f", config], "haproxy").pid, plain, tls)
 
 
-def phalanx(lab: Lab, name: str, binary: pathlib.Path, origin: int, rules: Sequence[str | pathlib.Path] = ("--protect", "off")) -> Proxy:
-    words = [*pinned(PROXY_CORE), binary, "up", "--to", f"http://127.0.0.1:{origin}", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"]
+def phalanx(
+    lab: Lab,
+    name: str,
+    binary: pathlib.Path,
+    origin: int,
+    rules: Sequence[str | pathlib.Path] = ("--protect", "off"),
+    workers: int = 1,
+    place: Sequence[str] = (),
+) -> Proxy:
+    words = [*(place or pinned(PROXY_CORE)), binary, "up", "--to", f"http://127.0.0.1:{origin}", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"]
     (tls,) = free_ports(1)
     words += ["--tls-listen", f"127.0.0.1:{tls}", "--cert", lab.folder / "cert.pem", "--key", lab.folder / "key.pem"]
-    words += ["--json", "--state", lab.subfolder(f"{name}-state"), "--workers", "1", *rules]
+    words += ["--json", "--state", lab.subfolder(f"{name}-state"), "--workers", str(workers), *rules]
     child = lab.spawn(words, name, stdout=subprocess.PIPE)
     line = first_line(child)
     if not line:
@@ -265,10 +288,10 @@ def measure(lab: Lab, case: str, proxy: Proxy, row: Row, seconds: float) -> None
     row.failed += failed
 
 
-def wrk(url: str, seconds: float, *words: str) -> tuple[int, int, float]:
+def wrk(url: str, seconds: float, *words: str, place: Sequence[str] = ()) -> tuple[int, int, float]:
     # It knows its own field only when it is written so.
     fields = [word for line in ("Host: www.example.test", *FIELDS) for word in ("-H", line)]
-    said = tool(["wrk", "-t1", f"-c{CONNECTIONS}", f"-d{max(round(seconds), 1)}s", "--timeout", "5s", *fields, *words, url])
+    said = tool(["wrk", "-t1", f"-c{CONNECTIONS}", f"-d{max(round(seconds), 1)}s", "--timeout", "5s", *fields, *words, url], place)
     done = re.search(r"(\d+) requests in", said)
     wrong = re.search(r"Non-2xx or 3xx responses: (\d+)", said)
     errors = re.search(r"Socket errors: connect (\d+), read (\d+), write (\d+), timeout (\d+)", said)
@@ -289,10 +312,10 @@ def h2load(url: str, *words: str) -> tuple[int, int, float]:
     return int(done[1]), int(done[2]), float(rate[1]) if rate else 0.0
 
 
-def tool(words: Sequence[str]) -> str:
+def tool(words: Sequence[str], place: Sequence[str] = ()) -> str:
     if not shutil.which(words[0]):
         raise Skipped(f"{words[0]} is not installed")
-    done = subprocess.run([*pinned(LOAD_CORE), *words], capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False)
+    done = subprocess.run([*(place or pinned(LOAD_CORE)), *words], capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False)
     return done.stdout + done.stderr
 
 
@@ -306,6 +329,7 @@ CASES: dict[str, Callable[[Proxy, float], tuple[int, int, float]]] = {
     "close": lambda proxy, seconds: wrk(f"http://127.0.0.1:{proxy.plain}/", seconds, "-H", "connection: close"),
     "handshake": lambda proxy, seconds: wrk(f"https://127.0.0.1:{proxy.tls}/", seconds, "-H", "connection: close"),
     "h2": h2,
+    "workers": lambda proxy, seconds: wrk(f"http://127.0.0.1:{proxy.plain}/", seconds, place=shared()),
     "crs": lambda proxy, seconds: wrk(f"http://127.0.0.1:{proxy.plain}/shop/items?category=garden&page=2&sort=price", seconds),
 }
 PEERS = ("nginx", "nginx-nolog", "haproxy")

@@ -6,6 +6,7 @@
 mod bench;
 mod dist;
 mod place;
+mod rerun;
 mod soak;
 mod steps;
 mod tasks;

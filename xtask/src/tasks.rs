@@ -10,7 +10,7 @@ use anyhow::{Context, bail};
 
 use crate::steps::{Steps, cargo, must};
 use crate::tools::{CARGO_DENY, NATS_SERVER};
-use crate::{bench, dist, place, soak, tidy as tidiness};
+use crate::{bench, dist, place, rerun, soak, tidy as tidiness};
 
 /// Builds all that a newcomer needs and runs `phalanx demo`.
 pub(crate) fn demo(arguments: &[String]) -> anyhow::Result<ExitCode> {
@@ -154,12 +154,16 @@ fn check_steps(steps: &mut Steps) {
     // All targets in one go: black-box tests start the programs, and building those apart would choose other features.
     steps.run("build", || must(&mut cargo(["build", "--locked", "--workspace", "--all-targets"])));
     steps.run("unit, integration and black-box tests", || {
-        must(
-            cargo(["test", "--locked", "--workspace", "--no-fail-fast"])
-                .env("PHALANX_NATS_SERVER", NATS_SERVER.path()?)
+        rerun::tests(|names| {
+            let mut test = cargo(["test", "--locked", "--workspace", "--no-fail-fast"]);
+            if !names.is_empty() {
+                test.args(["--", "--exact"]).args(names);
+            }
+            test.env("PHALANX_NATS_SERVER", NATS_SERVER.path()?)
                 .env("PHALANX_BIN", place::built("debug", "phalanx"))
-                .env("PHALANX_DEMO_SHOP", place::built("debug", "phalanx-demo-shop")),
-        )
+                .env("PHALANX_DEMO_SHOP", place::built("debug", "phalanx-demo-shop"));
+            Ok(test)
+        })
     });
 }
 

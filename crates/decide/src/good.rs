@@ -2,6 +2,7 @@
 //! several honest clients share (an office, a mobile carrier) is not banned whole for one of them. And which addresses those are
 //! that got nothing but ordinary answers: whoever would refuse many of them asks an operator first.
 
+use std::cmp::Ordering;
 use std::net::IpAddr;
 
 use phalanx_model::GoodClients;
@@ -55,6 +56,56 @@ impl GoodTraffic {
     pub fn is_shared(&self, ip: IpAddr, now_ms: u64) -> bool {
         let clients = self.0.read(actor_ip(ip), |clients| clients.count(now_ms));
         clients.unwrap_or_default() >= GOOD_CLIENTS_FOR_NARROWING
+    }
+}
+
+/// What is remembered of an address, for a process that takes over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct GoodActor {
+    /// Who.
+    pub actor: IpAddr,
+    /// Which half of the memory `now` is of; see [`GOOD_MEMORY_MS`].
+    pub half: u64,
+    /// Hash classes of clients in that half, and in the one before.
+    pub seen: (u64, u64),
+    /// When one was last served well.
+    pub served_ms: u64,
+    /// When an attack last came from there; 0 for never.
+    pub attacked_ms: u64,
+}
+
+impl GoodTraffic {
+    /// All that is remembered at this time.
+    pub fn remembered(&self, now_ms: u64) -> Vec<GoodActor> {
+        let mut all = Vec::new();
+        self.0.for_each(|actor, clients| {
+            if now_ms.saturating_sub(clients.touched_ms()) < GOOD_MEMORY_MS {
+                let Clients { half, now, before, served_ms, attacked_ms } = *clients;
+                all.push(GoodActor { actor, half, seen: (now, before), served_ms, attacked_ms });
+            }
+        });
+        all
+    }
+
+    /// Takes in what another table remembered.
+    pub fn remember(&self, other: GoodActor) {
+        self.0.update(actor_ip(other.actor), |clients| {
+            let (now, before) = other.seen;
+            match other.half.cmp(&clients.half) {
+                Ordering::Equal => {
+                    clients.now |= now;
+                    clients.before |= before;
+                }
+                Ordering::Greater => {
+                    let known = if clients.half + 1 == other.half { clients.now } else { 0 };
+                    (clients.half, clients.now, clients.before) = (other.half, now, before | known);
+                }
+                Ordering::Less if other.half + 1 == clients.half => clients.before |= now,
+                Ordering::Less => {}
+            }
+            clients.served_ms = clients.served_ms.max(other.served_ms);
+            clients.attacked_ms = clients.attacked_ms.max(other.attacked_ms);
+        });
     }
 }
 
@@ -153,6 +204,24 @@ mod tests {
         good.note(mixed, 1, start + GOOD_MEMORY_MS);
         assert_eq!(served(&good, start + GOOD_MEMORY_MS), [] as [&str; 0]);
         assert_eq!(served(&good, start + GOOD_MEMORY_MS + 2), ["192.0.2.2"]);
+    }
+
+    #[test]
+    fn what_a_table_remembers_counts_in_another() {
+        let (old, new) = (GoodTraffic::default(), GoodTraffic::default());
+        let [shared, attacked] = ["192.0.2.1", "192.0.2.2"].map(|ip| ip.parse().unwrap());
+        let start = 100 * GOOD_MEMORY_MS;
+        old.note(shared, 1, start);
+        old.note(shared, 2, start + GOOD_MEMORY_MS / 2);
+        old.note(attacked, 1, start);
+        old.note_attack(attacked, start);
+        let at = start + GOOD_MEMORY_MS / 2 + 1;
+        new.note(shared, 3, at);
+        new.note(attacked, 1, at);
+        old.remembered(at).into_iter().for_each(|one| new.remember(one));
+        assert!(new.is_shared(shared, at));
+        assert_eq!(served(&new, at), ["192.0.2.1"]);
+        assert_eq!(old.remembered(start + 3 * GOOD_MEMORY_MS), []);
     }
 
     #[test]

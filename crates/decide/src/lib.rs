@@ -19,8 +19,8 @@ pub mod rate;
 pub mod provenance;
 pub mod verdict;
 
-pub use good::GoodTraffic;
+pub use good::{GoodActor, GoodTraffic};
 pub use plan::{DecidePlan, Mode, OnError, StrikeRules};
 pub use provenance::Provenance;
-pub use strikes::{Denial, StrikeOutcome, StrikeTable, strike};
+pub use strikes::{Denial, StrikeOutcome, StrikeTable, StruckActor, strike};
 pub use verdict::{Finding, on_findings, standing};

@@ -66,6 +66,47 @@ impl StrikeTable {
     }
 }
 
+/// What a table remembers of an actor, for a process that takes over.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StruckActor {
+    /// Who.
+    pub actor: IpAddr,
+    /// Time and payload of each strike.
+    pub strikes: Vec<(u64, u64)>,
+    /// How often it was banned lately.
+    pub bans: u32,
+    /// When there was last something to remember.
+    pub touched_ms: u64,
+}
+
+impl StrikeTable {
+    /// All that is remembered.
+    pub fn remembered(&self) -> Vec<StruckActor> {
+        let mut all = Vec::new();
+        self.0.for_each(|actor, record| {
+            let Record { strikes, bans, touched_ms } = record;
+            all.push(StruckActor { actor, strikes: strikes.clone(), bans: *bans, touched_ms: *touched_ms });
+        });
+        all
+    }
+
+    /// Takes in what another table remembered; what both know counts once.
+    pub fn remember(&self, other: StruckActor) {
+        let StruckActor { actor, strikes, bans, touched_ms } = other;
+        self.0.update(actor_ip(actor), |record| {
+            for (at_ms, payload) in strikes {
+                if !record.strikes.iter().any(|(_, known)| *known == payload) {
+                    record.strikes.push((at_ms, payload));
+                }
+            }
+            record.strikes.sort_unstable();
+            record.strikes.drain(..record.strikes.len().saturating_sub(STRIKES_KEPT_MAX));
+            record.bans = record.bans.max(bans);
+            record.touched_ms = record.touched_ms.max(touched_ms);
+        });
+    }
+}
+
 /// Counts a refusal against its client, where the rules above say that it counts.
 pub fn strike(
     plan: &DecidePlan,
@@ -377,6 +418,24 @@ mod tests {
         }
         // Eight who strike at once may meet a ninth in their bucket; none is lost to those who are banned already.
         assert!(proposals >= 6 * 6_000 - 10, "{proposals}");
+    }
+
+    #[test]
+    fn what_a_table_remembers_counts_in_another_and_once() {
+        let (old, mut new) = (Bench::new(), Bench::new());
+        old.attack(1, 1_000);
+        old.attack(2, 1_000);
+        new.attack(2, 1_500);
+        for one in old.table.remembered() {
+            new.table.remember(one.clone());
+            new.table.remember(one);
+        }
+        let first = new.attack(3, 2_000).unwrap().proposal.unwrap().for_ms;
+        let all = std::mem::replace(&mut new, Bench::new()).table.remembered();
+        all.into_iter().for_each(|one| new.table.remember(one));
+        let again: Vec<_> = (4..7).map(|n| new.attack(n, 2_000 + first)).collect();
+        let again = again.into_iter().flatten().find_map(|outcome| outcome.proposal).unwrap();
+        assert_eq!(again.for_ms, first * 2, "earlier bans are remembered, too");
     }
 
     #[test]

@@ -173,10 +173,11 @@ impl Client {
         let head_limits = self.check.map_or(limits.head, |_| check::head_limits(limits.head));
         let head_ms = limits.head_ms;
         // A connection that came while the node is out of service still gets its one answer: whoever sent it may not know yet.
-        let over = match self.worker.draining.get() {
+        let leaving = &self.worker.leaving;
+        let over = match leaving.draining.get() {
             // Who was not told that the last reply was the last may be asking already, while another process takes over.
-            true => self.worker.hurries.get(),
-            false => self.worker.lets_go() && self.served > 0,
+            true => leaving.hurries(self.slot),
+            false => self.lets_go() && self.served > 0,
         };
         if self.control.ends.get() || over && self.socket.input.is_empty() {
             return None;
@@ -238,6 +239,16 @@ impl Client {
             self.worker.counters.count_limit(LimitReached::RequestsPerConnection);
         }
         spent
+    }
+
+    /// Whether the connection ends with the request under way, as the node has it.
+    pub(crate) fn lets_go(&self) -> bool {
+        self.worker.leaving.lets_go(self.slot)
+    }
+
+    /// Its place among the worker's.
+    pub(crate) fn slot(&self) -> usize {
+        self.slot
     }
 
     /// How long the client may take until it asks for something.

@@ -191,4 +191,13 @@ impl Connections {
     pub(crate) fn for_each(&self, visit: impl FnMut(&Rc<Control>)) {
         self.slots.borrow().iter().flatten().for_each(visit);
     }
+
+    /// The same, with the slot of each.
+    pub(crate) fn for_each_slot(&self, mut visit: impl FnMut(usize, &Rc<Control>)) {
+        for (slot, control) in self.slots.borrow().iter().enumerate() {
+            if let Some(control) = control {
+                visit(slot, control);
+            }
+        }
+    }
 }

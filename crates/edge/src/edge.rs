@@ -4,7 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use phalanx_model::counters::WorkerCounters;
@@ -13,13 +13,14 @@ use phalanx_model::{Clock, Swap, View};
 use tokio::sync::watch;
 
 use crate::balance::keeper;
+use crate::leaving::{Drain, Gently};
 use crate::listen::{GivenListener, listeners};
 use crate::places::Places;
 use crate::plan::EdgePlan;
 use crate::settings::{EdgeLimits, EdgeSettings};
 use crate::tables::{NodeTables, RateCounting};
 use crate::tls::Material;
-use crate::worker::{self, Drain, Listener, WorkerShared};
+use crate::worker::{self, Listener, WorkerShared};
 
 /// What the edge reads and writes: immutable snapshots in, events out.
 #[derive(Clone)]
@@ -206,14 +207,17 @@ impl EdgeHandle {
     /// Stops accepting, lets requests in flight end, closes idle connections; after `timeout` it cuts what is left.
     /// Returns when all workers have stopped.
     pub async fn drain(&self, timeout: Duration) {
-        self.drain_gently(timeout, Duration::ZERO).await;
+        self.drain_as(Drain::at_once(timeout)).await;
     }
 
-    /// The same, for who is followed by another process on the same sockets: an idle connection may still ask once within `idle`, and is told that
-    /// this was the last time. Closing it at once could cross a request that is on its way.
-    pub async fn drain_gently(&self, timeout: Duration, idle: Duration) {
-        let now = Instant::now();
-        let drain = Drain { until: now + timeout, idle_until: now + idle.min(timeout) };
+    /// The same, for who is followed by another process on the same sockets. Connections are let go one after the other, so that not all of
+    /// them are made anew in the same moment; and each may then still ask once, and is told that this was the last time: closing an idle one
+    /// at once could cross a request that is on its way.
+    pub async fn drain_gently(&self, timeout: Duration, gently: Gently) {
+        self.drain_as(Drain::gently(timeout, gently)).await;
+    }
+
+    async fn drain_as(&self, drain: Drain) {
         self.sockets.lock().clear();
         self.drain.send_if_modified(|known| {
             let first = known.is_none();

@@ -214,7 +214,7 @@ impl Exchange {
     ) -> Result<(), Stop> {
         let is_empty = self.is_over() && !self.truncated && held.is_empty();
         let mut outgoing = Outgoing::of(client, request, &self.response, is_empty);
-        if outgoing.transfer == Transfer::UntilClose || client.worker.lets_go() {
+        if outgoing.transfer == Transfer::UntilClose || client.lets_go() {
             request.keep_alive = false;
         }
         self.write_head(client, request, &outgoing);
@@ -259,7 +259,7 @@ impl Exchange {
         worker.give_buffer(self.upstream.take_output());
         worker.give_buffer(self.upstream.return_buffer());
         let clean = clean && self.upstream.call().is_none();
-        if clean && self.response.keep_alive && !worker.lets_go() {
+        if clean && self.response.keep_alive && !client.lets_go() {
             self.upstream.input = bytes::BytesMut::new();
             worker.pool.give(&self.slot.endpoint.pool_key, self.upstream, worker.now_ms());
         }

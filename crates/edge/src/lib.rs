@@ -63,6 +63,7 @@ pub mod proxy_protocol;
 pub mod tls;
 
 mod control;
+mod leaving;
 mod pace;
 
 pub mod compile;
@@ -78,6 +79,7 @@ pub use balance::group::{EndpointReport, GroupReport, UpstreamGroup, UpstreamSta
 pub use client_address::{AddressField, AddressSource};
 pub use compile::Compiled;
 pub use edge::{Edge, EdgeHandle, EdgeShared};
+pub use leaving::Gently;
 pub use listen::{GivenListener, Serves, bind};
 pub use overload::{Level, Usage};
 pub use places::Places;

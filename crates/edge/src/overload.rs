@@ -16,13 +16,14 @@ use tokio::sync::watch;
 
 use crate::client::Client;
 use crate::control::{Activity, Control, Cut};
+use crate::leaving::Drain;
 use crate::plan::EdgePlan;
 use crate::reply::Reply;
 use crate::request::Request;
 use crate::settings::EdgeLimits;
 use crate::stop::Stop;
 use crate::tables::NodeTables;
-use crate::worker::{Drain, Worker};
+use crate::worker::Worker;
 
 /// How much load is shed. Each level does what those below it do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]

@@ -467,7 +467,7 @@ async fn answer(client: &mut Client, request: &mut Request, own: Answer) -> bool
     // What is unread of a stream is in nobody's way.
     let in_the_way = !client.body.is_done() || !request.head.faults.is_empty();
     let unread = in_the_way && !client.socket.is_stream();
-    if unread || request.head.version == HttpVersion::Http10 || client.worker.lets_go() {
+    if unread || request.head.version == HttpVersion::Http10 || client.worker.leaving.begun() {
         request.keep_alive = false;
     }
     let form = Form::of(&request.head, &request.known);

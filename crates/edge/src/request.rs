@@ -96,7 +96,7 @@ impl Request {
         Self {
             id: worker.new_request_id(at_ms),
             agent: agent_hash(&head, &known),
-            keep_alive: keeps_alive(&head, &known) && !worker.lets_go() && !client.is_spent(),
+            keep_alive: keeps_alive(&head, &known) && !client.lets_go() && !client.is_spent(),
             client: found.client,
             peer_trusted: found.peer_trusted,
             disbelief: found.disbelief,

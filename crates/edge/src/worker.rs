@@ -19,6 +19,7 @@ use crate::compress::Encoders;
 use crate::connection;
 use crate::control::{Activity, Connections, Control, Cut};
 use crate::http2;
+use crate::leaving::{Drain, Leaving};
 use crate::overload;
 use crate::places::Places;
 use crate::plan::{EdgePlan, LocalPlan};
@@ -45,14 +46,6 @@ pub(crate) struct WorkerShared {
     pub(crate) retire: Arc<watch::Sender<bool>>,
 }
 
-/// When a drain is over.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Drain {
-    pub(crate) until: Instant,
-    /// Idle connections may ask once more until then.
-    pub(crate) idle_until: Instant,
-}
-
 /// A worker's own state.
 pub(crate) struct Worker {
     pub(crate) shared: WorkerShared,
@@ -63,10 +56,8 @@ pub(crate) struct Worker {
     pub(crate) connections: Connections,
     pub(crate) inspect_scratch: InspectScratch,
     pub(crate) encoders: Encoders,
-    pub(crate) draining: Cell<bool>,
-    /// While it drains: idle connections are no longer waited for.
-    pub(crate) hurries: Cell<bool>,
-    retiring: Cell<bool>,
+    /// Which connections end.
+    pub(crate) leaving: Leaving,
     scratch: RefCell<Box<[u8]>>,
     buffers: RefCell<Vec<Vec<u8>>>,
     plan: RefCell<LocalPlan>,
@@ -89,9 +80,7 @@ impl Worker {
             connections: Connections::default(),
             inspect_scratch: InspectScratch::default(),
             encoders: Encoders::default(),
-            draining: Cell::new(false),
-            hurries: Cell::new(false),
-            retiring: Cell::new(false),
+            leaving: Leaving::default(),
             scratch: RefCell::new(vec![0; READ_BYTES_MAX].into_boxed_slice()),
             buffers: RefCell::default(),
             plan,
@@ -113,11 +102,6 @@ impl Worker {
             *cached = Rc::new(Arc::clone(&current));
         }
         Rc::clone(&cached)
-    }
-
-    /// Whether connections end with the request under way.
-    pub(crate) fn lets_go(&self) -> bool {
-        self.draining.get() || self.retiring.get()
     }
 
     /// A moment `in_ms` from now in the worker's time, which moves by [`TICK_MS`].
@@ -189,7 +173,7 @@ impl Worker {
     /// Called when a connection is gone.
     pub(crate) fn connection_closed(&self) {
         WorkerCounters::add_one(&self.counters.connections_closed);
-        if self.draining.get() && self.connections.len() == 0 {
+        if self.leaving.draining.get() && self.connections.len() == 0 {
             self.closed.notify_one();
         }
     }
@@ -201,6 +185,17 @@ impl Worker {
         self.pool.drop_expired(now_ms);
         overload::close_idle(self);
         self.calls.drop_expired(now_ms, self.shared.settings.limits.upstream_idle_ms);
+    }
+
+    /// Lets go of the connections whose turn it is.
+    fn let_go(&self, drain: &Drain) {
+        let due = self.leaving.go_on(drain.shares(Instant::now()));
+        self.connections.for_each_slot(|slot, control| match due(slot) {
+            (_, true) if control.activity.get() == Activity::Idle => control.cut(Cut::Drained),
+            // Who speaks HTTP/2 says now that no stream is to come.
+            (true, _) if drain.is_gentle() => control.wake(),
+            _ => {}
+        });
     }
 
     fn cut_idle(&self) {
@@ -276,8 +271,9 @@ pub(crate) fn run(
         let ticker = tokio::task::spawn_local(keep_ticking(Rc::clone(&worker)));
         let asked = drain.wait_for(Option::is_some).await.ok().and_then(|drain| *drain);
         // The sender lives as long as the worker: the wait cannot fail.
-        let drain = asked.unwrap_or_else(|| Drain { until: Instant::now(), idle_until: Instant::now() });
-        worker.draining.set(true);
+        let drain = asked.unwrap_or_else(|| Drain::at_once(Duration::ZERO));
+        worker.leaving.draining.set(true);
+        worker.leaving.followed.set(drain.is_gentle());
         for listener in accepting {
             let _ = listener.await;
         }
@@ -289,13 +285,11 @@ pub(crate) fn run(
 
 /// Lets requests in flight end, then cuts what is left.
 async fn finish(worker: &Rc<Worker>, drain: Drain) {
-    if worker.connections.len() > 0 && Instant::now() < drain.idle_until {
-        // Those that speak HTTP/2 say at once that no stream is to come.
-        worker.connections.for_each(|control| control.wake());
-        let _ = tokio::time::timeout_at(drain.idle_until.into(), worker.closed.notified()).await;
+    worker.let_go(&drain);
+    while worker.connections.len() > 0 && !worker.leaving.hurries_all() {
+        let _ = tokio::time::timeout(Duration::from_millis(TICK_MS), worker.closed.notified()).await;
+        worker.let_go(&drain);
     }
-    worker.hurries.set(true);
-    worker.cut_idle();
     if worker.connections.len() > 0 {
         let in_time = tokio::time::timeout_at(drain.until.into(), worker.closed.notified()).await;
         if in_time.is_err() {
@@ -311,7 +305,7 @@ async fn watch_retirement(worker: Rc<Worker>) {
     let mut retire = worker.shared.retire.subscribe();
     loop {
         let retires = *retire.borrow_and_update();
-        worker.retiring.set(retires);
+        worker.leaving.retiring.set(retires);
         if retires {
             worker.cut_idle();
         }

@@ -180,12 +180,21 @@ impl Shared {
     fn apply_revocation(&self, revocation: &Revocation) -> Result<bool, Refusal> {
         let (site, node) = (&*revocation.site, &*revocation.node);
         let ended = self.apply_end_of_delegation(revocation);
-        if revocation.up_to_ms == 0 {
-            return Ok(ended);
+        let revoked = match () {
+            () if revocation.up_to_ms == 0 => Ok(ended),
+            () if *site == *self.me.site && *node == *self.me.node => Ok(self.was_revoked(revocation)),
+            () => self.apply_end_of_node(revocation).map(|news| news || ended),
+        };
+        // After it is in force: whoever is woken by it makes new secrets for the nodes that are believed then.
+        if ended || matches!(revoked, Ok(true)) {
+            self.note_revocation(revocation);
         }
-        if *site == *self.me.site && *node == *self.me.node {
-            return Ok(self.was_revoked(revocation));
-        }
+        revoked
+    }
+
+    /// Whether it was news that a node is not believed any more. What it said goes, too.
+    fn apply_end_of_node(&self, revocation: &Revocation) -> Result<bool, Refusal> {
+        let (site, node) = (&*revocation.site, &*revocation.node);
         let news = self.roots.write().revoke(revocation)?;
         let known = self.roots.read().knows(site, node);
         if news && !known {
@@ -211,10 +220,7 @@ impl Shared {
             self.lists_changed.notify_one();
             self.forget(gone);
         }
-        if news {
-            self.note_revocation(revocation);
-        }
-        Ok(news || ended)
+        Ok(news)
     }
 
     /// Whether it was news that a node's delegation has ended.
@@ -224,7 +230,6 @@ impl Shared {
             self.members.lock().forget(&site, &node);
             self.store.unpin(&format!("{site}/{node}"));
         }
-        self.note_revocation(revocation);
         true
     }
 

@@ -36,7 +36,7 @@ use crate::check_settings::CheckSettings;
 use crate::crowdsec::Crowdsec;
 use crate::enrolment::{self, Counter, Enrolment, Offices};
 use crate::life::sandbox::Confinement;
-use crate::life::{Purpose, Sockets};
+use crate::life::{Purpose, Sockets, at_leisure};
 use crate::material_port::MaterialKeeper;
 use crate::membership::{Identity, expected_fleet};
 use crate::places_port::PlacesKeeper;
@@ -128,6 +128,10 @@ impl Node {
         // First of all: a node whose policy does not compile, or whose certificates cannot be shown, opens nothing.
         let material =
             MaterialKeeper::start(&settings.tls, Arc::clone(&clock)).map_err(StartError::Policy)?;
+        let takeover = birth.start.takeover.clone();
+        if let Some(keys) = takeover.as_ref().and_then(|takeover| takeover.tickets()) {
+            material.tickets().store(Arc::new(keys));
+        }
         let sealed = || {
             let sealer = Arc::new(Sealer::load_or_create(&state.sealing_key())?);
             let fleet = expected_fleet(settings, state, &sealer)?;
@@ -135,19 +139,23 @@ impl Node {
         };
         let (kept, sealer) = sealed().map_err(StartError::Other)?;
         material.remember(&sealer, state.certificates()).map_err(StartError::Other)?;
-        let keeper = PolicyKeeper::start(
-            source,
-            kept.bundle(),
-            OwnNode { management: management(settings), identities: material.identities() },
-            lanes.clone(),
-            Arc::clone(&clock),
-        )
-        .map_err(StartError::Policy)?;
+        let own = OwnNode { management: management(settings), identities: material.identities() };
+        let (bundle, of_keeper) = (kept.bundle(), (lanes.clone(), Arc::clone(&clock)));
+        let compile = || {
+            let places = PlacesKeeper::start(settings.geo.clone());
+            PolicyKeeper::start(source, bundle, own, of_keeper.0, of_keeper.1).map(|keeper| (keeper, places))
+        };
+        let compiled = match takeover {
+            Some(_) => tokio::task::block_in_place(|| at_leisure(compile)),
+            None => compile(),
+        };
+        let (keeper, places) = compiled.map_err(StartError::Policy)?;
         if let Some(fault) = kept.fault() {
             keeper.refuse_bundle(&fault);
         }
-        let keepers = (Arc::new(keeper), Arc::new(material));
-        if let Some(takeover) = &birth.start.takeover {
+        let keepers =
+            Keepers { policy: Arc::new(keeper), places: Arc::new(places), material: Arc::new(material) };
+        if let Some(takeover) = takeover {
             birth.start.sockets.bind_others(settings).map_err(StartError::Other)?;
             tokio::task::block_in_place(|| takeover.take_state()).map_err(StartError::Other)?;
         }
@@ -159,11 +167,12 @@ impl Node {
     async fn wire(
         settings: &Settings,
         state: &StateFolder,
-        ((keeper, material), kept, sealer): ((Arc<PolicyKeeper>, Arc<MaterialKeeper>), Kept, Arc<Sealer>),
+        (keepers, kept, sealer): (Keepers, Kept, Arc<Sealer>),
         (lanes, readers): (Lanes, LaneReaders),
         clock: Arc<dyn Clock>,
         birth: Birth,
     ) -> anyhow::Result<Self> {
+        let Keepers { policy: keeper, material, places } = &keepers;
         let sockets = Arc::clone(&birth.start.sockets);
         let token = AdminToken::load_or_create(&state.admin_token())?;
         // Before anything of the state is opened for writing: two nodes must not share one folder.
@@ -177,20 +186,19 @@ impl Node {
         let identity = Identity::establish(settings, state, &sealer, policy_version, clock.now_ms()).await?;
         let counter = Counter::open(settings, identity.as_ref(), &sockets)?;
         let of_node = (identity.as_deref(), counter.for_nodes());
-        let snapshots = (&keeper, &*material, &lanes, &clock);
-        let (edge, fleet, places) =
-            start_core(settings, state, of_node, sealer, snapshots, (admin, &birth)).await?;
+        let snapshots = ((keeper, places), &**material, &lanes, &clock);
+        let (edge, fleet) = start_core(settings, state, of_node, sealer, snapshots, (admin, &birth)).await?;
         let (edge, to_run) = edge;
+        let changes = fleet.changes();
         crowdsec.import(settings, &fleet, &clock)?;
         let mut tasks = JoinSet::new();
-        share_material(settings, (&keeper, &material), &fleet, &clock, &mut tasks).await?;
-        tasks.spawn(kept.follow(Arc::clone(&keeper), fleet.clone(), edge.clone(), Arc::clone(&clock)));
+        share_material(settings, (keeper, material), &fleet, &clock, &mut tasks).await?;
+        tasks.spawn(kept.follow(Arc::clone(keeper), fleet.clone(), edge.clone(), Arc::clone(&clock)));
         let of_fleet = (&fleet, &lanes, &clock);
         let (offices, enrolment) =
             enrolment::keep(settings, identity.as_ref(), counter, of_fleet, &stopping, &mut tasks)?;
         let to_share = (events, security);
         let sharing = tokio::spawn(share(to_share, fleet.clone(), lanes.clone(), stopping.clone()));
-        let keepers = Keepers { policy: keeper, places, material };
         sockets.check_all_used()?;
         let takeover = birth.start.takeover.clone();
         let running = Running { keepers, edge, fleet, recorder, lanes, clock, sharing, birth };
@@ -200,7 +208,8 @@ impl Node {
         // Last: connections that are accepted here must not be lost by a start that fails.
         if let (Some(edge), Some(takeover)) = (to_run, takeover) {
             edge.run().context("cannot start the workers")?;
-            node.before = takeover.ready(node.lanes.clone())?;
+            let heard = (changes, node.fleet.view());
+            node.before = takeover.ready(node.lanes.clone(), Arc::clone(node.edge.tables()), heard)?;
         }
         Ok(node)
     }
@@ -349,6 +358,9 @@ fn open_record(settings: RecordSettings, readers: LaneReaders) -> anyhow::Result
     Ok((Recorder::open(settings, of_record)?, (readers.security, security)))
 }
 
+type Snapshots<'a> =
+    ((&'a Arc<PolicyKeeper>, &'a Arc<PlacesKeeper>), &'a MaterialKeeper, &'a Lanes, &'a Arc<dyn Clock>);
+
 /// Starts the edge, then the fleet: the edge serves with what the node remembers while the fleet's state is opened, which takes a
 /// while when it is large.
 async fn start_core(
@@ -356,16 +368,15 @@ async fn start_core(
     state: &StateFolder,
     (identity, enrol): (Option<&Identity>, Vec<String>),
     sealer: Arc<Sealer>,
-    (keeper, material, lanes, clock): (&Arc<PolicyKeeper>, &MaterialKeeper, &Lanes, &Arc<dyn Clock>),
+    ((keeper, places), material, lanes, clock): Snapshots<'_>,
     (admin, birth): (SocketAddr, &Birth),
-) -> anyhow::Result<((EdgeHandle, Option<Edge>), FleetHandle, Arc<PlacesKeeper>)> {
+) -> anyhow::Result<((EdgeHandle, Option<Edge>), FleetHandle)> {
     let keys = match identity {
         Some(identity) => identity.fleet_keys()?,
         None => FleetKeys::load_or_create(state.path(), &sealer, true)?,
     };
     let fleet_settings = phalanx_fleet::FleetSettings { enrol, ..fleet_settings(settings, state, identity)? };
     let remembered = Remembered::read(&fleet_settings, Arc::clone(&sealer)).await?;
-    let places = Arc::new(PlacesKeeper::start(settings.geo.clone()));
     let shared = EdgeShared {
         plan: keeper.plan(),
         view: remembered.view(),
@@ -392,13 +403,13 @@ async fn start_core(
     };
     let (lanes, clock) = (lanes.clone(), Arc::clone(clock));
     let fleet = FleetHandle::start_with(remembered, fleet_settings, sealer, keys, lanes, clock).await?;
-    fleet.measure_by(settings.held, good_port(&edge, &places)).await;
+    fleet.measure_by(settings.held, good_port(&edge, places)).await;
     tokio::spawn(forgive(fleet.changes(), edge.clone()));
     tokio::spawn(crate::duty::follow(fleet.clone(), edge.clone()));
     if counts_jointly {
         tokio::spawn(crate::rates::share(Arc::clone(edge.tables()), keeper.plan(), fleet.clone()));
     }
-    Ok(((edge, to_run), fleet, places))
+    Ok(((edge, to_run), fleet))
 }
 
 /// Has the nodes of the site share keys of session tickets and certificates that are ordered.
@@ -412,6 +423,8 @@ async fn share_material(
     if settings.tls.listeners.is_empty() {
         return Ok(());
     }
+    // Keys of a process before: a revocation may have come since they were on their way.
+    crate::tickets_port::begin(fleet, &material.tickets(), clock.now_ms());
     tasks.spawn(crate::tickets_port::follow(fleet.clone(), material.tickets(), Arc::clone(clock)));
     if let Some(acme) = &settings.tls.acme {
         let shown = (keeper.plan(), Arc::clone(material));

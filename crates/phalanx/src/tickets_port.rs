@@ -1,4 +1,7 @@
 //! Keys of session tickets: the site's, where there is one that shares them, else the node's own.
+//!
+//! INVARIANT: what a revoked node knew makes and opens no ticket from the moment on at which this node knows of the revocation, whatever telling others
+//! takes.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,6 +9,16 @@ use std::time::Duration;
 use phalanx_fleet::{FleetHandle, Keeps};
 use phalanx_model::{Clock, Swap};
 use phalanx_trust::TicketKeys;
+
+/// Drops of the keys that a process before gave those that are in force no more.
+pub(crate) fn begin(fleet: &FleetHandle, keys: &Swap<TicketKeys>, now_ms: u64) {
+    let revoked_up_to_ms = fleet.site_revoked_up_to_ms();
+    let known = keys.load();
+    let in_force = known.rotated(now_ms, revoked_up_to_ms);
+    if let Some(in_force) = in_force {
+        keys.store(Arc::new(in_force));
+    }
+}
 
 /// Keeps the keys that the listeners use the same as the site's, rotates them where this node holds them, and drops at once what a
 /// revoked node knew.
@@ -22,23 +35,24 @@ pub(crate) async fn follow(fleet: FleetHandle, keys: Arc<Swap<TicketKeys>>, cloc
     loop {
         let (now_ms, revoked_up_to_ms) = (clock.now_ms(), fleet.site_revoked_up_to_ms());
         own = own.rotated(now_ms, revoked_up_to_ms).unwrap_or(own);
-        let mut shared = shelf.get(NAME).and_then(|bytes| TicketKeys::from_bytes(&bytes));
-        if shelf.may_write() {
+        let shared = shelf.get(NAME).and_then(|bytes| TicketKeys::from_bytes(&bytes));
+        let next = shelf.may_write().then(|| {
             // Where there are none, this node's become the site's: what was begun with them goes on.
             let base = shared.as_ref().unwrap_or(&own);
-            let next =
-                base.rotated(now_ms, revoked_up_to_ms).or_else(|| shared.is_none().then(|| own.clone()));
-            if let Some(next) = next
-                && shelf.put(NAME, &next.to_bytes(), u64::MAX).await.is_ok()
-            {
-                shared = Some(next);
-            }
-        }
-        let in_force = shared.map(|shared| shared.in_force(now_ms, revoked_up_to_ms));
+            base.rotated(now_ms, revoked_up_to_ms).or_else(|| shared.is_none().then(|| own.clone()))
+        });
+        let next = next.flatten();
+        // First: the others are told over a link that may be slow or gone.
+        let of_site = next.as_ref().or(shared.as_ref());
+        let in_force = of_site.map(|keys| keys.in_force(now_ms, revoked_up_to_ms));
         let in_force = in_force.filter(|keys| !keys.is_empty());
         let in_force = in_force.unwrap_or_else(|| own.in_force(now_ms, revoked_up_to_ms));
         if in_force.to_bytes() != keys.load().to_bytes() {
             keys.store(Arc::new(in_force));
+        }
+        if let Some(next) = next {
+            // Where the lease is gone meanwhile, its next holder makes others.
+            let _ = shelf.put(NAME, &next.to_bytes(), u64::MAX).await;
         }
         tokio::select! {
             _ = looks.tick() => {}

@@ -15,11 +15,11 @@ use super::check;
 use super::group::{EJECTED, Endpoint, FAILS_CHECKS, UpstreamGroup};
 use super::health::eject;
 use super::names::Names;
+use crate::leaving::Drain;
 use crate::overload;
 use crate::plan::{AppPlan, EdgePlan};
 use crate::settings::EdgeSettings;
 use crate::tables::NodeTables;
-use crate::worker::Drain;
 
 /// What the keeper remembers of an endpoint.
 #[derive(Debug, Default)]

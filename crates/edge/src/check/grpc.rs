@@ -63,8 +63,10 @@ pub(crate) async fn serve(
             send(respond, &envoy::write(&answer));
         }
         HEALTH => {
-            // A `HealthCheckResponse`.
-            let serves = if client.worker.lets_go() { NOT_SERVING } else { SERVING };
+            // A `HealthCheckResponse`. Where another process has followed, it is the node that serves, and the next connection gets there.
+            let leaving = &client.worker.leaving;
+            let out = leaving.begun() && !leaving.followed.get();
+            let serves = if out { NOT_SERVING } else { SERVING };
             send(respond, &[0x08, serves]);
         }
         _ => fail(respond, UNIMPLEMENTED),

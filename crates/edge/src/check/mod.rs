@@ -84,7 +84,7 @@ pub(crate) async fn answer(client: &mut Client, arrived: Arrived) -> bool {
     let Ok(body) = held else { return false };
     let whole = client.body.is_done() && asked.faults.is_empty();
     let persists = keeps_alive(&asked, &KnownFields::of(&asked)) && !client.is_spent();
-    let keep_alive = whole && persists && !client.worker.lets_go();
+    let keep_alive = whole && persists && !client.lets_go();
     let form = answer::Form { refuse_with, keep_alive, to: &asked };
     let limits = client.worker.shared.settings.limits.head;
     let question = match kind {

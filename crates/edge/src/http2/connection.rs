@@ -185,6 +185,8 @@ pub(crate) struct Streams {
     local: SocketAddr,
     /// What the connection's handshake told, if there was one.
     tls: Option<Agreed>,
+    /// The connection's place among the worker's.
+    slot: usize,
     actor: Option<IpAddr>,
     /// Which listener for questions of other proxies the connection came to, if to one.
     check: Option<usize>,
@@ -208,6 +210,7 @@ impl Streams {
             peer: client.peer,
             local: client.local,
             tls: client.tls,
+            slot: client.slot(),
             actor: client.control.client.get(),
             check: client.check,
             idle_ms: Cell::new(client.idle_ms()),
@@ -307,7 +310,7 @@ impl Streams {
     /// Whether no more streams are to come, the first time that it is so.
     fn end(&self) -> bool {
         let spent = self.begun.get() >= self.worker.shared.settings.limits.requests_per_connection;
-        let ends = self.control.ends.get() || spent || self.worker.lets_go();
+        let ends = self.control.ends.get() || spent || self.worker.leaving.lets_go(self.slot);
         let first = ends && !self.ending.replace(true);
         if first && spent {
             self.worker.counters.count_limit(LimitReached::RequestsPerConnection);

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use phalanx_decide::DecidePlan;
-use phalanx_edge::{AppPlan, EdgePlan};
+use phalanx_edge::{AppPlan, EdgePlan, Gently};
 use tokio::time::timeout;
 
 use crate::support::{Node, PATIENCE, Upstream, eventually};
@@ -53,8 +53,9 @@ async fn a_gentle_drain_lets_an_idle_connection_ask_once_more_and_says_that_it_w
     let (mut asks, mut rests) = (node.connect().await, node.connect().await);
     assert_eq!(asks.get("/").await.head.status, 200);
     assert_eq!(rests.get("/").await.head.status, 200);
-    let (edge, idle) = (node.edge.clone(), Duration::from_millis(300));
-    let draining = tokio::spawn(async move { edge.drain_gently(PATIENCE, idle).await });
+    let gently = Gently { told_within: Duration::ZERO, idle: Duration::from_millis(300) };
+    let edge = node.edge.clone();
+    let draining = tokio::spawn(async move { edge.drain_gently(PATIENCE, gently).await });
     eventually("it drains", || node.edge.sockets().unwrap().is_empty()).await;
     let answer = asks.get("/").await;
     assert_eq!((answer.text().as_str(), answer.header("connection").as_deref()), ("hello", Some("close")));

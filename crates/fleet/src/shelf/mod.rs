@@ -77,6 +77,16 @@ struct Reader {
     digest: [u8; 32],
     heard_at: Instant,
     given_at: Option<Instant>,
+    /// The version of the last record that it was sent, and of the last that it has told to have.
+    sent: u64,
+    has: Option<u64>,
+}
+
+impl Reader {
+    /// Whether it has told that it has all of this and nothing else.
+    fn has_all(&self, digest: &[u8; 32]) -> bool {
+        self.digest == *digest && self.has.is_none_or(|has| has >= self.sent)
+    }
 }
 
 impl FleetHandle {
@@ -220,7 +230,7 @@ impl Inner {
         let listens = |(node, reader): &(&Arc<str>, &Reader)| {
             reader.heard_at.elapsed() < GONE && self.believes(node, reader)
         };
-        state.readers.iter().filter(listens).all(|(_, reader)| reader.digest == digest)
+        state.readers.iter().filter(listens).all(|(_, reader)| reader.has_all(&digest))
     }
 
     /// Keeps a secret in the node's state, where it is sealed.
@@ -246,11 +256,15 @@ impl Inner {
 
     /// Says what this node has, and to which key it wants the rest sealed.
     async fn ask(&self) {
-        let digest = self.state.lock().items.digest();
+        let (digest, given) = {
+            let mut state = self.state.lock();
+            (state.items.digest(), state.given)
+        };
         let wanted = Wanted {
             key: self.key.public().to_vec(),
             digest: digest.to_vec(),
             in_step: *self.in_step.borrow(),
+            given: Some(given),
         };
         let me = &self.shared.me;
         let subject = subject::of_shelf_want(&me.site, &me.node, self.name);
@@ -277,22 +291,11 @@ impl Inner {
     /// Gives a node these secrets, or all, and the names of all there are.
     async fn give(&self, to: &str, names: Option<&[&str]>) {
         let now_ms = self.shared.clock.now_ms();
-        let given: Vec<Given> = {
-            let state = self.state.lock();
-            let wanted = |name: &str| names.is_none_or(|names| names.contains(&name));
-            let items = state.items.iter().filter(|(name, _)| wanted(name));
-            let mut given: Vec<_> = items.map(|(name, item)| Given::put(name, item)).collect();
-            given.push(Given::All {
-                names: state.items.iter().map(|(name, _)| items::name_hash(name)).collect(),
-            });
-            given
-        };
-        for one in given {
+        for (version, one) in self.gifts(to, names, now_ms) {
             // Asked for each: a revocation may have come meanwhile, or the lease may be another's.
             let Some(key) = self.believed(to).filter(|_| self.may_write()) else { return };
             let me = &self.shared.me;
             let subject = subject::of_shelf_gift(&me.site, &me.node, self.name, to);
-            let version = self.shared.core.lock().clock.tick(now_ms);
             let expires_at_ms = now_ms.saturating_add(COUNTS_FOR_MS);
             let sealed = one.to_bytes().and_then(|plain| seal_to(&key, &self.context(&subject), &plain).ok());
             let signed = sealed.and_then(|body| {
@@ -305,6 +308,39 @@ impl Inner {
                 return;
             }
         }
+    }
+
+    /// What a node is to be given, with versions that follow each other as the states of the shelf do: two who give at once, of which one
+    /// read the shelf before a change, cannot take the change back.
+    fn gifts(&self, to: &str, names: Option<&[&str]>, now_ms: u64) -> Vec<(u64, Given)> {
+        let mut state = self.state.lock();
+        let wanted = |name: &str| names.is_none_or(|names| names.contains(&name));
+        let items = state.items.iter().filter(|(name, _)| wanted(name));
+        let mut given: Vec<_> = items.map(|(name, item)| Given::put(name, item)).collect();
+        given
+            .push(Given::All { names: state.items.iter().map(|(name, _)| items::name_hash(name)).collect() });
+        let mut core = self.shared.core.lock();
+        let given: Vec<_> = given.into_iter().map(|one| (core.clock.tick(now_ms), one)).collect();
+        drop(core);
+        if let (Some(reader), Some((version, _))) = (state.readers.get_mut(to), given.last()) {
+            reader.sent = *version;
+            reader.given_at = Some(Instant::now());
+        }
+        given
+    }
+
+    /// Who lacks something although the last that it was given has had its time to arrive.
+    fn lacking(&self) -> Vec<Arc<str>> {
+        if !self.may_write() {
+            return Vec::new();
+        }
+        let mut state = self.state.lock();
+        let digest = state.items.digest();
+        let lacks = |reader: &Reader| {
+            let lately = reader.given_at.is_some_and(|at| at.elapsed() < GIVEN_LATELY);
+            !lately && reader.heard_at.elapsed() < GONE && !reader.has_all(&digest)
+        };
+        state.readers.iter().filter(|(_, reader)| lacks(reader)).map(|(node, _)| Arc::clone(node)).collect()
     }
 
     /// The key to seal to a node with: one that it signed with a key that is believed now.
@@ -354,7 +390,6 @@ impl Inner {
         let digest = <[u8; 32]>::try_from(wanted.digest.as_slice()).map_err(|_| unreadable())?;
         let may_write = self.may_write();
         let mut state = self.state.lock();
-        let lacks = digest != state.items.digest() || !wanted.in_step;
         if state.readers.len() >= READERS_MAX && !state.readers.contains_key(&node) {
             state.readers.retain(|_, reader| reader.heard_at.elapsed() < GONE);
             if state.readers.len() >= READERS_MAX {
@@ -366,15 +401,18 @@ impl Inner {
             return Ok(None);
         }
         let lately = before.and_then(|before| before.given_at).filter(|at| at.elapsed() < GIVEN_LATELY);
-        let gives = lacks && may_write && lately.is_none();
         let reader = Reader {
             key: wanted.key,
             signed_by: record.key_id,
             version: record.version,
             digest,
             heard_at: Instant::now(),
-            given_at: if gives { Some(Instant::now()) } else { lately },
+            given_at: lately,
+            sent: before.map_or(0, |before| before.sent),
+            has: wanted.given,
         };
+        let lacks = !wanted.in_step || !reader.has_all(&state.items.digest());
+        let gives = lacks && may_write && lately.is_none();
         state.readers.insert(Arc::clone(&node), reader);
         drop(state);
         self.heard.send_modify(|count| *count += 1);
@@ -438,6 +476,9 @@ async fn run(inner: Arc<Inner>, mut told: mpsc::Receiver<Delivery>) {
                 continue;
             }
             _ = turns.tick() => {
+                for node in inner.lacking() {
+                    inner.give(&node, None).await;
+                }
                 !*inner.in_step.borrow() || asked_at.is_none_or(|at| at.elapsed() >= ASKED_EVERY)
             }
             Ok(()) = link.changed() => link.borrow_and_update().connected,

@@ -14,6 +14,10 @@ pub(super) struct Wanted {
     pub(super) digest: Vec<u8>,
     /// It was given all there is.
     pub(super) in_step: bool,
+    /// The version of the last record that it was given. Two states may have one digest, as after a secret was put there and taken away:
+    /// only this tells them apart. Nodes of before do not say it.
+    #[serde(default)]
+    pub(super) given: Option<u64>,
 }
 
 impl Wanted {

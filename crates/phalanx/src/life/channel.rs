@@ -68,11 +68,23 @@ impl Channel {
 
     /// The next message and its descriptors; none at the end.
     pub(super) fn receive<T: DeserializeOwned>(&self) -> io::Result<Option<(T, Vec<OwnedFd>)>> {
-        let mut text = vec![0; MESSAGE_BYTES_MAX];
+        self.receive_by(&mut Self::buffer())
+    }
+
+    /// What messages are received by, for who receives many.
+    pub(super) fn buffer() -> Vec<u8> {
+        vec![0; MESSAGE_BYTES_MAX]
+    }
+
+    /// The next message, received by a [`Self::buffer`].
+    pub(super) fn receive_by<T: DeserializeOwned>(
+        &self,
+        text: &mut [u8],
+    ) -> io::Result<Option<(T, Vec<OwnedFd>)>> {
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS_MAX))];
         let mut ancillary = RecvAncillaryBuffer::new(&mut space);
         let received = loop {
-            let mut into = [IoSliceMut::new(&mut text)];
+            let mut into = [IoSliceMut::new(&mut *text)];
             match recvmsg(&self.0, &mut into, &mut ancillary, RecvFlags::CMSG_CLOEXEC) {
                 Ok(received) => break received,
                 Err(rustix::io::Errno::INTR) => {}

@@ -9,14 +9,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail};
+use phalanx_edge::Gently;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout_at};
 
 use super::channel::{Channel, DESCRIPTORS_MAX};
 use super::launcher::{Image, Launcher, Upgrade};
+use super::memory::{self, Tickets};
 use super::sockets::HandedSocket;
 use super::takeover::{ToPredecessor, ToSuccessor};
-use super::{STEP_MAX, relay, service};
+use super::{STEP_MAX, orders, relay, service};
 use crate::node::{Node, Remains};
 use crate::up::Stop;
 
@@ -36,7 +38,8 @@ pub(crate) async fn hand_over(
     stop: &mut Stop,
 ) -> Followed {
     tracing::info!(program = %launcher.program().display(), "an upgrade begins");
-    let prepared = stop.unless(attempt(launcher, Image::Installed, node.sockets(), None)).await;
+    let prepared =
+        stop.unless(attempt(launcher, Image::Installed, node.sockets(), (None, node.tickets()))).await;
     let prepared = prepared.unwrap_or_else(|| Err(anyhow!("the node was told to stop")));
     let successor = match prepared {
         Ok(successor) => successor,
@@ -73,7 +76,7 @@ async fn attempt(
     launcher: &Arc<Launcher>,
     image: Image,
     sockets: anyhow::Result<Vec<HandedSocket>>,
-    fault: Option<String>,
+    (fault, tickets): (Option<String>, Tickets),
 ) -> anyhow::Result<Successor> {
     if std::process::id() == 1 {
         bail!(
@@ -87,7 +90,8 @@ async fn attempt(
         let id = launcher.launch(image, theirs)?;
         // What failed may have failed by settings that were changed meanwhile: our own image gets those that it serves with.
         let settings = if image == Image::Own { launcher.settings() } else { None };
-        let prepared = give(&channel, sockets, (fault, settings)).and_then(|()| expect_prepared(&channel));
+        let prepared =
+            give(&channel, sockets, (fault, settings, tickets)).and_then(|()| expect_prepared(&channel));
         prepared.map_err(|error| with_end(error, &launcher)).map(|()| Successor { id, channel })
     };
     tokio::task::spawn_blocking(attempt).await?
@@ -96,14 +100,14 @@ async fn attempt(
 fn give(
     channel: &Channel,
     sockets: Vec<HandedSocket>,
-    (fault, settings): (Option<String>, Option<String>),
+    (fault, settings, tickets): (Option<String>, Option<String>, Tickets),
 ) -> anyhow::Result<()> {
     for some in sockets.chunks(DESCRIPTORS_MAX) {
         let labels = some.iter().map(|(label, _)| label.clone()).collect();
         let descriptors: Vec<_> = some.iter().map(|(_, socket)| socket.as_fd()).collect();
         say(channel, &ToSuccessor::Sockets(labels), &descriptors)?;
     }
-    say(channel, &ToSuccessor::Prepare { fault, settings }, &[])
+    say(channel, &ToSuccessor::Prepare { fault, settings, tickets }, &[])
 }
 
 fn say(channel: &Channel, message: &ToSuccessor, with: &[BorrowedFd<'_>]) -> anyhow::Result<()> {
@@ -117,7 +121,9 @@ fn expect_prepared(channel: &Channel) -> anyhow::Result<()> {
     match answer(channel)? {
         ToPredecessor::Prepared => Ok(()),
         ToPredecessor::Failed(why) => bail!("the new process refuses to start: {why}"),
-        ToPredecessor::Ready => bail!("the new process says something else"),
+        ToPredecessor::Ready | ToPredecessor::InForce { .. } => {
+            bail!("the new process says something else")
+        }
     }
 }
 
@@ -125,7 +131,9 @@ fn expect_ready(channel: &Channel) -> anyhow::Result<()> {
     match answer(channel)? {
         ToPredecessor::Ready => Ok(()),
         ToPredecessor::Failed(why) => bail!("the new process cannot serve: {why}"),
-        ToPredecessor::Prepared => bail!("the new process says something else"),
+        ToPredecessor::Prepared | ToPredecessor::InForce { .. } => {
+            bail!("the new process says something else")
+        }
     }
 }
 
@@ -176,7 +184,8 @@ async fn follow(
             pause = (pause * 2).min(PAUSE_MAX);
         }
         let sockets = remains.sockets();
-        successor = stop.unless(attempt(launcher, Image::Own, sockets, fault.clone())).await?;
+        successor =
+            stop.unless(attempt(launcher, Image::Own, sockets, (fault.clone(), remains.tickets()))).await?;
     }
 }
 
@@ -195,15 +204,20 @@ async fn give_state(channel: Channel, launcher: &Arc<Launcher>) -> anyhow::Resul
 /// Ends the connections, gently, while their events go to the successor.
 async fn let_go(remains: Remains, channel: Channel, drain: Duration) {
     let until = Instant::now() + drain;
-    let Remains { edge, sockets, released, before } = remains;
+    let Remains { edge, sockets, released, before, clock, view, .. } = remains;
     sockets.close();
     let (over, is_over) = watch::channel(false);
-    let handed_on = released.map(|released| relay::hand_on(channel, released, is_over)).transpose();
+    if let Err(error) = channel.try_clone().and_then(|channel| orders::obey(channel, view)) {
+        tracing::warn!(%error, "what is decided from here on does not end connections of this process");
+    }
+    let remembered = memory::of(edge.tables(), clock.now_ms());
+    let hand_on = |released| relay::hand_on(channel, released, remembered, is_over);
+    let handed_on = released.map(hand_on).transpose();
     let handed_on = handed_on.unwrap_or_else(|error| {
         tracing::error!(%error, "the last events of this process are lost");
         None
     });
-    edge.drain_gently(drain, IDLE_MAX).await;
+    edge.drain_gently(drain, GENTLY).await;
     // A process before this one may have connections still, and hand its events on by way of us.
     if let Some(before) = before {
         let _ = timeout_at(until, before).await;
@@ -222,6 +236,7 @@ fn tell(asked: Option<Upgrade>, outcome: Result<(), String>) {
 
 const PAUSE: Duration = Duration::from_secs(1);
 const PAUSE_MAX: Duration = Duration::from_secs(30);
-/// How long an idle connection may ask once more. Who keeps connections busy asks within this; who does not asks again on a new one.
-const IDLE_MAX: Duration = Duration::from_secs(10);
+/// Connections are made anew within `told_within` by those who keep them busy, with a full handshake by who has no ticket: 10,000 in five
+/// seconds take a third of a core. Who keeps a connection idle may ask once more within `idle`, and asks on a new one after that.
+const GENTLY: Gently = Gently { told_within: Duration::from_secs(5), idle: Duration::from_secs(10) };
 const HANDING_ON_MAX: Duration = Duration::from_secs(5);

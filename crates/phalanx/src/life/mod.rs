@@ -9,6 +9,9 @@
 mod channel;
 pub(crate) mod handover;
 mod launcher;
+mod leisure;
+mod memory;
+mod orders;
 pub(crate) mod privileges;
 pub(crate) mod relay;
 pub(crate) mod sandbox;
@@ -18,6 +21,8 @@ mod syscalls;
 mod takeover;
 
 pub(crate) use launcher::{Launcher, LauncherArgs, Upgrade, run as launcher};
+pub(crate) use leisure::at_leisure;
+pub(crate) use memory::Tickets;
 pub(crate) use sockets::{HandedSocket, Purpose, Sockets};
 pub(crate) use takeover::Start;
 

@@ -177,6 +177,8 @@ const ALLOWED: &[c_long] = &[
     libc::SYS_getresgid,
     libc::SYS_capget,
     libc::SYS_sched_yield,
+    // Work of a take-over steps back behind requests.
+    libc::SYS_setpriority,
     libc::SYS_sched_getaffinity,
     libc::SYS_sched_setaffinity,
     libc::SYS_sched_getparam,

@@ -5,14 +5,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
+use phalanx_edge::NodeTables;
+use phalanx_fleet::Change;
 use phalanx_model::lanes::Lanes;
-use phalanx_model::{AccessEvent, LedgerEntry, SecurityEvent};
+use phalanx_model::{AccessEvent, Actor, Decision, LedgerEntry, SecurityEvent, Swap, View};
+use phalanx_trust::TicketKeys;
 use serde::{Deserialize, Serialize};
-use tokio::sync::oneshot;
+use tokio::sync::{broadcast, oneshot};
 
 use super::channel::Channel;
+use super::memory::{Good, Struck, Tickets};
 use super::sockets::{Label, Sockets};
-use super::{STEP_MAX, TAKES_OVER, relay};
+use super::{STEP_MAX, TAKES_OVER, orders, relay};
 
 /// What a process tells its successor.
 #[derive(Debug, Serialize, Deserialize)]
@@ -23,13 +27,21 @@ pub(super) enum ToSuccessor {
     Prepare {
         fault: Option<String>,
         settings: Option<String>,
+        /// Not sent by the versions before.
+        #[serde(default)]
+        tickets: Tickets,
     },
     /// The state is closed.
     StateIsYours,
     /// Events of requests that end at the predecessor.
+    Events(Vec<AccessEvent>),
+    /// One of them, as the versions before send it.
     Access(Box<AccessEvent>),
     Security(SecurityEvent),
     Ledger(LedgerEntry),
+    /// What the predecessor remembers of actors, once the other serves; versions before leave it aside.
+    Struck(Vec<Struck>),
+    Good(Vec<Good>),
 }
 
 /// What a successor answers.
@@ -41,6 +53,8 @@ pub(super) enum ToPredecessor {
     Ready,
     /// It gives up.
     Failed(String),
+    /// What is in force about an actor by now. Said when it serves, to who may not listen.
+    InForce { actor: Actor, decisions: Vec<Arc<Decision>> },
 }
 
 /// How the process was started.
@@ -59,17 +73,19 @@ impl Start {
         let channel = Channel::of_stdin().context("there is no process to take over from")?;
         channel.wait_at_most(Some(GIVING_MAX))?;
         let mut sockets: Vec<(Label, OwnedFd)> = Vec::new();
-        let (fault, settings) = loop {
+        let (fault, settings, tickets) = loop {
             match channel.receive()? {
                 Some((ToSuccessor::Sockets(labels), descriptors)) => {
                     sockets.extend(labels.into_iter().zip(descriptors));
                 }
-                Some((ToSuccessor::Prepare { fault, settings }, _)) => break (fault, settings),
+                Some((ToSuccessor::Prepare { fault, settings, tickets }, _)) => {
+                    break (fault, settings, tickets);
+                }
                 Some(_) => bail!("the process to take over from says something else"),
                 None => bail!("the process to take over from is gone"),
             }
         };
-        let takeover = Arc::new(Takeover { channel, fault, settings });
+        let takeover = Arc::new(Takeover { channel, fault, settings, tickets });
         Ok(Self { sockets: Arc::new(Sockets::of_predecessor(sockets)), takeover: Some(takeover) })
     }
 
@@ -92,12 +108,18 @@ pub(crate) struct Takeover {
     channel: Channel,
     fault: Option<String>,
     settings: Option<String>,
+    tickets: Tickets,
 }
 
 impl Takeover {
     /// What the start before this one came to, if it failed.
     pub(crate) fn fault(&self) -> Option<&str> {
         self.fault.as_deref()
+    }
+
+    /// The keys of session tickets that the predecessor has, if it sent any.
+    pub(crate) fn tickets(&self) -> Option<TicketKeys> {
+        self.tickets.keys()
     }
 
     /// Says that all is prepared and waits for the state. Blocks.
@@ -113,13 +135,19 @@ impl Takeover {
 
     /// Says that the node serves, and takes the predecessor's events into these lanes until it ends; resolves then. None if it is gone, which is
     /// no reason not to serve.
-    pub(crate) fn ready(&self, lanes: Lanes) -> anyhow::Result<Option<oneshot::Receiver<()>>> {
+    pub(crate) fn ready(
+        &self,
+        lanes: Lanes,
+        tables: Arc<NodeTables>,
+        (changes, view): (broadcast::Receiver<Change>, Arc<Swap<View>>),
+    ) -> anyhow::Result<Option<oneshot::Receiver<()>>> {
         if let Err(error) = self.channel.send(&ToPredecessor::Ready, &[]) {
             tracing::warn!(%error, "the process that is taken over from is gone");
             return Ok(None);
         }
         self.channel.wait_at_most(None)?;
-        Ok(Some(relay::take_in(self.channel.try_clone()?, lanes)?))
+        orders::tell(self.channel.try_clone()?, changes, view)?;
+        Ok(Some(relay::take_in(self.channel.try_clone()?, lanes, tables)?))
     }
 
     /// Says why it does not come to that.

@@ -6,13 +6,14 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use parking_lot::Mutex;
 use phalanx_edge::EdgeHandle;
-use phalanx_model::{LedgerEntry, LedgerKind};
+use phalanx_model::{Clock, LedgerEntry, LedgerKind, Swap, View};
 use phalanx_record::Released;
+use phalanx_trust::TicketKeys;
 use tokio::sync::{mpsc, oneshot};
 
 use super::Node;
 use crate::life::sandbox::Confinement;
-use crate::life::{HandedSocket, Sockets, Start, Upgrade};
+use crate::life::{HandedSocket, Sockets, Start, Tickets, Upgrade};
 
 /// How the process came to be, and who may follow it.
 pub(crate) struct Birth {
@@ -28,6 +29,9 @@ pub(crate) struct Remains {
     pub(crate) sockets: Arc<Sockets>,
     pub(crate) released: Option<Released>,
     pub(crate) before: Option<oneshot::Receiver<()>>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) view: Arc<Swap<View>>,
+    tickets: Arc<Swap<TicketKeys>>,
 }
 
 pub(super) type UpgradeFault = Arc<Mutex<Option<String>>>;
@@ -36,6 +40,11 @@ impl Node {
     /// Every listening socket, for a process that follows.
     pub(crate) fn sockets(&self) -> anyhow::Result<Vec<HandedSocket>> {
         Ok(self.sockets.for_successor(self.edge.sockets()?)?)
+    }
+
+    /// The keys of session tickets, for a process that follows.
+    pub(crate) fn tickets(&self) -> Tickets {
+        Tickets::of(&self.keepers.material.tickets().load())
     }
 
     /// How long connections may go on after another process has followed.
@@ -73,7 +82,10 @@ impl Node {
             Ok(security) => released.with_security(security),
             Err(_) => released,
         });
-        Remains { edge: self.edge, sockets: self.sockets, released, before: self.before }
+        let tickets = self.keepers.material.tickets();
+        let view = self.fleet.view();
+        let Self { edge, sockets, before, clock, .. } = self;
+        Remains { edge, sockets, released, before, clock, view, tickets }
     }
 }
 
@@ -81,6 +93,11 @@ impl Remains {
     /// Every listening socket, for the next attempt to be followed.
     pub(crate) fn sockets(&self) -> anyhow::Result<Vec<HandedSocket>> {
         Ok(self.sockets.for_successor(self.edge.sockets()?)?)
+    }
+
+    /// The keys of session tickets, as they are now.
+    pub(crate) fn tickets(&self) -> Tickets {
+        Tickets::of(&self.tickets.load())
     }
 }
 
