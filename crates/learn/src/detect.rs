@@ -2,8 +2,8 @@
 
 use phalanx_model::Confidence;
 
-use crate::correlate::Link;
 use crate::event::Subject;
+use crate::link::Link;
 
 /// A kind of attack, or of trouble.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]

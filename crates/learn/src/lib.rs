@@ -20,6 +20,7 @@ pub mod event;
 pub mod login;
 
 mod evidence;
+pub mod link;
 mod table;
 
 pub mod detect;

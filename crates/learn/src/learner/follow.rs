@@ -3,10 +3,10 @@
 use phalanx_model::Confidence;
 
 use super::{Learner, seconds};
-use crate::correlate::Link;
 use crate::detect::{Detector, Signal};
 use crate::event::{Event, Outcome, Place, Step, Subject, SubjectKind};
 use crate::evidence::{Feature, SeriesKey};
+use crate::link::Link;
 use crate::share::{SEEN_MAX, Seen};
 use crate::sketch::{Quantiles, low32, mix};
 

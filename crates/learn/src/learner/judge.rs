@@ -3,10 +3,10 @@
 use phalanx_model::Confidence;
 
 use super::{Learner, address_hash};
-use crate::correlate::{Entity, Link};
 use crate::detect::{Detector, Signal, Threshold};
 use crate::event::{Event, Subject, SubjectKind};
 use crate::evidence::{BUCKET_MS, Feature, OWN, SETTLED_LEAST, Series, SeriesKey, Share, Totals, bucket};
+use crate::link::{Entity, Link};
 
 /// What evidence amounts to.
 struct Case {
