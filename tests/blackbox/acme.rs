@@ -1,6 +1,6 @@
 //! Certificates from a real authority, pebble, that looks at real nodes.
 
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -148,10 +148,6 @@ pub(crate) fn self_signed(folder: &Path, file: &str, name: &str) {
 }
 
 const EXTERNAL_KEY: &str = "zWNDZM6eQGHWpSRTPal5eIUYFTu7EajVIoguysqZ9wG44nMEtx3MUAsUDkMTQ12W";
-
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
-}
 
 /// A node in front of an app, with a settings file in its folder that says this, too.
 fn node(folder: &Path, app: &App, (http, tls): (u16, u16), more: &str) -> Node {

@@ -2,10 +2,9 @@
 //! with what the guide says.
 
 use std::io::{Read, Write};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicU16, Ordering};
 
 use socket2::{Domain, Socket, Type};
 use tempfile::TempDir;
@@ -78,15 +77,6 @@ fn installed() -> bool {
         }
     }
     true
-}
-
-/// A free port below those that the system gives to connections: with these proxies begin before the last of them listens.
-fn free_port() -> u16 {
-    static NEXT: AtomicU16 = AtomicU16::new(0);
-    let first = u16::try_from(std::process::id() % 6_000).unwrap();
-    let next = || 20_000 + (first + NEXT.fetch_add(1, Ordering::Relaxed)) % 12_000;
-    let is_free = |port: &u16| TcpListener::bind(("127.0.0.1", *port)).is_ok();
-    std::iter::repeat_with(next).take(12_000).find(is_free).unwrap()
 }
 
 /// The code block of the guide that begins so.

@@ -2,7 +2,7 @@
 //! is taken over.
 
 use std::fs;
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -121,7 +121,7 @@ struct Lapi {
 impl Lapi {
     /// With a certificate for `localhost` in `folder` it speaks TLS.
     fn start(folder: &Path, tls: bool) -> Self {
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = free_port();
         let name = folder.display();
         let scheme = if tls { "https" } else { "http" };
         let certificate = match tls {

@@ -1,6 +1,6 @@
 //! Configurations of other proxies: what is made of them does what they did.
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
@@ -62,7 +62,7 @@ fn seen(listen: SocketAddr, apps: &[App], host: &str, path: &str) -> Seen {
 
 /// A free port, for two programs after each other.
 fn free() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+    SocketAddr::from(([127, 0, 0, 1], free_port()))
 }
 
 /// Makes a node of a configuration in `folder`, with state and admin listener of its own.

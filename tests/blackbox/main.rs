@@ -46,3 +46,5 @@ mod upgrade;
 mod upgrade_fleet;
 #[cfg(test)]
 mod upgrade_protocols;
+#[cfg(test)]
+mod upstreams;

@@ -174,7 +174,7 @@ struct Prometheus(Child, std::net::SocketAddr);
 
 impl Prometheus {
     fn start(folder: &Path, node: &Node) -> Self {
-        let listen = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let listen = std::net::SocketAddr::from(([127, 0, 0, 1], free_port()));
         let config = format!(
             "global: {{scrape_interval: 1s, evaluation_interval: 1s}}\nrule_files: [{}]\nscrape_configs:\n\
              - job_name: phalanx\n  authorization: {{credentials_file: {}}}\n\

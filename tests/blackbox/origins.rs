@@ -1,7 +1,6 @@
 //! Upstreams that we did not write: gRPC's own server and client, nginx and Node with TLS and HTTP/2, and servers that die under load.
 
 use std::io::{BufRead, BufReader};
-use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -49,7 +48,7 @@ fn peer(file: &str) -> std::path::PathBuf {
 }
 
 /// Whether a program is missing, with a line that says so.
-fn absent(name: &str, args: &[&str]) -> bool {
+pub(crate) fn absent(name: &str, args: &[&str]) -> bool {
     let mut command = Command::new(name);
     command.args(args).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     let missing = !command.status().is_ok_and(|status| status.success());
@@ -61,7 +60,7 @@ fn absent(name: &str, args: &[&str]) -> bool {
 }
 
 /// A certificate for `origin.test` and the authority that signed it: `origin.pem`, `origin.key`, `ca.pem`. Returns the pin of its key.
-fn certificate(folder: &Path) -> String {
+pub(crate) fn certificate(folder: &Path) -> String {
     let script = "set -e
         new='-newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes'
         openssl req -x509 $new -days 30 -subj /CN=ca -keyout ca.key -out ca.pem
@@ -80,7 +79,7 @@ fn certificate(folder: &Path) -> String {
 }
 
 /// A node with this policy, beside the files of a folder.
-fn node(folder: &Path, policy: &str) -> Node {
+pub(crate) fn node(folder: &Path, policy: &str) -> Node {
     let settings = format!(
         "policy = \"policy.toml\"\n[node]\nname = \"a\"\nstate = {:?}\n[listen]\naddress = [\"127.0.0.1:0\"]\nadmin = \"127.0.0.1:0\"\nh2c = true\n",
         folder.join("state")
@@ -213,7 +212,7 @@ fn nginx_is_reached_over_tls_where_policy_says_whom_to_believe() {
     }
     let folder = tempfile::tempdir().unwrap();
     certificate(folder.path());
-    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let port = free_port();
     let at = folder.path().display();
     let configuration = format!(
         "daemon off; pid {at}/nginx.pid; error_log {at}/error.log; events {{}}\n\

@@ -1,6 +1,6 @@
 //! Behind the balancers that people have: HAProxy and nginx pass connections on with PROXY headers.
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
@@ -29,10 +29,6 @@ fn absent(program: &str) -> bool {
         eprintln!("skipped: {program} not installed");
     }
     missing
-}
-
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 /// A node whose only listener takes connections of balancers on this machine.

@@ -230,8 +230,7 @@ fn malformed_requests_are_refused_and_recorded() {
 
 #[test]
 fn a_missing_upstream_is_502_with_an_id() {
-    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let node = Node::up(&format!("http://{free}"), &[]);
+    let node = Node::up(&format!("http://127.0.0.1:{}", free_port()), &[]);
     let reply = node.get("/");
     assert_eq!(reply.status, 502);
     assert_eq!(reply.id().len(), 26);

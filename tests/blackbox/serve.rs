@@ -77,7 +77,7 @@ pub(crate) fn has_nats() -> bool {
 }
 
 pub(crate) fn free() -> String {
-    format!("127.0.0.1:{}", TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port())
+    format!("127.0.0.1:{}", free_port())
 }
 
 fn signal(name: &str, pid: &str) {

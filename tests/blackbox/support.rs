@@ -6,7 +6,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU16, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -354,7 +354,7 @@ pub(crate) struct Nats {
 impl Nats {
     pub(crate) fn start() -> Option<Self> {
         let folder = tempfile::tempdir().unwrap();
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = free_port();
         let child = Self::spawn(port, folder.path())?;
         Some(Self { child, port, folder })
     }
@@ -362,7 +362,7 @@ impl Nats {
     /// A server with the configuration that a command, told the server's port and a folder, wrote into that folder.
     pub(crate) fn start_configured(write: impl FnOnce(u16, &Path)) -> Option<Self> {
         let folder = tempfile::tempdir().unwrap();
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = free_port();
         write(port, folder.path());
         let mut command = Command::new(Self::binary());
         command.arg("-c").arg(folder.path().join("nats-server.conf"));
@@ -415,6 +415,15 @@ impl Drop for Nats {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// A free port below those that the system gives to connections, one of which could else take it before a server listens there.
+pub(crate) fn free_port() -> u16 {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let first = u16::try_from(std::process::id() % 6_000).unwrap();
+    let next = || 20_000 + (first + NEXT.fetch_add(1, Ordering::Relaxed)) % 12_000;
+    let is_free = |port: &u16| TcpListener::bind(("127.0.0.1", *port)).is_ok();
+    std::iter::repeat_with(next).take(12_000).find(is_free).unwrap()
 }
 
 /// Waits until the condition holds; fails after [`DEADLINE`].

@@ -451,10 +451,6 @@ fn tls_that_is_not_opened_is_passed_on_by_either_process() {
     until("the old process ends", || !runs(old));
 }
 
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
-}
-
 #[test]
 fn balancers_and_proxies_that_ask_notice_nothing() {
     if absent() {

@@ -43,7 +43,7 @@ def main():
     print(f"load average {os.getloadavg()[0]:.1f}")
     origin = Origin()
     for protocol in args.protocol or ["http/1.1", "h2"]:
-        node = Node(args.binary, origin.address, limits='idle_time = "10m"', workers=1, mode="off")
+        node = Node(args.binary, origin.address, limits='idle_time = "10m"\nhandshake_rate = 100000', workers=1, mode="off")
         try:
             context = tls_context((protocol,))
             kept = [open_one(node, protocol, context, number) for number in range(200)]

@@ -264,6 +264,8 @@ def phalanx(
     (tls,) = free_ports(1)
     words += ["--tls-listen", f"127.0.0.1:{tls}", "--cert", lab.folder / "cert.pem", "--key", lab.folder / "key.pem"]
     words += ["--json", "--state", lab.subfolder(f"{name}-state"), "--workers", str(workers), *rules]
+    # All load comes from one address, which begins more handshakes than a client may.
+    words += ["--operator", "127.0.0.1/32"]
     child = lab.spawn(words, name, stdout=subprocess.PIPE)
     line = first_line(child)
     if not line:

@@ -99,7 +99,7 @@ def main():
     others = cores[1:] or cores
     os.sched_setaffinity(0, set(others))
     origin = Origin()
-    limits = 'idle_time = "10m"'
+    limits = 'idle_time = "10m"\nhandshake_rate = 100000'
     node = Node(args.binary, origin.address, limits=limits, workers=1, mode="off", wrapper=["taskset", "-c", str(cores[0])])
     context = multiprocessing.get_context("fork")
     result = {"load_average": os.getloadavg()[0], "idle": args.idle}

@@ -4,6 +4,7 @@
 #
 # In namespaces of its own, with copies on top of the machine's folders: nothing of it is seen outside, and no port is taken.
 set -euo pipefail
+here=$(dirname "$(realpath "$0")")
 
 if [ -z "${PACKAGE_TRIAL:-}" ]; then
     export PACKAGE_TRIAL=1
@@ -15,6 +16,7 @@ layers=$(mktemp -d)
 mount -t tmpfs tmpfs "$layers"
 cp "$old" "$layers/old.deb"
 cp "$new" "$layers/new.deb"
+cp "$here/load.py" "$layers/"
 for folder in etc usr var; do
     mkdir -p "$layers/$folder/upper" "$layers/$folder/work"
     mount -t overlay overlay -o "lowerdir=/$folder,upperdir=$layers/$folder/upper,workdir=$layers/$folder/work" "/$folder"
@@ -71,30 +73,7 @@ phalanx status --state $state | grep -A 4 '^process' || fail "no status"
 before=$(process)
 
 # Keep-alive and new connections, all the time.
-python3 - "$layers/stop" >"$layers/load" 2>&1 <<'PYTHON' &
-import http.client, os, sys, threading
-served, failed = [0], []
-def ask(keeps):
-    connection = None
-    while not os.path.exists(sys.argv[1]):
-        try:
-            connection = connection or http.client.HTTPConnection("127.0.0.1", 8080, timeout=20)
-            connection.request("GET", "/upgrades.md")
-            answer = connection.getresponse()
-            answer.read()
-            assert answer.status == 200, answer.status
-            served[0] += 1
-            if not keeps or answer.will_close:
-                connection.close()
-                connection = None
-        except Exception as error:
-            failed.append(repr(error))
-            connection = None
-threads = [threading.Thread(target=ask, args=(number % 2 == 0,)) for number in range(4)]
-[thread.start() for thread in threads]
-[thread.join() for thread in threads]
-print(len(failed), served[0], failed[:3])
-PYTHON
+python3 "$layers/load.py" "$layers/stop" >"$layers/load" 2>&1 &
 load=$!
 echo '# looked at by an operator' >>/etc/phalanx/policy.toml
 dpkg -i "$layers/new.deb" | grep -i 'took over' || fail "the running node was not followed"

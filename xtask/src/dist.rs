@@ -58,7 +58,11 @@ pub(crate) fn trial() -> anyhow::Result<()> {
         let package = Package { version: version()?, revision, binary: &binary, compression: "none" };
         packages.push(package.build(&out, &epoch)?);
     }
-    must(Command::new("bash").arg(place::root().join("tests/package/run.sh")).args(packages))
+    for script in ["run.sh", "systemd.sh"] {
+        let script = place::root().join("tests/package").join(script);
+        must(Command::new("bash").arg(script).args(&packages))?;
+    }
+    Ok(())
 }
 
 /// What keeps the trial from running here; none if nothing does.

@@ -10,6 +10,7 @@
 
 pub mod plan;
 
+pub mod arrivals;
 pub mod good;
 pub mod strikes;
 mod table;
@@ -19,6 +20,7 @@ pub mod rate;
 pub mod provenance;
 pub mod verdict;
 
+pub use arrivals::{Arrival, Arrivals};
 pub use good::{GoodActor, GoodTraffic};
 pub use plan::{DecidePlan, Mode, OnError, StrikeRules};
 pub use provenance::Provenance;

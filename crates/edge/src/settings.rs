@@ -3,6 +3,7 @@
 use std::hash::{BuildHasher, Hasher};
 use std::net::SocketAddr;
 
+use phalanx_decide::rate::Pace;
 use phalanx_model::{CheckKind, PrefixSet, TraceId, limits};
 
 use crate::http1::HeadLimits;
@@ -158,6 +159,8 @@ pub struct EdgeLimits {
     pub connections_per_actor: usize,
     pub handshakes: usize,
     pub handshakes_per_actor: usize,
+    /// How often an actor may begin one.
+    pub handshake_pace: Pace,
     pub handshake_ms: u64,
     pub held_bytes: usize,
     pub held_bytes_per_actor: usize,
@@ -188,6 +191,7 @@ impl Default for EdgeLimits {
             connections_per_actor: limits::CONNECTIONS_PER_ACTOR_MAX,
             handshakes: limits::TLS_HANDSHAKES_MAX,
             handshakes_per_actor: limits::TLS_HANDSHAKES_PER_ACTOR_MAX,
+            handshake_pace: Pace::new(limits::TLS_HANDSHAKES_PER_SECOND, 1_000, limits::TLS_HANDSHAKES_BURST),
             handshake_ms: limits::TLS_HANDSHAKE_TIME_MAX_MS,
             held_bytes: limits::HELD_BYTES_MAX,
             held_bytes_per_actor: limits::HELD_BYTES_PER_ACTOR_MAX,

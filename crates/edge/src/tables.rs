@@ -8,7 +8,7 @@ use std::time::Instant;
 use hashbrown::HashMap;
 use parking_lot::Mutex;
 use phalanx_decide::rate::RateTable;
-use phalanx_decide::{GoodTraffic, StrikeTable};
+use phalanx_decide::{Arrivals, GoodTraffic, StrikeTable};
 use phalanx_model::net::actor_ip;
 
 use crate::overload::Pressure;
@@ -26,6 +26,8 @@ pub struct NodeTables {
     pub connections: ConnectionCounts,
     /// TLS handshakes under way.
     pub handshakes: ConnectionCounts,
+    /// How often actors begin one.
+    pub greetings: Arrivals,
     /// Memory of held bodies, and of what inspection makes of them.
     pub held: HeldCounts,
     /// Counts of rate limits.

@@ -26,7 +26,7 @@ use crate::plan::{EdgePlan, LocalPlan};
 use crate::settings::EdgeSettings;
 use crate::stages::InspectScratch;
 use crate::tables::{ConnectionCounts, Counted, NodeTables};
-use crate::tls::Material;
+use crate::tls::{Material, handshake};
 use crate::upstream::Pool;
 
 /// What all workers of a node are given.
@@ -371,6 +371,10 @@ fn admit(worker: &Rc<Worker>, (stream, peer): (TcpStream, SocketAddr), begins: &
         (None, None) => (!plan.decide.forwarders.contains(ip)).then_some(ip),
     };
     if overload::refuses_connection(worker, &plan, actor) {
+        return WorkerCounters::add_one(&worker.counters.connections_refused);
+    }
+    // The cheapest place there is: nothing was read, and nothing is kept of it.
+    if begins.tls.is_some() && handshake::comes_too_often(worker, &plan, actor) {
         return WorkerCounters::add_one(&worker.counters.connections_refused);
     }
     let admitted = ConnectionCounts::admit(

@@ -102,6 +102,8 @@ labels! {
         Connections => "connections",
         /// Connections of one address.
         ConnectionsPerAddress => "connections_per_address",
+        /// TLS handshakes that one address begins in a second.
+        HandshakeRate => "handshake_rate",
         /// The time for a head.
         HeadTime => "head_time",
         /// A body came too slowly.

@@ -104,6 +104,13 @@ pub const TLS_HANDSHAKE_TIME_MAX_MS: u64 = 10_000;
 pub const TLS_HANDSHAKES_MAX: usize = 1_024;
 /// The same per actor: a large NAT after a restart of the node, or one attacker.
 pub const TLS_HANDSHAKES_PER_ACTOR_MAX: usize = 128;
+/// TLS handshakes that one actor may begin in a second. At some 150 us for each that is 1.5 % of a core; a large NAT opens some tens in
+/// a second, because browsers keep their connections.
+pub const TLS_HANDSHAKES_PER_SECOND: u32 = 100;
+/// Those that it may begin at once: as many as it may have connections, which all come back when a node was away.
+pub const TLS_HANDSHAKES_BURST: u32 = 512;
+/// Actors whose handshakes are counted. At 48 bytes each it stays below 2 MiB.
+pub const ARRIVAL_ACTORS_MAX: usize = 32_768;
 /// Certificates of one node; each is read and checked at each reload.
 pub const CERTIFICATES_MAX: usize = 1_024;
 /// Hosts of one site for which certificates are ordered, with one for each.

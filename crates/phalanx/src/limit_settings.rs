@@ -2,8 +2,9 @@
 
 use std::ops::RangeInclusive;
 
+use phalanx_decide::rate::Pace;
 use phalanx_edge::EdgeLimits;
-use phalanx_model::limits::MEMORY_SHARE_PERCENT;
+use phalanx_model::limits::{MEMORY_SHARE_PERCENT, TLS_HANDSHAKES_BURST, TLS_HANDSHAKES_PER_SECOND};
 use phalanx_policy::Diagnostic;
 use phalanx_policy::toml_text::{At, Text};
 use phalanx_policy::units::{duration_ms, size_bytes};
@@ -29,6 +30,12 @@ pub(crate) fn check(text: &Text<'_>, raw: &RawLimits, faults: &mut Vec<Diagnosti
         large.clone(),
         &mut limits.handshakes_per_actor,
     );
+    let defaults = (TLS_HANDSHAKES_PER_SECOND as usize, TLS_HANDSHAKES_BURST as usize);
+    let (mut rate, mut burst) = defaults;
+    reader.count("handshake_rate", &raw.handshake_rate, large.clone(), &mut rate);
+    reader.count("handshake_burst", &raw.handshake_burst, large.clone(), &mut burst);
+    let [rate, burst] = [rate, burst].map(|count| u32::try_from(count).unwrap_or(u32::MAX));
+    limits.handshake_pace = Pace::new(rate, 1_000, burst);
     reader.count("head_fields", &raw.head_fields, 16..=256, &mut limits.head.fields);
     reader.number(
         "requests_per_connection",
@@ -188,6 +195,8 @@ pub(crate) struct RawLimits {
     connections_per_address: Option<At<usize>>,
     handshakes: Option<At<usize>>,
     handshakes_per_address: Option<At<usize>>,
+    handshake_rate: Option<At<usize>>,
+    handshake_burst: Option<At<usize>>,
     handshake_time: Option<At<String>>,
     head_size: Option<At<String>>,
     head_fields: Option<At<usize>>,
@@ -231,7 +240,7 @@ mod tests {
     fn each_limit_is_read_into_its_place() {
         let (limits, faults) = read(
             "connections = 100\nconnections_per_address = 10\nhandshakes = 7\nhandshakes_per_address = 3\n\
-             handshake_time = \"2s\"\nhead_size = \"16 KiB\"\nhead_fields = 64\nhead_time = \"3s\"\nidle_time = \"4s\"\n\
+             handshake_rate = 50\nhandshake_burst = 70\nhandshake_time = \"2s\"\nhead_size = \"16 KiB\"\nhead_fields = 64\nhead_time = \"3s\"\nidle_time = \"4s\"\n\
              body_pause = \"5s\"\nbody_rate = \"1 KiB\"\nreply_pause = \"6s\"\nreply_rate = \"0 B\"\n\
              tunnel_idle_time = \"2h\"\nrequests_per_connection = 5\nh2_streams = 20\nh2_resets = 30\n\
              h2_control_frames = 200\nheld = \"64 MiB\"\nheld_per_address = \"8 MiB\"\nmemory = \"1 GiB\"\n",
@@ -239,6 +248,7 @@ mod tests {
         assert_eq!(faults, [] as [&str; 0]);
         assert_eq!((limits.connections, limits.connections_per_actor), (100, 10));
         assert_eq!((limits.handshakes, limits.handshakes_per_actor, limits.handshake_ms), (7, 3, 2_000));
+        assert_eq!(limits.handshake_pace, Pace::new(50, 1_000, 70));
         assert_eq!((limits.head.bytes, limits.head.fields, limits.head_ms), (16_384, 64, 3_000));
         assert_eq!((limits.idle_ms, limits.body_gap_ms, limits.body_rate), (4_000, 5_000, 1_024));
         assert_eq!((limits.write_gap_ms, limits.write_rate, limits.tunnel_idle_ms), (6_000, 0, 7_200_000));
@@ -256,6 +266,7 @@ mod tests {
             ("idle_time = \"10\"", "a duration is a number with"),
             ("body_rate = \"2 MiB\"", "`body_rate` goes from 0 B to 1 MiB a second"),
             ("head_size = \"1 MiB\"", "`head_size` goes from 1 KiB to 60 KiB"),
+            ("handshake_rate = 0", "`handshake_rate` goes from 1 to 1000000"),
             ("h2_resets = 0", "`h2_resets` is 1 or more"),
             ("h2_stream = 5", "unknown key `h2_stream`"),
         ] {

@@ -2,12 +2,14 @@
 //! HTTP is read.
 
 use std::future::{Future, poll_fn};
+use std::net::IpAddr;
 use std::pin::pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
+use phalanx_decide::Arrival;
 use phalanx_model::Ja4;
-use phalanx_model::counters::{KeyExchange, TlsFailure, WorkerCounters};
+use phalanx_model::counters::{KeyExchange, LimitReached, TlsFailure, WorkerCounters};
 use rustls::{HandshakeKind, NamedGroup, ProtocolVersion};
 
 use super::challenges::ACME_TLS;
@@ -18,8 +20,10 @@ use super::session::{Session, SessionError};
 use crate::client::Client;
 use crate::control::{Activity, Cut};
 use crate::passthrough::Passed;
+use crate::plan::EdgePlan;
 use crate::stop::Stop;
 use crate::tables::{ConnectionCounts, Counted};
+use crate::worker::Worker;
 
 /// What is known of a client from its handshake.
 #[derive(Debug, Clone, Copy)]
@@ -48,9 +52,32 @@ pub(crate) enum Shaken {
     Passed(Passed),
 }
 
+/// Whether a connection is refused because its actor begins handshakes too often. `None`: a trusted forwarder, whose visitors' they are.
+/// Operators and the allow-list may: what is behind them is known.
+pub(crate) fn comes_too_often(worker: &Worker, plan: &EdgePlan, actor: Option<IpAddr>) -> bool {
+    let Some(ip) = actor else { return false };
+    let tables = &worker.shared.tables;
+    let pace = worker.shared.settings.limits.handshake_pace;
+    let Arrival::TooEarly { told } = tables.greetings.admit(ip, pace, tables.rates.now_ns()) else {
+        return false;
+    };
+    if plan.decide.allow.contains(ip) || plan.decide.is_exempt(ip) {
+        return false;
+    }
+    worker.counters.count_limit(LimitReached::HandshakeRate);
+    if told {
+        tracing::warn!(client = %ip, "TLS handshakes come too often, connections are closed");
+    }
+    true
+}
+
 /// Takes a connection through its handshake.
 pub(crate) async fn accept(client: &mut Client, listener: usize) -> Shaken {
     let worker = Rc::clone(&client.worker);
+    // Who the client is of a connection that was passed on, nobody knew before.
+    if client.proxied.is_some() && comes_too_often(&worker, &worker.plan(), client.control.client.get()) {
+        return Shaken::Failed;
+    }
     let edge_limits = &worker.shared.settings.limits;
     let (total, per_actor) = (edge_limits.handshakes, edge_limits.handshakes_per_actor);
     let tables = &worker.shared.tables;

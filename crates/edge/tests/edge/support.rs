@@ -11,6 +11,7 @@ use phalanx_edge::http1::{BodyDecoder, ResponseFraming, ResponseHead, parse_head
 use phalanx_edge::{
     AppPlan, Edge, EdgeHandle, EdgePlan, EdgeSettings, EdgeShared, Material, Places, UpstreamPlan,
 };
+use phalanx_model::counters::LimitReached;
 use phalanx_model::lanes::{LaneReaders, Lanes};
 use phalanx_model::{
     AccessEvent, Actor, Author, AuthorRole, BodyFraming, Decision, DecisionId, DecisionKind, FramingFault,
@@ -117,6 +118,11 @@ impl Node {
 
     pub(crate) fn count(&self, of: impl Fn(&phalanx_model::counters::WorkerCounters) -> &AtomicU64) -> u64 {
         self.edge.counters().iter().map(|counters| of(counters).load(Ordering::Relaxed)).sum()
+    }
+
+    /// How often clients met a limit.
+    pub(crate) fn reached(&self, limit: LimitReached) -> u64 {
+        self.count(|counters| &counters.limits_reached[limit as usize])
     }
 }
 

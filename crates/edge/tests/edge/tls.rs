@@ -8,8 +8,9 @@ use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 
 use bytes::{Bytes, BytesMut};
+use phalanx_decide::rate::Pace;
 use phalanx_edge::{AppPlan, Challenges, EdgeSettings, Material, Served, TlsListener};
-use phalanx_model::counters::{KeyExchange, TlsFailure};
+use phalanx_model::counters::{KeyExchange, LimitReached, TlsFailure};
 use phalanx_model::{Actor, Reason};
 use rcgen::{CertificateParams, CertifiedIssuer, KeyPair};
 use rustls::crypto::aws_lc_rs::{self, kx_group};
@@ -427,6 +428,55 @@ async fn a_flood_of_handshakes_is_bounded_and_leaves_room_to_others() {
     drop(flood);
     eventually("there is room", || secure.node.edge.tables().handshakes.total() == 0).await;
     assert_eq!(secure.client().await.get("/").await.text(), "hello");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_begins_handshakes_too_often_is_closed_unread_and_others_are_served() {
+    let secure =
+        Secure::start(|settings, _| settings.limits.handshake_pace = Pace::new(1, 3_600_000, 3)).await;
+    let mut kept = secure.client().await;
+    for _ in 0..2 {
+        assert_eq!(secure.client().await.get("/").await.text(), "hello");
+    }
+    for refused in 1..=5 {
+        let mut stream = TcpStream::connect(secure.address()).await.unwrap();
+        let read = timeout(PATIENCE, stream.read(&mut [0; 64])).await.expect("it stays open");
+        assert!(matches!(read, Ok(0) | Err(_)), "{read:?}");
+        assert_eq!(secure.node.reached(LimitReached::HandshakeRate), refused);
+    }
+    // No place is taken, connections that are there go on, and a listener without TLS has no such limit.
+    assert_eq!(secure.node.edge.tables().handshakes.total(), 0);
+    assert_eq!(kept.get("/").await.text(), "hello");
+    assert_eq!(secure.node.connect().await.get("/").await.head.status, 200);
+    // Another address has its own.
+    let other = tokio::net::TcpSocket::new_v4().unwrap();
+    other.bind("127.0.0.2:0".parse().unwrap()).unwrap();
+    let mut other = other.connect(secure.address()).await.unwrap();
+    other.write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
+    let mut answer = [0; 12];
+    timeout(PATIENCE, other.read_exact(&mut answer)).await.unwrap().unwrap();
+    assert_eq!(&answer, b"HTTP/1.1 400");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn operators_may_begin_handshakes_as_often_as_they_like() {
+    let exempt = ["127.0.0.0/8".parse().unwrap()].into_iter().collect();
+    let decide = phalanx_decide::DecidePlan { operators: exempt, ..Default::default() };
+    let upstream = crate::support::Upstream::start().await;
+    let node = Node::before(
+        upstream,
+        |settings, _| {
+            settings.tls_listen = vec!["127.0.0.1:0".parse().unwrap()];
+            settings.limits.handshake_pace = Pace::new(1, 3_600_000, 1);
+        },
+        decide,
+    );
+    let secure = Secure { node, authority: Authority::new(), listeners: vec![TlsListener::new().unwrap()] };
+    secure.serve(&[secure.authority.serve(&["shop.test"])]);
+    for _ in 0..3 {
+        assert_eq!(secure.client().await.get("/").await.text(), "hello");
+    }
+    assert_eq!(secure.node.reached(LimitReached::HandshakeRate), 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
