@@ -2,7 +2,8 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use phalanx_edge::proxy_protocol::read;
+use phalanx_edge::proxy_protocol::{Header, read, write};
+use phalanx_policy::ProxyProtocol;
 
 fuzz_target!(|data: &[u8]| {
     let whole = read(data);
@@ -14,5 +15,13 @@ fuzz_target!(|data: &[u8]| {
         assert!(header.bytes <= data.len());
         // What follows is not looked at.
         assert_eq!(read(&data[..header.bytes]), whole);
+        // Whoever it is told on reads of the same client.
+        for version in [ProxyProtocol::V1, ProxyProtocol::V2] {
+            let written = write(version, header.addresses);
+            let again = read(&written).unwrap().unwrap();
+            assert_eq!(again.bytes, written.len());
+            let source = |of: Header| of.addresses.map(|both| both.source.ip().to_canonical());
+            assert_eq!(source(again), source(header));
+        }
     }
 });

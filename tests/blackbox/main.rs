@@ -39,6 +39,8 @@ mod rules;
 mod serve;
 mod state;
 mod support;
+mod tcp;
+#[cfg(test)]
 mod tickets;
 mod tls;
 mod upgrade;

@@ -22,6 +22,8 @@ pub(crate) struct Node {
     child: Child,
     pub(crate) listen: SocketAddr,
     pub(crate) tls_listen: Option<SocketAddr>,
+    /// Where connections are carried as they are.
+    pub(crate) tcp_listen: Vec<SocketAddr>,
     /// Where other proxies ask.
     pub(crate) check_listen: Vec<SocketAddr>,
     pub(crate) admin: SocketAddr,
@@ -76,6 +78,7 @@ impl Node {
         Self {
             listen: address("listen"),
             tls_listen: ready["tls_listen"].as_str().map(|address| address.parse().unwrap()),
+            tcp_listen: serde_json::from_value(ready["tcp_listen"].clone()).unwrap(),
             check_listen: serde_json::from_value(ready["check_listen"].clone()).unwrap(),
             admin: address("admin"),
             console: text("console"),

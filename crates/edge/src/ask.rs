@@ -61,7 +61,8 @@ pub(crate) async fn reach(client: &mut Client, request: &mut Request) -> Result<
     let mut slot = balance::slot::choose(client, request).await?;
     loop {
         slot.begins();
-        let connected = upstream::connect(client, request.app(), &slot.endpoint, (true, true)).await;
+        request.upstream = Some(Arc::clone(&slot.endpoint.key));
+        let connected = upstream::connect(client, request, &slot.endpoint, (true, true)).await;
         let failed = match connected {
             Ok((socket, _)) => {
                 slot.answered(request.app(), 200);
@@ -94,7 +95,7 @@ async fn try_one(
     let mut fresh = false;
     loop {
         let upgrades = requested_upgrade(&request.head, &request.known).is_some();
-        let connected = upstream::connect(client, request.app(), &slot.endpoint, (fresh, upgrades)).await;
+        let connected = upstream::connect(client, request, &slot.endpoint, (fresh, upgrades)).await;
         let (mut upstream, reused) = match connected {
             Ok(connected) => connected,
             Err(error) => {

@@ -19,6 +19,7 @@ use crate::client_address::AddressSource;
 use crate::control::{Activity, Control, Cut};
 use crate::http1::{BodyDecoder, HeadReader, trailers};
 use crate::http2::{PREFACE, Stream};
+use crate::introduced::Kept;
 use crate::pace::Pace;
 use crate::proxied::Proxied;
 use crate::socket::Socket;
@@ -48,6 +49,8 @@ pub(crate) struct Client {
     connect_us: Cell<u64>,
     /// Which listener for questions of other proxies it came to, if to one.
     pub(crate) check: Option<usize>,
+    /// Which listener for TCP it came to, if to one.
+    pub(crate) tcp: Option<usize>,
     /// Who asked, where it stands for a client of another proxy.
     pub(crate) asked: Option<Asked>,
     /// A PROXY header comes before all else.
@@ -56,6 +59,8 @@ pub(crate) struct Client {
     pub(crate) proxied: Option<Proxied>,
     /// How the client writes HTTP, once that was seen.
     pub(crate) http_print: Option<Arc<str>>,
+    /// A connection to an upstream that was told whose it is, between two requests.
+    pub(crate) kept: Cell<Option<Box<Kept>>>,
     /// The peer as an actor; `None` for a trusted forwarder.
     actor: Option<IpAddr>,
     heads: HeadReader,
@@ -153,10 +158,12 @@ impl Client {
             tls: None,
             connect_us: Cell::new(0),
             check: None,
+            tcp: None,
             asked: None,
             awaits_proxy_header: false,
             proxied: None,
             http_print: None,
+            kept: Cell::new(None),
             actor,
             heads: HeadReader::default(),
             slot,
@@ -255,6 +262,13 @@ impl Client {
     pub(crate) fn idle_ms(&self) -> u64 {
         let idle_ms = self.worker.shared.settings.limits.idle_ms;
         if self.peer_is_banned { BANNED_IDLE_MS.min(idle_ms) } else { idle_ms }
+    }
+
+    /// How long nobody may say anything on a connection that is carried.
+    pub(crate) fn silence_ms(&self) -> u64 {
+        let settings = &self.worker.shared.settings;
+        let listener = self.tcp.and_then(|place| settings.tcp_listen.get(place));
+        listener.and_then(|listener| listener.idle_ms).unwrap_or(settings.limits.tunnel_idle_ms)
     }
 
     /// Whether the client begins as one that speaks HTTP/2 without having agreed on it (RFC 9113 section 3.3).

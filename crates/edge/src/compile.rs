@@ -129,7 +129,7 @@ fn client_address(plan: &mut AppPlan, app: &App, cdns: &BTreeMap<String, Cdn>) -
 
 fn app_plan(app: &App, programs: &mut Programs<'_>, origins: &mut Origins<'_>) -> AppPlan {
     // Of a connection that is passed on there is nothing to inspect.
-    let inspected = if app.passthrough { policy::Mode::Off } else { app.mode };
+    let inspected = if app.passthrough || app.tcp { policy::Mode::Off } else { app.mode };
     let program = programs.of(inspected, (&app.rules, &app.extra_rules), app.paranoia);
     AppPlan {
         hosts: app.hosts.clone(),
@@ -143,6 +143,7 @@ fn app_plan(app: &App, programs: &mut Programs<'_>, origins: &mut Origins<'_>) -
         client_address: AddressSource::default(),
         compression: app.compression.clone().map(Arc::new),
         passthrough: app.passthrough,
+        tcp: app.tcp,
         upstreams: upstream_group(&app.upstreams, origins),
         name: app.name.as_str().into(),
         handling: None,
@@ -177,6 +178,7 @@ fn route_rule(
             client_address: app.client_address.clone(),
             compression: app.compression.clone(),
             passthrough: false,
+            tcp: false,
             handling: None,
             routes: Vec::new(),
             table: None,
@@ -229,6 +231,7 @@ fn upstream_group(upstreams: &Upstreams, origins: &mut Origins<'_>) -> UpstreamG
             backup: server.backup,
             requests_max: server.requests_max.unwrap_or(u32::MAX),
             protocol: server.protocol,
+            proxy: server.proxy,
             tls: server.tls.as_ref().and_then(|tls| origins.of(tls)),
             ..place
         }

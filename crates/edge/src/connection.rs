@@ -16,6 +16,9 @@ pub(crate) async fn serve(mut client: Client) {
     if client.awaits_proxy_header && !Box::pin(proxied::accept(&mut client)).await {
         return;
     }
+    if let Some(listener) = client.tcp {
+        return Box::pin(passthrough::serve_listener(&mut client, listener)).await;
+    }
     if let Some(listener) = client.tls_listener {
         // In a box of its own, so that an idle connection does not keep room for a handshake.
         match Box::pin(handshake::accept(&mut client, listener)).await {

@@ -49,10 +49,11 @@ pub struct Edge {
 /// The edge as the rest of the node holds it; cheap to clone.
 #[derive(Debug, Clone)]
 pub struct EdgeHandle {
-    /// Those without TLS first, those for questions last.
+    /// Those without TLS first, then those for TLS, for questions, for TCP.
     addresses: Arc<[SocketAddr]>,
     tls_addresses_from: usize,
     check_addresses_from: usize,
+    tcp_addresses_from: usize,
     counters: Arc<[Arc<WorkerCounters>]>,
     tables: Arc<NodeTables>,
     settings: Arc<EdgeSettings>,
@@ -90,6 +91,9 @@ impl Edge {
             addresses: addresses.into(),
             tls_addresses_from: settings.listen.len(),
             check_addresses_from: settings.listen.len() + settings.tls_listen.len(),
+            tcp_addresses_from: settings.listen.len()
+                + settings.tls_listen.len()
+                + settings.check_listen.len(),
             counters: (0..workers).map(|_| Arc::default()).collect(),
             tables: Arc::clone(&tables),
             settings: Arc::clone(&settings),
@@ -105,7 +109,7 @@ impl Edge {
         Ok(Self { handle, listeners, shared })
     }
 
-    /// The addresses listened on, ports as chosen, in the order of the settings, those for TLS last.
+    /// The addresses listened on, ports as chosen, in the order of the settings, then those for TLS, for questions, for TCP.
     pub fn local_addrs(&self) -> &[SocketAddr] {
         &self.handle.addresses
     }
@@ -146,7 +150,7 @@ impl Edge {
 }
 
 impl EdgeHandle {
-    /// The addresses listened on: without TLS, for TLS, for questions of other proxies.
+    /// The addresses listened on: without TLS, for TLS, for questions of other proxies, for TCP.
     pub fn local_addrs(&self) -> &[SocketAddr] {
         &self.addresses
     }
@@ -163,7 +167,12 @@ impl EdgeHandle {
 
     /// The addresses at which other proxies ask.
     pub fn check_addrs(&self) -> &[SocketAddr] {
-        self.addresses.get(self.check_addresses_from..).unwrap_or_default()
+        self.addresses.get(self.check_addresses_from..self.tcp_addresses_from).unwrap_or_default()
+    }
+
+    /// The addresses whose connections are carried as they are.
+    pub fn tcp_addrs(&self) -> &[SocketAddr] {
+        self.addresses.get(self.tcp_addresses_from..).unwrap_or_default()
     }
 
     /// Counts, one set per worker.

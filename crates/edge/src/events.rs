@@ -146,10 +146,7 @@ fn access_event(client: &Client, request: &mut Request, duration_us: u64) -> Acc
         method: text(head.method(), METHOD_BYTES_MAX),
         host: text(value(known.host), TEXT_BYTES_MAX),
         target: mask_target(head.target()),
-        protocol: match request.passed {
-            true => "TLS".to_owned(),
-            false => head.version.as_str().to_owned(),
-        },
+        protocol: request.passed.unwrap_or_else(|| head.version.as_str()).to_owned(),
         user_agent: text(value(known.user_agent), TEXT_BYTES_MAX),
         referer: mask_referer(value(known.referer)),
         status: request.status,

@@ -16,6 +16,7 @@ use crate::client::Client;
 use crate::compress::Choice;
 use crate::control::Cut;
 use crate::http1::{BodyDecoder, FieldKind, ResponseFraming, ResponseHead, encode, trailers};
+use crate::introduced;
 use crate::outgoing::{Outgoing, Transfer};
 use crate::pipeline::reserve;
 use crate::reply::Reply;
@@ -250,7 +251,7 @@ impl Exchange {
     }
 
     /// Gives the upstream's connection back to the pool if it can serve again.
-    pub(crate) fn recycle(mut self, client: &Client) {
+    pub(crate) fn recycle(mut self, client: &Client, request: &Request) {
         let worker = &client.worker;
         // An upstream may answer before it has read the whole request. What it has not read it would take for the next
         // request: such a connection serves no other.
@@ -261,7 +262,11 @@ impl Exchange {
         let clean = clean && self.upstream.call().is_none();
         if clean && self.response.keep_alive && !client.lets_go() {
             self.upstream.input = bytes::BytesMut::new();
-            worker.pool.give(&self.slot.endpoint.pool_key, self.upstream, worker.now_ms());
+            let endpoint = &self.slot.endpoint;
+            match endpoint.server.proxy {
+                None => worker.pool.give(&endpoint.pool_key, self.upstream, worker.now_ms()),
+                Some(_) => introduced::keep(client, endpoint, request.client, self.upstream),
+            }
         }
     }
 

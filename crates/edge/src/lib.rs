@@ -41,6 +41,7 @@ mod request;
 pub mod route;
 
 mod client;
+mod introduced;
 mod origins;
 mod upstream;
 
@@ -86,7 +87,7 @@ pub use places::Places;
 pub use plan::{AppLimits, AppPlan, EdgePlan, UpstreamPlan, UpstreamTarget};
 pub use route::explain::{MetReport, request_head};
 pub use route::{Handling, RouteRule};
-pub use settings::{CheckListen, EdgeLimits, EdgeSettings, Sample, TraceMode, TraceSettings};
+pub use settings::{CheckListen, EdgeLimits, EdgeSettings, Sample, TcpListen, TraceMode, TraceSettings};
 pub use tables::NodeTables;
 pub use tls::{Challenges, Identities, Material, OriginPlan, Served, TlsListener};
 pub use trial::{Before, Fares, TrialCounts};

@@ -32,6 +32,8 @@ pub enum Serves {
     Tls,
     /// Other proxies, which ask about requests.
     Questions,
+    /// Clients of an app that connections are carried for.
+    Tcp,
 }
 
 impl GivenListener {
@@ -57,7 +59,9 @@ pub(crate) fn listeners(
     let mut of_workers: Vec<Vec<Listener>> = (0..workers).map(|_| Vec::new()).collect();
     let (mut addresses, mut copies) = (Vec::new(), Vec::new());
     for (place, (asked, serves, mut begins)) in wanted(settings).enumerate() {
-        begins.proxied = settings.proxied.get(place).cloned().flatten().map(Arc::new);
+        if let Some(balancers) = settings.proxied.get(place).cloned().flatten() {
+            begins.proxied = Some(Arc::new(balancers));
+        }
         let mut sockets = taken(&mut given, asked, serves)?;
         if sockets.is_empty() {
             sockets = bind(asked, workers)?;
@@ -95,7 +99,11 @@ fn wanted(settings: &EdgeSettings) -> impl Iterator<Item = (SocketAddr, Serves, 
         let begins = Begins { tls: one.tls, check: Some(place), ..Begins::default() };
         (one.address, Serves::Questions, begins)
     });
-    plain.chain(tls).chain(check)
+    let tcp = settings.tcp_listen.iter().enumerate().map(|(place, one)| {
+        let proxied = one.proxied.clone().map(Arc::new);
+        (one.address, Serves::Tcp, Begins { tcp: Some(place), proxied, ..Begins::default() })
+    });
+    plain.chain(tls).chain(check).chain(tcp)
 }
 
 /// Those of the given sockets that are for an address.

@@ -1,12 +1,17 @@
-//! TLS that is passed on unopened, to the app whose host the client asks for (SNI, RFC 6066 section 3): no request is ever seen.
+//! Connections that are passed on unopened, and of which no request is ever seen: TLS, to the app whose host the client asks for (SNI,
+//! RFC 6066 section 3), and whatever comes to a listener for TCP, to the app that it names.
 //!
 //! Such a connection is one request of its app, and goes the way of one: written down as a `CONNECT`, judged by standing decisions and
 //! rate limits, carried to one of the app's upstreams, and told in one event when it ends.
 //!
 //! Failure direction: a connection that is refused, or for which no upstream is there, is closed. There is nobody to tell why: the
-//! client waits for a greeting that only its server could write.
+//! client waits for a greeting that only its server could write. A listener whose app is not in the policy serves nobody.
 
+use std::net::IpAddr;
+use std::rc::Rc;
 use std::time::Instant;
+
+use phalanx_model::counters::WorkerCounters;
 
 use crate::ask;
 use crate::client::{Arrived, Client};
@@ -24,8 +29,26 @@ use crate::tunnel;
 pub(crate) struct Passed {
     /// The app, in the plan of the moment.
     pub(crate) app: usize,
-    /// The host that the client asked for.
+    /// The host that the client asked for, or the address that it came to.
     pub(crate) host: Vec<u8>,
+}
+
+/// Takes a connection of a listener for TCP to its end.
+pub(crate) async fn serve_listener(client: &mut Client, listener: usize) {
+    let worker = Rc::clone(&client.worker);
+    let Some(listener) = worker.shared.settings.tcp_listen.get(listener) else { return };
+    let Some(app) = worker.plan().find_carried(&listener.app) else {
+        WorkerCounters::add_one(&worker.counters.connections_refused);
+        return tracing::warn!(
+            app = listener.app,
+            "connection closed: the policy has no such app with `tcp`"
+        );
+    };
+    let host = match client.local.ip().to_canonical() {
+        IpAddr::V4(ip) => ip.to_string(),
+        IpAddr::V6(ip) => format!("[{ip}]"),
+    };
+    serve(client, &Passed { app, host: host.into_bytes() }).await;
 }
 
 /// Takes such a connection to its end. What the client has sent so far is still in its input.
@@ -54,7 +77,7 @@ fn written_down(client: &Client, passed: &Passed) -> Option<Box<Request>> {
     head.faults.clear();
     let mut request = Box::new(Request::begin(client, Arrived { head, head_us: 0, started: Instant::now() }));
     request.app = Some(passed.app);
-    request.passed = true;
+    request.passed = Some(if client.tcp.is_some() { "TCP" } else { "TLS" });
     request.keep_alive = false;
     Some(request)
 }

@@ -81,7 +81,7 @@ async fn stages(client: &mut Client, request: &mut Request) -> Result<(), Stop> 
     }
     let held = on_response_body(client, request, &mut exchange, held.len()).await?;
     exchange.respond(client, request, &held).await?;
-    exchange.recycle(client);
+    exchange.recycle(client, request);
     Ok(())
 }
 

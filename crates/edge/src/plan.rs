@@ -13,7 +13,7 @@ use phalanx_decide::{DecidePlan, Mode, OnError};
 use phalanx_inspect::{Program, Scope};
 use phalanx_model::latency::AppSlots;
 use phalanx_model::{PrefixSet, RequestHead, limits};
-use phalanx_policy::{Compression, Protocol};
+use phalanx_policy::{Compression, Protocol, ProxyProtocol};
 
 use crate::balance::group::UpstreamGroup;
 use crate::client_address::AddressSource;
@@ -38,6 +38,8 @@ pub struct EdgePlan {
     hosts: HostTable,
     /// Hosts whose TLS is not opened here.
     passed: HostTable,
+    /// Apps by name whose connections are carried as they are.
+    carried: HashMap<Arc<str>, usize>,
     /// By tag: the app and the place among its rates.
     by_rate: HashMap<u32, (usize, usize)>,
     nowhere: AppPlan,
@@ -84,6 +86,8 @@ pub struct AppPlan {
     pub compression: Option<Arc<Compression>>,
     /// Its TLS is not opened here: connections are passed on, and no request is seen.
     pub passthrough: bool,
+    /// Listeners for TCP carry connections to it, and no request is seen.
+    pub tcp: bool,
 }
 
 /// Limits of an app.
@@ -140,6 +144,8 @@ pub struct UpstreamPlan {
     pub protocol: Protocol,
     /// How TLS with it goes; `None` without TLS.
     pub tls: Option<Arc<OriginPlan>>,
+    /// How it is told whose connection it is, before all else; `None`: not at all.
+    pub proxy: Option<ProxyProtocol>,
 }
 
 /// An upstream's address.
@@ -176,6 +182,7 @@ impl UpstreamPlan {
             requests_max: u32::MAX,
             protocol: Protocol::Http1,
             tls: None,
+            proxy: None,
         }
     }
 
@@ -219,6 +226,7 @@ impl AppPlan {
             client_address: AddressSource::default(),
             compression: None,
             passthrough: false,
+            tcp: false,
         }
     }
 }
@@ -226,11 +234,13 @@ impl AppPlan {
 impl EdgePlan {
     /// Puts apps together. Where several claim a host the first one has it.
     pub fn new(version: u64, mut decide: DecidePlan, mut apps: Vec<AppPlan>) -> Self {
-        let (mut hosts, mut passed) = (HostTable::default(), HostTable::default());
+        let (mut hosts, mut passed, mut carried) =
+            (HostTable::default(), HostTable::default(), HashMap::new());
         for (index, app) in apps.iter().enumerate() {
-            match app.passthrough {
-                true => passed.add(&app.hosts, index),
-                false => hosts.add(&app.hosts, index),
+            match (app.tcp, app.passthrough) {
+                (true, _) => _ = carried.insert(Arc::clone(&app.name), index),
+                (false, true) => passed.add(&app.hosts, index),
+                (false, false) => hosts.add(&app.hosts, index),
             }
         }
         let forwarders =
@@ -261,6 +271,7 @@ impl EdgePlan {
             routes,
             hosts,
             passed,
+            carried,
             by_rate,
             nowhere,
         }
@@ -361,6 +372,16 @@ impl EdgePlan {
     /// The app that connections for a host are passed on to unopened.
     pub(crate) fn find_passed(&self, host: &[u8]) -> Option<usize> {
         self.passed.find(host)
+    }
+
+    /// The app of a name, if connections are carried to it as they are.
+    pub(crate) fn find_carried(&self, name: &str) -> Option<usize> {
+        self.carried.get(name).copied()
+    }
+
+    /// Whether listeners for TCP may name this app.
+    pub fn carries(&self, name: &str) -> bool {
+        self.carried.contains_key(name)
     }
 
     /// The route that a request to an app meets. `secure`: the client came over TLS.

@@ -1,5 +1,5 @@
-//! The header of the PROXY protocol, versions 1 and 2, read from the bytes before anything else of a connection: whom a load
-//! balancer speaks for. After the description by HAProxy (proxy-protocol.txt).
+//! The header of the PROXY protocol, versions 1 and 2, read from the bytes before anything else of a connection, whom a load
+//! balancer speaks for, and written before anything else to an upstream that wants it. After the description by HAProxy (proxy-protocol.txt).
 //!
 //! Strict: a listener demands it or knows nothing of it, so that whatever is no whole, well-formed header ends the connection.
 //! Nothing here panics on any input, and how the input was cut into reads changes nothing.
@@ -7,6 +7,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use phalanx_model::limits::PROXY_HEADER_BYTES_MAX;
+use phalanx_policy::ProxyProtocol;
 
 /// What a header says of its connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,6 +45,47 @@ pub fn read(bytes: &[u8]) -> Result<Option<Header>, NotProxy> {
         None => Ok(None),
         Some(b'P') => read_text(bytes),
         Some(_) => read_binary(bytes),
+    }
+}
+
+/// The header that says whose connection an upstream gets; `None`: this node's own, as when it asks how the upstream is.
+pub fn write(version: ProxyProtocol, addresses: Option<Addresses>) -> Vec<u8> {
+    let ends = addresses.map(|Addresses { source, destination }| {
+        let (from, to) = (source.ip().to_canonical(), destination.ip().to_canonical());
+        let (from, to) = match (from, to) {
+            (IpAddr::V4(_), IpAddr::V4(_)) => (from, to),
+            // A header has one family; a forwarder may name a client of another than its own.
+            _ => (mapped(from).into(), mapped(to).into()),
+        };
+        (from, to, source.port(), destination.port())
+    });
+    match (version, ends) {
+        (ProxyProtocol::V1, None) => b"PROXY UNKNOWN\r\n".to_vec(),
+        (ProxyProtocol::V1, Some((from, to, from_port, to_port))) => {
+            let family = if from.is_ipv4() { "TCP4" } else { "TCP6" };
+            format!("PROXY {family} {from} {to} {from_port} {to_port}\r\n").into_bytes()
+        }
+        (ProxyProtocol::V2, None) => [SIGNATURE, &[LOCAL, UNSPECIFIED, 0, 0]].concat(),
+        (ProxyProtocol::V2, Some((from, to, from_port, to_port))) => {
+            let ports = [from_port.to_be_bytes(), to_port.to_be_bytes()].concat();
+            match (from, to) {
+                (IpAddr::V4(from), IpAddr::V4(to)) => {
+                    let start = [PROXY, FAMILY_INET << 4 | STREAM, 0, 12];
+                    [SIGNATURE, &start, &from.octets(), &to.octets(), &ports].concat()
+                }
+                (from, to) => {
+                    let start = [PROXY, FAMILY_INET6 << 4 | STREAM, 0, 36];
+                    [SIGNATURE, &start, &mapped(from).octets(), &mapped(to).octets(), &ports].concat()
+                }
+            }
+        }
+    }
+}
+
+fn mapped(ip: IpAddr) -> Ipv6Addr {
+    match ip {
+        IpAddr::V4(ip) => ip.to_ipv6_mapped(),
+        IpAddr::V6(ip) => ip,
     }
 }
 
@@ -355,7 +397,43 @@ mod tests {
         assert_eq!(crc32c(b"123456789", 0..0), 0xe306_9283);
     }
 
+    #[test]
+    fn what_is_written_is_what_others_write() {
+        let both = Addresses {
+            source: "203.0.113.9:4660".parse().unwrap(),
+            destination: "[::ffff:192.0.2.1]:8080".parse().unwrap(),
+        };
+        assert_eq!(write(ProxyProtocol::V1, Some(both)), b"PROXY TCP4 203.0.113.9 192.0.2.1 4660 8080\r\n");
+        assert_eq!(write(ProxyProtocol::V2, Some(both)), binary(PROXY, 0x11, &v4()));
+        assert_eq!(write(ProxyProtocol::V1, None), b"PROXY UNKNOWN\r\n");
+        assert_eq!(write(ProxyProtocol::V2, None), binary(LOCAL, 0, &[]));
+        let mixed = Addresses { source: "[2001:db8::9]:1".parse().unwrap(), ..both };
+        assert_eq!(
+            write(ProxyProtocol::V1, Some(mixed)),
+            b"PROXY TCP6 2001:db8::9 ::ffff:192.0.2.1 1 8080\r\n"
+        );
+    }
+
     proptest! {
+        #[test]
+        fn what_is_written_is_read(from: IpAddr, to: IpAddr, ports: (u16, u16)) {
+            let both = Addresses {
+                source: SocketAddr::new(from, ports.0),
+                destination: SocketAddr::new(to, ports.1),
+            };
+            for version in [ProxyProtocol::V1, ProxyProtocol::V2] {
+                let header = write(version, Some(both));
+                let read = read(&header).unwrap().unwrap();
+                prop_assert_eq!(read.bytes, header.len());
+                let got = read.addresses.unwrap();
+                let ends = |one: Addresses| {
+                    let end = |end: SocketAddr| (end.ip().to_canonical(), end.port());
+                    (end(one.source), end(one.destination))
+                };
+                prop_assert_eq!(ends(got), ends(both));
+            }
+        }
+
         #[test]
         fn any_bytes_and_any_cut_say_the_same(bytes: Vec<u8>, text: bool, cut in 0usize..300) {
             let bytes = [if text { TEXT_START } else { SIGNATURE }, &bytes].concat();

@@ -53,8 +53,8 @@ pub(crate) struct Request {
     pub(crate) reply_fields: Fields,
     /// The client may send another request on its connection.
     pub(crate) keep_alive: bool,
-    /// It stands for a connection that is passed on unopened.
-    pub(crate) passed: bool,
+    /// What it is said to be spoken in, where it stands for a connection that is passed on unopened.
+    pub(crate) passed: Option<&'static str>,
     /// Part of a reply is with the client: no other reply can follow.
     pub(crate) replied: bool,
     pub(crate) at_ms: u64,
@@ -113,7 +113,7 @@ impl Request {
             signals: Vec::new(),
             audit: None,
             reply_fields: Fields::new(),
-            passed: false,
+            passed: None,
             replied: false,
             at_ms,
             started,

@@ -18,6 +18,8 @@ pub struct EdgeSettings {
     pub tls_listen: Vec<SocketAddr>,
     /// Where other proxies ask about requests that they carry themselves.
     pub check_listen: Vec<CheckListen>,
+    /// Where connections are carried for apps as they are.
+    pub tcp_listen: Vec<TcpListen>,
     /// Whose connections each listener takes, each with a PROXY header before all else; in the order of `listen` and then
     /// `tls_listen`. `None`, or nothing there: everybody's, without one.
     pub proxied: Vec<Option<PrefixSet>>,
@@ -62,6 +64,19 @@ pub struct CheckListen {
     pub refuse_with: Option<u16>,
 }
 
+/// A listener whose connections are carried to one app's upstreams, whatever is spoken on them.
+#[derive(Debug, Clone)]
+pub struct TcpListen {
+    /// Where to listen. Port 0 takes a free one.
+    pub address: SocketAddr,
+    /// The app, by its name; connections are closed while policy has none of that name that carries TCP.
+    pub app: String,
+    /// Whose connections it takes, each with a PROXY header; `None`: everybody's, without one.
+    pub proxied: Option<PrefixSet>,
+    /// Longest silence of both sides; `None` for that of all tunnels.
+    pub idle_ms: Option<u64>,
+}
+
 impl EdgeSettings {
     /// Settings with default limits, of a node that counts rates for itself alone.
     pub fn new(listen: Vec<SocketAddr>, workers: usize, node_tag: u16) -> Self {
@@ -70,6 +85,7 @@ impl EdgeSettings {
             listen,
             tls_listen: Vec::new(),
             check_listen: Vec::new(),
+            tcp_listen: Vec::new(),
             proxied: Vec::new(),
             workers,
             node_tag,

@@ -1,4 +1,4 @@
-//! An upgraded connection: bytes both ways until both sides are done, each side closing on its own.
+//! An upgraded connection, or one that is carried as it is: bytes both ways until both sides are done, each side closing on its own.
 
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
@@ -63,8 +63,7 @@ impl Tunnel {
     }
 
     fn allow_silence(&self, client: &Client) {
-        let idle_ms = client.worker.shared.settings.limits.tunnel_idle_ms;
-        client.control.set_deadline(client.worker.after_ms(idle_ms));
+        client.control.set_deadline(client.worker.after_ms(client.silence_ms()));
     }
 }
 

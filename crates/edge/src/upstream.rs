@@ -23,7 +23,9 @@ use crate::client::Client;
 use crate::control::Cut;
 use crate::http1::response::UPSTREAM_HEAD_BYTES_MAX;
 use crate::http2::{self, Connecting};
-use crate::plan::AppPlan;
+use crate::introduced;
+use crate::proxy_protocol::{self, Addresses};
+use crate::request::Request;
 use crate::settings::EdgeSettings;
 use crate::socket::Socket;
 use crate::tls::material::HTTP2;
@@ -134,13 +136,13 @@ impl Offer {
 /// of its own.
 pub(crate) async fn connect(
     client: &Client,
-    app: &AppPlan,
+    request: &Request,
     endpoint: &Endpoint,
     (fresh, upgrades): (bool, bool),
 ) -> Result<(Socket, bool), ConnectError> {
     let worker = &client.worker;
     let offer = Offer::to(endpoint, upgrades);
-    client.control.set_deadline(worker.after_ms(app.limits.upstream_connect_ms));
+    client.control.set_deadline(worker.after_ms(request.app().limits.upstream_connect_ms));
     let mut making = None;
     if offer != Offer::Http1 {
         // In a box: the plain path has no room for it.
@@ -149,15 +151,20 @@ pub(crate) async fn connect(
             Place::Make(connecting) => making = connecting,
         }
     }
-    if offer != Offer::Http2
-        && !fresh
-        && let Some(socket) = worker.pool.take(&endpoint.pool_key, worker.now_ms()).await
-    {
-        return Ok((reused(client, socket), true));
+    let of_this_client = endpoint.server.proxy.is_some();
+    if offer != Offer::Http2 && !fresh {
+        let kept = match of_this_client {
+            false => worker.pool.take(&endpoint.pool_key, worker.now_ms()).await,
+            true => introduced::take(client, endpoint, request.client).await,
+        };
+        if let Some(socket) = kept {
+            return Ok((reused(client, socket), true));
+        }
     }
+    let named = if of_this_client { introduced::named(client, request.client) } else { None };
     WorkerCounters::add_one(&worker.counters.upstream_connects);
     let began = Instant::now();
-    let mut connecting = pin!(make(client, endpoint, offer));
+    let mut connecting = pin!(make(client, endpoint, offer, named));
     let connected = client.control.run(|cx| connecting.as_mut().poll(cx).map_err(ConnectError::Failed)).await;
     drop(making);
     let mut socket = connected?;
@@ -210,9 +217,14 @@ async fn take_place(
 }
 
 /// Makes a connection that is ready for a request.
-async fn make(client: &Client, endpoint: &Endpoint, offer: Offer) -> io::Result<Socket> {
+async fn make(
+    client: &Client,
+    endpoint: &Endpoint,
+    offer: Offer,
+    named: Option<Addresses>,
+) -> io::Result<Socket> {
     let worker = &client.worker;
-    let dialled = dial(endpoint, &worker.shared.settings, offer).await?;
+    let dialled = dial(endpoint, &worker.shared.settings, offer, named).await?;
     dialled.ready(endpoint, &worker.calls, worker.now_ms()).await
 }
 
@@ -240,12 +252,27 @@ impl Dialled {
     }
 }
 
-/// Connects to an endpoint, unless it is among the addresses that no request may go to, and goes through its handshake.
-pub(crate) async fn dial(endpoint: &Endpoint, settings: &EdgeSettings, offer: Offer) -> io::Result<Dialled> {
+/// Connects to an endpoint, unless it is among the addresses that no request may go to, tells it whose the connection is, if it wants to know,
+/// and goes through its handshake.
+pub(crate) async fn dial(
+    endpoint: &Endpoint,
+    settings: &EdgeSettings,
+    offer: Offer,
+    named: Option<Addresses>,
+) -> io::Result<Dialled> {
     let mut socket = match &endpoint.address {
         Address::Tcp(address) => Socket::new(connect_to(*address, endpoint.other, settings).await?),
         Address::Unix(path) => Socket::of_wire(Wire::Unix(UnixStream::connect(path).await?)),
     };
+    if let Some(version) = endpoint.server.proxy {
+        // In a box: most connections have no room for it.
+        Box::pin(async {
+            socket.output = proxy_protocol::write(version, named);
+            poll_fn(|cx| socket.poll_flush(cx, &mut false)).await
+        })
+        .await?;
+        socket.take_output();
+    }
     let Some(tls) = &endpoint.server.tls else {
         return Ok(Dialled { socket, http2: offer == Offer::Http2 });
     };

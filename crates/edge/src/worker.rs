@@ -245,6 +245,8 @@ pub(crate) struct Begins {
     pub(crate) tls: Option<usize>,
     /// Its place among those at which other proxies ask, if it is one.
     pub(crate) check: Option<usize>,
+    /// Its place among those whose connections are carried as they are, if it is one.
+    pub(crate) tcp: Option<usize>,
     /// Whose connections it takes, each with a PROXY header; `None`: everybody's, without one.
     pub(crate) proxied: Option<Arc<PrefixSet>>,
 }
@@ -389,6 +391,7 @@ fn admit(worker: &Rc<Worker>, (stream, peer): (TcpStream, SocketAddr), begins: &
             let mut client = Client::open(worker, (stream, peer), begins.tls, actor, admission);
             client.awaits_proxy_header = begins.proxied.is_some();
             client.check = begins.check;
+            client.tcp = begins.tcp;
             tokio::task::spawn_local(connection::serve(client));
         }
         Err(limit) => {

@@ -82,6 +82,8 @@ pub(crate) fn features(policy: &Policy) -> Vec<String> {
     for (feature, is_used) in [
         ("compression", some(|app| app.compression.is_some())),
         ("passthrough", some(|app| app.passthrough)),
+        ("tcp", some(|app| app.tcp)),
+        ("proxy-protocol", some(introduces)),
         ("client-address", some(|app| app.client_address != Default::default())),
     ] {
         if is_used {
@@ -89,6 +91,12 @@ pub(crate) fn features(policy: &Policy) -> Vec<String> {
         }
     }
     features
+}
+
+/// Whether upstreams of an app, or of one of its routes, are told whose connections theirs are.
+fn introduces(app: &phalanx_policy::App) -> bool {
+    let of_routes = app.routes.iter().filter_map(|route| route.own.as_ref()?.upstreams.as_ref());
+    of_routes.chain([&app.upstreams]).any(|of| of.servers.iter().any(|server| server.proxy.is_some()))
 }
 
 /// An app of `next` whose rules refuse every one of some requests that harm nobody, and did not before: the mark of a rule that catches

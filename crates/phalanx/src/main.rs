@@ -21,6 +21,7 @@ mod rates;
 mod routes;
 mod settings;
 mod state;
+mod tcp_settings;
 mod tickets_port;
 mod tls_settings;
 mod trace_settings;

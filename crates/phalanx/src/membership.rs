@@ -500,6 +500,7 @@ pub(crate) mod tests {
                 tls: Default::default(),
                 trace: Default::default(),
                 otlp: None,
+                tcp: Vec::new(),
                 checks: Vec::new(),
                 drains: Default::default(),
                 sandbox: Default::default(),

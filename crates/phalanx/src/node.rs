@@ -62,6 +62,8 @@ pub(crate) struct Node {
     pub(crate) tls_listen: Vec<SocketAddr>,
     /// Where other proxies ask.
     pub(crate) check_listen: Vec<SocketAddr>,
+    /// Where connections are carried as they are.
+    pub(crate) tcp_listen: Vec<SocketAddr>,
     pub(crate) admin: SocketAddr,
     /// The console with a one-time login ticket.
     pub(crate) console: String,
@@ -310,6 +312,7 @@ impl Running {
             listen: edge.plain_addrs().to_vec(),
             tls_listen: edge.tls_addrs().to_vec(),
             check_listen: edge.check_addrs().to_vec(),
+            tcp_listen: edge.tcp_addrs().to_vec(),
             admin,
             console,
             token_file: state.admin_token(),
@@ -555,6 +558,7 @@ fn bind_edge(
     let mut edge_settings = EdgeSettings::new(settings.listen.clone(), settings.workers, tag);
     edge_settings.tls_listen = settings.tls.listeners.iter().map(|listener| listener.address).collect();
     edge_settings.check_listen = check_listeners(settings);
+    edge_settings.tcp_listen = settings.tcp.iter().map(|one| one.listen.clone()).collect();
     let plain = (0..settings.listen.len()).map(|place| settings.proxied.get(place).cloned().flatten());
     let tls = settings.tls.listeners.iter().map(|listener| listener.proxied.clone());
     edge_settings.proxied = plain.chain(tls).collect();
@@ -571,8 +575,9 @@ fn bind_edge(
         edge_settings.rate_hash_key = key;
     }
     let checks: Vec<_> = settings.checks.iter().map(|one| one.address).collect();
-    let all = [edge_settings.listen.as_slice(), &edge_settings.tls_listen, &checks].concat();
-    let given = sockets.of_edge(&edge_settings.listen, &edge_settings.tls_listen, &checks);
+    let tcp: Vec<_> = settings.tcp.iter().map(|one| one.listen.address).collect();
+    let all = [edge_settings.listen.as_slice(), &edge_settings.tls_listen, &checks, &tcp].concat();
+    let given = sockets.of_edge(&edge_settings.listen, &edge_settings.tls_listen, &checks, &tcp);
     Edge::bind(edge_settings, shared, given).with_context(|| format!("cannot listen on {}", words(&all)))
 }
 
@@ -698,9 +703,11 @@ fn node_status(
 ) -> phalanx_control::StatusPort {
     let Keepers { policy: keeper, places, material } = keepers.clone();
     let shared = settings.fleet.as_ref().filter(|fleet| fleet.url.is_some());
+    let tcp = settings.tcp.clone();
     let open = identity.is_none() && shared.is_some_and(|fleet| fleet.secret_file.is_none());
     Box::new(move || {
         let mut degraded = keeper.degraded();
+        degraded.extend(crate::tcp_settings::degraded(&tcp, &keeper.plan().load()));
         degraded.extend(places.degraded(&view.load()));
         degraded.extend(material.degraded());
         degraded.extend(crate::load::degraded(&edge));

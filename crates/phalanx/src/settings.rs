@@ -21,6 +21,7 @@ use crate::check_settings::{self, CheckSettings, RawCheckListen};
 use crate::life::sandbox::{self, RawSandbox, SandboxSettings};
 use crate::limit_settings::{self, RawLimits};
 use crate::log_settings::{self, LogSettings, RawLog};
+use crate::tcp_settings::{self, RawTcpListen, TcpSettings};
 use crate::tls_settings::{self, RawCertificate, RawTlsListen, RawUpstreamCertificate, TlsSettings};
 use crate::trace_settings::{self, OtlpSettings, RawTrace};
 
@@ -59,6 +60,8 @@ pub(crate) struct Settings {
         expect(dead_code, reason = "a build that sends none refuses the table")
     )]
     pub(crate) otlp: Option<OtlpSettings>,
+    /// Where connections are carried as they are; nowhere unless it is said.
+    pub(crate) tcp: Vec<TcpSettings>,
     /// Where other proxies ask; nowhere unless it is said.
     pub(crate) checks: Vec<CheckSettings>,
     pub(crate) drains: Drains,
@@ -132,7 +135,7 @@ fn check(
     let mut addresses: Vec<_> = listen.iter().filter_map(|a| address(text, a, faults)).collect();
     // Who listens for TLS, balancers or other proxies says so, and need not listen without.
     let others = raw.listen.tls.is_empty() && raw.listen.http.is_empty() && raw.listen.check.is_empty();
-    if listen.is_empty() && others {
+    if listen.is_empty() && others && raw.listen.tcp.is_empty() {
         addresses.push(DEFAULT_LISTEN);
     }
     let mut proxied_by = vec![None; addresses.len()];
@@ -186,6 +189,7 @@ fn check(
         trace,
         otlp,
         tls,
+        tcp: tcp_settings::check(text, &raw.listen.tcp, faults),
         checks,
         drains: drains(text, &raw.node, faults),
         sandbox: sandbox::check(text, &raw.sandbox, folder, faults),
@@ -508,6 +512,8 @@ struct RawListen {
     tls: Vec<RawTlsListen>,
     #[serde(default)]
     check: Vec<RawCheckListen>,
+    #[serde(default)]
+    tcp: Vec<RawTcpListen>,
 }
 
 /// `[[listen.http]]` as written.

@@ -90,6 +90,7 @@ pub(crate) fn check(args: &CheckArgs) -> anyhow::Result<ExitCode> {
             Ok(read) => {
                 found.extend(read.warnings.iter().cloned());
                 found.extend(read.policy.due(&policy.display().to_string(), SystemClock.now_ms()));
+                found.extend(crate::tcp_settings::without_app(&args.config, &settings.tcp, &read.plan));
                 compiled = Some(read);
             }
             Err(faults) => found.extend(faults),
@@ -324,6 +325,7 @@ fn settings_of(args: &UpArgs) -> anyhow::Result<Settings> {
         tls: tls_of(args),
         trace: Default::default(),
         otlp: None,
+        tcp: Vec::new(),
         checks: checks_of(args),
         drains: Drains::default(),
         sandbox: SandboxSettings {
@@ -392,6 +394,7 @@ fn print_json(node: &Node, state: &StateFolder) {
     let ready = json!({
         "listen": listen,
         "tls_listen": node.tls_listen.first().map(ToString::to_string),
+        "tcp_listen": node.tcp_listen.iter().map(ToString::to_string).collect::<Vec<_>>(),
         "check_listen": node.check_listen.iter().map(ToString::to_string).collect::<Vec<_>>(),
         "admin": node.admin.to_string(),
         "console": node.console,
@@ -500,6 +503,9 @@ fn print_node(settings: &Settings, node: &Node, plan: &api::Plan, with_login: bo
     }
     for (check, listen) in settings.checks.iter().zip(&node.check_listen) {
         println!("  asked       at {listen} ({})", check.kind.as_str());
+    }
+    for (tcp, listen) in settings.tcp.iter().zip(&node.tcp_listen) {
+        println!("  carrying    tcp://{listen} -> app {}", tcp.listen.app);
     }
     println!("  console     {}", console_line(&node.console, with_login));
     for app in &plan.apps {

@@ -3,7 +3,7 @@
 use phalanx_model::limits;
 use serde::Serialize;
 
-use crate::origin_tls::{OriginTls, Protocol};
+use crate::origin_tls::{OriginTls, Protocol, ProxyProtocol};
 use crate::upstream::{Scheme, Upstream};
 
 /// Everything about an app's upstreams.
@@ -38,6 +38,8 @@ pub struct Server {
     pub protocol: Protocol,
     /// How TLS with it goes; `None` without TLS.
     pub tls: Option<OriginTls>,
+    /// How it is told whose connection it is, before all else; `None`: not at all.
+    pub proxy: Option<ProxyProtocol>,
 }
 
 /// How a server is chosen.
@@ -189,7 +191,15 @@ impl Server {
     /// A server without a limit, of the usual weight.
     pub fn at(upstream: Upstream) -> Self {
         let tls = (upstream.scheme == Scheme::Https).then(OriginTls::default);
-        Self { upstream, weight: 1, backup: false, requests_max: None, protocol: Protocol::default(), tls }
+        Self {
+            upstream,
+            weight: 1,
+            backup: false,
+            requests_max: None,
+            protocol: Protocol::default(),
+            tls,
+            proxy: None,
+        }
     }
 }
 

@@ -104,7 +104,7 @@ impl Check<'_> {
                 String::new()
             }
         };
-        self.passes = raw.passthrough.as_ref().is_some_and(|told| told.value);
+        self.passes = [&raw.passthrough, &raw.tcp].into_iter().flatten().any(|told| told.value);
         let upstreams = self.upstreams(raw);
         self.passes = false;
         App {
@@ -121,6 +121,7 @@ impl Check<'_> {
             rate_limits: self.rate_limits(&raw.rate_limits),
             compression: self.compression(raw.compression.as_ref()),
             passthrough: self.passthrough(raw),
+            tcp: self.tcp(raw),
             trust_forwarded: self.prefixes(&raw.trust_forwarded, "any client can claim any address"),
             client_address: self.client_address(raw, with_file),
             handling: Arc::new(self.handling(raw)),
@@ -308,7 +309,7 @@ impl Check<'_> {
                     self.once("host", host, normal, &mut taken);
                 }
             }
-            if app.hosts.is_empty() && app.passthrough.is_none() {
+            if app.hosts.is_empty() && app.passthrough.is_none() && app.tcp.is_none() {
                 match &rest {
                     Some(first) => {
                         let message = format!(

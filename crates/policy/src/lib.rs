@@ -34,7 +34,7 @@ pub use compression::{Compression, ContentCoding};
 pub use diagnostic::{Diagnostic, Level};
 pub use files::{Collector, FileSet, Files};
 pub use handling::Handling;
-pub use origin_tls::{OriginTls, Protocol};
+pub use origin_tls::{OriginTls, Protocol, ProxyProtocol};
 pub use policy::{
     AddressFrom, App, ClassUse, Classes, ClientAddress, Limits, Mode, OnError, Policy, RuleSource, Strikes,
 };

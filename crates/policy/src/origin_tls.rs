@@ -1,4 +1,5 @@
-//! How an upstream is spoken to beyond its address: over which version of HTTP, and with what TLS.
+//! How an upstream is spoken to beyond its address: over which version of HTTP, with what TLS, and with which word about the
+//! client before all else.
 
 use std::path::PathBuf;
 
@@ -15,6 +16,16 @@ pub enum Protocol {
     Http2,
     /// HTTP/2 where the TLS handshake agrees on it, else HTTP/1.1.
     Auto,
+}
+
+/// The version of the PROXY protocol in which an upstream is told whose connection it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, serde::Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ProxyProtocol {
+    /// A line of text.
+    V1,
+    /// Binary.
+    V2,
 }
 
 /// TLS towards an upstream.

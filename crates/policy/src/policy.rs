@@ -60,6 +60,8 @@ pub struct App {
     pub compression: Option<Compression>,
     /// TLS for its hosts is passed on unopened: no request is seen.
     pub passthrough: bool,
+    /// Listeners for TCP carry connections to it as they are: no request is seen.
+    pub tcp: bool,
     /// Networks whose `X-Forwarded-For` and the like are believed.
     pub trust_forwarded: Vec<Prefix>,
     /// How they tell their clients' addresses.
@@ -271,7 +273,7 @@ impl Policy {
     pub fn one_app(upstream_url: &str) -> Result<Self, String> {
         let upstream = Upstream::parse(upstream_url)?;
         if upstream.scheme == Scheme::Tcp {
-            return Err("`tcp` is for apps with `passthrough`, in a policy file".into());
+            return Err("`tcp` is for apps with `tcp` or `passthrough`, in a policy file".into());
         }
         let app = App {
             name: "app".into(),
@@ -287,6 +289,7 @@ impl Policy {
             rate_limits: Vec::new(),
             compression: None,
             passthrough: false,
+            tcp: false,
             trust_forwarded: Vec::new(),
             client_address: ClientAddress::default(),
             handling: Arc::default(),

@@ -4,7 +4,7 @@ use phalanx_model::Confidence;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::origin_tls::Protocol;
+use crate::origin_tls::{Protocol, ProxyProtocol};
 use crate::policy::{ClassUse, Mode, OnError};
 use crate::rate_limit::{RateAction, RateScope};
 use crate::toml_text::At;
@@ -74,6 +74,8 @@ pub struct RawApp {
     /// The version of HTTP that upstreams are spoken to in: "http1", "http2", or "auto" to agree on it in the TLS handshake.
     /// "http1" if not given.
     pub upstream_protocol: Option<At<Protocol>>,
+    /// The version of the PROXY protocol, "v1" or "v2", in which upstreams are told whose connection it is. None if not given.
+    pub proxy_protocol: Option<At<ProxyProtocol>>,
     /// TLS towards upstreams with `https://`.
     pub upstream_tls: Option<At<RawOriginTls>>,
     /// How it is found out which upstreams work.
@@ -137,6 +139,9 @@ pub struct RawApp {
     pub compression: Option<At<RawCompression>>,
     /// `true` passes TLS for its hosts on unopened, to upstreams written as "tcp://10.0.0.7:443": no request is seen. `false` if not given.
     pub passthrough: Option<At<bool>>,
+    /// `true` makes it an app that listeners for TCP carry connections to, with upstreams written as "tcp://10.0.0.7:5432" or "unix:/run/db.sock": no
+    /// request is seen. `false` if not given.
+    pub tcp: Option<At<bool>>,
 }
 
 /// How forwarders tell their clients' addresses.

@@ -14,7 +14,7 @@ use crate::upstream::{Offer, dial};
 /// Asks over a connection of its own; `Err` says why the endpoint does not work. The caller limits the time.
 pub(crate) async fn ask(endpoint: &Endpoint, check: &Check, settings: &EdgeSettings) -> Result<(), String> {
     let failed = |error| format!("connecting failed: {error}");
-    let dialled = dial(endpoint, settings, Offer::to(endpoint, false)).await.map_err(failed)?;
+    let dialled = dial(endpoint, settings, Offer::to(endpoint, false), None).await.map_err(failed)?;
     // Ends with the question.
     let calls = http2::Pool::default();
     let mut socket = dialled.ready(endpoint, &calls, 0).await.map_err(failed)?;

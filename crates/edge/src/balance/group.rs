@@ -48,7 +48,7 @@ enum Endpoints {
 pub struct Endpoint {
     /// `host:port` or `unix:/path`: its name in reports, and what its state is known by.
     pub(crate) key: Arc<str>,
-    /// The key of its idle connections: apart for each setting of TLS.
+    /// The key of its idle connections: apart for each setting of TLS, and of what is said before it.
     pub(crate) pool_key: Arc<str>,
     pub(crate) address: Address,
     /// An address of the same server that is of the other family, tried where this one does not answer.
@@ -362,9 +362,12 @@ impl Endpoint {
         group: &Arc<GroupState>,
     ) -> Arc<Self> {
         let seed = super::pick::hash(key.as_bytes());
-        let pool_key = match &server.tls {
-            Some(tls) => format!("{key} tls {}", tls.id).into(),
-            None => Arc::clone(&key),
+        let pool_key = match (&server.tls, server.proxy) {
+            (None, None) => Arc::clone(&key),
+            (Some(tls), None) => format!("{key} tls {}", tls.id).into(),
+            (tls, Some(version)) => {
+                format!("{key} tls {:?} {version:?}", tls.as_ref().map(|tls| tls.id)).into()
+            }
         };
         Arc::new(Self {
             key,

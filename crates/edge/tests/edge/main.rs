@@ -16,6 +16,8 @@ mod framing;
 #[cfg(test)]
 mod http2;
 #[cfg(test)]
+mod introduced;
+#[cfg(test)]
 mod life;
 #[cfg(test)]
 mod limits;
@@ -39,6 +41,8 @@ mod routes;
 mod rules;
 #[cfg(test)]
 mod standing;
+#[cfg(test)]
+mod tcp;
 #[cfg(test)]
 mod tls;
 #[cfg(test)]

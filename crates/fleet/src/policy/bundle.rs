@@ -178,9 +178,11 @@ pub const FEATURES: &[&str] = &[
     "compression",
     "origins",
     "passthrough",
+    "proxy-protocol",
     "rate-limits",
     "routes",
     "rule-classes",
+    "tcp",
     "upstreams",
 ];
 /// The schema this version writes.

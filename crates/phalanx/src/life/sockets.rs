@@ -22,6 +22,8 @@ pub(crate) enum Purpose {
     Tls,
     /// Other proxies, which ask about requests.
     Check,
+    /// Clients of apps that connections are carried for.
+    Tcp,
     /// API and console.
     Admin,
     /// The command line.
@@ -97,7 +99,9 @@ impl Sockets {
         let tls = settings.tls.listeners.iter().map(|listener| listener.address).collect();
         let checks = settings.checks.iter().map(|one| one.address).collect();
         let visitors = edge(Purpose::Listen, settings.listen.clone()).chain(edge(Purpose::Tls, tls));
-        for (purpose, asked) in visitors.chain(edge(Purpose::Check, checks)) {
+        let tcp = settings.tcp.iter().map(|one| one.listen.address).collect();
+        let others = edge(Purpose::Check, checks).chain(edge(Purpose::Tcp, tcp));
+        for (purpose, asked) in visitors.chain(others) {
             self.bind_unless_given(purpose, asked, || phalanx_edge::bind(asked, settings.workers))?;
         }
         let enroll = settings.fleet.as_ref().and_then(|fleet| fleet.enroll);
@@ -164,12 +168,14 @@ impl Sockets {
         listen: &[SocketAddr],
         tls: &[SocketAddr],
         checks: &[SocketAddr],
+        tcp: &[SocketAddr],
     ) -> Vec<GivenListener> {
         let mut taken = Vec::new();
         let all = [
             (Purpose::Listen, Serves::Plain, listen),
             (Purpose::Tls, Serves::Tls, tls),
             (Purpose::Check, Serves::Questions, checks),
+            (Purpose::Tcp, Serves::Tcp, tcp),
         ];
         for (purpose, serves, addresses) in all {
             for &asked in addresses {
@@ -203,6 +209,7 @@ impl Sockets {
             let purpose = match one.serves {
                 Some(Serves::Tls) => Purpose::Tls,
                 Some(Serves::Questions) => Purpose::Check,
+                Some(Serves::Tcp) => Purpose::Tcp,
                 Some(Serves::Plain) | None => Purpose::Listen,
             };
             (Label { purpose, asked: Some(one.asked) }, one.socket.into())

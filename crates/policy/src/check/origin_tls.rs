@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use super::Check as Checker;
-use crate::origin_tls::{OriginTls, Protocol, parse_pin};
+use crate::origin_tls::{OriginTls, Protocol, ProxyProtocol, parse_pin};
 use crate::raw::RawApp;
 use crate::raw::origin_tls::RawOriginTls;
 use crate::raw::upstreams::RawServer;
@@ -15,6 +15,7 @@ use crate::upstream::{Scheme, Upstream, is_host_name};
 pub(super) struct Spoken {
     pub(super) protocol: Protocol,
     pub(super) tls: OriginTls,
+    pub(super) proxy: Option<ProxyProtocol>,
 }
 
 impl Checker<'_> {
@@ -22,7 +23,11 @@ impl Checker<'_> {
     pub(super) fn spoken_to_all(&mut self, raw: &RawApp) -> Spoken {
         let protocol = raw.upstream_protocol.as_ref().map(|protocol| protocol.value).unwrap_or_default();
         let tls = raw.upstream_tls.as_ref().map(|tls| self.origin_tls(tls)).unwrap_or_default();
-        Spoken { protocol, tls }
+        let proxy = raw.proxy_protocol.as_ref().map(|proxy| proxy.value);
+        if let (Some(_), Some(written)) = (proxy, &raw.upstream_protocol) {
+            self.tells_of_one_client(written);
+        }
+        Spoken { protocol, tls, proxy }
     }
 
     /// How one upstream is spoken to; its own words count instead of the app's, as a whole.
@@ -35,9 +40,22 @@ impl Checker<'_> {
             let fault = self.text.error_at(&tls.span, "the upstream is one without TLS");
             self.found.push(fault.with_help("write its `url` with `https://`, or take out `tls`"));
         }
+        if let (Some(_), Some(written)) = (app.proxy, own_protocol) {
+            self.tells_of_one_client(written);
+        }
         Spoken {
+            proxy: app.proxy,
             protocol: own_protocol.map_or(app.protocol, |protocol| protocol.value),
             tls: own_tls.map_or_else(|| app.tls.clone(), |tls| self.origin_tls(tls)),
+        }
+    }
+
+    /// A PROXY header stands for all that its connection carries.
+    fn tells_of_one_client(&mut self, protocol: &At<Protocol>) {
+        if protocol.value != Protocol::Http1 {
+            let message = "with `proxy_protocol` each client has connections of its own, and over HTTP/2 many would share one";
+            let fault = self.text.error_at(&protocol.span, message);
+            self.found.push(fault.with_help("take it out: these upstreams are spoken to in HTTP/1.1"));
         }
     }
 

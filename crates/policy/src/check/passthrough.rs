@@ -1,4 +1,4 @@
-//! Apps whose TLS is passed on unopened.
+//! Apps whose connections are passed on unopened: TLS by its host, TCP by its listener.
 
 use std::ops::Range;
 
@@ -15,13 +15,34 @@ impl Check<'_> {
             self.found
                 .push(fault.with_help("name the hosts that clients ask for: `hosts = [\"db.example.org\"]`"));
         }
+        self.nothing_of_requests(raw, "passthrough");
+        true
+    }
+
+    /// Whether listeners for TCP carry connections to an app.
+    pub(super) fn tcp(&mut self, raw: &At<RawApp>) -> bool {
+        let Some(told) = raw.tcp.as_ref().filter(|told| told.value) else { return false };
+        if let Some(host) = raw.hosts.first() {
+            let fault = self.text.error_at(&host.span, "connections of a TCP listener name no host");
+            self.found.push(fault.with_help(
+                "take out `hosts`, or write `passthrough = true` instead of `tcp` for TLS by its host",
+            ));
+        }
+        if raw.passthrough.as_ref().is_some_and(|told| told.value) {
+            let fault = self.text.error_at(&told.span, "`tcp` and `passthrough` exclude each other");
+            self.found.push(fault.with_help("make two apps of it"));
+        }
+        self.nothing_of_requests(raw, "tcp");
+        true
+    }
+
+    fn nothing_of_requests(&mut self, raw: &At<RawApp>, carried: &str) {
         for (key, span) in about_requests(raw) {
             let message =
                 format!("`{key}` is about requests, and of a connection that is passed on none is seen");
             let fault = self.text.error_at(&span, message);
-            self.found.push(fault.with_help(format!("take out `{key}`, or `passthrough`")));
+            self.found.push(fault.with_help(format!("take out `{key}`, or `{carried}`")));
         }
-        true
     }
 }
 

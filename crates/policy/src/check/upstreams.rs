@@ -91,16 +91,17 @@ impl Checker<'_> {
     }
 
     fn at(&mut self, upstream: Upstream, app: &Spoken) -> Server {
-        let Spoken { protocol, tls } = self.spoken(None, &upstream, app);
+        let Spoken { protocol, tls, proxy } = self.spoken(None, &upstream, app);
         let tls = (upstream.scheme == Scheme::Https).then_some(tls);
-        Server { protocol, tls, ..Server::at(upstream) }
+        Server { protocol, tls, proxy, ..Server::at(upstream) }
     }
 
     fn told_server(&mut self, raw: &RawServer, upstream: Upstream, app: &Spoken) -> Server {
         let many = 1..=u32::MAX;
-        let Spoken { protocol, tls } = self.spoken(Some(raw), &upstream, app);
+        let Spoken { protocol, tls, proxy } = self.spoken(Some(raw), &upstream, app);
         Server {
             protocol,
+            proxy,
             tls: (upstream.scheme == Scheme::Https).then_some(tls),
             upstream,
             weight: self.within("weight", raw.weight.as_ref(), 1..=UPSTREAM_WEIGHT_MAX, 1),
@@ -130,14 +131,15 @@ impl Checker<'_> {
             (false, Scheme::Tcp) => {
                 let fault =
                     self.text.error_at(&url.span, "`tcp` is for connections that are passed on unopened");
-                self.found.push(
-                    fault.with_help("write `http://` or `https://`, or `passthrough = true` for the app"),
-                );
+                self.found.push(fault.with_help(
+                    "write `http://` or `https://`, or `passthrough = true` or `tcp = true` for the app",
+                ));
                 None
             }
             (true, Scheme::Http | Scheme::Https) if upstream.socket.is_none() => {
-                let fault =
-                    self.text.error_at(&url.span, "an app with `passthrough` speaks no HTTP to its upstream");
+                let fault = self
+                    .text
+                    .error_at(&url.span, "an app with `passthrough` or `tcp` speaks no HTTP to its upstream");
                 self.found.push(fault.with_help(format!("write `tcp://{}`", upstream.authority())));
                 None
             }
