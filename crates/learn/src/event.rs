@@ -299,6 +299,66 @@ mod tests {
         }
     }
 
+    fn access(target: &str) -> AccessEvent {
+        AccessEvent {
+            id: phalanx_model::RequestId::from_parts(1, 1, 1),
+            at_ms: 1_767_571_200_000,
+            app: "shop".into(),
+            route: Some("orders".into()),
+            client: "192.0.2.7".parse().unwrap(),
+            peer: "198.51.100.1".parse().unwrap(),
+            method: "GET".into(),
+            host: "shop.example".into(),
+            target: target.into(),
+            protocol: "HTTP/1.1".into(),
+            user_agent: String::new(),
+            referer: String::new(),
+            status: 200,
+            request_bytes: 0,
+            response_bytes: 4_096,
+            duration_us: 1,
+            upstream_us: 1,
+            verdict: phalanx_model::Verdict::deny(phalanx_model::Reason::Rule { rule: 1 }, 403),
+            plan_version: 1,
+            view_revision: 1,
+            tls: None,
+            ja4: Some("t13d1516h2_8daaf6152771_02713d6af862".parse().unwrap()),
+            tls_group: None,
+            upstream: None,
+            trace: None,
+            forwarded_id: None,
+            phases: phalanx_model::Phases::default(),
+            check: None,
+            http_print: Some("1:host,accept".into()),
+            balancer: None,
+            audit: None,
+        }
+    }
+
+    #[test]
+    fn an_access_event_becomes_hashes_of_what_it_was() {
+        let key = NameKey::new([7; 16]);
+        let known = Known { session: Some(5), step: Step::Lookup, ..Known::default() };
+        let of = |access: &AccessEvent| Event::of(access, &known, &key);
+        let event = of(&access("/orders/4711?page=2#top"));
+        assert_eq!((event.at_ms, event.ip.to_string()), (1_767_571_200_000, "192.0.2.7".into()));
+        assert_eq!((event.status, event.response_bytes, event.object), (200, 4_096, Some(4_711)));
+        assert_eq!((event.session, event.account, event.step), (Some(5), None, Step::Lookup));
+        // What follows the path does not tell targets apart; paths, routes and apps do.
+        assert_eq!(event.target, of(&access("/orders/4711")).target);
+        assert_ne!(event.target, of(&access("/orders/4712")).target);
+        let elsewhere = of(&AccessEvent { app: "forum".into(), ..access("/orders/4711") });
+        assert!(elsewhere.route != event.route && elsewhere.target != event.target);
+        // A software is the JA4 and the way HTTP is written; without either it is not known.
+        let other_print = of(&AccessEvent { http_print: Some("1:accept,host".into()), ..access("/") });
+        let no_tls = of(&AccessEvent { ja4: None, ..access("/") });
+        let nothing = of(&AccessEvent { ja4: None, http_print: None, ..access("/") });
+        assert!(event.software.is_some() && nothing.software.is_none());
+        assert!(![other_print.software, no_tls.software].contains(&event.software));
+        // Another fleet's hashes are others.
+        assert_ne!(Event::of(&access("/"), &known, &NameKey::new([8; 16])).app, event.app);
+    }
+
     #[test]
     fn accounts_are_known_by_key_and_name() {
         let (one, other) = (NameKey::new([1; 16]), NameKey::new([2; 16]));

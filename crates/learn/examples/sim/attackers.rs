@@ -38,6 +38,8 @@ pub(crate) struct Plan {
     /// The last node lies.
     pub(crate) has_liar: bool,
     pub(crate) is_week: bool,
+    /// Nothing is done about what is found, so that all stages of a campaign are played.
+    pub(crate) is_watched: bool,
 }
 
 /// What an attacker does.
@@ -259,6 +261,7 @@ pub(crate) fn plan(scenario: &str, seed: u64, nodes: usize, percent: u64) -> Opt
         attackers,
         has_liar: scenario == "hostile-node",
         is_week: scenario == "honest-week",
+        is_watched: scenario.contains("campaign"),
     })
 }
 

@@ -48,7 +48,7 @@ impl People {
                 self.visits.push(visit);
             }
         }
-        if self.is_week && OUTAGE_S.contains(&second) {
+        if self.is_week && is_outage(now_ms) {
             out.iter_mut().skip(begun).for_each(|request| fail(&mut request.event, &mut self.dice));
         }
     }
@@ -94,6 +94,11 @@ impl People {
             ask(page(now_ms + 17, machine(5, 105), Path::Hook), self.dice.next() % 97);
         }
     }
+}
+
+/// Whether it is the time of the week's outage.
+pub(crate) fn is_outage(at_ms: u64) -> bool {
+    OUTAGE_S.contains(&(at_ms.saturating_sub(BEGIN_MS) / 1_000))
 }
 
 /// What an outage of what the shop depends on makes of a request.

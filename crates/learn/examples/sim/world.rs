@@ -18,7 +18,7 @@ use phalanx_model::Confidence;
 
 use crate::attackers::{CAPACITY, Deed, Plan, plan};
 use crate::dice::Dice;
-use crate::people::People;
+use crate::people::{People, is_outage};
 use crate::report::{Report, Tally};
 use crate::traffic::{BEGIN_MS, Request};
 
@@ -142,7 +142,10 @@ impl World {
             let who = event.session.unwrap_or_else(|| Subject::address(event.ip).hash());
             self.honest_requests += 1;
             self.sessions.insert(who);
-            match order {
+            // The victim's session is ended with the thief's.
+            let is_stolen =
+                event.session.is_some_and(|id| self.guilty.contains(&Subject::new(SubjectKind::Session, id)));
+            match order.filter(|_| !is_stolen) {
                 Some(order) if order.refuses => _ = self.banned.insert(who),
                 Some(_) => _ = self.challenged.insert(who),
                 None => {}
@@ -240,13 +243,16 @@ impl World {
         if signal.confidence == Confidence::Low || !(signal.decisive || is_named) {
             return;
         }
-        let tally = self.tally.entry(signal.detector).or_default();
-        tally.count(is_right || is_trouble(signal.detector));
+        if signal.decisive {
+            let in_outage = self.plan.is_week && is_outage(signal.at_ms);
+            let tally = self.tally.entry(signal.detector).or_default();
+            tally.count(is_right || (is_trouble(signal.detector) && in_outage));
+        }
         if is_right && self.plan.expects.contains(&signal.detector) {
             self.found.entry(signal.detector).or_insert(signal.at_ms);
             self.nodes_named = self.nodes_named.max(signal.nodes.len());
         }
-        if signal.decisive && !is_trouble(signal.detector) {
+        if signal.decisive && !is_trouble(signal.detector) && !self.plan.is_watched {
             self.obey(&signal, node, event);
         }
     }
