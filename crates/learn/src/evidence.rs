@@ -100,8 +100,8 @@ pub(crate) struct Series {
     /// Buckets that the usual was learned from.
     pub(crate) settled: u32,
     settled_bucket: u32,
-    /// When a signal was made of it, and of how many events.
-    pub(crate) told: Option<(u64, u64)>,
+    /// When a signal was made of it, of how many events, and whether it was decisive.
+    pub(crate) told: Option<(u64, u64, bool)>,
     /// Changed since the others were told.
     pub(crate) is_news: bool,
     pruned: u32,

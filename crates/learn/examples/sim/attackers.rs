@@ -74,6 +74,8 @@ pub(crate) struct Attacker {
     rotates: bool,
     at: usize,
     id: u64,
+    /// Which node it begins with.
+    first_node: u64,
     sent: u64,
     credit: u64,
     refused_in_row: u64,
@@ -92,11 +94,18 @@ impl Attacker {
             rotates: false,
             at: 0,
             id,
+            first_node: id,
             sent: 0,
             credit: 59,
             refused_in_row: 0,
             slower: 1,
         }
+    }
+
+    /// Begins with another node than its victim, but for one time in three.
+    fn elsewhere(mut self, dice: &mut Dice) -> Self {
+        self.first_node += dice.below(3);
+        self
     }
 
     fn rotating(mut self) -> Self {
@@ -126,7 +135,7 @@ impl Attacker {
             let at_ms = BEGIN_MS + second * 1_000 + dice.below(1_000);
             let event = self.event(at_ms, dice);
             // Its requests are spread evenly over the nodes.
-            let node = usize::try_from(self.sent + self.id).unwrap_or(0) % nodes.max(1);
+            let node = usize::try_from(self.sent + self.first_node).unwrap_or(0) % nodes.max(1);
             self.sent += 1;
             let attacker = (!self.is_honest()).then_some(own);
             out.push(Request { event, node, attacker });
@@ -239,13 +248,13 @@ pub(crate) fn plan(scenario: &str, seed: u64, nodes: usize, percent: u64) -> Opt
             let victim = vec![Client { ip: 0x5300_0001, asn: 320, software: 1 }];
             let at_home = Attacker::new(Deed::VictimLogsIn, start - 600..start - 599, 1, victim, seed);
             let far_away = Attacker::new(Deed::LogInFarAway, span(1), 1, hosts(1), seed);
-            (30, vec![Detector::ImpossibleTravel], vec![at_home, far_away])
+            (30, vec![Detector::ImpossibleTravel], vec![at_home, far_away.elsewhere(&mut dice)])
         }
         "theft" => {
             let victim = vec![Client { ip: 0x5300_0001, asn: 320, software: 1 }];
             let reads = Attacker::new(Deed::VictimReads, start - 120..start + 60, 4, victim, seed);
             let thief = Attacker::new(Deed::UseSession, span(120), 6, hosts(1), seed);
-            (120, vec![Detector::SessionTheft], vec![reads, thief])
+            (120, vec![Detector::SessionTheft], vec![reads, thief.elsewhere(&mut dice)])
         }
         // What the liar claims is built upon a real attack that is too thin for a case.
         "hostile-node" => {

@@ -27,6 +27,7 @@ pub(crate) struct Report {
     pub(crate) found: Vec<Detector>,
     pub(crate) missed: Vec<Detector>,
     pub(crate) signals: BTreeMap<Detector, Tally>,
+    pub(crate) hearsay: u64,
 }
 
 /// Signals that named somebody who attacks, and others.
@@ -75,6 +76,7 @@ impl Report {
             ("attack_requests", self.attack_requests.to_string()),
             ("found", names(&self.found)),
             ("missed", names(&self.missed)),
+            ("hearsay", self.hearsay.to_string()),
             ("signals", format!("{{{}}}", signals.join(","))),
         ]
     }

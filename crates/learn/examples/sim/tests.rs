@@ -61,6 +61,10 @@ fn a_hostile_node_moves_no_decision_elsewhere() {
         let report = of("hostile-node", seed, true);
         assert_eq!((report.incidents, report.honest_banned), (0, 0), "{seed}: {report:?}");
         assert!(report.honest_challenged_share == 0.0 && report.attack_refused_share == 0.0, "{report:?}");
+        assert!(
+            report.hearsay > 50 && of("hostile-node", seed, false).hearsay == 0,
+            "the lies arrived: {report:?}"
+        );
     }
 }
 

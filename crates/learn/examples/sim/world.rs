@@ -76,6 +76,8 @@ struct World {
     found: BTreeMap<Detector, u64>,
     tally: BTreeMap<Detector, Tally>,
     nodes_named: usize,
+    /// Signals that hang on other nodes' word alone.
+    hearsay: u64,
 }
 
 impl World {
@@ -109,6 +111,7 @@ impl World {
             found: BTreeMap::new(),
             tally: BTreeMap::new(),
             nodes_named: 0,
+            hearsay: 0,
         }
     }
 
@@ -237,6 +240,7 @@ impl World {
         let own = u16::try_from(node).unwrap_or(0);
         signal.nodes.iter_mut().filter(|named| **named == Signal::OWN).for_each(|named| *named = own);
         self.correlator.add(&signal);
+        self.hearsay += u64::from(!signal.decisive);
         // The halves of these two are on different nodes, so that they are told and not acted on.
         let is_named = matches!(signal.detector, Detector::ImpossibleTravel | Detector::SessionTheft);
         let is_right = self.guilty.contains(&signal.subject);
@@ -374,6 +378,7 @@ impl World {
             missed: self.plan.expects.iter().filter(|of| !self.found.contains_key(of)).copied().collect(),
             found: self.found.keys().copied().collect(),
             signals: self.tally,
+            hearsay: self.hearsay,
         }
     }
 }

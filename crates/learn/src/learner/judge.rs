@@ -23,13 +23,16 @@ impl Learner {
         let case = self.case(key, now_ms)?;
         let is_rare = self.is_rare(key, event);
         let series = self.series.peek_mut(key.hash())?;
-        let (last_ms, last_count) = series.told.unwrap_or((0, 0));
-        let is_again = now_ms < last_ms.saturating_add(TELL_AGAIN_MS) && case.totals.count < 2 * last_count;
+        // A claim that did not count yet is told once more when it does, and not each time that it is claimed again.
+        let is_again = series.told.is_some_and(|(last_ms, last_count, was_decisive)| {
+            now_ms < last_ms.saturating_add(TELL_AGAIN_MS)
+                && case.totals.count < (2 * last_count).max(1)
+                && case.decisive <= was_decisive
+        });
         if is_again {
             return None;
         }
-        // A claim that did not count yet is told once more when it does.
-        series.told = Some((now_ms, if case.decisive { case.totals.count } else { case.totals.count / 2 }));
+        series.told = Some((now_ms, case.totals.count, case.decisive));
         let mut links = match event {
             Some(event) => Link::of_event(event, key.subject, is_rare),
             None => vec![Link::of_subject(key.subject, is_rare)],
