@@ -61,10 +61,9 @@ fn a_hostile_node_moves_no_decision_elsewhere() {
         let report = of("hostile-node", seed, true);
         assert_eq!((report.incidents, report.honest_banned), (0, 0), "{seed}: {report:?}");
         assert!(report.honest_challenged_share == 0.0 && report.attack_refused_share == 0.0, "{report:?}");
-        assert!(
-            report.hearsay > 50 && of("hostile-node", seed, false).hearsay == 0,
-            "the lies arrived: {report:?}"
-        );
+        // They arrive, and the same claim is not told again each second.
+        assert!((50..20_000).contains(&report.hearsay), "{report:?}");
+        assert_eq!(of("hostile-node", seed, false).hearsay, 0);
     }
 }
 
@@ -74,6 +73,10 @@ fn single_attacks_are_named() {
         for seed in 1..=3 {
             let report = of(scenario, seed, true);
             assert!(report.detected && report.honest_banned == 0, "{scenario} {seed}: {report:?}");
+            assert!(
+                scenario != "rotating-flood" || report.attack_refused_share >= 0.99,
+                "{seed}: {report:?}"
+            );
         }
     }
 }
