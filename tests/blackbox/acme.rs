@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use crate::support::*;
 
 /// An authority with a name server of its own, in which every name is this machine.
-struct Pebble {
+pub(crate) struct Pebble {
     server: Child,
     names: Child,
     folder: tempfile::TempDir,
@@ -20,18 +20,18 @@ struct Pebble {
 }
 
 /// How an authority is to behave.
-struct Wants {
-    http: u16,
-    tls: u16,
+pub(crate) struct Wants {
+    pub(crate) http: u16,
+    pub(crate) tls: u16,
     /// How long its certificates count, in seconds.
-    valid_s: u64,
-    external_account: bool,
+    pub(crate) valid_s: u64,
+    pub(crate) external_account: bool,
     /// It takes up to so long until it looks, in seconds.
-    looks_after_s: u8,
+    pub(crate) looks_after_s: u8,
 }
 
 impl Pebble {
-    fn start(wants: &Wants) -> Option<Self> {
+    pub(crate) fn start(wants: &Wants) -> Option<Self> {
         let missing = ["pebble", "pebble-challtestsrv", "openssl", "curl"].into_iter().find(|name| {
             let found = Command::new("sh").args(["-c", &format!("command -v {name}")]).output();
             !found.is_ok_and(|found| found.status.success())
@@ -104,12 +104,24 @@ impl Pebble {
 
     /// How often it began to look whether a host is its orderer's.
     fn looks(&self) -> usize {
-        let log = std::fs::read_to_string(self.folder.path().join("log")).unwrap();
-        log.matches("Pulled a task from the Tasks queue").count()
+        self.log().matches("Pulled a task from the Tasks queue").count()
+    }
+
+    pub(crate) fn log(&self) -> String {
+        std::fs::read_to_string(self.folder.path().join("log")).unwrap()
+    }
+
+    /// Where it has its settings and its own certificate.
+    pub(crate) fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    pub(crate) fn port(&self) -> u16 {
+        self.port
     }
 
     /// The certificate that all of its lead to, in a file.
-    fn root(&self) -> String {
+    pub(crate) fn root(&self) -> String {
         let file = self.folder.path().join("root.pem").display().to_string();
         let url = format!("https://127.0.0.1:{}/roots/0", self.management);
         assert!(Command::new("curl").args(["-sk", "-o", &file, &url]).status().unwrap().success());
@@ -117,7 +129,7 @@ impl Pebble {
     }
 
     /// The settings of a node that orders here.
-    fn acme(&self, more: &str) -> String {
+    pub(crate) fn acme(&self, more: &str) -> String {
         let ca = self.folder.path().join("pebble.pem").display().to_string();
         format!(
             "[acme]\ndirectory = \"https://127.0.0.1:{}/dir\"\nca_file = \"{ca}\"\nagree_to_terms = true\n\
@@ -150,7 +162,12 @@ pub(crate) fn self_signed(folder: &Path, file: &str, name: &str) {
 const EXTERNAL_KEY: &str = "zWNDZM6eQGHWpSRTPal5eIUYFTu7EajVIoguysqZ9wG44nMEtx3MUAsUDkMTQ12W";
 
 /// A node in front of an app, with a settings file in its folder that says this, too.
-fn node(folder: &Path, app: &App, (http, tls): (u16, u16), more: &str) -> Node {
+pub(crate) fn node(folder: &Path, app: &App, ports: (u16, u16), more: &str) -> Node {
+    Node::start(command(folder, app, ports, more))
+}
+
+/// What starts it.
+pub(crate) fn command(folder: &Path, app: &App, (http, tls): (u16, u16), more: &str) -> Command {
     let policy = format!("[[apps]]\nname = \"shop\"\nhosts = [\"shop.test\"]\nupstream = \"{}\"\n", app.url);
     std::fs::write(folder.join("policy.toml"), policy).unwrap();
     let settings = format!(
@@ -164,11 +181,11 @@ fn node(folder: &Path, app: &App, (http, tls): (u16, u16), more: &str) -> Node {
     std::fs::write(folder.join("phalanx.toml"), settings).unwrap();
     let mut command = phalanx(&["run", "--json", "-c"]);
     command.arg(folder.join("phalanx.toml"));
-    Node::start(command)
+    command
 }
 
 /// The serial number of the certificate that is shown for the shop; none if there is none.
-fn serial(at: SocketAddr) -> Option<String> {
+pub(crate) fn serial(at: SocketAddr) -> Option<String> {
     let script = format!(
         "openssl s_client -connect {at} -servername shop.test </dev/null 2>/dev/null | openssl x509 -noout -serial"
     );
@@ -177,13 +194,13 @@ fn serial(at: SocketAddr) -> Option<String> {
     text.trim().strip_prefix("serial=").map(str::to_owned)
 }
 
-fn issued(at: SocketAddr) -> String {
+pub(crate) fn issued(at: SocketAddr) -> String {
     within(60, "a certificate is shown", || serial(at).is_some());
     serial(at).unwrap()
 }
 
 /// Whether a request over TLS is answered, and believed with this root.
-fn is_served(at: SocketAddr, root: &str) -> bool {
+pub(crate) fn is_served(at: SocketAddr, root: &str) -> bool {
     let resolve = format!("shop.test:{}:{}", at.port(), at.ip());
     let url = format!("https://shop.test:{}/", at.port());
     let mut command = Command::new("curl");
@@ -207,7 +224,7 @@ fn degraded(node: &Node) -> String {
 }
 
 #[track_caller]
-fn within(seconds: u64, what: &str, mut condition: impl FnMut() -> bool) {
+pub(crate) fn within(seconds: u64, what: &str, mut condition: impl FnMut() -> bool) {
     let start = Instant::now();
     while !condition() {
         assert!(start.elapsed() < Duration::from_secs(seconds), "in vain waited until {what}");

@@ -9,7 +9,7 @@ use crate::support::*;
 /// How early or late a decision may end. A clock is corrected to within what a heartbeat travels; the rest is the machine's.
 const TOLERANCE: Duration = Duration::from_millis(1_500);
 
-fn library() -> Option<PathBuf> {
+pub(crate) fn library() -> Option<PathBuf> {
     let folders =
         ["/usr/lib/x86_64-linux-gnu/faketime", "/usr/lib/aarch64-linux-gnu/faketime", "/usr/lib/faketime"];
     let found =
@@ -41,7 +41,7 @@ fn start(folder: &Path, app: &App, nats: &str, site: &str, clock: impl FnOnce(&m
     Node::start(command)
 }
 
-fn faked(library: &Path) -> impl Fn(&mut Command) {
+pub(crate) fn faked(library: &Path) -> impl Fn(&mut Command) {
     let library = library.to_owned();
     move |command| {
         // The time that passes is as it is; only the wall clock is wrong.

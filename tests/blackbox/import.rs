@@ -6,20 +6,30 @@ use std::process::{Child, Command, Stdio};
 
 use crate::support::*;
 
-/// A running nginx; it is stopped when dropped.
-struct Nginx(Child);
+/// A running proxy; it is stopped when dropped.
+struct Proxy(Child);
 
-impl Nginx {
-    fn start(folder: &Path, listen: SocketAddr) -> Self {
+impl Proxy {
+    fn nginx(folder: &Path, listen: SocketAddr) -> Self {
         let mut command = Command::new("nginx");
         command.arg("-p").arg(folder).arg("-c").arg(folder.join("nginx.conf"));
+        Self::start(command, listen)
+    }
+
+    fn haproxy(folder: &Path, listen: SocketAddr) -> Self {
+        let mut command = Command::new("haproxy");
+        command.arg("-db").arg("-f").arg(folder.join("haproxy.cfg"));
+        Self::start(command, listen)
+    }
+
+    fn start(mut command: Command, listen: SocketAddr) -> Self {
         let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-        until("nginx listens", || std::net::TcpStream::connect(listen).is_ok());
+        until("the proxy listens", || std::net::TcpStream::connect(listen).is_ok());
         Self(child)
     }
 }
 
-impl Drop for Nginx {
+impl Drop for Proxy {
     fn drop(&mut self) {
         // Its workers end with it only if it is asked.
         let _ = Command::new("kill").arg(self.0.id().to_string()).status();
@@ -87,25 +97,43 @@ fn a_node_made_of_nginxs_configuration_does_what_nginx_did() {
         eprintln!("skipped: nginx is not installed");
         return;
     }
+    compare("nginx", include_str!("import-nginx.conf"), ("nginx.conf", Proxy::nginx), REQUESTS);
+}
+
+#[test]
+fn a_node_made_of_haproxys_configuration_does_what_haproxy_did() {
+    if Command::new("haproxy").arg("-v").stdout(Stdio::null()).status().is_err() {
+        eprintln!("skipped: haproxy is not installed");
+        return;
+    }
+    compare("haproxy", include_str!("import-haproxy.cfg"), ("haproxy.cfg", Proxy::haproxy), HAPROXY_REQUESTS);
+}
+
+/// Asks another proxy, then a node that was made of its configuration: status, upstream, path and `Host` are the same.
+fn compare(
+    kind: &str,
+    config: &str,
+    (file, start): (&str, fn(&Path, SocketAddr) -> Proxy),
+    requests: &[(&str, &str)],
+) {
     let (folder, listen) = (tempfile::tempdir().unwrap(), free());
     let apps = [App::start(), App::start()];
     let address = |app: usize| apps[app].url.trim_start_matches("http://").to_owned();
-    let config = include_str!("import-nginx.conf");
     let config =
         config.replace("LISTEN", &listen.to_string()).replace("FOLDER", &folder.path().display().to_string());
     let config = config.replace("APP0", &address(0)).replace("APP1", &address(1));
-    std::fs::write(folder.path().join("nginx.conf"), config).unwrap();
+    std::fs::write(folder.path().join(file), config).unwrap();
     let ask =
-        || -> Vec<Seen> { REQUESTS.iter().map(|(host, path)| seen(listen, &apps, host, path)).collect() };
-    let nginx = Nginx::start(folder.path(), listen);
-    let of_nginx = ask();
-    drop(nginx);
-    let node = imported(folder.path(), "nginx", "nginx.conf");
+        || -> Vec<Seen> { requests.iter().map(|(host, path)| seen(listen, &apps, host, path)).collect() };
+    let other = start(folder.path(), listen);
+    let of_other = ask();
+    drop(other);
+    let node = imported(folder.path(), kind, file);
     assert_eq!(node.listen, listen);
-    for ((request, nginx), ours) in REQUESTS.iter().zip(&of_nginx).zip(ask()) {
-        assert_eq!(&ours, nginx, "{request:?}");
+    for ((request, other), ours) in requests.iter().zip(&of_other).zip(ask()) {
+        assert_eq!(&ours, other, "{request:?}");
     }
-    assert!(of_nginx.iter().any(|seen| matches!(&seen.upstream, Some((1, _, _)))));
+    assert!(of_other.iter().any(|seen| matches!(&seen.upstream, Some((1, _, _)))));
 }
 
 /// Hosts and targets that both are asked for.
@@ -129,6 +157,72 @@ const REQUESTS: &[(&str, &str)] = &[
     ("moved.example", "/a?b"),
     ("a.any.example", "/"),
     ("b.a.any.example", "/"),
+    ("order.example", "/a.php"),
+    ("order.example", "/b.php"),
+    ("order.example", "/api/b.php"),
+    ("order.example", "/api/b"),
+    ("order.example", "/static/b.php"),
+    ("order.example", "/static/b.png"),
+    ("order.example", "/x/B.PNG"),
+    ("order.example", "/api/a.jpeg"),
+    ("order.example", "/user/12"),
+    ("order.example", "/user/12/x"),
+    ("order.example", "/user/12x"),
+    ("order.example", "/b.php?x=/y"),
+    ("access.example", "/"),
+    ("access.example", "/admin/x"),
+    ("access.example", "/inner/x"),
+    ("access.example", "/nobody/x"),
+    ("access.example", "/told/x"),
+    ("mapped.example", "/a"),
+    ("b.mapped.example", "/a?b"),
+    ("x.c.mapped.example", "/a"),
+    ("mapped.example", "/wiki/a"),
+    ("b.mapped.example", "/ws"),
+];
+
+/// The same for HAProxy.
+const HAPROXY_REQUESTS: &[(&str, &str)] = &[
+    ("shop.example", "/"),
+    ("SHOP.example", "/a/b?c=d&e=%20"),
+    ("www.shop.example", "/x"),
+    ("shop.example", "/api"),
+    ("shop.example", "/api/x?y"),
+    ("shop.example", "/api/x.php"),
+    ("shop.example", "/x.php"),
+    ("shop.example", "/a/x.cgi"),
+    ("shop.example", "/old"),
+    ("shop.example", "/old/x?y=1"),
+    ("shop.example", "/teapot"),
+    ("shop.example", "/hidden/x"),
+    ("shop.example", "/x/hidden/y"),
+    ("shop.example", "/nothidden"),
+    ("shop.example", "/user/12"),
+    ("shop.example", "/user/12/y"),
+    ("shop.example", "/user/x"),
+    ("shop.example", "/USER/7"),
+    ("shop.example", "/v1/x.php"),
+    ("shop.example", "/v1/x"),
+    ("shop.example", "/v10/x"),
+    ("shop.example", "/a/secret-b"),
+    ("wiki.example", "/"),
+    ("wiki.example", "/api"),
+    ("wiki.example", "/page?x"),
+    ("wiki.example", "/x.php"),
+    ("a.any.example", "/"),
+    ("b.a.any.example", "/q"),
+    ("moved.example", "/a?b"),
+    ("moved.example", "/"),
+    ("unknown.example", "/"),
+    ("unknown.example", "/api/x"),
+    ("unknown.example", "/x.php"),
+    ("unknown.example", "/user/3"),
+    ("prefix.example", "/a?b=c"),
+    ("prefix.example", "/"),
+    ("closed.example", "/"),
+    ("closed.example", "/x"),
+    ("shop.example", "/exact"),
+    ("shop.example", "/exact/x"),
 ];
 
 #[test]

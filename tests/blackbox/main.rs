@@ -14,6 +14,8 @@ mod abuse;
 #[cfg(test)]
 mod acme;
 #[cfg(test)]
+mod acme_again;
+#[cfg(test)]
 mod beside;
 #[cfg(test)]
 mod beside_cases;

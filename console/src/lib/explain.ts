@@ -22,6 +22,8 @@ export function reasonLine(reason: Reason): string {
       return 'Nothing spoke against it';
     case 'allow_listed':
       return 'The address is on the allow-list';
+    case 'network':
+      return 'The network of the client may not ask there';
     case 'rule':
       return `Rule ${reason.rule ?? '?'} matched`;
     case 'decision':

@@ -149,6 +149,7 @@ fn reason(reason: &Reason) -> String {
     match reason {
         Reason::Clean => "nothing spoke against it".into(),
         Reason::AllowListed => "allow-listed".into(),
+        Reason::Network => "network".into(),
         Reason::Rule { rule } => format!("rule {rule}"),
         Reason::Decision { decision } => format!("decision {} of {}", decision.id, decision.author),
         Reason::Framing { .. } => "framing".into(),

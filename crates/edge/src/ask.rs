@@ -233,7 +233,7 @@ fn begin(
     complete: bool,
 ) -> Option<Sending> {
     let in_call = upstream.call().is_some();
-    let trailers = if complete { client.trailers(&request.app().client_address) } else { Vec::new() };
+    let trailers = if complete { client.trailers(request.app()) } else { Vec::new() };
     // A chunked body that is here already goes on with its length, which more applications take.
     let framing = match request.head.framing {
         BodyFraming::Chunked if complete && trailers.is_empty() => BodyFraming::Length(held.len() as u64),
@@ -251,6 +251,8 @@ fn begin(
         tls: client.tls.is_some(),
         peer_trusted: request.peer_trusted,
         source: &app.client_address,
+        asked: app.client_certificate.as_deref(),
+        shown: client.opened.as_deref().and_then(|opened| opened.shown.as_ref()),
         client: request.client,
         request_id: &request.id.to_text(),
         trace: &request.trace,

@@ -15,12 +15,13 @@ use phalanx_model::{BodyFraming, FramingFault, RequestHead};
 use tokio::net::TcpStream;
 
 use crate::check::{self, Asked};
-use crate::client_address::AddressSource;
+use crate::client_certificate::OpenedBy;
 use crate::control::{Activity, Control, Cut};
 use crate::http1::{BodyDecoder, HeadReader, trailers};
 use crate::http2::{PREFACE, Stream};
 use crate::introduced::Kept;
 use crate::pace::Pace;
+use crate::plan::AppPlan;
 use crate::proxied::Proxied;
 use crate::socket::Socket;
 use crate::stop::Stop;
@@ -45,6 +46,8 @@ pub(crate) struct Client {
     pub(crate) tls_listener: Option<usize>,
     /// What its handshake told, once there was one.
     pub(crate) tls: Option<Agreed>,
+    /// By which rule of an app's its handshake went, if by one.
+    pub(crate) opened: Option<Rc<OpenedBy>>,
     /// How long connecting to upstreams took for the current request, in microseconds.
     connect_us: Cell<u64>,
     /// Which listener for questions of other proxies it came to, if to one.
@@ -156,6 +159,7 @@ impl Client {
             local,
             tls_listener: None,
             tls: None,
+            opened: None,
             connect_us: Cell::new(0),
             check: None,
             tcp: None,
@@ -329,11 +333,15 @@ impl Client {
         })
     }
 
-    /// The field lines behind the request's body that may pass; there once the body is whole. None names the client there.
-    pub(crate) fn trailers(&self, source: &AddressSource) -> Vec<u8> {
+    /// The field lines behind the request's body that may pass; there once the body is whole. None tells of the client there.
+    pub(crate) fn trailers(&self, app: &AppPlan) -> Vec<u8> {
+        let tells = |name: &[u8]| {
+            app.client_address.is_named(name)
+                || app.client_certificate.as_ref().is_some_and(|asked| asked.takes(name))
+        };
         match (self.body.trailers(), self.socket.trailers()) {
             ([], []) => Vec::new(),
-            ([], lines) | (lines, _) => trailers::passed(lines, |name| source.is_named(name)),
+            ([], lines) | (lines, _) => trailers::passed(lines, tells),
         }
     }
 

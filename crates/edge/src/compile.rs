@@ -14,14 +14,15 @@ use phalanx_policy::policy;
 use phalanx_policy::seclang::ir::RuleEngine;
 use phalanx_policy::seclang::{LoadOptions, load_dirs_from, load_texts, read_text};
 use phalanx_policy::{
-    AddressFrom, App, Classes, Diagnostic, Files, Policy, RateAction, RateKey, Route, RuleSource, Server,
-    Upstreams, baseline, route,
+    AddressFrom, App, Classes, Diagnostic, Files, Networks, Policy, RateAction, RateKey, Route, RuleSource,
+    Server, Upstreams, baseline, route,
 };
 
 use crate::balance::group::UpstreamGroup;
 use crate::client_address::{AddressField, AddressSource};
+use crate::client_certificate::CertificateRules;
 use crate::origins::Origins;
-use crate::plan::{AppLimits, AppPlan, EdgePlan, UpstreamPlan};
+use crate::plan::{AppLimits, AppPlan, EdgePlan, NetworkSets, UpstreamPlan};
 use crate::route::RouteRule;
 use crate::route::compile::Handlings;
 
@@ -61,6 +62,7 @@ impl EdgePlan {
             errors: Vec::new(),
         };
         let mut origins = Origins::new(files);
+        let mut certificates = CertificateRules::new(files);
         let mut handlings = Handlings::new(files);
         let mut apps = Vec::new();
         let cdns = cdns(files, policy)?;
@@ -69,6 +71,8 @@ impl EdgePlan {
             if let Err(fault) = client_address(&mut plan, app, &cdns) {
                 programs.errors.push(fault);
             }
+            plan.client_certificate =
+                app.client_certificate.as_ref().and_then(|asked| certificates.of(asked));
             plan.handling = handlings.of(&app.handling, 0, &route::Does::Forward { rewrite: None });
             plan.routes = app
                 .routes
@@ -78,6 +82,7 @@ impl EdgePlan {
             apps.push(plan);
         }
         programs.errors.append(&mut handlings.errors);
+        programs.errors.append(&mut certificates.errors);
         programs.errors.extend(origins.into_errors());
         if !programs.errors.is_empty() {
             return Err(programs.errors);
@@ -138,9 +143,11 @@ fn app_plan(app: &App, programs: &mut Programs<'_>, origins: &mut Origins<'_>) -
         scope: programs.scope(program.as_ref(), app.classes),
         program,
         limits: app_limits(&app.limits),
+        networks: networks(&app.networks),
         rates: app.rate_limits.iter().map(|limit| rate_rule(&app.name, limit)).collect(),
         trust_forwarded: prefixes(&app.trust_forwarded),
         client_address: AddressSource::default(),
+        client_certificate: None,
         compression: app.compression.clone().map(Arc::new),
         passthrough: app.passthrough,
         tcp: app.tcp,
@@ -173,9 +180,11 @@ fn route_rule(
             scope: programs.scope(program.as_ref(), own.classes),
             program,
             limits: app_limits(&own.limits),
+            networks: networks(&own.networks),
             rates: app.rates.clone(),
             trust_forwarded: app.trust_forwarded.clone(),
             client_address: app.client_address.clone(),
+            client_certificate: app.client_certificate.clone(),
             compression: app.compression.clone(),
             passthrough: false,
             tcp: false,
@@ -191,6 +200,11 @@ fn route_rule(
         own,
         handling: handlings.of(&route.handling, depth, &route.does),
     }
+}
+
+fn networks(networks: &Networks) -> Option<Arc<NetworkSets>> {
+    let allow = (!networks.allow.is_empty()).then(|| prefixes(&networks.allow));
+    (!networks.is_open()).then(|| Arc::new(NetworkSets { allow, deny: prefixes(&networks.deny) }))
 }
 
 fn mode(mode: policy::Mode) -> Mode {
@@ -396,6 +410,31 @@ mod tests {
         assert_eq!(app.client_address.field, AddressField::Named("cf-connecting-ip".into()));
         assert!(app.client_address.certified);
         assert!(plan.decide.forwarders.contains("173.245.48.9".parse().unwrap()), "never banned");
+    }
+
+    #[test]
+    fn authorities_of_clients_come_from_the_files_of_the_policy() {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let pem = rcgen::CertificateParams::new(vec![]).unwrap().self_signed(&key).unwrap().pem();
+        let app = |name: &str, file: &str| {
+            format!(
+                "[[apps]]\nname = \"{name}\"\nhosts = [\"{name}.test\"]\nupstream = \"http://127.0.0.1:1\"\nmode = \"off\"\n\
+                 client_certificate = {{ ca_file = \"{file}\" }}\n"
+            )
+        };
+        let plan = compiled(&[app("a", "cdn.toml"), app("b", "cdn.toml")].concat(), &pem).unwrap();
+        let rule = |host: &[u8]| &plan.asked_of_clients(host).unwrap().rule;
+        assert!(Arc::ptr_eq(rule(b"a.test"), rule(b"b.test")));
+        assert!(plan.asked_of_clients(b"c.test").is_none());
+        for (file, text, expected) in [
+            ("other.pem", pem.as_str(), "other.pem"),
+            ("cdn.toml", "", "cdn.toml: there is no certificate in it"),
+            ("cdn.toml", &pem.replacen('M', "?", 1), "cdn.toml:1: it is damaged"),
+        ] {
+            let faults = compiled(&app("a", file), text).unwrap_err();
+            let told = faults[0].to_string();
+            assert!(told.contains(expected) && told.contains("help: name the PEM file"), "{told}");
+        }
     }
 
     #[test]

@@ -117,7 +117,7 @@ fn move_body(
     }
     count_body(client, request, bytes)?;
     if client.body.is_done() {
-        let trailers = client.trailers(&request.app().client_address);
+        let trailers = client.trailers(request.app());
         if chunked {
             encode::last_chunk_with(&mut upstream.output, &trailers);
         }

@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use phalanx_model::{BodyFraming, HttpVersion, RequestHead};
 
 use crate::client_address::{AddressField, AddressSource};
+use crate::client_certificate::{AskedOfClients, Shown};
 use crate::http1::FieldKind;
 use crate::http1::encode::{self, field};
 use crate::http1::fields::{KnownFields, list};
@@ -29,7 +30,11 @@ pub(crate) struct Forwarded<'a> {
     pub(crate) peer_trusted: bool,
     /// In which of them the app's clients are named.
     pub(crate) source: &'a AddressSource,
-    /// Whom they name.
+    /// What the app asks of its clients' certificates.
+    pub(crate) asked: Option<&'a AskedOfClients>,
+    /// What this one has shown.
+    pub(crate) shown: Option<&'a Shown>,
+    /// Whom the forwarding fields name.
     pub(crate) client: IpAddr,
     pub(crate) request_id: &'a [u8],
     pub(crate) trace: &'a TraceContext,
@@ -57,6 +62,9 @@ pub(crate) fn write_request_head(out: &mut Vec<u8>, request: &Forwarded<'_>) {
     }
     write_fields(out, request);
     write_forwarding(out, request);
+    if let Some(asked) = request.asked {
+        asked.write(out, request.shown);
+    }
     if let Some(treatment) = request.treatment {
         out.extend_from_slice(&treatment.lines);
     }
@@ -161,6 +169,7 @@ fn write_fields(out: &mut Vec<u8>, request: &Forwarded<'_>) {
             | FieldKind::Disguised
             | FieldKind::XForwardedFor
             | FieldKind::XRequestId => {}
+            _ if request.asked.is_some_and(|asked| asked.takes(name)) => {}
             FieldKind::XForwardedProto | FieldKind::XForwardedHost | FieldKind::OtherForwarded => {
                 if request.peer_trusted && !name.contains(&b'_') {
                     field(out, name, value);
@@ -253,6 +262,8 @@ mod tests {
             tls,
             peer_trusted,
             source,
+            asked: None,
+            shown: None,
             client: "203.0.113.9".parse().unwrap(),
             request_id: b"ID",
             trace: &TraceContext::default(),

@@ -41,6 +41,7 @@ mod request;
 pub mod route;
 
 mod client;
+pub mod client_certificate;
 mod introduced;
 mod origins;
 mod upstream;
@@ -78,13 +79,14 @@ pub mod http2;
 
 pub use balance::group::{EndpointReport, GroupReport, UpstreamGroup, UpstreamState};
 pub use client_address::{AddressField, AddressSource};
+pub use client_certificate::{AskedOfClients, CertificateRule};
 pub use compile::Compiled;
 pub use edge::{Edge, EdgeHandle, EdgeShared};
 pub use leaving::Gently;
 pub use listen::{GivenListener, Serves, bind};
 pub use overload::{Level, Usage};
 pub use places::Places;
-pub use plan::{AppLimits, AppPlan, EdgePlan, UpstreamPlan, UpstreamTarget};
+pub use plan::{AppLimits, AppPlan, EdgePlan, NetworkSets, UpstreamPlan, UpstreamTarget};
 pub use route::explain::{MetReport, request_head};
 pub use route::{Handling, RouteRule};
 pub use settings::{CheckListen, EdgeLimits, EdgeSettings, Sample, TcpListen, TraceMode, TraceSettings};

@@ -18,6 +18,7 @@ use crate::ask;
 use crate::audit;
 use crate::check;
 use crate::client::Client;
+use crate::client_certificate;
 use crate::control::{Activity, Cut};
 use crate::events;
 use crate::exchange::{Exchange, Held, count_body, faulty, is_stream};
@@ -126,8 +127,10 @@ fn on_request_head(client: &mut Client, request: &mut Request) -> Result<(), Sto
     let fault = request.head.faults.first().copied();
     if fault.is_none() {
         check_standing(client, request)?;
+        check_network(client, request)?;
         overload::check(client, request)?;
         rates::check(client, request)?;
+        client_certificate::check(client, request)?;
     }
     let app = request.app();
     if let Some(program) = &app.program {
@@ -182,6 +185,17 @@ pub(crate) fn check_standing(client: &Client, request: &mut Request) -> Result<(
         return Ok(());
     }
     request.keep_alive = false;
+    Err(Stop::Refused)
+}
+
+/// Who may ask at all. An order of the policy and no finding: it holds for whom the allow-list spares, and where rules only observe.
+fn check_network(client: &Client, request: &mut Request) -> Result<(), Stop> {
+    let Some(networks) = &request.app().networks else { return Ok(()) };
+    // As with standing orders, a balancer's own checks of health pass.
+    if networks.admits(request.client) || client.is_for_nobody() {
+        return Ok(());
+    }
+    request.verdict = Verdict::deny(Reason::Network, Reply::REFUSED.status);
     Err(Stop::Refused)
 }
 

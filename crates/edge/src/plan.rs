@@ -17,6 +17,7 @@ use phalanx_policy::{Compression, Protocol, ProxyProtocol};
 
 use crate::balance::group::UpstreamGroup;
 use crate::client_address::AddressSource;
+use crate::client_certificate::AskedOfClients;
 use crate::hosts::{HostFound, HostTable};
 use crate::route::table::{Ambiguous, Asked, RouteTable};
 use crate::route::{Handling, RoutePlan, RouteRule};
@@ -38,6 +39,8 @@ pub struct EdgePlan {
     hosts: HostTable,
     /// Hosts whose TLS is not opened here.
     passed: HostTable,
+    /// Some app asks its clients for certificates.
+    asks_clients: bool,
     /// Apps by name whose connections are carried as they are.
     carried: HashMap<Arc<str>, usize>,
     /// By tag: the app and the place among its rates.
@@ -70,6 +73,8 @@ pub struct AppPlan {
     pub scope: Option<Arc<Scope>>,
     /// Its limits.
     pub limits: AppLimits,
+    /// Who may ask; `None`: everybody.
+    pub networks: Option<Arc<NetworkSets>>,
     /// How often its clients may ask.
     pub rates: Vec<RateRule>,
     /// Peers whose forwarding fields are believed.
@@ -82,6 +87,8 @@ pub struct AppPlan {
     pub(crate) table: Option<Arc<RouteTable>>,
     /// How they tell their clients' addresses.
     pub client_address: AddressSource,
+    /// Which certificates it asks of clients; `None`: those of the listener.
+    pub client_certificate: Option<Arc<AskedOfClients>>,
     /// Which responses are compressed; `None`: none.
     pub compression: Option<Arc<Compression>>,
     /// Its TLS is not opened here: connections are passed on, and no request is seen.
@@ -120,6 +127,22 @@ impl Default for AppLimits {
             upstream_gap_ms: limits::UPSTREAM_HEAD_MAX_MS,
             upstream_total_ms: u64::MAX,
         }
+    }
+}
+
+/// Networks that may ask of an app or route.
+#[derive(Debug)]
+pub struct NetworkSets {
+    /// Only these; `None`: all.
+    pub allow: Option<PrefixSet>,
+    /// These not, whatever `allow` says.
+    pub deny: PrefixSet,
+}
+
+impl NetworkSets {
+    /// Whether a client at an address may ask.
+    pub(crate) fn admits(&self, client: IpAddr) -> bool {
+        !self.deny.contains(client) && self.allow.as_ref().is_none_or(|allow| allow.contains(client))
     }
 }
 
@@ -218,12 +241,14 @@ impl AppPlan {
             program: None,
             scope: None,
             limits: AppLimits::default(),
+            networks: None,
             rates: Vec::new(),
             trust_forwarded: PrefixSet::default(),
             handling: None,
             routes: Vec::new(),
             table: None,
             client_address: AddressSource::default(),
+            client_certificate: None,
             compression: None,
             passthrough: false,
             tcp: false,
@@ -253,6 +278,7 @@ impl EdgePlan {
             by_rate.extend(rates.iter().enumerate().map(|(place, rate)| (rate.tag(), (app, place))));
         }
         let named = apps.len();
+        let asks_clients = apps.iter().any(|app| app.client_certificate.is_some());
         let mut shares = vec![None; named];
         let mut routes = Vec::new();
         for app in 0..named {
@@ -271,6 +297,7 @@ impl EdgePlan {
             routes,
             hosts,
             passed,
+            asks_clients,
             carried,
             by_rate,
             nowhere,
@@ -372,6 +399,11 @@ impl EdgePlan {
     /// The app that connections for a host are passed on to unopened.
     pub(crate) fn find_passed(&self, host: &[u8]) -> Option<usize> {
         self.passed.find(host)
+    }
+
+    /// What the app that answers to a host asks of clients in their handshake.
+    pub(crate) fn asked_of_clients(&self, host: &[u8]) -> Option<&Arc<AskedOfClients>> {
+        if self.asks_clients { self.app(self.find(host)).client_certificate.as_ref() } else { None }
     }
 
     /// The app of a name, if connections are carried to it as they are.

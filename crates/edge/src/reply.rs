@@ -49,6 +49,14 @@ impl Reply {
         text: "No site of this name is served here. Request id:",
         retry_after_s: 0,
     };
+    /// The connection was opened for another site, whose clients are asked for other certificates (RFC 9110 section 15.5.20).
+    pub(crate) const MISDIRECTED: Self = Self {
+        status: 421,
+        code: "misdirected_request",
+        title: "Misdirected request",
+        text: "This connection was opened for another site. Please come again on a new one, over TLS. Request id:",
+        retry_after_s: 0,
+    };
     pub(crate) const TOO_SLOW: Self = Self {
         status: 408,
         code: "request_timeout",

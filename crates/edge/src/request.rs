@@ -12,6 +12,7 @@ use phalanx_model::{FramingFault, HttpVersion, Phases, Reason, RequestHead, Requ
 use crate::audit::Fields;
 use crate::client::{Arrived, Client};
 use crate::client_address::{self, Disbelief};
+use crate::client_certificate::is_opened_for;
 use crate::http1::FieldKind;
 use crate::http1::fields::{KnownFields, list};
 use crate::plan::{AppPlan, LocalPlan, Met};
@@ -82,7 +83,8 @@ impl Request {
         let plan = worker.plan();
         let host = known.host.map(|field| head.bytes(field.value)).unwrap_or_default();
         let app = plan.find(host);
-        let certified = client.tls.is_some_and(|agreed| agreed.certified);
+        let certified = client.tls.is_some_and(|agreed| agreed.certified)
+            && is_opened_for(client.opened.as_deref(), plan.app(app));
         let found = client_address::find(&head, &known, (client.peer.ip(), certified), plan.app(app));
         let Met { app, route, ambiguous } =
             plan.meet(app, &head, || is_secure(&head, client.tls.is_some(), found.peer_trusted));

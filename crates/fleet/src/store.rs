@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 
-use parking_lot::{Mutex, RwLock};
+use parking_lot::{MappedRwLockReadGuard, Mutex, RwLock, RwLockReadGuard};
 use phalanx_model::limits::{FLEET_BLOB_BYTES_MAX, FLEET_BLOBS_MAX, FLEET_STORE_QUEUE};
 use phalanx_trust::Sealer;
 use redb::{
@@ -104,7 +104,7 @@ impl Store {
         reopen: impl Fn() -> Result<Database, FleetError> + Send + 'static,
         sealer: Arc<Sealer>,
     ) -> (Self, StoreWriter) {
-        let database: Slot = Arc::new(RwLock::new(Some(Arc::new(database))));
+        let database: Slot = Arc::new(RwLock::new(Some(database)));
         let health = Arc::new(Health::default());
         let (writes, jobs) = mpsc::channel(FLEET_STORE_QUEUE);
         let writer = StoreWriter {
@@ -121,7 +121,8 @@ impl Store {
 
     /// Every record whose subject starts with `prefix`, and how many could not be opened.
     pub fn records(&self, prefix: &str) -> Result<(Vec<Kept>, usize), FleetError> {
-        let read = self.database()?.begin_read().map_err(storage)?;
+        let database = self.database()?;
+        let read = database.begin_read().map_err(storage)?;
         let table = read.open_table(RECORDS).map_err(storage)?;
         let (mut kept, mut unreadable) = (Vec::new(), 0);
         for entry in table.range(prefix..).map_err(storage)? {
@@ -140,7 +141,8 @@ impl Store {
 
     /// The records of these subjects that are kept and can be opened.
     pub fn some(&self, subjects: &[String]) -> Result<Vec<Kept>, FleetError> {
-        let read = self.database()?.begin_read().map_err(storage)?;
+        let database = self.database()?;
+        let read = database.begin_read().map_err(storage)?;
         let table = read.open_table(RECORDS).map_err(storage)?;
         let mut kept = Vec::new();
         for subject in subjects {
@@ -152,7 +154,8 @@ impl Store {
 
     /// The records whose subject starts with `prefix`, at most `limit` of them, from the one after `after` on.
     pub(crate) fn page(&self, prefix: &str, after: Option<&str>, limit: usize) -> Result<Page, FleetError> {
-        let read = self.database()?.begin_read().map_err(storage)?;
+        let database = self.database()?;
+        let read = database.begin_read().map_err(storage)?;
         let table = read.open_table(RECORDS).map_err(storage)?;
         let mut page = Page { records: Vec::with_capacity(limit), unreadable: 0, last: None };
         let from = after.map_or(Bound::Included(prefix), Bound::Excluded);
@@ -221,7 +224,8 @@ impl Store {
 
     /// All pins.
     pub fn pins(&self) -> Result<Vec<(String, Vec<u8>)>, FleetError> {
-        let read = self.database()?.begin_read().map_err(storage)?;
+        let database = self.database()?;
+        let read = database.begin_read().map_err(storage)?;
         let table = read.open_table(PINS).map_err(storage)?;
         let mut pins = Vec::new();
         for entry in table.iter().map_err(storage)? {
@@ -240,7 +244,8 @@ impl Store {
             return Err(FleetError::Limit("a blob is too large"));
         }
         let sealed = self.sealer.seal(&format!("fleet blob {hash}"), bytes)?;
-        let write = self.database()?.begin_write().map_err(storage)?;
+        let database = self.database()?;
+        let write = database.begin_write().map_err(storage)?;
         {
             let mut table = write.open_table(BLOBS).map_err(storage)?;
             let full = table.len().map_err(storage)? >= FLEET_BLOBS_MAX;
@@ -254,7 +259,8 @@ impl Store {
 
     /// The blob of this hash. Blocks on the disk.
     pub fn blob_get(&self, hash: &str) -> Result<Option<Vec<u8>>, FleetError> {
-        let read = self.database()?.begin_read().map_err(storage)?;
+        let database = self.database()?;
+        let read = database.begin_read().map_err(storage)?;
         let table = read.open_table(BLOBS).map_err(storage)?;
         let sealed = table.get(hash).map_err(storage)?;
         Ok(sealed.and_then(|sealed| self.sealer.open(&format!("fleet blob {hash}"), sealed.value()).ok()))
@@ -262,7 +268,8 @@ impl Store {
 
     /// Forgets a blob. Blocks on the disk.
     pub fn blob_forget(&self, hash: &str) -> Result<(), FleetError> {
-        let write = self.database()?.begin_write().map_err(storage)?;
+        let database = self.database()?;
+        let write = database.begin_write().map_err(storage)?;
         write.open_table(BLOBS).map_err(storage)?.remove(hash).map_err(storage)?;
         write.commit().map_err(storage)
     }
@@ -275,7 +282,8 @@ impl Store {
         now_ms: u64,
         until_ms: u64,
     ) -> Result<Option<u64>, FleetError> {
-        let write = self.database()?.begin_write().map_err(storage)?;
+        let database = self.database()?;
+        let write = database.begin_write().map_err(storage)?;
         let token = {
             let mut table = write.open_table(LEASES).map_err(storage)?;
             let last = table.get(name).map_err(storage)?.map(|value| {
@@ -317,7 +325,8 @@ impl Store {
         faults
     }
 
-    /// Writes what waits and closes the file. Blocks on the disk.
+    /// Writes what waits and closes the file, for which whoever still reads or writes is waited for: the next to open it, in this
+    /// process or another, would find it in use. Blocks on the disk.
     pub fn close(&self) {
         self.writes.lock().take();
         let writer = self.writer.lock().take();
@@ -340,8 +349,9 @@ impl Store {
         self.writes.lock().clone().ok_or(FleetError::Closed)
     }
 
-    fn database(&self) -> Result<Arc<Database>, FleetError> {
-        self.database.read().clone().ok_or_else(|| unwritten("it is being opened again"))
+    /// The database, which stays open as long as the answer is held. To be held longer than any transaction of it.
+    fn database(&self) -> Result<MappedRwLockReadGuard<'_, Database>, FleetError> {
+        opened(&self.database).ok_or_else(|| unwritten("it is being opened again"))
     }
 
     fn open_record(&self, subject: &str, value: Value<'_>) -> Option<Kept> {
@@ -376,7 +386,11 @@ enum Write {
 }
 
 /// The open database. Empty after an error of the disk, until the writer has opened it again: redb refuses everything then.
-type Slot = Arc<RwLock<Option<Arc<Database>>>>;
+type Slot = Arc<RwLock<Option<Database>>>;
+
+fn opened(slot: &RwLock<Option<Database>>) -> Option<MappedRwLockReadGuard<'_, Database>> {
+    RwLockReadGuard::try_map(slot.read(), Option::as_ref).ok()
+}
 
 /// The writing half of a store: takes what waits and writes it, a batch at a time.
 pub struct StoreWriter {
@@ -449,21 +463,20 @@ impl StoreWriter {
     }
 
     fn write_batch(&self) -> Result<(), FleetError> {
-        let database = self.open_again()?;
-        let result = self.write_to(&database);
+        let result = self.open_again().and_then(|database| self.write_to(&database));
         if result.is_err() {
             self.database.write().take();
         }
         result
     }
 
-    fn open_again(&self) -> Result<Arc<Database>, FleetError> {
-        if let Some(database) = self.database.read().clone() {
+    fn open_again(&self) -> Result<MappedRwLockReadGuard<'_, Database>, FleetError> {
+        if let Some(database) = opened(&self.database) {
             return Ok(database);
         }
-        let database = Arc::new((self.reopen)()?);
-        *self.database.write() = Some(Arc::clone(&database));
-        Ok(database)
+        let database = (self.reopen)()?;
+        *self.database.write() = Some(database);
+        opened(&self.database).ok_or(FleetError::Closed)
     }
 
     fn write_to(&self, database: &Database) -> Result<(), FleetError> {
@@ -646,6 +659,25 @@ mod tests {
         assert!(!raw.windows(6).any(|window| window == b"secret"));
         let strange = open(&path, &Arc::new(Sealer::ephemeral().unwrap()));
         assert_eq!(strange.records("phx.dec.").unwrap(), (vec![], 2));
+    }
+
+    #[test]
+    fn a_closed_file_can_be_opened_although_somebody_was_reading() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, sealer) = (folder.path().join("s"), Arc::new(Sealer::ephemeral().unwrap()));
+        let store = open(&path, &sealer);
+        std::thread::scope(|scope| {
+            let reader = store.database().unwrap();
+            scope.spawn(|| {
+                store.close();
+                open(&path, &sealer);
+            });
+            // Who closes is at the door.
+            while store.database.try_read().is_some() {
+                std::thread::yield_now();
+            }
+            drop(reader);
+        });
     }
 
     #[tokio::test]

@@ -180,6 +180,12 @@ pub const ROUTES_PER_APP_MAX: usize = 20_000;
 pub const ROUTES_OF_PATH_MAX: usize = 64;
 /// Longest path of a route, in bytes.
 pub const ROUTE_PATH_BYTES_MAX: usize = 1_024;
+/// Different patterns of one app's routes: a request tries each once at most, in both readings of its path.
+pub const ROUTE_PATTERNS_PER_APP_MAX: usize = 64;
+/// Bytes of the table that a route's pattern is compiled to. Usual ones take 2 to 30 KiB.
+pub const ROUTE_PATTERN_TABLE_BYTES_MAX: usize = 256 * 1024;
+/// Bytes of all patterns' tables of a policy; routes with the same pattern share one.
+pub const ROUTE_PATTERNS_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Segments of a route's path; as many are looked up for a request at most.
 pub const ROUTE_DEPTH_MAX: usize = 32;
 /// Changes of header fields in one place; each is compared with each field.

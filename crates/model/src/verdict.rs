@@ -35,6 +35,8 @@ pub enum Reason {
     Clean,
     /// The address is on the allow-list.
     AllowListed,
+    /// Policy lets no client of its network ask there.
+    Network,
     /// A rule interrupted the transaction.
     Rule {
         /// The interrupting rule's id.

@@ -37,68 +37,6 @@ pub(crate) fn compile(bundle: &Bundle, collections: &Arc<Collections>) -> Result
     Ok(Compiled { plan: compiled.plan, policy, warnings })
 }
 
-/// What whoever loads this policy must know of, as bundles name it.
-pub(crate) fn features(policy: &Policy) -> Vec<String> {
-    let mut features = Vec::new();
-    if policy.apps.iter().any(|app| !app.rate_limits.is_empty()) {
-        features.push("rate-limits".to_owned());
-    }
-    if policy.apps.iter().any(|app| app.classes != phalanx_policy::Classes::default()) {
-        features.push("rule-classes".to_owned());
-    }
-    let one_deadline = |limits: &phalanx_policy::Limits| {
-        limits.upstream_gap_max_ms == limits.upstream_head_max_ms && limits.upstream_total_max_ms.is_none()
-    };
-    let plain = |app: &phalanx_policy::App| match app.upstreams.servers.as_slice() {
-        [server] => {
-            app.upstreams == phalanx_policy::Upstreams::one(server.upstream.clone())
-                && server.upstream.socket.is_none()
-                && one_deadline(&app.limits)
-        }
-        _ => false,
-    };
-    if !policy.apps.iter().all(plain) {
-        features.push("upstreams".to_owned());
-    }
-    let by_itself = |server: &phalanx_policy::Server| {
-        server.tls.is_some() || server.protocol != phalanx_policy::Protocol::Http1
-    };
-    if policy
-        .apps
-        .iter()
-        .any(|app| app.upstreams.sticky.is_some() || app.upstreams.servers.iter().any(by_itself))
-    {
-        features.push("origins".to_owned());
-    }
-    let only_forwards = |app: &phalanx_policy::App| {
-        app.routes.is_empty()
-            && *app.handling == phalanx_policy::Handling::default()
-            && !app.hosts.iter().any(|host| host.starts_with("*."))
-    };
-    if !policy.apps.iter().all(only_forwards) {
-        features.push("routes".to_owned());
-    }
-    let some = |of: fn(&phalanx_policy::App) -> bool| policy.apps.iter().any(of);
-    for (feature, is_used) in [
-        ("compression", some(|app| app.compression.is_some())),
-        ("passthrough", some(|app| app.passthrough)),
-        ("tcp", some(|app| app.tcp)),
-        ("proxy-protocol", some(introduces)),
-        ("client-address", some(|app| app.client_address != Default::default())),
-    ] {
-        if is_used {
-            features.push(feature.to_owned());
-        }
-    }
-    features
-}
-
-/// Whether upstreams of an app, or of one of its routes, are told whose connections theirs are.
-fn introduces(app: &phalanx_policy::App) -> bool {
-    let of_routes = app.routes.iter().filter_map(|route| route.own.as_ref()?.upstreams.as_ref());
-    of_routes.chain([&app.upstreams]).any(|of| of.servers.iter().any(|server| server.proxy.is_some()))
-}
-
 /// An app of `next` whose rules refuse every one of some requests that harm nobody, and did not before: the mark of a rule that catches
 /// all. Its name.
 ///

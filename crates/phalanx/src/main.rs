@@ -26,6 +26,7 @@ mod tickets_port;
 mod tls_settings;
 mod trace_settings;
 
+mod bundle_features;
 mod bundle_plan;
 mod policy_follow;
 mod policy_port;

@@ -14,6 +14,7 @@ use phalanx_model::{Clock, LedgerEntry, LedgerKind, Prefix, Swap};
 use phalanx_policy::{Diagnostic, Mode, Policy, RateAction, RateLimit, RateScope, RuleSource};
 use phalanx_record::RateLimitCount;
 
+use crate::bundle_features;
 use crate::bundle_plan;
 use crate::plan::{Compiled, PolicySource, rule_stats};
 use crate::upstreams::{OwnNode, check_upstreams, describe};
@@ -152,7 +153,7 @@ impl PolicyKeeper {
             made_at_ms: 0,
         };
         let compiled = self.try_bundle(&Bundle { manifest, files })?;
-        Ok(TriedBundle { version, requires: bundle_plan::features(&compiled.policy) })
+        Ok(TriedBundle { version, requires: bundle_features::features(&compiled.policy) })
     }
 
     /// Says why a bundle is not in force that could not even be compiled.

@@ -108,7 +108,7 @@ mod tests {
             ("app = \"db\"\nidle = \"0s\"", "error: 7: `idle` goes from 1s to 30d"),
             ("app = \"db\"\nidle = \"soon\"", "error: 7: "),
             ("app = \"db\"\nproxy_protocol = [\"0.0.0.0/0\"]", "error: 7: `0.0.0.0/0` holds every address"),
-            ("app = \"db\"\nhost = \"a\"", "error: 7: unknown field `host`"),
+            ("app = \"db\"\nhost = \"a\"", "error: 7: unknown key `host`"),
         ] {
             let (_, faults) = read_with(&listen(more));
             assert!(faults.iter().any(|found| found.starts_with(fault)), "{more}: {faults:?}");

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use phalanx_model::{Confidence, Prefix, limits};
 
+use crate::path_pattern::PathPattern;
 use crate::policy::{
     App, ClassUse, Classes, Limits, PARANOIA_DEFAULT, Policy, RuleSource, Strikes, loopback,
 };
@@ -16,8 +17,10 @@ use crate::units::{duration_ms, size_bytes};
 use crate::{Diagnostic, Level};
 
 mod client_address;
+mod client_certificate;
 mod compression;
 mod hosts;
+mod networks;
 mod origin_tls;
 mod passthrough;
 mod rates;
@@ -34,7 +37,7 @@ pub fn parse_policy(file: &str, text: &str) -> Result<(Policy, Vec<Diagnostic>),
     let text = Text::new(file, text);
     let (raw, found) = text.read_partly::<RawPolicy>();
     let folder = Path::new(file).parent().unwrap_or(Path::new("")).to_path_buf();
-    let mut check = Check { text, folder, found, passes: false };
+    let mut check = Check { text, folder, found, passes: false, patterns: HashMap::new(), pattern_bytes: 0 };
     let policy = raw.map(|raw| check.policy(raw));
     let mut found = check.found;
     found.sort_by_key(|fault| fault.line);
@@ -50,6 +53,10 @@ struct Check<'a> {
     found: Vec<Diagnostic>,
     /// The upstreams that are read are those of an app whose connections are passed on.
     passes: bool,
+    /// What routes' patterns were compiled to, by their text and whether case counts; `None` for one with a fault.
+    patterns: HashMap<(String, bool), Option<PathPattern>>,
+    /// What they take together.
+    pattern_bytes: usize,
 }
 
 impl Check<'_> {
@@ -117,6 +124,7 @@ impl Check<'_> {
             paranoia: self.within("paranoia", raw.paranoia.as_ref(), 1..=4, PARANOIA_DEFAULT),
             classes: self.classes(&raw.classes),
             on_error: raw.on_error.unwrap_or_default(),
+            networks: self.networks(&raw.allow_networks, &raw.deny_networks),
             limits: self.limits(&raw.limits, Limits::default()),
             rate_limits: self.rate_limits(&raw.rate_limits),
             compression: self.compression(raw.compression.as_ref()),
@@ -124,6 +132,7 @@ impl Check<'_> {
             tcp: self.tcp(raw),
             trust_forwarded: self.prefixes(&raw.trust_forwarded, "any client can claim any address"),
             client_address: self.client_address(raw, with_file),
+            client_certificate: self.client_certificate(raw),
             handling: Arc::new(self.handling(raw)),
             routes: Vec::new(),
             security_txt: None,

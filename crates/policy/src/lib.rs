@@ -14,8 +14,11 @@ pub mod upstream;
 pub mod origin_tls;
 
 pub mod balance;
+pub mod client_certificate;
 pub mod compression;
 pub mod handling;
+pub mod networks;
+pub mod path_pattern;
 pub mod policy;
 pub mod rate_limit;
 pub mod raw;
@@ -34,7 +37,9 @@ pub use compression::{Compression, ContentCoding};
 pub use diagnostic::{Diagnostic, Level};
 pub use files::{Collector, FileSet, Files};
 pub use handling::Handling;
+pub use networks::Networks;
 pub use origin_tls::{OriginTls, Protocol, ProxyProtocol};
+pub use path_pattern::PathPattern;
 pub use policy::{
     AddressFrom, App, ClassUse, Classes, ClientAddress, Limits, Mode, OnError, Policy, RuleSource, Strikes,
 };

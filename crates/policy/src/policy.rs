@@ -8,8 +8,10 @@ use serde::Serialize;
 
 use crate::Diagnostic;
 use crate::balance::Upstreams;
+use crate::client_certificate::ClientCertificate;
 use crate::compression::Compression;
 use crate::handling::{Expiry, Handling};
+use crate::networks::Networks;
 use crate::rate_limit::RateLimit;
 use crate::route::Route;
 use crate::upstream::{Scheme, Upstream};
@@ -52,6 +54,8 @@ pub struct App {
     pub classes: Classes,
     /// What is done when a rule or parser fails on a request.
     pub on_error: OnError,
+    /// Who may ask at all.
+    pub networks: Networks,
     /// How much is taken, held and waited for.
     pub limits: Limits,
     /// How often clients may ask, in the order written.
@@ -66,6 +70,8 @@ pub struct App {
     pub trust_forwarded: Vec<Prefix>,
     /// How they tell their clients' addresses.
     pub client_address: ClientAddress,
+    /// Certificates that are asked of clients; `None`: as their listener says.
+    pub client_certificate: Option<ClientCertificate>,
     /// What is done beyond passing on.
     pub handling: Arc<Handling>,
     /// What is done with requests to some of its paths, in the order written.
@@ -285,6 +291,7 @@ impl Policy {
             paranoia: PARANOIA_DEFAULT,
             classes: Classes::default(),
             on_error: OnError::Deny,
+            networks: Networks::default(),
             limits: Limits::default(),
             rate_limits: Vec::new(),
             compression: None,
@@ -292,6 +299,7 @@ impl Policy {
             tcp: false,
             trust_forwarded: Vec::new(),
             client_address: ClientAddress::default(),
+            client_certificate: None,
             handling: Arc::default(),
             routes: Vec::new(),
             security_txt: None,
@@ -339,5 +347,5 @@ pub fn loopback() -> Vec<Prefix> {
 
 /// Level 1 is what the Core Rule Set recommends to begin with.
 pub const PARANOIA_DEFAULT: u8 = 1;
-/// Longest name of a header field that names clients.
-const FIELD_NAME_BYTES_MAX: usize = 64;
+/// Longest name of a header field that tells of clients.
+pub(crate) const FIELD_NAME_BYTES_MAX: usize = 64;

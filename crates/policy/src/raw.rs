@@ -9,11 +9,13 @@ use crate::policy::{ClassUse, Mode, OnError};
 use crate::rate_limit::{RateAction, RateScope};
 use crate::toml_text::At;
 
+pub mod client_certificate;
 pub mod compression;
 pub mod origin_tls;
 pub mod routes;
 pub mod upstreams;
 
+use client_certificate::RawClientCertificate;
 use compression::RawCompression;
 use origin_tls::RawOriginTls;
 use routes::{RawHeaderEdits, RawMaintenance, RawPages, RawResponses, RawRoute, RawSecurityTxt};
@@ -101,11 +103,19 @@ pub struct RawApp {
     pub classes: RawClasses,
     /// What is done when a rule or parser fails on a request. "deny" if not given.
     pub on_error: Option<OnError>,
+    /// Networks whose clients may ask; all others get 403. All may if not given.
+    #[serde(default)]
+    pub allow_networks: Vec<At<String>>,
+    /// Networks whose clients get 403, whatever `allow_networks` says. None if not given.
+    #[serde(default)]
+    pub deny_networks: Vec<At<String>>,
     /// Networks whose X-Forwarded-For and the like are believed. None if not given.
     #[serde(default)]
     pub trust_forwarded: Vec<At<String>>,
     /// How they tell their clients' addresses. In X-Forwarded-For if not given.
     pub client_address: Option<At<RawClientAddress>>,
+    /// Certificates that are asked of clients in the TLS handshake for the app's hosts. As their listener says if not given.
+    pub client_certificate: Option<At<RawClientCertificate>>,
     /// How much is taken, held and waited for.
     #[serde(default)]
     pub limits: RawLimits,

@@ -8,6 +8,8 @@ use serde::Serialize;
 
 use crate::balance::Upstreams;
 use crate::handling::{Handling, Template};
+use crate::networks::Networks;
+use crate::path_pattern::PathPattern;
 use crate::policy::{Classes, Limits, Mode, OnError, RuleSource};
 
 /// One route of an app.
@@ -34,6 +36,8 @@ pub struct When {
     pub exact: bool,
     /// What the path ends with.
     pub suffix: Option<String>,
+    /// What the path matches.
+    pub pattern: Option<PathPattern>,
     /// The methods; none means all.
     pub methods: Vec<String>,
     /// What header fields must be like.
@@ -90,6 +94,8 @@ pub struct Own {
     pub classes: Classes,
     /// What is done when a rule or parser fails.
     pub on_error: OnError,
+    /// Who may ask at all.
+    pub networks: Networks,
     /// How much is taken, held and waited for.
     pub limits: Limits,
     /// Where requests go; `None` for the app's.
@@ -144,6 +150,7 @@ impl When {
             path: path.to_owned(),
             exact: false,
             suffix: None,
+            pattern: None,
             methods: Vec::new(),
             headers: Vec::new(),
             scheme: None,
@@ -153,7 +160,11 @@ impl When {
 
     /// Whether nothing is asked beyond the path.
     pub fn is_path_only(&self) -> bool {
-        self.suffix.is_none() && self.methods.is_empty() && self.headers.is_empty() && self.scheme.is_none()
+        self.suffix.is_none()
+            && self.pattern.is_none()
+            && self.methods.is_empty()
+            && self.headers.is_empty()
+            && self.scheme.is_none()
     }
 
     /// The segments of the path.
@@ -176,6 +187,9 @@ impl fmt::Display for When {
         }
         if let Some(suffix) = &self.suffix {
             say(f, &format_args!("*{suffix}"))?;
+        }
+        if let Some(pattern) = &self.pattern {
+            say(f, &format_args!("~ {pattern}"))?;
         }
         if let Some(scheme) = self.scheme {
             say(f, &if scheme == ClientScheme::Http { "http" } else { "https" })?;

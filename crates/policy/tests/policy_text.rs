@@ -249,3 +249,45 @@ fn mistakes_about_what_is_passed_on_are_told() {
                   [[apps]]\nname = 'd'\nhosts = ['d.test']\nupstream = 'tcp://10.0.0.7:443/x'\npassthrough = true\n";
     insta::assert_snapshot!(told(&parse_policy("policy.toml", faults).unwrap_err()));
 }
+
+#[test]
+fn what_is_asked_of_clients_is_read_and_mistakes_about_it_told() {
+    use phalanx_policy::client_certificate::{CertificateMode, ClientCertificate};
+    let read = |app: &str| {
+        let text = format!("[[apps]]\nname = \"a\"\nupstream = \"http://127.0.0.1:1\"\n{app}\n");
+        parse_policy("conf/p.toml", &text).map(|(mut policy, _)| policy.apps.remove(0).client_certificate)
+    };
+    let asks = |said: &str| read(&format!("client_certificate = {{ {said} }}"));
+    let least = ClientCertificate {
+        ca_file: "conf/staff.pem".into(),
+        mode: CertificateMode::Require,
+        header: "client-cert".to_owned(),
+        fingerprint_header: None,
+    };
+    assert_eq!(read("").unwrap(), None);
+    assert_eq!(asks("ca_file = \"staff.pem\"").unwrap().as_ref(), Some(&least));
+    let all =
+        "ca_file = \"staff.pem\", mode = \"request\", header = \"X-Cert\", fingerprint_header = \"X-Print\"";
+    let expected = ClientCertificate {
+        mode: CertificateMode::Request,
+        header: "x-cert".to_owned(),
+        fingerprint_header: Some("x-print".to_owned()),
+        ..least
+    };
+    assert_eq!(asks(all).unwrap(), Some(expected));
+    for (fault, got) in [
+        ("conf/p.toml:4: nothing says whose certificates are believed", asks("mode = \"require\"")),
+        ("ca_file = \"staff.pem\"", asks("ca_file = \"\"")),
+        ("unknown value `maybe`", asks("ca_file = \"a\", mode = \"maybe\"")),
+        ("`a b` is no name of a header field", asks("ca_file = \"a\", header = \"a b\"")),
+        ("`Host` has a meaning of its own", asks("ca_file = \"a\", header = \"Host\"")),
+        ("both certificate and fingerprint", asks("ca_file = \"a\", fingerprint_header = \"Client-Cert\"")),
+        (
+            "`client_certificate` is about requests",
+            read("hosts = [\"a.test\"]\npassthrough = true\nclient_certificate = { ca_file = \"a\" }"),
+        ),
+    ] {
+        let got = told(&got.unwrap_err());
+        assert!(got.contains(fault), "{got}");
+    }
+}

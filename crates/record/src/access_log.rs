@@ -196,6 +196,7 @@ fn reason(reason: &Reason) -> (&'static str, Option<String>) {
     match reason {
         Reason::Clean => ("clean", None),
         Reason::AllowListed => ("allow_listed", None),
+        Reason::Network => ("network", None),
         Reason::Rule { rule } => ("rule", Some(rule.to_string())),
         Reason::Decision { decision } => ("decision", Some(decision.id.to_string())),
         Reason::Framing { fault } => ("framing", Some(fault.to_string())),

@@ -180,6 +180,9 @@ impl Explanation {
         match &self.access.verdict.reason {
             Reason::Clean => String::from("Nothing spoke against it."),
             Reason::AllowListed => String::from("The address is on the allow-list."),
+            Reason::Network => String::from(
+                "`allow_networks` or `deny_networks` of its app or route keeps the client's network out.",
+            ),
             Reason::Rule { rule } => self.rule_reason(*rule),
             Reason::Decision { decision } => format!(
                 "A standing {} of {} is in force from {} to {}, written by {} (decision {}): {}{}.",

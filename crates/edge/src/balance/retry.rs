@@ -105,8 +105,8 @@ impl Budget {
         if self.since_ms == 0 || now_ms.saturating_sub(self.since_ms) >= STRETCH_MS {
             *self = Self { since_ms: now_ms, asked_before: asked, spent: 0 };
         }
-        let seconds = now_ms.saturating_sub(self.since_ms) / 1_000 + 1;
-        let least = seconds.saturating_mul(u64::from(retries.budget_least_per_s));
+        // All at once: a quiet app's few requests come together, and by the time that as many retries are spent the failing one is ejected.
+        let least = STRETCH_MS / 1_000 * u64::from(retries.budget_least_per_s);
         let part = asked.saturating_sub(self.asked_before) * u64::from(retries.budget_percent) / 100;
         let left = self.spent < least.max(part);
         self.spent += u64::from(left);
@@ -157,12 +157,12 @@ mod tests {
     }
 
     #[test]
-    fn a_quiet_app_has_a_few_retries_each_second() {
+    fn a_quiet_app_has_a_few_retries_for_each_second_also_at_once() {
         let retries = Retries::default();
         let mut budget = Budget::default();
         let mut in_second =
-            |second: u64| (0..10).filter(|_| budget.spend(1 + second * 1_000, second, &retries)).count();
-        assert_eq!([in_second(0), in_second(1), in_second(5)], [3, 3, 10]);
+            |second: u64| (0..40).filter(|_| budget.spend(1 + second * 1_000, second, &retries)).count();
+        assert_eq!([in_second(0), in_second(1), in_second(10), in_second(11)], [30, 0, 30, 0]);
         let none = Retries { budget_least_per_s: 0, ..retries };
         assert!(!Budget::default().spend(1, 0, &none));
     }

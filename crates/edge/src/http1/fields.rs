@@ -29,7 +29,7 @@ pub enum FieldKind {
     /// Which transfer codings, and whether trailers, are taken; ends at this hop.
     Te,
     /// Other fields that speak in a forwarder's name of the client or of where its request goes: `Forwarded`, `X-Real-IP`,
-    /// other `X-Forwarded-*`, the CDNs' own ones, `X-Original-URL`.
+    /// other `X-Forwarded-*`, the CDNs' own ones, `X-Original-URL`, `Client-Cert` (RFC 9440).
     OtherForwarded,
     /// Fields that end at this hop (RFC 9110 section 7.6.1).
     HopByHop,
@@ -76,6 +76,8 @@ impl FieldKind {
             (14, b'c') if same_with_underscores(name, b"content-length") => Self::Disguised,
             (17, b't') if same_with_underscores(name, b"transfer-encoding") => Self::Disguised,
             (9, b'c') if same_with_underscores(name, b"client-ip") => Self::OtherForwarded,
+            (11, b'c') if same_with_underscores(name, b"client-cert") => Self::OtherForwarded,
+            (17, b'c') if same_with_underscores(name, b"client-cert-chain") => Self::OtherForwarded,
             (14, b't') if same_with_underscores(name, b"true-client-ip") => Self::OtherForwarded,
             (16, b'c') if same_with_underscores(name, b"cf-connecting-ip") => Self::OtherForwarded,
             (16, b'f') if same_with_underscores(name, b"fastly-client-ip") => Self::OtherForwarded,
@@ -217,6 +219,8 @@ mod tests {
         assert_eq!(FieldKind::of(b"X_Forwarded_For"), FieldKind::XForwardedFor);
         assert_eq!(FieldKind::of(b"x-forwarded_host"), FieldKind::XForwardedHost);
         assert_eq!(FieldKind::of(b"X-Forwarded-Anything"), FieldKind::OtherForwarded);
+        assert_eq!(FieldKind::of(b"Client_Cert"), FieldKind::OtherForwarded);
+        assert_eq!(FieldKind::of(b"client-cert_chain"), FieldKind::OtherForwarded);
         assert_eq!(FieldKind::of(b"Content_Length"), FieldKind::Disguised);
         assert_eq!(FieldKind::of(b"Transfer_Encoding"), FieldKind::Disguised);
     }

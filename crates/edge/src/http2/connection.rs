@@ -23,6 +23,7 @@ use super::stream::Stream;
 use super::watch::{Watch, Watched};
 use crate::check::{self, Asked, grpc};
 use crate::client::{Arrived, Client};
+use crate::client_certificate::OpenedBy;
 use crate::control::{Activity, Control};
 use crate::events;
 use crate::pipeline;
@@ -185,6 +186,8 @@ pub(crate) struct Streams {
     local: SocketAddr,
     /// What the connection's handshake told, if there was one.
     tls: Option<Agreed>,
+    /// By which rule of an app's it went, if by one.
+    opened: Option<Rc<OpenedBy>>,
     /// The connection's place among the worker's.
     slot: usize,
     actor: Option<IpAddr>,
@@ -210,6 +213,7 @@ impl Streams {
             peer: client.peer,
             local: client.local,
             tls: client.tls,
+            opened: client.opened.clone(),
             slot: client.slot(),
             actor: client.control.client.get(),
             check: client.check,
@@ -272,6 +276,7 @@ impl Streams {
         let arrived = Arrived { head, started: Instant::now(), head_us: 0 };
         let mut client = Client::of_stream(&self.worker, Stream::new(body, respond), self.peer, self.local);
         client.tls = self.tls;
+        client.opened.clone_from(&self.opened);
         client.check = self.check;
         client.proxied = self.proxied;
         client.http_print = self.watch.print();

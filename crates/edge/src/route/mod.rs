@@ -91,6 +91,11 @@ pub(crate) enum Does {
 }
 
 impl Handling {
+    /// Whether clients are sent elsewhere.
+    pub(crate) fn redirects(&self) -> bool {
+        matches!(self.does, Does::Redirect { .. })
+    }
+
     /// Whether the upstream gets anything other than what the client sent.
     pub(crate) fn changes_requests(&self) -> bool {
         matches!(self.does, Does::Rewrite(_))

@@ -5,12 +5,14 @@
 //! is looked up in both readings. Where they meet different routes the request is refused: whichever the app takes, nobody is let past
 //! the route that protects it by writing a path in a way that we read differently.
 
+use std::cell::Cell;
 use std::hash::Hash;
 
 use hashbrown::{Equivalent, HashMap};
 use phalanx_decide::rate::path::{Separators, normalise};
 use phalanx_model::RequestHead;
 use phalanx_model::limits::ROUTE_DEPTH_MAX;
+use phalanx_policy::PathPattern;
 use phalanx_policy::route::{ClientScheme, FieldIs, When};
 
 /// What a route is looked for by.
@@ -26,6 +28,8 @@ pub(crate) struct Asked<'a> {
 pub(crate) struct RouteTable {
     edges: HashMap<Edge, u32>,
     nodes: Vec<Vec<Candidate>>,
+    /// Those of all routes, each once.
+    patterns: Vec<PathPattern>,
     ignore_case: bool,
 }
 
@@ -38,8 +42,18 @@ pub(crate) struct Ambiguous;
 struct Candidate {
     ends: Ends,
     route: u32,
+    /// The place of the pattern that the path must match.
+    pattern: Option<u32>,
     /// What is asked beyond the path; `None` for nothing.
     when: Option<Box<When>>,
+}
+
+/// What is known of the patterns for one reading of a path, as bits in their order: each is tried once at most, however many routes
+/// have it.
+#[derive(Debug, Default)]
+struct Known {
+    tried: Cell<u64>,
+    matched: Cell<u64>,
 }
 
 /// What may follow in the path, in the order in which routes of one node are tried.
@@ -84,7 +98,8 @@ impl Equivalent<Edge> for EdgeTo<'_> {
 impl RouteTable {
     /// A table of routes with their numbers, in the order in which policy has them.
     pub(crate) fn new(routes: impl IntoIterator<Item = (u32, When)>) -> Self {
-        let mut table = Self { edges: HashMap::new(), nodes: vec![Vec::new()], ignore_case: false };
+        let (edges, nodes, patterns) = (HashMap::new(), vec![Vec::new()], Vec::new());
+        let mut table = Self { edges, nodes, patterns, ignore_case: false };
         for (route, when) in routes {
             table.ignore_case |= when.ignore_case;
             let node = table.node_of(&when);
@@ -95,9 +110,10 @@ impl RouteTable {
                 (false, true) => Ends::Below,
                 (false, false) => Ends::HereOrBelow,
             };
+            let pattern = when.pattern.as_ref().map(|pattern| table.place_of(pattern));
             let when = (!when.is_path_only()).then(|| Box::new(when));
             if let Some(candidates) = table.nodes.get_mut(node as usize) {
-                candidates.push(Candidate { ends, route, when });
+                candidates.push(Candidate { ends, route, pattern, when });
             }
         }
         for candidates in &mut table.nodes {
@@ -105,6 +121,15 @@ impl RouteTable {
             candidates.shrink_to_fit();
         }
         table
+    }
+
+    /// The place of a pattern, which it gets if it has none.
+    fn place_of(&mut self, pattern: &PathPattern) -> u32 {
+        let place = self.patterns.iter().position(|known| known == pattern).unwrap_or_else(|| {
+            self.patterns.push(pattern.clone());
+            self.patterns.len() - 1
+        });
+        u32::try_from(place).unwrap_or(u32::MAX)
     }
 
     fn node_of(&mut self, when: &When) -> u32 {
@@ -126,7 +151,10 @@ impl RouteTable {
 
     /// The route that a request meets: of the longest path first, then in the order of the policy.
     pub(crate) fn find(&self, asked: &Asked<'_>) -> Result<Option<u32>, Ambiguous> {
-        let found = |path: &[u8]| self.walk(path, |candidate| candidate.fits(path, asked).is_ok());
+        let found = |path: &[u8]| {
+            let known = Known::default();
+            self.walk(path, |candidate| self.fits(candidate, path, asked, &known).is_ok())
+        };
         if let Some(path) = plain_path(asked.head.target())
             && !self.ignore_case
         {
@@ -135,8 +163,9 @@ impl RouteTable {
         let (one, other) = self.readings(asked.head.target());
         let route = found(&one);
         let same = one == other || route == found(&other);
-        // To a server in C a path may end where others go on.
-        if same && !one.contains(&0) { Ok(route) } else { Err(Ambiguous) }
+        // To a server in C a path may end where others go on, and to some expressions a line does.
+        let ends = |byte: u8| byte == 0 || byte == b'\n' && !self.patterns.is_empty();
+        if same && !one.iter().any(|byte| ends(*byte)) { Ok(route) } else { Err(Ambiguous) }
     }
 
     /// Both readings of a target's path, as segments compare; empty where it has none.
@@ -160,13 +189,29 @@ impl RouteTable {
     /// The routes whose path fits, in the order in which they are tried, with what speaks against each.
     pub(crate) fn tried(&self, path: &[u8], asked: &Asked<'_>) -> Vec<(u32, Result<(), String>)> {
         let mut tried = Vec::new();
+        let known = Known::default();
         self.walk(path, |candidate| {
-            let fits = candidate.fits(path, asked);
+            let fits = self.fits(candidate, path, asked, &known);
             let met = fits.is_ok();
             tried.push((candidate.route, fits.map_err(|against| against.to_string())));
             met
         });
         tried
+    }
+
+    /// Whether what a route asks beyond its place in the tree holds.
+    fn fits<'a>(
+        &'a self,
+        candidate: &'a Candidate,
+        path: &[u8],
+        asked: &Asked<'_>,
+        known: &Known,
+    ) -> Result<(), Against<'a>> {
+        let Some(when) = &candidate.when else { return Ok(()) };
+        holds(when, path, asked)?;
+        let Some(place) = candidate.pattern else { return Ok(()) };
+        let Some(pattern) = self.patterns.get(place as usize) else { return Ok(()) };
+        if known.matches(place, pattern, path) { Ok(()) } else { Err(Against::Pattern(pattern.as_str())) }
     }
 
     /// Goes down the path, then back up, until a route is taken.
@@ -210,6 +255,20 @@ impl RouteTable {
     }
 }
 
+impl Known {
+    fn matches(&self, place: u32, pattern: &PathPattern, path: &[u8]) -> bool {
+        // Policy lets no app have more than there are bits.
+        let bit = 1_u64.checked_shl(place).unwrap_or_default();
+        if self.tried.get() & bit != 0 {
+            return self.matched.get() & bit != 0;
+        }
+        let matches = pattern.is_match(path);
+        self.tried.set(self.tried.get() | bit);
+        self.matched.set(self.matched.get() | if matches { bit } else { 0 });
+        matches
+    }
+}
+
 impl Ends {
     fn fits(self, rest: Rest) -> bool {
         match self {
@@ -225,6 +284,7 @@ impl Ends {
 #[derive(Debug, Clone, Copy)]
 enum Against<'a> {
     Suffix(&'a str),
+    Pattern(&'a str),
     Method,
     Scheme,
     Header(&'a str),
@@ -234,6 +294,7 @@ impl std::fmt::Display for Against<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Suffix(suffix) => write!(f, "the path does not end with {suffix}"),
+            Self::Pattern(pattern) => write!(f, "the path does not match {pattern}"),
             Self::Method => f.write_str("it is for other methods"),
             Self::Scheme => f.write_str("it is for the other scheme"),
             Self::Header(name) => write!(f, "the field {name} is not as it asks"),
@@ -241,13 +302,7 @@ impl std::fmt::Display for Against<'_> {
     }
 }
 
-impl Candidate {
-    fn fits(&self, path: &[u8], asked: &Asked<'_>) -> Result<(), Against<'_>> {
-        self.when.as_ref().map_or(Ok(()), |when| holds(when, path, asked))
-    }
-}
-
-/// Whether what a route asks beyond its path holds.
+/// Whether what a route asks beyond its path and pattern holds.
 fn holds<'a>(when: &'a When, path: &[u8], asked: &Asked<'_>) -> Result<(), Against<'a>> {
     let method = asked.head.method();
     if !when.methods.is_empty() && !when.methods.iter().any(|known| known.as_bytes() == method) {

@@ -5,6 +5,7 @@ use std::future::{Future, poll_fn};
 use std::net::IpAddr;
 use std::pin::pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use phalanx_decide::Arrival;
@@ -18,6 +19,7 @@ use super::ja4::ja4;
 use super::material::HTTP2;
 use super::session::{Session, SessionError};
 use crate::client::Client;
+use crate::client_certificate::CertificateRule;
 use crate::control::{Activity, Cut};
 use crate::passthrough::Passed;
 use crate::plan::EdgePlan;
@@ -35,7 +37,7 @@ pub(crate) struct Agreed {
     pub(crate) ja4: Option<Ja4>,
     /// How keys were agreed on, where they were.
     pub(crate) group: Option<KeyExchange>,
-    /// The client has shown a certificate that the listener believes.
+    /// The client has shown a certificate that the listener, or the rule that it was opened by, believes.
     pub(crate) certified: bool,
 }
 
@@ -125,8 +127,9 @@ fn passed(client: &Client, hello: &ClientHello) -> Option<Passed> {
 }
 
 async fn shake(client: &mut Client, listener: usize, hello: ClientHello) -> Result<Agreed, TlsFailure> {
+    let rule = rule_of(client, &hello);
     let material = client.worker.shared.material.load_full();
-    let Some(config) = material.answer(listener, &hello) else {
+    let Some(config) = material.answer(listener, &hello, rule.as_deref()) else {
         alert(client, INSUFFICIENT_SECURITY).await;
         return Err(TlsFailure::NotPostQuantum);
     };
@@ -153,7 +156,10 @@ async fn shake(client: &mut Client, listener: usize, hello: ClientHello) -> Resu
     let failure = match shaken {
         // What it came for is in the handshake; nothing follows (RFC 8737 section 3).
         Ok(()) if is_challenge(client) => return Err(TlsFailure::AcmeChallenge),
-        Ok(()) => return agreed(client, &hello).ok_or(TlsFailure::Malformed),
+        Ok(()) => {
+            open(client, rule.as_deref()).map_err(|error| of_error(&error))?;
+            return agreed(client, &hello).ok_or(TlsFailure::Malformed);
+        }
         Err(Failed::Cut(cut)) => of_cut(cut),
         Err(Failed::Session(SessionError::Io(_))) => TlsFailure::Closed,
         Err(Failed::Session(SessionError::Tls(error))) => of_error(&error),
@@ -202,6 +208,25 @@ async fn answer_plainly(client: &mut Client) {
 async fn alert(client: &mut Client, description: u8) {
     client.output().extend_from_slice(&[21, 3, 3, 0, 2, 2, description]);
     let _ = client.flush().await;
+}
+
+/// What the app whose host is asked for has clients show; `None`: what the listener says.
+fn rule_of(client: &Client, hello: &ClientHello) -> Option<Arc<CertificateRule>> {
+    // Where other proxies ask, it is they who show certificates, whatever host they name.
+    if client.check.is_some() {
+        return None;
+    }
+    let plan = client.worker.plan();
+    plan.asked_of_clients(&hello.server_name).map(|asked| Arc::clone(&asked.rule))
+}
+
+/// Keeps by which rule a handshake went. Without a rule there is nothing to keep.
+fn open(client: &mut Client, rule: Option<&CertificateRule>) -> Result<(), rustls::Error> {
+    if let (Some(rule), Some(session)) = (rule, client.socket.session()) {
+        let opened = rule.open(session.connection(), client.worker.shared.clock.now_ms())?;
+        client.opened = Some(Rc::new(opened));
+    }
+    Ok(())
 }
 
 /// Whether it was a certificate authority that looks whether the host is ours.

@@ -17,6 +17,8 @@ use rustls::{ServerConfig, SupportedProtocolVersion};
 
 use super::challenges::{ACME_TLS, Answers as ChallengeAnswers, Challenges};
 use super::hello::{self, X25519MLKEM768};
+use super::tickets::RuledTickets;
+use crate::client_certificate::CertificateRule;
 
 /// A certificate and the names that it answers for.
 #[derive(Clone)]
@@ -79,14 +81,14 @@ impl Material {
         awaited: &[String],
         listeners: &[TlsListener],
     ) -> Result<Self, rustls::Error> {
-        let certificates = Arc::new(Certificates::new(served, awaited));
+        let certificates: Arc<dyn ResolvesServerCert> = Arc::new(Certificates::new(served, awaited));
         let any = Arc::new(provider(ANY));
         let hybrid = Arc::new(provider(HYBRID));
         let answers = listeners.iter().map(|listener| {
             Ok(Answers {
-                require_pq: listener.require_pq,
-                hybrid: config(&hybrid, &[&TLS13], listener, &certificates)?,
-                any: config(&any, &[&TLS13, &TLS12], listener, &certificates)?,
+                hybrid: config(&hybrid, VERSIONS_HYBRID, (listener, None), &certificates)?,
+                any: config(&any, VERSIONS, (listener, None), &certificates)?,
+                listener: listener.clone(),
             })
         });
         let listeners = answers.collect::<Result<_, rustls::Error>>()?;
@@ -104,8 +106,13 @@ impl Material {
         self.challenges.http(token)
     }
 
-    /// How a listener answers a greeting; `None` if it may not be answered.
-    pub(crate) fn answer(&self, listener: usize, hello: &hello::ClientHello) -> Option<Arc<ServerConfig>> {
+    /// How a listener answers a greeting, by an app's rule where there is one; `None` if it may not be answered.
+    pub(crate) fn answer(
+        &self,
+        listener: usize,
+        hello: &hello::ClientHello,
+        rule: Option<&CertificateRule>,
+    ) -> Option<Arc<ServerConfig>> {
         // Also where clients must show a certificate: a certificate authority has none, and gets nothing but the proof.
         if hello.first_protocol == ACME_TLS
             && let Some(proof) = self.challenges.tls()
@@ -116,17 +123,22 @@ impl Material {
         // Whoever knows the hybrid group gets it, also where it is not the client's first choice: traffic that is
         // recorded today is read when there are machines for it. It costs those a round trip who sent no share for it.
         let hybrid = hello.groups.contains(&X25519MLKEM768) && hello.versions.contains(&TLS13_NUMBER);
-        match (hybrid, answers.require_pq) {
-            (true, _) => Some(Arc::clone(&answers.hybrid)),
-            (false, true) => None,
-            (false, false) => Some(Arc::clone(&answers.any)),
+        let (own, versions) = match (hybrid, answers.listener.require_pq) {
+            (true, _) => (&answers.hybrid, VERSIONS_HYBRID),
+            (false, true) => return None,
+            (false, false) => (&answers.any, VERSIONS),
+        };
+        if rule.is_none() {
+            return Some(Arc::clone(own));
         }
+        // Made for this handshake: it costs little beside one, and there is nothing to keep in step with policies.
+        config(own.crypto_provider(), versions, (&answers.listener, rule), &own.cert_resolver).ok()
     }
 }
 
 /// One listener's settings of TLS.
 struct Answers {
-    require_pq: bool,
+    listener: TlsListener,
     /// For clients that know the hybrid group.
     hybrid: Arc<ServerConfig>,
     any: Arc<ServerConfig>,
@@ -140,15 +152,16 @@ fn provider(kx_groups: &[&'static dyn SupportedKxGroup]) -> CryptoProvider {
 fn config(
     provider: &Arc<CryptoProvider>,
     versions: &[&'static SupportedProtocolVersion],
-    listener: &TlsListener,
-    certificates: &Arc<Certificates>,
+    (listener, rule): (&TlsListener, Option<&CertificateRule>),
+    certificates: &Arc<dyn ResolvesServerCert>,
 ) -> Result<Arc<ServerConfig>, rustls::Error> {
     let builder =
         ServerConfig::builder_with_provider(Arc::clone(provider)).with_protocol_versions(versions)?;
-    let certificates = Arc::clone(certificates) as Arc<dyn ResolvesServerCert>;
-    let mut config =
-        builder.with_client_cert_verifier(Arc::clone(&listener.clients)).with_cert_resolver(certificates);
-    config.ticketer = Arc::clone(&listener.tickets);
+    // What an app asks is in the place of what its listener asks.
+    let clients = rule.map_or_else(|| Arc::clone(&listener.clients), CertificateRule::verifier);
+    let mut config = builder.with_client_cert_verifier(clients).with_cert_resolver(Arc::clone(certificates));
+    let tickets = Arc::clone(&listener.tickets);
+    config.ticketer = Arc::new(RuledTickets { tickets, rule: rule.map(CertificateRule::id) });
     // Tickets hold all there is to a session; a table beside them would be memory for strangers to fill.
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.alpn_protocols = PROTOCOLS.iter().map(|protocol| protocol.to_vec()).collect();
@@ -225,4 +238,7 @@ const HYBRID: &[&dyn SupportedKxGroup] = &[kx_group::X25519MLKEM768];
 const PROTOCOLS: &[&[u8]] = &[HTTP2, b"http/1.1"];
 /// HTTP/2 as ALPN calls it.
 pub(crate) const HTTP2: &[u8] = b"h2";
+const VERSIONS: &[&SupportedProtocolVersion] = &[&TLS13, &TLS12];
+/// A hybrid exchange is one of TLS 1.3.
+const VERSIONS_HYBRID: &[&SupportedProtocolVersion] = &[&TLS13];
 const TLS13_NUMBER: u16 = 0x0304;

@@ -12,6 +12,7 @@ pub mod origin;
 
 pub(crate) mod handshake;
 pub(crate) mod session;
+mod tickets;
 
 pub use challenges::Challenges;
 pub use material::{Material, Served, TlsListener};

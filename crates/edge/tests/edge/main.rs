@@ -8,6 +8,8 @@ mod bodies;
 #[cfg(test)]
 mod check;
 #[cfg(test)]
+mod client_certificates;
+#[cfg(test)]
 mod compression;
 #[cfg(test)]
 mod forwarding;

@@ -241,3 +241,44 @@ async fn upstreams_of_apps_and_routes_outlive_a_change_of_policy() {
         plan.with_upstreams().map(|(app, _)| app.upstreams.report().endpoints[0].requests).collect();
     assert_eq!(requests, [3, 1]);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_route_by_pattern_is_met_before_the_app_and_its_reading_must_be_one() {
+    let node = node(
+        "mode = 'off'\n[[apps.routes]]\npath_pattern = '^/[^/]+[.]php$'\nreply = { status = 404 }\n\
+         [[apps.routes]]\nname = 'users'\npath_pattern = '^/user/[0-9]+$'\nreply = { body = 'one' }\n",
+    )
+    .await;
+    let mut client = node.connect().await;
+    assert_eq!(client.get("/index.php?a").await.head.status, 404);
+    assert_eq!(client.get("/a/index.php").await.text(), "hello");
+    assert_eq!(client.get("/user/12").await.text(), "one");
+    assert_eq!(client.get("/user/x").await.text(), "hello");
+    assert_eq!(client.get("/a%2findex.php").await.head.status, 400);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn networks_that_may_not_ask_are_refused_whatever_the_mode_is() {
+    let mut node = node(
+        "mode = 'observe'\ntrust_forwarded = ['127.0.0.0/8']\ndeny_networks = ['203.0.113.0/24']\n\
+         [[apps.routes]]\npath = '/admin'\nallow_networks = ['198.51.100.0/24']\n\
+         [[apps.routes]]\npath = '/open'\ndeny_networks = []\n",
+    )
+    .await;
+    let mut client = node.connect().await;
+    for (target, from, status) in [
+        ("/", "198.51.100.1", 200),
+        ("/", "203.0.113.9", 403),
+        ("/admin/x", "198.51.100.1", 200),
+        ("/admin/x", "192.0.2.1", 403),
+        ("/admin", "203.0.113.9", 403),
+        ("/open", "203.0.113.9", 200),
+    ] {
+        client
+            .send(&format!("GET {target} HTTP/1.1\r\nHost: shop.test\r\nX-Forwarded-For: {from}\r\n\r\n"))
+            .await;
+        assert_eq!(client.answer().await.head.status, status, "{target} {from}");
+    }
+    let (event, _, _) = node.security_request().await;
+    assert_eq!((event.verdict.action, event.verdict.reason), (Action::Deny, Reason::Network));
+}

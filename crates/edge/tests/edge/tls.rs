@@ -40,8 +40,16 @@ impl Authority {
 
     pub(crate) fn issue(&self, names: &[&str]) -> (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>) {
         let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
+        self.sign(CertificateParams::new(names).unwrap())
+    }
+
+    /// A certificate as `params` have it.
+    pub(crate) fn sign(
+        &self,
+        params: CertificateParams,
+    ) -> (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>) {
         let key = KeyPair::generate().unwrap();
-        let certificate = CertificateParams::new(names).unwrap().signed_by(&key, &self.0).unwrap();
+        let certificate = params.signed_by(&key, &self.0).unwrap();
         (vec![certificate.der().clone()], PrivateKeyDer::Pkcs8(key.serialize_der().into()))
     }
 
@@ -55,6 +63,10 @@ impl Authority {
     fn believes_nobody_else(&self) -> Arc<dyn rustls::server::danger::ClientCertVerifier> {
         let provider = Arc::new(aws_lc_rs::default_provider());
         WebPkiClientVerifier::builder_with_provider(self.roots(), provider).build().unwrap()
+    }
+
+    pub(crate) fn pem(&self) -> String {
+        self.0.pem()
     }
 
     pub(crate) fn roots(&self) -> Arc<RootCertStore> {
@@ -125,7 +137,7 @@ impl Secure {
         self.connect("shop.test", &Arc::new(self.authority.modern())).await.unwrap()
     }
 
-    fn failures(&self, failure: TlsFailure) -> u64 {
+    pub(crate) fn failures(&self, failure: TlsFailure) -> u64 {
         self.node.count(|counters| &counters.tls_failures[failure as usize])
     }
 

@@ -59,12 +59,13 @@ fn claim(last: Option<(u64, &[u8])>, me: &[u8]) -> Option<u64> {
     }
 }
 
-async fn stream(inner: &Inner) -> Result<Stream, FleetError> {
+/// The stream of leases, made if it is not there and this node may.
+pub(super) async fn stream(inner: &Inner) -> Result<Stream, FleetError> {
     let stream = inner.jetstream().get_or_create_stream(config(inner.replicas)).await;
     stream.map_err(|error| FleetError::Unreachable(error.to_string()))
 }
 
-/// The stream of leases.
+/// What that stream is like.
 pub(super) fn config(replicas: usize) -> Config {
     Config {
         name: STREAM.into(),

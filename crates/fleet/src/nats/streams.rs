@@ -64,6 +64,8 @@ pub(super) async fn ensure(inner: &Inner) -> Result<(), String> {
     }
     if inner.makes_streams() {
         super::blob::make_store(inner).await.map_err(|error| error.to_string())?;
+        // Not by whoever takes the first lease: an enrolled control node may take it, and make nothing.
+        super::lease::stream(inner).await.map_err(|error| error.to_string())?;
         for name in [super::blob::STREAM, super::lease::STREAM] {
             if let Ok(stream) = inner.jetstream().get_stream(name).await {
                 raise(inner, stream.cached_info()).await?;

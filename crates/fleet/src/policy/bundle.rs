@@ -176,10 +176,12 @@ fn numbers(version: &str) -> Option<[u64; 3]> {
 pub const FEATURES: &[&str] = &[
     "client-address",
     "compression",
+    "networks",
     "origins",
     "passthrough",
     "proxy-protocol",
     "rate-limits",
+    "route-patterns",
     "routes",
     "rule-classes",
     "tcp",

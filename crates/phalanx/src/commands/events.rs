@@ -142,6 +142,7 @@ fn why(row: &EventRow) -> String {
         (Reason::Failure { stage }, _) => format!("failed: {stage}"),
         (Reason::Upstream { error }, _) => format!("upstream: {error}"),
         (Reason::AllowListed, _) => String::from("allow-listed"),
+        (Reason::Network, _) => String::from("network"),
         (Reason::Clean, None) => String::from("-"),
     }
 }

@@ -193,6 +193,7 @@ impl Reach {
         };
         policy.cdn_networks.iter().for_each(|file| self.read_beside(file));
         for app in &policy.apps {
+            app.client_certificate.iter().for_each(|asked| self.read_beside(&asked.ca_file));
             self.upstreams(&app.upstreams);
             self.rule_set(&app.rules, &app.extra_rules);
             self.pages(&app.handling.pages);

@@ -1,15 +1,18 @@
 //! Routes of one app.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 use std::sync::Arc;
 
 use phalanx_model::limits::{
-    REPLY_BODY_BYTES_MAX, ROUTE_DEPTH_MAX, ROUTE_PATH_BYTES_MAX, ROUTES_OF_PATH_MAX, ROUTES_PER_APP_MAX,
+    REPLY_BODY_BYTES_MAX, ROUTE_DEPTH_MAX, ROUTE_PATH_BYTES_MAX, ROUTE_PATTERNS_BYTES_MAX,
+    ROUTE_PATTERNS_PER_APP_MAX, ROUTES_OF_PATH_MAX, ROUTES_PER_APP_MAX,
 };
 
 use super::{Check, NAME_BYTES_MAX};
 use crate::handling::{Handling, Of, Part, Template};
+use crate::networks::Networks;
+use crate::path_pattern::PathPattern;
 use crate::policy::App;
 use crate::rate_limit::is_token;
 use crate::raw::RawApp;
@@ -25,12 +28,23 @@ impl Check<'_> {
         }
         let mut names = HashMap::new();
         let mut met = HashMap::new();
+        let mut patterns = HashSet::new();
         let ignore_case = raw.routes_ignore_case.unwrap_or_default();
         let mut routes = Vec::new();
         for route in written.iter().take(ROUTES_PER_APP_MAX) {
             let when = self.when(route, ignore_case);
+            if let Some(pattern) = &route.path_pattern
+                && patterns.insert(&pattern.value)
+                && patterns.len() == ROUTE_PATTERNS_PER_APP_MAX + 1
+            {
+                let message = format!("an app has {ROUTE_PATTERNS_PER_APP_MAX} different patterns at most");
+                let fault = self.text.error_at(&pattern.span, message);
+                self.found.push(fault.with_help("join some of them with `|`, or write `path` and `suffix`"));
+            }
             let name = self.route_name(route, &when, &mut names);
-            if !when.path.is_empty() {
+            // One with a fault is about other requests than it says.
+            let is_whole = !when.path.is_empty() && when.pattern.is_some() == route.path_pattern.is_some();
+            if is_whole {
                 self.reachable(route, &when, &mut met);
             }
             routes.push(Route {
@@ -50,7 +64,13 @@ impl Check<'_> {
         when: &When,
         names: &mut HashMap<String, Range<usize>>,
     ) -> String {
-        let Some(name) = &route.name else { return when.path.clone() };
+        let Some(name) = &route.name else {
+            return match (&when.pattern, when.path.as_str()) {
+                (None, path) => path.to_owned(),
+                (Some(pattern), "/") => format!("~ {pattern}"),
+                (Some(pattern), path) => format!("{path} ~ {pattern}"),
+            };
+        };
         if name.is_empty() || name.len() > NAME_BYTES_MAX || name.chars().any(char::is_control) {
             let message = format!("a route's name has 1 to {NAME_BYTES_MAX} bytes and no control characters");
             self.error(&name.span, message);
@@ -69,6 +89,7 @@ impl Check<'_> {
         let nothing = route.path.is_none()
             && route.exact.is_none()
             && route.suffix.is_none()
+            && route.path_pattern.is_none()
             && route.methods.is_empty()
             && route.headers.is_empty()
             && route.scheme.is_none();
@@ -81,6 +102,7 @@ impl Check<'_> {
             path: path.map_or_else(|| "/".to_owned(), |path| self.route_path(path).unwrap_or_default()),
             exact: route.exact.is_some(),
             suffix: route.suffix.as_ref().and_then(|suffix| self.suffix(suffix)),
+            pattern: route.path_pattern.as_ref().and_then(|pattern| self.pattern(pattern, ignore_case)),
             methods: route.methods.iter().filter_map(|method| self.method(method)).collect(),
             headers: route.headers.iter().filter_map(|(name, is)| self.header_is(name, is)).collect(),
             scheme: route.scheme,
@@ -116,6 +138,28 @@ impl Check<'_> {
             return None;
         }
         Some(suffix.value.clone())
+    }
+
+    /// A pattern, compiled once however many routes have it.
+    fn pattern(&mut self, pattern: &At<String>, ignore_case: bool) -> Option<PathPattern> {
+        let key = (pattern.value.clone(), ignore_case);
+        if let Some(known) = self.patterns.get(&key) {
+            return known.clone();
+        }
+        if self.pattern_bytes > ROUTE_PATTERNS_BYTES_MAX {
+            // It was told; each one more takes time to compile.
+            return None;
+        }
+        let compiled = PathPattern::new(&pattern.value, ignore_case).map_err(|(message, help)| {
+            self.found.push(self.text.error_at(&pattern.span, message).with_help(help));
+        });
+        let compiled = compiled.ok();
+        self.pattern_bytes += compiled.as_ref().map_or(0, PathPattern::memory);
+        if self.pattern_bytes > ROUTE_PATTERNS_BYTES_MAX {
+            self.error(&pattern.span, "the policy's patterns take more memory together than they may");
+        }
+        self.patterns.insert(key, compiled.clone());
+        compiled
     }
 
     fn header_is(&mut self, name: &str, is: &At<RawHeaderIs>) -> Option<HeaderIs> {
@@ -173,23 +217,35 @@ impl Check<'_> {
             paranoia: self.within("paranoia", route.paranoia.as_ref(), 1..=4, app.paranoia),
             classes: route.classes.as_ref().map_or(app.classes, |classes| self.classes(classes)),
             on_error: route.on_error.unwrap_or(app.on_error),
+            networks: self.own_networks(route, &app.networks),
             limits: self.limits(&route.limits, app.limits),
             upstreams: self.own_upstreams(raw, route),
         };
         let same = own.upstreams.is_none()
             && (own.mode, own.paranoia, own.on_error) == (app.mode, app.paranoia, app.on_error)
             && (own.classes, own.limits) == (app.classes, app.limits)
-            && (&own.rules, &own.extra_rules) == (&app.rules, &app.extra_rules);
+            && (&own.rules, &own.extra_rules, &own.networks) == (&app.rules, &app.extra_rules, &app.networks);
         (!same).then(|| Box::new(own))
+    }
+
+    fn own_networks(&mut self, route: &At<RawRoute>, app: &Networks) -> Networks {
+        let own = self.networks(
+            route.allow_networks.as_deref().unwrap_or_default(),
+            route.deny_networks.as_deref().unwrap_or_default(),
+        );
+        Networks {
+            allow: if route.allow_networks.is_some() { own.allow } else { app.allow.clone() },
+            deny: if route.deny_networks.is_some() { own.deny } else { app.deny.clone() },
+        }
     }
 
     fn own_upstreams(&mut self, raw: &At<RawApp>, route: &At<RawRoute>) -> Option<crate::Upstreams> {
         let settings =
             [route.balance.is_some(), route.health.is_some(), route.retries.is_some(), route.queue.is_some()];
+        let sticky = route.sticky_cookie.is_some();
         let Some(upstream) = &route.upstream else {
-            if settings.contains(&true) {
-                let message =
-                    "`balance`, `health`, `retries` and `queue` are about the route's own upstreams";
+            if settings.contains(&true) || sticky {
+                let message = "`balance`, `sticky_cookie`, `health`, `retries` and `queue` are about the route's own upstreams";
                 let fault = self.text.error_at(&route.span, message);
                 self.found.push(fault.with_help("add `upstream`, or write them into the app"));
             }
@@ -200,6 +256,7 @@ impl Check<'_> {
         like.value.upstream = Some(upstream.clone());
         let value = &mut like.value;
         value.balance = route.balance.clone().or(value.balance.take());
+        value.sticky_cookie = route.sticky_cookie.clone().or(value.sticky_cookie.take());
         value.health = route.health.clone().unwrap_or_else(|| std::mem::take(&mut value.health));
         value.retries = route.retries.clone().unwrap_or_else(|| std::mem::take(&mut value.retries));
         value.queue = route.queue.clone().unwrap_or_else(|| std::mem::take(&mut value.queue));

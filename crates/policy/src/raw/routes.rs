@@ -23,6 +23,8 @@ pub struct RawRoute {
     pub exact: Option<At<String>>,
     /// Of these, those whose path ends so, as in ".php".
     pub suffix: Option<At<String>>,
+    /// Of these, those whose path matches this regular expression, as in '^/v[0-9]+/'.
+    pub path_pattern: Option<At<String>>,
     /// Of these, those with one of these methods.
     #[serde(default)]
     pub methods: Vec<At<String>>,
@@ -59,6 +61,10 @@ pub struct RawRoute {
     pub classes: Option<RawClasses>,
     /// What is done when a rule or parser fails on a request.
     pub on_error: Option<OnError>,
+    /// Networks whose clients may ask, in the place of the app's; `[]` for all.
+    pub allow_networks: Option<Vec<At<String>>>,
+    /// Networks whose clients get 403, in the place of the app's.
+    pub deny_networks: Option<Vec<At<String>>>,
     /// How much is taken, held and waited for.
     #[serde(default)]
     pub limits: RawLimits,
@@ -67,6 +73,8 @@ pub struct RawRoute {
     pub upstream: Option<At<RawUpstreams>>,
     /// How one of several upstreams is chosen.
     pub balance: Option<At<String>>,
+    /// The name of a cookie that is set to keep a client with its upstream.
+    pub sticky_cookie: Option<At<String>>,
     /// How it is found out which upstreams work.
     pub health: Option<RawHealth>,
     /// When a request that failed is sent to another upstream.

@@ -39,9 +39,14 @@ rewrite = "/v2/"
 mode = "observe"
 paranoia = 2
 limits = { body = "1 MiB" }
+allow_networks = ["10.0.0.0/8"]
+deny_networks = ["10.0.0.1"]
 request_headers = { set = { X-Api = "1" } }
 upstreams = ["http://10.0.0.1", "http://10.0.0.2"]
 balance = "round_robin"
+[[apps.routes]]
+path_pattern = '\.(php|cgi)$'
+reply = { status = 404 }
 "#,
     );
     insta::assert_debug_snapshot!(policy.apps[0].routes);
@@ -106,6 +111,12 @@ scheme = "ftp"
 path = "/r"
 reply = { bodi = "x" }
 upstream = "http://10.0.0.1"
+[[apps.routes]]
+path = "/p"
+path_pattern = '^/p/(?!x)'
+[[apps.routes]]
+path_pattern = '(a|b)*a(a|b){20}'
+allow_networks = ["10.0.0.0/33"]
 
 [[apps]]
 name = "b"

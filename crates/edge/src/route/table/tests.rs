@@ -110,12 +110,55 @@ fn what_is_asked_beyond_the_path_must_hold() {
 }
 
 #[test]
+fn a_pattern_is_met_in_both_readings_or_refused() {
+    let pattern = |text: &str| Some(PathPattern::new(text, false).unwrap());
+    let routes = [
+        when("/api"),
+        When { pattern: pattern(r"\.php$"), ..when("/") },
+        When { pattern: pattern(r"^/[^/]+\.html$"), ..when("/") },
+        When { pattern: pattern(r"\.php$"), methods: vec!["POST".into()], ..when("/api") },
+        When { pattern: pattern("^/user/[0-9]+$"), ..when("/user") },
+        when("/"),
+    ];
+    let table = table(&routes);
+    assert_eq!(table.patterns.len(), 3);
+    for (line, expected) in [
+        ("GET /a/x.php", Ok(Some(1))),
+        ("GET /a/x%2ephp", Ok(Some(1))),
+        ("GET /a/x.php;a=b?c", Ok(Some(1))),
+        ("GET /a/x.php/", Ok(Some(5))),
+        ("GET /api/x.php", Ok(Some(0))),
+        ("GET /a.html", Ok(Some(2))),
+        ("GET /a/b.html", Ok(Some(5))),
+        ("GET /user/12", Ok(Some(4))),
+        ("GET /user/x", Ok(Some(5))),
+        // One server sees two segments, another one.
+        ("GET /a%2fb.html", Err(Ambiguous)),
+        ("GET /a\\b.html", Err(Ambiguous)),
+        // Where `$` is also before the end of a line, this is a script.
+        ("GET /x.php%0a", Err(Ambiguous)),
+    ] {
+        assert_eq!(find(&table, line), expected, "{line}");
+    }
+    let asked = head("GET /a/b");
+    let tried = table.tried(b"/a/b", &Asked { head: &asked, secure: false });
+    let against = tried.first().and_then(|(_, why)| why.as_ref().err()).cloned();
+    assert_eq!(against.as_deref(), Some(r"the path does not match \.php$"));
+}
+
+#[test]
 fn letters_compare_without_case_where_that_is_said() {
-    let routes = [When { suffix: Some(".PHP".into()), ..when("/Admin/X") }, when("/")];
+    let pattern = PathPattern::new("^/Q[0-9]$", true).unwrap();
+    let routes = [
+        When { suffix: Some(".PHP".into()), ..when("/Admin/X") },
+        When { pattern: Some(pattern), ..when("/") },
+        when("/"),
+    ];
     let routes = routes.map(|when| When { ignore_case: true, ..when });
     let table = table(&routes);
     assert_eq!(find(&table, "GET /aDMIN/x/a.pHp"), Ok(Some(0)));
-    assert_eq!(find(&table, "GET /aDMIN/xx"), Ok(Some(1)));
+    assert_eq!(find(&table, "GET /q5"), Ok(Some(1)));
+    assert_eq!(find(&table, "GET /aDMIN/xx"), Ok(Some(2)));
 }
 
 /// The same by going through all routes.

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::site::{App, At, Does, Edits, Pool, Rate, Route, Server, ServerTls, Site, Target};
+use super::site::{Access, App, At, Does, Edits, Pool, Rate, Route, Server, ServerTls, Site, Target};
 
 /// The two files.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,6 +39,14 @@ fn settings(site: &Site, from: &str) -> String {
         out.table("[[listen.http]]");
         out.text("address", address);
         out.list("proxy_protocol", networks);
+    }
+    let limits =
+        [("connections", site.connections), ("connections_per_address", site.connections_per_client)];
+    if limits.iter().any(|(_, most)| most.is_some()) {
+        out.table("[limits]");
+        for (key, most) in limits {
+            most.iter().for_each(|most| out.line(key, &most.to_string()));
+        }
     }
     // Without a certificate nothing can be shown there.
     if !site.certificates.is_empty() {
@@ -96,7 +104,7 @@ fn for_all_paths(app: &App) -> (Does, Option<Route>) {
     let (at, place) = (At::Prefix("/".to_owned()), app.place.clone());
     // What all others go to is there already, and nothing after it would be met.
     let has_root = app.routes.iter().any(|one| one.at == at && !one.plain_only && one.methods.is_empty());
-    let route = |does| Route { place, at, plain_only: false, methods: Vec::new(), does };
+    let route = |does| Route::new(place, at, does);
     if matches!(app.does.target, Target::Upstreams(_)) {
         let Does { request, response, upstream_host, .. } = app.does.clone();
         let does = Does { request, response, upstream_host, ..Does::default() };
@@ -105,6 +113,7 @@ fn for_all_paths(app: &App) -> (Does, Option<Route>) {
         }
         // An app's word about header fields would hold for its routes, too, and they have said all of theirs.
         let (request, response) = (Edits::default(), Edits::default());
+        let does = Does { access: None, ..does };
         return (Does { request, response, upstream_host: None, ..app.does.clone() }, Some(route(does)));
     }
     let mut root = app.does.clone();
@@ -117,8 +126,9 @@ fn for_all_paths(app: &App) -> (Does, Option<Route>) {
     let target = app.routes.iter().find_map(of_route);
     let target = target.unwrap_or(Target::Upstreams(Pool { servers: vec![nowhere], ..Pool::default() }));
     let hsts = app.does.hsts.clone();
-    let root = (!has_root).then(|| route(Does { limits: Vec::new(), ..root }));
-    (Does { target, hsts, ..Does::default() }, root)
+    let access = app.does.access.clone();
+    let root = (!has_root).then(|| route(Does { limits: Vec::new(), access: None, ..root }));
+    (Does { target, hsts, access, ..Does::default() }, root)
 }
 
 fn write_compression(out: &mut Out, (codings, types): &(Vec<String>, Vec<String>)) {
@@ -136,10 +146,13 @@ fn write_compression(out: &mut Out, (codings, types): &(Vec<String>, Vec<String>
 fn write_route(out: &mut Out, route: &Route) {
     out.table("[[apps.routes]]");
     out.comment(&format!("{}:{}", route.place.file, route.place.line));
-    match &route.at {
-        At::Prefix(path) => out.text("path", path),
-        At::Exact(path) => out.text("exact", path),
-        At::Suffix(suffix) => out.text("suffix", suffix),
+    for at in route.under.iter().chain([&route.at]) {
+        match at {
+            At::Prefix(path) => out.text("path", path),
+            At::Exact(path) => out.text("exact", path),
+            At::Suffix(suffix) => out.text("suffix", suffix),
+            At::Pattern(pattern) => out.line("path_pattern", &verbatim(pattern)),
+        }
     }
     if route.plain_only {
         out.text("scheme", "http");
@@ -154,13 +167,21 @@ fn write_route(out: &mut Out, route: &Route) {
 fn write_does(out: &mut Out, of: &str, does: &Does) {
     match &does.target {
         Target::Inherited => {}
-        Target::Upstreams(pool) => write_pool_keys(out, of, pool),
+        Target::Upstreams(pool) => write_pool_keys(out, pool),
         Target::Redirect { to, status } => {
             out.line("redirect", &format!("{{ to = {}, status = {status} }}", quoted(to)));
         }
         Target::Reply { status, body } => {
             let body = body.as_ref().map(|body| format!(", body = {}", quoted(body))).unwrap_or_default();
             out.line("reply", &format!("{{ status = {status}{body} }}"));
+        }
+    }
+    if let Some(Access { allow, deny }) = &does.access {
+        // A route's word, even an empty one, takes the place of its app's.
+        for (key, networks) in [("allow_networks", allow), ("deny_networks", deny)] {
+            if !networks.is_empty() || of == "apps.routes" {
+                out.list(key, networks);
+            }
         }
     }
     does.rewrite.iter().for_each(|path| out.text("rewrite", path));
@@ -185,7 +206,7 @@ fn is_plain(pool: &Pool) -> bool {
     pool.servers.iter().all(only_url)
 }
 
-fn write_pool_keys(out: &mut Out, of: &str, pool: &Pool) {
+fn write_pool_keys(out: &mut Out, pool: &Pool) {
     match pool.servers.as_slice() {
         [only] if is_plain(pool) => out.text("upstream", &only.url),
         servers if is_plain(pool) => {
@@ -195,8 +216,7 @@ fn write_pool_keys(out: &mut Out, of: &str, pool: &Pool) {
     }
     if pool.servers.len() > 1 {
         pool.balance.iter().for_each(|balance| out.text("balance", balance));
-        // A word of the app's.
-        pool.sticky.iter().filter(|_| of == "apps").for_each(|name| out.text("sticky_cookie", name));
+        pool.sticky.iter().for_each(|name| out.text("sticky_cookie", name));
     }
     for (key, values) in [("health", &pool.health), ("retries", &pool.retries), ("queue", &pool.queue)] {
         if !values.is_empty() {
@@ -293,6 +313,11 @@ impl Out {
         let values: Vec<String> = values.map(|(key, value)| format!("{key} = {value}")).collect();
         self.line(key, &format!("{{ {} }}", values.join(", ")));
     }
+}
+
+/// A text without escapes where TOML allows it: expressions are hard enough to read.
+fn verbatim(text: &str) -> String {
+    if text.contains(|c: char| c == '\'' || c.is_control()) { quoted(text) } else { format!("'{text}'") }
 }
 
 /// A basic string of TOML.

@@ -13,7 +13,14 @@ pub(crate) struct Site {
     /// Chains and their keys.
     pub(crate) certificates: Vec<(String, String)>,
     pub(crate) apps: Vec<App>,
+    /// Connections of one client at most.
+    pub(crate) connections_per_client: Option<u32>,
+    /// Connections at most.
+    pub(crate) connections: Option<u32>,
 }
+
+/// As many routes as an app may have, and as many with one path.
+pub(crate) const ROUTES_MAX: (usize, usize) = (20_000, 64);
 
 impl Site {
     /// Adds an address once; one that speaks TLS in any place speaks it.
@@ -122,14 +129,33 @@ impl App {
 }
 
 /// What becomes of some of an app's requests.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Route {
     pub(crate) place: Place,
     pub(crate) at: At,
+    /// Of a suffix or an expression: the path, or the place below it, where it is tried before all else.
+    pub(crate) under: Option<At>,
     /// Only of those that came without TLS.
     pub(crate) plain_only: bool,
     pub(crate) methods: Vec<String>,
     pub(crate) does: Does,
+}
+
+impl Route {
+    /// A route for all methods and schemes.
+    pub(crate) fn new(place: Place, at: At, does: Does) -> Self {
+        Self { place, at, under: None, plain_only: false, methods: Vec::new(), does }
+    }
+
+    /// The same at another path: an expression goes there, a path becomes that one.
+    pub(crate) fn moved(&self, to: &At) -> Self {
+        let mut moved = self.clone();
+        match moved.at {
+            At::Suffix(_) | At::Pattern(_) => moved.under = Some(to.clone()),
+            At::Prefix(_) | At::Exact(_) => moved.at = to.clone(),
+        }
+        moved
+    }
 }
 
 /// Which paths a route is about.
@@ -141,6 +167,8 @@ pub(crate) enum At {
     Exact(String),
     /// Those that end so.
     Suffix(String),
+    /// Those that match this expression.
+    Pattern(String),
 }
 
 /// What becomes of a request.
@@ -153,8 +181,17 @@ pub(crate) struct Does {
     pub(crate) upstream_host: Option<String>,
     pub(crate) request: Edits,
     pub(crate) response: Edits,
+    /// Who may ask, where it is not as the app says.
+    pub(crate) access: Option<Access>,
     /// `Strict-Transport-Security`, as policy says it.
     pub(crate) hsts: Option<String>,
+}
+
+/// Networks that may ask; none means all, but those that may not.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Access {
+    pub(crate) allow: Vec<String>,
+    pub(crate) deny: Vec<String>,
 }
 
 /// Where it goes.

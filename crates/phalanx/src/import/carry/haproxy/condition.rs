@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use phalanx_policy::PathPattern;
+
 use super::super::site::At;
 use super::super::values::{is_host, is_path};
 
@@ -53,6 +55,7 @@ pub(super) fn parse(words: &[String]) -> Option<Acl> {
     let (criterion, rest) = words.split_first()?;
     // Flags come first; hosts have no case, and a path's case counts here.
     let mut values = rest;
+    let ignores_case = rest.iter().take_while(|word| word.starts_with('-')).any(|word| word == "-i");
     while let Some((flag, tail)) = values.split_first() {
         match flag.as_str() {
             "-i" => values = tail,
@@ -74,7 +77,12 @@ pub(super) fn parse(words: &[String]) -> Option<Acl> {
         "hdr_dom(host)" | "hdr_dom(Host)" | "req.hdr_dom(host)" => hosts(values),
         "ssl_fc_sni" | "req.ssl_sni" => hosts(values),
         "path" => paths(values, At::Exact),
-        "path_beg" | "path_dir" => paths(values, At::Prefix),
+        "path_beg" => paths(values, At::Prefix),
+        "path_reg" => patterns(values, ignores_case, str::to_owned),
+        "path_sub" => patterns(values, ignores_case, escaped),
+        "path_dir" => {
+            patterns(values, ignores_case, |dir| format!("(?:^|/){}(?:/|$)", escaped(dir.trim_matches('/'))))
+        }
         "path_end" => paths(values, At::Suffix),
         "method" => Some(Acl::Methods(values.to_vec())).filter(|_| !values.is_empty()),
         "ssl_fc" => Some(Acl::Tls),
@@ -87,7 +95,10 @@ fn parse_matched(criterion: &str, words: &[String]) -> Option<Acl> {
     let (kind, values) = words.split_first()?;
     let mut read = vec![
         match (criterion, kind.as_str()) {
-            ("path", "beg" | "dir") => "path_beg",
+            ("path", "beg") => "path_beg",
+            ("path", "dir") => "path_dir",
+            ("path", "sub") => "path_sub",
+            ("path", "reg") => "path_reg",
             ("path", "end") => "path_end",
             ("path", "str") => "path",
             ("hdr(host)" | "req.hdr(host)", "str" | "dom") => "hdr(host)",
@@ -96,7 +107,10 @@ fn parse_matched(criterion: &str, words: &[String]) -> Option<Acl> {
         }
         .to_owned(),
     ];
-    read.extend(values.iter().filter(|value| *value != "-i").cloned());
+    // Flags stand before and after the kind of match.
+    let (flags, values): (Vec<String>, Vec<String>) = values.iter().cloned().partition(|value| value == "-i");
+    read.extend(flags);
+    read.extend(values);
     parse(&read)
 }
 
@@ -117,10 +131,24 @@ fn endings(values: &[String]) -> Option<Acl> {
     (!hosts.is_empty() && hosts.iter().all(|host| is_host(host))).then_some(Acl::Hosts(hosts))
 }
 
+/// Expressions that policy takes.
+fn patterns(values: &[String], ignores_case: bool, of: impl Fn(&str) -> String) -> Option<Acl> {
+    let start = if ignores_case { "(?i)" } else { "" };
+    let all: Vec<String> = values.iter().map(|value| format!("{start}{}", of(value))).collect();
+    let fits = !all.is_empty() && all.iter().all(|pattern| PathPattern::new(pattern, false).is_ok());
+    fits.then(|| Acl::Paths(all.into_iter().map(At::Pattern).collect()))
+}
+
+/// A text as an expression.
+fn escaped(text: &str) -> String {
+    let escape = |c: char| c.is_ascii_punctuation() && !"/-_<>".contains(c);
+    text.chars().flat_map(|c| escape(c).then_some('\\').into_iter().chain([c])).collect()
+}
+
 fn paths(values: &[String], at: fn(String) -> At) -> Option<Acl> {
     let fits = |value: &String| match at(String::new()) {
         At::Suffix(_) => !value.is_empty() && is_path(&format!("/{value}")) && !value.contains('/'),
-        At::Prefix(_) | At::Exact(_) => is_path(value),
+        At::Prefix(_) | At::Exact(_) | At::Pattern(_) => is_path(value),
     };
     (!values.is_empty() && values.iter().all(fits))
         .then(|| Acl::Paths(values.iter().cloned().map(at).collect()))

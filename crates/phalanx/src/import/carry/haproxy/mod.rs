@@ -4,6 +4,7 @@ mod backend;
 mod condition;
 mod known;
 pub(crate) mod lex;
+mod order;
 
 use std::collections::BTreeMap;
 
@@ -179,7 +180,12 @@ fn answers(section: &Section, acls: &Acls, notes: &mut Notes) -> Vec<Rule> {
             continue;
         };
         let does = Does { target: Target::Redirect { to, status }, ..Does::default() };
-        rules.extend(conditioned(line, condition_of(line), Some(does), acls, notes));
+        let mut sent = conditioned(line, condition_of(line), Some(does), acls, notes);
+        if line.word(at) == "scheme" {
+            // Who came over TLS would be sent back and forth.
+            sent.iter_mut().for_each(|rule| rule.when.tls = rule.when.tls.or(Some(false)));
+        }
+        rules.extend(sent);
     }
     rules
 }
@@ -329,6 +335,7 @@ fn app(
             break;
         }
     }
+    app.routes = order::first_wins(&app.routes);
     site.apps.push(app);
 }
 
@@ -350,13 +357,8 @@ fn add(app: &mut App, rule: &Rule, notes: &mut Notes) -> bool {
     }
     let root = [At::Prefix("/".to_owned())];
     for at in if paths.is_empty() { &root[..] } else { paths } {
-        let route = Route {
-            place: rule.place.clone(),
-            at: at.clone(),
-            plain_only: tls.is_some(),
-            methods: methods.clone(),
-            does: rule.does.clone(),
-        };
+        let route = Route::new(rule.place.clone(), at.clone(), rule.does.clone());
+        let route = Route { plain_only: tls.is_some(), methods: methods.clone(), ..route };
         let same = |known: &&Route| {
             known.at == route.at && known.plain_only == route.plain_only && known.methods == route.methods
         };

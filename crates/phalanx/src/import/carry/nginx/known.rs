@@ -24,10 +24,6 @@ pub(super) fn report(block: &[Directive], level: Level, notes: &mut Notes) {
         let listed = |(known, _): &&(&str, &str)| {
             *known == name || known.strip_suffix('*').is_some_and(|k| name.starts_with(k))
         };
-        // Which `Connection` an upgrade needs is known here.
-        if name == "map" && directive.arg(0) == "$http_upgrade" {
-            continue;
-        }
         match LISTED.iter().find(listed) {
             Some((_, help)) => {
                 notes.add(&directive.place, format!("`{}` is not carried", directive.words()), *help)
@@ -85,6 +81,10 @@ const CARRIED: &[&str] = &[
     "modsecurity_rules",
     "allow",
     "deny",
+    "map",
+    "set",
+    "limit_conn",
+    "try_files",
     "gzip",
     "gzip_types",
     "brotli",
@@ -208,11 +208,9 @@ const AUTH: &str = "leave it to the app, or to a proxy behind Phalanx";
 const LISTED: &[(&str, &str)] = &[
     ("stream", "Phalanx proxies HTTP; keep nginx for plain TCP and UDP"),
     ("mail", "Phalanx proxies HTTP; keep nginx for mail"),
-    ("map", "write the cases as apps or routes of their own"),
     ("geo", "decisions can be about networks and countries: `phalanx decision add --prefix`, `--country`"),
     ("geoip*", "`[geo]` in phalanx.toml and `phalanx decision add --country`"),
     ("split_clients", "give upstreams a `weight`"),
-    ("set", SCRIPT),
     ("js_*", SCRIPT),
     ("lua_*", SCRIPT),
     ("perl*", SCRIPT),
@@ -226,7 +224,6 @@ const LISTED: &[(&str, &str)] = &[
     ("root", FILES),
     ("alias", FILES),
     ("index", FILES),
-    ("try_files", FILES),
     ("autoindex*", FILES),
     ("expires", "let the app send `Cache-Control`"),
     ("proxy_cache*", CACHE),
@@ -240,13 +237,12 @@ const LISTED: &[(&str, &str)] = &[
     ("auth_request*", AUTH),
     ("auth_jwt*", AUTH),
     ("satisfy", AUTH),
-    (
-        "limit_conn",
-        "connections are limited for each client: see \"Limits that no file changes\" in the guide",
-    ),
     ("limit_rate*", "there is no limit of bandwidth"),
     ("limit_except", "write a route with `methods`"),
-    ("error_page", "let the app show its pages; see the guide for pages of Phalanx's own"),
+    (
+        "error_page",
+        "let the app show its pages; for what Phalanx says itself name the file in `pages = { error = ... }`",
+    ),
     ("proxy_intercept_errors", "let the app show its pages"),
     ("proxy_redirect", "let the app send relative redirects, or those with its public name"),
     ("proxy_cookie*", "let the app set its cookies as visitors need them"),

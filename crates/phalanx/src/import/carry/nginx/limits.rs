@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::super::Notes;
 use super::super::note::Place;
-use super::super::site::Rate;
+use super::super::site::{Rate, Site};
 use super::super::values::{duration, parse_duration, parse_size, size};
 use super::Scope;
 use super::lex::Directive;
@@ -105,6 +105,32 @@ pub(super) fn rates(scope: &Scope<'_>, zones: &Zones, path: Option<&str>, notes:
         rates.push(rate(zone, key, (*count, *seconds), extra, path, observes));
     }
     rates
+}
+
+/// `limit_conn`: what holds for the whole node here.
+pub(super) fn connections(site: &mut Site, scope: &Scope<'_>, notes: &mut Notes) {
+    let zones = scope.levels.first().map(|http| http.iter()).into_iter().flatten();
+    let by_client: Vec<&str> = zones
+        .filter(|one| one.name == "limit_conn_zone" && key(one.arg(0)).as_deref() == Some("ip"))
+        .filter_map(|one| one.args.iter().find_map(|arg| arg.strip_prefix("zone=")?.split(':').next()))
+        .collect();
+    let inner = scope.own("location").into_iter().flat_map(|one| one.block.iter().flatten());
+    let all = scope.all("limit_conn").into_iter().chain(inner.filter(|one| one.name == "limit_conn"));
+    for one in all {
+        match one.arg(1).parse::<u32>() {
+            Ok(most) if by_client.contains(&one.arg(0)) => {
+                // The least strict, so that nobody is kept out who was served.
+                let most = site.connections_per_client.map_or(most, |known| known.max(most));
+                site.connections_per_client = Some(most.clamp(1, 1_000_000));
+                let help = "it is `connections_per_address` in `[limits]` of phalanx.toml; requests over HTTP/2 are no connections";
+                notes.add(&one.place, format!("`{}` holds for the whole node", one.words()), help);
+            }
+            _ => {
+                let help = "give its upstreams `max_requests`, or write a rate limit";
+                notes.add(&one.place, format!("`{}` is not carried", one.words()), help);
+            }
+        }
+    }
 }
 
 fn note_delay(place: &Place, notes: &mut Notes) {

@@ -6,34 +6,37 @@ use super::super::values::{hsts, is_path, may_change};
 use super::Scope;
 use super::lex::Directive;
 use super::limits;
+use super::order::Paths;
 use super::upstream::{self, Upstreams};
-use super::words::{Matches, simple_regex, suffix_regex, template};
+use super::variables::{self, Values};
+use super::words::{Matches, simple_regex, template};
 
 /// What is looked up for each block of a server.
 pub(super) struct Server<'a> {
     pub(super) named: &'a Upstreams<'a>,
     /// What `$server_name` is.
     pub(super) name: String,
+    /// What its variables are.
+    pub(super) values: Values,
+    /// Its named locations.
+    pub(super) inner: Vec<(&'a Directive, Scope<'a>)>,
 }
 
 /// Which paths a location is about; none if that cannot be said.
-pub(super) fn at(location: &Directive, notes: &mut Notes) -> Vec<At> {
+pub(super) fn at(location: &Directive, paths: &mut Paths<'_>, notes: &mut Notes) -> Vec<At> {
     let (modifier, path) = match location.args.as_slice() {
         [path] => ("", path.as_str()),
         [modifier, path] => (modifier.as_str(), path.as_str()),
         _ => ("", ""),
     };
     let (what, help) = match modifier {
-        "" if path.starts_with('@') => {
-            (format!("the named location `{path}` is not carried"), "let the app answer")
-        }
+        // It is looked at where it is named.
+        "" if path.starts_with('@') => return Vec::new(),
         "" | "^~" if is_path(path) => return vec![At::Prefix(path.to_owned())],
         "=" if is_path(path) => return vec![At::Exact(path.to_owned())],
-        "~" | "~*" => match (suffix_regex(path), simple_regex(path)) {
-            (Some(suffixes), _) => return suffixes.into_iter().map(At::Suffix).collect(),
-            (None, Some(Matches::Below(path))) => return vec![At::Prefix(path)],
-            (None, Some(Matches::Path(path))) => return vec![At::Exact(path)],
-            _ => (format!("the regular expression `{path}` is not carried"), BY_HAND),
+        "~" | "~*" => match paths.expression(modifier, path) {
+            Ok(all) => return all,
+            Err(why) => (format!("a regular expression is not carried: {why}"), BY_HAND),
         },
         _ => (format!("`{}` is not carried", location.words()), BY_HAND),
     };
@@ -41,7 +44,7 @@ pub(super) fn at(location: &Directive, notes: &mut Notes) -> Vec<At> {
     Vec::new()
 }
 
-const BY_HAND: &str = "write a route by hand: its `path`, `exact` or `suffix`";
+const BY_HAND: &str = "write a route by hand: its `path`, `exact`, `suffix` or `path_pattern`";
 
 /// What a block does with requests. `at` is where they are for.
 pub(super) fn does(scope: &Scope<'_>, at: &At, server: &Server<'_>, notes: &mut Notes) -> Does {
@@ -52,9 +55,10 @@ pub(super) fn does(scope: &Scope<'_>, at: &At, server: &Server<'_>, notes: &mut 
         added(&mut does, scope, server, notes);
         return does;
     }
+    let values = variables::of_scope(&server.values, scope);
     // A `proxy_pass` is not inherited.
     if let Some(one) = scope.own("proxy_pass").pop().or_else(|| scope.own("grpc_pass").pop())
-        && let Some(passed) = upstream::pass(one, scope, server.named, notes)
+        && let Some(passed) = upstream::pass(one, scope, (server.named, &values), notes)
     {
         does.target = Target::Upstreams(passed.pool);
         does.rewrite =
@@ -62,8 +66,34 @@ pub(super) fn does(scope: &Scope<'_>, at: &At, server: &Server<'_>, notes: &mut 
         does.request = sent(&mut does.upstream_host, scope, server, &passed.host, notes);
         added(&mut does, scope, server, notes);
         rewritten(&mut does, scope, at, notes);
+        return does;
+    }
+    for one in scope.own("rewrite") {
+        let leads_away = matches!(one.arg(2), "permanent" | "redirect") || one.arg(1).contains("://");
+        if !leads_away {
+            let help = "write a route with `rewrite`, or let the app answer both paths";
+            notes.add(&one.place, format!("`{}` is not carried", one.words()), help);
+        }
     }
     does
+}
+
+/// The scope whose upstream answers in a block: its own, or that of the named location which `try_files` ends with.
+pub(super) fn tried<'a>(scope: &Scope<'a>, server: &Server<'a>, notes: &mut Notes) -> Scope<'a> {
+    let Some(one) = scope.own("try_files").pop() else { return scope.clone() };
+    let last = one.args.last().map_or("", String::as_str);
+    let passes = !scope.own("proxy_pass").is_empty() || !scope.own("grpc_pass").is_empty();
+    let named = server.inner.iter().find(|(inner, _)| last.starts_with('@') && inner.arg(0) == last);
+    let (what, scope) = match named.filter(|_| !passes) {
+        Some((_, named)) => (format!("`{}`: all goes to `{last}`", one.words()), named.clone()),
+        None => (format!("`{}` is not carried", one.words()), scope.clone()),
+    };
+    notes.add(
+        &one.place,
+        what,
+        "Phalanx serves no files: keep a server for them and name it as the upstream",
+    );
+    scope
 }
 
 /// `return`, and what is as one.
@@ -221,13 +251,10 @@ pub(super) fn redirects(scope: &Scope<'_>, server: &Server<'_>, notes: &mut Note
         };
         let to = rest(&format!("{to}{query}"), &server.name);
         match (at, to) {
-            (Some(at), Some(to)) => routes.push(Route {
-                place: one.place.clone(),
-                at,
-                plain_only: false,
-                methods: Vec::new(),
-                does: Does { target: Target::Redirect { to, status }, ..Does::default() },
-            }),
+            (Some(at), Some(to)) => {
+                let does = Does { target: Target::Redirect { to, status }, ..Does::default() };
+                routes.push(Route::new(one.place.clone(), at, does));
+            }
             _ => notes.add(
                 &one.place,
                 format!("`{}` is not carried", one.words()),

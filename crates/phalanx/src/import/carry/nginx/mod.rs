@@ -1,11 +1,14 @@
 //! nginx: `http`, `server`, `location` and `upstream`, with what they inherit.
 
+mod access;
 mod known;
 pub(crate) mod lex;
 mod limits;
 mod location;
+mod order;
 mod server;
 mod upstream;
+mod variables;
 mod words;
 
 use lex::Directive;

@@ -1,13 +1,15 @@
 //! `server` blocks: apps by their names, listeners, certificates, and what sends clients to HTTPS.
 
 use super::super::Notes;
-use super::super::site::{App, At, Does, Route, Site, Target};
+use super::super::site::{Access, App, At, Does, Route, Site, Target};
 use super::super::values::{is_host, listen_address};
 use super::lex::Directive;
 use super::limits::{self, Zones};
 use super::location::{self, Server};
+use super::order::{self, Kind, Located, Paths};
 use super::upstream::{self, Upstreams};
-use super::{Scope, known};
+use super::variables::{self, HostMap, Values};
+use super::{Scope, access, known};
 
 /// One server before it becomes an app.
 struct Found<'a> {
@@ -26,11 +28,12 @@ struct Found<'a> {
 pub(super) fn carry_all(site: &mut Site, http: &[Directive], notes: &mut Notes) {
     let named = upstream::named(http, notes);
     let zones = limits::zones(http, notes);
+    let maps = variables::maps(http, notes);
     let scope = Scope::new(http);
     let servers = http.iter().filter(|one| one.name == "server");
     let found: Vec<Found<'_>> = servers.filter_map(|one| find(site, one, &scope, notes)).collect();
     for one in found.iter().filter(|one| one.to_https.is_none()) {
-        carry(site, one, (&named, &zones), notes);
+        carry(site, one, (&named, &zones, &maps), notes);
     }
     for one in &found {
         if let Some(status) = one.to_https {
@@ -185,30 +188,38 @@ fn https_status(one: &Directive, hosts: &[String]) -> Option<u16> {
     (own || hosts.len() == 1 && hosts.iter().any(|own| own == host)).then_some(status)
 }
 
-fn carry(site: &mut Site, found: &Found<'_>, of_http: (&Upstreams<'_>, &Zones), notes: &mut Notes) {
+/// What the blocks of `http` have in common: upstreams, zones of rate limits, maps.
+type OfHttp<'a, 'b> = (&'a Upstreams<'b>, &'a Zones, &'a [HostMap<'b>]);
+
+fn carry(site: &mut Site, found: &Found<'_>, of_http: OfHttp<'_, '_>, notes: &mut Notes) {
     let place = &found.directive.place;
     // Whoever names no host of this node is told so without it.
     if found.takes_rest && refuses_all(&found.scope) {
         return;
     }
-    let Some(hosts) = free_hosts(site, found, notes) else { return };
-    let name = site.free_name(hosts.first().map_or("default", String::as_str));
-    let mut app = App::new(place.clone(), name);
-    app.hosts = hosts;
-    of_server(&mut app, found, of_http, notes);
-    // A server that refuses but for some addresses, and the like.
-    for level in ["allow", "deny"] {
-        for one in found.scope.own(level) {
-            note_access(one, notes);
-        }
+    limits::connections(site, &found.scope, notes);
+    let block = found.directive.block.as_deref().unwrap_or_default();
+    let variants = variables::variants(of_http.2, block, &found.hosts, found.takes_rest);
+    for (hosts, values) in variants {
+        let takes_rest = hosts.is_empty() && found.takes_rest;
+        let Some(hosts) = free_hosts(site, found, (&hosts, takes_rest), notes) else { continue };
+        let name = site.free_name(hosts.first().map_or("default", String::as_str));
+        let mut app = App::new(place.clone(), name);
+        app.hosts = hosts;
+        of_server(&mut app, found, (of_http.0, of_http.1, values), notes);
+        site.apps.push(app);
     }
-    site.apps.push(app);
 }
 
 /// Those of a server's hosts that no app has yet; `None` if there are none.
-fn free_hosts(site: &Site, found: &Found<'_>, notes: &mut Notes) -> Option<Vec<String>> {
+fn free_hosts(
+    site: &Site,
+    found: &Found<'_>,
+    (hosts, takes_rest): (&[String], bool),
+    notes: &mut Notes,
+) -> Option<Vec<String>> {
     let place = &found.directive.place;
-    if found.takes_rest {
+    if takes_rest {
         let taken = site.apps.iter().find(|app| app.hosts.is_empty());
         if let Some(first) = taken {
             let what = format!("the server on line {} takes all other hosts already", first.place.line);
@@ -218,7 +229,7 @@ fn free_hosts(site: &Site, found: &Found<'_>, notes: &mut Notes) -> Option<Vec<S
         return Some(Vec::new());
     }
     let mut free = Vec::new();
-    for host in &found.hosts {
+    for host in hosts {
         match site.apps.iter().find(|app| app.hosts.contains(host)) {
             Some(first) => {
                 let what = format!("the server on line {} answers for {host} already", first.place.line);
@@ -241,9 +252,17 @@ fn refuses_all(scope: &Scope<'_>) -> bool {
     answers && scope.own("location").is_empty()
 }
 
-fn of_server(app: &mut App, found: &Found<'_>, (named, zones): (&Upstreams<'_>, &Zones), notes: &mut Notes) {
+fn of_server(
+    app: &mut App,
+    found: &Found<'_>,
+    (named, zones, values): (&Upstreams<'_>, &Zones, Values),
+    notes: &mut Notes,
+) {
     let scope = &found.scope;
-    let server = Server { named, name: app.hosts.first().cloned().unwrap_or_default() };
+    let mut locations = Vec::new();
+    flatten(scope, 0, &mut locations);
+    let name = app.hosts.first().cloned().unwrap_or_default();
+    let server = Server { named, name, values, inner: locations.clone() };
     app.blocks = scope.is_on("modsecurity");
     if let (true, Some(rules)) = (app.blocks, scope.one("modsecurity_rules_file")) {
         let help = "name the folder of the rule set in `rules`, as in `rules = [\"/usr/share/modsecurity-crs\"]`, and files of your own in `extra_rules`";
@@ -258,42 +277,99 @@ fn of_server(app: &mut App, found: &Found<'_>, (named, zones): (&Upstreams<'_>, 
     app.rates = limits::rates(scope, zones, None, notes);
     let root = At::Prefix("/".to_owned());
     app.does = location::does(scope, &root, &server, notes);
-    app.routes = location::redirects(scope, &server, notes);
+    let open = access::of(scope, notes);
+    app.does.access = Some(open.clone()).filter(|access| *access != Access::default());
+    let first = |route| Located { kind: Kind::Final, route };
+    let mut located: Vec<Located> =
+        location::redirects(scope, &server, notes).into_iter().map(first).collect();
+    located.extend(plain_to_https(scope).map(first));
+    let block = found.directive.block.as_deref().unwrap_or_default();
+    variables::report(block, block, notes);
     conditions(scope, notes);
-    let mut locations = Vec::new();
-    flatten(scope, 0, &mut locations);
+    let mut paths = Paths::of(&locations);
+    let mut root_is_final = false;
     for (one, inner) in locations {
         known::report(one.block.as_deref().unwrap_or_default(), known::Level::Location, notes);
-        ["allow", "deny"].iter().flat_map(|name| inner.own(name)).for_each(|one| note_access(one, notes));
+        variables::report(one.block.as_deref().unwrap_or_default(), block, notes);
         conditions(&inner, notes);
         let is_acme = one.args.last().is_some_and(|path| path.starts_with("/.well-known/acme-challenge"));
-        let all = if is_acme { Vec::new() } else { location::at(one, notes) };
+        let all = if is_acme { Vec::new() } else { location::at(one, &mut paths, notes) };
+        let kind = order::kind(one);
         if !all.is_empty() {
-            app.routes.extend(location::redirects(&inner, &server, notes));
+            let kind = if kind == Kind::Expression { Kind::Path } else { kind };
+            let away = location::redirects(&inner, &server, notes).into_iter();
+            located.extend(away.map(|route| Located { kind, route }));
         }
         for at in all {
             if let At::Prefix(path) | At::Exact(path) = &at {
                 app.rates.extend(limits::rates(&inner, zones, Some(path), notes));
             }
-            let does = location::does(&inner, &at, &server, notes);
+            let passing = location::tried(&inner, &server, notes);
+            let mut does = location::does(&passing, &at, &server, notes);
+            if does.target == Target::Inherited && access::of(&inner, notes) == access::nobody() {
+                // Files that nobody may have are none, wherever they would be.
+                does.target = Target::Reply { status: 403, body: None };
+            }
+            does.access = own_access(&does, &inner, &open, notes);
             match (at, &app.does.target) {
-                (At::Prefix(path), Target::Inherited) if path == "/" => app.does = does,
-                (at, _) if does.target != Target::Inherited => add_route(app, one, at, does, notes),
+                (At::Prefix(path), Target::Inherited) if path == "/" => {
+                    root_is_final = kind == Kind::Final;
+                    // The app's word holds for its routes, which have said theirs beside the server's.
+                    let own = does.access.take();
+                    does.access = app.does.access.clone();
+                    app.does = does;
+                    note_root_access(one, own, notes);
+                }
+                (at, _) if does.target != Target::Inherited => {
+                    add_route(&mut located, one, (kind, at), does, notes);
+                }
                 _ => {}
             }
         }
     }
+    app.routes = order::routes(&located, root_is_final, &found.directive.place, notes);
     app.rates.sort_by(|a, b| a.name.cmp(&b.name));
     app.rates.dedup_by(|a, b| a.name == b.name);
 }
 
-fn add_route(app: &mut App, one: &Directive, at: At, does: Does, notes: &mut Notes) {
-    if app.routes.iter().any(|route| route.at == at) {
+/// Who may ask in a location, where that is not as its server says. What is answered by `return` is answered before it is asked who asks.
+fn own_access(does: &Does, inner: &Scope<'_>, of_server: &Access, notes: &mut Notes) -> Option<Access> {
+    let answered = matches!(does.target, Target::Redirect { .. } | Target::Reply { .. });
+    let own = if answered { Access::default() } else { access::of(inner, notes) };
+    Some(own).filter(|own| own != of_server)
+}
+
+fn note_root_access(one: &Directive, own: Option<Access>, notes: &mut Notes) {
+    if own.is_some() {
+        let help =
+            "write `allow_networks` and `deny_networks` into the app, and `[]` into its routes that are open";
+        notes.add(&one.place, "`allow` and `deny` of the location `/` are not carried", help);
+    }
+}
+
+/// A server with and without TLS that sends clients to HTTPS under a condition.
+fn plain_to_https(scope: &Scope<'_>) -> Option<Route> {
+    let one = scope.own("if").into_iter().find(|one| one.args.iter().any(|arg| arg.contains("$scheme")))?;
+    let status = one.block.iter().flatten().find_map(|inner| https_status(inner, &[]))?;
+    let plain = one.args.iter().any(|arg| arg.contains("http") && !arg.contains("https"));
+    let negated = one.args.iter().any(|arg| arg.contains("!="));
+    let route = Route::new(one.place.clone(), At::Prefix("/".to_owned()), to_https(status));
+    (plain != negated).then_some(Route { plain_only: true, ..route })
+}
+
+fn add_route(
+    located: &mut Vec<Located>,
+    one: &Directive,
+    (kind, at): (Kind, At),
+    does: Does,
+    notes: &mut Notes,
+) {
+    if located.iter().any(|known| known.route.at == at && !known.route.plain_only) {
         let what = format!("`{} {}` is there twice", one.name, one.args.join(" "));
         notes.add(&one.place, what, "the first one was carried");
         return;
     }
-    app.routes.push(Route { place: one.place.clone(), at, plain_only: false, methods: Vec::new(), does });
+    located.push(Located { kind, route: Route::new(one.place.clone(), at, does) });
 }
 
 /// Locations, and those within them.
@@ -316,14 +392,6 @@ fn conditions(scope: &Scope<'_>, notes: &mut Notes) {
             notes.add(&one.place, format!("`{}` is not carried", one.words()), help);
         }
     }
-}
-
-fn note_access(one: &Directive, notes: &mut Notes) {
-    if one.arg(0) == "all" && one.name == "allow" {
-        return;
-    }
-    let help = "write a rule into `extra_rules`: SecRule REMOTE_ADDR \"!@ipMatch 10.0.0.0/8\" \"id:1,phase:1,deny,chain\" with the path, or ban a network with `phalanx decision add --prefix`";
-    notes.add(&one.place, format!("`{}` is not carried", one.words()), help);
 }
 
 fn compression(app: &mut App, scope: &Scope<'_>) {
@@ -397,16 +465,8 @@ fn send_to_https(site: &mut Site, found: &Found<'_>, status: u16, notes: &mut No
             continue;
         }
         sent = true;
-        app.routes.insert(
-            0,
-            Route {
-                place: found.directive.place.clone(),
-                at: At::Prefix("/".to_owned()),
-                plain_only: true,
-                methods: Vec::new(),
-                does: to_https(status),
-            },
-        );
+        let route = Route::new(found.directive.place.clone(), At::Prefix("/".to_owned()), to_https(status));
+        app.routes.insert(0, Route { plain_only: true, ..route });
     }
     if !sent {
         let place = &found.directive.place;

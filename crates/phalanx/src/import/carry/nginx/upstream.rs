@@ -8,6 +8,7 @@ use super::super::site::{Pool, Server, ServerTls};
 use super::super::values::{duration, is_host, is_path, parse_duration};
 use super::Scope;
 use super::lex::Directive;
+use super::variables::{self, Values};
 
 /// `upstream` blocks by name.
 pub(super) type Upstreams<'a> = BTreeMap<&'a str, &'a Directive>;
@@ -41,10 +42,17 @@ pub(super) fn named<'a>(http: &'a [Directive], notes: &mut Notes) -> Upstreams<'
 pub(super) fn pass(
     one: &Directive,
     scope: &Scope<'_>,
-    named: &Upstreams<'_>,
+    (named, values): (&Upstreams<'_>, &Values),
     notes: &mut Notes,
 ) -> Option<Passed> {
-    let url = one.arg(0);
+    let mut url = variables::expand(one.arg(0), values);
+    // With variables nginx passes the whole path on, whether it is told to or not.
+    if one.arg(0).contains('$') {
+        let whole =
+            ["$request_uri", "$uri$is_args$args", "$uri"].iter().find_map(|end| url.strip_suffix(end));
+        url = whole.map_or(url.clone(), str::to_owned);
+    }
+    let url = url.as_str();
     let help = "write the upstream into policy.toml by hand";
     if url.contains('$') {
         notes.add(&one.place, format!("`{}` has variables", one.words()), help);
