@@ -28,6 +28,7 @@ fn main() -> ExitCode {
         "bench" => bench::bench(&rest),
         "dist" => dist::dist(&rest),
         "soak" => soak::soak(&rest),
+        "sim" => tasks::sim(&rest),
         "tidy" => tasks::tidy(),
         _ => {
             eprint!("{USAGE}");
@@ -53,6 +54,7 @@ usage: cargo xtask TASK
   fetch        nats-server and cargo-deny into target/tools, version and hash pinned
   bench        `instructions [--bless]`: instructions per request against the committed figures; `waf`: beside libmodsecurity
   soak         every fuzz target: [--minutes N | --each SECONDS] [TARGET...]; or `--fleet-seeds N`: the simulated fleet
+  sim          SCENARIO|all: simulated traffic before learners that tell each other [--seed S] [--sharing off] [--nodes N] [--json]
   dist         .deb, folder for a container, bill of materials and checksums, in target/dist; `--trial`: tries a package
   tidy         dependency direction and file hygiene
 ";

@@ -108,6 +108,13 @@ pub(crate) fn fetch() -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// Plays simulated traffic; the simulator says itself what it takes.
+pub(crate) fn sim(arguments: &[String]) -> anyhow::Result<ExitCode> {
+    let mut run = cargo(["run", "--quiet", "--package", "phalanx-learn", "--example", "sim", "--"]);
+    let status = run.args(arguments).status().context("cannot start cargo")?;
+    Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
 /// Runs the tidy checks alone.
 pub(crate) fn tidy() -> anyhow::Result<ExitCode> {
     let mut failed = 0;

@@ -31,7 +31,9 @@ pub(crate) fn direction(root: &Path) -> anyhow::Result<Vec<String>> {
 pub(crate) fn core_without_io(root: &Path) -> anyhow::Result<Vec<String>> {
     let mut faults = Vec::new();
     for manifest in manifests(root)? {
-        if !["phalanx-policy", "phalanx-inspect", "phalanx-decide"].contains(&manifest.name.as_str()) {
+        if !["phalanx-policy", "phalanx-inspect", "phalanx-decide", "phalanx-learn"]
+            .contains(&manifest.name.as_str())
+        {
             continue;
         }
         for used in manifest.dependencies() {

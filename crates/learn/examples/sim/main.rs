@@ -1,0 +1,75 @@
+//! The traffic simulator: honest users and attackers before nodes with real learners that tell each other once a second, and one
+//! correlator. Virtual time; equal seeds give equal runs. `cargo xtask sim` runs it; `docs/guide/simulator.md` explains it.
+//!
+//! ```text
+//! people, attackers -> Request -> order? -> Learner of a node -> Signal -> Correlator, orders -> Report
+//! ```
+
+mod dice;
+mod traffic;
+
+mod attackers;
+mod people;
+
+mod report;
+mod world;
+
+#[cfg(test)]
+mod tests;
+
+use std::process::ExitCode;
+
+use world::{Settings, play};
+
+fn main() -> ExitCode {
+    match run(std::env::args().skip(1)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(fault) => {
+            eprintln!("sim: {fault}\n\n{USAGE}\nscenarios: all, {}", attackers::SCENARIOS.join(", "));
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn run(mut words: impl Iterator<Item = String>) -> Result<(), String> {
+    let scenario = words.next().ok_or("which scenario?")?;
+    let mut settings = Settings { scenario, seed: 1, nodes: 3, sharing: true, honest: 100, attack: 100 };
+    let (mut as_json, mut seeds) = (false, 5);
+    while let Some(word) = words.next() {
+        if word == "--json" {
+            as_json = true;
+            continue;
+        }
+        let value = words.next().ok_or_else(|| format!("{word} needs a value"))?;
+        let number = |least: u64, most: u64| {
+            let number = value.parse().ok().filter(|number| (least..=most).contains(number));
+            number.ok_or_else(|| format!("{word} takes a number from {least} to {most}, not `{value}`"))
+        };
+        match word.as_str() {
+            "--seed" => settings.seed = number(0, u64::MAX)?,
+            "--seeds" => seeds = number(1, 1_000)?,
+            "--nodes" => settings.nodes = usize::try_from(number(1, 16)?).unwrap_or(3),
+            "--honest" => settings.honest = number(1, 1_000)?,
+            "--attack" => settings.attack = number(1, 1_000)?,
+            "--sharing" if value == "on" || value == "off" => settings.sharing = value == "on",
+            "--sharing" => return Err(format!("--sharing is on or off, not `{value}`")),
+            _ => return Err(format!("what is `{word}`?")),
+        }
+    }
+    if settings.scenario == "all" {
+        report::table(&settings, seeds);
+        return Ok(());
+    }
+    let report = play(&settings).ok_or_else(|| format!("there is no scenario `{}`", settings.scenario))?;
+    if as_json {
+        println!("{}", report.json(&settings));
+    } else {
+        print!("{}", report.text());
+    }
+    Ok(())
+}
+
+const USAGE: &str = "\
+usage: cargo xtask sim SCENARIO [--seed S] [--sharing on|off] [--nodes N] [--honest PERCENT] [--attack PERCENT] [--json]
+       cargo xtask sim all [--seeds COUNT]    every scenario, with and without sharing, as tables
+";

@@ -1,0 +1,275 @@
+//! Honest users: people at home, in offices behind one address, on the move behind a carrier's; crawlers, monitors, webhooks, and an
+//! integration whose password is out of date.
+
+use std::cmp::Ordering;
+use std::collections::BinaryHeap;
+
+use phalanx_learn::sketch::mix;
+use phalanx_learn::{Event, Outcome, Place, Step};
+
+use crate::dice::Dice;
+use crate::traffic::{
+    BEGIN_MS, BROWSERS, CITIES, Client, FAR_AWAY, POPULAR_PASSWORD, Path, Request, low, page, tag,
+};
+
+/// All that is not an attack.
+pub(crate) struct People {
+    dice: Dice,
+    /// Sessions that begin in an hour, in the mean.
+    per_hour: u64,
+    /// With days and nights, a rush and an outage.
+    is_week: bool,
+    visits: BinaryHeap<Visit>,
+    begun: u64,
+}
+
+impl People {
+    pub(crate) fn new(seed: u64, per_hour: u64, is_week: bool) -> Self {
+        Self { dice: Dice::new(seed), per_hour, is_week, visits: BinaryHeap::new(), begun: 0 }
+    }
+
+    /// Who comes in a second, and what those do who are there.
+    pub(crate) fn second(&mut self, second: u64, nodes: usize, out: &mut Vec<Request>) {
+        let now_ms = BEGIN_MS + second * 1_000;
+        let begun = out.len();
+        for _ in 0..self.dice.in_a_second(self.rate(second)) {
+            self.begun += 1;
+            let visit = Visit::new(self.begun, now_ms, second, &mut self.dice, nodes);
+            self.visits.push(visit);
+        }
+        self.machines(second, now_ms, nodes, out);
+        while self.visits.peek().is_some_and(|visit| visit.next_ms < now_ms + 1_000) {
+            let Some(mut visit) = self.visits.pop() else { break };
+            let event = visit.step(&mut self.dice);
+            // Now and then another node is asked, as names are resolved again.
+            let node = if self.dice.chance(100) { self.dice.place(nodes) } else { visit.node };
+            out.push(Request { event, node, attacker: None });
+            if visit.left > 0 {
+                self.visits.push(visit);
+            }
+        }
+        if self.is_week && is_outage(now_ms) {
+            out.iter_mut().skip(begun).for_each(|request| fail(&mut request.event, &mut self.dice));
+        }
+    }
+
+    fn rate(&self, second: u64) -> u64 {
+        if !self.is_week {
+            return self.per_hour;
+        }
+        let hour = usize::try_from(second / 3_600 % 24).unwrap_or(0);
+        let percent = BY_HOUR.get(hour).copied().unwrap_or(100);
+        let times = if RUSH_S.contains(&second) { 20 } else { 1 };
+        self.per_hour * percent * times / 100
+    }
+
+    fn machines(&mut self, second: u64, now_ms: u64, nodes: usize, out: &mut Vec<Request>) {
+        let machine = |ip: u32, software| Client { ip: 0x0a01_0000 + ip, asn: 900 + ip, software };
+        let mut ask = |event, at: u64| {
+            let node = usize::try_from(at).unwrap_or(0) % nodes.max(1);
+            out.push(Request { event, node, attacker: None });
+        };
+        // A verified crawler, and one that nobody knows but that is polite.
+        if second.is_multiple_of(4) {
+            let event = page(now_ms, machine(1, 101), Path::Product(second / 4 % 5_000));
+            ask(Event { exempt: true, ..event }, second / 4);
+        }
+        if second.is_multiple_of(12) {
+            ask(page(now_ms + 7, machine(2, 102), Path::Product(second / 12 % 5_000)), second / 12);
+        }
+        if second.is_multiple_of(30) {
+            ask(page(now_ms + 11, machine(3, 103), Path::Home), second / 30);
+        }
+        if second % 60 == 17 {
+            let failed = Event {
+                account: Some(mix(77)),
+                secret: Some(tag(78)),
+                step: Step::Login(Outcome::Failed),
+                status: 401,
+                ..page(now_ms + 13, machine(4, 104), Path::Login)
+            };
+            ask(failed, second / 60);
+        }
+        if self.dice.chance(30) {
+            ask(page(now_ms + 17, machine(5, 105), Path::Hook), self.dice.next() % 97);
+        }
+    }
+}
+
+/// Whether it is the time of the week's outage.
+pub(crate) fn is_outage(at_ms: u64) -> bool {
+    OUTAGE_S.contains(&(at_ms.saturating_sub(BEGIN_MS) / 1_000))
+}
+
+/// What an outage of what the shop depends on makes of a request.
+fn fail(event: &mut Event, dice: &mut Dice) {
+    if dice.chance(700) {
+        event.status = 503;
+        event.step = match event.step {
+            Step::Login(_) => Step::Login(Outcome::Unknown),
+            Step::Payment(_) => Step::Payment(Outcome::Unknown),
+            step => step,
+        };
+    }
+}
+
+/// One session of one person.
+struct Visit {
+    next_ms: u64,
+    number: u64,
+    person: u64,
+    client: Client,
+    home: Client,
+    away: Option<Client>,
+    place: Place,
+    node: usize,
+    left: u64,
+    done: u64,
+    logs_in: bool,
+    is_in: bool,
+    mistypes: u64,
+    buys: bool,
+    product: u64,
+}
+
+impl Visit {
+    fn new(number: u64, now_ms: u64, second: u64, dice: &mut Dice, nodes: usize) -> Self {
+        let person = dice.below(PEOPLE);
+        let (nature, hour) = (mix(person ^ 0x0e11), second / 3_600 % 24);
+        let is_at_work = person % 10 < 3 && (8..18).contains(&hour) && second / 86_400 % 7 < 5;
+        let browser = BROWSERS.get(usize::try_from(nature % 10).unwrap_or(0)).copied().unwrap_or(1);
+        let on_the_phone = !is_at_work && dice.chance(450);
+        let software = if on_the_phone { 11 + nature % 4 } else { browser };
+        let carrier = low(nature % 4);
+        let home = if is_at_work {
+            // Three offices of some hundred people each, behind one address.
+            let office = low(person % 3);
+            Client { ip: 0x5100_0000 + 256 * office, asn: 300 + office, software }
+        } else {
+            Client { ip: 0x5200_0000 + low(nature % 0x00ff_ffff), asn: 310 + low(nature % 9), software }
+        };
+        // Behind eight addresses of each carrier are all of its customers.
+        let ip = 0x6400_0000 + 256 * carrier + low(dice.below(8));
+        let away = on_the_phone.then_some(Client { ip, asn: 400 + carrier, software });
+        // The computer of one in five hundred is behind a distant network's exit.
+        let is_tunnelled = nature % 500 == 0 && !on_the_phone;
+        let city = CITIES.get(usize::try_from(nature % 4).unwrap_or(0)).copied();
+        let mistypes = if dice.chance(10) { 3 } else { u64::from(dice.chance(50)) };
+        Self {
+            next_ms: now_ms + dice.below(1_000),
+            number,
+            person,
+            client: away.filter(|_| dice.chance(600)).unwrap_or(home),
+            home,
+            away,
+            place: city.filter(|_| !is_tunnelled).unwrap_or(FAR_AWAY),
+            node: dice.place(nodes),
+            left: 3 + dice.below(15),
+            done: 0,
+            logs_in: dice.chance(350),
+            is_in: false,
+            mistypes,
+            buys: dice.chance(80),
+            product: dice.below(200),
+        }
+    }
+
+    fn step(&mut self, dice: &mut Dice) -> Event {
+        let at_ms = self.next_ms;
+        self.next_ms += 1_500 + dice.below(28_000);
+        self.left -= 1;
+        self.done += 1;
+        if let Some(away) = self.away.filter(|_| dice.chance(60)) {
+            self.client = if self.client == away { self.home } else { away };
+        }
+        let mut event = self.action(at_ms, dice);
+        event.session = Some(mix(self.number ^ 0x5e55));
+        if self.is_in {
+            event.account = Some(self.account());
+        }
+        event
+    }
+
+    fn action(&mut self, at_ms: u64, dice: &mut Dice) -> Event {
+        let page = |path| page(at_ms, self.client, path);
+        if self.logs_in && !self.is_in && self.done > 1 {
+            return self.log_in(page(Path::Login), page(Path::Reset), dice);
+        }
+        if self.is_in && dice.chance(300) {
+            return page(Path::Order(mix(self.person) % 1_000_000 + 997 * dice.below(4)));
+        }
+        if self.buys && self.left <= 1 {
+            let is_refused = dice.chance(50);
+            self.left += u64::from(is_refused);
+            let step = Step::Payment(if is_refused { Outcome::Failed } else { Outcome::Passed });
+            return Event { step, secret: Some(tag(self.person ^ self.left)), ..page(Path::Pay) };
+        }
+        if dice.chance(8) {
+            return page(Path::Missing(dice.below(5)));
+        }
+        if dice.chance(250) {
+            return page(Path::Asset(dice.below(40)));
+        }
+        if self.done == 1 {
+            return page(Path::Home);
+        }
+        // The next one in the list, or one of the popular ones.
+        self.product =
+            if dice.chance(300) { self.product + 1 } else { dice.below(200) * dice.below(200) / 200 };
+        let event = page(Path::Product(self.product));
+        Event { response_bytes: 15_000 + dice.below(20_000), ..event }
+    }
+
+    fn log_in(&mut self, event: Event, reset: Event, dice: &mut Dice) -> Event {
+        let account = Some(self.account());
+        self.left += 1;
+        if self.mistypes == 0 {
+            self.is_in = true;
+            let secret = Some(tag(self.person));
+            let step = Step::Login(Outcome::Passed);
+            return Event { step, account, secret, place: Some(self.place), status: 302, ..event };
+        }
+        self.mistypes -= 1;
+        if self.mistypes == 1 {
+            return Event { step: Step::Lookup, account, ..reset };
+        }
+        let wrong = if dice.chance(20) { POPULAR_PASSWORD } else { self.person ^ 0xbad };
+        let step = Step::Login(Outcome::Failed);
+        Event { step, account, secret: Some(tag(wrong)), status: 401, ..event }
+    }
+
+    fn account(&self) -> u64 {
+        mix(self.person ^ 0xacc0)
+    }
+}
+
+impl Ord for Visit {
+    fn cmp(&self, other: &Self) -> Ordering {
+        (other.next_ms, other.number).cmp(&(self.next_ms, self.number))
+    }
+}
+
+impl PartialOrd for Visit {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for Visit {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other) == Ordering::Equal
+    }
+}
+
+impl Eq for Visit {}
+
+const PEOPLE: u64 = 4_000;
+/// Per cent of the mean, by hour.
+const BY_HOUR: [u64; 24] = [
+    30, 20, 15, 10, 10, 20, 50, 90, 160, 170, 150, 130, 140, 130, 120, 120, 130, 140, 150, 170, 180, 150, 90,
+    55,
+];
+/// Wednesday evening, twenty minutes.
+const RUSH_S: std::ops::Range<u64> = 2 * 86_400 + 72_000..2 * 86_400 + 73_200;
+/// Tuesday before noon, ten minutes.
+const OUTAGE_S: std::ops::Range<u64> = 86_400 + 39_600..86_400 + 40_200;

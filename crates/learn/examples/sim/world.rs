@@ -1,0 +1,395 @@
+//! Nodes with their learners, the correlator, and what becomes of signals, in virtual time.
+//!
+//! Countermeasures are played in their simplest form. What a decisive signal names is refused if the signal is sure of it and few
+//! can be hit (an address with the software that was seen there, rare software, a session), else challenged: people pass that
+//! once, tools never do. Orders last ten minutes and hold on all nodes that tell each other; a flood's last a minute from the last request it was for.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+
+use phalanx_learn::detect::Stage;
+use phalanx_learn::event::SubjectKind;
+use phalanx_learn::learner::Sizes;
+use phalanx_learn::link::Entity;
+use phalanx_learn::sketch::mix;
+use phalanx_learn::{
+    Correlator, Detector, Detectors, Event, Incident, Learner, Outcome, Signal, Step, Subject, Summary,
+};
+use phalanx_model::Confidence;
+
+use crate::attackers::{CAPACITY, Deed, Plan, plan};
+use crate::dice::Dice;
+use crate::people::{People, is_outage};
+use crate::report::{Report, Tally};
+use crate::traffic::{BEGIN_MS, Request};
+
+/// What to play.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Settings {
+    pub(crate) scenario: String,
+    pub(crate) seed: u64,
+    pub(crate) nodes: usize,
+    pub(crate) sharing: bool,
+    /// How many honest users there are, per cent.
+    pub(crate) honest: u64,
+    /// How much attackers do, per cent.
+    pub(crate) attack: u64,
+}
+
+/// Plays a scenario; none if there is none of that name.
+pub(crate) fn play(settings: &Settings) -> Option<Report> {
+    let plan = plan(&settings.scenario, settings.seed, settings.nodes, settings.attack)?;
+    let mut world = World::new(settings, plan);
+    (0..world.plan.seconds).for_each(|second| world.second(second));
+    Some(world.end())
+}
+
+/// What is done about a subject.
+#[derive(Debug, Clone, Copy)]
+struct Order {
+    refuses: bool,
+    until_ms: u64,
+    is_flood: bool,
+}
+
+/// Whom an order is about; with the software, if it is about one kind only. By node where nodes do not tell each other.
+type OrderKey = (Subject, u64, usize);
+
+struct World {
+    plan: Plan,
+    sharing: bool,
+    people: People,
+    dice: Dice,
+    learners: Vec<Learner>,
+    /// What the hostile node makes up, and what it has seen to make it up of.
+    liar: Learner,
+    overheard: Vec<Event>,
+    correlator: Correlator,
+    closed: Vec<Incident>,
+    orders: HashMap<OrderKey, Order>,
+    /// Whom it is right to name.
+    guilty: HashSet<Subject>,
+    attack: Vec<(Event, usize, bool)>,
+    banned: BTreeSet<u64>,
+    challenged: BTreeSet<u64>,
+    sessions: HashSet<u64>,
+    honest_requests: u64,
+    found: BTreeMap<Detector, u64>,
+    tally: BTreeMap<Detector, Tally>,
+    nodes_named: usize,
+    /// Signals that hang on other nodes' word alone.
+    hearsay: u64,
+}
+
+impl World {
+    fn new(settings: &Settings, plan: Plan) -> Self {
+        let nodes = settings.nodes.clamp(1, 16);
+        let sizes = Sizes { actors: 100_000, series: 16_384, routes: 64 };
+        // A flood is more than a node's part of what the shop can answer.
+        let flood_requests = 10 * CAPACITY / u64::try_from(nodes).unwrap_or(1);
+        let learner = |node: u64| {
+            let detectors = Detectors { flood_requests, ..Detectors::default() };
+            Learner::new(detectors, sizes, mix(settings.seed ^ node << 32))
+        };
+        let per_hour = if plan.is_week { 140 } else { 3_600 } * settings.honest / 100;
+        Self {
+            sharing: settings.sharing,
+            people: People::new(settings.seed, per_hour, plan.is_week),
+            dice: Dice::new(settings.seed ^ 0xd1ce),
+            learners: (0..nodes).map(|node| learner(u64::try_from(node).unwrap_or(0))).collect(),
+            liar: learner(99),
+            overheard: Vec::new(),
+            plan,
+            correlator: Correlator::default(),
+            closed: Vec::new(),
+            orders: HashMap::new(),
+            guilty: HashSet::new(),
+            attack: Vec::new(),
+            banned: BTreeSet::new(),
+            challenged: BTreeSet::new(),
+            sessions: HashSet::new(),
+            honest_requests: 0,
+            found: BTreeMap::new(),
+            tally: BTreeMap::new(),
+            nodes_named: 0,
+            hearsay: 0,
+        }
+    }
+
+    fn second(&mut self, second: u64) {
+        let nodes = self.learners.len();
+        let mut requests = Vec::new();
+        self.people.second(second, nodes, &mut requests);
+        for (own, attacker) in self.plan.attackers.iter_mut().enumerate() {
+            attacker.second(second, own, nodes, &mut self.dice, &mut requests);
+        }
+        requests.sort_by_key(|request| request.event.at_ms);
+        let is_quiet = requests.is_empty();
+        requests.into_iter().for_each(|request| self.request(request));
+        let now_ms = BEGIN_MS + (second + 1) * 1_000;
+        if self.sharing && !is_quiet {
+            self.exchange(now_ms, second);
+        }
+        if second.is_multiple_of(10) {
+            self.closed.extend(self.correlator.tick(now_ms));
+            self.orders.retain(|_, order| order.until_ms > now_ms);
+        }
+    }
+
+    fn request(&mut self, request: Request) {
+        let Request { mut event, node, attacker } = request;
+        let order = self.order(&event, node);
+        let is_refused = order.is_some_and(|order| order.refuses || attacker.is_some());
+        if let Some(own) = attacker {
+            self.note_attack(&event, own, is_refused);
+        } else {
+            let who = event.session.unwrap_or_else(|| Subject::address(event.ip).hash());
+            self.honest_requests += 1;
+            self.sessions.insert(who);
+            // The victim's session is ended with the thief's.
+            let is_stolen =
+                event.session.is_some_and(|id| self.guilty.contains(&Subject::new(SubjectKind::Session, id)));
+            match order.filter(|_| !is_stolen) {
+                Some(order) if order.refuses => _ = self.banned.insert(who),
+                Some(_) => _ = self.challenged.insert(who),
+                None => {}
+            }
+            if self.plan.has_liar && event.session.is_some() {
+                self.overheard.truncate(63);
+                self.overheard.insert(0, event);
+            }
+        }
+        if is_refused {
+            // What was not served tells nothing but that it was asked.
+            event.status = 403;
+            event.attack = None;
+            event.step = match event.step {
+                Step::Login(_) => Step::Login(Outcome::Unknown),
+                _ => Step::Asset,
+            };
+        }
+        let mut signals = Vec::new();
+        if let Some(learner) = self.learners.get_mut(node) {
+            learner.observe(&event, &mut signals);
+        }
+        signals.into_iter().for_each(|signal| self.heed(signal, node, Some(&event)));
+    }
+
+    fn note_attack(&mut self, event: &Event, own: usize, is_refused: bool) {
+        let Some(attacker) = self.plan.attackers.get_mut(own) else { return };
+        attacker.sees(is_refused);
+        self.attack.push((*event, attacker.campaign, is_refused));
+        let of = |kind, id: Option<u64>| id.map(|id| Subject::new(kind, id));
+        let deed = attacker.deed;
+        let is_own_account = matches!(deed, Deed::Walk | Deed::LogInFarAway);
+        let password =
+            Subject::new(SubjectKind::Secret, mix(event.app) ^ u64::from(event.secret.unwrap_or(0)));
+        self.guilty.extend(
+            [
+                Some(Subject::address(event.ip)),
+                Some(Subject::prefix(event.ip)),
+                of(SubjectKind::Session, event.session),
+                of(SubjectKind::Software, event.software).filter(|_| deed != Deed::Spray),
+                of(SubjectKind::Account, event.account).filter(|_| is_own_account),
+                (deed == Deed::Spray).then_some(password),
+            ]
+            .into_iter()
+            .flatten(),
+        );
+    }
+
+    /// What is ordered about who asks.
+    fn order(&mut self, event: &Event, node: usize) -> Option<Order> {
+        if event.exempt || self.orders.is_empty() {
+            return None;
+        }
+        let node = if self.sharing { 0 } else { node };
+        let software = event.software.unwrap_or(0);
+        let of = |kind, id: Option<u64>| id.map(|id| (Subject::new(kind, id), 0));
+        let password = event.secret.map(|secret| mix(event.app) ^ u64::from(secret));
+        let keys = [
+            Some((Subject::address(event.ip), software)),
+            Some((Subject::address(event.ip), 0)),
+            Some((Subject::prefix(event.ip), 0)),
+            of(SubjectKind::Software, event.software),
+            of(SubjectKind::Session, event.session),
+            of(SubjectKind::Account, event.account),
+            of(SubjectKind::Secret, password.filter(|_| matches!(event.step, Step::Login(_)))),
+        ];
+        let mut met: Option<Order> = None;
+        for (subject, software) in keys.into_iter().flatten() {
+            let Some(order) = self.orders.get_mut(&(subject, software, node)) else { continue };
+            if order.until_ms <= event.at_ms {
+                continue;
+            }
+            if order.is_flood {
+                order.until_ms = event.at_ms + FLOOD_ORDER_MS;
+            }
+            if met.is_none_or(|met| order.refuses && !met.refuses) {
+                met = Some(*order);
+            }
+        }
+        met
+    }
+
+    /// A signal of a node; `event` completed it, or another node's word.
+    fn heed(&mut self, mut signal: Signal, node: usize, event: Option<&Event>) {
+        // What a hostile node concludes is its own affair.
+        if self.plan.has_liar && node + 1 == self.learners.len() {
+            return;
+        }
+        let own = u16::try_from(node).unwrap_or(0);
+        signal.nodes.iter_mut().filter(|named| **named == Signal::OWN).for_each(|named| *named = own);
+        self.correlator.add(&signal);
+        self.hearsay += u64::from(!signal.decisive);
+        // The halves of these two are on different nodes, so that they are told and not acted on.
+        let is_named = matches!(signal.detector, Detector::ImpossibleTravel | Detector::SessionTheft);
+        let is_right = self.guilty.contains(&signal.subject);
+        if signal.confidence == Confidence::Low || !(signal.decisive || is_named) {
+            return;
+        }
+        if signal.decisive {
+            let in_outage = self.plan.is_week && is_outage(signal.at_ms);
+            let tally = self.tally.entry(signal.detector).or_default();
+            tally.count(is_right || (is_trouble(signal.detector) && in_outage));
+        }
+        if is_right && self.plan.expects.contains(&signal.detector) {
+            self.found.entry(signal.detector).or_insert(signal.at_ms);
+            self.nodes_named = self.nodes_named.max(signal.nodes.len());
+        }
+        if signal.decisive && !is_trouble(signal.detector) && !self.plan.is_watched {
+            self.obey(&signal, node, event);
+        }
+    }
+
+    fn obey(&mut self, signal: &Signal, node: usize, event: Option<&Event>) {
+        let entity = Entity::of(signal.subject);
+        let is_rare = signal.links.iter().any(|link| link.entity == entity && link.weight >= 0.5);
+        let is_sure = signal.confidence == Confidence::High;
+        let software = event.and_then(|event| event.software);
+        let (software, refuses) = match signal.subject.kind {
+            SubjectKind::Address => (software.unwrap_or(0), is_sure && software.is_some()),
+            SubjectKind::Software => (0, is_rare),
+            SubjectKind::Session => (0, is_sure),
+            SubjectKind::Prefix | SubjectKind::Account | SubjectKind::Secret => (0, false),
+            SubjectKind::Route | SubjectKind::App => return,
+        };
+        let is_flood = signal.detector == Detector::Flood;
+        let lasts_ms = if is_flood { FLOOD_ORDER_MS } else { ORDER_MS };
+        let node = if self.sharing { 0 } else { node };
+        let until_ms = signal.at_ms + lasts_ms;
+        let new = Order { refuses, until_ms, is_flood };
+        let order = self.orders.entry((signal.subject, software, node)).or_insert(new);
+        order.refuses |= refuses;
+        order.until_ms = order.until_ms.max(until_ms);
+    }
+
+    /// Each node tells all others.
+    fn exchange(&mut self, now_ms: u64, second: u64) {
+        let last = self.learners.len().saturating_sub(1);
+        let lies = self.plan.has_liar && second >= self.plan.quiet_s;
+        let mut told: Vec<Vec<u8>> =
+            self.learners.iter_mut().map(|learner| learner.summary(now_ms).to_bytes()).collect();
+        if lies && let Some(own) = told.get_mut(last) {
+            *own = self.lie(now_ms);
+        }
+        for (from, bytes) in told.iter().enumerate() {
+            let Some(summary) = Summary::from_bytes(bytes).filter(|summary| !summary.is_empty()) else {
+                continue;
+            };
+            let peer = u16::try_from(from).unwrap_or(0);
+            let mut signals = Vec::new();
+            for (to, learner) in self.learners.iter_mut().enumerate().filter(|(to, _)| *to != from) {
+                let mut heard = Vec::new();
+                learner.merge(peer, &summary, now_ms, &mut heard);
+                signals.extend(heard.into_iter().map(|signal| (signal, to)));
+            }
+            signals.into_iter().for_each(|(signal, to)| self.heed(signal, to, None));
+        }
+    }
+
+    /// A hostile node's summary: for each attempt of the real attack a hundred, and of everybody whom it saw whatever is held against
+    /// anybody.
+    fn lie(&mut self, now_ms: u64) -> Vec<u8> {
+        let at_ms = now_ms - 1;
+        let mut claims = Vec::new();
+        for event in self.overheard.iter().chain(self.attack.last().map(|(event, ..)| event)) {
+            let event = Event { at_ms, ..*event };
+            let invented = self.dice.next();
+            claims.push(Event { step: Step::Page, status: 404, target: invented, ..event });
+            claims.push(Event { step: Step::Lookup, account: Some(invented), ..event });
+            claims.push(Event { status: 403, attack: Some(Confidence::High), ..event });
+            claims.push(Event { asn: Some(7), software: Some(mix(invented)), ..event });
+            let secret = event.secret.or(Some(7));
+            let step = Step::Login(Outcome::Failed);
+            claims.push(Event { account: Some(invented), step, secret, status: 401, ..event });
+            let step = Step::Payment(Outcome::Failed);
+            claims.push(Event { secret: Some(crate::traffic::tag(invented)), step, ..event });
+        }
+        let mut ignored = Vec::new();
+        claims.iter().for_each(|claim| self.liar.observe(claim, &mut ignored));
+        self.liar.summary(now_ms).to_bytes()
+    }
+
+    fn end(mut self) -> Report {
+        self.closed.extend(self.correlator.incidents().cloned());
+        let is_attack = |incident: &&Incident| {
+            let mut sure = incident.findings.iter().filter(|(_, finding)| finding.decisive);
+            sure.any(|((detector, _), _)| detector.stage() > Stage::Trouble)
+        };
+        let incidents: Vec<&Incident> = self.closed.iter().filter(is_attack).collect();
+        let campaigns: BTreeSet<usize> = self.attack.iter().map(|(_, campaign, _)| *campaign).collect();
+        // Of each campaign's events, the part that each incident covers.
+        let covered = |incident: &Incident, campaign: usize| {
+            let of = self.attack.iter().filter(|(_, of, _)| *of == campaign);
+            let (all, part) = of.fold((0_u64, 0_u64), |(all, part), (event, ..)| {
+                (all + 1, part + u64::from(incident.covers(event)))
+            });
+            ratio(part, all)
+        };
+        let shares: Vec<Vec<f64>> = incidents
+            .iter()
+            .map(|incident| campaigns.iter().map(|campaign| covered(incident, *campaign)).collect())
+            .collect();
+        let best = |at: usize| shares.iter().filter_map(|of| of.get(at)).copied().fold(0.0, f64::max);
+        let first_ms = self.attack.first().map(|(event, ..)| event.at_ms);
+        let tenth_ms = self.attack.get(9).map(|(event, ..)| event.at_ms);
+        let found_ms = self.found.values().min().copied();
+        let since = |from: Option<u64>| Some((found_ms? as f64 - from? as f64) / 1_000.0);
+        let count = |length: usize| u64::try_from(length).unwrap_or(u64::MAX);
+        let refused = count(self.attack.iter().filter(|(.., is_refused)| *is_refused).count());
+        Report {
+            detected: found_ms.is_some(),
+            seconds_to_detect: since(first_ms),
+            seconds_after_tenth: since(tenth_ms),
+            nodes_named: self.nodes_named,
+            honest_banned: count(self.banned.len()),
+            honest_challenged_share: ratio(count(self.challenged.len()), count(self.sessions.len())),
+            attack_refused_share: ratio(refused, count(self.attack.len())),
+            incidents: incidents.len(),
+            incident_share: (0..campaigns.len()).map(best).fold(1.0, f64::min),
+            mixed_incidents: shares
+                .iter()
+                .filter(|of| of.iter().filter(|share| **share > 0.05).count() > 1)
+                .count(),
+            false_incidents: shares.iter().filter(|of| of.iter().all(|share| *share == 0.0)).count(),
+            honest_sessions: count(self.sessions.len()),
+            honest_requests: self.honest_requests,
+            attack_requests: count(self.attack.len()),
+            missed: self.plan.expects.iter().filter(|of| !self.found.contains_key(of)).copied().collect(),
+            found: self.found.keys().copied().collect(),
+            signals: self.tally,
+            hearsay: self.hearsay,
+        }
+    }
+}
+
+fn is_trouble(detector: Detector) -> bool {
+    detector.stage() == Stage::Trouble
+}
+
+fn ratio(part: u64, all: u64) -> f64 {
+    if all == 0 { 0.0 } else { part as f64 / all as f64 }
+}
+
+const ORDER_MS: u64 = 600_000;
+const FLOOD_ORDER_MS: u64 = 60_000;

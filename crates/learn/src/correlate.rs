@@ -1,0 +1,331 @@
+//! From signals to incidents: what has much in common belongs together.
+//!
+//! Signals and incidents are joined by *entities*: addresses, networks, kinds of software, sessions, accounts, targets, shapes of payloads. Each
+//! link weighs as much as it says; weights fade by half in half an hour. A signal joins the open incident with which it shares at
+//! least a half; if there are several, it shows that they are one. What many share (popular software, a route, a network) weighs too
+//! little to join anything alone.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use phalanx_model::Confidence;
+
+use crate::detect::{Detector, Signal, Stage};
+use crate::event::{Event, Subject, SubjectKind};
+use crate::link::{Entity, Link};
+
+/// How bad an incident is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[expect(missing_docs, reason = "they are words")]
+pub enum Gravity {
+    Low,
+    Medium,
+    High,
+    Critical,
+}
+
+/// Signals that belong together.
+#[derive(Debug, Clone)]
+pub struct Incident {
+    /// Its number, in the order of opening.
+    pub id: u64,
+    /// When its first signal came, in Unix milliseconds.
+    pub opened_ms: u64,
+    /// When its last one came.
+    pub changed_ms: u64,
+    /// What was found, by detector and subject; at most [`FINDINGS_MAX`].
+    pub findings: BTreeMap<(Detector, Subject), Finding>,
+    /// Nodes that saw it.
+    pub nodes: BTreeSet<u16>,
+    /// Incidents that turned out to be this one.
+    pub absorbed: Vec<u64>,
+    /// Entities with weight and time.
+    entities: BTreeMap<Entity, (f32, u64)>,
+}
+
+/// What one detector found of one subject.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Finding {
+    /// First told, in Unix milliseconds.
+    pub first_ms: u64,
+    /// Last told.
+    pub last_ms: u64,
+    /// Most events that were told at once; several nodes tell of the same ones.
+    pub events: u64,
+    /// How sure it is.
+    pub confidence: Confidence,
+    /// Whether it may be acted on.
+    pub decisive: bool,
+    /// Why, in plain words.
+    pub reason: String,
+}
+
+impl Incident {
+    /// The farthest stage that was seen.
+    pub fn stage(&self) -> Stage {
+        self.findings.keys().map(|(detector, _)| detector.stage()).max().unwrap_or(Stage::Trouble)
+    }
+
+    /// Techniques of ATT&CK that were seen, each once.
+    pub fn techniques(&self) -> BTreeSet<&'static str> {
+        self.findings.keys().filter_map(|(detector, _)| detector.technique()).collect()
+    }
+
+    /// How bad it is: trouble and hearsay are low, several stages of one campaign are worse than any alone.
+    pub fn gravity(&self) -> Gravity {
+        let sure = self.findings.iter().filter(|(_, finding)| finding.decisive);
+        let stages: BTreeSet<Stage> = sure.map(|((detector, _), _)| detector.stage()).collect();
+        match (stages.len(), stages.last()) {
+            (0, _) | (1, Some(Stage::Trouble)) => Gravity::Low,
+            (1, Some(Stage::Reconnaissance)) => Gravity::Medium,
+            (3.., Some(Stage::Exfiltration | Stage::Impact)) => Gravity::Critical,
+            _ => Gravity::High,
+        }
+    }
+
+    /// Whether a request is of one of its actors: an address, a session, or software that hardly anybody else uses.
+    pub fn covers(&self, event: &Event) -> bool {
+        let subjects = [
+            Some(Subject::address(event.ip)),
+            event.session.map(|id| Subject::new(SubjectKind::Session, id)),
+            event.software.map(|id| Subject::new(SubjectKind::Software, id)),
+        ];
+        let weight = |subject| self.entities.get(&Entity::of(subject)).map_or(0.0, |(weight, _)| *weight);
+        subjects.into_iter().flatten().any(|subject| weight(subject) >= JOIN)
+    }
+
+    fn take(&mut self, signal: &Signal) {
+        self.changed_ms = self.changed_ms.max(signal.at_ms);
+        self.nodes.extend(&signal.nodes);
+        let key = (signal.detector, signal.subject);
+        if self.findings.len() < FINDINGS_MAX || self.findings.contains_key(&key) {
+            let finding = self.findings.entry(key).or_insert_with(|| Finding {
+                first_ms: signal.at_ms,
+                last_ms: signal.at_ms,
+                events: 0,
+                confidence: signal.confidence,
+                decisive: false,
+                reason: String::new(),
+            });
+            finding.last_ms = finding.last_ms.max(signal.at_ms);
+            finding.events = finding.events.max(signal.events);
+            finding.confidence = finding.confidence.max(signal.confidence);
+            finding.decisive |= signal.decisive;
+            finding.reason.clone_from(&signal.reason);
+        }
+    }
+
+    fn weight(&self, entity: Entity, now_ms: u64) -> f32 {
+        self.entities.get(&entity).map_or(0.0, |&(weight, at_ms)| weight * fade(now_ms.saturating_sub(at_ms)))
+    }
+}
+
+/// The open incidents of a fleet.
+#[derive(Debug, Default)]
+pub struct Correlator {
+    open: BTreeMap<u64, Incident>,
+    index: HashMap<Entity, Vec<u64>>,
+    last_id: u64,
+    closed: Vec<Incident>,
+}
+
+impl Correlator {
+    /// Adds a signal; says which incident it belongs to.
+    pub fn add(&mut self, signal: &Signal) -> u64 {
+        let mut near: Vec<(u64, f32)> = Vec::new();
+        for link in &signal.links {
+            for id in self.index.get(&link.entity).into_iter().flatten() {
+                let Some(incident) = self.open.get(id) else { continue };
+                let weight = incident.weight(link.entity, signal.at_ms).min(link.weight);
+                match near.iter_mut().find(|(known, _)| known == id) {
+                    Some((_, sum)) => *sum += weight,
+                    None => near.push((*id, weight)),
+                }
+            }
+        }
+        near.retain(|(_, weight)| *weight >= JOIN);
+        // The oldest stays: its number may be in a ticket already.
+        near.sort_unstable_by_key(|(id, _)| *id);
+        let id = near.first().map_or_else(|| self.open(signal.at_ms), |(id, _)| *id);
+        for (other, _) in near.into_iter().skip(1) {
+            self.absorb(id, other);
+        }
+        if let Some(incident) = self.open.get_mut(&id) {
+            incident.take(signal);
+        }
+        signal.links.iter().for_each(|link| self.link(id, *link, signal.at_ms));
+        id
+    }
+
+    /// Closes what nothing was heard of for a quarter of an hour; hands out what was closed since.
+    pub fn tick(&mut self, now_ms: u64) -> Vec<Incident> {
+        let idle = |incident: &&Incident| incident.changed_ms.saturating_add(IDLE_MS) <= now_ms;
+        let ids: Vec<u64> = self.open.values().filter(idle).map(|incident| incident.id).collect();
+        ids.into_iter().for_each(|id| self.close(id));
+        std::mem::take(&mut self.closed)
+    }
+
+    /// The open incidents, the oldest first.
+    pub fn incidents(&self) -> impl Iterator<Item = &Incident> {
+        self.open.values()
+    }
+
+    fn open(&mut self, at_ms: u64) -> u64 {
+        if self.open.len() >= OPEN_MAX {
+            let oldest = self.open.values().min_by_key(|incident| (incident.changed_ms, incident.id));
+            if let Some(id) = oldest.map(|incident| incident.id) {
+                self.close(id);
+            }
+        }
+        self.last_id += 1;
+        let incident = Incident {
+            id: self.last_id,
+            opened_ms: at_ms,
+            changed_ms: at_ms,
+            findings: BTreeMap::new(),
+            nodes: BTreeSet::new(),
+            absorbed: Vec::new(),
+            entities: BTreeMap::new(),
+        };
+        self.open.insert(self.last_id, incident);
+        self.last_id
+    }
+
+    fn close(&mut self, id: u64) {
+        let Some(incident) = self.open.remove(&id) else { return };
+        incident.entities.keys().for_each(|entity| self.unlink(id, *entity));
+        if self.closed.len() < OPEN_MAX {
+            self.closed.push(incident);
+        }
+    }
+
+    fn absorb(&mut self, id: u64, other: u64) {
+        let Some(gone) = self.open.remove(&other) else { return };
+        for (&entity, &(weight, at_ms)) in &gone.entities {
+            self.unlink(other, entity);
+            self.link(id, Link { entity, weight }, at_ms);
+        }
+        let Some(incident) = self.open.get_mut(&id) else { return };
+        incident.opened_ms = incident.opened_ms.min(gone.opened_ms);
+        incident.changed_ms = incident.changed_ms.max(gone.changed_ms);
+        incident.nodes.extend(gone.nodes);
+        let room = FINDINGS_MAX.saturating_sub(incident.findings.len());
+        for (key, finding) in gone.findings.into_iter().take(room) {
+            incident.findings.entry(key).or_insert(finding);
+        }
+        incident.absorbed.push(other);
+        incident.absorbed.extend(gone.absorbed);
+        incident.absorbed.truncate(FINDINGS_MAX);
+    }
+
+    fn link(&mut self, id: u64, link: Link, at_ms: u64) {
+        let Some(incident) = self.open.get_mut(&id) else { return };
+        let faded = incident.weight(link.entity, at_ms);
+        let is_new = incident.entities.insert(link.entity, (link.weight.max(faded), at_ms)).is_none();
+        if !is_new {
+            return;
+        }
+        let mut pushed = None;
+        if incident.entities.len() > ENTITIES_MAX {
+            let lightest =
+                incident.entities.iter().min_by(|a, b| a.1.1.cmp(&b.1.1).then(a.1.0.total_cmp(&b.1.0)));
+            pushed = lightest.map(|(entity, _)| *entity);
+        }
+        pushed.inspect(|entity| _ = incident.entities.remove(entity));
+        let ids = self.index.entry(link.entity).or_default();
+        // What is part of many incidents tells nothing of any.
+        if ids.len() < INCIDENTS_PER_ENTITY_MAX {
+            ids.push(id);
+        }
+        if let Some(entity) = pushed {
+            self.unlink(id, entity);
+        }
+    }
+
+    fn unlink(&mut self, id: u64, entity: Entity) {
+        if let Some(ids) = self.index.get_mut(&entity) {
+            ids.retain(|other| *other != id);
+            if ids.is_empty() {
+                self.index.remove(&entity);
+            }
+        }
+    }
+}
+
+fn fade(age_ms: u64) -> f32 {
+    let halvings = u16::try_from(age_ms / 60_000).unwrap_or(u16::MAX);
+    (-f32::from(halvings) / 30.0).exp2()
+}
+
+/// What a signal must share with an incident to belong to it.
+const JOIN: f32 = 0.5;
+const IDLE_MS: u64 = 15 * 60_000;
+/// Open incidents; with this many the one that is quiet longest is closed.
+const OPEN_MAX: usize = 1_024;
+/// Entities of one incident; the one seen longest ago makes room.
+const ENTITIES_MAX: usize = 256;
+/// Findings of one incident; further ones only renew it.
+pub const FINDINGS_MAX: usize = 256;
+const INCIDENTS_PER_ENTITY_MAX: usize = 8;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn signal(at_ms: u64, detector: Detector, links: &[(u64, f32)]) -> Signal {
+        Signal {
+            at_ms,
+            detector,
+            subject: Subject::new(SubjectKind::Session, links[0].0),
+            confidence: Confidence::High,
+            decisive: true,
+            reason: String::new(),
+            events: 1,
+            nodes: vec![Signal::OWN],
+            links: links
+                .iter()
+                .map(|&(entity, weight)| Link {
+                    entity: Entity::address_hash(u32::try_from(entity % 0xffff_fff1).unwrap()),
+                    weight,
+                })
+                .collect(),
+        }
+    }
+
+    #[test]
+    fn what_shares_an_actor_is_one_and_what_shares_a_network_is_not() {
+        let mut all = Correlator::default();
+        let one = all.add(&signal(0, Detector::Scanning, &[(1, 0.7), (9, 0.25), (8, 0.1)]));
+        let other = all.add(&signal(1, Detector::Scanning, &[(2, 0.7), (9, 0.25), (8, 0.1)]));
+        assert_ne!(one, other);
+        assert_eq!(all.add(&signal(2, Detector::Stuffing, &[(1, 0.7)])), one);
+        // Now it shows that both are one.
+        assert_eq!(all.add(&signal(3, Detector::Stuffing, &[(1, 0.7), (2, 0.7)])), one);
+        assert_eq!(all.incidents().count(), 1);
+        assert_eq!(all.add(&signal(4, Detector::Exfiltration, &[(2, 0.7)])), one);
+        let incident = all.incidents().next().unwrap();
+        assert_eq!((incident.absorbed.clone(), incident.gravity()), (vec![other], Gravity::Critical));
+    }
+
+    #[test]
+    fn links_fade_and_incidents_close() {
+        let mut all = Correlator::default();
+        let one = all.add(&signal(0, Detector::Scanning, &[(1, 0.7)]));
+        assert!(all.tick(IDLE_MS - 1).is_empty());
+        assert_ne!(all.add(&signal(40 * 60_000, Detector::Scanning, &[(1, 0.7)])), one);
+        let closed = all.tick(40 * 60_000);
+        assert_eq!(closed.iter().map(|incident| incident.id).collect::<Vec<_>>(), [one]);
+        assert_eq!(all.incidents().count(), 1);
+    }
+
+    #[test]
+    fn memory_is_bounded() {
+        let mut all = Correlator::default();
+        for id in 0..5_000 {
+            all.add(&signal(id, Detector::Scanning, &[(id, 0.7), (1 << 40, 0.1)]));
+            all.add(&signal(id, Detector::Scanning, &[(1 << 41, 0.7), (1 << 42 | id, 0.7)]));
+        }
+        assert!(all.open.len() <= OPEN_MAX && all.closed.len() <= OPEN_MAX);
+        assert!(all.open.values().all(|incident| incident.entities.len() <= ENTITIES_MAX));
+        assert!(all.index.len() <= OPEN_MAX * 2 + ENTITIES_MAX);
+    }
+}

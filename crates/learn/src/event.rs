@@ -1,0 +1,385 @@
+//! What is learned from: one request with its answer, without a word of what was in it.
+
+use std::net::IpAddr;
+
+use phalanx_model::net::actor_ip;
+use phalanx_model::{AccessEvent, Actor, Confidence};
+use siphasher::sip::SipHasher13;
+
+use crate::sketch::{low32, mix};
+
+/// One request with its answer. Names are hashes under the fleet's [`NameKey`].
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Event {
+    /// When it arrived, in Unix milliseconds.
+    pub at_ms: u64,
+    /// The client's address.
+    pub ip: IpAddr,
+    /// The app.
+    pub app: u64,
+    /// App and route.
+    pub route: u64,
+    /// App and path.
+    pub target: u64,
+    /// The number in the path that names an object (`/orders/4711`), where there is one.
+    pub object: Option<u64>,
+    /// What kind of software asks: JA4 and the way it writes HTTP.
+    pub software: Option<u64>,
+    /// The session.
+    pub session: Option<u64>,
+    /// The account that logs in, is asked about, or that the session belongs to.
+    pub account: Option<u64>,
+    /// A tag of what was tried (password, card): 16 bits of a keyed hash, so that equal ones are seen and none can be found out.
+    pub secret: Option<u16>,
+    /// Where the address is.
+    pub place: Option<Place>,
+    /// The autonomous system of the address.
+    pub asn: Option<u32>,
+    /// What it was about.
+    pub step: Step,
+    /// Status of the answer; 0 if there was none.
+    pub status: u16,
+    /// Bytes of the answer's body.
+    pub response_bytes: u64,
+    /// Shape of its payload; see [`crate::sketch::shape`]. 0 without one.
+    pub shape: u64,
+    /// It was refused as an attack by a detection of this confidence.
+    pub attack: Option<Confidence>,
+    /// A verified crawler, a monitor, a webhook, an operator: nothing is held against it.
+    pub exempt: bool,
+}
+
+/// What a request was about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Step {
+    /// A page or a call of an API.
+    #[default]
+    Page,
+    /// What belongs to a page: styles, scripts, images.
+    Asset,
+    /// An attempt to log in.
+    Login(Outcome),
+    /// A question that tells whether an account exists: reset of a password, registration.
+    Lookup,
+    /// An attempt to pay.
+    Payment(Outcome),
+}
+
+/// How an attempt ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Outcome {
+    /// It went through.
+    Passed,
+    /// It was turned down.
+    Failed,
+    /// It cannot be told, as in an outage.
+    #[default]
+    Unknown,
+}
+
+/// Where an address is: degrees, rounded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Place {
+    /// North of the equator.
+    pub latitude: i16,
+    /// East of Greenwich.
+    pub longitude: i16,
+}
+
+impl Place {
+    /// The way to another place along the surface, in kilometres.
+    pub fn km_to(self, other: Self) -> f64 {
+        let radians = |degrees: i16| f64::from(degrees).to_radians();
+        let (from, to) = (radians(self.latitude), radians(other.latitude));
+        let turn = (radians(other.longitude) - radians(self.longitude)) / 2.0;
+        let part = ((to - from) / 2.0).sin().powi(2) + from.cos() * to.cos() * turn.sin().powi(2);
+        2.0 * 6_371.0 * part.clamp(0.0, 1.0).sqrt().asin()
+    }
+}
+
+/// What an access event does not say. Who holds the request's fields and the databases fills it in.
+#[derive(Debug, Clone, Copy, Default)]
+#[expect(missing_docs, reason = "the names are those of Event")]
+pub struct Known {
+    pub session: Option<u64>,
+    pub account: Option<u64>,
+    pub secret: Option<u16>,
+    pub place: Option<Place>,
+    pub asn: Option<u32>,
+    pub step: Step,
+    pub shape: u64,
+    pub attack: Option<Confidence>,
+    pub exempt: bool,
+}
+
+impl Event {
+    /// Of a request as it is recorded. No allocation: it hashes the app, route, path and prints.
+    pub fn of(access: &AccessEvent, known: &Known, key: &NameKey) -> Self {
+        let path = access.target.split(['?', '#']).next().unwrap_or_default();
+        let app = key.hash("app", access.app.as_bytes());
+        let route = access.route.as_deref().unwrap_or_default();
+        let ja4 =
+            access.ja4.map(|ja4| ja4.as_bytes().iter().fold(0, |all, byte| mix(all ^ u64::from(*byte))));
+        let print = access.http_print.as_deref().map(|print| key.hash("print", print.as_bytes()));
+        let software = ja4.or(print).map(|_| mix(ja4.unwrap_or(0) ^ print.unwrap_or(0).rotate_left(1)));
+        Self {
+            at_ms: access.at_ms,
+            ip: access.client,
+            app,
+            route: app ^ key.hash("route", route.as_bytes()),
+            target: app ^ key.hash("path", path.as_bytes()),
+            object: object_of(path),
+            software,
+            session: known.session,
+            account: known.account,
+            secret: known.secret,
+            place: known.place,
+            asn: known.asn,
+            step: known.step,
+            status: access.status,
+            response_bytes: access.response_bytes,
+            shape: known.shape,
+            attack: known.attack,
+            exempt: known.exempt,
+        }
+    }
+
+    /// The network that the client is in: its system where that is known, else its /24 or /48.
+    pub(crate) fn network(&self) -> u32 {
+        low32(mix(self.asn.map_or_else(|| Subject::prefix(self.ip).id, u64::from))).max(1)
+    }
+}
+
+/// The last number in a path, if it has 1 to 18 digits and fills its segment.
+pub fn object_of(path: &str) -> Option<u64> {
+    let digits =
+        |part: &&str| (1..=18).contains(&part.len()) && part.bytes().all(|byte| byte.is_ascii_digit());
+    path.rsplit('/').find(digits).and_then(|part| part.parse().ok())
+}
+
+/// Makes hashes of names, with a key that only the nodes of a fleet have: who holds hashes cannot try names.
+#[derive(Debug, Clone)]
+pub struct NameKey(SipHasher13);
+
+impl NameKey {
+    /// With the fleet's key.
+    pub fn new(key: [u8; 16]) -> Self {
+        Self(SipHasher13::new_with_key(&key))
+    }
+
+    /// The hash of a name of some kind (`account`, `session`).
+    pub fn hash(&self, kind: &str, name: &[u8]) -> u64 {
+        use std::hash::Hasher as _;
+        let mut hasher = self.0;
+        hasher.write(kind.as_bytes());
+        hasher.write_u8(0xff);
+        hasher.write(name);
+        hasher.finish()
+    }
+
+    /// The tag of a password or card: so short that many have the same.
+    pub fn tag(&self, secret: &[u8]) -> u16 {
+        u16::try_from(self.hash("secret", secret) & 0xffff).unwrap_or_default()
+    }
+
+    /// The hash of an account's name, however it is written.
+    pub fn account(&self, name: &str) -> u64 {
+        self.hash("account", name.trim().to_lowercase().as_bytes())
+    }
+}
+
+/// Whom or what evidence is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Subject {
+    /// What kind.
+    pub kind: SubjectKind,
+    /// Which.
+    pub id: u64,
+}
+
+/// Kinds of subjects.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[expect(missing_docs, reason = "the names are those of the glossary and of Event")]
+pub enum SubjectKind {
+    Address,
+    Prefix,
+    Software,
+    Session,
+    Account,
+    Secret,
+    Route,
+    App,
+}
+
+impl SubjectKind {
+    /// All kinds, in the order of their numbers on the wire.
+    pub(crate) const ALL: [Self; 8] = [
+        Self::Address,
+        Self::Prefix,
+        Self::Software,
+        Self::Session,
+        Self::Account,
+        Self::Secret,
+        Self::Route,
+        Self::App,
+    ];
+}
+
+impl Subject {
+    /// Of a kind.
+    pub fn new(kind: SubjectKind, id: u64) -> Self {
+        Self { kind, id }
+    }
+
+    /// An address; for IPv6 its /64.
+    pub fn address(ip: IpAddr) -> Self {
+        Self::new(SubjectKind::Address, address_id(ip))
+    }
+
+    /// The network around an address: /24 or /48.
+    pub fn prefix(ip: IpAddr) -> Self {
+        let id = match actor_ip(ip) {
+            IpAddr::V4(_) => address_id(ip) & 0xffff_ff00,
+            IpAddr::V6(_) => address_id(ip) & 0xffff_ffff_ffff_0000,
+        };
+        Self::new(SubjectKind::Prefix, id)
+    }
+
+    /// The actor that a decision can be about, if it is one. A software becomes one where its JA4 is known.
+    pub fn actor(self) -> Option<Actor> {
+        let v6 = |id: u64| std::net::Ipv6Addr::from_bits(u128::from(id) << 64);
+        match (self.kind, u32::try_from(self.id)) {
+            (SubjectKind::Address, Ok(v4)) => Some(Actor::ip(std::net::Ipv4Addr::from_bits(v4).into())),
+            (SubjectKind::Address, Err(_)) => Some(Actor::ip(v6(self.id).into())),
+            (SubjectKind::Prefix, Ok(v4)) => {
+                prefix(std::net::Ipv4Addr::from_bits(v4).into(), 24).map(Actor::prefix)
+            }
+            (SubjectKind::Prefix, Err(_)) => prefix(v6(self.id).into(), 48).map(Actor::prefix),
+            (SubjectKind::Session, _) => Some(Actor::Session(self.id)),
+            (SubjectKind::Account, _) => Some(Actor::Account(self.id)),
+            _ => None,
+        }
+    }
+
+    /// A hash that tells it from others.
+    pub fn hash(self) -> u64 {
+        mix(self.id ^ mix(0x5b + self.kind as u64))
+    }
+}
+
+fn prefix(ip: IpAddr, bits: u8) -> Option<phalanx_model::Prefix> {
+    phalanx_model::Prefix::new(ip, bits).ok()
+}
+
+/// IPv4 addresses are the numbers below 2^32; those of IPv6 (global unicast begins with 001) are greater.
+fn address_id(ip: IpAddr) -> u64 {
+    match actor_ip(ip) {
+        IpAddr::V4(ip) => u64::from(ip.to_bits()),
+        IpAddr::V6(ip) => {
+            let [a, b, c, d, e, f, g, h, ..] = ip.octets();
+            u64::from_be_bytes([a, b, c, d, e, f, g, h]).max(1 << 32)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn objects_are_numbers_that_fill_a_segment() {
+        for (path, object) in [
+            ("/orders/4711", Some(4_711)),
+            ("/users/7/orders/9/pdf", Some(9)),
+            ("/v2/items", None),
+            ("/2024-report", None),
+            ("/1234567890123456789012", None),
+        ] {
+            assert_eq!(object_of(path), object, "{path}");
+        }
+    }
+
+    fn access(target: &str) -> AccessEvent {
+        AccessEvent {
+            id: phalanx_model::RequestId::from_parts(1, 1, 1),
+            at_ms: 1_767_571_200_000,
+            app: "shop".into(),
+            route: Some("orders".into()),
+            client: "192.0.2.7".parse().unwrap(),
+            peer: "198.51.100.1".parse().unwrap(),
+            method: "GET".into(),
+            host: "shop.example".into(),
+            target: target.into(),
+            protocol: "HTTP/1.1".into(),
+            user_agent: String::new(),
+            referer: String::new(),
+            status: 200,
+            request_bytes: 0,
+            response_bytes: 4_096,
+            duration_us: 1,
+            upstream_us: 1,
+            verdict: phalanx_model::Verdict::deny(phalanx_model::Reason::Rule { rule: 1 }, 403),
+            plan_version: 1,
+            view_revision: 1,
+            tls: None,
+            ja4: Some("t13d1516h2_8daaf6152771_02713d6af862".parse().unwrap()),
+            tls_group: None,
+            upstream: None,
+            trace: None,
+            forwarded_id: None,
+            phases: phalanx_model::Phases::default(),
+            check: None,
+            http_print: Some("1:host,accept".into()),
+            balancer: None,
+            audit: None,
+        }
+    }
+
+    #[test]
+    fn an_access_event_becomes_hashes_of_what_it_was() {
+        let key = NameKey::new([7; 16]);
+        let known = Known { session: Some(5), step: Step::Lookup, ..Known::default() };
+        let of = |access: &AccessEvent| Event::of(access, &known, &key);
+        let event = of(&access("/orders/4711?page=2#top"));
+        assert_eq!((event.at_ms, event.ip.to_string()), (1_767_571_200_000, "192.0.2.7".into()));
+        assert_eq!((event.status, event.response_bytes, event.object), (200, 4_096, Some(4_711)));
+        assert_eq!((event.session, event.account, event.step), (Some(5), None, Step::Lookup));
+        // What follows the path does not tell targets apart; paths, routes and apps do.
+        assert_eq!(event.target, of(&access("/orders/4711")).target);
+        assert_ne!(event.target, of(&access("/orders/4712")).target);
+        let elsewhere = of(&AccessEvent { app: "forum".into(), ..access("/orders/4711") });
+        assert!(elsewhere.route != event.route && elsewhere.target != event.target);
+        // A software is the JA4 and the way HTTP is written; without either it is not known.
+        let other_print = of(&AccessEvent { http_print: Some("1:accept,host".into()), ..access("/") });
+        let no_tls = of(&AccessEvent { ja4: None, ..access("/") });
+        let nothing = of(&AccessEvent { ja4: None, http_print: None, ..access("/") });
+        assert!(event.software.is_some() && nothing.software.is_none());
+        assert!(![other_print.software, no_tls.software].contains(&event.software));
+        // Another fleet's hashes are others.
+        assert_ne!(Event::of(&access("/"), &known, &NameKey::new([8; 16])).app, event.app);
+    }
+
+    #[test]
+    fn accounts_are_known_by_key_and_name() {
+        let (one, other) = (NameKey::new([1; 16]), NameKey::new([2; 16]));
+        assert_eq!(one.account(" Ann@Example.org"), one.account("ann@example.org"));
+        assert_ne!(one.account("ann"), other.account("ann"));
+        assert_ne!(one.account("ann"), one.hash("session", b"ann"));
+    }
+
+    #[test]
+    fn subjects_are_the_actors_of_decisions() {
+        for ip in ["192.0.2.7", "2001:db8:1:2:3::4"] {
+            let ip: IpAddr = ip.parse().unwrap();
+            assert_eq!(Subject::address(ip).actor(), Some(Actor::ip(ip)));
+            let prefix = Subject::prefix(ip).actor().and_then(|actor| actor.range()).unwrap();
+            assert!(prefix.contains(&ip) && [24, 48].contains(&prefix.prefix_len()));
+        }
+    }
+
+    #[test]
+    fn places_are_as_far_apart_as_on_a_map() {
+        let (paris, tokyo) = (Place { latitude: 49, longitude: 2 }, Place { latitude: 36, longitude: 140 });
+        assert!((paris.km_to(tokyo) - 9_700.0).abs() < 150.0);
+    }
+}

@@ -1,0 +1,251 @@
+//! From evidence to signals.
+
+use phalanx_model::Confidence;
+
+use super::{Learner, address_hash};
+use crate::detect::{Detector, Signal, Threshold};
+use crate::event::{Event, Subject, SubjectKind};
+use crate::evidence::{BUCKET_MS, Feature, OWN, SETTLED_LEAST, Series, SeriesKey, Share, Totals, bucket};
+use crate::link::{Entity, Link};
+
+/// What evidence amounts to.
+struct Case {
+    detector: Detector,
+    confidence: Confidence,
+    totals: Totals,
+    decisive: bool,
+    reason: String,
+}
+
+impl Learner {
+    /// The signal that a series makes now, if it makes one that was not told yet.
+    pub(super) fn judge(&mut self, key: SeriesKey, now_ms: u64, event: Option<&Event>) -> Option<Signal> {
+        let case = self.case(key, now_ms)?;
+        let is_rare = self.is_rare(key, event);
+        let series = self.series.peek_mut(key.hash())?;
+        // A claim that did not count yet is told once more when it does, and not each time that it is claimed again.
+        let is_again = series.told.is_some_and(|(last_ms, last_count, was_decisive)| {
+            now_ms < last_ms.saturating_add(TELL_AGAIN_MS)
+                && case.totals.count < (2 * last_count).max(1)
+                && case.decisive <= was_decisive
+        });
+        if is_again {
+            return None;
+        }
+        series.told = Some((now_ms, case.totals.count, case.decisive));
+        let mut links = match event {
+            Some(event) => Link::of_event(event, key.subject, is_rare),
+            None => vec![Link::of_subject(key.subject, is_rare)],
+        };
+        let from = bucket(now_ms).saturating_sub(6);
+        let addresses = series.own.from.hashes(from).take(ADDRESSES_LINKED);
+        if !matches!(case.detector, Detector::Outage | Detector::Flood) {
+            links.extend(addresses.map(|hash| Link { entity: Entity::address_hash(hash), weight: 0.6 }));
+        }
+        Some(Signal {
+            at_ms: now_ms,
+            detector: case.detector,
+            subject: key.subject,
+            confidence: case.confidence,
+            decisive: case.decisive,
+            reason: case.reason,
+            events: case.totals.claimed,
+            nodes: case.totals.nodes,
+            links,
+        })
+    }
+
+    fn case(&self, key: SeriesKey, now_ms: u64) -> Option<Case> {
+        let series = self.series.peek(key.hash())?;
+        let of = &self.detectors;
+        let simple = |threshold, detector, confidence, things: &str| {
+            let (totals, decisive) = self.reached(series, threshold, now_ms)?;
+            let reason = says(&totals, threshold, detector, things);
+            Some(Case { detector, confidence, totals, decisive, reason })
+        };
+        use Confidence::{High, Medium};
+        match (key.feature, key.subject.kind) {
+            (Feature::LoginFailed, SubjectKind::Secret) => {
+                simple(of.spraying, Detector::Spraying, High, "failed logins with one password, accounts")
+            }
+            (Feature::LoginFailed, _) => self.stuffing(key, series, now_ms),
+            (Feature::LookedUp, _) => {
+                simple(of.enumeration, Detector::Enumeration, Medium, "questions, accounts")
+            }
+            (Feature::Missing, SubjectKind::Software) => {
+                let case = simple(of.scanning, Detector::Scanning, Medium, "missing pages, different ones")?;
+                self.is_foreign(key).then_some(case)
+            }
+            (Feature::Missing, _) => {
+                simple(of.scanning, Detector::Scanning, High, "missing pages, different ones")
+            }
+            (Feature::Walked, _) => simple(of.walk, Detector::ObjectWalk, High, "steps, objects"),
+            (Feature::Pages, _) => simple(of.scraping, Detector::Scraping, Medium, "pages, different ones"),
+            (Feature::PaymentFailed, SubjectKind::Software) => {
+                let case = simple(of.carding, Detector::Carding, High, "refused payments, cards")?;
+                self.is_foreign(key).then_some(case)
+            }
+            (Feature::PaymentFailed, _) => {
+                simple(of.carding, Detector::Carding, High, "refused payments, cards")
+            }
+            (Feature::Attacked, SubjectKind::Software) => {
+                let case = simple(of.exploiting, Detector::Exploiting, High, "attacks, targets")?;
+                self.is_foreign(key).then_some(case)
+            }
+            (Feature::Attacked, _) => simple(of.exploiting, Detector::Exploiting, High, "attacks, targets"),
+            (Feature::Excess, _) => {
+                let threshold = Threshold { window_s: 600, events: of.exfiltration_kib, different: 1 };
+                simple(threshold, Detector::Exfiltration, Medium, "KiB beyond the usual, answers")
+            }
+            (Feature::Requests, SubjectKind::Software) => self.flood(series, key.subject, now_ms),
+            (Feature::ServerFailed, SubjectKind::Route) => self.trouble(series, key.subject, now_ms),
+            _ => None,
+        }
+    }
+
+    fn reached(&self, series: &Series, threshold: Threshold, now_ms: u64) -> Option<(Totals, bool)> {
+        let from = window(now_ms, threshold.window_s);
+        let totals = series.totals(from, self.share(threshold));
+        let claimed = totals.claimed >= threshold.events && totals.claimed_what >= threshold.different;
+        let decisive = totals.count >= threshold.events && totals.what >= threshold.different;
+        claimed.then_some((totals, decisive))
+    }
+
+    fn share(&self, threshold: Threshold) -> Share {
+        let part = |of: u64| of * self.detectors.peer_percent.min(49) / 100;
+        Share { count: part(threshold.events), what: usize::try_from(part(threshold.different)).unwrap_or(0) }
+    }
+
+    /// Many accounts, and hardly any login goes through.
+    fn stuffing(&self, key: SeriesKey, series: &Series, now_ms: u64) -> Option<Case> {
+        let threshold = self.detectors.stuffing;
+        let (totals, decisive) = self.reached(series, threshold, now_ms)?;
+        let passed = SeriesKey { feature: Feature::LoginPassed, ..key };
+        let from = window(now_ms, threshold.window_s);
+        let passed = self.series.peek(passed.hash()).map(|passed| passed.totals(from, self.share(threshold)));
+        let passed = passed.map_or(0, |totals| totals.count);
+        let percent = self.detectors.stuffing_failed_percent;
+        if totals.count * 100 < (totals.count + passed) * percent {
+            return None;
+        }
+        let confidence =
+            if key.subject.kind == SubjectKind::Prefix { Confidence::Medium } else { Confidence::High };
+        let reason = says(&totals, threshold, Detector::Stuffing, "failed logins, accounts")
+            + &format!("; {passed} logins went through");
+        Some(Case { detector: Detector::Stuffing, confidence, totals, decisive, reason })
+    }
+
+    /// A software has far more than its usual share of an app's requests, more than the app serves, from many addresses.
+    fn flood(&self, series: &Series, software: Subject, now_ms: u64) -> Option<Case> {
+        let now = bucket(now_ms);
+        let count = series.own.counts.within(now, now);
+        let app = self.series.peek(all_requests().hash())?;
+        let all = app.own.counts.within(now, now).max(1);
+        let of = &self.detectors;
+        if count < of.flood_requests || app.settled < SETTLED_LEAST {
+            return None;
+        }
+        let share = count * 1_000_000 / all;
+        let from = series.own.from.since(now);
+        if from < of.flood_addresses || share < 300_000 || share < u64::from(series.usual) * of.flood_times {
+            return None;
+        }
+        let totals = Totals { count, what: from, from, claimed: count, claimed_what: from, nodes: vec![OWN] };
+        let reason = format!(
+            "one kind of software, {:016x}, asked {count} times from some {from} addresses within ten seconds: {} % of all requests, usually {} %",
+            software.id,
+            share / 10_000,
+            series.usual / 10_000
+        );
+        Some(Case { detector: Detector::Flood, confidence: Confidence::High, totals, decisive: true, reason })
+    }
+
+    /// The server fails: for most clients of a route it is an outage, for few it is theirs.
+    fn trouble(&self, series: &Series, route: Subject, now_ms: u64) -> Option<Case> {
+        let from = window(now_ms, 60);
+        let threshold = Threshold { window_s: 60, events: self.detectors.storm_errors, different: 1 };
+        let (totals, decisive) = self.reached(series, threshold, now_ms)?;
+        let all = SeriesKey { subject: route, feature: Feature::Requests };
+        let all = self.series.peek(all.hash())?.totals(from, self.share(threshold));
+        if totals.count * 100 < all.count * self.detectors.storm_percent {
+            return None;
+        }
+        let detector = if totals.from * 2 >= all.from { Detector::Outage } else { Detector::ErrorStorm };
+        let reason = format!(
+            "{} of {} answers failed within a minute, for {} of {} clients",
+            totals.count, all.count, totals.from, all.from
+        );
+        Some(Case { detector, confidence: Confidence::Medium, totals, decisive, reason })
+    }
+
+    /// Counts what every request is: of a kind of software, of its route, of the node.
+    pub(super) fn count_requests(&mut self, event: &Event, out: &mut Vec<Signal>) {
+        let now = bucket(event.at_ms);
+        let total = all_requests();
+        self.count(event, total, 1, 0, out);
+        let last = self.series.peek_mut(total.hash()).map_or(0, |all| {
+            let last = all.own.counts.within(now.saturating_sub(1), now.saturating_sub(1));
+            all.settle(now, 0);
+            last
+        });
+        if let Some(software) = event.software {
+            let key = SeriesKey {
+                subject: Subject::new(SubjectKind::Software, software),
+                feature: Feature::Requests,
+            };
+            let is_settled = self.series.peek(total.hash()).is_some_and(|all| all.settled >= SETTLED_LEAST);
+            if let Some(series) = self.series.peek_mut(key.hash()) {
+                let own = series.own.counts.within(now.saturating_sub(1), now.saturating_sub(1));
+                let share = own.saturating_mul(1_000_000).checked_div(last).unwrap_or(0).min(1_000_000);
+                series.settle_share(now, u32::try_from(share).unwrap_or(0), is_settled);
+            }
+            self.count(event, key, 1, event.target, out);
+        }
+        let route = Subject::new(SubjectKind::Route, event.route);
+        self.count(event, SeriesKey { subject: route, feature: Feature::Requests }, 1, event.target, out);
+        if event.status >= 500 {
+            let client = u64::from(address_hash(event));
+            self.count(event, SeriesKey { subject: route, feature: Feature::ServerFailed }, 1, client, out);
+        }
+    }
+
+    /// Whether software is not what many people use: only then what it does is one actor's doing.
+    fn is_foreign(&self, key: SeriesKey) -> bool {
+        let requests = SeriesKey { feature: Feature::Requests, ..key };
+        self.series.peek(requests.hash()).is_none_or(|series| series.usual < COMMON_PPM)
+    }
+
+    fn is_rare(&self, key: SeriesKey, event: Option<&Event>) -> bool {
+        let software =
+            event.and_then(|event| event.software).map(|id| Subject::new(SubjectKind::Software, id));
+        let subject = if key.subject.kind == SubjectKind::Software { Some(key.subject) } else { software };
+        subject.is_some_and(|subject| self.is_foreign(SeriesKey { subject, ..key }))
+    }
+}
+
+fn says(totals: &Totals, threshold: Threshold, detector: Detector, things: &str) -> String {
+    let nodes = totals.nodes.len();
+    format!(
+        "{}: in {} s {} {things} {}, seen by {nodes} node{}",
+        detector.says(),
+        threshold.window_s,
+        totals.claimed,
+        totals.claimed_what,
+        if nodes == 1 { "" } else { "s" }
+    )
+}
+
+/// The first bucket of a window that ends now.
+fn window(now_ms: u64, window_s: u32) -> u32 {
+    bucket(now_ms.saturating_sub(u64::from(window_s) * 1_000).saturating_add(BUCKET_MS - 1))
+}
+
+fn all_requests() -> SeriesKey {
+    SeriesKey { subject: Subject::new(SubjectKind::App, 0), feature: Feature::Requests }
+}
+
+/// A signal that says no more than the last one is told again after this time.
+const TELL_AGAIN_MS: u64 = 60_000;
+const ADDRESSES_LINKED: usize = 16;
+/// A software with more than this part of all requests is one that people use.
+const COMMON_PPM: u32 = 20_000;

@@ -1,0 +1,74 @@
+//! What signals have in common, by which they become incidents.
+
+use crate::event::{Event, Subject, SubjectKind};
+use crate::sketch::{low32, mix};
+
+/// What signals can have in common.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Entity(u64);
+
+/// How much one has to do with a signal or an incident.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Link {
+    /// Which.
+    pub entity: Entity,
+    /// From 0 to 1.
+    pub weight: f32,
+}
+
+impl Entity {
+    /// A subject, as an entity.
+    pub fn of(subject: Subject) -> Self {
+        match subject.kind {
+            SubjectKind::Address => Self::address_hash(low32(mix(subject.id))),
+            _ => Self(subject.hash() | 1 << 63),
+        }
+    }
+
+    /// An address of which only the hash is known.
+    pub(crate) fn address_hash(hash: u32) -> Self {
+        Self(u64::from(hash))
+    }
+
+    fn shape(shape: u64) -> Self {
+        // Near shapes share most bytes: one byte that differs does not part them.
+        Self(mix(shape ^ 0x5a) | 1 << 63)
+    }
+}
+
+impl Link {
+    /// A subject's own link.
+    pub(crate) fn of_subject(subject: Subject, is_rare: bool) -> Self {
+        let weight = match subject.kind {
+            SubjectKind::Session | SubjectKind::Secret => 1.0,
+            SubjectKind::Account | SubjectKind::Address => 0.7,
+            SubjectKind::Software if is_rare => 0.8,
+            SubjectKind::Prefix => 0.25,
+            SubjectKind::Software => 0.1,
+            SubjectKind::Route | SubjectKind::App => 0.1,
+        };
+        Self { entity: Entity::of(subject), weight }
+    }
+
+    /// All links of a request that completed a signal about `subject`.
+    pub(crate) fn of_event(event: &Event, subject: Subject, is_rare: bool) -> Vec<Self> {
+        let of = |kind, id| Self::of_subject(Subject::new(kind, id), is_rare);
+        let mut links = vec![Self::of_subject(subject, is_rare)];
+        links.push(Self::of_subject(Subject::address(event.ip), is_rare));
+        links.push(Self::of_subject(Subject::prefix(event.ip), is_rare));
+        links.extend(event.software.map(|id| of(SubjectKind::Software, id)));
+        links.extend(event.session.map(|id| of(SubjectKind::Session, id)));
+        links.push(of(SubjectKind::Route, event.route));
+        if event.shape != 0 {
+            links.push(Self { entity: Entity::shape(event.shape), weight: 0.3 });
+        }
+        // Of the signal's subject, whatever it is, another of its kind joins.
+        if matches!(subject.kind, SubjectKind::Route | SubjectKind::App) {
+            links.retain(|link| link.entity == Entity::of(subject));
+            links.iter_mut().for_each(|link| link.weight = 0.8);
+        }
+        links.sort_by(|a, b| a.entity.cmp(&b.entity).then(b.weight.total_cmp(&a.weight)));
+        links.dedup_by_key(|link| link.entity);
+        links
+    }
+}

@@ -1,0 +1,37 @@
+//! Bounded summaries of what was seen: how many, how many different ones, which most, how large, how alike.
+//!
+//! What each promises on merging stands at its type. All are written in the compact form of `wire`, with a version in front, and
+//! read with limits: bytes from another node make a sketch or nothing.
+//!
+//! They are our own because equal input must give equal bytes in whatever order it came, and because there are many of them: the
+//! Apache `datasketches` crate keeps estimators that depend on the order of insertion, and `sketches-ddsketch` collapses bins
+//! depending on it.
+
+mod counts;
+mod distinct;
+mod hll;
+mod quantiles;
+mod simhash;
+mod top;
+pub(crate) mod wire;
+
+pub use counts::Counts;
+pub use distinct::Distinct;
+pub use hll::Hll;
+pub use quantiles::Quantiles;
+pub use simhash::{alike, shape};
+pub use top::{Heavy, Top};
+
+/// Spreads a number over all 64 bits (the finaliser of MurmurHash3): sketches count on it that low and high bits are even.
+pub fn mix(mut bits: u64) -> u64 {
+    bits ^= bits >> 33;
+    bits = bits.wrapping_mul(0xff51_afd7_ed55_8ccd);
+    bits ^= bits >> 33;
+    bits = bits.wrapping_mul(0xc4ce_b9fe_1a85_ec53);
+    bits ^ (bits >> 33)
+}
+
+/// The lower half of a hash.
+pub(crate) fn low32(bits: u64) -> u32 {
+    u32::try_from(bits & 0xffff_ffff).unwrap_or_default()
+}
