@@ -2,7 +2,6 @@
 
 use std::net::{SocketAddr, TcpStream};
 use std::process::{Child, Command, Stdio};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -44,10 +43,9 @@ impl Informed {
 
     /// Has it say when certificates are to be renewed, in seconds from now.
     fn says(pebble: &Pebble, from_s: i64, to_s: i64) {
-        let now_s = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs().cast_signed();
         let at = |in_s: i64| {
             let mut date = Command::new("date");
-            date.args(["-u", "+%Y-%m-%dT%H:%M:%SZ", "-d", &format!("@{}", now_s + in_s)]);
+            date.args(["-u", "+%Y-%m-%dT%H:%M:%SZ", "-d", &format!("{in_s} seconds")]);
             String::from_utf8(date.output().unwrap().stdout).unwrap().trim().to_owned()
         };
         let said = serde_json::json!({ "suggestedWindow": { "start": at(from_s), "end": at(to_s) } });

@@ -7,12 +7,14 @@ A node with default settings, one worker and rules off runs under callgrind and 
 The difference, divided by N, is a request: what happens once is gone. Rows are disjoint and add up: a function's row has all that it calls,
 but for what belongs to rows of its own. What can be switched is measured again with the switch. Instructions of the kernel are not counted, nor are
 those of reading the clock, which the kernel lends the process; how often either is called is told. The request is a browser's, the same as that of
-`proxy.py`; the app answers with two fields and a few bytes. Needs valgrind, llvm-symbolizer (Debian: `llvm`) and a binary with line tables.
+`proxy.py`; the app answers with two fields and a few bytes. nginx, where there is one, is told beside it as a whole. Needs valgrind, llvm-symbolizer
+(Debian: `llvm`) and a binary with line tables.
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import pathlib
 import re
@@ -27,7 +29,7 @@ from dataclasses import dataclass
 from lab import callgrind, options, upstream
 from lab.callgrind import Counts, Frame, Symbols
 from lab.http import Api, Connection
-from lab.processes import Failed, Lab, Skipped, run
+from lab.processes import Failed, Lab, Skipped, free_ports, listens, run, until
 from proxy import FIELDS
 
 REQUEST = "\r\n".join(("GET /shop/items?category=garden&page=2 HTTP/1.1", "Host: www.example.test", *FIELDS, "", "")).encode()
@@ -36,7 +38,7 @@ START_S, END_S = 300, 120
 # A thread is known by a function that only it runs.
 THREADS = {"data plane": "phalanx_edge10connection5serve", "recorder": "phalanx_record8recorder6Worker3run"}
 
-# What is for protection, or for knowing what happened, by source file and function; `*` for all of a file.
+# What protects, by source file and function; `*` for all of a file.
 PROTECTIONS = {
     "framing of the request: lengths, host, target": ["edge/src/http1/semantics.rs examine"],
     "framing of the response": ["edge/src/http1/response.rs frame"],
@@ -52,19 +54,22 @@ PROTECTIONS = {
     "inspection, switched off": ["edge/src/stages.rs *", "edge/src/pipeline.rs judge", "edge/src/trial.rs *"],
     "client's address": ["edge/src/client_address.rs *"],
     "client's own hash": ["edge/src/request.rs agent_hash"],
-    "forwarding fields for the upstream": ["edge/src/forward.rs write_forwarding write_ip"],
-    "request id": ["edge/src/worker.rs new_request_id", "model/src/id.rs to_text"],
-    "trace context": ["edge/src/trace.rs *"],
     "hardening of the response": ["edge/src/route/edit.rs *", "edge/src/route/act.rs said"],
     "who is served well": ["decide/src/good.rs *", "edge/src/events.rs session_hash"],
+}
+# What tells afterwards what happened.
+RECORD = {
+    "request id": ["edge/src/worker.rs new_request_id", "model/src/id.rs to_text"],
+    "trace context": ["edge/src/trace.rs *"],
     "event of the request": ["edge/src/events.rs *"],
     "event of the request: secrets masked": ["edge/src/mask.rs *"],
     "counters and latencies": ["edge/src/request.rs count_times upstream_answered", "edge/src/events.rs count count_classes", "model/src/counters.rs *"],
     "access log: secrets masked": ["record/src/redact.rs *"],
     "access log: the line": ["record/src/line_log.rs *", "record/src/access_log.rs *", "record/src/escape.rs *"],
 }
-# What a proxy does that protects nobody.
+# What any proxy does.
 PROXYING = {
+    "forwarding fields for the upstream": ["edge/src/forward.rs write_forwarding write_ip"],
     "host and route": ["edge/src/plan.rs find meet handling", "edge/src/hosts.rs *", "edge/src/route/table.rs *"],
     "known fields": ["edge/src/http1/fields.rs KnownFields::of"],
     "upstream: choice, retries, health": ["edge/src/balance/* *"],
@@ -79,15 +84,28 @@ PROXYING = {
 RUNTIME, REST, RECORDER = "runtime and sockets", "the way through the stages", "recorder: the rest"
 WEAK = {"tokio-": RUNTIME, "mio-": RUNTIME, "edge/": REST, "record/": RECORDER}
 
-# Lines of phalanx.toml and of the app in policy.toml, and bans in force.
-VARIANTS: dict[str, tuple[str, str, int]] = {
-    "defaults": ("", "", 0),
-    "access log as nginx's (`combined`)": ('[log]\naccess_format = "combined"', "", 0),
-    "access log off": ('[log]\naccess = "off"', "", 0),
-    "trace contexts unseen (`trace.mode = \"off\"`)": ('[trace]\nmode = "off"', "", 0),
-    "1,000 bans in force": ("", "", 1000),
-    "responses hardened (`responses`)": ("", 'responses = { headers = "standard", cookies = "standard" }', 0),
-    "a rate limit by address": ("", 'rate_limits = [{ name = "all", key = "ip", rate = "1000000/s" }]', 0),
+
+@dataclass(frozen=True)
+class Variant:
+    """Settings that switch something: lines of phalanx.toml and of the app in policy.toml, bans in force; and the rows that are about it."""
+
+    settings: str = ""
+    policy: str = ""
+    bans: int = 0
+    about: tuple[str, ...] = ()
+
+
+LOG = ("access log: secrets masked", "access log: the line")
+VARIANTS = {
+    "defaults": Variant(),
+    "access log as nginx's (`combined`)": Variant('[log]\naccess_format = "combined"', about=LOG),
+    "access log off": Variant('[log]\naccess = "off"', about=LOG),
+    "trace contexts unseen (`trace.mode`)": Variant('[trace]\nmode = "off"', about=("trace context",)),
+    "1,000 bans in force": Variant(bans=1000, about=("decisions: ban, challenge, allow",)),
+    "responses hardened (`responses`)": Variant(
+        policy='responses = { headers = "standard", cookies = "standard" }', about=("hardening of the response",)),
+    "a rate limit by address": Variant(
+        policy='rate_limits = [{ name = "all", key = "ip", rate = "1000000/s" }]', about=("rate limits",)),
 }
 SETTINGS = """policy = "policy.toml"
 node = {{ state = "state", workers = 1, drain = "1s" }}
@@ -100,6 +118,12 @@ name = "shop"
 upstream = "{upstream}"
 mode = "off"
 {policy}
+"""
+NGINX = """daemon off; master_process off; user root; pid {folder}/pid; error_log {folder}/error.log; events {{ worker_connections 512; }}
+http {{ access_log {folder}/access.log; keepalive_requests 100000; {temp}
+upstream app {{ server {app}; keepalive 8; keepalive_requests 100000; }}
+server {{ listen 127.0.0.1:{port}; location / {{ proxy_http_version 1.1; proxy_set_header Connection ''; proxy_set_header Host $host;
+  proxy_set_header X-Forwarded-For $remote_addr; proxy_pass http://app; }} }} }}
 """
 # Calls that leave what is counted.
 CLOCK = "clock_gettime"
@@ -129,7 +153,7 @@ def main() -> None:
     with Lab() as lab:
         app, symbols = upstream.start(lab), Symbols(given.phalanx)
         names = list(VARIANTS)[: 1 if given.defaults_only else None]
-        show({name: measure(lab, given, app, symbols, name) for name in names}, given)
+        show({name: measure(lab, given, app, symbols, name) for name in names}, beside_nginx(lab, given, app), given)
 
 
 def arguments() -> argparse.Namespace:
@@ -149,11 +173,11 @@ def measure(lab: Lab, given: argparse.Namespace, app: str, symbols: Symbols, var
 
 def serve(lab: Lab, binary: pathlib.Path, app: str, variant: str, requests: int) -> dict[str, Counts]:
     """What a node under callgrind counted in its life with so many requests, by thread."""
-    settings, policy, bans = VARIANTS[variant]
+    switched = VARIANTS[variant]
     log = f"node-{list(VARIANTS).index(variant)}-{requests}"
     folder = lab.subfolder(log)
-    (folder / "phalanx.toml").write_text(SETTINGS.format(settings=settings))
-    (folder / "policy.toml").write_text(POLICY.format(upstream=app, policy=policy))
+    (folder / "phalanx.toml").write_text(SETTINGS.format(settings=switched.settings))
+    (folder / "policy.toml").write_text(POLICY.format(upstream=app, policy=switched.policy))
     words = ["valgrind", *callgrind.OPTIONS, f"--callgrind-out-file={folder}/counts", binary, "run", "--json", "-c", folder / "phalanx.toml"]
     child = lab.spawn(words, log, stdout=subprocess.PIPE)
     assert child.stdout is not None
@@ -163,18 +187,39 @@ def serve(lab: Lab, binary: pathlib.Path, app: str, variant: str, requests: int)
     ready = json.loads(line)
     place = {key: ready[key].removeprefix("http://").rstrip("/") for key in ("listen", "admin")}
     api = Api(place["admin"], (folder / "state/admin.token").read_text().strip(), START_S)
-    for number in range(bans):
+    for number in range(switched.bans):
         api.ban(f"198.18.{number >> 8}.{number & 255}", 3_600_000)
-    connection = Connection(place["listen"], START_S)
+    ask_and_end(child, place["listen"], requests)
+    counted = [callgrind.read(path) for path in folder.glob("counts-*")]
+    return {thread: one_that_runs(counted, symbol, thread) for thread, symbol in THREADS.items()}
+
+
+def ask_and_end(child: subprocess.Popen[bytes], address: str, requests: int) -> None:
+    connection = Connection(address, START_S)
     for _ in range(requests):
         status, _ = connection.exchange(REQUEST)
         if status != 200:
-            raise Failed(f"{variant}: a request was answered with {status}: {lab.said(log)}")
+            raise Failed(f"a request was answered with {status}")
     connection.close()
     child.send_signal(signal.SIGTERM)
     child.wait(END_S)
-    counted = [callgrind.read(path) for path in folder.glob("counts-*")]
-    return {thread: one_that_runs(counted, symbol, thread) for thread, symbol in THREADS.items()}
+
+
+def beside_nginx(lab: Lab, given: argparse.Namespace, app: str) -> float | None:
+    """What the same request costs nginx, which writes its access log, too; nothing where it is not installed."""
+    if not shutil.which("nginx"):
+        return None
+    totals = []
+    for requests in (given.requests, 2 * given.requests):
+        folder, (port,) = lab.subfolder(f"nginx-{requests}"), free_ports(1)
+        temp = " ".join(f"{kind}_temp_path {folder}/{kind};" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"))
+        (folder / "nginx.conf").write_text(NGINX.format(folder=folder, temp=temp, app=app.removeprefix("http://"), port=port))
+        words = ["valgrind", *callgrind.OPTIONS, f"--callgrind-out-file={folder}/counts", "nginx", "-c", folder / "nginx.conf"]
+        child = lab.spawn(words, folder.name)
+        until("nginx listens", functools.partial(listens, port), START_S)
+        ask_and_end(child, f"127.0.0.1:{port}", requests)
+        totals.append(sum(callgrind.read(path).total() for path in folder.glob("counts-*")))
+    return (totals[1] - totals[0]) / given.requests
 
 
 def one_that_runs(counted: list[Counts], symbol: str, thread: str) -> Counts:
@@ -212,27 +257,31 @@ class Functions:
         return self.known[frame]
 
 
-FUNCTIONS = Functions(PROTECTIONS | PROXYING)
+FUNCTIONS = Functions(PROTECTIONS | RECORD | PROXYING)
 
 
-def show(measured: dict[str, Measured], given: argparse.Namespace) -> None:
+def show(measured: dict[str, Measured], nginx: float | None, given: argparse.Namespace) -> None:
     defaults = measured["defaults"]
     whole = sum(map(defaults.total, THREADS))
     if given.json:
         for name, one in measured.items():
             rows = {thread: {row or "other": round(cost) for row, cost in rows.most_common()} for thread, rows in one.rows.items()}
             print(json.dumps({"measurement": "instructions a request", "variant": name, "rows": rows, "clock": one.clock, "calls": one.system_calls}))
+        print(json.dumps({"measurement": "instructions a request", "variant": "nginx", "all": nginx}))
         return
     print(f"| of a request with default settings, rules off | instructions | of {whole:,.0f} |\n|---|---|---|")
-    for title, rows in (("protection and record", PROTECTIONS), ("proxying", [*PROXYING, RUNTIME, REST, RECORDER, None])):
+    for title, rows in (("protection", PROTECTIONS), ("record", RECORD), ("proxying", [*PROXYING, RUNTIME, REST, RECORDER, None])):
         costs = {row or "not known": defaults.row(row) for row in rows}
         print(f"| **{title}** | **{sum(costs.values()):,.0f}** | {sum(costs.values()) / whole:.1%} |")
         for row, cost in sorted(costs.items(), key=lambda item: -item[1]):
             print(f"| {row} | {max(cost, 0):,.0f} | {max(cost, 0) / whole:.1%} |")
-    print("\n| settings | " + " | ".join(THREADS) + " | all |\n|---|" + "---|" * (len(THREADS) + 1))
+    print("\n| settings | " + " | ".join(THREADS) + " | all | the rows about it | by default |\n|---|" + "---|" * (len(THREADS) + 3))
     for name, one in measured.items():
         totals = [one.total(thread) for thread in THREADS]
-        print(f"| {name} | " + " | ".join(f"{total:,.0f}" for total in [*totals, sum(totals)]) + " |")
+        about = [f"{sum(each.row(row) for row in VARIANTS[name].about):,.0f}" if VARIANTS[name].about else "" for each in (one, defaults)]
+        print(f"| {name} | " + " | ".join([*(f"{total:,.0f}" for total in [*totals, sum(totals)]), *about]) + " |")
+    if nginx:
+        print(f"| nginx, its access log on | | | {nginx:,.0f} | | |")
     calls = ", ".join(f"{name} {count:.2f}" for name, count in defaults.system_calls.items() if count >= 0.01)
     print(f"\nNot counted: what the kernel does in {calls}; {defaults.clock:.1f} looks at the clock", file=sys.stderr)
 
