@@ -1,7 +1,7 @@
 //! The engine of one node alone: records in redb, deliveries by broadcast. The default; needs no server.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -23,6 +23,8 @@ pub struct LocalFleet {
     sent: broadcast::Sender<Sent>,
     link: watch::Sender<LinkState>,
     revision: AtomicU64,
+    /// Records whose commit is awaited: they are not on disk yet.
+    keeping: AtomicUsize,
     tasks: Mutex<JoinSet<()>>,
     /// Held while a record is compared and swapped.
     swapping: tokio::sync::Mutex<()>,
@@ -41,6 +43,7 @@ impl LocalFleet {
             sent,
             link,
             revision,
+            keeping: AtomicUsize::new(0),
             tasks: Mutex::default(),
             swapping: tokio::sync::Mutex::default(),
         }
@@ -98,7 +101,13 @@ impl Fleet for LocalFleet {
                 return Ok(Receipt::Sent);
             }
             let (version, expires_at_ms, bytes) = (put.version, put.expires_at_ms, put.bytes.to_vec());
-            self.store.keep(Kept { subject: put.subject, version, expires_at_ms, own: true, bytes }).await?;
+            self.keeping.fetch_add(1, Ordering::AcqRel);
+            let kept = self
+                .store
+                .keep(Kept { subject: put.subject, version, expires_at_ms, own: true, bytes })
+                .await;
+            self.keeping.fetch_sub(1, Ordering::AcqRel);
+            kept?;
             Ok(Receipt::Committed(self.revision.fetch_add(1, Ordering::Relaxed) + 1))
         })
     }
@@ -169,7 +178,7 @@ impl Fleet for LocalFleet {
     }
 
     fn queue_len(&self) -> usize {
-        0
+        self.keeping.load(Ordering::Acquire)
     }
 
     fn close(&self) {

@@ -167,9 +167,10 @@ impl Shared {
         }
         // The ledger comes first: what it cannot record does not happen.
         self.lanes.ledger(LedgerEntry { at_ms: now_ms, kind: ledger_kind(&change) })?;
+        // Counted before anybody sees it in force: a queue of nothing means that all of that is written.
+        self.unsent.fetch_add(1, Ordering::AcqRel);
         self.merge(&mut core, std::slice::from_ref(&change), now_ms);
         drop(core);
-        self.unsent.fetch_add(1, Ordering::AcqRel);
         if self.outbox.try_send(change).is_err() {
             self.unsent.fetch_sub(1, Ordering::AcqRel);
             self.outbox_overflowed.store(true, Ordering::Release);
