@@ -42,15 +42,6 @@ fn node(folder: &Path, app: &App) -> Node {
     node
 }
 
-fn absent(program: &str) -> bool {
-    let absent =
-        Command::new(program).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status().is_err();
-    if absent {
-        eprintln!("skipped: {program} is not installed");
-    }
-    absent
-}
-
 /// What each family of OpenMetrics text is, and its samples: name, labels, value.
 struct Metrics {
     kinds: BTreeMap<String, String>,

@@ -2,35 +2,10 @@
 
 use std::net::{Ipv6Addr, SocketAddr, TcpStream};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 
 use crate::origins::certificate;
 use crate::support::*;
-
-/// A program that is ended with the test.
-struct Running(Child);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-fn start(mut command: Command) -> Running {
-    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-    Running(command.spawn().unwrap())
-}
-
-/// Whether a program is missing, told once; not in CI.
-fn absent(program: &str) -> bool {
-    let missing = Command::new(program).arg("-v").output().is_err();
-    if missing {
-        assert!(std::env::var("CI").is_err(), "CI has no {program}");
-        eprintln!("skipped: {program} not installed");
-    }
-    missing
-}
 
 /// A node whose only listener takes connections of balancers on this machine.
 fn node(folder: &Path, app: &App) -> Node {

@@ -420,6 +420,32 @@ impl Drop for Nats {
     }
 }
 
+/// A program that is ended with the test.
+pub(crate) struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Starts it, without a word of its.
+pub(crate) fn start(mut command: Command) -> Running {
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    Running(command.spawn().unwrap())
+}
+
+/// Whether a program is missing, told once; not in CI.
+pub(crate) fn absent(program: &str) -> bool {
+    let missing = Command::new(program).arg("-v").output().is_err();
+    if missing {
+        assert!(std::env::var("CI").is_err(), "CI has no {program}");
+        eprintln!("skipped: {program} not installed");
+    }
+    missing
+}
+
 /// A free port below those that the system gives to connections, one of which could else take it before a server listens there.
 pub(crate) fn free_port() -> u16 {
     static NEXT: AtomicU16 = AtomicU16::new(0);

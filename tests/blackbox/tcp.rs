@@ -1,42 +1,13 @@
 //! TCP that is carried as it is: Redis and its own client, HAProxy before a node, and a process that takes over meanwhile.
 
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 
 use serde_json::Value;
 
 use crate::support::*;
-
-/// A program that is ended with the test.
-struct Running(Child);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-fn start(mut command: Command) -> Running {
-    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-    Running(command.spawn().unwrap())
-}
-
-/// Whether a program is missing, told once; not in CI.
-fn absent(program: &str) -> bool {
-    let missing = Command::new(program).arg("-v").output().is_err();
-    if missing {
-        assert!(std::env::var("CI").is_err(), "CI has no {program}");
-        eprintln!("skipped: {program} not installed");
-    }
-    missing
-}
-
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
-}
 
 /// A Redis at a port and at a Unix socket.
 fn redis(folder: &Path) -> (Running, u16) {

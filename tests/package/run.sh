@@ -5,6 +5,8 @@
 # In namespaces of its own, with copies on top of the machine's folders: nothing of it is seen outside, and no port is taken.
 set -euo pipefail
 here=$(dirname "$(realpath "$0")")
+# shellcheck source=common.sh
+. "$here/common.sh"
 
 if [ -z "${PACKAGE_TRIAL:-}" ]; then
     export PACKAGE_TRIAL=1
@@ -32,17 +34,6 @@ fail() {
     echo "FAILED: $*" >&2
     cat "$layers/node.log" >&2 2>/dev/null || true
     exit 1
-}
-say() { echo "  $*"; }
-# Waits until a command succeeds.
-until_true() {
-    local what=$1
-    shift
-    for _ in $(seq 400); do
-        "$@" >/dev/null 2>&1 && return
-        sleep 0.05
-    done
-    fail "in vain waited until $what"
 }
 process() { phalanx status --json --state $state | python3 -c 'import json, sys; print(json.load(sys.stdin)["process"]["id"])'; }
 of_unit() { sed -n "s/^$1=//p" $unit; }

@@ -7,6 +7,8 @@
 # its journal, the second half of this script, and what that asks for.
 set -euo pipefail
 here=$(dirname "$(realpath "$0")")
+# shellcheck source=common.sh
+. "$here/common.sh"
 
 # Outside: a control group for the trial, and its end.
 outside() {
@@ -62,7 +64,7 @@ beginning() {
     mount --bind "$3" "$root/trial"
     cp "$1" "$root/trial/old.deb"
     cp "$2" "$root/trial/new.deb"
-    cp "$0" "$here/load.py" "$root/trial/"
+    cp "$0" "$here/common.sh" "$here/load.py" "$root/trial/"
     ip link set lo up
     # Of the machine's own services and mounts none is to start; and what a service waits for at a boot is there.
     units=$root/etc/systemd/system
@@ -100,17 +102,6 @@ fail() {
         journalctl --no-pager -o short-monotonic >/trial/journal 2>&1 || true
     fi
     exit 1
-}
-say() { echo "  $*"; }
-# Waits until a command succeeds.
-until_true() {
-    local what=$1
-    shift
-    for _ in $(seq 400); do
-        "$@" >/dev/null 2>&1 && return
-        sleep 0.05
-    done
-    fail "in vain waited until $what"
 }
 of_unit() { systemctl show --value --property "$1" phalanx.service; }
 is() { [ "$(of_unit "$1")" = "$2" ]; }
