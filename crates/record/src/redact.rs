@@ -4,6 +4,7 @@
 //! It errs on the side of masking: evidence that reads `[masked]` is a nuisance, a leaked password is an incident.
 
 use std::borrow::Cow;
+use std::sync::LazyLock;
 
 use phalanx_model::secret::is_secret_name;
 use phalanx_model::{AccessEvent, RuleMatch, Signal};
@@ -133,8 +134,9 @@ fn mentions_secret_variable(text: &str) -> bool {
 fn find(text: &str) -> Vec<(usize, usize)> {
     let mut spans = Vec::new();
     // What lies inside a value already looked at is not looked at again: that would be quadratic.
-    let (mut pair_done, mut token_done) = (0, 0);
-    for (at, byte) in text.bytes().enumerate() {
+    let (mut pair_done, mut token_done, mut from) = (0, 0, 0);
+    while let Some((at, byte)) = next_telling(text.as_bytes(), from) {
+        from = at + 1;
         let found = match byte {
             b'=' | b':' if at >= pair_done => {
                 let found = pair(text, at, byte == b':');
@@ -157,6 +159,18 @@ fn find(text: &str) -> Vec<(usize, usize)> {
         spans.extend(found.filter(|(start, end)| start < end));
     }
     spans
+}
+
+/// The next byte beside which a secret may stand: what divides names from values, `//` of URLs, what follows `Bearer`, and the third
+/// letter of a JSON Web Token.
+fn next_telling(bytes: &[u8], from: usize) -> Option<(usize, u8)> {
+    static TELLING: LazyLock<[bool; 256]> = LazyLock::new(|| {
+        std::array::from_fn(|byte| u8::try_from(byte).is_ok_and(|byte| b"=:/ +%J".contains(&byte)))
+    });
+    let telling = &*TELLING;
+    let is_telling = |byte: &u8| telling.get(usize::from(*byte)).copied().unwrap_or(true);
+    let at = from + bytes.get(from..)?.iter().position(is_telling)?;
+    Some((at, *bytes.get(at)?))
 }
 
 /// The value of `name=value`, `"name": "value"`, `Name: value` or of the part `name="field"`, where the name is secret
@@ -222,17 +236,20 @@ fn part_body(text: &str, from: usize) -> Option<(usize, usize)> {
 
 /// The credentials after `Bearer`, `Basic`, `Digest` or `Negotiate` and the gap at `at`; and where to go on looking.
 fn credentials(text: &str, at: usize) -> (Option<(usize, usize)>, usize) {
-    let before = text.as_bytes().get(..at).unwrap_or_default();
-    let ends = |word: &&str| {
-        before
-            .len()
-            .checked_sub(word.len())
-            .and_then(|start| before.get(start..))
-            .is_some_and(|end| end.eq_ignore_ascii_case(word.as_bytes()))
+    let (before, rest) = text.split_at_checked(at).unwrap_or_default();
+    // Most gaps follow another letter.
+    let word = match before.as_bytes().last() {
+        Some(b'r' | b'R') => "bearer",
+        Some(b'c' | b'C') => "basic",
+        Some(b't' | b'T') => "digest",
+        Some(b'e' | b'E') => "negotiate",
+        _ => return (None, 0),
     };
-    let rest = text.get(at..).unwrap_or_default();
-    let gap = [" ", "%20", "+"].into_iter().find(|gap| rest.starts_with(gap));
-    let Some(gap) = gap.filter(|_| SCHEMES.iter().any(ends)) else { return (None, 0) };
+    let start = before.len().checked_sub(word.len());
+    if !start.and_then(|start| before.get(start..)).is_some_and(|last| last.eq_ignore_ascii_case(word)) {
+        return (None, 0);
+    }
+    let Some(gap) = [" ", "%20", "+"].into_iter().find(|gap| rest.starts_with(gap)) else { return (None, 0) };
     let (start, end) = token(text, at + gap.len());
     // Words such as "basic idea" are shorter than any credential.
     ((end - start >= 6).then_some((start, end)), end)
@@ -275,8 +292,6 @@ fn char_len(text: &str, at: usize) -> usize {
 }
 
 const PART_HEAD_CHARS_MAX: usize = 512;
-
-const SCHEMES: &[&str] = &["bearer", "basic", "digest", "negotiate"];
 
 /// Collections whose selectors are names of fields and headers.
 const COLLECTIONS: &[&str] = &[
