@@ -177,6 +177,7 @@ pub const FEATURES: &[&str] = &[
     "client-address",
     "client-certificate",
     "compression",
+    "detection",
     "networks",
     "origins",
     "passthrough",
