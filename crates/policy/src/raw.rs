@@ -11,12 +11,14 @@ use crate::toml_text::At;
 
 pub mod client_certificate;
 pub mod compression;
+pub mod detection;
 pub mod origin_tls;
 pub mod routes;
 pub mod upstreams;
 
 use client_certificate::RawClientCertificate;
 use compression::RawCompression;
+use detection::RawDetection;
 use origin_tls::RawOriginTls;
 use routes::{RawHeaderEdits, RawMaintenance, RawPages, RawResponses, RawRoute, RawSecurityTxt};
 use upstreams::{RawHealth, RawQueue, RawRetries, RawUpstreams};
@@ -37,6 +39,9 @@ pub struct RawPolicy {
     /// When strikes become a ban.
     #[serde(default)]
     pub strikes: RawStrikes,
+    /// Attacks that show over many requests.
+    #[serde(default)]
+    pub detection: RawDetection,
     /// The apps.
     #[serde(default)]
     pub apps: Vec<At<RawApp>>,
