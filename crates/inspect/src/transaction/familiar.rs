@@ -99,6 +99,18 @@ impl NodeSet {
     /// What is said of values of which nothing is known.
     pub(crate) const ALL: Self = Self([u64::MAX; 2]);
 
+    /// Adds the nodes of another set.
+    pub(crate) fn add(&mut self, other: Self) {
+        self.0.iter_mut().zip(other.0).for_each(|(word, more)| *word |= more);
+    }
+
+    /// Takes a node out.
+    pub(crate) fn remove(&mut self, node: NodeId) {
+        if let Some(word) = self.0.get_mut(usize::from(node.0) / 64) {
+            *word &= !(1 << (node.0 % 64));
+        }
+    }
+
     #[inline]
     pub(crate) fn has(self, node: NodeId) -> bool {
         self.0.get(usize::from(node.0) / 64).is_none_or(|word| word >> (node.0 % 64) & 1 == 1)

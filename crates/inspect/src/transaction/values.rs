@@ -365,7 +365,29 @@ impl Values {
         if let Some(place) = self.memo.get_mut(slot) {
             *place = result.0;
         }
+        if result == id {
+            self.keep_unchanged(id, node);
+        }
         result
+    }
+
+    /// Notes that a chain leaves a value as it is.
+    fn keep_unchanged(&mut self, id: ValueId, node: NodeId) {
+        let place = self.list.get(id.0 as usize).map_or(PlaceId::NONE, |value| value.place);
+        if place != PlaceId::NONE
+            && let Some(familiar) = &mut self.familiar
+        {
+            familiar.keep_facts(place, |facts| {
+                facts.changed.remove(node);
+                facts.reshaped.remove(node);
+            });
+        }
+    }
+
+    /// The nodes that may do more to a value than change its case, where they are known.
+    #[inline]
+    pub(crate) fn reshaped(&self, id: ValueId) -> Option<NodeSet> {
+        self.list.get(id.0 as usize).filter(|value| value.place != PlaceId::NONE).map(|value| value.reshaped)
     }
 
     fn memo_row(&mut self, program: &Program, id: ValueId) -> usize {
@@ -563,6 +585,12 @@ fn presence_of_long(bytes: &[u8]) -> [u64; 4] {
     };
     let [c, d] = if all.is_ascii() { [0; 2] } else { [word(128), word(192)] };
     [word(0), word(64), c, d]
+}
+
+/// Adds the bytes of one set to another.
+#[inline]
+pub(crate) fn unite(all: &mut [u64; 4], more: &[u64; 4]) {
+    all.iter_mut().zip(more).for_each(|(word, more)| *word |= more);
 }
 
 /// Whether two byte sets have no byte in common.

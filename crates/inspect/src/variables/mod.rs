@@ -6,8 +6,8 @@ use phalanx_policy::seclang::ir::Variable;
 
 use crate::program::{Lifetime, Pick, PickId, Program, Select, Spec};
 use crate::transaction::Transaction;
-use crate::transaction::state::{Entry, Extent, List, Name, PickCache, TxValue};
-use crate::transaction::values::ValueId;
+use crate::transaction::state::{Entry, Extent, List, Member, Name, PickCache, Tag, TxValue};
+use crate::transaction::values::{ValueId, unite};
 
 impl Transaction {
     /// The entries of a stable pick, resolved as seldom as can be; a range of `state.pick_entries`.
@@ -33,7 +33,7 @@ impl Transaction {
             now.start = narrow(entries.len());
             self.resolve(program, pick, &mut entries);
             now.end = narrow(entries.len());
-            now.extent = None;
+            (now.extent, now.plain) = (None, None);
             self.scratch.state.pick_entries = entries;
         }
         if let Some(place) = self.scratch.state.pick_cache.get_mut(id.0 as usize) {
@@ -51,7 +51,11 @@ impl Transaction {
         let mut extent = Extent::default();
         for entry in state.pick_entries.get(start as usize..end as usize).unwrap_or_default() {
             let presence = state.values.presence(entry.value);
-            extent.presence.iter_mut().zip(presence).for_each(|(word, more)| *word |= more);
+            unite(&mut extent.presence, &presence);
+            match state.values.reshaped(entry.value) {
+                Some(reshaped) => extent.reshaped.add(reshaped),
+                None => unite(&mut extent.strange, &presence),
+            }
             extent.length_max = extent.length_max.max(state.values.len(entry.value));
         }
         if let Some(cached) = state.pick_cache.get_mut(id.0 as usize) {
@@ -168,21 +172,25 @@ impl Transaction {
     }
 
     fn list_values(&self, list: List, spec: &Spec, out: &mut Vec<Entry>) {
-        let state = &self.scratch.state;
-        for member in state.list(list) {
-            if spec.selects(state.values.bytes(member.name)) {
-                let name = Name { variable: spec.variable, key: Some(member.name) };
-                out.push(Entry { name, value: member.value, secret: false });
-            }
-        }
+        self.list_members(list, spec, |member| member.value, out);
     }
 
     fn list_names(&self, list: List, spec: &Spec, out: &mut Vec<Entry>) {
+        self.list_members(list, spec, |member| member.name, out);
+    }
+
+    fn list_members(&self, list: List, spec: &Spec, value: fn(&Member) -> ValueId, out: &mut Vec<Entry>) {
         let state = &self.scratch.state;
-        for member in state.list(list) {
+        // Many specs name one header field each, and nearly all fields are others.
+        let tag = match &spec.select {
+            Select::Key(key) => Some(Tag::of(key)),
+            _ => None,
+        };
+        let may_be = |member: &&Member| tag.is_none_or(|tag| tag == member.tag);
+        for member in state.list(list).iter().filter(may_be) {
             if spec.selects(state.values.bytes(member.name)) {
                 let name = Name { variable: spec.variable, key: Some(member.name) };
-                out.push(Entry { name, value: member.name, secret: false });
+                out.push(Entry { name, value: value(member), secret: false });
             }
         }
     }
