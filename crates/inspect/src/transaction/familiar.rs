@@ -19,20 +19,20 @@ use crate::program::{NodeId, PatternId, Program};
 pub(crate) static HASHER: LazyLock<RandomState> = LazyLock::new(RandomState::default);
 
 thread_local! {
-    static HERE: RefCell<Vec<Box<Familiar>>> = const { RefCell::new(Vec::new()) };
+    static HERE: RefCell<Vec<Familiar>> = const { RefCell::new(Vec::new()) };
 }
 
 /// Takes this thread's for a program; who took it gives it back with [`give_back`], or another is begun.
-pub(crate) fn borrow(program: &Program) -> Box<Familiar> {
+pub(crate) fn borrow(program: &Program) -> Familiar {
     HERE.with_borrow_mut(|all| {
         let known = all.iter().position(|one| one.program == program.number);
         known.map(|place| all.swap_remove(place))
     })
-    .unwrap_or_else(|| Box::new(Familiar::new(program)))
+    .unwrap_or_else(|| Familiar::new(program))
 }
 
 /// Puts it back. The one that was used longest ago makes room.
-pub(crate) fn give_back(familiar: Box<Familiar>) {
+pub(crate) fn give_back(familiar: Familiar) {
     HERE.with_borrow_mut(|all| {
         if all.len() >= PROGRAMS_MAX {
             all.remove(0);

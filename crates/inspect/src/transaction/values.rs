@@ -138,7 +138,7 @@ pub(crate) struct Values {
     /// A value in lower case while it is scanned.
     lower: Vec<u8>,
     /// What is known from other transactions; there while a stage runs.
-    pub(crate) familiar: Option<Box<Familiar>>,
+    pub(crate) familiar: Option<Familiar>,
 }
 
 impl Values {
