@@ -3,6 +3,7 @@
 
 use bytes::Bytes;
 use hashbrown::{HashMap, HashTable};
+use phalanx_model::text::push_decimal;
 use phalanx_policy::seclang::ir::Transformation;
 use std::hash::BuildHasher as _;
 
@@ -218,6 +219,16 @@ impl Values {
         self.insert(blob, hash)
     }
 
+    /// The id of a number's decimal text.
+    pub(crate) fn intern_number(&mut self, number: i64) -> ValueId {
+        let mut text = std::mem::take(&mut self.output);
+        text.clear();
+        push_number(&mut text, number);
+        let id = self.intern_bytes(&text);
+        self.output = text;
+        id
+    }
+
     fn intern_hashed(&mut self, blob: Blob, hash: u64) -> ValueId {
         match self.find(self.buffers.bytes(blob), hash) {
             Some(id) => id,
@@ -397,7 +408,8 @@ impl Values {
             return row as usize * nodes;
         }
         let start = self.memo.len();
-        self.memo.resize(start + nodes, NONE);
+        // A copy is made many bytes at a time.
+        self.memo.extend_from_slice(program.trie.unknown());
         if let Some(value) = self.list.get_mut(id.0 as usize) {
             value.memo_row = u32::try_from(start / nodes.max(1)).unwrap_or(NONE);
         }
@@ -547,6 +559,14 @@ impl Values {
             found
         })
     }
+}
+
+/// Appends a number in decimal.
+pub(crate) fn push_number(out: &mut Vec<u8>, number: i64) {
+    if number < 0 {
+        out.push(b'-');
+    }
+    push_decimal(out, number.unsigned_abs());
 }
 
 /// Which byte values occur, a bit each.

@@ -75,7 +75,7 @@ impl Transaction {
         if spec.count {
             let count = out.len() - start;
             out.truncate(start);
-            let value = self.scratch.state.values.intern_bytes(count.to_string().as_bytes());
+            let value = self.scratch.state.values.intern_number(number_of(count));
             let key = self.count_key(program, spec);
             let name = Name { variable: spec.variable, key };
             out.push(Entry { name, value, secret: false });
@@ -114,7 +114,7 @@ impl Transaction {
         let mut entries = Vec::new();
         self.members(program, spec, &mut entries);
         if spec.count {
-            let value = self.scratch.state.values.intern_bytes(entries.len().to_string().as_bytes());
+            let value = self.scratch.state.values.intern_number(number_of(entries.len()));
             return Some(Entry { name: Name { variable: spec.variable, key: None }, value, secret: false });
         }
         entries.first().copied()
@@ -240,7 +240,7 @@ impl Transaction {
         let values = &mut self.scratch.state.values;
         match value {
             TxValue::Unset => None,
-            TxValue::Number(number) => Some((values.intern_bytes(number.to_string().as_bytes()), false)),
+            TxValue::Number(number) => Some((values.intern_number(number), false)),
             TxValue::Text { blob, secret } => Some((values.intern(blob), secret)),
         }
     }
@@ -274,4 +274,8 @@ impl Transaction {
         }
         text
     }
+}
+
+fn number_of(count: usize) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
 }
