@@ -163,7 +163,7 @@ impl Node {
             birth.start.sockets.bind_others(settings).map_err(StartError::Other)?;
             tokio::task::block_in_place(|| takeover.take_state()).map_err(StartError::Other)?;
         }
-        Self::wire(settings, state, (keepers, kept, sealer), (lanes, readers), clock, birth)
+        Box::pin(Self::wire(settings, state, (keepers, kept, sealer), (lanes, readers), clock, birth))
             .await
             .map_err(StartError::Other)
     }
@@ -297,7 +297,7 @@ impl Running {
             history: recorder.history(),
             live: recorder.live(),
             recorder: recorder.status(),
-            metrics: gauges::metrics(&edge, &lanes, &recorder, &keepers, &fleet, &clock, &learning),
+            metrics: gauges::metrics(&edge, &lanes, &recorder, &keepers, (&fleet, &learning), &clock),
             incidents: learning.port(),
             lanes: lanes.clone(),
             counters: edge.counters().to_vec(),
