@@ -166,6 +166,7 @@ fn access_event(client: &Client, request: &mut Request, duration_us: u64) -> Acc
         phases: request.phases,
         http_print: client.http_print.clone(),
         balancer: client.proxied.map(|proxied| proxied.by),
+        deed: None,
         audit: None,
     }
 }
