@@ -44,6 +44,7 @@ use crate::plan::PolicySource;
 use crate::policy_follow::Kept;
 use crate::policy_port::PolicyKeeper;
 use crate::settings::{Drains, Settings};
+use crate::shared_keys::EdgeKeys;
 use crate::state::StateFolder;
 use crate::upstreams::OwnNode;
 
@@ -391,12 +392,8 @@ async fn start_core(
     // Also without a word in the settings: an enrolled node is told by its authority where the others are.
     let counts_jointly = settings.fleet.is_some() || fleet_settings.nats.is_some();
     let secret = fleet_settings.secret.as_ref();
-    let rate_hash_key = counts_jointly.then(|| crate::rates::hash_key(&fleet_settings.fleet_id, secret));
-    let sticky_key = match counts_jointly {
-        true => crate::rates::hash_key(&format!("{}, cookies", fleet_settings.fleet_id), secret),
-        false => own_key(&keys),
-    };
-    let keys_of_edge = (rate_hash_key, sticky_key);
+    let of_fleet = counts_jointly.then_some((&*fleet_settings.fleet_id, secret));
+    let keys_of_edge = EdgeKeys::of(&keys, identity, of_fleet);
     let bound =
         bind_edge(settings, (keys_of_edge, material.identities()), (admin, &birth.start.sockets), shared)?;
     let edge = bound.handle();
@@ -542,15 +539,9 @@ fn check_listeners(settings: &Settings) -> Vec<CheckListen> {
     settings.checks.iter().zip(with_places).map(|(one, place)| one.for_edge(place)).collect()
 }
 
-/// What a node of no fleet makes cookies with: its own, and the same after each start. Ed25519 signs the same text the same way.
-fn own_key(keys: &FleetKeys) -> [u8; 16] {
-    let digest = phalanx_trust::sha256(&keys.node.sign(b"phalanx cookies"));
-    digest.first_chunk().copied().unwrap_or_default()
-}
-
 fn bind_edge(
     settings: &Settings,
-    ((rate_hash_key, sticky_key), identities): ((Option<[u8; 16]>, [u8; 16]), Identities),
+    (keys, identities): (EdgeKeys, Identities),
     (admin, sockets): (SocketAddr, &Sockets),
     shared: EdgeShared,
 ) -> anyhow::Result<Edge> {
@@ -570,8 +561,9 @@ fn bind_edge(
     edge_settings.trace = settings.trace;
     edge_settings.limits = crate::limit_settings::within_machine(&settings.limits);
     edge_settings.identities = identities;
-    edge_settings.sticky_key = sticky_key;
-    if let Some(key) = rate_hash_key {
+    edge_settings.sticky_key = keys.sticky;
+    edge_settings.names = keys.names;
+    if let Some(key) = keys.rates {
         edge_settings.rate_hash_key = key;
     }
     let checks: Vec<_> = settings.checks.iter().map(|one| one.address).collect();

@@ -7,7 +7,7 @@ use std::io::Write as _;
 use std::net::IpAddr;
 
 use phalanx_model::{
-    AccessEvent, Action, CheckKind, Ja4, Phases, Reason, RequestId, Signal, SpanId, TraceId,
+    AccessEvent, Action, CheckKind, Deed, Ja4, Phases, Reason, RequestId, Signal, SpanId, TraceId,
 };
 use serde::{Deserialize, Serialize};
 
@@ -55,6 +55,9 @@ pub(crate) struct Line<'a> {
     http_print: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     balancer: Option<IpAddr>,
+    /// Whose it was and what it tried.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    deed: Option<Deed>,
     user_agent: &'a str,
     referer: &'a str,
     status: u16,
@@ -148,6 +151,7 @@ impl<'a> Line<'a> {
             ja4: access.ja4,
             http_print: access.http_print.as_deref(),
             balancer: access.balancer,
+            deed: access.deed,
             user_agent: &access.user_agent,
             referer: &access.referer,
             status: access.status,
