@@ -30,8 +30,10 @@ pub mod event;
 pub mod lanes;
 pub mod latency;
 pub mod names;
+pub mod secret;
 pub mod shape;
 pub mod swap;
+pub mod text;
 pub mod trace;
 
 pub use actor::{Actor, ActorKey, Country, Identities, Ja4};

@@ -1,6 +1,7 @@
 //! From the checked rule set to the program.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use hashbrown::HashMap;
@@ -372,6 +373,7 @@ impl<'a> Builder<'a> {
         let pick_of = |view: ViewId| self.views.get(view.0 as usize).map(|(pick, _)| *pick);
         let phases = phases.map(|steps| Phase::new(steps, &rules, pick_of));
         Ok(Program {
+            number: PROGRAMS.fetch_add(1, Ordering::Relaxed),
             rules,
             phases,
             sets: self.sets,
@@ -393,6 +395,9 @@ impl<'a> Builder<'a> {
         })
     }
 }
+
+/// Programs made so far.
+static PROGRAMS: AtomicU64 = AtomicU64::new(0);
 
 const MIB: usize = 1024 * 1024;
 

@@ -52,6 +52,8 @@ impl Default for CompileOptions {
 /// A compiled rule set.
 #[derive(Debug)]
 pub struct Program {
+    /// No other program of this process has the same.
+    pub(crate) number: u64,
     pub(crate) rules: Vec<Rule>,
     /// Steps of phases 1 to 5, in load order.
     pub(crate) phases: [Phase; 5],

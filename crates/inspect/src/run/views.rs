@@ -80,7 +80,7 @@ impl Transaction {
         let mut union = Union { words: filter.words(), start: EMPTY_UNION, all: unions };
         for entry in pick_entries.get(made.start as usize..made.end as usize).unwrap_or_default() {
             let form = if reshaped { values.form(program, entry.value, node) } else { entry.value };
-            let candidates = match (few, values.known_row(form)) {
+            let candidates = match (few, values.row_at_once(program, form)) {
                 (_, Some(row)) => Candidates::Row(row),
                 ([], None) => Candidates::Row(values.candidate_row(program, form)),
                 (few, None) => Candidates::Few(values.few_candidates(program, form, few)),
