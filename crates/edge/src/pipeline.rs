@@ -171,7 +171,10 @@ pub(crate) fn check_standing(client: &Client, request: &mut Request) -> Result<(
         // A balancer's own checks of health: what refused them would take the node out of service.
         return Ok(());
     }
-    let who = client.worker.identities(&view, &client.control, request.client, Some(request.agent));
+    let mut who = client.worker.identities(&view, &client.control, request.client, Some(request.agent));
+    if view.asks_for_sessions() {
+        accounts::identify(client, request, &mut who);
+    }
     let verdict = standing(&request.plan.decide, &view, &who, request.at_ms);
     let Some(verdict) = verdict else {
         return Ok(());

@@ -329,6 +329,24 @@ mod tests {
         assert_eq!(find("/login", &fields), None);
     }
 
+    proptest::proptest! {
+        #[test]
+        fn any_fields_are_an_attempt_or_none(
+            path: Vec<u8>,
+            fields in proptest::collection::vec((".{0,20}|user.{0,3}|passw.{0,3}|card_?number", ".{0,20}"), 0..6),
+            declared_as in "[a-z.]{0,12}",
+        ) {
+            let of = || fields.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes()));
+            let _ = recognised(&path, of(), &names());
+            // What is declared is found in each way that parsers write it.
+            let bracketed = declared_as.replacen('.', "[", 1).replace('.', "][");
+            let bracketed = if declared_as.contains('.') { bracketed + "]" } else { bracketed };
+            for name in [declared_as.clone(), format!("json.{declared_as}"), bracketed] {
+                proptest::prop_assert!(is_named(name.as_bytes(), declared_as.as_bytes()), "{} {}", name, declared_as);
+            }
+        }
+    }
+
     #[test]
     fn common_logins_are_known_by_path() {
         assert!(is_common_login(b"/Login/") && is_common_login(b"/wp-login.php"));

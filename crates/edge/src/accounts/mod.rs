@@ -17,7 +17,7 @@ use phalanx_decide::rate::path::{Separators, normalise};
 use phalanx_model::deed::{Outcome, Step};
 use phalanx_model::limits::LOGIN_PATHS_MAX;
 use phalanx_model::shape::{mix, shape};
-use phalanx_model::{Deed, NameKey};
+use phalanx_model::{Deed, Identities, NameKey};
 use phalanx_policy::{AccountEndpoint, Accounts, EndpointKind};
 
 use crate::client::Client;
@@ -120,6 +120,15 @@ pub(crate) fn answered(client: &Client, request: &mut Request, response: &Respon
         }
     }
     request.attempt = Some(attempt);
+}
+
+/// Adds whose session a request is of, for decisions about sessions and accounts. One about an account holds for sessions that belong to
+/// it; logins are not refused by it, or anybody could have them refused.
+pub(crate) fn identify(client: &Client, request: &Request, who: &mut Identities) {
+    let shared = &client.worker.shared;
+    who.session = session::of_request(&request.app().accounts, request, &shared.settings.names);
+    who.account =
+        who.session.and_then(|session| shared.tables.accounts.sessions.get(session, seconds(request.at_ms)));
 }
 
 /// What the event says of it; nothing for a request without session that tries nothing.

@@ -189,6 +189,15 @@ mod tests {
         }
     }
 
+    proptest::proptest! {
+        #[test]
+        fn any_bytes_are_a_session_or_none(cookies: Vec<u8>, credentials: Vec<u8>) {
+            let _ = of_cookies(&Accounts::default(), &cookies);
+            let _ = begun(&Accounts::default(), &cookies, &NameKey::new([0; 16]));
+            let _ = bearer(&credentials);
+        }
+    }
+
     #[test]
     fn declared_cookies_count_in_their_order() {
         let declared = |common_cookies| Accounts {

@@ -1,7 +1,7 @@
 //! Whose requests are, what they try and how that ends, as their events say it.
 
 use phalanx_model::deed::{Outcome, Step};
-use phalanx_model::{AccessEvent, Deed, NameKey, SecurityEvent};
+use phalanx_model::{AccessEvent, Actor, Deed, NameKey, SecurityEvent};
 use proptest::strategy::{Strategy, ValueTree};
 use proptest::test_runner::TestRunner;
 
@@ -171,6 +171,27 @@ async fn tokens_and_declared_fields_are_sessions_where_no_cookie_is() {
     let of = deed(&mut by_field, "GET /", "x-session: s\r\n", (FORM, ""), "200").await;
     assert_eq!(of.and_then(|of| of.session), session("s"));
     assert_eq!(deed(&mut by_field, "GET /", bearer, (FORM, ""), "200").await, None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn decisions_about_a_session_or_an_account_hold_for_its_sessions_and_for_nobody_else() {
+    let mut node = node("").await;
+    let body = (FORM, "email=ann&password=x");
+    let answer = "302|Location: /|Set-Cookie: sid=anns";
+    assert!(deed(&mut node, "POST /login", "", body, answer).await.is_some());
+    node.ban_actor(Actor::Session(session("stolen").unwrap()));
+    node.ban_actor(Actor::Account(account("ann").unwrap()));
+    for (line, cookie, body, status) in [
+        ("GET /", "Cookie: sid=stolen\r\n", (FORM, ""), 403),
+        ("GET /", "Cookie: sid=anns\r\n", (FORM, ""), 403),
+        ("GET /", "Cookie: sid=other\r\n", (FORM, ""), 200),
+        ("GET /", "", (FORM, ""), 200),
+        // Else anybody could have her refused.
+        ("POST /login", "", body, 200),
+    ] {
+        let event = asked(&mut node, line, cookie, body, "200").await;
+        assert_eq!(event.status, status, "{line} {cookie}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
