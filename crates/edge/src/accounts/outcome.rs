@@ -255,7 +255,7 @@ mod tests {
         let judge = |path, told| with(told, |answer| paths.judge(path, answer));
         let first = (200, "Content-Type: text/html\r\nSet-Cookie: sid=b\r\n", None);
         assert_eq!(judge(1, first), Outcome::Unknown);
-        assert_eq!(judge(1, (302, "Location: /home\r\n", None)), Outcome::Passed);
+        assert_eq!(judge(1, (302, "Location: /start\r\n", None)), Outcome::Passed);
         assert_eq!(judge(1, first), Outcome::Failed, "who logs in is led elsewhere");
         assert_eq!(judge(2, (200, JSON, None)), Outcome::Unknown);
         assert_eq!(judge(2, (401, JSON, None)), Outcome::Failed);
@@ -295,14 +295,14 @@ mod tests {
             location: location.map(Into::into),
             cookie: cookie.map(Into::into),
         };
-        let all = success(&[302], Some("/home"), Some("sid"));
+        let all = success(&[302], Some("/start"), Some("sid"));
         for (success, told, expected) in [
-            (&all, (302, "Location: /home/1\r\nSet-Cookie: sid=1\r\n"), Outcome::Passed),
-            (&all, (302, "Location: https://a.test/home\r\nSet-Cookie: sid=1\r\n"), Outcome::Passed),
-            (&all, (302, "Location: /home\r\nSet-Cookie: other=1\r\n"), Outcome::Failed),
+            (&all, (302, "Location: /start/1\r\nSet-Cookie: sid=1\r\n"), Outcome::Passed),
+            (&all, (302, "Location: https://a.test/start\r\nSet-Cookie: sid=1\r\n"), Outcome::Passed),
+            (&all, (302, "Location: /start\r\nSet-Cookie: other=1\r\n"), Outcome::Failed),
             (&all, (302, "Location: /login\r\nSet-Cookie: sid=1\r\n"), Outcome::Failed),
             (&all, (200, "Set-Cookie: sid=1\r\n"), Outcome::Failed),
-            (&all, (503, "Location: /home\r\nSet-Cookie: sid=1\r\n"), Outcome::Unknown),
+            (&all, (503, "Location: /start\r\nSet-Cookie: sid=1\r\n"), Outcome::Unknown),
             (&all, (429, ""), Outcome::Unknown),
             (&success(&[200, 404], None, None), (404, ""), Outcome::Passed),
             (&success(&[], None, Some("sid")), (200, "Set-Cookie: sid=\r\n"), Outcome::Failed),
