@@ -21,7 +21,7 @@ mod connection;
 mod pipeline;
 mod proxied;
 
-mod accounts;
+pub mod accounts;
 mod acme;
 mod ask;
 mod audit;

@@ -38,7 +38,7 @@ pub struct NodeTables {
     /// How short the node runs of what it needs.
     pub pressure: Pressure,
     /// Whose sessions are, and how logins are answered.
-    pub(crate) accounts: AccountTables,
+    pub accounts: AccountTables,
 }
 
 /// The counts of rate limits, and the steady clock that they go by.

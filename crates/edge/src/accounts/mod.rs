@@ -27,10 +27,11 @@ use crate::stages::Inspection;
 use fields::Found;
 use outcome::{Answer, LoginPaths};
 use session::SessionAccounts;
+pub use session::SessionOwner;
 
 /// What the node remembers of sessions and logins.
 #[derive(Debug, Default)]
-pub(crate) struct AccountTables {
+pub struct AccountTables {
     sessions: SessionAccounts,
     paths: LoginPaths<LOGIN_PATHS_MAX>,
 }
@@ -48,6 +49,20 @@ pub(crate) struct Attempt {
     target: u64,
     /// The session that the answer begins.
     begins: Option<u64>,
+}
+
+impl AccountTables {
+    /// Whose sessions are, for the process that follows.
+    pub fn owners(&self) -> Vec<SessionOwner> {
+        self.sessions.all()
+    }
+
+    /// Takes in what the process before knew, unless the session has begun anew since.
+    pub fn remember(&self, (session, account, used_s): SessionOwner) {
+        if self.sessions.get(session, used_s).is_none() {
+            self.sessions.put(session, account, used_s);
+        }
+    }
 }
 
 /// Finds out what a request tries; `body` is what was held of its body, `None` where nobody reads it.

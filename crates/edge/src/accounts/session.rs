@@ -134,6 +134,22 @@ impl SessionAccounts {
     }
 }
 
+/// Who owns a session, for the process that follows: session, account, when it was last used in Unix seconds.
+pub type SessionOwner = (u64, u64, u32);
+
+impl SessionAccounts {
+    /// All that is known.
+    pub(super) fn all(&self) -> Vec<SessionOwner> {
+        let mut all = Vec::new();
+        for shard in &self.shards {
+            let sets = shard.lock();
+            let known = sets.iter().flatten().filter(|one| one.session != 0);
+            all.extend(known.map(|one| (one.session, one.account, one.used_s)));
+        }
+        all
+    }
+}
+
 fn places(session: u64) -> (usize, usize) {
     let mixed = usize::try_from(mix(session) >> 16).unwrap_or_default();
     (mixed % SHARDS, mixed / SHARDS % SETS)
@@ -232,6 +248,16 @@ mod tests {
         }
         let known = (1_000..1_000 + many).filter(|session| table.get(*session, 5) == Some(*session)).count();
         assert!(known > SESSION_ACCOUNTS_MAX * 9 / 10 && known <= SESSION_ACCOUNTS_MAX, "{known}");
+    }
+
+    #[test]
+    fn what_one_process_knows_another_can_take_over() {
+        let (old, new) = (SessionAccounts::default(), SessionAccounts::default());
+        (1..=1_000).for_each(|session| old.put(session, session + 1, 7));
+        let all = old.all();
+        assert_eq!(all.len(), 1_000);
+        all.iter().for_each(|&(session, account, used_s)| new.put(session, account, used_s));
+        assert_eq!((new.get(5, 8), new.get(1_001, 8)), (Some(6), None));
     }
 
     #[test]
