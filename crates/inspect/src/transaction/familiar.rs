@@ -19,20 +19,20 @@ use crate::program::{NodeId, PatternId, Program};
 pub(crate) static HASHER: LazyLock<RandomState> = LazyLock::new(RandomState::default);
 
 thread_local! {
-    static HERE: RefCell<Vec<Box<Familiar>>> = const { RefCell::new(Vec::new()) };
+    static HERE: RefCell<Vec<Familiar>> = const { RefCell::new(Vec::new()) };
 }
 
 /// Takes this thread's for a program; who took it gives it back with [`give_back`], or another is begun.
-pub(crate) fn borrow(program: &Program) -> Box<Familiar> {
+pub(crate) fn borrow(program: &Program) -> Familiar {
     HERE.with_borrow_mut(|all| {
         let known = all.iter().position(|one| one.program == program.number);
         known.map(|place| all.swap_remove(place))
     })
-    .unwrap_or_else(|| Box::new(Familiar::new(program)))
+    .unwrap_or_else(|| Familiar::new(program))
 }
 
 /// Puts it back. The one that was used longest ago makes room.
-pub(crate) fn give_back(familiar: Box<Familiar>) {
+pub(crate) fn give_back(familiar: Familiar) {
     HERE.with_borrow_mut(|all| {
         if all.len() >= PROGRAMS_MAX {
             all.remove(0);
@@ -98,6 +98,18 @@ pub(crate) struct NodeSet([u64; 2]);
 impl NodeSet {
     /// What is said of values of which nothing is known.
     pub(crate) const ALL: Self = Self([u64::MAX; 2]);
+
+    /// Adds the nodes of another set.
+    pub(crate) fn add(&mut self, other: Self) {
+        self.0.iter_mut().zip(other.0).for_each(|(word, more)| *word |= more);
+    }
+
+    /// Takes a node out.
+    pub(crate) fn remove(&mut self, node: NodeId) {
+        if let Some(word) = self.0.get_mut(usize::from(node.0) / 64) {
+            *word &= !(1 << (node.0 % 64));
+        }
+    }
 
     #[inline]
     pub(crate) fn has(self, node: NodeId) -> bool {

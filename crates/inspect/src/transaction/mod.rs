@@ -167,7 +167,8 @@ impl Transaction {
 
     /// Runs a stage with what this thread knows of values from other transactions.
     fn stage<T>(&mut self, stage: impl FnOnce(&mut Self) -> T) -> T {
-        self.scratch.state.values.familiar = Some(familiar::borrow(&self.program));
+        let kept = self.program.prefilter.is_enabled().then(|| familiar::borrow(&self.program));
+        self.scratch.state.values.familiar = kept;
         let outcome = stage(self);
         self.scratch.state.values.familiar.take().into_iter().for_each(familiar::give_back);
         outcome

@@ -3,6 +3,7 @@
 
 use bytes::Bytes;
 use hashbrown::{HashMap, HashTable};
+use phalanx_model::text::push_decimal;
 use phalanx_policy::seclang::ir::Transformation;
 use std::hash::BuildHasher as _;
 
@@ -138,7 +139,7 @@ pub(crate) struct Values {
     /// A value in lower case while it is scanned.
     lower: Vec<u8>,
     /// What is known from other transactions; there while a stage runs.
-    pub(crate) familiar: Option<Box<Familiar>>,
+    pub(crate) familiar: Option<Familiar>,
 }
 
 impl Values {
@@ -216,6 +217,16 @@ impl Values {
         }
         let blob = self.buffers.push(bytes);
         self.insert(blob, hash)
+    }
+
+    /// The id of a number's decimal text.
+    pub(crate) fn intern_number(&mut self, number: i64) -> ValueId {
+        let mut text = std::mem::take(&mut self.output);
+        text.clear();
+        push_number(&mut text, number);
+        let id = self.intern_bytes(&text);
+        self.output = text;
+        id
     }
 
     fn intern_hashed(&mut self, blob: Blob, hash: u64) -> ValueId {
@@ -365,7 +376,29 @@ impl Values {
         if let Some(place) = self.memo.get_mut(slot) {
             *place = result.0;
         }
+        if result == id {
+            self.keep_unchanged(id, node);
+        }
         result
+    }
+
+    /// Notes that a chain leaves a value as it is.
+    fn keep_unchanged(&mut self, id: ValueId, node: NodeId) {
+        let place = self.list.get(id.0 as usize).map_or(PlaceId::NONE, |value| value.place);
+        if place != PlaceId::NONE
+            && let Some(familiar) = &mut self.familiar
+        {
+            familiar.keep_facts(place, |facts| {
+                facts.changed.remove(node);
+                facts.reshaped.remove(node);
+            });
+        }
+    }
+
+    /// The nodes that may do more to a value than change its case, where they are known.
+    #[inline]
+    pub(crate) fn reshaped(&self, id: ValueId) -> Option<NodeSet> {
+        self.list.get(id.0 as usize).filter(|value| value.place != PlaceId::NONE).map(|value| value.reshaped)
     }
 
     fn memo_row(&mut self, program: &Program, id: ValueId) -> usize {
@@ -375,7 +408,8 @@ impl Values {
             return row as usize * nodes;
         }
         let start = self.memo.len();
-        self.memo.resize(start + nodes, NONE);
+        // A copy is made many bytes at a time.
+        self.memo.extend_from_slice(program.trie.unknown());
         if let Some(value) = self.list.get_mut(id.0 as usize) {
             value.memo_row = u32::try_from(start / nodes.max(1)).unwrap_or(NONE);
         }
@@ -527,6 +561,14 @@ impl Values {
     }
 }
 
+/// Appends a number in decimal.
+pub(crate) fn push_number(out: &mut Vec<u8>, number: i64) {
+    if number < 0 {
+        out.push(b'-');
+    }
+    push_decimal(out, number.unsigned_abs());
+}
+
 /// Which byte values occur, a bit each.
 pub(crate) fn presence_of(bytes: &[u8]) -> [u64; 4] {
     if bytes.len() >= LONG_BYTES {
@@ -563,6 +605,12 @@ fn presence_of_long(bytes: &[u8]) -> [u64; 4] {
     };
     let [c, d] = if all.is_ascii() { [0; 2] } else { [word(128), word(192)] };
     [word(0), word(64), c, d]
+}
+
+/// Adds the bytes of one set to another.
+#[inline]
+pub(crate) fn unite(all: &mut [u64; 4], more: &[u64; 4]) {
+    all.iter_mut().zip(more).for_each(|(word, more)| *word |= more);
 }
 
 /// Whether two byte sets have no byte in common.
