@@ -14,7 +14,7 @@ use futures_util::FutureExt;
 use parking_lot::Mutex;
 use phalanx_control::api::{NodeStatus, Process, STOPPING};
 use phalanx_control::{ControlDeps, Listeners, Reloaded};
-use phalanx_edge::{CheckListen, Edge, EdgeHandle, EdgeSettings, EdgeShared, Identities, NodeTables};
+use phalanx_edge::{CheckListen, Edge, EdgeHandle, EdgeSettings, EdgeShared, Identities};
 use phalanx_fleet::{Change, FleetError, FleetHandle, FleetKeys, GoodPort, NatsSettings, Remembered, Sites};
 use phalanx_model::lanes::{LaneReaders, Lanes};
 use phalanx_model::{
@@ -205,9 +205,14 @@ impl Node {
             enrolment::keep(settings, identity.as_ref(), counter, of_fleet, &stopping, &mut tasks)?;
         let to_share = (events, security);
         let sharing = tokio::spawn(share(to_share, fleet.clone(), lanes.clone(), stopping.clone()));
-        let of_edge = (&keepers, Arc::clone(edge.tables()));
-        let learning =
-            start_learning(settings, &tee, of_edge, (&fleet, &lanes, &clock), &stopping, &mut tasks)?;
+        let learning = start_learning(
+            settings,
+            &tee,
+            (&keepers, &edge),
+            (&fleet, &lanes, &clock),
+            &stopping,
+            &mut tasks,
+        )?;
         sockets.check_all_used()?;
         let takeover = birth.start.takeover.clone();
         let running = Running { keepers, edge, fleet, recorder, lanes, clock, sharing, birth, learning };
@@ -429,15 +434,16 @@ async fn start_core(
 fn start_learning(
     settings: &Settings,
     tee: &Arc<Tee>,
-    (keepers, tables): (&Keepers, Arc<NodeTables>),
+    (keepers, edge): (&Keepers, &EdgeHandle),
     (fleet, lanes, clock): (&FleetHandle, &Lanes, &Arc<dyn Clock>),
     stopping: &watch::Receiver<bool>,
     tasks: &mut JoinSet<()>,
 ) -> anyhow::Result<Learning> {
     let (plan, places) = (keepers.policy.plan(), keepers.places.places());
+    let (tables, names) = (Arc::clone(edge.tables()), edge.names().clone());
     let stopping = stopping.clone();
     let actors = settings.learn_actors;
-    let parts = learning::Parts { tee, plan, places, tables, fleet, lanes, clock, stopping, actors };
+    let parts = learning::Parts { tee, names, plan, places, tables, fleet, lanes, clock, stopping, actors };
     Learning::start(parts, tasks)
 }
 
