@@ -12,6 +12,8 @@
 
 mod abuse;
 #[cfg(test)]
+mod accounts;
+#[cfg(test)]
 mod acme;
 #[cfg(test)]
 mod acme_again;

@@ -114,21 +114,6 @@ impl FleetHandle {
         Some(self.singleton("incidents"))
     }
 
-    /// The key that all nodes of the fleet hash names with. Without a secret others may come to know it; a node alone has one of its own.
-    pub fn name_key(&self) -> [u8; 16] {
-        let shared = &self.shared;
-        let name = format!("phalanx names of {}", shared.fleet_id());
-        let digest = match &shared.secret {
-            Some(secret) => secret.prove(name.as_bytes()),
-            // Ed25519 signs the same text the same way.
-            None if shared.engine.kind() == "local" => {
-                phalanx_trust::sha256(&shared.keys.node.sign(name.as_bytes()))
-            }
-            None => phalanx_trust::sha256(name.as_bytes()),
-        };
-        digest.first_chunk().copied().unwrap_or_default()
-    }
-
     /// Whether this node may rule about incidents: it has an operator's key.
     pub fn acts_for_operators(&self) -> bool {
         self.shared.keys.operator.is_some()

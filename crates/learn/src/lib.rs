@@ -17,7 +17,6 @@
 pub mod sketch;
 
 pub mod event;
-pub mod login;
 
 mod evidence;
 pub mod link;

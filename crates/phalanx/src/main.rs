@@ -21,6 +21,7 @@ mod plan;
 mod rates;
 mod routes;
 mod settings;
+mod shared_keys;
 mod state;
 mod tcp_settings;
 mod tickets_port;

@@ -14,7 +14,7 @@ use futures_util::FutureExt;
 use parking_lot::Mutex;
 use phalanx_control::api::{NodeStatus, Process, STOPPING};
 use phalanx_control::{ControlDeps, Listeners, Reloaded};
-use phalanx_edge::{CheckListen, Edge, EdgeHandle, EdgeSettings, EdgeShared, Identities, NodeTables};
+use phalanx_edge::{CheckListen, Edge, EdgeHandle, EdgeSettings, EdgeShared, Identities};
 use phalanx_fleet::{Change, FleetError, FleetHandle, FleetKeys, GoodPort, NatsSettings, Remembered, Sites};
 use phalanx_model::lanes::{LaneReaders, Lanes};
 use phalanx_model::{
@@ -46,6 +46,7 @@ use crate::plan::PolicySource;
 use crate::policy_follow::Kept;
 use crate::policy_port::PolicyKeeper;
 use crate::settings::{Drains, Settings};
+use crate::shared_keys::EdgeKeys;
 use crate::state::StateFolder;
 use crate::upstreams::OwnNode;
 
@@ -204,9 +205,14 @@ impl Node {
             enrolment::keep(settings, identity.as_ref(), counter, of_fleet, &stopping, &mut tasks)?;
         let to_share = (events, security);
         let sharing = tokio::spawn(share(to_share, fleet.clone(), lanes.clone(), stopping.clone()));
-        let of_edge = (&keepers, Arc::clone(edge.tables()));
-        let learning =
-            start_learning(settings, &tee, of_edge, (&fleet, &lanes, &clock), &stopping, &mut tasks)?;
+        let learning = start_learning(
+            settings,
+            &tee,
+            (&keepers, &edge),
+            (&fleet, &lanes, &clock),
+            &stopping,
+            &mut tasks,
+        )?;
         sockets.check_all_used()?;
         let takeover = birth.start.takeover.clone();
         let running = Running { keepers, edge, fleet, recorder, lanes, clock, sharing, birth, learning };
@@ -405,12 +411,8 @@ async fn start_core(
     // Also without a word in the settings: an enrolled node is told by its authority where the others are.
     let counts_jointly = settings.fleet.is_some() || fleet_settings.nats.is_some();
     let secret = fleet_settings.secret.as_ref();
-    let rate_hash_key = counts_jointly.then(|| crate::rates::hash_key(&fleet_settings.fleet_id, secret));
-    let sticky_key = match counts_jointly {
-        true => crate::rates::hash_key(&format!("{}, cookies", fleet_settings.fleet_id), secret),
-        false => own_key(&keys),
-    };
-    let keys_of_edge = (rate_hash_key, sticky_key);
+    let of_fleet = counts_jointly.then_some((&*fleet_settings.fleet_id, secret));
+    let keys_of_edge = EdgeKeys::of(&keys, identity, of_fleet);
     let bound =
         bind_edge(settings, (keys_of_edge, material.identities()), (admin, &birth.start.sockets), shared)?;
     let edge = bound.handle();
@@ -432,15 +434,16 @@ async fn start_core(
 fn start_learning(
     settings: &Settings,
     tee: &Arc<Tee>,
-    (keepers, tables): (&Keepers, Arc<NodeTables>),
+    (keepers, edge): (&Keepers, &EdgeHandle),
     (fleet, lanes, clock): (&FleetHandle, &Lanes, &Arc<dyn Clock>),
     stopping: &watch::Receiver<bool>,
     tasks: &mut JoinSet<()>,
 ) -> anyhow::Result<Learning> {
     let (plan, places) = (keepers.policy.plan(), keepers.places.places());
+    let (tables, names) = (Arc::clone(edge.tables()), edge.names().clone());
     let stopping = stopping.clone();
     let actors = settings.learn_actors;
-    let parts = learning::Parts { tee, plan, places, tables, fleet, lanes, clock, stopping, actors };
+    let parts = learning::Parts { tee, names, plan, places, tables, fleet, lanes, clock, stopping, actors };
     Learning::start(parts, tasks)
 }
 
@@ -571,15 +574,9 @@ fn check_listeners(settings: &Settings) -> Vec<CheckListen> {
     settings.checks.iter().zip(with_places).map(|(one, place)| one.for_edge(place)).collect()
 }
 
-/// What a node of no fleet makes cookies with: its own, and the same after each start. Ed25519 signs the same text the same way.
-fn own_key(keys: &FleetKeys) -> [u8; 16] {
-    let digest = phalanx_trust::sha256(&keys.node.sign(b"phalanx cookies"));
-    digest.first_chunk().copied().unwrap_or_default()
-}
-
 fn bind_edge(
     settings: &Settings,
-    ((rate_hash_key, sticky_key), identities): ((Option<[u8; 16]>, [u8; 16]), Identities),
+    (keys, identities): (EdgeKeys, Identities),
     (admin, sockets): (SocketAddr, &Sockets),
     shared: EdgeShared,
 ) -> anyhow::Result<Edge> {
@@ -599,8 +596,9 @@ fn bind_edge(
     edge_settings.trace = settings.trace;
     edge_settings.limits = crate::limit_settings::within_machine(&settings.limits);
     edge_settings.identities = identities;
-    edge_settings.sticky_key = sticky_key;
-    if let Some(key) = rate_hash_key {
+    edge_settings.sticky_key = keys.sticky;
+    edge_settings.names = keys.names;
+    if let Some(key) = keys.rates {
         edge_settings.rate_hash_key = key;
     }
     let checks: Vec<_> = settings.checks.iter().map(|one| one.address).collect();

@@ -16,6 +16,7 @@ use crate::toml_text::{At, Text};
 use crate::units::{duration_ms, size_bytes};
 use crate::{Diagnostic, Level};
 
+mod accounts;
 mod client_address;
 mod client_certificate;
 mod compression;
@@ -127,6 +128,7 @@ impl Check<'_> {
             classes: self.classes(&raw.classes),
             on_error: raw.on_error.unwrap_or_default(),
             networks: self.networks(&raw.allow_networks, &raw.deny_networks),
+            accounts: self.accounts(raw),
             limits: self.limits(&raw.limits, Limits::default()),
             rate_limits: self.rate_limits(&raw.rate_limits),
             compression: self.compression(raw.compression.as_ref()),

@@ -13,6 +13,7 @@ pub mod upstream;
 
 pub mod origin_tls;
 
+pub mod accounts;
 pub mod balance;
 pub mod client_certificate;
 pub mod compression;
@@ -31,6 +32,7 @@ mod check;
 pub mod baseline;
 pub mod seclang;
 
+pub use accounts::{AccountEndpoint, Accounts, EndpointKind, Success};
 pub use balance::{Balance, Server, Upstreams, WhenAllDown};
 pub use baseline::baseline;
 pub use check::parse_policy;

@@ -7,6 +7,7 @@ use phalanx_model::{Confidence, Prefix, RuleClass, limits};
 use serde::Serialize;
 
 use crate::Diagnostic;
+use crate::accounts::Accounts;
 use crate::balance::Upstreams;
 use crate::client_certificate::ClientCertificate;
 use crate::compression::Compression;
@@ -59,6 +60,8 @@ pub struct App {
     pub on_error: OnError,
     /// Who may ask at all.
     pub networks: Networks,
+    /// How its sessions and accounts are known.
+    pub accounts: Accounts,
     /// How much is taken, held and waited for.
     pub limits: Limits,
     /// How often clients may ask, in the order written.
@@ -295,6 +298,7 @@ impl Policy {
             classes: Classes::default(),
             on_error: OnError::Deny,
             networks: Networks::default(),
+            accounts: Accounts::default(),
             limits: Limits::default(),
             rate_limits: Vec::new(),
             compression: None,

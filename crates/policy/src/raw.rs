@@ -9,6 +9,7 @@ use crate::policy::{ClassUse, Mode, OnError};
 use crate::rate_limit::{RateAction, RateScope};
 use crate::toml_text::At;
 
+pub mod accounts;
 pub mod client_certificate;
 pub mod compression;
 pub mod detection;
@@ -16,6 +17,7 @@ pub mod origin_tls;
 pub mod routes;
 pub mod upstreams;
 
+use accounts::RawAccounts;
 use client_certificate::RawClientCertificate;
 use compression::RawCompression;
 use detection::RawDetection;
@@ -121,6 +123,8 @@ pub struct RawApp {
     pub client_address: Option<At<RawClientAddress>>,
     /// Certificates that are asked of clients in the TLS handshake for the app's hosts. As their listener says if not given.
     pub client_certificate: Option<At<RawClientCertificate>>,
+    /// How its sessions and accounts are known, and which requests log in. As usual if not given.
+    pub accounts: Option<At<RawAccounts>>,
     /// How much is taken, held and waited for.
     #[serde(default)]
     pub limits: RawLimits,

@@ -45,6 +45,8 @@ pub(crate) use tee::Tee;
 /// What the learner works with.
 pub(crate) struct Parts<'a> {
     pub(crate) tee: &'a Arc<Tee>,
+    /// What the edge hashes names of accounts and sessions with.
+    pub(crate) names: NameKey,
     pub(crate) plan: Arc<Swap<EdgePlan>>,
     pub(crate) places: Arc<Swap<Places>>,
     pub(crate) tables: Arc<NodeTables>,
@@ -69,9 +71,9 @@ pub(crate) struct Learning {
 impl Learning {
     /// Starts the thread, and what carries its words.
     pub(crate) fn start(parts: Parts<'_>, tasks: &mut JoinSet<()>) -> anyhow::Result<Self> {
-        let Parts { tee, plan, places, tables, fleet, lanes, clock, stopping, actors } = parts;
+        let Parts { tee, names, plan, places, tables, fleet, lanes, clock, stopping, actors } = parts;
         let sizes = Sizes { actors, ..SIZES };
-        let means = tee::Means { key: NameKey::new(fleet.name_key()), plan: Arc::clone(&plan), places };
+        let means = tee::Means { key: names, plan: Arc::clone(&plan), places };
         tee.begin(means);
         let (to_thread, inbox) = mpsc::channel(INBOX);
         let (outbox, to_tell) = mpsc::channel(OUTBOX);
