@@ -4,6 +4,8 @@ use std::net::IpAddr;
 
 use phalanx_model::{PrefixSet, limits};
 
+use crate::{ChallengeRules, ThrottleRules};
+
 /// What an app does with a request that its rules refuse.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
@@ -57,6 +59,10 @@ pub struct DecidePlan {
     pub forwarders: PrefixSet,
     /// When strikes become a decision.
     pub strikes: StrikeRules,
+    /// What a challenge asks of a client.
+    pub challenge: ChallengeRules,
+    /// How often whoever is throttled may ask.
+    pub throttle: ThrottleRules,
 }
 
 impl DecidePlan {

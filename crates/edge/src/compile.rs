@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use hashbrown::HashMap;
 use phalanx_decide::rate::{Pace, Quota, RateKeyPart, RateRule, RateScope};
-use phalanx_decide::{DecidePlan, Mode, OnError, StrikeRules};
+use phalanx_decide::{ChallengeRules, DecidePlan, Mode, OnError, StrikeRules, ThrottleRules};
 use phalanx_inspect::{Collections, CompileOptions, Program, Scope};
 use phalanx_model::PrefixSet;
 use phalanx_policy::cdn::{self, Cdn};
@@ -14,8 +14,8 @@ use phalanx_policy::policy;
 use phalanx_policy::seclang::ir::RuleEngine;
 use phalanx_policy::seclang::{LoadOptions, load_dirs_from, load_texts, read_text};
 use phalanx_policy::{
-    AddressFrom, App, Classes, Diagnostic, Files, Networks, Policy, RateAction, RateKey, Route, RuleSource,
-    Server, Upstreams, baseline, route,
+    AddressFrom, App, ChallengeUse, Classes, Diagnostic, Files, Networks, Policy, RateAction, RateKey, Route,
+    RuleSource, Server, Upstreams, baseline, route,
 };
 
 use crate::balance::group::UpstreamGroup;
@@ -97,6 +97,16 @@ impl EdgePlan {
                 first_ban_ms: policy.strikes.first_ban_ms,
                 max_ban_ms: policy.strikes.max_ban_ms,
             },
+            challenge: ChallengeRules {
+                bits: policy.challenge.bits,
+                pass_ms: policy.challenge.pass_ms,
+                by_waiting: policy.challenge.without_scripts,
+            },
+            throttle: ThrottleRules::new(
+                policy.throttle.rate.count,
+                policy.throttle.rate.period_ms,
+                policy.throttle.burst,
+            ),
         };
         Ok(Compiled { plan: Self::new(policy.version, decide, apps), warnings: programs.warnings })
     }
@@ -144,6 +154,7 @@ fn app_plan(app: &App, programs: &mut Programs<'_>, origins: &mut Origins<'_>) -
         program,
         limits: app_limits(&app.limits),
         networks: networks(&app.networks),
+        challenges: app.challenge == ChallengeUse::Always,
         rates: app.rate_limits.iter().map(|limit| rate_rule(&app.name, limit)).collect(),
         trust_forwarded: prefixes(&app.trust_forwarded),
         client_address: AddressSource::default(),
@@ -181,6 +192,7 @@ fn route_rule(
             program,
             limits: app_limits(&own.limits),
             networks: networks(&own.networks),
+            challenges: own.challenge == ChallengeUse::Always,
             rates: app.rates.clone(),
             trust_forwarded: app.trust_forwarded.clone(),
             client_address: app.client_address.clone(),

@@ -26,16 +26,20 @@ pub(crate) fn record(client: &Client, request: &mut Request) {
     count_classes(&worker.counters, request);
     trial::note(client, request);
     let total_us = request.count_times(client);
+    if let Some(step) = request.challenge {
+        worker.counters.apps.count_challenge(request.plan.slot(request.app), step);
+    }
     let mut access = Box::new(access_event(client, request, total_us));
     access.audit = audit::detail(client, request);
     let verdict = &access.verdict;
     let found = !request.head.faults.is_empty() || !request.signals.is_empty();
-    let repeats = match &verdict.reason {
-        Reason::RateLimit(excess) => !excess.is_evidence(),
-        // What is shed is many, and says nothing about who asked.
-        Reason::Limit { limit } => limit == overload::SHED,
-        _ => false,
-    };
+    let repeats = request.repeats
+        || match &verdict.reason {
+            Reason::RateLimit(excess) => !excess.is_evidence(),
+            // What is shed is many, and says nothing about who asked.
+            Reason::Limit { limit } => limit == overload::SHED,
+            _ => false,
+        };
     if found || verdict.action != Action::Allow && !repeats {
         let signals = std::mem::take(&mut request.signals);
         let faults = std::mem::take(&mut request.head.faults);
@@ -166,6 +170,7 @@ fn access_event(client: &Client, request: &mut Request, duration_us: u64) -> Acc
         phases: request.phases,
         http_print: client.http_print.clone(),
         balancer: client.proxied.map(|proxied| proxied.by),
+        challenge: request.challenge,
         audit: None,
     }
 }

@@ -24,6 +24,7 @@ mod proxied;
 mod acme;
 mod ask;
 mod audit;
+pub mod challenge;
 pub mod client_address;
 mod events;
 mod exchange;

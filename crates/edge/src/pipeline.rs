@@ -16,6 +16,7 @@ use phalanx_model::{Action, BodyFraming, FramingFault, HttpVersion, Reason, Secu
 use crate::acme;
 use crate::ask;
 use crate::audit;
+use crate::challenge;
 use crate::check;
 use crate::client::Client;
 use crate::client_certificate;
@@ -24,6 +25,7 @@ use crate::events;
 use crate::exchange::{Exchange, Held, count_body, faulty, is_stream};
 use crate::forward::went_in_a_circle;
 use crate::grpc;
+use crate::http1::encode;
 use crate::overload;
 use crate::rates;
 use crate::reply::{Form, Reply};
@@ -129,6 +131,8 @@ fn on_request_head(client: &mut Client, request: &mut Request) -> Result<(), Sto
         check_standing(client, request)?;
         check_network(client, request)?;
         overload::check(client, request)?;
+        challenge::check_place(client, request)?;
+        challenge::check_app(client, request)?;
         rates::check(client, request)?;
         client_certificate::check(client, request)?;
     }
@@ -174,10 +178,13 @@ pub(crate) fn check_standing(client: &Client, request: &mut Request) -> Result<(
     let Some(verdict) = verdict else {
         return Ok(());
     };
-    let refuses = verdict.refuses();
+    match verdict.action {
+        Action::Challenge | Action::Throttle => return challenge::order(client, request, verdict),
+        Action::Allow | Action::Observe => request.allowed = true,
+        Action::Deny | Action::Tarpit => {}
+    }
     request.verdict = verdict;
-    if !refuses {
-        request.allowed = true;
+    if request.allowed {
         return Ok(());
     }
     if request.app().mode == Mode::Observe {
@@ -426,6 +433,7 @@ async fn on_end(client: &mut Client, request: &mut Request, stop: Option<Stop>) 
         Some(Stop::Refused) => Some(Answer::Reply(Reply::REFUSED)),
         Some(Stop::Answered(reply)) => Some(Answer::Reply(reply)),
         Some(Stop::Routed) => Some(Answer::OfRoute),
+        Some(Stop::Challenged) => Some(Answer::OfChallenge),
         Some(Stop::Cut(Cut::Timeout)) if !request.replied => {
             client.control.clear_timeout();
             faulty(request, FramingFault::HeadTimeout);
@@ -473,6 +481,8 @@ enum Answer {
     Reply(Reply),
     /// What the request's route says.
     OfRoute,
+    /// A challenge, or the way back from one.
+    OfChallenge,
 }
 
 /// Writes an answer of our own; false if the client did not take it.
@@ -494,6 +504,9 @@ async fn answer(client: &mut Client, request: &mut Request, own: Answer) -> bool
     if matches!(own, Answer::Reply(Reply { status: 429, .. }) | Answer::OfRoute) {
         fields.extend_from_slice(&request.rate_fields);
     }
+    if matches!(own, Answer::Reply(Reply { status: 405, .. })) {
+        encode::field(&mut fields, b"Allow", b"GET, HEAD");
+    }
     let parts = request.handling().map(|handling| &*handling.parts);
     if let Some(edits) = parts.and_then(|parts| parts.responses.as_ref()) {
         edits.write_own(&mut fields, &said);
@@ -506,6 +519,8 @@ async fn answer(client: &mut Client, request: &mut Request, own: Answer) -> bool
             (reply.status, !form.without_body)
         }
         Answer::OfRoute => act::write(out, request, &said, close, &fields),
+        // Fields of the policy could forbid its script to run.
+        Answer::OfChallenge => challenge::write(out, said.secure, request, (form, close), &id),
     };
     let written = out.len() - before;
     if audits {

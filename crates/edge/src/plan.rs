@@ -75,6 +75,8 @@ pub struct AppPlan {
     pub limits: AppLimits,
     /// Who may ask; `None`: everybody.
     pub networks: Option<Arc<NetworkSets>>,
+    /// Each of its clients is asked for a proof first.
+    pub challenges: bool,
     /// How often its clients may ask.
     pub rates: Vec<RateRule>,
     /// Peers whose forwarding fields are believed.
@@ -242,6 +244,7 @@ impl AppPlan {
             scope: None,
             limits: AppLimits::default(),
             networks: None,
+            challenges: false,
             rates: Vec::new(),
             trust_forwarded: PrefixSet::default(),
             handling: None,

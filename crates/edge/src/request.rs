@@ -7,9 +7,12 @@ use std::time::Instant;
 use bytes::Bytes;
 use phalanx_inspect::Audit;
 use phalanx_model::counters::Phase;
-use phalanx_model::{FramingFault, HttpVersion, Phases, Reason, RequestHead, RequestId, Signal, Verdict};
+use phalanx_model::{
+    ChallengeStep, FramingFault, HttpVersion, Phases, Reason, RequestHead, RequestId, Signal, Verdict,
+};
 
 use crate::audit::Fields;
+use crate::challenge;
 use crate::client::{Arrived, Client};
 use crate::client_address::{self, Disbelief};
 use crate::client_certificate::is_opened_for;
@@ -70,6 +73,12 @@ pub(crate) struct Request {
     pub(crate) phases: Phases,
     pub(crate) trace: TraceContext,
     pub(crate) view_revision: u64,
+    /// What it had to do with a challenge.
+    pub(crate) challenge: Option<ChallengeStep>,
+    /// What a challenge, or the answer to one, leads to.
+    pub(crate) outcome: Option<Box<challenge::Outcome>>,
+    /// Others of its client came to the same, and are kept as evidence: this one is in the access log alone.
+    pub(crate) repeats: bool,
     /// Header fields that tell the client what is left of rate limits, as they are sent; empty where none does.
     pub(crate) rate_fields: Vec<u8>,
 }
@@ -127,6 +136,9 @@ impl Request {
             phases: Phases { head_us, ..Phases::default() },
             trace,
             view_revision: worker.shared.view.load().revision,
+            challenge: None,
+            outcome: None,
+            repeats: false,
             rate_fields: Vec::new(),
         }
     }

@@ -8,7 +8,7 @@ use std::time::Instant;
 use hashbrown::HashMap;
 use parking_lot::Mutex;
 use phalanx_decide::rate::RateTable;
-use phalanx_decide::{Arrivals, GoodTraffic, StrikeTable};
+use phalanx_decide::{Arrivals, Challenges, GoodTraffic, StrikeTable, Throttled};
 use phalanx_model::net::actor_ip;
 
 use crate::overload::Pressure;
@@ -32,6 +32,10 @@ pub struct NodeTables {
     pub held: HeldCounts,
     /// Counts of rate limits.
     pub rates: RateCounting,
+    /// How clients fare with challenges.
+    pub challenges: Challenges,
+    /// Counts of whoever is throttled.
+    pub throttled: Throttled,
     /// How clients fare while a policy is on trial.
     pub trial: TrialCounts,
     /// How short the node runs of what it needs.

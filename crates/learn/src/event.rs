@@ -331,6 +331,7 @@ mod tests {
             check: None,
             http_print: Some("1:host,accept".into()),
             balancer: None,
+            challenge: None,
             audit: None,
         }
     }

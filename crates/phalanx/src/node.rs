@@ -34,6 +34,7 @@ pub(crate) use life::{Birth, Remains};
 
 use crate::check_settings::CheckSettings;
 use crate::crowdsec::Crowdsec;
+use crate::edge_keys::EdgeKeys;
 use crate::enrolment::{self, Counter, Enrolment, Offices};
 use crate::life::sandbox::Confinement;
 use crate::life::{Purpose, Sockets, at_leisure};
@@ -390,13 +391,7 @@ async fn start_core(
     };
     // Also without a word in the settings: an enrolled node is told by its authority where the others are.
     let counts_jointly = settings.fleet.is_some() || fleet_settings.nats.is_some();
-    let secret = fleet_settings.secret.as_ref();
-    let rate_hash_key = counts_jointly.then(|| crate::rates::hash_key(&fleet_settings.fleet_id, secret));
-    let sticky_key = match counts_jointly {
-        true => crate::rates::hash_key(&format!("{}, cookies", fleet_settings.fleet_id), secret),
-        false => own_key(&keys),
-    };
-    let keys_of_edge = (rate_hash_key, sticky_key);
+    let keys_of_edge = EdgeKeys::of(&fleet_settings, &keys, counts_jointly, material.tickets());
     let bound =
         bind_edge(settings, (keys_of_edge, material.identities()), (admin, &birth.start.sockets), shared)?;
     let edge = bound.handle();
@@ -423,13 +418,11 @@ async fn share_material(
     clock: &Arc<dyn Clock>,
     tasks: &mut JoinSet<()>,
 ) -> anyhow::Result<()> {
-    if settings.tls.listeners.is_empty() {
-        return Ok(());
-    }
+    // Also without a listener for TLS: passes may be signed with what is made of them.
     // Keys of a process before: a revocation may have come since they were on their way.
     crate::tickets_port::begin(fleet, &material.tickets(), clock.now_ms());
     tasks.spawn(crate::tickets_port::follow(fleet.clone(), material.tickets(), Arc::clone(clock)));
-    if let Some(acme) = &settings.tls.acme {
+    if let Some(acme) = settings.tls.acme.as_ref().filter(|_| !settings.tls.listeners.is_empty()) {
         let shown = (keeper.plan(), Arc::clone(material));
         tasks.spawn(crate::acme_port::start(acme, fleet, shown, Arc::clone(clock)).await?);
     }
@@ -542,15 +535,9 @@ fn check_listeners(settings: &Settings) -> Vec<CheckListen> {
     settings.checks.iter().zip(with_places).map(|(one, place)| one.for_edge(place)).collect()
 }
 
-/// What a node of no fleet makes cookies with: its own, and the same after each start. Ed25519 signs the same text the same way.
-fn own_key(keys: &FleetKeys) -> [u8; 16] {
-    let digest = phalanx_trust::sha256(&keys.node.sign(b"phalanx cookies"));
-    digest.first_chunk().copied().unwrap_or_default()
-}
-
 fn bind_edge(
     settings: &Settings,
-    ((rate_hash_key, sticky_key), identities): ((Option<[u8; 16]>, [u8; 16]), Identities),
+    (keys, identities): (EdgeKeys, Identities),
     (admin, sockets): (SocketAddr, &Sockets),
     shared: EdgeShared,
 ) -> anyhow::Result<Edge> {
@@ -570,8 +557,9 @@ fn bind_edge(
     edge_settings.trace = settings.trace;
     edge_settings.limits = crate::limit_settings::within_machine(&settings.limits);
     edge_settings.identities = identities;
-    edge_settings.sticky_key = sticky_key;
-    if let Some(key) = rate_hash_key {
+    edge_settings.sticky_key = keys.sticky;
+    edge_settings.pass_keys = keys.passes;
+    if let Some(key) = keys.rates {
         edge_settings.rate_hash_key = key;
     }
     let checks: Vec<_> = settings.checks.iter().map(|one| one.address).collect();

@@ -16,6 +16,7 @@ use crate::toml_text::{At, Text};
 use crate::units::{duration_ms, size_bytes};
 use crate::{Diagnostic, Level};
 
+mod challenge;
 mod client_address;
 mod client_certificate;
 mod compression;
@@ -70,6 +71,8 @@ impl Check<'_> {
                 None => loopback(),
             },
             strikes: self.strikes(&raw.strikes),
+            challenge: self.challenge(&raw.challenge),
+            throttle: self.throttle(&raw.throttle),
             apps: raw.apps.iter_mut().map(|app| self.app(app, with_file)).collect(),
             cdn_networks: raw.cdn_networks.as_ref().map(|file| self.folder.join(file)),
         };
@@ -124,6 +127,7 @@ impl Check<'_> {
             paranoia: self.within("paranoia", raw.paranoia.as_ref(), 1..=4, PARANOIA_DEFAULT),
             classes: self.classes(&raw.classes),
             on_error: raw.on_error.unwrap_or_default(),
+            challenge: raw.challenge.unwrap_or_default(),
             networks: self.networks(&raw.allow_networks, &raw.deny_networks),
             limits: self.limits(&raw.limits, Limits::default()),
             rate_limits: self.rate_limits(&raw.rate_limits),

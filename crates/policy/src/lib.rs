@@ -25,6 +25,7 @@ pub mod raw;
 pub mod route;
 
 pub mod cdn;
+pub mod challenge;
 mod check;
 
 pub mod baseline;
@@ -32,6 +33,7 @@ pub mod seclang;
 
 pub use balance::{Balance, Server, Upstreams, WhenAllDown};
 pub use baseline::baseline;
+pub use challenge::{Challenge, ChallengeUse, Throttle};
 pub use check::parse_policy;
 pub use compression::{Compression, ContentCoding};
 pub use diagnostic::{Diagnostic, Level};

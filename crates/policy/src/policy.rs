@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use crate::Diagnostic;
 use crate::balance::Upstreams;
+use crate::challenge::{Challenge, ChallengeUse, Throttle};
 use crate::client_certificate::ClientCertificate;
 use crate::compression::Compression;
 use crate::handling::{Expiry, Handling};
@@ -29,6 +30,10 @@ pub struct Policy {
     pub operator_networks: Vec<Prefix>,
     /// When strikes become a ban.
     pub strikes: Strikes,
+    /// What a challenge asks of a client.
+    pub challenge: Challenge,
+    /// How often whoever is throttled may ask.
+    pub throttle: Throttle,
     /// A file with networks of content delivery networks, beside those that the product brings.
     pub cdn_networks: Option<PathBuf>,
 }
@@ -54,6 +59,8 @@ pub struct App {
     pub classes: Classes,
     /// What is done when a rule or parser fails on a request.
     pub on_error: OnError,
+    /// Which clients are asked for a proof first.
+    pub challenge: ChallengeUse,
     /// Who may ask at all.
     pub networks: Networks,
     /// How much is taken, held and waited for.
@@ -291,6 +298,7 @@ impl Policy {
             paranoia: PARANOIA_DEFAULT,
             classes: Classes::default(),
             on_error: OnError::Deny,
+            challenge: ChallengeUse::default(),
             networks: Networks::default(),
             limits: Limits::default(),
             rate_limits: Vec::new(),
@@ -310,6 +318,8 @@ impl Policy {
             allow: Vec::new(),
             operator_networks: loopback(),
             strikes: Strikes::default(),
+            challenge: Challenge::default(),
+            throttle: Throttle::default(),
             cdn_networks: None,
         })
     }

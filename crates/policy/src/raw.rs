@@ -4,17 +4,20 @@ use phalanx_model::Confidence;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use crate::challenge::ChallengeUse;
 use crate::origin_tls::{Protocol, ProxyProtocol};
 use crate::policy::{ClassUse, Mode, OnError};
 use crate::rate_limit::{RateAction, RateScope};
 use crate::toml_text::At;
 
+pub mod challenge;
 pub mod client_certificate;
 pub mod compression;
 pub mod origin_tls;
 pub mod routes;
 pub mod upstreams;
 
+use challenge::{RawChallenge, RawThrottle};
 use client_certificate::RawClientCertificate;
 use compression::RawCompression;
 use origin_tls::RawOriginTls;
@@ -37,6 +40,12 @@ pub struct RawPolicy {
     /// When strikes become a ban.
     #[serde(default)]
     pub strikes: RawStrikes,
+    /// What a challenge asks of a client.
+    #[serde(default)]
+    pub challenge: RawChallenge,
+    /// How often whoever is throttled may ask.
+    #[serde(default)]
+    pub throttle: RawThrottle,
     /// The apps.
     #[serde(default)]
     pub apps: Vec<At<RawApp>>,
@@ -103,6 +112,8 @@ pub struct RawApp {
     pub classes: RawClasses,
     /// What is done when a rule or parser fails on a request. "deny" if not given.
     pub on_error: Option<OnError>,
+    /// "ordered": clients that a decision is about are asked for a proof first; "always": all of them. "ordered" if not given.
+    pub challenge: Option<ChallengeUse>,
     /// Networks whose clients may ask; all others get 403. All may if not given.
     #[serde(default)]
     pub allow_networks: Vec<At<String>>,

@@ -6,6 +6,8 @@ mod support;
 #[cfg(test)]
 mod bodies;
 #[cfg(test)]
+mod challenges;
+#[cfg(test)]
 mod check;
 #[cfg(test)]
 mod client_certificates;
