@@ -75,7 +75,7 @@ pub struct AppPlan {
     pub limits: AppLimits,
     /// Who may ask; `None`: everybody.
     pub networks: Option<Arc<NetworkSets>>,
-    /// Each of its clients is asked for a proof first.
+    /// Each of its clients is challenged first.
     pub challenges: bool,
     /// How often its clients may ask.
     pub rates: Vec<RateRule>,

@@ -89,8 +89,8 @@ impl Reply {
     pub(crate) const CHALLENGED: Self = Self {
         status: 403,
         code: "challenge",
-        title: "Proof required",
-        text: "A proof is asked of this client first. Please open the site in a browser. Request id:",
+        title: "Challenge",
+        text: "Clients are challenged here first. Please open the site in a browser. Request id:",
         retry_after_s: 0,
     };
     /// Of what is reserved for the node itself, and where nothing is.

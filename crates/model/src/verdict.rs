@@ -37,8 +37,8 @@ pub enum Reason {
     AllowListed,
     /// Policy lets no client of its network ask there.
     Network,
-    /// Policy asks every client there for a proof first.
-    Proof,
+    /// Every client there is challenged first, or this one answered a challenge too early.
+    Challenge,
     /// A rule interrupted the transaction.
     Rule {
         /// The interrupting rule's id.

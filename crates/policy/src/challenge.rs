@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use crate::Rate;
 
-/// Which clients of an app or route are asked for a proof first.
+/// Which clients of an app or route are challenged first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, serde::Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ChallengeUse {

@@ -59,7 +59,7 @@ pub struct App {
     pub classes: Classes,
     /// What is done when a rule or parser fails on a request.
     pub on_error: OnError,
-    /// Which clients are asked for a proof first.
+    /// Which clients are challenged.
     pub challenge: ChallengeUse,
     /// Who may ask at all.
     pub networks: Networks,

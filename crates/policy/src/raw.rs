@@ -112,7 +112,7 @@ pub struct RawApp {
     pub classes: RawClasses,
     /// What is done when a rule or parser fails on a request. "deny" if not given.
     pub on_error: Option<OnError>,
-    /// "ordered": clients that a decision is about are asked for a proof first; "always": all of them. "ordered" if not given.
+    /// "ordered": clients that a decision is about are challenged; "always": all of them. "ordered" if not given.
     pub challenge: Option<ChallengeUse>,
     /// Networks whose clients may ask; all others get 403. All may if not given.
     #[serde(default)]

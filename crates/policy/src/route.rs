@@ -95,7 +95,7 @@ pub struct Own {
     pub classes: Classes,
     /// What is done when a rule or parser fails.
     pub on_error: OnError,
-    /// Which clients are asked for a proof first.
+    /// Which clients are challenged.
     pub challenge: ChallengeUse,
     /// Who may ask at all.
     pub networks: Networks,

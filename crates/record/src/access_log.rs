@@ -197,7 +197,7 @@ fn reason(reason: &Reason) -> (&'static str, Option<String>) {
         Reason::Clean => ("clean", None),
         Reason::AllowListed => ("allow_listed", None),
         Reason::Network => ("network", None),
-        Reason::Proof => ("proof", None),
+        Reason::Challenge => ("challenge", None),
         Reason::Rule { rule } => ("rule", Some(rule.to_string())),
         Reason::Decision { decision } => ("decision", Some(decision.id.to_string())),
         Reason::Framing { fault } => ("framing", Some(fault.to_string())),

@@ -186,7 +186,7 @@ impl Explanation {
             Reason::Network => String::from(
                 "`allow_networks` or `deny_networks` of its app or route keeps the client's network out.",
             ),
-            Reason::Proof => String::from("Its app asks every client for a proof first."),
+            Reason::Challenge => String::from("Its app challenges every client first."),
             Reason::Rule { rule } => self.rule_reason(*rule),
             Reason::Decision { decision } => format!(
                 "A standing {} of {} is in force from {} to {}, written by {} (decision {}): {}{}.",

@@ -1,4 +1,4 @@
-//! Clients are asked for a proof before they are served: because a standing decision says so, or an app's policy.
+//! Clients are challenged before they are served: because a standing decision says so, or an app's policy.
 //!
 //! Flow in names: a request -> [`order`] or [`check_app`] -> a good [`Pass`] in its cookie: it goes on; else a [`Task`], as a page that
 //! works for the visitor, or as JSON -> [`answer`] at [`PLACE`] -> a [`Pass`], and back to what was asked for.
@@ -43,7 +43,7 @@ pub(crate) enum Outcome {
     Back { to: Vec<u8>, pass: Option<(String, u64)> },
 }
 
-/// Enforces an order that asks for a proof or slows its actor.
+/// Enforces an order that challenges or slows its actor.
 pub(crate) fn order(client: &Client, request: &mut Request, verdict: Verdict) -> Result<(), Stop> {
     match verdict.action {
         Action::Throttle => slow(client, request, verdict),
@@ -52,13 +52,13 @@ pub(crate) fn order(client: &Client, request: &mut Request, verdict: Verdict) ->
     }
 }
 
-/// Asks a client of an app that asks all of them.
+/// Challenges a client of an app that challenges all of them.
 pub(crate) fn check_app(client: &Client, request: &mut Request) -> Result<(), Stop> {
     let spared = || request.allowed || request.challenge.is_some() || client.is_for_nobody();
     if !request.app().challenges || spared() || request.plan.decide.is_exempt(request.client) {
         return Ok(());
     }
-    let verdict = Verdict { action: Action::Challenge, status: STATUS, ..Verdict::allow(Reason::Proof) };
+    let verdict = Verdict { action: Action::Challenge, status: STATUS, ..Verdict::allow(Reason::Challenge) };
     demand(client, request, verdict)
 }
 
@@ -108,7 +108,7 @@ fn slow(client: &Client, request: &mut Request, verdict: Verdict) -> Result<(), 
     refuse(request, verdict, Stop::Answered(Reply::too_many(slowed.retry_after_s)))
 }
 
-/// Lets a client go on that has passed, and asks any other for a proof.
+/// Lets a client go on that has passed, and challenges any other.
 fn demand(client: &Client, request: &mut Request, verdict: Verdict) -> Result<(), Stop> {
     let shared = &client.worker.shared;
     let mut step = ChallengeStep::Given;
@@ -207,7 +207,8 @@ fn early(request: &mut Request, task: &Task, to: Vec<u8>) {
     let text = String::from_utf8_lossy(Said::read(query(&request.head)).task).into_owned();
     let hardship = Hardship { bits: task.bits, wait_s: task.wait_s, is_evidence: false };
     request.challenge = Some(ChallengeStep::Failed);
-    request.verdict = Verdict { action: Action::Challenge, status: STATUS, ..Verdict::allow(Reason::Proof) };
+    request.verdict =
+        Verdict { action: Action::Challenge, status: STATUS, ..Verdict::allow(Reason::Challenge) };
     request.repeats = true;
     request.outcome = Some(Box::new(Outcome::Ask { text, hardship, to, note: Some(Note::Early) }));
 }

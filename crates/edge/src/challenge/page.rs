@@ -73,7 +73,7 @@ impl Page<'_> {
     /// As a program reads it (RFC 9457). One that can work may do as a page does.
     pub(super) fn problem(&self) -> Body {
         let text = format!(
-            "{{\"type\":\"urn:phalanx:challenge\",\"title\":\"Proof of work required\",\"status\":{STATUS},\
+            "{{\"type\":\"urn:phalanx:challenge\",\"title\":\"Work required\",\"status\":{STATUS},\
              \"detail\":\"Open the site in a browser, or find a number for which the SHA-256 of task, a colon and the number begins with \
              so many zero bits, GET answer_at with task and answer, and send the cookie that you get.\",\
              \"error\":\"challenge\",\"request_id\":\"{id}\",\"task\":\"{task}\",\"bits\":{bits},\"answer_at\":\"{place}\"}}\n",

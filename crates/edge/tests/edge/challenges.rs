@@ -1,4 +1,4 @@
-//! Clients that are asked for a proof, and such that are slowed.
+//! Clients that are challenged, and such that are slowed.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -325,7 +325,7 @@ async fn an_app_that_observes_challenges_nobody_and_says_so() {
     node.order(DecisionKind::Throttle, ip("192.0.2.2"));
     assert_eq!(ask(&node, "192.0.2.1", "GET /", "").await.head.status, 200);
     let (event, ..) = node.security_request().await;
-    assert_eq!((event.verdict.action, event.verdict.reason), (Action::Observe, Reason::Proof));
+    assert_eq!((event.verdict.action, event.verdict.reason), (Action::Observe, Reason::Challenge));
     for _ in 0..4 {
         assert_eq!(ask(&node, "192.0.2.2", "GET /", "").await.head.status, 200);
     }

@@ -84,7 +84,7 @@ struct Whom {
 enum Kind {
     /// Refuse
     Ban,
-    /// Ask for a proof of work first
+    /// Ask for some work, or patience, first
     Challenge,
     /// Answer 429 beyond a low rate
     Throttle,

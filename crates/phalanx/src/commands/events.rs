@@ -143,7 +143,7 @@ fn why(row: &EventRow) -> String {
         (Reason::Upstream { error }, _) => format!("upstream: {error}"),
         (Reason::AllowListed, _) => String::from("allow-listed"),
         (Reason::Network, _) => String::from("network"),
-        (Reason::Proof, _) => String::from("proof"),
+        (Reason::Challenge, _) => String::from("challenge"),
         (Reason::Clean, None) => String::from("-"),
     }
 }

@@ -62,7 +62,7 @@ pub struct RawRoute {
     pub classes: Option<RawClasses>,
     /// What is done when a rule or parser fails on a request.
     pub on_error: Option<OnError>,
-    /// "always": all clients are asked for a proof first; "ordered": those that a decision is about.
+    /// "always": all clients are challenged; "ordered": those that a decision is about.
     pub challenge: Option<ChallengeUse>,
     /// Networks whose clients may ask, in the place of the app's; `[]` for all.
     pub allow_networks: Option<Vec<At<String>>>,
