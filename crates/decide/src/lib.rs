@@ -18,6 +18,7 @@ mod table;
 pub mod rate;
 
 pub mod challenge;
+pub mod crawler;
 pub mod throttle;
 
 pub mod provenance;
@@ -25,6 +26,7 @@ pub mod verdict;
 
 pub use arrivals::{Arrival, Arrivals};
 pub use challenge::{ChallengeRules, Challenges, Hardship, PassUsed};
+pub use crawler::{Claimed, Claims, Crawler, Looked};
 pub use good::{GoodActor, GoodTraffic};
 pub use plan::{DecidePlan, Mode, OnError, StrikeRules};
 pub use provenance::Provenance;

@@ -6,10 +6,11 @@ use std::sync::Arc;
 
 use hashbrown::HashMap;
 use phalanx_decide::rate::{Pace, Quota, RateKeyPart, RateRule, RateScope};
-use phalanx_decide::{ChallengeRules, DecidePlan, Mode, OnError, StrikeRules, ThrottleRules};
+use phalanx_decide::{ChallengeRules, Crawler, DecidePlan, Mode, OnError, StrikeRules, ThrottleRules};
 use phalanx_inspect::{Collections, CompileOptions, Program, Scope};
 use phalanx_model::PrefixSet;
 use phalanx_policy::cdn::{self, Cdn};
+use phalanx_policy::crawler;
 use phalanx_policy::policy;
 use phalanx_policy::seclang::ir::RuleEngine;
 use phalanx_policy::seclang::{LoadOptions, load_dirs_from, load_texts, read_text};
@@ -102,6 +103,7 @@ impl EdgePlan {
                 pass_ms: policy.challenge.pass_ms,
                 by_waiting: policy.challenge.without_scripts,
             },
+            crawlers: crawlers(files, policy)?,
             throttle: ThrottleRules::new(
                 policy.throttle.rate.count,
                 policy.throttle.rate.period_ms,
@@ -119,6 +121,26 @@ fn cdns(files: Files<'_>, policy: &Policy) -> Result<BTreeMap<String, Cdn>, Vec<
     let text = read_text(files, &name)
         .map_err(|(line, message)| vec![Diagnostic::error(name.as_str(), line, message)])?;
     cdn::read(&name, &text, cdn::built_in())
+}
+
+/// Crawlers that are known: the product's, and those of the policy's own file.
+fn crawlers(files: Files<'_>, policy: &Policy) -> Result<Arc<[Crawler]>, Vec<Diagnostic>> {
+    let known = match &policy.crawlers {
+        None => crawler::built_in().clone(),
+        Some(file) => {
+            let name = file.display().to_string();
+            let text = read_text(files, &name)
+                .map_err(|(line, message)| vec![Diagnostic::error(name.as_str(), line, message)])?;
+            crawler::read(&name, &text, crawler::built_in())?
+        }
+    };
+    let compiled = known.into_iter().map(|(name, known)| Crawler {
+        agents: known.agents,
+        domains: known.domains,
+        networks: prefixes(&known.networks),
+        ..Crawler::new(&name)
+    });
+    Ok(compiled.collect())
 }
 
 /// How the app's forwarders tell their clients' addresses, and who they are where a preset says it.

@@ -10,6 +10,7 @@ use phalanx_model::{AccessEvent, Action, Confidence, Reason, RuleClass, Security
 use crate::audit;
 use crate::client::Client;
 use crate::client_address;
+use crate::crawlers;
 use crate::mask::{TEXT_BYTES_MAX, mask_referer, mask_target, text};
 use crate::overload;
 use crate::request::Request;
@@ -22,6 +23,7 @@ pub(crate) fn record(client: &Client, request: &mut Request) {
     finish_inspection(client, request);
     note_attack(client, request);
     note_disbelief(request);
+    crawlers::note_false_claim(request);
     count(&worker.counters, request);
     count_classes(&worker.counters, request);
     trial::note(client, request);

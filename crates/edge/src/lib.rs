@@ -26,6 +26,7 @@ mod ask;
 mod audit;
 pub mod challenge;
 pub mod client_address;
+mod crawlers;
 mod events;
 mod exchange;
 mod hosts;

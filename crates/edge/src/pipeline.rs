@@ -21,6 +21,7 @@ use crate::check;
 use crate::client::Client;
 use crate::client_certificate;
 use crate::control::{Activity, Cut};
+use crate::crawlers;
 use crate::events;
 use crate::exchange::{Exchange, Held, count_body, faulty, is_stream};
 use crate::forward::went_in_a_circle;
@@ -128,6 +129,7 @@ fn on_request_head(client: &mut Client, request: &mut Request) -> Result<(), Sto
     client.control.agent.set(Some(request.agent));
     let fault = request.head.faults.first().copied();
     if fault.is_none() {
+        crawlers::look(client, request);
         check_standing(client, request)?;
         check_network(client, request)?;
         overload::check(client, request)?;
@@ -178,6 +180,9 @@ pub(crate) fn check_standing(client: &Client, request: &mut Request) -> Result<(
     let Some(verdict) = verdict else {
         return Ok(());
     };
+    if crawlers::spares(request, &verdict) {
+        return Ok(());
+    }
     match verdict.action {
         Action::Challenge | Action::Throttle => return challenge::order(client, request, verdict),
         Action::Allow | Action::Observe => request.allowed = true,
@@ -398,7 +403,7 @@ fn judge(client: &Client, request: &mut Request) -> Result<(), Stop> {
 
 /// Counts a refusal against its client; the last strike needed makes a proposal.
 fn count_strike(client: &Client, request: &mut Request) {
-    if client.is_for_nobody() {
+    if client.is_for_nobody() || crawlers::is_verified(request) {
         return;
     }
     let shared = &client.worker.shared;

@@ -16,6 +16,7 @@ use crate::challenge;
 use crate::client::{Arrived, Client};
 use crate::client_address::{self, Disbelief};
 use crate::client_certificate::is_opened_for;
+use crate::crawlers;
 use crate::http1::FieldKind;
 use crate::http1::fields::{KnownFields, list};
 use crate::plan::{AppPlan, LocalPlan, Met};
@@ -73,6 +74,8 @@ pub(crate) struct Request {
     pub(crate) phases: Phases,
     pub(crate) trace: TraceContext,
     pub(crate) view_revision: u64,
+    /// The crawler that its client says that it is.
+    pub(crate) claim: Option<crawlers::Claim>,
     /// What it had to do with a challenge.
     pub(crate) challenge: Option<ChallengeStep>,
     /// What a challenge, or the answer to one, leads to.
@@ -136,6 +139,7 @@ impl Request {
             phases: Phases { head_us, ..Phases::default() },
             trace,
             view_revision: worker.shared.view.load().revision,
+            claim: None,
             challenge: None,
             outcome: None,
             repeats: false,

@@ -8,9 +8,10 @@ use std::time::Instant;
 use hashbrown::HashMap;
 use parking_lot::Mutex;
 use phalanx_decide::rate::RateTable;
-use phalanx_decide::{Arrivals, Challenges, GoodTraffic, StrikeTable, Throttled};
+use phalanx_decide::{Arrivals, Challenges, Claims, GoodTraffic, StrikeTable, Throttled};
 use phalanx_model::net::actor_ip;
 
+use crate::crawlers::Questions;
 use crate::overload::Pressure;
 use crate::settings::EdgeLimits;
 use crate::trial::TrialCounts;
@@ -34,6 +35,10 @@ pub struct NodeTables {
     pub rates: RateCounting,
     /// How clients fare with challenges.
     pub challenges: Challenges,
+    /// Who says that it is a crawler, and whether it is.
+    pub claims: Claims,
+    /// Which of these claims are to be looked into.
+    pub questions: Questions,
     /// Counts of whoever is throttled.
     pub throttled: Throttled,
     /// How clients fare while a policy is on trial.

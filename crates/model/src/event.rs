@@ -109,14 +109,16 @@ pub enum ChallengeStep {
     Failed,
     /// It showed that its client has passed one.
     Passed,
+    /// It is from a crawler that was verified, and such are not challenged.
+    Spared,
     /// It showed a pass that is not its client's, is over, or was shown from too many networks; it was answered with a challenge.
     Refused,
 }
 
 impl ChallengeStep {
     /// All of them, in order.
-    pub const ALL: [Self; 6] =
-        [Self::Given, Self::Solved, Self::Waited, Self::Failed, Self::Passed, Self::Refused];
+    pub const ALL: [Self; 7] =
+        [Self::Given, Self::Solved, Self::Waited, Self::Failed, Self::Passed, Self::Spared, Self::Refused];
 
     /// Its name, as in metrics.
     pub fn name(self) -> &'static str {
@@ -126,6 +128,7 @@ impl ChallengeStep {
             Self::Waited => "waited",
             Self::Failed => "failed",
             Self::Passed => "passed",
+            Self::Spared => "spared",
             Self::Refused => "refused",
         }
     }

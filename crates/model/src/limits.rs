@@ -369,3 +369,9 @@ pub const THROTTLE_PER_MINUTE: u32 = 60;
 pub const THROTTLE_BURST: u32 = 30;
 /// How many times that all clients together have whom an order about a network, country or kind of client is about.
 pub const THROTTLE_TOGETHER: u32 = 20;
+/// Crawlers that are known by name; the User-Agent of each connection is compared with all of them.
+pub const CRAWLERS_MAX: usize = 64;
+/// Networks of one crawler.
+pub const CRAWLER_NETWORKS_MAX: usize = 2_048;
+/// Addresses that say that they are crawlers, and what is known of that. At about 72 bytes each it stays below 2 MiB.
+pub const CRAWLER_CLAIMS_MAX: usize = 16_384;

@@ -24,9 +24,11 @@ pub(crate) fn features(policy: &Policy) -> Vec<String> {
         challenge,
         throttle,
         cdn_networks,
+        crawlers,
     } = policy;
     note(&mut used, "challenges", *challenge != Challenge::default() || *throttle != Throttle::default());
     note(&mut used, "client-address", cdn_networks.is_some());
+    note(&mut used, "challenges", crawlers.is_some());
     apps.iter().for_each(|app| of_app(app, &mut used));
     used.into_iter().map(str::to_owned).collect()
 }

@@ -75,6 +75,7 @@ impl Check<'_> {
             throttle: self.throttle(&raw.throttle),
             apps: raw.apps.iter_mut().map(|app| self.app(app, with_file)).collect(),
             cdn_networks: raw.cdn_networks.as_ref().map(|file| self.folder.join(file)),
+            crawlers: raw.crawlers.as_ref().map(|file| self.folder.join(file)),
         };
         if policy.apps.is_empty() && self.found.is_empty() {
             self.found.push(

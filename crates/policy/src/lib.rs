@@ -27,6 +27,7 @@ pub mod route;
 pub mod cdn;
 pub mod challenge;
 mod check;
+pub mod crawler;
 
 pub mod baseline;
 pub mod seclang;

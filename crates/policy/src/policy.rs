@@ -36,6 +36,8 @@ pub struct Policy {
     pub throttle: Throttle,
     /// A file with networks of content delivery networks, beside those that the product brings.
     pub cdn_networks: Option<PathBuf>,
+    /// A file with crawlers, beside those that the product knows.
+    pub crawlers: Option<PathBuf>,
 }
 
 /// One protected application.
@@ -321,6 +323,7 @@ impl Policy {
             challenge: Challenge::default(),
             throttle: Throttle::default(),
             cdn_networks: None,
+            crawlers: None,
         })
     }
 }

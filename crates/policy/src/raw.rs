@@ -37,6 +37,8 @@ pub struct RawPolicy {
     pub operator_networks: Option<Vec<At<String>>>,
     /// A file with networks of content delivery networks, newer than those that the product brings, or others.
     pub cdn_networks: Option<String>,
+    /// A file with crawlers, beside those that the product knows, or with what it does not know of them.
+    pub crawlers: Option<String>,
     /// When strikes become a ban.
     #[serde(default)]
     pub strikes: RawStrikes,

@@ -282,6 +282,7 @@ fn challenge(step: ChallengeStep) -> &'static str {
         ChallengeStep::Waited => "It passed a challenge by waiting, as a client without scripts.",
         ChallengeStep::Failed => "It answered a challenge wrongly, too early or late, or once more.",
         ChallengeStep::Passed => "Its client had passed a challenge.",
+        ChallengeStep::Spared => "Its client is a crawler that was verified, and was not challenged.",
         ChallengeStep::Refused => {
             "The pass that it showed was over, another's, or used from too many networks."
         }

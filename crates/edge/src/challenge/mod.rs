@@ -20,6 +20,7 @@ use phalanx_model::{Action, ChallengeStep, HeaderField, Reason, RequestHead, Ver
 
 use crate::balance::slot::cookie;
 use crate::client::Client;
+use crate::crawlers;
 use crate::http1::encode;
 use crate::reply::{Form, Reply};
 use crate::request::Request;
@@ -110,6 +111,10 @@ fn slow(client: &Client, request: &mut Request, verdict: Verdict) -> Result<(), 
 
 /// Lets a client go on that has passed, and challenges any other.
 fn demand(client: &Client, request: &mut Request, verdict: Verdict) -> Result<(), Stop> {
+    if crawlers::is_verified(request) {
+        request.challenge = Some(ChallengeStep::Spared);
+        return Ok(());
+    }
     let shared = &client.worker.shared;
     let mut step = ChallengeStep::Given;
     if let Some(pass) = shown(client, request) {

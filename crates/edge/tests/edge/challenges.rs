@@ -105,7 +105,7 @@ async fn a_client_under_a_challenge_works_and_gets_what_it_asked_for() {
     assert_eq!(node.upstream.state.requests.load(Ordering::Relaxed), 1);
     let apps =
         |step: ChallengeStep| node.count(|counters| &counters.apps.of(0).unwrap().challenges[step as usize]);
-    assert_eq!(ChallengeStep::ALL.map(apps), [1, 1, 0, 0, 1, 0]);
+    assert_eq!(ChallengeStep::ALL.map(apps), [1, 1, 0, 0, 1, 0, 0]);
     assert_eq!(ask(&node, "192.0.2.2", "GET /", "").await.head.status, 200, "others are not asked");
 }
 

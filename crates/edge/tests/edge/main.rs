@@ -14,6 +14,8 @@ mod client_certificates;
 #[cfg(test)]
 mod compression;
 #[cfg(test)]
+mod crawlers;
+#[cfg(test)]
 mod forwarding;
 #[cfg(test)]
 mod framing;
