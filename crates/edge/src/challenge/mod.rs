@@ -81,6 +81,11 @@ pub(crate) fn check_place(client: &Client, request: &mut Request) -> Result<(), 
 }
 
 fn asks_here(request: &Request) -> bool {
+    let target = request.head.target();
+    // The first is what nearly all requests are, and decides without looking for the query.
+    if target.starts_with(b"/") {
+        return target.starts_with(RESERVED);
+    }
     path(&request.head).starts_with(RESERVED)
 }
 
