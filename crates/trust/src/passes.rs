@@ -18,7 +18,7 @@ pub struct PassKeys(Keys);
 
 #[derive(Clone)]
 enum Keys {
-    One(hmac::Key),
+    One(Arc<hmac::Key>),
     OfSite(Arc<Swap<TicketKeys>>),
 }
 
@@ -34,7 +34,7 @@ pub enum SignedFor {
 impl PassKeys {
     /// One key, made of a secret.
     pub fn of_secret(secret: &[u8; 32]) -> Self {
-        Self(Keys::One(hmac::Key::new(hmac::HMAC_SHA256, secret)))
+        Self(Keys::One(Arc::new(hmac::Key::new(hmac::HMAC_SHA256, secret))))
     }
 
     /// One key that nobody else has, and that ends with the process.

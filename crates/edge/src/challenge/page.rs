@@ -9,6 +9,7 @@ use std::sync::LazyLock;
 use data_encoding::BASE64;
 use phalanx_decide::Hardship;
 use phalanx_model::RequestHead;
+use phalanx_model::text::push_decimal;
 
 use super::words::{Words, choose};
 use super::{PLACE, STATUS};
@@ -90,7 +91,7 @@ impl Page<'_> {
 pub(super) fn write_fields(out: &mut Vec<u8>, body: &Body) {
     encode::field(out, b"Content-Type", body.kind);
     out.extend_from_slice(b"Content-Length: ");
-    encode::decimal(out, body.text.len() as u64);
+    push_decimal(out, body.text.len() as u64);
     out.extend_from_slice(b"\r\n");
     if let Some(language) = body.language {
         encode::field(out, b"Content-Language", language.as_bytes());
