@@ -11,6 +11,7 @@ use phalanx_decide::rate::RateTable;
 use phalanx_decide::{Arrivals, Challenges, Claims, GoodTraffic, StrikeTable, Throttled};
 use phalanx_model::net::actor_ip;
 
+use crate::accounts::AccountTables;
 use crate::crawlers::Questions;
 use crate::overload::Pressure;
 use crate::settings::EdgeLimits;
@@ -45,6 +46,8 @@ pub struct NodeTables {
     pub trial: TrialCounts,
     /// How short the node runs of what it needs.
     pub pressure: Pressure,
+    /// Whose sessions are, and how logins are answered.
+    pub accounts: AccountTables,
 }
 
 /// The counts of rate limits, and the steady clock that they go by.

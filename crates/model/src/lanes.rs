@@ -133,6 +133,7 @@ mod tests {
             http_print: None,
             balancer: None,
             challenge: None,
+            deed: None,
             audit: None,
         };
         SecurityEvent::Request { access: Box::new(access), signals: vec![], faults: vec![] }

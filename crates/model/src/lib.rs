@@ -25,10 +25,13 @@ pub mod audit;
 pub mod check;
 pub mod counters;
 pub mod counts;
+pub mod deed;
 pub mod event;
 pub mod lanes;
 pub mod latency;
+pub mod names;
 pub mod secret;
+pub mod shape;
 pub mod swap;
 pub mod text;
 pub mod trace;
@@ -40,11 +43,13 @@ pub use check::CheckKind;
 pub use clock::{Clock, CorrectedClock, ManualClock, SystemClock};
 pub use counts::{CountBatch, CountOf, KeyCount};
 pub use decision::{Author, AuthorRole, Decision, DecisionKind, Recall, Withdrawal};
+pub use deed::{Deed, Outcome};
 pub use event::{
     AccessEvent, ChallengeStep, Event, LedgerEntry, LedgerKind, Phases, Proposal, SecurityEvent, Strike,
 };
 pub use good_clients::{GoodClients, GoodShare, HoldLimits};
 pub use id::{DecisionId, RequestId};
+pub use names::NameKey;
 pub use net::{Prefix, PrefixSet};
 pub use request::{BodyFraming, FramingFault, HeaderField, HttpVersion, RequestHead, Span};
 pub use signal::{Confidence, Edition, RuleClass, RuleInfo, RuleMatch, ScoreChange, Severity, Signal, Step};

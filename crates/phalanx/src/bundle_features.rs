@@ -8,8 +8,8 @@ use std::collections::BTreeSet;
 use phalanx_policy::handling::Handling;
 use phalanx_policy::route::{Own, Route, When};
 use phalanx_policy::{
-    App, Challenge, ChallengeUse, Classes, ClientAddress, Limits, Policy, Protocol, Scheme, Server, Throttle,
-    Upstream, Upstreams,
+    Accounts, App, Challenge, ChallengeUse, Classes, ClientAddress, Detection, Limits, Policy, Protocol,
+    Scheme, Server, Throttle, Upstream, Upstreams,
 };
 
 /// The features of [`phalanx_fleet`]'s list that a policy uses.
@@ -22,11 +22,13 @@ pub(crate) fn features(policy: &Policy) -> Vec<String> {
         operator_networks: _,
         strikes: _,
         challenge,
+        detection,
         throttle,
         cdn_networks,
         crawlers,
     } = policy;
     note(&mut used, "challenges", *challenge != Challenge::default() || *throttle != Throttle::default());
+    note(&mut used, "detection", *detection != Detection::default());
     note(&mut used, "client-address", cdn_networks.is_some());
     note(&mut used, "challenges", crawlers.is_some());
     apps.iter().for_each(|app| of_app(app, &mut used));
@@ -54,6 +56,7 @@ fn of_app(app: &App, used: &mut Used) {
         on_error: _,
         challenge,
         networks,
+        accounts,
         limits,
         rate_limits,
         compression,
@@ -73,6 +76,7 @@ fn of_app(app: &App, used: &mut Used) {
     note(used, "challenges", *challenge != ChallengeUse::default());
     note(used, "networks", !networks.is_open());
     note(used, "rate-limits", !rate_limits.is_empty());
+    note(used, "accounts", *accounts != Accounts::default());
     note(used, "compression", compression.is_some());
     note(used, "passthrough", *passthrough);
     note(used, "tcp", *tcp);
@@ -162,6 +166,7 @@ mod tests {
             ("limits = { body = '1 MiB' }", &[]),
             ("limits = { upstream_total = '1m' }", &["upstreams"]),
             ("compression = true", &["compression"]),
+            ("accounts = { learn = false }", &["accounts"]),
             ("client_certificate = { ca_file = 'a.pem' }", &["client-certificate"]),
             ("deny_networks = ['192.0.2.0/24']", &["networks"]),
             ("health = { failures = 1 }", &["upstreams"]),

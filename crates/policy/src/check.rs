@@ -16,10 +16,12 @@ use crate::toml_text::{At, Text};
 use crate::units::{duration_ms, size_bytes};
 use crate::{Diagnostic, Level};
 
+mod accounts;
 mod challenge;
 mod client_address;
 mod client_certificate;
 mod compression;
+mod detection;
 mod hosts;
 mod networks;
 mod origin_tls;
@@ -73,6 +75,7 @@ impl Check<'_> {
             strikes: self.strikes(&raw.strikes),
             challenge: self.challenge(&raw.challenge),
             throttle: self.throttle(&raw.throttle),
+            detection: self.detection(&raw.detection),
             apps: raw.apps.iter_mut().map(|app| self.app(app, with_file)).collect(),
             cdn_networks: raw.cdn_networks.as_ref().map(|file| self.folder.join(file)),
             crawlers: raw.crawlers.as_ref().map(|file| self.folder.join(file)),
@@ -130,6 +133,7 @@ impl Check<'_> {
             on_error: raw.on_error.unwrap_or_default(),
             challenge: raw.challenge.unwrap_or_default(),
             networks: self.networks(&raw.allow_networks, &raw.deny_networks),
+            accounts: self.accounts(raw),
             limits: self.limits(&raw.limits, Limits::default()),
             rate_limits: self.rate_limits(&raw.rate_limits),
             compression: self.compression(raw.compression.as_ref()),

@@ -7,10 +7,12 @@ use phalanx_model::{Confidence, Prefix, RuleClass, limits};
 use serde::Serialize;
 
 use crate::Diagnostic;
+use crate::accounts::Accounts;
 use crate::balance::Upstreams;
 use crate::challenge::{Challenge, ChallengeUse, Throttle};
 use crate::client_certificate::ClientCertificate;
 use crate::compression::Compression;
+use crate::detection::Detection;
 use crate::handling::{Expiry, Handling};
 use crate::networks::Networks;
 use crate::rate_limit::RateLimit;
@@ -34,6 +36,8 @@ pub struct Policy {
     pub challenge: Challenge,
     /// How often whoever is throttled may ask.
     pub throttle: Throttle,
+    /// What is done about attacks that show over many requests.
+    pub detection: Detection,
     /// A file with networks of content delivery networks, beside those that the product brings.
     pub cdn_networks: Option<PathBuf>,
     /// A file with crawlers, beside those that the product knows.
@@ -65,6 +69,8 @@ pub struct App {
     pub challenge: ChallengeUse,
     /// Who may ask at all.
     pub networks: Networks,
+    /// How its sessions and accounts are known.
+    pub accounts: Accounts,
     /// How much is taken, held and waited for.
     pub limits: Limits,
     /// How often clients may ask, in the order written.
@@ -302,6 +308,7 @@ impl Policy {
             on_error: OnError::Deny,
             challenge: ChallengeUse::default(),
             networks: Networks::default(),
+            accounts: Accounts::default(),
             limits: Limits::default(),
             rate_limits: Vec::new(),
             compression: None,
@@ -322,6 +329,7 @@ impl Policy {
             strikes: Strikes::default(),
             challenge: Challenge::default(),
             throttle: Throttle::default(),
+            detection: Detection::default(),
             cdn_networks: None,
             crawlers: None,
         })

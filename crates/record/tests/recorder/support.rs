@@ -63,6 +63,7 @@ pub(crate) fn access(n: u64) -> AccessEvent {
         http_print: None,
         balancer: None,
         challenge: None,
+        deed: None,
         audit: None,
     }
 }
