@@ -33,7 +33,8 @@ impl Shop {
         let (app, url) = shop()?;
         let folder = tempfile::tempdir().unwrap();
         let log = folder.path().join("access.log");
-        let node = Node::up_in(&folder.path().join("state"), &url, &["--access-log", log.to_str().unwrap()]);
+        let args = ["--access-log", log.to_str().unwrap(), "--trust-forwarded", "127.0.0.1/32"];
+        let node = Node::up_in(&folder.path().join("state"), &url, &args);
         Some(Self { node, _app: app, folder })
     }
 
@@ -84,6 +85,16 @@ fn a_nodes_events_say_who_logged_in_and_how_that_ended() {
     assert!(orders.text().contains("your orders"));
     assert_eq!((&seen["account"], &seen["session"]), (&passed["account"], &passed["session"]), "{line}");
     assert!(!line.contains(cookie.split_once('=').unwrap().1), "{line}");
+
+    // An operator's order about the session holds for who shows it, and for nobody else.
+    let hash = seen["session"].as_str().unwrap();
+    shop.node.cli_json(&["decision", "add", "--session", hash, "--for", "1h", "--reason", "stolen"]);
+    let as_visitor = |cookie: &str| {
+        let fields = [("X-Forwarded-For", "203.0.113.9"), ("Cookie", cookie)];
+        shop.node.get_as("/account", &fields).status
+    };
+    until("the session is refused", || as_visitor(&cookie) == 403);
+    assert_eq!(as_visitor("shop_session=another"), 302);
 
     let json = r#"{"user":{"email":"bob@shop.test","password":"no"}}"#;
     let refused = shop.post("/api/login", "application/json", json);

@@ -248,8 +248,8 @@ const LOGIN_PATHS: [&str; 16] = [
 ];
 /// Fields of a form that is looked through for what they look like.
 const FIELDS_MAX: usize = 48;
-/// Fields that are looked through for a declared one.
-const FIELDS_OF_DECLARED_MAX: usize = 512;
+/// Fields that are looked through for a declared one: more than rule sets let pass as they come.
+const FIELDS_OF_DECLARED_MAX: usize = 1_024;
 /// Of longer names and secrets only the beginning counts.
 const VALUE_BYTES_MAX: usize = 1_024;
 const CARD_BYTES_MAX: usize = 40;
