@@ -32,6 +32,8 @@ mod explain;
 mod fleet;
 mod held;
 mod import;
+#[cfg(test)]
+mod incidents;
 mod observability;
 mod operations;
 mod origins;

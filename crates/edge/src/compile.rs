@@ -98,7 +98,9 @@ impl EdgePlan {
                 max_ban_ms: policy.strikes.max_ban_ms,
             },
         };
-        Ok(Compiled { plan: Self::new(policy.version, decide, apps), warnings: programs.warnings })
+        let mut plan = Self::new(policy.version, decide, apps);
+        plan.detection.clone_from(&policy.detection);
+        Ok(Compiled { plan, warnings: programs.warnings })
     }
 }
 

@@ -8,13 +8,16 @@ use std::collections::BTreeSet;
 use phalanx_policy::handling::Handling;
 use phalanx_policy::route::{Own, Route, When};
 use phalanx_policy::{
-    Accounts, App, Classes, ClientAddress, Limits, Policy, Protocol, Scheme, Server, Upstream, Upstreams,
+    Accounts, App, Classes, ClientAddress, Detection, Limits, Policy, Protocol, Scheme, Server, Upstream,
+    Upstreams,
 };
 
 /// The features of [`phalanx_fleet`]'s list that a policy uses.
 pub(crate) fn features(policy: &Policy) -> Vec<String> {
     let mut used = BTreeSet::new();
-    let Policy { version: _, apps, allow: _, operator_networks: _, strikes: _, cdn_networks } = policy;
+    let Policy { version: _, apps, allow: _, operator_networks: _, strikes: _, detection, cdn_networks } =
+        policy;
+    note(&mut used, "detection", *detection != Detection::default());
     note(&mut used, "client-address", cdn_networks.is_some());
     apps.iter().for_each(|app| of_app(app, &mut used));
     used.into_iter().map(str::to_owned).collect()

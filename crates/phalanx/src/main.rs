@@ -11,6 +11,7 @@ mod acme_port;
 mod acme_settings;
 mod duty;
 mod identity_port;
+mod learning;
 mod limit_settings;
 mod load;
 mod log_settings;
@@ -84,6 +85,8 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Blocklist(command) => commands::blocklist::run(&command),
         Command::Bouncer(args) => commands::bouncer::run(&args),
         Command::Events(args) => commands::events::run(&args),
+        Command::Incidents(args) => commands::incident::list(&args),
+        Command::Incident(command) => commands::incident::run(&command),
         Command::Explain(args) => commands::explain::run(&args),
         Command::Fleet(command) => commands::fleet::run(&command),
         Command::Policy(command) => commands::policy::run(&command),

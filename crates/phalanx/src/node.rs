@@ -22,12 +22,13 @@ use phalanx_model::{
     limits,
 };
 use phalanx_policy::Diagnostic;
-use phalanx_record::{Metrics, MetricsSources, NodeGauges, RecordSettings, Recorder};
+use phalanx_record::{RecordSettings, Recorder};
 use phalanx_trust::{AdminToken, FleetSecret, LoginTickets, Sealer, Sessions};
 use tokio::net::TcpListener;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio::task::{JoinHandle, JoinSet};
 
+mod gauges;
 mod life;
 
 pub(crate) use life::{Birth, Remains};
@@ -35,6 +36,7 @@ pub(crate) use life::{Birth, Remains};
 use crate::check_settings::CheckSettings;
 use crate::crowdsec::Crowdsec;
 use crate::enrolment::{self, Counter, Enrolment, Offices};
+use crate::learning::{self, Learning, Tee};
 use crate::life::sandbox::Confinement;
 use crate::life::{Purpose, Sockets, at_leisure};
 use crate::material_port::MaterialKeeper;
@@ -182,8 +184,9 @@ impl Node {
         let (listeners, admin) = bind_admin(settings, state, &sockets)?;
         let mut crowdsec = Crowdsec::open(settings, state, &sockets)?;
 
-        let (recorder, (events, security)) =
-            open_record(record_settings(settings, state, &sealer, &clock), readers)?;
+        let (tee, mut record) = (Arc::new(Tee::default()), record_settings(settings, state, &sealer, &clock));
+        record.watch = Some(tee.watch());
+        let (recorder, (events, security)) = open_record(record, readers)?;
         let (stop, stopping) = watch::channel(false);
         let policy_version = keeper.describe().version;
         let identity = Identity::establish(settings, state, &sealer, policy_version, clock.now_ms()).await?;
@@ -202,9 +205,17 @@ impl Node {
             enrolment::keep(settings, identity.as_ref(), counter, of_fleet, &stopping, &mut tasks)?;
         let to_share = (events, security);
         let sharing = tokio::spawn(share(to_share, fleet.clone(), lanes.clone(), stopping.clone()));
+        let learning = start_learning(
+            settings,
+            &tee,
+            (&keepers, &edge),
+            (&fleet, &lanes, &clock),
+            &stopping,
+            &mut tasks,
+        )?;
         sockets.check_all_used()?;
         let takeover = birth.start.takeover.clone();
-        let running = Running { keepers, edge, fleet, recorder, lanes, clock, sharing, birth };
+        let running = Running { keepers, edge, fleet, recorder, lanes, clock, sharing, birth, learning };
         let member = (identity, offices, enrolment, tasks);
         let listening = (listeners, admin, token, crowdsec);
         let mut node = running.serve(settings, state, listening, member, (stop, stopping))?;
@@ -254,6 +265,7 @@ struct Running {
     clock: Arc<dyn Clock>,
     sharing: JoinHandle<mpsc::Receiver<SecurityEvent>>,
     birth: Birth,
+    learning: Learning,
 }
 
 impl Running {
@@ -266,7 +278,7 @@ impl Running {
         (identity, offices, enrolment, tasks): Membership,
         (stop, stopping): (watch::Sender<bool>, watch::Receiver<bool>),
     ) -> anyhow::Result<Node> {
-        let Self { keepers, edge, fleet, recorder, lanes, clock, sharing, birth } = self;
+        let Self { keepers, edge, fleet, recorder, lanes, clock, sharing, birth, learning } = self;
         let fault = birth.start.takeover.as_ref().and_then(|takeover| takeover.fault());
         let upgrade_fault = Arc::new(Mutex::new(fault.map(str::to_owned)));
         let stops = Arc::new(AtomicBool::new(false));
@@ -291,10 +303,17 @@ impl Running {
             history: recorder.history(),
             live: recorder.live(),
             recorder: recorder.status(),
-            metrics: metrics(&edge, &lanes, &recorder, &keepers, &fleet, &clock),
+            metrics: gauges::metrics(&edge, &lanes, &recorder, &keepers, &fleet, &clock, &learning),
+            incidents: learning.port(),
             lanes: lanes.clone(),
             counters: edge.counters().to_vec(),
-            node_status: node_status(settings, &keepers, identity, (fleet.view(), edge.clone()), process),
+            node_status: node_status(
+                settings,
+                &keepers,
+                identity,
+                (fleet.view(), edge.clone(), learning),
+                process,
+            ),
             authority: offices.authority,
             delegate: offices.delegate,
             policy: policy_port(&keepers),
@@ -410,6 +429,22 @@ async fn start_core(
         tokio::spawn(crate::rates::share(Arc::clone(edge.tables()), keeper.plan(), fleet.clone()));
     }
     Ok(((edge, to_run), fleet))
+}
+
+fn start_learning(
+    settings: &Settings,
+    tee: &Arc<Tee>,
+    (keepers, edge): (&Keepers, &EdgeHandle),
+    (fleet, lanes, clock): (&FleetHandle, &Lanes, &Arc<dyn Clock>),
+    stopping: &watch::Receiver<bool>,
+    tasks: &mut JoinSet<()>,
+) -> anyhow::Result<Learning> {
+    let (plan, places) = (keepers.policy.plan(), keepers.places.places());
+    let (tables, names) = (Arc::clone(edge.tables()), edge.names().clone());
+    let stopping = stopping.clone();
+    let actors = settings.learn_actors;
+    let parts = learning::Parts { tee, names, plan, places, tables, fleet, lanes, clock, stopping, actors };
+    Learning::start(parts, tasks)
 }
 
 /// Has the nodes of the site share keys of session tickets and certificates that are ordered.
@@ -639,58 +674,11 @@ fn forgiven(change: &Change) -> Option<IpAddr> {
     }
 }
 
-fn metrics(
-    edge: &EdgeHandle,
-    lanes: &Lanes,
-    recorder: &Recorder,
-    keepers: &Keepers,
-    fleet: &FleetHandle,
-    clock: &Arc<dyn Clock>,
-) -> Metrics {
-    let (plan, fleet, clock) = (keepers.policy.plan(), fleet.clone(), Arc::clone(clock));
-    let material = Arc::clone(&keepers.material);
-    let (tables, edge_load) = (Arc::clone(edge.tables()), edge.clone());
-    let gauges = move || {
-        let (overload_level, usage_percent) = crate::load::gauges(&edge_load);
-        let view = fleet.view();
-        let view = view.load();
-        let count = |len: usize| u64::try_from(len).unwrap_or(u64::MAX);
-        let (upstreams, tries) = crate::upstreams::counts(&plan.load());
-        NodeGauges {
-            apps: plan.load().slot_names().names().map(|(slot, name)| (slot, name.to_owned())).collect(),
-            upstreams,
-            tries,
-            overload_level,
-            usage_percent,
-            decisions_live: count(view.live_len(clock.now_ms())),
-            plan_version: plan.load().version,
-            view_revision: view.revision,
-            fleet_connected: fleet.status().connected,
-            rate_limits: crate::rates::counts(&plan.load()),
-            rate_untracked: tables.rates.table.untracked(),
-            certificates: material
-                .certificates()
-                .into_iter()
-                .map(|one| (one.file, one.expires_at_ms))
-                .collect(),
-            rate_keys: count(tables.rates.table.keys_len()),
-            nodes_online: count(fleet.members().iter().filter(|m| m.link == phalanx_fleet::Link::Up).count()),
-        }
-    };
-    let sources = MetricsSources {
-        counters: edge.counters().to_vec(),
-        lanes: lanes.clone(),
-        recorder: recorder.status(),
-        gauges: Box::new(gauges),
-    };
-    Metrics::new(sources, env!("CARGO_PKG_VERSION"))
-}
-
 fn node_status(
     settings: &Settings,
     keepers: &Keepers,
     identity: Option<Arc<Identity>>,
-    (view, edge): (Arc<Swap<View>>, EdgeHandle),
+    (view, edge, learning): (Arc<Swap<View>>, EdgeHandle, Learning),
     (confinement, upgrade_fault, stops): (Confinement, life::UpgradeFault, Arc<AtomicBool>),
 ) -> phalanx_control::StatusPort {
     let Keepers { policy: keeper, places, material } = keepers.clone();
@@ -715,6 +703,7 @@ fn node_status(
             certificates: material.certificates(),
             process: Process { id: std::process::id(), confinement: confinement.holds.clone() },
             load: crate::load::report(&edge),
+            learning: learning.status(),
         }
     })
 }

@@ -20,6 +20,7 @@ mod accounts;
 mod client_address;
 mod client_certificate;
 mod compression;
+mod detection;
 mod hosts;
 mod networks;
 mod origin_tls;
@@ -71,6 +72,7 @@ impl Check<'_> {
                 None => loopback(),
             },
             strikes: self.strikes(&raw.strikes),
+            detection: self.detection(&raw.detection),
             apps: raw.apps.iter_mut().map(|app| self.app(app, with_file)).collect(),
             cdn_networks: raw.cdn_networks.as_ref().map(|file| self.folder.join(file)),
         };

@@ -11,6 +11,7 @@ use crate::accounts::Accounts;
 use crate::balance::Upstreams;
 use crate::client_certificate::ClientCertificate;
 use crate::compression::Compression;
+use crate::detection::Detection;
 use crate::handling::{Expiry, Handling};
 use crate::networks::Networks;
 use crate::rate_limit::RateLimit;
@@ -30,6 +31,8 @@ pub struct Policy {
     pub operator_networks: Vec<Prefix>,
     /// When strikes become a ban.
     pub strikes: Strikes,
+    /// What is done about attacks that show over many requests.
+    pub detection: Detection,
     /// A file with networks of content delivery networks, beside those that the product brings.
     pub cdn_networks: Option<PathBuf>,
 }
@@ -314,6 +317,7 @@ impl Policy {
             allow: Vec::new(),
             operator_networks: loopback(),
             strikes: Strikes::default(),
+            detection: Detection::default(),
             cdn_networks: None,
         })
     }

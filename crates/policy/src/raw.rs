@@ -12,6 +12,7 @@ use crate::toml_text::At;
 pub mod accounts;
 pub mod client_certificate;
 pub mod compression;
+pub mod detection;
 pub mod origin_tls;
 pub mod routes;
 pub mod upstreams;
@@ -19,6 +20,7 @@ pub mod upstreams;
 use accounts::RawAccounts;
 use client_certificate::RawClientCertificate;
 use compression::RawCompression;
+use detection::RawDetection;
 use origin_tls::RawOriginTls;
 use routes::{RawHeaderEdits, RawMaintenance, RawPages, RawResponses, RawRoute, RawSecurityTxt};
 use upstreams::{RawHealth, RawQueue, RawRetries, RawUpstreams};
@@ -39,6 +41,9 @@ pub struct RawPolicy {
     /// When strikes become a ban.
     #[serde(default)]
     pub strikes: RawStrikes,
+    /// Attacks that show over many requests.
+    #[serde(default)]
+    pub detection: RawDetection,
     /// The apps.
     #[serde(default)]
     pub apps: Vec<At<RawApp>>,

@@ -178,6 +178,7 @@ pub const FEATURES: &[&str] = &[
     "client-address",
     "client-certificate",
     "compression",
+    "detection",
     "networks",
     "origins",
     "passthrough",
