@@ -107,6 +107,26 @@ fn a_nodes_events_say_who_logged_in_and_how_that_ended() {
 }
 
 #[test]
+fn passwords_tried_at_a_real_login_become_an_incident_without_a_name() {
+    let Some(shop) = Shop::open() else { return };
+    for number in 0..16 {
+        let fields =
+            [("Content-Type", "application/x-www-form-urlencoded"), ("X-Forwarded-For", "203.0.113.66")];
+        let body = format!("email=victim{number}%40shop.test&password=Summer2026");
+        let reply = request(shop.node.listen, "POST", "/login", &fields, body.as_bytes());
+        assert_eq!(reply.status, 200);
+    }
+    let mut shown = String::new();
+    until("the attack and who does it are named", || {
+        let incidents = shop.node.cli_json(&["incidents"]);
+        let Some(id) = incidents[0]["id"].as_str() else { return false };
+        shown = String::from_utf8(shop.node.cli(&["incident", "show", id]).stdout).unwrap();
+        ["credential-stuffing", "password-spraying", "203.0.113.66"].iter().all(|word| shown.contains(word))
+    });
+    assert!(!shown.contains("victim") && !shown.contains("Summer"), "{shown}");
+}
+
+#[test]
 fn a_refused_login_is_explained_by_hashes_that_outlive_the_node() {
     let Some(shop) = Shop::open() else { return };
     let attack =
