@@ -164,7 +164,7 @@ impl Node {
             birth.start.sockets.bind_others(settings).map_err(StartError::Other)?;
             tokio::task::block_in_place(|| takeover.take_state()).map_err(StartError::Other)?;
         }
-        Self::wire(settings, state, (keepers, kept, sealer), (lanes, readers), clock, birth)
+        Box::pin(Self::wire(settings, state, (keepers, kept, sealer), (lanes, readers), clock, birth))
             .await
             .map_err(StartError::Other)
     }
