@@ -303,7 +303,7 @@ impl Running {
             history: recorder.history(),
             live: recorder.live(),
             recorder: recorder.status(),
-            metrics: gauges::metrics(&edge, &lanes, &recorder, &keepers, &fleet, &clock, &learning),
+            metrics: gauges::metrics(&edge, &lanes, &recorder, &keepers, (&fleet, &learning), &clock),
             incidents: learning.port(),
             lanes: lanes.clone(),
             counters: edge.counters().to_vec(),
