@@ -10,6 +10,7 @@ mod check_settings;
 mod acme_port;
 mod acme_settings;
 mod duty;
+mod event_settings;
 mod identity_port;
 mod limit_settings;
 mod load;

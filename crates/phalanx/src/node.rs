@@ -475,6 +475,7 @@ fn record_settings(
     }
     record.modsecurity_log.clone_from(&settings.logs.modsecurity);
     record.audit_log.clone_from(&settings.logs.audit);
+    record.events.clone_from(&settings.logs.events);
     record
 }
 
