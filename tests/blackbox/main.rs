@@ -33,6 +33,7 @@ mod import;
 mod observability;
 mod operations;
 mod origins;
+mod playbooks;
 mod policy;
 mod proxied;
 mod proxy;

@@ -48,6 +48,7 @@ mod commands;
 mod delegate;
 mod demo;
 mod import;
+mod playbooks;
 mod waf;
 
 use std::process::ExitCode;
@@ -88,6 +89,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Fleet(command) => commands::fleet::run(&command),
         Command::Policy(command) => commands::policy::run(&command),
         Command::Import(command) => import::run(&command),
+        Command::Playbook(command) => playbooks::run(&command),
         Command::Reload(args) => commands::reload::run(&args),
         Command::Upgrade(args) => commands::upgrade::run(&args),
         Command::Launcher(args) => life::launcher(&args),

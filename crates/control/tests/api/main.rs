@@ -15,4 +15,6 @@ mod listening;
 #[cfg(test)]
 mod live;
 #[cfg(test)]
+mod playbooks;
+#[cfg(test)]
 mod support;

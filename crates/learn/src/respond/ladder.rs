@@ -193,6 +193,24 @@ pub fn carried(measure: Measure, target: &Target) -> Carried {
     }
 }
 
+/// Detectors whose findings can be answered, by a ladder or a playbook.
+pub const ANSWERED: [Detector; 14] = [
+    Detector::Stuffing,
+    Detector::Spraying,
+    Detector::Enumeration,
+    Detector::ObjectWalk,
+    Detector::Scanning,
+    Detector::Scraping,
+    Detector::Carding,
+    Detector::ImpossibleTravel,
+    Detector::SessionTheft,
+    Detector::Flood,
+    Detector::Exfiltration,
+    Detector::Exploiting,
+    Detector::ErrorStorm,
+    Detector::Outage,
+];
+
 /// The countermeasures against what a detector finds, in the order in which they are tried. Of each suspect those apply for which it has a target.
 pub fn ladder(detector: Detector) -> &'static [(Measure, Scope)] {
     use Measure::{Ban, BlockSignature, Challenge, LockRoute, RaiseParanoia, Throttle};
