@@ -99,6 +99,11 @@ impl EventLog {
         })
     }
 
+    /// Whether it is for requests of the access lane too.
+    pub(crate) fn takes_passed(&self) -> bool {
+        self.all_requests && self.is_on()
+    }
+
     /// Adds a request of the access lane.
     pub(crate) fn passed(&mut self, access: &AccessEvent) {
         if self.all_requests {
@@ -133,7 +138,7 @@ impl EventLog {
     }
 
     fn add(&mut self, encode: impl FnOnce(Writer<'_>) -> io::Result<Line>) {
-        if self.file.is_none() && self.couriers.is_empty() {
+        if !self.is_on() {
             return;
         }
         let line = match encode(Writer { site: &self.site, node: &self.node }) {
@@ -157,6 +162,10 @@ impl EventLog {
                 self.hand_on(at_ms);
             }
         }
+    }
+
+    fn is_on(&self) -> bool {
+        self.file.is_some() || !self.couriers.is_empty()
     }
 
     fn hand_on(&mut self, now_ms: u64) {

@@ -275,6 +275,19 @@ fn only_what_is_notable_is_told_unless_all_is_asked_for() {
 }
 
 #[test]
+fn events_are_told_without_an_access_log_too() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("events.json");
+    let events = EventSettings { file: Some(file.clone()), all_requests: true, ..EventSettings::default() };
+    let mut settings = with_events(dir.path(), events);
+    settings.access_log = phalanx_record::AccessLogTo::Nowhere;
+    let (recorder, lanes) = start(settings);
+    lanes.access(Box::new(passed()));
+    recorder.stop();
+    assert_eq!(std::fs::read_to_string(file).unwrap().lines().count(), 1);
+}
+
+#[test]
 fn strangers_and_secrets_cannot_write_into_events() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("events.json");
