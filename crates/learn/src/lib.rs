@@ -17,7 +17,6 @@
 pub mod sketch;
 
 pub mod event;
-pub mod login;
 
 mod evidence;
 pub mod link;
@@ -29,11 +28,18 @@ pub mod share;
 pub mod learner;
 
 pub mod correlate;
+pub mod incident_id;
+pub mod told;
+
+pub mod docket;
 
 pub mod respond;
 
 pub use correlate::{Correlator, Incident};
 pub use detect::{Detector, Detectors, Signal};
+pub use docket::{Docket, Standing};
 pub use event::{Event, NameKey, Outcome, Place, Step, Subject};
+pub use incident_id::IncidentId;
 pub use learner::Learner;
 pub use share::Summary;
+pub use told::{IncidentsTold, Ruling, SignalsTold};

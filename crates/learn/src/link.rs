@@ -30,6 +30,15 @@ impl Entity {
         Self(u64::from(hash))
     }
 
+    /// As it is told, and read again.
+    pub(crate) fn bits(self) -> u64 {
+        self.0
+    }
+
+    pub(crate) fn from_bits(bits: u64) -> Self {
+        Self(bits)
+    }
+
     fn shape(shape: u64) -> Self {
         // Near shapes share most bytes: one byte that differs does not part them.
         Self(mix(shape ^ 0x5a) | 1 << 63)

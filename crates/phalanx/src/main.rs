@@ -12,6 +12,7 @@ mod acme_settings;
 mod duty;
 mod event_settings;
 mod identity_port;
+mod learning;
 mod limit_settings;
 mod load;
 mod log_settings;
@@ -21,6 +22,7 @@ mod plan;
 mod rates;
 mod routes;
 mod settings;
+mod shared_keys;
 mod state;
 mod tcp_settings;
 mod tickets_port;
@@ -85,6 +87,8 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Blocklist(command) => commands::blocklist::run(&command),
         Command::Bouncer(args) => commands::bouncer::run(&args),
         Command::Events(args) => commands::events::run(&args),
+        Command::Incidents(args) => commands::incident::list(&args),
+        Command::Incident(command) => commands::incident::run(&command),
         Command::Explain(args) => commands::explain::run(&args),
         Command::Fleet(command) => commands::fleet::run(&command),
         Command::Policy(command) => commands::policy::run(&command),

@@ -50,10 +50,12 @@ pub use audit_log::AuditFormat;
 pub use event_log::{EventSettings, Report, Reports};
 pub use explain::Explanation;
 pub use history::{Filter, History};
-pub use metrics::{Metrics, MetricsSources, NodeGauges, RateLimitCount, TryCount, UpstreamCount};
+pub use metrics::{
+    LearningCounts, Metrics, MetricsSources, NodeGauges, RateLimitCount, TryCount, UpstreamCount,
+};
 #[cfg(feature = "otel")]
 pub use otlp_logs::OtlpLogs;
-pub use recorder::{AccessLogTo, RecordSettings, Recorder, Released};
+pub use recorder::{AccessLogTo, RecordSettings, Recorder, Released, Watch};
 pub use request::{Consequence, RecordedRequest};
 #[cfg(feature = "otel")]
 pub use spans::SpanSettings;

@@ -45,6 +45,9 @@ pub enum AccessLogTo {
     Nowhere,
 }
 
+/// Is shown a request with its findings, before secrets are masked: it keeps nothing of its texts.
+pub type Watch = Arc<dyn Fn(&AccessEvent, &[Signal]) + Send + Sync>;
+
 /// Where and how much is kept. [`RecordSettings::new`] has the limits of `model::limits`.
 #[derive(Clone)]
 pub struct RecordSettings {
@@ -67,6 +70,8 @@ pub struct RecordSettings {
     pub site: Arc<str>,
     /// This node's name.
     pub node: Arc<str>,
+    /// Is shown each request as it is recorded; must not wait.
+    pub watch: Option<Watch>,
     /// Seals the history.
     pub sealer: Arc<Sealer>,
     /// Names of files set aside carry its time.
@@ -99,6 +104,7 @@ impl RecordSettings {
             spans: None,
             site: site.into(),
             node: node.into(),
+            watch: None,
             sealer,
             clock,
             access_log_bytes_max: ACCESS_LOG_BYTES_MAX,
@@ -222,6 +228,7 @@ struct Worker {
     node: Arc<str>,
     node_tag: u16,
     clock: Arc<dyn Clock>,
+    watch: Option<Watch>,
     lanes: LaneReaders,
     status: RecorderStatus,
     live: broadcast::Sender<Arc<RecordedRequest>>,
@@ -296,6 +303,7 @@ impl Worker {
             site: s.site,
             node: s.node,
             clock: s.clock,
+            watch: s.watch,
             lanes,
             status,
             live: broadcast::channel(LIVE_EVENTS).0,
@@ -391,6 +399,7 @@ impl Worker {
     }
 
     fn keep_access(&mut self, events: &mut AccessBatch) {
+        events.iter().for_each(|event| self.show(event, &[]));
         let has_readers = self.audit_log.is_some() || self.has_spans() || self.events.takes_passed();
         if self.access_log.is_off() && !has_readers {
             events.clear();
@@ -410,6 +419,7 @@ impl Worker {
         for event in events.drain(..) {
             let item = match event {
                 SecurityEvent::Request { access, signals, faults } => {
+                    self.show(&access, &signals);
                     let mut record = RecordedRequest::new(&self.site, &self.node, *access, signals, faults);
                     self.log(&record.access, |out, _, _| access_log::security(out, &record));
                     if let Some(log) = &mut self.modsecurity_log {
@@ -442,6 +452,12 @@ impl Worker {
     fn keep_report(&mut self, report: &Report) {
         self.events.report(report);
         self.events.write(&self.status, self.clock.now_ms());
+    }
+
+    fn show(&self, access: &AccessEvent, signals: &[Signal]) {
+        if let Some(watch) = &self.watch {
+            watch(access, signals);
+        }
     }
 
     /// Adds a request's line to the access log; `object` writes it as an object.
