@@ -17,7 +17,8 @@ pub mod public_address;
 pub mod runner;
 pub mod webhook;
 
-use phalanx_learn::respond::{ANSWERED, Measure, Scope};
+use phalanx_learn::Detector;
+use phalanx_learn::respond::{Measure, Scope};
 use phalanx_policy::playbook::Known as Words;
 use phalanx_policy::{Diagnostic, playbook::Playbook};
 
@@ -32,7 +33,7 @@ pub use webhook::{Webhook, WebhookError};
 /// Every fault found, with its line.
 pub fn read(file: &str, text: &str) -> Result<Playbook, Vec<Diagnostic>> {
     let words = Words {
-        detectors: &ANSWERED.map(phalanx_learn::Detector::name),
+        detectors: &Detector::ALL.map(Detector::name),
         measures: &Measure::ALL.map(Measure::name),
         scopes: &Scope::ALL.map(Scope::name),
     };

@@ -17,6 +17,6 @@ mod responder;
 #[cfg(test)]
 mod tests;
 
-pub use ladder::{ANSWERED, Carried, Measure, Scope, Target, carried, ladder};
+pub use ladder::{Carried, Measure, Scope, Target, carried, ladder};
 pub use limits::Limits;
 pub use responder::{Act, Candidate, Case, Honest, Order, OrderId, Responder, Step, Suspect, Toll};

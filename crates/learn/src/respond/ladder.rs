@@ -193,24 +193,6 @@ pub fn carried(measure: Measure, target: &Target) -> Carried {
     }
 }
 
-/// Detectors whose findings can be answered, by a ladder or a playbook.
-pub const ANSWERED: [Detector; 14] = [
-    Detector::Stuffing,
-    Detector::Spraying,
-    Detector::Enumeration,
-    Detector::ObjectWalk,
-    Detector::Scanning,
-    Detector::Scraping,
-    Detector::Carding,
-    Detector::ImpossibleTravel,
-    Detector::SessionTheft,
-    Detector::Flood,
-    Detector::Exfiltration,
-    Detector::Exploiting,
-    Detector::ErrorStorm,
-    Detector::Outage,
-];
-
 /// The countermeasures against what a detector finds, in the order in which they are tried. Of each suspect those apply for which it has a target.
 pub fn ladder(detector: Detector) -> &'static [(Measure, Scope)] {
     use Measure::{Ban, BlockSignature, Challenge, LockRoute, RaiseParanoia, Throttle};
@@ -246,6 +228,7 @@ pub fn ladder(detector: Detector) -> &'static [(Measure, Scope)] {
         Detector::Scanning | Detector::Exploiting => &[
             (RaiseParanoia, S::App),
             (Challenge, S::Client),
+            (Challenge, S::Address),
             (Challenge, S::Software),
             (Ban, S::Session),
             (Ban, S::Client),
@@ -258,6 +241,7 @@ pub fn ladder(detector: Detector) -> &'static [(Measure, Scope)] {
         Detector::ObjectWalk | Detector::ImpossibleTravel | Detector::SessionTheft => &[
             (Challenge, S::Session),
             (Challenge, S::Account),
+            (Challenge, S::Address),
             (Ban, S::Session),
             (Ban, S::Account),
             (Ban, S::Client),
@@ -265,6 +249,7 @@ pub fn ladder(detector: Detector) -> &'static [(Measure, Scope)] {
         ],
         Detector::Flood => &[
             (Challenge, S::Client),
+            (Challenge, S::Address),
             (Challenge, S::Software),
             (Ban, S::Client),
             (Ban, S::Address),
@@ -275,6 +260,7 @@ pub fn ladder(detector: Detector) -> &'static [(Measure, Scope)] {
         Detector::Exfiltration => &[
             (Throttle, S::Session),
             (Throttle, S::Client),
+            (Challenge, S::Address),
             (Ban, S::Session),
             (Ban, S::Client),
             (Ban, S::Account),

@@ -12,6 +12,8 @@ pub struct Limits {
     pub total_pain_ppm: u64,
     /// Honest actors that an order may turn away. One or two share an address with somebody by chance; more are a network of many.
     pub refused_actors_max: u32,
+    /// Honest actors of one address that may be slowed down or asked for a proof, whatever their share is: where few people come, each is a large part.
+    pub bothered_actors_max: u32,
     /// Orders in force.
     pub orders_max: usize,
     /// Orders of one incident.
@@ -42,6 +44,7 @@ impl Default for Limits {
             order_pain_ppm: [0, 100, 1_000, 10_000],
             total_pain_ppm: 20_000,
             refused_actors_max: 2,
+            bothered_actors_max: 64,
             orders_max: 1_024,
             orders_per_case_max: 512,
             wide_orders_max: 16,

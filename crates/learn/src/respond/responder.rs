@@ -156,6 +156,11 @@ impl Responder {
         Self { limits, ..Self::default() }
     }
 
+    /// Takes other limits; orders in force stay as they are.
+    pub fn tune(&mut self, limits: Limits) {
+        self.limits = limits;
+    }
+
     /// The orders in force, oldest first.
     pub fn orders(&self) -> impl Iterator<Item = &Order> {
         self.orders.values()
@@ -320,7 +325,9 @@ impl Responder {
         };
         let pain_ppm = (u64::from(honest.share_ppm) * measure.pain_percent()).div_ceil(100);
         let is_spared = measure.refuses() && honest.actors > self.limits.refused_actors_max;
-        if is_spared || pain_ppm > self.limits.pain_ppm(case.gravity) {
+        let is_small =
+            !measure.refuses() && scope <= Scope::Address && honest.actors <= self.limits.bothered_actors_max;
+        if is_spared || !(is_small || pain_ppm <= self.limits.pain_ppm(case.gravity)) {
             return None;
         }
         // What it takes the place of costs nothing any more.
