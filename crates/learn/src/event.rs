@@ -297,6 +297,7 @@ mod tests {
             check: None,
             http_print: Some("1:host,accept".into()),
             balancer: None,
+            challenge: None,
             deed: None,
             audit: None,
         }

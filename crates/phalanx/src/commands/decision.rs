@@ -84,6 +84,10 @@ struct Whom {
 enum Kind {
     /// Refuse
     Ban,
+    /// Ask for some work, or patience, first
+    Challenge,
+    /// Answer 429 beyond a low rate
+    Throttle,
     /// Never refuse
     Allow,
 }
@@ -147,6 +151,8 @@ fn add(args: &AddArgs) -> anyhow::Result<()> {
         account: args.whom.account.map(|hash| format!("{hash:016x}")),
         kind: match args.kind {
             Kind::Ban => DecisionKind::Ban,
+            Kind::Challenge => DecisionKind::Challenge,
+            Kind::Throttle => DecisionKind::Throttle,
             Kind::Allow => DecisionKind::Allow,
         },
         for_ms: args.for_ms,

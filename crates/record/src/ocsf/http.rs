@@ -396,6 +396,7 @@ fn plain(reason: &Reason) -> String {
     match reason {
         Reason::Clean => "nothing spoke against it".into(),
         Reason::AllowListed => "the address is on the allow-list".into(),
+        Reason::Challenge => "every client there is challenged first, or this one answered too early".into(),
         Reason::Network => "no client of this network may ask there".into(),
         Reason::Rule { rule } => format!("rule {rule}"),
         Reason::Decision { decision } => format!("decision {}", decision.id),
