@@ -82,12 +82,16 @@ impl Incident {
         }
     }
 
-    /// Whether a request is of one of its actors: an address, a session, or software that hardly anybody else uses.
+    /// Whether a request is of one of its actors: an address, a session, an account, software that hardly anybody else uses, or an
+    /// attempt with a password that is tried on many.
     pub fn covers(&self, event: &Event) -> bool {
+        let of = |kind, id: Option<u64>| id.map(|id| Subject::new(kind, id));
         let subjects = [
             Some(Subject::address(event.ip)),
-            event.session.map(|id| Subject::new(SubjectKind::Session, id)),
-            event.software.map(|id| Subject::new(SubjectKind::Software, id)),
+            of(SubjectKind::Session, event.session),
+            of(SubjectKind::Account, event.account),
+            of(SubjectKind::Software, event.software),
+            event.password(),
         ];
         let weight = |subject| self.entities.get(&Entity::of(subject)).map_or(0.0, |(weight, _)| *weight);
         subjects.into_iter().flatten().any(|subject| weight(subject) >= JOIN)

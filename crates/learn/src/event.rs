@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use phalanx_model::net::actor_ip;
-use phalanx_model::{AccessEvent, Actor, Confidence};
+use phalanx_model::{AccessEvent, Actor, Confidence, Country};
 use siphasher::sip::SipHasher13;
 
 use crate::sketch::{low32, mix};
@@ -41,12 +41,51 @@ pub struct Event {
     pub status: u16,
     /// Bytes of the answer's body.
     pub response_bytes: u64,
+    /// The method.
+    pub method: Method,
+    /// App, method and path without what names objects in it: what a new one is told by.
+    pub endpoint: u64,
+    /// From the first byte of the head to the last of the answer, in microseconds.
+    pub latency_us: u64,
+    /// The country of the address.
+    pub country: Option<Country>,
     /// Shape of its payload; see [`crate::sketch::shape`]. 0 without one.
     pub shape: u64,
     /// It was refused as an attack by a detection of this confidence.
     pub attack: Option<Confidence>,
     /// A verified crawler, a monitor, a webhook, an operator: nothing is held against it.
     pub exempt: bool,
+}
+
+/// Methods, as far as they are told apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[expect(missing_docs, reason = "they are HTTP's")]
+pub enum Method {
+    #[default]
+    Get,
+    Head,
+    Post,
+    Put,
+    Patch,
+    Delete,
+    Options,
+    Other,
+}
+
+impl Method {
+    /// Of its name, exactly as a client writes it.
+    pub fn of(name: &str) -> Self {
+        match name {
+            "GET" => Self::Get,
+            "HEAD" => Self::Head,
+            "POST" => Self::Post,
+            "PUT" => Self::Put,
+            "PATCH" => Self::Patch,
+            "DELETE" => Self::Delete,
+            "OPTIONS" => Self::Options,
+            _ => Self::Other,
+        }
+    }
 }
 
 /// What a request was about.
@@ -106,6 +145,7 @@ pub struct Known {
     pub secret: Option<u16>,
     pub place: Option<Place>,
     pub asn: Option<u32>,
+    pub country: Option<Country>,
     pub step: Step,
     pub shape: u64,
     pub attack: Option<Confidence>,
@@ -138,10 +178,20 @@ impl Event {
             step: known.step,
             status: access.status,
             response_bytes: access.response_bytes,
+            method: Method::of(&access.method),
+            endpoint: app ^ key.endpoint(&access.method, path),
+            latency_us: access.duration_us,
+            country: known.country,
             shape: known.shape,
             attack: known.attack,
             exempt: known.exempt,
         }
+    }
+
+    /// The password of an attempt to log in, as a subject: the same of all accounts of an app.
+    pub fn password(&self) -> Option<Subject> {
+        let secret = self.secret.filter(|_| matches!(self.step, Step::Login(_)))?;
+        Some(Subject::new(SubjectKind::Secret, mix(self.app) ^ u64::from(secret)))
     }
 
     /// The network that the client is in: its system where that is known, else its /24 or /48.
@@ -174,6 +224,20 @@ impl NameKey {
         hasher.write(kind.as_bytes());
         hasher.write_u8(0xff);
         hasher.write(name);
+        hasher.finish()
+    }
+
+    /// The hash of a method and a path in which what names objects is left out: parts with a digit that are numbers or long.
+    fn endpoint(&self, method: &str, path: &str) -> u64 {
+        use std::hash::Hasher as _;
+        let mut hasher = self.0;
+        hasher.write(method.as_bytes());
+        for part in path.split('/') {
+            let digits = part.bytes().filter(u8::is_ascii_digit).count();
+            let names_object = digits > 0 && (digits == part.len() || part.len() >= OBJECT_NAME_LEAST);
+            hasher.write_u8(if names_object { 1 } else { 0 });
+            hasher.write(if names_object { b"" } else { part.as_bytes() });
+        }
         hasher.finish()
     }
 
@@ -267,6 +331,9 @@ impl Subject {
     }
 }
 
+/// Parts of a path with a digit and so many letters are names of objects, as UUIDs and slugs are; `v2` is none.
+const OBJECT_NAME_LEAST: usize = 8;
+
 fn prefix(ip: IpAddr, bits: u8) -> Option<phalanx_model::Prefix> {
     phalanx_model::Prefix::new(ip, bits).ok()
 }
@@ -357,6 +424,26 @@ mod tests {
         assert!(![other_print.software, no_tls.software].contains(&event.software));
         // Another fleet's hashes are others.
         assert_ne!(Event::of(&access("/"), &known, &NameKey::new([8; 16])).app, event.app);
+    }
+
+    #[test]
+    fn endpoints_are_methods_and_paths_without_names_of_objects() {
+        let key = NameKey::new([7; 16]);
+        let of = |method: &str, target: &str| {
+            let access = AccessEvent { method: method.into(), ..access(target) };
+            Event::of(&access, &Known::default(), &key).endpoint
+        };
+        let one = of("GET", "/v2/orders/4711?x=1");
+        assert_eq!(one, of("GET", "/v2/orders/9"));
+        assert_eq!(one, of("GET", "/v2/orders/0b9f4c6e-77aa-4f0e"));
+        for (method, target) in [
+            ("PUT", "/v2/orders/9"),
+            ("GET", "/v3/orders/9"),
+            ("GET", "/v2/orders"),
+            ("GET", "/v2/orders/all"),
+        ] {
+            assert_ne!(one, of(method, target), "{method} {target}");
+        }
     }
 
     #[test]

@@ -100,6 +100,10 @@ pub(crate) struct Series {
     /// Buckets that the usual was learned from.
     pub(crate) settled: u32,
     settled_bucket: u32,
+    /// Of failed logins: the last one's software,
+    pub(crate) tool: u32,
+    /// and accounts that the same got into lately, in Unix milliseconds.
+    pub(crate) entered: Vec<(u64, u64)>,
     /// When a signal was made of it, of how many events, and whether it was decisive.
     pub(crate) told: Option<(u64, u64, bool)>,
     /// Changed since the others were told.

@@ -1,5 +1,6 @@
 //! One node's learner: events and other nodes' summaries in, signals and its own summaries out.
 
+mod entered;
 mod follow;
 mod judge;
 #[cfg(test)]
@@ -8,6 +9,7 @@ mod tests;
 use crate::detect::{Detectors, Signal};
 use crate::event::{Event, Outcome, Step, Subject, SubjectKind};
 use crate::evidence::{Contribution, Feature, Series, SeriesKey, bucket};
+use crate::health::Health;
 use crate::share::{ROWS_MAX, Row, SEEN_MAX, Seen, Summary};
 use crate::sketch::{Counts, low32, mix};
 use crate::table::Table;
@@ -37,6 +39,7 @@ pub struct Learner {
     profiles: Table<Profile>,
     series: Table<Box<Series>>,
     routes: Table<Route>,
+    health: Table<Health>,
     served: Counts,
     news: Vec<SeriesKey>,
     seen: Vec<Seen>,
@@ -52,6 +55,7 @@ impl Learner {
             profiles: Table::new(sizes.actors, seed),
             series: Table::new(sizes.series, mix(seed)),
             routes: Table::new(sizes.routes, mix(mix(seed))),
+            health: Table::new(APPS_MAX, mix(mix(seed))),
             served: Counts::default(),
             news: Vec::new(),
             seen: Vec::new(),
@@ -65,50 +69,70 @@ impl Learner {
         if event.exempt {
             return;
         }
+        self.count_requests(event, out);
+        self.follow_health(event, out);
         self.follow_session(event, out);
         self.follow_account(event, out);
         self.follow_pages(event, out);
         self.follow_objects(event, out);
         self.weigh(event, out);
-        self.count_requests(event, out);
+        let address = Subject::address(event.ip);
         match event.step {
             Step::Login(outcome) => self.login(event, outcome, out),
             Step::Lookup => {
                 let account = event.account.unwrap_or(event.target);
-                self.count_by(event, Feature::LookedUp, account, &[Subject::address(event.ip)], out);
-                self.count_software(event, Feature::LookedUp, account, out);
+                self.count_notable(event, Feature::LookedUp, account, &[address], out);
             }
             Step::Payment(Outcome::Failed) => {
                 let card = event.secret.map_or(event.at_ms, u64::from);
-                self.count_by(event, Feature::PaymentFailed, card, &[Subject::address(event.ip)], out);
-                self.count_software(event, Feature::PaymentFailed, card, out);
+                self.count_notable(event, Feature::PaymentFailed, card, &[address], out);
             }
             Step::Page if matches!(event.status, 403..=405) && event.attack.is_none() => {
-                self.count_by(event, Feature::Missing, event.target, &[Subject::address(event.ip)], out);
-                self.count_software(event, Feature::Missing, event.target, out);
+                self.count_notable(event, Feature::Missing, event.target, &[address], out);
             }
             _ => {}
         }
+        if event.status >= 500 {
+            self.count_by(event, Feature::ServerFailed, event.target, &[address], out);
+        }
         if event.attack == Some(phalanx_model::Confidence::High) {
-            self.count_by(event, Feature::Attacked, event.target, &[Subject::address(event.ip)], out);
-            self.count_software(event, Feature::Attacked, event.target, out);
+            self.count_notable(event, Feature::Attacked, event.target, &[address], out);
         }
     }
 
     fn login(&mut self, event: &Event, outcome: Outcome, out: &mut Vec<Signal>) {
         let Some(account) = event.account else { return };
-        let feature = match outcome {
-            Outcome::Failed => Feature::LoginFailed,
-            Outcome::Passed => Feature::LoginPassed,
-            Outcome::Unknown => return,
-        };
         let places = [Subject::address(event.ip), Subject::prefix(event.ip)];
-        self.count_by(event, feature, account, &places, out);
-        self.count_software(event, feature, account, out);
-        if let (Some(secret), Outcome::Failed) = (event.secret, outcome) {
-            let secret = Subject::new(SubjectKind::Secret, mix(event.app) ^ u64::from(secret));
-            self.count_by(event, feature, account, &[secret], out);
+        match outcome {
+            Outcome::Failed => {
+                let all = [Subject::new(SubjectKind::App, 0)];
+                self.count_by(event, Feature::LoginFailed, account, &all, out);
+                self.count_notable(event, Feature::LoginFailed, account, &places, out);
+                if let Some(password) = event.password() {
+                    self.count_by(event, Feature::LoginFailed, account, &[password], out);
+                }
+            }
+            Outcome::Passed => {
+                self.count_by(event, Feature::LoginPassed, account, &places, out);
+                self.count_software(event, Feature::LoginPassed, account, out);
+                self.entered(event, account, out);
+            }
+            Outcome::Unknown => {}
         }
+    }
+
+    /// Counts something that is held against somebody: of `places`, and of the software.
+    fn count_notable(
+        &mut self,
+        event: &Event,
+        feature: Feature,
+        what: u64,
+        places: &[Subject],
+        out: &mut Vec<Signal>,
+    ) {
+        self.note(event);
+        self.count_by(event, feature, what, places, out);
+        self.count_software(event, feature, what, out);
     }
 
     fn count_software(&mut self, event: &Event, feature: Feature, what: u64, out: &mut Vec<Signal>) {
@@ -132,11 +156,20 @@ impl Learner {
         let Some(entry) = self.series.entry(key.hash(), seconds(event.at_ms)) else { return };
         let series = entry.value;
         series.add(bucket(event.at_ms), more, low32(mix(what)), address_hash(event));
+        if key.feature == Feature::LoginFailed {
+            series.tool = event.software.map_or(0, |software| low32(mix(software)));
+        }
         if key.feature.is_shared() && !series.is_news && self.news.len() < NEWS_MAX {
             series.is_news = true;
             self.news.push(key);
         }
-        out.extend(self.judge(key, event.at_ms, Some(event)));
+        if let Some(signal) = self.judge(key, event.at_ms, Some(event)) {
+            let is_sure = signal.decisive;
+            out.push(signal);
+            if is_sure && key.feature == Feature::LoginFailed {
+                self.tell_entered(key, event.at_ms, out);
+            }
+        }
     }
 
     /// What is new since the last summary, for all other nodes.
@@ -202,6 +235,8 @@ fn address_hash(event: &Event) -> u32 {
     low32(mix(Subject::address(event.ip).id))
 }
 
+/// Apps whose clients' fare is known; of others nothing is put down to an outage.
+const APPS_MAX: usize = 64;
 /// Series that wait to be told of; what does not fit is told with its next event.
 const NEWS_MAX: usize = 4 * ROWS_MAX;
 /// Buckets that are told again and again, a minute: what was lost in between arrives with the next event.

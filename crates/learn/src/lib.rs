@@ -20,6 +20,7 @@ pub mod event;
 pub mod login;
 
 mod evidence;
+mod health;
 pub mod link;
 mod table;
 
@@ -32,6 +33,6 @@ pub mod correlate;
 
 pub use correlate::{Correlator, Incident};
 pub use detect::{Detector, Detectors, Signal};
-pub use event::{Event, NameKey, Outcome, Place, Step, Subject};
+pub use event::{Event, Method, NameKey, Outcome, Place, Step, Subject};
 pub use learner::Learner;
 pub use share::Summary;

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use phalanx_learn::sketch::mix;
-use phalanx_learn::{Event, Place, Step};
+use phalanx_learn::{Event, Method, Place, Step};
 
 /// When a run begins: a Monday, midnight in UTC.
 pub(crate) const BEGIN_MS: u64 = 1_767_571_200_000;
@@ -71,6 +71,10 @@ pub(crate) fn page(at_ms: u64, client: Client, path: Path) -> Event {
         step: if matches!(path, Path::Asset(_)) { Step::Asset } else { Step::Page },
         status: if matches!(path, Path::Missing(_)) { 404 } else { 200 },
         response_bytes: 4_000 + target % 30_000,
+        method: Method::Get,
+        endpoint: route,
+        latency_us: 20_000,
+        country: None,
         shape: 0,
         attack: None,
         exempt: false,

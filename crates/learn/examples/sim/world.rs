@@ -181,8 +181,6 @@ impl World {
         let of = |kind, id: Option<u64>| id.map(|id| Subject::new(kind, id));
         let deed = attacker.deed;
         let is_own_account = matches!(deed, Deed::Walk | Deed::LogInFarAway);
-        let password =
-            Subject::new(SubjectKind::Secret, mix(event.app) ^ u64::from(event.secret.unwrap_or(0)));
         self.guilty.extend(
             [
                 Some(Subject::address(event.ip)),
@@ -190,7 +188,7 @@ impl World {
                 of(SubjectKind::Session, event.session),
                 of(SubjectKind::Software, event.software).filter(|_| deed != Deed::Spray),
                 of(SubjectKind::Account, event.account).filter(|_| is_own_account),
-                (deed == Deed::Spray).then_some(password),
+                event.password().filter(|_| deed == Deed::Spray),
             ]
             .into_iter()
             .flatten(),
@@ -205,7 +203,6 @@ impl World {
         let node = if self.sharing { 0 } else { node };
         let software = event.software.unwrap_or(0);
         let of = |kind, id: Option<u64>| id.map(|id| (Subject::new(kind, id), 0));
-        let password = event.secret.map(|secret| mix(event.app) ^ u64::from(secret));
         let keys = [
             Some((Subject::address(event.ip), software)),
             Some((Subject::address(event.ip), 0)),
@@ -213,7 +210,7 @@ impl World {
             of(SubjectKind::Software, event.software),
             of(SubjectKind::Session, event.session),
             of(SubjectKind::Account, event.account),
-            of(SubjectKind::Secret, password.filter(|_| matches!(event.step, Step::Login(_)))),
+            event.password().map(|password| (password, 0)),
         ];
         let mut met: Option<Order> = None;
         for (subject, software) in keys.into_iter().flatten() {

@@ -17,10 +17,18 @@ struct Case {
     reason: String,
 }
 
+/// A series that is judged, and the event that changed it; none if another node's word did.
+struct Watched<'a> {
+    key: SeriesKey,
+    series: &'a Series,
+    now_ms: u64,
+    event: Option<&'a Event>,
+}
+
 impl Learner {
     /// The signal that a series makes now, if it makes one that was not told yet.
     pub(super) fn judge(&mut self, key: SeriesKey, now_ms: u64, event: Option<&Event>) -> Option<Signal> {
-        let case = self.case(key, now_ms)?;
+        let case = self.case(key, now_ms, event)?;
         let is_rare = self.is_rare(key, event);
         let series = self.series.peek_mut(key.hash())?;
         // A claim that did not count yet is told once more when it does, and not each time that it is claimed again.
@@ -55,42 +63,59 @@ impl Learner {
         })
     }
 
-    fn case(&self, key: SeriesKey, now_ms: u64) -> Option<Case> {
+    fn case(&self, key: SeriesKey, now_ms: u64, event: Option<&Event>) -> Option<Case> {
         let series = self.series.peek(key.hash())?;
         let of = &self.detectors;
+        let watched = Watched { key, series, now_ms, event };
         let simple = |threshold, detector, confidence, things: &str| {
-            let (totals, decisive) = self.reached(series, threshold, now_ms)?;
+            let (totals, decisive) = self.reached(&watched, threshold)?;
             let reason = says(&totals, threshold, detector, things);
             Some(Case { detector, confidence, totals, decisive, reason })
         };
         use Confidence::{High, Medium};
+        let is_software = key.subject.kind == SubjectKind::Software;
+        // What is done with software that many have is not one actor's doing; how many of its logins fail is looked at.
+        if is_software
+            && !matches!(key.feature, Feature::LoginFailed | Feature::Requests)
+            && !self.is_foreign(key.subject)
+        {
+            return None;
+        }
         match (key.feature, key.subject.kind) {
+            (Feature::LoginFailed, SubjectKind::App) => None,
             (Feature::LoginFailed, SubjectKind::Secret) => {
-                simple(of.spraying, Detector::Spraying, High, "failed logins with one password, accounts")
+                let things = "failed logins with one password, accounts";
+                let case = simple(of.spraying, Detector::Spraying, High, things)
+                    .or_else(|| simple(of.spraying_fast, Detector::Spraying, Medium, things))?;
+                self.is_beyond_popular(series, now_ms).then_some(case)
             }
-            (Feature::LoginFailed, _) => self.stuffing(key, series, now_ms),
+            (Feature::LoginFailed, _) => self.stuffing(&watched),
             (Feature::LookedUp, _) => {
-                simple(of.enumeration, Detector::Enumeration, Medium, "questions, accounts")
-            }
-            (Feature::Missing, SubjectKind::Software) => {
-                let case = simple(of.scanning, Detector::Scanning, Medium, "missing pages, different ones")?;
-                self.is_foreign(key).then_some(case)
+                let things = "questions, accounts";
+                simple(of.enumeration, Detector::Enumeration, Medium, things)
+                    .or_else(|| simple(of.enumeration_fast, Detector::Enumeration, Medium, things))
             }
             (Feature::Missing, _) => {
-                simple(of.scanning, Detector::Scanning, High, "missing pages, different ones")
+                let confidence = if is_software { Medium } else { High };
+                let things = "missing pages, different ones";
+                let case = simple(of.scanning, Detector::Scanning, confidence, things)?;
+                let is_mostly = if is_software {
+                    self.is_most_of_requests(&watched, of.scanning, of.scanning_percent)
+                } else {
+                    self.is_mostly_notable(key.subject, of.scanning_percent)
+                };
+                (is_mostly && !self.fails_everybody(event, now_ms).0).then_some(case)
             }
-            (Feature::Walked, _) => simple(of.walk, Detector::ObjectWalk, High, "steps, objects"),
-            (Feature::Pages, _) => simple(of.scraping, Detector::Scraping, Medium, "pages, different ones"),
-            (Feature::PaymentFailed, SubjectKind::Software) => {
-                let case = simple(of.carding, Detector::Carding, High, "refused payments, cards")?;
-                self.is_foreign(key).then_some(case)
+            (Feature::Walked, _) if self.fails_everybody(event, now_ms).0 => None,
+            (Feature::Walked, _) => simple(of.walk, Detector::ObjectWalk, High, "steps, objects")
+                .or_else(|| simple(of.walk_fast, Detector::ObjectWalk, Medium, "steps, objects")),
+            (Feature::Pages, _) => {
+                let case = simple(of.scraping, Detector::Scraping, Medium, "pages, different ones")?;
+                (!is_software || self.is_most_of_requests(&watched, of.scraping, of.scraping_percent))
+                    .then_some(case)
             }
             (Feature::PaymentFailed, _) => {
                 simple(of.carding, Detector::Carding, High, "refused payments, cards")
-            }
-            (Feature::Attacked, SubjectKind::Software) => {
-                let case = simple(of.exploiting, Detector::Exploiting, High, "attacks, targets")?;
-                self.is_foreign(key).then_some(case)
             }
             (Feature::Attacked, _) => simple(of.exploiting, Detector::Exploiting, High, "attacks, targets"),
             (Feature::Excess, _) => {
@@ -98,17 +123,51 @@ impl Learner {
                 simple(threshold, Detector::Exfiltration, Medium, "KiB beyond the usual, answers")
             }
             (Feature::Requests, SubjectKind::Software) => self.flood(series, key.subject, now_ms),
-            (Feature::ServerFailed, SubjectKind::Route) => self.trouble(series, key.subject, now_ms),
+            (Feature::ServerFailed, SubjectKind::Route) => self.trouble(&watched, key.subject),
+            (Feature::ServerFailed, _) => {
+                let threshold = Threshold { window_s: 60, events: of.storm_errors, different: 1 };
+                let case = simple(threshold, Detector::ErrorStorm, Medium, "failures of the server, pages")?;
+                (!self.fails_everybody(event, now_ms).0).then_some(case)
+            }
             _ => None,
         }
     }
 
-    fn reached(&self, series: &Series, threshold: Threshold, now_ms: u64) -> Option<(Totals, bool)> {
-        let from = window(now_ms, threshold.window_s);
-        let totals = series.totals(from, self.share(threshold));
+    /// Whether a threshold is reached, and whether it is without what any one other node alone claims. An address from which many people
+    /// come may do as much more, unless one kind of software there did that much itself.
+    fn reached(&self, watched: &Watched<'_>, threshold: Threshold) -> Option<(Totals, bool)> {
+        let from = window(watched.now_ms, threshold.window_s);
+        let totals = watched.series.totals(from, self.share(threshold));
         let claimed = totals.claimed >= threshold.events && totals.claimed_what >= threshold.different;
+        if !claimed {
+            return None;
+        }
         let decisive = totals.count >= threshold.events && totals.what >= threshold.different;
-        claimed.then_some((totals, decisive))
+        if watched.key.subject.kind == SubjectKind::Address {
+            let wide = threshold.times(self.crowd(watched.key.subject));
+            let is_crowds = totals.count < wide.events || totals.what < wide.different;
+            let is_own = |event: &Event| self.is_its_own_doing(event, threshold.events);
+            if wide != threshold && is_crowds && !watched.event.is_some_and(is_own) {
+                return None;
+            }
+        }
+        Some((totals, decisive))
+    }
+
+    /// Whether one password has more of all failed logins than the most popular ones have anywhere.
+    fn is_beyond_popular(&self, series: &Series, now_ms: u64) -> bool {
+        let from = window(now_ms, self.detectors.spraying_fast.window_s);
+        let all = SeriesKey { subject: Subject::new(SubjectKind::App, 0), feature: Feature::LoginFailed };
+        let all = self.series.peek(all.hash()).map_or(0, |all| all.own.counts.within(from, u32::MAX));
+        series.own.counts.within(from, u32::MAX) * 100 >= all * self.detectors.spraying_percent
+    }
+
+    /// Whether so much of what a kind of software asked this node for is what a series is about.
+    fn is_most_of_requests(&self, watched: &Watched<'_>, threshold: Threshold, percent: u64) -> bool {
+        let from = window(watched.now_ms, threshold.window_s);
+        let requests = SeriesKey { feature: Feature::Requests, ..watched.key };
+        let all = self.series.peek(requests.hash()).map_or(0, |all| all.own.counts.within(from, u32::MAX));
+        watched.series.own.counts.within(from, u32::MAX) * 100 >= all * percent
     }
 
     fn share(&self, threshold: Threshold) -> Share {
@@ -116,16 +175,21 @@ impl Learner {
         Share { count: part(threshold.events), what: usize::try_from(part(threshold.different)).unwrap_or(0) }
     }
 
-    /// Many accounts, and hardly any login goes through.
-    fn stuffing(&self, key: SeriesKey, series: &Series, now_ms: u64) -> Option<Case> {
-        let threshold = self.detectors.stuffing;
-        let (totals, decisive) = self.reached(series, threshold, now_ms)?;
+    /// Many accounts, and hardly any login goes through; where nobody gets in, it is the app's fault, but for what hardly anybody has.
+    fn stuffing(&self, watched: &Watched<'_>) -> Option<Case> {
+        let (threshold, key) = (self.detectors.stuffing, watched.key);
+        let (totals, decisive) = self.reached(watched, threshold)?;
         let passed = SeriesKey { feature: Feature::LoginPassed, ..key };
-        let from = window(now_ms, threshold.window_s);
+        let from = window(watched.now_ms, threshold.window_s);
         let passed = self.series.peek(passed.hash()).map(|passed| passed.totals(from, self.share(threshold)));
         let passed = passed.map_or(0, |totals| totals.count);
         let percent = self.detectors.stuffing_failed_percent;
         if totals.count * 100 < (totals.count + passed) * percent {
+            return None;
+        }
+        let software = watched.event.and_then(|event| event.software);
+        let is_stranger = software.is_some_and(|id| self.is_foreign(Subject::new(SubjectKind::Software, id)));
+        if !is_stranger && self.fails_everybody(watched.event, watched.now_ms).1 {
             return None;
         }
         let confidence =
@@ -161,19 +225,28 @@ impl Learner {
     }
 
     /// The server fails: for most clients of a route it is an outage, for few it is theirs.
-    fn trouble(&self, series: &Series, route: Subject, now_ms: u64) -> Option<Case> {
-        let from = window(now_ms, 60);
-        let threshold = Threshold { window_s: 60, events: self.detectors.storm_errors, different: 1 };
-        let (totals, decisive) = self.reached(series, threshold, now_ms)?;
+    fn trouble(&self, watched: &Watched<'_>, route: Subject) -> Option<Case> {
+        let of = &self.detectors;
+        let from = window(watched.now_ms, 60);
+        let threshold = Threshold { window_s: 60, events: of.outage_errors, different: 1 };
+        let (totals, decisive) = self.reached(watched, threshold)?;
         let all = SeriesKey { subject: route, feature: Feature::Requests };
         let all = self.series.peek(all.hash())?.totals(from, self.share(threshold));
-        if totals.count * 100 < all.count * self.detectors.storm_percent {
+        if totals.count * 100 < all.count * of.storm_percent {
             return None;
         }
-        let detector = if totals.from * 2 >= all.from { Detector::Outage } else { Detector::ErrorStorm };
+        let is_most = totals.from >= OUTAGE_CLIENTS_LEAST && totals.from * 2 >= all.from;
+        let detector = if is_most { Detector::Outage } else { Detector::ErrorStorm };
+        if !is_most && totals.count < of.storm_errors {
+            return None;
+        }
         let reason = format!(
-            "{} of {} answers failed within a minute, for {} of {} clients",
-            totals.count, all.count, totals.from, all.from
+            "{}: {} of {} answers failed within a minute, for {} of {} clients",
+            detector.says(),
+            totals.count,
+            all.count,
+            totals.from,
+            all.from
         );
         Some(Case { detector, confidence: Confidence::Medium, totals, decisive, reason })
     }
@@ -210,8 +283,8 @@ impl Learner {
     }
 
     /// Whether software is not what many people use: only then what it does is one actor's doing.
-    fn is_foreign(&self, key: SeriesKey) -> bool {
-        let requests = SeriesKey { feature: Feature::Requests, ..key };
+    pub(super) fn is_foreign(&self, software: Subject) -> bool {
+        let requests = SeriesKey { subject: software, feature: Feature::Requests };
         self.series.peek(requests.hash()).is_none_or(|series| series.usual < COMMON_PPM)
     }
 
@@ -219,7 +292,7 @@ impl Learner {
         let software =
             event.and_then(|event| event.software).map(|id| Subject::new(SubjectKind::Software, id));
         let subject = if key.subject.kind == SubjectKind::Software { Some(key.subject) } else { software };
-        subject.is_some_and(|subject| self.is_foreign(SeriesKey { subject, ..key }))
+        subject.is_some_and(|subject| self.is_foreign(subject))
     }
 }
 
@@ -247,5 +320,7 @@ fn all_requests() -> SeriesKey {
 /// A signal that says no more than the last one is told again after this time.
 const TELL_AGAIN_MS: u64 = 60_000;
 const ADDRESSES_LINKED: usize = 16;
+/// Fewer clients are not everybody.
+const OUTAGE_CLIENTS_LEAST: u64 = 5;
 /// A software with more than this part of all requests is one that people use.
 const COMMON_PPM: u32 = 20_000;

@@ -1,10 +1,12 @@
 //! Each detector meets its attack, and the honest traffic that looks most like it.
 
+mod honest;
+
 use std::net::IpAddr;
 
 use super::*;
 use crate::detect::Detector;
-use crate::event::Place;
+use crate::event::{Method, Place};
 
 const BEGIN_MS: u64 = 1_767_571_200_000;
 const TOOL: u64 = 0x7001;
@@ -35,6 +37,10 @@ fn page(second: f64, host: u32, software: u64) -> Event {
         step: Step::Page,
         status: 200,
         response_bytes: 8_000,
+        method: Method::Get,
+        endpoint: 4,
+        latency_us: 20_000,
+        country: None,
         shape: 0,
         attack: None,
         exempt: false,
@@ -340,7 +346,7 @@ fn an_outage_is_everybodys_and_a_storm_is_ones() {
     // Logins that an outage answers are no failures of passwords.
     let down =
         (0..40).map(|n| Event { status: 503, ..login(f64::from(n), 1, BROWSER, n as u64, Outcome::Unknown) });
-    assert_eq!(spoke(down), []);
+    assert_eq!(spoke(down), [(Detector::ErrorStorm, true)]);
 }
 
 #[test]
