@@ -23,6 +23,8 @@ pub enum Detector {
     Exploiting,
     ErrorStorm,
     Outage,
+    NewEndpoint,
+    Unusual,
 }
 
 /// How far an attack is.
@@ -101,6 +103,10 @@ impl Detector {
             }
             Self::ErrorStorm => ("error-storm", S::Trouble, "", "few clients make the server fail"),
             Self::Outage => ("outage", S::Trouble, "", "the server fails for everybody"),
+            Self::NewEndpoint => {
+                ("new-endpoint", S::Reconnaissance, "T1595", "uses a method or path that nobody used before")
+            }
+            Self::Unusual => ("unusual-traffic", S::Trouble, "", "goes far from what is usual"),
         }
     }
 }
@@ -180,6 +186,8 @@ pub struct Detectors {
     pub walk_fast: Threshold,
     /// Pages that do not exist. A broken link is one page, often; a scan is many.
     pub scanning: Threshold,
+    /// The same for those that take their time.
+    pub scanning_slow: Threshold,
     /// The part of a subject's pages that are missing at least, per cent: a crawler with an old list still finds most.
     pub scanning_percent: u64,
     /// Different pages without a session. A reader opens one in some seconds.
@@ -205,9 +213,9 @@ pub struct Detectors {
     pub flood_times: u64,
     /// KiB beyond four times the size that 99 % of a route's answers keep below, in ten minutes.
     pub exfiltration_kib: u64,
-    /// Failed answers in a minute: of one client, or of a route if it is few clients'.
+    /// Failed answers of a route in a minute, if it is few clients'.
     pub storm_errors: u64,
-    /// Failed answers of a route in a minute if it is most clients',
+    /// Failed answers in a minute, of a route if it is most clients', or of one client,
     pub outage_errors: u64,
     /// and their share, per cent.
     pub storm_percent: u64,
@@ -231,7 +239,8 @@ impl Default for Detectors {
             walk: threshold(300, 20, 20),
             walk_fast: threshold(60, 6, 6),
             scanning: threshold(60, 20, 18),
-            scanning_percent: 40,
+            scanning_slow: threshold(600, 60, 50),
+            scanning_percent: 50,
             scraping: threshold(600, 300, 240),
             scraping_percent: 80,
             carding: threshold(600, 8, 6),

@@ -350,8 +350,36 @@ fn address_id(ip: IpAddr) -> u64 {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
+
+    /// An ordinary page for somebody at an address.
+    pub(crate) fn plain(ip: IpAddr) -> Event {
+        Event {
+            at_ms: 1_767_571_200_000,
+            ip,
+            app: 1,
+            route: 2,
+            target: 3,
+            object: None,
+            software: None,
+            session: None,
+            account: None,
+            secret: None,
+            place: None,
+            asn: None,
+            step: Step::Page,
+            status: 200,
+            response_bytes: 8_000,
+            method: Method::Get,
+            endpoint: 4,
+            latency_us: 20_000,
+            country: None,
+            shape: 0,
+            attack: None,
+            exempt: false,
+        }
+    }
 
     #[test]
     fn objects_are_numbers_that_fill_a_segment() {

@@ -100,6 +100,8 @@ pub(crate) struct Series {
     /// Buckets that the usual was learned from.
     pub(crate) settled: u32,
     settled_bucket: u32,
+    /// Route and network of the last event.
+    pub(crate) last: (u64, u32),
     /// Of failed logins: the last one's software,
     pub(crate) tool: u32,
     /// and accounts that the same got into lately, in Unix milliseconds.

@@ -10,7 +10,7 @@ use crate::sketch::Distinct;
 pub(crate) struct Health {
     all: Distinct,
     hurt: Distinct,
-    tried: Distinct,
+    /// Clients that were turned down since anybody got in.
     turned_down: Distinct,
     pruned: u32,
     /// When it was told last, in Unix milliseconds.
@@ -22,9 +22,9 @@ pub(crate) struct Health {
 pub(crate) struct Fare {
     /// A page was missing or the server failed.
     pub(crate) is_hurt: bool,
-    /// It tried to log in within a session.
-    pub(crate) tried: bool,
-    /// That was turned down.
+    /// It logged in within a session.
+    pub(crate) got_in: bool,
+    /// It tried to, and was turned down.
     pub(crate) turned_down: bool,
 }
 
@@ -34,19 +34,18 @@ impl Health {
         if bucket != self.pruned {
             self.pruned = bucket;
             let from = bucket.saturating_sub(LOOKS_BACK);
-            [&mut self.all, &mut self.hurt, &mut self.tried, &mut self.turned_down]
-                .into_iter()
-                .for_each(|clients| clients.forget(from));
+            self.all.forget(from);
+            self.hurt.forget(from);
+            self.turned_down.forget(bucket.saturating_sub(RUN_BUCKETS));
         }
         self.all.insert(client, bucket);
-        for (of, is_so) in [
-            (&mut self.hurt, fare.is_hurt),
-            (&mut self.tried, fare.tried),
-            (&mut self.turned_down, fare.turned_down),
-        ] {
-            if is_so {
-                of.insert(client, bucket);
-            }
+        if fare.is_hurt {
+            self.hurt.insert(client, bucket);
+        }
+        if fare.got_in {
+            self.turned_down = Distinct::default();
+        } else if fare.turned_down {
+            self.turned_down.insert(client, bucket);
         }
     }
 
@@ -57,16 +56,18 @@ impl Health {
         (hurt >= CLIENTS_LEAST && hurt * 2 >= all).then_some((hurt, all))
     }
 
-    /// Whether hardly anybody gets in.
+    /// Whether nobody gets in.
     pub(crate) fn turns_everybody_down(&self, bucket: u32) -> bool {
-        let from = bucket.saturating_sub(LOOKS_BACK);
-        let (turned_down, tried) = (self.turned_down.since(from), self.tried.since(from));
-        turned_down >= CLIENTS_LEAST && turned_down * 10 >= tried * 7
+        self.turned_down.since(bucket.saturating_sub(RUN_BUCKETS)) >= RUN_LEAST
     }
 }
 
 /// Buckets: half a minute and the current one.
 const LOOKS_BACK: u32 = 3;
+/// One of ten mistypes, so that so many clients in a row are no chance,
+const RUN_LEAST: u64 = 5;
+/// within three minutes.
+const RUN_BUCKETS: u32 = 18;
 /// Fewer clients are not everybody.
 const CLIENTS_LEAST: u64 = 8;
 
@@ -77,14 +78,15 @@ mod tests {
     #[test]
     fn everybody_is_most_of_several_clients_at_one_time() {
         let mut health = Health::default();
-        let hurt = Fare { is_hurt: true, tried: true, turned_down: true };
+        let hurt = Fare { is_hurt: true, turned_down: true, got_in: false };
         let clients = |n: u32| n * 77_777_777;
-        (0..20).for_each(|n| health.note(clients(n), Fare { tried: true, ..Fare::default() }, 100));
-        (0..7).for_each(|n| health.note(clients(n), hurt, 100));
+        (0..20).for_each(|n| health.note(clients(n), Fare { got_in: true, ..Fare::default() }, 100));
+        (0..4).for_each(|n| health.note(clients(n), hurt, 100));
         assert!(health.hurts_everybody(100).is_none() && !health.turns_everybody_down(100));
-        (7..14).for_each(|n| health.note(clients(n), hurt, 100));
+        (4..14).for_each(|n| health.note(clients(n), hurt, 100));
         assert_eq!(health.hurts_everybody(100), Some((14, 20)));
         assert!(health.turns_everybody_down(100));
-        assert!(health.hurts_everybody(104).is_none() && !health.turns_everybody_down(104));
+        health.note(clients(1), Fare { got_in: true, ..Fare::default() }, 100);
+        assert!(health.hurts_everybody(104).is_none() && !health.turns_everybody_down(100));
     }
 }

@@ -40,6 +40,8 @@ pub struct Learner {
     series: Table<Box<Series>>,
     routes: Table<Route>,
     health: Table<Health>,
+    /// When an app failed everybody last, and when one let nobody in, by bucket.
+    troubled: (u32, u32),
     served: Counts,
     news: Vec<SeriesKey>,
     seen: Vec<Seen>,
@@ -56,6 +58,7 @@ impl Learner {
             series: Table::new(sizes.series, mix(seed)),
             routes: Table::new(sizes.routes, mix(mix(seed))),
             health: Table::new(APPS_MAX, mix(mix(seed))),
+            troubled: (0, 0),
             served: Counts::default(),
             news: Vec::new(),
             seen: Vec::new(),
@@ -88,6 +91,10 @@ impl Learner {
                 self.count_notable(event, Feature::PaymentFailed, card, &[address], out);
             }
             Step::Page if matches!(event.status, 403..=405) && event.attack.is_none() => {
+                // What is missing for everybody is held against nobody, also afterwards.
+                if self.fails_everybody(Some(event), event.at_ms).0 && !self.is_strange(event) {
+                    return;
+                }
                 self.count_notable(event, Feature::Missing, event.target, &[address], out);
             }
             _ => {}
@@ -130,7 +137,14 @@ impl Learner {
         places: &[Subject],
         out: &mut Vec<Signal>,
     ) {
-        self.note(event);
+        // The same thing again, like a password that is out of date, is not held against anybody twice.
+        let is_known = places.first().is_some_and(|&subject| {
+            let series = self.series.peek(SeriesKey { subject, feature }.hash());
+            series.is_some_and(|series| series.own.what.contains(low32(mix(what))))
+        });
+        if !is_known {
+            self.note(event);
+        }
         self.count_by(event, feature, what, places, out);
         self.count_software(event, feature, what, out);
     }
@@ -156,6 +170,7 @@ impl Learner {
         let Some(entry) = self.series.entry(key.hash(), seconds(event.at_ms)) else { return };
         let series = entry.value;
         series.add(bucket(event.at_ms), more, low32(mix(what)), address_hash(event));
+        series.last = (event.route, event.network());
         if key.feature == Feature::LoginFailed {
             series.tool = event.software.map_or(0, |software| low32(mix(software)));
         }
@@ -182,6 +197,9 @@ impl Learner {
             series.is_news = false;
             let mut told = Contribution::default();
             series.own.counts.since(from).for_each(|(bucket, count)| told.counts.add(bucket, count));
+            if told.counts.since(from).next().is_none() {
+                continue;
+            }
             told.what = series.own.what.newest(from, HASHES_TOLD);
             told.from = series.own.from.newest(from, HASHES_TOLD);
             summary.rows.push(Row { key, told });

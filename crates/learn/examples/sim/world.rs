@@ -2,7 +2,7 @@
 //!
 //! Countermeasures are played in their simplest form. What a decisive signal names is refused if the signal is sure of it and few
 //! can be hit (an address with the software that was seen there, rare software, a session), else challenged: people pass that
-//! once, tools never do. Orders last ten minutes and hold on all nodes that tell each other; a flood's last a minute from the last request it was for.
+//! once, tools never do; of software that everybody has, only attempts to log in are. Orders last ten minutes and hold on all nodes that tell each other; a flood's last a minute from the last request it was for.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
@@ -16,11 +16,12 @@ use phalanx_learn::{
 };
 use phalanx_model::Confidence;
 
-use crate::attackers::{CAPACITY, Deed, Plan, plan};
+use crate::attackers::Deed;
 use crate::dice::Dice;
-use crate::people::{People, is_outage};
+use crate::people::People;
+use crate::plans::{CAPACITY, Plan, plan};
 use crate::report::{Report, Tally};
-use crate::traffic::{BEGIN_MS, Request};
+use crate::traffic::{BEGIN_MS, Request, is_popular};
 
 /// What to play.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,6 +34,8 @@ pub(crate) struct Settings {
     pub(crate) honest: u64,
     /// How much attackers do, per cent.
     pub(crate) attack: u64,
+    /// Tells each signal that may be acted on.
+    pub(crate) tells: bool,
 }
 
 /// Plays a scenario; none if there is none of that name.
@@ -49,6 +52,8 @@ struct Order {
     refuses: bool,
     until_ms: u64,
     is_flood: bool,
+    /// For attempts to log in alone: it is about software that everybody has.
+    is_for_logins: bool,
 }
 
 /// Whom an order is about; with the software, if it is about one kind only. By node where nodes do not tell each other.
@@ -56,6 +61,7 @@ type OrderKey = (Subject, u64, usize);
 
 struct World {
     plan: Plan,
+    tells: bool,
     sharing: bool,
     people: People,
     dice: Dice,
@@ -76,6 +82,8 @@ struct World {
     found: BTreeMap<Detector, u64>,
     tally: BTreeMap<Detector, Tally>,
     nodes_named: usize,
+    /// What was told about trouble and new endpoints.
+    notices: u64,
     /// Signals that hang on other nodes' word alone.
     hearsay: u64,
 }
@@ -90,10 +98,11 @@ impl World {
             let detectors = Detectors { flood_requests, ..Detectors::default() };
             Learner::new(detectors, sizes, mix(settings.seed ^ node << 32))
         };
-        let per_hour = if plan.is_week { 140 } else { 3_600 } * settings.honest / 100;
+        let per_hour = if plan.calendar.is_week { 140 } else { 3_600 } * settings.honest / 100;
         Self {
             sharing: settings.sharing,
-            people: People::new(settings.seed, per_hour, plan.is_week),
+            tells: settings.tells,
+            people: People::new(settings.seed, per_hour, plan.calendar.clone()),
             dice: Dice::new(settings.seed ^ 0xd1ce),
             learners: (0..nodes).map(|node| learner(u64::try_from(node).unwrap_or(0))).collect(),
             liar: learner(99),
@@ -111,6 +120,7 @@ impl World {
             found: BTreeMap::new(),
             tally: BTreeMap::new(),
             nodes_named: 0,
+            notices: 0,
             hearsay: 0,
         }
     }
@@ -120,7 +130,11 @@ impl World {
         let mut requests = Vec::new();
         self.people.second(second, nodes, &mut requests);
         for (own, attacker) in self.plan.attackers.iter_mut().enumerate() {
+            let begun = requests.len();
             attacker.second(second, own, nodes, &mut self.dice, &mut requests);
+            for request in requests.iter_mut().skip(begun) {
+                self.plan.calendar.befall(second, &mut request.event, &mut self.dice);
+            }
         }
         requests.sort_by_key(|request| request.event.at_ms);
         let is_quiet = requests.is_empty();
@@ -180,13 +194,15 @@ impl World {
         self.attack.push((*event, attacker.campaign, is_refused));
         let of = |kind, id: Option<u64>| id.map(|id| Subject::new(kind, id));
         let deed = attacker.deed;
-        let is_own_account = matches!(deed, Deed::Walk | Deed::LogInFarAway);
+        let is_own_account =
+            matches!(deed, Deed::Walk | Deed::LogInFarAway) || event.step == Step::Login(Outcome::Passed);
         self.guilty.extend(
             [
                 Some(Subject::address(event.ip)),
                 Some(Subject::prefix(event.ip)),
                 of(SubjectKind::Session, event.session),
-                of(SubjectKind::Software, event.software).filter(|_| deed != Deed::Spray),
+                of(SubjectKind::Software, event.software.filter(|software| !is_popular(*software))),
+                (deed == Deed::Crash).then(|| Subject::new(SubjectKind::Route, event.route)),
                 of(SubjectKind::Account, event.account).filter(|_| is_own_account),
                 event.password().filter(|_| deed == Deed::Spray),
             ]
@@ -215,7 +231,8 @@ impl World {
         let mut met: Option<Order> = None;
         for (subject, software) in keys.into_iter().flatten() {
             let Some(order) = self.orders.get_mut(&(subject, software, node)) else { continue };
-            if order.until_ms <= event.at_ms {
+            let is_meant = !order.is_for_logins || matches!(event.step, Step::Login(_) | Step::Lookup);
+            if order.until_ms <= event.at_ms || !is_meant {
                 continue;
             }
             if order.is_flood {
@@ -239,15 +256,23 @@ impl World {
         self.correlator.add(&signal);
         self.hearsay += u64::from(!signal.decisive);
         // The halves of these two are on different nodes, so that they are told and not acted on.
-        let is_named = matches!(signal.detector, Detector::ImpossibleTravel | Detector::SessionTheft);
-        let is_right = self.guilty.contains(&signal.subject);
+        let is_named = matches!(
+            signal.detector,
+            Detector::ImpossibleTravel | Detector::SessionTheft | Detector::NewEndpoint
+        );
+        let in_trouble = is_trouble(signal.detector) && self.plan.calendar.is_trouble(signal.at_ms);
+        let is_right = self.guilty.contains(&signal.subject) || in_trouble;
+        self.notices += u64::from(is_trouble(signal.detector) || signal.detector == Detector::NewEndpoint);
         if signal.confidence == Confidence::Low || !(signal.decisive || is_named) {
             return;
         }
-        if signal.decisive {
-            let in_outage = self.plan.is_week && is_outage(signal.at_ms);
-            let tally = self.tally.entry(signal.detector).or_default();
-            tally.count(is_right || (is_trouble(signal.detector) && in_outage));
+        if self.tells {
+            let second = (signal.at_ms - BEGIN_MS) as f64 / 1_000.0;
+            let verdict = if is_right { "right" } else { "WRONG" };
+            println!("{second:>10.1} node {node} {verdict} {:?} {}", signal.subject.kind, signal.reason);
+        }
+        if signal.decisive || signal.detector == Detector::NewEndpoint {
+            self.tally.entry(signal.detector).or_default().count(is_right);
         }
         if is_right && self.plan.expects.contains(&signal.detector) {
             self.found.entry(signal.detector).or_insert(signal.at_ms);
@@ -274,7 +299,8 @@ impl World {
         let lasts_ms = if is_flood { FLOOD_ORDER_MS } else { ORDER_MS };
         let node = if self.sharing { 0 } else { node };
         let until_ms = signal.at_ms + lasts_ms;
-        let new = Order { refuses, until_ms, is_flood };
+        let is_for_logins = signal.subject.kind == SubjectKind::Software && !is_rare;
+        let new = Order { refuses, until_ms, is_flood, is_for_logins };
         let order = self.orders.entry((signal.subject, software, node)).or_insert(new);
         order.refuses |= refuses;
         order.until_ms = order.until_ms.max(until_ms);
@@ -347,6 +373,19 @@ impl World {
             .iter()
             .map(|incident| campaigns.iter().map(|campaign| covered(incident, *campaign)).collect())
             .collect();
+        if self.tells {
+            for (incident, shares) in incidents.iter().zip(&shares) {
+                println!("incident {} covers {shares:.3?}", incident.id);
+                for ((detector, subject), finding) in incident.findings.iter().take(20) {
+                    println!(
+                        "  {} {subject:x?} {} events, {}",
+                        detector.name(),
+                        finding.events,
+                        finding.reason
+                    );
+                }
+            }
+        }
         let best = |at: usize| shares.iter().filter_map(|of| of.get(at)).copied().fold(0.0, f64::max);
         let first_ms = self.attack.first().map(|(event, ..)| event.at_ms);
         let tenth_ms = self.attack.get(9).map(|(event, ..)| event.at_ms);
@@ -376,6 +415,7 @@ impl World {
             found: self.found.keys().copied().collect(),
             signals: self.tally,
             hearsay: self.hearsay,
+            notices: self.notices,
         }
     }
 }

@@ -17,8 +17,9 @@ pub(super) struct Profile {
     /// With which software and in which network it was seen last; 0 if never.
     software: u32,
     network: u32,
-    /// Software and network before that.
+    /// Software and network before that; of an account the software alone.
     previous: u32,
+    /// When the others were told of a session, and when an account was first seen.
     told_s: u32,
     /// Where it logged in last.
     place: Option<Place>,
@@ -128,7 +129,7 @@ impl Learner {
                 ),
                 events: 2,
                 nodes: vec![Signal::OWN],
-                links: Link::of_event(event, subject, false),
+                links: Link::of_event(event, subject, Detector::SessionTheft, false),
             });
             profile.previous = profile.identity();
         }
@@ -153,22 +154,34 @@ impl Learner {
         let km = profile.place.map_or(0.0, |last| last.km_to(place));
         let (kmh_max, km_least) = (f64::from(self.detectors.travel_kmh), f64::from(self.detectors.travel_km));
         if km >= km_least && km > kmh_max * hours {
-            // One's own software that is elsewhere at once is behind a VPN.
-            let is_other = software != profile.software;
+            // One's own software that is elsewhere at once is behind a VPN: the last one, or the one before it.
+            let is_other = ![profile.software, profile.previous].contains(&software);
+            // Of an account that is new to the node it is not known what its own is.
+            let is_known = now_s.saturating_sub(profile.told_s) >= ACCOUNT_KNOWN_S;
             out.push(Signal {
                 at_ms: event.at_ms,
                 detector: Detector::ImpossibleTravel,
                 subject,
-                confidence: if is_other { Confidence::High } else { Confidence::Low },
-                decisive: is_other && !profile.is_heard,
+                confidence: match (is_other, is_known) {
+                    (true, true) => Confidence::High,
+                    (true, false) => Confidence::Medium,
+                    (false, _) => Confidence::Low,
+                },
+                decisive: is_other && is_known && !profile.is_heard,
                 reason: format!(
                     "an account logged in twice {km:.0} km apart within {:.0} minutes",
                     hours * 60.0
                 ),
                 events: 2,
                 nodes: vec![Signal::OWN],
-                links: Link::of_event(event, subject, false),
+                links: Link::of_event(event, subject, Detector::ImpossibleTravel, false),
             });
+        }
+        if profile.told_s == 0 {
+            profile.told_s = now_s;
+        }
+        if software != profile.software {
+            profile.previous = profile.software;
         }
         (profile.place, profile.place_s, profile.software) = (Some(place), now_s, software);
         profile.is_heard = false;
@@ -215,15 +228,13 @@ impl Learner {
 
     /// How many times as much an address may do as one person, for the people who logged in there.
     pub(super) fn crowd(&self, address: Subject) -> u64 {
-        let crowd = self.profiles.peek(address.hash()).map_or(0, |profile| profile.crowd);
-        1 + u64::from(crowd) / self.detectors.crowd.max(1)
+        1 + self.people(address) / self.detectors.crowd.max(1)
     }
 
-    /// Whether one kind of software at an address did so much itself, measured by its own crowd.
+    /// Whether one kind of software at an address did so much itself, and so much more for each of its own people.
     pub(super) fn is_its_own_doing(&self, event: &Event, events: u64) -> bool {
         self.profiles.peek(client(event)).is_some_and(|client| {
-            let crowd = 1 + u64::from(client.crowd) / self.detectors.crowd.max(1);
-            u64::from(client.notable) >= events.saturating_mul(crowd)
+            u64::from(client.notable) >= events.saturating_mul(1 + u64::from(client.crowd))
         })
     }
 
@@ -290,13 +301,18 @@ impl Learner {
         let Some(entry) = self.health.entry(event.app, seconds(event.at_ms)) else { return };
         let (health, now) = (entry.value, bucket(event.at_ms));
         let is_missing = event.status == 404 && event.step == Step::Page;
-        let tried = event.session.is_some() && matches!(event.step, Step::Login(_));
         let fare = Fare {
             is_hurt: is_missing || event.status >= 500,
-            tried,
-            turned_down: tried && event.step == Step::Login(Outcome::Failed),
+            got_in: event.session.is_some() && event.step == Step::Login(Outcome::Passed),
+            turned_down: event.session.is_some() && event.step == Step::Login(Outcome::Failed),
         };
         health.note(address_hash(event), fare, now);
+        if fare.is_hurt && health.hurts_everybody(now).is_some() {
+            self.troubled.0 = now;
+        }
+        if fare.turned_down && health.turns_everybody_down(now) {
+            self.troubled.1 = now;
+        }
         if !fare.is_hurt || event.at_ms < health.told_ms.saturating_add(HEALTH_AGAIN_MS) {
             return;
         }
@@ -312,15 +328,24 @@ impl Learner {
             reason: format!("some {hurt} of {all} clients met failures or missing pages within half a minute: an outage or a broken release"),
             events: hurt,
             nodes: vec![Signal::OWN],
-            links: Link::of_event(event, subject, false),
+            links: Link::of_event(event, subject, Detector::Outage, false),
         });
     }
 
-    /// Whether an app fails everybody now, or lets nobody in; not known without an event.
+    /// Whether an app fails everybody now, and whether it lets nobody in; without an event, whether any app does.
     pub(super) fn fails_everybody(&self, event: Option<&Event>, now_ms: u64) -> (bool, bool) {
-        let health = event.and_then(|event| self.health.peek(event.app));
         let now = bucket(now_ms);
+        let Some(event) = event else {
+            let is_now = |last: u32| last != 0 && now <= last.saturating_add(TROUBLED_BUCKETS);
+            return (is_now(self.troubled.0), is_now(self.troubled.1));
+        };
+        let health = self.health.peek(event.app);
         health.map_or((false, false), |of| (of.hurts_everybody(now).is_some(), of.turns_everybody_down(now)))
+    }
+
+    /// How many sessions of people who logged in come from an address.
+    pub(super) fn people(&self, address: Subject) -> u64 {
+        self.profiles.peek(address.hash()).map_or(0, |profile| u64::from(profile.crowd))
     }
 
     /// Who gets far more than the route's answers usually are.
@@ -384,6 +409,10 @@ const NEIGHBOURS: u32 = 8;
 const WALKERS_LEAST: u64 = 4;
 /// Sessions that stay as they are, are told again after this time.
 const TELL_AGAIN_S: u32 = 1_200;
+/// An account that is known for half a day has been where it usually is, with what it usually has.
+const ACCOUNT_KNOWN_S: u32 = 43_200;
+/// What other nodes tell is not held against anybody for so long after an app's trouble.
+const TROUBLED_BUCKETS: u32 = 6;
 /// Trouble of everybody is told again after this time.
 const HEALTH_AGAIN_MS: u64 = 600_000;
 const OBJECTS_KEPT: usize = 64;

@@ -30,6 +30,11 @@ impl Learner {
     pub(super) fn judge(&mut self, key: SeriesKey, now_ms: u64, event: Option<&Event>) -> Option<Signal> {
         let case = self.case(key, now_ms, event)?;
         let is_rare = self.is_rare(key, event);
+        // Where people log in from an address, nobody is refused for what others did there.
+        let is_shared = key.subject.kind == SubjectKind::Address
+            && self.people(key.subject) >= PEOPLE_LEAST
+            && !event.is_some_and(|event| self.is_its_own_doing(event, OWN_DOING_LEAST));
+        let confidence = if is_shared { Confidence::Medium.min(case.confidence) } else { case.confidence };
         let series = self.series.peek_mut(key.hash())?;
         // A claim that did not count yet is told once more when it does, and not each time that it is claimed again.
         let is_again = series.told.is_some_and(|(last_ms, last_count, was_decisive)| {
@@ -42,19 +47,31 @@ impl Learner {
         }
         series.told = Some((now_ms, case.totals.count, case.decisive));
         let mut links = match event {
-            Some(event) => Link::of_event(event, key.subject, is_rare),
-            None => vec![Link::of_subject(key.subject, is_rare)],
+            Some(event) => Link::of_event(event, key.subject, case.detector, is_rare),
+            None => {
+                let mut links = vec![
+                    Link::of_subject(key.subject, is_rare),
+                    Link::of_finding(case.detector, key.subject),
+                ];
+                let (route, network) = series.last;
+                if network != 0 {
+                    links.push(Link { entity: Entity::deed(case.detector, route, network), weight: 0.5 });
+                }
+                links
+            }
         };
         let from = bucket(now_ms).saturating_sub(6);
         let addresses = series.own.from.hashes(from).take(ADDRESSES_LINKED);
-        if !matches!(case.detector, Detector::Outage | Detector::Flood) {
+        // Of software that everybody has, the addresses are everybody's.
+        let is_popular = key.subject.kind == SubjectKind::Software && !is_rare;
+        if !is_popular && !matches!(case.detector, Detector::Outage | Detector::Flood) {
             links.extend(addresses.map(|hash| Link { entity: Entity::address_hash(hash), weight: 0.6 }));
         }
         Some(Signal {
             at_ms: now_ms,
             detector: case.detector,
             subject: key.subject,
-            confidence: case.confidence,
+            confidence,
             decisive: case.decisive,
             reason: case.reason,
             events: case.totals.claimed,
@@ -87,6 +104,10 @@ impl Learner {
                 let things = "failed logins with one password, accounts";
                 let case = simple(of.spraying, Detector::Spraying, High, things)
                     .or_else(|| simple(of.spraying_fast, Detector::Spraying, Medium, things))?;
+                // A class that was told one password is in one room.
+                if case.totals.from < SPRAYING_ADDRESSES_LEAST {
+                    return None;
+                }
                 self.is_beyond_popular(series, now_ms).then_some(case)
             }
             (Feature::LoginFailed, _) => self.stuffing(&watched),
@@ -98,7 +119,8 @@ impl Learner {
             (Feature::Missing, _) => {
                 let confidence = if is_software { Medium } else { High };
                 let things = "missing pages, different ones";
-                let case = simple(of.scanning, Detector::Scanning, confidence, things)?;
+                let case = simple(of.scanning, Detector::Scanning, confidence, things)
+                    .or_else(|| simple(of.scanning_slow, Detector::Scanning, confidence, things))?;
                 let is_mostly = if is_software {
                     self.is_most_of_requests(&watched, of.scanning, of.scanning_percent)
                 } else {
@@ -125,7 +147,7 @@ impl Learner {
             (Feature::Requests, SubjectKind::Software) => self.flood(series, key.subject, now_ms),
             (Feature::ServerFailed, SubjectKind::Route) => self.trouble(&watched, key.subject),
             (Feature::ServerFailed, _) => {
-                let threshold = Threshold { window_s: 60, events: of.storm_errors, different: 1 };
+                let threshold = Threshold { window_s: 60, events: of.outage_errors, different: 1 };
                 let case = simple(threshold, Detector::ErrorStorm, Medium, "failures of the server, pages")?;
                 (!self.fails_everybody(event, now_ms).0).then_some(case)
             }
@@ -177,8 +199,18 @@ impl Learner {
 
     /// Many accounts, and hardly any login goes through; where nobody gets in, it is the app's fault, but for what hardly anybody has.
     fn stuffing(&self, watched: &Watched<'_>) -> Option<Case> {
-        let (threshold, key) = (self.detectors.stuffing, watched.key);
+        let key = watched.key;
+        // Many have it, or are in it: then it takes more.
+        let is_shared = match key.subject.kind {
+            SubjectKind::Software => !self.is_foreign(key.subject),
+            SubjectKind::Prefix => !self.is_rare(key, watched.event),
+            _ => false,
+        };
+        let threshold = self.detectors.stuffing.times(if is_shared { SHARED_TIMES } else { 1 });
         let (totals, decisive) = self.reached(watched, threshold)?;
+        if key.subject.kind == SubjectKind::Prefix && totals.from < NETWORK_ADDRESSES_LEAST {
+            return None;
+        }
         let passed = SeriesKey { feature: Feature::LoginPassed, ..key };
         let from = window(watched.now_ms, threshold.window_s);
         let passed = self.series.peek(passed.hash()).map(|passed| passed.totals(from, self.share(threshold)));
@@ -288,6 +320,11 @@ impl Learner {
         self.series.peek(requests.hash()).is_none_or(|series| series.usual < COMMON_PPM)
     }
 
+    /// Whether a request comes from software that hardly anybody else has.
+    pub(super) fn is_strange(&self, event: &Event) -> bool {
+        event.software.is_some_and(|id| self.is_foreign(Subject::new(SubjectKind::Software, id)))
+    }
+
     fn is_rare(&self, key: SeriesKey, event: Option<&Event>) -> bool {
         let software =
             event.and_then(|event| event.software).map(|id| Subject::new(SubjectKind::Software, id));
@@ -320,6 +357,16 @@ fn all_requests() -> SeriesKey {
 /// A signal that says no more than the last one is told again after this time.
 const TELL_AGAIN_MS: u64 = 60_000;
 const ADDRESSES_LINKED: usize = 16;
+/// Addresses that one password is sprayed from at least; who does it from fewer tries many accounts from each.
+const SPRAYING_ADDRESSES_LEAST: u64 = 3;
+/// What fewer addresses do is theirs, and not their network's.
+const NETWORK_ADDRESSES_LEAST: u64 = 3;
+/// Software that everybody has, and networks of everybody, may fail so many times as often.
+const SHARED_TIMES: u64 = 3;
+/// What one kind of software did at an address, from which it is that which is refused there.
+const OWN_DOING_LEAST: u64 = 6;
+/// Sessions of people who logged in, from which an address is shared.
+const PEOPLE_LEAST: u64 = 2;
 /// Fewer clients are not everybody.
 const OUTAGE_CLIENTS_LEAST: u64 = 5;
 /// A software with more than this part of all requests is one that people use.
