@@ -6,6 +6,7 @@ mod judge;
 #[cfg(test)]
 mod tests;
 
+use crate::baseline::Baselines;
 use crate::detect::{Detectors, Signal};
 use crate::event::{Event, Outcome, Step, Subject, SubjectKind};
 use crate::evidence::{Contribution, Feature, Series, SeriesKey, bucket};
@@ -40,6 +41,7 @@ pub struct Learner {
     series: Table<Box<Series>>,
     routes: Table<Route>,
     health: Table<Health>,
+    baselines: Baselines,
     /// When an app failed everybody last, and when one let nobody in, by bucket.
     troubled: (u32, u32),
     served: Counts,
@@ -58,11 +60,32 @@ impl Learner {
             series: Table::new(sizes.series, mix(seed)),
             routes: Table::new(sizes.routes, mix(mix(seed))),
             health: Table::new(APPS_MAX, mix(mix(seed))),
+            baselines: Baselines::default(),
             troubled: (0, 0),
             served: Counts::default(),
             news: Vec::new(),
             seen: Vec::new(),
             impossible: 0,
+        }
+    }
+
+    /// With what was usual before, which [`Learner::baselines`] gave.
+    #[must_use]
+    pub fn with_baselines(mut self, baselines: Baselines) -> Self {
+        self.baselines = baselines;
+        self
+    }
+
+    /// What is usual of apps and routes, to be kept over a restart.
+    pub fn baselines(&self) -> &Baselines {
+        &self.baselines
+    }
+
+    /// Learns from history what is usual, in the order of its time; says nothing.
+    pub fn learn(&mut self, event: &Event) {
+        if !event.exempt && event.attack.is_none() {
+            self.baselines.learn(event);
+            self.weigh(event, &mut Vec::new());
         }
     }
 
@@ -74,6 +97,9 @@ impl Learner {
         }
         self.count_requests(event, out);
         self.follow_health(event, out);
+        if event.attack.is_none() {
+            self.baselines.observe(event, out);
+        }
         self.follow_session(event, out);
         self.follow_account(event, out);
         self.follow_pages(event, out);

@@ -27,10 +27,13 @@ mod table;
 pub mod detect;
 pub mod share;
 
+pub mod baseline;
+
 pub mod learner;
 
 pub mod correlate;
 
+pub use baseline::Baselines;
 pub use correlate::{Correlator, Incident};
 pub use detect::{Detector, Detectors, Signal};
 pub use event::{Event, Method, NameKey, Outcome, Place, Step, Subject};

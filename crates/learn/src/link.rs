@@ -84,10 +84,13 @@ impl Link {
         // Who is refused comes back from elsewhere in the same network with other software, and does the same.
         links.push(Self { entity: Entity::deed(detector, event.route, event.network()), weight: 0.5 });
         links.push(Self::of_finding(detector, subject));
-        // Of the signal's subject, whatever it is, another of its kind joins.
+        // Of trouble, only where it is is looked at.
         if matches!(subject.kind, SubjectKind::Route | SubjectKind::App) {
             links.retain(|link| link.entity == Entity::of(subject));
             links.iter_mut().for_each(|link| link.weight = 0.8);
+            // What befalls an app befalls its routes.
+            let app = Subject::new(SubjectKind::App, event.app);
+            links.push(Self { entity: Entity::of(app), weight: 0.8 });
         }
         links.sort_by(|a, b| a.entity.cmp(&b.entity).then(b.weight.total_cmp(&a.weight)));
         links.dedup_by_key(|link| link.entity);

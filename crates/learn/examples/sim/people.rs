@@ -27,6 +27,8 @@ pub(crate) enum Trouble {
     Release,
     /// Twenty times as many come.
     Rush,
+    /// A cache is cold: answers take thirty times as long, and are four times as large.
+    Unusual,
 }
 
 /// When what befalls everybody, in seconds.
@@ -56,15 +58,22 @@ impl Calendar {
 
     /// Whether failures of then are everybody's.
     pub(crate) fn is_trouble(&self, at_ms: u64) -> bool {
-        let second = at_ms.saturating_sub(BEGIN_MS) / 1_000;
-        self.troubles
-            .iter()
-            .any(|(of, span)| *of != Trouble::Rush && (span.start..span.end + 60).contains(&second))
+        self.troubles.iter().any(|(of, span)| *of != Trouble::Rush && around(span).contains(&at_ms))
+    }
+
+    /// Whether more than usual is no wonder then.
+    pub(crate) fn is_unusual(&self, at_ms: u64) -> bool {
+        self.troubles.iter().any(|(_, span)| around(span).contains(&at_ms))
     }
 
     fn has(&self, trouble: Trouble, second: u64) -> bool {
         self.troubles.iter().any(|(of, span)| *of == trouble && span.contains(&second))
     }
+}
+
+/// A time and some minutes after it, in Unix milliseconds.
+fn around(span: &Range<u64>) -> Range<u64> {
+    BEGIN_MS + span.start * 1_000..BEGIN_MS + (span.end + 180) * 1_000
 }
 
 /// All that is not an attack.
@@ -205,6 +214,10 @@ impl Calendar {
                         Step::Payment(_) => Step::Payment(Outcome::Unknown),
                         step => step,
                     };
+                }
+                Trouble::Unusual => {
+                    event.latency_us *= 30;
+                    event.response_bytes *= 3;
                 }
                 Trouble::Broken if is_page && dice.chance(900) => event.status = 404,
                 Trouble::Release if is_page && dice.chance(140) => event.status = 404,

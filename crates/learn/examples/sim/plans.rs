@@ -8,7 +8,7 @@ use crate::people::{Calendar, Trouble};
 use crate::traffic::{Client, low};
 
 /// All scenarios.
-pub(crate) const SCENARIOS: [&str; 29] = [
+pub(crate) const SCENARIOS: [&str; 30] = [
     "thin-stuffing",
     "stuffing",
     "spraying",
@@ -35,6 +35,7 @@ pub(crate) const SCENARIOS: [&str; 29] = [
     "locked-out-and-stuffing",
     "release",
     "rush",
+    "unusual",
     "honest-day",
     "honest-week",
     "hostile-node",
@@ -51,6 +52,8 @@ pub(crate) struct Plan {
     pub(crate) expects: Vec<Detector>,
     pub(crate) attackers: Vec<Attacker>,
     pub(crate) calendar: Calendar,
+    /// Hours of history that nodes learned from before.
+    pub(crate) history_h: u64,
     /// The last node lies.
     pub(crate) has_liar: bool,
     /// Nothing is done about what is found, so that all stages of a campaign are played.
@@ -110,7 +113,7 @@ fn single_plan(scenario: &str, plan: &mut Plan, known: Known, dice: &mut Dice) -
         "carding" => (600, Detector::Carding, vec![of(Deed::Card, 600, 30, hosts(8)).rotating()]),
         "error-storm" => (300, Detector::ErrorStorm, vec![of(Deed::Crash, 300, 120, hosts(1))]),
         "exfiltration" => (300, Detector::Exfiltration, vec![of(Deed::Take, 300, 12, hosts(3))]),
-        "new-endpoint" => (120, Detector::NewEndpoint, vec![of(Deed::Reach, 120, 6, hosts(1))]),
+        "new-endpoint" => (240, Detector::NewEndpoint, vec![of(Deed::Reach, 240, 6, hosts(1))]),
         "behind-nat" => (300, Detector::Stuffing, vec![of(Deed::Stuff, 300, 60, in_office)]),
         "rotating-flood" => {
             (360, Detector::Flood, vec![fixed(Deed::Flood, 300, 60 * 5 * CAPACITY, hosts(300)).rotating()])
@@ -128,6 +131,7 @@ fn single_plan(scenario: &str, plan: &mut Plan, known: Known, dice: &mut Dice) -
     plan.attackers = attackers;
     let whole = start..start + seconds;
     match scenario {
+        "new-endpoint" => plan.history_h = 26,
         "outage-and-stuffing" => {
             plan.calendar.troubles.push((Trouble::Outage, whole));
             plan.expects.push(Detector::Outage);
@@ -170,10 +174,17 @@ fn honest_plan(scenario: &str, plan: &mut Plan) -> Option<u64> {
         "locked-out" => Trouble::LockedOut,
         "release" => Trouble::Release,
         "rush" => Trouble::Rush,
+        "unusual" => Trouble::Unusual,
         _ => return None,
     };
     if matches!(trouble, Trouble::Outage | Trouble::Broken) {
         plan.expects.push(Detector::Outage);
+    }
+    if trouble == Trouble::Unusual {
+        plan.expects.push(Detector::Unusual);
+    }
+    if matches!(trouble, Trouble::Unusual | Trouble::Release) {
+        plan.history_h = 26;
     }
     plan.calendar.troubles.push((trouble, span));
     Some(900)

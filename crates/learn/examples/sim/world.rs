@@ -18,7 +18,7 @@ use phalanx_model::Confidence;
 
 use crate::attackers::Deed;
 use crate::dice::Dice;
-use crate::people::People;
+use crate::people::{Calendar, People};
 use crate::plans::{CAPACITY, Plan, plan};
 use crate::report::{Report, Tally};
 use crate::traffic::{BEGIN_MS, Request, is_popular};
@@ -42,6 +42,7 @@ pub(crate) struct Settings {
 pub(crate) fn play(settings: &Settings) -> Option<Report> {
     let plan = plan(&settings.scenario, settings.seed, settings.nodes, settings.attack)?;
     let mut world = World::new(settings, plan);
+    world.learn_history(settings.seed);
     (0..world.plan.seconds).for_each(|second| world.second(second));
     Some(world.end())
 }
@@ -122,6 +123,22 @@ impl World {
             nodes_named: 0,
             notices: 0,
             hearsay: 0,
+        }
+    }
+
+    /// Nodes learn what is usual from what was kept of the days before.
+    fn learn_history(&mut self, seed: u64) {
+        let hours = self.plan.history_h;
+        let mut people = People::new(mix(seed), 1_200, Calendar::default());
+        let mut requests = Vec::new();
+        for second in 0..hours * 3_600 {
+            people.second(second, self.learners.len(), &mut requests);
+            for Request { mut event, node, .. } in requests.drain(..) {
+                event.at_ms -= hours * 3_600_000;
+                if let Some(learner) = self.learners.get_mut(node) {
+                    learner.learn(&event);
+                }
+            }
         }
     }
 
@@ -258,12 +275,17 @@ impl World {
         // The halves of these two are on different nodes, so that they are told and not acted on.
         let is_named = matches!(
             signal.detector,
-            Detector::ImpossibleTravel | Detector::SessionTheft | Detector::NewEndpoint
+            Detector::ImpossibleTravel | Detector::SessionTheft | Detector::NewEndpoint | Detector::Unusual
         );
-        let in_trouble = is_trouble(signal.detector) && self.plan.calendar.is_trouble(signal.at_ms);
+        let in_trouble = if signal.detector == Detector::Unusual {
+            self.plan.calendar.is_unusual(signal.at_ms)
+        } else {
+            is_trouble(signal.detector) && self.plan.calendar.is_trouble(signal.at_ms)
+        };
         let is_right = self.guilty.contains(&signal.subject) || in_trouble;
         self.notices += u64::from(is_trouble(signal.detector) || signal.detector == Detector::NewEndpoint);
-        if signal.confidence == Confidence::Low || !(signal.decisive || is_named) {
+        let is_unsure = signal.confidence == Confidence::Low && signal.detector != Detector::Unusual;
+        if is_unsure || !(signal.decisive || is_named) {
             return;
         }
         if self.tells {
@@ -271,7 +293,7 @@ impl World {
             let verdict = if is_right { "right" } else { "WRONG" };
             println!("{second:>10.1} node {node} {verdict} {:?} {}", signal.subject.kind, signal.reason);
         }
-        if signal.decisive || signal.detector == Detector::NewEndpoint {
+        if signal.decisive || matches!(signal.detector, Detector::NewEndpoint | Detector::Unusual) {
             self.tally.entry(signal.detector).or_default().count(is_right);
         }
         if is_right && self.plan.expects.contains(&signal.detector) {

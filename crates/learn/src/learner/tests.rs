@@ -144,6 +144,19 @@ fn more_than_was_served_is_refused() {
 }
 
 #[test]
+fn no_other_nodes_word_is_in_what_is_usual() {
+    let (mut one, mut other) = (learner(), learner());
+    of(&mut one, (0..3_000).map(|n| page(f64::from(n) * 0.1, n % 50, BROWSER)));
+    of(&mut other, (0..90).map(|n| Event { status: 404, ..page(300.0 + f64::from(n) * 0.1, 1, TOOL) }));
+    let before = one.baselines().to_bytes();
+    one.merge(1, &other.summary(at(309.0)), at(309.0), &mut Vec::new());
+    assert_eq!(one.baselines().to_bytes(), before);
+    // It is kept and taken up again.
+    let again = learner().with_baselines(Baselines::from_bytes(&before).unwrap());
+    assert_eq!(again.baselines().to_bytes(), before);
+}
+
+#[test]
 fn nodes_together_know_what_one_would() {
     let events: Vec<Event> = (0..200_u32)
         .map(|n| {
