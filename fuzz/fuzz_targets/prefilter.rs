@@ -1,4 +1,4 @@
-//! The prefilter hides no match: with it and without it a request has the same findings.
+//! The prefilter hides no match, and neither does what is kept of values that come again: with them and without a request has the same findings.
 #![no_main]
 
 use std::sync::{Arc, LazyLock};
@@ -21,7 +21,10 @@ fn told(found: &Findings) -> String {
 
 fuzz_target!(|data: &[u8]| {
     let (head, body) = request(data);
-    let (with, _) = run(&FILTERED, Box::default(), &head, &body);
     let (without, _) = run(&PLAIN, Box::default(), &head, &body);
-    assert_eq!(told(&with), told(&without));
+    let expected = told(&without);
+    for _ in 0..3 {
+        let (with, _) = run(&FILTERED, Box::default(), &head, &body);
+        assert_eq!(told(&with), expected);
+    }
 });

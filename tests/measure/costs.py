@@ -69,7 +69,7 @@ RECORD = {
 }
 # What any proxy does.
 PROXYING = {
-    "forwarding fields for the upstream": ["edge/src/forward.rs write_forwarding write_ip"],
+    "forwarding fields for the upstream": ["edge/src/forward.rs write_forwarding"],
     "host and route": ["edge/src/plan.rs find meet handling", "edge/src/hosts.rs *", "edge/src/route/table.rs *"],
     "known fields": ["edge/src/http1/fields.rs KnownFields::of"],
     "upstream: choice, retries, health": ["edge/src/balance/* *"],

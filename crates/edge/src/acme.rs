@@ -2,6 +2,7 @@
 //! for tokens that are known only. All else below the path is the app's.
 
 use phalanx_model::RequestHead;
+use phalanx_model::text::push_decimal;
 
 use crate::client::Client;
 use crate::http1::encode;
@@ -30,7 +31,7 @@ pub(crate) async fn answer(client: &mut Client, request: &mut Request) -> Result
     encode::status_line(out, 200, b"");
     encode::field(out, b"Content-Type", b"application/octet-stream");
     out.extend_from_slice(b"Content-Length: ");
-    encode::decimal(out, answer.len() as u64);
+    push_decimal(out, answer.len() as u64);
     out.extend_from_slice(b"\r\n");
     encode::field(out, b"Cache-Control", b"no-store");
     if close {

@@ -1,10 +1,11 @@
 //! Header fields for the audit log: bounded, and with secrets masked, as all that leaves the data plane.
 
 use phalanx_model::AuditDetail;
+use phalanx_model::secret::is_secret_name;
 
 use crate::client::Client;
 use crate::http1::ResponseHead;
-use crate::mask::{TEXT_BYTES_MAX, is_secret_field, mask_referer, text};
+use crate::mask::{TEXT_BYTES_MAX, mask_referer, text};
 use crate::request::Request;
 
 /// Names and values in order.
@@ -52,7 +53,7 @@ fn shown<'a>(fields: impl Iterator<Item = (&'a [u8], &'a [u8])>) -> Fields {
 }
 
 fn masked(name: &[u8], value: &[u8]) -> String {
-    if is_secret_field(name) {
+    if is_secret_name(name) {
         "***".to_owned()
     } else if name.eq_ignore_ascii_case(b"referer") {
         mask_referer(value)

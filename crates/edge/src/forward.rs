@@ -3,12 +3,13 @@
 
 use std::net::IpAddr;
 
+use phalanx_model::text::{push_decimal, push_ip};
 use phalanx_model::{BodyFraming, HttpVersion, RequestHead};
 
 use crate::client_address::{AddressField, AddressSource};
 use crate::client_certificate::{AskedOfClients, Shown};
 use crate::http1::FieldKind;
-use crate::http1::encode::{self, field};
+use crate::http1::encode::field;
 use crate::http1::fields::{KnownFields, list};
 use crate::http1::semantics::absolute_form;
 use crate::route::act::Treatment;
@@ -82,7 +83,7 @@ pub(crate) fn write_request_head(out: &mut Vec<u8>, request: &Forwarded<'_>) {
         BodyFraming::None => {}
         BodyFraming::Length(bytes) => {
             out.extend_from_slice(b"Content-Length: ");
-            encode::decimal(out, bytes);
+            push_decimal(out, bytes);
             out.extend_from_slice(b"\r\n");
         }
         BodyFraming::Chunked => field(out, b"Transfer-Encoding", b"chunked"),
@@ -198,7 +199,7 @@ fn write_forwarding(out: &mut Vec<u8>, request: &Forwarded<'_>) {
     let keeps_list = request.source.field == AddressField::XForwardedFor;
     if request.peer_trusted {
         if !keeps_list && request.client != request.peer.to_canonical() {
-            write_ip(out, request.client);
+            push_ip(out, request.client);
             out.extend_from_slice(b", ");
         }
         for (name, value) in head.headers() {
@@ -213,7 +214,7 @@ fn write_forwarding(out: &mut Vec<u8>, request: &Forwarded<'_>) {
             }
         }
     }
-    write_ip(out, request.peer);
+    push_ip(out, request.peer.to_canonical());
     out.extend_from_slice(b"\r\n");
     if !has_proto {
         field(out, b"X-Forwarded-Proto", if request.tls { b"https" } else { b"http" });
@@ -221,12 +222,6 @@ fn write_forwarding(out: &mut Vec<u8>, request: &Forwarded<'_>) {
     if !has_host && let Some(host) = request.known.host {
         field(out, b"X-Forwarded-Host", head.bytes(host.value));
     }
-}
-
-fn write_ip(out: &mut Vec<u8>, ip: IpAddr) {
-    use std::io::Write;
-    // Writing to a vector cannot fail.
-    let _ = write!(out, "{}", ip.to_canonical());
 }
 
 #[cfg(test)]

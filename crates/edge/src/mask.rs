@@ -1,31 +1,48 @@
 //! What of a request may be recorded: secrets masked, lengths bounded.
 
+use std::borrow::Cow;
+
+use phalanx_model::secret::is_secret_name;
+
 /// A request target with the values of secret-looking parameters masked, as text.
 pub(crate) fn mask_target(target: &[u8]) -> String {
     let target = bounded(target, TARGET_BYTES_MAX);
-    let Some(query_at) = target.iter().position(|b| matches!(b, b'?' | b';')) else {
-        return String::from_utf8_lossy(without_userinfo(target).as_ref()).into_owned();
-    };
+    let query_at = target.iter().position(|b| matches!(b, b'?' | b';')).unwrap_or(target.len());
     let (path, query) = target.split_at(query_at);
-    let mut masked = without_userinfo(path).into_owned();
-    let mut rest = query;
-    while let Some(separator) = rest.first() {
-        let parameter_end =
-            rest.iter().skip(1).position(|b| matches!(b, b'&' | b';' | b'?')).map(|at| at + 1);
-        let (parameter, next) = rest.split_at(parameter_end.unwrap_or(rest.len()));
-        rest = next;
-        let parameter = parameter.get(1..).unwrap_or_default();
-        masked.push(*separator);
-        let equals = parameter.iter().position(|&b| b == b'=');
-        match equals.and_then(|at| parameter.split_at_checked(at)) {
-            Some((name, [_, _, ..])) if is_secret_name(name) => {
+    let path = without_userinfo(path);
+    if matches!(path, Cow::Borrowed(_)) && parameters(query).all(|parameter| secret(parameter).is_none()) {
+        return text(target, TARGET_BYTES_MAX);
+    }
+    let mut masked = path.into_owned();
+    for parameter in parameters(query) {
+        match secret(parameter) {
+            Some(name) => {
                 masked.extend_from_slice(name);
                 masked.extend_from_slice(b"=***");
             }
-            _ => masked.extend_from_slice(parameter),
+            None => masked.extend_from_slice(parameter),
         }
     }
     String::from_utf8_lossy(&masked).into_owned()
+}
+
+/// The parameters of a query, each with the separator before it.
+fn parameters(query: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let mut rest = query;
+    std::iter::from_fn(move || {
+        let (_, after) = rest.split_first()?;
+        let end = after.iter().position(|b| matches!(b, b'&' | b';' | b'?')).map_or(rest.len(), |at| at + 1);
+        let (parameter, next) = rest.split_at(end);
+        rest = next;
+        Some(parameter)
+    })
+}
+
+/// The separator and name of a parameter that has a secret for its value.
+fn secret(parameter: &[u8]) -> Option<&[u8]> {
+    let equals = parameter.iter().position(|&b| b == b'=')?;
+    let (name, value) = parameter.split_at(equals);
+    (value.len() > 1 && is_secret_name(name)).then_some(name)
 }
 
 /// A `Referer` without query, fragment and userinfo.
@@ -44,41 +61,8 @@ pub(crate) fn text(bytes: &[u8], bytes_max: usize) -> String {
     }
 }
 
-/// Whether a header field of this name is taken to hold a secret.
-pub(crate) fn is_secret_field(name: &[u8]) -> bool {
-    is_secret_name(name) || decoded(name).windows(6).any(|window| window == b"cookie")
-}
-
-/// Whether a parameter of this name is taken to hold a secret; percent-encoding does not hide it.
-fn is_secret_name(name: &[u8]) -> bool {
-    let plain = decoded(name);
-    let has = |word: &str| plain.windows(word.len()).any(|window| window == word.as_bytes());
-    SECRET_PARTS.iter().any(|word| has(word)) || SECRET_NAMES.iter().any(|word| plain == word.as_bytes())
-}
-
-/// Lower case letters and digits of a percent-encoded name; `api_key`, `api-key` and `apiKey` are one.
-fn decoded(name: &[u8]) -> Vec<u8> {
-    let mut plain = Vec::with_capacity(name.len());
-    let mut rest = name;
-    while let Some((&byte, next)) = rest.split_first() {
-        rest = next;
-        let mut byte = byte;
-        if byte == b'%'
-            && let Some((hex, after)) = rest.split_first_chunk::<2>()
-            && let Some(value) =
-                std::str::from_utf8(hex).ok().and_then(|hex| u8::from_str_radix(hex, 16).ok())
-        {
-            (byte, rest) = (value, after);
-        }
-        if byte.is_ascii_alphanumeric() {
-            plain.push(byte.to_ascii_lowercase());
-        }
-    }
-    plain
-}
-
 /// A URL without `user:password@` before its host.
-fn without_userinfo(url: &[u8]) -> std::borrow::Cow<'_, [u8]> {
+fn without_userinfo(url: &[u8]) -> Cow<'_, [u8]> {
     let authority = url.windows(3).position(|window| window == b"://").map(|at| at + 3);
     let Some((scheme, rest)) = authority.and_then(|at| url.split_at_checked(at)) else {
         return url.into();
@@ -98,26 +82,6 @@ fn bounded(bytes: &[u8], bytes_max: usize) -> &[u8] {
 pub(crate) const TARGET_BYTES_MAX: usize = 2 * 1024;
 /// Longest other text recorded.
 pub(crate) const TEXT_BYTES_MAX: usize = 512;
-/// What the names of secrets contain.
-const SECRET_PARTS: &[&str] = &[
-    "passw",
-    "passphrase",
-    "pwd",
-    "secret",
-    "token",
-    "apikey",
-    "accesskey",
-    "privatekey",
-    "authorization",
-    "session",
-    "credential",
-    "signature",
-    "jwt",
-    "otp",
-];
-/// Whole names of secrets too short to look for within others.
-const SECRET_NAMES: &[&str] = &["auth", "key", "sid", "sig", "pin", "pass", "cvv", "cvc", "code", "ticket"];
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,5 +1,6 @@
 //! Replies of our own. A refusal has the same bytes for every reason: who is refused learns an id to quote, nothing else.
 
+use phalanx_model::text::push_decimal;
 use phalanx_model::{FramingFault, RequestHead};
 
 use crate::grpc;
@@ -181,14 +182,14 @@ impl Reply {
         let kind: &[u8] = if form.json { b"application/json" } else { b"text/html; charset=utf-8" };
         encode::field(out, b"Content-Type", kind);
         out.extend_from_slice(b"Content-Length: ");
-        encode::decimal(out, body.len() as u64);
+        push_decimal(out, body.len() as u64);
         out.extend_from_slice(b"\r\n");
         encode::field(out, b"Cache-Control", b"no-store");
         encode::field(out, b"X-Content-Type-Options", b"nosniff");
         encode::field(out, b"X-Request-Id", request_id);
         if self.retry_after_s > 0 {
             out.extend_from_slice(b"Retry-After: ");
-            encode::decimal(out, u64::from(self.retry_after_s));
+            push_decimal(out, u64::from(self.retry_after_s));
             out.extend_from_slice(b"\r\n");
         }
         out.extend_from_slice(told);

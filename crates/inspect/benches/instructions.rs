@@ -1,7 +1,7 @@
 //! Requests of each class through the engine, for counting instructions under callgrind (`cargo xtask bench instructions`).
 //!
-//! INVARIANT: the same work on each run: requests come from a seeded generator, and no two share a run of bytes, so that
-//! values remembered from one do not help the next. What is counted are the calls of [`measured`] alone; compiling the rules
+//! INVARIANT: the same work on each run: requests come from a seeded generator. Each has values of its own, of a client that was not seen before, but for
+//! one class, which is a visitor's next page. What is counted are the calls of [`measured`] alone; compiling the rules
 //! and a first round, which fills what is filled once, come before. Each call is preceded by a line `class NAME REQUESTS`.
 
 #![expect(
@@ -92,6 +92,7 @@ struct Class {
 
 const CLASSES: &[Class] = &[
     Class { name: "get", attack: false, make: get },
+    Class { name: "get-of-a-visitor", attack: false, make: get_of_a_visitor },
     Class { name: "json-2k", attack: false, make: json },
     Class { name: "form-1k", attack: false, make: form },
     Class { name: "multipart-64k", attack: false, make: multipart },
@@ -103,15 +104,24 @@ const CLASSES: &[Class] = &[
 const REQUESTS: usize = 16;
 
 fn get(random: &mut Generator) -> Request {
-    let target = format!(
+    let target = target(random);
+    request(random, "GET", &target, None)
+}
+
+/// One client's next page: its fields are those of its last request.
+fn get_of_a_visitor(random: &mut Generator) -> Request {
+    request(&mut Generator(1), "GET", &target(random), None)
+}
+
+fn target(random: &mut Generator) -> String {
+    format!(
         "/{}/{}?page={}&sort={}&q={}",
         random.word(),
         random.word(),
         random.number(),
         random.word(),
         random.word()
-    );
-    request(random, "GET", &target, None)
+    )
 }
 
 fn json(random: &mut Generator) -> Request {

@@ -94,6 +94,8 @@ fn json_values_have_the_names_that_rules_expect() {
             ("json.list.array_2.c", ""),
             ("json.list.array_3.array_0", "2.5e3"),
             ("json.empty-key", "e"),
+            ("json.d", ""),
+            ("json.f", ""),
         ],
     );
     for (body, name, value) in
@@ -102,6 +104,13 @@ fn json_values_have_the_names_that_rules_expect() {
         check(&json(body), body.as_bytes(), &[(name, value)]);
         assert_eq!(json(body).error, None);
     }
+}
+
+#[test]
+fn keys_of_json_objects_that_hold_nothing_are_inspected() {
+    let body = "{\"<script>\":\t{ }}";
+    check(&json(body), body.as_bytes(), &[("json.<script>", "")]);
+    assert!(json("{}").args.is_empty() && json("[]").args.is_empty());
 }
 
 #[test]

@@ -119,12 +119,15 @@ proptest! {
     }
 
     #[test]
-    fn the_prefilter_changes_nothing(head in likely_head(), body in any_body()) {
-        let filtered = run(&FILTERED, &head, &body);
+    fn the_prefilter_and_what_is_kept_of_values_change_nothing(head in likely_head(), body in any_body()) {
         let plain = run(&PLAIN, &head, &body);
-        prop_assert_eq!(filtered.matched_rules, plain.matched_rules);
-        prop_assert_eq!(filtered.signals, plain.signals);
-        prop_assert_eq!(filtered.failure, plain.failure);
+        // Its values are strange at first, get a place when they come again, and are familiar then.
+        for _ in 0..3 {
+            let filtered = run(&FILTERED, &head, &body);
+            prop_assert_eq!(&filtered.matched_rules, &plain.matched_rules);
+            prop_assert_eq!(&filtered.signals, &plain.signals);
+            prop_assert_eq!(&filtered.failure, &plain.failure);
+        }
     }
 
     #[test]

@@ -28,7 +28,9 @@ pub mod counts;
 pub mod event;
 pub mod lanes;
 pub mod latency;
+pub mod secret;
 pub mod swap;
+pub mod text;
 pub mod trace;
 
 pub use actor::{Actor, ActorKey, Country, Identities, Ja4};

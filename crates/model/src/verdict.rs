@@ -26,6 +26,20 @@ pub enum Action {
     Deny,
 }
 
+impl Action {
+    /// Its name in logs, metrics and the API.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Allow => "allow",
+            Self::Observe => "observe",
+            Self::Challenge => "challenge",
+            Self::Throttle => "throttle",
+            Self::Tarpit => "tarpit",
+            Self::Deny => "deny",
+        }
+    }
+}
+
 /// Why. The visitor never learns which: every refusal has the same bytes.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]

@@ -3,17 +3,13 @@
 //! In JSON passed requests are written as `"log":"access"`, refused and flagged ones as `"log":"security"` with the rules that
 //! matched, but without matched fragments: those stay in the sealed history, under the same id.
 
-use std::io::Write as _;
-use std::net::IpAddr;
+use phalanx_model::text::{push_decimal, push_ip};
+use phalanx_model::{AccessEvent, Phases, Reason, Signal, Trace};
+use serde::Deserialize;
 
-use phalanx_model::{
-    AccessEvent, Action, CheckKind, Ja4, Phases, Reason, RequestId, Signal, SpanId, TraceId,
-};
-use serde::{Deserialize, Serialize};
-
-use crate::escape::{for_nginx, to_json_line};
+use crate::escape::{for_nginx, push_json_log};
 use crate::request::RecordedRequest;
-use crate::time::{clf, rfc3339};
+use crate::time::{push_clf, push_rfc3339};
 
 /// How lines of the access log are written.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
@@ -26,169 +22,185 @@ pub enum AccessFormat {
     Combined,
 }
 
-/// One line of the log.
-#[derive(Debug, Serialize)]
-pub(crate) struct Line<'a> {
-    log: &'static str,
-    time: String,
-    at_ms: u64,
-    id: RequestId,
-    site: &'a str,
-    node: &'a str,
-    app: &'a str,
-    client: IpAddr,
-    peer: IpAddr,
-    method: &'a str,
-    host: &'a str,
-    target: &'a str,
-    protocol: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    tls: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    tls_group: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    ja4: Option<Ja4>,
-    /// How another proxy asked about it.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    check: Option<CheckKind>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    http_print: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    balancer: Option<IpAddr>,
-    user_agent: &'a str,
-    referer: &'a str,
-    status: u16,
-    action: Action,
-    reason: &'static str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    detail: Option<String>,
-    score: i32,
-    request_bytes: u64,
-    response_bytes: u64,
-    duration_us: u64,
-    upstream_us: u64,
-    phases: Phases,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    upstream: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    trace_id: Option<TraceId>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    span_id: Option<SpanId>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    parent_id: Option<SpanId>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    sampled: Option<bool>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    forwarded_id: Option<&'a str>,
-    plan_version: u64,
-    view_revision: u64,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    rules: Vec<RuleLine<'a>>,
+/// Appends the line of a request that was passed on.
+pub(crate) fn access(out: &mut Vec<u8>, site: &str, node: &str, access: &AccessEvent) {
+    let mut line = Line::start(out, "access");
+    line.request(site, node, access);
+    line.end();
 }
 
-#[derive(Debug, Serialize)]
-struct RuleLine<'a> {
-    id: u64,
-    message: &'a str,
-    variable: &'a str,
-    score: i32,
+/// Appends the line of a refused or flagged request.
+pub(crate) fn security(out: &mut Vec<u8>, record: &RecordedRequest) {
+    let mut line = Line::start(out, "security");
+    line.request(&record.site, &record.node, &record.access);
+    line.rules(&record.signals);
+    line.end();
 }
+
+/// A member's name as it stands between two members.
+macro_rules! key {
+    ($name:literal) => {
+        concat!(",\"", $name, "\":")
+    };
+}
+
+/// One line being written: a JSON object without white space. Every request has one, so members are appended as bytes; what is
+/// not printable ASCII takes the way of all text from strangers.
+struct Line<'a>(&'a mut Vec<u8>);
 
 impl<'a> Line<'a> {
-    /// The line of a request that was passed on.
-    pub(crate) fn access(site: &'a str, node: &'a str, access: &'a AccessEvent) -> Self {
-        Self::new("access", site, node, access)
+    fn start(out: &'a mut Vec<u8>, log: &str) -> Self {
+        // Lines are some 900 bytes long.
+        out.reserve(1_024);
+        out.extend_from_slice(b"{\"log\":\"");
+        out.extend_from_slice(log.as_bytes());
+        out.push(b'"');
+        Self(out)
     }
 
-    /// The line of a refused or flagged request.
-    pub(crate) fn security(record: &'a RecordedRequest) -> Self {
-        let rules = record.signals.iter().map(|signal: &Signal| RuleLine {
-            id: signal.rule.id,
-            message: &signal.message,
-            variable: signal.matches.first().map_or("", |m| &m.variable),
-            score: signal.score,
-        });
-        Self { rules: rules.collect(), ..Self::new("security", &record.site, &record.node, &record.access) }
+    fn end(self) {
+        self.0.extend_from_slice(b"}\n");
     }
 
-    /// Appends the line with its line break.
-    pub(crate) fn encode(&self, out: &mut Vec<u8>) -> Result<(), serde_json::Error> {
-        let start = out.len();
-        match to_json_line(out, self) {
-            Ok(()) => {
-                out.push(b'\n');
-                Ok(())
-            }
-            Err(error) => {
-                out.truncate(start);
-                Err(error)
-            }
+    fn request(&mut self, site: &str, node: &str, access: &AccessEvent) {
+        self.quoted(key!("time"), |out| push_rfc3339(out, access.at_ms));
+        self.number(key!("at_ms"), access.at_ms);
+        self.quoted(key!("id"), |out| out.extend_from_slice(&access.id.to_text()));
+        self.text(key!("site"), site);
+        self.text(key!("node"), node);
+        self.text(key!("app"), &access.app);
+        self.quoted(key!("client"), |out| push_ip(out, access.client));
+        self.quoted(key!("peer"), |out| push_ip(out, access.peer));
+        self.text(key!("method"), &access.method);
+        self.text(key!("host"), &access.host);
+        self.text(key!("target"), &access.target);
+        self.text(key!("protocol"), &access.protocol);
+        self.client(access);
+        self.text(key!("user_agent"), &access.user_agent);
+        self.text(key!("referer"), &access.referer);
+        self.outcome(access);
+        self.number(key!("request_bytes"), access.request_bytes);
+        self.number(key!("response_bytes"), access.response_bytes);
+        self.number(key!("duration_us"), access.duration_us);
+        self.number(key!("upstream_us"), access.upstream_us);
+        self.phases(access.phases);
+        self.text_if(key!("upstream"), access.upstream.as_deref());
+        access.trace.iter().for_each(|trace| self.trace(trace));
+        self.text_if(key!("forwarded_id"), access.forwarded_id.as_deref());
+        self.number(key!("plan_version"), access.plan_version);
+        self.number(key!("view_revision"), access.view_revision);
+    }
+
+    /// What is known of who asked beyond the address.
+    fn client(&mut self, access: &AccessEvent) {
+        self.text_if(key!("tls"), access.tls.as_deref());
+        self.text_if(key!("tls_group"), access.tls_group.as_deref());
+        if let Some(ja4) = &access.ja4 {
+            self.quoted(key!("ja4"), |out| out.extend_from_slice(ja4.as_bytes()));
+        }
+        self.text_if(key!("check"), access.check.map(phalanx_model::CheckKind::as_str));
+        self.text_if(key!("http_print"), access.http_print.as_deref());
+        if let Some(balancer) = access.balancer {
+            self.quoted(key!("balancer"), |out| push_ip(out, balancer));
         }
     }
 
-    fn new(log: &'static str, site: &'a str, node: &'a str, access: &'a AccessEvent) -> Self {
+    fn outcome(&mut self, access: &AccessEvent) {
         let (reason, detail) = reason(&access.verdict.reason);
-        Self {
-            log,
-            time: rfc3339(access.at_ms),
-            at_ms: access.at_ms,
-            id: access.id,
-            site,
-            node,
-            app: &access.app,
-            client: access.client,
-            peer: access.peer,
-            method: &access.method,
-            host: &access.host,
-            target: &access.target,
-            protocol: &access.protocol,
-            tls: access.tls.as_deref(),
-            tls_group: access.tls_group.as_deref(),
-            check: access.check,
-            ja4: access.ja4,
-            http_print: access.http_print.as_deref(),
-            balancer: access.balancer,
-            user_agent: &access.user_agent,
-            referer: &access.referer,
-            status: access.status,
-            action: access.verdict.action,
-            reason,
-            detail,
-            score: access.verdict.score,
-            request_bytes: access.request_bytes,
-            response_bytes: access.response_bytes,
-            duration_us: access.duration_us,
-            upstream_us: access.upstream_us,
-            phases: access.phases,
-            upstream: access.upstream.as_deref(),
-            trace_id: access.trace.map(|trace| trace.id),
-            span_id: access.trace.and_then(|trace| trace.span),
-            parent_id: access.trace.and_then(|trace| trace.parent),
-            sampled: access.trace.map(|trace| trace.sampled),
-            forwarded_id: access.forwarded_id.as_deref(),
-            plan_version: access.plan_version,
-            view_revision: access.view_revision,
-            rules: Vec::new(),
+        self.number(key!("status"), u64::from(access.status));
+        self.text(key!("action"), access.verdict.action.as_str());
+        self.text(key!("reason"), reason);
+        self.text_if(key!("detail"), detail.as_deref());
+        self.signed(key!("score"), access.verdict.score);
+    }
+
+    fn phases(&mut self, phases: Phases) {
+        self.0.extend_from_slice(br#","phases":{"head_us":"#);
+        push_decimal(self.0, phases.head_us);
+        self.number(key!("inspect_us"), phases.inspect_us);
+        self.number(key!("queue_us"), phases.queue_us);
+        self.number(key!("connect_us"), phases.connect_us);
+        self.number(key!("upstream_us"), phases.upstream_us);
+        self.0.push(b'}');
+    }
+
+    fn trace(&mut self, trace: &Trace) {
+        self.text(key!("trace_id"), &trace.id.to_string());
+        self.text_if(key!("span_id"), trace.span.map(|span| span.to_string()).as_deref());
+        self.text_if(key!("parent_id"), trace.parent.map(|parent| parent.to_string()).as_deref());
+        self.0.extend_from_slice(if trace.sampled { br#","sampled":true"# } else { br#","sampled":false"# });
+    }
+
+    fn rules(&mut self, signals: &[Signal]) {
+        for (place, signal) in signals.iter().enumerate() {
+            self.0.extend_from_slice(if place == 0 { br#","rules":[{"id":"# } else { br#",{"id":"# });
+            push_decimal(self.0, signal.rule.id);
+            self.text(key!("message"), &signal.message);
+            self.text(key!("variable"), signal.matches.first().map_or("", |found| &found.variable));
+            self.signed(key!("score"), signal.score);
+            self.0.push(b'}');
         }
+        if !signals.is_empty() {
+            self.0.push(b']');
+        }
+    }
+
+    fn number(&mut self, key: &str, number: u64) {
+        self.0.extend_from_slice(key.as_bytes());
+        push_decimal(self.0, number);
+    }
+
+    fn signed(&mut self, key: &str, number: i32) {
+        self.0.extend_from_slice(key.as_bytes());
+        if number < 0 {
+            self.0.push(b'-');
+        }
+        push_decimal(self.0, u64::from(number.unsigned_abs()));
+    }
+
+    fn text(&mut self, key: &str, text: &str) {
+        self.0.extend_from_slice(key.as_bytes());
+        push_json_log(self.0, text);
+    }
+
+    fn text_if(&mut self, key: &str, text: Option<&str>) {
+        text.into_iter().for_each(|text| self.text(key, text));
+    }
+
+    /// A member of which the text needs no escape.
+    fn quoted(&mut self, key: &str, push: impl FnOnce(&mut Vec<u8>)) {
+        self.0.extend_from_slice(key.as_bytes());
+        self.0.push(b'"');
+        push(self.0);
+        self.0.push(b'"');
     }
 }
 
 /// Appends a line in nginx's `combined` format: client, no user, time, request, status, bytes, referer, user agent.
-pub(crate) fn combined(out: &mut Vec<u8>, access: &AccessEvent) -> std::io::Result<()> {
-    let or_dash = |text| for_nginx(if str::is_empty(text) { "-" } else { text });
-    writeln!(
-        out,
-        "{} - - [{}] \"{} {} {}\" {:03} {} \"{}\" \"{}\"",
-        access.client,
-        clf(access.at_ms),
-        for_nginx(&access.method),
-        for_nginx(&access.target),
-        for_nginx(&access.protocol),
-        access.status,
-        access.response_bytes,
-        or_dash(&access.referer),
-        or_dash(&access.user_agent),
-    )
+pub(crate) fn combined(out: &mut Vec<u8>, access: &AccessEvent) {
+    let text = |out: &mut Vec<u8>, text: &str| out.extend_from_slice(for_nginx(text).as_bytes());
+    let or_dash = |text| if str::is_empty(text) { "-" } else { text };
+    push_ip(out, access.client);
+    out.extend_from_slice(b" - - [");
+    push_clf(out, access.at_ms);
+    out.extend_from_slice(b"] \"");
+    text(out, &access.method);
+    out.push(b' ');
+    text(out, &access.target);
+    out.push(b' ');
+    text(out, &access.protocol);
+    out.extend_from_slice(b"\" ");
+    // No answer is 000, as nginx has it.
+    out.extend_from_slice(if access.status == 0 { b"00" } else { b"" });
+    push_decimal(out, u64::from(access.status));
+    out.push(b' ');
+    push_decimal(out, access.response_bytes);
+    for field in [&access.referer, &access.user_agent] {
+        out.extend_from_slice(b" \"");
+        text(out, or_dash(field));
+        out.push(b'"');
+    }
+    out.push(b'\n');
 }
 
 /// A reason's name, and the one fact that names its cause.

@@ -55,6 +55,17 @@ impl LineLog {
         }
     }
 
+    /// Whether nobody will see what is added.
+    pub(crate) fn is_off(&self) -> bool {
+        matches!(self.log, Sink::Nowhere)
+    }
+
+    /// Adds a line to the batch.
+    pub(crate) fn add_line(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
+        write(&mut self.batch);
+        self.entries += 1;
+    }
+
     /// Adds whole entries to the batch; one that fails to be encoded is left out.
     pub(crate) fn add<E: std::fmt::Display>(&mut self, encode: impl FnOnce(&mut Vec<u8>) -> Result<(), E>) {
         let start = self.batch.len();

@@ -22,7 +22,7 @@ use tokio::sync::{Notify, broadcast};
 use tokio::time::{Instant, MissedTickBehavior, sleep_until};
 
 use crate::RecordError;
-use crate::access_log::{AccessFormat, Line, combined};
+use crate::access_log::{self, AccessFormat};
 use crate::audit_log::{self, AuditFormat};
 use crate::history::{History, Item, Store};
 use crate::ledger::Ledger;
@@ -375,14 +375,13 @@ impl Worker {
     }
 
     fn keep_access(&mut self, events: &mut AccessBatch) {
+        if self.access_log.is_off() && self.audit_log.is_none() && !self.has_spans() {
+            events.clear();
+            return;
+        }
         for mut event in events.drain(..) {
             redact::request(&mut event, &mut []);
-            match self.access_format {
-                AccessFormat::Json => {
-                    self.access_log.add(|out| Line::access(&self.site, &self.node, &event).encode(out));
-                }
-                AccessFormat::Combined => self.access_log.add(|out| combined(out, &event)),
-            }
+            self.log(&event, |out, site, node| access_log::access(out, site, node, &event));
             self.keep_audit(&event, &[]);
             self.keep_spans(&event);
         }
@@ -394,10 +393,7 @@ impl Worker {
             let item = match event {
                 SecurityEvent::Request { access, signals, faults } => {
                     let mut record = RecordedRequest::new(&self.site, &self.node, *access, signals, faults);
-                    match self.access_format {
-                        AccessFormat::Json => self.access_log.add(|out| Line::security(&record).encode(out)),
-                        AccessFormat::Combined => self.access_log.add(|out| combined(out, &record.access)),
-                    }
+                    self.log(&record.access, |out, _, _| access_log::security(out, &record));
                     if let Some(log) = &mut self.modsecurity_log {
                         log.add(|out| modsecurity::lines(out, &record.access, &record.signals));
                     }
@@ -419,6 +415,17 @@ impl Worker {
         }
     }
 
+    /// Adds a request's line to the access log; `object` writes it as an object.
+    fn log(&mut self, access: &AccessEvent, object: impl FnOnce(&mut Vec<u8>, &str, &str)) {
+        if self.access_log.is_off() {
+            return;
+        }
+        match self.access_format {
+            AccessFormat::Json => self.access_log.add_line(|out| object(out, &self.site, &self.node)),
+            AccessFormat::Combined => self.access_log.add_line(|out| access_log::combined(out, access)),
+        }
+    }
+
     fn keep_audit(&mut self, access: &AccessEvent, signals: &[Signal]) {
         let (Some((log, format)), Some(detail)) = (&mut self.audit_log, &access.audit) else { return };
         let server = format!("{}/{}", self.site, self.node);
@@ -431,6 +438,17 @@ impl Worker {
     #[cfg(feature = "otel")]
     fn keep_spans(&self, access: &AccessEvent) {
         self.spans.iter().for_each(|spans| spans.add(access));
+    }
+
+    #[cfg(feature = "otel")]
+    fn has_spans(&self) -> bool {
+        self.spans.is_some()
+    }
+
+    #[cfg(not(feature = "otel"))]
+    #[expect(clippy::unused_self, reason = "a build without the exporter has none")]
+    fn has_spans(&self) -> bool {
+        false
     }
 
     #[cfg(not(feature = "otel"))]

@@ -2,11 +2,22 @@
 
 /// Unix milliseconds as `2026-08-01T12:00:00.000Z`.
 pub fn rfc3339(at_ms: u64) -> String {
+    let mut out = Vec::with_capacity(24);
+    push_rfc3339(&mut out, at_ms);
+    String::from_utf8(out).unwrap_or_default()
+}
+
+/// Appends the same: each line of the access log has one.
+pub(crate) fn push_rfc3339(out: &mut Vec<u8>, at_ms: u64) {
     let t = Civil::at(at_ms);
-    format!(
-        "{:04}-{:02}-{:02}T{:02}:{:02}:{:02}.{:03}Z",
-        t.year, t.month, t.day, t.hour, t.minute, t.second, t.millis
-    )
+    digits::<4>(out, t.year);
+    for (mark, part) in [(b'-', t.month), (b'-', t.day), (b'T', t.hour), (b':', t.minute), (b':', t.second)] {
+        out.push(mark);
+        digits::<2>(out, part);
+    }
+    out.push(b'.');
+    digits::<3>(out, t.millis);
+    out.push(b'Z');
 }
 
 /// As ModSecurity v3 writes it: `Sat Aug  1 12:00:00 2026`.
@@ -27,10 +38,18 @@ pub(crate) fn error_log(at_ms: u64) -> String {
 }
 
 /// As nginx and Apache write it into access logs: `01/Aug/2026:12:00:00 +0000`.
-pub(crate) fn clf(at_ms: u64) -> String {
+pub(crate) fn push_clf(out: &mut Vec<u8>, at_ms: u64) {
     let t = Civil::at(at_ms);
-    let month = t.month_name();
-    format!("{:02}/{month}/{:04}:{:02}:{:02}:{:02} +0000", t.day, t.year, t.hour, t.minute, t.second)
+    digits::<2>(out, t.day);
+    out.push(b'/');
+    out.extend_from_slice(t.month_name().as_bytes());
+    out.push(b'/');
+    digits::<4>(out, t.year);
+    for part in [t.hour, t.minute, t.second] {
+        out.push(b':');
+        digits::<2>(out, part);
+    }
+    out.extend_from_slice(b" +0000");
 }
 
 /// As ModSecurity's native audit log writes it: `01/Aug/2026:12:00:00.000000 +0000`.
@@ -41,6 +60,16 @@ pub(crate) fn native(at_ms: u64) -> String {
         "{:02}/{month}/{:04}:{:02}:{:02}:{:02}.{:03}000 +0000",
         t.day, t.year, t.hour, t.minute, t.second, t.millis
     )
+}
+
+/// Appends the last digits of a number.
+fn digits<const N: usize>(out: &mut Vec<u8>, mut number: u64) {
+    let mut digits = [b'0'; N];
+    for place in digits.iter_mut().rev() {
+        *place = b'0' + u8::try_from(number % 10).unwrap_or_default();
+        number /= 10;
+    }
+    out.extend_from_slice(&digits);
 }
 
 struct Civil {
@@ -114,7 +143,9 @@ mod tests {
         let at_ms = 1_785_585_599_007;
         assert_eq!(asctime(at_ms), "Sat Aug  1 11:59:59 2026");
         assert_eq!(error_log(at_ms), "Sat Aug 01 11:59:59.007000 2026");
-        assert_eq!(clf(at_ms), "01/Aug/2026:11:59:59 +0000");
+        let mut clf = Vec::new();
+        push_clf(&mut clf, at_ms);
+        assert_eq!(clf, b"01/Aug/2026:11:59:59 +0000");
         assert_eq!(native(at_ms), "01/Aug/2026:11:59:59.007000 +0000");
     }
 }

@@ -1,4 +1,6 @@
-//! Writing HTTP/1: numbers, field lines, chunks.
+//! Writing HTTP/1: field lines, chunks, status lines.
+
+use phalanx_model::text::push_decimal;
 
 /// Appends `name: value CRLF`.
 pub(crate) fn field(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
@@ -6,21 +8,6 @@ pub(crate) fn field(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
     out.extend_from_slice(b": ");
     out.extend_from_slice(value);
     out.extend_from_slice(b"\r\n");
-}
-
-/// Appends a number in decimal.
-pub(crate) fn decimal(out: &mut Vec<u8>, mut number: u64) {
-    let mut digits = [b'0'; 20];
-    let mut used = 0;
-    for place in digits.iter_mut().rev() {
-        *place = b'0' + u8::try_from(number % 10).unwrap_or_default();
-        number /= 10;
-        used += 1;
-        if number == 0 {
-            break;
-        }
-    }
-    out.extend_from_slice(digits.get(20 - used..).unwrap_or_default());
 }
 
 /// Appends one chunk (RFC 9112 section 7.1); nothing for no data, because an empty chunk ends the body.
@@ -49,7 +36,7 @@ pub(crate) fn last_chunk_with(out: &mut Vec<u8>, trailers: &[u8]) {
 /// Appends a status line. `reason` is what an upstream wrote; empty takes the standard phrase.
 pub(crate) fn status_line(out: &mut Vec<u8>, status: u16, reason: &[u8]) {
     out.extend_from_slice(b"HTTP/1.1 ");
-    decimal(out, u64::from(status));
+    push_decimal(out, u64::from(status));
     out.push(b' ');
     out.extend_from_slice(if reason.is_empty() { reason_phrase(status).as_bytes() } else { reason });
     out.extend_from_slice(b"\r\n");
@@ -68,7 +55,7 @@ mod tests {
     fn numbers_are_written_as_rust_writes_them() {
         for number in [0, 1, 9, 10, 255, 65_535, u64::MAX] {
             let mut out = Vec::new();
-            decimal(&mut out, number);
+            push_decimal(&mut out, number);
             assert_eq!(out, number.to_string().as_bytes());
         }
         for len in [1, 15, 16, 255, 256, 4096, 70_000] {

@@ -2,6 +2,7 @@
 //!
 //! Failure direction: a route is an order of the policy; it comes after bans, limits and rules, so a redirect is protected like a page.
 
+use phalanx_model::text::push_decimal;
 use phalanx_policy::handling::UpstreamHost;
 
 use super::edit::Edits;
@@ -47,7 +48,7 @@ pub(crate) fn write(
     }
     if !matches!(status, 204 | 304) {
         out.extend_from_slice(b"Content-Length: ");
-        encode::decimal(out, body.len() as u64);
+        push_decimal(out, body.len() as u64);
         out.extend_from_slice(b"\r\n");
     }
     if let Some(Handling { does: Does::Redirect { to, .. }, .. }) = request.handling() {

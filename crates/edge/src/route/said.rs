@@ -1,10 +1,10 @@
 //! What templates of policy say of a request.
 
-use std::io::Write;
 use std::net::IpAddr;
 
 use phalanx_decide::rate::path::{encode, percent_encoded};
 use phalanx_model::RequestHead;
+use phalanx_model::text::push_ip;
 use phalanx_policy::handling::{Of, Part, Template};
 
 use crate::http1::FieldKind;
@@ -54,10 +54,7 @@ impl Said<'_> {
                     }
                 }
             }
-            Of::Client => {
-                // Writing to a vector cannot fail.
-                let _ = write!(out, "{}", self.client);
-            }
+            Of::Client => push_ip(out, self.client),
             Of::RequestId => out.extend_from_slice(self.id),
         }
     }

@@ -4,6 +4,7 @@ use crate::findings::mask::masked;
 use crate::program::{Part, Program, Slot, Text};
 use crate::transaction::Transaction;
 use crate::transaction::state::TxValue;
+use crate::transaction::values::push_number;
 
 impl Transaction {
     /// Appends the text with its variables' values. Returns whether any of it came from a secret.
@@ -60,7 +61,7 @@ impl Transaction {
         match self.scratch.state.slot(slot) {
             TxValue::Unset => false,
             TxValue::Number(number) => {
-                out.extend_from_slice(number.to_string().as_bytes());
+                push_number(out, number);
                 false
             }
             TxValue::Text { blob, secret } => {

@@ -1,7 +1,8 @@
 //! JSON (RFC 8259), strict, in one pass and without recursion; and texts of many documents, one in a line.
 //!
 //! Names are those of ModSecurity v3: `json.a.b`, `json.list.array_0`, `json` for a document that is one scalar. The
-//! documents of many lines are named as if they stood in one array.
+//! documents of many lines are named as if they stood in one array. Unlike there, an object or array within another
+//! that holds nothing is a value too, an empty one: its key may carry an attack.
 
 use std::hash::BuildHasher as _;
 
@@ -180,6 +181,10 @@ impl<'a> Parser<'a> {
         match self.peek() {
             Some(byte) if byte == close => {
                 self.pos += 1;
+                // Its name came from the client too, so rules see it although it holds nothing.
+                if first && self.open.len() > 1 {
+                    self.add(Slice::EMPTY)?;
+                }
                 self.close();
                 return Ok(());
             }
@@ -276,6 +281,11 @@ impl<'a> Parser<'a> {
             None => return Err(Stop("the document ends early")),
         };
         debug_assert!(self.pos > start, "a value takes bytes");
+        self.add(value)
+    }
+
+    /// Adds a value under the name of where we are.
+    fn add(&mut self, value: Slice) -> Result<(), Stop> {
         if self.parts.arena.len() + self.path.len() > self.arena_bytes_max {
             return Err(Stop("the names of nested values take too much room"));
         }

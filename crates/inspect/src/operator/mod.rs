@@ -56,11 +56,14 @@ pub fn within(input: &[u8], param: &[u8]) -> bool {
 
 /// Where a text occurs first. Preparing a fast search costs more than a plain one of a short text.
 fn position(text: &[u8], part: &[u8]) -> Option<usize> {
-    match part {
-        [first, rest @ ..] if text.len() <= SHORT_TEXT_BYTES => memchr::memchr_iter(*first, text)
-            .find(|&at| text.get(at + 1..).is_some_and(|tail| tail.starts_with(rest))),
-        _ => memchr::memmem::find(text, part),
+    if text.len() > SHORT_TEXT_BYTES {
+        return memchr::memmem::find(text, part);
     }
+    // In lists of words what divides them is everywhere (`|get|post|`), so a letter is looked for.
+    let letter = part.iter().position(u8::is_ascii_alphanumeric).unwrap_or_default();
+    let Some(byte) = part.get(letter) else { return Some(0) };
+    memchr::memchr_iter(*byte, text.get(letter..)?)
+        .find(|&at| text.get(at..).is_some_and(|tail| tail.starts_with(part)))
 }
 
 const SHORT_TEXT_BYTES: usize = 512;

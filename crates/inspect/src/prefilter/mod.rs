@@ -59,6 +59,11 @@ impl Prefilter {
         Self { words: needs.len().div_ceil(64).max(1), enabled, kinds, alone }
     }
 
+    /// Whether anything is left out because of it.
+    pub(crate) fn is_enabled(&self) -> bool {
+        self.enabled
+    }
+
     /// How many words a set of candidates takes.
     pub(crate) fn words(&self) -> usize {
         self.words

@@ -1,6 +1,7 @@
 //! From the checked rule set to the program.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use hashbrown::HashMap;
@@ -365,6 +366,7 @@ impl<'a> Builder<'a> {
         };
         let assignments = if options.prefilter { folding.fold(&mut phases) } else { Vec::new() };
         let few_patterns = few_patterns(&rules, self.views.len());
+        let often_viewed = often_viewed(&self.views, self.picks.len());
         let mut alone: Vec<PatternId> = few_patterns.iter().flatten().copied().collect();
         alone.sort_unstable_by_key(|pattern| pattern.0);
         alone.dedup();
@@ -372,11 +374,13 @@ impl<'a> Builder<'a> {
         let pick_of = |view: ViewId| self.views.get(view.0 as usize).map(|(pick, _)| *pick);
         let phases = phases.map(|steps| Phase::new(steps, &rules, pick_of));
         Ok(Program {
+            number: PROGRAMS.fetch_add(1, Ordering::Relaxed),
             rules,
             phases,
             sets: self.sets,
             picks: self.picks,
             few_patterns,
+            often_viewed,
             views: self.views,
             trie: self.trie,
             matchers: self.matchers.list,
@@ -393,6 +397,9 @@ impl<'a> Builder<'a> {
         })
     }
 }
+
+/// Programs made so far.
+static PROGRAMS: AtomicU64 = AtomicU64::new(0);
 
 const MIB: usize = 1024 * 1024;
 
@@ -461,6 +468,17 @@ fn few_patterns(rules: &[Rule], views: usize) -> Vec<Vec<PatternId>> {
 
 /// So many, at most eight, are asked one by one rather than looked for among all: that takes a pass over the value.
 const FEW_PATTERNS: usize = 8;
+
+fn often_viewed(views: &[(PickId, NodeId)], picks: usize) -> Vec<bool> {
+    let mut counts = vec![0; picks];
+    for (pick, _) in views {
+        counts.get_mut(pick.0 as usize).into_iter().for_each(|count| *count += 1);
+    }
+    counts.into_iter().map(|count| count >= OFTEN_VIEWED).collect()
+}
+
+/// Views of one pick from which on one pass over its values serves them all.
+const OFTEN_VIEWED: usize = 4;
 
 /// A bit for each rule that a selector means.
 fn selected(

@@ -52,6 +52,8 @@ impl Default for CompileOptions {
 /// A compiled rule set.
 #[derive(Debug)]
 pub struct Program {
+    /// No other program of this process has the same.
+    pub(crate) number: u64,
     pub(crate) rules: Vec<Rule>,
     /// Steps of phases 1 to 5, in load order.
     pub(crate) phases: [Phase; 5],
@@ -61,6 +63,8 @@ pub struct Program {
     pub(crate) views: Vec<(PickId, NodeId)>,
     /// The patterns that are put to each view, where they are few; else none.
     pub(crate) few_patterns: Vec<Vec<PatternId>>,
+    /// By pick, whether so many views are made of it that a pass over each value for all patterns pays.
+    pub(crate) often_viewed: Vec<bool>,
     pub(crate) assignments: Vec<(Slot, crate::transaction::state::TxValue)>,
     pub(crate) trie: Trie,
     pub(crate) matchers: Vec<Matcher>,

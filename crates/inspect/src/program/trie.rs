@@ -35,7 +35,12 @@ pub(crate) struct Trie {
     /// Node 1 first: the root has no step.
     nodes: Vec<Node>,
     index: HashMap<(NodeId, Transformation), NodeId>,
+    /// A place for what each node makes of a value, none of them known.
+    unknown: Vec<u32>,
 }
+
+/// What stands where nothing is known.
+pub(crate) const UNKNOWN: u32 = u32::MAX;
 
 impl Trie {
     /// The node of a chain, made if it is new.
@@ -64,6 +69,8 @@ impl Trie {
             alone: alone.unwrap_or(node),
         });
         self.index.insert((parent, transformation), node);
+        // One for the root, too.
+        self.unknown.resize(self.len(), UNKNOWN);
         node
     }
 
@@ -85,6 +92,11 @@ impl Trie {
     #[inline]
     pub(crate) fn may_reshape(&self, id: NodeId, presence: &[u64; 4]) -> bool {
         self.node(id).is_some_and(|node| node.always || !disjoint(presence, &node.reshapes))
+    }
+
+    /// A row to be filled in, with a place for each node.
+    pub(crate) fn unknown(&self) -> &[u32] {
+        &self.unknown
     }
 
     /// Nodes with the root.

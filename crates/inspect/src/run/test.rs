@@ -39,6 +39,9 @@ impl Transaction {
         if self.is_exhausted(rule, value) {
             return Answer::GaveUp;
         }
+        if self.scratch.state.values.is_in_vain(value, id) {
+            return Answer::No;
+        }
         let steps = &mut self.backtracks_left;
         let values = &mut self.scratch.state.values;
         let blob = values.blob(value);
@@ -71,6 +74,9 @@ impl Transaction {
             }
             None => None,
         };
+        if found.is_none() {
+            self.scratch.state.values.keep_in_vain(value, id);
+        }
         found.map_or(Answer::No, |(start, end)| Answer::Yes(blob.part(start, end)))
     }
 

@@ -1,7 +1,7 @@
 //! Which values of a pick, transformed, a pattern can match: worked out once per transaction for each pick and chain of
 //! transformations, and read by all rules that share them.
 
-use crate::program::{PatternId, Phase, Program, ViewId, watch};
+use crate::program::{PatternId, Phase, Program, ROOT, ViewId, watch};
 use crate::transaction::Transaction;
 use crate::transaction::state::{Candidates, EMPTY_UNION, State, ViewCache};
 use crate::transaction::values::EMPTY_ROW;
@@ -66,8 +66,14 @@ impl Transaction {
         let Some(&(pick, node)) = program.views.get(id.0 as usize) else { return };
         let few = program.few_patterns.get(id.0 as usize).map(Vec::as_slice).unwrap_or_default();
         let extent = self.pick_extent(pick, (made.start, made.end));
-        let reshaped = program.trie.may_reshape(node, &extent.presence);
+        let reshaped =
+            node != ROOT && (extent.reshaped.has(node) || program.trie.may_reshape(node, &extent.strange));
         let filter = &program.prefilter;
+        let plain = self.scratch.state.pick_cache.get(pick.0 as usize).and_then(|cached| cached.plain);
+        if let Some(plain) = plain.filter(|_| !reshaped) {
+            (made.items, made.union) = plain;
+            return;
+        }
         if !few.is_empty() && !reshaped {
             // What no value can match even if it had the bytes of all of them needs no look at each.
             let all = filter.glance(extent.length_max, &extent.presence);
@@ -75,12 +81,17 @@ impl Transaction {
                 return;
             }
         }
-        let State { pick_entries, view_items, values, unions, .. } = &mut self.scratch.state;
+        let few = if !reshaped && program.often_viewed.get(pick.0 as usize).copied().unwrap_or_default() {
+            &[]
+        } else {
+            few
+        };
+        let State { pick_entries, pick_cache, view_items, values, unions, .. } = &mut self.scratch.state;
         made.items = u32::try_from(view_items.len()).unwrap_or(u32::MAX);
         let mut union = Union { words: filter.words(), start: EMPTY_UNION, all: unions };
         for entry in pick_entries.get(made.start as usize..made.end as usize).unwrap_or_default() {
             let form = if reshaped { values.form(program, entry.value, node) } else { entry.value };
-            let candidates = match (few, values.known_row(form)) {
+            let candidates = match (few, values.row_at_once(program, form)) {
                 (_, Some(row)) => Candidates::Row(row),
                 ([], None) => Candidates::Row(values.candidate_row(program, form)),
                 (few, None) => Candidates::Few(values.few_candidates(program, form, few)),
@@ -93,6 +104,12 @@ impl Transaction {
             }
         }
         made.union = union.start;
+        if few.is_empty()
+            && !reshaped
+            && let Some(cached) = pick_cache.get_mut(pick.0 as usize)
+        {
+            cached.plain = Some((made.items, made.union));
+        }
     }
 
     /// Whether a pattern can match an entry of a view, by its place in the view.

@@ -38,6 +38,10 @@ impl Transaction {
 
     /// Takes the request's body, parses it and runs phase 2. `complete` is false when more came than was held.
     pub fn request_body(&mut self, body: Bytes, complete: bool) -> Outcome {
+        self.stage(|transaction| transaction.take_request_body(body, complete))
+    }
+
+    fn take_request_body(&mut self, body: Bytes, complete: bool) -> Outcome {
         if self.request_body_access && self.engine != RuleEngine::Off {
             if !complete && let Outcome::Interrupt(stop) = self.cut_short() {
                 return Outcome::Interrupt(stop);

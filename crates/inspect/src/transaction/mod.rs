@@ -6,6 +6,7 @@
 
 pub(crate) mod audit;
 mod body;
+pub(crate) mod familiar;
 mod request;
 mod response;
 pub(crate) mod state;
@@ -164,6 +165,15 @@ impl Transaction {
         }
     }
 
+    /// Runs a stage with what this thread knows of values from other transactions.
+    fn stage<T>(&mut self, stage: impl FnOnce(&mut Self) -> T) -> T {
+        let kept = self.program.prefilter.is_enabled().then(|| familiar::borrow(&self.program));
+        self.scratch.state.values.familiar = kept;
+        let outcome = stage(self);
+        self.scratch.state.values.familiar.take().into_iter().for_each(familiar::give_back);
+        outcome
+    }
+
     /// Whether the current rule's match is recorded and does nothing else.
     pub(crate) fn observes(&self) -> bool {
         self.scope.as_ref().is_some_and(|scope| scope.observes(self.scratch.state.rule))
@@ -190,7 +200,7 @@ impl Transaction {
             self.scratch.state.response_status = status;
         }
         self.scratch.state.epoch += 1;
-        self.run_phase(5);
+        self.stage(|transaction| transaction.run_phase(5));
         self.store_collections();
         let score = self.total_score();
         self.mask_sanitised();

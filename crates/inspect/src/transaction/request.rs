@@ -13,8 +13,10 @@ use crate::body::{self, BodyLimits, BodyParts};
 impl Transaction {
     /// Takes the request's head and runs phase 1.
     pub fn request_head(&mut self, head: &RequestHead) -> Outcome {
-        self.take_head(head);
-        self.run_phase(1)
+        self.stage(|transaction| {
+            transaction.take_head(head);
+            transaction.run_phase(1)
+        })
     }
 
     fn take_head(&mut self, head: &RequestHead) {

@@ -14,6 +14,14 @@ impl Transaction {
         status: u16,
         fields: &mut dyn Iterator<Item = (&[u8], &[u8])>,
     ) -> Outcome {
+        self.stage(|transaction| transaction.take_response_head(status, fields))
+    }
+
+    fn take_response_head(
+        &mut self,
+        status: u16,
+        fields: &mut dyn Iterator<Item = (&[u8], &[u8])>,
+    ) -> Outcome {
         let state = &mut self.scratch.state;
         state.response_status = status;
         for (name, value) in fields.take(FIELDS_MAX) {
@@ -48,6 +56,10 @@ impl Transaction {
     /// A compressed body is inspected as what it holds. `RESPONSE_HEADERS:Content-Encoding` is not there in phase 4 then,
     /// as the rules of phase 4 that look at it ask whether they can read the body.
     pub fn response_body(&mut self, body: Bytes, complete: bool) -> Outcome {
+        self.stage(|transaction| transaction.take_response_body(body, complete))
+    }
+
+    fn take_response_body(&mut self, body: Bytes, complete: bool) -> Outcome {
         if self.wants_response_body() {
             let (body, complete) = self.readable_response(body, complete);
             let state = &mut self.scratch.state;

@@ -4,6 +4,7 @@ use hashbrown::{HashMap, HashSet};
 use phalanx_model::{Severity, Span};
 use phalanx_policy::seclang::ir::Variable;
 
+use super::familiar::NodeSet;
 use super::values::{Blob, ValueId, Values};
 use crate::body::MultipartFlags;
 use crate::collections::PersistentView;
@@ -95,6 +96,19 @@ pub(crate) enum TxValue {
 pub(crate) struct Member {
     pub(crate) name: ValueId,
     pub(crate) value: ValueId,
+    pub(crate) tag: Tag,
+}
+
+/// The length and the ends of a name, whatever its case: other tags are other names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Tag(u32);
+
+impl Tag {
+    pub(crate) fn of(name: &[u8]) -> Self {
+        let letter = |byte: Option<&u8>| u32::from(byte.map_or(0, u8::to_ascii_lowercase));
+        let length = u32::try_from(name.len() & 0xffff).unwrap_or_default();
+        Self(length << 16 | letter(name.first()) << 8 | letter(name.last()))
+    }
 }
 
 /// A value with the name it is known by.
@@ -133,6 +147,8 @@ pub(crate) struct PickCache {
     pub(crate) start: u32,
     pub(crate) end: u32,
     pub(crate) extent: Option<Extent>,
+    /// Items and union of all views whose transformations leave the values as they are.
+    pub(crate) plain: Option<(u32, u32)>,
 }
 
 /// The values of a pick together.
@@ -140,6 +156,10 @@ pub(crate) struct PickCache {
 pub(crate) struct Extent {
     /// The bytes that occur in any.
     pub(crate) presence: [u64; 4],
+    /// The bytes that occur in those of which no more is known.
+    pub(crate) strange: [u64; 4],
+    /// Nodes that may do more than change the case of the others.
+    pub(crate) reshaped: NodeSet,
     /// The length of the longest.
     pub(crate) length_max: usize,
 }
@@ -282,7 +302,8 @@ impl State {
         let name = self.values.intern(name);
         let value = self.values.intern(value);
         if let Some(list) = self.lists.get_mut(list as usize) {
-            list.push(Member { name, value });
+            let tag = Tag::of(self.values.bytes(name));
+            list.push(Member { name, value, tag });
         }
     }
 

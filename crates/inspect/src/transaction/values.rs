@@ -2,11 +2,12 @@
 //! about it (bytes that occur, transformed forms, patterns that can match, libinjection's answer).
 
 use bytes::Bytes;
-use foldhash::fast::RandomState;
 use hashbrown::{HashMap, HashTable};
+use phalanx_model::text::push_decimal;
 use phalanx_policy::seclang::ir::Transformation;
-use std::hash::BuildHasher;
+use std::hash::BuildHasher as _;
 
+use super::familiar::{Facts, Familiar, HASHER, NodeSet, PlaceId};
 use crate::program::{NodeId, PatternId, Program, ROOT};
 use crate::transform;
 
@@ -99,14 +100,29 @@ struct Value {
     memo_row: u32,
     candidate_row: u32,
     known: Known,
+    /// What is known of it from other transactions, too.
+    place: PlaceId,
+    reshaped: NodeSet,
+    changed: NodeSet,
 }
 
 /// Answers that are worked out once per value.
 #[derive(Debug, Clone, Copy, Default)]
 struct Known {
     presence: bool,
+    /// Another transaction had it, too, and it has no place yet.
+    again: bool,
     sqli: Option<bool>,
     xss: Option<bool>,
+}
+
+impl Value {
+    fn take_over(&mut self, place: PlaceId, facts: &Facts) {
+        self.place = place;
+        self.presence = facts.presence;
+        self.known = Known { presence: true, again: false, sqli: facts.sqli, xss: facts.xss };
+        (self.reshaped, self.changed) = (facts.reshaped, facts.changed);
+    }
 }
 
 /// All values of a transaction.
@@ -122,7 +138,8 @@ pub(crate) struct Values {
     output: Vec<u8>,
     /// A value in lower case while it is scanned.
     lower: Vec<u8>,
-    state: RandomState,
+    /// What is known from other transactions; there while a stage runs.
+    pub(crate) familiar: Option<Familiar>,
 }
 
 impl Values {
@@ -188,18 +205,28 @@ impl Values {
 
     /// The id of the bytes that a span holds.
     pub(crate) fn intern(&mut self, blob: Blob) -> ValueId {
-        let hash = self.state.hash_one(self.buffers.bytes(blob));
+        let hash = HASHER.hash_one(self.buffers.bytes(blob));
         self.intern_hashed(blob, hash)
     }
 
     /// The id of these bytes; copies them unless they are known.
     pub(crate) fn intern_bytes(&mut self, bytes: &[u8]) -> ValueId {
-        let hash = self.state.hash_one(bytes);
+        let hash = HASHER.hash_one(bytes);
         if let Some(id) = self.find(bytes, hash) {
             return id;
         }
         let blob = self.buffers.push(bytes);
         self.insert(blob, hash)
+    }
+
+    /// The id of a number's decimal text.
+    pub(crate) fn intern_number(&mut self, number: i64) -> ValueId {
+        let mut text = std::mem::take(&mut self.output);
+        text.clear();
+        push_number(&mut text, number);
+        let id = self.intern_bytes(&text);
+        self.output = text;
+        id
     }
 
     fn intern_hashed(&mut self, blob: Blob, hash: u64) -> ValueId {
@@ -225,11 +252,74 @@ impl Values {
             memo_row: NONE,
             candidate_row: NONE,
             known: Known::default(),
+            place: PlaceId::NONE,
+            reshaped: NodeSet::ALL,
+            changed: NodeSet::ALL,
         });
         let list = &self.list;
         let rehash = |&id: &u32| list.get(id as usize).map_or(0, |value| value.hash);
         self.table.insert_unique(hash, id, rehash);
+        self.recognise(ValueId(id));
         ValueId(id)
+    }
+
+    /// Takes over what is known of a value from other transactions.
+    fn recognise(&mut self, id: ValueId) {
+        let Some(value) = self.list.get_mut(id.0 as usize) else { return };
+        let bytes = self.buffers.bytes(value.blob);
+        let Some(familiar) = &mut self.familiar else { return };
+        let Some((place, facts)) = familiar.find(value.hash, bytes) else {
+            value.known.again = familiar.comes_again(value.hash, bytes);
+            return;
+        };
+        value.take_over(place, &facts);
+        let Some(row) = self.familiar.as_ref().and_then(|familiar| familiar.row(place)) else { return };
+        value.candidate_row = EMPTY_ROW;
+        if row.iter().any(|word| *word != 0) {
+            value.candidate_row = u32::try_from(self.candidates.len()).unwrap_or(NONE);
+            self.candidates.extend_from_slice(row);
+        }
+    }
+
+    /// Gives a value that comes again a place among the familiar ones, with its candidates.
+    #[cold]
+    fn make_familiar(&mut self, program: &Program, id: ValueId) {
+        let Some(value) = self.list.get_mut(id.0 as usize) else { return };
+        value.known.again = false;
+        let (hash, blob) = (value.hash, value.blob);
+        let Some(familiar) = &mut self.familiar else { return };
+        let bytes = self.buffers.bytes(blob);
+        let presence = presence_of(bytes);
+        let Some((place, facts)) = familiar.add(program, hash, bytes, presence) else { return };
+        if let Some(value) = self.list.get_mut(id.0 as usize) {
+            value.take_over(place, &facts);
+        }
+        let row = self.candidate_row(program, id);
+        let words = match row {
+            EMPTY_ROW => &[],
+            row => self
+                .candidates
+                .get(row as usize..row as usize + program.prefilter.words())
+                .unwrap_or_default(),
+        };
+        if let Some(familiar) = &mut self.familiar {
+            familiar.keep_row(place, words);
+        }
+    }
+
+    /// Whether a pattern was put to this value before, in vain.
+    #[inline]
+    pub(crate) fn is_in_vain(&self, id: ValueId, pattern: PatternId) -> bool {
+        let place = self.list.get(id.0 as usize).map_or(PlaceId::NONE, |value| value.place);
+        place != PlaceId::NONE
+            && self.familiar.as_ref().is_some_and(|familiar| familiar.is_in_vain(place, pattern))
+    }
+
+    /// Notes that a pattern was put to this value in vain.
+    pub(crate) fn keep_in_vain(&mut self, id: ValueId, pattern: PatternId) {
+        if let (Some(value), Some(familiar)) = (self.list.get(id.0 as usize), &mut self.familiar) {
+            familiar.keep_in_vain(value.place, pattern);
+        }
     }
 
     /// Which byte values occur, a bit each.
@@ -256,7 +346,10 @@ impl Values {
         let Some(step) = program.trie.node(node) else {
             return id;
         };
-        if !step.always && disjoint(&self.presence(id), &step.triggers) {
+        let value = self.list.get(id.0 as usize);
+        if value.is_some_and(|value| !value.changed.has(node))
+            || !step.always && disjoint(&self.presence(id), &step.triggers)
+        {
             return id;
         }
         let slot = self.memo_row(program, id) + usize::from(node.0);
@@ -283,7 +376,29 @@ impl Values {
         if let Some(place) = self.memo.get_mut(slot) {
             *place = result.0;
         }
+        if result == id {
+            self.keep_unchanged(id, node);
+        }
         result
+    }
+
+    /// Notes that a chain leaves a value as it is.
+    fn keep_unchanged(&mut self, id: ValueId, node: NodeId) {
+        let place = self.list.get(id.0 as usize).map_or(PlaceId::NONE, |value| value.place);
+        if place != PlaceId::NONE
+            && let Some(familiar) = &mut self.familiar
+        {
+            familiar.keep_facts(place, |facts| {
+                facts.changed.remove(node);
+                facts.reshaped.remove(node);
+            });
+        }
+    }
+
+    /// The nodes that may do more to a value than change its case, where they are known.
+    #[inline]
+    pub(crate) fn reshaped(&self, id: ValueId) -> Option<NodeSet> {
+        self.list.get(id.0 as usize).filter(|value| value.place != PlaceId::NONE).map(|value| value.reshaped)
     }
 
     fn memo_row(&mut self, program: &Program, id: ValueId) -> usize {
@@ -293,7 +408,8 @@ impl Values {
             return row as usize * nodes;
         }
         let start = self.memo.len();
-        self.memo.resize(start + nodes, NONE);
+        // A copy is made many bytes at a time.
+        self.memo.extend_from_slice(program.trie.unknown());
         if let Some(value) = self.list.get_mut(id.0 as usize) {
             value.memo_row = u32::try_from(start / nodes.max(1)).unwrap_or(NONE);
         }
@@ -313,7 +429,11 @@ impl Values {
     /// match it can match the transformed value, and the other way round.
     #[inline]
     pub(crate) fn form(&mut self, program: &Program, id: ValueId, node: NodeId) -> ValueId {
-        if node != ROOT && program.trie.may_reshape(node, &self.presence(id)) {
+        let keeps = |value: &Value| !value.reshaped.has(node);
+        if node == ROOT || self.list.get(id.0 as usize).is_some_and(keeps) {
+            return id;
+        }
+        if program.trie.may_reshape(node, &self.presence(id)) {
             self.transformed(program, id, node)
         } else {
             id
@@ -342,6 +462,15 @@ impl Values {
             value.candidate_row = row;
         }
         row
+    }
+
+    /// The row of a value that a pass was made over, which is now for a value that comes again.
+    #[inline]
+    pub(crate) fn row_at_once(&mut self, program: &Program, id: ValueId) -> Option<u32> {
+        if self.list.get(id.0 as usize).is_some_and(|value| value.known.again) {
+            self.make_familiar(program, id);
+        }
+        self.known_row(id)
     }
 
     /// The row of a value that a pass was made over.
@@ -406,6 +535,10 @@ impl Values {
             let found = crate::libinjection::is_sqli(self.bytes(id)).is_some();
             if let Some(value) = self.list.get_mut(id.0 as usize) {
                 value.known.sqli = Some(found);
+                let place = value.place;
+                self.familiar
+                    .iter_mut()
+                    .for_each(|familiar| familiar.keep_facts(place, |facts| facts.sqli = Some(found)));
             }
             found
         })
@@ -418,10 +551,22 @@ impl Values {
             let found = crate::libinjection::is_xss(self.bytes(id));
             if let Some(value) = self.list.get_mut(id.0 as usize) {
                 value.known.xss = Some(found);
+                let place = value.place;
+                self.familiar
+                    .iter_mut()
+                    .for_each(|familiar| familiar.keep_facts(place, |facts| facts.xss = Some(found)));
             }
             found
         })
     }
+}
+
+/// Appends a number in decimal.
+pub(crate) fn push_number(out: &mut Vec<u8>, number: i64) {
+    if number < 0 {
+        out.push(b'-');
+    }
+    push_decimal(out, number.unsigned_abs());
 }
 
 /// Which byte values occur, a bit each.
@@ -460,6 +605,12 @@ fn presence_of_long(bytes: &[u8]) -> [u64; 4] {
     };
     let [c, d] = if all.is_ascii() { [0; 2] } else { [word(128), word(192)] };
     [word(0), word(64), c, d]
+}
+
+/// Adds the bytes of one set to another.
+#[inline]
+pub(crate) fn unite(all: &mut [u64; 4], more: &[u64; 4]) {
+    all.iter_mut().zip(more).for_each(|(word, more)| *word |= more);
 }
 
 /// Whether two byte sets have no byte in common.

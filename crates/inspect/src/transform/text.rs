@@ -1,5 +1,7 @@
 //! Case, white space, NUL bytes, length.
 
+use phalanx_model::text::push_decimal;
+
 use super::{before, begin, from, is_space, keep};
 
 pub(super) fn lowercase(input: &[u8], out: &mut Vec<u8>) -> bool {
@@ -76,6 +78,6 @@ pub(super) fn trim(input: &[u8], left: bool, right: bool, out: &mut Vec<u8>) -> 
 
 /// The value's length in bytes, as decimal digits.
 pub(super) fn length(input: &[u8], out: &mut Vec<u8>) -> bool {
-    out.extend_from_slice(input.len().to_string().as_bytes());
+    push_decimal(out, input.len() as u64);
     true
 }

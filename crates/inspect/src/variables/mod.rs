@@ -6,8 +6,8 @@ use phalanx_policy::seclang::ir::Variable;
 
 use crate::program::{Lifetime, Pick, PickId, Program, Select, Spec};
 use crate::transaction::Transaction;
-use crate::transaction::state::{Entry, Extent, List, Name, PickCache, TxValue};
-use crate::transaction::values::ValueId;
+use crate::transaction::state::{Entry, Extent, List, Member, Name, PickCache, Tag, TxValue};
+use crate::transaction::values::{ValueId, unite};
 
 impl Transaction {
     /// The entries of a stable pick, resolved as seldom as can be; a range of `state.pick_entries`.
@@ -33,7 +33,7 @@ impl Transaction {
             now.start = narrow(entries.len());
             self.resolve(program, pick, &mut entries);
             now.end = narrow(entries.len());
-            now.extent = None;
+            (now.extent, now.plain) = (None, None);
             self.scratch.state.pick_entries = entries;
         }
         if let Some(place) = self.scratch.state.pick_cache.get_mut(id.0 as usize) {
@@ -51,7 +51,11 @@ impl Transaction {
         let mut extent = Extent::default();
         for entry in state.pick_entries.get(start as usize..end as usize).unwrap_or_default() {
             let presence = state.values.presence(entry.value);
-            extent.presence.iter_mut().zip(presence).for_each(|(word, more)| *word |= more);
+            unite(&mut extent.presence, &presence);
+            match state.values.reshaped(entry.value) {
+                Some(reshaped) => extent.reshaped.add(reshaped),
+                None => unite(&mut extent.strange, &presence),
+            }
             extent.length_max = extent.length_max.max(state.values.len(entry.value));
         }
         if let Some(cached) = state.pick_cache.get_mut(id.0 as usize) {
@@ -71,7 +75,7 @@ impl Transaction {
         if spec.count {
             let count = out.len() - start;
             out.truncate(start);
-            let value = self.scratch.state.values.intern_bytes(count.to_string().as_bytes());
+            let value = self.scratch.state.values.intern_number(number_of(count));
             let key = self.count_key(program, spec);
             let name = Name { variable: spec.variable, key };
             out.push(Entry { name, value, secret: false });
@@ -110,7 +114,7 @@ impl Transaction {
         let mut entries = Vec::new();
         self.members(program, spec, &mut entries);
         if spec.count {
-            let value = self.scratch.state.values.intern_bytes(entries.len().to_string().as_bytes());
+            let value = self.scratch.state.values.intern_number(number_of(entries.len()));
             return Some(Entry { name: Name { variable: spec.variable, key: None }, value, secret: false });
         }
         entries.first().copied()
@@ -168,21 +172,25 @@ impl Transaction {
     }
 
     fn list_values(&self, list: List, spec: &Spec, out: &mut Vec<Entry>) {
-        let state = &self.scratch.state;
-        for member in state.list(list) {
-            if spec.selects(state.values.bytes(member.name)) {
-                let name = Name { variable: spec.variable, key: Some(member.name) };
-                out.push(Entry { name, value: member.value, secret: false });
-            }
-        }
+        self.list_members(list, spec, |member| member.value, out);
     }
 
     fn list_names(&self, list: List, spec: &Spec, out: &mut Vec<Entry>) {
+        self.list_members(list, spec, |member| member.name, out);
+    }
+
+    fn list_members(&self, list: List, spec: &Spec, value: fn(&Member) -> ValueId, out: &mut Vec<Entry>) {
         let state = &self.scratch.state;
-        for member in state.list(list) {
+        // Many specs name one header field each, and nearly all fields are others.
+        let tag = match &spec.select {
+            Select::Key(key) => Some(Tag::of(key)),
+            _ => None,
+        };
+        let may_be = |member: &&Member| tag.is_none_or(|tag| tag == member.tag);
+        for member in state.list(list).iter().filter(may_be) {
             if spec.selects(state.values.bytes(member.name)) {
                 let name = Name { variable: spec.variable, key: Some(member.name) };
-                out.push(Entry { name, value: member.name, secret: false });
+                out.push(Entry { name, value: value(member), secret: false });
             }
         }
     }
@@ -232,7 +240,7 @@ impl Transaction {
         let values = &mut self.scratch.state.values;
         match value {
             TxValue::Unset => None,
-            TxValue::Number(number) => Some((values.intern_bytes(number.to_string().as_bytes()), false)),
+            TxValue::Number(number) => Some((values.intern_number(number), false)),
             TxValue::Text { blob, secret } => Some((values.intern(blob), secret)),
         }
     }
@@ -266,4 +274,8 @@ impl Transaction {
         }
         text
     }
+}
+
+fn number_of(count: usize) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
 }

@@ -14,7 +14,8 @@ impl Transaction {
             return Some((self.scratch.state.values.intern(blob), false));
         }
         if let Some(number) = self.number_scalar(spec.variable) {
-            return Some((self.scratch.state.values.intern_bytes(number.to_string().as_bytes()), false));
+            let number = i64::try_from(number).unwrap_or(i64::MAX);
+            return Some((self.scratch.state.values.intern_number(number), false));
         }
         self.text_scalar(program, spec)
     }

@@ -1,4 +1,5 @@
-//! The prefilter changes nothing: every request of the Core Rule Set's regression tests, with it on and off.
+//! The prefilter, and what is kept of values from one request to the next, change nothing: every request of the Core Rule Set's regression tests, with them
+//! and without.
 
 use std::path::{Path, PathBuf};
 
@@ -39,7 +40,11 @@ fn verdicts_are_the_same_with_and_without_the_prefilter() {
                     })
                     .0
                 };
-                assert_eq!(comparable(run(&on)), comparable(run(&off)), "{}", case.id);
+                let plain = comparable(run(&off));
+                // Its values are strange at first, get a place when they come again, and are familiar then.
+                for _ in 0..3 {
+                    assert_eq!(comparable(run(&on)), plain, "{}", case.id);
+                }
             }
         }
         assert!(inputs > 4_000, "{inputs}");
