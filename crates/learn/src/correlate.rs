@@ -170,6 +170,15 @@ impl Correlator {
         id
     }
 
+    /// A request that an incident's countermeasure met, in vain for whoever sent it, is part of the incident: so it grows while its
+    /// actors, who are refused, do nothing that a detector sees.
+    pub fn met(&mut self, id: u64, event: &Event) {
+        if let Some(incident) = self.open.get_mut(&id) {
+            incident.changed_ms = incident.changed_ms.max(event.at_ms);
+            self.link(id, Link::of_subject(Subject::address(event.ip), false), event.at_ms);
+        }
+    }
+
     /// Closes what nothing was heard of for a quarter of an hour; hands out what was closed since.
     pub fn tick(&mut self, now_ms: u64) -> Vec<Incident> {
         let idle = |incident: &&Incident| incident.changed_ms.saturating_add(IDLE_MS) <= now_ms;

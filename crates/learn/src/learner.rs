@@ -9,7 +9,7 @@ mod tests;
 use crate::baseline::Baselines;
 use crate::detect::{Detectors, Signal};
 use crate::event::{Event, Outcome, Step, Subject, SubjectKind};
-use crate::evidence::{Contribution, Feature, Series, SeriesKey, bucket};
+use crate::evidence::{Contribution, Epochs, Feature, Series, SeriesKey, bucket};
 use crate::health::Health;
 use crate::share::{ROWS_MAX, Row, SEEN_MAX, Seen, Summary};
 use crate::sketch::{Counts, low32, mix};
@@ -41,6 +41,7 @@ pub struct Learner {
     series: Table<Box<Series>>,
     routes: Table<Route>,
     health: Table<Health>,
+    epochs: Epochs,
     baselines: Baselines,
     /// When an app failed everybody last, and when one let nobody in, by bucket.
     troubled: (u32, u32),
@@ -61,6 +62,7 @@ impl Learner {
             routes: Table::new(sizes.routes, mix(mix(seed))),
             health: Table::new(APPS_MAX, mix(mix(seed))),
             baselines: Baselines::default(),
+            epochs: Epochs::default(),
             troubled: (0, 0),
             served: Counts::default(),
             news: Vec::new(),
@@ -101,13 +103,13 @@ impl Learner {
             self.baselines.observe(event, out);
         }
         self.follow_session(event, out);
-        self.follow_account(event, out);
+        let is_own_device = self.follow_account(event, out);
         self.follow_pages(event, out);
         self.follow_objects(event, out);
         self.weigh(event, out);
         let address = Subject::address(event.ip);
         match event.step {
-            Step::Login(outcome) => self.login(event, outcome, out),
+            Step::Login(outcome) => self.login(event, outcome, is_own_device, out),
             Step::Lookup => {
                 let account = event.account.unwrap_or(event.target);
                 self.count_notable(event, Feature::LookedUp, account, &[address], out);
@@ -133,7 +135,7 @@ impl Learner {
         }
     }
 
-    fn login(&mut self, event: &Event, outcome: Outcome, out: &mut Vec<Signal>) {
+    fn login(&mut self, event: &Event, outcome: Outcome, is_own_device: bool, out: &mut Vec<Signal>) {
         let Some(account) = event.account else { return };
         let places = [Subject::address(event.ip), Subject::prefix(event.ip)];
         match outcome {
@@ -148,7 +150,9 @@ impl Learner {
             Outcome::Passed => {
                 self.count_by(event, Feature::LoginPassed, account, &places, out);
                 self.count_software(event, Feature::LoginPassed, account, out);
-                self.entered(event, account, out);
+                if !is_own_device {
+                    self.entered(event, account, out);
+                }
             }
             Outcome::Unknown => {}
         }

@@ -66,7 +66,7 @@ impl Link {
 
     /// What several nodes find of one subject is one thing.
     pub(crate) fn of_finding(detector: Detector, subject: Subject) -> Self {
-        Self { entity: Entity(mix(subject.hash() ^ detector as u64) | 1 << 63), weight: 0.6 }
+        Self { entity: Entity(mix(subject.hash() ^ detector as u64) | 1 << 63), weight: 0.7 }
     }
 
     /// All links of a request that completed a signal about `subject`.
@@ -82,7 +82,7 @@ impl Link {
             links.push(Self { entity: Entity::of_shape(event.shape), weight: 0.3 });
         }
         // Who is refused comes back from elsewhere in the same network with other software, and does the same.
-        links.push(Self { entity: Entity::deed(detector, event.route, event.network()), weight: 0.5 });
+        links.push(Self { entity: Entity::deed(detector, event.route, event.network()), weight: 0.7 });
         links.push(Self::of_finding(detector, subject));
         // Of trouble, only where it is is looked at.
         if matches!(subject.kind, SubjectKind::Route | SubjectKind::App) {

@@ -1,4 +1,4 @@
-//! Bounded summaries of what was seen: how many, how many different ones, which most, how large, how alike.
+//! Bounded summaries of what was seen: how many, how many different ones, how large, how alike.
 //!
 //! What each promises on merging stands at its type. All are written in the compact form of `wire`, with a version in front, and
 //! read with limits: bytes from another node make a sketch or nothing.
@@ -12,7 +12,6 @@ mod distinct;
 mod hll;
 mod quantiles;
 mod simhash;
-mod top;
 pub(crate) mod wire;
 
 pub use counts::Counts;
@@ -20,7 +19,6 @@ pub use distinct::Distinct;
 pub use hll::Hll;
 pub use quantiles::Quantiles;
 pub use simhash::{alike, shape};
-pub use top::{Heavy, Top};
 
 /// Spreads a number over all 64 bits (the finaliser of MurmurHash3): sketches count on it that low and high bits are even.
 pub fn mix(mut bits: u64) -> u64 {

@@ -93,6 +93,16 @@ fn single_attacks_are_named_and_are_one_incident() {
 }
 
 #[test]
+fn each_detector_names_its_attack() {
+    for scenario in ["scraping", "error-storm", "new-endpoint", "unusual", "locked-out-and-stuffing"] {
+        for seed in 1..=2 {
+            let report = of(scenario, seed, true);
+            assert!(report.missed.is_empty() && report.honest_banned == 0, "{scenario} {seed}: {report:?}");
+        }
+    }
+}
+
+#[test]
 fn stuffing_spraying_walks_and_travel_are_named_within_ten_seconds() {
     for scenario in ["stuffing", "spraying", "idor", "walk-behind-nat", "travel"] {
         for seed in 1..=3 {

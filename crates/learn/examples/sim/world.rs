@@ -2,7 +2,8 @@
 //!
 //! Countermeasures are played in their simplest form. What a decisive signal names is refused if the signal is sure of it and few
 //! can be hit (an address with the software that was seen there, rare software, a session), else challenged: people pass that
-//! once, tools never do; of software that everybody has, only attempts to log in are. Orders last ten minutes and hold on all nodes that tell each other; a flood's last a minute from the last request it was for.
+//! once, tools never do; of software that everybody has, only attempts to log in are. Who is covered by an incident of three findings is
+//! challenged too. Orders last ten minutes and hold on all nodes that tell each other; a flood's last a minute from the last request it was for.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
@@ -172,6 +173,9 @@ impl World {
         let is_refused = order.is_some_and(|order| order.refuses || attacker.is_some());
         if let Some(own) = attacker {
             self.note_attack(&event, own, is_refused);
+            if is_refused {
+                self.note_met(&event);
+            }
         } else {
             let who = event.session.unwrap_or_else(|| Subject::address(event.ip).hash());
             self.honest_requests += 1;
@@ -218,7 +222,10 @@ impl World {
                 Some(Subject::address(event.ip)),
                 Some(Subject::prefix(event.ip)),
                 of(SubjectKind::Session, event.session),
-                of(SubjectKind::Software, event.software.filter(|software| !is_popular(*software))),
+                of(
+                    SubjectKind::Software,
+                    event.software.filter(|software| deed == Deed::Stuff || !is_popular(*software)),
+                ),
                 (deed == Deed::Crash).then(|| Subject::new(SubjectKind::Route, event.route)),
                 of(SubjectKind::Account, event.account).filter(|_| is_own_account),
                 event.password().filter(|_| deed == Deed::Spray),
@@ -230,7 +237,7 @@ impl World {
 
     /// What is ordered about who asks.
     fn order(&mut self, event: &Event, node: usize) -> Option<Order> {
-        if event.exempt || self.orders.is_empty() {
+        if event.exempt {
             return None;
         }
         let node = if self.sharing { 0 } else { node };
@@ -259,7 +266,27 @@ impl World {
                 met = Some(*order);
             }
         }
-        met
+        met.or_else(|| self.order_of_incident(event))
+    }
+
+    /// Who does not pass a challenge is part of the incident that it is for.
+    fn note_met(&mut self, event: &Event) {
+        let covering =
+            self.correlator.incidents().find(|incident| is_sure(incident) && incident.covers(event));
+        if let Some(id) = covering.map(|incident| incident.id) {
+            self.correlator.met(id, event);
+        }
+    }
+
+    /// Whoever an incident of several findings covers is challenged.
+    fn order_of_incident(&self, event: &Event) -> Option<Order> {
+        if self.plan.is_watched || !self.sharing {
+            return None;
+        }
+        let mut incidents = self.correlator.incidents().filter(|incident| is_sure(incident));
+        let until_ms = event.at_ms + 1;
+        let order = Order { refuses: false, until_ms, is_flood: false, is_for_logins: false };
+        incidents.any(|incident| incident.covers(event)).then_some(order)
     }
 
     /// A signal of a node; `event` completed it, or another node's word.
@@ -321,7 +348,8 @@ impl World {
         let lasts_ms = if is_flood { FLOOD_ORDER_MS } else { ORDER_MS };
         let node = if self.sharing { 0 } else { node };
         let until_ms = signal.at_ms + lasts_ms;
-        let is_for_logins = signal.subject.kind == SubjectKind::Software && !is_rare;
+        let is_of_logins = signal.detector.stage() == Stage::CredentialAccess;
+        let is_for_logins = !refuses && (is_of_logins || signal.subject.kind == SubjectKind::Software);
         let new = Order { refuses, until_ms, is_flood, is_for_logins };
         let order = self.orders.entry((signal.subject, software, node)).or_insert(new);
         order.refuses |= refuses;
@@ -442,6 +470,13 @@ impl World {
     }
 }
 
+/// Whether an incident has several findings that may be acted on.
+fn is_sure(incident: &Incident) -> bool {
+    let findings = incident.findings.iter();
+    let sure = findings.filter(|((detector, _), finding)| finding.decisive && !is_trouble(*detector));
+    sure.count() >= FINDINGS_SURE
+}
+
 fn is_trouble(detector: Detector) -> bool {
     detector.stage() == Stage::Trouble
 }
@@ -450,5 +485,7 @@ fn ratio(part: u64, all: u64) -> f64 {
     if all == 0 { 0.0 } else { part as f64 / all as f64 }
 }
 
+/// Findings about different subjects that make an incident one whose actors are challenged wherever they come from.
+const FINDINGS_SURE: usize = 3;
 const ORDER_MS: u64 = 600_000;
 const FLOOD_ORDER_MS: u64 = 60_000;

@@ -190,6 +190,8 @@ fn what_is_usual_outlives_a_restart() {
     let minutes = 2 * 1_440..2 * 1_440 + 4;
     assert!(!of(&play(&mut again, minutes, week, attack), Detector::Unusual).is_empty());
     assert!(bytes.len() < 16_000, "{}", bytes.len());
+    let seed = include_bytes!("../../../../fuzz/seeds/sketch/baselines");
+    assert_eq!(Baselines::from_bytes(seed).unwrap().to_bytes(), seed);
 }
 
 #[test]

@@ -16,12 +16,15 @@ impl Learner {
         let software = event.software.map(|id| Subject::new(SubjectKind::Software, id));
         let rare = software.filter(|subject| self.is_foreign(*subject));
         let tool = event.software.map_or(0, |software| low32(mix(software)));
+        let people = self.people(Subject::address(event.ip));
         for subject in [Some(Subject::address(event.ip)), rare, event.password()].into_iter().flatten() {
             let key = SeriesKey { subject, feature: Feature::LoginFailed };
             let Some(series) = self.series.peek_mut(key.hash()) else { continue };
             let recent = |at_ms: u64| event.at_ms < at_ms.saturating_add(ENTERED_MS);
             series.entered.retain(|(_, at_ms)| recent(*at_ms));
-            if subject.kind == SubjectKind::Address && series.tool != tool {
+            // Among the people of an address, who has the software that they have is one of them.
+            let is_of_people = people > 1 && rare.is_none();
+            if subject.kind == SubjectKind::Address && (series.tool != tool || is_of_people) {
                 continue;
             }
             if series.entered.len() < ENTERED_MAX {

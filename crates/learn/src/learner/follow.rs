@@ -138,16 +138,16 @@ impl Learner {
         self.tell(Seen { subject, at_s: now_s, software, network, place: None });
     }
 
-    /// An account that logs in at two places farther apart than anybody travels.
-    pub(super) fn follow_account(&mut self, event: &Event, out: &mut Vec<Signal>) {
+    /// An account that logs in at two places farther apart than anybody travels. Says whether it did with that software before.
+    pub(super) fn follow_account(&mut self, event: &Event, out: &mut Vec<Signal>) -> bool {
         let (Step::Login(Outcome::Passed), Some(account), Some(place)) =
             (event.step, event.account, event.place)
         else {
-            return;
+            return false;
         };
         let now_s = seconds(event.at_ms);
         let subject = Subject::new(SubjectKind::Account, account);
-        let Some(entry) = self.profiles.entry(subject.hash(), now_s) else { return };
+        let Some(entry) = self.profiles.entry(subject.hash(), now_s) else { return false };
         let profile = entry.value;
         let software = event.software.map_or(0, |software| low32(mix(software)).max(1));
         let hours = f64::from(now_s.saturating_sub(profile.place_s)) / 3_600.0;
@@ -177,6 +177,7 @@ impl Learner {
                 links: Link::of_event(event, subject, Detector::ImpossibleTravel, false),
             });
         }
+        let is_own = software != 0 && [profile.software, profile.previous].contains(&software);
         if profile.told_s == 0 {
             profile.told_s = now_s;
         }
@@ -186,6 +187,7 @@ impl Learner {
         (profile.place, profile.place_s, profile.software) = (Some(place), now_s, software);
         profile.is_heard = false;
         self.tell(Seen { subject, at_s: now_s, software, network: event.network(), place: Some(place) });
+        is_own
     }
 
     /// Counts sessions of people who logged in, each once in ten minutes, for the address that they come from and for their software

@@ -5,7 +5,7 @@ use phalanx_model::Confidence;
 use super::{Learner, address_hash};
 use crate::detect::{Detector, Signal, Threshold};
 use crate::event::{Event, Subject, SubjectKind};
-use crate::evidence::{BUCKET_MS, Feature, OWN, SETTLED_LEAST, Series, SeriesKey, Share, Totals, bucket};
+use crate::evidence::{BUCKET_MS, Feature, OWN, Series, SeriesKey, Share, Totals, bucket};
 use crate::link::{Entity, Link};
 
 /// What evidence amounts to.
@@ -55,7 +55,7 @@ impl Learner {
                 ];
                 let (route, network) = series.last;
                 if network != 0 {
-                    links.push(Link { entity: Entity::deed(case.detector, route, network), weight: 0.5 });
+                    links.push(Link { entity: Entity::deed(case.detector, route, network), weight: 0.7 });
                 }
                 links
             }
@@ -122,7 +122,7 @@ impl Learner {
                 let case = simple(of.scanning, Detector::Scanning, confidence, things)
                     .or_else(|| simple(of.scanning_slow, Detector::Scanning, confidence, things))?;
                 let is_mostly = if is_software {
-                    self.is_most_of_requests(&watched, of.scanning, of.scanning_percent)
+                    self.is_most_of_requests(&watched, of.scanning_slow, of.scanning_percent)
                 } else {
                     self.is_mostly_notable(key.subject, of.scanning_percent)
                 };
@@ -224,8 +224,8 @@ impl Learner {
         if !is_stranger && self.fails_everybody(watched.event, watched.now_ms).1 {
             return None;
         }
-        let confidence =
-            if key.subject.kind == SubjectKind::Prefix { Confidence::Medium } else { Confidence::High };
+        let is_wide = key.subject.kind == SubjectKind::Prefix || is_shared;
+        let confidence = if is_wide { Confidence::Medium } else { Confidence::High };
         let reason = says(&totals, threshold, Detector::Stuffing, "failed logins, accounts")
             + &format!("; {passed} logins went through");
         Some(Case { detector: Detector::Stuffing, confidence, totals, decisive, reason })
@@ -238,7 +238,7 @@ impl Learner {
         let app = self.series.peek(all_requests().hash())?;
         let all = app.own.counts.within(now, now).max(1);
         let of = &self.detectors;
-        if count < of.flood_requests || app.settled < SETTLED_LEAST {
+        if count < of.flood_requests || !self.epochs.is_settled() {
             return None;
         }
         let share = count * 1_000_000 / all;
@@ -285,24 +285,13 @@ impl Learner {
 
     /// Counts what every request is: of a kind of software, of its route, of the node.
     pub(super) fn count_requests(&mut self, event: &Event, out: &mut Vec<Signal>) {
-        let now = bucket(event.at_ms);
-        let total = all_requests();
-        self.count(event, total, 1, 0, out);
-        let last = self.series.peek_mut(total.hash()).map_or(0, |all| {
-            let last = all.own.counts.within(now.saturating_sub(1), now.saturating_sub(1));
-            all.settle(now, 0);
-            last
-        });
+        self.epochs.count(bucket(event.at_ms));
+        self.count(event, all_requests(), 1, 0, out);
         if let Some(software) = event.software {
-            let key = SeriesKey {
-                subject: Subject::new(SubjectKind::Software, software),
-                feature: Feature::Requests,
-            };
-            let is_settled = self.series.peek(total.hash()).is_some_and(|all| all.settled >= SETTLED_LEAST);
+            let subject = Subject::new(SubjectKind::Software, software);
+            let key = SeriesKey { subject, feature: Feature::Requests };
             if let Some(series) = self.series.peek_mut(key.hash()) {
-                let own = series.own.counts.within(now.saturating_sub(1), now.saturating_sub(1));
-                let share = own.saturating_mul(1_000_000).checked_div(last).unwrap_or(0).min(1_000_000);
-                series.settle_share(now, u32::try_from(share).unwrap_or(0), is_settled);
+                series.count_share(&self.epochs);
             }
             self.count(event, key, 1, event.target, out);
         }
