@@ -12,6 +12,8 @@
 
 mod abuse;
 #[cfg(test)]
+mod accounts;
+#[cfg(test)]
 mod acme;
 #[cfg(test)]
 mod acme_again;
@@ -30,6 +32,8 @@ mod explain;
 mod fleet;
 mod held;
 mod import;
+#[cfg(test)]
+mod incidents;
 mod observability;
 mod operations;
 mod origins;

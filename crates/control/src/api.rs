@@ -18,12 +18,14 @@ use serde::{Deserialize, Serialize};
 mod delegation;
 mod health;
 mod held;
+mod incidents;
 mod load;
 mod process;
 
 pub use delegation::{Delegate, Delegation, NewDelegation};
 pub use health::{Health, Readiness};
 pub use held::{Held, HeldThing, HeldWhat, Settled};
+pub use incidents::{Affected, Finding, Incident, IncidentRow, Learning, Undone};
 pub use load::{LimitCount, Load};
 pub use process::{Process, STOPPING, UpgradeBegun};
 
@@ -75,6 +77,9 @@ pub struct Status {
     /// Sources whose decisions this node takes over.
     #[serde(default)]
     pub imports: Vec<Import>,
+    /// How the node learns.
+    #[serde(default)]
+    pub learning: Learning,
 }
 
 /// What the binary tells about the node, asked at each call.
@@ -92,6 +97,8 @@ pub struct NodeStatus {
     pub process: Process,
     /// What the node uses of its limits, and what it sheds.
     pub load: Load,
+    /// How the node learns.
+    pub learning: Learning,
 }
 
 /// A certificate that visitors are shown.

@@ -282,11 +282,11 @@ async fn grant<Q: Send + 'static>(
             });
             granted.await?
         }
-        Desk::Delegate { delegate, changed, .. } => {
+        Desk::Delegate { delegate, membership, changed, .. } => {
             let delegate = Arc::clone(delegate);
             let granted = waiting(move || by_delegate(&mut delegate.lock(), &request, now_ms)).await?;
             changed.notify_one();
-            granted
+            Grant { names_key: membership.held().grant.names_key.clone(), ..granted }
         }
     };
     let nats_url = if grant.nats_url.is_empty() { deps.nats_url.clone() } else { grant.nats_url };

@@ -41,7 +41,7 @@ pub use import::{ImportSettings, Importer};
 pub use lapi::{Bouncers, ExemptPort, LapiDeps, PlacePort, router as lapi_router};
 pub use openapi::document as openapi_document;
 pub use router::{
-    AuthorityPort, BundlePort, ControlDeps, DelegatePort, PolicyPort, Reloaded, StatusPort, TriedBundle,
-    UpgradePort, router,
+    Ask, AuthorityPort, BundlePort, ControlDeps, DelegatePort, IncidentsPort, PolicyPort, Reloaded,
+    StatusPort, TriedBundle, UpgradePort, router,
 };
 pub use serve::{Listeners, bind_socket, serve};

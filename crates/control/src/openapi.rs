@@ -12,9 +12,10 @@ use serde_json::{Map, Value, json};
 
 use crate::api::{
     Authority, Blocklist, BlocklistContent, BouncerKey, Bouncers, DecisionMade, Delegate, Delegation,
-    ErrorBody, EventRow, Health, Held, Invited, LoginLink, Member, NewBouncer, NewDecision, NewDelegation,
-    NewInvitation, NewNodeOrder, NewRevocation, NodeOrder, Policy, PolicyHome, PolicyPush, PolicyReloaded,
-    PolicyRollback, Readiness, Restored, Revoked, Settled, Status, UpgradeBegun,
+    ErrorBody, EventRow, Health, Held, Incident, IncidentRow, Invited, LoginLink, Member, NewBouncer,
+    NewDecision, NewDelegation, NewInvitation, NewNodeOrder, NewRevocation, NodeOrder, Policy, PolicyHome,
+    PolicyPush, PolicyReloaded, PolicyRollback, Readiness, Restored, Revoked, Settled, Status, Undone,
+    UpgradeBegun,
 };
 use crate::inquiry::{FleetEvents, RedactedRequest};
 
@@ -148,6 +149,16 @@ const HELD_ERRORS: &[(&str, &str)] = &[
     ("403", "this node may not act for operators"),
     ("404", "nothing of that id is held or in force here"),
     ("503", "no room in the ledger, or the fleet cannot be reached for a list's content"),
+];
+
+const INCIDENT_PARAMETERS: &[(&str, &str, &str, &str)] =
+    &[("id", "path", "string", "the incident's id, or that of a part of it")];
+const INCIDENT_ERRORS: &[(&str, &str)] = &[("400", "no id"), ("404", "this node knows no such incident")];
+const INCIDENT_RULED: &[(&str, &str)] = &[
+    ("400", "no id"),
+    ("403", "this node may not act for operators"),
+    ("404", "this node knows no such incident"),
+    ("503", "no room in the ledger, or the learner does not run"),
 ];
 
 /// Every endpoint, in the order of the document.
@@ -323,6 +334,38 @@ pub(crate) const ENDPOINTS: &[Endpoint] = &[
             "/api/v1/held/{id}",
             "End what is held, on all nodes; of a blocklist the version before becomes the newest",
             Answer::Json("200", of::<Settled>),
+        )
+    },
+    get(
+        "/api/v1/incidents",
+        "Signals that belong together, as this node knows them: open incidents first, the newest first",
+        Answer::Json("200", of::<Vec<IncidentRow>>),
+    ),
+    Endpoint {
+        parameters: INCIDENT_PARAMETERS,
+        errors: INCIDENT_ERRORS,
+        ..get(
+            "/api/v1/incidents/{id}",
+            "What was seen, where, by which detector, who is affected, what is done and until when",
+            Answer::Json("200", of::<Incident>),
+        )
+    },
+    Endpoint {
+        parameters: INCIDENT_PARAMETERS,
+        errors: INCIDENT_RULED,
+        ..post(
+            "/api/v1/incidents/{id}/close",
+            "Close an incident on all nodes; what is done because of it goes on until it expires",
+            Answer::Empty("204"),
+        )
+    },
+    Endpoint {
+        parameters: INCIDENT_PARAMETERS,
+        errors: INCIDENT_RULED,
+        ..post(
+            "/api/v1/incidents/{id}/undo",
+            "End all decisions made because of an incident, on all nodes, and make no further ones",
+            Answer::Json("200", of::<Undone>),
         )
     },
     get(

@@ -11,6 +11,7 @@ use axum::{Extension, Router};
 use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
 use phalanx_fleet::FleetHandle;
+use phalanx_learn::Ruling;
 use phalanx_model::counters::WorkerCounters;
 use phalanx_model::lanes::Lanes;
 use phalanx_model::limits::BLOCKLIST_TEXT_BYTES_MAX;
@@ -20,13 +21,13 @@ use phalanx_record::{History, Metrics, RecordedRequest, RecorderStatus};
 use phalanx_trust::{AdminToken, FleetAuthority, LoginTickets, Sessions, SiteDelegate};
 use tokio::sync::{Notify, Semaphore, broadcast, watch};
 
-use crate::api::NodeStatus;
+use crate::api::{Incident, IncidentRow, NodeStatus};
 use crate::auth::{Channel, Failures, Principal, check_host, host_is_ours, require};
 use crate::console;
 use crate::error::ApiError;
 use crate::handlers::{
-    blocklists, bouncers, bundles, decisions, delegation, events, fleet, health, held, inquiry, operations,
-    policy, session, status, stream, upgrade,
+    blocklists, bouncers, bundles, decisions, delegation, events, fleet, health, held, incidents, inquiry,
+    operations, policy, session, status, stream, upgrade,
 };
 use crate::hub::Hub;
 use crate::import::Importer;
@@ -72,6 +73,8 @@ pub struct ControlDeps {
     pub counters: Vec<Arc<WorkerCounters>>,
     /// What the binary tells about the node.
     pub node_status: StatusPort,
+    /// What the node's learner knows.
+    pub incidents: IncidentsPort,
     /// Loads the policy again.
     pub policy: PolicyPort,
     /// Tries a policy before it is pushed.
@@ -112,6 +115,19 @@ pub struct DelegatePort {
 
 /// Asks the binary about the node.
 pub type StatusPort = Box<dyn Fn() -> NodeStatus + Send + Sync>;
+
+/// Asks the node's learner about incidents. Each comes with the ids that it is known by. Nothing is answered while the learner does not run.
+pub struct IncidentsPort {
+    /// All that are known, open ones first, the newest first.
+    pub list: Ask<(), Option<Vec<(IncidentRow, Vec<u64>)>>>,
+    /// One by its id.
+    pub show: Ask<u64, Option<(Incident, Vec<u64>)>>,
+    /// Rules as an operator, for all nodes; says whether that was heard.
+    pub rule: Ask<Ruling, bool>,
+}
+
+/// A question to the learner.
+pub type Ask<Q, A> = Box<dyn Fn(Q) -> BoxFuture<'static, A> + Send + Sync>;
 
 /// Asks the binary to load the policy again: its versions before and after, or why it was refused.
 pub type PolicyPort = Box<dyn Fn() -> BoxFuture<'static, Result<Reloaded, Vec<Diagnostic>>> + Send + Sync>;
@@ -215,6 +231,10 @@ pub fn router(deps: ControlDeps) -> Router {
         .route("/decisions/{id}", delete(decisions::withdraw))
         .route("/held", get(held::list))
         .route("/held/{id}", post(held::approve).delete(held::reject))
+        .route("/incidents", get(incidents::list))
+        .route("/incidents/{id}", get(incidents::show))
+        .route("/incidents/{id}/close", post(incidents::close))
+        .route("/incidents/{id}/undo", post(incidents::undo))
         .route("/bouncers", get(bouncers::list).post(bouncers::add))
         .route("/bouncers/{name}", delete(bouncers::delete))
         .route("/blocklists", get(blocklists::list))

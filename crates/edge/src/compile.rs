@@ -98,7 +98,9 @@ impl EdgePlan {
                 max_ban_ms: policy.strikes.max_ban_ms,
             },
         };
-        Ok(Compiled { plan: Self::new(policy.version, decide, apps), warnings: programs.warnings })
+        let mut plan = Self::new(policy.version, decide, apps);
+        plan.detection.clone_from(&policy.detection);
+        Ok(Compiled { plan, warnings: programs.warnings })
     }
 }
 
@@ -151,6 +153,7 @@ fn app_plan(app: &App, programs: &mut Programs<'_>, origins: &mut Origins<'_>) -
         compression: app.compression.clone().map(Arc::new),
         passthrough: app.passthrough,
         tcp: app.tcp,
+        accounts: Arc::new(app.accounts.clone()),
         upstreams: upstream_group(&app.upstreams, origins),
         name: app.name.as_str().into(),
         handling: None,
@@ -188,6 +191,7 @@ fn route_rule(
             compression: app.compression.clone(),
             passthrough: false,
             tcp: false,
+            accounts: Arc::clone(&app.accounts),
             handling: None,
             routes: Vec::new(),
             table: None,

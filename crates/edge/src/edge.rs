@@ -9,7 +9,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use phalanx_model::counters::WorkerCounters;
 use phalanx_model::lanes::Lanes;
-use phalanx_model::{Clock, Swap, View};
+use phalanx_model::{Clock, NameKey, Swap, View};
 use tokio::sync::watch;
 
 use crate::balance::keeper;
@@ -183,6 +183,11 @@ impl EdgeHandle {
     /// The limits in force.
     pub fn limits(&self) -> &EdgeLimits {
         &self.settings.limits
+    }
+
+    /// What makes hashes of names of accounts and sessions.
+    pub fn names(&self) -> &NameKey {
+        &self.settings.names
     }
 
     /// The tables that workers share: for forgiving strikes, and for reports.

@@ -7,6 +7,7 @@ use phalanx_model::counters::WorkerCounters;
 use phalanx_model::limits::SIGNALS_KEPT_MAX;
 use phalanx_model::{AccessEvent, Action, Confidence, Reason, RuleClass, SecurityEvent, Signal};
 
+use crate::accounts;
 use crate::audit;
 use crate::client::Client;
 use crate::client_address;
@@ -44,7 +45,8 @@ pub(crate) fn record(client: &Client, request: &mut Request) {
     // What the node answered itself says nothing about a client.
     let served = request.upstream_us > 0 && (200..400).contains(&request.status);
     if verdict.reason == Reason::Clean && served {
-        let session = session_hash(request);
+        // By which clients at one address are told apart.
+        let session = access.deed.and_then(|deed| deed.session).unwrap_or(request.agent);
         worker.shared.tables.good.note(request.client, session, request.at_ms);
     }
     worker.shared.lanes.access(access);
@@ -166,6 +168,7 @@ fn access_event(client: &Client, request: &mut Request, duration_us: u64) -> Acc
         phases: request.phases,
         http_print: client.http_print.clone(),
         balancer: client.proxied.map(|proxied| proxied.by),
+        deed: accounts::deed(client, request),
         audit: None,
     }
 }
@@ -174,22 +177,6 @@ fn access_event(client: &Client, request: &mut Request, duration_us: u64) -> Acc
 fn forwarded_id(request: &Request) -> Option<String> {
     let value = request.head.bytes(request.known.request_id?.value);
     (request.peer_trusted && !value.is_empty()).then(|| text(value, FORWARDED_ID_BYTES_MAX))
-}
-
-/// Tells clients at one address apart: by their session cookie, else by what they say of themselves.
-fn session_hash(request: &Request) -> u64 {
-    let cookies = request.known.cookie.map(|field| request.head.bytes(field.value)).unwrap_or_default();
-    let session = cookies.split(|&b| b == b';').map(<[u8]>::trim_ascii).find(|cookie| {
-        let name = cookie.split(|&b| b == b'=').next().unwrap_or_default().to_ascii_lowercase();
-        name.windows(4).any(|w| w == b"sess") || name.ends_with(b"sid")
-    });
-    let Some(session) = session else {
-        return request.agent;
-    };
-    // FNV-1a; stays within this process.
-    session.iter().fold(0xcbf2_9ce4_8422_2325, |hash: u64, &byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
-    })
 }
 
 /// Longest id of a forwarder recorded; those in use have up to 55.

@@ -21,6 +21,7 @@ mod connection;
 mod pipeline;
 mod proxied;
 
+pub mod accounts;
 mod acme;
 mod ask;
 mod audit;

@@ -13,6 +13,7 @@ use phalanx_decide::{Denial, Finding, Mode, Provenance, on_findings, standing, s
 use phalanx_model::counters::LimitReached;
 use phalanx_model::{Action, BodyFraming, FramingFault, HttpVersion, Reason, SecurityEvent, Verdict};
 
+use crate::accounts;
 use crate::acme;
 use crate::ask;
 use crate::audit;
@@ -113,7 +114,8 @@ fn on_question(client: &mut Client, request: &mut Request, body: &check::Body) -
         request.inspected_body = Some((held.clone(), complete));
     }
     let bytes = held.len();
-    request.inspection.request_body(&client.worker, held, complete);
+    request.inspection.request_body(&client.worker, held.clone(), complete);
+    accounts::note(client, request, wanted.is_some().then_some(&held));
     judge(client, request)?;
     let memory = if bytes > 0 { request.inspection.memory() } else { 0 };
     reserve(client, request, bytes.saturating_add(memory)).map_err(|limit| overloaded(request, limit))
@@ -169,7 +171,10 @@ pub(crate) fn check_standing(client: &Client, request: &mut Request) -> Result<(
         // A balancer's own checks of health: what refused them would take the node out of service.
         return Ok(());
     }
-    let who = client.worker.identities(&view, &client.control, request.client, Some(request.agent));
+    let mut who = client.worker.identities(&view, &client.control, request.client, Some(request.agent));
+    if view.asks_for_sessions() {
+        accounts::identify(client, request, &mut who);
+    }
     let verdict = standing(&request.plan.decide, &view, &who, request.at_ms);
     let Some(verdict) = verdict else {
         return Ok(());
@@ -225,6 +230,7 @@ async fn on_request_body(client: &mut Client, request: &mut Request) -> Result<B
         client.send_continue().await?;
         // Rules that do not want the body still judge head and query in phase 2.
         request.inspection.request_body(&client.worker, Bytes::new(), client.body.is_done());
+        accounts::note(client, request, None);
         judge(client, request)?;
         return Ok(Bytes::new());
     };
@@ -238,6 +244,7 @@ async fn on_request_body(client: &mut Client, request: &mut Request) -> Result<B
         request.inspected_body = Some((held.clone(), whole));
     }
     request.inspection.request_body(&client.worker, held.clone(), whole);
+    accounts::note(client, request, Some(&held));
     judge(client, request)?;
     if !held.is_empty() {
         // What was made of the body stays in memory as long as the request does. How much that is shows only now: a worker
@@ -317,6 +324,7 @@ fn uninspected(request: &mut Request, limit: &str) -> Result<(), Stop> {
 /// The response's head is there.
 fn on_response_head(client: &Client, request: &mut Request, exchange: &Exchange) -> Result<(), Stop> {
     audit::note_response(client, request, &exchange.response);
+    accounts::answered(client, request, &exchange.response);
     let now_ms = request.at_ms.saturating_add(request.upstream_us / 1_000);
     request.inspection.response_head(&client.worker, &exchange.response, now_ms);
     judge(client, request)

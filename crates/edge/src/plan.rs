@@ -13,7 +13,7 @@ use phalanx_decide::{DecidePlan, Mode, OnError};
 use phalanx_inspect::{Program, Scope};
 use phalanx_model::latency::AppSlots;
 use phalanx_model::{PrefixSet, RequestHead, limits};
-use phalanx_policy::{Compression, Protocol, ProxyProtocol};
+use phalanx_policy::{Accounts, Compression, Detection, Protocol, ProxyProtocol};
 
 use crate::balance::group::UpstreamGroup;
 use crate::client_address::AddressSource;
@@ -29,6 +29,8 @@ pub struct EdgePlan {
     pub version: u64,
     /// What verdicts are made by. Its `forwarders` hold the trusted forwarders of all apps.
     pub decide: DecidePlan,
+    /// For who learns of events; the data plane does not read it.
+    pub detection: Detection,
     /// Those that policy names, then what routes have of their own.
     apps: Vec<AppPlan>,
     /// How many of these policy names.
@@ -79,6 +81,8 @@ pub struct AppPlan {
     pub rates: Vec<RateRule>,
     /// Peers whose forwarding fields are believed.
     pub trust_forwarded: PrefixSet,
+    /// How its sessions and accounts are known.
+    pub accounts: Arc<Accounts>,
     /// What is done beyond forwarding, where no route says otherwise.
     pub handling: Option<Arc<Handling>>,
     /// What is done with requests to some of its paths, in the order of the policy. A plan makes its `table` of them.
@@ -244,6 +248,7 @@ impl AppPlan {
             networks: None,
             rates: Vec::new(),
             trust_forwarded: PrefixSet::default(),
+            accounts: Arc::default(),
             handling: None,
             routes: Vec::new(),
             table: None,
@@ -289,6 +294,7 @@ impl EdgePlan {
         Self {
             version,
             decide,
+            detection: Detection::default(),
             apps,
             slots,
             slot_names,

@@ -42,6 +42,7 @@ pub(crate) fn of_head(head: &RequestHead) -> Option<Arc<str>> {
 fn comes_and_goes(name: &[u8]) -> bool {
     match FieldKind::of(name) {
         FieldKind::Cookie
+        | FieldKind::Authorization
         | FieldKind::Referer
         | FieldKind::ContentLength
         | FieldKind::ContentType
@@ -61,7 +62,7 @@ fn comes_and_goes(name: &[u8]) -> bool {
     }
 }
 
-const OF_A_REQUEST: &[&[u8]] = &[b"origin", b"authorization", b"range", b"cache-control", b"pragma"];
+const OF_A_REQUEST: &[&[u8]] = &[b"origin", b"range", b"cache-control", b"pragma"];
 
 #[cfg(test)]
 mod tests {

@@ -9,6 +9,7 @@ use phalanx_inspect::Audit;
 use phalanx_model::counters::Phase;
 use phalanx_model::{FramingFault, HttpVersion, Phases, Reason, RequestHead, RequestId, Signal, Verdict};
 
+use crate::accounts::Attempt;
 use crate::audit::Fields;
 use crate::client::{Arrived, Client};
 use crate::client_address::{self, Disbelief};
@@ -44,6 +45,8 @@ pub(crate) struct Request {
     pub(crate) inspection: Inspection,
     /// The body that phase 2 saw, and whether it was whole; kept while a policy is on trial.
     pub(crate) inspected_body: Option<(Bytes, bool)>,
+    /// What it tries with an account, once its body told.
+    pub(crate) attempt: Option<Box<Attempt>>,
     /// The memory that held bodies and their inspection take, once they take any.
     pub(crate) held: Option<HeldBytes>,
     pub(crate) verdict: Verdict,
@@ -110,6 +113,7 @@ impl Request {
             allowed: false,
             inspection: Inspection::default(),
             inspected_body: None,
+            attempt: None,
             held: None,
             verdict: Verdict::allow(Reason::Clean),
             signals: Vec::new(),

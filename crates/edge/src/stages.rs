@@ -94,6 +94,11 @@ impl Inspection {
         self.run(worker, |transaction| transaction.request_body(body, complete));
     }
 
+    /// Names and values of the fields of the request's body; `None` where none was read.
+    pub(crate) fn body_arguments(&self) -> Option<impl Iterator<Item = (&[u8], &[u8])> + Clone> {
+        self.transaction.as_ref().map(Transaction::body_arguments)
+    }
+
     /// Time spent in it so far, in microseconds, rounded up: what was inspected took some.
     pub(crate) fn spent_us(&self) -> u64 {
         self.spent_ns.div_ceil(1_000)

@@ -11,6 +11,7 @@ use phalanx_decide::rate::RateTable;
 use phalanx_decide::{Arrivals, GoodTraffic, StrikeTable};
 use phalanx_model::net::actor_ip;
 
+use crate::accounts::AccountTables;
 use crate::overload::Pressure;
 use crate::settings::EdgeLimits;
 use crate::trial::TrialCounts;
@@ -36,6 +37,8 @@ pub struct NodeTables {
     pub trial: TrialCounts,
     /// How short the node runs of what it needs.
     pub pressure: Pressure,
+    /// Whose sessions are, and how logins are answered.
+    pub accounts: AccountTables,
 }
 
 /// The counts of rate limits, and the steady clock that they go by.

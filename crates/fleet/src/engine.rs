@@ -139,6 +139,8 @@ pub enum Topic {
     Answers,
     /// Secrets that the nodes of a site share, each sealed to one of them: sent, never kept.
     Shelves,
+    /// What nodes learn of requests: sent, never kept.
+    Sketches,
 }
 
 impl Topic {
@@ -156,6 +158,7 @@ impl Topic {
             Self::Questions => subject::QUESTIONS,
             Self::Answers => subject::ANSWERS,
             Self::Shelves => subject::SHELVES,
+            Self::Sketches => subject::SKETCHES,
         }
     }
 
@@ -168,7 +171,8 @@ impl Topic {
             | Self::CountsToSum
             | Self::Questions
             | Self::Answers
-            | Self::Shelves => false,
+            | Self::Shelves
+            | Self::Sketches => false,
         }
     }
 }

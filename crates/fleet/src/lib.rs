@@ -10,6 +10,7 @@
 //! `blocklists` keeps the content of lists in force, whose records are changes as all others.
 //! `policy` distributes signed bundles, one record for all, replaced by compare-and-swap.
 //! `held` keeps back from the view what would refuse too many clients served well, until an operator answers through `settle`.
+//! `learned` carries what nodes learn of requests: counts, signals, incidents.
 //! `shelf` shares secrets among the nodes of a site, each sealed to one of them.
 //! Members are counted above the engine, because only a signed heartbeat counts.
 //!
@@ -43,6 +44,7 @@ mod digests;
 mod ingest;
 mod inherit;
 mod inquiry;
+mod learned;
 mod members;
 mod orders;
 mod outbox;
@@ -69,6 +71,7 @@ pub use engine::{BlobHash, Delivery, Fleet, Lease, Put, Receipt, Speed, Topic};
 pub use error::FleetError;
 pub use handle::{FleetHandle, FleetKeys, FleetSettings, NewDecision, Parts, Remembered};
 pub use inquiry::{Answer, Question};
+pub use learned::{Learned, LearnedKind, LearnedReader};
 pub use local::LocalFleet;
 pub use members::{Link, Member, SILENCE_MAX_MS};
 pub use nats::{NatsFleet, NatsSettings, Sites};

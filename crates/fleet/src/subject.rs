@@ -55,6 +55,11 @@ pub fn of_counts(site: &str, node: &str) -> String {
     format!("{COUNTS}.{site}.{node}")
 }
 
+/// The subject under which a node tells what it learns, of a kind.
+pub fn of_sketch(site: &str, node: &str, kind: &str) -> String {
+    format!("{SKETCHES}.{site}.{node}.{kind}")
+}
+
 /// The subject of a node's counts for the node of its site that sums.
 pub fn of_counts_to_sum(site: &str, node: &str) -> String {
     format!("{COUNTS_TO_SUM}.{site}.{node}")
@@ -187,6 +192,8 @@ pub const QUESTIONS: &str = "phx.q";
 pub const ANSWERS: &str = "phx.a";
 /// Counts of rate limits.
 pub const COUNTS: &str = "phx.ctr";
+/// What nodes learn of requests.
+pub const SKETCHES: &str = "phx.sk";
 /// Secrets that the nodes of a site share.
 pub const SHELVES: &str = "phx.shelf";
 /// Counts of rate limits, for the node that sums them for a site.

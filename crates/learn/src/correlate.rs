@@ -12,7 +12,7 @@ use phalanx_model::Confidence;
 use crate::detect::{Detector, Signal, Stage};
 use crate::event::{Event, Subject, SubjectKind};
 use crate::link::{Entity, Link};
-use crate::sketch::alike;
+use crate::sketch::{alike, mix};
 
 /// How bad an incident is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -27,7 +27,7 @@ pub enum Gravity {
 /// Signals that belong together.
 #[derive(Debug, Clone)]
 pub struct Incident {
-    /// Its number, in the order of opening.
+    /// Made of its first signal, so that nodes that hear the same signals give it the same; it begins with when that came.
     pub id: u64,
     /// When its first signal came, in Unix milliseconds.
     pub opened_ms: u64,
@@ -39,8 +39,10 @@ pub struct Incident {
     pub nodes: BTreeSet<u16>,
     /// Incidents that turned out to be this one.
     pub absorbed: Vec<u64>,
+    /// Requests that completed its signals, the latest at the end; at most [`EVIDENCE_MAX`].
+    pub evidence: Vec<u128>,
     /// Entities with weight and time.
-    entities: BTreeMap<Entity, (f32, u64)>,
+    pub(crate) entities: BTreeMap<Entity, (f32, u64)>,
 }
 
 /// What one detector found of one subject.
@@ -102,6 +104,32 @@ impl Incident {
             || deeds.any(|deed| weight(deed) >= JOIN)
     }
 
+    fn at(opened_ms: u64, changed_ms: u64) -> Self {
+        Self {
+            id: 0,
+            opened_ms,
+            changed_ms,
+            findings: BTreeMap::new(),
+            nodes: BTreeSet::new(),
+            absorbed: Vec::new(),
+            evidence: Vec::new(),
+            entities: BTreeMap::new(),
+        }
+    }
+
+    /// A request that shows what happened.
+    pub(crate) fn note_evidence(&mut self, request: u128) {
+        if self.evidence.contains(&request) {
+            return;
+        }
+        // Ids sort by time: the latest stay, in whatever order they come.
+        let at = self.evidence.partition_point(|known| *known < request);
+        self.evidence.insert(at, request);
+        if self.evidence.len() > EVIDENCE_MAX {
+            self.evidence.remove(0);
+        }
+    }
+
     fn take(&mut self, signal: &Signal) {
         self.changed_ms = self.changed_ms.max(signal.at_ms);
         self.nodes.extend(&signal.nodes);
@@ -128,6 +156,19 @@ impl Incident {
     }
 }
 
+impl Finding {
+    fn merge(&mut self, other: &Self) {
+        if (other.last_ms, &other.reason) > (self.last_ms, &self.reason) {
+            self.reason.clone_from(&other.reason);
+        }
+        self.first_ms = self.first_ms.min(other.first_ms);
+        self.last_ms = self.last_ms.max(other.last_ms);
+        self.events = self.events.max(other.events);
+        self.confidence = self.confidence.max(other.confidence);
+        self.decisive |= other.decisive;
+    }
+}
+
 /// The open incidents of a fleet.
 #[derive(Debug, Default)]
 pub struct Correlator {
@@ -135,7 +176,6 @@ pub struct Correlator {
     index: HashMap<Entity, Vec<u64>>,
     /// Those of the index that are shapes of payloads; further ones join by equality only.
     shapes: Vec<Entity>,
-    last_id: u64,
     closed: Vec<Incident>,
 }
 
@@ -159,7 +199,7 @@ impl Correlator {
         near.retain(|(_, weight)| *weight >= JOIN);
         // The oldest stays: its number may be in a ticket already.
         near.sort_unstable_by_key(|(id, _)| *id);
-        let id = near.first().map_or_else(|| self.open(signal.at_ms), |(id, _)| *id);
+        let id = near.first().map_or_else(|| self.open(signal), |(id, _)| *id);
         for (other, _) in near.into_iter().skip(1) {
             self.absorb(id, other);
         }
@@ -181,8 +221,12 @@ impl Correlator {
 
     /// Closes what nothing was heard of for a quarter of an hour; hands out what was closed since.
     pub fn tick(&mut self, now_ms: u64) -> Vec<Incident> {
-        let idle = |incident: &&Incident| incident.changed_ms.saturating_add(IDLE_MS) <= now_ms;
-        let ids: Vec<u64> = self.open.values().filter(idle).map(|incident| incident.id).collect();
+        let ids: Vec<u64> = self
+            .open
+            .values()
+            .filter(|incident| Self::is_idle(incident, now_ms))
+            .map(|incident| incident.id)
+            .collect();
         ids.into_iter().for_each(|id| self.close(id));
         std::mem::take(&mut self.closed)
     }
@@ -199,28 +243,80 @@ impl Correlator {
         near.min_by_key(|known| known.shape().map(|known| (known ^ shape).count_ones())).copied()
     }
 
-    fn open(&mut self, at_ms: u64) -> u64 {
+    /// Whether nothing was heard of it for so long that it is over.
+    pub fn is_idle(incident: &Incident, now_ms: u64) -> bool {
+        incident.changed_ms.saturating_add(IDLE_MS) <= now_ms
+    }
+
+    /// Whether an open incident has this id.
+    pub(crate) fn has(&self, id: u64) -> bool {
+        self.open.contains_key(&id)
+    }
+
+    /// Names a request that shows what an open incident is about.
+    pub(crate) fn note_evidence(&mut self, id: u64, request: u128) {
+        if let Some(incident) = self.open.get_mut(&id) {
+            incident.note_evidence(request);
+        }
+    }
+
+    /// The open incident of this id, also where it is part of another by now.
+    pub fn find(&self, id: u64) -> Option<&Incident> {
+        let part = || self.open.values().find(|incident| incident.absorbed.contains(&id));
+        self.open.get(&id).or_else(part)
+    }
+
+    /// Takes in what another node knows of an incident; says of which of this node's it is part. Merging commutes, associates and
+    /// repeats without effect, as far as there is room.
+    ///
+    /// What shows that two incidents are one is stricter than for signals: an actor that weighs enough in both, since weak links of two large
+    /// incidents add up to anything.
+    pub fn merge(&mut self, told: &Incident) -> u64 {
+        let mut same = BTreeSet::new();
+        let names = |incident: &Incident, id: u64| incident.id == id || incident.absorbed.contains(&id);
+        same.extend(
+            self.open.values().filter(|own| names(own, told.id) || names(told, own.id)).map(|own| own.id),
+        );
+        for (entity, &(weight, at_ms)) in &told.entities {
+            for id in self.index.get(entity).into_iter().flatten() {
+                let Some(own) = self.open.get(id) else { continue };
+                let now_ms = own.changed_ms.max(told.changed_ms);
+                let theirs = weight * fade(now_ms.saturating_sub(at_ms));
+                if own.weight(*entity, now_ms).min(theirs) >= JOIN {
+                    same.insert(*id);
+                }
+            }
+        }
+        let id = same.first().map_or(told.id, |first| told.id.min(*first));
+        if !self.open.contains_key(&id) {
+            self.insert(Incident { id, ..Incident::at(told.opened_ms, told.changed_ms) });
+        }
+        same.into_iter().filter(|other| *other != id).for_each(|other| self.absorb(id, other));
+        self.take_in(id, told);
+        id
+    }
+
+    fn open(&mut self, signal: &Signal) -> u64 {
+        let mut id = id_of(signal);
+        while self.open.contains_key(&id) {
+            id = id.wrapping_add(1);
+        }
+        self.insert(Incident { id, ..Incident::at(signal.at_ms, signal.at_ms) });
+        id
+    }
+
+    fn insert(&mut self, incident: Incident) {
         if self.open.len() >= OPEN_MAX {
             let oldest = self.open.values().min_by_key(|incident| (incident.changed_ms, incident.id));
             if let Some(id) = oldest.map(|incident| incident.id) {
                 self.close(id);
             }
         }
-        self.last_id += 1;
-        let incident = Incident {
-            id: self.last_id,
-            opened_ms: at_ms,
-            changed_ms: at_ms,
-            findings: BTreeMap::new(),
-            nodes: BTreeSet::new(),
-            absorbed: Vec::new(),
-            entities: BTreeMap::new(),
-        };
-        self.open.insert(self.last_id, incident);
-        self.last_id
+        self.open.insert(incident.id, incident);
     }
 
-    fn close(&mut self, id: u64) {
+    /// Ends an incident; [`Correlator::tick`] hands it out.
+    pub fn close(&mut self, id: u64) {
         let Some(incident) = self.open.remove(&id) else { return };
         incident.entities.keys().for_each(|entity| self.unlink(id, *entity));
         if self.closed.len() < OPEN_MAX {
@@ -230,27 +326,46 @@ impl Correlator {
 
     fn absorb(&mut self, id: u64, other: u64) {
         let Some(gone) = self.open.remove(&other) else { return };
-        for (&entity, &(weight, at_ms)) in &gone.entities {
-            self.unlink(other, entity);
+        gone.entities.keys().for_each(|entity| self.unlink(other, *entity));
+        self.take_in(id, &gone);
+    }
+
+    fn take_in(&mut self, id: u64, other: &Incident) {
+        for (&entity, &(weight, at_ms)) in &other.entities {
             self.link(id, Link { entity, weight }, at_ms);
         }
         let Some(incident) = self.open.get_mut(&id) else { return };
-        incident.opened_ms = incident.opened_ms.min(gone.opened_ms);
-        incident.changed_ms = incident.changed_ms.max(gone.changed_ms);
-        incident.nodes.extend(gone.nodes);
-        let room = FINDINGS_MAX.saturating_sub(incident.findings.len());
-        for (key, finding) in gone.findings.into_iter().take(room) {
-            incident.findings.entry(key).or_insert(finding);
+        incident.opened_ms = incident.opened_ms.min(other.opened_ms);
+        incident.changed_ms = incident.changed_ms.max(other.changed_ms);
+        incident.nodes.extend(&other.nodes);
+        for (key, finding) in &other.findings {
+            let known = incident.findings.len();
+            match incident.findings.get_mut(key) {
+                Some(own) => own.merge(finding),
+                None if known < FINDINGS_MAX => _ = incident.findings.insert(*key, finding.clone()),
+                None => {}
+            }
         }
-        incident.absorbed.push(other);
-        incident.absorbed.extend(gone.absorbed);
+        other.evidence.iter().for_each(|request| incident.note_evidence(*request));
+        let parts = other.absorbed.iter().copied().chain([other.id]);
+        let news: Vec<u64> = parts.filter(|part| *part != id && !incident.absorbed.contains(part)).collect();
+        incident.absorbed.extend(news);
         incident.absorbed.truncate(FINDINGS_MAX);
     }
 
     fn link(&mut self, id: u64, link: Link, at_ms: u64) {
         let Some(incident) = self.open.get_mut(&id) else { return };
-        let faded = incident.weight(link.entity, at_ms);
-        let is_new = incident.entities.insert(link.entity, (link.weight.max(faded), at_ms)).is_none();
+        let before = incident.entities.get(&link.entity).copied();
+        let is_new = before.is_none();
+        let kept = match before {
+            // What was seen before and weighs no more than that would by now says nothing.
+            Some((weight, seen_ms)) if seen_ms >= at_ms => {
+                (weight.max(link.weight * fade(seen_ms.saturating_sub(at_ms))), seen_ms)
+            }
+            Some((weight, seen_ms)) => (link.weight.max(weight * fade(at_ms.saturating_sub(seen_ms))), at_ms),
+            None => (link.weight, at_ms),
+        };
+        incident.entities.insert(link.entity, kept);
         if !is_new {
             return;
         }
@@ -287,6 +402,12 @@ impl Correlator {
     }
 }
 
+/// When the signal came, in 42 bits of milliseconds, then what it is about.
+fn id_of(signal: &Signal) -> u64 {
+    let about = mix(signal.subject.hash() ^ mix(signal.detector as u64));
+    signal.at_ms << ABOUT_BITS | about >> (64 - ABOUT_BITS)
+}
+
 fn fade(age_ms: u64) -> f32 {
     let halvings = u16::try_from(age_ms / 60_000).unwrap_or(u16::MAX);
     (-f32::from(halvings) / 30.0).exp2()
@@ -301,6 +422,9 @@ const OPEN_MAX: usize = 1_024;
 const ENTITIES_MAX: usize = 256;
 /// Findings of one incident; further ones only renew it.
 pub const FINDINGS_MAX: usize = 256;
+/// Requests that are named as evidence of one incident.
+pub const EVIDENCE_MAX: usize = 16;
+const ABOUT_BITS: u32 = 22;
 const INCIDENTS_PER_ENTITY_MAX: usize = 8;
 /// Shapes of payloads that others are compared with, one by one.
 const SHAPES_MAX: usize = 512;
@@ -372,6 +496,47 @@ mod tests {
         let closed = all.tick(40 * 60_000);
         assert_eq!(closed.iter().map(|incident| incident.id).collect::<Vec<_>>(), [one]);
         assert_eq!(all.incidents().count(), 1);
+    }
+
+    #[test]
+    fn nodes_that_hear_the_same_name_it_alike_and_merge_in_any_order() {
+        let signals: Vec<Signal> =
+            (0..6).map(|n| signal(n * 700, Detector::Scanning, &[(n / 2, 0.7), (9, 0.25)])).collect();
+        let mut nodes = [Correlator::default(), Correlator::default()];
+        // A cut: each hears another half. One of them also hears what shows that two are one.
+        let (first, second) = signals.split_at(3);
+        first.iter().for_each(|signal| _ = nodes[0].add(signal));
+        second.iter().for_each(|signal| _ = nodes[1].add(signal));
+        let bridge = signal(5_000, Detector::Stuffing, &[(0, 0.7), (1, 0.7)]);
+        nodes[0].add(&bridge);
+        let told: Vec<Vec<Incident>> = nodes.iter().map(|node| node.incidents().cloned().collect()).collect();
+        for _ in 0..2 {
+            told[1].iter().rev().for_each(|incident| _ = nodes[0].merge(incident));
+            told[0].iter().for_each(|incident| _ = nodes[1].merge(incident));
+        }
+        let ids = |node: &Correlator| node.incidents().map(|incident| incident.id).collect::<Vec<_>>();
+        assert_eq!(ids(&nodes[0]), ids(&nodes[1]));
+        assert_eq!(ids(&nodes[0]).len(), 2);
+        let of = |node: &Correlator| node.incidents().map(|one| one.findings.clone()).collect::<Vec<_>>();
+        assert_eq!(of(&nodes[0]), of(&nodes[1]));
+        // The oldest id stays, and the others lead to it.
+        let oldest = ids(&nodes[0])[0];
+        assert_eq!(oldest >> ABOUT_BITS, 0);
+        for incident in told.iter().flatten() {
+            assert!(nodes.iter().all(|node| node.find(incident.id).is_some()));
+        }
+    }
+
+    #[test]
+    fn large_incidents_are_not_joined_by_what_everybody_shares() {
+        let weak: Vec<(u64, f32)> = (100..120).map(|route| (route, 0.1)).collect();
+        let mut nodes = [Correlator::default(), Correlator::default()];
+        for (node, actor) in [(0, 1), (1, 2)] {
+            nodes[node].add(&signal(0, Detector::Scanning, &[&[(actor, 0.7)], &weak[..]].concat()));
+        }
+        let other = nodes[1].incidents().next().unwrap().clone();
+        nodes[0].merge(&other);
+        assert_eq!(nodes[0].incidents().count(), 2);
     }
 
     #[test]

@@ -41,6 +41,31 @@ pub enum Stage {
 }
 
 impl Detector {
+    /// All of them.
+    pub const ALL: [Self; 16] = [
+        Self::Stuffing,
+        Self::Spraying,
+        Self::Enumeration,
+        Self::ObjectWalk,
+        Self::Scanning,
+        Self::Scraping,
+        Self::Carding,
+        Self::ImpossibleTravel,
+        Self::SessionTheft,
+        Self::Flood,
+        Self::Exfiltration,
+        Self::Exploiting,
+        Self::ErrorStorm,
+        Self::Outage,
+        Self::NewEndpoint,
+        Self::Unusual,
+    ];
+
+    /// The detector of this name.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|detector| detector.name() == name)
+    }
+
     /// Its name in events, settings and commands.
     pub fn name(self) -> &'static str {
         self.row().0

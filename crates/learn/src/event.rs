@@ -2,9 +2,10 @@
 
 use std::net::IpAddr;
 
+pub use phalanx_model::NameKey;
+pub use phalanx_model::deed::{Outcome, Step};
 use phalanx_model::net::actor_ip;
-use phalanx_model::{AccessEvent, Actor, Confidence, Country};
-use siphasher::sip::SipHasher13;
+use phalanx_model::{AccessEvent, Actor, Confidence, Country, Deed};
 
 use crate::sketch::{low32, mix};
 
@@ -88,34 +89,6 @@ impl Method {
     }
 }
 
-/// What a request was about.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Step {
-    /// A page or a call of an API.
-    #[default]
-    Page,
-    /// What belongs to a page: styles, scripts, images.
-    Asset,
-    /// An attempt to log in.
-    Login(Outcome),
-    /// A question that tells whether an account exists: reset of a password, registration.
-    Lookup,
-    /// An attempt to pay.
-    Payment(Outcome),
-}
-
-/// How an attempt ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Outcome {
-    /// It went through.
-    Passed,
-    /// It was turned down.
-    Failed,
-    /// It cannot be told, as in an outage.
-    #[default]
-    Unknown,
-}
-
 /// Where an address is: degrees, rounded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Place {
@@ -136,18 +109,13 @@ impl Place {
     }
 }
 
-/// What an access event does not say. Who holds the request's fields and the databases fills it in.
+/// What an access event does not say. Who holds the databases and lists fills it in.
 #[derive(Debug, Clone, Copy, Default)]
 #[expect(missing_docs, reason = "the names are those of Event")]
 pub struct Known {
-    pub session: Option<u64>,
-    pub account: Option<u64>,
-    pub secret: Option<u16>,
     pub place: Option<Place>,
     pub asn: Option<u32>,
     pub country: Option<Country>,
-    pub step: Step,
-    pub shape: u64,
     pub attack: Option<Confidence>,
     pub exempt: bool,
 }
@@ -156,6 +124,7 @@ impl Event {
     /// Of a request as it is recorded. No allocation: it hashes the app, route, path and prints.
     pub fn of(access: &AccessEvent, known: &Known, key: &NameKey) -> Self {
         let path = access.target.split(['?', '#']).next().unwrap_or_default();
+        let Deed { session, account, secret, step, shape } = access.deed.unwrap_or_default();
         let app = key.hash("app", access.app.as_bytes());
         let route = access.route.as_deref().unwrap_or_default();
         let ja4 =
@@ -170,19 +139,19 @@ impl Event {
             target: app ^ key.hash("path", path.as_bytes()),
             object: object_of(path),
             software,
-            session: known.session,
-            account: known.account,
-            secret: known.secret,
+            session,
+            account,
+            secret,
             place: known.place,
             asn: known.asn,
-            step: known.step,
+            step: if step == Step::Page && is_asset(path) { Step::Asset } else { step },
             status: access.status,
             response_bytes: access.response_bytes,
             method: Method::of(&access.method),
-            endpoint: app ^ key.endpoint(&access.method, path),
+            endpoint: app ^ endpoint_of(key, &access.method, path),
             latency_us: access.duration_us,
             country: known.country,
-            shape: known.shape,
+            shape,
             attack: known.attack,
             exempt: known.exempt,
         }
@@ -200,6 +169,34 @@ impl Event {
     }
 }
 
+/// Whether a path names what belongs to a page, by how it ends.
+fn is_asset(path: &str) -> bool {
+    let name = path.rsplit('/').next().unwrap_or_default();
+    name.rsplit_once('.').is_some_and(|(_, end)| ASSETS.iter().any(|asset| end.eq_ignore_ascii_case(asset)))
+}
+
+/// What browsers fetch beside a page.
+const ASSETS: [&str; 18] = [
+    "css",
+    "js",
+    "mjs",
+    "map",
+    "png",
+    "jpg",
+    "jpeg",
+    "gif",
+    "svg",
+    "webp",
+    "avif",
+    "ico",
+    "woff",
+    "woff2",
+    "ttf",
+    "otf",
+    "wasm",
+    "webmanifest",
+];
+
 /// The last number in a path, if it has 1 to 18 digits and fills its segment.
 pub fn object_of(path: &str) -> Option<u64> {
     let digits =
@@ -207,49 +204,13 @@ pub fn object_of(path: &str) -> Option<u64> {
     path.rsplit('/').find(digits).and_then(|part| part.parse().ok())
 }
 
-/// Makes hashes of names, with a key that only the nodes of a fleet have: who holds hashes cannot try names.
-#[derive(Debug, Clone)]
-pub struct NameKey(SipHasher13);
-
-impl NameKey {
-    /// With the fleet's key.
-    pub fn new(key: [u8; 16]) -> Self {
-        Self(SipHasher13::new_with_key(&key))
-    }
-
-    /// The hash of a name of some kind (`account`, `session`).
-    pub fn hash(&self, kind: &str, name: &[u8]) -> u64 {
-        use std::hash::Hasher as _;
-        let mut hasher = self.0;
-        hasher.write(kind.as_bytes());
-        hasher.write_u8(0xff);
-        hasher.write(name);
-        hasher.finish()
-    }
-
-    /// The hash of a method and a path in which what names objects is left out: parts with a digit that are numbers or long.
-    fn endpoint(&self, method: &str, path: &str) -> u64 {
-        use std::hash::Hasher as _;
-        let mut hasher = self.0;
-        hasher.write(method.as_bytes());
-        for part in path.split('/') {
-            let digits = part.bytes().filter(u8::is_ascii_digit).count();
-            let names_object = digits > 0 && (digits == part.len() || part.len() >= OBJECT_NAME_LEAST);
-            hasher.write_u8(if names_object { 1 } else { 0 });
-            hasher.write(if names_object { b"" } else { part.as_bytes() });
-        }
-        hasher.finish()
-    }
-
-    /// The tag of a password or card: so short that many have the same.
-    pub fn tag(&self, secret: &[u8]) -> u16 {
-        u16::try_from(self.hash("secret", secret) & 0xffff).unwrap_or_default()
-    }
-
-    /// The hash of an account's name, however it is written.
-    pub fn account(&self, name: &str) -> u64 {
-        self.hash("account", name.trim().to_lowercase().as_bytes())
-    }
+/// The hash of a method and a path in which what names objects is left out: parts with a digit that are numbers or long.
+fn endpoint_of(key: &NameKey, method: &str, path: &str) -> u64 {
+    path.split('/').fold(key.hash("method", method.as_bytes()), |all, part| {
+        let digits = part.bytes().filter(u8::is_ascii_digit).count();
+        let names_object = digits > 0 && (digits == part.len() || part.len() >= OBJECT_NAME_LEAST);
+        mix(all ^ if names_object { 1 } else { key.hash("part", part.as_bytes()) })
+    })
 }
 
 /// Whom or what evidence is about.
@@ -426,6 +387,7 @@ pub(crate) mod tests {
             check: None,
             http_print: Some("1:host,accept".into()),
             balancer: None,
+            deed: None,
             audit: None,
         }
     }
@@ -433,12 +395,19 @@ pub(crate) mod tests {
     #[test]
     fn an_access_event_becomes_hashes_of_what_it_was() {
         let key = NameKey::new([7; 16]);
-        let known = Known { session: Some(5), step: Step::Lookup, ..Known::default() };
+        let known = Known { asn: Some(64_500), ..Known::default() };
         let of = |access: &AccessEvent| Event::of(access, &known, &key);
-        let event = of(&access("/orders/4711?page=2#top"));
+        let deed = Some(Deed { session: Some(5), step: Step::Lookup, shape: 9, ..Deed::default() });
+        let event = of(&AccessEvent { deed, ..access("/orders/4711?page=2#top") });
         assert_eq!((event.at_ms, event.ip.to_string()), (1_767_571_200_000, "192.0.2.7".into()));
         assert_eq!((event.status, event.response_bytes, event.object), (200, 4_096, Some(4_711)));
         assert_eq!((event.session, event.account, event.step), (Some(5), None, Step::Lookup));
+        assert_eq!((event.shape, event.asn), (9, Some(64_500)));
+        let step = |target: &str| of(&access(target)).step;
+        assert_eq!(
+            (step("/a/main.CSS?v=1"), step("/a.css/b"), step("/css")),
+            (Step::Asset, Step::Page, Step::Page)
+        );
         // What follows the path does not tell targets apart; paths, routes and apps do.
         assert_eq!(event.target, of(&access("/orders/4711")).target);
         assert_ne!(event.target, of(&access("/orders/4712")).target);
@@ -472,14 +441,6 @@ pub(crate) mod tests {
         ] {
             assert_ne!(one, of(method, target), "{method} {target}");
         }
-    }
-
-    #[test]
-    fn accounts_are_known_by_key_and_name() {
-        let (one, other) = (NameKey::new([1; 16]), NameKey::new([2; 16]));
-        assert_eq!(one.account(" Ann@Example.org"), one.account("ann@example.org"));
-        assert_ne!(one.account("ann"), other.account("ann"));
-        assert_ne!(one.account("ann"), one.hash("session", b"ann"));
     }
 
     #[test]

@@ -91,6 +91,11 @@ impl Learner {
         }
     }
 
+    /// Goes on with other thresholds.
+    pub fn tune(&mut self, detectors: Detectors) {
+        self.detectors = detectors;
+    }
+
     /// Learns from one request of this node; signals that it completes go to `out`.
     pub fn observe(&mut self, event: &Event, out: &mut Vec<Signal>) {
         self.served.add(bucket(event.at_ms), 1);

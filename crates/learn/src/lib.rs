@@ -17,7 +17,6 @@
 pub mod sketch;
 
 pub mod event;
-pub mod login;
 
 mod evidence;
 mod health;
@@ -32,10 +31,17 @@ pub mod baseline;
 pub mod learner;
 
 pub mod correlate;
+pub mod incident_id;
+pub mod told;
+
+pub mod docket;
 
 pub use baseline::Baselines;
 pub use correlate::{Correlator, Incident};
 pub use detect::{Detector, Detectors, Signal};
+pub use docket::{Docket, Standing};
 pub use event::{Event, Method, NameKey, Outcome, Place, Step, Subject};
+pub use incident_id::IncidentId;
 pub use learner::Learner;
 pub use share::Summary;
+pub use told::{IncidentsTold, Ruling, SignalsTold};

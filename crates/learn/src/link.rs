@@ -46,6 +46,15 @@ impl Entity {
     pub(crate) fn shape(self) -> Option<u64> {
         (self.0 >> 62 == 1).then_some(self.0 & SHAPE_BITS)
     }
+
+    /// As it is told, and read again.
+    pub(crate) fn bits(self) -> u64 {
+        self.0
+    }
+
+    pub(crate) fn from_bits(bits: u64) -> Self {
+        Self(bits)
+    }
 }
 
 const SHAPE_BITS: u64 = (1 << 62) - 1;

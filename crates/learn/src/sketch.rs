@@ -11,23 +11,13 @@ mod counts;
 mod distinct;
 mod hll;
 mod quantiles;
-mod simhash;
 pub(crate) mod wire;
 
 pub use counts::Counts;
 pub use distinct::Distinct;
 pub use hll::Hll;
+pub use phalanx_model::shape::{alike, mix, shape};
 pub use quantiles::Quantiles;
-pub use simhash::{alike, shape};
-
-/// Spreads a number over all 64 bits (the finaliser of MurmurHash3): sketches count on it that low and high bits are even.
-pub fn mix(mut bits: u64) -> u64 {
-    bits ^= bits >> 33;
-    bits = bits.wrapping_mul(0xff51_afd7_ed55_8ccd);
-    bits ^= bits >> 33;
-    bits = bits.wrapping_mul(0xc4ce_b9fe_1a85_ec53);
-    bits ^ (bits >> 33)
-}
 
 /// The lower half of a hash.
 pub(crate) fn low32(bits: u64) -> u32 {

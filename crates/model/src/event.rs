@@ -7,7 +7,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Actor, AuditDetail, Author, Blocklist, CheckKind, Decision, FramingFault, GoodShare, Ja4, Recall,
+    Actor, AuditDetail, Author, Blocklist, CheckKind, Decision, Deed, FramingFault, GoodShare, Ja4, Recall,
     RequestId, Signal, Trace, Verdict, Withdrawal,
 };
 
@@ -86,6 +86,9 @@ pub struct AccessEvent {
     /// The balancer that passed the connection on with a PROXY header; the peer is the one that it named.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub balancer: Option<IpAddr>,
+    /// Whose it was and what it tried; none where nothing of that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deed: Option<Deed>,
     /// What the audit log shows beyond this, where the node has one and the request is for it. Stays in memory.
     #[serde(skip)]
     pub audit: Option<Box<AuditDetail>>,

@@ -132,6 +132,7 @@ mod tests {
             check: None,
             http_print: None,
             balancer: None,
+            deed: None,
             audit: None,
         };
         SecurityEvent::Request { access: Box::new(access), signals: vec![], faults: vec![] }

@@ -203,6 +203,12 @@ pub const RATE_PERIOD_MAX_MS: u64 = 24 * 60 * 60_000;
 pub const RATE_PER_MS_MAX: u64 = 1_000;
 /// Requests admitted at once where policy names no burst and the rate has as many: a person tries a password a few times.
 pub const RATE_BURST_LEAST: u32 = 5;
+/// Logins, lookups and payments that an app declares: each request with a body is compared with all.
+pub const ACCOUNT_ENDPOINTS_PER_APP_MAX: usize = 64;
+/// Sessions whose accounts a node remembers. At 24 bytes each they take 6 MiB when an attacker fills the table.
+pub const SESSION_ACCOUNTS_MAX: usize = 262_144;
+/// Paths of logins of which a node remembers how they answer; what is asked least makes room.
+pub const LOGIN_PATHS_MAX: usize = 256;
 /// Keys whose rates a node counts, over all limits. At 72 bytes each they take less than 5 MiB when an attacker fills the table.
 pub const RATE_KEYS_MAX: usize = 65_536;
 /// Keys that a node tells the fleet of at once, those nearest to their limit first: some 5 KiB, ten times a second.

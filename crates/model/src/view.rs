@@ -170,6 +170,11 @@ impl View {
         self.base.kinds.or(self.delta.kinds()).has_countries()
     }
 
+    /// Whether there are decisions about sessions or accounts.
+    pub fn asks_for_sessions(&self) -> bool {
+        self.base.kinds.or(self.delta.kinds()).has_sessions()
+    }
+
     /// How many keys have changed since the base was packed.
     pub fn changes_len(&self) -> usize {
         self.delta.len()

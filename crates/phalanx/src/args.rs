@@ -38,6 +38,11 @@ pub(crate) enum Command {
     Bouncer(crate::commands::bouncer::BouncerArgs),
     /// List the latest refused and flagged requests
     Events(crate::commands::events::EventsArgs),
+    /// List incidents: attacks as all nodes together see them
+    Incidents(crate::commands::incident::ListArgs),
+    /// Show, close or undo an incident
+    #[command(subcommand)]
+    Incident(crate::commands::incident::IncidentCommand),
     /// Tell why a request was refused
     Explain(crate::commands::explain::ExplainArgs),
     /// Do something about the nodes of a fleet

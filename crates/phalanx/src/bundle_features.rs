@@ -8,13 +8,16 @@ use std::collections::BTreeSet;
 use phalanx_policy::handling::Handling;
 use phalanx_policy::route::{Own, Route, When};
 use phalanx_policy::{
-    App, Classes, ClientAddress, Limits, Policy, Protocol, Scheme, Server, Upstream, Upstreams,
+    Accounts, App, Classes, ClientAddress, Detection, Limits, Policy, Protocol, Scheme, Server, Upstream,
+    Upstreams,
 };
 
 /// The features of [`phalanx_fleet`]'s list that a policy uses.
 pub(crate) fn features(policy: &Policy) -> Vec<String> {
     let mut used = BTreeSet::new();
-    let Policy { version: _, apps, allow: _, operator_networks: _, strikes: _, cdn_networks } = policy;
+    let Policy { version: _, apps, allow: _, operator_networks: _, strikes: _, detection, cdn_networks } =
+        policy;
+    note(&mut used, "detection", *detection != Detection::default());
     note(&mut used, "client-address", cdn_networks.is_some());
     apps.iter().for_each(|app| of_app(app, &mut used));
     used.into_iter().map(str::to_owned).collect()
@@ -40,6 +43,7 @@ fn of_app(app: &App, used: &mut Used) {
         classes,
         on_error: _,
         networks,
+        accounts,
         limits,
         rate_limits,
         compression,
@@ -58,6 +62,7 @@ fn of_app(app: &App, used: &mut Used) {
     note(used, "rule-classes", *classes != Classes::default());
     note(used, "networks", !networks.is_open());
     note(used, "rate-limits", !rate_limits.is_empty());
+    note(used, "accounts", *accounts != Accounts::default());
     note(used, "compression", compression.is_some());
     note(used, "passthrough", *passthrough);
     note(used, "tcp", *tcp);
@@ -145,6 +150,7 @@ mod tests {
             ("limits = { body = '1 MiB' }", &[]),
             ("limits = { upstream_total = '1m' }", &["upstreams"]),
             ("compression = true", &["compression"]),
+            ("accounts = { learn = false }", &["accounts"]),
             ("client_certificate = { ca_file = 'a.pem' }", &["client-certificate"]),
             ("deny_networks = ['192.0.2.0/24']", &["networks"]),
             ("health = { failures = 1 }", &["upstreams"]),

@@ -179,6 +179,21 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn who_joins_at_a_delegate_has_the_fleets_key_for_names() {
+        let office = Office::open().await;
+        let branch = Branch::open(&office).await;
+        let (first, second) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let at_authority = office.join(first.path(), Some(office.token())).await.unwrap().unwrap();
+        let addresses = branch.listeners[0].1.clone();
+        let invitation = Invitation { site: "fra".into(), control: false, addresses, for_ms: HOUR };
+        let token = branch.delegate.lock().invite(&invitation, office.clock.now_ms()).unwrap();
+        let at_delegate = office.join(second.path(), Some(token.to_text().unwrap())).await.unwrap().unwrap();
+        let key = |node: &Identity| node.membership.held().grant.names_key.clone();
+        assert!(key(&at_authority).is_some());
+        assert_eq!(key(&at_authority), key(&at_delegate));
+    }
+
+    #[tokio::test]
     async fn of_a_delegates_answer_only_certificate_and_login_count() {
         let office = Office::open().await;
         let state = tempfile::tempdir().unwrap();

@@ -11,6 +11,7 @@ mod acme_port;
 mod acme_settings;
 mod duty;
 mod identity_port;
+mod learning;
 mod limit_settings;
 mod load;
 mod log_settings;
@@ -20,6 +21,7 @@ mod plan;
 mod rates;
 mod routes;
 mod settings;
+mod shared_keys;
 mod state;
 mod tcp_settings;
 mod tickets_port;
@@ -83,6 +85,8 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Blocklist(command) => commands::blocklist::run(&command),
         Command::Bouncer(args) => commands::bouncer::run(&args),
         Command::Events(args) => commands::events::run(&args),
+        Command::Incidents(args) => commands::incident::list(&args),
+        Command::Incident(command) => commands::incident::run(&command),
         Command::Explain(args) => commands::explain::run(&args),
         Command::Fleet(command) => commands::fleet::run(&command),
         Command::Policy(command) => commands::policy::run(&command),

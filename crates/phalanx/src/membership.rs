@@ -505,6 +505,7 @@ pub(crate) mod tests {
                 drains: Default::default(),
                 sandbox: Default::default(),
                 limits: Default::default(),
+                learn_actors: crate::learning::ACTORS,
             };
             Identity::establish(&settings, &state, &sealer, POLICY, self.clock.now_ms()).await
         }

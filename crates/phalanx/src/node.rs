@@ -22,12 +22,13 @@ use phalanx_model::{
     limits,
 };
 use phalanx_policy::Diagnostic;
-use phalanx_record::{Metrics, MetricsSources, NodeGauges, RecordSettings, Recorder};
+use phalanx_record::{RecordSettings, Recorder};
 use phalanx_trust::{AdminToken, FleetSecret, LoginTickets, Sealer, Sessions};
 use tokio::net::TcpListener;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio::task::{JoinHandle, JoinSet};
 
+mod gauges;
 mod life;
 
 pub(crate) use life::{Birth, Remains};
@@ -35,6 +36,7 @@ pub(crate) use life::{Birth, Remains};
 use crate::check_settings::CheckSettings;
 use crate::crowdsec::Crowdsec;
 use crate::enrolment::{self, Counter, Enrolment, Offices};
+use crate::learning::{self, Learning, Tee};
 use crate::life::sandbox::Confinement;
 use crate::life::{Purpose, Sockets, at_leisure};
 use crate::material_port::MaterialKeeper;
@@ -44,6 +46,7 @@ use crate::plan::PolicySource;
 use crate::policy_follow::Kept;
 use crate::policy_port::PolicyKeeper;
 use crate::settings::{Drains, Settings};
+use crate::shared_keys::EdgeKeys;
 use crate::state::StateFolder;
 use crate::upstreams::OwnNode;
 
@@ -181,8 +184,9 @@ impl Node {
         let (listeners, admin) = bind_admin(settings, state, &sockets)?;
         let mut crowdsec = Crowdsec::open(settings, state, &sockets)?;
 
-        let (recorder, (events, security)) =
-            open_record(record_settings(settings, state, &sealer, &clock), readers)?;
+        let (tee, mut record) = (Arc::new(Tee::default()), record_settings(settings, state, &sealer, &clock));
+        record.watch = Some(tee.watch());
+        let (recorder, (events, security)) = open_record(record, readers)?;
         let (stop, stopping) = watch::channel(false);
         let policy_version = keeper.describe().version;
         let identity = Identity::establish(settings, state, &sealer, policy_version, clock.now_ms()).await?;
@@ -201,9 +205,17 @@ impl Node {
             enrolment::keep(settings, identity.as_ref(), counter, of_fleet, &stopping, &mut tasks)?;
         let to_share = (events, security);
         let sharing = tokio::spawn(share(to_share, fleet.clone(), lanes.clone(), stopping.clone()));
+        let learning = start_learning(
+            settings,
+            &tee,
+            (&keepers, &edge),
+            (&fleet, &lanes, &clock),
+            &stopping,
+            &mut tasks,
+        )?;
         sockets.check_all_used()?;
         let takeover = birth.start.takeover.clone();
-        let running = Running { keepers, edge, fleet, recorder, lanes, clock, sharing, birth };
+        let running = Running { keepers, edge, fleet, recorder, lanes, clock, sharing, birth, learning };
         let member = (identity, offices, enrolment, tasks);
         let listening = (listeners, admin, token, crowdsec);
         let mut node = running.serve(settings, state, listening, member, (stop, stopping))?;
@@ -253,6 +265,7 @@ struct Running {
     clock: Arc<dyn Clock>,
     sharing: JoinHandle<mpsc::Receiver<SecurityEvent>>,
     birth: Birth,
+    learning: Learning,
 }
 
 impl Running {
@@ -265,7 +278,7 @@ impl Running {
         (identity, offices, enrolment, tasks): Membership,
         (stop, stopping): (watch::Sender<bool>, watch::Receiver<bool>),
     ) -> anyhow::Result<Node> {
-        let Self { keepers, edge, fleet, recorder, lanes, clock, sharing, birth } = self;
+        let Self { keepers, edge, fleet, recorder, lanes, clock, sharing, birth, learning } = self;
         let fault = birth.start.takeover.as_ref().and_then(|takeover| takeover.fault());
         let upgrade_fault = Arc::new(Mutex::new(fault.map(str::to_owned)));
         let stops = Arc::new(AtomicBool::new(false));
@@ -290,10 +303,17 @@ impl Running {
             history: recorder.history(),
             live: recorder.live(),
             recorder: recorder.status(),
-            metrics: metrics(&edge, &lanes, &recorder, &keepers, &fleet, &clock),
+            metrics: gauges::metrics(&edge, &lanes, &recorder, &keepers, &fleet, &clock, &learning),
+            incidents: learning.port(),
             lanes: lanes.clone(),
             counters: edge.counters().to_vec(),
-            node_status: node_status(settings, &keepers, identity, (fleet.view(), edge.clone()), process),
+            node_status: node_status(
+                settings,
+                &keepers,
+                identity,
+                (fleet.view(), edge.clone(), learning),
+                process,
+            ),
             authority: offices.authority,
             delegate: offices.delegate,
             policy: policy_port(&keepers),
@@ -391,12 +411,8 @@ async fn start_core(
     // Also without a word in the settings: an enrolled node is told by its authority where the others are.
     let counts_jointly = settings.fleet.is_some() || fleet_settings.nats.is_some();
     let secret = fleet_settings.secret.as_ref();
-    let rate_hash_key = counts_jointly.then(|| crate::rates::hash_key(&fleet_settings.fleet_id, secret));
-    let sticky_key = match counts_jointly {
-        true => crate::rates::hash_key(&format!("{}, cookies", fleet_settings.fleet_id), secret),
-        false => own_key(&keys),
-    };
-    let keys_of_edge = (rate_hash_key, sticky_key);
+    let of_fleet = counts_jointly.then_some((&*fleet_settings.fleet_id, secret));
+    let keys_of_edge = EdgeKeys::of(&keys, identity, of_fleet);
     let bound =
         bind_edge(settings, (keys_of_edge, material.identities()), (admin, &birth.start.sockets), shared)?;
     let edge = bound.handle();
@@ -413,6 +429,22 @@ async fn start_core(
         tokio::spawn(crate::rates::share(Arc::clone(edge.tables()), keeper.plan(), fleet.clone()));
     }
     Ok(((edge, to_run), fleet))
+}
+
+fn start_learning(
+    settings: &Settings,
+    tee: &Arc<Tee>,
+    (keepers, edge): (&Keepers, &EdgeHandle),
+    (fleet, lanes, clock): (&FleetHandle, &Lanes, &Arc<dyn Clock>),
+    stopping: &watch::Receiver<bool>,
+    tasks: &mut JoinSet<()>,
+) -> anyhow::Result<Learning> {
+    let (plan, places) = (keepers.policy.plan(), keepers.places.places());
+    let (tables, names) = (Arc::clone(edge.tables()), edge.names().clone());
+    let stopping = stopping.clone();
+    let actors = settings.learn_actors;
+    let parts = learning::Parts { tee, names, plan, places, tables, fleet, lanes, clock, stopping, actors };
+    Learning::start(parts, tasks)
 }
 
 /// Has the nodes of the site share keys of session tickets and certificates that are ordered.
@@ -542,15 +574,9 @@ fn check_listeners(settings: &Settings) -> Vec<CheckListen> {
     settings.checks.iter().zip(with_places).map(|(one, place)| one.for_edge(place)).collect()
 }
 
-/// What a node of no fleet makes cookies with: its own, and the same after each start. Ed25519 signs the same text the same way.
-fn own_key(keys: &FleetKeys) -> [u8; 16] {
-    let digest = phalanx_trust::sha256(&keys.node.sign(b"phalanx cookies"));
-    digest.first_chunk().copied().unwrap_or_default()
-}
-
 fn bind_edge(
     settings: &Settings,
-    ((rate_hash_key, sticky_key), identities): ((Option<[u8; 16]>, [u8; 16]), Identities),
+    (keys, identities): (EdgeKeys, Identities),
     (admin, sockets): (SocketAddr, &Sockets),
     shared: EdgeShared,
 ) -> anyhow::Result<Edge> {
@@ -570,8 +596,9 @@ fn bind_edge(
     edge_settings.trace = settings.trace;
     edge_settings.limits = crate::limit_settings::within_machine(&settings.limits);
     edge_settings.identities = identities;
-    edge_settings.sticky_key = sticky_key;
-    if let Some(key) = rate_hash_key {
+    edge_settings.sticky_key = keys.sticky;
+    edge_settings.names = keys.names;
+    if let Some(key) = keys.rates {
         edge_settings.rate_hash_key = key;
     }
     let checks: Vec<_> = settings.checks.iter().map(|one| one.address).collect();
@@ -647,58 +674,11 @@ fn forgiven(change: &Change) -> Option<IpAddr> {
     }
 }
 
-fn metrics(
-    edge: &EdgeHandle,
-    lanes: &Lanes,
-    recorder: &Recorder,
-    keepers: &Keepers,
-    fleet: &FleetHandle,
-    clock: &Arc<dyn Clock>,
-) -> Metrics {
-    let (plan, fleet, clock) = (keepers.policy.plan(), fleet.clone(), Arc::clone(clock));
-    let material = Arc::clone(&keepers.material);
-    let (tables, edge_load) = (Arc::clone(edge.tables()), edge.clone());
-    let gauges = move || {
-        let (overload_level, usage_percent) = crate::load::gauges(&edge_load);
-        let view = fleet.view();
-        let view = view.load();
-        let count = |len: usize| u64::try_from(len).unwrap_or(u64::MAX);
-        let (upstreams, tries) = crate::upstreams::counts(&plan.load());
-        NodeGauges {
-            apps: plan.load().slot_names().names().map(|(slot, name)| (slot, name.to_owned())).collect(),
-            upstreams,
-            tries,
-            overload_level,
-            usage_percent,
-            decisions_live: count(view.live_len(clock.now_ms())),
-            plan_version: plan.load().version,
-            view_revision: view.revision,
-            fleet_connected: fleet.status().connected,
-            rate_limits: crate::rates::counts(&plan.load()),
-            rate_untracked: tables.rates.table.untracked(),
-            certificates: material
-                .certificates()
-                .into_iter()
-                .map(|one| (one.file, one.expires_at_ms))
-                .collect(),
-            rate_keys: count(tables.rates.table.keys_len()),
-            nodes_online: count(fleet.members().iter().filter(|m| m.link == phalanx_fleet::Link::Up).count()),
-        }
-    };
-    let sources = MetricsSources {
-        counters: edge.counters().to_vec(),
-        lanes: lanes.clone(),
-        recorder: recorder.status(),
-        gauges: Box::new(gauges),
-    };
-    Metrics::new(sources, env!("CARGO_PKG_VERSION"))
-}
-
 fn node_status(
     settings: &Settings,
     keepers: &Keepers,
     identity: Option<Arc<Identity>>,
-    (view, edge): (Arc<Swap<View>>, EdgeHandle),
+    (view, edge, learning): (Arc<Swap<View>>, EdgeHandle, Learning),
     (confinement, upgrade_fault, stops): (Confinement, life::UpgradeFault, Arc<AtomicBool>),
 ) -> phalanx_control::StatusPort {
     let Keepers { policy: keeper, places, material } = keepers.clone();
@@ -723,6 +703,7 @@ fn node_status(
             certificates: material.certificates(),
             process: Process { id: std::process::id(), confinement: confinement.holds.clone() },
             load: crate::load::report(&edge),
+            learning: learning.status(),
         }
     })
 }

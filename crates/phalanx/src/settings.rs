@@ -69,6 +69,8 @@ pub(crate) struct Settings {
     pub(crate) sandbox: SandboxSettings,
     /// What clients may take of the node.
     pub(crate) limits: EdgeLimits,
+    /// Addresses, sessions and accounts that the learner knows at most.
+    pub(crate) learn_actors: usize,
 }
 
 /// How long connections may go on.
@@ -194,6 +196,7 @@ fn check(
         drains: drains(text, &raw.node, faults),
         sandbox: sandbox::check(text, &raw.sandbox, folder, faults),
         limits: limit_settings::check(text, &raw.limits, faults),
+        learn_actors: learn_actors(text, &raw.learning, faults),
     };
     (settings, folder.join(&raw.policy))
 }
@@ -300,6 +303,21 @@ fn held(text: &Text<'_>, raw: &RawHeld, faults: &mut Vec<Diagnostic>) -> HoldLim
         }
     }
     limits
+}
+
+fn learn_actors(text: &Text<'_>, raw: &RawLearning, faults: &mut Vec<Diagnostic>) -> usize {
+    match &raw.actors {
+        Some(written) if !LEARN_ACTORS.contains(&written.value) => {
+            let (least, most) = (LEARN_ACTORS.start(), LEARN_ACTORS.end());
+            let fault = text.error_at(&written.span, format!("`actors` goes from {least} to {most}"));
+            faults.push(
+                fault.with_help("each takes some 64 bytes; a million addresses, sessions and accounts 90 MB"),
+            );
+            crate::learning::ACTORS
+        }
+        Some(written) => written.value,
+        None => crate::learning::ACTORS,
+    }
 }
 
 fn imports(
@@ -472,6 +490,14 @@ struct RawSettings {
     limits: RawLimits,
     #[serde(default)]
     upstream_certificate: Vec<RawUpstreamCertificate>,
+    #[serde(default)]
+    learning: RawLearning,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawLearning {
+    actors: Option<At<usize>>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -576,6 +602,9 @@ const IMPORT_EVERY_MS: u64 = 10_000;
 const IMPORT_LIMIT: usize = 20_000;
 /// Half of what one author may order in all: a source must not crowd out what the node finds out itself.
 const IMPORT_LIMIT_MAX: usize = phalanx_model::limits::DECISIONS_PER_AUTHOR_MAX / 2;
+
+/// From a small site's to 1.3 GB.
+const LEARN_ACTORS: std::ops::RangeInclusive<usize> = 1_000..=20_000_000;
 
 const DRAIN_MAX_MS: u64 = 86_400_000;
 

@@ -334,6 +334,7 @@ fn settings_of(args: &UpArgs) -> anyhow::Result<Settings> {
             ..SandboxSettings::default()
         },
         limits: Default::default(),
+        learn_actors: crate::learning::ACTORS,
         logs: LogSettings {
             access: args.access_log.as_deref().map(crate::log_settings::access_log_to),
             access_format: args.access_format.into(),

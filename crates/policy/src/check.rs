@@ -16,9 +16,11 @@ use crate::toml_text::{At, Text};
 use crate::units::{duration_ms, size_bytes};
 use crate::{Diagnostic, Level};
 
+mod accounts;
 mod client_address;
 mod client_certificate;
 mod compression;
+mod detection;
 mod hosts;
 mod networks;
 mod origin_tls;
@@ -70,6 +72,7 @@ impl Check<'_> {
                 None => loopback(),
             },
             strikes: self.strikes(&raw.strikes),
+            detection: self.detection(&raw.detection),
             apps: raw.apps.iter_mut().map(|app| self.app(app, with_file)).collect(),
             cdn_networks: raw.cdn_networks.as_ref().map(|file| self.folder.join(file)),
         };
@@ -125,6 +128,7 @@ impl Check<'_> {
             classes: self.classes(&raw.classes),
             on_error: raw.on_error.unwrap_or_default(),
             networks: self.networks(&raw.allow_networks, &raw.deny_networks),
+            accounts: self.accounts(raw),
             limits: self.limits(&raw.limits, Limits::default()),
             rate_limits: self.rate_limits(&raw.rate_limits),
             compression: self.compression(raw.compression.as_ref()),

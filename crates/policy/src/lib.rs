@@ -13,9 +13,11 @@ pub mod upstream;
 
 pub mod origin_tls;
 
+pub mod accounts;
 pub mod balance;
 pub mod client_certificate;
 pub mod compression;
+pub mod detection;
 pub mod handling;
 pub mod networks;
 pub mod path_pattern;
@@ -30,10 +32,12 @@ mod check;
 pub mod baseline;
 pub mod seclang;
 
+pub use accounts::{AccountEndpoint, Accounts, EndpointKind, Success};
 pub use balance::{Balance, Server, Upstreams, WhenAllDown};
 pub use baseline::baseline;
 pub use check::parse_policy;
 pub use compression::{Compression, ContentCoding};
+pub use detection::{Detection, DetectionMode, DetectionThreshold};
 pub use diagnostic::{Diagnostic, Level};
 pub use files::{Collector, FileSet, Files};
 pub use handling::Handling;

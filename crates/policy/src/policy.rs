@@ -7,9 +7,11 @@ use phalanx_model::{Confidence, Prefix, RuleClass, limits};
 use serde::Serialize;
 
 use crate::Diagnostic;
+use crate::accounts::Accounts;
 use crate::balance::Upstreams;
 use crate::client_certificate::ClientCertificate;
 use crate::compression::Compression;
+use crate::detection::Detection;
 use crate::handling::{Expiry, Handling};
 use crate::networks::Networks;
 use crate::rate_limit::RateLimit;
@@ -29,6 +31,8 @@ pub struct Policy {
     pub operator_networks: Vec<Prefix>,
     /// When strikes become a ban.
     pub strikes: Strikes,
+    /// What is done about attacks that show over many requests.
+    pub detection: Detection,
     /// A file with networks of content delivery networks, beside those that the product brings.
     pub cdn_networks: Option<PathBuf>,
 }
@@ -56,6 +60,8 @@ pub struct App {
     pub on_error: OnError,
     /// Who may ask at all.
     pub networks: Networks,
+    /// How its sessions and accounts are known.
+    pub accounts: Accounts,
     /// How much is taken, held and waited for.
     pub limits: Limits,
     /// How often clients may ask, in the order written.
@@ -292,6 +298,7 @@ impl Policy {
             classes: Classes::default(),
             on_error: OnError::Deny,
             networks: Networks::default(),
+            accounts: Accounts::default(),
             limits: Limits::default(),
             rate_limits: Vec::new(),
             compression: None,
@@ -310,6 +317,7 @@ impl Policy {
             allow: Vec::new(),
             operator_networks: loopback(),
             strikes: Strikes::default(),
+            detection: Detection::default(),
             cdn_networks: None,
         })
     }

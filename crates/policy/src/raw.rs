@@ -9,14 +9,18 @@ use crate::policy::{ClassUse, Mode, OnError};
 use crate::rate_limit::{RateAction, RateScope};
 use crate::toml_text::At;
 
+pub mod accounts;
 pub mod client_certificate;
 pub mod compression;
+pub mod detection;
 pub mod origin_tls;
 pub mod routes;
 pub mod upstreams;
 
+use accounts::RawAccounts;
 use client_certificate::RawClientCertificate;
 use compression::RawCompression;
+use detection::RawDetection;
 use origin_tls::RawOriginTls;
 use routes::{RawHeaderEdits, RawMaintenance, RawPages, RawResponses, RawRoute, RawSecurityTxt};
 use upstreams::{RawHealth, RawQueue, RawRetries, RawUpstreams};
@@ -37,6 +41,9 @@ pub struct RawPolicy {
     /// When strikes become a ban.
     #[serde(default)]
     pub strikes: RawStrikes,
+    /// Attacks that show over many requests.
+    #[serde(default)]
+    pub detection: RawDetection,
     /// The apps.
     #[serde(default)]
     pub apps: Vec<At<RawApp>>,
@@ -116,6 +123,8 @@ pub struct RawApp {
     pub client_address: Option<At<RawClientAddress>>,
     /// Certificates that are asked of clients in the TLS handshake for the app's hosts. As their listener says if not given.
     pub client_certificate: Option<At<RawClientCertificate>>,
+    /// How its sessions and accounts are known, and which requests log in. As usual if not given.
+    pub accounts: Option<At<RawAccounts>>,
     /// How much is taken, held and waited for.
     #[serde(default)]
     pub limits: RawLimits,

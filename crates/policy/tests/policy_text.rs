@@ -291,3 +291,63 @@ fn what_is_asked_of_clients_is_read_and_mistakes_about_it_told() {
         assert!(got.contains(fault), "{got}");
     }
 }
+
+#[test]
+fn how_accounts_are_known_is_read_and_mistakes_about_it_told() {
+    use phalanx_policy::{AccountEndpoint, Accounts, EndpointKind, Success};
+    let read = |said: &str| {
+        let text = format!("[[apps]]\nname = 'a'\nupstream = 'http://127.0.0.1:1'\n{said}\n");
+        parse_policy("p.toml", &text).map(|(mut policy, _)| policy.apps.remove(0).accounts)
+    };
+    assert_eq!(read("").unwrap(), Accounts::default());
+    let all = "[apps.accounts]\nlearn = false\nsession_cookies = ['sid', 'wp_*']\nsession_header = 'X-Session'\n\
+               [[apps.accounts.logins]]\npath = '/login/'\naccount = 'user.email'\nsecret = 'pin'\n\
+               success = { status = [302], location = '/home', cookie = 'auth' }\n\
+               [[apps.accounts.lookups]]\npath = '/reset'\nmethod = 'PUT'\n[[apps.accounts.payments]]\npath = '/pay'";
+    let endpoint = |kind, path: &str, method: &str| AccountEndpoint {
+        kind,
+        path: path.into(),
+        method: method.into(),
+        account: None,
+        secret: None,
+        success: Success::default(),
+    };
+    let login = AccountEndpoint {
+        account: Some("user.email".into()),
+        secret: Some("pin".into()),
+        success: Success { statuses: vec![302], location: Some("/home".into()), cookie: Some("auth".into()) },
+        ..endpoint(EndpointKind::Login, "/login", "POST")
+    };
+    let expected = Accounts {
+        learn: false,
+        session_cookies: vec!["sid".into(), "wp_*".into(), "auth".into()],
+        common_cookies: false,
+        session_header: Some("x-session".into()),
+        endpoints: vec![
+            login,
+            endpoint(EndpointKind::Lookup, "/reset", "PUT"),
+            endpoint(EndpointKind::Payment, "/pay", "POST"),
+        ],
+    };
+    assert_eq!(read(all).unwrap(), expected);
+    let login = |said: &str| read(&format!("[[apps.accounts.logins]]\n{said}"));
+    for (fault, got) in [
+        ("p.toml:4: nothing says which requests these are", login("account = 'a'")),
+        ("a path starts with `/`", login("path = 'login'")),
+        ("only what comes with a body is looked at", login("path = '/a'\nmethod = 'GET'")),
+        ("nothing is said of success", login("path = '/a'\nsuccess = {}")),
+        ("503 tells nothing about an attempt", login("path = '/a'\nsuccess = { status = [503] }")),
+        ("every place begins with nothing", login("path = '/a'\nsuccess = { location = '' }")),
+        ("`a b` is no name of a cookie", login("path = '/a'\nsuccess = { cookie = 'a b' }")),
+        ("`POST /a` is already declared", login("path = '/a'\n[[apps.accounts.payments]]\npath = '/a/'")),
+        ("`*` is no name of a cookie", read("accounts = { session_cookies = ['*'] }")),
+        ("cookies are looked at one by one", read("accounts = { session_header = 'Cookie' }")),
+        (
+            "`accounts` is about requests",
+            read("hosts = ['a.test']\npassthrough = true\naccounts = { learn = true }"),
+        ),
+    ] {
+        let got = told(&got.unwrap_err());
+        assert!(got.contains(fault), "{fault}: {got}");
+    }
+}

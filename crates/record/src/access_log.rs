@@ -4,7 +4,7 @@
 //! matched, but without matched fragments: those stay in the sealed history, under the same id.
 
 use phalanx_model::text::{push_decimal, push_ip};
-use phalanx_model::{AccessEvent, Phases, Reason, Signal, Trace};
+use phalanx_model::{AccessEvent, Deed, Phases, Reason, Signal, Trace};
 use serde::Deserialize;
 
 use crate::escape::{for_nginx, push_json_log};
@@ -103,6 +103,7 @@ impl<'a> Line<'a> {
         if let Some(balancer) = access.balancer {
             self.quoted(key!("balancer"), |out| push_ip(out, balancer));
         }
+        access.deed.iter().for_each(|deed| self.deed(deed));
     }
 
     fn outcome(&mut self, access: &AccessEvent) {
@@ -112,6 +113,13 @@ impl<'a> Line<'a> {
         self.text(key!("reason"), reason);
         self.text_if(key!("detail"), detail.as_deref());
         self.signed(key!("score"), access.verdict.score);
+    }
+
+    /// Whose it was and what it tried; nothing in it is text from strangers.
+    fn deed(&mut self, deed: &Deed) {
+        self.0.extend_from_slice(key!("deed").as_bytes());
+        // Writing to a vector cannot fail.
+        let _ = serde_json::to_writer(&mut *self.0, deed);
     }
 
     fn phases(&mut self, phases: Phases) {

@@ -4,9 +4,10 @@
 
 use std::sync::Arc;
 
+use phalanx_model::deed::Step;
 use phalanx_model::{
-    AccessEvent, Action, Decision, DecisionKind, FramingFault, Proposal, RateExcess, Reason, RequestId,
-    Signal, Strike,
+    AccessEvent, Action, Decision, DecisionKind, Deed, FramingFault, Outcome, Proposal, RateExcess, Reason,
+    RequestId, Signal, Strike,
 };
 use serde::{Deserialize, Serialize};
 
@@ -112,6 +113,7 @@ impl Explanation {
         if let Some(balancer) = &self.access.balancer {
             words.push(format!("The connection was passed on by {balancer}, with a PROXY header."));
         }
+        words.extend(self.access.deed.and_then(tried));
         words.push(format!(
             "It was decided under plan version {} and view revision {}.",
             self.plan_version, self.access.view_revision
@@ -269,6 +271,27 @@ fn finding(signal: &Signal) -> String {
     }
     words.push('.');
     words
+}
+
+/// What it tried, and whose it was; accounts and sessions are named by keyed hashes.
+fn tried(deed: Deed) -> Option<String> {
+    let ended = |outcome| match outcome {
+        Outcome::Passed => "which went through",
+        Outcome::Failed => "which failed",
+        Outcome::Unknown => "and it is not known how that ended",
+    };
+    let mut whose = Vec::new();
+    whose.extend(deed.account.map(|account| format!("account {account:016x}")));
+    whose.extend(deed.session.map(|session| format!("session {session:016x}")));
+    let whose = whose.join(", ");
+    let what = match deed.step {
+        Step::Login(outcome) => format!("It tried to log in, {}", ended(outcome)),
+        Step::Lookup => String::from("It asks whether an account exists"),
+        Step::Payment(outcome) => format!("It tried to pay, {}", ended(outcome)),
+        Step::Page | Step::Asset if whose.is_empty() => return None,
+        Step::Page | Step::Asset => return Some(format!("It is of {whose}.")),
+    };
+    Some(if whose.is_empty() { format!("{what}.") } else { format!("{what}: {whose}.") })
 }
 
 fn kind(kind: DecisionKind) -> &'static str {

@@ -39,8 +39,10 @@ pub use access_log::AccessFormat;
 pub use audit_log::AuditFormat;
 pub use explain::Explanation;
 pub use history::{Filter, History};
-pub use metrics::{Metrics, MetricsSources, NodeGauges, RateLimitCount, TryCount, UpstreamCount};
-pub use recorder::{AccessLogTo, RecordSettings, Recorder, Released};
+pub use metrics::{
+    LearningCounts, Metrics, MetricsSources, NodeGauges, RateLimitCount, TryCount, UpstreamCount,
+};
+pub use recorder::{AccessLogTo, RecordSettings, Recorder, Released, Watch};
 pub use request::{Consequence, RecordedRequest};
 #[cfg(feature = "otel")]
 pub use spans::SpanSettings;

@@ -18,6 +18,7 @@ use prometheus_client::registry::Registry;
 use crate::status::RecorderStatus;
 
 mod latency;
+mod learning;
 mod upstreams;
 
 /// What is measured elsewhere, asked at each scrape.
@@ -49,8 +50,24 @@ pub struct NodeGauges {
     pub tries: Vec<TryCount>,
     /// How short the node runs of what it needs: 0 for not at all, to 4.
     pub overload_level: u64,
+    /// What the learner did.
+    pub learning: LearningCounts,
     /// What the node uses of what it needs: the resource, and how much of its limit in per cent.
     pub usage_percent: Vec<(&'static str, u64)>,
+}
+
+/// What the node's learner did.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the names say it; metrics documents them")]
+pub struct LearningCounts {
+    pub events: u64,
+    pub events_dropped: u64,
+    pub refused: u64,
+    pub signals: u64,
+    pub proposals: u64,
+    pub actors: u64,
+    pub peers_heard: u64,
+    pub incidents_open: u64,
 }
 
 /// What one upstream did since the start. The names are policy's, and the addresses those that its names have.
@@ -302,6 +319,7 @@ impl NodeCollector {
             u64::from(gauges.fleet_connected),
         )?;
         gauge(encoder, "nodes_online", "Nodes heard of lately, this one included", gauges.nodes_online)?;
+        learning::encode(encoder, &gauges.learning)?;
         let help = "When a certificate that visitors are shown ends, in Unix seconds";
         let name = "tls_certificate_expires_seconds";
         let mut family = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;

@@ -44,6 +44,9 @@ pub enum AccessLogTo {
     Nowhere,
 }
 
+/// Is shown a request with its findings, before secrets are masked: it keeps nothing of its texts.
+pub type Watch = Arc<dyn Fn(&AccessEvent, &[Signal]) + Send + Sync>;
+
 /// Where and how much is kept. [`RecordSettings::new`] has the limits of `model::limits`.
 #[derive(Clone)]
 pub struct RecordSettings {
@@ -64,6 +67,8 @@ pub struct RecordSettings {
     pub site: Arc<str>,
     /// This node's name.
     pub node: Arc<str>,
+    /// Is shown each request as it is recorded; must not wait.
+    pub watch: Option<Watch>,
     /// Seals the history.
     pub sealer: Arc<Sealer>,
     /// Names of files set aside carry its time.
@@ -95,6 +100,7 @@ impl RecordSettings {
             spans: None,
             site: site.into(),
             node: node.into(),
+            watch: None,
             sealer,
             clock,
             access_log_bytes_max: ACCESS_LOG_BYTES_MAX,
@@ -211,6 +217,7 @@ struct Worker {
     node: Arc<str>,
     node_tag: u16,
     clock: Arc<dyn Clock>,
+    watch: Option<Watch>,
     lanes: LaneReaders,
     status: RecorderStatus,
     live: broadcast::Sender<Arc<RecordedRequest>>,
@@ -286,6 +293,7 @@ impl Worker {
             site: s.site,
             node: s.node,
             clock: s.clock,
+            watch: s.watch,
             lanes,
             status,
             live: broadcast::channel(LIVE_EVENTS).0,
@@ -375,6 +383,7 @@ impl Worker {
     }
 
     fn keep_access(&mut self, events: &mut AccessBatch) {
+        events.iter().for_each(|event| self.show(event, &[]));
         if self.access_log.is_off() && self.audit_log.is_none() && !self.has_spans() {
             events.clear();
             return;
@@ -392,6 +401,7 @@ impl Worker {
         for event in events.drain(..) {
             let item = match event {
                 SecurityEvent::Request { access, signals, faults } => {
+                    self.show(&access, &signals);
                     let mut record = RecordedRequest::new(&self.site, &self.node, *access, signals, faults);
                     self.log(&record.access, |out, _, _| access_log::security(out, &record));
                     if let Some(log) = &mut self.modsecurity_log {
@@ -412,6 +422,12 @@ impl Worker {
         self.write_logs();
         if !self.history_fails {
             self.write_history();
+        }
+    }
+
+    fn show(&self, access: &AccessEvent, signals: &[Signal]) {
+        if let Some(watch) = &self.watch {
+            watch(access, signals);
         }
     }
 

@@ -438,6 +438,7 @@ impl FleetAuthority {
             issued_at_ms: now_ms,
             expires_at_ms,
             policy_version_min: self.state.policy_version_min,
+            names_key: Some(self.state.nats_operator.names_key()),
         };
         let name = format!("{site}/{node}");
         let before = self.state.issued.insert(name.clone(), Issued { expires_at_ms, ..issued });

@@ -10,7 +10,7 @@ use zeroize::Zeroizing;
 use crate::certificate::Der;
 use crate::join::DerText;
 use crate::nats_login::NatsRights;
-use crate::{SigningKey, TrustError, VerifyingKey};
+use crate::{NamesKey, SigningKey, TrustError, VerifyingKey};
 
 #[derive(Serialize, Deserialize)]
 pub(crate) struct State {
@@ -166,6 +166,11 @@ impl Seed {
 
     pub(crate) fn key(&self) -> Result<SigningKey, TrustError> {
         SigningKey::from_seed(&self.0)
+    }
+
+    /// What names are hashed with, where this key is the one that never changes.
+    pub(crate) fn names_key(&self) -> NamesKey {
+        NamesKey::derived(self.0.as_slice())
     }
 }
 

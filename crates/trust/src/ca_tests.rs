@@ -223,6 +223,21 @@ fn a_node_renews_with_its_key_until_it_is_revoked_or_long_gone() {
 }
 
 #[test]
+fn all_nodes_of_a_fleet_have_one_key_for_names_whatever_root_there_is() {
+    let (_folder, mut authority) = authority("f");
+    let key_of = |authority: &mut FleetAuthority, site: &str| {
+        let token = authority.invite(&invitation(site, false), NOW).unwrap();
+        authority.enrol(&ask(&token, site, "a", &Keys::new()), NOW).unwrap().names_key.unwrap()
+    };
+    let key = key_of(&mut authority, "fra");
+    assert_eq!(key_of(&mut authority, "nyc"), key);
+    authority.change_root(NOW).unwrap();
+    assert_eq!(key_of(&mut authority, "sin"), key);
+    let (_other_folder, mut other) = self::authority("f");
+    assert_ne!(key_of(&mut other, "fra"), key);
+}
+
+#[test]
 fn a_node_that_is_enrolled_within_the_second_of_its_revocation_is_not_taken_for_the_revoked_one() {
     let (_folder, mut authority) = authority("f");
     let token = authority.invite(&invitation("fra", true), NOW).unwrap();

@@ -293,6 +293,8 @@ impl SiteDelegate {
             issued_at_ms: now_ms,
             expires_at_ms,
             policy_version_min: held.policy_version_min,
+            // Whoever gives the grant out adds the one that this node holds.
+            names_key: None,
         };
         let name = format!("{site}/{node}");
         let before = self.state.nodes.insert(name.clone(), Issued { expires_at_ms, ..issued });

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::certificate::{self, Der};
 use crate::record::base64_bytes;
-use crate::{SigningKey, TrustError, VerifyingKey};
+use crate::{NamesKey, SigningKey, TrustError, VerifyingKey};
 
 /// An invitation: good once, for one site, until it expires. Who holds it can join, so it is handed over like a password.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -168,7 +168,7 @@ impl RenewRequest {
     }
 }
 
-/// What an enrolled node holds. None of it is secret without the node's keys.
+/// What an enrolled node holds. But for the key for names, none of it is secret without the node's keys.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Grant {
     /// The fleet.
@@ -196,6 +196,9 @@ pub struct Grant {
     pub expires_at_ms: u64,
     /// The lowest policy version that the node may accept.
     pub policy_version_min: u64,
+    /// What names of accounts and sessions are hashed with; none from an authority of an earlier version.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub names_key: Option<NamesKey>,
 }
 
 /// A certificate in JSON: DER in base64.

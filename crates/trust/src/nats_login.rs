@@ -256,6 +256,8 @@ fn publish(user: &NatsUser<'_>) -> Vec<String> {
         format!("phx.hb.{site}.{node}"),
         format!("phx.ctr.{site}.{node}"),
         format!("phx.cta.{site}.{node}"),
+        // What it learns of requests.
+        format!("phx.sk.{site}.{node}.*"),
         // Answers to whoever asked; raw events, for its own site.
         format!("phx.a.*.*.{site}.{node}"),
         format!("phx.raw.{site}.{node}"),
@@ -323,8 +325,17 @@ fn crc16(bytes: &[u8]) -> u16 {
 }
 
 /// What every node hears, of all nodes and over the links between sites.
-pub(crate) const TOPICS: [&str; 8] =
-    ["phx.pol.>", "phx.dec.>", "phx.node.>", "phx.hb.>", "phx.ctr.>", "phx.rev.>", "phx.ord.>", "phx.q.>"];
+pub(crate) const TOPICS: [&str; 9] = [
+    "phx.pol.>",
+    "phx.dec.>",
+    "phx.node.>",
+    "phx.hb.>",
+    "phx.ctr.>",
+    "phx.rev.>",
+    "phx.ord.>",
+    "phx.q.>",
+    "phx.sk.>",
+];
 const CONNECTIONS: [&str; 7] = ["subs", "data", "payload", "imports", "exports", "conn", "leaf"];
 const STREAMS: [&str; 4] = ["mem_storage", "disk_storage", "streams", "consumer"];
 /// Where the system account takes new claims of accounts.
@@ -359,6 +370,7 @@ mod tests {
                 "phx.hb.fra.a",
                 "phx.ctr.fra.a",
                 "phx.cta.fra.a",
+                "phx.sk.fra.a.*",
                 "phx.a.*.*.fra.a",
                 "phx.raw.fra.a",
                 "phx.shelf.fra.a.*",

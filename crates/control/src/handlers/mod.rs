@@ -9,6 +9,7 @@ pub(crate) mod events;
 pub(crate) mod fleet;
 pub(crate) mod health;
 pub(crate) mod held;
+pub(crate) mod incidents;
 pub(crate) mod inquiry;
 pub(crate) mod operations;
 pub(crate) mod policy;

@@ -66,6 +66,7 @@ pub(crate) async fn status(State(control): State<Arc<Control>>) -> Json<Status> 
         process: node.process,
         bouncers: deps.bouncers.list(),
         imports,
+        learning: node.learning,
     })
 }
 

@@ -9,6 +9,8 @@ mod held;
 #[cfg(test)]
 mod import;
 #[cfg(test)]
+mod incidents;
+#[cfg(test)]
 mod lapi;
 #[cfg(test)]
 mod listening;

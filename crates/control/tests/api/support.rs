@@ -10,9 +10,10 @@ use axum::body::Body;
 use futures_util::FutureExt;
 use http::{Request, StatusCode, header};
 use http_body_util::BodyExt;
-use phalanx_control::api::{App, NodeStatus, Plan};
-use phalanx_control::{Bouncers, ControlDeps, LapiDeps, Reloaded, TriedBundle};
+use phalanx_control::api::{App, Incident, IncidentRow, NodeStatus, Plan};
+use phalanx_control::{Bouncers, ControlDeps, IncidentsPort, LapiDeps, Reloaded, TriedBundle};
 use phalanx_fleet::{FleetHandle, FleetKeys, FleetSettings};
+use phalanx_learn::IncidentId;
 use phalanx_model::counters::WorkerCounters;
 use phalanx_model::id::node_tag;
 use phalanx_model::lanes::Lanes;
@@ -27,6 +28,23 @@ use serde_json::Value;
 use tower::ServiceExt;
 
 pub(crate) const HOST: &str = "127.0.0.1:8900";
+
+/// A learner that knows one incident, with the id 7; what is ruled about it is heard by nobody.
+fn one_incident() -> IncidentsPort {
+    let row = IncidentRow { id: IncidentId(7).to_string(), state: "open".into(), ..IncidentRow::default() };
+    let of_row = row.clone();
+    IncidentsPort {
+        list: Box::new(move |()| {
+            let rows = vec![(of_row.clone(), vec![7, 3])];
+            async move { Some(rows) }.boxed()
+        }),
+        show: Box::new(move |id| {
+            let one = Incident { row: row.clone(), ..Incident::default() };
+            async move { [7, 3].contains(&id).then(|| (one, vec![7, 3])) }.boxed()
+        }),
+        rule: Box::new(|_| async { true }.boxed()),
+    }
+}
 
 pub(crate) struct Node {
     pub(crate) router: Router,
@@ -119,6 +137,7 @@ impl Node {
                 .boxed()
             }),
             upgrade: Box::new(|| async { Err("the new process is gone".to_owned()) }.boxed()),
+            incidents: one_incident(),
             policy: Box::new(move || {
                 let good = good.load(Ordering::SeqCst);
                 async move { if good { Ok(Reloaded { from: 1, to: 2 }) } else { Err(vec![fault()]) } }.boxed()
@@ -265,6 +284,7 @@ pub(crate) fn access(n: u64) -> AccessEvent {
         check: None,
         http_print: None,
         balancer: None,
+        deed: None,
         audit: None,
     }
 }
@@ -316,6 +336,7 @@ fn node_status(ready: bool) -> NodeStatus {
         ..App::default()
     };
     NodeStatus {
+        learning: Default::default(),
         plan: Plan { version: 7, bundle: None, apps: vec![app] },
         not_ready: (!ready).then(|| "the listeners are not bound".into()),
         degraded: vec![],

@@ -61,7 +61,6 @@ fn passes(name: &[u8]) -> bool {
 const REFUSED: &[&str] = &[
     "age",
     "alt-svc",
-    "authorization",
     "cache-control",
     "clear-site-data",
     "cookie2",

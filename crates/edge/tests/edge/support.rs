@@ -322,6 +322,14 @@ pub(crate) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(stream: S, state: A
             [head.as_bytes(), body].concat()
         };
         let answer = match path {
+            _ if let Some(said) = head.header("x-answer") => {
+                // Status and fields, as the test wants them.
+                let said = String::from_utf8_lossy(said).replacen('|', " X\r\n", 1).replace('|', "\r\n");
+                let status = if said.contains("\r\n") { said } else { format!("{said} X") };
+                format!("HTTP/1.1 {status}\r\nContent-Type: text/html\r\nContent-Length: 0\r\n\r\n")
+                    .replace(" 204 X\r\nContent-Type: text/html\r\nContent-Length: 0", " 204 X")
+                    .into_bytes()
+            }
             "/stream-echo" => b"0\r\n\r\n".to_vec(),
             "/echo" => plain(&body),
             "/head" => plain(&head.raw),

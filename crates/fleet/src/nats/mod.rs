@@ -174,6 +174,7 @@ impl NatsFleet {
             Topic::Questions,
             Topic::Answers,
             Topic::Shelves,
+            Topic::Sketches,
         ];
         let inner = Inner {
             connection: Swap::new(Connection::new(client, 0)),

@@ -27,7 +27,8 @@ pub(super) fn prefix(topic: Topic) -> Option<&'static str> {
         | Topic::CountsToSum
         | Topic::Questions
         | Topic::Answers
-        | Topic::Shelves => None,
+        | Topic::Shelves
+        | Topic::Sketches => None,
     }
 }
 

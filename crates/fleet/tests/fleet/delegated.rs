@@ -202,6 +202,7 @@ impl Stolen {
             issued_at_ms: now(),
             expires_at_ms: now() + DAY,
             policy_version_min: 0,
+            names_key: None,
         })
     }
 }

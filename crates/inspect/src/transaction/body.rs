@@ -68,6 +68,13 @@ impl Transaction {
         self.run_phase(2)
     }
 
+    /// Names and values of the fields of the request's body, as parsers found them; for JSON, names are paths (`json.user.email`).
+    pub fn body_arguments(&self) -> impl Iterator<Item = (&[u8], &[u8])> + Clone {
+        let values = &self.scratch.state.values;
+        let members = self.scratch.state.list(List::ArgsPost).iter();
+        members.map(move |member| (values.bytes(member.name), values.bytes(member.value)))
+    }
+
     /// Memory that inspection takes beside the bodies that came: what they were decoded to, the values that were parsed
     /// out of them, and what transformations made of these.
     pub fn memory(&self) -> usize {

@@ -28,6 +28,15 @@ impl Writer {
         self.number(u64::try_from(length).unwrap_or(u64::MAX));
     }
 
+    pub(crate) fn text(&mut self, text: &str) {
+        self.length(text.len());
+        self.bytes.extend_from_slice(text.as_bytes());
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
     pub(crate) fn finish(self) -> Vec<u8> {
         self.bytes
     }
@@ -76,6 +85,14 @@ impl<'a> Reader<'a> {
     /// The length of a list that may have no more than `most`.
     pub(crate) fn length(&mut self, most: usize) -> Option<usize> {
         usize::try_from(self.number()?).ok().filter(|length| *length <= most)
+    }
+
+    /// A text of no more than `most` bytes.
+    pub(crate) fn text(&mut self, most: usize) -> Option<&'a str> {
+        let length = self.length(most)?;
+        let (text, rest) = self.bytes.split_at_checked(length)?;
+        self.bytes = rest;
+        std::str::from_utf8(text).ok()
     }
 
     /// Nothing may follow.

@@ -192,6 +192,11 @@ impl Kinds {
         self.others & 1 << COUNTRY != 0
     }
 
+    /// Whether keys of sessions or accounts occur.
+    pub(super) fn has_sessions(self) -> bool {
+        self.others & (1 << SESSION | 1 << ACCOUNT) != 0
+    }
+
     /// Visits the keys under which a decision about these identities may lie.
     pub(super) fn for_each_key(self, who: &Identities, mut visit: impl FnMut(ActorKey)) {
         match who.ip {

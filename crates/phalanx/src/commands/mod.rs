@@ -9,6 +9,7 @@ pub(crate) mod delegation;
 pub(crate) mod events;
 pub(crate) mod explain;
 pub(crate) mod fleet;
+pub(crate) mod incident;
 pub(crate) mod login;
 mod operate;
 pub(crate) mod policy;

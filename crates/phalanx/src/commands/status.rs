@@ -4,7 +4,8 @@ use std::process::ExitCode;
 
 use clap::Args;
 use phalanx_control::api::{
-    App, Bouncer, Certificate, ClassCount, Counters, Import, Load, Member, MemberPolicy, RateLimit, Status,
+    App, Bouncer, Certificate, ClassCount, Counters, Import, Learning, Load, Member, MemberPolicy, RateLimit,
+    Status,
 };
 use phalanx_record::escape::for_terminal;
 
@@ -84,6 +85,7 @@ fn words(status: &Status) -> String {
         });
     }
     out.push_str(&members(&status.fleet.members, status.now_ms));
+    out.push_str(&learning(&status.learning));
     out.push_str(&imports(&status.imports, status.now_ms));
     out.push_str(&certificates(&status.certificates, status.now_ms));
     // A node of an earlier version does not tell.
@@ -237,6 +239,33 @@ fn members(members: &[Member], now_ms: u64) -> String {
         })
         .collect();
     print::table(&["SITE", "NODE", "VERSION", "STATE", "LAG", "SEEN", "DECISIONS", "POLICY"], &rows)
+}
+
+/// How the node learns; nothing of a node of an earlier version.
+fn learning(learning: &Learning) -> String {
+    if learning.mode.is_empty() {
+        return String::new();
+    }
+    let named = learning.named_by.as_ref().map_or_else(
+        || String::from("named by nobody that is heard"),
+        |node| format!("named by {}", for_terminal(node)),
+    );
+    let mut out = format!(
+        "\nlearning   {}; {} requests, {} actors in {} MiB, nodes heard: {}; open incidents: {}, {named}\n",
+        learning.mode,
+        learning.events,
+        learning.actors,
+        learning.bytes >> 20,
+        learning.peers_heard,
+        learning.incidents_open
+    );
+    if learning.events_dropped + learning.refused > 0 {
+        out.push_str(&format!(
+            "           {} requests NOT learned from, {} refused of what nodes told\n",
+            learning.events_dropped, learning.refused
+        ));
+    }
+    out
 }
 
 /// Which policy a node runs, and whether it refused one.

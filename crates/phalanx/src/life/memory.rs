@@ -1,4 +1,4 @@
-//! What a process knows that lies in no file, for the one that follows: strikes, who was served well, keys of session tickets.
+//! What a process knows that lies in no file, for the one that follows: strikes, who was served well, whose sessions are, keys of session tickets.
 //!
 //! Without it an attacker would have its strikes struck off by each upgrade, whoever shares an address with one would lose the standing that keeps
 //! it apart, and every client would shake hands in full. What a version does not know of it is left aside, as all of it is by one from before.
@@ -59,7 +59,8 @@ pub(super) fn of(tables: &NodeTables, now_ms: u64) -> impl Iterator<Item = ToSuc
     });
     let (struck, good): (Vec<Struck>, Vec<Good>) = (struck.collect(), good.collect());
     let struck = chunks(struck).map(ToSuccessor::Struck);
-    struck.chain(chunks(good).map(ToSuccessor::Good))
+    let owners = chunks(tables.accounts.owners()).map(ToSuccessor::Owners);
+    struck.chain(chunks(good).map(ToSuccessor::Good)).chain(owners)
 }
 
 fn chunks<T>(all: Vec<T>) -> impl Iterator<Item = Vec<T>> {
@@ -100,6 +101,7 @@ mod tests {
             let strikes = (0..8).map(|strike| (now_ms, u64::MAX - strike)).collect();
             old.strikes.remember(StruckActor { actor, strikes, bans: u32::MAX, touched_ms: now_ms });
             old.good.note(actor, n.into(), now_ms);
+            old.accounts.remember((u64::MAX - u64::from(n), u64::MAX, u32::MAX));
         }
         for message in of(&old, now_ms) {
             let text = serde_json::to_vec(&message).unwrap();
@@ -107,11 +109,15 @@ mod tests {
             match serde_json::from_slice(&text).unwrap() {
                 ToSuccessor::Struck(struck) => strike(&new, struck),
                 ToSuccessor::Good(good) => trust(&new, good),
+                ToSuccessor::Owners(owners) => {
+                    owners.into_iter().for_each(|owner| new.accounts.remember(owner));
+                }
                 other => panic!("{other:?}"),
             }
         }
         // Who meets eight others in a bucket of the other table may be missing.
         assert!(new.strikes.actors_len() >= old.strikes.actors_len() * 99 / 100);
+        assert_eq!(new.accounts.owners().len(), old.accounts.owners().len());
         assert!(new.good.clients(now_ms).len() >= old.good.clients(now_ms).len() * 9 / 10);
     }
 

@@ -37,6 +37,9 @@ pub(super) fn take_in(
                 }
                 Ok(Some((ToSuccessor::Struck(struck), _))) => memory::strike(&tables, struck),
                 Ok(Some((ToSuccessor::Good(good), _))) => memory::trust(&tables, good),
+                Ok(Some((ToSuccessor::Owners(owners), _))) => {
+                    owners.into_iter().for_each(|owner| tables.accounts.remember(owner));
+                }
                 Ok(Some(_)) => {}
                 Ok(None) => break,
                 // An event that this version does not read; the channel goes on.

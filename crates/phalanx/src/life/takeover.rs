@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use phalanx_edge::NodeTables;
+use phalanx_edge::accounts::SessionOwner;
 use phalanx_fleet::Change;
 use phalanx_model::lanes::Lanes;
 use phalanx_model::{AccessEvent, Actor, Decision, LedgerEntry, SecurityEvent, Swap, View};
@@ -42,6 +43,8 @@ pub(super) enum ToSuccessor {
     /// What the predecessor remembers of actors, once the other serves; versions before leave it aside.
     Struck(Vec<Struck>),
     Good(Vec<Good>),
+    /// Whose sessions are.
+    Owners(Vec<SessionOwner>),
 }
 
 /// What a successor answers.

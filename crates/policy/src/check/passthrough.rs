@@ -52,6 +52,7 @@ fn about_requests(raw: &RawApp) -> impl Iterator<Item = (&'static str, Range<usi
         at.map(|at| (key, at.span.clone()))
     }
     [
+        of("accounts", raw.accounts.as_ref()),
         of("rules", raw.rules.as_ref()),
         of("extra_rules", raw.extra_rules.first()),
         of("compression", raw.compression.as_ref()),

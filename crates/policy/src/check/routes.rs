@@ -110,7 +110,7 @@ impl Check<'_> {
         }
     }
 
-    fn route_path(&mut self, path: &At<String>) -> Option<String> {
+    pub(super) fn route_path(&mut self, path: &At<String>) -> Option<String> {
         let fault = if !path.starts_with('/') {
             format!("`{}`: a path starts with `/`", path.value)
         } else if path.len() > ROUTE_PATH_BYTES_MAX || path.split('/').count() > ROUTE_DEPTH_MAX {

@@ -1,7 +1,5 @@
 //! How alike: payloads that differ in words and numbers only have the same shape.
 
-use super::mix;
-
 /// The shape of a payload, as a SimHash (Charikar, "Similarity estimation techniques from rounding algorithms", 2002) of three
 /// neighbouring parts at a time: runs of letters and of digits are one part each, whatever they say. Looks at the first KiB.
 /// 0 for a payload without any part.
@@ -27,6 +25,15 @@ pub fn shape(payload: &[u8]) -> u64 {
 /// crawling", 2007). No shape is like none.
 pub fn alike(one: u64, other: u64) -> bool {
     one != 0 && other != 0 && (one ^ other).count_ones() <= 3
+}
+
+/// Spreads a number over all 64 bits (the finaliser of MurmurHash3): sketches count on it that low and high bits are even.
+pub fn mix(mut bits: u64) -> u64 {
+    bits ^= bits >> 33;
+    bits = bits.wrapping_mul(0xff51_afd7_ed55_8ccd);
+    bits ^= bits >> 33;
+    bits = bits.wrapping_mul(0xc4ce_b9fe_1a85_ec53);
+    bits ^ (bits >> 33)
 }
 
 fn class(byte: u8) -> u64 {

@@ -1,0 +1,306 @@
+//! The learner's thread: events and other nodes' words in, signals, incidents and proposals out.
+//!
+//! It turns twenty times a second, whatever comes in between waits in bounded queues. Nothing waits for it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use phalanx_control::api::{Incident, IncidentRow};
+use phalanx_fleet::{FleetHandle, Learned, LearnedKind, Singleton};
+use phalanx_learn::{Docket, IncidentId, IncidentsTold, Learner, Ruling, Signal, SignalsTold, Summary};
+use phalanx_model::lanes::Lanes;
+use phalanx_model::{Clock, RequestId, SecurityEvent};
+use phalanx_policy::Detection;
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::answer::Answers;
+use super::latest::Latest;
+use super::peers::{Naming, Peers};
+use super::shown;
+use super::tee::{Seen, Tee};
+
+/// What comes to the thread.
+pub(super) enum Inbox {
+    /// Another node tells.
+    Told(Learned),
+    /// An operator asks for all incidents, each with the ids that it is known by.
+    List(oneshot::Sender<Vec<(IncidentRow, Vec<u64>)>>),
+    /// For one.
+    Show(u64, oneshot::Sender<Option<(Incident, Vec<u64>)>>),
+    /// An operator at this node rules.
+    Rule(Ruling, oneshot::Sender<()>),
+}
+
+/// What is told to others.
+pub(super) type Outbox = mpsc::Sender<(LearnedKind, Vec<u8>)>;
+
+/// What the thread counts, for status and metrics; `api::Learning` tells what each is.
+#[derive(Debug, Default)]
+pub(super) struct Stats {
+    pub(super) events: AtomicU64,
+    pub(super) actors: AtomicU64,
+    pub(super) bytes: AtomicU64,
+    pub(super) peers_heard: AtomicU64,
+    pub(super) impossible: AtomicU64,
+    /// Messages of others that could not be read, or were too many.
+    pub(super) unheard: AtomicU64,
+    pub(super) signals: AtomicU64,
+    pub(super) proposals: AtomicU64,
+    pub(super) incidents_open: AtomicU64,
+    pub(super) named_by: Mutex<Option<String>>,
+}
+
+pub(super) struct Desk {
+    pub(super) learner: Learner,
+    pub(super) docket: Docket,
+    pub(super) peers: Peers,
+    pub(super) answers: Answers,
+    pub(super) tee: Arc<Tee>,
+    pub(super) fleet: FleetHandle,
+    pub(super) lanes: Lanes,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) names: Option<Singleton>,
+    pub(super) inbox: mpsc::Receiver<Inbox>,
+    pub(super) outbox: Outbox,
+    pub(super) stats: Arc<Stats>,
+    pub(super) stopping: watch::Receiver<bool>,
+    pub(super) latest: Latest,
+    /// What the thresholds were made of.
+    pub(super) tuned: Detection,
+    /// When what is done once a second was done.
+    pub(super) second: u64,
+    /// Whether there are others that can be told.
+    pub(super) has_others: bool,
+}
+
+impl Desk {
+    /// Until the node stops.
+    pub(super) fn run(mut self) {
+        let mut seen = Vec::new();
+        while !*self.stopping.borrow() {
+            self.turn(&mut seen, self.clock.now_ms());
+            std::thread::park_timeout(TURN);
+        }
+    }
+
+    fn turn(&mut self, seen: &mut Vec<Seen>, now_ms: u64) {
+        let mut signals: Vec<(Signal, Option<RequestId>)> = Vec::new();
+        for _ in 0..MESSAGES_PER_TURN {
+            let Ok(message) = self.inbox.try_recv() else { break };
+            self.read(message, &mut signals, now_ms);
+        }
+        self.tee.drain(seen);
+        let mut found = Vec::new();
+        for one in seen.iter() {
+            self.latest.note(one);
+            self.learner.observe(&one.event, &mut found);
+            signals.extend(found.drain(..).map(|signal| (signal, Some(one.request))));
+        }
+        for (signal, request) in &mut signals {
+            // Where others' words completed it, a request of the same subject stands for it.
+            *request = request.or_else(|| self.latest.of(signal.subject));
+        }
+        self.stats.events.fetch_add(seen.len() as u64, Ordering::Relaxed);
+        self.stats.signals.fetch_add(signals.len() as u64, Ordering::Relaxed);
+        signals.iter().for_each(|(signal, request)| self.heed(signal, *request, now_ms));
+        if self.has_others {
+            self.tell_signals(&signals);
+        }
+        if now_ms / 1_000 != self.second {
+            self.second = now_ms / 1_000;
+            self.each_second(now_ms);
+        }
+        self.tell_incidents(now_ms);
+    }
+
+    /// A signal of this node's own learner: it belongs to an incident, and perhaps something is done about it.
+    fn heed(&mut self, signal: &Signal, request: Option<RequestId>, now_ms: u64) {
+        let id = self.docket.add(signal, request.map(RequestId::to_bits), now_ms);
+        let Some((incident, standing)) = self.docket.find(id) else { return };
+        let latest = || incident.evidence.last().map(|bits| RequestId::from_bits(*bits));
+        let Some(evidence) = request.or_else(latest).filter(|_| standing.undone_ms.is_none()) else { return };
+        if let Some(proposal) = self.answers.to(signal, IncidentId(incident.id), evidence, now_ms) {
+            self.stats.proposals.fetch_add(1, Ordering::Relaxed);
+            self.lanes.security(SecurityEvent::Proposal(proposal));
+        }
+    }
+
+    fn read(&mut self, message: Inbox, signals: &mut Vec<(Signal, Option<RequestId>)>, now_ms: u64) {
+        match message {
+            Inbox::Told(told) => {
+                if self.hear(&told, signals, now_ms).is_none() {
+                    self.stats.unheard.fetch_add(1, Ordering::Relaxed);
+                }
+            }
+            // Whoever asked may have gone.
+            Inbox::List(to) => {
+                let rows =
+                    self.docket.incidents().map(|(one, standing)| shown::row(one, standing, &self.peers));
+                drop(to.send(rows.collect()));
+            }
+            Inbox::Show(id, to) => {
+                let found = self.docket.find(id);
+                let shown = found.map(|(one, standing)| shown::whole(one, standing, &self.peers, &self.tee));
+                drop(to.send(shown));
+            }
+            Inbox::Rule(ruling, to) => {
+                self.docket.rule(&ruling, now_ms);
+                self.tell(LearnedKind::Rulings, Ruling::to_bytes(&[ruling]));
+                let _ = to.send(());
+            }
+        }
+    }
+
+    /// None: it is nothing that is read here, or too much.
+    fn hear(
+        &mut self,
+        told: &Learned,
+        signals: &mut Vec<(Signal, Option<RequestId>)>,
+        now_ms: u64,
+    ) -> Option<()> {
+        let name = format!("{}/{}", told.author.site, told.author.node);
+        let node = self.peers.admit(&name)?;
+        if !self.peers.may_speak(node, now_ms) {
+            return None;
+        }
+        match told.kind {
+            LearnedKind::Counts => {
+                let summary = Summary::from_bytes(&told.bytes)?;
+                let mut found = Vec::new();
+                self.learner.merge(node, &summary, now_ms, &mut found);
+                signals.extend(found.into_iter().map(|signal| (signal, None)));
+            }
+            LearnedKind::Signals => {
+                let SignalsTold { names, signals } = SignalsTold::from_bytes(&told.bytes)?;
+                for (mut signal, evidence) in signals {
+                    if signal.at_ms.abs_diff(now_ms) > SIGNAL_AGE_MAX_MS {
+                        return None;
+                    }
+                    signal.nodes = self.numbers(&names, signal.nodes.iter().copied(), node);
+                    self.docket.add(&signal, evidence, now_ms);
+                }
+            }
+            LearnedKind::Incidents => {
+                let IncidentsTold { token, names, mut incidents } = IncidentsTold::from_bytes(&told.bytes)?;
+                for incident in &mut incidents {
+                    let nodes = incident.nodes.iter().copied();
+                    // Who passes it on need not have seen it.
+                    incident.nodes = nodes.filter_map(|place| self.number(&names, place)).collect();
+                }
+                self.docket.hear(node, told.may_lead, token, incidents, now_ms);
+            }
+            LearnedKind::Rulings => {
+                for mut ruling in Ruling::from_bytes(&told.bytes)? {
+                    // By the clock of another node; a time to come would never end.
+                    let past = |at_ms: Option<u64>| at_ms.map(|at_ms| at_ms.min(now_ms));
+                    (ruling.closed_ms, ruling.undone_ms) = (past(ruling.closed_ms), past(ruling.undone_ms));
+                    self.docket.rule(&ruling, now_ms);
+                }
+            }
+        }
+        Some(())
+    }
+
+    fn number(&self, names: &[String], place: u16) -> Option<u16> {
+        self.peers.number(names.get(usize::from(place))?)
+    }
+
+    fn numbers(&self, names: &[String], places: impl Iterator<Item = u16>, author: u16) -> Vec<u16> {
+        let mut nodes: Vec<u16> = places.filter_map(|place| self.number(names, place)).collect();
+        nodes.push(author);
+        nodes.sort_unstable();
+        nodes.dedup();
+        nodes
+    }
+
+    fn each_second(&mut self, now_ms: u64) {
+        let detection = self.answers.plan.load().detection.clone();
+        if detection != self.tuned {
+            self.learner.tune(super::thresholds(&detection));
+            self.tuned = detection;
+        }
+        let reach = self.fleet.reach();
+        self.has_others = reach.linked && reach.known > 1;
+        for member in self.fleet.members().iter().filter(|member| !member.me) {
+            self.peers.admit(&format!("{}/{}", member.site, member.node));
+        }
+        let summary = self.learner.summary(now_ms);
+        if self.has_others {
+            summary.to_messages().into_iter().for_each(|message| self.tell(LearnedKind::Counts, message));
+            if now_ms / 1_000 % RULINGS_EVERY_S == 0 && self.fleet.acts_for_operators() {
+                let rulings = self.docket.rulings(now_ms.saturating_sub(RULINGS_FOR_MS));
+                if !rulings.is_empty() {
+                    self.tell(LearnedKind::Rulings, Ruling::to_bytes(&rulings));
+                }
+            }
+        }
+        self.count(now_ms);
+    }
+
+    fn count(&self, now_ms: u64) {
+        let stats = &self.stats;
+        let count = |len: usize| u64::try_from(len).unwrap_or(u64::MAX);
+        stats.actors.store(count(self.learner.actors()), Ordering::Relaxed);
+        stats.bytes.store(count(self.learner.bytes()), Ordering::Relaxed);
+        stats.impossible.store(self.learner.impossible(), Ordering::Relaxed);
+        stats
+            .peers_heard
+            .store(count(self.peers.heard_since(now_ms.saturating_sub(60_000))), Ordering::Relaxed);
+        stats.incidents_open.store(count(self.docket.open_len()), Ordering::Relaxed);
+        let namer = match self.token() {
+            Some(_) => Some(Signal::OWN),
+            None => self.docket.namer(now_ms).map(|namer| namer.node),
+        };
+        *stats.named_by.lock() = namer.and_then(|node| self.peers.name(node)).map(str::to_owned);
+    }
+
+    fn token(&self) -> Option<u64> {
+        self.names.as_ref().and_then(Singleton::token)
+    }
+
+    fn tell_signals(&self, signals: &[(Signal, Option<RequestId>)]) {
+        for some in signals.chunks(SIGNALS_AT_ONCE) {
+            let mut naming = Naming::new(&self.peers);
+            let mut told = Vec::with_capacity(some.len());
+            for (signal, request) in some {
+                let nodes = signal.nodes.iter().filter_map(|node| naming.place(*node)).collect();
+                told.push((Signal { nodes, ..signal.clone() }, request.map(RequestId::to_bits)));
+            }
+            let told = SignalsTold { names: naming.names, signals: told };
+            self.tell(LearnedKind::Signals, told.to_bytes());
+        }
+    }
+
+    fn tell_incidents(&mut self, now_ms: u64) {
+        let token = self.token();
+        let mut incidents = self.docket.tick(token.is_some(), now_ms);
+        let is_time = token.is_some() && self.docket.says_it_names(now_ms);
+        if !self.has_others || (incidents.is_empty() && !is_time) {
+            return;
+        }
+        let mut naming = Naming::new(&self.peers);
+        for incident in &mut incidents {
+            incident.nodes = incident.nodes.iter().filter_map(|node| naming.place(*node)).collect();
+        }
+        let told = IncidentsTold { token: token.unwrap_or(0), names: naming.names, incidents };
+        told.to_messages().into_iter().for_each(|message| self.tell(LearnedKind::Incidents, message));
+    }
+
+    /// What finds no room is not told: the next one says more.
+    fn tell(&self, kind: LearnedKind, message: Vec<u8>) {
+        let _ = self.outbox.try_send((kind, message));
+    }
+}
+
+/// How long a request waits for the learner at most, where that keeps up.
+const TURN: Duration = Duration::from_millis(50);
+const MESSAGES_PER_TURN: usize = 512;
+/// As many as a message holds.
+const SIGNALS_AT_ONCE: usize = 32;
+/// What is older, or further to come, is no news of an attack.
+const SIGNAL_AGE_MAX_MS: u64 = 120_000;
+/// Rulings are told again, for nodes that were away.
+const RULINGS_EVERY_S: u64 = 10;
+const RULINGS_FOR_MS: u64 = 15 * 60_000;

@@ -1,0 +1,47 @@
+//! Requests by which subjects are known: the last notable one of each, for signals that others' words completed.
+
+use std::collections::HashMap;
+
+use phalanx_learn::event::{Step, Subject, SubjectKind};
+use phalanx_model::RequestId;
+
+use super::tee::Seen;
+
+/// In two generations, of which the older goes when the younger is full: what was seen lately is there.
+#[derive(Debug, Default)]
+pub(super) struct Latest {
+    young: HashMap<Subject, RequestId>,
+    old: HashMap<Subject, RequestId>,
+}
+
+impl Latest {
+    /// A request that something may be made of.
+    pub(super) fn note(&mut self, seen: &Seen) {
+        let event = &seen.event;
+        let is_plain = matches!(event.step, Step::Page | Step::Asset) && event.status < 400;
+        if event.exempt || (is_plain && event.attack.is_none()) {
+            return;
+        }
+        let of = |kind, id: Option<u64>| id.map(|id| Subject::new(kind, id));
+        let subjects = [
+            Some(Subject::address(event.ip)),
+            of(SubjectKind::Software, event.software),
+            of(SubjectKind::Session, event.session),
+            of(SubjectKind::Account, event.account),
+        ];
+        for subject in subjects.into_iter().flatten() {
+            if self.young.len() >= GENERATION {
+                self.old = std::mem::take(&mut self.young);
+            }
+            self.young.insert(subject, seen.request);
+        }
+    }
+
+    /// The last one of a subject.
+    pub(super) fn of(&self, subject: Subject) -> Option<RequestId> {
+        self.young.get(&subject).or_else(|| self.old.get(&subject)).copied()
+    }
+}
+
+/// Subjects of one generation, 40 bytes each.
+const GENERATION: usize = 8_192;

@@ -1,0 +1,243 @@
+//! The learner on this node: a thread of its own between the recorder, the fleet and the API.
+//!
+//! ```text
+//! recorder -> Tee -> Desk (thread) -> proposals -> security lane -> fleet -> View
+//!                     ^  |
+//!    other nodes -> Inbox Outbox -> other nodes
+//! ```
+//!
+//! INVARIANT: nothing here is waited for. Events that find no room are dropped and counted, and so are messages.
+
+mod answer;
+mod desk;
+mod latest;
+mod peers;
+mod shown;
+mod tee;
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::thread::Thread;
+
+use anyhow::Context;
+use futures_util::FutureExt;
+use phalanx_control::IncidentsPort;
+use phalanx_control::api::Learning as LearningStatus;
+use phalanx_edge::{EdgePlan, NodeTables, Places};
+use phalanx_fleet::{FleetHandle, LearnedKind};
+use phalanx_learn::detect::Threshold;
+use phalanx_learn::learner::Sizes;
+use phalanx_learn::{Detectors, Docket, Learner, NameKey};
+use phalanx_model::lanes::Lanes;
+use phalanx_model::{Clock, Swap};
+use phalanx_policy::{Detection, DetectionMode, DetectionThreshold};
+use phalanx_record::LearningCounts;
+use phalanx_trust::random_u64;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinSet;
+
+use answer::Answers;
+use desk::{Desk, Inbox, Stats};
+use latest::Latest;
+use peers::Peers;
+pub(crate) use tee::Tee;
+
+/// What the learner works with.
+pub(crate) struct Parts<'a> {
+    pub(crate) tee: &'a Arc<Tee>,
+    /// What the edge hashes names of accounts and sessions with.
+    pub(crate) names: NameKey,
+    pub(crate) plan: Arc<Swap<EdgePlan>>,
+    pub(crate) places: Arc<Swap<Places>>,
+    pub(crate) tables: Arc<NodeTables>,
+    pub(crate) fleet: &'a FleetHandle,
+    pub(crate) lanes: &'a Lanes,
+    pub(crate) clock: &'a Arc<dyn Clock>,
+    pub(crate) stopping: watch::Receiver<bool>,
+    /// How many it may know.
+    pub(crate) actors: usize,
+}
+
+/// The learner, for whoever asks about it.
+#[derive(Clone)]
+pub(crate) struct Learning {
+    inbox: mpsc::Sender<Inbox>,
+    stats: Arc<Stats>,
+    tee: Arc<Tee>,
+    plan: Arc<Swap<EdgePlan>>,
+    thread: Thread,
+}
+
+impl Learning {
+    /// Starts the thread, and what carries its words.
+    pub(crate) fn start(parts: Parts<'_>, tasks: &mut JoinSet<()>) -> anyhow::Result<Self> {
+        let Parts { tee, names, plan, places, tables, fleet, lanes, clock, stopping, actors } = parts;
+        let sizes = Sizes { actors, ..SIZES };
+        let means = tee::Means { key: names, plan: Arc::clone(&plan), places };
+        tee.begin(means);
+        let (to_thread, inbox) = mpsc::channel(INBOX);
+        let (outbox, to_tell) = mpsc::channel(OUTBOX);
+        let stats = Arc::new(Stats::default());
+        let (author, _) = fleet.node_author();
+        let desk = Desk {
+            learner: Learner::new(Detectors::default(), sizes, random_u64()),
+            docket: Docket::default(),
+            peers: Peers::new(format!("{}/{}", author.site, author.node)),
+            answers: Answers::new(Arc::clone(&plan), tables),
+            tee: Arc::clone(tee),
+            fleet: fleet.clone(),
+            lanes: lanes.clone(),
+            clock: Arc::clone(clock),
+            names: fleet.names_incidents(),
+            inbox,
+            outbox,
+            stats: Arc::clone(&stats),
+            stopping,
+            latest: Latest::default(),
+            tuned: Detection::default(),
+            second: 0,
+            has_others: false,
+        };
+        let thread = std::thread::Builder::new().name("phalanx-learn".into()).spawn(move || desk.run());
+        let thread = thread.context("cannot start the learner's thread")?.thread().clone();
+        tasks.spawn(hear(fleet.clone(), to_thread.clone(), Arc::clone(&stats)));
+        tasks.spawn(tell(fleet.clone(), to_tell));
+        Ok(Self { inbox: to_thread, stats, tee: Arc::clone(tee), plan, thread })
+    }
+
+    /// How it is doing.
+    pub(crate) fn status(&self) -> LearningStatus {
+        let stats = &self.stats;
+        let read = |count: &std::sync::atomic::AtomicU64| count.load(Ordering::Relaxed);
+        LearningStatus {
+            mode: mode(self.plan.load().detection.mode).to_owned(),
+            events: read(&stats.events),
+            events_dropped: self.tee.dropped(),
+            actors: read(&stats.actors),
+            bytes: read(&stats.bytes),
+            peers_heard: read(&stats.peers_heard),
+            refused: read(&stats.impossible) + read(&stats.unheard),
+            signals: read(&stats.signals),
+            incidents_open: read(&stats.incidents_open),
+            named_by: stats.named_by.lock().clone(),
+        }
+    }
+
+    /// The same for metrics.
+    pub(crate) fn counts(&self) -> LearningCounts {
+        let status = self.status();
+        LearningCounts {
+            events: status.events,
+            events_dropped: status.events_dropped,
+            refused: status.refused,
+            signals: status.signals,
+            proposals: self.stats.proposals.load(Ordering::Relaxed),
+            actors: status.actors,
+            peers_heard: status.peers_heard,
+            incidents_open: status.incidents_open,
+        }
+    }
+
+    /// For operators.
+    pub(crate) fn port(&self) -> IncidentsPort {
+        let (list, show, rule) = (self.clone(), self.clone(), self.clone());
+        IncidentsPort {
+            list: Box::new(move |()| list.clone().ask(Inbox::List).boxed()),
+            show: Box::new(move |id| {
+                let asked = show.clone().ask(move |to| Inbox::Show(id, to));
+                asked.map(Option::flatten).boxed()
+            }),
+            rule: Box::new(move |ruling| {
+                let asked = rule.clone().ask(move |to| Inbox::Rule(ruling, to));
+                asked.map(|heard| heard.is_some()).boxed()
+            }),
+        }
+    }
+
+    async fn ask<A>(self, question: impl FnOnce(oneshot::Sender<A>) -> Inbox) -> Option<A> {
+        let (to, answer) = oneshot::channel();
+        self.inbox.send(question(to)).await.ok()?;
+        self.thread.unpark();
+        answer.await.ok()
+    }
+}
+
+/// Hands on what other nodes tell, until the node stops.
+async fn hear(fleet: FleetHandle, to: mpsc::Sender<Inbox>, stats: Arc<Stats>) {
+    let mut told = fleet.learned();
+    loop {
+        let message = told.next().await;
+        match to.try_send(Inbox::Told(message)) {
+            Ok(()) => {}
+            Err(mpsc::error::TrySendError::Full(_)) => _ = stats.unheard.fetch_add(1, Ordering::Relaxed),
+            Err(mpsc::error::TrySendError::Closed(_)) => return,
+        }
+    }
+}
+
+async fn tell(fleet: FleetHandle, mut to_tell: mpsc::Receiver<(LearnedKind, Vec<u8>)>) {
+    while let Some((kind, message)) = to_tell.recv().await {
+        if let Err(error) = fleet.tell_learned(kind, &message).await {
+            tracing::debug!(%error, "what was learned could not be told");
+        }
+    }
+}
+
+/// The detectors' thresholds, where policy says others than they have.
+fn thresholds(policy: &Detection) -> Detectors {
+    let mut of = Detectors::default();
+    for (threshold, written) in [
+        (&mut of.stuffing, &policy.stuffing),
+        (&mut of.spraying, &policy.spraying),
+        (&mut of.enumeration, &policy.enumeration),
+        (&mut of.walk, &policy.walk),
+        (&mut of.scanning, &policy.scanning),
+        (&mut of.scraping, &policy.scraping),
+        (&mut of.carding, &policy.carding),
+        (&mut of.exploiting, &policy.exploiting),
+    ] {
+        *threshold = changed(*threshold, written);
+    }
+    // Whoever says from where on something is an attack means it for what goes fast, too.
+    for (fast, written, of) in [
+        (&mut of.spraying_fast, &policy.spraying, of.spraying),
+        (&mut of.enumeration_fast, &policy.enumeration, of.enumeration),
+        (&mut of.walk_fast, &policy.walk, of.walk),
+        (&mut of.scanning_slow, &policy.scanning, of.scanning),
+    ] {
+        if *written != DetectionThreshold::default() {
+            *fast = of;
+        }
+    }
+    of.stuffing_failed_percent = policy.stuffing_failed_percent.unwrap_or(of.stuffing_failed_percent);
+    of.flood_requests = policy.flood_requests.unwrap_or(of.flood_requests);
+    of.peer_percent = policy.peer_percent.unwrap_or(of.peer_percent);
+    of
+}
+
+fn changed(own: Threshold, written: &DetectionThreshold) -> Threshold {
+    let window_s = written.window_ms.and_then(|ms| u32::try_from(ms / 1_000).ok());
+    let events = written.events.unwrap_or(own.events);
+    Threshold {
+        window_s: window_s.unwrap_or(own.window_s),
+        events,
+        // Fewer events than the detector's own cannot be about as many things as it asks for.
+        different: written.different.unwrap_or(own.different).min(events),
+    }
+}
+
+fn mode(mode: DetectionMode) -> &'static str {
+    match mode {
+        DetectionMode::Off => "off",
+        DetectionMode::Observe => "observe",
+        DetectionMode::Act => "act",
+    }
+}
+
+/// What a node remembers, some 22 MB of actors when all places are taken; they are made as they are needed.
+const SIZES: Sizes = Sizes { actors: ACTORS, series: 16_384, routes: 1_024 };
+/// As many as a node of ordinary size meets in an hour.
+pub(crate) const ACTORS: usize = 350_000;
+/// Messages that wait for the thread.
+const INBOX: usize = 1_024;
+const OUTBOX: usize = 256;

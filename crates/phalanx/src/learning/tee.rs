@@ -1,0 +1,144 @@
+//! Requests on their way from the recorder to the learner: small, without a name or a path, and dropped where the learner is behind.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use parking_lot::{Mutex, RwLock};
+use phalanx_edge::{EdgePlan, Places};
+use phalanx_learn::event::Known;
+use phalanx_learn::{Event, NameKey};
+use phalanx_model::{AccessEvent, Action, Confidence, Reason, RequestId, Signal, Swap};
+use phalanx_policy::DetectionMode;
+use phalanx_record::Watch;
+
+/// Between the recorder's thread and the learner's.
+#[derive(Default)]
+pub(crate) struct Tee {
+    /// What is needed to read a request; not there until the node's parts are.
+    means: OnceLock<Means>,
+    queue: Mutex<Vec<Seen>>,
+    names: RwLock<HashMap<u64, String>>,
+    dropped: AtomicU64,
+}
+
+/// A request, as it is learned from.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Seen {
+    pub(super) event: Event,
+    pub(super) request: RequestId,
+}
+
+pub(super) struct Means {
+    pub(super) key: NameKey,
+    pub(super) plan: Arc<Swap<EdgePlan>>,
+    pub(super) places: Arc<Swap<Places>>,
+}
+
+impl Tee {
+    /// What the recorder shows requests to.
+    pub(crate) fn watch(self: &Arc<Self>) -> Watch {
+        let tee = Arc::clone(self);
+        Arc::new(move |access, signals| tee.take(access, signals))
+    }
+
+    pub(super) fn begin(&self, means: Means) {
+        let _ = self.means.set(means);
+    }
+
+    /// Requests that came since.
+    pub(super) fn drain(&self, into: &mut Vec<Seen>) {
+        into.clear();
+        // Swapped, so that the recorder goes on with room that was there before.
+        std::mem::swap(into, &mut self.queue.lock());
+    }
+
+    /// Requests that nothing was learned from.
+    pub(super) fn dropped(&self) -> u64 {
+        self.dropped.load(Ordering::Relaxed)
+    }
+
+    /// What a hash stands for, as far as this node has met it.
+    pub(super) fn name(&self, hash: u64) -> Option<String> {
+        self.names.read().get(&hash).cloned()
+    }
+
+    fn take(&self, access: &AccessEvent, signals: &[Signal]) {
+        let Some(means) = self.means.get() else { return };
+        if means.plan.load().detection.mode == DetectionMode::Off {
+            return;
+        }
+        let event = means.read(access, signals);
+        {
+            let mut queue = self.queue.lock();
+            if queue.len() >= QUEUE_MAX {
+                self.dropped.fetch_add(1, Ordering::Relaxed);
+                return;
+            }
+            queue.push(Seen { event, request: access.id });
+        }
+        self.remember(&event, access);
+    }
+
+    /// Names of routes are policy's, and those of software have the form of a JA4: nothing here is a stranger's text.
+    fn remember(&self, event: &Event, access: &AccessEvent) {
+        let is_known = |hash: &u64| self.names.read().contains_key(hash);
+        if !is_known(&event.route) {
+            let route = access.route.as_deref().map(|route| format!("/{route}")).unwrap_or_default();
+            self.put_name(event.route, || format!("{}{route}", access.app));
+        }
+        if let (Some(software), Some(ja4)) = (event.software, &access.ja4)
+            && !is_known(&software)
+        {
+            self.put_name(software, || ja4.to_string());
+        }
+    }
+
+    fn put_name(&self, hash: u64, name: impl FnOnce() -> String) {
+        let mut names = self.names.write();
+        if names.len() < NAMES_MAX {
+            names.insert(hash, name());
+        }
+    }
+}
+
+impl Means {
+    fn read(&self, access: &AccessEvent, signals: &[Signal]) -> Event {
+        let place = self.places.load().of(access.client);
+        let known = Known {
+            asn: place.asn,
+            attack: attack(access, signals),
+            exempt: self.is_exempt(access.client),
+            ..Known::default()
+        };
+        let mut event = Event::of(access, &known, &self.key);
+        if is_own_refusal(access) {
+            // What we refuse because of an order, a limit or a fault says nothing about what is there.
+            event.status = 0;
+        }
+        event
+    }
+
+    fn is_exempt(&self, ip: IpAddr) -> bool {
+        self.plan.load().decide.is_exempt(ip)
+    }
+}
+
+/// How sure it is that a refused request was an attack.
+fn attack(access: &AccessEvent, signals: &[Signal]) -> Option<Confidence> {
+    let by_rule = matches!(access.verdict.reason, Reason::Rule { .. });
+    let confidences = signals.iter().filter_map(|signal| signal.rule.class.confidence());
+    confidences.max().filter(|_| by_rule && access.verdict.action == Action::Deny)
+}
+
+fn is_own_refusal(access: &AccessEvent) -> bool {
+    let refused = access.verdict.action != Action::Allow && access.verdict.action != Action::Observe;
+    let by_us = !matches!(access.verdict.reason, Reason::Rule { .. } | Reason::Network);
+    refused && by_us
+}
+
+/// Requests that wait for the learner, some 200 bytes each: a twentieth of a second of more than a node serves.
+const QUEUE_MAX: usize = 16_384;
+/// Names that are remembered for those who read incidents.
+const NAMES_MAX: usize = 2_048;

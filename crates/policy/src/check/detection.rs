@@ -1,0 +1,62 @@
+//! Detection of attacks over many requests.
+
+use super::Check;
+use crate::detection::{Detection, DetectionThreshold};
+use crate::raw::detection::{RawDetection, RawThreshold};
+use crate::toml_text::At;
+
+impl Check<'_> {
+    pub(super) fn detection(&mut self, raw: &RawDetection) -> Detection {
+        let of = &raw.stuffing;
+        let stuffing = RawThreshold {
+            window: of.window.clone(),
+            events: of.events.clone(),
+            different: of.different.clone(),
+        };
+        Detection {
+            mode: raw.mode.unwrap_or_default(),
+            stuffing: self.threshold(&stuffing),
+            stuffing_failed_percent: self.number("failed_percent", of.failed_percent.as_ref(), 1, 100),
+            spraying: self.threshold(&raw.spraying),
+            enumeration: self.threshold(&raw.enumeration),
+            walk: self.threshold(&raw.walk),
+            scanning: self.threshold(&raw.scanning),
+            scraping: self.threshold(&raw.scraping),
+            carding: self.threshold(&raw.carding),
+            exploiting: self.threshold(&raw.exploiting),
+            flood_requests: self.number("flood_requests", raw.flood_requests.as_ref(), 1, EVENTS_MAX),
+            peer_percent: self.number("peer_percent", raw.peer_percent.as_ref(), 0, PEER_PERCENT_MAX),
+        }
+    }
+
+    fn threshold(&mut self, raw: &RawThreshold) -> DetectionThreshold {
+        let window =
+            raw.window.as_ref().map(|window| self.duration(Some(window), WINDOW_MIN_MS, &WINDOWS_MS));
+        let threshold = DetectionThreshold {
+            window_ms: window,
+            events: self.number("events", raw.events.as_ref(), 2, EVENTS_MAX),
+            different: self.number("different", raw.different.as_ref(), 1, DIFFERENT_MAX),
+        };
+        if let (Some(events), Some(different), Some(written)) =
+            (threshold.events, threshold.different, &raw.different)
+            && different > events
+        {
+            let message = format!("{events} events cannot be about {different} different things");
+            self.error(&written.span, message);
+        }
+        threshold
+    }
+
+    fn number(&mut self, name: &str, raw: Option<&At<u64>>, least: u64, most: u64) -> Option<u64> {
+        raw.map(|raw| self.within(name, Some(raw), least..=most, least))
+    }
+}
+
+/// Counts are kept in buckets of ten seconds, for ten minutes.
+const WINDOW_MIN_MS: u64 = 10_000;
+const WINDOWS_MS: std::ops::RangeInclusive<u64> = WINDOW_MIN_MS..=600_000;
+const EVENTS_MAX: u64 = 1_000_000;
+/// Different things are told apart up to this.
+const DIFFERENT_MAX: u64 = 1_000;
+/// With 50 two other nodes alone could reach a threshold.
+const PEER_PERCENT_MAX: u64 = 49;
