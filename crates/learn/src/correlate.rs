@@ -215,7 +215,11 @@ impl Correlator {
     pub fn met(&mut self, id: u64, event: &Event) {
         if let Some(incident) = self.open.get_mut(&id) {
             incident.changed_ms = incident.changed_ms.max(event.at_ms);
-            self.link(id, Link::of_subject(Subject::address(event.ip), false), event.at_ms);
+            let address = Link::of_subject(Subject::address(event.ip), false);
+            // One that is known to be shared stays so.
+            if incident.entities.get(&address.entity).is_none_or(|(weight, _)| *weight >= JOIN) {
+                self.link(id, address, event.at_ms);
+            }
         }
     }
 

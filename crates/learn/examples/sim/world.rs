@@ -43,7 +43,7 @@ pub(crate) struct Settings {
 pub(crate) fn play(settings: &Settings) -> Option<Report> {
     let plan = plan(&settings.scenario, settings.seed, settings.nodes, settings.attack)?;
     let mut world = World::new(settings, plan);
-    world.learn_history(settings.seed);
+    world.learn_history(settings);
     (0..world.plan.seconds).for_each(|second| world.second(second));
     Some(world.end())
 }
@@ -100,7 +100,12 @@ impl World {
             let detectors = Detectors { flood_requests, ..Detectors::default() };
             Learner::new(detectors, sizes, mix(settings.seed ^ node << 32))
         };
-        let per_hour = if plan.calendar.is_week { 140 } else { 3_600 } * settings.honest / 100;
+        let per_hour = match (plan.calendar.is_week, plan.history_h) {
+            (true, _) => 140,
+            (_, 1..) => HISTORY_PER_HOUR,
+            _ => 3_600,
+        } * settings.honest
+            / 100;
         Self {
             sharing: settings.sharing,
             tells: settings.tells,
@@ -128,9 +133,10 @@ impl World {
     }
 
     /// Nodes learn what is usual from what was kept of the days before.
-    fn learn_history(&mut self, seed: u64) {
+    fn learn_history(&mut self, settings: &Settings) {
         let hours = self.plan.history_h;
-        let mut people = People::new(mix(seed), 1_200, Calendar::default());
+        let mut people =
+            People::new(mix(settings.seed), HISTORY_PER_HOUR * settings.honest / 100, Calendar::default());
         let mut requests = Vec::new();
         for second in 0..hours * 3_600 {
             people.second(second, self.learners.len(), &mut requests);
@@ -485,6 +491,8 @@ fn ratio(part: u64, all: u64) -> f64 {
     if all == 0 { 0.0 } else { part as f64 / all as f64 }
 }
 
+/// Sessions in an hour where days of history are learned from before.
+const HISTORY_PER_HOUR: u64 = 1_200;
 /// Findings about different subjects that make an incident one whose actors are challenged wherever they come from.
 const FINDINGS_SURE: usize = 3;
 const ORDER_MS: u64 = 600_000;

@@ -35,6 +35,7 @@ impl Learner {
             && self.people(key.subject) >= PEOPLE_LEAST
             && !event.is_some_and(|event| self.is_its_own_doing(event, OWN_DOING_LEAST));
         let confidence = if is_shared { Confidence::Medium.min(case.confidence) } else { case.confidence };
+        let is_crowded = event.is_some_and(|event| self.people(Subject::address(event.ip)) >= PEOPLE_LEAST);
         let series = self.series.peek_mut(key.hash())?;
         // A claim that did not count yet is told once more when it does, and not each time that it is claimed again.
         let is_again = series.told.is_some_and(|(last_ms, last_count, was_decisive)| {
@@ -62,9 +63,19 @@ impl Learner {
         };
         let from = bucket(now_ms).saturating_sub(6);
         let addresses = series.own.from.hashes(from).take(ADDRESSES_LINKED);
+        // An address that people share is not the attacker: it joins nothing alone, and an incident does not cover it.
+        if let Some(event) = event.filter(|_| is_crowded) {
+            let address = Entity::of(Subject::address(event.ip));
+            let own = links.iter_mut().filter(|link| link.entity == address);
+            own.for_each(|link| link.weight = link.weight.min(SHARED_ADDRESS));
+        }
         // Of software that everybody has, the addresses are everybody's.
         let is_popular = key.subject.kind == SubjectKind::Software && !is_rare;
-        if !is_popular && !matches!(case.detector, Detector::Outage | Detector::Flood) {
+        if event.is_some()
+            && !is_popular
+            && !is_crowded
+            && !matches!(case.detector, Detector::Outage | Detector::Flood)
+        {
             links.extend(addresses.map(|hash| Link { entity: Entity::address_hash(hash), weight: 0.6 }));
         }
         Some(Signal {
@@ -343,6 +354,8 @@ fn all_requests() -> SeriesKey {
     SeriesKey { subject: Subject::new(SubjectKind::App, 0), feature: Feature::Requests }
 }
 
+/// What an address that people share says of who did it.
+const SHARED_ADDRESS: f32 = 0.4;
 /// A signal that says no more than the last one is told again after this time.
 const TELL_AGAIN_MS: u64 = 60_000;
 const ADDRESSES_LINKED: usize = 16;
