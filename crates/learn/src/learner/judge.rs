@@ -71,7 +71,8 @@ impl Learner {
         }
         // Of software that everybody has, the addresses are everybody's.
         let is_popular = key.subject.kind == SubjectKind::Software && !is_rare;
-        if event.is_some()
+        let is_told = event.is_some() || key.subject.kind == SubjectKind::Software;
+        if is_told
             && !is_popular
             && !is_crowded
             && !matches!(case.detector, Detector::Outage | Detector::Flood)
