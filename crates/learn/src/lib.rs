@@ -1,7 +1,7 @@
 //! What becomes of events: signals about who does what, and incidents that belong together.
 //!
 //! ```text
-//! Event -> profiles, evidence -> detectors -> Signal -> Correlator -> Incident
+//! Event -> profiles, evidence, what is usual -> detectors -> Signal -> Correlator -> Incident
 //!                   |  ^
 //!           Summary v  |  of other nodes
 //! ```
@@ -10,7 +10,8 @@
 //! theirs (`docs/adr/0030`). Learning runs on the stream of events, beside requests: no request waits for it.
 //!
 //! Memory, with default sizes: profiles of actors 56 bytes each, 90 MB for a million, 16,384 series of evidence of some 300 bytes (at most 2 KiB, and
-//! 1 KiB for each peer that told of one), 1,024 routes' sizes. When something has no room, what was seen least lately makes it.
+//! 1 KiB for each peer that told of one), 1,024 routes' sizes, 10 MB for
+//! what is usual (`docs/adr/0033`). When something has no room, what was seen least lately makes it.
 //!
 //! INVARIANT: no input or output, no clock, no thread. Equal events in equal order give equal results.
 

@@ -381,8 +381,18 @@ impl Learner {
         if last_s > seen.at_s {
             return;
         }
-        if profile.software != 0 && (profile.software != seen.software && profile.network != seen.network) {
+        let is_account = seen.subject.kind == SubjectKind::Account;
+        if is_account && profile.software != seen.software {
+            profile.previous = profile.software;
+        }
+        if !is_account
+            && profile.software != 0
+            && (profile.software != seen.software && profile.network != seen.network)
+        {
             profile.previous = profile.identity();
+        }
+        if is_account && profile.told_s == 0 {
+            profile.told_s = seen.at_s;
         }
         (profile.software, profile.network, profile.is_heard) = (seen.software, seen.network, true);
         if seen.place.is_some() {
