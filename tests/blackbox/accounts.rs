@@ -33,7 +33,8 @@ impl Shop {
         let (app, url) = shop()?;
         let folder = tempfile::tempdir().unwrap();
         let log = folder.path().join("access.log");
-        let node = Node::up_in(&folder.path().join("state"), &url, &["--access-log", log.to_str().unwrap()]);
+        let args = ["--access-log", log.to_str().unwrap(), "--trust-forwarded", "127.0.0.1/32"];
+        let node = Node::up_in(&folder.path().join("state"), &url, &args);
         Some(Self { node, _app: app, folder })
     }
 
@@ -85,6 +86,16 @@ fn a_nodes_events_say_who_logged_in_and_how_that_ended() {
     assert_eq!((&seen["account"], &seen["session"]), (&passed["account"], &passed["session"]), "{line}");
     assert!(!line.contains(cookie.split_once('=').unwrap().1), "{line}");
 
+    // An operator's order about the session holds for who shows it, and for nobody else.
+    let hash = seen["session"].as_str().unwrap();
+    shop.node.cli_json(&["decision", "add", "--session", hash, "--for", "1h", "--reason", "stolen"]);
+    let as_visitor = |cookie: &str| {
+        let fields = [("X-Forwarded-For", "203.0.113.9"), ("Cookie", cookie)];
+        shop.node.get_as("/account", &fields).status
+    };
+    until("the session is refused", || as_visitor(&cookie) == 403);
+    assert_eq!(as_visitor("shop_session=another"), 302);
+
     let json = r#"{"user":{"email":"bob@shop.test","password":"no"}}"#;
     let refused = shop.post("/api/login", "application/json", json);
     let (failed, _) = shop.logged(&refused);
@@ -93,6 +104,26 @@ fn a_nodes_events_say_who_logged_in_and_how_that_ended() {
     let asked = shop.form("/forgot", "email=bob%40shop.test");
     assert_eq!(shop.logged(&asked).0["step"], "lookup");
     assert_eq!(shop.logged(&asked).0["account"], failed["account"]);
+}
+
+#[test]
+fn passwords_tried_at_a_real_login_become_an_incident_without_a_name() {
+    let Some(shop) = Shop::open() else { return };
+    for number in 0..16 {
+        let fields =
+            [("Content-Type", "application/x-www-form-urlencoded"), ("X-Forwarded-For", "203.0.113.66")];
+        let body = format!("email=victim{number}%40shop.test&password=Summer2026");
+        let reply = request(shop.node.listen, "POST", "/login", &fields, body.as_bytes());
+        assert_eq!(reply.status, 200);
+    }
+    let mut shown = String::new();
+    until("the attack and who does it are named", || {
+        let incidents = shop.node.cli_json(&["incidents"]);
+        let Some(id) = incidents[0]["id"].as_str() else { return false };
+        shown = String::from_utf8(shop.node.cli(&["incident", "show", id]).stdout).unwrap();
+        ["credential-stuffing", "password-spraying", "203.0.113.66"].iter().all(|word| shown.contains(word))
+    });
+    assert!(!shown.contains("victim") && !shown.contains("Summer"), "{shown}");
 }
 
 #[test]

@@ -250,3 +250,36 @@ fn what_is_not_carried_is_listed_with_its_line() {
     let gone = phalanx(&["import", "nginx", "/nowhere/nginx.conf"]).output().unwrap();
     assert!(!gone.status.success() && String::from_utf8_lossy(&gone.stderr).contains("/nowhere/nginx.conf"));
 }
+
+#[test]
+fn connections_that_haproxy_carries_as_they_are_are_carried_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("haproxy.cfg");
+    let config = "defaults\n  timeout client 30s\n  timeout connect 5s\nlisten db\n  mode tcp\n  bind 127.0.0.1:5432\n  balance leastconn\n  \
+        server one 127.0.0.1:6001 check weight 3\n  server two 127.0.0.1:6002 check backup\nfrontend mail\n  mode tcp\n  bind 127.0.0.1:2500\n  \
+        bind 127.0.0.1:4650 ssl crt x.pem\n  default_backend m\nbackend m\n  mode tcp\n  timeout tunnel 1h\n  server s 127.0.0.1:2525 send-proxy-v2\n";
+    std::fs::write(&file, config).unwrap();
+    let out = folder.path().join("out");
+    let output = phalanx(&["import", "haproxy"]).arg(&file).arg("--out").arg(&out).output().unwrap();
+    let listed = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        output.status.success() && listed.contains("haproxy.cfg:13: `bind 127.0.0.1:4650 ssl"),
+        "{listed}"
+    );
+    let read = |name: &str| std::fs::read_to_string(out.join(name)).unwrap();
+    let (settings, policy) = (read("phalanx.toml"), read("policy.toml"));
+    for part in
+        ["address = \"127.0.0.1:5432\"\napp = \"db\"\nidle = \"30s\"", "app = \"mail\"\nidle = \"1h\""]
+    {
+        assert!(settings.contains(part), "{settings}");
+    }
+    for part in [
+        "tcp = true\nbalance = \"least_requests\"",
+        "url = \"tcp://127.0.0.1:6001\"\nweight = 3",
+        "proxy_protocol = \"v2\"\ntcp = true",
+    ] {
+        assert!(policy.contains(part), "{policy}");
+    }
+    let checked = phalanx(&["check", "-c"]).arg(out.join("phalanx.toml")).output().unwrap();
+    assert!(checked.status.success(), "{}", String::from_utf8_lossy(&checked.stderr));
+}

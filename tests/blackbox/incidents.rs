@@ -11,6 +11,11 @@ use crate::support::*;
 
 /// An app that has no pages.
 fn no_pages() -> String {
+    app("404 Not Found")
+}
+
+/// An app that answers all in one way.
+fn app(status: &'static str) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     std::thread::spawn(move || {
@@ -20,8 +25,8 @@ fn no_pages() -> String {
                 let mut line = String::new();
                 while reader.read_line(&mut line).unwrap_or(0) > 0 {
                     if line == "\r\n" {
-                        let reply = b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n";
-                        if reader.get_mut().write_all(reply).is_err() {
+                        let reply = format!("HTTP/1.1 {status}\r\nContent-Length: 0\r\n\r\n");
+                        if reader.get_mut().write_all(reply.as_bytes()).is_err() {
                             return;
                         }
                     }
@@ -54,10 +59,12 @@ fn start(folder: &Path, upstream: &str, site: &str, nats: Option<&str>, detectio
 const SITES: [&str; 3] = ["fra", "iad", "syd"];
 
 fn fleet(folder: &Path, nats: &Nats, detection: &str) -> Vec<Node> {
-    let app = no_pages();
+    fleet_before(&no_pages(), folder, nats, detection)
+}
+
+fn fleet_before(app: &str, folder: &Path, nats: &Nats, detection: &str) -> Vec<Node> {
     let url = nats.url();
-    let nodes: Vec<Node> =
-        SITES.iter().map(|site| start(folder, &app, site, Some(&url), detection)).collect();
+    let nodes: Vec<Node> = SITES.iter().map(|site| start(folder, app, site, Some(&url), detection)).collect();
     for node in &nodes {
         until("all members are heard", || {
             let status = node.cli_json(&["status"]);
@@ -138,6 +145,29 @@ fn a_scan_too_thin_for_each_node_is_one_incident_that_names_all_and_outlives_who
             let one = incident_of(node, &SITES);
             one["id"] == id.as_str() && one["changed_at_ms"].as_u64() > seen[0]["changed_at_ms"].as_u64()
         });
+    }
+}
+
+#[test]
+fn a_few_failed_logins_at_each_node_are_one_incident_of_stolen_passwords() {
+    let Some(nats) = Nats::start() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let nodes = fleet_before(&app("401 Unauthorized"), folder.path(), &nats, "");
+    for round in 0..4 {
+        for (place, node) in nodes.iter().enumerate() {
+            // Each from another network, with another password of another account.
+            let client = format!("203.0.{}.7", 10 * round + place);
+            let fields =
+                [("X-Forwarded-For", client.as_str()), ("Content-Type", "application/x-www-form-urlencoded")];
+            let body = format!("username=user{round}{place}&password=secret{round}{place}");
+            let reply = request(node.listen, "POST", "/login", &fields, body.as_bytes());
+            assert_eq!(reply.status, 401);
+        }
+    }
+    for node in &nodes {
+        let incident = incident_of(node, &SITES);
+        assert_eq!(incident["detectors"], serde_json::json!(["credential-stuffing"]), "{incident}");
+        assert_eq!(incident["stage"], "credential-access");
     }
 }
 

@@ -21,6 +21,8 @@ mod acme_again;
 mod beside;
 #[cfg(test)]
 mod beside_cases;
+#[cfg(test)]
+mod challenges;
 mod cli;
 #[cfg(test)]
 mod client_certificates;

@@ -78,6 +78,9 @@ pub(crate) fn test() -> anyhow::Result<ExitCode> {
     browser_step(&mut steps, "HTTPS and compressed pages, in Chromium", &[CHROMIUM], || {
         must(node("tests/browser/tls.mjs").arg(place::built("debug", "phalanx")))
     });
+    browser_step(&mut steps, "a challenge and its page, in Chromium", &[CHROMIUM], || {
+        must(node("tests/browser/challenge.mjs").arg(place::built("debug", "phalanx")))
+    });
     steps.run("requests on which two servers could disagree", || {
         let run = Path::new("tests/framing/run.py");
         must(

@@ -24,6 +24,8 @@ export function reasonLine(reason: Reason): string {
       return 'The address is on the allow-list';
     case 'network':
       return 'The network of the client may not ask there';
+    case 'challenge':
+      return 'Clients are challenged there first';
     case 'rule':
       return `Rule ${reason.rule ?? '?'} matched`;
     case 'decision':

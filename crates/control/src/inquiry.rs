@@ -150,6 +150,7 @@ fn reason(reason: &Reason) -> String {
         Reason::Clean => "nothing spoke against it".into(),
         Reason::AllowListed => "allow-listed".into(),
         Reason::Network => "network".into(),
+        Reason::Challenge => "challenge".into(),
         Reason::Rule { rule } => format!("rule {rule}"),
         Reason::Decision { decision } => format!("decision {} of {}", decision.id, decision.author),
         Reason::Framing { .. } => "framing".into(),

@@ -119,12 +119,15 @@ pub type StatusPort = Box<dyn Fn() -> NodeStatus + Send + Sync>;
 /// Asks the node's learner about incidents. Each comes with the ids that it is known by. Nothing is answered while the learner does not run.
 pub struct IncidentsPort {
     /// All that are known, open ones first, the newest first.
-    pub list: Ask<(), Option<Vec<(IncidentRow, Vec<u64>)>>>,
+    pub list: Ask<(), Option<Vec<WithIds<IncidentRow>>>>,
     /// One by its id.
-    pub show: Ask<u64, Option<(Incident, Vec<u64>)>>,
+    pub show: Ask<u64, Option<WithIds<Incident>>>,
     /// Rules as an operator, for all nodes; says whether that was heard.
     pub rule: Ask<Ruling, bool>,
 }
+
+/// What is known of an incident, and all ids that it is known by.
+pub type WithIds<T> = (T, Vec<u64>);
 
 /// A question to the learner.
 pub type Ask<Q, A> = Box<dyn Fn(Q) -> BoxFuture<'static, A> + Send + Sync>;

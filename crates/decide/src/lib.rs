@@ -17,12 +17,19 @@ mod table;
 
 pub mod rate;
 
+pub mod challenge;
+pub mod crawler;
+pub mod throttle;
+
 pub mod provenance;
 pub mod verdict;
 
 pub use arrivals::{Arrival, Arrivals};
+pub use challenge::{ChallengeRules, Challenges, Hardship, PassUsed};
+pub use crawler::{Claimed, Claims, Crawler, Looked};
 pub use good::{GoodActor, GoodTraffic};
 pub use plan::{DecidePlan, Mode, OnError, StrikeRules};
 pub use provenance::Provenance;
 pub use strikes::{Denial, StrikeOutcome, StrikeTable, StruckActor, strike};
+pub use throttle::{Slowed, ThrottleRules, Throttled};
 pub use verdict::{Finding, on_findings, standing};

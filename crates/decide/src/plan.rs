@@ -1,8 +1,11 @@
 //! The part of the plan that verdicts are made by.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use phalanx_model::{PrefixSet, limits};
+
+use crate::{ChallengeRules, Crawler, ThrottleRules};
 
 /// What an app does with a request that its rules refuse.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,6 +60,12 @@ pub struct DecidePlan {
     pub forwarders: PrefixSet,
     /// When strikes become a decision.
     pub strikes: StrikeRules,
+    /// What a challenge asks of a client.
+    pub challenge: ChallengeRules,
+    /// Crawlers that are known.
+    pub crawlers: Arc<[Crawler]>,
+    /// How often whoever is throttled may ask.
+    pub throttle: ThrottleRules,
 }
 
 impl DecidePlan {

@@ -1,7 +1,7 @@
-//! A bounded table of actors: buckets of a few entries behind striped locks, found by a keyed hash. A full bucket
+//! A bounded table of actors, or of other keys: buckets of a few entries behind striped locks, found by a keyed hash. A full bucket
 //! gives up its stalest entry, first of those that only remember, so that the table never grows and no stranger can aim at another's entry.
 
-use std::hash::BuildHasher;
+use std::hash::{BuildHasher, Hash};
 use std::net::IpAddr;
 
 use foldhash::quality::RandomState;
@@ -18,18 +18,38 @@ pub(crate) trait Entry: Default {
     }
 }
 
+/// What an entry is found by.
+pub(crate) trait Key: Copy + Eq + Hash {
+    /// The network that it is one of many addresses of, all of which one customer has.
+    fn network(self) -> Option<u128> {
+        None
+    }
+}
+
+impl Key for IpAddr {
+    fn network(self) -> Option<u128> {
+        match self {
+            Self::V4(_) => None,
+            Self::V6(ip) => Some(ip.to_bits() >> 80),
+        }
+    }
+}
+
+impl Key for u128 {}
+impl Key for (u128, IpAddr) {}
+
 /// At most [`WAYS`] actors whose hashes agree.
-type Bucket<E> = Mutex<Vec<(IpAddr, E)>>;
+type Bucket<K, E> = Mutex<Vec<(K, E)>>;
 
 /// The table. Memory grows with use up to the capacity and no further.
 #[derive(Debug)]
-pub(crate) struct ActorTable<E> {
-    buckets: Box<[Bucket<E>]>,
+pub(crate) struct ActorTable<E, K = IpAddr> {
+    buckets: Box<[Bucket<K, E>]>,
     hasher: RandomState,
     bounds_networks: bool,
 }
 
-impl<E: Entry> ActorTable<E> {
+impl<E: Entry, K: Key> ActorTable<E, K> {
     /// A table for at most about `capacity` actors, rounded up to a power of two.
     pub(crate) fn with_capacity(capacity: usize) -> Self {
         let buckets = (capacity / WAYS).next_power_of_two().max(1);
@@ -44,7 +64,7 @@ impl<E: Entry> ActorTable<E> {
     }
 
     /// Runs `change` on the actor's entry, a new one if there is none.
-    pub(crate) fn update<R>(&self, actor: IpAddr, change: impl FnOnce(&mut E) -> R) -> Option<R> {
+    pub(crate) fn update<R>(&self, actor: K, change: impl FnOnce(&mut E) -> R) -> Option<R> {
         let mut bucket = self.bucket(actor)?.lock();
         if let Some((_, entry)) = bucket.iter_mut().find(|(key, _)| *key == actor) {
             return Some(change(entry));
@@ -66,13 +86,13 @@ impl<E: Entry> ActorTable<E> {
     }
 
     /// Reads the actor's entry, if there is one.
-    pub(crate) fn read<R>(&self, actor: IpAddr, look: impl FnOnce(&E) -> R) -> Option<R> {
+    pub(crate) fn read<R>(&self, actor: K, look: impl FnOnce(&E) -> R) -> Option<R> {
         let bucket = self.bucket(actor)?.lock();
         bucket.iter().find(|(key, _)| *key == actor).map(|(_, entry)| look(entry))
     }
 
     /// Forgets the actor.
-    pub(crate) fn remove(&self, actor: IpAddr) {
+    pub(crate) fn remove(&self, actor: K) {
         if let Some(bucket) = self.bucket(actor) {
             bucket.lock().retain(|(key, _)| *key != actor);
         }
@@ -84,26 +104,25 @@ impl<E: Entry> ActorTable<E> {
     }
 
     /// Looks at every entry, a bucket at a time.
-    pub(crate) fn for_each(&self, mut look: impl FnMut(IpAddr, &E)) {
+    pub(crate) fn for_each(&self, mut look: impl FnMut(K, &E)) {
         for bucket in &self.buckets {
             bucket.lock().iter().for_each(|(actor, entry)| look(*actor, entry));
         }
     }
 
-    fn bucket(&self, actor: IpAddr) -> Option<&Bucket<E>> {
+    fn bucket(&self, actor: K) -> Option<&Bucket<K, E>> {
         let mask = self.buckets.len() - 1;
         let hash = usize::try_from(self.hash(actor) >> 32).unwrap_or_default();
         self.buckets.get(hash & mask)
     }
 
-    fn hash(&self, actor: IpAddr) -> u64 {
-        match actor {
-            IpAddr::V6(ip) if self.bounds_networks => {
-                let network = self.hasher.hash_one(ip.to_bits() >> 80);
-                let place = (self.hasher.hash_one(ip) >> 32) % BUCKETS_PER_NETWORK;
-                network.wrapping_add(place << 32)
+    fn hash(&self, actor: K) -> u64 {
+        match actor.network().filter(|_| self.bounds_networks) {
+            Some(network) => {
+                let place = (self.hasher.hash_one(actor) >> 32) % BUCKETS_PER_NETWORK;
+                self.hasher.hash_one(network).wrapping_add(place << 32)
             }
-            _ => self.hasher.hash_one(actor),
+            None => self.hasher.hash_one(actor),
         }
     }
 }

@@ -18,8 +18,13 @@ pub fn standing(plan: &DecidePlan, view: &View, who: &Identities, now_ms: u64) -
         DecisionKind::Allow => Some(Verdict::allow(reason()?)),
         _ if plan.is_exempt(who.ip) => None,
         DecisionKind::Ban => Some(Verdict::deny(reason()?, 403)),
-        // Not made by this version; a newer node's milder orders are not ours to harden.
-        DecisionKind::Challenge | DecisionKind::Throttle => None,
+        // Whether the client has passed, or asks too often, the edge knows.
+        DecisionKind::Challenge => {
+            Some(Verdict { action: Action::Challenge, status: 403, ..Verdict::allow(reason()?) })
+        }
+        DecisionKind::Throttle => {
+            Some(Verdict { action: Action::Throttle, status: 429, ..Verdict::allow(reason()?) })
+        }
     }
 }
 
@@ -98,6 +103,17 @@ mod tests {
     fn a_ban_refuses_only_its_actor() {
         assert_eq!(action(DecisionKind::Ban, "192.0.2.1", "192.0.2.1"), Some(Action::Deny));
         assert_eq!(action(DecisionKind::Ban, "192.0.2.1", "192.0.2.2"), None);
+    }
+
+    #[test]
+    fn milder_orders_are_told_as_what_they_are_and_spare_whom_bans_spare() {
+        for (kind, expected) in
+            [(DecisionKind::Challenge, Action::Challenge), (DecisionKind::Throttle, Action::Throttle)]
+        {
+            assert_eq!(action(kind, "192.0.2.1", "192.0.2.1"), Some(expected));
+            assert_eq!(action(kind, "127.0.0.1", "127.0.0.1"), None);
+            assert_eq!(action(kind, "198.51.100.7", "198.51.100.7"), Some(Action::Allow));
+        }
     }
 
     #[test]

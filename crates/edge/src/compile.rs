@@ -6,16 +6,17 @@ use std::sync::Arc;
 
 use hashbrown::HashMap;
 use phalanx_decide::rate::{Pace, Quota, RateKeyPart, RateRule, RateScope};
-use phalanx_decide::{DecidePlan, Mode, OnError, StrikeRules};
+use phalanx_decide::{ChallengeRules, Crawler, DecidePlan, Mode, OnError, StrikeRules, ThrottleRules};
 use phalanx_inspect::{Collections, CompileOptions, Program, Scope};
 use phalanx_model::PrefixSet;
 use phalanx_policy::cdn::{self, Cdn};
+use phalanx_policy::crawler;
 use phalanx_policy::policy;
 use phalanx_policy::seclang::ir::RuleEngine;
 use phalanx_policy::seclang::{LoadOptions, load_dirs_from, load_texts, read_text};
 use phalanx_policy::{
-    AddressFrom, App, Classes, Diagnostic, Files, Networks, Policy, RateAction, RateKey, Route, RuleSource,
-    Server, Upstreams, baseline, route,
+    AddressFrom, App, ChallengeUse, Classes, Diagnostic, Files, Networks, Policy, RateAction, RateKey, Route,
+    RuleSource, Server, Upstreams, baseline, route,
 };
 
 use crate::balance::group::UpstreamGroup;
@@ -97,6 +98,17 @@ impl EdgePlan {
                 first_ban_ms: policy.strikes.first_ban_ms,
                 max_ban_ms: policy.strikes.max_ban_ms,
             },
+            challenge: ChallengeRules {
+                bits: policy.challenge.bits,
+                pass_ms: policy.challenge.pass_ms,
+                by_waiting: policy.challenge.without_scripts,
+            },
+            crawlers: crawlers(files, policy)?,
+            throttle: ThrottleRules::new(
+                policy.throttle.rate.count,
+                policy.throttle.rate.period_ms,
+                policy.throttle.burst,
+            ),
         };
         let mut plan = Self::new(policy.version, decide, apps);
         plan.detection.clone_from(&policy.detection);
@@ -111,6 +123,26 @@ fn cdns(files: Files<'_>, policy: &Policy) -> Result<BTreeMap<String, Cdn>, Vec<
     let text = read_text(files, &name)
         .map_err(|(line, message)| vec![Diagnostic::error(name.as_str(), line, message)])?;
     cdn::read(&name, &text, cdn::built_in())
+}
+
+/// Crawlers that are known: the product's, and those of the policy's own file.
+fn crawlers(files: Files<'_>, policy: &Policy) -> Result<Arc<[Crawler]>, Vec<Diagnostic>> {
+    let known = match &policy.crawlers {
+        None => crawler::built_in().clone(),
+        Some(file) => {
+            let name = file.display().to_string();
+            let text = read_text(files, &name)
+                .map_err(|(line, message)| vec![Diagnostic::error(name.as_str(), line, message)])?;
+            crawler::read(&name, &text, crawler::built_in())?
+        }
+    };
+    let compiled = known.into_iter().map(|(name, known)| Crawler {
+        agents: known.agents,
+        domains: known.domains,
+        networks: prefixes(&known.networks),
+        ..Crawler::new(&name)
+    });
+    Ok(compiled.collect())
 }
 
 /// How the app's forwarders tell their clients' addresses, and who they are where a preset says it.
@@ -146,6 +178,7 @@ fn app_plan(app: &App, programs: &mut Programs<'_>, origins: &mut Origins<'_>) -
         program,
         limits: app_limits(&app.limits),
         networks: networks(&app.networks),
+        challenges: app.challenge == ChallengeUse::Always,
         rates: app.rate_limits.iter().map(|limit| rate_rule(&app.name, limit)).collect(),
         trust_forwarded: prefixes(&app.trust_forwarded),
         client_address: AddressSource::default(),
@@ -184,6 +217,7 @@ fn route_rule(
             program,
             limits: app_limits(&own.limits),
             networks: networks(&own.networks),
+            challenges: own.challenge == ChallengeUse::Always,
             rates: app.rates.clone(),
             trust_forwarded: app.trust_forwarded.clone(),
             client_address: app.client_address.clone(),

@@ -46,6 +46,8 @@ pub(crate) struct Control {
     pub(crate) agent: Cell<Option<u64>>,
     /// How the peer greets, where it came over TLS and is no forwarder: what that greets like says nothing of its clients.
     pub(crate) ja4: Cell<Option<Ja4>>,
+    /// The crawler that the client of this hash says that it is, by its key; 0 for none.
+    pub(crate) claim: Cell<Option<(u64, u64)>>,
     /// Where a client of this connection is, once it was looked up.
     pub(crate) place: Cell<Option<(IpAddr, Place)>>,
     pub(crate) activity: Cell<Activity>,
@@ -68,6 +70,7 @@ impl Control {
             client: Cell::new(client),
             agent: Cell::new(None),
             ja4: Cell::new(None),
+            claim: Cell::new(None),
             place: Cell::new(None),
             activity: Cell::new(Activity::Idle),
             idle_since_ms: Cell::new(u64::MAX),

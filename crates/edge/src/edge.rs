@@ -140,7 +140,9 @@ impl Edge {
         }
         let shared = self.shared;
         let keeper = move || {
-            if let Err(error) = keeper::run(&shared.plan, &shared.settings, &shared.tables, &shared.drain) {
+            if let Err(error) =
+                keeper::run(&shared.plan, &shared.settings, (&shared.tables, &shared.clock), &shared.drain)
+            {
                 tracing::error!(%error, "nobody watches the upstreams");
             }
         };

@@ -11,6 +11,7 @@ use crate::accounts;
 use crate::audit;
 use crate::client::Client;
 use crate::client_address;
+use crate::crawlers;
 use crate::mask::{TEXT_BYTES_MAX, mask_referer, mask_target, text};
 use crate::overload;
 use crate::request::Request;
@@ -23,20 +24,25 @@ pub(crate) fn record(client: &Client, request: &mut Request) {
     finish_inspection(client, request);
     note_attack(client, request);
     note_disbelief(request);
+    crawlers::note_false_claim(request);
     count(&worker.counters, request);
     count_classes(&worker.counters, request);
     trial::note(client, request);
     let total_us = request.count_times(client);
+    if let Some(step) = request.challenge {
+        worker.counters.apps.count_challenge(request.plan.slot(request.app), step);
+    }
     let mut access = Box::new(access_event(client, request, total_us));
     access.audit = audit::detail(client, request);
     let verdict = &access.verdict;
     let found = !request.head.faults.is_empty() || !request.signals.is_empty();
-    let repeats = match &verdict.reason {
-        Reason::RateLimit(excess) => !excess.is_evidence(),
-        // What is shed is many, and says nothing about who asked.
-        Reason::Limit { limit } => limit == overload::SHED,
-        _ => false,
-    };
+    let repeats = request.repeats
+        || match &verdict.reason {
+            Reason::RateLimit(excess) => !excess.is_evidence(),
+            // What is shed is many, and says nothing about who asked.
+            Reason::Limit { limit } => limit == overload::SHED,
+            _ => false,
+        };
     if found || verdict.action != Action::Allow && !repeats {
         let signals = std::mem::take(&mut request.signals);
         let faults = std::mem::take(&mut request.head.faults);
@@ -168,6 +174,7 @@ fn access_event(client: &Client, request: &mut Request, duration_us: u64) -> Acc
         phases: request.phases,
         http_print: client.http_print.clone(),
         balancer: client.proxied.map(|proxied| proxied.by),
+        challenge: request.challenge,
         deed: accounts::deed(client, request),
         audit: None,
     }

@@ -17,14 +17,17 @@ use crate::accounts;
 use crate::acme;
 use crate::ask;
 use crate::audit;
+use crate::challenge;
 use crate::check;
 use crate::client::Client;
 use crate::client_certificate;
 use crate::control::{Activity, Cut};
+use crate::crawlers;
 use crate::events;
 use crate::exchange::{Exchange, Held, count_body, faulty, is_stream};
 use crate::forward::went_in_a_circle;
 use crate::grpc;
+use crate::http1::encode;
 use crate::overload;
 use crate::rates;
 use crate::reply::{Form, Reply};
@@ -128,9 +131,12 @@ fn on_request_head(client: &mut Client, request: &mut Request) -> Result<(), Sto
     client.control.agent.set(Some(request.agent));
     let fault = request.head.faults.first().copied();
     if fault.is_none() {
+        crawlers::look(client, request);
         check_standing(client, request)?;
         check_network(client, request)?;
         overload::check(client, request)?;
+        challenge::check_place(client, request)?;
+        challenge::check_app(client, request)?;
         rates::check(client, request)?;
         client_certificate::check(client, request)?;
     }
@@ -179,10 +185,16 @@ pub(crate) fn check_standing(client: &Client, request: &mut Request) -> Result<(
     let Some(verdict) = verdict else {
         return Ok(());
     };
-    let refuses = verdict.refuses();
+    if crawlers::spares(request, &verdict) {
+        return Ok(());
+    }
+    match verdict.action {
+        Action::Challenge | Action::Throttle => return challenge::order(client, request, verdict),
+        Action::Allow | Action::Observe => request.allowed = true,
+        Action::Deny | Action::Tarpit => {}
+    }
     request.verdict = verdict;
-    if !refuses {
-        request.allowed = true;
+    if request.allowed {
         return Ok(());
     }
     if request.app().mode == Mode::Observe {
@@ -399,7 +411,7 @@ fn judge(client: &Client, request: &mut Request) -> Result<(), Stop> {
 
 /// Counts a refusal against its client; the last strike needed makes a proposal.
 fn count_strike(client: &Client, request: &mut Request) {
-    if client.is_for_nobody() {
+    if client.is_for_nobody() || crawlers::is_verified(request) {
         return;
     }
     let shared = &client.worker.shared;
@@ -434,6 +446,7 @@ async fn on_end(client: &mut Client, request: &mut Request, stop: Option<Stop>) 
         Some(Stop::Refused) => Some(Answer::Reply(Reply::REFUSED)),
         Some(Stop::Answered(reply)) => Some(Answer::Reply(reply)),
         Some(Stop::Routed) => Some(Answer::OfRoute),
+        Some(Stop::Challenged) => Some(Answer::OfChallenge),
         Some(Stop::Cut(Cut::Timeout)) if !request.replied => {
             client.control.clear_timeout();
             faulty(request, FramingFault::HeadTimeout);
@@ -481,6 +494,8 @@ enum Answer {
     Reply(Reply),
     /// What the request's route says.
     OfRoute,
+    /// A challenge, or the way back from one.
+    OfChallenge,
 }
 
 /// Writes an answer of our own; false if the client did not take it.
@@ -502,6 +517,9 @@ async fn answer(client: &mut Client, request: &mut Request, own: Answer) -> bool
     if matches!(own, Answer::Reply(Reply { status: 429, .. }) | Answer::OfRoute) {
         fields.extend_from_slice(&request.rate_fields);
     }
+    if matches!(own, Answer::Reply(Reply { status: 405, .. })) {
+        encode::field(&mut fields, b"Allow", b"GET, HEAD");
+    }
     let parts = request.handling().map(|handling| &*handling.parts);
     if let Some(edits) = parts.and_then(|parts| parts.responses.as_ref()) {
         edits.write_own(&mut fields, &said);
@@ -514,6 +532,8 @@ async fn answer(client: &mut Client, request: &mut Request, own: Answer) -> bool
             (reply.status, !form.without_body)
         }
         Answer::OfRoute => act::write(out, request, &said, close, &fields),
+        // Fields of the policy could forbid its script to run.
+        Answer::OfChallenge => challenge::write(out, said.secure, request, (form, close), &id),
     };
     let written = out.len() - before;
     if audits {

@@ -77,6 +77,8 @@ pub struct AppPlan {
     pub limits: AppLimits,
     /// Who may ask; `None`: everybody.
     pub networks: Option<Arc<NetworkSets>>,
+    /// Each of its clients is challenged first.
+    pub challenges: bool,
     /// How often its clients may ask.
     pub rates: Vec<RateRule>,
     /// Peers whose forwarding fields are believed.
@@ -246,6 +248,7 @@ impl AppPlan {
             scope: None,
             limits: AppLimits::default(),
             networks: None,
+            challenges: false,
             rates: Vec::new(),
             trust_forwarded: PrefixSet::default(),
             accounts: Arc::default(),

@@ -86,6 +86,29 @@ impl Reply {
         text: "The request came back to where it had been. Request id:",
         retry_after_s: 0,
     };
+    /// What a client that reads neither pages nor JSON is told of a challenge.
+    pub(crate) const CHALLENGED: Self = Self {
+        status: 403,
+        code: "challenge",
+        title: "Challenge",
+        text: "Clients are challenged here first. Please open the site in a browser. Request id:",
+        retry_after_s: 0,
+    };
+    /// Of what is reserved for the node itself, and where nothing is.
+    pub(crate) const NOTHING_HERE: Self = Self {
+        status: 404,
+        code: "not_found",
+        title: "Nothing here",
+        text: "There is nothing at this address. Request id:",
+        retry_after_s: 0,
+    };
+    pub(crate) const METHOD: Self = Self {
+        status: 405,
+        code: "method_not_allowed",
+        title: "Method not allowed",
+        text: "Only GET is taken at this address. Request id:",
+        retry_after_s: 0,
+    };
     pub(crate) const EXPECTATION: Self = Self {
         status: 417,
         code: "expectation_failed",

@@ -7,13 +7,17 @@ use std::time::Instant;
 use bytes::Bytes;
 use phalanx_inspect::Audit;
 use phalanx_model::counters::Phase;
-use phalanx_model::{FramingFault, HttpVersion, Phases, Reason, RequestHead, RequestId, Signal, Verdict};
+use phalanx_model::{
+    ChallengeStep, FramingFault, HttpVersion, Phases, Reason, RequestHead, RequestId, Signal, Verdict,
+};
 
 use crate::accounts::Attempt;
 use crate::audit::Fields;
+use crate::challenge;
 use crate::client::{Arrived, Client};
 use crate::client_address::{self, Disbelief};
 use crate::client_certificate::is_opened_for;
+use crate::crawlers;
 use crate::http1::FieldKind;
 use crate::http1::fields::{KnownFields, list};
 use crate::plan::{AppPlan, LocalPlan, Met};
@@ -73,6 +77,14 @@ pub(crate) struct Request {
     pub(crate) phases: Phases,
     pub(crate) trace: TraceContext,
     pub(crate) view_revision: u64,
+    /// The crawler that its client says that it is.
+    pub(crate) claim: Option<crawlers::Claim>,
+    /// What it had to do with a challenge.
+    pub(crate) challenge: Option<ChallengeStep>,
+    /// What a challenge, or the answer to one, leads to.
+    pub(crate) outcome: Option<Box<challenge::Outcome>>,
+    /// Others of its client came to the same, and are kept as evidence: this one is in the access log alone.
+    pub(crate) repeats: bool,
     /// Header fields that tell the client what is left of rate limits, as they are sent; empty where none does.
     pub(crate) rate_fields: Vec<u8>,
 }
@@ -131,6 +143,10 @@ impl Request {
             phases: Phases { head_us, ..Phases::default() },
             trace,
             view_revision: worker.shared.view.load().revision,
+            claim: None,
+            challenge: None,
+            outcome: None,
+            repeats: false,
             rate_fields: Vec::new(),
         }
     }

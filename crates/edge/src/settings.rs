@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 
 use phalanx_decide::rate::Pace;
 use phalanx_model::{CheckKind, NameKey, PrefixSet, TraceId, limits};
+use phalanx_trust::PassKeys;
 
 use crate::http1::HeadLimits;
 use crate::tls::Identities;
@@ -45,6 +46,8 @@ pub struct EdgeSettings {
     pub identities: Identities,
     /// What cookies that keep clients with their upstreams are made with; the same on all nodes of a fleet, and unknown to clients.
     pub sticky_key: [u8; 16],
+    /// What challenges and passes are signed with.
+    pub pass_keys: PassKeys,
     /// What names of accounts and sessions are hashed with; the same on all nodes of a fleet, and unknown to all others.
     pub names: NameKey,
     /// What the node calls itself in `Via`: distinct from all others, and nothing about where it is.
@@ -100,6 +103,7 @@ impl EdgeSettings {
             nameservers: Vec::new(),
             identities: Identities::default(),
             sticky_key: random_key(),
+            pass_keys: PassKeys::random(),
             names: NameKey::new(random_key()),
             pseudonym: format!("phalanx-{:016x}", std::hash::RandomState::new().build_hasher().finish()),
         }

@@ -14,6 +14,8 @@ pub(crate) enum Stop {
     Answered(Reply),
     /// Its route answers it.
     Routed,
+    /// It is answered with a challenge, or is the answer to one; the request's outcome says which.
+    Challenged,
     /// The client is gone.
     ClientGone,
     /// The worker ended a wait.

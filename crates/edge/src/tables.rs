@@ -8,10 +8,11 @@ use std::time::Instant;
 use hashbrown::HashMap;
 use parking_lot::Mutex;
 use phalanx_decide::rate::RateTable;
-use phalanx_decide::{Arrivals, GoodTraffic, StrikeTable};
+use phalanx_decide::{Arrivals, Challenges, Claims, GoodTraffic, StrikeTable, Throttled};
 use phalanx_model::net::actor_ip;
 
 use crate::accounts::AccountTables;
+use crate::crawlers::Questions;
 use crate::overload::Pressure;
 use crate::settings::EdgeLimits;
 use crate::trial::TrialCounts;
@@ -33,6 +34,14 @@ pub struct NodeTables {
     pub held: HeldCounts,
     /// Counts of rate limits.
     pub rates: RateCounting,
+    /// How clients fare with challenges.
+    pub challenges: Challenges,
+    /// Who says that it is a crawler, and whether it is.
+    pub claims: Claims,
+    /// Which of these claims are to be looked into.
+    pub questions: Questions,
+    /// Counts of whoever is throttled.
+    pub throttled: Throttled,
     /// How clients fare while a policy is on trial.
     pub trial: TrialCounts,
     /// How short the node runs of what it needs.

@@ -18,6 +18,7 @@ use crate::client::Client;
 use crate::compress::Encoders;
 use crate::connection;
 use crate::control::{Activity, Connections, Control, Cut};
+use crate::crawlers;
 use crate::http2;
 use crate::leaving::{Drain, Leaving};
 use crate::overload;
@@ -219,8 +220,10 @@ impl Worker {
                 return;
             };
             let who = self.identities(&view, control, client, control.agent.get());
-            let banned = standing(&plan.decide, &view, &who, now_ms);
-            if !banned.is_some_and(|verdict| verdict.refuses()) {
+            let standing = standing(&plan.decide, &view, &who, now_ms);
+            let Some(banned) = standing.filter(phalanx_model::Verdict::refuses) else { return };
+            let of_claims = (&*self.shared.tables, &*plan.decide.crawlers);
+            if crawlers::spares_connection(of_claims, control, (client, &banned), now_ms) {
                 return;
             }
             match control.activity.get() {

@@ -117,6 +117,15 @@ impl Incident {
         }
     }
 
+    /// Differs where something is known that was not, beyond how much entities weigh.
+    fn stamp(&self) -> (usize, usize, usize, u64, u64) {
+        let findings = self.findings.values();
+        let told = findings.map(|finding| finding.events.wrapping_add(finding.last_ms));
+        let sum = told.fold(self.changed_ms, u64::wrapping_add);
+        let evidence = self.evidence.last().map_or(0, |id| u64::try_from(id >> 64).unwrap_or_default());
+        (self.findings.len(), self.nodes.len(), self.absorbed.len(), sum, evidence)
+    }
+
     /// A request that shows what happened.
     pub(crate) fn note_evidence(&mut self, request: u128) {
         if self.evidence.contains(&request) {
@@ -270,12 +279,12 @@ impl Correlator {
         self.open.get(&id).or_else(part)
     }
 
-    /// Takes in what another node knows of an incident; says of which of this node's it is part. Merging commutes, associates and
+    /// Takes in what another node knows of an incident; says of which of this node's it is part, and whether that was news. Merging commutes, associates and
     /// repeats without effect, as far as there is room.
     ///
     /// What shows that two incidents are one is stricter than for signals: an actor that weighs enough in both, since weak links of two large
     /// incidents add up to anything.
-    pub fn merge(&mut self, told: &Incident) -> u64 {
+    pub fn merge(&mut self, told: &Incident) -> (u64, bool) {
         let mut same = BTreeSet::new();
         let names = |incident: &Incident, id: u64| incident.id == id || incident.absorbed.contains(&id);
         same.extend(
@@ -292,12 +301,13 @@ impl Correlator {
             }
         }
         let id = same.first().map_or(told.id, |first| told.id.min(*first));
-        if !self.open.contains_key(&id) {
+        let before = self.open.get(&id).map(Incident::stamp);
+        if before.is_none() {
             self.insert(Incident { id, ..Incident::at(told.opened_ms, told.changed_ms) });
         }
         same.into_iter().filter(|other| *other != id).for_each(|other| self.absorb(id, other));
         self.take_in(id, told);
-        id
+        (id, self.open.get(&id).map(Incident::stamp) != before)
     }
 
     fn open(&mut self, signal: &Signal) -> u64 {

@@ -90,14 +90,14 @@ impl Docket {
             if self.is_over(&incident, now_ms) {
                 continue;
             }
-            let id = self.correlator.merge(&incident);
+            let (id, is_news) = self.correlator.merge(&incident);
             self.closed.retain(|closed| closed.id != id);
             let note = self.note(id, now_ms);
             if names && id == incident.id {
                 note.heard_ms = now_ms;
             }
-            // Whoever names incidents now passes on what it was told.
-            note.is_changed |= !names;
+            // Whoever names incidents passes on what it was told, and another name than the one it knows.
+            note.is_changed |= !names && (is_news || id != incident.id);
         }
     }
 
@@ -317,6 +317,20 @@ mod tests {
         for docket in &all {
             assert_eq!(ids(docket).len(), 2);
             assert!(docket.find(alone).is_some());
+        }
+    }
+
+    #[test]
+    fn where_nobody_names_incidents_nodes_agree_and_fall_silent() {
+        let mut all = [Docket::default(), Docket::default(), Docket::default()];
+        for (node, at_ms) in [(0, 3_000), (1, 2_000), (2, 1_000)] {
+            all[node].add(&signal(at_ms, 1), None, 3_000);
+        }
+        run(&mut all, 3, 20, None, None);
+        let oldest = ids(&all[0]);
+        assert!(oldest.len() == 1 && all.iter().all(|docket| ids(docket) == oldest));
+        for now_ms in (23_000..60_000).step_by(200) {
+            assert!(all.iter_mut().all(|docket| docket.tick(false, now_ms).is_empty()));
         }
     }
 

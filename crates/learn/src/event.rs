@@ -387,6 +387,7 @@ pub(crate) mod tests {
             check: None,
             http_print: Some("1:host,accept".into()),
             balancer: None,
+            challenge: None,
             deed: None,
             audit: None,
         }

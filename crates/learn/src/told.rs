@@ -121,14 +121,15 @@ impl SignalsTold {
 impl IncidentsTold {
     /// In as many messages as it takes, each below [`MESSAGE_BYTES_MAX`]; at least one, which tells that this node names incidents.
     pub fn to_messages(&self) -> Vec<Vec<u8>> {
+        let names: usize = self.names.iter().map(|name| name.len() + 1).sum();
         let mut messages = Vec::new();
         let mut rest = self.incidents.iter().flat_map(parts).peekable();
         loop {
-            let (mut some, mut bytes) = (Vec::new(), 0);
-            while let Some(part) = rest.next_if(|_| bytes < MESSAGE_BYTES_MAX / 2) {
-                let mut out = Writer::new(INCIDENTS);
-                write_incident(&mut out, &part);
-                bytes += out.len();
+            let (mut some, mut bytes) = (Vec::new(), names);
+            while let Some(part) =
+                rest.next_if(|part| some.is_empty() || bytes + size(part) <= MESSAGE_BYTES_MAX)
+            {
+                bytes += size(&part);
                 some.push(part);
             }
             let message = Self { token: self.token, names: self.names.clone(), incidents: some };
@@ -192,6 +193,13 @@ impl Ruling {
         self.closed_ms = self.closed_ms.max(other.closed_ms);
         self.undone_ms = self.undone_ms.max(other.undone_ms);
     }
+}
+
+/// How much of a message it takes.
+fn size(part: &Incident) -> usize {
+    let mut out = Writer::new(INCIDENTS);
+    write_incident(&mut out, part);
+    out.len()
 }
 
 /// An incident in parts of bounded size.

@@ -14,7 +14,7 @@ use crate::{Actor, DecisionId, RequestId};
 pub enum DecisionKind {
     /// Answer 429 beyond a low rate.
     Throttle,
-    /// Ask for a proof first.
+    /// Ask for some work, or patience, first.
     Challenge,
     /// Refuse.
     Ban,

@@ -131,5 +131,6 @@ mod tests {
         }
         assert_eq!(serde_json::to_string(&Deed::default()).unwrap(), "{}");
         assert!(serde_json::from_str::<Deed>("{\"session\":\"ann\"}").is_err());
+        assert_eq!(size_of::<Option<Deed>>(), 48, "what an event without one pays for it");
     }
 }

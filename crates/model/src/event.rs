@@ -86,12 +86,55 @@ pub struct AccessEvent {
     /// The balancer that passed the connection on with a PROXY header; the peer is the one that it named.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub balancer: Option<IpAddr>,
+    /// What it had to do with a challenge, if with one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub challenge: Option<ChallengeStep>,
     /// Whose it was and what it tried; none where nothing of that is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deed: Option<Deed>,
     /// What the audit log shows beyond this, where the node has one and the request is for it. Stays in memory.
     #[serde(skip)]
     pub audit: Option<Box<AuditDetail>>,
+}
+
+/// What a request had to do with a challenge.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum ChallengeStep {
+    /// It was answered with one.
+    Given,
+    /// It answered one, with work.
+    Solved,
+    /// It answered one after waiting, as clients without scripts do.
+    Waited,
+    /// It answered one wrongly, too early or too late, or once more.
+    Failed,
+    /// It showed that its client has passed one.
+    Passed,
+    /// It is from a crawler that was verified, and such are not challenged.
+    Spared,
+    /// It showed a pass that is not its client's, is over, or was shown from too many networks; it was answered with a challenge.
+    Refused,
+}
+
+impl ChallengeStep {
+    /// All of them, in order.
+    pub const ALL: [Self; 7] =
+        [Self::Given, Self::Solved, Self::Waited, Self::Failed, Self::Passed, Self::Spared, Self::Refused];
+
+    /// Its name, as in metrics.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Given => "given",
+            Self::Solved => "solved",
+            Self::Waited => "waited",
+            Self::Failed => "failed",
+            Self::Passed => "passed",
+            Self::Spared => "spared",
+            Self::Refused => "refused",
+        }
+    }
 }
 
 /// Where a request's time went, in microseconds. Parts that it did not go through, or that took no time worth measuring, are 0.

@@ -132,6 +132,7 @@ mod tests {
             check: None,
             http_print: None,
             balancer: None,
+            challenge: None,
             deed: None,
             audit: None,
         };

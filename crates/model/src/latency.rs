@@ -6,6 +6,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::ChallengeStep;
 use crate::limits::METRICS_APPS_MAX;
 
 /// Upper ends of the buckets, in microseconds: 100 us to a minute, some three to a decade. What takes longer is beyond all.
@@ -54,6 +55,8 @@ pub struct AppCount {
     pub replies: [AtomicU64; 6],
     /// From the first byte of a request to the last of its reply.
     pub times: Latencies,
+    /// Requests that had to do with a challenge, by the place in [`ChallengeStep::ALL`].
+    pub challenges: [AtomicU64; ChallengeStep::ALL.len()],
 }
 
 /// What is counted of all apps, by slot.
@@ -75,6 +78,12 @@ impl AppCounters {
         if status != 101 {
             app.times.count(us);
         }
+    }
+
+    /// Counts what a request had to do with a challenge.
+    pub fn count_challenge(&self, slot: usize, step: ChallengeStep) {
+        let count = self.0.get(slot).and_then(|app| app.challenges.get(step as usize));
+        count.into_iter().for_each(|count| add(count, 1));
     }
 
     /// The counts of a slot.

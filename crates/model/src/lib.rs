@@ -44,7 +44,9 @@ pub use clock::{Clock, CorrectedClock, ManualClock, SystemClock};
 pub use counts::{CountBatch, CountOf, KeyCount};
 pub use decision::{Author, AuthorRole, Decision, DecisionKind, Recall, Withdrawal};
 pub use deed::{Deed, Outcome};
-pub use event::{AccessEvent, Event, LedgerEntry, LedgerKind, Phases, Proposal, SecurityEvent, Strike};
+pub use event::{
+    AccessEvent, ChallengeStep, Event, LedgerEntry, LedgerKind, Phases, Proposal, SecurityEvent, Strike,
+};
 pub use good_clients::{GoodClients, GoodShare, HoldLimits};
 pub use id::{DecisionId, RequestId};
 pub use names::NameKey;

@@ -346,3 +346,38 @@ pub const FORWARDED_ELEMENTS_MAX: usize = 64;
 pub const CDN_NETWORKS_MAX: usize = 512;
 /// Responses that a worker compresses at once; more go as they are. Each encoder takes some hundred KiB.
 pub const COMPRESSED_RESPONSES_MAX: usize = 128;
+
+/// Clients whose answers to challenges are remembered. At about 72 bytes each it stays below 3 MiB.
+pub const CHALLENGE_ACTORS_MAX: usize = 32_768;
+/// Passed challenges that are followed on one node. At about 136 bytes each it stays below 9 MiB.
+pub const CHALLENGE_PASSES_MAX: usize = 65_536;
+/// Zero bits that an answer begins with where nothing speaks against a client: 65,536 tries, a fraction of a second on a phone.
+pub const CHALLENGE_BITS: u8 = 16;
+/// The most that load and failures make of it: a million tries, some seconds on a phone.
+pub const CHALLENGE_BITS_MAX: u8 = 20;
+/// How long a challenge can be answered, for slow clients and people who come back to a tab.
+pub const CHALLENGE_OPEN_MS: u64 = 10 * 60_000;
+/// How long whoever worked for it passes.
+pub const CHALLENGE_PASS_MS: u64 = 60 * 60_000;
+/// How long whoever only waited for it passes, at most: waiting costs a program nothing.
+pub const CHALLENGE_PASS_WAITED_MS: u64 = 15 * 60_000;
+/// Networks (IPv4 /24, IPv6 /48) that one pass is taken from on one node: a phone between home, office and mobile network has a few.
+pub const PASS_NETWORKS_MAX: usize = 8;
+/// Requests in a second that one pass is taken for on one node, for long and at once: a page with all that is in it, several times.
+pub const PASS_REQUESTS_PER_S: u32 = 20;
+/// See [`PASS_REQUESTS_PER_S`].
+pub const PASS_REQUESTS_BURST: u32 = 400;
+/// Throttled clients that are counted. At about 64 bytes each it stays below 3 MiB.
+pub const THROTTLED_MAX: usize = 32_768;
+/// Requests in a minute of an actor that is throttled, where policy says nothing: a person reads on, a program does not get far.
+pub const THROTTLE_PER_MINUTE: u32 = 60;
+/// Of these at once: a page with what is in it.
+pub const THROTTLE_BURST: u32 = 30;
+/// How many times that all clients together have whom an order about a network, country or kind of client is about.
+pub const THROTTLE_TOGETHER: u32 = 20;
+/// Crawlers that are known by name; the User-Agent of each connection is compared with all of them.
+pub const CRAWLERS_MAX: usize = 64;
+/// Networks of one crawler.
+pub const CRAWLER_NETWORKS_MAX: usize = 2_048;
+/// Addresses that say that they are crawlers, and what is known of that. At about 72 bytes each it stays below 2 MiB.
+pub const CRAWLER_CLAIMS_MAX: usize = 16_384;

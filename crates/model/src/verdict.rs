@@ -51,6 +51,8 @@ pub enum Reason {
     AllowListed,
     /// Policy lets no client of its network ask there.
     Network,
+    /// Every client there is challenged first, or this one answered a challenge too early.
+    Challenge,
     /// A rule interrupted the transaction.
     Rule {
         /// The interrupting rule's id.

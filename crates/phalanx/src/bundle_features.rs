@@ -8,17 +8,29 @@ use std::collections::BTreeSet;
 use phalanx_policy::handling::Handling;
 use phalanx_policy::route::{Own, Route, When};
 use phalanx_policy::{
-    Accounts, App, Classes, ClientAddress, Detection, Limits, Policy, Protocol, Scheme, Server, Upstream,
-    Upstreams,
+    Accounts, App, Challenge, ChallengeUse, Classes, ClientAddress, Detection, Limits, Policy, Protocol,
+    Scheme, Server, Throttle, Upstream, Upstreams,
 };
 
 /// The features of [`phalanx_fleet`]'s list that a policy uses.
 pub(crate) fn features(policy: &Policy) -> Vec<String> {
     let mut used = BTreeSet::new();
-    let Policy { version: _, apps, allow: _, operator_networks: _, strikes: _, detection, cdn_networks } =
-        policy;
+    let Policy {
+        version: _,
+        apps,
+        allow: _,
+        operator_networks: _,
+        strikes: _,
+        challenge,
+        detection,
+        throttle,
+        cdn_networks,
+        crawlers,
+    } = policy;
+    note(&mut used, "challenges", *challenge != Challenge::default() || *throttle != Throttle::default());
     note(&mut used, "detection", *detection != Detection::default());
     note(&mut used, "client-address", cdn_networks.is_some());
+    note(&mut used, "challenges", crawlers.is_some());
     apps.iter().for_each(|app| of_app(app, &mut used));
     used.into_iter().map(str::to_owned).collect()
 }
@@ -42,6 +54,7 @@ fn of_app(app: &App, used: &mut Used) {
         paranoia: _,
         classes,
         on_error: _,
+        challenge,
         networks,
         accounts,
         limits,
@@ -60,6 +73,7 @@ fn of_app(app: &App, used: &mut Used) {
     let below = hosts.iter().any(|host| host.starts_with("*."));
     note(used, "routes", below || !routes.is_empty() || **handling != Handling::default());
     note(used, "rule-classes", *classes != Classes::default());
+    note(used, "challenges", *challenge != ChallengeUse::default());
     note(used, "networks", !networks.is_open());
     note(used, "rate-limits", !rate_limits.is_empty());
     note(used, "accounts", *accounts != Accounts::default());
@@ -87,11 +101,13 @@ fn of_route(route: &Route, used: &mut Used) {
         paranoia: _,
         classes,
         on_error: _,
+        challenge,
         networks,
         limits,
         upstreams,
     } = &**own;
     note(used, "rule-classes", *classes != Classes::default());
+    note(used, "challenges", *challenge != ChallengeUse::default());
     note(used, "networks", !networks.is_open());
     of_limits(limits, used);
     upstreams.iter().for_each(|upstreams| of_upstreams(upstreams, used));

@@ -164,7 +164,7 @@ impl Node {
             birth.start.sockets.bind_others(settings).map_err(StartError::Other)?;
             tokio::task::block_in_place(|| takeover.take_state()).map_err(StartError::Other)?;
         }
-        Self::wire(settings, state, (keepers, kept, sealer), (lanes, readers), clock, birth)
+        Box::pin(Self::wire(settings, state, (keepers, kept, sealer), (lanes, readers), clock, birth))
             .await
             .map_err(StartError::Other)
     }
@@ -303,7 +303,7 @@ impl Running {
             history: recorder.history(),
             live: recorder.live(),
             recorder: recorder.status(),
-            metrics: gauges::metrics(&edge, &lanes, &recorder, &keepers, &fleet, &clock, &learning),
+            metrics: gauges::metrics(&edge, &lanes, &recorder, &keepers, (&fleet, &learning), &clock),
             incidents: learning.port(),
             lanes: lanes.clone(),
             counters: edge.counters().to_vec(),
@@ -412,7 +412,7 @@ async fn start_core(
     let counts_jointly = settings.fleet.is_some() || fleet_settings.nats.is_some();
     let secret = fleet_settings.secret.as_ref();
     let of_fleet = counts_jointly.then_some((&*fleet_settings.fleet_id, secret));
-    let keys_of_edge = EdgeKeys::of(&keys, identity, of_fleet);
+    let keys_of_edge = EdgeKeys::of(&keys, identity, of_fleet, material.tickets());
     let bound =
         bind_edge(settings, (keys_of_edge, material.identities()), (admin, &birth.start.sockets), shared)?;
     let edge = bound.handle();
@@ -455,13 +455,11 @@ async fn share_material(
     clock: &Arc<dyn Clock>,
     tasks: &mut JoinSet<()>,
 ) -> anyhow::Result<()> {
-    if settings.tls.listeners.is_empty() {
-        return Ok(());
-    }
+    // Also without a listener for TLS: passes may be signed with what is made of them.
     // Keys of a process before: a revocation may have come since they were on their way.
     crate::tickets_port::begin(fleet, &material.tickets(), clock.now_ms());
     tasks.spawn(crate::tickets_port::follow(fleet.clone(), material.tickets(), Arc::clone(clock)));
-    if let Some(acme) = &settings.tls.acme {
+    if let Some(acme) = settings.tls.acme.as_ref().filter(|_| !settings.tls.listeners.is_empty()) {
         let shown = (keeper.plan(), Arc::clone(material));
         tasks.spawn(crate::acme_port::start(acme, fleet, shown, Arc::clone(clock)).await?);
     }
@@ -597,6 +595,7 @@ fn bind_edge(
     edge_settings.limits = crate::limit_settings::within_machine(&settings.limits);
     edge_settings.identities = identities;
     edge_settings.sticky_key = keys.sticky;
+    edge_settings.pass_keys = keys.passes;
     edge_settings.names = keys.names;
     if let Some(key) = keys.rates {
         edge_settings.rate_hash_key = key;

@@ -1,8 +1,10 @@
 //! Keys that the nodes of a fleet make the same hashes with, each for its own purpose.
 
+use std::sync::Arc;
+
 use phalanx_fleet::FleetKeys;
-use phalanx_model::NameKey;
-use phalanx_trust::{FleetSecret, NamesKey};
+use phalanx_model::{NameKey, Swap};
+use phalanx_trust::{FleetSecret, NamesKey, PassKeys, TicketKeys};
 
 use crate::membership::Identity;
 use crate::rates::hash_key;
@@ -15,6 +17,8 @@ pub(crate) struct EdgeKeys {
     pub(crate) sticky: [u8; 16],
     /// Names of accounts and sessions.
     pub(crate) names: NameKey,
+    /// Challenges and passes.
+    pub(crate) passes: PassKeys,
 }
 
 impl EdgeKeys {
@@ -23,6 +27,7 @@ impl EdgeKeys {
         own: &FleetKeys,
         identity: Option<&Identity>,
         fleet: Option<(&str, Option<&FleetSecret>)>,
+        tickets: Arc<Swap<TicketKeys>>,
     ) -> Self {
         let held = identity.map(|identity| identity.membership.held());
         let granted = held.as_ref().and_then(|held| held.grant.names_key.as_ref()).map(NamesKey::bytes);
@@ -39,12 +44,26 @@ impl EdgeKeys {
                 None => own_key(own, b"phalanx cookies"),
             },
             names: NameKey::new(names),
+            passes: match (fleet, granted) {
+                (None, _) => PassKeys::of_secret(&own_digest(own, b"phalanx passes")),
+                (Some(_), Some(granted)) => {
+                    PassKeys::of_secret(&FleetSecret::from_bytes(&granted).prove(b"phalanx passes"))
+                }
+                (Some((id, Some(secret))), None) => {
+                    PassKeys::of_secret(&secret.prove(format!("phalanx passes of {id}").as_bytes()))
+                }
+                // Nothing that all nodes of the fleet hold is secret; those of a site share these, if it shares any.
+                (Some((_, None)), None) => PassKeys::of_site(tickets),
+            },
         }
     }
 }
 
 /// A key of the node alone. Ed25519 signs the same text the same way.
 fn own_key(keys: &FleetKeys, purpose: &[u8]) -> [u8; 16] {
-    let digest = phalanx_trust::sha256(&keys.node.sign(purpose));
-    digest.first_chunk().copied().unwrap_or_default()
+    own_digest(keys, purpose).first_chunk().copied().unwrap_or_default()
+}
+
+fn own_digest(keys: &FleetKeys, purpose: &[u8]) -> [u8; 32] {
+    phalanx_trust::sha256(&keys.node.sign(purpose))
 }

@@ -17,6 +17,7 @@ use crate::units::{duration_ms, size_bytes};
 use crate::{Diagnostic, Level};
 
 mod accounts;
+mod challenge;
 mod client_address;
 mod client_certificate;
 mod compression;
@@ -72,9 +73,12 @@ impl Check<'_> {
                 None => loopback(),
             },
             strikes: self.strikes(&raw.strikes),
+            challenge: self.challenge(&raw.challenge),
+            throttle: self.throttle(&raw.throttle),
             detection: self.detection(&raw.detection),
             apps: raw.apps.iter_mut().map(|app| self.app(app, with_file)).collect(),
             cdn_networks: raw.cdn_networks.as_ref().map(|file| self.folder.join(file)),
+            crawlers: raw.crawlers.as_ref().map(|file| self.folder.join(file)),
         };
         if policy.apps.is_empty() && self.found.is_empty() {
             self.found.push(
@@ -127,6 +131,7 @@ impl Check<'_> {
             paranoia: self.within("paranoia", raw.paranoia.as_ref(), 1..=4, PARANOIA_DEFAULT),
             classes: self.classes(&raw.classes),
             on_error: raw.on_error.unwrap_or_default(),
+            challenge: raw.challenge.unwrap_or_default(),
             networks: self.networks(&raw.allow_networks, &raw.deny_networks),
             accounts: self.accounts(raw),
             limits: self.limits(&raw.limits, Limits::default()),

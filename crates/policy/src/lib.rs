@@ -27,7 +27,9 @@ pub mod raw;
 pub mod route;
 
 pub mod cdn;
+pub mod challenge;
 mod check;
+pub mod crawler;
 
 pub mod baseline;
 pub mod seclang;
@@ -35,6 +37,7 @@ pub mod seclang;
 pub use accounts::{AccountEndpoint, Accounts, EndpointKind, Success};
 pub use balance::{Balance, Server, Upstreams, WhenAllDown};
 pub use baseline::baseline;
+pub use challenge::{Challenge, ChallengeUse, Throttle};
 pub use check::parse_policy;
 pub use compression::{Compression, ContentCoding};
 pub use detection::{Detection, DetectionMode, DetectionThreshold};

@@ -9,6 +9,7 @@ use serde::Serialize;
 use crate::Diagnostic;
 use crate::accounts::Accounts;
 use crate::balance::Upstreams;
+use crate::challenge::{Challenge, ChallengeUse, Throttle};
 use crate::client_certificate::ClientCertificate;
 use crate::compression::Compression;
 use crate::detection::Detection;
@@ -31,10 +32,16 @@ pub struct Policy {
     pub operator_networks: Vec<Prefix>,
     /// When strikes become a ban.
     pub strikes: Strikes,
+    /// What a challenge asks of a client.
+    pub challenge: Challenge,
+    /// How often whoever is throttled may ask.
+    pub throttle: Throttle,
     /// What is done about attacks that show over many requests.
     pub detection: Detection,
     /// A file with networks of content delivery networks, beside those that the product brings.
     pub cdn_networks: Option<PathBuf>,
+    /// A file with crawlers, beside those that the product knows.
+    pub crawlers: Option<PathBuf>,
 }
 
 /// One protected application.
@@ -58,6 +65,8 @@ pub struct App {
     pub classes: Classes,
     /// What is done when a rule or parser fails on a request.
     pub on_error: OnError,
+    /// Which clients are challenged.
+    pub challenge: ChallengeUse,
     /// Who may ask at all.
     pub networks: Networks,
     /// How its sessions and accounts are known.
@@ -297,6 +306,7 @@ impl Policy {
             paranoia: PARANOIA_DEFAULT,
             classes: Classes::default(),
             on_error: OnError::Deny,
+            challenge: ChallengeUse::default(),
             networks: Networks::default(),
             accounts: Accounts::default(),
             limits: Limits::default(),
@@ -317,8 +327,11 @@ impl Policy {
             allow: Vec::new(),
             operator_networks: loopback(),
             strikes: Strikes::default(),
+            challenge: Challenge::default(),
+            throttle: Throttle::default(),
             detection: Detection::default(),
             cdn_networks: None,
+            crawlers: None,
         })
     }
 }

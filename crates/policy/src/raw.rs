@@ -4,12 +4,14 @@ use phalanx_model::Confidence;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use crate::challenge::ChallengeUse;
 use crate::origin_tls::{Protocol, ProxyProtocol};
 use crate::policy::{ClassUse, Mode, OnError};
 use crate::rate_limit::{RateAction, RateScope};
 use crate::toml_text::At;
 
 pub mod accounts;
+pub mod challenge;
 pub mod client_certificate;
 pub mod compression;
 pub mod detection;
@@ -18,6 +20,7 @@ pub mod routes;
 pub mod upstreams;
 
 use accounts::RawAccounts;
+use challenge::{RawChallenge, RawThrottle};
 use client_certificate::RawClientCertificate;
 use compression::RawCompression;
 use detection::RawDetection;
@@ -38,9 +41,17 @@ pub struct RawPolicy {
     pub operator_networks: Option<Vec<At<String>>>,
     /// A file with networks of content delivery networks, newer than those that the product brings, or others.
     pub cdn_networks: Option<String>,
+    /// A file with crawlers, beside those that the product knows, or with what it does not know of them.
+    pub crawlers: Option<String>,
     /// When strikes become a ban.
     #[serde(default)]
     pub strikes: RawStrikes,
+    /// What a challenge asks of a client.
+    #[serde(default)]
+    pub challenge: RawChallenge,
+    /// How often whoever is throttled may ask.
+    #[serde(default)]
+    pub throttle: RawThrottle,
     /// Attacks that show over many requests.
     #[serde(default)]
     pub detection: RawDetection,
@@ -110,6 +121,8 @@ pub struct RawApp {
     pub classes: RawClasses,
     /// What is done when a rule or parser fails on a request. "deny" if not given.
     pub on_error: Option<OnError>,
+    /// "ordered": clients that a decision is about are challenged; "always": all of them. "ordered" if not given.
+    pub challenge: Option<ChallengeUse>,
     /// Networks whose clients may ask; all others get 403. All may if not given.
     #[serde(default)]
     pub allow_networks: Vec<At<String>>,

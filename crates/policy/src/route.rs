@@ -7,6 +7,7 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use crate::balance::Upstreams;
+use crate::challenge::ChallengeUse;
 use crate::handling::{Handling, Template};
 use crate::networks::Networks;
 use crate::path_pattern::PathPattern;
@@ -94,6 +95,8 @@ pub struct Own {
     pub classes: Classes,
     /// What is done when a rule or parser fails.
     pub on_error: OnError,
+    /// Which clients are challenged.
+    pub challenge: ChallengeUse,
     /// Who may ask at all.
     pub networks: Networks,
     /// How much is taken, held and waited for.

@@ -4,7 +4,7 @@
 //! matched, but without matched fragments: those stay in the sealed history, under the same id.
 
 use phalanx_model::text::{push_decimal, push_ip};
-use phalanx_model::{AccessEvent, Deed, Phases, Reason, Signal, Trace};
+use phalanx_model::{AccessEvent, ChallengeStep, Deed, Phases, Reason, Signal, Trace};
 use serde::Deserialize;
 
 use crate::escape::{for_nginx, push_json_log};
@@ -113,6 +113,7 @@ impl<'a> Line<'a> {
         self.text(key!("reason"), reason);
         self.text_if(key!("detail"), detail.as_deref());
         self.signed(key!("score"), access.verdict.score);
+        self.text_if(key!("challenge"), access.challenge.map(ChallengeStep::name));
     }
 
     /// Whose it was and what it tried; nothing in it is text from strangers.
@@ -217,6 +218,7 @@ fn reason(reason: &Reason) -> (&'static str, Option<String>) {
         Reason::Clean => ("clean", None),
         Reason::AllowListed => ("allow_listed", None),
         Reason::Network => ("network", None),
+        Reason::Challenge => ("challenge", None),
         Reason::Rule { rule } => ("rule", Some(rule.to_string())),
         Reason::Decision { decision } => ("decision", Some(decision.id.to_string())),
         Reason::Framing { fault } => ("framing", Some(fault.to_string())),

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use phalanx_model::deed::Step;
 use phalanx_model::{
-    AccessEvent, Action, Decision, DecisionKind, Deed, FramingFault, Outcome, Proposal, RateExcess, Reason,
-    RequestId, Signal, Strike,
+    AccessEvent, Action, ChallengeStep, Decision, DecisionKind, Deed, FramingFault, Outcome, Proposal,
+    RateExcess, Reason, RequestId, Signal, Strike,
 };
 use serde::{Deserialize, Serialize};
 
@@ -110,6 +110,9 @@ impl Explanation {
         if let Some(print) = &self.access.http_print {
             words.push(format!("Its client writes HTTP as {print}."));
         }
+        if let Some(step) = self.access.challenge {
+            words.push(String::from(challenge(step)));
+        }
         if let Some(balancer) = &self.access.balancer {
             words.push(format!("The connection was passed on by {balancer}, with a PROXY header."));
         }
@@ -185,6 +188,7 @@ impl Explanation {
             Reason::Network => String::from(
                 "`allow_networks` or `deny_networks` of its app or route keeps the client's network out.",
             ),
+            Reason::Challenge => String::from("Its app challenges every client first."),
             Reason::Rule { rule } => self.rule_reason(*rule),
             Reason::Decision { decision } => format!(
                 "A standing {} of {} is in force from {} to {}, written by {} (decision {}): {}{}.",
@@ -271,6 +275,20 @@ fn finding(signal: &Signal) -> String {
     }
     words.push('.');
     words
+}
+
+fn challenge(step: ChallengeStep) -> &'static str {
+    match step {
+        ChallengeStep::Given => "It was answered with a challenge.",
+        ChallengeStep::Solved => "It solved a challenge.",
+        ChallengeStep::Waited => "It passed a challenge by waiting, as a client without scripts.",
+        ChallengeStep::Failed => "It answered a challenge wrongly, too early or late, or once more.",
+        ChallengeStep::Passed => "Its client had passed a challenge.",
+        ChallengeStep::Spared => "Its client is a crawler that was verified, and was not challenged.",
+        ChallengeStep::Refused => {
+            "The pass that it showed was over, another's, or used from too many networks."
+        }
+    }
 }
 
 /// What it tried, and whose it was; accounts and sessions are named by keyed hashes.

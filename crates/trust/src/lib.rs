@@ -33,6 +33,7 @@ pub mod names;
 pub mod nats_config;
 pub mod nats_links;
 pub mod nats_login;
+pub mod passes;
 pub mod revocation;
 pub mod sealed_to;
 pub mod served;
@@ -55,6 +56,7 @@ pub use join::{EnrolRequest, Grant, JoinRefusal, JoinToken, NodeKeys, RenewReque
 pub use key::{KeyId, SigningKey, VerifyingKey};
 pub use membership::Membership;
 pub use names::NamesKey;
+pub use passes::{PASS_TAG_BYTES, PassKeys, SignedFor};
 pub use random::{random_bytes, random_u64};
 pub use record::{SignedRecord, Statement};
 pub use revocation::Revocation;

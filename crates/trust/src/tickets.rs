@@ -59,6 +59,14 @@ impl TicketKeys {
         self.0.is_empty()
     }
 
+    /// Keys for another purpose, one of each, the newest first; see [`PassKeys`](crate::PassKeys).
+    pub(crate) fn pass_keys(&self) -> impl Iterator<Item = hmac::Key> {
+        self.0.iter().map(|key| {
+            let secret = hmac::Key::new(hmac::HMAC_SHA256, key.secret.as_slice());
+            hmac::Key::new(hmac::HMAC_SHA256, hmac::sign(&secret, PASSES).as_ref())
+        })
+    }
+
     /// Whether the newest key is the same.
     pub fn begins_as(&self, other: &Self) -> bool {
         self.0.first().map(|key| key.name) == other.0.first().map(|key| key.name)
@@ -172,6 +180,8 @@ impl ProducesTickets for Ticketer {
 }
 
 const CONTEXT: &[u8] = b"phalanx session ticket 1\0";
+/// Nothing that a ticket's key is made with begins like this.
+const PASSES: &[u8] = b"phalanx passes 1\0";
 const NAME_BYTES: usize = 16;
 const SECRET_BYTES: usize = 32;
 const KEY_BYTES: usize = NAME_BYTES + 8 + SECRET_BYTES;

@@ -65,9 +65,6 @@ pub(crate) async fn add(
     let Json(new) = body.map_err(|e| ApiError::new(e.status(), "bad_request", e.body_text()))?;
     let actor = actor(&new)?;
     check(&new)?;
-    if !matches!(new.kind, DecisionKind::Ban | DecisionKind::Allow) {
-        return Err(ApiError::bad_request("this version enforces `ban` and `allow` only"));
-    }
     let refuses = measured(&control, &new, &actor).await?;
     control.ledger_room().await;
     control

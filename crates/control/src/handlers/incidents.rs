@@ -14,7 +14,7 @@ use crate::api::{Incident, IncidentRow, Undone};
 use crate::auth::Principal;
 use crate::error::ApiError;
 use crate::handlers::decisions::kept;
-use crate::router::Control;
+use crate::router::{Control, WithIds};
 
 /// `GET /api/v1/incidents`: open ones first, the newest first.
 pub(crate) async fn list(State(control): State<Arc<Control>>) -> Result<Json<Vec<IncidentRow>>, ApiError> {
@@ -107,7 +107,7 @@ fn may_rule(control: &Control) -> Result<(), ApiError> {
     }
 }
 
-async fn find(control: &Control, id: IncidentId) -> Result<(Incident, Vec<u64>), ApiError> {
+async fn find(control: &Control, id: IncidentId) -> Result<WithIds<Incident>, ApiError> {
     let found = (control.deps.incidents.show)(id.0).await;
     found.ok_or_else(|| {
         ApiError::not_found(format!("this node knows no incident {id}; it remembers 256 closed ones"))

@@ -284,6 +284,7 @@ pub(crate) fn access(n: u64) -> AccessEvent {
         check: None,
         http_print: None,
         balancer: None,
+        challenge: None,
         deed: None,
         audit: None,
     }

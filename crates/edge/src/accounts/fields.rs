@@ -4,6 +4,7 @@
 
 use phalanx_model::NameKey;
 use phalanx_model::deed::{Outcome, Step};
+use phalanx_model::shape::mix;
 use phalanx_policy::{AccountEndpoint, EndpointKind};
 
 use super::{step_of, trimmed};
@@ -29,18 +30,18 @@ pub(crate) fn declared<'a>(
     arguments: impl Iterator<Item = (&'a [u8], &'a [u8])> + Clone,
     names: &NameKey,
 ) -> Found {
-    let named = |field: &str| value_of(arguments.clone(), field);
+    let arguments = arguments.take(FIELDS_OF_DECLARED_MAX);
     let account = match &endpoint.account {
-        Some(field) => named(field),
-        None => account_like(arguments.clone()),
+        Some(field) => account(values(arguments.clone(), |name| is_named(name, field.as_bytes())), names),
+        None => account_like(arguments.clone(), names),
     };
     let secret = match (&endpoint.secret, endpoint.kind) {
-        (Some(field), _) => named(field),
-        (None, EndpointKind::Login) => secrets_like(arguments.clone()).next(),
-        (None, EndpointKind::Payment) => card_like(arguments.clone()),
+        (Some(field), _) => values(arguments, |name| is_named(name, field.as_bytes())).next(),
+        (None, EndpointKind::Login) => values(arguments, is_secret).next(),
+        (None, EndpointKind::Payment) => card_like(arguments),
         (None, EndpointKind::Lookup) => None,
     };
-    found(step_of(endpoint.kind), account, secret, names)
+    Found { step: step_of(endpoint.kind), account, secret: tag(secret, names) }
 }
 
 /// A body that looks like a login, a question about an account, or a payment.
@@ -49,25 +50,34 @@ pub(crate) fn recognised<'a>(
     arguments: impl Iterator<Item = (&'a [u8], &'a [u8])> + Clone,
     names: &NameKey,
 ) -> Option<Found> {
+    if is_common_login(path) {
+        // Whatever else is there: fields that nobody asked for hide no login.
+        let arguments = arguments.take(FIELDS_OF_DECLARED_MAX);
+        let secret = values(arguments.clone(), is_secret).next()?;
+        let account = account_like(arguments, names)?;
+        let (step, secret) = (Step::Login(Outcome::Unknown), tag(Some(secret), names));
+        return Some(Found { step, account: Some(account), secret });
+    }
     // Larger forms are none of these, and are not worth looking through.
     if arguments.clone().take(FIELDS_MAX + 1).count() > FIELDS_MAX {
         return None;
     }
     if let Some(card) = card_like(arguments.clone()) {
-        return Some(found(Step::Payment(Outcome::Unknown), None, Some(card), names));
+        let (step, secret) = (Step::Payment(Outcome::Unknown), tag(Some(card), names));
+        return Some(Found { step, account: None, secret });
     }
-    let account = account_like(arguments.clone())?;
-    let mut secrets = secrets_like(arguments);
+    let account = Some(account_like(arguments.clone(), names)?);
+    let lookup = Some(Found { step: Step::Lookup, account, secret: None });
+    let mut secrets = values(arguments, is_secret);
     match (secrets.next(), secrets.next(), secrets.next()) {
         (Some(secret), None, _) if !is_about_accounts(path) => {
-            Some(found(Step::Login(Outcome::Unknown), Some(account), Some(secret), names))
+            let (step, secret) = (Step::Login(Outcome::Unknown), tag(Some(secret), names));
+            Some(Found { step, account, secret })
         }
         // A registration asks for one twice, or once. With an old one it would be a change.
-        (Some(_), None, _) => Some(found(Step::Lookup, Some(account), None, names)),
-        (Some(one), Some(other), None) if one == other => {
-            Some(found(Step::Lookup, Some(account), None, names))
-        }
-        (None, ..) if is_about_accounts(path) => Some(found(Step::Lookup, Some(account), None, names)),
+        (Some(_), None, _) => lookup,
+        (Some(one), Some(other), None) if one == other => lookup,
+        (None, ..) if is_about_accounts(path) => lookup,
         _ => None,
     }
 }
@@ -78,19 +88,25 @@ pub(crate) fn is_common_login(path: &[u8]) -> bool {
     LOGIN_PATHS.iter().any(|known| path.eq_ignore_ascii_case(known.as_bytes()))
 }
 
-fn found(step: Step, account: Option<&[u8]>, secret: Option<&[u8]>, names: &NameKey) -> Found {
-    let account = account.filter(|name| !name.trim_ascii().is_empty());
-    Found {
-        step,
-        account: account.map(|name| names.account(&String::from_utf8_lossy(bounded(name)))),
-        secret: secret.filter(|secret| !secret.is_empty()).map(|secret| names.tag(bounded(secret))),
-    }
+/// The hash of an account's name. Applications differ in which of several values of a field they take: with different ones it is the
+/// hash of all, so that a constant one beside it hides no name.
+fn account<'a>(values: impl Iterator<Item = &'a [u8]>, names: &NameKey) -> Option<u64> {
+    let values = values.filter(|name| !name.trim_ascii().is_empty());
+    let mut hashes = values.map(|name| names.account(&String::from_utf8_lossy(bounded(name))));
+    let first = hashes.next()?;
+    Some(hashes.fold(first, |all, one| if one == first { all } else { mix(all ^ one) }))
 }
 
-/// The value of a field by its declared name: of a form as it stands or in brackets, of JSON with its path.
-fn value_of<'a>(arguments: impl Iterator<Item = (&'a [u8], &'a [u8])>, field: &str) -> Option<&'a [u8]> {
-    let mut arguments = arguments.take(FIELDS_OF_DECLARED_MAX);
-    arguments.find(|(name, _)| is_named(name, field.as_bytes())).map(|(_, value)| value)
+fn tag(secret: Option<&[u8]>, names: &NameKey) -> Option<u16> {
+    secret.filter(|secret| !secret.is_empty()).map(|secret| names.tag(bounded(secret)))
+}
+
+/// The values of the fields whose names fit.
+fn values<'a>(
+    arguments: impl Iterator<Item = (&'a [u8], &'a [u8])>,
+    fits: impl Fn(&[u8]) -> bool,
+) -> impl Iterator<Item = &'a [u8]> {
+    arguments.filter(move |(name, _)| fits(name)).map(|(_, value)| value)
 }
 
 /// Whether a parsed name is a declared one: `user.email` is also `json.user.email` and `user[email]`.
@@ -106,10 +122,12 @@ fn is_named(name: &[u8], field: &[u8]) -> bool {
         && bytes.next().is_none()
 }
 
-/// The value of the field that looks most like an account's name.
-fn account_like<'a>(arguments: impl Iterator<Item = (&'a [u8], &'a [u8])> + Clone) -> Option<&'a [u8]> {
-    ACCOUNT_WORDS.iter().find_map(|word| {
-        let mut arguments = arguments.clone().take(FIELDS_MAX);
+/// The account of the field that looks most like the one for its name.
+fn account_like<'a>(
+    arguments: impl Iterator<Item = (&'a [u8], &'a [u8])> + Clone,
+    names: &NameKey,
+) -> Option<u64> {
+    let field = ACCOUNT_WORDS.iter().find_map(|word| {
         let fits = |name: &[u8]| {
             let leaf = leaf(name);
             let is_it = match word {
@@ -118,20 +136,17 @@ fn account_like<'a>(arguments: impl Iterator<Item = (&'a [u8], &'a [u8])> + Clon
             };
             is_it && !is_secret(name) && !NO_ACCOUNTS.iter().any(|word| has(leaf, word))
         };
-        let named = |(name, value): &(&[u8], &[u8])| fits(name) && !value.trim_ascii().is_empty();
-        arguments.find(named).map(|(_, value)| value)
-    })
-}
-
-/// The values of the fields that look like passwords.
-fn secrets_like<'a>(arguments: impl Iterator<Item = (&'a [u8], &'a [u8])>) -> impl Iterator<Item = &'a [u8]> {
-    arguments.take(FIELDS_MAX).filter(|(name, _)| is_secret(name)).map(|(_, value)| value)
+        let is_it = |(name, value): &(&[u8], &[u8])| fits(name) && !value.trim_ascii().is_empty();
+        arguments.clone().find(is_it).map(|(name, _)| name)
+    })?;
+    account(values(arguments, |name| name == field), names)
 }
 
 /// The value of the field that holds a card's number.
 fn card_like<'a>(arguments: impl Iterator<Item = (&'a [u8], &'a [u8])>) -> Option<&'a [u8]> {
     let named = |name: &[u8]| CARD_WORDS.iter().any(|word| has_letters(name, word));
-    arguments.take(FIELDS_MAX).find(|(name, value)| named(name) && is_card(value)).map(|(_, value)| value)
+    let mut arguments = arguments;
+    arguments.find(|(name, value)| named(name) && is_card(value)).map(|(_, value)| value)
 }
 
 fn is_secret(name: &[u8]) -> bool {
@@ -233,8 +248,8 @@ const LOGIN_PATHS: [&str; 16] = [
 ];
 /// Fields of a form that is looked through for what they look like.
 const FIELDS_MAX: usize = 48;
-/// Fields that are looked through for a declared one.
-const FIELDS_OF_DECLARED_MAX: usize = 512;
+/// Fields that are looked through for a declared one: more than rule sets let pass as they come.
+const FIELDS_OF_DECLARED_MAX: usize = 1_024;
 /// Of longer names and secrets only the beginning counts.
 const VALUE_BYTES_MAX: usize = 1_024;
 const CARD_BYTES_MAX: usize = 40;
@@ -258,7 +273,7 @@ mod tests {
         let login = |account| Some((Step::Login(Outcome::Unknown), Some(account), true));
         let lookup = |account| Some((Step::Lookup, Some(account), false));
         for (path, fields, expected) in [
-            ("/login", &[("csrf", "x"), ("email", "ann"), ("password", "pw")][..], login("ann")),
+            ("/enter", &[("csrf", "x"), ("email", "ann"), ("password", "pw")][..], login("ann")),
             ("/any", &[("json.user.email", " Ann "), ("json.user.password", "pw")], login("ann")),
             ("/users/sign_in", &[("user[password]", "pw"), ("user[login]", "ann")], login("ann")),
             ("/wp-login.php", &[("log", "ann"), ("pwd", "pw"), ("redirect_to", "/")], login("ann")),
@@ -282,6 +297,21 @@ mod tests {
             });
             assert_eq!(found, expected, "{path} {fields:?}");
         }
+    }
+
+    #[test]
+    fn fields_that_nobody_asked_for_hide_no_login() {
+        let of = |fields: &[(&str, &str)]| find("/login", fields).unwrap();
+        let plain = of(&[("email", "ann"), ("password", "pw")]);
+        let decoys: Vec<(String, &str)> = (0..100).map(|number| (format!("f{number}"), "x")).collect();
+        let mut many: Vec<(&str, &str)> = decoys.iter().map(|(name, value)| (&**name, *value)).collect();
+        many.extend([("email", "ann"), ("password", "pw"), ("passw2", "x")]);
+        assert_eq!(of(&many), plain);
+        assert_eq!(of(&[("email", "ann"), ("email", "Ann"), ("password", "pw")]), plain);
+        // Whichever the application takes, two names are two accounts.
+        let beside = |name| of(&[("email", "constant"), ("email", name), ("password", "pw")]).account;
+        assert_ne!(beside("ann"), beside("bob"));
+        assert_ne!(beside("ann"), of(&[("email", "constant"), ("password", "pw")]).account);
     }
 
     #[test]
@@ -326,7 +356,7 @@ mod tests {
         let many: Vec<(String, &str)> = (0..FIELDS_MAX).map(|number| (format!("f{number}"), "x")).collect();
         let mut fields: Vec<(&str, &str)> = many.iter().map(|(name, value)| (&**name, *value)).collect();
         fields.extend([("email", "ann"), ("password", "pw")]);
-        assert_eq!(find("/login", &fields), None);
+        assert_eq!(find("/enter", &fields), None);
     }
 
     proptest::proptest! {

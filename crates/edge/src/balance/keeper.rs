@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use phalanx_model::Swap;
+use phalanx_model::{Clock, Swap};
 use phalanx_policy::balance::Check;
 use tokio::sync::watch;
 use tokio::task::spawn_local;
@@ -15,6 +15,7 @@ use super::check;
 use super::group::{EJECTED, Endpoint, FAILS_CHECKS, UpstreamGroup};
 use super::health::eject;
 use super::names::Names;
+use crate::crawlers;
 use crate::leaving::Drain;
 use crate::overload;
 use crate::plan::{AppPlan, EdgePlan};
@@ -38,7 +39,7 @@ pub(crate) struct Watched {
 pub(crate) fn run(
     plan: &Arc<Swap<EdgePlan>>,
     settings: &Arc<EdgeSettings>,
-    tables: &Arc<NodeTables>,
+    (tables, clock): (&Arc<NodeTables>, &Arc<dyn Clock>),
     drain: &watch::Sender<Option<Drain>>,
 ) -> std::io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -46,8 +47,8 @@ pub(crate) fn run(
         .build_local(tokio::runtime::LocalOptions::default())?;
     let mut drain = drain.subscribe();
     runtime.block_on(async move {
-        let (of_watch, tables, until) = (Arc::clone(settings), Arc::clone(tables), drain.clone());
-        spawn_local(async move { overload::watch(&tables, &of_watch.limits, until).await });
+        let (of_watch, watched, until) = (Arc::clone(settings), Arc::clone(tables), drain.clone());
+        spawn_local(async move { overload::watch(&watched, &of_watch.limits, until).await });
         let names = Rc::new(Names::new(Arc::clone(settings)));
         let mut ticks = tokio::time::interval(TICK);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -60,6 +61,7 @@ pub(crate) fn run(
                 _ = swaps.changed() => {}
                 _ = ticks.tick() => {}
             }
+            crawlers::look_into(tables, &names, clock);
             let plan = plan.load_full();
             for (app, _) in plan.with_upstreams() {
                 tick(app, settings, &names);

@@ -13,7 +13,7 @@
 pub(crate) mod keeper;
 
 mod check;
-mod names;
+pub(crate) mod names;
 
 pub(crate) mod retry;
 pub(crate) mod slot;

@@ -155,7 +155,8 @@ impl Names {
         }
     }
 
-    fn resolver(&self) -> Result<TokioResolver, String> {
+    /// The resolver of the node's settings.
+    pub(crate) fn resolver(&self) -> Result<TokioResolver, String> {
         let mut current = self.resolver.lock();
         if let Some(resolver) = &*current {
             return Ok(resolver.clone());

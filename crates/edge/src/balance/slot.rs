@@ -129,7 +129,7 @@ fn hash_of(group: &UpstreamGroup, request: &Request) -> Option<u64> {
 }
 
 /// The value of a cookie.
-pub(super) fn cookie<'a>(field: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
+pub(crate) fn cookie<'a>(field: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
     field.split(|&byte| byte == b';').map(<[u8]>::trim_ascii).find_map(|pair| {
         let value = pair.strip_prefix(name)?.strip_prefix(b"=")?;
         (!value.is_empty()).then_some(value)

@@ -193,7 +193,9 @@ async fn read_hello(client: &mut Client) -> Result<ClientHello, TlsFailure> {
             Ok(1..) => {}
             Ok(0) | Err(Stop::ClientGone) => return Err(TlsFailure::Closed),
             Err(Stop::Cut(cut)) => return Err(of_cut(cut)),
-            Err(Stop::Refused | Stop::Answered(_) | Stop::Routed) => return Err(TlsFailure::Malformed),
+            Err(Stop::Refused | Stop::Answered(_) | Stop::Routed | Stop::Challenged) => {
+                return Err(TlsFailure::Malformed);
+            }
         }
     }
 }

@@ -8,11 +8,15 @@ mod accounts;
 #[cfg(test)]
 mod bodies;
 #[cfg(test)]
+mod challenges;
+#[cfg(test)]
 mod check;
 #[cfg(test)]
 mod client_certificates;
 #[cfg(test)]
 mod compression;
+#[cfg(test)]
+mod crawlers;
 #[cfg(test)]
 mod forwarding;
 #[cfg(test)]

@@ -100,10 +100,15 @@ impl Node {
     }
 
     pub(crate) fn ban_actor(&self, actor: Actor) {
+        self.order(DecisionKind::Ban, actor);
+    }
+
+    /// Puts an order into force, in the place of those about the same actor.
+    pub(crate) fn order(&self, kind: DecisionKind, actor: Actor) {
         let decision = Arc::new(Decision {
             id: DecisionId::from_parts(1, 1, 1),
             actor,
-            kind: DecisionKind::Ban,
+            kind,
             author: Author { site: "fra".into(), node: "a".into(), role: AuthorRole::Node },
             reason: "test".into(),
             evidence: None,

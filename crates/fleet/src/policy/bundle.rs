@@ -175,6 +175,7 @@ fn numbers(version: &str) -> Option<[u64; 3]> {
 /// What a bundle may require of whoever loads it. A version of the product that adds to what policy can say adds a name here.
 pub const FEATURES: &[&str] = &[
     "accounts",
+    "challenges",
     "client-address",
     "client-certificate",
     "compression",

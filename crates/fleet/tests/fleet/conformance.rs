@@ -176,6 +176,7 @@ async fn a_late_subscriber_hears_the_last_of_each_subject(engine: &dyn Fleet) {
 async fn what_is_fast_is_not_kept(engine: &dyn Fleet) {
     a_topic_has_no_past(engine, Topic::Heartbeats, "phx.hb.fra.a").await;
     a_topic_has_no_past(engine, Topic::Counts, "phx.ctr.fra.a").await;
+    a_topic_has_no_past(engine, Topic::Sketches, "phx.sk.fra.a.counts").await;
 }
 
 async fn a_topic_has_no_past(engine: &dyn Fleet, topic: Topic, subject: &str) {

@@ -136,13 +136,7 @@ fn import(args: &ImportArgs) -> anyhow::Result<()> {
         print::duration(args.for_ms),
         list.prefixes,
         list.version
-    ))?;
-    match args.action {
-        ListAction::Ban => Ok(()),
-        ListAction::Challenge => print::text(
-            "note: nodes of this version do not challenge yet; the list is kept and shared, and has no effect until then\n",
-        ),
-    }
+    ))
 }
 
 fn read(file: &str) -> anyhow::Result<String> {

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::{Args, Subcommand, ValueEnum};
 use phalanx_control::api::{DecisionMade, Held, HeldThing, NewDecision, Settled};
 use phalanx_model::actor::{parse_asn, parse_hash};
-use phalanx_model::{Actor, Country, Decision, DecisionKind, Ja4, Prefix, Recall, RequestId, Withdrawal};
+use phalanx_model::{Country, Decision, DecisionKind, Ja4, Prefix, Recall, RequestId, Withdrawal};
 use phalanx_record::escape::for_terminal;
 
 use super::print;
@@ -84,6 +84,10 @@ struct Whom {
 enum Kind {
     /// Refuse
     Ban,
+    /// Ask for some work, or patience, first
+    Challenge,
+    /// Answer 429 beyond a low rate
+    Throttle,
     /// Never refuse
     Allow,
 }
@@ -147,6 +151,8 @@ fn add(args: &AddArgs) -> anyhow::Result<()> {
         account: args.whom.account.map(|hash| format!("{hash:016x}")),
         kind: match args.kind {
             Kind::Ban => DecisionKind::Ban,
+            Kind::Challenge => DecisionKind::Challenge,
+            Kind::Throttle => DecisionKind::Throttle,
             Kind::Allow => DecisionKind::Allow,
         },
         for_ms: args.for_ms,
@@ -168,23 +174,7 @@ fn add(args: &AddArgs) -> anyhow::Result<()> {
     if let Some(share) = refuses {
         print::text(&format!("note: it refuses {share}\n"))?;
     }
-    match not_told_apart(&made.actor) {
-        Some(what) => print::text(&format!(
-            "note: {what}; the order is kept and shared, and has no effect until then\n"
-        )),
-        None => Ok(()),
-    }
-}
-
-/// What nodes of this version do not know of a client.
-fn not_told_apart(actor: &Actor) -> Option<&'static str> {
-    match actor {
-        Actor::Ja4(_) => Some("nodes of this version do not see TLS greetings yet"),
-        Actor::Session(_) | Actor::Account(_) => {
-            Some("nodes of this version do not tell sessions and accounts apart yet")
-        }
-        Actor::Ip(_) | Actor::Client { .. } | Actor::Prefix(_) | Actor::Asn(_) | Actor::Country(_) => None,
-    }
+    Ok(())
 }
 
 fn list(args: &ListArgs) -> anyhow::Result<()> {

@@ -143,6 +143,7 @@ fn why(row: &EventRow) -> String {
         (Reason::Upstream { error }, _) => format!("upstream: {error}"),
         (Reason::AllowListed, _) => String::from("allow-listed"),
         (Reason::Network, _) => String::from("network"),
+        (Reason::Challenge, _) => String::from("challenge"),
         (Reason::Clean, None) => String::from("-"),
     }
 }

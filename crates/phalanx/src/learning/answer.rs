@@ -79,3 +79,85 @@ impl Answers {
 
 /// What one node's detectors may have banned or challenged in a minute: a detector that errs must not empty the house.
 const PROPOSALS_PER_MINUTE: u32 = 60;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use phalanx_decide::DecidePlan;
+    use phalanx_learn::event::Subject;
+
+    const NOW_MS: u64 = 1_767_571_200_000;
+
+    fn answers(mode: DetectionMode) -> Answers {
+        let decide = DecidePlan {
+            allow: ["198.51.100.0/24".parse().unwrap()].into_iter().collect(),
+            ..DecidePlan::default()
+        };
+        let mut plan = EdgePlan::new(1, decide, Vec::new());
+        plan.detection.mode = mode;
+        Answers::new(Arc::new(Swap::new(plan)), Arc::default())
+    }
+
+    fn signal(ip: &str) -> Signal {
+        Signal {
+            at_ms: NOW_MS,
+            detector: Detector::Scanning,
+            subject: Subject::address(ip.parse().unwrap()),
+            confidence: Confidence::High,
+            decisive: true,
+            reason: "looks for what may be there".into(),
+            events: 20,
+            nodes: vec![Signal::OWN],
+            links: Vec::new(),
+        }
+    }
+
+    fn to(answers: &mut Answers, signal: &Signal) -> Option<Proposal> {
+        answers.to(signal, IncidentId(7), RequestId::from_bits(9), NOW_MS)
+    }
+
+    #[test]
+    fn what_is_decisive_about_an_address_is_a_short_ban_that_names_the_incident() {
+        let proposal = to(&mut answers(DetectionMode::Act), &signal("192.0.2.7")).unwrap();
+        assert_eq!((proposal.kind, proposal.actor.to_string()), (DecisionKind::Ban, "192.0.2.7".into()));
+        assert_eq!(proposal.for_ms, phalanx_model::limits::BAN_FIRST_MS);
+        assert_eq!(proposal.evidence, RequestId::from_bits(9));
+        assert_eq!(IncidentId::of_reason(&proposal.reason), Some(IncidentId(7)));
+        assert!(proposal.reason.ends_with(": scanning: looks for what may be there"));
+    }
+
+    #[test]
+    fn nothing_is_done_about_whom_it_could_hurt_or_what_is_not_sure() {
+        let whole = signal("192.0.2.7");
+        let network = Subject::prefix("192.0.2.7".parse().unwrap());
+        for (what, signal) in [
+            ("exempt", signal("198.51.100.7")),
+            ("hearsay", Signal { decisive: false, ..whole.clone() }),
+            ("trouble", Signal { detector: Detector::Outage, ..whole.clone() }),
+            ("a network", Signal { subject: network, ..whole.clone() }),
+            ("unsure", Signal { confidence: Confidence::Low, ..whole.clone() }),
+        ] {
+            assert_eq!(to(&mut answers(DetectionMode::Act), &signal), None, "{what}");
+        }
+        for mode in [DetectionMode::Off, DetectionMode::Observe] {
+            assert_eq!(to(&mut answers(mode), &whole), None);
+        }
+    }
+
+    #[test]
+    fn who_shares_an_address_with_people_is_challenged() {
+        let mut answers = answers(DetectionMode::Act);
+        let ip = "192.0.2.7".parse().unwrap();
+        (0..50).for_each(|session| answers.tables.good.note(ip, session, NOW_MS));
+        assert_eq!(to(&mut answers, &signal("192.0.2.7")).unwrap().kind, DecisionKind::Challenge);
+        let unsure = Signal { confidence: Confidence::Medium, ..signal("192.0.2.8") };
+        assert_eq!(to(&mut answers, &unsure).unwrap().kind, DecisionKind::Challenge);
+    }
+
+    #[test]
+    fn a_detector_that_errs_orders_only_so_much_in_a_minute() {
+        let mut answers = answers(DetectionMode::Act);
+        let made = (0..250).filter(|n| to(&mut answers, &signal(&format!("192.0.2.{n}"))).is_some()).count();
+        assert_eq!(u32::try_from(made).unwrap(), PROPOSALS_PER_MINUTE);
+    }
+}

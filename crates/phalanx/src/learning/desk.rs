@@ -229,7 +229,7 @@ impl Desk {
         let summary = self.learner.summary(now_ms);
         if self.has_others {
             summary.to_messages().into_iter().for_each(|message| self.tell(LearnedKind::Counts, message));
-            if now_ms / 1_000 % RULINGS_EVERY_S == 0 && self.fleet.acts_for_operators() {
+            if (now_ms / 1_000).is_multiple_of(RULINGS_EVERY_S) && self.fleet.acts_for_operators() {
                 let rulings = self.docket.rulings(now_ms.saturating_sub(RULINGS_FOR_MS));
                 if !rulings.is_empty() {
                     self.tell(LearnedKind::Rulings, Ruling::to_bytes(&rulings));

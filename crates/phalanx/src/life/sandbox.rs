@@ -192,6 +192,7 @@ impl Reach {
             }
         };
         policy.cdn_networks.iter().for_each(|file| self.read_beside(file));
+        policy.crawlers.iter().for_each(|file| self.read_beside(file));
         for app in &policy.apps {
             app.client_certificate.iter().for_each(|asked| self.read_beside(&asked.ca_file));
             self.upstreams(&app.upstreams);

@@ -17,9 +17,8 @@ pub(super) fn metrics(
     lanes: &Lanes,
     recorder: &Recorder,
     keepers: &Keepers,
-    fleet: &FleetHandle,
+    (fleet, learning): (&FleetHandle, &Learning),
     clock: &Arc<dyn Clock>,
-    learning: &Learning,
 ) -> Metrics {
     let (plan, fleet, clock) = (keepers.policy.plan(), fleet.clone(), Arc::clone(clock));
     let material = Arc::clone(&keepers.material);

@@ -60,3 +60,47 @@ const EVENTS_MAX: u64 = 1_000_000;
 const DIFFERENT_MAX: u64 = 1_000;
 /// With 50 two other nodes alone could reach a threshold.
 const PEER_PERCENT_MAX: u64 = 49;
+
+#[cfg(test)]
+mod tests {
+    use crate::{Detection, DetectionMode, parse_policy};
+
+    fn read(detection: &str) -> Result<Detection, Vec<String>> {
+        let app = "[[apps]]\nname = \"shop\"\nupstream = \"http://127.0.0.1:3000\"\n";
+        match parse_policy("policy.toml", &format!("{detection}{app}")) {
+            Ok((policy, _)) => Ok(policy.detection),
+            Err(faults) => Err(faults.iter().map(ToString::to_string).collect()),
+        }
+    }
+
+    #[test]
+    fn what_is_not_written_is_the_detectors_own() {
+        let none = read("").unwrap();
+        assert_eq!((none.mode, none.clone()), (DetectionMode::Observe, Detection::default()));
+        let some = read("[detection]\nmode = \"act\"\n[detection.scanning]\nwindow = \"2m\"\nevents = 40\n")
+            .unwrap();
+        assert_eq!((some.mode, some.scanning.window_ms), (DetectionMode::Act, Some(120_000)));
+        assert_eq!((some.scanning.events, some.scanning.different), (Some(40), None));
+    }
+
+    #[test]
+    fn thresholds_that_cannot_be_are_named_with_their_line() {
+        for (written, fault) in [
+            ("mode = \"ban\"", "policy.toml:2: "),
+            ("peer_percent = 50", "policy.toml:2: `peer_percent` goes from 0 to 49, not 50"),
+            (
+                "[detection.walk]\nwindow = \"1h\"",
+                "policy.toml:3: `1h` is not between 10000 ms and 600000 ms",
+            ),
+            ("[detection.walk]\nevents = 1", "policy.toml:3: `events` goes from 2 to 1000000, not 1"),
+            (
+                "[detection.carding]\nevents = 5\ndifferent = 6",
+                "policy.toml:4: 5 events cannot be about 6 different things",
+            ),
+            ("[detection.scanning]\nfailed_percent = 5", "policy.toml:3: "),
+        ] {
+            let faults = read(&format!("[detection]\n{written}\n")).unwrap_err().join("; ");
+            assert!(faults.contains(fault), "{written}: {faults}");
+        }
+    }
+}

@@ -217,13 +217,14 @@ impl Check<'_> {
             paranoia: self.within("paranoia", route.paranoia.as_ref(), 1..=4, app.paranoia),
             classes: route.classes.as_ref().map_or(app.classes, |classes| self.classes(classes)),
             on_error: route.on_error.unwrap_or(app.on_error),
+            challenge: route.challenge.unwrap_or(app.challenge),
             networks: self.own_networks(route, &app.networks),
             limits: self.limits(&route.limits, app.limits),
             upstreams: self.own_upstreams(raw, route),
         };
         let same = own.upstreams.is_none()
             && (own.mode, own.paranoia, own.on_error) == (app.mode, app.paranoia, app.on_error)
-            && (own.classes, own.limits) == (app.classes, app.limits)
+            && (own.classes, own.limits, own.challenge) == (app.classes, app.limits, app.challenge)
             && (&own.rules, &own.extra_rules, &own.networks) == (&app.rules, &app.extra_rules, &app.networks);
         (!same).then(|| Box::new(own))
     }

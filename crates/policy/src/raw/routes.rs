@@ -7,6 +7,7 @@ use serde::Deserialize;
 
 use super::upstreams::{RawHealth, RawQueue, RawRetries, RawUpstreams};
 use super::{RawClasses, RawLimits, RawRules};
+use crate::challenge::ChallengeUse;
 use crate::policy::{Mode, OnError};
 use crate::route::ClientScheme;
 use crate::toml_text::At;
@@ -61,6 +62,8 @@ pub struct RawRoute {
     pub classes: Option<RawClasses>,
     /// What is done when a rule or parser fails on a request.
     pub on_error: Option<OnError>,
+    /// "always": all clients are challenged; "ordered": those that a decision is about.
+    pub challenge: Option<ChallengeUse>,
     /// Networks whose clients may ask, in the place of the app's; `[]` for all.
     pub allow_networks: Option<Vec<At<String>>>,
     /// Networks whose clients get 403, in the place of the app's.

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use phalanx_model::ChallengeStep;
 use phalanx_model::counters::{Phase, WorkerCounters};
 use phalanx_model::latency::{AppCount, BUCKETS_US, Latencies, LatencyTotal};
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, MetricEncoder};
@@ -37,6 +38,15 @@ pub(super) fn encode_apps(
         for (class, code) in CLASSES.iter().enumerate() {
             let count = |one: &AppCount| one.replies.get(class).map_or(0, |c| c.load(Ordering::Relaxed));
             let labels = [("app", app.as_str()), ("code", *code)];
+            ConstCounter::new(of(*slot).map(count).sum::<u64>()).encode(family.encode_family(&labels)?)?;
+        }
+    }
+    let help = "Requests that had to do with a challenge, by app";
+    let mut family = encoder.encode_descriptor("challenges", help, None, MetricType::Counter)?;
+    for (slot, app) in apps {
+        for (place, step) in ChallengeStep::ALL.iter().enumerate() {
+            let count = |one: &AppCount| one.challenges.get(place).map_or(0, |c| c.load(Ordering::Relaxed));
+            let labels = [("app", app.as_str()), ("step", step.name())];
             ConstCounter::new(of(*slot).map(count).sum::<u64>()).encode(family.encode_family(&labels)?)?;
         }
     }

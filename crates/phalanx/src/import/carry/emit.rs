@@ -2,7 +2,9 @@
 
 use std::fmt::Write as _;
 
-use super::site::{Access, App, At, Does, Edits, Pool, Rate, Route, Server, ServerTls, Site, Target};
+use super::site::{
+    Access, App, At, Does, Edits, Pool, Rate, Route, Server, ServerTls, Site, Target, TcpListen,
+};
 
 /// The two files.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,7 +17,7 @@ pub(crate) struct Written {
 pub(crate) fn write(site: &Site, from: &str) -> Written {
     let mut policy = Out::default();
     policy.comment(&format!("Made by `phalanx import` from {from}. Try it: phalanx check -c phalanx.toml"));
-    if site.apps.iter().any(|app| !app.blocks) {
+    if site.apps.iter().any(|app| !app.blocks && !app.tcp) {
         policy.comment("`observe` records what would be refused; write `block` once the records look right.");
     }
     policy.line("version", "1");
@@ -39,6 +41,12 @@ fn settings(site: &Site, from: &str) -> String {
         out.table("[[listen.http]]");
         out.text("address", address);
         out.list("proxy_protocol", networks);
+    }
+    for TcpListen { address, app, idle } in &site.tcp {
+        out.table("[[listen.tcp]]");
+        out.text("address", address);
+        out.text("app", app);
+        idle.iter().for_each(|idle| out.text("idle", idle));
     }
     let limits =
         [("connections", site.connections), ("connections_per_address", site.connections_per_client)];
@@ -78,6 +86,13 @@ fn write_app(out: &mut Out, app: &App) {
     out.text("name", &app.name);
     if !app.hosts.is_empty() {
         out.list("hosts", &app.hosts);
+    }
+    if let Some(version) = app.tells_client {
+        out.text("proxy_protocol", version);
+    }
+    if app.tcp {
+        out.line("tcp", "true");
+        return write_does(out, "apps", &app.does);
     }
     out.text("mode", if app.blocks { "block" } else { "observe" });
     if !app.rules.is_empty() {

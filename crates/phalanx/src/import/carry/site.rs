@@ -10,6 +10,8 @@ pub(crate) struct Site {
     pub(crate) tls: Vec<TlsListen>,
     /// Addresses behind balancers that begin with a PROXY header, and the networks of those.
     pub(crate) proxied: Vec<(String, Vec<String>)>,
+    /// Addresses whose connections are carried as they are.
+    pub(crate) tcp: Vec<TcpListen>,
     /// Chains and their keys.
     pub(crate) certificates: Vec<(String, String)>,
     pub(crate) apps: Vec<App>,
@@ -88,11 +90,24 @@ pub(crate) struct TlsListen {
     pub(crate) optional: bool,
 }
 
+/// An address of another protocol than HTTP.
+#[derive(Debug)]
+pub(crate) struct TcpListen {
+    pub(crate) address: String,
+    pub(crate) app: String,
+    /// How long both sides may be silent, as it is written.
+    pub(crate) idle: Option<String>,
+}
+
 /// What answers to some hosts.
 #[derive(Debug)]
 pub(crate) struct App {
     pub(crate) place: Place,
     pub(crate) name: String,
+    /// It carries connections of other protocols than HTTP.
+    pub(crate) tcp: bool,
+    /// The PROXY header that its upstreams want.
+    pub(crate) tells_client: Option<&'static str>,
     /// None: all that no other app names.
     pub(crate) hosts: Vec<String>,
     /// It had a rule engine before, which refused.
@@ -115,6 +130,8 @@ impl App {
         Self {
             place,
             name,
+            tcp: false,
+            tells_client: None,
             hosts: Vec::new(),
             blocks: false,
             rules: Vec::new(),
@@ -221,6 +238,8 @@ pub(crate) struct Pool {
     pub(crate) health: Vec<(&'static str, String)>,
     pub(crate) retries: Vec<(&'static str, String)>,
     pub(crate) queue: Vec<(&'static str, String)>,
+    /// The PROXY header that they want.
+    pub(crate) tells_client: Option<&'static str>,
 }
 
 /// One server.

@@ -139,11 +139,15 @@ fn server(pool: &mut Pool, line: &Line, notes: &mut Notes) {
     if let Some(ms) = line.after("slowstart").and_then(|value| parse_duration(value, 1)) {
         set(&mut pool.health, "slow_start", quoted(&duration(ms)));
     }
-    for word in ["send-proxy", "send-proxy-v2", "crt"] {
-        if line.has(word) {
-            let what = format!("`{word}` of server {} is not carried", line.word(1));
-            notes.add(&line.place, what, "see the guide on upstreams");
-        }
+    if line.has("crt") {
+        let what = format!("`crt` of server {} is not carried", line.word(1));
+        notes.add(&line.place, what, "see the guide on upstreams");
+    }
+    let newer = ["send-proxy-v2", "send-proxy-v2-ssl", "send-proxy-v2-ssl-cn"];
+    if newer.iter().any(|word| line.has(word)) {
+        pool.tells_client = Some("v2");
+    } else if line.has("send-proxy") {
+        pool.tells_client = Some("v1");
     }
     pool.servers.push(Server {
         url,

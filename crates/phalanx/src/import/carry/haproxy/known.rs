@@ -142,7 +142,7 @@ const LISTED_PAIRS: &[(&str, &str, &str)] = &[
     ("stick", "on", "see the guide on upstreams for sticky sessions, or choose by `hash_client`"),
     ("option", "ssl-hello-chk", "checks ask over HTTP: name a `path`"),
     ("option", "tcp-check", "checks ask over HTTP: name a `path`"),
-    ("option", "mysql-check", "Phalanx proxies HTTP; keep HAProxy for plain TCP"),
+    ("option", "mysql-check", "whether a server of another protocol works is told by connections"),
     ("option", "nolinger", "nothing to do"),
 ];
 

@@ -5,6 +5,7 @@ mod condition;
 mod known;
 pub(crate) mod lex;
 mod order;
+mod tcp;
 
 use std::collections::BTreeMap;
 
@@ -39,9 +40,14 @@ pub(crate) fn carry(name: &str, text: &str) -> Carried {
         match section.kind() {
             "defaults" => defaults = Some(section),
             "frontend" | "listen" => frontend(&mut site, section, defaults, &backends, &mut notes),
+            "global" => {
+                let most = section.all("maxconn").filter_map(|line| line.word(1).parse().ok()).last();
+                site.connections = most.filter(|most| *most > 0);
+            }
             _ => {}
         }
     }
+    site.apps.iter_mut().for_each(|app| told_of_clients(app, &mut notes));
     Carried { site, notes }
 }
 
@@ -67,10 +73,17 @@ fn frontend(
 ) {
     let of_defaults = || defaults.into_iter().flat_map(|section| section.all("mode"));
     let mode = section.all("mode").chain(of_defaults()).next().map_or("tcp", |line| line.word(1));
-    if mode != "http" {
-        let what = format!("`{} {}` is in mode {mode}", section.kind(), section.name());
-        notes.add(&section.head.place, what, "Phalanx proxies HTTP; keep HAProxy for plain TCP");
-        return;
+    for line in section.all("maxconn") {
+        let what = format!("`{}` holds for one frontend", line.text());
+        notes.add(&line.place, what, "`connections` in `[limits]` counts those of the node");
+    }
+    match mode {
+        "http" => {}
+        "tcp" => return tcp::frontend(site, section, defaults, backends, notes),
+        _ => {
+            let what = format!("`{} {}` is in mode {mode}", section.kind(), section.name());
+            return notes.add(&section.head.place, what, "keep HAProxy for it");
+        }
     }
     let serves = ["server", "server-template", "use_backend", "default_backend"];
     if section.kind() == "listen" && !section.lines.iter().any(|line| serves.contains(&line.word(0))) {
@@ -116,6 +129,22 @@ fn frontend(
         }
     }
     apps(site, (section, defaults), &rules, notes);
+}
+
+/// Whether an app's upstreams get a PROXY header: all of them do, or none.
+fn told_of_clients(app: &mut App, notes: &mut Notes) {
+    let targets = app.routes.iter().map(|route| &route.does.target).chain([&app.does.target]);
+    let mut told = targets.filter_map(|target| match target {
+        Target::Upstreams(pool) => Some(pool.tells_client),
+        _ => None,
+    });
+    let Some(first) = told.next() else { return };
+    if told.all(|one| one == first) {
+        app.tells_client = first;
+        return;
+    }
+    let what = format!("`send-proxy` holds for some servers of app {}", app.name);
+    notes.add(&app.place, what, "make an app of those that want it: `proxy_protocol` is an app's");
 }
 
 fn bind(site: &mut Site, line: &Line, notes: &mut Notes) {
