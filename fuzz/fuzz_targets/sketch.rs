@@ -1,13 +1,16 @@
-//! What another node sends, as a summary or a sketch: each is read whole or not at all, and has one spelling.
+//! What another node sends, as a summary or a sketch, and what was kept of the usual: each is read whole or not at all, and has one spelling.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use phalanx_learn::Summary;
-use phalanx_learn::sketch::{Counts, Distinct, Hll, Quantiles, Top};
+use phalanx_learn::sketch::{Counts, Distinct, Hll, Quantiles};
+use phalanx_learn::{Baselines, Summary};
 
 fuzz_target!(|data: &[u8]| {
     if let Some(summary) = Summary::from_bytes(data) {
         assert_eq!(summary.to_bytes(), data);
+    }
+    if let Some(all) = Baselines::from_bytes(data) {
+        assert_eq!(all.to_bytes(), data);
     }
     if let Some(mut sketch) = Hll::from_bytes(data) {
         assert_eq!(sketch.to_bytes(), data);
@@ -19,10 +22,6 @@ fuzz_target!(|data: &[u8]| {
     if let Some(mut sketch) = Quantiles::from_bytes(data) {
         assert_eq!(sketch.to_bytes(), data);
         assert!(sketch.per_mille(0) <= sketch.per_mille(1_000));
-        sketch.merge(&sketch.clone());
-    }
-    if let Some(mut sketch) = Top::from_bytes(data) {
-        assert_eq!(sketch.to_bytes(), data);
         sketch.merge(&sketch.clone());
     }
     if let Some(mut sketch) = Counts::from_bytes(data) {

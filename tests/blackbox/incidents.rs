@@ -234,7 +234,7 @@ fn undoing_an_incident_lifts_its_bans_on_all_nodes_and_keeps_them_lifted() {
 
 /// What a node tells that counted 60 missing pages of one address, and that it served one request.
 fn impossible(now_ms: u64) -> Vec<u8> {
-    use phalanx_learn::{Detectors, Event, Learner, Step};
+    use phalanx_learn::{Detectors, Event, Learner, Method, Step};
     let mut learner = Learner::new(Detectors::default(), Default::default(), 7);
     for target in 0..60 {
         let event = Event {
@@ -253,6 +253,10 @@ fn impossible(now_ms: u64) -> Vec<u8> {
             step: Step::Page,
             status: 404,
             response_bytes: 0,
+            method: Method::Get,
+            endpoint: 4,
+            latency_us: 0,
+            country: None,
             shape: 0,
             attack: None,
             exempt: false,

@@ -12,7 +12,7 @@ use phalanx_model::Confidence;
 use crate::detect::{Detector, Signal, Stage};
 use crate::event::{Event, Subject, SubjectKind};
 use crate::link::{Entity, Link};
-use crate::sketch::mix;
+use crate::sketch::{alike, mix};
 
 /// How bad an incident is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -85,15 +85,23 @@ impl Incident {
         }
     }
 
-    /// Whether a request is of one of its actors: an address, a session, or software that hardly anybody else uses.
+    /// Whether a request is of one of its actors: an address, a session, an account, software that hardly anybody else uses, or an
+    /// attempt with a password that is tried on many; or asks a route for which its network is part of it.
     pub fn covers(&self, event: &Event) -> bool {
+        let of = |kind, id: Option<u64>| id.map(|id| Subject::new(kind, id));
         let subjects = [
             Some(Subject::address(event.ip)),
-            event.session.map(|id| Subject::new(SubjectKind::Session, id)),
-            event.software.map(|id| Subject::new(SubjectKind::Software, id)),
+            of(SubjectKind::Session, event.session),
+            of(SubjectKind::Account, event.account),
+            of(SubjectKind::Software, event.software),
+            event.password(),
         ];
-        let weight = |subject| self.entities.get(&Entity::of(subject)).map_or(0.0, |(weight, _)| *weight);
-        subjects.into_iter().flatten().any(|subject| weight(subject) >= JOIN)
+        let weight = |entity| self.entities.get(&entity).map_or(0.0, |(weight, _)| *weight);
+        let detectors: BTreeSet<Detector> = self.findings.keys().map(|(detector, _)| *detector).collect();
+        let mut deeds =
+            detectors.into_iter().map(|detector| Entity::deed(detector, event.route, event.network()));
+        subjects.into_iter().flatten().any(|subject| weight(Entity::of(subject)) >= JOIN)
+            || deeds.any(|deed| weight(deed) >= JOIN)
     }
 
     fn at(opened_ms: u64, changed_ms: u64) -> Self {
@@ -175,6 +183,8 @@ impl Finding {
 pub struct Correlator {
     open: BTreeMap<u64, Incident>,
     index: HashMap<Entity, Vec<u64>>,
+    /// Those of the index that are shapes of payloads; further ones join by equality only.
+    shapes: Vec<Entity>,
     closed: Vec<Incident>,
 }
 
@@ -183,12 +193,15 @@ impl Correlator {
     pub fn add(&mut self, signal: &Signal) -> u64 {
         let mut near: Vec<(u64, f32)> = Vec::new();
         for link in &signal.links {
-            for id in self.index.get(&link.entity).into_iter().flatten() {
-                let Some(incident) = self.open.get(id) else { continue };
-                let weight = incident.weight(link.entity, signal.at_ms).min(link.weight);
-                match near.iter_mut().find(|(known, _)| known == id) {
-                    Some((_, sum)) => *sum += weight,
-                    None => near.push((*id, weight)),
+            let like = self.alike(link.entity);
+            for entity in std::iter::once(link.entity).chain(like) {
+                for id in self.index.get(&entity).into_iter().flatten() {
+                    let Some(incident) = self.open.get(id) else { continue };
+                    let weight = incident.weight(entity, signal.at_ms).min(link.weight);
+                    match near.iter_mut().find(|(known, _)| known == id) {
+                        Some((_, sum)) => *sum += weight,
+                        None => near.push((*id, weight)),
+                    }
                 }
             }
         }
@@ -206,6 +219,19 @@ impl Correlator {
         id
     }
 
+    /// A request that an incident's countermeasure met, in vain for whoever sent it, is part of the incident: so it grows while its
+    /// actors, who are refused, do nothing that a detector sees.
+    pub fn met(&mut self, id: u64, event: &Event) {
+        if let Some(incident) = self.open.get_mut(&id) {
+            incident.changed_ms = incident.changed_ms.max(event.at_ms);
+            let address = Link::of_subject(Subject::address(event.ip), false);
+            // One that is known to be shared stays so.
+            if incident.entities.get(&address.entity).is_none_or(|(weight, _)| *weight >= JOIN) {
+                self.link(id, address, event.at_ms);
+            }
+        }
+    }
+
     /// Closes what nothing was heard of for a quarter of an hour; hands out what was closed since.
     pub fn tick(&mut self, now_ms: u64) -> Vec<Incident> {
         let ids: Vec<u64> = self
@@ -221,6 +247,13 @@ impl Correlator {
     /// The open incidents, the oldest first.
     pub fn incidents(&self) -> impl Iterator<Item = &Incident> {
         self.open.values()
+    }
+
+    /// The known payload that is nearest to one, if one is near and it is not known itself.
+    fn alike(&self, entity: Entity) -> Option<Entity> {
+        let shape = entity.shape().filter(|_| !self.index.contains_key(&entity))?;
+        let near = self.shapes.iter().filter(|known| known.shape().is_some_and(|known| alike(known, shape)));
+        near.min_by_key(|known| known.shape().map(|known| (known ^ shape).count_ones())).copied()
     }
 
     /// Whether nothing was heard of it for so long that it is over.
@@ -358,6 +391,9 @@ impl Correlator {
         }
         pushed.inspect(|entity| _ = incident.entities.remove(entity));
         let ids = self.index.entry(link.entity).or_default();
+        if ids.is_empty() && link.entity.shape().is_some() && self.shapes.len() < SHAPES_MAX {
+            self.shapes.push(link.entity);
+        }
         // What is part of many incidents tells nothing of any.
         if ids.len() < INCIDENTS_PER_ENTITY_MAX {
             ids.push(id);
@@ -372,6 +408,9 @@ impl Correlator {
             ids.retain(|other| *other != id);
             if ids.is_empty() {
                 self.index.remove(&entity);
+                if entity.shape().is_some() {
+                    self.shapes.retain(|known| *known != entity);
+                }
             }
         }
     }
@@ -401,6 +440,8 @@ pub const FINDINGS_MAX: usize = 256;
 pub const EVIDENCE_MAX: usize = 16;
 const ABOUT_BITS: u32 = 22;
 const INCIDENTS_PER_ENTITY_MAX: usize = 8;
+/// Shapes of payloads that others are compared with, one by one.
+const SHAPES_MAX: usize = 512;
 
 #[cfg(test)]
 mod tests {
@@ -439,6 +480,25 @@ mod tests {
         assert_eq!(all.add(&signal(4, Detector::Exfiltration, &[(2, 0.7)])), one);
         let incident = all.incidents().next().unwrap();
         assert_eq!((incident.absorbed.clone(), incident.gravity()), (vec![other], Gravity::Critical));
+    }
+
+    #[test]
+    fn payloads_that_are_alike_and_a_network_in_common_join() {
+        let event = |host: u32, shape: u64| Event {
+            shape,
+            ..crate::event::tests::plain(std::net::Ipv4Addr::from_bits(0x2d00_0000 + host).into())
+        };
+        let of = |event: &Event| {
+            let subject = Subject::address(event.ip);
+            let links = Link::of_event(event, subject, Detector::Exploiting, true);
+            Signal { subject, links, ..signal(0, Detector::Exploiting, &[(1, 0.7)]) }
+        };
+        let shape = 0x0123_4567_89ab_cdef;
+        let mut all = Correlator::default();
+        let one = all.add(&of(&event(1, shape)));
+        assert_eq!(all.add(&of(&event(2, shape ^ 0b101))), one, "two bits apart, in one /24");
+        assert_ne!(all.add(&of(&event(3 << 20, !shape))), one, "neither");
+        assert_ne!(all.add(&of(&event(5 << 20, shape))), one, "a payload alone joins nothing");
     }
 
     #[test]

@@ -23,6 +23,8 @@ pub enum Detector {
     Exploiting,
     ErrorStorm,
     Outage,
+    NewEndpoint,
+    Unusual,
 }
 
 /// How far an attack is.
@@ -40,7 +42,7 @@ pub enum Stage {
 
 impl Detector {
     /// All of them.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 16] = [
         Self::Stuffing,
         Self::Spraying,
         Self::Enumeration,
@@ -55,6 +57,8 @@ impl Detector {
         Self::Exploiting,
         Self::ErrorStorm,
         Self::Outage,
+        Self::NewEndpoint,
+        Self::Unusual,
     ];
 
     /// The detector of this name.
@@ -124,6 +128,10 @@ impl Detector {
             }
             Self::ErrorStorm => ("error-storm", S::Trouble, "", "few clients make the server fail"),
             Self::Outage => ("outage", S::Trouble, "", "the server fails for everybody"),
+            Self::NewEndpoint => {
+                ("new-endpoint", S::Reconnaissance, "T1595", "uses a method or path that nobody used before")
+            }
+            Self::Unusual => ("unusual-traffic", S::Trouble, "", "goes far from what is usual"),
         }
     }
 }
@@ -167,6 +175,17 @@ pub struct Threshold {
     pub different: u64,
 }
 
+impl Threshold {
+    /// So many times as much, of as many times as many things.
+    pub(crate) fn times(self, times: u64) -> Self {
+        let of = |number: u64| number.saturating_mul(times);
+        Self { events: of(self.events), different: of(self.different).min(DIFFERENT_MAX), ..self }
+    }
+}
+
+/// Different things are counted exactly up to this, so no crowd asks for more.
+const DIFFERENT_MAX: u64 = 64;
+
 /// The detectors' settings.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Detectors {
@@ -177,14 +196,30 @@ pub struct Detectors {
     pub stuffing_failed_percent: u64,
     /// Failed logins with one and the same password. Popular passwords are mistyped by honest users too, a few in an hour.
     pub spraying: Threshold,
+    /// The same where it goes fast: with half as many in a minute it is less sure, and found in seconds.
+    pub spraying_fast: Threshold,
+    /// The part of all failed logins that one password has at least, per cent: the most popular ones have two or three.
+    pub spraying_percent: u64,
     /// Questions whether accounts exist. Who forgot which address they registered tries three.
     pub enumeration: Threshold,
+    /// The same where it goes fast.
+    pub enumeration_fast: Threshold,
     /// Steps from one object to its neighbour, or to one that is refused, in one session. One's own objects are not neighbours.
     pub walk: Threshold,
+    /// The same where it goes fast: who looks at six neighbours of a thing in a minute, on a route where hardly anybody does, is less
+    /// surely a thief, and asked to prove that there is a person.
+    pub walk_fast: Threshold,
     /// Pages that do not exist. A broken link is one page, often; a scan is many.
     pub scanning: Threshold,
+    /// The same for those that take their time.
+    pub scanning_slow: Threshold,
+    /// The part of a subject's pages that are missing at least, per cent: a crawler with an old list still finds most.
+    pub scanning_percent: u64,
     /// Different pages without a session. A reader opens one in some seconds.
     pub scraping: Threshold,
+    /// The part of the requests of one kind of software that are pages without a session, per cent: browsers load what belongs to pages and
+    /// keep sessions.
+    pub scraping_percent: u64,
     /// Refused payments and cards. A customer has two or three cards.
     pub carding: Threshold,
     /// Attacks that rules refused with high confidence.
@@ -203,10 +238,14 @@ pub struct Detectors {
     pub flood_times: u64,
     /// KiB beyond four times the size that 99 % of a route's answers keep below, in ten minutes.
     pub exfiltration_kib: u64,
-    /// Failed answers of a route in a minute,
+    /// Failed answers of a route in a minute, if it is few clients'.
     pub storm_errors: u64,
+    /// Failed answers in a minute, of a route if it is most clients', or of one client,
+    pub outage_errors: u64,
     /// and their share, per cent.
     pub storm_percent: u64,
+    /// So many sessions of people who logged in from one address let it do as much again as one.
+    pub crowd: u64,
     /// What one other node's word counts of a threshold, per cent. Below 50, so that no two others alone reach one.
     pub peer_percent: u64,
 }
@@ -218,10 +257,17 @@ impl Default for Detectors {
             stuffing: threshold(60, 10, 8),
             stuffing_failed_percent: 75,
             spraying: threshold(600, 12, 10),
+            spraying_fast: threshold(60, 6, 6),
+            spraying_percent: 6,
             enumeration: threshold(300, 20, 18),
+            enumeration_fast: threshold(60, 8, 8),
             walk: threshold(300, 20, 20),
+            walk_fast: threshold(60, 6, 6),
             scanning: threshold(60, 20, 18),
+            scanning_slow: threshold(600, 60, 50),
+            scanning_percent: 50,
             scraping: threshold(600, 300, 240),
+            scraping_percent: 80,
             carding: threshold(600, 8, 6),
             exploiting: threshold(60, 5, 1),
             travel_kmh: 1_000,
@@ -231,8 +277,10 @@ impl Default for Detectors {
             flood_addresses: 30,
             flood_times: 3,
             exfiltration_kib: 64 * 1_024,
-            storm_errors: 50,
+            storm_errors: 30,
+            outage_errors: 12,
             storm_percent: 30,
+            crowd: 8,
             peer_percent: 40,
         }
     }

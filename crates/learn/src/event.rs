@@ -5,7 +5,7 @@ use std::net::IpAddr;
 pub use phalanx_model::NameKey;
 pub use phalanx_model::deed::{Outcome, Step};
 use phalanx_model::net::actor_ip;
-use phalanx_model::{AccessEvent, Actor, Confidence, Deed};
+use phalanx_model::{AccessEvent, Actor, Confidence, Country, Deed};
 
 use crate::sketch::{low32, mix};
 
@@ -42,12 +42,51 @@ pub struct Event {
     pub status: u16,
     /// Bytes of the answer's body.
     pub response_bytes: u64,
+    /// The method.
+    pub method: Method,
+    /// App, method and path without what names objects in it: what a new one is told by.
+    pub endpoint: u64,
+    /// From the first byte of the head to the last of the answer, in microseconds.
+    pub latency_us: u64,
+    /// The country of the address.
+    pub country: Option<Country>,
     /// Shape of its payload; see [`crate::sketch::shape`]. 0 without one.
     pub shape: u64,
     /// It was refused as an attack by a detection of this confidence.
     pub attack: Option<Confidence>,
     /// A verified crawler, a monitor, a webhook, an operator: nothing is held against it.
     pub exempt: bool,
+}
+
+/// Methods, as far as they are told apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[expect(missing_docs, reason = "they are HTTP's")]
+pub enum Method {
+    #[default]
+    Get,
+    Head,
+    Post,
+    Put,
+    Patch,
+    Delete,
+    Options,
+    Other,
+}
+
+impl Method {
+    /// Of its name, exactly as a client writes it.
+    pub fn of(name: &str) -> Self {
+        match name {
+            "GET" => Self::Get,
+            "HEAD" => Self::Head,
+            "POST" => Self::Post,
+            "PUT" => Self::Put,
+            "PATCH" => Self::Patch,
+            "DELETE" => Self::Delete,
+            "OPTIONS" => Self::Options,
+            _ => Self::Other,
+        }
+    }
 }
 
 /// Where an address is: degrees, rounded.
@@ -76,6 +115,7 @@ impl Place {
 pub struct Known {
     pub place: Option<Place>,
     pub asn: Option<u32>,
+    pub country: Option<Country>,
     pub attack: Option<Confidence>,
     pub exempt: bool,
 }
@@ -107,10 +147,20 @@ impl Event {
             step: if step == Step::Page && is_asset(path) { Step::Asset } else { step },
             status: access.status,
             response_bytes: access.response_bytes,
+            method: Method::of(&access.method),
+            endpoint: app ^ endpoint_of(key, &access.method, path),
+            latency_us: access.duration_us,
+            country: known.country,
             shape,
             attack: known.attack,
             exempt: known.exempt,
         }
+    }
+
+    /// The password of an attempt to log in, as a subject: the same of all accounts of an app.
+    pub fn password(&self) -> Option<Subject> {
+        let secret = self.secret.filter(|_| matches!(self.step, Step::Login(_)))?;
+        Some(Subject::new(SubjectKind::Secret, mix(self.app) ^ u64::from(secret)))
     }
 
     /// The network that the client is in: its system where that is known, else its /24 or /48.
@@ -152,6 +202,15 @@ pub fn object_of(path: &str) -> Option<u64> {
     let digits =
         |part: &&str| (1..=18).contains(&part.len()) && part.bytes().all(|byte| byte.is_ascii_digit());
     path.rsplit('/').find(digits).and_then(|part| part.parse().ok())
+}
+
+/// The hash of a method and a path in which what names objects is left out: parts with a digit that are numbers or long.
+fn endpoint_of(key: &NameKey, method: &str, path: &str) -> u64 {
+    path.split('/').fold(key.hash("method", method.as_bytes()), |all, part| {
+        let digits = part.bytes().filter(u8::is_ascii_digit).count();
+        let names_object = digits > 0 && (digits == part.len() || part.len() >= OBJECT_NAME_LEAST);
+        mix(all ^ if names_object { 1 } else { key.hash("part", part.as_bytes()) })
+    })
 }
 
 /// Whom or what evidence is about.
@@ -233,6 +292,9 @@ impl Subject {
     }
 }
 
+/// Parts of a path with a digit and so many letters are names of objects, as UUIDs and slugs are; `v2` is none.
+const OBJECT_NAME_LEAST: usize = 8;
+
 fn prefix(ip: IpAddr, bits: u8) -> Option<phalanx_model::Prefix> {
     phalanx_model::Prefix::new(ip, bits).ok()
 }
@@ -249,8 +311,36 @@ fn address_id(ip: IpAddr) -> u64 {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
+
+    /// An ordinary page for somebody at an address.
+    pub(crate) fn plain(ip: IpAddr) -> Event {
+        Event {
+            at_ms: 1_767_571_200_000,
+            ip,
+            app: 1,
+            route: 2,
+            target: 3,
+            object: None,
+            software: None,
+            session: None,
+            account: None,
+            secret: None,
+            place: None,
+            asn: None,
+            step: Step::Page,
+            status: 200,
+            response_bytes: 8_000,
+            method: Method::Get,
+            endpoint: 4,
+            latency_us: 20_000,
+            country: None,
+            shape: 0,
+            attack: None,
+            exempt: false,
+        }
+    }
 
     #[test]
     fn objects_are_numbers_that_fill_a_segment() {
@@ -332,6 +422,26 @@ mod tests {
         assert!(![other_print.software, no_tls.software].contains(&event.software));
         // Another fleet's hashes are others.
         assert_ne!(Event::of(&access("/"), &known, &NameKey::new([8; 16])).app, event.app);
+    }
+
+    #[test]
+    fn endpoints_are_methods_and_paths_without_names_of_objects() {
+        let key = NameKey::new([7; 16]);
+        let of = |method: &str, target: &str| {
+            let access = AccessEvent { method: method.into(), ..access(target) };
+            Event::of(&access, &Known::default(), &key).endpoint
+        };
+        let one = of("GET", "/v2/orders/4711?x=1");
+        assert_eq!(one, of("GET", "/v2/orders/9"));
+        assert_eq!(one, of("GET", "/v2/orders/0b9f4c6e-77aa-4f0e"));
+        for (method, target) in [
+            ("PUT", "/v2/orders/9"),
+            ("GET", "/v3/orders/9"),
+            ("GET", "/v2/orders"),
+            ("GET", "/v2/orders/all"),
+        ] {
+            assert_ne!(one, of(method, target), "{method} {target}");
+        }
     }
 
     #[test]

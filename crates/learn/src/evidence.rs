@@ -1,5 +1,7 @@
 //! Evidence: how often something notable was seen of one subject, by which node, and how many different things it was about.
 
+use std::collections::VecDeque;
+
 use crate::event::Subject;
 use crate::sketch::{Counts, Distinct, mix};
 
@@ -95,11 +97,17 @@ pub(crate) struct Series {
     pub(crate) own: Contribution,
     /// What other nodes told, by their number.
     pub(crate) peers: Vec<(u16, Contribution)>,
-    /// What is usual, in millionths of all requests; see [`Series::settle_share`].
+    /// What is usual, in millionths of all requests; see [`Series::count_share`].
     pub(crate) usual: u32,
-    /// Buckets that the usual was learned from.
-    pub(crate) settled: u32,
-    settled_bucket: u32,
+    /// Of requests: the epoch that they are counted in, and how many.
+    epoch: u32,
+    epoch_count: u32,
+    /// Route and network of the last event.
+    pub(crate) last: (u64, u32),
+    /// Of failed logins: the last one's software,
+    pub(crate) tool: u32,
+    /// and accounts that the same got into lately, in Unix milliseconds.
+    pub(crate) entered: Vec<(u64, u64)>,
     /// When a signal was made of it, of how many events, and whether it was decisive.
     pub(crate) told: Option<(u64, u64, bool)>,
     /// Changed since the others were told.
@@ -188,25 +196,76 @@ impl Series {
         totals
     }
 
-    /// A bucket began.
-    pub(crate) fn settle(&mut self, bucket: u32, usual: u32) {
-        if bucket > self.settled_bucket {
-            self.usual = usual;
-            self.settled = self.settled.saturating_add(1);
-            self.settled_bucket = bucket;
+    /// Counts a request toward its share. When an epoch is over, the usual share moves a part of the way to what it was in it, and
+    /// never farther than to twice the usual, so that whoever wants much to be usual needs hours. Before the node knows anything, it
+    /// is the mean of what comes.
+    pub(crate) fn count_share(&mut self, epochs: &Epochs) {
+        if self.epoch != epochs.now {
+            let weight =
+                if epochs.is_settled() { SHARE_MEMORY } else { epochs.now.clamp(2, SHARE_MEMORY) - 1 };
+            if let Some(total) = epochs.total(self.epoch) {
+                let share = u64::from(self.epoch_count) * 1_000_000 / u64::from(total.max(1));
+                let share = u32::try_from(share.min(1_000_000)).unwrap_or(0);
+                let most = if epochs.is_settled() { 2 * self.usual + SHARE_STEP_PPM } else { share };
+                self.usual = moved(self.usual, share.min(most), weight);
+                // Meanwhile it did not come.
+                let missed = epochs.now.saturating_sub(self.epoch.saturating_add(1)).min(4 * SHARE_MEMORY);
+                (0..missed).for_each(|_| self.usual = moved(self.usual, 0, weight.max(2)));
+            }
+            (self.epoch, self.epoch_count) = (epochs.now, 0);
         }
+        self.epoch_count = self.epoch_count.saturating_add(1);
+    }
+}
+
+fn moved(usual: u32, share: u32, weight: u32) -> u32 {
+    let sum = u64::from(usual) * u64::from(weight.saturating_sub(1)) + u64::from(share);
+    u32::try_from(sum / u64::from(weight.max(1))).unwrap_or(usual)
+}
+
+/// Times in which so many requests come that shares of them mean something: ten seconds at least, longer where it is quiet.
+#[derive(Debug)]
+pub(crate) struct Epochs {
+    /// The number of the current one, from 1 on.
+    now: u32,
+    /// Requests of those before, the newest last.
+    totals: VecDeque<u32>,
+    requests: u32,
+    bucket: u32,
+    first_bucket: u32,
+}
+
+impl Default for Epochs {
+    fn default() -> Self {
+        Self { now: 1, totals: VecDeque::new(), requests: 0, bucket: 0, first_bucket: 0 }
+    }
+}
+
+impl Epochs {
+    /// A request came.
+    pub(crate) fn count(&mut self, bucket: u32) {
+        if self.first_bucket == 0 {
+            (self.first_bucket, self.bucket) = (bucket, bucket);
+        }
+        if bucket > self.bucket && self.requests >= EPOCH_REQUESTS_LEAST {
+            self.totals.push_back(self.requests);
+            if self.totals.len() > EPOCHS_KEPT {
+                self.totals.pop_front();
+            }
+            (self.now, self.requests, self.bucket) = (self.now.saturating_add(1), 0, bucket);
+        }
+        self.requests = self.requests.saturating_add(1);
     }
 
-    /// Learns what share, in millionths, is usual, of the bucket that ended: a hundredth of the way, and never from more than twice
-    /// the usual, so that whoever wants much to be usual needs hours. Before the node knows anything, the mean of what comes.
-    pub(crate) fn settle_share(&mut self, bucket: u32, share: u32, is_settled: bool) {
-        let (share, weight) = if is_settled {
-            (share.min(2 * self.usual + SHARE_STEP_PPM), 100)
-        } else {
-            (share, (self.settled + 1).min(100))
-        };
-        let sum = u64::from(self.usual) * u64::from(weight - 1) + u64::from(share);
-        self.settle(bucket, u32::try_from(sum / u64::from(weight)).unwrap_or(self.usual));
+    /// Whether what is usual is known well enough to be compared with.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.now > EPOCHS_SETTLED && self.bucket.saturating_sub(self.first_bucket) >= SETTLED_BUCKETS
+    }
+
+    /// Requests of an epoch that is over.
+    fn total(&self, epoch: u32) -> Option<u32> {
+        let back = usize::try_from(self.now.checked_sub(epoch)?).ok()?;
+        self.totals.get(self.totals.len().checked_sub(back)?).copied()
     }
 }
 
@@ -214,8 +273,14 @@ impl Series {
 pub(crate) const OWN: u16 = u16::MAX;
 /// Width of a bucket.
 pub(crate) const BUCKET_MS: u64 = 10_000;
-/// Buckets in which a usual value is known well enough to be compared with: ten minutes.
-pub(crate) const SETTLED_LEAST: u32 = 60;
+/// Ten minutes, and some epochs.
+const SETTLED_BUCKETS: u32 = 60;
+const EPOCHS_SETTLED: u32 = 5;
+const EPOCH_REQUESTS_LEAST: u32 = 200;
+/// Epochs of which it is known how many requests they had; what came before those is forgotten.
+const EPOCHS_KEPT: usize = 64;
+/// An epoch moves the usual by one part in so many.
+const SHARE_MEMORY: u32 = 400;
 /// What a share may grow from nothing.
 const SHARE_STEP_PPM: u32 = 1_000;
 /// Ten minutes and the current bucket.

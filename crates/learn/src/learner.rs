@@ -1,13 +1,16 @@
 //! One node's learner: events and other nodes' summaries in, signals and its own summaries out.
 
+mod entered;
 mod follow;
 mod judge;
 #[cfg(test)]
 mod tests;
 
+use crate::baseline::Baselines;
 use crate::detect::{Detectors, Signal};
 use crate::event::{Event, Outcome, Step, Subject, SubjectKind};
-use crate::evidence::{Contribution, Feature, Series, SeriesKey, bucket};
+use crate::evidence::{Contribution, Epochs, Feature, Series, SeriesKey, bucket};
+use crate::health::Health;
 use crate::share::{ROWS_MAX, Row, SEEN_MAX, Seen, Summary};
 use crate::sketch::{Counts, low32, mix};
 use crate::table::Table;
@@ -37,6 +40,11 @@ pub struct Learner {
     profiles: Table<Profile>,
     series: Table<Box<Series>>,
     routes: Table<Route>,
+    health: Table<Health>,
+    epochs: Epochs,
+    baselines: Baselines,
+    /// When an app failed everybody last, and when one let nobody in, by bucket.
+    troubled: (u32, u32),
     served: Counts,
     news: Vec<SeriesKey>,
     seen: Vec<Seen>,
@@ -52,10 +60,34 @@ impl Learner {
             profiles: Table::new(sizes.actors, seed),
             series: Table::new(sizes.series, mix(seed)),
             routes: Table::new(sizes.routes, mix(mix(seed))),
+            health: Table::new(APPS_MAX, mix(mix(seed))),
+            baselines: Baselines::default(),
+            epochs: Epochs::default(),
+            troubled: (0, 0),
             served: Counts::default(),
             news: Vec::new(),
             seen: Vec::new(),
             impossible: 0,
+        }
+    }
+
+    /// With what was usual before, which [`Learner::baselines`] gave.
+    #[must_use]
+    pub fn with_baselines(mut self, baselines: Baselines) -> Self {
+        self.baselines = baselines;
+        self
+    }
+
+    /// What is usual of apps and routes, to be kept over a restart.
+    pub fn baselines(&self) -> &Baselines {
+        &self.baselines
+    }
+
+    /// Learns from history what is usual, in the order of its time; says nothing.
+    pub fn learn(&mut self, event: &Event) {
+        if !event.exempt && event.attack.is_none() {
+            self.baselines.learn(event);
+            self.weigh(event, &mut Vec::new());
         }
     }
 
@@ -70,50 +102,86 @@ impl Learner {
         if event.exempt {
             return;
         }
+        self.count_requests(event, out);
+        self.follow_health(event, out);
+        if event.attack.is_none() {
+            self.baselines.observe(event, out);
+        }
         self.follow_session(event, out);
-        self.follow_account(event, out);
+        let is_own_device = self.follow_account(event, out);
         self.follow_pages(event, out);
         self.follow_objects(event, out);
         self.weigh(event, out);
-        self.count_requests(event, out);
+        let address = Subject::address(event.ip);
         match event.step {
-            Step::Login(outcome) => self.login(event, outcome, out),
+            Step::Login(outcome) => self.login(event, outcome, is_own_device, out),
             Step::Lookup => {
                 let account = event.account.unwrap_or(event.target);
-                self.count_by(event, Feature::LookedUp, account, &[Subject::address(event.ip)], out);
-                self.count_software(event, Feature::LookedUp, account, out);
+                self.count_notable(event, Feature::LookedUp, account, &[address], out);
             }
             Step::Payment(Outcome::Failed) => {
                 let card = event.secret.map_or(event.at_ms, u64::from);
-                self.count_by(event, Feature::PaymentFailed, card, &[Subject::address(event.ip)], out);
-                self.count_software(event, Feature::PaymentFailed, card, out);
+                self.count_notable(event, Feature::PaymentFailed, card, &[address], out);
             }
             Step::Page if matches!(event.status, 403..=405) && event.attack.is_none() => {
-                self.count_by(event, Feature::Missing, event.target, &[Subject::address(event.ip)], out);
-                self.count_software(event, Feature::Missing, event.target, out);
+                // What is missing for everybody is held against nobody, also afterwards.
+                if self.fails_everybody(Some(event), event.at_ms).0 && !self.is_strange(event) {
+                    return;
+                }
+                self.count_notable(event, Feature::Missing, event.target, &[address], out);
             }
             _ => {}
         }
+        if event.status >= 500 {
+            self.count_by(event, Feature::ServerFailed, event.target, &[address], out);
+        }
         if event.attack == Some(phalanx_model::Confidence::High) {
-            self.count_by(event, Feature::Attacked, event.target, &[Subject::address(event.ip)], out);
-            self.count_software(event, Feature::Attacked, event.target, out);
+            self.count_notable(event, Feature::Attacked, event.target, &[address], out);
         }
     }
 
-    fn login(&mut self, event: &Event, outcome: Outcome, out: &mut Vec<Signal>) {
+    fn login(&mut self, event: &Event, outcome: Outcome, is_own_device: bool, out: &mut Vec<Signal>) {
         let Some(account) = event.account else { return };
-        let feature = match outcome {
-            Outcome::Failed => Feature::LoginFailed,
-            Outcome::Passed => Feature::LoginPassed,
-            Outcome::Unknown => return,
-        };
         let places = [Subject::address(event.ip), Subject::prefix(event.ip)];
-        self.count_by(event, feature, account, &places, out);
-        self.count_software(event, feature, account, out);
-        if let (Some(secret), Outcome::Failed) = (event.secret, outcome) {
-            let secret = Subject::new(SubjectKind::Secret, mix(event.app) ^ u64::from(secret));
-            self.count_by(event, feature, account, &[secret], out);
+        match outcome {
+            Outcome::Failed => {
+                let all = [Subject::new(SubjectKind::App, 0)];
+                self.count_by(event, Feature::LoginFailed, account, &all, out);
+                self.count_notable(event, Feature::LoginFailed, account, &places, out);
+                if let Some(password) = event.password() {
+                    self.count_by(event, Feature::LoginFailed, account, &[password], out);
+                }
+            }
+            Outcome::Passed => {
+                self.count_by(event, Feature::LoginPassed, account, &places, out);
+                self.count_software(event, Feature::LoginPassed, account, out);
+                if !is_own_device {
+                    self.entered(event, account, out);
+                }
+            }
+            Outcome::Unknown => {}
         }
+    }
+
+    /// Counts something that is held against somebody: of `places`, and of the software.
+    fn count_notable(
+        &mut self,
+        event: &Event,
+        feature: Feature,
+        what: u64,
+        places: &[Subject],
+        out: &mut Vec<Signal>,
+    ) {
+        // The same thing again, like a password that is out of date, is not held against anybody twice.
+        let is_known = places.first().is_some_and(|&subject| {
+            let series = self.series.peek(SeriesKey { subject, feature }.hash());
+            series.is_some_and(|series| series.own.what.contains(low32(mix(what))))
+        });
+        if !is_known {
+            self.note(event);
+        }
+        self.count_by(event, feature, what, places, out);
+        self.count_software(event, feature, what, out);
     }
 
     fn count_software(&mut self, event: &Event, feature: Feature, what: u64, out: &mut Vec<Signal>) {
@@ -137,11 +205,21 @@ impl Learner {
         let Some(entry) = self.series.entry(key.hash(), seconds(event.at_ms)) else { return };
         let series = entry.value;
         series.add(bucket(event.at_ms), more, low32(mix(what)), address_hash(event));
+        series.last = (event.route, event.network());
+        if key.feature == Feature::LoginFailed {
+            series.tool = event.software.map_or(0, |software| low32(mix(software)));
+        }
         if key.feature.is_shared() && !series.is_news && self.news.len() < NEWS_MAX {
             series.is_news = true;
             self.news.push(key);
         }
-        out.extend(self.judge(key, event.at_ms, Some(event)));
+        if let Some(signal) = self.judge(key, event.at_ms, Some(event)) {
+            let is_sure = signal.decisive;
+            out.push(signal);
+            if is_sure && key.feature == Feature::LoginFailed {
+                self.tell_entered(key, event.at_ms, out);
+            }
+        }
     }
 
     /// What is new since the last summary, for all other nodes.
@@ -154,6 +232,9 @@ impl Learner {
             series.is_news = false;
             let mut told = Contribution::default();
             series.own.counts.since(from).for_each(|(bucket, count)| told.counts.add(bucket, count));
+            if told.counts.since(from).next().is_none() {
+                continue;
+            }
             told.what = series.own.what.newest(from, HASHES_TOLD);
             told.from = series.own.from.newest(from, HASHES_TOLD);
             summary.rows.push(Row { key, told });
@@ -207,6 +288,8 @@ fn address_hash(event: &Event) -> u32 {
     low32(mix(Subject::address(event.ip).id))
 }
 
+/// Apps whose clients' fare is known; of others nothing is put down to an outage.
+const APPS_MAX: usize = 64;
 /// Series that wait to be told of; what does not fit is told with its next event.
 const NEWS_MAX: usize = 4 * ROWS_MAX;
 /// Buckets that are told again and again, a minute: what was lost in between arrives with the next event.

@@ -1,4 +1,4 @@
-//! Bounded summaries of what was seen: how many, how many different ones, which most, how large, how alike.
+//! Bounded summaries of what was seen: how many, how many different ones, how large, how alike.
 //!
 //! What each promises on merging stands at its type. All are written in the compact form of `wire`, with a version in front, and
 //! read with limits: bytes from another node make a sketch or nothing.
@@ -11,7 +11,6 @@ mod counts;
 mod distinct;
 mod hll;
 mod quantiles;
-mod top;
 pub(crate) mod wire;
 
 pub use counts::Counts;
@@ -19,7 +18,6 @@ pub use distinct::Distinct;
 pub use hll::Hll;
 pub use phalanx_model::shape::{alike, mix, shape};
 pub use quantiles::Quantiles;
-pub use top::{Heavy, Top};
 
 /// The lower half of a hash.
 pub(crate) fn low32(bits: u64) -> u32 {

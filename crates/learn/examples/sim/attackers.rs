@@ -1,46 +1,14 @@
-//! Attackers, and the scenarios they play. They adapt: who is refused goes on from the next address, and slower if that does not help.
+//! Attackers. They adapt to what they see: who is refused goes on from the next address and as somebody else, then with the software of
+//! everybody and with harmless pages between, then slower.
 
 use phalanx_learn::sketch::mix;
-use phalanx_learn::{Detector, Event, Outcome, Step};
+use phalanx_learn::{Event, Method, Outcome, Step};
 use phalanx_model::Confidence;
 
 use crate::dice::Dice;
 use crate::traffic::{
-    BEGIN_MS, BROWSERS, CITIES, Client, FAR_AWAY, POPULAR_PASSWORD, Path, Request, low, page, tag,
+    BEGIN_MS, BROWSERS, CITIES, Client, FAR_AWAY, POPULAR_PASSWORD, Path, Request, page, tag,
 };
-
-/// All scenarios.
-pub(crate) const SCENARIOS: [&str; 12] = [
-    "thin-stuffing",
-    "spraying",
-    "enumeration",
-    "idor",
-    "scan",
-    "rotating-flood",
-    "campaign",
-    "two-campaigns",
-    "honest-week",
-    "travel",
-    "theft",
-    "hostile-node",
-];
-
-/// What a scenario consists of.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Plan {
-    /// Quiet time before, in which nodes learn what is usual.
-    pub(crate) quiet_s: u64,
-    /// How long all of it takes.
-    pub(crate) seconds: u64,
-    /// What ought to be found.
-    pub(crate) expects: Vec<Detector>,
-    pub(crate) attackers: Vec<Attacker>,
-    /// The last node lies.
-    pub(crate) has_liar: bool,
-    pub(crate) is_week: bool,
-    /// Nothing is done about what is found, so that all stages of a campaign are played.
-    pub(crate) is_watched: bool,
-}
 
 /// What an attacker does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,6 +21,12 @@ pub(crate) enum Deed {
     Flood,
     Exploit,
     Take,
+    Scrape,
+    Card,
+    /// Makes the server fail.
+    Crash,
+    /// Uses a way in that nobody used before.
+    Reach,
     LogInFarAway,
     UseSession,
     /// What the victim itself does before: no attack.
@@ -78,12 +52,21 @@ pub(crate) struct Attacker {
     first_node: u64,
     sent: u64,
     credit: u64,
+    refused: u64,
     refused_in_row: u64,
     slower: u64,
+    /// It looks like everybody.
+    is_disguised: bool,
 }
 
 impl Attacker {
-    fn new(deed: Deed, span_s: std::ops::Range<u64>, per_minute: u64, clients: Vec<Client>, id: u64) -> Self {
+    pub(crate) fn new(
+        deed: Deed,
+        span_s: std::ops::Range<u64>,
+        per_minute: u64,
+        clients: Vec<Client>,
+        id: u64,
+    ) -> Self {
         Self {
             deed,
             campaign: 0,
@@ -97,19 +80,27 @@ impl Attacker {
             first_node: id,
             sent: 0,
             credit: 59,
+            refused: 0,
             refused_in_row: 0,
             slower: 1,
+            is_disguised: false,
         }
     }
 
     /// Begins with another node than its victim, but for one time in three.
-    fn elsewhere(mut self, dice: &mut Dice) -> Self {
+    pub(crate) fn elsewhere(mut self, dice: &mut Dice) -> Self {
         self.first_node += dice.below(3);
         self
     }
 
-    fn rotating(mut self) -> Self {
+    pub(crate) fn rotating(mut self) -> Self {
         self.rotates = true;
+        self
+    }
+
+    /// Of a campaign.
+    pub(crate) fn of_campaign(mut self, number: usize) -> Self {
+        self.campaign = number;
         self
     }
 
@@ -149,8 +140,13 @@ impl Attacker {
             return;
         }
         self.at += 1;
+        self.refused += 1;
         self.refused_in_row += 1;
-        if self.refused_in_row.is_multiple_of(20) && self.deed != Deed::Flood {
+        if self.deed == Deed::Flood {
+            return;
+        }
+        self.is_disguised |= self.refused_in_row >= 10;
+        if self.refused_in_row.is_multiple_of(20) {
             self.slower = (2 * self.slower).min(8);
         }
     }
@@ -159,9 +155,19 @@ impl Attacker {
         if self.rotates {
             self.at += 1;
         }
-        let client = self.clients.get(self.at % self.clients.len().max(1)).copied().unwrap_or_default();
+        let mut client = self.clients.get(self.at % self.clients.len().max(1)).copied().unwrap_or_default();
+        if self.is_disguised {
+            client.software = 1 + self.id % 4;
+        }
+        // What it is refused as, it comes back as another of.
+        let again = if self.rotates { 0 } else { u64::try_from(self.at).unwrap_or(0) };
+        let session = mix(mix(self.id) ^ again);
         let fresh = mix(self.id << 32 | self.sent);
         let page = |path| page(at_ms, client, path);
+        let is_between = self.is_disguised && dice.chance(500);
+        if is_between && matches!(self.deed, Deed::Scan | Deed::Ask | Deed::Card | Deed::Crash) {
+            return page(Path::Product(dice.below(200)));
+        }
         let login = |account, secret, outcome| Event {
             account: Some(account),
             secret: Some(secret),
@@ -175,24 +181,41 @@ impl Attacker {
                 login(fresh, tag(fresh ^ 1), outcome)
             }
             Deed::Spray => {
-                let event = login(fresh, tag(POPULAR_PASSWORD), Outcome::Failed);
+                // After some refusals with one password, the next one.
+                let outcome = if dice.chance(10) { Outcome::Passed } else { Outcome::Failed };
+                let event = login(fresh, tag(POPULAR_PASSWORD + self.refused / 20), outcome);
                 Event { software: Some(mix(dice.pick(&BROWSERS))), ..event }
             }
             Deed::Ask => Event { account: Some(fresh), step: Step::Lookup, ..page(Path::Reset) },
-            Deed::Walk => Event {
-                session: Some(mix(self.id)),
-                account: Some(mix(self.id ^ 0xacc0)),
-                ..page(Path::Order(2_000_000 + self.id * 10_000 + self.sent))
-            },
+            Deed::Walk => {
+                // Disguised, it goes over eight at a time in another order.
+                let step = if self.is_disguised { self.sent ^ (fresh & 7) } else { self.sent };
+                Event {
+                    session: Some(session),
+                    account: Some(mix(session ^ 0xacc0)),
+                    ..page(Path::Order(2_000_000 + self.id * 10_000 + step))
+                }
+            }
             Deed::Scan => page(Path::Missing(fresh >> 16)),
             Deed::Flood => page(Path::Product(dice.below(200))),
             Deed::Exploit => {
                 Event { status: 403, attack: Some(Confidence::High), ..page(Path::Weak(self.sent % 3)) }
             }
-            Deed::Take => Event {
-                session: Some(mix(self.id)),
-                response_bytes: 40 << 20,
-                ..page(Path::Product(self.sent % 10))
+            Deed::Take => {
+                let size = 40 << 20 >> (self.refused / 10).min(4);
+                Event { session: Some(session), response_bytes: size, ..page(Path::Product(self.sent % 10)) }
+            }
+            Deed::Scrape => page(Path::Product(self.sent)),
+            Deed::Card => {
+                let outcome = if dice.chance(50) { Outcome::Passed } else { Outcome::Failed };
+                Event { step: Step::Payment(outcome), secret: Some(tag(fresh)), ..page(Path::Pay) }
+            }
+            Deed::Crash => Event { status: 500, latency_us: 900_000, ..page(Path::Search(self.sent % 50)) },
+            Deed::Reach => Event {
+                method: Method::Delete,
+                endpoint: mix(0xde1 + self.sent % 3),
+                session: Some(session),
+                ..page(Path::Order(self.sent))
             },
             Deed::LogInFarAway => {
                 let event = login(mix(self.id ^ 0x71c), tag(self.id), Outcome::Passed);
@@ -208,101 +231,3 @@ impl Attacker {
         }
     }
 }
-
-/// The plan of a scenario; none if there is none of that name. `percent` scales how much attackers do.
-pub(crate) fn plan(scenario: &str, seed: u64, nodes: usize, percent: u64) -> Option<Plan> {
-    let mut dice = Dice::new(seed ^ 0xa77a);
-    let each_node = u64::try_from(nodes).unwrap_or(1);
-    let rate = |per_minute: u64| (per_minute * percent / 100).max(1);
-    let start = QUIET_S + dice.below(30);
-    let span = |seconds| start..start + seconds;
-    let tool = 0x7001 + dice.below(1_000);
-    let of = |deed, seconds, per_minute, clients| {
-        Attacker::new(deed, span(seconds), rate(per_minute), clients, 1 + seed % 1_000)
-    };
-    let mut hosts = |count| clients(count, tool, &mut dice);
-    let (seconds, expects, attackers) = match scenario {
-        "thin-stuffing" => {
-            // This rate is the scenario: it does not vary.
-            let per_minute = 4 * each_node;
-            let thin = Attacker::new(Deed::Stuff, span(300), per_minute, hosts(200), 1 + seed % 1_000);
-            (300, vec![Detector::Stuffing], vec![thin.rotating()])
-        }
-        "spraying" => (900, vec![Detector::Spraying], vec![of(Deed::Spray, 900, 6, hosts(100)).rotating()]),
-        "enumeration" => (600, vec![Detector::Enumeration], vec![of(Deed::Ask, 600, 24, hosts(6))]),
-        "idor" => (300, vec![Detector::ObjectWalk], vec![of(Deed::Walk, 300, 30, hosts(2))]),
-        "scan" => (180, vec![Detector::Scanning], vec![of(Deed::Scan, 180, 90, hosts(4))]),
-        "rotating-flood" => {
-            let per_minute = 60 * 5 * CAPACITY;
-            let flood = Attacker::new(Deed::Flood, span(300), per_minute, hosts(300), 1 + seed % 1_000);
-            (360, vec![Detector::Flood], vec![flood.rotating()])
-        }
-        "campaign" => (600, CAMPAIGN.to_vec(), campaign(0, start, tool, percent, &mut dice)),
-        "two-campaigns" => {
-            let mut both = campaign(0, start, tool, percent, &mut dice);
-            both.extend(campaign(1, start + 20, tool + 5_000, percent, &mut dice));
-            (620, CAMPAIGN.to_vec(), both)
-        }
-        "honest-week" => (7 * 86_400 - start, Vec::new(), Vec::new()),
-        "travel" => {
-            let victim = vec![Client { ip: 0x5300_0001, asn: 320, software: 1 }];
-            let at_home = Attacker::new(Deed::VictimLogsIn, start - 600..start - 599, 1, victim, seed);
-            let far_away = Attacker::new(Deed::LogInFarAway, span(1), 1, hosts(1), seed);
-            (30, vec![Detector::ImpossibleTravel], vec![at_home, far_away.elsewhere(&mut dice)])
-        }
-        "theft" => {
-            let victim = vec![Client { ip: 0x5300_0001, asn: 320, software: 1 }];
-            let reads = Attacker::new(Deed::VictimReads, start - 120..start + 60, 4, victim, seed);
-            let thief = Attacker::new(Deed::UseSession, span(120), 6, hosts(1), seed);
-            (120, vec![Detector::SessionTheft], vec![reads, thief.elsewhere(&mut dice)])
-        }
-        // What the liar claims is built upon a real attack that is too thin for a case.
-        "hostile-node" => {
-            let thin = Attacker::new(Deed::Stuff, span(300), 2 * each_node, hosts(200), 1 + seed % 1_000);
-            (300, Vec::new(), vec![thin.rotating()])
-        }
-        _ => return None,
-    };
-    Some(Plan {
-        quiet_s: start,
-        seconds: start + seconds,
-        expects,
-        attackers,
-        has_liar: scenario == "hostile-node",
-        is_week: scenario == "honest-week",
-        is_watched: scenario.contains("campaign"),
-    })
-}
-
-/// A scan, stuffing, exploits and the taking of data, from twelve addresses with one kind of software.
-fn campaign(number: usize, start: u64, tool: u64, percent: u64, dice: &mut Dice) -> Vec<Attacker> {
-    let hosts = clients(12, tool, dice);
-    let of = |deed, from: u64, to: u64, per_minute: u64| {
-        let id = 100 * (1 + u64::try_from(number).unwrap_or(0)) + dice.clone().below(90);
-        let per_minute = (per_minute * percent / 100).max(1);
-        let mut attacker =
-            Attacker::new(deed, start + from..start + to, per_minute, hosts.clone(), id).rotating();
-        attacker.campaign = number;
-        attacker
-    };
-    vec![
-        of(Deed::Scan, 0, 120, 60),
-        of(Deed::Stuff, 120, 300, 40),
-        of(Deed::Exploit, 300, 420, 20),
-        of(Deed::Take, 420, 600, 12),
-    ]
-}
-
-/// Addresses of hosters and of other people's machines.
-fn clients(count: u32, software: u64, dice: &mut Dice) -> Vec<Client> {
-    let asn = 500 + low(dice.below(20));
-    let mut client = || Client { ip: 0x2d00_0000 + low(dice.below(0x00ff_ffff)), asn, software };
-    (0..count).map(|_| client()).collect()
-}
-
-const CAMPAIGN: [Detector; 4] =
-    [Detector::Scanning, Detector::Stuffing, Detector::Exploiting, Detector::Exfiltration];
-/// Nodes know what is usual after ten minutes.
-const QUIET_S: u64 = 660;
-/// Requests a second that the shop can answer.
-pub(crate) const CAPACITY: u64 = 60;

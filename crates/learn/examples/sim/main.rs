@@ -10,9 +10,13 @@ mod traffic;
 
 mod attackers;
 mod people;
+mod plans;
 
 mod report;
 mod world;
+
+mod cost;
+mod tables;
 
 #[cfg(test)]
 mod answer;
@@ -27,7 +31,7 @@ fn main() -> ExitCode {
     match run(std::env::args().skip(1)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(fault) => {
-            eprintln!("sim: {fault}\n\n{USAGE}\nscenarios: all, {}", attackers::SCENARIOS.join(", "));
+            eprintln!("sim: {fault}\n\n{USAGE}\nscenarios: all, {}", plans::SCENARIOS.join(", "));
             ExitCode::from(2)
         }
     }
@@ -35,11 +39,13 @@ fn main() -> ExitCode {
 
 fn run(mut words: impl Iterator<Item = String>) -> Result<(), String> {
     let scenario = words.next().ok_or("which scenario?")?;
-    let mut settings = Settings { scenario, seed: 1, nodes: 3, sharing: true, honest: 100, attack: 100 };
+    let mut settings =
+        Settings { scenario, seed: 1, nodes: 3, sharing: true, honest: 100, attack: 100, tells: false };
     let (mut as_json, mut seeds) = (false, 5);
     while let Some(word) = words.next() {
-        if word == "--json" {
-            as_json = true;
+        if word == "--json" || word == "--tell" {
+            as_json |= word == "--json";
+            settings.tells |= word == "--tell";
             continue;
         }
         let value = words.next().ok_or_else(|| format!("{word} needs a value"))?;
@@ -58,9 +64,12 @@ fn run(mut words: impl Iterator<Item = String>) -> Result<(), String> {
             _ => return Err(format!("what is `{word}`?")),
         }
     }
-    if settings.scenario == "all" {
-        report::table(&settings, seeds);
-        return Ok(());
+    match settings.scenario.as_str() {
+        "all" => return tables::all(&settings, seeds),
+        "matrix" => return tables::matrix(&settings, seeds),
+        "rates" => return tables::rates(&settings, seeds),
+        "cost" => return cost::measure(&settings),
+        _ => {}
     }
     let report = play(&settings).ok_or_else(|| format!("there is no scenario `{}`", settings.scenario))?;
     if as_json {
@@ -72,6 +81,9 @@ fn run(mut words: impl Iterator<Item = String>) -> Result<(), String> {
 }
 
 const USAGE: &str = "\
-usage: cargo xtask sim SCENARIO [--seed S] [--sharing on|off] [--nodes N] [--honest PERCENT] [--attack PERCENT] [--json]
-       cargo xtask sim all [--seeds COUNT]    every scenario, with and without sharing, as tables
+usage: cargo xtask sim SCENARIO [--seed S] [--sharing on|off] [--nodes N] [--honest PERCENT] [--attack PERCENT] [--json] [--tell]
+       cargo xtask sim all [--seeds COUNT]      every scenario, with and without sharing, as tables
+       cargo xtask sim matrix [--seeds COUNT]   precision and recall with more and fewer honest users and attackers
+       cargo xtask sim rates [--seeds COUNT]    the time until an attack is named, by its rate
+       cargo xtask sim cost                     what an event and a signal cost
 ";

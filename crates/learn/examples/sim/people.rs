@@ -1,31 +1,94 @@
-//! Honest users: people at home, in offices behind one address, on the move behind a carrier's; crawlers, monitors, webhooks, and an
-//! integration whose password is out of date.
+//! Honest users: people at home, in offices and a university behind one address each, on the move behind a carrier's, a class that logs in
+//! at once; crawlers, monitors, webhooks, and integrations whose password is out of date. What befalls all of them: rushes, outages, releases.
 
 use std::cmp::Ordering;
 use std::collections::BinaryHeap;
+use std::ops::Range;
 
 use phalanx_learn::sketch::mix;
 use phalanx_learn::{Event, Outcome, Place, Step};
 
 use crate::dice::Dice;
 use crate::traffic::{
-    BEGIN_MS, BROWSERS, CITIES, Client, FAR_AWAY, POPULAR_PASSWORD, Path, Request, low, page, tag,
+    BEGIN_MS, BROWSERS, CITIES, CLASS_PASSWORD, Client, FAR_AWAY, POPULAR_PASSWORD, Path, Request, low, page,
+    tag,
 };
+
+/// What befalls everybody.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Trouble {
+    /// What the shop depends on fails: seven of ten answers are errors, and slow.
+    Outage,
+    /// A broken release: nine of ten pages are gone.
+    Broken,
+    /// Nobody gets in.
+    LockedOut,
+    /// A release changes all paths: one of seven follows an old one.
+    Release,
+    /// Twenty times as many come.
+    Rush,
+    /// A cache is cold: answers take thirty times as long, and are four times as large.
+    Unusual,
+}
+
+/// When what befalls everybody, in seconds.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Calendar {
+    /// Seven days, with nights.
+    pub(crate) is_week: bool,
+    pub(crate) troubles: Vec<(Trouble, Range<u64>)>,
+}
+
+impl Calendar {
+    /// A week with one of each.
+    pub(crate) fn week() -> Self {
+        let at = |day: u64, hour: u64, minutes: u64| {
+            let begin = day * 86_400 + hour * 3_600;
+            begin..begin + minutes * 60
+        };
+        let troubles = vec![
+            (Trouble::Outage, at(1, 11, 10)),
+            (Trouble::Rush, at(2, 20, 20)),
+            (Trouble::Broken, at(3, 11, 10)),
+            (Trouble::LockedOut, at(3, 15, 10)),
+            (Trouble::Release, at(4, 10, 60)),
+        ];
+        Self { is_week: true, troubles }
+    }
+
+    /// Whether failures of then are everybody's.
+    pub(crate) fn is_trouble(&self, at_ms: u64) -> bool {
+        self.troubles.iter().any(|(of, span)| *of != Trouble::Rush && around(span).contains(&at_ms))
+    }
+
+    /// Whether more than usual is no wonder then.
+    pub(crate) fn is_unusual(&self, at_ms: u64) -> bool {
+        self.troubles.iter().any(|(_, span)| around(span).contains(&at_ms))
+    }
+
+    fn has(&self, trouble: Trouble, second: u64) -> bool {
+        self.troubles.iter().any(|(of, span)| *of == trouble && span.contains(&second))
+    }
+}
+
+/// A time and some minutes after it, in Unix milliseconds.
+fn around(span: &Range<u64>) -> Range<u64> {
+    BEGIN_MS + span.start * 1_000..BEGIN_MS + (span.end + 180) * 1_000
+}
 
 /// All that is not an attack.
 pub(crate) struct People {
     dice: Dice,
     /// Sessions that begin in an hour, in the mean.
     per_hour: u64,
-    /// With days and nights, a rush and an outage.
-    is_week: bool,
+    calendar: Calendar,
     visits: BinaryHeap<Visit>,
     begun: u64,
 }
 
 impl People {
-    pub(crate) fn new(seed: u64, per_hour: u64, is_week: bool) -> Self {
-        Self { dice: Dice::new(seed), per_hour, is_week, visits: BinaryHeap::new(), begun: 0 }
+    pub(crate) fn new(seed: u64, per_hour: u64, calendar: Calendar) -> Self {
+        Self { dice: Dice::new(seed), per_hour, calendar, visits: BinaryHeap::new(), begun: 0 }
     }
 
     /// Who comes in a second, and what those do who are there.
@@ -34,8 +97,15 @@ impl People {
         let begun = out.len();
         for _ in 0..self.dice.in_a_second(self.rate(second)) {
             self.begun += 1;
-            let visit = Visit::new(self.begun, now_ms, second, &mut self.dice, nodes);
+            let visit = Visit::new(self.begun, now_ms, self.clock(second), &mut self.dice, nodes);
             self.visits.push(visit);
+        }
+        if self.class_begins(second) {
+            for _ in 0..CLASS {
+                self.begun += 1;
+                let visit = Visit::new(self.begun, now_ms, self.clock(second), &mut self.dice, nodes);
+                self.visits.push(visit.of_class(&mut self.dice));
+            }
         }
         self.machines(second, now_ms, nodes, out);
         while self.visits.peek().is_some_and(|visit| visit.next_ms < now_ms + 1_000) {
@@ -48,19 +118,30 @@ impl People {
                 self.visits.push(visit);
             }
         }
-        if self.is_week && is_outage(now_ms) {
-            out.iter_mut().skip(begun).for_each(|request| fail(&mut request.event, &mut self.dice));
+        for request in out.iter_mut().skip(begun) {
+            self.calendar.befall(second, &mut request.event, &mut self.dice);
         }
     }
 
+    /// The time of day and week: short scenarios begin at ten in the morning.
+    fn clock(&self, second: u64) -> u64 {
+        if self.calendar.is_week { second } else { second + 36_000 }
+    }
+
     fn rate(&self, second: u64) -> u64 {
-        if !self.is_week {
-            return self.per_hour;
+        let times = if self.calendar.has(Trouble::Rush, second) { 20 } else { 1 };
+        if !self.calendar.is_week {
+            return self.per_hour * times;
         }
         let hour = usize::try_from(second / 3_600 % 24).unwrap_or(0);
         let percent = BY_HOUR.get(hour).copied().unwrap_or(100);
-        let times = if RUSH_S.contains(&second) { 20 } else { 1 };
         self.per_hour * percent * times / 100
+    }
+
+    /// Once an hour, in school hours.
+    fn class_begins(&self, second: u64) -> bool {
+        let clock = self.clock(second);
+        clock % 3_600 == 720 && (8..14).contains(&(clock / 3_600 % 24)) && clock / 86_400 % 7 < 5
     }
 
     fn machines(&mut self, second: u64, now_ms: u64, nodes: usize, out: &mut Vec<Request>) {
@@ -80,36 +161,72 @@ impl People {
         if second.is_multiple_of(30) {
             ask(page(now_ms + 11, machine(3, 103), Path::Home), second / 30);
         }
-        if second % 60 == 17 {
-            let failed = Event {
-                account: Some(mix(77)),
-                secret: Some(tag(78)),
-                step: Step::Login(Outcome::Failed),
-                status: 401,
-                ..page(now_ms + 13, machine(4, 104), Path::Login)
-            };
-            ask(failed, second / 60);
+        // The busy ones work one hour of six in a week, so that it can be played in seconds.
+        let is_busy = !self.calendar.is_week || (second / 3_600).is_multiple_of(6);
+        // Two integrations with passwords out of date, one of them in an office.
+        let office = Client { ip: 0x5100_0000, asn: 300, software: 107 };
+        for (every, client, account) in [(60, machine(4, 104), 77), (5, office, 87)] {
+            if second % every == every / 3 && (is_busy || every == 60) {
+                let failed = Event {
+                    account: Some(mix(account)),
+                    secret: Some(tag(account + 1)),
+                    step: Step::Login(Outcome::Failed),
+                    status: 401,
+                    ..page(now_ms + 13, client, Path::Login)
+                };
+                ask(failed, second / every);
+            }
         }
-        if self.dice.chance(30) {
+        // A crawler whose list is old: a third of what it asks for is gone.
+        if second % 2 == 1 && is_busy {
+            let at = mix(second ^ 0xc4a) % 100_000;
+            let path = if at % 10 < 3 { Path::Missing(1_000 + at) } else { Path::Product(at % 5_000) };
+            ask(page(now_ms + 19, machine(6, 106), path), second / 2);
+        }
+        // Webhooks, one by one, and in bursts.
+        let hooks = if second % 600 < 5 { 6 } else { u64::from(self.dice.chance(30)) };
+        for _ in 0..hooks {
             ask(page(now_ms + 17, machine(5, 105), Path::Hook), self.dice.next() % 97);
         }
     }
 }
 
-/// Whether it is the time of the week's outage.
-pub(crate) fn is_outage(at_ms: u64) -> bool {
-    OUTAGE_S.contains(&(at_ms.saturating_sub(BEGIN_MS) / 1_000))
-}
-
-/// What an outage of what the shop depends on makes of a request.
-fn fail(event: &mut Event, dice: &mut Dice) {
-    if dice.chance(700) {
-        event.status = 503;
-        event.step = match event.step {
-            Step::Login(_) => Step::Login(Outcome::Unknown),
-            Step::Payment(_) => Step::Payment(Outcome::Unknown),
-            step => step,
-        };
+impl Calendar {
+    /// What becomes of an honest request.
+    pub(crate) fn befall(&self, second: u64, event: &mut Event, dice: &mut Dice) {
+        for (trouble, span) in &self.troubles {
+            // What a release changes stays so.
+            if *trouble == Trouble::Release && second >= span.start {
+                event.endpoint = mix(event.endpoint);
+                event.target = mix(event.target);
+            }
+            if !span.contains(&second) {
+                continue;
+            }
+            let is_page = event.step == Step::Page && event.session.is_some();
+            match trouble {
+                Trouble::Outage if dice.chance(700) => {
+                    event.status = 503;
+                    event.latency_us = 5_000_000;
+                    event.response_bytes = 300;
+                    event.step = match event.step {
+                        Step::Login(_) => Step::Login(Outcome::Unknown),
+                        Step::Payment(_) => Step::Payment(Outcome::Unknown),
+                        step => step,
+                    };
+                }
+                Trouble::Unusual => {
+                    event.latency_us *= 30;
+                    event.response_bytes *= 3;
+                }
+                Trouble::Broken if is_page && dice.chance(900) => event.status = 404,
+                Trouble::Release if is_page && dice.chance(140) => event.status = 404,
+                Trouble::LockedOut if matches!(event.step, Step::Login(Outcome::Passed)) => {
+                    (event.step, event.status) = (Step::Login(Outcome::Failed), 401);
+                }
+                _ => {}
+            }
+        }
     }
 }
 
@@ -128,6 +245,9 @@ struct Visit {
     logs_in: bool,
     is_in: bool,
     mistypes: u64,
+    is_pupil: bool,
+    /// Attempts that a password manager makes on its own.
+    retries: u64,
     buys: bool,
     product: u64,
 }
@@ -141,7 +261,10 @@ impl Visit {
         let on_the_phone = !is_at_work && dice.chance(450);
         let software = if on_the_phone { 11 + nature % 4 } else { browser };
         let carrier = low(nature % 4);
-        let home = if is_at_work {
+        let home = if person % 10 == 9 {
+            // A university, behind one.
+            Client { ip: UNIVERSITY, asn: 305, software }
+        } else if is_at_work {
             // Three offices of some hundred people each, behind one address.
             let office = low(person % 3);
             Client { ip: 0x5100_0000 + 256 * office, asn: 300 + office, software }
@@ -169,14 +292,27 @@ impl Visit {
             logs_in: dice.chance(350),
             is_in: false,
             mistypes,
+            is_pupil: false,
+            retries: 0,
             buys: dice.chance(80),
             product: dice.below(200),
         }
     }
 
+    /// One of thirty who log in within three minutes, in one room; some with what the teacher said.
+    fn of_class(mut self, dice: &mut Dice) -> Self {
+        let software = self.client.software;
+        self.client = Client { ip: UNIVERSITY, asn: 305, software };
+        (self.home, self.away) = (self.client, None);
+        (self.logs_in, self.is_pupil, self.buys) = (true, true, false);
+        self.next_ms += dice.below(180_000);
+        self.mistypes = u64::from(dice.chance(200));
+        self
+    }
+
     fn step(&mut self, dice: &mut Dice) -> Event {
         let at_ms = self.next_ms;
-        self.next_ms += 1_500 + dice.below(28_000);
+        self.next_ms += if self.retries > 0 { 800 } else { 1_500 + dice.below(28_000) };
         self.left -= 1;
         self.done += 1;
         if let Some(away) = self.away.filter(|_| dice.chance(60)) {
@@ -225,15 +361,26 @@ impl Visit {
         self.left += 1;
         if self.mistypes == 0 {
             self.is_in = true;
-            let secret = Some(tag(self.person));
+            // One of two hundred has the password that everybody has.
+            let own = if self.person % 200 == 7 { POPULAR_PASSWORD } else { self.person };
+            let secret = Some(tag(own));
             let step = Step::Login(Outcome::Passed);
             return Event { step, account, secret, place: Some(self.place), status: 302, ..event };
         }
-        self.mistypes -= 1;
-        if self.mistypes == 1 {
+        if self.retries > 0 {
+            self.retries -= 1;
+        } else if dice.chance(150) {
+            self.retries = 3;
+        }
+        self.mistypes -= u64::from(self.retries == 0);
+        if self.mistypes == 1 && self.retries == 0 {
             return Event { step: Step::Lookup, account, ..reset };
         }
-        let wrong = if dice.chance(20) { POPULAR_PASSWORD } else { self.person ^ 0xbad };
+        let wrong = match dice.below(100) {
+            0 | 1 => POPULAR_PASSWORD,
+            _ if self.is_pupil => CLASS_PASSWORD,
+            _ => self.person ^ 0xbad,
+        };
         let step = Step::Login(Outcome::Failed);
         Event { step, account, secret: Some(tag(wrong)), status: 401, ..event }
     }
@@ -269,7 +416,6 @@ const BY_HOUR: [u64; 24] = [
     30, 20, 15, 10, 10, 20, 50, 90, 160, 170, 150, 130, 140, 130, 120, 120, 130, 140, 150, 170, 180, 150, 90,
     55,
 ];
-/// Wednesday evening, twenty minutes.
-const RUSH_S: std::ops::Range<u64> = 2 * 86_400 + 72_000..2 * 86_400 + 73_200;
-/// Tuesday before noon, ten minutes.
-const OUTAGE_S: std::ops::Range<u64> = 86_400 + 39_600..86_400 + 40_200;
+/// Pupils of a class.
+const CLASS: u64 = 30;
+const UNIVERSITY: u32 = 0x51ff_0001;

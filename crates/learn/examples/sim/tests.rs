@@ -7,7 +7,7 @@ const SEEDS: std::ops::RangeInclusive<u64> = 1..=5;
 
 fn of(scenario: &str, seed: u64, sharing: bool) -> Report {
     let scenario = scenario.into();
-    play(&Settings { scenario, seed, nodes: 3, sharing, honest: 100, attack: 100 }).unwrap()
+    play(&Settings { scenario, seed, nodes: 3, sharing, honest: 100, attack: 100, tells: false }).unwrap()
 }
 
 #[test]
@@ -68,14 +68,62 @@ fn a_hostile_node_moves_no_decision_elsewhere() {
 }
 
 #[test]
-fn single_attacks_are_named() {
-    for scenario in ["spraying", "enumeration", "idor", "scan", "rotating-flood", "travel", "theft"] {
-        for seed in 1..=3 {
+fn single_attacks_are_named_and_are_one_incident() {
+    for scenario in [
+        "slow-spraying",
+        "enumeration",
+        "scan",
+        "carding",
+        "exfiltration",
+        "rotating-flood",
+        "theft",
+        "behind-nat",
+        "outage-and-stuffing",
+    ] {
+        for seed in 1..=2 {
             let report = of(scenario, seed, true);
-            assert!(report.detected && report.honest_banned == 0, "{scenario} {seed}: {report:?}");
+            assert!(report.missed.is_empty() && report.honest_banned == 0, "{scenario} {seed}: {report:?}");
+            assert!(report.incident_share >= 0.95 && report.incidents == 1, "{scenario} {seed}: {report:?}");
             assert!(
                 scenario != "rotating-flood" || report.attack_refused_share >= 0.99,
                 "{seed}: {report:?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn each_detector_names_its_attack() {
+    for scenario in ["scraping", "error-storm", "new-endpoint", "unusual", "locked-out-and-stuffing"] {
+        for seed in 1..=2 {
+            let report = of(scenario, seed, true);
+            assert!(report.missed.is_empty() && report.honest_banned == 0, "{scenario} {seed}: {report:?}");
+        }
+    }
+}
+
+#[test]
+fn stuffing_spraying_walks_and_travel_are_named_within_ten_seconds() {
+    for scenario in ["stuffing", "spraying", "idor", "walk-behind-nat", "travel"] {
+        for seed in 1..=3 {
+            let report = of(scenario, seed, true);
+            assert!(
+                report.seconds_to_detect.is_some_and(|seconds| seconds <= 10.0) && report.honest_banned == 0,
+                "{scenario} {seed}: {report:?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn what_befalls_everybody_is_held_against_nobody() {
+    for scenario in ["outage", "broken-release", "locked-out", "release", "rush"] {
+        for seed in 1..=3 {
+            let report = of(scenario, seed, true);
+            assert!(report.missed.is_empty() && report.honest_banned == 0, "{scenario} {seed}: {report:?}");
+            assert!(
+                report.honest_challenged_share == 0.0 && report.incidents == 0,
+                "{scenario} {seed}: {report:?}"
             );
         }
     }

@@ -3,7 +3,8 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use phalanx_learn::sketch::mix;
-use phalanx_learn::{Event, Place, Step};
+use phalanx_learn::{Event, Method, Place, Step};
+use phalanx_model::Country;
 
 /// When a run begins: a Monday, midnight in UTC.
 pub(crate) const BEGIN_MS: u64 = 1_767_571_200_000;
@@ -38,6 +39,7 @@ pub(crate) enum Path {
     Hook,
     Missing(u64),
     Weak(u64),
+    Search(u64),
 }
 
 /// An ordinary answer to somebody without a session.
@@ -53,6 +55,7 @@ pub(crate) fn page(at_ms: u64, client: Client, path: Path) -> Event {
         Path::Hook => (8, 0, None),
         Path::Missing(id) => (9, id, None),
         Path::Weak(id) => (10, id, None),
+        Path::Search(id) => (11, id, None),
     };
     let target = mix(route << 48 | detail);
     Event {
@@ -71,10 +74,33 @@ pub(crate) fn page(at_ms: u64, client: Client, path: Path) -> Event {
         step: if matches!(path, Path::Asset(_)) { Step::Asset } else { Step::Page },
         status: if matches!(path, Path::Missing(_)) { 404 } else { 200 },
         response_bytes: 4_000 + target % 30_000,
+        method: if matches!(path, Path::Login | Path::Reset | Path::Pay | Path::Hook) {
+            Method::Post
+        } else {
+            Method::Get
+        },
+        endpoint: mix(route ^ 0xe4d),
+        latency_us: 15_000 + target % 20_000,
+        country: Country::from_bytes(country(client.asn)).ok(),
         shape: 0,
         attack: None,
         exempt: false,
     }
+}
+
+/// Where a network is, by its number: most are at home, attackers' hosts are elsewhere.
+fn country(asn: u32) -> [u8; 2] {
+    match asn {
+        500.. => *b"XZ",
+        n if n % 7 == 3 => *b"DE",
+        n if n % 7 == 5 => *b"ES",
+        _ => *b"FR",
+    }
+}
+
+/// Whether many honest people have this software.
+pub(crate) fn is_popular(software: u64) -> bool {
+    (1..=14).any(|popular| mix(popular) == software)
 }
 
 /// The tag of a password or card.
@@ -86,6 +112,8 @@ pub(crate) fn low(bits: u64) -> u32 {
     u32::try_from(bits & 0xffff_ffff).unwrap_or_default()
 }
 
+/// A password that a teacher gave to a class.
+pub(crate) const CLASS_PASSWORD: u64 = 777_777;
 /// A password that many people have.
 pub(crate) const POPULAR_PASSWORD: u64 = 123_456;
 /// Browsers that many people use, as often as they stand here.

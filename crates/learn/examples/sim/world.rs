@@ -2,7 +2,8 @@
 //!
 //! Countermeasures are played in their simplest form. What a decisive signal names is refused if the signal is sure of it and few
 //! can be hit (an address with the software that was seen there, rare software, a session), else challenged: people pass that
-//! once, tools never do. Orders last ten minutes and hold on all nodes that tell each other; a flood's last a minute from the last request it was for.
+//! once, tools never do; of software that everybody has, only attempts to log in are. Who is covered by an incident of three findings is
+//! challenged too. Orders last ten minutes and hold on all nodes that tell each other; a flood's last a minute from the last request it was for.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
@@ -16,11 +17,12 @@ use phalanx_learn::{
 };
 use phalanx_model::Confidence;
 
-use crate::attackers::{CAPACITY, Deed, Plan, plan};
+use crate::attackers::Deed;
 use crate::dice::Dice;
-use crate::people::{People, is_outage};
+use crate::people::{Calendar, People};
+use crate::plans::{CAPACITY, Plan, plan};
 use crate::report::{Report, Tally};
-use crate::traffic::{BEGIN_MS, Request};
+use crate::traffic::{BEGIN_MS, Request, is_popular};
 
 /// What to play.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,12 +35,15 @@ pub(crate) struct Settings {
     pub(crate) honest: u64,
     /// How much attackers do, per cent.
     pub(crate) attack: u64,
+    /// Tells each signal that may be acted on.
+    pub(crate) tells: bool,
 }
 
 /// Plays a scenario; none if there is none of that name.
 pub(crate) fn play(settings: &Settings) -> Option<Report> {
     let plan = plan(&settings.scenario, settings.seed, settings.nodes, settings.attack)?;
     let mut world = World::new(settings, plan);
+    world.learn_history(settings);
     (0..world.plan.seconds).for_each(|second| world.second(second));
     Some(world.end())
 }
@@ -49,6 +54,8 @@ struct Order {
     refuses: bool,
     until_ms: u64,
     is_flood: bool,
+    /// For attempts to log in alone: it is about software that everybody has.
+    is_for_logins: bool,
 }
 
 /// Whom an order is about; with the software, if it is about one kind only. By node where nodes do not tell each other.
@@ -56,6 +63,7 @@ type OrderKey = (Subject, u64, usize);
 
 struct World {
     plan: Plan,
+    tells: bool,
     sharing: bool,
     people: People,
     dice: Dice,
@@ -76,6 +84,8 @@ struct World {
     found: BTreeMap<Detector, u64>,
     tally: BTreeMap<Detector, Tally>,
     nodes_named: usize,
+    /// What was told about trouble and new endpoints.
+    notices: u64,
     /// Signals that hang on other nodes' word alone.
     hearsay: u64,
 }
@@ -90,10 +100,16 @@ impl World {
             let detectors = Detectors { flood_requests, ..Detectors::default() };
             Learner::new(detectors, sizes, mix(settings.seed ^ node << 32))
         };
-        let per_hour = if plan.is_week { 140 } else { 3_600 } * settings.honest / 100;
+        let per_hour = match (plan.calendar.is_week, plan.history_h) {
+            (true, _) => 140,
+            (_, 1..) => HISTORY_PER_HOUR,
+            _ => 3_600,
+        } * settings.honest
+            / 100;
         Self {
             sharing: settings.sharing,
-            people: People::new(settings.seed, per_hour, plan.is_week),
+            tells: settings.tells,
+            people: People::new(settings.seed, per_hour, plan.calendar.clone()),
             dice: Dice::new(settings.seed ^ 0xd1ce),
             learners: (0..nodes).map(|node| learner(u64::try_from(node).unwrap_or(0))).collect(),
             liar: learner(99),
@@ -111,7 +127,25 @@ impl World {
             found: BTreeMap::new(),
             tally: BTreeMap::new(),
             nodes_named: 0,
+            notices: 0,
             hearsay: 0,
+        }
+    }
+
+    /// Nodes learn what is usual from what was kept of the days before.
+    fn learn_history(&mut self, settings: &Settings) {
+        let hours = self.plan.history_h;
+        let mut people =
+            People::new(mix(settings.seed), HISTORY_PER_HOUR * settings.honest / 100, Calendar::default());
+        let mut requests = Vec::new();
+        for second in 0..hours * 3_600 {
+            people.second(second, self.learners.len(), &mut requests);
+            for Request { mut event, node, .. } in requests.drain(..) {
+                event.at_ms -= hours * 3_600_000;
+                if let Some(learner) = self.learners.get_mut(node) {
+                    learner.learn(&event);
+                }
+            }
         }
     }
 
@@ -120,7 +154,11 @@ impl World {
         let mut requests = Vec::new();
         self.people.second(second, nodes, &mut requests);
         for (own, attacker) in self.plan.attackers.iter_mut().enumerate() {
+            let begun = requests.len();
             attacker.second(second, own, nodes, &mut self.dice, &mut requests);
+            for request in requests.iter_mut().skip(begun) {
+                self.plan.calendar.befall(second, &mut request.event, &mut self.dice);
+            }
         }
         requests.sort_by_key(|request| request.event.at_ms);
         let is_quiet = requests.is_empty();
@@ -141,6 +179,9 @@ impl World {
         let is_refused = order.is_some_and(|order| order.refuses || attacker.is_some());
         if let Some(own) = attacker {
             self.note_attack(&event, own, is_refused);
+            if is_refused {
+                self.note_met(&event);
+            }
         } else {
             let who = event.session.unwrap_or_else(|| Subject::address(event.ip).hash());
             self.honest_requests += 1;
@@ -180,17 +221,20 @@ impl World {
         self.attack.push((*event, attacker.campaign, is_refused));
         let of = |kind, id: Option<u64>| id.map(|id| Subject::new(kind, id));
         let deed = attacker.deed;
-        let is_own_account = matches!(deed, Deed::Walk | Deed::LogInFarAway);
-        let password =
-            Subject::new(SubjectKind::Secret, mix(event.app) ^ u64::from(event.secret.unwrap_or(0)));
+        let is_own_account =
+            matches!(deed, Deed::Walk | Deed::LogInFarAway) || event.step == Step::Login(Outcome::Passed);
         self.guilty.extend(
             [
                 Some(Subject::address(event.ip)),
                 Some(Subject::prefix(event.ip)),
                 of(SubjectKind::Session, event.session),
-                of(SubjectKind::Software, event.software).filter(|_| deed != Deed::Spray),
+                of(
+                    SubjectKind::Software,
+                    event.software.filter(|software| deed == Deed::Stuff || !is_popular(*software)),
+                ),
+                (deed == Deed::Crash).then(|| Subject::new(SubjectKind::Route, event.route)),
                 of(SubjectKind::Account, event.account).filter(|_| is_own_account),
-                (deed == Deed::Spray).then_some(password),
+                event.password().filter(|_| deed == Deed::Spray),
             ]
             .into_iter()
             .flatten(),
@@ -199,13 +243,12 @@ impl World {
 
     /// What is ordered about who asks.
     fn order(&mut self, event: &Event, node: usize) -> Option<Order> {
-        if event.exempt || self.orders.is_empty() {
+        if event.exempt {
             return None;
         }
         let node = if self.sharing { 0 } else { node };
         let software = event.software.unwrap_or(0);
         let of = |kind, id: Option<u64>| id.map(|id| (Subject::new(kind, id), 0));
-        let password = event.secret.map(|secret| mix(event.app) ^ u64::from(secret));
         let keys = [
             Some((Subject::address(event.ip), software)),
             Some((Subject::address(event.ip), 0)),
@@ -213,12 +256,13 @@ impl World {
             of(SubjectKind::Software, event.software),
             of(SubjectKind::Session, event.session),
             of(SubjectKind::Account, event.account),
-            of(SubjectKind::Secret, password.filter(|_| matches!(event.step, Step::Login(_)))),
+            event.password().map(|password| (password, 0)),
         ];
         let mut met: Option<Order> = None;
         for (subject, software) in keys.into_iter().flatten() {
             let Some(order) = self.orders.get_mut(&(subject, software, node)) else { continue };
-            if order.until_ms <= event.at_ms {
+            let is_meant = !order.is_for_logins || matches!(event.step, Step::Login(_) | Step::Lookup);
+            if order.until_ms <= event.at_ms || !is_meant {
                 continue;
             }
             if order.is_flood {
@@ -228,7 +272,27 @@ impl World {
                 met = Some(*order);
             }
         }
-        met
+        met.or_else(|| self.order_of_incident(event))
+    }
+
+    /// Who does not pass a challenge is part of the incident that it is for.
+    fn note_met(&mut self, event: &Event) {
+        let covering =
+            self.correlator.incidents().find(|incident| is_sure(incident) && incident.covers(event));
+        if let Some(id) = covering.map(|incident| incident.id) {
+            self.correlator.met(id, event);
+        }
+    }
+
+    /// Whoever an incident of several findings covers is challenged.
+    fn order_of_incident(&self, event: &Event) -> Option<Order> {
+        if self.plan.is_watched || !self.sharing {
+            return None;
+        }
+        let mut incidents = self.correlator.incidents().filter(|incident| is_sure(incident));
+        let until_ms = event.at_ms + 1;
+        let order = Order { refuses: false, until_ms, is_flood: false, is_for_logins: false };
+        incidents.any(|incident| incident.covers(event)).then_some(order)
     }
 
     /// A signal of a node; `event` completed it, or another node's word.
@@ -242,15 +306,28 @@ impl World {
         self.correlator.add(&signal);
         self.hearsay += u64::from(!signal.decisive);
         // The halves of these two are on different nodes, so that they are told and not acted on.
-        let is_named = matches!(signal.detector, Detector::ImpossibleTravel | Detector::SessionTheft);
-        let is_right = self.guilty.contains(&signal.subject);
-        if signal.confidence == Confidence::Low || !(signal.decisive || is_named) {
+        let is_named = matches!(
+            signal.detector,
+            Detector::ImpossibleTravel | Detector::SessionTheft | Detector::NewEndpoint | Detector::Unusual
+        );
+        let in_trouble = if signal.detector == Detector::Unusual {
+            self.plan.calendar.is_unusual(signal.at_ms)
+        } else {
+            is_trouble(signal.detector) && self.plan.calendar.is_trouble(signal.at_ms)
+        };
+        let is_right = self.guilty.contains(&signal.subject) || in_trouble;
+        self.notices += u64::from(is_trouble(signal.detector) || signal.detector == Detector::NewEndpoint);
+        let is_unsure = signal.confidence == Confidence::Low && signal.detector != Detector::Unusual;
+        if is_unsure || !(signal.decisive || is_named) {
             return;
         }
-        if signal.decisive {
-            let in_outage = self.plan.is_week && is_outage(signal.at_ms);
-            let tally = self.tally.entry(signal.detector).or_default();
-            tally.count(is_right || (is_trouble(signal.detector) && in_outage));
+        if self.tells {
+            let second = (signal.at_ms - BEGIN_MS) as f64 / 1_000.0;
+            let verdict = if is_right { "right" } else { "WRONG" };
+            println!("{second:>10.1} node {node} {verdict} {:?} {}", signal.subject.kind, signal.reason);
+        }
+        if signal.decisive || matches!(signal.detector, Detector::NewEndpoint | Detector::Unusual) {
+            self.tally.entry(signal.detector).or_default().count(is_right);
         }
         if is_right && self.plan.expects.contains(&signal.detector) {
             self.found.entry(signal.detector).or_insert(signal.at_ms);
@@ -277,7 +354,9 @@ impl World {
         let lasts_ms = if is_flood { FLOOD_ORDER_MS } else { ORDER_MS };
         let node = if self.sharing { 0 } else { node };
         let until_ms = signal.at_ms + lasts_ms;
-        let new = Order { refuses, until_ms, is_flood };
+        let is_of_logins = signal.detector.stage() == Stage::CredentialAccess;
+        let is_for_logins = !refuses && (is_of_logins || signal.subject.kind == SubjectKind::Software);
+        let new = Order { refuses, until_ms, is_flood, is_for_logins };
         let order = self.orders.entry((signal.subject, software, node)).or_insert(new);
         order.refuses |= refuses;
         order.until_ms = order.until_ms.max(until_ms);
@@ -350,6 +429,19 @@ impl World {
             .iter()
             .map(|incident| campaigns.iter().map(|campaign| covered(incident, *campaign)).collect())
             .collect();
+        if self.tells {
+            for (incident, shares) in incidents.iter().zip(&shares) {
+                println!("incident {} covers {shares:.3?}", incident.id);
+                for ((detector, subject), finding) in incident.findings.iter().take(20) {
+                    println!(
+                        "  {} {subject:x?} {} events, {}",
+                        detector.name(),
+                        finding.events,
+                        finding.reason
+                    );
+                }
+            }
+        }
         let best = |at: usize| shares.iter().filter_map(|of| of.get(at)).copied().fold(0.0, f64::max);
         let first_ms = self.attack.first().map(|(event, ..)| event.at_ms);
         let tenth_ms = self.attack.get(9).map(|(event, ..)| event.at_ms);
@@ -379,8 +471,16 @@ impl World {
             found: self.found.keys().copied().collect(),
             signals: self.tally,
             hearsay: self.hearsay,
+            notices: self.notices,
         }
     }
+}
+
+/// Whether an incident has several findings that may be acted on.
+fn is_sure(incident: &Incident) -> bool {
+    let findings = incident.findings.iter();
+    let sure = findings.filter(|((detector, _), finding)| finding.decisive && !is_trouble(*detector));
+    sure.count() >= FINDINGS_SURE
 }
 
 fn is_trouble(detector: Detector) -> bool {
@@ -391,5 +491,9 @@ fn ratio(part: u64, all: u64) -> f64 {
     if all == 0 { 0.0 } else { part as f64 / all as f64 }
 }
 
+/// Sessions in an hour where days of history are learned from before.
+const HISTORY_PER_HOUR: u64 = 1_200;
+/// Findings about different subjects that make an incident one whose actors are challenged wherever they come from.
+const FINDINGS_SURE: usize = 3;
 const ORDER_MS: u64 = 600_000;
 const FLOOD_ORDER_MS: u64 = 60_000;

@@ -1,5 +1,7 @@
 //! Each detector meets its attack, and the honest traffic that looks most like it.
 
+mod honest;
+
 use std::net::IpAddr;
 
 use super::*;
@@ -7,6 +9,8 @@ use crate::detect::Detector;
 use crate::event::Place;
 
 const BEGIN_MS: u64 = 1_767_571_200_000;
+/// How long it takes until nodes know which software people have.
+const QUIET_S: f64 = 660.0;
 const TOOL: u64 = 0x7001;
 const BROWSER: u64 = 0xb0b;
 
@@ -21,23 +25,8 @@ fn at(second: f64) -> u64 {
 fn page(second: f64, host: u32, software: u64) -> Event {
     Event {
         at_ms: at(second),
-        ip: IpAddr::from((0x0a00_0000 + host).to_be_bytes()),
-        app: 1,
-        route: 2,
-        target: 3,
-        object: None,
         software: Some(software),
-        session: None,
-        account: None,
-        secret: None,
-        place: None,
-        asn: None,
-        step: Step::Page,
-        status: 200,
-        response_bytes: 8_000,
-        shape: 0,
-        attack: None,
-        exempt: false,
+        ..crate::event::tests::plain(IpAddr::from((0x0a00_0000 + host).to_be_bytes()))
     }
 }
 
@@ -67,6 +56,13 @@ fn spoke(events: impl IntoIterator<Item = Event>) -> Vec<(Detector, bool)> {
 /// Four failures a minute on each of three nodes, each from another address. Says when each node knew, and who told of it.
 fn thin(sharing: bool, nodes: u16, mut tamper: impl FnMut(u16, &mut Summary)) -> Vec<(f64, u16, Signal)> {
     let mut learners: Vec<Learner> = (0..nodes).map(|_| learner()).collect();
+    // Before, people come with what everybody has.
+    let people = |n: u32| page(f64::from(n) * 0.5, 1_000_000 + n % 300, BROWSER);
+    let at = |second: f64| at(second + QUIET_S);
+    for learner in &mut learners {
+        let quiet = of(learner, (0..1_320).map(people));
+        assert_eq!(quiet, []);
+    }
     let mut found = Vec::new();
     let mut sent = 0_u32;
     for second in 0..180_u32 {
@@ -74,7 +70,8 @@ fn thin(sharing: bool, nodes: u16, mut tamper: impl FnMut(u16, &mut Summary)) ->
         for (node, learner) in learners.iter_mut().enumerate() {
             if second % 15 == 5 * u32::try_from(node % 3).unwrap() {
                 sent += 1;
-                let event = login(f64::from(second), 256 * sent, TOOL, u64::from(sent), Outcome::Failed);
+                let event =
+                    login(f64::from(second) + QUIET_S, 256 * sent, TOOL, u64::from(sent), Outcome::Failed);
                 learner.observe(&event, &mut signals);
             }
         }
@@ -144,6 +141,19 @@ fn more_than_was_served_is_refused() {
     summary.served.add(bucket(at(9.0)), BUCKET_REQUESTS_MAX + 1);
     other.merge(1, &summary, at(9.0), &mut Vec::new());
     assert_eq!(other.series.len(), 0);
+}
+
+#[test]
+fn no_other_nodes_word_is_in_what_is_usual() {
+    let (mut one, mut other) = (learner(), learner());
+    of(&mut one, (0..3_000).map(|n| page(f64::from(n) * 0.1, n % 50, BROWSER)));
+    of(&mut other, (0..90).map(|n| Event { status: 404, ..page(300.0 + f64::from(n) * 0.1, 1, TOOL) }));
+    let before = one.baselines().to_bytes();
+    one.merge(1, &other.summary(at(309.0)), at(309.0), &mut Vec::new());
+    assert_eq!(one.baselines().to_bytes(), before);
+    // It is kept and taken up again.
+    let again = learner().with_baselines(Baselines::from_bytes(&before).unwrap());
+    assert_eq!(again.baselines().to_bytes(), before);
 }
 
 #[test]
@@ -275,8 +285,18 @@ fn nobody_travels_faster_than_an_airliner() {
         ..login(second, 1, software, 5, Outcome::Passed)
     };
     assert_eq!(
-        spoke([passed(0.0, paris, BROWSER), passed(1_800.0, tokyo, TOOL)]),
+        spoke(
+            [0.0, 50_000.0]
+                .map(|second| passed(second, paris, BROWSER))
+                .into_iter()
+                .chain([passed(51_800.0, tokyo, TOOL)])
+        ),
         [(Detector::ImpossibleTravel, true)]
+    );
+    // Of an account that was never seen before it is told, and not acted on.
+    assert_eq!(
+        spoke([passed(0.0, paris, BROWSER), passed(1_800.0, tokyo, TOOL)]),
+        [(Detector::ImpossibleTravel, false)]
     );
     assert_eq!(spoke([passed(0.0, paris, BROWSER), passed(50_000.0, tokyo, TOOL)]), []);
     // One's own browser behind a VPN.
@@ -340,7 +360,7 @@ fn an_outage_is_everybodys_and_a_storm_is_ones() {
     // Logins that an outage answers are no failures of passwords.
     let down =
         (0..40).map(|n| Event { status: 503, ..login(f64::from(n), 1, BROWSER, n as u64, Outcome::Unknown) });
-    assert_eq!(spoke(down), []);
+    assert_eq!(spoke(down), [(Detector::ErrorStorm, true)]);
 }
 
 #[test]
@@ -363,7 +383,7 @@ fn a_million_actors_take_less_than_100_mb() {
 fn signals_become_incidents_by_the_ten_thousand() {
     let mut all = crate::Correlator::default();
     let events = (0..50_000_u32)
-        .map(|n| login(f64::from(n) * 0.01, n / 40, u64::from(n / 40), u64::from(n), Outcome::Failed));
+        .map(|n| login(f64::from(n) * 0.01, n / 40 * 256, u64::from(n / 40), u64::from(n), Outcome::Failed));
     let signals: Vec<Signal> = of(&mut learner(), events);
     let (begun, rounds) = (std::time::Instant::now(), 20);
     (0..rounds).for_each(|_| signals.iter().for_each(|signal| _ = all.add(signal)));

@@ -203,6 +203,17 @@ fn thresholds(policy: &Detection) -> Detectors {
     ] {
         *threshold = changed(*threshold, written);
     }
+    // Whoever says from where on something is an attack means it for what goes fast, too.
+    for (fast, written, of) in [
+        (&mut of.spraying_fast, &policy.spraying, of.spraying),
+        (&mut of.enumeration_fast, &policy.enumeration, of.enumeration),
+        (&mut of.walk_fast, &policy.walk, of.walk),
+        (&mut of.scanning_slow, &policy.scanning, of.scanning),
+    ] {
+        if *written != DetectionThreshold::default() {
+            *fast = of;
+        }
+    }
     of.stuffing_failed_percent = policy.stuffing_failed_percent.unwrap_or(of.stuffing_failed_percent);
     of.flood_requests = policy.flood_requests.unwrap_or(of.flood_requests);
     of.peer_percent = policy.peer_percent.unwrap_or(of.peer_percent);
