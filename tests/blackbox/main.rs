@@ -39,6 +39,7 @@ mod incidents;
 mod observability;
 mod operations;
 mod origins;
+mod playbooks;
 mod policy;
 mod proxied;
 mod proxy;

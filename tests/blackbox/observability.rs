@@ -281,3 +281,43 @@ fn a_trace_goes_on_and_stands_in_the_explanation() {
     let told = String::from_utf8(node.cli(&["explain", &id]).stdout).unwrap();
     assert!(told.contains("4bf92f3577b34da6a3ce929d0e0e4736") && told.contains("00f067aa0ba902b7"), "{told}");
 }
+
+/// Events of a real node: to a file and to a receiver of syslog, with the sandbox on.
+#[test]
+fn events_reach_the_file_and_the_receiver_of_syslog() {
+    let (folder, app) = (tempfile::tempdir().unwrap(), App::start());
+    let receiver = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    receiver.set_read_timeout(Some(std::time::Duration::from_secs(20))).unwrap();
+    std::fs::create_dir(folder.path().join("logs")).unwrap();
+    std::fs::write(
+        folder.path().join("phalanx.toml"),
+        format!(
+            "policy = \"policy.toml\"\n[node]\nstate = \"state\"\n[listen]\naddress = [\"127.0.0.1:0\"]\n\
+             admin = \"127.0.0.1:0\"\n[log.events]\nfile = \"logs/events.json\"\nrequests = \"all\"\n\
+             syslog = \"udp://{}\"\n",
+            receiver.local_addr().unwrap()
+        ),
+    )
+    .unwrap();
+    let policy = format!("[[apps]]\nname = \"shop\"\nupstream = \"{}\"\n", app.url);
+    std::fs::write(folder.path().join("policy.toml"), policy).unwrap();
+    let mut command = phalanx(&["run", "--json", "-c"]);
+    command.arg(folder.path().join("phalanx.toml"));
+    let node = Node::start(command);
+    node.get("/");
+    let id = node.get(&attack(1)).id().to_owned();
+    let read = || std::fs::read_to_string(folder.path().join("logs/events.json")).unwrap_or_default();
+    until("both requests are told", || read().lines().count() == 2);
+    let events: Vec<Value> = read().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let of = |disposition: &str| events.iter().find(|event| event["disposition"] == disposition).unwrap();
+    assert_eq!((&of("Allowed")["class_uid"], &of("Allowed")["status_code"]), (&4002.into(), &"200".into()));
+    assert_eq!(of("Blocked")["metadata"]["uid"], id.as_str());
+    let mut buffer = vec![0; 65_536];
+    for _ in 0..2 {
+        let length = receiver.recv(&mut buffer).unwrap();
+        let message = std::str::from_utf8(&buffer[..length]).unwrap();
+        let (head, event) = message.split_once(" - {").unwrap();
+        assert!(head.starts_with("<13") && head.contains("http_activity"), "{head}");
+        assert!(read().lines().any(|line| line.trim_start_matches('{') == event), "{event}");
+    }
+}

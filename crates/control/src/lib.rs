@@ -6,6 +6,8 @@
 //! It runs on threads and a listener of its own. What it needs of the node comes in as [`ControlDeps`]; what it does to
 //! the node goes through the fleet and two ports.
 //!
+//! Playbooks: incident -> `playbook::Run` -> effects, with a journal before and after each.
+//!
 //! Where the fleet's authority is: `enrol` listens, with TLS, for nodes that join or renew.
 //!
 //! INVARIANT: nothing with data answers without the token, a console session or the node's own socket.
@@ -23,6 +25,8 @@ mod import;
 mod lapi;
 
 pub mod inquiry;
+
+pub mod playbook;
 
 mod console;
 mod handlers;

@@ -52,6 +52,12 @@ impl GoodTraffic {
         good.into_iter().collect()
     }
 
+    /// How many distinct clients at an address were served well lately, as far as they are told apart.
+    pub fn count(&self, ip: IpAddr, now_ms: u64) -> u32 {
+        let clients = self.0.read(actor_ip(ip), |clients| clients.count(now_ms));
+        u32::try_from(clients.unwrap_or_default()).unwrap_or(u32::MAX)
+    }
+
     /// Whether several distinct clients at the address behaved well lately.
     pub fn is_shared(&self, ip: IpAddr, now_ms: u64) -> bool {
         let clients = self.0.read(actor_ip(ip), |clients| clients.count(now_ms));

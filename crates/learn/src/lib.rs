@@ -1,7 +1,7 @@
 //! What becomes of events: signals about who does what, and incidents that belong together.
 //!
 //! ```text
-//! Event -> profiles, evidence -> detectors -> Signal -> Correlator -> Incident
+//! Event -> profiles, evidence -> detectors -> Signal -> Correlator -> Incident -> Responder -> Step
 //!                   |  ^
 //!           Summary v  |  of other nodes
 //! ```
@@ -32,6 +32,8 @@ pub mod incident_id;
 pub mod told;
 
 pub mod docket;
+
+pub mod respond;
 
 pub use correlate::{Correlator, Incident};
 pub use detect::{Detector, Detectors, Signal};

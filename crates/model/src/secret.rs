@@ -72,6 +72,8 @@ impl Plain {
         let last = whole.get(self.word..).unwrap_or_default();
         self.found
             || has_secret_part(whole)
+            // A session is one, and not what is set about sessions (`session.use_cookies`).
+            || whole.ends_with(b"session")
             || SECRET_NAMES.contains(&whole)
             || SECRET_WORDS.iter().any(|word| *word == whole || *word == last)
     }
@@ -99,7 +101,7 @@ fn secret_parts(first: u8) -> &'static [&'static [u8]] {
         b'o' => &[b"otp"],
         // `passw` is the beginning of the word in English, German, and of passwd.
         b'p' => &[b"passw", b"passphrase", b"pwd", b"privatekey"],
-        b's' => &[b"secret", b"session", b"sessid", b"signature", b"securitycode"],
+        b's' => &[b"secret", b"sessionid", b"sessid", b"signature", b"securitycode"],
         b't' => &[b"token"],
         _ => &[],
     }
@@ -155,6 +157,9 @@ mod tests {
             "cvv",
             "user-pin",
             "SAMLResponse",
+            "session",
+            "my_session",
+            "session_id",
             "Passwort",
             "otp",
         ] {
@@ -172,6 +177,7 @@ mod tests {
             "%4",
             "country_code",
             "keyword",
+            "session.referer_check",
             "passport",
             "category",
             "%zz",

@@ -4,8 +4,10 @@ use std::path::{Path, PathBuf};
 
 use phalanx_policy::Diagnostic;
 use phalanx_policy::toml_text::{At, Text};
-use phalanx_record::{AccessFormat, AccessLogTo, AuditFormat};
+use phalanx_record::{AccessFormat, AccessLogTo, AuditFormat, EventSettings};
 use serde::Deserialize;
+
+use crate::event_settings::{self, RawEvents};
 
 /// The access log, if it is not to be as it is by default, and logs in other tools' formats, if they are asked for.
 #[derive(Debug, Clone, Default)]
@@ -14,6 +16,7 @@ pub(crate) struct LogSettings {
     pub(crate) access_format: AccessFormat,
     pub(crate) modsecurity: Option<PathBuf>,
     pub(crate) audit: Option<(PathBuf, AuditFormat)>,
+    pub(crate) events: EventSettings,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -24,6 +27,7 @@ pub(crate) struct RawLog {
     modsecurity: Option<At<PathBuf>>,
     audit: Option<At<PathBuf>>,
     audit_format: Option<At<AuditFormat>>,
+    events: Option<At<RawEvents>>,
 }
 
 /// Checks the table.
@@ -51,14 +55,19 @@ pub(crate) fn check(
     });
     let modsecurity = raw.modsecurity.as_ref().map(&mut path);
     let audit = raw.audit.as_ref().map(&mut path);
+    let raw_events = raw.events.as_ref().and_then(|events| events.value.file.as_ref());
+    let events = raw_events.map(&mut path);
     let of_access = match &access {
         Some(AccessLogTo::File(file)) => Some(file),
         _ => None,
     };
     for (written, file, other, name) in [
-        (&raw.audit, audit.as_ref(), modsecurity.as_ref(), "modsecurity"),
-        (&raw.audit, audit.as_ref(), of_access, "access"),
-        (&raw.modsecurity, modsecurity.as_ref(), of_access, "access"),
+        (raw.audit.as_ref(), audit.as_ref(), modsecurity.as_ref(), "modsecurity"),
+        (raw.audit.as_ref(), audit.as_ref(), of_access, "access"),
+        (raw.modsecurity.as_ref(), modsecurity.as_ref(), of_access, "access"),
+        (raw_events, events.as_ref(), of_access, "access"),
+        (raw_events, events.as_ref(), modsecurity.as_ref(), "modsecurity"),
+        (raw_events, events.as_ref(), audit.as_ref(), "audit"),
     ] {
         if let (Some(written), true) = (written, file.is_some() && file == other) {
             let fault = text.error_at(&written.span, format!("`{name}` goes to the same file"));
@@ -69,9 +78,16 @@ pub(crate) fn check(
         let fault = text.error_at(&format.span, "`audit_format` is the format of a log that has no file");
         faults.push(fault.with_help("add `audit = \"/var/log/phalanx/audit.log\"`, or take it out"));
     }
+    let events = raw.events.as_ref().map(|raw| event_settings::check(text, raw, events, faults));
     let format = raw.audit_format.as_ref().map(|format| format.value).unwrap_or_default();
     let access_format = raw.access_format.as_ref().map(|format| format.value).unwrap_or_default();
-    LogSettings { access, access_format, modsecurity, audit: audit.map(|path| (path, format)) }
+    LogSettings {
+        access,
+        access_format,
+        modsecurity,
+        audit: audit.map(|path| (path, format)),
+        events: events.unwrap_or_default(),
+    }
 }
 
 /// Reads where the access log goes: two words, else a file.

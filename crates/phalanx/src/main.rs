@@ -10,6 +10,7 @@ mod check_settings;
 mod acme_port;
 mod acme_settings;
 mod duty;
+mod event_settings;
 mod identity_port;
 mod learning;
 mod limit_settings;
@@ -49,6 +50,7 @@ mod commands;
 mod delegate;
 mod demo;
 mod import;
+mod playbooks;
 mod waf;
 
 use std::process::ExitCode;
@@ -91,6 +93,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Fleet(command) => commands::fleet::run(&command),
         Command::Policy(command) => commands::policy::run(&command),
         Command::Import(command) => import::run(&command),
+        Command::Playbook(command) => playbooks::run(&command),
         Command::Reload(args) => commands::reload::run(&args),
         Command::Upgrade(args) => commands::upgrade::run(&args),
         Command::Launcher(args) => life::launcher(&args),

@@ -207,7 +207,7 @@ impl Node {
         let sharing = tokio::spawn(share(to_share, fleet.clone(), lanes.clone(), stopping.clone()));
         let learning = start_learning(
             settings,
-            &tee,
+            (&tee, recorder.reports()),
             (&keepers, &edge),
             (&fleet, &lanes, &clock),
             &stopping,
@@ -433,7 +433,7 @@ async fn start_core(
 
 fn start_learning(
     settings: &Settings,
-    tee: &Arc<Tee>,
+    (tee, reports): (&Arc<Tee>, phalanx_record::Reports),
     (keepers, edge): (&Keepers, &EdgeHandle),
     (fleet, lanes, clock): (&FleetHandle, &Lanes, &Arc<dyn Clock>),
     stopping: &watch::Receiver<bool>,
@@ -443,7 +443,8 @@ fn start_learning(
     let (tables, names) = (Arc::clone(edge.tables()), edge.names().clone());
     let stopping = stopping.clone();
     let actors = settings.learn_actors;
-    let parts = learning::Parts { tee, names, plan, places, tables, fleet, lanes, clock, stopping, actors };
+    let parts =
+        learning::Parts { tee, names, plan, places, tables, fleet, lanes, clock, stopping, reports, actors };
     Learning::start(parts, tasks)
 }
 
@@ -505,6 +506,7 @@ fn record_settings(
     }
     record.modsecurity_log.clone_from(&settings.logs.modsecurity);
     record.audit_log.clone_from(&settings.logs.audit);
+    record.events.clone_from(&settings.logs.events);
     record
 }
 

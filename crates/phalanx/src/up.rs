@@ -340,6 +340,7 @@ fn settings_of(args: &UpArgs) -> anyhow::Result<Settings> {
             access_format: args.access_format.into(),
             modsecurity: args.modsecurity_log.clone(),
             audit: args.audit_log.clone().map(|path| (path, args.audit_format.into())),
+            events: Default::default(),
         },
     })
 }

@@ -21,6 +21,7 @@ pub mod detection;
 pub mod handling;
 pub mod networks;
 pub mod path_pattern;
+pub mod playbook;
 pub mod policy;
 pub mod rate_limit;
 pub mod raw;

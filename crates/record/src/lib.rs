@@ -1,6 +1,6 @@
 //! Events kept and shown: access log, sealed history, ledger, metrics, explanations.
 //!
-//! Flow in names: lanes -> `Recorder` -> access log | `History` | ledger, and live to subscribers; `History` ->
+//! Flow in names: lanes -> `Recorder` -> access log | events in OCSF's form | `History` | ledger, and live to subscribers; `History` ->
 //! `RecordedRequest` -> `Explanation` -> CLI and console; counters -> `Metrics`.
 //!
 //! The recorder has a thread of its own. It reads the lanes and nothing waits for it: the data plane drops and
@@ -13,6 +13,8 @@ pub mod redact;
 
 pub mod request;
 pub mod status;
+
+pub mod ocsf;
 
 #[cfg(feature = "otel")]
 mod spans;
@@ -28,6 +30,14 @@ pub mod modsecurity;
 mod audit_log;
 mod line_log;
 
+mod courier;
+mod syslog;
+
+#[cfg(feature = "otel")]
+mod otlp_logs;
+
+mod event_log;
+
 pub mod history;
 pub mod ledger;
 
@@ -37,16 +47,20 @@ pub mod recorder;
 
 pub use access_log::AccessFormat;
 pub use audit_log::AuditFormat;
+pub use event_log::{EventSettings, Report, Reports};
 pub use explain::Explanation;
 pub use history::{Filter, History};
 pub use metrics::{
     LearningCounts, Metrics, MetricsSources, NodeGauges, RateLimitCount, TryCount, UpstreamCount,
 };
+#[cfg(feature = "otel")]
+pub use otlp_logs::OtlpLogs;
 pub use recorder::{AccessLogTo, RecordSettings, Recorder, Released, Watch};
 pub use request::{Consequence, RecordedRequest};
 #[cfg(feature = "otel")]
 pub use spans::SpanSettings;
 pub use status::{Part, PartReport, RecorderReport, RecorderStatus};
+pub use syslog::SyslogTo;
 pub use time::rfc3339;
 
 use std::path::PathBuf;

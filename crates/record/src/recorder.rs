@@ -24,6 +24,7 @@ use tokio::time::{Instant, MissedTickBehavior, sleep_until};
 use crate::RecordError;
 use crate::access_log::{self, AccessFormat};
 use crate::audit_log::{self, AuditFormat};
+use crate::event_log::{EventLog, EventSettings, Report, Reports};
 use crate::history::{History, Item, Store};
 use crate::ledger::Ledger;
 use crate::line_log::{LineLog, Sink};
@@ -60,6 +61,8 @@ pub struct RecordSettings {
     pub modsecurity_log: Option<PathBuf>,
     /// A log in ModSecurity's audit format, if there is to be one.
     pub audit_log: Option<(PathBuf, AuditFormat)>,
+    /// Where events in OCSF's form go, if anywhere.
+    pub events: EventSettings,
     /// Where spans go, if anywhere.
     #[cfg(feature = "otel")]
     pub spans: Option<crate::spans::SpanSettings>,
@@ -96,6 +99,7 @@ impl RecordSettings {
             access_format: AccessFormat::Json,
             modsecurity_log: None,
             audit_log: None,
+            events: EventSettings::default(),
             #[cfg(feature = "otel")]
             spans: None,
             site: site.into(),
@@ -135,6 +139,7 @@ pub struct Recorder {
     status: RecorderStatus,
     history: History,
     live: broadcast::Sender<Arc<RecordedRequest>>,
+    reports: Reports,
     stop: Arc<Notify>,
     releases: Arc<AtomicBool>,
     thread: Option<JoinHandle<Option<Released>>>,
@@ -148,6 +153,7 @@ impl Recorder {
         let status = worker.status.clone();
         let history = History::new(worker.store.shared());
         let live = worker.live.clone();
+        let reports = worker.reports.0.clone();
         let (stop, releases) = (Arc::clone(&worker.stop), Arc::clone(&worker.releases));
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_time()
@@ -158,7 +164,7 @@ impl Recorder {
             .name("phalanx-record".into())
             .spawn(move || runtime.block_on(worker.run()))
             .map_err(|source| RecordError::Io { path: dir, source })?;
-        Ok(Self { status, history, live, stop, releases, thread: Some(thread) })
+        Ok(Self { status, history, live, reports, stop, releases, thread: Some(thread) })
     }
 
     /// How the record is doing.
@@ -175,6 +181,11 @@ impl Recorder {
     /// [`LIVE_EVENTS`] loses the oldest.
     pub fn live(&self) -> broadcast::Sender<Arc<RecordedRequest>> {
         self.live.clone()
+    }
+
+    /// The way of detections and incidents to the log of events.
+    pub fn reports(&self) -> Reports {
+        self.reports.clone()
     }
 
     /// Drains the lanes, writes what is left and ends the thread. Blocks until that is done.
@@ -229,6 +240,9 @@ struct Worker {
     access_format: AccessFormat,
     modsecurity_log: Option<LineLog>,
     audit_log: Option<(LineLog, AuditFormat)>,
+    events: EventLog,
+    /// The way of reports to this thread, and its end here.
+    reports: (Reports, tokio::sync::mpsc::Receiver<Report>),
     #[cfg(feature = "otel")]
     spans: Option<crate::spans::Spans>,
     store: Store,
@@ -269,15 +283,10 @@ impl Worker {
         };
         let modsecurity_log = s.modsecurity_log.map(|path| asked(Part::ModsecurityLog, path));
         let audit_log = s.audit_log.map(|(path, format)| (asked(Part::AuditLog, path), format));
+        let events = EventLog::start(s.events, (&s.site, &s.node), &status, &s.clock, asked)
+            .map_err(|source| RecordError::Io { path: "the way of events".into(), source })?;
         #[cfg(feature = "otel")]
-        let spans = s
-            .spans
-            .as_ref()
-            .map(|spans| crate::spans::Spans::start(spans, (&s.site, &s.node), status.clone()));
-        #[cfg(feature = "otel")]
-        let spans = spans
-            .transpose()
-            .map_err(|source| RecordError::Io { path: "the way to the collector".into(), source })?;
+        let spans = start_spans(s.spans.as_ref(), (&s.site, &s.node), &status)?;
         let mut history_fails = false;
         let opened = store.open(now_ms).unwrap_or_else(|error| {
             status.failed(Part::History, &error, now_ms);
@@ -287,6 +296,7 @@ impl Worker {
         for note in [note, opened].into_iter().flatten() {
             status.set_aside(note);
         }
+        let reported = status.clone();
         Ok(Self {
             dir: s.dir,
             node_tag: id::node_tag(&s.site, &s.node),
@@ -304,6 +314,8 @@ impl Worker {
             access_format: s.access_format,
             modsecurity_log,
             audit_log,
+            events,
+            reports: Reports::new(reported),
             #[cfg(feature = "otel")]
             spans,
             store,
@@ -340,6 +352,7 @@ impl Worker {
                     self.keep_access(&mut access);
                     gathers_until = (n < ACCESS_BATCH).then(|| Instant::now() + ACCESS_GATHERS);
                 }
+                Some(report) = self.reports.1.recv() => self.keep_report(&report),
                 () = sleep_until(gathers_until.unwrap_or_else(Instant::now)), if gathers_until.is_some() => gathers_until = None,
                 _ = retry.tick(), if unwell => self.try_again(),
             }
@@ -371,6 +384,9 @@ impl Worker {
             self.keep_security(&mut security);
             left -= batch;
         }
+        while let Ok(report) = self.reports.1.try_recv() {
+            self.keep_report(&report);
+        }
         while let Ok(entry) = self.lanes.ledger.try_recv() {
             self.ledger_pending.push(entry);
         }
@@ -384,7 +400,8 @@ impl Worker {
 
     fn keep_access(&mut self, events: &mut AccessBatch) {
         events.iter().for_each(|event| self.show(event, &[]));
-        if self.access_log.is_off() && self.audit_log.is_none() && !self.has_spans() {
+        let has_readers = self.audit_log.is_some() || self.has_spans() || self.events.takes_passed();
+        if self.access_log.is_off() && !has_readers {
             events.clear();
             return;
         }
@@ -392,6 +409,7 @@ impl Worker {
             redact::request(&mut event, &mut []);
             self.log(&event, |out, site, node| access_log::access(out, site, node, &event));
             self.keep_audit(&event, &[]);
+            self.events.passed(&event);
             self.keep_spans(&event);
         }
         self.write_logs();
@@ -408,6 +426,7 @@ impl Worker {
                         log.add(|out| modsecurity::lines(out, &record.access, &record.signals));
                     }
                     self.keep_audit(&record.access, &record.signals);
+                    self.events.notable(&record.access, &record.signals);
                     self.keep_spans(&record.access);
                     record.access.audit = None;
                     let item = self.store.request_item(&record).map(Some);
@@ -415,7 +434,12 @@ impl Worker {
                     let _ = self.live.send(Arc::new(record));
                     item
                 }
-                other => Consequence::of(&other).map_or(Ok(None), |c| self.store.consequence_item(&c)),
+                other => {
+                    if let SecurityEvent::Proposal(proposal) = &other {
+                        self.events.proposal(proposal);
+                    }
+                    Consequence::of(&other).map_or(Ok(None), |c| self.store.consequence_item(&c))
+                }
             };
             self.enqueue(item);
         }
@@ -423,6 +447,11 @@ impl Worker {
         if !self.history_fails {
             self.write_history();
         }
+    }
+
+    fn keep_report(&mut self, report: &Report) {
+        self.events.report(report);
+        self.events.write(&self.status, self.clock.now_ms());
     }
 
     fn show(&self, access: &AccessEvent, signals: &[Signal]) {
@@ -491,6 +520,7 @@ impl Worker {
         self.access_log.write(&self.status, now_ms);
         let others = self.modsecurity_log.iter_mut().chain(self.audit_log.iter_mut().map(|(log, _)| log));
         others.for_each(|log| log.write(&self.status, now_ms));
+        self.events.write(&self.status, now_ms);
     }
 
     fn write_history(&mut self) {
@@ -565,6 +595,16 @@ impl Worker {
             self.access_log.write_note(&note, &self.status, now_ms);
         }
     }
+}
+
+#[cfg(feature = "otel")]
+fn start_spans(
+    settings: Option<&crate::spans::SpanSettings>,
+    node: (&str, &str),
+    status: &RecorderStatus,
+) -> Result<Option<crate::spans::Spans>, RecordError> {
+    let started = settings.map(|spans| crate::spans::Spans::start(spans, node, status.clone()));
+    started.transpose().map_err(|source| RecordError::Io { path: "the way to the collector".into(), source })
 }
 
 fn create_private_dir(dir: &Path) -> std::io::Result<()> {

@@ -237,7 +237,7 @@ fn method(method: &str) -> &'static str {
 #[derive(Debug)]
 struct Collector;
 
-type Answer = Result<http::Response<Bytes>, HttpError>;
+pub(crate) type Answer = Result<http::Response<Bytes>, HttpError>;
 
 impl HttpClient for Collector {
     fn send_bytes<'a, 'b>(
@@ -252,7 +252,8 @@ impl HttpClient for Collector {
     }
 }
 
-async fn post(mut request: http::Request<Bytes>) -> Answer {
+/// Sends a request over a connection of its own.
+pub(crate) async fn post(mut request: http::Request<Bytes>) -> Answer {
     let url = std::mem::take(request.uri_mut());
     let authority = url.authority().ok_or("the collector's address has no host")?;
     let address = format!("{}:{}", authority.host(), authority.port_u16().unwrap_or(80));

@@ -23,16 +23,30 @@ pub enum Part {
     ModsecurityLog,
     /// The log in ModSecurity's audit format, where the node has it.
     AuditLog,
+    /// Events in OCSF's form, to a file, where the node has it.
+    EventLog,
+    /// The same, to syslog.
+    EventSyslog,
+    /// The same, to a collector.
+    EventOtlp,
 }
 
 impl Part {
     /// All parts, in the order of [`RecorderReport::parts`], which has only those that the node has.
-    pub const ALL: [Self; 5] =
-        [Self::AccessLog, Self::History, Self::Ledger, Self::ModsecurityLog, Self::AuditLog];
+    pub const ALL: [Self; 8] = [
+        Self::AccessLog,
+        Self::History,
+        Self::Ledger,
+        Self::ModsecurityLog,
+        Self::AuditLog,
+        Self::EventLog,
+        Self::EventSyslog,
+        Self::EventOtlp,
+    ];
 
     /// Whether every node has it.
     fn always(self) -> bool {
-        !matches!(self, Self::ModsecurityLog | Self::AuditLog)
+        matches!(self, Self::AccessLog | Self::History | Self::Ledger)
     }
 
     /// The part in plain words.
@@ -43,6 +57,9 @@ impl Part {
             Self::Ledger => "ledger",
             Self::ModsecurityLog => "ModSecurity log",
             Self::AuditLog => "audit log",
+            Self::EventLog => "event log",
+            Self::EventSyslog => "syslog",
+            Self::EventOtlp => "collector of events",
         }
     }
 
@@ -54,12 +71,29 @@ impl Part {
             Self::Ledger => "ledger",
             Self::ModsecurityLog => "modsecurity_log",
             Self::AuditLog => "audit_log",
+            Self::EventLog => "event_log",
+            Self::EventSyslog => "event_syslog",
+            Self::EventOtlp => "event_otlp",
+        }
+    }
+
+    /// The name of its thread, where it has one; the kernel keeps 15 bytes of `phalanx-` and this.
+    pub(crate) fn thread(self) -> &'static str {
+        match self {
+            Self::EventSyslog => "syslog",
+            Self::EventOtlp => "events",
+            _ => "record",
         }
     }
 
     fn consequence(self) -> &'static str {
         match self {
-            Self::AccessLog | Self::ModsecurityLog | Self::AuditLog => "events are dropped and counted",
+            Self::AccessLog
+            | Self::ModsecurityLog
+            | Self::AuditLog
+            | Self::EventLog
+            | Self::EventSyslog
+            | Self::EventOtlp => "events are dropped and counted",
             Self::History => "new requests may be missing from it",
             Self::Ledger => "operator actions will be refused when its queue is full",
         }

@@ -45,7 +45,10 @@ async fn undoing_an_incident_ends_what_was_decided_because_of_it_and_of_its_part
     assert_eq!(undone.status, StatusCode::OK, "{}", undone.text);
     let undone = undone.json();
     let values = |key: &str| {
-        undone[key].as_array().unwrap().iter().map(|one| one["value"].clone()).collect::<Vec<_>>()
+        let mut all: Vec<_> =
+            undone[key].as_array().unwrap().iter().map(|one| one["value"].clone()).collect();
+        all.sort_by_key(ToString::to_string);
+        all
     };
     assert_eq!(values("withdrawn"), [json!("192.0.2.1"), json!("192.0.2.2")]);
     assert_eq!(values("left"), [json!("192.0.2.5")]);

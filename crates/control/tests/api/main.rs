@@ -17,4 +17,6 @@ mod listening;
 #[cfg(test)]
 mod live;
 #[cfg(test)]
+mod playbooks;
+#[cfg(test)]
 mod support;

@@ -15,6 +15,8 @@ mod report;
 mod world;
 
 #[cfg(test)]
+mod answer;
+#[cfg(test)]
 mod tests;
 
 use std::process::ExitCode;

@@ -18,6 +18,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use super::answer::Answers;
 use super::latest::Latest;
 use super::peers::{Naming, Peers};
+use super::reports::Told;
 use super::shown;
 use super::tee::{Seen, Tee};
 
@@ -57,6 +58,7 @@ pub(super) struct Desk {
     pub(super) docket: Docket,
     pub(super) peers: Peers,
     pub(super) answers: Answers,
+    pub(super) reports: Told,
     pub(super) tee: Arc<Tee>,
     pub(super) fleet: FleetHandle,
     pub(super) lanes: Lanes,
@@ -119,9 +121,12 @@ impl Desk {
     fn heed(&mut self, signal: &Signal, request: Option<RequestId>, now_ms: u64) {
         let id = self.docket.add(signal, request.map(RequestId::to_bits), now_ms);
         let Some((incident, standing)) = self.docket.find(id) else { return };
+        self.reports.signal(signal, incident, request, (&self.peers, &self.tee));
         let latest = || incident.evidence.last().map(|bits| RequestId::from_bits(*bits));
         let Some(evidence) = request.or_else(latest).filter(|_| standing.undone_ms.is_none()) else { return };
-        if let Some(proposal) = self.answers.to(signal, IncidentId(incident.id), evidence, now_ms) {
+        self.answers.absorb(incident.id, &incident.absorbed);
+        let named = (IncidentId(incident.id), incident.gravity());
+        if let Some(proposal) = self.answers.to(signal, named, evidence, now_ms) {
             self.stats.proposals.fetch_add(1, Ordering::Relaxed);
             self.lanes.security(SecurityEvent::Proposal(proposal));
         }
@@ -235,6 +240,10 @@ impl Desk {
                     self.tell(LearnedKind::Rulings, Ruling::to_bytes(&rulings));
                 }
             }
+        }
+        // One node tells of each incident: the one that names them.
+        if self.token().is_some() {
+            self.reports.incidents(self.docket.incidents(), (&self.peers, &self.tee), now_ms);
         }
         self.count(now_ms);
     }

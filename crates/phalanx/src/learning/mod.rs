@@ -12,6 +12,7 @@ mod answer;
 mod desk;
 mod latest;
 mod peers;
+mod reports;
 mod shown;
 mod tee;
 
@@ -54,6 +55,8 @@ pub(crate) struct Parts<'a> {
     pub(crate) lanes: &'a Lanes,
     pub(crate) clock: &'a Arc<dyn Clock>,
     pub(crate) stopping: watch::Receiver<bool>,
+    /// Where the log of events hears of what is found.
+    pub(crate) reports: phalanx_record::Reports,
     /// How many it may know.
     pub(crate) actors: usize,
 }
@@ -71,7 +74,8 @@ pub(crate) struct Learning {
 impl Learning {
     /// Starts the thread, and what carries its words.
     pub(crate) fn start(parts: Parts<'_>, tasks: &mut JoinSet<()>) -> anyhow::Result<Self> {
-        let Parts { tee, names, plan, places, tables, fleet, lanes, clock, stopping, actors } = parts;
+        let Parts { tee, names, plan, places, tables, fleet, lanes, clock, stopping, reports, actors } =
+            parts;
         let sizes = Sizes { actors, ..SIZES };
         let means = tee::Means { key: names, plan: Arc::clone(&plan), places };
         tee.begin(means);
@@ -84,6 +88,7 @@ impl Learning {
             docket: Docket::default(),
             peers: Peers::new(format!("{}/{}", author.site, author.node)),
             answers: Answers::new(Arc::clone(&plan), tables),
+            reports: reports::Told::new(reports),
             tee: Arc::clone(tee),
             fleet: fleet.clone(),
             lanes: lanes.clone(),

@@ -73,7 +73,7 @@ fn found(detector: Detector, subject: Subject, finding: &correlate::Finding, tee
     }
 }
 
-fn affected(subject: Subject, tee: &Tee) -> Affected {
+pub(super) fn affected(subject: Subject, tee: &Tee) -> Affected {
     let of_addresses = matches!(subject.kind, SubjectKind::Address | SubjectKind::Prefix);
     let actor = subject.actor().filter(|_| of_addresses);
     Affected {

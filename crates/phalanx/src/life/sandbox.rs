@@ -145,6 +145,7 @@ impl Reach {
             }),
             settings.logs.modsecurity.as_deref(),
             settings.logs.audit.as_ref().map(|(log, _)| log.as_path()),
+            settings.logs.events.file.as_deref(),
         ];
         logs.into_iter().flatten().for_each(|log| reach.write_beside(log));
         reach.read.extend(settings.sandbox.folders.iter().cloned());

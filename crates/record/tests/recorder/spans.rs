@@ -52,7 +52,7 @@ fn at(bytes: &[u8], path: &[u64]) -> Vec<Vec<u8>> {
 }
 
 /// A collector that answers each request with this status; what it got of each.
-fn collector(status: &'static str) -> (String, Receiver<(String, Vec<u8>)>) {
+pub(crate) fn collector(status: &'static str) -> (String, Receiver<(String, Vec<u8>)>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     let (sender, received) = sync_channel(REQUESTS_MAX);

@@ -34,7 +34,15 @@ pub(super) fn does(section: &Section, defaults: Option<&Section>, notes: &mut No
         let mut line = line.clone();
         line.words.extend(of_all.iter().cloned());
         checked |= line.has("check");
+        let first = pool.servers.is_empty();
         server(&mut pool, &line, notes);
+        let wants = told_of_clients(&line);
+        if first {
+            pool.tells_client = wants;
+        } else if pool.tells_client != wants {
+            let what = format!("server {} wants another PROXY header than the one before", line.word(1));
+            notes.add(&line.place, what, "make an app of those that want it: `proxy_protocol` is an app's");
+        }
     }
     // Without `check` nobody is asked; without a path we cannot ask.
     if !checked || !pool.health.iter().any(|(key, _)| *key == "path") {
@@ -44,6 +52,15 @@ pub(super) fn does(section: &Section, defaults: Option<&Section>, notes: &mut No
     edits(&mut does, section, notes);
     does.target = Target::Upstreams(pool);
     does
+}
+
+/// The PROXY header that a server wants.
+fn told_of_clients(line: &Line) -> Option<&'static str> {
+    let newer = ["send-proxy-v2", "send-proxy-v2-ssl", "send-proxy-v2-ssl-cn"];
+    match newer.iter().any(|word| line.has(word)) {
+        true => Some("v2"),
+        false => line.has("send-proxy").then_some("v1"),
+    }
 }
 
 fn balance(pool: &mut Pool, line: &Line, notes: &mut Notes) {
@@ -142,12 +159,6 @@ fn server(pool: &mut Pool, line: &Line, notes: &mut Notes) {
     if line.has("crt") {
         let what = format!("`crt` of server {} is not carried", line.word(1));
         notes.add(&line.place, what, "see the guide on upstreams");
-    }
-    let newer = ["send-proxy-v2", "send-proxy-v2-ssl", "send-proxy-v2-ssl-cn"];
-    if newer.iter().any(|word| line.has(word)) {
-        pool.tells_client = Some("v2");
-    } else if line.has("send-proxy") {
-        pool.tells_client = Some("v1");
     }
     pool.servers.push(Server {
         url,

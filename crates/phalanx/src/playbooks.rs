@@ -1,0 +1,113 @@
+//! `phalanx playbook`: playbooks checked, and carried from and to CACAO. No node is asked.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::{Args, Subcommand};
+use phalanx_control::playbook::{cacao, read};
+use phalanx_model::{Clock, SystemClock};
+use phalanx_policy::playbook::Playbook;
+use phalanx_record::escape::for_terminal;
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum PlaybookCommand {
+    /// Check playbooks, and say what they do
+    Check(CheckArgs),
+    /// Print a playbook as CACAO 2.0
+    Export(FileArgs),
+    /// Print a CACAO 2.0 playbook as one of Phalanx
+    Import(FileArgs),
+}
+
+#[derive(Debug, Clone, Args)]
+pub(crate) struct CheckArgs {
+    /// The playbooks
+    #[arg(value_name = "FILE", required = true)]
+    files: Vec<PathBuf>,
+}
+
+#[derive(Debug, Clone, Args)]
+pub(crate) struct FileArgs {
+    /// The playbook
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+}
+
+pub(crate) fn run(command: &PlaybookCommand) -> anyhow::Result<ExitCode> {
+    match command {
+        PlaybookCommand::Check(args) => {
+            let mut code = ExitCode::SUCCESS;
+            for file in &args.files {
+                match load(file)? {
+                    Some(playbook) => print_playbook(&playbook),
+                    None => code = ExitCode::FAILURE,
+                }
+            }
+            Ok(code)
+        }
+        PlaybookCommand::Export(args) => {
+            let Some(playbook) = load(&args.file)? else { return Ok(ExitCode::FAILURE) };
+            let document = cacao::export(&playbook, SystemClock.now_ms());
+            println!("{}", serde_json::to_string_pretty(&document)?);
+            Ok(ExitCode::SUCCESS)
+        }
+        PlaybookCommand::Import(args) => import(&args.file),
+    }
+}
+
+/// Reads a playbook; tells its faults.
+fn load(file: &Path) -> anyhow::Result<Option<Playbook>> {
+    let name = file.display().to_string();
+    let text = std::fs::read_to_string(file).with_context(|| name.clone())?;
+    match read(&name, &text) {
+        Ok(playbook) => Ok(Some(playbook)),
+        Err(faults) => {
+            faults.iter().for_each(|fault| eprintln!("{}", lines_for_terminal(&fault.to_string())));
+            Ok(None)
+        }
+    }
+}
+
+fn import(file: &Path) -> anyhow::Result<ExitCode> {
+    let name = file.display().to_string();
+    let document = std::fs::read_to_string(file).with_context(|| name.clone())?;
+    let taken = match cacao::import(&document) {
+        Ok(taken) => taken,
+        Err(faults) => {
+            eprintln!("nothing was taken:");
+            faults.iter().for_each(|fault| eprintln!("  {}", for_terminal(fault)));
+            return Ok(ExitCode::FAILURE);
+        }
+    };
+    // A quoted text of TOML holds no control character; what reorders text it may hold.
+    print!("{}", lines_for_terminal(&taken.text));
+    taken.notes.iter().for_each(|note| eprintln!("note: {}", for_terminal(note)));
+    match read(&name, &taken.text) {
+        Ok(_) => Ok(ExitCode::SUCCESS),
+        Err(faults) => {
+            eprintln!("mend these by hand (lines of what was printed):");
+            faults.iter().for_each(|fault| eprintln!("{}", lines_for_terminal(&fault.to_string())));
+            Ok(ExitCode::FAILURE)
+        }
+    }
+}
+
+fn print_playbook(playbook: &Playbook) {
+    println!("{} version {}: {}", playbook.name, playbook.version, for_terminal(&playbook.about));
+    for (place, step) in playbook.steps.iter().enumerate() {
+        let only = step.only_from.map_or(String::new(), |gravity| format!(", from {} on", gravity.name()));
+        println!("  {}. {} ({}{only})", place + 1, step.id, step.action.name());
+    }
+}
+
+/// The same lines, each made harmless.
+fn lines_for_terminal(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for line in text.split_inclusive('\n') {
+        let (line, end) = line.strip_suffix('\n').map_or((line, ""), |line| (line, "\n"));
+        out.push_str(&for_terminal(line));
+        out.push_str(end);
+    }
+    out
+}
