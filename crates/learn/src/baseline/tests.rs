@@ -1,3 +1,5 @@
+//! What is usual is learned, is not taught by attackers, and deviations are named.
+
 use super::*;
 use crate::event::Method;
 use crate::event::tests::plain;
