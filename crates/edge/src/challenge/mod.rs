@@ -1,7 +1,7 @@
 //! Clients are challenged before they are served: because a standing decision says so, or an app's policy.
 //!
 //! Flow in names: a request -> [`order`] or [`check_app`] -> a good [`Pass`] in its cookie: it goes on; else a [`Task`], as a page that
-//! works for the visitor, or as JSON -> [`answer`] at [`PLACE`] -> a [`Pass`], and back to what was asked for.
+//! works for the visitor, or as JSON -> [`answer()`] at [`PLACE`] -> a [`Pass`], and back to what was asked for.
 //!
 //! A task and a pass are signed with keys that the nodes share, and kept nowhere: any node takes what another made. Both are the
 //! app's, and the client's as far as it stays itself: its User-Agent and the ciphers of its TLS, never its address. A pass has the id and
