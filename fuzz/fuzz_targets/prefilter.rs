@@ -21,10 +21,10 @@ fn told(found: &Findings) -> String {
 
 fuzz_target!(|data: &[u8]| {
     let (head, body) = request(data);
-    let (without, _) = run(&PLAIN, Box::default(), &head, &body);
-    let expected = told(&without);
+    // Both as often: rules count requests.
     for _ in 0..3 {
         let (with, _) = run(&FILTERED, Box::default(), &head, &body);
-        assert_eq!(told(&with), expected);
+        let (without, _) = run(&PLAIN, Box::default(), &head, &body);
+        assert_eq!(told(&with), told(&without));
     }
 });
