@@ -7,8 +7,9 @@ use std::net::IpAddr;
 use std::sync::{Arc, LazyLock};
 
 use phalanx_model::limits::FORWARDED_ELEMENTS_MAX;
-use phalanx_model::{Edition, PrefixSet, RequestHead, RuleClass, RuleInfo, RuleMatch, Severity, Signal};
+use phalanx_model::{PrefixSet, RequestHead, RuleClass, RuleInfo, Severity, Signal};
 
+use crate::finding;
 use crate::http1::FieldKind;
 use crate::http1::fields::{KnownFields, is_token_byte, same_with_underscores};
 use crate::mask::text;
@@ -119,23 +120,7 @@ pub(crate) fn signal(head: &RequestHead, source: &AddressSource, disbelief: Disb
             (&UNREADABLE, "forwarding field that cannot be read; the peer is the client")
         }
     };
-    Signal {
-        rule: Arc::clone(rule),
-        phase: 1,
-        message: message.to_owned(),
-        data: String::new(),
-        matches: vec![RuleMatch {
-            variable: format!("REQUEST_HEADERS:{}", text(name, NAME_BYTES_MAX)),
-            fragment: text(value, phalanx_model::limits::FRAGMENT_BYTES_MAX),
-            value_hash: 0,
-            transformations: Vec::new(),
-            value: None,
-            steps: Vec::new(),
-        }],
-        score: 0,
-        inbound: None,
-        observed: false,
-    }
+    finding::about_field(rule, message.to_owned(), &text(name, NAME_BYTES_MAX), value)
 }
 
 /// The first field that claims something in a forwarder's name.
@@ -314,18 +299,7 @@ fn node(element: &[u8], bracketed: bool) -> Node {
 }
 
 fn rule(tag: &str) -> Arc<RuleInfo> {
-    Arc::new(RuleInfo {
-        // No rule made it.
-        id: 0,
-        file: "edge".into(),
-        line: 0,
-        class: RuleClass::Protocol,
-        severity: Some(Severity::Notice),
-        tags: vec![tag.into()],
-        edition: Edition::default(),
-        unaudited: false,
-        source: "".into(),
-    })
+    finding::rule(RuleClass::Protocol, Severity::Notice, tag)
 }
 
 static STRANGER: LazyLock<Arc<RuleInfo>> = LazyLock::new(|| rule("phalanx/forwarded/stranger"));

@@ -18,15 +18,14 @@ use hickory_resolver::proto::rr::{Name, RData};
 use parking_lot::Mutex;
 use phalanx_decide::{Claimed, Crawler, Looked};
 use phalanx_model::limits::SIGNALS_KEPT_MAX;
-use phalanx_model::{
-    AuthorRole, Clock, Confidence, Edition, Reason, RuleClass, RuleInfo, RuleMatch, Severity, Signal, Verdict,
-};
+use phalanx_model::{AuthorRole, Clock, Confidence, Reason, RuleClass, RuleInfo, Severity, Verdict};
 use tokio::task::spawn_local;
 
 use crate::balance::names::Names;
 use crate::client::Client;
 use crate::control::Control;
-use crate::mask::{TEXT_BYTES_MAX, text};
+use crate::finding;
+use crate::mask::TEXT_BYTES_MAX;
 use crate::request::Request;
 use crate::tables::NodeTables;
 
@@ -114,23 +113,8 @@ pub(crate) fn note_false_claim(request: &mut Request) {
     }
     let Some(crawler) = request.plan.decide.crawlers.get(place) else { return };
     let agent = request.known.user_agent.map(|field| request.head.bytes(field.value)).unwrap_or_default();
-    let signal = Signal {
-        rule: Arc::clone(&FALSE_CLAIM),
-        phase: 1,
-        message: format!("says that it is {}, and the name of its address says otherwise", crawler.name),
-        data: String::new(),
-        matches: vec![RuleMatch {
-            variable: "REQUEST_HEADERS:User-Agent".to_owned(),
-            fragment: text(agent, phalanx_model::limits::FRAGMENT_BYTES_MAX),
-            value_hash: 0,
-            transformations: Vec::new(),
-            value: None,
-            steps: Vec::new(),
-        }],
-        score: 0,
-        inbound: None,
-        observed: false,
-    };
+    let message = format!("says that it is {}, and the name of its address says otherwise", crawler.name);
+    let signal = finding::about_field(&FALSE_CLAIM, message, "User-Agent", agent);
     request.signals.push(signal);
 }
 
@@ -211,18 +195,7 @@ fn of_error(error: &NetError) -> Claimed {
 }
 
 static FALSE_CLAIM: LazyLock<Arc<RuleInfo>> = LazyLock::new(|| {
-    Arc::new(RuleInfo {
-        // No rule made it.
-        id: 0,
-        file: "edge".into(),
-        line: 0,
-        class: RuleClass::Detection(Confidence::Medium),
-        severity: Some(Severity::Warning),
-        tags: vec!["phalanx/crawler/false-claim".into()],
-        edition: Edition::default(),
-        unaudited: false,
-        source: "".into(),
-    })
+    finding::rule(RuleClass::Detection(Confidence::Medium), Severity::Warning, "phalanx/crawler/false-claim")
 });
 
 /// The key of no crawler.

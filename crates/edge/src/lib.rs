@@ -54,6 +54,7 @@ pub mod balance;
 pub mod check;
 
 mod compress;
+mod finding;
 mod forward;
 mod grpc;
 mod mask;
