@@ -6,12 +6,12 @@
 import { execFileSync, spawn } from "node:child_process";
 import { once } from "node:events";
 import { mkdirSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
-import { createServer } from "node:http";
 import { createRequire } from "node:module";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
+
+import { check, listen, firstLine } from "./lab.mjs";
 
 const require = createRequire(new URL("../../console/package.json", import.meta.url));
 const { chromium } = require("playwright-core");
@@ -127,23 +127,6 @@ async function visit(client, options = {}) {
   page.on("console", (line) => line.type() === "error" && !line.text().includes("403") && faults.push(line.text()));
   page.on("pageerror", (error) => faults.push(error.message));
   return { page, faults, close: () => context.close() };
-}
-
-function check(what, holds, detail = "") {
-  console.log(`${holds ? "ok    " : "failed"} ${what} ${detail}`);
-  if (!holds) process.exitCode = 1;
-}
-
-async function listen(handler) {
-  const server = createServer(handler);
-  await new Promise((resolve) => server.listen(0, "127.0.0.1", resolve));
-  server.unref();
-  return `http://127.0.0.1:${server.address().port}`;
-}
-
-async function firstLine(stream) {
-  for await (const line of createInterface({ input: stream })) return line;
-  throw new Error("the node ended before it was ready");
 }
 
 async function until(what, condition) {

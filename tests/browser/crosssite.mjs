@@ -6,11 +6,11 @@
 import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
-import { createServer } from "node:http";
 import { createRequire } from "node:module";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { createInterface } from "node:readline";
+
+import { check, listen, firstLine } from "./lab.mjs";
 
 const require = createRequire(new URL("../../console/package.json", import.meta.url));
 const { chromium } = require("playwright-core");
@@ -61,27 +61,10 @@ try {
 }
 process.exit();
 
-function check(what, holds, detail = "") {
-  console.log(`${holds ? "ok    " : "failed"} ${what} ${detail}`);
-  if (!holds) process.exitCode = 1;
-}
-
 /** What the node has recorded of refused requests. */
 async function recorded({ admin, token_file }) {
   const headers = { authorization: `Bearer ${readFileSync(token_file, "utf8").trim()}` };
   return (await fetch(`http://${admin}/api/v1/events`, { headers })).json();
-}
-
-async function listen(handler) {
-  const server = createServer(handler);
-  await new Promise((resolve) => server.listen(0, "127.0.0.1", resolve));
-  server.unref();
-  return `http://127.0.0.1:${server.address().port}`;
-}
-
-async function firstLine(stream) {
-  for await (const line of createInterface({ input: stream })) return line;
-  throw new Error("the node ended before it was ready");
 }
 
 async function until(what, condition) {

@@ -5,11 +5,12 @@
 import { execFileSync, spawn } from "node:child_process";
 import { once } from "node:events";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
-import { createServer } from "node:http";
 import { createRequire } from "node:module";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
+
+import { check, listen } from "./lab.mjs";
 
 const require = createRequire(new URL("../../console/package.json", import.meta.url));
 const { chromium } = require("playwright-core");
@@ -68,18 +69,6 @@ upstream = "${app}"\nmode = "off"\ncompression = { codings = ["${coding}"] }\n`)
   rmSync(work, { recursive: true, force: true });
 }
 process.exit();
-
-function check(what, holds, detail = "") {
-  console.log(`${holds ? "ok    " : "failed"} ${what} ${detail}`);
-  if (!holds) process.exitCode = 1;
-}
-
-async function listen(handler) {
-  const server = createServer(handler);
-  await new Promise((resolve) => server.listen(0, "127.0.0.1", resolve));
-  server.unref();
-  return `http://127.0.0.1:${server.address().port}`;
-}
 
 /** The port that the node says it serves HTTPS on. */
 async function httpsPort(stream) {
