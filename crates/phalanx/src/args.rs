@@ -43,7 +43,7 @@ pub(crate) enum Command {
     /// Show, close or undo an incident
     #[command(subcommand)]
     Incident(crate::commands::incident::IncidentCommand),
-    /// Tell why a request was refused
+    /// Tell what was done with a request, and why
     Explain(crate::commands::explain::ExplainArgs),
     /// Do something about the nodes of a fleet
     #[command(subcommand)]

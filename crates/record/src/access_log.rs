@@ -69,6 +69,7 @@ impl<'a> Line<'a> {
         self.text(key!("site"), site);
         self.text(key!("node"), node);
         self.text(key!("app"), &access.app);
+        self.text_if(key!("route"), access.route.as_deref());
         self.quoted(key!("client"), |out| push_ip(out, access.client));
         self.quoted(key!("peer"), |out| push_ip(out, access.peer));
         self.text(key!("method"), &access.method);
