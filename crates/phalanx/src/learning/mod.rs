@@ -103,12 +103,12 @@ impl Learning {
             kept::recall(incidents, &mut docket, (&mut peers, tee), now_ms);
             reports.recall(docket.incidents(), now_ms);
         }
-        let usual = shelf.usual();
-        let is_new = usual.is_none();
+        let usual = shelf.usual().unwrap_or_default();
+        // Also where a node was stopped before it had learned anything.
+        let is_new = usual.familiarity(now_ms).all == 0;
         let (at_end, ended) = watch::channel(());
         let desk = Desk {
-            learner: Learner::new(Detectors::default(), sizes, random_u64())
-                .with_baselines(usual.unwrap_or_default()),
+            learner: Learner::new(Detectors::default(), sizes, random_u64()).with_baselines(usual),
             docket,
             peers,
             answers: Answers::new(Arc::clone(&plan), tables),
