@@ -1,0 +1,109 @@
+#!/usr/bin/env python3
+"""The simulator's scenarios against three real nodes in network namespaces, in real time.
+
+    cargo xtask sim SCENARIO --real [--seed S] [--sharing on|off] [--honest PERCENT] [--attack PERCENT] [--lead SECONDS] [--json] [--check]
+
+Needs root, `ip`, `ss`, `openssl` and nats-server. Everything that it makes goes when it ends. `docs/guide/simulator.md` tells what is played
+and what is printed; with `--check` the exit code is 1 if the scenario's figures are not reached.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import pathlib
+import shutil
+import signal
+import sys
+import tempfile
+import threading
+import time
+
+from field import Field, Terms
+from network import Network
+from player import Answer, Player
+from processes import Node
+from score import Score, Watch
+from topology import Programs
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+# What is under way when the last request is answered.
+SETTLE_SECONDS = 6.0
+
+
+def main() -> int:
+    options = arguments()
+    needs = ("ip", "ss", "openssl", options.nats_server)
+    if os.geteuid() != 0 or not all(map(shutil.which, needs)):
+        print("skipped: needs root, ip, ss, openssl and nats-server")
+        return 0
+    # Ends like Ctrl-C, so that namespaces and processes go.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with tempfile.TemporaryDirectory(prefix="phalanx-seeing-") as scratch:
+        folder = pathlib.Path(scratch)
+        try:
+            score = play(options, folder)
+        finally:
+            if options.keep:
+                shutil.copytree(folder, options.keep, dirs_exist_ok=True, ignore=shutil.ignore_patterns("nats", "*.sock"))
+    print(score.json() if options.json else score.text())
+    faults = score.faults() if options.check else []
+    for fault in faults:
+        print(f"FAILED {fault}", file=sys.stderr)
+    return 1 if faults else 0
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("scenario")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--sharing", choices=["on", "off"], default="on")
+    parser.add_argument("--honest", type=int, default=100, help="how many people there are, per cent [100]")
+    parser.add_argument("--attack", type=int, default=100, help="how much attackers do, per cent [100]")
+    parser.add_argument("--lead", type=int, default=60, help="seconds of people alone before anybody attacks [60]")
+    parser.add_argument("--seconds", type=int, help="end after so many seconds of the attack")
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--check", action="store_true", help="fail if the scenario's figures are not reached")
+    parser.add_argument("--keep", help="keep settings, logs and records in this folder")
+    parser.add_argument("--phalanx", default=str(ROOT / "target/debug/phalanx"))
+    parser.add_argument("--sim", default=str(ROOT / "target/debug/examples/sim"))
+    parser.add_argument("--nats-server", default=os.environ.get("PHALANX_NATS_SERVER", "nats-server"))
+    return parser.parse_args()
+
+
+def play(options: argparse.Namespace, folder: pathlib.Path) -> Score:
+    nats_server = os.path.realpath(shutil.which(options.nats_server) or "")
+    programs = Programs(str(pathlib.Path(options.phalanx).resolve()), nats_server, True)
+    network = Network(f"px{os.getpid()}", Field.SITES)
+    field = player = None
+    try:
+        simulation = [options.sim, options.scenario, "--live", str(options.lead)]
+        for word in ("seed", "honest", "attack"):
+            simulation += [f"--{word}", str(getattr(options, word))]
+        watched = "campaign" in options.scenario
+        terms = Terms("observe" if watched else "act", options.sharing == "on")
+        field = Field(network, folder, programs, terms)
+        field.start()
+        addresses = [node.machine.address for node in field.nodes]
+        player = Player(simulation, field.world, addresses, lambda answer: None)
+        if options.seconds:
+            player.about["seconds"] = min(player.about["seconds"], player.about["quiet"] + options.seconds)
+        watch = Watch(field.nodes)
+        watch.start()
+        try:
+            answers = player.play()
+            time.sleep(SETTLE_SECONDS)
+        finally:
+            watch.stop()
+        return Score(options, player, answers, watch, field)
+    finally:
+        if player:
+            player.simulation.kill()
+        for process in field.processes() if field else []:
+            process.kill()
+        network.close()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
