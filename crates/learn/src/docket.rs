@@ -10,7 +10,8 @@ use std::collections::{BTreeMap, VecDeque};
 
 use crate::correlate::{Correlator, Incident};
 use crate::detect::Signal;
-use crate::told::Ruling;
+use crate::event::Event;
+use crate::told::{Kept, Ruling};
 
 /// The incidents, open and lately closed.
 #[derive(Debug, Default)]
@@ -23,6 +24,8 @@ pub struct Docket {
     namer: Option<Namer>,
     /// When this node last said that it names incidents.
     said_ms: u64,
+    /// Counts what changed.
+    changes: u64,
 }
 
 /// What is to be told of an incident.
@@ -72,7 +75,48 @@ impl Docket {
         let note = self.note(id, now_ms);
         note.is_changed = true;
         note.is_unheard |= is_unheard;
+        self.changes += 1;
         id
+    }
+
+    /// A request met, in vain, what is done because of an incident: it is part of it, and keeps it open. See [`Correlator::met`].
+    pub fn met(&mut self, id: u64, event: &Event, now_ms: u64) {
+        let Some(id) = self.correlator.find(id).map(|incident| incident.id) else { return };
+        self.correlator.met(id, event);
+        let note = self.note(id, now_ms);
+        // Whoever is refused may try a thousand times a second.
+        note.is_changed |= note.told_ms.saturating_add(MET_MS) <= now_ms;
+        self.changes += 1;
+    }
+
+    /// What is to be kept over a restart; of closed ones those that changed since `closed_from_ms`. Nodes are this node's numbers, and nothing has a name yet.
+    pub fn keep(&self, closed_from_ms: u64) -> Kept {
+        let closed = self.closed.iter().filter(|one| one.changed_ms >= closed_from_ms).cloned();
+        Kept {
+            open: self.correlator.incidents().cloned().collect(),
+            closed: closed.collect(),
+            rulings: self.rulings.values().copied().collect(),
+            ..Kept::default()
+        }
+    }
+
+    /// Goes on with what was kept; nodes are this node's numbers. What is over by now is closed.
+    pub fn recall(&mut self, kept: Kept, now_ms: u64) {
+        let is_past = |one: &Incident| one.changed_ms.max(one.opened_ms) <= now_ms.saturating_add(FUTURE_MS);
+        for ruling in kept.rulings {
+            self.rulings.entry(ruling.id).or_insert(ruling).merge(&ruling);
+        }
+        self.closed.extend(kept.closed.into_iter().filter(is_past));
+        for incident in kept.open.iter().filter(|one| is_past(one)) {
+            let (id, _) = self.correlator.merge(incident);
+            self.note(id, now_ms);
+        }
+        self.keep_closed(now_ms);
+    }
+
+    /// Differs from what it was where anything is to be kept anew.
+    pub fn changes(&self) -> u64 {
+        self.changes
     }
 
     /// Takes in what another node tells. `may_name`: it is one that may hold the lease; what others tell is a hint.
@@ -98,12 +142,14 @@ impl Docket {
             }
             // Whoever names incidents passes on what it was told, and another name than the one it knows.
             note.is_changed |= !names && (is_news || id != incident.id);
+            self.changes += u64::from(is_news);
         }
     }
 
     /// An operator ruled, here or elsewhere.
     pub fn rule(&mut self, ruling: &Ruling, now_ms: u64) {
         self.rulings.entry(ruling.id).or_insert(*ruling).merge(ruling);
+        self.changes += 1;
         if self.rulings.len() > RULINGS_MAX {
             self.rulings.pop_first();
         }
@@ -212,7 +258,9 @@ impl Docket {
     }
 
     fn keep_closed(&mut self, now_ms: u64) {
+        let before = self.closed.len();
         self.closed.extend(self.correlator.tick(now_ms));
+        self.changes += u64::from(self.closed.len() != before);
         while self.closed.len() > CLOSED_MAX {
             self.closed.pop_front();
         }
@@ -232,6 +280,8 @@ const NAMED_MS: u64 = 1_000;
 const LOST_MS: u64 = 25_000;
 /// Nobody who names incidents is silent for so long.
 const NAMER_MS: u64 = 4_000;
+/// How often one is told that only grows by who is refused.
+const MET_MS: u64 = 5_000;
 /// Incidents told at once; the others follow.
 const TOLD_AT_ONCE: usize = 16;
 /// Closed incidents that are remembered.

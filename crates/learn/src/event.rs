@@ -389,6 +389,7 @@ pub(crate) mod tests {
             balancer: None,
             challenge: None,
             deed: None,
+            crawler: false,
             audit: None,
         }
     }
