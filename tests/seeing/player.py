@@ -98,6 +98,12 @@ def body_of(request: Request) -> bytes:
     return b"order=1" if request["method"] == "POST" else b""
 
 
+def status_of(request: Request) -> int:
+    """The shop says of a payment by its status how it ended."""
+    ended = {"passed": 302, "failed": 402} if request["step"] == "payment" else {}
+    return int(ended.get(request["outcome"], request["status"]))
+
+
 def card(secret: int) -> str:
     """A number whose last digit checks the others."""
     digits = f"4000{secret:011d}"
@@ -216,7 +222,7 @@ class Player:
         cookies += [self.passes[who(request)]] if who(request) in self.passes else []
         if cookies:
             lines.append("Cookie: " + "; ".join(cookies))
-        lines.append(f"X-Answer: {request['status']} {request['bytes']} {request['ms']}")
+        lines.append(f"X-Answer: {status_of(request)} {request['bytes']} {request['ms']}")
         lines.append("Connection: close")
         if body:
             lines += ["Content-Type: application/x-www-form-urlencoded", f"Content-Length: {len(body)}"]

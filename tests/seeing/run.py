@@ -15,21 +15,28 @@ import os
 import pathlib
 import shutil
 import signal
+import subprocess
 import sys
 import tempfile
-import threading
 import time
 
+import places
 from field import Field, Terms
 from network import Network
-from player import Answer, Player
-from processes import Node
+from player import Player
 from score import Score, Watch
 from topology import Programs
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 # What is under way when the last request is answered.
 SETTLE_SECONDS = 6.0
+# What CI plays, at the same time: two minutes.
+SHORT = [
+    ["thin-stuffing", "--lead", "10", "--seconds", "55"],
+    ["thin-stuffing", "--lead", "10", "--seconds", "55", "--sharing", "off"],
+    # So many people that a minute is enough to know how large answers are.
+    ["short-campaign", "--lead", "60", "--honest", "300"],
+]
 
 
 def main() -> int:
@@ -40,6 +47,8 @@ def main() -> int:
         return 0
     # Ends like Ctrl-C, so that namespaces and processes go.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    if options.scenario == "short":
+        return short(options)
     with tempfile.TemporaryDirectory(prefix="phalanx-seeing-") as scratch:
         folder = pathlib.Path(scratch)
         try:
@@ -56,7 +65,7 @@ def main() -> int:
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("scenario")
+    parser.add_argument("scenario", help="one of the simulator's, or `short`: what CI plays")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--sharing", choices=["on", "off"], default="on")
     parser.add_argument("--honest", type=int, default=100, help="how many people there are, per cent [100]")
@@ -72,6 +81,26 @@ def arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
+def short(options: argparse.Namespace) -> int:
+    """Some scenarios beside each other, each with a fleet of its own."""
+    same = ["--phalanx", options.phalanx, "--sim", options.sim, "--nats-server", options.nats_server]
+    same += ["--seed", str(options.seed), "--check"]
+    runs = []
+    try:
+        for words in SHORT:
+            command = [sys.executable, __file__, *words, *same, "--json"]
+            runs.append(subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True))
+        told = [run.communicate()[0] for run in runs]
+    finally:
+        for run in runs:
+            if run.poll() is None:
+                run.terminate()
+                run.wait()
+    for words, run, said in zip(SHORT, runs, told):
+        print(f"{'ok    ' if run.returncode == 0 else 'FAILED'} {' '.join(words)}\n{said}")
+    return int(any(run.returncode for run in runs))
+
+
 def play(options: argparse.Namespace, folder: pathlib.Path) -> Score:
     nats_server = os.path.realpath(shutil.which(options.nats_server) or "")
     programs = Programs(str(pathlib.Path(options.phalanx).resolve()), nats_server, True)
@@ -82,7 +111,9 @@ def play(options: argparse.Namespace, folder: pathlib.Path) -> Score:
         for word in ("seed", "honest", "attack"):
             simulation += [f"--{word}", str(getattr(options, word))]
         watched = "campaign" in options.scenario
-        terms = Terms("observe" if watched else "act", options.sharing == "on")
+        database = folder / "places.mmdb"
+        database.write_bytes(places.database(places.of_plan(simulation)))
+        terms = Terms("observe" if watched else "act", options.sharing == "on", databases=[database])
         field = Field(network, folder, programs, terms)
         field.start()
         addresses = [node.machine.address for node in field.nodes]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import collections
 import dataclasses
 import ipaddress
 import json
@@ -34,6 +35,9 @@ class Watch(threading.Thread):
         # When a node first told of a detector, or of so many nodes, in an incident.
         self.first: dict[tuple[str, str, str], float] = {}
         self.named: dict[tuple[str, int], float] = {}
+        # And of an account.
+        self.accounts: dict[str, float] = {}
+        self.grew: dict[str, int] = {}
 
     def run(self) -> None:
         while not self.over.wait(POLL_SECONDS):
@@ -51,6 +55,15 @@ class Watch(threading.Thread):
                 self.first.setdefault((node.name, row["id"], detector), now)
             for count in range(1, len(row["nodes"]) + 1):
                 self.named.setdefault((row["id"], count), now)
+            if row["findings_count"] > self.grew.get(row["id"], 0):
+                self.grew[row["id"]] = row["findings_count"]
+                self.note_accounts(node, row["id"])
+
+    def note_accounts(self, node: Node, incident: str) -> None:
+        whole = node.call("GET", f"/incidents/{incident}")[1] or {"findings": []}
+        for finding in whole["findings"]:
+            if finding["subject"]["kind"] == "account":
+                self.accounts.setdefault(finding["subject"]["value"], time.time())
 
     def stop(self) -> None:
         self.over.set()
@@ -129,8 +142,7 @@ class Score:
         best = max((one for one in incidents.values()), key=lambda one: len(one["nodes"]), default=None)
         named_by_all = self.watch.named.get((best["id"], len(field_nodes(self.watch)))) if best else None
         shares = {key: self.covered(one) for key, one in incidents.items()}
-        accounts = [one for one in right if one.kind == "account"]
-        account_at = [at for at in (self.seen_at(one) for one in accounts) if at is not None]
+        accounts = self.accounts(right)
         banned, challenged, sessions = self.met()
         refused = sum(self.is_refused(answer) for answer in self.attack)
         quiet_until = self.answers[0].sent_at + self.about["quiet"] if self.answers else 0.0
@@ -140,8 +152,9 @@ class Score:
             "seconds_after_tenth": since(tenth),
             "nodes_named": len(best["nodes"]) if best else 0,
             "seconds_until_all_named": round(named_by_all - first, 3) if named_by_all and first else None,
-            "accounts_named": len({one.value for one in accounts}),
-            "seconds_to_account": round(min(account_at) - first, 3) if account_at and first else None,
+            "accounts_entered": len(accounts),
+            "accounts_named": sum(at is not None for at in accounts.values()),
+            "seconds_to_account": max((round(at, 3) for at in accounts.values() if at is not None), default=None),
             "honest_banned": len(banned),
             "honest_challenged_share": round(len(challenged) / max(1, len(sessions)), 6),
             "attack_refused_share": round(refused / max(1, len(self.attack)), 4),
@@ -163,6 +176,25 @@ class Score:
             "dropped": sum(one["events_dropped"] for one in self.learned),
         }
 
+    def accounts(self, right: list[Finding]) -> dict[str, float | None]:
+        """The accounts that somebody attacked from or got into: after how many seconds each was named, if it was. It counts from
+        when something was wrong with it: its first request, or the finding that it is part of."""
+        since: dict[str, float] = {}
+        for answer in self.attack:
+            account = (self.record(answer).get("deed") or {}).get("account")
+            if account and (answer.request["step"] == "page" or answer.request["outcome"] == "passed") and not self.is_refused(answer):
+                since.setdefault(account, answer.sent_at)
+        found = min((one.first_at for one in right if one.kind != "account"), default=0.0)
+        named: dict[str, float | None] = dict.fromkeys(since)
+        for one in right:
+            if one.kind == "account" and one.value in since:
+                at = self.seen_account(one) - max(since[one.value], 0.0 if self.options.scenario == "idor" else found)
+                named[one.value] = at
+        return named
+
+    def seen_account(self, finding: Finding) -> float:
+        return self.watch.accounts.get(finding.value, finding.first_at)
+
     def is_attack(self, incident: Record) -> bool:
         return any(one["decisive"] and one["detector"] not in TROUBLE for one in incident["findings"])
 
@@ -178,11 +210,17 @@ class Score:
         named = {(one.kind, one.name if one.kind == "software" else one.value) for one in findings_of(incident)}
         popular = {self.record(answer).get("ja4") for answer in self.honest if answer.request["session"]}
         named = {one for one in named if one[0] != "prefix" and not (one[0] == "software" and one[1] in popular)}
+        # A password is named by a hash of which requests do not tell: it is the one that was tried most.
+        tried = collections.Counter((self.record(answer).get("deed") or {}).get("secret") for answer in self.attack)
+        sprayed = tried.most_common(1)[0][0] if any(kind == "secret" for kind, _ in named) else None
         shares = {}
         for campaign in self.campaigns():
             of = [answer for answer in self.attack if answer.request["campaign"] == campaign]
-            shares[campaign] = round(sum(bool(self.subjects(answer) & named) for answer in of) / len(of), 4)
+            shares[campaign] = round(sum(bool(self.subjects(answer) & named) or self.has_secret(answer, sprayed) for answer in of) / len(of), 4)
         return shares
+
+    def has_secret(self, answer: Answer, secret: int | None) -> bool:
+        return secret is not None and (self.record(answer).get("deed") or {}).get("secret") == secret
 
     def met(self) -> tuple[set[str], set[str], set[str]]:
         """Honest sessions that were refused, that were challenged, and all."""
@@ -209,8 +247,8 @@ class Score:
             for one in findings_of(incident)[:12]:
                 verdict = "" if one.detector in TROUBLE else "right " if self.is_guilty(one) else "WRONG "
                 lines.append(f"  {verdict}{one.detector} {one.kind} {one.name or one.value} {one.confidence}{' decisive' if one.decisive else ''}: {one.reason}")
-        for decision in self.decisions[:20]:
-            lines.append(f"decision {decision['kind']} {decision['actor']}: {decision['reason']}")
+        told = dict.fromkeys(f"decision {one['kind']} {one['actor']}: {one['reason']}" for one in self.decisions)
+        lines += list(told)[:20]
         return "\n".join(lines)
 
     def faults(self) -> list[str]:

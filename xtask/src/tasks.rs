@@ -67,6 +67,15 @@ pub(crate) fn test() -> anyhow::Result<ExitCode> {
             steps.skip("package: installed, started, upgraded, removed", &format!("needs {missing}"))
         }
     }
+    match dist::root_and(&["ip", "ss", "openssl", "python3"]) {
+        None => steps.run("scenarios against three nodes in namespaces", || must(&mut field(["short"])?)),
+        Some(missing) if std::env::var_os("CI").is_some() => {
+            steps.run("scenarios against three nodes in namespaces", || bail!("CI has no {missing}"));
+        }
+        Some(missing) => {
+            steps.skip("scenarios against three nodes in namespaces", &format!("needs {missing}"))
+        }
+    }
     browser_step(&mut steps, "console in Chromium", &[CHROMIUM], || must(&mut npm(["run", "e2e"])));
     browser_step(&mut steps, "console of a real node, in Chromium", &[CHROMIUM], || {
         let (phalanx, shop) = (place::built("debug", "phalanx"), place::built("debug", "phalanx-demo-shop"));
@@ -130,7 +139,8 @@ pub(crate) fn sim(arguments: &[String]) -> anyhow::Result<ExitCode> {
 fn field(arguments: impl IntoIterator<Item = impl AsRef<str>>) -> anyhow::Result<Command> {
     let mut run = Command::new("python3");
     run.current_dir(place::root()).arg("tests/seeing/run.py").arg("--nats-server").arg(NATS_SERVER.path()?);
-    run.args(["--sim".into(), place::built("debug", "examples/sim")]);
+    run.arg("--phalanx").arg(place::built("debug", "phalanx"));
+    run.arg("--sim").arg(place::built("debug", "examples/sim"));
     arguments
         .into_iter()
         .filter(|word| word.as_ref() != "--real")

@@ -118,7 +118,8 @@ mod tests {
     fn docket() -> (Docket, [u64; 3]) {
         let mut docket = Docket::default();
         let session = Subject::new(SubjectKind::Session, 1);
-        let large = (0..100).map(|n| docket.add(&signal(1_000 + n, address(n), session), Some(7), 1_000)).min();
+        let large =
+            (0..100).map(|n| docket.add(&signal(1_000 + n, address(n), session), Some(7), 1_000)).min();
         let closed = docket.add(&signal(2_000, address(500), address(500)), Some(8), 2_000);
         let undone = docket.add(&signal(3_000, address(600), address(600)), Some(9), 3_000);
         docket.rule(&Ruling { id: closed, closed_ms: Some(4_000), undone_ms: None }, 4_000);

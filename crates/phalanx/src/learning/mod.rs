@@ -11,6 +11,7 @@
 mod answer;
 mod desk;
 mod latest;
+mod owners;
 mod peers;
 mod reports;
 mod shown;
