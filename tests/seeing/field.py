@@ -131,6 +131,10 @@ def policy(terms: Terms, app: Machine) -> str:
     if terms.flood_requests:
         lines.append(f"flood_requests = {terms.flood_requests}")
     lines += ["[[apps]]", 'name = "shop"', f'upstream = "http://{app.address}:{SHOP}"']
+    if terms.capacity:
+        # What a shop of that capacity should be asked at once; more would wait there instead, and longer.
+        lines[-1] = f'upstreams = [{{ url = "http://{app.address}:{SHOP}", max_requests = 8 }}]'
+        lines += ["[apps.queue]", "requests = 32", 'wait = "1s"']
     for path in ROUTES:
         lines += ["[[apps.routes]]", f'path = "{path}"']
     return "\n".join(lines) + "\n"

@@ -86,10 +86,12 @@ def control(kind: int, size: int) -> bytes:
 def of_plan(simulation: list[str]) -> dict[str, dict[str, Any]]:
     """Where those are who come in a scenario: played once without anybody to answer."""
     many = subprocess.run(simulation, input="\n" * 100_000, capture_output=True, text=True).stdout.splitlines()
-    found: dict[str, dict[str, Any]] = {}
+    of_network = lambda asn: {"autonomous_system_number": asn, "country": {"iso_code": country(asn)}}  # noqa: E731
+    # Attackers go on from the next of theirs when they are refused, which nobody does here.
+    found = {ip: of_network(asn) for ip, asn in json.loads(many[0])["hosts"].items()}
     for line in many[1:]:
         for request in json.loads(line):
-            record = found.setdefault(request["ip"], {"autonomous_system_number": request["asn"], "country": {"iso_code": country(request["asn"])}})
+            record = found.setdefault(request["ip"], of_network(request["asn"]))
             if request["place"] and "location" not in record:
                 north, east = map(float, request["place"])
                 record["location"] = {"latitude": north, "longitude": east}

@@ -13,7 +13,7 @@ import random
 import ssl
 import subprocess
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from network import Machine
@@ -111,25 +111,42 @@ def card(secret: int) -> str:
     return digits + str(-total % 10)
 
 
-class Player:
-    """One run of a scenario. `told` is called with each answer, as it comes."""
+@dataclasses.dataclass
+class Scene:
+    """What is played where, and when it begins."""
 
-    def __init__(self, simulation: Sequence[str], world: Machine, nodes: Sequence[str], told: Callable[[Answer], None]) -> None:
-        self.world, self.nodes, self.told = world, nodes, told
+    simulation: Sequence[str]
+    world: Machine
+    nodes: Sequence[str]
+    begin_at: float = 0.0
+    # Attackers end after so many seconds of theirs, and everybody so many later.
+    seconds: int | None = None
+    tail: int = 0
+
+
+class Player:
+    """One run of a scenario: of its attackers, or of everybody else."""
+
+    def __init__(self, scene: Scene, attacks: bool) -> None:
+        self.scene, self.attacks, self.nodes = scene, attacks, scene.nodes
+        simulation = scene.simulation
         self.simulation = subprocess.Popen(simulation, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         assert self.simulation.stdout
         self.about: dict[str, Any] = json.loads(self.simulation.stdout.readline() or "{}")
         if not self.about:
             raise RuntimeError("the simulation says nothing")
+        whole = self.about["seconds"]
+        self.attack_until = whole if scene.seconds is None else min(whole, self.about["quiet"] + scene.seconds)
+        self.until = min(whole, self.attack_until + scene.tail)
         self.answers: list[Answer] = []
         self.fared: list[str] = []
         self.passes: dict[str, str] = {}
         self.entered: dict[str, asyncio.Task[Answer]] = {}
-        self.began_at = 0.0
+        self.began_at = scene.begin_at
 
     def play(self) -> list[Answer]:
         """All of it, in the time that it takes; on a thread that is in the namespace of everybody."""
-        with self.world.inside():
+        with self.scene.world.inside():
             try:
                 asyncio.run(self.seconds())
             finally:
@@ -139,10 +156,11 @@ class Player:
 
     async def seconds(self) -> None:
         under_way: set[asyncio.Task[None]] = set()
-        self.began_at = time.time()
-        for second in range(self.about["seconds"]):
-            await asyncio.sleep(max(0.0, self.began_at + second - time.time()))
+        for second in range(self.attack_until if self.attacks else self.until):
+            await asyncio.sleep(max(0.0, self.began_at + second - 0.2 - time.time()))
             for request in await asyncio.to_thread(self.next_second):
+                if (request["attacker"] is not None) != self.attacks:
+                    continue
                 task = asyncio.create_task(self.ask_in_time(request))
                 under_way.add(task)
                 task.add_done_callback(under_way.discard)
@@ -167,8 +185,8 @@ class Player:
             self.fared.append(f"{request['attacker']}:{int(refused)}")
         elif answer.challenged:
             answer.served = await self.passes_challenge(request)
+        answer.head = {}
         self.answers.append(answer)
-        self.told(answer)
 
     async def enter(self, request: Request) -> None:
         """Who attacks from within an account has logged in there before."""

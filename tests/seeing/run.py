@@ -10,7 +10,8 @@ and what is printed; with `--check` the exit code is 1 if the scenario's figures
 from __future__ import annotations
 
 import argparse
-import json
+import multiprocessing
+import multiprocessing.connection
 import os
 import pathlib
 import shutil
@@ -23,19 +24,22 @@ import time
 import places
 from field import Field, Terms
 from network import Network
-from player import Player
+from player import Answer, Player, Scene
 from score import Score, Watch
 from topology import Programs
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 # What is under way when the last request is answered.
 SETTLE_SECONDS = 6.0
+WAIT_SECONDS = 40.0
+# Answers a second that the shop gives where it is flooded.
+CAPACITY = 60
 # What CI plays, at the same time: two minutes.
 SHORT = [
     ["thin-stuffing", "--lead", "10", "--seconds", "55"],
     ["thin-stuffing", "--lead", "10", "--seconds", "55", "--sharing", "off"],
-    # So many people that a minute is enough to know how large answers are.
-    ["short-campaign", "--lead", "60", "--honest", "300"],
+    # So many people that it is known how large answers are before the last stage.
+    ["short-campaign", "--lead", "15", "--honest", "300"],
 ]
 
 
@@ -72,6 +76,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--attack", type=int, default=100, help="how much attackers do, per cent [100]")
     parser.add_argument("--lead", type=int, default=60, help="seconds of people alone before anybody attacks [60]")
     parser.add_argument("--seconds", type=int, help="end after so many seconds of the attack")
+    parser.add_argument("--tail", type=int, default=0, help="and go on for so many without it [0]")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--check", action="store_true", help="fail if the scenario's figures are not reached")
     parser.add_argument("--keep", help="keep settings, logs and records in this folder")
@@ -105,7 +110,7 @@ def play(options: argparse.Namespace, folder: pathlib.Path) -> Score:
     nats_server = os.path.realpath(shutil.which(options.nats_server) or "")
     programs = Programs(str(pathlib.Path(options.phalanx).resolve()), nats_server, True)
     network = Network(f"px{os.getpid()}", Field.SITES)
-    field = player = None
+    field = None
     try:
         simulation = [options.sim, options.scenario, "--live", str(options.lead)]
         for word in ("seed", "honest", "attack"):
@@ -114,26 +119,47 @@ def play(options: argparse.Namespace, folder: pathlib.Path) -> Score:
         database = folder / "places.mmdb"
         database.write_bytes(places.database(places.of_plan(simulation)))
         terms = Terms("observe" if watched else "act", options.sharing == "on", databases=[database])
+        if "flood" in options.scenario:
+            # The shop's capacity and a node's part of it, as in the simulation.
+            terms.capacity, terms.flood_requests = CAPACITY, 10 * CAPACITY // len(Field.SITES)
         field = Field(network, folder, programs, terms)
         field.start()
-        addresses = [node.machine.address for node in field.nodes]
-        player = Player(simulation, field.world, addresses, lambda answer: None)
-        if options.seconds:
-            player.about["seconds"] = min(player.about["seconds"], player.about["quiet"] + options.seconds)
-        watch = Watch(field.nodes)
-        watch.start()
-        try:
-            answers = player.play()
-            time.sleep(SETTLE_SECONDS)
-        finally:
-            watch.stop()
-        return Score(options, player, answers, watch, field)
+        scene = Scene(simulation, field.world, [node.machine.address for node in field.nodes])
+        scene.seconds, scene.tail = options.seconds, options.tail
+        return Score(options, *perform(scene, field), field)
     finally:
-        if player:
-            player.simulation.kill()
         for process in field.processes() if field else []:
             process.kill()
         network.close()
+
+
+def perform(scene: Scene, field: Field) -> tuple[list[Answer], Watch]:
+    """Plays it. Attackers are another process, so that what they do costs people nothing but what it costs the nodes."""
+    fork = multiprocessing.get_context("fork")
+    here, there = fork.Pipe(duplex=False)
+    scene.begin_at = time.time() + 1.0
+    attackers = fork.Process(target=attack, args=(scene, there))
+    attackers.start()
+    watch = Watch(field.nodes)
+    watch.start()
+    people = Player(scene, attacks=False)
+    try:
+        watch.about = people.about
+        answers = people.play()
+        # Without waiting it would not end while what it says is not read.
+        theirs, watch.entered = here.recv() if here.poll(WAIT_SECONDS) else ([], [])
+        time.sleep(SETTLE_SECONDS)
+    finally:
+        watch.stop()
+        attackers.kill()
+        attackers.join()
+    return answers + theirs, watch
+
+
+def attack(scene: Scene, to: multiprocessing.connection.Connection) -> None:
+    player = Player(scene, attacks=True)
+    answers = player.play()
+    to.send((answers, [task.result() for task in player.entered.values() if task.done() and not task.cancelled()]))
 
 
 if __name__ == "__main__":

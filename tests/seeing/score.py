@@ -13,7 +13,7 @@ import time
 from typing import Any
 
 from field import Field
-from player import Answer, Player
+from player import Answer
 from processes import Node
 
 POLL_SECONDS = 0.2
@@ -22,6 +22,9 @@ TROUBLE = {"error-storm", "outage", "unusual-traffic"}
 NAMED = {"impossible-travel", "session-theft", "new-endpoint", "unusual-traffic"}
 # Seconds from the tenth event of thin stuffing, and from the first of the others.
 THIN_SECONDS, NAMED_SECONDS = 5.0, 10.0
+
+# Orders about one subscriber.
+NARROW = {"ip", "client", "session", "account"}
 
 Record = dict[str, Any]
 
@@ -32,12 +35,18 @@ class Watch(threading.Thread):
     def __init__(self, nodes: list[Node]) -> None:
         super().__init__(daemon=True)
         self.nodes, self.over = nodes, threading.Event()
+        self.ended_at = 0.0
         # When a node first told of a detector, or of so many nodes, in an incident.
         self.first: dict[tuple[str, str, str], float] = {}
         self.named: dict[tuple[str, int], float] = {}
         # And of an account.
         self.accounts: dict[str, float] = {}
         self.grew: dict[str, int] = {}
+        # When a node was seen to have an order first, and last: by its kind and whom it is about.
+        self.orders: dict[tuple[str, str], dict[str, tuple[float, float]]] = {}
+        # What was played, and what attackers did to get in.
+        self.about: dict[str, Any] = {}
+        self.entered: list[Answer] = []
 
     def run(self) -> None:
         while not self.over.wait(POLL_SECONDS):
@@ -47,9 +56,13 @@ class Watch(threading.Thread):
     def ask(self, node: Node) -> None:
         try:
             rows = node.call("GET", "/incidents")[1] or []
-        except (OSError, ValueError):
+            decisions = node.decisions()
+        except (OSError, ValueError, RuntimeError):
             return
         now = time.time()
+        for decision in decisions:
+            of = self.orders.setdefault((decision["kind"], json.dumps(decision["actor"])), {})
+            of[node.name] = (of.get(node.name, (now, now))[0], now)
         for row in rows:
             for detector in row["detectors"]:
                 self.first.setdefault((node.name, row["id"], detector), now)
@@ -66,6 +79,7 @@ class Watch(threading.Thread):
                 self.accounts.setdefault(finding["subject"]["value"], time.time())
 
     def stop(self) -> None:
+        self.ended_at = time.time()
         self.over.set()
         self.join()
 
@@ -84,13 +98,13 @@ class Finding:
 
 
 class Score:
-    def __init__(self, options: argparse.Namespace, player: Player, answers: list[Answer], watch: Watch, field: Field) -> None:
-        self.options, self.about, self.watch = options, player.about, watch
+    def __init__(self, options: argparse.Namespace, answers: list[Answer], watch: Watch, field: Field) -> None:
+        self.options, self.about, self.watch = options, watch.about, watch
         self.answers = sorted(answers, key=lambda answer: answer.sent_at)
         self.attack = [answer for answer in self.answers if answer.is_attack]
         self.honest = [answer for answer in self.answers if not answer.is_attack]
         self.records = records(field.nodes)
-        self.entered = [task.result() for task in player.entered.values() if task.done() and not task.cancelled()]
+        self.entered = watch.entered
         self.incidents = shown(field.nodes)
         self.decisions = [decision for node in field.nodes[:1] for decision in node.decisions()]
         self.learned = [node.call("GET", "/status")[1]["learning"] for node in field.nodes]
@@ -145,7 +159,11 @@ class Score:
         accounts = self.accounts(right)
         banned, challenged, sessions = self.met()
         refused = sum(self.is_refused(answer) for answer in self.attack)
-        quiet_until = self.answers[0].sent_at + self.about["quiet"] if self.answers else 0.0
+        last = self.attack[-1].sent_at if self.attack else 0.0
+        quiet = [answer for answer in self.honest if not first or answer.sent_at < first]
+        attacked = [answer for answer in self.honest if first and first <= answer.sent_at <= last]
+        ordered, gone = self.wide_order(last)
+        after = [answer for answer in self.attack if ordered and answer.sent_at > ordered]
         return {
             "detected": bool(found),
             "seconds_to_detect": since(first),
@@ -170,11 +188,28 @@ class Score:
             "found": sorted({one.detector for one in right}),
             "missed": sorted(set(self.about["expects"]) - {one.detector for one in right}),
             "wrong": [f"{one.detector} {one.kind} {one.name or one.value}: {one.reason}" for one in wrong],
-            "quiet_p99_ms": percentile([a.took_ms for a in self.honest if a.served and a.sent_at < quiet_until], 99),
-            "attacked_p99_ms": percentile([a.took_ms for a in self.honest if a.served and a.sent_at >= quiet_until], 99),
+            "honest_served_share": round(sum(a.served for a in attacked) / max(1, len(attacked)), 4),
+            "quiet_p99_ms": percentile([a.took_ms for a in quiet if a.served], 99),
+            "attacked_p99_ms": percentile([a.took_ms for a in attacked if a.served], 99),
+            "ordered_p99_ms": percentile([a.took_ms for a in attacked if a.served and ordered and a.sent_at > ordered], 99),
+            "seconds_to_order": round(ordered - first, 3) if ordered and first else None,
+            "ordered_refused_share": round(sum(map(self.is_refused, after)) / len(after), 4) if after else None,
+            "seconds_until_order_gone": gone,
             "learned_from": sum(one["events"] for one in self.learned),
             "dropped": sum(one["events_dropped"] for one in self.learned),
         }
+
+    def wide_order(self, last: float) -> tuple[float | None, float | None]:
+        """When all nodes had the first order that is about many, and how long after the last request of the attack it was gone."""
+        nodes, found = len(self.watch.nodes), []
+        for (_, actor), seen in self.watch.orders.items():
+            if json.loads(actor).get("kind") not in NARROW and len(seen) == nodes:
+                found.append((max(at for at, _ in seen.values()), max(at for _, at in seen.values())))
+        if not found:
+            return None, None
+        gone_at = max(at for _, at in found)
+        is_gone = gone_at < self.watch.ended_at - 2 * POLL_SECONDS * nodes - 1.0
+        return min(at for at, _ in found), round(max(0.0, gone_at - last), 1) if is_gone else None
 
     def accounts(self, right: list[Finding]) -> dict[str, float | None]:
         """The accounts that somebody attacked from or got into: after how many seconds each was named, if it was. It counts from
@@ -247,6 +282,9 @@ class Score:
             for one in findings_of(incident)[:12]:
                 verdict = "" if one.detector in TROUBLE else "right " if self.is_guilty(one) else "WRONG "
                 lines.append(f"  {verdict}{one.detector} {one.kind} {one.name or one.value} {one.confidence}{' decisive' if one.decisive else ''}: {one.reason}")
+        for (kind, actor), seen in list(self.watch.orders.items())[:20]:
+            begin = self.attack[0].sent_at if self.attack else 0.0
+            lines.append(f"order {kind} {actor} seen after " + ", ".join(f"{node} {at - begin:.1f} to {to - begin:.1f} s" for node, (at, to) in seen.items()))
         told = dict.fromkeys(f"decision {one['kind']} {one['actor']}: {one['reason']}" for one in self.decisions)
         lines += list(told)[:20]
         return "\n".join(lines)

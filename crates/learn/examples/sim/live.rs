@@ -4,10 +4,13 @@
 //! Standard output: one object about the scenario, then one array of requests for each second. Standard input: before each second a line of
 //! `NUMBER:1` for each request of an attacker that was refused since, and `NUMBER:0` for each that was not; it ends with the input.
 
+use std::collections::BTreeMap;
 use std::io::{BufRead, Write};
+use std::net::Ipv4Addr;
 
 use phalanx_learn::{Event, Outcome, Step};
 
+use crate::attackers::Attacker;
 use crate::dice::Dice;
 use crate::people::People;
 use crate::plans::{CAPACITY, Plan, plan};
@@ -64,12 +67,17 @@ impl Stage {
     fn about(&self, begin: u64) -> String {
         let expects: Vec<String> =
             self.plan.expects.iter().map(|detector| format!("\"{}\"", detector.name())).collect();
+        let hosts = self.plan.attackers.iter().flat_map(Attacker::clients);
+        let hosts: BTreeMap<Ipv4Addr, u32> =
+            hosts.map(|client| (Ipv4Addr::from_bits(client.ip), client.asn)).collect();
+        let hosts: Vec<String> = hosts.iter().map(|(ip, asn)| format!("\"{ip}\":{asn}")).collect();
         format!(
-            "{{\"seconds\":{},\"quiet\":{},\"expects\":[{}],\"watched\":{},\"capacity\":{CAPACITY}}}",
+            "{{\"seconds\":{},\"quiet\":{},\"expects\":[{}],\"watched\":{},\"capacity\":{CAPACITY},\"hosts\":{{{}}}}}",
             self.plan.seconds - begin,
             self.plan.quiet_s - begin,
             expects.join(","),
             self.plan.is_watched,
+            hosts.join(","),
         )
     }
 

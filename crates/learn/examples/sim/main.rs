@@ -60,7 +60,7 @@ fn run(mut words: impl Iterator<Item = String>) -> Result<(), String> {
             "--seeds" => seeds = number(1, 1_000)?,
             "--nodes" => settings.nodes = usize::try_from(number(1, 16)?).unwrap_or(3),
             "--honest" => settings.honest = number(1, 1_000)?,
-            "--live" => live = Some(number(0, 600)?),
+            "--live" => live = Some(number(0, 700)?),
             "--attack" => settings.attack = number(1, 1_000)?,
             "--sharing" if value == "on" || value == "off" => settings.sharing = value == "on",
             "--sharing" => return Err(format!("--sharing is on or off, not `{value}`")),
