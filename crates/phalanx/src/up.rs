@@ -17,7 +17,7 @@ use serde_json::json;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 
-use crate::args::{CheckArgs, ModeArg, RunArgs, Switch, UpArgs, parse_prefix};
+use crate::args::{CheckArgs, DetectionArg, ModeArg, RunArgs, Switch, UpArgs, parse_prefix};
 use crate::check_settings::CheckSettings;
 use crate::enrolment::Enrolment;
 use crate::identity_port::IdentityKeeper;
@@ -278,6 +278,7 @@ fn policy_of(args: &UpArgs) -> anyhow::Result<Policy> {
     app.extra_rules.clone_from(&args.extra_rules);
     app.paranoia = args.paranoia;
     app.trust_forwarded.clone_from(&args.trust_forwarded);
+    policy.detection.mode = args.detection.into();
     policy.allow.clone_from(&args.allow);
     if !args.operator.is_empty() {
         policy.operator_networks.clone_from(&args.operator);
@@ -463,6 +464,11 @@ fn next_node(args: &UpArgs, settings: &Settings, fleet: &FleetSettings) -> Strin
     args.extra_rules.iter().for_each(|file| option("--extra-rules", path(file)));
     if args.mode == ModeArg::Observe {
         option("--mode", "observe".to_owned());
+    }
+    match args.detection {
+        DetectionArg::Off => option("--detection", "off".to_owned()),
+        DetectionArg::Observe => {}
+        DetectionArg::Act => option("--detection", "act".to_owned()),
     }
     if args.protect == Switch::Off {
         option("--protect", "off".to_owned());

@@ -49,9 +49,12 @@ pub struct Incident {
     pub row: IncidentRow,
     /// Ids of incidents that turned out to be this one.
     pub parts: Vec<String>,
+    /// What was attacked, as this node's policy names it: `APP` or `APP/ROUTE`.
+    #[serde(default)]
+    pub targets: Vec<String>,
     /// What was found, the first first.
     pub findings: Vec<Finding>,
-    /// Requests that completed findings; `GET /api/v1/fleet/events/{id}` tells of those that were refused or flagged.
+    /// Requests that completed findings; `GET /api/v1/fleet/events/{id}` tells of them.
     pub evidence: Vec<RequestId>,
     /// What is done because of it, and until when: decisions in force.
     pub decisions: Vec<Arc<Decision>>,

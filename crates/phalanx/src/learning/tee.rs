@@ -7,6 +7,7 @@ use std::sync::{Arc, OnceLock};
 
 use parking_lot::{Mutex, RwLock};
 use phalanx_edge::{EdgePlan, Places};
+use phalanx_learn::correlate::Incident;
 use phalanx_learn::event::Known;
 use phalanx_learn::{Event, NameKey};
 use phalanx_model::{AccessEvent, Action, Confidence, Reason, RequestId, Signal, Swap};
@@ -62,6 +63,22 @@ impl Tee {
     /// What a hash stands for, as far as this node has met it.
     pub(super) fn name(&self, hash: u64) -> Option<String> {
         self.names.read().get(&hash).cloned()
+    }
+
+    /// What an incident is about, of what policy names: `app` or `app/route`, sorted.
+    pub(super) fn targets(&self, incident: &Incident) -> Vec<String> {
+        let Some(means) = self.means.get() else { return Vec::new() };
+        let plan = means.plan.load();
+        let about = |(app, route): &(&str, Option<&str>)| {
+            incident.is_about_route(Event::place_of(&means.key, app, *route).1)
+        };
+        let name = |(app, route): (&str, Option<&str>)| match route {
+            Some(route) => format!("{app}/{route}"),
+            None => app.to_owned(),
+        };
+        let mut targets: Vec<String> = plan.places().filter(about).map(name).collect();
+        targets.sort();
+        targets
     }
 
     fn take(&self, access: &AccessEvent, signals: &[Signal]) {
