@@ -36,6 +36,11 @@ mod held;
 mod import;
 #[cfg(test)]
 mod incidents;
+#[cfg(test)]
+mod learned;
+#[cfg(test)]
+#[path = "../../crates/edge/tests/edge/mmdb.rs"]
+mod mmdb;
 mod observability;
 mod operations;
 mod origins;

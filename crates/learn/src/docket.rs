@@ -136,7 +136,9 @@ impl Docket {
             }
             let (id, is_news) = self.correlator.merge(&incident);
             self.closed.retain(|closed| closed.id != id);
+            let is_unheard = is_news && self.forget_absorbed();
             let note = self.note(id, now_ms);
+            note.is_unheard |= is_unheard;
             if names && id == incident.id {
                 note.heard_ms = now_ms;
             }
@@ -253,6 +255,19 @@ impl Docket {
             || told.changed_ms > now_ms.saturating_add(FUTURE_MS)
     }
 
+    /// Drops the notes of incidents that are part of others; says whether one of them was not told by who names incidents. What this
+    /// node knew of it is to be told under the other name, or it would be lost on all others.
+    fn forget_absorbed(&mut self) -> bool {
+        let mut is_unheard = false;
+        let Self { notes, correlator, .. } = self;
+        notes.retain(|id, note| {
+            let is_there = correlator.has(*id);
+            is_unheard |= !is_there && note.heard_ms == 0;
+            is_there
+        });
+        is_unheard
+    }
+
     fn note(&mut self, id: u64, now_ms: u64) -> &mut Note {
         self.notes.entry(id).or_insert(Note { since_ms: now_ms, ..Note::default() })
     }
@@ -367,6 +382,25 @@ mod tests {
         for docket in &all {
             assert_eq!(ids(docket).len(), 2);
             assert!(docket.find(alone).is_some());
+        }
+    }
+
+    #[test]
+    fn what_a_cut_off_node_found_of_the_same_attack_is_told_to_all_when_it_is_back() {
+        let mut all = [Docket::default(), Docket::default(), Docket::default()];
+        all[0].add(&signal(1_000, 1), Some(1), 1_000);
+        all[2].add(&Signal { nodes: vec![5], ..signal(1_500, 1) }, Some(2), 1_500);
+        run(&mut all, 2, 10, Some(0), Some(2));
+        let (own, named) = (ids(&all[2])[0], ids(&all[0])[0]);
+        assert_ne!(own, named);
+        // Whoever names it speaks first.
+        let told: Vec<Incident> = all[0].incidents().map(|(one, _)| one.clone()).collect();
+        all[2].hear(0, true, 7, told, 12_000);
+        run(&mut all, 12, 8, Some(0), None);
+        for docket in &all {
+            let (one, _) = docket.find(own).unwrap();
+            assert_eq!((ids(docket), one.id, &one.evidence[..]), (vec![named], named, &[1, 2][..]));
+            assert!(one.nodes.contains(&5));
         }
     }
 
