@@ -163,3 +163,56 @@ fn path(event: &Event) -> String {
         _ => "/".into(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stage(scenario: &str) -> Stage {
+        let settings = Settings {
+            scenario: scenario.into(),
+            seed: 1,
+            nodes: 3,
+            sharing: true,
+            honest: 100,
+            attack: 100,
+            tells: false,
+        };
+        let plan = plan(scenario, 1, 3, 100).unwrap();
+        Stage::new(&settings, plan)
+    }
+
+    #[test]
+    fn each_request_is_one_object_with_whose_it_is() {
+        let mut stage = stage("campaign");
+        let begin = stage.plan.quiet_s;
+        let requests: Vec<_> = (0..begin + 130).flat_map(|second| stage.second(second)).collect();
+        let attacks = requests.iter().filter(|(own, _)| own.is_some()).count();
+        // Sixty missing pages a minute for two minutes, and some attempts to log in.
+        assert!((125..=127).contains(&attacks), "{attacks}");
+        for (own, request) in &requests {
+            let text = stage.json(*own, request, 0);
+            assert!(text.starts_with("{\"at_ms\":") && text.ends_with('}'), "{text}");
+            assert_eq!(text.matches('"').count() % 2, 0, "{text}");
+            assert_eq!(text.contains("\"attacker\":null"), own.is_none(), "{text}");
+        }
+    }
+
+    #[test]
+    fn who_is_refused_goes_on_from_the_next_address() {
+        let mut stage = stage("scan");
+        let begin = stage.plan.quiet_s;
+        let address = |stage: &mut Stage, second| {
+            let requests = stage.second(second);
+            requests.iter().find(|(own, _)| own.is_some()).map(|(_, request)| request.event.ip)
+        };
+        let first = address(&mut stage, begin);
+        stage.hear("0:0 0:0\n").unwrap();
+        assert_eq!(address(&mut stage, begin + 1), first);
+        stage.hear("0:1\n").unwrap();
+        assert_ne!(address(&mut stage, begin + 2), first);
+        for nonsense in ["0", "x:1", "7:1"] {
+            assert!(stage.hear(nonsense).is_err(), "{nonsense}");
+        }
+    }
+}
