@@ -18,6 +18,8 @@ mod acme;
 #[cfg(test)]
 mod acme_again;
 #[cfg(test)]
+mod advice;
+#[cfg(test)]
 mod beside;
 #[cfg(test)]
 mod beside_cases;

@@ -14,7 +14,7 @@ pub struct Kept {
     pub names: Vec<String>,
     /// Open ones.
     pub open: Vec<Incident>,
-    /// Those that closed, the latest at the end. What they had in common with signals is not kept: nothing joins them.
+    /// Those that closed, the latest at the end.
     pub closed: Vec<Incident>,
     /// What operators ruled.
     pub rulings: Vec<Ruling>,
@@ -27,13 +27,10 @@ impl Kept {
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut out = Writer::new(KIND);
         write_names(&mut out, &self.names);
-        let open: Vec<Incident> = self.open.iter().flat_map(parts).take(PARTS_MAX).collect();
-        let bare = |one: &Incident| Incident { entities: BTreeMap::new(), ..one.clone() };
-        let closed: Vec<Incident> = self.closed.iter().map(bare).collect();
-        let closed: Vec<Incident> = closed.iter().flat_map(parts).take(PARTS_MAX).collect();
-        for parts in [&open, &closed] {
-            out.length(parts.len());
-            parts.iter().for_each(|part| write_incident(&mut out, part));
+        for incidents in [&self.open, &self.closed] {
+            let all: Vec<Incident> = incidents.iter().flat_map(parts).take(PARTS_MAX).collect();
+            out.length(all.len());
+            all.iter().for_each(|part| write_incident(&mut out, part));
         }
         out.length(self.rulings.len().min(RULINGS_MAX));
         for ruling in self.rulings.iter().take(RULINGS_MAX) {
