@@ -15,6 +15,8 @@ mod plans;
 mod report;
 mod world;
 
+mod live;
+
 mod cost;
 mod tables;
 
@@ -41,7 +43,7 @@ fn run(mut words: impl Iterator<Item = String>) -> Result<(), String> {
     let scenario = words.next().ok_or("which scenario?")?;
     let mut settings =
         Settings { scenario, seed: 1, nodes: 3, sharing: true, honest: 100, attack: 100, tells: false };
-    let (mut as_json, mut seeds) = (false, 5);
+    let (mut as_json, mut seeds, mut live) = (false, 5, None);
     while let Some(word) = words.next() {
         if word == "--json" || word == "--tell" {
             as_json |= word == "--json";
@@ -58,11 +60,15 @@ fn run(mut words: impl Iterator<Item = String>) -> Result<(), String> {
             "--seeds" => seeds = number(1, 1_000)?,
             "--nodes" => settings.nodes = usize::try_from(number(1, 16)?).unwrap_or(3),
             "--honest" => settings.honest = number(1, 1_000)?,
+            "--live" => live = Some(number(0, 700)?),
             "--attack" => settings.attack = number(1, 1_000)?,
             "--sharing" if value == "on" || value == "off" => settings.sharing = value == "on",
             "--sharing" => return Err(format!("--sharing is on or off, not `{value}`")),
             _ => return Err(format!("what is `{word}`?")),
         }
+    }
+    if let Some(lead_s) = live {
+        return live::play(&settings, lead_s);
     }
     match settings.scenario.as_str() {
         "all" => return tables::all(&settings, seeds),
@@ -85,5 +91,6 @@ usage: cargo xtask sim SCENARIO [--seed S] [--sharing on|off] [--nodes N] [--hon
        cargo xtask sim all [--seeds COUNT]      every scenario, with and without sharing, as tables
        cargo xtask sim matrix [--seeds COUNT]   precision and recall with more and fewer honest users and attackers
        cargo xtask sim rates [--seeds COUNT]    the time until an attack is named, by its rate
+       cargo xtask sim SCENARIO --real [--seed S] [--sharing on|off] [--json]   against three real nodes; --help tells more
        cargo xtask sim cost                     what an event and a signal cost
 ";
