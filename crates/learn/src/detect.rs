@@ -217,6 +217,8 @@ pub struct Detectors {
     pub scanning_percent: u64,
     /// Different pages without a session. A reader opens one in some seconds.
     pub scraping: Threshold,
+    /// The same where software that was never seen before does it, a page a second: it is found in half the pages.
+    pub scraping_fast: Threshold,
     /// The part of the requests of one kind of software that are pages without a session, per cent: browsers load what belongs to pages and
     /// keep sessions.
     pub scraping_percent: u64,
@@ -267,6 +269,7 @@ impl Default for Detectors {
             scanning_slow: threshold(600, 60, 50),
             scanning_percent: 50,
             scraping: threshold(600, 300, 240),
+            scraping_fast: threshold(60, 60, 50),
             scraping_percent: 80,
             carding: threshold(600, 8, 6),
             exploiting: threshold(60, 5, 1),
