@@ -226,7 +226,9 @@ impl Correlator {
             incident.changed_ms = incident.changed_ms.max(event.at_ms);
             let address = Link::of_subject(Subject::address(event.ip), false);
             // One that is known to be shared stays so.
-            if incident.entities.get(&address.entity).is_none_or(|(weight, _)| *weight >= JOIN) {
+            let known = incident.entities.get(&address.entity);
+            let has_room = known.is_some() || incident.entities.len() < ENTITIES_MAX - ENTITIES_FOUND;
+            if has_room && known.is_none_or(|(weight, _)| *weight >= JOIN) {
                 self.link(id, address, event.at_ms);
             }
         }
@@ -434,6 +436,8 @@ const IDLE_MS: u64 = 15 * 60_000;
 const OPEN_MAX: usize = 1_024;
 /// Entities of one incident; the one seen longest ago makes room.
 const ENTITIES_MAX: usize = 256;
+/// Of them, so many are left to what detectors find: who is refused in vain does not push it out.
+const ENTITIES_FOUND: usize = 64;
 /// Findings of one incident; further ones only renew it.
 pub const FINDINGS_MAX: usize = 256;
 /// Requests that are named as evidence of one incident.
