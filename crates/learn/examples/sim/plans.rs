@@ -8,9 +8,10 @@ use crate::people::{Calendar, Trouble};
 use crate::traffic::{Client, low};
 
 /// All scenarios.
-pub(crate) const SCENARIOS: [&str; 30] = [
+pub(crate) const SCENARIOS: [&str; 31] = [
     "thin-stuffing",
     "stuffing",
+    "proxied-stuffing",
     "spraying",
     "slow-spraying",
     "enumeration",
@@ -102,6 +103,13 @@ fn single_plan(scenario: &str, plan: &mut Plan, known: Known, dice: &mut Dice) -
         }
         "stuffing" | "outage-and-stuffing" | "locked-out-and-stuffing" => {
             (300, Detector::Stuffing, vec![of(Deed::Stuff, 300, 60, hosts(40)).rotating()])
+        }
+        // Through machines of people, in people's networks.
+        "proxied-stuffing" => {
+            let of_people =
+                |client: Client| Client { ip: client.ip | 0x5200_0000, asn: 310 + client.ip % 9, ..client };
+            let clients = hosts(200).into_iter().map(of_people).collect();
+            (300, Detector::Stuffing, vec![of(Deed::Stuff, 300, 60, clients).rotating()])
         }
         "spraying" => (300, Detector::Spraying, vec![of(Deed::Spray, 300, 60, hosts(100)).rotating()]),
         "slow-spraying" => (900, Detector::Spraying, vec![of(Deed::Spray, 900, 6, hosts(100)).rotating()]),
