@@ -192,6 +192,9 @@ pub struct Detectors {
     /// Failed logins and accounts of one kind of software, address or network. People mistype their own password, some times, and then get in;
     /// ten failures for eight accounts in a minute, of which hardly one gets in, are no person.
     pub stuffing: Threshold,
+    /// The same of software that hardly anybody has, for who takes his time: five failures a minute for ten minutes, each for another account. Who makes four at
+    /// each node is found by what nodes see together, and by no node alone.
+    pub stuffing_slow: Threshold,
     /// Failures among a subject's logins, per cent.
     pub stuffing_failed_percent: u64,
     /// Failed logins with one and the same password. Popular passwords are mistyped by honest users too, a few in an hour.
@@ -257,6 +260,7 @@ impl Default for Detectors {
         let threshold = |window_s, events, different| Threshold { window_s, events, different };
         Self {
             stuffing: threshold(60, 10, 8),
+            stuffing_slow: threshold(600, 48, 40),
             stuffing_failed_percent: 75,
             spraying: threshold(600, 12, 10),
             spraying_fast: threshold(60, 6, 6),

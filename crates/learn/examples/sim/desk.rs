@@ -9,7 +9,7 @@ use phalanx_learn::respond::{
     Act, Case, Ground, Known, Limits, Measure, Order, OrderId, Responder, Step as Answer, Suspect, Target,
     Toll, Trails, Without, actor,
 };
-use phalanx_learn::{Correlator, Event, Incident, Signal, Subject};
+use phalanx_learn::{Correlator, Event, Incident, IncidentsTold, Signal, SignalsTold, Subject};
 use phalanx_model::Actor;
 
 /// What an order does with a request.
@@ -151,6 +151,24 @@ impl Desk {
         self.trails.note(incident, signal, event);
     }
 
+    /// What a node tells of what it says it found; none if it is not what is told.
+    pub(crate) fn hear(&mut self, signals: &[u8], incidents: &[Vec<u8>], now_ms: u64) -> Option<()> {
+        for (mut signal, _) in SignalsTold::from_bytes(signals)?.signals {
+            signal.nodes.clear();
+            self.correlator.add_told(&signal);
+        }
+        for message in incidents {
+            for mut told in IncidentsTold::from_bytes(message)?.incidents {
+                if !Correlator::is_idle(&told, now_ms) {
+                    // As of a node that may not lead.
+                    told.absorbed.clear();
+                    self.correlator.merge(&told);
+                }
+            }
+        }
+        Some(())
+    }
+
     /// What is done each second.
     pub(crate) fn second(&mut self, now_ms: u64) {
         self.closed.extend(self.correlator.tick(now_ms));
@@ -162,7 +180,7 @@ impl Desk {
         type Read = (u64, Gravity, Vec<u64>, Vec<Suspect>);
         let read = |incident: &Incident| -> Read {
             let suspects = self.trails.suspects(incident, &ground, now_ms);
-            (incident.id, incident.gravity(), incident.absorbed.clone(), suspects)
+            (incident.id, incident.own_gravity(), incident.absorbed.clone(), suspects)
         };
         let cases: Vec<Read> = self.correlator.incidents().filter(|of| is_attack(of)).map(read).collect();
         let mut answers = Vec::new();
@@ -253,7 +271,7 @@ impl InForce {
 
 /// Whether an incident has a finding of an attack that may be acted on.
 pub(crate) fn is_attack(incident: &Incident) -> bool {
-    let mut sure = incident.findings.iter().filter(|(_, finding)| finding.decisive);
+    let mut sure = incident.own.iter().filter(|(_, finding)| finding.decisive);
     sure.any(|((detector, _), _)| detector.stage() > Stage::Trouble)
 }
 

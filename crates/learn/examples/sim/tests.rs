@@ -75,9 +75,20 @@ fn a_hostile_node_moves_no_decision_elsewhere() {
         let report = of("hostile-node", seed, true);
         assert_eq!((report.incidents, report.honest_banned), (0, 0), "{seed}: {report:?}");
         assert!(report.honest_challenged_share == 0.0 && report.attack_refused_share == 0.0, "{report:?}");
+        assert_eq!((report.fabricated, report.ordered.len()), (300, 0), "{seed}: {report:?}");
         // They arrive, and the same claim is not told again each second.
         assert!((50..20_000).contains(&report.hearsay), "{report:?}");
         assert_eq!(of("hostile-node", seed, false).hearsay, 0);
+    }
+}
+
+#[test]
+fn a_hostile_node_neither_hides_an_attack_nor_turns_it_against_others() {
+    for seed in 1..=3 {
+        let report = of("hostile-node-and-stuffing", seed, true);
+        assert!(report.missed.is_empty() && report.fabricated == 300, "{seed}: {report:?}");
+        assert!(report.attack_refused_share >= 0.8, "{seed}: {report:?}");
+        assert_eq!((report.honest_banned, report.honest_challenged_share), (0, 0.0), "{seed}: {report:?}");
     }
 }
 

@@ -5,9 +5,13 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use phalanx_learn::detect::Stage;
 use phalanx_learn::event::SubjectKind;
 use phalanx_learn::learner::Sizes;
+use phalanx_learn::link::{Entity, Link};
 use phalanx_learn::respond::{Measure, Without, actor};
 use phalanx_learn::sketch::mix;
-use phalanx_learn::{Detector, Detectors, Event, Incident, Learner, Outcome, Signal, Step, Subject, Summary};
+use phalanx_learn::{
+    Correlator, Detector, Detectors, Event, Incident, IncidentsTold, Learner, Outcome, Signal, SignalsTold,
+    Step, Subject, Summary,
+};
 use phalanx_model::Confidence;
 
 use crate::attackers::Deed;
@@ -76,6 +80,8 @@ struct World {
     notices: u64,
     /// Signals that hang on other nodes' word alone.
     hearsay: u64,
+    /// How often a hostile node told of what it made up, and was heard.
+    fabricated: u64,
 }
 
 /// A request of an attack.
@@ -127,6 +133,7 @@ impl World {
             nodes_named: 0,
             notices: 0,
             hearsay: 0,
+            fabricated: 0,
         }
     }
 
@@ -294,6 +301,7 @@ impl World {
             self.learners.iter_mut().map(|learner| learner.summary(now_ms).to_bytes()).collect();
         if lies && let Some(own) = told.get_mut(last) {
             *own = self.lie(now_ms);
+            self.fabricate(now_ms);
         }
         for (from, bytes) in told.iter().enumerate() {
             let Some(summary) = Summary::from_bytes(bytes).filter(|summary| !summary.is_empty()) else {
@@ -331,6 +339,50 @@ impl World {
         let mut ignored = Vec::new();
         claims.iter().for_each(|claim| self.liar.observe(claim, &mut ignored));
         self.liar.summary(now_ms).to_bytes()
+    }
+
+    /// What a hostile node says that it found: everybody whom it saw is said to do all that is held against anybody, as surely as can be, also in incidents
+    /// that it tells whole; all of them are said to be part of the real attack.
+    fn fabricate(&mut self, now_ms: u64) {
+        let mut invented = Correlator::default();
+        let mut signals = Vec::new();
+        let real = self.attack.last().map(|deed| deed.event);
+        for event in self.overheard.iter().chain(&real) {
+            for detector in Detector::ALL {
+                let subjects = [
+                    Subject::address(event.ip),
+                    Subject::prefix(event.ip),
+                    Subject::new(SubjectKind::Software, event.software.unwrap_or(0)),
+                ];
+                signals.extend(subjects.map(|subject| {
+                    Signal {
+                        at_ms: now_ms,
+                        detector,
+                        subject,
+                        confidence: Confidence::High,
+                        decisive: true,
+                        reason: "it is said".into(),
+                        events: 1_000_000,
+                        nodes: Vec::new(),
+                        links: real
+                            .iter()
+                            .chain([event])
+                            .map(|of| Link { entity: Entity::of(Subject::address(of.ip)), weight: 1.0 })
+                            .collect(),
+                    }
+                }));
+            }
+        }
+        // As many as a message holds.
+        signals.truncate(32);
+        signals.iter().for_each(|signal| _ = invented.add(signal));
+        let incidents = invented.incidents().cloned().collect();
+        let incidents = IncidentsTold { token: u64::MAX, names: Vec::new(), incidents }.to_messages();
+        let signals = signals.into_iter().map(|signal| (signal, None)).collect();
+        let signals = SignalsTold { names: Vec::new(), signals }.to_bytes();
+        for desk in &mut self.desks {
+            self.fabricated += u64::from(desk.hear(&signals, &incidents, now_ms).is_some());
+        }
     }
 
     fn end(mut self) -> Report {
@@ -398,6 +450,7 @@ impl World {
             found: self.found.keys().copied().collect(),
             signals: self.tally,
             hearsay: self.hearsay,
+            fabricated: self.fabricated,
             notices: self.notices,
             ordered,
             withdrawn: self.desks.iter().map(|desk| desk.withdrawn).sum(),

@@ -232,17 +232,15 @@ impl Learner {
             SubjectKind::Prefix => !self.is_rare(key, watched.event),
             _ => false,
         };
-        let threshold = self.detectors.stuffing.times(if is_shared { SHARED_TIMES } else { 1 });
-        let (totals, decisive) = self.reached(watched, threshold)?;
+        let of = &self.detectors;
+        let fast = self.tries(watched, of.stuffing.times(if is_shared { SHARED_TIMES } else { 1 }));
+        let (threshold, totals, decisive, passed) = fast.or_else(|| {
+            // An address may be many people's, and in ten minutes many of them mistype.
+            let is_tool = key.subject.kind == SubjectKind::Software && !is_shared;
+            let is_let_in = !self.fails_everybody(watched.event, watched.now_ms).1;
+            self.tries(watched, of.stuffing_slow).filter(|_| is_tool && is_let_in)
+        })?;
         if key.subject.kind == SubjectKind::Prefix && totals.from < NETWORK_ADDRESSES_LEAST {
-            return None;
-        }
-        let passed = SeriesKey { feature: Feature::LoginPassed, ..key };
-        let from = window(watched.now_ms, threshold.window_s);
-        let passed = self.series.peek(passed.hash()).map(|passed| passed.totals(from, self.share(threshold)));
-        let passed = passed.map_or(0, |totals| totals.count);
-        let percent = self.detectors.stuffing_failed_percent;
-        if totals.count * 100 < (totals.count + passed) * percent {
             return None;
         }
         let software = watched.event.and_then(|event| event.software);
@@ -255,6 +253,18 @@ impl Learner {
         let reason = says(&totals, threshold, Detector::Stuffing, "failed logins, accounts")
             + &format!("; {passed} logins went through");
         Some(Case { detector: Detector::Stuffing, confidence, totals, decisive, reason })
+    }
+
+    /// Whether a threshold of failed logins is reached, of which hardly any goes through, and how many did.
+    fn tries(&self, watched: &Watched<'_>, threshold: Threshold) -> Option<(Threshold, Totals, bool, u64)> {
+        let (totals, decisive) = self.reached(watched, threshold)?;
+        let passed = SeriesKey { feature: Feature::LoginPassed, ..watched.key };
+        let from = window(watched.now_ms, threshold.window_s);
+        let passed = self.series.peek(passed.hash()).map(|passed| passed.totals(from, self.share(threshold)));
+        let passed = passed.map_or(0, |totals| totals.count);
+        let is_mostly =
+            totals.count * 100 >= (totals.count + passed) * self.detectors.stuffing_failed_percent;
+        is_mostly.then_some((threshold, totals, decisive, passed))
     }
 
     /// A software has far more than its usual share of an app's requests, more than the app serves, from many addresses.

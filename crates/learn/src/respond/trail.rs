@@ -185,7 +185,7 @@ impl Trails {
             suspects.extend(trail.route(&of).filter(|_| uses(Without::Routes)));
             suspects.extend(trail.systems(&of).into_iter().filter(|_| uses(Without::Systems)));
         }
-        suspects.extend(incident.findings.iter().map(|((detector, subject), finding)| {
+        suspects.extend(incident.own.iter().map(|((detector, subject), finding)| {
             let software = self.of.get(&(incident.id, *detector)).and_then(|of| of.software(*subject));
             named(*detector, *subject, finding, software, ground, before_ms)
         }));
@@ -459,3 +459,6 @@ const STRANGERS_PERCENT: usize = 30;
 const STRANGERS_COUNTED: usize = 512;
 /// An answer that is worth taking.
 const LARGE_BYTES: u64 = 512 << 10;
+
+#[cfg(test)]
+mod tests;
