@@ -105,6 +105,11 @@ impl Incident {
             || deeds.any(|deed| weight(deed) >= JOIN)
     }
 
+    /// Whether requests to this route, see [`Event::route`], are part of it.
+    pub fn is_about_route(&self, route: u64) -> bool {
+        self.entities.contains_key(&Entity::of(Subject::new(SubjectKind::Route, route)))
+    }
+
     fn at(opened_ms: u64, changed_ms: u64) -> Self {
         Self {
             id: 0,

@@ -5,6 +5,8 @@
 //!
 //! Nodes are numbers in memory and names on the way: numbers are each node's own.
 
+mod kept;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use phalanx_model::Confidence;
@@ -15,6 +17,7 @@ use crate::event::{Subject, SubjectKind};
 use crate::link::{Entity, Link};
 use crate::share::Summary;
 use crate::sketch::wire::{Reader, Writer};
+pub use kept::Kept;
 
 /// Signals of one node.
 #[derive(Debug, Clone, Default, PartialEq)]

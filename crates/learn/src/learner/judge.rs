@@ -57,6 +57,7 @@ impl Learner {
                 let (route, network) = series.last;
                 if network != 0 {
                     links.push(Link { entity: Entity::deed(case.detector, route, network), weight: 0.7 });
+                    links.push(Link::of_subject(Subject::new(SubjectKind::Route, route), is_rare));
                 }
                 links
             }

@@ -9,13 +9,16 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use phalanx_control::api::{Incident, IncidentRow};
 use phalanx_fleet::{FleetHandle, Learned, LearnedKind, Singleton};
-use phalanx_learn::{Docket, IncidentId, IncidentsTold, Learner, Ruling, Signal, SignalsTold, Summary};
+use phalanx_learn::{
+    Baselines, Docket, Familiarity, IncidentId, IncidentsTold, Learner, Ruling, Signal, SignalsTold, Summary,
+};
 use phalanx_model::lanes::Lanes;
 use phalanx_model::{Clock, RequestId, SecurityEvent};
 use phalanx_policy::Detection;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::answer::Answers;
+use super::kept::Keeping;
 use super::latest::Latest;
 use super::peers::{Naming, Peers};
 use super::reports::Told;
@@ -30,6 +33,8 @@ pub(super) enum Inbox {
     List(oneshot::Sender<Vec<(IncidentRow, Vec<u64>)>>),
     /// For one.
     Show(u64, oneshot::Sender<Option<(Incident, Vec<u64>)>>),
+    /// What is usual, as history taught it; and how many requests did.
+    Usual(Box<Baselines>, u64),
     /// An operator at this node rules.
     Rule(Ruling, oneshot::Sender<()>),
 }
@@ -51,6 +56,12 @@ pub(super) struct Stats {
     pub(super) proposals: AtomicU64,
     pub(super) incidents_open: AtomicU64,
     pub(super) named_by: Mutex<Option<String>>,
+    /// How much is known of what is usual.
+    pub(super) usual: Mutex<Familiarity>,
+    /// Requests of the access log that taught it.
+    pub(super) history: AtomicU64,
+    /// Why what was learned cannot be kept.
+    pub(super) kept_fault: Mutex<Option<String>>,
 }
 
 pub(super) struct Desk {
@@ -69,6 +80,7 @@ pub(super) struct Desk {
     pub(super) stats: Arc<Stats>,
     pub(super) stopping: watch::Receiver<bool>,
     pub(super) latest: Latest,
+    pub(super) keeping: Keeping,
     /// What the thresholds were made of.
     pub(super) tuned: Detection,
     /// When what is done once a second was done.
@@ -85,6 +97,8 @@ impl Desk {
             self.turn(&mut seen, self.clock.now_ms());
             std::thread::park_timeout(TURN);
         }
+        let Self { learner, docket, peers, tee, keeping, clock, .. } = self;
+        keeping.end(&learner, &docket, (&peers, &tee), clock.now_ms());
     }
 
     fn turn(&mut self, seen: &mut Vec<Seen>, now_ms: u64) {
@@ -97,6 +111,7 @@ impl Desk {
         let mut found = Vec::new();
         for one in seen.iter() {
             self.latest.note(one);
+            one.met.inspect(|id| self.docket.met(id.0, &one.event, now_ms));
             self.learner.observe(&one.event, &mut found);
             signals.extend(found.drain(..).map(|signal| (signal, Some(one.request))));
         }
@@ -149,6 +164,10 @@ impl Desk {
                 let found = self.docket.find(id);
                 let shown = found.map(|(one, standing)| shown::whole(one, standing, &self.peers, &self.tee));
                 drop(to.send(shown));
+            }
+            Inbox::Usual(usual, requests) => {
+                self.learner.recall(*usual);
+                self.stats.history.store(requests, Ordering::Relaxed);
             }
             Inbox::Rule(ruling, to) => {
                 self.docket.rule(&ruling, now_ms);
@@ -246,6 +265,8 @@ impl Desk {
             self.reports.incidents(self.docket.incidents(), (&self.peers, &self.tee), now_ms);
         }
         self.count(now_ms);
+        let Self { learner, docket, peers, tee, keeping, .. } = self;
+        keeping.turn(learner, docket, (peers, tee), now_ms);
     }
 
     fn count(&self, now_ms: u64) {
@@ -262,6 +283,7 @@ impl Desk {
             Some(_) => Some(Signal::OWN),
             None => self.docket.namer(now_ms).map(|namer| namer.node),
         };
+        *stats.usual.lock() = self.learner.baselines().familiarity(now_ms);
         *stats.named_by.lock() = namer.and_then(|node| self.peers.name(node)).map(str::to_owned);
     }
 
