@@ -64,10 +64,19 @@ pub struct Standing {
 }
 
 impl Docket {
-    /// Adds a signal with the request that completed it, if this node or whoever told of it served one; says which incident it
-    /// belongs to.
+    /// Adds a signal of this node with the request that completed it, if it served one; says which incident it belongs to.
     pub fn add(&mut self, signal: &Signal, evidence: Option<u128>, now_ms: u64) -> u64 {
         let id = self.correlator.add(signal);
+        self.added(id, evidence, now_ms)
+    }
+
+    /// The same of one that another node told of.
+    pub fn add_told(&mut self, signal: &Signal, evidence: Option<u128>, now_ms: u64) -> u64 {
+        let id = self.correlator.add_told(signal);
+        self.added(id, evidence, now_ms)
+    }
+
+    fn added(&mut self, id: u64, evidence: Option<u128>, now_ms: u64) -> u64 {
         if let Some(request) = evidence {
             self.correlator.note_evidence(id, request);
         }

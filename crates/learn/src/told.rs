@@ -266,7 +266,8 @@ fn read_incident(input: &mut Reader<'_>, names: usize) -> Option<Incident> {
         let entity = Entity::from_bits(input.number()?);
         entities.insert(entity, (read_weight(input)?, input.number()?));
     }
-    Some(Incident { id, opened_ms, changed_ms, findings, nodes, absorbed, evidence, entities })
+    let own = BTreeMap::new();
+    Some(Incident { id, opened_ms, changed_ms, findings, own, nodes, absorbed, evidence, entities })
 }
 
 fn write_names(out: &mut Writer, names: &[String]) {

@@ -176,6 +176,9 @@ mod tests {
             sharing: true,
             honest: 100,
             attack: 100,
+            answers: true,
+            without: phalanx_learn::respond::Without::Nothing,
+            after_s: 0,
             tells: false,
         };
         let plan = plan(scenario, 1, 3, 100).unwrap();

@@ -12,6 +12,7 @@ mod attackers;
 mod people;
 mod plans;
 
+mod desk;
 mod report;
 mod world;
 
@@ -21,12 +22,11 @@ mod cost;
 mod tables;
 
 #[cfg(test)]
-mod answer;
-#[cfg(test)]
 mod tests;
 
 use std::process::ExitCode;
 
+use phalanx_learn::respond::Without;
 use world::{Settings, play};
 
 fn main() -> ExitCode {
@@ -41,8 +41,18 @@ fn main() -> ExitCode {
 
 fn run(mut words: impl Iterator<Item = String>) -> Result<(), String> {
     let scenario = words.next().ok_or("which scenario?")?;
-    let mut settings =
-        Settings { scenario, seed: 1, nodes: 3, sharing: true, honest: 100, attack: 100, tells: false };
+    let mut settings = Settings {
+        scenario,
+        seed: 1,
+        nodes: 3,
+        sharing: true,
+        honest: 100,
+        attack: 100,
+        answers: true,
+        without: Without::Nothing,
+        after_s: 0,
+        tells: false,
+    };
     let (mut as_json, mut seeds, mut live) = (false, 5, None);
     while let Some(word) = words.next() {
         if word == "--json" || word == "--tell" {
@@ -62,6 +72,8 @@ fn run(mut words: impl Iterator<Item = String>) -> Result<(), String> {
             "--honest" => settings.honest = number(1, 1_000)?,
             "--live" => live = Some(number(0, 700)?),
             "--attack" => settings.attack = number(1, 1_000)?,
+            "--after" => settings.after_s = number(0, 86_400)?,
+            "--without" => (settings.answers, settings.without) = without(&value)?,
             "--sharing" if value == "on" || value == "off" => settings.sharing = value == "on",
             "--sharing" => return Err(format!("--sharing is on or off, not `{value}`")),
             _ => return Err(format!("what is `{word}`?")),
@@ -74,6 +86,7 @@ fn run(mut words: impl Iterator<Item = String>) -> Result<(), String> {
         "all" => return tables::all(&settings, seeds),
         "matrix" => return tables::matrix(&settings, seeds),
         "rates" => return tables::rates(&settings, seeds),
+        "ablation" => return tables::ablation(&settings, seeds),
         "cost" => return cost::measure(&settings),
         _ => {}
     }
@@ -84,6 +97,17 @@ fn run(mut words: impl Iterator<Item = String>) -> Result<(), String> {
         print!("{}", report.text());
     }
     Ok(())
+}
+
+/// Whether anything is done, and without which means.
+fn without(word: &str) -> Result<(bool, Without), String> {
+    match word {
+        "answers" => Ok((false, Without::Nothing)),
+        "trails" => Ok((true, Without::Trails)),
+        "systems" => Ok((true, Without::Systems)),
+        "routes" => Ok((true, Without::Routes)),
+        _ => Err(format!("--without takes answers, trails, systems or routes, not `{word}`")),
+    }
 }
 
 const USAGE: &str = "\

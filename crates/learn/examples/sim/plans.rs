@@ -8,9 +8,10 @@ use crate::people::{Calendar, Trouble};
 use crate::traffic::{Client, low};
 
 /// All scenarios.
-pub(crate) const SCENARIOS: [&str; 31] = [
+pub(crate) const SCENARIOS: [&str; 33] = [
     "thin-stuffing",
     "stuffing",
+    "proxied-stuffing",
     "spraying",
     "slow-spraying",
     "enumeration",
@@ -40,6 +41,7 @@ pub(crate) const SCENARIOS: [&str; 31] = [
     "honest-day",
     "honest-week",
     "hostile-node",
+    "hostile-node-and-stuffing",
 ];
 
 /// What a scenario consists of.
@@ -102,7 +104,16 @@ fn single_plan(scenario: &str, plan: &mut Plan, known: Known, dice: &mut Dice) -
             (300, Detector::Stuffing, vec![fixed(Deed::Stuff, 300, 4 * each_node, hosts(200)).rotating()])
         }
         "stuffing" | "outage-and-stuffing" | "locked-out-and-stuffing" => {
-            (300, Detector::Stuffing, vec![of(Deed::Stuff, 300, 60, hosts(40)).rotating()])
+            // Who takes his time has it.
+            let seconds = if percent < 20 { 600 } else { 300 };
+            (seconds, Detector::Stuffing, vec![of(Deed::Stuff, seconds, 60, hosts(40)).rotating()])
+        }
+        // Through machines of people, in people's networks.
+        "proxied-stuffing" => {
+            let of_people =
+                |client: Client| Client { ip: client.ip | 0x5200_0000, asn: 310 + client.ip % 9, ..client };
+            let clients = hosts(200).into_iter().map(of_people).collect();
+            (300, Detector::Stuffing, vec![of(Deed::Stuff, 300, 60, clients).rotating()])
         }
         "spraying" => (300, Detector::Spraying, vec![of(Deed::Spray, 300, 60, hosts(100)).rotating()]),
         "slow-spraying" => (900, Detector::Spraying, vec![of(Deed::Spray, 900, 6, hosts(100)).rotating()]),
@@ -120,6 +131,10 @@ fn single_plan(scenario: &str, plan: &mut Plan, known: Known, dice: &mut Dice) -
             (360, Detector::Flood, vec![fixed(Deed::Flood, 300, 60 * 5 * CAPACITY, hosts(300)).rotating()])
         }
         "travel" | "theft" => return Some(victim_plan(scenario, plan, seed, hosts(1), dice)),
+        "hostile-node-and-stuffing" => {
+            plan.has_liar = true;
+            (300, Detector::Stuffing, vec![of(Deed::Stuff, 300, 60, hosts(40)).rotating()])
+        }
         // What the liar claims is built upon a real attack that is too thin for a case.
         "hostile-node" => {
             plan.has_liar = true;

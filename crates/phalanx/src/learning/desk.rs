@@ -144,7 +144,7 @@ impl Desk {
         let latest = || incident.evidence.last().map(|bits| RequestId::from_bits(*bits));
         let Some(evidence) = request.or_else(latest).filter(|_| standing.undone_ms.is_none()) else { return };
         self.answers.absorb(incident.id, &incident.absorbed);
-        let named = (IncidentId(incident.id), incident.gravity());
+        let named = (IncidentId(incident.id), incident.own_gravity());
         if let Some(proposal) = self.answers.to(signal, named, evidence, now_ms) {
             self.stats.proposals.fetch_add(1, Ordering::Relaxed);
             self.lanes.security(SecurityEvent::Proposal(proposal));
@@ -207,7 +207,7 @@ impl Desk {
                         return None;
                     }
                     signal.nodes = self.numbers(&names, signal.nodes.iter().copied(), node);
-                    self.docket.add(&signal, evidence, now_ms);
+                    self.docket.add_told(&signal, evidence, now_ms);
                 }
             }
             LearnedKind::Incidents => {
