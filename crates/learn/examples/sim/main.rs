@@ -16,6 +16,8 @@ mod desk;
 mod report;
 mod world;
 
+mod live;
+
 mod cost;
 mod tables;
 
@@ -51,7 +53,7 @@ fn run(mut words: impl Iterator<Item = String>) -> Result<(), String> {
         after_s: 0,
         tells: false,
     };
-    let (mut as_json, mut seeds) = (false, 5);
+    let (mut as_json, mut seeds, mut live) = (false, 5, None);
     while let Some(word) = words.next() {
         if word == "--json" || word == "--tell" {
             as_json |= word == "--json";
@@ -68,6 +70,7 @@ fn run(mut words: impl Iterator<Item = String>) -> Result<(), String> {
             "--seeds" => seeds = number(1, 1_000)?,
             "--nodes" => settings.nodes = usize::try_from(number(1, 16)?).unwrap_or(3),
             "--honest" => settings.honest = number(1, 1_000)?,
+            "--live" => live = Some(number(0, 700)?),
             "--attack" => settings.attack = number(1, 1_000)?,
             "--after" => settings.after_s = number(0, 86_400)?,
             "--without" => (settings.answers, settings.without) = without(&value)?,
@@ -75,6 +78,9 @@ fn run(mut words: impl Iterator<Item = String>) -> Result<(), String> {
             "--sharing" => return Err(format!("--sharing is on or off, not `{value}`")),
             _ => return Err(format!("what is `{word}`?")),
         }
+    }
+    if let Some(lead_s) = live {
+        return live::play(&settings, lead_s);
     }
     match settings.scenario.as_str() {
         "all" => return tables::all(&settings, seeds),
@@ -111,5 +117,6 @@ usage: cargo xtask sim SCENARIO [--seed S] [--sharing on|off] [--nodes N] [--hon
        cargo xtask sim matrix [--seeds COUNT]   precision and recall with more and fewer honest users and attackers
        cargo xtask sim rates [--seeds COUNT]    the time until an attack is named, by its rate
        cargo xtask sim ablation [--seeds COUNT] what each means against attackers that adapt is worth
+       cargo xtask sim SCENARIO --real [--seed S] [--sharing on|off] [--json]   against three real nodes; --help tells more
        cargo xtask sim cost                     what an event and a signal cost
 ";

@@ -119,6 +119,10 @@ impl Desk {
             // Where others' words completed it, a request of the same subject stands for it.
             *request = request.or_else(|| self.latest.of(signal.subject));
         }
+        let of_accounts = signals.iter().filter_map(|(signal, request)| {
+            Some((super::owners::of_account(signal, &self.answers.tables)?, *request))
+        });
+        signals.extend(of_accounts.collect::<Vec<_>>());
         self.stats.events.fetch_add(seen.len() as u64, Ordering::Relaxed);
         self.stats.signals.fetch_add(signals.len() as u64, Ordering::Relaxed);
         signals.iter().for_each(|(signal, request)| self.heed(signal, *request, now_ms));

@@ -14,6 +14,7 @@ mod answer;
 mod desk;
 mod kept;
 mod latest;
+mod owners;
 mod peers;
 mod reports;
 mod seed;
