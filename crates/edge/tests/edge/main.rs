@@ -57,3 +57,5 @@ mod tls;
 mod traces;
 #[cfg(test)]
 mod upstreams;
+#[cfg(test)]
+mod wide;

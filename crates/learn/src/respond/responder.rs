@@ -43,7 +43,7 @@ pub struct Suspect {
 pub struct Candidate {
     /// Which.
     pub target: Target,
-    /// Who else is behind it; none if nobody knows, and then nothing wider than a client is ordered about it.
+    /// Who else is behind it; none if nobody knows, and then nothing wider than a client is ordered about it, but for a challenge of software.
     pub honest: Option<Honest>,
     /// It is on the allow-list, an operator's, a forwarder's, a verified crawler's: nothing is ever ordered about it.
     pub exempt: bool,
@@ -270,7 +270,7 @@ impl Responder {
         let rungs = ladder(suspect.detector);
         let fits = |rung: usize| self.fits(case, suspect, rung, &thread, now_ms);
         let choice = match thread.rung {
-            None => start(rungs, case.gravity, suspect.confidence).find_map(fits),
+            None => start(suspect, case.gravity).find_map(fits),
             Some(_) if !is_new => return,
             // It is back: where it was, or rather milder than nothing.
             Some(rung) if in_force.is_empty() => (0..=rung).rev().find_map(fits),
@@ -321,17 +321,21 @@ impl Responder {
         let honest = match candidate.honest {
             Some(honest) => honest,
             None if scope <= Scope::Client => Honest::default(),
+            // Whoever has it is asked for a proof: those whom nodes know are spared, and nobody is turned away.
+            None if scope == Scope::Software && measure == Measure::Challenge => Honest::default(),
             None => return None,
         };
         let pain_ppm = (u64::from(honest.share_ppm) * measure.pain_percent()).div_ceil(100);
         let is_spared = measure.refuses() && honest.actors > self.limits.refused_actors_max;
         let is_small =
             !measure.refuses() && scope <= Scope::Address && honest.actors <= self.limits.bothered_actors_max;
-        if is_spared || !(is_small || pain_ppm <= self.limits.pain_ppm(case.gravity)) {
+        let (pain_max, total_max) = self.limits.pain_of(case.gravity, suspect.detector, measure);
+        if is_spared || !(is_small || pain_ppm <= pain_max) {
             return None;
         }
         // What it takes the place of costs nothing any more.
-        let choice = Choice { rung, measure, target: candidate.target.clone(), honest, pain_ppm };
+        let (target, is_known) = (candidate.target.clone(), candidate.honest.is_some());
+        let choice = Choice { rung, measure, target, honest: is_known.then_some(honest), pain_ppm };
         let stays = |order: &&Order| !self.supersedes(&choice, case.id, suspect, order);
         let (mut count, mut of_case, mut wide, mut total_ppm) = (0, 0, 0, 0_u64);
         for order in self.orders.values().filter(stays) {
@@ -343,7 +347,7 @@ impl Responder {
         let has_room = count < self.limits.orders_max
             && of_case < self.limits.orders_per_case_max
             && (scope <= Scope::Address || wide < self.limits.wide_orders_max)
-            && total_ppm.saturating_add(pain_ppm) <= self.limits.total_pain_ppm;
+            && total_ppm.saturating_add(pain_ppm) <= total_max;
         has_room.then_some(choice)
     }
 
@@ -461,24 +465,25 @@ struct Choice {
     rung: usize,
     measure: Measure,
     target: Target,
-    honest: Honest,
+    honest: Option<Honest>,
     pain_ppm: u64,
 }
 
 /// The rungs on which a suspect may begin, the best first: one that refuses narrowly if it is sure and bad, else a mild one. No more than a kind
-/// of software is met by a first answer.
-fn start(
-    rungs: &'static [(Measure, Scope)],
-    gravity: Gravity,
-    confidence: Confidence,
-) -> impl Iterator<Item = usize> {
-    let is_sure = confidence == Confidence::High && gravity >= Gravity::Medium;
-    let is_first = |scope: Scope| !matches!(scope, Scope::Prefix | Scope::Route);
+/// of software is met by a first answer, but where nothing narrower is known: a network is found as a whole, a sprayed password has no name.
+fn start(suspect: &Suspect, gravity: Gravity) -> impl Iterator<Item = usize> {
+    let (rungs, kind) = (ladder(suspect.detector), suspect.subject.kind);
+    let is_sure = suspect.confidence == Confidence::High && gravity >= Gravity::Medium;
+    let is_first = move |scope: Scope, refuses: bool| match scope {
+        Scope::Route => !refuses && matches!(kind, SubjectKind::Secret | SubjectKind::Route),
+        Scope::Prefix => !refuses && kind == SubjectKind::Prefix,
+        _ => true,
+    };
     let rung = move |refuses: bool| {
         rungs
             .iter()
             .enumerate()
-            .filter(move |(_, (measure, scope))| measure.refuses() == refuses && is_first(*scope))
+            .filter(move |(_, (measure, scope))| measure.refuses() == refuses && is_first(*scope, refuses))
             .map(|(rung, _)| rung)
     };
     rung(true).filter(move |_| is_sure).chain(rung(false))
@@ -490,10 +495,11 @@ fn why(suspect: &Suspect, choice: &Choice, before: Option<usize>, replaces: bool
         (Some(_), true) => "it goes on in spite of what was ordered: ",
         (Some(_), false) => "it is back: ",
     };
-    let cost = match choice.honest.actors {
-        0 => "nobody else is known behind it".to_owned(),
-        1 => "one honest actor is known behind it".to_owned(),
-        many => format!("{many} honest actors are known behind it"),
+    let cost = match choice.honest.map(|honest| honest.actors) {
+        None => "who else is behind it is not known".to_owned(),
+        Some(0) => "nobody else is known behind it".to_owned(),
+        Some(1) => "one honest actor is known behind it".to_owned(),
+        Some(many) => format!("{many} honest actors are known behind it"),
     };
     format!("{begin}{} {}: {}", suspect.detector.name(), choice.target, cost)
 }

@@ -12,9 +12,11 @@ mod answer;
 mod desk;
 mod latest;
 mod peers;
+mod regulars;
 mod reports;
 mod shown;
 mod tee;
+mod tolls;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;

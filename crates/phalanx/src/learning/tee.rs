@@ -10,7 +10,7 @@ use phalanx_edge::{EdgePlan, Places};
 use phalanx_learn::correlate::Incident;
 use phalanx_learn::event::Known;
 use phalanx_learn::{Event, NameKey};
-use phalanx_model::{AccessEvent, Action, Confidence, Reason, RequestId, Signal, Swap};
+use phalanx_model::{AccessEvent, Action, ActorKey, Confidence, Reason, RequestId, Signal, Swap, names};
 use phalanx_policy::DetectionMode;
 use phalanx_record::Watch;
 
@@ -29,6 +29,36 @@ pub(crate) struct Tee {
 pub(super) struct Seen {
     pub(super) event: Event,
     pub(super) request: RequestId,
+    /// What it asked for.
+    pub(super) place: Place,
+    /// The decision that it stood under, if it was refused or held up by one.
+    pub(super) under: Option<Under>,
+}
+
+/// A place, as decisions call it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Place {
+    /// See [`phalanx_model::Actor::App`].
+    pub(super) app: u64,
+    /// See [`phalanx_model::Actor::Route`].
+    pub(super) route: u64,
+}
+
+/// A decision that did something to a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Under {
+    /// Whom it is about.
+    pub(super) key: ActorKey,
+    /// Whether the request was refused, and not asked for a proof or slowed.
+    pub(super) refused: bool,
+}
+
+impl Under {
+    fn of(access: &AccessEvent) -> Option<Self> {
+        let Reason::Decision { decision } = &access.verdict.reason else { return None };
+        let acts = !matches!(access.verdict.action, Action::Allow | Action::Observe);
+        acts.then(|| Self { key: decision.actor.key(), refused: access.verdict.action == Action::Deny })
+    }
 }
 
 pub(super) struct Means {
@@ -93,7 +123,9 @@ impl Tee {
                 self.dropped.fetch_add(1, Ordering::Relaxed);
                 return;
             }
-            queue.push(Seen { event, request: access.id });
+            let route = access.route.as_deref().unwrap_or_default();
+            let place = Place { app: names::app(&access.app), route: names::route(&access.app, route) };
+            queue.push(Seen { event, request: access.id, place, under: Under::of(access) });
         }
         self.remember(&event, access);
     }
@@ -159,3 +191,40 @@ fn is_own_refusal(access: &AccessEvent) -> bool {
 const QUEUE_MAX: usize = 16_384;
 /// Names that are remembered for those who read incidents.
 const NAMES_MAX: usize = 2_048;
+
+#[cfg(test)]
+pub(super) mod tests {
+    use phalanx_learn::Method;
+    use phalanx_learn::event::Step;
+
+    use super::*;
+
+    /// A page that was served to a client.
+    pub(in super::super) fn seen(ip: &str, software: u64) -> Seen {
+        let event = Event {
+            at_ms: 1_767_571_200_000,
+            ip: ip.parse().unwrap(),
+            app: 1,
+            route: 2,
+            target: 3,
+            object: None,
+            software: Some(software),
+            session: None,
+            account: None,
+            secret: None,
+            place: None,
+            asn: None,
+            step: Step::Page,
+            status: 200,
+            response_bytes: 0,
+            method: Method::Get,
+            endpoint: 4,
+            latency_us: 0,
+            country: None,
+            shape: 0,
+            attack: None,
+            exempt: false,
+        };
+        Seen { event, request: RequestId::from_bits(9), place: Place { app: 1, route: 2 }, under: None }
+    }
+}
