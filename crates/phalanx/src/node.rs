@@ -29,6 +29,7 @@ use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio::task::{JoinHandle, JoinSet};
 
 mod gauges;
+mod learners;
 mod life;
 
 pub(crate) use life::{Birth, Remains};
@@ -36,13 +37,14 @@ pub(crate) use life::{Birth, Remains};
 use crate::check_settings::CheckSettings;
 use crate::crowdsec::Crowdsec;
 use crate::enrolment::{self, Counter, Enrolment, Offices};
-use crate::learning::{self, Learning, Tee};
+use crate::learning::{Learning, Tee};
 use crate::life::sandbox::Confinement;
 use crate::life::{Purpose, Sockets, at_leisure};
 use crate::material_port::MaterialKeeper;
 use crate::membership::{Identity, expected_fleet};
 use crate::places_port::PlacesKeeper;
 use crate::plan::PolicySource;
+use crate::playbooks::Playbooks;
 use crate::policy_follow::Kept;
 use crate::policy_port::PolicyKeeper;
 use crate::settings::{Drains, Settings};
@@ -205,8 +207,8 @@ impl Node {
             enrolment::keep(settings, identity.as_ref(), counter, of_fleet, &stopping, &mut tasks)?;
         let to_share = (events, security);
         let sharing = tokio::spawn(share(to_share, fleet.clone(), lanes.clone(), stopping.clone()));
-        let learning = start_learning(
-            settings,
+        let learning = learners::start(
+            (settings, state),
             (&tee, recorder.reports()),
             (&keepers, &edge),
             (&fleet, &lanes, &clock),
@@ -265,7 +267,7 @@ struct Running {
     clock: Arc<dyn Clock>,
     sharing: JoinHandle<mpsc::Receiver<SecurityEvent>>,
     birth: Birth,
-    learning: Learning,
+    learning: (Learning, Playbooks),
 }
 
 impl Running {
@@ -279,6 +281,7 @@ impl Running {
         (stop, stopping): (watch::Sender<bool>, watch::Receiver<bool>),
     ) -> anyhow::Result<Node> {
         let Self { keepers, edge, fleet, recorder, lanes, clock, sharing, birth, learning } = self;
+        let (learning, playbooks) = learning;
         let fault = birth.start.takeover.as_ref().and_then(|takeover| takeover.fault());
         let upgrade_fault = Arc::new(Mutex::new(fault.map(str::to_owned)));
         let stops = Arc::new(AtomicBool::new(false));
@@ -305,13 +308,14 @@ impl Running {
             recorder: recorder.status(),
             metrics: gauges::metrics(&edge, &lanes, &recorder, &keepers, (&fleet, &learning), &clock),
             incidents: learning.port(),
+            playbooks: playbooks.port(),
             lanes: lanes.clone(),
             counters: edge.counters().to_vec(),
             node_status: node_status(
                 settings,
                 &keepers,
                 identity,
-                (fleet.view(), edge.clone(), learning),
+                (fleet.view(), edge.clone(), (learning, playbooks)),
                 process,
             ),
             authority: offices.authority,
@@ -429,23 +433,6 @@ async fn start_core(
         tokio::spawn(crate::rates::share(Arc::clone(edge.tables()), keeper.plan(), fleet.clone()));
     }
     Ok(((edge, to_run), fleet))
-}
-
-fn start_learning(
-    settings: &Settings,
-    (tee, reports): (&Arc<Tee>, phalanx_record::Reports),
-    (keepers, edge): (&Keepers, &EdgeHandle),
-    (fleet, lanes, clock): (&FleetHandle, &Lanes, &Arc<dyn Clock>),
-    stopping: &watch::Receiver<bool>,
-    tasks: &mut JoinSet<()>,
-) -> anyhow::Result<Learning> {
-    let (plan, places) = (keepers.policy.plan(), keepers.places.places());
-    let (tables, names) = (Arc::clone(edge.tables()), edge.names().clone());
-    let stopping = stopping.clone();
-    let actors = settings.learn_actors;
-    let parts =
-        learning::Parts { tee, names, plan, places, tables, fleet, lanes, clock, stopping, reports, actors };
-    Learning::start(parts, tasks)
 }
 
 /// Has the nodes of the site share keys of session tickets and certificates that are ordered.
@@ -679,7 +666,7 @@ fn node_status(
     settings: &Settings,
     keepers: &Keepers,
     identity: Option<Arc<Identity>>,
-    (view, edge, learning): (Arc<Swap<View>>, EdgeHandle, Learning),
+    (view, edge, (learning, playbooks)): (Arc<Swap<View>>, EdgeHandle, (Learning, Playbooks)),
     (confinement, upgrade_fault, stops): (Confinement, life::UpgradeFault, Arc<AtomicBool>),
 ) -> phalanx_control::StatusPort {
     let Keepers { policy: keeper, places, material } = keepers.clone();
@@ -691,6 +678,7 @@ fn node_status(
         degraded.extend(crate::tcp_settings::degraded(&tcp, &keeper.plan().load()));
         degraded.extend(places.degraded(&view.load()));
         degraded.extend(material.degraded());
+        degraded.extend(playbooks.degraded());
         degraded.extend(crate::load::degraded(&edge));
         degraded.extend(open.then(|| OPEN_FLEET.to_owned()));
         degraded.extend(identity.as_ref().and_then(|identity| identity.fault()));

@@ -82,6 +82,16 @@ impl StateFolder {
         self.0.join("bouncers.json")
     }
 
+    /// The journal of playbooks.
+    pub(crate) fn playbooks(&self) -> PathBuf {
+        self.0.join("playbooks.journal")
+    }
+
+    /// What receivers were told of incidents.
+    pub(crate) fn notices(&self) -> PathBuf {
+        self.0.join("notices.json")
+    }
+
     /// History, ledger and access log.
     pub(crate) fn record(&self) -> PathBuf {
         self.0.join("record")

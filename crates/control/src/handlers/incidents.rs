@@ -35,6 +35,7 @@ pub(crate) async fn show(
     let id = asked(&id)?;
     let (mut incident, parts) = find(&control, id).await?;
     incident.decisions = made_for(&control, &parts);
+    incident.playbooks = (control.deps.playbooks.runs)(&parts);
     incident.row.decisions_live = u64::try_from(incident.decisions.len()).unwrap_or(u64::MAX);
     Ok(Json(incident))
 }
@@ -82,8 +83,12 @@ pub(crate) async fn undo(
     }
     for actor in actors {
         let about = control.deps.fleet.about(&actor.key());
-        let is_ordered =
-            |one: &Arc<Decision>| one.author.role == AuthorRole::Operator && one.is_live(control.now_ms());
+        // A playbook orders with an operator's key what a node alone may not; that is of the incident.
+        let is_ordered = |one: &Arc<Decision>| {
+            one.author.role == AuthorRole::Operator
+                && IncidentId::of_reason(&one.reason).is_none()
+                && one.is_live(control.now_ms())
+        };
         if about.iter().any(is_ordered) {
             undone.left.push(actor);
             continue;
@@ -96,18 +101,18 @@ pub(crate) async fn undo(
     Ok(Json(undone))
 }
 
-fn asked(id: &str) -> Result<IncidentId, ApiError> {
+pub(super) fn asked(id: &str) -> Result<IncidentId, ApiError> {
     id.parse().map_err(|error| ApiError::bad_request(format!("{error}")))
 }
 
-fn may_rule(control: &Control) -> Result<(), ApiError> {
+pub(super) fn may_rule(control: &Control) -> Result<(), ApiError> {
     match control.deps.fleet.acts_for_operators() {
         true => Ok(()),
         false => Err(phalanx_fleet::FleetError::NotOperator.into()),
     }
 }
 
-async fn find(control: &Control, id: IncidentId) -> Result<WithIds<Incident>, ApiError> {
+pub(super) async fn find(control: &Control, id: IncidentId) -> Result<WithIds<Incident>, ApiError> {
     let found = (control.deps.incidents.show)(id.0).await;
     found.ok_or_else(|| {
         ApiError::not_found(format!("this node knows no incident {id}; it remembers 256 closed ones"))
@@ -125,11 +130,11 @@ fn stopped() -> ApiError {
     ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "not_learning", "this node's learner is not running")
 }
 
-/// Decisions in force that nodes made because of incidents.
+/// Decisions in force that nodes and playbooks made because of incidents.
 fn made(control: &Control) -> BTreeMap<u64, Vec<Arc<Decision>>> {
     let mut made: BTreeMap<u64, Vec<Arc<Decision>>> = BTreeMap::new();
     let view = control.deps.fleet.view().load_full();
-    for decision in view.live(control.now_ms()).filter(|one| one.author.role == AuthorRole::Node) {
+    for decision in view.live(control.now_ms()) {
         if let Some(id) = IncidentId::of_reason(&decision.reason) {
             made.entry(id.0).or_default().push(decision);
         }

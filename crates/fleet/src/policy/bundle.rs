@@ -183,6 +183,7 @@ pub const FEATURES: &[&str] = &[
     "networks",
     "origins",
     "passthrough",
+    "playbooks",
     "proxy-protocol",
     "rate-limits",
     "route-patterns",

@@ -16,6 +16,7 @@ use phalanx_policy::Detection;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::answer::Answers;
+use super::cases::Case;
 use super::latest::Latest;
 use super::peers::{Naming, Peers};
 use super::reports::Told;
@@ -30,6 +31,8 @@ pub(super) enum Inbox {
     List(oneshot::Sender<Vec<(IncidentRow, Vec<u64>)>>),
     /// For one.
     Show(u64, oneshot::Sender<Option<(Incident, Vec<u64>)>>),
+    /// Whoever runs playbooks asks for all that something could be done about.
+    Cases(oneshot::Sender<Vec<Case>>),
     /// An operator at this node rules.
     Rule(Ruling, oneshot::Sender<()>),
 }
@@ -63,7 +66,7 @@ pub(super) struct Desk {
     pub(super) fleet: FleetHandle,
     pub(super) lanes: Lanes,
     pub(super) clock: Arc<dyn Clock>,
-    pub(super) names: Option<Singleton>,
+    pub(super) names: Option<Arc<Singleton>>,
     pub(super) inbox: mpsc::Receiver<Inbox>,
     pub(super) outbox: Outbox,
     pub(super) stats: Arc<Stats>,
@@ -150,6 +153,7 @@ impl Desk {
                 let shown = found.map(|(one, standing)| shown::whole(one, standing, &self.peers, &self.tee));
                 drop(to.send(shown));
             }
+            Inbox::Cases(to) => drop(to.send(super::cases::all(&self.docket, &self.peers))),
             Inbox::Rule(ruling, to) => {
                 self.docket.rule(&ruling, now_ms);
                 self.tell(LearnedKind::Rulings, Ruling::to_bytes(&[ruling]));
@@ -196,6 +200,8 @@ impl Desk {
                 }
                 self.docket.hear(node, told.may_lead, token, incidents, now_ms);
             }
+            // They go to the driver of playbooks.
+            LearnedKind::Playbooks => return None,
             LearnedKind::Rulings => {
                 for mut ruling in Ruling::from_bytes(&told.bytes)? {
                     // By the clock of another node; a time to come would never end.
@@ -266,7 +272,7 @@ impl Desk {
     }
 
     fn token(&self) -> Option<u64> {
-        self.names.as_ref().and_then(Singleton::token)
+        self.names.as_ref().and_then(|names| names.token())
     }
 
     fn tell_signals(&self, signals: &[(Signal, Option<RequestId>)]) {
