@@ -107,6 +107,27 @@ fn a_nodes_events_say_who_logged_in_and_how_that_ended() {
 }
 
 #[test]
+fn an_interface_that_answers_all_logins_alike_tells_in_its_words_how_they_ended() {
+    let Some(shop) = Shop::open() else { return };
+    let log_in = |password: &str| {
+        let query = "mutation Login($email: String!, $password: String!) { login(email: $email, password: $password) { token } }";
+        let body = json!({ "query": query, "variables": { "email": "ann@shop.test", "password": password } });
+        shop.post("/graphql", "application/json", &body.to_string())
+    };
+    let (wrong, right) = (log_in("guessed"), log_in("correct horse"));
+    assert_eq!((wrong.status, right.status), (200, 200));
+    let (failed, line) = shop.logged(&wrong);
+    assert_eq!(failed["step"], json!({ "login": "failed" }), "{line}");
+    let (passed, line) = shop.logged(&right);
+    assert_eq!(passed["step"], json!({ "login": "passed" }), "{line}");
+    // What shows the token that was handed out is known to be of the account.
+    let asked = shop.node.get_as("/account", &[("Authorization", "Bearer a-token-for-ann")]);
+    let (seen, line) = shop.logged(&asked);
+    assert_eq!((&seen["account"], &seen["session"]), (&passed["account"], &passed["session"]), "{line}");
+    assert!(!line.contains("a-token-for-ann"), "{line}");
+}
+
+#[test]
 fn passwords_tried_at_a_real_login_become_an_incident_without_a_name() {
     let Some(shop) = Shop::open() else { return };
     for number in 0..16 {

@@ -4,9 +4,11 @@ use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
 use std::path::Path;
+use std::time::Duration;
 
 use serde_json::Value;
 
+use crate::relay::Relay;
 use crate::support::*;
 
 /// An app that has no pages.
@@ -15,7 +17,7 @@ fn no_pages() -> String {
 }
 
 /// An app that answers all in one way.
-fn app(status: &'static str) -> String {
+pub(crate) fn app(status: &'static str) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     std::thread::spawn(move || {
@@ -65,7 +67,12 @@ fn fleet(folder: &Path, nats: &Nats, detection: &str) -> Vec<Node> {
 fn fleet_before(app: &str, folder: &Path, nats: &Nats, detection: &str) -> Vec<Node> {
     let url = nats.url();
     let nodes: Vec<Node> = SITES.iter().map(|site| start(folder, app, site, Some(&url), detection)).collect();
-    for node in &nodes {
+    until_together(&nodes);
+    nodes
+}
+
+fn until_together(nodes: &[Node]) {
+    for node in nodes {
         until("all members are heard", || {
             let status = node.cli_json(&["status"]);
             let online = |member: &Value| member["online"] == true;
@@ -73,7 +80,6 @@ fn fleet_before(app: &str, folder: &Path, nats: &Nats, detection: &str) -> Vec<N
         });
         until("somebody names incidents", || node.cli_json(&["status"])["learning"]["named_by"].is_string());
     }
-    nodes
 }
 
 fn incidents(node: &Node) -> Vec<Value> {
@@ -126,6 +132,14 @@ fn a_scan_too_thin_for_each_node_is_one_incident_that_names_all_and_outlives_who
     {
         assert!(text.contains(word), "{word} in:\n{text}");
     }
+    assert!(text.contains("\ntargets    app\n"), "{text}");
+    // What shows it was passed on, and is told of by each node: its own is in the access log, what others served they are asked for.
+    let shown = nodes[0].cli_json(&["incident", "show", &id]);
+    for request in shown["evidence"].as_array().unwrap() {
+        let explain =
+            || String::from_utf8(nodes[0].cli(&["explain", request.as_str().unwrap()]).stdout).unwrap();
+        until("the evidence is explained", || explain().contains("/old/"));
+    }
     until("metrics count it", || {
         nodes[0].admin_get("/metrics").text().contains("\nphalanx_incidents_open 1\n")
     });
@@ -168,6 +182,45 @@ fn a_few_failed_logins_at_each_node_are_one_incident_of_stolen_passwords() {
         let incident = incident_of(node, &SITES);
         assert_eq!(incident["detectors"], serde_json::json!(["credential-stuffing"]), "{incident}");
         assert_eq!(incident["stage"], "credential-access");
+    }
+}
+
+#[test]
+fn a_site_that_is_cut_off_goes_on_correlating_and_both_have_one_incident_afterwards() {
+    let Some(nats) = Nats::start() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let (url, relay) = (nats.url(), Relay::start(&nats.url(), Duration::ZERO));
+    let urls = [url.clone(), url, relay.url()];
+    let sites = SITES.iter().zip(&urls);
+    let nodes: Vec<Node> =
+        sites.map(|(site, url)| start(folder.path(), &no_pages(), site, Some(url), "")).collect();
+    until_together(&nodes);
+    let client = "192.0.2.88";
+    relay.cut();
+    until("the site is cut off", || {
+        let members = nodes[0].cli_json(&["status"])["fleet"]["members"].clone();
+        members.as_array().unwrap().iter().any(|member| member["online"] == false)
+    });
+    // Each side sees enough by itself.
+    scan(&[&nodes[0]], client, 24, 0);
+    scan(&[&nodes[2]], client, 24, 1);
+    let others = incident_of(&nodes[0], &["fra"]);
+    let own = incident_of(&nodes[2], &["syd"]);
+    assert_eq!(
+        (&own["nodes"], &others["nodes"]),
+        (&serde_json::json!(["syd/a"]), &serde_json::json!(["fra/a"]))
+    );
+    assert_ne!(own["id"], others["id"]);
+    relay.heal();
+    for node in &nodes {
+        let one = incident_of(node, &["fra", "syd"]);
+        // The older name stays, and the other leads to it.
+        assert_eq!(one["id"], others["id"]);
+        until("the other leads to it", || {
+            let shown = node.cli(&["incident", "show", own["id"].as_str().unwrap(), "--json"]);
+            let shown = serde_json::from_slice::<Value>(&shown.stdout).unwrap_or_default();
+            shown["id"] == others["id"]
+        });
     }
 }
 

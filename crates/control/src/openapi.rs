@@ -445,10 +445,17 @@ pub(crate) const ENDPOINTS: &[Endpoint] = &[
         parameters: &[("id", "path", "string", "the request's id, as the blocked visitor saw it")],
         errors: &[
             ("400", "no id"),
-            ("404", "not in this node's history; code `elsewhere` names the node that served it"),
+            (
+                "404",
+                "neither in this node's history nor in its access log; code `elsewhere` names the node that served it",
+            ),
             ("503", "the history cannot be read"),
         ],
-        ..get("/api/v1/events/{id}", "Why a request was refused", Answer::Json("200", of::<Explanation>))
+        ..get(
+            "/api/v1/events/{id}",
+            "What was done with a request, and why",
+            Answer::Json("200", of::<Explanation>),
+        )
     },
     Endpoint {
         parameters: &[

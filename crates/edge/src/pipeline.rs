@@ -350,7 +350,8 @@ async fn on_response_body(
     exchange: &mut Exchange,
     before: usize,
 ) -> Result<Bytes, Stop> {
-    let wanted = request.inspection.wants_response_body();
+    let inspected = request.inspection.wants_response_body();
+    let wanted = inspected.max(accounts::wants_answer(request));
     let Held { body, complete, limit } = match wanted {
         Some(wanted) if !exchange.body.is_done() && !is_stream(&exchange.response) => {
             let held_max = wanted.min(request.app().limits.response_held_bytes);
@@ -359,11 +360,13 @@ async fn on_response_body(
         }
         _ => Held { complete: true, ..Held::default() },
     };
-    if let Some(limit) = limit {
+    if let Some(limit) = limit.filter(|_| inspected.is_some()) {
         uninspected(request, limit)?;
     }
     let held = Bytes::from(body);
-    request.inspection.response_body(&client.worker, held.clone(), complete);
+    accounts::settle(client, request, &exchange.response, &held);
+    let (seen, is_all) = if inspected.is_some() { (held.clone(), complete) } else { (Bytes::new(), true) };
+    request.inspection.response_body(&client.worker, seen, is_all);
     judge(client, request)?;
     if !held.is_empty() {
         // The client may take its time to read it, and what was made of it stays until then.

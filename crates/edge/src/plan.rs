@@ -389,6 +389,16 @@ impl EdgePlan {
         own.filter_map(|(place, route)| Some((place, self.apps.get(place)?, route)))
     }
 
+    /// All apps that policy names, and their routes, as events name them.
+    pub fn places(&self) -> impl Iterator<Item = (&str, Option<&str>)> {
+        let named = self.apps.iter().take(self.named).map(|app| (&*app.name, None));
+        let routes = self.routes.iter().filter_map(|route| {
+            let app = self.apps.get(usize::try_from(route.app).ok()?)?;
+            Some((&*app.name, Some(&*route.name)))
+        });
+        named.chain(routes)
+    }
+
     /// How many routes all apps have.
     pub fn route_count(&self) -> usize {
         self.routes.len()

@@ -125,8 +125,7 @@ impl Event {
     pub fn of(access: &AccessEvent, known: &Known, key: &NameKey) -> Self {
         let path = access.target.split(['?', '#']).next().unwrap_or_default();
         let Deed { session, account, secret, step, shape } = access.deed.unwrap_or_default();
-        let app = key.hash("app", access.app.as_bytes());
-        let route = access.route.as_deref().unwrap_or_default();
+        let (app, route) = Self::place_of(key, &access.app, access.route.as_deref());
         let ja4 =
             access.ja4.map(|ja4| ja4.as_bytes().iter().fold(0, |all, byte| mix(all ^ u64::from(*byte))));
         let print = access.http_print.as_deref().map(|print| key.hash("print", print.as_bytes()));
@@ -135,7 +134,7 @@ impl Event {
             at_ms: access.at_ms,
             ip: access.client,
             app,
-            route: app ^ key.hash("route", route.as_bytes()),
+            route,
             target: app ^ key.hash("path", path.as_bytes()),
             object: object_of(path),
             software,
@@ -155,6 +154,12 @@ impl Event {
             attack: known.attack,
             exempt: known.exempt,
         }
+    }
+
+    /// [`Event::app`] and [`Event::route`] of requests to an app and one of its routes.
+    pub fn place_of(key: &NameKey, app: &str, route: Option<&str>) -> (u64, u64) {
+        let app = key.hash("app", app.as_bytes());
+        (app, app ^ key.hash("route", route.unwrap_or_default().as_bytes()))
     }
 
     /// The password of an attempt to log in, as a subject: the same of all accounts of an app.
@@ -234,10 +239,12 @@ pub enum SubjectKind {
     Secret,
     Route,
     App,
+    /// An autonomous system; nodes do not tell each other of it.
+    System,
 }
 
 impl SubjectKind {
-    /// All kinds, in the order of their numbers on the wire.
+    /// All kinds that are told, in the order of their numbers on the wire.
     pub(crate) const ALL: [Self; 8] = [
         Self::Address,
         Self::Prefix,
@@ -270,6 +277,11 @@ impl Subject {
         Self::new(SubjectKind::Prefix, id)
     }
 
+    /// An autonomous system.
+    pub fn system(number: u32) -> Self {
+        Self::new(SubjectKind::System, u64::from(number))
+    }
+
     /// The actor that a decision can be about, if it is one. A software becomes one where its JA4 is known.
     pub fn actor(self) -> Option<Actor> {
         let v6 = |id: u64| std::net::Ipv6Addr::from_bits(u128::from(id) << 64);
@@ -282,6 +294,7 @@ impl Subject {
             (SubjectKind::Prefix, Err(_)) => prefix(v6(self.id).into(), 48).map(Actor::prefix),
             (SubjectKind::Session, _) => Some(Actor::Session(self.id)),
             (SubjectKind::Account, _) => Some(Actor::Account(self.id)),
+            (SubjectKind::System, Ok(number)) => Some(Actor::Asn(number)),
             _ => None,
         }
     }
@@ -389,6 +402,7 @@ pub(crate) mod tests {
             balancer: None,
             challenge: None,
             deed: None,
+            crawler: false,
             audit: None,
         }
     }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use phalanx_model::{CheckKind, Prefix};
+use phalanx_policy::DetectionMode;
 use phalanx_record::{AccessFormat, AuditFormat};
 
 /// A self-hosted, distributed application-security edge.
@@ -43,7 +44,7 @@ pub(crate) enum Command {
     /// Show, close or undo an incident
     #[command(subcommand)]
     Incident(crate::commands::incident::IncidentCommand),
-    /// Tell why a request was refused
+    /// Tell what was done with a request, and why
     Explain(crate::commands::explain::ExplainArgs),
     /// Do something about the nodes of a fleet
     #[command(subcommand)]
@@ -87,6 +88,26 @@ pub(crate) enum ModeArg {
     Observe,
     /// Refuse attacks
     Block,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum DetectionArg {
+    /// Learn nothing
+    Off,
+    /// Show incidents
+    Observe,
+    /// Challenge and ban who is behind them, briefly
+    Act,
+}
+
+impl From<DetectionArg> for DetectionMode {
+    fn from(mode: DetectionArg) -> Self {
+        match mode {
+            DetectionArg::Off => Self::Off,
+            DetectionArg::Observe => Self::Observe,
+            DetectionArg::Act => Self::Act,
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -167,6 +188,9 @@ pub(crate) struct UpArgs {
     /// What to do with attacks
     #[arg(long, value_enum, default_value = "block")]
     pub(crate) mode: ModeArg,
+    /// What to do about attacks that show in many requests together: stolen passwords, scans, scraping, floods
+    #[arg(long, value_enum, default_value = "observe")]
+    pub(crate) detection: DetectionArg,
     /// The Core Rule Set's paranoia level
     #[arg(long, value_name = "1..4", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=4))]
     pub(crate) paranoia: u8,
@@ -270,6 +294,9 @@ pub(crate) struct CheckArgs {
     /// A header field of that request, e.g. 'X-Canary: 1' [may be repeated]
     #[arg(long, value_name = "FIELD", requires = "route")]
     pub(crate) header: Vec<String>,
+    /// Fail on warnings, too, as before a change goes live
+    #[arg(long)]
+    pub(crate) strict: bool,
 }
 
 /// Reads a network or a single address.

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
 use phalanx_control::api::{NodeStatus, Process, STOPPING};
 use phalanx_control::{ControlDeps, Listeners, Reloaded};
@@ -29,7 +30,7 @@ use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio::task::{JoinHandle, JoinSet};
 
 mod gauges;
-mod learners;
+mod learns;
 mod life;
 
 pub(crate) use life::{Birth, Remains};
@@ -93,6 +94,8 @@ pub(crate) struct Node {
     stops: Arc<AtomicBool>,
     /// Why the last upgrade failed.
     upgrade_fault: life::UpgradeFault,
+    /// Resolves when what was learned is on the disk.
+    learned: BoxFuture<'static, ()>,
     /// Resolves when the process before this one has ended; none if there was none.
     before: Option<oneshot::Receiver<()>>,
 }
@@ -195,7 +198,8 @@ impl Node {
         let counter = Counter::open(settings, identity.as_ref(), &sockets)?;
         let of_node = (identity.as_deref(), counter.for_nodes());
         let snapshots = ((keeper, places), &**material, &lanes, &clock);
-        let (edge, fleet) = start_core(settings, state, of_node, sealer, snapshots, (admin, &birth)).await?;
+        let seals = Arc::clone(&sealer);
+        let (edge, fleet) = start_core(settings, state, of_node, seals, snapshots, (admin, &birth)).await?;
         let (edge, to_run) = edge;
         let changes = fleet.changes();
         crowdsec.import(settings, &fleet, &clock)?;
@@ -207,8 +211,8 @@ impl Node {
             enrolment::keep(settings, identity.as_ref(), counter, of_fleet, &stopping, &mut tasks)?;
         let to_share = (events, security);
         let sharing = tokio::spawn(share(to_share, fleet.clone(), lanes.clone(), stopping.clone()));
-        let learning = learners::start(
-            (settings, state),
+        let learning = learns::start(
+            (settings, state, sealer),
             (&tee, recorder.reports()),
             (&keepers, &edge),
             (&fleet, &lanes, &clock),
@@ -251,6 +255,7 @@ impl Node {
         let _ = self.control.await;
         let _ = self.lapi.await;
         let _ = self.sharing.await;
+        self.learned.await;
         self.fleet.shutdown().await;
         // Blocks until the lanes are written; nothing else runs any more.
         let _ = tokio::task::spawn_blocking(move || self.recorder.stop()).await;
@@ -286,7 +291,7 @@ impl Running {
         let upgrade_fault = Arc::new(Mutex::new(fault.map(str::to_owned)));
         let stops = Arc::new(AtomicBool::new(false));
         let process = (birth.confinement, Arc::clone(&upgrade_fault), Arc::clone(&stops));
-        let started_at_ms = clock.now_ms();
+        let (started_at_ms, learned) = (clock.now_ms(), learning.ended().boxed());
         let entry = LedgerKind::Node { state: "started".into() };
         lanes.ledger(LedgerEntry { at_ms: started_at_ms, kind: entry })?;
         let tickets = Arc::new(LoginTickets::default());
@@ -356,6 +361,7 @@ impl Running {
             drains: settings.drains,
             stops,
             upgrade_fault,
+            learned,
             before: None,
         })
     }
@@ -685,6 +691,7 @@ fn node_status(
         degraded.extend(confinement.degraded.iter().cloned());
         let fault = upgrade_fault.lock().clone();
         degraded.extend(fault.map(|fault| format!("{UPGRADE_FAILED}{fault}")));
+        degraded.extend(learning.degraded());
         NodeStatus {
             plan: keeper.describe(),
             not_ready: stops.load(Ordering::Relaxed).then(|| STOPPING.to_owned()),

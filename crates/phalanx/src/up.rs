@@ -17,7 +17,7 @@ use serde_json::json;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 
-use crate::args::{CheckArgs, ModeArg, RunArgs, Switch, UpArgs, parse_prefix};
+use crate::args::{CheckArgs, DetectionArg, ModeArg, RunArgs, Switch, UpArgs, parse_prefix};
 use crate::check_settings::CheckSettings;
 use crate::enrolment::Enrolment;
 use crate::identity_port::IdentityKeeper;
@@ -80,9 +80,9 @@ fn untold(config: &Path, tell: &TellSettings, plan: &EdgePlan) -> Vec<Diagnostic
     found
 }
 
-/// Checks settings and policy; exit code 1 when there is an error.
+/// Checks settings and policy; exit code 1 when there is an error, and where it is to be strict, a warning.
 pub(crate) fn check(args: &CheckArgs) -> anyhow::Result<ExitCode> {
-    let CheckArgs { run: args, route, header } = args;
+    let CheckArgs { run: args, route, header, strict } = args;
     let (settings, mut found) = settings::read(&args.config);
     let mut compiled = None;
     if let Some((settings, policy)) = settings {
@@ -107,19 +107,21 @@ pub(crate) fn check(args: &CheckArgs) -> anyhow::Result<ExitCode> {
                 found.extend(read.policy.due(&policy.display().to_string(), SystemClock.now_ms()));
                 found.extend(crate::tcp_settings::without_app(&args.config, &settings.tcp, &read.plan));
                 found.extend(untold(&args.config, &settings.tell, &read.plan));
+                found.extend(crate::advice::advise(&args.config, &settings, &policy, &read.policy));
                 compiled = Some(read);
             }
             Err(faults) => found.extend(faults),
         }
     }
     let errors = found.iter().filter(|d| d.level == phalanx_policy::Level::Error).count();
+    let is_good = errors == 0 && (!*strict || found.is_empty());
     let met = match (&compiled, route.as_slice()) {
         (Some(compiled), [method, url]) => Some(routes::meet(&compiled.plan, method, url, header)?),
         _ => None,
     };
     if args.json {
         let apps = compiled.as_ref().map(|compiled| routes::listing(&compiled.policy));
-        println!("{}", json!({ "ok": errors == 0, "diagnostics": found, "apps": apps, "met": met }));
+        println!("{}", json!({ "ok": is_good, "diagnostics": found, "apps": apps, "met": met }));
     } else {
         match (&compiled, &met) {
             (_, Some(met)) => print!("{}", routes::words(met)),
@@ -132,7 +134,7 @@ pub(crate) fn check(args: &CheckArgs) -> anyhow::Result<ExitCode> {
         let warnings = found.len() - errors;
         println!("{}: {errors} errors, {warnings} warnings", args.config.display());
     }
-    Ok(if errors == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if is_good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 type Ready<'a> = &'a dyn Fn(&Node, &api::Plan, &StateFolder);
@@ -294,6 +296,7 @@ fn policy_of(args: &UpArgs) -> anyhow::Result<Policy> {
     app.extra_rules.clone_from(&args.extra_rules);
     app.paranoia = args.paranoia;
     app.trust_forwarded.clone_from(&args.trust_forwarded);
+    policy.detection.mode = args.detection.into();
     policy.allow.clone_from(&args.allow);
     if !args.operator.is_empty() {
         policy.operator_networks.clone_from(&args.operator);
@@ -480,6 +483,11 @@ fn next_node(args: &UpArgs, settings: &Settings, fleet: &FleetSettings) -> Strin
     args.extra_rules.iter().for_each(|file| option("--extra-rules", path(file)));
     if args.mode == ModeArg::Observe {
         option("--mode", "observe".to_owned());
+    }
+    match args.detection {
+        DetectionArg::Off => option("--detection", "off".to_owned()),
+        DetectionArg::Observe => {}
+        DetectionArg::Act => option("--detection", "act".to_owned()),
     }
     if args.protect == Switch::Off {
         option("--protect", "off".to_owned());

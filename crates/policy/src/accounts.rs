@@ -55,6 +55,8 @@ pub struct Success {
     pub location: Option<String>,
     /// It sets this cookie.
     pub cookie: Option<String>,
+    /// Its body has this in its first 16 KiB.
+    pub body: Option<String>,
 }
 
 impl Default for Accounts {

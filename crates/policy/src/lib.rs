@@ -14,6 +14,7 @@ pub mod upstream;
 pub mod origin_tls;
 
 pub mod accounts;
+pub mod advice;
 pub mod balance;
 pub mod client_certificate;
 pub mod compression;

@@ -123,7 +123,7 @@ pub struct RawApp {
     #[serde(default)]
     pub queue: RawQueue,
     /// What is done with a request that its rules refuse. "block" if not given.
-    pub mode: Option<Mode>,
+    pub mode: Option<At<Mode>>,
     /// "baseline", the rules that come with the product, or a list of rule folders. "baseline" if not given.
     pub rules: Option<At<RawRules>>,
     /// Rule files of the app's own, relative to the policy file, loaded after `rules`.
@@ -135,7 +135,7 @@ pub struct RawApp {
     #[serde(default)]
     pub classes: RawClasses,
     /// What is done when a rule or parser fails on a request. "deny" if not given.
-    pub on_error: Option<OnError>,
+    pub on_error: Option<At<OnError>>,
     /// "ordered": clients that a decision is about are challenged; "always": all of them. "ordered" if not given.
     pub challenge: Option<ChallengeUse>,
     /// Networks whose clients may ask; all others get 403. All may if not given.

@@ -302,7 +302,7 @@ fn how_accounts_are_known_is_read_and_mistakes_about_it_told() {
     assert_eq!(read("").unwrap(), Accounts::default());
     let all = "[apps.accounts]\nlearn = false\nsession_cookies = ['sid', 'wp_*']\nsession_header = 'X-Session'\n\
                [[apps.accounts.logins]]\npath = '/login/'\naccount = 'user.email'\nsecret = 'pin'\n\
-               success = { status = [302], location = '/home', cookie = 'auth' }\n\
+               success = { status = [302], location = '/home', cookie = 'auth', body = 'welcome' }\n\
                [[apps.accounts.lookups]]\npath = '/reset'\nmethod = 'PUT'\n[[apps.accounts.payments]]\npath = '/pay'";
     let endpoint = |kind, path: &str, method: &str| AccountEndpoint {
         kind,
@@ -315,7 +315,12 @@ fn how_accounts_are_known_is_read_and_mistakes_about_it_told() {
     let login = AccountEndpoint {
         account: Some("user.email".into()),
         secret: Some("pin".into()),
-        success: Success { statuses: vec![302], location: Some("/home".into()), cookie: Some("auth".into()) },
+        success: Success {
+            statuses: vec![302],
+            location: Some("/home".into()),
+            cookie: Some("auth".into()),
+            body: Some("welcome".into()),
+        },
         ..endpoint(EndpointKind::Login, "/login", "POST")
     };
     let expected = Accounts {
@@ -338,6 +343,7 @@ fn how_accounts_are_known_is_read_and_mistakes_about_it_told() {
         ("nothing is said of success", login("path = '/a'\nsuccess = {}")),
         ("503 tells nothing about an attempt", login("path = '/a'\nsuccess = { status = [503] }")),
         ("every place begins with nothing", login("path = '/a'\nsuccess = { location = '' }")),
+        ("a text to find in a body has 1 to", login("path = '/a'\nsuccess = { body = '' }")),
         ("`a b` is no name of a cookie", login("path = '/a'\nsuccess = { cookie = 'a b' }")),
         ("`POST /a` is already declared", login("path = '/a'\n[[apps.accounts.payments]]\npath = '/a/'")),
         ("`*` is no name of a cookie", read("accounts = { session_cookies = ['*'] }")),

@@ -69,6 +69,7 @@ impl<'a> Line<'a> {
         self.text(key!("site"), site);
         self.text(key!("node"), node);
         self.text(key!("app"), &access.app);
+        self.text_if(key!("route"), access.route.as_deref());
         self.quoted(key!("client"), |out| push_ip(out, access.client));
         self.quoted(key!("peer"), |out| push_ip(out, access.peer));
         self.text(key!("method"), &access.method);
@@ -102,6 +103,9 @@ impl<'a> Line<'a> {
         self.text_if(key!("http_print"), access.http_print.as_deref());
         if let Some(balancer) = access.balancer {
             self.quoted(key!("balancer"), |out| push_ip(out, balancer));
+        }
+        if access.crawler {
+            self.0.extend_from_slice(br#","crawler":true"#);
         }
         access.deed.iter().for_each(|deed| self.deed(deed));
     }

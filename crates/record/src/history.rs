@@ -8,10 +8,12 @@
 //!
 //! INVARIANT: rows and bytes are bounded; the oldest requests go first.
 
+mod passed;
 mod query;
 mod schema;
 mod store;
 
+pub(crate) use passed::PassedLog;
 pub use query::{Filter, History};
 pub(crate) use store::{Item, Store};
 

@@ -25,7 +25,7 @@ use crate::RecordError;
 use crate::access_log::{self, AccessFormat};
 use crate::audit_log::{self, AuditFormat};
 use crate::event_log::{EventLog, EventSettings, Report, Reports};
-use crate::history::{History, Item, Store};
+use crate::history::{History, Item, PassedLog, Store};
 use crate::ledger::Ledger;
 use crate::line_log::{LineLog, Sink};
 use crate::modsecurity;
@@ -149,9 +149,16 @@ impl Recorder {
     /// Opens the files and starts the thread. Damaged files are set aside and named in the status; a full disk is
     /// reported there; only what an operator must mend (a directory or key file without access) is an error.
     pub fn open(settings: RecordSettings, lanes: LaneReaders) -> Result<Self, RecordError> {
+        let passed = match (&settings.access_log, settings.access_format) {
+            (AccessLogTo::File(path), AccessFormat::Json) => {
+                let tag = id::node_tag(&settings.site, &settings.node);
+                Some(PassedLog::new(path.clone(), settings.access_log_files_max, tag))
+            }
+            _ => None,
+        };
         let worker = Worker::new(settings, lanes)?;
         let status = worker.status.clone();
-        let history = History::new(worker.store.shared());
+        let history = History::new(worker.store.shared(), passed);
         let live = worker.live.clone();
         let reports = worker.reports.0.clone();
         let (stop, releases) = (Arc::clone(&worker.stop), Arc::clone(&worker.releases));

@@ -1,5 +1,6 @@
 """A small application with accounts: a form that logs in, an interface that does, a reset of passwords, and pages behind a login."""
 
+import gzip
 import http.server
 import json
 import secrets
@@ -8,6 +9,7 @@ import urllib.parse
 
 PASSWORDS = {"ann@shop.test": "correct horse", "bob@shop.test": "battery staple"}
 SESSIONS = {}
+TOKEN = "a-token-for-ann"
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -24,7 +26,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         return None
 
     def answer(self, status, body, *fields, kind="text/html"):
-        body = body.encode()
+        body = body if isinstance(body, bytes) else body.encode()
         self.send_response(status)
         self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(body)))
@@ -41,6 +43,12 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     def do_POST(self):
         body = self.rfile.read(int(self.headers.get("Content-Length", 0))).decode()
+        if self.path == "/graphql":
+            sent = json.loads(body)["variables"]
+            known = PASSWORDS.get(sent["email"]) == sent["password"]
+            told = {"data": {"login": {"token": TOKEN}}} if known else {"errors": [{"message": "That is not right."}]}
+            told = gzip.compress(json.dumps(told).encode())
+            return self.answer(200, told, ("Content-Encoding", "gzip"), kind="application/json")
         if self.path == "/api/login":
             sent = json.loads(body)
             known = PASSWORDS.get(sent["user"]["email"]) == sent["user"]["password"]

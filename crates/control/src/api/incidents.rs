@@ -51,9 +51,12 @@ pub struct Incident {
     pub row: IncidentRow,
     /// Ids of incidents that turned out to be this one.
     pub parts: Vec<String>,
+    /// What was attacked, as this node's policy names it: `APP` or `APP/ROUTE`.
+    #[serde(default)]
+    pub targets: Vec<String>,
     /// What was found, the first first.
     pub findings: Vec<Finding>,
-    /// Requests that completed findings; `GET /api/v1/fleet/events/{id}` tells of those that were refused or flagged.
+    /// Requests that completed findings; `GET /api/v1/fleet/events/{id}` tells of them.
     pub evidence: Vec<RequestId>,
     /// What is done because of it, and until when: decisions in force.
     pub decisions: Vec<Arc<Decision>>,
@@ -133,4 +136,25 @@ pub struct Learning {
     /// The node that names incidents for the fleet; none while none is heard.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub named_by: Option<String>,
+    /// What it knows of what is usual.
+    #[serde(default)]
+    pub usual: Usual,
+}
+
+/// What a node knows of what is usual: signals of what is not can only be about apps and routes of which it is known.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Usual {
+    /// Apps and routes that were seen.
+    pub all: u64,
+    /// Those of which it is known.
+    pub known: u64,
+    /// Those of which it is known for this hour of the day.
+    pub by_hour_of_day: u64,
+    /// Those of which it is known for this hour of the week.
+    pub by_hour_of_week: u64,
+    /// Minutes with requests until the next one is known; none where all are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub minutes_left: Option<u64>,
+    /// Requests of the access log that taught it when the node started; 0 where it was kept from before, or there was no log.
+    pub from_history: u64,
 }

@@ -60,7 +60,7 @@ fn not_here(control: &Control, id: RequestId) -> ApiError {
     let deps = &control.deps;
     if id.node_tag() == node_tag(&deps.site, &deps.node) {
         return ApiError::not_found(format!(
-            "no refused or flagged request {id} is in this node's history; passed requests are in the access log only"
+            "this node has no request {id}: neither in its history, where refused and flagged ones are, nor, passed, in its access log of JSON"
         ));
     }
     elsewhere(&deps.fleet.members(), id)

@@ -1,13 +1,15 @@
 //! Whose a request is and what it tries, for its event: the session by cookie or token, logins, questions about accounts, payments.
 //!
-//! Flow in names: body read -> [`note`] (is it an [`Attempt`]?) -> response head -> [`answered`] (how did it end?) -> [`deed`] (into
-//! the event). The session that a login begins is remembered with its account in [`SessionAccounts`].
+//! Flow in names: body read -> [`note`] (is it an [`Attempt`]?) -> response head -> [`answered`] (how did it end?) -> response body, if
+//! [`wants_answer`] -> [`settle`] -> [`deed`] (into the event). The session that a login begins is remembered with its account in
+//! [`SessionAccounts`].
 //!
 //! INVARIANT: names and secrets are hashed where they are found, under the fleet's key; none leaves [`fields`] or [`session`].
 //! Failure direction: nothing here refuses a request. What cannot be told is not told, or told as unknown.
 
 pub(crate) mod fields;
 pub(crate) mod outcome;
+mod said;
 pub(crate) mod session;
 
 use std::rc::Rc;
@@ -18,7 +20,7 @@ use phalanx_model::deed::{Outcome, Step};
 use phalanx_model::limits::LOGIN_PATHS_MAX;
 use phalanx_model::shape::{mix, shape};
 use phalanx_model::{Deed, Identities, NameKey};
-use phalanx_policy::{AccountEndpoint, Accounts, EndpointKind};
+use phalanx_policy::{AccountEndpoint, Accounts, EndpointKind, Success};
 
 use crate::client::Client;
 use crate::http1::ResponseHead;
@@ -49,12 +51,21 @@ pub(crate) struct Attempt {
     target: u64,
     /// The session that the answer begins.
     begins: Option<u64>,
+    /// The session that the account has then: that one, or the request's.
+    session: Option<u64>,
+    /// The body of the answer may say more than its head.
+    wants_answer: bool,
 }
 
 impl AccountTables {
     /// Whose sessions are, for the process that follows.
     pub fn owners(&self) -> Vec<SessionOwner> {
         self.sessions.all()
+    }
+
+    /// Whose a session is, as far as this node knows; that keeps it known.
+    pub fn owner(&self, session: u64, now_s: u32) -> Option<u64> {
+        self.sessions.get(session, now_s)
     }
 
     /// Takes in what the process before knew, unless the session has begun anew since.
@@ -81,8 +92,9 @@ pub(crate) fn note(client: &Client, request: &mut Request, body: Option<&Bytes>)
     let Some(Found { step, account, secret }) = found else { return };
     let target = mix(names.hash("app", app.name.as_bytes()) ^ names.hash("path", path));
     let shape = body.map_or(0, |body| shape(body));
-    let begins = None;
-    request.attempt = Some(Box::new(Attempt { step, account, secret, shape, declared, target, begins }));
+    let (begins, session, wants_answer) = (None, None, false);
+    let attempt = Attempt { step, account, secret, shape, declared, target, begins, session, wants_answer };
+    request.attempt = Some(Box::new(attempt));
 }
 
 fn attempt(
@@ -114,27 +126,71 @@ pub(crate) fn answered(client: &Client, request: &mut Request, response: &Respon
     let (names, tables) = (&client.worker.shared.settings.names, &client.worker.shared.tables.accounts);
     let before = session::of_request(accounts, request, names);
     let answer = Answer::of(response, accounts, before, names);
-    let declared = attempt.declared.and_then(|place| accounts.endpoints.get(place));
-    let success = declared.map(|endpoint| &endpoint.success).filter(|success| !success.is_usual());
-    let outcome = || match success {
-        Some(success) => outcome::by_rule(success, &answer),
-        None => tables.paths.judge(attempt.target, &answer),
-    };
+    let success = attempt.success(accounts);
+    let by_rule = success.map(|success| outcome::by_rule(success, &answer));
     attempt.step = match attempt.step {
-        Step::Login(_) => Step::Login(outcome()),
-        Step::Payment(_) => Step::Payment(match success {
-            Some(success) => outcome::by_rule(success, &answer),
-            None => outcome::of_payment(&answer),
-        }),
+        Step::Login(_) => Step::Login(by_rule.unwrap_or_else(|| tables.paths.judge(attempt.target, &answer))),
+        Step::Payment(_) => Step::Payment(by_rule.unwrap_or_else(|| outcome::of_payment(&answer))),
         step => step,
     };
-    if attempt.step == Step::Login(Outcome::Passed) {
-        attempt.begins = answer.session;
-        if let (Some(session), Some(account)) = (answer.session.or(before), attempt.account) {
-            tables.sessions.put(session, account, seconds(request.at_ms));
-        }
+    attempt.wants_answer = match success {
+        Some(success) => success.body.is_some() && by_rule == Some(Outcome::Passed),
+        None => attempt.step != Step::Lookup && said::may_say(response),
+    };
+    attempt.begins = answer.session;
+    attempt.session = answer.session.or(before);
+    request.attempt = Some(attempt);
+}
+
+/// How much of the answer's body is to be held, if it says how an attempt ended.
+pub(crate) fn wants_answer(request: &Request) -> Option<usize> {
+    request.attempt.as_deref().filter(|attempt| attempt.wants_answer).map(|_| ANSWER_BYTES_MAX)
+}
+
+/// What is known now of how an attempt ended is all that will be: `body` is what was held of the answer's, and may be all of it.
+pub(crate) fn settle(client: &Client, request: &mut Request, response: &ResponseHead, body: &Bytes) {
+    let Some(mut attempt) = request.attempt.take() else { return };
+    let shared = &client.worker.shared;
+    if attempt.wants_answer {
+        let plan = Rc::clone(&request.plan);
+        let accounts = &plan.app(request.app).accounts;
+        attempt.read_answer(accounts, &shared.settings.names, response, body);
+    }
+    if attempt.step != Step::Login(Outcome::Passed) {
+        attempt.begins = None;
+    } else if let (Some(session), Some(account)) = (attempt.session, attempt.account) {
+        shared.tables.accounts.sessions.put(session, account, seconds(request.at_ms));
     }
     request.attempt = Some(attempt);
+}
+
+impl Attempt {
+    /// What policy says of success, where it says something.
+    fn success<'a>(&self, accounts: &'a Accounts) -> Option<&'a Success> {
+        let declared = accounts.endpoints.get(self.declared?)?;
+        Some(&declared.success).filter(|success| !success.is_usual())
+    }
+
+    fn read_answer(&mut self, accounts: &Accounts, names: &NameKey, response: &ResponseHead, body: &Bytes) {
+        let body = said::plain(response, body).unwrap_or_default();
+        let words = self.success(accounts).and_then(|success| success.body.as_ref());
+        let outcome = match words {
+            Some(words) if memchr::memmem::find(&body, words.as_bytes()).is_some() => Outcome::Passed,
+            Some(_) => Outcome::Failed,
+            None => {
+                let said = said::in_json(&body);
+                if let (Some(token), None) = (&said.token, self.begins) {
+                    self.begins = session::of_token(accounts, token.as_bytes(), names);
+                    self.session = self.begins.or(self.session);
+                }
+                said.outcome
+            }
+        };
+        match &mut self.step {
+            Step::Login(ended) | Step::Payment(ended) if outcome != Outcome::Unknown => *ended = outcome,
+            _ => {}
+        }
+    }
 }
 
 /// Adds whose session a request is of, for decisions about sessions and accounts. One about an account holds for sessions that belong to
@@ -180,3 +236,6 @@ fn trimmed(path: &[u8]) -> &[u8] {
 fn seconds(at_ms: u64) -> u32 {
     u32::try_from(at_ms / 1_000).unwrap_or(u32::MAX)
 }
+
+/// Of an answer's body; what says how an attempt ended is short.
+const ANSWER_BYTES_MAX: usize = 16 * 1024;

@@ -71,12 +71,12 @@ impl<'a> Answer<'a> {
     }
 }
 
-/// By what policy says of success: all of it must hold.
+/// By what policy says of success: all of it must hold, as far as the head tells.
 pub(super) fn by_rule(success: &Success, answer: &Answer<'_>) -> Outcome {
     if !(200..500).contains(&answer.status) || answer.status == 429 {
         return Outcome::Unknown;
     }
-    let Success { statuses, location, cookie } = success;
+    let Success { statuses, location, cookie, body: _ } = success;
     let leads = |place: &String| {
         let location = answer.location.unwrap_or_default();
         location.starts_with(place.as_bytes()) || path_of(location).starts_with(place.as_bytes())
@@ -294,6 +294,7 @@ mod tests {
             statuses: statuses.to_vec(),
             location: location.map(Into::into),
             cookie: cookie.map(Into::into),
+            body: None,
         };
         let all = success(&[302], Some("/start"), Some("sid"));
         for (success, told, expected) in [

@@ -28,6 +28,11 @@ pub(crate) fn of_request(accounts: &Accounts, request: &Request, names: &NameKey
     (!shown.is_empty()).then(|| of_value(shown, names))
 }
 
+/// The session that a token begins which an answer hands out: by what its client will show, where that is a token.
+pub(super) fn of_token(accounts: &Accounts, token: &[u8], names: &NameKey) -> Option<u64> {
+    accounts.session_header.is_none().then(|| of_value(token, names))
+}
+
 /// The session's value among the cookies of a `Cookie` field.
 fn of_cookies<'a>(accounts: &Accounts, cookies: &'a [u8]) -> Option<&'a [u8]> {
     let named = cookies.split(|&byte| byte == b';').filter_map(name_and_value);

@@ -8,6 +8,10 @@ pub struct Limits {
     /// Pain that one order may cause, in millionths of the good traffic, by the gravity of its incident: low, medium, high, critical. What a false alarm
     /// may cost is what the attack could: a scan is worth one visitor in ten thousand, a campaign that takes data one in a hundred.
     pub order_pain_ppm: [u64; 4],
+    /// What it costs a stranger to be asked for a proof once on a route, per cent of a visit: a moment, and nobody is turned away.
+    pub asked_pain_percent: u64,
+    /// How many times the pain of another order asking on a route may cause: where an attack goes on from everywhere, nothing else stops it.
+    pub asked_times: u64,
     /// Pain that all orders together may cause.
     pub total_pain_ppm: u64,
     /// Honest actors that an order may turn away. One or two share an address with somebody by chance; more are a network of many.
@@ -42,6 +46,8 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             order_pain_ppm: [0, 100, 1_000, 10_000],
+            asked_pain_percent: 1,
+            asked_times: 5,
             total_pain_ppm: 20_000,
             refused_actors_max: 2,
             bothered_actors_max: 64,
@@ -70,5 +76,10 @@ impl Limits {
             Gravity::High => high,
             Gravity::Critical => critical,
         }
+    }
+
+    /// What asking strangers on a route may cost in an incident of this gravity.
+    pub fn asked_ppm(&self, gravity: Gravity) -> u64 {
+        self.pain_ppm(gravity).saturating_mul(self.asked_times)
     }
 }

@@ -167,6 +167,9 @@ fn shown(incident: &Incident, now_ms: u64) -> String {
             print::left(row.changed_at_ms, now_ms)
         ),
     ));
+    if !incident.targets.is_empty() {
+        out.push_str(&line("targets", &incident.targets.join(", ")));
+    }
     out.push_str(&line("seen by", &row.nodes.join(", ")));
     if !incident.parts.is_empty() {
         out.push_str(&line("also", &format!("was {}", incident.parts.join(", "))));
@@ -187,7 +190,7 @@ fn shown(incident: &Incident, now_ms: u64) -> String {
         out.push_str(&format!("  {}\n", for_terminal(one)));
     }
     if !incident.evidence.is_empty() {
-        out.push_str("\nevidence   `phalanx explain ID` tells of those that were refused or flagged\n");
+        out.push_str("\nevidence   `phalanx explain ID` tells of each\n");
         incident.evidence.iter().for_each(|id| out.push_str(&format!("  {id}\n")));
     }
     out.push_str("\ndone\n");

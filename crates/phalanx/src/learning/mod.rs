@@ -6,17 +6,23 @@
 //!    other nodes -> Inbox Outbox -> other nodes
 //! ```
 //!
+//! What it learned outlives it in two files; see [`kept`].
+//!
 //! INVARIANT: nothing here is waited for. Events that find no room are dropped and counted, and so are messages.
 
 mod answer;
 mod cases;
 mod desk;
+mod kept;
 mod latest;
+mod owners;
 mod peers;
 mod reports;
+mod seed;
 mod shown;
 mod tee;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread::Thread;
@@ -24,7 +30,7 @@ use std::thread::Thread;
 use anyhow::Context;
 use futures_util::FutureExt;
 use phalanx_control::IncidentsPort;
-use phalanx_control::api::Learning as LearningStatus;
+use phalanx_control::api::{Learning as LearningStatus, Usual};
 use phalanx_edge::{EdgePlan, NodeTables, Places};
 use phalanx_fleet::{FleetHandle, Learned, LearnedKind, Singleton};
 use phalanx_learn::detect::Threshold;
@@ -41,6 +47,8 @@ use tokio::task::JoinSet;
 use answer::Answers;
 pub(crate) use cases::{Case, CaseSuspect};
 use desk::{Desk, Inbox, Stats};
+use kept::Keeping;
+pub(crate) use kept::Shelf;
 use latest::Latest;
 use peers::Peers;
 pub(crate) use tee::Tee;
@@ -63,6 +71,10 @@ pub(crate) struct Parts<'a> {
     pub(crate) actors: usize,
     /// Where what other nodes tell of playbooks goes.
     pub(crate) of_playbooks: mpsc::Sender<Learned>,
+    /// What it keeps over a restart.
+    pub(crate) shelf: Shelf,
+    /// The access log, where lines of it can be read back.
+    pub(crate) history: Option<PathBuf>,
 }
 
 /// The learner, for whoever asks about it.
@@ -74,6 +86,7 @@ pub(crate) struct Learning {
     plan: Arc<Swap<EdgePlan>>,
     thread: Thread,
     names: Option<Arc<Singleton>>,
+    ended: watch::Receiver<()>,
 }
 
 impl Learning {
@@ -83,19 +96,30 @@ impl Learning {
             tee, names, plan, places, tables, fleet, lanes, clock, stopping, reports, actors, ..
         } = parts;
         let leads = fleet.names_incidents().map(Arc::new);
+        let (shelf, now_ms) = (Arc::new(parts.shelf), clock.now_ms());
         let sizes = Sizes { actors, ..SIZES };
         let means = tee::Means { key: names, plan: Arc::clone(&plan), places };
-        tee.begin(means);
+        tee.begin(means.clone());
         let (to_thread, inbox) = mpsc::channel(INBOX);
         let (outbox, to_tell) = mpsc::channel(OUTBOX);
         let stats = Arc::new(Stats::default());
         let (author, _) = fleet.node_author();
+        let (mut docket, mut reports) = (Docket::default(), reports::Told::new(reports));
+        let mut peers = Peers::new(format!("{}/{}", author.site, author.node));
+        if let Some(incidents) = shelf.incidents() {
+            kept::recall(incidents, &mut docket, (&mut peers, tee), now_ms);
+            reports.recall(docket.incidents(), now_ms);
+        }
+        let usual = shelf.usual().unwrap_or_default();
+        // Also where a node was stopped before it had learned anything.
+        let is_new = usual.familiarity(now_ms).all == 0;
+        let (at_end, ended) = watch::channel(());
         let desk = Desk {
-            learner: Learner::new(Detectors::default(), sizes, random_u64()),
-            docket: Docket::default(),
-            peers: Peers::new(format!("{}/{}", author.site, author.node)),
+            learner: Learner::new(Detectors::default(), sizes, random_u64()).with_baselines(usual),
+            docket,
+            peers,
             answers: Answers::new(Arc::clone(&plan), tables),
-            reports: reports::Told::new(reports),
+            reports,
             tee: Arc::clone(tee),
             fleet: fleet.clone(),
             lanes: lanes.clone(),
@@ -104,8 +128,9 @@ impl Learning {
             inbox,
             outbox,
             stats: Arc::clone(&stats),
-            stopping,
+            stopping: stopping.clone(),
             latest: Latest::default(),
+            keeping: Keeping::start(shelf, Arc::clone(&stats), at_end, now_ms)?,
             tuned: Detection::default(),
             second: 0,
             has_others: false,
@@ -115,7 +140,28 @@ impl Learning {
         let receivers = (to_thread.clone(), parts.of_playbooks);
         tasks.spawn(hear(fleet.clone(), receivers, Arc::clone(&stats)));
         tasks.spawn(tell(fleet.clone(), to_tell));
-        Ok(Self { inbox: to_thread, stats, tee: Arc::clone(tee), plan, thread, names: leads })
+        let learns = plan.load().detection.mode != DetectionMode::Off;
+        if let Some(log) = parts.history.filter(|_| is_new && learns) {
+            seed::start(log, means, Arc::clone(clock), to_thread.clone(), stopping);
+        }
+        Ok(Self { inbox: to_thread, stats, tee: Arc::clone(tee), plan, thread, names: leads, ended })
+    }
+
+    /// Resolves when the thread has ended and all that it keeps is on the disk, or the disk takes too long.
+    pub(crate) fn ended(&self) -> impl Future<Output = ()> + use<> {
+        let mut ended = self.ended.clone();
+        async move {
+            let all = async { while ended.changed().await.is_ok() {} };
+            if tokio::time::timeout(ENDS_WITHIN, all).await.is_err() {
+                tracing::warn!("the disk takes too long: some of what was learned is not kept");
+            }
+        }
+    }
+
+    /// What an operator should know.
+    pub(crate) fn degraded(&self) -> Option<String> {
+        let fault = self.stats.kept_fault.lock().clone();
+        fault.map(|fault| format!("what was learned cannot be kept over a restart: {fault}"))
     }
 
     /// The lease's token, if this node names incidents now, and so runs playbooks. To be asked right before each act.
@@ -143,6 +189,20 @@ impl Learning {
             signals: read(&stats.signals),
             incidents_open: read(&stats.incidents_open),
             named_by: stats.named_by.lock().clone(),
+            usual: self.usual(),
+        }
+    }
+
+    fn usual(&self) -> Usual {
+        let usual = *self.stats.usual.lock();
+        let count = |len: usize| u64::try_from(len).unwrap_or(u64::MAX);
+        Usual {
+            all: count(usual.all),
+            known: count(usual.known),
+            by_hour_of_day: count(usual.by_hour),
+            by_hour_of_week: count(usual.by_week),
+            minutes_left: usual.minutes_left.map(u64::from),
+            from_history: self.stats.history.load(Ordering::Relaxed),
         }
     }
 
@@ -158,6 +218,8 @@ impl Learning {
             actors: status.actors,
             peers_heard: status.peers_heard,
             incidents_open: status.incidents_open,
+            usual: status.usual.all,
+            usual_known: status.usual.known,
         }
     }
 
@@ -270,6 +332,8 @@ fn mode(mode: DetectionMode) -> &'static str {
 const SIZES: Sizes = Sizes { actors: ACTORS, series: 16_384, routes: 1_024 };
 /// As many as a node of ordinary size meets in an hour.
 pub(crate) const ACTORS: usize = 350_000;
+/// How long the end of a node waits for what was learned to be on the disk.
+const ENDS_WITHIN: std::time::Duration = std::time::Duration::from_secs(5);
 /// Messages that wait for the thread.
 const INBOX: usize = 1_024;
 const OUTBOX: usize = 256;

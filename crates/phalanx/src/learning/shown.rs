@@ -56,7 +56,8 @@ pub(super) fn whole(
     findings.sort_by_key(|finding| finding.first_at_ms);
     let parts = incident.absorbed.iter().map(|id| IncidentId(*id).to_string()).collect();
     let evidence = incident.evidence.iter().map(|bits| RequestId::from_bits(*bits)).collect();
-    (Incident { row, parts, findings, evidence, decisions: Vec::new(), playbooks: Vec::new() }, ids)
+    let targets = tee.targets(incident);
+    (Incident { row, parts, targets, findings, evidence, decisions: Vec::new(), playbooks: Vec::new() }, ids)
 }
 
 fn found(detector: Detector, subject: Subject, finding: &correlate::Finding, tee: &Tee) -> Finding {

@@ -90,13 +90,19 @@ impl Check<'_> {
             statuses: raw.status.iter().filter_map(|status| self.answer_status(status)).collect(),
             location: raw.location.as_ref().map(|location| location.value.clone()),
             cookie: raw.cookie.as_ref().and_then(|name| self.cookie(name, false)),
+            body: raw.body.as_ref().map(|body| body.value.clone()),
         };
+        if success.body.as_ref().is_some_and(|body| body.is_empty() || body.len() > FIELD_NAME_BYTES_MAX) {
+            let message = format!("a text to find in a body has 1 to {FIELD_NAME_BYTES_MAX} bytes");
+            self.error(&raw.span, message);
+        }
         if success.location.as_ref().is_some_and(String::is_empty) {
             self.error(&raw.span, "every place begins with nothing: `location` tells nothing");
         }
         if raw.status.is_empty() && success.is_usual() && raw.cookie.is_none() {
             let fault = self.text.error_at(&raw.span, "nothing is said of success");
-            self.found.push(fault.with_help("say `status`, `location` or `cookie`, or take out `success`"));
+            self.found
+                .push(fault.with_help("say `status`, `location`, `cookie` or `body`, or take out `success`"));
         }
         success
     }

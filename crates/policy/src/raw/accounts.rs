@@ -65,4 +65,6 @@ pub struct RawSuccess {
     pub location: Option<At<String>>,
     /// It sets this cookie.
     pub cookie: Option<At<String>>,
+    /// Its body has this in its first 16 KiB, as in "\"token\"".
+    pub body: Option<At<String>>,
 }

@@ -10,6 +10,7 @@ use phalanx_model::{Action, RequestId};
 use rusqlite::types::Value;
 use rusqlite::{Connection, OptionalExtension, params_from_iter};
 
+use super::passed::PassedLog;
 use super::store::action_code;
 use super::{Shared, body_context, consequence_context, is_damage, schema};
 use crate::RecordError;
@@ -21,6 +22,8 @@ pub struct History {
     shared: Arc<Shared>,
     /// Idle connections with the generation of the database they are open on.
     idle: Arc<Mutex<Vec<(u64, Connection)>>>,
+    /// Where the access log is a file that can be read back.
+    passed: Option<PassedLog>,
 }
 
 /// Which requests to return. Everything given must hold.
@@ -41,8 +44,8 @@ pub struct Filter {
 }
 
 impl History {
-    pub(crate) fn new(shared: Arc<Shared>) -> Self {
-        Self { shared, idle: Arc::default() }
+    pub(crate) fn new(shared: Arc<Shared>, passed: Option<PassedLog>) -> Self {
+        Self { shared, idle: Arc::default(), passed }
     }
 
     /// Recorded requests, newest first.
@@ -57,14 +60,18 @@ impl History {
         Ok(rows.iter().filter_map(|(id, body)| self.open_request(id, body).ok()).collect())
     }
 
-    /// One request by its id.
+    /// One request by its id: refused or flagged, or passed on and still in the access log.
     pub fn request(&self, id: RequestId) -> Result<Option<RecordedRequest>, RecordError> {
-        let id = id.to_string();
+        let text = id.to_string();
         let body: Option<Vec<u8>> = self.with_connection(|connection| {
             let mut statement = connection.prepare_cached("SELECT body FROM requests WHERE id = ?1")?;
-            statement.query_row([&id], |row| row.get(0)).optional()
+            statement.query_row([&text], |row| row.get(0)).optional()
         })?;
-        body.map(|body| self.open_request(&id, &body)).transpose()
+        match (body, &self.passed) {
+            (Some(body), _) => self.open_request(&text, &body).map(Some),
+            (None, Some(log)) => log.request(id),
+            (None, None) => Ok(None),
+        }
     }
 
     /// What followed from a request, in order.

@@ -1,4 +1,4 @@
-//! What looks at requests after they are served: the learner, and who acts on what it finds.
+//! The learner of a node, with all that it works with, and who runs playbooks for what it finds.
 
 use std::sync::Arc;
 
@@ -6,6 +6,7 @@ use phalanx_edge::EdgeHandle;
 use phalanx_fleet::FleetHandle;
 use phalanx_model::Clock;
 use phalanx_model::lanes::Lanes;
+use phalanx_trust::Sealer;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
@@ -15,9 +16,9 @@ use crate::playbooks::{self, Playbooks};
 use crate::settings::Settings;
 use crate::state::StateFolder;
 
-/// Starts the learner, and who runs playbooks for what it finds.
+/// Starts them; nothing waits for them but the end of the node.
 pub(super) fn start(
-    (settings, state): (&Settings, &StateFolder),
+    (settings, state, sealer): (&Settings, &StateFolder, Arc<Sealer>),
     (tee, reports): (&Arc<Tee>, phalanx_record::Reports),
     (keepers, edge): (&Keepers, &EdgeHandle),
     (fleet, lanes, clock): (&FleetHandle, &Lanes, &Arc<dyn Clock>),
@@ -26,10 +27,12 @@ pub(super) fn start(
 ) -> anyhow::Result<(Learning, Playbooks)> {
     let (plan, places) = (keepers.policy.plan(), keepers.places.places());
     let (tables, names) = (Arc::clone(edge.tables()), edge.names().clone());
-    let stopping = stopping.clone();
-    let actors = settings.learn_actors;
     let (of_playbooks, told) = mpsc::channel(OF_PLAYBOOKS);
     let parts = learning::Parts {
+        shelf: learning::Shelf::new(state.learned(), sealer, &names),
+        history: settings.logs.history(state),
+        actors: settings.learn_actors,
+        stopping: stopping.clone(),
         tee,
         names,
         plan: Arc::clone(&plan),
@@ -38,27 +41,22 @@ pub(super) fn start(
         fleet,
         lanes,
         clock,
-        stopping: stopping.clone(),
         reports,
-        actors,
         of_playbooks,
     };
     let learning = Learning::start(parts, tasks)?;
-    let settings = &settings.tell;
-    let learner = &learning;
-    let parts = playbooks::Parts {
-        settings,
+    let playbooks = Playbooks::start(playbooks::Parts {
+        settings: &settings.tell,
+        learning: &learning,
+        stopping: stopping.clone(),
         state,
-        learning: learner,
         plan,
         tables,
         fleet,
         lanes,
         clock,
-        stopping,
         told,
-    };
-    let playbooks = Playbooks::start(parts)?;
+    })?;
     Ok((learning, playbooks))
 }
 
