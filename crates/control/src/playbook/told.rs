@@ -129,5 +129,11 @@ mod tests {
         });
         assert_eq!(read.collect::<Vec<_>>(), entries);
         assert_eq!(Told::from_bytes(&vec![b' '; MESSAGE_BYTES_MAX + 1]), None);
+        let answer = Asked::Answer { run: "r".into(), step: "s".into(), yes: true, by: "ann".into() };
+        let start = Asked::Start { playbook: "flood".into(), incident: "X".into() };
+        let heard = Heard { incident: u64::MAX, gravity: 3, is_closed: true, at_ms: 1 };
+        for told in [Told::Asked(answer), Told::Asked(start), Told::Heard { token: 1, heard: vec![heard] }] {
+            assert_eq!(Told::from_bytes(&told.to_bytes().unwrap()), Some(told));
+        }
     }
 }

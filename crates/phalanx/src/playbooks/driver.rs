@@ -58,8 +58,8 @@ struct Work {
     doing: JoinSet<Done>,
     /// The lease that work is done under.
     token: Option<u64>,
-    /// The highest that another node told of.
-    heard_token: u64,
+    /// What another node told of lately, and when.
+    heard: (u64, u64),
     asked: Vec<Waiting>,
     told_all_ms: u64,
 }
@@ -85,7 +85,7 @@ impl Driver {
         let mut stopping = self.stopping.clone();
         let (cases, doing) = (Arc::default(), JoinSet::new());
         let mut work =
-            Work { core, cases, doing, token: None, heard_token: 0, asked: Vec::new(), told_all_ms: 0 };
+            Work { core, cases, doing, token: None, heard: (0, 0), asked: Vec::new(), told_all_ms: 0 };
         let mut looks = tokio::time::interval(LOOK);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -197,11 +197,12 @@ impl Driver {
     }
 
     fn hear(&mut self, work: &mut Work, told: &Learned) {
-        let may = told.may_lead;
+        let (may, now_ms) = (told.may_lead, self.clock.now_ms());
         match Told::from_bytes(&told.bytes).filter(|_| may) {
-            // Two that both think that they hold the lease: the later one does.
-            Some(Told::Entries { token, entries }) if is_newest(work, token) => work.core.adopt(entries),
-            Some(Told::Heard { token, heard }) if is_newest(work, token) => {
+            Some(Told::Entries { token, entries }) if is_newest(work, token, now_ms) => {
+                work.core.adopt(entries)
+            }
+            Some(Told::Heard { token, heard }) if is_newest(work, token, now_ms) => {
                 if let Err(error) = self.notices.adopt(heard) {
                     tracing::warn!(%error, "what another node told of incidents could not be kept");
                 }
@@ -211,7 +212,7 @@ impl Driver {
                 let cases = Arc::clone(&work.cases);
                 let seen = Seen { cases: &cases, playbooks: &plan.playbooks };
                 // What comes of it is told with all else.
-                let _ = work.core.asked(&asked, &seen, self.clock.now_ms());
+                let _ = work.core.asked(&asked, &seen, now_ms);
             }
             _ => {}
         }
@@ -296,10 +297,13 @@ impl Driver {
     }
 }
 
-fn is_newest(work: &mut Work, token: u64) -> bool {
-    let is_newest = token >= work.heard_token && work.token.is_none_or(|own| own < token);
+/// Of two that both think that they hold the lease the later one does. What was heard long ago is no rival: a store of leases may have begun anew.
+fn is_newest(work: &mut Work, token: u64, now_ms: u64) -> bool {
+    let (rival, at_ms) = work.heard;
+    let is_newest = (token >= rival || at_ms.saturating_add(RIVAL_MS) <= now_ms)
+        && work.token.is_none_or(|own| own < token);
     if is_newest {
-        work.heard_token = token;
+        work.heard = (token, now_ms);
     }
     is_newest
 }
@@ -350,3 +354,5 @@ const ASK_AGAIN_MS: u64 = 1_000;
 const ASKED_MAX: usize = 64;
 /// How often others are told all that receivers heard.
 const TELL_ALL_MS: u64 = 10_000;
+/// Nobody who runs playbooks is silent for so long while they run.
+const RIVAL_MS: u64 = 25_000;

@@ -16,6 +16,8 @@ mod notices;
 mod orders;
 mod policy;
 mod settings;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 
