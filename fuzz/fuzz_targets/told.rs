@@ -1,8 +1,8 @@
-//! What another node tells beside counts: signals, incidents and rulings. Each is read whole or not at all, and can be told again.
+//! What another node tells beside counts, and what was kept over a restart: signals, incidents and rulings. Each is read whole or not at all, and can be told again.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use phalanx_learn::{Docket, IncidentId, IncidentsTold, Ruling, SignalsTold};
+use phalanx_learn::{Docket, IncidentId, IncidentsTold, Kept, Ruling, SignalsTold};
 
 fuzz_target!(|data: &[u8]| {
     let mut docket = Docket::default();
@@ -23,6 +23,14 @@ fuzz_target!(|data: &[u8]| {
     if let Some(rulings) = Ruling::from_bytes(data) {
         assert_eq!(Ruling::from_bytes(&Ruling::to_bytes(&rulings)).as_deref(), Some(&rulings[..]));
         rulings.iter().for_each(|ruling| docket.rule(ruling, 1));
+    }
+    if let Some(kept) = Kept::from_bytes(data) {
+        let bytes = kept.to_bytes();
+        assert_eq!(Kept::from_bytes(&bytes).map(|kept| kept.to_bytes()), Some(bytes));
+        let now_ms = kept.open.first().map_or(0, |incident| incident.changed_ms);
+        docket.recall(kept, now_ms);
+        let again = docket.keep(0).to_bytes();
+        assert!(Kept::from_bytes(&again).is_some());
     }
     if let Some(id) = std::str::from_utf8(data).ok().and_then(IncidentId::of_reason) {
         assert_eq!(id.to_string().parse(), Ok(id));

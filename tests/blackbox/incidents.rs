@@ -5,9 +5,11 @@ use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
 use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 
 use serde_json::Value;
 
+use crate::relay::Relay;
 use crate::support::*;
 
 /// An app that has no pages.
@@ -77,7 +79,12 @@ fn fleet(folder: &Path, nats: &Nats, detection: &str) -> Vec<Node> {
 pub(crate) fn fleet_before(app: &str, folder: &Path, nats: &Nats, detection: &str) -> Vec<Node> {
     let url = nats.url();
     let nodes: Vec<Node> = SITES.iter().map(|site| start(folder, app, site, Some(&url), detection)).collect();
-    for node in &nodes {
+    until_together(&nodes);
+    nodes
+}
+
+fn until_together(nodes: &[Node]) {
+    for node in nodes {
         until("all members are heard", || {
             let status = node.cli_json(&["status"]);
             let online = |member: &Value| member["online"] == true;
@@ -85,7 +92,6 @@ pub(crate) fn fleet_before(app: &str, folder: &Path, nats: &Nats, detection: &st
         });
         until("somebody names incidents", || node.cli_json(&["status"])["learning"]["named_by"].is_string());
     }
-    nodes
 }
 
 fn incidents(node: &Node) -> Vec<Value> {
@@ -188,6 +194,45 @@ fn a_few_failed_logins_at_each_node_are_one_incident_of_stolen_passwords() {
         let incident = incident_of(node, &SITES);
         assert_eq!(incident["detectors"], serde_json::json!(["credential-stuffing"]), "{incident}");
         assert_eq!(incident["stage"], "credential-access");
+    }
+}
+
+#[test]
+fn a_site_that_is_cut_off_goes_on_correlating_and_both_have_one_incident_afterwards() {
+    let Some(nats) = Nats::start() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let (url, relay) = (nats.url(), Relay::start(&nats.url(), Duration::ZERO));
+    let urls = [url.clone(), url, relay.url()];
+    let sites = SITES.iter().zip(&urls);
+    let nodes: Vec<Node> =
+        sites.map(|(site, url)| start(folder.path(), &no_pages(), site, Some(url), "")).collect();
+    until_together(&nodes);
+    let client = "192.0.2.88";
+    relay.cut();
+    until("the site is cut off", || {
+        let members = nodes[0].cli_json(&["status"])["fleet"]["members"].clone();
+        members.as_array().unwrap().iter().any(|member| member["online"] == false)
+    });
+    // Each side sees enough by itself.
+    scan(&[&nodes[0]], client, 24, 0);
+    scan(&[&nodes[2]], client, 24, 1);
+    let others = incident_of(&nodes[0], &["fra"]);
+    let own = incident_of(&nodes[2], &["syd"]);
+    assert_eq!(
+        (&own["nodes"], &others["nodes"]),
+        (&serde_json::json!(["syd/a"]), &serde_json::json!(["fra/a"]))
+    );
+    assert_ne!(own["id"], others["id"]);
+    relay.heal();
+    for node in &nodes {
+        let one = incident_of(node, &["fra", "syd"]);
+        // The older name stays, and the other leads to it.
+        assert_eq!(one["id"], others["id"]);
+        until("the other leads to it", || {
+            let shown = node.cli(&["incident", "show", own["id"].as_str().unwrap(), "--json"]);
+            let shown = serde_json::from_slice::<Value>(&shown.stdout).unwrap_or_default();
+            shown["id"] == others["id"]
+        });
     }
 }
 

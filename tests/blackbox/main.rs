@@ -18,6 +18,8 @@ mod acme;
 #[cfg(test)]
 mod acme_again;
 #[cfg(test)]
+mod advice;
+#[cfg(test)]
 mod beside;
 #[cfg(test)]
 mod beside_cases;
@@ -30,12 +32,18 @@ mod clocks;
 mod crowdsec;
 mod delegate;
 mod enrol;
+mod exclusions;
 mod explain;
 mod fleet;
 mod held;
 mod import;
 #[cfg(test)]
 mod incidents;
+#[cfg(test)]
+mod learned;
+#[cfg(test)]
+#[path = "../../crates/edge/tests/edge/mmdb.rs"]
+mod mmdb;
 mod observability;
 mod operations;
 mod origins;

@@ -142,6 +142,8 @@ class LeafSites(Topology):
     SITES = ("fra", "iad", "syd")
     # How many servers each has: one or three.
     SERVERS = (3, 1, 1)
+    # And how many nodes.
+    NODES = 2
 
     def __init__(self, network: Network, folder: pathlib.Path, programs: Programs) -> None:
         super().__init__(network, folder, programs)
@@ -161,7 +163,7 @@ class LeafSites(Topology):
         self.home = self.node("edge1", own[0].machine, own[0].folder, ["--fleet", urls])
         self.home.fleet += ["--enroll", f"{own[0].machine.address}:{ENROL}"]
         self.nodes = [self.home]
-        for number, site in enumerate([site for site in self.SITES for _ in range(2)][1:], 2):
+        for number, site in enumerate([site for site in self.SITES for _ in range(self.NODES)][1:], 2):
             machine = network.machine(f"edge{number}", site)
             self.nodes.append(self.node(machine.short, machine, folder / machine.short, [], number % 2 == 1))
 

@@ -36,7 +36,11 @@ REQUEST = "\r\n".join(("GET /shop/items?category=garden&page=2 HTTP/1.1", "Host:
 START_S, END_S = 300, 120
 
 # A thread is known by a function that only it runs.
-THREADS = {"data plane": "phalanx_edge10connection5serve", "recorder": "phalanx_record8recorder6Worker3run"}
+THREADS = {
+    "data plane": "phalanx_edge10connection5serve",
+    "recorder": "phalanx_record8recorder6Worker3run",
+    "learner": "phalanx_learn7learner7Learner",
+}
 
 # What protects, by source file and function; `*` for all of a file.
 PROTECTIONS = {
@@ -92,6 +96,8 @@ class Variant:
     settings: str = ""
     policy: str = ""
     bans: int = 0
+    # And lines of policy.toml before all apps.
+    before: str = ""
     about: tuple[str, ...] = ()
 
 
@@ -102,6 +108,7 @@ VARIANTS = {
     "access log off": Variant('[log]\naccess = "off"', about=LOG),
     "trace contexts unseen (`trace.mode`)": Variant('[trace]\nmode = "off"', about=("trace context",)),
     "1,000 bans in force": Variant(bans=1000, about=("decisions: ban, challenge, allow",)),
+    "nothing learned (`detection.mode`)": Variant(before='[detection]\nmode = "off"'),
     "responses hardened (`responses`)": Variant(
         policy='responses = { headers = "standard", cookies = "standard" }', about=("hardening of the response",)),
     "a rate limit by address": Variant(
@@ -113,7 +120,8 @@ listen = {{ address = ["127.0.0.1:0"], admin = "127.0.0.1:0" }}
 sandbox = {{ files = false, calls = false }}
 {settings}
 """
-POLICY = """[[apps]]
+POLICY = """{before}
+[[apps]]
 name = "shop"
 upstream = "{upstream}"
 mode = "off"
@@ -177,7 +185,7 @@ def serve(lab: Lab, binary: pathlib.Path, app: str, variant: str, requests: int)
     log = f"node-{list(VARIANTS).index(variant)}-{requests}"
     folder = lab.subfolder(log)
     (folder / "phalanx.toml").write_text(SETTINGS.format(settings=switched.settings))
-    (folder / "policy.toml").write_text(POLICY.format(upstream=app, policy=switched.policy))
+    (folder / "policy.toml").write_text(POLICY.format(upstream=app, policy=switched.policy, before=switched.before))
     words = ["valgrind", *callgrind.OPTIONS, f"--callgrind-out-file={folder}/counts", binary, "run", "--json", "-c", folder / "phalanx.toml"]
     child = lab.spawn(words, log, stdout=subprocess.PIPE)
     assert child.stdout is not None

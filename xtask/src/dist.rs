@@ -67,9 +67,13 @@ pub(crate) fn trial() -> anyhow::Result<()> {
 
 /// What keeps the trial from running here; none if nothing does.
 pub(crate) fn trial_needs() -> Option<&'static str> {
+    root_and(&["dpkg-deb", "unshare", "setpriv", "ip", "curl", "strip"])
+}
+
+/// What is missing of these programs and of an administrator's rights; none if nothing is.
+pub(crate) fn root_and(programs: &[&'static str]) -> Option<&'static str> {
     let is_root = read(Command::new("id").arg("-u")).is_ok_and(|id| id.trim() == "0");
-    let programs = ["dpkg-deb", "unshare", "setpriv", "ip", "curl", "strip"];
-    match programs.into_iter().find(|program| Command::new(program).arg("--version").output().is_err()) {
+    match programs.iter().copied().find(|program| Command::new(program).arg("--version").output().is_err()) {
         Some(missing) => Some(missing),
         None => (!is_root).then_some("root"),
     }

@@ -55,6 +55,7 @@ usage: cargo xtask TASK
   bench        `instructions [--bless]`: instructions per request against the committed figures; `waf`: beside libmodsecurity
   soak         every fuzz target: [--minutes N | --each SECONDS] [TARGET...]; or `--fleet-seeds N`: the simulated fleet
   sim          SCENARIO|all: simulated traffic before learners that tell each other [--seed S] [--sharing off] [--nodes N] [--json]
+               SCENARIO --real: the same against three nodes in network namespaces (root)
   dist         .deb, folder for a container, bill of materials and checksums, in target/dist; `--trial`: tries a package
   tidy         dependency direction and file hygiene
 ";

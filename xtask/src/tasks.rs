@@ -67,6 +67,15 @@ pub(crate) fn test() -> anyhow::Result<ExitCode> {
             steps.skip("package: installed, started, upgraded, removed", &format!("needs {missing}"))
         }
     }
+    match dist::root_and(&["ip", "ss", "openssl", "python3"]) {
+        None => steps.run("scenarios against three nodes in namespaces", || must(&mut field(["short"])?)),
+        Some(missing) if std::env::var_os("CI").is_some() => {
+            steps.run("scenarios against three nodes in namespaces", || bail!("CI has no {missing}"));
+        }
+        Some(missing) => {
+            steps.skip("scenarios against three nodes in namespaces", &format!("needs {missing}"))
+        }
+    }
     browser_step(&mut steps, "console in Chromium", &[CHROMIUM], || must(&mut npm(["run", "e2e"])));
     browser_step(&mut steps, "console of a real node, in Chromium", &[CHROMIUM], || {
         let (phalanx, shop) = (place::built("debug", "phalanx"), place::built("debug", "phalanx-demo-shop"));
@@ -111,11 +120,32 @@ pub(crate) fn fetch() -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Plays simulated traffic; the simulator says itself what it takes.
+/// Plays simulated traffic; the simulator says itself what it takes. With `--real` against three nodes, whose program says what that takes.
 pub(crate) fn sim(arguments: &[String]) -> anyhow::Result<ExitCode> {
+    if arguments.iter().any(|word| word == "--real") {
+        must(&mut cargo(["build", "--quiet", "--package", "phalanx-learn", "--example", "sim"]))?;
+        if !arguments.iter().any(|word| word == "--phalanx") {
+            must(&mut cargo(["build", "--quiet", "--package", "phalanx"]))?;
+        }
+        let status = field(arguments)?.status().context("cannot start python3")?;
+        return Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE });
+    }
     let mut run = cargo(["run", "--quiet", "--package", "phalanx-learn", "--example", "sim", "--"]);
     let status = run.args(arguments).status().context("cannot start cargo")?;
     Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// The simulator's scenarios against real nodes, of what has been built.
+fn field(arguments: impl IntoIterator<Item = impl AsRef<str>>) -> anyhow::Result<Command> {
+    let mut run = Command::new("python3");
+    run.current_dir(place::root()).arg("tests/seeing/run.py").arg("--nats-server").arg(NATS_SERVER.path()?);
+    run.arg("--phalanx").arg(place::built("debug", "phalanx"));
+    run.arg("--sim").arg(place::built("debug", "examples/sim"));
+    arguments
+        .into_iter()
+        .filter(|word| word.as_ref() != "--real")
+        .for_each(|word| _ = run.arg(word.as_ref()));
+    Ok(run)
 }
 
 /// Runs the tidy checks alone.

@@ -25,7 +25,7 @@ mod process;
 pub use delegation::{Delegate, Delegation, NewDelegation};
 pub use health::{Health, Readiness};
 pub use held::{Held, HeldThing, HeldWhat, Settled};
-pub use incidents::{Affected, Finding, Incident, IncidentRow, Learning, Undone};
+pub use incidents::{Affected, Finding, Incident, IncidentRow, Learning, Undone, Usual};
 pub use load::{LimitCount, Load};
 pub use process::{Process, STOPPING, UpgradeBegun};
 

@@ -176,6 +176,7 @@ fn access_event(client: &Client, request: &mut Request, duration_us: u64) -> Acc
         balancer: client.proxied.map(|proxied| proxied.by),
         challenge: request.challenge,
         deed: accounts::deed(client, request),
+        crawler: crate::crawlers::is_verified(request),
         audit: None,
     }
 }

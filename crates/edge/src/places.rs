@@ -1,4 +1,4 @@
-//! Where addresses are: their autonomous system and country, as database files say (MaxMind DB format, version 2).
+//! Where addresses are: their autonomous system, country and spot on the map, as database files say (MaxMind DB format, version 2).
 //!
 //! The files are the operator's and replaceable. What no file knows of an address is not known: decisions about systems and
 //! countries then do not match it. A record that cannot be read is as good as none.
@@ -14,7 +14,7 @@ use serde::Deserialize;
 /// The databases of a node; without any, nothing is known of any address.
 #[derive(Default)]
 pub struct Places {
-    databases: Vec<Reader<Vec<u8>>>,
+    databases: Vec<(Reader<Vec<u8>>, Known)>,
     knows: Known,
 }
 
@@ -25,6 +25,8 @@ pub struct Known {
     pub asns: bool,
     /// Countries.
     pub countries: bool,
+    /// Spots on the map, as databases of cities do.
+    pub spots: bool,
 }
 
 /// What is known of an address.
@@ -36,6 +38,15 @@ pub struct Place {
     pub country: Option<Country>,
 }
 
+/// Where on the map an address is: whole degrees, which is as much as such databases know.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Spot {
+    /// North of the equator.
+    pub latitude: i16,
+    /// East of Greenwich.
+    pub longitude: i16,
+}
+
 /// Why a file is of no use.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PlacesError {
@@ -43,7 +54,7 @@ pub enum PlacesError {
     #[error("it is no database in MaxMind's format: {0}")]
     Format(String),
     /// It says other things of addresses.
-    #[error("it has neither countries nor AS numbers")]
+    #[error("it has neither countries nor AS numbers nor cities")]
     Useless,
 }
 
@@ -59,13 +70,14 @@ impl Places {
             let found = network.map_err(|error| PlacesError::Format(error.to_string()))?;
             let place =
                 found.decode::<Record<'_>>().ok().flatten().map(|record| record.place()).unwrap_or_default();
-            knows = knows.or(Known { asns: place.asn.is_some(), countries: place.country.is_some() });
+            let spots = found.decode::<OnMap>().ok().flatten().and_then(|record| record.spot()).is_some();
+            knows = knows.or(Known { asns: place.asn.is_some(), countries: place.country.is_some(), spots });
         }
         if knows == Known::default() {
             return Err(PlacesError::Useless);
         }
         self.knows = self.knows.or(knows);
-        self.databases.push(reader);
+        self.databases.push((reader, knows));
         Ok(knows)
     }
 
@@ -77,13 +89,20 @@ impl Places {
     /// What is known of an address.
     pub fn of(&self, ip: IpAddr) -> Place {
         let mut known = Place::default();
-        for database in &self.databases {
+        for (database, _) in self.databases.iter().filter(|(_, knows)| knows.asns || knows.countries) {
             let found = database.lookup(ip).and_then(|found| found.decode::<Record<'_>>());
             let place = found.ok().flatten().map(|record| record.place()).unwrap_or_default();
             known.asn = known.asn.or(place.asn);
             known.country = known.country.or(place.country);
         }
         known
+    }
+
+    /// Where on the map an address is, if a database of cities says so and is sure within [`RADIUS_KM_MAX`]. A country alone is no spot:
+    /// its middle may be farther from its people than two countries are from each other.
+    pub fn spot_of(&self, ip: IpAddr) -> Option<Spot> {
+        let mut databases = self.databases.iter().filter(|(_, knows)| knows.spots);
+        databases.find_map(|(database, _)| database.lookup(ip).ok()?.decode::<OnMap>().ok()??.spot())
     }
 }
 
@@ -95,7 +114,11 @@ impl fmt::Debug for Places {
 
 impl Known {
     fn or(self, other: Self) -> Self {
-        Self { asns: self.asns || other.asns, countries: self.countries || other.countries }
+        Self {
+            asns: self.asns || other.asns,
+            countries: self.countries || other.countries,
+            spots: self.spots || other.spots,
+        }
     }
 }
 
@@ -134,5 +157,41 @@ impl Record<'_> {
     }
 }
 
+/// The fields that say where on the map: those of MaxMind's and DB-IP's databases of cities, and ip-location-db's.
+#[derive(Deserialize)]
+struct OnMap {
+    location: Option<Location>,
+    latitude: Option<f64>,
+    longitude: Option<f64>,
+}
+
+#[derive(Deserialize)]
+struct Location {
+    latitude: Option<f64>,
+    longitude: Option<f64>,
+    accuracy_radius: Option<u16>,
+}
+
+impl OnMap {
+    fn spot(&self) -> Option<Spot> {
+        let (latitude, longitude) = match &self.location {
+            Some(Location { accuracy_radius: Some(km), .. }) if *km > RADIUS_KM_MAX => return None,
+            Some(Location { latitude, longitude, .. }) => (*latitude, *longitude),
+            None => (self.latitude, self.longitude),
+        };
+        let spot = Spot { latitude: degrees(latitude?, 90.0)?, longitude: degrees(longitude?, 180.0)? };
+        // Where nothing is known, some write zeros.
+        (spot != Spot { latitude: 0, longitude: 0 }).then_some(spot)
+    }
+}
+
+fn degrees(number: f64, most: f64) -> Option<i16> {
+    #[expect(clippy::cast_possible_truncation, reason = "between -180 and 180")]
+    let degrees = number.round() as i16;
+    (number.abs() <= most).then_some(degrees)
+}
+
+/// What a database knows less well than this is not where a client is: a carrier's middle, a country's.
+pub const RADIUS_KM_MAX: u16 = 200;
 /// Networks looked at to find out what a database has.
 const NETWORKS_TRIED: usize = 1_000;

@@ -34,6 +34,21 @@ pub struct Baselines {
     all: BTreeMap<Subject, Box<Baseline>>,
 }
 
+/// How much is known of what is usual.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Familiarity {
+    /// Apps and routes that were seen.
+    pub all: usize,
+    /// Those of which it is known what is usual.
+    pub known: usize,
+    /// Those of which it is known for this hour of the day.
+    pub by_hour: usize,
+    /// Those of which it is known for this hour of the week.
+    pub by_week: usize,
+    /// Minutes with requests until the next one is known; none where all are.
+    pub minutes_left: Option<u16>,
+}
+
 /// What is usual of one.
 #[derive(Debug, Clone)]
 struct Baseline {
@@ -71,6 +86,22 @@ impl Baselines {
     /// Learns from history, in the order of its time.
     pub fn learn(&mut self, event: &Event) {
         self.observe(event, &mut Vec::new());
+    }
+
+    /// How much is known by now.
+    pub fn familiarity(&self, now_ms: u64) -> Familiarity {
+        let [day, week] = hours_of(now_ms / MINUTE_MS);
+        let mut found = Familiarity { all: self.all.len(), ..Familiarity::default() };
+        for baseline in self.all.values() {
+            let at = |place| baseline.hours.get(&place).is_some_and(|usual| usual.is_useful(HOUR_MINUTES));
+            found.by_hour += usize::from(at(day));
+            found.by_week += usize::from(at(week));
+            match USEFUL_MINUTES.saturating_sub(baseline.lately.minutes()) {
+                0 => found.known += 1,
+                left => found.minutes_left = Some(found.minutes_left.map_or(left, |least| least.min(left))),
+            }
+        }
+        found
     }
 
     fn entry(&mut self, subject: Subject, event: &Event) -> Option<&mut Baseline> {

@@ -35,6 +35,9 @@ pub struct Incident {
     pub changed_ms: u64,
     /// What was found, by detector and subject; at most [`FINDINGS_MAX`].
     pub findings: BTreeMap<(Detector, Subject), Finding>,
+    /// The same, as far as this node found it itself: what is done is decided by these alone, so that nobody can have somebody refused elsewhere by
+    /// telling of what he made up.
+    pub own: BTreeMap<(Detector, Subject), Finding>,
     /// Nodes that saw it.
     pub nodes: BTreeSet<u16>,
     /// Incidents that turned out to be this one.
@@ -75,14 +78,12 @@ impl Incident {
 
     /// How bad it is: trouble and hearsay are low, several stages of one campaign are worse than any alone.
     pub fn gravity(&self) -> Gravity {
-        let sure = self.findings.iter().filter(|(_, finding)| finding.decisive);
-        let stages: BTreeSet<Stage> = sure.map(|((detector, _), _)| detector.stage()).collect();
-        match (stages.len(), stages.last()) {
-            (0, _) | (1, Some(Stage::Trouble)) => Gravity::Low,
-            (1, Some(Stage::Reconnaissance)) => Gravity::Medium,
-            (3.., Some(Stage::Exfiltration | Stage::Impact)) => Gravity::Critical,
-            _ => Gravity::High,
-        }
+        gravity(&self.findings)
+    }
+
+    /// The same by what this node found itself.
+    pub fn own_gravity(&self) -> Gravity {
+        gravity(&self.own)
     }
 
     /// Whether a request is of one of its actors: an address, a session, an account, software that hardly anybody else uses, or an
@@ -115,6 +116,7 @@ impl Incident {
             opened_ms,
             changed_ms,
             findings: BTreeMap::new(),
+            own: BTreeMap::new(),
             nodes: BTreeSet::new(),
             absorbed: Vec::new(),
             evidence: Vec::new(),
@@ -144,29 +146,62 @@ impl Incident {
         }
     }
 
-    fn take(&mut self, signal: &Signal) {
+    fn take(&mut self, signal: &Signal, is_own: bool) {
         self.changed_ms = self.changed_ms.max(signal.at_ms);
         self.nodes.extend(&signal.nodes);
-        let key = (signal.detector, signal.subject);
-        if self.findings.len() < FINDINGS_MAX || self.findings.contains_key(&key) {
-            let finding = self.findings.entry(key).or_insert_with(|| Finding {
-                first_ms: signal.at_ms,
-                last_ms: signal.at_ms,
-                events: 0,
-                confidence: signal.confidence,
-                decisive: false,
-                reason: String::new(),
-            });
-            finding.last_ms = finding.last_ms.max(signal.at_ms);
-            finding.events = finding.events.max(signal.events);
-            finding.confidence = finding.confidence.max(signal.confidence);
-            finding.decisive |= signal.decisive;
-            finding.reason.clone_from(&signal.reason);
+        note_finding(&mut self.findings, signal);
+        if is_own {
+            note_finding(&mut self.own, signal);
         }
     }
 
     fn weight(&self, entity: Entity, now_ms: u64) -> f32 {
         self.entities.get(&entity).map_or(0.0, |&(weight, at_ms)| weight * fade(now_ms.saturating_sub(at_ms)))
+    }
+}
+
+fn gravity(findings: &BTreeMap<(Detector, Subject), Finding>) -> Gravity {
+    let sure = findings.iter().filter(|(_, finding)| finding.decisive);
+    let stages: BTreeSet<Stage> = sure.map(|((detector, _), _)| detector.stage()).collect();
+    match (stages.len(), stages.last()) {
+        (0, _) | (1, Some(Stage::Trouble)) => Gravity::Low,
+        (1, Some(Stage::Reconnaissance)) => Gravity::Medium,
+        (3.., Some(Stage::Exfiltration | Stage::Impact)) => Gravity::Critical,
+        _ => Gravity::High,
+    }
+}
+
+fn note_finding(findings: &mut BTreeMap<(Detector, Subject), Finding>, signal: &Signal) {
+    let key = (signal.detector, signal.subject);
+    if findings.len() >= FINDINGS_MAX && !findings.contains_key(&key) {
+        return;
+    }
+    let finding = findings.entry(key).or_insert_with(|| Finding {
+        first_ms: signal.at_ms,
+        last_ms: signal.at_ms,
+        events: 0,
+        confidence: signal.confidence,
+        decisive: false,
+        reason: String::new(),
+    });
+    finding.last_ms = finding.last_ms.max(signal.at_ms);
+    finding.events = finding.events.max(signal.events);
+    finding.confidence = finding.confidence.max(signal.confidence);
+    finding.decisive |= signal.decisive;
+    finding.reason.clone_from(&signal.reason);
+}
+
+fn merge_findings(
+    own: &mut BTreeMap<(Detector, Subject), Finding>,
+    others: &BTreeMap<(Detector, Subject), Finding>,
+) {
+    for (key, finding) in others {
+        let known = own.len();
+        match own.get_mut(key) {
+            Some(own) => own.merge(finding),
+            None if known < FINDINGS_MAX => _ = own.insert(*key, finding.clone()),
+            None => {}
+        }
     }
 }
 
@@ -194,8 +229,17 @@ pub struct Correlator {
 }
 
 impl Correlator {
-    /// Adds a signal; says which incident it belongs to.
+    /// Adds a signal that this node made; says which incident it belongs to.
     pub fn add(&mut self, signal: &Signal) -> u64 {
+        self.put(signal, true)
+    }
+
+    /// Adds one that another node told of: it is shown, and nothing is done because of it.
+    pub fn add_told(&mut self, signal: &Signal) -> u64 {
+        self.put(signal, false)
+    }
+
+    fn put(&mut self, signal: &Signal, is_own: bool) -> u64 {
         let mut near: Vec<(u64, f32)> = Vec::new();
         for link in &signal.links {
             let like = self.alike(link.entity);
@@ -218,7 +262,7 @@ impl Correlator {
             self.absorb(id, other);
         }
         if let Some(incident) = self.open.get_mut(&id) {
-            incident.take(signal);
+            incident.take(signal, is_own);
         }
         signal.links.iter().for_each(|link| self.link(id, *link, signal.at_ms));
         id
@@ -231,7 +275,9 @@ impl Correlator {
             incident.changed_ms = incident.changed_ms.max(event.at_ms);
             let address = Link::of_subject(Subject::address(event.ip), false);
             // One that is known to be shared stays so.
-            if incident.entities.get(&address.entity).is_none_or(|(weight, _)| *weight >= JOIN) {
+            let known = incident.entities.get(&address.entity);
+            let has_room = known.is_some() || incident.entities.len() < ENTITIES_MAX - ENTITIES_FOUND;
+            if has_room && known.is_none_or(|(weight, _)| *weight >= JOIN) {
                 self.link(id, address, event.at_ms);
             }
         }
@@ -347,6 +393,9 @@ impl Correlator {
         let Some(gone) = self.open.remove(&other) else { return };
         gone.entities.keys().for_each(|entity| self.unlink(other, *entity));
         self.take_in(id, &gone);
+        if let Some(incident) = self.open.get_mut(&id) {
+            merge_findings(&mut incident.own, &gone.own);
+        }
     }
 
     fn take_in(&mut self, id: u64, other: &Incident) {
@@ -357,14 +406,7 @@ impl Correlator {
         incident.opened_ms = incident.opened_ms.min(other.opened_ms);
         incident.changed_ms = incident.changed_ms.max(other.changed_ms);
         incident.nodes.extend(&other.nodes);
-        for (key, finding) in &other.findings {
-            let known = incident.findings.len();
-            match incident.findings.get_mut(key) {
-                Some(own) => own.merge(finding),
-                None if known < FINDINGS_MAX => _ = incident.findings.insert(*key, finding.clone()),
-                None => {}
-            }
-        }
+        merge_findings(&mut incident.findings, &other.findings);
         other.evidence.iter().for_each(|request| incident.note_evidence(*request));
         let parts = other.absorbed.iter().copied().chain([other.id]);
         let news: Vec<u64> = parts.filter(|part| *part != id && !incident.absorbed.contains(part)).collect();
@@ -439,6 +481,8 @@ const IDLE_MS: u64 = 15 * 60_000;
 const OPEN_MAX: usize = 1_024;
 /// Entities of one incident; the one seen longest ago makes room.
 const ENTITIES_MAX: usize = 256;
+/// Of them, so many are left to what detectors find: who is refused in vain does not push it out.
+const ENTITIES_FOUND: usize = 64;
 /// Findings of one incident; further ones only renew it.
 pub const FINDINGS_MAX: usize = 256;
 /// Requests that are named as evidence of one incident.

@@ -192,6 +192,9 @@ pub struct Detectors {
     /// Failed logins and accounts of one kind of software, address or network. People mistype their own password, some times, and then get in;
     /// ten failures for eight accounts in a minute, of which hardly one gets in, are no person.
     pub stuffing: Threshold,
+    /// The same of software that hardly anybody has, for who takes his time: five failures a minute for ten minutes, each for another account. Who makes four at
+    /// each node is found by what nodes see together, and by no node alone.
+    pub stuffing_slow: Threshold,
     /// Failures among a subject's logins, per cent.
     pub stuffing_failed_percent: u64,
     /// Failed logins with one and the same password. Popular passwords are mistyped by honest users too, a few in an hour.
@@ -217,6 +220,8 @@ pub struct Detectors {
     pub scanning_percent: u64,
     /// Different pages without a session. A reader opens one in some seconds.
     pub scraping: Threshold,
+    /// The same where software that was never seen before does it, a page a second: it is found in half the pages.
+    pub scraping_fast: Threshold,
     /// The part of the requests of one kind of software that are pages without a session, per cent: browsers load what belongs to pages and
     /// keep sessions.
     pub scraping_percent: u64,
@@ -255,6 +260,7 @@ impl Default for Detectors {
         let threshold = |window_s, events, different| Threshold { window_s, events, different };
         Self {
             stuffing: threshold(60, 10, 8),
+            stuffing_slow: threshold(600, 48, 40),
             stuffing_failed_percent: 75,
             spraying: threshold(600, 12, 10),
             spraying_fast: threshold(60, 6, 6),
@@ -267,6 +273,7 @@ impl Default for Detectors {
             scanning_slow: threshold(600, 60, 50),
             scanning_percent: 50,
             scraping: threshold(600, 300, 240),
+            scraping_fast: threshold(60, 60, 50),
             scraping_percent: 80,
             carding: threshold(600, 8, 6),
             exploiting: threshold(60, 5, 1),

@@ -10,7 +10,8 @@ use std::collections::{BTreeMap, VecDeque};
 
 use crate::correlate::{Correlator, Incident};
 use crate::detect::Signal;
-use crate::told::Ruling;
+use crate::event::Event;
+use crate::told::{Kept, Ruling};
 
 /// The incidents, open and lately closed.
 #[derive(Debug, Default)]
@@ -23,6 +24,8 @@ pub struct Docket {
     namer: Option<Namer>,
     /// When this node last said that it names incidents.
     said_ms: u64,
+    /// Counts what changed.
+    changes: u64,
 }
 
 /// What is to be told of an incident.
@@ -61,10 +64,19 @@ pub struct Standing {
 }
 
 impl Docket {
-    /// Adds a signal with the request that completed it, if this node or whoever told of it served one; says which incident it
-    /// belongs to.
+    /// Adds a signal of this node with the request that completed it, if it served one; says which incident it belongs to.
     pub fn add(&mut self, signal: &Signal, evidence: Option<u128>, now_ms: u64) -> u64 {
         let id = self.correlator.add(signal);
+        self.added(id, evidence, now_ms)
+    }
+
+    /// The same of one that another node told of.
+    pub fn add_told(&mut self, signal: &Signal, evidence: Option<u128>, now_ms: u64) -> u64 {
+        let id = self.correlator.add_told(signal);
+        self.added(id, evidence, now_ms)
+    }
+
+    fn added(&mut self, id: u64, evidence: Option<u128>, now_ms: u64) -> u64 {
         if let Some(request) = evidence {
             self.correlator.note_evidence(id, request);
         }
@@ -72,7 +84,48 @@ impl Docket {
         let note = self.note(id, now_ms);
         note.is_changed = true;
         note.is_unheard |= is_unheard;
+        self.changes += 1;
         id
+    }
+
+    /// A request met, in vain, what is done because of an incident: it is part of it, and keeps it open. See [`Correlator::met`].
+    pub fn met(&mut self, id: u64, event: &Event, now_ms: u64) {
+        let Some(id) = self.correlator.find(id).map(|incident| incident.id) else { return };
+        self.correlator.met(id, event);
+        let note = self.note(id, now_ms);
+        // Whoever is refused may try a thousand times a second.
+        note.is_changed |= note.told_ms.saturating_add(MET_MS) <= now_ms;
+        self.changes += 1;
+    }
+
+    /// What is to be kept over a restart; of closed ones those that changed since `closed_from_ms`. Nodes are this node's numbers, and nothing has a name yet.
+    pub fn keep(&self, closed_from_ms: u64) -> Kept {
+        let closed = self.closed.iter().filter(|one| one.changed_ms >= closed_from_ms).cloned();
+        Kept {
+            open: self.correlator.incidents().cloned().collect(),
+            closed: closed.collect(),
+            rulings: self.rulings.values().copied().collect(),
+            ..Kept::default()
+        }
+    }
+
+    /// Goes on with what was kept; nodes are this node's numbers. What is over by now is closed.
+    pub fn recall(&mut self, kept: Kept, now_ms: u64) {
+        let is_past = |one: &Incident| one.changed_ms.max(one.opened_ms) <= now_ms.saturating_add(FUTURE_MS);
+        for ruling in kept.rulings {
+            self.rulings.entry(ruling.id).or_insert(ruling).merge(&ruling);
+        }
+        self.closed.extend(kept.closed.into_iter().filter(is_past));
+        for incident in kept.open.iter().filter(|one| is_past(one)) {
+            let (id, _) = self.correlator.merge(incident);
+            self.note(id, now_ms);
+        }
+        self.keep_closed(now_ms);
+    }
+
+    /// Differs from what it was where anything is to be kept anew.
+    pub fn changes(&self) -> u64 {
+        self.changes
     }
 
     /// Takes in what another node tells. `may_name`: it is one that may hold the lease; what others tell is a hint.
@@ -92,18 +145,22 @@ impl Docket {
             }
             let (id, is_news) = self.correlator.merge(&incident);
             self.closed.retain(|closed| closed.id != id);
+            let is_unheard = is_news && self.forget_absorbed();
             let note = self.note(id, now_ms);
+            note.is_unheard |= is_unheard;
             if names && id == incident.id {
                 note.heard_ms = now_ms;
             }
             // Whoever names incidents passes on what it was told, and another name than the one it knows.
             note.is_changed |= !names && (is_news || id != incident.id);
+            self.changes += u64::from(is_news);
         }
     }
 
     /// An operator ruled, here or elsewhere.
     pub fn rule(&mut self, ruling: &Ruling, now_ms: u64) {
         self.rulings.entry(ruling.id).or_insert(*ruling).merge(ruling);
+        self.changes += 1;
         if self.rulings.len() > RULINGS_MAX {
             self.rulings.pop_first();
         }
@@ -207,12 +264,27 @@ impl Docket {
             || told.changed_ms > now_ms.saturating_add(FUTURE_MS)
     }
 
+    /// Drops the notes of incidents that are part of others; says whether one of them was not told by who names incidents. What this
+    /// node knew of it is to be told under the other name, or it would be lost on all others.
+    fn forget_absorbed(&mut self) -> bool {
+        let mut is_unheard = false;
+        let Self { notes, correlator, .. } = self;
+        notes.retain(|id, note| {
+            let is_there = correlator.has(*id);
+            is_unheard |= !is_there && note.heard_ms == 0;
+            is_there
+        });
+        is_unheard
+    }
+
     fn note(&mut self, id: u64, now_ms: u64) -> &mut Note {
         self.notes.entry(id).or_insert(Note { since_ms: now_ms, ..Note::default() })
     }
 
     fn keep_closed(&mut self, now_ms: u64) {
+        let before = self.closed.len();
         self.closed.extend(self.correlator.tick(now_ms));
+        self.changes += u64::from(self.closed.len() != before);
         while self.closed.len() > CLOSED_MAX {
             self.closed.pop_front();
         }
@@ -232,6 +304,8 @@ const NAMED_MS: u64 = 1_000;
 const LOST_MS: u64 = 25_000;
 /// Nobody who names incidents is silent for so long.
 const NAMER_MS: u64 = 4_000;
+/// How often one is told that only grows by who is refused.
+const MET_MS: u64 = 5_000;
 /// Incidents told at once; the others follow.
 const TOLD_AT_ONCE: usize = 16;
 /// Closed incidents that are remembered.
@@ -317,6 +391,25 @@ mod tests {
         for docket in &all {
             assert_eq!(ids(docket).len(), 2);
             assert!(docket.find(alone).is_some());
+        }
+    }
+
+    #[test]
+    fn what_a_cut_off_node_found_of_the_same_attack_is_told_to_all_when_it_is_back() {
+        let mut all = [Docket::default(), Docket::default(), Docket::default()];
+        all[0].add(&signal(1_000, 1), Some(1), 1_000);
+        all[2].add(&Signal { nodes: vec![5], ..signal(1_500, 1) }, Some(2), 1_500);
+        run(&mut all, 2, 10, Some(0), Some(2));
+        let (own, named) = (ids(&all[2])[0], ids(&all[0])[0]);
+        assert_ne!(own, named);
+        // Whoever names it speaks first.
+        let told: Vec<Incident> = all[0].incidents().map(|(one, _)| one.clone()).collect();
+        all[2].hear(0, true, 7, told, 12_000);
+        run(&mut all, 12, 8, Some(0), None);
+        for docket in &all {
+            let (one, _) = docket.find(own).unwrap();
+            assert_eq!((ids(docket), one.id, &one.evidence[..]), (vec![named], named, &[1, 2][..]));
+            assert!(one.nodes.contains(&5));
         }
     }
 

@@ -236,10 +236,12 @@ pub enum SubjectKind {
     Secret,
     Route,
     App,
+    /// An autonomous system; nodes do not tell each other of it.
+    System,
 }
 
 impl SubjectKind {
-    /// All kinds, in the order of their numbers on the wire.
+    /// All kinds that are told, in the order of their numbers on the wire.
     pub(crate) const ALL: [Self; 8] = [
         Self::Address,
         Self::Prefix,
@@ -272,6 +274,11 @@ impl Subject {
         Self::new(SubjectKind::Prefix, id)
     }
 
+    /// An autonomous system.
+    pub fn system(number: u32) -> Self {
+        Self::new(SubjectKind::System, u64::from(number))
+    }
+
     /// The actor that a decision can be about, if it is one. A software becomes one where its JA4 is known.
     pub fn actor(self) -> Option<Actor> {
         let v6 = |id: u64| std::net::Ipv6Addr::from_bits(u128::from(id) << 64);
@@ -284,6 +291,7 @@ impl Subject {
             (SubjectKind::Prefix, Err(_)) => prefix(v6(self.id).into(), 48).map(Actor::prefix),
             (SubjectKind::Session, _) => Some(Actor::Session(self.id)),
             (SubjectKind::Account, _) => Some(Actor::Account(self.id)),
+            (SubjectKind::System, Ok(number)) => Some(Actor::Asn(number)),
             _ => None,
         }
     }
@@ -391,6 +399,7 @@ pub(crate) mod tests {
             balancer: None,
             challenge: None,
             deed: None,
+            crawler: false,
             audit: None,
         }
     }

@@ -78,6 +78,11 @@ impl Learner {
         self
     }
 
+    /// Goes on with what history taught to be usual; what was usual so far is forgotten.
+    pub fn recall(&mut self, baselines: Baselines) {
+        self.baselines = baselines;
+    }
+
     /// What is usual of apps and routes, to be kept over a restart.
     pub fn baselines(&self) -> &Baselines {
         &self.baselines

@@ -39,7 +39,7 @@ pub mod docket;
 
 pub mod respond;
 
-pub use baseline::Baselines;
+pub use baseline::{Baselines, Familiarity};
 pub use correlate::{Correlator, Incident};
 pub use detect::{Detector, Detectors, Signal};
 pub use docket::{Docket, Standing};
@@ -47,4 +47,4 @@ pub use event::{Event, Method, NameKey, Outcome, Place, Step, Subject};
 pub use incident_id::IncidentId;
 pub use learner::Learner;
 pub use share::Summary;
-pub use told::{IncidentsTold, Ruling, SignalsTold};
+pub use told::{IncidentsTold, Kept, Ruling, SignalsTold};

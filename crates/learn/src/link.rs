@@ -31,6 +31,11 @@ impl Entity {
         Self(u64::from(hash))
     }
 
+    /// The hash of the address that it is, if it is one.
+    pub(crate) fn address(self) -> Option<u32> {
+        u32::try_from(self.0).ok()
+    }
+
     /// One kind of attack on a route from one network.
     pub(crate) fn deed(detector: Detector, route: u64, network: u32) -> Self {
         let network = u64::from(network) << 8 | detector as u64;
@@ -66,7 +71,7 @@ impl Link {
             SubjectKind::Session | SubjectKind::Secret => 1.0,
             SubjectKind::Account | SubjectKind::Address => 0.7,
             SubjectKind::Software if is_rare => 0.8,
-            SubjectKind::Prefix => 0.25,
+            SubjectKind::Prefix | SubjectKind::System => 0.25,
             SubjectKind::Software => 0.1,
             SubjectKind::Route | SubjectKind::App => 0.1,
         };

@@ -14,9 +14,15 @@
 mod ladder;
 mod limits;
 mod responder;
+
+mod known;
+mod trail;
+
 #[cfg(test)]
 mod tests;
 
+pub use known::{Known, actor};
 pub use ladder::{Carried, Measure, Scope, Target, carried, ladder};
 pub use limits::Limits;
 pub use responder::{Act, Candidate, Case, Honest, Order, OrderId, Responder, Step, Suspect, Toll};
+pub use trail::{Ground, Trails, Without};

@@ -5,6 +5,8 @@
 //!
 //! Nodes are numbers in memory and names on the way: numbers are each node's own.
 
+mod kept;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use phalanx_model::Confidence;
@@ -15,6 +17,7 @@ use crate::event::{Subject, SubjectKind};
 use crate::link::{Entity, Link};
 use crate::share::Summary;
 use crate::sketch::wire::{Reader, Writer};
+pub use kept::Kept;
 
 /// Signals of one node.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -263,7 +266,8 @@ fn read_incident(input: &mut Reader<'_>, names: usize) -> Option<Incident> {
         let entity = Entity::from_bits(input.number()?);
         entities.insert(entity, (read_weight(input)?, input.number()?));
     }
-    Some(Incident { id, opened_ms, changed_ms, findings, nodes, absorbed, evidence, entities })
+    let own = BTreeMap::new();
+    Some(Incident { id, opened_ms, changed_ms, findings, own, nodes, absorbed, evidence, entities })
 }
 
 fn write_names(out: &mut Writer, names: &[String]) {

@@ -92,6 +92,9 @@ pub struct AccessEvent {
     /// Whose it was and what it tried; none where nothing of that is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deed: Option<Deed>,
+    /// Whether its client is a crawler that was verified.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub crawler: bool,
     /// What the audit log shows beyond this, where the node has one and the request is for it. Stays in memory.
     #[serde(skip)]
     pub audit: Option<Box<AuditDetail>>,

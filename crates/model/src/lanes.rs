@@ -134,6 +134,7 @@ mod tests {
             balancer: None,
             challenge: None,
             deed: None,
+            crawler: false,
             audit: None,
         };
         SecurityEvent::Request { access: Box::new(access), signals: vec![], faults: vec![] }

@@ -294,6 +294,9 @@ pub(crate) struct CheckArgs {
     /// A header field of that request, e.g. 'X-Canary: 1' [may be repeated]
     #[arg(long, value_name = "FIELD", requires = "route")]
     pub(crate) header: Vec<String>,
+    /// Fail on warnings, too, as before a change goes live
+    #[arg(long)]
+    pub(crate) strict: bool,
 }
 
 /// Reads a network or a single address.

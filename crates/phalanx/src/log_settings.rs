@@ -8,6 +8,7 @@ use phalanx_record::{AccessFormat, AccessLogTo, AuditFormat, EventSettings};
 use serde::Deserialize;
 
 use crate::event_settings::{self, RawEvents};
+use crate::state::StateFolder;
 
 /// The access log, if it is not to be as it is by default, and logs in other tools' formats, if they are asked for.
 #[derive(Debug, Clone, Default)]
@@ -17,6 +18,18 @@ pub(crate) struct LogSettings {
     pub(crate) modsecurity: Option<PathBuf>,
     pub(crate) audit: Option<(PathBuf, AuditFormat)>,
     pub(crate) events: EventSettings,
+}
+
+impl LogSettings {
+    /// The access log, if it is a file of which the lines can be read back.
+    pub(crate) fn history(&self, state: &StateFolder) -> Option<PathBuf> {
+        match &self.access {
+            _ if self.access_format != AccessFormat::Json => None,
+            None => Some(state.record().join("access.log")),
+            Some(AccessLogTo::File(file)) => Some(file.clone()),
+            Some(AccessLogTo::StandardOutput | AccessLogTo::Nowhere) => None,
+        }
+    }
 }
 
 #[derive(Debug, Default, Deserialize)]

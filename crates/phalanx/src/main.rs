@@ -4,6 +4,7 @@
 //!
 //! INVARIANT: everything that is wired here could be wired otherwise; no decision about a request is made in this crate.
 
+mod advice;
 mod args;
 mod check_settings;
 

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
 use phalanx_control::api::{NodeStatus, Process, STOPPING};
 use phalanx_control::{ControlDeps, Listeners, Reloaded};
@@ -29,6 +30,7 @@ use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio::task::{JoinHandle, JoinSet};
 
 mod gauges;
+mod learns;
 mod life;
 
 pub(crate) use life::{Birth, Remains};
@@ -36,7 +38,7 @@ pub(crate) use life::{Birth, Remains};
 use crate::check_settings::CheckSettings;
 use crate::crowdsec::Crowdsec;
 use crate::enrolment::{self, Counter, Enrolment, Offices};
-use crate::learning::{self, Learning, Tee};
+use crate::learning::{Learning, Tee};
 use crate::life::sandbox::Confinement;
 use crate::life::{Purpose, Sockets, at_leisure};
 use crate::material_port::MaterialKeeper;
@@ -91,6 +93,8 @@ pub(crate) struct Node {
     stops: Arc<AtomicBool>,
     /// Why the last upgrade failed.
     upgrade_fault: life::UpgradeFault,
+    /// Resolves when what was learned is on the disk.
+    learned: BoxFuture<'static, ()>,
     /// Resolves when the process before this one has ended; none if there was none.
     before: Option<oneshot::Receiver<()>>,
 }
@@ -193,7 +197,8 @@ impl Node {
         let counter = Counter::open(settings, identity.as_ref(), &sockets)?;
         let of_node = (identity.as_deref(), counter.for_nodes());
         let snapshots = ((keeper, places), &**material, &lanes, &clock);
-        let (edge, fleet) = start_core(settings, state, of_node, sealer, snapshots, (admin, &birth)).await?;
+        let seals = Arc::clone(&sealer);
+        let (edge, fleet) = start_core(settings, state, of_node, seals, snapshots, (admin, &birth)).await?;
         let (edge, to_run) = edge;
         let changes = fleet.changes();
         crowdsec.import(settings, &fleet, &clock)?;
@@ -205,8 +210,8 @@ impl Node {
             enrolment::keep(settings, identity.as_ref(), counter, of_fleet, &stopping, &mut tasks)?;
         let to_share = (events, security);
         let sharing = tokio::spawn(share(to_share, fleet.clone(), lanes.clone(), stopping.clone()));
-        let learning = start_learning(
-            settings,
+        let learning = learns::start(
+            (settings, state, sealer),
             (&tee, recorder.reports()),
             (&keepers, &edge),
             (&fleet, &lanes, &clock),
@@ -249,6 +254,7 @@ impl Node {
         let _ = self.control.await;
         let _ = self.lapi.await;
         let _ = self.sharing.await;
+        self.learned.await;
         self.fleet.shutdown().await;
         // Blocks until the lanes are written; nothing else runs any more.
         let _ = tokio::task::spawn_blocking(move || self.recorder.stop()).await;
@@ -283,7 +289,7 @@ impl Running {
         let upgrade_fault = Arc::new(Mutex::new(fault.map(str::to_owned)));
         let stops = Arc::new(AtomicBool::new(false));
         let process = (birth.confinement, Arc::clone(&upgrade_fault), Arc::clone(&stops));
-        let started_at_ms = clock.now_ms();
+        let (started_at_ms, learned) = (clock.now_ms(), learning.ended().boxed());
         let entry = LedgerKind::Node { state: "started".into() };
         lanes.ledger(LedgerEntry { at_ms: started_at_ms, kind: entry })?;
         let tickets = Arc::new(LoginTickets::default());
@@ -352,6 +358,7 @@ impl Running {
             drains: settings.drains,
             stops,
             upgrade_fault,
+            learned,
             before: None,
         })
     }
@@ -429,23 +436,6 @@ async fn start_core(
         tokio::spawn(crate::rates::share(Arc::clone(edge.tables()), keeper.plan(), fleet.clone()));
     }
     Ok(((edge, to_run), fleet))
-}
-
-fn start_learning(
-    settings: &Settings,
-    (tee, reports): (&Arc<Tee>, phalanx_record::Reports),
-    (keepers, edge): (&Keepers, &EdgeHandle),
-    (fleet, lanes, clock): (&FleetHandle, &Lanes, &Arc<dyn Clock>),
-    stopping: &watch::Receiver<bool>,
-    tasks: &mut JoinSet<()>,
-) -> anyhow::Result<Learning> {
-    let (plan, places) = (keepers.policy.plan(), keepers.places.places());
-    let (tables, names) = (Arc::clone(edge.tables()), edge.names().clone());
-    let stopping = stopping.clone();
-    let actors = settings.learn_actors;
-    let parts =
-        learning::Parts { tee, names, plan, places, tables, fleet, lanes, clock, stopping, reports, actors };
-    Learning::start(parts, tasks)
 }
 
 /// Has the nodes of the site share keys of session tickets and certificates that are ordered.
@@ -697,6 +687,7 @@ fn node_status(
         degraded.extend(confinement.degraded.iter().cloned());
         let fault = upgrade_fault.lock().clone();
         degraded.extend(fault.map(|fault| format!("{UPGRADE_FAILED}{fault}")));
+        degraded.extend(learning.degraded());
         NodeStatus {
             plan: keeper.describe(),
             not_ready: stops.load(Ordering::Relaxed).then(|| STOPPING.to_owned()),

@@ -82,6 +82,11 @@ impl StateFolder {
         self.0.join("bouncers.json")
     }
 
+    /// What the learner keeps over a restart.
+    pub(crate) fn learned(&self) -> PathBuf {
+        self.0.join("learned")
+    }
+
     /// History, ledger and access log.
     pub(crate) fn record(&self) -> PathBuf {
         self.0.join("record")

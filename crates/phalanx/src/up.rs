@@ -65,9 +65,9 @@ pub(crate) fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
     serve(&settings, PolicySource::File(policy), (start, Some(&text)), &ready)
 }
 
-/// Checks settings and policy; exit code 1 when there is an error.
+/// Checks settings and policy; exit code 1 when there is an error, and where it is to be strict, a warning.
 pub(crate) fn check(args: &CheckArgs) -> anyhow::Result<ExitCode> {
-    let CheckArgs { run: args, route, header } = args;
+    let CheckArgs { run: args, route, header, strict } = args;
     let (settings, mut found) = settings::read(&args.config);
     let mut compiled = None;
     if let Some((settings, policy)) = settings {
@@ -91,19 +91,21 @@ pub(crate) fn check(args: &CheckArgs) -> anyhow::Result<ExitCode> {
                 found.extend(read.warnings.iter().cloned());
                 found.extend(read.policy.due(&policy.display().to_string(), SystemClock.now_ms()));
                 found.extend(crate::tcp_settings::without_app(&args.config, &settings.tcp, &read.plan));
+                found.extend(crate::advice::advise(&args.config, &settings, &policy, &read.policy));
                 compiled = Some(read);
             }
             Err(faults) => found.extend(faults),
         }
     }
     let errors = found.iter().filter(|d| d.level == phalanx_policy::Level::Error).count();
+    let is_good = errors == 0 && (!*strict || found.is_empty());
     let met = match (&compiled, route.as_slice()) {
         (Some(compiled), [method, url]) => Some(routes::meet(&compiled.plan, method, url, header)?),
         _ => None,
     };
     if args.json {
         let apps = compiled.as_ref().map(|compiled| routes::listing(&compiled.policy));
-        println!("{}", json!({ "ok": errors == 0, "diagnostics": found, "apps": apps, "met": met }));
+        println!("{}", json!({ "ok": is_good, "diagnostics": found, "apps": apps, "met": met }));
     } else {
         match (&compiled, &met) {
             (_, Some(met)) => print!("{}", routes::words(met)),
@@ -116,7 +118,7 @@ pub(crate) fn check(args: &CheckArgs) -> anyhow::Result<ExitCode> {
         let warnings = found.len() - errors;
         println!("{}: {errors} errors, {warnings} warnings", args.config.display());
     }
-    Ok(if errors == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if is_good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 type Ready<'a> = &'a dyn Fn(&Node, &api::Plan, &StateFolder);

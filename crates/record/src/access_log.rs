@@ -104,6 +104,9 @@ impl<'a> Line<'a> {
         if let Some(balancer) = access.balancer {
             self.quoted(key!("balancer"), |out| push_ip(out, balancer));
         }
+        if access.crawler {
+            self.0.extend_from_slice(br#","crawler":true"#);
+        }
         access.deed.iter().for_each(|deed| self.deed(deed));
     }
 

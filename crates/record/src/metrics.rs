@@ -68,6 +68,8 @@ pub struct LearningCounts {
     pub actors: u64,
     pub peers_heard: u64,
     pub incidents_open: u64,
+    pub usual: u64,
+    pub usual_known: u64,
 }
 
 /// What one upstream did since the start. The names are policy's, and the addresses those that its names have.

@@ -131,4 +131,25 @@ pub struct Learning {
     /// The node that names incidents for the fleet; none while none is heard.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub named_by: Option<String>,
+    /// What it knows of what is usual.
+    #[serde(default)]
+    pub usual: Usual,
+}
+
+/// What a node knows of what is usual: signals of what is not can only be about apps and routes of which it is known.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Usual {
+    /// Apps and routes that were seen.
+    pub all: u64,
+    /// Those of which it is known.
+    pub known: u64,
+    /// Those of which it is known for this hour of the day.
+    pub by_hour_of_day: u64,
+    /// Those of which it is known for this hour of the week.
+    pub by_hour_of_week: u64,
+    /// Minutes with requests until the next one is known; none where all are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub minutes_left: Option<u64>,
+    /// Requests of the access log that taught it when the node started; 0 where it was kept from before, or there was no log.
+    pub from_history: u64,
 }

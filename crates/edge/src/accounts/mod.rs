@@ -63,6 +63,11 @@ impl AccountTables {
         self.sessions.all()
     }
 
+    /// Whose a session is, as far as this node knows; that keeps it known.
+    pub fn owner(&self, session: u64, now_s: u32) -> Option<u64> {
+        self.sessions.get(session, now_s)
+    }
+
     /// Takes in what the process before knew, unless the session has begun anew since.
     pub fn remember(&self, (session, account, used_s): SessionOwner) {
         if self.sessions.get(session, used_s).is_none() {

@@ -146,7 +146,8 @@ async fn a_crawler_whose_name_leads_back_is_not_challenged_and_no_node_bans_it()
     let mut node = node(&zone, true).await;
     assert_eq!(status(&node, "192.0.2.1", GOOGLEBOT).await, 403, "nothing is known yet");
     becomes(&node, "192.0.2.1", 200).await;
-    assert_eq!(node.access().await.challenge, Some(ChallengeStep::Spared));
+    let access = node.access().await;
+    assert!(access.crawler && access.challenge == Some(ChallengeStep::Spared));
     let asked = zone.0.asked.load(Ordering::SeqCst);
     for _ in 0..20 {
         assert_eq!(status(&node, "192.0.2.1", GOOGLEBOT).await, 200);

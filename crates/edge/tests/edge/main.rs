@@ -30,6 +30,8 @@ mod life;
 #[cfg(test)]
 mod limits;
 #[cfg(test)]
+mod mmdb;
+#[cfg(test)]
 mod names;
 #[cfg(test)]
 mod origins;

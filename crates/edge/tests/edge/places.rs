@@ -3,103 +3,11 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use phalanx_edge::places::{Known, Place, Places, PlacesError};
-use phalanx_model::{Actor, Prefix};
+use phalanx_edge::places::{Known, Place, Places, PlacesError, Spot};
+use phalanx_model::Actor;
 
+use crate::mmdb::{Value, database};
 use crate::support::{Client, Node};
-
-/// A database of IPv4 networks in an IPv6 tree, as most are, written by the format's specification.
-fn database(networks: &[(&str, Vec<(&str, Value<'_>)>)]) -> Vec<u8> {
-    let mut nodes: Vec<[Option<usize>; 2]> = vec![[None; 2]];
-    let (mut data, mut leaves) = (Vec::new(), Vec::new());
-    for (network, record) in networks {
-        let network: Prefix = network.parse().unwrap();
-        let IpAddr::V4(address) = network.addr() else { panic!("IPv4 only") };
-        let (bits, length) = (u128::from(address.to_bits()), usize::from(network.prefix_len()) + 96);
-        let mut node = 0;
-        for depth in 0..length {
-            let side = usize::from(bits >> (127 - depth) & 1 == 1);
-            if depth + 1 == length {
-                leaves.push((node, side, data.len()));
-            } else {
-                let next = nodes[node][side].unwrap_or_else(|| {
-                    nodes.push([None; 2]);
-                    nodes.len() - 1
-                });
-                nodes[node][side] = Some(next);
-                node = next;
-            }
-        }
-        put(&mut data, &Value::Map(record.clone()));
-    }
-    let mut file = Vec::new();
-    for (number, node) in nodes.iter().enumerate() {
-        for (side, next) in node.iter().enumerate() {
-            let leaf = leaves.iter().find(|(at, of, _)| (*at, *of) == (number, side));
-            let value = match (next, leaf) {
-                (_, Some((_, _, offset))) => nodes.len() + 16 + offset,
-                (Some(next), None) => *next,
-                (None, None) => nodes.len(),
-            };
-            file.extend(&u32::try_from(value).unwrap().to_be_bytes()[1..]);
-        }
-    }
-    file.extend([0; 16]);
-    file.extend(data);
-    file.extend(b"\xab\xcd\xefMaxMind.com");
-    put(
-        &mut file,
-        &Value::Map(vec![
-            ("binary_format_major_version", Value::Short(2)),
-            ("binary_format_minor_version", Value::Short(0)),
-            ("build_epoch", Value::Epoch),
-            ("database_type", Value::Text("test")),
-            ("description", Value::Map(vec![])),
-            ("ip_version", Value::Short(6)),
-            ("languages", Value::Texts),
-            ("node_count", Value::Number(u32::try_from(nodes.len()).unwrap())),
-            ("record_size", Value::Short(24)),
-        ]),
-    );
-    file
-}
-
-#[derive(Clone)]
-enum Value<'a> {
-    Number(u32),
-    Short(u8),
-    /// 1, in 64 bits.
-    Epoch,
-    Text(&'a str),
-    /// An empty list.
-    Texts,
-    Map(Vec<(&'a str, Value<'a>)>),
-}
-
-fn put(out: &mut Vec<u8>, value: &Value<'_>) {
-    let length = |len: usize| u8::try_from(len).unwrap();
-    match value {
-        Value::Number(number) => {
-            out.push(6 << 5 | 4);
-            out.extend(number.to_be_bytes());
-        }
-        Value::Short(number) => out.extend([5 << 5 | 1, *number]),
-        Value::Epoch => out.extend([1, 2, 1]),
-        Value::Text(text) => {
-            assert!(text.len() < 29);
-            out.push(2 << 5 | length(text.len()));
-            out.extend(text.bytes());
-        }
-        Value::Texts => out.extend([0, 4]),
-        Value::Map(fields) => {
-            out.push(7 << 5 | length(fields.len()));
-            for (name, value) in fields {
-                put(out, &Value::Text(name));
-                put(out, value);
-            }
-        }
-    }
-}
 
 fn place(asn: Option<u32>, country: Option<&str>) -> Place {
     Place { asn, country: country.map(|letters| letters.parse().unwrap()) }
@@ -119,8 +27,8 @@ fn the_forms_of_common_databases_are_understood() {
     ]);
     let mut places = Places::default();
     assert_eq!(places.of([192, 0, 2, 1].into()), Place::default());
-    assert_eq!(places.add(countries), Ok(Known { asns: false, countries: true }));
-    assert_eq!(places.add(asns), Ok(Known { asns: true, countries: false }));
+    assert_eq!(places.add(countries), Ok(Known { countries: true, ..Known::default() }));
+    assert_eq!(places.add(asns), Ok(Known { asns: true, ..Known::default() }));
     for (ip, expected) in [
         ("192.0.2.1", place(Some(64_500), Some("NL"))),
         ("::ffff:192.0.2.200", place(None, Some("NL"))),
@@ -202,4 +110,40 @@ async fn orders_about_systems_and_countries_reach_those_whom_a_database_places_t
     let mut client = node.connect().await;
     assert_eq!(status(&mut client, "203.0.113.1").await, 200);
     assert_eq!(status(&mut client, "198.51.100.1").await, 403);
+}
+
+#[test]
+fn spots_are_of_databases_of_cities_where_they_are_sure() {
+    let at = |latitude, longitude| {
+        vec![("latitude", Value::Double(latitude)), ("longitude", Value::Double(longitude))]
+    };
+    let near = |km, mut fields: Vec<(&'static str, Value<'static>)>| {
+        fields.push(("accuracy_radius", Value::Short(km)));
+        vec![("location", Value::Map(fields))]
+    };
+    let mut places = Places::default();
+    let of_maxmind = database(&[
+        ("192.0.2.0/25", near(20, at(48.86, 2.35))),
+        ("192.0.2.128/25", near(250, at(46.0, 2.0))),
+        ("198.51.100.0/25", vec![("location", Value::Map(at(-33.9, 151.2)))]),
+        ("198.51.100.128/25", vec![("location", Value::Map(at(0.0, 0.0)))]),
+        ("203.0.113.0/25", vec![("location", Value::Map(at(91.0, 2.0)))]),
+        ("203.0.113.128/25", vec![("location", Value::Map(at(f64::NAN, 2.0)))]),
+    ]);
+    assert_eq!(places.add(of_maxmind), Ok(Known { spots: true, ..Known::default() }));
+    assert_eq!(places.add(database(&[("10.0.0.0/8", at(35.7, 139.7))])).map(|knows| knows.spots), Ok(true));
+    for (ip, expected) in [
+        ("192.0.2.1", Some((49, 2))),
+        ("192.0.2.200", None),
+        ("198.51.100.1", Some((-34, 151))),
+        ("198.51.100.200", None),
+        ("203.0.113.1", None),
+        ("203.0.113.200", None),
+        ("10.1.2.3", Some((36, 140))),
+        ("172.16.0.1", None),
+    ] {
+        let expected = expected.map(|(latitude, longitude)| Spot { latitude, longitude });
+        assert_eq!(places.spot_of(ip.parse().unwrap()), expected, "{ip}");
+        assert_eq!(places.of(ip.parse().unwrap()), Place::default());
+    }
 }

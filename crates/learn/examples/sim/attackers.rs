@@ -104,6 +104,11 @@ impl Attacker {
         self
     }
 
+    /// From where it may come.
+    pub(crate) fn clients(&self) -> &[Client] {
+        &self.clients
+    }
+
     pub(crate) fn is_honest(&self) -> bool {
         matches!(self.deed, Deed::VictimLogsIn | Deed::VictimReads)
     }

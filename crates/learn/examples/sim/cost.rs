@@ -4,6 +4,7 @@ use std::hint::black_box;
 use std::time::Instant;
 
 use phalanx_learn::learner::Sizes;
+use phalanx_learn::respond::{Known, Trails};
 use phalanx_learn::sketch::mix;
 use phalanx_learn::{Correlator, Detectors, Event, Learner, Outcome, Step};
 
@@ -22,6 +23,19 @@ pub(crate) fn measure(settings: &Settings) -> Result<(), String> {
     events.iter().for_each(|event| learner.observe(event, &mut signals));
     let each = begun.elapsed().as_nanos() / events.len().max(1) as u128;
     println!("{} honest requests on one node: {each} ns each", events.len());
+
+    let (mut known, mut trails, mut correlator) = (Known::new(7), Trails::default(), Correlator::default());
+    for signal in &signals {
+        let id = correlator.add(signal);
+        correlator.find(id).into_iter().for_each(|incident| trails.note(incident, signal, None));
+    }
+    let begun = Instant::now();
+    for event in &events {
+        trails.see(black_box(event), &known);
+        known.note(event);
+    }
+    let each = begun.elapsed().as_nanos() / events.len().max(1) as u128;
+    println!("who is good and who is on {} trails: {each} ns each", correlator.incidents().count());
 
     let mut learner = Learner::new(Detectors::default(), Sizes::default(), 7);
     let begun = Instant::now();

@@ -145,7 +145,11 @@ impl People {
     }
 
     fn machines(&mut self, second: u64, now_ms: u64, nodes: usize, out: &mut Vec<Request>) {
-        let machine = |ip: u32, software| Client { ip: 0x0a01_0000 + ip, asn: 900 + ip, software };
+        // Some of them are with the providers that attackers rent machines of.
+        let machine = |ip: u32, software| {
+            let asn = if ip.is_multiple_of(2) { 900 + ip } else { 501 + 4 * ip };
+            Client { ip: 0x0a01_0000 + ip, asn, software }
+        };
         let mut ask = |event, at: u64| {
             let node = usize::try_from(at).unwrap_or(0) % nodes.max(1);
             out.push(Request { event, node, attacker: None });

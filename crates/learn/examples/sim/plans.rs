@@ -8,9 +8,10 @@ use crate::people::{Calendar, Trouble};
 use crate::traffic::{Client, low};
 
 /// All scenarios.
-pub(crate) const SCENARIOS: [&str; 30] = [
+pub(crate) const SCENARIOS: [&str; 33] = [
     "thin-stuffing",
     "stuffing",
+    "proxied-stuffing",
     "spraying",
     "slow-spraying",
     "enumeration",
@@ -23,6 +24,7 @@ pub(crate) const SCENARIOS: [&str; 30] = [
     "rotating-flood",
     "campaign",
     "two-campaigns",
+    "short-campaign",
     "travel",
     "theft",
     "new-endpoint",
@@ -39,6 +41,7 @@ pub(crate) const SCENARIOS: [&str; 30] = [
     "honest-day",
     "honest-week",
     "hostile-node",
+    "hostile-node-and-stuffing",
 ];
 
 /// What a scenario consists of.
@@ -101,7 +104,16 @@ fn single_plan(scenario: &str, plan: &mut Plan, known: Known, dice: &mut Dice) -
             (300, Detector::Stuffing, vec![fixed(Deed::Stuff, 300, 4 * each_node, hosts(200)).rotating()])
         }
         "stuffing" | "outage-and-stuffing" | "locked-out-and-stuffing" => {
-            (300, Detector::Stuffing, vec![of(Deed::Stuff, 300, 60, hosts(40)).rotating()])
+            // Who takes his time has it.
+            let seconds = if percent < 20 { 600 } else { 300 };
+            (seconds, Detector::Stuffing, vec![of(Deed::Stuff, seconds, 60, hosts(40)).rotating()])
+        }
+        // Through machines of people, in people's networks.
+        "proxied-stuffing" => {
+            let of_people =
+                |client: Client| Client { ip: client.ip | 0x5200_0000, asn: 310 + client.ip % 9, ..client };
+            let clients = hosts(200).into_iter().map(of_people).collect();
+            (300, Detector::Stuffing, vec![of(Deed::Stuff, 300, 60, clients).rotating()])
         }
         "spraying" => (300, Detector::Spraying, vec![of(Deed::Spray, 300, 60, hosts(100)).rotating()]),
         "slow-spraying" => (900, Detector::Spraying, vec![of(Deed::Spray, 900, 6, hosts(100)).rotating()]),
@@ -119,6 +131,10 @@ fn single_plan(scenario: &str, plan: &mut Plan, known: Known, dice: &mut Dice) -
             (360, Detector::Flood, vec![fixed(Deed::Flood, 300, 60 * 5 * CAPACITY, hosts(300)).rotating()])
         }
         "travel" | "theft" => return Some(victim_plan(scenario, plan, seed, hosts(1), dice)),
+        "hostile-node-and-stuffing" => {
+            plan.has_liar = true;
+            (300, Detector::Stuffing, vec![of(Deed::Stuff, 300, 60, hosts(40)).rotating()])
+        }
         // What the liar claims is built upon a real attack that is too thin for a case.
         "hostile-node" => {
             plan.has_liar = true;
@@ -195,32 +211,35 @@ fn campaign_plan(scenario: &str, plan: &mut Plan, tool: u64, percent: u64, dice:
     let seconds = match scenario {
         "campaign" => 600,
         "two-campaigns" => 620,
+        "short-campaign" => 85,
         _ => return None,
     };
+    let stages = if scenario == "short-campaign" { SHORT_STAGES } else { STAGES };
     plan.expects = CAMPAIGN.to_vec();
-    plan.attackers = campaign(0, start, tool, percent, dice);
+    plan.attackers = campaign(0, start, tool, (percent, &stages), dice);
     if scenario == "two-campaigns" {
-        plan.attackers.extend(campaign(1, start + 20, tool + 5_000, percent, dice));
+        plan.attackers.extend(campaign(1, start + 20, tool + 5_000, (percent, &stages), dice));
     }
     Some(seconds)
 }
 
 /// A scan, stuffing, exploits and the taking of data, from twelve addresses with one kind of software.
-fn campaign(number: usize, start: u64, tool: u64, percent: u64, dice: &mut Dice) -> Vec<Attacker> {
+fn campaign(
+    number: usize,
+    start: u64,
+    tool: u64,
+    (percent, stages): (u64, &[(Deed, u64, u64, u64)]),
+    dice: &mut Dice,
+) -> Vec<Attacker> {
     let hosts = clients(12, tool, dice);
-    let of = |deed, from: u64, to: u64, per_minute: u64| {
+    let of = |(deed, from, to, per_minute): (Deed, u64, u64, u64)| {
         let id = 100 * (1 + u64::try_from(number).unwrap_or(0)) + dice.clone().below(90);
         let per_minute = (per_minute * percent / 100).max(1);
         Attacker::new(deed, start + from..start + to, per_minute, hosts.clone(), id)
             .rotating()
             .of_campaign(number)
     };
-    vec![
-        of(Deed::Scan, 0, 120, 60),
-        of(Deed::Stuff, 120, 300, 40),
-        of(Deed::Exploit, 300, 420, 20),
-        of(Deed::Take, 420, 600, 12),
-    ]
+    stages.iter().copied().map(of).collect()
 }
 
 /// Addresses of hosters and of other people's machines.
@@ -231,6 +250,20 @@ fn clients(count: u32, software: u64, dice: &mut Dice) -> Vec<Client> {
     (0..count).map(|_| client()).collect()
 }
 
+/// What a campaign does, from and until which second, and how often in a minute.
+const STAGES: [(Deed, u64, u64, u64); 4] = [
+    (Deed::Scan, 0, 120, 60),
+    (Deed::Stuff, 120, 300, 40),
+    (Deed::Exploit, 300, 420, 20),
+    (Deed::Take, 420, 600, 12),
+];
+/// One in a hurry.
+const SHORT_STAGES: [(Deed, u64, u64, u64); 4] = [
+    (Deed::Scan, 0, 20, 120),
+    (Deed::Stuff, 20, 45, 60),
+    (Deed::Exploit, 45, 65, 45),
+    (Deed::Take, 65, 85, 30),
+];
 const CAMPAIGN: [Detector; 4] =
     [Detector::Scanning, Detector::Stuffing, Detector::Exploiting, Detector::Exfiltration];
 /// Nodes know what is usual after ten minutes.

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use phalanx_learn::Detector;
+use phalanx_learn::respond::Measure;
 
 use crate::world::Settings;
 
@@ -15,7 +16,11 @@ pub(crate) struct Report {
     pub(crate) nodes_named: usize,
     pub(crate) honest_banned: u64,
     pub(crate) honest_challenged_share: f64,
+    /// Of them that have no session, and so nobody who could prove anything: those who were asked to.
+    pub(crate) machines_stopped: u64,
     pub(crate) attack_refused_share: f64,
+    /// The same of what came after the first order.
+    pub(crate) refused_once_answered: f64,
     pub(crate) incidents: usize,
     pub(crate) incident_share: f64,
     pub(crate) mixed_incidents: usize,
@@ -27,7 +32,15 @@ pub(crate) struct Report {
     pub(crate) missed: Vec<Detector>,
     pub(crate) signals: BTreeMap<Detector, Tally>,
     pub(crate) hearsay: u64,
+    pub(crate) fabricated: u64,
     pub(crate) notices: u64,
+    pub(crate) ordered: BTreeMap<Measure, u64>,
+    pub(crate) withdrawn: u64,
+    /// Orders that hold at the end.
+    pub(crate) in_force: usize,
+    /// From the attack's last request to the end of the last order, where none holds any more.
+    pub(crate) over_seconds: Option<f64>,
+    pub(crate) pain_ppm_most: u64,
 }
 
 /// Signals that named somebody who attacks, and others.
@@ -59,6 +72,8 @@ impl Report {
                 format!("\"{}\":{{\"right\":{},\"wrong\":{}}}", of.name(), tally.right, tally.wrong)
             })
             .collect();
+        let ordered: Vec<String> =
+            self.ordered.iter().map(|(of, number)| format!("\"{}\":{number}", of.name())).collect();
         vec![
             ("detected", self.detected.to_string()),
             ("seconds_to_detect", seconds(self.seconds_to_detect)),
@@ -66,6 +81,8 @@ impl Report {
             ("nodes_named", self.nodes_named.to_string()),
             ("honest_banned", self.honest_banned.to_string()),
             ("honest_challenged_share", format!("{:.6}", self.honest_challenged_share)),
+            ("machines_stopped", self.machines_stopped.to_string()),
+            ("refused_once_answered", format!("{:.4}", self.refused_once_answered)),
             ("attack_refused_share", format!("{:.4}", self.attack_refused_share)),
             ("incidents", self.incidents.to_string()),
             ("incident_share", format!("{:.4}", self.incident_share)),
@@ -78,6 +95,11 @@ impl Report {
             ("missed", names(&self.missed)),
             ("notices", self.notices.to_string()),
             ("hearsay", self.hearsay.to_string()),
+            ("fabricated", self.fabricated.to_string()),
+            ("ordered", format!("{{{}}}", ordered.join(","))),
+            ("withdrawn", self.withdrawn.to_string()),
+            ("in_force", self.in_force.to_string()),
+            ("over_seconds", seconds(self.over_seconds)),
             ("signals", format!("{{{}}}", signals.join(","))),
         ]
     }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use phalanx_learn::Detector;
+use phalanx_learn::respond::Without;
 
 use crate::plans::SCENARIOS;
 use crate::report::{Report, Tally};
@@ -186,4 +187,51 @@ const RATED: [(&str, u64); 7] = [
     ("scan", 90),
     ("scraping", 120),
     ("carding", 30),
+];
+
+/// What each means is worth: the attack that is refused and the honest sessions that are asked, with all of them and without each.
+pub(crate) fn ablation(settings: &Settings, seeds: u64) -> Result<(), String> {
+    let heads: Vec<&str> = ABLATED.iter().map(|(name, _)| *name).collect();
+    println!("| scenario | {} |\n|---|{}", heads.join(" | "), "---|".repeat(heads.len()));
+    for scenario in ANSWERED {
+        let cells = ABLATED.iter().map(|(_, change)| {
+            let of = |seed| {
+                let mut settings = Settings { scenario: scenario.into(), seed, ..settings.clone() };
+                change(&mut settings);
+                play(&settings)
+            };
+            let reports: Vec<Report> = (1..=seeds).filter_map(of).collect();
+            let mean = |of: fn(&Report) -> f64| {
+                100.0 * reports.iter().map(of).sum::<f64>() / reports.len().max(1) as f64
+            };
+            let refused = mean(|report| report.attack_refused_share);
+            format!("{refused:.0} % ({:.2} %)", mean(|report| report.honest_challenged_share))
+        });
+        println!("| {scenario} | {} |", cells.collect::<Vec<_>>().join(" | "));
+    }
+    Ok(())
+}
+
+type Change = fn(&mut Settings);
+const ABLATED: [(&str, Change); 5] = [
+    ("all", |_| {}),
+    ("without routes", |of| of.without = Without::Routes),
+    ("without systems", |of| of.without = Without::Systems),
+    ("without trails", |of| of.without = Without::Trails),
+    ("without sharing", |of| of.sharing = false),
+];
+/// Attacks that go on as somebody else.
+const ANSWERED: [&str; 12] = [
+    "thin-stuffing",
+    "stuffing",
+    "proxied-stuffing",
+    "spraying",
+    "slow-spraying",
+    "enumeration",
+    "idor",
+    "scan",
+    "scraping",
+    "carding",
+    "exfiltration",
+    "behind-nat",
 ];

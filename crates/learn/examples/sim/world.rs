@@ -1,23 +1,21 @@
-//! Nodes with their learners, the correlator, and what becomes of signals, in virtual time.
-//!
-//! Countermeasures are played in their simplest form. What a decisive signal names is refused if the signal is sure of it and few
-//! can be hit (an address with the software that was seen there, rare software, a session), else challenged: people pass that
-//! once, tools never do; of software that everybody has, only attempts to log in are. Who is covered by an incident of three findings is
-//! challenged too. Orders last ten minutes and hold on all nodes that tell each other; a flood's last a minute from the last request it was for.
+//! Nodes with their learners, and what becomes of their signals, in virtual time. What is done is what the product does: see `desk.rs`.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use phalanx_learn::detect::Stage;
 use phalanx_learn::event::SubjectKind;
 use phalanx_learn::learner::Sizes;
-use phalanx_learn::link::Entity;
+use phalanx_learn::link::{Entity, Link};
+use phalanx_learn::respond::{Measure, Without, actor};
 use phalanx_learn::sketch::mix;
 use phalanx_learn::{
-    Correlator, Detector, Detectors, Event, Incident, Learner, Outcome, Signal, Step, Subject, Summary,
+    Correlator, Detector, Detectors, Event, Incident, IncidentsTold, Learner, Outcome, Signal, SignalsTold,
+    Step, Subject, Summary,
 };
 use phalanx_model::Confidence;
 
 use crate::attackers::Deed;
+use crate::desk::{Desk, Met, is_attack};
 use crate::dice::Dice;
 use crate::people::{Calendar, People};
 use crate::plans::{CAPACITY, Plan, plan};
@@ -35,7 +33,13 @@ pub(crate) struct Settings {
     pub(crate) honest: u64,
     /// How much attackers do, per cent.
     pub(crate) attack: u64,
-    /// Tells each signal that may be acted on.
+    /// Whether anything is done about what is found.
+    pub(crate) answers: bool,
+    /// Means that are left out.
+    pub(crate) without: Without,
+    /// How much longer it goes on without the attackers.
+    pub(crate) after_s: u64,
+    /// Tells each signal that may be acted on, and each order.
     pub(crate) tells: bool,
 }
 
@@ -44,22 +48,9 @@ pub(crate) fn play(settings: &Settings) -> Option<Report> {
     let plan = plan(&settings.scenario, settings.seed, settings.nodes, settings.attack)?;
     let mut world = World::new(settings, plan);
     world.learn_history(settings);
-    (0..world.plan.seconds).for_each(|second| world.second(second));
+    (0..world.plan.seconds + settings.after_s).for_each(|second| world.second(second));
     Some(world.end())
 }
-
-/// What is done about a subject.
-#[derive(Debug, Clone, Copy)]
-struct Order {
-    refuses: bool,
-    until_ms: u64,
-    is_flood: bool,
-    /// For attempts to log in alone: it is about software that everybody has.
-    is_for_logins: bool,
-}
-
-/// Whom an order is about; with the software, if it is about one kind only. By node where nodes do not tell each other.
-type OrderKey = (Subject, u64, usize);
 
 struct World {
     plan: Plan,
@@ -68,17 +59,18 @@ struct World {
     people: People,
     dice: Dice,
     learners: Vec<Learner>,
+    /// One, or one for each node where they do not tell each other.
+    desks: Vec<Desk>,
     /// What the hostile node makes up, and what it has seen to make it up of.
     liar: Learner,
     overheard: Vec<Event>,
-    correlator: Correlator,
-    closed: Vec<Incident>,
-    orders: HashMap<OrderKey, Order>,
     /// Whom it is right to name.
     guilty: HashSet<Subject>,
-    attack: Vec<(Event, usize, bool)>,
+    attack: Vec<Deeds>,
     banned: BTreeSet<u64>,
     challenged: BTreeSet<u64>,
+    /// Those without a session, who cannot prove anything and were asked to.
+    stopped: BTreeSet<u64>,
     sessions: HashSet<u64>,
     honest_requests: u64,
     found: BTreeMap<Detector, u64>,
@@ -88,6 +80,17 @@ struct World {
     notices: u64,
     /// Signals that hang on other nodes' word alone.
     hearsay: u64,
+    /// How often a hostile node told of what it made up, and was heard.
+    fabricated: u64,
+}
+
+/// A request of an attack.
+struct Deeds {
+    event: Event,
+    campaign: usize,
+    is_refused: bool,
+    /// It came a second after the first order or later.
+    is_late: bool,
 }
 
 impl World {
@@ -106,22 +109,23 @@ impl World {
             _ => 3_600,
         } * settings.honest
             / 100;
+        let acts = settings.answers && !plan.is_watched;
+        let desk = |_| Desk::new(settings.seed, acts, settings.without, settings.tells);
         Self {
             sharing: settings.sharing,
             tells: settings.tells,
             people: People::new(settings.seed, per_hour, plan.calendar.clone()),
             dice: Dice::new(settings.seed ^ 0xd1ce),
             learners: (0..nodes).map(|node| learner(u64::try_from(node).unwrap_or(0))).collect(),
+            desks: (0..if settings.sharing { 1 } else { nodes }).map(desk).collect(),
             liar: learner(99),
             overheard: Vec::new(),
             plan,
-            correlator: Correlator::default(),
-            closed: Vec::new(),
-            orders: HashMap::new(),
             guilty: HashSet::new(),
             attack: Vec::new(),
             banned: BTreeSet::new(),
             challenged: BTreeSet::new(),
+            stopped: BTreeSet::new(),
             sessions: HashSet::new(),
             honest_requests: 0,
             found: BTreeMap::new(),
@@ -129,6 +133,7 @@ impl World {
             nodes_named: 0,
             notices: 0,
             hearsay: 0,
+            fabricated: 0,
         }
     }
 
@@ -167,32 +172,35 @@ impl World {
         if self.sharing && !is_quiet {
             self.exchange(now_ms, second);
         }
-        if second.is_multiple_of(10) {
-            self.closed.extend(self.correlator.tick(now_ms));
-            self.orders.retain(|_, order| order.until_ms > now_ms);
-        }
+        self.desks.iter_mut().for_each(|desk| desk.second(now_ms));
     }
 
     fn request(&mut self, request: Request) {
         let Request { mut event, node, attacker } = request;
-        let order = self.order(&event, node);
-        let is_refused = order.is_some_and(|order| order.refuses || attacker.is_some());
+        let at = if self.sharing { 0 } else { node };
+        let Some(desk) = self.desks.get_mut(at) else { return };
+        let met = desk.meets(&event);
+        let is_refused = met.is_some_and(|(_, met)| met != Met::Asked || attacker.is_some());
         if let Some(own) = attacker {
-            self.note_attack(&event, own, is_refused);
-            if is_refused {
-                self.note_met(&event);
+            if let Some((id, _)) = met {
+                desk.hit(id, &event);
             }
+            let is_late = desk.first_order_ms.is_some_and(|first_ms| event.at_ms > first_ms + 1_000);
+            self.note_attack(&event, own, is_refused, is_late);
         } else {
-            let who = event.session.unwrap_or_else(|| Subject::address(event.ip).hash());
+            let who = actor(&event);
             self.honest_requests += 1;
             self.sessions.insert(who);
             // The victim's session is ended with the thief's.
             let is_stolen =
                 event.session.is_some_and(|id| self.guilty.contains(&Subject::new(SubjectKind::Session, id)));
-            match order.filter(|_| !is_stolen) {
-                Some(order) if order.refuses => _ = self.banned.insert(who),
-                Some(_) => _ = self.challenged.insert(who),
-                None => {}
+            if let Some((id, met)) = met.filter(|_| !is_stolen) {
+                desk.weigh(id, met, &event);
+                match met {
+                    Met::Refused => _ = self.banned.insert(who),
+                    Met::Asked | Met::Slowed if event.session.is_none() => _ = self.stopped.insert(who),
+                    Met::Asked | Met::Slowed => _ = self.challenged.insert(who),
+                }
             }
             if self.plan.has_liar && event.session.is_some() {
                 self.overheard.truncate(63);
@@ -207,6 +215,8 @@ impl World {
                 Step::Login(_) => Step::Login(Outcome::Unknown),
                 _ => Step::Asset,
             };
+        } else if let Some(desk) = self.desks.get_mut(at) {
+            desk.see(&event);
         }
         let mut signals = Vec::new();
         if let Some(learner) = self.learners.get_mut(node) {
@@ -215,10 +225,10 @@ impl World {
         signals.into_iter().for_each(|signal| self.heed(signal, node, Some(&event)));
     }
 
-    fn note_attack(&mut self, event: &Event, own: usize, is_refused: bool) {
+    fn note_attack(&mut self, event: &Event, own: usize, is_refused: bool, is_late: bool) {
         let Some(attacker) = self.plan.attackers.get_mut(own) else { return };
         attacker.sees(is_refused);
-        self.attack.push((*event, attacker.campaign, is_refused));
+        self.attack.push(Deeds { event: *event, campaign: attacker.campaign, is_refused, is_late });
         let of = |kind, id: Option<u64>| id.map(|id| Subject::new(kind, id));
         let deed = attacker.deed;
         let is_own_account =
@@ -241,60 +251,6 @@ impl World {
         );
     }
 
-    /// What is ordered about who asks.
-    fn order(&mut self, event: &Event, node: usize) -> Option<Order> {
-        if event.exempt {
-            return None;
-        }
-        let node = if self.sharing { 0 } else { node };
-        let software = event.software.unwrap_or(0);
-        let of = |kind, id: Option<u64>| id.map(|id| (Subject::new(kind, id), 0));
-        let keys = [
-            Some((Subject::address(event.ip), software)),
-            Some((Subject::address(event.ip), 0)),
-            Some((Subject::prefix(event.ip), 0)),
-            of(SubjectKind::Software, event.software),
-            of(SubjectKind::Session, event.session),
-            of(SubjectKind::Account, event.account),
-            event.password().map(|password| (password, 0)),
-        ];
-        let mut met: Option<Order> = None;
-        for (subject, software) in keys.into_iter().flatten() {
-            let Some(order) = self.orders.get_mut(&(subject, software, node)) else { continue };
-            let is_meant = !order.is_for_logins || matches!(event.step, Step::Login(_) | Step::Lookup);
-            if order.until_ms <= event.at_ms || !is_meant {
-                continue;
-            }
-            if order.is_flood {
-                order.until_ms = event.at_ms + FLOOD_ORDER_MS;
-            }
-            if met.is_none_or(|met| order.refuses && !met.refuses) {
-                met = Some(*order);
-            }
-        }
-        met.or_else(|| self.order_of_incident(event))
-    }
-
-    /// Who does not pass a challenge is part of the incident that it is for.
-    fn note_met(&mut self, event: &Event) {
-        let covering =
-            self.correlator.incidents().find(|incident| is_sure(incident) && incident.covers(event));
-        if let Some(id) = covering.map(|incident| incident.id) {
-            self.correlator.met(id, event);
-        }
-    }
-
-    /// Whoever an incident of several findings covers is challenged.
-    fn order_of_incident(&self, event: &Event) -> Option<Order> {
-        if self.plan.is_watched || !self.sharing {
-            return None;
-        }
-        let mut incidents = self.correlator.incidents().filter(|incident| is_sure(incident));
-        let until_ms = event.at_ms + 1;
-        let order = Order { refuses: false, until_ms, is_flood: false, is_for_logins: false };
-        incidents.any(|incident| incident.covers(event)).then_some(order)
-    }
-
     /// A signal of a node; `event` completed it, or another node's word.
     fn heed(&mut self, mut signal: Signal, node: usize, event: Option<&Event>) {
         // What a hostile node concludes is its own affair.
@@ -303,7 +259,9 @@ impl World {
         }
         let own = u16::try_from(node).unwrap_or(0);
         signal.nodes.iter_mut().filter(|named| **named == Signal::OWN).for_each(|named| *named = own);
-        self.correlator.add(&signal);
+        if let Some(desk) = self.desks.get_mut(if self.sharing { 0 } else { node }) {
+            desk.heed(&signal, event);
+        }
         self.hearsay += u64::from(!signal.decisive);
         // The halves of these two are on different nodes, so that they are told and not acted on.
         let is_named = matches!(
@@ -333,33 +291,6 @@ impl World {
             self.found.entry(signal.detector).or_insert(signal.at_ms);
             self.nodes_named = self.nodes_named.max(signal.nodes.len());
         }
-        if signal.decisive && !is_trouble(signal.detector) && !self.plan.is_watched {
-            self.obey(&signal, node, event);
-        }
-    }
-
-    fn obey(&mut self, signal: &Signal, node: usize, event: Option<&Event>) {
-        let entity = Entity::of(signal.subject);
-        let is_rare = signal.links.iter().any(|link| link.entity == entity && link.weight >= 0.5);
-        let is_sure = signal.confidence == Confidence::High;
-        let software = event.and_then(|event| event.software);
-        let (software, refuses) = match signal.subject.kind {
-            SubjectKind::Address => (software.unwrap_or(0), is_sure && software.is_some()),
-            SubjectKind::Software => (0, is_rare),
-            SubjectKind::Session => (0, is_sure),
-            SubjectKind::Prefix | SubjectKind::Account | SubjectKind::Secret => (0, false),
-            SubjectKind::Route | SubjectKind::App => return,
-        };
-        let is_flood = signal.detector == Detector::Flood;
-        let lasts_ms = if is_flood { FLOOD_ORDER_MS } else { ORDER_MS };
-        let node = if self.sharing { 0 } else { node };
-        let until_ms = signal.at_ms + lasts_ms;
-        let is_of_logins = signal.detector.stage() == Stage::CredentialAccess;
-        let is_for_logins = !refuses && (is_of_logins || signal.subject.kind == SubjectKind::Software);
-        let new = Order { refuses, until_ms, is_flood, is_for_logins };
-        let order = self.orders.entry((signal.subject, software, node)).or_insert(new);
-        order.refuses |= refuses;
-        order.until_ms = order.until_ms.max(until_ms);
     }
 
     /// Each node tells all others.
@@ -370,6 +301,7 @@ impl World {
             self.learners.iter_mut().map(|learner| learner.summary(now_ms).to_bytes()).collect();
         if lies && let Some(own) = told.get_mut(last) {
             *own = self.lie(now_ms);
+            self.fabricate(now_ms);
         }
         for (from, bytes) in told.iter().enumerate() {
             let Some(summary) = Summary::from_bytes(bytes).filter(|summary| !summary.is_empty()) else {
@@ -391,7 +323,7 @@ impl World {
     fn lie(&mut self, now_ms: u64) -> Vec<u8> {
         let at_ms = now_ms - 1;
         let mut claims = Vec::new();
-        for event in self.overheard.iter().chain(self.attack.last().map(|(event, ..)| event)) {
+        for event in self.overheard.iter().chain(self.attack.last().map(|deed| &deed.event)) {
             let event = Event { at_ms, ..*event };
             let invented = self.dice.next();
             claims.push(Event { step: Step::Page, status: 404, target: invented, ..event });
@@ -409,19 +341,65 @@ impl World {
         self.liar.summary(now_ms).to_bytes()
     }
 
+    /// What a hostile node says that it found: everybody whom it saw is said to do all that is held against anybody, as surely as can be, also in incidents
+    /// that it tells whole; all of them are said to be part of the real attack.
+    fn fabricate(&mut self, now_ms: u64) {
+        let mut invented = Correlator::default();
+        let mut signals = Vec::new();
+        let real = self.attack.last().map(|deed| deed.event);
+        for event in self.overheard.iter().chain(&real) {
+            for detector in Detector::ALL {
+                let subjects = [
+                    Subject::address(event.ip),
+                    Subject::prefix(event.ip),
+                    Subject::new(SubjectKind::Software, event.software.unwrap_or(0)),
+                ];
+                signals.extend(subjects.map(|subject| {
+                    Signal {
+                        at_ms: now_ms,
+                        detector,
+                        subject,
+                        confidence: Confidence::High,
+                        decisive: true,
+                        reason: "it is said".into(),
+                        events: 1_000_000,
+                        nodes: Vec::new(),
+                        links: real
+                            .iter()
+                            .chain([event])
+                            .map(|of| Link { entity: Entity::of(Subject::address(of.ip)), weight: 1.0 })
+                            .collect(),
+                    }
+                }));
+            }
+        }
+        // As many as a message holds.
+        signals.truncate(32);
+        signals.iter().for_each(|signal| _ = invented.add(signal));
+        let incidents = invented.incidents().cloned().collect();
+        let incidents = IncidentsTold { token: u64::MAX, names: Vec::new(), incidents }.to_messages();
+        let signals = signals.into_iter().map(|signal| (signal, None)).collect();
+        let signals = SignalsTold { names: Vec::new(), signals }.to_bytes();
+        for desk in &mut self.desks {
+            self.fabricated += u64::from(desk.hear(&signals, &incidents, now_ms).is_some());
+        }
+    }
+
     fn end(mut self) -> Report {
-        self.closed.extend(self.correlator.incidents().cloned());
-        let is_attack = |incident: &&Incident| {
-            let mut sure = incident.findings.iter().filter(|(_, finding)| finding.decisive);
-            sure.any(|((detector, _), _)| detector.stage() > Stage::Trouble)
-        };
-        let incidents: Vec<&Incident> = self.closed.iter().filter(is_attack).collect();
-        let campaigns: BTreeSet<usize> = self.attack.iter().map(|(_, campaign, _)| *campaign).collect();
+        let all: Vec<Incident> = self
+            .desks
+            .iter_mut()
+            .flat_map(|desk| {
+                std::mem::take(&mut desk.closed).into_iter().chain(desk.correlator.incidents().cloned())
+            })
+            .collect();
+        let incidents: Vec<&Incident> = all.iter().filter(|incident| is_attack(incident)).collect();
+        let campaigns: BTreeSet<usize> = self.attack.iter().map(|deed| deed.campaign).collect();
         // Of each campaign's events, the part that each incident covers.
         let covered = |incident: &Incident, campaign: usize| {
-            let of = self.attack.iter().filter(|(_, of, _)| *of == campaign);
-            let (all, part) = of.fold((0_u64, 0_u64), |(all, part), (event, ..)| {
-                (all + 1, part + u64::from(incident.covers(event)))
+            let of = self.attack.iter().filter(|deed| deed.campaign == campaign);
+            let (all, part) = of.fold((0_u64, 0_u64), |(all, part), deed| {
+                (all + 1, part + u64::from(incident.covers(&deed.event)))
             });
             ratio(part, all)
         };
@@ -430,25 +408,21 @@ impl World {
             .map(|incident| campaigns.iter().map(|campaign| covered(incident, *campaign)).collect())
             .collect();
         if self.tells {
-            for (incident, shares) in incidents.iter().zip(&shares) {
-                println!("incident {} covers {shares:.3?}", incident.id);
-                for ((detector, subject), finding) in incident.findings.iter().take(20) {
-                    println!(
-                        "  {} {subject:x?} {} events, {}",
-                        detector.name(),
-                        finding.events,
-                        finding.reason
-                    );
-                }
-            }
+            incidents.iter().zip(&shares).for_each(|(incident, shares)| tell(incident, shares));
         }
         let best = |at: usize| shares.iter().filter_map(|of| of.get(at)).copied().fold(0.0, f64::max);
-        let first_ms = self.attack.first().map(|(event, ..)| event.at_ms);
-        let tenth_ms = self.attack.get(9).map(|(event, ..)| event.at_ms);
+        let first_ms = self.attack.first().map(|deed| deed.event.at_ms);
+        let tenth_ms = self.attack.get(9).map(|deed| deed.event.at_ms);
         let found_ms = self.found.values().min().copied();
         let since = |from: Option<u64>| Some((found_ms? as f64 - from? as f64) / 1_000.0);
-        let count = |length: usize| u64::try_from(length).unwrap_or(u64::MAX);
-        let refused = count(self.attack.iter().filter(|(.., is_refused)| *is_refused).count());
+        let refused = self.attack.iter().filter(|deed| deed.is_refused);
+        let late = || self.attack.iter().filter(|deed| deed.is_late);
+        let mut ordered: BTreeMap<Measure, u64> = BTreeMap::new();
+        for (measure, number) in self.desks.iter().flat_map(|desk| &desk.ordered) {
+            *ordered.entry(*measure).or_insert(0) += number;
+        }
+        let last_ms = self.attack.last().map(|deed| deed.event.at_ms);
+        let over_ms = self.desks.iter().filter_map(|desk| desk.over_ms).max();
         Report {
             detected: found_ms.is_some(),
             seconds_to_detect: since(first_ms),
@@ -456,7 +430,12 @@ impl World {
             nodes_named: self.nodes_named,
             honest_banned: count(self.banned.len()),
             honest_challenged_share: ratio(count(self.challenged.len()), count(self.sessions.len())),
-            attack_refused_share: ratio(refused, count(self.attack.len())),
+            machines_stopped: count(self.stopped.len()),
+            attack_refused_share: ratio(count(refused.count()), count(self.attack.len())),
+            refused_once_answered: ratio(
+                count(late().filter(|deed| deed.is_refused).count()),
+                count(late().count()),
+            ),
             incidents: incidents.len(),
             incident_share: (0..campaigns.len()).map(best).fold(1.0, f64::min),
             mixed_incidents: shares
@@ -471,20 +450,30 @@ impl World {
             found: self.found.keys().copied().collect(),
             signals: self.tally,
             hearsay: self.hearsay,
+            fabricated: self.fabricated,
             notices: self.notices,
+            ordered,
+            withdrawn: self.desks.iter().map(|desk| desk.withdrawn).sum(),
+            in_force: self.desks.iter().map(|desk| desk.responder.orders().count()).sum(),
+            over_seconds: over_ms.zip(last_ms).map(|(over, last)| (over as f64 - last as f64) / 1_000.0),
+            pain_ppm_most: self.desks.iter().map(|desk| desk.pain_ppm_most).max().unwrap_or(0),
         }
     }
 }
 
-/// Whether an incident has several findings that may be acted on.
-fn is_sure(incident: &Incident) -> bool {
-    let findings = incident.findings.iter();
-    let sure = findings.filter(|((detector, _), finding)| finding.decisive && !is_trouble(*detector));
-    sure.count() >= FINDINGS_SURE
+fn tell(incident: &Incident, shares: &[f64]) {
+    println!("incident {} covers {shares:.3?}", incident.id);
+    for ((detector, subject), finding) in incident.findings.iter().take(20) {
+        println!("  {} {subject:x?} {} events, {}", detector.name(), finding.events, finding.reason);
+    }
 }
 
 fn is_trouble(detector: Detector) -> bool {
     detector.stage() == Stage::Trouble
+}
+
+fn count(length: usize) -> u64 {
+    u64::try_from(length).unwrap_or(u64::MAX)
 }
 
 fn ratio(part: u64, all: u64) -> f64 {
@@ -493,7 +482,3 @@ fn ratio(part: u64, all: u64) -> f64 {
 
 /// Sessions in an hour where days of history are learned from before.
 const HISTORY_PER_HOUR: u64 = 1_200;
-/// Findings about different subjects that make an incident one whose actors are challenged wherever they come from.
-const FINDINGS_SURE: usize = 3;
-const ORDER_MS: u64 = 600_000;
-const FLOOD_ORDER_MS: u64 = 60_000;

@@ -13,6 +13,10 @@ pub(super) struct Endpoints {
     new: Vec<New>,
     /// New ones of the last hour, and which hour that is.
     hour: (u64, u32),
+    /// When so many were new that it was a release.
+    released_ms: u64,
+    /// Requests of the app.
+    seen: u64,
 }
 
 #[derive(Debug, Clone)]
@@ -20,11 +24,14 @@ struct New {
     endpoint: u32,
     first: Event,
     others: u32,
+    /// How many requests the app had had when it was used first.
+    seen: u64,
 }
 
 impl Endpoints {
     /// Notes a request; hands out the first use of an endpoint that only its user has used since.
     pub(super) fn note(&mut self, event: &Event, is_useful: bool) -> Option<Event> {
+        self.seen = self.seen.saturating_add(1);
         let told = self.ripe(event.at_ms);
         let endpoint = low32(event.endpoint);
         if !(200..400).contains(&event.status) || self.known.len() >= KNOWN_MAX {
@@ -43,9 +50,11 @@ impl Endpoints {
                 self.hour = (hour, 0);
             }
             self.hour.1 = self.hour.1.saturating_add(1);
-            // Many new ones are a release.
+            if self.hour.1 > RELEASE_LEAST {
+                self.released_ms = event.at_ms;
+            }
             if is_useful && self.new.len() < NEW_MAX {
-                self.new.push(New { endpoint, first: *event, others: 0 });
+                self.new.push(New { endpoint, first: *event, others: 0, seen: self.seen });
             }
         }
         told
@@ -53,11 +62,13 @@ impl Endpoints {
 
     fn ripe(&mut self, now_ms: u64) -> Option<Event> {
         let first = self.new.first()?;
-        if now_ms < first.first.at_ms.saturating_add(RIPE_MS) {
+        let requests = self.seen.saturating_sub(first.seen);
+        if now_ms < first.first.at_ms.saturating_add(RIPE_MS) || requests < RIPE_REQUESTS {
             return None;
         }
         let New { first, others, .. } = self.new.remove(0);
-        (others < OTHERS_MAX && self.hour.1 <= RELEASE_LEAST).then_some(first)
+        let is_released = self.released_ms != 0 && now_ms < self.released_ms.saturating_add(RELEASE_MS);
+        (others < OTHERS_MAX && !is_released).then_some(first)
     }
 
     pub(super) fn write(&self, out: &mut Writer) {
@@ -88,8 +99,10 @@ impl Endpoints {
 const KNOWN_MAX: usize = 2_048;
 /// New ones that are waited for.
 const NEW_MAX: usize = 8;
-/// A new endpoint is told after a minute, if no more than one other used it.
+/// A new endpoint is told after a minute and so many requests, if no more than one other used it.
 const RIPE_MS: u64 = 60_000;
+const RIPE_REQUESTS: u64 = 100;
 const OTHERS_MAX: u32 = 2;
-/// More new ones within an hour are a release.
+/// More new ones within an hour are a release, of which the rarely used ones are met first within a day.
+const RELEASE_MS: u64 = 24 * 3_600_000;
 const RELEASE_LEAST: u32 = 4;

@@ -216,3 +216,17 @@ proptest::proptest! {
         }
     }
 }
+
+#[test]
+fn how_long_it_takes_until_the_usual_is_known_is_told() {
+    let mut all = Baselines::default();
+    let at = |minutes: u64| BEGIN_MS + minutes * 60_000;
+    assert_eq!(all.familiarity(BEGIN_MS), Familiarity::default());
+    play(&mut all, 0..41, |_| 40, |_, _, _| {});
+    // Of an app and its route 40 minutes are over.
+    let young = Familiarity { all: 2, minutes_left: Some(20), ..Familiarity::default() };
+    assert_eq!(all.familiarity(at(41)), young);
+    play(&mut all, 41..2 * 1_440, |_| 40, |_, _, _| {});
+    let of_days = Familiarity { all: 2, known: 2, by_hour: 2, by_week: 0, minutes_left: None };
+    assert_eq!(all.familiarity(at(60)), of_days);
+}

@@ -53,6 +53,11 @@ impl Usual {
         self.minutes >= minutes
     }
 
+    /// How many taught it.
+    pub(super) fn minutes(&self) -> u16 {
+        self.minutes
+    }
+
     /// How far a minute with so many requests is from it.
     pub(super) fn distances(&self, now: &[f32; TRAITS], requests: u32) -> impl Iterator<Item = Distance> {
         let noise = 1.0 / f32::from(u16::try_from(requests).unwrap_or(u16::MAX).max(1)).sqrt();

@@ -2,7 +2,7 @@
 
 use phalanx_model::Confidence;
 
-use super::Learner;
+use super::{Learner, address_hash};
 use crate::detect::{Detector, Signal};
 use crate::event::{Event, Subject, SubjectKind};
 use crate::evidence::{Feature, SeriesKey};
@@ -25,6 +25,14 @@ impl Learner {
             // Among the people of an address, who has the software that they have is one of them.
             let is_of_people = people > 1 && rare.is_none();
             if subject.kind == SubjectKind::Address && (series.tool != tool || is_of_people) {
+                continue;
+            }
+            // Popular passwords have honest owners: who tries one on many comes from where the others came from, or without a session.
+            let is_owner = subject.kind == SubjectKind::Secret
+                && event.session.is_some()
+                && series.last.1 != event.network()
+                && !series.own.from.contains(address_hash(event));
+            if is_owner {
                 continue;
             }
             if series.entered.len() < ENTERED_MAX {

@@ -27,7 +27,7 @@ pub(super) struct Profile {
     object: u32,
     /// Ten minutes in which it was seen last; with each that begins, the counts are halved.
     period: u16,
-    /// Pages that were there.
+    /// Pages that were there; of an account, how often it logged in.
     pages: u16,
     /// What is held against it: pages that were not, failed logins and so on.
     notable: u16,
@@ -157,7 +157,8 @@ impl Learner {
             // One's own software that is elsewhere at once is behind a VPN: the last one, or the one before it.
             let is_other = ![profile.software, profile.previous].contains(&software);
             // Of an account that is new to the node it is not known what its own is.
-            let is_known = now_s.saturating_sub(profile.told_s) >= ACCOUNT_KNOWN_S;
+            let is_known = now_s.saturating_sub(profile.told_s) >= ACCOUNT_KNOWN_S
+                && profile.pages >= ACCOUNT_LOGINS_LEAST;
             out.push(Signal {
                 at_ms: event.at_ms,
                 detector: Detector::ImpossibleTravel,
@@ -185,6 +186,7 @@ impl Learner {
             profile.previous = profile.software;
         }
         (profile.place, profile.place_s, profile.software) = (Some(place), now_s, software);
+        profile.pages = profile.pages.saturating_add(1);
         profile.is_heard = false;
         self.tell(Seen { subject, at_s: now_s, software, network: event.network(), place: Some(place) });
         is_own
@@ -423,6 +425,8 @@ const WALKERS_LEAST: u64 = 4;
 const TELL_AGAIN_S: u32 = 1_200;
 /// An account that is known for half a day has been where it usually is, with what it usually has.
 const ACCOUNT_KNOWN_S: u32 = 43_200;
+/// And so many logins: who has a phone and a computer used both.
+const ACCOUNT_LOGINS_LEAST: u16 = 5;
 /// What other nodes tell is not held against anybody for so long after an app's trouble.
 const TROUBLED_BUCKETS: u32 = 6;
 /// Trouble of everybody is told again after this time.

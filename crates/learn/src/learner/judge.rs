@@ -115,13 +115,17 @@ impl Learner {
             (Feature::LoginFailed, SubjectKind::App) => None,
             (Feature::LoginFailed, SubjectKind::Secret) => {
                 let things = "failed logins with one password, accounts";
-                let case = simple(of.spraying, Detector::Spraying, High, things)
-                    .or_else(|| simple(of.spraying_fast, Detector::Spraying, Medium, things))?;
+                let (case, window_s) = simple(of.spraying, Detector::Spraying, High, things)
+                    .map(|case| (case, of.spraying.window_s))
+                    .or_else(|| {
+                        let fast = simple(of.spraying_fast, Detector::Spraying, Medium, things)?;
+                        Some((fast, of.spraying_fast.window_s))
+                    })?;
                 // A class that was told one password is in one room.
                 if case.totals.from < SPRAYING_ADDRESSES_LEAST {
                     return None;
                 }
-                self.is_beyond_popular(series, now_ms).then_some(case)
+                self.is_beyond_popular(series, now_ms, window_s).then_some(case)
             }
             (Feature::LoginFailed, _) => self.stuffing(&watched),
             (Feature::LookedUp, _) => {
@@ -145,9 +149,19 @@ impl Learner {
             (Feature::Walked, _) => simple(of.walk, Detector::ObjectWalk, High, "steps, objects")
                 .or_else(|| simple(of.walk_fast, Detector::ObjectWalk, Medium, "steps, objects")),
             (Feature::Pages, _) => {
-                let case = simple(of.scraping, Detector::Scraping, Medium, "pages, different ones")?;
-                (!is_software || self.is_most_of_requests(&watched, of.scraping, of.scraping_percent))
-                    .then_some(case)
+                let things = "pages, different ones";
+                if let Some(case) = simple(of.scraping, Detector::Scraping, Medium, things) {
+                    let is_most = self.is_most_of_requests(&watched, of.scraping, of.scraping_percent);
+                    return (!is_software || is_most).then_some(case);
+                }
+                // Who fetches a list of products each hour is no stranger, and a flood is no taking of pages.
+                let from = window(now_ms, of.scraping_fast.window_s);
+                let buckets = series.own.counts.since(from).count();
+                if !is_software || !self.is_new(key.subject) || buckets < SCRAPING_BUCKETS_LEAST {
+                    return None;
+                }
+                let case = simple(of.scraping_fast, Detector::Scraping, Medium, things)?;
+                self.is_most_of_requests(&watched, of.scraping_fast, of.scraping_percent).then_some(case)
             }
             (Feature::PaymentFailed, _) => {
                 simple(of.carding, Detector::Carding, High, "refused payments, cards")
@@ -190,8 +204,8 @@ impl Learner {
     }
 
     /// Whether one password has more of all failed logins than the most popular ones have anywhere.
-    fn is_beyond_popular(&self, series: &Series, now_ms: u64) -> bool {
-        let from = window(now_ms, self.detectors.spraying_fast.window_s);
+    fn is_beyond_popular(&self, series: &Series, now_ms: u64, window_s: u32) -> bool {
+        let from = window(now_ms, window_s);
         let all = SeriesKey { subject: Subject::new(SubjectKind::App, 0), feature: Feature::LoginFailed };
         let all = self.series.peek(all.hash()).map_or(0, |all| all.own.counts.within(from, u32::MAX));
         series.own.counts.within(from, u32::MAX) * 100 >= all * self.detectors.spraying_percent
@@ -219,17 +233,15 @@ impl Learner {
             SubjectKind::Prefix => !self.is_rare(key, watched.event),
             _ => false,
         };
-        let threshold = self.detectors.stuffing.times(if is_shared { SHARED_TIMES } else { 1 });
-        let (totals, decisive) = self.reached(watched, threshold)?;
+        let of = &self.detectors;
+        let fast = self.tries(watched, of.stuffing.times(if is_shared { SHARED_TIMES } else { 1 }));
+        let (threshold, totals, decisive, passed) = fast.or_else(|| {
+            // An address may be many people's, and in ten minutes many of them mistype.
+            let is_tool = key.subject.kind == SubjectKind::Software && !is_shared;
+            let is_let_in = !self.fails_everybody(watched.event, watched.now_ms).1;
+            self.tries(watched, of.stuffing_slow).filter(|_| is_tool && is_let_in)
+        })?;
         if key.subject.kind == SubjectKind::Prefix && totals.from < NETWORK_ADDRESSES_LEAST {
-            return None;
-        }
-        let passed = SeriesKey { feature: Feature::LoginPassed, ..key };
-        let from = window(watched.now_ms, threshold.window_s);
-        let passed = self.series.peek(passed.hash()).map(|passed| passed.totals(from, self.share(threshold)));
-        let passed = passed.map_or(0, |totals| totals.count);
-        let percent = self.detectors.stuffing_failed_percent;
-        if totals.count * 100 < (totals.count + passed) * percent {
             return None;
         }
         let software = watched.event.and_then(|event| event.software);
@@ -242,6 +254,18 @@ impl Learner {
         let reason = says(&totals, threshold, Detector::Stuffing, "failed logins, accounts")
             + &format!("; {passed} logins went through");
         Some(Case { detector: Detector::Stuffing, confidence, totals, decisive, reason })
+    }
+
+    /// Whether a threshold of failed logins is reached, of which hardly any goes through, and how many did.
+    fn tries(&self, watched: &Watched<'_>, threshold: Threshold) -> Option<(Threshold, Totals, bool, u64)> {
+        let (totals, decisive) = self.reached(watched, threshold)?;
+        let passed = SeriesKey { feature: Feature::LoginPassed, ..watched.key };
+        let from = window(watched.now_ms, threshold.window_s);
+        let passed = self.series.peek(passed.hash()).map(|passed| passed.totals(from, self.share(threshold)));
+        let passed = passed.map_or(0, |totals| totals.count);
+        let is_mostly =
+            totals.count * 100 >= (totals.count + passed) * self.detectors.stuffing_failed_percent;
+        is_mostly.then_some((threshold, totals, decisive, passed))
     }
 
     /// A software has far more than its usual share of an app's requests, more than the app serves, from many addresses.
@@ -322,6 +346,13 @@ impl Learner {
         self.series.peek(requests.hash()).is_none_or(|series| series.usual < COMMON_PPM)
     }
 
+    /// Whether software was hardly ever seen before; nobody knows before it is known what is usual.
+    fn is_new(&self, software: Subject) -> bool {
+        let requests = SeriesKey { subject: software, feature: Feature::Requests };
+        self.epochs.is_settled()
+            && self.series.peek(requests.hash()).is_none_or(|series| series.usual < NEW_PPM)
+    }
+
     /// Whether a request comes from software that hardly anybody else has.
     pub(super) fn is_strange(&self, event: &Event) -> bool {
         event.software.is_some_and(|id| self.is_foreign(Subject::new(SubjectKind::Software, id)))
@@ -373,5 +404,9 @@ const OWN_DOING_LEAST: u64 = 6;
 const PEOPLE_LEAST: u64 = 2;
 /// Fewer clients are not everybody.
 const OUTAGE_CLIENTS_LEAST: u64 = 5;
+/// Whoever takes pages does so for a while: in so many times of ten seconds.
+const SCRAPING_BUCKETS_LEAST: usize = 3;
+/// A software with less than this part of all requests is new: a tool that begins has that after some minutes.
+const NEW_PPM: u32 = 500;
 /// A software with more than this part of all requests is one that people use.
 const COMMON_PPM: u32 = 20_000;

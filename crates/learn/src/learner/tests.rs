@@ -286,7 +286,7 @@ fn nobody_travels_faster_than_an_airliner() {
     };
     assert_eq!(
         spoke(
-            [0.0, 50_000.0]
+            [0.0, 10_000.0, 20_000.0, 30_000.0, 50_000.0]
                 .map(|second| passed(second, paris, BROWSER))
                 .into_iter()
                 .chain([passed(51_800.0, tokyo, TOOL)])

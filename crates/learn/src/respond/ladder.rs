@@ -135,9 +135,10 @@ impl Target {
             Self::Actor(Actor::Account(_)) => Scope::Account,
             Self::Actor(Actor::Client { .. }) => Scope::Client,
             Self::Actor(Actor::Ip(_)) => Scope::Address,
-            Self::Actor(Actor::Prefix(_)) => Scope::Prefix,
-            // Countries and systems are no answer to an incident; as wide as they are, no ladder reaches them.
-            Self::Actor(Actor::Asn(_) | Actor::Country(_) | Actor::App(_)) | Self::App(_) => Scope::App,
+            // A system is a network as well: it is met only where nobody good comes from it.
+            Self::Actor(Actor::Prefix(_) | Actor::Asn(_)) => Scope::Prefix,
+            // A country is no answer to an incident; as wide as it is, no ladder reaches it.
+            Self::Actor(Actor::Country(_) | Actor::App(_)) | Self::App(_) => Scope::App,
             Self::Actor(Actor::Ja4(_) | Actor::Software(_)) | Self::Software { .. } => Scope::Software,
             Self::Actor(Actor::Route(_)) | Self::Route(_) => Scope::Route,
         }
@@ -235,15 +236,21 @@ pub fn ladder(detector: Detector) -> &'static [(Measure, Scope)] {
             (Challenge, S::Prefix),
             (Ban, S::Prefix),
         ],
+        // People travel through tunnels: an account that does is asked, and what it means is for a person to say.
+        Detector::ImpossibleTravel => {
+            &[(Challenge, S::Session), (Challenge, S::Account), (Challenge, S::Client)]
+        }
         // Who took over a session or an account has it; nobody else is to notice.
-        Detector::ObjectWalk | Detector::ImpossibleTravel | Detector::SessionTheft => &[
+        Detector::ObjectWalk | Detector::SessionTheft => &[
             (Challenge, S::Session),
             (Challenge, S::Account),
+            (Challenge, S::Client),
             (Challenge, S::Address),
             (Ban, S::Session),
             (Ban, S::Account),
             (Ban, S::Client),
             (Ban, S::Address),
+            (Challenge, S::Prefix),
         ],
         Detector::Flood => &[
             (Challenge, S::Client),
@@ -258,11 +265,13 @@ pub fn ladder(detector: Detector) -> &'static [(Measure, Scope)] {
         Detector::Exfiltration => &[
             (Throttle, S::Session),
             (Throttle, S::Client),
+            (Challenge, S::Client),
             (Challenge, S::Address),
             (Ban, S::Session),
             (Ban, S::Client),
             (Ban, S::Account),
             (Ban, S::Address),
+            (Challenge, S::Prefix),
             (LockRoute, S::Route),
         ],
         // The server's own trouble: refusing visitors heals nothing.

@@ -1,6 +1,6 @@
 //! How far automatic countermeasures may go.
 
-use super::ladder::Measure;
+use super::ladder::{Measure, Scope};
 use crate::correlate::Gravity;
 use crate::detect::Detector;
 
@@ -10,6 +10,10 @@ pub struct Limits {
     /// Pain that one order may cause, in millionths of the good traffic, by the gravity of its incident: low, medium, high, critical. What a false alarm
     /// may cost is what the attack could: a scan is worth one visitor in ten thousand, a campaign that takes data one in a hundred.
     pub order_pain_ppm: [u64; 4],
+    /// What it costs a stranger to be asked for a proof once on a route, per cent of a visit: a moment, and nobody is turned away.
+    pub asked_pain_percent: u64,
+    /// How many times the pain of another order asking on a route may cause: where an attack goes on from everywhere, nothing else stops it.
+    pub asked_times: u64,
     /// Pain that all orders together may cause.
     pub total_pain_ppm: u64,
     /// Pain that an order against a flood may cause that turns nobody away: what a flood costs, if it is let be, is everybody's visit.
@@ -46,6 +50,8 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             order_pain_ppm: [0, 100, 1_000, 10_000],
+            asked_pain_percent: 1,
+            asked_times: 5,
             total_pain_ppm: 20_000,
             flood_pain_ppm: 100_000,
             refused_actors_max: 2,
@@ -66,12 +72,14 @@ impl Default for Limits {
 }
 
 impl Limits {
-    /// What one order may cost, and all orders together: against what a detector found in an incident of this gravity, by this measure.
-    pub(super) fn pain_of(&self, gravity: Gravity, detector: Detector, measure: Measure) -> (u64, u64) {
-        if detector == Detector::Flood && !measure.refuses() {
-            return (self.flood_pain_ppm, self.total_pain_ppm.max(self.flood_pain_ppm));
+    /// What one order may cost, and all orders together: against what a detector found in an incident of this gravity, by this rung.
+    pub(super) fn pain_of(&self, gravity: Gravity, detector: Detector, rung: (Measure, Scope)) -> (u64, u64) {
+        let is_asking = rung == (Measure::Challenge, Scope::Route);
+        let most_ppm = if is_asking { self.asked_ppm(gravity) } else { self.pain_ppm(gravity) };
+        if detector == Detector::Flood && !rung.0.refuses() {
+            return (most_ppm.max(self.flood_pain_ppm), self.total_pain_ppm.max(self.flood_pain_ppm));
         }
-        (self.pain_ppm(gravity), self.total_pain_ppm)
+        (most_ppm, self.total_pain_ppm)
     }
 
     /// What one order may cost in an incident of this gravity.
@@ -83,5 +91,10 @@ impl Limits {
             Gravity::High => high,
             Gravity::Critical => critical,
         }
+    }
+
+    /// What asking strangers on a route may cost in an incident of this gravity.
+    pub fn asked_ppm(&self, gravity: Gravity) -> u64 {
+        self.pain_ppm(gravity).saturating_mul(self.asked_times)
     }
 }

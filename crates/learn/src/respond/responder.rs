@@ -270,11 +270,14 @@ impl Responder {
         let rungs = ladder(suspect.detector);
         let fits = |rung: usize| self.fits(case, suspect, rung, &thread, now_ms);
         let choice = match thread.rung {
-            None => start(suspect, case.gravity).find_map(fits),
+            None => start(rungs, case.gravity, suspect).find_map(fits),
             Some(_) if !is_new => return,
             // It is back: where it was, or rather milder than nothing.
             Some(rung) if in_force.is_empty() => (0..=rung).rev().find_map(fits),
-            Some(rung) => (rung + 1..rungs.len()).find_map(fits),
+            // It goes on as another: what met the first is tried on that as well.
+            Some(rung) => (rung + 1..rungs.len())
+                .find_map(fits)
+                .or_else(|| (0..=rung).filter_map(fits).find(|choice| !self.is_covered(key, choice))),
         };
         if let Some(choice) = choice {
             self.order(case.id, suspect, choice, now_ms, out);
@@ -291,6 +294,14 @@ impl Responder {
             );
             out.push(Step { case: case.id, at_ms: now_ms, act: Act::Nothing(suspect.subject), reason });
         }
+    }
+
+    /// Whether whom a choice is about is met as harshly already.
+    fn is_covered(&self, key: (u64, Subject), choice: &Choice) -> bool {
+        self.of(key).any(|order| {
+            order.measure >= choice.measure
+                && (order.target == choice.target || order.target.scope() > choice.target.scope())
+        })
     }
 
     fn of(&self, key: (u64, Subject)) -> impl Iterator<Item = &Order> {
@@ -325,12 +336,21 @@ impl Responder {
             None if scope == Scope::Software && measure == Measure::Challenge => Honest::default(),
             None => return None,
         };
-        let pain_ppm = (u64::from(honest.share_ppm) * measure.pain_percent()).div_ceil(100);
+        // A provider of machines is met as a whole, and one that people come from is not.
+        if matches!(candidate.target, Target::Actor(Actor::Asn(_)))
+            && (honest.actors > 0 || measure.refuses())
+        {
+            return None;
+        }
+        // On a route only strangers are asked, and each once.
+        let is_asking = (measure, scope) == (Measure::Challenge, Scope::Route);
+        let percent = if is_asking { self.limits.asked_pain_percent } else { measure.pain_percent() };
+        let pain_ppm = (u64::from(honest.share_ppm) * percent).div_ceil(100);
+        let (most_ppm, total_max) = self.limits.pain_of(case.gravity, suspect.detector, (measure, scope));
         let is_spared = measure.refuses() && honest.actors > self.limits.refused_actors_max;
         let is_small =
             !measure.refuses() && scope <= Scope::Address && honest.actors <= self.limits.bothered_actors_max;
-        let (pain_max, total_max) = self.limits.pain_of(case.gravity, suspect.detector, measure);
-        if is_spared || !(is_small || pain_ppm <= pain_max) {
+        if is_spared || !(is_small || pain_ppm <= most_ppm) {
             return None;
         }
         // What it takes the place of costs nothing any more.
@@ -356,7 +376,7 @@ impl Responder {
         match target {
             Target::Actor(Actor::Prefix(Prefix::V4(range))) => range.prefix_len() < v4,
             Target::Actor(Actor::Prefix(Prefix::V6(range))) => range.prefix_len() < v6,
-            Target::Actor(Actor::Asn(_) | Actor::Country(_)) => true,
+            Target::Actor(Actor::Country(_)) => true,
             _ => false,
         }
     }
@@ -470,20 +490,24 @@ struct Choice {
 }
 
 /// The rungs on which a suspect may begin, the best first: one that refuses narrowly if it is sure and bad, else a mild one. No more than a kind
-/// of software is met by a first answer, but where nothing narrower is known: a network is found as a whole, a sprayed password has no name.
-fn start(suspect: &Suspect, gravity: Gravity) -> impl Iterator<Item = usize> {
-    let (rungs, kind) = (ladder(suspect.detector), suspect.subject.kind);
+/// of software is met by a first answer.
+fn start(
+    rungs: &'static [(Measure, Scope)],
+    gravity: Gravity,
+    suspect: &Suspect,
+) -> impl Iterator<Item = usize> + use<> {
     let is_sure = suspect.confidence == Confidence::High && gravity >= Gravity::Medium;
-    let is_first = move |scope: Scope, refuses: bool| match scope {
-        Scope::Route => !refuses && matches!(kind, SubjectKind::Secret | SubjectKind::Route),
-        Scope::Prefix => !refuses && kind == SubjectKind::Prefix,
-        _ => true,
+    let is_wide = |scope: Scope| matches!(scope, Scope::Prefix | Scope::Route);
+    // What is only known as a network or a route is met as that; a route is not closed at once.
+    let has_narrow = suspect.candidates.iter().any(|candidate| !is_wide(candidate.target.scope()));
+    let is_first = move |measure: Measure, scope: Scope| {
+        measure != Measure::LockRoute && !(has_narrow && is_wide(scope))
     };
     let rung = move |refuses: bool| {
         rungs
             .iter()
             .enumerate()
-            .filter(move |(_, (measure, scope))| measure.refuses() == refuses && is_first(*scope, refuses))
+            .filter(move |(_, (measure, scope))| measure.refuses() == refuses && is_first(*measure, *scope))
             .map(|(rung, _)| rung)
     };
     rung(true).filter(move |_| is_sure).chain(rung(false))
@@ -506,7 +530,7 @@ fn why(suspect: &Suspect, choice: &Choice, before: Option<usize>, replaces: bool
 
 /// The ends of the order of subjects.
 const FIRST: Subject = Subject { kind: SubjectKind::Address, id: 0 };
-const LAST: Subject = Subject { kind: SubjectKind::App, id: u64::MAX };
+const LAST: Subject = Subject { kind: SubjectKind::System, id: u64::MAX };
 /// Suspects of an incident that are looked at in one go.
 const SUSPECTS_MAX: usize = 256;
 /// Suspects and undone incidents of which is kept what was tried, but for a quarter more.

@@ -32,7 +32,7 @@ fn suspect(host: u8, detector: Detector, last_ms: u64) -> Suspect {
             candidate(Target::Actor(Actor::client(ip(host), 7)), 0, 0),
             candidate(Target::Actor(Actor::ip(ip(host))), 0, 0),
             candidate(Target::Actor(Actor::prefix("192.0.2.0/24".parse().unwrap())), 1, 50),
-            candidate(Target::Route(3), 900, 400_000),
+            candidate(Target::Route(3), 900, 600_000),
         ],
     }
 }
@@ -127,7 +127,7 @@ fn what_goes_on_is_met_harder_and_wider_and_never_more_than_it_is_worth() {
         "order ban prefix",
         "withdraw ban address",
         "withdraw challenge prefix",
-        // The route has 400,000 ppm of the good traffic: it stays open.
+        // The route has 600,000 ppm of the good traffic: it stays open.
     ];
     assert_eq!(told, expected);
     assert_eq!(responder.orders().count(), 1);
@@ -146,6 +146,65 @@ fn what_goes_on_is_met_harder_and_wider_and_never_more_than_it_is_worth() {
     assert_eq!(look(&mut responder, &case(&back), back_ms), ["order ban prefix"]);
     let again = responder.orders().next().unwrap();
     assert!(again.until_ms - back_ms > until_ms - since_ms, "{again:?}");
+}
+
+#[test]
+fn a_provider_is_asked_only_where_nobody_good_comes_from_it() {
+    let system = Target::Actor(Actor::Asn(64_500));
+    for (honest, confidence, expected) in [
+        (Some(0), Confidence::Medium, "order challenge prefix"),
+        (Some(0), Confidence::High, "order challenge prefix"),
+        (Some(1), Confidence::Medium, "nothing"),
+        (None, Confidence::Medium, "nothing"),
+    ] {
+        let mut one = suspect(7, Detector::Stuffing, NOW);
+        one.confidence = confidence;
+        let honest = honest.map(|actors| Honest { actors, share_ppm: actors });
+        one.candidates = vec![Candidate { target: system.clone(), honest, exempt: false }];
+        let told = look(&mut Responder::new(Limits::default()), &case(&[one]), NOW);
+        assert_eq!(told, [expected], "{honest:?} {confidence:?}");
+    }
+}
+
+#[test]
+fn strangers_to_a_route_are_asked_where_it_is_worth_it_and_never_refused_for_it() {
+    for (detector, gravity, share_ppm, expected) in [
+        (Detector::Stuffing, Gravity::High, 400_000, "order challenge route"),
+        (Detector::Stuffing, Gravity::High, 600_000, "nothing"),
+        (Detector::Stuffing, Gravity::Medium, 40_000, "order challenge route"),
+        (Detector::Stuffing, Gravity::Medium, 400_000, "nothing"),
+        // Pages are everybody's.
+        (Detector::Scraping, Gravity::High, 1_000, "nothing"),
+        (Detector::Scanning, Gravity::High, 1_000, "nothing"),
+    ] {
+        let mut one = suspect(7, detector, NOW);
+        one.confidence = Confidence::Medium;
+        one.candidates = vec![candidate(Target::Route(3), 900, share_ppm)];
+        let told = look(&mut Responder::new(Limits::default()), &Case { gravity, ..case(&[one]) }, NOW);
+        assert_eq!(told, [expected], "{detector:?} {gravity:?} {share_ppm}");
+    }
+}
+
+#[test]
+fn whoever_goes_on_as_another_client_is_met_as_that() {
+    let mut responder = Responder::new(Limits::default());
+    let shared = |agent: u64, confidence, last_ms| {
+        let mut one = suspect(7, Detector::Stuffing, last_ms);
+        one.confidence = confidence;
+        one.candidates = vec![
+            candidate(Target::Actor(Actor::client(ip(7), agent)), 0, 0),
+            candidate(Target::Actor(Actor::ip(ip(7))), 400, 90_000),
+        ];
+        [one]
+    };
+    let first = shared(7, Confidence::High, NOW);
+    assert_eq!(look(&mut responder, &case(&first), NOW), ["order ban client"]);
+    let next = shared(8, Confidence::Medium, NOW + 20_000);
+    assert_eq!(look(&mut responder, &case(&next), NOW + 20_000), ["order challenge client"]);
+    assert_eq!(responder.orders().count(), 2);
+    let same = shared(8, Confidence::Medium, NOW + 40_000);
+    let told = look(&mut responder, &case(&same), NOW + 40_000);
+    assert!(told.iter().all(|told| told.starts_with("renew")), "both are met already: {told:?}");
 }
 
 #[test]
@@ -359,8 +418,9 @@ fn play(ops: &[Op], limits: &Limits) -> Vec<Step> {
                     assert!(suspect.candidates.iter().any(meant), "exempt, or named by nobody: {order:?}");
                     assert!(suspect.decisive && suspect.confidence > Confidence::Low);
                     let is_small = !order.measure.refuses() && order.target.scope() <= Scope::Address;
-                    let (pain_max, _) = limits.pain_of(*gravity, order.detector, order.measure);
-                    assert!(is_small || order.pain_ppm <= pain_max, "{order:?}");
+                    let rung = (order.measure, order.target.scope());
+                    let (most, _) = limits.pain_of(*gravity, order.detector, rung);
+                    assert!(is_small || order.pain_ppm <= most, "{order:?}");
                     assert!(!order.measure.refuses() || suspect.confidence == Confidence::High);
                 }
                 let again = all.len();
@@ -402,7 +462,8 @@ fn check(responder: &Responder, limits: &Limits, now_ms: u64) {
         if let Target::Actor(Actor::Prefix(range)) = &order.target {
             assert!(range.prefix_len() >= limits.prefix_bits_min.0);
         }
-        assert_ne!(order.target, Target::Actor(Actor::Asn(64_500)));
+        let is_system = matches!(order.target, Target::Actor(Actor::Asn(_)));
+        assert!(!is_system || !order.measure.refuses(), "a provider is asked at most: {order:?}");
     }
 }
 

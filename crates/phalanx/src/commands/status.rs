@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::Args;
 use phalanx_control::api::{
     App, Bouncer, Certificate, ClassCount, Counters, Import, Learning, Load, Member, MemberPolicy, RateLimit,
-    Status,
+    Status, Usual,
 };
 use phalanx_record::escape::for_terminal;
 
@@ -259,6 +259,7 @@ fn learning(learning: &Learning) -> String {
         learning.peers_heard,
         learning.incidents_open
     );
+    out.push_str(&usual(&learning.usual));
     if learning.events_dropped + learning.refused > 0 {
         out.push_str(&format!(
             "           {} requests NOT learned from, {} refused of what nodes told\n",
@@ -266,6 +267,18 @@ fn learning(learning: &Learning) -> String {
         ));
     }
     out
+}
+
+/// How much is known of what is usual, and how long it takes until more is; nothing where nothing was seen.
+fn usual(usual: &Usual) -> String {
+    let Usual { all: 1.., known, .. } = usual else { return String::new() };
+    let left = usual.minutes_left.map_or_else(String::new, |minutes| {
+        format!("; the next in {minutes} minute{} with requests", if minutes == 1 { "" } else { "s" })
+    });
+    format!(
+        "           usual: known of {known} of {} apps and routes, by hour of day of {}, of week of {}{left}\n",
+        usual.all, usual.by_hour_of_day, usual.by_hour_of_week
+    )
 }
 
 /// Which policy a node runs, and whether it refused one.

@@ -9,13 +9,16 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use phalanx_control::api::{Incident, IncidentRow};
 use phalanx_fleet::{FleetError, FleetHandle, Learned, LearnedKind, NewDecision, Singleton};
-use phalanx_learn::{Docket, IncidentId, IncidentsTold, Learner, Ruling, Signal, SignalsTold, Summary};
+use phalanx_learn::{
+    Baselines, Docket, Familiarity, IncidentId, IncidentsTold, Learner, Ruling, Signal, SignalsTold, Summary,
+};
 use phalanx_model::lanes::Lanes;
 use phalanx_model::{Actor, Clock, Decision, RequestId, SecurityEvent};
 use phalanx_policy::{Detection, DetectionMode};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::answer::{Answers, Move};
+use super::kept::Keeping;
 use super::latest::{Latest, Trace};
 use super::peers::{Naming, Peers};
 use super::reports::Told;
@@ -30,6 +33,8 @@ pub(super) enum Inbox {
     List(oneshot::Sender<Vec<(IncidentRow, Vec<u64>)>>),
     /// For one.
     Show(u64, oneshot::Sender<Option<(Incident, Vec<u64>)>>),
+    /// What is usual, as history taught it; and how many requests did.
+    Usual(Box<Baselines>, u64),
     /// An operator at this node rules.
     Rule(Ruling, oneshot::Sender<()>),
 }
@@ -54,6 +59,12 @@ pub(super) struct Stats {
     pub(super) proposals: AtomicU64,
     pub(super) incidents_open: AtomicU64,
     pub(super) named_by: Mutex<Option<String>>,
+    /// How much is known of what is usual.
+    pub(super) usual: Mutex<Familiarity>,
+    /// Requests of the access log that taught it.
+    pub(super) history: AtomicU64,
+    /// Why what was learned cannot be kept.
+    pub(super) kept_fault: Mutex<Option<String>>,
 }
 
 pub(super) struct Desk {
@@ -72,6 +83,7 @@ pub(super) struct Desk {
     pub(super) stats: Arc<Stats>,
     pub(super) stopping: watch::Receiver<bool>,
     pub(super) latest: Latest,
+    pub(super) keeping: Keeping,
     /// What the thresholds were made of.
     pub(super) tuned: Detection,
     /// When what is done once a second was done.
@@ -88,6 +100,8 @@ impl Desk {
             self.turn(&mut seen, self.clock.now_ms());
             std::thread::park_timeout(TURN);
         }
+        let Self { learner, docket, peers, tee, keeping, clock, .. } = self;
+        keeping.end(&learner, &docket, (&peers, &tee), clock.now_ms());
     }
 
     fn turn(&mut self, seen: &mut Vec<Seen>, now_ms: u64) {
@@ -104,6 +118,7 @@ impl Desk {
             if acts {
                 self.answers.see(one);
             }
+            one.met.inspect(|id| self.docket.met(id.0, &one.event, now_ms));
             self.learner.observe(&one.event, &mut found);
             signals.extend(found.drain(..).map(|signal| (signal, Some(Trace::of(one)))));
         }
@@ -111,6 +126,10 @@ impl Desk {
             // Where others' words completed it, a request of the same subject stands for it.
             *trace = trace.or_else(|| self.latest.of(signal.subject));
         }
+        let of_accounts = signals.iter().filter_map(|(signal, request)| {
+            Some((super::owners::of_account(signal, &self.answers.tables)?, *request))
+        });
+        signals.extend(of_accounts.collect::<Vec<_>>());
         self.stats.events.fetch_add(seen.len() as u64, Ordering::Relaxed);
         self.stats.signals.fetch_add(signals.len() as u64, Ordering::Relaxed);
         signals.iter().for_each(|(signal, trace)| self.heed(signal, *trace, now_ms));
@@ -133,7 +152,7 @@ impl Desk {
         let latest = || incident.evidence.last().map(|bits| Trace::of_request(RequestId::from_bits(*bits)));
         let Some(trace) = trace.or_else(latest).filter(|_| standing.undone_ms.is_none()) else { return };
         self.answers.absorb(incident.id, &incident.absorbed);
-        let named = (IncidentId(incident.id), incident.gravity());
+        let named = (IncidentId(incident.id), incident.own_gravity());
         let moves = self.answers.to(signal, named, trace, now_ms);
         moves.into_iter().for_each(|one| self.act(one, now_ms));
     }
@@ -207,6 +226,10 @@ impl Desk {
                 let shown = found.map(|(one, standing)| shown::whole(one, standing, &self.peers, &self.tee));
                 drop(to.send(shown));
             }
+            Inbox::Usual(usual, requests) => {
+                self.learner.recall(*usual);
+                self.stats.history.store(requests, Ordering::Relaxed);
+            }
             Inbox::Rule(ruling, to) => {
                 self.docket.rule(&ruling, now_ms);
                 self.tell(LearnedKind::Rulings, Ruling::to_bytes(&[ruling]));
@@ -236,7 +259,7 @@ impl Desk {
                         return None;
                     }
                     signal.nodes = self.numbers(&names, signal.nodes.iter().copied(), node);
-                    self.docket.add(&signal, evidence, now_ms);
+                    self.docket.add_told(&signal, evidence, now_ms);
                 }
             }
             LearnedKind::Incidents => {
@@ -301,6 +324,8 @@ impl Desk {
             self.reports.incidents(self.docket.incidents(), (&self.peers, &self.tee), now_ms);
         }
         self.count(now_ms);
+        let Self { learner, docket, peers, tee, keeping, .. } = self;
+        keeping.turn(learner, docket, (peers, tee), now_ms);
     }
 
     fn count(&self, now_ms: u64) {
@@ -317,6 +342,7 @@ impl Desk {
             Some(_) => Some(Signal::OWN),
             None => self.docket.namer(now_ms).map(|namer| namer.node),
         };
+        *stats.usual.lock() = self.learner.baselines().familiarity(now_ms);
         *stats.named_by.lock() = namer.and_then(|node| self.peers.name(node)).map(str::to_owned);
     }
 

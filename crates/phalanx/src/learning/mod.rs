@@ -6,18 +6,24 @@
 //!    other nodes -> Inbox Outbox -> other nodes
 //! ```
 //!
+//! What it learned outlives it in two files; see [`kept`].
+//!
 //! INVARIANT: nothing here is waited for. Events that find no room are dropped and counted, and so are messages.
 
 mod answer;
 mod desk;
+mod kept;
 mod latest;
+mod owners;
 mod peers;
 mod regulars;
 mod reports;
+mod seed;
 mod shown;
 mod tee;
 mod tolls;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread::Thread;
@@ -25,7 +31,7 @@ use std::thread::Thread;
 use anyhow::Context;
 use futures_util::FutureExt;
 use phalanx_control::IncidentsPort;
-use phalanx_control::api::Learning as LearningStatus;
+use phalanx_control::api::{Learning as LearningStatus, Usual};
 use phalanx_edge::{EdgePlan, NodeTables, Places};
 use phalanx_fleet::{FleetHandle, LearnedKind};
 use phalanx_learn::detect::Threshold;
@@ -41,6 +47,8 @@ use tokio::task::JoinSet;
 
 use answer::Answers;
 use desk::{Desk, Inbox, Stats};
+use kept::Keeping;
+pub(crate) use kept::Shelf;
 use latest::Latest;
 use peers::Peers;
 pub(crate) use tee::Tee;
@@ -61,6 +69,10 @@ pub(crate) struct Parts<'a> {
     pub(crate) reports: phalanx_record::Reports,
     /// How many it may know.
     pub(crate) actors: usize,
+    /// What it keeps over a restart.
+    pub(crate) shelf: Shelf,
+    /// The access log, where lines of it can be read back.
+    pub(crate) history: Option<PathBuf>,
 }
 
 /// The learner, for whoever asks about it.
@@ -71,26 +83,39 @@ pub(crate) struct Learning {
     tee: Arc<Tee>,
     plan: Arc<Swap<EdgePlan>>,
     thread: Thread,
+    ended: watch::Receiver<()>,
 }
 
 impl Learning {
     /// Starts the thread, and what carries its words.
     pub(crate) fn start(parts: Parts<'_>, tasks: &mut JoinSet<()>) -> anyhow::Result<Self> {
-        let Parts { tee, names, plan, places, tables, fleet, lanes, clock, stopping, reports, actors } =
-            parts;
+        let Parts {
+            tee, names, plan, places, tables, fleet, lanes, clock, stopping, reports, actors, ..
+        } = parts;
+        let (shelf, now_ms) = (Arc::new(parts.shelf), clock.now_ms());
         let sizes = Sizes { actors, ..SIZES };
         let means = tee::Means { key: names, plan: Arc::clone(&plan), places };
-        tee.begin(means);
+        tee.begin(means.clone());
         let (to_thread, inbox) = mpsc::channel(INBOX);
         let (outbox, to_tell) = mpsc::channel(OUTBOX);
         let stats = Arc::new(Stats::default());
         let (author, _) = fleet.node_author();
+        let (mut docket, mut reports) = (Docket::default(), reports::Told::new(reports));
+        let mut peers = Peers::new(format!("{}/{}", author.site, author.node));
+        if let Some(incidents) = shelf.incidents() {
+            kept::recall(incidents, &mut docket, (&mut peers, tee), now_ms);
+            reports.recall(docket.incidents(), now_ms);
+        }
+        let usual = shelf.usual().unwrap_or_default();
+        // Also where a node was stopped before it had learned anything.
+        let is_new = usual.familiarity(now_ms).all == 0;
+        let (at_end, ended) = watch::channel(());
         let desk = Desk {
-            learner: Learner::new(Detectors::default(), sizes, random_u64()),
-            docket: Docket::default(),
-            peers: Peers::new(format!("{}/{}", author.site, author.node)),
+            learner: Learner::new(Detectors::default(), sizes, random_u64()).with_baselines(usual),
+            docket,
+            peers,
             answers: Answers::new(Arc::clone(&plan), tables),
-            reports: reports::Told::new(reports),
+            reports,
             tee: Arc::clone(tee),
             fleet: fleet.clone(),
             lanes: lanes.clone(),
@@ -99,8 +124,9 @@ impl Learning {
             inbox,
             outbox,
             stats: Arc::clone(&stats),
-            stopping,
+            stopping: stopping.clone(),
             latest: Latest::default(),
+            keeping: Keeping::start(shelf, Arc::clone(&stats), at_end, now_ms)?,
             tuned: Detection::default(),
             second: 0,
             has_others: false,
@@ -109,7 +135,28 @@ impl Learning {
         let thread = thread.context("cannot start the learner's thread")?.thread().clone();
         tasks.spawn(hear(fleet.clone(), to_thread.clone(), Arc::clone(&stats)));
         tasks.spawn(tell(fleet.clone(), to_tell));
-        Ok(Self { inbox: to_thread, stats, tee: Arc::clone(tee), plan, thread })
+        let learns = plan.load().detection.mode != DetectionMode::Off;
+        if let Some(log) = parts.history.filter(|_| is_new && learns) {
+            seed::start(log, means, Arc::clone(clock), to_thread.clone(), stopping);
+        }
+        Ok(Self { inbox: to_thread, stats, tee: Arc::clone(tee), plan, thread, ended })
+    }
+
+    /// Resolves when the thread has ended and all that it keeps is on the disk, or the disk takes too long.
+    pub(crate) fn ended(&self) -> impl Future<Output = ()> + use<> {
+        let mut ended = self.ended.clone();
+        async move {
+            let all = async { while ended.changed().await.is_ok() {} };
+            if tokio::time::timeout(ENDS_WITHIN, all).await.is_err() {
+                tracing::warn!("the disk takes too long: some of what was learned is not kept");
+            }
+        }
+    }
+
+    /// What an operator should know.
+    pub(crate) fn degraded(&self) -> Option<String> {
+        let fault = self.stats.kept_fault.lock().clone();
+        fault.map(|fault| format!("what was learned cannot be kept over a restart: {fault}"))
     }
 
     /// How it is doing.
@@ -127,6 +174,20 @@ impl Learning {
             signals: read(&stats.signals),
             incidents_open: read(&stats.incidents_open),
             named_by: stats.named_by.lock().clone(),
+            usual: self.usual(),
+        }
+    }
+
+    fn usual(&self) -> Usual {
+        let usual = *self.stats.usual.lock();
+        let count = |len: usize| u64::try_from(len).unwrap_or(u64::MAX);
+        Usual {
+            all: count(usual.all),
+            known: count(usual.known),
+            by_hour_of_day: count(usual.by_hour),
+            by_hour_of_week: count(usual.by_week),
+            minutes_left: usual.minutes_left.map(u64::from),
+            from_history: self.stats.history.load(Ordering::Relaxed),
         }
     }
 
@@ -142,6 +203,8 @@ impl Learning {
             actors: status.actors,
             peers_heard: status.peers_heard,
             incidents_open: status.incidents_open,
+            usual: status.usual.all,
+            usual_known: status.usual.known,
         }
     }
 
@@ -245,6 +308,8 @@ fn mode(mode: DetectionMode) -> &'static str {
 const SIZES: Sizes = Sizes { actors: ACTORS, series: 16_384, routes: 1_024 };
 /// As many as a node of ordinary size meets in an hour.
 pub(crate) const ACTORS: usize = 350_000;
+/// How long the end of a node waits for what was learned to be on the disk.
+const ENDS_WITHIN: std::time::Duration = std::time::Duration::from_secs(5);
 /// Messages that wait for the thread.
 const INBOX: usize = 1_024;
 const OUTBOX: usize = 256;

@@ -31,6 +31,12 @@ impl Told {
         Self { to, known: BTreeMap::new() }
     }
 
+    /// What was told before a restart is no news.
+    pub(super) fn recall<'a>(&mut self, all: impl Iterator<Item = (&'a Incident, Standing)>, now_ms: u64) {
+        self.known =
+            all.map(|(incident, standing)| (incident.id, known(incident, standing, now_ms))).collect();
+    }
+
     /// A signal of this node.
     pub(super) fn signal(
         &self,
@@ -73,14 +79,9 @@ impl Told {
         (peers, tee): (&Peers, &Tee),
         now_ms: u64,
     ) {
-        let mut known = BTreeMap::new();
+        let mut all_known = BTreeMap::new();
         for (incident, standing) in all {
-            let now = Known {
-                gravity: incident.gravity(),
-                findings: incident.findings.len(),
-                told_ms: now_ms,
-                is_closed: standing.is_closed,
-            };
+            let now = known(incident, standing, now_ms);
             let change = match self.known.get(&incident.id) {
                 None if standing.is_closed => None,
                 None => Some(Change::Opened),
@@ -92,12 +93,21 @@ impl Told {
                 }
             };
             let kept = self.known.get(&incident.id).copied().filter(|_| change.is_none()).unwrap_or(now);
-            known.insert(incident.id, kept);
+            all_known.insert(incident.id, kept);
             if let Some(change) = change {
                 self.to.send(Report::Incident(report(incident, standing, change, (peers, tee), now_ms)));
             }
         }
-        self.known = known;
+        self.known = all_known;
+    }
+}
+
+fn known(incident: &Incident, standing: Standing, now_ms: u64) -> Known {
+    Known {
+        gravity: incident.gravity(),
+        findings: incident.findings.len(),
+        told_ms: now_ms,
+        is_closed: standing.is_closed,
     }
 }
 

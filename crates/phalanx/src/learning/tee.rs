@@ -9,8 +9,11 @@ use parking_lot::{Mutex, RwLock};
 use phalanx_edge::{EdgePlan, Places};
 use phalanx_learn::correlate::Incident;
 use phalanx_learn::event::Known;
-use phalanx_learn::{Event, NameKey};
-use phalanx_model::{AccessEvent, Action, ActorKey, Confidence, Reason, RequestId, Signal, Swap, names};
+use phalanx_learn::{Event, IncidentId, NameKey, Place, Step};
+use phalanx_model::{
+    AccessEvent, Action, ActorKey, AuthorRole, ChallengeStep, Confidence, Reason, RequestId, Signal, Swap,
+    names,
+};
 use phalanx_policy::DetectionMode;
 use phalanx_record::Watch;
 
@@ -21,6 +24,7 @@ pub(crate) struct Tee {
     means: OnceLock<Means>,
     queue: Mutex<Vec<Seen>>,
     names: RwLock<HashMap<u64, String>>,
+    lately: Lately,
     dropped: AtomicU64,
 }
 
@@ -29,15 +33,17 @@ pub(crate) struct Tee {
 pub(super) struct Seen {
     pub(super) event: Event,
     pub(super) request: RequestId,
+    /// The incident because of which it was refused or challenged.
+    pub(super) met: Option<IncidentId>,
     /// What it asked for.
-    pub(super) place: Place,
+    pub(super) asked: Asked,
     /// The decision that it stood under, if it was refused or held up by one.
     pub(super) under: Option<Under>,
 }
 
 /// A place, as decisions call it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Place {
+pub(super) struct Asked {
     /// See [`phalanx_model::Actor::App`].
     pub(super) app: u64,
     /// See [`phalanx_model::Actor::Route`].
@@ -61,6 +67,7 @@ impl Under {
     }
 }
 
+#[derive(Clone)]
 pub(super) struct Means {
     pub(super) key: NameKey,
     pub(super) plan: Arc<Swap<EdgePlan>>,
@@ -124,42 +131,72 @@ impl Tee {
                 return;
             }
             let route = access.route.as_deref().unwrap_or_default();
-            let place = Place { app: names::app(&access.app), route: names::route(&access.app, route) };
-            queue.push(Seen { event, request: access.id, place, under: Under::of(access) });
+            let asked = Asked { app: names::app(&access.app), route: names::route(&access.app, route) };
+            let (met, under) = (met(access), Under::of(access));
+            queue.push(Seen { event, request: access.id, met, asked, under });
         }
         self.remember(&event, access);
     }
 
     /// Names of routes are policy's, and those of software have the form of a JA4: nothing here is a stranger's text.
     fn remember(&self, event: &Event, access: &AccessEvent) {
-        let is_known = |hash: &u64| self.names.read().contains_key(hash);
-        if !is_known(&event.route) {
+        if !self.lately.has(event.route) {
             let route = access.route.as_deref().map(|route| format!("/{route}")).unwrap_or_default();
             self.put_name(event.route, || format!("{}{route}", access.app));
         }
         if let (Some(software), Some(ja4)) = (event.software, &access.ja4)
-            && !is_known(&software)
+            && !self.lately.has(software)
         {
             self.put_name(software, || ja4.to_string());
         }
     }
 
     fn put_name(&self, hash: u64, name: impl FnOnce() -> String) {
+        if self.names.read().contains_key(&hash) {
+            return;
+        }
         let mut names = self.names.write();
         if names.len() < NAMES_MAX {
             names.insert(hash, name());
         }
     }
+
+    /// What a hash stood for before a restart.
+    pub(super) fn recall(&self, hash: u64, name: String) {
+        self.put_name(hash, || name);
+    }
+}
+
+/// Hashes of which the name was put down lately, so that hardly any request asks for the lock on them.
+struct Lately([AtomicU64; 256]);
+
+impl Default for Lately {
+    fn default() -> Self {
+        Self([const { AtomicU64::new(0) }; 256])
+    }
+}
+
+impl Lately {
+    /// Whether a hash is among them; it is from now on. Of two in one place the later one is.
+    fn has(&self, hash: u64) -> bool {
+        let place = usize::from(hash.to_le_bytes()[0]);
+        self.0.get(place).is_some_and(|known| known.swap(hash, Ordering::Relaxed) == hash)
+    }
 }
 
 impl Means {
-    fn read(&self, access: &AccessEvent, signals: &[Signal]) -> Event {
-        let place = self.places.load().of(access.client);
+    pub(super) fn read(&self, access: &AccessEvent, signals: &[Signal]) -> Event {
+        let places = self.places.load();
+        let place = places.of(access.client);
+        // Where an account is, only its logins tell.
+        let logs_in = access.deed.is_some_and(|deed| matches!(deed.step, Step::Login(_)));
+        let spot = logs_in.then(|| places.spot_of(access.client)).flatten();
         let known = Known {
+            place: spot.map(|spot| Place { latitude: spot.latitude, longitude: spot.longitude }),
             asn: place.asn,
+            country: place.country,
             attack: attack(access, signals),
-            exempt: self.is_exempt(access.client),
-            ..Known::default()
+            exempt: access.crawler || self.is_exempt(access.client),
         };
         let mut event = Event::of(access, &known, &self.key);
         if is_own_refusal(access) {
@@ -172,6 +209,18 @@ impl Means {
     fn is_exempt(&self, ip: IpAddr) -> bool {
         self.plan.load().decide.is_exempt(ip)
     }
+}
+
+/// The incident because of which a node had a request refused, or challenged without success.
+fn met(access: &AccessEvent) -> Option<IncidentId> {
+    let Reason::Decision { decision } = &access.verdict.reason else { return None };
+    let failed = [ChallengeStep::Given, ChallengeStep::Failed, ChallengeStep::Refused].map(Some);
+    let is_in_vain = access.verdict.refuses() || failed.contains(&access.challenge);
+    let incident = match decision.author.role {
+        AuthorRole::Node => IncidentId::of_reason(&decision.reason),
+        AuthorRole::Operator => IncidentId::of_automatic(&decision.reason),
+    };
+    incident.filter(|_| is_in_vain)
 }
 
 /// How sure it is that a refused request was an attack.
@@ -225,6 +274,7 @@ pub(super) mod tests {
             attack: None,
             exempt: false,
         };
-        Seen { event, request: RequestId::from_bits(9), place: Place { app: 1, route: 2 }, under: None }
+        let asked = Asked { app: 1, route: 2 };
+        Seen { event, request: RequestId::from_bits(9), met: None, asked, under: None }
     }
 }

@@ -76,6 +76,7 @@ impl Node {
         let _ = self.lapi.await;
         self.membership.shutdown().await;
         let security = self.sharing.await;
+        self.learned.await;
         self.fleet.shutdown().await;
         let released = tokio::task::spawn_blocking(move || self.recorder.release()).await.ok().flatten();
         let released = released.map(|released| match security {

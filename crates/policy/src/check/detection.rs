@@ -14,7 +14,7 @@ impl Check<'_> {
             different: of.different.clone(),
         };
         Detection {
-            mode: raw.mode.unwrap_or_default(),
+            mode: raw.mode.as_ref().map(|mode| mode.value).unwrap_or_default(),
             stuffing: self.threshold(&stuffing),
             stuffing_failed_percent: self.number("failed_percent", of.failed_percent.as_ref(), 1, 100),
             spraying: self.threshold(&raw.spraying),

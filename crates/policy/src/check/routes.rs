@@ -205,7 +205,7 @@ impl Check<'_> {
     /// What a route says of its own about protection, limits and upstreams, and what the app says else.
     fn own(&mut self, raw: &At<RawApp>, route: &At<RawRoute>, app: &App) -> Option<Box<Own>> {
         let own = Own {
-            mode: route.mode.unwrap_or(app.mode),
+            mode: route.mode.as_ref().map_or(app.mode, |mode| mode.value),
             rules: match &route.rules {
                 Some(rules) => self.rules(Some(rules)),
                 None => app.rules.clone(),
@@ -216,7 +216,7 @@ impl Check<'_> {
             },
             paranoia: self.within("paranoia", route.paranoia.as_ref(), 1..=4, app.paranoia),
             classes: route.classes.as_ref().map_or(app.classes, |classes| self.classes(classes)),
-            on_error: route.on_error.unwrap_or(app.on_error),
+            on_error: route.on_error.as_ref().map_or(app.on_error, |on_error| on_error.value),
             challenge: route.challenge.unwrap_or(app.challenge),
             networks: self.own_networks(route, &app.networks),
             limits: self.limits(&route.limits, app.limits),

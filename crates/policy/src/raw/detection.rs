@@ -11,7 +11,7 @@ use crate::toml_text::At;
 #[serde(deny_unknown_fields)]
 pub struct RawDetection {
     /// `observe`, the default: incidents are shown; `act`: what is decisive becomes a short order; `off`: nothing is learned.
-    pub mode: Option<DetectionMode>,
+    pub mode: Option<At<DetectionMode>>,
     /// Failed logins of many accounts.
     #[serde(default)]
     pub stuffing: RawStuffing,

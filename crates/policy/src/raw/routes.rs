@@ -51,7 +51,7 @@ pub struct RawRoute {
     #[serde(default)]
     pub response_headers: RawHeaderEdits,
     /// What is done with a request that the rules refuse.
-    pub mode: Option<Mode>,
+    pub mode: Option<At<Mode>>,
     /// The rules.
     pub rules: Option<At<RawRules>>,
     /// Rule files in the place of the app's.
@@ -61,7 +61,7 @@ pub struct RawRoute {
     /// What is done with a match, by the class of its rule.
     pub classes: Option<RawClasses>,
     /// What is done when a rule or parser fails on a request.
-    pub on_error: Option<OnError>,
+    pub on_error: Option<At<OnError>>,
     /// "always": all clients are challenged; "ordered": those that a decision is about.
     pub challenge: Option<ChallengeUse>,
     /// Networks whose clients may ask, in the place of the app's; `[]` for all.

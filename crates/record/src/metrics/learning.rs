@@ -22,5 +22,7 @@ pub(super) fn encode(encoder: &mut DescriptorEncoder<'_>, counts: &LearningCount
     counter(encoder, "learn_proposals", "Orders proposed because of findings", counts.proposals)?;
     gauge(encoder, "learn_actors", "Addresses, sessions and accounts that are known", counts.actors)?;
     gauge(encoder, "learn_peers_heard", "Nodes that told something in the last minute", counts.peers_heard)?;
+    gauge(encoder, "learn_usual", "Apps and routes of which it is learned what is usual", counts.usual)?;
+    gauge(encoder, "learn_usual_known", "Those of which it is known what is usual", counts.usual_known)?;
     gauge(encoder, "incidents_open", "Open incidents", counts.incidents_open)
 }

@@ -50,6 +50,8 @@ fn the_object_has_all_that_is_known_in_a_fixed_order() {
     };
     let event = AccessEvent {
         client: "2001:db8::1".parse().unwrap(),
+        route: Some("search".into()),
+        crawler: true,
         balancer: Some("192.0.2.1".parse().unwrap()),
         host: "\u{202e}\"\\\n".into(),
         tls: Some("TLSv1.3".into()),
@@ -64,10 +66,10 @@ fn the_object_has_all_that_is_known_in_a_fixed_order() {
         ..passed(1)
     };
     let expected = concat!(
-        r#"{"log":"access","time":"2026-08-01T12:00:00.001Z","at_ms":1785585600001,"id":"ID","site":"fra","node":"a","app":"shop","#,
+        r#"{"log":"access","time":"2026-08-01T12:00:00.001Z","at_ms":1785585600001,"id":"ID","site":"fra","node":"a","app":"shop","route":"search","#,
         r#""client":"2001:db8::1","peer":"203.0.113.9","method":"GET","host":"\u202e\"\\\n","target":"/search?q=1'%20or%20'1'='1","#,
         r#""protocol":"HTTP/1.1","tls":"TLSv1.3","ja4":"t13d1516h2_8daaf6152771_02713d6af862","check":"forward-auth","#,
-        r#""http_print":"ge11_x","balancer":"192.0.2.1","user_agent":"curl/8","referer":"","status":200,"action":"allow","#,
+        r#""http_print":"ge11_x","balancer":"192.0.2.1","crawler":true,"user_agent":"curl/8","referer":"","status":200,"action":"allow","#,
         r#""reason":"limit","detail":"x","score":-1,"request_bytes":0,"response_bytes":120,"duration_us":300,"upstream_us":0,"#,
         r#""phases":{"head_us":1,"inspect_us":2,"queue_us":3,"connect_us":4,"upstream_us":5},"upstream":"shop-1","#,
         r#""trace_id":"000000000000000000000000000000ab","span_id":"0000000000000001","parent_id":"0000000000000002","sampled":true,"#,

@@ -64,6 +64,7 @@ pub(crate) fn access(n: u64) -> AccessEvent {
         balancer: None,
         challenge: None,
         deed: None,
+        crawler: false,
         audit: None,
     }
 }

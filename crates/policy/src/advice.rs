@@ -1,0 +1,201 @@
+//! What a policy says without a mistake, and hardly anybody means: protection that is off, doors that are open, limits and rules that never
+//! act.
+//!
+//! Advice is about a text that [`parse_policy`] takes. It is for those who write policy (`phalanx check`), and not told when a node loads it.
+//! INVARIANT: what every second policy does for a reason is not told.
+
+mod networks;
+mod rates;
+mod routes;
+mod rules;
+mod upstreams;
+
+use std::ops::Range;
+
+use phalanx_model::Confidence;
+
+use crate::policy::{App, ClassUse, Mode, OnError, Policy, Strikes};
+use crate::raw::{RawApp, RawClasses, RawPolicy};
+use crate::toml_text::{At, Text};
+use crate::{DetectionMode, Diagnostic, parse_policy};
+
+pub use networks::is_public;
+pub use rules::advise_rules;
+
+/// What to look at again in a policy text, by line. `file` is as in [`parse_policy`]; a text with faults gets no advice.
+pub fn advise(file: &str, text: &str) -> Vec<Diagnostic> {
+    let Ok((policy, _)) = parse_policy(file, text) else { return Vec::new() };
+    let text = Text::new(file, text);
+    let Ok(raw) = text.read::<RawPolicy>() else { return Vec::new() };
+    let mut advice = Advice { text, found: Vec::new() };
+    advice.policy(&raw, &policy);
+    advice.found.sort_by_key(|advice| advice.line);
+    advice.found
+}
+
+struct Advice<'a> {
+    text: Text<'a>,
+    found: Vec<Diagnostic>,
+}
+
+impl Advice<'_> {
+    fn say(&mut self, span: &Range<usize>, message: impl Into<String>, help: impl Into<String>) {
+        self.found.push(self.text.warning_at(span, message).with_help(help));
+    }
+
+    fn policy(&mut self, raw: &RawPolicy, policy: &Policy) {
+        self.exempt(&raw.allow, "are never refused, whatever they ask");
+        self.exempt(raw.operator_networks.as_deref().unwrap_or_default(), "are never banned");
+        if let Some(mode) = raw.detection.mode.as_ref().filter(|mode| mode.value == DetectionMode::Off) {
+            self.say(
+                &mode.span,
+                "stolen passwords, scans and floods from many addresses are seen by nobody",
+                "write \"observe\", which refuses nobody, or \"act\"",
+            );
+        }
+        self.strikes(raw, &policy.strikes);
+        for (raw, app) in raw.apps.iter().zip(&policy.apps) {
+            self.app(raw, app, policy);
+        }
+    }
+
+    fn strikes(&mut self, raw: &RawPolicy, strikes: &Strikes) {
+        let Some(written) =
+            raw.strikes.window.as_ref().map(|at| &at.span).or(raw.strikes.count.as_ref().map(|at| &at.span))
+        else {
+            return;
+        };
+        if u64::from(strikes.count) * STRIKE_PACE_MS > strikes.window_ms {
+            let (count, seconds) = (strikes.count, strikes.window_ms / 1_000);
+            self.say(
+                written,
+                format!("whoever is refused less than {count} times in {seconds} s is never banned: most scanners are slower"),
+                "leave `count` and `window` as they are, 3 in \"60s\", or make the window longer",
+            );
+        }
+    }
+
+    fn app(&mut self, raw: &At<RawApp>, app: &App, policy: &Policy) {
+        let is_seen = !app.passthrough && !app.tcp;
+        if is_seen {
+            self.mode(raw, app);
+            self.classes(&raw.classes, app.mode);
+            if let Some(on_error) =
+                raw.on_error.as_ref().filter(|at| at.value == OnError::Allow && app.mode == Mode::Block)
+            {
+                self.say(
+                    &on_error.span,
+                    "a request that makes a rule or a parser fail is passed on uninspected",
+                    "take out `on_error`: such requests are refused then, and `phalanx events` shows them",
+                );
+            }
+            self.held(raw, app);
+            self.exclusions(raw, app);
+            self.rates(raw, app);
+            self.logins(raw, app, policy);
+            self.cross_origin(&raw.response_headers);
+        }
+        self.forwarders(raw);
+        self.doors(&raw.allow_networks, &app.networks);
+        self.upstreams(raw, app);
+        for (raw_route, route) in raw.routes.iter().zip(&app.routes) {
+            self.route(raw_route, route, app);
+        }
+    }
+
+    fn mode(&mut self, raw: &RawApp, app: &App) {
+        let Some(mode) = &raw.mode else { return };
+        match mode.value {
+            Mode::Block => {}
+            Mode::Observe => self.say(
+                &mode.span,
+                format!("attacks on `{}` are recorded and passed on", app.name),
+                "write \"block\" when `phalanx events` shows no honest requests any more",
+            ),
+            Mode::Off => self.say(
+                &mode.span,
+                format!("no rule looks at requests to `{}`", app.name),
+                "write \"observe\" to see what would be refused, or \"block\"",
+            ),
+        }
+    }
+
+    fn classes(&mut self, raw: &RawClasses, mode: Mode) {
+        if let Some(at) =
+            raw.detection.as_ref().filter(|at| at.value != ClassUse::Block && mode == Mode::Block)
+        {
+            self.say(
+                &at.span,
+                "attacks are not refused here: rules that look for them do not block",
+                "write \"block\", and `min_confidence = \"high\"` if too much is refused",
+            );
+        }
+        if let Some(at) =
+            raw.min_confidence.as_ref().filter(|at| at.value == Confidence::High && mode == Mode::Observe)
+        {
+            self.say(
+                &at.span,
+                "with `mode = \"observe\"` this says nothing: nothing is refused",
+                "take it out, or write `mode = \"block\"`",
+            );
+        }
+    }
+
+    /// A body beyond what is held is inspected in part.
+    fn held(&mut self, raw: &RawApp, app: &App) {
+        let Some(held) = &raw.limits.body_held else { return };
+        let limits = &app.limits;
+        let is_partial =
+            u64::try_from(limits.body_held_bytes_max).is_ok_and(|held| held < limits.body_bytes_max);
+        if limits.body_held_bytes_max < HELD_BYTES_LEAST && is_partial {
+            self.say(
+                &held.span,
+                format!("an attack behind the first {} of a body is inspected by nobody", held.value),
+                "hold 128 KiB or more, or lower `body` to as much",
+            );
+        }
+    }
+
+    /// What is taken from rules beyond one argument of one place.
+    fn exclusions(&mut self, raw: &RawApp, app: &App) {
+        for (written, exclusion) in raw.exclusions.iter().zip(&app.exclusions) {
+            let wide = match (&exclusion.target, &exclusion.path) {
+                (None, None) => "no request is looked at by these rules any more",
+                (None, Some(_)) if !exclusion.tags.is_empty() => {
+                    "nothing of these requests is looked at by all rules of a tag"
+                }
+                (Some(target), _) if !target.contains(':') && target.starts_with("ARGS") => {
+                    "these rules look at no argument any more"
+                }
+                _ => continue,
+            };
+            self.say(&written.span, wide, "name the one argument that disturbs, and where: `target = \"ARGS:comment\"`, `path = \"/blog\"`");
+        }
+    }
+
+    /// Scripts of all sites may read what is shown to whoever is logged in.
+    fn cross_origin(&mut self, edits: &crate::raw::routes::RawHeaderEdits) {
+        let all = || edits.set.iter().chain(&edits.add);
+        let says = |wanted: &str, value: &str| {
+            all().find(|(name, said)| {
+                name.eq_ignore_ascii_case(wanted) && said.trim().eq_ignore_ascii_case(value)
+            })
+        };
+        let with_login = says("access-control-allow-credentials", "true");
+        if let Some((_, origin)) =
+            says("access-control-allow-origin", "*").or(says("access-control-allow-origin", "null"))
+            && with_login.is_some()
+        {
+            self.say(
+                &origin.span,
+                "pages of any site may ask in the name of whoever is logged in, and read the answer",
+                "name the one site that may, as in \"https://app.example\"",
+            );
+        }
+    }
+}
+
+/// A scanner asks about once a second.
+const STRIKE_PACE_MS: u64 = 1_000;
+/// What forms and most JSON stay below.
+const HELD_BYTES_LEAST: usize = 32 * 1024;
