@@ -118,10 +118,10 @@ impl Desk {
         let acts = self.tuned.mode == DetectionMode::Act;
         for one in seen.iter() {
             self.latest.note(one);
-            one.met.inspect(|id| self.docket.met(id.0, &one.event, now_ms));
             if acts {
                 self.answers.see(one);
             }
+            one.met.inspect(|id| self.docket.met(id.0, &one.event, now_ms));
             self.learner.observe(&one.event, &mut found);
             signals.extend(found.drain(..).map(|signal| (signal, Some(Trace::of(one)))));
         }

@@ -5,23 +5,23 @@ use std::collections::HashMap;
 use phalanx_learn::event::{Step, Subject, SubjectKind};
 use phalanx_model::RequestId;
 
-use super::tee::{Place, Seen};
+use super::tee::{Asked, Seen};
 
 /// A request, by which something is known.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Trace {
     pub(super) request: RequestId,
-    pub(super) place: Place,
+    pub(super) asked: Asked,
 }
 
 impl Trace {
     pub(super) fn of(seen: &Seen) -> Self {
-        Self { request: seen.request, place: seen.place }
+        Self { request: seen.request, asked: seen.asked }
     }
 
     /// Of a request of which nothing else is known any more: nothing is ordered about a place because of it.
     pub(super) fn of_request(request: RequestId) -> Self {
-        Self { request, place: Place { app: 0, route: 0 } }
+        Self { request, asked: Asked { app: 0, route: 0 } }
     }
 }
 
