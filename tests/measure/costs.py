@@ -39,7 +39,7 @@ START_S, END_S = 300, 120
 THREADS = {
     "data plane": "phalanx_edge10connection5serve",
     "recorder": "phalanx_record8recorder6Worker3run",
-    "learner": "phalanx_learn7learner7Learner",
+    "learner": "7Learner7observe",
 }
 
 # What protects, by source file and function; `*` for all of a file.
