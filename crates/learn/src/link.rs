@@ -31,6 +31,11 @@ impl Entity {
         Self(u64::from(hash))
     }
 
+    /// Whether it is an address.
+    pub fn is_address(self) -> bool {
+        self.address().is_some()
+    }
+
     /// The hash of the address that it is, if it is one.
     pub(crate) fn address(self) -> Option<u32> {
         u32::try_from(self.0).ok()

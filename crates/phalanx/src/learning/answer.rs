@@ -9,7 +9,7 @@
 //! names incidents, if it speaks for operators, orders all. Nothing here acts on what other nodes say: a signal is this node's own, and
 //! decisive.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use phalanx_edge::{EdgePlan, NodeTables};
@@ -19,7 +19,7 @@ use phalanx_learn::event::SubjectKind;
 use phalanx_learn::respond::{
     Act, Candidate, Carried, Case, Honest, Limits, Order, OrderId, Responder, Step, Suspect, Target, carried,
 };
-use phalanx_learn::{IncidentId, Signal};
+use phalanx_learn::{Detector, IncidentId, Signal};
 use phalanx_model::event::Proposal;
 use phalanx_model::limits::{HERE_FOR_MAX_MS, REASON_BYTES_MAX};
 use phalanx_model::{Actor, ActorKey, Confidence, Prefix, PrefixSet, Swap};
@@ -119,7 +119,7 @@ impl Answers {
             return Vec::new();
         }
         let candidates = self.candidates(&plan, signal, trace, now_ms);
-        if candidates.is_empty() || !self.has_room(now_ms) {
+        if candidates.is_empty() || !self.has_room(is_wide(signal), now_ms) {
             return Vec::new();
         }
         self.responder.tune(Limits { first_ms: plan.decide.strikes.first_ban_ms, ..Limits::default() });
@@ -254,6 +254,8 @@ impl Answers {
                 let honest = self.regulars.count(now_ms, |one| one.is_regular() && network.contains(&one.ip));
                 vec![of(Target::Actor(Actor::Prefix(network)), honest, is_exempt(plan, network))]
             }
+            // What few addresses do is met at these.
+            (SubjectKind::Software, _) if !is_from_many(signal) => Vec::new(),
             (SubjectKind::Software, _) => {
                 // Whoever has an account is spared.
                 let honest = self.regulars.count(now_ms, |one| {
@@ -293,13 +295,26 @@ impl Answers {
             .for_each(|other| self.responder.merge(*other, incident));
     }
 
-    fn has_room(&mut self, now_ms: u64) -> bool {
+    fn has_room(&mut self, is_wide: bool, now_ms: u64) -> bool {
         let minute = now_ms / 60_000;
         if minute != self.minute {
             (self.minute, self.left, self.wide_left) = (minute, PROPOSALS_PER_MINUTE, WIDE_PER_MINUTE);
         }
-        self.left > 0
+        if is_wide { self.wide_left > 0 } else { self.left > 0 }
     }
+}
+
+/// Whether what software does comes from so many addresses that orders about these would come too late each time. Of software that many people
+/// have, addresses are not named, and it is not met unless it floods.
+fn is_from_many(signal: &Signal) -> bool {
+    let addresses = signal.links.iter().map(|link| link.entity).filter(|entity| entity.is_address());
+    signal.detector == Detector::Flood || addresses.collect::<BTreeSet<_>>().len() >= ADDRESSES_LEAST
+}
+
+/// Whether what is ordered because of a signal is about many.
+fn is_wide(signal: &Signal) -> bool {
+    use SubjectKind::{Prefix, Route, Secret, Software};
+    matches!(signal.subject.kind, Prefix | Route | Secret | Software)
 }
 
 /// Whom an order is about, as nodes know it.
@@ -326,6 +341,8 @@ fn cut(mut reason: String) -> String {
     reason
 }
 
+/// Addresses from which on it is the software that is met: more than a person or an office has.
+const ADDRESSES_LEAST: usize = 5;
 /// Orders about many that one node gives in a minute.
 const WIDE_PER_MINUTE: u32 = 6;
 /// An order that is to go on is given again so long before it ends.
@@ -340,8 +357,8 @@ const CLIENTS_LEAST: u64 = 10_000;
 mod tests {
     use super::*;
     use phalanx_decide::DecidePlan;
-    use phalanx_learn::Detector;
     use phalanx_learn::event::Subject;
+    use phalanx_learn::link::{Entity, Link};
     use phalanx_model::{DecisionKind, RequestId};
 
     use super::super::tee::Under;
@@ -514,6 +531,22 @@ mod tests {
         assert!(reason.contains("it hurts: 3 of 3 known-good"), "{reason}");
         let (kind, ..) = ordered(moves(&mut answers, &flood(NOW_MS + 10_000))).unwrap();
         assert_eq!(kind, DecisionKind::Challenge);
+    }
+
+    #[test]
+    fn software_is_met_where_it_comes_from_many_addresses_and_not_for_what_one_does() {
+        let mut answers = answers(DetectionMode::Act);
+        let subject = Subject::new(SubjectKind::Software, FLOOD);
+        let from = |count: u8| Signal {
+            subject,
+            detector: Detector::Stuffing,
+            links: (0..count)
+                .map(|n| Link { entity: Entity::of(Subject::address([192, 0, 2, n].into())), weight: 0.6 })
+                .collect(),
+            ..signal("192.0.2.1")
+        };
+        assert!(moves(&mut answers, &from(4)).is_empty());
+        assert_eq!(ordered(moves(&mut answers, &from(5))).unwrap().1, Actor::Software(FLOOD));
     }
 
     #[test]
