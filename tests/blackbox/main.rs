@@ -32,6 +32,7 @@ mod clocks;
 mod crowdsec;
 mod delegate;
 mod enrol;
+mod exclusions;
 mod explain;
 mod fleet;
 mod held;

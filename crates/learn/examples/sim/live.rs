@@ -169,18 +169,7 @@ mod tests {
     use super::*;
 
     fn stage(scenario: &str) -> Stage {
-        let settings = Settings {
-            scenario: scenario.into(),
-            seed: 1,
-            nodes: 3,
-            sharing: true,
-            honest: 100,
-            attack: 100,
-            answers: true,
-            without: phalanx_learn::respond::Without::Nothing,
-            after_s: 0,
-            tells: false,
-        };
+        let settings = crate::tests::settings(scenario, 1);
         let plan = plan(scenario, 1, 3, 100).unwrap();
         Stage::new(&settings, plan)
     }

@@ -111,10 +111,12 @@ fn without(word: &str) -> Result<(bool, Without), String> {
 }
 
 const USAGE: &str = "\
-usage: cargo xtask sim SCENARIO [--seed S] [--sharing on|off] [--nodes N] [--honest PERCENT] [--attack PERCENT] [--json] [--tell]
+usage: cargo xtask sim SCENARIO [--seed S] [--sharing on|off] [--nodes N] [--honest PERCENT] [--attack PERCENT] [--after SECONDS]
+                          [--without answers|trails|systems|routes] [--json] [--tell]
        cargo xtask sim all [--seeds COUNT]      every scenario, with and without sharing, as tables
        cargo xtask sim matrix [--seeds COUNT]   precision and recall with more and fewer honest users and attackers
        cargo xtask sim rates [--seeds COUNT]    the time until an attack is named, by its rate
+       cargo xtask sim ablation [--seeds COUNT] what each means against attackers that adapt is worth
        cargo xtask sim SCENARIO --real [--seed S] [--sharing on|off] [--json]   against three real nodes; --help tells more
        cargo xtask sim cost                     what an event and a signal cost
 ";

@@ -99,6 +99,7 @@ impl Report {
             ("ordered", format!("{{{}}}", ordered.join(","))),
             ("withdrawn", self.withdrawn.to_string()),
             ("in_force", self.in_force.to_string()),
+            ("pain_ppm_most", self.pain_ppm_most.to_string()),
             ("over_seconds", seconds(self.over_seconds)),
             ("signals", format!("{{{}}}", signals.join(","))),
         ]

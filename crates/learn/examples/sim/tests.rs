@@ -5,7 +5,7 @@ use crate::report::Report;
 
 const SEEDS: std::ops::RangeInclusive<u64> = 1..=5;
 
-fn settings(scenario: &str, seed: u64) -> Settings {
+pub(crate) fn settings(scenario: &str, seed: u64) -> Settings {
     Settings {
         scenario: scenario.into(),
         seed,

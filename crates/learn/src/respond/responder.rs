@@ -527,6 +527,6 @@ fn why(suspect: &Suspect, choice: &Choice, before: Option<usize>, replaces: bool
 const FIRST: Subject = Subject { kind: SubjectKind::Address, id: 0 };
 const LAST: Subject = Subject { kind: SubjectKind::System, id: u64::MAX };
 /// Suspects of an incident that are looked at in one go.
-const SUSPECTS_MAX: usize = 256;
+const SUSPECTS_MAX: usize = 1_024;
 /// Suspects and undone incidents of which is kept what was tried, but for a quarter more.
 const KEPT_MAX: usize = 8_192;

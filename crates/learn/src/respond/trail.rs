@@ -176,23 +176,31 @@ impl Trails {
     /// Everybody who is suspected in an incident: whom detectors named, who follows them, and what they have in common.
     pub fn suspects(&self, incident: &Incident, ground: &Ground<'_>, now_ms: u64) -> Vec<Suspect> {
         let before_ms = incident.opened_ms.saturating_sub(BEFORE_MS);
-        let trails = || self.of.range((incident.id, FIRST)..=(incident.id, LAST));
-        let asking = |detector: Detector| Asking { detector, ground, before_ms, now_ms };
-        let uses = |means: Without| ![Without::Trails, means].contains(&self.without);
-        let mut suspects = Vec::new();
-        for ((_, detector), trail) in trails() {
-            let of = asking(*detector);
-            suspects.extend(trail.route(&of).filter(|_| uses(Without::Routes)));
-            suspects.extend(trail.systems(&of).into_iter().filter(|_| uses(Without::Systems)));
-        }
-        suspects.extend(incident.own.iter().map(|((detector, subject), finding)| {
-            let software = self.of.get(&(incident.id, *detector)).and_then(|of| of.software(*subject));
-            named(*detector, *subject, finding, software, ground, before_ms)
-        }));
-        for ((_, detector), trail) in trails().filter(|_| uses(Without::Trails)) {
-            suspects.extend(trail.followers(&asking(*detector)));
-        }
+        let mut suspects: Vec<Suspect> = incident
+            .own
+            .iter()
+            .map(|((detector, subject), finding)| {
+                let software = self.of.get(&(incident.id, *detector)).and_then(|of| of.software(*subject));
+                named(*detector, *subject, finding, software, ground, before_ms)
+            })
+            .collect();
+        suspects.extend(self.kin(incident, ground, now_ms));
         suspects
+    }
+
+    /// Those whom no detector named: who follows them, and what they have in common. Nobody of them is met by more than a challenge.
+    pub fn kin(&self, incident: &Incident, ground: &Ground<'_>, now_ms: u64) -> Vec<Suspect> {
+        let before_ms = incident.opened_ms.saturating_sub(BEFORE_MS);
+        let uses = |means: Without| ![Without::Trails, means].contains(&self.without);
+        let (mut wide, mut narrow) = (Vec::new(), Vec::new());
+        for ((_, detector), trail) in self.of.range((incident.id, FIRST)..=(incident.id, LAST)) {
+            let of = Asking { detector: *detector, ground, before_ms, now_ms };
+            wide.extend(trail.route(&of).filter(|_| uses(Without::Routes)));
+            wide.extend(trail.systems(&of).into_iter().filter(|_| uses(Without::Systems)));
+            narrow.extend(trail.followers(&of).into_iter().filter(|_| uses(Without::Trails)));
+        }
+        wide.append(&mut narrow);
+        wide
     }
 }
 
