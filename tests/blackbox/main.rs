@@ -56,6 +56,8 @@ mod relay;
 mod routes;
 mod rules;
 mod serve;
+#[cfg(test)]
+mod signatures;
 mod state;
 mod support;
 mod tcp;
