@@ -236,7 +236,7 @@ fn orders_are_about_decisive_suspects_of_the_scope_and_spare_whom_they_could_hur
         ("ban", "address", "192.0.2.1", 2),
         ("ban", "client", "192.0.2.1", 2),
         ("challenge", "address", "192.0.2.1 192.0.2.2", 1),
-        ("ban", "session", "session:0000000000000005", 0),
+        ("ban", "session", "session 0000000000000005", 0),
         ("ban", "prefix", "203.0.113.0/24 by operator", 0),
         ("ban", "account", "", 1),
         ("jump", "account", "", 1),
