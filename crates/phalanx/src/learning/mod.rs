@@ -272,6 +272,8 @@ fn thresholds(policy: &Detection) -> Detectors {
         (&mut of.enumeration_fast, &policy.enumeration, of.enumeration),
         (&mut of.walk_fast, &policy.walk, of.walk),
         (&mut of.scanning_slow, &policy.scanning, of.scanning),
+        (&mut of.scraping_fast, &policy.scraping, of.scraping),
+        (&mut of.stuffing_slow, &policy.stuffing, of.stuffing),
     ] {
         if *written != DetectionThreshold::default() {
             *fast = of;

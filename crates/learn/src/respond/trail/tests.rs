@@ -133,7 +133,7 @@ fn what_looks_good_just_before_or_during_an_attack_shields_nobody() {
         let event = login(NOW, host, TOOL, Outcome::Failed);
         desk.find(&stuffing(&event, tool()), &event);
     }
-    assert_eq!(desk.answer(NOW), ["challenge AS64500", "block-signature software 0000000000007001"]);
+    assert_eq!(desk.answer(NOW), ["block-signature software 0000000000007001", "challenge AS64500"]);
 }
 
 #[test]
