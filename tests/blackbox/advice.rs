@@ -61,7 +61,7 @@ path = "/shop"
 "#;
 const RULES: &str = "SecRule ARGS:note \"@contains forbidden\" \"id:1001,phase:2,deny\"\n";
 
-const FAULTS: [Fault; 37] = [
+const FAULTS: [Fault; 39] = [
     policy("allow", "allow = [\"198.0.0.0/7\"]", "33554432 addresses (198.0.0.0/7) are never refused"),
     policy("allow", "allow = [\"0.0.0.0/0\"]", "holds every address: nothing is refused any more"),
     policy("allow", "allow = [\"2001:db8::/20\"]", "all addresses of 2001::/20 are never refused"),
@@ -112,6 +112,16 @@ const FAULTS: [Fault; 37] = [
         "path =",
         "path = \"/shop\"\nredirect = { to = \"http://shop.example{path}\" }",
         "a place without TLS",
+    ),
+    policy(
+        "[apps.limits]",
+        "[apps.limits]\n[[apps.exclusions]]\nrules = [8512000]\nowner = \"ann\"\nreason = \"ticket\"\nuntil = \"never\"",
+        "no request is looked at by these rules any more",
+    ),
+    policy(
+        "[apps.limits]",
+        "[apps.limits]\n[[apps.exclusions]]\nrules = [8512000]\ntarget = \"ARGS\"\nowner = \"ann\"\nreason = \"ticket\"\nuntil = \"never\"",
+        "these rules look at no argument any more",
     ),
     rules("SecRuleEngine DetectionOnly", "rules refuse nothing any more"),
     rules("SecRequestBodyAccess Off", "no rule sees what is sent in a body"),

@@ -4,6 +4,7 @@ use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
 use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -41,7 +42,18 @@ pub(crate) fn app(status: &'static str) -> String {
 }
 
 /// A node of a site of its own; without `nats` one that is alone.
-fn start(folder: &Path, upstream: &str, site: &str, nats: Option<&str>, detection: &str) -> Node {
+pub(crate) fn start(folder: &Path, upstream: &str, site: &str, nats: Option<&str>, detection: &str) -> Node {
+    Node::start(node(folder, upstream, site, nats, detection))
+}
+
+/// The command that starts it.
+pub(crate) fn node(
+    folder: &Path,
+    upstream: &str,
+    site: &str,
+    nats: Option<&str>,
+    detection: &str,
+) -> Command {
     let folder = folder.join(site);
     fs::create_dir_all(&folder).unwrap();
     let policy = format!(
@@ -55,16 +67,16 @@ fn start(folder: &Path, upstream: &str, site: &str, nats: Option<&str>, detectio
     fs::write(folder.join("phalanx.toml"), settings).unwrap();
     let mut command = phalanx(&["run", "--json", "-c"]);
     command.arg(folder.join("phalanx.toml"));
-    Node::start(command)
+    command
 }
 
-const SITES: [&str; 3] = ["fra", "iad", "syd"];
+pub(crate) const SITES: [&str; 3] = ["fra", "iad", "syd"];
 
 fn fleet(folder: &Path, nats: &Nats, detection: &str) -> Vec<Node> {
     fleet_before(&no_pages(), folder, nats, detection)
 }
 
-fn fleet_before(app: &str, folder: &Path, nats: &Nats, detection: &str) -> Vec<Node> {
+pub(crate) fn fleet_before(app: &str, folder: &Path, nats: &Nats, detection: &str) -> Vec<Node> {
     let url = nats.url();
     let nodes: Vec<Node> = SITES.iter().map(|site| start(folder, app, site, Some(&url), detection)).collect();
     until_together(&nodes);

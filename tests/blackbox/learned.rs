@@ -2,11 +2,13 @@
 
 use std::fs;
 use std::os::unix::fs::DirBuilderExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+use crate::clocks::{faked, library};
 use crate::incidents::app;
 use crate::mmdb::{Value as Entry, database};
 use crate::support::*;
@@ -16,6 +18,15 @@ const ACT: &str = "[detection]\nmode = \"act\"\n";
 
 /// A node that is alone, of a folder that may have been another's.
 fn start(folder: &Path, upstream: &str, detection: &str, sections: &str) -> Node {
+    start_by(folder, upstream, (detection, sections), |_| ())
+}
+
+fn start_by(
+    folder: &Path,
+    upstream: &str,
+    (detection, sections): (&str, &str),
+    more: impl FnOnce(&mut Command),
+) -> Node {
     let policy = format!(
         "{detection}[[apps]]\nname = \"shop\"\nupstream = \"{upstream}\"\ntrust_forwarded = [\"127.0.0.1\"]\n"
     );
@@ -26,6 +37,7 @@ fn start(folder: &Path, upstream: &str, detection: &str, sections: &str) -> Node
     fs::write(folder.join("phalanx.toml"), settings).unwrap();
     let mut command = phalanx(&["run", "--json", "-c"]);
     command.arg(folder.join("phalanx.toml"));
+    more(&mut command);
     Node::start(command)
 }
 
@@ -105,26 +117,27 @@ fn incidents_outlive_an_upgrade() {
     end_of(&node.state);
 }
 
-#[test]
-fn what_is_usual_is_learned_from_the_access_log_and_outlives_node_and_log() {
-    let (folder, app) = (tempfile::tempdir().unwrap(), app("404 Not Found"));
-    let log = folder.path().join("log");
-    fs::DirBuilder::new().mode(0o700).create(&log).unwrap();
-    let sections = "[log]\naccess = \"log/access.log\"\n";
-    let usual = |node: &Node| node.cli_json(&["status"])["learning"]["usual"].clone();
+const LOG: &str = "[log]\naccess = \"log/access.log\"\n";
 
-    let node = start(folder.path(), &app, "", sections);
+fn usual(node: &Node) -> Value {
+    node.cli_json(&["status"])["learning"]["usual"].clone()
+}
+
+/// Writes a log of two hours of requests as a node writes them, which that node has no chance to learn from. Where it is.
+fn write_history(folder: &Path, app: &str) -> PathBuf {
+    let log = folder.join("log");
+    fs::DirBuilder::new().mode(0o700).create(&log).unwrap();
+    let log = log.join("access.log");
+    let node = start(folder, app, "", LOG);
     node.get_from("192.0.2.1", "/");
     let mut line = String::new();
     until("the request is in the log", || {
-        line = fs::read_to_string(log.join("access.log")).unwrap_or_default();
+        line = fs::read_to_string(&log).unwrap_or_default();
         line.ends_with('\n')
     });
     until("it is learned from", || usual(&node)["all"] == 2);
     assert_eq!((&usual(&node)["known"], &usual(&node)["minutes_left"]), (&0.into(), &60.into()));
     node.kill();
-
-    // Two hours of such requests.
     let line: Value = serde_json::from_str(&line).unwrap();
     let at_ms = line["at_ms"].as_u64().unwrap();
     let lines: String = (0..120 * 40)
@@ -134,8 +147,15 @@ fn what_is_usual_is_learned_from_the_access_log_and_outlives_node_and_log() {
             format!("{line}\n")
         })
         .collect();
-    fs::write(log.join("access.log"), lines).unwrap();
-    let node = start(folder.path(), &app, "", sections);
+    fs::write(&log, lines).unwrap();
+    log
+}
+
+#[test]
+fn what_is_usual_is_learned_from_the_access_log_and_outlives_node_and_log() {
+    let (folder, app) = (tempfile::tempdir().unwrap(), app("404 Not Found"));
+    let log = write_history(folder.path(), &app);
+    let node = start(folder.path(), &app, "", LOG);
     until("history has taught it", || usual(&node)["from_history"] == 4_800);
     until("it is known", || usual(&node)["known"] == 2);
     let status = String::from_utf8(node.cli(&["status"]).stdout).unwrap();
@@ -143,8 +163,8 @@ fn what_is_usual_is_learned_from_the_access_log_and_outlives_node_and_log() {
     assert!(node.admin_get("/metrics").text().contains("\nphalanx_learn_usual_known 2\n"));
     node.stop();
 
-    fs::remove_file(log.join("access.log")).unwrap();
-    let node = start(folder.path(), &app, "", sections);
+    fs::remove_file(log).unwrap();
+    let node = start(folder.path(), &app, "", LOG);
     until("it is known still", || usual(&node)["known"] == 2);
     assert_eq!(usual(&node)["from_history"], 0);
     let kept = node.state.join("learned/usual");
@@ -155,10 +175,43 @@ fn what_is_usual_is_learned_from_the_access_log_and_outlives_node_and_log() {
     let middle = bytes.len() / 2;
     bytes[middle] ^= 1;
     fs::write(&kept, bytes).unwrap();
-    let node = start(folder.path(), &app, "", sections);
+    let node = start(folder.path(), &app, "", LOG);
     assert!(kept.with_extension("refused").exists());
     node.get_from("192.0.2.1", "/");
     until("it is learned anew", || usual(&node)["minutes_left"] == 60);
+}
+
+#[test]
+fn two_minutes_unlike_what_is_usual_are_an_incident_that_names_the_three_strongest_traits() {
+    let Some(library) = library() else { return };
+    let (folder, app) = (tempfile::tempdir().unwrap(), app("404 Not Found"));
+    write_history(folder.path(), &app);
+    // A minute of its clock takes two seconds.
+    let node = start_by(folder.path(), &app, ("", LOG), |command| {
+        faked(&library)(command);
+        command.env("FAKETIME", "+0 x30");
+    });
+    until("it is known what is usual", || usual(&node)["known"] == 2);
+    // Usually one client asks forty times a minute. Now many change something, and more of them.
+    let mut client = 0_u32;
+    let mut found = Value::Null;
+    until("it is unusual", || {
+        for _ in 0..50 {
+            client = (client + 1) % 400;
+            let from = format!("198.51.{}.{}", client / 200, client % 200);
+            request(node.listen, "POST", "/", &[("X-Forwarded-For", &from)], b"");
+        }
+        let all = node.cli_json(&["incidents"]);
+        let unusual = |one: &&Value| one["detectors"] == serde_json::json!(["unusual-traffic"]);
+        found = all.as_array().unwrap().iter().find(unusual).cloned().unwrap_or_default();
+        found.is_object()
+    });
+    let summary = found["summary"].as_str().unwrap();
+    assert_eq!(summary.split("; ").count(), 3, "{summary}");
+    for word in ["clients in a minute (usually 1)", "100 % change something (usually 0 %)"] {
+        assert!(summary.contains(word), "{summary}");
+    }
+    assert_eq!((&found["severity"], &found["decisions_live"]), (&"low".into(), &0.into()));
 }
 
 /// One logs in from an address; whether it goes through is the app's to say.

@@ -32,6 +32,7 @@ mod clocks;
 mod crowdsec;
 mod delegate;
 mod enrol;
+mod exclusions;
 mod explain;
 mod fleet;
 mod held;
@@ -55,6 +56,8 @@ mod relay;
 mod routes;
 mod rules;
 mod serve;
+#[cfg(test)]
+mod signatures;
 mod state;
 mod support;
 mod tcp;

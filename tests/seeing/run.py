@@ -25,8 +25,9 @@ import places
 from field import Field, Terms
 from network import Network
 from player import Answer, Player, Scene
-from score import Score, Watch
+from score import Score
 from topology import Programs
+from watch import Watch
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 # What is under way when the last request is answered.
@@ -120,8 +121,8 @@ def play(options: argparse.Namespace, folder: pathlib.Path) -> Score:
         database.write_bytes(places.database(places.of_plan(simulation)))
         terms = Terms("observe" if watched else "act", options.sharing == "on", databases=[database])
         if "flood" in options.scenario:
-            # The shop's capacity and a node's part of it, as in the simulation.
-            terms.capacity, terms.flood_requests = CAPACITY, 10 * CAPACITY // len(Field.SITES)
+            # One kind of software that asks for half of a node's part of what the shop can answer.
+            terms.capacity, terms.flood_requests = CAPACITY, 5 * CAPACITY // len(Field.SITES)
         field = Field(network, folder, programs, terms)
         field.start()
         scene = Scene(simulation, field.world, [node.machine.address for node in field.nodes])

@@ -8,80 +8,24 @@ import dataclasses
 import ipaddress
 import json
 import pathlib
-import threading
-import time
 from typing import Any
 
 from field import Field
 from player import Answer
 from processes import Node
+from watch import POLL_SECONDS, Watch
 
-POLL_SECONDS = 0.2
 TROUBLE = {"error-storm", "outage", "unusual-traffic"}
 # Told, and not acted on.
 NAMED = {"impossible-travel", "session-theft", "new-endpoint", "unusual-traffic"}
 # Seconds from the tenth event of thin stuffing, and from the first of the others.
 THIN_SECONDS, NAMED_SECONDS = 5.0, 10.0
+NAMED_SOON = {"stuffing", "spraying", "idor", "travel"}
 
 # Orders about one subscriber.
 NARROW = {"ip", "client", "session", "account"}
 
 Record = dict[str, Any]
-
-
-class Watch(threading.Thread):
-    """Asks each node several times a second which incidents there are."""
-
-    def __init__(self, nodes: list[Node]) -> None:
-        super().__init__(daemon=True)
-        self.nodes, self.over = nodes, threading.Event()
-        self.ended_at = 0.0
-        # When a node first told of a detector, or of so many nodes, in an incident.
-        self.first: dict[tuple[str, str, str], float] = {}
-        self.named: dict[tuple[str, int], float] = {}
-        # And of an account.
-        self.accounts: dict[str, float] = {}
-        self.grew: dict[str, int] = {}
-        # When a node was seen to have an order first, and last: by its kind and whom it is about.
-        self.orders: dict[tuple[str, str], dict[str, tuple[float, float]]] = {}
-        # What was played, and what attackers did to get in.
-        self.about: dict[str, Any] = {}
-        self.entered: list[Answer] = []
-
-    def run(self) -> None:
-        while not self.over.wait(POLL_SECONDS):
-            for node in self.nodes:
-                self.ask(node)
-
-    def ask(self, node: Node) -> None:
-        try:
-            rows = node.call("GET", "/incidents")[1] or []
-            decisions = node.decisions()
-        except (OSError, ValueError, RuntimeError):
-            return
-        now = time.time()
-        for decision in decisions:
-            of = self.orders.setdefault((decision["kind"], json.dumps(decision["actor"])), {})
-            of[node.name] = (of.get(node.name, (now, now))[0], now)
-        for row in rows:
-            for detector in row["detectors"]:
-                self.first.setdefault((node.name, row["id"], detector), now)
-            for count in range(1, len(row["nodes"]) + 1):
-                self.named.setdefault((row["id"], count), now)
-            if row["findings_count"] > self.grew.get(row["id"], 0):
-                self.grew[row["id"]] = row["findings_count"]
-                self.note_accounts(node, row["id"])
-
-    def note_accounts(self, node: Node, incident: str) -> None:
-        whole = node.call("GET", f"/incidents/{incident}")[1] or {"findings": []}
-        for finding in whole["findings"]:
-            if finding["subject"]["kind"] == "account":
-                self.accounts.setdefault(finding["subject"]["value"], time.time())
-
-    def stop(self) -> None:
-        self.ended_at = time.time()
-        self.over.set()
-        self.join()
 
 
 @dataclasses.dataclass
@@ -177,7 +121,7 @@ class Score:
             "honest_challenged_share": round(len(challenged) / max(1, len(sessions)), 6),
             "attack_refused_share": round(refused / max(1, len(self.attack)), 4),
             "incidents": len(incidents),
-            "incident_share": min((max((share[campaign] for share in shares.values()), default=0.0) for campaign in self.campaigns()), default=0.0),
+            "incident_share": self.least_covered(shares),
             "mixed_incidents": sum(sum(part > 0.05 for part in share.values()) > 1 for share in shares.values()),
             "false_incidents": sum(all(part == 0.0 for part in share.values()) for share in shares.values()),
             "honest_sessions": len(sessions),
@@ -230,6 +174,11 @@ class Score:
     def seen_account(self, finding: Finding) -> float:
         return self.watch.accounts.get(finding.value, finding.first_at)
 
+    def least_covered(self, shares: dict[str, dict[int, float]]) -> float:
+        """Of the campaign that is covered least, the part that its fullest incident has."""
+        fullest = [max((share[campaign] for share in shares.values()), default=0.0) for campaign in self.campaigns()]
+        return min(fullest, default=0.0)
+
     def is_attack(self, incident: Record) -> bool:
         return any(one["decisive"] and one["detector"] not in TROUBLE for one in incident["findings"])
 
@@ -276,41 +225,65 @@ class Score:
         return json.dumps({**head, **self.fields})
 
     def text(self) -> str:
-        lines = [f"{name:<24} {json.dumps(value) if isinstance(value, (list, bool)) or value is None else value}" for name, value in self.fields.items()]
+        lines = [f"{name:<24} {value if isinstance(value, str) else json.dumps(value)}" for name, value in self.fields.items()]
         for incident in self.incidents.values():
             lines.append(f"\nincident {incident['id']} {incident['severity']} {incident['stage']} {', '.join(incident['nodes'])}")
             for one in findings_of(incident)[:12]:
                 verdict = "" if one.detector in TROUBLE else "right " if self.is_guilty(one) else "WRONG "
-                lines.append(f"  {verdict}{one.detector} {one.kind} {one.name or one.value} {one.confidence}{' decisive' if one.decisive else ''}: {one.reason}")
+                sure = f"{one.confidence}{' decisive' if one.decisive else ''}"
+                lines.append(f"  {verdict}{one.detector} {one.kind} {one.name or one.value} {sure}: {one.reason}")
+        begin = self.attack[0].sent_at if self.attack else 0.0
         for (kind, actor), seen in list(self.watch.orders.items())[:20]:
-            begin = self.attack[0].sent_at if self.attack else 0.0
-            lines.append(f"order {kind} {actor} seen after " + ", ".join(f"{node} {at - begin:.1f} to {to - begin:.1f} s" for node, (at, to) in seen.items()))
+            spans = [f"{node} {at - begin:.1f} to {to - begin:.1f} s" for node, (at, to) in seen.items()]
+            lines.append(f"order {kind} {actor} seen at {', '.join(spans)}")
         told = dict.fromkeys(f"decision {one['kind']} {one['actor']}: {one['reason']}" for one in self.decisions)
-        lines += list(told)[:20]
-        return "\n".join(lines)
+        return "\n".join([*lines, *list(told)[:20]])
 
     def faults(self) -> list[str]:
-        """What the scenario's figures miss."""
-        of, faults = self.fields, []
+        """What misses the figures that are to be reached."""
+        of = self.fields
         checks = [
             (of["honest_banned"] == 0, f"{of['honest_banned']} honest sessions were refused"),
-            (of["honest_failed"] == 0, f"{of['honest_failed']} honest requests got no answer"),
-            (not of["wrong"], f"was wrong about {of['wrong']}"),
+            (not of["wrong"], f"it was wrong about {of['wrong']}"),
+            *self.checks(),
         ]
-        if self.options.sharing == "off" and self.options.scenario == "thin-stuffing":
-            checks.append((not of["detected"], "what is too thin for one node was found by one"))
-        elif self.options.scenario == "thin-stuffing":
-            checks.append((of["detected"] and of["seconds_after_tenth"] <= THIN_SECONDS, f"found {of['seconds_after_tenth']} s after the tenth event"))
-            checks.append((of["nodes_named"] == 3, f"{of['nodes_named']} nodes are named"))
-        elif "campaign" in self.options.scenario:
+        return [fault for holds, fault in checks if not holds]
+
+    def checks(self) -> list[tuple[bool, str]]:
+        of, scenario = self.fields, self.options.scenario
+        answered = (of["honest_failed"] == 0, f"{of['honest_failed']} honest requests got no answer")
+        found = (not of["missed"], f"missed {of['missed']}")
+        if self.options.sharing == "off" and scenario == "thin-stuffing":
+            return [answered, (not of["detected"], "what is too thin for one node was found by one")]
+        if scenario == "thin-stuffing":
+            after = of["seconds_after_tenth"]
+            in_time = after is not None and after <= THIN_SECONDS
+            named = (of["nodes_named"] == 3, f"{of['nodes_named']} nodes are named")
+            return [answered, found, (in_time, f"found {after} s after the tenth event"), named]
+        if "campaign" in scenario:
             count = len(self.campaigns())
-            checks.append((of["incidents"] == count, f"{of['incidents']} incidents of {count} campaigns"))
-            checks.append((of["incident_share"] >= 0.95, f"the incident has {of['incident_share']} of the events"))
-            checks.append((not of["missed"], f"missed {of['missed']}"))
-        elif self.about["expects"]:
-            checks.append((not of["missed"], f"missed {of['missed']}"))
-        faults += [fault for holds, fault in checks if not holds]
-        return faults
+            one = (of["incidents"] == count and not of["mixed_incidents"], f"{of['incidents']} incidents of {count} campaigns")
+            return [answered, found, one, (of["incident_share"] >= 0.95, f"the incident has {of['incident_share']} of the events")]
+        if "flood" in scenario:
+            return [found, *self.flood_checks()]
+        if scenario not in NAMED_SOON:
+            return [answered, found]
+        seconds = [of["seconds_to_detect"], of["seconds_to_account"]]
+        soon = all(one <= NAMED_SECONDS for one in seconds if one is not None)
+        return [answered, found, (soon, f"it was found after {seconds[0]} s, the account after {seconds[1]} s")]
+
+    def flood_checks(self) -> list[tuple[bool, str]]:
+        of = self.fields
+        if of["seconds_to_order"] is None:
+            return [(False, "there was no order about the flood on all nodes")]
+        quiet, ordered, gone = of["quiet_p99_ms"] or 0.0, of["ordered_p99_ms"] or 0.0, of["seconds_until_order_gone"]
+        return [
+            (of["seconds_to_order"] <= 2.0, f"the order took {of['seconds_to_order']} s"),
+            ((of["ordered_refused_share"] or 0.0) >= 0.99, f"{of['ordered_refused_share']} of it was refused"),
+            (of["honest_served_share"] >= 0.99, f"{of['honest_served_share']} of honest requests were served"),
+            (ordered < 2 * quiet, f"honest p99 is {ordered} ms, {quiet} ms when it is quiet"),
+            (gone is not None and gone <= 65.0, f"the order was gone after {gone} s"),
+        ]
 
 
 def field_nodes(watch: Watch) -> list[Node]:

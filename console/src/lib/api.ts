@@ -4,7 +4,7 @@ export type Action = 'allow' | 'observe' | 'challenge' | 'throttle' | 'tarpit' |
 export type DecisionKind = 'throttle' | 'challenge' | 'ban' | 'allow';
 
 export type Actor =
-  | { kind: 'ip' | 'prefix' | 'country' | 'ja4' | 'session' | 'account'; value: string }
+  | { kind: 'ip' | 'prefix' | 'country' | 'ja4' | 'session' | 'account' | 'software' | 'route' | 'app'; value: string }
   | { kind: 'asn'; value: number }
   /** One kind of client at one address; `agent` is 16 hexadecimal digits. */
   | { kind: 'client'; value: { ip: string; agent: string } };

@@ -94,8 +94,8 @@ export function actorText(actor: Actor): string {
   if (actor.kind === 'client') return `${actor.value.ip} client ${actor.value.agent}`;
   if (actor.kind === 'ip' && actor.value.includes(':') && !actor.value.includes('/')) return `${actor.value}/64`;
   if (actor.kind === 'asn') return `AS${actor.value}`;
-  if (actor.kind === 'country' || actor.kind === 'ja4' || actor.kind === 'session' || actor.kind === 'account') return `${actor.kind} ${actor.value}`;
-  return actor.value;
+  if (actor.kind === 'ip' || actor.kind === 'prefix') return actor.value;
+  return `${actor.kind} ${actor.value}`;
 }
 
 /** Whom a held order is about. */

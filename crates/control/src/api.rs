@@ -314,6 +314,12 @@ pub struct NewDecision {
     /// An account's keyed hash, 16 hexadecimal digits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub account: Option<String>,
+    /// A kind of software, by its keyed hash of 16 hexadecimal digits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub software: Option<String>,
+    /// An app by name, or `APP/ROUTE` for one of its routes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub place: Option<String>,
     /// What to order.
     #[serde(default = "ban")]
     pub kind: phalanx_model::DecisionKind,

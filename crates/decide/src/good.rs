@@ -6,7 +6,9 @@ use std::cmp::Ordering;
 use std::net::IpAddr;
 
 use phalanx_model::GoodClients;
-use phalanx_model::limits::{GOOD_ACTORS_MAX, GOOD_CLIENTS_FOR_NARROWING, GOOD_MEMORY_MS};
+use phalanx_model::limits::{
+    GOOD_ACTORS_MAX, GOOD_CLIENTS_FOR_NARROWING, GOOD_KNOWN_AFTER_MS, GOOD_MEMORY_MS,
+};
 use phalanx_model::net::actor_ip;
 
 use crate::table::{ActorTable, Entry};
@@ -31,6 +33,13 @@ impl GoodTraffic {
     /// Whether anybody at the address behaved well lately.
     pub fn knows(&self, ip: IpAddr, now_ms: u64) -> bool {
         self.0.read(actor_ip(ip), |clients| clients.count(now_ms)).unwrap_or_default() > 0
+    }
+
+    /// Whether a client was served well at an address before `before_ms`, and not only right before; see [`GOOD_KNOWN_AFTER_MS`]. Not while an
+    /// attack from there is remembered.
+    pub fn knew(&self, ip: IpAddr, session: u64, before_ms: u64, now_ms: u64) -> bool {
+        let knew = |clients: &Clients| clients.knew(session, before_ms, now_ms);
+        self.0.read(actor_ip(ip), knew).unwrap_or_default()
     }
 
     /// Notes that an attack came from an address, whoever there sent it: for as long as good traffic is remembered, the address is
@@ -86,7 +95,7 @@ impl GoodTraffic {
         let mut all = Vec::new();
         self.0.for_each(|actor, clients| {
             if now_ms.saturating_sub(clients.touched_ms()) < GOOD_MEMORY_MS {
-                let Clients { half, now, before, served_ms, attacked_ms } = *clients;
+                let Clients { half, now, before, served_ms, attacked_ms, .. } = *clients;
                 all.push(GoodActor { actor, half, seen: (now, before), served_ms, attacked_ms });
             }
         });
@@ -110,6 +119,9 @@ impl GoodTraffic {
                 Ordering::Less => {}
             }
             clients.served_ms = clients.served_ms.max(other.served_ms);
+            // When exactly is not handed on; not before the first half in which it was seen.
+            let first = other.half.saturating_sub(u64::from(before != 0)) * (GOOD_MEMORY_MS / 2);
+            clients.since_ms = if clients.since_ms == 0 { first } else { clients.since_ms.min(first) };
             clients.attacked_ms = clients.attacked_ms.max(other.attacked_ms);
         });
     }
@@ -123,10 +135,15 @@ struct Clients {
     before: u64,
     served_ms: u64,
     attacked_ms: u64,
+    /// Since when somebody there has been served well, without such a pause that it was forgotten.
+    since_ms: u64,
 }
 
 impl Clients {
     fn note(&mut self, session: u64, now_ms: u64) {
+        if self.count(now_ms) == 0 {
+            self.since_ms = now_ms;
+        }
         self.turn(now_ms);
         self.now |= 1 << (session & 63);
         self.served_ms = now_ms;
@@ -138,6 +155,17 @@ impl Clients {
             1 => self.now.count_ones(),
             _ => 0,
         }
+    }
+
+    fn knew(&self, session: u64, before_ms: u64, now_ms: u64) -> bool {
+        let seen = match half_of(now_ms).saturating_sub(self.half) {
+            0 => self.now | self.before,
+            1 => self.now,
+            _ => 0,
+        };
+        let is_attacked = self.attacked_ms > 0 && now_ms.saturating_sub(self.attacked_ms) < GOOD_MEMORY_MS;
+        let is_early = self.since_ms.saturating_add(GOOD_KNOWN_AFTER_MS) <= before_ms;
+        seen >> (session & 63) & 1 == 1 && is_early && !is_attacked
     }
 
     fn turn(&mut self, now_ms: u64) {
@@ -188,6 +216,23 @@ mod tests {
             good.note(ip, 42, n * 1_000);
         }
         assert!(!good.is_shared(ip, 100_000));
+    }
+
+    #[test]
+    fn who_was_served_well_for_a_while_before_is_known_and_who_came_with_the_attack_is_not() {
+        let good = GoodTraffic::default();
+        let [old, new, mixed] = ["192.0.2.1", "192.0.2.2", "192.0.2.3"].map(|ip| ip.parse().unwrap());
+        let start = 100 * GOOD_MEMORY_MS;
+        let ordered = start + 2 * GOOD_KNOWN_AFTER_MS;
+        good.note(old, 1, start);
+        good.note(mixed, 1, start);
+        good.note_attack(mixed, start + 1);
+        good.note(new, 1, ordered - 1_000);
+        let knew = |ip, session| good.knew(ip, session, ordered, ordered + 1);
+        assert!(knew(old, 1));
+        assert!(!knew(old, 2), "another client there");
+        assert!(!knew(new, 1) && !knew(mixed, 1));
+        assert!(!good.knew(old, 1, ordered, start + 2 * GOOD_MEMORY_MS), "forgotten");
     }
 
     fn served(good: &GoodTraffic, now_ms: u64) -> Vec<String> {

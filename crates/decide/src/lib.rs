@@ -32,4 +32,4 @@ pub use plan::{DecidePlan, Mode, OnError, StrikeRules};
 pub use provenance::Provenance;
 pub use strikes::{Denial, StrikeOutcome, StrikeTable, StruckActor, strike};
 pub use throttle::{Slowed, ThrottleRules, Throttled};
-pub use verdict::{Finding, on_findings, standing};
+pub use verdict::{Finding, on_findings, standing, standing_wide};

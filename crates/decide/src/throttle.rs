@@ -110,6 +110,7 @@ impl Throttled {
 /// Whether different clients stand under an order about this actor.
 fn is_about_many(actor: &Actor) -> bool {
     matches!(actor, Actor::Prefix(_) | Actor::Asn(_) | Actor::Country(_) | Actor::Ja4(_))
+        || actor.key().is_wide()
 }
 
 impl Entry for Next {

@@ -1,6 +1,9 @@
 //! The verdict on one request: standing decisions first, then what inspection found.
 
-use phalanx_model::{Action, DecisionKind, Identities, Reason, Verdict, View};
+use std::net::IpAddr;
+
+use phalanx_model::view::Found;
+use phalanx_model::{Action, ActorKey, DecisionKind, Identities, Reason, Verdict, View};
 
 use crate::{DecidePlan, Mode, OnError};
 
@@ -11,12 +14,27 @@ pub fn standing(plan: &DecidePlan, view: &View, who: &Identities, now_ms: u64) -
     if plan.allow.contains(who.ip) {
         return Some(Verdict::allow(Reason::AllowListed));
     }
-    let found = view.lookup(who, now_ms)?;
+    ordered(plan, &view.lookup(who, now_ms)?, who.ip)
+}
+
+/// What stands against whoever comes with some software or asks for some place, all of which are among these keys. What stands about the
+/// client itself comes first.
+pub fn standing_wide(
+    plan: &DecidePlan,
+    view: &View,
+    about: &[ActorKey],
+    ip: IpAddr,
+    now_ms: u64,
+) -> Option<Verdict> {
+    ordered(plan, &view.about_any(about, now_ms)?, ip)
+}
+
+fn ordered(plan: &DecidePlan, found: &Found<'_>, ip: IpAddr) -> Option<Verdict> {
     // The decision is unpacked only where it has an effect.
     let reason = || Some(Reason::Decision { decision: found.decision()? });
     match found.kind() {
         DecisionKind::Allow => Some(Verdict::allow(reason()?)),
-        _ if plan.is_exempt(who.ip) => None,
+        _ if plan.is_exempt(ip) => None,
         DecisionKind::Ban => Some(Verdict::deny(reason()?, 403)),
         // Whether the client has passed, or asks too often, the edge knows.
         DecisionKind::Challenge => {

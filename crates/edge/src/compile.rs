@@ -11,6 +11,7 @@ use phalanx_inspect::{Collections, CompileOptions, Program, Scope};
 use phalanx_model::PrefixSet;
 use phalanx_policy::cdn::{self, Cdn};
 use phalanx_policy::crawler;
+use phalanx_policy::exclusion;
 use phalanx_policy::policy;
 use phalanx_policy::seclang::ir::RuleEngine;
 use phalanx_policy::seclang::{LoadOptions, load_dirs_from, load_texts, read_text};
@@ -59,6 +60,7 @@ impl EdgePlan {
             collections,
             known: HashMap::new(),
             scopes: HashMap::new(),
+            exclusions: String::new(),
             warnings: Vec::new(),
             errors: Vec::new(),
         };
@@ -169,6 +171,7 @@ fn client_address(plan: &mut AppPlan, app: &App, cdns: &BTreeMap<String, Cdn>) -
 fn app_plan(app: &App, programs: &mut Programs<'_>, origins: &mut Origins<'_>) -> AppPlan {
     // Of a connection that is passed on there is nothing to inspect.
     let inspected = if app.passthrough || app.tcp { policy::Mode::Off } else { app.mode };
+    programs.exclusions = exclusion::seclang(&app.exclusions);
     let program = programs.of(inspected, (&app.rules, &app.extra_rules), app.paranoia);
     AppPlan {
         hosts: app.hosts.clone(),
@@ -327,6 +330,7 @@ fn rate_rule(app: &str, limit: &phalanx_policy::RateLimit) -> RateRule {
 struct ProgramKey {
     rules: RuleSource,
     extra_rules: Vec<PathBuf>,
+    exclusions: String,
     paranoia: u8,
     observe: bool,
 }
@@ -338,6 +342,8 @@ struct Programs<'a> {
     known: HashMap<ProgramKey, Option<Arc<Program>>>,
     /// By program and classes; many apps have the same.
     scopes: HashMap<(*const Program, Classes), Option<Arc<Scope>>>,
+    /// Those of the app whose turn it is, as SecLang; its routes have them as well.
+    exclusions: String,
     warnings: Vec<Diagnostic>,
     errors: Vec<Diagnostic>,
 }
@@ -356,6 +362,7 @@ impl Programs<'_> {
         let key = ProgramKey {
             rules: rules.clone(),
             extra_rules: extra_rules.to_vec(),
+            exclusions: self.exclusions.clone(),
             paranoia,
             observe: mode == policy::Mode::Observe,
         };
@@ -380,7 +387,7 @@ impl Programs<'_> {
         let options = LoadOptions {
             paranoia: Some(key.paranoia),
             rule_engine: Some(rule_engine),
-            ..LoadOptions::default()
+            extra_before: vec![("exclusions of the policy".to_owned(), key.exclusions.clone())],
         };
         let mut loaded = match &key.rules {
             RuleSource::Baseline => {

@@ -37,10 +37,11 @@ pub(crate) async fn serve(mut client: Client) {
         return Box::pin(http2::serve(client)).await;
     }
     while let Some(arrived) = client.next_head().await {
-        if client.http_print.is_none() {
-            client.http_print = prints::of_head(&arrived.head);
-        }
         let mut request = Box::new(Request::begin(&client, arrived));
+        // On a forwarder's connection each request is another client's.
+        if client.http_print.is_none() || request.peer_trusted {
+            client.http_print = prints::of_head(&request.head);
+        }
         let after = pipeline::serve(&mut client, &mut request).await;
         drop(request);
         match after {

@@ -38,6 +38,7 @@ mod rates;
 mod stages;
 pub mod trial;
 mod tunnel;
+mod wide;
 
 mod request;
 

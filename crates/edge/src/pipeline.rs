@@ -37,6 +37,7 @@ use crate::stages::{self, Inspection};
 use crate::stop::Stop;
 use crate::tables::HeldBytes;
 use crate::tunnel;
+use crate::wide;
 
 /// What becomes of the connection after a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -181,10 +182,17 @@ pub(crate) fn check_standing(client: &Client, request: &mut Request) -> Result<(
     if view.asks_for_sessions() {
         accounts::identify(client, request, &mut who);
     }
-    let verdict = standing(&request.plan.decide, &view, &who, request.at_ms);
-    let Some(verdict) = verdict else {
-        return Ok(());
-    };
+    if let Some(verdict) = standing(&request.plan.decide, &view, &who, request.at_ms) {
+        obey(client, request, verdict)?;
+    }
+    if view.has_wide() && !request.allowed && request.verdict.action == Action::Allow {
+        return wide::check(client, request, &view);
+    }
+    Ok(())
+}
+
+/// Does what stands about the client itself.
+fn obey(client: &Client, request: &mut Request, verdict: Verdict) -> Result<(), Stop> {
     if crawlers::spares(request, &verdict) {
         return Ok(());
     }

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Instant;
 
 use hashbrown::HashMap;
@@ -46,6 +46,8 @@ pub struct NodeTables {
     pub trial: TrialCounts,
     /// How short the node runs of what it needs.
     pub pressure: Pressure,
+    /// Requests refused by decisions about software, routes or apps.
+    pub(crate) refused_wide: AtomicU64,
     /// Whose sessions are, and how logins are answered.
     pub accounts: AccountTables,
 }

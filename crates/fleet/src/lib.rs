@@ -22,6 +22,7 @@ pub mod error;
 
 pub mod change;
 mod held;
+mod here;
 pub mod hybrid_clock;
 mod listed;
 mod ranges;

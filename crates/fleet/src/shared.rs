@@ -186,6 +186,7 @@ impl Shared {
             core.clock.observe(change.version());
             if let Outcome::Applied { gone, touched } = core.registers.apply(change, now_ms) {
                 core.trail.note(change, &gone);
+                self.end_here(core, change);
                 self.weigh(core, change, &gone, now_ms);
                 self.forget(gone);
                 touched_all.extend(touched);
@@ -219,6 +220,7 @@ impl Shared {
         core.trail.note_gone(&gone);
         self.let_go(&mut core, &gone);
         self.swap_view(&mut core, touched);
+        self.sweep_here(&mut core, now_ms);
         core.retired.drop_unused();
         drop(core);
         self.forget(gone);

@@ -67,6 +67,10 @@ struct Baseline {
 impl Baselines {
     /// Compares with the usual and learns; what is unusual goes to `out`.
     pub fn observe(&mut self, event: &Event, out: &mut Vec<Signal>) {
+        // What had no answer, as what an order or a limit refuses, says nothing of an app: who attacks it would look like its failure.
+        if event.status == 0 {
+            return;
+        }
         for subject in
             [Subject::new(SubjectKind::App, event.app), Subject::new(SubjectKind::Route, event.route)]
         {

@@ -126,10 +126,7 @@ impl Event {
         let path = access.target.split(['?', '#']).next().unwrap_or_default();
         let Deed { session, account, secret, step, shape } = access.deed.unwrap_or_default();
         let (app, route) = Self::place_of(key, &access.app, access.route.as_deref());
-        let ja4 =
-            access.ja4.map(|ja4| ja4.as_bytes().iter().fold(0, |all, byte| mix(all ^ u64::from(*byte))));
-        let print = access.http_print.as_deref().map(|print| key.hash("print", print.as_bytes()));
-        let software = ja4.or(print).map(|_| mix(ja4.unwrap_or(0) ^ print.unwrap_or(0).rotate_left(1)));
+        let software = key.software(access.ja4.as_ref(), access.http_print.as_deref());
         Self {
             at_ms: access.at_ms,
             ip: access.client,

@@ -13,6 +13,17 @@ impl IncidentId {
         format!("{REASON}{self}: {why}")
     }
 
+    /// The reason of an order about many that is given to all nodes because of this incident without a person.
+    pub fn automatic_reason(self, why: &str) -> String {
+        self.reason(&format!("{AUTOMATIC}{why}"))
+    }
+
+    /// The incident that such a reason names.
+    pub fn of_automatic(reason: &str) -> Option<Self> {
+        let (_, why) = reason.strip_prefix(REASON)?.split_once(": ")?;
+        Self::of_reason(reason).filter(|_| why.starts_with(AUTOMATIC))
+    }
+
     /// The incident that a decision's reason names.
     pub fn of_reason(reason: &str) -> Option<Self> {
         reason.strip_prefix(REASON)?.split_once(": ")?.0.parse().ok()
@@ -63,6 +74,7 @@ impl FromStr for IncidentId {
 
 const ALPHABET: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
 const LENGTH: usize = 13;
+const AUTOMATIC: &str = "by itself: ";
 const REASON: &str = "incident ";
 
 #[cfg(test)]

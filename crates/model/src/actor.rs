@@ -50,6 +50,25 @@ pub enum Actor {
         #[cfg_attr(feature = "schema", schemars(with = "String"))]
         u64,
     ),
+    /// All clients of one kind of software: the keyed hash of how they greet and write HTTP; see [`crate::NameKey::software`]. 16 hexadecimal
+    /// digits in JSON.
+    Software(
+        #[serde(with = "hexadecimal")]
+        #[cfg_attr(feature = "schema", schemars(with = "String"))]
+        u64,
+    ),
+    /// All who ask for one route of an app: the hash of both names; see [`crate::names::route`]. 16 hexadecimal digits in JSON.
+    Route(
+        #[serde(with = "hexadecimal")]
+        #[cfg_attr(feature = "schema", schemars(with = "String"))]
+        u64,
+    ),
+    /// All who ask for an app: the hash of its name; see [`crate::names::app`]. 16 hexadecimal digits in JSON.
+    App(
+        #[serde(with = "hexadecimal")]
+        #[cfg_attr(feature = "schema", schemars(with = "String"))]
+        u64,
+    ),
 }
 
 impl Actor {
@@ -100,6 +119,9 @@ impl Actor {
             Self::Ja4(ja4) => ActorKey::Ja4(*ja4),
             Self::Session(hash) => ActorKey::Session(*hash),
             Self::Account(hash) => ActorKey::Account(*hash),
+            Self::Software(hash) => ActorKey::Software(*hash),
+            Self::Route(hash) => ActorKey::Route(*hash),
+            Self::App(hash) => ActorKey::App(*hash),
         }
     }
 
@@ -118,9 +140,14 @@ impl fmt::Display for Actor {
             Self::Ip(ip @ IpAddr::V4(_)) => ip.fmt(f),
             Self::Client { ip, agent } => write!(f, "{ip} client {agent:016x}"),
             Self::Ip(IpAddr::V6(_)) | Self::Prefix(_) => self.key().fmt(f),
-            Self::Asn(_) | Self::Country(_) | Self::Ja4(_) | Self::Session(_) | Self::Account(_) => {
-                self.key().fmt(f)
-            }
+            Self::Asn(_)
+            | Self::Country(_)
+            | Self::Ja4(_)
+            | Self::Session(_)
+            | Self::Account(_)
+            | Self::Software(_)
+            | Self::Route(_)
+            | Self::App(_) => self.key().fmt(f),
         }
     }
 }
@@ -140,9 +167,21 @@ pub enum ActorKey {
     Session(u64),
     /// See [`Actor::Account`].
     Account(u64),
+    /// See [`Actor::Software`].
+    Software(u64),
+    /// See [`Actor::Route`].
+    Route(u64),
+    /// See [`Actor::App`].
+    App(u64),
 }
 
 impl ActorKey {
+    /// Whether it is about whoever comes with some software or asks for some place, and not about who somebody is: looked up by
+    /// [`crate::View::about_any`] alone.
+    pub fn is_wide(&self) -> bool {
+        matches!(self, Self::Software(_) | Self::Route(_) | Self::App(_))
+    }
+
     /// The actor that the key stands for, without an agent.
     pub(crate) fn actor(&self, agent: Option<u64>) -> Actor {
         match (self, agent) {
@@ -154,6 +193,9 @@ impl ActorKey {
             (Self::Ja4(ja4), _) => Actor::Ja4(*ja4),
             (Self::Session(hash), _) => Actor::Session(*hash),
             (Self::Account(hash), _) => Actor::Account(*hash),
+            (Self::Software(hash), _) => Actor::Software(*hash),
+            (Self::Route(hash), _) => Actor::Route(*hash),
+            (Self::App(hash), _) => Actor::App(*hash),
         }
     }
 }
@@ -167,6 +209,9 @@ impl fmt::Display for ActorKey {
             Self::Ja4(ja4) => write!(f, "ja4 {ja4}"),
             Self::Session(hash) => write!(f, "session {hash:016x}"),
             Self::Account(hash) => write!(f, "account {hash:016x}"),
+            Self::Software(hash) => write!(f, "software {hash:016x}"),
+            Self::Route(hash) => write!(f, "route {hash:016x}"),
+            Self::App(hash) => write!(f, "app {hash:016x}"),
         }
     }
 }
@@ -283,7 +328,7 @@ pub fn is_asn(number: u32) -> bool {
     number != 0 && number != u32::MAX
 }
 
-/// Reads the hash that names a session or an account: 16 hexadecimal digits.
+/// Reads the hash that names a session, an account or software: 16 hexadecimal digits.
 pub fn parse_hash(text: &str) -> Result<u64, ActorError> {
     if text.len() != 16 || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
         return Err(ActorError::Hash);
@@ -399,6 +444,9 @@ mod tests {
             Actor::Asn(64_500),
             Actor::Country("NL".parse().unwrap()),
             Actor::Ja4(JA4.parse().unwrap()),
+            Actor::Software(7),
+            Actor::Route(7),
+            Actor::App(7),
             Actor::Session(7),
             Actor::Account(7),
         ];

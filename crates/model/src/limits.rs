@@ -136,6 +136,12 @@ pub const STRIKES_KEPT_MAX: usize = 8;
 pub const GOOD_ACTORS_MAX: usize = 65_536;
 /// How long good traffic speaks for an actor, in milliseconds.
 pub const GOOD_MEMORY_MS: u64 = 10 * 60_000;
+/// How long before an order a client must have been served well for that to speak for it: who came with an attack is not known by it.
+pub const GOOD_KNOWN_AFTER_MS: u64 = 60_000;
+/// Orders of a node for itself alone: each is about many, and looked at for each request while any is in force.
+pub const HERE_MAX: usize = 32;
+/// How long such an order holds at most, and one that a node gives to all on its own for an operator; it is given again while the attack goes on.
+pub const HERE_FOR_MAX_MS: u64 = 15 * 60_000;
 /// Distinct well-behaved clients behind one address from which on only the misbehaving one is banned.
 pub const GOOD_CLIENTS_FOR_NARROWING: u32 = 3;
 /// More than this part of the clients served well is not refused on the word of one other node or of a list without an operator, in

@@ -21,6 +21,13 @@ pub fn actor_ip(ip: IpAddr) -> IpAddr {
     }
 }
 
+/// The network around an address, which one customer or one office has: its /24 or /48.
+pub fn network_of(ip: IpAddr) -> Prefix {
+    let ip = canonical(ip);
+    let bits = if ip.is_ipv4() { 24 } else { 48 };
+    Prefix::new(ip, bits).map_or_else(|_| Prefix::from(ip), |network| network.trunc())
+}
+
 /// The prefix in canonical form.
 pub fn canonical_prefix(prefix: Prefix) -> Prefix {
     if let IpNet::V6(v6) = prefix

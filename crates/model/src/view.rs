@@ -33,6 +33,8 @@ pub struct View {
     base: Arc<Base>,
     delta: Delta,
     lists: Arc<Lists>,
+    /// What this node ordered for itself alone; few.
+    here: Arc<[Arc<Decision>]>,
 }
 
 impl View {
@@ -79,6 +81,16 @@ impl View {
         Self { revision: self.revision + 1, lists, ..self.clone() }
     }
 
+    /// The view with these orders of the node for itself alone instead of those it had.
+    pub fn with_here(&self, here: Arc<[Arc<Decision>]>) -> Self {
+        Self { revision: self.revision + 1, here, ..self.clone() }
+    }
+
+    /// What this node ordered for itself alone, expired ones included.
+    pub fn here(&self) -> &Arc<[Arc<Decision>]> {
+        &self.here
+    }
+
     /// The blocklists in force.
     pub fn lists(&self) -> &Arc<Lists> {
         &self.lists
@@ -112,7 +124,30 @@ impl View {
         }
     }
 
-    /// The decisions about a key, expired ones included.
+    /// Whether there may be decisions about software, routes or apps: what [`View::about_any`] would find.
+    pub fn has_wide(&self) -> bool {
+        self.base.kinds.or(self.delta.kinds()).has_wide() || !self.here.is_empty()
+    }
+
+    /// The strongest decision in force about any of these keys, this node's own included; of at most 16 keys.
+    pub fn about_any(&self, keys: &[ActorKey], now_ms: u64) -> Option<Found<'_>> {
+        let mut search =
+            Search { view: self, agent: None, now_ms, waiting: [None; KEYS_AT_ONCE], best: None };
+        for (place, key) in search.waiting.iter_mut().zip(keys) {
+            let hash = key::hash(key);
+            let slot = if self.base.kinds.has(key) { self.base.first_slot(hash) } else { 0 };
+            *place = Some(Probe { key: *key, hash, slot });
+        }
+        search.run();
+        for decision in self.here.iter() {
+            if decision.is_live(now_ms) && keys.contains(&decision.actor.key()) {
+                search.offer(Found::Shared(decision));
+            }
+        }
+        search.best
+    }
+
+    /// The decisions of the fleet about a key, expired ones included.
     pub fn decisions_of(&self, key: &ActorKey) -> Vec<Arc<Decision>> {
         let hash = key::hash(key);
         match self.delta.get(hash, key) {
@@ -206,7 +241,7 @@ impl View {
             }
         }
         let (base, lists) = (Arc::clone(&whole.base), Arc::clone(&self.lists));
-        Self { revision: self.revision, base, delta, lists }
+        Self { revision: self.revision, base, delta, lists, here: Arc::clone(&self.here) }
     }
 
     fn live_found(&self, now_ms: u64) -> impl Iterator<Item = Found<'_>> {
@@ -217,7 +252,7 @@ impl View {
             .flat_map(|group| self.base.records(&group))
             .filter(move |packed| now_ms < packed.record.expires_at_ms())
             .map(Found::Packed);
-        let shared = self.delta.iter().flat_map(|(_, decisions)| decisions.iter());
+        let shared = self.delta.iter().flat_map(|(_, decisions)| decisions.iter()).chain(self.here.iter());
         packed.chain(shared.filter(move |decision| decision.is_live(now_ms)).map(Found::Shared))
     }
 }

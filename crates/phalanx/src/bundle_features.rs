@@ -51,6 +51,7 @@ fn of_app(app: &App, used: &mut Used) {
         mode: _,
         rules: _,
         extra_rules: _,
+        exclusions,
         paranoia: _,
         classes,
         on_error: _,
@@ -77,6 +78,7 @@ fn of_app(app: &App, used: &mut Used) {
     note(used, "networks", !networks.is_open());
     note(used, "rate-limits", !rate_limits.is_empty());
     note(used, "accounts", *accounts != Accounts::default());
+    note(used, "exclusions", !exclusions.is_empty());
     note(used, "compression", compression.is_some());
     note(used, "passthrough", *passthrough);
     note(used, "tcp", *tcp);

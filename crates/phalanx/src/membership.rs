@@ -14,7 +14,8 @@ use phalanx_trust::delegation::{DelegationGrant, DelegationRequest};
 use phalanx_trust::join::{Grant, JoinToken, NodeKeys, RenewRequest, ders};
 use phalanx_trust::membership::{self, Held};
 use phalanx_trust::{
-    EnrolRequest, FleetAuthority, Membership, Revocation, Sealer, SigningKey, SiteDelegate, certificate, tls,
+    EnrolRequest, FleetAuthority, Membership, Revocation, Sealer, SigningKey, SiteDelegate, certificate,
+    nats_login, tls,
 };
 use tokio::sync::Notify;
 
@@ -144,13 +145,18 @@ impl Identity {
     pub(crate) async fn keep_fresh(self: Arc<Self>, fleet: FleetHandle, clock: Arc<dyn Clock>) {
         let mut pause = LOOK_EVERY;
         let mut revocations = fleet.revocations();
+        // Once: an authority of an earlier version makes no other.
+        let mut is_outdated = {
+            let held = self.membership.held();
+            nats_login::is_outdated(&held.grant.nats_login, &held.grant.site, &held.grant.node)
+        };
         loop {
             let ended = self.delegate_ended(&revocations.borrow_and_update());
-            if ended || self.is_due(clock.now_ms()) {
+            if ended || is_outdated || self.is_due(clock.now_ms()) {
                 match self.renew(clock.now_ms(), &fleet.delegates()).await {
                     Ok(()) => {
                         *self.fault.lock() = None;
-                        pause = LOOK_EVERY;
+                        (pause, is_outdated) = (LOOK_EVERY, false);
                         tracing::info!("certificates and login renewed");
                     }
                     Err(error) => {

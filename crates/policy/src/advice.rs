@@ -90,6 +90,7 @@ impl Advice<'_> {
                 );
             }
             self.held(raw, app);
+            self.exclusions(raw, app);
             self.rates(raw, app);
             self.logins(raw, app, policy);
             self.cross_origin(&raw.response_headers);
@@ -152,6 +153,23 @@ impl Advice<'_> {
                 format!("an attack behind the first {} of a body is inspected by nobody", held.value),
                 "hold 128 KiB or more, or lower `body` to as much",
             );
+        }
+    }
+
+    /// What is taken from rules beyond one argument of one place.
+    fn exclusions(&mut self, raw: &RawApp, app: &App) {
+        for (written, exclusion) in raw.exclusions.iter().zip(&app.exclusions) {
+            let wide = match (&exclusion.target, &exclusion.path) {
+                (None, None) => "no request is looked at by these rules any more",
+                (None, Some(_)) if !exclusion.tags.is_empty() => {
+                    "nothing of these requests is looked at by all rules of a tag"
+                }
+                (Some(target), _) if !target.contains(':') && target.starts_with("ARGS") => {
+                    "these rules look at no argument any more"
+                }
+                _ => continue,
+            };
+            self.say(&written.span, wide, "name the one argument that disturbs, and where: `target = \"ARGS:comment\"`, `path = \"/blog\"`");
         }
     }
 

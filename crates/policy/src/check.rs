@@ -22,6 +22,7 @@ mod client_address;
 mod client_certificate;
 mod compression;
 mod detection;
+mod exclusions;
 mod hosts;
 mod networks;
 mod origin_tls;
@@ -128,6 +129,7 @@ impl Check<'_> {
             mode: raw.mode.as_ref().map(|mode| mode.value).unwrap_or_default(),
             rules: self.rules(raw.rules.as_ref()),
             extra_rules: raw.extra_rules.iter().map(|file| self.folder.join(&file.value)).collect(),
+            exclusions: self.exclusions(raw),
             paranoia: self.within("paranoia", raw.paranoia.as_ref(), 1..=4, PARANOIA_DEFAULT),
             classes: self.classes(&raw.classes),
             on_error: raw.on_error.as_ref().map(|on_error| on_error.value).unwrap_or_default(),

@@ -13,6 +13,7 @@ use crate::challenge::{Challenge, ChallengeUse, Throttle};
 use crate::client_certificate::ClientCertificate;
 use crate::compression::Compression;
 use crate::detection::Detection;
+use crate::exclusion::Exclusion;
 use crate::handling::{Expiry, Handling};
 use crate::networks::Networks;
 use crate::rate_limit::RateLimit;
@@ -59,6 +60,8 @@ pub struct App {
     pub rules: RuleSource,
     /// Rule files of the app's own, loaded after them.
     pub extra_rules: Vec<PathBuf>,
+    /// What some of these rules do not look at; for routes as well.
+    pub exclusions: Vec<Exclusion>,
     /// The Core Rule Set's paranoia level, 1 to 4.
     pub paranoia: u8,
     /// What is done with a match, by the class of its rule.
@@ -303,6 +306,7 @@ impl Policy {
             mode: Mode::Block,
             rules: RuleSource::Baseline,
             extra_rules: Vec::new(),
+            exclusions: Vec::new(),
             paranoia: PARANOIA_DEFAULT,
             classes: Classes::default(),
             on_error: OnError::Deny,
@@ -337,7 +341,7 @@ impl Policy {
 }
 
 impl Policy {
-    /// What is to be said about times that policy names, at this one: of a security.txt that has expired or soon will. Apart from
+    /// What is to be said about times that policy names, at this one: of a security.txt or an exclusion that has expired or soon will. Apart from
     /// reading, because a policy that ran yesterday must run today.
     pub fn due(&self, file: &str, now_ms: u64) -> Vec<Diagnostic> {
         let now_s = i64::try_from(now_ms / 1_000).unwrap_or(i64::MAX);
@@ -354,7 +358,10 @@ impl Policy {
             (days < SECURITY_TXT_DAYS_LEAST)
                 .then(|| Diagnostic::warning(file, expiry.line, message).with_help(help))
         });
-        said.collect()
+        let exclusions = self.apps.iter().flat_map(|app| {
+            app.exclusions.iter().filter_map(move |exclusion| exclusion.due(file, &app.name, now_s))
+        });
+        said.chain(exclusions).collect()
     }
 }
 

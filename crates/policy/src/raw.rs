@@ -15,6 +15,7 @@ pub mod challenge;
 pub mod client_certificate;
 pub mod compression;
 pub mod detection;
+pub mod exclusions;
 pub mod origin_tls;
 pub mod routes;
 pub mod upstreams;
@@ -24,6 +25,7 @@ use challenge::{RawChallenge, RawThrottle};
 use client_certificate::RawClientCertificate;
 use compression::RawCompression;
 use detection::RawDetection;
+use exclusions::RawExclusion;
 use origin_tls::RawOriginTls;
 use routes::{RawHeaderEdits, RawMaintenance, RawPages, RawResponses, RawRoute, RawSecurityTxt};
 use upstreams::{RawHealth, RawQueue, RawRetries, RawUpstreams};
@@ -114,6 +116,9 @@ pub struct RawApp {
     /// Rule files of the app's own, relative to the policy file, loaded after `rules`.
     #[serde(default)]
     pub extra_rules: Vec<At<String>>,
+    /// What some rules do not look at, for some requests.
+    #[serde(default)]
+    pub exclusions: Vec<At<RawExclusion>>,
     /// The Core Rule Set's paranoia level, 1 to 4. 1 if not given.
     pub paranoia: Option<At<u8>>,
     /// What is done with a match, by the class of its rule.

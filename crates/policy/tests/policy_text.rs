@@ -357,3 +357,43 @@ fn how_accounts_are_known_is_read_and_mistakes_about_it_told() {
         assert!(got.contains(fault), "{fault}: {got}");
     }
 }
+
+#[test]
+fn exclusions_are_read_and_mistakes_about_them_told() {
+    let read = |said: &str| {
+        let text =
+            format!("[[apps]]\nname = 'a'\nupstream = 'http://127.0.0.1:1'\n[[apps.exclusions]]\n{said}\n");
+        parse_policy("p.toml", &text).map(|(mut policy, _)| policy.apps.remove(0).exclusions)
+    };
+    let whole = "rules = [8512000]\ntarget = 'ARGS:q'\npath = '/blog'\nmethods = ['POST']\nowner = 'ann'\nreason = 'ticket 1'\n";
+    let one = read(&format!("{whole}until = 2027-01-01")).unwrap().remove(0);
+    assert_eq!(
+        (one.rules.as_slice(), one.target.as_deref(), one.path.as_deref()),
+        (&[8_512_000][..], Some("ARGS:q"), Some("/blog"))
+    );
+    // To the end of the day.
+    assert_eq!(one.until.map(|until| (until.at_s, until.line)), Some((1_798_848_000, 11)));
+    let at = |until: &str| read(&format!("{whole}until = {until}")).unwrap()[0].until.map(|until| until.at_s);
+    assert_eq!((at("\"never\""), at("2027-01-01T12:00:00+01:00")), (None, Some(1_798_801_200)));
+    for (fault, said) in [
+        (
+            "p.toml:4: nothing says which rules are meant",
+            "owner = 'ann'\nreason = 'x'\nuntil = 'never'".to_owned(),
+        ),
+        ("the exclusion has no `owner`", whole.replace("owner = 'ann'\n", "") + "until = 'never'"),
+        ("the exclusion has no `reason`", whole.replace("'ticket 1'", "' '") + "until = 'never'"),
+        ("nothing says when the exclusion ends", whole.to_owned()),
+        ("this is no day and no time with an offset", format!("{whole}until = 12:00:00")),
+        ("this is no day and no time with an offset", format!("{whole}until = 'soon'")),
+        (
+            "`TX:score` is nothing that a rule looks at",
+            whole.replace("ARGS:q", "TX:score") + "until = 'never'",
+        ),
+        ("is nothing that a rule looks at", whole.replace("ARGS:q", "ARGS:q,deny") + "until = 'never'"),
+        ("a path starts with `/`", whole.replace("'/blog'", "'blog'") + "until = 'never'"),
+        ("is no tag", "tags = ['a;b']\n".to_owned() + whole + "until = 'never'"),
+    ] {
+        let found = read(&said).unwrap_err();
+        assert!(found.iter().any(|one| one.to_string().contains(fault)), "{fault}: {found:?}");
+    }
+}

@@ -104,6 +104,7 @@ pub fn is_narrow(actor: &Actor) -> bool {
         ActorKey::Range(range) => narrow(range),
         ActorKey::Session(_) | ActorKey::Account(_) => true,
         ActorKey::Asn(_) | ActorKey::Country(_) | ActorKey::Ja4(_) => false,
+        ActorKey::Software(_) | ActorKey::Route(_) | ActorKey::App(_) => false,
     }
 }
 
@@ -212,6 +213,9 @@ mod tests {
             (Actor::Asn(64_500), false, true),
             (Actor::Country("NL".parse().unwrap()), false, true),
             (Actor::Ja4("t13d1516h2_8daaf6152771_02713d6af862".parse().unwrap()), false, true),
+            (Actor::Software(7), false, true),
+            (Actor::Route(7), false, true),
+            (Actor::App(7), false, true),
             (Actor::Asn(0), false, false),
         ];
         for (actor, node, operator) in cases {

@@ -214,6 +214,17 @@ pub fn subject_of(jwt: &str) -> Option<String> {
     claims.get("sub")?.as_str().map(str::to_owned)
 }
 
+/// Whether a login says what its node may publish and leaves out something that nodes of this version do: who issued it was of an earlier
+/// one. Logins that leave that to the account say nothing.
+pub fn is_outdated(jwt: &str, site: &str, node: &str) -> bool {
+    let claims = jwt.split('.').nth(1).and_then(|claims| BASE64URL_NOPAD.decode(claims.as_bytes()).ok());
+    let claims: Value = claims.and_then(|claims| serde_json::from_slice(&claims).ok()).unwrap_or_default();
+    let allowed = claims.pointer("/nats/pub/allow").and_then(Value::as_array);
+    allowed.is_some_and(|allowed| {
+        own(site, node).iter().any(|own| allowed.iter().all(|subject| subject.as_str() != Some(own)))
+    })
+}
+
 pub(crate) struct Claims {
     pub(crate) name: String,
     pub(crate) subject: String,
@@ -250,31 +261,23 @@ impl Claims {
 /// and deleting others' consumers, every other name) is refused by the server.
 fn publish(user: &NatsUser<'_>) -> Vec<String> {
     let NatsUser { site, node, .. } = user;
-    let mut subjects = vec![
-        format!("phx.dec.{site}.{node}.>"),
-        format!("phx.node.{site}.{node}"),
-        format!("phx.hb.{site}.{node}"),
-        format!("phx.ctr.{site}.{node}"),
-        format!("phx.cta.{site}.{node}"),
-        // What it learns of requests.
-        format!("phx.sk.{site}.{node}.*"),
-        // Answers to whoever asked; raw events, for its own site.
-        format!("phx.a.*.*.{site}.{node}"),
-        format!("phx.raw.{site}.{node}"),
-        // What it has of its site's secrets, and the key to seal the rest to.
-        format!("phx.shelf.{site}.{node}.*"),
-        "$JS.API.STREAM.NAMES".into(),
-        "$JS.API.STREAM.INFO.*".into(),
-        // Readers of one connection, which end with it, or when they are replaced. Their names are random and told to nobody.
-        "$JS.API.CONSUMER.CREATE.>".into(),
-        "$JS.API.CONSUMER.DELETE.*.*".into(),
-        "$JS.API.CONSUMER.INFO.*.*".into(),
-        "$JS.API.CONSUMER.MSG.NEXT.*.*".into(),
-        // What blobs there are, here and in the copies of other sites: the content of blocklists. What a stream has, every login
-        // of the account may read, through a reader of its own at the latest.
-        "$JS.API.STREAM.MSG.GET.*".into(),
-        "$JS.API.DIRECT.GET.>".into(),
-    ];
+    let mut subjects = own(site, node);
+    subjects.extend(
+        [
+            "$JS.API.STREAM.NAMES",
+            "$JS.API.STREAM.INFO.*",
+            // Readers of one connection, which end with it, or when they are replaced. Their names are random and told to nobody.
+            "$JS.API.CONSUMER.CREATE.>",
+            "$JS.API.CONSUMER.DELETE.*.*",
+            "$JS.API.CONSUMER.INFO.*.*",
+            "$JS.API.CONSUMER.MSG.NEXT.*.*",
+            // What blobs there are, here and in the copies of other sites: the content of blocklists. What a stream has, every login
+            // of the account may read, through a reader of its own at the latest.
+            "$JS.API.STREAM.MSG.GET.*",
+            "$JS.API.DIRECT.GET.>",
+        ]
+        .map(str::to_owned),
+    );
     if user.rights != NatsRights::Node {
         subjects.extend([
             format!("phx.rev.{site}.{node}.>"),
@@ -292,6 +295,24 @@ fn publish(user: &NatsUser<'_>) -> Vec<String> {
         subjects.push("$JS.API.STREAM.CREATE.*".into());
     }
     subjects
+}
+
+/// What every node publishes under its own name.
+fn own(site: &str, node: &str) -> Vec<String> {
+    vec![
+        format!("phx.dec.{site}.{node}.>"),
+        format!("phx.node.{site}.{node}"),
+        format!("phx.hb.{site}.{node}"),
+        format!("phx.ctr.{site}.{node}"),
+        format!("phx.cta.{site}.{node}"),
+        // What it learns of requests.
+        format!("phx.sk.{site}.{node}.*"),
+        // Answers to whoever asked; raw events, for its own site.
+        format!("phx.a.*.*.{site}.{node}"),
+        format!("phx.raw.{site}.{node}"),
+        // What it has of its site's secrets, and the key to seal the rest to.
+        format!("phx.shelf.{site}.{node}.*"),
+    ]
 }
 
 fn read(user: &NatsUser<'_>) -> Vec<String> {
@@ -403,5 +424,19 @@ mod tests {
         assert!(account.verifying().verify(signed.as_bytes(), &signature));
         assert_eq!(subject_of(&jwt), Some(key_name(NatsKind::User, user.verifying())));
         assert_eq!(subject_of("rubbish"), None);
+    }
+
+    #[test]
+    fn a_login_of_an_earlier_version_is_told_by_what_it_may_not_do() {
+        let (account, user) = (SigningKey::generate().unwrap(), SigningKey::generate().unwrap());
+        let of = NatsUser { site: "fra", node: "a", key: user.verifying(), rights: NatsRights::Control };
+        let jwt = node_user(&account, &of, 1_000_000, 2_000_000);
+        assert!(!is_outdated(&jwt, "fra", "a") && is_outdated(&jwt, "fra", "b"));
+        let allow: Vec<String> = publish(&of).into_iter().filter(|own| !own.starts_with("phx.sk")).collect();
+        let nats = json!({ "pub": { "allow": allow } });
+        let earlier = Claims { name: "a".into(), subject: "U".into(), now_ms: 1, expires_at_ms: None, nats };
+        assert!(is_outdated(&earlier.sign(&account, NatsKind::Account), "fra", "a"));
+        let scoped = scoped_user(&account, "A", "a", user.verifying(), (1_000_000, 2_000_000));
+        assert!(!is_outdated(&scoped, "fra", "a") && !is_outdated("rubbish", "fra", "a"));
     }
 }

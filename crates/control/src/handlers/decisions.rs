@@ -11,6 +11,7 @@ use phalanx_model::actor::{ActorError, is_asn, parse_hash};
 use phalanx_model::limits::{DECISION_MAX_MS, REASON_BYTES_MAX};
 use phalanx_model::{
     Actor, Author, AuthorRole, Decision, DecisionId, DecisionKind, GoodShare, Prefix, Recall, Withdrawal,
+    names,
 };
 use serde::Deserialize;
 
@@ -174,14 +175,26 @@ fn actor(new: &NewDecision) -> Result<Actor, ApiError> {
         new.ja4.as_ref().map(|text| read("ja4", text, |text| text.parse().map(Actor::Ja4))),
         new.session.as_ref().map(|text| read("session", text, |text| parse_hash(text).map(Actor::Session))),
         new.account.as_ref().map(|text| read("account", text, |text| parse_hash(text).map(Actor::Account))),
+        new.software
+            .as_ref()
+            .map(|text| read("software", text, |text| parse_hash(text).map(Actor::Software))),
+        new.place.as_deref().map(|place| Ok(place_of(place))),
     ];
     let mut named = named.into_iter().flatten();
     match (named.next(), named.next()) {
         (Some(actor), None) => actor,
         _ => {
-            let fault = "a decision needs exactly one of ip, prefix, asn, country, ja4, session and account";
+            let fault = "a decision needs exactly one of ip, prefix, asn, country, ja4, session, account, software and place";
             Err(ApiError::bad_request(fault))
         }
+    }
+}
+
+/// An app, or `APP/ROUTE`. Nodes need not know it yet: policy may come later.
+fn place_of(place: &str) -> Actor {
+    match place.split_once('/') {
+        Some((app, route)) => Actor::Route(names::route(app, route)),
+        None => Actor::App(names::app(place)),
     }
 }
 

@@ -196,10 +196,15 @@ impl Attempt {
 /// Adds whose session a request is of, for decisions about sessions and accounts. One about an account holds for sessions that belong to
 /// it; logins are not refused by it, or anybody could have them refused.
 pub(crate) fn identify(client: &Client, request: &Request, who: &mut Identities) {
+    (who.session, who.account) = session_of(client, request);
+}
+
+/// The session that a request shows, and the account that it belongs to, as far as they are known.
+pub(crate) fn session_of(client: &Client, request: &Request) -> (Option<u64>, Option<u64>) {
     let shared = &client.worker.shared;
-    who.session = session::of_request(&request.app().accounts, request, &shared.settings.names);
-    who.account =
-        who.session.and_then(|session| shared.tables.accounts.sessions.get(session, seconds(request.at_ms)));
+    let session = session::of_request(&request.app().accounts, request, &shared.settings.names);
+    let owner = |session| shared.tables.accounts.sessions.get(session, seconds(request.at_ms));
+    (session, session.and_then(owner))
 }
 
 /// What the event says of it; nothing for a request without session that tries nothing.

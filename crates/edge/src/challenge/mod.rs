@@ -164,7 +164,7 @@ fn refuse(request: &mut Request, verdict: Verdict, stop: Stop) -> Result<(), Sto
 }
 
 /// What the pass is worth that a request shows: `None` without one, `Some(None)` for one that is none.
-fn shown(client: &Client, request: &Request) -> Option<Option<PassUsed>> {
+pub(crate) fn shown(client: &Client, request: &Request) -> Option<Option<PassUsed>> {
     let cookies = request.known.cookie.map(|field| request.head.bytes(field.value))?;
     let text = cookie(cookies, COOKIE.as_bytes())?;
     let shared = &client.worker.shared;

@@ -59,3 +59,5 @@ mod tls;
 mod traces;
 #[cfg(test)]
 mod upstreams;
+#[cfg(test)]
+mod wide;

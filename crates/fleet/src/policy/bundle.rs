@@ -180,6 +180,7 @@ pub const FEATURES: &[&str] = &[
     "client-certificate",
     "compression",
     "detection",
+    "exclusions",
     "networks",
     "origins",
     "passthrough",

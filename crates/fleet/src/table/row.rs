@@ -200,7 +200,8 @@ fn write_actor(actor: &Actor) -> Option<(Scope, u8, u64)> {
         Actor::Country(country) => (Scope::Country, 0, u16::from_be_bytes(*country.as_bytes()).into()),
         Actor::Session(hash) => (Scope::Session, 0, *hash),
         Actor::Account(hash) => (Scope::Account, 0, *hash),
-        Actor::Ja4(_) => return None,
+        // Few, and kept whole.
+        Actor::Ja4(_) | Actor::Software(_) | Actor::Route(_) | Actor::App(_) => return None,
     })
 }
 

@@ -22,6 +22,8 @@ mod forgery;
 #[cfg(test)]
 mod held;
 #[cfg(test)]
+mod here;
+#[cfg(test)]
 mod joining;
 #[cfg(test)]
 mod latency;

@@ -230,3 +230,15 @@ fn how_long_it_takes_until_the_usual_is_known_is_told() {
     let of_days = Familiarity { all: 2, known: 2, by_hour: 2, by_week: 0, minutes_left: None };
     assert_eq!(all.familiarity(at(60)), of_days);
 }
+
+#[test]
+fn what_an_order_refuses_is_no_failure_of_the_app() {
+    let mut all = Baselines::default();
+    play(&mut all, 0..180, |_| 100, |_, _, _| {});
+    let before = all.to_bytes();
+    // An attacker a hundred times as busy as people, of whom none gets through.
+    let signals = play(&mut all, 180..190, |_| 10_000, |_, _, event| event.status = 0);
+    assert!(signals.is_empty() && all.to_bytes() == before);
+    let refused = |_, n: u64, event: &mut Event| event.status = if n % 10 == 0 { 200 } else { 0 };
+    assert!(play(&mut all, 190..200, |_| 1_000, refused).is_empty());
+}

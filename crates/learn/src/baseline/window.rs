@@ -96,7 +96,7 @@ impl Window {
         let more = |count: &mut u32, is_so: bool| *count = count.saturating_add(u32::from(is_so));
         more(&mut self.requests, true);
         more(&mut self.refused, (400..500).contains(&event.status));
-        more(&mut self.failed, event.status >= 500 || event.status == 0);
+        more(&mut self.failed, event.status >= 500);
         more(&mut self.writes, !matches!(event.method, Method::Get | Method::Head | Method::Options));
         more(&mut self.rare_methods, !matches!(event.method, Method::Get | Method::Head | Method::Post));
         more(&mut self.strangers, is_stranger);

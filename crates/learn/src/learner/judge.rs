@@ -270,16 +270,20 @@ impl Learner {
 
     /// A software has far more than its usual share of an app's requests, more than the app serves, from many addresses.
     fn flood(&self, series: &Series, software: Subject, now_ms: u64) -> Option<Case> {
-        let now = bucket(now_ms);
-        let count = series.own.counts.within(now, now);
-        let app = self.series.peek(all_requests().hash())?;
-        let all = app.own.counts.within(now, now).max(1);
+        // Of the ten seconds before the current ones, the part that is not ten seconds ago: wherever a flood begins, as much of it is enough.
+        let (now, left) = (bucket(now_ms), BUCKET_MS - now_ms % BUCKET_MS);
+        let slid = |of: &Series| {
+            let before = of.own.counts.within(now.saturating_sub(1), now.saturating_sub(1));
+            of.own.counts.within(now, now) + before * left / BUCKET_MS
+        };
+        let count = slid(series);
+        let all = slid(self.series.peek(all_requests().hash())?).max(1);
         let of = &self.detectors;
         if count < of.flood_requests || !self.epochs.is_settled() {
             return None;
         }
         let share = count * 1_000_000 / all;
-        let from = series.own.from.since(now);
+        let from = series.own.from.since(now.saturating_sub(1));
         if from < of.flood_addresses || share < 300_000 || share < u64::from(series.usual) * of.flood_times {
             return None;
         }

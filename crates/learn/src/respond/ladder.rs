@@ -121,9 +121,9 @@ pub enum Target {
         /// Its TLS fingerprint, where it is known. It covers more than the software.
         ja4: Option<Ja4>,
     },
-    /// A route of an app, by hash.
+    /// A route of an app; see [`Actor::Route`].
     Route(u64),
-    /// An app, by hash.
+    /// An app; see [`Actor::App`].
     App(u64),
 }
 
@@ -138,9 +138,9 @@ impl Target {
             // A system is a network as well: it is met only where nobody good comes from it.
             Self::Actor(Actor::Prefix(_) | Actor::Asn(_)) => Scope::Prefix,
             // A country is no answer to an incident; as wide as it is, no ladder reaches it.
-            Self::Actor(Actor::Country(_)) | Self::App(_) => Scope::App,
-            Self::Actor(Actor::Ja4(_)) | Self::Software { .. } => Scope::Software,
-            Self::Route(_) => Scope::Route,
+            Self::Actor(Actor::Country(_) | Actor::App(_)) | Self::App(_) => Scope::App,
+            Self::Actor(Actor::Ja4(_) | Actor::Software(_)) | Self::Software { .. } => Scope::Software,
+            Self::Actor(Actor::Route(_)) | Self::Route(_) => Scope::Route,
         }
     }
 }
@@ -163,9 +163,10 @@ impl fmt::Display for Target {
 pub enum Carried {
     /// A node, by a decision in its own name.
     ByNode(DecisionKind, Actor),
-    /// A node that holds an operator's key: what it is about is more than one subscriber, which a node alone may not order about.
+    /// Each node for itself, and for all of them one that holds an operator's key: what it is about is more than one subscriber, about which a node
+    /// alone may not order others.
     ByOperator(DecisionKind, Actor),
-    /// Nobody: there is no means yet. The order stands in the incident, for a person.
+    /// Nobody: there is no means. The order stands in the incident, for a person.
     NotYet(&'static str),
 }
 
@@ -176,21 +177,18 @@ pub fn carried(measure: Measure, target: &Target) -> Carried {
         Measure::RaiseParanoia => {
             return Carried::NotYet("a node changes the level of its rules by policy only");
         }
-        Measure::LockRoute => return Carried::NotYet("a node closes a route by policy only"),
         Measure::Throttle => DecisionKind::Throttle,
         Measure::Challenge => DecisionKind::Challenge,
-        Measure::Ban | Measure::BlockSignature => DecisionKind::Ban,
+        Measure::Ban | Measure::BlockSignature | Measure::LockRoute => DecisionKind::Ban,
     };
     match target {
         Target::Actor(
             actor @ (Actor::Session(_) | Actor::Account(_) | Actor::Client { .. } | Actor::Ip(_)),
         ) => Carried::ByNode(kind, actor.clone()),
         Target::Actor(actor) => Carried::ByOperator(kind, actor.clone()),
-        Target::Software { ja4: Some(ja4), .. } => Carried::ByOperator(kind, Actor::Ja4(*ja4)),
-        Target::Software { ja4: None, .. } => {
-            Carried::NotYet("decisions name software by its TLS fingerprint, and it has none")
-        }
-        Target::Route(_) | Target::App(_) => Carried::NotYet("decisions are about actors, not about routes"),
+        Target::Software { id, .. } => Carried::ByOperator(kind, Actor::Software(*id)),
+        Target::Route(id) => Carried::ByOperator(kind, Actor::Route(*id)),
+        Target::App(id) => Carried::ByOperator(kind, Actor::App(*id)),
     }
 }
 

@@ -1,6 +1,8 @@
 //! How far automatic countermeasures may go.
 
+use super::ladder::Measure;
 use crate::correlate::Gravity;
+use crate::detect::Detector;
 
 /// The bounds of a [`super::Responder`].
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -14,6 +16,8 @@ pub struct Limits {
     pub asked_times: u64,
     /// Pain that all orders together may cause.
     pub total_pain_ppm: u64,
+    /// Pain that an order against a flood may cause that turns nobody away: what a flood costs, if it is let be, is everybody's visit.
+    pub flood_pain_ppm: u64,
     /// Honest actors that an order may turn away. One or two share an address with somebody by chance; more are a network of many.
     pub refused_actors_max: u32,
     /// Honest actors of one address that may be slowed down or asked for a proof, whatever their share is: where few people come, each is a large part.
@@ -49,6 +53,7 @@ impl Default for Limits {
             asked_pain_percent: 1,
             asked_times: 5,
             total_pain_ppm: 20_000,
+            flood_pain_ppm: 100_000,
             refused_actors_max: 2,
             bothered_actors_max: 64,
             orders_max: 1_024,
@@ -67,6 +72,14 @@ impl Default for Limits {
 }
 
 impl Limits {
+    /// What one order may cost, and all orders together: against what a detector found in an incident of this gravity, by this measure.
+    pub(super) fn pain_of(&self, gravity: Gravity, detector: Detector, measure: Measure) -> (u64, u64) {
+        if detector == Detector::Flood && !measure.refuses() {
+            return (self.flood_pain_ppm, self.total_pain_ppm.max(self.flood_pain_ppm));
+        }
+        (self.pain_ppm(gravity), self.total_pain_ppm)
+    }
+
     /// What one order may cost in an incident of this gravity.
     pub fn pain_ppm(&self, gravity: Gravity) -> u64 {
         let [low, medium, high, critical] = self.order_pain_ppm;

@@ -43,7 +43,7 @@ pub struct Suspect {
 pub struct Candidate {
     /// Which.
     pub target: Target,
-    /// Who else is behind it; none if nobody knows, and then nothing wider than a client is ordered about it.
+    /// Who else is behind it; none if nobody knows, and then nothing wider than a client is ordered about it, but for a challenge of software.
     pub honest: Option<Honest>,
     /// It is on the allow-list, an operator's, a forwarder's, a verified crawler's: nothing is ever ordered about it.
     pub exempt: bool,
@@ -270,7 +270,7 @@ impl Responder {
         let rungs = ladder(suspect.detector);
         let fits = |rung: usize| self.fits(case, suspect, rung, &thread, now_ms);
         let choice = match thread.rung {
-            None => start(rungs, case.gravity, suspect).find_map(fits),
+            None => start(suspect, case.gravity).find_map(fits),
             Some(_) if !is_new => return,
             // It is back: where it was, or rather milder than nothing.
             Some(rung) if in_force.is_empty() => (0..=rung).rev().find_map(fits),
@@ -332,6 +332,8 @@ impl Responder {
         let honest = match candidate.honest {
             Some(honest) => honest,
             None if scope <= Scope::Client => Honest::default(),
+            // Whoever has it is asked for a proof: those whom nodes know are spared, and nobody is turned away.
+            None if scope == Scope::Software && measure == Measure::Challenge => Honest::default(),
             None => return None,
         };
         // A provider of machines is met as a whole, and one that people come from is not.
@@ -344,16 +346,17 @@ impl Responder {
         let is_asking = (measure, scope) == (Measure::Challenge, Scope::Route);
         let percent = if is_asking { self.limits.asked_pain_percent } else { measure.pain_percent() };
         let pain_ppm = (u64::from(honest.share_ppm) * percent).div_ceil(100);
-        let most_ppm =
-            if is_asking { self.limits.asked_ppm(case.gravity) } else { self.limits.pain_ppm(case.gravity) };
         let is_spared = measure.refuses() && honest.actors > self.limits.refused_actors_max;
         let is_small =
             !measure.refuses() && scope <= Scope::Address && honest.actors <= self.limits.bothered_actors_max;
-        if is_spared || !(is_small || pain_ppm <= most_ppm) {
+        let (pain_max, total_max) = self.limits.pain_of(case.gravity, suspect.detector, measure);
+        let pain_max = if is_asking { pain_max.max(self.limits.asked_ppm(case.gravity)) } else { pain_max };
+        if is_spared || !(is_small || pain_ppm <= pain_max) {
             return None;
         }
         // What it takes the place of costs nothing any more.
-        let choice = Choice { rung, measure, target: candidate.target.clone(), honest, pain_ppm };
+        let (target, is_known) = (candidate.target.clone(), candidate.honest.is_some());
+        let choice = Choice { rung, measure, target, honest: is_known.then_some(honest), pain_ppm };
         let stays = |order: &&Order| !self.supersedes(&choice, case.id, suspect, order);
         let (mut count, mut of_case, mut wide, mut total_ppm) = (0, 0, 0, 0_u64);
         for order in self.orders.values().filter(stays) {
@@ -365,7 +368,7 @@ impl Responder {
         let has_room = count < self.limits.orders_max
             && of_case < self.limits.orders_per_case_max
             && (scope <= Scope::Address || wide < self.limits.wide_orders_max)
-            && total_ppm.saturating_add(pain_ppm) <= self.limits.total_pain_ppm;
+            && total_ppm.saturating_add(pain_ppm) <= total_max;
         has_room.then_some(choice)
     }
 
@@ -483,27 +486,28 @@ struct Choice {
     rung: usize,
     measure: Measure,
     target: Target,
-    honest: Honest,
+    honest: Option<Honest>,
     pain_ppm: u64,
 }
 
 /// The rungs on which a suspect may begin, the best first: one that refuses narrowly if it is sure and bad, else a mild one. No more than a kind
-/// of software is met by a first answer.
-fn start(
-    rungs: &'static [(Measure, Scope)],
-    gravity: Gravity,
-    suspect: &Suspect,
-) -> impl Iterator<Item = usize> + use<> {
+/// of software is met by a first answer, but where nothing narrower is known: a network or a provider is found as a whole, a sprayed password has no
+/// name.
+fn start(suspect: &Suspect, gravity: Gravity) -> impl Iterator<Item = usize> + use<> {
+    let (rungs, kind) = (ladder(suspect.detector), suspect.subject.kind);
     let is_sure = suspect.confidence == Confidence::High && gravity >= Gravity::Medium;
     let is_wide = |scope: Scope| matches!(scope, Scope::Prefix | Scope::Route);
-    // What is only known as a network or a route is met as that.
     let has_narrow = suspect.candidates.iter().any(|candidate| !is_wide(candidate.target.scope()));
-    let is_first = move |scope: Scope| !(has_narrow && is_wide(scope));
+    let is_first = move |scope: Scope, refuses: bool| match scope {
+        Scope::Route => !refuses && (!has_narrow || matches!(kind, SubjectKind::Secret | SubjectKind::Route)),
+        Scope::Prefix => !refuses && (!has_narrow || kind == SubjectKind::Prefix),
+        _ => true,
+    };
     let rung = move |refuses: bool| {
         rungs
             .iter()
             .enumerate()
-            .filter(move |(_, (measure, scope))| measure.refuses() == refuses && is_first(*scope))
+            .filter(move |(_, (measure, scope))| measure.refuses() == refuses && is_first(*scope, refuses))
             .map(|(rung, _)| rung)
     };
     rung(true).filter(move |_| is_sure).chain(rung(false))
@@ -515,10 +519,11 @@ fn why(suspect: &Suspect, choice: &Choice, before: Option<usize>, replaces: bool
         (Some(_), true) => "it goes on in spite of what was ordered: ",
         (Some(_), false) => "it is back: ",
     };
-    let cost = match choice.honest.actors {
-        0 => "nobody else is known behind it".to_owned(),
-        1 => "one honest actor is known behind it".to_owned(),
-        many => format!("{many} honest actors are known behind it"),
+    let cost = match choice.honest.map(|honest| honest.actors) {
+        None => "who else is behind it is not known".to_owned(),
+        Some(0) => "nobody else is known behind it".to_owned(),
+        Some(1) => "one honest actor is known behind it".to_owned(),
+        Some(many) => format!("{many} honest actors are known behind it"),
     };
     format!("{begin}{} {}: {}", suspect.detector.name(), choice.target, cost)
 }

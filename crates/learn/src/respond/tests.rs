@@ -316,14 +316,14 @@ fn who_can_carry_an_order_out_is_said() {
     let told = carried(Measure::Throttle, &Target::Actor(range.clone()));
     assert_eq!(told, Carried::ByOperator(DecisionKind::Throttle, range));
     let told = carried(Measure::BlockSignature, &Target::Software { id: 1, ja4: Some(ja4) });
-    assert_eq!(told, Carried::ByOperator(DecisionKind::Ban, Actor::Ja4(ja4)));
-    for (measure, target) in [
-        (Measure::BlockSignature, Target::Software { id: 1, ja4: None }),
-        (Measure::LockRoute, Target::Route(1)),
-        (Measure::Challenge, Target::Route(1)),
-        (Measure::RaiseParanoia, Target::App(1)),
-        (Measure::Observe, Target::Actor(address)),
-    ] {
+    assert_eq!(told, Carried::ByOperator(DecisionKind::Ban, Actor::Software(1)));
+    let told = carried(Measure::LockRoute, &Target::Route(1));
+    assert_eq!(told, Carried::ByOperator(DecisionKind::Ban, Actor::Route(1)));
+    let told = carried(Measure::Challenge, &Target::Route(1));
+    assert_eq!(told, Carried::ByOperator(DecisionKind::Challenge, Actor::Route(1)));
+    for (measure, target) in
+        [(Measure::RaiseParanoia, Target::App(1)), (Measure::Observe, Target::Actor(address))]
+    {
         assert!(matches!(carried(measure, &target), Carried::NotYet(_)), "{measure:?} {target}");
     }
 }
@@ -418,9 +418,10 @@ fn play(ops: &[Op], limits: &Limits) -> Vec<Step> {
                     assert!(suspect.candidates.iter().any(meant), "exempt, or named by nobody: {order:?}");
                     assert!(suspect.decisive && suspect.confidence > Confidence::Low);
                     let is_small = !order.measure.refuses() && order.target.scope() <= Scope::Address;
+                    let (pain_max, _) = limits.pain_of(*gravity, order.detector, order.measure);
                     let is_asking =
                         (order.measure, order.target.scope()) == (Measure::Challenge, Scope::Route);
-                    let most = if is_asking { limits.asked_ppm(*gravity) } else { limits.pain_ppm(*gravity) };
+                    let most = if is_asking { pain_max.max(limits.asked_ppm(*gravity)) } else { pain_max };
                     assert!(is_small || order.pain_ppm <= most, "{order:?}");
                     assert!(!order.measure.refuses() || suspect.confidence == Confidence::High);
                 }
@@ -454,7 +455,8 @@ fn play(ops: &[Op], limits: &Limits) -> Vec<Step> {
 fn check(responder: &Responder, limits: &Limits, now_ms: u64) {
     let orders: Vec<&Order> = responder.orders().collect();
     let total: u64 = orders.iter().map(|order| order.pain_ppm).sum();
-    assert!(total <= limits.total_pain_ppm && orders.len() <= limits.orders_max, "{total} {}", orders.len());
+    let total_max = limits.total_pain_ppm.max(limits.flood_pain_ppm);
+    assert!(total <= total_max && orders.len() <= limits.orders_max, "{total} {}", orders.len());
     let wide = orders.iter().filter(|order| order.target.scope() > Scope::Address).count();
     assert!(wide <= limits.wide_orders_max);
     for order in orders {
@@ -473,7 +475,7 @@ proptest! {
         ops in prop::collection::vec(any_op(), 0..60),
     ) {
         let limits =
-            Limits { orders_max: 6, wide_orders_max: 2, total_pain_ppm: 9_000, ..Limits::default() };
+            Limits { orders_max: 6, wide_orders_max: 2, total_pain_ppm: 9_000, flood_pain_ppm: 15_000, ..Limits::default() };
         prop_assert_eq!(play(&ops, &limits), play(&ops, &limits));
     }
 }

@@ -37,6 +37,9 @@ pub(super) fn hash(key: &ActorKey) -> u64 {
         }
         ActorKey::Session(hash) => write(SESSION, 0, *hash),
         ActorKey::Account(hash) => write(ACCOUNT, 0, *hash),
+        ActorKey::Software(hash) => write(SOFTWARE, 0, *hash),
+        ActorKey::Route(hash) => write(ROUTE, 0, *hash),
+        ActorKey::App(hash) => write(APP, 0, *hash),
     }
     hasher.finish()
 }
@@ -81,6 +84,14 @@ pub(super) fn encode(key: &ActorKey, out: &mut Vec<u8>) {
             out.push(ACCOUNT);
             out.extend(hash.to_be_bytes());
         }
+        ActorKey::Software(hash) | ActorKey::Route(hash) | ActorKey::App(hash) => {
+            out.push(match key {
+                ActorKey::Software(_) => SOFTWARE,
+                ActorKey::Route(_) => ROUTE,
+                _ => APP,
+            });
+            out.extend(hash.to_be_bytes());
+        }
     }
 }
 
@@ -115,10 +126,16 @@ pub(super) fn decode(bytes: &[u8]) -> Option<(ActorKey, &[u8])> {
             let (text, rest) = rest.split_first_chunk()?;
             (ActorKey::Ja4(Ja4::from_bytes(*text).ok()?), rest)
         }
-        SESSION | ACCOUNT => {
+        SESSION | ACCOUNT | SOFTWARE | ROUTE | APP => {
             let (hash, rest) = rest.split_first_chunk()?;
-            let hash = u64::from_be_bytes(*hash);
-            (if scope == SESSION { ActorKey::Session(hash) } else { ActorKey::Account(hash) }, rest)
+            let of = match scope {
+                SESSION => ActorKey::Session,
+                ACCOUNT => ActorKey::Account,
+                SOFTWARE => ActorKey::Software,
+                ROUTE => ActorKey::Route,
+                _ => ActorKey::App,
+            };
+            (of(u64::from_be_bytes(*hash)), rest)
         }
         _ => return None,
     })
@@ -131,7 +148,7 @@ pub(super) struct Kinds {
     v4: u64,
     /// Length n is bit n % 64 of word n / 64.
     v6: [u64; 3],
-    others: u8,
+    others: u16,
 }
 
 impl Kinds {
@@ -150,6 +167,9 @@ impl Kinds {
             ActorKey::Ja4(_) => self.others |= 1 << JA4,
             ActorKey::Session(_) => self.others |= 1 << SESSION,
             ActorKey::Account(_) => self.others |= 1 << ACCOUNT,
+            ActorKey::Software(_) => self.others |= 1 << SOFTWARE,
+            ActorKey::Route(_) => self.others |= 1 << ROUTE,
+            ActorKey::App(_) => self.others |= 1 << APP,
         }
     }
 
@@ -173,6 +193,9 @@ impl Kinds {
             ActorKey::Ja4(_) => self.others & 1 << JA4 != 0,
             ActorKey::Session(_) => self.others & 1 << SESSION != 0,
             ActorKey::Account(_) => self.others & 1 << ACCOUNT != 0,
+            ActorKey::Software(_) => self.others & 1 << SOFTWARE != 0,
+            ActorKey::Route(_) => self.others & 1 << ROUTE != 0,
+            ActorKey::App(_) => self.others & 1 << APP != 0,
         }
     }
 
@@ -195,6 +218,11 @@ impl Kinds {
     /// Whether keys of sessions or accounts occur.
     pub(super) fn has_sessions(self) -> bool {
         self.others & (1 << SESSION | 1 << ACCOUNT) != 0
+    }
+
+    /// Whether keys of software, routes or apps occur.
+    pub(super) fn has_wide(self) -> bool {
+        self.others & (1 << SOFTWARE | 1 << ROUTE | 1 << APP) != 0
     }
 
     /// Visits the keys under which a decision about these identities may lie.
@@ -333,5 +361,8 @@ const ASN: u8 = 4;
 const COUNTRY: u8 = 5;
 const JA4: u8 = 6;
 const SESSION: u8 = 7;
-/// 0, because [`Kinds`] has a bit for each of these numbers in one byte.
+/// 0, because [`Kinds`] had a bit for each of these numbers in one byte when it came.
 const ACCOUNT: u8 = 0;
+const SOFTWARE: u8 = 8;
+const ROUTE: u8 = 9;
+const APP: u8 = 10;

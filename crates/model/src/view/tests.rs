@@ -59,6 +59,9 @@ fn any_actor() -> impl Strategy<Value = Actor> {
         1 => (0u8..2).prop_map(|number| Actor::Ja4(ja4(number))),
         1 => (0u64..2).prop_map(Actor::Session),
         1 => (0u64..2).prop_map(Actor::Account),
+        1 => (0u64..2).prop_map(Actor::Software),
+        1 => (0u64..2).prop_map(Actor::Route),
+        1 => (0u64..2).prop_map(Actor::App),
     ]
 }
 
@@ -119,6 +122,8 @@ fn naive<'a>(
         Actor::Ja4(ja4) => who.ja4 == Some(*ja4),
         Actor::Session(hash) => who.session == Some(*hash),
         Actor::Account(hash) => who.account == Some(*hash),
+        // These say nothing of who somebody is: a look-up is the same with and without them.
+        Actor::Software(_) | Actor::Route(_) | Actor::App(_) => false,
         Actor::Client { agent, .. } if who.agent != Some(*agent) => false,
         Actor::Ip(_) | Actor::Client { .. } | Actor::Prefix(_) => actor.range().unwrap().contains(&who.ip),
     };
@@ -281,6 +286,40 @@ fn what_is_not_known_of_a_client_matches_nothing() {
             ..ip("192.0.2.1")
         };
         assert_eq!(view.lookup(&known, 0).unwrap().decision().unwrap().actor, actor);
+    }
+}
+
+#[test]
+fn what_is_about_many_is_found_by_what_it_is_about_and_by_nothing_else() {
+    let order = |actor, kind, until| decision(actor, kind, AuthorRole::Operator, until);
+    let fleets = [
+        order(Actor::Software(1), DecisionKind::Challenge, 10),
+        order(Actor::Route(1), DecisionKind::Throttle, 10),
+        order(Actor::App(2), DecisionKind::Ban, 10),
+    ];
+    assert!(!View::from_decisions([ban("192.0.2.1", 10)]).has_wide());
+    for view in [
+        View::from_decisions(fleets.clone()),
+        View::default().with_keys(fleets.iter().map(|one| (one.actor.key(), vec![Arc::clone(one)]))),
+    ] {
+        assert!(view.has_wide());
+        let of = |view: &View, keys: &[ActorKey], now_ms| {
+            view.about_any(keys, now_ms).map(|found| (found.kind(), found.decision().unwrap().actor.key()))
+        };
+        let [software, route, app] = [ActorKey::Software(1), ActorKey::Route(1), ActorKey::App(1)];
+        assert_eq!(of(&view, &[app, route, software], 0), Some((DecisionKind::Challenge, software)));
+        assert_eq!(of(&view, &[app, route], 0), Some((DecisionKind::Throttle, route)));
+        assert_eq!(of(&view, &[app, route, software], 10), None, "expired");
+        assert_eq!(of(&view, &[app], 0), None);
+        // What the node ordered itself is beside it, through all that happens to the rest.
+        let own = order(Actor::Route(1), DecisionKind::Ban, 5);
+        let view = view.with_here([Arc::clone(&own)].into()).with_key(software, Vec::new());
+        let view = view.rebased(&View::on(Arc::new(view.pack().unwrap())), &view);
+        assert_eq!(of(&view, &[app, route, software], 0), Some((DecisionKind::Ban, route)));
+        assert_eq!(of(&view, &[app, route, software], 5), Some((DecisionKind::Throttle, route)));
+        assert!(view.find(own.id, 0).is_some() && view.find(own.id, 5).is_none());
+        assert!(view.live(0).any(|one| one == own) && view.has_wide());
+        assert!(!View::default().with_here([own].into()).with_here([].into()).has_wide());
     }
 }
 

@@ -78,6 +78,12 @@ struct Whom {
     /// One account, by its keyed hash of 16 hexadecimal digits
     #[arg(long, value_name = "HASH", value_parser = parse_hash)]
     account: Option<u64>,
+    /// All clients of one kind of software, by its keyed hash of 16 hexadecimal digits; known good visitors are spared
+    #[arg(long, value_name = "HASH", value_parser = parse_hash)]
+    software: Option<u64>,
+    /// All who ask for an app, or for one of its routes: `shop`, `shop/login`; known good visitors are spared
+    #[arg(long, value_name = "APP[/ROUTE]")]
+    place: Option<String>,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -149,6 +155,8 @@ fn add(args: &AddArgs) -> anyhow::Result<()> {
         ja4: args.whom.ja4.map(|ja4| ja4.to_string()),
         session: args.whom.session.map(|hash| format!("{hash:016x}")),
         account: args.whom.account.map(|hash| format!("{hash:016x}")),
+        software: args.whom.software.map(|hash| format!("{hash:016x}")),
+        place: args.whom.place.clone(),
         kind: match args.kind {
             Kind::Ban => DecisionKind::Ban,
             Kind::Challenge => DecisionKind::Challenge,

@@ -1,52 +1,126 @@
-//! What is done because of a signal, beside showing it: the responder chooses (`phalanx_learn::respond`), and what a node may order by itself
-//! is proposed.
+//! What is done because of a signal, beside showing it: the responder chooses (`phalanx_learn::respond`), and what it chooses is carried out.
 //!
-//! A proposal takes the way of every proposal: the node signs it, within what a node alone may order. What the responder would order beyond that
-//! (networks, software, routes) is offered to it by no candidate here, so that it looks for something narrower.
+//! ```text
+//! signal of this node's own learner -> candidates with who else is behind each -> Responder -> steps -> Move: a proposal, an order, an end
+//! requests -> Regulars (who is honest), Tolls (who of them is turned away), hits (what still goes on) -> Responder -> steps
+//! ```
+//!
+//! About one subscriber the node proposes, and all nodes obey. About more (software, networks, routes) it orders itself alone, and the node that
+//! names incidents, if it speaks for operators, orders all. Nothing here acts on what other nodes say: a signal is this node's own, and
+//! decisive.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use phalanx_edge::{EdgePlan, NodeTables};
+use phalanx_fleet::NewDecision;
 use phalanx_learn::correlate::Gravity;
+use phalanx_learn::event::SubjectKind;
 use phalanx_learn::respond::{
-    Act, Candidate, Carried, Case, Honest, Limits, Order, Responder, Suspect, Target, carried,
+    Act, Candidate, Carried, Case, Honest, Limits, Order, OrderId, Responder, Step, Suspect, Target, carried,
 };
 use phalanx_learn::{IncidentId, Signal};
 use phalanx_model::event::Proposal;
-use phalanx_model::limits::REASON_BYTES_MAX;
-use phalanx_model::{Actor, Confidence, RequestId, Swap};
+use phalanx_model::limits::{HERE_FOR_MAX_MS, REASON_BYTES_MAX};
+use phalanx_model::{Actor, ActorKey, Confidence, Prefix, PrefixSet, Swap};
 use phalanx_policy::DetectionMode;
+
+use super::latest::Trace;
+use super::regulars::Regulars;
+use super::tee::Seen;
+use super::tolls::Tolls;
+
+/// What is to be carried out.
+#[derive(Debug, Clone)]
+pub(super) enum Move {
+    /// A decision about one subscriber, in the node's own name.
+    Propose(Proposal),
+    /// An order about many.
+    Order(NewDecision),
+    /// What was ordered about an actor because of an incident ends.
+    End { actor: Actor, incident: IncidentId, reason: String },
+}
 
 /// What an answer is made with.
 pub(super) struct Answers {
     pub(super) plan: Arc<Swap<EdgePlan>>,
     pub(super) tables: Arc<NodeTables>,
     responder: Responder,
-    /// Proposals that may still be made in this minute.
+    regulars: Regulars,
+    tolls: Tolls,
+    /// Orders in force by whom they are about.
+    in_force: HashMap<ActorKey, InForce>,
+    /// Proposals that may still be made in this minute, and orders about many.
     left: u32,
+    wide_left: u32,
     minute: u64,
+}
+
+/// An order as it was carried out.
+#[derive(Debug, Clone)]
+struct InForce {
+    id: OrderId,
+    /// How, where it is about many: given again before it ends.
+    wide: Option<NewDecision>,
+    /// When it ends where it is enforced.
+    ends_ms: u64,
 }
 
 impl Answers {
     pub(super) fn new(plan: Arc<Swap<EdgePlan>>, tables: Arc<NodeTables>) -> Self {
-        Self { plan, tables, responder: Responder::default(), left: PROPOSALS_PER_MINUTE, minute: 0 }
+        Self {
+            plan,
+            tables,
+            responder: Responder::default(),
+            regulars: Regulars::default(),
+            tolls: Tolls::default(),
+            in_force: HashMap::new(),
+            left: PROPOSALS_PER_MINUTE,
+            wide_left: WIDE_PER_MINUTE,
+            minute: 0,
+        }
     }
 
-    /// What is proposed about the subject of a decisive signal: something narrow and short, or nothing.
+    /// Learns from a request who is honest, and how orders fare.
+    pub(super) fn see(&mut self, seen: &Seen) {
+        let by_key = |key: &ActorKey| self.in_force.get(key).map(|order| order.id);
+        let event = &seen.event;
+        if let Some(under) = seen.under
+            && let Some(order) = by_key(&under.key)
+        {
+            // Who is refused still comes: what it is refused for is not over.
+            self.responder.hit(order, event.at_ms);
+            if let Some(who) = self.regulars.knows(event) {
+                self.tolls.note(order, who, under.refused);
+            }
+            return;
+        }
+        if !self.in_force.is_empty()
+            && let Some(order) = event.software.and_then(|software| by_key(&ActorKey::Software(software)))
+            && let Some(who) = self.regulars.knows(event)
+        {
+            self.tolls.note(order, who, false);
+        }
+        if seen.under.is_none() {
+            self.regulars.note(seen);
+        }
+    }
+
+    /// What is to be done about the subject of a decisive signal.
     pub(super) fn to(
         &mut self,
         signal: &Signal,
         (incident, gravity): (IncidentId, Gravity),
-        evidence: RequestId,
+        trace: Trace,
         now_ms: u64,
-    ) -> Option<Proposal> {
+    ) -> Vec<Move> {
         let plan = self.plan.load();
-        if plan.detection.mode != DetectionMode::Act {
-            return None;
+        if plan.detection.mode != DetectionMode::Act || !signal.decisive {
+            return Vec::new();
         }
-        let candidates = self.candidates(&plan, signal, now_ms);
+        let candidates = self.candidates(&plan, signal, trace, now_ms);
         if candidates.is_empty() || !self.has_room(now_ms) {
-            return None;
+            return Vec::new();
         }
         self.responder.tune(Limits { first_ms: plan.decide.strikes.first_ban_ms, ..Limits::default() });
         let suspects = [Suspect {
@@ -59,34 +133,150 @@ impl Answers {
         }];
         let mut steps = Vec::new();
         self.responder.consider(&Case { id: incident.0, gravity, suspects: &suspects }, now_ms, &mut steps);
-        // What has ended, or is replaced, ends at the nodes by its own end: an order is never longer there than here.
-        let (order, why) = steps.into_iter().find_map(|step| match step.act {
-            Act::Order(order) | Act::Renew(order) => Some((order, step.reason)),
-            _ => None,
-        })?;
-        let Order { measure, target, until_ms, .. } = order;
-        let Carried::ByNode(kind, actor) = carried(measure, &target) else { return None };
-        let confidence_percent = if signal.confidence == Confidence::High { 90 } else { 60 };
-        let what = format!("{}: {}; {why}", signal.detector.name(), signal.reason);
-        let mut reason = incident.reason(&what);
-        // A longer one would be refused with its decision.
-        while reason.len() > REASON_BYTES_MAX {
-            reason.pop();
-        }
-        let for_ms = until_ms.saturating_sub(now_ms);
-        self.left = self.left.saturating_sub(1);
-        Some(Proposal { actor, kind, reason, evidence, confidence_percent, at_ms: now_ms, for_ms })
+        self.carry(steps, Some((signal, trace)), now_ms)
     }
 
-    /// Whom a node alone may order about to meet a signal's subject, and who else is there.
-    fn candidates(&self, plan: &EdgePlan, signal: &Signal, now_ms: u64) -> Vec<Candidate> {
-        let Some(actor) = signal.subject.actor() else { return Vec::new() };
-        let (honest, exempt) = match &actor {
-            Actor::Ip(ip) => (self.honest(*ip, now_ms), plan.decide.is_exempt(*ip)),
-            Actor::Session(_) | Actor::Account(_) => (Honest::default(), false),
-            _ => return Vec::new(),
+    /// Once a second: what hurts or is over ends, and what goes on is given again in time. `undone`: whether an operator ended what was done
+    /// because of an incident.
+    pub(super) fn tick(&mut self, undone: impl Fn(u64) -> bool, now_ms: u64) -> Vec<Move> {
+        let mut steps = Vec::new();
+        for (order, toll) in self.tolls.news() {
+            self.responder.toll(order, toll, now_ms, &mut steps);
+        }
+        let mut over: Vec<u64> = self.responder.orders().map(|order| order.case).collect();
+        over.dedup();
+        over.retain(|case| undone(*case));
+        for case in over {
+            self.responder.undo(case, "an operator undid the incident", now_ms, &mut steps);
+        }
+        self.responder.tick(now_ms, &mut steps);
+        let mut moves = self.carry(steps, None, now_ms);
+        moves.extend(self.again(now_ms));
+        moves
+    }
+
+    /// Orders about many hold for a quarter of an hour at most: those that are to hold longer are given again.
+    fn again(&mut self, now_ms: u64) -> Vec<Move> {
+        let Self { responder, in_force, .. } = self;
+        let mut moves = Vec::new();
+        for order in responder.orders() {
+            let Some(actor) = actor_of(order) else { continue };
+            let Some(known) = in_force.get_mut(&actor.key()).filter(|known| known.id == order.id) else {
+                continue;
+            };
+            let is_soon =
+                known.ends_ms.saturating_sub(now_ms) < AGAIN_BEFORE_MS && known.ends_ms < order.until_ms;
+            let Some(wide) = known.wide.as_mut().filter(|_| is_soon) else { continue };
+            wide.for_ms = order.until_ms.saturating_sub(now_ms).min(HERE_FOR_MAX_MS);
+            known.ends_ms = now_ms.saturating_add(wide.for_ms);
+            moves.push(Move::Order(wide.clone()));
+        }
+        moves
+    }
+
+    /// Turns what the responder decided into what nodes do.
+    fn carry(&mut self, steps: Vec<Step>, because: Option<(&Signal, Trace)>, now_ms: u64) -> Vec<Move> {
+        let mut moves = Vec::new();
+        for Step { case, act, reason, .. } in steps {
+            match act {
+                Act::Order(order) | Act::Renew(order) => {
+                    moves.extend(because.and_then(|because| self.begin(&order, &reason, because, now_ms)));
+                }
+                Act::Withdraw(order) | Act::Ended(order) => {
+                    moves.extend(self.end(&order, IncidentId(case), reason));
+                }
+                Act::Nothing(_) => {}
+            }
+        }
+        moves
+    }
+
+    fn begin(
+        &mut self,
+        order: &Order,
+        why: &str,
+        (signal, trace): (&Signal, Trace),
+        now_ms: u64,
+    ) -> Option<Move> {
+        let incident = IncidentId(order.case);
+        let what = format!("{}: {}; {why}", signal.detector.name(), signal.reason);
+        let for_ms = order.until_ms.saturating_sub(now_ms);
+        let (evidence, at_ms) = (trace.request, now_ms);
+        let (of_order, key, wide) = match carried(order.measure, &order.target) {
+            Carried::NotYet(_) => return None,
+            Carried::ByNode(kind, actor) => {
+                self.left = self.left.saturating_sub(1);
+                let (reason, key) = (cut(incident.reason(&what)), actor.key());
+                let confidence_percent = if signal.confidence == Confidence::High { 90 } else { 60 };
+                let made = Proposal { actor, kind, reason, evidence, confidence_percent, at_ms, for_ms };
+                (Move::Propose(made), key, None)
+            }
+            Carried::ByOperator(kind, actor) => {
+                self.wide_left = self.wide_left.checked_sub(1)?;
+                let (key, evidence) = (actor.key(), Some(evidence));
+                let reason = cut(incident.automatic_reason(&what));
+                let for_ms = for_ms.min(HERE_FOR_MAX_MS);
+                let made = NewDecision { actor, kind, for_ms, reason, evidence };
+                (Move::Order(made.clone()), key, Some(made))
+            }
         };
-        vec![Candidate { target: Target::Actor(actor), honest: Some(honest), exempt }]
+        let ends_ms = now_ms.saturating_add(wide.as_ref().map_or(for_ms, |wide| wide.for_ms));
+        if self.in_force.len() < Limits::default().orders_max || self.in_force.contains_key(&key) {
+            self.in_force.insert(key, InForce { id: order.id, wide, ends_ms });
+        }
+        Some(of_order)
+    }
+
+    /// Nothing, if another order about the same actor took the place of this one.
+    fn end(&mut self, order: &Order, incident: IncidentId, reason: String) -> Option<Move> {
+        self.tolls.forget(order.id);
+        let actor = actor_of(order)?;
+        let is_current = self.in_force.get(&actor.key()).is_some_and(|known| known.id == order.id);
+        is_current.then(|| {
+            self.in_force.remove(&actor.key());
+            Move::End { actor, incident, reason: cut(incident.reason(&reason)) }
+        })
+    }
+
+    /// Whom an order could be about to meet a signal's subject, narrowest first, and who else is there.
+    fn candidates(&self, plan: &EdgePlan, signal: &Signal, trace: Trace, now_ms: u64) -> Vec<Candidate> {
+        let of = |target, honest, exempt| Candidate { target, honest, exempt };
+        let subject = signal.subject;
+        match (subject.kind, subject.actor()) {
+            (_, Some(Actor::Ip(ip))) => {
+                let honest = Some(self.honest(ip, now_ms));
+                vec![of(Target::Actor(Actor::Ip(ip)), honest, plan.decide.is_exempt(ip))]
+            }
+            (_, Some(actor @ (Actor::Session(_) | Actor::Account(_)))) => {
+                vec![of(Target::Actor(actor), Some(Honest::default()), false)]
+            }
+            (_, Some(Actor::Prefix(network))) => {
+                let honest = self.regulars.count(now_ms, |one| one.is_regular() && network.contains(&one.ip));
+                vec![of(Target::Actor(Actor::Prefix(network)), honest, is_exempt(plan, network))]
+            }
+            (SubjectKind::Software, _) => {
+                // Whoever has an account is spared.
+                let honest = self.regulars.count(now_ms, |one| {
+                    one.is_regular() && !one.has_account && one.software == Some(subject.id)
+                });
+                vec![
+                    of(Target::Software { id: subject.id, ja4: None }, honest, false),
+                    self.place(trace, now_ms),
+                ]
+            }
+            // Who tries a password has no name; where it is tried has one.
+            (SubjectKind::Secret | SubjectKind::Route, _) => vec![self.place(trace, now_ms)],
+            _ => Vec::new(),
+        }
+    }
+
+    /// A route: it stays open to regular visitors and to accounts, and what is ordered about it is at the cost of all others.
+    fn place(&self, trace: Trace, now_ms: u64) -> Candidate {
+        let route = trace.place.route;
+        let honest = self
+            .regulars
+            .count(now_ms, |one| !one.is_regular() && !one.has_account && one.place.route == route);
+        Candidate { target: Target::Route(route), honest: honest.filter(|_| route != 0), exempt: false }
     }
 
     fn honest(&self, ip: std::net::IpAddr, now_ms: u64) -> Honest {
@@ -106,11 +296,40 @@ impl Answers {
     fn has_room(&mut self, now_ms: u64) -> bool {
         let minute = now_ms / 60_000;
         if minute != self.minute {
-            (self.minute, self.left) = (minute, PROPOSALS_PER_MINUTE);
+            (self.minute, self.left, self.wide_left) = (minute, PROPOSALS_PER_MINUTE, WIDE_PER_MINUTE);
         }
         self.left > 0
     }
 }
+
+/// Whom an order is about, as nodes know it.
+fn actor_of(order: &Order) -> Option<Actor> {
+    match carried(order.measure, &order.target) {
+        Carried::ByNode(_, actor) | Carried::ByOperator(_, actor) => Some(actor),
+        Carried::NotYet(_) => None,
+    }
+}
+
+/// Whether a network has anybody in it about whom nothing is ever ordered.
+fn is_exempt(plan: &EdgePlan, network: Prefix) -> bool {
+    let touches = |set: &PrefixSet| {
+        set.iter().any(|one| one.contains(&network.addr()) || network.contains(&one.addr()))
+    };
+    [&plan.decide.allow, &plan.decide.operators, &plan.decide.forwarders].into_iter().any(touches)
+}
+
+/// A longer reason would be refused with its decision.
+fn cut(mut reason: String) -> String {
+    while reason.len() > REASON_BYTES_MAX {
+        reason.pop();
+    }
+    reason
+}
+
+/// Orders about many that one node gives in a minute.
+const WIDE_PER_MINUTE: u32 = 6;
+/// An order that is to go on is given again so long before it ends.
+const AGAIN_BEFORE_MS: u64 = 30_000;
 
 /// What one node's detectors may have banned or challenged in a minute: a detector that errs must not empty the house.
 const PROPOSALS_PER_MINUTE: u32 = 60;
@@ -123,7 +342,10 @@ mod tests {
     use phalanx_decide::DecidePlan;
     use phalanx_learn::Detector;
     use phalanx_learn::event::Subject;
-    use phalanx_model::DecisionKind;
+    use phalanx_model::{DecisionKind, RequestId};
+
+    use super::super::tee::Under;
+    use super::super::tee::tests::seen;
 
     const NOW_MS: u64 = 1_767_571_200_000;
 
@@ -151,9 +373,16 @@ mod tests {
         }
     }
 
+    fn moves(answers: &mut Answers, signal: &Signal) -> Vec<Move> {
+        let trace = Trace::of(&seen("192.0.2.1", 1));
+        answers.to(signal, (IncidentId(7), Gravity::Medium), trace, signal.at_ms)
+    }
+
     fn to(answers: &mut Answers, signal: &Signal) -> Option<Proposal> {
-        let now_ms = signal.at_ms;
-        answers.to(signal, (IncidentId(7), Gravity::Medium), RequestId::from_bits(9), now_ms)
+        moves(answers, signal).into_iter().find_map(|one| match one {
+            Move::Propose(proposal) => Some(proposal),
+            Move::Order(_) | Move::End { .. } => None,
+        })
     }
 
     #[test]
@@ -200,6 +429,122 @@ mod tests {
         assert_eq!(to(&mut answers, &signal("192.0.2.7")).unwrap().kind, DecisionKind::Challenge);
         let unsure = Signal { confidence: Confidence::Medium, ..signal("192.0.2.8") };
         assert_eq!(to(&mut answers, &unsure).unwrap().kind, DecisionKind::Challenge);
+    }
+
+    const FLOOD: u64 = 77;
+
+    fn flood(at_ms: u64) -> Signal {
+        let subject = Subject::new(SubjectKind::Software, FLOOD);
+        Signal { at_ms, detector: Detector::Flood, subject, ..signal("192.0.2.1") }
+    }
+
+    /// A visitor who comes for two minutes before anything happens.
+    fn regular(answers: &mut Answers, ip: &str, software: u64) {
+        for before_ms in [120_000, 60_000, 1_000] {
+            let mut one = seen(ip, software);
+            one.event.at_ms = NOW_MS - before_ms;
+            answers.see(&one);
+        }
+    }
+
+    fn ordered(moves: Vec<Move>) -> Option<(DecisionKind, Actor, u64)> {
+        moves.into_iter().find_map(|one| match one {
+            Move::Order(order) => Some((order.kind, order.actor, order.for_ms)),
+            Move::Propose(_) | Move::End { .. } => None,
+        })
+    }
+
+    /// A request of somebody with the flood's software, refused under what is ordered about it.
+    fn refused(answers: &mut Answers, ip: &str, at_ms: u64) {
+        let mut one = seen(ip, FLOOD);
+        one.event.at_ms = at_ms;
+        one.event.status = 0;
+        one.under = Some(Under { key: ActorKey::Software(FLOOD), refused: true });
+        answers.see(&one);
+    }
+
+    #[test]
+    fn a_floods_software_is_refused_until_a_minute_after_its_last_request() {
+        let mut answers = answers(DetectionMode::Act);
+        (0..60).for_each(|n| regular(&mut answers, &format!("192.0.2.{n}"), 1));
+        let (kind, actor, for_ms) = ordered(moves(&mut answers, &flood(NOW_MS))).unwrap();
+        assert_eq!((kind, actor.clone()), (DecisionKind::Ban, Actor::Software(FLOOD)));
+        assert!(for_ms <= HERE_FOR_MAX_MS);
+        for second in 1..=90 {
+            refused(&mut answers, "198.51.100.9", NOW_MS + second * 1_000);
+            assert!(answers.tick(|_| false, NOW_MS + second * 1_000).is_empty(), "it goes on");
+        }
+        assert!(answers.tick(|_| false, NOW_MS + 149_000).is_empty());
+        let over = answers.tick(|_| false, NOW_MS + 150_000);
+        assert!(matches!(&over[..], [Move::End { actor: ended, .. }] if *ended == actor), "{over:?}");
+    }
+
+    #[test]
+    fn software_that_honest_visitors_have_is_challenged_and_accounts_do_not_count() {
+        let mut shared = answers(DetectionMode::Act);
+        (0..60).for_each(|n| regular(&mut shared, &format!("192.0.2.{n}"), FLOOD));
+        let (kind, ..) = ordered(moves(&mut shared, &flood(NOW_MS))).unwrap();
+        assert_eq!(kind, DecisionKind::Challenge);
+
+        let mut known = answers(DetectionMode::Act);
+        for n in 0..60_u64 {
+            for before_ms in [120_000, 1_000] {
+                let mut one = seen("192.0.2.1", FLOOD);
+                one.event.at_ms = NOW_MS - before_ms;
+                (one.event.session, one.event.account) = (Some(n), Some(n));
+                known.see(&one);
+            }
+        }
+        let (kind, ..) = ordered(moves(&mut known, &flood(NOW_MS))).unwrap();
+        assert_eq!(kind, DecisionKind::Ban, "orders about many spare them");
+    }
+
+    #[test]
+    fn an_order_that_turns_known_visitors_away_ends_and_something_milder_follows() {
+        let mut answers = answers(DetectionMode::Act);
+        (0..60).for_each(|n| regular(&mut answers, &format!("192.0.2.{n}"), 1));
+        assert_eq!(ordered(moves(&mut answers, &flood(NOW_MS))).unwrap().0, DecisionKind::Ban);
+        // They update their browsers to what the flood has.
+        for n in 0..3 {
+            assert!(answers.tick(|_| false, NOW_MS + 1_000).is_empty());
+            refused(&mut answers, &format!("192.0.2.{n}"), NOW_MS + 1_000);
+        }
+        let hurts = answers.tick(|_| false, NOW_MS + 2_000);
+        let [Move::End { reason, .. }] = &hurts[..] else { panic!("{hurts:?}") };
+        assert!(reason.contains("it hurts: 3 of 3 known-good"), "{reason}");
+        let (kind, ..) = ordered(moves(&mut answers, &flood(NOW_MS + 10_000))).unwrap();
+        assert_eq!(kind, DecisionKind::Challenge);
+    }
+
+    #[test]
+    fn what_an_operator_undid_ends_and_does_not_come_again() {
+        let mut answers = answers(DetectionMode::Act);
+        assert!(ordered(moves(&mut answers, &flood(NOW_MS))).is_some());
+        let undone = answers.tick(|case| case == 7, NOW_MS + 1_000);
+        assert!(matches!(&undone[..], [Move::End { .. }]), "{undone:?}");
+        assert!(moves(&mut answers, &flood(NOW_MS + 20_000)).is_empty());
+    }
+
+    #[test]
+    fn a_sprayed_password_has_the_place_challenged_where_it_is_tried() {
+        let mut answers = answers(DetectionMode::Act);
+        let subject = Subject::new(SubjectKind::Secret, 5);
+        let spraying = Signal { detector: Detector::Spraying, subject, ..signal("192.0.2.1") };
+        assert!(moves(&mut answers, &spraying).is_empty(), "nobody knows who comes there");
+        regular(&mut answers, "192.0.2.1", 1);
+        let spraying = Signal { at_ms: NOW_MS + 10_000, ..spraying };
+        let (kind, actor, _) = ordered(moves(&mut answers, &spraying)).unwrap();
+        assert_eq!((kind, actor), (DecisionKind::Challenge, Actor::Route(2)));
+    }
+
+    #[test]
+    fn orders_about_many_are_few() {
+        let mut answers = answers(DetectionMode::Act);
+        let made = (0..50).filter(|n| {
+            let subject = Subject::new(SubjectKind::Software, *n);
+            ordered(moves(&mut answers, &Signal { subject, ..flood(NOW_MS) })).is_some()
+        });
+        assert_eq!(u32::try_from(made.count()).unwrap(), WIDE_PER_MINUTE);
     }
 
     #[test]

@@ -8,18 +8,18 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use phalanx_control::api::{Incident, IncidentRow};
-use phalanx_fleet::{FleetHandle, Learned, LearnedKind, Singleton};
+use phalanx_fleet::{FleetError, FleetHandle, Learned, LearnedKind, NewDecision, Singleton};
 use phalanx_learn::{
     Baselines, Docket, Familiarity, IncidentId, IncidentsTold, Learner, Ruling, Signal, SignalsTold, Summary,
 };
 use phalanx_model::lanes::Lanes;
-use phalanx_model::{Clock, RequestId, SecurityEvent};
-use phalanx_policy::Detection;
+use phalanx_model::{Actor, Clock, Decision, RequestId, SecurityEvent};
+use phalanx_policy::{Detection, DetectionMode};
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::answer::Answers;
+use super::answer::{Answers, Move};
 use super::kept::Keeping;
-use super::latest::Latest;
+use super::latest::{Latest, Trace};
 use super::peers::{Naming, Peers};
 use super::reports::Told;
 use super::shown;
@@ -38,6 +38,9 @@ pub(super) enum Inbox {
     /// An operator at this node rules.
     Rule(Ruling, oneshot::Sender<()>),
 }
+
+/// A signal of this node's learner, and by which request it is known.
+type Found = (Signal, Option<Trace>);
 
 /// What is told to others.
 pub(super) type Outbox = mpsc::Sender<(LearnedKind, Vec<u8>)>;
@@ -102,30 +105,34 @@ impl Desk {
     }
 
     fn turn(&mut self, seen: &mut Vec<Seen>, now_ms: u64) {
-        let mut signals: Vec<(Signal, Option<RequestId>)> = Vec::new();
+        let mut signals: Vec<Found> = Vec::new();
         for _ in 0..MESSAGES_PER_TURN {
             let Ok(message) = self.inbox.try_recv() else { break };
             self.read(message, &mut signals, now_ms);
         }
         self.tee.drain(seen);
         let mut found = Vec::new();
+        let acts = self.tuned.mode == DetectionMode::Act;
         for one in seen.iter() {
             self.latest.note(one);
             one.met.inspect(|id| self.docket.met(id.0, &one.event, now_ms));
+            if acts {
+                self.answers.see(one);
+            }
             self.learner.observe(&one.event, &mut found);
-            signals.extend(found.drain(..).map(|signal| (signal, Some(one.request))));
+            signals.extend(found.drain(..).map(|signal| (signal, Some(Trace::of(one)))));
         }
-        for (signal, request) in &mut signals {
+        for (signal, trace) in &mut signals {
             // Where others' words completed it, a request of the same subject stands for it.
-            *request = request.or_else(|| self.latest.of(signal.subject));
+            *trace = trace.or_else(|| self.latest.of(signal.subject));
         }
-        let of_accounts = signals.iter().filter_map(|(signal, request)| {
-            Some((super::owners::of_account(signal, &self.answers.tables)?, *request))
+        let of_accounts = signals.iter().filter_map(|(signal, trace)| {
+            Some((super::owners::of_account(signal, &self.answers.tables)?, *trace))
         });
         signals.extend(of_accounts.collect::<Vec<_>>());
         self.stats.events.fetch_add(seen.len() as u64, Ordering::Relaxed);
         self.stats.signals.fetch_add(signals.len() as u64, Ordering::Relaxed);
-        signals.iter().for_each(|(signal, request)| self.heed(signal, *request, now_ms));
+        signals.iter().for_each(|(signal, trace)| self.heed(signal, *trace, now_ms));
         if self.has_others {
             self.tell_signals(&signals);
         }
@@ -137,21 +144,71 @@ impl Desk {
     }
 
     /// A signal of this node's own learner: it belongs to an incident, and perhaps something is done about it.
-    fn heed(&mut self, signal: &Signal, request: Option<RequestId>, now_ms: u64) {
+    fn heed(&mut self, signal: &Signal, trace: Option<Trace>, now_ms: u64) {
+        let request = trace.map(|trace| trace.request);
         let id = self.docket.add(signal, request.map(RequestId::to_bits), now_ms);
         let Some((incident, standing)) = self.docket.find(id) else { return };
         self.reports.signal(signal, incident, request, (&self.peers, &self.tee));
-        let latest = || incident.evidence.last().map(|bits| RequestId::from_bits(*bits));
-        let Some(evidence) = request.or_else(latest).filter(|_| standing.undone_ms.is_none()) else { return };
+        let latest = || incident.evidence.last().map(|bits| Trace::of_request(RequestId::from_bits(*bits)));
+        let Some(trace) = trace.or_else(latest).filter(|_| standing.undone_ms.is_none()) else { return };
         self.answers.absorb(incident.id, &incident.absorbed);
         let named = (IncidentId(incident.id), incident.own_gravity());
-        if let Some(proposal) = self.answers.to(signal, named, evidence, now_ms) {
-            self.stats.proposals.fetch_add(1, Ordering::Relaxed);
-            self.lanes.security(SecurityEvent::Proposal(proposal));
+        let moves = self.answers.to(signal, named, trace, now_ms);
+        moves.into_iter().for_each(|one| self.act(one, now_ms));
+    }
+
+    /// Carries out what was chosen. What cannot be, for want of room or of a disk, is not done, and chosen again when the attack goes on.
+    fn act(&self, chosen: Move, now_ms: u64) {
+        let done = match chosen {
+            Move::Propose(proposal) => {
+                self.stats.proposals.fetch_add(1, Ordering::Relaxed);
+                self.lanes.security(SecurityEvent::Proposal(proposal));
+                Ok(())
+            }
+            Move::Order(order) => {
+                self.stats.proposals.fetch_add(1, Ordering::Relaxed);
+                self.order(order)
+            }
+            Move::End { actor, incident, reason } => self.end(&actor, incident, &reason, now_ms),
+        };
+        if let Err(error) = done {
+            tracing::warn!(%error, "what a detector found was not answered");
         }
     }
 
-    fn read(&mut self, message: Inbox, signals: &mut Vec<(Signal, Option<RequestId>)>, now_ms: u64) {
+    /// An order about many: for all, of the one node that names incidents and speaks for operators; else for this node alone.
+    fn order(&self, order: NewDecision) -> Result<(), FleetError> {
+        let may_order_all = self.has_others && self.token().is_some() && self.fleet.acts_for_operators();
+        if may_order_all && self.fleet.add(order.clone()).is_ok() {
+            return Ok(());
+        }
+        self.fleet.order_here(order).map(|_| ())
+    }
+
+    /// Ends what this node ordered because of incidents, and nothing else.
+    fn end(&self, actor: &Actor, incident: IncidentId, reason: &str, now_ms: u64) -> Result<(), FleetError> {
+        let key = actor.key();
+        let is_wide = key.is_wide() || matches!(actor, Actor::Prefix(_));
+        if is_wide {
+            self.fleet.lift_here(actor, reason)?;
+        }
+        let own: Vec<_> = self.fleet.own_about(&key).into_iter().filter(|one| one.is_live(now_ms)).collect();
+        let named = |one: &Arc<Decision>| match is_wide {
+            true => IncidentId::of_automatic(&one.reason).is_some(),
+            false => IncidentId::of_reason(&one.reason).is_some(),
+        };
+        if own.is_empty() || !own.iter().all(named) {
+            return Ok(());
+        }
+        tracing::info!(%actor, %incident, reason, "what was ordered ends");
+        match is_wide {
+            true => self.fleet.withdraw(actor.clone(), reason),
+            false => self.fleet.retract(actor.clone(), reason),
+        }
+        .map(|_| ())
+    }
+
+    fn read(&mut self, message: Inbox, signals: &mut Vec<Found>, now_ms: u64) {
         match message {
             Inbox::Told(told) => {
                 if self.hear(&told, signals, now_ms).is_none() {
@@ -182,12 +239,7 @@ impl Desk {
     }
 
     /// None: it is nothing that is read here, or too much.
-    fn hear(
-        &mut self,
-        told: &Learned,
-        signals: &mut Vec<(Signal, Option<RequestId>)>,
-        now_ms: u64,
-    ) -> Option<()> {
+    fn hear(&mut self, told: &Learned, signals: &mut Vec<Found>, now_ms: u64) -> Option<()> {
         let name = format!("{}/{}", told.author.site, told.author.node);
         let node = self.peers.admit(&name)?;
         if !self.peers.may_speak(node, now_ms) {
@@ -264,6 +316,9 @@ impl Desk {
                 }
             }
         }
+        let undone = |case| self.docket.find(case).is_some_and(|(_, standing)| standing.undone_ms.is_some());
+        let moves = self.answers.tick(undone, now_ms);
+        moves.into_iter().for_each(|one| self.act(one, now_ms));
         // One node tells of each incident: the one that names them.
         if self.token().is_some() {
             self.reports.incidents(self.docket.incidents(), (&self.peers, &self.tee), now_ms);
@@ -295,13 +350,13 @@ impl Desk {
         self.names.as_ref().and_then(Singleton::token)
     }
 
-    fn tell_signals(&self, signals: &[(Signal, Option<RequestId>)]) {
+    fn tell_signals(&self, signals: &[Found]) {
         for some in signals.chunks(SIGNALS_AT_ONCE) {
             let mut naming = Naming::new(&self.peers);
             let mut told = Vec::with_capacity(some.len());
-            for (signal, request) in some {
+            for (signal, trace) in some {
                 let nodes = signal.nodes.iter().filter_map(|node| naming.place(*node)).collect();
-                told.push((Signal { nodes, ..signal.clone() }, request.map(RequestId::to_bits)));
+                told.push((Signal { nodes, ..signal.clone() }, trace.map(|trace| trace.request.to_bits())));
             }
             let told = SignalsTold { names: naming.names, signals: told };
             self.tell(LearnedKind::Signals, told.to_bytes());

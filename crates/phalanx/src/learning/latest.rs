@@ -1,17 +1,35 @@
-//! Requests by which subjects are known: the last notable one of each, for signals that others' words completed.
+//! Requests by which subjects are known: the last notable one of each with what it asked for, for signals that others' words completed.
 
 use std::collections::HashMap;
 
 use phalanx_learn::event::{Step, Subject, SubjectKind};
 use phalanx_model::RequestId;
 
-use super::tee::Seen;
+use super::tee::{Place, Seen};
+
+/// A request, by which something is known.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Trace {
+    pub(super) request: RequestId,
+    pub(super) place: Place,
+}
+
+impl Trace {
+    pub(super) fn of(seen: &Seen) -> Self {
+        Self { request: seen.request, place: seen.place }
+    }
+
+    /// Of a request of which nothing else is known any more: nothing is ordered about a place because of it.
+    pub(super) fn of_request(request: RequestId) -> Self {
+        Self { request, place: Place { app: 0, route: 0 } }
+    }
+}
 
 /// In two generations, of which the older goes when the younger is full: what was seen lately is there.
 #[derive(Debug, Default)]
 pub(super) struct Latest {
-    young: HashMap<Subject, RequestId>,
-    old: HashMap<Subject, RequestId>,
+    young: HashMap<Subject, Trace>,
+    old: HashMap<Subject, Trace>,
 }
 
 impl Latest {
@@ -28,20 +46,21 @@ impl Latest {
             of(SubjectKind::Software, event.software),
             of(SubjectKind::Session, event.session),
             of(SubjectKind::Account, event.account),
+            event.password(),
         ];
         for subject in subjects.into_iter().flatten() {
             if self.young.len() >= GENERATION {
                 self.old = std::mem::take(&mut self.young);
             }
-            self.young.insert(subject, seen.request);
+            self.young.insert(subject, Trace::of(seen));
         }
     }
 
     /// The last one of a subject.
-    pub(super) fn of(&self, subject: Subject) -> Option<RequestId> {
+    pub(super) fn of(&self, subject: Subject) -> Option<Trace> {
         self.young.get(&subject).or_else(|| self.old.get(&subject)).copied()
     }
 }
 
-/// Subjects of one generation, 40 bytes each.
+/// Subjects of one generation, 56 bytes each.
 const GENERATION: usize = 8_192;

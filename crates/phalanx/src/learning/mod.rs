@@ -16,10 +16,12 @@ mod kept;
 mod latest;
 mod owners;
 mod peers;
+mod regulars;
 mod reports;
 mod seed;
 mod shown;
 mod tee;
+mod tolls;
 
 use std::path::PathBuf;
 use std::sync::Arc;

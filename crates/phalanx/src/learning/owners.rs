@@ -29,7 +29,7 @@ mod tests {
 
     #[test]
     fn an_account_is_named_where_the_session_is_known_and_its_victim_is_not_acted_on() {
-        let tables = NodeTables::new([7; 16]);
+        let tables = NodeTables::default();
         let session = Subject::new(SubjectKind::Session, 5);
         let signal = |detector| Signal {
             at_ms: 1_767_571_200_000,

@@ -9,9 +9,10 @@ use parking_lot::{Mutex, RwLock};
 use phalanx_edge::{EdgePlan, Places};
 use phalanx_learn::correlate::Incident;
 use phalanx_learn::event::Known;
-use phalanx_learn::{Event, IncidentId, NameKey, Place, Step};
+use phalanx_learn::{Event, IncidentId, NameKey, Place as Spot, Step};
 use phalanx_model::{
-    AccessEvent, Action, AuthorRole, ChallengeStep, Confidence, Reason, RequestId, Signal, Swap,
+    AccessEvent, Action, ActorKey, AuthorRole, ChallengeStep, Confidence, Reason, RequestId, Signal, Swap,
+    names,
 };
 use phalanx_policy::DetectionMode;
 use phalanx_record::Watch;
@@ -34,6 +35,36 @@ pub(super) struct Seen {
     pub(super) request: RequestId,
     /// The incident because of which it was refused or challenged.
     pub(super) met: Option<IncidentId>,
+    /// What it asked for.
+    pub(super) place: Place,
+    /// The decision that it stood under, if it was refused or held up by one.
+    pub(super) under: Option<Under>,
+}
+
+/// A place, as decisions call it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Place {
+    /// See [`phalanx_model::Actor::App`].
+    pub(super) app: u64,
+    /// See [`phalanx_model::Actor::Route`].
+    pub(super) route: u64,
+}
+
+/// A decision that did something to a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Under {
+    /// Whom it is about.
+    pub(super) key: ActorKey,
+    /// Whether the request was refused, and not asked for a proof or slowed.
+    pub(super) refused: bool,
+}
+
+impl Under {
+    fn of(access: &AccessEvent) -> Option<Self> {
+        let Reason::Decision { decision } = &access.verdict.reason else { return None };
+        let acts = !matches!(access.verdict.action, Action::Allow | Action::Observe);
+        acts.then(|| Self { key: decision.actor.key(), refused: access.verdict.action == Action::Deny })
+    }
 }
 
 #[derive(Clone)]
@@ -99,7 +130,10 @@ impl Tee {
                 self.dropped.fetch_add(1, Ordering::Relaxed);
                 return;
             }
-            queue.push(Seen { event, request: access.id, met: met(access) });
+            let route = access.route.as_deref().unwrap_or_default();
+            let place = Place { app: names::app(&access.app), route: names::route(&access.app, route) };
+            let (met, under) = (met(access), Under::of(access));
+            queue.push(Seen { event, request: access.id, met, place, under });
         }
         self.remember(&event, access);
     }
@@ -158,7 +192,7 @@ impl Means {
         let logs_in = access.deed.is_some_and(|deed| matches!(deed.step, Step::Login(_)));
         let spot = logs_in.then(|| places.spot_of(access.client)).flatten();
         let known = Known {
-            place: spot.map(|spot| Place { latitude: spot.latitude, longitude: spot.longitude }),
+            place: spot.map(|spot| Spot { latitude: spot.latitude, longitude: spot.longitude }),
             asn: place.asn,
             country: place.country,
             attack: attack(access, signals),
@@ -203,3 +237,46 @@ fn is_own_refusal(access: &AccessEvent) -> bool {
 const QUEUE_MAX: usize = 16_384;
 /// Names that are remembered for those who read incidents.
 const NAMES_MAX: usize = 2_048;
+
+#[cfg(test)]
+pub(super) mod tests {
+    use phalanx_learn::Method;
+    use phalanx_learn::event::Step;
+
+    use super::*;
+
+    /// A page that was served to a client.
+    pub(in super::super) fn seen(ip: &str, software: u64) -> Seen {
+        let event = Event {
+            at_ms: 1_767_571_200_000,
+            ip: ip.parse().unwrap(),
+            app: 1,
+            route: 2,
+            target: 3,
+            object: None,
+            software: Some(software),
+            session: None,
+            account: None,
+            secret: None,
+            place: None,
+            asn: None,
+            step: Step::Page,
+            status: 200,
+            response_bytes: 0,
+            method: Method::Get,
+            endpoint: 4,
+            latency_us: 0,
+            country: None,
+            shape: 0,
+            attack: None,
+            exempt: false,
+        };
+        Seen {
+            event,
+            request: RequestId::from_bits(9),
+            met: None,
+            place: Place { app: 1, route: 2 },
+            under: None,
+        }
+    }
+}

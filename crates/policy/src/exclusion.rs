@@ -1,0 +1,135 @@
+//! Exclusions: what rules do not look at, for some requests, in somebody's name and until some day.
+//!
+//! They become SecLang before the rules, so that they hold for the app and all of its routes. The day is compared with the clock at each
+//! request: an exclusion ends by itself, on a node that nobody reloads as well.
+
+use std::fmt::Write as _;
+
+use serde::Serialize;
+
+use crate::Diagnostic;
+use crate::handling::Expiry;
+
+/// What some rules do not look at.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Exclusion {
+    /// Ids of rules.
+    pub rules: Vec<u64>,
+    /// Tags of rules, each with all that it begins; in SecLang's patterns.
+    pub tags: Vec<String>,
+    /// What they do not look at, as in `ARGS:comment`; `None`: they are not run.
+    pub target: Option<String>,
+    /// Requests to this path and below it; `None`: all.
+    pub path: Option<String>,
+    /// Requests with one of these methods; empty for all.
+    pub methods: Vec<String>,
+    /// Who answers for it.
+    pub owner: String,
+    /// Why.
+    pub reason: String,
+    /// When it ends; `None`: never.
+    pub until: Option<Expiry>,
+}
+
+/// The exclusions as SecLang; empty for none.
+pub fn seclang(exclusions: &[Exclusion]) -> String {
+    let mut text = String::new();
+    for (exclusion, id) in exclusions.iter().zip(IDS_FROM..) {
+        exclusion.write(id, &mut text);
+    }
+    text
+}
+
+impl Exclusion {
+    /// A chain of its conditions; the last link does what is to be done, because each link does what it says when it matches.
+    fn write(&self, id: u64, text: &mut String) {
+        let mut conditions = Vec::new();
+        if let Some(path) = &self.path {
+            let path = path.trim_end_matches('/');
+            let pattern = regex_syntax::escape(path).replace('"', "\\\"");
+            conditions
+                .push(format!("REQUEST_FILENAME \"@rx ^{pattern}(?:/|$)\" \"t:urlDecode,t:normalizePath"));
+        }
+        if !self.methods.is_empty() {
+            conditions.push(format!("REQUEST_METHOD \"@rx ^(?:{})$\" \"t:none", self.methods.join("|")));
+        }
+        if let Some(until) = self.until {
+            conditions.push(format!("TIME_EPOCH \"@lt {}\" \"t:none", until.at_s));
+        }
+        if conditions.is_empty() {
+            conditions.push("REQUEST_METHOD \"@unconditionalMatch\" \"t:none".to_owned());
+        }
+        let last = conditions.len().saturating_sub(1);
+        for (place, condition) in conditions.iter().enumerate() {
+            let first = if place == 0 { format!(",id:{id},phase:1,pass,nolog") } else { String::new() };
+            let then = if place == last { self.actions() } else { ",chain".to_owned() };
+            // Writing to a String cannot fail.
+            let _ = writeln!(text, "SecRule {condition}{first}{then}\"");
+        }
+    }
+
+    fn actions(&self) -> String {
+        let target = self.target.as_ref();
+        let by_id = self.rules.iter().map(|rule| match target {
+            Some(target) => format!(",ctl:ruleRemoveTargetById={rule};{target}"),
+            None => format!(",ctl:ruleRemoveById={rule}"),
+        });
+        let by_tag = self.tags.iter().map(|tag| match target {
+            Some(target) => format!(",ctl:ruleRemoveTargetByTag={tag};{target}"),
+            None => format!(",ctl:ruleRemoveByTag={tag}"),
+        });
+        by_id.chain(by_tag).collect()
+    }
+
+    /// What is to be said of its end at a time, by its line.
+    pub(crate) fn due(&self, file: &str, app: &str, now_s: i64) -> Option<Diagnostic> {
+        let until = self.until?;
+        let days = until.at_s.saturating_sub(now_s).div_euclid(86_400);
+        let message = match days {
+            ..0 => format!("an exclusion of app `{app}` has ended: its rules look at everything again"),
+            0..DAYS_LEAST => format!("an exclusion of app `{app}` ends in {days} days"),
+            _ => return None,
+        };
+        let help = format!(
+            "take it out, or ask {} whether it is still needed and write a later `until`",
+            self.owner
+        );
+        Some(Diagnostic::warning(file, until.line, message).with_help(help))
+    }
+}
+
+/// Ids of the rules that exclusions become, above those of the product's own.
+const IDS_FROM: u64 = 8_599_000;
+/// Exclusions of one app.
+pub(crate) const EXCLUSIONS_MAX: usize = 1_000;
+/// Days before its end from which on an exclusion is spoken of.
+const DAYS_LEAST: i64 = 14;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::seclang::{LoadOptions, load_texts};
+
+    #[test]
+    fn exclusions_become_chains_that_the_loader_takes() {
+        let all = Exclusion {
+            rules: vec![8_512_000, 942_100],
+            tags: vec!["phalanx/attack/sql-injection".into()],
+            target: Some("ARGS:q.1".into()),
+            path: Some("/blog/a+b".into()),
+            methods: vec!["POST".into(), "PUT".into()],
+            owner: "ann".into(),
+            reason: "ticket".into(),
+            until: Some(Expiry { at_s: 1_800_000_000, line: 7 }),
+        };
+        let bare = Exclusion { path: None, methods: Vec::new(), until: None, target: None, ..all.clone() };
+        let text = seclang(&[all, bare]);
+        let expected = "SecRule REQUEST_FILENAME \"@rx ^/blog/a\\+b(?:/|$)\" \"t:urlDecode,t:normalizePath,id:8599000,phase:1,pass,nolog,chain\"\n\
+             SecRule REQUEST_METHOD \"@rx ^(?:POST|PUT)$\" \"t:none,chain\"\n\
+             SecRule TIME_EPOCH \"@lt 1800000000\" \"t:none,ctl:ruleRemoveTargetById=8512000;ARGS:q.1,ctl:ruleRemoveTargetById=942100;ARGS:q.1,ctl:ruleRemoveTargetByTag=phalanx/attack/sql-injection;ARGS:q.1\"\n\
+             SecRule REQUEST_METHOD \"@unconditionalMatch\" \"t:none,id:8599001,phase:1,pass,nolog,ctl:ruleRemoveById=8512000,ctl:ruleRemoveById=942100,ctl:ruleRemoveByTag=phalanx/attack/sql-injection\"\n";
+        assert_eq!(text, expected);
+        let loaded = load_texts(&[("exclusions.conf", &text)], &LoadOptions::default()).unwrap();
+        assert!(loaded.warnings.is_empty(), "{:?}", loaded.warnings);
+    }
+}
