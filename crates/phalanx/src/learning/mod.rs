@@ -12,6 +12,7 @@
 
 mod answer;
 mod desk;
+mod followed;
 mod kept;
 mod latest;
 mod owners;

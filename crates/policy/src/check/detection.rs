@@ -124,7 +124,7 @@ mod tests {
     fn a_scenario_brings_thresholds_and_what_is_written_goes_before_them() {
         let shop = read("[detection]\nscenarios = [\"webshop-carding\", \"hidden-places\"]\n").unwrap();
         assert_eq!((shop.carding.events, shop.carding.different), (Some(5), Some(4)));
-        assert_eq!((shop.scanning.window_ms, shop.walk.events), (Some(120_000), None));
+        assert_eq!((shop.scanning.window_ms, shop.walk.events), (Some(60_000), None));
         let own = "[detection]\nscenarios = [\"webshop-carding\"]\n[detection.carding]\nevents = 9\n";
         let own = read(own).unwrap();
         assert_eq!((own.carding.events, own.carding.different), (Some(9), None));
