@@ -239,6 +239,6 @@ fn what_an_order_refuses_is_no_failure_of_the_app() {
     // An attacker a hundred times as busy as people, of whom none gets through.
     let signals = play(&mut all, 180..190, |_| 10_000, |_, _, event| event.status = 0);
     assert!(signals.is_empty() && all.to_bytes() == before);
-    let refused = |_, n: u64, event: &mut Event| event.status = if n % 10 == 0 { 200 } else { 0 };
+    let refused = |_, n: u64, event: &mut Event| event.status = if n.is_multiple_of(10) { 200 } else { 0 };
     assert!(play(&mut all, 190..200, |_| 1_000, refused).is_empty());
 }
