@@ -144,7 +144,7 @@ fn a_scan_too_thin_for_each_node_is_one_incident_that_names_all_and_outlives_who
     {
         assert!(text.contains(word), "{word} in:\n{text}");
     }
-    assert!(text.contains("\ntargets    app\n"), "{text}");
+    assert!(text.contains("\ntargets    shop\n"), "{text}");
     // What shows it was passed on, and is told of by each node: its own is in the access log, what others served they are asked for.
     let shown = nodes[0].cli_json(&["incident", "show", &id]);
     for request in shown["evidence"].as_array().unwrap() {

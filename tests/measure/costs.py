@@ -36,11 +36,7 @@ REQUEST = "\r\n".join(("GET /shop/items?category=garden&page=2 HTTP/1.1", "Host:
 START_S, END_S = 300, 120
 
 # A thread is known by a function that only it runs.
-THREADS = {
-    "data plane": "phalanx_edge10connection5serve",
-    "recorder": "phalanx_record8recorder6Worker3run",
-    "learner": "phalanx_learn7learner7Learner",
-}
+THREADS = {"data plane": "phalanx_edge10connection5serve", "recorder": "phalanx_record8recorder6Worker3run"}
 
 # What protects, by source file and function; `*` for all of a file.
 PROTECTIONS = {

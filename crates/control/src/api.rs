@@ -20,6 +20,7 @@ mod health;
 mod held;
 mod incidents;
 mod load;
+mod playbooks;
 mod process;
 
 pub use delegation::{Delegate, Delegation, NewDelegation};
@@ -27,6 +28,9 @@ pub use health::{Health, Readiness};
 pub use held::{Held, HeldThing, HeldWhat, Settled};
 pub use incidents::{Affected, Finding, Incident, IncidentRow, Learning, Undone, Usual};
 pub use load::{LimitCount, Load};
+pub use playbooks::{
+    PlaybookAnswer, PlaybookQuestion, PlaybookRow, PlaybookRun, PlaybookStart, PlaybookStepRun,
+};
 pub use process::{Process, STOPPING, UpgradeBegun};
 
 /// `GET /api/v1/status`.

@@ -45,7 +45,7 @@ pub use import::{ImportSettings, Importer};
 pub use lapi::{Bouncers, ExemptPort, LapiDeps, PlacePort, router as lapi_router};
 pub use openapi::document as openapi_document;
 pub use router::{
-    Ask, AuthorityPort, BundlePort, ControlDeps, DelegatePort, IncidentsPort, PolicyPort, Reloaded,
-    StatusPort, TriedBundle, UpgradePort, WithIds, router,
+    Ask, AuthorityPort, BundlePort, ControlDeps, DelegatePort, IncidentsPort, NotAsked, PlaybooksPort,
+    PolicyPort, Reloaded, RunsPort, StatusPort, TriedBundle, UpgradePort, WithIds, router,
 };
 pub use serve::{Listeners, bind_socket, serve};

@@ -13,9 +13,9 @@ use serde_json::{Map, Value, json};
 use crate::api::{
     Authority, Blocklist, BlocklistContent, BouncerKey, Bouncers, DecisionMade, Delegate, Delegation,
     ErrorBody, EventRow, Health, Held, Incident, IncidentRow, Invited, LoginLink, Member, NewBouncer,
-    NewDecision, NewDelegation, NewInvitation, NewNodeOrder, NewRevocation, NodeOrder, Policy, PolicyHome,
-    PolicyPush, PolicyReloaded, PolicyRollback, Readiness, Restored, Revoked, Settled, Status, Undone,
-    UpgradeBegun,
+    NewDecision, NewDelegation, NewInvitation, NewNodeOrder, NewRevocation, NodeOrder, PlaybookAnswer,
+    PlaybookRow, PlaybookStart, Policy, PolicyHome, PolicyPush, PolicyReloaded, PolicyRollback, Readiness,
+    Restored, Revoked, Settled, Status, Undone, UpgradeBegun,
 };
 use crate::inquiry::{FleetEvents, RedactedRequest};
 
@@ -366,6 +366,38 @@ pub(crate) const ENDPOINTS: &[Endpoint] = &[
             "/api/v1/incidents/{id}/undo",
             "End all decisions made because of an incident, on all nodes, and make no further ones",
             Answer::Json("200", of::<Undone>),
+        )
+    },
+    Endpoint {
+        parameters: INCIDENT_PARAMETERS,
+        body: Some(of::<PlaybookAnswer>),
+        errors: &[
+            ("400", "no id, or a malformed answer"),
+            ("403", "this node may not act for operators"),
+            ("404", "no playbook asks that now"),
+            ("503", "no room in the ledger, or the node that runs playbooks does not hear it"),
+        ],
+        ..post("/api/v1/incidents/{id}/answer", "Answer what a playbook asks", Answer::Empty("204"))
+    },
+    get(
+        "/api/v1/playbooks",
+        "Playbooks that the node's policy uses",
+        Answer::Json("200", of::<Vec<PlaybookRow>>),
+    ),
+    Endpoint {
+        parameters: &[("name", "path", "string", "the playbook's name")],
+        body: Some(of::<PlaybookStart>),
+        errors: &[
+            ("400", "no id, or a malformed order"),
+            ("403", "this node may not act for operators"),
+            ("404", "the policy uses no such playbook, or this node knows no such incident"),
+            ("409", "it ran for this incident, or too many run"),
+            ("503", "no room in the ledger, or the node that runs playbooks does not hear it"),
+        ],
+        ..post(
+            "/api/v1/playbooks/{name}/run",
+            "Run a playbook for an incident, whatever its trigger says",
+            Answer::Empty("202"),
         )
     },
     get(

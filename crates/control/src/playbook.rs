@@ -1,10 +1,10 @@
 //! Playbooks in motion: which incident starts one, what its next step is, what is written down before and after, and how others are told.
 //!
 //! ```text
-//! Playbook, incident -> Run -> Next -> Runner: journal, effect, journal
+//! Playbook, incident -> Run -> Next -> Runner: journal -> effect (the binary's) -> journal
 //! ```
 //!
-//! [`machine`] decides and does nothing; [`runner`] does what it says and decides nothing. Each effect has a key, `PLAYBOOK-VERSION/INCIDENT/STEP`, that is the
+//! [`machine`] says what comes next, [`runner`] keeps it and hands it out; whoever drives it does it. Each effect has a key, `PLAYBOOK-VERSION/INCIDENT/STEP`, that is the
 //! same however often it is tried and wherever: who keeps the effect can tell a second attempt from a second wish.
 //!
 //! INVARIANT: an effect is in the journal before it is begun, and its outcome before the next step is. After a crash at most one effect is in doubt; it
@@ -15,6 +15,7 @@ pub mod journal;
 pub mod machine;
 pub mod public_address;
 pub mod runner;
+pub mod told;
 pub mod webhook;
 
 use phalanx_learn::Detector;
@@ -23,8 +24,9 @@ use phalanx_policy::playbook::Known as Words;
 use phalanx_policy::{Diagnostic, playbook::Playbook};
 
 pub use journal::Journal;
-pub use machine::{Effect, Entry, Facts, Next, Run, RunOutcome, StepOutcome, run_id, starts};
-pub use runner::{Effects, Known, Runner};
+pub use machine::{Effect, Entry, Facts, Next, Planned, Run, RunOutcome, StepOutcome, run_id, starts};
+pub use runner::{Due, Runner};
+pub use told::Told;
 pub use webhook::{Webhook, WebhookError};
 
 /// Reads a playbook in the words of this version's detectors and countermeasures.

@@ -21,19 +21,20 @@ use phalanx_record::{History, Metrics, RecordedRequest, RecorderStatus};
 use phalanx_trust::{AdminToken, FleetAuthority, LoginTickets, Sessions, SiteDelegate};
 use tokio::sync::{Notify, Semaphore, broadcast, watch};
 
-use crate::api::{Incident, IncidentRow, NodeStatus};
+use crate::api::{Incident, IncidentRow, NodeStatus, PlaybookRow, PlaybookRun};
 use crate::auth::{Channel, Failures, Principal, check_host, host_is_ours, require};
 use crate::console;
 use crate::error::ApiError;
 use crate::handlers::{
     blocklists, bouncers, bundles, decisions, delegation, events, fleet, health, held, incidents, inquiry,
-    operations, policy, session, status, stream, upgrade,
+    operations, playbooks, policy, session, status, stream, upgrade,
 };
 use crate::hub::Hub;
 use crate::import::Importer;
 use crate::lapi::Bouncers;
 use crate::limits::{BODY_BYTES_MAX, HISTORY_QUERIES_MAX, SNAPSHOT_FILE_BYTES_MAX, SUBSCRIBERS_MAX};
 use crate::openapi;
+use crate::playbook::told::Asked;
 
 /// What control needs of the node it manages.
 pub struct ControlDeps {
@@ -75,6 +76,8 @@ pub struct ControlDeps {
     pub node_status: StatusPort,
     /// What the node's learner knows.
     pub incidents: IncidentsPort,
+    /// What the node knows of playbooks.
+    pub playbooks: PlaybooksPort,
     /// Loads the policy again.
     pub policy: PolicyPort,
     /// Tries a policy before it is pushed.
@@ -124,6 +127,30 @@ pub struct IncidentsPort {
     pub show: Ask<u64, Option<WithIds<Incident>>>,
     /// Rules as an operator, for all nodes; says whether that was heard.
     pub rule: Ask<Ruling, bool>,
+}
+
+/// Asks whoever runs playbooks.
+pub struct PlaybooksPort {
+    /// Those that the node's policy uses.
+    pub list: Box<dyn Fn() -> Vec<PlaybookRow> + Send + Sync>,
+    /// Runs for an incident, by any of its ids.
+    pub runs: RunsPort,
+    /// Has the node that runs playbooks do what an operator asks.
+    pub ask: Ask<Asked, Result<(), NotAsked>>,
+}
+
+/// Runs for an incident, by its ids.
+pub type RunsPort = Box<dyn Fn(&[u64]) -> Vec<PlaybookRun> + Send + Sync>;
+
+/// Why what an operator asked of playbooks was not done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NotAsked {
+    /// There is nothing of that name here, or nobody asked.
+    Unknown(String),
+    /// It was done before, or too many are under way.
+    Conflict(String),
+    /// The node that runs playbooks did not hear it, or cannot.
+    Unheard(String),
 }
 
 /// What is known of an incident, and all ids that it is known by.
@@ -238,6 +265,9 @@ pub fn router(deps: ControlDeps) -> Router {
         .route("/incidents/{id}", get(incidents::show))
         .route("/incidents/{id}/close", post(incidents::close))
         .route("/incidents/{id}/undo", post(incidents::undo))
+        .route("/incidents/{id}/answer", post(playbooks::answer))
+        .route("/playbooks", get(playbooks::list))
+        .route("/playbooks/{name}/run", post(playbooks::run))
         .route("/bouncers", get(bouncers::list).post(bouncers::add))
         .route("/bouncers/{name}", delete(bouncers::delete))
         .route("/blocklists", get(blocklists::list))

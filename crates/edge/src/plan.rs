@@ -13,6 +13,7 @@ use phalanx_decide::{DecidePlan, Mode, OnError};
 use phalanx_inspect::{Program, Scope};
 use phalanx_model::latency::AppSlots;
 use phalanx_model::{PrefixSet, RequestHead, limits};
+use phalanx_policy::playbook::Playbook;
 use phalanx_policy::{Accounts, Compression, Detection, Protocol, ProxyProtocol};
 
 use crate::balance::group::UpstreamGroup;
@@ -31,6 +32,8 @@ pub struct EdgePlan {
     pub decide: DecidePlan,
     /// For who learns of events; the data plane does not read it.
     pub detection: Detection,
+    /// What is done about incidents; whoever compiles a policy and knows the detectors puts them here.
+    pub playbooks: Arc<[Arc<Playbook>]>,
     /// Those that policy names, then what routes have of their own.
     apps: Vec<AppPlan>,
     /// How many of these policy names.
@@ -298,6 +301,7 @@ impl EdgePlan {
             version,
             decide,
             detection: Detection::default(),
+            playbooks: Arc::default(),
             apps,
             slots,
             slot_names,

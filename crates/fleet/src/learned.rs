@@ -23,10 +23,12 @@ pub enum LearnedKind {
     Incidents,
     /// What operators ruled about incidents; only operators say it.
     Rulings,
+    /// How playbooks run, and what operators ask of the node that runs them; only operators say it.
+    Playbooks,
 }
 
 impl LearnedKind {
-    const ALL: [Self; 4] = [Self::Counts, Self::Signals, Self::Incidents, Self::Rulings];
+    const ALL: [Self; 5] = [Self::Counts, Self::Signals, Self::Incidents, Self::Rulings, Self::Playbooks];
 
     /// Its word in subjects.
     fn word(self) -> &'static str {
@@ -35,13 +37,14 @@ impl LearnedKind {
             Self::Signals => "signals",
             Self::Incidents => "incidents",
             Self::Rulings => "rulings",
+            Self::Playbooks => "playbooks",
         }
     }
 
     fn role(self) -> AuthorRole {
         match self {
             Self::Counts | Self::Signals | Self::Incidents => AuthorRole::Node,
-            Self::Rulings => AuthorRole::Operator,
+            Self::Rulings | Self::Playbooks => AuthorRole::Operator,
         }
     }
 }
@@ -127,7 +130,7 @@ fn open(shared: &Shared, subject: &str, bytes: &[u8]) -> Result<Learned, Refusal
     let kind = LearnedKind::ALL.into_iter().find(of).ok_or(Refusal::WrongSubject)?;
     if *role != kind.role() {
         return Err(Refusal::NotAllowed(
-            "only operators rule about incidents, and only nodes tell what they learn",
+            "only operators rule about incidents and run playbooks, and only nodes tell what they learn",
         ));
     }
     let roots = shared.roots.read();

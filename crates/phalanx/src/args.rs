@@ -57,7 +57,7 @@ pub(crate) enum Command {
     Import(crate::import::ImportCommand),
     /// Check playbooks, and carry them from and to CACAO
     #[command(subcommand)]
-    Playbook(crate::playbooks::PlaybookCommand),
+    Playbook(crate::commands::playbook::PlaybookCommand),
     /// Load the policy of a running node again
     Reload(crate::commands::reload::ReloadArgs),
     /// Have a process of the installed binary take over from a running one, with all sockets and no lost request

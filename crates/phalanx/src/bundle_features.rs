@@ -8,8 +8,8 @@ use std::collections::BTreeSet;
 use phalanx_policy::handling::Handling;
 use phalanx_policy::route::{Own, Route, When};
 use phalanx_policy::{
-    Accounts, App, Challenge, ChallengeUse, Classes, ClientAddress, Detection, Limits, Policy, Protocol,
-    Scheme, Server, Throttle, Upstream, Upstreams,
+    Accounts, App, Challenge, ChallengeUse, Classes, ClientAddress, Detection, Limits, PlaybooksUsed, Policy,
+    Protocol, Scheme, Server, Throttle, Upstream, Upstreams,
 };
 
 /// The features of [`phalanx_fleet`]'s list that a policy uses.
@@ -24,11 +24,13 @@ pub(crate) fn features(policy: &Policy) -> Vec<String> {
         challenge,
         detection,
         throttle,
+        playbooks,
         cdn_networks,
         crawlers,
     } = policy;
     note(&mut used, "challenges", *challenge != Challenge::default() || *throttle != Throttle::default());
     note(&mut used, "detection", *detection != Detection::default());
+    note(&mut used, "playbooks", *playbooks != PlaybooksUsed::default());
     note(&mut used, "client-address", cdn_networks.is_some());
     note(&mut used, "challenges", crawlers.is_some());
     apps.iter().for_each(|app| of_app(app, &mut used));

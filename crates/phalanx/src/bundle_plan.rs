@@ -34,7 +34,9 @@ pub(crate) fn compile(bundle: &Bundle, collections: &Arc<Collections>) -> Result
     check_complexity(&policy, entry, rules)?;
     let compiled = EdgePlan::compile_from(Files::Set(&files), &policy, collections)?;
     warnings.extend(compiled.warnings);
-    Ok(Compiled { plan: compiled.plan, policy, warnings })
+    let mut plan = compiled.plan;
+    plan.playbooks = crate::playbooks::read_all(Files::Set(&files), &policy.playbooks)?;
+    Ok(Compiled { plan, policy, warnings })
 }
 
 /// An app of `next` whose rules refuse every one of some requests that harm nobody, and did not before: the mark of a rule that catches

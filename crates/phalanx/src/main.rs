@@ -20,6 +20,7 @@ mod log_settings;
 mod material_port;
 mod places_port;
 mod plan;
+mod playbooks;
 mod rates;
 mod routes;
 mod settings;
@@ -51,7 +52,6 @@ mod commands;
 mod delegate;
 mod demo;
 mod import;
-mod playbooks;
 mod waf;
 
 use std::process::ExitCode;
@@ -94,7 +94,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Fleet(command) => commands::fleet::run(&command),
         Command::Policy(command) => commands::policy::run(&command),
         Command::Import(command) => import::run(&command),
-        Command::Playbook(command) => playbooks::run(&command),
+        Command::Playbook(command) => commands::playbook::run(&command),
         Command::Reload(args) => commands::reload::run(&args),
         Command::Upgrade(args) => commands::upgrade::run(&args),
         Command::Launcher(args) => life::launcher(&args),

@@ -512,6 +512,7 @@ pub(crate) mod tests {
                 sandbox: Default::default(),
                 limits: Default::default(),
                 learn_actors: crate::learning::ACTORS,
+                tell: Default::default(),
             };
             Identity::establish(&settings, &state, &sealer, POLICY, self.clock.now_ms()).await
         }

@@ -45,6 +45,7 @@ use crate::material_port::MaterialKeeper;
 use crate::membership::{Identity, expected_fleet};
 use crate::places_port::PlacesKeeper;
 use crate::plan::PolicySource;
+use crate::playbooks::Playbooks;
 use crate::policy_follow::Kept;
 use crate::policy_port::PolicyKeeper;
 use crate::settings::{Drains, Settings};
@@ -271,7 +272,7 @@ struct Running {
     clock: Arc<dyn Clock>,
     sharing: JoinHandle<mpsc::Receiver<SecurityEvent>>,
     birth: Birth,
-    learning: Learning,
+    learning: (Learning, Playbooks),
 }
 
 impl Running {
@@ -285,6 +286,7 @@ impl Running {
         (stop, stopping): (watch::Sender<bool>, watch::Receiver<bool>),
     ) -> anyhow::Result<Node> {
         let Self { keepers, edge, fleet, recorder, lanes, clock, sharing, birth, learning } = self;
+        let (learning, playbooks) = learning;
         let fault = birth.start.takeover.as_ref().and_then(|takeover| takeover.fault());
         let upgrade_fault = Arc::new(Mutex::new(fault.map(str::to_owned)));
         let stops = Arc::new(AtomicBool::new(false));
@@ -311,13 +313,14 @@ impl Running {
             recorder: recorder.status(),
             metrics: gauges::metrics(&edge, &lanes, &recorder, &keepers, (&fleet, &learning), &clock),
             incidents: learning.port(),
+            playbooks: playbooks.port(),
             lanes: lanes.clone(),
             counters: edge.counters().to_vec(),
             node_status: node_status(
                 settings,
                 &keepers,
                 identity,
-                (fleet.view(), edge.clone(), learning),
+                (fleet.view(), edge.clone(), (learning, playbooks)),
                 process,
             ),
             authority: offices.authority,
@@ -669,7 +672,7 @@ fn node_status(
     settings: &Settings,
     keepers: &Keepers,
     identity: Option<Arc<Identity>>,
-    (view, edge, learning): (Arc<Swap<View>>, EdgeHandle, Learning),
+    (view, edge, (learning, playbooks)): (Arc<Swap<View>>, EdgeHandle, (Learning, Playbooks)),
     (confinement, upgrade_fault, stops): (Confinement, life::UpgradeFault, Arc<AtomicBool>),
 ) -> phalanx_control::StatusPort {
     let Keepers { policy: keeper, places, material } = keepers.clone();
@@ -681,6 +684,7 @@ fn node_status(
         degraded.extend(crate::tcp_settings::degraded(&tcp, &keeper.plan().load()));
         degraded.extend(places.degraded(&view.load()));
         degraded.extend(material.degraded());
+        degraded.extend(playbooks.degraded());
         degraded.extend(crate::load::degraded(&edge));
         degraded.extend(open.then(|| OPEN_FLEET.to_owned()));
         degraded.extend(identity.as_ref().and_then(|identity| identity.fault()));

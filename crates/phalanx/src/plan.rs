@@ -6,7 +6,7 @@ use std::sync::Arc;
 use phalanx_edge::EdgePlan;
 use phalanx_inspect::{Collections, CompileOptions, Program, Stats};
 use phalanx_policy::seclang::{self, LoadOptions};
-use phalanx_policy::{Diagnostic, Policy};
+use phalanx_policy::{Diagnostic, Files, Policy};
 
 /// Where a node's policy comes from.
 #[derive(Debug, Clone)]
@@ -40,7 +40,9 @@ impl PolicySource {
         };
         let compiled = EdgePlan::compile(&policy, collections)?;
         warnings.extend(compiled.warnings);
-        Ok(Compiled { plan: compiled.plan, policy, warnings })
+        let mut plan = compiled.plan;
+        plan.playbooks = crate::playbooks::read_all(Files::Disk, &policy.playbooks)?;
+        Ok(Compiled { plan, policy, warnings })
     }
 }
 

@@ -3,6 +3,7 @@
 //! `RawSettings` is what was written; [`Settings`] is checked and ready. Policy (apps, rules, limits, access) is a
 //! separate file, named by `policy`, because in a fleet it is shared while addresses and state are a node's own.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -21,6 +22,7 @@ use crate::check_settings::{self, CheckSettings, RawCheckListen};
 use crate::life::sandbox::{self, RawSandbox, SandboxSettings};
 use crate::limit_settings::{self, RawLimits};
 use crate::log_settings::{self, LogSettings, RawLog};
+use crate::playbooks::{self, RawNotify, RawWebhook, TellSettings};
 use crate::tcp_settings::{self, RawTcpListen, TcpSettings};
 use crate::tls_settings::{self, RawCertificate, RawTlsListen, RawUpstreamCertificate, TlsSettings};
 use crate::trace_settings::{self, OtlpSettings, RawTrace};
@@ -71,6 +73,8 @@ pub(crate) struct Settings {
     pub(crate) limits: EdgeLimits,
     /// Addresses, sessions and accounts that the learner knows at most.
     pub(crate) learn_actors: usize,
+    /// Who is told of incidents, by playbooks and without.
+    pub(crate) tell: TellSettings,
 }
 
 /// How long connections may go on.
@@ -197,6 +201,7 @@ fn check(
         sandbox: sandbox::check(text, &raw.sandbox, folder, faults),
         limits: limit_settings::check(text, &raw.limits, faults),
         learn_actors: learn_actors(text, &raw.learning, faults),
+        tell: playbooks::check(text, (&raw.webhooks, raw.notify.as_ref()), folder, faults),
     };
     (settings, folder.join(&raw.policy))
 }
@@ -492,6 +497,9 @@ struct RawSettings {
     upstream_certificate: Vec<RawUpstreamCertificate>,
     #[serde(default)]
     learning: RawLearning,
+    #[serde(default)]
+    webhooks: BTreeMap<String, At<RawWebhook>>,
+    notify: Option<RawNotify>,
 }
 
 #[derive(Debug, Default, Deserialize)]

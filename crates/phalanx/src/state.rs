@@ -82,6 +82,16 @@ impl StateFolder {
         self.0.join("bouncers.json")
     }
 
+    /// The journal of playbooks.
+    pub(crate) fn playbooks(&self) -> PathBuf {
+        self.0.join("playbooks.journal")
+    }
+
+    /// What receivers were told of incidents.
+    pub(crate) fn notices(&self) -> PathBuf {
+        self.0.join("notices.json")
+    }
+
     /// What the learner keeps over a restart.
     pub(crate) fn learned(&self) -> PathBuf {
         self.0.join("learned")

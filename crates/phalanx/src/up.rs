@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail};
 use phalanx_control::api;
-use phalanx_edge::Places;
+use phalanx_edge::{EdgePlan, Places};
 use phalanx_model::{CheckKind, Clock, PrefixSet, SystemClock};
 use phalanx_policy::{Diagnostic, Mode, Policy, RuleSource};
 use phalanx_trust::membership;
@@ -28,6 +28,7 @@ use crate::log_settings::LogSettings;
 use crate::node::{Birth, Node, StartError};
 use crate::places_port::read_one;
 use crate::plan::PolicySource;
+use crate::playbooks::TellSettings;
 use crate::routes;
 use crate::settings::{self, Drains, FleetSettings, Settings};
 use crate::state::StateFolder;
@@ -65,6 +66,20 @@ pub(crate) fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
     serve(&settings, PolicySource::File(policy), (start, Some(&text)), &ready)
 }
 
+/// Webhooks that playbooks tell and the settings do not have. In a fleet the node that runs playbooks needs them, and others do not.
+fn untold(config: &Path, tell: &TellSettings, plan: &EdgePlan) -> Vec<Diagnostic> {
+    let known = |name: &str| tell.webhooks.contains_key(name);
+    let fault = |(playbook, to): (&str, &str)| {
+        let what = format!("playbook `{playbook}` tells `{to}`, and there is no webhook of that name");
+        Diagnostic::warning(config.display().to_string(), 0, what).with_help(format!(
+            "add `[webhooks.{to}]` with `url` and `secret_file`; without it the step fails"
+        ))
+    };
+    let mut found: Vec<Diagnostic> = crate::playbooks::untold(&plan.playbooks, known).map(fault).collect();
+    found.dedup();
+    found
+}
+
 /// Checks settings and policy; exit code 1 when there is an error, and where it is to be strict, a warning.
 pub(crate) fn check(args: &CheckArgs) -> anyhow::Result<ExitCode> {
     let CheckArgs { run: args, route, header, strict } = args;
@@ -91,6 +106,7 @@ pub(crate) fn check(args: &CheckArgs) -> anyhow::Result<ExitCode> {
                 found.extend(read.warnings.iter().cloned());
                 found.extend(read.policy.due(&policy.display().to_string(), SystemClock.now_ms()));
                 found.extend(crate::tcp_settings::without_app(&args.config, &settings.tcp, &read.plan));
+                found.extend(untold(&args.config, &settings.tell, &read.plan));
                 found.extend(crate::advice::advise(&args.config, &settings, &policy, &read.policy));
                 compiled = Some(read);
             }
@@ -338,6 +354,7 @@ fn settings_of(args: &UpArgs) -> anyhow::Result<Settings> {
         },
         limits: Default::default(),
         learn_actors: crate::learning::ACTORS,
+        tell: Default::default(),
         logs: LogSettings {
             access: args.access_log.as_deref().map(crate::log_settings::access_log_to),
             access_format: args.access_format.into(),

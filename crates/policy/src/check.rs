@@ -27,6 +27,7 @@ mod hosts;
 mod networks;
 mod origin_tls;
 mod passthrough;
+mod playbooks;
 mod rates;
 mod responses;
 mod routes;
@@ -77,6 +78,7 @@ impl Check<'_> {
             challenge: self.challenge(&raw.challenge),
             throttle: self.throttle(&raw.throttle),
             detection: self.detection(&raw.detection),
+            playbooks: self.playbooks(&raw.playbooks),
             apps: raw.apps.iter_mut().map(|app| self.app(app, with_file)).collect(),
             cdn_networks: raw.cdn_networks.as_ref().map(|file| self.folder.join(file)),
             crawlers: raw.crawlers.as_ref().map(|file| self.folder.join(file)),

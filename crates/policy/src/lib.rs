@@ -52,6 +52,7 @@ pub use handling::Handling;
 pub use networks::Networks;
 pub use origin_tls::{OriginTls, Protocol, ProxyProtocol};
 pub use path_pattern::PathPattern;
+pub use policy::PlaybooksUsed;
 pub use policy::{
     AddressFrom, App, ClassUse, Classes, ClientAddress, Limits, Mode, OnError, Policy, RuleSource, Strikes,
 };

@@ -557,6 +557,23 @@ fn quoted(text: &str) -> String {
     out
 }
 
+/// Those that come with the product, by name, with their texts: `packs/playbooks`, embedded.
+pub fn shipped() -> &'static [(&'static str, &'static str)] {
+    SHIPPED
+}
+
+const SHIPPED: &[(&str, &str)] = &[
+    ("critical-cve", include_str!("../../../packs/playbooks/critical-cve.toml")),
+    ("exploit-attempt", include_str!("../../../packs/playbooks/exploit-attempt.toml")),
+    ("flood", include_str!("../../../packs/playbooks/flood.toml")),
+    ("leaked-session", include_str!("../../../packs/playbooks/leaked-session.toml")),
+    ("scraping", include_str!("../../../packs/playbooks/scraping.toml")),
+    ("stuffing", include_str!("../../../packs/playbooks/stuffing.toml")),
+];
+
+/// Playbooks of a policy: each is looked at for each incident.
+pub const PLAYBOOKS_MAX: usize = 64;
+
 /// The names in braces of a text.
 pub fn gaps(text: &str) -> impl Iterator<Item = &str> {
     text.split('{').skip(1).filter_map(|rest| rest.split_once('}').map(|(gap, _)| gap))

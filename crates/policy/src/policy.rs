@@ -39,10 +39,21 @@ pub struct Policy {
     pub throttle: Throttle,
     /// What is done about attacks that show over many requests.
     pub detection: Detection,
+    /// What is done about incidents, step by step.
+    pub playbooks: PlaybooksUsed,
     /// A file with networks of content delivery networks, beside those that the product brings.
     pub cdn_networks: Option<PathBuf>,
     /// A file with crawlers, beside those that the product knows.
     pub crawlers: Option<PathBuf>,
+}
+
+/// Playbooks that are in use; what they say is read when the policy is compiled.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct PlaybooksUsed {
+    /// Names of those that come with the product ([`crate::playbook::shipped`]).
+    pub shipped: Vec<String>,
+    /// Files with others.
+    pub files: Vec<PathBuf>,
 }
 
 /// One protected application.
@@ -335,6 +346,7 @@ impl Policy {
             throttle: Throttle::default(),
             detection: Detection::default(),
             cdn_networks: None,
+            playbooks: PlaybooksUsed::default(),
             crawlers: None,
         })
     }

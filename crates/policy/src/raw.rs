@@ -57,9 +57,24 @@ pub struct RawPolicy {
     /// Attacks that show over many requests.
     #[serde(default)]
     pub detection: RawDetection,
+    /// What is done about incidents, step by step.
+    #[serde(default)]
+    pub playbooks: RawPlaybooks,
     /// The apps.
     #[serde(default)]
     pub apps: Vec<At<RawApp>>,
+}
+
+/// Playbooks that are in use.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RawPlaybooks {
+    /// Those that come with the product, by name, as in "stuffing".
+    #[serde(default)]
+    pub shipped: Vec<At<String>>,
+    /// Files with others, relative to the policy file.
+    #[serde(default)]
+    pub files: Vec<At<String>>,
 }
 
 /// When strikes become a ban, and how long it lasts.

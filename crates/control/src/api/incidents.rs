@@ -6,6 +6,8 @@ use phalanx_model::{Actor, Confidence, Decision, RequestId};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::PlaybookRun;
+
 /// `GET /api/v1/incidents`: signals that belong together, as this node knows them.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct IncidentRow {
@@ -58,6 +60,9 @@ pub struct Incident {
     pub evidence: Vec<RequestId>,
     /// What is done because of it, and until when: decisions in force.
     pub decisions: Vec<Arc<Decision>>,
+    /// Playbooks that run for it, or ran, with each step.
+    #[serde(default)]
+    pub playbooks: Vec<PlaybookRun>,
 }
 
 /// What one detector found of one subject.

@@ -35,6 +35,7 @@ pub(crate) async fn show(
     let id = asked(&id)?;
     let (mut incident, parts) = find(&control, id).await?;
     incident.decisions = made_for(&control, &parts);
+    incident.playbooks = (control.deps.playbooks.runs)(&parts);
     incident.row.decisions_live = u64::try_from(incident.decisions.len()).unwrap_or(u64::MAX);
     Ok(Json(incident))
 }
@@ -97,18 +98,18 @@ pub(crate) async fn undo(
     Ok(Json(undone))
 }
 
-fn asked(id: &str) -> Result<IncidentId, ApiError> {
+pub(super) fn asked(id: &str) -> Result<IncidentId, ApiError> {
     id.parse().map_err(|error| ApiError::bad_request(format!("{error}")))
 }
 
-fn may_rule(control: &Control) -> Result<(), ApiError> {
+pub(super) fn may_rule(control: &Control) -> Result<(), ApiError> {
     match control.deps.fleet.acts_for_operators() {
         true => Ok(()),
         false => Err(phalanx_fleet::FleetError::NotOperator.into()),
     }
 }
 
-async fn find(control: &Control, id: IncidentId) -> Result<WithIds<Incident>, ApiError> {
+pub(super) async fn find(control: &Control, id: IncidentId) -> Result<WithIds<Incident>, ApiError> {
     let found = (control.deps.incidents.show)(id.0).await;
     found.ok_or_else(|| {
         ApiError::not_found(format!("this node knows no incident {id}; it remembers 256 closed ones"))
@@ -126,7 +127,7 @@ fn stopped() -> ApiError {
     ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "not_learning", "this node's learner is not running")
 }
 
-/// Decisions in force that nodes made because of incidents.
+/// Decisions in force that nodes and playbooks made because of incidents.
 fn made(control: &Control) -> BTreeMap<u64, Vec<Arc<Decision>>> {
     let mut made: BTreeMap<u64, Vec<Arc<Decision>>> = BTreeMap::new();
     let view = control.deps.fleet.view().load_full();

@@ -12,6 +12,7 @@ pub(crate) mod held;
 pub(crate) mod incidents;
 pub(crate) mod inquiry;
 pub(crate) mod operations;
+pub(crate) mod playbooks;
 pub(crate) mod policy;
 pub(crate) mod session;
 pub(crate) mod status;

@@ -1,5 +1,6 @@
 //! A run of a playbook as a state machine: entries of the journal in, the next thing to do out. No input or output, no clock.
 
+use phalanx_model::{Actor, DecisionKind};
 use phalanx_policy::playbook::{
     ConfidenceWord, GravityWord, OnFailure, Playbook, PlaybookStep, StepAction, Trigger,
 };
@@ -28,6 +29,16 @@ pub enum Entry {
         at_ms: u64,
         /// Which step.
         step: String,
+        /// What it is about to order: done again after a crash, it orders just that.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        orders: Vec<Planned>,
+    },
+    /// An operator undid the incident: what the run ordered is withdrawn, and it ends.
+    Undone {
+        /// Which run.
+        run: String,
+        /// When.
+        at_ms: u64,
     },
     /// An operator answered.
     Answered {
@@ -72,11 +83,24 @@ impl Entry {
         match self {
             Self::Begun { run, .. }
             | Self::Started { run, .. }
+            | Self::Undone { run, .. }
             | Self::Answered { run, .. }
             | Self::Ended { run, .. }
             | Self::Finished { run, .. } => run,
         }
     }
+}
+
+/// An order that a step gives, in the words of decisions.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Planned {
+    /// What is ordered.
+    pub kind: DecisionKind,
+    /// About whom.
+    pub actor: Actor,
+    /// It takes an operator's key; else a node may do it alone.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub by_operator: bool,
 }
 
 /// How a step ended.
@@ -133,6 +157,10 @@ pub struct Effect {
     pub action: StepAction,
     /// Keys of the countermeasures that the run ordered: what a revert is about.
     pub ordered: Vec<String>,
+    /// Of a countermeasure that was begun, what it orders; of a revert, what all of the run's did.
+    pub orders: Vec<Planned>,
+    /// When the step began, if it did.
+    pub started_ms: Option<u64>,
 }
 
 /// What comes next in a run.
@@ -180,7 +208,7 @@ pub struct Run {
     /// A step that failed asked for all to be taken back.
     reverts: bool,
     ends_as: Option<RunOutcome>,
-    ordered: Vec<String>,
+    ordered: Vec<(String, Vec<Planned>)>,
 }
 
 impl Run {
@@ -208,15 +236,19 @@ impl Run {
         }
         match entry {
             Entry::Begun { .. } => {}
-            Entry::Started { step, at_ms, .. } if self.stands_at(step) => {
+            Entry::Undone { .. } if !self.reverts => {
+                (self.reverts, self.ends_as) = (true, None);
+                (self.started_ms, self.answer) = (None, None);
+            }
+            Entry::Started { step, at_ms, orders, .. } if self.stands_at(step) => {
                 self.started_ms = Some(*at_ms);
-                let orders =
+                let is_order =
                     self.step().is_some_and(|step| matches!(step.action, StepAction::Countermeasure { .. }));
                 // From now on it may be in force.
-                if orders && !self.reverts {
+                if is_order && !self.reverts {
                     let key = self.key(step);
-                    if !self.ordered.contains(&key) {
-                        self.ordered.push(key);
+                    if self.ordered.iter().all(|(known, _)| *known != key) {
+                        self.ordered.push((key, orders.clone()));
                     }
                 }
             }
@@ -264,6 +296,21 @@ impl Run {
             && self.step().is_some_and(|one| one.id == step && matches!(one.action, StepAction::Ask { .. }))
     }
 
+    /// What is asked now, if anything: the step, the question, until when, and what counts without an answer.
+    pub fn question(&self) -> Option<(&str, &str, u64, bool)> {
+        let step = self.step().filter(|step| self.asks(&step.id))?;
+        let StepAction::Ask { question, within_ms, otherwise } = &step.action else { return None };
+        let until_ms = self.started_ms?.saturating_add(*within_ms);
+        Some((&step.id, question, until_ms, *otherwise))
+    }
+
+    /// Whether what it ordered is being withdrawn, or was.
+    pub fn is_reverted(&self) -> bool {
+        self.reverts
+            || self.ends_as == Some(RunOutcome::Reverted)
+            || self.outcome == Some(RunOutcome::Reverted)
+    }
+
     /// The key of a step.
     pub fn key(&self, step: &str) -> String {
         format!("{}/{step}", self.id)
@@ -298,13 +345,18 @@ impl Run {
     }
 
     fn effect(&self, step: &str, action: &StepAction, facts: &Facts) -> Next {
+        let key = self.key(step);
+        let is_revert = matches!(action, StepAction::Revert);
+        let orders = self.ordered.iter().filter(|(of, _)| is_revert || *of == key);
         let effect = Effect {
-            key: self.key(step),
+            orders: orders.flat_map(|(_, orders)| orders).cloned().collect(),
+            ordered: self.ordered.iter().map(|(key, _)| key.clone()).collect(),
+            started_ms: self.started_ms,
+            key,
             run: self.id.clone(),
             step: step.to_owned(),
             incident: self.incident.clone(),
             action: self.filled(action, facts),
-            ordered: self.ordered.clone(),
         };
         if self.started_ms.is_some() { Next::Confirm(effect) } else { Next::Do(effect) }
     }
@@ -312,8 +364,8 @@ impl Run {
     /// A step that takes time: its beginning is written down, so that a crash does not begin it anew.
     fn in_time(&self, step: &PlaybookStep, facts: &Facts, now_ms: u64) -> Next {
         let Some(started_ms) = self.started_ms else {
-            let entry = Entry::Started { run: self.id.clone(), at_ms: now_ms, step: step.id.clone() };
-            return Next::Write(entry);
+            let (run, step) = (self.id.clone(), step.id.clone());
+            return Next::Write(Entry::Started { run, at_ms: now_ms, step, orders: Vec::new() });
         };
         let after = |ms: &u64| started_ms.saturating_add(*ms);
         match (&step.action, &self.answer) {

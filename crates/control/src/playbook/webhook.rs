@@ -38,7 +38,7 @@ pub enum WebhookError {
     #[error("{0}")]
     Address(String),
     /// The name leads into a network that is not public.
-    #[error("`{0}` leads to {1}, which is not public; allow it with `private = true` if it is meant")]
+    #[error("`{0}` leads to {1}, which is not public; allow it with `allow_private = true` if it is meant")]
     Private(String, std::net::IpAddr),
     /// It cannot be reached, or broke off: worth another attempt.
     #[error("{0}")]

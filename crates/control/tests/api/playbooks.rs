@@ -10,8 +10,8 @@ use std::sync::{Arc, Mutex};
 
 use aws_lc_rs::hmac;
 use phalanx_control::playbook::{
-    Effect, Effects, Entry, Facts, Known, Next, Run, RunOutcome, Runner, StepOutcome, Webhook, WebhookError,
-    cacao, read, starts,
+    Effect, Entry, Facts, Next, Run, RunOutcome, Runner, StepOutcome, Webhook, WebhookError, cacao, read,
+    starts,
 };
 use phalanx_model::{Clock, SystemClock};
 use phalanx_policy::playbook::{
@@ -110,7 +110,7 @@ fn play(
             Next::Over(_) => break,
             Next::Do(effect) => {
                 told.push(format!("do {}", effect.step));
-                Entry::Started { run: run_id.clone(), at_ms: now_ms, step: effect.step }
+                Entry::Started { run: run_id.clone(), at_ms: now_ms, step: effect.step, orders: Vec::new() }
             }
             Next::Confirm(effect) => {
                 let is_well = !fails.contains(&effect.step.as_str());
@@ -240,7 +240,8 @@ fn texts_are_filled_once_and_a_revert_names_what_was_ordered() {
     let mut run = Run::begun(&begun).unwrap();
     let mut effects = Vec::new();
     while let Next::Do(effect) = run.next(&facts, NOW) {
-        run.apply(&Entry::Started { run: "r".into(), at_ms: NOW, step: effect.step.clone() });
+        let (step, orders) = (effect.step.clone(), Vec::new());
+        run.apply(&Entry::Started { run: "r".into(), at_ms: NOW, step, orders });
         let (step, note) = (effect.step.clone(), String::new());
         run.apply(&Entry::Ended { run: "r".into(), at_ms: NOW, step, outcome: StepOutcome::Done, note });
         effects.push(effect);
@@ -340,8 +341,8 @@ impl Killable {
     }
 }
 
-impl Effects for Killable {
-    async fn perform(&mut self, effect: &Effect) -> Result<String, String> {
+impl Killable {
+    async fn perform(&self, effect: &Effect) -> Result<String, String> {
         point(self.kill_at);
         let done = match &effect.action {
             StepAction::Notify { text, .. } | StepAction::Ticket { text, .. } => {
@@ -360,9 +361,10 @@ impl Effects for Killable {
         done.map(|()| "done".into())
     }
 
-    async fn known(&mut self, effect: &Effect) -> Known {
+    /// Whether it is known to be done.
+    fn is_done(&self, effect: &Effect) -> bool {
         point(self.kill_at);
-        if self.orders().contains(&effect.key) { Known::Done("it is in force".into()) } else { Known::Again }
+        self.orders().contains(&effect.key)
     }
 }
 
@@ -376,7 +378,7 @@ fn a_process_that_runs_a_playbook() {
     let folder = PathBuf::from(folder);
     let hook = Webhook::new(&format!("http://127.0.0.1:{port}/"), SECRET, true).unwrap();
     let effects = Killable { folder: folder.clone(), hook, kill_at };
-    let mut runner = Runner::open(&folder.join("journal"), effects).unwrap();
+    let mut runner = Runner::open(&folder.join("journal")).unwrap();
     let clock = SystemClock;
     let playbook = playbook(vec![
         step("ban", OnFailure::Stop, ban()),
@@ -394,9 +396,18 @@ fn a_process_that_runs_a_playbook() {
             point(kill_at);
             Some(Facts { last_ms: 0, ..facts("scanning", GravityWord::High) })
         };
-        let again_ms = runtime.block_on(runner.advance(facts, || true, || clock.now_ms())).unwrap();
+        let due = runner.due(facts, |_| Vec::new(), clock.now_ms()).unwrap();
+        for (effect, is_doubtful) in &due.effects {
+            let told = match *is_doubtful && effects.is_done(effect) {
+                true => Ok("it is in force".to_owned()),
+                false => runtime.block_on(effects.perform(effect)),
+            };
+            let (outcome, note) =
+                told.map_or_else(|why| (StepOutcome::Failed, why), |note| (StepOutcome::Done, note));
+            runner.ended(effect, outcome, &note, clock.now_ms()).unwrap();
+        }
         // It waits until its next step, as a node does.
-        let wait_ms = again_ms.map_or(0, |again_ms| again_ms.saturating_sub(clock.now_ms()));
+        let wait_ms = due.again_ms.map_or(0, |again_ms| again_ms.saturating_sub(clock.now_ms()));
         runtime.block_on(async { tokio::time::sleep(std::time::Duration::from_millis(wait_ms)).await });
     }
     println!("\nfinished {}", POINT.load(Ordering::SeqCst));
@@ -471,10 +482,14 @@ fn half_a_line_at_the_journals_end_is_cut_off_and_a_line_that_is_none_is_told() 
     drop(journal);
     let whole = std::fs::read(&path).unwrap();
     std::fs::write(&path, [whole.as_slice(), b"{\"entry\":\"star"].concat()).unwrap();
-    let (mut journal, runs) = phalanx_control::playbook::Journal::open(&path).unwrap();
-    assert_eq!(runs.len(), 1);
-    journal.append(&Entry::Started { run: "r".into(), at_ms: NOW, step: "ban".into() }).unwrap();
+    let (mut journal, entries) = phalanx_control::playbook::Journal::open(&path).unwrap();
+    assert_eq!(entries, [begun]);
+    let busy = phalanx_control::playbook::Journal::open(&path).unwrap_err();
+    assert_eq!(busy.kind(), std::io::ErrorKind::WouldBlock, "one process has it at a time");
+    let (step, orders) = ("ban".into(), Vec::new());
+    journal.append(&Entry::Started { run: "r".into(), at_ms: NOW, step, orders }).unwrap();
     assert_eq!(std::fs::read_to_string(&path).unwrap().lines().count(), 2);
+    drop(journal);
     std::fs::write(&path, b"{}\n").unwrap();
     let fault = phalanx_control::playbook::Journal::open(&path).unwrap_err().to_string();
     assert!(fault.contains("journal:1: missing field `entry`"), "{fault}");

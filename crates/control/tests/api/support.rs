@@ -11,7 +11,9 @@ use futures_util::FutureExt;
 use http::{Request, StatusCode, header};
 use http_body_util::BodyExt;
 use phalanx_control::api::{App, Incident, IncidentRow, NodeStatus, Plan};
-use phalanx_control::{Bouncers, ControlDeps, IncidentsPort, LapiDeps, Reloaded, TriedBundle};
+use phalanx_control::{
+    Bouncers, ControlDeps, IncidentsPort, LapiDeps, NotAsked, PlaybooksPort, Reloaded, TriedBundle,
+};
 use phalanx_fleet::{FleetHandle, FleetKeys, FleetSettings};
 use phalanx_learn::IncidentId;
 use phalanx_model::counters::WorkerCounters;
@@ -43,6 +45,15 @@ fn one_incident() -> IncidentsPort {
             async move { [7, 3].contains(&id).then(|| (one, vec![7, 3])) }.boxed()
         }),
         rule: Box::new(|_| async { true }.boxed()),
+    }
+}
+
+/// Nobody runs playbooks.
+fn no_playbooks() -> PlaybooksPort {
+    PlaybooksPort {
+        list: Box::new(Vec::new),
+        runs: Box::new(|_| Vec::new()),
+        ask: Box::new(|_| async { Err(NotAsked::Unheard("none run here".into())) }.boxed()),
     }
 }
 
@@ -138,6 +149,7 @@ impl Node {
             }),
             upgrade: Box::new(|| async { Err("the new process is gone".to_owned()) }.boxed()),
             incidents: one_incident(),
+            playbooks: no_playbooks(),
             policy: Box::new(move || {
                 let good = good.load(Ordering::SeqCst);
                 async move { if good { Ok(Reloaded { from: 1, to: 2 }) } else { Err(vec![fault()]) } }.boxed()

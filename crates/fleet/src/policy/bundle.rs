@@ -184,6 +184,7 @@ pub const FEATURES: &[&str] = &[
     "networks",
     "origins",
     "passthrough",
+    "playbooks",
     "proxy-protocol",
     "rate-limits",
     "route-patterns",

@@ -1,6 +1,6 @@
 //! How far automatic countermeasures may go.
 
-use super::ladder::Measure;
+use super::ladder::{Measure, Scope};
 use crate::correlate::Gravity;
 use crate::detect::Detector;
 
@@ -72,12 +72,14 @@ impl Default for Limits {
 }
 
 impl Limits {
-    /// What one order may cost, and all orders together: against what a detector found in an incident of this gravity, by this measure.
-    pub(super) fn pain_of(&self, gravity: Gravity, detector: Detector, measure: Measure) -> (u64, u64) {
-        if detector == Detector::Flood && !measure.refuses() {
-            return (self.flood_pain_ppm, self.total_pain_ppm.max(self.flood_pain_ppm));
+    /// What one order may cost, and all orders together: against what a detector found in an incident of this gravity, by this rung.
+    pub(super) fn pain_of(&self, gravity: Gravity, detector: Detector, rung: (Measure, Scope)) -> (u64, u64) {
+        let is_asking = rung == (Measure::Challenge, Scope::Route);
+        let most_ppm = if is_asking { self.asked_ppm(gravity) } else { self.pain_ppm(gravity) };
+        if detector == Detector::Flood && !rung.0.refuses() {
+            return (most_ppm.max(self.flood_pain_ppm), self.total_pain_ppm.max(self.flood_pain_ppm));
         }
-        (self.pain_ppm(gravity), self.total_pain_ppm)
+        (most_ppm, self.total_pain_ppm)
     }
 
     /// What one order may cost in an incident of this gravity.

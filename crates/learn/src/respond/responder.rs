@@ -270,7 +270,7 @@ impl Responder {
         let rungs = ladder(suspect.detector);
         let fits = |rung: usize| self.fits(case, suspect, rung, &thread, now_ms);
         let choice = match thread.rung {
-            None => start(suspect, case.gravity).find_map(fits),
+            None => start(rungs, case.gravity, suspect).find_map(fits),
             Some(_) if !is_new => return,
             // It is back: where it was, or rather milder than nothing.
             Some(rung) if in_force.is_empty() => (0..=rung).rev().find_map(fits),
@@ -346,12 +346,11 @@ impl Responder {
         let is_asking = (measure, scope) == (Measure::Challenge, Scope::Route);
         let percent = if is_asking { self.limits.asked_pain_percent } else { measure.pain_percent() };
         let pain_ppm = (u64::from(honest.share_ppm) * percent).div_ceil(100);
+        let (most_ppm, total_max) = self.limits.pain_of(case.gravity, suspect.detector, (measure, scope));
         let is_spared = measure.refuses() && honest.actors > self.limits.refused_actors_max;
         let is_small =
             !measure.refuses() && scope <= Scope::Address && honest.actors <= self.limits.bothered_actors_max;
-        let (pain_max, total_max) = self.limits.pain_of(case.gravity, suspect.detector, measure);
-        let pain_max = if is_asking { pain_max.max(self.limits.asked_ppm(case.gravity)) } else { pain_max };
-        if is_spared || !(is_small || pain_ppm <= pain_max) {
+        if is_spared || !(is_small || pain_ppm <= most_ppm) {
             return None;
         }
         // What it takes the place of costs nothing any more.
@@ -491,23 +490,24 @@ struct Choice {
 }
 
 /// The rungs on which a suspect may begin, the best first: one that refuses narrowly if it is sure and bad, else a mild one. No more than a kind
-/// of software is met by a first answer, but where nothing narrower is known: a network or a provider is found as a whole, a sprayed password has no
-/// name.
-fn start(suspect: &Suspect, gravity: Gravity) -> impl Iterator<Item = usize> + use<> {
-    let (rungs, kind) = (ladder(suspect.detector), suspect.subject.kind);
+/// of software is met by a first answer.
+fn start(
+    rungs: &'static [(Measure, Scope)],
+    gravity: Gravity,
+    suspect: &Suspect,
+) -> impl Iterator<Item = usize> + use<> {
     let is_sure = suspect.confidence == Confidence::High && gravity >= Gravity::Medium;
     let is_wide = |scope: Scope| matches!(scope, Scope::Prefix | Scope::Route);
+    // What is only known as a network or a route is met as that; a route is not closed at once.
     let has_narrow = suspect.candidates.iter().any(|candidate| !is_wide(candidate.target.scope()));
-    let is_first = move |scope: Scope, refuses: bool| match scope {
-        Scope::Route => !refuses && (!has_narrow || matches!(kind, SubjectKind::Secret | SubjectKind::Route)),
-        Scope::Prefix => !refuses && (!has_narrow || kind == SubjectKind::Prefix),
-        _ => true,
+    let is_first = move |measure: Measure, scope: Scope| {
+        measure != Measure::LockRoute && !(has_narrow && is_wide(scope))
     };
     let rung = move |refuses: bool| {
         rungs
             .iter()
             .enumerate()
-            .filter(move |(_, (measure, scope))| measure.refuses() == refuses && is_first(*scope, refuses))
+            .filter(move |(_, (measure, scope))| measure.refuses() == refuses && is_first(*measure, *scope))
             .map(|(rung, _)| rung)
     };
     rung(true).filter(move |_| is_sure).chain(rung(false))

@@ -418,10 +418,8 @@ fn play(ops: &[Op], limits: &Limits) -> Vec<Step> {
                     assert!(suspect.candidates.iter().any(meant), "exempt, or named by nobody: {order:?}");
                     assert!(suspect.decisive && suspect.confidence > Confidence::Low);
                     let is_small = !order.measure.refuses() && order.target.scope() <= Scope::Address;
-                    let (pain_max, _) = limits.pain_of(*gravity, order.detector, order.measure);
-                    let is_asking =
-                        (order.measure, order.target.scope()) == (Measure::Challenge, Scope::Route);
-                    let most = if is_asking { pain_max.max(limits.asked_ppm(*gravity)) } else { pain_max };
+                    let rung = (order.measure, order.target.scope());
+                    let (most, _) = limits.pain_of(*gravity, order.detector, rung);
                     assert!(is_small || order.pain_ppm <= most, "{order:?}");
                     assert!(!order.measure.refuses() || suspect.confidence == Confidence::High);
                 }

@@ -1,9 +1,11 @@
-//! `phalanx incidents`, `phalanx incident show|close|undo`.
+//! `phalanx incidents`, `phalanx incident show|close|undo|answer`.
 
 use std::process::ExitCode;
 
-use clap::{Args, Subcommand};
-use phalanx_control::api::{Affected, Finding, Incident, IncidentRow, Undone};
+use clap::{Args, Subcommand, ValueEnum};
+use phalanx_control::api::{
+    Affected, Finding, Incident, IncidentRow, PlaybookAnswer, PlaybookRun, PlaybookStepRun, Undone,
+};
 use phalanx_learn::IncidentId;
 use phalanx_model::{Clock, Decision, SystemClock};
 use phalanx_record::escape::for_terminal;
@@ -31,6 +33,31 @@ pub(crate) enum IncidentCommand {
     Close(OneArgs),
     /// End all decisions made because of it, on all nodes, and make no further ones
     Undo(OneArgs),
+    /// Answer what a playbook asks about it
+    Answer(AnswerArgs),
+}
+
+#[derive(Debug, Clone, Args)]
+pub(crate) struct AnswerArgs {
+    /// The incident's id; `phalanx incident show ID` shows what is asked
+    #[arg(value_name = "ID")]
+    id: IncidentId,
+    /// The step that asks
+    #[arg(value_name = "STEP")]
+    step: String,
+    /// The answer
+    #[arg(value_name = "ANSWER", value_enum)]
+    answer: Answer,
+    #[command(flatten)]
+    admin: AdminArgs,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Answer {
+    /// The playbook goes on
+    Yes,
+    /// The playbook ends
+    No,
 }
 
 #[derive(Debug, Clone, Args)]
@@ -76,6 +103,20 @@ pub(crate) fn run(command: &IncidentCommand) -> anyhow::Result<ExitCode> {
             match args.admin.json {
                 true => print::json(&answer)?,
                 false => print::text(&undone(&serde_json::from_value(answer)?))?,
+            }
+        }
+        IncidentCommand::Answer(args) => {
+            let yes = args.answer == Answer::Yes;
+            let body = serde_json::to_value(PlaybookAnswer { step: args.step.clone(), yes })?;
+            Client::new(&args.admin)?.post(&format!("incidents/{}/answer", args.id), Some(&body))?;
+            match args.admin.json {
+                true => print::json(
+                    &serde_json::json!({ "id": args.id.to_string(), "step": args.step, "yes": yes }),
+                )?,
+                false => {
+                    let word = if yes { "yes" } else { "no" };
+                    print::text(&format!("answered {word} to {}\n", for_terminal(&args.step)))?;
+                }
             }
         }
     }
@@ -163,7 +204,33 @@ fn shown(incident: &Incident, now_ms: u64) -> String {
     if !incident.decisions.is_empty() {
         out.push_str(&format!("  `phalanx incident undo {}` ends all of it, everywhere\n", row.id));
     }
+    incident.playbooks.iter().for_each(|run| out.push_str(&ran(run, &row.id)));
     out
+}
+
+/// A playbook's run, step by step.
+fn ran(run: &PlaybookRun, incident: &str) -> String {
+    let head = format!("playbook   {} version {}, {}", run.playbook, run.version, run.state);
+    let mut out = format!("\n{}\n", for_terminal(&head));
+    for step in &run.steps {
+        out.push_str(&stepped(step));
+    }
+    if let Some(asks) = &run.asks {
+        let question = format!("  asks until {}: {}", rfc3339(asks.until_ms), asks.question);
+        let how = format!(
+            "  `phalanx incident answer {incident} {} yes|no`; without an answer {}",
+            asks.step, asks.otherwise
+        );
+        out.push_str(&format!("{}\n{}\n", for_terminal(&question), for_terminal(&how)));
+    }
+    out
+}
+
+fn stepped(step: &PlaybookStepRun) -> String {
+    let at_ms = step.ended_at_ms.or(step.began_at_ms).unwrap_or(0);
+    let note = if step.note.is_empty() { String::new() } else { format!(": {}", step.note) };
+    let text = format!("  {} {} ({}) {}{note}", rfc3339(at_ms), step.step, step.does, step.state);
+    format!("{}\n", for_terminal(&text))
 }
 
 fn found(finding: &Finding, opened_ms: u64) -> String {

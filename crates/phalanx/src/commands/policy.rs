@@ -157,6 +157,7 @@ fn collect(file: &Path) -> anyhow::Result<(String, FileSet)> {
     let (policy, warnings) = phalanx_policy::parse_policy(&name, &text).map_err(refused)?;
     let compiled =
         EdgePlan::compile_from(Files::Collected(&collector), &policy, &Arc::default()).map_err(refused)?;
+    crate::playbooks::read_all(Files::Collected(&collector), &policy.playbooks).map_err(refused)?;
     let due = policy.due(&name, SystemClock.now_ms());
     for warning in warnings.iter().chain(&compiled.warnings).chain(&due) {
         eprintln!("{warning}");

@@ -116,7 +116,7 @@ impl Answers {
 
     /// A signal of an incident leaves a trail.
     pub(super) fn follow(&mut self, incident: &Incident, signal: &Signal, trace: Trace) {
-        let seen = trace.event.as_ref().map(|event| (event, trace.place.route));
+        let seen = trace.event.as_ref().map(|event| (event, trace.asked.route));
         self.followed.note(incident, signal, seen);
     }
 
@@ -326,10 +326,10 @@ impl Answers {
 
     /// A route: it stays open to regular visitors and to accounts, and what is ordered about it is at the cost of all others.
     fn place(&self, trace: Trace, now_ms: u64) -> Candidate {
-        let route = trace.place.route;
+        let route = trace.asked.route;
         let honest = self
             .regulars
-            .count(now_ms, |one| !one.is_regular() && !one.has_account && one.place.route == route);
+            .count(now_ms, |one| !one.is_regular() && !one.has_account && one.asked.route == route);
         Candidate { target: Target::Route(route), honest: honest.filter(|_| route != 0), exempt: false }
     }
 

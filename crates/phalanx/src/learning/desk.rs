@@ -18,6 +18,7 @@ use phalanx_policy::{Detection, DetectionMode};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::answer::{Answers, Move};
+use super::cases::Case;
 use super::kept::Keeping;
 use super::latest::{Latest, Trace};
 use super::peers::{Naming, Peers};
@@ -33,6 +34,8 @@ pub(super) enum Inbox {
     List(oneshot::Sender<Vec<(IncidentRow, Vec<u64>)>>),
     /// For one.
     Show(u64, oneshot::Sender<Option<(Incident, Vec<u64>)>>),
+    /// Whoever runs playbooks asks for all that something could be done about.
+    Cases(oneshot::Sender<Vec<Case>>),
     /// What is usual, as history taught it; and how many requests did.
     Usual(Box<Baselines>, u64),
     /// An operator at this node rules.
@@ -77,7 +80,7 @@ pub(super) struct Desk {
     pub(super) fleet: FleetHandle,
     pub(super) lanes: Lanes,
     pub(super) clock: Arc<dyn Clock>,
-    pub(super) names: Option<Singleton>,
+    pub(super) names: Option<Arc<Singleton>>,
     pub(super) inbox: mpsc::Receiver<Inbox>,
     pub(super) outbox: Outbox,
     pub(super) stats: Arc<Stats>,
@@ -115,10 +118,10 @@ impl Desk {
         let acts = self.tuned.mode == DetectionMode::Act;
         for one in seen.iter() {
             self.latest.note(one);
-            one.met.inspect(|id| self.docket.met(id.0, &one.event, now_ms));
             if acts {
                 self.answers.see(one);
             }
+            one.met.inspect(|id| self.docket.met(id.0, &one.event, now_ms));
             self.learner.observe(&one.event, &mut found);
             signals.extend(found.drain(..).map(|signal| (signal, Some(Trace::of(one)))));
         }
@@ -227,6 +230,7 @@ impl Desk {
                 let shown = found.map(|(one, standing)| shown::whole(one, standing, &self.peers, &self.tee));
                 drop(to.send(shown));
             }
+            Inbox::Cases(to) => drop(to.send(super::cases::all(&self.docket, &self.peers))),
             Inbox::Usual(usual, requests) => {
                 self.learner.recall(*usual);
                 self.stats.history.store(requests, Ordering::Relaxed);
@@ -272,6 +276,8 @@ impl Desk {
                 }
                 self.docket.hear(node, told.may_lead, token, incidents, now_ms);
             }
+            // They go to the driver of playbooks.
+            LearnedKind::Playbooks => return None,
             LearnedKind::Rulings => {
                 for mut ruling in Ruling::from_bytes(&told.bytes)? {
                     // By the clock of another node; a time to come would never end.
@@ -350,7 +356,7 @@ impl Desk {
     }
 
     fn token(&self) -> Option<u64> {
-        self.names.as_ref().and_then(Singleton::token)
+        self.names.as_ref().and_then(|names| names.token())
     }
 
     fn tell_signals(&self, signals: &[Found]) {

@@ -6,25 +6,25 @@ use phalanx_learn::Event;
 use phalanx_learn::event::{Step, Subject, SubjectKind};
 use phalanx_model::RequestId;
 
-use super::tee::{Place, Seen};
+use super::tee::{Asked, Seen};
 
 /// A request, by which something is known.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Trace {
     pub(super) request: RequestId,
-    pub(super) place: Place,
+    pub(super) asked: Asked,
     /// What it did, as far as that is known.
     pub(super) event: Option<Event>,
 }
 
 impl Trace {
     pub(super) fn of(seen: &Seen) -> Self {
-        Self { request: seen.request, place: seen.place, event: Some(seen.event) }
+        Self { request: seen.request, asked: seen.asked, event: Some(seen.event) }
     }
 
     /// Of a request of which nothing else is known any more: nothing is ordered about a place because of it.
     pub(super) fn of_request(request: RequestId) -> Self {
-        Self { request, place: Place { app: 0, route: 0 }, event: None }
+        Self { request, asked: Asked { app: 0, route: 0 }, event: None }
     }
 }
 

@@ -11,6 +11,7 @@
 //! INVARIANT: nothing here is waited for. Events that find no room are dropped and counted, and so are messages.
 
 mod answer;
+mod cases;
 mod desk;
 mod followed;
 mod kept;
@@ -34,7 +35,7 @@ use futures_util::FutureExt;
 use phalanx_control::IncidentsPort;
 use phalanx_control::api::{Learning as LearningStatus, Usual};
 use phalanx_edge::{EdgePlan, NodeTables, Places};
-use phalanx_fleet::{FleetHandle, LearnedKind};
+use phalanx_fleet::{FleetHandle, Learned, LearnedKind, Singleton};
 use phalanx_learn::detect::Threshold;
 use phalanx_learn::learner::Sizes;
 use phalanx_learn::{Detectors, Docket, Learner, NameKey};
@@ -47,6 +48,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
 use answer::Answers;
+pub(crate) use cases::{Case, CaseSuspect};
 use desk::{Desk, Inbox, Stats};
 use kept::Keeping;
 pub(crate) use kept::Shelf;
@@ -70,6 +72,8 @@ pub(crate) struct Parts<'a> {
     pub(crate) reports: phalanx_record::Reports,
     /// How many it may know.
     pub(crate) actors: usize,
+    /// Where what other nodes tell of playbooks goes.
+    pub(crate) of_playbooks: mpsc::Sender<Learned>,
     /// What it keeps over a restart.
     pub(crate) shelf: Shelf,
     /// The access log, where lines of it can be read back.
@@ -84,6 +88,7 @@ pub(crate) struct Learning {
     tee: Arc<Tee>,
     plan: Arc<Swap<EdgePlan>>,
     thread: Thread,
+    names: Option<Arc<Singleton>>,
     ended: watch::Receiver<()>,
 }
 
@@ -93,6 +98,7 @@ impl Learning {
         let Parts {
             tee, names, plan, places, tables, fleet, lanes, clock, stopping, reports, actors, ..
         } = parts;
+        let leads = fleet.names_incidents().map(Arc::new);
         let (shelf, now_ms) = (Arc::new(parts.shelf), clock.now_ms());
         let sizes = Sizes { actors, ..SIZES };
         let means = tee::Means { key: names, plan: Arc::clone(&plan), places };
@@ -121,7 +127,7 @@ impl Learning {
             fleet: fleet.clone(),
             lanes: lanes.clone(),
             clock: Arc::clone(clock),
-            names: fleet.names_incidents(),
+            names: leads.clone(),
             inbox,
             outbox,
             stats: Arc::clone(&stats),
@@ -134,13 +140,14 @@ impl Learning {
         };
         let thread = std::thread::Builder::new().name("phalanx-learn".into()).spawn(move || desk.run());
         let thread = thread.context("cannot start the learner's thread")?.thread().clone();
-        tasks.spawn(hear(fleet.clone(), to_thread.clone(), Arc::clone(&stats)));
+        let receivers = (to_thread.clone(), parts.of_playbooks);
+        tasks.spawn(hear(fleet.clone(), receivers, Arc::clone(&stats)));
         tasks.spawn(tell(fleet.clone(), to_tell));
         let learns = plan.load().detection.mode != DetectionMode::Off;
         if let Some(log) = parts.history.filter(|_| is_new && learns) {
             seed::start(log, means, Arc::clone(clock), to_thread.clone(), stopping);
         }
-        Ok(Self { inbox: to_thread, stats, tee: Arc::clone(tee), plan, thread, ended })
+        Ok(Self { inbox: to_thread, stats, tee: Arc::clone(tee), plan, thread, names: leads, ended })
     }
 
     /// Resolves when the thread has ended and all that it keeps is on the disk, or the disk takes too long.
@@ -158,6 +165,16 @@ impl Learning {
     pub(crate) fn degraded(&self) -> Option<String> {
         let fault = self.stats.kept_fault.lock().clone();
         fault.map(|fault| format!("what was learned cannot be kept over a restart: {fault}"))
+    }
+
+    /// The lease's token, if this node names incidents now, and so runs playbooks. To be asked right before each act.
+    pub(crate) fn token(&self) -> Option<u64> {
+        self.names.as_ref().and_then(|names| names.token())
+    }
+
+    /// All incidents that are known, as whoever runs playbooks sees them; none while the learner does not run.
+    pub(crate) async fn cases(&self) -> Option<Vec<Case>> {
+        self.clone().ask(Inbox::Cases).await
     }
 
     /// How it is doing.
@@ -234,10 +251,19 @@ impl Learning {
 }
 
 /// Hands on what other nodes tell, until the node stops.
-async fn hear(fleet: FleetHandle, to: mpsc::Sender<Inbox>, stats: Arc<Stats>) {
+async fn hear(
+    fleet: FleetHandle,
+    (to, of_playbooks): (mpsc::Sender<Inbox>, mpsc::Sender<Learned>),
+    stats: Arc<Stats>,
+) {
     let mut told = fleet.learned();
     loop {
         let message = told.next().await;
+        if message.kind == LearnedKind::Playbooks {
+            // What finds no room is told again.
+            let _ = of_playbooks.try_send(message);
+            continue;
+        }
         match to.try_send(Inbox::Told(message)) {
             Ok(()) => {}
             Err(mpsc::error::TrySendError::Full(_)) => _ = stats.unheard.fetch_add(1, Ordering::Relaxed),

@@ -11,7 +11,7 @@ use phalanx_learn::event::Subject;
 use phalanx_learn::respond::Honest;
 use phalanx_learn::{Event, Outcome, Step};
 
-use super::tee::{Place, Seen};
+use super::tee::{Asked, Seen};
 
 /// Visitors, by session or address.
 #[derive(Debug, Default)]
@@ -32,7 +32,7 @@ pub(super) struct Visitor {
     /// With what.
     pub(super) software: Option<u64>,
     /// What it asked for last.
-    pub(super) place: Place,
+    pub(super) asked: Asked,
     /// Its session belongs to an account: orders about many spare it.
     pub(super) has_account: bool,
 }
@@ -69,14 +69,14 @@ impl Regulars {
             last_s: now_s,
             ip: event.ip,
             software: event.software,
-            place: seen.place,
+            asked: seen.asked,
             has_account: false,
         };
         let visitor = self.of.entry(who).or_insert(fresh);
         if !visitor.is_recent(now_s) {
             *visitor = fresh;
         }
-        (visitor.ip, visitor.software, visitor.place) = (event.ip, event.software, seen.place);
+        (visitor.ip, visitor.software, visitor.asked) = (event.ip, event.software, seen.asked);
         visitor.last_s = visitor.last_s.max(now_s);
         visitor.has_account |= event.session.is_some() && event.account.is_some();
     }

@@ -57,7 +57,7 @@ pub(super) fn whole(
     let parts = incident.absorbed.iter().map(|id| IncidentId(*id).to_string()).collect();
     let evidence = incident.evidence.iter().map(|bits| RequestId::from_bits(*bits)).collect();
     let targets = tee.targets(incident);
-    (Incident { row, parts, targets, findings, evidence, decisions: Vec::new() }, ids)
+    (Incident { row, parts, targets, findings, evidence, decisions: Vec::new(), playbooks: Vec::new() }, ids)
 }
 
 fn found(detector: Detector, subject: Subject, finding: &correlate::Finding, tee: &Tee) -> Finding {

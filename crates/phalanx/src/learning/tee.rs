@@ -9,7 +9,7 @@ use parking_lot::{Mutex, RwLock};
 use phalanx_edge::{EdgePlan, Places};
 use phalanx_learn::correlate::Incident;
 use phalanx_learn::event::Known;
-use phalanx_learn::{Event, IncidentId, NameKey, Place as Spot, Step};
+use phalanx_learn::{Event, IncidentId, NameKey, Place, Step};
 use phalanx_model::{
     AccessEvent, Action, ActorKey, AuthorRole, ChallengeStep, Confidence, Reason, RequestId, Signal, Swap,
     names,
@@ -36,14 +36,14 @@ pub(super) struct Seen {
     /// The incident because of which it was refused or challenged.
     pub(super) met: Option<IncidentId>,
     /// What it asked for.
-    pub(super) place: Place,
+    pub(super) asked: Asked,
     /// The decision that it stood under, if it was refused or held up by one.
     pub(super) under: Option<Under>,
 }
 
 /// A place, as decisions call it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Place {
+pub(super) struct Asked {
     /// See [`phalanx_model::Actor::App`].
     pub(super) app: u64,
     /// See [`phalanx_model::Actor::Route`].
@@ -131,9 +131,9 @@ impl Tee {
                 return;
             }
             let route = access.route.as_deref().unwrap_or_default();
-            let place = Place { app: names::app(&access.app), route: names::route(&access.app, route) };
+            let asked = Asked { app: names::app(&access.app), route: names::route(&access.app, route) };
             let (met, under) = (met(access), Under::of(access));
-            queue.push(Seen { event, request: access.id, met, place, under });
+            queue.push(Seen { event, request: access.id, met, asked, under });
         }
         self.remember(&event, access);
     }
@@ -192,7 +192,7 @@ impl Means {
         let logs_in = access.deed.is_some_and(|deed| matches!(deed.step, Step::Login(_)));
         let spot = logs_in.then(|| places.spot_of(access.client)).flatten();
         let known = Known {
-            place: spot.map(|spot| Spot { latitude: spot.latitude, longitude: spot.longitude }),
+            place: spot.map(|spot| Place { latitude: spot.latitude, longitude: spot.longitude }),
             asn: place.asn,
             country: place.country,
             attack: attack(access, signals),
@@ -216,8 +216,11 @@ fn met(access: &AccessEvent) -> Option<IncidentId> {
     let Reason::Decision { decision } = &access.verdict.reason else { return None };
     let failed = [ChallengeStep::Given, ChallengeStep::Failed, ChallengeStep::Refused].map(Some);
     let is_in_vain = access.verdict.refuses() || failed.contains(&access.challenge);
-    let is_ours = decision.author.role == AuthorRole::Node;
-    (is_in_vain && is_ours).then(|| IncidentId::of_reason(&decision.reason)).flatten()
+    let incident = match decision.author.role {
+        AuthorRole::Node => IncidentId::of_reason(&decision.reason),
+        AuthorRole::Operator => IncidentId::of_automatic(&decision.reason),
+    };
+    incident.filter(|_| is_in_vain)
 }
 
 /// How sure it is that a refused request was an attack.
@@ -271,12 +274,7 @@ pub(super) mod tests {
             attack: None,
             exempt: false,
         };
-        Seen {
-            event,
-            request: RequestId::from_bits(9),
-            met: None,
-            place: Place { app: 1, route: 2 },
-            under: None,
-        }
+        let asked = Asked { app: 1, route: 2 };
+        Seen { event, request: RequestId::from_bits(9), met: None, asked, under: None }
     }
 }

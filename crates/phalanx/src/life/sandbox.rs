@@ -169,6 +169,7 @@ impl Reach {
             reach.read_beside(&import.key_file);
             import.ca_file.iter().for_each(|file| reach.read_beside(file));
         }
+        settings.tell.secrets.iter().for_each(|file| reach.read_beside(file));
         reach.policy(source);
         for paths in [&mut reach.read, &mut reach.write] {
             paths.sort();
@@ -194,6 +195,7 @@ impl Reach {
         };
         policy.cdn_networks.iter().for_each(|file| self.read_beside(file));
         policy.crawlers.iter().for_each(|file| self.read_beside(file));
+        policy.playbooks.files.iter().for_each(|file| self.read_beside(file));
         for app in &policy.apps {
             app.client_certificate.iter().for_each(|asked| self.read_beside(&asked.ca_file));
             self.upstreams(&app.upstreams);

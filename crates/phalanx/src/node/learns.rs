@@ -1,4 +1,4 @@
-//! The learner of a node, with all that it works with.
+//! The learner of a node, with all that it works with, and who runs playbooks for what it finds.
 
 use std::sync::Arc;
 
@@ -7,15 +7,16 @@ use phalanx_fleet::FleetHandle;
 use phalanx_model::Clock;
 use phalanx_model::lanes::Lanes;
 use phalanx_trust::Sealer;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 use super::Keepers;
 use crate::learning::{self, Learning, Tee};
+use crate::playbooks::{self, Playbooks};
 use crate::settings::Settings;
 use crate::state::StateFolder;
 
-/// Starts it; nothing waits for it but the end of the node.
+/// Starts them; nothing waits for them but the end of the node.
 pub(super) fn start(
     (settings, state, sealer): (&Settings, &StateFolder, Arc<Sealer>),
     (tee, reports): (&Arc<Tee>, phalanx_record::Reports),
@@ -23,9 +24,10 @@ pub(super) fn start(
     (fleet, lanes, clock): (&FleetHandle, &Lanes, &Arc<dyn Clock>),
     stopping: &watch::Receiver<bool>,
     tasks: &mut JoinSet<()>,
-) -> anyhow::Result<Learning> {
+) -> anyhow::Result<(Learning, Playbooks)> {
     let (plan, places) = (keepers.policy.plan(), keepers.places.places());
     let (tables, names) = (Arc::clone(edge.tables()), edge.names().clone());
+    let (of_playbooks, told) = mpsc::channel(OF_PLAYBOOKS);
     let parts = learning::Parts {
         shelf: learning::Shelf::new(state.learned(), sealer, &names),
         history: settings.logs.history(state),
@@ -33,13 +35,30 @@ pub(super) fn start(
         stopping: stopping.clone(),
         tee,
         names,
-        plan,
+        plan: Arc::clone(&plan),
         places,
-        tables,
+        tables: Arc::clone(&tables),
         fleet,
         lanes,
         clock,
         reports,
+        of_playbooks,
     };
-    Learning::start(parts, tasks)
+    let learning = Learning::start(parts, tasks)?;
+    let playbooks = Playbooks::start(playbooks::Parts {
+        settings: &settings.tell,
+        learning: &learning,
+        stopping: stopping.clone(),
+        state,
+        plan,
+        tables,
+        fleet,
+        lanes,
+        clock,
+        told,
+    })?;
+    Ok((learning, playbooks))
 }
+
+/// Messages of other nodes about playbooks that wait to be written down; each is told again.
+const OF_PLAYBOOKS: usize = 256;

@@ -1,14 +1,19 @@
-//! `phalanx playbook`: playbooks checked, and carried from and to CACAO. No node is asked.
+//! `phalanx playbook`: playbooks checked, and carried from and to CACAO, for which no node is asked; those of a node listed and run.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::{Args, Subcommand};
+use phalanx_control::api::PlaybookRow;
 use phalanx_control::playbook::{cacao, read};
+use phalanx_learn::IncidentId;
 use phalanx_model::{Clock, SystemClock};
 use phalanx_policy::playbook::Playbook;
 use phalanx_record::escape::for_terminal;
+
+use super::print;
+use crate::client::{AdminArgs, Client};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum PlaybookCommand {
@@ -18,6 +23,28 @@ pub(crate) enum PlaybookCommand {
     Export(FileArgs),
     /// Print a CACAO 2.0 playbook as one of Phalanx
     Import(FileArgs),
+    /// List the playbooks that a node's policy uses
+    List(ListArgs),
+    /// Run a playbook for an incident, whatever its trigger says
+    Run(StartArgs),
+}
+
+#[derive(Debug, Clone, Args)]
+pub(crate) struct ListArgs {
+    #[command(flatten)]
+    admin: AdminArgs,
+}
+
+#[derive(Debug, Clone, Args)]
+pub(crate) struct StartArgs {
+    /// The playbook's name; `phalanx playbook list` shows them
+    #[arg(value_name = "NAME")]
+    name: String,
+    /// The incident's id; `phalanx incidents` shows them
+    #[arg(long, value_name = "ID")]
+    incident: IncidentId,
+    #[command(flatten)]
+    admin: AdminArgs,
 }
 
 #[derive(Debug, Clone, Args)]
@@ -53,7 +80,57 @@ pub(crate) fn run(command: &PlaybookCommand) -> anyhow::Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         PlaybookCommand::Import(args) => import(&args.file),
+        PlaybookCommand::List(args) => list(args),
+        PlaybookCommand::Run(args) => start(args),
     }
+}
+
+fn list(args: &ListArgs) -> anyhow::Result<ExitCode> {
+    let answer = Client::new(&args.admin)?.get("playbooks")?;
+    if args.admin.json {
+        print::json(&answer)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let rows: Vec<PlaybookRow> = serde_json::from_value(answer)?;
+    print::text(&listed(&rows))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn listed(rows: &[PlaybookRow]) -> String {
+    if rows.is_empty() {
+        return "no playbooks; name them in the policy: `[playbooks]` with `shipped = [\"stuffing\"]`\n"
+            .into();
+    }
+    let cells: Vec<Vec<String>> = rows
+        .iter()
+        .map(|row| {
+            let starts = match (row.manual, row.detectors.is_empty()) {
+                (true, _) => "an operator".to_owned(),
+                (false, true) => "any".to_owned(),
+                (false, false) => row.detectors.join(", "),
+            };
+            let version = row.version.to_string();
+            let (running, steps) = (row.running.to_string(), row.steps.len().to_string());
+            vec![row.name.clone(), version, running, steps, starts, print::short(&row.about, 90)]
+        })
+        .collect();
+    print::table(&["PLAYBOOK", "VERSION", "RUNNING", "STEPS", "STARTED BY", "WHAT"], &cells)
+}
+
+fn start(args: &StartArgs) -> anyhow::Result<ExitCode> {
+    let (name, incident) = (&args.name, args.incident.to_string());
+    if !name.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-')) {
+        anyhow::bail!("`{}` is no name of a playbook", for_terminal(name));
+    }
+    let body = serde_json::json!({ "incident": incident });
+    Client::new(&args.admin)?.post(&format!("playbooks/{name}/run"), Some(&body))?;
+    match args.admin.json {
+        true => print::json(&serde_json::json!({ "playbook": name, "incident": incident }))?,
+        false => print::text(&format!(
+            "{name} runs for {incident}; `phalanx incident show {incident}` tells how far it is\n"
+        ))?,
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 /// Reads a playbook; tells its faults.
