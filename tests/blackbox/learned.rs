@@ -184,7 +184,7 @@ fn what_is_usual_is_learned_from_the_access_log_and_outlives_node_and_log() {
 #[test]
 fn two_minutes_unlike_what_is_usual_are_an_incident_that_names_the_three_strongest_traits() {
     let Some(library) = library() else { return };
-    let (folder, app) = (tempfile::tempdir().unwrap(), app("404 Not Found"));
+    let (folder, app) = (tempfile::tempdir().unwrap(), app("200 OK"));
     write_history(folder.path(), &app);
     // A minute of its clock takes two seconds.
     let node = start_by(folder.path(), &app, ("", LOG), |command| {
