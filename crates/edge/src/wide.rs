@@ -28,9 +28,8 @@ pub(crate) fn check(client: &Client, request: &mut Request, view: &View) -> Resu
     if request.app.is_none() || request.passed.is_some() {
         return Ok(());
     }
-    let (keys, len) = keys(client, request);
-    let about = keys.get(..len).unwrap_or_default();
-    let verdict = standing_wide(&request.plan.decide, view, about, request.client, request.at_ms);
+    let keys = keys(client, request, view);
+    let verdict = standing_wide(&request.plan.decide, view, &keys, request.client, request.at_ms);
     let Some(verdict) = verdict else { return Ok(()) };
     let Reason::Decision { decision } = &verdict.reason else { return Ok(()) };
     if verdict.action == Action::Allow
@@ -54,8 +53,8 @@ pub(crate) fn check(client: &Client, request: &mut Request, view: &View) -> Resu
     Err(Stop::Refused)
 }
 
-/// What decisions call the software and the place of a request, and how many of these are known.
-fn keys(client: &Client, request: &Request) -> ([ActorKey; 4], usize) {
+/// What decisions call the software and the place of a request; what is not known of it is its network once more.
+fn keys(client: &Client, request: &Request, view: &View) -> [ActorKey; 5] {
     let app = &request.app().name;
     let route = request.route.and_then(|route| request.plan.route(route));
     let route = names::route(app, route.map(|route| &*route.name).unwrap_or_default());
@@ -64,10 +63,11 @@ fn keys(client: &Client, request: &Request) -> ([ActorKey; 4], usize) {
     let (app, route) = (ActorKey::App(names::app(app)), ActorKey::Route(route));
     // What the fleet orders about networks is found with the client; what the node orders itself is not.
     let network = Actor::prefix(network_of(request.client)).key();
-    match software {
-        Some(software) => ([app, route, network, ActorKey::Software(software)], 4),
-        None => ([app, route, network, network], 3),
-    }
+    // Where it is, is looked up only if an order asks for it.
+    let asks_for_asn = view.here().iter().any(|one| matches!(one.actor, Actor::Asn(_)));
+    let place = asks_for_asn.then(|| client.worker.place(&client.control, request.client));
+    let system = place.and_then(|place| place.asn).map_or(network, ActorKey::Asn);
+    [app, route, network, software.map_or(network, ActorKey::Software), system]
 }
 
 /// Whether there is reason to believe that a client is none of those an order is meant for.

@@ -22,7 +22,7 @@ use crate::crawlers;
 use crate::http2;
 use crate::leaving::{Drain, Leaving};
 use crate::overload;
-use crate::places::Places;
+use crate::places::{Place, Places};
 use crate::plan::{EdgePlan, LocalPlan};
 use crate::settings::EdgeSettings;
 use crate::stages::InspectScratch;
@@ -160,15 +160,20 @@ impl Worker {
         if !view.asks_for_asns() && !view.asks_for_countries() {
             return Identities { agent, ja4, ..Identities::of(client) };
         }
-        let place = match control.place.get() {
+        let place = self.place(control, client);
+        Identities { agent, ja4, asn: place.asn, country: place.country, ..Identities::of(client) }
+    }
+
+    /// Where a client is, looked up once per connection and client.
+    pub(crate) fn place(&self, control: &Control, client: IpAddr) -> Place {
+        match control.place.get() {
             Some((of, place)) if of == client => place,
             _ => {
                 let place = self.shared.places.load().of(client.to_canonical());
                 control.place.set(Some((client, place)));
                 place
             }
-        };
-        Identities { agent, ja4, asn: place.asn, country: place.country, ..Identities::of(client) }
+        }
     }
 
     /// Called when a connection is gone.

@@ -20,9 +20,11 @@ impl FleetHandle {
     pub fn order_here(&self, order: NewDecision) -> Result<Arc<Decision>, FleetError> {
         let shared = &self.shared;
         let key = order.actor.key();
-        if !(key.is_wide() || matches!(order.actor, Actor::Prefix(_))) || order.kind == DecisionKind::Allow {
+        if !(key.is_wide() || matches!(order.actor, Actor::Prefix(_) | Actor::Asn(_)))
+            || order.kind == DecisionKind::Allow
+        {
             return Err(FleetError::Impossible(
-                "a node orders itself about software, routes, apps and networks",
+                "a node orders itself about software, routes, apps, networks and systems",
             ));
         }
         let now_ms = shared.clock.now_ms();

@@ -33,6 +33,7 @@ pub mod cdn;
 pub mod challenge;
 mod check;
 pub mod crawler;
+pub mod scenarios;
 
 pub mod baseline;
 pub mod seclang;

@@ -4,12 +4,14 @@ use std::sync::Arc;
 
 use phalanx_decide::DecidePlan;
 use phalanx_edge::challenge::sealed::{Bound, Pass};
+use phalanx_edge::places::Places;
 use phalanx_model::{
     AccessEvent, Action, Actor, Author, AuthorRole, Clock, Decision, DecisionId, DecisionKind, NameKey,
     Reason, SecurityEvent, SystemClock, names,
 };
 use phalanx_trust::PassKeys;
 
+use crate::mmdb::{Value, database};
 use crate::routes::set_policy;
 use crate::support::{Answer, Client, Node, Upstream};
 
@@ -206,6 +208,15 @@ async fn places_are_challenged_or_closed_each_by_itself() {
     order_here(&node, DecisionKind::Ban, Actor::App(names::app("other")));
     assert_eq!(status(&node, "192.0.2.1", "/login", "").await, 200);
     order_here(&node, DecisionKind::Challenge, Actor::prefix("192.0.2.0/24".parse().unwrap()));
+    assert_eq!(status(&node, "192.0.2.1", "/", "").await, 403);
+    assert_eq!(status(&node, "192.0.3.1", "/", "").await, 200);
+    // A system is known by a database alone.
+    order_here(&node, DecisionKind::Challenge, Actor::Asn(64_500));
+    assert_eq!(status(&node, "192.0.2.1", "/", "").await, 200);
+    let mut places = Places::default();
+    let record = vec![("autonomous_system_number", Value::Number(64_500))];
+    places.add(database(&[("192.0.2.0/24", record)])).unwrap();
+    node.places.store(Arc::new(places));
     assert_eq!(status(&node, "192.0.2.1", "/", "").await, 403);
     assert_eq!(status(&node, "192.0.3.1", "/", "").await, 200);
 }

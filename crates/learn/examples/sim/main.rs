@@ -26,6 +26,7 @@ mod tests;
 
 use std::process::ExitCode;
 
+use phalanx_learn::Detectors;
 use phalanx_learn::respond::Without;
 use world::{Settings, play};
 
@@ -51,6 +52,7 @@ fn run(mut words: impl Iterator<Item = String>) -> Result<(), String> {
         answers: true,
         without: Without::Nothing,
         after_s: 0,
+        detectors: Detectors::default(),
         tells: false,
     };
     let (mut as_json, mut seeds, mut live) = (false, 5, None);

@@ -1,7 +1,10 @@
 //! What the simulation must show, for several seeds: nothing here is tuned to one.
 
+use std::collections::BTreeMap;
+
 use super::*;
 use crate::report::Report;
+use phalanx_learn::detect::Threshold;
 
 const SEEDS: std::ops::RangeInclusive<u64> = 1..=5;
 
@@ -16,6 +19,7 @@ pub(crate) fn settings(scenario: &str, seed: u64) -> Settings {
         answers: true,
         without: Without::Nothing,
         after_s: 0,
+        detectors: Detectors::default(),
         tells: false,
     }
 }
@@ -225,4 +229,89 @@ fn what_is_asked_for_wrongly_is_told() {
         let fault = run(words.split_whitespace().map(str::to_owned)).unwrap_err();
         assert!(fault.contains(part), "{fault}");
     }
+}
+
+/// What `packs/scenarios` says in one file.
+#[derive(serde::Deserialize)]
+struct Pack {
+    name: String,
+    replays: Replay,
+    detection: BTreeMap<String, Written>,
+}
+
+#[derive(serde::Deserialize)]
+struct Replay {
+    scenario: String,
+    attack: u64,
+    honest: Option<u64>,
+    within: String,
+}
+
+#[derive(serde::Deserialize)]
+struct Written {
+    window: String,
+    events: u64,
+    different: u64,
+}
+
+/// Of `2m` and `30s`.
+fn written_s(text: &str) -> u32 {
+    let (number, times) = match text.strip_suffix('m') {
+        Some(number) => (number, 60),
+        None => (text.strip_suffix('s').unwrap(), 1),
+    };
+    number.parse::<u32>().unwrap() * times
+}
+
+impl Pack {
+    /// As a node takes them from its policy.
+    fn detectors(&self) -> Detectors {
+        let mut of = Detectors::default();
+        for (name, written) in &self.detection {
+            let Written { events, different, .. } = *written;
+            let threshold = Threshold { window_s: written_s(&written.window), events, different };
+            match name.as_str() {
+                "stuffing" => (of.stuffing, of.stuffing_slow) = (threshold, threshold),
+                "enumeration" => (of.enumeration, of.enumeration_fast) = (threshold, threshold),
+                "walk" => (of.walk, of.walk_fast) = (threshold, threshold),
+                "scanning" => (of.scanning, of.scanning_slow) = (threshold, threshold),
+                "scraping" => (of.scraping, of.scraping_fast) = (threshold, threshold),
+                "carding" => of.carding = threshold,
+                other => panic!("{}: {other}", self.name),
+            }
+        }
+        of
+    }
+}
+
+#[test]
+fn shipped_scenarios_find_what_the_usual_thresholds_do_not_in_that_time_and_blame_nobody() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../packs/scenarios");
+    let mut packs = 0;
+    for file in std::fs::read_dir(folder).unwrap() {
+        let text = std::fs::read_to_string(file.unwrap().path()).unwrap();
+        let pack: Pack = toml::from_str(&text).unwrap();
+        packs += 1;
+        let with = |scenario: &str, attack, detectors| {
+            let honest = pack.replays.honest.unwrap_or(100);
+            play(&Settings { attack, honest, detectors, ..settings(scenario, 1) }).unwrap()
+        };
+        let Replay { scenario, attack, within, .. } = &pack.replays;
+        let within_s = f64::from(written_s(within));
+        let is_found = |report: &Report| report.seconds_to_detect.is_some_and(|seconds| seconds <= within_s);
+        let report = with(scenario, *attack, pack.detectors());
+        assert!(is_found(&report) && report.honest_banned == 0, "{}: {report:?}", pack.name);
+        let usual = with(scenario, *attack, Detectors::default());
+        assert!(!is_found(&usual), "{}: {usual:?}", pack.name);
+        // Where few people come, and a class is most of them, it is not known that what befalls it befalls everybody.
+        let honest: &[&str] = match pack.replays.honest {
+            Some(_) => &["rush", "release"],
+            None => &["rush", "release", "locked-out", "broken-release"],
+        };
+        for &honest in honest {
+            let report = with(honest, 100, pack.detectors());
+            assert!(report.honest_banned == 0 && report.incidents == 0, "{} {honest}: {report:?}", pack.name);
+        }
+    }
+    assert!(packs >= 6);
 }

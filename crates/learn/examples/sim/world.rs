@@ -39,6 +39,8 @@ pub(crate) struct Settings {
     pub(crate) without: Without,
     /// How much longer it goes on without the attackers.
     pub(crate) after_s: u64,
+    /// Thresholds of the nodes.
+    pub(crate) detectors: Detectors,
     /// Tells each signal that may be acted on, and each order.
     pub(crate) tells: bool,
 }
@@ -100,7 +102,7 @@ impl World {
         // A flood is more than a node's part of what the shop can answer.
         let flood_requests = 10 * CAPACITY / u64::try_from(nodes).unwrap_or(1);
         let learner = |node: u64| {
-            let detectors = Detectors { flood_requests, ..Detectors::default() };
+            let detectors = Detectors { flood_requests, ..settings.detectors.clone() };
             Learner::new(detectors, sizes, mix(settings.seed ^ node << 32))
         };
         let per_hour = match (plan.calendar.is_week, plan.history_h) {

@@ -69,8 +69,13 @@ impl Known {
         Some(self.counted(key, before_ms))
     }
 
-    /// The same of one kind of software at an address.
+    /// The same of one kind of software at an address. Of software that many have nobody knows whose it is there: it is everybody's who is.
     pub fn honest_client(&self, ip: std::net::IpAddr, software: u64, before_ms: u64) -> Honest {
+        let has = Subject::new(SubjectKind::Software, software);
+        let having = self.counted(has.hash(), before_ms);
+        if having.actors >= POPULAR_LEAST && having.share_ppm >= POPULAR_PPM {
+            return self.counted(Subject::address(ip).hash(), before_ms);
+        }
         self.counted(client(ip, software), before_ms)
     }
 
@@ -123,5 +128,8 @@ fn minute(at_ms: u64) -> u32 {
     u32::try_from(at_ms / 60_000).unwrap_or(u32::MAX)
 }
 
+/// Actors with one kind of software, and their share, from which it is one that people have.
+const POPULAR_LEAST: u32 = 5;
+const POPULAR_PPM: u32 = 20_000;
 const TARGETS_MAX: usize = 16_384;
 const MINUTES_KEPT: u32 = 24 * 60;

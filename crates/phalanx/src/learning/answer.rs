@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use phalanx_edge::{EdgePlan, NodeTables};
 use phalanx_fleet::NewDecision;
-use phalanx_learn::correlate::Gravity;
+use phalanx_learn::correlate::{Gravity, Incident};
 use phalanx_learn::event::SubjectKind;
 use phalanx_learn::respond::{
     Act, Candidate, Carried, Case, Honest, Limits, Order, OrderId, Responder, Step, Suspect, Target, carried,
@@ -22,9 +22,10 @@ use phalanx_learn::respond::{
 use phalanx_learn::{Detector, IncidentId, Signal};
 use phalanx_model::event::Proposal;
 use phalanx_model::limits::{HERE_FOR_MAX_MS, REASON_BYTES_MAX};
-use phalanx_model::{Actor, ActorKey, Confidence, Prefix, PrefixSet, Swap};
+use phalanx_model::{Actor, ActorKey, Confidence, Prefix, PrefixSet, RequestId, Swap};
 use phalanx_policy::DetectionMode;
 
+use super::followed::Followed;
 use super::latest::Trace;
 use super::regulars::Regulars;
 use super::tee::Seen;
@@ -48,6 +49,7 @@ pub(super) struct Answers {
     responder: Responder,
     regulars: Regulars,
     tolls: Tolls,
+    followed: Followed,
     /// Orders in force by whom they are about.
     in_force: HashMap<ActorKey, InForce>,
     /// Proposals that may still be made in this minute, and orders about many.
@@ -74,6 +76,7 @@ impl Answers {
             responder: Responder::default(),
             regulars: Regulars::default(),
             tolls: Tolls::default(),
+            followed: Followed::new(phalanx_trust::random_u64()),
             in_force: HashMap::new(),
             left: PROPOSALS_PER_MINUTE,
             wide_left: WIDE_PER_MINUTE,
@@ -92,6 +95,10 @@ impl Answers {
             self.responder.hit(order, event.at_ms);
             if let Some(who) = self.regulars.knows(event) {
                 self.tolls.note(order, who, under.refused);
+            } else if !matches!(under.key, ActorKey::Route(_)) {
+                // Strangers to a route are anybody; whom a narrower order meets in vain is of its incident.
+                let of = self.responder.orders().find(|one| one.id == order);
+                of.inspect(|of| self.followed.met(of.case, of.detector, event));
             }
             return;
         }
@@ -103,7 +110,54 @@ impl Answers {
         }
         if seen.under.is_none() {
             self.regulars.note(seen);
+            self.followed.see(event);
         }
+    }
+
+    /// A signal of an incident leaves a trail.
+    pub(super) fn follow(&mut self, incident: &Incident, signal: &Signal, trace: Trace) {
+        let seen = trace.event.as_ref().map(|event| (event, trace.asked.route));
+        self.followed.note(incident, signal, seen);
+    }
+
+    /// Once a second: what is to be done about those who are of an open incident though no detector named them. They are asked for a proof at most.
+    pub(super) fn kin<'a>(
+        &mut self,
+        incidents: impl Iterator<Item = &'a Incident>,
+        now_ms: u64,
+    ) -> Vec<Move> {
+        self.followed.tick(now_ms);
+        let plan = self.plan.load();
+        let mut moves = Vec::new();
+        for incident in incidents.filter(|_| plan.detection.mode == DetectionMode::Act) {
+            let Some(request) = incident.evidence.last() else { continue };
+            let trace = Trace::of_request(RequestId::from_bits(*request));
+            for suspect in self.followed.kin(incident, &|ip| plan.decide.is_exempt(ip), now_ms) {
+                let because = Signal {
+                    at_ms: suspect.last_ms,
+                    detector: suspect.detector,
+                    subject: suspect.subject,
+                    confidence: suspect.confidence,
+                    decisive: true,
+                    reason: "does the same as those whom the incident is about, and has something in common with them".into(),
+                    events: 1,
+                    nodes: Vec::new(),
+                    links: Vec::new(),
+                };
+                if !self.has_room(is_wide(&because), now_ms) {
+                    continue;
+                }
+                let mut steps = Vec::new();
+                let case = Case {
+                    id: incident.id,
+                    gravity: incident.own_gravity(),
+                    suspects: std::slice::from_ref(&suspect),
+                };
+                self.responder.consider(&case, now_ms, &mut steps);
+                moves.extend(self.carry(steps, Some((&because, trace)), now_ms));
+            }
+        }
+        moves
     }
 
     /// What is to be done about the subject of a decisive signal.
@@ -357,9 +411,10 @@ const CLIENTS_LEAST: u64 = 10_000;
 mod tests {
     use super::*;
     use phalanx_decide::DecidePlan;
-    use phalanx_learn::event::Subject;
+    use phalanx_learn::Docket;
+    use phalanx_learn::event::{self, Outcome, Subject};
     use phalanx_learn::link::{Entity, Link};
-    use phalanx_model::{DecisionKind, RequestId};
+    use phalanx_model::DecisionKind;
 
     use super::super::tee::Under;
     use super::super::tee::tests::seen;
@@ -568,6 +623,45 @@ mod tests {
         let spraying = Signal { at_ms: NOW_MS + 10_000, ..spraying };
         let (kind, actor, _) = ordered(moves(&mut answers, &spraying)).unwrap();
         assert_eq!((kind, actor), (DecisionKind::Challenge, Actor::Route(2)));
+    }
+
+    /// A failed login from a machine of a hoster.
+    fn attempt(ip: &str, software: u64, at_ms: u64) -> Seen {
+        let mut one = seen(ip, software);
+        one.event.at_ms = at_ms;
+        one.event.asn = Some(64_500);
+        (one.event.step, one.event.status) = (event::Step::Login(Outcome::Failed), 401);
+        one
+    }
+
+    /// Stuffing with a tool, completed by an attempt; what its kin are met by a second later.
+    fn stuffed(answers: &mut Answers, docket: &mut Docket) -> Vec<Move> {
+        let first = attempt("198.51.100.1", FLOOD, NOW_MS);
+        let subject = Subject::new(SubjectKind::Software, FLOOD);
+        let signal = Signal { detector: Detector::Stuffing, subject, ..signal("198.51.100.1") };
+        let id = docket.add(&signal, Some(9), NOW_MS);
+        answers.follow(docket.find(id).unwrap().0, &signal, Trace::of(&first));
+        // He goes on with the browser that everybody has, from another machine there.
+        answers.see(&attempt("203.0.113.7", 1, NOW_MS + 500));
+        let open: Vec<_> = docket.incidents().map(|(incident, _)| incident).collect();
+        answers.kin(open.into_iter(), NOW_MS + 1_000)
+    }
+
+    #[test]
+    fn who_comes_back_as_somebody_else_is_asked_and_so_is_his_provider() {
+        let mut answers = answers(DetectionMode::Act);
+        let made = stuffed(&mut answers, &mut Docket::default());
+        let (kind, actor, _) = ordered(made.clone()).unwrap();
+        assert_eq!((kind, actor), (DecisionKind::Challenge, Actor::Asn(64_500)), "{made:?}");
+        let narrow = made.into_iter().find_map(|one| match one {
+            Move::Propose(proposal) => Some((proposal.kind, proposal.actor)),
+            Move::Order(_) | Move::End { .. } => None,
+        });
+        let follower = Actor::ip("203.0.113.7".parse().unwrap());
+        assert_eq!(narrow, Some((DecisionKind::Challenge, follower)));
+        // Where nothing is to be done nothing is.
+        let mut watching = self::answers(DetectionMode::Observe);
+        assert!(stuffed(&mut watching, &mut Docket::default()).is_empty());
     }
 
     #[test]

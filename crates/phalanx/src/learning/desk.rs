@@ -155,6 +155,7 @@ impl Desk {
         let latest = || incident.evidence.last().map(|bits| Trace::of_request(RequestId::from_bits(*bits)));
         let Some(trace) = trace.or_else(latest).filter(|_| standing.undone_ms.is_none()) else { return };
         self.answers.absorb(incident.id, &incident.absorbed);
+        self.answers.follow(incident, signal, trace);
         let named = (IncidentId(incident.id), incident.own_gravity());
         let moves = self.answers.to(signal, named, trace, now_ms);
         moves.into_iter().for_each(|one| self.act(one, now_ms));
@@ -191,7 +192,7 @@ impl Desk {
     /// Ends what this node ordered because of incidents, and nothing else.
     fn end(&self, actor: &Actor, incident: IncidentId, reason: &str, now_ms: u64) -> Result<(), FleetError> {
         let key = actor.key();
-        let is_wide = key.is_wide() || matches!(actor, Actor::Prefix(_));
+        let is_wide = key.is_wide() || matches!(actor, Actor::Prefix(_) | Actor::Asn(_));
         if is_wide {
             self.fleet.lift_here(actor, reason)?;
         }
@@ -323,7 +324,9 @@ impl Desk {
             }
         }
         let undone = |case| self.docket.find(case).is_some_and(|(_, standing)| standing.undone_ms.is_some());
-        let moves = self.answers.tick(undone, now_ms);
+        let mut moves = self.answers.tick(undone, now_ms);
+        let open = self.docket.incidents().filter(|(_, of)| !of.is_closed && of.undone_ms.is_none());
+        moves.extend(self.answers.kin(open.map(|(incident, _)| incident), now_ms));
         moves.into_iter().for_each(|one| self.act(one, now_ms));
         // One node tells of each incident: the one that names them.
         if self.token().is_some() {

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use phalanx_learn::Event;
 use phalanx_learn::event::{Step, Subject, SubjectKind};
 use phalanx_model::RequestId;
 
@@ -12,16 +13,18 @@ use super::tee::{Asked, Seen};
 pub(super) struct Trace {
     pub(super) request: RequestId,
     pub(super) asked: Asked,
+    /// What it did, as far as that is known.
+    pub(super) event: Option<Event>,
 }
 
 impl Trace {
     pub(super) fn of(seen: &Seen) -> Self {
-        Self { request: seen.request, asked: seen.asked }
+        Self { request: seen.request, asked: seen.asked, event: Some(seen.event) }
     }
 
     /// Of a request of which nothing else is known any more: nothing is ordered about a place because of it.
     pub(super) fn of_request(request: RequestId) -> Self {
-        Self { request, asked: Asked { app: 0, route: 0 } }
+        Self { request, asked: Asked { app: 0, route: 0 }, event: None }
     }
 }
 

@@ -13,6 +13,7 @@
 mod answer;
 mod cases;
 mod desk;
+mod followed;
 mod kept;
 mod latest;
 mod owners;
@@ -300,6 +301,8 @@ fn thresholds(policy: &Detection) -> Detectors {
         (&mut of.enumeration_fast, &policy.enumeration, of.enumeration),
         (&mut of.walk_fast, &policy.walk, of.walk),
         (&mut of.scanning_slow, &policy.scanning, of.scanning),
+        (&mut of.scraping_fast, &policy.scraping, of.scraping),
+        (&mut of.stuffing_slow, &policy.stuffing, of.stuffing),
     ] {
         if *written != DetectionThreshold::default() {
             *fast = of;

@@ -2,11 +2,48 @@
 
 use super::Check;
 use crate::detection::{Detection, DetectionThreshold};
-use crate::raw::detection::{RawDetection, RawThreshold};
+use crate::raw::detection::{RawDetection, RawStuffing, RawThreshold};
+use crate::scenarios;
 use crate::toml_text::At;
+
+impl RawDetection {
+    /// Takes of a scenario what is not written.
+    fn add(&mut self, scenario: &Self) {
+        if self.stuffing == RawStuffing::default() {
+            self.stuffing = scenario.stuffing.clone();
+        }
+        for (own, its) in [
+            (&mut self.spraying, &scenario.spraying),
+            (&mut self.enumeration, &scenario.enumeration),
+            (&mut self.walk, &scenario.walk),
+            (&mut self.scanning, &scenario.scanning),
+            (&mut self.scraping, &scenario.scraping),
+            (&mut self.carding, &scenario.carding),
+            (&mut self.exploiting, &scenario.exploiting),
+        ] {
+            if *own == RawThreshold::default() {
+                *own = its.clone();
+            }
+        }
+    }
+}
 
 impl Check<'_> {
     pub(super) fn detection(&mut self, raw: &RawDetection) -> Detection {
+        let mut written = raw.clone();
+        for name in &raw.scenarios {
+            if let Some(scenario) = scenarios::built_in().get(&name.value) {
+                written.add(&scenario.detection);
+                continue;
+            }
+            let known: Vec<&str> = scenarios::built_in().keys().map(String::as_str).collect();
+            let fault = self.text.error_at(&name.span, format!("there is no scenario `{}`", name.value));
+            self.found.push(fault.with_help(format!("there are {}", known.join(", "))));
+        }
+        self.read_detection(&written)
+    }
+
+    fn read_detection(&mut self, raw: &RawDetection) -> Detection {
         let of = &raw.stuffing;
         let stuffing = RawThreshold {
             window: of.window.clone(),
@@ -84,9 +121,20 @@ mod tests {
     }
 
     #[test]
+    fn a_scenario_brings_thresholds_and_what_is_written_goes_before_them() {
+        let shop = read("[detection]\nscenarios = [\"webshop-carding\", \"hidden-places\"]\n").unwrap();
+        assert_eq!((shop.carding.events, shop.carding.different), (Some(5), Some(4)));
+        assert_eq!((shop.scanning.window_ms, shop.walk.events), (Some(60_000), None));
+        let own = "[detection]\nscenarios = [\"webshop-carding\"]\n[detection.carding]\nevents = 9\n";
+        let own = read(own).unwrap();
+        assert_eq!((own.carding.events, own.carding.different), (Some(9), None));
+    }
+
+    #[test]
     fn thresholds_that_cannot_be_are_named_with_their_line() {
         for (written, fault) in [
             ("mode = \"ban\"", "policy.toml:2: "),
+            ("scenarios = [\"webshop\"]", "policy.toml:2: there is no scenario `webshop`"),
             ("peer_percent = 50", "policy.toml:2: `peer_percent` goes from 0 to 49, not 50"),
             (
                 "[detection.walk]\nwindow = \"1h\"",

@@ -12,6 +12,10 @@ use crate::toml_text::At;
 pub struct RawDetection {
     /// `observe`, the default: incidents are shown; `act`: what is decisive becomes a short order; `off`: nothing is learned.
     pub mode: Option<At<DetectionMode>>,
+    /// Field scenarios that bring thresholds of their own, as `packs/scenarios` has them: `wordpress-login`. What is written here goes before what they say,
+    /// and what the first one says before others.
+    #[serde(default)]
+    pub scenarios: Vec<At<String>>,
     /// Failed logins of many accounts.
     #[serde(default)]
     pub stuffing: RawStuffing,
@@ -43,7 +47,7 @@ pub struct RawDetection {
 }
 
 /// How much of what, in which time.
-#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RawThreshold {
     /// The time, as in "60s"; ten minutes at most.
@@ -55,7 +59,7 @@ pub struct RawThreshold {
 }
 
 /// The same of logins.
-#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RawStuffing {
     /// The time, as in "60s"; ten minutes at most.
