@@ -1,5 +1,4 @@
-//! The shapes of the API's JSON. The OpenAPI document is generated from these types and those of `model` and `record`
-//! that they hold. Fields are only ever added.
+//! The shapes of the API's JSON. The OpenAPI document is generated from these types and those of `model` and `record` that they hold. Fields are only ever added.
 
 pub use policy::{
     MemberPolicy, Policy, PolicyHome, PolicyNode, PolicyPush, PolicyRollback, PolicyTrial, PolicyVersion,
