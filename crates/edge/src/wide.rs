@@ -1,6 +1,6 @@
 //! Decisions about whoever comes with some software or asks for some place: they hit many, and so spare whom the node has reason to know.
 //!
-//! Flow in names: a request that nothing stands against by itself -> [`check`] -> a [`Verdict`] about its software, route or app -> known good:
+//! Flow in names: a request that nothing stands against by itself -> [`check`] -> a verdict about its software, route or app -> known good:
 //! it goes on; else refused, challenged or slowed as by any other decision.
 //!
 //! Who is known: whom bans spare anyway; crawlers that were verified; whoever shows a pass; whose session belongs to an account that logged in.

@@ -272,6 +272,8 @@ impl Responder {
         let choice = match thread.rung {
             None => start(rungs, case.gravity, suspect).find_map(fits),
             Some(_) if !is_new => return,
+            // It comes and is refused, all of it: people beside it are not met for that.
+            Some(_) if self.is_blocked(suspect, &in_force) => None,
             // It is back: where it was, or rather milder than nothing.
             Some(rung) if in_force.is_empty() => (0..=rung).rev().find_map(fits),
             // It goes on as another: what met the first is tried on that as well.
@@ -294,6 +296,15 @@ impl Responder {
             );
             out.push(Step { case: case.id, at_ms: now_ms, act: Act::Nothing(suspect.subject), reason });
         }
+    }
+
+    /// Whether all that a flood's software asks for is refused already.
+    fn is_blocked(&self, suspect: &Suspect, in_force: &[OrderId]) -> bool {
+        let mut orders = in_force.iter().filter_map(|id| self.orders.get(id));
+        suspect.detector == Detector::Flood
+            && orders.any(|order| {
+                order.measure == Measure::BlockSignature && order.target.scope() == Scope::Software
+            })
     }
 
     /// Whether whom a choice is about is met as harshly already.

@@ -244,6 +244,24 @@ fn a_floods_order_goes_a_minute_after_its_last_request() {
 }
 
 #[test]
+fn a_flood_that_is_refused_is_not_met_harder_on_the_route_of_everybody() {
+    let mut responder = Responder::new(Limits::default());
+    let flood = |last_ms| {
+        let mut one = suspect(7, Detector::Flood, last_ms);
+        one.subject = Subject::new(SubjectKind::Software, 9);
+        let software = candidate(Target::Software { id: 9, ja4: None }, 1, 40);
+        one.candidates = vec![software, candidate(Target::Route(3), 900, 100)];
+        [one]
+    };
+    assert_eq!(look(&mut responder, &case(&flood(NOW)), NOW), ["order block-signature software"]);
+    for second in 1..240 {
+        let now_ms = NOW + second * 1_000;
+        let told = look(&mut responder, &case(&flood(now_ms)), now_ms);
+        assert!(told.iter().all(|told| told == "renew block-signature software"), "{told:?}");
+    }
+}
+
+#[test]
 fn an_order_that_hurts_known_good_actors_is_withdrawn_and_not_tried_again() {
     let mut responder = Responder::new(Limits::default());
     look(&mut responder, &case(&[suspect(7, Detector::Stuffing, NOW)]), NOW);

@@ -113,11 +113,11 @@ impl Hands {
         let (kind, actor) = (order.kind, order.actor.clone());
         let summary = case.map_or("", |case| case.facts.summary.as_str());
         let (playbook, _) = effect.run.split_once('/').unwrap_or_default();
-        let reason = match effect.incident.parse::<IncidentId>() {
-            Ok(incident) => {
-                incident.automatic_reason(&format!("playbook {playbook}, step {}: {summary}", effect.step))
-            }
-            Err(_) => return Err("its incident has no id".into()),
+        let what = format!("playbook {playbook}, step {}: {summary}", effect.step);
+        let reason = match (effect.incident.parse::<IncidentId>(), order.by_operator) {
+            (Ok(incident), true) => incident.automatic_reason(&what),
+            (Ok(incident), false) => incident.reason(&what),
+            (Err(error), _) => return Err(error.to_string()),
         };
         let evidence = case.and_then(|case| case.evidence);
         if order.by_operator {
@@ -187,9 +187,7 @@ impl Hands {
             if !live.clone().any(|one| is_of(one, &effect.incident)) {
                 continue;
             }
-            if live.any(|one| {
-                one.author.role == AuthorRole::Operator && IncidentId::of_reason(&one.reason).is_none()
-            }) {
+            if live.any(|one| one.author.role == AuthorRole::Operator && incident_of(one).is_none()) {
                 left.push(format!("{} is left: an operator ordered something about it", order.actor));
                 continue;
             }
@@ -234,8 +232,16 @@ impl Hands {
     }
 }
 
+/// The incident because of which a decision was made without a person.
+fn incident_of(decision: &Decision) -> Option<IncidentId> {
+    match decision.author.role {
+        AuthorRole::Node => IncidentId::of_reason(&decision.reason),
+        AuthorRole::Operator => IncidentId::of_automatic(&decision.reason),
+    }
+}
+
 fn is_of(decision: &Decision, incident: &str) -> bool {
-    IncidentId::of_reason(&decision.reason).is_some_and(|id| id.to_string() == incident)
+    incident_of(decision).is_some_and(|id| id.to_string() == incident)
 }
 
 /// The first of many.
