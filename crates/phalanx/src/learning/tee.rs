@@ -110,7 +110,8 @@ impl Tee {
             incident.is_about_route(Event::place_of(&means.key, app, *route).1)
         };
         let name = |(app, route): (&str, Option<&str>)| match route {
-            Some(route) => format!("{app}/{route}"),
+            // A route that has no name of its own is called by its path.
+            Some(route) => format!("{app}/{}", route.trim_start_matches('/')),
             None => app.to_owned(),
         };
         let mut targets: Vec<String> = plan.places().filter(about).map(name).collect();
