@@ -183,7 +183,8 @@ print("  journal:", len(own), "lines, as", own[0]["MESSAGE"][:100])
     systemctl start phalanx.socket || fail "the socket does not open"
     is ActiveState inactive || fail "it runs before anybody came"
     page >/dev/null || fail "who comes first is not served"
-    is ActiveState active || fail "the socket did not start it"
+    # It serves a moment before it says that it is ready.
+    until_true "the socket started it" is ActiveState active
     load
     systemctl restart phalanx.service || fail "it does not restart with its socket"
     touch /trial/stop && wait "$loading" || true
