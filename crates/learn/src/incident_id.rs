@@ -3,6 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use phalanx_model::{AuthorRole, Decision};
+
 /// The id of an incident: 13 characters of Crockford base 32 that sort by time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct IncidentId(pub u64);
@@ -22,6 +24,15 @@ impl IncidentId {
     pub fn of_automatic(reason: &str) -> Option<Self> {
         let (_, why) = reason.strip_prefix(REASON)?.split_once(": ")?;
         Self::of_reason(reason).filter(|_| why.starts_with(AUTOMATIC))
+    }
+
+    /// The incident because of which a decision was made without a person: a node says so by naming it, and what is ordered with an operator's key
+    /// says besides that it was ordered by itself.
+    pub fn of_decision(decision: &Decision) -> Option<Self> {
+        match decision.author.role {
+            AuthorRole::Node => Self::of_reason(&decision.reason),
+            AuthorRole::Operator => Self::of_automatic(&decision.reason),
+        }
     }
 
     /// The incident that a decision's reason names.

@@ -57,6 +57,7 @@ pub use metrics::{
 pub use otlp_logs::OtlpLogs;
 pub use recorder::{AccessLogTo, RecordSettings, Recorder, Released, Watch};
 pub use request::{Consequence, RecordedRequest};
+pub use rotating::rotated;
 #[cfg(feature = "otel")]
 pub use spans::SpanSettings;
 pub use status::{Part, PartReport, RecorderReport, RecorderStatus};

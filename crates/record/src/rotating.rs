@@ -1,7 +1,7 @@
 //! A log file: rotated by size, opened again when a log tool has moved it, mode 0600.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::outlet::Outlet;
 
@@ -30,11 +30,7 @@ impl RotatingLog {
 
     fn rotate(&mut self) -> io::Result<()> {
         let path = self.outlet.path().to_path_buf();
-        let numbered = |n: usize| {
-            let mut name = path.clone().into_os_string();
-            name.push(format!(".{n}"));
-            PathBuf::from(name)
-        };
+        let numbered = |n| rotated(&path, n);
         let missing_is_fine = |result: io::Result<()>| match result {
             Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
             other => other,
@@ -50,6 +46,15 @@ impl RotatingLog {
         self.outlet.switch(path);
         Ok(())
     }
+}
+
+/// What a log is called once it was rotated so often: `access.log.2`; not rotated yet, it has its own name.
+pub fn rotated(log: &Path, times: usize) -> PathBuf {
+    let mut name = log.as_os_str().to_owned();
+    if times > 0 {
+        name.push(format!(".{times}"));
+    }
+    name.into()
 }
 
 #[cfg(test)]

@@ -83,8 +83,9 @@ pub(crate) async fn undo(
     }
     for actor in actors {
         let about = control.deps.fleet.about(&actor.key());
-        let is_persons =
-            |one: &Decision| one.author.role == AuthorRole::Operator && incident_of(one).is_none();
+        let is_persons = |one: &Decision| {
+            one.author.role == AuthorRole::Operator && IncidentId::of_decision(one).is_none()
+        };
         let is_ordered = |one: &Arc<Decision>| is_persons(one) && one.is_live(control.now_ms());
         if about.iter().any(is_ordered) {
             undone.left.push(actor);
@@ -132,19 +133,11 @@ fn made(control: &Control) -> BTreeMap<u64, Vec<Arc<Decision>>> {
     let mut made: BTreeMap<u64, Vec<Arc<Decision>>> = BTreeMap::new();
     let view = control.deps.fleet.view().load_full();
     for decision in view.live(control.now_ms()) {
-        if let Some(id) = incident_of(&decision) {
+        if let Some(id) = IncidentId::of_decision(&decision) {
             made.entry(id.0).or_default().push(decision);
         }
     }
     made
-}
-
-/// The incident because of which a decision was made without a person.
-fn incident_of(decision: &Decision) -> Option<IncidentId> {
-    match decision.author.role {
-        AuthorRole::Node => IncidentId::of_reason(&decision.reason),
-        AuthorRole::Operator => IncidentId::of_automatic(&decision.reason),
-    }
 }
 
 fn made_for(control: &Control, ids: &[u64]) -> Vec<Arc<Decision>> {

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use phalanx_learn::{Baselines, Event};
 use phalanx_model::limits::ACCESS_LOG_FILES_MAX;
 use phalanx_model::{AccessEvent, Clock, Deed, Ja4, Phases, Reason, RequestId, Verdict};
+use phalanx_record::rotated;
 use serde::Deserialize;
 use tokio::sync::{mpsc, watch};
 
@@ -46,7 +47,7 @@ fn read(log: &Path, means: &Means, now_ms: u64, goes_on: impl Fn() -> bool) -> (
     let mut files = Vec::new();
     let mut room = BYTES_MAX;
     for number in 0..=ACCESS_LOG_FILES_MAX {
-        let file = numbered(log, number);
+        let file = rotated(log, number);
         let Some(bytes) = std::fs::metadata(&file).ok().filter(|of| of.is_file()).map(|of| of.len()) else {
             continue;
         };
@@ -75,14 +76,6 @@ fn read(log: &Path, means: &Means, now_ms: u64, goes_on: impl Fn() -> bool) -> (
         }
     }
     (usual, requests)
-}
-
-fn numbered(log: &Path, number: usize) -> PathBuf {
-    let mut name = log.as_os_str().to_owned();
-    if number > 0 {
-        name.push(format!(".{number}"));
-    }
-    name.into()
 }
 
 /// What the learner is told of a line; nothing of requests that it would not learn from.
@@ -208,8 +201,8 @@ mod tests {
                 .flat_map(|minute| (0..40).map(move |n| line(BEGIN_MS + minute * 60_000 + n, PASSED)))
                 .collect()
         };
-        std::fs::write(numbered(&log, 2), minutes(0..30)).unwrap();
-        std::fs::write(numbered(&log, 1), minutes(30..60)).unwrap();
+        std::fs::write(rotated(&log, 2), minutes(0..30)).unwrap();
+        std::fs::write(rotated(&log, 1), minutes(30..60)).unwrap();
         let late = line(BEGIN_MS + 365 * 86_400_000, PASSED);
         std::fs::write(&log, minutes(60..80) + "rubbish\n" + &late + "{\"at_ms\":1}\n{\"half\":").unwrap();
         let now_ms = BEGIN_MS + 80 * 60_000;

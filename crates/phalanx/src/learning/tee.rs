@@ -11,8 +11,7 @@ use phalanx_learn::correlate::Incident;
 use phalanx_learn::event::Known;
 use phalanx_learn::{Event, IncidentId, NameKey, Place, Step};
 use phalanx_model::{
-    AccessEvent, Action, ActorKey, AuthorRole, ChallengeStep, Confidence, Reason, RequestId, Signal, Swap,
-    names,
+    AccessEvent, Action, ActorKey, ChallengeStep, Confidence, Reason, RequestId, Signal, Swap, names,
 };
 use phalanx_policy::DetectionMode;
 use phalanx_record::Watch;
@@ -217,11 +216,7 @@ fn met(access: &AccessEvent) -> Option<IncidentId> {
     let Reason::Decision { decision } = &access.verdict.reason else { return None };
     let failed = [ChallengeStep::Given, ChallengeStep::Failed, ChallengeStep::Refused].map(Some);
     let is_in_vain = access.verdict.refuses() || failed.contains(&access.challenge);
-    let incident = match decision.author.role {
-        AuthorRole::Node => IncidentId::of_reason(&decision.reason),
-        AuthorRole::Operator => IncidentId::of_automatic(&decision.reason),
-    };
-    incident.filter(|_| is_in_vain)
+    IncidentId::of_decision(decision).filter(|_| is_in_vain)
 }
 
 /// How sure it is that a refused request was an attack.

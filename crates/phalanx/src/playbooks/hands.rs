@@ -187,7 +187,9 @@ impl Hands {
             if !live.clone().any(|one| is_of(one, &effect.incident)) {
                 continue;
             }
-            if live.any(|one| one.author.role == AuthorRole::Operator && incident_of(one).is_none()) {
+            if live
+                .any(|one| one.author.role == AuthorRole::Operator && IncidentId::of_decision(one).is_none())
+            {
                 left.push(format!("{} is left: an operator ordered something about it", order.actor));
                 continue;
             }
@@ -232,16 +234,8 @@ impl Hands {
     }
 }
 
-/// The incident because of which a decision was made without a person.
-fn incident_of(decision: &Decision) -> Option<IncidentId> {
-    match decision.author.role {
-        AuthorRole::Node => IncidentId::of_reason(&decision.reason),
-        AuthorRole::Operator => IncidentId::of_automatic(&decision.reason),
-    }
-}
-
 fn is_of(decision: &Decision, incident: &str) -> bool {
-    incident_of(decision).is_some_and(|id| id.to_string() == incident)
+    IncidentId::of_decision(decision).is_some_and(|id| id.to_string() == incident)
 }
 
 /// The first of many.

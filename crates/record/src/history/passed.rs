@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read as _};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -11,6 +11,7 @@ use serde_json::{Map, Value, json};
 
 use crate::RecordError;
 use crate::request::RecordedRequest;
+use crate::rotating::rotated;
 
 /// The access log and what was rotated out of it.
 #[derive(Debug, Clone)]
@@ -35,7 +36,7 @@ impl PassedLog {
         let asked = format!(r#","id":"{id}""#);
         let came = UNIX_EPOCH + Duration::from_millis(id.at_ms());
         for number in 0..=self.files_max {
-            let path = numbered(&self.path, number);
+            let path = rotated(&self.path, number);
             let line = match File::open(&path) {
                 Ok(file) if is_older(&file, came) => return Ok(None),
                 Ok(file) => line_with(file, asked.as_bytes()),
@@ -49,15 +50,6 @@ impl PassedLog {
         }
         Ok(None)
     }
-}
-
-fn numbered(path: &Path, number: usize) -> PathBuf {
-    if number == 0 {
-        return path.to_path_buf();
-    }
-    let mut name = path.as_os_str().to_owned();
-    name.push(format!(".{number}"));
-    PathBuf::from(name)
 }
 
 /// Whether nothing was written to it since. Clocks of files are coarse, and a second is plenty.
@@ -134,6 +126,8 @@ const LINE_BYTES_MAX: u64 = 1024 * 1024;
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
     use crate::access_log;
     use phalanx_model::{Reason, Verdict};
