@@ -3,6 +3,7 @@
 use phalanx_model::Action;
 use phalanx_policy::{Came, Diagnostic, Policy, parse_expectations, parse_policy};
 
+#[cfg(test)]
 fn policy() -> Policy {
     let text = r#"
 [[apps]]
