@@ -49,6 +49,7 @@ mod operations;
 mod origins;
 mod playbooks;
 mod policy;
+mod policy_test;
 mod proxied;
 mod proxy;
 mod rates;

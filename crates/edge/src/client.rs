@@ -138,6 +138,13 @@ impl Client {
         client
     }
 
+    /// Stands for a client that is only thought of, at `peer`.
+    pub(crate) fn of_rehearsal(worker: &Rc<Worker>, peer: SocketAddr, local: SocketAddr) -> Self {
+        let client = Self::over(worker, Socket::of_memory(), peer, local, Some(peer.ip()));
+        client.control.activity.set(Activity::Busy);
+        client
+    }
+
     fn over(
         worker: &Rc<Worker>,
         socket: Socket,

@@ -122,6 +122,11 @@ impl CertificateRule {
         self.id
     }
 
+    /// What a handshake by this rule leads to, as far as requests are let in; nothing of a certificate is known.
+    pub(crate) fn taken_as_opened(&self) -> OpenedBy {
+        OpenedBy { rule: self.id, shown: None }
+    }
+
     pub(crate) fn verifier(&self) -> Arc<dyn ClientCertVerifier> {
         Arc::clone(&self.verifier)
     }

@@ -14,6 +14,8 @@
 pub mod edge;
 pub mod settings;
 
+pub mod rehearsal;
+
 mod listen;
 mod worker;
 

@@ -102,6 +102,14 @@ pub(crate) async fn check(client: &mut Client, request: &mut Request, body: &che
     on_end(client, request, stop).await;
 }
 
+/// Takes a request through the stages before an upstream, and its route's answer if it has one, when nobody is there to get the reply.
+/// Says whether an upstream would be asked.
+pub(crate) async fn rehearse(client: &mut Client, request: &mut Request, body: &check::Body) -> bool {
+    let stop = on_question(client, request, body).and_then(|()| act::check(request)).err();
+    on_end(client, request, stop).await;
+    stop.is_none()
+}
+
 fn on_question(client: &mut Client, request: &mut Request, body: &check::Body) -> Result<(), Stop> {
     if let Some(limit) = body.no_memory {
         return Err(overloaded(request, limit));

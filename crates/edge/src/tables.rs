@@ -57,19 +57,43 @@ pub struct NodeTables {
 pub struct RateCounting {
     /// The counts.
     pub table: RateTable,
-    started: Instant,
+    steady: Steady,
+}
+
+/// A clock that never goes back.
+#[derive(Debug)]
+enum Steady {
+    /// It runs, since then.
+    Since(Instant),
+    /// It stands there, until it is moved.
+    At(AtomicU64),
 }
 
 impl RateCounting {
     /// No counts yet; see [`RateTable::new`].
     pub fn new(hash_key: [u8; 16]) -> Self {
-        Self { table: RateTable::new(hash_key), started: Instant::now() }
+        Self { table: RateTable::new(hash_key), steady: Steady::Since(Instant::now()) }
+    }
+
+    /// No counts yet, by a clock that moves only when it is moved.
+    pub(crate) fn standing() -> Self {
+        Self { table: RateTable::new([0; 16]), steady: Steady::At(AtomicU64::new(0)) }
+    }
+
+    /// Moves a clock that stands on.
+    pub(crate) fn advance(&self, by_ns: u64) {
+        if let Steady::At(at) = &self.steady {
+            at.fetch_add(by_ns, Ordering::Relaxed);
+        }
     }
 
     /// The time by which rates are counted: steps of the wall clock do not matter to it.
     pub fn now_ns(&self) -> u64 {
         // A day ahead of the start, so that a key never seen is one that has been idle for long.
-        let since_start = u64::try_from(self.started.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        let since_start = match &self.steady {
+            Steady::Since(start) => u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX),
+            Steady::At(at) => at.load(Ordering::Relaxed),
+        };
         since_start.saturating_add(START_NS)
     }
 }

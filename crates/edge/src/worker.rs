@@ -72,7 +72,7 @@ pub(crate) struct Worker {
 }
 
 impl Worker {
-    fn new(shared: WorkerShared, counters: Arc<WorkerCounters>) -> Self {
+    pub(crate) fn new(shared: WorkerShared, counters: Arc<WorkerCounters>) -> Self {
         let plan = RefCell::new(Rc::new(shared.plan.load_full()));
         let limits = &shared.settings.limits;
         Self {

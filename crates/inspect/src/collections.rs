@@ -87,6 +87,11 @@ impl Collections {
         self.buckets.iter().map(|bucket| bucket.lock().iter().map(Record::bytes).sum::<usize>()).sum()
     }
 
+    /// Forgets everything.
+    pub fn clear(&self) {
+        self.buckets.iter().for_each(|bucket| bucket.lock().clear());
+    }
+
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.buckets.iter().all(|bucket| bucket.lock().is_empty())

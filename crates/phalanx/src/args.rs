@@ -49,7 +49,7 @@ pub(crate) enum Command {
     /// Do something about the nodes of a fleet
     #[command(subcommand)]
     Fleet(crate::commands::fleet::FleetCommand),
-    /// Push, promote, roll back or show the fleet's policy
+    /// Test a policy; push, promote, roll back or show the fleet's
     #[command(subcommand)]
     Policy(crate::commands::policy::PolicyCommand),
     /// Make settings and policy of another proxy's configuration

@@ -33,6 +33,8 @@ mod responses;
 mod routes;
 mod upstreams;
 
+pub(crate) use responses::unix_seconds;
+
 /// Reads and checks a policy text. The name of the file is used in faults and to find rule folders, which are relative
 /// to it. On success the warnings come with the policy.
 ///

@@ -36,6 +36,7 @@ pub mod crawler;
 pub mod scenarios;
 
 pub mod baseline;
+pub mod expectation;
 pub mod seclang;
 
 pub use accounts::{AccountEndpoint, Accounts, EndpointKind, Success};
@@ -47,6 +48,7 @@ pub use compression::{Compression, ContentCoding};
 pub use detection::{Detection, DetectionMode, DetectionThreshold};
 pub use diagnostic::{Diagnostic, Level};
 pub use exclusion::Exclusion;
+pub use expectation::{Came, Expectation, Expectations, parse_expectations};
 pub use files::{Collector, FileSet, Files};
 pub use handling::Handling;
 pub use networks::Networks;

@@ -88,6 +88,11 @@ impl<'a> Text<'a> {
         Diagnostic::warning(Arc::clone(&self.file), self.line_of(span.start), message)
     }
 
+    /// An error at a line.
+    pub(crate) fn fault_in(&self, line: u32, message: impl Into<String>) -> Diagnostic {
+        Diagnostic::error(Arc::clone(&self.file), line, message)
+    }
+
     /// An error that concerns the whole file.
     pub fn error(&self, message: impl Into<String>) -> Diagnostic {
         Diagnostic::error(Arc::clone(&self.file), 0, message)

@@ -14,6 +14,7 @@ pub(crate) mod login;
 mod operate;
 pub(crate) mod playbook;
 pub(crate) mod policy;
+mod policy_test;
 pub(crate) mod reload;
 mod snapshot;
 pub(crate) mod status;

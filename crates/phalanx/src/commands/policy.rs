@@ -22,6 +22,8 @@ use crate::client::{AdminArgs, Client};
 /// What to do about the fleet's policy.
 #[derive(Debug, Clone, Subcommand)]
 pub(crate) enum PolicyCommand {
+    /// Try what is expected of a policy file, without network or clock: *.test.toml beside it
+    Test(super::policy_test::TestArgs),
     /// Make a policy file, with all that it names, the policy of all nodes
     Push(PushArgs),
     /// Show the fleet's policy, what is on trial, and which node runs what
@@ -101,6 +103,7 @@ pub(crate) struct MoveHomeArgs {
 /// Carries it out.
 pub(crate) fn run(command: &PolicyCommand) -> anyhow::Result<ExitCode> {
     let (admin, answer) = match command {
+        PolicyCommand::Test(args) => return super::policy_test::run(args),
         PolicyCommand::Push(args) => (&args.admin, push(args)?),
         PolicyCommand::Status(args) => (&args.admin, Client::new(&args.admin)?.get("policy")?),
         PolicyCommand::Promote(args) => {

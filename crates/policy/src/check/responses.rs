@@ -243,7 +243,7 @@ fn security_txt(raw: &RawSecurityTxt, expires: &toml::value::Datetime) -> String
 }
 
 /// Seconds of Unix time; `None` for a time without date or offset.
-pub(super) fn unix_seconds(at: &toml::value::Datetime) -> Option<i64> {
+pub(crate) fn unix_seconds(at: &toml::value::Datetime) -> Option<i64> {
     let (date, time) = (at.date?, at.time?);
     let offset_min = match at.offset? {
         toml::value::Offset::Z => 0,
