@@ -13,7 +13,7 @@ use crate::api::{NewOperator, OperatorEdit, OperatorInvited, OperatorRow};
 use crate::auth::Principal;
 use crate::error::ApiError;
 use crate::handlers::account::check_apps;
-use crate::handlers::session::login_url;
+use crate::handlers::session::named_login_url;
 use crate::router::Control;
 
 /// `GET /api/v1/operators`
@@ -133,7 +133,7 @@ fn throw_out(control: &Control, id: &str) {
 fn invited(control: &Control, operator: Operator) -> OperatorInvited {
     let now_ms = control.now_ms();
     let ticket = control.deps.tickets.issue_enrolment(&operator.id, now_ms);
-    let url = control.deps.listen.map(|listen| login_url(listen, &ticket));
+    let url = control.deps.listen.map(|listen| named_login_url(listen, &ticket));
     OperatorInvited { operator: operator.into(), url, expires_at_ms: now_ms + ENROL_TICKET_MS }
 }
 

@@ -149,3 +149,11 @@ pub(crate) fn login_url(listen: std::net::SocketAddr, ticket: &str) -> String {
     }
     format!("http://{address}/login?ticket={ticket}")
 }
+
+/// The same link by a name where there is one: no browser makes passkeys for an address.
+pub(crate) fn named_login_url(listen: std::net::SocketAddr, ticket: &str) -> String {
+    if listen.ip().is_loopback() || listen.ip().is_unspecified() {
+        return format!("http://localhost:{}/login?ticket={ticket}", listen.port());
+    }
+    login_url(listen, ticket)
+}

@@ -53,7 +53,7 @@ fn whole_status(control: &Control) -> Status {
             import.source
         ))
     }));
-    Json(Status {
+    Status {
         node: deps.node.to_string(),
         site: deps.site.to_string(),
         version: deps.version.clone(),
@@ -81,7 +81,7 @@ fn whole_status(control: &Control) -> Status {
         bouncers: deps.bouncers.list(),
         imports,
         learning: node.learning,
-    })
+    }
 }
 
 /// `GET /api/v1/nodes`

@@ -16,7 +16,8 @@ use serde_json::{Value, json};
 use crate::support::*;
 
 const PASSWORD: &str = "correct horse battery";
-const ORIGIN: &str = "http://127.0.0.1:8900";
+const HOST: &str = "localhost:8900";
+const ORIGIN: &str = "http://localhost:8900";
 
 /// A browser: an origin and perhaps a cookie.
 struct Browser<'a> {
@@ -30,7 +31,7 @@ impl<'a> Browser<'a> {
     }
 
     async fn send(&mut self, method: &str, path: &str, body: Option<Value>) -> Answer {
-        let mut request = request(method, path).header(header::ORIGIN, ORIGIN);
+        let mut request = to_host(method, path).header(header::ORIGIN, ORIGIN);
         if let Some(cookie) = &self.cookie {
             request = request.header(header::COOKIE, cookie);
         }
@@ -62,6 +63,11 @@ impl<'a> Browser<'a> {
         let body = json!({ "name": name, "password": password, "code": code });
         self.send("POST", "/api/v1/login/password", Some(body)).await
     }
+}
+
+/// A request to the node by its name.
+fn to_host(method: &str, path: &str) -> http::request::Builder {
+    http::Request::builder().method(method).uri(path).header(header::HOST, HOST)
 }
 
 /// An operator with a password, in a session; his app.
@@ -97,7 +103,7 @@ fn code(app: &TotpSecret) -> String {
     app.code(SystemClock.now_ms() / STEP_MS)
 }
 
-/// An authenticator with one key for `127.0.0.1`.
+/// An authenticator with one key for `localhost`.
 struct Authenticator(EcdsaKeyPair, u32);
 
 impl Authenticator {
@@ -106,7 +112,7 @@ impl Authenticator {
     }
 
     fn data(&self, flags: u8) -> Vec<u8> {
-        [&sha256(b"127.0.0.1")[..], &[flags], &self.1.to_be_bytes()].concat()
+        [&sha256(b"localhost")[..], &[flags], &self.1.to_be_bytes()].concat()
     }
 
     fn client(kind: &str, challenge: &Value) -> String {
@@ -194,7 +200,7 @@ async fn a_passkey_logs_in_proves_again_and_belongs_to_its_session() {
     browser.open(&invite(&node, "alice", "owner", &[]).await).await;
     let enrolling = browser.cookie.clone();
     let asked = browser.send("POST", "/api/v1/me/challenge", None).await.json();
-    assert_eq!((&asked["host"], &asked["user"][1]), (&json!("127.0.0.1"), &json!("alice")));
+    assert_eq!((&asked["host"], &asked["user"][1]), (&json!("localhost"), &json!("alice")));
     let made = browser.send("POST", "/api/v1/me/passkeys", Some(key.make(&asked["challenge"]))).await;
     assert_eq!(made.status, StatusCode::CREATED, "{}", made.text);
     assert_ne!(browser.cookie, enrolling, "more rights, another session");
@@ -258,7 +264,7 @@ async fn what_is_dangerous_needs_a_fresh_factor_and_no_token_has_one() {
     assert_eq!(token.status, StatusCode::CREATED, "{}", token.text);
     let token = token.json()["token"].as_str().unwrap().to_owned();
     let bearing = |method: &str, path: &str| {
-        let request = request(method, path).header(header::AUTHORIZATION, format!("Bearer {token}"));
+        let request = to_host(method, path).header(header::AUTHORIZATION, format!("Bearer {token}"));
         request.body(Body::empty()).unwrap()
     };
     assert_eq!(node.send(bearing("GET", "/api/v1/status")).await.status, StatusCode::OK);
@@ -417,7 +423,7 @@ async fn csrf_no_other_page_logs_in_or_changes_an_account() {
     for (name, value) in [
         ("origin", "http://evil.example"),
         ("origin", "null"),
-        ("origin", "http://127.0.0.1:8901"),
+        ("origin", "http://localhost:8901"),
         ("x-nothing", "no origin at all"),
     ] {
         for (path, body) in [
@@ -426,7 +432,7 @@ async fn csrf_no_other_page_logs_in_or_changes_an_account() {
             ("/api/v1/me/totp", ""),
             ("/api/v1/operators/alice/reset", ""),
         ] {
-            let request = request("POST", path)
+            let request = to_host("POST", path)
                 .header(header::COOKIE, &cookie)
                 .header(header::CONTENT_TYPE, "application/json")
                 .header(name, value);
@@ -434,7 +440,7 @@ async fn csrf_no_other_page_logs_in_or_changes_an_account() {
             assert_eq!(answer.code(), "origin", "{value} {path}: {}", answer.text);
         }
     }
-    let form = request("POST", "/api/v1/login/password")
+    let form = to_host("POST", "/api/v1/login/password")
         .header(header::ORIGIN, ORIGIN)
         .header(header::CONTENT_TYPE, "text/plain");
     let answer = node.send(form.body(Body::from(login)).unwrap()).await;
