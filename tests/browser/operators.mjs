@@ -59,7 +59,7 @@ try {
   const secret = await second.locator(".key code").innerText();
   const password = "correct horse battery";
   await second.getByLabel("Code that the app shows").fill(code(secret, -1));
-  await second.getByLabel(/^Password/).fill(password);
+  await second.getByRole("textbox", { name: /^Password/ }).fill(password);
   await second.getByRole("button", { name: "Set the password" }).click();
   await second.getByRole("heading", { name: "Keep these codes" }).waitFor();
   check("ten recovery codes are shown", (await second.locator(".codes li").count()) === 10);
@@ -67,8 +67,8 @@ try {
   await second.getByRole("contentinfo").waitFor();
   await second.getByRole("button", { name: "Sign out" }).click();
   for (const [shown, right] of [["000000", false], [code(secret, 0), true]]) {
-    await second.getByLabel("Name").fill("bob");
-    await second.getByLabel("Password").fill(password);
+    await second.getByRole("textbox", { name: "Name" }).fill("bob");
+    await second.getByRole("textbox", { name: "Password" }).fill(password);
     await second.getByLabel(/^Code of your app/).fill(shown);
     await second.getByRole("button", { name: "Sign in with a password" }).click();
     await (right ? second.getByRole("contentinfo") : second.getByRole("alert")).waitFor();

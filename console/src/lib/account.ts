@@ -2,14 +2,6 @@
 
 import { ApiError, call } from './api';
 
-export interface Me {
-  name: string;
-  role: 'viewer' | 'responder' | 'editor' | 'owner';
-  account: { name: string; password: boolean; passkeys: { id: string; label: string }[] } | null;
-  enrolling: boolean;
-  operators: boolean;
-}
-
 interface Challenge {
   challenge: string;
   host: string;
@@ -23,25 +15,22 @@ export interface TotpOffer {
 }
 
 export const account = {
-  me: () => call<Me>('GET', 'me'),
-  /** The first account, whose link leads on. */
-  add: (name: string) => call<{ url: string }>('POST', 'operators', { name, role: 'owner' }),
   byPassword: (name: string, password: string, code: string) =>
-    call<Me>('POST', 'login/password', { name, password, code }),
+    call<unknown>('POST', 'login/password', { name, password, code }),
   totp: () => call<TotpOffer>('POST', 'me/totp'),
   setPassword: (password: string, code: string) =>
     call<{ codes: string[] }>('POST', 'me/password', { password, code }),
 };
 
 /** Logs in with a passkey of this browser or one near it. Which account it is, the passkey says. */
-export async function loginByPasskey(): Promise<Me> {
+export async function loginByPasskey(): Promise<void> {
   const asked = await call<Challenge>('POST', 'login/challenge');
   const got = await navigator.credentials.get({
     publicKey: { challenge: bytes(asked.challenge), rpId: asked.host, userVerification: 'required' },
   });
   if (!(got instanceof PublicKeyCredential)) throw new ApiError(0, 'passkey', 'No passkey was chosen.');
   const answer = got.response as AuthenticatorAssertionResponse;
-  return call<Me>('POST', 'login/passkey', {
+  await call<unknown>('POST', 'login/passkey', {
     id: text(got.rawId),
     authenticator_data: text(answer.authenticatorData),
     client_data: text(answer.clientDataJSON),

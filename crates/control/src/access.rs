@@ -31,8 +31,9 @@ pub(crate) enum Needs {
 /// What this endpoint needs; nothing for one that is not known.
 pub(crate) fn rule(method: &Method, path: &str) -> Option<Rule> {
     // HEAD is answered as GET is.
-    let method = if *method == Method::HEAD { "get" } else { &method.as_str().to_ascii_lowercase() };
-    RULES.iter().find(|(of, at, _)| *of == method && *at == path).map(|(_, _, rule)| *rule)
+    let method = if *method == Method::HEAD { &Method::GET } else { method };
+    let is_it = |of: &str, at: &str| at == path && of.eq_ignore_ascii_case(method.as_str());
+    RULES.iter().find(|(of, at, _)| is_it(of, at)).map(|(_, _, rule)| *rule)
 }
 
 const fn may(role: Role) -> Rule {

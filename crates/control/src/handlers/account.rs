@@ -269,7 +269,7 @@ fn purpose(held: &Held) -> String {
 fn enrolled(
     control: &Control,
     from: &Arrival,
-    (operator, held): (&Operator, &Held),
+    (operator, held): (&Arc<Operator>, &Held),
     answer: Response,
 ) -> Result<Response, ApiError> {
     if !held.session.enrolling {
