@@ -94,7 +94,7 @@ test('the page loads, goes live, says how things stand, and talks to its node al
 
 test('a stranger finds a page that says how to sign in, and nothing else', async () => {
   const { page, close } = await open({ storageState: { cookies: [], origins: [] } });
-  await page.getByRole('heading', { name: 'Sign in from the node' }).waitFor();
+  await page.getByRole('heading', { name: 'Sign in', exact: true }).waitFor();
   await page.getByText('phalanx login', { exact: true }).waitFor();
   assert.equal(await page.locator('summary[data-row], [data-undo]').count(), 0);
   await page.screenshot({ path: `${SHOTS}console-login.png` });
@@ -337,7 +337,7 @@ test('a lost node is admitted, and found again', { skip: mockOnly() }, async () 
 test('an ended session leads to the sign-in page', { skip: mockOnly() }, async () => {
   const { page, close } = await open();
   await page.getByRole('button', { name: 'Sign out' }).click();
-  await page.getByRole('heading', { name: 'Sign in from the node' }).waitFor();
+  await page.getByRole('heading', { name: 'Sign in', exact: true }).waitFor();
   await close();
 });
 

@@ -81,6 +81,9 @@ pub(crate) fn test() -> anyhow::Result<ExitCode> {
         let (phalanx, shop) = (place::built("debug", "phalanx"), place::built("debug", "phalanx-demo-shop"));
         must(node("tests/browser/console.mjs").arg(phalanx).arg(shop))
     });
+    browser_step(&mut steps, "operators sign in, in Chromium", &[CHROMIUM], || {
+        must(node("tests/browser/operators.mjs").arg(place::built("debug", "phalanx")))
+    });
     browser_step(&mut steps, "images on a page elsewhere, in Chromium", &[CHROMIUM], || {
         must(node("tests/browser/crosssite.mjs").arg(place::built("debug", "phalanx")))
     });

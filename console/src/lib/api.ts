@@ -290,7 +290,8 @@ export function eventQuery(filter: EventFilter, limit: number, before?: string):
   return query.toString();
 }
 
-async function call<T>(method: string, path: string, body?: unknown): Promise<T> {
+/** One call of the API. */
+export async function call<T>(method: string, path: string, body?: unknown): Promise<T> {
   const request: RequestInit = {
     method,
     credentials: 'same-origin',

@@ -26,7 +26,7 @@ import { Stream, type LinkState } from './stream';
 import { visibleText } from './text';
 import { Trace, type Second } from './trace';
 
-export type Phase = 'starting' | 'login' | 'unreachable' | 'ready';
+export type Phase = 'starting' | 'login' | 'enrol' | 'limited' | 'unreachable' | 'ready';
 
 export class Store {
   phase = $state<Phase>('starting');
@@ -293,7 +293,10 @@ export class Store {
 
   private failed(error: unknown): void {
     if (error instanceof ApiError && error.status === 401) this.toLogin();
-    else if (this.phase !== 'ready') this.phase = 'unreachable';
+    else if (error instanceof ApiError && (error.code === 'enrolling' || error.code === 'apps')) {
+      this.toLogin();
+      this.phase = error.code === 'apps' ? 'limited' : 'enrol';
+    } else if (this.phase !== 'ready') this.phase = 'unreachable';
   }
 
   private toLogin(): void {

@@ -21,6 +21,7 @@ mod health;
 mod held;
 mod incidents;
 mod load;
+mod operators;
 mod playbooks;
 mod process;
 
@@ -30,6 +31,11 @@ pub use health::{Health, Readiness};
 pub use held::{Held, HeldThing, HeldWhat, Settled};
 pub use incidents::{Affected, Finding, Incident, IncidentRow, Learning, Undone, Usual};
 pub use load::{LimitCount, Load};
+pub use operators::{
+    ApiTokenMade, ApiTokenRow, Me, NewApiToken, NewOperator, NewPasskey, NewPassword, OperatorEdit,
+    OperatorInvited, OperatorRole, OperatorRow, PasskeyChallenge, PasskeyRow, PasskeySigned, PasswordLogin,
+    Proof, RecoveryCodes, SessionRow, TotpOffer,
+};
 pub use playbooks::{
     PlaybookAnswer, PlaybookQuestion, PlaybookRow, PlaybookRun, PlaybookStart, PlaybookStepRun,
 };

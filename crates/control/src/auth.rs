@@ -1,5 +1,7 @@
-//! Who is asking, and from where. Three ways in: the node's own socket (its file mode is the check), the admin token,
-//! a console session that a one-time ticket opened.
+//! Who is asking, and from where. Four ways in: the node's own socket (its file mode is the check), the admin token, an operator's
+//! API token, and a console session, which a one-time ticket, a passkey, or a password with a code opened.
+//!
+//! Then what he may do, by the table in `access`: a role, the apps that he is limited to, a fresh second factor.
 //!
 //! A browser is an attacker's tool too: a page elsewhere may send requests here, and DNS may point its name at this
 //! address. So on TCP the Host must be an address or name of this node, and a request that changes something, or opens
@@ -8,12 +10,16 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use axum::extract::{Request, State};
+use axum::extract::{MatchedPath, Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, Method, StatusCode, header};
 use parking_lot::Mutex;
+use phalanx_model::limits::FRESH_FACTOR_MS;
+use phalanx_trust::operators::TOKEN_PREFIX;
+use phalanx_trust::{Browser, Operator, OperatorToken, Role, Session};
 
+use crate::access::{self, Needs, Rule};
 use crate::error::ApiError;
 use crate::limits::FAILURES_PER_MINUTE_MAX;
 use crate::router::Control;
@@ -27,25 +33,122 @@ pub enum Channel {
     Socket,
 }
 
+/// The address that a TCP connection came from. [`crate::serve()`] sets it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Peer(pub IpAddr);
+
 /// Who is asking.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub(crate) enum Principal {
     /// A process of the node's own user, over the socket.
     Socket,
-    /// A bearer of the token.
+    /// A bearer of the admin token.
     Token,
-    /// A console session, by its id.
-    Session(Arc<str>),
+    /// A browser that a login link opened a session for, without an account.
+    Link(Held),
+    /// An operator in a console session.
+    Operator(Arc<Operator>, Held),
+    /// A program with a token of an operator's.
+    ApiToken(Arc<(Operator, OperatorToken)>),
+}
+
+/// A session, and the id by which its browser holds it.
+#[derive(Debug, Clone)]
+pub(crate) struct Held {
+    pub(crate) id: Arc<str>,
+    pub(crate) session: Session,
 }
 
 impl Principal {
     /// The name under which actions are recorded.
-    pub(crate) fn name(&self) -> &'static str {
+    pub(crate) fn name(&self) -> String {
         match self {
-            Self::Socket => "local socket",
-            Self::Token => "admin token",
-            Self::Session(_) => "console",
+            Self::Socket => "local socket".to_owned(),
+            Self::Token => "admin token".to_owned(),
+            Self::Link(_) => "console".to_owned(),
+            Self::Operator(operator, _) => format!("operator {}", operator.name),
+            Self::ApiToken(both) => format!("token {} of operator {}", both.1.name, both.0.name),
         }
+    }
+
+    /// What he may do. Whoever has the socket, the admin token or a link that was made with one of them has the node.
+    pub(crate) fn role(&self) -> Role {
+        match self {
+            Self::Socket | Self::Token | Self::Link(_) => Role::Owner,
+            Self::Operator(operator, _) => operator.role,
+            Self::ApiToken(both) => both.0.role.min(both.1.role),
+        }
+    }
+
+    /// The only apps that he may see and act on; `None` for all. A token's are those that its owner has too.
+    pub(crate) fn apps(&self) -> Option<Vec<String>> {
+        let some = |apps: &Vec<String>| (!apps.is_empty()).then(|| apps.clone());
+        match self {
+            Self::Socket | Self::Token | Self::Link(_) => None,
+            Self::Operator(operator, _) => some(&operator.apps),
+            Self::ApiToken(both) => match (some(&both.0.apps), some(&both.1.apps)) {
+                (Some(his), Some(its)) => Some(its.into_iter().filter(|app| his.contains(app)).collect()),
+                (his, its) => his.or(its),
+            },
+        }
+    }
+
+    /// The session that he holds.
+    pub(crate) fn held(&self) -> Option<&Held> {
+        match self {
+            Self::Link(held) | Self::Operator(_, held) => Some(held),
+            Self::Socket | Self::Token | Self::ApiToken(_) => None,
+        }
+    }
+
+    /// Until when he may do what needs a fresh second factor; `None` if he needs none.
+    pub(crate) fn fresh_until_ms(&self) -> Option<u64> {
+        match self {
+            Self::Socket | Self::Token => None,
+            Self::Link(held) | Self::Operator(_, held) => {
+                Some(held.session.proved_at_ms.saturating_add(FRESH_FACTOR_MS))
+            }
+            Self::ApiToken(_) => Some(0),
+        }
+    }
+
+    /// Whether he may do what this rule is about.
+    fn permitted(&self, rule: Option<Rule>, now_ms: u64) -> Result<(), ApiError> {
+        if matches!(self, Self::Socket | Self::Token) {
+            return Ok(());
+        }
+        // Fails closed: an endpoint without a rule is there for nobody else.
+        let rule =
+            rule.ok_or_else(|| ApiError::not_found("no such path; /api/v1/openapi.json lists them"))?;
+        let forbidden = |code: &str, message: String| ApiError::new(StatusCode::FORBIDDEN, code, message);
+        if self.held().is_some_and(|held| held.session.enrolling) && rule.needs != Needs::Account {
+            return Err(forbidden("enrolling", "first add a passkey, or a password with an app".into()));
+        }
+        match rule.needs {
+            Needs::Nothing | Needs::Account => {}
+            Needs::Role(role) if self.role() >= role => {}
+            Needs::Role(role) => {
+                let message = format!("this needs the role {}", format!("{role:?}").to_lowercase());
+                return Err(forbidden("role", message));
+            }
+            Needs::Node => {
+                let message = "only the node's own user may do this, or who has its admin token";
+                return Err(forbidden("role", message.into()));
+            }
+        }
+        if !rule.heeds_apps && self.apps().is_some() {
+            let message = "this is about more than the apps that this account is limited to";
+            return Err(forbidden("apps", message.into()));
+        }
+        if rule.fresh && self.fresh_until_ms().is_some_and(|until| now_ms >= until) {
+            let message = match self {
+                Self::ApiToken(_) => "no API token may do this; log in",
+                Self::Link(_) => "this needs a login of the last five minutes; run `phalanx login` again",
+                _ => "this needs a second factor of the last five minutes; prove yourself again",
+            };
+            return Err(forbidden("fresh_factor", message.into()));
+        }
+        Ok(())
     }
 }
 
@@ -73,10 +176,30 @@ pub(crate) async fn require(
     mut request: Request,
     next: Next,
 ) -> Response {
-    match identify(&control, &request) {
+    let rule = request
+        .extensions()
+        .get::<MatchedPath>()
+        .and_then(|path| access::rule(request.method(), path.as_str()));
+    let permitted = identify(&control, &request).and_then(|principal| {
+        principal.permitted(rule, control.now_ms())?;
+        Ok(principal)
+    });
+    match permitted {
         Ok(principal) => {
             request.extensions_mut().insert(principal);
             next.run(request).await
+        }
+        Err(error) => error.into_response(),
+    }
+}
+
+/// Lets only pages of this node log somebody in, or anybody would be logged in as somebody else without noticing.
+pub(crate) async fn from_here(request: Request, next: Next) -> Response {
+    let here = proves_same_origin(request.headers()) && request.headers().contains_key(header::ORIGIN);
+    match check_origin(&request) {
+        Ok(()) if here => next.run(request).await,
+        Ok(()) => {
+            ApiError::new(StatusCode::FORBIDDEN, "origin", "a login needs an Origin header").into_response()
         }
         Err(error) => error.into_response(),
     }
@@ -91,23 +214,44 @@ fn identify(control: &Control, request: &Request) -> Result<Principal, ApiError>
     let now_ms = control.now_ms();
     if let Some(authorization) = headers.get(header::AUTHORIZATION) {
         let token = authorization.to_str().ok().and_then(bearer);
+        if let Some(token) = token.filter(|token| token.starts_with(TOKEN_PREFIX)) {
+            let found = control.deps.operators.by_token(token, now_ms);
+            return found
+                .map(|both| Principal::ApiToken(Arc::new(both)))
+                .ok_or_else(|| control.failures.refuse(now_ms));
+        }
         // A missing token is compared too, so that both take the same time.
         if control.deps.token.matches(token.unwrap_or_default()) {
             return Ok(Principal::Token);
         }
         return Err(control.failures.refuse(now_ms));
     }
-    match cookie(headers, &control.cookie_name) {
-        Some(id) if control.deps.sessions.is_open(id, now_ms) => {
-            if *request.method() != Method::GET && !proves_same_origin(headers) {
-                let message = "a change needs an Origin header";
-                return Err(ApiError::new(StatusCode::FORBIDDEN, "origin", message));
-            }
-            Ok(Principal::Session(id.into()))
-        }
-        // An ended session is no attempt at guessing; it must not use up what is kept for those.
-        _ => Err(ApiError::unauthorized()),
+    // An ended session is no attempt at guessing; it must not use up what is kept for those.
+    let id = cookie(headers, &control.cookie_name).ok_or_else(ApiError::unauthorized)?;
+    let session = control.deps.sessions.enter(id, browser(request), now_ms);
+    let session = session.ok_or_else(ApiError::unauthorized)?;
+    if *request.method() != Method::GET && !proves_same_origin(headers) {
+        let message = "a change needs an Origin header";
+        return Err(ApiError::new(StatusCode::FORBIDDEN, "origin", message));
     }
+    let operator = session.operator.clone();
+    let held = Held { id: id.into(), session };
+    let Some(operator) = operator else { return Ok(Principal::Link(held)) };
+    // Asked each time: who was kept out or given another role is so at once.
+    let operator = control.deps.operators.get(&operator).filter(|operator| !operator.disabled);
+    let operator = operator.ok_or_else(ApiError::unauthorized)?;
+    Ok(Principal::Operator(Arc::new(operator), held))
+}
+
+/// The browser that sent this, loosely.
+pub(crate) fn browser(request: &Request) -> Browser {
+    let agent = request.headers().get(header::USER_AGENT).map(|agent| agent.as_bytes());
+    Browser::new(agent.unwrap_or_default(), peer(request))
+}
+
+/// Where this came from.
+pub(crate) fn peer(request: &Request) -> Option<IpAddr> {
+    request.extensions().get::<Peer>().map(|peer| peer.0)
 }
 
 /// Refuses what a page of another origin made a browser send.

@@ -10,15 +10,17 @@
 //!
 //! Where the fleet's authority is: `enrol` listens, with TLS, for nodes that join or renew.
 //!
-//! INVARIANT: nothing with data answers without the token, a console session or the node's own socket.
+//! INVARIANT: nothing with data answers without a token, a console session or the node's own socket, and then only what `access` says.
 //! INVARIANT: a bouncer's key opens the list of decisions about whole addresses, for reading, and nothing else.
 //! INVARIANT: an operator's action is in the ledger's lane before it takes effect; without room there it is refused.
 
 pub mod api;
 mod error;
 
+mod access;
 mod auth;
 mod limits;
+mod throttle;
 
 pub mod acme;
 mod import;
@@ -39,7 +41,7 @@ pub mod serve;
 pub mod enrol;
 
 pub use acme::{Acme, AcmeSettings, Challenge};
-pub use auth::Channel;
+pub use auth::{Channel, Peer};
 pub use enrol::{Desk, EnrolDeps};
 pub use import::{ImportSettings, Importer};
 pub use lapi::{Bouncers, ExemptPort, LapiDeps, PlacePort, router as lapi_router};

@@ -37,3 +37,16 @@ pub(crate) const SNAPSHOT_FILE_BYTES_MAX: usize = phalanx_fleet::SNAPSHOT_BYTES_
 
 /// How long an order waits for room in the ledger, which writes a batch in milliseconds.
 pub(crate) const LEDGER_WAIT: std::time::Duration = std::time::Duration::from_secs(2);
+
+/// How long tries to log in are counted together, in milliseconds.
+pub(crate) const LOGIN_WINDOW_MS: u64 = 15 * 60_000;
+/// Tries to log in to one account in that time; a person mistypes less.
+pub(crate) const LOGINS_PER_ACCOUNT_MAX: u32 = 10;
+/// Tries to log in from one network in that time: several people, on a bad day.
+pub(crate) const LOGINS_PER_NETWORK_MAX: u32 = 40;
+/// Accounts and networks whose tries are counted.
+pub(crate) const LOGINS_COUNTED_MAX: usize = 4_096;
+/// Passwords hashed at once: each takes 19 MiB and a core for a moment.
+pub(crate) const HASHES_MAX: usize = 2;
+/// How long a login waits for its turn to be hashed.
+pub(crate) const HASH_WAIT: std::time::Duration = std::time::Duration::from_secs(5);

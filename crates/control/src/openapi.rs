@@ -19,6 +19,8 @@ use crate::api::{
 };
 use crate::inquiry::{FleetEvents, RedactedRequest};
 
+mod operators;
+
 /// `GET /api/v1/openapi.json`
 pub(crate) async fn serve() -> impl IntoResponse {
     static TEXT: LazyLock<String> = LazyLock::new(|| document().to_string());
@@ -33,7 +35,7 @@ pub fn document() -> Value {
     });
     let mut generator = settings.into_generator();
     let mut paths = Map::new();
-    for endpoint in ENDPOINTS {
+    for endpoint in endpoints() {
         let operation = operation(endpoint, &mut generator);
         let path = paths.entry(endpoint.path).or_insert_with(|| json!({}));
         if let Some(path) = path.as_object_mut() {
@@ -77,7 +79,7 @@ pub(crate) struct Endpoint {
     answer: Answer,
     /// Statuses beside the good one, with when they are given.
     errors: &'static [(&'static str, &'static str)],
-    open: bool,
+    pub(crate) open: bool,
 }
 
 type SchemaOf = fn(&mut SchemaGenerator) -> Schema;
@@ -161,8 +163,13 @@ const INCIDENT_RULED: &[(&str, &str)] = &[
     ("503", "no room in the ledger, or the learner does not run"),
 ];
 
-/// Every endpoint, in the order of the document.
-pub(crate) const ENDPOINTS: &[Endpoint] = &[
+/// Every endpoint.
+pub(crate) fn endpoints() -> impl Iterator<Item = &'static Endpoint> {
+    ENDPOINTS.iter().chain(operators::ENDPOINTS)
+}
+
+/// Every endpoint but those about operators.
+const ENDPOINTS: &[Endpoint] = &[
     get("/api/v1/status", "How the node and its fleet are doing", Answer::Json("200", of::<Status>)),
     get("/api/v1/nodes", "The fleet's nodes", Answer::Json("200", of::<Vec<Member>>)),
     Endpoint {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use axum::extract::DefaultBodyLimit;
 use axum::middleware::{from_fn, from_fn_with_state};
-use axum::routing::{delete, get, post};
+use axum::routing::{delete, get, patch, post};
 use axum::{Extension, Router};
 use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
@@ -18,23 +18,28 @@ use phalanx_model::limits::BLOCKLIST_TEXT_BYTES_MAX;
 use phalanx_model::{Clock, LedgerEntry, LedgerKind};
 use phalanx_policy::Diagnostic;
 use phalanx_record::{History, Metrics, RecordedRequest, RecorderStatus};
-use phalanx_trust::{AdminToken, FleetAuthority, LoginTickets, Sessions, SiteDelegate};
+use phalanx_trust::{
+    AdminToken, FleetAuthority, LoginTickets, Operators, PasskeyChallenges, Sessions, SiteDelegate,
+};
 use tokio::sync::{Notify, Semaphore, broadcast, watch};
 
 use crate::api::{Incident, IncidentRow, NodeStatus, PlaybookRow, PlaybookRun};
-use crate::auth::{Channel, Failures, Principal, check_host, host_is_ours, require};
+use crate::auth::{Channel, Failures, Principal, check_host, from_here, host_is_ours, require};
 use crate::console;
 use crate::error::ApiError;
 use crate::handlers::{
-    blocklists, bouncers, bundles, decisions, delegation, events, fleet, health, held, incidents, inquiry,
-    operations, playbooks, policy, session, status, stream, upgrade,
+    account, blocklists, bouncers, bundles, decisions, delegation, events, fleet, health, held, incidents,
+    inquiry, login, operations, operators, playbooks, policy, session, status, stream, upgrade,
 };
 use crate::hub::Hub;
 use crate::import::Importer;
 use crate::lapi::Bouncers;
-use crate::limits::{BODY_BYTES_MAX, HISTORY_QUERIES_MAX, SNAPSHOT_FILE_BYTES_MAX, SUBSCRIBERS_MAX};
+use crate::limits::{
+    BODY_BYTES_MAX, HASHES_MAX, HISTORY_QUERIES_MAX, SNAPSHOT_FILE_BYTES_MAX, SUBSCRIBERS_MAX,
+};
 use crate::openapi;
 use crate::playbook::told::Asked;
+use crate::throttle::Throttle;
 
 /// What control needs of the node it manages.
 pub struct ControlDeps {
@@ -58,6 +63,8 @@ pub struct ControlDeps {
     pub tickets: Arc<LoginTickets>,
     /// Console sessions.
     pub sessions: Arc<Sessions>,
+    /// Accounts of operators.
+    pub operators: Arc<Operators>,
     /// The fleet.
     pub fleet: FleetHandle,
     /// What was recorded.
@@ -195,6 +202,10 @@ pub(crate) struct Control {
     pub(crate) deps: ControlDeps,
     pub(crate) cookie_name: String,
     pub(crate) failures: Failures,
+    pub(crate) throttle: Throttle,
+    pub(crate) challenges: PasskeyChallenges,
+    /// Passwords hashed at once.
+    pub(crate) hashing: Semaphore,
     pub(crate) hub: Hub,
     /// Bumped at each logout, so that open streams look whether it was theirs.
     pub(crate) logouts: watch::Sender<u64>,
@@ -222,7 +233,12 @@ impl Control {
 
     /// Records what an operator is about to do. Without room in the ledger it must not be done.
     pub(crate) fn record(&self, who: &Principal, action: &str) -> Result<(), ApiError> {
-        let kind = LedgerKind::OperatorAction { action: format!("{action} (by {})", who.name()) };
+        self.record_as(&who.name(), action)
+    }
+
+    /// Records what somebody of this name is about to do.
+    pub(crate) fn record_as(&self, name: &str, action: &str) -> Result<(), ApiError> {
+        let kind = LedgerKind::OperatorAction { action: format!("{action} (by {name})") };
         let entry = LedgerEntry { at_ms: self.now_ms(), kind };
         self.deps.lanes.ledger(entry).map_err(|_| ApiError::ledger_full())
     }
@@ -241,6 +257,9 @@ pub fn router(deps: ControlDeps) -> Router {
         deps,
         cookie_name,
         failures: Failures::default(),
+        throttle: Throttle::default(),
+        challenges: PasskeyChallenges::default(),
+        hashing: Semaphore::new(HASHES_MAX),
         hub,
         logouts: watch::Sender::new(0),
         subscribers: Arc::new(Semaphore::new(SUBSCRIBERS_MAX)),
@@ -296,6 +315,20 @@ pub fn router(deps: ControlDeps) -> Router {
         .route("/upgrade", post(upgrade::begin))
         .route("/login-links", post(session::link))
         .route("/logout", post(session::logout))
+        .route("/operators", get(operators::list).post(operators::add))
+        .route("/operators/{name}", patch(operators::edit).delete(operators::remove))
+        .route("/operators/{name}/reset", post(operators::reset))
+        .route("/sessions", get(session::list))
+        .route("/sessions/{id}", delete(session::end))
+        .route("/me", get(account::show))
+        .route("/me/challenge", post(account::challenge))
+        .route("/me/prove", post(account::prove))
+        .route("/me/totp", post(account::offer_totp))
+        .route("/me/password", post(account::set_password))
+        .route("/me/passkeys", post(account::add_passkey))
+        .route("/me/passkeys/{id}", delete(account::delete_passkey))
+        .route("/me/tokens", post(account::add_token))
+        .route("/me/tokens/{name}", delete(account::delete_token))
         .route("/openapi.json", get(openapi::serve))
         .fallback(unknown_path)
         .method_not_allowed_fallback(wrong_method)
@@ -303,9 +336,15 @@ pub fn router(deps: ControlDeps) -> Router {
     let metrics = Router::new()
         .route("/metrics", get(status::metrics))
         .layer(from_fn_with_state(Arc::clone(&control), require));
+    let logins = Router::new()
+        .route("/api/v1/login/password", post(login::by_password))
+        .route("/api/v1/login/challenge", post(login::challenge))
+        .route("/api/v1/login/passkey", post(login::by_passkey))
+        .layer(from_fn(from_here));
     Router::new()
         .nest("/api/v1", api)
         .merge(metrics)
+        .merge(logins)
         .route("/healthz", get(health::healthz))
         .route("/readyz", get(health::readyz))
         .route("/login", get(session::login))

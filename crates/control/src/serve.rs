@@ -22,7 +22,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tower::ServiceExt;
 
-use crate::auth::Channel;
+use crate::auth::{Channel, Peer};
 use crate::limits::{HEAD_BYTES_MAX, HEAD_TIME_MAX_MS, SOCKET_CONNECTIONS_MAX, TCP_CONNECTIONS_MAX};
 use crate::router::for_channel;
 
@@ -41,16 +41,16 @@ pub async fn serve(router: Router, listeners: Listeners, stop: watch::Receiver<b
     if let Some(tcp) = listeners.tcp {
         let router = for_channel(&router, Channel::Tcp);
         accepting.spawn(accept(stop.clone(), TCP_CONNECTIONS_MAX, router, async move || {
-            let (stream, _) = tcp.accept().await?;
+            let (stream, peer) = tcp.accept().await?;
             stream.set_nodelay(true)?;
-            Ok(stream)
+            Ok((stream, Some(Peer(peer.ip()))))
         }));
     }
     if let Some(socket) = listeners.socket {
         let router = for_channel(&router, Channel::Socket);
         accepting.spawn(accept(stop, SOCKET_CONNECTIONS_MAX, router, async move || {
             let (stream, _) = socket.accept().await?;
-            Ok(stream)
+            Ok((stream, None))
         }));
     }
     drop(router);
@@ -88,7 +88,7 @@ pub fn bind_socket(path: &Path) -> io::Result<UnixListener> {
 async fn accept<S, F>(mut stop: watch::Receiver<bool>, connections_max: usize, router: Router, next: F)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    F: AsyncFn() -> io::Result<S>,
+    F: AsyncFn() -> io::Result<(S, Option<Peer>)>,
 {
     let room = Arc::new(Semaphore::new(connections_max));
     let mut connections = JoinSet::new();
@@ -99,10 +99,10 @@ where
             () = stopped(&mut stop) => break,
         };
         match accepted {
-            Ok(stream) => {
+            Ok((stream, peer)) => {
                 let (router, stop) = (router.clone(), stop.clone());
                 connections.spawn(async move {
-                    connection(stream, router, stop).await;
+                    connection(stream, peer, router, stop).await;
                     drop(permit);
                 });
             }
@@ -118,11 +118,17 @@ where
     connections.shutdown().await;
 }
 
-async fn connection<S>(stream: S, router: Router, mut stop: watch::Receiver<bool>)
+async fn connection<S>(stream: S, peer: Option<Peer>, router: Router, mut stop: watch::Receiver<bool>)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let service = router.map_request(|request: http::Request<Incoming>| request.map(Body::new));
+    let service = router.map_request(move |request: http::Request<Incoming>| {
+        let mut request = request.map(Body::new);
+        if let Some(peer) = peer {
+            request.extensions_mut().insert(peer);
+        }
+        request
+    });
     let service = TowerToHyperService::new(service.map_err(|never: Infallible| never));
     let mut builder = http1::Builder::new();
     builder

@@ -297,6 +297,24 @@ pub const LOGIN_TICKET_MS: u64 = 10 * 60_000;
 pub const SESSIONS_MAX: usize = 256;
 /// How long a console session lasts, in milliseconds: a working day.
 pub const SESSION_MS: u64 = 12 * 60 * 60_000;
+/// How long a console session lasts without a request, in milliseconds.
+pub const SESSION_IDLE_MS: u64 = 60 * 60_000;
+/// Console sessions of one operator, so that one cannot push out all others.
+pub const SESSIONS_PER_OPERATOR_MAX: usize = 16;
+/// How long a link for an operator's enrolment is good, in milliseconds: until tomorrow.
+pub const ENROL_TICKET_MS: u64 = 24 * 60 * 60_000;
+/// How long a second factor counts as fresh for what is dangerous, in milliseconds.
+pub const FRESH_FACTOR_MS: u64 = 5 * 60_000;
+/// Operators of one node: more people than one edge has, and the file stays small.
+pub const OPERATORS_MAX: usize = 128;
+/// Passkeys of one operator.
+pub const PASSKEYS_MAX: usize = 8;
+/// API tokens of one operator.
+pub const OPERATOR_TOKENS_MAX: usize = 16;
+/// Longest time of an API token, in milliseconds: a year.
+pub const OPERATOR_TOKEN_MS_MAX: u64 = 366 * 24 * 60 * 60_000;
+/// Apps that one operator's scope may name.
+pub const OPERATOR_APPS_MAX: usize = 64;
 
 /// Changes to fleet state that wait for the disk; beyond it peers' records are not kept here, own ones wait.
 pub const FLEET_STORE_QUEUE: usize = 16_384;

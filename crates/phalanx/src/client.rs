@@ -67,6 +67,11 @@ impl Client {
         self.call(Method::POST, path, body)
     }
 
+    /// PATCH of an API path.
+    pub(crate) fn patch(&self, path: &str, body: &Value) -> anyhow::Result<Value> {
+        self.call(Method::PATCH, path, Some(body))
+    }
+
     /// PUT of a text to an API path.
     pub(crate) fn put_text(&self, path: &str, text: String) -> anyhow::Result<Value> {
         parse(&self.exchange(Method::PUT, path, "text/plain; charset=utf-8", text.into(), ANSWER)?)

@@ -87,6 +87,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Decision(args) => commands::decision::run(&args),
         Command::Blocklist(command) => commands::blocklist::run(&command),
         Command::Bouncer(args) => commands::bouncer::run(&args),
+        Command::Operator(args) => commands::operator::run(&args),
         Command::Events(args) => commands::events::run(&args),
         Command::Incidents(args) => commands::incident::list(&args),
         Command::Incident(command) => commands::incident::run(&command),

@@ -24,7 +24,7 @@ use phalanx_model::{
 };
 use phalanx_policy::Diagnostic;
 use phalanx_record::{RecordSettings, Recorder};
-use phalanx_trust::{AdminToken, FleetSecret, LoginTickets, Sealer, Sessions};
+use phalanx_trust::{AdminToken, FleetSecret, LoginTickets, Operators, Sealer, Sessions};
 use tokio::net::TcpListener;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio::task::{JoinHandle, JoinSet};
@@ -185,6 +185,7 @@ impl Node {
         let Keepers { policy: keeper, material, places } = &keepers;
         let sockets = Arc::clone(&birth.start.sockets);
         let token = AdminToken::load_or_create(&state.admin_token())?;
+        let operators = Arc::new(Operators::load(&state.operators(), Arc::clone(&sealer))?);
         // Before anything of the state is opened for writing: two nodes must not share one folder.
         let (listeners, admin) = bind_admin(settings, state, &sockets)?;
         let mut crowdsec = Crowdsec::open(settings, state, &sockets)?;
@@ -221,7 +222,8 @@ impl Node {
         )?;
         sockets.check_all_used()?;
         let takeover = birth.start.takeover.clone();
-        let running = Running { keepers, edge, fleet, recorder, lanes, clock, sharing, birth, learning };
+        let running =
+            Running { keepers, edge, fleet, recorder, lanes, clock, sharing, birth, learning, operators };
         let member = (identity, offices, enrolment, tasks);
         let listening = (listeners, admin, token, crowdsec);
         let mut node = running.serve(settings, state, listening, member, (stop, stopping))?;
@@ -273,6 +275,7 @@ struct Running {
     sharing: JoinHandle<mpsc::Receiver<SecurityEvent>>,
     birth: Birth,
     learning: (Learning, Playbooks),
+    operators: Arc<Operators>,
 }
 
 impl Running {
@@ -285,7 +288,7 @@ impl Running {
         (identity, offices, enrolment, tasks): Membership,
         (stop, stopping): (watch::Sender<bool>, watch::Receiver<bool>),
     ) -> anyhow::Result<Node> {
-        let Self { keepers, edge, fleet, recorder, lanes, clock, sharing, birth, learning } = self;
+        let Self { keepers, edge, fleet, recorder, lanes, clock, sharing, birth, learning, operators } = self;
         let (learning, playbooks) = learning;
         let fault = birth.start.takeover.as_ref().and_then(|takeover| takeover.fault());
         let upgrade_fault = Arc::new(Mutex::new(fault.map(str::to_owned)));
@@ -307,6 +310,7 @@ impl Running {
             token,
             tickets,
             sessions: Arc::new(Sessions::default()),
+            operators,
             fleet: fleet.clone(),
             history: recorder.history(),
             live: recorder.live(),

@@ -82,6 +82,11 @@ impl StateFolder {
         self.0.join("bouncers.json")
     }
 
+    /// Accounts of operators, sealed.
+    pub(crate) fn operators(&self) -> PathBuf {
+        self.0.join("operators.sealed")
+    }
+
     /// The journal of playbooks.
     pub(crate) fn playbooks(&self) -> PathBuf {
         self.0.join("playbooks.journal")

@@ -45,6 +45,11 @@ pub mod tls;
 pub mod token;
 
 pub mod api_keys;
+pub mod passkey;
+pub mod password;
+pub mod totp;
+
+pub mod operators;
 
 pub use announce::{Admission, Admitted, Announcement, NodeRecord, Validity, valid_name};
 pub use api_keys::{ApiKey, ApiKeyError, ApiKeys};
@@ -56,7 +61,13 @@ pub use join::{EnrolRequest, Grant, JoinRefusal, JoinToken, NodeKeys, RenewReque
 pub use key::{KeyId, SigningKey, VerifyingKey};
 pub use membership::Membership;
 pub use names::NamesKey;
+pub use operators::{
+    NewOperator, Operator, OperatorChange, OperatorFault, OperatorToken, Operators, Passkey,
+    PresentedPasskey, Role,
+};
 pub use passes::{PASS_TAG_BYTES, PassKeys, SignedFor};
+pub use passkey::{Ceremony, PasskeyChallenges, PasskeyFault};
+pub use password::{PasswordHash, password_fault};
 pub use random::{random_bytes, random_u64};
 pub use record::{SignedRecord, Statement};
 pub use revocation::Revocation;
@@ -65,11 +76,12 @@ pub use seal::Sealer;
 pub use sealed_to::{OpeningKey, seal_to};
 pub use secret::FleetSecret;
 pub use served::{ServedCertificate, ServedFault};
-pub use session::{LoginTickets, Sessions};
+pub use session::{Browser, LoginFor, LoginTickets, Session, Sessions};
 pub use site_server::{ServerGrant, ServerKeys, ServerPlace, ServerRenewal, ServerRequest};
 pub use spiffe::{Named, SpiffeId};
 pub use tickets::{TicketKeys, Ticketer};
 pub use token::AdminToken;
+pub use totp::TotpSecret;
 
 /// The SHA-256 of these bytes.
 pub fn sha256(bytes: &[u8]) -> [u8; 32] {

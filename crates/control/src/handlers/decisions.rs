@@ -66,6 +66,7 @@ pub(crate) async fn add(
     let Json(new) = body.map_err(|e| ApiError::new(e.status(), "bad_request", e.body_text()))?;
     let actor = actor(&new)?;
     check(&new)?;
+    check_scope(&who, &actor)?;
     let refuses = measured(&control, &new, &actor).await?;
     control.ledger_room().await;
     control
@@ -114,6 +115,7 @@ pub(crate) async fn withdraw(
     let Some(decision) = control.deps.fleet.find(id) else {
         return Err(ApiError::not_found(format!("no decision {id} is in force")));
     };
+    check_scope(&who, &decision.actor)?;
     let reason = if query.reason.is_empty() { "withdrawn by an operator" } else { &query.reason };
     control.ledger_room().await;
     control.record(&who, &format!("withdraw decision {id} about {}: {reason}", decision.actor))?;
@@ -187,6 +189,17 @@ fn actor(new: &NewDecision) -> Result<Actor, ApiError> {
             let fault = "a decision needs exactly one of ip, prefix, asn, country, ja4, session, account, software and place";
             Err(ApiError::bad_request(fault))
         }
+    }
+}
+
+/// Whoever is limited to some apps decides about these as a whole: everybody else is a matter of all apps.
+fn check_scope(who: &Principal, actor: &Actor) -> Result<(), ApiError> {
+    match who.apps() {
+        Some(apps) if !apps.iter().any(|app| Actor::App(names::app(app)) == *actor) => {
+            let message = "this is about more than the apps that this account is limited to";
+            Err(ApiError::new(StatusCode::FORBIDDEN, "apps", message))
+        }
+        _ => Ok(()),
     }
 }
 

@@ -2,20 +2,21 @@
 
 use std::sync::Arc;
 
-use axum::Json;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Path, Query, State};
+use axum::{Extension, Json};
 use http::StatusCode;
 use phalanx_fleet::Member;
 use phalanx_model::id::node_tag;
 use phalanx_model::limits::HISTORY_PAGE_MAX;
 use phalanx_model::{Action, RequestId};
-use phalanx_record::{Explanation, Filter, History, RecordError};
+use phalanx_record::{Explanation, Filter, History, RecordError, RecordedRequest};
 use serde::Deserialize;
 use serde::de::IntoDeserializer;
 use serde::de::value::{Error as ValueError, StrDeserializer};
 
 use crate::api::EventRow;
+use crate::auth::Principal;
 use crate::error::ApiError;
 use crate::router::Control;
 
@@ -34,21 +35,56 @@ pub(crate) struct EventQuery {
 /// `GET /api/v1/events`
 pub(crate) async fn list(
     State(control): State<Arc<Control>>,
+    Extension(who): Extension<Principal>,
     query: Result<Query<EventQuery>, QueryRejection>,
 ) -> Result<Json<Vec<EventRow>>, ApiError> {
     let Query(query) = query.map_err(|e| ApiError::bad_request(e.body_text()))?;
     let filter = filter(&query)?;
-    let records = ask(&control, move |history| history.recent(&filter)).await?;
+    let apps = who.apps();
+    let records = ask(&control, move |history| match apps {
+        None => history.recent(&filter),
+        Some(apps) => recent_of(history, filter, &apps),
+    });
+    let records = records.await?;
     Ok(Json(records.iter().map(EventRow::from).collect()))
+}
+
+/// The most recent of these apps: as many as are asked for, among the last [`PAGES_LOOKED_THROUGH`] pages of all.
+fn recent_of(
+    history: &History,
+    mut filter: Filter,
+    apps: &[String],
+) -> Result<Vec<RecordedRequest>, RecordError> {
+    let wanted = std::mem::replace(&mut filter.limit, HISTORY_PAGE_MAX);
+    let mut found = Vec::new();
+    for _ in 0..PAGES_LOOKED_THROUGH {
+        let page = history.recent(&filter)?;
+        let Some(last) = page.last().map(|record| record.access.id) else { break };
+        filter.before = Some(last);
+        found.extend(page.into_iter().filter(|record| is_of(record, apps)));
+        if found.len() >= wanted {
+            found.truncate(wanted);
+            break;
+        }
+    }
+    Ok(found)
+}
+
+fn is_of(record: &RecordedRequest, apps: &[String]) -> bool {
+    apps.iter().any(|app| **app == *record.access.app)
 }
 
 /// `GET /api/v1/events/{id}`
 pub(crate) async fn explain(
     State(control): State<Arc<Control>>,
+    Extension(who): Extension<Principal>,
     Path(id): Path<String>,
 ) -> Result<Json<Explanation>, ApiError> {
     let id: RequestId = id.parse().map_err(|e| ApiError::bad_request(format!("{e}")))?;
-    let found = ask(&control, move |history| match history.request(id)? {
+    let apps = who.apps();
+    // A request of an app that he does not see is answered as one that is not there.
+    let sees = move |record: &RecordedRequest| apps.as_ref().is_none_or(|apps| is_of(record, apps));
+    let found = ask(&control, move |history| match history.request(id)?.filter(sees) {
         Some(record) => Ok(Some(Explanation::new(record, history.consequences(id)?))),
         None => Ok(None),
     });
@@ -119,6 +155,9 @@ pub(super) fn filter(query: &EventQuery) -> Result<Filter, ApiError> {
         limit: number("limit", &query.limit)?.unwrap_or(50).clamp(1, HISTORY_PAGE_MAX),
     })
 }
+
+/// How far back the requests of an operator's apps are looked for at once.
+const PAGES_LOOKED_THROUGH: usize = 16;
 
 /// A request's id, or a time in Unix milliseconds.
 fn before(text: &str) -> Result<RequestId, ApiError> {

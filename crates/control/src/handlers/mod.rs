@@ -1,5 +1,6 @@
 //! One module per group of endpoints. Each handler: read the arguments, record what changes something, act, answer.
 
+pub(crate) mod account;
 pub(crate) mod blocklists;
 pub(crate) mod bouncers;
 pub(crate) mod bundles;
@@ -11,7 +12,9 @@ pub(crate) mod health;
 pub(crate) mod held;
 pub(crate) mod incidents;
 pub(crate) mod inquiry;
+pub(crate) mod login;
 pub(crate) mod operations;
+pub(crate) mod operators;
 pub(crate) mod playbooks;
 pub(crate) mod policy;
 pub(crate) mod session;

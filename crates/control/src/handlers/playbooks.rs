@@ -46,7 +46,7 @@ pub(crate) async fn answer(
     control.ledger_room().await;
     let word = if yes { "yes" } else { "no" };
     control.record(&who, &format!("answer {word} to step {step} of {}", run.run))?;
-    let by = who.name().to_owned();
+    let by = who.name();
     ask(&control, Asked::Answer { run: run.run.clone(), step, yes, by }).await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -21,11 +21,25 @@ use crate::limits::OFFLINE_AFTER_MS;
 use crate::router::Control;
 
 /// `GET /api/v1/status`
-pub(crate) async fn status(State(control): State<Arc<Control>>) -> Json<Status> {
+pub(crate) async fn status(
+    State(control): State<Arc<Control>>,
+    Extension(who): Extension<Principal>,
+) -> Json<Status> {
+    let mut status = whole_status(&control);
+    if let Some(apps) = who.apps() {
+        status.plan.apps.retain(|app| apps.contains(&app.name));
+        status.certificates.clear();
+        status.bouncers.clear();
+        status.imports.clear();
+    }
+    Json(status)
+}
+
+fn whole_status(control: &Control) -> Status {
     let deps = &control.deps;
     let now_ms = control.now_ms();
     let node = (deps.node_status)();
-    let not_ready = node.not_ready.or_else(|| out_of_service(&control).map(|one| one.words()));
+    let not_ready = node.not_ready.or_else(|| out_of_service(control).map(|one| one.words()));
     let fleet = deps.fleet.status();
     let recorder = deps.recorder.report();
     let mut degraded = fleet.degraded;
@@ -39,7 +53,7 @@ pub(crate) async fn status(State(control): State<Arc<Control>>) -> Json<Status> 
             import.source
         ))
     }));
-    Json(Status {
+    Status {
         node: deps.node.to_string(),
         site: deps.site.to_string(),
         version: deps.version.clone(),
@@ -67,7 +81,7 @@ pub(crate) async fn status(State(control): State<Arc<Control>>) -> Json<Status> 
         bouncers: deps.bouncers.list(),
         imports,
         learning: node.learning,
-    })
+    }
 }
 
 /// `GET /api/v1/nodes`

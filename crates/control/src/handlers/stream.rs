@@ -96,9 +96,16 @@ impl Subscriber {
 
     /// Whether the session that opened the stream is still open.
     fn still_welcome(&self) -> Option<()> {
+        let (deps, now_ms) = (&self.control.deps, self.control.now_ms());
         match &self.who {
-            Principal::Session(id) => {
-                self.control.deps.sessions.is_open(id, self.control.now_ms()).then_some(())
+            Principal::Link(held) | Principal::Operator(_, held) => {
+                deps.sessions.is_open(&held.id, now_ms).then_some(())
+            }
+            Principal::ApiToken(both) => {
+                let (operator, token) = both.as_ref();
+                let now = deps.operators.get(&operator.id)?;
+                let same = now.role == operator.role && now.apps == operator.apps && !now.disabled;
+                (same && now.tokens.contains(token) && now_ms < token.expires_at_ms).then_some(())
             }
             Principal::Socket | Principal::Token => Some(()),
         }

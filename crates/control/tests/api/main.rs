@@ -17,6 +17,8 @@ mod listening;
 #[cfg(test)]
 mod live;
 #[cfg(test)]
+mod operators;
+#[cfg(test)]
 mod playbooks;
 #[cfg(test)]
 mod support;

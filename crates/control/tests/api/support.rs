@@ -20,16 +20,26 @@ use phalanx_model::counters::WorkerCounters;
 use phalanx_model::id::node_tag;
 use phalanx_model::lanes::Lanes;
 use phalanx_model::{
-    AccessEvent, Clock, Confidence, Prefix, Reason, RequestId, RuleClass, RuleInfo, RuleMatch, SecurityEvent,
-    Severity, Signal, SystemClock, Verdict,
+    AccessEvent, Clock, Confidence, ManualClock, Prefix, Reason, RequestId, RuleClass, RuleInfo, RuleMatch,
+    SecurityEvent, Severity, Signal, SystemClock, Verdict,
 };
 use phalanx_policy::Diagnostic;
 use phalanx_record::{Metrics, MetricsSources, NodeGauges, RecordSettings, Recorder};
-use phalanx_trust::{AdminToken, ApiKeys, LoginTickets, Sealer, Sessions};
+use phalanx_trust::{AdminToken, ApiKeys, LoginTickets, Operators, Sealer, Sessions};
 use serde_json::Value;
 use tower::ServiceExt;
 
 pub(crate) const HOST: &str = "127.0.0.1:8900";
+
+/// The system's clock, which a test can put ahead.
+#[derive(Default)]
+struct Ahead(ManualClock);
+
+impl Clock for Ahead {
+    fn now_ms(&self) -> u64 {
+        SystemClock.now_ms() + self.0.now_ms()
+    }
+}
 
 /// A learner that knows one incident, with the id 7; what is ruled about it is heard by nobody.
 fn one_incident() -> IncidentsPort {
@@ -74,6 +84,7 @@ pub(crate) struct Node {
     pub(crate) counters: Arc<WorkerCounters>,
     pub(crate) policy_is_good: Arc<AtomicBool>,
     pub(crate) ready: Arc<AtomicBool>,
+    ahead: Arc<Ahead>,
     ledger: Option<phalanx_model::lanes::LaneReaders>,
     pub(crate) dir: tempfile::TempDir,
 }
@@ -82,6 +93,7 @@ impl Node {
     pub(crate) async fn start() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let sealer = Arc::new(Sealer::ephemeral().unwrap());
+        let seals = Arc::clone(&sealer);
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let (events, readers) = Lanes::new();
         let (lanes, ledger) = Lanes::new();
@@ -95,6 +107,8 @@ impl Node {
         let recorder = Recorder::open(settings, readers).unwrap();
         let fleet = fleet(dir.path().to_path_buf(), sealer, lanes.clone(), Arc::clone(&clock)).await;
         let token = AdminToken::load_or_create(&dir.path().join("admin.token")).unwrap();
+        let operators = Operators::load(&dir.path().join("operators.sealed"), Arc::clone(&seals)).unwrap();
+        let operators = Arc::new(operators);
         let counters = Arc::new(WorkerCounters::default());
         let (policy_is_good, ready) = (Arc::new(AtomicBool::new(true)), Arc::new(AtomicBool::new(true)));
         let tickets = Arc::new(LoginTickets::default());
@@ -116,17 +130,19 @@ impl Node {
             exempt: Box::new(move || exempted.lock().unwrap().clone()),
             place: Box::new(|_| (None, None)),
         });
+        let ahead = Arc::new(Ahead::default());
         let deps = ControlDeps {
             site: "fra".into(),
             node: "a".into(),
             version: "0.1.0".into(),
             started_at_ms: clock.now_ms(),
-            clock,
+            clock: Arc::clone(&ahead) as Arc<dyn Clock>,
             listen: HOST.parse::<SocketAddr>().ok(),
             host_names: vec![],
             token: AdminToken::load_or_create(&dir.path().join("admin.token")).unwrap(),
             tickets: Arc::clone(&tickets),
             sessions: Arc::new(Sessions::default()),
+            operators,
             fleet: fleet.clone(),
             history: recorder.history(),
             live: recorder.live(),
@@ -168,9 +184,15 @@ impl Node {
             counters,
             policy_is_good,
             ready,
+            ahead,
             ledger: Some(ledger),
             dir,
         }
+    }
+
+    /// Lets time pass for API and console.
+    pub(crate) fn later(&self, by_ms: u64) {
+        self.ahead.0.advance(by_ms);
     }
 
     /// Sends a request as it is.

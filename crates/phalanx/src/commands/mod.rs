@@ -12,6 +12,7 @@ pub(crate) mod fleet;
 pub(crate) mod incident;
 pub(crate) mod login;
 mod operate;
+pub(crate) mod operator;
 pub(crate) mod playbook;
 pub(crate) mod policy;
 mod policy_test;

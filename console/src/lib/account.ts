@@ -1,0 +1,97 @@
+/** Logging in, and giving an account credentials: the API's calls about oneself, and what a browser's authenticator says. */
+
+import { ApiError, call } from './api';
+
+interface Challenge {
+  challenge: string;
+  host: string;
+  user: [string, string] | null;
+  keys: string[];
+}
+
+export interface TotpOffer {
+  secret: string;
+  uri: string;
+}
+
+export const account = {
+  byPassword: (name: string, password: string, code: string) =>
+    call<unknown>('POST', 'login/password', { name, password, code }),
+  totp: () => call<TotpOffer>('POST', 'me/totp'),
+  setPassword: (password: string, code: string) =>
+    call<{ codes: string[] }>('POST', 'me/password', { password, code }),
+};
+
+/** Logs in with a passkey of this browser or one near it. Which account it is, the passkey says. */
+export async function loginByPasskey(): Promise<void> {
+  const asked = await call<Challenge>('POST', 'login/challenge');
+  const got = await navigator.credentials.get({
+    publicKey: { challenge: bytes(asked.challenge), rpId: asked.host, userVerification: 'required' },
+  });
+  if (!(got instanceof PublicKeyCredential)) throw new ApiError(0, 'passkey', 'No passkey was chosen.');
+  const answer = got.response as AuthenticatorAssertionResponse;
+  await call<unknown>('POST', 'login/passkey', {
+    id: text(got.rawId),
+    authenticator_data: text(answer.authenticatorData),
+    client_data: text(answer.clientDataJSON),
+    signature: text(answer.signature),
+  });
+}
+
+/** Makes a passkey for the account that is logged in. */
+export async function addPasskey(label: string): Promise<void> {
+  const asked = await call<Challenge>('POST', 'me/challenge');
+  const [id, name] = asked.user ?? ['', ''];
+  const made = await navigator.credentials.create({
+    publicKey: {
+      challenge: bytes(asked.challenge),
+      rp: { id: asked.host, name: 'Phalanx' },
+      user: { id: bytes(id), name, displayName: name },
+      pubKeyCredParams: [
+        { type: 'public-key', alg: ES256 },
+        { type: 'public-key', alg: EDDSA },
+      ],
+      excludeCredentials: asked.keys.map((key) => ({ type: 'public-key', id: bytes(key) })),
+      authenticatorSelection: { residentKey: 'required', userVerification: 'required' },
+      attestation: 'none',
+    },
+  });
+  if (!(made instanceof PublicKeyCredential)) throw new ApiError(0, 'passkey', 'No passkey was made.');
+  const answer = made.response as AuthenticatorAttestationResponse;
+  await call<unknown>('POST', 'me/passkeys', {
+    label,
+    authenticator_data: text(answer.getAuthenticatorData()),
+    client_data: text(answer.clientDataJSON),
+  });
+}
+
+/** Whether a browser makes passkeys on this page: never on one whose host is an address. */
+export function passkeysWorkHere(): boolean {
+  return typeof PublicKeyCredential !== 'undefined' && !isAddress(location.hostname);
+}
+
+export function isAddress(host: string): boolean {
+  return host.startsWith('[') || /^[\d.]+$/.test(host);
+}
+
+/** What went wrong, in words; a browser's own errors are terse. */
+export function passkeyFault(error: unknown): string {
+  if (error instanceof ApiError) return error.message;
+  const name = error instanceof Error ? error.name : '';
+  if (name === 'NotAllowedError') return 'The browser was not given a passkey in time, or it was declined.';
+  if (name === 'InvalidStateError') return 'This authenticator already has a passkey for this account.';
+  return 'The browser cannot use passkeys on this page.';
+}
+
+export function bytes(base64url: string): Uint8Array<ArrayBuffer> {
+  const plain = atob(base64url.replace(/-/g, '+').replace(/_/g, '/'));
+  return Uint8Array.from(plain, (one) => one.charCodeAt(0));
+}
+
+export function text(buffer: ArrayBuffer): string {
+  const plain = String.fromCharCode(...new Uint8Array(buffer));
+  return btoa(plain).replace(/\+/g, '-').replace(/\//g, '_').replace(/=+$/, '');
+}
+
+const ES256 = -7;
+const EDDSA = -8;

@@ -1,0 +1,193 @@
+//! Logging in as an operator: by a passkey, or by name, password and code at once.
+//!
+//! INVARIANT: every failed login has one answer, and costs one password hash where a password was shown, so that nothing tells
+//! which names there are. A login always opens a new session; one that the browser showed before ends.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::rejection::JsonRejection;
+use axum::extract::{FromRequest, Request, State};
+use axum::response::{IntoResponse, Response};
+use http::{HeaderMap, StatusCode, header};
+use phalanx_trust::passkey::from_base64url;
+use phalanx_trust::{Browser, Ceremony, PasskeyFault};
+
+use crate::api::{PasskeyChallenge, PasskeySigned, PasswordLogin};
+use crate::auth::{Held, Principal, browser, cookie, peer};
+use crate::error::ApiError;
+use crate::handlers::account::me;
+use crate::handlers::session::set_cookie;
+use crate::limits::{HASH_WAIT, LOGINS_PER_ACCOUNT_MAX, LOGINS_PER_NETWORK_MAX};
+use crate::router::Control;
+
+/// `POST /api/v1/login/password`
+pub(crate) async fn by_password(
+    State(control): State<Arc<Control>>,
+    request: Request,
+) -> Result<Response, ApiError> {
+    let (from, PasswordLogin { name, password, code }) = read(&control, request).await?;
+    let tries = Tries::charge(&control, &from, Some(&name))?;
+    let operator = {
+        let busy = || ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "busy", "too many log in at once");
+        let turn = tokio::time::timeout(HASH_WAIT, control.hashing.acquire()).await;
+        let _turn = turn.map_err(|_| busy())?.map_err(|_| busy())?;
+        let (operators, now_ms) = (Arc::clone(&control.deps.operators), control.now_ms());
+        let hashed = move || operators.by_password(&name, &password, &code, now_ms);
+        tokio::task::spawn_blocking(hashed).await.map_err(|_| busy())?
+    };
+    let operator = operator.ok_or_else(|| failed(&control))?;
+    tries.refund(&control);
+    open(&control, &from, operator, "password and code")
+}
+
+/// `POST /api/v1/login/challenge`: the same for everybody. Which account it will be, the authenticator says.
+pub(crate) async fn challenge(
+    State(control): State<Arc<Control>>,
+    headers: HeaderMap,
+) -> Json<PasskeyChallenge> {
+    let origin = origin(&headers);
+    let at = Ceremony { origin: &origin, purpose: LOG_IN, now_ms: control.now_ms() };
+    let challenge = control.challenges.issue(LOG_IN, at.now_ms);
+    Json(PasskeyChallenge { challenge, host: at.host().to_owned(), user: None, keys: Vec::new() })
+}
+
+/// `POST /api/v1/login/passkey`
+pub(crate) async fn by_passkey(
+    State(control): State<Arc<Control>>,
+    request: Request,
+) -> Result<Response, ApiError> {
+    let (from, signed): (Arrival, PasskeySigned) = read(&control, request).await?;
+    let tries = Tries::charge(&control, &from, None)?;
+    let at = Ceremony { origin: &from.origin, purpose: LOG_IN, now_ms: control.now_ms() };
+    let operator = check_passkey(&control, at, signed).await.map_err(|_| failed(&control))?;
+    tries.refund(&control);
+    open(&control, &from, operator, "passkey")
+}
+
+/// Whose passkey signed this, of those that may get in. The signature is used up.
+pub(crate) async fn check_passkey(
+    control: &Arc<Control>,
+    at: Ceremony<'_>,
+    signed: PasskeySigned,
+) -> Result<Arc<str>, PasskeyFault> {
+    let read = |text: &str| from_base64url(text).ok_or(PasskeyFault::Authenticator);
+    let data = read(&signed.authenticator_data)?;
+    let (client, signature) = (read(&signed.client_data)?, read(&signed.signature)?);
+    let key = control.deps.operators.passkey(&signed.id, at.host()).ok_or(PasskeyFault::Signature)?;
+    let count = control.challenges.signed(at, &key.public, key.signed, (&data, &client, &signature))?;
+    let (operators, whose) = (Arc::clone(&control.deps.operators), Arc::clone(&key.operator));
+    let now_ms = at.now_ms;
+    let noted =
+        tokio::task::spawn_blocking(move || operators.passkey_signed(&whose, &signed.id, count, now_ms));
+    match noted.await {
+        Ok(Ok(())) => Ok(key.operator),
+        _ => Err(PasskeyFault::Signature),
+    }
+}
+
+/// Opens a new session of an operator, in place of the one that the browser showed.
+pub(crate) fn open(control: &Control, from: &Arrival, id: Arc<str>, by: &str) -> Result<Response, ApiError> {
+    let now_ms = control.now_ms();
+    let operator = control.deps.operators.get(&id).ok_or_else(|| failed(control))?;
+    let sessions = &control.deps.sessions;
+    let name = operator.name.clone();
+    control.record_as(&format!("operator {name}"), &format!("log in by {by}"))?;
+    if let Some(before) = &from.session {
+        sessions.close(before);
+    }
+    let session = sessions.open(Some(id), false, from.browser, now_ms);
+    let answer = match sessions.enter(&session, from.browser, now_ms) {
+        Some(facts) => {
+            let held = Held { id: session.as_str().into(), session: facts };
+            me(control, &Principal::Operator(Arc::new(operator), held))
+        }
+        None => return Err(failed(control)),
+    };
+    let cookie = set_cookie(control, &session, from.origin.starts_with("https://"));
+    Ok(([(header::SET_COOKIE, cookie)], Json(answer)).into_response())
+}
+
+/// A browser before it is known who uses it.
+#[derive(Debug, Clone)]
+pub(crate) struct Arrival {
+    pub(crate) origin: String,
+    pub(crate) browser: Browser,
+    /// The id of a session that it showed, whether there is one or not.
+    session: Option<String>,
+    network: String,
+}
+
+impl Arrival {
+    /// Read off a request.
+    pub(crate) fn of(control: &Control, request: &Request) -> Self {
+        let headers = request.headers();
+        Self {
+            origin: origin(headers),
+            browser: browser(request),
+            session: cookie(headers, &control.cookie_name).map(str::to_owned),
+            network: peer(request).map(|ip| network(ip.to_canonical())).unwrap_or_default(),
+        }
+    }
+}
+
+/// The origin that a browser names; `from_here` has seen that it is ours.
+pub(crate) fn origin(headers: &HeaderMap) -> String {
+    let origin = headers.get(header::ORIGIN).and_then(|origin| origin.to_str().ok());
+    origin.unwrap_or_default().to_owned()
+}
+
+/// A try to log in, counted.
+struct Tries(Vec<String>);
+
+impl Tries {
+    fn charge(control: &Control, from: &Arrival, name: Option<&str>) -> Result<Self, ApiError> {
+        let now_ms = control.now_ms();
+        let network = format!("network {}", from.network);
+        control.throttle.charge(&network, LOGINS_PER_NETWORK_MAX, now_ms)?;
+        let Some(name) = name else { return Ok(Self(vec![network])) };
+        // A name that nobody has is counted as any other, or the limit would tell which there are.
+        let account = format!("account {name}");
+        control.throttle.charge(&account, LOGINS_PER_ACCOUNT_MAX, now_ms)?;
+        Ok(Self(vec![network, account]))
+    }
+
+    fn refund(&self, control: &Control) {
+        self.0.iter().for_each(|of| control.throttle.refund(of));
+    }
+}
+
+/// The one answer to every login that fails.
+fn failed(control: &Control) -> ApiError {
+    control.failures.note(control.now_ms(), "a login failed");
+    let message = "that is not right; name, password and code must all be, or the passkey one of this node's";
+    ApiError::new(StatusCode::UNAUTHORIZED, "login_failed", message)
+}
+
+async fn read<T: serde::de::DeserializeOwned>(
+    control: &Control,
+    request: Request,
+) -> Result<(Arrival, T), ApiError> {
+    let from = Arrival::of(control, &request);
+    Ok((from, body(request).await?))
+}
+
+/// The body of a request with credentials; what is wrong with it is not repeated.
+pub(crate) async fn body<T: serde::de::DeserializeOwned>(request: Request) -> Result<T, ApiError> {
+    let read: Result<Json<T>, JsonRejection> = Json::from_request(request, &()).await;
+    let wrong = |error: JsonRejection| {
+        ApiError::new(error.status(), "bad_request", "the body is not as the API's document says")
+    };
+    read.map(|Json(body)| body).map_err(wrong)
+}
+
+fn network(address: IpAddr) -> String {
+    match address {
+        IpAddr::V4(ip) => ip.to_string(),
+        IpAddr::V6(ip) => format!("{:x?}", ip.octets().first_chunk::<8>()),
+    }
+}
+
+/// What a challenge to log in is for.
+const LOG_IN: &str = "log in";

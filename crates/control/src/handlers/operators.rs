@@ -1,0 +1,142 @@
+//! Accounts of operators: list, add, change, remove, give anew.
+
+use std::sync::Arc;
+
+use axum::extract::rejection::JsonRejection;
+use axum::extract::{Path, State};
+use axum::{Extension, Json};
+use http::StatusCode;
+use phalanx_model::limits::ENROL_TICKET_MS;
+use phalanx_trust::{Operator, OperatorChange, OperatorFault, valid_name};
+
+use crate::api::{NewOperator, OperatorEdit, OperatorInvited, OperatorRow};
+use crate::auth::Principal;
+use crate::error::ApiError;
+use crate::handlers::account::check_apps;
+use crate::handlers::session::named_login_url;
+use crate::router::Control;
+
+/// `GET /api/v1/operators`
+pub(crate) async fn list(State(control): State<Arc<Control>>) -> Json<Vec<OperatorRow>> {
+    Json(control.deps.operators.list().into_iter().map(OperatorRow::from).collect())
+}
+
+/// `POST /api/v1/operators`: an account, and the link by which its owner gives it credentials.
+pub(crate) async fn add(
+    State(control): State<Arc<Control>>,
+    Extension(who): Extension<Principal>,
+    body: Result<Json<NewOperator>, JsonRejection>,
+) -> Result<(StatusCode, Json<OperatorInvited>), ApiError> {
+    let Json(new) = body.map_err(|e| ApiError::new(e.status(), "bad_request", e.body_text()))?;
+    if !valid_name(&new.name) {
+        return Err(ApiError::bad_request("an operator's name has 1 to 63 characters of a-z, 0-9, - and _"));
+    }
+    check_apps(&new.apps)?;
+    let scope = scope(&new.apps);
+    control.record(&who, &format!("add operator {} as {:?} of {scope}", new.name, new.role))?;
+    let (name, role) = (new.name, new.role.into());
+    let new = phalanx_trust::NewOperator { name, role, apps: new.apps, by: who.name() };
+    let (operators, now_ms) = (Arc::clone(&control.deps.operators), control.now_ms());
+    let operator = on_disk(move || operators.add(new, now_ms)).await?.map_err(fault)?;
+    Ok((StatusCode::CREATED, Json(invited(&control, operator))))
+}
+
+/// `PATCH /api/v1/operators/{name}`: role, apps, or whether he is kept out. His sessions end.
+pub(crate) async fn edit(
+    State(control): State<Arc<Control>>,
+    Extension(who): Extension<Principal>,
+    Path(name): Path<String>,
+    body: Result<Json<OperatorEdit>, JsonRejection>,
+) -> Result<Json<OperatorRow>, ApiError> {
+    let Json(edit) = body.map_err(|e| ApiError::new(e.status(), "bad_request", e.body_text()))?;
+    let id = named(&control, &name)?.id;
+    check_apps(edit.apps.as_deref().unwrap_or_default())?;
+    let mut what = Vec::new();
+    what.extend(edit.role.map(|role| format!("role {role:?}")));
+    what.extend(edit.apps.as_deref().map(scope));
+    what.extend(edit.disabled.map(|disabled| if disabled { "disabled" } else { "enabled" }.to_owned()));
+    if what.is_empty() {
+        return Err(ApiError::bad_request("name what to change: role, apps or disabled"));
+    }
+    control.record(&who, &format!("change operator {name}: {}", what.join(", ")))?;
+    let OperatorEdit { role, apps, disabled } = edit;
+    let change = OperatorChange { role: role.map(Into::into), apps, disabled };
+    let (operators, of) = (Arc::clone(&control.deps.operators), id.clone());
+    on_disk(move || operators.change(&of, change)).await?.map_err(fault)?;
+    throw_out(&control, &id);
+    Ok(Json(OperatorRow::from(named(&control, &name)?)))
+}
+
+/// `DELETE /api/v1/operators/{name}`
+pub(crate) async fn remove(
+    State(control): State<Arc<Control>>,
+    Extension(who): Extension<Principal>,
+    Path(name): Path<String>,
+) -> Result<StatusCode, ApiError> {
+    let id = named(&control, &name)?.id;
+    control.record(&who, &format!("remove operator {name}"))?;
+    let (operators, of) = (Arc::clone(&control.deps.operators), id.clone());
+    on_disk(move || operators.remove(&of)).await?.map_err(fault)?;
+    throw_out(&control, &id);
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// `POST /api/v1/operators/{name}/reset`: without credentials and tokens, with a new link to give it some.
+pub(crate) async fn reset(
+    State(control): State<Arc<Control>>,
+    Extension(who): Extension<Principal>,
+    Path(name): Path<String>,
+) -> Result<Json<OperatorInvited>, ApiError> {
+    let id = named(&control, &name)?.id;
+    control.record(&who, &format!("take all credentials of operator {name}"))?;
+    let (operators, of) = (Arc::clone(&control.deps.operators), id.clone());
+    on_disk(move || operators.reset(&of)).await?.map_err(fault)?;
+    throw_out(&control, &id);
+    Ok(Json(invited(&control, named(&control, &name)?)))
+}
+
+/// What became of a change that was not made.
+pub(crate) fn fault(fault: OperatorFault) -> ApiError {
+    let (status, code) = match &fault {
+        OperatorFault::Exists => (StatusCode::CONFLICT, "exists"),
+        OperatorFault::Unknown => (StatusCode::NOT_FOUND, "not_found"),
+        OperatorFault::TooMany => (StatusCode::UNPROCESSABLE_ENTITY, "limit"),
+        OperatorFault::Last => (StatusCode::CONFLICT, "last"),
+        OperatorFault::File(error) => {
+            tracing::error!(%error, "the operators could not be written");
+            let message = "nothing was changed: the operators could not be written; the node's log says why";
+            return ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "state", message);
+        }
+    };
+    ApiError::new(status, code, fault.to_string())
+}
+
+/// Works, and waits for the disk, on a thread that may.
+pub(crate) async fn on_disk<T: Send + 'static>(
+    write: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, ApiError> {
+    let cut_off = |_| ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "state", "the node is stopping");
+    tokio::task::spawn_blocking(write).await.map_err(cut_off)
+}
+
+fn named(control: &Control, name: &str) -> Result<Operator, ApiError> {
+    control.deps.operators.named(name).ok_or_else(|| ApiError::not_found("there is no operator of that name"))
+}
+
+/// Ends his sessions, streams and links.
+fn throw_out(control: &Control, id: &str) {
+    control.deps.sessions.close_of(id);
+    control.deps.tickets.withdraw(id);
+    control.logouts.send_modify(|count| *count = count.wrapping_add(1));
+}
+
+fn invited(control: &Control, operator: Operator) -> OperatorInvited {
+    let now_ms = control.now_ms();
+    let ticket = control.deps.tickets.issue_enrolment(&operator.id, now_ms);
+    let url = control.deps.listen.map(|listen| named_login_url(listen, &ticket));
+    OperatorInvited { operator: operator.into(), url, expires_at_ms: now_ms + ENROL_TICKET_MS }
+}
+
+fn scope(apps: &[String]) -> String {
+    if apps.is_empty() { "all apps".to_owned() } else { format!("apps {}", apps.join(", ")) }
+}

@@ -1,0 +1,83 @@
+//! Counts tries to log in, by account and by network, so that guessing is slow whoever is guessed and from wherever.
+//!
+//! A try is counted before it is looked at and given back when it was right: many at once do not slip through.
+
+use parking_lot::Mutex;
+
+use crate::error::ApiError;
+use crate::limits::{LOGIN_WINDOW_MS, LOGINS_COUNTED_MAX};
+
+/// The counts. Bounded: when all places are taken, the one with the fewest tries gives way.
+#[derive(Debug, Default)]
+pub(crate) struct Throttle(Mutex<Vec<Count>>);
+
+#[derive(Debug)]
+struct Count {
+    of: [u8; 32],
+    since_ms: u64,
+    tries: u32,
+}
+
+impl Throttle {
+    /// Counts a try by `of`, of which there may be `max` in [`LOGIN_WINDOW_MS`].
+    pub(crate) fn charge(&self, of: &str, max: u32, now_ms: u64) -> Result<(), ApiError> {
+        let of = phalanx_trust::sha256(of.as_bytes());
+        let mut counts = self.0.lock();
+        counts.retain(|count| now_ms < count.since_ms.saturating_add(LOGIN_WINDOW_MS));
+        if let Some(count) = counts.iter_mut().find(|count| count.of == of) {
+            if count.tries >= max {
+                let message = "too many tries to log in; wait a quarter of an hour, use a passkey, or run `phalanx login` on the node";
+                return Err(ApiError::new(http::StatusCode::TOO_MANY_REQUESTS, "too_many_failures", message));
+            }
+            count.tries += 1;
+            return Ok(());
+        }
+        if counts.len() >= LOGINS_COUNTED_MAX
+            && let Some((fewest, _)) = counts.iter().enumerate().min_by_key(|(_, count)| count.tries)
+        {
+            counts.swap_remove(fewest);
+        }
+        counts.push(Count { of, since_ms: now_ms, tries: 1 });
+        Ok(())
+    }
+
+    /// Gives a try back.
+    pub(crate) fn refund(&self, of: &str) {
+        let of = phalanx_trust::sha256(of.as_bytes());
+        if let Some(count) = self.0.lock().iter_mut().find(|count| count.of == of) {
+            count.tries = count.tries.saturating_sub(1);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tries_are_counted_apart_until_the_window_is_over() {
+        let throttle = Throttle::default();
+        let try_it = |of: &str, now_ms| throttle.charge(of, 3, now_ms).is_ok();
+        for _ in 0..3 {
+            assert!(try_it("alice", 0));
+        }
+        assert!(!try_it("alice", LOGIN_WINDOW_MS - 1));
+        assert!(try_it("bob", 0));
+        throttle.refund("alice");
+        assert!(try_it("alice", 1) && !try_it("alice", 1));
+        assert!(try_it("alice", LOGIN_WINDOW_MS));
+    }
+
+    #[test]
+    fn names_made_up_push_out_no_count_that_stands_higher() {
+        let throttle = Throttle::default();
+        for _ in 0..3 {
+            throttle.charge("alice", 3, 0).unwrap();
+        }
+        for n in 0..2 * LOGINS_COUNTED_MAX {
+            throttle.charge(&format!("made up {n}"), 3, 0).unwrap();
+        }
+        assert!(throttle.charge("alice", 3, 0).is_err());
+        assert!(throttle.0.lock().len() <= LOGINS_COUNTED_MAX);
+    }
+}

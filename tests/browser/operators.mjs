@@ -1,0 +1,123 @@
+// The first owner, from nothing to a passkey; then signed out and in again, with the passkey, and with a password and a code.
+// Chromium has an authenticator of its own for that.
+//
+//   node tests/browser/operators.mjs PHALANX_BINARY
+
+import { execFileSync, spawn } from "node:child_process";
+import { createHmac } from "node:crypto";
+import { once } from "node:events";
+import { mkdirSync, mkdtempSync, rmSync } from "node:fs";
+import { createRequire } from "node:module";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+
+import { check, listen, firstLine } from "./lab.mjs";
+
+const require = createRequire(new URL("../../console/package.json", import.meta.url));
+const { chromium } = require("playwright-core");
+
+const binary = process.argv[2];
+const work = mkdtempSync(join(tmpdir(), "operators-"));
+const state = join(work, "state");
+const shots = fileURLToPath(new URL("../../target/screenshots/", import.meta.url));
+let node;
+let browser;
+
+try {
+  mkdirSync(shots, { recursive: true });
+  const app = await listen((request, response) => response.end("app"));
+  node = spawn(binary, ["up", "--to", app, "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--json",
+    "--state", state], { stdio: ["ignore", "pipe", "inherit"] });
+  await firstLine(node.stdout);
+  browser = await chromium.launch({
+    executablePath: process.env.PHALANX_CHROMIUM ?? "/usr/bin/chromium",
+    args: ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+      "--disable-background-networking", "--disable-component-update", "--disable-sync"],
+  });
+
+  const { page } = await newPage();
+  const started = Date.now();
+  await page.goto(invite("alice", "owner"));
+  await page.getByRole("heading", { name: "How will you sign in?" }).waitFor();
+  await page.screenshot({ path: join(shots, "enrol.png") });
+  await page.getByRole("button", { name: "Make a passkey" }).click();
+  await page.getByRole("contentinfo").waitFor();
+  check(`the first owner has a passkey and the console after ${Date.now() - started} ms`, true);
+
+  await page.getByRole("button", { name: "Sign out" }).click();
+  await page.getByRole("heading", { name: "Sign in", exact: true }).waitFor();
+  await page.screenshot({ path: join(shots, "sign-in.png") });
+  await page.getByRole("button", { name: "Sign in with a passkey" }).click();
+  await page.getByRole("contentinfo").waitFor();
+  const me = await page.evaluate(() => fetch("/api/v1/me").then((answer) => answer.json()));
+  check("the passkey signs in as alice, an owner", me.account.name === "alice" && me.role === "owner");
+
+  const second = (await newPage()).page;
+  await second.goto(invite("bob", "viewer"));
+  await second.getByRole("button", { name: "Set up an app" }).click();
+  const secret = await second.locator(".key code").innerText();
+  const password = "correct horse battery";
+  await second.getByLabel("Code that the app shows").fill(code(secret, -1));
+  await second.getByRole("textbox", { name: /^Password/ }).fill(password);
+  await second.getByRole("button", { name: "Set the password" }).click();
+  await second.getByRole("heading", { name: "Keep these codes" }).waitFor();
+  check("ten recovery codes are shown", (await second.locator(".codes li").count()) === 10);
+  await second.getByRole("button", { name: "I have kept them" }).click();
+  await second.getByRole("contentinfo").waitFor();
+  await second.getByRole("button", { name: "Sign out" }).click();
+  for (const [shown, right] of [["000000", false], [code(secret, 0), true]]) {
+    await second.getByRole("textbox", { name: "Name" }).fill("bob");
+    await second.getByRole("textbox", { name: "Password" }).fill(password);
+    await second.getByLabel(/^Code of your app/).fill(shown);
+    await second.getByRole("button", { name: "Sign in with a password" }).click();
+    await (right ? second.getByRole("contentinfo") : second.getByRole("alert")).waitFor();
+    check(right ? "password and code sign in" : "a password without the code does not", true);
+  }
+  const refused = await second.evaluate(() =>
+    fetch("/api/v1/policy/reload", { method: "POST" }).then((answer) => answer.status));
+  check("a viewer changes nothing", refused === 403);
+  execFileSync(binary, ["operator", "disable", "bob", "--state", state]);
+  await second.getByRole("heading", { name: "Sign in", exact: true }).waitFor();
+  check("who is disabled loses the console at once", true);
+} finally {
+  await browser?.close();
+  if (node) {
+    node.kill("SIGTERM");
+    if (node.exitCode === null) await once(node, "exit");
+  }
+  rmSync(work, { recursive: true, force: true });
+}
+process.exit();
+
+function invite(name, role) {
+  const made = execFileSync(binary, ["operator", "add", name, "--role", role, "--json", "--state", state]);
+  return JSON.parse(made).url;
+}
+
+/** A page in a browser with an authenticator that verifies its user. */
+async function newPage() {
+  const context = await browser.newContext();
+  const page = await context.newPage();
+  const devtools = await context.newCDPSession(page);
+  await devtools.send("WebAuthn.enable");
+  await devtools.send("WebAuthn.addVirtualAuthenticator", {
+    options: {
+      protocol: "ctap2", transport: "internal", hasResidentKey: true, hasUserVerification: true,
+      isUserVerified: true, automaticPresenceSimulation: true,
+    },
+  });
+  return { page };
+}
+
+/** What an app shows (RFC 6238), some steps from now. */
+function code(base32, steps) {
+  const alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567";
+  const bits = [...base32].map((one) => alphabet.indexOf(one).toString(2).padStart(5, "0")).join("");
+  const key = Buffer.from(bits.match(/.{8}/g).map((byte) => parseInt(byte, 2)));
+  const counter = Buffer.alloc(8);
+  counter.writeBigUInt64BE(BigInt(Math.floor(Date.now() / 30_000) + steps));
+  const tag = createHmac("sha1", key).update(counter).digest();
+  const at = tag[19] & 15;
+  return String((tag.readUInt32BE(at) & 0x7fffffff) % 1_000_000).padStart(6, "0");
+}
