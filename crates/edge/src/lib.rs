@@ -58,7 +58,9 @@ mod compress;
 mod finding;
 mod forward;
 mod grpc;
+mod language;
 mod mask;
+mod page;
 mod reply;
 mod trace;
 

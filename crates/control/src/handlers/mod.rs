@@ -17,4 +17,5 @@ pub(crate) mod policy;
 pub(crate) mod session;
 pub(crate) mod status;
 pub(crate) mod stream;
+pub(crate) mod suggestion;
 pub(crate) mod upgrade;

@@ -17,6 +17,7 @@ pub(crate) mod policy;
 pub(crate) mod reload;
 mod snapshot;
 pub(crate) mod status;
+pub(crate) mod suggest;
 pub(crate) mod upgrade;
 
 pub(crate) mod print;
