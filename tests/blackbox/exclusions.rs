@@ -61,3 +61,99 @@ fn an_exclusion_holds_for_its_path_and_argument_until_its_day() {
     assert!(node.cli(&["reload"]).status.success());
     assert_eq!(ask(&format!("/blog?comment={SCRIPT}")), 403);
 }
+
+#[test]
+fn a_false_positive_is_told_by_its_page_excluded_by_its_id_and_gone_while_attacks_stay_refused() {
+    let app = App::start();
+    let folder = tempfile::tempdir().unwrap();
+    let settings = "policy = \"policy.toml\"\n[listen]\naddress = [\"127.0.0.1:0\"]\nadmin = \"127.0.0.1:0\"\n[node]\nstate = \"state\"\n";
+    let path = |name: &str| folder.path().join(name);
+    std::fs::write(path("phalanx.toml"), settings).unwrap();
+    let kept = "# Ours.\n[[apps]]\nname = \"shop\"\nupstream = \"http://127.0.0.1:1\"\nhosts = [\"shop.example\"]\n\n# The blog.\n";
+    write(folder.path(), &app.url, "pages = { name = \"Blog\", contact = \"ann@blog.example\" }\n");
+    let blog = std::fs::read_to_string(path("policy.toml")).unwrap();
+    std::fs::write(path("policy.toml"), format!("{kept}{blog}")).unwrap();
+    let mut command = phalanx(&["run", "--json", "-c"]);
+    command.arg(path("phalanx.toml"));
+    let node = Node::start(command);
+    const SCRIPT: &str = "%3Cscript%3Ealert(1)%3C/script%3E";
+    let good = format!("/notes/new?text={SCRIPT}");
+
+    let refused = node.get_from("192.0.2.1", &good);
+    let (page, id) = (refused.text(), refused.id().to_owned());
+    assert_eq!(refused.status, 403);
+    assert!(page.contains("<span>Blog</span>") && page.contains(&format!("<code>{id}</code>")), "{page}");
+    assert!(
+        page.contains(&format!("mailto:ann@blog.example?subject={id}")) && !page.contains("script"),
+        "{page}"
+    );
+    let fields = [("Accept-Language", "ja, de-CH;q=0.8"), ("X-Forwarded-For", "192.0.2.9")];
+    let german = node.get_as(&good, &fields).text();
+    assert!(
+        german.contains("<html lang=\"de\">") && german.contains("<h1>Anfrage abgelehnt</h1>"),
+        "{german}"
+    );
+    let fields = [("Content-Type", "application/json"), ("X-Forwarded-For", "192.0.2.10")];
+    assert!(node.get_as(&good, &fields).text().contains("\"type\":\"urn:phalanx:refused\""));
+    // What a stranger does elsewhere is no reason against it; the same at the same place is told.
+    let same = node.get_from("198.51.100.7", &good).id().to_owned();
+    let other = node.get_from("198.51.100.8", &format!("/notes/new?title={SCRIPT}")).id().to_owned();
+    let known = |id: &str| node.cli(&["explain", id]).status.success();
+    until("all are in the history", || known(&id) && known(&same) && known(&other));
+    let told = String::from_utf8(node.cli(&["explain", &id]).stdout).unwrap();
+    assert!(told.contains(&format!("    phalanx waf suggest {id}\n")), "{told}");
+    assert!(told.contains("    phalanx decision add --kind allow --ip 192.0.2.1 --for 1d"), "{told}");
+
+    let found = node.cli_json(&["waf", "suggest", &id]);
+    assert_eq!(found["passes"], true, "{found}");
+    assert_eq!(found["exclusions"][0]["target"], "ARGS:text", "{found}");
+    assert_eq!(found["lets_pass"]["others"], 2, "{found}");
+    assert_eq!(found["lets_pass"]["examples"][0]["id"], same.as_str(), "{found}");
+
+    let policy = path("policy.toml").display().to_string();
+    let wrote = node.cli(&[
+        "waf",
+        "suggest",
+        &id,
+        "--owner",
+        "ann",
+        "--reason",
+        "ticket 7: notes & \"markup\"",
+        "--write",
+        &policy,
+    ]);
+    let said = String::from_utf8(wrote.stdout).unwrap();
+    assert!(
+        wrote.status.success() && said.contains("target = \"ARGS:text\"\npath = \"/notes/new\"\n"),
+        "{said}"
+    );
+    let edited = std::fs::read_to_string(path("policy.toml")).unwrap();
+    assert!(edited.starts_with(&format!("{kept}{}", blog.trim_end())), "{edited}");
+    let checked = phalanx(&["check", "-c"]).arg(path("phalanx.toml")).output().unwrap();
+    assert!(checked.status.success(), "{}", String::from_utf8_lossy(&checked.stderr));
+    assert!(node.cli(&["reload"]).status.success());
+    // The first rule that refuses ends the inspection, so that each round may meet one more; every client comes once.
+    let rounds = (20..28).find(|round| {
+        let reply = node.get_from(&format!("192.0.2.{round}"), &good);
+        if reply.status == 200 {
+            return true;
+        }
+        let id = reply.id().to_owned();
+        until("it is in the history", || known(&id));
+        let wrote = node.cli(&["waf", "suggest", &id, "--write", &policy]);
+        assert!(wrote.status.success(), "{}", String::from_utf8_lossy(&wrote.stderr));
+        assert!(node.cli(&["reload"]).status.success());
+        false
+    });
+    assert!(rounds.is_some(), "{}", std::fs::read_to_string(path("policy.toml")).unwrap());
+    for (client, path, expected) in [
+        ("192.0.2.2", format!("/notes/new?title={SCRIPT}"), 403),
+        ("192.0.2.3", format!("/notes?text={SCRIPT}"), 403),
+        ("192.0.2.4", "/notes/new?text=1%27%20UNION%20SELECT%20password%20FROM%20users".to_owned(), 403),
+    ] {
+        assert_eq!(node.get_from(client, &path).status, expected, "{path}");
+    }
+    // What no rule refused has nothing to be excluded.
+    let missing = node.cli(&["waf", "suggest", "01M8A4P0833W1TDTB07A3D6H5J"]);
+    assert!(!missing.status.success());
+}

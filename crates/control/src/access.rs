@@ -84,6 +84,7 @@ pub(crate) const RULES: &[(&str, &str, Rule)] = &[
     ("get", "/api/v1/status", within_apps(LOOK)),
     ("get", "/api/v1/events", within_apps(LOOK)),
     ("get", "/api/v1/events/{id}", within_apps(LOOK)),
+    ("get", "/api/v1/events/{id}/suggestion", LOOK),
     ("get", "/api/v1/stream", LOOK),
     ("get", "/api/v1/nodes", LOOK),
     ("get", "/api/v1/recalls", LOOK),

@@ -70,7 +70,7 @@ pub struct RedactedRequest {
 }
 
 impl RedactedRequest {
-    fn of(record: &RecordedRequest, led_to: Vec<String>) -> Self {
+    pub(crate) fn of(record: &RecordedRequest, led_to: Vec<String>) -> Self {
         let access = &record.access;
         let path = access.target.split(['?', '#', ';']).next().unwrap_or_default();
         let mut rule_ids = record.rule_ids();
@@ -138,7 +138,7 @@ fn answer(history: &History, question: Question) -> Option<(Question, Vec<u8>)> 
     Some((question, serde_json::to_vec(&found).ok()?))
 }
 
-fn network(client: IpAddr) -> String {
+pub(crate) fn network(client: IpAddr) -> String {
     let length = if client.is_ipv4() { 24 } else { 48 };
     let network = Prefix::new(client, length).map(phalanx_model::net::canonical_prefix);
     network.map(|network| network.to_string()).unwrap_or_default()

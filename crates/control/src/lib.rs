@@ -27,6 +27,7 @@ mod import;
 mod lapi;
 
 pub mod inquiry;
+pub mod suggest;
 
 pub mod playbook;
 

@@ -18,6 +18,7 @@ use crate::api::{
     Restored, Revoked, Settled, Status, Undone, UpgradeBegun,
 };
 use crate::inquiry::{FleetEvents, RedactedRequest};
+use crate::suggest::Suggestion;
 
 mod operators;
 
@@ -462,6 +463,25 @@ const ENDPOINTS: &[Endpoint] = &[
             "/api/v1/events/{id}",
             "What was done with a request, and why",
             Answer::Json("200", of::<Explanation>),
+        )
+    },
+    Endpoint {
+        parameters: &[
+            ("id", "path", "string", "the request's id, as the blocked visitor saw it"),
+            ("owner", "query", "string", "who answers for the exclusion; `operator` without it"),
+            ("reason", "query", "string", "why; the request's id without it"),
+            ("days", "query", "integer", "after how many days it ends, at most 365; 30 without it"),
+        ],
+        errors: &[
+            ("400", "no id, or a parameter that is unknown or malformed"),
+            ("404", "this node has no such request; code `elsewhere` names the node that served it"),
+            ("409", "no rule refused it: an exclusion would not help"),
+            ("503", "the history cannot be read"),
+        ],
+        ..get(
+            "/api/v1/events/{id}/suggestion",
+            "The narrowest exclusion that would have let a request pass, and what else it would let pass",
+            Answer::Json("200", of::<Suggestion>),
         )
     },
     Endpoint {

@@ -29,7 +29,7 @@ use crate::console;
 use crate::error::ApiError;
 use crate::handlers::{
     account, blocklists, bouncers, bundles, decisions, delegation, events, fleet, health, held, incidents,
-    inquiry, login, operations, operators, playbooks, policy, session, status, stream, upgrade,
+    inquiry, login, operations, operators, playbooks, policy, session, status, stream, suggestion, upgrade,
 };
 use crate::hub::Hub;
 use crate::import::Importer;
@@ -293,6 +293,7 @@ pub fn router(deps: ControlDeps) -> Router {
         .route("/blocklists/{name}", a_blocklist)
         .route("/events", get(events::list))
         .route("/events/{id}", get(events::explain))
+        .route("/events/{id}/suggestion", get(suggestion::suggest))
         .route("/stream", get(stream::stream))
         .route("/fleet", get(fleet::overview))
         .route("/fleet/events", get(inquiry::list))

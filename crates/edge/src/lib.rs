@@ -60,7 +60,9 @@ mod compress;
 mod finding;
 mod forward;
 mod grpc;
+mod language;
 mod mask;
+mod page;
 mod reply;
 mod trace;
 

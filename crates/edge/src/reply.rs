@@ -6,7 +6,10 @@ use phalanx_model::{FramingFault, RequestHead};
 use crate::grpc;
 use crate::http1::encode;
 use crate::http1::fields::{KnownFields, is_token, list};
-use crate::route::pages::Pages;
+use crate::language::{Language, per_mille};
+use crate::page;
+use crate::page::words::Says;
+use crate::route::pages::{Page, Pages, Told};
 
 /// A reply that no upstream wrote.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -14,8 +17,10 @@ pub(crate) struct Reply {
     pub(crate) status: u16,
     /// A word for programs.
     code: &'static str,
+    /// What happened in more words, for programs and operators.
     title: &'static str,
-    text: &'static str,
+    /// What a person is told.
+    says: Says,
     /// When the client may try again, in seconds; 0 says nothing of it.
     retry_after_s: u32,
 }
@@ -26,28 +31,28 @@ impl Reply {
         status: 403,
         code: "refused",
         title: "Request refused",
-        text: "This request was refused. If you think that is a mistake, tell the site's owner this id:",
+        says: Says::Refused,
         retry_after_s: 0,
     };
     pub(crate) const UNAVAILABLE: Self = Self {
         status: 502,
         code: "upstream_unavailable",
         title: "Service unavailable",
-        text: "The service behind this address did not answer properly. Please try again later. Request id:",
+        says: Says::Unavailable,
         retry_after_s: 0,
     };
     pub(crate) const TIMED_OUT: Self = Self {
         status: 504,
         code: "upstream_timeout",
         title: "Service timed out",
-        text: "The service behind this address did not answer in time. Please try again later. Request id:",
+        says: Says::Unavailable,
         retry_after_s: 0,
     };
     pub(crate) const NO_APP: Self = Self {
         status: 421,
         code: "unknown_host",
         title: "Unknown host",
-        text: "No site of this name is served here. Request id:",
+        says: Says::NothingHere,
         retry_after_s: 0,
     };
     /// The connection was opened for another site, whose clients are asked for other certificates (RFC 9110 section 15.5.20).
@@ -55,21 +60,21 @@ impl Reply {
         status: 421,
         code: "misdirected_request",
         title: "Misdirected request",
-        text: "This connection was opened for another site. Please come again on a new one, over TLS. Request id:",
+        says: Says::NotHandled,
         retry_after_s: 0,
     };
     pub(crate) const TOO_SLOW: Self = Self {
         status: 408,
         code: "request_timeout",
         title: "Request timed out",
-        text: "The request did not arrive in time. Request id:",
+        says: Says::NotHandled,
         retry_after_s: 0,
     };
     pub(crate) const OVERLOADED: Self = Self {
         status: 503,
         code: "overloaded",
         title: "Too much at once",
-        text: "There is no room for this request right now. Please try again later. Request id:",
+        says: Says::Unavailable,
         retry_after_s: 0,
     };
     /// The node runs short of something, and others go first.
@@ -83,37 +88,32 @@ impl Reply {
         status: 508,
         code: "loop_detected",
         title: "Loop detected",
-        text: "The request came back to where it had been. Request id:",
+        says: Says::NotHandled,
         retry_after_s: 0,
     };
     /// What a client that reads neither pages nor JSON is told of a challenge.
-    pub(crate) const CHALLENGED: Self = Self {
-        status: 403,
-        code: "challenge",
-        title: "Challenge",
-        text: "Clients are challenged here first. Please open the site in a browser. Request id:",
-        retry_after_s: 0,
-    };
+    pub(crate) const CHALLENGED: Self =
+        Self { status: 403, code: "challenge", title: "Challenge", says: Says::Refused, retry_after_s: 0 };
     /// Of what is reserved for the node itself, and where nothing is.
     pub(crate) const NOTHING_HERE: Self = Self {
         status: 404,
         code: "not_found",
         title: "Nothing here",
-        text: "There is nothing at this address. Request id:",
+        says: Says::NothingHere,
         retry_after_s: 0,
     };
     pub(crate) const METHOD: Self = Self {
         status: 405,
         code: "method_not_allowed",
         title: "Method not allowed",
-        text: "Only GET is taken at this address. Request id:",
+        says: Says::NotHandled,
         retry_after_s: 0,
     };
     pub(crate) const EXPECTATION: Self = Self {
         status: 417,
         code: "expectation_failed",
         title: "Expectation failed",
-        text: "The request expects something that is not offered here. Request id:",
+        says: Says::NotHandled,
         retry_after_s: 0,
     };
 
@@ -135,7 +135,7 @@ impl Reply {
             status: 429,
             code: "too_many_requests",
             title: "Too many requests",
-            text: "You have asked too often. Please try again in a while. Request id:",
+            says: Says::TooMany,
             retry_after_s,
         }
     }
@@ -146,7 +146,7 @@ impl Reply {
             status: 503,
             code: MAINTENANCE,
             title: "Down for maintenance",
-            text: "This site is being worked on. Please try again later. Request id:",
+            says: Says::Maintenance,
             retry_after_s,
         }
     }
@@ -158,26 +158,21 @@ impl Reply {
 
     /// The reply to a request with this as its first fault.
     pub(crate) fn to_fault(head: &RequestHead, fault: FramingFault) -> Self {
-        let (status, code, title) = match fault {
-            FramingFault::HeadTooLarge => (431, "head_too_large", "Request header too large"),
-            FramingFault::BodyTooLarge => (413, "body_too_large", "Request body too large"),
+        use Says::{NotHandled, TooLarge};
+        let (status, code, title, says) = match fault {
+            FramingFault::HeadTooLarge => (431, "head_too_large", "Request header too large", TooLarge),
+            FramingFault::BodyTooLarge => (413, "body_too_large", "Request body too large", TooLarge),
             FramingFault::HeadTimeout => return Self::TOO_SLOW,
             // HTTP/0.9 requests name no version: one that says it is of that time is malformed.
             FramingFault::BadVersion if !says_version_zero(head) => {
-                (505, "version_not_supported", "HTTP version not supported")
+                (505, "version_not_supported", "HTTP version not supported", NotHandled)
             }
             FramingFault::BadTransferEncoding if has_unknown_coding(head) => {
-                (501, "transfer_encoding_not_supported", "Transfer coding not supported")
+                (501, "transfer_encoding_not_supported", "Transfer coding not supported", NotHandled)
             }
-            _ => (400, "bad_request", "Bad request"),
+            _ => (400, "bad_request", "Bad request", NotHandled),
         };
-        Self {
-            status,
-            code,
-            title,
-            text: "The request could not be understood and was not passed on. Request id:",
-            retry_after_s: 0,
-        }
+        Self { status, code, title, says, retry_after_s: 0 }
     }
 
     /// Appends head and body. `told`: further header fields, as they are sent.
@@ -194,19 +189,22 @@ impl Reply {
         if form.grpc {
             return self.write_status(out, &id, told);
         }
-        let body = match form.json {
-            true => format!("{{\"error\":\"{}\",\"request_id\":\"{id}\"}}\n", self.code),
-            false => match pages.and_then(|pages| pages.of(self)) {
-                Some(own) => own.write(self.status, self.title, self.text, &id),
-                None => page(self.title, self.text, &id),
-            },
-        };
+        let status = digits(self.status);
+        let status = std::str::from_utf8(&status).unwrap_or_default();
+        let body = self.body(status, &id, form, pages);
         encode::status_line(out, self.status, b"");
-        let kind: &[u8] = if form.json { b"application/json" } else { b"text/html; charset=utf-8" };
-        encode::field(out, b"Content-Type", kind);
+        encode::field(out, b"Content-Type", body.kind());
         out.extend_from_slice(b"Content-Length: ");
-        push_decimal(out, body.len() as u64);
+        let mut length = 0;
+        body.each(&mut |piece| length += piece.len());
+        push_decimal(out, length as u64);
         out.extend_from_slice(b"\r\n");
+        if let Some((language, policy)) = body.said() {
+            encode::field(out, b"Content-Security-Policy", policy.as_bytes());
+            if let Some(language) = language {
+                encode::field(out, b"Content-Language", language.tag().as_bytes());
+            }
+        }
         encode::field(out, b"Cache-Control", b"no-store");
         encode::field(out, b"X-Content-Type-Options", b"nosniff");
         encode::field(out, b"X-Request-Id", request_id);
@@ -221,12 +219,36 @@ impl Reply {
         }
         out.extend_from_slice(b"\r\n");
         if !form.without_body {
-            out.extend_from_slice(body.as_bytes());
+            body.each(&mut |piece| out.extend_from_slice(piece.as_bytes()));
         }
     }
-}
 
-impl Reply {
+    fn body<'a>(self, status: &'a str, id: &'a str, form: Form, pages: Option<&'a Pages>) -> Body<'a> {
+        if form.json || pages.is_some_and(|pages| pages.problem) {
+            let (code, title) = (self.code, self.title);
+            return Body::Problem([
+                "{\"error\":\"",
+                code,
+                "\",\"request_id\":\"",
+                id,
+                "\",\"type\":\"urn:phalanx:",
+                code,
+                "\",\"title\":\"",
+                title,
+                "\",\"status\":",
+                status,
+                "}\n",
+            ]);
+        }
+        let (says, language) = (self.says, form.language);
+        if let Some(page) = pages.and_then(|pages| pages.of(self)) {
+            return Body::Own(page, Told { status, says, language, id });
+        }
+        let brand = pages.and_then(|pages| pages.brand.as_deref());
+        let policy = brand.map_or(page::plain_policy(), |brand| &brand.policy);
+        Body::Page { pieces: page::pieces(says, language, id, brand), language, policy }
+    }
+
     /// Appends a head that is all of a reply to a call of gRPC ("Trailers-Only").
     fn write_status(self, out: &mut Vec<u8>, id: &str, told: &[u8]) {
         encode::status_line(out, 200, b"");
@@ -238,6 +260,51 @@ impl Reply {
         out.extend_from_slice(b"\r\n");
     }
 }
+
+/// A reply's body: pieces that stand somewhere already, around the id.
+enum Body<'a> {
+    /// For programs (RFC 9457).
+    Problem([&'a str; 11]),
+    /// The app's own page.
+    Own(&'a Page, Told<'a>),
+    /// The node's page.
+    Page { pieces: [&'a str; page::PIECES], language: Language, policy: &'a str },
+}
+
+impl Body<'_> {
+    fn each(&self, take: &mut dyn FnMut(&str)) {
+        match self {
+            Self::Problem(pieces) => pieces.iter().for_each(|piece| take(piece)),
+            Self::Own(page, told) => page.each(told, take),
+            Self::Page { pieces, .. } => pieces.iter().for_each(|piece| take(piece)),
+        }
+    }
+
+    fn kind(&self) -> &'static [u8] {
+        match self {
+            Self::Problem(_) => b"application/problem+json",
+            Self::Own(..) | Self::Page { .. } => b"text/html; charset=utf-8",
+        }
+    }
+
+    /// Language, where it is known, and policy of what a browser shows.
+    fn said(&self) -> Option<(Option<Language>, &str)> {
+        match self {
+            Self::Problem(_) => None,
+            Self::Own(page, told) => Some((page.follows_client.then_some(told.language), OWN_POLICY)),
+            Self::Page { language, policy, .. } => Some((Some(*language), policy)),
+        }
+    }
+}
+
+/// A status in digits.
+fn digits(status: u16) -> [u8; 3] {
+    [100, 10, 1].map(|place| b'0' + u8::try_from(status / place % 10).unwrap_or_default())
+}
+
+/// The policy of a page that an app brings: it may be written as it likes and show pictures of the app; nothing runs.
+const OWN_POLICY: &str = "default-src 'none'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; font-src 'self' data:; \
+                          base-uri 'none'; form-action 'none'; frame-ancestors 'self'";
 /// The word for maintenance.
 const MAINTENANCE: &str = "maintenance";
 
@@ -246,6 +313,8 @@ const MAINTENANCE: &str = "maintenance";
 pub(crate) struct Form {
     /// JSON instead of HTML.
     pub(crate) json: bool,
+    /// The language of a page.
+    pub(crate) language: Language,
     /// The reply to a HEAD request, or to a call of gRPC.
     pub(crate) without_body: bool,
     /// The reply to a call of gRPC.
@@ -257,35 +326,39 @@ impl Form {
     pub(crate) fn of(head: &RequestHead, known: &KnownFields) -> Self {
         let accept = known.accept.map(|field| head.bytes(field.value)).unwrap_or_default();
         let grpc = grpc::is_call(head, known);
-        Self { json: prefers_json(accept), without_body: grpc || head.method() == b"HEAD", grpc }
+        let kind = head.header("content-type").unwrap_or_default();
+        Self {
+            json: prefers_json(accept, kind),
+            language: Language::of(head.header("accept-language").unwrap_or_default()),
+            without_body: grpc || head.method() == b"HEAD",
+            grpc,
+        }
     }
 }
 
-/// Whether an `Accept` value ranks JSON above HTML (RFC 9110 section 12.5.1). Wildcards mean HTML.
-fn prefers_json(accept: &[u8]) -> bool {
-    let (mut json, mut html) = (0, 0);
+/// Whether an `Accept` value ranks JSON above HTML (RFC 9110 section 12.5.1). Who names neither gets what he sent: JSON for JSON.
+fn prefers_json(accept: &[u8], sent: &[u8]) -> bool {
+    let (mut json, mut html) = (None, None);
     for range in list(accept) {
         let mut parts = range.split(|&b| b == b';').map(<[u8]>::trim_ascii);
         let media = parts.next().unwrap_or_default();
         let quality = parts.find_map(|part| part.strip_prefix(b"q=")).map_or(1_000, per_mille);
         if media.eq_ignore_ascii_case(b"text/html") || media.eq_ignore_ascii_case(b"application/xhtml+xml") {
-            html = html.max(quality);
-        } else if media.eq_ignore_ascii_case(b"application/json")
-            || media.to_ascii_lowercase().ends_with(b"+json")
-        {
-            json = json.max(quality);
+            html = html.max(Some(quality));
+        } else if is_json(media) {
+            json = json.max(Some(quality));
         }
     }
-    json > html
+    match (json, html) {
+        (None, None) => is_json(sent.split(|&b| b == b';').next().unwrap_or_default().trim_ascii()),
+        _ => json.unwrap_or_default() > html.unwrap_or_default(),
+    }
 }
 
-/// A quality value in thousandths; what is none counts as 0.
-fn per_mille(text: &[u8]) -> u32 {
-    let text = std::str::from_utf8(text).unwrap_or_default();
-    let quality = text.parse::<f32>().unwrap_or_default().clamp(0.0, 1.0);
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped to 0..=1 above")]
-    let thousandths = (quality * 1_000.0) as u32;
-    thousandths
+fn is_json(media: &[u8]) -> bool {
+    let ends = media.len().checked_sub(b"+json".len()).and_then(|at| media.get(at..));
+    media.eq_ignore_ascii_case(b"application/json")
+        || ends.is_some_and(|end| end.eq_ignore_ascii_case(b"+json"))
 }
 
 /// Whether the request line ends in `HTTP/0.` and a digit.
@@ -314,31 +387,27 @@ fn has_unknown_coding(head: &RequestHead) -> bool {
     codings > 0 && !early_chunked
 }
 
-fn page(title: &str, text: &str, id: &str) -> String {
-    format!(
-        "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
-         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
-         <meta name=\"robots\" content=\"noindex\">\n<title>{title}</title>\n<style>\n\
-         :root {{ color-scheme: light dark; font: 1.05rem/1.6 system-ui, sans-serif }}\n\
-         main {{ max-width: 34rem; margin: 12vh auto; padding: 0 1.5rem }}\n\
-         code {{ font-size: 1.05em; overflow-wrap: anywhere }}\n</style>\n</head>\n<body>\n<main>\n\
-         <h1>{title}</h1>\n<p>{text}</p>\n<p><code>{id}</code></p>\n</main>\n</body>\n</html>\n"
-    )
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn json_is_sent_only_to_those_who_prefer_it() {
-        assert!(prefers_json(b"application/json"));
-        assert!(prefers_json(b"application/problem+json, text/html;q=0.5"));
-        assert!(!prefers_json(b"text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"));
-        assert!(!prefers_json(b"text/html, application/json"));
-        assert!(!prefers_json(b"*/*"));
-        assert!(!prefers_json(b""));
-        assert!(!prefers_json(b"application/json;q=nonsense"));
+    fn json_is_sent_to_those_who_prefer_it_or_speak_it() {
+        for (accept, sent, expected) in [
+            ("application/json", "", true),
+            ("application/problem+JSON, text/html;q=0.5", "", true),
+            ("text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8", "application/json", false),
+            ("text/html, application/json", "", false),
+            ("*/*", "", false),
+            ("", "", false),
+            ("application/json;q=nonsense", "", false),
+            ("*/*", "application/json; charset=utf-8", true),
+            ("", "application/vnd.api+json", true),
+            ("*/*", "text/plain", false),
+        ] {
+            let found = prefers_json(accept.as_bytes(), sent.as_bytes());
+            assert_eq!(found, expected, "{accept} | {sent}");
+        }
     }
 
     #[test]
@@ -350,7 +419,10 @@ mod tests {
         assert!(text.starts_with("HTTP/1.1 403 Forbidden\r\n"));
         assert!(text.contains("\r\nX-Request-Id: 01ABC\r\n"));
         assert!(text.contains("\r\nCache-Control: no-store\r\n"));
-        assert!(text.ends_with("\r\n\r\n{\"error\":\"refused\",\"request_id\":\"01ABC\"}\n"));
+        assert!(text.ends_with(
+            "\r\n\r\n{\"error\":\"refused\",\"request_id\":\"01ABC\",\"type\":\"urn:phalanx:refused\",\
+             \"title\":\"Request refused\",\"status\":403}\n"
+        ));
     }
 
     #[test]

@@ -202,6 +202,8 @@ pub const HEADER_EDIT_BYTES_MAX: usize = 4_096;
 pub const REPLY_BODY_BYTES_MAX: usize = 256 * 1024;
 /// Largest template of a page of the node's own; it is sent to whoever is refused.
 pub const PAGE_BYTES_MAX: usize = 64 * 1024;
+/// A logo on a page of the node's own: it is sent within each, also to those who come to waste bandwidth.
+pub const LOGO_BYTES_MAX: usize = 16 * 1024;
 
 /// Longest time of a rate, in milliseconds: a day. What is forgotten at a restart should not be longer.
 pub const RATE_PERIOD_MAX_MS: u64 = 24 * 60 * 60_000;

@@ -82,6 +82,8 @@ pub(crate) enum WafCommand {
     Bench(crate::waf::bench::BenchArgs),
     /// Judge recorded requests, one JSON object a line
     Replay(crate::waf::replay::ReplayArgs),
+    /// Suggest the narrowest exclusion that would have let a refused request pass
+    Suggest(crate::commands::suggest::SuggestArgs),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 
-use phalanx_policy::handling::Handling;
+use phalanx_policy::handling::{Brand, Handling, Pages};
 use phalanx_policy::route::{Own, Route, When};
 use phalanx_policy::{
     Accounts, App, Challenge, ChallengeUse, Classes, ClientAddress, Detection, Limits, PlaybooksUsed, Policy,
@@ -78,6 +78,7 @@ fn of_app(app: &App, used: &mut Used) {
     note(used, "rule-classes", *classes != Classes::default());
     note(used, "challenges", *challenge != ChallengeUse::default());
     note(used, "networks", !networks.is_open());
+    note(used, "pages-branded", pages_are_branded(app));
     note(used, "rate-limits", !rate_limits.is_empty());
     note(used, "accounts", *accounts != Accounts::default());
     note(used, "exclusions", !exclusions.is_empty());
@@ -89,6 +90,14 @@ fn of_app(app: &App, used: &mut Used) {
     of_limits(limits, used);
     of_upstreams(upstreams, used);
     routes.iter().for_each(|route| of_route(route, used));
+}
+
+/// Whether an app puts anything on the product's pages, or one of its routes has pages of its own.
+fn pages_are_branded(app: &App) -> bool {
+    let Pages { refused: _, error: _, maintenance: _, brand, problem } = &app.handling.pages;
+    *brand != Brand::default()
+        || *problem
+        || app.routes.iter().any(|route| route.handling.pages != app.handling.pages)
 }
 
 /// What a route does came with routes.
@@ -177,6 +186,8 @@ mod tests {
             ("sticky_cookie = 'a'", &["origins", "upstreams"]),
             ("[[apps.routes]]\npath = '/a'", &["routes"]),
             ("[[apps.routes]]\npath_pattern = '^/a[0-9]'", &["route-patterns", "routes"]),
+            ("pages = { name = 'Shop' }", &["pages-branded", "routes"]),
+            ("[[apps.routes]]\npath = '/api'\npages = { form = 'problem' }", &["pages-branded", "routes"]),
             ("[[apps.routes]]\npath = '/a'\nallow_networks = ['10.0.0.0/8']", &["networks", "routes"]),
             ("[[apps.routes]]\npath = '/a'\nclasses = { policy = 'off' }", &["routes", "rule-classes"]),
             ("[[apps.routes]]\npath = '/a'\nupstream = 'https://a.test'", &["origins", "routes"]),

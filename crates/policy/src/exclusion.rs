@@ -41,6 +41,20 @@ pub fn seclang(exclusions: &[Exclusion]) -> String {
 }
 
 impl Exclusion {
+    /// Whether it is something that an exclusion can take away: a collection that clients fill, with the name of a member or without.
+    pub fn is_target(target: &str) -> bool {
+        let (collection, member) = match target.split_once(':') {
+            Some((collection, member)) => (collection, Some(member)),
+            None => (target, None),
+        };
+        let is_plain = |member: &str| {
+            !member.is_empty()
+                && member.len() <= MEMBER_BYTES_MAX
+                && member.chars().all(|c| c.is_ascii_graphic() && !"\"';,|\\".contains(c))
+        };
+        COLLECTIONS.contains(&collection) && member.is_none_or(is_plain)
+    }
+
     /// A chain of its conditions; the last link does what is to be done, because each link does what it says when it matches.
     fn write(&self, id: u64, text: &mut String) {
         let mut conditions = Vec::new();
@@ -98,6 +112,25 @@ impl Exclusion {
     }
 }
 
+const COLLECTIONS: [&str; 16] = [
+    "ARGS",
+    "ARGS_GET",
+    "ARGS_POST",
+    "ARGS_NAMES",
+    "ARGS_GET_NAMES",
+    "ARGS_POST_NAMES",
+    "REQUEST_COOKIES",
+    "REQUEST_COOKIES_NAMES",
+    "REQUEST_HEADERS",
+    "REQUEST_HEADERS_NAMES",
+    "FILES",
+    "FILES_NAMES",
+    "REQUEST_BODY",
+    "REQUEST_FILENAME",
+    "REQUEST_URI",
+    "QUERY_STRING",
+];
+const MEMBER_BYTES_MAX: usize = 128;
 /// Ids of the rules that exclusions become, above those of the product's own.
 const IDS_FROM: u64 = 8_599_000;
 /// Exclusions of one app.

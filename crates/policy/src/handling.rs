@@ -92,6 +92,23 @@ pub struct Pages {
     pub error: Option<PathBuf>,
     /// For maintenance; `error` if there is none.
     pub maintenance: Option<PathBuf>,
+    /// What is put on the product's own, where there is no template.
+    pub brand: Brand,
+    /// Everybody gets problem+json (RFC 9457) instead of a page.
+    pub problem: bool,
+}
+
+/// What an app puts on the product's own pages.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Brand {
+    /// The site's name.
+    pub name: Option<String>,
+    /// Whom to tell: a mail address, an address on the web, or words.
+    pub contact: Option<String>,
+    /// A colour, as in `#0a6`.
+    pub accent: Option<String>,
+    /// A picture's file.
+    pub logo: Option<PathBuf>,
 }
 
 /// When an app's security.txt expires (RFC 9116 section 2.5.5).

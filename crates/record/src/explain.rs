@@ -26,6 +26,9 @@ pub struct Explanation {
     pub node: Arc<str>,
     /// The facts in plain words, in the order in which they mattered.
     pub summary: Vec<String>,
+    /// What an operator may do next, each with the command that does it.
+    #[serde(default)]
+    pub next: Vec<NextStep>,
     /// The plan it was decided under.
     pub plan_version: u64,
     /// The standing decision that refused it, if one did.
@@ -44,6 +47,16 @@ pub struct Explanation {
     pub access: AccessEvent,
 }
 
+/// One thing that an operator may do about a request.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct NextStep {
+    /// What it does.
+    pub what: String,
+    /// The command. Nothing in it was written by strangers.
+    pub command: String,
+}
+
 impl Explanation {
     /// Explains a request.
     pub fn new(record: RecordedRequest, consequences: Vec<Consequence>) -> Self {
@@ -57,6 +70,7 @@ impl Explanation {
             site: record.site,
             node: record.node,
             summary: Vec::new(),
+            next: Vec::new(),
             led_to: Vec::new(),
             strikes: Vec::new(),
             proposals: Vec::new(),
@@ -72,7 +86,44 @@ impl Explanation {
             }
         }
         explanation.summary = explanation.words();
+        explanation.next = explanation.steps();
         explanation
+    }
+
+    /// What may be done about it, the narrowest first.
+    fn steps(&self) -> Vec<NextStep> {
+        let (id, client, verdict) = (self.id, self.access.client, &self.access.verdict);
+        let step = |what: &str, command: String| NextStep { what: what.to_owned(), command };
+        let mut steps = Vec::new();
+        match &verdict.reason {
+            Reason::Rule { .. } if verdict.action != Action::Allow => {
+                let command = format!("phalanx waf suggest {id}");
+                steps.push(step("propose the narrowest exclusion that lets it pass", command));
+            }
+            Reason::Decision { decision } => {
+                let evidence = decision.evidence.filter(|evidence| *evidence != id);
+                steps.extend(evidence.map(|evidence| {
+                    step("see the request that led to the decision", format!("phalanx explain {evidence}"))
+                }));
+                steps.push(step("end the decision", format!("phalanx decision delete {}", decision.id)));
+            }
+            _ => {}
+        }
+        let led_to = self.led_to.iter().filter(|decision| decision.kind != DecisionKind::Allow);
+        steps.extend(led_to.take(STEPS_OF_KIND).map(|decision| {
+            let what = format!("end the {} that it led to", kind(decision.kind));
+            step(&what, format!("phalanx decision delete {}", decision.id))
+        }));
+        let stopped = matches!(
+            verdict.reason,
+            Reason::Rule { .. } | Reason::Decision { .. } | Reason::Challenge | Reason::RateLimit(_)
+        );
+        if stopped && verdict.action != Action::Allow {
+            let command =
+                format!("phalanx decision add --kind allow --ip {client} --for 1d --reason \"request {id}\"");
+            steps.push(step("allow this client for a day, whatever it asks for", command));
+        }
+        steps
     }
 
     fn words(&self) -> Vec<String> {
@@ -321,5 +372,7 @@ fn kind(kind: DecisionKind) -> &'static str {
     }
 }
 
+/// Decisions that each get a step.
+const STEPS_OF_KIND: usize = 4;
 /// Findings told in words; more only repeat.
 const SIGNALS_IN_WORDS: usize = 8;

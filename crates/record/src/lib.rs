@@ -48,7 +48,7 @@ pub mod recorder;
 pub use access_log::AccessFormat;
 pub use audit_log::AuditFormat;
 pub use event_log::{EventSettings, Report, Reports};
-pub use explain::Explanation;
+pub use explain::{Explanation, NextStep};
 pub use history::{Filter, History};
 pub use metrics::{
     LearningCounts, Metrics, MetricsSources, NodeGauges, RateLimitCount, TryCount, UpstreamCount,

@@ -92,7 +92,7 @@ pub(crate) async fn explain(
 }
 
 /// An id tells which node's history holds the request; the answer names it.
-fn not_here(control: &Control, id: RequestId) -> ApiError {
+pub(super) fn not_here(control: &Control, id: RequestId) -> ApiError {
     let deps = &control.deps;
     if id.node_tag() == node_tag(&deps.site, &deps.node) {
         return ApiError::not_found(format!(
@@ -117,7 +117,7 @@ fn elsewhere(members: &[Member], id: RequestId) -> ApiError {
 }
 
 /// Asks the history on a thread that may block.
-async fn ask<T: Send + 'static>(
+pub(super) async fn ask<T: Send + 'static>(
     control: &Control,
     question: impl FnOnce(&History) -> Result<T, RecordError> + Send + 'static,
 ) -> Result<T, ApiError> {

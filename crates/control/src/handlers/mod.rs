@@ -20,4 +20,5 @@ pub(crate) mod policy;
 pub(crate) mod session;
 pub(crate) mod status;
 pub(crate) mod stream;
+pub(crate) mod suggestion;
 pub(crate) mod upgrade;

@@ -265,7 +265,7 @@ pub(crate) fn write(
             let by_waiting = request.plan.decide.challenge.by_waiting;
             let body = match form.json || !is_navigation(request) {
                 true => page.problem(),
-                false => page.html(page::languages(&request.head), by_waiting),
+                false => page.html(form.language, by_waiting),
             };
             encode::status_line(out, STATUS, b"");
             page::write_fields(out, &body);

@@ -8,12 +8,12 @@ use std::sync::LazyLock;
 
 use data_encoding::BASE64;
 use phalanx_decide::Hardship;
-use phalanx_model::RequestHead;
 use phalanx_model::text::push_decimal;
 
-use super::words::{Words, choose};
+use super::words::{self, Words};
 use super::{PLACE, STATUS};
 use crate::http1::encode;
+use crate::language::Language;
 
 /// What is said beside the task.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,8 +42,8 @@ pub(super) struct Body {
 
 impl Page<'_> {
     /// As a page in the language of the client, with a way for those without scripts if there is one.
-    pub(super) fn html(&self, languages: &[u8], by_waiting: bool) -> Body {
-        let words = choose(languages);
+    pub(super) fn html(&self, language: Language, by_waiting: bool) -> Body {
+        let words = words::of(language);
         let (to, task) = (escaped(self.to), escaped(self.task.as_bytes()));
         let Hardship { bits, wait_s, .. } = self.hardship;
         let place = String::from_utf8_lossy(PLACE);
@@ -101,11 +101,6 @@ pub(super) fn write_fields(out: &mut Vec<u8>, body: &Body) {
     encode::field(out, b"X-Content-Type-Options", b"nosniff");
     // For scripts of the app, whose requests end here when a pass does.
     encode::field(out, b"X-Phalanx-Challenge", b"required");
-}
-
-/// The languages that a client asks for.
-pub(super) fn languages(head: &RequestHead) -> &[u8] {
-    head.header("accept-language").unwrap_or_default()
 }
 
 fn waiting_html(words: &Words, (task, to, place): (&str, &str, &str), wait_s: u8) -> String {
@@ -168,7 +163,7 @@ mod tests {
 
     #[test]
     fn what_a_stranger_asked_for_ends_nothing_in_the_page() {
-        let body = page(b"/?q=\"><script>'&").html(b"de", true);
+        let body = page(b"/?q=\"><script>'&").html(Language::of(b"de"), true);
         assert!(body.text.contains("data-to=\"/?q=&#34;&#62;&#60;script&#62;&#39;&#38;\""));
         assert_eq!(body.text.matches("<script").count(), 1);
         assert!(body.text.contains("<html lang=\"de\">") && body.text.contains("01ABC"));
@@ -176,7 +171,10 @@ mod tests {
 
     #[test]
     fn who_has_no_scripts_waits_where_that_is_admitted() {
-        let (with, without) = (page(b"/").html(b"", true).text, page(b"/").html(b"", false).text);
+        let (with, without) = (
+            page(b"/").html(Language::default(), true).text,
+            page(b"/").html(Language::default(), false).text,
+        );
         assert!(with.contains("<button>") && with.contains("5 seconds"));
         assert!(!without.contains("<button>") && !without.contains("<form"));
     }

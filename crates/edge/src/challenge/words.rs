@@ -1,6 +1,6 @@
-//! TABLE: what the page says, by language, and which language a client gets.
+//! TABLE: what the page says, by language.
 
-use crate::http1::fields::list;
+use crate::language::{COUNT, Language};
 
 /// The page's texts in one language.
 #[derive(Debug)]
@@ -20,40 +20,10 @@ pub(super) struct Words {
     pub(super) number: &'static str,
 }
 
-/// The words in the language that an `Accept-Language` value ranks highest, of those that there are; English if none is among them.
-pub(super) fn choose(accepted: &[u8]) -> &'static Words {
-    let mut best: Option<(u32, &Words)> = None;
-    for range in list(accepted).take(RANGES_MAX) {
-        let mut parts = range.split(|&byte| byte == b';').map(<[u8]>::trim_ascii);
-        let tag = parts.next().unwrap_or_default();
-        let primary = tag.split(|&byte| byte == b'-').next().unwrap_or_default();
-        let quality = parts.find_map(|part| part.strip_prefix(b"q=")).map_or(1_000, per_mille);
-        let words = ALL.iter().find(|words| words.language.as_bytes().eq_ignore_ascii_case(primary));
-        if let Some(words) = words
-            && quality > 0
-            && best.is_none_or(|(most, _)| quality > most)
-        {
-            best = Some((quality, words));
-        }
-    }
-    best.map_or(&ENGLISH, |(_, words)| words)
+/// The words in a language; the texts of all stand in the order of [`crate::language::TAGS`].
+pub(super) fn of(language: Language) -> &'static Words {
+    ALL.get(language.index()).unwrap_or(&ENGLISH)
 }
-
-/// A quality value in thousandths (RFC 9110 section 12.4.2); what is none counts as 0.
-fn per_mille(text: &[u8]) -> u32 {
-    let text = std::str::from_utf8(text).unwrap_or_default();
-    let (whole, part) = text.split_once('.').unwrap_or((text, ""));
-    let digits = part.bytes().take_while(u8::is_ascii_digit).chain(std::iter::repeat(b'0')).take(3);
-    let part = digits.fold(0, |sum, digit| sum * 10 + u32::from(digit - b'0'));
-    match whole {
-        "0" => part,
-        "1" => 1_000,
-        _ => 0,
-    }
-}
-
-/// Languages that are looked at: nobody speaks more.
-const RANGES_MAX: usize = 32;
 
 const ENGLISH: Words = Words {
     language: "en",
@@ -68,7 +38,7 @@ const ENGLISH: Words = Words {
     number: "Request id:",
 };
 
-const ALL: [Words; 8] = [
+const ALL: [Words; COUNT] = [
     ENGLISH,
     Words {
         language: "de",
@@ -161,22 +131,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_client_gets_the_language_that_it_ranks_highest_of_those_that_there_are() {
-        for (accepted, expected) in [
-            ("", "en"),
-            ("de", "de"),
-            ("de-CH, en;q=0.5", "de"),
-            ("ja, fr;q=0.3, es;q=0.8", "es"),
-            ("en;q=0.1, PL;q=0.11", "pl"),
-            ("it;q=0, nl;q=nonsense", "en"),
-            ("fr, de", "fr"),
-            ("*, zh", "en"),
-            (";;,,-", "en"),
-        ] {
-            assert_eq!(choose(accepted.as_bytes()).language, expected, "{accepted}");
+    fn the_words_stand_in_the_order_of_the_languages() {
+        for language in Language::all() {
+            assert_eq!(of(language).language, language.tag());
         }
-        let late = format!("{}de", "xx,".repeat(RANGES_MAX));
-        assert_eq!(choose(late.as_bytes()).language, "en");
     }
 
     #[test]

@@ -13,6 +13,7 @@ use phalanx_policy::{Diagnostic, Files, handling};
 use super::edit::{Edits, ResponseEdits};
 use super::pages::{Page, Pages};
 use super::{Does, Handling, Maintenance, Parts};
+use crate::page::brand::{Brand, picture};
 
 /// What was made so far of one policy.
 pub(crate) struct Handlings<'a> {
@@ -91,7 +92,19 @@ impl<'a> Handlings<'a> {
         let mut page = |path: &Option<PathBuf>| path.as_ref().and_then(|path| self.page(path));
         let refused = page(&pages.refused);
         let error = page(&pages.error);
-        Some(Pages { refused, error, maintenance: page(&pages.maintenance) })
+        let maintenance = page(&pages.maintenance);
+        Some(Pages { refused, error, maintenance, brand: self.brand(&pages.brand), problem: pages.problem })
+    }
+
+    fn brand(&mut self, brand: &handling::Brand) -> Option<Arc<Brand>> {
+        if *brand == handling::Brand::default() {
+            return None;
+        }
+        let logo = brand.logo.as_ref().and_then(|path| {
+            let logo = self.read(path).and_then(|bytes| picture(&path.display().to_string(), &bytes));
+            logo.map_err(|message| self.fault(path, message)).ok()
+        });
+        Some(Arc::new(Brand::new(brand, logo.as_deref())))
     }
 
     fn page(&mut self, path: &Path) -> Option<Arc<Page>> {

@@ -4,6 +4,9 @@ use std::sync::Arc;
 
 use phalanx_model::limits::PAGE_BYTES_MAX;
 
+use crate::language::Language;
+use crate::page::brand::Brand;
+use crate::page::words::Says;
 use crate::reply::Reply;
 
 /// The pages of an app; where there is none, the product's own is sent.
@@ -12,6 +15,10 @@ pub(crate) struct Pages {
     pub(crate) refused: Option<Arc<Page>>,
     pub(crate) error: Option<Arc<Page>>,
     pub(crate) maintenance: Option<Arc<Page>>,
+    /// What the app puts on the product's own.
+    pub(crate) brand: Option<Arc<Brand>>,
+    /// Everybody gets problem+json.
+    pub(crate) problem: bool,
 }
 
 impl Pages {
@@ -30,7 +37,20 @@ impl Pages {
 
 /// One page.
 #[derive(Debug)]
-pub(crate) struct Page(Vec<PagePart>);
+pub(crate) struct Page {
+    parts: Vec<PagePart>,
+    /// It shows `{language}`: what it is told comes in the client's. Else it comes in English.
+    pub(crate) follows_client: bool,
+}
+
+/// What a page is told of a reply.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Told<'a> {
+    pub(crate) status: &'a str,
+    pub(crate) says: Says,
+    pub(crate) language: Language,
+    pub(crate) id: &'a str,
+}
 
 #[derive(Debug)]
 enum PagePart {
@@ -45,6 +65,7 @@ enum Word {
     Status,
     Title,
     Text,
+    Language,
 }
 
 impl Page {
@@ -79,40 +100,53 @@ impl Page {
         if !parts.iter().any(|part| matches!(part, PagePart::Of(Word::RequestId))) {
             return Err("the page does not show {request_id}, by which a request is found again".to_owned());
         }
-        Ok(Self(parts))
+        let follows_client = parts.iter().any(|part| matches!(part, PagePart::Of(Word::Language)));
+        Ok(Self { parts, follows_client })
     }
 
-    /// The page for a reply. None of it comes from a client.
-    pub(crate) fn write(&self, status: u16, title: &str, text: &str, id: &str) -> String {
-        let mut page = String::new();
-        for part in &self.0 {
-            match part {
-                PagePart::Text(text) => page.push_str(text),
-                PagePart::Of(Word::RequestId) => page.push_str(id),
-                PagePart::Of(Word::Status) => page.push_str(&status.to_string()),
-                PagePart::Of(Word::Title) => page.push_str(title),
-                PagePart::Of(Word::Text) => page.push_str(text),
-            }
+    /// The page for a reply, piece by piece. None of it comes from a client.
+    pub(crate) fn each(&self, told: &Told<'_>, take: &mut dyn FnMut(&str)) {
+        let language = if self.follows_client { told.language } else { Language::default() };
+        let (title, text) = told.says.words(language);
+        for part in &self.parts {
+            take(match part {
+                PagePart::Text(text) => text,
+                PagePart::Of(Word::RequestId) => told.id,
+                PagePart::Of(Word::Status) => told.status,
+                PagePart::Of(Word::Title) => title,
+                PagePart::Of(Word::Text) => text,
+                PagePart::Of(Word::Language) => language.tag(),
+            });
         }
-        page
     }
 }
 
-const WORDS: [(&str, Word); 4] = [
+const WORDS: [(&str, Word); 5] = [
     ("{request_id}", Word::RequestId),
     ("{status}", Word::Status),
     ("{title}", Word::Title),
     ("{text}", Word::Text),
+    ("{language}", Word::Language),
 ];
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn written(page: &Page, says: Says, language: &str) -> String {
+        let told = Told { status: "403", says, language: Language::of(language.as_bytes()), id: "ID" };
+        let mut out = String::new();
+        page.each(&told, &mut |piece| out.push_str(piece));
+        out
+    }
+
     #[test]
     fn a_page_says_what_it_is_asked_and_leaves_other_braces() {
-        let page = Page::read("p { a: b } {title} {status}{text}<{request_id}> {other}{").unwrap();
-        assert_eq!(page.write(403, "No", "way", "ID"), "p { a: b } No 403way<ID> {other}{");
+        let page = Page::read("p { a: b } {title} {status}<{request_id}> {other}{").unwrap();
+        let expected = "p { a: b } Request refused 403<ID> {other}{";
+        assert_eq!(written(&page, Says::Refused, "de"), expected);
+        let page = Page::read("{language} {title} {request_id}").unwrap();
+        assert_eq!(written(&page, Says::Refused, "de"), "de Anfrage abgelehnt ID");
         assert!(Page::read("<p>refused</p>").is_err());
         assert!(Page::read(&format!("{}{{request_id}}", "x".repeat(PAGE_BYTES_MAX))).is_err());
     }
@@ -120,11 +154,12 @@ mod tests {
     #[test]
     fn every_refusal_has_one_page() {
         let page = |name: &str| Some(Arc::new(Page::read(&format!("{name}{{request_id}}")).unwrap()));
-        let pages = Pages { refused: page("r"), error: page("e"), maintenance: page("m") };
-        let of = |reply: Reply| pages.of(reply).unwrap().write(0, "", "", "");
-        assert_eq!((of(Reply::REFUSED), of(Reply::maintenance(5))), ("r".into(), "m".into()));
-        assert_eq!((of(Reply::UNAVAILABLE), of(Reply::OVERLOADED)), ("e".into(), "e".into()));
+        let pages =
+            Pages { refused: page("r"), error: page("e"), maintenance: page("m"), ..Pages::default() };
+        let of = |reply: Reply| written(pages.of(reply).unwrap(), Says::Refused, "");
+        assert_eq!((of(Reply::REFUSED), of(Reply::maintenance(5))), ("rID".into(), "mID".into()));
+        assert_eq!((of(Reply::UNAVAILABLE), of(Reply::OVERLOADED)), ("eID".into(), "eID".into()));
         let pages = Pages { maintenance: None, ..pages };
-        assert_eq!(pages.of(Reply::maintenance(5)).unwrap().write(0, "", "", ""), "e");
+        assert_eq!(written(pages.of(Reply::maintenance(5)).unwrap(), Says::Refused, ""), "eID");
     }
 }

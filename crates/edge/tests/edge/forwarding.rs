@@ -201,7 +201,11 @@ async fn a_missing_upstream_is_a_502_with_an_id() {
     let answer = client.answer().await;
     let id = answer.header("x-request-id").unwrap();
     assert_eq!(answer.head.status, 502);
-    assert_eq!(answer.text(), format!("{{\"error\":\"upstream_unavailable\",\"request_id\":\"{id}\"}}\n"));
+    let expected = format!(
+        "{{\"error\":\"upstream_unavailable\",\"request_id\":\"{id}\",\"type\":\"urn:phalanx:upstream_unavailable\",\
+         \"title\":\"Service unavailable\",\"status\":502}}\n"
+    );
+    assert_eq!(answer.text(), expected);
     let event = node.access().await;
     assert_eq!((event.id.to_string(), event.status), (id, 502));
     assert!(matches!(event.verdict.reason, Reason::Upstream { .. }));

@@ -183,6 +183,7 @@ pub const FEATURES: &[&str] = &[
     "exclusions",
     "networks",
     "origins",
+    "pages-branded",
     "passthrough",
     "playbooks",
     "proxy-protocol",

@@ -112,6 +112,13 @@ fn words(explanation: &Explanation, columns: usize) -> String {
     for signal in &explanation.signals {
         finding(&mut page, signal);
     }
+    if !explanation.next.is_empty() {
+        page.out.push_str("\nnext\n");
+    }
+    for step in &explanation.next {
+        page.entry("  ", &format!("{}:", step.what));
+        page.value("    ", &step.command);
+    }
     page.out
 }
 

@@ -19,6 +19,7 @@ mod policy_test;
 pub(crate) mod reload;
 mod snapshot;
 pub(crate) mod status;
+pub(crate) mod suggest;
 pub(crate) mod upgrade;
 
 pub(crate) mod print;

@@ -219,7 +219,7 @@ impl Reach {
     }
 
     fn pages(&mut self, pages: &Pages) {
-        let files = [&pages.refused, &pages.error, &pages.maintenance];
+        let files = [&pages.refused, &pages.error, &pages.maintenance, &pages.brand.logo];
         files.into_iter().flatten().for_each(|file| self.read_beside(file));
     }
 

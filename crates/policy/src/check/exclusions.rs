@@ -31,7 +31,7 @@ impl Check<'_> {
                 self.error(&tag.span, format!("`{}` is no tag", tag.value.escape_debug()));
             }
         }
-        if let Some(target) = raw.target.as_ref().filter(|target| !is_target(target)) {
+        if let Some(target) = raw.target.as_ref().filter(|target| !Exclusion::is_target(target)) {
             let message = format!(
                 "`{}` is nothing that a rule looks at and an exclusion can take away",
                 target.value.escape_debug()
@@ -104,37 +104,3 @@ impl Check<'_> {
         at_s.map(|at_s| Expiry { at_s, line: self.text.line_of(until.span.start) })
     }
 }
-
-/// A collection that clients fill, with the name of a member or without.
-fn is_target(target: &str) -> bool {
-    let (collection, member) = match target.split_once(':') {
-        Some((collection, member)) => (collection, Some(member)),
-        None => (target, None),
-    };
-    let is_plain = |member: &str| {
-        !member.is_empty()
-            && member.len() <= MEMBER_BYTES_MAX
-            && member.chars().all(|c| c.is_ascii_graphic() && !"\"';,|\\".contains(c))
-    };
-    COLLECTIONS.contains(&collection) && member.is_none_or(is_plain)
-}
-
-const COLLECTIONS: [&str; 16] = [
-    "ARGS",
-    "ARGS_GET",
-    "ARGS_POST",
-    "ARGS_NAMES",
-    "ARGS_GET_NAMES",
-    "ARGS_POST_NAMES",
-    "REQUEST_COOKIES",
-    "REQUEST_COOKIES_NAMES",
-    "REQUEST_HEADERS",
-    "REQUEST_HEADERS_NAMES",
-    "FILES",
-    "FILES_NAMES",
-    "REQUEST_BODY",
-    "REQUEST_FILENAME",
-    "REQUEST_URI",
-    "QUERY_STRING",
-];
-const MEMBER_BYTES_MAX: usize = 128;

@@ -6,14 +6,14 @@ use phalanx_model::limits::{HEADER_EDIT_BYTES_MAX, HEADER_EDITS_MAX};
 
 use super::Check;
 use crate::handling::{
-    Cookies, EditKind, Expiry, Handling, HeaderEdit, Maintenance, Pages, Responses, Template, UpstreamHost,
-    is_reserved_field,
+    Brand, Cookies, EditKind, Expiry, Handling, HeaderEdit, Maintenance, Pages, Responses, Template,
+    UpstreamHost, is_reserved_field,
 };
 use crate::policy::App;
 use crate::rate_limit::is_token;
 use crate::raw::RawApp;
 use crate::raw::routes::{
-    Preset, RawHeaderEdits, RawHsts, RawMaintenance, RawPages, RawResponses, RawSecurityTxt,
+    PageForm, Preset, RawHeaderEdits, RawHsts, RawMaintenance, RawPages, RawResponses, RawSecurityTxt,
 };
 use crate::route::{Does, ReplyBody, Route, StaticReply, When};
 use crate::toml_text::At;
@@ -158,9 +158,28 @@ impl Check<'_> {
         Some(value)
     }
 
-    fn pages(&mut self, raw: &RawPages) -> Pages {
+    pub(super) fn pages(&mut self, raw: &RawPages) -> Pages {
         let file = |at: &Option<At<String>>| at.as_ref().map(|file| self.folder.join(&file.value));
-        Pages { refused: file(&raw.refused), error: file(&raw.error), maintenance: file(&raw.maintenance) }
+        let (refused, error, maintenance) = (file(&raw.refused), file(&raw.error), file(&raw.maintenance));
+        let brand = Brand { logo: file(&raw.logo), ..self.brand(raw) };
+        Pages { refused, error, maintenance, brand, problem: raw.form == Some(PageForm::Problem) }
+    }
+
+    fn brand(&mut self, raw: &RawPages) -> Brand {
+        for (key, at) in [("name", &raw.name), ("contact", &raw.contact)] {
+            let Some(at) = at else { continue };
+            if at.trim().is_empty() || at.len() > BRAND_BYTES_MAX || at.chars().any(char::is_control) {
+                let fault = format!("`{key}` is one line of 1 to {BRAND_BYTES_MAX} bytes");
+                self.error(&at.span, fault);
+            }
+        }
+        if let Some(accent) = raw.accent.as_ref().filter(|accent| !is_colour(accent)) {
+            let fault =
+                self.text.error_at(&accent.span, format!("`{}` is no colour", accent.value.escape_debug()));
+            self.found.push(fault.with_help("write three or six hexadecimal digits, as in \"#0a6\""));
+        }
+        let value = |at: &Option<At<String>>| at.as_ref().map(|at| at.value.clone());
+        Brand { name: value(&raw.name), contact: value(&raw.contact), accent: value(&raw.accent), logo: None }
     }
 
     /// Adds the route that answers with the app's security.txt.
@@ -262,6 +281,14 @@ pub(crate) fn unix_seconds(at: &toml::value::Datetime) -> Option<i64> {
     Some(days * 86_400 + seconds - offset_min * 60)
 }
 
+fn is_colour(text: &str) -> bool {
+    text.strip_prefix('#').is_some_and(|digits| {
+        matches!(digits.len(), 3 | 6) && digits.bytes().all(|digit| digit.is_ascii_hexdigit())
+    })
+}
+
+/// A line on a page.
+const BRAND_BYTES_MAX: usize = 200;
 /// Where RFC 9116 section 3 wants it.
 const SECURITY_TXT_PATH: &str = "/.well-known/security.txt";
 const RETRY_AFTER_MS: u64 = 600_000;

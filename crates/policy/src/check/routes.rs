@@ -272,6 +272,9 @@ impl Check<'_> {
         if let Some(host) = &route.upstream_host {
             handling.upstream_host = self.upstream_host(host);
         }
+        if let Some(pages) = &route.pages {
+            handling.pages = self.pages(pages);
+        }
         let edits = self.header_edits(&route.request_headers, super::responses::Side::Request);
         handling.request_headers.extend(edits);
         let edits = self.header_edits(&route.response_headers, super::responses::Side::Response);

@@ -42,6 +42,8 @@ pub struct RawRoute {
     pub rewrite: Option<At<String>>,
     /// Answer requests with 503.
     pub maintenance: Option<At<RawMaintenance>>,
+    /// Pages for the replies that no upstream wrote, in the place of the app's.
+    pub pages: Option<RawPages>,
     /// What `Host` says to the upstream: "client", "upstream", or a name.
     pub upstream_host: Option<At<String>>,
     /// Changes of the fields that the upstream gets, after the app's.
@@ -187,7 +189,7 @@ pub struct RawHsts {
     pub preload: Option<bool>,
 }
 
-/// Template files of pages, relative to the policy file. They may hold {request_id}, {status}, {title} and {text}.
+/// Template files of pages, relative to the policy file. They must hold {request_id}, and may hold {status}, {title}, {text} and {language}.
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RawPages {
@@ -197,6 +199,26 @@ pub struct RawPages {
     pub error: Option<At<String>>,
     /// For maintenance. `error` if not given.
     pub maintenance: Option<At<String>>,
+    /// The site's name, on the product's own pages.
+    pub name: Option<At<String>>,
+    /// Whom to tell: "help@example.org", "https://...", or words.
+    pub contact: Option<At<String>>,
+    /// A colour of theirs, as in "#0a6".
+    pub accent: Option<At<String>>,
+    /// A picture on them: PNG, JPEG, WebP or SVG, relative to the policy file.
+    pub logo: Option<At<String>>,
+    /// "html": a page for those who read pages; "problem": JSON (RFC 9457) for everybody. "html" if not given.
+    pub form: Option<PageForm>,
+}
+
+/// What replies of the node's own are written in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum PageForm {
+    /// Pages, and JSON for programs.
+    Html,
+    /// JSON for everybody.
+    Problem,
 }
 
 /// An app's security.txt (RFC 9116).

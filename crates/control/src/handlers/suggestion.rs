@@ -1,0 +1,97 @@
+//! What would let a refused request pass.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Path, Query, State};
+use http::StatusCode;
+use phalanx_model::RequestId;
+use phalanx_model::limits::HISTORY_PAGE_MAX;
+use phalanx_record::{Filter, History, RecordError, RecordedRequest, rfc3339};
+use serde::Deserialize;
+
+use super::events::{ask, not_here};
+use crate::error::ApiError;
+use crate::router::Control;
+use crate::suggest::{Paperwork, Suggestion};
+
+/// Texts, so that each mistake gets an answer of its own.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct SuggestionQuery {
+    owner: Option<String>,
+    reason: Option<String>,
+    days: Option<String>,
+}
+
+/// `GET /api/v1/events/{id}/suggestion`
+pub(crate) async fn suggest(
+    State(control): State<Arc<Control>>,
+    Path(id): Path<String>,
+    query: Result<Query<SuggestionQuery>, QueryRejection>,
+) -> Result<Json<Suggestion>, ApiError> {
+    let id: RequestId = id.parse().map_err(|e| ApiError::bad_request(format!("{e}")))?;
+    let Query(query) = query.map_err(|e| ApiError::bad_request(e.body_text()))?;
+    let paperwork = paperwork(&control, id, query)?;
+    let found = ask(&control, move |history| {
+        let Some(record) = history.request(id)? else { return Ok(None) };
+        let suggestion = match Suggestion::new(&record, &paperwork) {
+            Ok(suggestion) => judged(history, &record, suggestion)?,
+            Err(no_use) => return Ok(Some(Err(no_use))),
+        };
+        Ok(Some(Ok(suggestion)))
+    });
+    match found.await? {
+        Some(Ok(suggestion)) => Ok(Json(suggestion)),
+        Some(Err(no_use)) => Err(ApiError::new(StatusCode::CONFLICT, "no_exclusion", no_use)),
+        None => Err(not_here(&control, id)),
+    }
+}
+
+fn paperwork(control: &Control, id: RequestId, query: SuggestionQuery) -> Result<Paperwork, ApiError> {
+    let days = query.days.as_deref().unwrap_or(DAYS);
+    let days = days.parse().ok().filter(|days| (1..=DAYS_MAX).contains(days));
+    let days: u64 =
+        days.ok_or_else(|| ApiError::bad_request(format!("days is a whole number from 1 to {DAYS_MAX}")))?;
+    let text = |name: &str, given: Option<String>, otherwise: String| match given {
+        Some(text) if text.trim().is_empty() || text.len() > TEXT_BYTES_MAX => {
+            Err(ApiError::bad_request(format!("{name} has 1 to {TEXT_BYTES_MAX} bytes")))
+        }
+        Some(text) if text.chars().any(char::is_control) => {
+            Err(ApiError::bad_request(format!("{name} is one line")))
+        }
+        Some(text) => Ok(text),
+        None => Ok(otherwise),
+    };
+    let end = rfc3339(control.deps.clock.now_ms().saturating_add(days * 86_400_000));
+    Ok(Paperwork {
+        owner: text("owner", query.owner, "operator".to_owned())?,
+        reason: text("reason", query.reason, format!("request {id} was refused by mistake"))?,
+        until: end.split('T').next().unwrap_or_default().to_owned(),
+    })
+}
+
+/// Judges what this node remembers of the same rules.
+fn judged(
+    history: &History,
+    record: &RecordedRequest,
+    mut suggestion: Suggestion,
+) -> Result<Suggestion, RecordError> {
+    let mut others: Vec<RecordedRequest> = Vec::new();
+    for rule in suggestion.rules().into_iter().take(RULES_MAX) {
+        let filter = Filter { rule: Some(rule), limit: HISTORY_PAGE_MAX, ..Filter::default() };
+        others.extend(history.recent(&filter)?);
+    }
+    others.sort_by_key(|other| std::cmp::Reverse(other.id()));
+    others.dedup_by_key(|other| other.id());
+    suggestion.judge(record, &others);
+    Ok(suggestion)
+}
+
+/// Days until an exclusion ends, if nobody says.
+const DAYS: &str = "30";
+const DAYS_MAX: u64 = 365;
+const TEXT_BYTES_MAX: usize = 200;
+/// Rules whose requests are looked at: each is a search in the history.
+const RULES_MAX: usize = 8;

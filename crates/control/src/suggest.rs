@@ -1,0 +1,417 @@
+//! The narrowest exclusion that would have let a request pass, judged by what is recorded of it and of others.
+//!
+//! The request itself is not kept, its findings are: a finding is gone when an exclusion takes away all that it matched. What was
+//! not found, because the first rule that refuses ends the inspection, is not known here; the suggestion says so.
+//!
+//! INVARIANT: a suggestion is never wider than the request: its app, its path and below, its method, the rules that decided.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use phalanx_model::limits::{ROUTE_PATH_BYTES_MAX, SIGNALS_KEPT_MAX};
+use phalanx_model::{Action, Confidence, Reason, RequestId, RuleClass, Signal};
+use phalanx_policy::Exclusion;
+use phalanx_record::{Explanation, RecordedRequest};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::inquiry::{RedactedRequest, network};
+
+/// What would let a request pass.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Suggestion {
+    /// The request.
+    pub id: RequestId,
+    /// The app that it was for, where the exclusions belong.
+    pub app: Arc<str>,
+    /// One for each thing that rules shall not look at.
+    pub exclusions: Vec<Narrow>,
+    /// The same as policy is written.
+    pub toml: String,
+    /// Whether nothing that is recorded would refuse the request any more.
+    pub passes: bool,
+    /// What speaks against it.
+    pub warnings: Vec<String>,
+    /// What else it would let pass.
+    pub lets_pass: LetsPass,
+}
+
+/// An exclusion without its paperwork.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Narrow {
+    /// The rules.
+    pub rules: Vec<u64>,
+    /// What they do not look at; not given: they are not run.
+    pub target: Option<String>,
+    /// There and below; not given: everywhere.
+    pub path: Option<String>,
+    /// With these methods.
+    pub methods: Vec<String>,
+}
+
+/// Refused and flagged requests of others, judged as if the exclusions were there.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct LetsPass {
+    /// How many of other clients were looked at.
+    pub others: usize,
+    /// How many of the same client's network were left aside: who attacks must not make the case for its own exclusion.
+    pub own: usize,
+    /// How many would pass.
+    pub passed: usize,
+    /// Some of these, the latest first.
+    pub examples: Vec<RedactedRequest>,
+}
+
+/// The paperwork of an exclusion.
+#[derive(Debug, Clone)]
+pub(crate) struct Paperwork {
+    pub(crate) owner: String,
+    pub(crate) reason: String,
+    /// As in 2027-06-01.
+    pub(crate) until: String,
+}
+
+impl Suggestion {
+    /// Suggests what would let a request pass; what else that would do is still to be found, with [`Suggestion::judge`].
+    ///
+    /// # Errors
+    /// A sentence that says why no exclusion would help, and what would.
+    pub(crate) fn new(record: &RecordedRequest, paperwork: &Paperwork) -> Result<Self, String> {
+        let deciding = deciding(record);
+        if deciding.is_empty() {
+            return Err(no_use(record));
+        }
+        let exclusions = narrow(record, &deciding);
+        Ok(Self {
+            id: record.id(),
+            app: Arc::clone(&record.access.app),
+            toml: exclusions.iter().map(|one| one.toml(paperwork)).collect::<Vec<_>>().join("\n"),
+            passes: passes(&exclusions, record),
+            warnings: warnings(record, &deciding, &exclusions),
+            exclusions,
+            lets_pass: LetsPass::default(),
+        })
+    }
+
+    /// The rules that are spoken of.
+    pub(crate) fn rules(&self) -> BTreeSet<u64> {
+        self.exclusions.iter().flat_map(|one| one.rules.iter().copied()).collect()
+    }
+
+    /// Judges other requests as if the exclusions were there. `record`: the one that they are for.
+    pub(crate) fn judge(&mut self, record: &RecordedRequest, others: &[RecordedRequest]) {
+        let own = network(record.access.client);
+        for other in others.iter().filter(|other| other.access.app == self.app && other.id() != self.id) {
+            if network(other.access.client) == own {
+                self.lets_pass.own += 1;
+                continue;
+            }
+            self.lets_pass.others += 1;
+            if passes(&self.exclusions, other) {
+                self.lets_pass.passed += 1;
+                if self.lets_pass.examples.len() < EXAMPLES_MAX {
+                    self.lets_pass.examples.push(RedactedRequest::of(other, Vec::new()));
+                }
+            }
+        }
+    }
+}
+
+impl Narrow {
+    fn toml(&self, paperwork: &Paperwork) -> String {
+        let mut text = String::from("[[apps.exclusions]]\n");
+        let rules: Vec<String> = self.rules.iter().map(u64::to_string).collect();
+        // Writing to a string cannot fail.
+        let _ = writeln!(text, "rules = [{}]", rules.join(", "));
+        if let Some(target) = &self.target {
+            let _ = writeln!(text, "target = {}", quoted(target));
+        }
+        if let Some(path) = &self.path {
+            let _ = writeln!(text, "path = {}", quoted(path));
+        }
+        if !self.methods.is_empty() {
+            let methods: Vec<String> = self.methods.iter().map(|method| quoted(method)).collect();
+            let _ = writeln!(text, "methods = [{}]", methods.join(", "));
+        }
+        let Paperwork { owner, reason, until } = paperwork;
+        let _ = writeln!(text, "owner = {}\nreason = {}\nuntil = {until}", quoted(owner), quoted(reason));
+        text
+    }
+
+    fn covers(&self, record: &RecordedRequest) -> bool {
+        let access = &record.access;
+        let at = path(&access.target);
+        let below = self.path.as_ref().is_none_or(|path| {
+            at.as_ref()
+                .and_then(|at| at.strip_prefix(path.as_str()))
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        });
+        below && (self.methods.is_empty() || self.methods.contains(&access.method))
+    }
+
+    fn takes(&self, rule: u64, variable: &str) -> bool {
+        let takes = |target: &String| {
+            target == variable
+                || !target.contains(':') && variable.split_once(':').is_some_and(|(of, _)| of == target)
+        };
+        self.rules.contains(&rule) && self.target.as_ref().is_none_or(takes)
+    }
+}
+
+/// The findings because of which a request was refused, or would have been: those that scored, and the rule that decided. Rules that
+/// only add up scores fall with them.
+fn deciding(record: &RecordedRequest) -> Vec<&Signal> {
+    let Reason::Rule { rule: decided } = record.access.verdict.reason else { return Vec::new() };
+    let adds_up = |signal: &Signal| {
+        !signal.matches.is_empty() && signal.matches.iter().all(|one| one.variable.starts_with("TX:"))
+    };
+    let decides = |signal: &&Signal| {
+        signal.rule.id != 0 && !adds_up(signal) && (signal.score > 0 || signal.rule.id == decided)
+    };
+    record.signals.iter().filter(decides).collect()
+}
+
+/// One exclusion for each thing that was matched, with all rules that matched it.
+fn narrow(record: &RecordedRequest, deciding: &[&Signal]) -> Vec<Narrow> {
+    let mut rules_of: BTreeMap<Option<String>, BTreeSet<u64>> = BTreeMap::new();
+    for signal in deciding {
+        let targets: BTreeSet<String> =
+            signal.matches.iter().filter_map(|one| target(&one.variable)).collect();
+        let rule = signal.rule.id;
+        if targets.is_empty() {
+            rules_of.entry(None).or_default().insert(rule);
+        }
+        for target in targets {
+            rules_of.entry(Some(target)).or_default().insert(rule);
+        }
+    }
+    let whole = rules_of.get(&None).cloned().unwrap_or_default();
+    let path = path(&record.access.target).filter(|path| !path.is_empty());
+    let method = &record.access.method;
+    let is_plain = !method.is_empty() && method.bytes().all(|byte| byte.is_ascii_uppercase());
+    let methods = if is_plain { vec![method.clone()] } else { Vec::new() };
+    let one = |(target, rules): (Option<String>, BTreeSet<u64>)| {
+        let rules: Vec<u64> =
+            rules.into_iter().filter(|rule| target.is_none() || !whole.contains(rule)).collect();
+        let narrow = Narrow { rules, target, path: path.clone(), methods: methods.clone() };
+        (!narrow.rules.is_empty()).then_some(narrow)
+    };
+    rules_of.into_iter().filter_map(one).collect()
+}
+
+/// What an exclusion can take away of what was matched: the member, or all of its collection where its name cannot be written.
+fn target(variable: &str) -> Option<String> {
+    let collection = variable.split(':').next().unwrap_or_default();
+    [variable, collection].into_iter().find(|target| Exclusion::is_target(target)).map(str::to_owned)
+}
+
+/// Whether rules refused a request and none of them would with the exclusions.
+fn passes(exclusions: &[Narrow], record: &RecordedRequest) -> bool {
+    let covering: Vec<&Narrow> = exclusions.iter().filter(|one| one.covers(record)).collect();
+    let is_gone = |signal: &&Signal| {
+        let rule = signal.rule.id;
+        if covering.iter().any(|one| one.target.is_none() && one.rules.contains(&rule)) {
+            return true;
+        }
+        let mut takeable = signal.matches.iter().filter(|one| target(&one.variable).is_some()).peekable();
+        takeable.peek().is_some()
+            && takeable.all(|found| covering.iter().any(|one| one.takes(rule, &found.variable)))
+    };
+    let deciding = deciding(record);
+    !deciding.is_empty() && deciding.iter().all(is_gone)
+}
+
+fn warnings(record: &RecordedRequest, deciding: &[&Signal], exclusions: &[Narrow]) -> Vec<String> {
+    let mut warnings = Vec::new();
+    for signal in
+        deciding.iter().filter(|signal| matches!(signal.rule.class, RuleClass::Detection(Confidence::High)))
+    {
+        let found =
+            signal.matches.first().map(|one| format!(": it found `{}` in {}", one.fragment, one.variable));
+        warnings.push(format!(
+            "rule {} is sure that this is an attack{}. Exclude it only if you know that such text belongs there",
+            signal.rule.id,
+            found.unwrap_or_default()
+        ));
+    }
+    for one in exclusions {
+        match &one.target {
+            None => warnings.push(format!(
+                "wide: what rules {:?} looked at cannot be taken away alone, so they would not be run at all",
+                one.rules
+            )),
+            Some(target) if !target.contains(':') => warnings.push(format!(
+                "wide: rules {:?} would look at nothing of {target}, because one of its members has a name that policy cannot write",
+                one.rules
+            )),
+            Some(_) => {}
+        }
+    }
+    if exclusions.iter().any(|one| one.path.is_none()) {
+        warnings.push(
+            "wide: it holds for every path, because the request's own is `/` or cannot be written".to_owned(),
+        );
+    }
+    let adds_up = record.signals.len() > deciding.len();
+    if record.access.verdict.action == Action::Deny && !adds_up {
+        warnings.push(
+            "the first rule that refuses ends the inspection: once it is excluded, another may refuse the request".to_owned(),
+        );
+    }
+    if record.signals.len() >= SIGNALS_KEPT_MAX {
+        warnings.push(format!("only the first {SIGNALS_KEPT_MAX} findings are kept: there may be more"));
+    }
+    warnings
+}
+
+/// Why an exclusion would not help, and what would.
+fn no_use(record: &RecordedRequest) -> String {
+    let id = record.id();
+    if let Reason::Decision { decision } = &record.access.verdict.reason {
+        let evidence = decision.evidence.filter(|evidence| *evidence != id);
+        let because =
+            evidence.map(|evidence| format!("; it followed from request {evidence}: ask for that one"));
+        return format!(
+            "decision {} refused request {id}, no rule did: `phalanx decision delete {}` ends it{}",
+            decision.id,
+            decision.id,
+            because.unwrap_or_default()
+        );
+    }
+    let why = Explanation::new(record.clone(), Vec::new()).summary.into_iter().nth(1).unwrap_or_default();
+    format!("no rule that an exclusion can name decided about request {id}: {why}")
+}
+
+/// The path that an exclusion would name: decoded once, without query and without a `/` at its end; `None` where it cannot be written.
+fn path(target: &str) -> Option<String> {
+    let local = match target.split_once("://") {
+        Some((scheme, rest)) if !scheme.contains('/') => rest.split_at_checked(rest.find('/')?)?.1,
+        _ => target,
+    };
+    let raw = local.split(['?', '#']).next().unwrap_or_default();
+    let mut bytes = Vec::with_capacity(raw.len());
+    let mut rest = raw.bytes();
+    while let Some(byte) = rest.next() {
+        if byte != b'%' {
+            bytes.push(byte);
+            continue;
+        }
+        let digit = |byte: Option<u8>| char::from(byte?).to_digit(16);
+        let (high, low) = (digit(rest.next())?, digit(rest.next())?);
+        bytes.push(u8::try_from(high * 16 + low).ok()?);
+    }
+    let path = String::from_utf8(bytes).ok()?;
+    let path = path.trim_end_matches('/');
+    let is_strange = path.contains("//")
+        || path.contains(['%', '?', '#', '\\', ';', '*', '"'])
+        || path.chars().any(char::is_control)
+        || path.split('/').any(|segment| segment == "." || segment == "..")
+        || !path.is_empty() && !path.starts_with('/')
+        || path.len() > ROUTE_PATH_BYTES_MAX;
+    (!is_strange).then(|| path.to_owned())
+}
+
+/// A text as a string of TOML: JSON's escapes are among TOML's.
+fn quoted(text: &str) -> String {
+    serde_json::Value::from(text).to_string()
+}
+
+/// Requests that are shown of those that would pass.
+const EXAMPLES_MAX: usize = 10;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_is_named_as_policy_would() {
+        for (target, expected) in [
+            ("/blog/a%20b?c=d", Some("/blog/a b")),
+            ("http://a.example/x/?y", Some("/x")),
+            ("/", Some("")),
+            ("/a/../b", None),
+            ("/a//b", None),
+            ("/%2500", None),
+            ("/%0a", None),
+            ("/%zz", None),
+            ("*", None),
+            ("/a?u=http://b/", Some("/a")),
+        ] {
+            assert_eq!(path(target).as_deref(), expected, "{target}");
+        }
+    }
+
+    #[test]
+    fn a_member_is_named_or_else_its_collection() {
+        for (variable, expected) in [
+            ("ARGS:q", Some("ARGS:q")),
+            ("ARGS:a b", Some("ARGS")),
+            ("REQUEST_HEADERS:User-Agent", Some("REQUEST_HEADERS:User-Agent")),
+            ("REQUEST_METHOD", None),
+            ("TX:score", None),
+        ] {
+            assert_eq!(target(variable).as_deref(), expected, "{variable}");
+        }
+    }
+
+    fn record(id: u64, client: &str, target: &str, variable: &str) -> RecordedRequest {
+        let explanation: Explanation =
+            serde_json::from_str(include_str!("../../phalanx/testdata/explain.json")).unwrap();
+        let mut access = explanation.access;
+        access.id = RequestId::from_parts(id, 0, 0);
+        (access.client, access.target) = (client.parse().unwrap(), target.into());
+        let mut signals = explanation.signals;
+        for one in signals.iter_mut().flat_map(|signal| &mut signal.matches) {
+            if one.variable.starts_with("ARGS") {
+                one.variable = variable.into();
+            }
+        }
+        let (site, node) = (explanation.site, explanation.node);
+        RecordedRequest { site, node, access, signals, faults: Vec::new() }
+    }
+
+    fn suggested(record: &RecordedRequest) -> Suggestion {
+        let paperwork =
+            Paperwork { owner: "ann".into(), reason: "a \"b\"".into(), until: "2027-01-01".into() };
+        Suggestion::new(record, &paperwork).unwrap()
+    }
+
+    #[test]
+    fn what_was_matched_is_excluded_and_nothing_else() {
+        let asked = record(1, "192.0.2.1", "/blog?q=x", "ARGS:q");
+        let mut suggestion = suggested(&asked);
+        let expected = "[[apps.exclusions]]\nrules = [942190]\ntarget = \"ARGS:q\"\npath = \"/blog\"\nmethods = [\"GET\"]\n\
+                        owner = \"ann\"\nreason = \"a \\\"b\\\"\"\nuntil = 2027-01-01\n";
+        assert_eq!(suggestion.toml, expected);
+        assert!(suggestion.passes);
+        assert!(suggestion.warnings.iter().any(|one| one.starts_with("rule 942190 is sure")));
+        let others = [
+            record(2, "198.51.100.1", "/blog/7?q=x", "ARGS:q"),
+            record(3, "198.51.100.1", "/blog?r=x", "ARGS:r"),
+            record(4, "198.51.100.1", "/blogs?q=x", "ARGS:q"),
+            record(5, "192.0.2.77", "/blog?q=x", "ARGS:q"),
+        ];
+        suggestion.judge(&asked, &others);
+        let LetsPass { others, own, passed, examples } = suggestion.lets_pass;
+        assert_eq!((others, own, passed), (3, 1, 1));
+        assert_eq!(examples.first().unwrap().id, RequestId::from_parts(2, 0, 0));
+    }
+
+    #[test]
+    fn a_request_that_no_rule_refused_is_told_so() {
+        let mut asked = record(1, "192.0.2.1", "/", "ARGS:q");
+        asked.access.verdict.reason = Reason::Network;
+        let paperwork = Paperwork { owner: String::new(), reason: String::new(), until: String::new() };
+        assert!(Suggestion::new(&asked, &paperwork).unwrap_err().contains("deny_networks"));
+    }
+
+    #[test]
+    fn what_is_wide_is_said() {
+        let wide = suggested(&record(1, "192.0.2.1", "/?q=x", "ARGS:a b"));
+        let count = wide.warnings.iter().filter(|one| one.starts_with("wide: ")).count();
+        assert_eq!((count, wide.passes), (2, true), "{:?}", wide.warnings);
+        let whole = suggested(&record(1, "192.0.2.1", "/a?q=x", "REQUEST_METHOD"));
+        assert!(whole.passes && whole.exclusions.iter().all(|one| one.target.is_none()));
+    }
+}
