@@ -52,6 +52,7 @@ mod policy;
 mod proxied;
 mod proxy;
 mod rates;
+mod recording;
 mod relay;
 mod routes;
 mod rules;

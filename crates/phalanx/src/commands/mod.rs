@@ -15,6 +15,7 @@ mod operate;
 pub(crate) mod playbook;
 pub(crate) mod policy;
 pub(crate) mod reload;
+mod replay;
 mod snapshot;
 pub(crate) mod status;
 pub(crate) mod upgrade;
