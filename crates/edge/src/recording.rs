@@ -218,7 +218,8 @@ fn copy(client: &Client, request: &Request) -> Recorded {
         status: request.status,
         plan_version: request.plan.version,
         faults: request.head.faults.clone(),
-        body_bytes: request.request_bytes,
+        // What a tunnel carried afterwards is no body.
+        body_bytes: if request.status == 101 { 0 } else { request.request_bytes },
         seen,
         masked: false,
     };

@@ -265,3 +265,106 @@ const HTTP2: &[u8] = b" HTTP/2.0\r\n";
 const HTTP1: &[u8] = b" HTTP/1.1\r\n";
 /// Faults that another plan may not find.
 const OF_PLAN: &[FramingFault] = &[FramingFault::AmbiguousPath, FramingFault::BodyTooLarge];
+
+#[cfg(test)]
+mod tests {
+    use phalanx_model::{RecordedFacts, RequestId};
+    use phalanx_policy::{FileSet, Files, parse_policy};
+
+    use super::*;
+
+    fn plan(app: &str) -> Arc<EdgePlan> {
+        let text = format!(
+            "[[apps]]\nname = \"shop\"\nhosts = [\"shop.test\"]\nupstream = \"http://127.0.0.1:1\"\nrules = [\"rules\"]\n{app}"
+        );
+        let rules = "SecRule ARGS:q \"@streq evil\" \"id:1,phase:1,deny\"\nSecRule ARGS_POST:q \"@streq evil\" \"id:2,phase:2,deny\"\n";
+        let files = FileSet::new([("rules/own.conf".to_owned(), rules.as_bytes().to_vec())]);
+        let (policy, _) = parse_policy("policy.toml", &text).unwrap();
+        Arc::new(EdgePlan::compile_from(Files::Set(&files), &policy, &Arc::default()).unwrap().plan)
+    }
+
+    fn recorded(version: HttpVersion, line: &str, body: &str) -> Recorded {
+        let peer = "192.0.2.1:1".parse().unwrap();
+        let facts = RecordedFacts {
+            id: RequestId::from_parts(1, 1, 1),
+            at_ms: 1_000,
+            client: "192.0.2.1".parse().unwrap(),
+            peer,
+            local: peer,
+            secure: false,
+            certified: false,
+            version,
+            app: "shop".into(),
+            route: None,
+            verdict: Verdict::allow(Reason::Clean),
+            rules: vec![],
+            status: 200,
+            plan_version: 1,
+            faults: vec![],
+            body_bytes: body.len() as u64,
+            seen: BodySeen::Whole,
+            masked: false,
+        };
+        let kind = "Content-Type: application/x-www-form-urlencoded";
+        let head = format!(
+            "{line} {}\r\nHost: shop.test\r\n{kind}\r\nContent-Length: {}\r\n\r\n",
+            version.as_str(),
+            body.len()
+        );
+        let (head, body) = (head.into_bytes().into(), Bytes::copy_from_slice(body.as_bytes()));
+        Recorded { facts, head, body, secret_names: vec![] }
+    }
+
+    fn reason(plan: &Arc<EdgePlan>, request: &Recorded) -> Reason {
+        Replay::new(Arc::clone(plan)).judge(request).verdict.reason
+    }
+
+    #[test]
+    fn rules_judge_what_was_recorded_in_either_version() {
+        let plan = plan("");
+        for version in [HttpVersion::Http11, HttpVersion::Http2] {
+            assert_eq!(reason(&plan, &recorded(version, "GET /?q=blue", "")), Reason::Clean, "{version:?}");
+            assert_eq!(reason(&plan, &recorded(version, "GET /?q=evil", "")), Reason::Rule { rule: 1 });
+            assert_eq!(reason(&plan, &recorded(version, "POST /", "q=evil")), Reason::Rule { rule: 2 });
+        }
+        let mut left_out = recorded(HttpVersion::Http11, "POST /", "q=evil");
+        left_out.body = Bytes::new();
+        left_out.facts.seen = BodySeen::Withheld;
+        let judged = Replay::new(plan).judge(&left_out);
+        assert!(judged.lacks_body && !judged.verdict.refuses());
+    }
+
+    #[test]
+    fn what_comes_before_rules_is_judged_as_in_the_pipeline() {
+        let get = recorded(HttpVersion::Http11, "GET /?q=blue", "");
+        assert_eq!(reason(&plan("deny_networks = [\"192.0.2.0/24\"]\n"), &get), Reason::Network);
+        assert_eq!(
+            reason(&plan("mode = \"observe\"\n"), &recorded(HttpVersion::Http11, "GET /?q=evil", "")),
+            Reason::Rule { rule: 1 }
+        );
+        let mut faulty = get.clone();
+        faulty.facts.faults = vec![FramingFault::BareLineFeed];
+        assert_eq!(reason(&plan(""), &faulty), Reason::Framing { fault: FramingFault::BareLineFeed });
+        let mut elsewhere = get;
+        elsewhere.head = Bytes::from_static(b"GET / HTTP/1.1\r\nHost: other.test\r\n\r\n");
+        assert!(matches!(reason(&plan(""), &elsewhere), Reason::Upstream { .. }));
+    }
+
+    #[test]
+    fn limits_count_as_requests_came_and_leave_those_in_force_alone() {
+        let plan = plan("[[apps.rate_limits]]\nname = \"all\"\nkey = \"ip\"\nrate = \"2/min\"\nburst = 2\n");
+        let mut replay = Replay::new(Arc::clone(&plan));
+        let mut refused = Vec::new();
+        for second in 0..4 {
+            let mut get = recorded(HttpVersion::Http11, "GET /?q=blue", "");
+            get.facts.at_ms = 1_000_000 + second * 1_000;
+            refused.push(replay.judge(&get).verdict.refuses());
+        }
+        let mut later = recorded(HttpVersion::Http11, "GET /?q=blue", "");
+        later.facts.at_ms = 1_000_000 + 120_000;
+        refused.push(replay.judge(&later).verdict.refuses());
+        assert_eq!(refused, [false, false, true, true, false]);
+        let counts = &plan.apps()[0].rates[0].counts;
+        assert_eq!(counts.refused.load(std::sync::atomic::Ordering::Relaxed), 0);
+    }
+}

@@ -125,7 +125,7 @@ fn ring(dir: &Path, sealer: &Arc<Sealer>, bytes_max: u64) -> Ring {
 fn the_ring_keeps_its_bounds_and_no_app_pushes_out_another() {
     let folder = tempfile::tempdir().unwrap();
     let sealer = Arc::new(Sealer::ephemeral().unwrap());
-    let now = std::time::UNIX_EPOCH.elapsed().unwrap().as_millis() as u64;
+    let now = u64::try_from(std::time::UNIX_EPOCH.elapsed().unwrap().as_millis()).unwrap();
     let mut one = ring(folder.path(), &sealer, 40_000);
     one.write(&batch("quiet", vec![request("GET /quiet HTTP/1.1\r\n\r\n", b"", now)]), now).unwrap();
     for turn in 0..200 {
