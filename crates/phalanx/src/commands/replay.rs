@@ -78,10 +78,13 @@ fn words(replayed: &Replayed, last_ms: u64) -> String {
             None => group.app.clone(),
         };
         let line = format!(
-            "{place}: {} {change} {}, from {} addresses",
+            "{place}: {} {change} {}, from {}",
             counted(group.requests),
             group.why,
-            group.clients
+            match group.clients {
+                1 => "1 address".to_owned(),
+                clients => format!("{clients} addresses"),
+            }
         );
         out.push_str(&format!("\n{}\n", for_terminal(&line)));
         if !group.rules.is_empty() {
@@ -163,7 +166,7 @@ mod tests {
              refused    2 that pass now would newly be refused\n\
              passed     0 that are refused now would newly pass\n\
              \n\
-             shop, route search: 2 requests would be refused by rule 7, from 1 addresses\n\
+             shop, route search: 2 requests would be refused by rule 7, from 1 address\n\
              \x20 rules that matched in all of them: 7\n\
              \x20 {id}  GET /s?q=a\\u{{1b}}[2J\n\
              \n\
