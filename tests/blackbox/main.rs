@@ -53,6 +53,7 @@ mod policy_test;
 mod proxied;
 mod proxy;
 mod rates;
+mod recording;
 mod relay;
 mod routes;
 mod rules;

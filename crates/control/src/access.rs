@@ -116,6 +116,7 @@ pub(crate) const RULES: &[(&str, &str, Rule)] = &[
     ("post", "/api/v1/bouncers", EDIT),
     ("delete", "/api/v1/bouncers/{name}", EDIT),
     ("post", "/api/v1/policy/bundles", EDIT),
+    ("post", "/api/v1/policy/replay", EDIT),
     ("post", "/api/v1/policy/promote", EDIT),
     ("post", "/api/v1/policy/rollback", EDIT),
     ("post", "/api/v1/policy/reload", EDIT),

@@ -4,8 +4,10 @@
 pub use policy::{
     MemberPolicy, Policy, PolicyHome, PolicyNode, PolicyPush, PolicyRollback, PolicyTrial, PolicyVersion,
 };
+pub use replay::{PolicyReplay, ReplayChange, ReplayExample, ReplayGroup, Replayed};
 
 mod policy;
+mod replay;
 
 use std::net::IpAddr;
 use std::sync::Arc;

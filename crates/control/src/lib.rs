@@ -31,6 +31,8 @@ pub mod suggest;
 
 pub mod playbook;
 
+pub mod replay;
+
 mod console;
 mod handlers;
 mod hub;
@@ -48,7 +50,8 @@ pub use import::{ImportSettings, Importer};
 pub use lapi::{Bouncers, ExemptPort, LapiDeps, PlacePort, router as lapi_router};
 pub use openapi::document as openapi_document;
 pub use router::{
-    Ask, AuthorityPort, BundlePort, ControlDeps, DelegatePort, IncidentsPort, NotAsked, PlaybooksPort,
-    PolicyPort, Reloaded, RunsPort, StatusPort, TriedBundle, UpgradePort, WithIds, router,
+    Ask, AuthorityPort, BundlePort, ControlDeps, DelegatePort, IncidentsPort, NotAsked, NotReplayed,
+    PlaybooksPort, PolicyPort, Reloaded, ReplayPort, RunsPort, StatusPort, TriedBundle, UpgradePort, WithIds,
+    router,
 };
 pub use serve::{Listeners, bind_socket, serve};

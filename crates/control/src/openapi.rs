@@ -14,8 +14,8 @@ use crate::api::{
     Authority, Blocklist, BlocklistContent, BouncerKey, Bouncers, DecisionMade, Delegate, Delegation,
     ErrorBody, EventRow, Health, Held, Incident, IncidentRow, Invited, LoginLink, Member, NewBouncer,
     NewDecision, NewDelegation, NewInvitation, NewNodeOrder, NewRevocation, NodeOrder, PlaybookAnswer,
-    PlaybookRow, PlaybookStart, Policy, PolicyHome, PolicyPush, PolicyReloaded, PolicyRollback, Readiness,
-    Restored, Revoked, Settled, Status, Undone, UpgradeBegun,
+    PlaybookRow, PlaybookStart, Policy, PolicyHome, PolicyPush, PolicyReloaded, PolicyReplay, PolicyRollback,
+    Readiness, Replayed, Restored, Revoked, Settled, Status, Undone, UpgradeBegun,
 };
 use crate::inquiry::{FleetEvents, RedactedRequest};
 use crate::suggest::Suggestion;
@@ -677,6 +677,21 @@ const ENDPOINTS: &[Endpoint] = &[
             "/api/v1/policy/bundles",
             "Make a policy the fleet's, for all nodes or for some that try it first",
             Answer::Json("201", of::<Policy>),
+        )
+    },
+    Endpoint {
+        body: Some(of::<PolicyReplay>),
+        errors: &[
+            ("400", "a malformed order"),
+            ("409", "this node records no requests, or another replay is under way"),
+            ("413", "the policy is too large"),
+            ("422", "the policy was refused, with its faults"),
+            ("503", "the recording cannot be read, or no room in the ledger"),
+        ],
+        ..post(
+            "/api/v1/policy/replay",
+            "What another policy would have decided about requests that this node recorded",
+            Answer::Json("200", of::<Replayed>),
         )
     },
     Endpoint {

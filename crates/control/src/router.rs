@@ -23,13 +23,14 @@ use phalanx_trust::{
 };
 use tokio::sync::{Notify, Semaphore, broadcast, watch};
 
-use crate::api::{Incident, IncidentRow, NodeStatus, PlaybookRow, PlaybookRun};
+use crate::api::{Incident, IncidentRow, NodeStatus, PlaybookRow, PlaybookRun, Replayed};
 use crate::auth::{Channel, Failures, Principal, check_host, from_here, host_is_ours, require};
 use crate::console;
 use crate::error::ApiError;
 use crate::handlers::{
     account, blocklists, bouncers, bundles, decisions, delegation, events, fleet, health, held, incidents,
-    inquiry, login, operations, operators, playbooks, policy, session, status, stream, suggestion, upgrade,
+    inquiry, login, operations, operators, playbooks, policy, replay, session, status, stream, suggestion,
+    upgrade,
 };
 use crate::hub::Hub;
 use crate::import::Importer;
@@ -89,6 +90,8 @@ pub struct ControlDeps {
     pub policy: PolicyPort,
     /// Tries a policy before it is pushed.
     pub bundles: BundlePort,
+    /// Tries a policy on recorded requests; `None` where none are recorded.
+    pub replays: Option<ReplayPort>,
     /// Has another process take over.
     pub upgrade: UpgradePort,
     /// The fleet's authority, on the node that holds it.
@@ -179,6 +182,22 @@ pub type BundlePort = Box<
         + Sync,
 >;
 
+/// Asks the binary to show what it recorded since a moment to the policy in force and to another, which is given as files.
+pub type ReplayPort = Box<
+    dyn Fn(BTreeMap<String, Vec<u8>>, String, u64) -> BoxFuture<'static, Result<Replayed, NotReplayed>>
+        + Send
+        + Sync,
+>;
+
+/// Why nothing was replayed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NotReplayed {
+    /// The policy has faults.
+    Policy(Vec<Diagnostic>),
+    /// What was recorded cannot be read.
+    Recording(String),
+}
+
 /// What there is to know of a policy that compiles.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct TriedBundle {
@@ -213,6 +232,8 @@ pub(crate) struct Control {
     pub(crate) history_queries: Semaphore,
     /// One import of a blocklist at a time.
     pub(crate) importing: Semaphore,
+    /// One replay at a time.
+    pub(crate) replaying: Semaphore,
     /// One reload at a time.
     pub(crate) reloading: tokio::sync::Mutex<()>,
 }
@@ -265,6 +286,7 @@ pub fn router(deps: ControlDeps) -> Router {
         subscribers: Arc::new(Semaphore::new(SUBSCRIBERS_MAX)),
         history_queries: Semaphore::new(HISTORY_QUERIES_MAX),
         importing: Semaphore::new(1),
+        replaying: Semaphore::new(1),
         reloading: tokio::sync::Mutex::new(()),
     });
     let a_blocklist = get(blocklists::show).put(blocklists::import).delete(blocklists::remove);
@@ -309,6 +331,7 @@ pub fn router(deps: ControlDeps) -> Router {
         .route("/fleet/root", post(fleet::change_root).delete(fleet::finish_root_change))
         .route("/policy", get(bundles::show))
         .route("/policy/bundles", post(bundles::push).layer(DefaultBodyLimit::max(bundles::PUSH_BYTES_MAX)))
+        .route("/policy/replay", post(replay::replay).layer(DefaultBodyLimit::max(bundles::PUSH_BYTES_MAX)))
         .route("/policy/promote", post(bundles::promote))
         .route("/policy/rollback", post(bundles::roll_back))
         .route("/policy/home", post(bundles::move_home))

@@ -192,6 +192,11 @@ impl EdgeHandle {
         &self.settings.names
     }
 
+    /// Where requests are kept for replay; `None`: nowhere.
+    pub fn recording(&self) -> Option<Arc<crate::recording::Recording>> {
+        self.settings.recording.clone()
+    }
+
     /// The tables that workers share: for forgiving strikes, and for reports.
     pub fn tables(&self) -> &Arc<NodeTables> {
         &self.tables

@@ -14,6 +14,7 @@ use crate::client_address;
 use crate::crawlers;
 use crate::mask::{TEXT_BYTES_MAX, mask_referer, mask_target, text};
 use crate::overload;
+use crate::recording;
 use crate::request::Request;
 use crate::trial;
 
@@ -28,6 +29,7 @@ pub(crate) fn record(client: &Client, request: &mut Request) {
     count(&worker.counters, request);
     count_classes(&worker.counters, request);
     trial::note(client, request);
+    recording::note(client, request);
     let total_us = request.count_times(client);
     if let Some(step) = request.challenge {
         worker.counters.apps.count_challenge(request.plan.slot(request.app), step);

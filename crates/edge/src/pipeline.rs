@@ -30,6 +30,7 @@ use crate::grpc;
 use crate::http1::encode;
 use crate::overload;
 use crate::rates;
+use crate::recording;
 use crate::reply::{Form, Reply};
 use crate::request::Request;
 use crate::route::act;
@@ -122,7 +123,7 @@ fn on_question(client: &mut Client, request: &mut Request, body: &check::Body) -
     // As where a request comes by itself: a body that nobody wants is no reason to refuse, and neither is one that was not shown.
     let complete = wanted.is_none() || body.complete && held.len() == body.shown.len();
     reserve(client, request, held.len()).map_err(|limit| overloaded(request, limit))?;
-    if client.worker.shared.tables.trial.is_active() && wanted.is_some() {
+    if keeps_body(client, request) && wanted.is_some() {
         request.inspected_body = Some((held.clone(), complete));
     }
     let bytes = held.len();
@@ -268,7 +269,7 @@ async fn on_request_body(client: &mut Client, request: &mut Request) -> Result<B
         let held_max = wanted.min(request.app().limits.body_held_bytes);
         hold_request_body(client, request, held_max).await?
     };
-    if client.worker.shared.tables.trial.is_active() {
+    if keeps_body(client, request) {
         request.inspected_body = Some((held.clone(), whole));
     }
     request.inspection.request_body(&client.worker, held.clone(), whole);
@@ -282,6 +283,11 @@ async fn on_request_body(client: &mut Client, request: &mut Request) -> Result<B
             .map_err(|limit| overloaded(request, limit))?;
     }
     Ok(held)
+}
+
+/// Whether the body that rules saw is looked at once the request is over. It is shared, not copied, and on the account of its client.
+fn keeps_body(client: &Client, request: &Request) -> bool {
+    client.worker.shared.tables.trial.is_active() || recording::wants_body(client, request)
 }
 
 /// Holds a body up to its end or to `held_max`, and says whether that is all of it; a call of gRPC that pauses between messages has

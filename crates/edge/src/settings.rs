@@ -36,6 +36,8 @@ pub struct EdgeSettings {
     pub h2c: bool,
     /// The node has an audit log: requests that are for it carry their header fields.
     pub audit: bool,
+    /// Where requests are kept for replay; `None`: nowhere.
+    pub recording: Option<std::sync::Arc<crate::recording::Recording>>,
     /// Addresses that no request may go to, whatever policy or a name says: the node's own management.
     pub never_upstream: Vec<SocketAddr>,
     /// What is done with trace contexts.
@@ -98,6 +100,7 @@ impl EdgeSettings {
             rate_hash_key: random_key(),
             h2c: false,
             audit: false,
+            recording: None,
             never_upstream: Vec::new(),
             trace: TraceSettings::default(),
             nameservers: Vec::new(),

@@ -24,6 +24,7 @@ use crate::leaving::{Drain, Leaving};
 use crate::overload;
 use crate::places::{Place, Places};
 use crate::plan::{EdgePlan, LocalPlan};
+use crate::recording::Sampler;
 use crate::settings::EdgeSettings;
 use crate::stages::InspectScratch;
 use crate::tables::{ConnectionCounts, Counted, NodeTables};
@@ -57,6 +58,8 @@ pub(crate) struct Worker {
     pub(crate) connections: Connections,
     pub(crate) inspect_scratch: InspectScratch,
     pub(crate) encoders: Encoders,
+    /// What it keeps of requests for replay, where the node does.
+    pub(crate) sampler: Option<Arc<Sampler>>,
     /// Which connections end.
     pub(crate) leaving: Leaving,
     scratch: RefCell<Box<[u8]>>,
@@ -81,6 +84,7 @@ impl Worker {
             connections: Connections::default(),
             inspect_scratch: InspectScratch::default(),
             encoders: Encoders::default(),
+            sampler: shared.settings.recording.as_ref().map(|recording| recording.join()),
             leaving: Leaving::default(),
             scratch: RefCell::new(vec![0; READ_BYTES_MAX].into_boxed_slice()),
             buffers: RefCell::default(),

@@ -407,3 +407,24 @@ pub const CRAWLERS_MAX: usize = 64;
 pub const CRAWLER_NETWORKS_MAX: usize = 2_048;
 /// Addresses that say that they are crawlers, and what is known of that. At about 72 bytes each it stays below 2 MiB.
 pub const CRAWLER_CLAIMS_MAX: usize = 16_384;
+/// How often what was sampled for replay is written, in milliseconds: at most as much of it is lost with the process.
+pub const RECORDING_WINDOW_MS: u64 = 2_000;
+/// Requests of an app that a worker keeps of each window, of those passed on and of those refused or flagged each. A small
+/// site is recorded whole; of a busy one some 60,000 requests an hour and worker.
+pub const RECORDING_WINDOW_REQUESTS: usize = 32;
+/// Apps that a worker samples within a window; more than most nodes have.
+pub const RECORDING_WINDOW_APPS: usize = 256;
+/// Memory that requests take that wait to be recorded, all of them together, in bytes.
+pub const RECORDING_WAITING_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Largest body of a request that is recorded, in bytes; of a larger one the head alone is. Forms and calls fit, uploads do not.
+pub const RECORDING_BODY_BYTES_MAX: usize = 64 * 1024;
+/// Size of the recording on disk, in bytes: some 100,000 requests.
+pub const RECORDING_BYTES_MAX: u64 = 256 * 1024 * 1024;
+/// How long requests are kept for replay, in milliseconds: a day shows what a change does to whoever comes daily.
+pub const RECORDING_KEPT_MS: u64 = 24 * 60 * 60 * 1_000;
+/// Size at which a part of the recording ends and a new one begins, in bytes: what is deleted at once.
+pub const RECORDING_SEGMENT_BYTES: u64 = 2 * 1024 * 1024;
+/// Requests that one replay looks at: each is inspected twice.
+pub const REPLAY_REQUESTS_MAX: usize = 50_000;
+/// How long a replay takes at most, in milliseconds; what it did not come to is said.
+pub const REPLAY_TIME_MAX_MS: u64 = 60_000;

@@ -72,6 +72,12 @@ impl Client {
         self.call(Method::PATCH, path, Some(body))
     }
 
+    /// POST to an API path that takes its time to answer.
+    pub(crate) fn post_patiently(&self, path: &str, body: &Value) -> anyhow::Result<Value> {
+        let json = serde_json::to_vec(body)?;
+        parse(&self.exchange(Method::POST, path, "application/json", json.into(), LONG_ANSWER)?)
+    }
+
     /// PUT of a text to an API path.
     pub(crate) fn put_text(&self, path: &str, text: String) -> anyhow::Result<Value> {
         parse(&self.exchange(Method::PUT, path, "text/plain; charset=utf-8", text.into(), ANSWER)?)

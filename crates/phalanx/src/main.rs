@@ -22,6 +22,8 @@ mod places_port;
 mod plan;
 mod playbooks;
 mod rates;
+mod recording_port;
+mod recording_settings;
 mod routes;
 mod settings;
 mod shared_keys;

@@ -511,6 +511,7 @@ pub(crate) mod tests {
                 drains: Default::default(),
                 sandbox: Default::default(),
                 limits: Default::default(),
+                recording: Some(crate::recording_settings::Recorded::default()),
                 learn_actors: crate::learning::ACTORS,
                 tell: Default::default(),
             };

@@ -15,7 +15,7 @@ use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
 use phalanx_control::api::{NodeStatus, Process, STOPPING};
 use phalanx_control::{ControlDeps, Listeners, Reloaded};
-use phalanx_edge::{CheckListen, Edge, EdgeHandle, EdgeSettings, EdgeShared, Identities};
+use phalanx_edge::{CheckListen, Edge, EdgeHandle, EdgeSettings, EdgeShared, Identities, Recording};
 use phalanx_fleet::{Change, FleetError, FleetHandle, FleetKeys, GoodPort, NatsSettings, Remembered, Sites};
 use phalanx_model::lanes::{LaneReaders, Lanes};
 use phalanx_model::{
@@ -23,7 +23,7 @@ use phalanx_model::{
     limits,
 };
 use phalanx_policy::Diagnostic;
-use phalanx_record::{RecordSettings, Recorder};
+use phalanx_record::{RecordSettings, Recorder, RequestRecorder};
 use phalanx_trust::{AdminToken, FleetSecret, LoginTickets, Operators, Sealer, Sessions};
 use tokio::net::TcpListener;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
@@ -48,6 +48,7 @@ use crate::plan::PolicySource;
 use crate::playbooks::Playbooks;
 use crate::policy_follow::Kept;
 use crate::policy_port::PolicyKeeper;
+use crate::recording_port;
 use crate::settings::{Drains, Settings};
 use crate::shared_keys::EdgeKeys;
 use crate::state::StateFolder;
@@ -78,6 +79,8 @@ pub(crate) struct Node {
     edge: EdgeHandle,
     fleet: FleetHandle,
     recorder: Recorder,
+    /// Writes what is kept for replay.
+    requests: Option<RequestRecorder>,
     lanes: Lanes,
     clock: Arc<dyn Clock>,
     stop: watch::Sender<bool>,
@@ -202,6 +205,8 @@ impl Node {
         let seals = Arc::clone(&sealer);
         let (edge, fleet) = start_core(settings, state, of_node, seals, snapshots, (admin, &birth)).await?;
         let (edge, to_run) = edge;
+        let requests =
+            recording_port::start((settings, state), &edge, Arc::clone(&sealer), &clock, recorder.status())?;
         let changes = fleet.changes();
         crowdsec.import(settings, &fleet, &clock)?;
         let mut tasks = JoinSet::new();
@@ -222,8 +227,19 @@ impl Node {
         )?;
         sockets.check_all_used()?;
         let takeover = birth.start.takeover.clone();
-        let running =
-            Running { keepers, edge, fleet, recorder, lanes, clock, sharing, birth, learning, operators };
+        let running = Running {
+            keepers,
+            edge,
+            fleet,
+            recorder,
+            lanes,
+            clock,
+            sharing,
+            birth,
+            learning,
+            operators,
+            requests,
+        };
         let member = (identity, offices, enrolment, tasks);
         let listening = (listeners, admin, token, crowdsec);
         let mut node = running.serve(settings, state, listening, member, (stop, stopping))?;
@@ -260,7 +276,12 @@ impl Node {
         self.learned.await;
         self.fleet.shutdown().await;
         // Blocks until the lanes are written; nothing else runs any more.
-        let _ = tokio::task::spawn_blocking(move || self.recorder.stop()).await;
+        let (recorder, requests) = (self.recorder, self.requests);
+        let _ = tokio::task::spawn_blocking(move || {
+            drop(requests);
+            recorder.stop();
+        })
+        .await;
     }
 }
 
@@ -276,6 +297,7 @@ struct Running {
     birth: Birth,
     learning: (Learning, Playbooks),
     operators: Arc<Operators>,
+    requests: Option<RequestRecorder>,
 }
 
 impl Running {
@@ -288,7 +310,19 @@ impl Running {
         (identity, offices, enrolment, tasks): Membership,
         (stop, stopping): (watch::Sender<bool>, watch::Receiver<bool>),
     ) -> anyhow::Result<Node> {
-        let Self { keepers, edge, fleet, recorder, lanes, clock, sharing, birth, learning, operators } = self;
+        let Self {
+            keepers,
+            edge,
+            fleet,
+            recorder,
+            lanes,
+            clock,
+            sharing,
+            birth,
+            learning,
+            operators,
+            requests,
+        } = self;
         let (learning, playbooks) = learning;
         let fault = birth.start.takeover.as_ref().and_then(|takeover| takeover.fault());
         let upgrade_fault = Arc::new(Mutex::new(fault.map(str::to_owned)));
@@ -331,6 +365,9 @@ impl Running {
             delegate: offices.delegate,
             policy: policy_port(&keepers),
             bundles: bundle_port(&keepers.policy),
+            replays: requests
+                .as_ref()
+                .map(|requests| recording_port::port(requests.reader(), &keepers.policy)),
             upgrade: life::upgrade_port(birth.bell),
             bouncers: crowdsec.bouncers(),
             imports: crowdsec.imports(),
@@ -353,6 +390,7 @@ impl Running {
             edge,
             fleet,
             recorder,
+            requests,
             lanes,
             clock,
             stop,
@@ -589,6 +627,8 @@ fn bind_edge(
     // As bound: the settings may leave the port to the system.
     edge_settings.never_upstream.push(admin);
     edge_settings.audit = settings.logs.audit.is_some();
+    let recording = settings.recording.as_ref();
+    edge_settings.recording = recording.map(|one| Arc::new(Recording::new(one.except.clone())));
     edge_settings.h2c = settings.h2c;
     edge_settings.trace = settings.trace;
     edge_settings.limits = crate::limit_settings::within_machine(&settings.limits);

@@ -137,6 +137,17 @@ impl PolicyKeeper {
         files: BTreeMap<String, Vec<u8>>,
         entry: String,
     ) -> Result<TriedBundle, Vec<Diagnostic>> {
+        let compiled = self.compile_files(files, entry)?;
+        let version = compiled.policy.version;
+        Ok(TriedBundle { version, requires: bundle_features::features(&compiled.policy) })
+    }
+
+    /// Compiles a policy file and what it names as a bundle; nothing is put into force.
+    pub(crate) fn compile_files(
+        &self,
+        files: BTreeMap<String, Vec<u8>>,
+        entry: String,
+    ) -> Result<Compiled, Vec<Diagnostic>> {
         let written = files.get(&entry).map(|bytes| String::from_utf8_lossy(bytes).into_owned());
         let version = match phalanx_policy::parse_policy(&entry, written.as_deref().unwrap_or_default()) {
             Ok((policy, _)) => policy.version,
@@ -152,8 +163,7 @@ impl PolicyKeeper {
             entry,
             made_at_ms: 0,
         };
-        let compiled = self.try_bundle(&Bundle { manifest, files })?;
-        Ok(TriedBundle { version, requires: bundle_features::features(&compiled.policy) })
+        self.try_bundle(&Bundle { manifest, files })
     }
 
     /// Says why a bundle is not in force that could not even be compiled.

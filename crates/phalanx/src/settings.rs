@@ -23,6 +23,7 @@ use crate::life::sandbox::{self, RawSandbox, SandboxSettings};
 use crate::limit_settings::{self, RawLimits};
 use crate::log_settings::{self, LogSettings, RawLog};
 use crate::playbooks::{self, RawNotify, RawWebhook, TellSettings};
+use crate::recording_settings::{self, RawRecording, Recorded};
 use crate::tcp_settings::{self, RawTcpListen, TcpSettings};
 use crate::tls_settings::{self, RawCertificate, RawTlsListen, RawUpstreamCertificate, TlsSettings};
 use crate::trace_settings::{self, OtlpSettings, RawTrace};
@@ -71,6 +72,8 @@ pub(crate) struct Settings {
     pub(crate) sandbox: SandboxSettings,
     /// What clients may take of the node.
     pub(crate) limits: EdgeLimits,
+    /// What is kept of requests for replay; `None`: nothing.
+    pub(crate) recording: Option<Recorded>,
     /// Addresses, sessions and accounts that the learner knows at most.
     pub(crate) learn_actors: usize,
     /// Who is told of incidents, by playbooks and without.
@@ -200,6 +203,7 @@ fn check(
         drains: drains(text, &raw.node, faults),
         sandbox: sandbox::check(text, &raw.sandbox, folder, faults),
         limits: limit_settings::check(text, &raw.limits, faults),
+        recording: recording_settings::check(text, &raw.recording, faults),
         learn_actors: learn_actors(text, &raw.learning, faults),
         tell: playbooks::check(text, (&raw.webhooks, raw.notify.as_ref()), folder, faults),
     };
@@ -497,6 +501,8 @@ struct RawSettings {
     upstream_certificate: Vec<RawUpstreamCertificate>,
     #[serde(default)]
     learning: RawLearning,
+    #[serde(default)]
+    recording: RawRecording,
     #[serde(default)]
     webhooks: BTreeMap<String, At<RawWebhook>>,
     notify: Option<RawNotify>,

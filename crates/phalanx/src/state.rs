@@ -102,6 +102,11 @@ impl StateFolder {
         self.0.join("learned")
     }
 
+    /// Requests kept for replay, sealed.
+    pub(crate) fn recording(&self) -> PathBuf {
+        self.record().join("requests")
+    }
+
     /// History, ledger and access log.
     pub(crate) fn record(&self) -> PathBuf {
         self.0.join("record")

@@ -353,6 +353,7 @@ fn settings_of(args: &UpArgs) -> anyhow::Result<Settings> {
             ..SandboxSettings::default()
         },
         limits: Default::default(),
+        recording: Some(crate::recording_settings::Recorded::default()),
         learn_actors: crate::learning::ACTORS,
         tell: Default::default(),
         logs: LogSettings {

@@ -45,6 +45,8 @@ pub mod explain;
 pub mod metrics;
 pub mod recorder;
 
+pub mod recording;
+
 pub use access_log::AccessFormat;
 pub use audit_log::AuditFormat;
 pub use event_log::{EventSettings, Report, Reports};
@@ -56,6 +58,7 @@ pub use metrics::{
 #[cfg(feature = "otel")]
 pub use otlp_logs::OtlpLogs;
 pub use recorder::{AccessLogTo, RecordSettings, Recorder, Released, Watch};
+pub use recording::{RecordedSince, RecordingReader, RecordingSettings, RequestRecorder};
 pub use request::{Consequence, RecordedRequest};
 pub use rotating::rotated;
 #[cfg(feature = "otel")]

@@ -614,7 +614,7 @@ fn start_spans(
     started.transpose().map_err(|source| RecordError::Io { path: "the way to the collector".into(), source })
 }
 
-fn create_private_dir(dir: &Path) -> std::io::Result<()> {
+pub(crate) fn create_private_dir(dir: &Path) -> std::io::Result<()> {
     use std::os::unix::fs::DirBuilderExt;
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)
 }

@@ -131,7 +131,7 @@ fn mentions_secret_variable(text: &str) -> bool {
 }
 
 /// Finds secrets in one pass over the bytes; most texts hold none, and each request has several texts.
-fn find(text: &str) -> Vec<(usize, usize)> {
+pub(crate) fn find(text: &str) -> Vec<(usize, usize)> {
     let mut spans = Vec::new();
     // What lies inside a value already looked at is not looked at again: that would be quadratic.
     let (mut pair_done, mut token_done, mut from) = (0, 0, 0);

@@ -29,11 +29,13 @@ pub enum Part {
     EventSyslog,
     /// The same, to a collector.
     EventOtlp,
+    /// Requests kept for replay, where the node does.
+    Recording,
 }
 
 impl Part {
     /// All parts, in the order of [`RecorderReport::parts`], which has only those that the node has.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::AccessLog,
         Self::History,
         Self::Ledger,
@@ -42,6 +44,7 @@ impl Part {
         Self::EventLog,
         Self::EventSyslog,
         Self::EventOtlp,
+        Self::Recording,
     ];
 
     /// Whether every node has it.
@@ -60,6 +63,7 @@ impl Part {
             Self::EventLog => "event log",
             Self::EventSyslog => "syslog",
             Self::EventOtlp => "collector of events",
+            Self::Recording => "recording",
         }
     }
 
@@ -74,6 +78,7 @@ impl Part {
             Self::EventLog => "event_log",
             Self::EventSyslog => "event_syslog",
             Self::EventOtlp => "event_otlp",
+            Self::Recording => "recording",
         }
     }
 
@@ -94,6 +99,7 @@ impl Part {
             | Self::EventLog
             | Self::EventSyslog
             | Self::EventOtlp => "events are dropped and counted",
+            Self::Recording => "new requests are not replayed",
             Self::History => "new requests may be missing from it",
             Self::Ledger => "operator actions will be refused when its queue is full",
         }

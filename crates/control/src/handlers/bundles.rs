@@ -111,7 +111,7 @@ fn stage(order: &PolicyPush) -> Result<Option<Stage>, ApiError> {
     }
 }
 
-fn decoded(files: BTreeMap<String, String>) -> Result<BTreeMap<String, Vec<u8>>, ApiError> {
+pub(crate) fn decoded(files: BTreeMap<String, String>) -> Result<BTreeMap<String, Vec<u8>>, ApiError> {
     let one = |(name, text): (String, String)| match STANDARD.decode(text) {
         Ok(bytes) => Ok((name, bytes)),
         Err(_) => Err(ApiError::bad_request(format!("the file {name:?} is not base64"))),

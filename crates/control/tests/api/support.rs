@@ -163,6 +163,7 @@ impl Node {
                 }
                 .boxed()
             }),
+            replays: None,
             upgrade: Box::new(|| async { Err("the new process is gone".to_owned()) }.boxed()),
             incidents: one_incident(),
             playbooks: no_playbooks(),

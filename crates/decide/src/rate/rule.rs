@@ -133,6 +133,12 @@ impl RateRule {
         self
     }
 
+    /// The same limit with counts of its own, for who only tries it.
+    #[must_use]
+    pub fn apart(&self) -> Self {
+        Self { counts: Arc::default(), ..self.clone() }
+    }
+
     /// The mark of its counts among nodes.
     pub fn tag(&self) -> u32 {
         u32::try_from(self.id & 0xffff_ffff).unwrap_or_default()

@@ -17,6 +17,7 @@ pub(crate) mod playbook;
 pub(crate) mod policy;
 mod policy_test;
 pub(crate) mod reload;
+mod replay;
 mod snapshot;
 pub(crate) mod status;
 pub(crate) mod suggest;

@@ -15,6 +15,7 @@ use phalanx_policy::{Collector, Diagnostic, FileSet, Files, Level};
 use phalanx_record::escape::for_terminal;
 use serde_json::Value;
 
+use super::replay::ReplayArgs;
 use super::{print, status};
 use crate::args::parse_name;
 use crate::client::{AdminArgs, Client};
@@ -32,6 +33,11 @@ pub(crate) enum PolicyCommand {
     Promote(PromoteArgs),
     /// Give all nodes the content of an earlier version, under a new version
     Rollback(RollbackArgs),
+    /// Show what another policy would have decided about requests that the node recorded
+    ///
+    /// Both that policy and the one in force judge each recorded request, and what differs is listed. Nothing is put into force. Exit code 1:
+    /// requests that pass now would be refused.
+    Replay(ReplayArgs),
     /// Make a site the home of policy, when the one before is lost for good
     ///
     /// What is in force stays. What the home before writes from here on counts nowhere, should it ever come back.
@@ -104,6 +110,7 @@ pub(crate) struct MoveHomeArgs {
 pub(crate) fn run(command: &PolicyCommand) -> anyhow::Result<ExitCode> {
     let (admin, answer) = match command {
         PolicyCommand::Test(args) => return super::policy_test::run(args),
+        PolicyCommand::Replay(args) => return super::replay::run(args),
         PolicyCommand::Push(args) => (&args.admin, push(args)?),
         PolicyCommand::Status(args) => (&args.admin, Client::new(&args.admin)?.get("policy")?),
         PolicyCommand::Promote(args) => {
@@ -149,7 +156,7 @@ fn push(args: &PushArgs) -> anyhow::Result<Value> {
 }
 
 /// The policy file's name in the bundle, and all files that it needs: those that compiling it reads.
-fn collect(file: &Path) -> anyhow::Result<(String, FileSet)> {
+pub(super) fn collect(file: &Path) -> anyhow::Result<(String, FileSet)> {
     let text = std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
     let name = file.file_name().context("the policy file has no name")?.to_string_lossy().into_owned();
     let folder = file.parent().unwrap_or(Path::new(""));

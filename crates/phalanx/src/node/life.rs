@@ -78,6 +78,9 @@ impl Node {
         let security = self.sharing.await;
         self.learned.await;
         self.fleet.shutdown().await;
+        // What ends here from now on is not recorded for replay: the other process samples its own.
+        let requests = self.requests.take();
+        let _ = tokio::task::spawn_blocking(move || drop(requests)).await;
         let released = tokio::task::spawn_blocking(move || self.recorder.release()).await.ok().flatten();
         let released = released.map(|released| match security {
             Ok(security) => released.with_security(security),
