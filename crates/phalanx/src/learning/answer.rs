@@ -427,7 +427,8 @@ mod tests {
         let mut correlator = Correlator::default();
         let first = Signal { at_ms: NOW_MS, links: Vec::new(), ..signal.clone() };
         correlator.add(&first);
-        let incident = Incident { id: 7, ..correlator.incidents().next().unwrap().clone() };
+        let mut incident = correlator.incidents().next().unwrap().clone();
+        incident.id = 7;
         answers.to(signal, &incident, Trace::of(&seen("192.0.2.1", 1)), signal.at_ms)
     }
 
