@@ -28,7 +28,7 @@ pub struct Known {
     since_ms: Option<u64>,
 }
 
-/// An actor who was served well.
+/// A session, or an address without one, that was served well.
 #[derive(Debug, Default)]
 struct Visitor {
     first_s: u32,
@@ -60,7 +60,7 @@ impl Known {
             return;
         }
         let (actor, now_s) = (actor(event), seconds(event.at_ms));
-        if let Some(entry) = self.visitors.entry(actor, now_s) {
+        if let Some(entry) = self.visitors.entry(visitor(event), now_s) {
             let visitor = entry.value;
             if now_s.saturating_sub(visitor.last_s) >= RECENT_S {
                 visitor.first_s = now_s;
@@ -88,10 +88,10 @@ impl Known {
         }
     }
 
-    /// The actor that a request is of, if it comes regularly: it was served well over a minute or more, and lately. What a flood is served before it is
+    /// The visitor that a request is of, if it comes regularly: it was served well over a minute or more, and lately. What a flood is served before it is
     /// found makes none of it.
     pub fn regular(&self, event: &Event) -> Option<u64> {
-        let (who, now_s) = (actor(event), seconds(event.at_ms));
+        let (who, now_s) = (visitor(event), seconds(event.at_ms));
         let visitor = self.visitors.peek(who)?;
         let is_recent = now_s.saturating_sub(visitor.last_s) < RECENT_S;
         (is_recent && visitor.last_s.saturating_sub(visitor.first_s) >= REGULAR_S).then_some(who)
@@ -198,6 +198,11 @@ fn is_good(event: &Event) -> bool {
 /// Who asks: the session, or the client.
 pub fn actor(event: &Event) -> u64 {
     event.session.unwrap_or_else(|| client(event.ip, kind(event).unwrap_or(0)))
+}
+
+/// Who comes regularly: a session, or an address without one, so that whoever updates his browser is known by it.
+fn visitor(event: &Event) -> u64 {
+    event.session.unwrap_or_else(|| Subject::address(event.ip).hash())
 }
 
 /// What kind of client asks, as decisions name it where that is known.
