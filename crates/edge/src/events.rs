@@ -179,6 +179,7 @@ fn access_event(client: &Client, request: &mut Request, duration_us: u64) -> Acc
         challenge: request.challenge,
         deed: accounts::deed(client, request),
         crawler: crate::crawlers::is_verified(request),
+        agent: Some(request.agent),
         audit: None,
     }
 }

@@ -26,6 +26,8 @@ pub struct Event {
     pub object: Option<u64>,
     /// What kind of software asks: JA4 and the way it writes HTTP.
     pub software: Option<u64>,
+    /// By what decisions name the kind of client; see [`Actor::Client`].
+    pub agent: Option<u64>,
     /// The session.
     pub session: Option<u64>,
     /// The account that logs in, is asked about, or that the session belongs to.
@@ -135,6 +137,7 @@ impl Event {
             target: app ^ key.hash("path", path.as_bytes()),
             object: object_of(path),
             software,
+            agent: access.agent,
             session,
             account,
             secret,
@@ -334,6 +337,7 @@ pub(crate) mod tests {
             target: 3,
             object: None,
             software: None,
+            agent: None,
             session: None,
             account: None,
             secret: None,
@@ -400,6 +404,7 @@ pub(crate) mod tests {
             challenge: None,
             deed: None,
             crawler: false,
+            agent: None,
             audit: None,
         }
     }
@@ -410,11 +415,11 @@ pub(crate) mod tests {
         let known = Known { asn: Some(64_500), ..Known::default() };
         let of = |access: &AccessEvent| Event::of(access, &known, &key);
         let deed = Some(Deed { session: Some(5), step: Step::Lookup, shape: 9, ..Deed::default() });
-        let event = of(&AccessEvent { deed, ..access("/orders/4711?page=2#top") });
+        let event = of(&AccessEvent { deed, agent: Some(8), ..access("/orders/4711?page=2#top") });
         assert_eq!((event.at_ms, event.ip.to_string()), (1_767_571_200_000, "192.0.2.7".into()));
         assert_eq!((event.status, event.response_bytes, event.object), (200, 4_096, Some(4_711)));
         assert_eq!((event.session, event.account, event.step), (Some(5), None, Step::Lookup));
-        assert_eq!((event.shape, event.asn), (9, Some(64_500)));
+        assert_eq!((event.shape, event.asn, event.agent), (9, Some(64_500), Some(8)));
         let step = |target: &str| of(&access(target)).step;
         assert_eq!(
             (step("/a/main.CSS?v=1"), step("/a.css/b"), step("/css")),

@@ -95,6 +95,9 @@ pub struct AccessEvent {
     /// Whether its client is a crawler that was verified.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub crawler: bool,
+    /// By what decisions name the kind of client that it is; see [`Actor::Client`]. Stays in memory: who reads events has the fields that it is made of.
+    #[serde(skip)]
+    pub agent: Option<u64>,
     /// What the audit log shows beyond this, where the node has one and the request is for it. Stays in memory.
     #[serde(skip)]
     pub audit: Option<Box<AuditDetail>>,

@@ -322,6 +322,7 @@ pub(crate) fn access(n: u64) -> AccessEvent {
         challenge: None,
         deed: None,
         crawler: false,
+        agent: None,
         audit: None,
     }
 }

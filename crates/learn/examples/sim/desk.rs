@@ -80,7 +80,7 @@ impl Desk {
         let ip = Actor::ip(event.ip);
         let mut met: Option<(OrderId, Met)> = None;
         let targets = [
-            event.software.map(|agent| Target::Actor(Actor::client(event.ip, agent))),
+            event.agent.map(|agent| Target::Actor(Actor::client(event.ip, agent))),
             Some(Target::Actor(ip)),
             Subject::prefix(event.ip).actor().map(Target::Actor),
             event.asn.map(|asn| Target::Actor(Actor::Asn(asn))),
@@ -119,13 +119,10 @@ impl Desk {
         self.correlator.met(case, event);
     }
 
-    /// Somebody who was served well before came, and an order met him.
+    /// An order met somebody honest; it counts if he comes regularly.
     pub(crate) fn weigh(&mut self, id: OrderId, met: Met, event: &Event) {
-        let who = actor(event);
         self.responder.hit(id, event.at_ms);
-        if !self.good.contains_key(&who) {
-            return;
-        }
+        let Some(who) = self.known.regular(event) else { return };
         let (came, refused) = self.tolls.entry(id).or_default();
         came.insert(who);
         // Machines give no proof.
@@ -176,7 +173,7 @@ impl Desk {
         if !self.acts {
             return;
         }
-        let ground = Ground { known: &self.known, is_exempt: &|_| false, agent: &|software| Some(software) };
+        let ground = Ground { known: &self.known, is_exempt: &|_| false };
         type Read = (u64, Gravity, Vec<u64>, Vec<Suspect>);
         let read = |incident: &Incident| -> Read {
             let suspects = self.trails.suspects(incident, &ground, now_ms);

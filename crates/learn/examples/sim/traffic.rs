@@ -66,6 +66,7 @@ pub(crate) fn page(at_ms: u64, client: Client, path: Path) -> Event {
         target,
         object,
         software: Some(mix(client.software)),
+        agent: None,
         session: None,
         account: None,
         secret: None,

@@ -179,6 +179,8 @@ impl World {
 
     fn request(&mut self, request: Request) {
         let Request { mut event, node, attacker } = request;
+        // What says how a client is written says which it is.
+        event.agent = event.software;
         let at = if self.sharing { 0 } else { node };
         let Some(desk) = self.desks.get_mut(at) else { return };
         let met = desk.meets(&event);

@@ -44,10 +44,8 @@ pub enum Without {
 pub struct Ground<'a> {
     /// Who comes with good traffic.
     pub known: &'a Known,
-    /// Whether nothing is ever ordered about an address.
-    pub is_exempt: &'a dyn Fn(IpAddr) -> bool,
-    /// By what a decision names the client that has a kind of software; none if it is not known.
-    pub agent: &'a dyn Fn(u64) -> Option<u64>,
+    /// Whether nothing is ever ordered about it.
+    pub is_exempt: &'a dyn Fn(&Actor) -> bool,
 }
 
 #[derive(Debug, Default)]
@@ -68,6 +66,7 @@ struct Trail {
 #[derive(Debug, Clone, Copy, Default)]
 struct Member {
     software: u64,
+    agent: Option<u64>,
     asn: Option<u32>,
     /// When it did it last and was not refused.
     last_ms: u64,
@@ -175,26 +174,44 @@ impl Trails {
 
     /// Everybody who is suspected in an incident: whom detectors named, who follows them, and what they have in common.
     pub fn suspects(&self, incident: &Incident, ground: &Ground<'_>, now_ms: u64) -> Vec<Suspect> {
-        let before_ms = incident.opened_ms.saturating_sub(BEFORE_MS);
-        let mut suspects: Vec<Suspect> = incident
-            .own
-            .iter()
-            .map(|((detector, subject), finding)| {
-                let software = self.of.get(&(incident.id, *detector)).and_then(|of| of.software(*subject));
-                named(*detector, *subject, finding, software, ground, before_ms)
-            })
-            .collect();
-        suspects.extend(self.kin(incident, ground, now_ms));
-        suspects
+        let named = incident.own.iter().map(|((detector, subject), finding)| {
+            let candidates = self.candidates(incident, (*detector, *subject), ground, now_ms);
+            let Finding { confidence, decisive, last_ms, .. } = *finding;
+            Suspect { subject: *subject, detector: *detector, confidence, decisive, last_ms, candidates }
+        });
+        named.chain(self.kin(incident, ground, now_ms)).collect()
+    }
+
+    /// Whom an order could be about to meet somebody whom a detector named, narrowest first, and who else is there.
+    pub fn candidates(
+        &self,
+        incident: &Incident,
+        (detector, subject): (Detector, Subject),
+        ground: &Ground<'_>,
+        now_ms: u64,
+    ) -> Vec<Candidate> {
+        let of = Asking { detector, ground, opened_ms: incident.opened_ms, now_ms };
+        match (subject.kind, subject.actor()) {
+            (SubjectKind::Address, Some(Actor::Ip(ip))) => {
+                let trail = self.of.get(&(incident.id, detector));
+                let client = trail.and_then(|trail| of.client(ip, trail.members.get(&ip)?));
+                let prefix = Subject::prefix(ip).actor().map(|actor| of.candidate(Target::Actor(actor)));
+                client.into_iter().chain([of.candidate(Target::Actor(Actor::ip(ip)))]).chain(prefix).collect()
+            }
+            (SubjectKind::Prefix | SubjectKind::Session | SubjectKind::Account, Some(actor)) => {
+                vec![of.candidate(Target::Actor(actor))]
+            }
+            (SubjectKind::Software, _) => vec![of.candidate(Target::Software { id: subject.id, ja4: None })],
+            _ => Vec::new(),
+        }
     }
 
     /// Those whom no detector named: who follows them, and what they have in common. Nobody of them is met by more than a challenge.
     pub fn kin(&self, incident: &Incident, ground: &Ground<'_>, now_ms: u64) -> Vec<Suspect> {
-        let before_ms = incident.opened_ms.saturating_sub(BEFORE_MS);
         let uses = |means: Without| ![Without::Trails, means].contains(&self.without);
         let (mut wide, mut narrow) = (Vec::new(), Vec::new());
         for ((_, detector), trail) in self.of.range((incident.id, FIRST)..=(incident.id, LAST)) {
-            let of = Asking { detector: *detector, ground, before_ms, now_ms };
+            let of = Asking { detector: *detector, ground, opened_ms: incident.opened_ms, now_ms };
             wide.extend(trail.route(&of).filter(|_| uses(Without::Routes)));
             wide.extend(trail.systems(&of).into_iter().filter(|_| uses(Without::Systems)));
             narrow.extend(trail.followers(&of).into_iter().filter(|_| uses(Without::Trails)));
@@ -208,7 +225,7 @@ impl Trails {
 struct Asking<'a> {
     detector: Detector,
     ground: &'a Ground<'a>,
-    before_ms: u64,
+    opened_ms: u64,
     now_ms: u64,
 }
 
@@ -220,7 +237,20 @@ impl Asking<'_> {
     }
 
     fn candidate(&self, target: Target) -> Candidate {
-        candidate(target, self.ground, self.before_ms)
+        let exempt = match &target {
+            Target::Actor(actor) => (self.ground.is_exempt)(actor),
+            _ => false,
+        };
+        Candidate { honest: self.ground.known.honest(&target, self.opened_ms, self.now_ms), target, exempt }
+    }
+
+    /// What a machine comes with, where decisions have a name for it.
+    fn client(&self, ip: IpAddr, member: &Member) -> Option<Candidate> {
+        let actor = Actor::client(ip, member.agent?);
+        let when = (self.opened_ms, self.now_ms);
+        let honest = Some(self.ground.known.honest_client(ip, (member.software, member.agent), when));
+        let exempt = (self.ground.is_exempt)(&actor);
+        Some(Candidate { target: Target::Actor(actor), honest, exempt })
     }
 }
 
@@ -261,8 +291,7 @@ impl Trail {
     fn is_of_system(&self, event: &Event, known: &Known) -> bool {
         let asn = event.asn.filter(|asn| self.systems.contains_key(asn));
         asn.is_some_and(|asn| {
-            let before_ms = self.opened_ms.saturating_sub(BEFORE_MS);
-            let honest = known.honest(&Target::Actor(Actor::Asn(asn)), before_ms);
+            let honest = known.honest(&Target::Actor(Actor::Asn(asn)), self.opened_ms, event.at_ms);
             honest.is_some_and(|honest| honest.actors == 0)
         })
     }
@@ -275,7 +304,8 @@ impl Trail {
             oldest.inspect(|ip| _ = self.members.remove(ip));
         }
         let member = self.members.entry(ip).or_default();
-        (member.software, member.asn) = (event.software.unwrap_or(0), event.asn);
+        (member.software, member.agent) = (event.software.unwrap_or(0), event.agent);
+        member.asn = event.asn;
         if goes_on {
             member.last_ms = event.at_ms;
         }
@@ -289,25 +319,13 @@ impl Trail {
         }
     }
 
-    fn software(&self, subject: Subject) -> Option<u64> {
-        let of_address =
-            |(ip, member): (&IpAddr, &Member)| (Subject::address(*ip) == subject).then_some(member.software);
-        self.members.iter().find_map(of_address)
-    }
-
     /// Members that went on, each with its client and its address.
     fn followers(&self, of: &Asking<'_>) -> Vec<Suspect> {
         let went_on = self.members.iter().filter(|(_, member)| member.last_ms > 0);
         went_on
             .map(|(ip, member)| {
-                let Asking { ground, before_ms, .. } = of;
-                let client = (ground.agent)(member.software).map(|agent| Candidate {
-                    target: Target::Actor(Actor::client(*ip, agent)),
-                    honest: Some(ground.known.honest_client(*ip, member.software, *before_ms)),
-                    exempt: (ground.is_exempt)(*ip),
-                });
                 let address = of.candidate(Target::Actor(Actor::ip(*ip)));
-                let candidates = client.into_iter().chain([address]).collect();
+                let candidates = of.client(*ip, member).into_iter().chain([address]).collect();
                 of.suspect(Subject::address(*ip), member.last_ms, candidates)
             })
             .collect()
@@ -385,44 +403,6 @@ impl Asked {
     }
 }
 
-/// Whom a detector named, and whom an order could be about to meet it.
-fn named(
-    detector: Detector,
-    subject: Subject,
-    finding: &Finding,
-    software: Option<u64>,
-    ground: &Ground<'_>,
-    before_ms: u64,
-) -> Suspect {
-    let of = |target| candidate(target, ground, before_ms);
-    let candidates = match (subject.kind, subject.actor()) {
-        (SubjectKind::Address, Some(Actor::Ip(ip))) => {
-            let client = software.and_then(|software| {
-                let target = Target::Actor(Actor::client(ip, (ground.agent)(software)?));
-                let honest = Some(ground.known.honest_client(ip, software, before_ms));
-                Some(Candidate { target, honest, exempt: (ground.is_exempt)(ip) })
-            });
-            let prefix = Subject::prefix(ip).actor().map(|actor| of(Target::Actor(actor)));
-            client.into_iter().chain([of(Target::Actor(Actor::ip(ip)))]).chain(prefix).collect()
-        }
-        (SubjectKind::Prefix | SubjectKind::Session | SubjectKind::Account, Some(actor)) => {
-            vec![of(Target::Actor(actor))]
-        }
-        (SubjectKind::Software, _) => vec![of(Target::Software { id: subject.id, ja4: None })],
-        _ => Vec::new(),
-    };
-    let Finding { confidence, decisive, last_ms, .. } = *finding;
-    Suspect { subject, detector, confidence, decisive, last_ms, candidates }
-}
-
-fn candidate(target: Target, ground: &Ground<'_>, before_ms: u64) -> Candidate {
-    let exempt = match &target {
-        Target::Actor(Actor::Ip(ip)) => (ground.is_exempt)(*ip),
-        _ => false,
-    };
-    Candidate { honest: ground.known.honest(&target, before_ms), target, exempt }
-}
-
 /// Whether who does it can be known by more than himself. Floods have their software; a stolen session is one.
 fn leaves_one(detector: Detector) -> bool {
     detector.stage() > Stage::Trouble
@@ -448,8 +428,6 @@ const MINUTE_MS: u64 = 60_000;
 const OWN_WEIGHT: f32 = 0.5;
 /// A trail is known for so long after what was last seen on it: an attacker who pauses is known when he is back.
 const KEPT_MS: u64 = 60 * MINUTE_MS;
-/// Only who was good so long before an incident speaks for a target: what it began with may have looked good.
-const BEFORE_MS: u64 = 5 * MINUTE_MS;
 const TRAILS_MAX: usize = 256;
 const MEMBERS_MAX: usize = 256;
 const ROUTES_MAX: usize = 4;

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! signal of this node's own learner -> candidates with who else is behind each -> Responder -> steps -> Move: a proposal, an order, an end
-//! requests -> Regulars (who is honest), Tolls (who of them is turned away), hits (what still goes on) -> Responder -> steps
+//! requests -> Followed (who is honest, who follows), Tolls (who is turned away), hits (what still goes on) -> Responder -> steps
 //! ```
 //!
 //! About one subscriber the node proposes, and all nodes obey. About more (software, networks, routes) it orders itself alone, and the node that
@@ -14,20 +14,19 @@ use std::sync::Arc;
 
 use phalanx_edge::{EdgePlan, NodeTables};
 use phalanx_fleet::NewDecision;
-use phalanx_learn::correlate::{Gravity, Incident};
+use phalanx_learn::correlate::Incident;
 use phalanx_learn::event::SubjectKind;
 use phalanx_learn::respond::{
-    Act, Candidate, Carried, Case, Honest, Limits, Order, OrderId, Responder, Step, Suspect, Target, carried,
+    Act, Candidate, Carried, Case, Limits, Order, OrderId, Responder, Step, Suspect, Target, carried,
 };
 use phalanx_learn::{Detector, IncidentId, Signal};
 use phalanx_model::event::Proposal;
 use phalanx_model::limits::{HERE_FOR_MAX_MS, REASON_BYTES_MAX};
-use phalanx_model::{Actor, ActorKey, Confidence, Prefix, PrefixSet, RequestId, Swap};
+use phalanx_model::{Actor, ActorKey, Confidence, PrefixSet, RequestId, Swap};
 use phalanx_policy::DetectionMode;
 
 use super::followed::Followed;
 use super::latest::Trace;
-use super::regulars::Regulars;
 use super::tee::Seen;
 use super::tolls::Tolls;
 
@@ -47,7 +46,6 @@ pub(super) struct Answers {
     pub(super) plan: Arc<Swap<EdgePlan>>,
     pub(super) tables: Arc<NodeTables>,
     responder: Responder,
-    regulars: Regulars,
     tolls: Tolls,
     followed: Followed,
     /// Orders in force by whom they are about.
@@ -74,7 +72,6 @@ impl Answers {
             plan,
             tables,
             responder: Responder::default(),
-            regulars: Regulars::default(),
             tolls: Tolls::default(),
             followed: Followed::new(phalanx_trust::random_u64()),
             in_force: HashMap::new(),
@@ -93,7 +90,7 @@ impl Answers {
         {
             // Who is refused still comes: what it is refused for is not over.
             self.responder.hit(order, event.at_ms);
-            if let Some(who) = self.regulars.knows(event) {
+            if let Some(who) = self.followed.regular(event) {
                 self.tolls.note(order, who, under.refused);
             } else if !matches!(under.key, ActorKey::Route(_)) {
                 // Strangers to a route are anybody; whom a narrower order meets in vain is of its incident.
@@ -104,20 +101,18 @@ impl Answers {
         }
         if !self.in_force.is_empty()
             && let Some(order) = event.software.and_then(|software| by_key(&ActorKey::Software(software)))
-            && let Some(who) = self.regulars.knows(event)
+            && let Some(who) = self.followed.regular(event)
         {
             self.tolls.note(order, who, false);
         }
         if seen.under.is_none() {
-            self.regulars.note(seen);
             self.followed.see(event);
         }
     }
 
     /// A signal of an incident leaves a trail.
     pub(super) fn follow(&mut self, incident: &Incident, signal: &Signal, trace: Trace) {
-        let seen = trace.event.as_ref().map(|event| (event, trace.asked.route));
-        self.followed.note(incident, signal, seen);
+        self.followed.note(incident, signal, &trace);
     }
 
     /// Once a second: what is to be done about those who are of an open incident though no detector named them. They are asked for a proof at most.
@@ -132,7 +127,7 @@ impl Answers {
         for incident in incidents.filter(|_| plan.detection.mode == DetectionMode::Act) {
             let Some(request) = incident.evidence.last() else { continue };
             let trace = Trace::of_request(RequestId::from_bits(*request));
-            for suspect in self.followed.kin(incident, &|ip| plan.decide.is_exempt(ip), now_ms) {
+            for suspect in self.followed.kin(incident, &|actor| is_exempt(&plan, actor), now_ms) {
                 let because = Signal {
                     at_ms: suspect.last_ms,
                     detector: suspect.detector,
@@ -164,7 +159,7 @@ impl Answers {
     pub(super) fn to(
         &mut self,
         signal: &Signal,
-        (incident, gravity): (IncidentId, Gravity),
+        incident: &Incident,
         trace: Trace,
         now_ms: u64,
     ) -> Vec<Move> {
@@ -172,7 +167,7 @@ impl Answers {
         if plan.detection.mode != DetectionMode::Act || !signal.decisive {
             return Vec::new();
         }
-        let candidates = self.candidates(&plan, signal, trace, now_ms);
+        let candidates = self.candidates(&plan, signal, incident, &trace, now_ms);
         if candidates.is_empty() || !self.has_room(is_wide(signal), now_ms) {
             return Vec::new();
         }
@@ -186,7 +181,8 @@ impl Answers {
             candidates,
         }];
         let mut steps = Vec::new();
-        self.responder.consider(&Case { id: incident.0, gravity, suspects: &suspects }, now_ms, &mut steps);
+        let case = Case { id: incident.id, gravity: incident.own_gravity(), suspects: &suspects };
+        self.responder.consider(&case, now_ms, &mut steps);
         self.carry(steps, Some((signal, trace)), now_ms)
     }
 
@@ -293,52 +289,31 @@ impl Answers {
     }
 
     /// Whom an order could be about to meet a signal's subject, narrowest first, and who else is there.
-    fn candidates(&self, plan: &EdgePlan, signal: &Signal, trace: Trace, now_ms: u64) -> Vec<Candidate> {
-        let of = |target, honest, exempt| Candidate { target, honest, exempt };
-        let subject = signal.subject;
-        match (subject.kind, subject.actor()) {
-            (_, Some(Actor::Ip(ip))) => {
-                let honest = Some(self.honest(ip, now_ms));
-                vec![of(Target::Actor(Actor::Ip(ip)), honest, plan.decide.is_exempt(ip))]
-            }
-            (_, Some(actor @ (Actor::Session(_) | Actor::Account(_)))) => {
-                vec![of(Target::Actor(actor), Some(Honest::default()), false)]
-            }
-            (_, Some(Actor::Prefix(network))) => {
-                let honest = self.regulars.count(now_ms, |one| one.is_regular() && network.contains(&one.ip));
-                vec![of(Target::Actor(Actor::Prefix(network)), honest, is_exempt(plan, network))]
-            }
-            // What few addresses do is met at these.
-            (SubjectKind::Software, _) if !is_from_many(signal) => Vec::new(),
-            (SubjectKind::Software, _) => {
-                // Whoever has an account is spared.
-                let honest = self.regulars.count(now_ms, |one| {
-                    one.is_regular() && !one.has_account && one.software == Some(subject.id)
-                });
-                vec![
-                    of(Target::Software { id: subject.id, ja4: None }, honest, false),
-                    self.place(trace, now_ms),
-                ]
-            }
-            // Who tries a password has no name; where it is tried has one.
-            (SubjectKind::Secret | SubjectKind::Route, _) => vec![self.place(trace, now_ms)],
-            _ => Vec::new(),
+    fn candidates(
+        &self,
+        plan: &EdgePlan,
+        signal: &Signal,
+        incident: &Incident,
+        trace: &Trace,
+        now_ms: u64,
+    ) -> Vec<Candidate> {
+        // What few addresses do is met at these.
+        if signal.subject.kind == SubjectKind::Software && !is_from_many(signal) {
+            return Vec::new();
         }
-    }
-
-    /// A route: it stays open to regular visitors and to accounts, and what is ordered about it is at the cost of all others.
-    fn place(&self, trace: Trace, now_ms: u64) -> Candidate {
-        let route = trace.asked.route;
-        let honest = self
-            .regulars
-            .count(now_ms, |one| !one.is_regular() && !one.has_account && one.asked.route == route);
-        Candidate { target: Target::Route(route), honest: honest.filter(|_| route != 0), exempt: false }
-    }
-
-    fn honest(&self, ip: std::net::IpAddr, now_ms: u64) -> Honest {
-        let actors = self.tables.good.count(ip, now_ms);
-        let share = u64::from(actors) * 1_000_000 / CLIENTS_LEAST;
-        Honest { actors, share_ppm: u32::try_from(share).unwrap_or(u32::MAX) }
+        let is_exempt = |actor: &Actor| is_exempt(plan, actor);
+        let mut candidates = self.followed.named(incident, signal, trace, &is_exempt, now_ms);
+        if !self.followed.is_informed(incident) {
+            // The data plane may know more: it is told by the process before it.
+            for candidate in &mut candidates {
+                if let (Target::Actor(Actor::Ip(ip)), Some(honest)) =
+                    (&candidate.target, &mut candidate.honest)
+                {
+                    honest.actors = honest.actors.max(self.tables.good.count(*ip, now_ms));
+                }
+            }
+        }
+        candidates
     }
 
     /// Incidents that turned out to be one share what was tried.
@@ -379,8 +354,13 @@ fn actor_of(order: &Order) -> Option<Actor> {
     }
 }
 
-/// Whether a network has anybody in it about whom nothing is ever ordered.
-fn is_exempt(plan: &EdgePlan, network: Prefix) -> bool {
+/// Whether an actor is, or a network has in it, somebody about whom nothing is ever ordered.
+fn is_exempt(plan: &EdgePlan, actor: &Actor) -> bool {
+    let network = match actor {
+        Actor::Ip(ip) | Actor::Client { ip, .. } => return plan.decide.is_exempt(*ip),
+        Actor::Prefix(network) => network,
+        _ => return false,
+    };
     let touches = |set: &PrefixSet| {
         set.iter().any(|one| one.contains(&network.addr()) || network.contains(&one.addr()))
     };
@@ -404,16 +384,14 @@ const AGAIN_BEFORE_MS: u64 = 30_000;
 
 /// What one node's detectors may have banned or challenged in a minute: a detector that errs must not empty the house.
 const PROPOSALS_PER_MINUTE: u32 = 60;
-/// Of how many clients a share is reckoned: all are not counted for each signal, and of fewer a share says nothing.
-const CLIENTS_LEAST: u64 = 10_000;
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use phalanx_decide::DecidePlan;
-    use phalanx_learn::Docket;
     use phalanx_learn::event::{self, Outcome, Subject};
     use phalanx_learn::link::{Entity, Link};
+    use phalanx_learn::{Correlator, Docket};
     use phalanx_model::DecisionKind;
 
     use super::super::tee::Under;
@@ -446,8 +424,12 @@ mod tests {
     }
 
     fn moves(answers: &mut Answers, signal: &Signal) -> Vec<Move> {
-        let trace = Trace::of(&seen("192.0.2.1", 1));
-        answers.to(signal, (IncidentId(7), Gravity::Medium), trace, signal.at_ms)
+        let mut correlator = Correlator::default();
+        let first = Signal { at_ms: NOW_MS, links: Vec::new(), ..signal.clone() };
+        correlator.add(&first);
+        let mut incident = correlator.incidents().next().unwrap().clone();
+        incident.id = 7;
+        answers.to(signal, &incident, Trace::of(&seen("192.0.2.1", 1)), signal.at_ms)
     }
 
     fn to(answers: &mut Answers, signal: &Signal) -> Option<Proposal> {
@@ -483,7 +465,7 @@ mod tests {
             ("exempt", signal("198.51.100.7")),
             ("hearsay", Signal { decisive: false, ..whole.clone() }),
             ("trouble", Signal { detector: Detector::Outage, ..whole.clone() }),
-            ("a network", Signal { subject: network, ..whole.clone() }),
+            ("a network of which nobody knows who is there", Signal { subject: network, ..whole.clone() }),
             ("unsure", Signal { confidence: Confidence::Low, ..whole.clone() }),
         ] {
             assert_eq!(to(&mut answers(DetectionMode::Act), &signal), None, "{what}");
@@ -497,6 +479,7 @@ mod tests {
     fn who_shares_an_address_with_people_is_challenged() {
         let mut answers = answers(DetectionMode::Act);
         let ip = "192.0.2.7".parse().unwrap();
+        // Also if only the data plane knows it, from the process before this one.
         (0..50).for_each(|session| answers.tables.good.note(ip, session, NOW_MS));
         assert_eq!(to(&mut answers, &signal("192.0.2.7")).unwrap().kind, DecisionKind::Challenge);
         let unsure = Signal { confidence: Confidence::Medium, ..signal("192.0.2.8") };
@@ -515,6 +498,15 @@ mod tests {
         for before_ms in [120_000, 60_000, 1_000] {
             let mut one = seen(ip, software);
             one.event.at_ms = NOW_MS - before_ms;
+            answers.see(&one);
+        }
+    }
+
+    /// The same, who asks for one of the learner's routes.
+    fn regular_at(answers: &mut Answers, ip: &str, route: u64) {
+        for before_ms in [120_000, 60_000, 1_000] {
+            let mut one = seen(ip, 1);
+            (one.event.at_ms, one.event.route) = (NOW_MS - before_ms, route);
             answers.see(&one);
         }
     }
@@ -619,7 +611,8 @@ mod tests {
         let subject = Subject::new(SubjectKind::Secret, 5);
         let spraying = Signal { detector: Detector::Spraying, subject, ..signal("192.0.2.1") };
         assert!(moves(&mut answers, &spraying).is_empty(), "nobody knows who comes there");
-        regular(&mut answers, "192.0.2.1", 1);
+        // Of twenty people one logs in.
+        (0..20).for_each(|n| regular_at(&mut answers, &format!("192.0.2.{n}"), if n == 0 { 2 } else { 9 }));
         let spraying = Signal { at_ms: NOW_MS + 10_000, ..spraying };
         let (kind, actor, _) = ordered(moves(&mut answers, &spraying)).unwrap();
         assert_eq!((kind, actor), (DecisionKind::Challenge, Actor::Route(2)));
@@ -636,6 +629,7 @@ mod tests {
 
     /// Stuffing with a tool, completed by an attempt; what its kin are met by a second later.
     fn stuffed(answers: &mut Answers, docket: &mut Docket) -> Vec<Move> {
+        regular(answers, "192.0.2.1", 1);
         let first = attempt("198.51.100.1", FLOOD, NOW_MS);
         let subject = Subject::new(SubjectKind::Software, FLOOD);
         let signal = Signal { detector: Detector::Stuffing, subject, ..signal("198.51.100.1") };
@@ -657,7 +651,8 @@ mod tests {
             Move::Propose(proposal) => Some((proposal.kind, proposal.actor)),
             Move::Order(_) | Move::End { .. } => None,
         });
-        let follower = Actor::ip("203.0.113.7".parse().unwrap());
+        // Only what he came with there, and not who else is behind the address.
+        let follower = Actor::client("203.0.113.7".parse().unwrap(), 1);
         assert_eq!(narrow, Some((DecisionKind::Challenge, follower)));
         // Where nothing is to be done nothing is.
         let mut watching = self::answers(DetectionMode::Observe);

@@ -156,8 +156,7 @@ impl Desk {
         let Some(trace) = trace.or_else(latest).filter(|_| standing.undone_ms.is_none()) else { return };
         self.answers.absorb(incident.id, &incident.absorbed);
         self.answers.follow(incident, signal, trace);
-        let named = (IncidentId(incident.id), incident.own_gravity());
-        let moves = self.answers.to(signal, named, trace, now_ms);
+        let moves = self.answers.to(signal, incident, trace, now_ms);
         moves.into_iter().for_each(|one| self.act(one, now_ms));
     }
 

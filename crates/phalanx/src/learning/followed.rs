@@ -1,13 +1,17 @@
-//! Who comes back as somebody else: trails of incidents that this node found itself, and who came with good traffic before (`phalanx_learn::respond`).
+//! Whom an order could be about: trails of incidents that this node found itself, and who came with good traffic before (`phalanx_learn::respond`). The
+//! simulator chooses by the same.
 //!
-//! Nothing here refuses anybody: who follows a trail is asked for a proof at most.
+//! Nobody is refused here for what others did: who follows a trail is asked for a proof at most.
 
 use std::collections::HashMap;
-use std::net::IpAddr;
 
 use phalanx_learn::correlate::Incident;
+use phalanx_learn::event::SubjectKind;
 use phalanx_learn::respond::{Candidate, Ground, Known, Suspect, Target, Trails};
 use phalanx_learn::{Detector, Event, Signal};
+use phalanx_model::Actor;
+
+use super::latest::Trace;
 
 /// What is known of them.
 #[derive(Debug)]
@@ -35,26 +39,56 @@ impl Followed {
         self.trails.met(incident, detector, event);
     }
 
-    /// A signal of this node, and the request that completed it, with the route as decisions call it.
-    pub(super) fn note(&mut self, incident: &Incident, signal: &Signal, seen: Option<(&Event, u64)>) {
+    /// Who sent a request, if he comes regularly.
+    pub(super) fn regular(&self, event: &Event) -> Option<u64> {
+        self.known.regular(event)
+    }
+
+    /// Whether it was known who comes when an incident began.
+    pub(super) fn is_informed(&self, incident: &Incident) -> bool {
+        self.known.is_informed(incident.opened_ms)
+    }
+
+    /// A signal of this node, and the request that completed it.
+    pub(super) fn note(&mut self, incident: &Incident, signal: &Signal, trace: &Trace) {
         incident.absorbed.iter().for_each(|other| self.trails.merge(*other, incident.id));
-        self.trails.note(incident, signal, seen.map(|(event, _)| event));
-        if let Some((event, route)) = seen
+        self.trails.note(incident, signal, trace.event.as_ref());
+        if let Some(event) = &trace.event
             && (self.routes.len() < ROUTES_MAX || self.routes.contains_key(&event.route))
         {
-            self.routes.insert(event.route, route);
+            self.routes.insert(event.route, trace.asked.route);
         }
+    }
+
+    /// Whom an order could be about to meet a signal's subject, narrowest first. Who tries a password has no name; where it is tried has one.
+    pub(super) fn named(
+        &self,
+        incident: &Incident,
+        signal: &Signal,
+        trace: &Trace,
+        is_exempt: &dyn Fn(&Actor) -> bool,
+        now_ms: u64,
+    ) -> Vec<Candidate> {
+        let ground = Ground { known: &self.known, is_exempt };
+        let named = (signal.detector, signal.subject);
+        let mut candidates = self.trails.candidates(incident, named, &ground, now_ms);
+        if let (SubjectKind::Software | SubjectKind::Secret | SubjectKind::Route, Some(event)) =
+            (signal.subject.kind, &trace.event)
+        {
+            let honest = self.known.honest(&Target::Route(event.route), incident.opened_ms, now_ms);
+            candidates.push(Candidate { target: Target::Route(trace.asked.route), honest, exempt: false });
+        }
+        candidates
     }
 
     /// Those whom no detector named and who are of an incident.
     pub(super) fn kin(
         &self,
         incident: &Incident,
-        is_exempt: &dyn Fn(IpAddr) -> bool,
+        is_exempt: &dyn Fn(&Actor) -> bool,
         now_ms: u64,
     ) -> Vec<Suspect> {
-        // By what a decision names a client is not in what the learner sees: the address is the narrowest.
-        let ground = Ground { known: &self.known, is_exempt, agent: &|_| None };
+        let ground = Ground { known: &self.known, is_exempt };
         let mut kin = self.trails.kin(incident, &ground, now_ms);
         let as_decided = |candidate: &mut Candidate| match &mut candidate.target {
             Target::Route(route) => self.routes.get(route).map(|decided| *route = *decided).is_some(),

@@ -18,7 +18,6 @@ mod kept;
 mod latest;
 mod owners;
 mod peers;
-mod regulars;
 mod reports;
 mod seed;
 mod shown;

@@ -157,6 +157,7 @@ impl Line<'_> {
             challenge: None,
             deed: self.deed,
             crawler: self.crawler,
+            agent: None,
             audit: None,
         }
     }

@@ -254,6 +254,7 @@ pub(super) mod tests {
             target: 3,
             object: None,
             software: Some(software),
+            agent: Some(software),
             session: None,
             account: None,
             secret: None,

@@ -22,10 +22,13 @@ struct Desk {
 
 impl Desk {
     fn new() -> Self {
+        let mut known = Known::new(7);
+        // Somebody came before, from elsewhere.
+        known.note(&Event { asn: Some(1), route: 77, ..person(NOW - 60 * MINUTE, 40_000, u64::MAX) });
         Self {
             correlator: Correlator::default(),
             trails: Trails::default(),
-            known: Known::new(7),
+            known,
             responder: Responder::new(Limits::default()),
         }
     }
@@ -42,7 +45,7 @@ impl Desk {
 
     /// What is ordered now, in words.
     fn answer(&mut self, now_ms: u64) -> Vec<String> {
-        let ground = Ground { known: &self.known, is_exempt: &|_| false, agent: &|software| Some(software) };
+        let ground = Ground { known: &self.known, is_exempt: &|_| false };
         let mut steps = Vec::new();
         for incident in self.correlator.incidents() {
             let suspects = self.trails.suspects(incident, &ground, now_ms);
@@ -65,6 +68,7 @@ fn login(at_ms: u64, host: u32, software: u64, outcome: Outcome) -> Event {
     Event {
         at_ms,
         software: Some(software),
+        agent: Some(software),
         asn: Some(HOSTER),
         account: Some(at_ms),
         step: Step::Login(outcome),
@@ -75,7 +79,14 @@ fn login(at_ms: u64, host: u32, software: u64, outcome: Outcome) -> Event {
 
 /// Somebody with a session, served well.
 fn person(at_ms: u64, host: u32, number: u64) -> Event {
-    Event { at_ms, session: Some(number), software: Some(BROWSER), asn: Some(HOSTER), ..plain(ip(host)) }
+    Event {
+        at_ms,
+        session: Some(number),
+        software: Some(BROWSER),
+        agent: Some(BROWSER),
+        asn: Some(HOSTER),
+        ..plain(ip(host))
+    }
 }
 
 fn stuffing(event: &Event, subject: Subject) -> Signal {
