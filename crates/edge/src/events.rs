@@ -177,6 +177,7 @@ fn access_event(client: &Client, request: &mut Request, duration_us: u64) -> Acc
         challenge: request.challenge,
         deed: accounts::deed(client, request),
         crawler: crate::crawlers::is_verified(request),
+        raised: request.raised,
         audit: None,
     }
 }

@@ -91,7 +91,7 @@ pub use leaving::Gently;
 pub use listen::{GivenListener, Serves, bind};
 pub use overload::{Level, Usage};
 pub use places::Places;
-pub use plan::{AppLimits, AppPlan, EdgePlan, NetworkSets, UpstreamPlan, UpstreamTarget};
+pub use plan::{AppLimits, AppPlan, EdgePlan, NetworkSets, RaisedRules, UpstreamPlan, UpstreamTarget};
 pub use route::explain::{MetReport, request_head};
 pub use route::{Handling, RouteRule};
 pub use settings::{CheckListen, EdgeLimits, EdgeSettings, Sample, TcpListen, TraceMode, TraceSettings};

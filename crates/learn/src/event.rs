@@ -400,6 +400,7 @@ pub(crate) mod tests {
             challenge: None,
             deed: None,
             crawler: false,
+            raised: None,
             audit: None,
         }
     }

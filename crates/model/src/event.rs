@@ -7,8 +7,8 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Actor, AuditDetail, Author, Blocklist, CheckKind, Decision, Deed, FramingFault, GoodShare, Ja4, Recall,
-    RequestId, Signal, Trace, Verdict, Withdrawal,
+    Actor, AuditDetail, Author, Blocklist, CheckKind, Decision, DecisionId, Deed, FramingFault, GoodShare,
+    Ja4, Recall, RequestId, Signal, Trace, Verdict, Withdrawal,
 };
 
 /// One request and what became of it. Secrets are never in it: query values of secret fields are masked before.
@@ -95,9 +95,24 @@ pub struct AccessEvent {
     /// Whether its client is a crawler that was verified.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub crawler: bool,
+    /// The order under which stricter rules than usual looked at it; none where the usual ones did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub raised: Option<Raised>,
     /// What the audit log shows beyond this, where the node has one and the request is for it. Stays in memory.
     #[serde(skip)]
     pub audit: Option<Box<AuditDetail>>,
+}
+
+/// That the paranoia of an app's rules was raised.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Raised {
+    /// To this level.
+    pub level: u8,
+    /// By this decision.
+    pub decision: DecisionId,
+    /// Until when at most, in Unix milliseconds.
+    pub until_ms: u64,
 }
 
 /// What a request had to do with a challenge.

@@ -135,6 +135,7 @@ mod tests {
             challenge: None,
             deed: None,
             crawler: false,
+            raised: None,
             audit: None,
         };
         SecurityEvent::Request { access: Box::new(access), signals: vec![], faults: vec![] }

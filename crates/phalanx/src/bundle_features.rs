@@ -55,6 +55,7 @@ fn of_app(app: &App, used: &mut Used) {
         extra_rules: _,
         exclusions,
         paranoia: _,
+        raise_paranoia,
         classes,
         on_error: _,
         challenge,
@@ -75,6 +76,7 @@ fn of_app(app: &App, used: &mut Used) {
     } = app;
     let below = hosts.iter().any(|host| host.starts_with("*."));
     note(used, "routes", below || !routes.is_empty() || **handling != Handling::default());
+    note(used, "raise-paranoia", raise_paranoia.is_some());
     note(used, "rule-classes", *classes != Classes::default());
     note(used, "challenges", *challenge != ChallengeUse::default());
     note(used, "networks", !networks.is_open());
@@ -103,6 +105,7 @@ fn of_route(route: &Route, used: &mut Used) {
         rules: _,
         extra_rules: _,
         paranoia: _,
+        raise_paranoia,
         classes,
         on_error: _,
         challenge,
@@ -110,6 +113,7 @@ fn of_route(route: &Route, used: &mut Used) {
         limits,
         upstreams,
     } = &**own;
+    note(used, "raise-paranoia", raise_paranoia.is_some());
     note(used, "rule-classes", *classes != Classes::default());
     note(used, "challenges", *challenge != ChallengeUse::default());
     note(used, "networks", !networks.is_open());
@@ -178,6 +182,7 @@ mod tests {
             ("[[apps.routes]]\npath = '/a'", &["routes"]),
             ("[[apps.routes]]\npath_pattern = '^/a[0-9]'", &["route-patterns", "routes"]),
             ("[[apps.routes]]\npath = '/a'\nallow_networks = ['10.0.0.0/8']", &["networks", "routes"]),
+            ("extra_rules = ['own.conf']\nraise_paranoia = 2", &["raise-paranoia"]),
             ("[[apps.routes]]\npath = '/a'\nclasses = { policy = 'off' }", &["routes", "rule-classes"]),
             ("[[apps.routes]]\npath = '/a'\nupstream = 'https://a.test'", &["origins", "routes"]),
         ] {

@@ -299,6 +299,7 @@ pub(crate) fn access(n: u64) -> AccessEvent {
         challenge: None,
         deed: None,
         crawler: false,
+        raised: None,
         audit: None,
     }
 }

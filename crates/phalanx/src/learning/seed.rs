@@ -113,6 +113,7 @@ struct Line<'a> {
     duration_us: u64,
     #[serde(default)]
     crawler: bool,
+    raised: None,
 }
 
 impl Line<'_> {

@@ -35,7 +35,13 @@ impl Plan {
             plan.left_out.push("this version knows no such countermeasure".into());
             return plan;
         };
-        let mut targets: Vec<Target> = Vec::new();
+        let mut targets: Vec<Target> = match measure {
+            // No finding is about an app: it is where they happened.
+            Measure::RaiseParanoia if scope == Scope::App => {
+                case.apps.iter().copied().map(Target::App).collect()
+            }
+            _ => Vec::new(),
+        };
         for suspect in &case.suspects {
             match target(suspect, scope) {
                 Some(target) if !targets.contains(&target) => targets.push(target),

@@ -34,6 +34,7 @@ fn case(id: u64, gravity: GravityWord) -> Case {
         is_closed: false,
         is_undone: false,
         suspects: Vec::new(),
+        apps: Vec::new(),
         evidence: None,
     }
 }

@@ -65,6 +65,7 @@ pub(crate) fn access(n: u64) -> AccessEvent {
         challenge: None,
         deed: None,
         crawler: false,
+        raised: None,
         audit: None,
     }
 }
