@@ -185,7 +185,8 @@ fn add(args: &AddArgs) -> anyhow::Result<()> {
         print::duration(made.expires_at_ms.saturating_sub(made.created_at_ms)),
         made.id
     ))?;
-    if made.kind == DecisionKind::RaiseParanoia && levels(&client)?.of(&made.actor).is_none() {
+    if made.kind == DecisionKind::RaiseParanoia && Levels::about([&*made], &client)?.of(&made.actor).is_none()
+    {
         let app = args.whom.place.as_deref().unwrap_or_default();
         print::text(&format!(
             "note: policy gives no app `{app}` a `raise_paranoia` here: the order changes nothing on this node\n"
@@ -210,11 +211,7 @@ fn list(args: &ListArgs) -> anyhow::Result<()> {
     let decisions: Vec<Decision> = serde_json::from_value(answer)?;
     match decisions.is_empty() {
         true => print::text("no decisions are in force\n"),
-        false => {
-            let raises = decisions.iter().any(|decision| decision.kind == DecisionKind::RaiseParanoia);
-            let levels = if raises { levels(&client)? } else { Levels::default() };
-            print::text(&table(&decisions, &levels))
-        }
+        false => print::text(&table(&decisions, &Levels::about(&decisions, &client)?)),
     }?;
     let recalls: Vec<Recall> = serde_json::from_value(client.get("recalls")?)?;
     recalls.iter().try_for_each(|recall| print::text(&format!("{}\n", print::recall(recall))))?;
@@ -302,22 +299,29 @@ fn settle(args: &SettleArgs, approve: bool) -> anyhow::Result<()> {
 
 /// What the node's policy raises of which app.
 #[derive(Debug, Default)]
-struct Levels(Vec<(Actor, String)>);
+pub(super) struct Levels(Vec<(Actor, String)>);
 
 impl Levels {
+    /// Asks the node, if any of these decisions is about an app's rules.
+    pub(super) fn about<'a>(
+        decisions: impl IntoIterator<Item = &'a Decision>,
+        client: &Client,
+    ) -> anyhow::Result<Self> {
+        if decisions.into_iter().all(|one| one.kind != DecisionKind::RaiseParanoia) {
+            return Ok(Self::default());
+        }
+        let status: Status = serde_json::from_value(client.get("status")?)?;
+        let level = |app: App| {
+            let level = app.raise_paranoia?;
+            Some((Actor::Rules(names::app(&app.name)), format!("rules of app {}, to {level}", app.name)))
+        };
+        Ok(Self(status.plan.apps.into_iter().filter_map(level).collect()))
+    }
+
     /// The rules that an order raises, in the words of policy, where that has such an app.
-    fn of(&self, actor: &Actor) -> Option<&str> {
+    pub(super) fn of(&self, actor: &Actor) -> Option<&str> {
         self.0.iter().find(|(rules, _)| rules == actor).map(|(_, words)| words.as_str())
     }
-}
-
-fn levels(client: &Client) -> anyhow::Result<Levels> {
-    let status: Status = serde_json::from_value(client.get("status")?)?;
-    let level = |app: App| {
-        let level = app.raise_paranoia?;
-        Some((Actor::Rules(names::app(&app.name)), format!("rules of app {}, to {level}", app.name)))
-    };
-    Ok(Levels(status.plan.apps.into_iter().filter_map(level).collect()))
 }
 
 fn table(decisions: &[Decision], levels: &Levels) -> String {

@@ -23,8 +23,8 @@ pub(crate) struct Case {
     pub(crate) is_undone: bool,
     /// Whom something may be done about, the surest first.
     pub(crate) suspects: Vec<CaseSuspect>,
-    /// The apps that it is about, as decisions call them.
-    pub(crate) apps: Vec<u64>,
+    /// The apps that it is about and whose paranoia can be raised, as decisions call them.
+    pub(crate) raisable: Vec<u64>,
     /// The last request that completed a finding.
     pub(crate) evidence: Option<RequestId>,
 }
@@ -79,7 +79,7 @@ fn case(incident: &Incident, standing: Standing, (peers, tee): (&Peers, &Tee)) -
         is_closed: standing.is_closed,
         is_undone: standing.undone_ms.is_some(),
         suspects,
-        apps: tee.apps(incident),
+        raisable: tee.raisable(incident),
         evidence: incident.evidence.last().map(|bits| RequestId::from_bits(*bits)),
     }
 }

@@ -120,14 +120,15 @@ impl Tee {
         targets
     }
 
-    /// The apps that an incident is about, as decisions call them.
-    pub(super) fn apps(&self, incident: &Incident) -> Vec<u64> {
+    /// The apps that an incident is about and for which policy has stricter rules ready, as decisions call them.
+    pub(super) fn raisable(&self, incident: &Incident) -> Vec<u64> {
         let Some(means) = self.means.get() else { return Vec::new() };
         let plan = means.plan.load();
         let about = |(app, route): &(&str, Option<&str>)| {
             incident.is_about_route(Event::place_of(&means.key, app, *route).1)
         };
         let mut apps: Vec<u64> = plan.places().filter(about).map(|(app, _)| names::app(app)).collect();
+        apps.retain(|app| plan.raises(*app).is_some());
         apps.sort_unstable();
         apps.dedup();
         apps
