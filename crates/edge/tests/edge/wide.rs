@@ -256,7 +256,7 @@ async fn an_app_is_inspected_by_stricter_rules_while_its_paranoia_is_raised() {
         app.program = Some(program("attack"));
         app.raised = Some(Arc::new(RaisedRules { level: 3, program: program("ta"), scope: None }));
     };
-    let mut node = Node::before(Upstream::start().await, change, DecidePlan::default()).await;
+    let mut node = Node::before(Upstream::start().await, change, DecidePlan::default());
     let ask = "/?q=tacit";
     assert_eq!(status(&node, "192.0.2.1", ask, "").await, 200);
     assert_eq!(event(&mut node).await.raised, None);

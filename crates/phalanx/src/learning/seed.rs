@@ -113,7 +113,6 @@ struct Line<'a> {
     duration_us: u64,
     #[serde(default)]
     crawler: bool,
-    raised: None,
 }
 
 impl Line<'_> {
@@ -158,6 +157,7 @@ impl Line<'_> {
             challenge: None,
             deed: self.deed,
             crawler: self.crawler,
+            raised: None,
             audit: None,
         }
     }
