@@ -332,7 +332,9 @@ fn table(decisions: &[Decision], levels: &Levels) -> String {
             vec![
                 decision.id.to_string(),
                 decision.kind.name().into(),
-                levels.of(&decision.actor).map_or_else(|| print::actor(&decision.actor), for_terminal),
+                levels
+                    .of(&decision.actor)
+                    .map_or_else(|| print::actor(&decision.actor), |words| for_terminal(words).into_owned()),
                 print::duration(decision.expires_at_ms.saturating_sub(now_ms)),
                 decision.author.to_string(),
                 print::short(&decision.reason, 80),
