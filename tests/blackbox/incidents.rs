@@ -310,6 +310,7 @@ fn impossible(now_ms: u64) -> Vec<u8> {
             target,
             object: None,
             software: Some(3),
+            agent: None,
             session: None,
             account: None,
             secret: None,

@@ -47,6 +47,7 @@ mod mmdb;
 mod observability;
 mod operations;
 mod origins;
+mod paranoia;
 mod playbooks;
 mod policy;
 mod policy_test;

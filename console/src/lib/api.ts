@@ -1,10 +1,10 @@
 /** The admin API as this page uses it: the shapes of its JSON, and one function per call. */
 
 export type Action = 'allow' | 'observe' | 'challenge' | 'throttle' | 'tarpit' | 'deny';
-export type DecisionKind = 'throttle' | 'challenge' | 'ban' | 'allow';
+export type DecisionKind = 'raise_paranoia' | 'throttle' | 'challenge' | 'ban' | 'allow';
 
 export type Actor =
-  | { kind: 'ip' | 'prefix' | 'country' | 'ja4' | 'session' | 'account' | 'software' | 'route' | 'app'; value: string }
+  | { kind: 'ip' | 'prefix' | 'country' | 'ja4' | 'session' | 'account' | 'software' | 'route' | 'app' | 'rules'; value: string }
   | { kind: 'asn'; value: number }
   /** One kind of client at one address; `agent` is 16 hexadecimal digits. */
   | { kind: 'client'; value: { ip: string; agent: string } };

@@ -55,7 +55,7 @@ export function verdictLine(reason: Reason, signals: readonly Signal[]): string 
 
 /** A decision's kind as a noun. */
 export function kindWord(kind: string): string {
-  return { ban: 'Ban', allow: 'Allow', throttle: 'Throttle', challenge: 'Challenge' }[kind] ?? kind;
+  return { ban: 'Ban', allow: 'Allow', throttle: 'Throttle', challenge: 'Challenge', raise_paranoia: 'Raised paranoia' }[kind] ?? kind;
 }
 
 /** A framing fault in words; one that a newer node knows and this page does not is shown by its name. */

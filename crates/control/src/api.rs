@@ -151,6 +151,9 @@ pub struct App {
     pub rules: String,
     /// Paranoia level, 1 to 4.
     pub paranoia: u8,
+    /// The level that its rules can be raised to while it is attacked; none where policy says no such level.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub raise_paranoia: Option<u8>,
     /// Rules in force.
     pub rule_count: u64,
     /// Patterns of these rules that are matched by backtracking, which is bounded, and not in linear time.
@@ -331,7 +334,7 @@ pub struct NewDecision {
     /// A kind of software, by its keyed hash of 16 hexadecimal digits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub software: Option<String>,
-    /// An app by name, or `APP/ROUTE` for one of its routes.
+    /// An app by name, or `APP/ROUTE` for one of its routes. To raise the paranoia of its rules, an app.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub place: Option<String>,
     /// What to order.

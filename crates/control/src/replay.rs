@@ -165,7 +165,7 @@ const LINE_BYTES_MAX: usize = 200;
 
 #[cfg(test)]
 mod tests {
-    use bytes::Bytes;
+    use axum::body::Bytes;
     use phalanx_model::{BodySeen, HttpVersion, RecordedFacts, RequestId};
 
     use super::*;

@@ -34,6 +34,8 @@ fn ordered(plan: &DecidePlan, found: &Found<'_>, ip: IpAddr) -> Option<Verdict> 
     let reason = || Some(Reason::Decision { decision: found.decision()? });
     match found.kind() {
         DecisionKind::Allow => Some(Verdict::allow(reason()?)),
+        // It says by what a request is inspected, and nothing for or against it.
+        DecisionKind::RaiseParanoia => None,
         _ if plan.is_exempt(ip) => None,
         DecisionKind::Ban => Some(Verdict::deny(reason()?, 403)),
         // Whether the client has passed, or asks too often, the edge knows.

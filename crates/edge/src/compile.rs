@@ -24,7 +24,7 @@ use crate::balance::group::UpstreamGroup;
 use crate::client_address::{AddressField, AddressSource};
 use crate::client_certificate::CertificateRules;
 use crate::origins::Origins;
-use crate::plan::{AppLimits, AppPlan, EdgePlan, NetworkSets, UpstreamPlan};
+use crate::plan::{AppLimits, AppPlan, EdgePlan, NetworkSets, RaisedRules, UpstreamPlan};
 use crate::route::RouteRule;
 use crate::route::compile::Handlings;
 
@@ -173,7 +173,10 @@ fn app_plan(app: &App, programs: &mut Programs<'_>, origins: &mut Origins<'_>) -
     let inspected = if app.passthrough || app.tcp { policy::Mode::Off } else { app.mode };
     programs.exclusions = exclusion::seclang(&app.exclusions);
     let program = programs.of(inspected, (&app.rules, &app.extra_rules), app.paranoia);
+    let raised =
+        programs.raised(inspected, (&app.rules, &app.extra_rules), (app.raise_paranoia, app.classes));
     AppPlan {
+        raised,
         hosts: app.hosts.clone(),
         mode: mode(app.mode),
         on_error: on_error(app.on_error),
@@ -207,7 +210,10 @@ fn route_rule(
     let depth = route.when.segments().count();
     let own = route.own.as_ref().map(|own| {
         let program = programs.of(own.mode, (&own.rules, &own.extra_rules), own.paranoia);
+        let raised =
+            programs.raised(own.mode, (&own.rules, &own.extra_rules), (own.raise_paranoia, own.classes));
         Box::new(AppPlan {
+            raised,
             name: Arc::clone(&app.name),
             hosts: Vec::new(),
             upstreams: match &own.upstreams {
@@ -372,6 +378,19 @@ impl Programs<'_> {
         let program = self.build(&key).map_err(|errors| self.errors.extend(errors)).ok();
         self.known.insert(key, program.clone());
         program
+    }
+
+    /// What an app or route is inspected by while its paranoia is raised.
+    fn raised(
+        &mut self,
+        mode: policy::Mode,
+        rules: (&RuleSource, &[PathBuf]),
+        (level, classes): (Option<u8>, Classes),
+    ) -> Option<Arc<RaisedRules>> {
+        let level = level?;
+        let program = self.of(mode, rules, level)?;
+        let scope = self.scope(Some(&program), classes);
+        Some(Arc::new(RaisedRules { level, program, scope }))
     }
 
     /// What an app or route does with classes of a program's findings.

@@ -180,6 +180,7 @@ fn access_event(client: &Client, request: &mut Request, duration_us: u64) -> Acc
         deed: accounts::deed(client, request),
         crawler: crate::crawlers::is_verified(request),
         agent: Some(request.agent),
+        raised: request.raised,
         audit: None,
     }
 }

@@ -97,7 +97,7 @@ pub use leaving::Gently;
 pub use listen::{GivenListener, Serves, bind};
 pub use overload::{Level, Usage};
 pub use places::Places;
-pub use plan::{AppLimits, AppPlan, EdgePlan, NetworkSets, UpstreamPlan, UpstreamTarget};
+pub use plan::{AppLimits, AppPlan, EdgePlan, NetworkSets, RaisedRules, UpstreamPlan, UpstreamTarget};
 pub use recording::Recording;
 pub use replay::{Judged, Replay};
 pub use route::explain::{MetReport, request_head};

@@ -250,7 +250,9 @@ fn refuses(worker: &Worker, plan: &EdgePlan, ip: IpAddr, level: Level) -> bool {
         Some(DecisionKind::Allow) => false,
         Some(DecisionKind::Ban) => true,
         // Somebody has looked at them and found them worth a milder answer than a ban.
-        Some(DecisionKind::Challenge | DecisionKind::Throttle) => level >= Level::Critical,
+        Some(DecisionKind::Challenge | DecisionKind::Throttle | DecisionKind::RaiseParanoia) => {
+            level >= Level::Critical
+        }
         None => !known,
     }
 }

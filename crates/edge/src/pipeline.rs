@@ -150,11 +150,10 @@ fn on_request_head(client: &mut Client, request: &mut Request) -> Result<(), Sto
         rates::check(client, request)?;
         client_certificate::check(client, request)?;
     }
-    let app = request.app();
-    if let Some(program) = &app.program {
+    if let Some((program, scope)) = request.app().inspected_by(request.raised.is_some()) {
         let connection =
             stages::connection(request.client, client.peer, client.local, request.id, request.at_ms);
-        request.inspection = Inspection::begin(&client.worker, program, app.scope.as_ref(), connection);
+        request.inspection = Inspection::begin(&client.worker, program, scope, connection);
         request.inspection.request_head(&client.worker, &request.head);
     }
     if let Some(fault) = fault {
@@ -187,6 +186,7 @@ pub(crate) fn check_standing(client: &Client, request: &mut Request) -> Result<(
         // A balancer's own checks of health: what refused them would take the node out of service.
         return Ok(());
     }
+    wide::raise(request, &view);
     let mut who = client.worker.identities(&view, &client.control, request.client, Some(request.agent));
     if view.asks_for_sessions() {
         accounts::identify(client, request, &mut who);

@@ -12,7 +12,7 @@ use phalanx_decide::rate::RateRule;
 use phalanx_decide::{DecidePlan, Mode, OnError};
 use phalanx_inspect::{Program, Scope};
 use phalanx_model::latency::AppSlots;
-use phalanx_model::{PrefixSet, RequestHead, limits};
+use phalanx_model::{PrefixSet, RequestHead, limits, names};
 use phalanx_policy::playbook::Playbook;
 use phalanx_policy::{Accounts, Compression, Detection, Protocol, ProxyProtocol};
 
@@ -76,6 +76,8 @@ pub struct AppPlan {
     pub program: Option<Arc<Program>>,
     /// What it does with classes of the program's findings; `None`: all of them block.
     pub scope: Option<Arc<Scope>>,
+    /// By what its requests are inspected while an order raises its paranoia.
+    pub raised: Option<Arc<RaisedRules>>,
     /// Its limits.
     pub limits: AppLimits,
     /// Who may ask; `None`: everybody.
@@ -104,6 +106,17 @@ pub struct AppPlan {
     pub passthrough: bool,
     /// Listeners for TCP carry connections to it, and no request is seen.
     pub tcp: bool,
+}
+
+/// Rules of a higher paranoia level, ready for when they are ordered.
+#[derive(Debug, Clone)]
+pub struct RaisedRules {
+    /// The level.
+    pub level: u8,
+    /// The compiled rules; apps with the same rules and level share them.
+    pub program: Arc<Program>,
+    /// See [`AppPlan::scope`].
+    pub scope: Option<Arc<Scope>>,
 }
 
 /// Limits of an app.
@@ -239,6 +252,14 @@ impl UpstreamPlan {
 }
 
 impl AppPlan {
+    /// By what a request is inspected, where its paranoia is raised or not.
+    pub(crate) fn inspected_by(&self, is_raised: bool) -> Option<(&Arc<Program>, Option<&Arc<Scope>>)> {
+        match self.raised.as_ref().filter(|_| is_raised) {
+            Some(raised) => Some((&raised.program, raised.scope.as_ref())),
+            None => Some((self.program.as_ref()?, self.scope.as_ref())),
+        }
+    }
+
     /// An app without rules: it forwards everything that is well-formed.
     pub fn forwarding(name: &str, upstream: UpstreamPlan) -> Self {
         Self {
@@ -249,6 +270,7 @@ impl AppPlan {
             on_error: OnError::Deny,
             program: None,
             scope: None,
+            raised: None,
             limits: AppLimits::default(),
             networks: None,
             challenges: false,
@@ -397,6 +419,14 @@ impl EdgePlan {
             Some((&*app.name, Some(&*route.name)))
         });
         named.chain(routes)
+    }
+
+    /// The name of the app that decisions call so, and the highest level that it, or a route of it, may be raised to.
+    pub fn raises(&self, app: u64) -> Option<(&str, u8)> {
+        let named = self.apps.iter().take(self.named).find(|one| names::app(&one.name) == app)?;
+        let all = self.apps.iter().filter(|one| one.name == named.name);
+        let level = all.filter_map(|one| one.raised.as_ref()).map(|raised| raised.level).max()?;
+        Some((&named.name, level))
     }
 
     /// How many routes all apps have.

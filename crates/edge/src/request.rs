@@ -8,7 +8,7 @@ use bytes::Bytes;
 use phalanx_inspect::Audit;
 use phalanx_model::counters::Phase;
 use phalanx_model::{
-    ChallengeStep, FramingFault, HttpVersion, Phases, Reason, RequestHead, RequestId, Signal, Verdict,
+    ChallengeStep, FramingFault, HttpVersion, Phases, Raised, Reason, RequestHead, RequestId, Signal, Verdict,
 };
 
 use crate::accounts::Attempt;
@@ -47,6 +47,8 @@ pub(crate) struct Request {
     /// Nothing the client asks for is refused.
     pub(crate) allowed: bool,
     pub(crate) inspection: Inspection,
+    /// The order that raises the paranoia of the rules that inspect it.
+    pub(crate) raised: Option<Raised>,
     /// The body that phase 2 saw, and whether it was whole; kept while a policy is on trial.
     pub(crate) inspected_body: Option<(Bytes, bool)>,
     /// What it tries with an account, once its body told.
@@ -124,6 +126,7 @@ impl Request {
             head,
             allowed: false,
             inspection: Inspection::default(),
+            raised: None,
             inspected_body: None,
             attempt: None,
             held: None,

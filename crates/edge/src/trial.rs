@@ -192,11 +192,11 @@ fn would_refuse(before: &EdgePlan, client: &Client, request: &Request) -> bool {
 /// Runs the request through an app's rules. Nothing of it is kept: what rules remember of clients is written at a transaction's end,
 /// which does not come.
 fn rules_refuse(app: &AppPlan, client: &Client, request: &Request) -> bool {
-    let Some(program) = &app.program else { return false };
+    let Some((program, scope)) = app.inspected_by(request.raised.is_some()) else { return false };
     let connection = stages::connection(request.client, client.peer, client.local, request.id, request.at_ms);
     let run = || {
         let transaction = Transaction::new(Arc::clone(program), Box::<Scratch>::default(), connection);
-        let mut transaction = transaction.within(app.scope.as_ref());
+        let mut transaction = transaction.within(scope);
         if transaction.request_head(&request.head) != Outcome::Pass || transaction.failure().is_some() {
             return true;
         }

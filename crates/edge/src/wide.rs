@@ -13,7 +13,7 @@ use std::sync::atomic::Ordering;
 
 use phalanx_decide::{Mode, PassUsed, standing_wide};
 use phalanx_model::net::network_of;
-use phalanx_model::{Action, Actor, ActorKey, Decision, Reason, View, limits, names};
+use phalanx_model::{Action, Actor, ActorKey, Decision, Raised, Reason, View, limits, names};
 
 use crate::accounts;
 use crate::challenge;
@@ -51,6 +51,20 @@ pub(crate) fn check(client: &Client, request: &mut Request, view: &View) -> Resu
     }
     request.keep_alive = false;
     Err(Stop::Refused)
+}
+
+/// Notes which order raises the paranoia of the rules that are to inspect a request, if one does. An app without a second program asks nothing.
+///
+/// Nobody is spared: what a known client sends may be an attack as well. Whom the allow-list names is inspected by these rules, too, and as
+/// ever not refused.
+pub(crate) fn raise(request: &mut Request, view: &View) {
+    let Some(rules) = &request.app().raised else { return };
+    let found = view.raises(names::app(&request.app().name), request.at_ms);
+    request.raised = found.map(|found| Raised {
+        level: rules.level,
+        decision: found.id(),
+        until_ms: found.expires_at_ms(),
+    });
 }
 
 /// What decisions call the software and the place of a request; what is not known of it is its network once more.

@@ -22,6 +22,7 @@ impl FleetHandle {
         let key = order.actor.key();
         if !(key.is_wide() || matches!(order.actor, Actor::Prefix(_) | Actor::Asn(_)))
             || order.kind == DecisionKind::Allow
+            || !order.kind.suits(&order.actor)
         {
             return Err(FleetError::Impossible(
                 "a node orders itself about software, routes, apps, networks and systems",

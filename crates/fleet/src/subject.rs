@@ -108,10 +108,12 @@ pub fn own(prefix: &str, author: &Author) -> String {
 /// The kind in subjects of decisions.
 pub(crate) fn of_decisions(role: AuthorRole, kind: DecisionKind) -> &'static str {
     match (role, kind) {
+        (AuthorRole::Node, DecisionKind::RaiseParanoia) => "raise-paranoia",
         (AuthorRole::Node, DecisionKind::Throttle) => "throttle",
         (AuthorRole::Node, DecisionKind::Challenge) => "challenge",
         (AuthorRole::Node, DecisionKind::Ban) => "ban",
         (AuthorRole::Node, DecisionKind::Allow) => "allow",
+        (AuthorRole::Operator, DecisionKind::RaiseParanoia) => "op-raise-paranoia",
         (AuthorRole::Operator, DecisionKind::Throttle) => "op-throttle",
         (AuthorRole::Operator, DecisionKind::Challenge) => "op-challenge",
         (AuthorRole::Operator, DecisionKind::Ban) => "op-ban",
@@ -134,12 +136,14 @@ pub(crate) const LIST: &str = "op-list";
 /// Kinds of records that end others.
 pub(crate) const ENDS: [&str; 3] = ["op-recall", "op-withdraw", "withdraw"];
 /// Every kind in subjects of decisions.
-pub(crate) const KINDS: [&str; 12] = [
+pub(crate) const KINDS: [&str; 14] = [
+    "raise-paranoia",
     "throttle",
     "challenge",
     "ban",
     "allow",
     "withdraw",
+    "op-raise-paranoia",
     "op-throttle",
     "op-challenge",
     "op-ban",

@@ -95,7 +95,7 @@ pub fn whole_key(actor: &Actor) -> Option<ActorKey> {
         ActorKey::Range(_) => actor.agent().is_none().then_some(key),
         ActorKey::Asn(_) | ActorKey::Country(_) => Some(key),
         ActorKey::Ja4(_) | ActorKey::Session(_) | ActorKey::Account(_) => None,
-        ActorKey::Software(_) | ActorKey::Route(_) | ActorKey::App(_) => None,
+        ActorKey::Software(_) | ActorKey::Route(_) | ActorKey::App(_) | ActorKey::Rules(_) => None,
     }
 }
 

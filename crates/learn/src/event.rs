@@ -405,6 +405,7 @@ pub(crate) mod tests {
             deed: None,
             crawler: false,
             agent: None,
+            raised: None,
             audit: None,
         }
     }

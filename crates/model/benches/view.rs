@@ -320,7 +320,7 @@ fn identities(n: u64, known: bool) -> Identities {
         Actor::Session(hash) => who.session = Some(hash),
         Actor::Account(hash) => who.account = Some(hash),
         Actor::Ip(_) | Actor::Client { .. } | Actor::Prefix(_) | Actor::Country(_) => {}
-        Actor::Software(_) | Actor::Route(_) | Actor::App(_) => {}
+        Actor::Software(_) | Actor::Route(_) | Actor::App(_) | Actor::Rules(_) => {}
     }
     who
 }

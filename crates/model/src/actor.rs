@@ -69,6 +69,13 @@ pub enum Actor {
         #[cfg_attr(feature = "schema", schemars(with = "String"))]
         u64,
     ),
+    /// The rules that an app's requests are inspected by, named by the same hash; only their paranoia is ordered about. 16 hexadecimal digits in
+    /// JSON.
+    Rules(
+        #[serde(with = "hexadecimal")]
+        #[cfg_attr(feature = "schema", schemars(with = "String"))]
+        u64,
+    ),
 }
 
 impl Actor {
@@ -122,6 +129,7 @@ impl Actor {
             Self::Software(hash) => ActorKey::Software(*hash),
             Self::Route(hash) => ActorKey::Route(*hash),
             Self::App(hash) => ActorKey::App(*hash),
+            Self::Rules(hash) => ActorKey::Rules(*hash),
         }
     }
 
@@ -147,7 +155,8 @@ impl fmt::Display for Actor {
             | Self::Account(_)
             | Self::Software(_)
             | Self::Route(_)
-            | Self::App(_) => self.key().fmt(f),
+            | Self::App(_)
+            | Self::Rules(_) => self.key().fmt(f),
         }
     }
 }
@@ -173,13 +182,15 @@ pub enum ActorKey {
     Route(u64),
     /// See [`Actor::App`].
     App(u64),
+    /// See [`Actor::Rules`].
+    Rules(u64),
 }
 
 impl ActorKey {
     /// Whether it is about whoever comes with some software or asks for some place, and not about who somebody is: looked up by
     /// [`crate::View::about_any`] alone.
     pub fn is_wide(&self) -> bool {
-        matches!(self, Self::Software(_) | Self::Route(_) | Self::App(_))
+        matches!(self, Self::Software(_) | Self::Route(_) | Self::App(_) | Self::Rules(_))
     }
 
     /// The actor that the key stands for, without an agent.
@@ -196,6 +207,7 @@ impl ActorKey {
             (Self::Software(hash), _) => Actor::Software(*hash),
             (Self::Route(hash), _) => Actor::Route(*hash),
             (Self::App(hash), _) => Actor::App(*hash),
+            (Self::Rules(hash), _) => Actor::Rules(*hash),
         }
     }
 }
@@ -212,6 +224,7 @@ impl fmt::Display for ActorKey {
             Self::Software(hash) => write!(f, "software {hash:016x}"),
             Self::Route(hash) => write!(f, "route {hash:016x}"),
             Self::App(hash) => write!(f, "app {hash:016x}"),
+            Self::Rules(hash) => write!(f, "rules of app {hash:016x}"),
         }
     }
 }
@@ -447,6 +460,7 @@ mod tests {
             Actor::Software(7),
             Actor::Route(7),
             Actor::App(7),
+            Actor::Rules(7),
             Actor::Session(7),
             Actor::Account(7),
         ];

@@ -8,10 +8,14 @@ use serde::{Deserialize, Serialize};
 use crate::{Actor, DecisionId, RequestId};
 
 /// What a decision orders, weakest first; an allow wins over all others when an operator wrote it.
+///
+/// INVARIANT: [`DecisionKind::RaiseParanoia`] is ordered about [`Actor::Rules`], and nothing else is; see [`DecisionKind::suits`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum DecisionKind {
+    /// Inspect by the stricter rules that policy has ready for the app.
+    RaiseParanoia,
     /// Answer 429 beyond a low rate.
     Throttle,
     /// Ask for some work, or patience, first.
@@ -20,6 +24,24 @@ pub enum DecisionKind {
     Ban,
     /// Never refuse.
     Allow,
+}
+
+impl DecisionKind {
+    /// Its name, as people read and write it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::RaiseParanoia => "raise-paranoia",
+            Self::Throttle => "throttle",
+            Self::Challenge => "challenge",
+            Self::Ban => "ban",
+            Self::Allow => "allow",
+        }
+    }
+
+    /// Whether it can be ordered about an actor: of an app's rules paranoia is raised, and nothing else.
+    pub fn suits(self, actor: &Actor) -> bool {
+        (self == Self::RaiseParanoia) == matches!(actor, Actor::Rules(_))
+    }
 }
 
 /// In what role an author speaks; its key proves it.

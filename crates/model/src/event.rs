@@ -7,8 +7,8 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Actor, AuditDetail, Author, Blocklist, CheckKind, Decision, Deed, FramingFault, GoodShare, Ja4, Recall,
-    RequestId, Signal, Trace, Verdict, Withdrawal,
+    Actor, AuditDetail, Author, Blocklist, CheckKind, Decision, DecisionId, Deed, FramingFault, GoodShare,
+    Ja4, Recall, RequestId, Signal, Trace, Verdict, Withdrawal,
 };
 
 /// One request and what became of it. Secrets are never in it: query values of secret fields are masked before.
@@ -98,9 +98,24 @@ pub struct AccessEvent {
     /// By what decisions name the kind of client that it is; see [`Actor::Client`]. Stays in memory: who reads events has the fields that it is made of.
     #[serde(skip)]
     pub agent: Option<u64>,
+    /// The order under which stricter rules than usual looked at it; none where the usual ones did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub raised: Option<Raised>,
     /// What the audit log shows beyond this, where the node has one and the request is for it. Stays in memory.
     #[serde(skip)]
     pub audit: Option<Box<AuditDetail>>,
+}
+
+/// That the paranoia of an app's rules was raised.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Raised {
+    /// To this level.
+    pub level: u8,
+    /// By this decision.
+    pub decision: DecisionId,
+    /// Until when at most, in Unix milliseconds.
+    pub until_ms: u64,
 }
 
 /// What a request had to do with a challenge.

@@ -136,6 +136,7 @@ mod tests {
             deed: None,
             crawler: false,
             agent: None,
+            raised: None,
             audit: None,
         };
         SecurityEvent::Request { access: Box::new(access), signals: vec![], faults: vec![] }

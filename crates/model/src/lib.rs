@@ -46,7 +46,8 @@ pub use counts::{CountBatch, CountOf, KeyCount};
 pub use decision::{Author, AuthorRole, Decision, DecisionKind, Recall, Withdrawal};
 pub use deed::{Deed, Outcome};
 pub use event::{
-    AccessEvent, ChallengeStep, Event, LedgerEntry, LedgerKind, Phases, Proposal, SecurityEvent, Strike,
+    AccessEvent, ChallengeStep, Event, LedgerEntry, LedgerKind, Phases, Proposal, Raised, SecurityEvent,
+    Strike,
 };
 pub use good_clients::{GoodClients, GoodShare, HoldLimits};
 pub use id::{DecisionId, RequestId};

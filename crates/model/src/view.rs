@@ -129,6 +129,12 @@ impl View {
         self.base.kinds.or(self.delta.kinds()).has_wide() || !self.here.is_empty()
     }
 
+    /// The order in force that raises the paranoia of an app's rules; see [`crate::Actor::Rules`].
+    pub fn raises(&self, app: u64, now_ms: u64) -> Option<Found<'_>> {
+        let may_have = self.base.kinds.or(self.delta.kinds()).has_rules() || !self.here.is_empty();
+        may_have.then(|| self.about_any(&[ActorKey::Rules(app)], now_ms)).flatten()
+    }
+
     /// The strongest decision in force about any of these keys, this node's own included; of at most 16 keys.
     pub fn about_any(&self, keys: &[ActorKey], now_ms: u64) -> Option<Found<'_>> {
         let mut search =
@@ -278,7 +284,7 @@ impl Found<'_> {
     pub fn kind(&self) -> DecisionKind {
         match self {
             Self::Shared(decision) => decision.kind,
-            Self::Packed(packed) => packed.record.kind(),
+            Self::Packed(packed) => packed.kind(),
             Self::Listed { list, .. } => list.kind,
         }
     }
@@ -289,6 +295,15 @@ impl Found<'_> {
             Self::Shared(decision) => decision.id,
             Self::Packed(packed) => packed.record.id(),
             Self::Listed { list, .. } => list.id,
+        }
+    }
+
+    /// When it ends, in Unix milliseconds.
+    pub fn expires_at_ms(&self) -> u64 {
+        match self {
+            Self::Shared(decision) => decision.expires_at_ms,
+            Self::Packed(packed) => packed.record.expires_at_ms(),
+            Self::Listed { list, .. } => list.until_ms,
         }
     }
 
@@ -312,13 +327,13 @@ impl Found<'_> {
 
     /// Orders decisions about one client: operators' allow, then all orders by kind, then by expiry, then by age.
     fn rank(&self) -> (bool, DecisionKind, u64, DecisionId) {
-        let (role, expires_at_ms) = match self {
-            Self::Shared(decision) => (decision.author.role, decision.expires_at_ms),
-            Self::Packed(packed) => (packed.record.role(), packed.record.expires_at_ms()),
-            Self::Listed { list, .. } => (list.author.role, list.until_ms),
+        let role = match self {
+            Self::Shared(decision) => decision.author.role,
+            Self::Packed(packed) => packed.record.role(),
+            Self::Listed { list, .. } => list.author.role,
         };
         let kind = self.kind();
-        (kind == DecisionKind::Allow && role == AuthorRole::Operator, kind, expires_at_ms, self.id())
+        (kind == DecisionKind::Allow && role == AuthorRole::Operator, kind, self.expires_at_ms(), self.id())
     }
 }
 

@@ -55,6 +55,7 @@ fn of_app(app: &App, used: &mut Used) {
         extra_rules: _,
         exclusions,
         paranoia: _,
+        raise_paranoia,
         classes,
         on_error: _,
         challenge,
@@ -75,6 +76,7 @@ fn of_app(app: &App, used: &mut Used) {
     } = app;
     let below = hosts.iter().any(|host| host.starts_with("*."));
     note(used, "routes", below || !routes.is_empty() || **handling != Handling::default());
+    note(used, "raise-paranoia", raise_paranoia.is_some());
     note(used, "rule-classes", *classes != Classes::default());
     note(used, "challenges", *challenge != ChallengeUse::default());
     note(used, "networks", !networks.is_open());
@@ -112,6 +114,7 @@ fn of_route(route: &Route, used: &mut Used) {
         rules: _,
         extra_rules: _,
         paranoia: _,
+        raise_paranoia,
         classes,
         on_error: _,
         challenge,
@@ -119,6 +122,7 @@ fn of_route(route: &Route, used: &mut Used) {
         limits,
         upstreams,
     } = &**own;
+    note(used, "raise-paranoia", raise_paranoia.is_some());
     note(used, "rule-classes", *classes != Classes::default());
     note(used, "challenges", *challenge != ChallengeUse::default());
     note(used, "networks", !networks.is_open());
@@ -189,6 +193,7 @@ mod tests {
             ("pages = { name = 'Shop' }", &["pages-branded", "routes"]),
             ("[[apps.routes]]\npath = '/api'\npages = { form = 'problem' }", &["pages-branded", "routes"]),
             ("[[apps.routes]]\npath = '/a'\nallow_networks = ['10.0.0.0/8']", &["networks", "routes"]),
+            ("extra_rules = ['own.conf']\nraise_paranoia = 2", &["raise-paranoia"]),
             ("[[apps.routes]]\npath = '/a'\nclasses = { policy = 'off' }", &["routes", "rule-classes"]),
             ("[[apps.routes]]\npath = '/a'\nupstream = 'https://a.test'", &["origins", "routes"]),
         ] {

@@ -110,9 +110,15 @@ fn check_complexity(policy: &Policy, entry: &str, rules: usize) -> Result<(), Ve
             format!("the policy has {prefixes} addresses and ranges; {POLICY_PREFIXES_MAX} are possible");
         return Err(fault(entry, &message));
     }
-    let of_apps = policy.apps.iter().map(|app| (app.mode, &app.rules, &app.extra_rules, app.paranoia));
+    let of_apps = policy.apps.iter().flat_map(|app| {
+        let levels = std::iter::once(app.paranoia).chain(app.raise_paranoia);
+        levels.map(|level| (app.mode, &app.rules, &app.extra_rules, level))
+    });
     let own = policy.apps.iter().flat_map(|app| &app.routes).filter_map(|route| route.own.as_ref());
-    let of_routes = own.map(|own| (own.mode, &own.rules, &own.extra_rules, own.paranoia));
+    let of_routes = own.flat_map(|own| {
+        let levels = std::iter::once(own.paranoia).chain(own.raise_paranoia);
+        levels.map(|level| (own.mode, &own.rules, &own.extra_rules, level))
+    });
     let programs: HashSet<_> = of_apps
         .chain(of_routes)
         .filter(|(mode, ..)| *mode != Mode::Off)

@@ -233,6 +233,7 @@ impl PolicyKeeper {
                 .to_owned(),
                 rules: rules_name(&app.rules),
                 paranoia: app.paranoia,
+                raise_paranoia: app.raise_paranoia,
                 rule_count: stats.map_or(0, |stats| number(stats.rules)),
                 backtracking_patterns: stats.map_or(0, |stats| number(stats.fallback_patterns)),
                 ..api::App::default()

@@ -24,6 +24,9 @@ struct ListedRoute {
     when: String,
     does: String,
     mode: &'static str,
+    /// The paranoia of its rules while an order raises it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    raise_paranoia: Option<u8>,
 }
 
 /// Apps and routes in the order in which they are tried: apps that name hosts, then those that name domains, then the rest; routes
@@ -54,6 +57,7 @@ fn list(app: &App) -> Listed {
             when: String::new(),
             does: with_maintenance(&app.handling, format!("forward to {}", app.upstreams)),
             mode: mode(app.mode),
+            raise_paranoia: app.raise_paranoia,
         });
     }
     Listed { app: app.name.clone(), hosts: app.hosts.clone(), routes: listed }
@@ -72,6 +76,7 @@ fn list_route(route: &Route, app: &App) -> ListedRoute {
         when: route.when.to_string(),
         does: with_maintenance(&route.handling, does),
         mode: mode(own.map_or(app.mode, |own| own.mode)),
+        raise_paranoia: own.map_or(app.raise_paranoia, |own| own.raise_paranoia),
     }
 }
 
@@ -101,7 +106,10 @@ pub(crate) fn table(policy: &Policy) -> String {
                 called,
                 route.path,
                 route.when,
-                route.mode.to_owned(),
+                match route.raise_paranoia {
+                    Some(level) => format!("{}, to paranoia {level} by order", route.mode),
+                    None => route.mode.to_owned(),
+                },
                 route.does,
             ]);
         }

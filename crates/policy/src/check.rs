@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use phalanx_model::{Confidence, Prefix, limits};
 
+use self::paranoia::Inspected;
 use crate::path_pattern::PathPattern;
 use crate::policy::{
     App, ClassUse, Classes, Limits, PARANOIA_DEFAULT, Policy, RuleSource, Strikes, loopback,
@@ -26,6 +27,7 @@ mod exclusions;
 mod hosts;
 mod networks;
 mod origin_tls;
+mod paranoia;
 mod passthrough;
 mod playbooks;
 mod rates;
@@ -100,6 +102,7 @@ impl Check<'_> {
         let routes = std::mem::take(&mut raw.value.routes);
         let raw = &*raw;
         let mut app = self.app_alone(raw, with_file);
+        app.raise_paranoia = self.raised(raw.raise_paranoia.as_ref(), &Inspected::of_app(&app));
         app.routes = self.routes(raw, &routes, &app);
         self.security_txt(raw, &mut app);
         app
@@ -135,6 +138,7 @@ impl Check<'_> {
             extra_rules: raw.extra_rules.iter().map(|file| self.folder.join(&file.value)).collect(),
             exclusions: self.exclusions(raw),
             paranoia: self.within("paranoia", raw.paranoia.as_ref(), 1..=4, PARANOIA_DEFAULT),
+            raise_paranoia: None,
             classes: self.classes(&raw.classes),
             on_error: raw.on_error.as_ref().map(|on_error| on_error.value).unwrap_or_default(),
             challenge: raw.challenge.unwrap_or_default(),

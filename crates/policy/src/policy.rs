@@ -75,6 +75,8 @@ pub struct App {
     pub exclusions: Vec<Exclusion>,
     /// The Core Rule Set's paranoia level, 1 to 4.
     pub paranoia: u8,
+    /// The level while an order raises it, above `paranoia`.
+    pub raise_paranoia: Option<u8>,
     /// What is done with a match, by the class of its rule.
     pub classes: Classes,
     /// What is done when a rule or parser fails on a request.
@@ -319,6 +321,7 @@ impl Policy {
             extra_rules: Vec::new(),
             exclusions: Vec::new(),
             paranoia: PARANOIA_DEFAULT,
+            raise_paranoia: None,
             classes: Classes::default(),
             on_error: OnError::Deny,
             challenge: ChallengeUse::default(),

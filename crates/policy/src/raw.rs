@@ -136,6 +136,8 @@ pub struct RawApp {
     pub exclusions: Vec<At<RawExclusion>>,
     /// The Core Rule Set's paranoia level, 1 to 4. 1 if not given.
     pub paranoia: Option<At<u8>>,
+    /// A higher level, of which the rules are ready and in force while an order raises the app's paranoia. None if not given.
+    pub raise_paranoia: Option<At<u8>>,
     /// What is done with a match, by the class of its rule.
     #[serde(default)]
     pub classes: RawClasses,

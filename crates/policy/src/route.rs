@@ -91,6 +91,8 @@ pub struct Own {
     pub extra_rules: Vec<PathBuf>,
     /// The Core Rule Set's paranoia level.
     pub paranoia: u8,
+    /// The level while an order raises the app's, above `paranoia`.
+    pub raise_paranoia: Option<u8>,
     /// What is done with a match, by the class of its rule.
     pub classes: Classes,
     /// What is done when a rule or parser fails.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use phalanx_model::deed::Step;
 use phalanx_model::{
     AccessEvent, Action, ChallengeStep, Decision, DecisionKind, Deed, FramingFault, Outcome, Proposal,
-    RateExcess, Reason, RequestId, Signal, Strike,
+    Raised, RateExcess, Reason, RequestId, Signal, Strike,
 };
 use serde::{Deserialize, Serialize};
 
@@ -111,7 +111,7 @@ impl Explanation {
         }
         let led_to = self.led_to.iter().filter(|decision| decision.kind != DecisionKind::Allow);
         steps.extend(led_to.take(STEPS_OF_KIND).map(|decision| {
-            let what = format!("end the {} that it led to", kind(decision.kind));
+            let what = format!("end the {} that it led to", decision.kind.name());
             step(&what, format!("phalanx decision delete {}", decision.id))
         }));
         let stopped = matches!(
@@ -128,6 +128,12 @@ impl Explanation {
 
     fn words(&self) -> Vec<String> {
         let mut words = vec![self.outcome(), self.reason()];
+        if let Some(Raised { level, decision, until_ms }) = &self.access.raised {
+            let (app, until) = (&self.access.app, rfc3339(*until_ms));
+            words.push(format!(
+                "The paranoia of app {app} was raised to {level} until {until} (decision {decision}): stricter rules than usual looked at it."
+            ));
+        }
         words.extend(self.faults.iter().map(|fault| format!("Framing fault: {fault}.")));
         let shown = self.signals.iter().take(SIGNALS_IN_WORDS);
         words.extend(shown.map(finding));
@@ -142,7 +148,7 @@ impl Explanation {
         words.extend(self.led_to.iter().map(|decision| {
             format!(
                 "It led to a {} of {} until {}, written by {} (decision {}).",
-                kind(decision.kind),
+                decision.kind.name(),
                 decision.actor,
                 rfc3339(decision.expires_at_ms),
                 decision.author,
@@ -243,7 +249,7 @@ impl Explanation {
             Reason::Rule { rule } => self.rule_reason(*rule),
             Reason::Decision { decision } => format!(
                 "A standing {} of {} is in force from {} to {}, written by {} (decision {}): {}{}.",
-                kind(decision.kind),
+                decision.kind.name(),
                 decision.actor,
                 rfc3339(decision.created_at_ms),
                 rfc3339(decision.expires_at_ms),
@@ -361,15 +367,6 @@ fn tried(deed: Deed) -> Option<String> {
         Step::Page | Step::Asset => return Some(format!("It is of {whose}.")),
     };
     Some(if whose.is_empty() { format!("{what}.") } else { format!("{what}: {whose}.") })
-}
-
-fn kind(kind: DecisionKind) -> &'static str {
-    match kind {
-        DecisionKind::Throttle => "throttle",
-        DecisionKind::Challenge => "challenge",
-        DecisionKind::Ban => "ban",
-        DecisionKind::Allow => "allow",
-    }
 }
 
 /// Decisions that each get a step.

@@ -23,6 +23,11 @@ pub fn may_decide(decision: &Decision, now_ms: u64) -> Result<(), Refusal> {
         return Err(Refusal::NotAllowed("the reason is too long"));
     }
     check_actor(&decision.actor)?;
+    if !decision.kind.suits(&decision.actor) {
+        return Err(Refusal::NotAllowed(
+            "paranoia is raised of an app's rules, and nothing else is ordered about them",
+        ));
+    }
     let for_ms = decision.expires_at_ms.saturating_sub(decision.created_at_ms);
     match decision.author.role {
         AuthorRole::Operator if for_ms > DECISION_MAX_MS => Err(Refusal::NotAllowed("it lasts too long")),
@@ -104,7 +109,7 @@ pub fn is_narrow(actor: &Actor) -> bool {
         ActorKey::Range(range) => narrow(range),
         ActorKey::Session(_) | ActorKey::Account(_) => true,
         ActorKey::Asn(_) | ActorKey::Country(_) | ActorKey::Ja4(_) => false,
-        ActorKey::Software(_) | ActorKey::Route(_) | ActorKey::App(_) => false,
+        ActorKey::Software(_) | ActorKey::Route(_) | ActorKey::App(_) | ActorKey::Rules(_) => false,
     }
 }
 

@@ -70,7 +70,7 @@ pub(crate) async fn add(
     let refuses = measured(&control, &new, &actor).await?;
     control.ledger_room().await;
     control
-        .record(&who, &format!("{} {actor} for {} s: {}", kind(new.kind), new.for_ms / 1_000, new.reason))?;
+        .record(&who, &format!("{} {actor} for {} s: {}", new.kind.name(), new.for_ms / 1_000, new.reason))?;
     let order = phalanx_fleet::NewDecision {
         actor,
         kind: new.kind,
@@ -180,10 +180,13 @@ fn actor(new: &NewDecision) -> Result<Actor, ApiError> {
         new.software
             .as_ref()
             .map(|text| read("software", text, |text| parse_hash(text).map(Actor::Software))),
-        new.place.as_deref().map(|place| Ok(place_of(place))),
+        new.place.as_deref().map(|place| place_of(place, new.kind)),
     ];
     let mut named = named.into_iter().flatten();
     match (named.next(), named.next()) {
+        (Some(Ok(actor)), None) if !new.kind.suits(&actor) => {
+            Err(ApiError::bad_request("paranoia is raised of an app: name it as `place`"))
+        }
         (Some(actor), None) => actor,
         _ => {
             let fault = "a decision needs exactly one of ip, prefix, asn, country, ja4, session, account, software and place";
@@ -204,10 +207,15 @@ fn check_scope(who: &Principal, actor: &Actor) -> Result<(), ApiError> {
 }
 
 /// An app, or `APP/ROUTE`. Nodes need not know it yet: policy may come later.
-fn place_of(place: &str) -> Actor {
+fn place_of(place: &str, kind: DecisionKind) -> Result<Actor, ApiError> {
+    let raises = kind == DecisionKind::RaiseParanoia;
     match place.split_once('/') {
-        Some((app, route)) => Actor::Route(names::route(app, route)),
-        None => Actor::App(names::app(place)),
+        Some(_) if raises => Err(ApiError::bad_request(format!(
+            "paranoia is raised of whole apps: give the app of {place:?} without a route"
+        ))),
+        None if raises => Ok(Actor::Rules(names::app(place))),
+        Some((app, route)) => Ok(Actor::Route(names::route(app, route))),
+        None => Ok(Actor::App(names::app(place))),
     }
 }
 
@@ -226,13 +234,4 @@ fn check_reason(reason: &str) -> Result<(), ApiError> {
         return Err(ApiError::bad_request(format!("a reason has at most {REASON_BYTES_MAX} bytes")));
     }
     Ok(())
-}
-
-fn kind(kind: DecisionKind) -> &'static str {
-    match kind {
-        DecisionKind::Throttle => "throttle",
-        DecisionKind::Challenge => "challenge",
-        DecisionKind::Ban => "ban",
-        DecisionKind::Allow => "allow",
-    }
 }

@@ -36,7 +36,7 @@ impl Shields {
                 // No address tells them apart.
                 ActorKey::Ja4(_) | ActorKey::Session(_) | ActorKey::Account(_) => {}
                 // An allow of software or a place lets nobody else in.
-                ActorKey::Software(_) | ActorKey::Route(_) | ActorKey::App(_) => {}
+                ActorKey::Software(_) | ActorKey::Route(_) | ActorKey::App(_) | ActorKey::Rules(_) => {}
             }
         }
         shields.v4 = disjoint(shields.v4);
@@ -53,7 +53,7 @@ impl Shields {
                 self.public || !self.asns.is_empty() || self.countries.contains(&country)
             }
             ActorKey::Ja4(_) | ActorKey::Session(_) | ActorKey::Account(_) => true,
-            ActorKey::Software(_) | ActorKey::Route(_) | ActorKey::App(_) => true,
+            ActorKey::Software(_) | ActorKey::Route(_) | ActorKey::App(_) | ActorKey::Rules(_) => true,
         }
     }
 

@@ -59,7 +59,7 @@ pub(crate) fn type_of(kind: DecisionKind) -> Option<&'static str> {
         DecisionKind::Ban => Some("ban"),
         DecisionKind::Challenge => Some("captcha"),
         DecisionKind::Throttle => Some("throttle"),
-        DecisionKind::Allow => None,
+        DecisionKind::Allow | DecisionKind::RaiseParanoia => None,
     }
 }
 
@@ -70,7 +70,7 @@ pub(crate) fn target(key: ActorKey) -> Option<(&'static str, String)> {
         ActorKey::Asn(number) => Some(("AS", number.to_string())),
         ActorKey::Country(country) => Some(("Country", country.to_string())),
         ActorKey::Ja4(_) | ActorKey::Session(_) | ActorKey::Account(_) => None,
-        ActorKey::Software(_) | ActorKey::Route(_) | ActorKey::App(_) => None,
+        ActorKey::Software(_) | ActorKey::Route(_) | ActorKey::App(_) | ActorKey::Rules(_) => None,
     }
 }
 

@@ -3,12 +3,15 @@
 use std::sync::Arc;
 
 use phalanx_decide::DecidePlan;
+use phalanx_edge::RaisedRules;
 use phalanx_edge::challenge::sealed::{Bound, Pass};
 use phalanx_edge::places::Places;
+use phalanx_inspect::{CompileOptions, Program};
 use phalanx_model::{
     AccessEvent, Action, Actor, Author, AuthorRole, Clock, Decision, DecisionId, DecisionKind, NameKey,
     Reason, SecurityEvent, SystemClock, names,
 };
+use phalanx_policy::seclang::{LoadOptions, load_texts};
 use phalanx_trust::PassKeys;
 
 use crate::mmdb::{Value, database};
@@ -238,4 +241,41 @@ async fn an_app_that_observes_refuses_nobody_and_an_allowed_client_is_not_asked(
         }
     };
     assert!(matches!(observed.verdict.reason, Reason::Decision { .. }));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_app_is_inspected_by_stricter_rules_while_its_paranoia_is_raised() {
+    let program = |word: &str| {
+        let text =
+            format!("SecRule ARGS \"@contains {word}\" \"id:100,phase:2,deny,status:403,log,msg:'{word}'\"");
+        let loaded = load_texts(&[("test.conf", &text)], &LoadOptions::default()).unwrap();
+        Arc::new(Program::compile(&loaded.rules, &CompileOptions::default()).unwrap())
+    };
+    let change = |_: &mut phalanx_edge::EdgeSettings, app: &mut phalanx_edge::AppPlan| {
+        app.trust_forwarded = ["127.0.0.0/8".parse().unwrap()].into_iter().collect();
+        app.program = Some(program("attack"));
+        app.raised = Some(Arc::new(RaisedRules { level: 3, program: program("ta"), scope: None }));
+    };
+    let mut node = Node::before(Upstream::start().await, change, DecidePlan::default());
+    let ask = "/?q=tacit";
+    assert_eq!(status(&node, "192.0.2.1", ask, "").await, 200);
+    assert_eq!(event(&mut node).await.raised, None);
+    // Of another app, and of this one.
+    order_here(&node, DecisionKind::RaiseParanoia, Actor::Rules(names::app("other")));
+    assert_eq!(status(&node, "192.0.2.1", ask, "").await, 200);
+    assert_eq!(event(&mut node).await.raised, None);
+    order_here(&node, DecisionKind::RaiseParanoia, Actor::Rules(names::app("shop")));
+    assert_eq!(status(&node, "192.0.2.1", ask, "").await, 403);
+    let refused = event(&mut node).await;
+    let raised = refused.raised.unwrap();
+    assert_eq!((raised.level, raised.decision), (3, DecisionId::from_parts(1, 1, 1)));
+    assert!(raised.until_ms > refused.at_ms);
+    assert_eq!(refused.verdict.reason, Reason::Rule { rule: 100 });
+    // Nobody is refused for the order alone, and an order of the fleet is as good as the node's own.
+    assert_eq!(status(&node, "192.0.2.1", "/?q=other", "").await, 200);
+    assert_eq!(event(&mut node).await.raised, Some(raised));
+    node.view.store(Arc::new(node.view.load().with_here([].into())));
+    assert_eq!(status(&node, "192.0.2.1", ask, "").await, 200, "it has ended");
+    node.order(DecisionKind::RaiseParanoia, Actor::Rules(names::app("shop")));
+    assert_eq!(status(&node, "192.0.2.1", ask, "").await, 403);
 }

@@ -187,6 +187,7 @@ pub const FEATURES: &[&str] = &[
     "passthrough",
     "playbooks",
     "proxy-protocol",
+    "raise-paranoia",
     "rate-limits",
     "route-patterns",
     "routes",

@@ -74,7 +74,7 @@ impl Row {
             version_after: u32::try_from(decision.version.checked_sub(version_at(created))?).ok()?,
             id_tag: id.node_tag(),
             scope,
-            head: kind_number(decision.kind),
+            head: kind_number(decision.kind)?,
             prefix_bits,
             confidence_percent: decision.confidence_percent,
             ..Self::default()
@@ -201,7 +201,9 @@ fn write_actor(actor: &Actor) -> Option<(Scope, u8, u64)> {
         Actor::Session(hash) => (Scope::Session, 0, *hash),
         Actor::Account(hash) => (Scope::Account, 0, *hash),
         // Few, and kept whole.
-        Actor::Ja4(_) | Actor::Software(_) | Actor::Route(_) | Actor::App(_) => return None,
+        Actor::Ja4(_) | Actor::Software(_) | Actor::Route(_) | Actor::App(_) | Actor::Rules(_) => {
+            return None;
+        }
     })
 }
 
@@ -213,13 +215,15 @@ fn random_of(id: DecisionId) -> u64 {
     u64::try_from(id.to_bits() & u128::from(u64::MAX)).unwrap_or_default()
 }
 
-fn kind_number(kind: DecisionKind) -> u8 {
-    match kind {
+/// None: it is about an actor that is kept whole.
+fn kind_number(kind: DecisionKind) -> Option<u8> {
+    Some(match kind {
+        DecisionKind::RaiseParanoia => return None,
         DecisionKind::Throttle => 0,
         DecisionKind::Challenge => 1,
         DecisionKind::Ban => 2,
         DecisionKind::Allow => 3,
-    }
+    })
 }
 
 const HAS_EVIDENCE: u8 = 4;

@@ -75,6 +75,7 @@ impl Known {
             Some(Subject::address(event.ip)),
             Some(Subject::prefix(event.ip)),
             Some(Subject::new(SubjectKind::Route, event.route)),
+            Some(Subject::new(SubjectKind::App, event.app)),
             software,
             event.asn.map(Subject::system),
         ];
@@ -110,6 +111,7 @@ impl Known {
             Target::Actor(Actor::Asn(number)) => (Subject::system(*number), false),
             Target::Software { id, .. } => (Subject::new(SubjectKind::Software, *id), false),
             Target::Route(id) => (Subject::new(SubjectKind::Route, *id), false),
+            Target::App(id) => (Subject::new(SubjectKind::App, *id), false),
             // Of one's own session and account nobody else is hurt.
             Target::Actor(Actor::Session(_) | Actor::Account(_)) => return Some(Honest::default()),
             _ => return None,

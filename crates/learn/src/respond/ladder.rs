@@ -138,7 +138,7 @@ impl Target {
             // A system is a network as well: it is met only where nobody good comes from it.
             Self::Actor(Actor::Prefix(_) | Actor::Asn(_)) => Scope::Prefix,
             // A country is no answer to an incident; as wide as it is, no ladder reaches it.
-            Self::Actor(Actor::Country(_) | Actor::App(_)) | Self::App(_) => Scope::App,
+            Self::Actor(Actor::Country(_) | Actor::App(_) | Actor::Rules(_)) | Self::App(_) => Scope::App,
             Self::Actor(Actor::Ja4(_) | Actor::Software(_)) | Self::Software { .. } => Scope::Software,
             Self::Actor(Actor::Route(_)) | Self::Route(_) => Scope::Route,
         }
@@ -175,7 +175,10 @@ pub fn carried(measure: Measure, target: &Target) -> Carried {
     let kind = match measure {
         Measure::Observe => return Carried::NotYet("nothing is to be done"),
         Measure::RaiseParanoia => {
-            return Carried::NotYet("a node changes the level of its rules by policy only");
+            return match target {
+                Target::App(id) => Carried::ByOperator(DecisionKind::RaiseParanoia, Actor::Rules(*id)),
+                _ => Carried::NotYet("paranoia is raised of whole apps only"),
+            };
         }
         Measure::Throttle => DecisionKind::Throttle,
         Measure::Challenge => DecisionKind::Challenge,
@@ -225,7 +228,6 @@ pub fn ladder(detector: Detector) -> &'static [(Measure, Scope)] {
             (Challenge, S::Prefix),
         ],
         Detector::Scanning | Detector::Exploiting => &[
-            (RaiseParanoia, S::App),
             (Challenge, S::Client),
             (Challenge, S::Address),
             (Challenge, S::Software),
@@ -235,6 +237,8 @@ pub fn ladder(detector: Detector) -> &'static [(Measure, Scope)] {
             (BlockSignature, S::Software),
             (Challenge, S::Prefix),
             (Ban, S::Prefix),
+            // Where nothing narrower is in common: it refuses attacks, whoever sends them, and now and then a visitor's words.
+            (RaiseParanoia, S::App),
         ],
         // People travel through tunnels: an account that does is asked, and what it means is for a person to say.
         Detector::ImpossibleTravel => {

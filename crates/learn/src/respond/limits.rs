@@ -18,6 +18,9 @@ pub struct Limits {
     pub total_pain_ppm: u64,
     /// Pain that an order against a flood may cause that turns nobody away: what a flood costs, if it is let be, is everybody's visit.
     pub flood_pain_ppm: u64,
+    /// Pain that raising an app's paranoia may cause from an incident of medium gravity on. It is a guess beforehand, and seen at once when it is
+    /// in force: three regular visitors who are refused end it.
+    pub raised_pain_ppm: u64,
     /// Honest actors that an order may turn away. One or two share an address with somebody by chance; more are a network of many.
     pub refused_actors_max: u32,
     /// Honest actors of one address that may be slowed down or asked for a proof, whatever their share is: where few people come, each is a large part.
@@ -54,6 +57,7 @@ impl Default for Limits {
             asked_times: 5,
             total_pain_ppm: 20_000,
             flood_pain_ppm: 100_000,
+            raised_pain_ppm: 10_000,
             refused_actors_max: 2,
             bothered_actors_max: 64,
             orders_max: 1_024,
@@ -74,8 +78,11 @@ impl Default for Limits {
 impl Limits {
     /// What one order may cost, and all orders together: against what a detector found in an incident of this gravity, by this rung.
     pub(super) fn pain_of(&self, gravity: Gravity, detector: Detector, rung: (Measure, Scope)) -> (u64, u64) {
-        let is_asking = rung == (Measure::Challenge, Scope::Route);
-        let most_ppm = if is_asking { self.asked_ppm(gravity) } else { self.pain_ppm(gravity) };
+        let most_ppm = match rung {
+            (Measure::Challenge, Scope::Route) => self.asked_ppm(gravity),
+            (Measure::RaiseParanoia, _) if gravity >= Gravity::Medium => self.raised_pain_ppm,
+            _ => self.pain_ppm(gravity),
+        };
         if detector == Detector::Flood && !rung.0.refuses() {
             return (most_ppm.max(self.flood_pain_ppm), self.total_pain_ppm.max(self.flood_pain_ppm));
         }

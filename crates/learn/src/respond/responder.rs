@@ -508,7 +508,7 @@ fn start(
     suspect: &Suspect,
 ) -> impl Iterator<Item = usize> + use<> {
     let is_sure = suspect.confidence == Confidence::High && gravity >= Gravity::Medium;
-    let is_wide = |scope: Scope| matches!(scope, Scope::Prefix | Scope::Route);
+    let is_wide = |scope: Scope| matches!(scope, Scope::Prefix | Scope::Route | Scope::App);
     // What is only known as a network or a route is met as that; a route is not closed at once.
     let has_narrow = suspect.candidates.iter().any(|candidate| !is_wide(candidate.target.scope()));
     let is_first = move |measure: Measure, scope: Scope| {

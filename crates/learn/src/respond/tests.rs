@@ -339,11 +339,38 @@ fn who_can_carry_an_order_out_is_said() {
     assert_eq!(told, Carried::ByOperator(DecisionKind::Ban, Actor::Route(1)));
     let told = carried(Measure::Challenge, &Target::Route(1));
     assert_eq!(told, Carried::ByOperator(DecisionKind::Challenge, Actor::Route(1)));
+    let told = carried(Measure::RaiseParanoia, &Target::App(1));
+    assert_eq!(told, Carried::ByOperator(DecisionKind::RaiseParanoia, Actor::Rules(1)));
     for (measure, target) in
-        [(Measure::RaiseParanoia, Target::App(1)), (Measure::Observe, Target::Actor(address))]
+        [(Measure::RaiseParanoia, Target::Route(1)), (Measure::Observe, Target::Actor(address))]
     {
         assert!(matches!(carried(measure, &target), Carried::NotYet(_)), "{measure:?} {target}");
     }
+}
+
+#[test]
+fn paranoia_is_raised_where_nothing_narrower_is_in_common_and_lowered_where_it_hurts() {
+    let honest = |actors, share_ppm| Some(Honest { actors, share_ppm });
+    let of = |candidates, gravity| {
+        let suspect = Suspect { candidates, ..suspect(7, Detector::Exploiting, NOW) };
+        let mut responder = Responder::new(Limits::default());
+        let told = look(&mut responder, &Case { gravity, ..case(&[suspect]) }, NOW);
+        (responder, told)
+    };
+    let app = |honest| Candidate { target: Target::App(1), honest, exempt: false };
+    let address = Candidate { target: Target::Actor(Actor::ip(ip(7))), honest: honest(0, 0), exempt: false };
+    // All visitors come to this app: they are looked at more closely, and nobody is turned away for what he is.
+    let (mut responder, told) = of(vec![app(honest(500, 1_000_000))], Gravity::Medium);
+    assert_eq!(told, ["order raise-paranoia app"]);
+    assert_eq!(of(vec![address, app(honest(500, 1_000_000))], Gravity::Medium).1, ["order ban address"]);
+    assert_eq!(of(vec![app(honest(500, 1_000_000))], Gravity::Low).1, ["nothing"], "it is not worth it");
+    assert_eq!(of(vec![app(None)], Gravity::High).1, ["nothing"], "nobody knows who comes");
+    let id = responder.orders().next().unwrap().id;
+    let mut steps = Vec::new();
+    responder.toll(id, Toll { came: 100, refused: 2 }, NOW + 1, &mut steps);
+    assert_eq!(words(&steps), [""; 0]);
+    responder.toll(id, Toll { came: 100, refused: 3 }, NOW + 2, &mut steps);
+    assert_eq!(words(&steps), ["withdraw raise-paranoia app"]);
 }
 
 #[test]

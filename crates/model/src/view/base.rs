@@ -235,6 +235,14 @@ pub struct Packed<'a> {
 }
 
 impl Packed<'_> {
+    /// What it orders. About an app's rules there is one thing to order, which the two bits of a record's head have no room for.
+    pub(super) fn kind(&self) -> DecisionKind {
+        match self.key {
+            ActorKey::Rules(_) => DecisionKind::RaiseParanoia,
+            _ => kind_of(self.record.head()),
+        }
+    }
+
     /// The decision as it was before it was packed.
     pub(super) fn decision(&self) -> Option<Arc<Decision>> {
         let parts = self.record.parts()?;
@@ -245,7 +253,7 @@ impl Packed<'_> {
         Some(Arc::new(Decision {
             id: DecisionId::from_bits(parts.id),
             actor,
-            kind: kind_of(parts.head),
+            kind: self.kind(),
             author: self.base.authors.get(parts.author)?.clone(),
             reason: self.base.reasons.get(parts.reason)?.to_owned(),
             evidence: parts.evidence.map(DecisionId::from_bits),
@@ -271,10 +279,6 @@ impl<'a> Record<'a> {
 
     fn head(&self) -> u8 {
         self.0.first().copied().unwrap_or_default()
-    }
-
-    pub(super) fn kind(&self) -> DecisionKind {
-        kind_of(self.head())
     }
 
     pub(super) fn role(&self) -> AuthorRole {
@@ -505,7 +509,8 @@ fn moved_to(numbers: &mut [Option<usize>], old: usize, number: impl FnOnce() -> 
 
 fn parts_of(decision: &Decision, author: usize, reason: usize) -> Parts {
     let mut head = match decision.kind {
-        DecisionKind::Throttle => 0,
+        // Its key says it.
+        DecisionKind::RaiseParanoia | DecisionKind::Throttle => 0,
         DecisionKind::Challenge => 1,
         DecisionKind::Ban => 2,
         DecisionKind::Allow => 3,

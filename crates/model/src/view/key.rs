@@ -40,6 +40,7 @@ pub(super) fn hash(key: &ActorKey) -> u64 {
         ActorKey::Software(hash) => write(SOFTWARE, 0, *hash),
         ActorKey::Route(hash) => write(ROUTE, 0, *hash),
         ActorKey::App(hash) => write(APP, 0, *hash),
+        ActorKey::Rules(hash) => write(RULES, 0, *hash),
     }
     hasher.finish()
 }
@@ -84,11 +85,12 @@ pub(super) fn encode(key: &ActorKey, out: &mut Vec<u8>) {
             out.push(ACCOUNT);
             out.extend(hash.to_be_bytes());
         }
-        ActorKey::Software(hash) | ActorKey::Route(hash) | ActorKey::App(hash) => {
+        ActorKey::Software(hash) | ActorKey::Route(hash) | ActorKey::App(hash) | ActorKey::Rules(hash) => {
             out.push(match key {
                 ActorKey::Software(_) => SOFTWARE,
                 ActorKey::Route(_) => ROUTE,
-                _ => APP,
+                ActorKey::App(_) => APP,
+                _ => RULES,
             });
             out.extend(hash.to_be_bytes());
         }
@@ -126,14 +128,15 @@ pub(super) fn decode(bytes: &[u8]) -> Option<(ActorKey, &[u8])> {
             let (text, rest) = rest.split_first_chunk()?;
             (ActorKey::Ja4(Ja4::from_bytes(*text).ok()?), rest)
         }
-        SESSION | ACCOUNT | SOFTWARE | ROUTE | APP => {
+        SESSION | ACCOUNT | SOFTWARE | ROUTE | APP | RULES => {
             let (hash, rest) = rest.split_first_chunk()?;
             let of = match scope {
                 SESSION => ActorKey::Session,
                 ACCOUNT => ActorKey::Account,
                 SOFTWARE => ActorKey::Software,
                 ROUTE => ActorKey::Route,
-                _ => ActorKey::App,
+                APP => ActorKey::App,
+                _ => ActorKey::Rules,
             };
             (of(u64::from_be_bytes(*hash)), rest)
         }
@@ -170,6 +173,7 @@ impl Kinds {
             ActorKey::Software(_) => self.others |= 1 << SOFTWARE,
             ActorKey::Route(_) => self.others |= 1 << ROUTE,
             ActorKey::App(_) => self.others |= 1 << APP,
+            ActorKey::Rules(_) => self.others |= 1 << RULES,
         }
     }
 
@@ -196,6 +200,7 @@ impl Kinds {
             ActorKey::Software(_) => self.others & 1 << SOFTWARE != 0,
             ActorKey::Route(_) => self.others & 1 << ROUTE != 0,
             ActorKey::App(_) => self.others & 1 << APP != 0,
+            ActorKey::Rules(_) => self.has_rules(),
         }
     }
 
@@ -223,6 +228,11 @@ impl Kinds {
     /// Whether keys of software, routes or apps occur.
     pub(super) fn has_wide(self) -> bool {
         self.others & (1 << SOFTWARE | 1 << ROUTE | 1 << APP) != 0
+    }
+
+    /// Whether keys of apps' rules occur.
+    pub(super) fn has_rules(self) -> bool {
+        self.others & 1 << RULES != 0
     }
 
     /// Visits the keys under which a decision about these identities may lie.
@@ -366,3 +376,4 @@ const ACCOUNT: u8 = 0;
 const SOFTWARE: u8 = 8;
 const ROUTE: u8 = 9;
 const APP: u8 = 10;
+const RULES: u8 = 11;

@@ -62,6 +62,7 @@ fn any_actor() -> impl Strategy<Value = Actor> {
         1 => (0u64..2).prop_map(Actor::Software),
         1 => (0u64..2).prop_map(Actor::Route),
         1 => (0u64..2).prop_map(Actor::App),
+        1 => (0u64..2).prop_map(Actor::Rules),
     ]
 }
 
@@ -78,6 +79,8 @@ fn any_decision() -> impl Strategy<Value = Arc<Decision>> {
     (any_actor(), kind, role, times, rest).prop_map(
         |(actor, kind, role, (id, expires_at_ms, created, version), rest)| {
             let (confidence_percent, has_evidence, reason, node) = rest;
+            // See the invariant of `DecisionKind`.
+            let kind = if matches!(actor, Actor::Rules(_)) { DecisionKind::RaiseParanoia } else { kind };
             Arc::new(Decision {
                 id: DecisionId::from_parts(id >> 20, 1, id),
                 actor,
@@ -123,7 +126,7 @@ fn naive<'a>(
         Actor::Session(hash) => who.session == Some(*hash),
         Actor::Account(hash) => who.account == Some(*hash),
         // These say nothing of who somebody is: a look-up is the same with and without them.
-        Actor::Software(_) | Actor::Route(_) | Actor::App(_) => false,
+        Actor::Software(_) | Actor::Route(_) | Actor::App(_) | Actor::Rules(_) => false,
         Actor::Client { agent, .. } if who.agent != Some(*agent) => false,
         Actor::Ip(_) | Actor::Client { .. } | Actor::Prefix(_) => actor.range().unwrap().contains(&who.ip),
     };
@@ -321,6 +324,30 @@ fn what_is_about_many_is_found_by_what_it_is_about_and_by_nothing_else() {
         assert!(view.live(0).any(|one| one == own) && view.has_wide());
         assert!(!View::default().with_here([own].into()).with_here([].into()).has_wide());
     }
+}
+
+#[test]
+fn an_order_about_an_apps_rules_is_found_in_each_form_and_by_nothing_else() {
+    let order = |actor, kind| decision(actor, kind, AuthorRole::Operator, 10);
+    let raise = order(Actor::Rules(1), DecisionKind::RaiseParanoia);
+    let ban = order(Actor::App(1), DecisionKind::Ban);
+    let app = [ActorKey::App(1)];
+    for view in [
+        View::from_decisions([Arc::clone(&raise), Arc::clone(&ban)]),
+        View::default().with_key(ActorKey::Rules(1), vec![Arc::clone(&raise)]),
+        View::default().with_here([Arc::clone(&raise)].into()),
+    ] {
+        let found = view.raises(1, 9).unwrap();
+        assert_eq!((found.kind(), found.expires_at_ms()), (DecisionKind::RaiseParanoia, 10));
+        assert_eq!(found.decision().unwrap(), raise);
+        assert!(view.raises(1, 10).is_none() && view.raises(2, 9).is_none());
+        let beside = view.about_any(&app, 9).map(|found| found.kind());
+        assert!(matches!(beside, None | Some(DecisionKind::Ban)), "{beside:?}");
+        // It stays what it is when a base is packed and read again.
+        let again = View::on(Arc::new(view.pack().unwrap()));
+        assert_eq!(again.raises(1, 9).and_then(|found| found.decision()).is_some(), view.here().is_empty());
+    }
+    assert!(View::from_decisions([ban]).raises(1, 0).is_none());
 }
 
 #[test]

@@ -226,6 +226,8 @@ fn remove(args: &RemoveArgs) -> anyhow::Result<()> {
 fn kind(kind: DecisionKind) -> &'static str {
     match kind {
         DecisionKind::Challenge => "challenge",
-        DecisionKind::Ban | DecisionKind::Throttle | DecisionKind::Allow => "ban",
+        DecisionKind::Ban | DecisionKind::Throttle | DecisionKind::Allow | DecisionKind::RaiseParanoia => {
+            "ban"
+        }
     }
 }

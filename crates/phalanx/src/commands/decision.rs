@@ -4,9 +4,11 @@ use std::net::IpAddr;
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand, ValueEnum};
-use phalanx_control::api::{DecisionMade, Held, HeldThing, NewDecision, Settled};
+use phalanx_control::api::{App, DecisionMade, Held, HeldThing, NewDecision, Settled, Status};
 use phalanx_model::actor::{parse_asn, parse_hash};
-use phalanx_model::{Country, Decision, DecisionKind, Ja4, Prefix, Recall, RequestId, Withdrawal};
+use phalanx_model::{
+    Actor, Country, Decision, DecisionKind, Ja4, Prefix, Recall, RequestId, Withdrawal, names,
+};
 use phalanx_record::escape::for_terminal;
 
 use super::print;
@@ -94,6 +96,8 @@ enum Kind {
     Challenge,
     /// Answer 429 beyond a low rate
     Throttle,
+    /// Inspect an app's requests by the level that policy has ready as `raise_paranoia`
+    RaiseParanoia,
     /// Never refuse
     Allow,
 }
@@ -161,24 +165,33 @@ fn add(args: &AddArgs) -> anyhow::Result<()> {
             Kind::Ban => DecisionKind::Ban,
             Kind::Challenge => DecisionKind::Challenge,
             Kind::Throttle => DecisionKind::Throttle,
+            Kind::RaiseParanoia => DecisionKind::RaiseParanoia,
             Kind::Allow => DecisionKind::Allow,
         },
         for_ms: args.for_ms,
         reason: args.reason.clone(),
         force: args.force,
     };
-    let answer = Client::new(&args.admin)?.post("decisions", Some(&serde_json::to_value(new)?))?;
+    let client = Client::new(&args.admin)?;
+    let answer = client.post("decisions", Some(&serde_json::to_value(new)?))?;
     if args.admin.json {
         return print::json(&answer);
     }
     let DecisionMade { decision: made, refuses } = serde_json::from_value(answer)?;
     print::text(&format!(
         "{} of {} for {}, id {}\n",
-        kind(made.kind),
+        made.kind.name(),
         print::actor(&made.actor),
         print::duration(made.expires_at_ms.saturating_sub(made.created_at_ms)),
         made.id
     ))?;
+    if made.kind == DecisionKind::RaiseParanoia && Levels::about([&*made], &client)?.of(&made.actor).is_none()
+    {
+        let app = args.whom.place.as_deref().unwrap_or_default();
+        print::text(&format!(
+            "note: policy gives no app `{app}` a `raise_paranoia` here: the order changes nothing on this node\n"
+        ))?;
+    }
     if let Some(share) = refuses {
         print::text(&format!("note: it refuses {share}\n"))?;
     }
@@ -198,7 +211,7 @@ fn list(args: &ListArgs) -> anyhow::Result<()> {
     let decisions: Vec<Decision> = serde_json::from_value(answer)?;
     match decisions.is_empty() {
         true => print::text("no decisions are in force\n"),
-        false => print::text(&table(&decisions)),
+        false => print::text(&table(&decisions, &Levels::about(&decisions, &client)?)),
     }?;
     let recalls: Vec<Recall> = serde_json::from_value(client.get("recalls")?)?;
     recalls.iter().try_for_each(|recall| print::text(&format!("{}\n", print::recall(recall))))?;
@@ -236,7 +249,7 @@ fn held_table(held: &Held) -> String {
         };
         vec![
             one.id.to_string(),
-            kind(one.kind).into(),
+            one.kind.name().into(),
             about,
             one.author.to_string(),
             print::short(&one.text, 100),
@@ -264,7 +277,7 @@ fn settle(args: &SettleArgs, approve: bool) -> anyhow::Result<()> {
     print::text(&match (settled.decision, settled.withdrawal, settled.blocklist) {
         (Some(made), ..) => format!(
             "{} of {} is in force on all nodes for {}, id {}\n",
-            kind(made.kind),
+            made.kind.name(),
             print::actor(&made.actor),
             print::duration(made.expires_at_ms.saturating_sub(made.created_at_ms)),
             made.id
@@ -284,15 +297,44 @@ fn settle(args: &SettleArgs, approve: bool) -> anyhow::Result<()> {
     })
 }
 
-fn table(decisions: &[Decision]) -> String {
+/// What the node's policy raises of which app.
+#[derive(Debug, Default)]
+pub(super) struct Levels(Vec<(Actor, String)>);
+
+impl Levels {
+    /// Asks the node, if any of these decisions is about an app's rules.
+    pub(super) fn about<'a>(
+        decisions: impl IntoIterator<Item = &'a Decision>,
+        client: &Client,
+    ) -> anyhow::Result<Self> {
+        if decisions.into_iter().all(|one| one.kind != DecisionKind::RaiseParanoia) {
+            return Ok(Self::default());
+        }
+        let status: Status = serde_json::from_value(client.get("status")?)?;
+        let level = |app: App| {
+            let level = app.raise_paranoia?;
+            Some((Actor::Rules(names::app(&app.name)), format!("rules of app {}, to {level}", app.name)))
+        };
+        Ok(Self(status.plan.apps.into_iter().filter_map(level).collect()))
+    }
+
+    /// The rules that an order raises, in the words of policy, where that has such an app.
+    pub(super) fn of(&self, actor: &Actor) -> Option<&str> {
+        self.0.iter().find(|(rules, _)| rules == actor).map(|(_, words)| words.as_str())
+    }
+}
+
+fn table(decisions: &[Decision], levels: &Levels) -> String {
     let now_ms = print::now_ms();
     let rows: Vec<Vec<String>> = decisions
         .iter()
         .map(|decision| {
             vec![
                 decision.id.to_string(),
-                kind(decision.kind).into(),
-                print::actor(&decision.actor),
+                decision.kind.name().into(),
+                levels
+                    .of(&decision.actor)
+                    .map_or_else(|| print::actor(&decision.actor), |words| for_terminal(words).into_owned()),
                 print::duration(decision.expires_at_ms.saturating_sub(now_ms)),
                 decision.author.to_string(),
                 print::short(&decision.reason, 80),
@@ -314,13 +356,4 @@ fn delete(args: &DeleteArgs) -> anyhow::Result<()> {
         print::actor(&withdrawal.actor),
         for_terminal(&withdrawal.reason)
     ))
-}
-
-fn kind(kind: DecisionKind) -> &'static str {
-    match kind {
-        DecisionKind::Throttle => "throttle",
-        DecisionKind::Challenge => "challenge",
-        DecisionKind::Ban => "ban",
-        DecisionKind::Allow => "allow",
-    }
 }

@@ -11,6 +11,7 @@ use phalanx_model::{Clock, Decision, SystemClock};
 use phalanx_record::escape::for_terminal;
 use phalanx_record::rfc3339;
 
+use super::decision::Levels;
 use super::print;
 use crate::client::{AdminArgs, Client};
 
@@ -85,11 +86,15 @@ pub(crate) fn list(args: &ListArgs) -> anyhow::Result<ExitCode> {
 pub(crate) fn run(command: &IncidentCommand) -> anyhow::Result<ExitCode> {
     match command {
         IncidentCommand::Show(args) => {
-            let answer = Client::new(&args.admin)?.get(&format!("incidents/{}", args.id))?;
-            match args.admin.json {
-                true => print::json(&answer)?,
-                false => print::text(&shown(&serde_json::from_value(answer)?, SystemClock.now_ms()))?,
+            let client = Client::new(&args.admin)?;
+            let answer = client.get(&format!("incidents/{}", args.id))?;
+            if args.admin.json {
+                print::json(&answer)?;
+                return Ok(ExitCode::SUCCESS);
             }
+            let incident: Incident = serde_json::from_value(answer)?;
+            let levels = Levels::about(incident.decisions.iter().map(|one| &**one), &client)?;
+            print::text(&shown(&incident, &levels, SystemClock.now_ms()))?;
         }
         IncidentCommand::Close(args) => {
             Client::new(&args.admin)?.post(&format!("incidents/{}/close", args.id), None)?;
@@ -154,7 +159,7 @@ fn listed(rows: &[IncidentRow], all: bool, now_ms: u64) -> String {
     print::table(&headings, &cells)
 }
 
-fn shown(incident: &Incident, now_ms: u64) -> String {
+fn shown(incident: &Incident, levels: &Levels, now_ms: u64) -> String {
     let row = &incident.row;
     let mut out = format!("incident   {}, {}, severity {}\n", row.id, state(row), row.severity);
     out.push_str(&line("stage", &stage(row)));
@@ -200,7 +205,7 @@ fn shown(incident: &Incident, now_ms: u64) -> String {
             None => "  nothing\n",
         });
     }
-    incident.decisions.iter().for_each(|decision| out.push_str(&done(decision, now_ms)));
+    incident.decisions.iter().for_each(|decision| out.push_str(&done(decision, levels, now_ms)));
     if !incident.decisions.is_empty() {
         out.push_str(&format!("  `phalanx incident undo {}` ends all of it, everywhere\n", row.id));
     }
@@ -255,11 +260,11 @@ fn subject(subject: &Affected) -> String {
     }
 }
 
-fn done(decision: &Decision, now_ms: u64) -> String {
-    let kind = format!("{:?}", decision.kind).to_lowercase();
+fn done(decision: &Decision, levels: &Levels, now_ms: u64) -> String {
     let text = format!(
-        "  {kind} of {}, by {}/{}, ends {} at {}",
-        decision.actor,
+        "  {} of {}, by {}/{}, ends {} at {}",
+        decision.kind.name(),
+        levels.of(&decision.actor).map_or_else(|| decision.actor.to_string(), str::to_owned),
         decision.author.site,
         decision.author.node,
         print::left(decision.expires_at_ms, now_ms),
@@ -314,7 +319,7 @@ mod tests {
     #[test]
     fn an_incident_reads_well() {
         let incident: Incident = serde_json::from_str(include_str!("../../testdata/incident.json")).unwrap();
-        let text = shown(&incident, 1_767_571_320_000);
+        let text = shown(&incident, &Levels::default(), 1_767_571_320_000);
         assert_eq!(text, include_str!("../../testdata/incident.txt"));
         let rows = [incident.row];
         let list = listed(&rows, false, 1_767_571_320_000);

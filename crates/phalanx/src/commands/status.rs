@@ -48,8 +48,14 @@ fn words(status: &Status) -> String {
     out.push_str(&format!("plan       version {}{}\n", status.plan.version, of_fleet.unwrap_or_default()));
     for app in &status.plan.apps {
         let line = format!(
-            "  {} -> {}, mode {}, {} ({} rules, paranoia {})",
-            app.name, app.upstream, app.mode, app.rules, app.rule_count, app.paranoia
+            "  {} -> {}, mode {}, {} ({} rules, paranoia {}{})",
+            app.name,
+            app.upstream,
+            app.mode,
+            app.rules,
+            app.rule_count,
+            app.paranoia,
+            app.raise_paranoia.map(|level| format!(", raised to {level} by order")).unwrap_or_default()
         );
         out.push_str(&for_terminal(&line));
         out.push('\n');

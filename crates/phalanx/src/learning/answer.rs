@@ -15,9 +15,9 @@ use std::sync::Arc;
 use phalanx_edge::{EdgePlan, NodeTables};
 use phalanx_fleet::NewDecision;
 use phalanx_learn::correlate::Incident;
-use phalanx_learn::event::SubjectKind;
+use phalanx_learn::event::{Subject, SubjectKind};
 use phalanx_learn::respond::{
-    Act, Candidate, Carried, Case, Limits, Order, OrderId, Responder, Step, Suspect, Target, carried,
+    Act, Candidate, Carried, Case, Limits, Measure, Order, OrderId, Responder, Step, Suspect, Target, carried,
 };
 use phalanx_learn::{Detector, IncidentId, Signal};
 use phalanx_model::event::Proposal;
@@ -105,6 +105,13 @@ impl Answers {
         {
             self.tolls.note(order, who, false);
         }
+        if let Some(is_refused) = seen.raised
+            && let Some(order) = by_key(&ActorKey::Rules(seen.asked.app))
+            && let Some(who) = self.followed.regular(event)
+        {
+            // What is surely an attack the usual rules would have refused as well.
+            self.tolls.note(order, who, is_refused && event.attack != Some(Confidence::High));
+        }
         if seen.under.is_none() {
             self.followed.see(event);
         }
@@ -181,9 +188,47 @@ impl Answers {
             candidates,
         }];
         let mut steps = Vec::new();
-        let case = Case { id: incident.id, gravity: incident.own_gravity(), suspects: &suspects };
-        self.responder.consider(&case, now_ms, &mut steps);
-        self.carry(steps, Some((signal, trace)), now_ms)
+        let case = |suspects| Case { id: incident.id, gravity: incident.own_gravity(), suspects };
+        self.responder.consider(&case(&suspects), now_ms, &mut steps);
+        let mut moves = self.carry(steps, Some((signal, trace.clone())), now_ms);
+        if let Some(suspect) = self.app_under_attack(&plan, signal, (incident, &trace), now_ms)
+            && self.has_room(true, now_ms)
+        {
+            let (mut steps, suspects) = (Vec::new(), [suspect]);
+            self.responder.consider(&case(&suspects), now_ms, &mut steps);
+            moves.extend(self.carry(steps, Some((signal, trace)), now_ms));
+        }
+        moves
+    }
+
+    /// The app that attacks of one incident go on against from ever other addresses, where policy has stricter rules ready for it: they have
+    /// nothing narrower in common that could be met.
+    fn app_under_attack(
+        &self,
+        plan: &EdgePlan,
+        signal: &Signal,
+        (incident, trace): (&Incident, &Trace),
+        now_ms: u64,
+    ) -> Option<Suspect> {
+        let tries_holes = matches!(signal.detector, Detector::Scanning | Detector::Exploiting);
+        let app = trace.asked.app;
+        plan.raises(app).filter(|_| tries_holes)?;
+        let met = self.responder.orders().filter(|one| {
+            one.case == incident.id
+                && matches!(one.target, Target::Actor(Actor::Ip(_) | Actor::Client { .. }))
+        });
+        let addresses: BTreeSet<_> = met.filter_map(|one| actor_of(one).map(|actor| actor.key())).collect();
+        if addresses.len() < ADDRESSES_LEAST {
+            return None;
+        }
+        Some(Suspect {
+            subject: Subject::new(SubjectKind::App, app),
+            detector: signal.detector,
+            confidence: signal.confidence,
+            decisive: signal.decisive,
+            last_ms: signal.at_ms,
+            candidates: vec![self.followed.app(incident, trace, now_ms)],
+        })
     }
 
     /// Once a second: what hurts or is over ends, and what goes on is given again in time. `undone`: whether an operator ended what was done
@@ -249,7 +294,12 @@ impl Answers {
         now_ms: u64,
     ) -> Option<Move> {
         let incident = IncidentId(order.case);
-        let what = format!("{}: {}; {why}", signal.detector.name(), signal.reason);
+        let mut what = format!("{}: {}; {why}", signal.detector.name(), signal.reason);
+        if let (Measure::RaiseParanoia, Target::App(app)) = (order.measure, &order.target)
+            && let Some((name, level)) = self.plan.load().raises(*app)
+        {
+            what.insert_str(0, &format!("paranoia of app {name} raised to {level}; "));
+        }
         let for_ms = order.until_ms.saturating_sub(now_ms);
         let (evidence, at_ms) = (trace.request, now_ms);
         let (of_order, key, wide) = match carried(order.measure, &order.target) {
@@ -389,7 +439,7 @@ const PROPOSALS_PER_MINUTE: u32 = 60;
 mod tests {
     use super::*;
     use phalanx_decide::DecidePlan;
-    use phalanx_learn::event::{self, Outcome, Subject};
+    use phalanx_learn::event::{self, Outcome};
     use phalanx_learn::link::{Entity, Link};
     use phalanx_learn::{Correlator, Docket};
     use phalanx_model::DecisionKind;
@@ -423,13 +473,16 @@ mod tests {
         }
     }
 
-    fn moves(answers: &mut Answers, signal: &Signal) -> Vec<Move> {
+    fn incident(signal: &Signal) -> Incident {
         let mut correlator = Correlator::default();
-        let first = Signal { at_ms: NOW_MS, links: Vec::new(), ..signal.clone() };
-        correlator.add(&first);
+        correlator.add(&Signal { at_ms: NOW_MS, links: Vec::new(), ..signal.clone() });
         let mut incident = correlator.incidents().next().unwrap().clone();
         incident.id = 7;
-        answers.to(signal, &incident, Trace::of(&seen("192.0.2.1", 1)), signal.at_ms)
+        incident
+    }
+
+    fn moves(answers: &mut Answers, signal: &Signal) -> Vec<Move> {
+        answers.to(signal, &incident(signal), Trace::of(&seen("192.0.2.1", 1)), signal.at_ms)
     }
 
     fn to(answers: &mut Answers, signal: &Signal) -> Option<Proposal> {
@@ -657,6 +710,62 @@ mod tests {
         // Where nothing is to be done nothing is.
         let mut watching = self::answers(DetectionMode::Observe);
         assert!(stuffed(&mut watching, &mut Docket::default()).is_empty());
+    }
+
+    /// A node whose one app has stricter rules ready.
+    fn with_raised_level() -> (Answers, u64) {
+        let text = "[[apps]]\nname = \"shop\"\nupstream = \"http://127.0.0.1:1\"\nextra_rules = [\"own.conf\"]\nraise_paranoia = 2\n";
+        let (policy, _) = phalanx_policy::parse_policy("policy.toml", text).unwrap();
+        let own = ("own.conf".to_owned(), b"SecAction \"id:1,phase:1,pass,nolog\"".to_vec());
+        let files = phalanx_policy::FileSet::new([own]);
+        let compiled = EdgePlan::compile_from(phalanx_policy::Files::Set(&files), &policy, &Arc::default());
+        let mut plan = compiled.unwrap().plan;
+        plan.detection.mode = DetectionMode::Act;
+        let app = phalanx_model::names::app("shop");
+        assert_eq!(plan.raises(app), Some(("shop", 2)));
+        (Answers::new(Arc::new(Swap::new(plan)), Arc::default()), app)
+    }
+
+    #[test]
+    fn an_app_that_is_tried_from_ever_other_addresses_has_its_paranoia_raised_until_that_hurts() {
+        let (mut answers, app) = with_raised_level();
+        let known = |ip: &str, before_ms: u64| {
+            let mut one = seen(ip, 1);
+            one.event.at_ms = NOW_MS - before_ms;
+            one.asked.app = app;
+            one
+        };
+        for n in 0..60 {
+            [120_000, 60_000, 1_000]
+                .into_iter()
+                .for_each(|ms| answers.see(&known(&format!("192.0.2.{n}"), ms)));
+        }
+        let tried = |answers: &mut Answers, n: u8| {
+            let exploiting = Signal { detector: Detector::Exploiting, ..signal(&format!("203.0.113.{n}")) };
+            let mut trace = Trace::of(&seen("203.0.113.1", 1));
+            trace.asked.app = app;
+            answers.to(&exploiting, &incident(&exploiting), trace, NOW_MS)
+        };
+        (1..5).for_each(|n| assert_eq!(ordered(tried(&mut answers, n)), None, "each address is met"));
+        let made = tried(&mut answers, 5);
+        let reason = made.iter().find_map(|one| match one {
+            Move::Order(order) => Some(order.reason.clone()),
+            Move::Propose(_) | Move::End { .. } => None,
+        });
+        assert!(reason.unwrap().contains("paranoia of app shop raised to 2; exploiting"));
+        let (kind, actor, _) = ordered(made).unwrap();
+        assert_eq!((kind, actor.clone()), (DecisionKind::RaiseParanoia, Actor::Rules(app)));
+        // Regular visitors are refused by the stricter rules; what is surely an attack does not count for them.
+        let mut refused = |n: u8, attack| {
+            let mut one = known(&format!("192.0.2.{n}"), 0);
+            (one.raised, one.event.attack) = (Some(true), attack);
+            answers.see(&one);
+            answers.tick(|_| false, NOW_MS + 1_000 * u64::from(n))
+        };
+        assert!((1..5).all(|n| refused(n, Some(Confidence::High)).is_empty()));
+        assert!((5..7).all(|n| refused(n, Some(Confidence::Medium)).is_empty()));
+        let hurts = refused(7, Some(Confidence::Medium));
+        assert!(matches!(&hurts[..], [Move::End { actor: ended, .. }] if *ended == actor), "{hurts:?}");
     }
 
     #[test]

@@ -9,6 +9,7 @@ use phalanx_policy::playbook::{ConfidenceWord, GravityWord};
 
 use super::peers::Peers;
 use super::shown;
+use super::tee::Tee;
 
 /// An incident.
 #[derive(Debug, Clone)]
@@ -22,6 +23,8 @@ pub(crate) struct Case {
     pub(crate) is_undone: bool,
     /// Whom something may be done about, the surest first.
     pub(crate) suspects: Vec<CaseSuspect>,
+    /// The apps that it is about and whose paranoia can be raised, as decisions call them.
+    pub(crate) raisable: Vec<u64>,
     /// The last request that completed a finding.
     pub(crate) evidence: Option<RequestId>,
 }
@@ -40,11 +43,11 @@ impl Case {
     }
 }
 
-pub(super) fn all(docket: &Docket, peers: &Peers) -> Vec<Case> {
-    docket.incidents().map(|(incident, standing)| case(incident, standing, peers)).collect()
+pub(super) fn all(docket: &Docket, (peers, tee): (&Peers, &Tee)) -> Vec<Case> {
+    docket.incidents().map(|(incident, standing)| case(incident, standing, (peers, tee))).collect()
 }
 
-fn case(incident: &Incident, standing: Standing, peers: &Peers) -> Case {
+fn case(incident: &Incident, standing: Standing, (peers, tee): (&Peers, &Tee)) -> Case {
     let (row, _) = shown::row(incident, standing, peers);
     let confidence = incident.findings.values().map(|finding| finding.confidence).max();
     let decisive = incident.findings.iter().filter(|(_, finding)| finding.decisive);
@@ -76,6 +79,7 @@ fn case(incident: &Incident, standing: Standing, peers: &Peers) -> Case {
         is_closed: standing.is_closed,
         is_undone: standing.undone_ms.is_some(),
         suspects,
+        raisable: tee.raisable(incident),
         evidence: incident.evidence.last().map(|bits| RequestId::from_bits(*bits)),
     }
 }

@@ -229,7 +229,7 @@ impl Desk {
                 let shown = found.map(|(one, standing)| shown::whole(one, standing, &self.peers, &self.tee));
                 drop(to.send(shown));
             }
-            Inbox::Cases(to) => drop(to.send(super::cases::all(&self.docket, &self.peers))),
+            Inbox::Cases(to) => drop(to.send(super::cases::all(&self.docket, (&self.peers, &self.tee)))),
             Inbox::Usual(usual, requests) => {
                 self.learner.recall(*usual);
                 self.stats.history.store(requests, Ordering::Relaxed);

@@ -81,6 +81,13 @@ impl Followed {
         candidates
     }
 
+    /// The app that a request asked for, and who comes to it.
+    pub(super) fn app(&self, incident: &Incident, trace: &Trace, now_ms: u64) -> Candidate {
+        let came = |event: &Event| self.known.honest(&Target::App(event.app), incident.opened_ms, now_ms);
+        let honest = trace.event.as_ref().and_then(came);
+        Candidate { target: Target::App(trace.asked.app), honest, exempt: false }
+    }
+
     /// Those whom no detector named and who are of an incident.
     pub(super) fn kin(
         &self,

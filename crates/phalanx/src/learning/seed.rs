@@ -158,6 +158,7 @@ impl Line<'_> {
             deed: self.deed,
             crawler: self.crawler,
             agent: None,
+            raised: None,
             audit: None,
         }
     }

@@ -38,6 +38,8 @@ pub(super) struct Seen {
     pub(super) asked: Asked,
     /// The decision that it stood under, if it was refused or held up by one.
     pub(super) under: Option<Under>,
+    /// Whether rules of a raised level refused it; none where the usual ones looked at it.
+    pub(super) raised: Option<bool>,
 }
 
 /// A place, as decisions call it.
@@ -118,6 +120,20 @@ impl Tee {
         targets
     }
 
+    /// The apps that an incident is about and for which policy has stricter rules ready, as decisions call them.
+    pub(super) fn raisable(&self, incident: &Incident) -> Vec<u64> {
+        let Some(means) = self.means.get() else { return Vec::new() };
+        let plan = means.plan.load();
+        let about = |(app, route): &(&str, Option<&str>)| {
+            incident.is_about_route(Event::place_of(&means.key, app, *route).1)
+        };
+        let mut apps: Vec<u64> = plan.places().filter(about).map(|(app, _)| names::app(app)).collect();
+        apps.retain(|app| plan.raises(*app).is_some());
+        apps.sort_unstable();
+        apps.dedup();
+        apps
+    }
+
     fn take(&self, access: &AccessEvent, signals: &[Signal]) {
         let Some(means) = self.means.get() else { return };
         if means.plan.load().detection.mode == DetectionMode::Off {
@@ -133,7 +149,9 @@ impl Tee {
             let route = access.route.as_deref().unwrap_or_default();
             let asked = Asked { app: names::app(&access.app), route: names::route(&access.app, route) };
             let (met, under) = (met(access), Under::of(access));
-            queue.push(Seen { event, request: access.id, met, asked, under });
+            let by_rule = access.verdict.refuses() && matches!(access.verdict.reason, Reason::Rule { .. });
+            let raised = access.raised.map(|_| by_rule);
+            queue.push(Seen { event, request: access.id, met, asked, under, raised });
         }
         self.remember(&event, access);
     }
@@ -272,6 +290,6 @@ pub(super) mod tests {
             exempt: false,
         };
         let asked = Asked { app: 1, route: 2 };
-        Seen { event, request: RequestId::from_bits(9), met: None, asked, under: None }
+        Seen { event, request: RequestId::from_bits(9), met: None, asked, under: None, raised: None }
     }
 }

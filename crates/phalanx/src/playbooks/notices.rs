@@ -273,6 +273,7 @@ mod tests {
             is_closed,
             is_undone: false,
             suspects: Vec::new(),
+            raisable: Vec::new(),
             evidence: None,
         }
     }

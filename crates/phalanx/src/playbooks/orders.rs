@@ -35,7 +35,13 @@ impl Plan {
             plan.left_out.push("this version knows no such countermeasure".into());
             return plan;
         };
-        let mut targets: Vec<Target> = Vec::new();
+        let mut targets: Vec<Target> = match measure {
+            // No finding is about an app: it is where they happened.
+            Measure::RaiseParanoia if scope == Scope::App => {
+                case.raisable.iter().copied().map(Target::App).collect()
+            }
+            _ => Vec::new(),
+        };
         for suspect in &case.suspects {
             match target(suspect, scope) {
                 Some(target) if !targets.contains(&target) => targets.push(target),
@@ -43,7 +49,12 @@ impl Plan {
             }
         }
         if targets.is_empty() {
-            plan.left_out.push(format!("no finding is decisive about a {}", scope.name()));
+            plan.left_out.push(match measure {
+                Measure::RaiseParanoia => {
+                    "policy has no `raise_paranoia` for the apps that it is about".into()
+                }
+                _ => format!("no finding is decisive about a {}", scope.name()),
+            });
         }
         for target in targets.iter().take(ORDERS_MAX) {
             match order(measure, scope, target, known) {

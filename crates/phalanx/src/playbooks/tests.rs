@@ -34,6 +34,7 @@ fn case(id: u64, gravity: GravityWord) -> Case {
         is_closed: false,
         is_undone: false,
         suspects: Vec::new(),
+        raisable: Vec::new(),
         evidence: None,
     }
 }
@@ -228,6 +229,7 @@ fn orders_are_about_decisive_suspects_of_the_scope_and_spare_whom_they_could_hur
         suspect(Subject::prefix(ip("203.0.113.1"))),
         suspect(Subject::new(SubjectKind::Secret, 5)),
     ];
+    case.raisable = vec![7];
     // Five people are known at the second, and the third is exempt.
     let honest = |at: IpAddr| if at == ip("192.0.2.2") { 5 } else { 0 };
     let exempt = |at: IpAddr| at == ip("198.51.100.1");
@@ -240,6 +242,8 @@ fn orders_are_about_decisive_suspects_of_the_scope_and_spare_whom_they_could_hur
         ("ban", "prefix", "203.0.113.0/24 by operator", 0),
         ("ban", "account", "", 1),
         ("jump", "account", "", 1),
+        ("raise-paranoia", "app", "rules of app 0000000000000007 by operator", 0),
+        ("raise-paranoia", "route", "", 1),
     ] {
         let plan = Plan::of(&case, measure, scope, &known);
         let word = |order: &Planned| match order.by_operator {

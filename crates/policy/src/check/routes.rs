@@ -204,7 +204,7 @@ impl Check<'_> {
 
     /// What a route says of its own about protection, limits and upstreams, and what the app says else.
     fn own(&mut self, raw: &At<RawApp>, route: &At<RawRoute>, app: &App) -> Option<Box<Own>> {
-        let own = Own {
+        let mut own = Own {
             mode: route.mode.as_ref().map_or(app.mode, |mode| mode.value),
             rules: match &route.rules {
                 Some(rules) => self.rules(Some(rules)),
@@ -215,6 +215,7 @@ impl Check<'_> {
                 None => app.extra_rules.clone(),
             },
             paranoia: self.within("paranoia", route.paranoia.as_ref(), 1..=4, app.paranoia),
+            raise_paranoia: None,
             classes: route.classes.as_ref().map_or(app.classes, |classes| self.classes(classes)),
             on_error: route.on_error.as_ref().map_or(app.on_error, |on_error| on_error.value),
             challenge: route.challenge.unwrap_or(app.challenge),
@@ -222,7 +223,9 @@ impl Check<'_> {
             limits: self.limits(&route.limits, app.limits),
             upstreams: self.own_upstreams(raw, route),
         };
+        own.raise_paranoia = self.raised_of_route(route, &own, app);
         let same = own.upstreams.is_none()
+            && own.raise_paranoia == app.raise_paranoia
             && (own.mode, own.paranoia, own.on_error) == (app.mode, app.paranoia, app.on_error)
             && (own.classes, own.limits, own.challenge) == (app.classes, app.limits, app.challenge)
             && (&own.rules, &own.extra_rules, &own.networks) == (&app.rules, &app.extra_rules, &app.networks);

@@ -60,6 +60,8 @@ pub struct RawRoute {
     pub extra_rules: Option<Vec<At<String>>>,
     /// The Core Rule Set's paranoia level, 1 to 4.
     pub paranoia: Option<At<u8>>,
+    /// The level while an order raises the app's paranoia. As the app says if not given.
+    pub raise_paranoia: Option<At<u8>>,
     /// What is done with a match, by the class of its rule.
     pub classes: Option<RawClasses>,
     /// What is done when a rule or parser fails on a request.

@@ -151,3 +151,42 @@ fn ten_thousand_routes_are_read_in_no_time() {
         .collect();
     assert_eq!(read(&routes).apps[0].routes.len(), 10_000);
 }
+
+#[test]
+fn a_level_to_raise_to_is_above_what_holds_and_of_rules_that_have_levels() {
+    let raised = |app: &str| {
+        let policy = read(app);
+        let app = &policy.apps[0];
+        let of_routes = app.routes.iter().map(|route| route.own.as_ref().map(|own| own.raise_paranoia));
+        (app.raise_paranoia, of_routes.collect::<Vec<_>>())
+    };
+    let crs = "rules = [\"crs\"]\n";
+    assert_eq!(raised(crs), (None, vec![]));
+    assert_eq!(raised(&format!("{crs}paranoia = 2\nraise_paranoia = 3")), (Some(3), vec![]));
+    // A route has what its app has, unless it says otherwise or is as strict already.
+    let routes = "[[apps.routes]]\npath = \"/a\"\n[[apps.routes]]\npath = \"/b\"\nparanoia = 3\n[[apps.routes]]\npath = \"/c\"\nraise_paranoia = 4\n\
+                  [[apps.routes]]\npath = \"/d\"\nmode = \"off\"\n";
+    let of_routes = vec![None, Some(None), Some(Some(4)), Some(None)];
+    assert_eq!(raised(&format!("{crs}raise_paranoia = 3\n{routes}")), (Some(3), of_routes));
+    let app = "[[apps]]\nname = \"a\"\nupstream = \"http://127.0.0.1:1\"\n";
+    for (text, message, help) in [
+        ("rules = [\"crs\"]\nraise_paranoia = 5", "`raise_paranoia` goes from 1 to 4, not 5", ""),
+        ("rules = [\"crs\"]\nraise_paranoia = 1", "is 1, which is not above `paranoia`, 1", "from 2 to 4"),
+        (
+            "rules = [\"crs\"]\nparanoia = 4\nraise_paranoia = 4",
+            "not above `paranoia`, 4",
+            "lower `paranoia`",
+        ),
+        ("raise_paranoia = 3", "the baseline pack has no paranoia levels", "name the folder"),
+        (
+            "rules = [\"crs\"]\nmode = \"off\"\nraise_paranoia = 3",
+            "no rules look at these requests",
+            "`mode = ",
+        ),
+    ] {
+        let told = told(&parse_policy("policy.toml", &format!("{app}{text}\n")).unwrap_err());
+        let line = 3 + text.lines().count();
+        assert!(told.contains(message) && told.contains(help), "{told}");
+        assert!(told.contains(&format!("policy.toml:{line}")), "{told}");
+    }
+}

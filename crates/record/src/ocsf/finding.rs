@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use phalanx_model::{Confidence, DecisionKind, Proposal};
+use phalanx_model::{Confidence, Proposal};
 use serde::Serialize;
 
 use super::http::{confidence_caption, confidence_id};
@@ -116,12 +116,7 @@ pub struct IncidentReport {
 impl Detection {
     /// What a node concludes should be ordered about an actor.
     pub(super) fn of_proposal(proposal: &Proposal) -> Self {
-        let kind = match proposal.kind {
-            DecisionKind::Throttle => "throttle",
-            DecisionKind::Challenge => "challenge",
-            DecisionKind::Ban => "ban",
-            DecisionKind::Allow => "allow",
-        };
+        let kind = proposal.kind.name();
         let subject = proposal.actor.key().to_string();
         let range = proposal.actor.range();
         let confidence = match proposal.confidence_percent {

@@ -66,6 +66,7 @@ pub(crate) fn access(n: u64) -> AccessEvent {
         deed: None,
         crawler: false,
         agent: None,
+        raised: None,
         audit: None,
     }
 }
