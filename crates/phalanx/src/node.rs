@@ -16,7 +16,7 @@ use parking_lot::Mutex;
 use phalanx_control::api::{NodeStatus, Process, STOPPING};
 use phalanx_control::{ControlDeps, Listeners, Reloaded};
 use phalanx_edge::{CheckListen, Edge, EdgeHandle, EdgeSettings, EdgeShared, Identities, Recording};
-use phalanx_fleet::{Change, FleetError, FleetHandle, FleetKeys, GoodPort, NatsSettings, Remembered, Sites};
+use phalanx_fleet::{Change, FleetError, FleetHandle, FleetKeys, GoodPort, Remembered};
 use phalanx_model::lanes::{LaneReaders, Lanes};
 use phalanx_model::{
     AuthorRole, Clock, CorrectedClock, LedgerEntry, LedgerKind, SecurityEvent, Swap, SystemClock, View, id,
@@ -32,8 +32,11 @@ use tokio::task::{JoinHandle, JoinSet};
 mod gauges;
 mod learns;
 mod life;
+mod parts;
 
 pub(crate) use life::{Birth, Remains};
+pub(crate) use parts::nats_url;
+use parts::{fleet_settings, record_settings};
 
 use crate::check_settings::CheckSettings;
 use crate::crowdsec::Crowdsec;
@@ -512,89 +515,6 @@ fn good_port(edge: &EdgeHandle, places: &Arc<PlacesKeeper>) -> GoodPort {
             (place.asn, place.country)
         }),
     }
-}
-
-fn record_settings(
-    settings: &Settings,
-    state: &StateFolder,
-    sealer: &Arc<Sealer>,
-    clock: &Arc<dyn Clock>,
-) -> RecordSettings {
-    let mut record = RecordSettings::new(
-        &state.record(),
-        &settings.site,
-        &settings.node,
-        Arc::clone(sealer),
-        Arc::clone(clock),
-    );
-    if let Some(to) = &settings.logs.access {
-        record.access_log = to.clone();
-    }
-    record.access_format = settings.logs.access_format;
-    #[cfg(feature = "otel")]
-    {
-        record.spans = settings.otlp.as_ref().map(|otlp| phalanx_record::SpanSettings {
-            endpoint: otlp.endpoint.clone(),
-            service: otlp.service.clone(),
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-        });
-    }
-    record.modsecurity_log.clone_from(&settings.logs.modsecurity);
-    record.audit_log.clone_from(&settings.logs.audit);
-    record.events.clone_from(&settings.logs.events);
-    record
-}
-
-fn fleet_settings(
-    settings: &Settings,
-    state: &StateFolder,
-    identity: Option<&Identity>,
-) -> anyhow::Result<phalanx_fleet::FleetSettings> {
-    let secret_file = settings.fleet.as_ref().and_then(|fleet| fleet.secret_file.as_deref());
-    let secret = secret_file.map(FleetSecret::load).transpose()?;
-    let membership = identity.map(|identity| Arc::clone(&identity.membership));
-    let authority = identity.and_then(|identity| identity.authority.clone());
-    let url = nats_url(settings, identity);
-    let alone = settings.fleet.is_some() && url.is_none();
-    match identity {
-        None if alone => bail!(
-            "the fleet's NATS server is not named, and this node is not enrolled; give `url` in [fleet], or a join token"
-        ),
-        Some(identity) if url.is_none() && identity.authority.is_none() => bail!(
-            "the fleet's authority names no NATS server; start its node with --fleet tls://HOST:PORT, or name it here"
-        ),
-        _ => {}
-    }
-    let nats = url.map(|url| NatsSettings {
-        membership: membership.clone(),
-        replicas: settings.fleet.as_ref().map_or(1, |fleet| fleet.replicas),
-        stewarded: authority.map(|authority| -> Sites { Arc::new(move || authority.lock().sites()) }),
-        ..NatsSettings::at(url)
-    });
-    Ok(phalanx_fleet::FleetSettings {
-        fleet_id: match &membership {
-            Some(membership) => membership.held().grant.fleet.clone(),
-            None => settings.fleet_id.clone(),
-        },
-        site: settings.site.clone(),
-        node: settings.node.clone(),
-        version: env!("CARGO_PKG_VERSION").to_owned(),
-        roles: match identity.is_none_or(Identity::is_control) {
-            true => vec!["edge".into(), "control".into()],
-            false => vec!["edge".into()],
-        },
-        state_dir: state.path().to_owned(),
-        nats,
-        secret,
-        membership,
-        enrol: Vec::new(),
-    })
-}
-
-/// Where NATS is: as it was said, else as the authority said.
-pub(crate) fn nats_url(settings: &Settings, identity: Option<&Identity>) -> Option<String> {
-    let said = settings.fleet.as_ref().and_then(|fleet| fleet.url.clone());
-    said.or_else(|| identity.and_then(Identity::nats_url))
 }
 
 /// Listeners that no app's requests may go to.
