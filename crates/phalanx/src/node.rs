@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
@@ -24,7 +24,7 @@ use phalanx_model::{
 };
 use phalanx_policy::Diagnostic;
 use phalanx_record::{RecordSettings, Recorder, RequestRecorder};
-use phalanx_trust::{AdminToken, FleetSecret, LoginTickets, Operators, Sealer, Sessions};
+use phalanx_trust::{AdminToken, LoginTickets, Operators, Sealer, Sessions};
 use tokio::net::TcpListener;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio::task::{JoinHandle, JoinSet};

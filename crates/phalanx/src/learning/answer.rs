@@ -752,7 +752,7 @@ mod tests {
             Move::Order(order) => Some(order.reason.clone()),
             Move::Propose(_) | Move::End { .. } => None,
         });
-        assert!(reason.unwrap().contains("paranoia of app shop raised to 2; exploiting"));
+        assert!(reason.unwrap().contains("paranoia of app shop raised to 2; exploit-attempts"));
         let (kind, actor, _) = ordered(made).unwrap();
         assert_eq!((kind, actor.clone()), (DecisionKind::RaiseParanoia, Actor::Rules(app)));
         // Regular visitors are refused by the stricter rules; what is surely an attack does not count for them.
