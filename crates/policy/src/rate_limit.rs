@@ -45,7 +45,7 @@ pub enum RateKey {
 }
 
 /// Requests in a time.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rate {
     /// How many.
     pub count: u32,
@@ -143,6 +143,12 @@ impl std::fmt::Display for Rate {
             1 => write!(f, "{}/{name}", self.count),
             periods => write!(f, "{}/{periods}{name}", self.count),
         }
+    }
+}
+
+impl Serialize for Rate {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
     }
 }
 
