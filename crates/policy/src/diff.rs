@@ -146,7 +146,10 @@ fn facts(policy: &Policy) -> Facts {
         for limit in &app.rate_limits {
             add(&mut facts, Place::of_app(&app.name, Part::RateLimit, &limit.name), of_limit(limit));
         }
-        for exclusion in &app.exclusions {
+        // Several about the same get numbers, which are not to depend on their order.
+        let mut exclusions: Vec<&Exclusion> = app.exclusions.iter().collect();
+        exclusions.sort_by_key(|exclusion| (&exclusion.owner, &exclusion.reason));
+        for exclusion in exclusions {
             let name = name_of(exclusion);
             add(&mut facts, Place::of_app(&app.name, Part::Exclusion, name), flat(exclusion, &[]));
         }

@@ -163,7 +163,7 @@ fn what_takes_protection_away_is_marked() {
             "it counts some requests only",
         ),
         (to(limit, ""), "the rate limit goes"),
-        (to("until = 2030-01-01\n", ""), "the exclusion never ends"),
+        (to("until = 2030-01-01", "until = \"never\""), "the exclusion never ends"),
         (
             to(
                 "http://127.0.0.1:3000",

@@ -163,13 +163,11 @@ fn words(differs: &Differs) -> String {
         return "the policies mean the same\n".to_owned();
     }
     let mut out = String::new();
+    let dangers: BTreeSet<(&Place, &str)> =
+        differs.diff.dangers.iter().map(|danger| (&danger.place, danger.setting.as_str())).collect();
     let mut place = None;
     for change in &differs.diff.changes {
-        let is_dangerous = |setting: &str| {
-            let is = |danger: &&Danger| danger.place == change.place && danger.setting == setting;
-            differs.diff.dangers.iter().any(|danger| is(&danger))
-        };
-        let mark = |setting: &str| if is_dangerous(setting) { "!" } else { " " };
+        let mark = |setting: &str| if dangers.contains(&(&change.place, setting)) { "!" } else { " " };
         if place != Some(&change.place) {
             let sign = if change.setting.is_empty() { mark("") } else { " " };
             say(&mut out, &format!("{sign} {}{}", named(&change.place), whole(change)));
@@ -178,6 +176,9 @@ fn words(differs: &Differs) -> String {
         if change.setting.is_empty() {
             for (sign, settings) in [("-", &change.old), ("+", &change.new)] {
                 for (setting, value) in told(change.place.part, settings.as_ref()) {
+                    if is_usual(setting, value) && mark(setting) == " " {
+                        continue;
+                    }
                     let (name, value) = said(setting, Some(value));
                     say(&mut out, &format!("{}   {sign} {name}: {value}", mark(setting)));
                 }
@@ -247,11 +248,14 @@ fn told(part: Part, settings: Option<&Value>) -> impl Iterator<Item = (&str, &Va
     };
     let settings = settings.and_then(Value::as_object).into_iter().flatten();
     let is_told = move |name: &str| part == Part::Route || names.contains(&name);
-    let is_empty = |value: &Value| {
-        *value == Value::Bool(false) || *value == 1 || value.as_array().is_some_and(Vec::is_empty)
-    };
-    let told = settings.filter(move |(name, value)| is_told(name) && !is_empty(value));
+    let told = settings.filter(move |(name, _)| is_told(name));
     told.map(|(name, value)| (name.as_str(), value))
+}
+
+/// Whether a setting of what comes or goes says nothing that anybody would miss.
+fn is_usual(setting: &str, value: &Value) -> bool {
+    let is_empty = value.as_array().is_some_and(Vec::is_empty);
+    is_empty || *value == Value::Bool(false) || setting == "weight" && *value == 1
 }
 
 /// A setting's name and value as people say them: times and sizes instead of milliseconds and bytes.

@@ -26,7 +26,8 @@ pub(super) fn names(app: &App) -> Vec<String> {
     app.routes.iter().map(name).collect()
 }
 
-/// Routes of one path are tried in the order written: where two that one request may both fit changed places, the order of that path is told.
+/// Routes of one path are tried in the order written: where two that one request may both fit changed places, the order of that path
+/// is told.
 pub(super) fn compare(old: &App, new: &App, changes: &mut Vec<Change>) {
     let before: HashMap<String, usize> =
         names(old).into_iter().enumerate().map(|(at, name)| (name, at)).collect();
