@@ -29,8 +29,7 @@ pub struct RateLimit {
 }
 
 /// A part of what a limit counts apart.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RateKey {
     /// The client's address; for IPv6 its /64.
     Ip,
@@ -147,6 +146,12 @@ impl std::fmt::Display for Rate {
 }
 
 impl Serialize for Rate {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl Serialize for RateKey {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)
     }

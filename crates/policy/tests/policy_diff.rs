@@ -165,10 +165,7 @@ fn what_takes_protection_away_is_marked() {
         (to(limit, ""), "the rate limit goes"),
         (to("until = 2030-01-01", "until = \"never\""), "the exclusion never ends"),
         (
-            to(
-                "http://127.0.0.1:3000",
-                "https://127.0.0.1:3000\"\nupstream_tls = { unverified = true }\n#\"",
-            ),
+            to("http://127.0.0.1:3000", "https://127.0.0.1:3000\"\nupstream_tls = { verify = false }\n#\""),
             "the upstream's certificate is not looked at",
         ),
     ] {

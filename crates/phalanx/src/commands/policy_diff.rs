@@ -19,9 +19,12 @@ use super::print;
 
 /// Arguments of `policy diff`.
 #[derive(Debug, Clone, Args)]
+#[command(
+    override_usage = "phalanx policy diff [--json] OLD NEW\n       phalanx policy diff [--json] -c FILE NEW"
+)]
 pub(crate) struct DiffArgs {
     /// The policy file before and the one after; with -c only the one after
-    #[arg(value_names = ["OLD", "NEW"], num_args = 1..=2, required = true)]
+    #[arg(value_name = "POLICY", num_args = 1..=2, required = true)]
     files: Vec<PathBuf>,
     /// A node's settings file, which names the policy before
     #[arg(short, long, value_name = "FILE")]
@@ -74,7 +77,7 @@ pub(crate) fn run(args: &DiffArgs) -> anyhow::Result<ExitCode> {
             }
             eprintln!("phalanx: {} cannot be compared", for_terminal(&refused.file));
             for fault in &refused.diagnostics {
-                eprintln!("{}", for_terminal(&fault.to_string()));
+                eprintln!("{fault}");
             }
             Ok(ExitCode::from(FAULTS))
         }
@@ -255,7 +258,9 @@ fn told(part: Part, settings: Option<&Value>) -> impl Iterator<Item = (&str, &Va
 /// Whether a setting of what comes or goes says nothing that anybody would miss.
 fn is_usual(setting: &str, value: &Value) -> bool {
     let is_empty = value.as_array().is_some_and(Vec::is_empty);
-    is_empty || *value == Value::Bool(false) || setting == "weight" && *value == 1
+    let is_default =
+        matches!((setting, value.as_str()), ("does", Some("forward")) | ("action", Some("deny")));
+    is_empty || is_default || *value == Value::Bool(false) || setting == "weight" && *value == 1
 }
 
 /// A setting's name and value as people say them: times and sizes instead of milliseconds and bytes.
@@ -275,6 +280,13 @@ fn said(setting: &str, of: Option<&Value>) -> (String, String) {
         return (name.to_owned(), number.map_or_else(|| value(of), time));
     }
     (setting.to_owned(), value(of))
+}
+
+/// An end in the form in which policy names it: a day is over at its last second.
+fn end(name: &str, at_s: u64) -> String {
+    let is_day = name == "until" && at_s.is_multiple_of(86_400);
+    let text = rfc3339(at_s.saturating_sub(u64::from(is_day)).saturating_mul(1_000));
+    if is_day { text.chars().take("2030-01-01".len()).collect() } else { text }
 }
 
 fn size(bytes: u64) -> String {

@@ -6,7 +6,7 @@ use phalanx_model::Prefix;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use super::{Facts, Part, Place, is_inherited, places};
+use super::{Facts, Part, Place, is_inherited, own, places};
 use crate::{Rate, prefix};
 
 /// A change that takes protection away.
@@ -51,9 +51,12 @@ pub(super) fn dangers(before: &Facts, after: &Facts) -> Vec<Danger> {
                 each(Part::Route, &of_app, new, &mut say);
             }
             (Part::Route, Some(old), None) => {
-                let of_app = of_app.cloned().unwrap_or_default();
-                each(Part::Route, old, &of_app, &mut |setting, why| {
-                    say(setting, format!("without this route {why}"))
+                let said = own(place, old, before);
+                each(Part::Route, old, &of_app.cloned().unwrap_or_default(), &mut |setting, why| {
+                    // What it had of its app goes with the app's, of which that is said.
+                    if said.contains_key(setting) {
+                        say(setting, format!("without this route {why}"));
+                    }
                 });
             }
             (Part::RateLimit, Some(_), None) => say("", "the rate limit goes".to_owned()),
