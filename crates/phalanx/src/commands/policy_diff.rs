@@ -267,10 +267,7 @@ fn is_usual(setting: &str, value: &Value) -> bool {
 fn said(setting: &str, of: Option<&Value>) -> (String, String) {
     let number = of.and_then(Value::as_u64);
     if let Some(name) = setting.strip_suffix(".at_s") {
-        return (
-            name.to_owned(),
-            number.map_or_else(|| value(of), |at_s| rfc3339(at_s.saturating_mul(1_000))),
-        );
+        return (name.to_owned(), number.map_or_else(|| value(of), |at_s| end(name, at_s)));
     }
     if let Some(name) = setting.strip_suffix("_bytes_max") {
         return (name.to_owned(), number.map_or_else(|| value(of), size));
