@@ -4,7 +4,7 @@ use phalanx_policy::diff::{Change, Part, diff};
 use phalanx_policy::{Policy, parse_policy};
 
 fn policy(text: &str) -> Policy {
-    parse_policy("policy.toml", text).unwrap_or_else(|faults| panic!("{faults:?}")).0
+    parse_policy("policy.toml", text).unwrap().0
 }
 
 const OLD: &str = r#"
