@@ -50,6 +50,7 @@ mod origins;
 mod paranoia;
 mod playbooks;
 mod policy;
+mod policy_diff;
 mod policy_test;
 mod proxied;
 mod proxy;

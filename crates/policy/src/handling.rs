@@ -121,12 +121,11 @@ pub struct Expiry {
 }
 
 /// A text with placeholders, as in `https://{host}{path}{query}`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Template(pub Vec<Part>);
 
 /// A part of a template.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Part {
     /// Stands for itself.
     Text(String),
@@ -135,8 +134,7 @@ pub enum Part {
 }
 
 /// Something of a request.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Of {
     /// `http` or `https`.
     Scheme,
@@ -223,6 +221,12 @@ impl std::fmt::Display for Template {
             }
         }
         Ok(())
+    }
+}
+
+impl Serialize for Template {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
     }
 }
 

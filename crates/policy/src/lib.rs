@@ -36,6 +36,7 @@ pub mod crawler;
 pub mod scenarios;
 
 pub mod baseline;
+pub mod diff;
 pub mod expectation;
 pub mod seclang;
 

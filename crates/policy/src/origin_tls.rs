@@ -37,11 +37,16 @@ pub struct OriginTls {
     pub ca_file: Option<PathBuf>,
     /// SHA-256 of the public keys (SubjectPublicKeyInfo) that it may have; any if empty. Without a `ca_file` nothing else is asked of
     /// its certificate.
+    #[serde(serialize_with = "pins_as_written")]
     pub pins: Vec<[u8; 32]>,
     /// The node's own certificate that is shown to it, by its name in the node's settings.
     pub client_certificate: Option<String>,
     /// Its certificate is not looked at at all.
     pub unverified: bool,
+}
+
+fn pins_as_written<S: serde::Serializer>(pins: &[[u8; 32]], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(pins.iter().map(|pin| format!("sha256/{}", data_encoding::BASE64.encode(pin))))
 }
 
 /// Reads a pin: SHA-256 in Base64 or in hexadecimal digits, with `sha256/` before it or not.

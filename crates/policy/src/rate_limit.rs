@@ -29,8 +29,7 @@ pub struct RateLimit {
 }
 
 /// A part of what a limit counts apart.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RateKey {
     /// The client's address; for IPv6 its /64.
     Ip,
@@ -45,7 +44,7 @@ pub enum RateKey {
 }
 
 /// Requests in a time.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rate {
     /// How many.
     pub count: u32,
@@ -143,6 +142,18 @@ impl std::fmt::Display for Rate {
             1 => write!(f, "{}/{name}", self.count),
             periods => write!(f, "{}/{periods}{name}", self.count),
         }
+    }
+}
+
+impl Serialize for Rate {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl Serialize for RateKey {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
     }
 }
 

@@ -15,6 +15,7 @@ mod operate;
 pub(crate) mod operator;
 pub(crate) mod playbook;
 pub(crate) mod policy;
+mod policy_diff;
 mod policy_test;
 pub(crate) mod reload;
 mod replay;

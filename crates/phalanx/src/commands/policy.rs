@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use anyhow::{Context, bail};
+use anyhow::bail;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use clap::{Args, Subcommand};
@@ -25,6 +25,11 @@ use crate::client::{AdminArgs, Client};
 pub(crate) enum PolicyCommand {
     /// Try what is expected of a policy file, without network or clock: *.test.toml beside it
     Test(super::policy_test::TestArgs),
+    /// Show what changes from one policy file to another, by what it means
+    ///
+    /// How the files are written does not show. What takes protection away is told last. Exit code 0: nothing differs; 1: something does; 2: a
+    /// policy cannot be read.
+    Diff(super::policy_diff::DiffArgs),
     /// Make a policy file, with all that it names, the policy of all nodes
     Push(PushArgs),
     /// Show the fleet's policy, what is on trial, and which node runs what
@@ -110,6 +115,7 @@ pub(crate) struct MoveHomeArgs {
 pub(crate) fn run(command: &PolicyCommand) -> anyhow::Result<ExitCode> {
     let (admin, answer) = match command {
         PolicyCommand::Test(args) => return super::policy_test::run(args),
+        PolicyCommand::Diff(args) => return super::policy_diff::run(args),
         PolicyCommand::Replay(args) => return super::replay::run(args),
         PolicyCommand::Push(args) => (&args.admin, push(args)?),
         PolicyCommand::Status(args) => (&args.admin, Client::new(&args.admin)?.get("policy")?),
@@ -155,30 +161,47 @@ fn push(args: &PushArgs) -> anyhow::Result<Value> {
     Client::new(&args.admin)?.post("policy/bundles", Some(&serde_json::to_value(order)?))
 }
 
-/// The policy file's name in the bundle, and all files that it needs: those that compiling it reads.
+/// A policy file with all that it needs.
+pub(super) struct Packed {
+    /// The policy file's name in the bundle.
+    pub(super) entry: String,
+    /// All files: that one, and those that compiling it reads.
+    pub(super) files: FileSet,
+    /// What it says.
+    pub(super) policy: phalanx_policy::Policy,
+    warnings: Vec<Diagnostic>,
+}
+
+/// The policy file's name in the bundle, and all files that it needs, for nodes: what it warns of is printed, and what has expired is refused.
 pub(super) fn collect(file: &Path) -> anyhow::Result<(String, FileSet)> {
-    let text = std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
-    let name = file.file_name().context("the policy file has no name")?.to_string_lossy().into_owned();
-    let folder = file.parent().unwrap_or(Path::new(""));
-    let collector = Collector::new(folder.to_path_buf());
-    let refused = |faults: Vec<Diagnostic>| {
+    let Packed { entry, files, policy, warnings } = pack(file).map_err(|faults| {
         anyhow::anyhow!("{}", faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
-    };
-    let (policy, warnings) = phalanx_policy::parse_policy(&name, &text).map_err(refused)?;
-    let compiled =
-        EdgePlan::compile_from(Files::Collected(&collector), &policy, &Arc::default()).map_err(refused)?;
-    crate::playbooks::read_all(Files::Collected(&collector), &policy.playbooks).map_err(refused)?;
-    let due = policy.due(&name, SystemClock.now_ms());
-    for warning in warnings.iter().chain(&compiled.warnings).chain(&due) {
+    })?;
+    let due = policy.due(&entry, SystemClock.now_ms());
+    for warning in warnings.iter().chain(&due) {
         eprintln!("{warning}");
     }
     if due.iter().any(|due| due.level == Level::Error) {
         bail!("what has expired is given to no fleet");
     }
+    Ok((entry, files))
+}
+
+/// Reads a policy file and all that compiling it reads. Nothing is printed, and no clock is asked.
+pub(super) fn pack(file: &Path) -> Result<Packed, Vec<Diagnostic>> {
+    let fault = |message: String| vec![Diagnostic::error(file.display().to_string(), 0, message)];
+    let text = std::fs::read_to_string(file).map_err(|error| fault(format!("cannot be read: {error}")))?;
+    let name = file.file_name().ok_or_else(|| fault("the policy file has no name".to_owned()))?;
+    let entry = name.to_string_lossy().into_owned();
+    let collector = Collector::new(file.parent().unwrap_or(Path::new("")).to_path_buf());
+    let (policy, mut warnings) = phalanx_policy::parse_policy(&entry, &text)?;
+    let compiled = EdgePlan::compile_from(Files::Collected(&collector), &policy, &Arc::default())?;
+    crate::playbooks::read_all(Files::Collected(&collector), &policy.playbooks)?;
+    warnings.extend(compiled.warnings);
     let read = collector.into_set();
-    let own = (name.clone(), text.into_bytes());
-    let files = read.iter().map(|(name, bytes)| (name.to_owned(), bytes.to_vec())).chain([own]);
-    Ok((name, FileSet::new(files)))
+    let own = (entry.clone(), text.into_bytes());
+    let files = FileSet::new(read.iter().map(|(name, bytes)| (name.to_owned(), bytes.to_vec())).chain([own]));
+    Ok(Packed { entry, files, policy, warnings })
 }
 
 fn words(policy: &Policy, now_ms: u64) -> String {
