@@ -66,7 +66,7 @@ fn secrets_of_a_head_are_overwritten_in_their_place() {
     );
     check_head(
         "GET /a?next=%2Fb%3Ftoken%3Dabc HTTP/1.1\r\nReferer: http://s/?password=q\r\n\r\n",
-        "GET /a?xxxxxxxxxxxxxxxxxxxxxxx HTTP/1.1\r\nReferer: http://s/?password=x\r\n\r\n",
+        "GET /a?next=xxxxxxxxxxxxxxxxxx HTTP/1.1\r\nReferer: http://s/?password=x\r\n\r\n",
     );
 }
 
