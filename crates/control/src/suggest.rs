@@ -78,7 +78,7 @@ pub struct PassesRecorded {
     pub others: u64,
     /// How many of the same client's network were left aside.
     pub own: u64,
-    /// How many rules refuse now and would pass.
+    /// How many of these are refused by rules now and would pass.
     pub passed: u64,
     /// Some of these, the oldest first.
     pub examples: Vec<ReplayExample>,
