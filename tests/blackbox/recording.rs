@@ -72,7 +72,8 @@ fn a_replay_lists_exactly_what_another_policy_would_change() {
     (1..=3).for_each(|n| _ = ask(&format!("192.0.2.{n}"), "/about?page=2", 200));
     let mut evil: Vec<String> =
         (7..=8).map(|n| ask(&format!("192.0.2.{n}"), "/search?q=evil", 403)).collect();
-    (blue.sort(), evil.sort());
+    blue.sort();
+    evil.sort();
 
     let (replayed, code) = replay(&node, &wider, 9);
     assert_eq!((&replayed["newly_refused"], &replayed["newly_passed"], code), (&4.into(), &0.into(), 1));
