@@ -164,6 +164,7 @@ impl Node {
                 .boxed()
             }),
             replays: None,
+            suggestions: None,
             upgrade: Box::new(|| async { Err("the new process is gone".to_owned()) }.boxed()),
             incidents: one_incident(),
             playbooks: no_playbooks(),

@@ -10,6 +10,7 @@
 mod frame;
 mod json;
 mod mask;
+mod pseudonym;
 mod ring;
 #[cfg(test)]
 mod tests;
@@ -28,6 +29,7 @@ use phalanx_trust::Sealer;
 
 pub use frame::{decode, encode};
 pub use mask::mask;
+pub use pseudonym::Pseudonyms;
 pub use ring::read as read_folder;
 
 use crate::RecordError;
@@ -98,10 +100,11 @@ impl RequestRecorder {
             segment_bytes: settings.segment_bytes.min(settings.bytes_max / 8),
         };
         let ring = Ring::open(&settings.dir, Arc::clone(&settings.sealer), bounds)?;
+        let pseudonyms = Pseudonyms::load_or_create(&settings.dir, &settings.sealer)?;
         status.include(Part::Recording);
         let (orders, to_thread) = sync_channel(ORDERS_MAX);
         let clock = Arc::clone(&settings.clock);
-        let writer = Writer { ring, source, status, clock, dropped: 0 };
+        let writer = Writer { ring, pseudonyms, source, status, clock, dropped: 0 };
         let thread = std::thread::Builder::new()
             .name("phalanx-samples".into())
             .spawn(move || writer.run(&to_thread))
@@ -194,6 +197,7 @@ enum Order {
 
 struct Writer {
     ring: Ring,
+    pseudonyms: Pseudonyms,
     source: Source,
     status: RecorderStatus,
     clock: Arc<dyn Clock>,
@@ -217,7 +221,7 @@ impl Writer {
     fn write(&mut self) {
         let now_ms = self.clock.now_ms();
         for mut batch in (self.source.take)() {
-            batch.requests.iter_mut().for_each(mask);
+            batch.requests.iter_mut().for_each(|request| mask(request, &self.pseudonyms));
             let count = batch.requests.len();
             match self.ring.write(&batch, now_ms) {
                 Ok(()) => self.status.wrote(Part::Recording, count),
