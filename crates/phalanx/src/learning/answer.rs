@@ -193,7 +193,7 @@ impl Answers {
         let mut steps = Vec::new();
         let case = |suspects| Case { id: incident.id, gravity: incident.own_gravity(), suspects };
         self.responder.consider(&case(&suspects), now_ms, &mut steps);
-        let mut moves = self.carry(steps, Some((signal, trace.clone())), now_ms);
+        let mut moves = self.carry(steps, Some((signal, trace)), now_ms);
         if let Some(suspect) = self.app_under_attack(&plan, signal, (incident, &trace), now_ms)
             && self.has_room(true, now_ms)
         {
