@@ -76,8 +76,9 @@ pub(crate) async fn undo(
     let mut undone = Undone { id: id.to_string(), withdrawn: Vec::new(), left: Vec::new() };
     let mut actors: Vec<Actor> = Vec::new();
     for decision in made_for(&control, &parts) {
-        // What ends decisions ends all about an address: its clients are not named one by one.
-        if actors.iter().all(|known| known.key() != decision.actor.key()) {
+        // What ends decisions about an address ends those about its clients: they are not named one by one.
+        if actors.iter().all(|known| !covers(known, &decision.actor)) {
+            actors.retain(|known| !covers(&decision.actor, known));
             actors.push(decision.actor.clone());
         }
     }
@@ -97,6 +98,11 @@ pub(crate) async fn undo(
         undone.withdrawn.push(actor);
     }
     Ok(Json(undone))
+}
+
+/// Whether what ends decisions about one actor ends those about another.
+fn covers(one: &Actor, other: &Actor) -> bool {
+    one.key() == other.key() && one.agent().is_none_or(|agent| other.agent() == Some(agent))
 }
 
 pub(super) fn asked(id: &str) -> Result<IncidentId, ApiError> {
@@ -145,4 +151,18 @@ fn made_for(control: &Control, ids: &[u64]) -> Vec<Arc<Decision>> {
     let mut decisions: Vec<_> = ids.iter().filter_map(|id| made.get(id)).flatten().cloned().collect();
     decisions.sort_by_key(|decision| (decision.created_at_ms, decision.id));
     decisions
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_ends_an_address_ends_its_clients_and_not_the_other_way_round() {
+        let ip = "192.0.2.66".parse().unwrap();
+        let (address, client, other) = (Actor::ip(ip), Actor::client(ip, 1), Actor::client(ip, 2));
+        assert!(covers(&address, &client) && covers(&address, &address) && covers(&client, &client));
+        assert!(!covers(&client, &address) && !covers(&client, &other));
+        assert!(!covers(&address, &Actor::ip("192.0.2.67".parse().unwrap())));
+    }
 }

@@ -194,9 +194,13 @@ impl Trails {
         match (subject.kind, subject.actor()) {
             (SubjectKind::Address, Some(Actor::Ip(ip))) => {
                 let trail = self.of.get(&(incident.id, detector));
-                let client = trail.and_then(|trail| of.client(ip, trail.members.get(&ip)?));
+                let address = of.candidate(Target::Actor(Actor::ip(ip)));
+                // Where nobody else is known, whatever he comes with next is his as well.
+                let is_shared = address.honest.is_some_and(|honest| honest.actors > 0);
+                let client =
+                    trail.filter(|_| is_shared).and_then(|of_it| of.client(ip, of_it.members.get(&ip)?));
                 let prefix = Subject::prefix(ip).actor().map(|actor| of.candidate(Target::Actor(actor)));
-                client.into_iter().chain([of.candidate(Target::Actor(Actor::ip(ip)))]).chain(prefix).collect()
+                client.into_iter().chain([address]).chain(prefix).collect()
             }
             (SubjectKind::Prefix | SubjectKind::Session | SubjectKind::Account, Some(actor)) => {
                 vec![of.candidate(Target::Actor(actor))]

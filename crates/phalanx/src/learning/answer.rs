@@ -48,13 +48,16 @@ pub(super) struct Answers {
     responder: Responder,
     tolls: Tolls,
     followed: Followed,
-    /// Orders in force by whom they are about.
-    in_force: HashMap<ActorKey, InForce>,
+    /// Orders in force by whom they are about; of an address and of each of its clients there may be one.
+    in_force: HashMap<About, InForce>,
     /// Proposals that may still be made in this minute, and orders about many.
     left: u32,
     wide_left: u32,
     minute: u64,
 }
+
+/// By what orders are told apart.
+type About = (ActorKey, Option<u64>);
 
 /// An order as it was carried out.
 #[derive(Debug, Clone)]
@@ -83,7 +86,7 @@ impl Answers {
 
     /// Learns from a request who is honest, and how orders fare.
     pub(super) fn see(&mut self, seen: &Seen) {
-        let by_key = |key: &ActorKey| self.in_force.get(key).map(|order| order.id);
+        let by_key = |key: &ActorKey| self.in_force.get(&(*key, None)).map(|order| order.id);
         let event = &seen.event;
         if let Some(under) = seen.under
             && let Some(order) = by_key(&under.key)
@@ -256,7 +259,7 @@ impl Answers {
         let mut moves = Vec::new();
         for order in responder.orders() {
             let Some(actor) = actor_of(order) else { continue };
-            let Some(known) = in_force.get_mut(&actor.key()).filter(|known| known.id == order.id) else {
+            let Some(known) = in_force.get_mut(&about(&actor)).filter(|known| known.id == order.id) else {
                 continue;
             };
             let is_soon =
@@ -306,14 +309,14 @@ impl Answers {
             Carried::NotYet(_) => return None,
             Carried::ByNode(kind, actor) => {
                 self.left = self.left.saturating_sub(1);
-                let (reason, key) = (cut(incident.reason(&what)), actor.key());
+                let (reason, key) = (cut(incident.reason(&what)), about(&actor));
                 let confidence_percent = if signal.confidence == Confidence::High { 90 } else { 60 };
                 let made = Proposal { actor, kind, reason, evidence, confidence_percent, at_ms, for_ms };
                 (Move::Propose(made), key, None)
             }
             Carried::ByOperator(kind, actor) => {
                 self.wide_left = self.wide_left.checked_sub(1)?;
-                let (key, evidence) = (actor.key(), Some(evidence));
+                let (key, evidence) = (about(&actor), Some(evidence));
                 let reason = cut(incident.automatic_reason(&what));
                 let for_ms = for_ms.min(HERE_FOR_MAX_MS);
                 let made = NewDecision { actor, kind, for_ms, reason, evidence };
@@ -331,9 +334,9 @@ impl Answers {
     fn end(&mut self, order: &Order, incident: IncidentId, reason: String) -> Option<Move> {
         self.tolls.forget(order.id);
         let actor = actor_of(order)?;
-        let is_current = self.in_force.get(&actor.key()).is_some_and(|known| known.id == order.id);
+        let is_current = self.in_force.get(&about(&actor)).is_some_and(|known| known.id == order.id);
         is_current.then(|| {
-            self.in_force.remove(&actor.key());
+            self.in_force.remove(&about(&actor));
             Move::End { actor, incident, reason: cut(incident.reason(&reason)) }
         })
     }
@@ -394,6 +397,10 @@ fn is_from_many(signal: &Signal) -> bool {
 fn is_wide(signal: &Signal) -> bool {
     use SubjectKind::{Prefix, Route, Secret, Software};
     matches!(signal.subject.kind, Prefix | Route | Secret | Software)
+}
+
+fn about(actor: &Actor) -> About {
+    (actor.key(), actor.agent())
 }
 
 /// Whom an order is about, as nodes know it.
