@@ -51,7 +51,7 @@ mod tests {
         let places = Arc::new(Semaphore::new(1));
         let permit = Arc::clone(&places).acquire_owned().await.unwrap();
         let (started, is_started) = tokio::sync::oneshot::channel();
-        let (end, ends) = mpsc::channel::<()>();
+        let (end, ends) = mpsc::sync_channel::<()>(1);
         let asks = tokio::spawn(blocking(permit, move || {
             started.send(()).unwrap();
             ends.recv().unwrap_err()
