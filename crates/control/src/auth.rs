@@ -20,6 +20,7 @@ use phalanx_trust::operators::TOKEN_PREFIX;
 use phalanx_trust::{Browser, Operator, OperatorToken, Role, Session};
 
 use crate::access::{self, Needs, Rule};
+use crate::body;
 use crate::error::ApiError;
 use crate::limits::FAILURES_PER_MINUTE_MAX;
 use crate::router::Control;
@@ -171,6 +172,9 @@ pub(crate) async fn check_host(
 }
 
 /// Lets only those through who prove who they are, and notes who it is. For every path with data.
+///
+/// What needs a fresh second factor is looked at twice: when the head is here, so that no stranger's body is read, and when the body
+/// is, because whoever asks may have been shut out while it came.
 pub(crate) async fn require(
     State(control): State<Arc<Control>>,
     mut request: Request,
@@ -180,23 +184,30 @@ pub(crate) async fn require(
         .extensions()
         .get::<MatchedPath>()
         .and_then(|path| access::rule(request.method(), path.as_str()));
-    let permitted = identify(&control, &request).and_then(|principal| {
+    let permitted = |request: &Request| {
+        let principal = identify(&control, request)?;
         principal.permitted(rule, control.now_ms())?;
-        Ok(principal)
-    });
-    match permitted {
-        Ok(principal) => {
-            request.extensions_mut().insert(principal);
-            next.run(request).await
-        }
-        Err(error) => error.into_response(),
+        Ok::<_, ApiError>(principal)
+    };
+    let mut principal = match permitted(&request) {
+        Ok(principal) => principal,
+        Err(error) => return error.into_response(),
+    };
+    if rule.is_some_and(|rule| rule.fresh) {
+        let read = body::whole(request).await.and_then(|whole| Ok((permitted(&whole)?, whole)));
+        (principal, request) = match read {
+            Ok(read) => read,
+            Err(error) => return error.into_response(),
+        };
     }
+    request.extensions_mut().insert(principal);
+    next.run(request).await
 }
 
 /// Lets only pages of this node log somebody in, or anybody would be logged in as somebody else without noticing.
-pub(crate) async fn from_here(request: Request, next: Next) -> Response {
+pub(crate) async fn from_here(State(control): State<Arc<Control>>, request: Request, next: Next) -> Response {
     let here = proves_same_origin(request.headers()) && request.headers().contains_key(header::ORIGIN);
-    match check_origin(&request) {
+    match check_origin(&control, &request) {
         Ok(()) if here => next.run(request).await,
         Ok(()) => {
             ApiError::new(StatusCode::FORBIDDEN, "origin", "a login needs an Origin header").into_response()
@@ -210,7 +221,7 @@ fn identify(control: &Control, request: &Request) -> Result<Principal, ApiError>
         return Ok(Principal::Socket);
     }
     let headers = request.headers();
-    check_origin(request)?;
+    check_origin(control, request)?;
     let now_ms = control.now_ms();
     if let Some(authorization) = headers.get(header::AUTHORIZATION) {
         let token = authorization.to_str().ok().and_then(bearer);
@@ -254,8 +265,8 @@ pub(crate) fn peer(request: &Request) -> Option<IpAddr> {
     request.extensions().get::<Peer>().map(|peer| peer.0)
 }
 
-/// Refuses what a page of another origin made a browser send.
-fn check_origin(request: &Request) -> Result<(), ApiError> {
+/// Refuses what a page of another origin made a browser send, or what a page of another port passes on as if it were ours.
+fn check_origin(control: &Control, request: &Request) -> Result<(), ApiError> {
     let headers = request.headers();
     let refused =
         || ApiError::new(StatusCode::FORBIDDEN, "origin", "requests from other origins are refused");
@@ -266,11 +277,39 @@ fn check_origin(request: &Request) -> Result<(), ApiError> {
     let Some(origin) = headers.get(header::ORIGIN) else { return Ok(()) };
     let host = host_of(headers, request.uri()).unwrap_or_default();
     let origin = origin.to_str().map_err(|_| refused())?;
-    let authority = origin.strip_prefix("http://").or_else(|| origin.strip_prefix("https://"));
-    if authority.is_some_and(|authority| authority.eq_ignore_ascii_case(&host)) {
-        Ok(())
-    } else {
-        Err(refused())
+    let (authority, default_port) = match origin.strip_prefix("http://") {
+        Some(authority) => (authority, 80),
+        None => (origin.strip_prefix("https://").ok_or_else(refused)?, 443),
+    };
+    if !authority.eq_ignore_ascii_case(&host) {
+        return Err(refused());
+    }
+    let listen = control.deps.listen.filter(|_| channel(request) == Channel::Tcp);
+    let Some(port) = listen.map(|listen| listen.port()) else { return Ok(()) };
+    if !port_is_ours(&host, port, default_port, &control.deps.host_names) {
+        let message =
+            format!("open the console at port {port}, on which it listens; a tunnel must use the same");
+        return Err(ApiError::new(StatusCode::FORBIDDEN, "origin", message));
+    }
+    Ok(())
+}
+
+/// Whether the port of a Host is the listener's. All ports of `localhost` share their passkeys, so that a page on another port could
+/// have a browser sign for us; who has a configured name has it for all ports.
+fn port_is_ours(host: &str, listen: u16, default: u16, names: &[String]) -> bool {
+    let (name, port) = split_port(host);
+    names.iter().any(|known| known.eq_ignore_ascii_case(name))
+        || port.map_or(Some(default), |port| port.parse().ok()) == Some(listen)
+}
+
+/// A Host's name or address, and its port.
+fn split_port(host: &str) -> (&str, Option<&str>) {
+    if let Some((ip, rest)) = host.strip_prefix('[').map(|rest| rest.split_once(']').unwrap_or((rest, ""))) {
+        return (ip, rest.strip_prefix(':'));
+    }
+    match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|b| b.is_ascii_digit()) => (name, Some(port)),
+        _ => (host, None),
     }
 }
 
@@ -298,12 +337,7 @@ fn host_of(headers: &HeaderMap, uri: &http::Uri) -> Option<String> {
 /// Whether a Host names this node. An address literal cannot be rebound by DNS, so on a listener for all addresses each
 /// one is taken; a name must be `localhost` or configured.
 pub(crate) fn host_is_ours(host: &str, listen: Option<IpAddr>, names: &[String]) -> bool {
-    let name = match host.strip_prefix('[') {
-        Some(rest) => rest.split(']').next().unwrap_or_default(),
-        None => host
-            .rsplit_once(':')
-            .map_or(host, |(name, port)| if port.bytes().all(|b| b.is_ascii_digit()) { name } else { host }),
-    };
+    let (name, _) = split_port(host);
     if let Ok(ip) = name.parse::<IpAddr>() {
         return ip.is_loopback() || listen.is_none_or(|listen| listen.is_unspecified() || listen == ip);
     }
@@ -381,6 +415,27 @@ mod tests {
             assert!(!check(host, loopback), "{host}");
         }
         assert!(check("192.0.2.1:8900", any) && !check("evil.example", any));
+    }
+
+    #[test]
+    fn only_the_listeners_port_is_ours_save_under_a_configured_name() {
+        let names = [String::from("waf.internal")];
+        for (host, default, ours) in [
+            ("localhost:8900", 80, true),
+            ("[::1]:8900", 80, true),
+            ("127.0.0.1:8900", 443, true),
+            ("localhost", 8900, true),
+            ("localhost", 80, false),
+            ("localhost:8901", 80, false),
+            ("[::1]:8901", 80, false),
+            ("[::1]", 80, false),
+            ("127.0.0.1:", 8900, false),
+            ("localhost:99999999", 80, false),
+            ("waf.internal", 443, true),
+            ("waf.internal:9", 80, true),
+        ] {
+            assert_eq!(port_is_ours(host, 8900, default, &names), ours, "{host}");
+        }
     }
 
     #[test]

@@ -19,6 +19,7 @@ mod error;
 
 mod access;
 mod auth;
+mod body;
 mod limits;
 mod throttle;
 

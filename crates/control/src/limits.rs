@@ -29,6 +29,10 @@ pub(crate) const LAPI_PIECES: usize = 4;
 pub(crate) const HEAD_BYTES_MAX: usize = 16 * 1024;
 /// Longest time for a request head, in milliseconds.
 pub(crate) const HEAD_TIME_MAX_MS: u64 = 10_000;
+/// Longest time for the body of a request, from its head on: 64 KiB over a bad line.
+pub(crate) const BODY_TIME_MAX: std::time::Duration = std::time::Duration::from_secs(10);
+/// The same for what takes files of some MiB.
+pub(crate) const UPLOAD_TIME_MAX: std::time::Duration = std::time::Duration::from_secs(180);
 /// A member that was not heard of for this long is shown as offline: heartbeats come each second.
 pub(crate) const OFFLINE_AFTER_MS: u64 = 5_000;
 
@@ -44,6 +48,9 @@ pub(crate) const LOGIN_WINDOW_MS: u64 = 15 * 60_000;
 pub(crate) const LOGINS_PER_ACCOUNT_MAX: u32 = 10;
 /// Tries to log in from one network in that time: several people, on a bad day.
 pub(crate) const LOGINS_PER_NETWORK_MAX: u32 = 40;
+/// Tries by passkey from one network in that time: a signature cannot be guessed, so this bounds only the work, and how many
+/// challenges can be spent.
+pub(crate) const PASSKEYS_PER_NETWORK_MAX: u32 = 1_000;
 /// Accounts and networks whose tries are counted.
 pub(crate) const LOGINS_COUNTED_MAX: usize = 4_096;
 /// Passwords hashed at once: each takes 19 MiB and a core for a moment.

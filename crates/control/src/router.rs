@@ -25,6 +25,7 @@ use tokio::sync::{Notify, Semaphore, broadcast, watch};
 
 use crate::api::{Incident, IncidentRow, NodeStatus, PlaybookRow, PlaybookRun, Replayed};
 use crate::auth::{Channel, Failures, Principal, check_host, from_here, host_is_ours, require};
+use crate::body;
 use crate::console;
 use crate::error::ApiError;
 use crate::handlers::{
@@ -230,12 +231,12 @@ pub(crate) struct Control {
     pub(crate) throttle: Throttle,
     pub(crate) challenges: PasskeyChallenges,
     /// Passwords hashed at once.
-    pub(crate) hashing: Semaphore,
+    pub(crate) hashing: Arc<Semaphore>,
     pub(crate) hub: Hub,
     /// Bumped at each logout, so that open streams look whether it was theirs.
     pub(crate) logouts: watch::Sender<u64>,
     pub(crate) subscribers: Arc<Semaphore>,
-    pub(crate) history_queries: Semaphore,
+    pub(crate) history_queries: Arc<Semaphore>,
     /// One import of a blocklist at a time.
     pub(crate) importing: Semaphore,
     /// One replay at a time.
@@ -256,6 +257,11 @@ impl Control {
     /// Waits a moment for the ledger while a burst of orders is written. With a full disk there is no room, and the order is refused.
     pub(crate) async fn ledger_room(&self) {
         let _ = tokio::time::timeout(crate::limits::LEDGER_WAIT, self.deps.lanes.ledger_room()).await;
+    }
+
+    /// Has open streams look whether they are still welcome.
+    pub(crate) fn look_again(&self) {
+        self.logouts.send_modify(|count| *count = count.wrapping_add(1));
     }
 
     /// Records what an operator is about to do. Without room in the ledger it must not be done.
@@ -286,11 +292,11 @@ pub fn router(deps: ControlDeps) -> Router {
         failures: Failures::default(),
         throttle: Throttle::default(),
         challenges: PasskeyChallenges::default(),
-        hashing: Semaphore::new(HASHES_MAX),
+        hashing: Arc::new(Semaphore::new(HASHES_MAX)),
         hub,
         logouts: watch::Sender::new(0),
         subscribers: Arc::new(Semaphore::new(SUBSCRIBERS_MAX)),
-        history_queries: Semaphore::new(HISTORY_QUERIES_MAX),
+        history_queries: Arc::new(Semaphore::new(HISTORY_QUERIES_MAX)),
         importing: Semaphore::new(1),
         replaying: Semaphore::new(1),
         reloading: tokio::sync::Mutex::new(()),
@@ -370,7 +376,7 @@ pub fn router(deps: ControlDeps) -> Router {
         .route("/api/v1/login/password", post(login::by_password))
         .route("/api/v1/login/challenge", post(login::challenge))
         .route("/api/v1/login/passkey", post(login::by_passkey))
-        .layer(from_fn(from_here));
+        .layer(from_fn_with_state(Arc::clone(&control), from_here));
     Router::new()
         .nest("/api/v1", api)
         .merge(metrics)
@@ -380,6 +386,7 @@ pub fn router(deps: ControlDeps) -> Router {
         .route("/login", get(session::login))
         .fallback(console::serve)
         .layer(from_fn_with_state(Arc::clone(&control), check_host))
+        .layer(from_fn(body::in_time))
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .layer(from_fn(console::security_headers))
         .with_state(control)

@@ -295,8 +295,8 @@ pub const PREFIX_V6_BITS_MIN: u8 = 16;
 pub const LOGIN_TICKETS_MAX: usize = 64;
 /// How long a console login link is good, in milliseconds.
 pub const LOGIN_TICKET_MS: u64 = 10 * 60_000;
-/// Console sessions open at once.
-pub const SESSIONS_MAX: usize = 256;
+/// Console sessions open at once: all that all operators may have, and those of login links.
+pub const SESSIONS_MAX: usize = OPERATORS_MAX * SESSIONS_PER_OPERATOR_MAX + 256;
 /// How long a console session lasts, in milliseconds: a working day.
 pub const SESSION_MS: u64 = 12 * 60 * 60_000;
 /// How long a console session lasts without a request, in milliseconds.

@@ -62,7 +62,7 @@ pub use key::{KeyId, SigningKey, VerifyingKey};
 pub use membership::Membership;
 pub use names::NamesKey;
 pub use operators::{
-    NewOperator, Operator, OperatorChange, OperatorFault, OperatorToken, Operators, Passkey,
+    By, NewOperator, Operator, OperatorChange, OperatorFault, OperatorToken, Operators, Passkey,
     PresentedPasskey, Role,
 };
 pub use passes::{PASS_TAG_BYTES, PassKeys, SignedFor};

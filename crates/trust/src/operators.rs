@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
-use crate::passkey::{MadePasskey, PasskeyPublic};
+use crate::passkey::{MadePasskey, PasskeyPublic, counts_on};
 use crate::{PasswordHash, Sealer, TotpSecret, TrustError, private_file, random_bytes, sha256};
 
 /// What an operator may do. Each role may do what those before it may.
@@ -46,6 +46,9 @@ pub struct Operator {
     pub created_by: String,
     /// He gets in no more.
     pub disabled: bool,
+    /// Grows with each change of what he may do and each loss of his credentials, so that what was begun before is not ended after.
+    #[serde(default)]
+    pub generation: u64,
     /// His passkeys.
     pub passkeys: Vec<Passkey>,
     /// Tokens that act for him.
@@ -119,6 +122,15 @@ pub struct OperatorChange {
     pub disabled: Option<bool>,
 }
 
+/// Who changes an account.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum By {
+    /// Whoever has the node. He gets in without any owner.
+    Node,
+    /// An operator. He must leave an owner who can get in.
+    Operator,
+}
+
 /// A passkey that a browser signed with.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PresentedPasskey {
@@ -145,6 +157,12 @@ pub enum OperatorFault {
     /// He would be left without any credential.
     #[error("this is the last one; add another first")]
     Last,
+    /// Nobody would be left who may change operators.
+    #[error("this is the last owner who can get in; make another first, or do it on the node")]
+    LastOwner,
+    /// The account is not what it was when its owner was asked who he is.
+    #[error("the account was changed meanwhile; log in again")]
+    Changed,
     /// The file could not be written.
     #[error(transparent)]
     File(#[from] TrustError),
@@ -209,6 +227,7 @@ impl Operators {
             created_at_ms: now_ms,
             created_by: new.by,
             disabled: false,
+            generation: 0,
             passkeys: Vec::new(),
             tokens: Vec::new(),
             password: false,
@@ -229,9 +248,10 @@ impl Operators {
     }
 
     /// Changes role, scope or whether he is kept out.
-    pub fn change(&self, id: &str, change: OperatorChange) -> Result<(), OperatorFault> {
-        self.change_one(id, |one| {
-            let operator = &mut one.operator;
+    pub fn change(&self, id: &str, change: OperatorChange, by: By) -> Result<(), OperatorFault> {
+        self.rule_over(by, |table| {
+            let operator = &mut find(table, id)?.operator;
+            operator.generation = operator.generation.wrapping_add(1);
             operator.role = change.role.unwrap_or(operator.role);
             operator.disabled = change.disabled.unwrap_or(operator.disabled);
             if let Some(apps) = change.apps {
@@ -242,19 +262,21 @@ impl Operators {
     }
 
     /// Takes all credentials and tokens away.
-    pub fn reset(&self, id: &str) -> Result<(), OperatorFault> {
-        self.change_one(id, |one| {
+    pub fn reset(&self, id: &str, by: By) -> Result<(), OperatorFault> {
+        self.rule_over(by, |table| {
+            let one = find(table, id)?;
             let mut operator = std::mem::take(one).operator;
             operator.passkeys.clear();
             operator.tokens.clear();
+            operator.generation = operator.generation.wrapping_add(1);
             one.operator = operator;
             Ok(())
         })
     }
 
     /// Removes him.
-    pub fn remove(&self, id: &str) -> Result<(), OperatorFault> {
-        self.write_with(|table| {
+    pub fn remove(&self, id: &str, by: By) -> Result<(), OperatorFault> {
+        self.rule_over(by, |table| {
             let place = table.iter().position(|one| one.operator.id == id).ok_or(OperatorFault::Unknown)?;
             table.remove(place);
             Ok(())
@@ -262,15 +284,16 @@ impl Operators {
     }
 
     /// Gives him a password with an app for one-time codes, in place of those before; answers with his recovery codes, which are
-    /// told once.
+    /// told once. `whose` is the account as it was when he proved who he is.
     pub fn set_password(
         &self,
-        id: &str,
+        whose: &Operator,
         password: &PasswordHash,
         (totp, step): (&TotpSecret, u64),
     ) -> Result<Vec<String>, OperatorFault> {
         let codes: Vec<String> = (0..RECOVERY_CODES).map(|_| recovery_code()).collect();
-        self.change_one(id, |one| {
+        self.write_with(|table| {
+            let one = find_same(table, whose)?;
             one.password = Some((password.clone(), totp.clone()));
             one.totp_step = step;
             one.recovery = codes.iter().map(|code| sha256(normal(code).as_bytes())).collect();
@@ -307,10 +330,10 @@ impl Operators {
         said(self.change_one(id, |one| one.spend_code(code, now_ms)))
     }
 
-    /// Keeps a passkey for him.
+    /// Keeps a passkey for him. `whose` is the account as it was when he proved who he is.
     pub fn add_passkey(
         &self,
-        id: &str,
+        whose: &Operator,
         made: MadePasskey,
         passkey: (String, String),
         now_ms: u64,
@@ -320,7 +343,7 @@ impl Operators {
             if table.iter().any(|one| one.operator.passkeys.iter().any(|key| key.id == name)) {
                 return Err(OperatorFault::Exists);
             }
-            let one = find(table, id)?;
+            let one = find_same(table, whose)?;
             if one.operator.passkeys.len() >= PASSKEYS_MAX {
                 return Err(OperatorFault::TooMany);
             }
@@ -370,17 +393,27 @@ impl Operators {
             let mut pairs = one.operator.passkeys.iter_mut().zip(one.keys.iter_mut());
             let (facts, (_, count)) =
                 pairs.find(|(facts, _)| facts.id == passkey).ok_or(OperatorFault::Unknown)?;
+            // Another signature may have been noted since this one was looked at.
+            if !counts_on(*count, signed) {
+                return Err(OperatorFault::Unknown);
+            }
             facts.used_at_ms = now_ms;
             *count = signed;
             Ok(())
         })
     }
 
-    /// Makes a token that acts for him. It is returned here and nowhere else.
-    pub fn add_token(&self, id: &str, token: OperatorToken) -> Result<Zeroizing<String>, OperatorFault> {
+    /// Makes a token that acts for him. It is returned here and nowhere else. `whose` is the account as it was when he proved who
+    /// he is.
+    pub fn add_token(
+        &self,
+        whose: &Operator,
+        token: OperatorToken,
+    ) -> Result<Zeroizing<String>, OperatorFault> {
         let secret: Zeroizing<[u8; 32]> = Zeroizing::new(random_bytes());
         let text = Zeroizing::new(format!("{TOKEN_PREFIX}{}", data_encoding::HEXLOWER.encode(&*secret)));
-        self.change_one(id, |one| {
+        self.write_with(|table| {
+            let one = find_same(table, whose)?;
             let (operator, hashes) = (&mut one.operator, &mut one.token_hashes);
             if operator.tokens.iter().any(|other| other.name == token.name) {
                 return Err(OperatorFault::Exists);
@@ -433,6 +466,20 @@ impl Operators {
         self.write_with(|table| change(find(table, id)?))
     }
 
+    /// Changes what operators may do; one of them must leave an owner who can get in.
+    fn rule_over(
+        &self,
+        by: By,
+        change: impl FnOnce(&mut Vec<Kept>) -> Result<(), OperatorFault>,
+    ) -> Result<(), OperatorFault> {
+        self.write_with(|table| {
+            let before = table.iter().any(Kept::rules);
+            change(table)?;
+            let lost = before && !table.iter().any(Kept::rules);
+            if lost && by == By::Operator { Err(OperatorFault::LastOwner) } else { Ok(()) }
+        })
+    }
+
     /// Changes a copy, writes it, and puts it into force: a change that is not on disk has not been made.
     fn write_with(
         &self,
@@ -444,6 +491,10 @@ impl Operators {
         let file = File { version: VERSION, operators: next };
         let plain = serde_json::to_vec(&file).map_err(|_| TrustError::Crypto("writing operators"))?;
         let sealed = self.sealer.seal(CONTEXT, &Zeroizing::new(plain))?;
+        // What could not be read again must not be written: the node would not start.
+        if sealed.len() > FILE_BYTES_MAX {
+            return Err(OperatorFault::TooMany);
+        }
         private_file::replace(&self.path, &sealed)?;
         *table = file.operators;
         Ok(())
@@ -470,6 +521,15 @@ impl Kept {
         Operator { password, recovery_codes, ..self.operator.clone() }
     }
 
+    /// Whether he is an owner of everything who can get in.
+    fn rules(&self) -> bool {
+        let operator = self.facts();
+        operator.role == Role::Owner
+            && operator.apps.is_empty()
+            && !operator.disabled
+            && operator.is_enrolled()
+    }
+
     fn spend_code(&mut self, code: &str, now_ms: u64) -> Result<(), OperatorFault> {
         let step = self.password.as_ref().and_then(|(_, totp)| totp.step_of(code, now_ms, self.totp_step));
         self.totp_step = step.ok_or(OperatorFault::Unknown)?;
@@ -494,6 +554,7 @@ impl Default for Operator {
             created_at_ms: 0,
             created_by: String::new(),
             disabled: true,
+            generation: 0,
             passkeys: Vec::new(),
             tokens: Vec::new(),
             password: false,
@@ -510,6 +571,13 @@ struct File {
 
 fn find<'a>(table: &'a mut [Kept], id: &str) -> Result<&'a mut Kept, OperatorFault> {
     table.iter_mut().find(|one| one.operator.id == id).ok_or(OperatorFault::Unknown)
+}
+
+/// The account, unless it was disabled, reset or changed since it was as in `whose`.
+fn find_same<'a>(table: &'a mut [Kept], whose: &Operator) -> Result<&'a mut Kept, OperatorFault> {
+    let one = find(table, &whose.id)?;
+    let same = one.operator.generation == whose.generation && !one.operator.disabled;
+    if same { Ok(one) } else { Err(OperatorFault::Changed) }
 }
 
 /// Whether a code was spent. One that cannot be written as spent does not count.
@@ -532,7 +600,7 @@ fn normal(code: &str) -> String {
 const CONTEXT: &str = "operators 1";
 const VERSION: u32 = 1;
 const RECOVERY_CODES: usize = 10;
-/// All operators with all their keys and tokens are a quarter of this.
+/// Operators with keys, tokens and a few apps each are a quarter of this; what would be more is refused.
 const FILE_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 #[cfg(test)]

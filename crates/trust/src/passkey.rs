@@ -142,8 +142,7 @@ impl PasskeyChallenges {
             PasskeyPublic::EdDsa(key) => UnparsedPublicKey::new(&ED25519, key).verify(&message, signature),
         };
         holds.map_err(|_| PasskeyFault::Signature)?;
-        // A copy of the authenticator lags behind (section 6.1.1); those that do not count always say 0.
-        if (signed > 0 || signed_before > 0) && signed <= signed_before {
+        if !counts_on(signed_before, signed) {
             return Err(PasskeyFault::Signature);
         }
         self.spend(nonce)?;
@@ -187,6 +186,12 @@ impl PasskeyChallenges {
         }
         context.sign().as_ref().first_chunk().copied().unwrap_or_default()
     }
+}
+
+/// Whether a signature counts after the one before: a copy of the authenticator lags behind (section 6.1.1); those that do not
+/// count always say 0.
+pub(crate) fn counts_on(before: u32, now: u32) -> bool {
+    now > before || (now == 0 && before == 0)
 }
 
 /// Bytes as browsers write them.

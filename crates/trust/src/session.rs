@@ -186,6 +186,14 @@ impl Sessions {
         lock(&self.0).entries.retain(|entry| !his(&entry.what));
     }
 
+    /// Ends all sessions of an operator but the one of this id.
+    pub fn close_others(&self, operator: &str, id: &str) {
+        let mut table = lock(&self.0);
+        let kept = table.find(id, 0).and_then(|place| table.entries.get(place)).map(|entry| entry.digest);
+        let his = |entry: &Entry<Kept>| entry.what.session.operator.as_deref() == Some(operator);
+        table.entries.retain(|entry| !his(entry) || Some(entry.digest) == kept);
+    }
+
     fn with<T>(&self, id: &str, change: impl FnOnce(&mut Kept) -> T) -> Option<T> {
         let mut table = lock(&self.0);
         let place = table.find(id, 0)?;
@@ -211,7 +219,8 @@ impl Kept {
     }
 }
 
-/// Digests of random ids with their ends and what they stand for; short, so searched whole and in constant time per entry.
+/// Digests of random ids with their ends and what they stand for; a few thousand at most, so searched whole and in constant time
+/// per entry.
 struct Table<T> {
     entries: Vec<Entry<T>>,
 }
@@ -342,6 +351,10 @@ mod tests {
         assert_eq!(listed.len(), SESSIONS_PER_OPERATOR_MAX + 1);
         sessions.close_named(&listed.first().unwrap().name);
         assert_eq!(sessions.list(1).len(), SESSIONS_PER_OPERATOR_MAX);
+        let kept = open();
+        sessions.close_others("a", &kept);
+        assert_eq!(sessions.list(1).len(), 2);
+        assert!(sessions.is_open(&kept, 1) && sessions.is_open(&others, 1));
         sessions.close_of("a");
         assert_eq!(sessions.list(1).len(), 1);
         assert!(sessions.is_open(&others, 1));

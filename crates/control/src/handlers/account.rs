@@ -80,6 +80,7 @@ pub(crate) async fn prove(
     let Json(proof) = read(body)?;
     let (now_ms, tries) = (control.now_ms(), format!("proof {}", operator.id));
     control.throttle.charge(&tries, LOGINS_PER_ACCOUNT_MAX, now_ms)?;
+    let by_code = proof.passkey.is_none();
     let holds = match proof {
         Proof { code: Some(code), passkey: None } => {
             let (operators, id) = (Arc::clone(&control.deps.operators), operator.id.clone());
@@ -97,7 +98,10 @@ pub(crate) async fn prove(
         control.failures.note(now_ms, "a second factor was wrong");
         return Err(ApiError::new(StatusCode::FORBIDDEN, "not_proved", "that code or passkey is not right"));
     }
-    control.throttle.refund(&tries);
+    // A passkey's proof is not given back: it spends a challenge, of which only so many are remembered.
+    if by_code {
+        control.throttle.refund(&tries);
+    }
     control.deps.sessions.prove(&held.id, now_ms);
     let mut session = held.session.clone();
     session.proved_at_ms = now_ms;
@@ -139,15 +143,16 @@ pub(crate) async fn set_password(
     control.throttle.charge(&tries, LOGINS_PER_ACCOUNT_MAX, control.now_ms())?;
     let step = totp.step_of(&code, control.now_ms(), 0);
     let step = step.ok_or_else(|| ApiError::bad_request("that is not the app's present code"))?;
-    control.throttle.refund(&tries);
     control.record(&who, "set a password and an app for codes")?;
-    let (operators, id) = (Arc::clone(&control.deps.operators), operator.id.clone());
-    let _turn = control.hashing.acquire().await.map_err(|_| ApiError::unauthorized())?;
-    let set = on_disk(move || {
+    let (node, whose, session) = (Arc::clone(&control), Arc::clone(operator), Arc::clone(&held.id));
+    let set = login::hash(&control, move || {
         let hash = PasswordHash::of(&password)?;
-        operators.set_password(&id, &hash, (&totp, step))
+        let codes = node.deps.operators.set_password(&whose, &hash, (&totp, step))?;
+        end_others(&node, &whose, &session);
+        Ok(codes)
     });
     let codes = set.await?.map_err(fault)?;
+    control.throttle.refund(&tries);
     enrolled(&control, &from, (operator, held), Json(RecoveryCodes { codes }).into_response())
 }
 
@@ -170,12 +175,14 @@ pub(crate) async fn add_passkey(
     let (data, client) = (read(&authenticator_data)?, read(&client_data)?);
     let purpose = purpose(held);
     let at = Ceremony { origin: &from.origin, purpose: &purpose, now_ms: control.now_ms() };
+    // Not given back, as in `prove`.
+    control.throttle.charge(&format!("proof {}", operator.id), LOGINS_PER_ACCOUNT_MAX, at.now_ms)?;
     let made = control.challenges.made(at, &data, &client);
     let made = made.map_err(|fault| ApiError::bad_request(fault.to_string()))?;
     control.record(&who, &format!("add passkey {label}"))?;
-    let (operators, id) = (Arc::clone(&control.deps.operators), operator.id.clone());
+    let (operators, whose) = (Arc::clone(&control.deps.operators), Arc::clone(operator));
     let (place, now_ms) = ((label, at.host().to_owned()), at.now_ms);
-    on_disk(move || operators.add_passkey(&id, made, place, now_ms)).await?.map_err(fault)?;
+    on_disk(move || operators.add_passkey(&whose, made, place, now_ms)).await?.map_err(fault)?;
     enrolled(&control, &from, (operator, held), StatusCode::CREATED.into_response())
 }
 
@@ -185,13 +192,18 @@ pub(crate) async fn delete_passkey(
     Extension(who): Extension<Principal>,
     Path(passkey): Path<String>,
 ) -> Result<StatusCode, ApiError> {
-    let (operator, _) = account(&who)?;
+    let (operator, held) = account(&who)?;
     let Some(known) = operator.passkeys.iter().find(|key| key.id == passkey) else {
         return Err(ApiError::not_found("you have no such passkey"));
     };
     control.record(&who, &format!("delete passkey {}", known.label))?;
-    let (operators, id) = (Arc::clone(&control.deps.operators), operator.id.clone());
-    on_disk(move || operators.delete_passkey(&id, &passkey)).await?.map_err(fault)?;
+    let (node, whose, session) = (Arc::clone(&control), Arc::clone(operator), Arc::clone(&held.id));
+    let deleted = on_disk(move || {
+        node.deps.operators.delete_passkey(&whose.id, &passkey)?;
+        end_others(&node, &whose, &session);
+        Ok(())
+    });
+    deleted.await?.map_err(fault)?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -219,8 +231,8 @@ pub(crate) async fn add_token(
     let expires_at_ms = created_at_ms.saturating_add(for_ms);
     control.record(&who, &format!("make API token {name}"))?;
     let token = OperatorToken { name: name.clone(), role: role.into(), apps, created_at_ms, expires_at_ms };
-    let (operators, id) = (Arc::clone(&control.deps.operators), operator.id.clone());
-    let made = on_disk(move || operators.add_token(&id, token)).await?.map_err(fault)?;
+    let (operators, whose) = (Arc::clone(&control.deps.operators), Arc::clone(operator));
+    let made = on_disk(move || operators.add_token(&whose, token)).await?.map_err(fault)?;
     Ok((StatusCode::CREATED, Json(ApiTokenMade { name, token: made.to_string(), expires_at_ms })))
 }
 
@@ -235,18 +247,23 @@ pub(crate) async fn delete_token(
         return Err(ApiError::not_found("you have no such token"));
     }
     control.record(&who, &format!("delete API token {name}"))?;
-    let (operators, id) = (Arc::clone(&control.deps.operators), operator.id.clone());
-    on_disk(move || operators.delete_token(&id, &name)).await?.map_err(fault)?;
-    control.logouts.send_modify(|count| *count = count.wrapping_add(1));
+    let (node, id) = (Arc::clone(&control), operator.id.clone());
+    let deleted = on_disk(move || {
+        node.deps.operators.delete_token(&id, &name)?;
+        node.look_again();
+        Ok(())
+    });
+    deleted.await?.map_err(fault)?;
     Ok(StatusCode::NO_CONTENT)
 }
 
 /// Whether these can be names of apps.
 pub(crate) fn check_apps(apps: &[String]) -> Result<(), ApiError> {
-    let good = |app: &String| !app.is_empty() && app.len() <= APP_BYTES_MAX;
+    let good =
+        |app: &String| !app.is_empty() && app.len() <= APP_BYTES_MAX && !app.chars().any(char::is_control);
     if apps.len() > OPERATOR_APPS_MAX || !apps.iter().all(good) {
         return Err(ApiError::bad_request(format!(
-            "at most {OPERATOR_APPS_MAX} apps can be named, with 1 to {APP_BYTES_MAX} bytes each"
+            "at most {OPERATOR_APPS_MAX} apps can be named, with 1 to {APP_BYTES_MAX} bytes of visible text each"
         )));
     }
     Ok(())
@@ -258,6 +275,12 @@ fn account(who: &Principal) -> Result<(&Arc<Operator>, &Held), ApiError> {
         Principal::Operator(operator, held) => Ok((operator, held)),
         _ => Err(ApiError::not_found("this is for operators in a console session; there is no account here")),
     }
+}
+
+/// Ends the sessions in which others may sit who knew the credential that was changed; not the one in which it was.
+fn end_others(control: &Control, operator: &Operator, session: &str) {
+    control.deps.sessions.close_others(&operator.id, session);
+    control.look_again();
 }
 
 /// Challenges are for one session: what another was given does not count here.

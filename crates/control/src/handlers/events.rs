@@ -18,6 +18,7 @@ use serde::de::value::{Error as ValueError, StrDeserializer};
 use crate::api::EventRow;
 use crate::auth::Principal;
 use crate::error::ApiError;
+use crate::handlers::blocking;
 use crate::router::Control;
 
 /// Texts, so that each mistake gets an answer of its own.
@@ -122,9 +123,9 @@ pub(super) async fn ask<T: Send + 'static>(
     question: impl FnOnce(&History) -> Result<T, RecordError> + Send + 'static,
 ) -> Result<T, ApiError> {
     let closed = |_| ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "stopping", "the node is stopping");
-    let _permit = control.history_queries.acquire().await.map_err(closed)?;
+    let permit = Arc::clone(&control.history_queries).acquire_owned().await.map_err(closed)?;
     let history = control.deps.history.clone();
-    match tokio::task::spawn_blocking(move || question(&history)).await {
+    match blocking(permit, move || question(&history)).await {
         Ok(answer) => Ok(answer?),
         Err(_) => Err(ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "history", "the query failed")),
     }

@@ -18,8 +18,9 @@ use crate::api::{PasskeyChallenge, PasskeySigned, PasswordLogin};
 use crate::auth::{Held, Principal, browser, cookie, peer};
 use crate::error::ApiError;
 use crate::handlers::account::me;
+use crate::handlers::blocking;
 use crate::handlers::session::set_cookie;
-use crate::limits::{HASH_WAIT, LOGINS_PER_ACCOUNT_MAX, LOGINS_PER_NETWORK_MAX};
+use crate::limits::{HASH_WAIT, LOGINS_PER_ACCOUNT_MAX, LOGINS_PER_NETWORK_MAX, PASSKEYS_PER_NETWORK_MAX};
 use crate::router::Control;
 
 /// `POST /api/v1/login/password`
@@ -28,18 +29,23 @@ pub(crate) async fn by_password(
     request: Request,
 ) -> Result<Response, ApiError> {
     let (from, PasswordLogin { name, password, code }) = read(&control, request).await?;
-    let tries = Tries::charge(&control, &from, Some(&name))?;
-    let operator = {
-        let busy = || ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "busy", "too many log in at once");
-        let turn = tokio::time::timeout(HASH_WAIT, control.hashing.acquire()).await;
-        let _turn = turn.map_err(|_| busy())?.map_err(|_| busy())?;
-        let (operators, now_ms) = (Arc::clone(&control.deps.operators), control.now_ms());
-        let hashed = move || operators.by_password(&name, &password, &code, now_ms);
-        tokio::task::spawn_blocking(hashed).await.map_err(|_| busy())?
-    };
+    let tries = Tries::charge(&control, &from, &name)?;
+    let (operators, now_ms) = (Arc::clone(&control.deps.operators), control.now_ms());
+    let operator = hash(&control, move || operators.by_password(&name, &password, &code, now_ms)).await?;
     let operator = operator.ok_or_else(|| failed(&control))?;
     tries.refund(&control);
     open(&control, &from, operator, "password and code")
+}
+
+/// Hashes a password in its turn.
+pub(crate) async fn hash<T: Send + 'static>(
+    control: &Control,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, ApiError> {
+    let busy = || ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "busy", "too many log in at once");
+    let turn = tokio::time::timeout(HASH_WAIT, Arc::clone(&control.hashing).acquire_owned()).await;
+    let turn = turn.map_err(|_| busy())?.map_err(|_| busy())?;
+    blocking(turn, work).await.map_err(|_| busy())
 }
 
 /// `POST /api/v1/login/challenge`: the same for everybody. Which account it will be, the authenticator says.
@@ -59,10 +65,11 @@ pub(crate) async fn by_passkey(
     request: Request,
 ) -> Result<Response, ApiError> {
     let (from, signed): (Arrival, PasskeySigned) = read(&control, request).await?;
-    let tries = Tries::charge(&control, &from, None)?;
+    // Not given back: each login that holds spends a challenge, of which only so many are remembered.
+    let of = format!("passkeys of network {}", from.network);
+    control.throttle.charge(&of, PASSKEYS_PER_NETWORK_MAX, control.now_ms())?;
     let at = Ceremony { origin: &from.origin, purpose: LOG_IN, now_ms: control.now_ms() };
     let operator = check_passkey(&control, at, signed).await.map_err(|_| failed(&control))?;
-    tries.refund(&control);
     open(&control, &from, operator, "passkey")
 }
 
@@ -138,19 +145,18 @@ pub(crate) fn origin(headers: &HeaderMap) -> String {
     origin.unwrap_or_default().to_owned()
 }
 
-/// A try to log in, counted.
-struct Tries(Vec<String>);
+/// A try to log in with a password, counted.
+struct Tries([String; 2]);
 
 impl Tries {
-    fn charge(control: &Control, from: &Arrival, name: Option<&str>) -> Result<Self, ApiError> {
+    fn charge(control: &Control, from: &Arrival, name: &str) -> Result<Self, ApiError> {
         let now_ms = control.now_ms();
         let network = format!("network {}", from.network);
         control.throttle.charge(&network, LOGINS_PER_NETWORK_MAX, now_ms)?;
-        let Some(name) = name else { return Ok(Self(vec![network])) };
         // A name that nobody has is counted as any other, or the limit would tell which there are.
         let account = format!("account {name}");
         control.throttle.charge(&account, LOGINS_PER_ACCOUNT_MAX, now_ms)?;
-        Ok(Self(vec![network, account]))
+        Ok(Self([network, account]))
     }
 
     fn refund(&self, control: &Control) {

@@ -23,3 +23,44 @@ pub(crate) mod status;
 pub(crate) mod stream;
 pub(crate) mod suggestion;
 pub(crate) mod upgrade;
+
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::task::JoinHandle;
+
+/// Works on a thread that may block. The place that it takes is free when the work ends: when whoever asked hangs up, it goes on.
+fn blocking<T: Send + 'static>(
+    permit: OwnedSemaphorePermit,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> JoinHandle<T> {
+    tokio::task::spawn_blocking(move || {
+        let _permit = permit;
+        work()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, mpsc};
+
+    use tokio::sync::Semaphore;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn who_hangs_up_frees_no_place_while_his_work_goes_on() {
+        let places = Arc::new(Semaphore::new(1));
+        let permit = Arc::clone(&places).acquire_owned().await.unwrap();
+        let (started, is_started) = tokio::sync::oneshot::channel();
+        let (end, ends) = mpsc::sync_channel::<()>(1);
+        let asks = tokio::spawn(blocking(permit, move || {
+            started.send(()).unwrap();
+            ends.recv().unwrap_err()
+        }));
+        is_started.await.unwrap();
+        asks.abort();
+        assert!(asks.await.unwrap_err().is_cancelled());
+        assert_eq!(places.available_permits(), 0);
+        drop(end);
+        drop(places.acquire().await.unwrap());
+    }
+}

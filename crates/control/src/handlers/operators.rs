@@ -7,7 +7,7 @@ use axum::extract::{Path, State};
 use axum::{Extension, Json};
 use http::StatusCode;
 use phalanx_model::limits::ENROL_TICKET_MS;
-use phalanx_trust::{Operator, OperatorChange, OperatorFault, valid_name};
+use phalanx_trust::{By, Operator, OperatorChange, OperatorFault, Operators, valid_name};
 
 use crate::api::{NewOperator, OperatorEdit, OperatorInvited, OperatorRow};
 use crate::auth::Principal;
@@ -61,9 +61,7 @@ pub(crate) async fn edit(
     control.record(&who, &format!("change operator {name}: {}", what.join(", ")))?;
     let OperatorEdit { role, apps, disabled } = edit;
     let change = OperatorChange { role: role.map(Into::into), apps, disabled };
-    let (operators, of) = (Arc::clone(&control.deps.operators), id.clone());
-    on_disk(move || operators.change(&of, change)).await?.map_err(fault)?;
-    throw_out(&control, &id);
+    throwing_out(&control, id, move |operators, id| operators.change(id, change, by(&who))).await?;
     Ok(Json(OperatorRow::from(named(&control, &name)?)))
 }
 
@@ -75,9 +73,7 @@ pub(crate) async fn remove(
 ) -> Result<StatusCode, ApiError> {
     let id = named(&control, &name)?.id;
     control.record(&who, &format!("remove operator {name}"))?;
-    let (operators, of) = (Arc::clone(&control.deps.operators), id.clone());
-    on_disk(move || operators.remove(&of)).await?.map_err(fault)?;
-    throw_out(&control, &id);
+    throwing_out(&control, id, move |operators, id| operators.remove(id, by(&who))).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -89,9 +85,7 @@ pub(crate) async fn reset(
 ) -> Result<Json<OperatorInvited>, ApiError> {
     let id = named(&control, &name)?.id;
     control.record(&who, &format!("take all credentials of operator {name}"))?;
-    let (operators, of) = (Arc::clone(&control.deps.operators), id.clone());
-    on_disk(move || operators.reset(&of)).await?.map_err(fault)?;
-    throw_out(&control, &id);
+    throwing_out(&control, id, move |operators, id| operators.reset(id, by(&who))).await?;
     Ok(Json(invited(&control, named(&control, &name)?)))
 }
 
@@ -101,7 +95,8 @@ pub(crate) fn fault(fault: OperatorFault) -> ApiError {
         OperatorFault::Exists => (StatusCode::CONFLICT, "exists"),
         OperatorFault::Unknown => (StatusCode::NOT_FOUND, "not_found"),
         OperatorFault::TooMany => (StatusCode::UNPROCESSABLE_ENTITY, "limit"),
-        OperatorFault::Last => (StatusCode::CONFLICT, "last"),
+        OperatorFault::Last | OperatorFault::LastOwner => (StatusCode::CONFLICT, "last"),
+        OperatorFault::Changed => (StatusCode::CONFLICT, "changed"),
         OperatorFault::File(error) => {
             tracing::error!(%error, "the operators could not be written");
             let message = "nothing was changed: the operators could not be written; the node's log says why";
@@ -123,11 +118,29 @@ fn named(control: &Control, name: &str) -> Result<Operator, ApiError> {
     control.deps.operators.named(name).ok_or_else(|| ApiError::not_found("there is no operator of that name"))
 }
 
-/// Ends his sessions, streams and links.
-fn throw_out(control: &Control, id: &str) {
-    control.deps.sessions.close_of(id);
-    control.deps.tickets.withdraw(id);
-    control.logouts.send_modify(|count| *count = count.wrapping_add(1));
+/// Changes an account and ends its sessions, streams and links: both, even if whoever asked hangs up while it is written.
+async fn throwing_out(
+    control: &Arc<Control>,
+    id: String,
+    change: impl FnOnce(&Operators, &str) -> Result<(), OperatorFault> + Send + 'static,
+) -> Result<(), ApiError> {
+    let node = Arc::clone(control);
+    let changed = on_disk(move || {
+        change(&node.deps.operators, &id)?;
+        node.deps.sessions.close_of(&id);
+        node.deps.tickets.withdraw(&id);
+        node.look_again();
+        Ok(())
+    });
+    changed.await?.map_err(fault)
+}
+
+/// Whether an owner must be left: whoever has the node gets in without.
+fn by(who: &Principal) -> By {
+    match who {
+        Principal::Socket | Principal::Token | Principal::Link(_) => By::Node,
+        Principal::Operator(..) | Principal::ApiToken(_) => By::Operator,
+    }
 }
 
 fn invited(control: &Control, operator: Operator) -> OperatorInvited {

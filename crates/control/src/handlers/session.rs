@@ -9,7 +9,7 @@ use axum::extract::rejection::QueryRejection;
 use axum::extract::{Path, Query, Request, State};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
-use http::{Method, StatusCode, header};
+use http::{HeaderMap, Method, StatusCode, header};
 use phalanx_model::limits::{LOGIN_TICKET_MS, SESSION_MS};
 use phalanx_trust::{LoginFor, Role};
 use serde::Deserialize;
@@ -54,10 +54,15 @@ pub(crate) async fn login(
     }
     let enrolling = operator.is_some();
     let session = deps.sessions.open(operator, enrolling, browser(&request), now_ms);
-    let cookie = set_cookie(&control, &session, false);
+    let cookie = set_cookie(&control, &session, came_by_tls(request.headers()));
     let headers =
         [(header::SET_COOKIE, cookie.as_str()), (header::LOCATION, "/"), (header::CACHE_CONTROL, "no-store")];
     (StatusCode::SEE_OTHER, headers).into_response()
+}
+
+/// Whether a proxy says that the browser speaks TLS with it. Whoever makes that up gets a cookie that he cannot use.
+fn came_by_tls(headers: &HeaderMap) -> bool {
+    headers.get("x-forwarded-proto").is_some_and(|scheme| scheme.as_bytes().eq_ignore_ascii_case(b"https"))
 }
 
 /// The cookie that holds a session; `secure` of a page that came by TLS.
@@ -86,7 +91,7 @@ pub(crate) async fn end(
     }
     control.record(&who, &format!("end session {id}"))?;
     control.deps.sessions.close_named(&id);
-    control.logouts.send_modify(|count| *count = count.wrapping_add(1));
+    control.look_again();
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -131,7 +136,7 @@ pub(crate) async fn logout(
 ) -> Response {
     if let Some(held) = who.held() {
         control.deps.sessions.close(&held.id);
-        control.logouts.send_modify(|count| *count = count.wrapping_add(1));
+        control.look_again();
     }
     let cookie = format!("{}=; Path=/; Max-Age=0; HttpOnly; SameSite=Strict", control.cookie_name);
     (StatusCode::NO_CONTENT, [(header::SET_COOKIE, cookie)]).into_response()

@@ -27,12 +27,44 @@ pub(crate) async fn status(
 ) -> Json<Status> {
     let mut status = whole_status(&control);
     if let Some(apps) = who.apps() {
-        status.plan.apps.retain(|app| apps.contains(&app.name));
-        status.certificates.clear();
-        status.bouncers.clear();
-        status.imports.clear();
+        status = only_of(&apps, status);
     }
     Json(status)
+}
+
+/// What whoever is limited to some apps is told: these, and of the node its name, version, times and readiness.
+fn only_of(apps: &[String], whole: Status) -> Status {
+    let mut plan = whole.plan;
+    plan.apps.retain(|app| apps.contains(&app.name));
+    Status {
+        plan,
+        not_ready: None,
+        fleet: Fleet {
+            kind: whole.fleet.kind,
+            connected: whole.fleet.connected,
+            degraded: Vec::new(),
+            queue: 0,
+            members: Vec::new(),
+            certificate_expires_at_ms: None,
+        },
+        counters: Counters::default(),
+        classes: Vec::new(),
+        decisions_live: 0,
+        held: 0,
+        load: Default::default(),
+        recorder: Vec::new(),
+        certificates: Vec::new(),
+        process: Default::default(),
+        bouncers: Vec::new(),
+        imports: Vec::new(),
+        learning: Default::default(),
+        node: whole.node,
+        site: whole.site,
+        version: whole.version,
+        started_at_ms: whole.started_at_ms,
+        now_ms: whole.now_ms,
+        ready: whole.ready,
+    }
 }
 
 fn whole_status(control: &Control) -> Status {

@@ -10,6 +10,7 @@ use axum::response::sse::{Event, KeepAlive, Sse};
 use futures_util::Stream;
 use futures_util::stream::unfold;
 use http::StatusCode;
+use phalanx_trust::Operator;
 use tokio::sync::broadcast::{self, error::RecvError};
 use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio::time::{Interval, MissedTickBehavior};
@@ -94,18 +95,25 @@ impl Subscriber {
         }
     }
 
+    /// The account as it is, unless it is no more what it was.
+    fn unchanged(&self, operator: &Operator) -> Option<Operator> {
+        let now = self.control.deps.operators.get(&operator.id)?;
+        (now.generation == operator.generation && !now.disabled).then_some(now)
+    }
+
     /// Whether the session that opened the stream is still open.
     fn still_welcome(&self) -> Option<()> {
         let (deps, now_ms) = (&self.control.deps, self.control.now_ms());
         match &self.who {
-            Principal::Link(held) | Principal::Operator(_, held) => {
+            Principal::Link(held) => deps.sessions.is_open(&held.id, now_ms).then_some(()),
+            Principal::Operator(operator, held) => {
+                self.unchanged(operator)?;
                 deps.sessions.is_open(&held.id, now_ms).then_some(())
             }
             Principal::ApiToken(both) => {
                 let (operator, token) = both.as_ref();
-                let now = deps.operators.get(&operator.id)?;
-                let same = now.role == operator.role && now.apps == operator.apps && !now.disabled;
-                (same && now.tokens.contains(token) && now_ms < token.expires_at_ms).then_some(())
+                let now = self.unchanged(operator)?;
+                (now.tokens.contains(token) && now_ms < token.expires_at_ms).then_some(())
             }
             Principal::Socket | Principal::Token => Some(()),
         }

@@ -14,6 +14,7 @@ const CHANGED: Errors = &[
     ("400", "a malformed body"),
     ("403", "no owner, or no second factor of the last five minutes"),
     ("404", "there is no operator of that name"),
+    ("409", "it is the last owner who can get in, and an operator asks"),
     ("503", "no room in the ledger"),
 ];
 const LOGGED_IN: Errors = &[
@@ -27,8 +28,9 @@ const OWN: Errors = &[
     ("400", "a malformed body, or what it says does not hold"),
     ("403", "no second factor of the last five minutes"),
     ("404", "no operator asks, or he has none of that name"),
-    ("409", "there is one already, or it is the last"),
+    ("409", "there is one already, or it is the last, or the account was changed meanwhile"),
     ("422", "there are as many as are kept"),
+    ("429", "too many tries by this account"),
     ("503", "no room in the ledger"),
 ];
 

@@ -178,6 +178,19 @@ async fn malformed_orders_are_refused_with_the_reason() {
 }
 
 #[tokio::test]
+async fn what_needs_a_fresh_factor_is_read_first_and_a_snapshot_may_be_long() {
+    let node = Node::start().await;
+    let long = json!("x".repeat(100_000));
+    for (path, status) in [
+        ("/api/v1/fleet/restore?dry_run=true", StatusCode::UNPROCESSABLE_ENTITY),
+        ("/api/v1/operators", StatusCode::PAYLOAD_TOO_LARGE),
+    ] {
+        let answer = node.call("POST", path, Some(long.clone())).await;
+        assert_eq!(answer.status, status, "{path}: {}", answer.text);
+    }
+}
+
+#[tokio::test]
 async fn without_room_in_the_ledger_actions_are_refused() {
     let node = Node::start().await;
     let entry = || LedgerEntry { at_ms: 1, kind: LedgerKind::Node { state: "started".into() } };

@@ -1,10 +1,13 @@
 //! Operators: how they get in, what each role may do, and what an attacker meets.
 
+use std::future::ready;
 use std::time::Instant;
 
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair};
 use axum::body::Body;
+use futures_util::StreamExt;
+use futures_util::stream::once;
 use http::{StatusCode, header};
 use phalanx_model::limits::FRESH_FACTOR_MS;
 use phalanx_model::{Clock, SystemClock};
@@ -510,4 +513,156 @@ async fn mass_assignment_fields_that_are_not_asked_for_are_refused() {
         assert_eq!(answer.status, StatusCode::UNPROCESSABLE_ENTITY, "{path} {body}: {}", answer.text);
     }
     assert_eq!(node.get("/api/v1/operators").await.json().as_array().unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn who_is_dismissed_while_his_body_comes_does_not_finish_it() {
+    let node = Node::start().await;
+    for (method, path, body) in [
+        ("POST", "/api/v1/operators", json!({ "name": "friend", "role": "owner" })),
+        ("POST", "/api/v1/me/tokens", json!({ "name": "ci", "role": "owner", "for_ms": 60_000 })),
+    ] {
+        let bob = enrol(&node, "bob", "owner", &[]).await;
+        let text = body.to_string();
+        let (most, last) = text.split_at(text.len() - 1);
+        let (most, last) = (most.to_owned(), last.to_owned());
+        let (waits, waiting) = tokio::sync::oneshot::channel();
+        let (goes_on, go_on) = tokio::sync::oneshot::channel::<()>();
+        let last = async move {
+            waits.send(()).unwrap();
+            go_on.await.unwrap();
+            Ok::<_, std::io::Error>(last)
+        };
+        let request = to_host(method, path)
+            .header(header::ORIGIN, ORIGIN)
+            .header(header::COOKIE, bob.browser.cookie.clone().unwrap())
+            .header(header::CONTENT_TYPE, "application/json");
+        let body = Body::from_stream(once(ready(Ok(most))).chain(once(last)));
+        let sent = node.send(request.body(body).unwrap());
+        let dismissed = async {
+            waiting.await.unwrap();
+            let answer = node.call("DELETE", "/api/v1/operators/bob", None).await;
+            assert_eq!(answer.status, StatusCode::NO_CONTENT);
+            goes_on.send(()).unwrap();
+        };
+        let (answer, ()) = tokio::join!(sent, dismissed);
+        assert_eq!(answer.status, StatusCode::UNAUTHORIZED, "{path}: {}", answer.text);
+    }
+    assert_eq!(node.get("/api/v1/operators").await.json(), json!([]));
+}
+
+#[tokio::test]
+async fn a_page_on_another_port_of_localhost_passes_no_passkey_on() {
+    let node = Node::start().await;
+    for (host, origin, good) in [
+        (HOST, ORIGIN, true),
+        ("localhost:9999", "http://localhost:9999", false),
+        ("127.0.0.1:9999", "http://127.0.0.1:9999", false),
+        ("localhost", "http://localhost", false),
+        ("localhost", "https://localhost", false),
+    ] {
+        let request = http::Request::post("/api/v1/login/challenge")
+            .header(header::HOST, host)
+            .header(header::ORIGIN, origin);
+        let answer = node.send(request.body(Body::empty()).unwrap()).await;
+        assert_eq!(answer.status == StatusCode::OK, good, "{origin}: {}", answer.text);
+        assert!(good || answer.code() == "origin" && answer.text.contains("port 8900"), "{}", answer.text);
+    }
+}
+
+#[tokio::test]
+async fn guesses_of_passwords_hold_up_no_passkey_of_the_same_network() {
+    let node = Node::start().await;
+    for n in 0..45 {
+        Browser::new(&node).log_in(&format!("name-{n}"), "x", "y").await;
+    }
+    assert_eq!(Browser::new(&node).log_in("carol", "x", "y").await.status, StatusCode::TOO_MANY_REQUESTS);
+    let mut browser = Browser::new(&node);
+    let asked = browser.send("POST", "/api/v1/login/challenge", None).await.json();
+    let signed = Authenticator::new().sign(&asked["challenge"]);
+    let answer = browser.send("POST", "/api/v1/login/passkey", Some(signed)).await;
+    assert_eq!(answer.code(), "login_failed", "looked at: {}", answer.text);
+}
+
+#[tokio::test]
+async fn passkeys_are_added_only_so_often() {
+    let node = Node::start().await;
+    let mut alice = enrol(&node, "alice", "owner", &[]).await;
+    let mut statuses = Vec::new();
+    for _ in 0..11 {
+        let asked = alice.browser.send("POST", "/api/v1/me/challenge", None).await.json();
+        let made = Authenticator::new().make(&asked["challenge"]);
+        statuses.push(alice.browser.send("POST", "/api/v1/me/passkeys", Some(made)).await.status);
+    }
+    let counted = |status| statuses.iter().filter(|one| **one == status).count();
+    assert_eq!((counted(StatusCode::CREATED), counted(StatusCode::CONFLICT)), (1, 9), "{statuses:?}");
+    assert_eq!(statuses[10], StatusCode::TOO_MANY_REQUESTS);
+}
+
+#[tokio::test]
+async fn a_new_password_ends_the_other_sessions_of_its_owner() {
+    let node = Node::start().await;
+    let mut alice = enrol(&node, "alice", "owner", &[]).await;
+    let mut thief = Browser::new(&node);
+    assert_eq!(thief.log_in("alice", PASSWORD, &alice.recovery[0]).await.status, StatusCode::OK);
+    let offer = alice.browser.send("POST", "/api/v1/me/totp", None).await.json();
+    let secret = data_encoding::BASE32_NOPAD.decode(offer["secret"].as_str().unwrap().as_bytes()).unwrap();
+    let app: TotpSecret = serde_json::from_value(json!(secret)).unwrap();
+    let body = json!({ "password": "another horse battery", "code": code(&app) });
+    let answer = alice.browser.send("POST", "/api/v1/me/password", Some(body)).await;
+    assert_eq!(answer.status, StatusCode::OK, "{}", answer.text);
+    assert_eq!(thief.get("/api/v1/me").await.status, StatusCode::UNAUTHORIZED);
+    assert_eq!(alice.browser.get("/api/v1/me").await.status, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn the_session_of_a_link_is_sent_by_tls_only_where_it_came_by_tls() {
+    let node = Node::start().await;
+    for (proto, secure) in [(None, false), (Some("http"), false), (Some("https"), true)] {
+        let ticket = node.tickets.issue(SystemClock.now_ms());
+        let mut request = to_host("GET", &format!("/login?ticket={ticket}"));
+        if let Some(proto) = proto {
+            request = request.header("x-forwarded-proto", proto);
+        }
+        let answer = node.send(request.body(Body::empty()).unwrap()).await;
+        let cookie = answer.headers[header::SET_COOKIE].to_str().unwrap();
+        assert_eq!(cookie.contains("; Secure"), secure, "{proto:?}: {cookie}");
+    }
+}
+
+#[tokio::test]
+async fn the_status_tells_an_operator_of_some_apps_nothing_of_the_whole_node() {
+    let node = Node::start().await;
+    node.ready.store(false, std::sync::atomic::Ordering::SeqCst);
+    let mut shop = enrol(&node, "shop", "viewer", &["shop"]).await;
+    let (all, his) =
+        (node.get("/api/v1/status").await.json(), shop.browser.get("/api/v1/status").await.json());
+    assert_eq!((&his["plan"], &his["version"]), (&all["plan"], &all["version"]));
+    assert_eq!((&all["not_ready"], &his["not_ready"]), (&json!("the listeners are not bound"), &Value::Null));
+    assert_ne!(all["fleet"]["members"], json!([]));
+    assert_ne!(all["recorder"], json!([]));
+    for part in [&his["fleet"]["members"], &his["fleet"]["degraded"], &his["recorder"], &his["classes"]] {
+        assert_eq!(part, &json!([]));
+    }
+}
+
+#[tokio::test]
+async fn no_operator_takes_the_last_owner_away_and_the_node_may() {
+    let node = Node::start().await;
+    let mut alice = enrol(&node, "alice", "owner", &[]).await;
+    invite(&node, "bob", "owner", &[]).await;
+    let path = "/api/v1/operators/alice";
+    for (method, path, body) in [
+        ("DELETE", path, None),
+        ("POST", "/api/v1/operators/alice/reset", None),
+        ("PATCH", path, Some(json!({ "role": "editor" }))),
+        ("PATCH", path, Some(json!({ "disabled": true }))),
+        ("PATCH", path, Some(json!({ "apps": ["shop"] }))),
+    ] {
+        let answer = alice.browser.send(method, path, body).await;
+        assert_eq!((answer.status, answer.code().as_str()), (StatusCode::CONFLICT, "last"), "{method}");
+    }
+    let apps = alice.browser.send("PATCH", path, Some(json!({ "apps": ["a\u{1b}[31m"] }))).await;
+    assert_eq!(apps.status, StatusCode::BAD_REQUEST, "{}", apps.text);
+    assert_eq!(node.call("DELETE", path, None).await.status, StatusCode::NO_CONTENT);
 }

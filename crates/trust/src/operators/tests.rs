@@ -26,12 +26,22 @@ fn alice(store: &Store) -> String {
     store.operators.add(new, NOW).unwrap().id
 }
 
+/// The account as it is now.
+fn now(store: &Store, id: &str) -> Operator {
+    store.operators.get(id).unwrap()
+}
+
+fn token(name: &str) -> OperatorToken {
+    let (role, apps) = (Role::Viewer, Vec::new());
+    OperatorToken { name: name.into(), role, apps, created_at_ms: NOW, expires_at_ms: NOW + 10 }
+}
+
 /// Alice with a password: her id, her app and her recovery codes.
 fn enrolled(store: &Store) -> (String, TotpSecret, Vec<String>) {
     let id = alice(store);
     let totp = TotpSecret::fresh();
     let hash = PasswordHash::of(PASSWORD).unwrap();
-    let codes = store.operators.set_password(&id, &hash, (&totp, 0)).unwrap();
+    let codes = store.operators.set_password(&now(store, &id), &hash, (&totp, 0)).unwrap();
     (id, totp, codes)
 }
 
@@ -64,29 +74,22 @@ fn who_is_disabled_reset_or_removed_gets_in_no_more() {
     let store = store();
     let (id, totp, _) = enrolled(&store);
     let code = |step: u64| totp.code(NOW / 30_000 + step);
-    let token = OperatorToken {
-        name: "ci".into(),
-        role: Role::Viewer,
-        apps: Vec::new(),
-        created_at_ms: NOW,
-        expires_at_ms: NOW + 10,
-    };
-    let text = store.operators.add_token(&id, token).unwrap();
+    let text = store.operators.add_token(&now(&store, &id), token("ci")).unwrap();
     assert!(store.operators.by_token(&text, NOW + 9).is_some());
     assert!(store.operators.by_token(&text, NOW + 10).is_none(), "expired");
     let disable = |disabled| OperatorChange { disabled: Some(disabled), ..OperatorChange::default() };
-    store.operators.change(&id, disable(true)).unwrap();
+    store.operators.change(&id, disable(true), By::Node).unwrap();
     assert!(store.operators.by_token(&text, NOW).is_none());
     assert!(store.operators.by_password("alice", PASSWORD, &code(0), NOW).is_none());
-    store.operators.change(&id, disable(false)).unwrap();
+    store.operators.change(&id, disable(false), By::Node).unwrap();
     assert!(store.operators.by_password("alice", PASSWORD, &code(0), NOW).is_some());
-    store.operators.reset(&id).unwrap();
+    store.operators.reset(&id, By::Node).unwrap();
     let after = store.operators.get(&id).unwrap();
     assert!(!after.is_enrolled() && after.tokens.is_empty() && after.role == Role::Owner);
     assert!(store.operators.by_token(&text, NOW).is_none());
     assert!(store.operators.by_password("alice", PASSWORD, &code(1), NOW).is_none());
-    store.operators.remove(&id).unwrap();
-    assert!(matches!(store.operators.remove(&id), Err(OperatorFault::Unknown)));
+    store.operators.remove(&id, By::Node).unwrap();
+    assert!(matches!(store.operators.remove(&id, By::Node), Err(OperatorFault::Unknown)));
 }
 
 #[test]
@@ -94,8 +97,12 @@ fn accounts_outlive_a_restart_and_the_file_tells_nothing() {
     let store = store();
     let (id, totp, _) = enrolled(&store);
     let made = MadePasskey { id: b"key".to_vec(), public: PasskeyPublic::EdDsa(vec![1; 32]), signed: 3 };
-    store.operators.add_passkey(&id, made.clone(), ("laptop".into(), "localhost".into()), NOW).unwrap();
-    let again = store.operators.add_passkey(&id, made, ("laptop".into(), "localhost".into()), NOW);
+    store
+        .operators
+        .add_passkey(&now(&store, &id), made.clone(), ("laptop".into(), "localhost".into()), NOW)
+        .unwrap();
+    let again =
+        store.operators.add_passkey(&now(&store, &id), made, ("laptop".into(), "localhost".into()), NOW);
     assert!(matches!(again, Err(OperatorFault::Exists)));
     let bytes = std::fs::read(&store.path).unwrap();
     for secret in ["alice", totp.base32().as_str(), "laptop"] {
@@ -108,6 +115,7 @@ fn accounts_outlive_a_restart_and_the_file_tells_nothing() {
     assert!(read.passkey("a2V5", "waf.example").is_none(), "a key is for its host");
     read.passkey_signed(&id, "a2V5", 4, NOW).unwrap();
     assert_eq!(read.passkey("a2V5", "localhost").unwrap().signed, 4);
+    assert!(read.passkey_signed(&id, "a2V5", 4, NOW).is_err(), "two signatures looked at together");
     assert!(read.proves(&id, &totp.code(NOW / 30_000), NOW));
     assert!(!read.proves(&id, &totp.code(NOW / 30_000), NOW));
     let other = Arc::new(Sealer::ephemeral().unwrap());
@@ -124,7 +132,8 @@ fn the_last_credential_stays_and_the_number_of_all_is_limited() {
             public: PasskeyPublic::EdDsa(vec![0; 32]),
             signed: 0,
         };
-        let added = store.operators.add_passkey(&id, made, (String::new(), "localhost".into()), NOW);
+        let added =
+            store.operators.add_passkey(&now(&store, &id), made, (String::new(), "localhost".into()), NOW);
         assert_eq!(matches!(added, Err(OperatorFault::TooMany)), n == PASSKEYS_MAX);
     }
     let keys = store.operators.get(&id).unwrap().passkeys;
@@ -139,4 +148,75 @@ fn the_last_credential_stays_and_the_number_of_all_is_limited() {
     }
     let new = NewOperator { name: "more".into(), role: Role::Viewer, apps: Vec::new(), by: String::new() };
     assert!(matches!(store.operators.add(new, NOW), Err(OperatorFault::TooMany)));
+}
+
+#[test]
+fn what_an_account_began_before_it_was_changed_gives_it_no_credential_after() {
+    let hash = PasswordHash::of(PASSWORD).unwrap();
+    let to = |role, disabled| OperatorChange { role, disabled, apps: None };
+    for what in ["nothing", "reset", "role", "disabled", "disabled and enabled"] {
+        let store = store();
+        let (id, totp, _) = enrolled(&store);
+        let before = now(&store, &id);
+        let change = |change| store.operators.change(&id, change, By::Node).unwrap();
+        match what {
+            "reset" => store.operators.reset(&id, By::Node).unwrap(),
+            "role" => change(to(Some(Role::Viewer), None)),
+            "disabled" => change(to(None, Some(true))),
+            "disabled and enabled" => [true, false].into_iter().for_each(|d| change(to(None, Some(d)))),
+            _ => {}
+        }
+        let made = MadePasskey { id: b"key".to_vec(), public: PasskeyPublic::EdDsa(vec![1; 32]), signed: 0 };
+        let place = ("laptop".into(), "localhost".into());
+        let done = [
+            store.operators.add_passkey(&before, made, place, NOW),
+            store.operators.add_token(&before, token("ci")).map(drop),
+            store.operators.set_password(&before, &hash, (&totp, 0)).map(drop),
+        ];
+        for done in done {
+            match (what, done) {
+                ("nothing", Ok(())) => {}
+                (_, Err(OperatorFault::Changed)) if what != "nothing" => {}
+                (_, done) => panic!("{what}: {done:?}"),
+            }
+        }
+    }
+}
+
+#[test]
+fn accounts_that_could_not_be_read_again_are_not_written() {
+    let store = store();
+    let id = alice(&store);
+    let before = store.operators.list();
+    let apps = Some(vec!["x".repeat(FILE_BYTES_MAX)]);
+    let grown =
+        store.operators.change(&id, OperatorChange { apps, ..OperatorChange::default() }, By::Operator);
+    assert!(matches!(grown, Err(OperatorFault::TooMany)), "{grown:?}");
+    assert_eq!(store.operators.list(), before);
+    assert_eq!(Operators::load(&store.path, Arc::clone(&store.sealer)).unwrap().list(), before);
+}
+
+#[test]
+fn an_operator_leaves_an_owner_who_can_get_in_and_the_node_need_not() {
+    let store = store();
+    let (id, ..) = enrolled(&store);
+    let bob =
+        NewOperator { name: "bob".into(), role: Role::Owner, apps: Vec::new(), by: "operator alice".into() };
+    let bob = store.operators.add(bob, NOW).unwrap();
+    let role = OperatorChange { role: Some(Role::Editor), ..OperatorChange::default() };
+    let apps = OperatorChange { apps: Some(vec!["shop".into()]), ..OperatorChange::default() };
+    let disabled = OperatorChange { disabled: Some(true), ..OperatorChange::default() };
+    let take = |by: By| {
+        let change = |change: &OperatorChange| store.operators.change(&id, change.clone(), by);
+        [change(&role), change(&apps), change(&disabled), store.operators.reset(&id, by)]
+    };
+    for refused in take(By::Operator) {
+        assert!(matches!(refused, Err(OperatorFault::LastOwner)), "bob has no credential: {refused:?}");
+    }
+    assert!(matches!(store.operators.remove(&id, By::Operator), Err(OperatorFault::LastOwner)));
+    let hash = PasswordHash::of(PASSWORD).unwrap();
+    store.operators.set_password(&bob, &hash, (&TotpSecret::fresh(), 0)).unwrap();
+    store.operators.remove(&id, By::Operator).unwrap();
+    store.operators.remove(&bob.id, By::Node).unwrap();
+    assert!(store.operators.list().is_empty());
 }
