@@ -3,6 +3,7 @@
 use phalanx_policy::diff::{Change, Part, diff};
 use phalanx_policy::{Policy, parse_policy};
 
+#[cfg(test)]
 fn policy(text: &str) -> Policy {
     parse_policy("policy.toml", text).unwrap().0
 }
