@@ -151,6 +151,43 @@ fn the_ring_keeps_its_bounds_and_no_app_pushes_out_another() {
 }
 
 #[test]
+fn a_request_of_a_quiet_app_is_gone_soon_after_it_is_too_old() {
+    const HOUR: u64 = 60 * 60 * 1_000;
+    let folder = tempfile::tempdir().unwrap();
+    let sealer = Arc::new(Sealer::ephemeral().unwrap());
+    let bounds = Bounds { bytes_max: 1 << 30, kept_ms: 24 * HOUR, segment_bytes: 1 << 20 };
+    let mut one = Ring::open(folder.path(), Arc::clone(&sealer), bounds).unwrap();
+    let begin = u64::try_from(std::time::UNIX_EPOCH.elapsed().unwrap().as_millis()).unwrap();
+    for hour in 0..24 * 7 {
+        let now = begin + hour * HOUR;
+        one.write(&batch("quiet", vec![request("GET / HTTP/1.1\r\n\r\n", b"", now)]), now).unwrap();
+        one.prune(now).unwrap();
+        let mut ages = Vec::new();
+        let read = ring::read(folder.path(), &sealer, 0, |batch| {
+            ages.extend(batch.requests.iter().map(|request| (now - request.facts.at_ms) / HOUR));
+            true
+        });
+        assert_eq!(read.unwrap(), 0);
+        assert!(*ages.first().unwrap() <= 24 + 24 / 8, "hour {hour}: {ages:?}");
+        assert!(ages.len() as u64 >= 24.min(hour), "hour {hour}: {ages:?}");
+        // Three hours share a segment.
+        assert!(std::fs::read_dir(folder.path()).unwrap().count() <= 10);
+    }
+}
+
+#[test]
+fn a_request_that_the_mask_fails_at_is_left_out_and_counted() {
+    let heads = ["GET /a HTTP/1.1\r\n\r\n", "GET /odd HTTP/1.1\r\n\r\n", "GET /b HTTP/1.1\r\n\r\n"];
+    let mut three = batch("shop", heads.iter().map(|head| request(head, b"", 1)).collect());
+    let withheld = mask_all(&mut three, |request| {
+        assert!(!request.head.starts_with(b"GET /odd"), "a fault of the mask");
+        mask(request);
+    });
+    let left: Vec<_> = three.requests.iter().map(|request| &request.head[..]).collect();
+    assert_eq!((withheld, left), (1, vec![heads[0].as_bytes(), heads[2].as_bytes()]));
+}
+
+#[test]
 fn what_is_damaged_or_moved_is_told_and_ends_its_segment_only() {
     let folder = tempfile::tempdir().unwrap();
     let sealer = Arc::new(Sealer::ephemeral().unwrap());
