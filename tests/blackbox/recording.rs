@@ -72,7 +72,8 @@ fn a_replay_lists_exactly_what_another_policy_would_change() {
     (1..=3).for_each(|n| _ = ask(&format!("192.0.2.{n}"), "/about?page=2", 200));
     let mut evil: Vec<String> =
         (7..=8).map(|n| ask(&format!("192.0.2.{n}"), "/search?q=evil", 403)).collect();
-    (blue.sort(), evil.sort());
+    blue.sort();
+    evil.sort();
 
     let (replayed, code) = replay(&node, &wider, 9);
     assert_eq!((&replayed["newly_refused"], &replayed["newly_passed"], code), (&4.into(), &0.into(), 1));
@@ -96,6 +97,29 @@ fn a_replay_lists_exactly_what_another_policy_would_change() {
 }
 
 #[test]
+fn limits_that_count_by_a_secret_are_replayed_as_they_would_have_counted() {
+    let app = App::start();
+    let folder = tempfile::tempdir().unwrap();
+    policy(folder.path(), "now", &app, RULE);
+    let node = run(folder.path(), "");
+    for key in ["key-of-alice", "key-of-bobby"] {
+        for _ in 0..3 {
+            assert_eq!(node.get_as("/orders", &[("X-Api-Key", key)]).status, 200);
+        }
+    }
+    for (burst, refused) in [(3, 0), (2, 2)] {
+        let limited = policy(folder.path(), "limited", &app, RULE);
+        let limit = format!(
+            "[[apps.rate_limits]]\nname = \"keys\"\nkey = \"header:X-Api-Key\"\nrate = \"{burst}/d\"\nburst = {burst}\n"
+        );
+        let text = std::fs::read_to_string(&limited).unwrap() + &limit;
+        std::fs::write(&limited, text).unwrap();
+        let (replayed, _) = replay(&node, &limited, 6);
+        assert_eq!(replayed["newly_refused"], refused, "{burst} at once: {replayed}");
+    }
+}
+
+#[test]
 fn secrets_are_on_no_disk_also_when_what_is_sealed_is_opened() {
     const MARKER: &str = "Hunter2Marker";
     let app = App::start();
@@ -109,6 +133,11 @@ fn secrets_are_on_no_disk_also_when_what_is_sealed_is_opened() {
     let referer = format!("http://shop.test/reset?token={MARKER}");
     let fields = [("Authorization", &*bearer), ("Cookie", &*cookie), ("Referer", &*referer)];
     assert_eq!(node.get_as(&format!("/a?page=1&access_token={MARKER}"), &fields).status, 200);
+    for target in
+        ["/a?next=%2Freset%3Ftoken%3D", "/a?x=1&next=%252Freset%253Ftoken%253D", "/reset%3Ftoken%3D"]
+    {
+        assert_eq!(node.get(&format!("{target}{MARKER}&page=1")).status, 200, "{target}");
+    }
     let json = format!(
         "{{\"user\":\"ann\",\"login\":{{\"p\\u0061ssword\":\"{MARKER}\",\"tokens\":[\"{MARKER}\"]}},\"page\":2}}"
     );
@@ -127,7 +156,7 @@ fn secrets_are_on_no_disk_also_when_what_is_sealed_is_opened() {
         assert_eq!(reply.status, 200, "{kind}");
     }
     let same = folder.path().join("now/policy.toml");
-    let (replayed, _) = replay(&node, same.to_str().unwrap(), 6);
+    let (replayed, _) = replay(&node, same.to_str().unwrap(), 9);
     assert_eq!(replayed["lacks_body"], 1, "{replayed}");
     let state = node.state.clone();
     node.stop();
@@ -161,7 +190,7 @@ fn secrets_are_on_no_disk_also_when_what_is_sealed_is_opened() {
             }
             true
         });
-    assert_eq!((damaged.unwrap(), requests, with_user), (0, 6, 4));
+    assert_eq!((damaged.unwrap(), requests, with_user), (0, 9, 4));
 }
 
 #[test]

@@ -135,14 +135,16 @@ impl Group {
     }
 }
 
-fn example(request: &Recorded) -> ReplayExample {
+/// A request as it is named in a report.
+pub(crate) fn example(request: &Recorded) -> ReplayExample {
     let line = request.head.split(|&byte| byte == b'\r' || byte == b'\n').next().unwrap_or_default();
     let line = line.iter().rposition(|&byte| byte == b' ').and_then(|at| line.get(..at)).unwrap_or(line);
     let text = String::from_utf8_lossy(line.get(..LINE_BYTES_MAX).unwrap_or(line)).into_owned();
     ReplayExample { id: request.facts.id, request: text }
 }
 
-fn why(reason: &Reason) -> String {
+/// What refuses, in words.
+pub(crate) fn why(reason: &Reason) -> String {
     match reason {
         Reason::Rule { rule } => format!("rule {rule}"),
         Reason::RateLimit(excess) => format!("rate limit {}", excess.limit),

@@ -40,6 +40,7 @@ use crate::limits::{
 };
 use crate::openapi;
 use crate::playbook::told::Asked;
+use crate::suggest::Draft;
 use crate::throttle::Throttle;
 
 /// What control needs of the node it manages.
@@ -92,6 +93,8 @@ pub struct ControlDeps {
     pub bundles: BundlePort,
     /// Tries a policy on recorded requests; `None` where none are recorded.
     pub replays: Option<ReplayPort>,
+    /// Judges a recorded request with exclusions; `None` where none are recorded.
+    pub suggestions: Option<SuggestPort>,
     /// Has another process take over.
     pub upgrade: UpgradePort,
     /// The fleet's authority, on the node that holds it.
@@ -188,6 +191,9 @@ pub type ReplayPort = Box<
         + Send
         + Sync,
 >;
+
+/// Asks the binary to judge a recorded request with the exclusions of a draft, and to add what is missing to let it pass.
+pub type SuggestPort = Box<dyn Fn(Draft) -> BoxFuture<'static, Result<Draft, NotReplayed>> + Send + Sync>;
 
 /// Why nothing was replayed.
 #[derive(Debug, Clone, PartialEq, Eq)]

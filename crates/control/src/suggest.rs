@@ -1,22 +1,28 @@
 //! The narrowest exclusion that would have let a request pass, judged by what is recorded of it and of others.
 //!
-//! The request itself is not kept, its findings are: a finding is gone when an exclusion takes away all that it matched. What was
-//! not found, because the first rule that refuses ends the inspection, is not known here; the suggestion says so.
+//! Flow in names: findings in the history -> [`Draft`] -> the recording, if the request is there: judged again with the exclusions, until
+//! no rule refuses it -> [`Suggestion`].
+//!
+//! Without the recording there are findings alone: one is gone when an exclusion takes away all that it matched. What was
+//! not found, because the first rule that refuses ends the inspection, is not known then; the suggestion says so.
 //!
 //! INVARIANT: a suggestion is never wider than the request: its app, its path and below, its method, the rules that decided.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use phalanx_model::limits::{ROUTE_PATH_BYTES_MAX, SIGNALS_KEPT_MAX};
-use phalanx_model::{Action, Confidence, Reason, RequestId, RuleClass, Signal};
+use phalanx_model::{Action, Confidence, Reason, Recorded, RequestId, RuleClass, Signal, Verdict};
 use phalanx_policy::Exclusion;
 use phalanx_record::{Explanation, RecordedRequest};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::api::ReplayExample;
 use crate::inquiry::{RedactedRequest, network};
+use crate::replay::{example, why};
 
 /// What would let a request pass.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -29,12 +35,14 @@ pub struct Suggestion {
     pub exclusions: Vec<Narrow>,
     /// The same as policy is written.
     pub toml: String,
-    /// Whether nothing that is recorded would refuse the request any more.
+    /// Whether nothing that is known of the request would refuse it any more: the request itself, where `recording` is given, else its findings.
     pub passes: bool,
     /// What speaks against it.
     pub warnings: Vec<String>,
-    /// What else it would let pass.
+    /// What else it would let pass, of the requests in the history.
     pub lets_pass: LetsPass,
+    /// What it would let pass of the requests in the recording; not given if the request is not there as it was refused.
+    pub recording: Option<PassesRecorded>,
 }
 
 /// An exclusion without its paperwork.
@@ -63,6 +71,21 @@ pub struct LetsPass {
     pub examples: Vec<RedactedRequest>,
 }
 
+/// Recorded requests of others, judged by the policy in force and again with the exclusions.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct PassesRecorded {
+    /// How many of the app's, of other clients, were judged.
+    pub others: u64,
+    /// How many of the same client's network were left aside.
+    pub own: u64,
+    /// How many of these are refused by rules now and would pass.
+    pub passed: u64,
+    /// Some of these, the oldest first.
+    pub examples: Vec<ReplayExample>,
+    /// Whether that was all of the recording; else requests or time ran out.
+    pub complete: bool,
+}
+
 /// The paperwork of an exclusion.
 #[derive(Debug, Clone)]
 pub(crate) struct Paperwork {
@@ -72,28 +95,137 @@ pub(crate) struct Paperwork {
     pub(crate) until: String,
 }
 
-impl Suggestion {
-    /// Suggests what would let a request pass; what else that would do is still to be found, with [`Suggestion::judge`].
+/// A suggestion that is being made.
+#[derive(Debug, Clone)]
+pub struct Draft {
+    record: RecordedRequest,
+    paperwork: Paperwork,
+    /// The findings to be rid of, those of the first inspection first.
+    deciding: Vec<Signal>,
+    exclusions: Vec<Narrow>,
+    known: Known,
+}
+
+/// What the recording knows of the request.
+#[derive(Debug, Clone)]
+enum Known {
+    /// It was not asked, or has not got it.
+    Nothing,
+    /// What is there is not refused: a mask took away what rules saw, or the policy is another now.
+    NotRefused,
+    /// It was judged with the exclusions.
+    Judged {
+        /// What refuses it nevertheless.
+        refused: Option<Reason>,
+        /// It is there without its secrets or parts of its body.
+        lacks: bool,
+        others: PassesRecorded,
+    },
+}
+
+impl Draft {
+    /// Finds what would let a request pass as far as its findings tell.
     ///
     /// # Errors
     /// A sentence that says why no exclusion would help, and what would.
-    pub(crate) fn new(record: &RecordedRequest, paperwork: &Paperwork) -> Result<Self, String> {
-        let deciding = deciding(record);
+    pub(crate) fn new(record: RecordedRequest, paperwork: Paperwork) -> Result<Self, String> {
+        let deciding: Vec<Signal> = deciding(&record).into_iter().cloned().collect();
         if deciding.is_empty() {
-            return Err(no_use(record));
+            return Err(no_use(&record));
         }
-        let exclusions = narrow(record, &deciding);
-        Ok(Self {
-            id: record.id(),
-            app: Arc::clone(&record.access.app),
-            toml: exclusions.iter().map(|one| one.toml(paperwork)).collect::<Vec<_>>().join("\n"),
-            passes: passes(&exclusions, record),
-            warnings: warnings(record, &deciding, &exclusions),
-            exclusions,
-            lets_pass: LetsPass::default(),
-        })
+        let exclusions = narrow(&record, &deciding);
+        Ok(Self { record, paperwork, deciding, exclusions, known: Known::Nothing })
     }
 
+    /// The request that it is for, and when that came.
+    pub fn request(&self) -> (RequestId, u64) {
+        (self.record.id(), self.record.access.at_ms)
+    }
+
+    /// The app that it was for.
+    pub fn app(&self) -> &str {
+        &self.record.access.app
+    }
+
+    /// The network of the client that it is for: who attacks must not make the case for its own exclusion.
+    pub fn is_own(&self, client: IpAddr) -> bool {
+        network(client) == network(self.record.access.client)
+    }
+
+    /// The exclusions as policy has them.
+    pub fn exclusions(&self) -> Vec<Exclusion> {
+        let Paperwork { owner, reason, .. } = &self.paperwork;
+        let exclusion = |one: &Narrow| Exclusion {
+            rules: one.rules.clone(),
+            tags: Vec::new(),
+            target: one.target.clone(),
+            path: one.path.clone(),
+            methods: one.methods.clone(),
+            owner: owner.clone(),
+            reason: reason.clone(),
+            until: None,
+        };
+        self.exclusions.iter().map(exclusion).collect()
+    }
+
+    /// Adds what let rules refuse the request although the exclusions are there. False if no exclusion would help against it.
+    pub fn refused_again(&mut self, verdict: Verdict, signals: Vec<Signal>) -> bool {
+        let RecordedRequest { site, node, access, faults, .. } = &self.record;
+        let mut access = access.clone();
+        access.verdict = verdict;
+        // As the first: masked, and no more than a record holds.
+        let again = RecordedRequest::new(site, node, access, signals, faults.clone());
+        self.deciding.extend(deciding(&again).into_iter().cloned());
+        let before = std::mem::take(&mut self.exclusions);
+        self.exclusions = narrow(&self.record, &self.deciding);
+        self.exclusions != before
+    }
+
+    /// The request is in the recording, and what is there of it is not refused by the policy in force.
+    pub fn not_refused(&mut self) {
+        self.known = Known::NotRefused;
+    }
+
+    /// What the recording says. `refused`: what refuses the request nevertheless. `lacks`: it is there without its secrets or parts of its
+    /// body.
+    pub fn judged(&mut self, refused: Option<Reason>, lacks: bool, others: PassesRecorded) {
+        self.known = Known::Judged { refused, lacks, others };
+    }
+
+    /// The suggestion; what else it would let pass of the history is still to be found, with [`Suggestion::judge`].
+    pub(crate) fn finish(self) -> (Suggestion, RecordedRequest) {
+        let toml: Vec<String> = self.exclusions.iter().map(|one| one.toml(&self.paperwork)).collect();
+        let suggestion = Suggestion {
+            id: self.record.id(),
+            app: Arc::clone(&self.record.access.app),
+            toml: toml.join("\n"),
+            passes: match &self.known {
+                Known::Judged { refused, .. } => refused.is_none(),
+                Known::Nothing | Known::NotRefused => passes(&self.exclusions, &self.record),
+            },
+            warnings: warnings(&self),
+            exclusions: self.exclusions,
+            lets_pass: LetsPass::default(),
+            recording: match self.known {
+                Known::Judged { others, .. } => Some(others),
+                Known::Nothing | Known::NotRefused => None,
+            },
+        };
+        (suggestion, self.record)
+    }
+}
+
+impl PassesRecorded {
+    /// Adds a request that rules refuse now and would not.
+    pub fn add(&mut self, request: &Recorded) {
+        self.passed += 1;
+        if self.examples.len() < EXAMPLES_MAX {
+            self.examples.push(example(request));
+        }
+    }
+}
+
+impl Suggestion {
     /// The rules that are spoken of.
     pub(crate) fn rules(&self) -> BTreeSet<u64> {
         self.exclusions.iter().flat_map(|one| one.rules.iter().copied()).collect()
@@ -139,6 +271,20 @@ impl Narrow {
         text
     }
 
+    /// Why it takes away more than what was matched.
+    fn wide(&self) -> Option<String> {
+        let rules = &self.rules;
+        match &self.target {
+            None => Some(format!(
+                "wide: what rules {rules:?} looked at cannot be taken away alone, so they would not be run at all"
+            )),
+            Some(target) if !target.contains(':') => Some(format!(
+                "wide: rules {rules:?} would look at nothing of {target}, because one of its members has a name that policy cannot write"
+            )),
+            Some(_) => None,
+        }
+    }
+
     fn covers(&self, record: &RecordedRequest) -> bool {
         let access = &record.access;
         let at = path(&access.target);
@@ -173,7 +319,7 @@ fn deciding(record: &RecordedRequest) -> Vec<&Signal> {
 }
 
 /// One exclusion for each thing that was matched, with all rules that matched it.
-fn narrow(record: &RecordedRequest, deciding: &[&Signal]) -> Vec<Narrow> {
+fn narrow(record: &RecordedRequest, deciding: &[Signal]) -> Vec<Narrow> {
     let mut rules_of: BTreeMap<Option<String>, BTreeSet<u64>> = BTreeMap::new();
     for signal in deciding {
         let targets: BTreeSet<String> =
@@ -222,11 +368,11 @@ fn passes(exclusions: &[Narrow], record: &RecordedRequest) -> bool {
     !deciding.is_empty() && deciding.iter().all(is_gone)
 }
 
-fn warnings(record: &RecordedRequest, deciding: &[&Signal], exclusions: &[Narrow]) -> Vec<String> {
+fn warnings(draft: &Draft) -> Vec<String> {
+    let Draft { record, deciding, exclusions, known, .. } = draft;
     let mut warnings = Vec::new();
-    for signal in
-        deciding.iter().filter(|signal| matches!(signal.rule.class, RuleClass::Detection(Confidence::High)))
-    {
+    let is_sure = |signal: &&Signal| matches!(signal.rule.class, RuleClass::Detection(Confidence::High));
+    for signal in deciding.iter().filter(is_sure) {
         let found =
             signal.matches.first().map(|one| format!(": it found `{}` in {}", one.fragment, one.variable));
         warnings.push(format!(
@@ -235,34 +381,43 @@ fn warnings(record: &RecordedRequest, deciding: &[&Signal], exclusions: &[Narrow
             found.unwrap_or_default()
         ));
     }
-    for one in exclusions {
-        match &one.target {
-            None => warnings.push(format!(
-                "wide: what rules {:?} looked at cannot be taken away alone, so they would not be run at all",
-                one.rules
-            )),
-            Some(target) if !target.contains(':') => warnings.push(format!(
-                "wide: rules {:?} would look at nothing of {target}, because one of its members has a name that policy cannot write",
-                one.rules
-            )),
-            Some(_) => {}
-        }
-    }
+    warnings.extend(exclusions.iter().filter_map(Narrow::wide));
     if exclusions.iter().any(|one| one.path.is_none()) {
         warnings.push(
             "wide: it holds for every path, because the request's own is `/` or cannot be written".to_owned(),
         );
     }
-    let adds_up = record.signals.len() > deciding.len();
-    if record.access.verdict.action == Action::Deny && !adds_up {
-        warnings.push(
-            "the first rule that refuses ends the inspection: once it is excluded, another may refuse the request".to_owned(),
-        );
-    }
+    warnings.extend(unsure(record, known));
     if record.signals.len() >= SIGNALS_KEPT_MAX {
         warnings.push(format!("only the first {SIGNALS_KEPT_MAX} findings are kept: there may be more"));
     }
     warnings
+}
+
+/// What is not known of whether the request would pass.
+fn unsure(record: &RecordedRequest, known: &Known) -> Option<String> {
+    match known {
+        Known::Judged { refused: Some(reason), .. } => {
+            Some(format!("with these exclusions the request is refused nevertheless: {}", why(reason)))
+        }
+        Known::Judged { lacks: true, .. } => Some(
+            "the request is recorded without its secrets or parts of its body: a rule that looks there may refuse it still".to_owned(),
+        ),
+        Known::Judged { .. } => None,
+        Known::NotRefused => Some(
+            "what is recorded of the request is not refused by the policy in force: a mask took away what rules saw, or the policy is \
+             another now. So only its findings are judged, and once they are excluded, another rule may refuse it"
+                .to_owned(),
+        ),
+        Known::Nothing => {
+            let adds_up = record.signals.len() > deciding(record).len();
+            (record.access.verdict.action == Action::Deny && !adds_up).then(|| {
+                "the request is not in this node's recording, and the first rule that refuses ends the inspection: once it is excluded, \
+                 another may refuse the request"
+                    .to_owned()
+            })
+        }
+    }
 }
 
 /// Why an exclusion would not help, and what would.
@@ -371,10 +526,35 @@ mod tests {
         RecordedRequest { site, node, access, signals, faults: Vec::new() }
     }
 
-    fn suggested(record: &RecordedRequest) -> Suggestion {
+    fn draft(record: &RecordedRequest) -> Draft {
         let paperwork =
             Paperwork { owner: "ann".into(), reason: "a \"b\"".into(), until: "2027-01-01".into() };
-        Suggestion::new(record, &paperwork).unwrap()
+        Draft::new(record.clone(), paperwork).unwrap()
+    }
+
+    fn suggested(record: &RecordedRequest) -> Suggestion {
+        draft(record).finish().0
+    }
+
+    #[test]
+    fn what_refuses_it_again_is_excluded_as_well() {
+        let asked = record(1, "192.0.2.1", "/blog?q=x", "ARGS:q");
+        let mut draft = draft(&asked);
+        let mut again = asked.signals.clone();
+        for signal in &mut again {
+            let mut rule = (*signal.rule).clone();
+            rule.id += 1;
+            signal.rule = Arc::new(rule);
+        }
+        assert!(draft.refused_again(asked.access.verdict.clone(), again.clone()));
+        assert!(!draft.refused_again(asked.access.verdict.clone(), again));
+        assert_eq!(draft.exclusions()[0].rules, [942190, 942191]);
+        draft.judged(None, false, PassesRecorded::default());
+        let (told, _) = draft.clone().finish();
+        assert!(told.passes && told.recording.is_some() && told.toml.contains("rules = [942190, 942191]"));
+        draft.judged(Some(Reason::Network), false, PassesRecorded::default());
+        let (told, _) = draft.finish();
+        assert!(!told.passes && told.warnings.iter().any(|one| one.ends_with("nevertheless: networks")));
     }
 
     #[test]
@@ -403,7 +583,7 @@ mod tests {
         let mut asked = record(1, "192.0.2.1", "/", "ARGS:q");
         asked.access.verdict.reason = Reason::Network;
         let paperwork = Paperwork { owner: String::new(), reason: String::new(), until: String::new() };
-        assert!(Suggestion::new(&asked, &paperwork).unwrap_err().contains("deny_networks"));
+        assert!(Draft::new(asked, paperwork).unwrap_err().contains("deny_networks"));
     }
 
     #[test]

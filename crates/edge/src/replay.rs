@@ -17,8 +17,8 @@ use phalanx_decide::rate::{Asked, RateRule, RateTable, judge, path};
 use phalanx_decide::{Finding, Mode, on_findings, standing};
 use phalanx_inspect::{Connection, Outcome, Scratch, Transaction};
 use phalanx_model::{
-    BodyFraming, BodySeen, FramingFault, HttpVersion, Identities, Reason, Recorded, RequestHead, Verdict,
-    View,
+    BodyFraming, BodySeen, FramingFault, HttpVersion, Identities, Reason, Recorded, RequestHead, Signal,
+    Verdict, View,
 };
 
 use crate::client_address;
@@ -38,6 +38,8 @@ pub struct Judged {
     pub verdict: Verdict,
     /// The rules that matched, up to the one that refused.
     pub rules: Vec<u64>,
+    /// What they found.
+    pub signals: Vec<Signal>,
     /// Rules of this plan would look at the body, of which the recording has less than came.
     pub lacks_body: bool,
 }
@@ -71,7 +73,7 @@ impl Replay {
         let Some(mut head) = head(recorded) else {
             let verdict = Verdict::deny(Reason::Framing { fault: FramingFault::BadRequestLine }, 400);
             let (app, route) = (Arc::clone(&facts.app), facts.route.clone());
-            return Judged { app, route, verdict, rules: Vec::new(), lacks_body: false };
+            return Judged { app, route, verdict, rules: Vec::new(), signals: Vec::new(), lacks_body: false };
         };
         let known = KnownFields::of(&head);
         let host = known.host.map(|field| head.bytes(field.value)).unwrap_or_default();
@@ -88,6 +90,7 @@ impl Replay {
             route,
             verdict: Verdict::allow(Reason::Clean),
             rules: Vec::new(),
+            signals: Vec::new(),
             lacks_body: false,
         };
         let asks = (recorded, &head, found.client);
@@ -188,14 +191,14 @@ impl Replay {
                 Outcome::Pass => None,
             };
             // Not finished: at a transaction's end what rules remember of clients is written.
-            let (rules, scratch) = transaction.abandon();
-            (interruption, failure, rules, lacks_body, scratch)
+            let (rules, signals, scratch) = transaction.abandon();
+            (interruption, failure, (rules, signals), lacks_body, scratch)
         };
         let ran = catch_unwind(AssertUnwindSafe(run));
         let (interruption, failure) = match ran {
-            Ok((interruption, failure, rules, lacks_body, scratch)) => {
+            Ok((interruption, failure, found, lacks_body, scratch)) => {
                 self.scratch = Some(scratch);
-                judged.rules = rules;
+                (judged.rules, judged.signals) = found;
                 judged.lacks_body = lacks_body;
                 (interruption, failure)
             }

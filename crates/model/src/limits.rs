@@ -428,3 +428,8 @@ pub const RECORDING_SEGMENT_BYTES: u64 = 2 * 1024 * 1024;
 pub const REPLAY_REQUESTS_MAX: usize = 50_000;
 /// How long a replay takes at most, in milliseconds; what it did not come to is said.
 pub const REPLAY_TIME_MAX_MS: u64 = 60_000;
+/// How often a request is judged again for a suggested exclusion; what more than so many rules refuse is hardly a mistake.
+pub const SUGGEST_ROUNDS_MAX: usize = 8;
+/// How long each step of a suggestion takes at most, in milliseconds: finding the request, excluding, looking at those of others. Somebody waits
+/// for it.
+pub const SUGGEST_TIME_MAX_MS: u64 = 20_000;

@@ -72,6 +72,11 @@ impl Client {
         self.call(Method::PATCH, path, Some(body))
     }
 
+    /// GET of an API path that takes its time to answer.
+    pub(crate) fn get_patiently(&self, path: &str) -> anyhow::Result<Value> {
+        parse(&self.get_bytes(path)?)
+    }
+
     /// POST to an API path that takes its time to answer.
     pub(crate) fn post_patiently(&self, path: &str, body: &Value) -> anyhow::Result<Value> {
         let json = serde_json::to_vec(body)?;

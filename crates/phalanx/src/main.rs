@@ -28,6 +28,7 @@ mod routes;
 mod settings;
 mod shared_keys;
 mod state;
+mod suggest_port;
 mod tcp_settings;
 mod tickets_port;
 mod tls_settings;

@@ -55,6 +55,7 @@ use crate::recording_port;
 use crate::settings::{Drains, Settings};
 use crate::shared_keys::EdgeKeys;
 use crate::state::StateFolder;
+use crate::suggest_port;
 use crate::upstreams::OwnNode;
 
 /// Why a node did not start.
@@ -371,6 +372,9 @@ impl Running {
             replays: requests
                 .as_ref()
                 .map(|requests| recording_port::port(requests.reader(), &keepers.policy)),
+            suggestions: requests
+                .as_ref()
+                .map(|requests| suggest_port::port(requests.reader(), &keepers.policy)),
             upgrade: life::upgrade_port(birth.bell),
             bouncers: crowdsec.bouncers(),
             imports: crowdsec.imports(),

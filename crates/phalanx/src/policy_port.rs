@@ -11,7 +11,9 @@ use phalanx_fleet::{Bundle, Running};
 use phalanx_inspect::Collections;
 use phalanx_model::lanes::Lanes;
 use phalanx_model::{Clock, LedgerEntry, LedgerKind, Prefix, Swap};
-use phalanx_policy::{Diagnostic, Mode, Policy, RateAction, RateLimit, RateScope, RuleSource};
+use phalanx_policy::{
+    Diagnostic, Exclusion, FileSet, Files, Mode, Policy, RateAction, RateLimit, RateScope, RuleSource,
+};
 use phalanx_record::RateLimitCount;
 
 use crate::bundle_features;
@@ -38,6 +40,8 @@ struct State {
     refused: Option<String>,
     /// The bundle in force; none while it is the node's own policy.
     bundle: Option<Running>,
+    /// The bundle's files, which a trial of the same policy needs again.
+    files: Option<Arc<FileSet>>,
 }
 
 impl PolicyKeeper {
@@ -50,10 +54,13 @@ impl PolicyKeeper {
         clock: Arc<dyn Clock>,
     ) -> Result<Self, Vec<Diagnostic>> {
         let collections = Arc::default();
-        let (mut refused, mut of_bundle) = (None, None);
+        let (mut refused, mut of_bundle, mut files) = (None, None, None);
         if let Some((bundle, running)) = kept {
             match bundle_plan::compile(&bundle, &collections).and_then(|it| check_upstreams(it, &own)) {
-                Ok(compiled) => of_bundle = Some((compiled, running)),
+                Ok(compiled) => {
+                    files = Some(file_set(&bundle));
+                    of_bundle = Some((compiled, running));
+                }
                 Err(faults) => {
                     let error = summary(&faults);
                     tracing::error!(%error, "the kept policy bundle was refused; the node's own policy is in force");
@@ -66,7 +73,7 @@ impl PolicyKeeper {
             None => (check_upstreams(source.compile(&collections)?, &own)?, None),
         };
         report(&warnings);
-        let state = Mutex::new(State { policy, refused, bundle });
+        let state = Mutex::new(State { policy, refused, bundle, files });
         let plan = Arc::new(Swap::new(plan));
         Ok(Self { source, collections, plan, state, own, lanes, clock })
     }
@@ -110,6 +117,7 @@ impl PolicyKeeper {
         let compiled = self.try_bundle(bundle);
         let compiled = compiled.inspect_err(|faults| self.refuse(&mut state, faults))?;
         self.swap(&mut state, compiled, Some(running), keep)?;
+        state.files = Some(file_set(bundle));
         Ok(before)
     }
 
@@ -166,6 +174,26 @@ impl PolicyKeeper {
         self.try_bundle(&Bundle { manifest, files })
     }
 
+    /// Compiles the policy in force for one of its apps, with more exclusions. What it names is read again; nothing is put into force.
+    pub(crate) fn compile_excluding(
+        &self,
+        app: &str,
+        exclusions: Vec<Exclusion>,
+    ) -> Result<EdgePlan, Vec<Diagnostic>> {
+        let (mut policy, files) = {
+            let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+            (state.policy.clone(), state.files.clone())
+        };
+        policy.apps.retain(|one| one.name == app);
+        let Some(app) = policy.apps.first_mut() else {
+            let fault = format!("the policy in force has no app `{app}`");
+            return Err(vec![Diagnostic::error("policy", 0, fault)]);
+        };
+        app.exclusions.extend(exclusions);
+        let files = files.as_deref().map_or(Files::Disk, Files::Set);
+        Ok(EdgePlan::compile_from(files, &policy, &self.collections)?.plan)
+    }
+
     /// Says why a bundle is not in force that could not even be compiled.
     pub(crate) fn refuse_bundle(&self, error: &str) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
@@ -209,7 +237,7 @@ impl PolicyKeeper {
         self.plan.store(Arc::new(compiled.plan));
         tracing::info!(from, to, apps, rules, "the policy is in force");
         report(&compiled.warnings);
-        *state = State { policy: compiled.policy, refused: None, bundle };
+        *state = State { policy: compiled.policy, refused: None, bundle, files: None };
         Ok(Reloaded { from, to })
     }
 
@@ -254,6 +282,10 @@ impl PolicyKeeper {
         let entry = LedgerEntry { at_ms: self.clock.now_ms(), kind };
         self.lanes.ledger(entry).map_err(|full| vec![Diagnostic::error("policy", 0, full.to_string())])
     }
+}
+
+fn file_set(bundle: &Bundle) -> Arc<FileSet> {
+    Arc::new(FileSet::new(bundle.files.iter().map(|(name, bytes)| (name.clone(), bytes.clone()))))
 }
 
 /// The first fault, and how many more there are.

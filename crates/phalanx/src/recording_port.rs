@@ -79,6 +79,6 @@ fn compare(
 }
 
 fn decided(judged: Judged) -> Decided {
-    let Judged { app, route, verdict, rules, lacks_body } = judged;
+    let Judged { app, route, verdict, rules, lacks_body, .. } = judged;
     Decided { app, route, verdict, rules, lacks_body }
 }

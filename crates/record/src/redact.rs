@@ -130,8 +130,39 @@ fn mentions_secret_variable(text: &str) -> bool {
     })
 }
 
-/// Finds secrets in one pass over the bytes; most texts hold none, and each request has several texts.
+/// Finds secrets, also those that show only once what is percent-encoded is decoded: `?next=%2Freset%3Ftoken%3D...`.
 pub(crate) fn find(text: &str) -> Vec<(usize, usize)> {
+    let mut spans = find_written(text);
+    if text.contains('%') {
+        let mut at = 0;
+        for run in text.split(ends_value) {
+            let encoded = run.contains('%').then(|| encoded_secret(run)).flatten();
+            spans.extend(encoded.map(|(start, end)| (at + start, at + end)));
+            // What ends a value is one byte.
+            at += run.len() + 1;
+        }
+    }
+    spans
+}
+
+/// The part of a run of text that holds a secret once it is decoded: what follows its name, else all of it.
+fn encoded_secret(run: &str) -> Option<(usize, usize)> {
+    let mut decoded = Cow::Borrowed(run.as_bytes());
+    for _ in 0..DECODED_TIMES {
+        decoded = Cow::Owned(percent_decoded(&decoded)?);
+        let text: String =
+            decoded.iter().map(|&byte| if byte.is_ascii() { char::from(byte) } else { '?' }).collect();
+        if !find_written(&text).is_empty() {
+            // Before the `=` of `//user:pw=...` is more than a name.
+            let name = run.find('=').filter(|&at| run.get(..at).is_some_and(|name| !name.contains("//")));
+            return Some((name.map_or(0, |at| at + 1), run.len()));
+        }
+    }
+    None
+}
+
+/// Finds secrets as they are written, in one pass over the bytes; most texts hold none, and each request has several texts.
+fn find_written(text: &str) -> Vec<(usize, usize)> {
     let mut spans = Vec::new();
     // What lies inside a value already looked at is not looked at again: that would be quadratic.
     let (mut pair_done, mut token_done, mut from) = (0, 0, 0);
@@ -212,10 +243,14 @@ fn value_span(text: &str, from: usize, header: bool) -> (usize, usize) {
         '\r' | '\n' => true,
         // A header's value runs to the end of its line: cookies and credentials hold spaces and semicolons.
         _ if header => false,
-        '&' | ' ' | '\t' | '"' | '\'' | '<' | '>' | '}' | ']' => true,
-        _ => false,
+        c => ends_value(c),
     };
     (start, start + value.find(ends).unwrap_or(value.len()))
+}
+
+/// Whether an unquoted value ends here.
+fn ends_value(c: char) -> bool {
+    matches!(c, '&' | ' ' | '\t' | '\r' | '\n' | '"' | '\'' | '<' | '>' | '}' | ']')
 }
 
 /// The body of a multipart part whose `name` is secret.
@@ -279,6 +314,24 @@ fn userinfo(text: &str, at: usize) -> Option<(usize, usize)> {
     rest.get(..sign)?.contains(':').then_some((at + 2, at + 2 + sign))
 }
 
+/// Percent-encoding undone once; `None` where there is none.
+fn percent_decoded(text: &[u8]) -> Option<Vec<u8>> {
+    memchr::memchr(b'%', text)?;
+    let mut out = Vec::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((&first, next)) = rest.split_first() {
+        let hex = (first == b'%').then(|| next.split_first_chunk::<2>()).flatten();
+        let digits = hex.and_then(|(hex, after)| {
+            let digit = |byte: u8| char::from(byte).to_digit(16);
+            Some((u8::try_from(digit(hex[0])? * 16 + digit(hex[1])?).ok()?, after))
+        });
+        let (byte, after) = digits.unwrap_or((first, next));
+        out.push(byte);
+        rest = after;
+    }
+    (out != text).then_some(out)
+}
+
 fn is_name_char(c: char) -> bool {
     c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.' | '[' | ']' | '%' | '$')
 }
@@ -292,6 +345,8 @@ fn char_len(text: &str, at: usize) -> usize {
 }
 
 const PART_HEAD_CHARS_MAX: usize = 512;
+/// Values within values are encoded once more; deeper than this nobody hides a secret by accident.
+const DECODED_TIMES: usize = 3;
 
 /// Collections whose selectors are names of fields and headers.
 const COLLECTIONS: &[&str] = &[
@@ -343,10 +398,27 @@ mod tests {
     }
 
     #[test]
+    fn what_only_decoding_shows_is_masked() {
+        check("/a?next=%2Freset%3Ftoken%3Dhunter2&x=1", "/a?next=[masked]&x=1");
+        check("/a?x=1&next=%252Freset%253Ftoken%253Dhunter2", "/a?x=1&next=[masked]");
+        check("/a?next=%2Freset%3Ftoken%3Dhun?ter2", "/a?next=[masked]");
+        check("/reset%3Ftoken%3Dhunter2 HTTP/1.1", "[masked] HTTP/1.1");
+        check("/a?u=http%3A%2F%2Fann%3Ahunter2%40shop%2F", "/a?u=[masked]");
+        check("http://ann:hun%3Dter2%40shop/", "[masked]");
+        check("/a?ä=1&q=%7B%22password%22%3A%22hunter2%22%7D", "/a?ä=1&q=[masked]");
+    }
+
+    #[test]
     fn ordinary_text_is_left_alone() {
-        for text in
-            ["/search?q=passport+photo", "1' or '1'='1", "/a?passenger=2&page=3", "a basic idea", "//cdn@2/x"]
-        {
+        for text in [
+            "/search?q=passport+photo",
+            "1' or '1'='1",
+            "/a?passenger=2&page=3",
+            "a basic idea",
+            "//cdn@2/x",
+            "/a?q=%3Cscript%3Ealert(1)%3C/script%3E&r=50%",
+            "/a?next=%2Fshop%3Fpage%3D2",
+        ] {
             assert!(matches!(mask_text(text), Cow::Borrowed(_)), "{text}");
         }
     }
@@ -369,6 +441,7 @@ mod tests {
             prop_assume!(!other.contains(&value));
             for text in [
                 format!("/x?a={other}&password={value}&b={other}"),
+                format!("/x?a=%2F{other}%3Fpassword%3D{value}%26b=%3D{other}"),
                 format!("{{\"a\":\"{other}\",\"password\":\"{value}\"}}"),
                 format!("Authorization: Bearer {value}"),
             ] {

@@ -14,7 +14,7 @@ use serde::Deserialize;
 use super::events::{ask, not_here};
 use crate::error::ApiError;
 use crate::router::Control;
-use crate::suggest::{Paperwork, Suggestion};
+use crate::suggest::{Draft, Paperwork, Suggestion};
 
 /// Texts, so that each mistake gets an answer of its own.
 #[derive(Debug, Default, Deserialize)]
@@ -34,18 +34,24 @@ pub(crate) async fn suggest(
     let id: RequestId = id.parse().map_err(|e| ApiError::bad_request(format!("{e}")))?;
     let Query(query) = query.map_err(|e| ApiError::bad_request(e.body_text()))?;
     let paperwork = paperwork(&control, id, query)?;
-    let found = ask(&control, move |history| {
-        let Some(record) = history.request(id)? else { return Ok(None) };
-        let suggestion = match Suggestion::new(&record, &paperwork) {
-            Ok(suggestion) => judged(history, &record, suggestion)?,
-            Err(no_use) => return Ok(Some(Err(no_use))),
-        };
-        Ok(Some(Ok(suggestion)))
-    });
-    match found.await? {
-        Some(Ok(suggestion)) => Ok(Json(suggestion)),
-        Some(Err(no_use)) => Err(ApiError::new(StatusCode::CONFLICT, "no_exclusion", no_use)),
-        None => Err(not_here(&control, id)),
+    let record = ask(&control, move |history| history.request(id)).await?;
+    let record = record.ok_or_else(|| not_here(&control, id))?;
+    let draft = Draft::new(record, paperwork)
+        .map_err(|no_use| ApiError::new(StatusCode::CONFLICT, "no_exclusion", no_use))?;
+    let (suggestion, record) = replayed(&control, draft).await.finish();
+    ask(&control, move |history| judged(history, &record, suggestion)).await.map(Json)
+}
+
+/// The draft, widened by what the recording says. Where that cannot be asked, the findings have to do.
+async fn replayed(control: &Control, draft: Draft) -> Draft {
+    let Some(suggestions) = &control.deps.suggestions else { return draft };
+    let Ok(_one_at_a_time) = control.replaying.acquire().await else { return draft };
+    match suggestions(draft.clone()).await {
+        Ok(widened) => widened,
+        Err(error) => {
+            tracing::warn!(?error, "a suggestion could not be tried on the recording");
+            draft
+        }
     }
 }
 

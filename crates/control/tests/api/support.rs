@@ -194,6 +194,7 @@ impl Node {
                 .boxed()
             }),
             replays: Some(replays.port()),
+            suggestions: None,
             upgrade: Box::new(|| async { Err("the new process is gone".to_owned()) }.boxed()),
             incidents: one_incident(),
             playbooks: no_playbooks(),

@@ -1,11 +1,10 @@
 //! Secrets: which values must never leave the engine as they are, and what stands in their place.
 
 use std::borrow::Cow;
-use std::sync::LazyLock;
 
-use aho_corasick::AhoCorasick;
 use hashbrown::HashSet;
 use phalanx_model::RuleMatch;
+use phalanx_model::secret::is_secret_name;
 use phalanx_policy::seclang::ir::Variable;
 
 use crate::transaction::Transaction;
@@ -23,8 +22,11 @@ impl Transaction {
         let key = name.key.map(|key| state.values.bytes(key)).unwrap_or_default();
         let by_name = match name.variable {
             Variable::RequestCookies => true,
-            Variable::RequestHeaders | Variable::ResponseHeaders => is_secret_header(key),
-            Variable::Args | Variable::ArgsGet | Variable::ArgsPost => is_secret_field(key),
+            Variable::RequestHeaders
+            | Variable::ResponseHeaders
+            | Variable::Args
+            | Variable::ArgsGet
+            | Variable::ArgsPost => is_secret_name(key),
             _ => false,
         };
         by_name || is_sanitised(&state.sanitised, name.variable, key)
@@ -94,31 +96,12 @@ fn is_sanitised(sanitised: &HashSet<(Variable, Vec<u8>)>, variable: Variable, ke
     sanitised.contains(&(variable, key.to_ascii_lowercase()))
 }
 
-fn is_secret_header(name: &[u8]) -> bool {
-    SECRET_HEADERS.iter().any(|secret| name.eq_ignore_ascii_case(secret.as_bytes()))
-}
-
-/// Whether a field's name says that it holds a password, a token or a card number. JSON paths count by their last part.
-pub(crate) fn is_secret_field(name: &[u8]) -> bool {
-    if name.len() > SECRET_NAME_BYTES_MAX {
-        return false;
-    }
-    names_a_secret(name)
-}
-
-/// Whether part of a secret field's name occurs. Cannot be built is taken for yes: what might be a secret is masked.
-fn names_a_secret(bytes: &[u8]) -> bool {
-    static SECRETS: LazyLock<Option<AhoCorasick>> =
-        LazyLock::new(|| AhoCorasick::builder().ascii_case_insensitive(true).build(SECRET_FIELDS).ok());
-    SECRETS.as_ref().is_none_or(|secrets| secrets.is_match(bytes))
-}
-
 /// Masks the values of `name=value` and `"name":"value"` pairs with secret names, as in a query, a form or a request line.
 pub(crate) fn mask_pairs(bytes: &[u8]) -> Cow<'_, [u8]> {
-    if memchr::memchr2(b'=', b':', bytes).is_none() || !names_a_secret(bytes) {
+    if memchr::memchr2(b'=', b':', bytes).is_none() {
         return Cow::Borrowed(bytes);
     }
-    Cow::Owned(mask_pairs_named(bytes, is_secret_field))
+    Cow::Owned(mask_pairs_named(bytes, is_secret_name))
 }
 
 /// Masks the values of pairs whose names `is_secret` picks.
@@ -160,32 +143,6 @@ fn is_pair_edge(byte: u8) -> bool {
     matches!(byte, b'&' | b'?' | b';' | b' ' | b'\r' | b'\n' | b'"' | b',' | b'{' | b'<')
 }
 
-const SECRET_HEADERS: &[&str] = &[
-    "authorization",
-    "cookie",
-    "proxy-authorization",
-    "set-cookie",
-    "x-api-key",
-    "x-auth-token",
-    "x-csrf-token",
-    "x-xsrf-token",
-];
-/// Parts of names; compared in lower case.
-const SECRET_FIELDS: &[&str] = &[
-    "passw",
-    "passwd",
-    "pwd",
-    "secret",
-    "token",
-    "api_key",
-    "apikey",
-    "api-key",
-    "credit_card",
-    "card_number",
-    "cvv",
-];
-const SECRET_NAME_BYTES_MAX: usize = 256;
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -201,12 +158,5 @@ mod tests {
         check(r#"{"user":"u","password": "hunter2"}"#, r#"{"user":"u","password": "[masked, 7 bytes]"}"#);
         check("password=", "password=");
         check("q=what is a password", "q=what is a password");
-    }
-
-    #[test]
-    fn names_of_secrets_are_known() {
-        assert!(is_secret_field(b"json.user.Password"));
-        assert!(is_secret_field(b"pwd1"));
-        assert!(!is_secret_field(b"q"));
     }
 }

@@ -194,9 +194,11 @@ impl Transaction {
         self.interruption.as_ref()
     }
 
-    /// Ends it before phase 5: nothing is written of what rules remember of clients. Returns the rules that matched, and the scratch.
-    pub fn abandon(self) -> (Vec<u64>, Box<Scratch>) {
-        (self.matched_rules, self.scratch)
+    /// Ends it before phase 5: nothing is written of what rules remember of clients. Returns the rules that matched, what was found, and
+    /// the scratch.
+    pub fn abandon(mut self) -> (Vec<u64>, Vec<Signal>, Box<Scratch>) {
+        self.mask_sanitised();
+        (self.matched_rules, self.signals, self.scratch)
     }
 
     /// Runs phase 5 and hands over what was found, and the scratch for the next transaction. `status` is the reply's.

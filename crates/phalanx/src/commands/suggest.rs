@@ -44,7 +44,7 @@ pub(crate) fn run(args: &SuggestArgs) -> anyhow::Result<ExitCode> {
             path.push_str(&format!("&{key}={}", encoded(value)));
         }
     }
-    let answer = client.get(&path)?;
+    let answer = client.get_patiently(&path)?;
     let suggestion: Suggestion = serde_json::from_value(answer.clone())?;
     if let Some(file) = &args.write {
         let text =
@@ -67,9 +67,10 @@ fn words(suggestion: &Suggestion, written: Option<&PathBuf>) -> String {
     let mut say = |line: &str| {
         out.push_str(&format!("# {}\n", for_terminal(line)));
     };
-    say(match suggestion.passes {
-        true => "With this, nothing that is recorded of the request would refuse it.",
-        false => "This is not enough: other findings that are recorded would still refuse it.",
+    say(match (suggestion.passes, &suggestion.recording) {
+        (true, Some(_)) => "With this the request passes: it was judged again, as it is recorded.",
+        (true, None) => "With this, nothing that is known of the request would refuse it.",
+        (false, _) => "This is not enough: the request would still be refused.",
     });
     let pass = &suggestion.lets_pass;
     say(&format!(
@@ -78,6 +79,16 @@ fn words(suggestion: &Suggestion, written: Option<&PathBuf>) -> String {
     ));
     for one in &pass.examples {
         say(&format!("  {} {} {} of {}", one.id, one.method, one.path, one.network));
+    }
+    if let Some(recorded) = &suggestion.recording {
+        let of = if recorded.complete { "all" } else { "not all" };
+        say(&format!(
+            "Of {} recorded requests of the app, not of its client's network, {} that rules refuse now would pass ({of} of the recording was judged).",
+            recorded.others, recorded.passed
+        ));
+        for one in &recorded.examples {
+            say(&format!("  {} {}", one.id, one.request));
+        }
     }
     suggestion.warnings.iter().for_each(|warning| say(&format!("warning: {warning}.")));
     out.push('\n');

@@ -1,12 +1,13 @@
 //! Secrets taken out of a request that is to be recorded. Every masked byte is replaced in its place, so that lengths, names and structure
 //! stay what rules saw.
 //!
+//! A secret field or cookie, by which limits may count, gets a stand-in of its own ([`super::pseudonym`]); nothing is left of any other.
+//!
 //! What is secret is told by names ([`phalanx_model::secret`], and what policy declares) and by shapes ([`crate::redact`]). A value of digits
 //! alone becomes ones, any other `x`: how long it was, and whether it was a number, is all that is left of it.
 //!
 //! INVARIANT: a body of a form in which names are not known is left out as a whole, not kept unmasked.
 
-use std::borrow::Cow;
 use std::ops::Range;
 
 use bytes::Bytes;
@@ -14,14 +15,15 @@ use phalanx_model::secret::is_secret_name;
 use phalanx_model::{BodySeen, Recorded};
 
 use super::json;
+use super::pseudonym::Pseudonyms;
 use crate::redact::find;
 
 /// Masks all secrets of a request.
-pub fn mask(request: &mut Recorded) {
+pub fn mask(request: &mut Recorded, pseudonyms: &Pseudonyms) {
     let declared = std::mem::take(&mut request.secret_names);
     let form = BodyForm::of(&request.head);
     let mut head = Masker::new(&request.head, &declared);
-    head.head();
+    head.head(pseudonyms);
     let mut any = head.any;
     request.head = head.bytes.into();
     if !request.body.is_empty() {
@@ -74,6 +76,16 @@ impl<'a> Masker<'a> {
         self.any = true;
     }
 
+    /// Overwrites a value by its stand-in.
+    fn hide_as(&mut self, range: Range<usize>, pseudonyms: &Pseudonyms) {
+        let value = self.bytes.get_mut(range.clone()).unwrap_or_default();
+        if pseudonyms.overwrite(value) {
+            self.any = true;
+        } else {
+            self.hide(range);
+        }
+    }
+
     /// Overwrites the digits of a number, so that it stays one.
     pub(super) fn hide_number(&mut self, range: Range<usize>) {
         for byte in self.bytes.get_mut(range).unwrap_or_default() {
@@ -84,27 +96,13 @@ impl<'a> Masker<'a> {
         }
     }
 
-    /// Overwrites what is told by its shape or by a name within a text.
+    /// Overwrites what is told by its shape or by a name within a text, encoded or not.
     pub(super) fn shapes(&mut self, range: Range<usize>) {
         // Of the same length, so that what is found is at the same places.
         let letter = |byte: &u8| if byte.is_ascii() { char::from(*byte) } else { '?' };
         let text: String = self.part(&range).iter().map(letter).collect();
         for (start, end) in find(&text) {
             self.hide(range.start + start..range.start + end);
-        }
-    }
-
-    /// A text that may be encoded: if a secret shows only once it is decoded, all of it is overwritten.
-    fn value(&mut self, range: Range<usize>) {
-        self.shapes(range.clone());
-        let mut decoded = Cow::Borrowed(self.part(&range));
-        for _ in 0..DECODED_TIMES {
-            let Some(next) = percent_decoded(&decoded) else { return };
-            let text: String = next.iter().map(|&b| if b.is_ascii() { char::from(b) } else { '?' }).collect();
-            if find(&text).iter().any(|(start, end)| !is_masked(text.get(*start..*end).unwrap_or_default())) {
-                return self.hide(range);
-            }
-            decoded = Cow::Owned(next);
         }
     }
 
@@ -116,12 +114,12 @@ impl<'a> Masker<'a> {
                     self.hide(pair.start + at + 1..pair.end);
                 }
                 // With its name, for what one within it is called: `next=/reset?token=...`.
-                _ => self.value(pair),
+                _ => self.shapes(pair),
             }
         }
     }
 
-    fn head(&mut self) {
+    fn head(&mut self, pseudonyms: &Pseudonyms) {
         let mut secret = false;
         for (number, line) in split(&self.bytes, 0, b'\n').into_iter().enumerate() {
             let end = line.end - usize::from(self.part(&line).ends_with(b"\r"));
@@ -132,20 +130,20 @@ impl<'a> Masker<'a> {
                 self.target(line.start + target..line.end);
             } else if text.first().is_some_and(|&byte| byte == b' ' || byte == b'\t') {
                 // A folded line goes on with what was before.
-                if secret { self.hide(line) } else { self.value(line) }
+                if secret { self.hide(line) } else { self.shapes(line) }
             } else if let Some(colon) = text.iter().position(|&byte| byte == b':') {
                 let name = text.get(..colon).unwrap_or_default().trim_ascii();
                 secret = self.is_secret(name);
                 let (is_cookie, value) =
                     (name.eq_ignore_ascii_case(b"cookie"), line.start + colon + 1..line.end);
-                self.field(is_cookie, secret, value);
+                self.field((is_cookie, secret), value, pseudonyms);
             } else {
-                self.value(line);
+                self.shapes(line);
             }
         }
     }
 
-    fn field(&mut self, is_cookie: bool, secret: bool, value: Range<usize>) {
+    fn field(&mut self, (is_cookie, secret): (bool, bool), value: Range<usize>, pseudonyms: &Pseudonyms) {
         let text = self.part(&value);
         let blank = text.len() - text.trim_ascii_start().len();
         let value = value.start + blank..value.end;
@@ -153,13 +151,19 @@ impl<'a> Masker<'a> {
         if is_cookie {
             for pair in split(text, value.start, b';') {
                 let at = self.part(&pair).iter().position(|&byte| byte == b'=').map_or(0, |at| at + 1);
-                self.hide(pair.start + at..pair.end);
+                self.hide_as(pair.start + at..pair.end, pseudonyms);
             }
         } else if secret {
             let scheme = text.iter().position(|&byte| byte == b' ').filter(|&at| {
                 SCHEMES.iter().any(|scheme| text.get(..at).is_some_and(|s| s.eq_ignore_ascii_case(scheme)))
             });
-            self.hide(value.start + scheme.map_or(0, |at| at + 1)..value.end);
+            let credentials = value.start + scheme.map_or(0, |at| at + 1)..value.end;
+            // A person's password is in it, which could be guessed.
+            if text.get(..5).is_some_and(|scheme| scheme.eq_ignore_ascii_case(b"basic")) {
+                self.hide(credentials);
+            } else {
+                self.hide_as(credentials, pseudonyms);
+            }
         } else {
             self.target(value);
         }
@@ -169,14 +173,14 @@ impl<'a> Masker<'a> {
     fn target(&mut self, range: Range<usize>) {
         let query = self.part(&range).iter().position(|&byte| byte == b'?').map(|at| range.start + at + 1);
         match query {
-            None => self.value(range),
+            None => self.shapes(range),
             Some(query) => {
-                self.value(range.start..query);
+                self.shapes(range.start..query);
                 // The request line goes on after it.
                 let end = self.part(&(query..range.end)).iter().rposition(|&byte| byte == b' ');
                 self.pairs(query..end.map_or(range.end, |at| query + at));
                 if let Some(at) = end {
-                    self.value(query + at..range.end);
+                    self.shapes(query + at..range.end);
                 }
             }
         }
@@ -355,28 +359,4 @@ fn split(text: &[u8], start: usize, separator: u8) -> Vec<Range<usize>> {
         .collect()
 }
 
-/// Percent-encoding undone once; `None` where there is none.
-fn percent_decoded(text: &[u8]) -> Option<Vec<u8>> {
-    memchr::memchr(b'%', text)?;
-    let mut out = Vec::with_capacity(text.len());
-    let mut rest = text;
-    while let Some((&first, next)) = rest.split_first() {
-        let hex = (first == b'%').then(|| next.split_first_chunk::<2>()).flatten();
-        let digits = hex.and_then(|(hex, after)| {
-            let digit = |byte: u8| char::from(byte).to_digit(16);
-            Some((u8::try_from(digit(hex[0])? * 16 + digit(hex[1])?).ok()?, after))
-        });
-        let (byte, after) = digits.unwrap_or((first, next));
-        out.push(byte);
-        rest = after;
-    }
-    (out != text).then_some(out)
-}
-
-fn is_masked(text: &str) -> bool {
-    text.bytes().all(|byte| byte == b'x') || text.bytes().all(|byte| byte == b'1')
-}
-
 const SCHEMES: &[&[u8]] = &[b"basic", b"bearer", b"digest", b"negotiate"];
-/// Values within values are encoded once more; deeper than this nobody hides a secret by accident.
-const DECODED_TIMES: usize = 3;

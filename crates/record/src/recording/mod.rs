@@ -10,6 +10,7 @@
 mod frame;
 mod json;
 mod mask;
+mod pseudonym;
 mod ring;
 #[cfg(test)]
 mod tests;
@@ -29,6 +30,7 @@ use phalanx_trust::Sealer;
 
 pub use frame::{decode, encode};
 pub use mask::mask;
+pub use pseudonym::Pseudonyms;
 pub use ring::read as read_folder;
 
 use crate::RecordError;
@@ -99,10 +101,11 @@ impl RequestRecorder {
             segment_bytes: settings.segment_bytes.min(settings.bytes_max / 8),
         };
         let ring = Ring::open(&settings.dir, Arc::clone(&settings.sealer), bounds)?;
+        let pseudonyms = Pseudonyms::load_or_create(&settings.dir, &settings.sealer)?;
         status.include(Part::Recording);
         let (orders, to_thread) = sync_channel(ORDERS_MAX);
         let clock = Arc::clone(&settings.clock);
-        let writer = Writer { ring, source, status, clock, dropped: 0 };
+        let writer = Writer { ring, pseudonyms, source, status, clock, dropped: 0 };
         let thread = std::thread::Builder::new()
             .name("phalanx-samples".into())
             .spawn(move || writer.run(&to_thread))
@@ -195,6 +198,7 @@ enum Order {
 
 struct Writer {
     ring: Ring,
+    pseudonyms: Pseudonyms,
     source: Source,
     status: RecorderStatus,
     clock: Arc<dyn Clock>,
@@ -218,7 +222,7 @@ impl Writer {
     fn write(&mut self) {
         let now_ms = self.clock.now_ms();
         for mut batch in (self.source.take)() {
-            let withheld = mask_all(&mut batch, mask);
+            let withheld = mask_all(&mut batch, |request| mask(request, &self.pseudonyms));
             if withheld > 0 {
                 tracing::error!(withheld, "requests could not be masked and are not recorded");
                 self.status.dropped(Part::Recording, withheld);

@@ -37,7 +37,7 @@ fn request(head: &str, body: &[u8], at_ms: u64) -> Recorded {
 
 fn masked(head: &str, body: &str) -> (String, String, Recorded) {
     let mut one = request(head, body.as_bytes(), 1);
-    mask(&mut one);
+    mask(&mut one, &Pseudonyms::new(&[7; 32]));
     let text = |bytes: &Bytes| String::from_utf8_lossy(bytes).into_owned();
     (text(&one.head), text(&one.body), one)
 }
@@ -66,8 +66,26 @@ fn secrets_of_a_head_are_overwritten_in_their_place() {
     );
     check_head(
         "GET /a?next=%2Fb%3Ftoken%3Dabc HTTP/1.1\r\nReferer: http://s/?password=q\r\n\r\n",
-        "GET /a?xxxxxxxxxxxxxxxxxxxxxxx HTTP/1.1\r\nReferer: http://s/?password=x\r\n\r\n",
+        "GET /a?next=xxxxxxxxxxxxxxxxxx HTTP/1.1\r\nReferer: http://s/?password=x\r\n\r\n",
     );
+}
+
+#[test]
+fn what_limits_count_by_stays_apart_and_passwords_do_not() {
+    let value = |name: &str, value: &str| {
+        let (head, ..) = masked(&format!("GET / HTTP/1.1\r\n{name}{value}\r\n\r\n"), "");
+        let written = head.split("\r\n").nth(1).unwrap().strip_prefix(name).unwrap().to_owned();
+        assert!(written.len() == value.len() && written != value, "{head}");
+        written
+    };
+    for name in ["X-Api-Key: ", "Authorization: Bearer ", "Cookie: sid="] {
+        let (alice, bobby) = (value(name, "alice-4711"), value(name, "bobby-4712"));
+        assert_eq!(alice, value(name, "alice-4711"), "{name}");
+        assert_ne!(alice, bobby, "{name}");
+        assert_eq!((value(name, "alice12"), value(name, "4711")), ("x".repeat(7), "1111".into()), "{name}");
+    }
+    assert_eq!(value("Authorization: Basic ", "YWxpY2U6YQ=="), "x".repeat(12));
+    assert_eq!(value("Referer: /?password=", "long-enough"), "x".repeat(11));
 }
 
 #[test]
@@ -181,7 +199,7 @@ fn a_request_that_the_mask_fails_at_is_left_out_and_counted() {
     let mut three = batch("shop", heads.iter().map(|head| request(head, b"", 1)).collect());
     let withheld = mask_all(&mut three, |request| {
         assert!(!request.head.starts_with(b"GET /odd"), "a fault of the mask");
-        mask(request);
+        mask(request, &Pseudonyms::new(&[7; 32]));
     });
     let left: Vec<_> = three.requests.iter().map(|request| &request.head[..]).collect();
     assert_eq!((withheld, left), (1, vec![heads[0].as_bytes(), heads[2].as_bytes()]));
@@ -274,7 +292,7 @@ proptest! {
     ) {
         let head = format!("POST / HTTP/1.1\r\nContent-Type: {kind}\r\n{head}\r\n\r\n");
         let mut one = request(&head, &body, 1);
-        mask(&mut one);
+        mask(&mut one, &Pseudonyms::new(&[7; 32]));
         prop_assert_eq!(one.head.len(), head.len());
         prop_assert!(one.body.is_empty() || one.body.len() == body.len());
     }
