@@ -240,7 +240,7 @@ pub(crate) struct Control {
     /// One import of a blocklist at a time.
     pub(crate) importing: Semaphore,
     /// One replay at a time.
-    pub(crate) replaying: Semaphore,
+    pub(crate) replaying: Arc<Semaphore>,
     /// One reload at a time.
     pub(crate) reloading: tokio::sync::Mutex<()>,
 }
@@ -298,7 +298,7 @@ pub fn router(deps: ControlDeps) -> Router {
         subscribers: Arc::new(Semaphore::new(SUBSCRIBERS_MAX)),
         history_queries: Arc::new(Semaphore::new(HISTORY_QUERIES_MAX)),
         importing: Semaphore::new(1),
-        replaying: Semaphore::new(1),
+        replaying: Arc::new(Semaphore::new(1)),
         reloading: tokio::sync::Mutex::new(()),
     });
     let a_blocklist = get(blocklists::show).put(blocklists::import).delete(blocklists::remove);

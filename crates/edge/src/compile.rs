@@ -8,7 +8,7 @@ use hashbrown::HashMap;
 use phalanx_decide::rate::{Pace, Quota, RateKeyPart, RateRule, RateScope};
 use phalanx_decide::{ChallengeRules, Crawler, DecidePlan, Mode, OnError, StrikeRules, ThrottleRules};
 use phalanx_inspect::{Collections, CompileOptions, Program, Scope};
-use phalanx_model::PrefixSet;
+use phalanx_model::{PrefixSet, names};
 use phalanx_policy::cdn::{self, Cdn};
 use phalanx_policy::crawler;
 use phalanx_policy::exclusion;
@@ -173,8 +173,11 @@ fn app_plan(app: &App, programs: &mut Programs<'_>, origins: &mut Origins<'_>) -
     let inspected = if app.passthrough || app.tcp { policy::Mode::Off } else { app.mode };
     programs.exclusions = exclusion::seclang(&app.exclusions);
     let program = programs.of(inspected, (&app.rules, &app.extra_rules), app.paranoia);
-    let raised =
-        programs.raised(inspected, (&app.rules, &app.extra_rules), (app.raise_paranoia, app.classes));
+    let raised = programs.raised(
+        (&app.name, inspected),
+        (&app.rules, &app.extra_rules),
+        (app.raise_paranoia, app.classes),
+    );
     AppPlan {
         raised,
         hosts: app.hosts.clone(),
@@ -210,8 +213,11 @@ fn route_rule(
     let depth = route.when.segments().count();
     let own = route.own.as_ref().map(|own| {
         let program = programs.of(own.mode, (&own.rules, &own.extra_rules), own.paranoia);
-        let raised =
-            programs.raised(own.mode, (&own.rules, &own.extra_rules), (own.raise_paranoia, own.classes));
+        let raised = programs.raised(
+            (&app.name, own.mode),
+            (&own.rules, &own.extra_rules),
+            (own.raise_paranoia, own.classes),
+        );
         Box::new(AppPlan {
             raised,
             name: Arc::clone(&app.name),
@@ -383,14 +389,14 @@ impl Programs<'_> {
     /// What an app or route is inspected by while its paranoia is raised.
     fn raised(
         &mut self,
-        mode: policy::Mode,
+        (app, mode): (&str, policy::Mode),
         rules: (&RuleSource, &[PathBuf]),
         (level, classes): (Option<u8>, Classes),
     ) -> Option<Arc<RaisedRules>> {
         let level = level?;
         let program = self.of(mode, rules, level)?;
         let scope = self.scope(Some(&program), classes);
-        Some(Arc::new(RaisedRules { level, program, scope }))
+        Some(Arc::new(RaisedRules { app: names::app(app), level, program, scope }))
     }
 
     /// What an app or route does with classes of a program's findings.

@@ -98,7 +98,7 @@ pub use listen::{GivenListener, Serves, bind};
 pub use overload::{Level, Usage};
 pub use places::Places;
 pub use plan::{AppLimits, AppPlan, EdgePlan, NetworkSets, RaisedRules, UpstreamPlan, UpstreamTarget};
-pub use recording::Recording;
+pub use recording::{Recording, Taker};
 pub use replay::{Judged, Replay};
 pub use route::explain::{MetReport, request_head};
 pub use route::{Handling, RouteRule};

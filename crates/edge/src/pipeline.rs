@@ -32,7 +32,7 @@ use crate::overload;
 use crate::rates;
 use crate::recording;
 use crate::reply::{Form, Reply};
-use crate::request::Request;
+use crate::request::{InspectedBody, Request};
 use crate::route::act;
 use crate::stages::{self, Inspection};
 use crate::stop::Stop;
@@ -123,8 +123,8 @@ fn on_question(client: &mut Client, request: &mut Request, body: &check::Body) -
     // As where a request comes by itself: a body that nobody wants is no reason to refuse, and neither is one that was not shown.
     let complete = wanted.is_none() || body.complete && held.len() == body.shown.len();
     reserve(client, request, held.len()).map_err(|limit| overloaded(request, limit))?;
-    if keeps_body(client, request) && wanted.is_some() {
-        request.inspected_body = Some((held.clone(), complete));
+    if wanted.is_some() {
+        request.inspected_body = kept_body(client, request, &held, complete);
     }
     let bytes = held.len();
     request.inspection.request_body(&client.worker, held.clone(), complete);
@@ -269,9 +269,7 @@ async fn on_request_body(client: &mut Client, request: &mut Request) -> Result<B
         let held_max = wanted.min(request.app().limits.body_held_bytes);
         hold_request_body(client, request, held_max).await?
     };
-    if keeps_body(client, request) {
-        request.inspected_body = Some((held.clone(), whole));
-    }
+    request.inspected_body = kept_body(client, request, &held, whole);
     request.inspection.request_body(&client.worker, held.clone(), whole);
     accounts::note(client, request, Some(&held));
     judge(client, request)?;
@@ -285,9 +283,14 @@ async fn on_request_body(client: &mut Client, request: &mut Request) -> Result<B
     Ok(held)
 }
 
-/// Whether the body that rules saw is looked at once the request is over. It is shared, not copied, and on the account of its client.
-fn keeps_body(client: &Client, request: &Request) -> bool {
-    client.worker.shared.tables.trial.is_active() || recording::wants_body(client, request)
+/// What is kept of the body that rules saw, to be looked at once the request is over. It is shared, not copied, and on the account of its client.
+fn kept_body(client: &Client, request: &Request, held: &Bytes, whole: bool) -> Option<InspectedBody> {
+    let is_on_trial = client.worker.shared.tables.trial.is_active();
+    match is_on_trial || recording::wants_body(client, request) {
+        true if !is_on_trial && recording::withholds(held) => Some(InspectedBody::Withheld),
+        true => Some(InspectedBody::Held(held.clone(), whole)),
+        false => None,
+    }
 }
 
 /// Holds a body up to its end or to `held_max`, and says whether that is all of it; a call of gRPC that pauses between messages has

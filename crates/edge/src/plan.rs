@@ -111,6 +111,8 @@ pub struct AppPlan {
 /// Rules of a higher paranoia level, ready for when they are ordered.
 #[derive(Debug, Clone)]
 pub struct RaisedRules {
+    /// What decisions call the app; see [`names::app`]. Each of its requests asks for them.
+    pub app: u64,
     /// The level.
     pub level: u8,
     /// The compiled rules; apps with the same rules and level share them.

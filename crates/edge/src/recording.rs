@@ -10,7 +10,7 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use hashbrown::HashMap;
@@ -23,7 +23,7 @@ use phalanx_model::{Action, BodyFraming, BodySeen, Recorded, RecordedBatch, Reco
 
 use crate::client::Client;
 use crate::client_certificate::is_opened_for;
-use crate::request::Request;
+use crate::request::{InspectedBody, Request};
 
 /// What the workers keep of requests until it is taken.
 #[derive(Debug, Default)]
@@ -32,7 +32,13 @@ pub struct Recording {
     except: Vec<String>,
     workers: Mutex<Vec<Arc<Sampler>>>,
     waiting: Arc<Waiting>,
+    /// Nobody takes any more.
+    closed: AtomicBool,
 }
+
+/// Takes what is kept. Once it is dropped nothing is kept any more.
+#[derive(Debug)]
+pub struct Taker(Arc<Recording>);
 
 /// What waits to be taken, of all workers.
 #[derive(Debug, Default)]
@@ -70,12 +76,18 @@ impl Recording {
         Self { except, ..Self::default() }
     }
 
-    /// Takes what was kept since it was last taken.
-    pub fn take(&self) -> Vec<RecordedBatch> {
+    /// For whoever writes down what is kept.
+    pub fn taker(self: &Arc<Self>) -> Taker {
+        Taker(Arc::clone(self))
+    }
+
+    fn take(&self) -> Vec<RecordedBatch> {
         let workers = self.workers.lock().clone();
         let mut batches: HashMap<Arc<str>, RecordedBatch> = HashMap::new();
         for worker in workers {
-            for (app, of_app) in std::mem::take(&mut *worker.apps.lock()) {
+            // The worker waits for the lock, and so for no more than this.
+            let apps = std::mem::take(&mut *worker.apps.lock());
+            for (app, of_app) in apps {
                 let batch = batches.entry(Arc::clone(&app)).or_insert_with(|| RecordedBatch {
                     app,
                     seen: 0,
@@ -111,16 +123,31 @@ impl Recording {
     }
 
     fn leaves_out(&self, app: &str) -> bool {
-        self.except.iter().any(|one| one == app)
+        self.closed.load(Ordering::Relaxed) || self.except.iter().any(|one| one == app)
+    }
+}
+
+impl Taker {
+    /// Takes what was kept since it was last taken.
+    pub fn take(&self) -> Vec<RecordedBatch> {
+        self.0.take()
+    }
+}
+
+impl Drop for Taker {
+    fn drop(&mut self) {
+        self.0.closed.store(true, Ordering::Relaxed);
+        // All but what a worker keeps at this very moment: no more than a request each.
+        self.0.take();
     }
 }
 
 impl Sampler {
-    /// Counts a request, and keeps what `copy` makes of it if it is one of the sample. `random` is uniform.
+    /// Counts a request, and keeps what `copy` makes of it if it is one of the sample and there is room for its bytes. `random` is uniform.
     fn note(
         &self,
         (app, alike, refused): (&Arc<str>, usize, bool),
-        random: u64,
+        (random, bytes): (u64, usize),
         copy: impl FnOnce() -> Recorded,
     ) {
         let mut apps = self.apps.lock();
@@ -140,7 +167,7 @@ impl Sampler {
         let sample = if refused { &mut of_app.refused } else { &mut of_app.passed };
         sample.seen += 1;
         if sample.admits(priority) {
-            sample.keep(priority, copy(), &self.waiting);
+            sample.keep((priority, bytes), copy, &self.waiting);
         }
     }
 }
@@ -150,19 +177,21 @@ impl Sample {
         self.kept.len() < RECORDING_WINDOW_REQUESTS || self.kept.iter().any(|(other, _)| priority < *other)
     }
 
-    fn keep(&mut self, priority: f64, request: Recorded, waiting: &Waiting) {
+    /// Nothing is copied for which there is no room, and nothing makes way for it.
+    fn keep(&mut self, (priority, bytes): (f64, usize), copy: impl FnOnce() -> Recorded, waiting: &Waiting) {
+        if waiting.bytes.fetch_add(bytes, Ordering::Relaxed) + bytes > RECORDING_WAITING_BYTES_MAX {
+            waiting.bytes.fetch_sub(bytes, Ordering::Relaxed);
+            waiting.dropped.fetch_add(1, Ordering::Relaxed);
+            return;
+        }
         if self.kept.len() >= RECORDING_WINDOW_REQUESTS
             && let Some(place) = self.last()
         {
             let (_, gone) = self.kept.swap_remove(place);
             waiting.bytes.fetch_sub(weight(&gone), Ordering::Relaxed);
         }
-        let bytes = weight(&request);
-        if waiting.bytes.fetch_add(bytes, Ordering::Relaxed) + bytes > RECORDING_WAITING_BYTES_MAX {
-            waiting.bytes.fetch_sub(bytes, Ordering::Relaxed);
-            waiting.dropped.fetch_add(1, Ordering::Relaxed);
-            return;
-        }
+        let request = copy();
+        debug_assert_eq!(weight(&request), bytes);
         self.kept.push((priority, request));
     }
 
@@ -194,11 +223,13 @@ pub(crate) fn note(client: &Client, request: &Request) {
         || !request.signals.is_empty()
         || !request.head.faults.is_empty();
     let alike = alike(request.client, request.route);
-    sampler.note((app, alike, refused), worker.next_random(), || copy(client, request));
+    let (body, seen) = body(client, request);
+    let bytes = request.head.raw.len() + body.len() + FACTS_BYTES;
+    let copy = || copy(client, request, Bytes::copy_from_slice(body), seen);
+    sampler.note((app, alike, refused), (worker.next_random(), bytes), copy);
 }
 
-fn copy(client: &Client, request: &Request) -> Recorded {
-    let (body, seen) = body(client, request);
+fn copy(client: &Client, request: &Request, body: Bytes, seen: BodySeen) -> Recorded {
     let certified = client.tls.is_some_and(|agreed| agreed.certified)
         && is_opened_for(client.opened.as_deref(), request.app());
     let route = request.route.and_then(|route| request.plan.route(route));
@@ -231,15 +262,21 @@ fn copy(client: &Client, request: &Request) -> Recorded {
     Recorded { facts, head, body, secret_names }
 }
 
-fn body(client: &Client, request: &Request) -> (Bytes, BodySeen) {
+/// Whether a body is too large to be recorded.
+pub(crate) fn withholds(body: &Bytes) -> bool {
+    body.len() > RECORDING_BODY_BYTES_MAX
+}
+
+fn body<'a>(client: &Client, request: &'a Request) -> (&'a [u8], BodySeen) {
     match &request.inspected_body {
-        Some((held, _)) if held.len() > RECORDING_BODY_BYTES_MAX => (Bytes::new(), BodySeen::Withheld),
-        Some((held, true)) => (Bytes::copy_from_slice(held), BodySeen::Whole),
-        Some((held, false)) => (Bytes::copy_from_slice(held), BodySeen::Part),
-        None if request.head.framing == BodyFraming::None => (Bytes::new(), BodySeen::Whole),
+        Some(InspectedBody::Withheld) => (&[], BodySeen::Withheld),
+        Some(InspectedBody::Held(held, _)) if withholds(held) => (&[], BodySeen::Withheld),
+        Some(InspectedBody::Held(held, true)) => (held, BodySeen::Whole),
+        Some(InspectedBody::Held(held, false)) => (held, BodySeen::Part),
+        None if request.head.framing == BodyFraming::None => (&[], BodySeen::Whole),
         // Nobody read it, but that nothing came is known.
-        None if request.request_bytes == 0 && client.body.is_done() => (Bytes::new(), BodySeen::Whole),
-        None => (Bytes::new(), BodySeen::Unseen),
+        None if request.request_bytes == 0 && client.body.is_done() => (&[], BodySeen::Whole),
+        None => (&[], BodySeen::Unseen),
     }
 }
 
@@ -311,7 +348,8 @@ mod tests {
         *random = random.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(0x1405_7b7e_f767_814f);
         let mixed = (*random ^ (*random >> 29)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         let app: Arc<str> = "shop".into();
-        sampler.note((&app, alike(client.parse().unwrap(), None), false), mixed, || request(client, number));
+        let place = (&app, alike(client.parse().unwrap(), None), false);
+        sampler.note(place, (mixed, weight(&request(client, number))), || request(client, number));
     }
 
     #[test]
@@ -357,5 +395,36 @@ mod tests {
         recording.waiting.bytes.store(RECORDING_WAITING_BYTES_MAX, Ordering::Relaxed);
         send(&sampler, "192.0.2.7", 1, &mut 1);
         assert_eq!((recording.dropped(), recording.take()[0].requests.len()), (1, 0));
+    }
+
+    #[test]
+    fn what_finds_no_room_is_not_copied_and_pushes_nothing_out() {
+        let recording = Recording::default();
+        let mut random = 1;
+        let sampler = recording.join();
+        for number in 0..RECORDING_WINDOW_REQUESTS as u64 {
+            send(&sampler, "192.0.2.7", number, &mut random);
+        }
+        let app: Arc<str> = "shop".into();
+        // Of all priorities the smallest.
+        let place = (&app, 0, false);
+        sampler.note(place, (u64::MAX, RECORDING_WAITING_BYTES_MAX), || panic!("copied for nothing"));
+        let kept = recording.take().remove(0).requests.len();
+        assert_eq!((recording.dropped(), kept), (1, RECORDING_WINDOW_REQUESTS));
+        assert_eq!(recording.waiting.bytes.load(Ordering::Relaxed), 0);
+    }
+
+    #[test]
+    fn nothing_is_kept_once_nobody_takes_it() {
+        let recording = Arc::new(Recording::new(vec!["blog".into()]));
+        let sampler = recording.join();
+        let taker = recording.taker();
+        send(&sampler, "192.0.2.7", 1, &mut 1);
+        assert_eq!(taker.take().len(), 1);
+        assert_eq!((recording.leaves_out("shop"), recording.leaves_out("blog")), (false, true));
+        send(&sampler, "192.0.2.7", 2, &mut 1);
+        drop(taker);
+        assert!(recording.leaves_out("shop") && recording.take().is_empty());
+        assert_eq!(recording.waiting.bytes.load(Ordering::Relaxed), 0);
     }
 }

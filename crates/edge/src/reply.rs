@@ -200,7 +200,10 @@ impl Reply {
         push_decimal(out, length as u64);
         out.extend_from_slice(b"\r\n");
         if let Some((language, policy)) = body.said() {
-            encode::field(out, b"Content-Security-Policy", policy.as_bytes());
+            // Browsers hold a page to all that it comes with: one that the app sets is to hold by itself.
+            if !sets(told, POLICY) {
+                encode::field(out, POLICY, policy.as_bytes());
+            }
             if let Some(language) = language {
                 encode::field(out, b"Content-Language", language.tag().as_bytes());
             }
@@ -297,11 +300,20 @@ impl Body<'_> {
     }
 }
 
+/// Whether a field is among some that are written already.
+fn sets(fields: &[u8], name: &[u8]) -> bool {
+    fields.split(|&byte| byte == b'\n').any(|line| {
+        line.split_at_checked(name.len())
+            .is_some_and(|(start, rest)| start.eq_ignore_ascii_case(name) && rest.starts_with(b":"))
+    })
+}
+
 /// A status in digits.
 fn digits(status: u16) -> [u8; 3] {
     [100, 10, 1].map(|place| b'0' + u8::try_from(status / place % 10).unwrap_or_default())
 }
 
+const POLICY: &[u8] = b"Content-Security-Policy";
 /// The policy of a page that an app brings: it may be written as it likes and show pictures of the app; nothing runs.
 const OWN_POLICY: &str = "default-src 'none'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; font-src 'self' data:; \
                           base-uri 'none'; form-action 'none'; frame-ancestors 'self'";
@@ -423,6 +435,22 @@ mod tests {
             "\r\n\r\n{\"error\":\"refused\",\"request_id\":\"01ABC\",\"type\":\"urn:phalanx:refused\",\
              \"title\":\"Request refused\",\"status\":403}\n"
         ));
+    }
+
+    #[test]
+    fn a_page_has_one_security_policy_and_the_apps_comes_before_ours() {
+        let policies = |told: &[u8]| {
+            let mut out = Vec::new();
+            Reply::REFUSED.write(&mut out, b"01ABC", Form::default(), false, (told, None));
+            let text = String::from_utf8(out).unwrap();
+            let named =
+                text.lines().filter(|line| line.to_ascii_lowercase().starts_with("content-security-policy:"));
+            named.map(str::to_owned).collect::<Vec<_>>()
+        };
+        let ours = policies(b"Content-Security-Policy-Report-Only: default-src *\r\n");
+        assert!(matches!(&ours[..], [one] if one.contains("default-src 'none'")), "{ours:?}");
+        let theirs = "content-security-policy: default-src 'self'";
+        assert_eq!(policies(format!("X-A: b\r\n{theirs}\r\n").as_bytes()), [theirs]);
     }
 
     #[test]

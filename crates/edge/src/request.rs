@@ -49,8 +49,8 @@ pub(crate) struct Request {
     pub(crate) inspection: Inspection,
     /// The order that raises the paranoia of the rules that inspect it.
     pub(crate) raised: Option<Raised>,
-    /// The body that phase 2 saw, and whether it was whole; kept while a policy is on trial.
-    pub(crate) inspected_body: Option<(Bytes, bool)>,
+    /// The body that phase 2 saw, where it is looked at once more.
+    pub(crate) inspected_body: Option<InspectedBody>,
     /// What it tries with an account, once its body told.
     pub(crate) attempt: Option<Box<Attempt>>,
     /// The memory that held bodies and their inspection take, once they take any.
@@ -89,6 +89,14 @@ pub(crate) struct Request {
     pub(crate) repeats: bool,
     /// Header fields that tell the client what is left of rate limits, as they are sent; empty where none does.
     pub(crate) rate_fields: Vec<u8>,
+}
+
+/// A body that phase 2 saw, for who looks at it once the request is over.
+pub(crate) enum InspectedBody {
+    /// It, and whether it was whole.
+    Held(Bytes, bool),
+    /// It was too large for whoever would look at it.
+    Withheld,
 }
 
 impl Request {

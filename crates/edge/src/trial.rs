@@ -21,7 +21,7 @@ use phalanx_model::{FramingFault, Reason};
 
 use crate::client::Client;
 use crate::plan::{AppPlan, EdgePlan};
-use crate::request::Request;
+use crate::request::{InspectedBody, Request};
 use crate::route::said::is_secure;
 use crate::stages;
 
@@ -200,8 +200,11 @@ fn rules_refuse(app: &AppPlan, client: &Client, request: &Request) -> bool {
         if transaction.request_head(&request.head) != Outcome::Pass || transaction.failure().is_some() {
             return true;
         }
-        let (body, complete) =
-            request.inspected_body.clone().unwrap_or((Bytes::new(), client.body.is_done()));
+        let (body, complete) = match &request.inspected_body {
+            Some(InspectedBody::Held(body, complete)) => (body.clone(), *complete),
+            // The trial began meanwhile.
+            Some(InspectedBody::Withheld) | None => (Bytes::new(), client.body.is_done()),
+        };
         transaction.request_body(body, complete) != Outcome::Pass || transaction.failure().is_some()
     };
     // A panic is no word against the new policy.

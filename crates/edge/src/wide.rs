@@ -59,7 +59,7 @@ pub(crate) fn check(client: &Client, request: &mut Request, view: &View) -> Resu
 /// ever not refused.
 pub(crate) fn raise(request: &mut Request, view: &View) {
     let Some(rules) = &request.app().raised else { return };
-    let found = view.raises(names::app(&request.app().name), request.at_ms);
+    let found = view.raises(rules.app, request.at_ms);
     request.raised = found.map(|found| Raised {
         level: rules.level,
         decision: found.id(),

@@ -26,10 +26,10 @@ pub(crate) fn start(
     status: RecorderStatus,
 ) -> anyhow::Result<Option<RequestRecorder>> {
     let (Some(recorded), Some(sample)) = (&settings.recording, edge.recording()) else { return Ok(None) };
-    let counted = Arc::clone(&sample);
+    let taker = sample.taker();
     let source = phalanx_record::recording::Source {
-        take: Box::new(move || sample.take()),
-        dropped: Box::new(move || counted.dropped()),
+        take: Box::new(move || taker.take()),
+        dropped: Box::new(move || sample.dropped()),
     };
     let ring = RecordingSettings {
         bytes_max: recorded.bytes_max,

@@ -256,17 +256,26 @@ fn ends_value(c: char) -> bool {
 /// The body of a multipart part whose `name` is secret.
 fn part_body(text: &str, from: usize) -> Option<(usize, usize)> {
     let rest = text.get(from..)?;
-    let name = rest.trim_start_matches('"').split(['"', ';', '\r', '\n']).next()?;
-    if !is_secret_name(name.as_bytes()) {
+    if !is_secret_name(part_name(rest).as_bytes()) {
         return None;
     }
     // The header lines of a part are short; a blank line further away belongs to something else.
-    let near =
-        rest.char_indices().nth(PART_HEAD_CHARS_MAX).map_or(rest, |(i, _)| rest.get(..i).unwrap_or_default());
+    let near = beginning(rest, PART_HEAD_BYTES_MAX);
     let blank = ["\r\n\r\n", "\n\n"].iter().filter_map(|b| Some(near.find(b)? + b.len())).min()?;
     let body = rest.get(blank..)?;
     let end = body.find("\n--").unwrap_or(body.len());
     (end > 0).then_some((from + blank, from + blank + end))
+}
+
+/// The name at the beginning of a text, as far as it is looked at: what follows is looked at again from each `name=` in it.
+fn part_name(text: &str) -> &str {
+    let near = beginning(text, PART_NAME_BYTES_MAX).trim_start_matches('"');
+    near.split(['"', ';', '\r', '\n']).next().unwrap_or_default()
+}
+
+fn beginning(text: &str, bytes_max: usize) -> &str {
+    let ends = (0..=bytes_max.min(text.len())).rev();
+    ends.take(4).find_map(|end| text.get(..end)).unwrap_or_default()
 }
 
 /// The credentials after `Bearer`, `Basic`, `Digest` or `Negotiate` and the gap at `at`; and where to go on looking.
@@ -315,7 +324,7 @@ fn userinfo(text: &str, at: usize) -> Option<(usize, usize)> {
 }
 
 /// Percent-encoding undone once; `None` where there is none.
-fn percent_decoded(text: &[u8]) -> Option<Vec<u8>> {
+pub(crate) fn percent_decoded(text: &[u8]) -> Option<Vec<u8>> {
     memchr::memchr(b'%', text)?;
     let mut out = Vec::with_capacity(text.len());
     let mut rest = text;
@@ -344,7 +353,8 @@ fn char_len(text: &str, at: usize) -> usize {
     text.get(at..).and_then(|rest| rest.chars().next()).map_or(1, char::len_utf8)
 }
 
-const PART_HEAD_CHARS_MAX: usize = 512;
+const PART_HEAD_BYTES_MAX: usize = 512;
+const PART_NAME_BYTES_MAX: usize = 128;
 /// Values within values are encoded once more; deeper than this nobody hides a secret by accident.
 const DECODED_TIMES: usize = 3;
 
@@ -421,6 +431,17 @@ mod tests {
         ] {
             assert!(matches!(mask_text(text), Cow::Borrowed(_)), "{text}");
         }
+    }
+
+    #[test]
+    fn what_is_looked_at_for_names_of_parts_grows_with_a_body_and_not_with_its_square() {
+        let hostile = "name=".repeat(64 * 1024 / 5);
+        let names = hostile.match_indices('=').map(|(at, _)| part_name(&hostile[at + 1..]).len());
+        let looked_at: usize = names.sum();
+        assert!(looked_at <= hostile.len() / 5 * PART_NAME_BYTES_MAX, "{looked_at}");
+        assert!(find(&hostile).is_empty());
+        let wide = "ä".repeat(100);
+        assert_eq!((beginning(&wide, 127).len(), beginning("abc", 128)), (126, "abc"));
     }
 
     #[test]

@@ -197,8 +197,12 @@ fn actor(new: &NewDecision) -> Result<Actor, ApiError> {
 
 /// Whoever is limited to some apps decides about these as a whole: everybody else is a matter of all apps.
 fn check_scope(who: &Principal, actor: &Actor) -> Result<(), ApiError> {
+    let is_about = |app: &String| {
+        let app = names::app(app);
+        [Actor::App(app), Actor::Rules(app)].contains(actor)
+    };
     match who.apps() {
-        Some(apps) if !apps.iter().any(|app| Actor::App(names::app(app)) == *actor) => {
+        Some(apps) if !apps.iter().any(is_about) => {
             let message = "this is about more than the apps that this account is limited to";
             Err(ApiError::new(StatusCode::FORBIDDEN, "apps", message))
         }

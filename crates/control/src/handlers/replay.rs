@@ -26,14 +26,22 @@ pub(crate) async fn replay(
         return Err(ApiError::new(StatusCode::CONFLICT, "not_recorded", message));
     };
     let files = decoded(order.files)?;
-    let Ok(_one_at_a_time) = control.replaying.try_acquire() else {
+    let Ok(one_at_a_time) = Arc::clone(&control.replaying).try_acquire_owned() else {
         let message = "another replay is under way; it takes a minute at most";
         return Err(ApiError::new(StatusCode::CONFLICT, "busy", message));
     };
     // Whoever tries policies on recorded requests learns something of them.
     control.record(&who, "replay recorded requests through a policy")?;
     let since_ms = control.now_ms().saturating_sub(order.last_ms);
-    replays(files, order.entry, since_ms).await.map(Json).map_err(|not| match not {
+    let replaying = replays(files, order.entry, since_ms);
+    // It goes on if whoever asked hangs up, and so does its turn.
+    let replaying = tokio::spawn(async move {
+        let replayed = replaying.await;
+        drop(one_at_a_time);
+        replayed
+    });
+    let replayed = replaying.await.unwrap_or_else(|error| Err(NotReplayed::Recording(error.to_string())));
+    replayed.map(Json).map_err(|not| match not {
         NotReplayed::Policy(faults) => {
             let diagnostics: Vec<Diagnostic> = faults.iter().map(Diagnostic::from).collect();
             let message = "the policy was refused; nothing was replayed";

@@ -294,6 +294,27 @@ async fn a_refused_policy_is_explained_and_changes_nothing() {
 }
 
 #[tokio::test]
+async fn a_replay_keeps_its_turn_when_whoever_asked_hangs_up() {
+    let node = Node::start().await;
+    let order = json!({ "files": { "policy.toml": "" }, "entry": "policy.toml", "last_ms": 60_000 });
+    let replay = || node.call("POST", "/api/v1/policy/replay", Some(order.clone()));
+    tokio::select! {
+        biased;
+        answer = replay() => panic!("{}", answer.text),
+        begun = node.replays.begun.acquire() => begun.unwrap().forget(),
+    }
+    // What asked for it is gone.
+    assert_eq!(replay().await.code(), "busy");
+    node.replays.may_end.add_permits(2);
+    let mut again = replay().await;
+    while again.status == StatusCode::CONFLICT {
+        tokio::task::yield_now().await;
+        again = replay().await;
+    }
+    assert_eq!(again.code(), "recording");
+}
+
+#[tokio::test]
 async fn metrics_are_in_openmetrics_form() {
     let node = Node::start().await;
     let answer = node.get("/metrics").await;

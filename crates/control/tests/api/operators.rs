@@ -318,6 +318,12 @@ async fn an_operator_limited_to_apps_sees_and_does_nothing_beyond_them() {
     assert_eq!(made.status, StatusCode::CREATED, "{}", made.text);
     let beyond = shop.browser.send("POST", "/api/v1/decisions", Some(order("blog"))).await;
     assert_eq!(beyond.code(), "apps");
+    // Their rules as well as who asks for them.
+    let raise =
+        |place: &str| json!({ "place": place, "kind": "raise_paranoia", "for_ms": 60_000, "reason": "test" });
+    let raised = shop.browser.send("POST", "/api/v1/decisions", Some(raise("shop"))).await;
+    assert_eq!(raised.status, StatusCode::CREATED, "{}", raised.text);
+    assert_eq!(shop.browser.send("POST", "/api/v1/decisions", Some(raise("blog"))).await.code(), "apps");
     let ban = json!({ "ip": "192.0.2.1", "for_ms": 60_000, "reason": "test" });
     assert_eq!(shop.browser.send("POST", "/api/v1/decisions", Some(ban)).await.code(), "apps");
     let undo = format!("/api/v1/decisions/{}", made.json()["id"].as_str().unwrap());

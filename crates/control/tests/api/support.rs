@@ -12,7 +12,8 @@ use http::{Request, StatusCode, header};
 use http_body_util::BodyExt;
 use phalanx_control::api::{App, Incident, IncidentRow, NodeStatus, Plan};
 use phalanx_control::{
-    Bouncers, ControlDeps, IncidentsPort, LapiDeps, NotAsked, PlaybooksPort, Reloaded, TriedBundle,
+    Bouncers, ControlDeps, IncidentsPort, LapiDeps, NotAsked, NotReplayed, PlaybooksPort, Reloaded,
+    ReplayPort, TriedBundle,
 };
 use phalanx_fleet::{FleetHandle, FleetKeys, FleetSettings};
 use phalanx_learn::IncidentId;
@@ -27,6 +28,7 @@ use phalanx_policy::Diagnostic;
 use phalanx_record::{Metrics, MetricsSources, NodeGauges, RecordSettings, Recorder};
 use phalanx_trust::{AdminToken, ApiKeys, LoginTickets, Operators, Sealer, Sessions};
 use serde_json::Value;
+use tokio::sync::Semaphore;
 use tower::ServiceExt;
 
 pub(crate) const HOST: &str = "127.0.0.1:8900";
@@ -67,7 +69,34 @@ fn no_playbooks() -> PlaybooksPort {
     }
 }
 
+/// A replay that ends when it is told to, without a result.
+#[derive(Debug)]
+pub(crate) struct Replays {
+    pub(crate) begun: Semaphore,
+    pub(crate) may_end: Semaphore,
+}
+
+impl Replays {
+    fn new() -> Arc<Self> {
+        Arc::new(Self { begun: Semaphore::new(0), may_end: Semaphore::new(0) })
+    }
+
+    fn port(self: &Arc<Self>) -> ReplayPort {
+        let replays = Arc::clone(self);
+        Box::new(move |_, _, _| {
+            let replays = Arc::clone(&replays);
+            async move {
+                replays.begun.add_permits(1);
+                replays.may_end.acquire().await.unwrap().forget();
+                Err(NotReplayed::Recording("there is none".into()))
+            }
+            .boxed()
+        })
+    }
+}
+
 pub(crate) struct Node {
+    pub(crate) replays: Arc<Replays>,
     pub(crate) router: Router,
     /// What bouncers talk to.
     pub(crate) lapi: Router,
@@ -131,6 +160,7 @@ impl Node {
             place: Box::new(|_| (None, None)),
         });
         let ahead = Arc::new(Ahead::default());
+        let replays = Replays::new();
         let deps = ControlDeps {
             site: "fra".into(),
             node: "a".into(),
@@ -163,7 +193,7 @@ impl Node {
                 }
                 .boxed()
             }),
-            replays: None,
+            replays: Some(replays.port()),
             suggestions: None,
             upgrade: Box::new(|| async { Err("the new process is gone".to_owned()) }.boxed()),
             incidents: one_incident(),
@@ -174,6 +204,7 @@ impl Node {
             }),
         };
         Self {
+            replays,
             router: phalanx_control::router(deps),
             lapi,
             fleet,

@@ -254,7 +254,12 @@ async fn an_app_is_inspected_by_stricter_rules_while_its_paranoia_is_raised() {
     let change = |_: &mut phalanx_edge::EdgeSettings, app: &mut phalanx_edge::AppPlan| {
         app.trust_forwarded = ["127.0.0.0/8".parse().unwrap()].into_iter().collect();
         app.program = Some(program("attack"));
-        app.raised = Some(Arc::new(RaisedRules { level: 3, program: program("ta"), scope: None }));
+        app.raised = Some(Arc::new(RaisedRules {
+            app: names::app("shop"),
+            level: 3,
+            program: program("ta"),
+            scope: None,
+        }));
     };
     let mut node = Node::before(Upstream::start().await, change, DecidePlan::default());
     let ask = "/?q=tacit";

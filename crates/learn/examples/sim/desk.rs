@@ -47,6 +47,8 @@ pub(crate) struct Desk {
 #[derive(Debug, Clone)]
 struct InForce {
     order: Order,
+    /// When the incident that it answers began.
+    opened_ms: u64,
     /// Under a throttle: requests that may still pass, in thousandths, and when that was reckoned.
     left: (u64, u64),
 }
@@ -122,7 +124,8 @@ impl Desk {
     /// An order met somebody honest; it counts if he comes regularly.
     pub(crate) fn weigh(&mut self, id: OrderId, met: Met, event: &Event) {
         self.responder.hit(id, event.at_ms);
-        let Some(who) = self.known.regular(event) else { return };
+        let order = self.orders.values().find(|one| one.order.id == id);
+        let Some(who) = order.and_then(|one| self.known.regular(event, one.opened_ms)) else { return };
         let (came, refused) = self.tolls.entry(id).or_default();
         came.insert(who);
         // Machines give no proof.
@@ -240,7 +243,9 @@ impl Desk {
             return;
         }
         let left = known.map_or((THROTTLE_BURST, now_ms), |old| old.left);
-        self.orders.insert(order.target.clone(), InForce { order, left });
+        let incident = self.correlator.find(order.case);
+        let opened_ms = incident.map_or(order.since_ms, |incident| incident.opened_ms);
+        self.orders.insert(order.target.clone(), InForce { order, opened_ms, left });
     }
 
     fn end(&mut self, order: &Order, now_ms: u64) {

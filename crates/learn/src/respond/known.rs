@@ -89,13 +89,15 @@ impl Known {
         }
     }
 
-    /// The visitor that a request is of, if it comes regularly: it was served well over a minute or more, and lately. What a flood is served before it is
-    /// found makes none of it.
-    pub fn regular(&self, event: &Event) -> Option<u64> {
+    /// The visitor that a request is of, if it came regularly before an incident began: it was served well over a minute or more, first before the
+    /// incident, and lately. Neither what a flood is served before it is found nor what it is served afterwards makes one of it.
+    pub fn regular(&self, event: &Event, opened_ms: u64) -> Option<u64> {
         let (who, now_s) = (visitor(event), seconds(event.at_ms));
         let visitor = self.visitors.peek(who)?;
         let is_recent = now_s.saturating_sub(visitor.last_s) < RECENT_S;
-        (is_recent && visitor.last_s.saturating_sub(visitor.first_s) >= REGULAR_S).then_some(who)
+        let came_before = visitor.first_s < seconds(opened_ms);
+        let is_regular = visitor.last_s.saturating_sub(visitor.first_s) >= REGULAR_S;
+        (is_recent && came_before && is_regular).then_some(who)
     }
 
     /// Whether it was known who comes when an incident began.
@@ -267,12 +269,29 @@ mod tests {
         let mut known = Known::new(7);
         [0, 30, 60].into_iter().for_each(|second| known.note(&visit(second, "192.0.2.1", SOFTWARE)));
         (0..200).for_each(|n| known.note(&visit(150, &format!("198.51.100.{n}"), FLOOD)));
-        assert!(known.regular(&visit(62, "192.0.2.1", SOFTWARE)).is_some());
-        assert!(known.regular(&visit(152, "198.51.100.1", FLOOD)).is_none());
-        assert!(known.regular(&visit(700, "192.0.2.1", SOFTWARE)).is_none(), "forgotten");
+        let regular = |known: &Known, event: &Event| known.regular(event, event.at_ms).is_some();
+        assert!(regular(&known, &visit(62, "192.0.2.1", SOFTWARE)));
+        assert!(!regular(&known, &visit(152, "198.51.100.1", FLOOD)));
+        assert!(!regular(&known, &visit(700, "192.0.2.1", SOFTWARE)), "forgotten");
         let ten_minutes_on = visit(700, "192.0.2.1", SOFTWARE);
         known.note(&ten_minutes_on);
-        assert!(known.regular(&ten_minutes_on).is_none(), "who comes back begins anew");
+        assert!(!regular(&known, &ten_minutes_on), "who comes back begins anew");
+    }
+
+    #[test]
+    fn who_was_served_well_only_since_an_incident_began_is_not_regular_to_it() {
+        let mut known = Known::new(7);
+        for second in [0, 60, 120, 180] {
+            known.note(&visit(second, "192.0.2.1", SOFTWARE));
+            if second >= 60 {
+                known.note(&visit(second, "198.51.100.1", FLOOD));
+            }
+        }
+        let is_regular =
+            |ip, opened_s: u64| known.regular(&visit(181, ip, FLOOD), NOW + opened_s * 1_000).is_some();
+        assert_eq!((is_regular("192.0.2.1", 60), is_regular("198.51.100.1", 60)), (true, false));
+        // An incident that began later is another matter.
+        assert!(is_regular("198.51.100.1", 170));
     }
 
     #[test]
@@ -310,6 +329,6 @@ mod tests {
             known.note(&visit(71, &std::net::Ipv4Addr::from_bits(0x0a00_0000 + n).to_string(), FLOOD));
         }
         assert!(known.visitors.len() <= VISITORS_MAX + VISITORS_MAX / 4);
-        assert!(known.regular(&visit(72, "192.0.2.1", SOFTWARE)).is_some());
+        assert!(known.regular(&visit(72, "192.0.2.1", SOFTWARE), NOW + 72_000).is_some());
     }
 }

@@ -27,7 +27,7 @@ use phalanx_policy::DetectionMode;
 
 use super::followed::Followed;
 use super::latest::Trace;
-use super::tee::Seen;
+use super::tee::{About, Seen, about};
 use super::tolls::Tolls;
 
 /// What is to be carried out.
@@ -48,7 +48,7 @@ pub(super) struct Answers {
     responder: Responder,
     tolls: Tolls,
     followed: Followed,
-    /// Orders in force by whom they are about; of an address and of each of its clients there may be one.
+    /// Orders in force by whom they are about.
     in_force: HashMap<About, InForce>,
     /// Proposals that may still be made in this minute, and orders about many.
     left: u32,
@@ -56,13 +56,12 @@ pub(super) struct Answers {
     minute: u64,
 }
 
-/// By what orders are told apart.
-type About = (ActorKey, Option<u64>);
-
 /// An order as it was carried out.
 #[derive(Debug, Clone)]
 struct InForce {
     id: OrderId,
+    /// When the incident that it answers began.
+    opened_ms: u64,
     /// How, where it is about many: given again before it ends.
     wide: Option<NewDecision>,
     /// When it ends where it is enforced.
@@ -86,16 +85,17 @@ impl Answers {
 
     /// Learns from a request who is honest, and how orders fare.
     pub(super) fn see(&mut self, seen: &Seen) {
-        let by_key = |key: &ActorKey| self.in_force.get(&(*key, None)).map(|order| order.id);
+        let of = |about: About| self.in_force.get(&about).map(|order| (order.id, order.opened_ms));
+        let by_key = |key| of((key, None));
         let event = &seen.event;
         if let Some(under) = seen.under
-            && let Some(order) = by_key(&under.key)
+            && let Some((order, opened_ms)) = of(under.about)
         {
             // Who is refused still comes: what it is refused for is not over.
             self.responder.hit(order, event.at_ms);
-            if let Some(who) = self.followed.regular(event) {
+            if let Some(who) = self.followed.regular(event, opened_ms) {
                 self.tolls.note(order, who, under.refused);
-            } else if !matches!(under.key, ActorKey::Route(_)) {
+            } else if !matches!(under.about.0, ActorKey::Route(_)) {
                 // Strangers to a route are anybody; whom a narrower order meets in vain is of its incident.
                 let of = self.responder.orders().find(|one| one.id == order);
                 of.inspect(|of| self.followed.met(of.case, of.detector, event));
@@ -103,14 +103,14 @@ impl Answers {
             return;
         }
         if !self.in_force.is_empty()
-            && let Some(order) = event.software.and_then(|software| by_key(&ActorKey::Software(software)))
-            && let Some(who) = self.followed.regular(event)
+            && let Some((order, opened_ms)) = event.software.and_then(|id| by_key(ActorKey::Software(id)))
+            && let Some(who) = self.followed.regular(event, opened_ms)
         {
             self.tolls.note(order, who, false);
         }
         if let Some(is_refused) = seen.raised
-            && let Some(order) = by_key(&ActorKey::Rules(seen.asked.app))
-            && let Some(who) = self.followed.regular(event)
+            && let Some((order, opened_ms)) = by_key(ActorKey::Rules(seen.asked.app))
+            && let Some(who) = self.followed.regular(event, opened_ms)
         {
             // What is surely an attack the usual rules would have refused as well.
             self.tolls.note(order, who, is_refused && event.attack != Some(Confidence::High));
@@ -159,7 +159,7 @@ impl Answers {
                     suspects: std::slice::from_ref(&suspect),
                 };
                 self.responder.consider(&case, now_ms, &mut steps);
-                moves.extend(self.carry(steps, Some((&because, trace)), now_ms));
+                moves.extend(self.carry(steps, Some((&because, incident, trace)), now_ms));
             }
         }
         moves
@@ -193,13 +193,13 @@ impl Answers {
         let mut steps = Vec::new();
         let case = |suspects| Case { id: incident.id, gravity: incident.own_gravity(), suspects };
         self.responder.consider(&case(&suspects), now_ms, &mut steps);
-        let mut moves = self.carry(steps, Some((signal, trace)), now_ms);
+        let mut moves = self.carry(steps, Some((signal, incident, trace)), now_ms);
         if let Some(suspect) = self.app_under_attack(&plan, signal, (incident, &trace), now_ms)
             && self.has_room(true, now_ms)
         {
             let (mut steps, suspects) = (Vec::new(), [suspect]);
             self.responder.consider(&case(&suspects), now_ms, &mut steps);
-            moves.extend(self.carry(steps, Some((signal, trace)), now_ms));
+            moves.extend(self.carry(steps, Some((signal, incident, trace)), now_ms));
         }
         moves
     }
@@ -273,7 +273,12 @@ impl Answers {
     }
 
     /// Turns what the responder decided into what nodes do.
-    fn carry(&mut self, steps: Vec<Step>, because: Option<(&Signal, Trace)>, now_ms: u64) -> Vec<Move> {
+    fn carry(
+        &mut self,
+        steps: Vec<Step>,
+        because: Option<(&Signal, &Incident, Trace)>,
+        now_ms: u64,
+    ) -> Vec<Move> {
         let mut moves = Vec::new();
         for Step { case, act, reason, .. } in steps {
             match act {
@@ -293,7 +298,7 @@ impl Answers {
         &mut self,
         order: &Order,
         why: &str,
-        (signal, trace): (&Signal, Trace),
+        (signal, of, trace): (&Signal, &Incident, Trace),
         now_ms: u64,
     ) -> Option<Move> {
         let incident = IncidentId(order.case);
@@ -325,7 +330,7 @@ impl Answers {
         };
         let ends_ms = now_ms.saturating_add(wide.as_ref().map_or(for_ms, |wide| wide.for_ms));
         if self.in_force.len() < Limits::default().orders_max || self.in_force.contains_key(&key) {
-            self.in_force.insert(key, InForce { id: order.id, wide, ends_ms });
+            self.in_force.insert(key, InForce { id: order.id, opened_ms: of.opened_ms, wide, ends_ms });
         }
         Some(of_order)
     }
@@ -397,10 +402,6 @@ fn is_from_many(signal: &Signal) -> bool {
 fn is_wide(signal: &Signal) -> bool {
     use SubjectKind::{Prefix, Route, Secret, Software};
     matches!(signal.subject.kind, Prefix | Route | Secret | Software)
-}
-
-fn about(actor: &Actor) -> About {
-    (actor.key(), actor.agent())
 }
 
 /// Whom an order is about, as nodes know it.
@@ -583,7 +584,7 @@ mod tests {
         let mut one = seen(ip, FLOOD);
         one.event.at_ms = at_ms;
         one.event.status = 0;
-        one.under = Some(Under { key: ActorKey::Software(FLOOD), refused: true });
+        one.under = Some(Under { about: (ActorKey::Software(FLOOD), None), refused: true });
         answers.see(&one);
     }
 

@@ -39,9 +39,9 @@ impl Followed {
         self.trails.met(incident, detector, event);
     }
 
-    /// Who sent a request, if he comes regularly.
-    pub(super) fn regular(&self, event: &Event) -> Option<u64> {
-        self.known.regular(event)
+    /// Who sent a request, if he came regularly before an incident began.
+    pub(super) fn regular(&self, event: &Event, opened_ms: u64) -> Option<u64> {
+        self.known.regular(event, opened_ms)
     }
 
     /// Whether it was known who comes when an incident began.

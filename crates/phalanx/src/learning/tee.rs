@@ -11,7 +11,7 @@ use phalanx_learn::correlate::Incident;
 use phalanx_learn::event::Known;
 use phalanx_learn::{Event, IncidentId, NameKey, Place, Step};
 use phalanx_model::{
-    AccessEvent, Action, ActorKey, ChallengeStep, Confidence, Reason, RequestId, Signal, Swap, names,
+    AccessEvent, Action, Actor, ActorKey, ChallengeStep, Confidence, Reason, RequestId, Signal, Swap, names,
 };
 use phalanx_policy::DetectionMode;
 use phalanx_record::Watch;
@@ -51,11 +51,17 @@ pub(super) struct Asked {
     pub(super) route: u64,
 }
 
+/// Whom a decision is about; of an address and of each of its clients there may be one.
+pub(super) type About = (ActorKey, Option<u64>);
+
+pub(super) fn about(actor: &Actor) -> About {
+    (actor.key(), actor.agent())
+}
+
 /// A decision that did something to a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Under {
-    /// Whom it is about.
-    pub(super) key: ActorKey,
+    pub(super) about: About,
     /// Whether the request was refused, and not asked for a proof or slowed.
     pub(super) refused: bool,
 }
@@ -64,7 +70,7 @@ impl Under {
     fn of(access: &AccessEvent) -> Option<Self> {
         let Reason::Decision { decision } = &access.verdict.reason else { return None };
         let acts = !matches!(access.verdict.action, Action::Allow | Action::Observe);
-        acts.then(|| Self { key: decision.actor.key(), refused: access.verdict.action == Action::Deny })
+        acts.then(|| Self { about: about(&decision.actor), refused: access.verdict.action == Action::Deny })
     }
 }
 

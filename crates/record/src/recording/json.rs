@@ -5,16 +5,16 @@ use std::ops::Range;
 use super::mask::Masker;
 use crate::redact::find;
 
-/// Masks the members with secret names. False if the bytes are no JSON, as far as that is looked at.
-pub(super) fn mask(masker: &mut Masker<'_>) -> bool {
+/// Masks the members with secret names. False if the bytes are no JSON, as far as that is looked at; some of them may be masked then.
+pub(super) fn mask(masker: &mut Masker<'_>, range: Range<usize>) -> bool {
     let mut open: Vec<Level> = Vec::new();
     // Whether the value to come belongs to a secret.
     let mut secret = false;
-    let mut at = 0;
-    while let Some(&byte) = masker.bytes().get(at) {
+    let mut at = range.start + if masker.part(&range).starts_with(BOM) { BOM.len() } else { 0 };
+    while let Some(&byte) = masker.part(&(at..range.end)).first() {
         let length = match byte {
             b'"' => {
-                let Some(length) = string_length(masker.bytes().get(at..).unwrap_or_default()) else {
+                let Some(length) = string_length(masker.part(&(at..range.end))) else {
                     return false;
                 };
                 let content = at + 1..at + length - 1;
@@ -52,7 +52,7 @@ pub(super) fn mask(masker: &mut Masker<'_>) -> bool {
             }
             b':' | b' ' | b'\t' | b'\r' | b'\n' => 1,
             _ => {
-                let rest = masker.bytes().get(at..).unwrap_or_default();
+                let rest = masker.part(&(at..range.end));
                 let length =
                     rest.iter().position(|byte| b",}] \t\r\n\":{[".contains(byte)).unwrap_or(rest.len());
                 if length == 0 || !is_literal(rest.get(..length).unwrap_or_default()) {
@@ -140,5 +140,7 @@ fn is_literal(text: &[u8]) -> bool {
         || text.iter().all(|byte| byte.is_ascii_digit() || b"+-.eE".contains(byte))
 }
 
+/// A byte order mark in UTF-8, which some programs begin texts with.
+pub(super) const BOM: &[u8] = b"\xef\xbb\xbf";
 /// Deeper is refused by the parsers of most rules, too.
 const DEPTH_MAX: usize = 512;

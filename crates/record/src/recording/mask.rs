@@ -16,7 +16,7 @@ use phalanx_model::{BodySeen, Recorded};
 
 use super::json;
 use super::pseudonym::Pseudonyms;
-use crate::redact::find;
+use crate::redact::{find, percent_decoded};
 
 /// Masks all secrets of a request.
 pub fn mask(request: &mut Recorded, pseudonyms: &Pseudonyms) {
@@ -51,21 +51,18 @@ impl<'a> Masker<'a> {
         Self { bytes: bytes.to_vec(), declared, any: false }
     }
 
-    pub(super) fn bytes(&self) -> &[u8] {
-        &self.bytes
-    }
-
     pub(super) fn part(&self, range: &Range<usize>) -> &[u8] {
         self.bytes.get(range.clone()).unwrap_or_default()
     }
 
     pub(super) fn is_secret(&self, name: &[u8]) -> bool {
-        let last = name.rsplit(|&byte| byte == b'.').next().unwrap_or(name);
-        let declared = |one: &String| {
-            let own = one.rsplit('.').next().unwrap_or(one);
-            own.as_bytes().eq_ignore_ascii_case(last)
-        };
-        is_secret_name(name) || self.declared.iter().any(declared)
+        if is_secret_name(name) {
+            return true;
+        }
+        let mut name = percent_decoded(name).unwrap_or_else(|| name.to_vec());
+        name.iter_mut().filter(|byte| **byte == b'+').for_each(|byte| *byte = b' ');
+        let is_named = |one: &String| leaf(one.as_bytes()).eq_ignore_ascii_case(leaf(&name));
+        self.declared.iter().any(is_named)
     }
 
     /// Overwrites a value.
@@ -195,17 +192,14 @@ impl<'a> Masker<'a> {
         }
         match form {
             BodyForm::Pairs => self.pairs(all),
-            BodyForm::Json => {
-                if !json::mask(self) {
-                    self.shapes(all);
-                }
-            }
+            // Of what is no JSON nobody knows what is the name of what.
+            BodyForm::Json => return json::mask(self, all),
             BodyForm::Multipart(boundary) => return self.parts(boundary),
             BodyForm::Xml => {
                 self.elements();
                 self.shapes(all);
             }
-            BodyForm::Text => self.shapes(all),
+            BodyForm::Text => self.text(all),
             BodyForm::Other => return false,
         }
         true
@@ -235,43 +229,60 @@ impl<'a> Masker<'a> {
             if name.is_none_or(|name| self.is_secret(&name)) {
                 self.hide(content);
             } else {
-                self.shapes(content);
+                self.text(content);
             }
         }
         true
     }
 
-    /// What elements with secret names hold.
+    /// A text: as JSON if it is some, else by shapes.
+    fn text(&mut self, range: Range<usize>) {
+        let text = self.part(&range);
+        let begin = text.strip_prefix(json::BOM).unwrap_or(text).trim_ascii_start().first();
+        let may_be_json = begin.is_some_and(|byte| b"{[".contains(byte));
+        if !may_be_json || !json::mask(self, range.clone()) {
+            self.shapes(range);
+        }
+    }
+
+    /// What elements with secret names hold, down to their end tags.
     fn elements(&mut self) {
-        let mut secret = false;
-        let mut at = 0;
-        while let Some(open) =
-            memchr::memchr(b'<', self.part(&(at..self.bytes.len()))).map(|found| at + found)
-        {
-            if secret {
+        // The name of a secret element, and how many of that name are open: others within it need not be well formed.
+        let mut secret: Option<(Range<usize>, usize)> = None;
+        let (mut at, all) = (0, self.bytes.len());
+        while let Some(open) = memchr::memchr(b'<', self.part(&(at..all))).map(|found| at + found) {
+            if secret.is_some() {
                 self.hide(at..open);
             }
-            let tag = self.part(&(open + 1..self.bytes.len()));
-            let cdata = tag.starts_with(b"![CDATA[");
-            let end = if cdata {
-                memchr::memmem::find(tag, b"]]>").map(|end| end + 2)
-            } else {
-                memchr::memchr(b'>', tag)
-            };
-            let end = open + 1 + end.unwrap_or(tag.len());
-            if cdata {
-                if secret {
-                    self.hide(open + 9..end.saturating_sub(2));
+            let inner = open + 1;
+            let tag = self.part(&(inner..all));
+            if let Some((begin, end)) = LITERALS.iter().find(|(begin, _)| tag.starts_with(begin)) {
+                let length = memchr::memmem::find(tag, end).unwrap_or(tag.len());
+                if secret.is_some() {
+                    self.hide(inner + begin.len()..inner + length);
                 }
-            } else {
-                let name = tag.iter().position(|byte| b" \t\r\n/>".contains(byte)).unwrap_or(tag.len());
-                let name = tag.get(..name).unwrap_or_default();
-                secret = !name.is_empty() && self.is_secret(name);
+                at = (inner + length + end.len()).min(all);
+                continue;
             }
-            at = (end + 1).min(self.bytes.len());
+            let length = memchr::memchr(b'>', tag).unwrap_or(tag.len());
+            let tag = tag.get(..length).unwrap_or_default();
+            let (is_end, is_empty) = (tag.starts_with(b"/"), tag.ends_with(b"/"));
+            let name = tag.get(usize::from(is_end)..).unwrap_or_default();
+            let name_bytes = name.iter().position(|byte| b" \t\r\n/".contains(byte)).unwrap_or(name.len());
+            let name = inner + usize::from(is_end)..inner + usize::from(is_end) + name_bytes;
+            secret = match secret {
+                Some((of, count)) if self.part(&of) == self.part(&name) => match (is_end, is_empty) {
+                    (true, _) => (count > 1).then(|| (of, count - 1)),
+                    (false, true) => Some((of, count)),
+                    (false, false) => Some((of, count + 1)),
+                },
+                None if !is_end && !is_empty && self.is_secret(self.part(&name)) => Some((name, 1)),
+                other => other,
+            };
+            at = (inner + length + 1).min(all);
         }
-        if secret {
-            self.hide(at..self.bytes.len());
+        if secret.is_some() {
+            self.hide(at..all);
         }
     }
 }
@@ -347,6 +358,12 @@ fn parameter(text: &[u8], name: &[u8]) -> Option<Vec<u8>> {
         })
 }
 
+/// The last part of a name: `password` of `user.password`, `user[password]`, `user[password][]` and `w:password`.
+fn leaf(name: &[u8]) -> &[u8] {
+    let mut parts = name.rsplit(|byte| b".[]:".contains(byte));
+    parts.find(|part| !part.is_empty()).unwrap_or(name)
+}
+
 /// The places of what stands between separators, where `text` begins at `start`.
 fn split(text: &[u8], start: usize, separator: u8) -> Vec<Range<usize>> {
     let mut at = start;
@@ -359,4 +376,6 @@ fn split(text: &[u8], start: usize, separator: u8) -> Vec<Range<usize>> {
         .collect()
 }
 
+/// What has no tags in it, and how it ends.
+const LITERALS: &[(&[u8], &[u8])] = &[(b"![CDATA[", b"]]>"), (b"!--", b"-->")];
 const SCHEMES: &[&[u8]] = &[b"basic", b"bearer", b"digest", b"negotiate"];

@@ -15,6 +15,7 @@ mod ring;
 #[cfg(test)]
 mod tests;
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
@@ -221,7 +222,11 @@ impl Writer {
     fn write(&mut self) {
         let now_ms = self.clock.now_ms();
         for mut batch in (self.source.take)() {
-            batch.requests.iter_mut().for_each(|request| mask(request, &self.pseudonyms));
+            let withheld = mask_all(&mut batch, |request| mask(request, &self.pseudonyms));
+            if withheld > 0 {
+                tracing::error!(withheld, "requests could not be masked and are not recorded");
+                self.status.dropped(Part::Recording, withheld);
+            }
             let count = batch.requests.len();
             match self.ring.write(&batch, now_ms) {
                 Ok(()) => self.status.wrote(Part::Recording, count),
@@ -241,6 +246,14 @@ impl Writer {
             self.status.failed(Part::Recording, &error, now_ms);
         }
     }
+}
+
+/// Masks all requests of a batch, and says how many could not be: these are taken out of it. A request that the mask fails at must not end the
+/// recording of the others.
+fn mask_all(batch: &mut RecordedBatch, mask: impl Fn(&mut Recorded)) -> usize {
+    let before = batch.requests.len();
+    batch.requests.retain_mut(|request| catch_unwind(AssertUnwindSafe(|| mask(request))).is_ok());
+    before - batch.requests.len()
 }
 
 const WINDOW: Duration = Duration::from_millis(RECORDING_WINDOW_MS);

@@ -46,6 +46,7 @@ struct Segment {
 
 struct Open {
     name: String,
+    since_ms: u64,
     file: File,
     frames: u64,
 }
@@ -64,10 +65,11 @@ impl Ring {
         let app = hash(&batch.app);
         let plain = encode(batch)?;
         let failed = |path: PathBuf| move |source| RecordError::Io { path, source };
+        self.close_old(now_ms);
         if !self.open.contains_key(&app) {
             let (name, file) = self.create(app, now_ms).map_err(failed(self.dir.clone()))?;
             self.segments.push(Segment { name: name.clone(), app, bytes: 0, newest_ms: now_ms });
-            self.open.insert(app, Open { name, file, frames: 0 });
+            self.open.insert(app, Open { name, since_ms: now_ms, file, frames: 0 });
         }
         let Some(open) = self.open.get_mut(&app) else { return Ok(()) };
         let sealed = self.sealer.seal(&context(&open.name, open.frames), &plain)?;
@@ -98,6 +100,7 @@ impl Ring {
     /// Deletes what is too old, and the oldest of what is too much.
     pub(super) fn prune(&mut self, now_ms: u64) -> Result<(), RecordError> {
         let kept_ms = self.bounds.kept_ms;
+        self.close_old(now_ms);
         while let Some(place) =
             self.segments.iter().position(|one| one.newest_ms.saturating_add(kept_ms) < now_ms)
         {
@@ -117,6 +120,14 @@ impl Ring {
 
     pub(super) fn bytes(&self) -> u64 {
         self.segments.iter().map(|segment| segment.bytes).sum()
+    }
+
+    /// Ends the segments that began a while ago. A segment goes as a whole, and not before its newest request is too old: that of an app with few
+    /// requests would else keep its oldest for months.
+    fn close_old(&mut self, now_ms: u64) {
+        // Also what began in the future, before the clock was set.
+        let is_new = |open: &Open| now_ms.abs_diff(open.since_ms) < self.bounds.kept_ms / SEGMENTS_KEPT;
+        self.open.retain(|_, open| is_new(open));
     }
 
     fn delete(&mut self, place: usize) -> Result<(), RecordError> {
@@ -243,6 +254,8 @@ fn hash(app: &str) -> u64 {
 }
 
 const CLOCKS_APART_MS: u64 = 60 * 60 * 1_000;
+/// How many segments of an app there are at least within the time for which requests are kept: by one of them they live too long.
+const SEGMENTS_KEPT: u64 = 8;
 const SUFFIX: &str = ".recording";
 /// More than all that waits in memory can come to.
 const FRAME_BYTES_MAX: u64 = 64 * 1024 * 1024;

@@ -115,6 +115,57 @@ fn secrets_of_bodies_are_overwritten_and_the_rest_is_as_it_was() {
 }
 
 #[test]
+fn a_declared_name_is_known_however_it_is_written() {
+    let check = |kind: &str, body: &str, expected: &str| {
+        let head = format!("POST / HTTP/1.1\r\nContent-Type: {kind}\r\n\r\n");
+        let mut one = request(&head, body.as_bytes(), 1);
+        one.secret_names = vec!["contraseña".into(), "login.kennwort".into(), "my word".into()];
+        mask(&mut one, &Pseudonyms::new(&[7; 32]));
+        assert_eq!(String::from_utf8_lossy(&one.body), expected);
+    };
+    let form = "application/x-www-form-urlencoded";
+    check(form, "contrase%C3%B1a=abc&a=b", "contrase%C3%B1a=xxx&a=b");
+    check(form, "login[kennwort]=abc&a=b", "login[kennwort]=xxx&a=b");
+    check(form, "login%5Bkennwort%5D=abc&Kennwort=d", "login%5Bkennwort%5D=xxx&Kennwort=x");
+    check(form, "my+word=abc&kennworte=d", "my+word=xxx&kennworte=d");
+    check("application/json", r#"{"login":{"kennwort":"abc"}}"#, r#"{"login":{"kennwort":"xxx"}}"#);
+    let part = |content: &str| {
+        format!(
+            "--b\r\nContent-Disposition: form-data; name=\"login[kennwort]\"\r\n\r\n{content}\r\n--b--\r\n"
+        )
+    };
+    check("multipart/form-data; boundary=b", &part("abc"), &part("xxx"));
+}
+
+#[test]
+fn json_is_read_as_such_where_nothing_says_that_it_is() {
+    let (bare, hidden) = (r#"{"a":["b",{"pin": 12}]}"#, r#"{"a":["b",{"pin": 11}]}"#);
+    check_body("text/plain", bare, hidden);
+    check_body("text/plain", &format!("\u{feff} {bare}"), &format!("\u{feff} {hidden}"));
+    check_body("application/json", &format!("\u{feff}{bare}"), &format!("\u{feff}{hidden}"));
+    check_body("text/plain", "[note] all is well", "[note] all is well");
+    let part = |content: &str| {
+        format!("--b\r\nContent-Disposition: form-data; name=\"q\"\r\n\r\n{content}\r\n--b--\r\n")
+    };
+    check_body("multipart/form-data; boundary=b", &part(bare), &part(hidden));
+}
+
+#[test]
+fn secrets_deep_within_elements_are_overwritten() {
+    check_body(
+        "text/xml",
+        "<a><password t=\"1\"><part>abc</part><br/>de<password>f</password>g</password><b>c</b></a>",
+        "<a><password t=\"1\"><part>xxx</part><br/>xx<password>x</password>x</password><b>c</b></a>",
+    );
+    check_body(
+        "text/xml",
+        "<pwd></b>abc<!-- </pwd> -->d</pwd><password/>e",
+        "<pwd></b>xxx<!--xxxxxxxx-->x</pwd><password/>e",
+    );
+    check_body("text/xml", "<pwd><c>abc", "<pwd><c>xxx");
+}
+
+#[test]
 fn a_body_in_which_secrets_cannot_be_told_is_left_out() {
     for (fields, body) in [
         ("Content-Type: application/octet-stream", "abc"),
@@ -122,6 +173,8 @@ fn a_body_in_which_secrets_cannot_be_told_is_left_out() {
         ("Content-Type: application/json\r\nContent-Encoding: gzip", "abc"),
         ("Content-Type: text/plain\r\nContent-Type: application/json", "abc"),
         ("Content-Type: application/json", "{\0\"\0"),
+        ("Content-Type: application/json", r#"{"password": 'abc'}"#),
+        ("Content-Type: application/json", r#"{"a": "b"#),
         ("Content-Type: multipart/form-data", "--b"),
         ("Content-Type: multipart/form-data; boundary=b", "before --b"),
     ] {
@@ -166,6 +219,43 @@ fn the_ring_keeps_its_bounds_and_no_app_pushes_out_another() {
     assert!(again.bytes() > 30_000);
     again.prune(now + 10_000_000).unwrap();
     assert_eq!((again.bytes(), std::fs::read_dir(folder.path()).unwrap().count()), (0, 0));
+}
+
+#[test]
+fn a_request_of_a_quiet_app_is_gone_soon_after_it_is_too_old() {
+    const HOUR: u64 = 60 * 60 * 1_000;
+    let folder = tempfile::tempdir().unwrap();
+    let sealer = Arc::new(Sealer::ephemeral().unwrap());
+    let bounds = Bounds { bytes_max: 1 << 30, kept_ms: 24 * HOUR, segment_bytes: 1 << 20 };
+    let mut one = Ring::open(folder.path(), Arc::clone(&sealer), bounds).unwrap();
+    let begin = u64::try_from(std::time::UNIX_EPOCH.elapsed().unwrap().as_millis()).unwrap();
+    for hour in 0..24 * 7 {
+        let now = begin + hour * HOUR;
+        one.write(&batch("quiet", vec![request("GET / HTTP/1.1\r\n\r\n", b"", now)]), now).unwrap();
+        one.prune(now).unwrap();
+        let mut ages = Vec::new();
+        let read = ring::read(folder.path(), &sealer, 0, |batch| {
+            ages.extend(batch.requests.iter().map(|request| (now - request.facts.at_ms) / HOUR));
+            true
+        });
+        assert_eq!(read.unwrap(), 0);
+        assert!(*ages.first().unwrap() <= 24 + 24 / 8, "hour {hour}: {ages:?}");
+        assert!(ages.len() as u64 >= 24.min(hour), "hour {hour}: {ages:?}");
+        // Three hours share a segment.
+        assert!(std::fs::read_dir(folder.path()).unwrap().count() <= 10);
+    }
+}
+
+#[test]
+fn a_request_that_the_mask_fails_at_is_left_out_and_counted() {
+    let heads = ["GET /a HTTP/1.1\r\n\r\n", "GET /odd HTTP/1.1\r\n\r\n", "GET /b HTTP/1.1\r\n\r\n"];
+    let mut three = batch("shop", heads.iter().map(|head| request(head, b"", 1)).collect());
+    let withheld = mask_all(&mut three, |request| {
+        assert!(!request.head.starts_with(b"GET /odd"), "a fault of the mask");
+        mask(request, &Pseudonyms::new(&[7; 32]));
+    });
+    let left: Vec<_> = three.requests.iter().map(|request| &request.head[..]).collect();
+    assert_eq!((withheld, left), (1, vec![heads[0].as_bytes(), heads[2].as_bytes()]));
 }
 
 #[test]
