@@ -436,7 +436,7 @@ mod tests {
     #[test]
     fn what_is_looked_at_for_names_of_parts_grows_with_a_body_and_not_with_its_square() {
         let hostile = "name=".repeat(64 * 1024 / 5);
-        let names = hostile.match_indices('=').map(|(at, _)| part_name(&hostile[at + 1..]).len());
+        let names = hostile.match_indices('=').map(|(at, _)| part_name(hostile.get(at + 1..).unwrap()).len());
         let looked_at: usize = names.sum();
         assert!(looked_at <= hostile.len() / 5 * PART_NAME_BYTES_MAX, "{looked_at}");
         assert!(find(&hostile).is_empty());
