@@ -1,6 +1,6 @@
 //! Requests kept for replay: sampled by the data plane, masked, sealed, and held in a ring on disk.
 //!
-//! Flow in names: the data plane's sample -> `RequestRecorder` (a thread; takes it every two seconds) -> [`mask`] -> `Ring`;
+//! Flow in names: the data plane's sample -> `RequestRecorder` (a thread; takes it every two seconds) -> [`mask()`] -> `Ring`;
 //! [`RecordingReader`] -> `RecordedBatch`es -> replay.
 //!
 //! INVARIANT: nothing is written that was not masked, and the data plane never waits.
