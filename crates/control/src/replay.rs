@@ -29,14 +29,6 @@ pub struct Decided {
     pub lacks_body: bool,
 }
 
-/// Shows requests, in the order in which they came, to a plan: `judge` decides about one.
-pub fn replay<'a>(
-    requests: impl IntoIterator<Item = &'a Recorded>,
-    judge: impl FnMut(&Recorded) -> Decided,
-) -> Vec<Decided> {
-    requests.into_iter().map(judge).collect()
-}
-
 /// Counts where two policies differ.
 #[derive(Debug, Default)]
 pub struct Comparison {
