@@ -3,7 +3,6 @@
 //! Everything is in the page. Its policy (Content-Security-Policy) admits this one script and this one style by their hashes and
 //! nothing else, so that nothing which gets into the page by mistake runs.
 
-use std::fmt::Write;
 use std::sync::LazyLock;
 
 use data_encoding::BASE64;
@@ -14,6 +13,7 @@ use super::words::{self, Words};
 use super::{PLACE, STATUS};
 use crate::http1::encode;
 use crate::language::Language;
+use crate::page::escaped;
 
 /// What is said beside the task.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,7 +44,8 @@ impl Page<'_> {
     /// As a page in the language of the client, with a way for those without scripts if there is one.
     pub(super) fn html(&self, language: Language, by_waiting: bool) -> Body {
         let words = words::of(language);
-        let (to, task) = (escaped(self.to), escaped(self.task.as_bytes()));
+        let to = escaped(self.to.iter().copied().map(char::from));
+        let task = escaped(self.task.chars());
         let Hardship { bits, wait_s, .. } = self.hardship;
         let place = String::from_utf8_lossy(PLACE);
         let note = self.note.map(|note| note_html(note, words)).unwrap_or_default();
@@ -118,20 +119,6 @@ fn note_html(note: Note, words: &Words) -> String {
         Note::Early => words.early,
     };
     format!("<p class=\"note\" role=\"alert\">{text}</p>\n")
-}
-
-fn escaped(bytes: &[u8]) -> String {
-    let mut out = String::with_capacity(bytes.len());
-    for &byte in bytes {
-        match byte {
-            b'&' | b'<' | b'>' | b'"' | b'\'' => {
-                // Writing to a string cannot fail.
-                let _ = write!(out, "&#{byte};");
-            }
-            other => out.push(char::from(other)),
-        }
-    }
-    out
 }
 
 const JS: &str = include_str!("page.js");

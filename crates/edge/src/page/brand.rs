@@ -6,6 +6,8 @@ use data_encoding::BASE64;
 use phalanx_model::limits::LOGO_BYTES_MAX;
 use phalanx_policy::handling;
 
+use super::escaped;
+
 /// The pieces of a page that are an app's.
 #[derive(Debug)]
 pub(crate) struct Brand {
@@ -34,7 +36,7 @@ impl Brand {
             let _ = write!(header, "<img src=\"{logo}\" alt=\"\">");
         }
         if let Some(name) = &written.name {
-            let _ = write!(header, "<span>{}</span>", escaped(name));
+            let _ = write!(header, "<span>{}</span>", escaped(name.chars()));
         }
         if !header.is_empty() {
             header = format!("<p class=\"by\">{header}</p>\n");
@@ -50,7 +52,7 @@ impl Brand {
 
 impl Contact {
     fn new(written: &str) -> Self {
-        let shown = escaped(written);
+        let shown = escaped(written.chars());
         let is_address = written.contains('@') && !written.contains([' ', '/', '?', ':']);
         let (before, after) = if is_address {
             (format!("<a href=\"mailto:{shown}?subject="), format!("\">{shown}</a>"))
@@ -81,20 +83,6 @@ pub(crate) fn picture(name: &str, bytes: &[u8]) -> Result<String, String> {
         _ => return Err("the logo is no PNG, JPEG, WebP or SVG, by its ending and its content".to_owned()),
     };
     Ok(format!("data:{kind};base64,{}", BASE64.encode(bytes)))
-}
-
-fn escaped(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '&' | '<' | '>' | '"' | '\'' => {
-                // Writing to a string cannot fail.
-                let _ = write!(out, "&#{};", u32::from(c));
-            }
-            other => out.push(other),
-        }
-    }
-    out
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ pub(crate) mod words;
 
 pub(crate) mod brand;
 
+use std::fmt::Write as _;
 use std::sync::LazyLock;
 
 use data_encoding::BASE64;
@@ -105,6 +106,21 @@ pub(crate) const PIECES: usize = 13;
 const CSS: &str = include_str!("page.css");
 const BODY: &str = "</head>\n<body>\n<main>\n";
 const END: &str = "</main>\n</body>\n</html>\n";
+
+/// Text as HTML shows it, within an element or a quoted attribute.
+pub(crate) fn escaped(text: impl Iterator<Item = char>) -> String {
+    let mut out = String::with_capacity(text.size_hint().0);
+    for c in text {
+        match c {
+            '&' | '<' | '>' | '"' | '\'' => {
+                // Writing to a string cannot fail.
+                let _ = write!(out, "&#{};", u32::from(c));
+            }
+            other => out.push(other),
+        }
+    }
+    out
+}
 
 #[cfg(test)]
 mod tests {
