@@ -12,9 +12,9 @@ use serde_json::{Map, Value, json};
 
 use crate::api::{
     Authority, Blocklist, BlocklistContent, BouncerKey, Bouncers, DecisionMade, Delegate, Delegation,
-    ErrorBody, EventRow, Health, Held, Incident, IncidentRow, Invited, LoginLink, Member, NewBouncer,
-    NewDecision, NewDelegation, NewInvitation, NewNodeOrder, NewRevocation, NodeOrder, PlaybookAnswer,
-    PlaybookRow, PlaybookStart, Policy, PolicyHome, PolicyPush, PolicyReloaded, PolicyReplay, PolicyRollback,
+    EventRow, Health, Held, Incident, IncidentRow, Invited, LoginLink, Member, NewBouncer, NewDecision,
+    NewDelegation, NewInvitation, NewNodeOrder, NewRevocation, NodeOrder, PlaybookAnswer, PlaybookRow,
+    PlaybookStart, Policy, PolicyHome, PolicyPush, PolicyReloaded, PolicyReplay, PolicyRollback, Problem,
     Readiness, Replayed, Restored, Revoked, Settled, Status, Undone, UpgradeBegun,
 };
 use crate::inquiry::{FleetEvents, RedactedRequest};
@@ -119,7 +119,7 @@ fn operation(endpoint: &Endpoint, generator: &mut SchemaGenerator) -> Value {
     answers.insert((*status).to_owned(), answer);
     let unauthorized = ("401", "no token, session or socket");
     for (status, when) in endpoint.errors.iter().chain((!endpoint.open).then_some(&unauthorized)) {
-        let content = json!({ "application/json": { "schema": of::<ErrorBody>(generator) } });
+        let content = json!({ Problem::MEDIA_TYPE: { "schema": of::<Problem>(generator) } });
         answers.insert((*status).to_owned(), json!({ "description": when, "content": content }));
     }
     let mut operation = json!({ "summary": endpoint.summary, "responses": answers });

@@ -139,6 +139,20 @@ async fn a_blocklist_is_imported_shown_replaced_and_removed() {
 }
 
 #[tokio::test]
+async fn what_is_refused_is_told_as_a_problem() {
+    let node = Node::start().await;
+    let answer = node.get("/api/v1/nowhere").await;
+    assert_eq!(answer.headers[header::CONTENT_TYPE], "application/problem+json");
+    assert_eq!(
+        answer.json(),
+        json!({
+            "type": "urn:phalanx:api:not_found", "title": "Not found", "status": 404, "code": "not_found",
+            "detail": "no such path; /api/v1/openapi.json lists them"
+        })
+    );
+}
+
+#[tokio::test]
 async fn malformed_orders_are_refused_with_the_reason() {
     let node = Node::start().await;
     for (order, word) in [
@@ -161,11 +175,7 @@ async fn malformed_orders_are_refused_with_the_reason() {
     ] {
         let answer = node.call("POST", "/api/v1/decisions", Some(order.clone())).await;
         assert!(answer.status.is_client_error(), "{order}: {}", answer.status);
-        assert!(
-            answer.json()["error"]["message"].as_str().unwrap().contains(word),
-            "{order}: {}",
-            answer.text
-        );
+        assert!(answer.json()["detail"].as_str().unwrap().contains(word), "{order}: {}", answer.text);
     }
     let text =
         request("POST", "/api/v1/decisions").header(header::AUTHORIZATION, format!("Bearer {}", node.token));
