@@ -9,7 +9,7 @@ use clap::Args;
 use http::{Method, Request, StatusCode, header};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper_util::rt::TokioIo;
-use phalanx_control::api::ErrorBody;
+use phalanx_control::api::Problem;
 use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
@@ -218,10 +218,10 @@ pub(crate) fn is_refused(error: &anyhow::Error, code: &str) -> bool {
 
 /// What the node said to a call that it refused.
 fn refusal(status: StatusCode, body: &[u8]) -> anyhow::Error {
-    match serde_json::from_slice::<ErrorBody>(body) {
-        Ok(answer) => {
-            let mut text = answer.error.message;
-            for fault in answer.diagnostics {
+    match Problem::read(status.as_u16(), body) {
+        Some(problem) => {
+            let mut text = problem.detail;
+            for fault in problem.diagnostics {
                 text.push_str(&format!(
                     "\n{}: {}:{}: {}",
                     fault.level, fault.file, fault.line, fault.message
@@ -230,9 +230,9 @@ fn refusal(status: StatusCode, body: &[u8]) -> anyhow::Error {
                     text.push_str(&format!("\n  help: {help}"));
                 }
             }
-            Refused { code: answer.error.code, text: lines_for_terminal(&text) }.into()
+            Refused { code: problem.code, text: lines_for_terminal(&text) }.into()
         }
-        Err(_) => anyhow!("it answered {status}"),
+        None => anyhow!("it answered {status}"),
     }
 }
 
@@ -324,7 +324,8 @@ mod tests {
 
     #[test]
     fn a_refused_policy_shows_its_faults() {
-        let body = br#"{"error":{"code":"policy_refused","message":"refused"},"diagnostics":[
+        let body = br#"{"type":"urn:phalanx:api:policy_refused","title":"Policy refused","status":422,
+            "detail":"refused","code":"policy_refused","diagnostics":[
             {"level":"error","file":"policy.toml","line":3,"message":"unknown key `a\u001b[2J`","help":"remove it"}]}"#;
         let told = refusal(StatusCode::UNPROCESSABLE_ENTITY, body).to_string();
         assert_eq!(told, "refused\nerror: policy.toml:3: unknown key `a\\u{1b}[2J`\n  help: remove it");
