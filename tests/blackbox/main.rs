@@ -51,6 +51,7 @@ mod paranoia;
 mod playbooks;
 mod policy;
 mod policy_diff;
+mod policy_life;
 mod policy_test;
 mod proxied;
 mod proxy;

@@ -4,9 +4,15 @@
 pub use policy::{
     MemberPolicy, Policy, PolicyHome, PolicyNode, PolicyPush, PolicyRollback, PolicyTrial, PolicyVersion,
 };
+pub use policy_life::{
+    ExclusionRow, ExclusionState, NewExclusion, NewPolicyChange, PolicyApproval, PolicyChange,
+    PolicyChangeState, PolicyChecked, PolicyCompare, PolicyContent, PolicyDiffered, PolicyDifference,
+    PolicyFiles, PolicyRejection, PolicyVersionRow,
+};
 pub use replay::{PolicyReplay, ReplayChange, ReplayExample, ReplayGroup, Replayed};
 
 mod policy;
+mod policy_life;
 mod replay;
 
 use std::net::IpAddr;

@@ -14,14 +14,14 @@ use crate::api::{
     Authority, Blocklist, BlocklistContent, BouncerKey, Bouncers, DecisionMade, Delegate, Delegation,
     EventRow, Health, Held, Incident, IncidentRow, Invited, LoginLink, Member, NewBouncer, NewDecision,
     NewDelegation, NewInvitation, NewNodeOrder, NewRevocation, NodeOrder, PlaybookAnswer, PlaybookRow,
-    PlaybookStart, Policy, PolicyHome, PolicyPush, PolicyReloaded, PolicyReplay, PolicyRollback, Problem,
-    Readiness, Replayed, Restored, Revoked, Settled, Status, Undone, UpgradeBegun,
+    PlaybookStart, Problem, Readiness, Restored, Revoked, Settled, Status, Undone, UpgradeBegun,
 };
 use crate::inquiry::{FleetEvents, RedactedRequest};
 use crate::paging;
 use crate::suggest::Suggestion;
 
 mod operators;
+mod policy;
 
 /// `GET /api/v1/openapi.json`
 pub(crate) async fn serve() -> impl IntoResponse {
@@ -220,10 +220,10 @@ const INCIDENT_RULED: &[(&str, &str)] = &[
 
 /// Every endpoint.
 pub(crate) fn endpoints() -> impl Iterator<Item = &'static Endpoint> {
-    ENDPOINTS.iter().chain(operators::ENDPOINTS)
+    ENDPOINTS.iter().chain(operators::ENDPOINTS).chain(policy::ENDPOINTS)
 }
 
-/// Every endpoint but those about operators.
+/// Every endpoint but those about operators and policy.
 const ENDPOINTS: &[Endpoint] = &[
     get("/api/v1/status", "How the node and its fleet are doing", Answer::Json("200", of::<Status>)),
     Endpoint {
@@ -730,84 +730,6 @@ const ENDPOINTS: &[Endpoint] = &[
             ("503", "no room in the ledger"),
         ],
         ..get("/api/v1/fleet/root", "Believe the newest root only", Answer::Json("200", of::<Authority>))
-    },
-    get("/api/v1/policy", "The fleet's policy and who runs it", Answer::Json("200", of::<Policy>)),
-    Endpoint {
-        body: Some(of::<PolicyPush>),
-        errors: &[
-            ("400", "a malformed order"),
-            ("403", "this node may not act for operators"),
-            ("409", "the policy was changed meanwhile, or another version is on trial"),
-            ("413", "the bundle is too large"),
-            ("422", "the policy was refused, with its faults, or nobody would try it"),
-            ("503", "the home of policy cannot be reached, or no room in the ledger"),
-        ],
-        ..post(
-            "/api/v1/policy/bundles",
-            "Make a policy the fleet's, for all nodes or for some that try it first",
-            Answer::Json("201", of::<Policy>),
-        )
-    },
-    Endpoint {
-        body: Some(of::<PolicyReplay>),
-        errors: &[
-            ("400", "a malformed order"),
-            ("409", "this node records no requests, or another replay is under way"),
-            ("413", "the policy is too large"),
-            ("422", "the policy was refused, with its faults"),
-            ("503", "the recording cannot be read, or no room in the ledger"),
-        ],
-        ..post(
-            "/api/v1/policy/replay",
-            "What another policy would have decided about requests that this node recorded",
-            Answer::Json("200", of::<Replayed>),
-        )
-    },
-    Endpoint {
-        errors: &[
-            ("403", "this node may not act for operators"),
-            ("409", "nothing is on trial, or the policy was changed meanwhile"),
-            ("503", "the home of policy cannot be reached, or no room in the ledger"),
-        ],
-        ..post(
-            "/api/v1/policy/promote",
-            "Give all nodes the policy that is on trial",
-            Answer::Json("200", of::<Policy>),
-        )
-    },
-    Endpoint {
-        body: Some(of::<PolicyRollback>),
-        errors: &[
-            ("400", "a malformed order"),
-            ("403", "this node may not act for operators"),
-            ("409", "the policy was changed meanwhile"),
-            ("422", "that version is not remembered, or there is none"),
-            ("503", "the content or the home of policy cannot be reached, or no room in the ledger"),
-        ],
-        ..post(
-            "/api/v1/policy/rollback",
-            "Give all nodes the content of an earlier version, under a new version",
-            Answer::Json("200", of::<Policy>),
-        )
-    },
-    Endpoint {
-        body: Some(of::<PolicyHome>),
-        errors: &[
-            ("400", "a malformed order"),
-            ("403", "this node may not act for operators"),
-            ("409", "the policy was changed meanwhile"),
-            ("422", "no site, or there is no policy yet"),
-            ("503", "the content or the new home cannot be reached, or no room in the ledger"),
-        ],
-        ..post(
-            "/api/v1/policy/home",
-            "Make a site the home of policy, when the one before is lost for good",
-            Answer::Json("200", of::<Policy>),
-        )
-    },
-    Endpoint {
-        errors: &[("422", "the policy was refused, with its faults"), ("503", "no room in the ledger")],
-        ..post("/api/v1/policy/reload", "Load the policy again", Answer::Json("200", of::<PolicyReloaded>))
     },
     Endpoint {
         errors: &[

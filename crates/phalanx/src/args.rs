@@ -84,6 +84,8 @@ pub(crate) enum WafCommand {
     Replay(crate::waf::replay::ReplayArgs),
     /// Suggest the narrowest exclusion that would have let a refused request pass
     Suggest(crate::commands::suggest::SuggestArgs),
+    /// List what rules do not look at in the policy that a node runs, for whom and until when
+    Exclusions(crate::commands::suggest::ExclusionsArgs),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

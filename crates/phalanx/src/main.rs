@@ -36,7 +36,6 @@ mod trace_settings;
 
 mod bundle_features;
 mod bundle_plan;
-mod policy_edit;
 mod policy_follow;
 mod policy_port;
 
@@ -108,6 +107,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Waf(WafCommand::Bench(args)) => waf::bench::bench(args),
         Command::Waf(WafCommand::Replay(args)) => waf::replay::replay(args, plan::default_protection),
         Command::Waf(WafCommand::Suggest(args)) => commands::suggest::run(&args),
+        Command::Waf(WafCommand::Exclusions(args)) => commands::suggest::exclusions(&args),
     }
 }
 

@@ -37,6 +37,7 @@ pub mod scenarios;
 
 pub mod baseline;
 pub mod diff;
+pub mod edit;
 pub mod expectation;
 pub mod seclang;
 

@@ -2,6 +2,7 @@
 
 use std::io::{self, Write};
 
+pub(crate) use phalanx_control::policy_words::duration;
 use phalanx_model::{Actor, Clock, Recall, SystemClock};
 use phalanx_record::escape::{for_terminal, to_json_line};
 use serde::Serialize;
@@ -54,18 +55,6 @@ pub(super) fn short(text: &str, chars_max: usize) -> String {
     match text.char_indices().nth(chars_max) {
         Some((end, _)) => format!("{}…", text.get(..end).unwrap_or_default()),
         None => text.to_owned(),
-    }
-}
-
-/// A duration in words, of the two largest units.
-pub(crate) fn duration(ms: u64) -> String {
-    let seconds = ms / 1_000;
-    let (days, hours, minutes) = (seconds / 86_400, seconds / 3_600 % 24, seconds / 60 % 60);
-    match (days, hours, minutes) {
-        (0, 0, 0) => format!("{seconds} s"),
-        (0, 0, _) => format!("{minutes} min {} s", seconds % 60),
-        (0, _, _) => format!("{hours} h {minutes} min"),
-        _ => format!("{days} d {hours} h"),
     }
 }
 
