@@ -17,6 +17,7 @@ pub(crate) mod playbook;
 pub(crate) mod policy;
 mod policy_diff;
 mod policy_test;
+pub(crate) mod probe;
 pub(crate) mod reload;
 mod replay;
 mod snapshot;
