@@ -6,6 +6,7 @@
 
 mod html;
 
+use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
@@ -54,7 +55,11 @@ fn collect(root: &Path, source: &Path) -> anyhow::Result<()> {
     let mut contents = fs::read_to_string(docs.join("SUMMARY.md"))?;
     for file in files(&docs)? {
         let name = file.strip_prefix(&docs)?;
-        let to = source.join(name);
+        // mdbook calls a folder's README its index, and leaves links to it as they are.
+        let to = source.join(name).with_file_name(match name.file_name() {
+            Some(file) if file != "README.md" => file,
+            _ => OsStr::new("index.md"),
+        });
         fs::create_dir_all(to.parent().unwrap_or(source))?;
         if !name.extension().is_some_and(|ending| ending == "md") {
             fs::copy(&file, &to)?;
@@ -70,7 +75,7 @@ fn collect(root: &Path, source: &Path) -> anyhow::Result<()> {
         }
         fs::write(&to, inside(&text, name.components().count() - 1))?;
     }
-    fs::write(source.join("SUMMARY.md"), contents)?;
+    fs::write(source.join("SUMMARY.md"), inside(&contents, 0))?;
     for (name, page) in [("ARCHITECTURE.md", "architecture.md"), ("CHANGELOG.md", "changelog.md")] {
         let text = fs::read_to_string(root.join(name)).with_context(|| name.to_owned())?;
         fs::write(source.join(page), inside(&text.replace("](docs/", "]("), 0))?;
@@ -81,6 +86,7 @@ fn collect(root: &Path, source: &Path) -> anyhow::Result<()> {
 /// The text of a page so many folders deep, without links that lead out of the documents.
 fn inside(text: &str, depth: usize) -> String {
     let up = "../".repeat(depth);
+    let text = text.replace("adr/README.md", "adr/index.md");
     let text = text.replace(&format!("]({up}../ARCHITECTURE.md"), &format!("]({up}architecture.md"));
     let out = format!("]({up}../");
     let mut pieces = text.split(&out);

