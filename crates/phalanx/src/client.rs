@@ -14,6 +14,8 @@ use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 
+use crate::progress::Progress;
+
 /// Which node to talk to, and how to print.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct AdminArgs {
@@ -119,7 +121,7 @@ impl Client {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let request = self.request(method, path, kind, body)?;
         runtime.block_on(async {
-            tokio::time::timeout(answer.time, self.send(request, answer.bytes))
+            tokio::time::timeout(answer.time, shown(self.send(request, answer.bytes)))
                 .await
                 .map_err(|_| anyhow!("{} did not answer within {} s", self.name(), answer.time.as_secs()))?
         })
@@ -165,6 +167,21 @@ impl Client {
         match &self.target {
             Target::Socket(path) => format!("the node at {}", path.display()),
             Target::Tcp { authority, .. } => format!("the node at http://{authority}"),
+        }
+    }
+}
+
+/// Says on a terminal that a node is waited for, where that takes a while.
+async fn shown<T>(work: impl Future<Output = T>) -> T {
+    let progress = Progress::new("waiting for the node", None);
+    let mut clock = tokio::time::interval(Duration::from_secs(1));
+    // The first one is at once.
+    clock.tick().await;
+    tokio::pin!(work);
+    loop {
+        tokio::select! {
+            done = &mut work => return done,
+            _ = clock.tick() => progress.show(),
         }
     }
 }
