@@ -20,7 +20,10 @@ mod error;
 mod access;
 mod auth;
 mod body;
+mod idempotency;
 mod limits;
+mod paging;
+mod parameters;
 mod throttle;
 
 pub mod acme;

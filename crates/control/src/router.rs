@@ -35,12 +35,14 @@ use crate::handlers::{
     status, stream, suggestion, upgrade, versions,
 };
 use crate::hub::Hub;
+use crate::idempotency;
 use crate::import::Importer;
 use crate::lapi::Bouncers;
 use crate::limits::{
     BODY_BYTES_MAX, HASHES_MAX, HISTORY_QUERIES_MAX, SNAPSHOT_FILE_BYTES_MAX, SUBSCRIBERS_MAX,
 };
 use crate::openapi;
+use crate::parameters;
 use crate::playbook::told::Asked;
 use crate::suggest::Draft;
 use crate::throttle::Throttle;
@@ -252,6 +254,8 @@ pub(crate) struct Control {
     pub(crate) cookie_name: String,
     pub(crate) failures: Failures,
     pub(crate) throttle: Throttle,
+    /// What was asked with an `Idempotency-Key`.
+    pub(crate) asked: idempotency::Asked,
     pub(crate) challenges: PasskeyChallenges,
     /// Passwords hashed at once.
     pub(crate) hashing: Arc<Semaphore>,
@@ -314,6 +318,7 @@ pub fn router(deps: ControlDeps) -> Router {
         cookie_name,
         failures: Failures::default(),
         throttle: Throttle::default(),
+        asked: idempotency::Asked::default(),
         challenges: PasskeyChallenges::default(),
         hashing: Arc::new(Semaphore::new(HASHES_MAX)),
         hub,
@@ -400,6 +405,8 @@ pub fn router(deps: ControlDeps) -> Router {
         .route("/openapi.json", get(openapi::serve))
         .fallback(unknown_path)
         .method_not_allowed_fallback(wrong_method)
+        .layer(from_fn_with_state(Arc::clone(&control), idempotency::once))
+        .layer(from_fn(parameters::known))
         .layer(from_fn_with_state(Arc::clone(&control), require));
     let metrics = Router::new()
         .route("/metrics", get(status::metrics))

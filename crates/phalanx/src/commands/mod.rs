@@ -20,6 +20,7 @@ mod policy_diff;
 mod policy_git;
 mod policy_history;
 mod policy_test;
+pub(crate) mod probe;
 pub(crate) mod reload;
 mod replay;
 mod snapshot;

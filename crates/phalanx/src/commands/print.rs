@@ -8,7 +8,7 @@ use phalanx_record::escape::{for_terminal, to_json_line};
 use serde::Serialize;
 
 /// Prints text. A reader that has gone (`| head`) is no error.
-pub(super) fn text(text: &str) -> anyhow::Result<()> {
+pub(crate) fn text(text: &str) -> anyhow::Result<()> {
     let written = io::stdout().lock().write_all(text.as_bytes()).and_then(|()| io::stdout().lock().flush());
     match written {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),
@@ -17,7 +17,7 @@ pub(super) fn text(text: &str) -> anyhow::Result<()> {
 }
 
 /// Prints a value as one line of JSON without a character that could steer a terminal.
-pub(super) fn json<T: Serialize>(value: &T) -> anyhow::Result<()> {
+pub(crate) fn json<T: Serialize>(value: &T) -> anyhow::Result<()> {
     let mut line = Vec::new();
     to_json_line(&mut line, value)?;
     line.push(b'\n');
