@@ -26,6 +26,7 @@ mod load;
 mod operators;
 mod playbooks;
 mod process;
+mod traffic;
 
 pub use bouncers::{Bouncer, BouncerKey, Bouncers, Import, NewBouncer};
 pub use delegation::{Delegate, Delegation, NewDelegation};
@@ -42,6 +43,7 @@ pub use playbooks::{
     PlaybookAnswer, PlaybookQuestion, PlaybookRow, PlaybookRun, PlaybookStart, PlaybookStepRun,
 };
 pub use process::{Process, STOPPING, UpgradeBegun};
+pub use traffic::{ActorsSeen, NodeName, TrafficSeen};
 
 /// `GET /api/v1/status`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]

@@ -30,6 +30,8 @@ mod lapi;
 pub mod inquiry;
 pub mod suggest;
 
+pub mod fixes;
+
 pub mod playbook;
 
 pub mod replay;
@@ -51,8 +53,8 @@ pub use import::{ImportSettings, Importer};
 pub use lapi::{Bouncers, ExemptPort, LapiDeps, PlacePort, router as lapi_router};
 pub use openapi::document as openapi_document;
 pub use router::{
-    Ask, AuthorityPort, BundlePort, ControlDeps, DelegatePort, IncidentsPort, NotAsked, NotReplayed,
-    PlaybooksPort, PolicyPort, Reloaded, ReplayPort, RunsPort, StatusPort, SuggestPort, TriedBundle,
-    UpgradePort, WithIds, router,
+    AdvicePort, Ask, AuthorityPort, BundlePort, ControlDeps, DelegatePort, IncidentsPort, NotAsked,
+    NotReplayed, PlaybooksPort, PolicyPort, Reloaded, ReplayPort, RunsPort, StatusPort, SuggestPort,
+    TriedBundle, UpgradePort, WithIds, router,
 };
 pub use serve::{Listeners, bind_socket, serve};

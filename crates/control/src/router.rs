@@ -17,6 +17,7 @@ use phalanx_model::lanes::Lanes;
 use phalanx_model::limits::BLOCKLIST_TEXT_BYTES_MAX;
 use phalanx_model::{Clock, LedgerEntry, LedgerKind};
 use phalanx_policy::Diagnostic;
+use phalanx_record::ledger::LedgerReader;
 use phalanx_record::{History, Metrics, RecordedRequest, RecorderStatus};
 use phalanx_trust::{
     AdminToken, FleetAuthority, LoginTickets, Operators, PasskeyChallenges, Sessions, SiteDelegate,
@@ -29,9 +30,9 @@ use crate::body;
 use crate::console;
 use crate::error::ApiError;
 use crate::handlers::{
-    account, blocklists, bouncers, bundles, decisions, delegation, events, fleet, health, held, incidents,
-    inquiry, login, operations, operators, playbooks, policy, replay, session, status, stream, suggestion,
-    upgrade,
+    account, audit, blocklists, bouncers, bundles, decisions, delegation, events, fixes, fleet, health, held,
+    incidents, inquiry, login, operations, operators, playbooks, policy, replay, session, status, stream,
+    suggestion, traffic, upgrade,
 };
 use crate::hub::Hub;
 use crate::import::Importer;
@@ -72,6 +73,8 @@ pub struct ControlDeps {
     pub fleet: FleetHandle,
     /// What was recorded.
     pub history: History,
+    /// What was decided and done.
+    pub ledger: LedgerReader,
     /// Requests as they are recorded.
     pub live: broadcast::Sender<Arc<RecordedRequest>>,
     /// The recorder's state.
@@ -90,6 +93,8 @@ pub struct ControlDeps {
     pub playbooks: PlaybooksPort,
     /// Loads the policy again.
     pub policy: PolicyPort,
+    /// Says what is to be looked at in the policy in force.
+    pub advice: AdvicePort,
     /// Tries a policy before it is pushed.
     pub bundles: BundlePort,
     /// Tries a policy on recorded requests; `None` where none are recorded.
@@ -175,6 +180,9 @@ pub type Ask<Q, A> = Box<dyn Fn(Q) -> BoxFuture<'static, A> + Send + Sync>;
 
 /// Asks the binary to load the policy again: its versions before and after, or why it was refused.
 pub type PolicyPort = Box<dyn Fn() -> BoxFuture<'static, Result<Reloaded, Vec<Diagnostic>>> + Send + Sync>;
+
+/// Asks the binary what is to be looked at in the policy in force. It may take some milliseconds.
+pub type AdvicePort = Box<dyn Fn() -> Vec<Diagnostic> + Send + Sync>;
 
 /// Asks the binary to be followed by a process of what is installed now: resolves once that process is prepared, or with why it is not.
 pub type UpgradePort = Box<dyn Fn() -> BoxFuture<'static, Result<(), String>> + Send + Sync>;
@@ -271,7 +279,8 @@ impl Control {
 
     /// Records what somebody of this name is about to do.
     pub(crate) fn record_as(&self, name: &str, action: &str) -> Result<(), ApiError> {
-        let kind = LedgerKind::OperatorAction { action: format!("{action} (by {name})") };
+        let kind =
+            LedgerKind::OperatorAction { action: format!("{action} (by {name})"), by: Some(name.to_owned()) };
         let entry = LedgerEntry { at_ms: self.now_ms(), kind };
         self.deps.lanes.ledger(entry).map_err(|_| ApiError::ledger_full())
     }
@@ -328,6 +337,10 @@ pub fn router(deps: ControlDeps) -> Router {
         .route("/events", get(events::list))
         .route("/events/{id}", get(events::explain))
         .route("/events/{id}/suggestion", get(suggestion::suggest))
+        .route("/traffic", get(traffic::show))
+        .route("/traffic/actors", get(traffic::actors))
+        .route("/audit", get(audit::list))
+        .route("/fixes", get(fixes::list))
         .route("/stream", get(stream::stream))
         .route("/fleet", get(fleet::overview))
         .route("/fleet/events", get(inquiry::list))
