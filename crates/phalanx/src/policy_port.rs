@@ -12,7 +12,7 @@ use phalanx_inspect::Collections;
 use phalanx_model::lanes::Lanes;
 use phalanx_model::{Clock, LedgerEntry, LedgerKind, Prefix, Swap};
 use phalanx_policy::{
-    Diagnostic, Exclusion, FileSet, Files, Mode, Policy, RateAction, RateLimit, RateScope, RuleSource,
+    Diagnostic, Exclusion, FileSet, Files, Mode, Policy, RateAction, RateLimit, RateScope, RuleSource, advice,
 };
 use phalanx_record::RateLimitCount;
 
@@ -276,6 +276,34 @@ impl PolicyKeeper {
     pub(crate) fn degraded(&self) -> Vec<String> {
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         state.refused.iter().map(|error| format!("the last policy was refused: {error}")).collect()
+    }
+
+    /// What is to be looked at in the policy in force: times that end, and what hardly anybody means. It is parsed anew.
+    pub(crate) fn advice(&self) -> Vec<Diagnostic> {
+        let (policy, files, is_bundle) = {
+            let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+            (state.policy.clone(), state.files.clone(), state.bundle.is_some())
+        };
+        let name = match (&self.source, is_bundle) {
+            (PolicySource::File(path), false) => path.display().to_string(),
+            _ => String::from("policy"),
+        };
+        let mut found = policy.due(&name, self.clock.now_ms());
+        match (&self.source, files) {
+            // Which of a bundle's files is the policy is not remembered; of others there is no advice.
+            (_, Some(files)) if is_bundle => {
+                let texts = files.iter().filter(|(name, _)| name.ends_with(".toml"));
+                found.extend(
+                    texts.flat_map(|(name, text)| advice::advise(name, &String::from_utf8_lossy(text))),
+                );
+            }
+            (PolicySource::File(path), _) => {
+                let text = std::fs::read_to_string(path).unwrap_or_default();
+                found.extend(advice::advise(&name, &text));
+            }
+            _ => {}
+        }
+        found
     }
 
     fn record(&self, kind: LedgerKind) -> Result<(), Vec<Diagnostic>> {
