@@ -126,8 +126,7 @@ fn measure(history: &History, rows: u64) -> Result<(), Box<dyn std::error::Error
         ("90 d by country", 2_160, By::Country),
     ] {
         let query = TrafficQuery::new(now.saturating_sub(back * 3_600_000), now, 120, now, by);
-        let (found, p50, p99) =
-            timed(|| history.traffic(&query).map(|traffic| traffic.totals.requests as usize))?;
+        let (found, p50, p99) = timed(|| history.traffic(&query).map(|traffic| traffic.series.len()))?;
         println!("{:<32} {found:>6} {p50:>10.1?} {p99:>10.1?}", format!("traffic, {name}"));
     }
     let (found, p50, p99) =
@@ -230,8 +229,12 @@ fn signal(rule: &Arc<RuleInfo>, n: u64) -> Signal {
     }
 }
 
+fn small(n: u64) -> u8 {
+    u8::try_from(n).unwrap_or_default()
+}
+
 fn access(n: u64) -> AccessEvent {
-    let client = std::net::Ipv4Addr::new(198, 51, (n / 131 % 256) as u8, (n % 251) as u8).into();
+    let client = std::net::Ipv4Addr::new(198, 51, small(n / 131 % 256), small(n % 251)).into();
     let action = match n % 16 {
         0 => Action::Observe,
         1 => Action::Throttle,

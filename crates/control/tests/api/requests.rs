@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use http::{StatusCode, header};
 use phalanx_learn::IncidentId;
-use phalanx_model::{AccessEvent, Action, LedgerEntry, LedgerKind, Reason, Verdict};
+use phalanx_model::{AccessEvent, Action, Clock, LedgerEntry, LedgerKind, Reason, SystemClock, Verdict};
 use serde_json::{Value, json};
 
 use crate::support::*;
 
 fn of(app: &str, n: u64, change: impl FnOnce(&mut AccessEvent)) -> AccessEvent {
-    let mut event = AccessEvent { app: app.into(), ..access(n) };
+    let mut event = AccessEvent { app: app.into(), at_ms: SystemClock.now_ms(), ..access(n) };
     change(&mut event);
     event
 }
@@ -109,12 +109,14 @@ async fn all_requests_are_counted_over_time() {
     let node = searched().await;
     for n in 10..14 {
         let verdict = Verdict::allow(Reason::Clean);
-        let passed =
-            of("shop", n, |event| (event.verdict, event.status) = (verdict, 200 + 100 * (n as u16 % 4)));
+        let passed = of("shop", n, |event| {
+            (event.verdict, event.status) = (verdict, 200 + 100 * u16::try_from(n % 4).unwrap())
+        });
         node.events.access(Box::new(passed));
     }
-    let (from, to) = (id(0).at_ms(), id(0).at_ms() + 60_000);
-    let time = format!("from_ms={from}&to_ms={to}");
+    // What is too old is not kept, so these came just now.
+    let now = SystemClock.now_ms();
+    let time = format!("from_ms={}&to_ms={}", now - 300_000, now + 300_000);
     let seen = counted(&node, &format!("/api/v1/traffic?{time}&points=1"), 9).await;
     assert_eq!(
         seen["totals"],

@@ -398,7 +398,9 @@ mod tests {
         }
         let mut points: BTreeMap<usize, u64> = BTreeMap::new();
         for one in &within {
-            *points.entry(((one.at_ms - query.from_ms) / query.step_ms) as usize).or_default() += 1;
+            *points
+                .entry(usize::try_from((one.at_ms - query.from_ms) / query.step_ms).unwrap())
+                .or_default() += 1;
         }
         let nodes = asked(store, &TrafficQuery { by: By::Node, ..query.clone() });
         for (index, n) in points {
@@ -454,7 +456,7 @@ mod tests {
             app: 0,
             action: Action::Deny,
             status: 403,
-            country: (n % 100) as u8 + 1,
+            country: u8::try_from(n % 100).unwrap() + 1,
             rule: n % 97 + 1,
         })
     }
