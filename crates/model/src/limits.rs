@@ -256,9 +256,9 @@ pub const HISTORY_EVENTS_MAX: usize = 1_000_000;
 pub const ACCESS_LOG_BYTES_MAX: u64 = 64 * 1024 * 1024;
 /// Rotated access logs kept.
 pub const ACCESS_LOG_FILES_MAX: usize = 5;
-/// Size of the queryable history on disk, in bytes; the oldest requests are deleted first. 200,000 requests of 2 KiB
-/// with their indexes come to about half of it; the rest is room for requests that match many rules.
-pub const HISTORY_BYTES_MAX: u64 = 2 * 1024 * 1024 * 1024;
+/// Size of the queryable history on disk, in bytes; the oldest requests are deleted first. A million usual requests with their indexes and the
+/// counts come to about as much; requests that match many rules take more.
+pub const HISTORY_BYTES_MAX: u64 = 3 * 1024 * 1024 * 1024;
 /// Largest record of one request in the history, in bytes before sealing. Beyond it evidence is left out, then tags,
 /// then the last signals; the ids of all rules still find the record.
 pub const HISTORY_RECORD_BYTES_MAX: usize = 32 * 1024;

@@ -26,6 +26,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         RecordSettings::new(Path::new(&dir), "fra", "a", sealer, Arc::clone(&clock) as Arc<dyn Clock>);
     settings.access_log = AccessLogTo::Nowhere;
     settings.history_rows_max = rows + rows / 8;
+    settings.history_bytes_max = u64::MAX;
     settings.locate = Some(Arc::new(|ip| {
         let last = match ip {
             std::net::IpAddr::V4(ip) => ip.octets()[3],
