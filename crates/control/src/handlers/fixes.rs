@@ -7,6 +7,8 @@ use axum::Json;
 use axum::extract::State;
 use http::StatusCode;
 use phalanx_model::{Action, RequestId};
+use phalanx_policy::Diagnostic;
+use phalanx_policy::advice::advise;
 use phalanx_record::{By, Filter, History, RecordError, TrafficQuery};
 use phalanx_trust::Role;
 
@@ -15,7 +17,7 @@ use super::events::ask;
 use super::status::whole_status;
 use crate::error::ApiError;
 use crate::fixes::{AppFacts, Facts, Fix, OperatorFacts, Suspect, rank};
-use crate::router::Control;
+use crate::router::{Control, RunningPolicy};
 
 /// `GET /api/v1/fixes`
 pub(crate) async fn list(State(control): State<Arc<Control>>) -> Result<Json<Vec<Fix>>, ApiError> {
@@ -50,13 +52,22 @@ pub(crate) async fn list(State(control): State<Arc<Control>>) -> Result<Json<Vec
 }
 
 /// What the policy in force deserves to be looked at for. It is parsed for this, off the threads that serve.
-async fn advice(control: &Arc<Control>) -> Result<Vec<phalanx_policy::Diagnostic>, ApiError> {
+async fn advice(control: &Arc<Control>) -> Result<Vec<Diagnostic>, ApiError> {
     let stopping = |_| ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "stopping", "the node is stopping");
     let permit = Arc::clone(&control.history_queries).acquire_owned().await.map_err(stopping)?;
-    let asked = Arc::clone(control);
+    let (asked, now_ms) = (Arc::clone(control), control.now_ms());
     let failed =
         |_| ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "advice", "looking at the policy failed");
-    blocking(permit, move || (asked.deps.advice)()).await.map_err(failed)
+    blocking(permit, move || of_running(&(asked.deps.running)(), now_ms)).await.map_err(failed)
+}
+
+fn of_running(running: &RunningPolicy, now_ms: u64) -> Vec<Diagnostic> {
+    let name = running.entry.as_deref().unwrap_or("policy");
+    let mut found = running.policy.due(name, now_ms);
+    // A policy that was made of the command line has no text.
+    let text = running.files.as_ref().and_then(|files| files.get(name));
+    found.extend(text.map(|text| advise(name, &String::from_utf8_lossy(text))).unwrap_or_default());
+    found
 }
 
 fn operators(control: &Control) -> Vec<OperatorFacts> {
