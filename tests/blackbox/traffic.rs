@@ -1,5 +1,6 @@
 //! Requests over time, searched and told, over a restart: what a node counted, found and wrote into its ledger.
 
+use crate::state::files;
 use crate::support::*;
 
 #[test]
