@@ -59,6 +59,7 @@ mod recording;
 mod relay;
 mod routes;
 mod rules;
+mod selftest;
 mod serve;
 #[cfg(test)]
 mod signatures;

@@ -101,6 +101,8 @@ pub(crate) const RULES: &[(&str, &str, Rule)] = &[
     ("get", "/api/v1/fleet/events/{id}", LOOK),
     ("get", "/api/v1/fleet/delegate", LOOK),
     ("get", "/api/v1/policy", LOOK),
+    ("get", "/api/v1/selftest", LOOK),
+    ("post", "/api/v1/selftest", RESPOND),
     ("get", "/metrics", LOOK),
     ("post", "/api/v1/decisions", within_apps(RESPOND)),
     ("delete", "/api/v1/decisions/{id}", within_apps(RESPOND)),

@@ -25,6 +25,7 @@ mod rates;
 mod recording_port;
 mod recording_settings;
 mod routes;
+mod selftest;
 mod settings;
 mod shared_keys;
 mod state;
@@ -87,6 +88,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Check(args) => up::check(&args),
         Command::Demo(args) => demo::run(args),
         Command::Status(args) => commands::status::run(&args),
+        Command::Selftest(args) => commands::selftest::run(&args),
         Command::Login(args) => commands::login::run(&args),
         Command::Decision(args) => commands::decision::run(&args),
         Command::Blocklist(command) => commands::blocklist::run(&command),

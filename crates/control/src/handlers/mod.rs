@@ -18,6 +18,7 @@ pub(crate) mod operators;
 pub(crate) mod playbooks;
 pub(crate) mod policy;
 pub(crate) mod replay;
+pub(crate) mod selftest;
 pub(crate) mod session;
 pub(crate) mod status;
 pub(crate) mod stream;

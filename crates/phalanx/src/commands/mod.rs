@@ -19,6 +19,7 @@ mod policy_diff;
 mod policy_test;
 pub(crate) mod reload;
 mod replay;
+pub(crate) mod selftest;
 mod snapshot;
 pub(crate) mod status;
 pub(crate) mod suggest;
