@@ -19,6 +19,7 @@ mod acme;
 mod acme_again;
 #[cfg(test)]
 mod advice;
+mod api;
 #[cfg(test)]
 mod beside;
 #[cfg(test)]

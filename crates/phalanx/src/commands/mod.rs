@@ -13,6 +13,8 @@ pub(crate) mod incident;
 pub(crate) mod login;
 mod operate;
 pub(crate) mod operator;
+#[cfg(test)]
+mod parity;
 pub(crate) mod playbook;
 pub(crate) mod policy;
 mod policy_diff;
