@@ -70,6 +70,7 @@ mod tcp;
 #[cfg(test)]
 mod tickets;
 mod tls;
+mod top;
 mod upgrade;
 #[cfg(test)]
 mod upgrade_fleet;

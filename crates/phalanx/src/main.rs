@@ -88,6 +88,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Check(args) => up::check(&args),
         Command::Demo(args) => demo::run(args),
         Command::Status(args) => commands::status::run(&args),
+        Command::Top(args) => commands::top::run(&args),
         Command::Selftest(args) => commands::selftest::run(&args),
         Command::Login(args) => commands::login::run(&args),
         Command::Decision(args) => commands::decision::run(&args),

@@ -25,6 +25,7 @@ pub(crate) mod selftest;
 mod snapshot;
 pub(crate) mod status;
 pub(crate) mod suggest;
+pub(crate) mod top;
 pub(crate) mod upgrade;
 
 pub(crate) mod print;
