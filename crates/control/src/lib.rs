@@ -20,7 +20,9 @@ mod error;
 mod access;
 mod auth;
 mod body;
+mod host;
 mod limits;
+mod open;
 mod throttle;
 
 pub mod acme;
@@ -47,6 +49,7 @@ pub mod enrol;
 pub use acme::{Acme, AcmeSettings, Challenge};
 pub use auth::{Channel, Peer};
 pub use enrol::{Desk, EnrolDeps};
+pub use host::{HostName, login_url};
 pub use import::{ImportSettings, Importer};
 pub use lapi::{Bouncers, ExemptPort, LapiDeps, PlacePort, router as lapi_router};
 pub use openapi::document as openapi_document;

@@ -19,6 +19,8 @@ pub(crate) const DECISIONS_PAGE_MAX: usize = 10_000;
 pub(crate) const DECISIONS_PAGE_DEFAULT: usize = 1_000;
 /// Connections to the TCP listener at once.
 pub(crate) const TCP_CONNECTIONS_MAX: usize = 256;
+/// Those of one address, which is not this machine's: a quarter of them, and more than a browser opens.
+pub(crate) const TCP_CONNECTIONS_PER_ADDRESS_MAX: u32 = 64;
 /// Connections to the node's own socket at once: room that a flood on TCP cannot take.
 pub(crate) const SOCKET_CONNECTIONS_MAX: usize = 32;
 /// Answers to bouncers under way at once: each takes a thread that blocks. A bouncer beyond it waits.

@@ -48,6 +48,8 @@ struct Sharing {
     told: HashMap<String, [u8; 32]>,
     /// What is in force is not on disk.
     unwritten: bool,
+    /// Since when others have something else.
+    apart: Option<Instant>,
 }
 
 /// What this node has.
@@ -90,7 +92,7 @@ impl Sharing {
         // What was there before the start is no news: who lacks it says so.
         let told = own.accounts.iter().map(|one| (one.id().to_owned(), one.digest())).collect();
         let (key, peers) = (OpeningKey::generate()?, HashMap::new());
-        Ok(Self { shared, operators, key, own, peers, told, unwritten: false })
+        Ok(Self { shared, operators, key, own, peers, told, unwritten: false, apart: None })
     }
 
     /// Says what this node has, and to which key it wants the rest sealed.
@@ -282,10 +284,28 @@ impl Sharing {
                 self.shared.clear_fault(UNWRITTEN);
             }
         }
+        self.name_those_apart();
         let roots = self.shared.roots.read();
         self.peers.retain(|(site, node), peer| {
             peer.heard_at.elapsed() < GONE && roots.operator_key(site, node).is_some()
         });
+    }
+
+    /// Accounts that stay different are a fault that an operator should know of.
+    fn name_those_apart(&mut self) {
+        if self.is_in_step() {
+            self.apart = None;
+            self.shared.clear_fault(APART);
+            self.shared.clear_fault(REFUSED);
+            return;
+        }
+        let since = *self.apart.get_or_insert_with(Instant::now);
+        if since.elapsed() >= APART_FOR {
+            let apart = self.peers.iter().filter(|(_, peer)| peer.digest != self.own.digest);
+            let names: Vec<_> = apart.map(|((site, node), _)| format!("{site}/{node}")).collect();
+            let text = format!("accounts of operators are not the same as at {}", names.join(", "));
+            self.shared.fault(APART, text);
+        }
     }
 
     fn is_in_step(&self) -> bool {
@@ -381,6 +401,9 @@ const READ_EVERY: Duration = Duration::from_secs(60);
 const AT_ONCE: usize = 256;
 /// A key has 32; another kind, some day, more.
 const KEY_BYTES_MAX: usize = 2_048;
+/// Nodes that have something else for this long are named.
+const APART_FOR: Duration = Duration::from_secs(15);
+const APART: &str = "operators apart";
 const REFUSED: &str = "operators refused";
 const UNWRITTEN: &str = "operators unwritten";
 const VOIDED: &str = "operators not voided";

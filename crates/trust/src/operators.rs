@@ -358,9 +358,9 @@ impl Operators {
         let codes: Vec<String> = (0..RECOVERY_CODES).map(|_| recovery_code()).collect();
         let recovery = codes.iter().map(|code| recovery_hash(code)).collect();
         let (hash, totp) = (password.clone(), totp.clone());
-        let operator = self.change_same(whose, |account| {
+        let operator = self.change_same(whose, |accounts| {
             let set = Password { hash, totp, step, recovery, set_at_ms: now_ms };
-            account.credentials.set_password(Some(set));
+            find(accounts, &whose.id)?.credentials.set_password(Some(set));
             Ok(())
         })?;
         Ok((operator, codes))
@@ -369,17 +369,10 @@ impl Operators {
     /// Who has this name and password and this one-time or recovery code. Hashes once whatever the name; for a thread that may
     /// take its time.
     pub fn by_password(&self, name: &str, password: &str, code: &str, now_ms: u64) -> Option<Operator> {
-        let found = self.named(name).filter(|one| !one.disabled);
-        let kept = found
-            .as_ref()
-            .and_then(|one| self.locked().accounts.get(&one.id)?.credentials.password.1.clone());
-        let kept = kept.map(|password| password.hash);
-        let fits = kept.as_ref().unwrap_or(&self.nobody).matches(password);
-        let (hash, one) = (kept?, found?);
-        if !fits {
-            return None;
-        }
-        let spent = self.change_one(&one.id, |account| {
+        let found = self.locked().password_of(name);
+        let fits = found.as_ref().map_or(&self.nobody, |(_, hash)| hash).matches(password);
+        let (id, hash) = found.filter(|_| fits)?;
+        let spent = self.change_one(&id, |account| {
             // Whoever was reset or kept out while his password was hashed does not get in by what he had.
             let current = account.credentials.password.1.as_ref().is_some_and(|now| now.hash == hash);
             if !current || account.is_shut() {
@@ -406,12 +399,14 @@ impl Operators {
         now_ms: u64,
     ) -> Result<Operator, OperatorFault> {
         let id = crate::passkey::base64url(&made.id);
-        if self.locked().accounts.values().any(|one| one.credentials.passkeys.contains_key(&id)) {
-            return Err(OperatorFault::Exists);
-        }
         let MadePasskey { public, signed, .. } = made;
         let key = Key { created_at_ms: now_ms, label, host, public, signed, used_at_ms: 0 };
-        self.change_same(whose, |account| account.credentials.add_passkey(id, key))
+        self.change_same(whose, |accounts| {
+            if accounts.values().any(|one| one.credentials.passkeys.contains_key(&id)) {
+                return Err(OperatorFault::Exists);
+            }
+            find(accounts, &whose.id)?.credentials.add_passkey(id, key)
+        })
     }
 
     /// Ends a passkey of his, unless he has nothing else to get in with; answers with the account as it is then.
@@ -460,7 +455,7 @@ impl Operators {
         let secret: Zeroizing<[u8; 32]> = Zeroizing::new(random_bytes());
         let text = Zeroizing::new(format!("{TOKEN_PREFIX}{}", data_encoding::HEXLOWER.encode(&*secret)));
         let hash = sha256(text.as_bytes());
-        self.change_same(whose, |account| account.credentials.add_token(hash, token))?;
+        self.change_same(whose, |accounts| find(accounts, &whose.id)?.credentials.add_token(hash, token))?;
         Ok(text)
     }
 
@@ -500,11 +495,11 @@ impl Operators {
         table.get(id).ok_or(OperatorFault::Unknown)
     }
 
-    /// Changes an account that is what it was; as it is then.
+    /// Changes the account of somebody, if it is what it was; as it is then.
     fn change_same(
         &self,
         whose: &Operator,
-        change: impl FnOnce(&mut Account) -> Result<(), OperatorFault>,
+        change: impl FnOnce(&mut Accounts) -> Result<(), OperatorFault>,
     ) -> Result<Operator, OperatorFault> {
         let mut table = self.locked();
         let now = table.get(&whose.id).ok_or(OperatorFault::Unknown)?;
@@ -512,9 +507,8 @@ impl Operators {
             return Err(OperatorFault::Changed);
         }
         self.write(&mut table, |accounts| {
-            let account = find(accounts, &whose.id)?;
-            change(account)?;
-            if account.is_small() { Ok(()) } else { Err(OperatorFault::TooMany) }
+            change(accounts)?;
+            if find(accounts, &whose.id)?.is_small() { Ok(()) } else { Err(OperatorFault::TooMany) }
         })?;
         table.get(&whose.id).ok_or(OperatorFault::Unknown)
     }
@@ -574,10 +568,11 @@ impl Table {
         there.sort_by(|a, b| (&a.born, &a.id).cmp(&(&b.born, &b.id)));
         let mut taken: BTreeMap<String, String> = BTreeMap::new();
         for account in there {
-            let name = account.born.name.clone();
-            let short = account.id.get(..NAME_ID_CHARS).unwrap_or_default();
-            let candidates = [name.clone(), format!("{name}-{short}"), format!("{name}-{}", account.id)];
-            let free = candidates.into_iter().find(|name| !taken.contains_key(name));
+            let name = &account.born.name;
+            let (start, short) =
+                (name.get(..NAME_START_CHARS).unwrap_or(name), account.id.get(..NAME_ID_CHARS));
+            let other = format!("{start}-{}", short.unwrap_or_default());
+            let free = [name.clone(), other].into_iter().find(|name| !taken.contains_key(name));
             taken.insert(free.unwrap_or_else(|| account.id.clone()), account.id.clone());
         }
         let names = taken.into_iter().map(|(name, id)| (id, name)).collect();
@@ -586,6 +581,13 @@ impl Table {
 
     fn get(&self, id: &str) -> Option<Operator> {
         Some(self.accounts.get(id)?.facts(self.names.get(id)?))
+    }
+
+    /// Whose name this is, if he may get in, and the hash of his password.
+    fn password_of(&self, name: &str) -> Option<(String, PasswordHash)> {
+        let (id, _) = self.names.iter().find(|(_, known)| *known == name)?;
+        let account = self.accounts.get(id).filter(|account| !account.is_shut())?;
+        Some((id.clone(), account.credentials.password.1.as_ref()?.hash.clone()))
     }
 
     fn facts(&self) -> impl Iterator<Item = Operator> {
@@ -633,6 +635,8 @@ const RECOVERY_CODES: usize = 10;
 const REMEMBERED_MAX: usize = 4_096;
 /// Of an account's id, in the name that it is shown by where an older one has its name.
 const NAME_ID_CHARS: usize = 6;
+/// Of its own name before that: both together are no longer than a name may be.
+const NAME_START_CHARS: usize = 56;
 
 #[cfg(test)]
 mod merge_tests;

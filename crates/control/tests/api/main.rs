@@ -21,4 +21,6 @@ mod operators;
 #[cfg(test)]
 mod playbooks;
 #[cfg(test)]
+mod shared_accounts;
+#[cfg(test)]
 mod support;

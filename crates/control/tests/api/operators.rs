@@ -18,18 +18,18 @@ use serde_json::{Value, json};
 
 use crate::support::*;
 
-const PASSWORD: &str = "correct horse battery";
+pub(crate) const PASSWORD: &str = "correct horse battery";
 const HOST: &str = "localhost:8900";
 const ORIGIN: &str = "http://localhost:8900";
 
 /// A browser: an origin and perhaps a cookie.
-struct Browser<'a> {
+pub(crate) struct Browser<'a> {
     node: &'a Node,
     cookie: Option<String>,
 }
 
 impl<'a> Browser<'a> {
-    fn new(node: &'a Node) -> Self {
+    pub(crate) fn new(node: &'a Node) -> Self {
         Self { node, cookie: None }
     }
 
@@ -52,7 +52,7 @@ impl<'a> Browser<'a> {
         answer
     }
 
-    async fn get(&mut self, path: &str) -> Answer {
+    pub(crate) async fn get(&mut self, path: &str) -> Answer {
         self.send("GET", path, None).await
     }
 
@@ -62,7 +62,7 @@ impl<'a> Browser<'a> {
         assert_eq!(self.get(&path).await.status, StatusCode::SEE_OTHER);
     }
 
-    async fn log_in(&mut self, name: &str, password: &str, code: &str) -> Answer {
+    pub(crate) async fn log_in(&mut self, name: &str, password: &str, code: &str) -> Answer {
         let body = json!({ "name": name, "password": password, "code": code });
         self.send("POST", "/api/v1/login/password", Some(body)).await
     }
@@ -74,22 +74,28 @@ fn to_host(method: &str, path: &str) -> http::request::Builder {
 }
 
 /// An operator with a password, in a session; his app.
-struct Enrolled<'a> {
-    browser: Browser<'a>,
-    app: TotpSecret,
+pub(crate) struct Enrolled<'a> {
+    pub(crate) browser: Browser<'a>,
+    pub(crate) app: TotpSecret,
     recovery: Vec<String>,
 }
 
-async fn invite(node: &Node, name: &str, role: &str, apps: &[&str]) -> String {
+pub(crate) async fn invite(node: &Node, name: &str, role: &str, apps: &[&str]) -> String {
     let new = json!({ "name": name, "role": role, "apps": apps });
     let answer = node.call("POST", "/api/v1/operators", Some(new)).await;
     assert_eq!(answer.status, StatusCode::CREATED, "{}", answer.text);
     answer.json()["url"].as_str().unwrap().to_owned()
 }
 
-async fn enrol<'a>(node: &'a Node, name: &str, role: &str, apps: &[&str]) -> Enrolled<'a> {
+pub(crate) async fn enrol<'a>(node: &'a Node, name: &str, role: &str, apps: &[&str]) -> Enrolled<'a> {
     let mut browser = Browser::new(node);
     browser.open(&invite(node, name, role, apps).await).await;
+    let (app, recovery) = set_password(&mut browser).await;
+    Enrolled { browser, app, recovery }
+}
+
+/// A password with an app, in place of what was there.
+pub(crate) async fn set_password(browser: &mut Browser<'_>) -> (TotpSecret, Vec<String>) {
     let offer = browser.send("POST", "/api/v1/me/totp", None).await.json();
     let secret = data_encoding::BASE32_NOPAD.decode(offer["secret"].as_str().unwrap().as_bytes()).unwrap();
     let app: TotpSecret = serde_json::from_value(json!(secret)).unwrap();
@@ -98,11 +104,10 @@ async fn enrol<'a>(node: &'a Node, name: &str, role: &str, apps: &[&str]) -> Enr
     let body = json!({ "password": PASSWORD, "code": code });
     let answer = browser.send("POST", "/api/v1/me/password", Some(body)).await;
     assert_eq!(answer.status, StatusCode::OK, "{}", answer.text);
-    let recovery = serde_json::from_value(answer.json()["codes"].clone()).unwrap();
-    Enrolled { browser, app, recovery }
+    (app, serde_json::from_value(answer.json()["codes"].clone()).unwrap())
 }
 
-fn code(app: &TotpSecret) -> String {
+pub(crate) fn code(app: &TotpSecret) -> String {
     app.code(SystemClock.now_ms() / STEP_MS)
 }
 
@@ -671,4 +676,32 @@ async fn no_operator_takes_the_last_owner_away_and_the_node_may() {
     let apps = alice.browser.send("PATCH", path, Some(json!({ "apps": ["a\u{1b}[31m"] }))).await;
     assert_eq!(apps.status, StatusCode::BAD_REQUEST, "{}", apps.text);
     assert_eq!(node.call("DELETE", path, None).await.status, StatusCode::NO_CONTENT);
+}
+
+#[tokio::test]
+async fn a_token_that_the_node_makes_does_no_more_than_its_owner_and_no_operator_makes_one_for_another() {
+    let node = Node::start().await;
+    let (mut alice, bob) =
+        (enrol(&node, "alice", "owner", &[]).await, enrol(&node, "bob", "viewer", &[]).await);
+    let token = |role: &str| json!({ "name": "ci", "role": role, "for_ms": 60_000 });
+    let path = "/api/v1/operators/bob/tokens";
+    assert_eq!(alice.browser.send("POST", path, Some(token("viewer"))).await.code(), "role");
+    assert_eq!(node.call("POST", path, Some(token("owner"))).await.code(), "role");
+    let made = node.call("POST", path, Some(token("viewer"))).await;
+    assert_eq!(made.status, StatusCode::CREATED, "{}", made.text);
+    let bearer = format!("Bearer {}", made.json()["token"].as_str().unwrap());
+    let asks = || {
+        let request = to_host("GET", "/api/v1/me").header(header::AUTHORIZATION, &bearer);
+        node.send(request.body(Body::empty()).unwrap())
+    };
+    let me = asks().await.json();
+    assert_eq!((&me["name"], &me["role"]), (&json!("token ci of operator bob"), &json!("viewer")));
+    assert_eq!(
+        node.call("POST", "/api/v1/operators/carol/tokens", Some(token("viewer"))).await.code(),
+        "not_found"
+    );
+    let ended = alice.browser.send("DELETE", &format!("{path}/ci"), None).await;
+    assert_eq!(ended.status, StatusCode::NO_CONTENT, "{}", ended.text);
+    assert_eq!(asks().await.status, StatusCode::UNAUTHORIZED);
+    drop(bob);
 }

@@ -13,6 +13,7 @@ pub(crate) mod incident;
 pub(crate) mod login;
 mod operate;
 pub(crate) mod operator;
+mod operator_token;
 pub(crate) mod playbook;
 pub(crate) mod policy;
 mod policy_diff;

@@ -176,6 +176,29 @@ fn a_file_rolled_back_or_an_old_record_gives_nobody_back_what_he_lost() {
 }
 
 #[test]
+fn clocks_that_differ_by_days_decide_nothing() {
+    const DAY_MS: u64 = 24 * 60 * 60_000;
+    let (a, b, id) = two();
+    let (old, new) = (
+        PasswordHash::of("correct horse battery").unwrap(),
+        PasswordHash::of("another horse battery").unwrap(),
+    );
+    // The node whose clock is ahead says first, and the one whose clock is behind says later.
+    let totp = TotpSecret::fresh();
+    b.operators.set_password(&b.now(&id), &old, (&totp, 0), NOW + DAY_MS).unwrap();
+    meet(&[&a, &b]);
+    a.operators.set_password(&a.now(&id), &new, (&totp, 0), NOW - DAY_MS).unwrap();
+    a.disable(&id, true);
+    meet(&[&a, &b]);
+    assert!(b.now(&id).disabled);
+    a.disable(&id, false);
+    meet(&[&a, &b]);
+    let code = totp.code(NOW / 30_000);
+    assert!(b.operators.by_password("alice", "correct horse battery", &code, NOW).is_none());
+    assert!(b.operators.by_password("alice", "another horse battery", &code, NOW).is_some());
+}
+
+#[test]
 fn a_reset_takes_what_was_added_elsewhere_meanwhile() {
     let (a, b, id) = two();
     let before = b.now(&id);
