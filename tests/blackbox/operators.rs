@@ -5,6 +5,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use phalanx_model::{Clock, SystemClock};
 use phalanx_trust::TotpSecret;
 use phalanx_trust::totp::STEP_MS;
 use serde_json::{Value, json};
@@ -61,8 +62,7 @@ impl Browser {
 }
 
 fn step() -> u64 {
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
-    u64::try_from(now.as_millis()).unwrap() / STEP_MS
+    SystemClock.now_ms() / STEP_MS
 }
 
 fn member<'a>(nats: &'a str, secret: &'a str, site: &'a str) -> Vec<&'a str> {

@@ -179,7 +179,7 @@ impl Sharing {
     /// What another node said, if it is to this one.
     fn hear(&mut self, subject: &str, bytes: &[u8]) -> Result<Option<Heard>, Refusal> {
         let me = &self.shared.me;
-        let Some((site, node, to)) = subject::of_operators_said(subject) else { return Ok(None) };
+        let Some(((site, node), to)) = subject::of_operators_said(subject) else { return Ok(None) };
         let own = (&*me.site, &*me.node);
         if (site, node) == own || to.is_some_and(|to| to != own) {
             return Ok(None);

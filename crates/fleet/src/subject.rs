@@ -100,15 +100,18 @@ pub fn of_account(site: &str, node: &str, to_site: &str, to_node: &str) -> Strin
     format!("{OPERATORS}.{site}.{node}.{to_site}.{to_node}")
 }
 
+/// A node's site and name.
+pub(crate) type NamedNode<'a> = (&'a str, &'a str);
+
 /// Who speaks under a subject about operators, and to whom, if to one node.
-pub(crate) fn of_operators_said(subject: &str) -> Option<(&str, &str, Option<(&str, &str)>)> {
+pub(crate) fn of_operators_said(subject: &str) -> Option<(NamedNode<'_>, Option<NamedNode<'_>>)> {
     let mut words = subject.strip_prefix(OPERATORS)?.strip_prefix('.')?.split('.');
-    let (site, node) = (words.next()?, words.next()?);
+    let from = (words.next()?, words.next()?);
     let to = match words.next() {
         None => None,
-        Some(to_site) => Some((to_site, words.next()?)),
+        Some(site) => Some((site, words.next()?)),
     };
-    words.next().is_none().then_some((site, node, to))
+    words.next().is_none().then_some((from, to))
 }
 
 /// The subject under which a node asks.

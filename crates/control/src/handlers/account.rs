@@ -230,7 +230,9 @@ pub(crate) async fn make_token(
         return Err(ApiError::bad_request("a token's name has 1 to 63 characters of a-z, 0-9, - and _"));
     }
     if for_ms == 0 || for_ms > OPERATOR_TOKEN_MS_MAX {
-        return Err(ApiError::bad_request(format!("for_ms must be from 1 to {OPERATOR_TOKEN_MS_MAX}")));
+        return Err(ApiError::bad_request(format!(
+            "a token ends within 366 days: for_ms goes from 1 to {OPERATOR_TOKEN_MS_MAX}"
+        )));
     }
     check_apps(&apps)?;
     let more = !operator.apps.is_empty() && apps.iter().any(|app| !operator.apps.contains(app));
