@@ -21,13 +21,19 @@ mod access;
 mod auth;
 mod body;
 mod host;
+mod idempotency;
 mod limits;
 mod open;
+mod paging;
+mod parameters;
 mod throttle;
 
 pub mod acme;
 mod import;
 mod lapi;
+
+mod changes;
+pub mod policy_words;
 
 pub mod inquiry;
 pub mod suggest;
@@ -48,6 +54,7 @@ pub mod enrol;
 
 pub use acme::{Acme, AcmeSettings, Challenge};
 pub use auth::{Channel, Peer};
+pub use changes::Changes;
 pub use enrol::{Desk, EnrolDeps};
 pub use host::{HostName, login_url};
 pub use import::{ImportSettings, Importer};
@@ -55,7 +62,7 @@ pub use lapi::{Bouncers, ExemptPort, LapiDeps, PlacePort, router as lapi_router}
 pub use openapi::document as openapi_document;
 pub use router::{
     Ask, AuthorityPort, BundlePort, ControlDeps, DelegatePort, IncidentsPort, NotAsked, NotReplayed,
-    PlaybooksPort, PolicyPort, Reloaded, ReplayPort, RunsPort, StatusPort, SuggestPort, TriedBundle,
-    UpgradePort, WithIds, router,
+    PlaybooksPort, PolicyPort, Reloaded, ReplayPort, RunningPolicy, RunningPort, RunsPort, StatusPort,
+    SuggestPort, TriedBundle, UpgradePort, WithIds, router,
 };
 pub use serve::{Listeners, bind_socket, serve};

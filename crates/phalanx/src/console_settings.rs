@@ -8,17 +8,21 @@ use std::path::{Path, PathBuf};
 use phalanx_control::HostName;
 use phalanx_policy::Diagnostic;
 use phalanx_policy::toml_text::{At, Text};
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::tls_settings::CertificateFiles;
 
-/// `[admin]` as written.
-#[derive(Debug, Default, Deserialize)]
+/// Under which names the console is opened, and what it shows as TLS. Where it listens says `listen.admin`.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct RawAdmin {
+    /// Host names, 8 at most, each with the port that browsers use if that is not the listener's: `console.example.net`.
     #[serde(default)]
     names: Vec<At<String>>,
+    /// The chain, the console's own certificate first, in PEM form. No TLS if not given.
     cert: Option<At<PathBuf>>,
+    /// Its key, in PEM form, mode 0600.
     key: Option<At<PathBuf>>,
 }
 

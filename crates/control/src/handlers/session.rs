@@ -19,6 +19,7 @@ use crate::auth::{Principal, browser, cookie, current};
 use crate::console;
 use crate::error::ApiError;
 use crate::host::login_url;
+use crate::paging::Page;
 use crate::router::Control;
 
 #[derive(Debug, Deserialize)]
@@ -78,8 +79,9 @@ pub(crate) fn set_cookie(control: &Control, session: &str, secure: bool) -> Stri
 pub(crate) async fn list(
     State(control): State<Arc<Control>>,
     Extension(who): Extension<Principal>,
-) -> Json<Vec<SessionRow>> {
-    Json(seen(&control, &who))
+    page: Page,
+) -> Result<Json<Vec<SessionRow>>, ApiError> {
+    Ok(Json(page.of(seen(&control, &who), |row| row.id.clone())?))
 }
 
 /// `DELETE /api/v1/sessions/{id}`: one that `list` shows. There is no difference between another's and none.

@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 use crate::support::*;
 
 pub(crate) const PASSWORD: &str = "correct horse battery";
-const HOST: &str = "localhost:8900";
+pub(crate) const HOST: &str = "localhost:8900";
 const ORIGIN: &str = "http://localhost:8900";
 
 /// A browser: an origin and perhaps a cookie.
@@ -33,7 +33,7 @@ impl<'a> Browser<'a> {
         Self { node, cookie: None }
     }
 
-    async fn send(&mut self, method: &str, path: &str, body: Option<Value>) -> Answer {
+    pub(crate) async fn send(&mut self, method: &str, path: &str, body: Option<Value>) -> Answer {
         let mut request = to_host(method, path).header(header::ORIGIN, ORIGIN);
         if let Some(cookie) = &self.cookie {
             request = request.header(header::COOKIE, cookie);
@@ -57,7 +57,7 @@ impl<'a> Browser<'a> {
     }
 
     /// Opens a link that the node made.
-    async fn open(&mut self, url: &str) {
+    pub(crate) async fn open(&mut self, url: &str) {
         let path = url.strip_prefix(ORIGIN).unwrap().to_owned();
         assert_eq!(self.get(&path).await.status, StatusCode::SEE_OTHER);
     }
