@@ -49,6 +49,7 @@ mod learned;
 mod mmdb;
 mod observability;
 mod operations;
+mod operators;
 mod origins;
 mod paranoia;
 mod playbooks;

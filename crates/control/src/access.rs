@@ -154,6 +154,9 @@ pub(crate) const RULES: &[(&str, &str, Rule)] = &[
     ("patch", "/api/v1/operators/{name}", RULE_OVER),
     ("delete", "/api/v1/operators/{name}", RULE_OVER),
     ("post", "/api/v1/operators/{name}/reset", RULE_OVER),
+    // Who makes a token of another's acts under his name; who has the node could do that anyway.
+    ("post", "/api/v1/operators/{name}/tokens", needs(Needs::Node)),
+    ("delete", "/api/v1/operators/{name}/tokens/{token}", RULE_OVER),
     // The session that it opens has no account: who could make one with an account could act without a name.
     ("post", "/api/v1/login-links", needs(Needs::Node)),
 ];

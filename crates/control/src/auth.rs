@@ -17,11 +17,12 @@ use http::{HeaderMap, Method, StatusCode, header};
 use parking_lot::Mutex;
 use phalanx_model::limits::FRESH_FACTOR_MS;
 use phalanx_trust::operators::TOKEN_PREFIX;
-use phalanx_trust::{Browser, Operator, OperatorToken, Role, Session};
+use phalanx_trust::{AccountAt, Browser, Operator, OperatorToken, Role, Session};
 
 use crate::access::{self, Needs, Rule};
 use crate::body;
 use crate::error::ApiError;
+use crate::host::port_is_ours;
 use crate::limits::FAILURES_PER_MINUTE_MAX;
 use crate::router::Control;
 
@@ -269,13 +270,19 @@ fn identify(control: &Control, request: &Request) -> Result<Principal, ApiError>
         let message = "a change needs an Origin header";
         return Err(ApiError::new(StatusCode::FORBIDDEN, "origin", message));
     }
-    let operator = session.operator.clone();
+    let account = session.account.clone();
     let held = Held { id: id.into(), session };
-    let Some(operator) = operator else { return Ok(Principal::Link(held)) };
-    // Asked each time: who was kept out or given another role is so at once.
-    let operator = control.deps.operators.get(&operator).filter(|operator| !operator.disabled);
-    let operator = operator.ok_or_else(ApiError::unauthorized)?;
+    let Some(account) = account else { return Ok(Principal::Link(held)) };
+    // Asked each time: who was kept out, reset or given another role, at whatever node, is so at once. The session is not closed: its
+    // holder may be about to set a password in it, after which it goes on.
+    let operator = current(control, &account).ok_or_else(ApiError::unauthorized)?;
     Ok(Principal::Operator(Arc::new(operator), held))
+}
+
+/// The operator of an account, if that is still what it was.
+pub(crate) fn current(control: &Control, account: &AccountAt) -> Option<Operator> {
+    let operator = control.deps.operators.get(&account.operator)?;
+    (operator.generation == account.generation && !operator.disabled).then_some(operator)
 }
 
 /// The browser that sent this, loosely.
@@ -310,31 +317,16 @@ fn check_origin(control: &Control, request: &Request) -> Result<(), ApiError> {
     }
     let listen = control.deps.listen.filter(|_| channel(request) == Channel::Tcp);
     let Some(port) = listen.map(|listen| listen.port()) else { return Ok(()) };
-    if !port_is_ours(&host, port, default_port, &control.deps.host_names) {
+    // A page that came without TLS may be anybody's who sits on the way.
+    if control.deps.tls && default_port == 80 {
+        return Err(refused());
+    }
+    if !port_is_ours(&host, (port, default_port), &control.deps.host_names, control.deps.tls) {
         let message =
             format!("open the console at port {port}, on which it listens; a tunnel must use the same");
         return Err(ApiError::new(StatusCode::FORBIDDEN, "origin", message));
     }
     Ok(())
-}
-
-/// Whether the port of a Host is the listener's. All ports of `localhost` share their passkeys, so that a page on another port could
-/// have a browser sign for us; who has a configured name has it for all ports.
-fn port_is_ours(host: &str, listen: u16, default: u16, names: &[String]) -> bool {
-    let (name, port) = split_port(host);
-    names.iter().any(|known| known.eq_ignore_ascii_case(name))
-        || port.map_or(Some(default), |port| port.parse().ok()) == Some(listen)
-}
-
-/// A Host's name or address, and its port.
-fn split_port(host: &str) -> (&str, Option<&str>) {
-    if let Some((ip, rest)) = host.strip_prefix('[').map(|rest| rest.split_once(']').unwrap_or((rest, ""))) {
-        return (ip, rest.strip_prefix(':'));
-    }
-    match host.rsplit_once(':') {
-        Some((name, port)) if port.bytes().all(|b| b.is_ascii_digit()) => (name, Some(port)),
-        _ => (host, None),
-    }
 }
 
 /// Whether a browser says that its own page sent this. `check_origin` has refused the contrary already.
@@ -356,16 +348,6 @@ fn host_of(headers: &HeaderMap, uri: &http::Uri) -> Option<String> {
         return None;
     }
     Some(host.to_owned())
-}
-
-/// Whether a Host names this node. An address literal cannot be rebound by DNS, so on a listener for all addresses each
-/// one is taken; a name must be `localhost` or configured.
-pub(crate) fn host_is_ours(host: &str, listen: Option<IpAddr>, names: &[String]) -> bool {
-    let (name, _) = split_port(host);
-    if let Ok(ip) = name.parse::<IpAddr>() {
-        return ip.is_loopback() || listen.is_none_or(|listen| listen.is_unspecified() || listen == ip);
-    }
-    name.eq_ignore_ascii_case("localhost") || names.iter().any(|known| known.eq_ignore_ascii_case(name))
 }
 
 fn bearer(authorization: &str) -> Option<&str> {
@@ -421,46 +403,6 @@ impl Failures {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn only_this_nodes_names_are_hosts() {
-        let names = [String::from("waf.internal")];
-        let loopback = "127.0.0.1".parse().ok();
-        let any = "0.0.0.0".parse().ok();
-        let check = |host: &str, listen: Option<IpAddr>| host_is_ours(host, listen, &names);
-        for host in
-            ["127.0.0.1:8900", "localhost:8900", "LOCALHOST", "[::1]:8900", "waf.internal", "localhost:9"]
-        {
-            assert!(check(host, loopback), "{host}");
-        }
-        for host in
-            ["evil.example:8900", "192.0.2.1:8900", "localhost.evil.example", "127.0.0.1.nip.io", "", "x:y"]
-        {
-            assert!(!check(host, loopback), "{host}");
-        }
-        assert!(check("192.0.2.1:8900", any) && !check("evil.example", any));
-    }
-
-    #[test]
-    fn only_the_listeners_port_is_ours_save_under_a_configured_name() {
-        let names = [String::from("waf.internal")];
-        for (host, default, ours) in [
-            ("localhost:8900", 80, true),
-            ("[::1]:8900", 80, true),
-            ("127.0.0.1:8900", 443, true),
-            ("localhost", 8900, true),
-            ("localhost", 80, false),
-            ("localhost:8901", 80, false),
-            ("[::1]:8901", 80, false),
-            ("[::1]", 80, false),
-            ("127.0.0.1:", 8900, false),
-            ("localhost:99999999", 80, false),
-            ("waf.internal", 443, true),
-            ("waf.internal:9", 80, true),
-        ] {
-            assert_eq!(port_is_ours(host, 8900, default, &names), ours, "{host}");
-        }
-    }
 
     #[test]
     fn failures_are_answered_only_so_often() {

@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -35,6 +35,8 @@ use tokio::sync::{Notify, Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 use tower::ServiceExt;
+
+use crate::open::{Open, subscriber};
 
 /// Who decides behind the listener.
 #[derive(Clone)]
@@ -107,7 +109,7 @@ pub async fn serve(listener: TcpListener, deps: EnrolDeps, mut stop: watch::Rece
             }
         };
         let Some(Server { acceptor, .. }) = &server else { continue };
-        if !open.enter(peer) {
+        if !open.enter(peer, PER_ADDRESS_OPEN_MAX) {
             continue;
         }
         let served = connection(stream, acceptor.clone(), router.clone());
@@ -352,39 +354,6 @@ impl Attempts {
     }
 }
 
-/// Connections open now, per address: those that say nothing must leave room for others.
-#[derive(Debug, Default)]
-struct Open {
-    counts: HashMap<IpAddr, u32>,
-}
-
-impl Open {
-    fn enter(&mut self, peer: IpAddr) -> bool {
-        let count = self.counts.entry(peer).or_default();
-        let fits = *count < PER_ADDRESS_OPEN_MAX;
-        *count += u32::from(fits);
-        fits
-    }
-
-    fn leave(&mut self, peer: Option<IpAddr>) {
-        let Some(peer) = peer else { return };
-        if let Some(count) = self.counts.get_mut(&peer) {
-            *count = count.saturating_sub(1);
-            if *count == 0 {
-                self.counts.remove(&peer);
-            }
-        }
-    }
-}
-
-/// The address by which a client is counted: whoever has one of an IPv6 /64 has them all.
-fn subscriber(peer: IpAddr) -> IpAddr {
-    match peer {
-        IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from(u128::from(address) & !u128::from(u64::MAX))),
-        IpAddr::V4(_) => peer,
-    }
-}
-
 /// Enough for a fleet that starts at once.
 const CONNECTIONS_MAX: usize = 64;
 /// Nodes behind one address that join or renew within a minute.
@@ -417,19 +386,5 @@ mod tests {
         assert!(!attempts.admits(one, 59_999) && !attempts.admits(same, 59_999));
         assert!(attempts.admits(other, 59_999));
         assert!(attempts.admits(one, 60_000));
-    }
-
-    #[test]
-    fn one_address_cannot_take_all_connections() {
-        let mut open = Open::default();
-        let (one, other) = ("192.0.2.1".parse().unwrap(), "192.0.2.2".parse().unwrap());
-        assert!((0..PER_ADDRESS_OPEN_MAX).all(|_| open.enter(one)));
-        assert!(!open.enter(one) && open.enter(other));
-        open.leave(Some(one));
-        assert!(open.enter(one) && !open.enter(one));
-        for peer in [one; PER_ADDRESS_OPEN_MAX as usize].into_iter().chain([other]) {
-            open.leave(Some(peer));
-        }
-        assert!(open.counts.is_empty());
     }
 }

@@ -15,6 +15,8 @@ pub(crate) const STREAM_EVENTS: usize = 1_024;
 pub(crate) const HISTORY_QUERIES_MAX: usize = 4;
 /// Connections to the TCP listener at once.
 pub(crate) const TCP_CONNECTIONS_MAX: usize = 256;
+/// Those of one address, which is not this machine's: a quarter of them, and more than a browser opens.
+pub(crate) const TCP_CONNECTIONS_PER_ADDRESS_MAX: u32 = 64;
 /// Connections to the node's own socket at once: room that a flood on TCP cannot take.
 pub(crate) const SOCKET_CONNECTIONS_MAX: usize = 32;
 /// Answers to bouncers under way at once: each takes a thread that blocks. A bouncer beyond it waits.

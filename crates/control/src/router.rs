@@ -25,7 +25,7 @@ use phalanx_trust::{
 use tokio::sync::{Notify, Semaphore, broadcast, watch};
 
 use crate::api::{Incident, IncidentRow, NodeStatus, PlaybookRow, PlaybookRun, Replayed, SelfTest};
-use crate::auth::{Channel, Failures, Principal, check_host, from_here, host_is_ours, require};
+use crate::auth::{Channel, Failures, Principal, check_host, from_here, require};
 use crate::body;
 use crate::changes::Changes;
 use crate::console;
@@ -35,6 +35,7 @@ use crate::handlers::{
     fleet, health, held, incidents, inquiry, login, operations, operators, playbooks, policy, replay,
     selftest, session, status, stream, suggestion, traffic, upgrade, versions,
 };
+use crate::host::{HostName, host_is_ours};
 use crate::hub::Hub;
 use crate::idempotency;
 use crate::import::Importer;
@@ -63,7 +64,9 @@ pub struct ControlDeps {
     /// The TCP address that API and console listen on, as it was bound; `None` without one.
     pub listen: Option<SocketAddr>,
     /// Further host names under which the console may be opened.
-    pub host_names: Vec<String>,
+    pub host_names: Vec<HostName>,
+    /// The TCP listener speaks TLS itself.
+    pub tls: bool,
     /// The token of the API.
     pub token: AdminToken,
     /// Tickets of login links.
@@ -321,10 +324,12 @@ impl Control {
 /// The whole of API and console. Needs a tokio runtime: the hub of the live stream runs on it until the router and all
 /// its clones are gone.
 pub fn router(deps: ControlDeps) -> Router {
+    // Only this very host sets such a cookie, and only over TLS (RFC 6265bis section 4.1.3.2).
+    let prefix = if deps.tls { "__Host-" } else { "" };
     let cookie_name = match deps.listen {
         // Browsers share cookies between the ports of a host; two nodes on one machine must not log each other out.
-        Some(listen) => format!("phalanx_session_{}", listen.port()),
-        None => String::from("phalanx_session"),
+        Some(listen) => format!("{prefix}phalanx_session_{}", listen.port()),
+        None => format!("{prefix}phalanx_session"),
     };
     let hub = Hub::start(&deps);
     let control = Arc::new(Control {
@@ -410,6 +415,8 @@ pub fn router(deps: ControlDeps) -> Router {
         .route("/operators", get(operators::list).post(operators::add))
         .route("/operators/{name}", patch(operators::edit).delete(operators::remove))
         .route("/operators/{name}/reset", post(operators::reset))
+        .route("/operators/{name}/tokens", post(operators::add_token))
+        .route("/operators/{name}/tokens/{token}", delete(operators::delete_token))
         .route("/sessions", get(session::list))
         .route("/sessions/{id}", delete(session::end))
         .route("/me", get(account::show))

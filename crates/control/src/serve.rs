@@ -20,10 +20,16 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::ServerConfig;
 use tower::ServiceExt;
 
 use crate::auth::{Channel, Peer};
-use crate::limits::{HEAD_BYTES_MAX, HEAD_TIME_MAX_MS, SOCKET_CONNECTIONS_MAX, TCP_CONNECTIONS_MAX};
+use crate::limits::{
+    HEAD_BYTES_MAX, HEAD_TIME_MAX_MS, SOCKET_CONNECTIONS_MAX, TCP_CONNECTIONS_MAX,
+    TCP_CONNECTIONS_PER_ADDRESS_MAX,
+};
+use crate::open::{Open, subscriber};
 use crate::router::for_channel;
 
 /// What to listen on. At least one.
@@ -31,6 +37,8 @@ use crate::router::for_channel;
 pub struct Listeners {
     /// For consoles and tools.
     pub tcp: Option<TcpListener>,
+    /// What the TCP listener shows as TLS, of the moment; it speaks without TLS if there is none.
+    pub tls: Option<watch::Receiver<Arc<ServerConfig>>>,
     /// For the node's own user.
     pub socket: Option<UnixListener>,
 }
@@ -40,7 +48,8 @@ pub async fn serve(router: Router, listeners: Listeners, stop: watch::Receiver<b
     let mut accepting = JoinSet::new();
     if let Some(tcp) = listeners.tcp {
         let router = for_channel(&router, Channel::Tcp);
-        accepting.spawn(accept(stop.clone(), TCP_CONNECTIONS_MAX, router, async move || {
+        let room = (TCP_CONNECTIONS_MAX, listeners.tls);
+        accepting.spawn(accept(stop.clone(), room, router, async move || {
             let (stream, peer) = tcp.accept().await?;
             stream.set_nodelay(true)?;
             Ok((stream, Some(Peer(peer.ip()))))
@@ -48,7 +57,7 @@ pub async fn serve(router: Router, listeners: Listeners, stop: watch::Receiver<b
     }
     if let Some(socket) = listeners.socket {
         let router = for_channel(&router, Channel::Socket);
-        accepting.spawn(accept(stop, SOCKET_CONNECTIONS_MAX, router, async move || {
+        accepting.spawn(accept(stop, (SOCKET_CONNECTIONS_MAX, None), router, async move || {
             let (stream, _) = socket.accept().await?;
             Ok((stream, None))
         }));
@@ -85,25 +94,49 @@ pub fn bind_socket(path: &Path) -> io::Result<UnixListener> {
 }
 
 /// Accepts until told to stop, then lets open connections end.
-async fn accept<S, F>(mut stop: watch::Receiver<bool>, connections_max: usize, router: Router, next: F)
-where
+async fn accept<S, F>(
+    mut stop: watch::Receiver<bool>,
+    (connections_max, tls): (usize, Option<watch::Receiver<Arc<ServerConfig>>>),
+    router: Router,
+    next: F,
+) where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     F: AsyncFn() -> io::Result<(S, Option<Peer>)>,
 {
     let room = Arc::new(Semaphore::new(connections_max));
-    let mut connections = JoinSet::new();
+    let (mut connections, mut open) = (JoinSet::new(), Open::default());
     loop {
         // A connection beyond the limit waits in the kernel's backlog.
         let (accepted, permit) = tokio::select! {
             accepted = async { (next().await, Arc::clone(&room).acquire_owned().await.ok()) } => accepted,
             () = stopped(&mut stop) => break,
         };
+        while let Some(ended) = connections.try_join_next() {
+            open.leave(ended.ok().flatten());
+        }
         match accepted {
             Ok((stream, peer)) => {
+                // What comes from this machine may be a tunnel or a proxy, and stand for many.
+                let elsewhere = peer.map(|Peer(ip)| ip.to_canonical()).filter(|ip| !ip.is_loopback());
+                let counted = elsewhere.map(subscriber);
+                if counted.is_some_and(|ip| !open.enter(ip, TCP_CONNECTIONS_PER_ADDRESS_MAX)) {
+                    continue;
+                }
                 let (router, stop) = (router.clone(), stop.clone());
+                let tls = tls.as_ref().map(|tls| TlsAcceptor::from(Arc::clone(&tls.borrow())));
                 connections.spawn(async move {
-                    connection(stream, peer, router, stop).await;
+                    match tls {
+                        None => connection(stream, peer, router, stop).await,
+                        Some(tls) => {
+                            // Who does not speak TLS, or not in time, is no more than a closed connection.
+                            let shaken = tokio::time::timeout(HANDSHAKE, tls.accept(stream)).await;
+                            if let Ok(Ok(stream)) = shaken {
+                                connection(stream, peer, router, stop).await;
+                            }
+                        }
+                    }
                     drop(permit);
+                    counted
                 });
             }
             Err(error) => {
@@ -112,7 +145,6 @@ where
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }
-        while connections.try_join_next().is_some() {}
     }
     let _ = tokio::time::timeout(DRAIN, async { while connections.join_next().await.is_some() {} }).await;
     connections.shutdown().await;
@@ -152,4 +184,6 @@ async fn stopped(stop: &mut watch::Receiver<bool>) {
 
 /// How long answers under way may take after the stop.
 pub const DRAIN: Duration = Duration::from_secs(2);
+/// How long a TLS handshake may take: as long as a head.
+const HANDSHAKE: Duration = Duration::from_millis(HEAD_TIME_MAX_MS);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);

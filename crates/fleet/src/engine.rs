@@ -141,6 +141,8 @@ pub enum Topic {
     Shelves,
     /// What nodes learn of requests: sent, never kept.
     Sketches,
+    /// Accounts of operators, each sealed to one control node: sent, never kept.
+    Operators,
 }
 
 impl Topic {
@@ -159,6 +161,7 @@ impl Topic {
             Self::Answers => subject::ANSWERS,
             Self::Shelves => subject::SHELVES,
             Self::Sketches => subject::SKETCHES,
+            Self::Operators => subject::OPERATORS,
         }
     }
 
@@ -172,7 +175,8 @@ impl Topic {
             | Self::Questions
             | Self::Answers
             | Self::Shelves
-            | Self::Sketches => false,
+            | Self::Sketches
+            | Self::Operators => false,
         }
     }
 }

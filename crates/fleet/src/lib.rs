@@ -12,6 +12,7 @@
 //! `held` keeps back from the view what would refuse too many clients served well, until an operator answers through `settle`.
 //! `learned` carries what nodes learn of requests: counts, signals, incidents.
 //! `shelf` shares secrets among the nodes of a site, each sealed to one of them.
+//! `operators` shares the accounts of operators among the control nodes of the fleet, each sealed to one of them.
 //! Members are counted above the engine, because only a signed heartbeat counts.
 //!
 //! INVARIANT: a change takes effect here before it is sent anywhere, and no failure of disk or network undoes it.
@@ -47,6 +48,7 @@ mod inherit;
 mod inquiry;
 mod learned;
 mod members;
+mod operators;
 mod orders;
 mod outbox;
 mod packed;

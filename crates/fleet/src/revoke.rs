@@ -195,7 +195,11 @@ impl Shared {
     /// Whether it was news that a node is not believed any more. What it said goes, too.
     fn apply_end_of_node(&self, revocation: &Revocation) -> Result<bool, Refusal> {
         let (site, node) = (&*revocation.site, &*revocation.node);
+        let had_control = self.roots.read().operator_key(site, node).is_some();
         let news = self.roots.write().revoke(revocation)?;
+        if news && had_control {
+            self.control_revoked.send_modify(|up_to_ms| *up_to_ms = (*up_to_ms).max(revocation.up_to_ms));
+        }
         let known = self.roots.read().knows(site, node);
         if news && !known {
             self.members.lock().forget(site, node);

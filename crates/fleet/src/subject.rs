@@ -90,6 +90,30 @@ pub(crate) fn of_shelf_kept(site: &str, shelf: &str, name: &str) -> String {
     }
 }
 
+/// The subject under which a control node says what it has of operators' accounts.
+pub fn of_operators(site: &str, node: &str) -> String {
+    format!("{OPERATORS}.{site}.{node}")
+}
+
+/// The subject under which a control node gives another operators' accounts.
+pub fn of_account(site: &str, node: &str, to_site: &str, to_node: &str) -> String {
+    format!("{OPERATORS}.{site}.{node}.{to_site}.{to_node}")
+}
+
+/// A node's site and name.
+pub(crate) type NamedNode<'a> = (&'a str, &'a str);
+
+/// Who speaks under a subject about operators, and to whom, if to one node.
+pub(crate) fn of_operators_said(subject: &str) -> Option<(NamedNode<'_>, Option<NamedNode<'_>>)> {
+    let mut words = subject.strip_prefix(OPERATORS)?.strip_prefix('.')?.split('.');
+    let from = (words.next()?, words.next()?);
+    let to = match words.next() {
+        None => None,
+        Some(site) => Some((site, words.next()?)),
+    };
+    words.next().is_none().then_some((from, to))
+}
+
 /// The subject under which a node asks.
 pub fn of_question(site: &str, node: &str) -> String {
     format!("{QUESTIONS}.{site}.{node}")
@@ -200,6 +224,8 @@ pub const COUNTS: &str = "phx.ctr";
 pub const SKETCHES: &str = "phx.sk";
 /// Secrets that the nodes of a site share.
 pub const SHELVES: &str = "phx.shelf";
+/// Accounts of operators, between control nodes.
+pub const OPERATORS: &str = "phx.opr";
 /// Counts of rate limits, for the node that sums them for a site.
 pub const COUNTS_TO_SUM: &str = "phx.cta";
 

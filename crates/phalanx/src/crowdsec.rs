@@ -92,7 +92,7 @@ impl Crowdsec {
         let listener = self.listener;
         tokio::spawn(async move {
             if listener.is_some() {
-                let listeners = Listeners { tcp: listener, socket: None };
+                let listeners = Listeners { tcp: listener, tls: None, socket: None };
                 phalanx_control::serve(phalanx_control::lapi_router(deps), listeners, stop).await;
             }
         })

@@ -7,6 +7,8 @@
 mod advice;
 mod args;
 mod check_settings;
+mod console_port;
+mod console_settings;
 
 mod acme_port;
 mod acme_settings;

@@ -14,6 +14,7 @@ use phalanx_policy::Diagnostic;
 use phalanx_trust::{Sealer, ServedCertificate, TicketKeys, Ticketer, private_file, served};
 use zeroize::Zeroizing;
 
+use crate::console_port::ConsoleKeeper;
 use crate::identity_port::IdentityKeeper;
 use crate::tls_settings::{CertificateFiles, ClientCertificates, TlsListen, TlsSettings};
 
@@ -29,6 +30,8 @@ pub(crate) struct MaterialKeeper {
     material: Arc<Swap<Material>>,
     /// What upstreams get to see.
     upstreams: IdentityKeeper,
+    /// What the console shows, if it speaks TLS.
+    console: Option<ConsoleKeeper>,
     clock: Arc<dyn Clock>,
     state: Mutex<State>,
 }
@@ -69,6 +72,11 @@ impl MaterialKeeper {
                 Err(fault) => faults.push(fault),
             }
         }
+        let console = settings.console.as_ref().map(ConsoleKeeper::start).transpose();
+        let console = console.unwrap_or_else(|fault| {
+            faults.push(fault);
+            None
+        });
         let upstreams = match IdentityKeeper::start(&settings.identities) {
             Ok(upstreams) => upstreams,
             Err(more) => return Err([faults, more].concat()),
@@ -87,6 +95,7 @@ impl MaterialKeeper {
             acme: OnceLock::new(),
             placeholder,
             upstreams,
+            console,
             kept: OnceLock::new(),
             material: Arc::new(Swap::new(first)),
             clock,
@@ -167,6 +176,11 @@ impl MaterialKeeper {
         Arc::clone(&self.material)
     }
 
+    /// What the console shows, if it speaks TLS.
+    pub(crate) fn console(&self) -> Option<&ConsoleKeeper> {
+        self.console.as_ref()
+    }
+
     /// What upstreams get to see, as the edge reads it.
     pub(crate) fn identities(&self) -> Identities {
         self.upstreams.identities()
@@ -199,6 +213,7 @@ impl MaterialKeeper {
             Err(fault) => faults.push(fault),
         }
         faults.extend(self.upstreams.reload());
+        faults.extend(self.console.as_ref().and_then(|console| console.reload(now_ms).err()));
         state.faults.clone_from(&faults);
         if faults.is_empty() { Ok(()) } else { Err(faults) }
     }
@@ -213,7 +228,8 @@ impl MaterialKeeper {
         let ends = self.files.iter().zip(&state.shown).filter_map(|(files, shown)| {
             Some(format!("the certificate {} {}", files.name(), term(shown, now_ms)?))
         });
-        let told: Vec<_> = refused.chain(ends).collect();
+        let console = self.console.as_ref().and_then(|console| console.degraded(now_ms));
+        let told: Vec<_> = refused.chain(ends).chain(console).collect();
         drop(state);
         let of_orders = self.acme.get().map(Acme::degraded).unwrap_or_default();
         told.into_iter().chain(of_orders).collect()
@@ -233,7 +249,8 @@ impl MaterialKeeper {
             expires_at_ms: shown.not_after_ms,
         };
         let of_files = self.files.iter().zip(&state.shown).map(one);
-        of_files.chain(state.ordered.shown.iter().map(ordered)).collect()
+        let console = self.console.as_ref().map(ConsoleKeeper::certificate);
+        of_files.chain(state.ordered.shown.iter().map(ordered)).chain(console).collect()
     }
 }
 
@@ -244,7 +261,7 @@ pub(crate) fn check(settings: &TlsSettings, now_ms: u64) -> Vec<Diagnostic> {
     if let Some(Err(fault)) = settings.acme.as_ref().map(|acme| Acme::check(&acme.order)) {
         found.push(Diagnostic::error("acme", 0, fault));
     }
-    for files in &settings.certificates {
+    for files in settings.certificates.iter().chain(&settings.console) {
         match read(files) {
             Ok(certificate) => found.extend(warnings(files, &certificate, now_ms)),
             Err(fault) => found.push(fault),
@@ -270,7 +287,7 @@ fn warnings(files: &CertificateFiles, certificate: &ServedCertificate, now_ms: u
 }
 
 /// What is to be said of the time for which a certificate counts.
-fn term(certificate: &ServedCertificate, now_ms: u64) -> Option<String> {
+pub(crate) fn term(certificate: &ServedCertificate, now_ms: u64) -> Option<String> {
     let days = |ms: u64| ms / (24 * 60 * 60_000);
     if now_ms < certificate.not_before_ms {
         return Some("does not count yet: compare the clocks".to_owned());
@@ -283,7 +300,7 @@ fn term(certificate: &ServedCertificate, now_ms: u64) -> Option<String> {
 }
 
 /// A certificate that clients do not accept by now takes the place of none that they do.
-fn newer(
+pub(crate) fn newer(
     files: &CertificateFiles,
     new: ServedCertificate,
     before: &ServedCertificate,

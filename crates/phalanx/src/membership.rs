@@ -488,6 +488,7 @@ pub(crate) mod tests {
                 replicas: 1,
             };
             let settings = Settings {
+                console_names: vec![],
                 lapi: None,
                 imports: Vec::new(),
                 held: Default::default(),

@@ -39,6 +39,7 @@ pub(crate) use parts::nats_url;
 use parts::{fleet_settings, record_settings};
 
 use crate::check_settings::CheckSettings;
+use crate::console_port::ConsoleKeeper;
 use crate::crowdsec::Crowdsec;
 use crate::enrolment::{self, Counter, Enrolment, Offices};
 use crate::learning::{Learning, Tee};
@@ -195,7 +196,8 @@ impl Node {
         let token = AdminToken::load_or_create(&state.admin_token())?;
         let operators = Arc::new(Operators::load(&state.operators(), Arc::clone(&sealer))?);
         // Before anything of the state is opened for writing: two nodes must not share one folder.
-        let (listeners, admin) = bind_admin(settings, state, &sockets)?;
+        let (mut listeners, admin) = bind_admin(settings, state, &sockets)?;
+        listeners.tls = material.console().map(ConsoleKeeper::config);
         let mut crowdsec = Crowdsec::open(settings, state, &sockets)?;
         let policy_changes = Changes::load(&state.changes(), Arc::clone(&sealer))?;
 
@@ -234,6 +236,7 @@ impl Node {
         )?;
         sockets.check_all_used()?;
         let takeover = birth.start.takeover.clone();
+        fleet.share_operators(&operators)?;
         let running = Running {
             keepers,
             edge,
@@ -345,7 +348,8 @@ impl Running {
         let tester = SelfTester::new(settings, &edge, keepers.policy.plan(), of_tester);
         tasks.spawn(Arc::clone(&tester).run(stopping.clone()));
         let tickets = Arc::new(LoginTickets::default());
-        let console = format!("http://{admin}/login?ticket={}", tickets.issue(started_at_ms));
+        let console = (settings.console_names.as_slice(), settings.tls.console.is_some());
+        let console = phalanx_control::login_url(admin, console, false, &tickets.issue(started_at_ms));
         let deps = ControlDeps {
             site: settings.site.as_str().into(),
             node: settings.node.as_str().into(),
@@ -353,7 +357,8 @@ impl Running {
             started_at_ms,
             clock: Arc::clone(&clock),
             listen: Some(admin),
-            host_names: Vec::new(),
+            host_names: settings.console_names.clone(),
+            tls: settings.tls.console.is_some(),
             token,
             tickets,
             sessions: Arc::new(Sessions::default()),
@@ -448,7 +453,7 @@ fn bind_admin(
     let socket = socket.with_context(|| format!("cannot listen on {}", path.display()))?;
     let tcp = bind(sockets, Purpose::Admin, settings.admin, "the admin address")?;
     let admin = tcp.local_addr()?;
-    Ok((Listeners { tcp: Some(tcp), socket: Some(socket) }, admin))
+    Ok((Listeners { tcp: Some(tcp), tls: None, socket: Some(socket) }, admin))
 }
 
 type Security = (mpsc::Receiver<SecurityEvent>, mpsc::Sender<SecurityEvent>);

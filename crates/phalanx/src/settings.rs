@@ -8,7 +8,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use phalanx_control::ImportSettings;
+use phalanx_control::{HostName, ImportSettings};
 use phalanx_edge::EdgeLimits;
 use phalanx_model::{HoldLimits, PrefixSet};
 use phalanx_policy::Diagnostic;
@@ -20,6 +20,7 @@ use serde::Deserialize;
 use crate::acme_settings::RawAcme;
 use crate::args::parse_name;
 use crate::check_settings::{self, CheckSettings, RawCheckListen};
+use crate::console_settings::{self, RawAdmin};
 use crate::life::sandbox::{self, RawSandbox, SandboxSettings};
 use crate::limit_settings::{self, RawLimits};
 use crate::log_settings::{self, LogSettings, RawLog};
@@ -39,6 +40,8 @@ pub(crate) struct Settings {
     /// Clients may begin with HTTP/2 without TLS.
     pub(crate) h2c: bool,
     pub(crate) admin: SocketAddr,
+    /// The names by which the console is opened, beside `localhost` and addresses.
+    pub(crate) console_names: Vec<HostName>,
     pub(crate) state: PathBuf,
     /// Data plane threads; one runtime each.
     pub(crate) workers: usize,
@@ -162,12 +165,8 @@ fn check(
         proxied_by.push(proxied(text, raw.proxy_protocol.as_ref(), faults));
     }
     let admin = raw.listen.admin.as_ref().and_then(|a| address(text, a, faults)).unwrap_or(DEFAULT_ADMIN);
-    if !admin.ip().is_loopback()
-        && let Some(at) = &raw.listen.admin
-    {
-        let fault = text.error_at(&at.span, "the admin listener has no TLS yet and must be on loopback");
-        faults.push(fault.with_help("write `127.0.0.1:8900` and reach it through SSH"));
-    }
+    let at = (admin, raw.listen.admin.as_ref());
+    let (console_names, console) = console_settings::check(text, &raw.admin, at, folder, faults);
     let site = name(text, raw.node.site.as_ref(), "local", faults);
     let node = name(text, raw.node.name.as_ref(), "node", faults);
     let fleet_id = name(text, raw.fleet.as_ref().and_then(|f| f.id.as_ref()), "default", faults);
@@ -188,11 +187,13 @@ fn check(
     let of_upstreams = raw.upstream_certificate.as_slice();
     let of_others = (of_checks, of_upstreams);
     let tls = tls_settings::check(text, of_tls, of_others, !addresses.is_empty(), folder, faults);
+    let tls = TlsSettings { console, ..tls };
     let settings = Settings {
         listen: addresses,
         proxied: proxied_by,
         h2c: raw.listen.h2c,
         admin,
+        console_names,
         logs: log_settings::check(text, &raw.log, folder, &state, faults),
         state,
         workers,
@@ -523,15 +524,19 @@ struct RawSettings {
     /// Certificates that the node shows to upstreams.
     #[serde(default)]
     upstream_certificate: Vec<RawUpstreamCertificate>,
+    /// How the console is opened.
+    #[serde(default)]
+    admin: RawAdmin,
     /// How much the node learns about.
     #[serde(default)]
     learning: RawLearning,
     /// What is kept of requests for replay.
     #[serde(default)]
     recording: RawRecording,
-    /// Receivers that playbooks and `[notify]` tell, by name, 64 at most.
+    /// How the node attacks itself.
     #[serde(default)]
     selftest: RawSelfTest,
+    /// Receivers that playbooks and `[notify]` tell, by name, 64 at most.
     #[serde(default)]
     webhooks: BTreeMap<String, At<RawWebhook>>,
     /// Who hears of incidents.
@@ -592,7 +597,7 @@ struct RawListen {
     /// Clients may begin with HTTP/2 without TLS. `false` if not given.
     #[serde(default)]
     h2c: bool,
-    /// API and console, on loopback. "127.0.0.1:8900" if not given.
+    /// API and console; beyond loopback `[admin]` must name them and their certificate. "127.0.0.1:8900" if not given.
     admin: Option<At<String>>,
     /// Listeners without TLS that have more to say than their address.
     #[serde(default)]

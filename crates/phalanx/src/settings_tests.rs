@@ -228,3 +228,41 @@ fn how_long_connections_may_go_on_and_what_is_confined_are_settings() {
         assert!(faults.len() == 1 && faults[0].contains(expected), "{wrong}: {faults:?}");
     }
 }
+
+#[test]
+fn a_console_beyond_loopback_has_tls_and_a_name() {
+    let files = "cert = \"c.pem\"\nkey = \"c.key\"\n";
+    let named = "names = [\"console.example\"]\n";
+    for (admin, table, fault) in [
+        ("127.0.0.1:8900", "", None),
+        ("[::1]:8900", named, None),
+        ("127.0.0.1:8900", files, None),
+        ("0.0.0.0:8900", &format!("{named}{files}"), None),
+        (
+            "0.0.0.0:8900",
+            "names = [\"a.example:443\", \"b.example\"]\ncert = \"c.pem\"\nkey = \"c.key\"\n",
+            None,
+        ),
+        ("0.0.0.0:8900", "", Some("error: 5: the console has no TLS and must be on loopback")),
+        ("10.0.0.1:8900", named, Some("error: 5: the console has no TLS and must be on loopback")),
+        ("10.0.0.1:8900", files, Some("error: 5: the console is beyond loopback and has no name")),
+        ("127.0.0.1:8900", "names = [\"192.0.2.1\"]\n", Some("error: 7: `192.0.2.1` is no host name")),
+        (
+            "127.0.0.1:8900",
+            "names = [\"https://a.example\"]\n",
+            Some("error: 7: `https://a.example` is no host name"),
+        ),
+        ("127.0.0.1:8900", "key = \"c.key\"\n", Some("error: 7: a certificate needs its key")),
+    ] {
+        let (settings, faults) = read_with(&format!("[listen]\nadmin = \"{admin}\"\n[admin]\n{table}"));
+        match fault {
+            Some(fault) => {
+                assert!(faults.iter().any(|one| one.starts_with(fault)), "{admin} {table}: {faults:?}")
+            }
+            None => {
+                assert!(faults.is_empty(), "{admin} {table}: {faults:?}");
+                assert_eq!(settings.unwrap().tls.console.is_some(), table.contains("cert"), "{table}");
+            }
+        }
+    }
+}

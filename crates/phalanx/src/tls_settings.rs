@@ -27,6 +27,8 @@ pub(crate) struct TlsSettings {
     pub(crate) acme: Option<AcmeTls>,
     /// What is shown to upstreams that policy names it for, by name.
     pub(crate) identities: Vec<(String, CertificateFiles)>,
+    /// What the console and the API show.
+    pub(crate) console: Option<CertificateFiles>,
 }
 
 /// One TLS listener.
@@ -89,6 +91,7 @@ pub(crate) fn check(
         certificates: certificates.iter().take(CERTIFICATES_MAX).map(files).collect(),
         acme: acme.map(|raw| acme_settings::check(text, raw, (plain, !listen.is_empty()), folder, faults)),
         identities: named(text, identities, folder, faults),
+        console: None,
     }
 }
 

@@ -97,6 +97,7 @@ pub(crate) fn check(args: &CheckArgs) -> anyhow::Result<ExitCode> {
             }
         }
         found.extend(crate::material_port::check(&settings.tls, SystemClock.now_ms()));
+        found.extend(crate::console_port::check(settings.tls.console.as_ref(), &settings.console_names));
         // Faults of its files are found already.
         let identities = IdentityKeeper::start(&settings.tls.identities).map(|keeper| keeper.identities());
         let own = OwnNode { identities: identities.unwrap_or_default(), ..OwnNode::default() };
@@ -303,7 +304,8 @@ fn policy_of(args: &UpArgs) -> anyhow::Result<Policy> {
     }
     if !args.admin.ip().is_loopback() {
         bail!(
-            "--admin {}: the admin listener has no TLS yet and must be on loopback; reach it through SSH",
+            "--admin {}: the console has no TLS here and must be on loopback; name it and its certificate in a settings file with \
+             `[admin]`, or reach it through SSH",
             args.admin
         );
     }
@@ -331,6 +333,7 @@ fn settings_of(args: &UpArgs) -> anyhow::Result<Settings> {
         proxied: vec![proxied(args)],
         h2c: args.h2c,
         admin: args.admin,
+        console_names: Vec::new(),
         state: args.state.clone().unwrap_or(if is_member { member } else { default }),
         workers: args.workers.map_or_else(settings::default_workers, usize::from),
         site: of_fleet.site.clone(),
@@ -394,6 +397,7 @@ fn tls_of(args: &UpArgs) -> TlsSettings {
         certificates: vec![CertificateFiles { cert: cert.clone(), key: key.clone() }],
         acme: None,
         identities: Vec::new(),
+        console: None,
     }
 }
 

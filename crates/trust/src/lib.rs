@@ -62,7 +62,7 @@ pub use key::{KeyId, SigningKey, VerifyingKey};
 pub use membership::Membership;
 pub use names::NamesKey;
 pub use operators::{
-    By, NewOperator, Operator, OperatorChange, OperatorFault, OperatorToken, Operators, Passkey,
+    By, Merged, NewOperator, Operator, OperatorChange, OperatorFault, OperatorToken, Operators, Passkey,
     PresentedPasskey, Role,
 };
 pub use passes::{PASS_TAG_BYTES, PassKeys, SignedFor};
@@ -76,7 +76,7 @@ pub use seal::Sealer;
 pub use sealed_to::{OpeningKey, seal_to};
 pub use secret::FleetSecret;
 pub use served::{ServedCertificate, ServedFault};
-pub use session::{Browser, LoginFor, LoginTickets, Session, Sessions};
+pub use session::{AccountAt, Browser, LoginFor, LoginTickets, Session, Sessions};
 pub use site_server::{ServerGrant, ServerKeys, ServerPlace, ServerRenewal, ServerRequest};
 pub use spiffe::{Named, SpiffeId};
 pub use tickets::{TicketKeys, Ticketer};

@@ -92,8 +92,8 @@ pub const RAW: &str = "phx.raw";
 /// site need not trust what the other side enforces.
 pub const STAYS: [&str; 4] = ["phx.raw.>", "phx.lease.>", "phx.shelf.>", "$O.>"];
 
-/// Of what is no node's topic: answers to questions, and what servers say of their sites.
-const OTHERS: [&str; 2] = ["phx.a.>", "phx.srv.>"];
+/// Of what is not every node's topic: answers to questions, operators' accounts between control nodes, and what servers say of their sites.
+const OTHERS: [&str; 3] = ["phx.a.>", "phx.opr.>", "phx.srv.>"];
 /// What copying a stream takes: a reader at the stream's site, its records, and the pace.
 const COPIES: [&str; 4] = ["$JS.*.API.CONSUMER.CREATE.>", "phx.copy.>", "$JS.FC.>", "$JSC.R.>"];
 

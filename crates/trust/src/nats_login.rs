@@ -288,6 +288,9 @@ fn publish(user: &NatsUser<'_>) -> Vec<String> {
             "phx.lease.>".into(),
             // The site's secrets, each sealed to one node.
             format!("phx.shelf.{site}.{node}.*.*"),
+            // What it has of operators' accounts, and accounts, each sealed to one node that may have them.
+            format!("phx.opr.{site}.{node}"),
+            format!("phx.opr.{site}.{node}.*.*"),
             "$O.PHXBLOB.>".into(),
         ]);
     }
@@ -324,6 +327,7 @@ fn read(user: &NatsUser<'_>) -> Vec<String> {
     if user.rights != NatsRights::Node {
         subjects.push(format!("phx.a.{}.{}.>", user.site, user.node));
         subjects.push(format!("phx.raw.{}.>", user.site));
+        subjects.push("phx.opr.>".into());
     }
     subjects
 }

@@ -15,7 +15,7 @@ use subtle::ConstantTimeEq;
 use crate::{random_bytes, sha256};
 
 /// A public key of an authenticator.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum PasskeyPublic {
     /// ECDSA on P-256 with SHA-256: the point, uncompressed.

@@ -226,6 +226,11 @@ impl TrustRoots {
         self.nodes.get(&(Arc::from(site), Arc::from(node))).map(|known| known.node_key)
     }
 
+    /// The key that a node signs with for operators, if the node is known and may.
+    pub fn operator_key(&self, site: &str, node: &str) -> Option<VerifyingKey> {
+        self.nodes.get(&(Arc::from(site), Arc::from(node))).and_then(|known| known.operator_key)
+    }
+
     /// Whether a node is known.
     pub fn knows(&self, site: &str, node: &str) -> bool {
         self.nodes.contains_key(&(Arc::from(site), Arc::from(node)))

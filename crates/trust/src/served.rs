@@ -8,8 +8,8 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::ClientCertVerifier;
-use rustls::sign::CertifiedKey;
-use rustls::{Error, InconsistentKeys, RootCertStore};
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
+use rustls::{Error, InconsistentKeys, RootCertStore, ServerConfig};
 use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::FromDer;
@@ -109,6 +109,17 @@ fn self_signed(host: &str, extension: Option<CustomExtension>) -> Result<Arc<Cer
         aws_lc_rs::sign::any_supported_type(&der).map_err(|_| TrustError::Crypto("making a certificate"))?;
     // Not compared with the certificate: what compares does not know the extension, which is critical.
     Ok(Arc::new(CertifiedKey::new(vec![certificate.der().clone()], key)))
+}
+
+/// A TLS server that shows one certificate to everybody, for HTTP/1.1.
+pub fn server(certificate: &ServedCertificate) -> Result<ServerConfig, TrustError> {
+    let builder = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+        .with_safe_default_protocol_versions()
+        .map_err(|_| TrustError::Crypto("setting up TLS"))?;
+    let shown = SingleCertAndKey::from(Arc::clone(&certificate.key));
+    let mut config = builder.with_no_client_auth().with_cert_resolver(Arc::new(shown));
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(config)
 }
 
 /// Who believes clients whose certificates lead to the authorities in a PEM file; with `required` nobody else is served.

@@ -10,6 +10,7 @@ use phalanx_model::limits::{
 };
 use subtle::ConstantTimeEq;
 
+use crate::operators::Operator;
 use crate::random_bytes;
 use crate::token::digest;
 use crate::totp::TotpSecret;
@@ -23,8 +24,23 @@ pub struct LoginTickets(Mutex<Table<LoginFor>>);
 pub enum LoginFor {
     /// A session without an account, as whoever made the link could act himself.
     Node,
-    /// The account of an operator, by id, to give it credentials.
-    Enrolment(Arc<str>),
+    /// The account of an operator, to give it credentials.
+    Enrolment(AccountAt),
+}
+
+/// An operator's account as it was at a moment: what was opened for it ends when it is no more that.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AccountAt {
+    /// The operator's id.
+    pub operator: Arc<str>,
+    /// The account's generation.
+    pub generation: u64,
+}
+
+impl From<&Operator> for AccountAt {
+    fn from(operator: &Operator) -> Self {
+        Self { operator: operator.id.as_str().into(), generation: operator.generation }
+    }
 }
 
 impl LoginTickets {
@@ -34,15 +50,15 @@ impl LoginTickets {
     }
 
     /// A new ticket for an operator's enrolment, good once and for [`ENROL_TICKET_MS`]. Earlier ones for him are good no more.
-    pub fn issue_enrolment(&self, operator: &str, now_ms: u64) -> String {
-        self.withdraw(operator);
-        let what = LoginFor::Enrolment(operator.into());
+    pub fn issue_enrolment(&self, account: AccountAt, now_ms: u64) -> String {
+        self.withdraw(&account.operator);
+        let what = LoginFor::Enrolment(account);
         lock(&self.0).issue(what, now_ms, ENROL_TICKET_MS, LOGIN_TICKETS_MAX)
     }
 
     /// Ends the tickets for an operator's enrolment.
     pub fn withdraw(&self, operator: &str) {
-        let his = |what: &LoginFor| matches!(what, LoginFor::Enrolment(id) if **id == *operator);
+        let his = |what: &LoginFor| matches!(what, LoginFor::Enrolment(of) if *of.operator == *operator);
         lock(&self.0).entries.retain(|entry| !his(&entry.what));
     }
 
@@ -67,8 +83,8 @@ pub struct Sessions(Mutex<Table<Kept>>);
 /// What a session lets a browser be.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Session {
-    /// The operator's id; nobody's of a login link.
-    pub operator: Option<Arc<str>>,
+    /// The operator's account as it was when the session was opened, or its holder last changed it; none of a login link.
+    pub account: Option<AccountAt>,
     /// It may only give its account credentials.
     pub enrolling: bool,
     /// Names it to people; no secret.
@@ -79,6 +95,13 @@ pub struct Session {
     pub seen_at_ms: u64,
     /// When its holder last proved himself by a second factor, in Unix milliseconds.
     pub proved_at_ms: u64,
+}
+
+impl Session {
+    /// The operator's id; nobody's of a login link.
+    pub fn operator(&self) -> Option<&str> {
+        self.account.as_ref().map(|account| &*account.operator)
+    }
 }
 
 /// A browser as it is told from others: loosely, because addresses and versions change.
@@ -105,16 +128,18 @@ impl Browser {
 
 impl Sessions {
     /// Opens a session; its id of 256 random bits goes into the cookie. The one that ends first makes room when all are taken.
-    pub fn open(&self, operator: Option<Arc<str>>, enrolling: bool, browser: Browser, now_ms: u64) -> String {
+    pub fn open(&self, account: Option<AccountAt>, enrolling: bool, browser: Browser, now_ms: u64) -> String {
         let mut table = lock(&self.0);
-        let of_his = |entry: &Entry<Kept>| operator.is_some() && entry.what.session.operator == operator;
+        let operator = account.as_ref().map(|account| Arc::clone(&account.operator));
+        let of_his =
+            |entry: &Entry<Kept>| operator.is_some() && entry.what.session.operator() == operator.as_deref();
         while table.entries.iter().filter(|entry| of_his(entry)).count() >= SESSIONS_PER_OPERATOR_MAX {
             let oldest = table.entries.iter().position(of_his);
             let Some(oldest) = oldest else { break };
             table.entries.remove(oldest);
         }
         let session = Session {
-            operator,
+            account,
             enrolling,
             name: data_encoding::HEXLOWER.encode(&random_bytes::<8>()),
             opened_at_ms: now_ms,
@@ -150,6 +175,11 @@ impl Sessions {
         self.with(id, |kept| kept.session.proved_at_ms = now_ms);
     }
 
+    /// Its holder has changed his account, which is this now; his other sessions are not told and end.
+    pub fn follow(&self, id: &str, account: AccountAt) {
+        self.with(id, |kept| kept.session.account = Some(account));
+    }
+
     /// Remembers the secret that an operator is about to put into his app, for this session alone.
     pub fn offer_totp(&self, id: &str, secret: TotpSecret) {
         self.with(id, |kept| kept.totp = Some(secret));
@@ -182,7 +212,7 @@ impl Sessions {
 
     /// Ends all sessions of an operator.
     pub fn close_of(&self, operator: &str) {
-        let his = |kept: &Kept| kept.session.operator.as_deref() == Some(operator);
+        let his = |kept: &Kept| kept.session.operator() == Some(operator);
         lock(&self.0).entries.retain(|entry| !his(&entry.what));
     }
 
@@ -190,7 +220,7 @@ impl Sessions {
     pub fn close_others(&self, operator: &str, id: &str) {
         let mut table = lock(&self.0);
         let kept = table.find(id, 0).and_then(|place| table.entries.get(place)).map(|entry| entry.digest);
-        let his = |entry: &Entry<Kept>| entry.what.session.operator.as_deref() == Some(operator);
+        let his = |entry: &Entry<Kept>| entry.what.session.operator() == Some(operator);
         table.entries.retain(|entry| !his(entry) || Some(entry.digest) == kept);
     }
 
@@ -272,6 +302,10 @@ fn lock<T>(table: &Mutex<Table<T>>) -> MutexGuard<'_, Table<T>> {
 mod tests {
     use super::*;
 
+    fn account(operator: &str) -> AccountAt {
+        AccountAt { operator: operator.into(), generation: 1 }
+    }
+
     fn opened(sessions: &Sessions, now_ms: u64) -> String {
         sessions.open(None, false, Browser::default(), now_ms)
     }
@@ -291,11 +325,11 @@ mod tests {
     #[test]
     fn an_operator_has_one_enrolment_ticket_until_it_is_withdrawn() {
         let tickets = LoginTickets::default();
-        let first = tickets.issue_enrolment("a", 0);
-        let second = tickets.issue_enrolment("a", 0);
-        let other = tickets.issue_enrolment("b", 0);
+        let first = tickets.issue_enrolment(account("a"), 0);
+        let second = tickets.issue_enrolment(account("a"), 0);
+        let other = tickets.issue_enrolment(account("b"), 0);
         assert_eq!(tickets.redeem(&first, 1), None);
-        assert_eq!(tickets.redeem(&second, 1), Some(LoginFor::Enrolment("a".into())));
+        assert_eq!(tickets.redeem(&second, 1), Some(LoginFor::Enrolment(account("a"))));
         tickets.withdraw("b");
         assert_eq!(tickets.redeem(&other, 1), None);
     }
@@ -340,7 +374,7 @@ mod tests {
     #[test]
     fn sessions_of_an_operator_are_listed_bounded_and_end_together() {
         let sessions = Sessions::default();
-        let open = || sessions.open(Some("a".into()), false, Browser::default(), 0);
+        let open = || sessions.open(Some(account("a")), false, Browser::default(), 0);
         let first = open();
         for _ in 0..SESSIONS_PER_OPERATOR_MAX {
             open();

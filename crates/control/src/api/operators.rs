@@ -53,6 +53,9 @@ pub struct OperatorRow {
     pub created_at_ms: u64,
     /// By whom.
     pub created_by: String,
+    /// The node on which he was added, as `SITE/NODE`; empty if that was before nodes said so.
+    #[serde(default)]
+    pub made_on: String,
     /// He gets in no more.
     pub disabled: bool,
     /// Whether he has a password and an app for one-time codes.
@@ -117,6 +120,7 @@ impl From<Operator> for OperatorRow {
             apps: operator.apps,
             created_at_ms: operator.created_at_ms,
             created_by: operator.created_by,
+            made_on: operator.made_on,
             disabled: operator.disabled,
             password: operator.password,
             recovery_codes: operator.recovery_codes,

@@ -90,7 +90,7 @@ pub(crate) async fn prove(
             let (origin, purpose) = (login::origin(&headers), purpose(held));
             let at = Ceremony { origin: &origin, purpose: &purpose, now_ms };
             let signer = login::check_passkey(&control, at, signed).await;
-            signer.is_ok_and(|id| *id == *operator.id)
+            signer.is_ok_and(|signer| signer.id == operator.id)
         }
         _ => return Err(ApiError::bad_request("a proof is a code or a passkey's signature, one of the two")),
     };
@@ -147,13 +147,13 @@ pub(crate) async fn set_password(
     let (node, whose, session) = (Arc::clone(&control), Arc::clone(operator), Arc::clone(&held.id));
     let set = login::hash(&control, move || {
         let hash = PasswordHash::of(&password)?;
-        let codes = node.deps.operators.set_password(&whose, &hash, (&totp, step))?;
-        end_others(&node, &whose, &session);
-        Ok(codes)
+        let (now, codes) = node.deps.operators.set_password(&whose, &hash, (&totp, step), node.now_ms())?;
+        end_others(&node, &now, &session);
+        Ok((now, codes))
     });
-    let codes = set.await?.map_err(fault)?;
+    let (now, codes) = set.await?.map_err(fault)?;
     control.throttle.refund(&tries);
-    enrolled(&control, &from, (operator, held), Json(RecoveryCodes { codes }).into_response())
+    enrolled(&control, &from, (now, held), Json(RecoveryCodes { codes }).into_response())
 }
 
 /// `POST /api/v1/me/passkeys`
@@ -182,8 +182,8 @@ pub(crate) async fn add_passkey(
     control.record(&who, &format!("add passkey {label}"))?;
     let (operators, whose) = (Arc::clone(&control.deps.operators), Arc::clone(operator));
     let (place, now_ms) = ((label, at.host().to_owned()), at.now_ms);
-    on_disk(move || operators.add_passkey(&whose, made, place, now_ms)).await?.map_err(fault)?;
-    enrolled(&control, &from, (operator, held), StatusCode::CREATED.into_response())
+    let now = on_disk(move || operators.add_passkey(&whose, made, place, now_ms)).await?.map_err(fault)?;
+    enrolled(&control, &from, (now, held), StatusCode::CREATED.into_response())
 }
 
 /// `DELETE /api/v1/me/passkeys/{id}`
@@ -199,8 +199,8 @@ pub(crate) async fn delete_passkey(
     control.record(&who, &format!("delete passkey {}", known.label))?;
     let (node, whose, session) = (Arc::clone(&control), Arc::clone(operator), Arc::clone(&held.id));
     let deleted = on_disk(move || {
-        node.deps.operators.delete_passkey(&whose.id, &passkey)?;
-        end_others(&node, &whose, &session);
+        let now = node.deps.operators.delete_passkey(&whose.id, &passkey)?;
+        end_others(&node, &now, &session);
         Ok(())
     });
     deleted.await?.map_err(fault)?;
@@ -214,26 +214,39 @@ pub(crate) async fn add_token(
     body: Result<Json<NewApiToken>, JsonRejection>,
 ) -> Result<(StatusCode, Json<ApiTokenMade>), ApiError> {
     let (operator, _) = account(&who)?;
-    let Json(NewApiToken { name, role, apps, for_ms }) = read(body)?;
+    let Json(new) = read(body)?;
+    Ok((StatusCode::CREATED, Json(make_token(&control, &who, Arc::clone(operator), new).await?)))
+}
+
+/// Makes a token of an operator's, in the name of who asks.
+pub(crate) async fn make_token(
+    control: &Arc<Control>,
+    who: &Principal,
+    operator: Arc<Operator>,
+    new: NewApiToken,
+) -> Result<ApiTokenMade, ApiError> {
+    let NewApiToken { name, role, apps, for_ms } = new;
     if !valid_name(&name) {
         return Err(ApiError::bad_request("a token's name has 1 to 63 characters of a-z, 0-9, - and _"));
     }
     if for_ms == 0 || for_ms > OPERATOR_TOKEN_MS_MAX {
-        return Err(ApiError::bad_request(format!("for_ms must be from 1 to {OPERATOR_TOKEN_MS_MAX}")));
+        return Err(ApiError::bad_request(format!(
+            "a token ends within 366 days: for_ms goes from 1 to {OPERATOR_TOKEN_MS_MAX}"
+        )));
     }
     check_apps(&apps)?;
-    let more = who.apps().is_some_and(|his| apps.iter().any(|app| !his.contains(app)));
+    let more = !operator.apps.is_empty() && apps.iter().any(|app| !operator.apps.contains(app));
     if Role::from(role) > operator.role || more {
-        let message = "a token may do no more than who makes it";
+        let message = "a token may do no more than its owner";
         return Err(ApiError::new(StatusCode::FORBIDDEN, "role", message));
     }
     let created_at_ms = control.now_ms();
     let expires_at_ms = created_at_ms.saturating_add(for_ms);
-    control.record(&who, &format!("make API token {name}"))?;
+    control.record(who, &format!("make API token {name} of operator {}", operator.name))?;
     let token = OperatorToken { name: name.clone(), role: role.into(), apps, created_at_ms, expires_at_ms };
-    let (operators, whose) = (Arc::clone(&control.deps.operators), Arc::clone(operator));
-    let made = on_disk(move || operators.add_token(&whose, token)).await?.map_err(fault)?;
-    Ok((StatusCode::CREATED, Json(ApiTokenMade { name, token: made.to_string(), expires_at_ms })))
+    let operators = Arc::clone(&control.deps.operators);
+    let made = on_disk(move || operators.add_token(&operator, token)).await?.map_err(fault)?;
+    Ok(ApiTokenMade { name, token: made.to_string(), expires_at_ms })
 }
 
 /// `DELETE /api/v1/me/tokens/{name}`
@@ -277,8 +290,10 @@ fn account(who: &Principal) -> Result<(&Arc<Operator>, &Held), ApiError> {
     }
 }
 
-/// Ends the sessions in which others may sit who knew the credential that was changed; not the one in which it was.
+/// Ends the sessions in which others may sit who knew the credential that was changed; not the one in which it was. Those at other nodes
+/// end because the account is another now.
 fn end_others(control: &Control, operator: &Operator, session: &str) {
+    control.deps.sessions.follow(session, operator.into());
     control.deps.sessions.close_others(&operator.id, session);
     control.look_again();
 }
@@ -292,14 +307,14 @@ fn purpose(held: &Held) -> String {
 fn enrolled(
     control: &Control,
     from: &Arrival,
-    (operator, held): (&Arc<Operator>, &Held),
+    (operator, held): (Operator, &Held),
     answer: Response,
 ) -> Result<Response, ApiError> {
     if !held.session.enrolling {
         return Ok(answer);
     }
     control.deps.sessions.close_of(&operator.id);
-    let opened = login::open(control, from, operator.id.as_str().into(), "enrolment")?;
+    let opened = login::open(control, from, operator, "enrolment")?;
     let mut answer = answer;
     if let Some(cookie) = opened.headers().get(header::SET_COOKIE) {
         answer.headers_mut().insert(header::SET_COOKIE, cookie.clone());

@@ -12,10 +12,10 @@ use axum::extract::{FromRequest, Request, State};
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, StatusCode, header};
 use phalanx_trust::passkey::from_base64url;
-use phalanx_trust::{Browser, Ceremony, PasskeyFault};
+use phalanx_trust::{AccountAt, Browser, Ceremony, Operator, PasskeyFault};
 
 use crate::api::{PasskeyChallenge, PasskeySigned, PasswordLogin};
-use crate::auth::{Held, Principal, browser, cookie, peer};
+use crate::auth::{Held, Principal, browser, cookie, current, peer};
 use crate::error::ApiError;
 use crate::handlers::account::me;
 use crate::handlers::blocking;
@@ -73,38 +73,42 @@ pub(crate) async fn by_passkey(
     open(&control, &from, operator, "passkey")
 }
 
-/// Whose passkey signed this, of those that may get in. The signature is used up.
+/// Whose passkey signed this, of those that may get in, as his account is then. The signature is used up.
 pub(crate) async fn check_passkey(
     control: &Arc<Control>,
     at: Ceremony<'_>,
     signed: PasskeySigned,
-) -> Result<Arc<str>, PasskeyFault> {
+) -> Result<Operator, PasskeyFault> {
     let read = |text: &str| from_base64url(text).ok_or(PasskeyFault::Authenticator);
     let data = read(&signed.authenticator_data)?;
     let (client, signature) = (read(&signed.client_data)?, read(&signed.signature)?);
     let key = control.deps.operators.passkey(&signed.id, at.host()).ok_or(PasskeyFault::Signature)?;
     let count = control.challenges.signed(at, &key.public, key.signed, (&data, &client, &signature))?;
-    let (operators, whose) = (Arc::clone(&control.deps.operators), Arc::clone(&key.operator));
+    let (operators, whose) = (Arc::clone(&control.deps.operators), key.operator);
     let now_ms = at.now_ms;
     let noted =
         tokio::task::spawn_blocking(move || operators.passkey_signed(&whose, &signed.id, count, now_ms));
-    match noted.await {
-        Ok(Ok(())) => Ok(key.operator),
-        _ => Err(PasskeyFault::Signature),
-    }
+    noted.await.ok().and_then(Result::ok).ok_or(PasskeyFault::Signature)
 }
 
 /// Opens a new session of an operator, in place of the one that the browser showed.
-pub(crate) fn open(control: &Control, from: &Arrival, id: Arc<str>, by: &str) -> Result<Response, ApiError> {
+/// `operator` is the account as it was when he proved who he is: if it is something else by now, the session ends with its first request.
+pub(crate) fn open(
+    control: &Control,
+    from: &Arrival,
+    operator: Operator,
+    by: &str,
+) -> Result<Response, ApiError> {
     let now_ms = control.now_ms();
-    let operator = control.deps.operators.get(&id).ok_or_else(|| failed(control))?;
+    let account = AccountAt::from(&operator);
+    let operator = current(control, &account).ok_or_else(|| failed(control))?;
     let sessions = &control.deps.sessions;
     let name = operator.name.clone();
     control.record_as(&format!("operator {name}"), &format!("log in by {by}"))?;
     if let Some(before) = &from.session {
         sessions.close(before);
     }
-    let session = sessions.open(Some(id), false, from.browser, now_ms);
+    let session = sessions.open(Some(account), false, from.browser, now_ms);
     let answer = match sessions.enter(&session, from.browser, now_ms) {
         Some(facts) => {
             let held = Held { id: session.as_str().into(), session: facts };
@@ -112,7 +116,7 @@ pub(crate) fn open(control: &Control, from: &Arrival, id: Arc<str>, by: &str) ->
         }
         None => return Err(failed(control)),
     };
-    let cookie = set_cookie(control, &session, from.origin.starts_with("https://"));
+    let cookie = set_cookie(control, &session, control.deps.tls || from.origin.starts_with("https://"));
     Ok(([(header::SET_COOKIE, cookie)], Json(answer)).into_response())
 }
 

@@ -9,11 +9,11 @@ use http::StatusCode;
 use phalanx_model::limits::ENROL_TICKET_MS;
 use phalanx_trust::{By, Operator, OperatorChange, OperatorFault, Operators, valid_name};
 
-use crate::api::{NewOperator, OperatorEdit, OperatorInvited, OperatorRow};
+use crate::api::{ApiTokenMade, NewApiToken, NewOperator, OperatorEdit, OperatorInvited, OperatorRow};
 use crate::auth::Principal;
 use crate::error::ApiError;
-use crate::handlers::account::check_apps;
-use crate::handlers::session::named_login_url;
+use crate::handlers::account::{check_apps, make_token};
+use crate::host::login_url;
 use crate::paging::Page;
 use crate::router::Control;
 
@@ -40,7 +40,8 @@ pub(crate) async fn add(
     let scope = scope(&new.apps);
     control.record(&who, &format!("add operator {} as {:?} of {scope}", new.name, new.role))?;
     let (name, role) = (new.name, new.role.into());
-    let new = phalanx_trust::NewOperator { name, role, apps: new.apps, by: who.name() };
+    let on = format!("{}/{}", control.deps.site, control.deps.node);
+    let new = phalanx_trust::NewOperator { name, role, apps: new.apps, by: who.name(), on };
     let (operators, now_ms) = (Arc::clone(&control.deps.operators), control.now_ms());
     let operator = on_disk(move || operators.add(new, now_ms)).await?.map_err(fault)?;
     Ok((StatusCode::CREATED, Json(invited(&control, operator))))
@@ -92,6 +93,34 @@ pub(crate) async fn reset(
     control.record(&who, &format!("take all credentials of operator {name}"))?;
     throwing_out(&control, id, move |operators, id| operators.reset(id, by(&who))).await?;
     Ok(Json(invited(&control, named(&control, &name)?)))
+}
+
+/// `POST /api/v1/operators/{name}/tokens`: for a program, without a browser.
+pub(crate) async fn add_token(
+    State(control): State<Arc<Control>>,
+    Extension(who): Extension<Principal>,
+    Path(name): Path<String>,
+    body: Result<Json<NewApiToken>, JsonRejection>,
+) -> Result<(StatusCode, Json<ApiTokenMade>), ApiError> {
+    let Json(new) = body.map_err(|e| ApiError::new(e.status(), "bad_request", e.body_text()))?;
+    let operator = Arc::new(named(&control, &name)?);
+    Ok((StatusCode::CREATED, Json(make_token(&control, &who, operator, new).await?)))
+}
+
+/// `DELETE /api/v1/operators/{name}/tokens/{token}`: one that got about, without a reset.
+pub(crate) async fn delete_token(
+    State(control): State<Arc<Control>>,
+    Extension(who): Extension<Principal>,
+    Path((name, token)): Path<(String, String)>,
+) -> Result<StatusCode, ApiError> {
+    let operator = named(&control, &name)?;
+    if !operator.tokens.iter().any(|known| known.name == token) {
+        return Err(ApiError::not_found("he has no token of that name"));
+    }
+    control.record(&who, &format!("end API token {token} of operator {name}"))?;
+    let operators = Arc::clone(&control.deps.operators);
+    on_disk(move || operators.delete_token(&operator.id, &token)).await?.map_err(fault)?;
+    Ok(StatusCode::NO_CONTENT)
 }
 
 /// What became of a change that was not made.
@@ -150,8 +179,9 @@ fn by(who: &Principal) -> By {
 
 fn invited(control: &Control, operator: Operator) -> OperatorInvited {
     let now_ms = control.now_ms();
-    let ticket = control.deps.tickets.issue_enrolment(&operator.id, now_ms);
-    let url = control.deps.listen.map(|listen| named_login_url(listen, &ticket));
+    let ticket = control.deps.tickets.issue_enrolment((&operator).into(), now_ms);
+    let console = (control.deps.host_names.as_slice(), control.deps.tls);
+    let url = control.deps.listen.map(|listen| login_url(listen, console, true, &ticket));
     OperatorInvited { operator: operator.into(), url, expires_at_ms: now_ms + ENROL_TICKET_MS }
 }
 

@@ -11,13 +11,14 @@ use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
 use http::{HeaderMap, Method, StatusCode, header};
 use phalanx_model::limits::{LOGIN_TICKET_MS, SESSION_MS};
-use phalanx_trust::{LoginFor, Role};
+use phalanx_trust::{LoginFor, Role, Session};
 use serde::Deserialize;
 
 use crate::api::{LoginLink, SessionRow};
-use crate::auth::{Principal, browser, cookie};
+use crate::auth::{Principal, browser, cookie, current};
 use crate::console;
 use crate::error::ApiError;
+use crate::host::login_url;
 use crate::paging::Page;
 use crate::router::Control;
 
@@ -39,10 +40,11 @@ pub(crate) async fn login(
         return console::no_login(StatusCode::BAD_REQUEST);
     };
     let deps = &control.deps;
-    let (who, operator) = match deps.tickets.redeem(&ticket, now_ms) {
+    let (who, account) = match deps.tickets.redeem(&ticket, now_ms) {
         Some(LoginFor::Node) => ("console".to_owned(), None),
-        Some(LoginFor::Enrolment(id)) => match deps.operators.get(&id).filter(|one| !one.disabled) {
-            Some(operator) => (format!("operator {}", operator.name), Some(id)),
+        // A link of before a reset, which another node may have made, opens nothing.
+        Some(LoginFor::Enrolment(account)) => match current(&control, &account) {
+            Some(operator) => (format!("operator {}", operator.name), Some(account)),
             None => return console::no_login(StatusCode::UNAUTHORIZED),
         },
         None => return console::no_login(control.failures.refuse(now_ms).status),
@@ -53,9 +55,9 @@ pub(crate) async fn login(
     if let Some(before) = cookie(request.headers(), &control.cookie_name) {
         deps.sessions.close(before);
     }
-    let enrolling = operator.is_some();
-    let session = deps.sessions.open(operator, enrolling, browser(&request), now_ms);
-    let cookie = set_cookie(&control, &session, came_by_tls(request.headers()));
+    let enrolling = account.is_some();
+    let session = deps.sessions.open(account, enrolling, browser(&request), now_ms);
+    let cookie = set_cookie(&control, &session, control.deps.tls || came_by_tls(request.headers()));
     let headers =
         [(header::SET_COOKIE, cookie.as_str()), (header::LOCATION, "/"), (header::CACHE_CONTROL, "no-store")];
     (StatusCode::SEE_OTHER, headers).into_response()
@@ -107,9 +109,11 @@ fn seen(control: &Control, who: &Principal) -> Vec<SessionRow> {
     let name = who.held().map(|held| held.session.name.clone());
     let all = who.role() == Role::Owner && who.apps().is_none();
     let sessions = control.deps.sessions.list(control.now_ms());
-    let visible = sessions.into_iter().filter(|session| all || session.operator.as_deref() == mine);
+    // One whose account was changed elsewhere ends when it is used next, and is not shown until then.
+    let open = |session: &Session| session.account.as_ref().is_none_or(|one| current(control, one).is_some());
+    let visible = sessions.into_iter().filter(|session| all || session.operator() == mine).filter(open);
     let rows = visible.map(|session| {
-        let of = session.operator.as_ref().and_then(|id| control.deps.operators.get(id));
+        let of = session.operator().and_then(|id| control.deps.operators.get(id));
         let me = name.as_ref() == Some(&session.name);
         SessionRow::new(session, of.map(|operator| operator.name), me)
     });
@@ -127,7 +131,7 @@ pub(crate) async fn link(
     control.record(&who, "make a console login link")?;
     let now_ms = control.now_ms();
     let ticket = control.deps.tickets.issue(now_ms);
-    let url = login_url(listen, &ticket);
+    let url = login_url(listen, (&control.deps.host_names, control.deps.tls), false, &ticket);
     Ok((StatusCode::CREATED, Json(LoginLink { url, expires_at_ms: now_ms + LOGIN_TICKET_MS })))
 }
 
@@ -140,27 +144,7 @@ pub(crate) async fn logout(
         control.deps.sessions.close(&held.id);
         control.look_again();
     }
-    let cookie = format!("{}=; Path=/; Max-Age=0; HttpOnly; SameSite=Strict", control.cookie_name);
+    let secure = if control.deps.tls { "; Secure" } else { "" };
+    let cookie = format!("{}=; Path=/; Max-Age=0; HttpOnly; SameSite=Strict{secure}", control.cookie_name);
     (StatusCode::NO_CONTENT, [(header::SET_COOKIE, cookie)]).into_response()
-}
-
-/// The link that spends `ticket`, for a browser on the node's machine when it listens on all addresses.
-pub(crate) fn login_url(listen: std::net::SocketAddr, ticket: &str) -> String {
-    let mut address = listen;
-    if listen.ip().is_unspecified() {
-        address.set_ip(if listen.is_ipv4() {
-            std::net::Ipv4Addr::LOCALHOST.into()
-        } else {
-            std::net::Ipv6Addr::LOCALHOST.into()
-        });
-    }
-    format!("http://{address}/login?ticket={ticket}")
-}
-
-/// The same link by a name where there is one: no browser makes passkeys for an address.
-pub(crate) fn named_login_url(listen: std::net::SocketAddr, ticket: &str) -> String {
-    if listen.ip().is_loopback() || listen.ip().is_unspecified() {
-        return format!("http://localhost:{}/login?ticket={ticket}", listen.port());
-    }
-    login_url(listen, ticket)
 }

@@ -15,7 +15,7 @@ use tokio::sync::broadcast::{self, error::RecvError};
 use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio::time::{Interval, MissedTickBehavior};
 
-use crate::auth::Principal;
+use crate::auth::{Principal, current};
 use crate::error::ApiError;
 use crate::hub::StreamEvent;
 use crate::router::Control;
@@ -35,6 +35,7 @@ pub(crate) async fn stream(
         requests: control.hub.requests(),
         changes: control.hub.changes(),
         logouts: control.logouts.subscribe(),
+        operators: control.deps.operators.changed(),
         session_check,
         skipped: 0,
         control,
@@ -53,6 +54,8 @@ struct Subscriber {
     requests: broadcast::Receiver<StreamEvent>,
     changes: broadcast::Receiver<StreamEvent>,
     logouts: watch::Receiver<u64>,
+    /// Accounts change at other nodes too.
+    operators: watch::Receiver<u64>,
     session_check: Interval,
     /// Requests lost since the last one that was sent.
     skipped: u64,
@@ -68,6 +71,11 @@ impl Subscriber {
             let sent = tokio::select! {
                 biased;
                 changed = self.logouts.changed() => {
+                    changed.ok()?;
+                    self.still_welcome()?;
+                    continue;
+                }
+                changed = self.operators.changed() => {
                     changed.ok()?;
                     self.still_welcome()?;
                     continue;
@@ -97,8 +105,7 @@ impl Subscriber {
 
     /// The account as it is, unless it is no more what it was.
     fn unchanged(&self, operator: &Operator) -> Option<Operator> {
-        let now = self.control.deps.operators.get(&operator.id)?;
-        (now.generation == operator.generation && !now.disabled).then_some(now)
+        current(&self.control, &operator.into())
     }
 
     /// Whether the session that opened the stream is still open.

@@ -88,6 +88,39 @@ pub(crate) const ENDPOINTS: &[Endpoint] = &[
         )
     },
     Endpoint {
+        parameters: NAME,
+        body: Some(of::<NewApiToken>),
+        errors: &[
+            ("400", "a malformed body, or what it says does not hold"),
+            (
+                "403",
+                "it would do more than its owner, or somebody else than the node's own user or its admin token asks",
+            ),
+            ("404", "there is no operator of that name"),
+            ("409", "he has one of that name, or is kept out"),
+            ("422", "he has as many as are kept"),
+            ("503", "no room in the ledger"),
+        ],
+        ..post(
+            "/api/v1/operators/{name}/tokens",
+            "Make an API token that acts for an operator and can do no more than he",
+            Answer::Json("201", of::<ApiTokenMade>),
+        )
+    },
+    Endpoint {
+        method: "delete",
+        parameters: &[
+            ("name", "path", "string", "the operator's name"),
+            ("token", "path", "string", "the token's name"),
+        ],
+        errors: CHANGED,
+        ..get(
+            "/api/v1/operators/{name}/tokens/{token}",
+            "End an API token of an operator",
+            Answer::Empty("204"),
+        )
+    },
+    Endpoint {
         parameters: paging::PARAMETERS,
         ..get(
             "/api/v1/sessions",

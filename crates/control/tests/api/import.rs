@@ -33,7 +33,7 @@ impl Source {
         let router = Router::new().route("/v1/decisions/stream", get(answer)).with_state(self.clone());
         let (stop, stopping) = watch::channel(false);
         tokio::spawn(async move {
-            let listeners = phalanx_control::Listeners { tcp: Some(listener), socket: None };
+            let listeners = phalanx_control::Listeners { tcp: Some(listener), tls: None, socket: None };
             phalanx_control::serve(router, listeners, stopping).await;
             drop(stop);
         });

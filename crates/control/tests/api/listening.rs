@@ -26,7 +26,7 @@ async fn the_socket_needs_no_token_and_tcp_does() {
     let tcp = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = tcp.local_addr().unwrap();
     let (stop, stopping) = watch::channel(false);
-    let listeners = Listeners { tcp: Some(tcp), socket: Some(bind_socket(&path).unwrap()) };
+    let listeners = Listeners { tcp: Some(tcp), tls: None, socket: Some(bind_socket(&path).unwrap()) };
     let serving = tokio::spawn(serve(node.router.clone(), listeners, stopping));
 
     let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;

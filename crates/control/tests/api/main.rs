@@ -24,5 +24,6 @@ mod operators;
 mod playbooks;
 #[cfg(test)]
 mod requests;
+mod shared_accounts;
 #[cfg(test)]
 mod support;

@@ -80,7 +80,7 @@ pub(crate) struct Enrolled<'a> {
     recovery: Vec<String>,
 }
 
-async fn invite(node: &Node, name: &str, role: &str, apps: &[&str]) -> String {
+pub(crate) async fn invite(node: &Node, name: &str, role: &str, apps: &[&str]) -> String {
     let new = json!({ "name": name, "role": role, "apps": apps });
     let answer = node.call("POST", "/api/v1/operators", Some(new)).await;
     assert_eq!(answer.status, StatusCode::CREATED, "{}", answer.text);
@@ -90,6 +90,12 @@ async fn invite(node: &Node, name: &str, role: &str, apps: &[&str]) -> String {
 pub(crate) async fn enrol<'a>(node: &'a Node, name: &str, role: &str, apps: &[&str]) -> Enrolled<'a> {
     let mut browser = Browser::new(node);
     browser.open(&invite(node, name, role, apps).await).await;
+    let (app, recovery) = set_password(&mut browser).await;
+    Enrolled { browser, app, recovery }
+}
+
+/// A password with an app, in place of what was there.
+pub(crate) async fn set_password(browser: &mut Browser<'_>) -> (TotpSecret, Vec<String>) {
     let offer = browser.send("POST", "/api/v1/me/totp", None).await.json();
     let secret = data_encoding::BASE32_NOPAD.decode(offer["secret"].as_str().unwrap().as_bytes()).unwrap();
     let app: TotpSecret = serde_json::from_value(json!(secret)).unwrap();
@@ -98,8 +104,7 @@ pub(crate) async fn enrol<'a>(node: &'a Node, name: &str, role: &str, apps: &[&s
     let body = json!({ "password": PASSWORD, "code": code });
     let answer = browser.send("POST", "/api/v1/me/password", Some(body)).await;
     assert_eq!(answer.status, StatusCode::OK, "{}", answer.text);
-    let recovery = serde_json::from_value(answer.json()["codes"].clone()).unwrap();
-    Enrolled { browser, app, recovery }
+    (app, serde_json::from_value(answer.json()["codes"].clone()).unwrap())
 }
 
 pub(crate) fn code(app: &TotpSecret) -> String {
@@ -671,4 +676,32 @@ async fn no_operator_takes_the_last_owner_away_and_the_node_may() {
     let apps = alice.browser.send("PATCH", path, Some(json!({ "apps": ["a\u{1b}[31m"] }))).await;
     assert_eq!(apps.status, StatusCode::BAD_REQUEST, "{}", apps.text);
     assert_eq!(node.call("DELETE", path, None).await.status, StatusCode::NO_CONTENT);
+}
+
+#[tokio::test]
+async fn a_token_that_the_node_makes_does_no_more_than_its_owner_and_no_operator_makes_one_for_another() {
+    let node = Node::start().await;
+    let (mut alice, bob) =
+        (enrol(&node, "alice", "owner", &[]).await, enrol(&node, "bob", "viewer", &[]).await);
+    let token = |role: &str| json!({ "name": "ci", "role": role, "for_ms": 60_000 });
+    let path = "/api/v1/operators/bob/tokens";
+    assert_eq!(alice.browser.send("POST", path, Some(token("viewer"))).await.code(), "role");
+    assert_eq!(node.call("POST", path, Some(token("owner"))).await.code(), "role");
+    let made = node.call("POST", path, Some(token("viewer"))).await;
+    assert_eq!(made.status, StatusCode::CREATED, "{}", made.text);
+    let bearer = format!("Bearer {}", made.json()["token"].as_str().unwrap());
+    let asks = || {
+        let request = to_host("GET", "/api/v1/me").header(header::AUTHORIZATION, &bearer);
+        node.send(request.body(Body::empty()).unwrap())
+    };
+    let me = asks().await.json();
+    assert_eq!((&me["name"], &me["role"]), (&json!("token ci of operator bob"), &json!("viewer")));
+    assert_eq!(
+        node.call("POST", "/api/v1/operators/carol/tokens", Some(token("viewer"))).await.code(),
+        "not_found"
+    );
+    let ended = alice.browser.send("DELETE", &format!("{path}/ci"), None).await;
+    assert_eq!(ended.status, StatusCode::NO_CONTENT, "{}", ended.text);
+    assert_eq!(asks().await.status, StatusCode::UNAUTHORIZED);
+    drop(bob);
 }

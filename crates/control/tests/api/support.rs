@@ -12,8 +12,8 @@ use http::{Request, StatusCode, header};
 use http_body_util::BodyExt;
 use phalanx_control::api::{App, Incident, IncidentRow, NodeStatus, Plan, SelfTest, SelfTestState};
 use phalanx_control::{
-    Bouncers, Changes, ControlDeps, IncidentsPort, LapiDeps, NotAsked, NotReplayed, PlaybooksPort, Reloaded,
-    ReplayPort, RunningPolicy, SelfTestPort, TriedBundle,
+    Bouncers, Changes, ControlDeps, HostName, IncidentsPort, LapiDeps, NotAsked, NotReplayed, PlaybooksPort,
+    Reloaded, ReplayPort, RunningPolicy, SelfTestPort, TriedBundle,
 };
 use phalanx_fleet::{FleetHandle, FleetKeys, FleetSettings};
 use phalanx_learn::IncidentId;
@@ -105,6 +105,7 @@ pub(crate) struct Node {
     pub(crate) exempt: Arc<Mutex<Vec<Prefix>>>,
     pub(crate) token: String,
     pub(crate) tickets: Arc<LoginTickets>,
+    pub(crate) operators: Arc<Operators>,
     /// What control writes its ledger entries to.
     pub(crate) lanes: Lanes,
     /// What the recorder reads.
@@ -122,6 +123,11 @@ pub(crate) struct Node {
 
 impl Node {
     pub(crate) async fn start() -> Self {
+        Self::named(vec![], false).await
+    }
+
+    /// A node whose console has these names, and TLS of its own or none.
+    pub(crate) async fn named(host_names: Vec<HostName>, tls: bool) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let sealer = Arc::new(Sealer::ephemeral().unwrap());
         let seals = Arc::clone(&sealer);
@@ -173,11 +179,12 @@ impl Node {
             started_at_ms: clock.now_ms(),
             clock: Arc::clone(&ahead) as Arc<dyn Clock>,
             listen: HOST.parse::<SocketAddr>().ok(),
-            host_names: vec![],
+            host_names,
+            tls,
             token: AdminToken::load_or_create(&dir.path().join("admin.token")).unwrap(),
             tickets: Arc::clone(&tickets),
             sessions: Arc::new(Sessions::default()),
-            operators,
+            operators: Arc::clone(&operators),
             fleet: fleet.clone(),
             history: recorder.history(),
             ledger: recorder.ledger(),
@@ -237,6 +244,7 @@ impl Node {
             exempt,
             token: token.expose().to_owned(),
             tickets,
+            operators,
             lanes,
             events,
             recorder,

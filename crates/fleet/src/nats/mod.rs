@@ -175,6 +175,7 @@ impl NatsFleet {
             Topic::Answers,
             Topic::Shelves,
             Topic::Sketches,
+            Topic::Operators,
         ];
         let inner = Inner {
             connection: Swap::new(Connection::new(client, 0)),

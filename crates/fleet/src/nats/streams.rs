@@ -28,7 +28,8 @@ pub(super) fn prefix(topic: Topic) -> Option<&'static str> {
         | Topic::Questions
         | Topic::Answers
         | Topic::Shelves
-        | Topic::Sketches => None,
+        | Topic::Sketches
+        | Topic::Operators => None,
     }
 }
 

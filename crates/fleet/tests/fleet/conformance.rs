@@ -177,6 +177,7 @@ async fn what_is_fast_is_not_kept(engine: &dyn Fleet) {
     a_topic_has_no_past(engine, Topic::Heartbeats, "phx.hb.fra.a").await;
     a_topic_has_no_past(engine, Topic::Counts, "phx.ctr.fra.a").await;
     a_topic_has_no_past(engine, Topic::Sketches, "phx.sk.fra.a.counts").await;
+    a_topic_has_no_past(engine, Topic::Operators, "phx.opr.fra.a").await;
 }
 
 async fn a_topic_has_no_past(engine: &dyn Fleet, topic: Topic, subject: &str) {

@@ -30,6 +30,8 @@ mod latency;
 #[cfg(test)]
 mod local;
 #[cfg(test)]
+mod operators;
+#[cfg(test)]
 mod orders;
 #[cfg(test)]
 mod policy;

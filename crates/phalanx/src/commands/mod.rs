@@ -14,6 +14,7 @@ pub(crate) mod incident;
 pub(crate) mod login;
 mod operate;
 pub(crate) mod operator;
+mod operator_token;
 #[cfg(test)]
 mod parity;
 pub(crate) mod playbook;

@@ -7,6 +7,7 @@ use phalanx_control::api::{
     NewOperator, OperatorEdit, OperatorInvited, OperatorRole, OperatorRow, SessionRow,
 };
 
+use super::operator_token::{self, TokenArgs};
 use super::print;
 use crate::client::{AdminArgs, Client};
 
@@ -33,6 +34,8 @@ enum OperatorCommand {
     Reset(NameArgs),
     /// Remove an operator; his sessions end
     Remove(NameArgs),
+    /// API tokens of operators, for programs
+    Token(TokenArgs),
     /// List open console sessions
     Sessions(ListArgs),
     /// End a console session
@@ -41,7 +44,7 @@ enum OperatorCommand {
 
 /// What an operator may do; each role may do what those before it may.
 #[derive(Debug, Clone, Copy, ValueEnum)]
-enum RoleArg {
+pub(super) enum RoleArg {
     /// Look
     Viewer,
     /// Order and undo decisions, answer incidents
@@ -130,6 +133,7 @@ pub(crate) fn run(args: &OperatorArgs) -> anyhow::Result<ExitCode> {
         OperatorCommand::Enable(args) => keep_out(args, false),
         OperatorCommand::Reset(args) => reset(args),
         OperatorCommand::Remove(args) => remove(args),
+        OperatorCommand::Token(args) => operator_token::run(args),
         OperatorCommand::Sessions(args) => sessions(args),
         OperatorCommand::End(args) => end(args),
     }?;
@@ -187,10 +191,11 @@ fn table(operators: &[OperatorRow]) -> String {
             (false, true) => "nothing yet".to_owned(),
             (false, false) => ways.join(", "),
         };
-        vec![one.name.clone(), format!("{:?}", one.role).to_lowercase(), apps, state, one.created_by.clone()]
+        let role = format!("{:?}", one.role).to_lowercase();
+        vec![one.name.clone(), role, apps, state, one.created_by.clone(), one.made_on.clone()]
     };
     let rows: Vec<Vec<String>> = operators.iter().map(row).collect();
-    print::table(&["NAME", "ROLE", "APPS", "LOGS IN WITH", "ADDED BY"], &rows)
+    print::table(&["NAME", "ROLE", "APPS", "LOGS IN WITH", "ADDED BY", "ON"], &rows)
 }
 
 fn change(args: &ChangeArgs) -> anyhow::Result<()> {
@@ -256,7 +261,7 @@ fn end(args: &EndArgs) -> anyhow::Result<()> {
 }
 
 /// A name that can be one; any other would be another path.
-fn named(name: &str) -> anyhow::Result<&str> {
+pub(super) fn named(name: &str) -> anyhow::Result<&str> {
     if !phalanx_trust::valid_name(name) {
         anyhow::bail!("there is no operator of that name");
     }

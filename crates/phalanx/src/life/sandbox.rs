@@ -155,7 +155,7 @@ impl Reach {
         reach.read.extend(settings.sandbox.folders.iter().cloned());
         reach.read.extend(settings.sandbox.read.iter().cloned());
         let identities = settings.tls.identities.iter().map(|(_, files)| files);
-        for files in settings.tls.certificates.iter().chain(identities) {
+        for files in settings.tls.certificates.iter().chain(identities).chain(&settings.tls.console) {
             reach.read_beside(&files.cert);
             reach.read_beside(&files.key);
         }

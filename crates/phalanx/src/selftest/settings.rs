@@ -5,6 +5,7 @@ use std::time::Duration;
 use phalanx_policy::Diagnostic;
 use phalanx_policy::toml_text::{At, Text};
 use phalanx_policy::units::duration_ms;
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 /// How often the node attacks itself, and which apps not.
@@ -21,11 +22,15 @@ impl Default for SelfTestSettings {
     }
 }
 
-#[derive(Debug, Default, Deserialize)]
+/// How the node attacks itself.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct RawSelfTest {
+    /// `false`: it does so when it is asked to only. `true` if not given.
     enabled: Option<bool>,
+    /// How often, as in "60s", from a second to an hour. A minute if not given.
     every: Option<At<String>>,
+    /// Apps that it does not attack, by name.
     #[serde(default)]
     except: Vec<String>,
 }

@@ -1,6 +1,9 @@
 //! Accounts: what opens them, how often, and what is left on disk.
 
+use phalanx_model::limits::PASSKEYS_MAX;
+
 use super::*;
+use crate::passkey::PasskeyPublic;
 
 const NOW: u64 = 1_800_000_000_000;
 const PASSWORD: &str = "correct horse battery";
@@ -21,9 +24,11 @@ fn store() -> Store {
 }
 
 fn alice(store: &Store) -> String {
-    let new =
-        NewOperator { name: "alice".into(), role: Role::Owner, apps: Vec::new(), by: "local socket".into() };
-    store.operators.add(new, NOW).unwrap().id
+    store.operators.add(new("alice", Role::Owner), NOW).unwrap().id
+}
+
+fn new(name: &str, role: Role) -> NewOperator {
+    NewOperator { name: name.into(), role, apps: Vec::new(), by: "local socket".into(), on: "fra/a".into() }
 }
 
 /// The account as it is now.
@@ -41,7 +46,7 @@ fn enrolled(store: &Store) -> (String, TotpSecret, Vec<String>) {
     let id = alice(store);
     let totp = TotpSecret::fresh();
     let hash = PasswordHash::of(PASSWORD).unwrap();
-    let codes = store.operators.set_password(&now(store, &id), &hash, (&totp, 0)).unwrap();
+    let (_, codes) = store.operators.set_password(&now(store, &id), &hash, (&totp, 0), NOW).unwrap();
     (id, totp, codes)
 }
 
@@ -61,7 +66,7 @@ fn a_password_opens_nothing_without_a_code_that_counts_once() {
     ] {
         assert_eq!(try_in(name, password, code), None, "{name} {password} {code}");
     }
-    assert_eq!(try_in("alice", PASSWORD, &code).as_deref(), Some(id.as_str()));
+    assert_eq!(try_in("alice", PASSWORD, &code).unwrap().id, id);
     assert_eq!(try_in("alice", PASSWORD, &code), None, "the code again");
     let recovery = codes.first().unwrap();
     assert!(try_in("alice", PASSWORD, &recovery.to_uppercase().replace('-', " ")).is_some());
@@ -142,12 +147,9 @@ fn the_last_credential_stays_and_the_number_of_all_is_limited() {
         assert_eq!(matches!(deleted, Err(OperatorFault::Last)), n == PASSKEYS_MAX - 1);
     }
     for n in 1..OPERATORS_MAX {
-        let new =
-            NewOperator { name: format!("o{n}"), role: Role::Viewer, apps: Vec::new(), by: String::new() };
-        store.operators.add(new, NOW).unwrap();
+        store.operators.add(new(&format!("o{n}"), Role::Viewer), NOW).unwrap();
     }
-    let new = NewOperator { name: "more".into(), role: Role::Viewer, apps: Vec::new(), by: String::new() };
-    assert!(matches!(store.operators.add(new, NOW), Err(OperatorFault::TooMany)));
+    assert!(matches!(store.operators.add(new("more", Role::Viewer), NOW), Err(OperatorFault::TooMany)));
 }
 
 #[test]
@@ -169,9 +171,9 @@ fn what_an_account_began_before_it_was_changed_gives_it_no_credential_after() {
         let made = MadePasskey { id: b"key".to_vec(), public: PasskeyPublic::EdDsa(vec![1; 32]), signed: 0 };
         let place = ("laptop".into(), "localhost".into());
         let done = [
-            store.operators.add_passkey(&before, made, place, NOW),
+            store.operators.add_passkey(&before, made, place, NOW).map(drop),
             store.operators.add_token(&before, token("ci")).map(drop),
-            store.operators.set_password(&before, &hash, (&totp, 0)).map(drop),
+            store.operators.set_password(&before, &hash, (&totp, 0), NOW).map(drop),
         ];
         for done in done {
             match (what, done) {
@@ -188,7 +190,7 @@ fn accounts_that_could_not_be_read_again_are_not_written() {
     let store = store();
     let id = alice(&store);
     let before = store.operators.list();
-    let apps = Some(vec!["x".repeat(FILE_BYTES_MAX)]);
+    let apps = Some(vec!["x".repeat(file::FILE_BYTES_MAX)]);
     let grown =
         store.operators.change(&id, OperatorChange { apps, ..OperatorChange::default() }, By::Operator);
     assert!(matches!(grown, Err(OperatorFault::TooMany)), "{grown:?}");
@@ -200,9 +202,7 @@ fn accounts_that_could_not_be_read_again_are_not_written() {
 fn an_operator_leaves_an_owner_who_can_get_in_and_the_node_need_not() {
     let store = store();
     let (id, ..) = enrolled(&store);
-    let bob =
-        NewOperator { name: "bob".into(), role: Role::Owner, apps: Vec::new(), by: "operator alice".into() };
-    let bob = store.operators.add(bob, NOW).unwrap();
+    let bob = store.operators.add(new("bob", Role::Owner), NOW).unwrap();
     let role = OperatorChange { role: Some(Role::Editor), ..OperatorChange::default() };
     let apps = OperatorChange { apps: Some(vec!["shop".into()]), ..OperatorChange::default() };
     let disabled = OperatorChange { disabled: Some(true), ..OperatorChange::default() };
@@ -215,7 +215,7 @@ fn an_operator_leaves_an_owner_who_can_get_in_and_the_node_need_not() {
     }
     assert!(matches!(store.operators.remove(&id, By::Operator), Err(OperatorFault::LastOwner)));
     let hash = PasswordHash::of(PASSWORD).unwrap();
-    store.operators.set_password(&bob, &hash, (&TotpSecret::fresh(), 0)).unwrap();
+    store.operators.set_password(&bob, &hash, (&TotpSecret::fresh(), 0), NOW).unwrap();
     store.operators.remove(&id, By::Operator).unwrap();
     store.operators.remove(&bob.id, By::Node).unwrap();
     assert!(store.operators.list().is_empty());
