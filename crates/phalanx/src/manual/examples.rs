@@ -77,7 +77,12 @@ pub(super) const EXAMPLES: &[(&str, &[&str])] = &[
         "operator add",
         &["phalanx operator add alice --role owner", "phalanx operator add bob --role responder --app shop"],
     ),
-    ("events", &["phalanx events", "phalanx events --json"]),
+    (
+        "events",
+        &["phalanx events", "phalanx events --app shop --status 4xx --text /login", "phalanx events --json"],
+    ),
+    ("traffic", &["phalanx traffic", "phalanx traffic --last 24h --by country --refused --fleet"]),
+    ("audit", &["phalanx audit", "phalanx audit --by ann --kind operator_action"]),
     ("explain", &["phalanx explain 01k9zq3v5n8r4t6w2y0x7b1c3d"]),
     ("policy test", &["phalanx policy test policy.toml", "phalanx policy test -c phalanx.toml --json"]),
     (
