@@ -385,7 +385,8 @@ impl Running {
                 settings,
                 &keepers,
                 identity,
-                (fleet.view(), edge.clone(), (learning, playbooks, tester)),
+                (fleet.view(), edge.clone()),
+                (learning, playbooks, tester),
                 process,
             ),
             authority: offices.authority,
@@ -666,11 +667,8 @@ fn node_status(
     settings: &Settings,
     keepers: &Keepers,
     identity: Option<Arc<Identity>>,
-    (view, edge, (learning, playbooks, tester)): (
-        Arc<Swap<View>>,
-        EdgeHandle,
-        (Learning, Playbooks, Arc<SelfTester>),
-    ),
+    (view, edge): (Arc<Swap<View>>, EdgeHandle),
+    (learning, playbooks, tester): (Learning, Playbooks, Arc<SelfTester>),
     (confinement, upgrade_fault, stops): (Confinement, life::UpgradeFault, Arc<AtomicBool>),
 ) -> phalanx_control::StatusPort {
     let Keepers { policy: keeper, places, material } = keepers.clone();
