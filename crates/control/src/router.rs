@@ -17,22 +17,23 @@ use phalanx_model::lanes::Lanes;
 use phalanx_model::limits::BLOCKLIST_TEXT_BYTES_MAX;
 use phalanx_model::{Clock, LedgerEntry, LedgerKind};
 use phalanx_policy::{Diagnostic, FileSet, Policy};
+use phalanx_record::ledger::LedgerReader;
 use phalanx_record::{History, Metrics, RecordedRequest, RecorderStatus};
 use phalanx_trust::{
     AdminToken, FleetAuthority, LoginTickets, Operators, PasskeyChallenges, Sessions, SiteDelegate,
 };
 use tokio::sync::{Notify, Semaphore, broadcast, watch};
 
-use crate::api::{Incident, IncidentRow, NodeStatus, PlaybookRow, PlaybookRun, Replayed};
+use crate::api::{Incident, IncidentRow, NodeStatus, PlaybookRow, PlaybookRun, Replayed, SelfTest};
 use crate::auth::{Channel, Failures, Principal, check_host, from_here, host_is_ours, require};
 use crate::body;
 use crate::changes::Changes;
 use crate::console;
 use crate::error::ApiError;
 use crate::handlers::{
-    account, blocklists, bouncers, bundles, changes, decisions, delegation, events, exclusions, fleet,
-    health, held, incidents, inquiry, login, operations, operators, playbooks, policy, replay, session,
-    status, stream, suggestion, upgrade, versions,
+    account, audit, blocklists, bouncers, bundles, changes, decisions, delegation, events, exclusions, fixes,
+    fleet, health, held, incidents, inquiry, login, operations, operators, playbooks, policy, replay,
+    selftest, session, status, stream, suggestion, traffic, upgrade, versions,
 };
 use crate::hub::Hub;
 use crate::idempotency;
@@ -75,6 +76,8 @@ pub struct ControlDeps {
     pub fleet: FleetHandle,
     /// What was recorded.
     pub history: History,
+    /// What was decided and done.
+    pub ledger: LedgerReader,
     /// Requests as they are recorded.
     pub live: broadcast::Sender<Arc<RecordedRequest>>,
     /// The recorder's state.
@@ -105,6 +108,8 @@ pub struct ControlDeps {
     pub suggestions: Option<SuggestPort>,
     /// Has another process take over.
     pub upgrade: UpgradePort,
+    /// The node's attacks on itself.
+    pub self_test: SelfTestPort,
     /// The fleet's authority, on the node that holds it.
     pub authority: Option<AuthorityPort>,
     /// The site's delegate, on the node that is or may become it.
@@ -148,6 +153,14 @@ pub struct IncidentsPort {
     pub show: Ask<u64, Option<WithIds<Incident>>>,
     /// Rules as an operator, for all nodes; says whether that was heard.
     pub rule: Ask<Ruling, bool>,
+}
+
+/// The node's attacks on itself.
+pub struct SelfTestPort {
+    /// What became of them.
+    pub report: Box<dyn Fn() -> SelfTest + Send + Sync>,
+    /// Runs them now; `None` while the node is out of service.
+    pub run: Ask<(), Option<SelfTest>>,
 }
 
 /// Asks whoever runs playbooks.
@@ -298,7 +311,8 @@ impl Control {
 
     /// Records what somebody of this name is about to do.
     pub(crate) fn record_as(&self, name: &str, action: &str) -> Result<(), ApiError> {
-        let kind = LedgerKind::OperatorAction { action: format!("{action} (by {name})") };
+        let kind =
+            LedgerKind::OperatorAction { action: format!("{action} (by {name})"), by: Some(name.to_owned()) };
         let entry = LedgerEntry { at_ms: self.now_ms(), kind };
         self.deps.lanes.ledger(entry).map_err(|_| ApiError::ledger_full())
     }
@@ -356,6 +370,10 @@ pub fn router(deps: ControlDeps) -> Router {
         .route("/events", get(events::list))
         .route("/events/{id}", get(events::explain))
         .route("/events/{id}/suggestion", get(suggestion::suggest))
+        .route("/traffic", get(traffic::show))
+        .route("/traffic/actors", get(traffic::actors))
+        .route("/audit", get(audit::list))
+        .route("/fixes", get(fixes::list))
         .route("/stream", get(stream::stream))
         .route("/fleet", get(fleet::overview))
         .route("/fleet/events", get(inquiry::list))
@@ -386,6 +404,7 @@ pub fn router(deps: ControlDeps) -> Router {
         .route("/policy/home", post(bundles::move_home))
         .route("/policy/reload", post(policy::reload))
         .route("/upgrade", post(upgrade::begin))
+        .route("/selftest", get(selftest::show).post(selftest::run))
         .route("/login-links", post(session::link))
         .route("/logout", post(session::logout))
         .route("/operators", get(operators::list).post(operators::add))
@@ -415,6 +434,7 @@ pub fn router(deps: ControlDeps) -> Router {
         .route("/api/v1/login/password", post(login::by_password))
         .route("/api/v1/login/challenge", post(login::challenge))
         .route("/api/v1/login/passkey", post(login::by_passkey))
+        .method_not_allowed_fallback(wrong_method)
         .layer(from_fn_with_state(Arc::clone(&control), from_here));
     Router::new()
         .nest("/api/v1", api)

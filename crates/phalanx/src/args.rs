@@ -30,6 +30,10 @@ pub(crate) enum Command {
     Demo(crate::demo::DemoArgs),
     /// Show the state of a running node
     Status(crate::commands::status::StatusArgs),
+    /// Watch a running node: requests, attacks, decisions
+    Top(crate::commands::top::TopArgs),
+    /// Show what became of a running node's attacks on itself, or attack it now
+    Selftest(crate::commands::selftest::SelfTestArgs),
     /// Print a one-time link to the console of a running node
     Login(crate::commands::login::LoginArgs),
     /// Add, list or delete decisions
@@ -43,6 +47,10 @@ pub(crate) enum Command {
     Operator(crate::commands::operator::OperatorArgs),
     /// List the latest refused and flagged requests
     Events(crate::commands::events::EventsArgs),
+    /// Show requests over time, and who was refused most
+    Traffic(crate::commands::traffic::TrafficArgs),
+    /// List what was decided and done, from the node's ledger
+    Audit(crate::commands::audit::AuditArgs),
     /// List incidents: attacks as all nodes together see them
     Incidents(crate::commands::incident::ListArgs),
     /// Show, close or undo an incident

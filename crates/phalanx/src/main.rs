@@ -25,6 +25,7 @@ mod rates;
 mod recording_port;
 mod recording_settings;
 mod routes;
+mod selftest;
 mod settings;
 mod shared_keys;
 mod state;
@@ -90,12 +91,16 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Probe(args) => commands::probe::run(&args),
         Command::Demo(args) => demo::run(args),
         Command::Status(args) => commands::status::run(&args),
+        Command::Top(args) => commands::top::run(&args),
+        Command::Selftest(args) => commands::selftest::run(&args),
         Command::Login(args) => commands::login::run(&args),
         Command::Decision(args) => commands::decision::run(&args),
         Command::Blocklist(command) => commands::blocklist::run(&command),
         Command::Bouncer(args) => commands::bouncer::run(&args),
         Command::Operator(args) => commands::operator::run(&args),
         Command::Events(args) => commands::events::run(&args),
+        Command::Audit(args) => commands::audit::run(&args),
+        Command::Traffic(args) => commands::traffic::run(&args),
         Command::Incidents(args) => commands::incident::list(&args),
         Command::Incident(command) => commands::incident::run(&command),
         Command::Explain(args) => commands::explain::run(&args),

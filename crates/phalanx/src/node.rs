@@ -52,6 +52,7 @@ use crate::playbooks::Playbooks;
 use crate::policy_follow::Kept;
 use crate::policy_port::PolicyKeeper;
 use crate::recording_port;
+use crate::selftest::SelfTester;
 use crate::settings::{Drains, Settings};
 use crate::shared_keys::EdgeKeys;
 use crate::state::StateFolder;
@@ -200,6 +201,7 @@ impl Node {
 
         let (tee, mut record) = (Arc::new(Tee::default()), record_settings(settings, state, &sealer, &clock));
         record.watch = Some(tee.watch());
+        record.locate = Some(places.locate());
         let (recorder, (events, security)) = open_record(record, readers)?;
         let (stop, stopping) = watch::channel(false);
         let policy_version = keeper.describe().version;
@@ -314,7 +316,7 @@ impl Running {
         settings: &Settings,
         state: &StateFolder,
         (listeners, admin, token, crowdsec): (Listeners, SocketAddr, AdminToken, Crowdsec),
-        (identity, offices, enrolment, tasks): Membership,
+        (identity, offices, enrolment, mut tasks): Membership,
         (stop, stopping): (watch::Sender<bool>, watch::Receiver<bool>),
     ) -> anyhow::Result<Node> {
         let Self {
@@ -339,6 +341,9 @@ impl Running {
         let (started_at_ms, learned) = (clock.now_ms(), learning.ended().boxed());
         let entry = LedgerKind::Node { state: "started".into() };
         lanes.ledger(LedgerEntry { at_ms: started_at_ms, kind: entry })?;
+        let of_tester = (&fleet, &lanes, &clock);
+        let tester = SelfTester::new(settings, &edge, keepers.policy.plan(), of_tester);
+        tasks.spawn(Arc::clone(&tester).run(stopping.clone()));
         let tickets = Arc::new(LoginTickets::default());
         let console = format!("http://{admin}/login?ticket={}", tickets.issue(started_at_ms));
         let deps = ControlDeps {
@@ -355,18 +360,27 @@ impl Running {
             operators,
             fleet: fleet.clone(),
             history: recorder.history(),
+            ledger: recorder.ledger(),
             live: recorder.live(),
             recorder: recorder.status(),
-            metrics: gauges::metrics(&edge, &lanes, &recorder, &keepers, (&fleet, &learning), &clock),
+            metrics: gauges::metrics(
+                &edge,
+                &lanes,
+                &recorder,
+                &keepers,
+                (&fleet, &learning, &tester),
+                &clock,
+            ),
             incidents: learning.port(),
             playbooks: playbooks.port(),
             lanes: lanes.clone(),
             counters: edge.counters().to_vec(),
+            self_test: tester.port(),
             node_status: node_status(
                 settings,
                 &keepers,
                 identity,
-                (fleet.view(), edge.clone(), (learning, playbooks)),
+                (fleet.view(), edge.clone(), (learning, playbooks, tester)),
                 process,
             ),
             authority: offices.authority,
@@ -442,8 +456,9 @@ type Security = (mpsc::Receiver<SecurityEvent>, mpsc::Sender<SecurityEvent>);
 /// The record; the events of the security lane as the edge writes them, and where the record takes them.
 fn open_record(settings: RecordSettings, readers: LaneReaders) -> anyhow::Result<(Recorder, Security)> {
     let (security, recorded) = mpsc::channel(limits::SECURITY_LANE_EVENTS);
-    let of_record = LaneReaders { access: readers.access, security: recorded, ledger: readers.ledger };
-    Ok((Recorder::open(settings, of_record)?, (readers.security, security)))
+    let LaneReaders { access, security: shared, ledger, dropped } = readers;
+    let of_record = LaneReaders { access, security: recorded, ledger, dropped };
+    Ok((Recorder::open(settings, of_record)?, (shared, security)))
 }
 
 type Snapshots<'a> =
@@ -646,7 +661,11 @@ fn node_status(
     settings: &Settings,
     keepers: &Keepers,
     identity: Option<Arc<Identity>>,
-    (view, edge, (learning, playbooks)): (Arc<Swap<View>>, EdgeHandle, (Learning, Playbooks)),
+    (view, edge, (learning, playbooks, tester)): (
+        Arc<Swap<View>>,
+        EdgeHandle,
+        (Learning, Playbooks, Arc<SelfTester>),
+    ),
     (confinement, upgrade_fault, stops): (Confinement, life::UpgradeFault, Arc<AtomicBool>),
 ) -> phalanx_control::StatusPort {
     let Keepers { policy: keeper, places, material } = keepers.clone();
@@ -666,6 +685,7 @@ fn node_status(
         let fault = upgrade_fault.lock().clone();
         degraded.extend(fault.map(|fault| format!("{UPGRADE_FAILED}{fault}")));
         degraded.extend(learning.degraded());
+        degraded.extend(tester.degraded());
         NodeStatus {
             plan: keeper.describe(),
             not_ready: stops.load(Ordering::Relaxed).then(|| STOPPING.to_owned()),

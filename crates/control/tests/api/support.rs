@@ -10,10 +10,10 @@ use axum::body::Body;
 use futures_util::FutureExt;
 use http::{Request, StatusCode, header};
 use http_body_util::BodyExt;
-use phalanx_control::api::{App, Incident, IncidentRow, NodeStatus, Plan};
+use phalanx_control::api::{App, Incident, IncidentRow, NodeStatus, Plan, SelfTest, SelfTestState};
 use phalanx_control::{
     Bouncers, Changes, ControlDeps, IncidentsPort, LapiDeps, NotAsked, NotReplayed, PlaybooksPort, Reloaded,
-    ReplayPort, RunningPolicy, TriedBundle,
+    ReplayPort, RunningPolicy, SelfTestPort, TriedBundle,
 };
 use phalanx_fleet::{FleetHandle, FleetKeys, FleetSettings};
 use phalanx_learn::IncidentId;
@@ -53,7 +53,7 @@ fn one_incident() -> IncidentsPort {
             async move { Some(rows) }.boxed()
         }),
         show: Box::new(move |id| {
-            let one = Incident { row: row.clone(), ..Incident::default() };
+            let one = Incident { row: row.clone(), evidence: vec![self::id(2)], ..Incident::default() };
             async move { [7, 3].contains(&id).then(|| (one, vec![7, 3])) }.boxed()
         }),
         rule: Box::new(|_| async { true }.boxed()),
@@ -128,13 +128,14 @@ impl Node {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let (events, readers) = Lanes::new();
         let (lanes, ledger) = Lanes::new();
-        let settings = RecordSettings::new(
+        let mut settings = RecordSettings::new(
             &dir.path().join("record"),
             "fra",
             "a",
             Arc::clone(&sealer),
             Arc::clone(&clock),
         );
+        settings.traffic_every_ms = 5;
         let recorder = Recorder::open(settings, readers).unwrap();
         let fleet = fleet(dir.path().to_path_buf(), sealer, lanes.clone(), Arc::clone(&clock)).await;
         let token = AdminToken::load_or_create(&dir.path().join("admin.token")).unwrap();
@@ -179,6 +180,7 @@ impl Node {
             operators,
             fleet: fleet.clone(),
             history: recorder.history(),
+            ledger: recorder.ledger(),
             live: recorder.live(),
             recorder: recorder.status(),
             metrics: Metrics::new(sources, "0.1.0"),
@@ -213,6 +215,12 @@ impl Node {
             changes: Changes::load(&dir.path().join("changes"), Arc::clone(&seals)).unwrap(),
             replays: Some(replays.port()),
             suggestions: None,
+            self_test: SelfTestPort {
+                report: Box::new(SelfTest::default),
+                run: Box::new(|()| {
+                    async { Some(SelfTest { state: SelfTestState::Ok, ..SelfTest::default() }) }.boxed()
+                }),
+            },
             upgrade: Box::new(|| async { Err("the new process is gone".to_owned()) }.boxed()),
             incidents: one_incident(),
             playbooks: no_playbooks(),

@@ -2,6 +2,7 @@
 //!
 //! INVARIANT: text from strangers is escaped before it reaches the terminal, as text and as JSON.
 
+pub(crate) mod audit;
 pub(crate) mod blocklist;
 pub(crate) mod bouncer;
 pub(crate) mod decision;
@@ -13,6 +14,8 @@ pub(crate) mod incident;
 pub(crate) mod login;
 mod operate;
 pub(crate) mod operator;
+#[cfg(test)]
+mod parity;
 pub(crate) mod playbook;
 pub(crate) mod policy;
 mod policy_change;
@@ -23,9 +26,12 @@ mod policy_test;
 pub(crate) mod probe;
 pub(crate) mod reload;
 mod replay;
+pub(crate) mod selftest;
 mod snapshot;
 pub(crate) mod status;
 pub(crate) mod suggest;
+pub(crate) mod top;
+pub(crate) mod traffic;
 pub(crate) mod upgrade;
 
 pub(crate) mod print;
