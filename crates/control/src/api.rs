@@ -52,8 +52,8 @@ pub use playbooks::{
 };
 pub use problem::Problem;
 pub use process::{Process, STOPPING, UpgradeBegun};
-pub use traffic::{ActorsSeen, NodeName, TrafficSeen};
 pub use selftest::{SelfTest, SelfTestCase, SelfTestOutcome, SelfTestRun, SelfTestState};
+pub use traffic::{ActorsSeen, NodeName, TrafficSeen};
 
 /// `GET /api/v1/status`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
