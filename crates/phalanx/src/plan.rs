@@ -26,8 +26,8 @@ pub(crate) struct Compiled {
 
 impl PolicySource {
     /// Reads and compiles the policy. It is refused whole, with every fault found. `collections` is what rules remember
-    /// across requests, and across reloads.
-    pub(crate) fn compile(&self, collections: &Arc<Collections>) -> Result<Compiled, Vec<Diagnostic>> {
+    /// across requests, and across reloads; `site`, which one reads it.
+    pub(crate) fn compile(&self, site: Option<&str>, collections: &Arc<Collections>) -> Result<Compiled, Vec<Diagnostic>> {
         let (policy, mut warnings) = match self {
             Self::Built(policy) => (policy.as_ref().clone(), Vec::new()),
             Self::File(path) => {
@@ -35,7 +35,7 @@ impl PolicySource {
                 let text = std::fs::read_to_string(path).map_err(|error| {
                     vec![Diagnostic::error(name.as_str(), 0, format!("cannot be read: {error}"))]
                 })?;
-                phalanx_policy::parse_policy(&name, &text)?
+                phalanx_policy::parse_policy_at(&name, &text, site)?
             }
         };
         let compiled = EdgePlan::compile(&policy, collections)?;

@@ -11,7 +11,7 @@ use anyhow::{Context, anyhow, bail};
 use phalanx_control::api;
 use phalanx_edge::{EdgePlan, Places};
 use phalanx_model::{CheckKind, Clock, PrefixSet, SystemClock};
-use phalanx_policy::{Diagnostic, Mode, Policy, RuleSource};
+use phalanx_policy::{Diagnostic, Everywhere, Mode, Policy, RuleSource};
 use phalanx_trust::membership;
 use serde_json::json;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -100,10 +100,11 @@ pub(crate) fn check(args: &CheckArgs) -> anyhow::Result<ExitCode> {
         // Faults of its files are found already.
         let identities = IdentityKeeper::start(&settings.tls.identities).map(|keeper| keeper.identities());
         let own = OwnNode { identities: identities.unwrap_or_default(), ..OwnNode::default() };
-        let read = PolicySource::File(policy.clone()).compile(&Arc::default());
+        let read = PolicySource::File(policy.clone()).compile(Some(&settings.site), &Arc::default());
         match read.and_then(|read| check_upstreams(read, &own)) {
             Ok(read) => {
                 found.extend(read.warnings.iter().cloned());
+                found.extend(at_other_sites(&policy));
                 found.extend(read.policy.due(&policy.display().to_string(), SystemClock.now_ms()));
                 found.extend(crate::tcp_settings::without_app(&args.config, &settings.tcp, &read.plan));
                 found.extend(untold(&args.config, &settings.tell, &read.plan));
@@ -135,6 +136,12 @@ pub(crate) fn check(args: &CheckArgs) -> anyhow::Result<ExitCode> {
         println!("{}: {errors} errors, {warnings} warnings", args.config.display());
     }
     Ok(if is_good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// What is wrong with a policy at sites other than this one.
+fn at_other_sites(policy: &Path) -> Vec<Diagnostic> {
+    let text = std::fs::read_to_string(policy).unwrap_or_default();
+    Everywhere::parse(&policy.display().to_string(), &text).err().unwrap_or_default()
 }
 
 type Ready<'a> = &'a dyn Fn(&Node, &api::Plan, &StateFolder);

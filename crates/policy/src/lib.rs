@@ -32,21 +32,25 @@ pub mod route;
 pub mod cdn;
 pub mod challenge;
 mod check;
+mod compose;
 pub mod crawler;
+pub mod everywhere;
 pub mod scenarios;
 
 pub mod baseline;
 pub mod diff;
 pub mod expectation;
 pub mod seclang;
+pub mod template;
 
 pub use accounts::{AccountEndpoint, Accounts, EndpointKind, Success};
 pub use balance::{Balance, Server, Upstreams, WhenAllDown};
 pub use baseline::baseline;
 pub use challenge::{Challenge, ChallengeUse, Throttle};
-pub use check::parse_policy;
+pub use check::{parse_policy, parse_policy_at, policy_sites};
 pub use compression::{Compression, ContentCoding};
 pub use detection::{Detection, DetectionMode, DetectionThreshold};
+pub use everywhere::{Everywhere, diff_everywhere};
 pub use diagnostic::{Diagnostic, Level};
 pub use exclusion::Exclusion;
 pub use expectation::{Came, Expectation, Expectations, parse_expectations};
