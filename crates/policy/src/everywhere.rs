@@ -42,7 +42,7 @@ impl Everywhere {
         let mut distinct = vec![(None, &self.elsewhere)];
         for (site, policy) in &self.sites {
             if !distinct.iter().any(|(_, known)| *known == policy) {
-                distinct.push((Some(site), policy));
+                distinct.push((Some(site.as_str()), policy));
             }
         }
         distinct

@@ -217,7 +217,7 @@ fn a_template_gets_no_advice_and_a_default_gets_it_once() {
         assert_eq!(told(&advice::advise("p.toml", &app)), "", "{name}");
     }
     let apps = "[[apps]]\nname = 'a'\nhosts = ['a']\nupstream = 'http://10.0.0.7'\n[[apps]]\nname = 'b'\nupstream = 'http://10.0.0.7'\n";
-    let advice = advice::advise("p.toml", &format!("{apps}[defaults]\ntrust_forwarded = ['0.0.0.0/0']\n"));
+    let advice = advice::advise("p.toml", &format!("{apps}[defaults]\non_error = 'allow'\n"));
     assert_eq!(advice.iter().map(|advice| advice.line).collect::<Vec<_>>(), [9], "{}", told(&advice));
 }
 
