@@ -31,6 +31,7 @@ pub mod inquiry;
 pub mod suggest;
 
 pub mod playbook;
+pub mod receiver;
 
 pub mod replay;
 

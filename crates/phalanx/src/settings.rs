@@ -22,7 +22,7 @@ use crate::check_settings::{self, CheckSettings, RawCheckListen};
 use crate::life::sandbox::{self, RawSandbox, SandboxSettings};
 use crate::limit_settings::{self, RawLimits};
 use crate::log_settings::{self, LogSettings, RawLog};
-use crate::playbooks::{self, RawNotify, RawWebhook, TellSettings};
+use crate::playbooks::{self, RawMail, RawNotify, RawWebhook, TellSettings};
 use crate::recording_settings::{self, RawRecording, Recorded};
 use crate::tcp_settings::{self, RawTcpListen, TcpSettings};
 use crate::tls_settings::{self, RawCertificate, RawTlsListen, RawUpstreamCertificate, TlsSettings};
@@ -205,7 +205,7 @@ fn check(
         limits: limit_settings::check(text, &raw.limits, faults),
         recording: recording_settings::check(text, &raw.recording, faults),
         learn_actors: learn_actors(text, &raw.learning, faults),
-        tell: playbooks::check(text, (&raw.webhooks, raw.notify.as_ref()), folder, faults),
+        tell: playbooks::check(text, ((&raw.webhooks, &raw.mail), raw.notify.as_ref()), folder, faults),
     };
     (settings, folder.join(&raw.policy))
 }
@@ -505,6 +505,8 @@ struct RawSettings {
     recording: RawRecording,
     #[serde(default)]
     webhooks: BTreeMap<String, At<RawWebhook>>,
+    #[serde(default)]
+    mail: BTreeMap<String, At<RawMail>>,
     notify: Option<RawNotify>,
 }
 

@@ -68,11 +68,11 @@ pub(crate) fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
 
 /// Webhooks that playbooks tell and the settings do not have. In a fleet the node that runs playbooks needs them, and others do not.
 fn untold(config: &Path, tell: &TellSettings, plan: &EdgePlan) -> Vec<Diagnostic> {
-    let known = |name: &str| tell.webhooks.contains_key(name);
+    let known = |name: &str| tell.receivers.contains_key(name);
     let fault = |(playbook, to): (&str, &str)| {
         let what = format!("playbook `{playbook}` tells `{to}`, and there is no webhook of that name");
         Diagnostic::warning(config.display().to_string(), 0, what).with_help(format!(
-            "add `[webhooks.{to}]` with `url` and `secret_file`; without it the step fails"
+            "add `[webhooks.{to}]` with `url` and `secret_file`, or `[mail.{to}]`; without it the step fails"
         ))
     };
     let mut found: Vec<Diagnostic> = crate::playbooks::untold(&plan.playbooks, known).map(fault).collect();
