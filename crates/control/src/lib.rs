@@ -34,6 +34,7 @@ pub mod playbook;
 pub mod receiver;
 
 pub mod replay;
+pub mod report;
 
 mod console;
 mod handlers;

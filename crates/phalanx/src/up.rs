@@ -70,7 +70,7 @@ pub(crate) fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
 fn untold(config: &Path, tell: &TellSettings, plan: &EdgePlan) -> Vec<Diagnostic> {
     let known = |name: &str| tell.receivers.contains_key(name);
     let fault = |(playbook, to): (&str, &str)| {
-        let what = format!("playbook `{playbook}` tells `{to}`, and there is no webhook of that name");
+        let what = format!("playbook `{playbook}` tells `{to}`, and there is no receiver of that name");
         Diagnostic::warning(config.display().to_string(), 0, what).with_help(format!(
             "add `[webhooks.{to}]` with `url` and `secret_file`, or `[mail.{to}]`; without it the step fails"
         ))
