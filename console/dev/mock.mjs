@@ -50,7 +50,7 @@ export async function startMock({ port = 0, scenario = 'fleet', open = false, se
   const session = 'mock-session-00000000';
   const server = createServer((request, reply) => {
     route(world, { session, open }, request, reply).catch((error) => {
-      if (!reply.headersSent) json(reply, 500, { error: { code: 'mock', message: String(error) } });
+      if (!reply.headersSent) problem(reply, 500, 'mock', String(error));
     });
   });
   await new Promise((resolve) => server.listen(port, '127.0.0.1', resolve));
@@ -303,7 +303,7 @@ async function route(world, access, request, reply) {
   }
   if (!path.startsWith('/api/')) return asset(path, reply);
   if (!access.open && !(request.headers.cookie ?? '').includes(`phalanx_session=${access.session}`)) {
-    return json(reply, 401, { error: { code: 'unauthorized', message: 'sign in first' } });
+    return problem(reply, 401, 'unauthorized', 'sign in first');
   }
   return api(world, url, request, reply);
 }
@@ -320,31 +320,31 @@ async function api(world, url, request, reply) {
       return json(reply, 200, world.live());
     case 'POST decisions': {
       const body = JSON.parse(await text(request));
-      if ((body.ip ?? '').startsWith('127.')) return json(reply, 422, { error: { code: 'operator_network', message: '127.0.0.1 is in an operator network and is never barred' } });
+      if ((body.ip ?? '').startsWith('127.')) return problem(reply, 422, 'operator_network', '127.0.0.1 is in an operator network and is never barred');
       if (body.prefix === '198.18.0.0/15' && !body.force) {
         const message = '198.18.0.0/15: nothing is ordered yet, because it would refuse 37 of 412 clients served well in the last ten minutes here; if that is meant, order it with --force';
-        return json(reply, 409, { error: { code: 'would_refuse_many', message } });
+        return problem(reply, 409, 'would_refuse_many', message);
       }
       return json(reply, 201, world.decide({ ...body, forMs: body.for_ms, node: NODES[0], role: 'operator' }));
     }
     case 'DELETE decisions/:id': {
-      if (world.refuseUndo) return json(reply, 503, { error: { code: 'ledger_full', message: 'the ledger cannot be written: no space left on device' } });
+      if (world.refuseUndo) return problem(reply, 503, 'ledger_full', 'the ledger cannot be written: no space left on device');
       const order = world.withdraw(id, url.searchParams.get('reason') ?? '');
-      return order ? json(reply, 200, order) : json(reply, 404, { error: { code: 'not_found', message: 'no such decision' } });
+      return order ? json(reply, 200, order) : problem(reply, 404, 'not_found', 'no such decision');
     }
     case 'GET held':
       return json(reply, 200, { held: [...world.held.values()], total: world.held.size });
     case 'POST held/:id':
     case 'DELETE held/:id': {
-      if (world.refuseUndo) return json(reply, 503, { error: { code: 'ledger_full', message: 'the ledger cannot be written: no space left on device' } });
+      if (world.refuseUndo) return problem(reply, 503, 'ledger_full', 'the ledger cannot be written: no space left on device');
       const settled = world.settle(id, request.method === 'POST', url.searchParams.get('reason') ?? '');
-      return settled ? json(reply, 200, settled) : json(reply, 404, { error: { code: 'not_found', message: 'nothing of that id is held' } });
+      return settled ? json(reply, 200, settled) : problem(reply, 404, 'not_found', 'nothing of that id is held');
     }
     case 'GET events':
       return json(reply, 200, events(world, url.searchParams));
     case 'GET events/:id': {
       const record = world.records.get(id);
-      return record ? json(reply, 200, record.full) : json(reply, 404, { error: { code: 'not_found', message: 'no record of this request' } });
+      return record ? json(reply, 200, record.full) : problem(reply, 404, 'not_found', 'no record of this request');
     }
     case 'POST logout':
       reply.writeHead(204, { 'set-cookie': 'phalanx_session=; Max-Age=0; Path=/' });
@@ -356,7 +356,7 @@ async function api(world, url, request, reply) {
       request.on('close', () => world.listeners.delete(reply));
       return undefined;
     default:
-      return json(reply, 404, { error: { code: 'not_found', message: 'no such call' } });
+      return problem(reply, 404, 'not_found', 'no such call');
   }
 }
 
@@ -399,6 +399,11 @@ async function asset(path, reply) {
 function json(reply, status, body) {
   reply.writeHead(status, { 'content-type': 'application/json', 'cache-control': 'no-store' });
   reply.end(JSON.stringify(body));
+}
+
+function problem(reply, status, code, detail) {
+  reply.writeHead(status, { 'content-type': 'application/problem+json', 'cache-control': 'no-store' });
+  reply.end(JSON.stringify({ type: `urn:phalanx:api:${code}`, title: code, status, detail, code }));
 }
 
 async function text(request) {

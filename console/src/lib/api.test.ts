@@ -7,8 +7,8 @@ test('a filter becomes a query without its empty parts', () => {
 });
 
 test("the node's own words are shown, and plain ones when it has none", () => {
-  expect(errorOf(422, { error: { code: 'bad', message: 'too wide' } }).message).toBe('too wide');
+  expect(errorOf(422, { code: 'bad', detail: 'too wide' }).message).toBe('too wide');
   expect(errorOf(502, null).message).toBe('The node answered 502.');
   expect(errorOf(500, { error: 'x' }).code).toBe('unknown');
-  expect(errorOf(404, { error: { code: 'elsewhere', message: 'm', site: 'syd', node: 'syd-1' } }).elsewhere).toEqual({ site: 'syd', node: 'syd-1' });
+  expect(errorOf(404, { code: 'elsewhere', detail: 'm', site: 'syd', node: 'syd-1' }).elsewhere).toEqual({ site: 'syd', node: 'syd-1' });
 });

@@ -315,12 +315,12 @@ export async function call<T>(method: string, path: string, body?: unknown): Pro
   return json as T;
 }
 
-/** The API's error, or a plain one when something else answered. */
+/** The API's problem (RFC 9457), or a plain error when something else answered. */
 export function errorOf(status: number, json: unknown): ApiError {
-  const error = (json as { error?: { code?: unknown; message?: unknown; site?: unknown; node?: unknown } } | null)?.error;
-  const code = typeof error?.code === 'string' ? error.code : 'unknown';
-  const message = typeof error?.message === 'string' && error.message ? error.message : `The node answered ${status}.`;
-  const { site, node } = error ?? {};
+  const problem = json as { code?: unknown; detail?: unknown; site?: unknown; node?: unknown } | null;
+  const code = typeof problem?.code === 'string' ? problem.code : 'unknown';
+  const message = typeof problem?.detail === 'string' && problem.detail ? problem.detail : `The node answered ${status}.`;
+  const { site, node } = problem ?? {};
   return new ApiError(status, code, message, typeof site === 'string' && typeof node === 'string' ? { site, node } : null);
 }
 

@@ -9,22 +9,28 @@ use phalanx_control::receiver::{Form, Mail, MailServer, MailTls, NotTold, Receiv
 use phalanx_policy::Diagnostic;
 use phalanx_policy::toml_text::{At, Text};
 use phalanx_trust::private_file;
+use schemars::JsonSchema;
 use serde::Deserialize;
 use zeroize::Zeroizing;
 
-/// `[webhooks.NAME]` as written.
-#[derive(Debug, Deserialize)]
+/// A receiver of webhooks.
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct RawWebhook {
+    /// Where it is, `https://`. PagerDuty's own if not given with `form = "pagerduty"`.
     url: Option<At<String>>,
+    /// A file with that, mode 0600, where the address is a secret itself.
     url_file: Option<At<PathBuf>>,
+    /// How it wants to be told: "signed", "slack", "teams" or "pagerduty". "signed" if not given.
     form: Option<At<FormWord>>,
+    /// A file with the secret that messages are signed with, or with PagerDuty's routing key; mode 0600.
     secret_file: Option<At<PathBuf>>,
+    /// It may be at a private address. `false` if not given.
     #[serde(default)]
     allow_private: bool,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 enum FormWord {
     Signed,
@@ -33,20 +39,27 @@ enum FormWord {
     PagerDuty,
 }
 
-/// `[mail.NAME]` as written.
-#[derive(Debug, Deserialize)]
+/// People who are told by mail.
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct RawMail {
+    /// The server that takes letters, as in "smtp.example.org:587".
     server: At<String>,
+    /// "starttls", "tls" (from the first byte on), or "none" for a server on this machine. "tls" on port 465, else "starttls", if not given.
     tls: Option<At<TlsWord>>,
+    /// The name to log in with, where the server wants one.
     user: Option<At<String>>,
+    /// A file with the password, mode 0600.
     password_file: Option<At<PathBuf>>,
+    /// A file with certificates of authorities that vouch for the server, PEM. The system's if not given.
     ca_file: Option<At<PathBuf>>,
+    /// Whom letters are from, as in "Phalanx <phalanx@example.org>".
     from: At<String>,
+    /// Whom they go to, 32 at most.
     to: At<Vec<At<String>>>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 enum TlsWord {
     StartTls,

@@ -8,6 +8,7 @@ use phalanx_policy::Diagnostic;
 use phalanx_policy::playbook::GravityWord;
 use phalanx_policy::toml_text::{At, Text};
 use phalanx_policy::units::duration_ms;
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::receivers;
@@ -35,17 +36,22 @@ pub(crate) struct NotifySettings {
     pub(crate) every_ms: u64,
 }
 
-/// `[notify]` as written.
-#[derive(Debug, Deserialize)]
+/// Who hears of incidents.
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct RawNotify {
+    /// Receivers, by name.
     to: At<Vec<At<String>>>,
+    /// From which severity on. "high" if not given.
     from: Option<GravityWord>,
+    /// When: an incident is opened, grows worse, is closed. All if not given.
     on: Option<At<Vec<At<Occasion>>>>,
+    /// How often at most; what comes meanwhile is told together. "30s" if not given.
     every: Option<At<String>>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+/// When somebody hears of an incident.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 enum Occasion {
     Opened,
