@@ -112,6 +112,8 @@ pub(crate) struct Node {
     pub(crate) recorder: Recorder,
     pub(crate) counters: Arc<WorkerCounters>,
     pub(crate) policy_is_good: Arc<AtomicBool>,
+    /// What the node's own policy file says.
+    pub(crate) own_policy: Arc<Mutex<String>>,
     pub(crate) ready: Arc<AtomicBool>,
     ahead: Arc<Ahead>,
     ledger: Option<phalanx_model::lanes::LaneReaders>,
@@ -161,6 +163,8 @@ impl Node {
         });
         let ahead = Arc::new(Ahead::default());
         let replays = Replays::new();
+        let own_policy = Arc::new(Mutex::new(OWN_POLICY.to_owned()));
+        let said = Arc::clone(&own_policy);
         let deps = ControlDeps {
             site: "fra".into(),
             node: "a".into(),
@@ -197,14 +201,14 @@ impl Node {
                 }
                 .boxed()
             }),
-            running: Box::new(|| RunningPolicy {
-                bundle: None,
-                entry: Some("policy.toml".into()),
-                files: Some(Arc::new(FileSet::new([(
-                    "policy.toml".to_owned(),
-                    OWN_POLICY.as_bytes().to_vec(),
-                )]))),
-                policy: phalanx_policy::parse_policy("policy.toml", OWN_POLICY).unwrap().0,
+            running: Box::new(move || {
+                let text = said.lock().unwrap().clone();
+                RunningPolicy {
+                    bundle: None,
+                    entry: Some("policy.toml".into()),
+                    policy: phalanx_policy::parse_policy("policy.toml", &text).unwrap().0,
+                    files: Some(Arc::new(FileSet::new([("policy.toml".to_owned(), text.into_bytes())]))),
+                }
             }),
             changes: Changes::load(&dir.path().join("changes"), Arc::clone(&seals)).unwrap(),
             replays: Some(replays.port()),
@@ -230,6 +234,7 @@ impl Node {
             recorder,
             counters,
             policy_is_good,
+            own_policy,
             ready,
             ahead,
             ledger: Some(ledger),
