@@ -2,16 +2,25 @@
 
 use std::collections::BTreeMap;
 
+use serde::Serialize;
+
 use crate::diff::{PolicyDiff, diff};
 use crate::{Diagnostic, Policy, parse_policy_at, policy_sites};
 
 /// A policy at every site.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Everywhere {
     /// At sites that the text does not name.
     pub elsewhere: Policy,
     /// At those that it names.
     pub sites: BTreeMap<String, Policy>,
+}
+
+/// A policy that means the same at every site.
+impl From<Policy> for Everywhere {
+    fn from(policy: Policy) -> Self {
+        Self { elsewhere: policy, sites: BTreeMap::new() }
+    }
 }
 
 impl Everywhere {
