@@ -46,6 +46,15 @@ impl Everywhere {
         self.sites.get(site).unwrap_or(&self.elsewhere)
     }
 
+    /// What of it ends soon or has ended, at any site; as [`Policy::due`].
+    pub fn due(&self, file: &str, now_ms: u64) -> Vec<Diagnostic> {
+        let mut due: Vec<Diagnostic> =
+            self.distinct().iter().flat_map(|(_, policy)| policy.due(file, now_ms)).collect();
+        due.sort_by_key(|due| due.line);
+        due.dedup();
+        due
+    }
+
     /// The policies that differ, each once, with a site that reads it so; that of sites that are not named comes first.
     pub fn distinct(&self) -> Vec<(Option<&str>, &Policy)> {
         let mut distinct = vec![(None, &self.elsewhere)];

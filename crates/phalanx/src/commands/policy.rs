@@ -251,10 +251,7 @@ pub(super) fn collect(file: &Path) -> anyhow::Result<(String, FileSet)> {
     let Packed { entry, files, policy, warnings } = pack(file).map_err(|faults| {
         anyhow::anyhow!("{}", faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
     })?;
-    let mut due: Vec<Diagnostic> =
-        policy.distinct().iter().flat_map(|(_, policy)| policy.due(&entry, SystemClock.now_ms())).collect();
-    due.sort_by_key(|due| due.line);
-    due.dedup();
+    let due = policy.due(&entry, SystemClock.now_ms());
     for warning in warnings.iter().chain(&due) {
         eprintln!("{warning}");
     }
