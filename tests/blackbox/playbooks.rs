@@ -486,7 +486,7 @@ fn mistakes_in_settings_and_policy_are_told_with_file_line_and_help() {
     check(
         OWN,
         "[webhooks.x]\nurl = \"http://hooks.example/\"\nsecret_file = \"none.secret\"\n[notify]\nto = [\"y\"]\n",
-        &["none.secret does not exist", "there is no webhook `y`", "add `[webhooks.y]`"],
+        &["none.secret does not exist", "there is no receiver `y`", "add `[webhooks.y]`"],
     );
     check(
         OWN,

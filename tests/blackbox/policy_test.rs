@@ -189,3 +189,10 @@ fn a_policy_without_expectations_is_told_where_they_would_stand() {
     assert!(!ok && err.contains("shop.test.toml:3: unknown key `expekt`"), "{err}");
     assert!(err.contains("did you mean `expect`?"), "{err}");
 }
+
+#[test]
+fn templates_do_what_is_expected_of_them() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../packs/templates/tests");
+    let (passed, out, err) = test(&folder, &["policy.toml"]);
+    assert!(passed, "{out}{err}");
+}

@@ -41,8 +41,10 @@ pub mod suggest;
 pub mod fixes;
 
 pub mod playbook;
+pub mod receiver;
 
 pub mod replay;
+//pub mod report;
 
 mod console;
 mod handlers;

@@ -13,10 +13,8 @@
 pub mod cacao;
 pub mod journal;
 pub mod machine;
-pub mod public_address;
 pub mod runner;
 pub mod told;
-pub mod webhook;
 
 use phalanx_learn::Detector;
 use phalanx_learn::respond::{Measure, Scope};
@@ -27,7 +25,6 @@ pub use journal::Journal;
 pub use machine::{Effect, Entry, Facts, Next, Planned, Run, RunOutcome, StepOutcome, run_id, starts};
 pub use runner::{Due, Runner};
 pub use told::Told;
-pub use webhook::{Webhook, WebhookError};
 
 /// Reads a playbook in the words of this version's detectors and countermeasures.
 ///

@@ -42,6 +42,13 @@ fn pair((name, value): (String, String)) -> String {
 
 /// Where a change is.
 pub fn named(place: &Place) -> String {
+    match &place.site {
+        Some(site) => format!("at site {site}: {}", named_anywhere(place)),
+        None => named_anywhere(place),
+    }
+}
+
+fn named_anywhere(place: &Place) -> String {
     let kind = match place.part {
         Part::Policy => return "the whole policy".to_owned(),
         Part::App => return format!("app {}", place.app.as_deref().unwrap_or_default()),

@@ -19,8 +19,12 @@ use phalanx_policy::{Diagnostic, FileSet, Files, Mode, Policy, RuleSource, basel
 use crate::plan::{Compiled, Written};
 use crate::waf::exchange::{Request, connection};
 
-/// Compiles a bundle within the limits of bundles. The plan has the bundle's version.
-pub(crate) fn compile(bundle: &Bundle, collections: &Arc<Collections>) -> Result<Compiled, Vec<Diagnostic>> {
+/// Compiles a bundle within the limits of bundles, as a site reads it. The plan has the bundle's version.
+pub(crate) fn compile(
+    bundle: &Bundle,
+    site: Option<&str>,
+    collections: &Arc<Collections>,
+) -> Result<Compiled, Vec<Diagnostic>> {
     let files = FileSet::new(bundle.files.iter().map(|(name, bytes)| (name.clone(), bytes.clone())));
     let entry = bundle.manifest.entry.as_str();
     let rules = check_size(&files, entry)?;
@@ -29,7 +33,7 @@ pub(crate) fn compile(bundle: &Bundle, collections: &Arc<Collections>) -> Result
         Some(Err(_)) => return Err(fault(entry, "the policy file is not UTF-8")),
         None => return Err(fault(entry, "the bundle has no such file")),
     };
-    let (mut policy, mut warnings) = phalanx_policy::parse_policy(entry, text)?;
+    let (mut policy, mut warnings) = phalanx_policy::parse_policy_at(entry, text, site)?;
     policy.version = bundle.manifest.version;
     check_complexity(&policy, entry, rules)?;
     let compiled = EdgePlan::compile_from(Files::Set(&files), &policy, collections)?;

@@ -158,7 +158,11 @@ impl Node {
         };
         let (kept, sealer) = sealed().map_err(StartError::Other)?;
         material.remember(&sealer, state.certificates()).map_err(StartError::Other)?;
-        let own = OwnNode { management: management(settings), identities: material.identities() };
+        let own = OwnNode {
+            site: settings.site.clone(),
+            management: management(settings),
+            identities: material.identities(),
+        };
         let (bundle, of_keeper) = (kept.bundle(), (lanes.clone(), Arc::clone(&clock)));
         let compile = || {
             let places = PlacesKeeper::start(settings.geo.clone());

@@ -36,11 +36,17 @@ pub(crate) struct Written {
 
 impl PolicySource {
     /// Reads and compiles the policy. It is refused whole, with every fault found. `collections` is what rules remember
-    /// across requests, and across reloads.
-    pub(crate) fn compile(&self, collections: &Arc<Collections>) -> Result<Compiled, Vec<Diagnostic>> {
+    /// across requests, and across reloads; `site`, which one reads it.
+    pub(crate) fn compile(
+        &self,
+        site: Option<&str>,
+        collections: &Arc<Collections>,
+    ) -> Result<Compiled, Vec<Diagnostic>> {
         match self {
             Self::Built(policy) => compile(policy.as_ref().clone(), Files::Disk, Vec::new(), collections),
-            Self::File(path) => compile_file(path, collections).map_err(|faults| located(faults, path)),
+            Self::File(path) => {
+                compile_file(path, site, collections).map_err(|faults| located(faults, path))
+            }
         }
     }
 }
@@ -59,12 +65,16 @@ fn compile(
 }
 
 /// What the files say is kept, for they may say something else by the time that somebody asks what runs.
-fn compile_file(path: &Path, collections: &Arc<Collections>) -> Result<Compiled, Vec<Diagnostic>> {
+fn compile_file(
+    path: &Path,
+    site: Option<&str>,
+    collections: &Arc<Collections>,
+) -> Result<Compiled, Vec<Diagnostic>> {
     let entry = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let text = std::fs::read_to_string(path)
         .map_err(|error| vec![Diagnostic::error(entry.as_str(), 0, format!("cannot be read: {error}"))])?;
     let collector = Collector::new(folder(path));
-    let (policy, warnings) = phalanx_policy::parse_policy(&entry, &text)?;
+    let (policy, warnings) = phalanx_policy::parse_policy_at(&entry, &text, site)?;
     let mut compiled = compile(policy, Files::Collected(&collector), warnings, collections)?;
     compiled.warnings = located(compiled.warnings, path);
     let read = collector.into_set();

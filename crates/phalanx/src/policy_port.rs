@@ -12,7 +12,7 @@ use phalanx_inspect::Collections;
 use phalanx_model::lanes::Lanes;
 use phalanx_model::{Clock, LedgerEntry, LedgerKind, Prefix, Swap};
 use phalanx_policy::{
-    Diagnostic, Exclusion, Files, Mode, Policy, RateAction, RateLimit, RateScope, RuleSource,
+    Diagnostic, Everywhere, Exclusion, Files, Mode, Policy, RateAction, RateLimit, RateScope, RuleSource,
 };
 use phalanx_record::RateLimitCount;
 
@@ -56,7 +56,8 @@ impl PolicyKeeper {
         let collections = Arc::default();
         let (mut refused, mut of_bundle) = (None, None);
         if let Some((bundle, running)) = kept {
-            match bundle_plan::compile(&bundle, &collections).and_then(|it| check_upstreams(it, &own)) {
+            let compiled = bundle_plan::compile(&bundle, Some(&own.site), &collections);
+            match compiled.and_then(|it| check_upstreams(it, &own)) {
                 Ok(compiled) => of_bundle = Some((compiled, running)),
                 Err(faults) => {
                     let error = summary(&faults);
@@ -67,7 +68,7 @@ impl PolicyKeeper {
         }
         let (Compiled { plan, policy, warnings, written }, bundle) = match of_bundle {
             Some((compiled, running)) => (compiled, Some(running)),
-            None => (check_upstreams(source.compile(&collections)?, &own)?, None),
+            None => (check_upstreams(source.compile(Some(&own.site), &collections)?, &own)?, None),
         };
         report(&warnings);
         let state = Mutex::new(State { policy, refused, bundle, written });
@@ -95,7 +96,7 @@ impl PolicyKeeper {
             let fault = Diagnostic::error("policy", 0, message);
             return Err(vec![fault.with_help("change it for all nodes with `phalanx policy push FILE`")]);
         }
-        let compiled = self.source.compile(&self.collections);
+        let compiled = self.source.compile(Some(&self.own.site), &self.collections);
         let compiled = compiled.and_then(|compiled| check_upstreams(compiled, &self.own));
         let compiled = compiled.inspect_err(|faults| self.refuse(&mut state, faults))?;
         self.swap(&mut state, compiled, None, || ())
@@ -120,7 +121,7 @@ impl PolicyKeeper {
     /// Compiles a bundle and tries it on requests that harm nobody; nothing is put into force.
     pub(crate) fn try_bundle(&self, bundle: &Bundle) -> Result<Compiled, Vec<Diagnostic>> {
         // A bug in a compiler must not end the node that it guards.
-        let compile = || bundle_plan::compile(bundle, &self.collections);
+        let compile = || bundle_plan::compile(bundle, Some(&self.own.site), &self.collections);
         let compiled = std::panic::catch_unwind(std::panic::AssertUnwindSafe(compile));
         let compiled =
             compiled.unwrap_or_else(|_| Err(vec![Diagnostic::error("policy", 0, "compiling it failed")]))?;
@@ -141,10 +142,14 @@ impl PolicyKeeper {
         files: BTreeMap<String, Vec<u8>>,
         entry: String,
     ) -> Result<TriedBundle, Vec<Diagnostic>> {
+        let text = files.get(&entry).map(|bytes| String::from_utf8_lossy(bytes).into_owned()).unwrap_or_default();
+        let (everywhere, _) = Everywhere::parse(&entry, &text)?;
         let compiled = self.compile_files(files, entry)?;
-        let version = compiled.policy.version;
-        let requires = bundle_features::features(&compiled.policy);
-        Ok(TriedBundle { version, requires, warnings: compiled.warnings })
+        let mut requires: Vec<String> =
+            everywhere.distinct().iter().flat_map(|(_, policy)| bundle_features::features(policy)).collect();
+        requires.sort();
+        requires.dedup();
+        Ok(TriedBundle { version: compiled.policy.version, requires, warnings: compiled.warnings })
     }
 
     /// Compiles a policy file and what it names as a bundle; nothing is put into force.
@@ -154,10 +159,8 @@ impl PolicyKeeper {
         entry: String,
     ) -> Result<Compiled, Vec<Diagnostic>> {
         let written = files.get(&entry).map(|bytes| String::from_utf8_lossy(bytes).into_owned());
-        let version = match phalanx_policy::parse_policy(&entry, written.as_deref().unwrap_or_default()) {
-            Ok((policy, _)) => policy.version,
-            Err(faults) => return Err(faults),
-        };
+        let (everywhere, _) = Everywhere::parse(&entry, written.as_deref().unwrap_or_default())?;
+        let version = everywhere.elsewhere.version;
         let manifest = Manifest {
             schema: 1,
             fleet: String::new(),
@@ -168,7 +171,13 @@ impl PolicyKeeper {
             entry,
             made_at_ms: 0,
         };
-        self.try_bundle(&Bundle { manifest, files })
+        let bundle = Bundle { manifest, files };
+        let compiled = self.try_bundle(&bundle)?;
+        let others = everywhere.distinct().into_iter().filter(|(_, policy)| *policy != everywhere.at(&self.own.site));
+        for (site, _) in others {
+            bundle_plan::compile(&bundle, site, &Arc::default())?;
+        }
+        Ok(compiled)
     }
 
     /// Compiles the policy in force for one of its apps, with more exclusions. Nothing is put into force.

@@ -24,7 +24,7 @@ use crate::console_settings::{self, RawAdmin};
 use crate::life::sandbox::{self, RawSandbox, SandboxSettings};
 use crate::limit_settings::{self, RawLimits};
 use crate::log_settings::{self, LogSettings, RawLog};
-use crate::playbooks::{self, RawNotify, RawWebhook, TellSettings};
+use crate::playbooks::{self, RawMail, RawNotify, RawWebhook, TellSettings};
 use crate::recording_settings::{self, RawRecording, Recorded};
 use crate::selftest::settings::{RawSelfTest, SelfTestSettings};
 use crate::tcp_settings::{self, RawTcpListen, TcpSettings};
@@ -216,7 +216,7 @@ fn check(
         recording: recording_settings::check(text, &raw.recording, faults),
         self_test: crate::selftest::settings::check(text, &raw.selftest, faults),
         learn_actors: learn_actors(text, &raw.learning, faults),
-        tell: playbooks::check(text, (&raw.webhooks, raw.notify.as_ref()), folder, faults),
+        tell: playbooks::check(text, ((&raw.webhooks, &raw.mail), raw.notify.as_ref()), folder, faults),
     };
     (settings, folder.join(&raw.policy))
 }
@@ -539,6 +539,9 @@ struct RawSettings {
     /// Receivers that playbooks and `[notify]` tell, by name, 64 at most.
     #[serde(default)]
     webhooks: BTreeMap<String, At<RawWebhook>>,
+    /// Receivers of mail that playbooks and `[notify]` tell, by name, 64 at most.
+    #[serde(default)]
+    mail: BTreeMap<String, At<RawMail>>,
     /// Who hears of incidents.
     notify: Option<RawNotify>,
 }

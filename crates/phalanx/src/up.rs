@@ -11,7 +11,7 @@ use anyhow::{Context, anyhow, bail};
 use phalanx_control::api;
 use phalanx_edge::{EdgePlan, Places};
 use phalanx_model::{CheckKind, Clock, PrefixSet, SystemClock};
-use phalanx_policy::{Diagnostic, Mode, Policy, RuleSource};
+use phalanx_policy::{Diagnostic, Everywhere, Mode, Policy, RuleSource};
 use phalanx_trust::membership;
 use serde_json::json;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -68,11 +68,11 @@ pub(crate) fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
 
 /// Webhooks that playbooks tell and the settings do not have. In a fleet the node that runs playbooks needs them, and others do not.
 fn untold(config: &Path, tell: &TellSettings, plan: &EdgePlan) -> Vec<Diagnostic> {
-    let known = |name: &str| tell.webhooks.contains_key(name);
+    let known = |name: &str| tell.receivers.contains_key(name);
     let fault = |(playbook, to): (&str, &str)| {
-        let what = format!("playbook `{playbook}` tells `{to}`, and there is no webhook of that name");
+        let what = format!("playbook `{playbook}` tells `{to}`, and there is no receiver of that name");
         Diagnostic::warning(config.display().to_string(), 0, what).with_help(format!(
-            "add `[webhooks.{to}]` with `url` and `secret_file`; without it the step fails"
+            "add `[webhooks.{to}]` with `url` and `secret_file`, or `[mail.{to}]`; without it the step fails"
         ))
     };
     let mut found: Vec<Diagnostic> = crate::playbooks::untold(&plan.playbooks, known).map(fault).collect();
@@ -101,10 +101,11 @@ pub(crate) fn check(args: &CheckArgs) -> anyhow::Result<ExitCode> {
         // Faults of its files are found already.
         let identities = IdentityKeeper::start(&settings.tls.identities).map(|keeper| keeper.identities());
         let own = OwnNode { identities: identities.unwrap_or_default(), ..OwnNode::default() };
-        let read = PolicySource::File(policy.clone()).compile(&Arc::default());
+        let read = PolicySource::File(policy.clone()).compile(Some(&settings.site), &Arc::default());
         match read.and_then(|read| check_upstreams(read, &own)) {
             Ok(read) => {
                 found.extend(read.warnings.iter().cloned());
+                found.extend(at_other_sites(&policy));
                 found.extend(read.policy.due(&policy.display().to_string(), SystemClock.now_ms()));
                 found.extend(crate::tcp_settings::without_app(&args.config, &settings.tcp, &read.plan));
                 found.extend(untold(&args.config, &settings.tell, &read.plan));
@@ -136,6 +137,12 @@ pub(crate) fn check(args: &CheckArgs) -> anyhow::Result<ExitCode> {
         println!("{}: {errors} errors, {warnings} warnings", args.config.display());
     }
     Ok(if is_good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// What is wrong with a policy at sites other than this one.
+fn at_other_sites(policy: &Path) -> Vec<Diagnostic> {
+    let text = std::fs::read_to_string(policy).unwrap_or_default();
+    Everywhere::parse(&policy.display().to_string(), &text).err().unwrap_or_default()
 }
 
 type Ready<'a> = &'a dyn Fn(&Node, &api::Plan, &StateFolder);

@@ -12,6 +12,8 @@ use crate::plan::Compiled;
 /// What a policy's upstreams are checked against: things of this node alone.
 #[derive(Debug, Default)]
 pub(crate) struct OwnNode {
+    /// The site it runs in.
+    pub(crate) site: String,
     /// Listeners that no app's requests may go to.
     pub(crate) management: Vec<SocketAddr>,
     /// The certificates that it can show to upstreams.

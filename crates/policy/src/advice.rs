@@ -17,6 +17,7 @@ use phalanx_model::Confidence;
 use crate::policy::{App, ClassUse, Mode, OnError, Policy, Strikes};
 use crate::raw::{RawApp, RawClasses, RawPolicy};
 use crate::toml_text::{At, Text};
+use crate::check::read_raw;
 use crate::{DetectionMode, Diagnostic, parse_policy};
 
 pub use networks::is_public;
@@ -26,8 +27,9 @@ pub use rules::advise_rules;
 pub fn advise(file: &str, text: &str) -> Vec<Diagnostic> {
     let Ok((policy, _)) = parse_policy(file, text) else { return Vec::new() };
     let text = Text::new(file, text);
-    let Ok(raw) = text.read::<RawPolicy>() else { return Vec::new() };
-    let mut advice = Advice { text, found: Vec::new() };
+    let (Some(raw), _) = read_raw(&text, None) else { return Vec::new() };
+    let templates = raw.apps.iter().filter_map(|app| Some(app.template.as_ref()?.span.clone())).collect();
+    let mut advice = Advice { text, templates, found: Vec::new() };
     advice.policy(&raw, &policy);
     advice.found.sort_by_key(|advice| advice.line);
     advice.found
@@ -35,12 +37,18 @@ pub fn advise(file: &str, text: &str) -> Vec<Diagnostic> {
 
 struct Advice<'a> {
     text: Text<'a>,
+    /// Where templates are named. What these say is the product's own, and nobody's mistake.
+    templates: Vec<Range<usize>>,
     found: Vec<Diagnostic>,
 }
 
 impl Advice<'_> {
     fn say(&mut self, span: &Range<usize>, message: impl Into<String>, help: impl Into<String>) {
-        self.found.push(self.text.warning_at(span, message).with_help(help));
+        let advice = self.text.warning_at(span, message).with_help(help);
+        // What stands in a default is said once, whatever apps it holds for.
+        if !self.templates.contains(span) && !self.found.contains(&advice) {
+            self.found.push(advice);
+        }
     }
 
     fn policy(&mut self, raw: &RawPolicy, policy: &Policy) {

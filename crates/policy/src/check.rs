@@ -8,6 +8,7 @@ use std::sync::Arc;
 use phalanx_model::{Confidence, Prefix, limits};
 
 use self::paranoia::Inspected;
+use crate::compose;
 use crate::path_pattern::PathPattern;
 use crate::policy::{
     App, ClassUse, Classes, Limits, PARANOIA_DEFAULT, Policy, RuleSource, Strikes, loopback,
@@ -43,17 +44,41 @@ pub(crate) use responses::unix_seconds;
 /// # Errors
 /// All faults found, when one of them is an error.
 pub fn parse_policy(file: &str, text: &str) -> Result<(Policy, Vec<Diagnostic>), Vec<Diagnostic>> {
+    parse_policy_at(file, text, None)
+}
+
+/// The sites that a policy text says something of, in order; none of a text that is no TOML.
+pub fn policy_sites(text: &str) -> Vec<String> {
+    toml::de::DeTable::parse(text).map(|root| compose::sites(root.get_ref())).unwrap_or_default()
+}
+
+/// Like [`parse_policy`], as the nodes of a site read it; `None`: as those of sites that the text does not name.
+///
+/// # Errors
+/// All faults found, when one of them is an error.
+pub fn parse_policy_at(
+    file: &str,
+    text: &str,
+    site: Option<&str>,
+) -> Result<(Policy, Vec<Diagnostic>), Vec<Diagnostic>> {
     let text = Text::new(file, text);
-    let (raw, found) = text.read_partly::<RawPolicy>();
+    let (raw, found) = read_raw(&text, site);
     let folder = Path::new(file).parent().unwrap_or(Path::new("")).to_path_buf();
     let mut check = Check { text, folder, found, passes: false, patterns: HashMap::new(), pattern_bytes: 0 };
     let policy = raw.map(|raw| check.policy(raw));
     let mut found = check.found;
     found.sort_by_key(|fault| fault.line);
+    // A fault in a default is found with every app that it is filled into.
+    found.dedup();
     match policy {
         Some(policy) if found.iter().all(|fault| fault.level == Level::Warning) => Ok((policy, found)),
         _ => Err(found),
     }
+}
+
+/// A policy as it is written and composed, for a site; with what was found on the way.
+pub(crate) fn read_raw(text: &Text<'_>, site: Option<&str>) -> (Option<RawPolicy>, Vec<Diagnostic>) {
+    text.read_composed(|root| compose::compose(text, root, site))
 }
 
 struct Check<'a> {

@@ -39,6 +39,11 @@ impl Diagnostic {
         Self { level: Level::Warning, ..Self::error(file, line, message) }
     }
 
+    /// Whether the text is refused for it.
+    pub fn is_error(&self) -> bool {
+        self.level == Level::Error
+    }
+
     /// Adds what to do about it.
     #[must_use]
     pub fn with_help(mut self, help: impl Into<String>) -> Self {

@@ -47,6 +47,9 @@ pub struct Change {
 /// A part of a policy.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct Place {
+    /// The site, if it is so at this one and not elsewhere.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub site: Option<String>,
     /// The app, if it is a part of one.
     pub app: Option<String>,
     /// The route of that app, if it is a part of one.
@@ -111,7 +114,7 @@ fn places<'a>(before: &'a Facts, after: &'a Facts) -> BTreeSet<&'a Place> {
 
 impl Place {
     fn of_app(app: &str, part: Part, name: impl Into<String>) -> Self {
-        Self { app: Some(app.to_owned()), route: None, part, name: name.into() }
+        Self { site: None, app: Some(app.to_owned()), route: None, part, name: name.into() }
     }
 
     /// The app that it is a part of.
@@ -138,7 +141,7 @@ impl Place {
 
 fn facts(policy: &Policy) -> Facts {
     let mut facts = Facts::new();
-    let place = Place { app: None, route: None, part: Part::Policy, name: String::new() };
+    let place = Place { site: None, app: None, route: None, part: Part::Policy, name: String::new() };
     facts.insert(place, flat(policy, &["apps"]));
     for app in &policy.apps {
         let place = Place::of_app(&app.name, Part::App, "");

@@ -32,7 +32,9 @@ pub mod route;
 pub mod cdn;
 pub mod challenge;
 mod check;
+mod compose;
 pub mod crawler;
+pub mod everywhere;
 pub mod scenarios;
 
 pub mod baseline;
@@ -41,14 +43,16 @@ pub mod edit;
 pub mod expectation;
 pub mod schema;
 pub mod seclang;
+pub mod template;
 
 pub use accounts::{AccountEndpoint, Accounts, EndpointKind, Success};
 pub use balance::{Balance, Server, Upstreams, WhenAllDown};
 pub use baseline::baseline;
 pub use challenge::{Challenge, ChallengeUse, Throttle};
-pub use check::parse_policy;
+pub use check::{parse_policy, parse_policy_at, policy_sites};
 pub use compression::{Compression, ContentCoding};
 pub use detection::{Detection, DetectionMode, DetectionThreshold};
+pub use everywhere::{Everywhere, diff_everywhere};
 pub use diagnostic::{Diagnostic, Level};
 pub use exclusion::Exclusion;
 pub use expectation::{Came, Expectation, Expectations, parse_expectations};

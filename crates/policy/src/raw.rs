@@ -1,5 +1,7 @@
 //! Policy as written. Everything is optional here; [`crate::check`] says what is missing and what makes no sense.
 
+use std::collections::BTreeMap;
+
 use phalanx_model::Confidence;
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -60,9 +62,47 @@ pub struct RawPolicy {
     /// What is done about incidents, step by step.
     #[serde(default)]
     pub playbooks: RawPlaybooks,
+    /// What `${NAME}` stands for in the texts of this policy.
+    #[serde(default)]
+    pub variables: BTreeMap<String, RawVariable>,
+    /// What holds for each app that does not say it itself.
+    pub defaults: Option<RawApp>,
+    /// What is different at some sites.
+    #[serde(default)]
+    pub sites: BTreeMap<String, RawSite>,
     /// The apps.
     #[serde(default)]
     pub apps: Vec<At<RawApp>>,
+}
+
+/// What is different at one site.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RawSite {
+    /// What `${NAME}` stands for there, where it is not what `[variables]` says.
+    #[serde(default)]
+    pub variables: BTreeMap<String, RawVariable>,
+    /// What holds there for each app that does not say it itself, before `[defaults]`.
+    pub defaults: Option<RawApp>,
+}
+
+/// What a variable stands for.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(untagged, expecting = "expected a text, a number, a boolean, a time, or a list of them")]
+pub enum RawVariable {
+    /// A text.
+    Text(String),
+    /// A whole number.
+    Integer(i64),
+    /// A number.
+    Float(f64),
+    /// A boolean.
+    Boolean(bool),
+    /// A day or time.
+    #[schemars(with = "String")]
+    Time(toml::value::Datetime),
+    /// A list; as an item of a list it stands for all of its items.
+    List(Vec<RawVariable>),
 }
 
 /// Playbooks that are in use.
@@ -97,6 +137,10 @@ pub struct RawStrikes {
 pub struct RawApp {
     /// Its name in events, reports and metrics.
     pub name: Option<At<String>>,
+    /// What it is, as in "wordpress": what it does not say is as fits such an app, and after that as `[defaults]` say.
+    pub template: Option<At<String>>,
+    /// `false`: `[defaults]` do not hold for it. `true` if not given.
+    pub inherit: Option<bool>,
     /// The hosts it answers for, as in "shop.example" or "*.shop.example"; if not given, all that no other app names.
     #[serde(default)]
     pub hosts: Vec<At<String>>,

@@ -45,6 +45,14 @@ impl<'a> Text<'a> {
     /// Reads what can be read, so that the caller may look for faults of meaning as well. Faulty entries are as if they
     /// were not there; the value must not be used when there are faults.
     pub fn read_partly<T: DeserializeOwned>(&self) -> (Option<T>, Vec<Diagnostic>) {
+        self.read_composed(|_| Ok(Vec::new()))
+    }
+
+    /// Like [`Self::read_partly`], after `compose` changed the tree. It gives back warnings, or why there is nothing to read.
+    pub(crate) fn read_composed<T: DeserializeOwned>(
+        &self,
+        compose: impl FnOnce(&mut DeTable<'a>) -> Result<Vec<Diagnostic>, Vec<Diagnostic>>,
+    ) -> (Option<T>, Vec<Diagnostic>) {
         let (mut root, errors) = DeTable::parse_recoverable(self.text);
         let mut faults: Vec<Diagnostic> = errors
             .iter()
@@ -55,6 +63,10 @@ impl<'a> Text<'a> {
             .collect();
         if !faults.is_empty() {
             return (None, faults);
+        }
+        match compose(root.get_mut()) {
+            Ok(warnings) => faults = warnings,
+            Err(faults) => return (None, by_line(faults)),
         }
         while faults.len() < FAULTS_MAX {
             match T::deserialize(toml::de::Deserializer::from(root.clone())) {

@@ -6,6 +6,9 @@ use phalanx_policy::{Diagnostic, Mode, RuleSource, parse_policy, schema::policy_
 #[cfg(test)]
 #[path = "policy_text/routes.rs"]
 mod routes;
+#[cfg(test)]
+#[path = "policy_text/layers.rs"]
+mod layers;
 
 fn told(faults: &[Diagnostic]) -> String {
     faults.iter().map(|fault| format!("{fault}\n")).collect()

@@ -28,6 +28,7 @@ pub(crate) async fn list(State(control): State<Arc<Control>>) -> Json<Vec<Exclus
     let now_ms = control.now_ms();
     let rows = running
         .policy
+        .at(&control.deps.site)
         .apps
         .iter()
         .flat_map(|app| app.exclusions.iter().map(|exclusion| row(&app.name, exclusion, &file, now_ms)));

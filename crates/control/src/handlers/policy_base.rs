@@ -5,8 +5,8 @@
 use std::collections::BTreeMap;
 
 use http::StatusCode;
-use phalanx_policy::Policy;
-use phalanx_policy::diff::{Place, compare_files, diff};
+use phalanx_policy::diff::{Place, compare_files};
+use phalanx_policy::{Everywhere, diff_everywhere};
 use phalanx_trust::sha256;
 
 use crate::api::{Diagnostic, PolicyDiffered, PolicyDifference};
@@ -23,7 +23,8 @@ pub(crate) struct Policed {
     /// The name of the policy file; none where the node's command line says it all.
     pub(crate) entry: Option<String>,
     pub(crate) files: BTreeMap<String, Vec<u8>>,
-    pub(crate) policy: Policy,
+    /// What it says, at every site.
+    pub(crate) policy: Everywhere,
 }
 
 impl Policed {
@@ -62,7 +63,11 @@ pub(crate) fn running(control: &Control) -> Policed {
         links.next().map(|link| (link.version, link.hash.clone()))
     });
     let (version, hash) = bundle.unwrap_or((0, running.bundle.unwrap_or_default()));
-    Policed { version, hash, entry: running.entry, files: files.unwrap_or_default(), policy: running.policy }
+    let files: BTreeMap<String, Vec<u8>> = files.unwrap_or_default();
+    // The node reads its policy for its own site; what is compared is what it says everywhere.
+    let written = running.entry.as_deref().and_then(|entry| parse(entry, &files).ok());
+    let policy = written.unwrap_or_else(|| running.policy.into());
+    Policed { version, hash, entry: running.entry, files, policy }
 }
 
 /// A version that the fleet remembers.
@@ -74,11 +79,11 @@ pub(crate) async fn version(control: &Control, version: u64) -> Result<Policed, 
 }
 
 /// The policy that a file among these says.
-pub(crate) fn parse(entry: &str, files: &BTreeMap<String, Vec<u8>>) -> Result<Policy, ApiError> {
+pub(crate) fn parse(entry: &str, files: &BTreeMap<String, Vec<u8>>) -> Result<Everywhere, ApiError> {
     let text = files.get(entry).map(|bytes| String::from_utf8_lossy(bytes).into_owned());
     let text =
         text.ok_or_else(|| ApiError::bad_request(format!("there is no file {entry:?} among the files")))?;
-    phalanx_policy::parse_policy(entry, &text).map(|(policy, _)| policy).map_err(|faults| refused(&faults))
+    Everywhere::parse(entry, &text).map(|(policy, _)| policy).map_err(|faults| refused(&faults))
 }
 
 /// The answer to a policy with faults.
@@ -97,9 +102,9 @@ pub(crate) fn compare(
     before: &Policed,
     entry: &str,
     files: &BTreeMap<String, Vec<u8>>,
-    policy: &Policy,
+    policy: &Everywhere,
 ) -> PolicyDiffered {
-    let found = diff(&before.policy, policy);
+    let found = diff_everywhere(&before.policy, policy);
     let named = |files: &BTreeMap<String, Vec<u8>>, entry: Option<&str>| {
         let named = files.iter().filter(|(name, _)| Some(name.as_str()) != entry);
         named.map(|(name, bytes)| (name.clone(), bytes.clone())).collect::<BTreeMap<_, _>>()

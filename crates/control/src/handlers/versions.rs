@@ -75,7 +75,7 @@ pub(crate) async fn show(
     let (secret, open): (BTreeMap<_, _>, BTreeMap<_, _>) =
         files.into_iter().partition(|(_, bytes)| holds_a_key(bytes));
     Ok(Json(PolicyContent {
-        version: if hash.is_empty() { policy.version } else { version },
+        version: if hash.is_empty() { policy.elsewhere.version } else { version },
         hash: (!hash.is_empty()).then_some(hash),
         entry,
         files: open.into_iter().map(|(name, bytes)| (name, STANDARD.encode(bytes))).collect(),

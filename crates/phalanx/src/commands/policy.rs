@@ -11,7 +11,7 @@ use clap::{Args, Subcommand};
 use phalanx_control::api::{Policy, PolicyHome, PolicyPush, PolicyRollback};
 use phalanx_edge::EdgePlan;
 use phalanx_model::{Clock, SystemClock};
-use phalanx_policy::{Collector, Diagnostic, FileSet, Files, Level};
+use phalanx_policy::{Collector, Diagnostic, Everywhere, FileSet, Files, Level};
 use phalanx_record::escape::for_terminal;
 use serde_json::Value;
 
@@ -30,6 +30,8 @@ pub(crate) enum PolicyCommand {
     /// How the files are written does not show. What takes protection away is told last. Exit code 0: nothing differs; 1: something does; 2: a
     /// policy cannot be read.
     Diff(super::policy_diff::DiffArgs),
+    /// List the templates of apps, or print one
+    Template(TemplateArgs),
     /// Make a policy file, with all that it names, the policy of all nodes
     ///
     /// An operator's API token pushes nothing that takes protection away: `phalanx policy propose` has it wait for another operator.
@@ -67,6 +69,17 @@ pub(crate) enum PolicyCommand {
     ///
     /// What is in force stays. What the home before writes from here on counts nowhere, should it ever come back.
     MoveHome(MoveHomeArgs),
+}
+
+/// Arguments of `policy template`.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct TemplateArgs {
+    /// The template, as `template = "NAME"` in an app names it
+    #[arg(value_name = "NAME")]
+    name: Option<String>,
+    /// Machine-readable output
+    #[arg(long)]
+    json: bool,
 }
 
 /// Arguments of `policy push`.
@@ -134,6 +147,7 @@ pub(crate) struct MoveHomeArgs {
 /// Carries it out.
 pub(crate) fn run(command: &PolicyCommand) -> anyhow::Result<ExitCode> {
     let (admin, answer) = match command {
+        PolicyCommand::Template(args) => return show_template(args),
         PolicyCommand::Test(args) => return super::policy_test::run(args),
         PolicyCommand::Diff(args) => return super::policy_diff::run(args),
         PolicyCommand::Replay(args) => return super::replay::run(args),
@@ -169,6 +183,36 @@ pub(crate) fn run(command: &PolicyCommand) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+fn show_template(args: &TemplateArgs) -> anyhow::Result<ExitCode> {
+    use phalanx_policy::template;
+    let about = |name: &str| {
+        let first = template::text(name).and_then(|text| text.lines().next()).unwrap_or_default();
+        first.trim_start_matches("# ").to_owned()
+    };
+    match &args.name {
+        Some(name) => {
+            let Some(text) = template::text(name) else {
+                bail!("there is no template {name:?}; there are {}", template::names().collect::<Vec<_>>().join(", "));
+            };
+            match args.json {
+                true => print::json(&serde_json::json!({ "name": name, "text": text }))?,
+                false => print::text(text)?,
+            }
+        }
+        None if args.json => {
+            let all: Vec<Value> =
+                template::names().map(|name| serde_json::json!({ "name": name, "about": about(name) })).collect();
+            print::json(&all)?;
+        }
+        None => {
+            let lines: Vec<String> =
+                template::names().map(|name| format!("{name:<12}{}\n", about(name))).collect();
+            print::text(&lines.concat())?;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
 fn push(args: &PushArgs) -> anyhow::Result<Value> {
     if args.bake.is_some() && args.canary.is_none() && args.canary_site.is_none() {
         bail!("--bake is for a trial: add --canary SITE/NODE or --canary-site NAME");
@@ -198,7 +242,7 @@ pub(super) struct Packed {
     /// All files: that one, and those that compiling it reads.
     pub(super) files: FileSet,
     /// What it says.
-    pub(super) policy: phalanx_policy::Policy,
+    pub(super) policy: Everywhere,
     warnings: Vec<Diagnostic>,
 }
 
@@ -224,10 +268,13 @@ pub(super) fn pack(file: &Path) -> Result<Packed, Vec<Diagnostic>> {
     let name = file.file_name().ok_or_else(|| fault("the policy file has no name".to_owned()))?;
     let entry = name.to_string_lossy().into_owned();
     let collector = Collector::new(file.parent().unwrap_or(Path::new("")).to_path_buf());
-    let (policy, mut warnings) = phalanx_policy::parse_policy(&entry, &text)?;
-    let compiled = EdgePlan::compile_from(Files::Collected(&collector), &policy, &Arc::default())?;
-    crate::playbooks::read_all(Files::Collected(&collector), &policy.playbooks)?;
-    warnings.extend(compiled.warnings);
+    let (policy, mut warnings) = Everywhere::parse(&entry, &text)?;
+    for (_, policy) in policy.distinct() {
+        let compiled = EdgePlan::compile_from(Files::Collected(&collector), policy, &Arc::default())?;
+        crate::playbooks::read_all(Files::Collected(&collector), &policy.playbooks)?;
+        warnings.extend(compiled.warnings);
+    }
+    warnings.dedup();
     let read = collector.into_set();
     let own = (entry.clone(), text.into_bytes());
     let files = FileSet::new(read.iter().map(|(name, bytes)| (name.to_owned(), bytes.to_vec())).chain([own]));

@@ -9,8 +9,8 @@ use std::process::ExitCode;
 
 use clap::Args;
 use phalanx_control::policy_words::{file_warning, is_usual, named, said, told, whole};
-use phalanx_policy::diff::{Danger, FileChange, Place, PolicyDiff, compare_files, diff};
-use phalanx_policy::{Diagnostic, Policy};
+use phalanx_policy::diff::{Danger, FileChange, Place, PolicyDiff, compare_files};
+use phalanx_policy::{Diagnostic, Everywhere, diff_everywhere};
 use phalanx_record::escape::for_terminal;
 use serde::Serialize;
 
@@ -97,7 +97,7 @@ fn compare(args: &DiffArgs) -> Result<Differs, Refused> {
     };
     let (old, old_files) = read(&old, &args.admin)?;
     let (new, new_files) = read(new, &args.admin)?;
-    let diff = diff(&old, &new);
+    let diff = diff_everywhere(&old, &new);
     let files = compare_files(&old_files, &new_files);
     Ok(Differs { same: diff.changes.is_empty() && files.is_empty(), diff, files })
 }
@@ -107,7 +107,7 @@ fn refused(file: &Path, diagnostics: Vec<Diagnostic>) -> Refused {
 }
 
 /// A policy, and the files that it names.
-fn read(file: &Path, admin: &AdminArgs) -> Result<(Policy, BTreeMap<String, Vec<u8>>), Refused> {
+fn read(file: &Path, admin: &AdminArgs) -> Result<(Everywhere, BTreeMap<String, Vec<u8>>), Refused> {
     let faults = |faults| refused(file, faults);
     let (entry, files, policy) = match policy_history::version(file) {
         Some(version) => policy_history::fetched(&version, admin).map_err(faults)?,

@@ -17,8 +17,8 @@ use base64::engine::general_purpose::STANDARD;
 use clap::Args;
 use phalanx_control::api::{NewPolicyChange, PolicyContent, PolicyVersionRow};
 use phalanx_control::policy_words::{file_sentence, sentence};
-use phalanx_policy::FileSet;
-use phalanx_policy::diff::{compare_files, diff};
+use phalanx_policy::diff::compare_files;
+use phalanx_policy::{Everywhere, FileSet, diff_everywhere};
 use phalanx_record::escape::for_terminal;
 use serde::Serialize;
 
@@ -108,12 +108,12 @@ pub(crate) fn drift(args: &DriftArgs) -> anyhow::Result<ExitCode> {
     };
     let (old_entry, old, before) = policy_history::fetched("running", &args.admin).map_err(faults)?;
     let text = String::from_utf8_lossy(files.get(&entry).unwrap_or_default()).into_owned();
-    let (after, _) = phalanx_policy::parse_policy(&entry, &text).map_err(faults)?;
+    let (after, _) = Everywhere::parse(&entry, &text).map_err(faults)?;
     let named = |files: &FileSet, entry: &str| {
         let named = files.iter().filter(|(name, _)| *name != entry);
         named.map(|(name, bytes)| (name.to_owned(), bytes.to_vec())).collect()
     };
-    let changes = diff(&before, &after).changes;
+    let changes = diff_everywhere(&before, &after).changes;
     let of_files = compare_files(&named(&old, &old_entry), &named(&files, &entry));
     let changes: Vec<String> =
         changes.iter().map(sentence).chain(of_files.iter().map(file_sentence)).collect();

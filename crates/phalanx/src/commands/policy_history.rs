@@ -10,7 +10,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use clap::Args;
 use phalanx_control::api::{PolicyContent, PolicyVersionRow};
-use phalanx_policy::{Diagnostic, FileSet, Policy};
+use phalanx_policy::{Diagnostic, Everywhere, FileSet};
 use phalanx_record::escape::for_terminal;
 
 use super::print;
@@ -95,12 +95,12 @@ pub(super) fn version(named: &Path) -> Option<String> {
 pub(super) fn fetched(
     version: &str,
     admin: &AdminArgs,
-) -> Result<(String, FileSet, Policy), Vec<Diagnostic>> {
+) -> Result<(String, FileSet, Everywhere), Vec<Diagnostic>> {
     let fault = |error: anyhow::Error| vec![Diagnostic::error(version, 0, format!("{error:#}"))];
     let content = fetch(version, admin).map_err(fault)?;
     let files = decoded(&content).map_err(fault)?;
     let text = files.get(&content.entry).map(|bytes| String::from_utf8_lossy(bytes).into_owned());
-    let (policy, _) = phalanx_policy::parse_policy(&content.entry, &text.unwrap_or_default())?;
+    let (policy, _) = Everywhere::parse(&content.entry, &text.unwrap_or_default())?;
     Ok((content.entry, FileSet::new(files), policy))
 }
 

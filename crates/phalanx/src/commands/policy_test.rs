@@ -20,6 +20,7 @@ use phalanx_record::{Explanation, RecordedRequest};
 use serde::Serialize;
 
 use super::print;
+use crate::args::parse_name;
 use crate::plan::{Compiled, PolicySource};
 
 /// Arguments of `policy test`.
@@ -34,6 +35,9 @@ pub(crate) struct TestArgs {
     /// Expectations to try, instead of all *.test.toml beside the policy and in `tests` beside it [may be repeated]
     #[arg(long, value_name = "FILE")]
     expect: Vec<PathBuf>,
+    /// The site whose variables and defaults hold [default: that of the settings]
+    #[arg(long, value_name = "NAME", value_parser = parse_name)]
+    site: Option<String>,
     /// Machine-readable output
     #[arg(long)]
     json: bool,
@@ -65,17 +69,17 @@ struct Failed {
 
 /// Carries it out.
 pub(crate) fn run(args: &TestArgs) -> anyhow::Result<ExitCode> {
-    let policy = match (&args.file, &args.config) {
-        (Some(file), _) => file.clone(),
+    let (site, policy) = match (&args.file, &args.config) {
+        (Some(file), _) => (None, file.clone()),
         (None, Some(config)) => match crate::settings::read(config) {
-            (Some((_, policy)), _) => policy,
+            (Some((settings, policy)), _) => (Some(settings.site), policy),
             (None, faults) => return refused(args.json, &faults),
         },
         (None, None) => bail!("name a policy file, or settings with -c"),
     };
     let files = if args.expect.is_empty() { beside(&policy)? } else { args.expect.clone() };
     let collections = Arc::new(Collections::default());
-    let compiled = match PolicySource::File(policy).compile(&collections) {
+    let compiled = match PolicySource::File(policy).compile(args.site.as_deref().or(site.as_deref()), &collections) {
         Ok(compiled) => compiled,
         Err(faults) => return refused(args.json, &faults),
     };

@@ -174,7 +174,7 @@ impl Reach {
             import.ca_file.iter().for_each(|file| reach.read_beside(file));
         }
         settings.tell.secrets.iter().for_each(|file| reach.read_beside(file));
-        reach.policy(source);
+        reach.policy(&settings.site, source);
         for paths in [&mut reach.read, &mut reach.write] {
             paths.sort();
             paths.dedup();
@@ -183,14 +183,15 @@ impl Reach {
     }
 
     /// The folders of a policy and of the rules that it names now. One that has faults names none; it is refused in a moment.
-    fn policy(&mut self, source: &PolicySource) {
+    fn policy(&mut self, site: &str, source: &PolicySource) {
         let read;
         let policy: &Policy = match source {
             PolicySource::Built(policy) => policy,
             PolicySource::File(path) => {
                 self.read_beside(path);
                 let text = std::fs::read_to_string(path).unwrap_or_default();
-                let Ok((policy, _)) = phalanx_policy::parse_policy(&path.display().to_string(), &text) else {
+                let name = path.display().to_string();
+                let Ok((policy, _)) = phalanx_policy::parse_policy_at(&name, &text, Some(site)) else {
                     return;
                 };
                 read = policy;

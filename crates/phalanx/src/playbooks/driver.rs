@@ -12,7 +12,8 @@ use parking_lot::Mutex;
 use phalanx_control::NotAsked;
 use phalanx_control::api::{PlaybookRow, PlaybookRun};
 use phalanx_control::playbook::told::{Asked, Told};
-use phalanx_control::playbook::{Effect, StepOutcome, WebhookError};
+use phalanx_control::playbook::{Effect, StepOutcome};
+use phalanx_control::receiver::NotTold;
 use phalanx_edge::EdgePlan;
 use phalanx_fleet::{FleetHandle, Learned, LearnedKind};
 use phalanx_model::{Clock, Swap};
@@ -310,17 +311,16 @@ fn is_newest(work: &mut Work, token: u64, now_ms: u64) -> bool {
 
 /// Who heard it, or does not want it.
 async fn notify(hands: &Hands, notice: &Notice) -> Vec<String> {
-    let body = notice.body.to_string();
     let mut heard = Vec::new();
     for name in &notice.to {
-        let Some(webhook) = hands.webhooks.get(name) else { continue };
-        match webhook.tell(&notice.key, body.as_bytes(), || hands.clock.now_ms()).await {
+        let Some(receiver) = hands.receivers.get(name) else { continue };
+        match receiver.tell(&notice.key, &notice.body, || hands.clock.now_ms()).await {
             Ok(()) => heard.push(name.clone()),
-            Err(WebhookError::Refused(status)) => {
-                tracing::warn!(webhook = name, %status, "a receiver does not want to hear of incidents");
+            Err(NotTold::Refused(why)) => {
+                tracing::warn!(receiver = name, %why, "a receiver does not want to hear of incidents");
                 heard.push(name.clone());
             }
-            Err(error) => tracing::warn!(webhook = name, %error, "incidents could not be told"),
+            Err(error) => tracing::warn!(receiver = name, %error, "incidents could not be told"),
         }
     }
     heard

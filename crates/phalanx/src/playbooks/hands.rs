@@ -5,7 +5,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use phalanx_control::playbook::{Effect, Planned, StepOutcome, Webhook};
+use phalanx_control::playbook::{Effect, Planned, StepOutcome};
+use phalanx_control::receiver::Receiver;
 use phalanx_edge::{EdgePlan, NodeTables};
 use phalanx_fleet::{Change, FleetError, FleetHandle, NewDecision};
 use phalanx_learn::IncidentId;
@@ -26,7 +27,7 @@ pub(super) struct Hands {
     pub(super) clock: Arc<dyn Clock>,
     pub(super) plan: Arc<Swap<EdgePlan>>,
     pub(super) tables: Arc<NodeTables>,
-    pub(super) webhooks: BTreeMap<String, Webhook>,
+    pub(super) receivers: BTreeMap<String, Receiver>,
     /// `SITE/NODE`.
     pub(super) own: String,
 }
@@ -213,8 +214,8 @@ impl Hands {
     }
 
     async fn tell(&self, effect: &Effect, kind: &str, to: &str, text: &str) -> Told {
-        let Some(webhook) = self.webhooks.get(to) else {
-            let why = format!("this node has no `[webhooks.{to}]` in its settings");
+        let Some(receiver) = self.receivers.get(to) else {
+            let why = format!("this node has neither `[webhooks.{to}]` nor `[mail.{to}]` in its settings");
             return (StepOutcome::Failed, why);
         };
         let (playbook, _) = effect.run.split_once('/').unwrap_or_default();
@@ -227,7 +228,7 @@ impl Hands {
             "step": effect.step,
             "node": self.own,
         });
-        match webhook.tell(&effect.key, body.to_string().as_bytes(), || self.clock.now_ms()).await {
+        match receiver.tell(&effect.key, &body, || self.clock.now_ms()).await {
             Ok(()) => (StepOutcome::Done, format!("told {to}")),
             Err(error) => (StepOutcome::Failed, format!("{to}: {error}")),
         }

@@ -15,6 +15,7 @@ mod hands;
 mod notices;
 mod orders;
 mod policy;
+mod receivers;
 mod settings;
 #[cfg(test)]
 mod tests;
@@ -39,7 +40,8 @@ use hands::Hands;
 use notices::Notices;
 
 pub(crate) use policy::{read_all, untold};
-pub(crate) use settings::{RawNotify, RawWebhook, TellSettings, check};
+pub(crate) use receivers::{RawMail, RawWebhook};
+pub(crate) use settings::{RawNotify, TellSettings, check};
 
 /// What playbooks are run with.
 pub(crate) struct Parts<'a> {
@@ -62,7 +64,7 @@ pub(crate) struct Playbooks {
     questions: mpsc::Sender<Question>,
     shown: Arc<Mutex<Shown>>,
     plan: Arc<Swap<EdgePlan>>,
-    webhooks: Arc<[String]>,
+    receivers: Arc<[String]>,
 }
 
 impl Playbooks {
@@ -71,15 +73,15 @@ impl Playbooks {
         let (to_driver, questions) = mpsc::channel(QUESTIONS);
         let shown = Arc::<Mutex<Shown>>::default();
         let (author, _) = parts.fleet.node_author();
-        let TellSettings { webhooks, notify, .. } = parts.settings.clone();
-        let names = webhooks.keys().cloned().collect();
+        let TellSettings { receivers, notify, .. } = parts.settings.clone();
+        let names = receivers.keys().cloned().collect();
         let hands = Hands {
             fleet: parts.fleet.clone(),
             lanes: parts.lanes.clone(),
             clock: Arc::clone(parts.clock),
             plan: Arc::clone(&parts.plan),
             tables: parts.tables,
-            webhooks,
+            receivers,
             own: format!("{}/{}", author.site, author.node),
         };
         let driver = Driver {
@@ -101,7 +103,7 @@ impl Playbooks {
         let thread = std::thread::Builder::new().name("phalanx-playbooks".into());
         let thread = thread.spawn(move || runtime.block_on(driver.run()));
         thread.context("cannot start the thread that runs playbooks")?;
-        Ok(Self { questions: to_driver, shown, plan: parts.plan, webhooks: names })
+        Ok(Self { questions: to_driver, shown, plan: parts.plan, receivers: names })
     }
 
     /// For operators.
@@ -132,10 +134,10 @@ impl Playbooks {
     pub(crate) fn degraded(&self) -> Vec<String> {
         let plan = self.plan.load();
         let mut degraded: Vec<String> = self.shown.lock().fault.iter().cloned().collect();
-        let untold = untold(&plan.playbooks, |name| self.webhooks.iter().any(|known| known == name));
+        let untold = untold(&plan.playbooks, |name| self.receivers.iter().any(|known| known == name));
         let mut lines: Vec<String> = untold
             .map(|(playbook, to)| {
-                format!("playbook {playbook} tells `{to}`, and this node has no `[webhooks.{to}]`")
+                format!("playbook {playbook} tells `{to}`, and this node has neither `[webhooks.{to}]` nor `[mail.{to}]`")
             })
             .collect();
         lines.dedup();

@@ -1,22 +1,23 @@
-//! `[webhooks.NAME]` and `[notify]` of `phalanx.toml`: who is told, and of what without a playbook.
+//! `[notify]` of `phalanx.toml`: who is told, and of what, without a playbook.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use phalanx_control::playbook::Webhook;
+use phalanx_control::receiver::Receiver;
 use phalanx_policy::Diagnostic;
 use phalanx_policy::playbook::GravityWord;
 use phalanx_policy::toml_text::{At, Text};
 use phalanx_policy::units::duration_ms;
-use phalanx_trust::private_file;
 use schemars::JsonSchema;
 use serde::Deserialize;
+
+use super::receivers;
 
 /// Who is told, by name, and of what without a playbook.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct TellSettings {
-    pub(crate) webhooks: BTreeMap<String, Webhook>,
-    /// Files with their secrets.
+    pub(crate) receivers: BTreeMap<String, Receiver>,
+    /// Files with their secrets, and others that they need.
     pub(crate) secrets: Vec<PathBuf>,
     pub(crate) notify: Option<NotifySettings>,
 }
@@ -24,7 +25,7 @@ pub(crate) struct TellSettings {
 /// Of which incidents receivers hear without a playbook.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct NotifySettings {
-    /// Webhooks, by name.
+    /// Receivers, by name.
     pub(crate) to: Vec<String>,
     /// The least gravity.
     pub(crate) from: GravityWord,
@@ -35,24 +36,11 @@ pub(crate) struct NotifySettings {
     pub(crate) every_ms: u64,
 }
 
-/// A receiver of webhooks.
-#[derive(Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct RawWebhook {
-    /// Where it is, `https://`.
-    url: At<String>,
-    /// A file with the secret that messages are signed with, mode 0600.
-    secret_file: At<PathBuf>,
-    /// It may be at a private address. `false` if not given.
-    #[serde(default)]
-    allow_private: bool,
-}
-
 /// Who hears of incidents.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct RawNotify {
-    /// Webhooks, by name.
+    /// Receivers, by name.
     to: At<Vec<At<String>>>,
     /// From which severity on. "high" if not given.
     from: Option<GravityWord>,
@@ -73,58 +61,14 @@ enum Occasion {
 
 pub(crate) fn check(
     text: &Text<'_>,
-    (raw, notify): (&BTreeMap<String, At<RawWebhook>>, Option<&RawNotify>),
+    (raw, notify): (receivers::Raw<'_>, Option<&RawNotify>),
     folder: &Path,
     faults: &mut Vec<Diagnostic>,
 ) -> TellSettings {
-    let mut tell = TellSettings::default();
-    if let Some(one_more) = raw.values().nth(WEBHOOKS_MAX) {
-        faults.push(text.error_at(&one_more.span, format!("there are more than {WEBHOOKS_MAX} webhooks")));
-    }
-    for (name, raw) in raw.iter().take(WEBHOOKS_MAX) {
-        let is_name = (1..=64).contains(&name.len())
-            && name.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-'));
-        if !is_name {
-            let fault =
-                text.error_at(&raw.span, format!("`{}` is no name of a webhook", name.escape_debug()));
-            faults.push(fault.with_help("a name is 1 to 64 of a-z, 0-9 and -"));
-        }
-        let file = folder.join(&raw.secret_file.value);
-        match webhook(text, raw, &file) {
-            Ok(webhook) => _ = tell.webhooks.insert(name.clone(), webhook),
-            Err(fault) => faults.push(fault),
-        }
-        tell.secrets.push(file);
-    }
-    let known = |name: &str| raw.contains_key(name);
-    tell.notify = notify.map(|raw| notices(text, raw, known, faults));
-    tell
-}
-
-fn webhook(text: &Text<'_>, raw: &RawWebhook, file: &Path) -> Result<Webhook, Diagnostic> {
-    let at = &raw.secret_file.span;
-    let help = "write 16 random bytes or more into it: `umask 077; openssl rand -hex 32 > FILE`";
-    let secret = match private_file::read(file, SECRET_BYTES_MAX) {
-        Ok(Some(secret)) => secret,
-        Ok(None) => {
-            return Err(text.error_at(at, format!("{} does not exist", file.display())).with_help(help));
-        }
-        Err(error) => return Err(text.error_at(at, error.to_string())),
-    };
-    let end = secret.iter().rposition(|byte| !byte.is_ascii_whitespace()).map_or(0, |end| end + 1);
-    let secret = secret.get(..end).unwrap_or_default();
-    Webhook::new(&raw.url, secret, raw.allow_private).map_err(|fault| {
-        let told = fault.to_string();
-        let is_secret = told.starts_with("the secret");
-        let fault = text.error_at(if is_secret { at } else { &raw.url.span }, told);
-        match (is_secret, raw.url.starts_with("http://")) {
-            (true, _) => fault.with_help(help),
-            (_, true) => fault.with_help(
-                "a receiver in a network of your own may be told without TLS: write `allow_private = true`",
-            ),
-            _ => fault,
-        }
-    })
+    let (receivers, secrets) = receivers::read(text, raw, folder, faults);
+    let known = |name: &str| raw.0.contains_key(name) || raw.1.contains_key(name);
+    let notify = notify.map(|raw| notices(text, raw, known, faults));
+    TellSettings { receivers, secrets, notify }
 }
 
 fn notices(
@@ -134,12 +78,12 @@ fn notices(
     faults: &mut Vec<Diagnostic>,
 ) -> NotifySettings {
     if raw.to.value.is_empty() {
-        let fault = text.error_at(&raw.to.span, "nobody is told: no webhook is named");
+        let fault = text.error_at(&raw.to.span, "nobody is told: no receiver is named");
         faults.push(fault.with_help("write `to = [\"oncall\"]`, with a `[webhooks.oncall]`"));
     }
     for name in raw.to.value.iter().filter(|name| !known(name)) {
-        let fault = text.error_at(&name.span, format!("there is no webhook `{}`", name.value));
-        faults.push(fault.with_help(format!("add `[webhooks.{}]` with `url` and `secret_file`", name.value)));
+        let fault = text.error_at(&name.span, format!("there is no receiver `{}`", name.value));
+        faults.push(fault.with_help(format!("add `[webhooks.{}]` with `url` and `secret_file`, or `[mail.{}]`", name.value, name.value)));
     }
     let mut every_ms = EVERY_MS;
     if let Some(written) = &raw.every {
@@ -160,8 +104,5 @@ fn notices(
     }
 }
 
-/// Receivers; each playbook names a few.
-const WEBHOOKS_MAX: usize = 64;
-const SECRET_BYTES_MAX: usize = 1_024;
 /// As patient as somebody who is called.
 const EVERY_MS: u64 = 30_000;

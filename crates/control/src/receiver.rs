@@ -1,0 +1,55 @@
+//! Who is told of what happens: programs by webhook, chats and pagers in their own form, people by e-mail.
+//!
+//! Flow in names: a message (JSON with `kind`, `key` and `text`) -> [`Receiver`] -> its [`Form`], or a letter -> the network.
+//!
+//! INVARIANT: no secret, and no address that is one, stands in an error, a log or `Debug`. The same message has the same key at each attempt.
+
+pub mod form;
+pub mod mail;
+pub mod public_address;
+pub mod webhook;
+
+pub use form::Form;
+pub use mail::{Mail, MailServer, MailTls};
+pub use webhook::Webhook;
+
+use serde_json::Value;
+
+/// One who is told.
+#[derive(Debug, Clone)]
+pub enum Receiver {
+    /// A program, by HTTP.
+    Webhook(Webhook),
+    /// People, by e-mail.
+    Mail(Mail),
+}
+
+/// Why a receiver could not be told. Never holds a secret.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NotTold {
+    /// The address or another setting cannot be used: the operator's fault.
+    #[error("{0}")]
+    Address(String),
+    /// The name leads into a network that is not public.
+    #[error("`{0}` leads to {1}, which is not public; allow it with `allow_private = true` if it is meant")]
+    Private(String, std::net::IpAddr),
+    /// It cannot be reached, or broke off: worth another attempt.
+    #[error("{0}")]
+    Unreachable(String),
+    /// It answered that it does not want this: the same again will be answered alike.
+    #[error("it answers with {0}")]
+    Refused(String),
+}
+
+impl Receiver {
+    /// Tells it, up to four times in half a minute. `now_ms` is asked for each attempt: receivers refuse old signatures.
+    ///
+    /// # Errors
+    /// When it was not told, or does not want it.
+    pub async fn tell(&self, key: &str, message: &Value, now_ms: impl Fn() -> u64) -> Result<(), NotTold> {
+        match self {
+            Self::Webhook(webhook) => webhook.tell(key, message, now_ms).await,
+            Self::Mail(mail) => mail.tell(key, message, now_ms).await,
+        }
+    }
+}

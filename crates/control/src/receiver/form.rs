@@ -1,0 +1,197 @@
+//! The forms in which webhooks want to be told: our own, signed; those of chats; that of a pager. Pure.
+//!
+//! Sources: Slack, "Sending messages using incoming webhooks"; Microsoft, "Create incoming webhooks with Workflows for Microsoft Teams" and the schema of
+//! adaptive cards 1.4; PagerDuty, "Events API v2".
+//!
+//! Most of a message's text was written by strangers. It is put where the receiver reads no markup: it can neither link nor call anybody by name.
+
+use std::sync::Arc;
+
+use aws_lc_rs::hmac;
+use serde_json::{Value, json};
+use zeroize::Zeroizing;
+
+/// How a webhook wants to be told.
+#[derive(Clone)]
+pub enum Form {
+    /// The message as it is, signed under this key.
+    Signed(Arc<hmac::Key>),
+    /// A message in a Slack channel, or in what takes the same (Mattermost, Rocket.Chat).
+    Slack,
+    /// A card in a channel of Microsoft Teams, by a workflow.
+    Teams,
+    /// An alert of PagerDuty for each incident, under an integration's routing key.
+    PagerDuty(Arc<Zeroizing<String>>),
+}
+
+impl std::fmt::Debug for Form {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Signed(_) => "Signed",
+            Self::Slack => "Slack",
+            Self::Teams => "Teams",
+            Self::PagerDuty(_) => "PagerDuty",
+        })
+    }
+}
+
+impl Form {
+    /// What is sent for a message, one body after the other, each with its key.
+    pub(super) fn bodies(&self, key: &str, message: &Value) -> Vec<(String, Vec<u8>)> {
+        let one = |body: &Value| vec![(key.to_owned(), body.to_string().into_bytes())];
+        match self {
+            Self::Signed(_) => one(message),
+            Self::Slack => one(&slack(text(message))),
+            Self::Teams => one(&teams(text(message))),
+            Self::PagerDuty(routing_key) => pager_duty(routing_key, key, message),
+        }
+    }
+}
+
+fn text(message: &Value) -> &str {
+    message["text"].as_str().unwrap_or("Phalanx has something to tell")
+}
+
+/// `&`, `<` and `>` are all that Slack reads as control characters where `mrkdwn` is off: links and calls by name begin with `<`.
+fn slack(text: &str) -> Value {
+    let escaped = text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
+    json!({
+        "text": shortened(&escaped, SLACK_TEXT_BYTES_MAX),
+        "mrkdwn": false,
+        "unfurl_links": false,
+        "unfurl_media": false,
+    })
+}
+
+/// A run of text in a `RichTextBlock` is shown as it is; a `TextBlock` would read Markdown.
+fn teams(text: &str) -> Value {
+    let line = |line: &str| {
+        let text = if line.is_empty() { " " } else { line };
+        json!({ "type": "RichTextBlock", "inlines": [{ "type": "TextRun", "text": shortened(text, TEAMS_LINE_BYTES_MAX) }] })
+    };
+    let lines: Vec<Value> = text.lines().take(TEAMS_LINES_MAX).map(line).collect();
+    json!({
+        "type": "message",
+        "attachments": [{
+            "contentType": "application/vnd.microsoft.card.adaptive",
+            "content": {
+                "$schema": "http://adaptivecards.io/schemas/adaptive-card.json",
+                "type": "AdaptiveCard",
+                "version": "1.4",
+                "body": lines,
+            },
+        }],
+    })
+}
+
+/// One alert for each incident, which ends when the incident is closed; one for any other message.
+fn pager_duty(routing_key: &str, key: &str, message: &Value) -> Vec<(String, Vec<u8>)> {
+    let source = message["node"].as_str().unwrap_or("phalanx");
+    let event = |action: &str, dedup: String, summary: &str, severity: &str, details: &Value| {
+        let body = json!({
+            "routing_key": routing_key,
+            "event_action": action,
+            "dedup_key": dedup,
+            "payload": {
+                "summary": shortened(summary, PAGER_SUMMARY_BYTES_MAX),
+                "source": source,
+                "severity": severity,
+                "custom_details": details,
+            },
+        });
+        (dedup, body.to_string().into_bytes())
+    };
+    let Some(changes) = message["changes"].as_array() else {
+        let dedup = shortened(key, PAGER_KEY_BYTES_MAX);
+        return vec![event("trigger", dedup, text(message), "error", &Value::Null)];
+    };
+    let change = |change: &Value| {
+        let incident = change["incident"].as_str().unwrap_or(key);
+        let action = if change["change"] == "closed" { "resolve" } else { "trigger" };
+        let severity = match change["severity"].as_str() {
+            Some("critical") => "critical",
+            Some("high") => "error",
+            Some("medium") => "warning",
+            _ => "info",
+        };
+        let summary = format!("{incident}: {}", change["summary"].as_str().unwrap_or("an incident"));
+        event(action, format!("phalanx/{incident}"), &summary, severity, change)
+    };
+    changes.iter().map(change).collect()
+}
+
+/// A text of at most so many bytes, cut at a character.
+fn shortened(text: &str, bytes_max: usize) -> String {
+    if text.len() <= bytes_max {
+        return text.to_owned();
+    }
+    let end = text.floor_char_boundary(bytes_max.saturating_sub(3));
+    format!("{}...", text.get(..end).unwrap_or_default())
+}
+
+/// Slack cuts what is longer than 40,000 characters, and asks for 4,000.
+const SLACK_TEXT_BYTES_MAX: usize = 4_000;
+/// A workflow takes 28 KB.
+const TEAMS_LINES_MAX: usize = 50;
+const TEAMS_LINE_BYTES_MAX: usize = 400;
+const PAGER_SUMMARY_BYTES_MAX: usize = 1_024;
+const PAGER_KEY_BYTES_MAX: usize = 255;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message() -> Value {
+        json!({
+            "kind": "incidents", "key": "notify/A.opened.2", "node": "fra/a",
+            "text": "A opened (high): <!channel> [x](https://evil.example) & more\nB closed (low): over",
+            "changes": [
+                { "change": "opened", "incident": "A", "severity": "high", "summary": "a scan" },
+                { "change": "closed", "incident": "B", "severity": "low", "summary": "over" },
+            ],
+        })
+    }
+
+    fn bodies(form: &Form) -> Vec<(String, Value)> {
+        let read = |(key, body): (String, Vec<u8>)| (key, serde_json::from_slice(&body).unwrap());
+        form.bodies("notify/A.opened.2", &message()).into_iter().map(read).collect()
+    }
+
+    #[test]
+    fn chats_are_told_without_markup_of_strangers() {
+        let (_, slack) = bodies(&Form::Slack).remove(0);
+        assert_eq!(slack["mrkdwn"], false);
+        assert_eq!(
+            slack["text"],
+            "A opened (high): &lt;!channel&gt; [x](https://evil.example) &amp; more\nB closed (low): over"
+        );
+        let (_, teams) = bodies(&Form::Teams).remove(0);
+        let card = &teams["attachments"][0]["content"]["body"];
+        assert_eq!(card.as_array().unwrap().len(), 2);
+        assert!(card.as_array().unwrap().iter().all(|line| line["type"] == "RichTextBlock"), "{card}");
+    }
+
+    #[test]
+    fn a_pager_gets_one_alert_for_each_incident_and_its_end() {
+        let form = Form::PagerDuty(Arc::new(Zeroizing::new("R0UT1NG".to_owned())));
+        let told = bodies(&form);
+        let told: Vec<_> = told
+            .iter()
+            .map(|(key, body)| {
+                assert_eq!((&body["routing_key"], &body["dedup_key"]), (&"R0UT1NG".into(), &key.as_str().into()));
+                (key.as_str(), body["event_action"].as_str().unwrap(), body["payload"]["severity"].as_str().unwrap())
+            })
+            .collect();
+        assert_eq!(told, [("phalanx/A", "trigger", "error"), ("phalanx/B", "resolve", "info")]);
+        assert!(!format!("{form:?}").contains("R0UT"), "{form:?}");
+    }
+
+    #[test]
+    fn long_texts_are_cut_at_characters() {
+        for bytes in 0..40 {
+            let text = "\u{e4}".repeat(bytes);
+            let short = shortened(&text, 21);
+            assert!(short.len() <= 21 && (short == text || short.ends_with("...")), "{short}");
+        }
+    }
+}

@@ -1,0 +1,97 @@
+//! A policy as each site reads it: most of a text means the same everywhere, and `[sites.NAME]` says what does not.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use crate::diff::{PolicyDiff, diff};
+use crate::{Diagnostic, Policy, parse_policy_at, policy_sites};
+
+/// A policy at every site.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Everywhere {
+    /// At sites that the text does not name.
+    pub elsewhere: Policy,
+    /// At those that it names.
+    pub sites: BTreeMap<String, Policy>,
+}
+
+/// A policy that means the same at every site.
+impl From<Policy> for Everywhere {
+    fn from(policy: Policy) -> Self {
+        Self { elsewhere: policy, sites: BTreeMap::new() }
+    }
+}
+
+impl Everywhere {
+    /// Reads and checks a policy text for every site that it names, and for the others. `file` is as in [`crate::parse_policy`].
+    ///
+    /// # Errors
+    /// All faults found at any site, when one of them is an error.
+    pub fn parse(file: &str, text: &str) -> Result<(Self, Vec<Diagnostic>), Vec<Diagnostic>> {
+        let (elsewhere, mut warnings) = parse_policy_at(file, text, None)?;
+        let mut sites = BTreeMap::new();
+        for site in policy_sites(text) {
+            let (policy, found) = parse_policy_at(file, text, Some(&site))?;
+            warnings.extend(found);
+            sites.insert(site, policy);
+        }
+        warnings.sort_by_key(|warning| warning.line);
+        warnings.dedup();
+        Ok((Self { elsewhere, sites }, warnings))
+    }
+
+    /// As a site reads it.
+    pub fn at(&self, site: &str) -> &Policy {
+        self.sites.get(site).unwrap_or(&self.elsewhere)
+    }
+
+    /// What of it ends soon or has ended, at any site; as [`Policy::due`].
+    pub fn due(&self, file: &str, now_ms: u64) -> Vec<Diagnostic> {
+        let mut due: Vec<Diagnostic> =
+            self.distinct().iter().flat_map(|(_, policy)| policy.due(file, now_ms)).collect();
+        due.sort_by_key(|due| due.line);
+        due.dedup();
+        due
+    }
+
+    /// The policies that differ, each once, with a site that reads it so; that of sites that are not named comes first.
+    pub fn distinct(&self) -> Vec<(Option<&str>, &Policy)> {
+        let mut distinct = vec![(None, &self.elsewhere)];
+        for (site, policy) in &self.sites {
+            if !distinct.iter().any(|(_, known)| *known == policy) {
+                distinct.push((Some(site.as_str()), policy));
+            }
+        }
+        distinct
+    }
+}
+
+/// What changes from one policy to another at any site. What changes at one site and not at those that neither names has its name.
+pub fn diff_everywhere(old: &Everywhere, new: &Everywhere) -> PolicyDiff {
+    let mut all = diff(&old.elsewhere, &new.elsewhere);
+    let named: std::collections::BTreeSet<&String> = old.sites.keys().chain(new.sites.keys()).collect();
+    let (known_changes, known_dangers) = (all.changes.len(), all.dangers.len());
+    for site in named {
+        let here = diff(old.at(site), new.at(site));
+        let at_site = |mut change: crate::diff::Change| {
+            change.place.site = Some(site.clone());
+            change
+        };
+        let is_new = |change: &crate::diff::Change| !all.changes.iter().take(known_changes).any(|known| known == change);
+        let changes: Vec<_> = here.changes.into_iter().filter(is_new).map(at_site).collect();
+        let is_new = |danger: &crate::diff::Danger| !all.dangers.iter().take(known_dangers).any(|known| known == danger);
+        let dangers: Vec<_> = here
+            .dangers
+            .into_iter()
+            .filter(is_new)
+            .map(|mut danger| {
+                danger.place.site = Some(site.clone());
+                danger
+            })
+            .collect();
+        all.changes.extend(changes);
+        all.dangers.extend(dangers);
+    }
+    all
+}
