@@ -44,9 +44,7 @@ impl PolicySource {
     ) -> Result<Compiled, Vec<Diagnostic>> {
         match self {
             Self::Built(policy) => compile(policy.as_ref().clone(), Files::Disk, Vec::new(), collections),
-            Self::File(path) => {
-                compile_file(path, site, collections).map_err(|faults| located(faults, path))
-            }
+            Self::File(path) => compile_file(path, site, collections).map_err(|faults| located(faults, path)),
         }
     }
 }

@@ -142,7 +142,8 @@ impl PolicyKeeper {
         files: BTreeMap<String, Vec<u8>>,
         entry: String,
     ) -> Result<TriedBundle, Vec<Diagnostic>> {
-        let text = files.get(&entry).map(|bytes| String::from_utf8_lossy(bytes).into_owned()).unwrap_or_default();
+        let text =
+            files.get(&entry).map(|bytes| String::from_utf8_lossy(bytes).into_owned()).unwrap_or_default();
         let (everywhere, _) = Everywhere::parse(&entry, &text)?;
         let compiled = self.compile_files(files, entry)?;
         let mut requires: Vec<String> =
@@ -173,7 +174,8 @@ impl PolicyKeeper {
         };
         let bundle = Bundle { manifest, files };
         let compiled = self.try_bundle(&bundle)?;
-        let others = everywhere.distinct().into_iter().filter(|(_, policy)| *policy != everywhere.at(&self.own.site));
+        let others =
+            everywhere.distinct().into_iter().filter(|(_, policy)| *policy != everywhere.at(&self.own.site));
         for (site, _) in others {
             bundle_plan::compile(&bundle, site, &Arc::default())?;
         }

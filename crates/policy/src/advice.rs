@@ -14,10 +14,10 @@ use std::ops::Range;
 
 use phalanx_model::Confidence;
 
+use crate::check::read_raw;
 use crate::policy::{App, ClassUse, Mode, OnError, Policy, Strikes};
 use crate::raw::{RawApp, RawClasses, RawPolicy};
 use crate::toml_text::{At, Text};
-use crate::check::read_raw;
 use crate::{DetectionMode, Diagnostic, parse_policy};
 
 pub use networks::is_public;

@@ -78,9 +78,13 @@ pub fn diff_everywhere(old: &Everywhere, new: &Everywhere) -> PolicyDiff {
             change.place.site = Some(site.clone());
             change
         };
-        let is_new = |change: &crate::diff::Change| !all.changes.iter().take(known_changes).any(|known| known == change);
+        let is_new = |change: &crate::diff::Change| {
+            !all.changes.iter().take(known_changes).any(|known| known == change)
+        };
         let changes: Vec<_> = here.changes.into_iter().filter(is_new).map(at_site).collect();
-        let is_new = |danger: &crate::diff::Danger| !all.dangers.iter().take(known_dangers).any(|known| known == danger);
+        let is_new = |danger: &crate::diff::Danger| {
+            !all.dangers.iter().take(known_dangers).any(|known| known == danger)
+        };
         let dangers: Vec<_> = here
             .dangers
             .into_iter()

@@ -4,11 +4,11 @@ use phalanx_policy::{Compression, ContentCoding};
 use phalanx_policy::{Diagnostic, Mode, RuleSource, parse_policy, schema::policy_schema};
 
 #[cfg(test)]
-#[path = "policy_text/routes.rs"]
-mod routes;
-#[cfg(test)]
 #[path = "policy_text/layers.rs"]
 mod layers;
+#[cfg(test)]
+#[path = "policy_text/routes.rs"]
+mod routes;
 
 fn told(faults: &[Diagnostic]) -> String {
     faults.iter().map(|fault| format!("{fault}\n")).collect()

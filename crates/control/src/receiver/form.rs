@@ -178,8 +178,15 @@ mod tests {
         let told: Vec<_> = told
             .iter()
             .map(|(key, body)| {
-                assert_eq!((&body["routing_key"], &body["dedup_key"]), (&"R0UT1NG".into(), &key.as_str().into()));
-                (key.as_str(), body["event_action"].as_str().unwrap(), body["payload"]["severity"].as_str().unwrap())
+                assert_eq!(
+                    (&body["routing_key"], &body["dedup_key"]),
+                    (&"R0UT1NG".into(), &key.as_str().into())
+                );
+                (
+                    key.as_str(),
+                    body["event_action"].as_str().unwrap(),
+                    body["payload"]["severity"].as_str().unwrap(),
+                )
             })
             .collect();
         assert_eq!(told, [("phalanx/A", "trigger", "error"), ("phalanx/B", "resolve", "info")]);

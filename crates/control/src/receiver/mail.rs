@@ -69,7 +69,8 @@ impl Mail {
     /// When an address is none, or TLS cannot be set up.
     pub fn new(server: &MailServer, from: &str, to: &[String]) -> Result<Self, NotTold> {
         let address = |text: &str| {
-            text.parse::<Mailbox>().map_err(|_| NotTold::Address(format!("`{}` is no address of mail", text.escape_debug())))
+            text.parse::<Mailbox>()
+                .map_err(|_| NotTold::Address(format!("`{}` is no address of mail", text.escape_debug())))
         };
         let (from, to) = (address(from)?, to.iter().map(|one| address(one)).collect::<Result<Vec<_>, _>>()?);
         if to.is_empty() || to.len() > RECIPIENTS_MAX {
@@ -141,7 +142,8 @@ impl Mail {
         let letter = match enclosure {
             None => letter.singlepart(plain),
             Some(one) => {
-                let kind = ContentType::parse(one.content_type).map_err(|error| NotTold::Address(error.to_string()))?;
+                let kind = ContentType::parse(one.content_type)
+                    .map_err(|error| NotTold::Address(error.to_string()))?;
                 let enclosed = Attachment::new(one.name).body(one.bytes, kind);
                 letter.multipart(MultiPart::mixed().singlepart(plain).singlepart(enclosed))
             }
@@ -175,7 +177,8 @@ impl std::fmt::Debug for Mail {
 
 /// Our own TLS, never another: certificates are looked at, and names compared.
 fn parameters(server: &MailServer) -> Result<TlsParameters, NotTold> {
-    let fault = |error: lettre::transport::smtp::Error| NotTold::Address(format!("TLS cannot be set up: {error}"));
+    let fault =
+        |error: lettre::transport::smtp::Error| NotTold::Address(format!("TLS cannot be set up: {error}"));
     let mut builder = TlsParameters::builder(server.host.clone());
     if let Some(ca) = &server.ca {
         builder = builder
@@ -257,11 +260,15 @@ mod tests {
     #[test]
     fn what_strangers_wrote_adds_no_line_to_the_head() {
         let text = "A opened (high): x\r\nBcc: eve@example.net\u{202e}\nB closed";
-        let letter = mail().letter("k", &subject(text), &body(text, "fra/a"), None, 1_767_571_200_000).unwrap();
+        let letter =
+            mail().letter("k", &subject(text), &body(text, "fra/a"), None, 1_767_571_200_000).unwrap();
         let letter = String::from_utf8(letter.formatted()).unwrap();
         let (head, _) = letter.split_once("\r\n\r\n").unwrap();
         assert!(!head.to_lowercase().lines().any(|line| line.starts_with("bcc")), "{head}");
-        assert!(head.contains("Auto-Submitted: auto-generated") && head.contains("Date: Mon, 05 Jan 2026"), "{head}");
+        assert!(
+            head.contains("Auto-Submitted: auto-generated") && head.contains("Date: Mon, 05 Jan 2026"),
+            "{head}"
+        );
         let again = mail().letter("k", "s", "t", None, 0).unwrap().formatted();
         let id = |letter: &str| letter.lines().find(|line| line.starts_with("Message-ID")).map(str::to_owned);
         assert_eq!(id(&letter), id(&String::from_utf8(again).unwrap()), "the same key has the same id");
@@ -271,8 +278,13 @@ mod tests {
     fn addresses_that_are_none_are_refused() {
         let server =
             MailServer { host: "localhost".into(), port: 25, tls: MailTls::StartTls, login: None, ca: None };
-        for (from, to) in [("nobody", "ann@example.org"), ("a@example.org", "x\r\ny@example.org"), ("a@example.org", "")] {
-            assert!(matches!(Mail::new(&server, from, &[to.into()]), Err(NotTold::Address(_))), "{from} {to}");
+        for (from, to) in
+            [("nobody", "ann@example.org"), ("a@example.org", "x\r\ny@example.org"), ("a@example.org", "")]
+        {
+            assert!(
+                matches!(Mail::new(&server, from, &[to.into()]), Err(NotTold::Address(_))),
+                "{from} {to}"
+            );
         }
         assert!(matches!(Mail::new(&server, "a@example.org", &[]), Err(NotTold::Address(_))));
     }

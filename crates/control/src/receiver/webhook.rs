@@ -19,9 +19,9 @@ use tokio_rustls::rustls::pki_types::ServerName;
 
 use serde_json::Value;
 
+use super::NotTold;
 use super::form::Form;
 use super::public_address::is_public;
-use super::NotTold;
 use crate::import::connector;
 
 /// One receiver.
@@ -63,7 +63,9 @@ impl Webhook {
         let tls = match url.scheme_str() {
             Some("https") => Some(connector(None).map_err(fault)?),
             Some("http") if allows_private => None,
-            Some("http") => return Err(fault(format!("`{host}` would be told in the clear; write https://"))),
+            Some("http") => {
+                return Err(fault(format!("`{host}` would be told in the clear; write https://")));
+            }
             _ => return Err(fault("this is no https:// address".into())),
         };
         let port = url.port_u16().unwrap_or(if tls.is_some() { 443 } else { 80 });
@@ -125,10 +127,8 @@ impl Webhook {
     async fn address(&self) -> Result<SocketAddr, NotTold> {
         let host = self.host.trim_start_matches('[').trim_end_matches(']');
         let found = tokio::net::lookup_host((host, self.port)).await;
-        let found: Vec<SocketAddr> = found
-            .map_err(|error| NotTold::Unreachable(error.to_string()))?
-            .take(ADDRESSES_MAX)
-            .collect();
+        let found: Vec<SocketAddr> =
+            found.map_err(|error| NotTold::Unreachable(error.to_string()))?.take(ADDRESSES_MAX).collect();
         if let Some(own) = found.iter().find(|address| !self.allows_private && !is_public(address.ip())) {
             return Err(NotTold::Private(self.host.clone(), own.ip()));
         }
@@ -154,7 +154,6 @@ impl Webhook {
             .body(Full::new(Bytes::copy_from_slice(body)))
             .map_err(|error| NotTold::Address(error.to_string()))
     }
-
 }
 
 fn signature(secret: &hmac::Key, now_s: u64, body: &[u8]) -> String {

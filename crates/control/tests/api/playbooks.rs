@@ -10,11 +10,10 @@ use std::sync::{Arc, Mutex};
 
 use aws_lc_rs::hmac;
 use phalanx_control::playbook::{
-    Effect, Entry, Facts, Next, Run, RunOutcome, Runner, StepOutcome, cacao, read,
-    starts,
+    Effect, Entry, Facts, Next, Run, RunOutcome, Runner, StepOutcome, cacao, read, starts,
 };
-use phalanx_model::{Clock, SystemClock};
 use phalanx_control::receiver::{NotTold, Webhook};
+use phalanx_model::{Clock, SystemClock};
 use phalanx_policy::playbook::{
     ConfidenceWord, GravityWord, OnFailure, Playbook, PlaybookStep, StepAction, Trigger,
 };

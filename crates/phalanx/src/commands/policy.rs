@@ -192,7 +192,10 @@ fn show_template(args: &TemplateArgs) -> anyhow::Result<ExitCode> {
     match &args.name {
         Some(name) => {
             let Some(text) = template::text(name) else {
-                bail!("there is no template {name:?}; there are {}", template::names().collect::<Vec<_>>().join(", "));
+                bail!(
+                    "there is no template {name:?}; there are {}",
+                    template::names().collect::<Vec<_>>().join(", ")
+                );
             };
             match args.json {
                 true => print::json(&serde_json::json!({ "name": name, "text": text }))?,
@@ -200,8 +203,9 @@ fn show_template(args: &TemplateArgs) -> anyhow::Result<ExitCode> {
             }
         }
         None if args.json => {
-            let all: Vec<Value> =
-                template::names().map(|name| serde_json::json!({ "name": name, "about": about(name) })).collect();
+            let all: Vec<Value> = template::names()
+                .map(|name| serde_json::json!({ "name": name, "about": about(name) }))
+                .collect();
             print::json(&all)?;
         }
         None => {

@@ -79,10 +79,11 @@ pub(crate) fn run(args: &TestArgs) -> anyhow::Result<ExitCode> {
     };
     let files = if args.expect.is_empty() { beside(&policy)? } else { args.expect.clone() };
     let collections = Arc::new(Collections::default());
-    let compiled = match PolicySource::File(policy).compile(args.site.as_deref().or(site.as_deref()), &collections) {
-        Ok(compiled) => compiled,
-        Err(faults) => return refused(args.json, &faults),
-    };
+    let compiled =
+        match PolicySource::File(policy).compile(args.site.as_deref().or(site.as_deref()), &collections) {
+            Ok(compiled) => compiled,
+            Err(faults) => return refused(args.json, &faults),
+        };
     let read = match read_all(&files, &compiled) {
         Ok(read) => read,
         Err(faults) => return refused(args.json, &faults),

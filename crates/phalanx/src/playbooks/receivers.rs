@@ -161,7 +161,11 @@ impl Reading<'_> {
     }
 
     /// The address, and where it is said. Those of chats are secrets, and may stand in a file.
-    fn url(&mut self, raw: &At<RawWebhook>, form: FormWord) -> Result<(Zeroizing<String>, std::ops::Range<usize>), Diagnostic> {
+    fn url(
+        &mut self,
+        raw: &At<RawWebhook>,
+        form: FormWord,
+    ) -> Result<(Zeroizing<String>, std::ops::Range<usize>), Diagnostic> {
         match (&raw.url, &raw.url_file) {
             (Some(url), None) => Ok((Zeroizing::new(url.value.clone()), url.span.clone())),
             (None, Some(file)) => {

@@ -83,7 +83,10 @@ fn notices(
     }
     for name in raw.to.value.iter().filter(|name| !known(name)) {
         let fault = text.error_at(&name.span, format!("there is no receiver `{}`", name.value));
-        faults.push(fault.with_help(format!("add `[webhooks.{}]` with `url` and `secret_file`, or `[mail.{}]`", name.value, name.value)));
+        faults.push(fault.with_help(format!(
+            "add `[webhooks.{}]` with `url` and `secret_file`, or `[mail.{}]`",
+            name.value, name.value
+        )));
     }
     let mut every_ms = EVERY_MS;
     if let Some(written) = &raw.every {

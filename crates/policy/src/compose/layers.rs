@@ -15,7 +15,9 @@ impl Compose<'_> {
         self.check_sites(root);
         let of_fleet = root.get("defaults").map(|defaults| defaults.get_ref().clone());
         let of_site = site
-            .and_then(|site| table(table(root.get("sites")?.get_ref())?.get(site)?.get_ref())?.get("defaults"))
+            .and_then(|site| {
+                table(table(root.get("sites")?.get_ref())?.get(site)?.get_ref())?.get("defaults")
+            })
             .map(|defaults| defaults.get_ref().clone());
         let defaults: Vec<DeValue<'_>> = of_site.into_iter().chain(of_fleet).collect();
         let Some(apps) = root.get_mut("apps") else { return };
@@ -28,7 +30,11 @@ impl Compose<'_> {
             if is_true(app, "passthrough") || is_true(app, "tcp") {
                 if let Some((_, at)) = template {
                     let help = "take out `template`, or what says that nothing of the app is read";
-                    self.error(at, "nothing of this app's requests is read, so that it can follow no template", help);
+                    self.error(
+                        at,
+                        "nothing of this app's requests is read, so that it can follow no template",
+                        help,
+                    );
                 }
                 continue;
             }
@@ -54,10 +60,16 @@ impl Compose<'_> {
             self.error(span, format!("there is no template `{name}`"), &help);
             return None;
         };
-        match DeTable::parse(text).map(|parsed| placed(&DeValue::Table(parsed.into_inner()), &span).into_inner()) {
+        match DeTable::parse(text)
+            .map(|parsed| placed(&DeValue::Table(parsed.into_inner()), &span).into_inner())
+        {
             Ok(DeValue::Table(table)) => Some((table, span)),
             _ => {
-                self.error(span, format!("the template `{name}` cannot be read"), "this is a fault of the product");
+                self.error(
+                    span,
+                    format!("the template `{name}` cannot be read"),
+                    "this is a fault of the product",
+                );
                 None
             }
         }
@@ -76,7 +88,10 @@ impl Compose<'_> {
             for (name, of) in sites.iter() {
                 let is_name = !name.get_ref().is_empty()
                     && name.get_ref().len() <= SITE_NAME_BYTES_MAX
-                    && name.get_ref().bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
+                    && name
+                        .get_ref()
+                        .bytes()
+                        .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
                 if !is_name {
                     let help = "a site's name has 1 to 32 of a-z, 0-9 and `-`, as in its nodes' settings";
                     self.error(name.span(), format!("`{}` is no name of a site", name.get_ref()), help);
@@ -165,8 +180,15 @@ fn is_false(app: &DeTable<'_>, key: &str) -> bool {
 /// What only an app itself can say.
 const OWN: [&str; 6] = ["name", "hosts", "template", "inherit", "passthrough", "tcp"];
 /// Tables that are one choice: said, they are said whole.
-const WHOLE: [&str; 7] =
-    ["client_address", "client_certificate", "upstream_tls", "maintenance", "compression", "redirect", "reply"];
+const WHOLE: [&str; 7] = [
+    "client_address",
+    "client_certificate",
+    "upstream_tls",
+    "maintenance",
+    "compression",
+    "redirect",
+    "reply",
+];
 /// Lists to which those beneath are added.
 const LISTS: [&str; 6] = ["exclusions", "rate_limits", "routes", "logins", "lookups", "payments"];
 const SITES_MAX: usize = 64;

@@ -106,8 +106,7 @@ impl Compose<'_> {
                 }
             }
             DeValue::Array(items) => {
-                let has_any =
-                    |item: &Spanned<DeValue<'_>>| matches!(item.get_ref(), DeValue::String(t) if t.contains("${"));
+                let has_any = |item: &Spanned<DeValue<'_>>| matches!(item.get_ref(), DeValue::String(t) if t.contains("${"));
                 if items.iter().any(has_any) {
                     *items = self.replaced_items(items, known);
                 }
@@ -172,7 +171,8 @@ impl Compose<'_> {
                 DeValue::String(text) => made.push_str(&text),
                 DeValue::Integer(number) => made.push_str(&number.to_string()),
                 _ => {
-                    let message = format!("`${{{name}}}` is neither text nor an integer, and stands within a text");
+                    let message =
+                        format!("`${{{name}}}` is neither text nor an integer, and stands within a text");
                     self.error(span.clone(), message, "let the value be this name alone");
                     return None;
                 }
@@ -222,9 +222,9 @@ fn is_name(name: &str) -> bool {
 fn is_plain(value: &DeValue<'_>) -> bool {
     match value {
         DeValue::Table(_) => false,
-        DeValue::Array(items) => items.iter().all(|item| {
-            !matches!(item.get_ref(), DeValue::Array(_)) && is_plain(item.get_ref())
-        }),
+        DeValue::Array(items) => {
+            items.iter().all(|item| !matches!(item.get_ref(), DeValue::Array(_)) && is_plain(item.get_ref()))
+        }
         DeValue::String(text) => !text.contains("${"),
         _ => true,
     }

@@ -1,6 +1,8 @@
 //! Variables, defaults of the fleet and of sites, templates.
 
-use phalanx_policy::{Everywhere, Policy, advice, diff, diff_everywhere, parse_policy, parse_policy_at, policy_sites, template};
+use phalanx_policy::{
+    Everywhere, Policy, advice, diff, diff_everywhere, parse_policy, parse_policy_at, policy_sites, template,
+};
 
 use super::told;
 
@@ -134,10 +136,16 @@ fn a_site_has_variables_and_defaults_of_its_own() {
     let upstream = |policy: &Policy| format!("{}", policy.apps[0].upstreams.servers[0].upstream);
     for site in [None, Some("fra")] {
         let here = at(text, site);
-        assert_eq!((upstream(&here).as_str(), here.apps[0].limits.body_bytes_max), ("http://10.0.0.7:3000", 2 << 20));
+        assert_eq!(
+            (upstream(&here).as_str(), here.apps[0].limits.body_bytes_max),
+            ("http://10.0.0.7:3000", 2 << 20)
+        );
     }
     let there = at(text, Some("syd"));
-    assert_eq!((upstream(&there).as_str(), there.apps[0].limits.body_bytes_max), ("http://10.1.0.7:3000", 3 << 20));
+    assert_eq!(
+        (upstream(&there).as_str(), there.apps[0].limits.body_bytes_max),
+        ("http://10.1.0.7:3000", 3 << 20)
+    );
     assert_eq!(there.apps[0].limits.upstream_head_max_ms, 5_000);
     assert_eq!(there.apps[0].mode, phalanx_policy::Mode::Observe);
 }
@@ -172,8 +180,13 @@ fn what_an_app_says_goes_before_its_template_and_that_before_defaults() {
     "#;
     let app = at(text, None).apps.remove(0);
     assert_eq!(app.limits.upstream_connect_max_ms, 1_000);
-    assert_eq!((app.limits.body_bytes_max, app.limits.upstream_head_max_ms), (16 << 30, 300_000), "the template's");
-    let names: Vec<_> = app.rate_limits.iter().map(|limit| (limit.name.as_str(), limit.rate.to_string())).collect();
+    assert_eq!(
+        (app.limits.body_bytes_max, app.limits.upstream_head_max_ms),
+        (16 << 30, 300_000),
+        "the template's"
+    );
+    let names: Vec<_> =
+        app.rate_limits.iter().map(|limit| (limit.name.as_str(), limit.rate.to_string())).collect();
     assert_eq!(names, [("logins", "3/min".to_owned())]);
 }
 
@@ -191,10 +204,17 @@ fn faults_are_told_where_they_stand() {
         ("a site's alone", format!("{app}[sites.fra.variables]\na = 'x'\n")),
         ("a site's name", format!("{app}[sites.Fra]\n")),
         ("an app's own in defaults", format!("{app}[defaults]\nname = 'b'\nhosts = ['c']\n")),
-        ("an unknown key in defaults, once for two apps", format!("{app}{app}hosts = ['b']\n[defaults]\nparanoja = 2\n")),
+        (
+            "an unknown key in defaults, once for two apps",
+            format!("{app}{app}hosts = ['b']\n[defaults]\nparanoja = 2\n"),
+        ),
         ("a bad value in defaults", format!("{app}[defaults]\nallow_networks = ['10.0.0.0/33']\n")),
         ("a template that is not there", format!("{app}template = 'wordpres'\n")),
-        ("a template of what is carried", "[[apps]]\nname = 'a'\ntcp = true\ntemplate = 'wordpress'\nupstream = 'tcp://10.0.0.7:1'\n".to_owned()),
+        (
+            "a template of what is carried",
+            "[[apps]]\nname = 'a'\ntcp = true\ntemplate = 'wordpress'\nupstream = 'tcp://10.0.0.7:1'\n"
+                .to_owned(),
+        ),
     ];
     let all: Vec<String> = cases.iter().map(|(what, text)| format!("{what}:\n{}", faults(text))).collect();
     insta::assert_snapshot!(all.join("\n"));
@@ -229,8 +249,16 @@ fn what_changes_at_one_site_alone_shows_with_its_name() {
     let changes = diff_everywhere(&old, &new);
     let places = |places: Vec<&diff::Place>| -> Vec<_> { places.iter().map(|at| at.site.clone()).collect() };
     assert!(!changes.changes.is_empty() && !changes.dangers.is_empty());
-    assert!(places(changes.changes.iter().map(|it| &it.place).collect()).iter().all(|at| at.as_deref() == Some("syd")));
-    assert!(places(changes.dangers.iter().map(|it| &it.place).collect()).iter().all(|at| at.as_deref() == Some("syd")));
+    assert!(
+        places(changes.changes.iter().map(|it| &it.place).collect())
+            .iter()
+            .all(|at| at.as_deref() == Some("syd"))
+    );
+    assert!(
+        places(changes.dangers.iter().map(|it| &it.place).collect())
+            .iter()
+            .all(|at| at.as_deref() == Some("syd"))
+    );
     let everywhere = diff_everywhere(&old, &read(&format!("{app}mode = 'off'\n[sites.syd]\n")));
     assert!(places(everywhere.dangers.iter().map(|it| &it.place).collect()).iter().all(Option::is_none));
     assert_eq!(new.distinct().len(), 2);
