@@ -25,17 +25,38 @@ export const account = {
 /** Logs in with a passkey of this browser or one near it. Which account it is, the passkey says. */
 export async function loginByPasskey(): Promise<void> {
   const asked = await call<Challenge>('POST', 'login/challenge');
+  await call<unknown>('POST', 'login/passkey', await signed(asked, []));
+}
+
+/** A fresh second factor, by a passkey of the account that is logged in. */
+export async function proveByPasskey(): Promise<void> {
+  const asked = await call<Challenge>('POST', 'me/challenge');
+  await call<unknown>('POST', 'me/prove', { passkey: await signed(asked, asked.keys) });
+}
+
+/** The same by a code of the authenticator app. */
+export async function proveByCode(code: string): Promise<void> {
+  await call<unknown>('POST', 'me/prove', { code });
+}
+
+/** What an authenticator signed; of `keys` if there are some. */
+async function signed(asked: Challenge, keys: readonly string[]): Promise<Record<string, string>> {
   const got = await navigator.credentials.get({
-    publicKey: { challenge: bytes(asked.challenge), rpId: asked.host, userVerification: 'required' },
+    publicKey: {
+      challenge: bytes(asked.challenge),
+      rpId: asked.host,
+      userVerification: 'required',
+      allowCredentials: keys.map((key) => ({ type: 'public-key', id: bytes(key) })),
+    },
   });
   if (!(got instanceof PublicKeyCredential)) throw new ApiError(0, 'passkey', 'No passkey was chosen.');
   const answer = got.response as AuthenticatorAssertionResponse;
-  await call<unknown>('POST', 'login/passkey', {
+  return {
     id: text(got.rawId),
     authenticator_data: text(answer.authenticatorData),
     client_data: text(answer.clientDataJSON),
     signature: text(answer.signature),
-  });
+  };
 }
 
 /** Makes a passkey for the account that is logged in. */

@@ -1,14 +1,45 @@
-import { expect, test } from 'vitest';
-import { errorOf, eventQuery } from './api';
+import { afterEach, expect, test, vi } from 'vitest';
+import { ApiError, call, errorOf, provedBy, query } from './api';
 
-test('a filter becomes a query without its empty parts', () => {
-  expect(eventQuery({ client: ' 203.0.113.9 ', rule: '', action: 'deny' }, 60)).toBe('limit=60&client=203.0.113.9&action=deny');
-  expect(eventQuery({ client: 'a&b=c', rule: '', action: '' }, 5, 'R1')).toBe('limit=5&before=R1&client=a%26b%3Dc');
+afterEach(() => {
+  provedBy(null);
+  vi.unstubAllGlobals();
+});
+
+test('a question has no empty parts', () => {
+  expect(query({ limit: 5, client: 'a&b=c', rule: '', before: undefined, fleet: false })).toBe('limit=5&client=a%26b%3Dc');
 });
 
 test("the node's own words are shown, and plain ones when it has none", () => {
+  expect(errorOf(422, { type: 'about:blank', title: 'Refused', status: 422, detail: 'too wide', code: 'bad' })).toMatchObject({ code: 'bad', message: 'too wide' });
   expect(errorOf(422, { error: { code: 'bad', message: 'too wide' } }).message).toBe('too wide');
   expect(errorOf(502, null).message).toBe('The node answered 502.');
   expect(errorOf(500, { error: 'x' }).code).toBe('unknown');
-  expect(errorOf(404, { error: { code: 'elsewhere', message: 'm', site: 'syd', node: 'syd-1' } }).elsewhere).toEqual({ site: 'syd', node: 'syd-1' });
+  expect(errorOf(404, { code: 'elsewhere', detail: 'm', site: 'syd', node: 'syd-1' }).elsewhere).toEqual({ site: 'syd', node: 'syd-1' });
+});
+
+/** A node that wants a fresh second factor so many times. */
+function stale(times: number) {
+  const fetched = vi.fn(async () =>
+    times-- > 0 ? new Response(JSON.stringify({ code: 'fresh_factor', detail: 'prove yourself again' }), { status: 403 }) : new Response('{"done":true}'),
+  );
+  vi.stubGlobal('fetch', fetched);
+  return fetched;
+}
+
+test('a call that needs a fresh factor asks for it and is made again, once', async () => {
+  const fetched = stale(1);
+  const asks = vi.fn(async () => true);
+  provedBy(asks);
+  expect(await call('POST', 'operators', {})).toEqual({ done: true });
+  expect([fetched.mock.calls.length, asks.mock.calls.length]).toEqual([2, 1]);
+  stale(2);
+  await expect(call('POST', 'operators', {})).rejects.toThrow(ApiError);
+});
+
+test('who gives no factor is told what the node said', async () => {
+  const fetched = stale(1);
+  provedBy(async () => false);
+  await expect(call('POST', 'operators', {})).rejects.toThrow('prove yourself again');
+  expect(fetched).toHaveBeenCalledTimes(1);
 });

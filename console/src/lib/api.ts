@@ -1,252 +1,40 @@
-/** The admin API as this page uses it: the shapes of its JSON, and one function per call. */
+/** The admin API, one function per call. A call that needs a fresh second factor asks for it and is made again. */
 
-export type Action = 'allow' | 'observe' | 'challenge' | 'throttle' | 'tarpit' | 'deny';
-export type DecisionKind = 'raise_paranoia' | 'throttle' | 'challenge' | 'ban' | 'allow';
+import type {
+  AuditPage,
+  Change,
+  Decision,
+  Exclusion,
+  Explanation,
+  Fix,
+  Held,
+  Incident,
+  IncidentRow,
+  Invited,
+  Me,
+  Member,
+  NewChange,
+  NewDecision,
+  OperatorRow,
+  Policy,
+  PolicyDiff,
+  PolicyFiles,
+  Problem,
+  Replayed,
+  RequestRow,
+  Role,
+  SelfTest,
+  SessionRow,
+  Status,
+  Suggestion,
+  Traffic,
+  TrafficActor,
+  Undone,
+  VersionRow,
+  Withdrawal,
+} from './shapes';
 
-export type Actor =
-  | { kind: 'ip' | 'prefix' | 'country' | 'ja4' | 'session' | 'account' | 'software' | 'route' | 'app' | 'rules'; value: string }
-  | { kind: 'asn'; value: number }
-  /** One kind of client at one address; `agent` is 16 hexadecimal digits. */
-  | { kind: 'client'; value: { ip: string; agent: string } };
-
-export interface Author {
-  site: string;
-  node: string;
-  role: 'node' | 'operator';
-}
-
-export interface Decision {
-  id: string;
-  actor: Actor;
-  kind: DecisionKind;
-  author: Author;
-  reason: string;
-  evidence: string | null;
-  confidence_percent: number;
-  created_at_ms: number;
-  expires_at_ms: number;
-  /** Beyond 2^53, so rounded here; the order of versions survives that, their equality need not. */
-  version: number;
-}
-
-export interface Withdrawal {
-  id: string;
-  actor: Actor;
-  author: Author;
-  up_to_version: number;
-  reason: string;
-  created_at_ms: number;
-}
-
-/** What waits for an operator. */
-export interface HeldThing {
-  id: string;
-  what: 'decision' | 'blocklist' | 'range';
-  /** Missing for a blocklist. */
-  actor: Actor | null;
-  blocklist: string | null;
-  /** Prefixes of the list, or banned addresses of the range. */
-  addresses: number | null;
-  kind: DecisionKind;
-  author: Author;
-  reason: string;
-  share: { clients: number; of: number };
-  /** The share in words. */
-  text: string;
-  since_ms: number | null;
-  expires_at_ms: number | null;
-}
-
-export interface Held {
-  held: HeldThing[];
-  total: number;
-}
-
-export interface Member {
-  site: string;
-  node: string;
-  version: string;
-  lag_ms: number;
-  last_seen_ms: number;
-  /** Decisions that it enforces. */
-  decisions: number;
-  /** What it holds for an operator; nodes of older versions do not say. */
-  held?: number;
-  me: boolean;
-  online: boolean;
-}
-
-export interface AppInfo {
-  name: string;
-  upstream: string;
-  mode: 'block' | 'observe' | 'off';
-  rules: string;
-  paranoia: number;
-  rule_count: number;
-}
-
-/** Totals since the node's start. A malformed request is refused too, and counted apart from the denied ones. */
-export interface Counters {
-  requests: number;
-  denied: number;
-  malformed: number;
-}
-
-export interface Status {
-  node: string;
-  site: string;
-  version: string;
-  started_at_ms: number;
-  now_ms: number;
-  ready: boolean;
-  not_ready: string | null;
-  plan: { version: number; apps: AppInfo[] };
-  fleet: { kind: 'local' | 'nats'; connected: boolean; degraded: string[]; members: Member[] };
-  counters: Counters;
-  decisions_live: number;
-}
-
-/** Why a verdict fell; `kind` says which of the other fields are there. */
-export interface Reason {
-  kind: string;
-  rule?: number;
-  decision?: Decision;
-  fault?: string;
-  limit?: string;
-  rate?: string;
-  key?: string;
-  here?: number;
-  elsewhere?: number;
-  retry_after_s?: number;
-  stage?: string;
-  error?: string;
-}
-
-export interface TopFinding {
-  rule: number;
-  message: string;
-  variable: string;
-  fragment: string;
-  file: string;
-  line: number;
-}
-
-/** A refused or flagged request, as lists and the stream carry it. Most of its text was written by strangers. */
-export interface RequestRow {
-  id: string;
-  at_ms: number;
-  app: string;
-  client: string;
-  method: string;
-  host: string;
-  target: string;
-  status: number;
-  action: Action;
-  reason: Reason;
-  rule_ids: number[];
-  top: TopFinding | null;
-  score: number;
-  site: string;
-  node: string;
-}
-
-export interface RuleInfo {
-  id: number;
-  file: string;
-  line: number;
-  class: { class: string; confidence?: string };
-  severity: string | null;
-  tags: string[];
-}
-
-/** What a transformation made of a value; no text where it changed nothing. */
-export interface Step {
-  name: string;
-  changed: boolean;
-  value?: string;
-}
-
-export interface RuleMatch {
-  variable: string;
-  fragment: string;
-  transformations: string[];
-  /** Missing in records of older versions, as are the steps. */
-  value?: string;
-  steps?: Step[];
-}
-
-export interface Signal {
-  rule: RuleInfo;
-  phase: number;
-  message: string;
-  data: string;
-  matches: RuleMatch[];
-  score: number;
-  inbound?: { before: number; after: number };
-  observed?: boolean;
-}
-
-export interface Access {
-  id: string;
-  at_ms: number;
-  app: string;
-  client: string;
-  peer: string;
-  method: string;
-  host: string;
-  target: string;
-  protocol: string;
-  user_agent: string;
-  referer: string;
-  status: number;
-  request_bytes: number;
-  response_bytes: number;
-  duration_us: number;
-  upstream_us: number;
-  verdict: { action: Action; reason: Reason; status: number; score: number };
-  plan_version: number;
-  view_revision: number;
-}
-
-export interface Strike {
-  request: string;
-  at_ms: number;
-  actor: Actor;
-  count: number;
-}
-
-/** Everything a node knows about one request. */
-export interface Explanation {
-  access: Access;
-  signals: Signal[];
-  faults: string[];
-  strikes: Strike[];
-  /** The standing decision that refused it. */
-  decision: Decision | null;
-  /** Decisions that it led to. */
-  led_to: Decision[];
-  plan_version: number;
-  site: string;
-  node: string;
-  /** The same facts in plain words, for a ticket. */
-  summary: string[];
-}
-
-export interface NewDecision {
-  ip?: string;
-  prefix?: string;
-  kind: DecisionKind;
-  for_ms: number;
-  reason: string;
-  /** Order it also where it would refuse many of the clients served well. */
-  force?: boolean;
-}
-
-export interface EventFilter {
-  client: string;
-  rule: string;
-  action: string;
-}
+export type * from './shapes';
 
 /** An answer that was not the wanted one. `status` 0: the node could not be reached. */
 export class ApiError extends Error {
@@ -264,50 +52,109 @@ export class ApiError extends Error {
 export const api = {
   status: () => call<Status>('GET', 'status'),
   nodes: () => call<Member[]>('GET', 'nodes'),
+  selfTest: () => call<SelfTest>('GET', 'selftest'),
+  runSelfTest: () => call<SelfTest>('POST', 'selftest'),
+  fixes: () => call<Fix[]>('GET', 'fixes'),
   decisions: () => call<Decision[]>('GET', 'decisions'),
   decide: (decision: NewDecision) => call<Decision>('POST', 'decisions', decision),
-  withdraw: (id: string, reason: string) =>
-    call<Withdrawal>('DELETE', `decisions/${encodeURIComponent(id)}?${new URLSearchParams({ reason })}`),
+  withdraw: (id: string, reason: string) => call<Withdrawal>('DELETE', `decisions/${part(id)}?${query({ reason })}`),
   held: () => call<Held>('GET', 'held'),
   /** Approves or rejects what is held. */
   settle: (id: string, approves: boolean, reason: string) =>
-    call<unknown>(approves ? 'POST' : 'DELETE', `held/${encodeURIComponent(id)}?${new URLSearchParams({ reason })}`),
-  events: (filter: EventFilter, limit: number, before?: string) =>
-    call<RequestRow[]>('GET', `events?${eventQuery(filter, limit, before)}`),
-  explain: (id: string) => call<Explanation>('GET', `events/${encodeURIComponent(id)}`),
+    call<unknown>(approves ? 'POST' : 'DELETE', `held/${part(id)}?${query({ reason })}`),
+
+  events: (filter: Query, fleet = false) => call<RequestRow[]>('GET', `${fleet ? 'fleet/events' : 'events'}?${query(filter)}`, undefined, SLOW_MS),
+  explain: (id: string) => call<Explanation>('GET', `events/${part(id)}`),
+  explainAnywhere: (id: string) => call<Explanation>('GET', `fleet/events/${part(id)}`),
+  suggest: (id: string) => call<Suggestion>('GET', `events/${part(id)}/suggestion`, undefined, SLOW_MS),
+  traffic: (asked: Query) => call<Traffic>('GET', `traffic?${query(asked)}`, undefined, SLOW_MS),
+  trafficActors: (asked: Query) => call<TrafficActor[]>('GET', `traffic/actors?${query(asked)}`, undefined, SLOW_MS),
+
+  incidents: () => call<IncidentRow[]>('GET', 'incidents'),
+  incident: (id: string) => call<Incident>('GET', `incidents/${part(id)}`),
+  closeIncident: (id: string) => call<null>('POST', `incidents/${part(id)}/close`),
+  undoIncident: (id: string) => call<Undone>('POST', `incidents/${part(id)}/undo`),
+  answerIncident: (id: string, step: string, yes: boolean) => call<unknown>('POST', `incidents/${part(id)}/answer`, { step, yes }),
+
+  policy: () => call<Policy>('GET', 'policy'),
+  versions: (asked: Query) => call<VersionRow[]>('GET', `policy/versions?${query(asked)}`),
+  versionFiles: (version: number | 'running') => call<PolicyFiles & Partial<VersionRow>>('GET', `policy/versions/${version}`),
+  checkPolicy: (files: PolicyFiles) => call<{ ok: boolean; problems: Problem[] }>('POST', 'policy/check', files, SLOW_MS),
+  diffPolicy: (files: PolicyFiles, against: 'running' | number) => call<PolicyDiff>('POST', 'policy/diff', { ...files, against }, SLOW_MS),
+  replay: (files: PolicyFiles, last_ms: number) => call<Replayed>('POST', 'policy/replay', { ...files, last_ms }, REPLAY_MS),
+  promote: () => call<unknown>('POST', 'policy/promote'),
+  rollback: (to: number, reason: string) => call<unknown>('POST', 'policy/rollback', { to, reason }),
+  changes: () => call<Change[]>('GET', 'policy/changes'),
+  propose: (change: NewChange) => call<Change>('POST', 'policy/changes', change, SLOW_MS),
+  rule: (id: string, approves: boolean, reason: string) =>
+    call<Change>('POST', `policy/changes/${part(id)}/${approves ? 'approve' : 'reject'}`, { reason }),
+  exclusions: () => call<Exclusion[]>('GET', 'exclusions'),
+  exclude: (asked: { request: string; expires_ms: number; owner: string; reason: string }) => call<Change>('POST', 'exclusions', asked, SLOW_MS),
+
+  audit: (asked: Query) => call<AuditPage>('GET', `audit?${query(asked)}`),
+  me: () => call<Me>('GET', 'me'),
+  operators: () => call<OperatorRow[]>('GET', 'operators'),
+  invite: (name: string, role: Role, apps: string[]) => call<Invited>('POST', 'operators', { name, role, apps }),
+  changeOperator: (name: string, edit: { role?: Role; apps?: string[]; disabled?: boolean }) =>
+    call<OperatorRow>('PATCH', `operators/${part(name)}`, edit),
+  removeOperator: (name: string) => call<null>('DELETE', `operators/${part(name)}`),
+  resetOperator: (name: string) => call<Invited>('POST', `operators/${part(name)}/reset`),
+  sessions: () => call<SessionRow[]>('GET', 'sessions'),
+  endSession: (id: string) => call<null>('DELETE', `sessions/${part(id)}`),
+  makeToken: (name: string, role: Role, apps: string[], for_ms: number) =>
+    call<{ name: string; token: string; expires_at_ms: number }>('POST', 'me/tokens', { name, role, apps, for_ms }),
+  endToken: (name: string) => call<null>('DELETE', `me/tokens/${part(name)}`),
+  removePasskey: (id: string) => call<null>('DELETE', `me/passkeys/${part(id)}`),
   logout: () => call<unknown>('POST', 'logout'),
 };
 
 export const STREAM_PATH = '/api/v1/stream';
 
-export function eventQuery(filter: EventFilter, limit: number, before?: string): string {
-  const query = new URLSearchParams({ limit: String(limit) });
-  if (before) query.set('before', before);
-  for (const key of ['client', 'rule', 'action'] as const) {
-    const value = filter[key].trim();
-    if (value) query.set(key, value);
+/** Parameters of a question; what is empty is not asked. */
+export type Query = Record<string, string | number | boolean | undefined>;
+
+export function query(asked: Query): string {
+  const parameters = new URLSearchParams();
+  for (const [name, value] of Object.entries(asked)) {
+    if (value !== undefined && value !== '' && value !== false) parameters.set(name, String(value));
   }
-  return query.toString();
+  return parameters.toString();
+}
+
+/** Asks the operator for a fresh second factor. False: he gave none. */
+export type Prover = (message: string) => Promise<boolean>;
+
+let prover: Prover | null = null;
+
+/** Who is asked when a call needs a fresh second factor. */
+export function provedBy(asks: Prover | null): void {
+  prover = asks;
 }
 
 /** One call of the API. */
-export async function call<T>(method: string, path: string, body?: unknown): Promise<T> {
-  const request: RequestInit = {
-    method,
-    credentials: 'same-origin',
-    cache: 'no-store',
-    headers: { accept: 'application/json' },
-    signal: AbortSignal.timeout(CALL_TIMEOUT_MS),
-  };
+export async function call<T>(method: string, path: string, body?: unknown, timeoutMs = CALL_TIMEOUT_MS): Promise<T> {
+  try {
+    return await once<T>(method, path, body, timeoutMs);
+  } catch (error) {
+    if (!(error instanceof ApiError) || error.code !== 'fresh_factor' || prover === null) throw error;
+    if (!(await prover(error.message))) throw error;
+    return once<T>(method, path, body, timeoutMs);
+  }
+}
+
+async function once<T>(method: string, path: string, body: unknown, timeoutMs: number): Promise<T> {
+  const headers: Record<string, string> = { accept: 'application/json' };
+  const request: RequestInit = { method, credentials: 'same-origin', cache: 'no-store', headers, signal: AbortSignal.timeout(timeoutMs) };
   if (body !== undefined) {
-    request.headers = { ...request.headers, 'content-type': 'application/json' };
+    headers['content-type'] = 'application/json';
     request.body = JSON.stringify(body);
   }
   let response: Response;
   try {
     response = await fetch(`/api/v1/${path}`, request);
-  } catch {
-    throw new ApiError(0, 'unreachable', 'The node does not answer.');
+  } catch (error) {
+    const late = error instanceof DOMException && error.name === 'TimeoutError';
+    throw new ApiError(0, 'unreachable', late ? `The node has not answered for ${timeoutMs / 1000} seconds.` : 'The node does not answer.');
   }
   const text = await response.text().catch(() => '');
   const json = parse(text);
@@ -315,13 +162,21 @@ export async function call<T>(method: string, path: string, body?: unknown): Pro
   return json as T;
 }
 
-/** The API's error, or a plain one when something else answered. */
+/** What went wrong (RFC 9457), or a plain error when something else answered. */
 export function errorOf(status: number, json: unknown): ApiError {
-  const error = (json as { error?: { code?: unknown; message?: unknown; site?: unknown; node?: unknown } } | null)?.error;
-  const code = typeof error?.code === 'string' ? error.code : 'unknown';
-  const message = typeof error?.message === 'string' && error.message ? error.message : `The node answered ${status}.`;
-  const { site, node } = error ?? {};
+  const problem = problemOf(json);
+  const code = typeof problem['code'] === 'string' ? problem['code'] : 'unknown';
+  const said = problem['detail'] ?? problem['message'];
+  const message = typeof said === 'string' && said ? said : `The node answered ${status}.`;
+  const { site, node } = problem;
   return new ApiError(status, code, message, typeof site === 'string' && typeof node === 'string' ? { site, node } : null);
+}
+
+/** A node one version older puts it into `error`. */
+function problemOf(json: unknown): Record<string, unknown> {
+  const body = typeof json === 'object' && json !== null ? (json as Record<string, unknown>) : {};
+  const inner = body['error'];
+  return typeof inner === 'object' && inner !== null ? (inner as Record<string, unknown>) : body;
 }
 
 function parse(text: string): unknown {
@@ -332,5 +187,11 @@ function parse(text: string): unknown {
   }
 }
 
+const part = encodeURIComponent;
+
 /** A node on loopback answers in milliseconds; one across the world in less than a second. */
 const CALL_TIMEOUT_MS = 10_000;
+/** Questions to all nodes, searches, and whatever compiles a policy. */
+const SLOW_MS = 40_000;
+/** A replay may take the node a minute. */
+const REPLAY_MS = 120_000;

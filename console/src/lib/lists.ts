@@ -1,6 +1,6 @@
 /** Merging what streams in with what was fetched. Every list is bounded; nothing grows while the page stays open. */
 
-import type { Decision, EventFilter, RequestRow, Withdrawal } from './api';
+import type { Decision, RequestRow, Withdrawal } from './api';
 
 /** Requests kept on the page. Older ones are a fetch away. */
 export const ROWS_MAX = 300;
@@ -18,14 +18,6 @@ export function mergeRows(list: readonly RequestRow[], added: readonly RequestRo
   }
   merged.sort((a, b) => b.at_ms - a.at_ms || (a.id < b.id ? 1 : -1));
   return merged.slice(0, max);
-}
-
-/** Whether a request belongs on this page under a filter, as the API's own filter sees it. */
-export function rowMatches(row: RequestRow, filter: EventFilter): boolean {
-  const { client, rule, action } = { client: filter.client.trim(), rule: filter.rule.trim(), action: filter.action };
-  if (action ? row.action !== action : row.action === 'allow') return false;
-  if (client && row.client.toLowerCase() !== client.toLowerCase()) return false;
-  return !rule || row.rule_ids.some((id) => String(id) === rule);
 }
 
 /** A row of the list as it is shown; it may stand for others. */
