@@ -10,6 +10,10 @@ import { readFile } from 'node:fs/promises';
 import { extname, join, normalize } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { argv } from 'node:process';
+import { Incidents } from './mock/incidents.mjs';
+import { People } from './mock/people.mjs';
+import { PolicyWorld } from './mock/policy.mjs';
+import { actors, traffic } from './mock/traffic.mjs';
 
 const DIST = join(fileURLToPath(new URL('..', import.meta.url)), 'dist');
 const ALPHABET = '0123456789ABCDEFGHJKMNPQRSTVWXYZ';
@@ -50,7 +54,7 @@ export async function startMock({ port = 0, scenario = 'fleet', open = false, se
   const session = 'mock-session-00000000';
   const server = createServer((request, reply) => {
     route(world, { session, open }, request, reply).catch((error) => {
-      if (!reply.headersSent) json(reply, 500, { error: { code: 'mock', message: String(error) } });
+      if (!reply.headersSent) problem(reply, 500, 'mock', String(error));
     });
   });
   await new Promise((resolve) => server.listen(port, '127.0.0.1', resolve));
@@ -83,7 +87,30 @@ class World {
     this.counters = { requests: 1_204_311, denied: 3_127, observed: 0, malformed: 12, upstream_errors: 0 };
     this.version = 1;
     this.load = 40;
+    this.people = new People();
+    this.policy = new PolicyWorld(Date.now());
     if (scenario !== 'quiet') this.past();
+    this.incidents = new Incidents(this, Date.now());
+  }
+
+  selfTest() {
+    const at_ms = Date.now() - ((Date.now() - this.startedAt) % 60_000);
+    const names = ['SQL injection in a parameter', 'cross-site script in a parameter', 'path traversal', 'request smuggling', 'shell command in a form'];
+    const cases = this.status().plan.apps.flatMap((app) => names.map((name, i) => {
+      const ok = !(this.pierced && app.name === 'wiki' && i === 1);
+      return { app: app.name, listener: '0.0.0.0:80', name, expected: 'refused', got: ok ? 'refused' : 'passed with 200', ok, detail: ok ? '' : 'no rule matched' };
+    }));
+    const ok = cases.every((one) => one.ok);
+    return { every_ms: 60_000, last: { at_ms, took_ms: 41, ok, cases }, failing_since_ms: ok ? null : at_ms };
+  }
+
+  fixes() {
+    if (this.scenario === 'quiet') return [];
+    return [
+      { id: 'no-limit', weight: 80, title: 'wiki has no rate limit on its login', why: 'Passwords can be tried there as fast as the app answers. The shop has such a limit.', command: 'phalanx policy edit --app wiki --template login-limit', page: '#/policy' },
+      { id: 'exclusion-ends', weight: 55, title: 'An exclusion of wiki ends in 9 days', why: 'Afterwards rule 941110 refuses what editors write. Renew it, or let it end.', command: 'phalanx exclusions --app wiki', page: '#/exclusions' },
+      { id: 'one-owner', weight: 40, title: 'Only one owner can get in', why: 'If ann loses her passkey, the console can be had back on the machine alone.', command: 'phalanx operator add NAME --role owner', page: '#/operators' },
+    ];
   }
 
   /** History from before the page was opened. */
@@ -142,6 +169,10 @@ class World {
         last_seen_ms: silent ? this.startedAt + 9_200_000 : now - Math.floor(this.random() * 900),
         decisions: this.live().length,
         held: n.me ? this.held.size : 0,
+        policy: alone(this) ? null : { version: silent ? 3 : this.policy.rows[0].version, hash: this.policy.rows[silent ? 1 : 0].hash.slice(0, 12) },
+        selftest: silent ? 'unknown' : 'ok',
+        duty: 'serving',
+        order_reason: '',
         online: !silent,
       };
     });
@@ -159,7 +190,10 @@ class World {
       now_ms: Date.now(),
       plan: {
         version: 4,
-        apps: [{ name: 'shop', upstream: 'http://127.0.0.1:3000', mode: this.scenario === 'observe' ? 'observe' : 'block', rules: 'baseline', paranoia: 1, rule_count: 58 }],
+        apps: [
+          { name: 'shop', upstream: 'http://127.0.0.1:3000', mode: this.scenario === 'observe' ? 'observe' : 'block', rules: 'baseline', paranoia: 1, rule_count: 58 },
+          ...(alone ? [] : [{ name: 'wiki', upstream: 'http://127.0.0.1:3001', mode: 'block', rules: 'baseline', paranoia: 1, rule_count: 58 }]),
+        ].filter((app) => this.people.me().apps?.includes(app.name) ?? true),
       },
       fleet: {
         kind: alone ? 'local' : 'nats',
@@ -275,6 +309,8 @@ class World {
   }
 }
 
+const alone = (world) => world.scenario === 'quiet';
+
 function signal(id, attack) {
   const rule = RULES[id];
   return {
@@ -303,14 +339,22 @@ async function route(world, access, request, reply) {
   }
   if (!path.startsWith('/api/')) return asset(path, reply);
   if (!access.open && !(request.headers.cookie ?? '').includes(`phalanx_session=${access.session}`)) {
-    return json(reply, 401, { error: { code: 'unauthorized', message: 'sign in first' } });
+    return problem(reply, 401, 'unauthorized', 'sign in first');
   }
   return api(world, url, request, reply);
 }
 
 async function api(world, url, request, reply) {
-  const [, , , area, id] = url.pathname.split('/');
+  const [, , , area, id, sub] = url.pathname.split('/');
   const call = `${request.method} ${area}${id ? '/:id' : ''}`;
+  const { people } = world;
+  const limited = people.me().apps !== null;
+  if (limited && !['me', 'status', 'events', 'decisions', 'sessions', 'logout'].includes(area)) {
+    return problem(reply, 403, 'apps', 'this is about more than the apps that this account is limited to');
+  }
+  const pages = await pagesApi(world, url, request, [area, id, sub]);
+  if (pages?.problem) return problem(reply, pages.status, pages.code, pages.detail);
+  if (pages) return json(reply, pages.status ?? 200, pages.body);
   switch (call) {
     case 'GET status':
       return json(reply, 200, world.status());
@@ -320,31 +364,31 @@ async function api(world, url, request, reply) {
       return json(reply, 200, world.live());
     case 'POST decisions': {
       const body = JSON.parse(await text(request));
-      if ((body.ip ?? '').startsWith('127.')) return json(reply, 422, { error: { code: 'operator_network', message: '127.0.0.1 is in an operator network and is never barred' } });
+      if ((body.ip ?? '').startsWith('127.')) return problem(reply, 422, 'operator_network', '127.0.0.1 is in an operator network and is never barred');
       if (body.prefix === '198.18.0.0/15' && !body.force) {
         const message = '198.18.0.0/15: nothing is ordered yet, because it would refuse 37 of 412 clients served well in the last ten minutes here; if that is meant, order it with --force';
-        return json(reply, 409, { error: { code: 'would_refuse_many', message } });
+        return problem(reply, 409, 'would_refuse_many', message);
       }
       return json(reply, 201, world.decide({ ...body, forMs: body.for_ms, node: NODES[0], role: 'operator' }));
     }
     case 'DELETE decisions/:id': {
-      if (world.refuseUndo) return json(reply, 503, { error: { code: 'ledger_full', message: 'the ledger cannot be written: no space left on device' } });
+      if (world.refuseUndo) return problem(reply, 503, 'ledger_full', 'the ledger cannot be written: no space left on device');
       const order = world.withdraw(id, url.searchParams.get('reason') ?? '');
-      return order ? json(reply, 200, order) : json(reply, 404, { error: { code: 'not_found', message: 'no such decision' } });
+      return order ? json(reply, 200, order) : problem(reply, 404, 'not_found', 'no such decision');
     }
     case 'GET held':
       return json(reply, 200, { held: [...world.held.values()], total: world.held.size });
     case 'POST held/:id':
     case 'DELETE held/:id': {
-      if (world.refuseUndo) return json(reply, 503, { error: { code: 'ledger_full', message: 'the ledger cannot be written: no space left on device' } });
+      if (world.refuseUndo) return problem(reply, 503, 'ledger_full', 'the ledger cannot be written: no space left on device');
       const settled = world.settle(id, request.method === 'POST', url.searchParams.get('reason') ?? '');
-      return settled ? json(reply, 200, settled) : json(reply, 404, { error: { code: 'not_found', message: 'nothing of that id is held' } });
+      return settled ? json(reply, 200, settled) : problem(reply, 404, 'not_found', 'nothing of that id is held');
     }
     case 'GET events':
       return json(reply, 200, events(world, url.searchParams));
     case 'GET events/:id': {
       const record = world.records.get(id);
-      return record ? json(reply, 200, record.full) : json(reply, 404, { error: { code: 'not_found', message: 'no record of this request' } });
+      return record ? json(reply, 200, record.full) : problem(reply, 404, 'not_found', 'no record of this request');
     }
     case 'POST logout':
       reply.writeHead(204, { 'set-cookie': 'phalanx_session=; Max-Age=0; Path=/' });
@@ -356,13 +400,128 @@ async function api(world, url, request, reply) {
       request.on('close', () => world.listeners.delete(reply));
       return undefined;
     default:
-      return json(reply, 404, { error: { code: 'not_found', message: 'no such call' } });
+      return problem(reply, 404, 'not_found', 'no such call');
   }
+}
+
+/** What the pages beside the first ask for; undefined for the rest. */
+async function pagesApi(world, url, request, [area, id, sub]) {
+  const { people, policy, incidents } = world;
+  const body = ['POST', 'PATCH'].includes(request.method) && !['decisions', 'logout'].includes(area) ? JSON.parse((await text(request)) || 'null') : null;
+  const no = (status, code, detail) => ({ problem: true, status, code, detail });
+  const fresh = () => people.stale && no(403, 'fresh_factor', 'this needs a second factor of the last five minutes; prove yourself again');
+  const ruled = (made) => (made.code ? no(made.status, made.code, made.detail) : { body: made });
+  const nothing = no(404, 'not_found', 'there is no such thing');
+  switch (`${request.method} ${area}${id ? `/${['me', 'policy'].includes(area) ? id : ':id'}` : ''}${sub ? `/${area === 'policy' || area === 'me' ? ':id' : sub}` : ''}`) {
+    case 'GET selftest':
+    case 'POST selftest':
+      return { body: world.selfTest() };
+    case 'GET fixes':
+      return { body: world.fixes() };
+    case 'GET traffic':
+      return { body: traffic(url.searchParams, world.scenario) };
+    case 'GET traffic/:id':
+      return { body: actors(Date.now(), world.scenario) };
+    case 'GET fleet/:id':
+      return { body: events(world, url.searchParams) };
+    case 'GET events/:id/suggestion':
+      return { body: suggestion(id) };
+    case 'GET incidents':
+      return { body: incidents.list() };
+    case 'GET incidents/:id': {
+      const found = incidents.show(id);
+      return found ? { body: found } : no(404, 'not_found', `this node knows no incident ${id}; it remembers 256 closed ones`);
+    }
+    case 'POST incidents/:id/close':
+      return incidents.close(id) ? { status: 200, body: null } : nothing;
+    case 'POST incidents/:id/undo':
+      return { body: incidents.undo(id) };
+    case 'POST incidents/:id/answer':
+      return incidents.answer(id, body.step, body.yes) ? { body: null } : nothing;
+    case 'GET policy':
+      return { body: policy.status(world.members()) };
+    case 'GET policy/versions':
+      return { body: policy.rows };
+    case 'GET policy/versions/:id': {
+      const found = policy.version(sub);
+      return found ? { body: found } : nothing;
+    }
+    case 'POST policy/check':
+      return { body: policy.check(body) };
+    case 'POST policy/diff':
+      return { body: policy.diff(body) };
+    case 'POST policy/replay':
+      return { body: policy.replay(Date.now()) };
+    case 'POST policy/rollback':
+      policy.publish({ author: people.asks, reason: body.reason, body: {} });
+      return { body: policy.status(world.members()) };
+    case 'POST policy/promote':
+      policy.trial = null;
+      return { body: policy.status(world.members()) };
+    case 'GET policy/changes':
+      return { body: policy.changes.map(({ body: _, ...change }) => change) };
+    case 'POST policy/changes':
+      return { status: 201, body: policy.propose(body, people.asks, requestId(Date.now(), NODES[0], world.random)) };
+    case 'POST policy/changes/:id':
+      return ruled(policy.rule(sub, url.pathname.endsWith('/approve'), people.asks));
+    case 'GET exclusions':
+      return { body: policy.exclusions(Date.now()) };
+    case 'POST exclusions':
+      return { status: 201, body: policy.propose({ entry: 'policy.toml', files: policy.files, reason: body.reason }, people.asks, requestId(Date.now(), NODES[0], world.random)) };
+    case 'GET audit':
+      return { body: people.audit(url.searchParams) };
+    case 'GET me':
+      return { body: people.me() };
+    case 'POST me/prove':
+      if (body.code !== '123456') return no(403, 'not_proved', 'that code or passkey is not right');
+      people.stale = false;
+      return { body: people.me() };
+    case 'POST me/tokens':
+      people.operators[0].tokens.push({ name: body.name, role: body.role, apps: body.apps, created_at_ms: Date.now(), expires_at_ms: Date.now() + body.for_ms });
+      return { status: 201, body: { name: body.name, token: 'phx_' + '5c0de'.repeat(8), expires_at_ms: Date.now() + body.for_ms } };
+    case 'GET sessions':
+      return { body: people.sessions };
+    case 'DELETE sessions/:id':
+      people.sessions = people.sessions.filter((one) => one.id !== id);
+      return { body: null };
+    case 'GET operators':
+      return people.me().role === 'owner' ? { body: people.operators } : no(403, 'role', 'this needs the role owner');
+    case 'POST operators':
+      return fresh() || { status: 201, body: people.add(body) };
+    case 'PATCH operators/:id': {
+      const found = people.operators.find((one) => one.name === id);
+      return fresh() || (found ? { body: Object.assign(found, body) } : nothing);
+    }
+    case 'DELETE operators/:id':
+      if (!people.stale) people.operators = people.operators.filter((one) => one.name !== id);
+      return fresh() || { body: null };
+    case 'POST operators/:id/reset':
+      return fresh() || { body: people.invited(id) };
+    default:
+      return undefined;
+  }
+}
+
+function suggestion(id) {
+  return {
+    id, app: 'shop', exclusions: [{ rules: [941110], target: 'ARGS:text', path: '/reviews', methods: ['POST'] }], passes: true, warnings: ['rule 941110 is rarely wrong: look twice'],
+    toml: '[[apps.exclusions]]\nrules = [941110]\ntarget = "ARGS:text"\npath = "/reviews"\nmethods = ["POST"]\nowner = "operator"\nreason = "request was refused by mistake"\nuntil = 2026-12-27\n',
+    lets_pass: { others: 312, own: 4, passed: 2, examples: [{ id: '01M805KMW691AEKWXGYP21X9P1' }] },
+    recording: { others: 9_412, own: 3, passed: 0, examples: [], complete: true },
+  };
 }
 
 function events(world, query) {
   const limit = Number(query.get('limit') ?? 50);
+  const own = world.people.me().apps;
   const wants = (row) =>
+    (!own || own.includes(row.app)) &&
+    (!query.get('app') || row.app === query.get('app')) &&
+    (!query.get('status') || String(row.status) === query.get('status')) &&
+    (!query.get('method') || row.method === query.get('method')) &&
+    (!query.get('q') || `${row.host}${row.target}`.includes(query.get('q'))) &&
+    (!query.get('since_ms') || row.at_ms >= Number(query.get('since_ms'))) &&
+    (!query.get('until_ms') || row.at_ms < Number(query.get('until_ms'))) &&
     (!query.get('client') || row.client === query.get('client')) &&
     (!query.get('action') || row.action === query.get('action')) &&
     (!query.get('rule') || row.rule_ids.map(String).includes(query.get('rule'))) &&
@@ -394,6 +553,12 @@ async function asset(path, reply) {
     reply.writeHead(404, { 'content-type': 'text/plain' });
     reply.end(name === '/index.html' ? 'Build the console first: npm run build\n' : 'not found\n');
   }
+}
+
+/** As a node says what went wrong (RFC 9457). */
+function problem(reply, status, code, detail) {
+  reply.writeHead(status, { 'content-type': 'application/problem+json', 'cache-control': 'no-store' });
+  reply.end(JSON.stringify({ type: 'about:blank', title: code, status, detail, code }));
 }
 
 function json(reply, status, body) {

@@ -28,7 +28,7 @@ import type {
   Status,
   Suggestion,
   Traffic,
-  TrafficActor,
+  TrafficActors,
   Undone,
   VersionRow,
   Withdrawal,
@@ -68,7 +68,7 @@ export const api = {
   explainAnywhere: (id: string) => call<Explanation>('GET', `fleet/events/${part(id)}`),
   suggest: (id: string) => call<Suggestion>('GET', `events/${part(id)}/suggestion`, undefined, SLOW_MS),
   traffic: (asked: Query) => call<Traffic>('GET', `traffic?${query(asked)}`, undefined, SLOW_MS),
-  trafficActors: (asked: Query) => call<TrafficActor[]>('GET', `traffic/actors?${query(asked)}`, undefined, SLOW_MS),
+  trafficActors: (asked: Query) => call<TrafficActors>('GET', `traffic/actors?${query(asked)}`, undefined, SLOW_MS),
 
   incidents: () => call<IncidentRow[]>('GET', 'incidents'),
   incident: (id: string) => call<Incident>('GET', `incidents/${part(id)}`),

@@ -333,7 +333,7 @@ export interface Fix {
   page: string;
 }
 
-export type TrafficBy = 'action' | 'app' | 'rule' | 'country' | 'class' | 'node';
+export type TrafficBy = 'action' | 'app' | 'rule' | 'country' | 'class' | 'status' | 'node';
 
 export interface Traffic {
   from_ms: number;
@@ -346,10 +346,17 @@ export interface Traffic {
   silent: { site: string; node: string }[];
 }
 
+/** The most refused clients; other nodes tell them as networks. */
+export interface TrafficActors {
+  clients: TrafficActor[];
+  answered: { site: string; node: string }[];
+  silent: { site: string; node: string }[];
+}
+
 export interface TrafficActor {
   client: string;
-  country: string | null;
-  asn: number | null;
+  country?: string | null;
+  asn?: number | null;
   refused: number;
   last_ms: number;
   rules: number[];

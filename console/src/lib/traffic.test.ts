@@ -40,6 +40,7 @@ test('figures are compared in words', () => {
 
 test('what the search cannot filter by leads nowhere', () => {
   expect(filterFor('rule', '942100')).toEqual({ rule: '942100' });
-  expect(filterFor('rule', 'others')).toBeNull();
+  expect(filterFor('rule', '0')).toBeNull();
+  expect(filterFor('country', 'unknown')).toBeNull();
   expect(filterFor('class', 'sqli')).toBeNull();
 });

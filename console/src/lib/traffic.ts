@@ -1,6 +1,7 @@
 /** Traffic over time: ranges, what the address asks, rows of tables. Pure. */
 
-import type { Traffic, TrafficBy } from './api';
+import type { Action, Traffic, TrafficBy } from './api';
+import { actionWord } from './explain';
 import { timeOf } from './search';
 
 export const RANGES = [
@@ -11,7 +12,7 @@ export const RANGES = [
   { name: '90d', words: '90 d', ms: 90 * 86_400_000 },
 ] as const;
 
-export const BYS: readonly TrafficBy[] = ['action', 'app', 'rule', 'country', 'class', 'node'];
+export const BYS: readonly TrafficBy[] = ['action', 'app', 'rule', 'class', 'country', 'status', 'node'];
 
 /** What a page of traffic shows. */
 export interface Span {
@@ -72,14 +73,23 @@ export function filterFor(by: TrafficBy, key: string): Record<string, string> | 
   switch (by) {
     case 'action':
     case 'app':
-    case 'country':
       return { [by]: key };
+    case 'country':
+      return /^[A-Z]{2}$/.test(key) ? { country: key } : null;
     case 'rule':
-      return /^\d+$/.test(key) ? { rule: key } : null;
+      return /^[1-9]\d*$/.test(key) ? { rule: key } : null;
     case 'class':
+    case 'status':
     case 'node':
       return null;
   }
+}
+
+/** What one of a grouping is called. */
+export function keyWords(by: TrafficBy, key: string): string {
+  if (by === 'action') return actionWord(key as Action);
+  if (by === 'rule') return key === '0' ? 'no rule' : key;
+  return by === 'class' ? key.replaceAll('_', ', ') : key || 'unknown';
 }
 
 export const POINTS = 120;
