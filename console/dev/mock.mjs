@@ -98,10 +98,10 @@ class World {
     const names = ['SQL injection in a parameter', 'cross-site script in a parameter', 'path traversal', 'request smuggling', 'shell command in a form'];
     const cases = this.status().plan.apps.flatMap((app) => names.map((name, i) => {
       const ok = !(this.pierced && app.name === 'wiki' && i === 1);
-      return { app: app.name, listener: '0.0.0.0:80', name, expected: 'refused', got: ok ? 'refused' : 'passed with 200', ok, detail: ok ? '' : 'no rule matched' };
+      return { app: app.name, listener: '0.0.0.0:80', name, expected: 'refused', got: ok ? 'refused' : 'passed with 200', ok, outcome: ok ? 'passed' : 'failed', detail: ok ? '' : 'no rule matched' };
     }));
     const ok = cases.every((one) => one.ok);
-    return { every_ms: 60_000, last: { at_ms, took_ms: 41, ok, cases }, failing_since_ms: ok ? null : at_ms };
+    return { state: ok ? 'ok' : 'failing', every_ms: 60_000, last: { at_ms, took_ms: 41, ok, cases }, failing_since_ms: ok ? null : at_ms };
   }
 
   fixes() {
@@ -384,8 +384,12 @@ async function api(world, url, request, reply) {
       const settled = world.settle(id, request.method === 'POST', url.searchParams.get('reason') ?? '');
       return settled ? json(reply, 200, settled) : problem(reply, 404, 'not_found', 'nothing of that id is held');
     }
-    case 'GET events':
-      return json(reply, 200, events(world, url.searchParams));
+    case 'GET events': {
+      const rows = events(world, url.searchParams);
+      const more = rows.length === Number(url.searchParams.get('limit') ?? 50);
+      if (more) reply.setHeader('link', `</api/v1/events?before=${rows.at(-1).id}>; rel="next"`);
+      return json(reply, 200, rows);
+    }
     case 'GET events/:id': {
       const record = world.records.get(id);
       return record ? json(reply, 200, record.full) : problem(reply, 404, 'not_found', 'no record of this request');
@@ -423,7 +427,7 @@ async function pagesApi(world, url, request, [area, id, sub]) {
     case 'GET traffic/:id':
       return { body: actors(Date.now(), world.scenario) };
     case 'GET fleet/:id':
-      return { body: events(world, url.searchParams) };
+      return { body: { requests: events(world, url.searchParams), answered: [], silent: [] } };
     case 'GET events/:id/suggestion':
       return { body: suggestion(id) };
     case 'GET incidents':

@@ -22,7 +22,7 @@ export class People {
     ];
     this.entries = [];
     this.seq = 240;
-    for (let at = 40; at > 0; at--) this.note(['decision', 'policy', 'operator', 'login', 'incident'][at % 5], ['operator ann', 'operator bob', 'node fra/fra-1'][at % 3], WORDS[at % WORDS.length], Date.now() - at * 1_900_000);
+    for (let at = 40; at > 0; at--) this.note(['decided', 'policy_changed', 'operator_action', 'withdrawn', 'held'][at % 5], ['operator ann', 'operator bob', 'node fra/fra-1'][at % 3], WORDS[at % WORDS.length], Date.now() - at * 1_900_000);
   }
 
   me() {
@@ -37,7 +37,8 @@ export class People {
   audit(query) {
     const limit = Number(query.get('limit') ?? 100);
     const wants = (one) => (!query.get('kind') || one.kind === query.get('kind')) && (!query.get('by') || one.by.includes(query.get('by'))) && (!query.get('before') || one.seq < Number(query.get('before')));
-    return { entries: this.entries.filter(wants).slice(0, limit), chain: { ok: true, length: this.seq, head: this.entries[0].hash } };
+    const found = this.entries.filter(wants);
+    return { entries: found.slice(0, limit), next: found.length > limit ? found[limit - 1].seq : null, chain: { ok: true, whole: true, length: this.seq, head: this.entries[0].hash } };
   }
 
   invited(name) {
@@ -47,7 +48,7 @@ export class People {
 
   add({ name, role, apps }) {
     this.operators.push(operator(name, role, { apps, passkeys: [], created_at_ms: Date.now(), created_by: `operator ${this.asks}` }));
-    this.note('operator', `operator ${this.asks}`, `add operator ${name} as ${role}`);
+    this.note('operator_action', `operator ${this.asks}`, `add operator ${name} as ${role}`);
     return this.invited(name);
   }
 }

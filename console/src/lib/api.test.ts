@@ -1,5 +1,5 @@
 import { afterEach, expect, test, vi } from 'vitest';
-import { ApiError, call, errorOf, provedBy, query } from './api';
+import { ApiError, call, errorOf, nextOf, provedBy, query } from './api';
 
 afterEach(() => {
   provedBy(null);
@@ -12,10 +12,15 @@ test('a question has no empty parts', () => {
 
 test("the node's own words are shown, and plain ones when it has none", () => {
   expect(errorOf(422, { type: 'about:blank', title: 'Refused', status: 422, detail: 'too wide', code: 'bad' })).toMatchObject({ code: 'bad', message: 'too wide' });
-  expect(errorOf(422, { error: { code: 'bad', message: 'too wide' } }).message).toBe('too wide');
   expect(errorOf(502, null).message).toBe('The node answered 502.');
   expect(errorOf(500, { error: 'x' }).code).toBe('unknown');
   expect(errorOf(404, { code: 'elsewhere', detail: 'm', site: 'syd', node: 'syd-1' }).elsewhere).toEqual({ site: 'syd', node: 'syd-1' });
+});
+
+test('where a list goes on stands in a header', () => {
+  expect(nextOf('</api/v1/events?limit=60&before=01M8>; rel="next"')).toBe('01M8');
+  expect(nextOf(null)).toBeNull();
+  expect(nextOf('</api/v1/events>; rel="prev"')).toBeNull();
 });
 
 /** A node that wants a fresh second factor so many times. */

@@ -22,6 +22,7 @@ import type {
   Problem,
   Replayed,
   RequestRow,
+  RequestsPage,
   Role,
   SelfTest,
   SessionRow,
@@ -63,7 +64,11 @@ export const api = {
   settle: (id: string, approves: boolean, reason: string) =>
     call<unknown>(approves ? 'POST' : 'DELETE', `held/${part(id)}?${query({ reason })}`),
 
-  events: (filter: Query, fleet = false) => call<RequestRow[]>('GET', `${fleet ? 'fleet/events' : 'events'}?${query(filter)}`, undefined, SLOW_MS),
+  events: async (filter: Query): Promise<RequestsPage> => {
+    const { json, next } = await asked<RequestRow[]>('GET', `events?${query(filter)}`, undefined, SLOW_MS);
+    return { requests: json, next };
+  },
+  fleetEvents: (filter: Query) => call<RequestsPage>('GET', `fleet/events?${query(filter)}`, undefined, SLOW_MS),
   explain: (id: string) => call<Explanation>('GET', `events/${part(id)}`),
   explainAnywhere: (id: string) => call<Explanation>('GET', `fleet/events/${part(id)}`),
   suggest: (id: string) => call<Suggestion>('GET', `events/${part(id)}/suggestion`, undefined, SLOW_MS),
@@ -133,6 +138,16 @@ export function provedBy(asks: Prover | null): void {
 
 /** One call of the API. */
 export async function call<T>(method: string, path: string, body?: unknown, timeoutMs = CALL_TIMEOUT_MS): Promise<T> {
+  return (await asked<T>(method, path, body, timeoutMs)).json;
+}
+
+/** An answer; `next`: what to ask for the next page of a list with. */
+interface Answer<T> {
+  json: T;
+  next: string | null;
+}
+
+async function asked<T>(method: string, path: string, body: unknown, timeoutMs: number): Promise<Answer<T>> {
   try {
     return await once<T>(method, path, body, timeoutMs);
   } catch (error) {
@@ -142,7 +157,7 @@ export async function call<T>(method: string, path: string, body?: unknown, time
   }
 }
 
-async function once<T>(method: string, path: string, body: unknown, timeoutMs: number): Promise<T> {
+async function once<T>(method: string, path: string, body: unknown, timeoutMs: number): Promise<Answer<T>> {
   const headers: Record<string, string> = { accept: 'application/json' };
   const request: RequestInit = { method, credentials: 'same-origin', cache: 'no-store', headers, signal: AbortSignal.timeout(timeoutMs) };
   if (body !== undefined) {
@@ -159,24 +174,23 @@ async function once<T>(method: string, path: string, body: unknown, timeoutMs: n
   const text = await response.text().catch(() => '');
   const json = parse(text);
   if (!response.ok) throw errorOf(response.status, json);
-  return json as T;
+  return { json: json as T, next: nextOf(response.headers.get('link')) };
+}
+
+/** `before` of a header like `</api/v1/events?limit=60&before=ID>; rel="next"`. */
+export function nextOf(link: string | null): string | null {
+  const address = /<([^>]*)>\s*;\s*rel="?next"?/.exec(link ?? '')?.[1];
+  return address === undefined ? null : new URLSearchParams(address.split('?')[1] ?? '').get('before');
 }
 
 /** What went wrong (RFC 9457), or a plain error when something else answered. */
 export function errorOf(status: number, json: unknown): ApiError {
-  const problem = problemOf(json);
+  const problem = typeof json === 'object' && json !== null ? (json as Record<string, unknown>) : {};
   const code = typeof problem['code'] === 'string' ? problem['code'] : 'unknown';
-  const said = problem['detail'] ?? problem['message'];
+  const said = problem['detail'];
   const message = typeof said === 'string' && said ? said : `The node answered ${status}.`;
   const { site, node } = problem;
   return new ApiError(status, code, message, typeof site === 'string' && typeof node === 'string' ? { site, node } : null);
-}
-
-/** A node one version older puts it into `error`. */
-function problemOf(json: unknown): Record<string, unknown> {
-  const body = typeof json === 'object' && json !== null ? (json as Record<string, unknown>) : {};
-  const inner = body['error'];
-  return typeof inner === 'object' && inner !== null ? (inner as Record<string, unknown>) : body;
 }
 
 function parse(text: string): unknown {

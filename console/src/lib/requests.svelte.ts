@@ -1,6 +1,6 @@
 /** The list of requests under one filter: fetched in pages, followed live, bounded. It stands still while someone reads it. */
 
-import { api, type RequestRow } from './api';
+import { api, type RequestRow, type RequestsPage } from './api';
 import { mergeRows, ROWS_MAX } from './lists';
 import { asked, followable, isEmpty, NO_FILTER, rowMatches, slips, type Filter } from './search';
 import { messageOf } from './words';
@@ -14,8 +14,10 @@ export class Requests {
   fleet = $state(false);
   fault = $state<string | null>(null);
   busy = $state(false);
-  /** Whether older rows may be had. */
-  more = $state(false);
+  /** Where older rows begin; null: there are none. */
+  next = $state<string | null>(null);
+  /** Nodes that did not answer. */
+  silent = $state.raw<string[]>([]);
   /** How long the last answer took. */
   tookMs = $state<number | null>(null);
 
@@ -34,12 +36,11 @@ export class Requests {
     this.busy = true;
     const began = performance.now();
     try {
-      const rows = await api.events(asked(filter, PAGE), fleet);
+      const page = await this.page();
       if (ask !== this.asks) return;
-      this.rows = mergeRows([], rows, KEPT_MAX);
+      this.rows = mergeRows([], page.requests, KEPT_MAX);
       this.waiting = [];
-      this.more = rows.length >= PAGE;
-      this.fault = null;
+      this.takePage(page);
       this.tookMs = performance.now() - began;
     } catch (error) {
       if (ask === this.asks) this.fault = messageOf(error);
@@ -49,16 +50,14 @@ export class Requests {
   }
 
   async older(): Promise<void> {
-    const oldest = this.rows.at(-1);
-    if (!oldest || this.busy) return;
+    if (this.next === null || this.busy) return;
     const ask = ++this.asks;
     this.busy = true;
     try {
-      const rows = await api.events(asked(this.filter, PAGE, oldest.id), this.fleet);
+      const page = await this.page(this.next);
       if (ask !== this.asks) return;
-      this.rows = mergeRows(this.rows, rows, KEPT_MAX);
-      this.more = rows.length >= PAGE && this.rows.length < KEPT_MAX;
-      this.fault = null;
+      this.rows = mergeRows(this.rows, page.requests, KEPT_MAX);
+      this.takePage(page);
     } catch (error) {
       if (ask === this.asks) this.fault = messageOf(error);
     } finally {
@@ -91,6 +90,17 @@ export class Requests {
     this.flush = undefined;
     this.batch = [];
     this.asks += 1;
+  }
+
+  private page(before?: string): Promise<RequestsPage> {
+    const question = asked(this.filter, PAGE, before);
+    return this.fleet ? api.fleetEvents(question) : api.events(question);
+  }
+
+  private takePage(page: RequestsPage): void {
+    this.next = this.rows.length < KEPT_MAX ? (page.next ?? null) : null;
+    this.silent = (page.silent ?? []).map((one) => `${one.site}/${one.node}`);
+    this.fault = null;
   }
 
   private takeBatch(): void {

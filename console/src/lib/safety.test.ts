@@ -51,8 +51,8 @@ test('a page that hears nothing does not claim safety', () => {
 });
 
 const tested = (ok: boolean, at_ms = NOW - 20_000): SelfTest => ({
-  every_ms: 60_000, failing_since_ms: ok ? null : at_ms,
-  last: { at_ms, took_ms: 40, ok, cases: [true, ok].map((fine) => ({ app: 'shop', listener: '0.0.0.0:80', name: 'SQL injection', expected: 'refused', got: fine ? 'refused' : 'passed', ok: fine, detail: '' })) },
+  state: ok ? 'ok' : 'failing', every_ms: 60_000, failing_since_ms: ok ? null : at_ms,
+  last: { at_ms, took_ms: 40, ok, cases: [true, ok].map((fine) => ({ app: 'shop', listener: '0.0.0.0:80', name: 'SQL injection', expected: 'refused', got: fine ? 'refused' : 'passed', ok: fine, outcome: fine ? 'passed' : 'failed', detail: '' })) },
 });
 
 test('an attack of the self-test that is not refused goes before all else', () => {
@@ -64,7 +64,7 @@ test('an attack of the self-test that is not refused goes before all else', () =
 test('the self-test claims nothing where nothing is known, and says when it is late', () => {
   const now = NOW + 3_600_000;
   expect(selfTestWords(null, now)).toBe('Self-test: not known');
-  expect(selfTestWords({ every_ms: 1, last: null, failing_since_ms: null }, now)).toBe('Self-test: has not run yet');
+  expect(selfTestWords({ state: 'unknown', every_ms: 1, last: null, failing_since_ms: null }, now)).toBe('Self-test: has not run yet');
   expect(selfTestWords(tested(true, now - 20_000), now)).toBe('Self-test: 2 attacks, all refused, 20 s ago');
   expect(selfTestWords(tested(true), now)).toContain('late');
   expect(assess(known({ selfTest: tested(true, NOW - 600_000) })).level).toBe('attention');

@@ -1,6 +1,6 @@
 /** "Are we safe?" in one word, one sentence and a list of what is wrong, from what this page knows. */
 
-import type { Member, SelfTest, Status } from './api';
+import type { Member, SelfTest, SelfTestCase, Status } from './api';
 import { ago, clockTime, counted, lag } from './format';
 
 export type Level = 'holding' | 'attention' | 'exposed' | 'blind';
@@ -47,8 +47,8 @@ export function assess(known: Known): Assessment {
 /** What the node's attacks on itself found. */
 function failed({ selfTest }: Known): string | null {
   const last = selfTest?.last;
-  if (!last || last.ok) return null;
-  const open = last.cases.filter((one) => !one.ok);
+  if (!last || selfTest.state !== 'failing') return null;
+  const open = last.cases.filter((one) => one.outcome === 'failed');
   const where = listed([...new Set(open.map((one) => one.app))]);
   return `The self-test attacked this node, and ${counted(open.length, 'attack')} of ${last.cases.length} ${open.length === 1 ? 'was' : 'were'} not refused${where ? `, at ${where}` : ''}.`;
 }
@@ -57,11 +57,18 @@ function failed({ selfTest }: Known): string | null {
 export function selfTestWords(selfTest: SelfTest | null, now: number): string {
   if (!selfTest) return 'Self-test: not known';
   const { last, every_ms } = selfTest;
-  if (!last) return 'Self-test: has not run yet';
+  if (!last) return every_ms === null ? 'Self-test: off' : 'Self-test: has not run yet';
+  const count = (outcome: SelfTestCase['outcome']) => last.cases.filter((one) => one.outcome === outcome).length;
   const age = `${ago(now - last.at_ms)} ago`;
-  if (!last.ok) return `Self-test: ${last.cases.filter((one) => !one.ok).length} of ${counted(last.cases.length, 'attack')} not refused, ${age}`;
-  const late = now - last.at_ms > every_ms * LATE ? '; the next one is late' : '';
-  return `Self-test: ${counted(last.cases.length, 'attack')}, all refused, ${age}${late}`;
+  if (selfTest.state === 'failing') return `Self-test: ${count('failed')} of ${counted(last.cases.length, 'attack')} not refused, ${age}`;
+  if (selfTest.state === 'unknown') return `Self-test: could not tell, ${age}`;
+  const late = isLate(selfTest, now) ? '; the next one is late' : '';
+  const bare = count('not_protected') > 0 ? `; ${counted(count('not_protected'), 'try', 'tries')} where protection is off` : '';
+  return `Self-test: ${counted(count('passed'), 'attack')}, all refused, ${age}${late}${bare}`;
+}
+
+function isLate({ last, every_ms }: SelfTest, now: number): boolean {
+  return last !== null && every_ms !== null && now - last.at_ms > every_ms * LATE;
 }
 
 /** Apps whose attacks are let through. */
@@ -94,7 +101,7 @@ function faultsOf({ status, nodes, selfTest, now }: Known): string[] {
     faults.push('This node has no link to the fleet. It keeps enforcing what it knows.');
   }
   const last = selfTest?.last;
-  if (last && now - last.at_ms > selfTest.every_ms * LATE) faults.push(`The self-test last ran ${ago(now - last.at_ms)} ago.`);
+  if (last && isLate(selfTest, now)) faults.push(`The self-test last ran ${ago(now - last.at_ms)} ago.`);
   for (const node of nodes) {
     if (node.selftest === 'failing') faults.push(`${node.site}/${node.node} does not refuse the attacks of its self-test.`);
     if (!node.online) faults.push(`${node.site}/${node.node} has been silent for ${ago(now - node.last_seen_ms)}.`);

@@ -25,7 +25,7 @@ export function slips(filter: Filter): FilterName[] {
   const fine: Record<FilterName, boolean> = {
     client: filter.client === '' || addressBits(filter.client) !== null,
     rule: /^\d{0,12}$/.test(filter.rule),
-    status: filter.status === '' || /^[1-5]\d\d$/.test(filter.status),
+    status: filter.status === '' || /^[1-5](\d\d|xx)$/.test(filter.status),
     country: filter.country === '' || /^[A-Za-z]{2}$/.test(filter.country),
     from: filter.from === '' || timeOf(filter.from) !== null,
     to: filter.to === '' || timeOf(filter.to) !== null,
@@ -62,7 +62,7 @@ export function rowMatches(row: RequestRow, filter: Filter): boolean {
   if (filter.action ? row.action !== filter.action : row.action === 'allow') return false;
   if (filter.client && row.client.toLowerCase() !== filter.client.toLowerCase()) return false;
   if (filter.app && row.app !== filter.app) return false;
-  if (filter.status && String(row.status) !== filter.status) return false;
+  if (filter.status && !String(row.status).startsWith(filter.status.replace('xx', ''))) return false;
   if (filter.method && row.method.toUpperCase() !== filter.method.toUpperCase()) return false;
   const from = timeOf(filter.from);
   if (from !== null && row.at_ms < from) return false;

@@ -157,6 +157,14 @@ export interface RequestRow {
   node: string;
 }
 
+/** A page of requests, and what to ask for the next one with; with a text to look for it may be short and not the last. */
+export interface RequestsPage {
+  requests: RequestRow[];
+  next?: string | null;
+  answered?: { site: string; node: string }[];
+  silent?: { site: string; node: string }[];
+}
+
 export interface RuleInfo {
   id: number;
   file: string;
@@ -308,7 +316,9 @@ export interface Undone {
 
 /** What the node's attacks on itself came to. */
 export interface SelfTest {
-  every_ms: number;
+  state: 'ok' | 'failing' | 'unknown';
+  /** Null: it is off. */
+  every_ms: number | null;
   last: { at_ms: number; took_ms: number; ok: boolean; cases: SelfTestCase[] } | null;
   failing_since_ms: number | null;
 }
@@ -320,6 +330,7 @@ export interface SelfTestCase {
   expected: string;
   got: string;
   ok: boolean;
+  outcome: 'passed' | 'failed' | 'not_protected' | 'skipped';
   detail: string;
 }
 
@@ -364,7 +375,10 @@ export interface TrafficActor {
 
 export interface AuditPage {
   entries: AuditEntry[];
-  chain: { ok: boolean; length: number; head: string };
+  /** What to ask for older ones with. */
+  next?: number | null;
+  /** `whole`: it was followed to its end in this answer. */
+  chain: { ok: boolean; whole: boolean; length: number; head: string; fault?: string | null };
 }
 
 export interface AuditEntry {
@@ -372,7 +386,7 @@ export interface AuditEntry {
   at_ms: number;
   hash: string;
   kind: string;
-  by: string;
+  by?: string | null;
   words: string;
   data: unknown;
 }

@@ -78,8 +78,9 @@ export function filterFor(by: TrafficBy, key: string): Record<string, string> | 
       return /^[A-Z]{2}$/.test(key) ? { country: key } : null;
     case 'rule':
       return /^[1-9]\d*$/.test(key) ? { rule: key } : null;
-    case 'class':
     case 'status':
+      return /^[1-5]xx$/.test(key) ? { status: key } : null;
+    case 'class':
     case 'node':
       return null;
   }
