@@ -456,9 +456,6 @@ async function pagesApi(world, url, request, [area, id, sub]) {
       return { body: policy.diff(body) };
     case 'POST policy/replay':
       return { body: policy.replay(Date.now()) };
-    case 'POST policy/rollback':
-      policy.publish({ author: people.asks, reason: body.reason, body: {} });
-      return { body: policy.status(world.members()) };
     case 'POST policy/promote':
       policy.trial = null;
       return { body: policy.status(world.members()) };

@@ -47,11 +47,11 @@ export class PolicyWorld {
     this.files = { 'policy.toml': base64(POLICY), 'rules/extra.conf': base64(EXTRA) };
     this.contents = new Map([[4, this.files]]);
     this.rows = [
-      [4, 'ann', 'rate limit for the login of the shop', now - 7_200_000, 'in force', 'console'],
-      [3, 'bob', 'reviews hold markup (ticket 4711)', now - 90_000_000, 'replaced', 'git 3f9c2e1'],
-      [2, 'ann', 'wiki behind the edge', now - 400_000_000, 'rolled back: refused 7 of 212 clients', 'command line'],
-      [1, 'ann', 'first policy of the fleet', now - 900_000_000, 'replaced', 'command line'],
-    ].map(([version, author, reason, at_ms, result, source]) => ({ version, author, reason, at_ms, result, source, hash: hashOf(version), previous: version > 1 ? hashOf(version - 1) : null, bytes: 18_000 + version * 61 }));
+      [4, 'ann', 'rate limit for the login of the shop', now - 7_200_000, 'published', 'files'],
+      [3, 'bob', 'reviews hold markup (ticket 4711)', now - 90_000_000, 'promoted', 'commit 3f9c2e1'],
+      [2, 'ann', 'wiki behind the edge', now - 400_000_000, 'rolled_back', 'files'],
+      [1, 'ann', 'first policy of the fleet', now - 900_000_000, 'published', 'files'],
+    ].map(([version, author, reason, at_ms, result, source]) => ({ version, author, reason, at_ms, result, source, node: 'fra/fra-1', approved_by: version === 3 ? 'ann' : null, stable: version === 4, result_at_ms: at_ms, result_reason: result === 'rolled_back' ? 'it refused 7 of 212 clients' : '', hash: hashOf(version), previous: version > 1 ? hashOf(version - 1) : null, bytes: 18_000 + version * 61 }));
     this.changes = [];
     this.trial = null;
   }
@@ -68,7 +68,7 @@ export class PolicyWorld {
   version(which) {
     const version = which === 'running' ? this.rows[0].version : Number(which);
     const row = this.rows.find((one) => one.version === version);
-    return row && { ...row, entry: 'policy.toml', files: this.contents.get(version) ?? this.files };
+    return row && { version, hash: row.hash, entry: 'policy.toml', files: this.contents.get(version) ?? this.files, withheld: [] };
   }
 
   check({ entry, files }) {
@@ -101,8 +101,10 @@ export class PolicyWorld {
   }
 
   propose(body, author, id) {
+    if (body.content_of) body = { ...body, entry: 'policy.toml', files: this.contents.get(body.content_of) ?? this.files };
     const { changes, dangers } = this.diff(body);
-    const change = { id, state: 'waiting', author, reason: body.reason, at_ms: Date.now(), dangers, diff: changes, needs_second: dangers.length > 0, approved_by: null, version: null, body };
+    const stage = body.canary_site ? `site ${body.canary_site}` : null;
+    const change = { id, state: 'waiting', author, reason: body.reason, at_ms: Date.now(), expires_at_ms: Date.now() + 86_400_000, hash: hashOf(id), base: body.base ?? 0, stage, source: 'files', diff_left_out: 0, decided_reason: '', decided_at_ms: null, dangers, diff: changes, needs_second: dangers.length > 0, approved_by: null, version: null, body };
     this.changes.unshift(change);
     if (!change.needs_second) this.publish(change);
     return shown(change);
@@ -120,11 +122,11 @@ export class PolicyWorld {
   }
 
   exclusions(now) {
-    const one = (more) => ({ app: 'shop', route: null, rules: [941110], targets: ['ARGS:text'], owner: 'ann@example.org', reason: 'ticket 4711: reviews hold markup', expires_ms: now + 180 * 86_400_000, file: 'policy.toml', line: 17, state: 'in_force', ...more });
+    const one = (more) => ({ app: 'shop', route: null, methods: [], rules: ['941110'], target: 'ARGS:text', owner: 'ann@example.org', reason: 'ticket 4711: reviews hold markup', expires_ms: now + 180 * 86_400_000, file: 'policy.toml', line: 17, state: 'in_force', ...more });
     return [
       one({}),
-      one({ app: 'wiki', rules: ['phalanx/attack/cross-site-scripting'], targets: ['ARGS:wikitext'], owner: 'bob@example.org', reason: 'editors write markup', expires_ms: now + 9 * 86_400_000, line: 24, state: 'ends_soon' }),
-      one({ route: 'import', rules: [932160, 930120], targets: [], reason: 'nightly import, ticket 4390', expires_ms: now - 3 * 86_400_000, line: 31, state: 'expired' }),
+      one({ app: 'wiki', rules: ['phalanx/attack/cross-site-scripting'], target: 'ARGS:wikitext', owner: 'bob@example.org', reason: 'editors write markup', expires_ms: now + 9 * 86_400_000, line: 24, state: 'ends_soon' }),
+      one({ route: '/import', methods: ['POST'], rules: ['932160', '930120'], target: null, reason: 'nightly import, ticket 4390', expires_ms: now - 3 * 86_400_000, line: 31, state: 'expired' }),
     ];
   }
 
@@ -133,8 +135,8 @@ export class PolicyWorld {
     this.files = change.body.files ?? this.files;
     this.contents.set(version, this.files);
     Object.assign(change, { state: 'published', version });
-    this.rows[0].result = 'replaced';
-    this.rows.unshift({ version, author: change.author, reason: change.reason, at_ms: Date.now(), result: 'in force', source: 'console', hash: hashOf(version), previous: hashOf(version - 1), bytes: 18_321 });
+    this.rows[0].stable = false;
+    this.rows.unshift({ version, author: change.author, reason: change.reason, at_ms: Date.now(), result: 'published', source: 'files', stable: true, node: 'fra/fra-1', approved_by: change.approved_by ?? null, result_reason: '', result_at_ms: Date.now(), hash: hashOf(version), previous: hashOf(version - 1), bytes: 18_321 });
     if (this.rows.length > 20) this.rows.pop();
     if (change.body.canary_site) this.trial = { ...bundle(this.rows[0]), stage: change.body.canary_node ? `node ${change.body.canary_site}/${change.body.canary_node}` : `site ${change.body.canary_site}`, started_at_ms: Date.now(), bake_ms: change.body.bake_ms ?? null, judgement: '4 clients came that were served well before, none was refused' };
   }

@@ -1,9 +1,15 @@
 // The first page: what it says, in which order, and what it does not claim.
 
 import assert from 'node:assert/strict';
+import { readdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { test } from 'node:test';
+import { fileURLToPath } from 'node:url';
+import { gzipSync } from 'node:zlib';
 import { startMock } from '../../dev/mock.mjs';
 import { lab, live, mockOnly, open, SHOTS } from '../lab.mjs';
+
+const DIST = fileURLToPath(new URL('../../dist', import.meta.url));
 
 test('the page loads, goes live, says how things stand, and talks to its node alone', async () => {
   const { page, faults, close } = await open();
@@ -25,6 +31,14 @@ test('the first page is there within a second, and so is the way to every other'
   const links = await page.getByRole('navigation').getByRole('link').count();
   assert.equal(links, 8);
   await close();
+});
+
+test('the whole console has at most 250 KB, compressed', () => {
+  const files = readdirSync(DIST, { recursive: true, withFileTypes: true }).filter((one) => one.isFile());
+  const sizes = files.map((one) => gzipSync(readFileSync(join(one.parentPath ?? one.path, one.name)), { level: 9 }).length);
+  const total = sizes.reduce((a, b) => a + b, 0);
+  console.log(`bundle: ${(total / 1000).toFixed(1)} KB in ${files.length} files`);
+  assert.ok(total <= 250_000, `${total} bytes`);
 });
 
 test('a failing self-test goes before all else, and names what was let through', { skip: mockOnly() }, async () => {

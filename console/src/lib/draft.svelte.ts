@@ -10,6 +10,8 @@ export class Draft {
   from = $state.raw<Texts | null>(null);
   /** The version that it began with, for the node to refuse it if there is a newer one; null: the node's own file. */
   base = $state<number | null>(null);
+  /** Files that the node does not give out, for they hold private keys. */
+  withheld = $state.raw<string[]>([]);
   problems = $state.raw<Problem[] | null>(null);
   diff = $state.raw<PolicyDiff | null>(null);
   replayed = $state.raw<Replayed | null>(null);
@@ -29,7 +31,8 @@ export class Draft {
     await this.run('open', async () => {
       const found = await api.versionFiles(version);
       this.texts = this.from = textsOf(found);
-      this.base = found.version ?? null;
+      this.base = found.version;
+      this.withheld = found.withheld;
       this.problems = this.diff = this.replayed = null;
       this.checked = false;
     });

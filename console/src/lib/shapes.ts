@@ -419,11 +419,23 @@ export interface MemberPolicy {
 
 /** A version with what is known of how it came about. */
 export interface VersionRow extends PolicyVersion {
-  author: string;
+  author: string | null;
+  node: string | null;
+  approved_by: string | null;
   reason: string;
-  at_ms: number;
-  result: string;
   source: string;
+  at_ms: number | null;
+  result: string;
+  result_reason: string;
+  result_at_ms: number | null;
+  stable: boolean;
+}
+
+/** A version with its files; those with private keys are not given out. */
+export interface PolicyContent extends PolicyFiles {
+  version: number;
+  hash: string | null;
+  withheld: string[];
 }
 
 /** A policy with all files that it names, in base64. */
@@ -469,7 +481,9 @@ export interface ReplayGroup {
   examples: { id: string; request: string }[];
 }
 
-export interface NewChange extends PolicyFiles {
+export interface NewChange extends Partial<PolicyFiles> {
+  /** Instead of files: the version whose content is wanted again. */
+  content_of?: number;
   base?: number;
   reason: string;
   canary_site?: string;
@@ -485,16 +499,24 @@ export interface Change {
   at_ms: number;
   dangers: { words: string }[];
   diff: { words: string }[];
+  diff_left_out: number;
+  /** Of all that would be done: who approves names it. */
+  hash: string;
+  stage: string | null;
+  expires_at_ms: number;
   needs_second: boolean;
   approved_by: string | null;
+  decided_reason: string;
   version: number | null;
 }
 
 export interface Exclusion {
   app: string;
   route: string | null;
-  rules: (number | string)[];
-  targets: string[];
+  methods: string[];
+  rules: string[];
+  /** What they do not look at; null: they are not run. */
+  target: string | null;
   owner: string;
   reason: string;
   expires_ms: number | null;
