@@ -77,6 +77,7 @@ test('what is searched for stands in the address, and comes back whole', { skip:
   await page.getByLabel('Client', { exact: true }).fill('192.0.2.254');
   await page.getByText('No request on record matches this filter.').waitFor();
   await atPlace(page, '#/requests?client=192.0.2.254');
+  assert.equal(await page.getByLabel('Client', { exact: true }).evaluate((field) => field === document.activeElement), true, 'who types is not disturbed');
   await page.reload();
   await page.getByText('No request on record matches this filter.').waitFor();
   assert.equal(await page.getByLabel('Client', { exact: true }).inputValue(), '192.0.2.254');
