@@ -427,7 +427,7 @@ async function pagesApi(world, url, request, [area, id, sub]) {
     case 'GET traffic/:id':
       return { body: actors(Date.now(), world.scenario) };
     case 'GET fleet/:id':
-      return { body: { requests: events(world, url.searchParams), answered: [], silent: [] } };
+      return { body: { requests: events(world, url.searchParams).map(told), answered: NODES.map(({ site, node }) => `${site}/${node}`), silent: [] } };
     case 'GET events/:id/suggestion':
       return { body: suggestion(id) };
     case 'GET incidents':
@@ -501,6 +501,11 @@ async function pagesApi(world, url, request, [area, id, sub]) {
     default:
       return undefined;
   }
+}
+
+/** What a node tells others of a request that it served. */
+function told({ client, target, host: _, reason, top, ...row }) {
+  return { ...row, network: client.includes(':') ? `${client.split(':').slice(0, 3).join(':')}::/48` : `${client.split('.').slice(0, 3).join('.')}.0/24`, path: target.split('?')[0], reason: top?.message ?? reason.kind, led_to: [] };
 }
 
 function suggestion(id) {

@@ -89,6 +89,16 @@ test('what is searched for stands in the address, and comes back whole', { skip:
   await close();
 });
 
+test('all nodes are asked, and tell networks, not clients', { skip: mockOnly() }, async () => {
+  const { page, faults, close } = await open('#/requests');
+  await rowsOf(page).first().waitFor();
+  await page.getByLabel('all nodes').check();
+  await rowsOf(page).filter({ hasText: '.0/24' }).first().waitFor();
+  await atPlace(page, '#/requests?fleet=all');
+  assert.deepEqual(faults, []);
+  await close();
+});
+
 test('half an address is marked, and not asked for', { skip: noTarget() }, async () => {
   await attack('<script>half</script>');
   const { page, close } = await open('#/requests');

@@ -26,7 +26,7 @@ export class Draft {
   readonly sound = $derived(this.problems !== null && !this.problems.some((one) => one.level === 'error'));
 
   /** Begins with a version, unless something is being edited already. */
-  async open(version: number | 'running'): Promise<void> {
+  async open(version: string): Promise<void> {
     if (this.dirty) return;
     await this.run('open', async () => {
       const found = await api.versionFiles(version);

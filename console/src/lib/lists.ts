@@ -1,6 +1,6 @@
 /** Merging what streams in with what was fetched. Every list is bounded; nothing grows while the page stays open. */
 
-import type { Decision, RequestRow, Withdrawal } from './api';
+import type { Decision, RequestRow, ToldRequest, Withdrawal } from './shapes';
 
 /** Requests kept on the page. Older ones are a fetch away. */
 export const ROWS_MAX = 300;
@@ -18,6 +18,12 @@ export function mergeRows(list: readonly RequestRow[], added: readonly RequestRo
   }
   merged.sort((a, b) => b.at_ms - a.at_ms || (a.id < b.id ? 1 : -1));
   return merged.slice(0, max);
+}
+
+/** A request of another node as a row: it tells the client's network, not the client, and why in words. */
+export function toldRow(told: ToldRequest): RequestRow {
+  const { network, path, reason, led_to: _, ...same } = told;
+  return { ...same, client: network, host: '', target: path, reason: { kind: 'told', told: reason }, top: null };
 }
 
 /** A row of the list as it is shown; it may stand for others. */

@@ -99,7 +99,7 @@ export class Requests {
 
   private takePage(page: RequestsPage): void {
     this.next = this.rows.length < KEPT_MAX ? (page.next ?? null) : null;
-    this.silent = (page.silent ?? []).map((one) => `${one.site}/${one.node}`);
+    this.silent = page.silent ?? [];
     this.fault = null;
   }
 

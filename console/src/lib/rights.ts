@@ -8,7 +8,7 @@ const RANK: Record<Role, number> = { viewer: 0, responder: 1, editor: 2, owner: 
 /** Who asks, as far as it matters here. */
 export interface Who {
   role: Role;
-  apps: string[] | null;
+  apps?: string[] | null;
 }
 
 /** Whether somebody has this role or one above it. */
@@ -21,5 +21,5 @@ const WITHIN_APPS: readonly Page[] = ['overview', 'requests', 'operators'];
 
 /** Whether a page has anything for somebody. */
 export function maySee(who: Who | null, page: Page): boolean {
-  return who !== null && (who.apps === null || WITHIN_APPS.includes(page));
+  return who !== null && ((who.apps ?? null) === null || WITHIN_APPS.includes(page));
 }

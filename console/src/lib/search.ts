@@ -1,6 +1,6 @@
 /** What one asks of the requests on record: in the address, in the API's words, and for a request that streams in. */
 
-import type { Query, RequestRow } from './api';
+import type { EventFilter, RequestRow } from './shapes';
 import { addressBits } from './net';
 
 /** Filters, as the address carries them. What is empty filters nothing. */
@@ -39,10 +39,11 @@ export function slips(filter: Filter): FilterName[] {
 }
 
 /** The filter as the API is asked. */
-export function asked(filter: Filter, limit: number, before?: string): Query {
-  const { from, to, country, method, ...same } = filter;
-  return {
+export function asked(filter: Filter, limit: number, before?: string): EventFilter {
+  const { from, to, country, method, rule, ...same } = filter;
+  const all = {
     ...same,
+    rule: rule === '' ? undefined : Number(rule),
     country: country.toUpperCase(),
     method: method.toUpperCase(),
     since_ms: timeOf(from) ?? undefined,
@@ -50,6 +51,7 @@ export function asked(filter: Filter, limit: number, before?: string): Query {
     limit,
     before,
   };
+  return all;
 }
 
 /** Whether a request that streams in can be told to match; the stream does not say where it came from, nor what it belongs to. */

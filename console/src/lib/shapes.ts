@@ -1,318 +1,73 @@
-/** The shapes of the admin API's JSON, as this page reads them. */
+/** The shapes of the admin API's JSON, by the names that they have here. All come from the node's own document. */
 
-export type Action = 'allow' | 'observe' | 'challenge' | 'throttle' | 'tarpit' | 'deny';
-export type DecisionKind = 'raise_paranoia' | 'throttle' | 'challenge' | 'ban' | 'allow';
+import type { Asked } from './client';
+import type { components } from './schema';
 
-export type Actor =
-  | { kind: 'ip' | 'prefix' | 'country' | 'ja4' | 'session' | 'account' | 'software' | 'route' | 'app' | 'rules'; value: string }
-  | { kind: 'asn'; value: number }
-  /** One kind of client at one address; `agent` is 16 hexadecimal digits. */
-  | { kind: 'client'; value: { ip: string; agent: string } };
+type Schemas = components['schemas'];
 
-export interface Author {
-  site: string;
-  node: string;
-  role: 'node' | 'operator';
-}
+export type Action = Schemas['Action'];
+export type Actor = Schemas['Actor'];
+export type Author = Schemas['Author'];
+export type Decision = Schemas['Decision'];
+export type DecisionKind = Schemas['DecisionKind'];
+export type NewDecision = Schemas['NewDecision'];
+export type Withdrawal = Schemas['Withdrawal'];
+export type Held = Schemas['Held'];
+export type HeldThing = Schemas['HeldThing'];
 
-export interface Decision {
-  id: string;
-  actor: Actor;
-  kind: DecisionKind;
-  author: Author;
-  reason: string;
-  evidence: string | null;
-  confidence_percent: number;
-  created_at_ms: number;
-  expires_at_ms: number;
-  /** Beyond 2^53, so rounded here; the order of versions survives that, their equality need not. */
-  version: number;
-}
-
-export interface Withdrawal {
-  id: string;
-  actor: Actor;
-  author: Author;
-  up_to_version: number;
-  reason: string;
-  created_at_ms: number;
-}
-
-/** What waits for an operator. */
-export interface HeldThing {
-  id: string;
-  what: 'decision' | 'blocklist' | 'range';
-  /** Missing for a blocklist. */
-  actor: Actor | null;
-  blocklist: string | null;
-  /** Prefixes of the list, or banned addresses of the range. */
-  addresses: number | null;
-  kind: DecisionKind;
-  author: Author;
-  reason: string;
-  share: { clients: number; of: number };
-  /** The share in words. */
-  text: string;
-  since_ms: number | null;
-  expires_at_ms: number | null;
-}
-
-export interface Held {
-  held: HeldThing[];
-  total: number;
-}
-
-export interface Member {
-  site: string;
-  node: string;
-  version: string;
-  lag_ms: number;
-  last_seen_ms: number;
-  /** Decisions that it enforces. */
-  decisions: number;
-  /** What it holds for an operator; nodes of older versions do not say. */
-  held?: number;
-  /** The policy that it runs. */
-  policy?: MemberPolicy | null;
-  /** Whether attacks on itself are refused there. */
-  selftest?: 'ok' | 'failing' | 'unknown';
-  /** `serving`, `cordoned`, `draining` or `drained`. */
-  duty?: string;
-  order_reason?: string;
-  me: boolean;
-  online: boolean;
-}
-
-export interface AppInfo {
-  name: string;
-  upstream: string;
-  mode: 'block' | 'observe' | 'off';
-  rules: string;
-  paranoia: number;
-  rule_count: number;
-}
-
+export type Status = Schemas['Status'];
+export type AppInfo = Schemas['App'];
+export type Member = Schemas['Member'] & { selftest?: 'ok' | 'failing' | 'unknown' };
 /** Totals since the node's start. A malformed request is refused too, and counted apart from the denied ones. */
-export interface Counters {
-  requests: number;
-  denied: number;
-  malformed: number;
-}
-
-export interface Status {
-  node: string;
-  site: string;
-  version: string;
-  started_at_ms: number;
-  now_ms: number;
-  ready: boolean;
-  not_ready: string | null;
-  plan: { version: number; apps: AppInfo[] };
-  fleet: { kind: 'local' | 'nats'; connected: boolean; degraded: string[]; members: Member[] };
-  counters: Counters;
-  decisions_live: number;
-}
-
-/** Why a verdict fell; `kind` says which of the other fields are there. */
-export interface Reason {
-  kind: string;
-  rule?: number;
-  decision?: Decision;
-  fault?: string;
-  limit?: string;
-  rate?: string;
-  key?: string;
-  here?: number;
-  elsewhere?: number;
-  retry_after_s?: number;
-  stage?: string;
-  error?: string;
-}
-
-export interface TopFinding {
-  rule: number;
-  message: string;
-  variable: string;
-  fragment: string;
-  file: string;
-  line: number;
-}
+export type Counters = Pick<Schemas['Counters'], 'requests' | 'denied' | 'malformed'>;
 
 /** A refused or flagged request, as lists and the stream carry it. Most of its text was written by strangers. */
-export interface RequestRow {
-  id: string;
-  at_ms: number;
-  app: string;
-  client: string;
-  method: string;
-  host: string;
-  target: string;
-  status: number;
-  action: Action;
-  reason: Reason;
-  rule_ids: number[];
-  top: TopFinding | null;
-  score: number;
-  site: string;
-  node: string;
-}
+export type RequestRow = Omit<Schemas['EventRow'], 'reason'> & { reason: Reason };
+/** The same as other nodes tell it: without what is personal. */
+export type ToldRequest = Schemas['RedactedRequest'];
+export type Explanation = Schemas['Explanation'];
+export type Verdict = Schemas['Verdict'];
+export type Signal = Schemas['Signal'];
+export type RuleMatch = Schemas['RuleMatch'];
+export type Suggestion = Schemas['Suggestion'];
+export type EventFilter = NonNullable<Asked<'get', '/api/v1/events'>['query']>;
+
+/** Why a verdict fell. Nodes of newer versions know reasons that this page does not, so all but the kind is looked for. */
+export type Reason = { kind: string; told?: string } & { [K in Exclude<KeyOf<Schemas['Reason']>, 'kind'>]?: ValueOf<Schemas['Reason'], K> };
+
+/** Of alternatives: what any of them has. */
+type KeyOf<U> = U extends unknown ? keyof U : never;
+type ValueOf<U, K extends PropertyKey> = U extends { [key in K]: infer V } ? V : never;
 
 /** A page of requests, and what to ask for the next one with; with a text to look for it may be short and not the last. */
 export interface RequestsPage {
   requests: RequestRow[];
   next?: string | null;
-  answered?: { site: string; node: string }[];
-  silent?: { site: string; node: string }[];
+  silent?: string[];
 }
 
-export interface RuleInfo {
-  id: number;
-  file: string;
-  line: number;
-  class: { class: string; confidence?: string };
-  severity: string | null;
-  tags: string[];
-}
+export type Incident = Required<Pick<Schemas['Incident'], 'targets' | 'playbooks'>> & Schemas['Incident'];
+export type IncidentRow = Schemas['IncidentRow'];
+export type PlaybookRun = Schemas['PlaybookRun'];
 
-/** What a transformation made of a value; no text where it changed nothing. */
-export interface Step {
-  name: string;
-  changed: boolean;
-  value?: string;
-}
+export type Policy = Schemas['Policy'];
+export type VersionRow = Schemas['PolicyVersionRow'];
+export type PolicyContent = Schemas['PolicyContent'];
+export type PolicyFiles = Schemas['PolicyFiles'];
+export type PolicyDiff = Schemas['PolicyDiffered'];
+export type Problem = Schemas['Diagnostic'];
+export type Replayed = Schemas['Replayed'];
+export type NewChange = Schemas['NewPolicyChange'];
+export type Change = Schemas['PolicyChange'];
+export type Exclusion = Schemas['ExclusionRow'];
+export type NewExclusion = Schemas['NewExclusion'];
 
-export interface RuleMatch {
-  variable: string;
-  fragment: string;
-  transformations: string[];
-  /** Missing in records of older versions, as are the steps. */
-  value?: string;
-  steps?: Step[];
-}
-
-export interface Signal {
-  rule: RuleInfo;
-  phase: number;
-  message: string;
-  data: string;
-  matches: RuleMatch[];
-  score: number;
-  inbound?: { before: number; after: number };
-  observed?: boolean;
-}
-
-export interface Access {
-  id: string;
-  at_ms: number;
-  app: string;
-  client: string;
-  peer: string;
-  method: string;
-  host: string;
-  target: string;
-  protocol: string;
-  user_agent: string;
-  referer: string;
-  status: number;
-  request_bytes: number;
-  response_bytes: number;
-  duration_us: number;
-  upstream_us: number;
-  verdict: { action: Action; reason: Reason; status: number; score: number };
-  plan_version: number;
-  view_revision: number;
-}
-
-export interface Strike {
-  request: string;
-  at_ms: number;
-  actor: Actor;
-  count: number;
-}
-
-/** Everything a node knows about one request. */
-export interface Explanation {
-  access: Access;
-  signals: Signal[];
-  faults: string[];
-  strikes: Strike[];
-  /** The standing decision that refused it. */
-  decision: Decision | null;
-  /** Decisions that it led to. */
-  led_to: Decision[];
-  plan_version: number;
-  site: string;
-  node: string;
-  /** The same facts in plain words, for a ticket. */
-  summary: string[];
-}
-
-export interface NewDecision {
-  ip?: string;
-  prefix?: string;
-  kind: DecisionKind;
-  for_ms: number;
-  reason: string;
-  /** Order it also where it would refuse many of the clients served well. */
-  force?: boolean;
-}
-
-/** An incident as the list shows it. */
-export interface IncidentRow {
-  id: string;
-  state: 'open' | 'closed';
-  severity: 'low' | 'medium' | 'high' | 'critical';
-  stage: string;
-  techniques: string[];
-  detectors: string[];
-  summary: string;
-  opened_at_ms: number;
-  changed_at_ms: number;
-  closed_at_ms?: number | null;
-  undone_at_ms?: number | null;
-  nodes: string[];
-  findings_count: number;
-  decisions_live: number;
-}
-
-export interface Finding {
-  detector: string;
-  technique?: string | null;
-  subject: { kind: string; value: string; name?: string | null };
-  reason: string;
-  events: number;
-  confidence: string;
-  decisive: boolean;
-  first_at_ms: number;
-  last_at_ms: number;
-}
-
-export interface PlaybookRun {
-  run: string;
-  playbook: string;
-  version: number;
-  incident: string;
-  state: string;
-  began_at_ms: number;
-  ended_at_ms?: number | null;
-  asks?: { step: string; question: string; until_ms: number; otherwise: string } | null;
-  steps: { step: string; does: string; state: string; began_at_ms?: number | null; ended_at_ms?: number | null; note: string }[];
-}
-
-export interface Incident extends IncidentRow {
-  parts: string[];
-  targets: string[];
-  findings: Finding[];
-  evidence: string[];
-  decisions: Decision[];
-  playbooks: PlaybookRun[];
-}
-
-export interface Undone {
-  id: string;
-  withdrawn: Actor[];
-  left: Actor[];
-}
+export type Me = Schemas['Me'];
+export type Role = Schemas['OperatorRole'];
+export type OperatorRow = Schemas['OperatorRow'];
+export type OperatorEdit = Schemas['OperatorEdit'];
+export type Invited = Schemas['OperatorInvited'];
+export type SessionRow = Schemas['SessionRow'];
 
 /** What the node's attacks on itself came to. */
 export interface SelfTest {
@@ -389,197 +144,4 @@ export interface AuditEntry {
   by?: string | null;
   words: string;
   data: unknown;
-}
-
-/** One bundle of policy. */
-export interface PolicyVersion {
-  version: number;
-  hash: string;
-  previous: string | null;
-  bytes: number;
-}
-
-export interface Policy {
-  version: number;
-  stable: PolicyVersion | null;
-  trial: (PolicyVersion & { stage: string; started_at_ms: number; bake_ms: number | null; judgement: string }) | null;
-  chain: PolicyVersion[];
-  home: string;
-  note: string;
-  changed_at_ms: number;
-  nodes: { site: string; node: string; online: boolean; policy: MemberPolicy | null }[];
-}
-
-export interface MemberPolicy {
-  version: number;
-  hash: string;
-  refused_version?: number | null;
-  refused?: string | null;
-}
-
-/** A version with what is known of how it came about. */
-export interface VersionRow extends PolicyVersion {
-  author: string | null;
-  node: string | null;
-  approved_by: string | null;
-  reason: string;
-  source: string;
-  at_ms: number | null;
-  result: string;
-  result_reason: string;
-  result_at_ms: number | null;
-  stable: boolean;
-}
-
-/** A version with its files; those with private keys are not given out. */
-export interface PolicyContent extends PolicyFiles {
-  version: number;
-  hash: string | null;
-  withheld: string[];
-}
-
-/** A policy with all files that it names, in base64. */
-export interface PolicyFiles {
-  entry: string;
-  files: Record<string, string>;
-}
-
-export interface Problem {
-  level: 'error' | 'warning' | 'advice';
-  file: string;
-  line: number;
-  message: string;
-  help?: string | null;
-}
-
-export interface PolicyDiff {
-  changes: { words: string }[];
-  dangers: { words: string }[];
-}
-
-export interface Replayed {
-  since_ms: number;
-  requests: number;
-  seen: number;
-  complete: boolean;
-  newly_refused: number;
-  newly_passed: number;
-  groups: ReplayGroup[];
-  groups_left_out: number;
-  lacks_body: number;
-  not_reproduced: number;
-}
-
-export interface ReplayGroup {
-  change: 'refused' | 'passed';
-  app: string;
-  route: string | null;
-  why: string;
-  rules: number[];
-  requests: number;
-  clients: number;
-  examples: { id: string; request: string }[];
-}
-
-export interface NewChange extends Partial<PolicyFiles> {
-  /** Instead of files: the version whose content is wanted again. */
-  content_of?: number;
-  base?: number;
-  reason: string;
-  canary_site?: string;
-  canary_node?: string;
-  bake_ms?: number;
-}
-
-export interface Change {
-  id: string;
-  state: 'waiting' | 'published' | 'rejected' | 'expired';
-  author: string;
-  reason: string;
-  at_ms: number;
-  dangers: { words: string }[];
-  diff: { words: string }[];
-  diff_left_out: number;
-  /** Of all that would be done: who approves names it. */
-  hash: string;
-  stage: string | null;
-  expires_at_ms: number;
-  needs_second: boolean;
-  approved_by: string | null;
-  decided_reason: string;
-  version: number | null;
-}
-
-export interface Exclusion {
-  app: string;
-  route: string | null;
-  methods: string[];
-  rules: string[];
-  /** What they do not look at; null: they are not run. */
-  target: string | null;
-  owner: string;
-  reason: string;
-  expires_ms: number | null;
-  file: string;
-  line: number;
-  state: 'in_force' | 'expired' | 'ends_soon';
-}
-
-/** What would let a refused request pass, and what else it would let pass. */
-export interface Suggestion {
-  id: string;
-  app: string;
-  exclusions: { rules: number[]; target?: string | null; path?: string | null; methods: string[] }[];
-  toml: string;
-  passes: boolean;
-  warnings: string[];
-  lets_pass: { others: number; own: number; passed: number; examples: { id: string }[] };
-  recording?: { others: number; own: number; passed: number; examples: { id: string; request: string }[]; complete: boolean } | null;
-}
-
-export type Role = 'viewer' | 'responder' | 'editor' | 'owner';
-
-export interface ApiTokenRow {
-  name: string;
-  role: Role;
-  apps: string[];
-  created_at_ms: number;
-  expires_at_ms: number;
-}
-
-export interface OperatorRow {
-  name: string;
-  role: Role;
-  apps: string[];
-  created_at_ms: number;
-  created_by: string;
-  disabled: boolean;
-  password: boolean;
-  recovery_codes: number;
-  passkeys: { id: string; label: string; host: string; created_at_ms: number; used_at_ms: number }[];
-  tokens: ApiTokenRow[];
-}
-
-export interface Me {
-  name: string;
-  role: Role;
-  apps: string[] | null;
-  account: OperatorRow | null;
-  enrolling: boolean;
-  fresh_until_ms: number | null;
-  operators: boolean;
-}
-
-export interface Invited {
-  operator: OperatorRow;
-  url: string | null;
-  expires_at_ms: number;
-}
-
-export interface SessionRow {
-  id: string;
-  operator: string | null;
-  opened_at_ms: number;
-  seen_at_ms: number;
-  me: boolean;
 }

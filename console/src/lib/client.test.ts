@@ -1,5 +1,5 @@
 import { afterEach, expect, test, vi } from 'vitest';
-import { ApiError, call, errorOf, nextOf, provedBy, query } from './api';
+import { address, ApiError, call, errorOf, nextOf, provedBy } from './client';
 
 afterEach(() => {
   provedBy(null);
@@ -7,7 +7,8 @@ afterEach(() => {
 });
 
 test('a question has no empty parts', () => {
-  expect(query({ limit: 5, client: 'a&b=c', rule: '', before: undefined, fleet: false })).toBe('limit=5&client=a%26b%3Dc');
+  expect(address('/e/{id}', { id: 'a/b' }, { limit: 5, client: 'a&b=c', rule: '', before: undefined, fleet: false })).toBe('/e/a%2Fb?limit=5&client=a%26b%3Dc');
+  expect(address('/e', {}, {})).toBe('/e');
 });
 
 test("the node's own words are shown, and plain ones when it has none", () => {
@@ -36,15 +37,15 @@ test('a call that needs a fresh factor asks for it and is made again, once', asy
   const fetched = stale(1);
   const asks = vi.fn(async () => true);
   provedBy(asks);
-  expect(await call('POST', 'operators', {})).toEqual({ done: true });
+  expect(await call('post', '/api/v1/policy/promote')).toEqual({ done: true });
   expect([fetched.mock.calls.length, asks.mock.calls.length]).toEqual([2, 1]);
   stale(2);
-  await expect(call('POST', 'operators', {})).rejects.toThrow(ApiError);
+  await expect(call('post', '/api/v1/policy/promote')).rejects.toThrow(ApiError);
 });
 
 test('who gives no factor is told what the node said', async () => {
   const fetched = stale(1);
   provedBy(async () => false);
-  await expect(call('POST', 'operators', {})).rejects.toThrow('prove yourself again');
+  await expect(call('post', '/api/v1/policy/promote')).rejects.toThrow('prove yourself again');
   expect(fetched).toHaveBeenCalledTimes(1);
 });
