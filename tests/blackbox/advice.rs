@@ -61,7 +61,7 @@ path = "/shop"
 "#;
 const RULES: &str = "SecRule ARGS:note \"@contains forbidden\" \"id:1001,phase:2,deny\"\n";
 
-const FAULTS: [Fault; 39] = [
+const FAULTS: [Fault; 42] = [
     policy("allow", "allow = [\"198.0.0.0/7\"]", "33554432 addresses (198.0.0.0/7) are never refused"),
     policy("allow", "allow = [\"0.0.0.0/0\"]", "holds every address: nothing is refused any more"),
     policy("allow", "allow = [\"2001:db8::/20\"]", "all addresses of 2001::/20 are never refused"),
@@ -122,6 +122,21 @@ const FAULTS: [Fault; 39] = [
         "[apps.limits]",
         "[apps.limits]\n[[apps.exclusions]]\nrules = [8512000]\ntarget = \"ARGS\"\nowner = \"ann\"\nreason = \"ticket\"\nuntil = \"never\"",
         "these rules look at no argument any more",
+    ),
+    policy(
+        "path =",
+        "path = \"/shop\"\n[[apps.routes]]\npath = \"/shop\"\nmethods = [\"POST\"]",
+        "no request meets this route",
+    ),
+    policy(
+        "upstream",
+        "upstream = \"https://10.0.0.9\"\nupstream_tls = { verify = false }",
+        "whoever is between the node and the upstream can read and change everything",
+    ),
+    policy(
+        "[apps.limits]",
+        "[apps.limits]\n[[apps.exclusions]]\nrules = [8512000]\ntarget = \"ARGS:note\"\npath = \"/shop\"\nowner = \"ann\"\nreason = \"ticket\"\nuntil = 2024-01-31",
+        "an exclusion of app `shop` has ended",
     ),
     rules("SecRuleEngine DetectionOnly", "rules refuse nothing any more"),
     rules("SecRequestBodyAccess Off", "no rule sees what is sent in a body"),

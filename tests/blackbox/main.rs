@@ -24,6 +24,8 @@ mod beside;
 #[cfg(test)]
 mod beside_cases;
 #[cfg(test)]
+mod book;
+#[cfg(test)]
 mod challenges;
 mod cli;
 #[cfg(test)]
@@ -51,7 +53,9 @@ mod paranoia;
 mod playbooks;
 mod policy;
 mod policy_diff;
+mod policy_life;
 mod policy_test;
+mod probe;
 mod proxied;
 mod proxy;
 mod rates;

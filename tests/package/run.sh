@@ -44,6 +44,12 @@ getent passwd phalanx >/dev/null || fail "the package makes no user"
     fail "modes of /etc/phalanx: $(stat -c '%n %U:%G %a' /etc/phalanx /etc/phalanx/*)"
 phalanx check -c /etc/phalanx/phalanx.toml || fail "the settings that it brings have faults"
 say "installed; user, modes and settings are in order"
+zcat /usr/share/man/man1/phalanx-policy-push.1.gz | grep -q canary || fail "the package has no man pages"
+bash -c 'source /usr/share/bash-completion/completions/phalanx && complete -p phalanx' >/dev/null || fail "bash completes nothing"
+for file in settings policy test; do
+    python3 -m json.tool "/usr/share/phalanx/$file.schema.json" >/dev/null || fail "the schema of $file is no JSON"
+done
+say "man pages, completions and schemas are there"
 if command -v systemd-analyze >/dev/null; then
     systemd-analyze verify $unit || fail "the unit has faults"
     exposure=$(systemd-analyze security --offline=yes --threshold=20 $unit | tail -n 1) || fail "the unit is too open: $exposure"

@@ -67,7 +67,7 @@ pub(crate) fn trial() -> anyhow::Result<()> {
 
 /// What keeps the trial from running here; none if nothing does.
 pub(crate) fn trial_needs() -> Option<&'static str> {
-    root_and(&["dpkg-deb", "unshare", "setpriv", "ip", "curl", "strip"])
+    root_and(&["dpkg-deb", "unshare", "setpriv", "ip", "curl", "strip", "gzip"])
 }
 
 /// What is missing of these programs and of an administrator's rights; none if nothing is.
@@ -96,6 +96,7 @@ impl Package<'_> {
             copy(&place::root().join(from), &stage.join(to), *mode)?;
         }
         copy(self.binary, &stage.join("usr/bin/phalanx"), 0o755)?;
+        self.manual(&stage)?;
         self.describe(&stage)?;
         let architecture = architecture()?;
         let name = format!("phalanx_{}-{}_{architecture}.deb", self.version, self.revision);
@@ -105,6 +106,21 @@ impl Package<'_> {
         must(build.arg(&stage).arg(&package))?;
         fs::remove_dir_all(&stage)?;
         Ok(package)
+    }
+
+    /// What the program says of itself: man pages, completions, schemas for editors.
+    fn manual(&self, stage: &Path) -> anyhow::Result<()> {
+        let pages = stage.join("usr/share/man/man1");
+        read(Command::new(self.binary).args(["man", "--to"]).arg(&pages))?;
+        // Without name and time of the page, which would differ with each build.
+        read(Command::new("gzip").arg("-9n").args(files(&pages)?))?;
+        for (words, to) in PRINTED {
+            let text = read(Command::new(self.binary).args(*words))?;
+            let to = stage.join(to);
+            fs::create_dir_all(to.parent().unwrap_or(stage))?;
+            fs::write(&to, text)?;
+        }
+        Ok(())
     }
 
     /// What dpkg reads.
@@ -152,6 +168,16 @@ const PACKAGED: &[(&str, &str, u32)] = &[
     ("CHANGELOG.md", "usr/share/doc/phalanx/changelog.md", 0o644),
     ("LICENSE", "usr/share/doc/phalanx/copyright", 0o644),
     ("NOTICE", "usr/share/doc/phalanx/NOTICE", 0o644),
+];
+
+/// What the program prints, and where in the package it belongs.
+const PRINTED: &[(&[&str], &str)] = &[
+    (&["completions", "bash"], "usr/share/bash-completion/completions/phalanx"),
+    (&["completions", "zsh"], "usr/share/zsh/vendor-completions/_phalanx"),
+    (&["completions", "fish"], "usr/share/fish/vendor_completions.d/phalanx.fish"),
+    (&["schema", "settings"], "usr/share/phalanx/settings.schema.json"),
+    (&["schema", "policy"], "usr/share/phalanx/policy.schema.json"),
+    (&["schema", "test"], "usr/share/phalanx/test.schema.json"),
 ];
 
 /// A folder that a container is built in, with all that goes into it.

@@ -4,6 +4,7 @@
 //! hash pinned. INVARIANT: nothing outside the clone is written, but for the caches of cargo, npm and pip.
 
 mod bench;
+mod book;
 mod dist;
 mod place;
 mod rerun;
@@ -29,6 +30,7 @@ fn main() -> ExitCode {
         "dist" => dist::dist(&rest),
         "soak" => soak::soak(&rest),
         "sim" => tasks::sim(&rest),
+        "book" => book::book(),
         "tidy" => tasks::tidy(),
         _ => {
             eprint!("{USAGE}");
@@ -51,11 +53,12 @@ usage: cargo xtask TASK
   test         everything CI runs: check, console, black-box tests, the demo's scenario
   check        formatting, tidy, clippy, documentation, licences and bans, unit and integration tests
   console      check, test and build the console into console/dist
-  fetch        nats-server and cargo-deny into target/tools, version and hash pinned
+  fetch        nats-server, cargo-deny and mdbook into target/tools, version and hash pinned
   bench        `instructions [--bless]`: instructions per request against the committed figures; `waf`: beside libmodsecurity
   soak         every fuzz target: [--minutes N | --each SECONDS] [TARGET...]; or `--fleet-seeds N`: the simulated fleet
   sim          SCENARIO|all: simulated traffic before learners that tell each other [--seed S] [--sharing off] [--nodes N] [--json]
                SCENARIO --real: the same against three nodes in network namespaces (root)
   dist         .deb, folder for a container, bill of materials and checksums, in target/dist; `--trial`: tries a package
+  book         the documents as a book with generated reference pages, links checked, in target/book/html
   tidy         dependency direction and file hygiene
 ";

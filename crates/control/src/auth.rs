@@ -72,6 +72,26 @@ impl Principal {
         }
     }
 
+    /// The name under which what he makes is known to all nodes.
+    pub(crate) fn author(&self) -> String {
+        match self {
+            Self::Socket => "the node's own user".to_owned(),
+            Self::Token => "the admin token".to_owned(),
+            Self::Link(_) => "a login link".to_owned(),
+            Self::Operator(operator, _) => operator.name.clone(),
+            Self::ApiToken(both) => format!("{} (token {})", both.0.name, both.1.name),
+        }
+    }
+
+    /// The operator that he is, or acts for.
+    pub(crate) fn operator(&self) -> Option<&Operator> {
+        match self {
+            Self::Socket | Self::Token | Self::Link(_) => None,
+            Self::Operator(operator, _) => Some(operator),
+            Self::ApiToken(both) => Some(&both.0),
+        }
+    }
+
     /// What he may do. Whoever has the socket, the admin token or a link that was made with one of them has the node.
     pub(crate) fn role(&self) -> Role {
         match self {

@@ -58,8 +58,15 @@ fn until(body: Body, end: Instant) -> Body {
 
 const RESTORE: &str = "/api/v1/fleet/restore";
 /// What takes files: all that begins so.
-const UPLOADS: [&str; 4] =
-    ["/api/v1/blocklists/", "/api/v1/policy/bundles", "/api/v1/policy/replay", RESTORE];
+const UPLOADS: [&str; 7] = [
+    "/api/v1/blocklists/",
+    "/api/v1/policy/bundles",
+    "/api/v1/policy/changes",
+    "/api/v1/policy/check",
+    "/api/v1/policy/diff",
+    "/api/v1/policy/replay",
+    RESTORE,
+];
 
 #[cfg(test)]
 mod tests {

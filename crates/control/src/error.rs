@@ -1,24 +1,22 @@
-//! Errors as the API answers them: one JSON form, the outward message apart from what is logged.
+//! Errors as the API answers them: problems (RFC 9457), the outward message apart from what is logged.
 
-use axum::Json;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
 use phalanx_fleet::FleetError;
 use phalanx_record::RecordError;
 
-use crate::api::{Diagnostic, ErrorBody, ErrorFacts};
+use crate::api::{Diagnostic, Problem};
 
 /// A refused or failed call.
 #[derive(Debug, Clone)]
 pub(crate) struct ApiError {
     pub(crate) status: StatusCode,
-    body: Box<ErrorBody>,
+    problem: Box<Problem>,
 }
 
 impl ApiError {
     pub(crate) fn new(status: StatusCode, code: &str, message: impl Into<String>) -> Self {
-        let error = ErrorFacts { code: code.to_owned(), message: message.into(), site: None, node: None };
-        Self { status, body: Box::new(ErrorBody { error, diagnostics: Vec::new() }) }
+        Self { status, problem: Box::new(Problem::new(status.as_u16(), code, message)) }
     }
 
     pub(crate) fn bad_request(message: impl Into<String>) -> Self {
@@ -40,19 +38,19 @@ impl ApiError {
     }
 
     #[cfg(test)]
-    pub(crate) fn body(&self) -> &ErrorBody {
-        &self.body
+    pub(crate) fn problem(&self) -> &Problem {
+        &self.problem
     }
 
     /// The node where the answer is.
     pub(crate) fn at(mut self, site: &str, node: &str) -> Self {
-        self.body.error.site = Some(site.to_owned());
-        self.body.error.node = Some(node.to_owned());
+        self.problem.site = Some(site.to_owned());
+        self.problem.node = Some(node.to_owned());
         self
     }
 
     pub(crate) fn with_diagnostics(mut self, diagnostics: Vec<Diagnostic>) -> Self {
-        self.body.diagnostics = diagnostics;
+        self.problem.diagnostics = diagnostics;
         self
     }
 }
@@ -60,8 +58,11 @@ impl ApiError {
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let status = self.status;
-        let mut response = (status, Json(self.body)).into_response();
+        // A problem holds text and numbers only, of which JSON can always be made.
+        let text = serde_json::to_vec(&self.problem).unwrap_or_default();
+        let mut response = (status, text).into_response();
         let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(Problem::MEDIA_TYPE));
         if status == StatusCode::UNAUTHORIZED {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }

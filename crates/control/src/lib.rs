@@ -20,12 +20,18 @@ mod error;
 mod access;
 mod auth;
 mod body;
+mod idempotency;
 mod limits;
+mod paging;
+mod parameters;
 mod throttle;
 
 pub mod acme;
 mod import;
 mod lapi;
+
+mod changes;
+pub mod policy_words;
 
 pub mod inquiry;
 pub mod suggest;
@@ -46,13 +52,14 @@ pub mod enrol;
 
 pub use acme::{Acme, AcmeSettings, Challenge};
 pub use auth::{Channel, Peer};
+pub use changes::Changes;
 pub use enrol::{Desk, EnrolDeps};
 pub use import::{ImportSettings, Importer};
 pub use lapi::{Bouncers, ExemptPort, LapiDeps, PlacePort, router as lapi_router};
 pub use openapi::document as openapi_document;
 pub use router::{
     Ask, AuthorityPort, BundlePort, ControlDeps, DelegatePort, IncidentsPort, NotAsked, NotReplayed,
-    PlaybooksPort, PolicyPort, Reloaded, ReplayPort, RunsPort, StatusPort, SuggestPort, TriedBundle,
-    UpgradePort, WithIds, router,
+    PlaybooksPort, PolicyPort, Reloaded, ReplayPort, RunningPolicy, RunningPort, RunsPort, StatusPort,
+    SuggestPort, TriedBundle, UpgradePort, WithIds, router,
 };
 pub use serve::{Listeners, bind_socket, serve};

@@ -13,10 +13,6 @@ pub(crate) const STREAM_REQUESTS_PER_SECOND_MAX: u32 = 100;
 pub(crate) const STREAM_EVENTS: usize = 1_024;
 /// Queries about the history at once; SQLite reads from disk, and each needs a thread.
 pub(crate) const HISTORY_QUERIES_MAX: usize = 4;
-/// Decisions in one answer. A million would be 300 MB of JSON.
-pub(crate) const DECISIONS_PAGE_MAX: usize = 10_000;
-/// Decisions in an answer that asks for no number.
-pub(crate) const DECISIONS_PAGE_DEFAULT: usize = 1_000;
 /// Connections to the TCP listener at once.
 pub(crate) const TCP_CONNECTIONS_MAX: usize = 256;
 /// Connections to the node's own socket at once: room that a flood on TCP cannot take.
@@ -57,3 +53,19 @@ pub(crate) const LOGINS_COUNTED_MAX: usize = 4_096;
 pub(crate) const HASHES_MAX: usize = 2;
 /// How long a login waits for its turn to be hashed.
 pub(crate) const HASH_WAIT: std::time::Duration = std::time::Duration::from_secs(5);
+
+/// Rows of a list in one answer. A million decisions would be 300 MB of JSON.
+pub(crate) const PAGE_MAX: usize = 10_000;
+/// Rows of a list in an answer that asks for no number.
+pub(crate) const PAGE_DEFAULT: usize = 1_000;
+
+/// Calls with an `Idempotency-Key` that are remembered; with a whole answer for each this comes to 16 MiB.
+pub(crate) const IDEMPOTENCY_KEYS_MAX: usize = 1_024;
+/// The same of one caller: a program that repeats what failed has few of them at a time.
+pub(crate) const IDEMPOTENCY_KEYS_PER_CALLER_MAX: usize = 128;
+/// How long they are remembered, in milliseconds.
+pub(crate) const IDEMPOTENCY_MS: u64 = 24 * 60 * 60_000;
+/// Longest key, in bytes: a UUID has 36.
+pub(crate) const IDEMPOTENCY_KEY_BYTES_MAX: usize = 128;
+/// Longest answer that is remembered, in bytes. Of a longer one it is known that it was given.
+pub(crate) const IDEMPOTENCY_ANSWER_BYTES_MAX: usize = 16 * 1024;

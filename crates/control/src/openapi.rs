@@ -12,15 +12,16 @@ use serde_json::{Map, Value, json};
 
 use crate::api::{
     Authority, Blocklist, BlocklistContent, BouncerKey, Bouncers, DecisionMade, Delegate, Delegation,
-    ErrorBody, EventRow, Health, Held, Incident, IncidentRow, Invited, LoginLink, Member, NewBouncer,
-    NewDecision, NewDelegation, NewInvitation, NewNodeOrder, NewRevocation, NodeOrder, PlaybookAnswer,
-    PlaybookRow, PlaybookStart, Policy, PolicyHome, PolicyPush, PolicyReloaded, PolicyReplay, PolicyRollback,
-    Readiness, Replayed, Restored, Revoked, Settled, Status, Undone, UpgradeBegun,
+    EventRow, Health, Held, Incident, IncidentRow, Invited, LoginLink, Member, NewBouncer, NewDecision,
+    NewDelegation, NewInvitation, NewNodeOrder, NewRevocation, NodeOrder, PlaybookAnswer, PlaybookRow,
+    PlaybookStart, Problem, Readiness, Restored, Revoked, Settled, Status, Undone, UpgradeBegun,
 };
 use crate::inquiry::{FleetEvents, RedactedRequest};
+use crate::paging;
 use crate::suggest::Suggestion;
 
 mod operators;
+mod policy;
 
 /// `GET /api/v1/openapi.json`
 pub(crate) async fn serve() -> impl IntoResponse {
@@ -83,10 +84,54 @@ pub(crate) struct Endpoint {
     pub(crate) open: bool,
 }
 
+impl Endpoint {
+    /// The names of its parameters in a query.
+    pub(crate) fn query(&self) -> impl Iterator<Item = &'static str> {
+        self.parameters.iter().filter(|(_, place, ..)| *place == "query").map(|(name, ..)| *name)
+    }
+
+    /// Whether a repeated call can be told from a new one.
+    fn takes_key(&self) -> bool {
+        self.method == "post" && !self.open
+    }
+
+    /// Statuses that come from what all endpoints, or all of its kind, have in common.
+    fn usual_errors(&self) -> impl Iterator<Item = &'static (&'static str, &'static str)> {
+        let usual = |holds: bool, errors: &'static [(&str, &str)]| errors.iter().filter(move |_| holds);
+        usual(!self.open, &[
+            ("400", "a parameter that is unknown or malformed"),
+            ("401", "no token, session or socket"),
+            ("403", "the role, the apps that it is limited to, or a second factor that is not fresh, do not allow it"),
+            ("429", "too many failed tries"),
+        ])
+        .chain(usual(self.body.is_some(), &[
+            ("400", "a body that is no JSON"),
+            ("408", "a body that does not arrive in time"),
+            ("413", "a body that is too long"),
+            ("415", "a body that is not said to be JSON"),
+            ("422", "a body that is not as this document says"),
+        ]))
+        .chain(usual(self.takes_key(), &[
+            ("409", "a call with the same `Idempotency-Key` is under way, or was done and its answer is not kept"),
+            ("422", "the `Idempotency-Key` was sent with another call"),
+        ]))
+    }
+}
+
+/// The parameter that every POST takes.
+const KEY: (&str, &str, &str, &str) = (
+    "Idempotency-Key",
+    "header",
+    "string",
+    "a key of this call alone, such as a UUID: sent again with it within a day it is not done again, and gets the same answer",
+);
+
 type SchemaOf = fn(&mut SchemaGenerator) -> Schema;
 
 enum Answer {
     Json(&'static str, SchemaOf),
+    /// The same object with one status or the other.
+    Either([&'static str; 2], SchemaOf),
     Text(&'static str, &'static str),
     Empty(&'static str),
 }
@@ -105,33 +150,42 @@ fn of<T: JsonSchema>(generator: &mut SchemaGenerator) -> Schema {
 
 fn operation(endpoint: &Endpoint, generator: &mut SchemaGenerator) -> Value {
     let mut answers = Map::new();
-    let (status, answer) = match &endpoint.answer {
+    let (statuses, answer) = match &endpoint.answer {
         Answer::Json(status, schema) => (
-            status,
+            &[*status][..],
             json!({ "description": "success", "content": { "application/json": { "schema": schema(generator) } } }),
         ),
+        Answer::Either(statuses, schema) => (
+            &statuses[..],
+            json!({ "description": "it says so", "content": { "application/json": { "schema": schema(generator) } } }),
+        ),
         Answer::Text(status, kind) => (
-            status,
+            &[*status][..],
             json!({ "description": "success", "content": { *kind: { "schema": { "type": "string" } } } }),
         ),
-        Answer::Empty(status) => (status, json!({ "description": "success" })),
+        Answer::Empty(status) => (&[*status][..], json!({ "description": "success" })),
     };
-    answers.insert((*status).to_owned(), answer);
-    let unauthorized = ("401", "no token, session or socket");
-    for (status, when) in endpoint.errors.iter().chain((!endpoint.open).then_some(&unauthorized)) {
-        let content = json!({ "application/json": { "schema": of::<ErrorBody>(generator) } });
-        answers.insert((*status).to_owned(), json!({ "description": when, "content": content }));
+    for status in statuses {
+        answers.insert((*status).to_owned(), answer.clone());
+    }
+    for (status, when) in endpoint.errors.iter().chain(endpoint.usual_errors()) {
+        let content = json!({ Problem::MEDIA_TYPE: { "schema": of::<Problem>(generator) } });
+        let answer = json!({ "description": when, "content": content });
+        answers.entry(*status).or_insert(answer);
     }
     let mut operation = json!({ "summary": endpoint.summary, "responses": answers });
     let Some(fields) = operation.as_object_mut() else { return operation };
-    if !endpoint.parameters.is_empty() {
-        let parameters = endpoint.parameters.iter().map(|(name, place, kind, meaning)| {
+    let parameters = endpoint.parameters.iter().chain(endpoint.takes_key().then_some(&KEY));
+    let parameters: Vec<Value> = parameters
+        .map(|(name, place, kind, meaning)| {
             json!({
                 "name": name, "in": place, "required": *place == "path",
                 "description": meaning, "schema": { "type": kind }
             })
-        });
-        fields.insert("parameters".into(), parameters.collect());
+        })
+        .collect();
+    if !parameters.is_empty() {
+        fields.insert("parameters".into(), parameters.into());
     }
     if let Some(schema) = endpoint.body {
         let content = json!({ "application/json": { "schema": schema(generator) } });
@@ -166,13 +220,16 @@ const INCIDENT_RULED: &[(&str, &str)] = &[
 
 /// Every endpoint.
 pub(crate) fn endpoints() -> impl Iterator<Item = &'static Endpoint> {
-    ENDPOINTS.iter().chain(operators::ENDPOINTS)
+    ENDPOINTS.iter().chain(operators::ENDPOINTS).chain(policy::ENDPOINTS)
 }
 
-/// Every endpoint but those about operators.
+/// Every endpoint but those about operators and policy.
 const ENDPOINTS: &[Endpoint] = &[
     get("/api/v1/status", "How the node and its fleet are doing", Answer::Json("200", of::<Status>)),
-    get("/api/v1/nodes", "The fleet's nodes", Answer::Json("200", of::<Vec<Member>>)),
+    Endpoint {
+        parameters: paging::PARAMETERS,
+        ..get("/api/v1/nodes", "The fleet's nodes", Answer::Json("200", of::<Vec<Member>>))
+    },
     Endpoint {
         method: "delete",
         parameters: &[
@@ -215,16 +272,22 @@ const ENDPOINTS: &[Endpoint] = &[
             Answer::Json("200", of::<Recall>),
         )
     },
-    get(
-        "/api/v1/recalls",
-        "Orders that ended everything an author had decided, newest first",
-        Answer::Json("200", of::<Vec<Recall>>),
-    ),
-    get(
-        "/api/v1/blocklists",
-        "Blocklists in force or about to be, by name",
-        Answer::Json("200", of::<Vec<Blocklist>>),
-    ),
+    Endpoint {
+        parameters: paging::PARAMETERS,
+        ..get(
+            "/api/v1/recalls",
+            "Orders that ended everything an author had decided, newest first",
+            Answer::Json("200", of::<Vec<Recall>>),
+        )
+    },
+    Endpoint {
+        parameters: paging::PARAMETERS,
+        ..get(
+            "/api/v1/blocklists",
+            "Blocklists in force or about to be, by name",
+            Answer::Json("200", of::<Vec<Blocklist>>),
+        )
+    },
     Endpoint {
         parameters: &[
             ("name", "path", "string", "the list's name"),
@@ -273,13 +336,7 @@ const ENDPOINTS: &[Endpoint] = &[
         ..get("/api/v1/blocklists/{name}", "End a blocklist on all nodes", Answer::Empty("204"))
     },
     Endpoint {
-        parameters: &[(
-            "limit",
-            "query",
-            "integer",
-            "at most this many, the newest; 1000 without it, 10000 at most",
-        )],
-        errors: &[("400", "a parameter that is unknown or malformed")],
+        parameters: paging::PARAMETERS,
         ..get(
             "/api/v1/decisions",
             "Decisions in force, newest first",
@@ -319,11 +376,14 @@ const ENDPOINTS: &[Endpoint] = &[
             Answer::Json("200", of::<Withdrawal>),
         )
     },
-    get(
-        "/api/v1/held",
-        "What waits for an operator on this node, because it would refuse too many clients served well",
-        Answer::Json("200", of::<Held>),
-    ),
+    Endpoint {
+        parameters: paging::PARAMETERS,
+        ..get(
+            "/api/v1/held",
+            "What waits for an operator on this node, because it would refuse too many clients served well",
+            Answer::Json("200", of::<Held>),
+        )
+    },
     Endpoint {
         method: "post",
         parameters: HELD_PARAMETERS,
@@ -344,11 +404,14 @@ const ENDPOINTS: &[Endpoint] = &[
             Answer::Json("200", of::<Settled>),
         )
     },
-    get(
-        "/api/v1/incidents",
-        "Signals that belong together, as this node knows them: open incidents first, the newest first",
-        Answer::Json("200", of::<Vec<IncidentRow>>),
-    ),
+    Endpoint {
+        parameters: paging::PARAMETERS,
+        ..get(
+            "/api/v1/incidents",
+            "Signals that belong together, as this node knows them: open incidents first, the newest first",
+            Answer::Json("200", of::<Vec<IncidentRow>>),
+        )
+    },
     Endpoint {
         parameters: INCIDENT_PARAMETERS,
         errors: INCIDENT_ERRORS,
@@ -387,11 +450,14 @@ const ENDPOINTS: &[Endpoint] = &[
         ],
         ..post("/api/v1/incidents/{id}/answer", "Answer what a playbook asks", Answer::Empty("204"))
     },
-    get(
-        "/api/v1/playbooks",
-        "Playbooks that the node's policy uses",
-        Answer::Json("200", of::<Vec<PlaybookRow>>),
-    ),
+    Endpoint {
+        parameters: paging::PARAMETERS,
+        ..get(
+            "/api/v1/playbooks",
+            "Playbooks that the node's policy uses",
+            Answer::Json("200", of::<Vec<PlaybookRow>>),
+        )
+    },
     Endpoint {
         parameters: &[("name", "path", "string", "the playbook's name")],
         body: Some(of::<PlaybookStart>),
@@ -408,11 +474,14 @@ const ENDPOINTS: &[Endpoint] = &[
             Answer::Empty("202"),
         )
     },
-    get(
-        "/api/v1/bouncers",
-        "Programs that read this node's decisions as from a CrowdSec local API",
-        Answer::Json("200", of::<Bouncers>),
-    ),
+    Endpoint {
+        parameters: paging::PARAMETERS,
+        ..get(
+            "/api/v1/bouncers",
+            "Programs that read this node's decisions as from a CrowdSec local API",
+            Answer::Json("200", of::<Bouncers>),
+        )
+    },
     Endpoint {
         body: Some(of::<NewBouncer>),
         errors: &[
@@ -662,84 +731,6 @@ const ENDPOINTS: &[Endpoint] = &[
         ],
         ..get("/api/v1/fleet/root", "Believe the newest root only", Answer::Json("200", of::<Authority>))
     },
-    get("/api/v1/policy", "The fleet's policy and who runs it", Answer::Json("200", of::<Policy>)),
-    Endpoint {
-        body: Some(of::<PolicyPush>),
-        errors: &[
-            ("400", "a malformed order"),
-            ("403", "this node may not act for operators"),
-            ("409", "the policy was changed meanwhile, or another version is on trial"),
-            ("413", "the bundle is too large"),
-            ("422", "the policy was refused, with its faults, or nobody would try it"),
-            ("503", "the home of policy cannot be reached, or no room in the ledger"),
-        ],
-        ..post(
-            "/api/v1/policy/bundles",
-            "Make a policy the fleet's, for all nodes or for some that try it first",
-            Answer::Json("201", of::<Policy>),
-        )
-    },
-    Endpoint {
-        body: Some(of::<PolicyReplay>),
-        errors: &[
-            ("400", "a malformed order"),
-            ("409", "this node records no requests, or another replay is under way"),
-            ("413", "the policy is too large"),
-            ("422", "the policy was refused, with its faults"),
-            ("503", "the recording cannot be read, or no room in the ledger"),
-        ],
-        ..post(
-            "/api/v1/policy/replay",
-            "What another policy would have decided about requests that this node recorded",
-            Answer::Json("200", of::<Replayed>),
-        )
-    },
-    Endpoint {
-        errors: &[
-            ("403", "this node may not act for operators"),
-            ("409", "nothing is on trial, or the policy was changed meanwhile"),
-            ("503", "the home of policy cannot be reached, or no room in the ledger"),
-        ],
-        ..post(
-            "/api/v1/policy/promote",
-            "Give all nodes the policy that is on trial",
-            Answer::Json("200", of::<Policy>),
-        )
-    },
-    Endpoint {
-        body: Some(of::<PolicyRollback>),
-        errors: &[
-            ("400", "a malformed order"),
-            ("403", "this node may not act for operators"),
-            ("409", "the policy was changed meanwhile"),
-            ("422", "that version is not remembered, or there is none"),
-            ("503", "the content or the home of policy cannot be reached, or no room in the ledger"),
-        ],
-        ..post(
-            "/api/v1/policy/rollback",
-            "Give all nodes the content of an earlier version, under a new version",
-            Answer::Json("200", of::<Policy>),
-        )
-    },
-    Endpoint {
-        body: Some(of::<PolicyHome>),
-        errors: &[
-            ("400", "a malformed order"),
-            ("403", "this node may not act for operators"),
-            ("409", "the policy was changed meanwhile"),
-            ("422", "no site, or there is no policy yet"),
-            ("503", "the content or the new home cannot be reached, or no room in the ledger"),
-        ],
-        ..post(
-            "/api/v1/policy/home",
-            "Make a site the home of policy, when the one before is lost for good",
-            Answer::Json("200", of::<Policy>),
-        )
-    },
-    Endpoint {
-        errors: &[("422", "the policy was refused, with its faults"), ("503", "no room in the ledger")],
-        ..post("/api/v1/policy/reload", "Load the policy again", Answer::Json("200", of::<PolicyReloaded>))
-    },
     Endpoint {
         errors: &[
             ("422", "the new process cannot be prepared; the running one goes on"),
@@ -768,8 +759,11 @@ const ENDPOINTS: &[Endpoint] = &[
     },
     Endpoint {
         open: true,
-        errors: &[("503", "not ready: the same object, with the reasons")],
-        ..get("/readyz", "Whether the node is ready to serve", Answer::Json("200", of::<Readiness>))
+        ..get(
+            "/readyz",
+            "Whether the node is ready to serve; 503 with the same object, and the reasons, if it is not",
+            Answer::Either(["200", "503"], of::<Readiness>),
+        )
     },
     Endpoint {
         open: true,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use axum::extract::DefaultBodyLimit;
 use axum::middleware::{from_fn, from_fn_with_state};
-use axum::routing::{delete, get, patch, post};
+use axum::routing::{MethodRouter, delete, get, patch, post};
 use axum::{Extension, Router};
 use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
@@ -16,7 +16,7 @@ use phalanx_model::counters::WorkerCounters;
 use phalanx_model::lanes::Lanes;
 use phalanx_model::limits::BLOCKLIST_TEXT_BYTES_MAX;
 use phalanx_model::{Clock, LedgerEntry, LedgerKind};
-use phalanx_policy::Diagnostic;
+use phalanx_policy::{Diagnostic, FileSet, Policy};
 use phalanx_record::{History, Metrics, RecordedRequest, RecorderStatus};
 use phalanx_trust::{
     AdminToken, FleetAuthority, LoginTickets, Operators, PasskeyChallenges, Sessions, SiteDelegate,
@@ -26,20 +26,23 @@ use tokio::sync::{Notify, Semaphore, broadcast, watch};
 use crate::api::{Incident, IncidentRow, NodeStatus, PlaybookRow, PlaybookRun, Replayed};
 use crate::auth::{Channel, Failures, Principal, check_host, from_here, host_is_ours, require};
 use crate::body;
+use crate::changes::Changes;
 use crate::console;
 use crate::error::ApiError;
 use crate::handlers::{
-    account, blocklists, bouncers, bundles, decisions, delegation, events, fleet, health, held, incidents,
-    inquiry, login, operations, operators, playbooks, policy, replay, session, status, stream, suggestion,
-    upgrade,
+    account, blocklists, bouncers, bundles, changes, decisions, delegation, events, exclusions, fleet,
+    health, held, incidents, inquiry, login, operations, operators, playbooks, policy, replay, session,
+    status, stream, suggestion, upgrade, versions,
 };
 use crate::hub::Hub;
+use crate::idempotency;
 use crate::import::Importer;
 use crate::lapi::Bouncers;
 use crate::limits::{
     BODY_BYTES_MAX, HASHES_MAX, HISTORY_QUERIES_MAX, SNAPSHOT_FILE_BYTES_MAX, SUBSCRIBERS_MAX,
 };
 use crate::openapi;
+use crate::parameters;
 use crate::playbook::told::Asked;
 use crate::suggest::Draft;
 use crate::throttle::Throttle;
@@ -92,6 +95,10 @@ pub struct ControlDeps {
     pub policy: PolicyPort,
     /// Tries a policy before it is pushed.
     pub bundles: BundlePort,
+    /// Tells the policy that the node runs.
+    pub running: RunningPort,
+    /// Changes of policy, those that wait among them.
+    pub changes: Changes,
     /// Tries a policy on recorded requests; `None` where none are recorded.
     pub replays: Option<ReplayPort>,
     /// Judges a recorded request with exclusions; `None` where none are recorded.
@@ -212,6 +219,24 @@ pub struct TriedBundle {
     pub version: u64,
     /// What whoever loads it must know of.
     pub requires: Vec<String>,
+    /// What was said on the way.
+    pub warnings: Vec<Diagnostic>,
+}
+
+/// Asks the binary for the policy that the node runs.
+pub type RunningPort = Box<dyn Fn() -> RunningPolicy + Send + Sync>;
+
+/// The policy that a node runs.
+#[derive(Debug, Clone)]
+pub struct RunningPolicy {
+    /// The start of its bundle's hash; none while it is the node's own.
+    pub bundle: Option<String>,
+    /// The name of the policy file; none where the command line says it all.
+    pub entry: Option<String>,
+    /// That file and all that it names.
+    pub files: Option<Arc<FileSet>>,
+    /// What it says.
+    pub policy: Policy,
 }
 
 /// The outcome of a reload.
@@ -229,6 +254,8 @@ pub(crate) struct Control {
     pub(crate) cookie_name: String,
     pub(crate) failures: Failures,
     pub(crate) throttle: Throttle,
+    /// What was asked with an `Idempotency-Key`.
+    pub(crate) asked: idempotency::Asked,
     pub(crate) challenges: PasskeyChallenges,
     /// Passwords hashed at once.
     pub(crate) hashing: Arc<Semaphore>,
@@ -291,6 +318,7 @@ pub fn router(deps: ControlDeps) -> Router {
         cookie_name,
         failures: Failures::default(),
         throttle: Throttle::default(),
+        asked: idempotency::Asked::default(),
         challenges: PasskeyChallenges::default(),
         hashing: Arc::new(Semaphore::new(HASHES_MAX)),
         hub,
@@ -342,8 +370,17 @@ pub fn router(deps: ControlDeps) -> Router {
         .route("/fleet/restore", restore)
         .route("/fleet/root", post(fleet::change_root).delete(fleet::finish_root_change))
         .route("/policy", get(bundles::show))
-        .route("/policy/bundles", post(bundles::push).layer(DefaultBodyLimit::max(bundles::PUSH_BYTES_MAX)))
-        .route("/policy/replay", post(replay::replay).layer(DefaultBodyLimit::max(bundles::PUSH_BYTES_MAX)))
+        .route("/policy/bundles", of_files(post(bundles::push)))
+        .route("/policy/replay", of_files(post(replay::replay)))
+        .route("/policy/versions", get(versions::list))
+        .route("/policy/versions/{version}", get(versions::show))
+        .route("/policy/check", of_files(post(versions::check)))
+        .route("/policy/diff", of_files(post(versions::differences)))
+        .route("/policy/changes", of_files(get(changes::list).post(changes::add)))
+        .route("/policy/changes/{id}", get(changes::show))
+        .route("/policy/changes/{id}/approve", post(changes::approve))
+        .route("/policy/changes/{id}/reject", post(changes::reject))
+        .route("/exclusions", get(exclusions::list).post(exclusions::add))
         .route("/policy/promote", post(bundles::promote))
         .route("/policy/rollback", post(bundles::roll_back))
         .route("/policy/home", post(bundles::move_home))
@@ -368,6 +405,8 @@ pub fn router(deps: ControlDeps) -> Router {
         .route("/openapi.json", get(openapi::serve))
         .fallback(unknown_path)
         .method_not_allowed_fallback(wrong_method)
+        .layer(from_fn_with_state(Arc::clone(&control), idempotency::once))
+        .layer(from_fn(parameters::known))
         .layer(from_fn_with_state(Arc::clone(&control), require));
     let metrics = Router::new()
         .route("/metrics", get(status::metrics))
@@ -390,6 +429,11 @@ pub fn router(deps: ControlDeps) -> Router {
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .layer(from_fn(console::security_headers))
         .with_state(control)
+}
+
+/// What takes a policy with its files.
+fn of_files(method: MethodRouter<Arc<Control>>) -> MethodRouter<Arc<Control>> {
+    method.layer(DefaultBodyLimit::max(bundles::PUSH_BYTES_MAX))
 }
 
 /// The router for connections that came in by `channel`.

@@ -91,7 +91,7 @@ pub struct PassesRecorded {
 pub(crate) struct Paperwork {
     pub(crate) owner: String,
     pub(crate) reason: String,
-    /// As in 2027-06-01.
+    /// As in 2027-06-01, or a time.
     pub(crate) until: String,
 }
 
@@ -164,6 +164,7 @@ impl Draft {
             owner: owner.clone(),
             reason: reason.clone(),
             until: None,
+            line: 0,
         };
         self.exclusions.iter().map(exclusion).collect()
     }

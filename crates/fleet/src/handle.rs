@@ -345,7 +345,12 @@ impl FleetHandle {
 
     /// The newest live decisions, at most `limit`, newest first.
     pub fn list(&self, now_ms: u64, limit: usize) -> Vec<Arc<Decision>> {
-        self.shared.view.load_full().newest(now_ms, limit)
+        self.list_before(None, now_ms, limit)
+    }
+
+    /// The same, of those older than one of this id alone.
+    pub fn list_before(&self, before: Option<DecisionId>, now_ms: u64, limit: usize) -> Vec<Arc<Decision>> {
+        self.shared.view.load_full().newest(now_ms, before, limit)
     }
 
     /// The view that the data plane reads.

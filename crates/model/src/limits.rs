@@ -342,6 +342,22 @@ pub const POLICY_NAME_BYTES_MAX: usize = 1_024;
 /// Policy versions that the fleet's record remembers, to tell a fork from a successor and to go back to; a node that missed more
 /// takes the newest on its signature alone.
 pub const POLICY_CHAIN_MAX: usize = 32;
+/// Longest reason that is kept of each version of the policy, in bytes.
+pub const ORIGIN_REASON_BYTES_MAX: usize = 256;
+/// Longest name of who made a version of the policy, or of what it was made, in bytes: a hash of 64 digits and a word before it.
+pub const ORIGIN_WORD_BYTES_MAX: usize = 96;
+/// Largest policy record that is written, in bytes. Readers take 64 KiB with signature and certificate.
+pub const POLICY_RECORD_BYTES_MAX: usize = 40 * 1024;
+/// Changes of policy that wait for a second operator at a node; each may be as large as a bundle.
+pub const CHANGES_WAITING_MAX: usize = 16;
+/// Changes of policy that wait of one author, so that nobody takes all places.
+pub const CHANGES_PER_AUTHOR_MAX: usize = 4;
+/// Changes of policy that are over and still shown.
+pub const CHANGES_KEPT_MAX: usize = 64;
+/// How long a change of policy waits for a second operator: overnight, so that one in another part of the world can look at it.
+pub const CHANGE_LIFE_MS: u64 = 24 * 60 * 60_000;
+/// What is listed of the differences that a change makes.
+pub const CHANGE_DIFFERENCES_MAX: usize = 200;
 /// Policy bundles whose content is kept, the newest first: as far as a rollback can go.
 pub const POLICY_BUNDLES_KEPT: usize = 8;
 /// Rules in all files of one policy bundle: fourteen times the Core Rule Set.

@@ -177,10 +177,13 @@ impl View {
         self.live_found(now_ms).find(|found| found.id() == id)?.decision()
     }
 
-    /// The live decisions that were made last, at most `limit`, the newest first.
-    pub fn newest(&self, now_ms: u64, limit: usize) -> Vec<Arc<Decision>> {
+    /// The live decisions that were made last, at most `limit`, the newest first; of those older than `before` alone, whether that one is
+    /// still there or not.
+    pub fn newest(&self, now_ms: u64, before: Option<DecisionId>, limit: usize) -> Vec<Arc<Decision>> {
+        let before = before.map(|id| (id.at_ms(), id));
+        let older = |found: &Found<'_>| before.is_none_or(|before| found.age() < before);
         let mut newest = BinaryHeap::new();
-        for found in self.live_found(now_ms) {
+        for found in self.live_found(now_ms).filter(older) {
             newest.push(Reverse(found.age()));
             if newest.len() > limit {
                 newest.pop();
@@ -189,7 +192,7 @@ impl View {
         let Some(&Reverse(oldest)) = newest.peek() else {
             return Vec::new();
         };
-        let among = self.live_found(now_ms).filter(|found| found.age() >= oldest);
+        let among = self.live_found(now_ms).filter(|found| older(found) && found.age() >= oldest);
         let mut decisions: Vec<_> = among.filter_map(|found| found.decision()).collect();
         decisions.sort_by_key(|decision| Reverse(Found::Shared(decision).age()));
         decisions.truncate(limit);

@@ -6,6 +6,7 @@ use phalanx_control::{AcmeSettings, Challenge};
 use phalanx_model::limits::ACME_HOSTS_MAX;
 use phalanx_policy::Diagnostic;
 use phalanx_policy::toml_text::{At, Text};
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 /// Certificates from an authority.
@@ -131,26 +132,36 @@ pub(crate) fn is_host(host: &str) -> bool {
     host.len() <= 253 && !numeric && host.split('.').all(label)
 }
 
-/// `[acme]` as written.
-#[derive(Debug, Deserialize)]
+/// Certificates from an authority, by ACME (RFC 8555).
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct RawAcme {
+    /// Where the authority's directory is, `https://`.
     directory: At<String>,
+    /// That you agree to the authority's terms of service; nothing is ordered without. `false` if not given.
     #[serde(default)]
     agree_to_terms: bool,
+    /// `mailto:` addresses that the authority may write to.
     #[serde(default)]
     contact: Vec<At<String>>,
+    /// Host names, 256 at most; a certificate is ordered for each. Those of the policy if not given.
     #[serde(default)]
     hosts: Vec<At<String>>,
+    /// How the authority finds out that a host is yours. "http-01" if not given.
     challenge: Option<At<RawChallenge>>,
+    /// Authorities that vouch for the directory, in PEM form. The system's if not given.
     ca_file: Option<PathBuf>,
+    /// The id of an account at the authority's own service.
     eab_key_id: Option<At<String>>,
+    /// A file with that account's key in base64, mode 0600.
     eab_key_file: Option<PathBuf>,
+    /// Show a certificate that nobody believes until the first one is there. `false` if not given.
     #[serde(default)]
     placeholder: bool,
 }
 
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+/// How an authority finds out that a host is yours.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 enum RawChallenge {
     #[default]
     #[serde(rename = "http-01")]

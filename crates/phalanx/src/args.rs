@@ -24,6 +24,8 @@ pub(crate) enum Command {
     Run(RunArgs),
     /// Check a settings file and its policy without running them
     Check(CheckArgs),
+    /// Try whether upstreams can be reached around the node
+    Probe(crate::commands::probe::ProbeArgs),
     /// Watch a small fleet protect a shop with real holes
     Demo(crate::demo::DemoArgs),
     /// Show the state of a running node
@@ -70,6 +72,15 @@ pub(crate) enum Command {
     /// Work with rule sets: regression tests, benchmarks, replay
     #[command(subcommand)]
     Waf(WafCommand),
+    /// Print the JSON Schema of a file, for editors
+    Schema(crate::manual::SchemaArgs),
+    /// Print completions for a shell
+    Completions(crate::manual::CompletionsArgs),
+    /// Write man pages
+    Man(crate::manual::ManArgs),
+    /// Write the reference pages of the book, and the schemas
+    #[command(hide = true)]
+    Reference(crate::manual::ReferenceArgs),
 }
 
 #[derive(Debug, Subcommand)]
@@ -84,6 +95,8 @@ pub(crate) enum WafCommand {
     Replay(crate::waf::replay::ReplayArgs),
     /// Suggest the narrowest exclusion that would have let a refused request pass
     Suggest(crate::commands::suggest::SuggestArgs),
+    /// List what rules do not look at in the policy that a node runs, for whom and until when
+    Exclusions(crate::commands::suggest::ExclusionsArgs),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

@@ -16,7 +16,7 @@ use phalanx_model::limits::{
 };
 use phalanx_policy::{Diagnostic, FileSet, Files, Mode, Policy, RuleSource, baseline};
 
-use crate::plan::Compiled;
+use crate::plan::{Compiled, Written};
 use crate::waf::exchange::{Request, connection};
 
 /// Compiles a bundle within the limits of bundles. The plan has the bundle's version.
@@ -36,7 +36,8 @@ pub(crate) fn compile(bundle: &Bundle, collections: &Arc<Collections>) -> Result
     warnings.extend(compiled.warnings);
     let mut plan = compiled.plan;
     plan.playbooks = crate::playbooks::read_all(Files::Set(&files), &policy.playbooks)?;
-    Ok(Compiled { plan, policy, warnings })
+    let written = Written { entry: entry.to_owned(), files: Arc::new(files) };
+    Ok(Compiled { plan, policy, warnings, written: Some(written) })
 }
 
 /// An app of `next` whose rules refuse every one of some requests that harm nobody, and did not before: the mark of a rule that catches

@@ -7,6 +7,7 @@ use phalanx_edge::CheckListen;
 use phalanx_model::{CheckKind, PrefixSet};
 use phalanx_policy::toml_text::{At, Text};
 use phalanx_policy::{Diagnostic, prefix};
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::settings::address;
@@ -22,15 +23,21 @@ pub(crate) struct CheckSettings {
     pub(crate) refuse_with: Option<u16>,
 }
 
-/// `[[listen.check]]` as written.
-#[derive(Debug, Deserialize)]
+/// A listener at which other proxies ask about requests that they carry themselves.
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct RawCheckListen {
+    /// Its address with port.
     pub(crate) address: At<String>,
+    /// "forward-auth" for Traefik, Caddy and nginx, "ext-authz" for Envoy.
     kind: CheckKind,
+    /// Addresses or networks of the proxies; others get no answer.
     from: At<Vec<At<String>>>,
+    /// Questions come over TLS. `false` if not given.
     pub(crate) tls: Option<At<bool>>,
+    /// With `tls`: the proxy must show a certificate of these authorities, in PEM form.
     client_ca: Option<At<PathBuf>>,
+    /// Forward-auth: every refusal has this status, 401 or 403. For nginx, which takes no other.
     refuse_with: Option<At<u16>>,
 }
 

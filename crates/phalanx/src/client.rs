@@ -9,10 +9,12 @@ use clap::Args;
 use http::{Method, Request, StatusCode, header};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper_util::rt::TokioIo;
-use phalanx_control::api::ErrorBody;
+use phalanx_control::api::Problem;
 use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
+
+use crate::progress::Progress;
 
 /// Which node to talk to, and how to print.
 #[derive(Debug, Clone, Args)]
@@ -119,7 +121,7 @@ impl Client {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let request = self.request(method, path, kind, body)?;
         runtime.block_on(async {
-            tokio::time::timeout(answer.time, self.send(request, answer.bytes))
+            tokio::time::timeout(answer.time, shown(self.send(request, answer.bytes)))
                 .await
                 .map_err(|_| anyhow!("{} did not answer within {} s", self.name(), answer.time.as_secs()))?
         })
@@ -165,6 +167,21 @@ impl Client {
         match &self.target {
             Target::Socket(path) => format!("the node at {}", path.display()),
             Target::Tcp { authority, .. } => format!("the node at http://{authority}"),
+        }
+    }
+}
+
+/// Says on a terminal that a node is waited for, where that takes a while.
+async fn shown<T>(work: impl Future<Output = T>) -> T {
+    let progress = Progress::new("waiting for the node", None);
+    let mut clock = tokio::time::interval(Duration::from_secs(1));
+    // The first one is at once.
+    clock.tick().await;
+    tokio::pin!(work);
+    loop {
+        tokio::select! {
+            done = &mut work => return done,
+            _ = clock.tick() => progress.show(),
         }
     }
 }
@@ -218,10 +235,10 @@ pub(crate) fn is_refused(error: &anyhow::Error, code: &str) -> bool {
 
 /// What the node said to a call that it refused.
 fn refusal(status: StatusCode, body: &[u8]) -> anyhow::Error {
-    match serde_json::from_slice::<ErrorBody>(body) {
-        Ok(answer) => {
-            let mut text = answer.error.message;
-            for fault in answer.diagnostics {
+    match Problem::read(status.as_u16(), body) {
+        Some(problem) => {
+            let mut text = problem.detail;
+            for fault in problem.diagnostics {
                 text.push_str(&format!(
                     "\n{}: {}:{}: {}",
                     fault.level, fault.file, fault.line, fault.message
@@ -230,9 +247,9 @@ fn refusal(status: StatusCode, body: &[u8]) -> anyhow::Error {
                     text.push_str(&format!("\n  help: {help}"));
                 }
             }
-            Refused { code: answer.error.code, text: lines_for_terminal(&text) }.into()
+            Refused { code: problem.code, text: lines_for_terminal(&text) }.into()
         }
-        Err(_) => anyhow!("it answered {status}"),
+        None => anyhow!("it answered {status}"),
     }
 }
 
@@ -324,7 +341,8 @@ mod tests {
 
     #[test]
     fn a_refused_policy_shows_its_faults() {
-        let body = br#"{"error":{"code":"policy_refused","message":"refused"},"diagnostics":[
+        let body = br#"{"type":"urn:phalanx:api:policy_refused","title":"Policy refused","status":422,
+            "detail":"refused","code":"policy_refused","diagnostics":[
             {"level":"error","file":"policy.toml","line":3,"message":"unknown key `a\u001b[2J`","help":"remove it"}]}"#;
         let told = refusal(StatusCode::UNPROCESSABLE_ENTITY, body).to_string();
         assert_eq!(told, "refused\nerror: policy.toml:3: unknown key `a\\u{1b}[2J`\n  help: remove it");

@@ -5,21 +5,27 @@ use std::path::{Path, PathBuf};
 use phalanx_policy::Diagnostic;
 use phalanx_policy::toml_text::{At, Text};
 use phalanx_record::{EventSettings, SyslogTo};
+use schemars::JsonSchema;
 use serde::Deserialize;
 
-/// `[log.events]` as written.
-#[derive(Debug, Default, Deserialize)]
+/// Events in the form of OCSF, for SIEMs. At least one of `file`, `syslog` and `otlp` has to be there.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct RawEvents {
+    /// A file, one event a line.
     pub(crate) file: Option<At<PathBuf>>,
+    /// A receiver, as in "udp://127.0.0.1:514", "tcp://logs.example:601" or "unix:///dev/log".
     syslog: Option<At<String>>,
+    /// A collector, as in "http://127.0.0.1:4318"; in a build with `otel`.
     otlp: Option<At<String>>,
+    /// What the node is called there.
     service: Option<At<String>>,
+    /// Which requests are events. "notable" if not given.
     requests: Option<At<Requests>>,
 }
 
 /// Which requests are events.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 enum Requests {
     /// Those that were refused or flagged.

@@ -9,6 +9,7 @@ use phalanx_policy::Diagnostic;
 use phalanx_policy::toml_text::{At, Text};
 use phalanx_policy::units::{duration_ms, size_bytes};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 /// Checks what was written; what was not has its default.
@@ -187,32 +188,55 @@ impl Reader<'_, '_> {
     }
 }
 
-/// `[limits]` as written.
-#[derive(Debug, Default, Deserialize)]
+/// What clients may take of the node. An address is one of IPv4, or a /64 of IPv6.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct RawLimits {
+    /// Client connections in all. 16384 if not given, or fewer where the process may open few files.
     connections: Option<At<usize>>,
+    /// 512 if not given.
     connections_per_address: Option<At<usize>>,
+    /// TLS handshakes under way. 1024 if not given.
     handshakes: Option<At<usize>>,
+    /// 128 if not given.
     handshakes_per_address: Option<At<usize>>,
+    /// TLS handshakes that one address may begin in a second. 100 if not given.
     handshake_rate: Option<At<usize>>,
+    /// And at once after a rest. 512 if not given.
     handshake_burst: Option<At<usize>>,
+    /// How long a handshake may take. "10s" if not given.
     handshake_time: Option<At<String>>,
+    /// Of a request's head, up to 60 KiB; 431 beyond it. "32 KiB" if not given.
     head_size: Option<At<String>>,
+    /// Fields of a request's head, up to 256; 431 beyond it. 128 if not given.
     head_fields: Option<At<usize>>,
+    /// From the first byte of a head to its last; then 408. "10s" if not given.
     head_time: Option<At<String>>,
+    /// A connection without a request. "75s" if not given.
     idle_time: Option<At<String>>,
+    /// How long a body may pause in all; then 408. "30s" if not given.
     body_pause: Option<At<String>>,
+    /// At so many bytes a second it earns that time back. "500 B" if not given.
     body_rate: Option<At<String>>,
+    /// How long a client that takes a reply may pause in all. "30s" if not given.
     reply_pause: Option<At<String>>,
+    /// At so many bytes a second it earns that time back. "500 B" if not given.
     reply_rate: Option<At<String>>,
+    /// Silence on an upgraded or carried connection, or within an event stream. "1h" if not given.
     tunnel_idle_time: Option<At<String>>,
+    /// After so many a connection ends in good order. 10000 if not given.
     requests_per_connection: Option<At<u64>>,
+    /// Streams of one HTTP/2 connection at once, up to 1000. 100 if not given.
     h2_streams: Option<At<usize>>,
+    /// Streams that its client gave up, if they are more than half, end the connection. 100 if not given.
     h2_resets: Option<At<u64>>,
+    /// Frames that move no request on, at once. 1000 if not given.
     h2_control_frames: Option<At<usize>>,
+    /// Memory of held bodies, both ways; beyond it 503. "512 MiB" if not given.
     held: Option<At<String>>,
+    /// The same for one address. "64 MiB" if not given.
     held_per_address: Option<At<String>>,
+    /// Of the process; near it load is shed. Three quarters of the machine's, or of its container's, if not given.
     memory: Option<At<String>>,
 }
 

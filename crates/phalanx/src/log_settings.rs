@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use phalanx_policy::Diagnostic;
 use phalanx_policy::toml_text::{At, Text};
 use phalanx_record::{AccessFormat, AccessLogTo, AuditFormat, EventSettings};
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::event_settings::{self, RawEvents};
@@ -32,14 +33,21 @@ impl LogSettings {
     }
 }
 
-#[derive(Debug, Default, Deserialize)]
+/// Where logs go.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct RawLog {
+    /// A file for the access log, "stdout" or "off". `record/access.log` in the state folder if not given.
     access: Option<At<PathBuf>>,
+    /// How its lines are written. "json" if not given.
     access_format: Option<At<AccessFormat>>,
+    /// A file for signals in the format of ModSecurity's error log. None if not given.
     modsecurity: Option<At<PathBuf>>,
+    /// A file for the rule engine's audit log. None if not given.
     audit: Option<At<PathBuf>>,
+    /// How that is written. "json" if not given.
     audit_format: Option<At<AuditFormat>>,
+    /// Events in the form of OCSF, for SIEMs.
     events: Option<At<RawEvents>>,
 }
 

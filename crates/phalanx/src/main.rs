@@ -36,7 +36,6 @@ mod trace_settings;
 
 mod bundle_features;
 mod bundle_plan;
-mod policy_edit;
 mod policy_follow;
 mod policy_port;
 
@@ -56,11 +55,13 @@ mod commands;
 mod delegate;
 mod demo;
 mod import;
+mod manual;
+mod progress;
 mod waf;
 
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::FromArgMatches as _;
 use tracing_subscriber::EnvFilter;
 
 use args::{Cli, Command, WafCommand};
@@ -72,7 +73,8 @@ fn main() -> ExitCode {
     // Pages of 2 MiB would make a node with the Core Rule Set take 65 MB instead of 39, and loading a quarter longer, to
     // clear them; requests are no faster with them. A kernel without the call has none to turn off.
     let _ = rustix::thread::disable_transparent_huge_pages(true);
-    let cli = Cli::parse();
+    let read = Cli::from_arg_matches(&manual::command().get_matches());
+    let cli = read.unwrap_or_else(|error| error.exit());
     start_log();
     run(cli.command).unwrap_or_else(|error| {
         eprintln!("phalanx: {error:#}");
@@ -85,6 +87,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Up(args) => up::up(&args),
         Command::Run(args) => up::run(&args),
         Command::Check(args) => up::check(&args),
+        Command::Probe(args) => commands::probe::run(&args),
         Command::Demo(args) => demo::run(args),
         Command::Status(args) => commands::status::run(&args),
         Command::Login(args) => commands::login::run(&args),
@@ -108,6 +111,11 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Waf(WafCommand::Bench(args)) => waf::bench::bench(args),
         Command::Waf(WafCommand::Replay(args)) => waf::replay::replay(args, plan::default_protection),
         Command::Waf(WafCommand::Suggest(args)) => commands::suggest::run(&args),
+        Command::Waf(WafCommand::Exclusions(args)) => commands::suggest::exclusions(&args),
+        Command::Schema(args) => manual::schema(&args),
+        Command::Completions(args) => manual::completions(&args),
+        Command::Man(args) => manual::man(&args),
+        Command::Reference(args) => manual::reference(&args),
     }
 }
 
@@ -115,7 +123,9 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
 fn start_log() {
     let filter =
         EnvFilter::try_from_env("PHALANX_LOG").unwrap_or_else(|_| EnvFilter::new("warn,phalanx=info"));
-    let colours = std::io::IsTerminal::is_terminal(&std::io::stderr());
+    // https://no-color.org; clap goes by it, too.
+    let unwanted = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    let colours = std::io::IsTerminal::is_terminal(&std::io::stderr()) && !unwanted;
     tracing_subscriber::fmt()
         .with_ansi(colours)
         .with_writer(std::io::stderr)

@@ -14,7 +14,7 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
 use phalanx_control::api::{NodeStatus, Process, STOPPING};
-use phalanx_control::{ControlDeps, Listeners, Reloaded};
+use phalanx_control::{Changes, ControlDeps, Listeners, Reloaded};
 use phalanx_edge::{CheckListen, Edge, EdgeHandle, EdgeSettings, EdgeShared, Identities, Recording};
 use phalanx_fleet::{Change, FleetError, FleetHandle, FleetKeys, GoodPort, Remembered};
 use phalanx_model::lanes::{LaneReaders, Lanes};
@@ -196,6 +196,7 @@ impl Node {
         // Before anything of the state is opened for writing: two nodes must not share one folder.
         let (listeners, admin) = bind_admin(settings, state, &sockets)?;
         let mut crowdsec = Crowdsec::open(settings, state, &sockets)?;
+        let policy_changes = Changes::load(&state.changes(), Arc::clone(&sealer))?;
 
         let (tee, mut record) = (Arc::new(Tee::default()), record_settings(settings, state, &sealer, &clock));
         record.watch = Some(tee.watch());
@@ -242,6 +243,7 @@ impl Node {
             birth,
             learning,
             operators,
+            policy_changes,
             requests,
         };
         let member = (identity, offices, enrolment, tasks);
@@ -301,6 +303,7 @@ struct Running {
     birth: Birth,
     learning: (Learning, Playbooks),
     operators: Arc<Operators>,
+    policy_changes: Changes,
     requests: Option<RequestRecorder>,
 }
 
@@ -325,6 +328,7 @@ impl Running {
             birth,
             learning,
             operators,
+            policy_changes,
             requests,
         } = self;
         let (learning, playbooks) = learning;
@@ -369,6 +373,8 @@ impl Running {
             delegate: offices.delegate,
             policy: policy_port(&keepers),
             bundles: bundle_port(&keepers.policy),
+            running: running_port(&keepers.policy),
+            changes: policy_changes,
             replays: requests
                 .as_ref()
                 .map(|requests| recording_port::port(requests.reader(), &keepers.policy)),
@@ -683,6 +689,11 @@ fn policy_port(keepers: &Keepers) -> phalanx_control::PolicyPort {
         }
         .boxed()
     })
+}
+
+fn running_port(keeper: &Arc<PolicyKeeper>) -> phalanx_control::RunningPort {
+    let keeper = Arc::clone(keeper);
+    Box::new(move || keeper.running())
 }
 
 /// Tries a policy as the node would when it came as the fleet's.

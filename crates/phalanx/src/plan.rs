@@ -1,12 +1,12 @@
 //! From policy source to plan: what `up` was told or what a file says, read and compiled.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use phalanx_edge::EdgePlan;
 use phalanx_inspect::{Collections, CompileOptions, Program, Stats};
 use phalanx_policy::seclang::{self, LoadOptions};
-use phalanx_policy::{Diagnostic, Files, Policy};
+use phalanx_policy::{Collector, Diagnostic, FileSet, Files, Policy};
 
 /// Where a node's policy comes from.
 #[derive(Debug, Clone)]
@@ -22,28 +22,72 @@ pub(crate) struct Compiled {
     pub(crate) plan: EdgePlan,
     pub(crate) policy: Policy,
     pub(crate) warnings: Vec<Diagnostic>,
+    /// What it was made of, where that was a file.
+    pub(crate) written: Option<Written>,
+}
+
+/// A policy as it is written: what the file and all that it names said when it was compiled.
+#[derive(Debug, Clone)]
+pub(crate) struct Written {
+    /// The policy file's name among the files.
+    pub(crate) entry: String,
+    pub(crate) files: Arc<FileSet>,
 }
 
 impl PolicySource {
     /// Reads and compiles the policy. It is refused whole, with every fault found. `collections` is what rules remember
     /// across requests, and across reloads.
     pub(crate) fn compile(&self, collections: &Arc<Collections>) -> Result<Compiled, Vec<Diagnostic>> {
-        let (policy, mut warnings) = match self {
-            Self::Built(policy) => (policy.as_ref().clone(), Vec::new()),
-            Self::File(path) => {
-                let name = path.display().to_string();
-                let text = std::fs::read_to_string(path).map_err(|error| {
-                    vec![Diagnostic::error(name.as_str(), 0, format!("cannot be read: {error}"))]
-                })?;
-                phalanx_policy::parse_policy(&name, &text)?
-            }
-        };
-        let compiled = EdgePlan::compile(&policy, collections)?;
-        warnings.extend(compiled.warnings);
-        let mut plan = compiled.plan;
-        plan.playbooks = crate::playbooks::read_all(Files::Disk, &policy.playbooks)?;
-        Ok(Compiled { plan, policy, warnings })
+        match self {
+            Self::Built(policy) => compile(policy.as_ref().clone(), Files::Disk, Vec::new(), collections),
+            Self::File(path) => compile_file(path, collections).map_err(|faults| located(faults, path)),
+        }
     }
+}
+
+fn compile(
+    policy: Policy,
+    files: Files<'_>,
+    mut warnings: Vec<Diagnostic>,
+    collections: &Arc<Collections>,
+) -> Result<Compiled, Vec<Diagnostic>> {
+    let compiled = EdgePlan::compile_from(files, &policy, collections)?;
+    warnings.extend(compiled.warnings);
+    let mut plan = compiled.plan;
+    plan.playbooks = crate::playbooks::read_all(files, &policy.playbooks)?;
+    Ok(Compiled { plan, policy, warnings, written: None })
+}
+
+/// What the files say is kept, for they may say something else by the time that somebody asks what runs.
+fn compile_file(path: &Path, collections: &Arc<Collections>) -> Result<Compiled, Vec<Diagnostic>> {
+    let entry = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let text = std::fs::read_to_string(path)
+        .map_err(|error| vec![Diagnostic::error(entry.as_str(), 0, format!("cannot be read: {error}"))])?;
+    let collector = Collector::new(folder(path));
+    let (policy, warnings) = phalanx_policy::parse_policy(&entry, &text)?;
+    let mut compiled = compile(policy, Files::Collected(&collector), warnings, collections)?;
+    compiled.warnings = located(compiled.warnings, path);
+    let read = collector.into_set();
+    let read = read.iter().map(|(name, bytes)| (name.to_owned(), bytes.to_vec()));
+    let files = Arc::new(FileSet::new(read.chain([(entry.clone(), text.into_bytes())])));
+    compiled.written = Some(Written { entry, files });
+    Ok(compiled)
+}
+
+fn folder(file: &Path) -> PathBuf {
+    file.parent().unwrap_or(Path::new("")).to_path_buf()
+}
+
+/// Faults with their files as they are found from here, rather than from the policy file.
+fn located(mut faults: Vec<Diagnostic>, policy: &Path) -> Vec<Diagnostic> {
+    let own = policy.file_name().unwrap_or_default();
+    for fault in &mut faults {
+        let found = folder(policy).join(&*fault.file);
+        if *fault.file == *own.to_string_lossy() || found.is_file() {
+            fault.file = found.display().to_string().into();
+        }
+    }
+    faults
 }
 
 /// Figures of each app's rules in force, in the order of the plan; `None` for an app without rules.

@@ -86,6 +86,7 @@ impl Rig {
             stage: None,
             bake_ms: None,
             reason: String::new(),
+            maker: phalanx_fleet::policy::Maker::of_files("ann"),
         };
         let record = self.fleet.push_policy(new).await.unwrap();
         let version = record.newest().version;

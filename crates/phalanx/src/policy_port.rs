@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use phalanx_control::{Reloaded, TriedBundle, api};
+use phalanx_control::{Reloaded, RunningPolicy, TriedBundle, api};
 use phalanx_edge::EdgePlan;
 use phalanx_fleet::policy::Manifest;
 use phalanx_fleet::{Bundle, Running};
@@ -12,13 +12,13 @@ use phalanx_inspect::Collections;
 use phalanx_model::lanes::Lanes;
 use phalanx_model::{Clock, LedgerEntry, LedgerKind, Prefix, Swap};
 use phalanx_policy::{
-    Diagnostic, Exclusion, FileSet, Files, Mode, Policy, RateAction, RateLimit, RateScope, RuleSource,
+    Diagnostic, Exclusion, Files, Mode, Policy, RateAction, RateLimit, RateScope, RuleSource,
 };
 use phalanx_record::RateLimitCount;
 
 use crate::bundle_features;
 use crate::bundle_plan;
-use crate::plan::{Compiled, PolicySource, rule_stats};
+use crate::plan::{Compiled, PolicySource, Written, rule_stats};
 use crate::upstreams::{OwnNode, check_upstreams, describe};
 
 /// The plan in force, and where the next one comes from.
@@ -40,8 +40,8 @@ struct State {
     refused: Option<String>,
     /// The bundle in force; none while it is the node's own policy.
     bundle: Option<Running>,
-    /// The bundle's files, which a trial of the same policy needs again.
-    files: Option<Arc<FileSet>>,
+    /// What it was made of, where that was a file: for who asks what runs, and for a trial of the same policy with more exclusions.
+    written: Option<Written>,
 }
 
 impl PolicyKeeper {
@@ -54,13 +54,10 @@ impl PolicyKeeper {
         clock: Arc<dyn Clock>,
     ) -> Result<Self, Vec<Diagnostic>> {
         let collections = Arc::default();
-        let (mut refused, mut of_bundle, mut files) = (None, None, None);
+        let (mut refused, mut of_bundle) = (None, None);
         if let Some((bundle, running)) = kept {
             match bundle_plan::compile(&bundle, &collections).and_then(|it| check_upstreams(it, &own)) {
-                Ok(compiled) => {
-                    files = Some(file_set(&bundle));
-                    of_bundle = Some((compiled, running));
-                }
+                Ok(compiled) => of_bundle = Some((compiled, running)),
                 Err(faults) => {
                     let error = summary(&faults);
                     tracing::error!(%error, "the kept policy bundle was refused; the node's own policy is in force");
@@ -68,12 +65,12 @@ impl PolicyKeeper {
                 }
             }
         }
-        let (Compiled { plan, policy, warnings }, bundle) = match of_bundle {
+        let (Compiled { plan, policy, warnings, written }, bundle) = match of_bundle {
             Some((compiled, running)) => (compiled, Some(running)),
             None => (check_upstreams(source.compile(&collections)?, &own)?, None),
         };
         report(&warnings);
-        let state = Mutex::new(State { policy, refused, bundle, files });
+        let state = Mutex::new(State { policy, refused, bundle, written });
         let plan = Arc::new(Swap::new(plan));
         Ok(Self { source, collections, plan, state, own, lanes, clock })
     }
@@ -117,7 +114,6 @@ impl PolicyKeeper {
         let compiled = self.try_bundle(bundle);
         let compiled = compiled.inspect_err(|faults| self.refuse(&mut state, faults))?;
         self.swap(&mut state, compiled, Some(running), keep)?;
-        state.files = Some(file_set(bundle));
         Ok(before)
     }
 
@@ -147,7 +143,8 @@ impl PolicyKeeper {
     ) -> Result<TriedBundle, Vec<Diagnostic>> {
         let compiled = self.compile_files(files, entry)?;
         let version = compiled.policy.version;
-        Ok(TriedBundle { version, requires: bundle_features::features(&compiled.policy) })
+        let requires = bundle_features::features(&compiled.policy);
+        Ok(TriedBundle { version, requires, warnings: compiled.warnings })
     }
 
     /// Compiles a policy file and what it names as a bundle; nothing is put into force.
@@ -174,15 +171,15 @@ impl PolicyKeeper {
         self.try_bundle(&Bundle { manifest, files })
     }
 
-    /// Compiles the policy in force for one of its apps, with more exclusions. What it names is read again; nothing is put into force.
+    /// Compiles the policy in force for one of its apps, with more exclusions. Nothing is put into force.
     pub(crate) fn compile_excluding(
         &self,
         app: &str,
         exclusions: Vec<Exclusion>,
     ) -> Result<EdgePlan, Vec<Diagnostic>> {
-        let (mut policy, files) = {
+        let (mut policy, written) = {
             let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-            (state.policy.clone(), state.files.clone())
+            (state.policy.clone(), state.written.clone())
         };
         policy.apps.retain(|one| one.name == app);
         let Some(app) = policy.apps.first_mut() else {
@@ -190,7 +187,7 @@ impl PolicyKeeper {
             return Err(vec![Diagnostic::error("policy", 0, fault)]);
         };
         app.exclusions.extend(exclusions);
-        let files = files.as_deref().map_or(Files::Disk, Files::Set);
+        let files = written.as_ref().map_or(Files::Disk, |written| Files::Set(&written.files));
         Ok(EdgePlan::compile_from(files, &policy, &self.collections)?.plan)
     }
 
@@ -198,6 +195,14 @@ impl PolicyKeeper {
     pub(crate) fn refuse_bundle(&self, error: &str) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         self.refuse(&mut state, &[Diagnostic::error("bundle", 0, error)]);
+    }
+
+    /// The policy in force, as it is written.
+    pub(crate) fn running(&self) -> RunningPolicy {
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let (entry, files) = state.written.clone().map(|written| (written.entry, written.files)).unzip();
+        let bundle = state.bundle.as_ref().map(|bundle| bundle.hash.clone());
+        RunningPolicy { bundle, entry, files, policy: state.policy.clone() }
     }
 
     /// The bundle in force.
@@ -237,7 +242,7 @@ impl PolicyKeeper {
         self.plan.store(Arc::new(compiled.plan));
         tracing::info!(from, to, apps, rules, "the policy is in force");
         report(&compiled.warnings);
-        *state = State { policy: compiled.policy, refused: None, bundle, files: None };
+        *state = State { policy: compiled.policy, refused: None, bundle, written: compiled.written };
         Ok(Reloaded { from, to })
     }
 
@@ -282,10 +287,6 @@ impl PolicyKeeper {
         let entry = LedgerEntry { at_ms: self.clock.now_ms(), kind };
         self.lanes.ledger(entry).map_err(|full| vec![Diagnostic::error("policy", 0, full.to_string())])
     }
-}
-
-fn file_set(bundle: &Bundle) -> Arc<FileSet> {
-    Arc::new(FileSet::new(bundle.files.iter().map(|(name, bytes)| (name.clone(), bytes.clone()))))
 }
 
 /// The first fault, and how many more there are.

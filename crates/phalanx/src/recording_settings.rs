@@ -4,6 +4,7 @@ use phalanx_model::limits::{RECORDING_BYTES_MAX, RECORDING_KEPT_MS};
 use phalanx_policy::Diagnostic;
 use phalanx_policy::toml_text::{At, Text};
 use phalanx_policy::units::{duration_ms, size_bytes};
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 /// How much is kept, and of which apps nothing.
@@ -20,12 +21,17 @@ impl Default for Recorded {
     }
 }
 
-#[derive(Debug, Default, Deserialize)]
+/// What is kept of requests for replay.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct RawRecording {
+    /// Whether anything is. `true` if not given.
     enabled: Option<bool>,
+    /// How much is kept, 1 MiB to 100 GiB; the oldest goes first. "256 MiB" if not given.
     size: Option<At<String>>,
+    /// For how long, a minute to 90 days. "24h" if not given.
     keep: Option<At<String>>,
+    /// Apps of which nothing is kept, by name.
     #[serde(default)]
     except: Vec<String>,
 }

@@ -14,6 +14,7 @@ use phalanx_model::{HoldLimits, PrefixSet};
 use phalanx_policy::Diagnostic;
 use phalanx_policy::toml_text::{At, Text};
 use phalanx_policy::units::duration_ms;
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::acme_settings::RawAcme;
@@ -132,6 +133,11 @@ pub(crate) fn read_text(path: &Path, text: &str) -> (Option<(Settings, PathBuf)>
     let (raw, mut faults) = text.read_partly::<RawSettings>();
     let folder = path.parent().unwrap_or(Path::new(""));
     (raw.map(|raw| check(&text, &raw, folder, &mut faults)), faults)
+}
+
+/// The JSON Schema of a settings file.
+pub(crate) fn schema() -> serde_json::Value {
+    phalanx_policy::schema::file_schema::<RawSettings>("Phalanx node settings")
 }
 
 fn check(
@@ -468,142 +474,205 @@ pub(crate) fn default_state() -> PathBuf {
     user.unwrap_or_else(|| PathBuf::from("/var/lib")).join("phalanx")
 }
 
-/// `phalanx.toml` as written.
-#[derive(Debug, Deserialize)]
+/// `phalanx.toml`: where a node listens, where its state is, which fleet it belongs to.
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct RawSettings {
     /// The policy file, relative to this one.
     policy: PathBuf,
+    /// The node itself.
     #[serde(default)]
     node: RawNode,
+    /// Where it listens.
     #[serde(default)]
     listen: RawListen,
+    /// The fleet that it belongs to. Without it the node is alone.
     fleet: Option<RawFleet>,
+    /// Where logs go.
     #[serde(default)]
     log: RawLog,
+    /// What is done with trace contexts.
     #[serde(default)]
     trace: RawTrace,
+    /// Databases that say where addresses are.
     #[serde(default)]
     geo: RawGeo,
+    /// Where CrowdSec's bouncers ask for decisions. Nowhere if not given.
     lapi: Option<RawLapi>,
+    /// Sources of decisions.
     #[serde(default)]
     import: RawImport,
+    /// When what would refuse good visitors is held for an operator.
     #[serde(default)]
     held: RawHeld,
+    /// Certificates for listeners with TLS, 1,024 at most.
     #[serde(default)]
     certificate: Vec<RawCertificate>,
+    /// Certificates from an authority.
     acme: Option<RawAcme>,
+    /// What the process may touch.
     #[serde(default)]
     sandbox: RawSandbox,
+    /// What clients may take of the node.
     #[serde(default)]
     limits: RawLimits,
+    /// Certificates that the node shows to upstreams.
     #[serde(default)]
     upstream_certificate: Vec<RawUpstreamCertificate>,
+    /// How much the node learns about.
     #[serde(default)]
     learning: RawLearning,
+    /// What is kept of requests for replay.
     #[serde(default)]
     recording: RawRecording,
+    /// Receivers that playbooks and `[notify]` tell, by name, 64 at most.
     #[serde(default)]
     webhooks: BTreeMap<String, At<RawWebhook>>,
+    /// Who hears of incidents.
     notify: Option<RawNotify>,
 }
 
-#[derive(Debug, Default, Deserialize)]
+/// How much the node learns about.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct RawLearning {
+    /// Addresses, sessions and accounts at most, 1,000 to 20,000,000, 64 bytes each. 350,000 if not given.
     actors: Option<At<usize>>,
 }
 
-#[derive(Debug, Default, Deserialize)]
+/// When what would refuse good visitors is held for an operator.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct RawHeld {
+    /// What another node, a source or a list would refuse of the clients served well before it is held, 1 to 100; 100 holds nothing. 5 if not given.
     share_percent: Option<At<u32>>,
+    /// And at least so many clients, 2 or more. 10 if not given.
     clients_least: Option<At<u32>>,
 }
 
-#[derive(Debug, Default, Deserialize)]
+/// Databases that say where addresses are.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct RawGeo {
+    /// Up to four files in MaxMind's format (`.mmdb`): countries, AS numbers, cities. Where two know the same, the first is believed.
     #[serde(default)]
     database: Vec<At<PathBuf>>,
 }
 
-#[derive(Debug, Default, Deserialize)]
+/// The node itself.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct RawNode {
+    /// The place that it runs in: 1 to 32 characters of a-z, 0-9 and -. "local" if not given.
     site: Option<At<String>>,
+    /// Its name, unique in its site; the same form. "node" if not given.
     name: Option<At<String>>,
+    /// The folder with keys, decisions, history, access log and ledger. `$STATE_DIRECTORY` if not given, else `$XDG_STATE_HOME/phalanx`, `~/.local/state/phalanx` or `/var/lib/phalanx`.
     state: Option<PathBuf>,
+    /// Threads of the data plane, 1 to 256. One per core if not given.
     workers: Option<At<u16>>,
+    /// How long requests under way may take to end after the node was told to stop, up to a day. "10s" if not given.
     drain: Option<At<String>>,
+    /// How long connections may go on at a process that was followed by another, up to a day. "10m" if not given.
     handover: Option<At<String>>,
 }
 
-#[derive(Debug, Default, Deserialize)]
+/// Where the node listens.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct RawListen {
+    /// Addresses with ports, without TLS; port 0 takes a free one. ["127.0.0.1:8080"] if there is no other listener.
     address: Option<Vec<At<String>>>,
+    /// Clients may begin with HTTP/2 without TLS. `false` if not given.
     #[serde(default)]
     h2c: bool,
+    /// API and console, on loopback. "127.0.0.1:8900" if not given.
     admin: Option<At<String>>,
+    /// Listeners without TLS that have more to say than their address.
     #[serde(default)]
     http: Vec<RawHttpListen>,
+    /// Listeners with TLS.
     #[serde(default)]
     tls: Vec<RawTlsListen>,
+    /// Listeners at which other proxies ask.
     #[serde(default)]
     check: Vec<RawCheckListen>,
+    /// Listeners whose connections are carried as they are.
     #[serde(default)]
     tcp: Vec<RawTcpListen>,
 }
 
-/// `[[listen.http]]` as written.
-#[derive(Debug, Deserialize)]
+/// A listener without TLS.
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct RawHttpListen {
+    /// Its address with port.
     address: At<String>,
+    /// Networks of balancers: nobody else may connect, and each connection begins with a PROXY header.
     proxy_protocol: Option<At<Vec<At<String>>>>,
 }
 
-#[derive(Debug, Deserialize)]
+/// The fleet that a node belongs to.
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct RawFleet {
+    /// The NATS server, as in "nats://10.0.0.5:4222" or "tls://...", or several with commas. An enrolled node needs none.
     url: Option<At<String>>,
+    /// The fleet's name; nodes of other fleets are ignored. "default" if not given.
     id: Option<At<String>>,
+    /// A file with at least 16 characters that all nodes share, mode 0600. Without it the first key seen for a node's name is trusted.
     secret_file: Option<PathBuf>,
+    /// A file with a join token. Needed once; it may be gone afterwards.
     join_file: Option<At<PathBuf>>,
+    /// Where nodes join and renew: on the node that holds the fleet's authority, and on a site's delegate.
     enroll: Option<At<String>>,
+    /// How joiners reach it, as in "HOST:PORT". The address above if not given.
     #[serde(default)]
     enroll_at: Vec<String>,
+    /// Copies of each stream, 1, 3 or 5, in a NATS cluster that is run without `phalanx fleet serve`. 1 if not given.
     replicas: Option<At<u32>>,
 }
 
 /// One of countries, one of systems, and as many of the operator's own.
 const GEO_FILES_MAX: usize = 4;
-#[derive(Debug, Deserialize)]
+/// Where CrowdSec's bouncers ask for decisions.
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct RawLapi {
+    /// The address with port.
     listen: At<String>,
+    /// Take an address other than loopback, though keys and decisions travel in the clear. `false` if not given.
     #[serde(default)]
     plain_http: bool,
 }
 
-#[derive(Debug, Default, Deserialize)]
+/// Sources of decisions.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct RawImport {
+    /// CrowdSec's local APIs, 8 at most.
     #[serde(default)]
     crowdsec: Vec<RawCrowdsec>,
 }
 
-#[derive(Debug, Deserialize)]
+/// A CrowdSec local API whose decisions are taken over.
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct RawCrowdsec {
+    /// `https://` or, on this machine, `http://`.
     url: At<String>,
+    /// A file with the key that it gave this node, mode 0600.
     api_key_file: PathBuf,
+    /// Certificates to trust, in PEM form. The system's if not given.
     ca_file: Option<PathBuf>,
+    /// How long to wait between two questions, 1s to 1h. "10s" if not given.
     every: Option<At<String>>,
+    /// Only decisions of these origins, as in ["crowdsec", "cscli"]. All if not given.
     #[serde(default)]
     origins: Vec<At<String>>,
+    /// Addresses taken over at most, up to 50,000. 20,000 if not given.
     limit: Option<At<usize>>,
+    /// Take `http://` to another machine, though the key travels in the clear. `false` if not given.
     #[serde(default)]
     plain_http: bool,
 }

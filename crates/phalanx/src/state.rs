@@ -82,6 +82,11 @@ impl StateFolder {
         self.0.join("bouncers.json")
     }
 
+    /// Changes of policy that operators ordered, sealed.
+    pub(crate) fn changes(&self) -> PathBuf {
+        self.0.join("changes")
+    }
+
     /// Accounts of operators, sealed.
     pub(crate) fn operators(&self) -> PathBuf {
         self.0.join("operators.sealed")

@@ -6,6 +6,7 @@ use phalanx_edge::{EdgePlan, TcpListen};
 use phalanx_policy::Diagnostic;
 use phalanx_policy::toml_text::{At, Text};
 use phalanx_policy::units::duration_ms;
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::settings::{address, proxied};
@@ -17,13 +18,17 @@ pub(crate) struct TcpSettings {
     line: u32,
 }
 
-/// `[[listen.tcp]]` as written.
-#[derive(Debug, Deserialize)]
+/// A listener whose connections are carried as they are.
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct RawTcpListen {
+    /// Its address with port.
     address: At<String>,
+    /// The app, by its name; the policy says `tcp = true` of it.
     app: At<String>,
+    /// Networks of balancers: nobody else may connect, and each connection begins with a PROXY header.
     proxy_protocol: Option<At<Vec<At<String>>>>,
+    /// Silence of both sides that ends a connection, 1 s to 30 days. `tunnel_idle_time` of `[limits]` if not given.
     idle: Option<At<String>>,
 }
 

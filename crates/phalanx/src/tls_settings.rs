@@ -8,6 +8,7 @@ use phalanx_model::PrefixSet;
 use phalanx_model::limits::CERTIFICATES_MAX;
 use phalanx_policy::Diagnostic;
 use phalanx_policy::toml_text::{At, Text};
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::acme_settings::{self, AcmeTls, RawAcme};
@@ -150,36 +151,46 @@ impl CertificateFiles {
     }
 }
 
-/// `[[listen.tls]]` as written.
-#[derive(Debug, Deserialize)]
+/// A listener with TLS.
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct RawTlsListen {
+    /// Its address with port.
     address: At<String>,
+    /// Refuse clients without a post-quantum key exchange. `false` if not given.
     #[serde(default)]
     require_pq: bool,
+    /// Authorities whose certificates clients are asked for, in PEM form.
     client_ca: Option<PathBuf>,
+    /// Beside `client_ca`: whether clients must show one. "require" if not given.
     client_certificate: Option<At<Asked>>,
+    /// Networks of balancers: nobody else may connect, and each connection begins with a PROXY header.
     proxy_protocol: Option<At<Vec<At<String>>>>,
 }
 
-/// `[[certificate]]` as written.
-#[derive(Debug, Deserialize)]
+/// A certificate for listeners with TLS.
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct RawCertificate {
+    /// The chain, the host's own certificate first, in PEM form.
     cert: At<PathBuf>,
+    /// Its key, in PEM form, mode 0600.
     key: PathBuf,
 }
 
-/// `[[upstream_certificate]]` as written.
-#[derive(Debug, Deserialize)]
+/// A certificate that the node shows to upstreams.
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct RawUpstreamCertificate {
+    /// What the policy calls it.
     name: At<String>,
+    /// The chain, in PEM form.
     cert: PathBuf,
+    /// Its key, in PEM form, mode 0600.
     key: PathBuf,
 }
 
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 enum Asked {
     /// Nobody is served without one.

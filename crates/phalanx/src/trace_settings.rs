@@ -3,22 +3,29 @@
 use phalanx_edge::{Sample, TraceMode, TraceSettings};
 use phalanx_policy::Diagnostic;
 use phalanx_policy::toml_text::{At, Text};
+use schemars::JsonSchema;
 use serde::Deserialize;
 
-/// `[trace]` as written.
-#[derive(Debug, Default, Deserialize)]
+/// What is done with trace contexts.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct RawTrace {
+    /// Whether this hop takes part in traces. "pass" if not given.
+    #[schemars(with = "Option<String>", extend("enum" = ["off", "pass", "continue", "restart"]))]
     mode: Option<At<TraceMode>>,
+    /// The share of traces that are kept, as in "1%".
     sample: Option<At<String>>,
+    /// Where spans go; in a build with `otel`.
     otlp: Option<At<RawOtlp>>,
 }
 
-/// `[trace.otlp]` as written.
-#[derive(Debug, Deserialize)]
+/// A collector that spans go to.
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct RawOtlp {
+    /// As in "http://127.0.0.1:4318".
     endpoint: At<String>,
+    /// What the node is called there.
     service: Option<At<String>>,
 }
 

@@ -113,7 +113,7 @@ mod tests {
             let mut policy = phalanx_policy::Policy::one_app(url).unwrap();
             policy.apps[0].mode = phalanx_policy::Mode::Off;
             let compiled = EdgePlan::compile(&policy, &Arc::default()).unwrap();
-            let compiled = Compiled { plan: compiled.plan, policy, warnings: Vec::new() };
+            let compiled = Compiled { plan: compiled.plan, policy, warnings: Vec::new(), written: None };
             check_upstreams(compiled, &own).is_ok()
         };
         assert!(!check("http://127.0.0.1:8900"));

@@ -98,6 +98,7 @@ impl Advice<'_> {
         self.forwarders(raw);
         self.doors(&raw.allow_networks, &app.networks);
         self.upstreams(raw, app);
+        self.unmet(raw, app);
         for (raw_route, route) in raw.routes.iter().zip(&app.routes) {
             self.route(raw_route, route, app);
         }

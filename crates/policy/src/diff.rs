@@ -15,9 +15,11 @@ use crate::balance::Upstreams;
 use crate::{App, Exclusion, Policy, RateKey, RateLimit, Route};
 
 mod danger;
+mod files;
 mod order;
 
 pub use danger::Danger;
+pub use files::{FileChange, compare_files};
 
 /// All that changes.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]

@@ -29,6 +29,9 @@ pub struct Exclusion {
     pub reason: String,
     /// When it ends; `None`: never.
     pub until: Option<Expiry>,
+    /// Where it begins in its file; 0 for one that no file holds. It says nothing about what it means.
+    #[serde(skip)]
+    pub line: u32,
 }
 
 /// The exclusions as SecLang; empty for none.
@@ -136,7 +139,7 @@ const IDS_FROM: u64 = 8_599_000;
 /// Exclusions of one app.
 pub(crate) const EXCLUSIONS_MAX: usize = 1_000;
 /// Days before its end from which on an exclusion is spoken of.
-const DAYS_LEAST: i64 = 14;
+pub const DAYS_LEAST: i64 = 14;
 
 #[cfg(test)]
 mod tests {
@@ -154,6 +157,7 @@ mod tests {
             owner: "ann".into(),
             reason: "ticket".into(),
             until: Some(Expiry { at_s: 1_800_000_000, line: 7 }),
+            line: 1,
         };
         let bare = Exclusion { path: None, methods: Vec::new(), until: None, target: None, ..all.clone() };
         let text = seclang(&[all, bare]);

@@ -8,6 +8,7 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use phalanx_model::Action;
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::check::unix_seconds;
@@ -136,6 +137,11 @@ pub fn parse_expectations(file: &str, text: &str, policy: &Policy) -> Result<Exp
     if check.found.is_empty() { Ok(Expectations { now_ms, requests }) } else { Err(check.found) }
 }
 
+/// The JSON Schema of a file of expectations.
+pub fn expectations_schema() -> serde_json::Value {
+    crate::schema::file_schema::<RawExpectations>("Phalanx policy tests")
+}
+
 impl Expectation {
     /// From the first time that it comes to the last, in milliseconds.
     pub fn lasts_ms(&self) -> u64 {
@@ -212,41 +218,66 @@ fn or_none(text: &str) -> String {
     if text.is_empty() { "none".to_owned() } else { text.to_owned() }
 }
 
-#[derive(Debug, Deserialize)]
+/// What is expected of a policy: requests that are only thought of, and what is to become of each.
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct RawExpectations {
+    /// When sequences begin, as in 2027-06-01T12:00:00Z. 2026-01-01T12:00:00Z if not given.
+    #[schemars(with = "Option<String>")]
     now: Option<At<toml::value::Datetime>>,
+    /// The requests, 10,000 at most.
     #[serde(default)]
     requests: Vec<At<RawExpectation>>,
 }
 
-#[derive(Debug, Deserialize)]
+/// A request, and what is to become of it.
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct RawExpectation {
+    /// What it shows. Method and URL if not given.
     name: Option<At<String>>,
+    /// Requests with the same one come to the same node, in the order written. Without one, a request comes to a node that has just started.
     sequence: Option<At<String>>,
+    /// When it comes, after its sequence began, as in "90s". When the one before is over if not given.
     at: Option<At<String>>,
+    /// How often it comes. 1 if not given.
     times: Option<At<u32>>,
+    /// How long after each other, as in "1s".
     every: Option<At<String>>,
+    /// GET if not given; POST with a body.
     method: Option<At<String>>,
+    /// Scheme, host, path and query; `https` comes over TLS.
     url: At<String>,
+    /// Fields, as in "Accept: text/html".
     #[serde(default)]
     headers: Vec<At<String>>,
+    /// Its body.
     body: Option<At<String>>,
+    /// The address that it comes from. 203.0.113.7 if not given.
     client: Option<At<String>>,
+    /// What is to become of it.
     expect: At<RawExpected>,
 }
 
-#[derive(Debug, Deserialize)]
+/// What is to become of a request; what is left out does not matter.
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct RawExpected {
+    /// What is done with it.
     action: Option<At<Action>>,
+    /// Of the node's own answer.
     status: Option<At<u16>>,
+    /// Ids that are all among those that match; []: none matches.
     rules: Option<At<Vec<u64>>>,
+    /// Ids of which none matches.
     without_rules: Option<At<Vec<u64>>>,
+    /// The app, by name; "": none.
     app: Option<At<String>>,
+    /// The route, by name; "": none.
     route: Option<At<String>>,
+    /// One of those that it may go on to, as the policy writes it; "": none gets it.
     upstream: Option<At<String>>,
+    /// The rate limit that it exceeds; "": none.
     limit: Option<At<String>>,
 }
 

@@ -37,7 +37,9 @@ pub mod scenarios;
 
 pub mod baseline;
 pub mod diff;
+pub mod edit;
 pub mod expectation;
+pub mod schema;
 pub mod seclang;
 
 pub use accounts::{AccountEndpoint, Accounts, EndpointKind, Success};
@@ -63,8 +65,3 @@ pub use rate_limit::{Rate, RateAction, RateKey, RateLimit, RateScope};
 pub use raw::RawPolicy;
 pub use route::Route;
 pub use upstream::{Scheme, Upstream};
-
-/// The JSON Schema of a policy file, for editors and documentation.
-pub fn policy_schema() -> schemars::Schema {
-    schemars::schema_for!(RawPolicy)
-}

@@ -102,6 +102,7 @@ pub struct RawApp {
     pub hosts: Vec<At<String>>,
     /// Where its requests go, as in "http://127.0.0.1:3000", or a list of such places.
     #[serde(alias = "upstreams")]
+    #[schemars(extend("x-also" = "upstreams"))]
     pub upstream: Option<At<RawUpstreams>>,
     /// How one of several upstreams is chosen: "least_requests", "round_robin", "hash_client" or "hash_cookie:NAME".
     /// "least_requests" if not given.

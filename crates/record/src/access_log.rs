@@ -13,6 +13,7 @@ use crate::time::{push_clf, push_rfc3339};
 
 /// How lines of the access log are written.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum AccessFormat {
     /// One JSON object.

@@ -16,6 +16,7 @@ use crate::time;
 
 /// The form of the audit log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum AuditFormat {
     /// As ModSecurity v3 writes it: one JSON object a line.

@@ -45,7 +45,11 @@ pub(crate) fn links(root: &Path) -> anyhow::Result<Vec<String>> {
         let folder = source.path.parent().unwrap_or(Path::new(""));
         for (number, target) in link_targets(source) {
             let file = target.split('#').next().unwrap_or_default();
-            if !file.is_empty() && !file.contains("://") && !root.join(folder).join(file).exists() {
+            // Pages that come into being with the book, which looks at links to them.
+            let is_made = file.starts_with("reference/") || file.contains("../reference/");
+            let is_made = is_made || ["architecture.md", "changelog.md"].contains(&file);
+            if !file.is_empty() && !is_made && !file.contains("://") && !root.join(folder).join(file).exists()
+            {
                 faults.push(source.fault(number, &format!("`{target}` is not there")));
             }
         }

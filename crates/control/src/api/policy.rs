@@ -119,6 +119,9 @@ pub struct PolicyPush {
     /// Why.
     #[serde(default)]
     pub reason: String,
+    /// Of what it was made, as whoever pushes says: `commit ...`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<String>,
 }
 
 /// `POST /api/v1/policy/rollback`.

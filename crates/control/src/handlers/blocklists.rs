@@ -14,7 +14,8 @@ use serde::Deserialize;
 use crate::api::{Blocklist, BlocklistContent, Diagnostic};
 use crate::auth::Principal;
 use crate::error::ApiError;
-use crate::limits::{DECISIONS_PAGE_DEFAULT, DECISIONS_PAGE_MAX};
+use crate::limits::{PAGE_DEFAULT, PAGE_MAX};
+use crate::paging::Page;
 use crate::router::Control;
 
 #[derive(Debug, Deserialize)]
@@ -44,8 +45,12 @@ pub(crate) struct ShowQuery {
 }
 
 /// `GET /api/v1/blocklists`
-pub(crate) async fn list(State(control): State<Arc<Control>>) -> Json<Vec<Blocklist>> {
-    Json(control.deps.fleet.blocklists().await.iter().map(row).collect())
+pub(crate) async fn list(
+    State(control): State<Arc<Control>>,
+    page: Page,
+) -> Result<Json<Vec<Blocklist>>, ApiError> {
+    let rows = control.deps.fleet.blocklists().await.iter().map(row).collect();
+    Ok(Json(page.of(rows, |row: &Blocklist| row.name.clone())?))
 }
 
 /// `GET /api/v1/blocklists/{name}`
@@ -55,7 +60,7 @@ pub(crate) async fn show(
     query: Result<Query<ShowQuery>, QueryRejection>,
 ) -> Result<Json<BlocklistContent>, ApiError> {
     let Query(query) = query.map_err(|e| ApiError::bad_request(e.body_text()))?;
-    let limit = query.limit.unwrap_or(DECISIONS_PAGE_DEFAULT).min(DECISIONS_PAGE_MAX);
+    let limit = query.limit.unwrap_or(PAGE_DEFAULT).min(PAGE_MAX);
     let fleet = &control.deps.fleet;
     let known = fleet.blocklists().await;
     let Some(list) = known.iter().find(|list| *list.newest.name == *name) else {

@@ -11,14 +11,18 @@ use phalanx_trust::{ApiKeyError, valid_name};
 use crate::api::{BouncerKey, Bouncers, NewBouncer};
 use crate::auth::Principal;
 use crate::error::ApiError;
+use crate::paging::Page;
 use crate::router::Control;
 
 /// `GET /api/v1/bouncers`
-pub(crate) async fn list(State(control): State<Arc<Control>>) -> Json<Bouncers> {
-    Json(Bouncers {
+pub(crate) async fn list(
+    State(control): State<Arc<Control>>,
+    page: Page,
+) -> Result<Json<Bouncers>, ApiError> {
+    Ok(Json(Bouncers {
         listen: control.deps.lapi_listen.map(|listen| listen.to_string()),
-        bouncers: control.deps.bouncers.list(),
-    })
+        bouncers: page.of(control.deps.bouncers.list(), |bouncer| bouncer.name.clone())?,
+    }))
 }
 
 /// `POST /api/v1/bouncers`: a key, which is shown in this answer only.

@@ -9,15 +9,17 @@ use axum::{Extension, Json};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use http::StatusCode;
+use phalanx_fleet::policy::Maker;
 use phalanx_fleet::policy::judge::Judgement;
-use phalanx_fleet::{BundleRef, NewBundle, Stage};
+use phalanx_fleet::{BundleRef, Stage};
 use phalanx_model::limits::{POLICY_BUNDLE_BYTES_MAX, REASON_BYTES_MAX};
 
 use crate::api::{
-    self, Diagnostic, MemberPolicy, PolicyHome, PolicyPush, PolicyRollback, PolicyTrial, PolicyVersion,
+    self, MemberPolicy, NewPolicyChange, PolicyHome, PolicyPush, PolicyRollback, PolicyTrial, PolicyVersion,
 };
 use crate::auth::Principal;
 use crate::error::ApiError;
+use crate::handlers::changes;
 use crate::handlers::status::members;
 use crate::router::Control;
 
@@ -26,7 +28,7 @@ pub(crate) async fn show(State(control): State<Arc<Control>>) -> Json<api::Polic
     Json(describe(&control))
 }
 
-/// `POST /api/v1/policy/bundles`. What does not compile here is not pushed.
+/// `POST /api/v1/policy/bundles`. What does not compile here is not pushed, nor what needs a second operator.
 pub(crate) async fn push(
     State(control): State<Arc<Control>>,
     Extension(who): Extension<Principal>,
@@ -34,29 +36,19 @@ pub(crate) async fn push(
 ) -> Result<(StatusCode, Json<api::Policy>), ApiError> {
     let Json(order) =
         body.map_err(|rejection| ApiError::new(rejection.status(), "bad_request", rejection.body_text()))?;
-    check_reason(&order.reason)?;
-    let stage = stage(&order)?;
-    let _one_at_a_time = control.reloading.lock().await;
-    let files = decoded(order.files)?;
-    let checked = (control.deps.bundles)(files.clone(), order.entry.clone()).await.map_err(|faults| {
-        let diagnostics: Vec<Diagnostic> = faults.iter().map(Diagnostic::from).collect();
-        let message = "the policy was refused; nothing was pushed";
-        let error = ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, "policy_refused", message);
-        error.with_diagnostics(diagnostics)
-    })?;
-    let to = stage.as_ref().map_or_else(|| "all nodes".to_owned(), ToString::to_string);
-    control.record(&who, &format!("push a policy to {to}: {}", order.reason))?;
-    let new = NewBundle {
+    let PolicyPush { entry, files, expect, canary_site, canary_node, bake_ms, reason, source } = order;
+    let order = NewPolicyChange {
+        entry,
         files,
-        entry: order.entry,
-        version: checked.version,
-        expect: order.expect,
-        requires: checked.requires,
-        stage,
-        bake_ms: order.bake_ms,
-        reason: order.reason,
+        content_of: None,
+        base: expect,
+        reason,
+        source,
+        canary_site,
+        canary_node,
+        bake_ms,
     };
-    control.deps.fleet.push_policy(new).await?;
+    changes::publish_alone(&control, &who, order).await?;
     Ok((StatusCode::CREATED, Json(describe(&control))))
 }
 
@@ -66,7 +58,7 @@ pub(crate) async fn promote(
     Extension(who): Extension<Principal>,
 ) -> Result<Json<api::Policy>, ApiError> {
     control.record(&who, "promote the policy on trial")?;
-    control.deps.fleet.promote_policy(None, "an operator promoted it").await?;
+    control.deps.fleet.promote_policy(None, &who.author(), "an operator promoted it").await?;
     Ok(Json(describe(&control)))
 }
 
@@ -78,12 +70,11 @@ pub(crate) async fn roll_back(
 ) -> Result<Json<api::Policy>, ApiError> {
     let Json(order) = body.map_err(|rejection| ApiError::bad_request(rejection.body_text()))?;
     check_reason(&order.reason)?;
+    let _one_at_a_time = control.reloading.lock().await;
+    let from = changes::may_go_back(&control, &who, order.to).await?;
     control.record(&who, &format!("roll the policy back: {}", order.reason))?;
-    let why = match order.reason.as_str() {
-        "" => "an operator rolled it back".to_owned(),
-        reason => format!("an operator rolled it back: {reason}"),
-    };
-    control.deps.fleet.roll_policy_back(order.to, None, &why).await?;
+    let (maker, why) = (Maker::of_files(who.author()), changes::rolled_back(&order.reason));
+    control.deps.fleet.roll_policy_back(order.to, from, maker, &why).await?;
     Ok(Json(describe(&control)))
 }
 
@@ -95,14 +86,19 @@ pub(crate) async fn move_home(
 ) -> Result<Json<api::Policy>, ApiError> {
     let Json(order) = body.map_err(|rejection| ApiError::bad_request(rejection.body_text()))?;
     control.record(&who, &format!("move the home of policy to site {}", order.site))?;
-    control.deps.fleet.move_policy_home(&order.site).await?;
+    control.deps.fleet.move_policy_home(&order.site, &who.author()).await?;
     Ok(Json(describe(&control)))
 }
 
-fn stage(order: &PolicyPush) -> Result<Option<Stage>, ApiError> {
-    match (&order.canary_site, &order.canary_node) {
+/// Who tries a policy first.
+pub(crate) fn stage(
+    site: &Option<String>,
+    node: &Option<String>,
+    bake_ms: Option<u64>,
+) -> Result<Option<Stage>, ApiError> {
+    match (site, node) {
         (None, Some(_)) => Err(ApiError::bad_request("canary_node needs canary_site")),
-        (None, None) if order.bake_ms.is_some() => Err(ApiError::bad_request(
+        (None, None) if bake_ms.is_some() => Err(ApiError::bad_request(
             "bake_ms is for a trial: name a canary_site, and a canary_node if one alone tries it",
         )),
         (None, None) => Ok(None),
@@ -119,7 +115,7 @@ pub(crate) fn decoded(files: BTreeMap<String, String>) -> Result<BTreeMap<String
     files.into_iter().map(one).collect()
 }
 
-fn check_reason(reason: &str) -> Result<(), ApiError> {
+pub(crate) fn check_reason(reason: &str) -> Result<(), ApiError> {
     if reason.len() > REASON_BYTES_MAX / 2 {
         return Err(ApiError::bad_request(format!("a reason has at most {} bytes", REASON_BYTES_MAX / 2)));
     }

@@ -18,14 +18,8 @@ use serde::Deserialize;
 use crate::api::{DecisionMade, NewDecision};
 use crate::auth::Principal;
 use crate::error::ApiError;
-use crate::limits::{DECISIONS_PAGE_DEFAULT, DECISIONS_PAGE_MAX};
+use crate::paging::Page;
 use crate::router::Control;
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct ListQuery {
-    limit: Option<usize>,
-}
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -50,11 +44,11 @@ fn node() -> AuthorRole {
 /// `GET /api/v1/decisions`: those in force, newest first.
 pub(crate) async fn list(
     State(control): State<Arc<Control>>,
-    query: Result<Query<ListQuery>, QueryRejection>,
+    page: Page,
 ) -> Result<Json<Vec<Arc<Decision>>>, ApiError> {
-    let Query(query) = query.map_err(|e| ApiError::bad_request(e.body_text()))?;
-    let limit = query.limit.unwrap_or(DECISIONS_PAGE_DEFAULT).min(DECISIONS_PAGE_MAX);
-    Ok(Json(control.deps.fleet.list(control.now_ms(), limit)))
+    let before = page.before.as_deref().map(str::parse).transpose();
+    let before = before.map_err(|error| ApiError::bad_request(format!("before: {error}")))?;
+    Ok(Json(control.deps.fleet.list_before(before, control.now_ms(), page.limit)))
 }
 
 /// `POST /api/v1/decisions`
@@ -125,8 +119,11 @@ pub(crate) async fn withdraw(
 }
 
 /// `GET /api/v1/recalls`: orders that ended everything an author had decided, newest first.
-pub(crate) async fn recalls(State(control): State<Arc<Control>>) -> Json<Vec<Arc<Recall>>> {
-    Json(control.deps.fleet.recalls())
+pub(crate) async fn recalls(
+    State(control): State<Arc<Control>>,
+    page: Page,
+) -> Result<Json<Vec<Arc<Recall>>>, ApiError> {
+    Ok(Json(page.of(control.deps.fleet.recalls(), |recall| recall.id.to_string())?))
 }
 
 /// `DELETE /api/v1/nodes/{site}/{node}/decisions`: ends, on all nodes, everything that the author has decided so far.

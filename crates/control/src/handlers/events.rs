@@ -193,10 +193,11 @@ mod tests {
             order_reason: String::new(),
         };
         let members = [member("a", true), member("b", false)];
-        let asked =
-            |tag| serde_json::to_value(elsewhere(&members, RequestId::from_parts(1, tag, 1)).body()).unwrap();
+        let asked = |tag| {
+            serde_json::to_value(elsewhere(&members, RequestId::from_parts(1, tag, 1)).problem()).unwrap()
+        };
         let there = asked(node_tag("syd", "b"));
-        assert_eq!((&there["error"]["code"], &there["error"]["node"]), (&"elsewhere".into(), &"b".into()));
-        assert_eq!(asked(node_tag("syd", "c"))["error"]["code"], "not_found");
+        assert_eq!((&there["code"], &there["node"]), (&"elsewhere".into(), &"b".into()));
+        assert_eq!(asked(node_tag("syd", "c"))["code"], "not_found");
     }
 }

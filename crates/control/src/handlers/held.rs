@@ -14,6 +14,7 @@ use crate::api::{Held, HeldThing, HeldWhat, Settled};
 use crate::auth::Principal;
 use crate::error::ApiError;
 use crate::handlers::decisions::kept;
+use crate::paging::Page;
 use crate::router::Control;
 
 #[derive(Debug, Deserialize)]
@@ -24,11 +25,12 @@ pub(crate) struct ReasonQuery {
 }
 
 /// `GET /api/v1/held`: the latest first.
-pub(crate) async fn list(State(control): State<Arc<Control>>) -> Json<Held> {
+pub(crate) async fn list(State(control): State<Arc<Control>>, page: Page) -> Result<Json<Held>, ApiError> {
     let (held, total) = control.deps.fleet.held();
     let count = |len: usize| u64::try_from(len).unwrap_or(u64::MAX);
     let measured_by = count(control.deps.fleet.good_clients().len());
-    Json(Held { held: held.into_iter().map(thing).collect(), total: count(total), measured_by })
+    let held = page.of(held.into_iter().map(thing).collect(), |thing: &HeldThing| thing.id.to_string())?;
+    Ok(Json(Held { held, total: count(total), measured_by }))
 }
 
 /// `POST /api/v1/held/{id}`: makes it the operator's own order, in force everywhere.

@@ -14,17 +14,22 @@ use crate::api::{Incident, IncidentRow, Undone};
 use crate::auth::Principal;
 use crate::error::ApiError;
 use crate::handlers::decisions::kept;
+use crate::paging::Page;
 use crate::router::{Control, WithIds};
 
 /// `GET /api/v1/incidents`: open ones first, the newest first.
-pub(crate) async fn list(State(control): State<Arc<Control>>) -> Result<Json<Vec<IncidentRow>>, ApiError> {
+pub(crate) async fn list(
+    State(control): State<Arc<Control>>,
+    page: Page,
+) -> Result<Json<Vec<IncidentRow>>, ApiError> {
     let mut rows = (control.deps.incidents.list)(()).await.ok_or_else(stopped)?;
     let made = made(&control);
     for (row, parts) in &mut rows {
         let ids = parts.iter().map(|id| made.get(id).map_or(0, Vec::len));
         row.decisions_live = u64::try_from(ids.sum::<usize>()).unwrap_or(u64::MAX);
     }
-    Ok(Json(rows.into_iter().map(|(row, _)| row).collect()))
+    let rows = rows.into_iter().map(|(row, _)| row).collect();
+    Ok(Json(page.of(rows, |row: &IncidentRow| row.id.clone())?))
 }
 
 /// `GET /api/v1/incidents/{id}`

@@ -14,11 +14,16 @@ use crate::auth::Principal;
 use crate::error::ApiError;
 use crate::handlers::account::check_apps;
 use crate::handlers::session::named_login_url;
+use crate::paging::Page;
 use crate::router::Control;
 
 /// `GET /api/v1/operators`
-pub(crate) async fn list(State(control): State<Arc<Control>>) -> Json<Vec<OperatorRow>> {
-    Json(control.deps.operators.list().into_iter().map(OperatorRow::from).collect())
+pub(crate) async fn list(
+    State(control): State<Arc<Control>>,
+    page: Page,
+) -> Result<Json<Vec<OperatorRow>>, ApiError> {
+    let rows = control.deps.operators.list().into_iter().map(OperatorRow::from).collect();
+    Ok(Json(page.of(rows, |row: &OperatorRow| row.name.clone())?))
 }
 
 /// `POST /api/v1/operators`: an account, and the link by which its owner gives it credentials.

@@ -11,12 +11,16 @@ use super::incidents::{asked, find, may_rule};
 use crate::api::{PlaybookAnswer, PlaybookRow, PlaybookRun, PlaybookStart};
 use crate::auth::Principal;
 use crate::error::ApiError;
+use crate::paging::Page;
 use crate::playbook::told::Asked;
 use crate::router::{Control, NotAsked};
 
 /// `GET /api/v1/playbooks`: those that the node's policy uses.
-pub(crate) async fn list(State(control): State<Arc<Control>>) -> Json<Vec<PlaybookRow>> {
-    Json((control.deps.playbooks.list)())
+pub(crate) async fn list(
+    State(control): State<Arc<Control>>,
+    page: Page,
+) -> Result<Json<Vec<PlaybookRow>>, ApiError> {
+    Ok(Json(page.of((control.deps.playbooks.list)(), |row| row.name.clone())?))
 }
 
 /// `POST /api/v1/incidents/{id}/answer`: an answer to what a playbook asks.

@@ -18,6 +18,7 @@ use crate::api::{LoginLink, SessionRow};
 use crate::auth::{Principal, browser, cookie};
 use crate::console;
 use crate::error::ApiError;
+use crate::paging::Page;
 use crate::router::Control;
 
 #[derive(Debug, Deserialize)]
@@ -76,8 +77,9 @@ pub(crate) fn set_cookie(control: &Control, session: &str, secure: bool) -> Stri
 pub(crate) async fn list(
     State(control): State<Arc<Control>>,
     Extension(who): Extension<Principal>,
-) -> Json<Vec<SessionRow>> {
-    Json(seen(&control, &who))
+    page: Page,
+) -> Result<Json<Vec<SessionRow>>, ApiError> {
+    Ok(Json(page.of(seen(&control, &who), |row| row.id.clone())?))
 }
 
 /// `DELETE /api/v1/sessions/{id}`: one that `list` shows. There is no difference between another's and none.

@@ -18,6 +18,7 @@ use crate::auth::Principal;
 use crate::error::ApiError;
 use crate::handlers::operations::out_of_service;
 use crate::limits::OFFLINE_AFTER_MS;
+use crate::paging::Page;
 use crate::router::Control;
 
 /// `GET /api/v1/status`
@@ -117,8 +118,12 @@ fn whole_status(control: &Control) -> Status {
 }
 
 /// `GET /api/v1/nodes`
-pub(crate) async fn nodes(State(control): State<Arc<Control>>) -> Json<Vec<Member>> {
-    Json(members(&control.deps.fleet, control.now_ms()))
+pub(crate) async fn nodes(
+    State(control): State<Arc<Control>>,
+    page: Page,
+) -> Result<Json<Vec<Member>>, ApiError> {
+    let members = members(&control.deps.fleet, control.now_ms());
+    Ok(Json(page.of(members, |member| format!("{}/{}", member.site, member.node))?))
 }
 
 /// `DELETE /api/v1/nodes/{site}/{node}`: this node forgets the keys it knows another by; the next announcement counts.

@@ -34,12 +34,21 @@ pub(crate) async fn suggest(
     let id: RequestId = id.parse().map_err(|e| ApiError::bad_request(format!("{e}")))?;
     let Query(query) = query.map_err(|e| ApiError::bad_request(e.body_text()))?;
     let paperwork = paperwork(&control, id, query)?;
-    let record = ask(&control, move |history| history.request(id)).await?;
-    let record = record.ok_or_else(|| not_here(&control, id))?;
+    suggestion(&control, id, paperwork).await.map(Json)
+}
+
+/// The narrowest exclusion that would have let a request of this node pass, and what else it would let pass.
+pub(crate) async fn suggestion(
+    control: &Control,
+    id: RequestId,
+    paperwork: Paperwork,
+) -> Result<Suggestion, ApiError> {
+    let record = ask(control, move |history| history.request(id)).await?;
+    let record = record.ok_or_else(|| not_here(control, id))?;
     let draft = Draft::new(record, paperwork)
         .map_err(|no_use| ApiError::new(StatusCode::CONFLICT, "no_exclusion", no_use))?;
-    let (suggestion, record) = replayed(&control, draft).await.finish();
-    ask(&control, move |history| judged(history, &record, suggestion)).await.map(Json)
+    let (suggestion, record) = replayed(control, draft).await.finish();
+    ask(control, move |history| judged(history, &record, suggestion)).await
 }
 
 /// The draft, widened by what the recording says. Where that cannot be asked, the findings have to do.
@@ -60,22 +69,26 @@ fn paperwork(control: &Control, id: RequestId, query: SuggestionQuery) -> Result
     let days = days.parse().ok().filter(|days| (1..=DAYS_MAX).contains(days));
     let days: u64 =
         days.ok_or_else(|| ApiError::bad_request(format!("days is a whole number from 1 to {DAYS_MAX}")))?;
-    let text = |name: &str, given: Option<String>, otherwise: String| match given {
-        Some(text) if text.trim().is_empty() || text.len() > TEXT_BYTES_MAX => {
-            Err(ApiError::bad_request(format!("{name} has 1 to {TEXT_BYTES_MAX} bytes")))
-        }
-        Some(text) if text.chars().any(char::is_control) => {
-            Err(ApiError::bad_request(format!("{name} is one line")))
-        }
-        Some(text) => Ok(text),
-        None => Ok(otherwise),
-    };
     let end = rfc3339(control.deps.clock.now_ms().saturating_add(days * 86_400_000));
     Ok(Paperwork {
-        owner: text("owner", query.owner, "operator".to_owned())?,
-        reason: text("reason", query.reason, format!("request {id} was refused by mistake"))?,
+        owner: line("owner", query.owner.unwrap_or_else(|| "operator".to_owned()))?,
+        reason: line(
+            "reason",
+            query.reason.unwrap_or_else(|| format!("request {id} was refused by mistake")),
+        )?,
         until: end.split('T').next().unwrap_or_default().to_owned(),
     })
+}
+
+/// A text of one line, not empty.
+pub(crate) fn line(name: &str, text: String) -> Result<String, ApiError> {
+    if text.trim().is_empty() || text.len() > TEXT_BYTES_MAX {
+        return Err(ApiError::bad_request(format!("{name} has 1 to {TEXT_BYTES_MAX} bytes")));
+    }
+    if text.chars().any(char::is_control) {
+        return Err(ApiError::bad_request(format!("{name} is one line")));
+    }
+    Ok(text)
 }
 
 /// Judges what this node remembers of the same rules.
@@ -97,7 +110,7 @@ fn judged(
 
 /// Days until an exclusion ends, if nobody says.
 const DAYS: &str = "30";
-const DAYS_MAX: u64 = 365;
+pub(crate) const DAYS_MAX: u64 = 365;
 const TEXT_BYTES_MAX: usize = 200;
 /// Rules whose requests are looked at: each is a search in the history.
 const RULES_MAX: usize = 8;

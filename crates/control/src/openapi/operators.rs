@@ -5,6 +5,7 @@ use crate::api::{
     ApiTokenMade, Me, NewApiToken, NewOperator, NewPasskey, NewPassword, OperatorEdit, OperatorInvited,
     OperatorRow, PasskeyChallenge, PasskeySigned, PasswordLogin, Proof, RecoveryCodes, SessionRow, TotpOffer,
 };
+use crate::paging;
 
 type Errors = &'static [(&'static str, &'static str)];
 type Parameters = &'static [(&'static str, &'static str, &'static str, &'static str)];
@@ -37,6 +38,7 @@ const OWN: Errors = &[
 /// All of them.
 pub(crate) const ENDPOINTS: &[Endpoint] = &[
     Endpoint {
+        parameters: paging::PARAMETERS,
         errors: &[("403", "no owner asks")],
         ..get(
             "/api/v1/operators",
@@ -85,11 +87,14 @@ pub(crate) const ENDPOINTS: &[Endpoint] = &[
             Answer::Json("200", of::<OperatorInvited>),
         )
     },
-    get(
-        "/api/v1/sessions",
-        "Open sessions: one's own; an owner's are all",
-        Answer::Json("200", of::<Vec<SessionRow>>),
-    ),
+    Endpoint {
+        parameters: paging::PARAMETERS,
+        ..get(
+            "/api/v1/sessions",
+            "Open sessions: one's own; an owner's are all",
+            Answer::Json("200", of::<Vec<SessionRow>>),
+        )
+    },
     Endpoint {
         method: "delete",
         parameters: &[("id", "path", "string", "the session's id, as the list tells it")],

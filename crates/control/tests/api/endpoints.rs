@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use axum::body::Body;
 use http::{StatusCode, header};
 use phalanx_model::{LedgerEntry, LedgerKind, RequestId};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::support::*;
 
@@ -139,6 +139,116 @@ async fn a_blocklist_is_imported_shown_replaced_and_removed() {
 }
 
 #[tokio::test]
+async fn what_is_refused_is_told_as_a_problem() {
+    let node = Node::start().await;
+    let answer = node.get("/api/v1/nowhere").await;
+    assert_eq!(answer.headers[header::CONTENT_TYPE], "application/problem+json");
+    assert_eq!(
+        answer.json(),
+        json!({
+            "type": "urn:phalanx:api:not_found", "title": "Not found", "status": 404, "code": "not_found",
+            "detail": "no such path; /api/v1/openapi.json lists them"
+        })
+    );
+}
+
+#[tokio::test]
+async fn a_call_with_a_key_is_done_once() {
+    let node = Node::start().await;
+    let call = async |path: &str, key: &str, body: Value| {
+        let call = request("POST", path)
+            .header(header::AUTHORIZATION, format!("Bearer {}", node.token))
+            .header(header::CONTENT_TYPE, "application/json")
+            .header("idempotency-key", key);
+        node.send(call.body(Body::from(body.to_string())).unwrap()).await
+    };
+    let order = |ip: &str| json!({ "ip": ip, "for_ms": 60_000, "reason": "test" });
+    let first = call("/api/v1/decisions", "\"a\"", order("192.0.2.1")).await;
+    let again = call("/api/v1/decisions", "a", order("192.0.2.1")).await;
+    assert_eq!((first.status, &first.text), (StatusCode::CREATED, &again.text));
+    assert_eq!(
+        (again.status, &again.headers["idempotency-replayed"]),
+        (StatusCode::CREATED, &"true".parse().unwrap())
+    );
+    assert_eq!(again.headers[header::CONTENT_TYPE], "application/json");
+    let other = call("/api/v1/decisions", "a", order("192.0.2.2")).await;
+    assert_eq!((other.status, other.code()), (StatusCode::UNPROCESSABLE_ENTITY, "key_reused".into()));
+    assert_eq!(node.get("/api/v1/decisions").await.json().as_array().unwrap().len(), 1);
+    // What was refused made nothing: the same key serves once the cause is gone.
+    for status in [StatusCode::BAD_REQUEST, StatusCode::BAD_REQUEST] {
+        assert_eq!(call("/api/v1/bouncers", "b", json!({ "name": "No" })).await.status, status);
+    }
+    // A key that was made is shown once.
+    assert_eq!(call("/api/v1/bouncers", "c", json!({ "name": "fw" })).await.status, StatusCode::CREATED);
+    let again = call("/api/v1/bouncers", "c", json!({ "name": "fw" })).await;
+    assert_eq!((again.status, again.code()), (StatusCode::CONFLICT, "done_before".into()));
+    assert_eq!(call("/api/v1/decisions", "a b", order("192.0.2.3")).await.status, StatusCode::BAD_REQUEST);
+}
+
+#[tokio::test]
+async fn calls_with_one_key_are_not_done_at_once() {
+    let node = Node::start().await;
+    let replay = || {
+        let call = request("POST", "/api/v1/policy/replay")
+            .header(header::AUTHORIZATION, format!("Bearer {}", node.token))
+            .header(header::CONTENT_TYPE, "application/json")
+            .header("idempotency-key", "k");
+        let body = json!({ "files": { "policy.toml": "" }, "entry": "policy.toml", "last_ms": 60_000 });
+        node.send(call.body(Body::from(body.to_string())).unwrap())
+    };
+    tokio::select! {
+        answer = replay() => panic!("{}", answer.text),
+        begun = node.replays.begun.acquire() => begun.unwrap().forget(),
+    }
+    // Whoever asked is gone, and it goes on; then, as nothing was made, the key is free.
+    assert_eq!(replay().await.code(), "under_way");
+    node.replays.may_end.add_permits(2);
+    let mut again = replay().await;
+    while ["under_way", "busy"].contains(&again.code().as_str()) {
+        tokio::task::yield_now().await;
+        again = replay().await;
+    }
+    assert_eq!(again.code(), "recording");
+}
+
+#[tokio::test]
+async fn lists_come_in_pages_and_unknown_parameters_are_refused() {
+    let node = Node::start().await;
+    for name in ["a", "b", "c"] {
+        node.call("POST", "/api/v1/bouncers", Some(json!({ "name": name }))).await;
+        let order =
+            json!({ "ip": format!("192.0.2.{}", name.as_bytes()[0]), "for_ms": 60_000, "reason": "test" });
+        assert_eq!(node.call("POST", "/api/v1/decisions", Some(order)).await.status, StatusCode::CREATED);
+    }
+    let names = async |query: &str| -> Vec<String> {
+        let answer = node.get(&format!("/api/v1/bouncers?{query}")).await.json();
+        let rows = answer["bouncers"].as_array().unwrap().iter();
+        rows.map(|row| row["name"].as_str().unwrap().to_owned()).collect()
+    };
+    assert_eq!(
+        (names("limit=2").await, names("limit=2&before=b").await),
+        (vec!["a".into(), "b".into()], vec!["c".into()])
+    );
+    let ids = async |query: String| -> Vec<String> {
+        let answer = node.get(&format!("/api/v1/decisions?{query}")).await.json();
+        answer.as_array().unwrap().iter().map(|row| row["id"].as_str().unwrap().to_owned()).collect()
+    };
+    let all = ids(String::new()).await;
+    assert_eq!((all.len(), ids(format!("before={}&limit=1", all[0])).await), (3, vec![all[1].clone()]));
+    for (path, words) in [
+        ("/api/v1/decisions?limit=0", "write a number"),
+        ("/api/v1/decisions?before=x", "before"),
+        ("/api/v1/bouncers?before=x", "not in the list any more"),
+        ("/api/v1/status?x=1", "unknown parameter `x`: it takes none"),
+        ("/api/v1/nodes?app=1", "it takes limit, before"),
+    ] {
+        let answer = node.get(path).await;
+        assert_eq!(answer.status, StatusCode::BAD_REQUEST, "{path}");
+        assert!(answer.json()["detail"].as_str().unwrap().contains(words), "{path}: {}", answer.text);
+    }
+}
+
+#[tokio::test]
 async fn malformed_orders_are_refused_with_the_reason() {
     let node = Node::start().await;
     for (order, word) in [
@@ -161,11 +271,7 @@ async fn malformed_orders_are_refused_with_the_reason() {
     ] {
         let answer = node.call("POST", "/api/v1/decisions", Some(order.clone())).await;
         assert!(answer.status.is_client_error(), "{order}: {}", answer.status);
-        assert!(
-            answer.json()["error"]["message"].as_str().unwrap().contains(word),
-            "{order}: {}",
-            answer.text
-        );
+        assert!(answer.json()["detail"].as_str().unwrap().contains(word), "{order}: {}", answer.text);
     }
     let text =
         request("POST", "/api/v1/decisions").header(header::AUTHORIZATION, format!("Bearer {}", node.token));

@@ -18,22 +18,22 @@ use serde_json::{Value, json};
 
 use crate::support::*;
 
-const PASSWORD: &str = "correct horse battery";
-const HOST: &str = "localhost:8900";
+pub(crate) const PASSWORD: &str = "correct horse battery";
+pub(crate) const HOST: &str = "localhost:8900";
 const ORIGIN: &str = "http://localhost:8900";
 
 /// A browser: an origin and perhaps a cookie.
-struct Browser<'a> {
+pub(crate) struct Browser<'a> {
     node: &'a Node,
     cookie: Option<String>,
 }
 
 impl<'a> Browser<'a> {
-    fn new(node: &'a Node) -> Self {
+    pub(crate) fn new(node: &'a Node) -> Self {
         Self { node, cookie: None }
     }
 
-    async fn send(&mut self, method: &str, path: &str, body: Option<Value>) -> Answer {
+    pub(crate) async fn send(&mut self, method: &str, path: &str, body: Option<Value>) -> Answer {
         let mut request = to_host(method, path).header(header::ORIGIN, ORIGIN);
         if let Some(cookie) = &self.cookie {
             request = request.header(header::COOKIE, cookie);
@@ -52,17 +52,17 @@ impl<'a> Browser<'a> {
         answer
     }
 
-    async fn get(&mut self, path: &str) -> Answer {
+    pub(crate) async fn get(&mut self, path: &str) -> Answer {
         self.send("GET", path, None).await
     }
 
     /// Opens a link that the node made.
-    async fn open(&mut self, url: &str) {
+    pub(crate) async fn open(&mut self, url: &str) {
         let path = url.strip_prefix(ORIGIN).unwrap().to_owned();
         assert_eq!(self.get(&path).await.status, StatusCode::SEE_OTHER);
     }
 
-    async fn log_in(&mut self, name: &str, password: &str, code: &str) -> Answer {
+    pub(crate) async fn log_in(&mut self, name: &str, password: &str, code: &str) -> Answer {
         let body = json!({ "name": name, "password": password, "code": code });
         self.send("POST", "/api/v1/login/password", Some(body)).await
     }
@@ -74,9 +74,9 @@ fn to_host(method: &str, path: &str) -> http::request::Builder {
 }
 
 /// An operator with a password, in a session; his app.
-struct Enrolled<'a> {
-    browser: Browser<'a>,
-    app: TotpSecret,
+pub(crate) struct Enrolled<'a> {
+    pub(crate) browser: Browser<'a>,
+    pub(crate) app: TotpSecret,
     recovery: Vec<String>,
 }
 
@@ -87,7 +87,7 @@ async fn invite(node: &Node, name: &str, role: &str, apps: &[&str]) -> String {
     answer.json()["url"].as_str().unwrap().to_owned()
 }
 
-async fn enrol<'a>(node: &'a Node, name: &str, role: &str, apps: &[&str]) -> Enrolled<'a> {
+pub(crate) async fn enrol<'a>(node: &'a Node, name: &str, role: &str, apps: &[&str]) -> Enrolled<'a> {
     let mut browser = Browser::new(node);
     browser.open(&invite(node, name, role, apps).await).await;
     let offer = browser.send("POST", "/api/v1/me/totp", None).await.json();
@@ -102,7 +102,7 @@ async fn enrol<'a>(node: &'a Node, name: &str, role: &str, apps: &[&str]) -> Enr
     Enrolled { browser, app, recovery }
 }
 
-fn code(app: &TotpSecret) -> String {
+pub(crate) fn code(app: &TotpSecret) -> String {
     app.code(SystemClock.now_ms() / STEP_MS)
 }
 

@@ -12,8 +12,8 @@ use http::{Request, StatusCode, header};
 use http_body_util::BodyExt;
 use phalanx_control::api::{App, Incident, IncidentRow, NodeStatus, Plan};
 use phalanx_control::{
-    Bouncers, ControlDeps, IncidentsPort, LapiDeps, NotAsked, NotReplayed, PlaybooksPort, Reloaded,
-    ReplayPort, TriedBundle,
+    Bouncers, Changes, ControlDeps, IncidentsPort, LapiDeps, NotAsked, NotReplayed, PlaybooksPort, Reloaded,
+    ReplayPort, RunningPolicy, TriedBundle,
 };
 use phalanx_fleet::{FleetHandle, FleetKeys, FleetSettings};
 use phalanx_learn::IncidentId;
@@ -24,7 +24,7 @@ use phalanx_model::{
     AccessEvent, Clock, Confidence, ManualClock, Prefix, Reason, RequestId, RuleClass, RuleInfo, RuleMatch,
     SecurityEvent, Severity, Signal, SystemClock, Verdict,
 };
-use phalanx_policy::Diagnostic;
+use phalanx_policy::{Diagnostic, FileSet};
 use phalanx_record::{Metrics, MetricsSources, NodeGauges, RecordSettings, Recorder};
 use phalanx_trust::{AdminToken, ApiKeys, LoginTickets, Operators, Sealer, Sessions};
 use serde_json::Value;
@@ -189,10 +189,24 @@ impl Node {
             bundles: Box::new(|files, entry| {
                 let known = files.contains_key(&entry);
                 async move {
-                    if known { Ok(TriedBundle { version: 1, requires: vec![] }) } else { Err(vec![fault()]) }
+                    if known {
+                        Ok(TriedBundle { version: 1, ..TriedBundle::default() })
+                    } else {
+                        Err(vec![fault()])
+                    }
                 }
                 .boxed()
             }),
+            running: Box::new(|| RunningPolicy {
+                bundle: None,
+                entry: Some("policy.toml".into()),
+                files: Some(Arc::new(FileSet::new([(
+                    "policy.toml".to_owned(),
+                    OWN_POLICY.as_bytes().to_vec(),
+                )]))),
+                policy: phalanx_policy::parse_policy("policy.toml", OWN_POLICY).unwrap().0,
+            }),
+            changes: Changes::load(&dir.path().join("changes"), Arc::clone(&seals)).unwrap(),
             replays: Some(replays.port()),
             suggestions: None,
             upgrade: Box::new(|| async { Err("the new process is gone".to_owned()) }.boxed()),
@@ -303,7 +317,7 @@ impl Answer {
     }
 
     pub(crate) fn code(&self) -> String {
-        self.json()["error"]["code"].as_str().unwrap_or_default().to_owned()
+        self.json()["code"].as_str().unwrap_or_default().to_owned()
     }
 }
 
@@ -437,3 +451,6 @@ async fn fleet(state_dir: PathBuf, sealer: Arc<Sealer>, lanes: Lanes, clock: Arc
     };
     FleetHandle::start(settings, sealer, keys, lanes, clock).await.unwrap()
 }
+
+/// What the node runs on its own.
+pub(crate) const OWN_POLICY: &str = "[[apps]]\nname = \"shop\"\nupstream = \"http://127.0.0.1:9\"\n";

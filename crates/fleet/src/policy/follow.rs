@@ -304,7 +304,7 @@ impl Shared {
 
     /// A record that was kept from the run before has its signature again when the engine delivers it.
     fn sign_for_known(&self, record: &PolicyRecord, known: &PolicyRecord, bytes: &[u8]) {
-        if record == known {
+        if record.means(known) {
             self.policies.inner.lock().signed = Some(Bytes::copy_from_slice(bytes));
         }
     }

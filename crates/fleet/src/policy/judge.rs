@@ -8,7 +8,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use phalanx_model::{LedgerEntry, LedgerKind};
+
 use super::follow::PolicyBeat;
+use super::origin::Maker;
 use super::record::{PolicyRecord, Trial};
 use crate::shared::Shared;
 use crate::{FleetHandle, Link, Member};
@@ -126,14 +129,18 @@ pub(crate) async fn run(handle: FleetHandle) {
             continue;
         }
         let judgement = judged(shared, &handle.members(), trial);
+        let version = trial.bundle.version;
         let done = match &judgement {
             Judgement::Wait(_) => continue,
             Judgement::Promote => {
-                handle.promote_policy(Some(trial.bundle.version), "the trial went well").await
+                let why = "the trial went well";
+                enter(shared, &format!("promote policy version {version}: {why}"));
+                handle.promote_policy(Some(version), JUDGE, why).await
             }
             Judgement::RollBack(why) => {
-                let why = format!("version {} was rolled back: {why}", trial.bundle.version);
-                handle.roll_policy_back(None, Some(trial.bundle.version), &why).await
+                let why = format!("version {version} was rolled back: {why}");
+                enter(shared, &why);
+                handle.roll_policy_back(None, Some(version), Maker::of_files(JUDGE), &why).await
             }
         };
         if let Err(error) = done {
@@ -141,6 +148,15 @@ pub(crate) async fn run(handle: FleetHandle) {
         }
     }
 }
+
+/// Enters into the ledger what is about to be done. To take back what does harm waits for no room in it.
+fn enter(shared: &Shared, what: &str) {
+    let kind = LedgerKind::OperatorAction { action: format!("{what} (by {JUDGE})") };
+    let _ = shared.lanes.ledger(LedgerEntry { at_ms: shared.clock.now_ms(), kind });
+}
+
+/// Who ends trials, as it is told.
+const JUDGE: &str = "the judge of trials";
 
 /// What is to be done about the trial of a record, by what is heard.
 pub(crate) fn of_record(handle: &FleetHandle, record: &PolicyRecord) -> Option<Judgement> {

@@ -11,6 +11,7 @@
 
 pub mod bundle;
 pub mod judge;
+pub mod origin;
 pub mod record;
 
 pub(crate) mod follow;
@@ -21,4 +22,5 @@ pub use bundle::{Bundle, Manifest};
 pub use follow::{Offer, PolicyBeat, PolicyHealth, PolicyNews, PolicyRefused, Running};
 pub use kept::{KeptPolicy, PolicyFile};
 pub use orders::{NewBundle, PolicyState};
+pub use origin::{Maker, Origin, PolicyResult};
 pub use record::{BundleRef, PolicyRecord, Stage, Trial};

@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use phalanx_model::limits::{
-    DECISION_MAX_MS, FLEET_NODES_MAX, POLICY_BUNDLES_KEPT, POLICY_CHAIN_MAX, REASON_BYTES_MAX,
+    DECISION_MAX_MS, FLEET_NODES_MAX, POLICY_BUNDLES_KEPT, POLICY_CHAIN_MAX, POLICY_RECORD_BYTES_MAX,
+    REASON_BYTES_MAX,
 };
 use phalanx_model::{Author, AuthorRole};
 use phalanx_trust::{Refusal, SignedRecord, TrustError, valid_name};
@@ -14,6 +15,7 @@ use phalanx_trust::{Refusal, SignedRecord, TrustError, valid_name};
 use super::bundle::{Bundle, Manifest, Reader, SCHEMA as BUNDLE_SCHEMA};
 use super::follow::open_record;
 use super::judge::{self, Judgement};
+use super::origin::{Maker, Origin, PolicyResult};
 use super::record::{BundleRef, PolicyRecord, SCHEMA, Stage, Trial};
 use crate::handle::cut;
 use crate::local::blocking;
@@ -39,6 +41,8 @@ pub struct NewBundle {
     pub bake_ms: Option<u64>,
     /// Why.
     pub reason: String,
+    /// Who makes it, and of what.
+    pub maker: Maker,
 }
 
 /// Policy as this node sees it.
@@ -56,6 +60,20 @@ impl FleetHandle {
         let record = self.shared.policies.record();
         let judgement = record.as_ref().and_then(|record| judge::of_record(self, record));
         PolicyState { record, judgement }
+    }
+
+    /// The content of a version that the record remembers.
+    ///
+    /// # Errors
+    /// It is not remembered, or nobody has its content any more.
+    pub async fn policy_bundle(&self, version: u64) -> Result<(BundleRef, Bundle), FleetError> {
+        let record = self.shared.policies.record();
+        let record = record.ok_or(FleetError::Impossible("the fleet has no policy bundle yet"))?;
+        let mut links = record.chain.iter().chain([&record.stable]);
+        let link = links.find(|link| link.version == version);
+        let link = link.ok_or(FleetError::Impossible(FORGOTTEN))?.clone();
+        let bundle = self.shared.open_bundle(&link).await?;
+        Ok((link, bundle))
     }
 
     /// Makes a policy the fleet's, for all nodes or for those that try it. The caller has seen to it that it compiles.
@@ -93,6 +111,7 @@ impl FleetHandle {
                         Some(Trial { bundle: reference, stage, started_at_ms, bake_ms: new.bake_ms });
                 }
             }
+            record.origins.push(Origin::of(record, new.maker, &author, &new.reason));
         });
         shared.replace_policy(known, next).await
     }
@@ -101,6 +120,7 @@ impl FleetHandle {
     pub async fn promote_policy(
         &self,
         version: Option<u64>,
+        author: &str,
         why: &str,
     ) -> Result<Arc<PolicyRecord>, FleetError> {
         let shared = &self.shared;
@@ -115,6 +135,7 @@ impl FleetHandle {
         };
         let note = format!("version {} is for all nodes: {why}", trial.bundle.version);
         let next = shared.next_record(known.as_deref(), note, |record| {
+            record.ends(trial.bundle.version, PolicyResult::Promoted, &format!("{why}, by {author}"));
             record.stable = trial.bundle;
             record.trial = None;
         });
@@ -127,6 +148,7 @@ impl FleetHandle {
         &self,
         to: Option<u64>,
         from: Option<u64>,
+        maker: Maker,
         why: &str,
     ) -> Result<Arc<PolicyRecord>, FleetError> {
         let shared = &self.shared;
@@ -144,27 +166,28 @@ impl FleetHandle {
             (None, None) => known.chain.iter().rev().find(before),
         };
         let Some(target) = target else {
-            return Err(FleetError::Impossible("that version is not among those that are remembered"));
+            return Err(FleetError::Impossible(FORGOTTEN));
         };
-        let bytes = shared.fetch_bundle(target).await.map_err(FleetError::Unreachable)?;
-        let fleet = shared.fleet_id();
-        let reader = Reader { fleet: &fleet, version: &shared.me.version, now_ms: shared.clock.now_ms() };
-        let old = Bundle::open(&bytes, target, &reader).map_err(Refusal::Unusable)?;
+        let old = shared.open_bundle(target).await?;
         let Manifest { entry, requires, .. } = old.manifest;
         let (reference, _) = shared.make_bundle(Some(&known), old.files, entry, 0, requires).await?;
         let note =
             format!("{why}; version {} has the content of version {}", reference.version, target.version);
+        let (left, by) = (known.newest().version, shared.me.author(AuthorRole::Operator));
+        let maker = Maker { source: format!("version {}", target.version), ..maker };
         let next = shared.next_record(Some(&known), note, |record| {
+            record.ends(left, PolicyResult::RolledBack, why);
             record.chain.push(reference.clone());
             record.stable = reference;
             record.trial = None;
+            record.origins.push(Origin::of(record, maker, &by, why));
         });
         shared.replace_policy(Some(known), next).await
     }
 
     /// Makes a site the home of policy, for when the one before is lost for good: what that writes from here on counts nowhere. What is
     /// in force stays; a trial ends and what is stable goes on under a new version, higher than all that this node has heard of.
-    pub async fn move_policy_home(&self, site: &str) -> Result<Arc<PolicyRecord>, FleetError> {
+    pub async fn move_policy_home(&self, site: &str, author: &str) -> Result<Arc<PolicyRecord>, FleetError> {
         let shared = &self.shared;
         shared.key(AuthorRole::Operator)?;
         if !valid_name(site) {
@@ -190,10 +213,18 @@ impl FleetHandle {
             "the home of policy is site {site}; version {} has the content of version {}",
             reference.version, known.stable.version
         );
+        let by = shared.me.author(AuthorRole::Operator);
+        let source = format!("version {}", known.stable.version);
+        let maker = Maker { author: author.to_owned(), approved_by: None, source };
+        let why = format!("the home of policy is site {site}");
         let mut next = shared.next_record(Some(&known), note, |record| {
+            if let Some(trial) = &known.trial {
+                record.ends(trial.bundle.version, PolicyResult::RolledBack, &why);
+            }
             record.chain.push(reference.clone());
             record.stable = reference;
             record.trial = None;
+            record.origins.push(Origin::of(record, maker, &by, &why));
         });
         (next.epoch, next.home, next.serial) = (epoch + 1, site.into(), 1);
         shared.replace_policy(Some(known), next).await
@@ -262,6 +293,13 @@ impl FleetHandle {
 }
 
 impl Shared {
+    async fn open_bundle(&self, reference: &BundleRef) -> Result<Bundle, FleetError> {
+        let bytes = self.fetch_bundle(reference).await.map_err(FleetError::Unreachable)?;
+        let fleet = self.fleet_id();
+        let reader = Reader { fleet: &fleet, version: &self.me.version, now_ms: self.clock.now_ms() };
+        Ok(Bundle::open(&bytes, reference, &reader).map_err(Refusal::Unusable)?)
+    }
+
     /// Shares what is in force where its store has lost it.
     async fn share_bundles(&self, record: &PolicyRecord) -> Result<(), FleetError> {
         for bundle in
@@ -330,6 +368,7 @@ impl Shared {
             stable: BundleRef { version: 0, hash: String::new(), previous: None, bytes: 0 },
             trial: None,
             chain: Vec::new(),
+            origins: Vec::new(),
             note: String::new(),
             changed_at_ms: 0,
         });
@@ -341,6 +380,7 @@ impl Shared {
         change(&mut next);
         let excess = next.chain.len().saturating_sub(POLICY_CHAIN_MAX);
         next.chain.drain(..excess);
+        next.trim_origins();
         next
     }
 
@@ -437,9 +477,12 @@ impl Shared {
     }
 }
 
+const FORGOTTEN: &str =
+    "that version is not among those that are remembered; `phalanx policy history` lists them";
 /// How long a record counts. Nodes that run its policy go on when it is over; only who comes new would not get it. Control nodes sign it
 /// anew at half of that.
 const LIFE_MS: u64 = 180 * 24 * 60 * 60_000;
 /// The oldest version of the product that reads what this one makes.
 const OLDEST: &str = "0.1.0";
-const _: () = assert!(POLICY_CHAIN_MAX * 512 + FLEET_NODES_MAX < phalanx_trust::record::RECORD_BYTES_MAX);
+const _: () = assert!(POLICY_CHAIN_MAX * 512 + FLEET_NODES_MAX < POLICY_RECORD_BYTES_MAX);
+const _: () = assert!(POLICY_RECORD_BYTES_MAX + 16 * 1024 < phalanx_trust::record::RECORD_BYTES_MAX);

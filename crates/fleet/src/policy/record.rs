@@ -8,6 +8,7 @@ use phalanx_model::limits::{
 use phalanx_trust::{Refusal, valid_name};
 use serde::{Deserialize, Serialize};
 
+use super::origin::Origin;
 use crate::BlobHash;
 
 /// What the fleet's policy is. Readers ignore fields that they do not know.
@@ -27,6 +28,9 @@ pub struct PolicyRecord {
     pub trial: Option<Trial>,
     /// The last bundles in the order of their versions, the newest last; each names the one before.
     pub chain: Vec<BundleRef>,
+    /// Where they come from, as far as that is known.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub origins: Vec<Origin>,
     /// What happened last, in words.
     pub note: String,
     /// When that was, in Unix milliseconds.
@@ -139,6 +143,9 @@ impl PolicyRecord {
         {
             return no("the policy record's note or chain has no fitting length");
         }
+        if !self.origins_fit() {
+            return no("what the policy record says of its versions has no fitting length");
+        }
         let trial = self.trial.as_ref().map(|trial| &trial.bundle);
         let bundles = self.chain.iter().chain([&self.stable]).chain(trial);
         if bundles.clone().any(|bundle| BlobHash::parse(&bundle.hash).is_none() || bundle.version == 0) {
@@ -166,14 +173,21 @@ impl PolicyRecord {
         }
     }
 
+    /// Whether both order the same, whatever they say of where it comes from.
+    pub(crate) fn means(&self, other: &Self) -> bool {
+        let plain = |record: &Self| Self { origins: Vec::new(), ..record.clone() };
+        self == other || plain(self) == plain(other)
+    }
+
     /// Whether it may follow on `known`: later, and of the same chain as long as the home is the same.
     ///
     /// # Errors
     /// Why not; `Ok(false)` if it is no news.
     pub fn follows(&self, known: &Self) -> Result<bool, String> {
         if self.place() == known.place() {
-            return match self == known {
-                true => Ok(false),
+            return match self.means(known) {
+                // One that was kept by a version of the product that knew of no origins is completed.
+                true => Ok(known.origins.is_empty() && !self.origins.is_empty()),
                 false => Err(format!(
                     "two policy records have the number {} of epoch {}: the one that came first stays; \
                      `phalanx policy move-home` begins a new epoch",
@@ -215,6 +229,8 @@ pub const SCHEMA: u16 = 1;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::policy::origin::PolicyResult;
+    use phalanx_model::limits::POLICY_RECORD_BYTES_MAX;
     use proptest::prelude::*;
 
     fn bundle(version: u64, branch: char) -> BundleRef {
@@ -233,6 +249,7 @@ mod tests {
             stable: bundle(newest, branch),
             trial: None,
             chain: (first..=newest).map(|version| bundle(version, branch)).collect(),
+            origins: Vec::new(),
             note: String::new(),
             changed_at_ms: 1,
         }
@@ -272,12 +289,14 @@ mod tests {
         type Harm = fn(&mut PolicyRecord);
         let good = record(1, "fra", 5, 5, 'a');
         assert_eq!(good.check(1), Ok(()));
-        let harms: [Harm; 10] = [
+        let harms: [Harm; 12] = [
             |record| record.epoch = 0,
             |record| record.home = "a.b".into(),
             |record| record.changed_at_ms = 2 + RECORD_FUTURE_MAX_MS,
             |record| record.note = "x".repeat(REASON_BYTES_MAX + 1),
             |record| record.chain.clear(),
+            |record| record.origins = vec![origin(5); 33],
+            |record| record.origins = vec![Origin { reason: "x".repeat(257), ..origin(5) }],
             |record| record.chain.swap(0, 1),
             |record| record.stable = bundle(4, 'a'),
             |record| record.stable.hash = "x".into(),
@@ -302,6 +321,61 @@ mod tests {
         written["stable"]["added_later"] = serde_json::json!(1);
         let read: PolicyRecord = serde_json::from_value(written).unwrap();
         assert_eq!(read, record(1, "fra", 5, 5, 'a'));
+    }
+
+    fn origin(version: u64) -> Origin {
+        Origin {
+            version,
+            author: "ann".into(),
+            node: "fra/a".into(),
+            approved_by: None,
+            reason: "ticket 4711".into(),
+            source: "files".into(),
+            at_ms: 1,
+            result: PolicyResult::Published,
+            result_reason: String::new(),
+            result_at_ms: 1,
+        }
+    }
+
+    /// A node that kept a record before it knew of origins, or through one that dropped them, must not take it for another.
+    #[test]
+    fn a_record_is_the_same_with_and_without_the_origins_of_its_versions() {
+        let known = record(1, "fra", 5, 5, 'a');
+        let told = PolicyRecord { origins: vec![origin(5)], ..known.clone() };
+        assert_eq!(told.follows(&known), Ok(true), "it is completed");
+        assert_eq!(known.follows(&told), Ok(false), "and loses nothing again");
+        assert_eq!(told.follows(&told.clone()), Ok(false));
+        let other = PolicyRecord { note: "x".into(), ..told };
+        assert!(other.follows(&known).unwrap_err().contains("two policy records"));
+    }
+
+    #[test]
+    fn what_a_later_version_says_became_of_a_policy_is_read() {
+        let mut written = serde_json::to_value(record(1, "fra", 5, 5, 'a')).unwrap();
+        assert!(written.get("origins").is_none(), "it is written as before where nothing is known");
+        written["origins"] = serde_json::json!([origin(5)]);
+        written["origins"][0]["result"] = "withdrawn".into();
+        let read: PolicyRecord = serde_json::from_value(written).unwrap();
+        assert_eq!(read.origin(5).map(|origin| origin.result), Some(PolicyResult::Unknown));
+    }
+
+    #[test]
+    fn a_record_keeps_its_size_however_long_the_reasons_are() {
+        let mut long = record(1, "fra", 40, 40, 'a');
+        long.chain = (9..=40).map(|version| bundle(version, 'a')).collect();
+        let quotes = Origin {
+            reason: "\"".repeat(256),
+            result_reason: "\\".repeat(256),
+            author: "\"".repeat(96),
+            ..origin(0)
+        };
+        long.origins = (1..=40).map(|version| Origin { version, ..quotes.clone() }).collect();
+        long.trim_origins();
+        assert_eq!(long.check(1), Ok(()));
+        assert!(serde_json::to_vec(&long).unwrap().len() <= POLICY_RECORD_BYTES_MAX);
+        assert_eq!(long.origins.last().map(|origin| origin.version), Some(40));
+        assert!(long.origins.len() > 20, "{}", long.origins.len());
     }
 
     proptest! {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use phalanx_fleet::policy::PolicyRecord;
+use phalanx_fleet::policy::{Maker, PolicyRecord};
 use phalanx_fleet::{FleetError, NewBundle, Put, Speed, Topic, subject};
 
 use crate::support::{NatsServer, Node, NodePlan, gathered, until};
@@ -19,6 +19,7 @@ pub(crate) fn bundle(text: &str, expect: Option<u64>) -> NewBundle {
         stage: None,
         bake_ms: None,
         reason: String::new(),
+        maker: Maker::of_files("ann"),
     }
 }
 
@@ -110,7 +111,7 @@ async fn what_an_earlier_home_writes_counts_nowhere() {
     until("the other is offered it", || offered(&b) == 1).await;
     let (state, plan) = a.stop().await;
     // A node that was never told goes on at the old home, as if cut off.
-    let moved = b.fleet.move_policy_home("syd").await.unwrap();
+    let moved = b.fleet.move_policy_home("syd", "ann").await.unwrap();
     assert_eq!((moved.epoch, &*moved.home, moved.stable.version), (2, "syd", 2));
     let a = plan.start_in(state).await;
     until("the old home's node learns of the new one", || record(&a).is_some_and(|r| r.epoch == 2)).await;

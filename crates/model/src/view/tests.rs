@@ -208,7 +208,7 @@ proptest! {
         let live = in_order(view.live(10).collect());
         prop_assert_eq!(&live, &in_order(list.into_iter().filter(|decision| decision.is_live(10)).collect()));
         prop_assert_eq!(view.live_len(10), live.len());
-        let newest = view.newest(10, 3);
+        let newest = view.newest(10, None, 3);
         prop_assert_eq!(newest.len(), live.len().min(3));
         let ages = |decisions: &[Arc<Decision>]| {
             let mut ages: Vec<_> = decisions.iter().map(|one| (one.created_at_ms, one.id)).collect();
@@ -216,6 +216,10 @@ proptest! {
             ages
         };
         prop_assert_eq!(ages(&newest), &ages(&live)[..newest.len()]);
+        // A cursor counts by when its id was made.
+        let cursor = DecisionId::from_parts(3, 1, 0);
+        let older = ages(&live).into_iter().filter(|age| *age < (3, cursor)).take(2).collect::<Vec<_>>();
+        prop_assert_eq!(ages(&view.newest(10, Some(cursor), 2)), older);
     }
 
     #[test]

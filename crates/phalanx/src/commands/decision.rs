@@ -36,6 +36,9 @@ enum DecisionCommand {
 }
 
 #[derive(Debug, Clone, Args)]
+#[command(
+    override_usage = "phalanx decision add [OPTIONS] --for <DURATION> --reason <TEXT> <WHOM>\n\nWHOM is one of --ip, --prefix, --asn, --country, --ja4, --session, --account,\n--software and --place"
+)]
 struct AddArgs {
     #[command(flatten)]
     whom: Whom,

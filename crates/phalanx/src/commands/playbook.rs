@@ -9,6 +9,7 @@ use phalanx_control::api::PlaybookRow;
 use phalanx_control::playbook::{cacao, read};
 use phalanx_learn::IncidentId;
 use phalanx_model::{Clock, SystemClock};
+use phalanx_policy::Diagnostic;
 use phalanx_policy::playbook::Playbook;
 use phalanx_record::escape::for_terminal;
 
@@ -52,6 +53,9 @@ pub(crate) struct CheckArgs {
     /// The playbooks
     #[arg(value_name = "FILE", required = true)]
     files: Vec<PathBuf>,
+    /// Machine-readable output: one object a file
+    #[arg(long)]
+    json: bool,
 }
 
 #[derive(Debug, Clone, Args)]
@@ -63,16 +67,7 @@ pub(crate) struct FileArgs {
 
 pub(crate) fn run(command: &PlaybookCommand) -> anyhow::Result<ExitCode> {
     match command {
-        PlaybookCommand::Check(args) => {
-            let mut code = ExitCode::SUCCESS;
-            for file in &args.files {
-                match load(file)? {
-                    Some(playbook) => print_playbook(&playbook),
-                    None => code = ExitCode::FAILURE,
-                }
-            }
-            Ok(code)
-        }
+        PlaybookCommand::Check(args) => check(args),
         PlaybookCommand::Export(args) => {
             let Some(playbook) = load(&args.file)? else { return Ok(ExitCode::FAILURE) };
             let document = cacao::export(&playbook, SystemClock.now_ms());
@@ -83,6 +78,31 @@ pub(crate) fn run(command: &PlaybookCommand) -> anyhow::Result<ExitCode> {
         PlaybookCommand::List(args) => list(args),
         PlaybookCommand::Run(args) => start(args),
     }
+}
+
+fn check(args: &CheckArgs) -> anyhow::Result<ExitCode> {
+    let mut code = ExitCode::SUCCESS;
+    for file in &args.files {
+        let name = file.display().to_string();
+        let text = std::fs::read_to_string(file).with_context(|| name.clone())?;
+        let playbook = read(&name, &text);
+        if playbook.is_err() {
+            code = ExitCode::FAILURE;
+        }
+        if args.json {
+            let faults = playbook.as_ref().err();
+            let playbook = playbook.as_ref().ok();
+            print::json(
+                &serde_json::json!({ "file": name, "ok": faults.is_none(), "playbook": playbook, "diagnostics": faults }),
+            )?;
+            continue;
+        }
+        match &playbook {
+            Ok(playbook) => print_playbook(playbook),
+            Err(faults) => tell(faults),
+        }
+    }
+    Ok(code)
 }
 
 fn list(args: &ListArgs) -> anyhow::Result<ExitCode> {
@@ -140,10 +160,14 @@ fn load(file: &Path) -> anyhow::Result<Option<Playbook>> {
     match read(&name, &text) {
         Ok(playbook) => Ok(Some(playbook)),
         Err(faults) => {
-            faults.iter().for_each(|fault| eprintln!("{}", lines_for_terminal(&fault.to_string())));
+            tell(&faults);
             Ok(None)
         }
     }
+}
+
+fn tell(faults: &[Diagnostic]) {
+    faults.iter().for_each(|fault| eprintln!("{}", lines_for_terminal(&fault.to_string())));
 }
 
 fn import(file: &Path) -> anyhow::Result<ExitCode> {

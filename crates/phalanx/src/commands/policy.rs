@@ -25,13 +25,33 @@ use crate::client::{AdminArgs, Client};
 pub(crate) enum PolicyCommand {
     /// Try what is expected of a policy file, without network or clock: *.test.toml beside it
     Test(super::policy_test::TestArgs),
-    /// Show what changes from one policy file to another, by what it means
+    /// Show what changes from one policy to another, by what it means
     ///
     /// How the files are written does not show. What takes protection away is told last. Exit code 0: nothing differs; 1: something does; 2: a
     /// policy cannot be read.
     Diff(super::policy_diff::DiffArgs),
     /// Make a policy file, with all that it names, the policy of all nodes
+    ///
+    /// An operator's API token pushes nothing that takes protection away: `phalanx policy propose` has it wait for another operator.
     Push(PushArgs),
+    /// As push, but what takes protection away waits until another operator approves
+    Propose(super::policy_change::ProposeArgs),
+    /// As propose, with the policy of a signed commit of a git repository on this machine
+    Apply(super::policy_git::ApplyArgs),
+    /// Say whether a node runs what a commit says
+    Drift(super::policy_git::DriftArgs),
+    /// List changes that were asked for at a node
+    Changes(super::policy_change::ChangesArgs),
+    /// Show what a change does, and how it stands
+    Change(super::policy_change::ChangeArgs),
+    /// Publish a change that somebody else asked for, after a look at it
+    Approve(super::policy_change::ApproveArgs),
+    /// Say no to a change
+    Reject(super::policy_change::RejectArgs),
+    /// List the versions of the fleet's policy: who made each, when, why, of what, and what became of it
+    History(super::policy_history::HistoryArgs),
+    /// Print a version of the policy, or what a node runs
+    Show(super::policy_history::ShowArgs),
     /// Show the fleet's policy, what is on trial, and which node runs what
     Status(StatusArgs),
     /// Give all nodes the policy that is on trial
@@ -117,6 +137,15 @@ pub(crate) fn run(command: &PolicyCommand) -> anyhow::Result<ExitCode> {
         PolicyCommand::Test(args) => return super::policy_test::run(args),
         PolicyCommand::Diff(args) => return super::policy_diff::run(args),
         PolicyCommand::Replay(args) => return super::replay::run(args),
+        PolicyCommand::Propose(args) => return super::policy_change::propose(args),
+        PolicyCommand::Apply(args) => return super::policy_git::apply(args),
+        PolicyCommand::Drift(args) => return super::policy_git::drift(args),
+        PolicyCommand::Changes(args) => return super::policy_change::list(args),
+        PolicyCommand::Change(args) => return super::policy_change::show(args),
+        PolicyCommand::Approve(args) => return super::policy_change::approve(args),
+        PolicyCommand::Reject(args) => return super::policy_change::reject(args),
+        PolicyCommand::History(args) => return super::policy_history::history(args),
+        PolicyCommand::Show(args) => return super::policy_history::show(args),
         PolicyCommand::Push(args) => (&args.admin, push(args)?),
         PolicyCommand::Status(args) => (&args.admin, Client::new(&args.admin)?.get("policy")?),
         PolicyCommand::Promote(args) => {
@@ -157,6 +186,7 @@ fn push(args: &PushArgs) -> anyhow::Result<Value> {
         canary_node,
         bake_ms: args.bake,
         reason: args.reason.clone(),
+        source: None,
     };
     Client::new(&args.admin)?.post("policy/bundles", Some(&serde_json::to_value(order)?))
 }

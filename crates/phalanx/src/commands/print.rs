@@ -2,12 +2,13 @@
 
 use std::io::{self, Write};
 
+pub(crate) use phalanx_control::policy_words::duration;
 use phalanx_model::{Actor, Clock, Recall, SystemClock};
 use phalanx_record::escape::{for_terminal, to_json_line};
 use serde::Serialize;
 
 /// Prints text. A reader that has gone (`| head`) is no error.
-pub(super) fn text(text: &str) -> anyhow::Result<()> {
+pub(crate) fn text(text: &str) -> anyhow::Result<()> {
     let written = io::stdout().lock().write_all(text.as_bytes()).and_then(|()| io::stdout().lock().flush());
     match written {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),
@@ -16,7 +17,7 @@ pub(super) fn text(text: &str) -> anyhow::Result<()> {
 }
 
 /// Prints a value as one line of JSON without a character that could steer a terminal.
-pub(super) fn json<T: Serialize>(value: &T) -> anyhow::Result<()> {
+pub(crate) fn json<T: Serialize>(value: &T) -> anyhow::Result<()> {
     let mut line = Vec::new();
     to_json_line(&mut line, value)?;
     line.push(b'\n');
@@ -54,18 +55,6 @@ pub(super) fn short(text: &str, chars_max: usize) -> String {
     match text.char_indices().nth(chars_max) {
         Some((end, _)) => format!("{}…", text.get(..end).unwrap_or_default()),
         None => text.to_owned(),
-    }
-}
-
-/// A duration in words, of the two largest units.
-pub(crate) fn duration(ms: u64) -> String {
-    let seconds = ms / 1_000;
-    let (days, hours, minutes) = (seconds / 86_400, seconds / 3_600 % 24, seconds / 60 % 60);
-    match (days, hours, minutes) {
-        (0, 0, 0) => format!("{seconds} s"),
-        (0, 0, _) => format!("{minutes} min {} s", seconds % 60),
-        (0, _, _) => format!("{hours} h {minutes} min"),
-        _ => format!("{days} d {hours} h"),
     }
 }
 

@@ -1,17 +1,19 @@
-//! `phalanx waf suggest ID`: the narrowest exclusion that would have let a request pass, and what else it would let pass.
+//! `phalanx waf suggest ID`: the narrowest exclusion that would have let a request pass, and what else it would let pass; with `--apply`, put
+//! into force. `phalanx waf exclusions`: those in force.
 
-use std::path::PathBuf;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::Args;
+use phalanx_control::api::{ExclusionRow, ExclusionState, NewExclusion};
 use phalanx_control::suggest::Suggestion;
 use phalanx_model::RequestId;
 use phalanx_record::escape::for_terminal;
 
 use super::print;
 use crate::client::{AdminArgs, Client};
-use crate::policy_edit;
 
 /// Arguments of `waf suggest`.
 #[derive(Debug, Clone, Args)]
@@ -29,8 +31,14 @@ pub(crate) struct SuggestArgs {
     #[arg(long, value_name = "N", default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..=365))]
     days: u32,
     /// Write it into this policy file, below its app; the rest of the file stays as it is
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", conflicts_with = "apply")]
     write: Option<PathBuf>,
+    /// Add it to the policy of all nodes, as `phalanx policy propose` would; needs --owner and --reason
+    #[arg(long, requires = "owner", requires = "reason")]
+    apply: bool,
+    /// Apply it although the request would still be refused, or nobody knows that it would not
+    #[arg(long, requires = "apply")]
+    although_not_enough: bool,
     #[command(flatten)]
     admin: AdminArgs,
 }
@@ -38,6 +46,17 @@ pub(crate) struct SuggestArgs {
 /// Suggests what would have let a request pass.
 pub(crate) fn run(args: &SuggestArgs) -> anyhow::Result<ExitCode> {
     let client = Client::new(&args.admin)?;
+    if let (true, Some(owner), Some(reason)) = (args.apply, &args.owner, &args.reason) {
+        let order = NewExclusion {
+            request: args.id,
+            expires_ms: print::now_ms().saturating_add(u64::from(args.days) * DAY_MS),
+            owner: owner.clone(),
+            reason: reason.clone(),
+            although_not_enough: args.although_not_enough,
+        };
+        let answer = client.post_patiently("exclusions", &serde_json::to_value(order)?)?;
+        return super::policy_change::tell(&args.admin, answer);
+    }
     let mut path = format!("events/{}/suggestion?days={}", args.id, args.days);
     for (key, value) in [("owner", &args.owner), ("reason", &args.reason)] {
         if let Some(value) = value {
@@ -49,9 +68,9 @@ pub(crate) fn run(args: &SuggestArgs) -> anyhow::Result<ExitCode> {
     if let Some(file) = &args.write {
         let text =
             std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
-        let edited = policy_edit::with_exclusions(&text, &suggestion.app, &suggestion.toml);
+        let edited = phalanx_policy::edit::with_exclusions(&text, &suggestion.app, &suggestion.toml);
         let edited = edited.map_err(|fault| anyhow::anyhow!("{}: {fault}", file.display()))?;
-        policy_edit::replace(file, &edited).with_context(|| format!("cannot write {}", file.display()))?;
+        replace(file, &edited).with_context(|| format!("cannot write {}", file.display()))?;
     }
     if args.admin.json {
         print::json(&answer)?;
@@ -60,6 +79,53 @@ pub(crate) fn run(args: &SuggestArgs) -> anyhow::Result<ExitCode> {
     }
     Ok(ExitCode::SUCCESS)
 }
+
+/// Arguments of `waf exclusions`.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct ExclusionsArgs {
+    #[command(flatten)]
+    admin: AdminArgs,
+}
+
+/// Lists what rules do not look at.
+pub(crate) fn exclusions(args: &ExclusionsArgs) -> anyhow::Result<ExitCode> {
+    let answer = Client::new(&args.admin)?.get("exclusions")?;
+    if args.admin.json {
+        print::json(&answer)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let rows: Vec<ExclusionRow> = serde_json::from_value(answer)?;
+    if rows.is_empty() {
+        print::text("the policy that this node runs has no exclusions\n")?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let rows: Vec<Vec<String>> = rows.into_iter().map(listed).collect();
+    let head = ["APP", "PATH", "RULES", "TARGET", "OWNER", "ENDS", "STATE", "WHERE", "REASON"];
+    print::text(&print::table(&head, &rows))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn listed(row: ExclusionRow) -> Vec<String> {
+    let ends = row.expires_ms.map_or_else(|| "never".to_owned(), phalanx_record::rfc3339);
+    let state = match row.state {
+        ExclusionState::InForce => "in force",
+        ExclusionState::EndsSoon => "ends soon",
+        ExclusionState::Expired => "EXPIRED",
+    };
+    vec![
+        row.app,
+        row.route.unwrap_or_else(|| "all".to_owned()),
+        row.rules.join(" "),
+        row.target.unwrap_or_else(|| "all".to_owned()),
+        row.owner,
+        ends,
+        state.to_owned(),
+        format!("{}:{}", row.file, row.line),
+        row.reason,
+    ]
+}
+
+const DAY_MS: u64 = 86_400_000;
 
 /// What people read is comments, so that all of it can be pasted.
 fn words(suggestion: &Suggestion, written: Option<&PathBuf>) -> String {
@@ -108,4 +174,24 @@ fn encoded(text: &str) -> String {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
     let one = |byte: u8| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") };
     text.bytes().map(one).collect()
+}
+
+/// Replaces a file by one write and a rename: who reads it finds the old or the new text.
+fn replace(file: &Path, text: &str) -> std::io::Result<()> {
+    // Through a link, so that the link stays.
+    let file = file.canonicalize()?;
+    let mut name = file.file_name().unwrap_or_default().to_owned();
+    name.push(".new");
+    let beside = file.with_file_name(name);
+    let mut out = std::fs::OpenOptions::new().write(true).create_new(true).open(&beside)?;
+    let written = out
+        .set_permissions(std::fs::metadata(&file)?.permissions())
+        .and_then(|()| out.write_all(text.as_bytes()))
+        .and_then(|()| out.sync_all())
+        .and_then(|()| std::fs::rename(&beside, &file));
+    if written.is_err() {
+        // The first error is the one to tell.
+        let _ = std::fs::remove_file(&beside);
+    }
+    written
 }

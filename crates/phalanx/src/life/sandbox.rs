@@ -13,6 +13,7 @@ use phalanx_policy::handling::Pages;
 use phalanx_policy::route::{Does, ReplyBody, StaticReply};
 use phalanx_policy::toml_text::{At, Text};
 use phalanx_policy::{Diagnostic, Policy, RuleSource, Upstreams};
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::{privileges, syscalls};
@@ -38,12 +39,15 @@ impl Default for SandboxSettings {
     }
 }
 
-/// `[sandbox]` as written.
-#[derive(Debug, Default, Deserialize)]
+/// What the process may touch.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct RawSandbox {
+    /// It reaches only files that are named, where the kernel has landlock. `true` if not given.
     files: Option<bool>,
+    /// It makes only the calls that a node makes, where the kernel has seccomp. `true` if not given.
     calls: Option<bool>,
+    /// Up to 64 folders or files that it may read besides.
     #[serde(default)]
     read: Vec<At<PathBuf>>,
 }

@@ -9,6 +9,7 @@ use phalanx_policy::playbook::GravityWord;
 use phalanx_policy::toml_text::{At, Text};
 use phalanx_policy::units::duration_ms;
 use phalanx_trust::private_file;
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 /// Who is told, by name, and of what without a playbook.
@@ -34,27 +35,35 @@ pub(crate) struct NotifySettings {
     pub(crate) every_ms: u64,
 }
 
-/// `[webhooks.NAME]` as written.
-#[derive(Debug, Deserialize)]
+/// A receiver of webhooks.
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct RawWebhook {
+    /// Where it is, `https://`.
     url: At<String>,
+    /// A file with the secret that messages are signed with, mode 0600.
     secret_file: At<PathBuf>,
+    /// It may be at a private address. `false` if not given.
     #[serde(default)]
     allow_private: bool,
 }
 
-/// `[notify]` as written.
-#[derive(Debug, Deserialize)]
+/// Who hears of incidents.
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct RawNotify {
+    /// Webhooks, by name.
     to: At<Vec<At<String>>>,
+    /// From which severity on. "high" if not given.
     from: Option<GravityWord>,
+    /// When: an incident is opened, grows worse, is closed. All if not given.
     on: Option<At<Vec<At<Occasion>>>>,
+    /// How often at most; what comes meanwhile is told together. "30s" if not given.
     every: Option<At<String>>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+/// When somebody hears of an incident.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 enum Occasion {
     Opened,

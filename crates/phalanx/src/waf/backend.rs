@@ -22,10 +22,10 @@ use super::exchange::{Reply, Request, body_decoder};
 /// Arguments of `phalanx waf backend`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct BackendArgs {
-    /// Where to listen; loopback only. Port 0 takes a free one, which is printed.
+    /// Where to listen; loopback only. Port 0 takes a free one, which is printed
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:0")]
     pub(crate) listen: SocketAddr,
-    /// Print one JSON object when ready, instead of text.
+    /// Print one JSON object when ready, instead of text
     #[arg(long)]
     pub(crate) json: bool,
 }

@@ -12,29 +12,30 @@ use phalanx_model::{Clock as _, SystemClock};
 use phalanx_policy::seclang::LoadOptions;
 
 use super::exchange::{Reply, Request, connection, inspect, load};
+use crate::progress::Progress;
 
 /// Arguments of `phalanx waf bench`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct BenchArgs {
-    /// Folder with rules, in the layout of the Core Rule Set.
+    /// Folder with rules, in the layout of the Core Rule Set
     #[arg(long, required = true)]
     pub(crate) rules: Vec<PathBuf>,
-    /// Paranoia level.
+    /// Paranoia level
     #[arg(long, value_parser = clap::value_parser!(u8).range(1..=4))]
     pub(crate) paranoia: Option<u8>,
-    /// Rounds; figures are medians over them.
+    /// Rounds; figures are medians over them
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..=64))]
     pub(crate) rounds: u16,
-    /// Seconds per round.
+    /// Seconds per round
     #[arg(long, default_value_t = 2.0)]
     pub(crate) seconds: f64,
-    /// Run without the prefilter.
+    /// Run without the prefilter
     #[arg(long)]
     pub(crate) no_prefilter: bool,
-    /// Print one JSON object per row.
+    /// Print one JSON object per row
     #[arg(long)]
     pub(crate) json: bool,
-    /// Folders of `*.http` files, one class each.
+    /// Folders of `*.http` files, one class each
     #[arg(required = true)]
     pub(crate) corpora: Vec<PathBuf>,
 }
@@ -75,7 +76,10 @@ pub(crate) fn bench(args: BenchArgs) -> anyhow::Result<ExitCode> {
         );
     }
     for folder in &args.corpora {
-        let row = measure(&program, folder, &args)?;
+        let rounds = usize::from(args.rounds);
+        let progress = Progress::new("rounds", Some(rounds));
+        let row = measure(&program, folder, &args, &progress)?;
+        drop(progress);
         if args.json {
             println!("{}", serde_json::to_string(&row)?);
         } else {
@@ -127,7 +131,12 @@ fn usual_reply() -> Reply {
     Reply { status: 200, fields, body: Bytes::new() }
 }
 
-fn measure(program: &Arc<Program>, folder: &Path, args: &BenchArgs) -> anyhow::Result<Row> {
+fn measure(
+    program: &Arc<Program>,
+    folder: &Path,
+    args: &BenchArgs,
+    progress: &Progress,
+) -> anyhow::Result<Row> {
     let requests = read_corpus(folder)?;
     let mut replayer =
         Replayer { program: Arc::clone(program), scratch: None, now_ms: SystemClock.now_ms(), number: 0 };
@@ -151,6 +160,7 @@ fn measure(program: &Arc<Program>, folder: &Path, args: &BenchArgs) -> anyhow::R
         wall.push(micros(last.duration_since(start)) / f64::from(count.max(1)));
         cpu.push(micros(cpu_time().saturating_sub(cpu_start)) / f64::from(count.max(1)));
         total += count as usize;
+        progress.step();
     }
     wall.sort_by(f64::total_cmp);
     cpu.sort_by(f64::total_cmp);

@@ -17,34 +17,35 @@ use super::judge::{Observed, judge, log_text};
 use super::suite::{self, Case, Stage};
 use super::wire::{Failure, Wire};
 use crate::client::{AdminArgs, Client};
+use crate::progress::Progress;
 
 /// Arguments of `phalanx waf ftw`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct FtwArgs {
-    /// Folder with rules, in the layout of the Core Rule Set; not needed with --wire, whose node has its own.
+    /// Folder with rules, in the layout of the Core Rule Set; not needed with --wire, whose node has its own
     #[arg(long, required_unless_present_any = ["wire", "print_settings"])]
     pub(crate) rules: Vec<PathBuf>,
-    /// Folder with go-ftw tests.
+    /// Folder with go-ftw tests
     #[arg(long, required_unless_present = "print_settings")]
     pub(crate) tests: Option<PathBuf>,
-    /// Send the tests to a running node, instead of running the rules in process.
+    /// Send the tests to a running node, instead of running the rules in process
     #[arg(long, value_name = "HOST:PORT")]
     pub(crate) wire: Option<String>,
     #[command(flatten)]
     pub(crate) node: AdminArgs,
-    /// Print the settings that a node needs for the tests, as a file for `--extra-rules`, and end.
+    /// Print the settings that a node needs for the tests, as a file for `--extra-rules`, and end
     #[arg(long)]
     pub(crate) print_settings: bool,
-    /// Paranoia level the tests are run at; that of a node is its own.
+    /// Paranoia level the tests are run at; that of a node is its own
     #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u8).range(1..=4))]
     pub(crate) paranoia: u8,
-    /// Run only tests whose id (`942100-1`) starts with this.
+    /// Run only tests whose id (`942100-1`) starts with this
     #[arg(long)]
     pub(crate) only: Option<String>,
-    /// Tell of each failed test what was found.
+    /// Tell of each failed test what was found
     #[arg(long)]
     pub(crate) explain: bool,
-    /// Run without the prefilter.
+    /// Run without the prefilter
     #[arg(long, conflicts_with = "wire")]
     pub(crate) no_prefilter: bool,
 }
@@ -135,6 +136,7 @@ impl Summary {
 fn over_the_wire(cases: &[Case], wire: &Wire) -> anyhow::Result<Summary> {
     let known = deviations()?;
     let next = AtomicUsize::new(0);
+    let progress = Progress::new("tests", Some(cases.len()));
     let run_some = || {
         let mut outcomes = Vec::new();
         loop {
@@ -143,6 +145,7 @@ fn over_the_wire(cases: &[Case], wire: &Wire) -> anyhow::Result<Summary> {
                 return outcomes;
             };
             outcomes.push((index, case.stages.iter().try_for_each(|stage| wire.stage(stage))));
+            progress.step();
         }
     };
     let mut outcomes = std::thread::scope(|scope| {
@@ -165,8 +168,10 @@ fn in_process(cases: &[Case], program: Arc<Program>) -> Summary {
     let mut runner =
         Runner { program, scratch: Some(Box::default()), number: 0, now_ms: SystemClock.now_ms() };
     let mut summary = Summary::default();
+    let progress = Progress::new("tests", Some(cases.len()));
     for case in cases {
         summary.add(case, case.stages.iter().try_for_each(|stage| runner.stage(stage)));
+        progress.step();
     }
     summary
 }

@@ -13,17 +13,18 @@ use phalanx_policy::seclang::LoadOptions;
 use serde::{Deserialize, Serialize};
 
 use super::exchange::{Reply, Request, connection, inspect, load};
+use crate::progress::Progress;
 
 /// Arguments of `phalanx waf replay`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct ReplayArgs {
-    /// Folder with rules; without it the default protection is used.
+    /// Folder with rules; without it the default protection is used
     #[arg(long)]
     pub(crate) rules: Vec<PathBuf>,
-    /// Paranoia level.
+    /// Paranoia level
     #[arg(long, value_parser = clap::value_parser!(u8).range(1..=4))]
     pub(crate) paranoia: Option<u8>,
-    /// Accepted for symmetry: the output is JSON lines in any case.
+    /// Accepted for symmetry: the output is JSON lines in any case
     #[arg(long)]
     pub(crate) json: bool,
 }
@@ -62,6 +63,7 @@ pub(crate) fn replay(
     let mut scratch: Option<Box<Scratch>> = None;
     let mut out = std::io::BufWriter::new(std::io::stdout().lock());
     let mut input = std::io::stdin().lock();
+    let progress = Progress::new("requests", None);
     for number in 1u64.. {
         let Some(text) = next_line(&mut input).with_context(|| format!("line {number}"))? else {
             break;
@@ -74,6 +76,7 @@ pub(crate) fn replay(
         scratch = Some(lent);
         serde_json::to_writer(&mut out, &judged)?;
         out.write_all(b"\n")?;
+        progress.step();
     }
     out.flush()?;
     Ok(ExitCode::SUCCESS)

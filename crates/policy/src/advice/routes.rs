@@ -4,8 +4,9 @@ use super::Advice;
 use crate::challenge::ChallengeUse;
 use crate::handling::Part;
 use crate::policy::{App, ClassUse, Mode, OnError};
+use crate::raw::RawApp;
 use crate::raw::routes::RawRoute;
-use crate::route::{Does, Own, Route};
+use crate::route::{Does, Own, Route, When};
 use crate::toml_text::At;
 
 impl Advice<'_> {
@@ -17,6 +18,22 @@ impl Advice<'_> {
         }
         self.off_tls(raw, route);
         self.back_office(raw, route, app);
+    }
+
+    /// Routes that no request meets: one before them takes all that they would. Those of the same path are tried as they are written.
+    pub(super) fn unmet(&mut self, raw: &RawApp, app: &App) {
+        for (place, (written, route)) in raw.routes.iter().zip(&app.routes).enumerate() {
+            let mut before = raw.routes.iter().zip(&app.routes).take(place);
+            let Some((first, _)) = before.find(|(_, first)| takes_all_of(&first.when, &route.when)) else {
+                continue;
+            };
+            let line = self.text.line_of(first.span.start);
+            self.say(
+                &written.span,
+                format!("no request meets this route: the one in line {line} takes all that it would"),
+                "take it out, or write it before that one",
+            );
+        }
     }
 
     /// A client that chooses its method or its fields chooses its protection with them.
@@ -88,6 +105,20 @@ impl Advice<'_> {
             );
         }
     }
+}
+
+/// Whether a route whose path is the same asks for nothing that the other one does not.
+fn takes_all_of(first: &When, then: &When) -> bool {
+    let same_path =
+        (&first.path, first.exact, first.ignore_case) == (&then.path, then.exact, then.ignore_case);
+    let methods = first.methods.is_empty()
+        || !then.methods.is_empty() && then.methods.iter().all(|method| first.methods.contains(method));
+    same_path
+        && methods
+        && (first.suffix.is_none() || first.suffix == then.suffix)
+        && (first.pattern.is_none() || first.pattern == then.pattern)
+        && (first.scheme.is_none() || first.scheme == then.scheme)
+        && first.headers.iter().all(|asked| then.headers.contains(asked))
 }
 
 fn rank(mode: Mode) -> u8 {

@@ -50,6 +50,7 @@ impl Check<'_> {
             owner: self.said(raw, raw.owner.as_ref(), "owner", "\"ann@example.org\""),
             reason: self.said(raw, raw.reason.as_ref(), "reason", "\"ticket 4711: comments quote SQL\""),
             until: self.until(raw),
+            line: self.text.line_of(raw.span.start),
         }
     }
 

@@ -77,6 +77,7 @@ pub struct RawRoute {
     pub limits: RawLimits,
     /// Where these requests go.
     #[serde(alias = "upstreams")]
+    #[schemars(extend("x-also" = "upstreams"))]
     pub upstream: Option<At<RawUpstreams>>,
     /// How one of several upstreams is chosen.
     pub balance: Option<At<String>>,

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use phalanx_fleet::policy::bundle::Reader;
-use phalanx_fleet::policy::{Offer, PolicyNews};
+use phalanx_fleet::policy::{Maker, Offer, PolicyNews};
 use phalanx_fleet::{
     Bundle, BundleRef, FleetError, FleetHandle, KeptPolicy, NewBundle, PolicyHealth, PolicyRecord,
     Running as Runs, Stage,
@@ -243,13 +243,13 @@ impl SimulatedFleet {
                 }
                 (if tried { "trial" } else { "push" }, done)
             } else if what < 78 {
-                ("promote", fleet.promote_policy(None, "looks good").await)
+                ("promote", fleet.promote_policy(None, "ann", "looks good").await)
             } else if what < 90 {
                 let chain = known.map(|record| record.chain.clone()).unwrap_or_default();
                 let to = dice.chance(300).then(|| dice.pick(&chain).version);
-                ("roll-back", fleet.roll_policy_back(to, None, "it hurts").await)
+                ("roll-back", fleet.roll_policy_back(to, None, Maker::of_files("ann"), "it hurts").await)
             } else {
-                ("move home", fleet.move_policy_home(&site).await)
+                ("move home", fleet.move_policy_home(&site, "ann").await)
             };
             tell(&world, name, what, &done);
             if let Ok(record) = done {
@@ -347,7 +347,7 @@ impl SimulatedFleet {
             let done = running.fleet.push_policy(self.pushed.bundle("good", None, None)).await;
             tell(&self.world, node.name, "push again what was lost", &done);
         }
-        let done = running.fleet.move_policy_home(node.site).await;
+        let done = running.fleet.move_policy_home(node.site, "ann").await;
         tell(&self.world, node.name, "move home to end a fork", &done);
         if let Err(error) = done {
             self.violations.push(format!("{when}, a fork cannot be ended: {error}"));
@@ -405,6 +405,7 @@ impl Pushed {
             stage,
             bake_ms,
             reason: String::new(),
+            maker: Maker::of_files("ann"),
         }
     }
 

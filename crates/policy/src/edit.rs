@@ -1,9 +1,6 @@
-//! Additions to a policy file that somebody else formats: text goes in at one place, all other bytes stay.
+//! Additions to a policy's text that somebody else formats: text goes in at one place, all other bytes stay.
 //!
 //! INVARIANT: what is written says what the file said before and the addition, and nothing else: both are read and compared.
-
-use std::io::Write as _;
-use std::path::Path;
 
 use toml::{Table, Value};
 
@@ -11,7 +8,7 @@ use toml::{Table, Value};
 ///
 /// # Errors
 /// A sentence that says what is in the way, and what to do.
-pub(crate) fn with_exclusions(policy: &str, app: &str, exclusions: &str) -> Result<String, String> {
+pub fn with_exclusions(policy: &str, app: &str, exclusions: &str) -> Result<String, String> {
     let before: Table = policy.parse().map_err(|e| format!("this is no TOML: {e}"))?;
     let added: Table = exclusions.parse().map_err(|e| format!("the exclusions are no TOML: {e}"))?;
     let by_hand = "paste the exclusions by hand";
@@ -34,26 +31,6 @@ pub(crate) fn with_exclusions(policy: &str, app: &str, exclusions: &str) -> Resu
             Err(format!("the exclusions of app `{app}` cannot be added to as the file is written; {by_hand}"))
         }
     }
-}
-
-/// Replaces a file by one write and a rename: who reads it finds the old or the new text.
-pub(crate) fn replace(file: &Path, text: &str) -> std::io::Result<()> {
-    // Through a link, so that the link stays.
-    let file = file.canonicalize()?;
-    let mut name = file.file_name().unwrap_or_default().to_owned();
-    name.push(".new");
-    let beside = file.with_file_name(name);
-    let mut out = std::fs::OpenOptions::new().write(true).create_new(true).open(&beside)?;
-    let written = out
-        .set_permissions(std::fs::metadata(&file)?.permissions())
-        .and_then(|()| out.write_all(text.as_bytes()))
-        .and_then(|()| out.sync_all())
-        .and_then(|()| std::fs::rename(&beside, &file));
-    if written.is_err() {
-        // The first error is the one to tell.
-        let _ = std::fs::remove_file(&beside);
-    }
-    written
 }
 
 fn expected(before: &Table, place: usize, added: &Table) -> Option<Table> {

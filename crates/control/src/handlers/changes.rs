@@ -1,0 +1,393 @@
+//! Changes of policy by operators: what takes protection away waits for another one; all else is published at once.
+//!
+//! Flow in names: order -> compiled and compared with what all nodes run ([`Proposal`]) -> published, or kept in [`Changes`] -> another
+//! operator names the hash of what he saw -> the same again, if what it is based on is still the newest -> published.
+//!
+//! Who has the node (its socket, its admin token) has the key that signs policy, and could do without this: he publishes at once, and may
+//! approve. INVARIANT: nobody else publishes what is dangerous alone, by whatever endpoint: `bundles` asks here, too.
+//!
+//! [`Changes`]: crate::changes::Changes
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use axum::extract::rejection::JsonRejection;
+use axum::extract::{Path, State};
+use axum::{Extension, Json};
+use http::StatusCode;
+use phalanx_fleet::policy::Maker;
+use phalanx_fleet::policy::origin::FILES;
+use phalanx_fleet::{NewBundle, Stage};
+use phalanx_model::limits::ORIGIN_WORD_BYTES_MAX;
+use phalanx_trust::Role;
+
+use crate::api::{
+    NewPolicyChange, PolicyApproval, PolicyChange, PolicyChangeState, PolicyDiffered, PolicyRejection,
+};
+use crate::auth::Principal;
+use crate::changes::{Kept, NotDone, Wanted};
+use crate::error::ApiError;
+use crate::handlers::bundles::{check_reason, decoded, stage};
+use crate::handlers::policy_base::{Policed, compare, parse, refused, stable, version};
+use crate::router::{Control, TriedBundle};
+
+/// An order, looked at: what it does and to what.
+struct Proposal {
+    order: NewPolicyChange,
+    stage: Option<Stage>,
+    /// The newest version when it was looked at: it is published on no other.
+    newest: u64,
+    /// What all nodes run, by version and hash.
+    base: (u64, String),
+    content: Content,
+    differs: PolicyDiffered,
+}
+
+struct Content {
+    entry: String,
+    files: BTreeMap<String, Vec<u8>>,
+    tried: TriedBundle,
+}
+
+/// `GET /api/v1/policy/changes`: of this node, the newest first.
+pub(crate) async fn list(State(control): State<Arc<Control>>) -> Json<Vec<PolicyChange>> {
+    Json(control.deps.changes.list(control.now_ms()))
+}
+
+/// `GET /api/v1/policy/changes/{id}`
+pub(crate) async fn show(
+    State(control): State<Arc<Control>>,
+    Path(id): Path<String>,
+) -> Result<Json<PolicyChange>, ApiError> {
+    Ok(Json(kept(&control, &id)?.change))
+}
+
+/// `POST /api/v1/policy/changes`
+pub(crate) async fn add(
+    State(control): State<Arc<Control>>,
+    Extension(who): Extension<Principal>,
+    body: Result<Json<NewPolicyChange>, JsonRejection>,
+) -> Result<(StatusCode, Json<PolicyChange>), ApiError> {
+    let Json(order) =
+        body.map_err(|rejection| ApiError::new(rejection.status(), "bad_request", rejection.body_text()))?;
+    let change = propose(&control, &who, order).await?;
+    Ok((StatusCode::CREATED, Json(change)))
+}
+
+/// Publishes what somebody orders, or has it wait for somebody else.
+pub(crate) async fn propose(
+    control: &Control,
+    who: &Principal,
+    order: NewPolicyChange,
+) -> Result<PolicyChange, ApiError> {
+    let _one_at_a_time = control.reloading.lock().await;
+    let proposal = look_at(control, who, order).await?;
+    if proposal.differs.dangers.is_empty() || has_the_node(who) {
+        let version = publish(control, who, &proposal, None).await?;
+        return Ok(control.deps.changes.published(proposal.wanted(who), version, control.now_ms()));
+    }
+    let what =
+        format!("ask for a change of policy that another operator must approve: {}", proposal.order.reason);
+    control.record(who, &what)?;
+    control.deps.changes.wait(proposal.wanted(who), control.now_ms()).map_err(not_done)
+}
+
+/// Publishes what somebody orders, if he may do that alone.
+pub(crate) async fn publish_alone(
+    control: &Control,
+    who: &Principal,
+    order: NewPolicyChange,
+) -> Result<(), ApiError> {
+    let _one_at_a_time = control.reloading.lock().await;
+    let proposal = look_at(control, who, order).await?;
+    refuse_dangers(who, &proposal.differs)?;
+    let version = publish(control, who, &proposal, None).await?;
+    control.deps.changes.published(proposal.wanted(who), version, control.now_ms());
+    Ok(())
+}
+
+/// Refuses to go back to a version (else to the one before) where that takes protection away and he who asks may not do so alone.
+/// The version that he leaves.
+pub(crate) async fn may_go_back(
+    control: &Control,
+    who: &Principal,
+    to: Option<u64>,
+) -> Result<Option<u64>, ApiError> {
+    let Some(record) = control.deps.fleet.policy_state().record.filter(|_| !has_the_node(who)) else {
+        return Ok(None);
+    };
+    let newest = record.newest().version;
+    let target = match to {
+        None if record.trial.is_some() => record.stable.version,
+        None => record.chain.iter().rev().nth(1).map_or(newest, |before| before.version),
+        Some(to) => to,
+    };
+    // Whoever ends a trial gives the few what all others run.
+    if target != record.stable.version {
+        let order = NewPolicyChange { content_of: Some(target), ..NewPolicyChange::default() };
+        refuse_dangers(who, &look_at(control, who, order).await?.differs)?;
+    }
+    Ok(Some(newest))
+}
+
+fn refuse_dangers(who: &Principal, differs: &PolicyDiffered) -> Result<(), ApiError> {
+    match differs.dangers.first() {
+        Some(danger) if !has_the_node(who) => {
+            let message = format!(
+                "this takes protection away ({}), so another operator must approve: order it as a change, \
+                 with `phalanx policy propose` or in the console",
+                danger.words
+            );
+            Err(ApiError::new(StatusCode::FORBIDDEN, "second_operator", message))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// `POST /api/v1/policy/changes/{id}/approve`
+pub(crate) async fn approve(
+    State(control): State<Arc<Control>>,
+    Extension(who): Extension<Principal>,
+    Path(id): Path<String>,
+    body: Result<Json<PolicyApproval>, JsonRejection>,
+) -> Result<Json<PolicyChange>, ApiError> {
+    let Json(approval) = body.map_err(|rejection| ApiError::bad_request(rejection.body_text()))?;
+    check_reason(&approval.reason)?;
+    let _one_at_a_time = control.reloading.lock().await;
+    let waits = kept(&control, &id)?;
+    may_approve(&control, &who, &waits)?;
+    let order = control.deps.changes.order(&id).map_err(not_done)?;
+    if approval.hash != waits.change.hash {
+        let message = "the hash is another than that of the change: look at it again";
+        return Err(conflict("altered", message));
+    }
+    let base = stable(&control).await?;
+    if (base.version, &base.hash) != (waits.change.base, &waits.base_hash) {
+        let why = format!("the policy is version {} by now, not {}", base.version, waits.change.base);
+        expire(&control, &id, &why)?;
+        let message = format!("{why}: what the change does must be looked at anew, so order it again");
+        return Err(conflict("base_moved", &message));
+    }
+    let proposal = look_at(&control, &who, order).await?;
+    let version = publish(&control, &who, &proposal, Some(&waits.change)).await?;
+    let ended = control.deps.changes.end(&id, control.now_ms(), |change| {
+        change.state = PolicyChangeState::Published;
+        change.approved_by = Some(who.author());
+        change.decided_reason = approval.reason;
+        change.version = Some(version);
+    });
+    ended.map(Json).map_err(not_done)
+}
+
+/// `POST /api/v1/policy/changes/{id}/reject`
+pub(crate) async fn reject(
+    State(control): State<Arc<Control>>,
+    Extension(who): Extension<Principal>,
+    Path(id): Path<String>,
+    body: Result<Json<PolicyRejection>, JsonRejection>,
+) -> Result<Json<PolicyChange>, ApiError> {
+    let Json(rejection) = body.map_err(|rejection| ApiError::bad_request(rejection.body_text()))?;
+    check_reason(&rejection.reason)?;
+    let _one_at_a_time = control.reloading.lock().await;
+    let waits = kept(&control, &id)?;
+    if waits.change.state != PolicyChangeState::Waiting {
+        return Err(not_done(NotDone::Over(waits.change.state)));
+    }
+    control.record(&who, &format!("reject the change {id} of policy: {}", rejection.reason))?;
+    let reason = match rejection.reason.as_str() {
+        "" => format!("rejected by {}", who.author()),
+        reason => format!("rejected by {}: {reason}", who.author()),
+    };
+    let ended = control.deps.changes.end(&id, control.now_ms(), |change| {
+        change.state = PolicyChangeState::Rejected;
+        change.decided_reason = reason;
+    });
+    ended.map(Json).map_err(not_done)
+}
+
+/// Compiles what an order is about and compares it with what all nodes run.
+async fn look_at(control: &Control, who: &Principal, order: NewPolicyChange) -> Result<Proposal, ApiError> {
+    check_reason(&order.reason)?;
+    let unfit =
+        |source: &String| source.len() > ORIGIN_WORD_BYTES_MAX || source.chars().any(char::is_control);
+    if order.source.as_ref().is_some_and(unfit) {
+        let message = format!("a source is one line of {ORIGIN_WORD_BYTES_MAX} bytes at most");
+        return Err(ApiError::bad_request(message));
+    }
+    let stage = stage(&order.canary_site, &order.canary_node, order.bake_ms)?;
+    let newest = control.deps.fleet.policy_state().record.map_or(0, |record| record.newest().version);
+    if let Some(expected) = order.base.filter(|expected| *expected != newest) {
+        let message =
+            format!("the newest policy is version {newest}, not {expected}; look at it and try again");
+        return Err(conflict("conflict", &message));
+    }
+    let (entry, files) = match order.content_of {
+        Some(_) if !order.files.is_empty() => {
+            return Err(ApiError::bad_request("either files or content_of, not both"));
+        }
+        Some(of) => {
+            let Policed { entry, files, .. } = version(control, of).await?;
+            (entry.unwrap_or_default(), files)
+        }
+        None => (order.entry.clone(), decoded(order.files.clone())?),
+    };
+    let tried =
+        (control.deps.bundles)(files.clone(), entry.clone()).await.map_err(|faults| refused(&faults))?;
+    let policy = parse(&entry, &files)?;
+    let (base, differs) = match stable(control).await {
+        Ok(base) => {
+            let differs = compare(&base, &entry, &files, &policy);
+            ((base.version, base.hash), differs)
+        }
+        // What is in force may be lost or unreadable: then a new policy is the way out, for who has the node.
+        Err(_) if has_the_node(who) => ((newest, String::new()), PolicyDiffered::default()),
+        Err(error) => return Err(error),
+    };
+    Ok(Proposal { order, stage, newest, base, content: Content { entry, files, tried }, differs })
+}
+
+/// Makes it the fleet's, or has some try it; `approved`: the change that somebody else ordered and `who` approves. It is in the ledger
+/// before.
+async fn publish(
+    control: &Control,
+    who: &Principal,
+    proposal: &Proposal,
+    approved: Option<&PolicyChange>,
+) -> Result<u64, ApiError> {
+    let Proposal { order, stage, newest, content, differs, .. } = proposal;
+    let to = stage.as_ref().map_or_else(|| "all nodes".to_owned(), ToString::to_string);
+    let of = approved.map(|change| format!(", approving the change {} of {}", change.id, change.author));
+    let what = format!(
+        "publish a policy to {to}, after version {newest}{}, with {} changes, of which {} take protection away: {}",
+        of.unwrap_or_default(),
+        differs.changes.len(),
+        differs.dangers.len(),
+        order.reason
+    );
+    control.record(who, &what)?;
+    let maker = Maker {
+        author: approved.map_or_else(|| who.author(), |change| change.author.clone()),
+        approved_by: approved.map(|_| who.author()),
+        source: proposal.source(),
+    };
+    let fleet = &control.deps.fleet;
+    let record = match order.content_of {
+        Some(to) if stage.is_none() => {
+            let why = rolled_back(&order.reason);
+            fleet.roll_policy_back(Some(to), Some(*newest), maker, &why).await?
+        }
+        _ => {
+            let new = NewBundle {
+                files: content.files.clone(),
+                entry: content.entry.clone(),
+                version: content.tried.version,
+                expect: Some(*newest),
+                requires: content.tried.requires.clone(),
+                stage: stage.clone(),
+                bake_ms: order.bake_ms,
+                reason: order.reason.clone(),
+                maker,
+            };
+            fleet.push_policy(new).await?
+        }
+    };
+    Ok(record.newest().version)
+}
+
+/// Why a version was left, as the record tells it.
+pub(crate) fn rolled_back(reason: &str) -> String {
+    match reason {
+        "" => "an operator rolled it back".to_owned(),
+        reason => format!("an operator rolled it back: {reason}"),
+    }
+}
+
+impl Proposal {
+    fn source(&self) -> String {
+        match (&self.order.source, self.order.content_of) {
+            (_, Some(of)) => format!("version {of}"),
+            (Some(source), None) => source.clone(),
+            (None, None) => FILES.to_owned(),
+        }
+    }
+
+    fn wanted(self, who: &Principal) -> Wanted {
+        Wanted {
+            source: self.source(),
+            author: who.author(),
+            operator: who.operator().map(|operator| operator.id.clone()),
+            stage: self.stage.as_ref().map(ToString::to_string),
+            base: self.base,
+            differs: self.differs,
+            order: self.order,
+        }
+    }
+}
+
+/// Whether he could sign policy without us. A login link is made by such a one, but what holds it is a browser.
+fn has_the_node(who: &Principal) -> bool {
+    matches!(who, Principal::Socket | Principal::Token)
+}
+
+/// Whether somebody may approve a change: another operator, or who has the node. By the endpoint's rule he is an editor who has just
+/// proved himself, and no API token.
+fn may_approve(control: &Control, who: &Principal, waits: &Kept) -> Result<(), ApiError> {
+    let forbidden = |code: &str, message: &str| Err(ApiError::new(StatusCode::FORBIDDEN, code, message));
+    if waits.change.state != PolicyChangeState::Waiting {
+        return Err(not_done(NotDone::Over(waits.change.state)));
+    }
+    if matches!(who, Principal::Link(_)) {
+        return forbidden(
+            "nameless",
+            "a session of `phalanx login` has no name to approve with: log in as an operator",
+        );
+    }
+    let Some(author) = &waits.operator else { return Ok(()) };
+    if who.operator().is_some_and(|operator| operator.id == *author) {
+        return forbidden("own_change", "this change is your own: another operator must approve it");
+    }
+    let still = control.deps.operators.get(author);
+    let may = |operator: &phalanx_trust::Operator| {
+        !operator.disabled && operator.role >= Role::Editor && operator.apps.is_empty()
+    };
+    if still.as_ref().is_some_and(may) {
+        return Ok(());
+    }
+    let why = "its author may not change policy any more";
+    expire(control, &waits.change.id, why)?;
+    Err(conflict("author_gone", why))
+}
+
+fn expire(control: &Control, id: &str, why: &str) -> Result<(), ApiError> {
+    let ended = control.deps.changes.end(id, control.now_ms(), |change| {
+        change.state = PolicyChangeState::Expired;
+        why.clone_into(&mut change.decided_reason);
+    });
+    ended.map(|_| ()).map_err(not_done)
+}
+
+fn kept(control: &Control, id: &str) -> Result<Kept, ApiError> {
+    control.deps.changes.get(id, control.now_ms()).ok_or_else(|| not_done(NotDone::Unknown))
+}
+
+fn conflict(code: &str, message: &str) -> ApiError {
+    ApiError::new(StatusCode::CONFLICT, code, message)
+}
+
+fn not_done(why: NotDone) -> ApiError {
+    match why {
+        NotDone::Full(message) => ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, "limit", message),
+        NotDone::Unknown => ApiError::not_found(
+            "this node knows no such change; a change waits at the node where it was made",
+        ),
+        NotDone::Over(PolicyChangeState::Expired) => {
+            conflict("expired", "the change has expired; order it again")
+        }
+        NotDone::Over(_) => conflict("decided", "the change was published or rejected before"),
+        NotDone::Disk(cause) => {
+            tracing::error!(cause, "a change of policy cannot be kept or read");
+            let message = "the change cannot be kept or read; the log of the node says why";
+            ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "change", message)
+        }
+    }
+}
