@@ -49,7 +49,9 @@ export async function open(place = '#/', options = {}) {
   const context = await lab.browser.newContext({ viewport: { width: 1440, height: 1000 }, storageState: lab.storage, ...options });
   const page = await context.newPage();
   const faults = [];
-  page.on('console', (message) => ['error', 'warning'].includes(message.type()) && faults.push(`console: ${message.text()}`));
+  // What a real node has not got is refused, which browsers note in their console.
+  const isRefusal = (message) => lab.mock === null && message.text().includes('Failed to load resource');
+  page.on('console', (message) => ['error', 'warning'].includes(message.type()) && !isRefusal(message) && faults.push(`console: ${message.text()}`));
   page.on('pageerror', (error) => faults.push(`error: ${error.message}`));
   page.on('dialog', (dialog) => (faults.push(`dialog: ${dialog.message()}`), dialog.dismiss()));
   page.on('request', (request) => {

@@ -55,7 +55,7 @@ function made(now) {
   const finding = (more) => ({
     detector: 'credential_stuffing', technique: 'T1110.004', subject: { kind: 'address', value: '203.0.113.66', name: null }, reason: '', events: 12, confidence: 'high', decisive: true, first_at_ms: now - 800_000, last_at_ms: now - 60_000, ...more,
   });
-  const stuffing = row('5f2c81a07be34d19', {
+  const stuffing = row('5F2C81A07BE3D', {
     severity: 'high', stage: 'credential_access', techniques: ['T1110.004'], detectors: ['credential_stuffing', 'spread'], nodes: ['fra/fra-1', 'iad/iad-1', 'syd/syd-1'], findings_count: 4, decisions_live: 3,
     summary: '214 names were tried at shop/login from 37 addresses of one software within 12 minutes, 209 of them in vain', targets: ['shop/login'],
     findings: [
@@ -65,7 +65,7 @@ function made(now) {
       finding({ subject: { kind: 'route', value: '1f00aa51d2e37b8c', name: 'shop/login' }, reason: 'failed logins are 9 times as many as at this hour of other days', first_at_ms: now - 590_000, decisive: false, events: 209 }),
     ],
     playbooks: [{
-      run: 'contain-stuffing-2/5f2c81a07be34d19', playbook: 'contain-stuffing', version: 2, incident: '5f2c81a07be34d19', state: 'running', began_at_ms: now - 580_000, ended_at_ms: null,
+      run: 'contain-stuffing-2/5F2C81A07BE3D', playbook: 'contain-stuffing', version: 2, incident: '5F2C81A07BE3D', state: 'running', began_at_ms: now - 580_000, ended_at_ms: null,
       asks: { step: 'challenge-all', question: 'Challenge every client of shop/login for an hour?', until_ms: now + 480_000, otherwise: 'no' },
       steps: [
         { step: 'ban-sources', does: 'countermeasure', state: 'done', began_at_ms: now - 580_000, ended_at_ms: now - 579_000, note: '3 addresses are banned for 20 minutes' },
@@ -75,11 +75,11 @@ function made(now) {
     }],
   });
   const closed = Array.from({ length: 9 }, (_, at) =>
-    row(`77aa${at}c81a07be34d${at}`, { state: 'closed', severity: ['low', 'medium', 'high'][at % 3], detectors: ['scan'], summary: `One address asked for ${40 + at * 7} paths that do not exist, among them /wp-login.php and /.env`, opened_at_ms: now - (at + 3) * 5_400_000, changed_at_ms: now - (at + 3) * 5_000_000, undone_at_ms: at === 2 ? now - 9_000_000 : null }),
+    row(`77AA${at}C81A07B${at}`, { state: 'closed', severity: ['low', 'medium', 'high'][at % 3], detectors: ['scan'], summary: `One address asked for ${40 + at * 7} paths that do not exist, among them /wp-login.php and /.env`, opened_at_ms: now - (at + 3) * 5_400_000, changed_at_ms: now - (at + 3) * 5_000_000, undone_at_ms: at === 2 ? now - 9_000_000 : null }),
   );
   return [
     stuffing,
-    row('c0ffee0123456789', { severity: 'medium', stage: 'discovery', techniques: ['T1595.002'], summary: 'One address asked for 112 paths that do not exist, then for <script>alert(1)</script>', findings: [finding({ detector: 'scan', technique: 'T1595.002', reason: '112 paths, 110 not found', subject: { kind: 'address', value: '192.0.2.77', name: null } })], findings_count: 1 }),
+    row('C0FFEE0123456', { severity: 'medium', stage: 'discovery', techniques: ['T1595.002'], summary: 'One address asked for 112 paths that do not exist, then for <script>alert(1)</script>', findings: [finding({ detector: 'scan', technique: 'T1595.002', reason: '112 paths, 110 not found', subject: { kind: 'address', value: '192.0.2.77', name: null } })], findings_count: 1 }),
     ...closed,
   ];
 }

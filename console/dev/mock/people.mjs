@@ -54,6 +54,6 @@ export class People {
 }
 
 const WORDS = [
-  'ban 203.0.113.66 for 1 h: credential stuffing', 'publish policy version 4: rate limit for the login of the shop', 'add operator carol as viewer of apps shop', 'logged in with a passkey', 'close incident 77aa1c81a07be34d1',
+  'ban 203.0.113.66 for 1 h: credential stuffing', 'publish policy version 4: rate limit for the login of the shop', 'add operator carol as viewer of apps shop', 'logged in with a passkey', 'close incident 77AA1C81A07B1',
   'end the ban of 192.0.2.200: it was our own monitor', 'approve the change of operator bob: reviews hold markup',
 ];

@@ -4,7 +4,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { lab, mockOnly, open } from '../lab.mjs';
 
-const ID = '5f2c81a07be34d19';
+const ID = '5F2C81A07BE3D';
 
 test('an incident tells its story, asks its question, and is undone', { skip: mockOnly() }, async () => {
   lab.mock.world.decide({ ip: '203.0.113.77', forMs: 600_000, node: { site: 'fra', node: 'fra-1' }, reason: 'stuffing' });
@@ -26,7 +26,7 @@ test('an incident tells its story, asks its question, and is undone', { skip: mo
 });
 
 test('an incident that nobody knows is said to be unknown', async () => {
-  const { page, close } = await open('#/incidents/0000000000000000');
+  const { page, close } = await open('#/incidents/0000000000000');
   await page.getByText(/knows no incident/).waitFor();
   await close();
 });
