@@ -61,7 +61,7 @@ path = "/shop"
 "#;
 const RULES: &str = "SecRule ARGS:note \"@contains forbidden\" \"id:1001,phase:2,deny\"\n";
 
-const FAULTS: [Fault; 42] = [
+const FAULTS: [Fault; 41] = [
     policy("allow", "allow = [\"198.0.0.0/7\"]", "33554432 addresses (198.0.0.0/7) are never refused"),
     policy("allow", "allow = [\"0.0.0.0/0\"]", "holds every address: nothing is refused any more"),
     policy("allow", "allow = [\"2001:db8::/20\"]", "all addresses of 2001::/20 are never refused"),
@@ -122,11 +122,6 @@ const FAULTS: [Fault; 42] = [
         "[apps.limits]",
         "[apps.limits]\n[[apps.exclusions]]\nrules = [8512000]\ntarget = \"ARGS\"\nowner = \"ann\"\nreason = \"ticket\"\nuntil = \"never\"",
         "these rules look at no argument any more",
-    ),
-    policy(
-        "path =",
-        "path = \"/shop\"\n[[apps.routes]]\npath = \"/shop\"\nmethods = [\"POST\"]",
-        "no request meets this route",
     ),
     policy(
         "upstream",

@@ -72,6 +72,8 @@ mod tcp;
 #[cfg(test)]
 mod tickets;
 mod tls;
+#[cfg(test)]
+mod traffic;
 mod upgrade;
 #[cfg(test)]
 mod upgrade_fleet;

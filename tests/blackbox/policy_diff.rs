@@ -140,7 +140,8 @@ fn what_changes_is_told_and_what_is_dangerous_comes_last() {
     assert_eq!((&rate["old"], &rate["new"]), (&"5/min".into(), &"20/min".into()), "{rate}");
     let dangers = json["dangers"].as_array().unwrap();
     let (_, last) = told.split_once("DANGEROUS").unwrap();
-    assert_eq!(last.lines().filter(|line| line.starts_with("! ")).count(), dangers.len());
+    let of_files = json["files"].as_array().unwrap().iter().filter(|file| file["danger"].is_string()).count();
+    assert_eq!(last.lines().filter(|line| line.starts_with("! ")).count(), dangers.len() + of_files);
 }
 
 #[test]

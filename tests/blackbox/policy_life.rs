@@ -35,11 +35,9 @@ fn said(node: &Node, args: &[&str]) -> String {
 #[test]
 fn a_false_positive_becomes_an_exclusion_of_all_nodes_in_one_step_and_history_tells_of_it() {
     let (app, folder) = (App::start(), tempfile::tempdir().unwrap());
+    let own = "SecRule ARGS:q \"@streq bad\" \"id:1,phase:2,deny\"\n";
+    std::fs::write(folder.path().join("own.conf"), own).unwrap();
     let node = node(folder.path(), &app, "extra_rules = [\"own.conf\"]\n");
-    drop(node);
-    std::fs::write(folder.path().join("own.conf"), "SecRule ARGS:q \"@streq bad\" \"id:1,phase:2,deny\"\n")
-        .unwrap();
-    let node = self::node(folder.path(), &app, "extra_rules = [\"own.conf\"]\n");
     // What runs is what was loaded, whatever the disk says meanwhile.
     let running = node.cli_json(&["policy", "show", "running"]);
     assert_eq!(running["entry"], "policy.toml", "{running}");

@@ -61,7 +61,7 @@ fn collect(root: &Path, source: &Path) -> anyhow::Result<()> {
             _ => OsStr::new("index.md"),
         });
         fs::create_dir_all(to.parent().unwrap_or(source))?;
-        if !name.extension().is_some_and(|ending| ending == "md") {
+        if name.extension().is_none_or(|ending| ending != "md") {
             fs::copy(&file, &to)?;
             continue;
         }

@@ -33,6 +33,7 @@ mod operators;
 mod playbooks;
 mod problem;
 mod process;
+mod traffic;
 
 pub use bouncers::{Bouncer, BouncerKey, Bouncers, Import, NewBouncer};
 pub use delegation::{Delegate, Delegation, NewDelegation};
@@ -50,6 +51,7 @@ pub use playbooks::{
 };
 pub use problem::Problem;
 pub use process::{Process, STOPPING, UpgradeBegun};
+pub use traffic::{ActorsSeen, NodeName, TrafficSeen};
 
 /// `GET /api/v1/status`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]

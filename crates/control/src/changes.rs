@@ -35,7 +35,7 @@ pub(crate) struct Kept {
     pub(crate) change: PolicyChange,
     /// The account of its author, for ever his; none of who has the node.
     pub(crate) operator: Option<String>,
-    /// The bundle on which it is based; empty for a node's own policy file.
+    /// The hash of what it is based on.
     pub(crate) base_hash: String,
 }
 

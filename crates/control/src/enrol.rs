@@ -230,7 +230,7 @@ fn note(
     }
     tracing::info!(site, name, "{what} joined the fleet");
     let action = format!("{what} {site}/{name} joined with invitation {token}");
-    let kind = LedgerKind::OperatorAction { action };
+    let kind = LedgerKind::OperatorAction { action, by: None };
     if deps.lanes.ledger(LedgerEntry { at_ms: now_ms, kind }).is_err() {
         tracing::warn!("the ledger has no room for a {what} that joined");
     }

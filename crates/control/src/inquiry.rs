@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use phalanx_fleet::{FleetHandle, Question};
 use phalanx_model::{Action, Prefix, Reason, RequestId};
-use phalanx_record::{Filter, History, RecordedRequest};
+use phalanx_record::{Filter, History, RecordedRequest, RefusedClient, TrafficQuery};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -33,6 +33,19 @@ pub(crate) enum Asked {
         since_ms: Option<u64>,
         /// At most this many.
         limit: usize,
+    },
+    /// Those that a filter of this version describes; nodes before it do not answer.
+    Search(Box<Filter>),
+    /// Requests over time.
+    Traffic(TrafficQuery),
+    /// The clients refused most.
+    Actors {
+        /// From this time on.
+        from_ms: u64,
+        /// Until this time.
+        to_ms: u64,
+        /// Only for these apps.
+        apps: Option<Vec<String>>,
     },
 }
 
@@ -95,7 +108,7 @@ impl RedactedRequest {
 }
 
 /// What other nodes answered.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct FleetEvents {
     /// What was found, newest first.
     pub requests: Vec<RedactedRequest>,
@@ -103,6 +116,9 @@ pub struct FleetEvents {
     pub answered: Vec<String>,
     /// The nodes that did not answer in time, `SITE/NODE`.
     pub silent: Vec<String>,
+    /// Until where all that answered have looked: a search `before` this goes on. None if there is nothing older.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<RequestId>,
 }
 
 /// Answers questions of operators at other nodes, until the fleet ends.
@@ -120,22 +136,52 @@ pub async fn answer_all(fleet: FleetHandle, history: History) {
 
 fn answer(history: &History, question: Question) -> Option<(Question, Vec<u8>)> {
     let asked: Asked = serde_json::from_slice(&question.bytes).ok()?;
-    let found = match asked {
+    let bytes = match asked {
         Asked::Request(id) => {
             let record = history.request(id).ok()??;
             let consequences = history.consequences(id).unwrap_or_default();
             let led_to = phalanx_record::Explanation::new(record.clone(), consequences).led_to;
             let led_to = led_to.iter().take(LED_TO_MAX).map(|decision| decision.id.to_string()).collect();
-            vec![RedactedRequest::of(&record, led_to)]
+            serde_json::to_vec(&[RedactedRequest::of(&record, led_to)])
         }
         Asked::Latest { client, action, rule, before, since_ms, limit } => {
             let limit = limit.clamp(1, LATEST_MAX);
-            let filter = Filter { before, since_ms, client, action, rule, limit };
-            let records = history.recent(&filter).ok()?;
-            records.iter().map(|record| RedactedRequest::of(record, Vec::new())).collect()
+            let filter = Filter { before, since_ms, client, action, rule, limit, ..Filter::default() };
+            serde_json::to_vec(&search(history, &filter)?.requests)
+        }
+        Asked::Search(mut filter) => {
+            filter.limit = filter.limit.clamp(1, LATEST_MAX);
+            serde_json::to_vec(&search(history, &filter)?)
+        }
+        Asked::Traffic(mut query) => {
+            query.series_max = query.series_max.min(SERIES_TOLD_MAX);
+            serde_json::to_vec(&history.traffic(&query).ok()?)
+        }
+        Asked::Actors { from_ms, to_ms, apps } => {
+            let mut clients = history.refused_clients((from_ms, to_ms), apps.as_deref(), ACTORS_MAX).ok()?;
+            clients.iter_mut().for_each(redact);
+            serde_json::to_vec(&clients)
         }
     };
-    Some((question, serde_json::to_vec(&found).ok()?))
+    Some((question, bytes.ok()?))
+}
+
+/// What a node found, redacted, and where its search stopped.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub(crate) struct FoundThere {
+    pub(crate) requests: Vec<RedactedRequest>,
+    pub(crate) next: Option<RequestId>,
+}
+
+fn search(history: &History, filter: &Filter) -> Option<FoundThere> {
+    let found = history.search(filter).ok()?;
+    let requests = found.requests.iter().map(|record| RedactedRequest::of(record, Vec::new())).collect();
+    Some(FoundThere { requests, next: found.next })
+}
+
+/// Of a client others are told the network.
+fn redact(client: &mut RefusedClient) {
+    client.client = client.client.parse().map(network).unwrap_or_default();
 }
 
 pub(crate) fn network(client: IpAddr) -> String {
@@ -163,6 +209,10 @@ fn reason(reason: &Reason) -> String {
 
 /// Rows of one node's answer: so many fit into one message.
 pub(crate) const LATEST_MAX: usize = 50;
+/// Series of one node's answer: with some points each they fit into one message, and they are twice what is shown of all.
+pub(crate) const SERIES_TOLD_MAX: usize = 24;
+/// Clients of an answer.
+pub(crate) const ACTORS_MAX: usize = 20;
 const PATH_CHARS_MAX: usize = 120;
 const METHOD_CHARS_MAX: usize = 16;
 const RULES_MAX: usize = 16;

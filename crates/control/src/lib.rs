@@ -36,6 +36,8 @@ pub mod policy_words;
 pub mod inquiry;
 pub mod suggest;
 
+pub mod fixes;
+
 pub mod playbook;
 
 pub mod replay;

@@ -11,17 +11,18 @@ use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde_json::{Map, Value, json};
 
 use crate::api::{
-    Authority, Blocklist, BlocklistContent, BouncerKey, Bouncers, DecisionMade, Delegate, Delegation,
-    EventRow, Health, Held, Incident, IncidentRow, Invited, LoginLink, Member, NewBouncer, NewDecision,
-    NewDelegation, NewInvitation, NewNodeOrder, NewRevocation, NodeOrder, PlaybookAnswer, PlaybookRow,
-    PlaybookStart, Problem, Readiness, Restored, Revoked, Settled, Status, Undone, UpgradeBegun,
+    Authority, Blocklist, BlocklistContent, BouncerKey, Bouncers, DecisionMade, Delegate, Delegation, Health,
+    Held, Incident, IncidentRow, Invited, LoginLink, Member, NewBouncer, NewDecision, NewDelegation,
+    NewInvitation, NewNodeOrder, NewRevocation, NodeOrder, PlaybookAnswer, PlaybookRow, PlaybookStart,
+    Problem, Readiness, Restored, Revoked, Settled, Status, Undone, UpgradeBegun,
 };
-use crate::inquiry::{FleetEvents, RedactedRequest};
+use crate::inquiry::RedactedRequest;
 use crate::paging;
 use crate::suggest::Suggestion;
 
 mod operators;
 mod policy;
+mod requests;
 
 /// `GET /api/v1/openapi.json`
 pub(crate) async fn serve() -> impl IntoResponse {
@@ -220,10 +221,10 @@ const INCIDENT_RULED: &[(&str, &str)] = &[
 
 /// Every endpoint.
 pub(crate) fn endpoints() -> impl Iterator<Item = &'static Endpoint> {
-    ENDPOINTS.iter().chain(operators::ENDPOINTS).chain(policy::ENDPOINTS)
+    ENDPOINTS.iter().chain(operators::ENDPOINTS).chain(policy::ENDPOINTS).chain(requests::ENDPOINTS)
 }
 
-/// Every endpoint but those about operators and policy.
+/// Every endpoint but those in files of their own.
 const ENDPOINTS: &[Endpoint] = &[
     get("/api/v1/status", "How the node and its fleet are doing", Answer::Json("200", of::<Status>)),
     Endpoint {
@@ -503,22 +504,6 @@ const ENDPOINTS: &[Endpoint] = &[
         ..get("/api/v1/bouncers/{name}", "End a bouncer's key", Answer::Empty("204"))
     },
     Endpoint {
-        parameters: &[
-            ("limit", "query", "integer", "at most this many; 50 without it, 500 at most"),
-            ("before", "query", "string", "only older ones: a request's id, or a time"),
-            ("since_ms", "query", "integer", "only those that arrived at this time or later"),
-            ("client", "query", "string", "only this address"),
-            ("action", "query", "string", "only this action: observe, challenge, throttle, tarpit, deny"),
-            ("rule", "query", "integer", "only those that this rule matched"),
-        ],
-        errors: &[("400", "a parameter that is unknown or malformed"), ("503", "the history cannot be read")],
-        ..get(
-            "/api/v1/events",
-            "Refused and flagged requests, newest first",
-            Answer::Json("200", of::<Vec<EventRow>>),
-        )
-    },
-    Endpoint {
         parameters: &[("id", "path", "string", "the request's id, as the blocked visitor saw it")],
         errors: &[
             ("400", "no id"),
@@ -551,27 +536,6 @@ const ENDPOINTS: &[Endpoint] = &[
             "/api/v1/events/{id}/suggestion",
             "The narrowest exclusion that would have let a request pass, and what else it would let pass",
             Answer::Json("200", of::<Suggestion>),
-        )
-    },
-    Endpoint {
-        parameters: &[
-            ("limit", "query", "integer", "at most this many of each node; 50 without it and at most"),
-            ("before", "query", "string", "only older ones: a request's id, or a time"),
-            ("since_ms", "query", "integer", "only those that arrived at this time or later"),
-            ("client", "query", "string", "only this address"),
-            ("action", "query", "string", "only this action: observe, challenge, throttle, tarpit, deny"),
-            ("rule", "query", "integer", "only those that this rule matched"),
-        ],
-        errors: &[
-            ("400", "a parameter that is unknown or malformed"),
-            ("403", "this node may not act for operators"),
-            ("422", "too many questions are under way"),
-            ("503", "the others cannot be reached"),
-        ],
-        ..get(
-            "/api/v1/fleet/events",
-            "Refused and flagged requests of all other nodes, redacted by each, newest first",
-            Answer::Json("200", of::<FleetEvents>),
         )
     },
     Endpoint {

@@ -17,6 +17,7 @@ use phalanx_model::lanes::Lanes;
 use phalanx_model::limits::BLOCKLIST_TEXT_BYTES_MAX;
 use phalanx_model::{Clock, LedgerEntry, LedgerKind};
 use phalanx_policy::{Diagnostic, FileSet, Policy};
+use phalanx_record::ledger::LedgerReader;
 use phalanx_record::{History, Metrics, RecordedRequest, RecorderStatus};
 use phalanx_trust::{
     AdminToken, FleetAuthority, LoginTickets, Operators, PasskeyChallenges, Sessions, SiteDelegate,
@@ -30,9 +31,9 @@ use crate::changes::Changes;
 use crate::console;
 use crate::error::ApiError;
 use crate::handlers::{
-    account, blocklists, bouncers, bundles, changes, decisions, delegation, events, exclusions, fleet,
-    health, held, incidents, inquiry, login, operations, operators, playbooks, policy, replay, session,
-    status, stream, suggestion, upgrade, versions,
+    account, audit, blocklists, bouncers, bundles, changes, decisions, delegation, events, exclusions, fixes,
+    fleet, health, held, incidents, inquiry, login, operations, operators, playbooks, policy, replay,
+    session, status, stream, suggestion, traffic, upgrade, versions,
 };
 use crate::hub::Hub;
 use crate::idempotency;
@@ -75,6 +76,8 @@ pub struct ControlDeps {
     pub fleet: FleetHandle,
     /// What was recorded.
     pub history: History,
+    /// What was decided and done.
+    pub ledger: LedgerReader,
     /// Requests as they are recorded.
     pub live: broadcast::Sender<Arc<RecordedRequest>>,
     /// The recorder's state.
@@ -298,7 +301,8 @@ impl Control {
 
     /// Records what somebody of this name is about to do.
     pub(crate) fn record_as(&self, name: &str, action: &str) -> Result<(), ApiError> {
-        let kind = LedgerKind::OperatorAction { action: format!("{action} (by {name})") };
+        let kind =
+            LedgerKind::OperatorAction { action: format!("{action} (by {name})"), by: Some(name.to_owned()) };
         let entry = LedgerEntry { at_ms: self.now_ms(), kind };
         self.deps.lanes.ledger(entry).map_err(|_| ApiError::ledger_full())
     }
@@ -356,6 +360,10 @@ pub fn router(deps: ControlDeps) -> Router {
         .route("/events", get(events::list))
         .route("/events/{id}", get(events::explain))
         .route("/events/{id}/suggestion", get(suggestion::suggest))
+        .route("/traffic", get(traffic::show))
+        .route("/traffic/actors", get(traffic::actors))
+        .route("/audit", get(audit::list))
+        .route("/fixes", get(fixes::list))
         .route("/stream", get(stream::stream))
         .route("/fleet", get(fleet::overview))
         .route("/fleet/events", get(inquiry::list))

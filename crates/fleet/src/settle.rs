@@ -104,6 +104,12 @@ impl FleetHandle {
         measured.ok().map(|share| (share, limits.is_over(share)))
     }
 
+    /// How many of these clients this node served well lately.
+    pub fn served_well(&self, clients: &[IpAddr]) -> usize {
+        let good = self.shared.core.lock().holding.good();
+        clients.iter().filter(|client| good.contains(**client)).count()
+    }
+
     /// What waits for an operator, the latest first, at most [`HELD_PAGE_MAX`]; and how much there is.
     pub fn held(&self) -> (Vec<HeldOrder>, usize) {
         let shared = &self.shared;

@@ -278,8 +278,11 @@ pub enum LedgerKind {
     },
     /// An operator did something through the API.
     OperatorAction {
-        /// What.
+        /// What, with who did it at its end.
         action: String,
+        /// Who; none in entries of earlier versions, and where it was nobody.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        by: Option<String>,
     },
     /// How short the node runs of memory, files or connections changed.
     Overload {

@@ -29,6 +29,8 @@ pub struct LaneReaders {
     pub security: Receiver<SecurityEvent>,
     /// Entries of the ledger.
     pub ledger: Receiver<LedgerEntry>,
+    /// Events that found no room.
+    pub dropped: Arc<Dropped>,
 }
 
 /// Events that found no room, by lane.
@@ -52,7 +54,11 @@ impl Lanes {
         let (security, security_reader) = channel(SECURITY_LANE_EVENTS);
         let (ledger, ledger_reader) = channel(LEDGER_LANE_ENTRIES);
         let lanes = Self { access, security, ledger, dropped: Arc::default() };
-        (lanes, LaneReaders { access: access_reader, security: security_reader, ledger: ledger_reader })
+        let dropped = Arc::clone(&lanes.dropped);
+        (
+            lanes,
+            LaneReaders { access: access_reader, security: security_reader, ledger: ledger_reader, dropped },
+        )
     }
 
     /// Records a request that was passed on; dropped and counted when there is no room.

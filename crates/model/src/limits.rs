@@ -251,14 +251,14 @@ pub const STEP_TEXT_BYTES_MAX: usize = 16 * 1024;
 /// Most signals kept with one request; a request that matches more is no better explained by them.
 pub const SIGNALS_KEPT_MAX: usize = 64;
 /// Refused and flagged requests kept in a node's queryable history; the oldest are deleted first.
-pub const HISTORY_EVENTS_MAX: usize = 200_000;
+pub const HISTORY_EVENTS_MAX: usize = 1_000_000;
 /// Size at which the access log is rotated, in bytes.
 pub const ACCESS_LOG_BYTES_MAX: u64 = 64 * 1024 * 1024;
 /// Rotated access logs kept.
 pub const ACCESS_LOG_FILES_MAX: usize = 5;
-/// Size of the queryable history on disk, in bytes; the oldest requests are deleted first. 200,000 requests of 2 KiB
-/// with their indexes come to about half of it; the rest is room for requests that match many rules.
-pub const HISTORY_BYTES_MAX: u64 = 1024 * 1024 * 1024;
+/// Size of the queryable history on disk, in bytes; the oldest requests are deleted first. A million usual requests with their indexes and the
+/// counts come to about as much; requests that match many rules take more.
+pub const HISTORY_BYTES_MAX: u64 = 3 * 1024 * 1024 * 1024;
 /// Largest record of one request in the history, in bytes before sealing. Beyond it evidence is left out, then tags,
 /// then the last signals; the ids of all rules still find the record.
 pub const HISTORY_RECORD_BYTES_MAX: usize = 32 * 1024;
@@ -266,8 +266,35 @@ pub const HISTORY_RECORD_BYTES_MAX: usize = 32 * 1024;
 pub const HISTORY_PENDING_MAX: usize = 4_096;
 /// Most requests in one answer about the history.
 pub const HISTORY_PAGE_MAX: usize = 500;
+/// Rows that a search in free text opens in one call: each is unsealed and read, some 5 us.
+pub const HISTORY_OPENED_MAX: usize = 20_000;
+/// Longest text that a search looks for, in bytes.
+pub const HISTORY_TEXT_BYTES_MAX: usize = 256;
+/// Recorded requests in which the clients refused most are looked for.
+pub const HISTORY_ACTORS_LOOKED_AT: usize = 200_000;
+/// Minutes whose counts of requests are kept: two days.
+pub const TRAFFIC_MINUTES_MAX: usize = 2 * 24 * 60;
+/// Hours whose counts are kept: ninety days.
+pub const TRAFFIC_HOURS_MAX: usize = 90 * 24;
+/// Apps that are counted apart in one minute or hour; requests of the others are added up.
+pub const TRAFFIC_APPS_MAX: usize = 64;
+/// Countries, and rules, that are counted apart of one app in one minute or hour, those with the most refusals first. With all other counts
+/// these are some 60 rows of 30 bytes for a busy app, 10 MB in all that time.
+pub const TRAFFIC_VALUES_MAX: usize = 24;
+/// Names of apps and countries that the counts speak of.
+pub const TRAFFIC_NAMES_MAX: usize = 4_096;
+/// Counts that wait to be written, for a disk that fails: some hours of a busy node in 8 MiB. Beyond it requests are counted as lost.
+pub const TRAFFIC_PENDING_MAX: usize = 65_536;
+/// Points in one answer about traffic.
+pub const TRAFFIC_POINTS_MAX: usize = 500;
+/// Series in one answer about traffic; the rest is added up.
+pub const TRAFFIC_SERIES_MAX: usize = 12;
 /// Size at which the ledger continues in a new file, in bytes. The last file is verified at each start.
 pub const LEDGER_FILE_BYTES_MAX: u64 = 16 * 1024 * 1024;
+/// Files of the ledger that are looked through for one page.
+pub const LEDGER_FILES_READ_MAX: usize = 4;
+/// Bytes of the ledger whose chain is followed in one call, some 150 ms: four files.
+pub const LEDGER_CHECKED_BYTES_MAX: u64 = 4 * LEDGER_FILE_BYTES_MAX;
 /// Recorded requests a live subscriber may lag behind before it loses some.
 pub const LIVE_EVENTS: usize = 1_024;
 

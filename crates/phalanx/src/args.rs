@@ -43,6 +43,10 @@ pub(crate) enum Command {
     Operator(crate::commands::operator::OperatorArgs),
     /// List the latest refused and flagged requests
     Events(crate::commands::events::EventsArgs),
+    /// Show requests over time, and who was refused most
+    Traffic(crate::commands::traffic::TrafficArgs),
+    /// List what was decided and done, from the node's ledger
+    Audit(crate::commands::audit::AuditArgs),
     /// List incidents: attacks as all nodes together see them
     Incidents(crate::commands::incident::ListArgs),
     /// Show, close or undo an incident

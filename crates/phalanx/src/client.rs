@@ -64,6 +64,12 @@ impl Client {
         self.call(Method::GET, path, None)
     }
 
+    /// GET of a page of a list: what it says, and where the next one begins.
+    pub(crate) fn get_page(&self, path: &str) -> anyhow::Result<(Value, Option<String>)> {
+        let reply = self.whole_exchange(Method::GET, path, "application/json", Bytes::new(), ANSWER)?;
+        Ok((parse(&reply.body)?, reply.next))
+    }
+
     /// POST to an API path.
     pub(crate) fn post(&self, path: &str, body: Option<&Value>) -> anyhow::Result<Value> {
         self.call(Method::POST, path, body)
@@ -118,6 +124,17 @@ impl Client {
         body: Bytes,
         answer: AnswerLimits,
     ) -> anyhow::Result<Bytes> {
+        self.whole_exchange(method, path, kind, body, answer).map(|reply| reply.body)
+    }
+
+    fn whole_exchange(
+        &self,
+        method: Method,
+        path: &str,
+        kind: &str,
+        body: Bytes,
+        answer: AnswerLimits,
+    ) -> anyhow::Result<Reply> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let request = self.request(method, path, kind, body)?;
         runtime.block_on(async {
@@ -147,7 +164,7 @@ impl Client {
         Ok(request.body(Full::new(body))?)
     }
 
-    async fn send(&self, request: Request<Full<Bytes>>, bytes_max: usize) -> anyhow::Result<Bytes> {
+    async fn send(&self, request: Request<Full<Bytes>>, bytes_max: usize) -> anyhow::Result<Reply> {
         match &self.target {
             Target::Socket(path) => {
                 let stream = UnixStream::connect(path).await.map_err(|error| no_socket(path, &error))?;
@@ -186,7 +203,22 @@ async fn shown<T>(work: impl Future<Output = T>) -> T {
     }
 }
 
-async fn exchange<S>(stream: S, request: Request<Full<Bytes>>, bytes_max: usize) -> anyhow::Result<Bytes>
+/// A good answer.
+struct Reply {
+    body: Bytes,
+    /// Where the next page begins.
+    next: Option<String>,
+}
+
+/// The `before` of a link to the next page.
+fn next_page(headers: &http::HeaderMap) -> Option<String> {
+    let link = headers.get(header::LINK)?.to_str().ok()?;
+    let url = link.strip_prefix('<')?.strip_suffix(">; rel=\"next\"")?;
+    let (_, before) = url.rsplit_once("before=")?;
+    Some(before.split('&').next()?.to_owned())
+}
+
+async fn exchange<S>(stream: S, request: Request<Full<Bytes>>, bytes_max: usize) -> anyhow::Result<Reply>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -194,6 +226,7 @@ where
     let driver = tokio::spawn(connection);
     let response = sender.send_request(request).await?;
     let status = response.status();
+    let next = next_page(response.headers());
     let body = Limited::new(response.into_body(), bytes_max)
         .collect()
         .await
@@ -201,7 +234,7 @@ where
         .to_bytes();
     driver.abort();
     if status.is_success() {
-        return Ok(body);
+        return Ok(Reply { body, next });
     }
     Err(refusal(status, &body))
 }

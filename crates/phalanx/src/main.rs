@@ -96,6 +96,8 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Bouncer(args) => commands::bouncer::run(&args),
         Command::Operator(args) => commands::operator::run(&args),
         Command::Events(args) => commands::events::run(&args),
+        Command::Audit(args) => commands::audit::run(&args),
+        Command::Traffic(args) => commands::traffic::run(&args),
         Command::Incidents(args) => commands::incident::list(&args),
         Command::Incident(command) => commands::incident::run(&command),
         Command::Explain(args) => commands::explain::run(&args),

@@ -200,6 +200,7 @@ impl Node {
 
         let (tee, mut record) = (Arc::new(Tee::default()), record_settings(settings, state, &sealer, &clock));
         record.watch = Some(tee.watch());
+        record.locate = Some(places.locate());
         let (recorder, (events, security)) = open_record(record, readers)?;
         let (stop, stopping) = watch::channel(false);
         let policy_version = keeper.describe().version;
@@ -355,6 +356,7 @@ impl Running {
             operators,
             fleet: fleet.clone(),
             history: recorder.history(),
+            ledger: recorder.ledger(),
             live: recorder.live(),
             recorder: recorder.status(),
             metrics: gauges::metrics(&edge, &lanes, &recorder, &keepers, (&fleet, &learning), &clock),
@@ -442,8 +444,9 @@ type Security = (mpsc::Receiver<SecurityEvent>, mpsc::Sender<SecurityEvent>);
 /// The record; the events of the security lane as the edge writes them, and where the record takes them.
 fn open_record(settings: RecordSettings, readers: LaneReaders) -> anyhow::Result<(Recorder, Security)> {
     let (security, recorded) = mpsc::channel(limits::SECURITY_LANE_EVENTS);
-    let of_record = LaneReaders { access: readers.access, security: recorded, ledger: readers.ledger };
-    Ok((Recorder::open(settings, of_record)?, (readers.security, security)))
+    let LaneReaders { access, security: shared, ledger, dropped } = readers;
+    let of_record = LaneReaders { access, security: recorded, ledger, dropped };
+    Ok((Recorder::open(settings, of_record)?, (shared, security)))
 }
 
 type Snapshots<'a> =

@@ -36,6 +36,15 @@ impl PlacesKeeper {
         Arc::clone(&self.places)
     }
 
+    /// Where an address is, for the record.
+    pub(crate) fn locate(&self) -> phalanx_record::Locate {
+        let places = self.places();
+        Arc::new(move |ip| {
+            let place = places.load().of(ip);
+            phalanx_record::Located { country: place.country, asn: place.asn }
+        })
+    }
+
     /// Reads the files again.
     pub(crate) fn reload(&self) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);

@@ -83,7 +83,9 @@ fn located(mut faults: Vec<Diagnostic>, policy: &Path) -> Vec<Diagnostic> {
     let own = policy.file_name().unwrap_or_default();
     for fault in &mut faults {
         let found = folder(policy).join(&*fault.file);
-        if *fault.file == *own.to_string_lossy() || found.is_file() {
+        // One that cannot be read is told of as a whole.
+        let is_gone = fault.line == 0 && found.extension().is_some();
+        if *fault.file == *own.to_string_lossy() || found.is_file() || is_gone {
             fault.file = found.display().to_string().into();
         }
     }

@@ -1,8 +1,9 @@
 //! The queryable history of refused and flagged requests: SQLite, text from strangers sealed.
 //!
-//! Open to queries are the id (which is also the time), the action, the rule ids and a keyed hash of the client's
-//! address. Everything else is one sealed body per request, bound to its id, so that a stolen disk tells times and rule
-//! numbers, not who asked for what. Strikes, proposals and decisions that followed from a request are kept beside it.
+//! Open to queries are the id (which is also the time), the action, the status, the rule ids, and keyed hashes of the client's
+//! address, app, country and method. Everything else is one sealed body per request, bound to its id, so that a stolen disk tells times, rule
+//! numbers and how often the same hash comes, not who asked for what. Strikes, proposals and decisions that followed from a request are kept
+//! beside it, and counts of all requests, whose names are sealed.
 //!
 //! One writer (the recorder's thread); readers have connections of their own, WAL keeps them apart.
 //!
@@ -10,12 +11,15 @@
 
 mod passed;
 mod query;
+mod rollup;
 mod schema;
 mod store;
+mod traffic;
 
 pub(crate) use passed::PassedLog;
-pub use query::{Filter, History};
+pub use query::{Filter, Found, History, StatusRange};
 pub(crate) use store::{Item, Store};
+pub use traffic::RefusedClient;
 
 use std::net::IpAddr;
 use std::path::Path;
@@ -28,12 +32,15 @@ use rusqlite::ErrorCode;
 
 use crate::RecordError;
 use crate::outlet::Outlet;
+use crate::traffic::Locate;
 
 /// What writer and readers share.
 pub(crate) struct Shared {
     pub(crate) path: std::path::PathBuf,
     pub(crate) sealer: Arc<Sealer>,
     lookup: hmac::Key,
+    /// Where clients are, if a database says so.
+    pub(crate) locate: Option<Locate>,
     /// Counts the databases that stood at `path`; a reader with an older one opens again.
     pub(crate) generation: AtomicU64,
     /// A reader found damage; the writer looks.
@@ -41,11 +48,12 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    fn new(path: &Path, sealer: Arc<Sealer>, lookup_key: &[u8]) -> Self {
+    fn new(path: &Path, sealer: Arc<Sealer>, lookup_key: &[u8], locate: Option<Locate>) -> Self {
         Self {
             path: path.to_path_buf(),
             sealer,
             lookup: hmac::Key::new(hmac::HMAC_SHA256, lookup_key),
+            locate,
             generation: AtomicU64::new(0),
             suspect: AtomicBool::new(false),
         }
@@ -56,6 +64,16 @@ impl Shared {
         let text = phalanx_model::net::canonical(client).to_string();
         let tag = hmac::sign(&self.lookup, text.as_bytes());
         tag.as_ref().get(..16).unwrap_or_default().to_vec()
+    }
+
+    /// The number under which an app, country or method is found.
+    pub(crate) fn tag(&self, kind: &str, name: &str) -> i64 {
+        let mut context = hmac::Context::with_key(&self.lookup);
+        context.update(kind.as_bytes());
+        context.update(&[0]);
+        context.update(name.as_bytes());
+        let tag = context.sign();
+        tag.as_ref().first_chunk().map_or(0, |bytes| i64::from_be_bytes(*bytes))
     }
 }
 
@@ -92,6 +110,10 @@ fn body_context(id: &str) -> String {
 
 fn consequence_context(id: &str) -> String {
     format!("history/consequence/{id}")
+}
+
+fn name_context(tag: i64) -> String {
+    format!("history/name/{tag}")
 }
 
 const LOOKUP_CONTEXT: &str = "history/lookup-key";

@@ -4,6 +4,10 @@
 //! altered or inserted entry is found by [`verify`]. Entries are on the disk before they count as written.
 //! Files are named by the first sequence number they hold; the chain runs on from file to file.
 
+mod reader;
+
+pub use reader::{AuditChain, AuditEntry, AuditPage, KINDS, LedgerFilter, LedgerReader};
+
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -268,6 +272,12 @@ fn file_path(dir: &Path, first: u64) -> PathBuf {
     dir.join(format!("ledger-{first:020}.jsonl"))
 }
 
+/// The first sequence number that a file holds, by its name.
+fn file_number(path: &Path) -> u64 {
+    let name = path.file_stem().and_then(|name| name.to_str()).unwrap_or_default();
+    name.strip_prefix("ledger-").and_then(|number| number.parse().ok()).unwrap_or_default()
+}
+
 fn fault(path: &Path, line: usize, cause: &dyn std::fmt::Display) -> LedgerFault {
     LedgerFault { file: path.display().to_string(), line, cause: cause.to_string() }
 }
@@ -280,7 +290,10 @@ mod tests {
     use std::sync::atomic::{AtomicBool, Ordering};
 
     fn entry(n: u64) -> LedgerEntry {
-        LedgerEntry { at_ms: n, kind: LedgerKind::OperatorAction { action: format!("action {n}\u{202e}") } }
+        LedgerEntry {
+            at_ms: n,
+            kind: LedgerKind::OperatorAction { action: format!("action {n}\u{202e}"), by: None },
+        }
     }
 
     fn open(dir: &Path) -> (Ledger, Option<String>) {

@@ -14,6 +14,8 @@ pub mod redact;
 pub mod request;
 pub mod status;
 
+pub mod traffic;
+
 pub mod ocsf;
 
 #[cfg(feature = "otel")]
@@ -51,7 +53,7 @@ pub use access_log::AccessFormat;
 pub use audit_log::AuditFormat;
 pub use event_log::{EventSettings, Report, Reports};
 pub use explain::{Explanation, NextStep};
-pub use history::{Filter, History};
+pub use history::{Filter, Found, History, RefusedClient, StatusRange};
 pub use metrics::{
     LearningCounts, Metrics, MetricsSources, NodeGauges, RateLimitCount, TryCount, UpstreamCount,
 };
@@ -66,6 +68,7 @@ pub use spans::SpanSettings;
 pub use status::{Part, PartReport, RecorderReport, RecorderStatus};
 pub use syslog::SyslogTo;
 pub use time::rfc3339;
+pub use traffic::{By, Locate, Located, Traffic, TrafficOthers, TrafficQuery, TrafficSeries, TrafficTotals};
 
 use std::path::PathBuf;
 

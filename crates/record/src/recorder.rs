@@ -26,13 +26,14 @@ use crate::access_log::{self, AccessFormat};
 use crate::audit_log::{self, AuditFormat};
 use crate::event_log::{EventLog, EventSettings, Report, Reports};
 use crate::history::{History, Item, PassedLog, Store};
-use crate::ledger::Ledger;
+use crate::ledger::{Ledger, LedgerReader};
 use crate::line_log::{LineLog, Sink};
 use crate::modsecurity;
 use crate::redact;
 use crate::request::{Consequence, RecordedRequest};
 use crate::standard_output::StandardOutput;
 use crate::status::{Part, RecorderStatus};
+use crate::traffic::{Locate, Tally};
 
 /// Where the access log goes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -72,6 +73,10 @@ pub struct RecordSettings {
     pub node: Arc<str>,
     /// Is shown each request as it is recorded; must not wait.
     pub watch: Option<Watch>,
+    /// Says where clients are, for counts and searches by country.
+    pub locate: Option<Locate>,
+    /// How often counts of requests are written; what was counted since is lost with the process.
+    pub traffic_every_ms: u64,
     /// Seals the history.
     pub sealer: Arc<Sealer>,
     /// Names of files set aside carry its time.
@@ -105,6 +110,8 @@ impl RecordSettings {
             site: site.into(),
             node: node.into(),
             watch: None,
+            locate: None,
+            traffic_every_ms: 5_000,
             sealer,
             clock,
             access_log_bytes_max: ACCESS_LOG_BYTES_MAX,
@@ -138,6 +145,7 @@ impl Released {
 pub struct Recorder {
     status: RecorderStatus,
     history: History,
+    ledger: LedgerReader,
     live: broadcast::Sender<Arc<RecordedRequest>>,
     reports: Reports,
     stop: Arc<Notify>,
@@ -159,6 +167,7 @@ impl Recorder {
         let worker = Worker::new(settings, lanes)?;
         let status = worker.status.clone();
         let history = History::new(worker.store.shared(), passed);
+        let ledger = LedgerReader::new(worker.dir.join("ledger"));
         let live = worker.live.clone();
         let reports = worker.reports.0.clone();
         let (stop, releases) = (Arc::clone(&worker.stop), Arc::clone(&worker.releases));
@@ -171,7 +180,7 @@ impl Recorder {
             .name("phalanx-record".into())
             .spawn(move || runtime.block_on(worker.run()))
             .map_err(|source| RecordError::Io { path: dir, source })?;
-        Ok(Self { status, history, live, reports, stop, releases, thread: Some(thread) })
+        Ok(Self { status, history, ledger, live, reports, stop, releases, thread: Some(thread) })
     }
 
     /// How the record is doing.
@@ -182,6 +191,11 @@ impl Recorder {
     /// Answers questions about what was recorded.
     pub fn history(&self) -> History {
         self.history.clone()
+    }
+
+    /// Tells what was decided and done.
+    pub fn ledger(&self) -> LedgerReader {
+        self.ledger.clone()
     }
 
     /// Refused and flagged requests as they are recorded. A subscriber that lags more than
@@ -253,6 +267,10 @@ struct Worker {
     #[cfg(feature = "otel")]
     spans: Option<crate::spans::Spans>,
     store: Store,
+    tally: Tally,
+    traffic_every: Duration,
+    /// Events that had found no room when it was last looked: of the access lane and of the security lane.
+    dropped: (u64, u64),
     pending: VecDeque<Item>,
     history_fails: bool,
     ledger: Ledger,
@@ -270,8 +288,12 @@ impl Worker {
         let status = RecorderStatus::default();
         let (ledger, note) = Ledger::open(&ledger_dir, &s.site, &s.node, s.ledger_file_bytes_max, now_ms)
             .map_err(|source| RecordError::Io { path: ledger_dir, source })?;
-        let mut store =
-            Store::new(&s.dir.join("history.db"), s.sealer, s.history_rows_max, s.history_bytes_max)?;
+        let mut store = Store::new(
+            &s.dir.join("history.db"),
+            s.sealer,
+            s.locate,
+            (s.history_rows_max, s.history_bytes_max),
+        )?;
         let log = |part, path| LineLog::new(part, path, s.access_log_bytes_max, s.access_log_files_max);
         let asked = |part, path| {
             let mut log = log(part, path);
@@ -326,6 +348,9 @@ impl Worker {
             #[cfg(feature = "otel")]
             spans,
             store,
+            tally: Tally::default(),
+            traffic_every: Duration::from_millis(s.traffic_every_ms.max(1)),
+            dropped: (0, 0),
             pending: VecDeque::new(),
             history_fails,
             ledger,
@@ -337,6 +362,8 @@ impl Worker {
         let stop = Arc::clone(&self.stop);
         let mut retry = tokio::time::interval(self.retry);
         retry.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut traffic = tokio::time::interval(self.traffic_every);
+        traffic.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut access = Vec::with_capacity(ACCESS_BATCH);
         let mut security = Vec::with_capacity(SECURITY_BATCH);
         let (mut access_open, mut security_open, mut ledger_open) = (true, true, true);
@@ -362,6 +389,7 @@ impl Worker {
                 Some(report) = self.reports.1.recv() => self.keep_report(&report),
                 () = sleep_until(gathers_until.unwrap_or_else(Instant::now)), if gathers_until.is_some() => gathers_until = None,
                 _ = retry.tick(), if unwell => self.try_again(),
+                _ = traffic.tick() => self.write_traffic(),
             }
         }
         self.finish(access, security)
@@ -399,6 +427,7 @@ impl Worker {
         }
         self.write_ledger();
         self.write_history();
+        self.write_traffic();
         if !self.ledger_pending.is_empty() {
             tracing::error!(entries = self.ledger_pending.len(), "ledger entries could not be written");
         }
@@ -406,7 +435,10 @@ impl Worker {
     }
 
     fn keep_access(&mut self, events: &mut AccessBatch) {
-        events.iter().for_each(|event| self.show(event, &[]));
+        for event in events.iter() {
+            self.show(event, &[]);
+            self.count(event, None);
+        }
         let has_readers = self.audit_log.is_some() || self.has_spans() || self.events.takes_passed();
         if self.access_log.is_off() && !has_readers {
             events.clear();
@@ -428,6 +460,7 @@ impl Worker {
                 SecurityEvent::Request { access, signals, faults } => {
                     self.show(&access, &signals);
                     let mut record = RecordedRequest::new(&self.site, &self.node, *access, signals, faults);
+                    self.count(&record.access, record.top_signal());
                     self.log(&record.access, |out, _, _| access_log::security(out, &record));
                     if let Some(log) = &mut self.modsecurity_log {
                         log.add(|out| modsecurity::lines(out, &record.access, &record.signals));
@@ -453,6 +486,33 @@ impl Worker {
         self.write_logs();
         if !self.history_fails {
             self.write_history();
+        }
+    }
+
+    fn count(&mut self, access: &AccessEvent, top: Option<&Signal>) {
+        let country = self.store.locate(access.client).country;
+        self.tally.add(access, top, country);
+    }
+
+    fn write_traffic(&mut self) {
+        let now_ms = self.clock.now_ms();
+        let dropped = &self.lanes.dropped;
+        let seen = (dropped.access.load(Ordering::Relaxed), dropped.security.load(Ordering::Relaxed));
+        let new = seen.0.saturating_sub(self.dropped.0) + seen.1.saturating_sub(self.dropped.1);
+        self.tally.add_dropped(new, now_ms);
+        self.dropped = seen;
+        if self.tally.is_empty() {
+            return;
+        }
+        match self.store.write_traffic(&self.tally, now_ms) {
+            Ok(note) => {
+                self.tally.clear();
+                note.into_iter().for_each(|note| self.status.set_aside(note));
+            }
+            Err(error) => {
+                self.history_fails = true;
+                self.status.failed(Part::History, &error, now_ms);
+            }
         }
     }
 

@@ -1,6 +1,6 @@
 //! Changes of policy by operators: what takes protection away waits for another one; all else is published at once.
 //!
-//! Flow in names: order -> compiled and compared with what all nodes run ([`Proposal`]) -> published, or kept in [`Changes`] -> another
+//! Flow in names: order -> compiled and compared with what all nodes run ([`Considered`]) -> published, or kept in [`Changes`] -> another
 //! operator names the hash of what he saw -> the same again, if what it is based on is still the newest -> published.
 //!
 //! Who has the node (its socket, its admin token) has the key that signs policy, and could do without this: he publishes at once, and may
@@ -32,12 +32,12 @@ use crate::handlers::policy_base::{Policed, compare, parse, refused, stable, ver
 use crate::router::{Control, TriedBundle};
 
 /// An order, looked at: what it does and to what.
-struct Proposal {
+struct Considered {
     order: NewPolicyChange,
     stage: Option<Stage>,
     /// The newest version when it was looked at: it is published on no other.
     newest: u64,
-    /// What all nodes run, by version and hash.
+    /// What all nodes run, by version and hash; see [`Policed::identity`].
     base: (u64, String),
     content: Content,
     differs: PolicyDiffered,
@@ -81,15 +81,15 @@ pub(crate) async fn propose(
     order: NewPolicyChange,
 ) -> Result<PolicyChange, ApiError> {
     let _one_at_a_time = control.reloading.lock().await;
-    let proposal = look_at(control, who, order).await?;
-    if proposal.differs.dangers.is_empty() || has_the_node(who) {
-        let version = publish(control, who, &proposal, None).await?;
-        return Ok(control.deps.changes.published(proposal.wanted(who), version, control.now_ms()));
+    let considered = look_at(control, who, order).await?;
+    if considered.differs.dangers.is_empty() || has_the_node(who) {
+        let version = publish(control, who, &considered, None).await?;
+        return Ok(control.deps.changes.published(considered.wanted(who), version, control.now_ms()));
     }
     let what =
-        format!("ask for a change of policy that another operator must approve: {}", proposal.order.reason);
+        format!("ask for a change of policy that another operator must approve: {}", considered.order.reason);
     control.record(who, &what)?;
-    control.deps.changes.wait(proposal.wanted(who), control.now_ms()).map_err(not_done)
+    control.deps.changes.wait(considered.wanted(who), control.now_ms()).map_err(not_done)
 }
 
 /// Publishes what somebody orders, if he may do that alone.
@@ -99,10 +99,10 @@ pub(crate) async fn publish_alone(
     order: NewPolicyChange,
 ) -> Result<(), ApiError> {
     let _one_at_a_time = control.reloading.lock().await;
-    let proposal = look_at(control, who, order).await?;
-    refuse_dangers(who, &proposal.differs)?;
-    let version = publish(control, who, &proposal, None).await?;
-    control.deps.changes.published(proposal.wanted(who), version, control.now_ms());
+    let considered = look_at(control, who, order).await?;
+    refuse_dangers(who, &considered.differs)?;
+    let version = publish(control, who, &considered, None).await?;
+    control.deps.changes.published(considered.wanted(who), version, control.now_ms());
     Ok(())
 }
 
@@ -161,15 +161,15 @@ pub(crate) async fn approve(
         let message = "the hash is another than that of the change: look at it again";
         return Err(conflict("altered", message));
     }
-    let base = stable(&control).await?;
-    if (base.version, &base.hash) != (waits.change.base, &waits.base_hash) {
-        let why = format!("the policy is version {} by now, not {}", base.version, waits.change.base);
+    // What it is compared with now, and published on, must be what it was compared with then.
+    let considered = look_at(&control, &who, NewPolicyChange { base: None, ..order }).await?;
+    if considered.base != (waits.change.base, waits.base_hash.clone()) {
+        let why = format!("the policy is version {} by now, not {}", considered.base.0, waits.change.base);
         expire(&control, &id, &why)?;
         let message = format!("{why}: what the change does must be looked at anew, so order it again");
         return Err(conflict("base_moved", &message));
     }
-    let proposal = look_at(&control, &who, order).await?;
-    let version = publish(&control, &who, &proposal, Some(&waits.change)).await?;
+    let version = publish(&control, &who, &considered, Some(&waits.change)).await?;
     let ended = control.deps.changes.end(&id, control.now_ms(), |change| {
         change.state = PolicyChangeState::Published;
         change.approved_by = Some(who.author());
@@ -206,7 +206,7 @@ pub(crate) async fn reject(
 }
 
 /// Compiles what an order is about and compares it with what all nodes run.
-async fn look_at(control: &Control, who: &Principal, order: NewPolicyChange) -> Result<Proposal, ApiError> {
+async fn look_at(control: &Control, who: &Principal, order: NewPolicyChange) -> Result<Considered, ApiError> {
     check_reason(&order.reason)?;
     let unfit =
         |source: &String| source.len() > ORIGIN_WORD_BYTES_MAX || source.chars().any(char::is_control);
@@ -237,13 +237,13 @@ async fn look_at(control: &Control, who: &Principal, order: NewPolicyChange) -> 
     let (base, differs) = match stable(control).await {
         Ok(base) => {
             let differs = compare(&base, &entry, &files, &policy);
-            ((base.version, base.hash), differs)
+            (base.identity(), differs)
         }
         // What is in force may be lost or unreadable: then a new policy is the way out, for who has the node.
         Err(_) if has_the_node(who) => ((newest, String::new()), PolicyDiffered::default()),
         Err(error) => return Err(error),
     };
-    Ok(Proposal { order, stage, newest, base, content: Content { entry, files, tried }, differs })
+    Ok(Considered { order, stage, newest, base, content: Content { entry, files, tried }, differs })
 }
 
 /// Makes it the fleet's, or has some try it; `approved`: the change that somebody else ordered and `who` approves. It is in the ledger
@@ -251,10 +251,10 @@ async fn look_at(control: &Control, who: &Principal, order: NewPolicyChange) -> 
 async fn publish(
     control: &Control,
     who: &Principal,
-    proposal: &Proposal,
+    considered: &Considered,
     approved: Option<&PolicyChange>,
 ) -> Result<u64, ApiError> {
-    let Proposal { order, stage, newest, content, differs, .. } = proposal;
+    let Considered { order, stage, newest, content, differs, .. } = considered;
     let to = stage.as_ref().map_or_else(|| "all nodes".to_owned(), ToString::to_string);
     let of = approved.map(|change| format!(", approving the change {} of {}", change.id, change.author));
     let what = format!(
@@ -268,7 +268,7 @@ async fn publish(
     let maker = Maker {
         author: approved.map_or_else(|| who.author(), |change| change.author.clone()),
         approved_by: approved.map(|_| who.author()),
-        source: proposal.source(),
+        source: considered.source(),
     };
     let fleet = &control.deps.fleet;
     let record = match order.content_of {
@@ -302,7 +302,7 @@ pub(crate) fn rolled_back(reason: &str) -> String {
     }
 }
 
-impl Proposal {
+impl Considered {
     fn source(&self) -> String {
         match (&self.order.source, self.order.content_of) {
             (_, Some(of)) => format!("version {of}"),

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Path, Query, State};
 use axum::{Extension, Json};
-use http::StatusCode;
+use http::{HeaderMap, HeaderValue, StatusCode, header};
 use phalanx_fleet::Member;
 use phalanx_model::id::node_tag;
-use phalanx_model::limits::HISTORY_PAGE_MAX;
+use phalanx_model::limits::{HISTORY_PAGE_MAX, HISTORY_TEXT_BYTES_MAX};
 use phalanx_model::{Action, RequestId};
 use phalanx_record::{Explanation, Filter, History, RecordError, RecordedRequest};
 use serde::Deserialize;
@@ -18,19 +18,27 @@ use serde::de::value::{Error as ValueError, StrDeserializer};
 use crate::api::EventRow;
 use crate::auth::Principal;
 use crate::error::ApiError;
-use crate::handlers::blocking;
+use crate::handlers::traffic::apps;
+use crate::handlers::{blocking, incidents};
 use crate::router::Control;
 
 /// Texts, so that each mistake gets an answer of its own.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct EventQuery {
+    pub(super) incident: Option<String>,
     limit: Option<String>,
     before: Option<String>,
     since_ms: Option<String>,
+    until_ms: Option<String>,
     client: Option<String>,
     action: Option<String>,
     rule: Option<String>,
+    app: Option<String>,
+    status: Option<String>,
+    country: Option<String>,
+    method: Option<String>,
+    q: Option<String>,
 }
 
 /// `GET /api/v1/events`
@@ -38,37 +46,57 @@ pub(crate) async fn list(
     State(control): State<Arc<Control>>,
     Extension(who): Extension<Principal>,
     query: Result<Query<EventQuery>, QueryRejection>,
-) -> Result<Json<Vec<EventRow>>, ApiError> {
+) -> Result<(HeaderMap, Json<Vec<EventRow>>), ApiError> {
     let Query(query) = query.map_err(|e| ApiError::bad_request(e.body_text()))?;
-    let filter = filter(&query)?;
-    let apps = who.apps();
-    let records = ask(&control, move |history| match apps {
-        None => history.recent(&filter),
-        Some(apps) => recent_of(history, filter, &apps),
-    });
-    let records = records.await?;
-    Ok(Json(records.iter().map(EventRow::from).collect()))
+    let mut filter = filter(&query)?;
+    filter.apps = apps(&who, query.app.clone());
+    filter.ids = evidence(&control, &who, query.incident.as_deref()).await?;
+    let found = ask(&control, move |history| history.search(&filter)).await?;
+    let rows = found.requests.iter().map(EventRow::from).collect();
+    Ok((next_page(&query, found.next), Json(rows)))
 }
 
-/// The most recent of these apps: as many as are asked for, among the last [`PAGES_LOOKED_THROUGH`] pages of all.
-fn recent_of(
-    history: &History,
-    mut filter: Filter,
-    apps: &[String],
-) -> Result<Vec<RecordedRequest>, RecordError> {
-    let wanted = std::mem::replace(&mut filter.limit, HISTORY_PAGE_MAX);
-    let mut found = Vec::new();
-    for _ in 0..PAGES_LOOKED_THROUGH {
-        let page = history.recent(&filter)?;
-        let Some(last) = page.last().map(|record| record.access.id) else { break };
-        filter.before = Some(last);
-        found.extend(page.into_iter().filter(|record| is_of(record, apps)));
-        if found.len() >= wanted {
-            found.truncate(wanted);
-            break;
-        }
+/// Requests that are evidence of an incident. What it is about may be of other apps than an operator sees.
+pub(super) async fn evidence(
+    control: &Control,
+    who: &Principal,
+    incident: Option<&str>,
+) -> Result<Option<Vec<RequestId>>, ApiError> {
+    let Some(incident) = incident else { return Ok(None) };
+    if who.apps().is_some() {
+        return Err(ApiError::bad_request(
+            "incidents are about more than the apps that this account is limited to",
+        ));
     }
-    Ok(found)
+    let (shown, _) = incidents::find(control, incidents::asked(incident)?).await?;
+    Ok(Some(shown.evidence))
+}
+
+/// Where a search goes on, as RFC 8288 has it; nothing where there is nothing older.
+fn next_page(query: &EventQuery, next: Option<RequestId>) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    let Some(next) = next else { return headers };
+    let before = Some(next.to_string());
+    let pairs = [
+        ("limit", &query.limit),
+        ("since_ms", &query.since_ms),
+        ("until_ms", &query.until_ms),
+        ("client", &query.client),
+        ("action", &query.action),
+        ("rule", &query.rule),
+        ("app", &query.app),
+        ("status", &query.status),
+        ("country", &query.country),
+        ("method", &query.method),
+        ("q", &query.q),
+        ("incident", &query.incident),
+        ("before", &before),
+    ];
+    let given =
+        pairs.iter().filter_map(|(name, text)| text.as_ref().map(|text| format!("{name}={}", encoded(text))));
+    let link = format!("</api/v1/events?{}>; rel=\"next\"", given.collect::<Vec<_>>().join("&"));
+    headers.extend(HeaderValue::from_str(&link).ok().map(|link| (header::LINK, link)));
+    headers
 }
 
 fn is_of(record: &RecordedRequest, apps: &[String]) -> bool {
@@ -131,6 +159,19 @@ pub(super) async fn ask<T: Send + 'static>(
     }
 }
 
+/// A value as it stands in a query.
+fn encoded(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => out.push(char::from(byte)),
+            other => out.push_str(&format!("%{other:02X}")),
+        }
+    }
+    out
+}
+
+/// What a query asks for, as far as it says so itself.
 pub(super) fn filter(query: &EventQuery) -> Result<Filter, ApiError> {
     fn number<T: std::str::FromStr>(name: &str, text: &Option<String>) -> Result<Option<T>, ApiError> {
         let wrong = |text: &String| ApiError::bad_request(format!("{name}={text:?} is no number"));
@@ -147,18 +188,36 @@ pub(super) fn filter(query: &EventQuery) -> Result<Filter, ApiError> {
             ))
         })
     });
+    let texts = [("app", &query.app), ("method", &query.method), ("q", &query.q)];
+    for (name, text) in texts {
+        let length = text.as_ref().map_or(1, String::len);
+        if !(1..=HISTORY_TEXT_BYTES_MAX).contains(&length) {
+            return Err(ApiError::bad_request(format!("{name} has 1 to {HISTORY_TEXT_BYTES_MAX} bytes")));
+        }
+    }
+    let status = query.status.as_ref().map(|text| {
+        text.parse()
+            .map_err(|()| ApiError::bad_request(format!("status={text:?} is neither like 404 nor like 4xx")))
+    });
+    let country = query.country.as_ref().map(|text| {
+        text.parse().map_err(|_| ApiError::bad_request(format!("country={text:?} is no country; write NL")))
+    });
     Ok(Filter {
         before: query.before.as_deref().map(before).transpose()?,
         since_ms: number("since_ms", &query.since_ms)?,
+        until_ms: number("until_ms", &query.until_ms)?,
+        status: status.transpose()?,
+        country: country.transpose()?,
+        apps: query.app.clone().map(|app| vec![app]),
+        method: query.method.clone(),
+        text: query.q.clone(),
+        ids: None,
         client: client.transpose()?,
         action: action.transpose()?,
         rule: number("rule", &query.rule)?,
         limit: number("limit", &query.limit)?.unwrap_or(50).clamp(1, HISTORY_PAGE_MAX),
     })
 }
-
-/// How far back the requests of an operator's apps are looked for at once.
-const PAGES_LOOKED_THROUGH: usize = 16;
 
 /// A request's id, or a time in Unix milliseconds.
 fn before(text: &str) -> Result<RequestId, ApiError> {

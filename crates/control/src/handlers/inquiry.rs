@@ -4,34 +4,37 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Json;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Path, Query, State};
+use axum::{Extension, Json};
 use phalanx_fleet::{Link, Member};
 use phalanx_model::RequestId;
 use phalanx_model::id::node_tag;
+use phalanx_record::Filter;
 use tokio::time::{Instant, timeout_at};
 
-use super::events::{EventQuery, filter};
+use super::events::{EventQuery, evidence, filter};
+use crate::api::NodeName;
+use crate::auth::Principal;
 use crate::error::ApiError;
-use crate::inquiry::{Asked, FleetEvents, LATEST_MAX, RedactedRequest};
+use crate::inquiry::{Asked, FleetEvents, FoundThere, LATEST_MAX, RedactedRequest};
 use crate::router::Control;
 
 /// `GET /api/v1/fleet/events`
 pub(crate) async fn list(
     State(control): State<Arc<Control>>,
+    Extension(who): Extension<Principal>,
     query: Result<Query<EventQuery>, QueryRejection>,
 ) -> Result<Json<FleetEvents>, ApiError> {
     let Query(query) = query.map_err(|e| ApiError::bad_request(e.body_text()))?;
-    let filter = filter(&query)?;
-    let asked = Asked::Latest {
-        client: filter.client,
-        action: filter.action,
-        rule: filter.rule,
-        before: filter.before,
-        since_ms: filter.since_ms,
-        limit: filter.limit.min(LATEST_MAX),
-    };
+    let mut filter = filter(&query)?;
+    filter.ids = evidence(&control, &who, query.incident.as_deref()).await?;
+    if let Some(ids) = &mut filter.ids {
+        // The newest: the question must fit into one message.
+        ids.sort_unstable_by_key(|id| std::cmp::Reverse(*id));
+        ids.truncate(IDS_ASKED_MAX);
+    }
+    let asked = question(filter);
     ask(&control, &asked, |member| member.link == Link::Up).await.map(Json)
 }
 
@@ -51,38 +54,81 @@ pub(crate) async fn explain(
     })
 }
 
-/// Asks all others, and waits until all that are waited for have answered, or the time is over.
+/// The question of a filter; one that nodes of the version before understand, where they know all that it filters by.
+fn question(mut filter: Filter) -> Asked {
+    filter.limit = filter.limit.min(LATEST_MAX);
+    let Filter { client, action, rule, before, since_ms, limit, .. } = filter;
+    let known = Filter { client, action, rule, before, since_ms, limit, ..Filter::default() };
+    match known == filter {
+        true => Asked::Latest { client, action, rule, before, since_ms, limit },
+        false => Asked::Search(Box::new(filter)),
+    }
+}
+
+/// What others said to a question about requests, each node of its own.
 async fn ask(
     control: &Control,
     asked: &Asked,
     waits_for: impl Fn(&Member) -> bool,
 ) -> Result<FleetEvents, ApiError> {
-    let fleet = &control.deps.fleet;
-    let members = fleet.members();
-    let mut silent: BTreeSet<String> = members
-        .iter()
-        .filter(|member| !member.me && waits_for(member))
-        .map(|member| format!("{}/{}", member.site, member.node))
-        .collect();
-    let question = serde_json::to_vec(asked).unwrap_or_default();
-    let mut answers = fleet.ask(&question).await?;
-    let (mut requests, mut answered) = (Vec::new(), Vec::new());
-    let until = Instant::now() + WAIT;
-    while !silent.is_empty() {
-        let Ok(Some(answer)) = timeout_at(until, answers.recv()).await else { break };
-        let name = format!("{}/{}", answer.site, answer.node);
-        if !silent.remove(&name) {
-            continue;
-        }
+    let others = ask_all(control, asked, waits_for).await?;
+    let mut found = FleetEvents {
+        silent: others.silent.iter().map(NodeName::to_string).collect(),
+        ..FleetEvents::default()
+    };
+    for (name, bytes) in others.answers {
+        let there = match asked {
+            Asked::Search(_) => serde_json::from_slice(&bytes).unwrap_or_default(),
+            _ => FoundThere { requests: serde_json::from_slice(&bytes).unwrap_or_default(), next: None },
+        };
+        let full = matches!(asked, Asked::Latest { limit, .. } if there.requests.len() >= *limit);
+        let next = there.next.or_else(|| there.requests.last().filter(|_| full).map(|last| last.id));
         // A node speaks of what it served itself.
-        let said: Vec<RedactedRequest> = serde_json::from_slice(&answer.bytes).unwrap_or_default();
-        let own = said.into_iter().filter(|one| one.site == answer.site && one.node == answer.node);
-        requests.extend(own.take(LATEST_MAX));
-        answered.push(name);
+        let own = there.requests.into_iter().filter(|one| *one.site == *name.site && *one.node == *name.node);
+        found.requests.extend(own.take(LATEST_MAX));
+        found.next = found.next.max(next);
+        found.answered.push(name.to_string());
     }
-    requests.sort_by_key(|request| std::cmp::Reverse(request.id));
-    Ok(FleetEvents { requests, answered, silent: silent.into_iter().collect() })
+    // Until where all have looked; what is older is on the next page, with what the others have there.
+    if let Some(next) = found.next {
+        found.requests.retain(|request| request.id >= next);
+    }
+    found.requests.sort_by_key(|request| std::cmp::Reverse(request.id));
+    Ok(found)
 }
 
+/// What others answered, and who did not.
+pub(super) struct Others {
+    pub(super) answers: Vec<(NodeName, Vec<u8>)>,
+    pub(super) silent: Vec<NodeName>,
+}
+
+/// Asks all others, and waits until all that are waited for have answered, or the time is over.
+pub(super) async fn ask_all(
+    control: &Control,
+    asked: &Asked,
+    waits_for: impl Fn(&Member) -> bool,
+) -> Result<Others, ApiError> {
+    let fleet = &control.deps.fleet;
+    let name = |site: &str, node: &str| NodeName { site: site.to_owned(), node: node.to_owned() };
+    let members = fleet.members();
+    let waited = members.iter().filter(|member| !member.me && waits_for(member));
+    let mut silent: BTreeSet<NodeName> = waited.map(|member| name(&member.site, &member.node)).collect();
+    let question = serde_json::to_vec(asked).unwrap_or_default();
+    let mut replies = fleet.ask(&question).await?;
+    let mut answers = Vec::new();
+    let until = Instant::now() + WAIT;
+    while !silent.is_empty() {
+        let Ok(Some(answer)) = timeout_at(until, replies.recv()).await else { break };
+        let from = name(&answer.site, &answer.node);
+        if silent.remove(&from) {
+            answers.push((from, answer.bytes));
+        }
+    }
+    Ok(Others { answers, silent: silent.into_iter().collect() })
+}
+
+/// Requests that others are asked for at once.
+const IDS_ASKED_MAX: usize = 24;
 /// For a search in a history and a way around the world.
 const WAIT: Duration = Duration::from_secs(2);

@@ -1,6 +1,7 @@
 //! One module per group of endpoints. Each handler: read the arguments, record what changes something, act, answer.
 
 pub(crate) mod account;
+pub(crate) mod audit;
 pub(crate) mod blocklists;
 pub(crate) mod bouncers;
 pub(crate) mod bundles;
@@ -9,6 +10,7 @@ pub(crate) mod decisions;
 pub(crate) mod delegation;
 pub(crate) mod events;
 pub(crate) mod exclusions;
+pub(crate) mod fixes;
 pub(crate) mod fleet;
 pub(crate) mod health;
 pub(crate) mod held;
@@ -25,6 +27,7 @@ pub(crate) mod session;
 pub(crate) mod status;
 pub(crate) mod stream;
 pub(crate) mod suggestion;
+pub(crate) mod traffic;
 pub(crate) mod upgrade;
 pub(crate) mod versions;
 

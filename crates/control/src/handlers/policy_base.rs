@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use http::StatusCode;
 use phalanx_policy::Policy;
 use phalanx_policy::diff::{Place, compare_files, diff};
+use phalanx_trust::sha256;
 
 use crate::api::{Diagnostic, PolicyDiffered, PolicyDifference};
 use crate::error::ApiError;
@@ -23,6 +24,20 @@ pub(crate) struct Policed {
     pub(crate) entry: Option<String>,
     pub(crate) files: BTreeMap<String, Vec<u8>>,
     pub(crate) policy: Policy,
+}
+
+impl Policed {
+    /// What it is and no other: its version with the hash of its bundle, else of all that a node's own policy says.
+    pub(crate) fn identity(&self) -> (u64, String) {
+        if !self.hash.is_empty() {
+            return (self.version, self.hash.clone());
+        }
+        let files: BTreeMap<&String, [u8; 32]> =
+            self.files.iter().map(|(name, bytes)| (name, sha256(bytes))).collect();
+        // Text and numbers under names: there is nothing that JSON could not say.
+        let all = serde_json::to_vec(&(&self.policy, files)).unwrap_or_default();
+        (self.version, sha256(&all).iter().map(|byte| format!("{byte:02x}")).collect())
+    }
 }
 
 /// What all nodes run that try nothing; without a policy of the fleet's what this node runs.

@@ -68,7 +68,8 @@ fn only_of(apps: &[String], whole: Status) -> Status {
     }
 }
 
-fn whole_status(control: &Control) -> Status {
+/// All that is known of this node.
+pub(super) fn whole_status(control: &Control) -> Status {
     let deps = &control.deps;
     let now_ms = control.now_ms();
     let node = (deps.node_status)();

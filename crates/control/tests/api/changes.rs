@@ -112,6 +112,13 @@ async fn an_approval_is_for_the_policy_that_was_looked_at() {
     let again = bob.browser.send("POST", &path(&change, "approve"), of(&change)).await;
     assert_eq!(again.code(), "expired", "it must be ordered anew");
     assert_eq!(version(&node).await, meanwhile["version"]);
+    // A node's own policy has no version, and moves all the same.
+    let alone = Node::start().await;
+    let mut cid = enrol(&alone, "cid", "editor", &[]).await;
+    let waits = cid.browser.send("POST", CHANGES, Some(policy(OFF))).await.json();
+    alone.own_policy.lock().unwrap().push_str("paranoia = 3\n");
+    let moved = alone.call("POST", &path(&waits, "approve"), of(&waits)).await;
+    assert_eq!(moved.code(), "base_moved");
     // A change waits as long as its author may change policy.
     let change = ann.browser.send("POST", CHANGES, Some(policy(OFF))).await.json();
     let edit = json!({ "role": "responder" });

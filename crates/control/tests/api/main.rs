@@ -23,4 +23,6 @@ mod operators;
 #[cfg(test)]
 mod playbooks;
 #[cfg(test)]
+mod requests;
+#[cfg(test)]
 mod support;

@@ -53,7 +53,7 @@ fn one_incident() -> IncidentsPort {
             async move { Some(rows) }.boxed()
         }),
         show: Box::new(move |id| {
-            let one = Incident { row: row.clone(), ..Incident::default() };
+            let one = Incident { row: row.clone(), evidence: vec![self::id(2)], ..Incident::default() };
             async move { [7, 3].contains(&id).then(|| (one, vec![7, 3])) }.boxed()
         }),
         rule: Box::new(|_| async { true }.boxed()),
@@ -112,6 +112,8 @@ pub(crate) struct Node {
     pub(crate) recorder: Recorder,
     pub(crate) counters: Arc<WorkerCounters>,
     pub(crate) policy_is_good: Arc<AtomicBool>,
+    /// What the node's own policy file says.
+    pub(crate) own_policy: Arc<Mutex<String>>,
     pub(crate) ready: Arc<AtomicBool>,
     ahead: Arc<Ahead>,
     ledger: Option<phalanx_model::lanes::LaneReaders>,
@@ -126,13 +128,14 @@ impl Node {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let (events, readers) = Lanes::new();
         let (lanes, ledger) = Lanes::new();
-        let settings = RecordSettings::new(
+        let mut settings = RecordSettings::new(
             &dir.path().join("record"),
             "fra",
             "a",
             Arc::clone(&sealer),
             Arc::clone(&clock),
         );
+        settings.traffic_every_ms = 5;
         let recorder = Recorder::open(settings, readers).unwrap();
         let fleet = fleet(dir.path().to_path_buf(), sealer, lanes.clone(), Arc::clone(&clock)).await;
         let token = AdminToken::load_or_create(&dir.path().join("admin.token")).unwrap();
@@ -161,6 +164,8 @@ impl Node {
         });
         let ahead = Arc::new(Ahead::default());
         let replays = Replays::new();
+        let own_policy = Arc::new(Mutex::new(OWN_POLICY.to_owned()));
+        let said = Arc::clone(&own_policy);
         let deps = ControlDeps {
             site: "fra".into(),
             node: "a".into(),
@@ -175,6 +180,7 @@ impl Node {
             operators,
             fleet: fleet.clone(),
             history: recorder.history(),
+            ledger: recorder.ledger(),
             live: recorder.live(),
             recorder: recorder.status(),
             metrics: Metrics::new(sources, "0.1.0"),
@@ -197,14 +203,14 @@ impl Node {
                 }
                 .boxed()
             }),
-            running: Box::new(|| RunningPolicy {
-                bundle: None,
-                entry: Some("policy.toml".into()),
-                files: Some(Arc::new(FileSet::new([(
-                    "policy.toml".to_owned(),
-                    OWN_POLICY.as_bytes().to_vec(),
-                )]))),
-                policy: phalanx_policy::parse_policy("policy.toml", OWN_POLICY).unwrap().0,
+            running: Box::new(move || {
+                let text = said.lock().unwrap().clone();
+                RunningPolicy {
+                    bundle: None,
+                    entry: Some("policy.toml".into()),
+                    policy: phalanx_policy::parse_policy("policy.toml", &text).unwrap().0,
+                    files: Some(Arc::new(FileSet::new([("policy.toml".to_owned(), text.into_bytes())]))),
+                }
             }),
             changes: Changes::load(&dir.path().join("changes"), Arc::clone(&seals)).unwrap(),
             replays: Some(replays.port()),
@@ -230,6 +236,7 @@ impl Node {
             recorder,
             counters,
             policy_is_good,
+            own_policy,
             ready,
             ahead,
             ledger: Some(ledger),

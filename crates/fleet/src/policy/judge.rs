@@ -151,7 +151,8 @@ pub(crate) async fn run(handle: FleetHandle) {
 
 /// Enters into the ledger what is about to be done. To take back what does harm waits for no room in it.
 fn enter(shared: &Shared, what: &str) {
-    let kind = LedgerKind::OperatorAction { action: format!("{what} (by {JUDGE})") };
+    let kind =
+        LedgerKind::OperatorAction { action: format!("{what} (by {JUDGE})"), by: Some(JUDGE.to_owned()) };
     let _ = shared.lanes.ledger(LedgerEntry { at_ms: shared.clock.now_ms(), kind });
 }
 

@@ -6,7 +6,8 @@ use std::process::ExitCode;
 use clap::{Args, ValueEnum};
 use phalanx_control::api::EventRow;
 use phalanx_control::inquiry::FleetEvents;
-use phalanx_model::{Action, Reason};
+use phalanx_model::{Action, Reason, RequestId};
+use phalanx_record::escape::for_terminal;
 use phalanx_record::rfc3339;
 
 use super::print;
@@ -24,6 +25,9 @@ pub(crate) struct EventsArgs {
     /// Only those of the last time, e.g. 1h
     #[arg(long, value_name = "DURATION", value_parser = print::parse_duration)]
     since: Option<u64>,
+    /// Only those before the last time, e.g. 1h
+    #[arg(long, value_name = "DURATION", value_parser = print::parse_duration)]
+    until: Option<u64>,
     /// Only those of this client
     #[arg(long, value_name = "ADDRESS")]
     client: Option<IpAddr>,
@@ -33,6 +37,24 @@ pub(crate) struct EventsArgs {
     /// Only those that this rule matched
     #[arg(long, value_name = "RULE")]
     rule: Option<u64>,
+    /// Only those for this app
+    #[arg(long, value_name = "APP")]
+    app: Option<String>,
+    /// Only those answered so: 404, or 4xx
+    #[arg(long, value_name = "STATUS")]
+    status: Option<String>,
+    /// Only those from this country, e.g. NL
+    #[arg(long, value_name = "COUNTRY")]
+    country: Option<String>,
+    /// Only those with this method
+    #[arg(long, value_name = "METHOD")]
+    method: Option<String>,
+    /// Only those with this text in host, target or user agent
+    #[arg(long, value_name = "TEXT")]
+    text: Option<String>,
+    /// Only those that are evidence of this incident
+    #[arg(long, value_name = "ID")]
+    incident: Option<String>,
     /// Those of all other nodes, redacted by each: at most 50 of a node
     #[arg(long)]
     fleet: bool,
@@ -63,9 +85,16 @@ pub(crate) fn run(args: &EventsArgs) -> anyhow::Result<ExitCode> {
         ("limit", Some(args.limit.to_string())),
         ("before", args.before.clone()),
         ("since_ms", args.since.map(|ms| print::now_ms().saturating_sub(ms).to_string())),
+        ("until_ms", args.until.map(|ms| print::now_ms().saturating_sub(ms).to_string())),
         ("client", args.client.map(|client| client.to_string())),
         ("action", action.map(|action| action.get_name().to_owned())),
         ("rule", args.rule.map(|rule| rule.to_string())),
+        ("app", args.app.clone()),
+        ("status", args.status.clone()),
+        ("country", args.country.clone()),
+        ("method", args.method.clone()),
+        ("q", args.text.clone()),
+        ("incident", args.incident.clone()),
     ]);
     let client = Client::new(&args.admin)?;
     if args.fleet {
@@ -76,11 +105,14 @@ pub(crate) fn run(args: &EventsArgs) -> anyhow::Result<ExitCode> {
         }
         return Ok(ExitCode::SUCCESS);
     }
-    let answer = client.get(&format!("events{query}"))?;
+    let (answer, next) = client.get_page(&format!("events{query}"))?;
     if args.admin.json {
         print::json(&answer)?;
     } else {
-        print::text(&words(&serde_json::from_value::<Vec<EventRow>>(answer)?))?;
+        let rows: Vec<EventRow> = serde_json::from_value(answer)?;
+        print::text(&words(&rows))?;
+        let searched = next.filter(|_| rows.len() < args.limit as usize);
+        print::text(&searched.map(|next| searched_so_far(&next)).unwrap_or_default())?;
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -105,6 +137,12 @@ fn words(rows: &[EventRow]) -> String {
     print::table(&["ID", "TIME", "CLIENT", "ACTION", "WHY", "REQUEST"], &rows)
 }
 
+/// A search in texts stops before it has seen all.
+fn searched_so_far(next: &str) -> String {
+    let until = next.parse::<RequestId>().map(|id| rfc3339(id.at_ms())).unwrap_or_default();
+    format!("looked back until {until}; older ones: --before {}\n", for_terminal(next))
+}
+
 fn fleet_words(found: &FleetEvents) -> String {
     let rows: Vec<Vec<String>> = found
         .requests
@@ -125,6 +163,9 @@ fn fleet_words(found: &FleetEvents) -> String {
         true => String::from("no refused or flagged requests\n"),
         false => print::table(&["ID", "TIME", "NODE", "CLIENT", "ACTION", "WHY", "REQUEST"], &rows),
     };
+    if let Some(next) = &found.next {
+        out.push_str(&searched_so_far(&next.to_string()));
+    }
     if !found.silent.is_empty() {
         out.push_str(&format!("did not answer: {}\n", found.silent.join(", ")));
     }

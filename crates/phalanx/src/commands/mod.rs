@@ -2,6 +2,7 @@
 //!
 //! INVARIANT: text from strangers is escaped before it reaches the terminal, as text and as JSON.
 
+pub(crate) mod audit;
 pub(crate) mod blocklist;
 pub(crate) mod bouncer;
 pub(crate) mod decision;
@@ -26,6 +27,7 @@ mod replay;
 mod snapshot;
 pub(crate) mod status;
 pub(crate) mod suggest;
+pub(crate) mod traffic;
 pub(crate) mod upgrade;
 
 pub(crate) mod print;

@@ -159,6 +159,10 @@ fn questions(
             notes.push(format!(
                 "{upstream}: {public} is public, and this node has to reach it; try from elsewhere with --outside"
             ));
+        } else if at.is_empty() {
+            notes.push(format!(
+                "{upstream}: not tried; name the site's public address with --address, or try from elsewhere with --outside"
+            ));
         }
         for to in at.into_iter().map(|at| SocketAddr::new(at, upstream.port)) {
             if !is_own_listener(settings, to) && asked.insert((upstream.place(), to)) {

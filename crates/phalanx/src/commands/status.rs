@@ -7,6 +7,7 @@ use phalanx_control::api::{
     App, Bouncer, Certificate, ClassCount, Counters, Import, Learning, Load, Member, MemberPolicy, RateLimit,
     Status, Usual,
 };
+use phalanx_control::fixes::Fix;
 use phalanx_record::escape::for_terminal;
 
 use super::print;
@@ -21,11 +22,16 @@ pub(crate) struct StatusArgs {
 
 /// Prints the state of a running node.
 pub(crate) fn run(args: &StatusArgs) -> anyhow::Result<ExitCode> {
-    let answer = Client::new(&args.admin)?.get("status")?;
+    let client = Client::new(&args.admin)?;
+    let answer = client.get("status")?;
     if args.admin.json {
         print::json(&answer)?;
-    } else {
-        print::text(&words(&serde_json::from_value(answer)?))?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    print::text(&words(&serde_json::from_value(answer)?))?;
+    // A node of an earlier version has no such list, and whoever is limited to some apps does not get it.
+    if let Ok(fixes) = client.get("fixes") {
+        print::text(&to_do(&serde_json::from_value::<Vec<Fix>>(fixes)?))?;
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -109,6 +115,22 @@ fn words(status: &Status) -> String {
         for line in &status.fleet.degraded {
             out.push_str(&format!("  - {}\n", for_terminal(line)));
         }
+    }
+    out
+}
+
+/// What is worth doing now; nothing when there is nothing.
+fn to_do(fixes: &[Fix]) -> String {
+    let mut out = String::new();
+    for fix in fixes {
+        let title = if out.is_empty() { "\nto do\n" } else { "" };
+        out.push_str(&format!(
+            "{title}  {:>3}  {}\n       {}\n       {}\n",
+            fix.weight,
+            for_terminal(&fix.title),
+            for_terminal(&fix.why),
+            for_terminal(&fix.command)
+        ));
     }
     out
 }
@@ -334,6 +356,23 @@ pub(super) fn bouncers(bouncers: &[Bouncer], now_ms: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_to_do_comes_with_why_and_how() {
+        let fix = |weight, title: &str| Fix {
+            id: "x".into(),
+            weight,
+            title: title.into(),
+            why: "it ends\u{1b}[2J".into(),
+            command: "phalanx status".into(),
+            page: "#/nodes".into(),
+        };
+        let told = to_do(&[fix(95, "Renew it"), fix(100, "Look")]);
+        let expected =
+            "\nto do\n   95  Renew it\n       it ends\\u{1b}[2J\n       phalanx status\n  100  Look\n";
+        assert!(told.starts_with(expected), "{told}");
+        assert_eq!(to_do(&[]), "");
+    }
 
     #[test]
     fn a_status_reads_well() {

@@ -92,7 +92,8 @@ impl Outlet {
         mut remembered: impl Iterator<Item = ToSuccessor>,
         mut over: watch::Receiver<bool>,
     ) {
-        let Released { lanes: LaneReaders { mut access, mut security, mut ledger }, ledger: kept } = released;
+        let Released { lanes: LaneReaders { mut access, mut security, mut ledger, .. }, ledger: kept } =
+            released;
         kept.into_iter().for_each(|entry| self.send(&ToSuccessor::Ledger(entry)));
         let (mut events, mut next) = (Vec::new(), remembered.next());
         let mut turns = tokio::time::interval(GATHERING);

@@ -29,7 +29,7 @@ fn with(command: Command, words: &[&str], text: &str) -> Command {
 const AFTER: &str = "\
 Exit codes:
   0  done; what was checked is good
-  1  it could not be done, or what was checked has faults; standard error says why
+  1  it could not be done, or what was checked has faults (standard error says)
   2  the command line makes no sense; of `policy diff`: a policy cannot be read
 
 Colours and progress are shown on terminals only, colours not with NO_COLOR.

@@ -1,14 +1,16 @@
 //! The reading side: filters, one request by id, what followed from it.
 
+use std::borrow::Cow;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use parking_lot::Mutex;
-use phalanx_model::limits::HISTORY_PAGE_MAX;
-use phalanx_model::{Action, RequestId};
+use phalanx_model::limits::{HISTORY_OPENED_MAX, HISTORY_PAGE_MAX};
+use phalanx_model::{Action, Country, RequestId};
 use rusqlite::types::Value;
 use rusqlite::{Connection, OptionalExtension, params_from_iter};
+use serde::{Deserialize, Serialize};
 
 use super::passed::PassedLog;
 use super::store::action_code;
@@ -19,7 +21,7 @@ use crate::request::{Consequence, RecordedRequest};
 /// Answers questions about recorded requests; cheap to clone. Its methods block: call them off the async threads.
 #[derive(Clone)]
 pub struct History {
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
     /// Idle connections with the generation of the database they are open on.
     idle: Arc<Mutex<Vec<(u64, Connection)>>>,
     /// Where the access log is a file that can be read back.
@@ -27,20 +29,71 @@ pub struct History {
 }
 
 /// Which requests to return. Everything given must hold.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Filter {
     /// Only requests with a smaller (older) id.
     pub before: Option<RequestId>,
     /// Only requests that arrived at this time or later, in Unix milliseconds.
     pub since_ms: Option<u64>,
+    /// Only requests that arrived before this time.
+    pub until_ms: Option<u64>,
     /// Only requests of exactly this address.
     pub client: Option<IpAddr>,
     /// Only requests with this action.
     pub action: Option<Action>,
     /// Only requests that this rule matched.
     pub rule: Option<u64>,
+    /// Only requests for one of these apps.
+    pub apps: Option<Vec<String>>,
+    /// Only requests answered with such a status.
+    pub status: Option<StatusRange>,
+    /// Only requests from this country. What was recorded without a database of addresses is in none.
+    pub country: Option<Country>,
+    /// Only requests with this method.
+    pub method: Option<String>,
+    /// Only requests with this text in host, target or user agent, without regard to ASCII case. Bodies are opened for it, in each call
+    /// [`HISTORY_OPENED_MAX`] at most.
+    pub text: Option<String>,
+    /// Only these.
+    pub ids: Option<Vec<RequestId>>,
     /// At most this many; [`HISTORY_PAGE_MAX`] at most, and 0 means 50.
     pub limit: usize,
+}
+
+/// One status, or all between two.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StatusRange {
+    /// The lowest.
+    pub from: u16,
+    /// The highest.
+    pub to: u16,
+}
+
+impl std::str::FromStr for StatusRange {
+    type Err = ();
+
+    /// `404`, or `4xx` for all from 400 to 499.
+    fn from_str(text: &str) -> Result<Self, ()> {
+        if let Some(class) = text.strip_suffix("xx") {
+            let class: u16 = class.parse().map_err(|_| ())?;
+            return (1..=5)
+                .contains(&class)
+                .then_some(Self { from: class * 100, to: class * 100 + 99 })
+                .ok_or(());
+        }
+        let status: u16 = text.parse().map_err(|_| ())?;
+        (status <= 999).then_some(Self { from: status, to: status }).ok_or(())
+    }
+}
+
+/// What a search found.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Found {
+    /// Newest first.
+    pub requests: Vec<RecordedRequest>,
+    /// Where it stopped: a search `before` this id goes on. None if there is nothing older.
+    pub next: Option<RequestId>,
 }
 
 impl History {
@@ -50,14 +103,43 @@ impl History {
 
     /// Recorded requests, newest first.
     pub fn recent(&self, filter: &Filter) -> Result<Vec<RecordedRequest>, RecordError> {
+        self.search(filter).map(|found| found.requests)
+    }
+
+    /// Recorded requests, newest first, and where to go on. One call opens [`HISTORY_OPENED_MAX`] bodies at most.
+    pub fn search(&self, filter: &Filter) -> Result<Found, RecordError> {
+        let limit = if filter.limit == 0 { PAGE_DEFAULT } else { filter.limit.min(HISTORY_PAGE_MAX) };
         let (sql, values) = statement(filter, &self.shared);
-        let rows: Vec<(String, Vec<u8>)> = self.with_connection(|connection| {
+        let text = filter.text.as_ref().map(|text| text.to_ascii_lowercase());
+        self.with_connection(|connection| {
             let mut statement = connection.prepare_cached(&sql)?;
-            let rows = statement.query_map(params_from_iter(values), |row| Ok((row.get(0)?, row.get(1)?)))?;
-            rows.collect()
-        })?;
-        // A row that does not open (its key is gone) is left out; the others still answer.
-        Ok(rows.iter().filter_map(|(id, body)| self.open_request(id, body).ok()).collect())
+            let mut rows = statement.query(params_from_iter(values))?;
+            let mut found = Found::default();
+            let mut opened = 0;
+            while let Some(row) = rows.next()? {
+                let id: String = row.get(0)?;
+                // A row that does not open (its key is gone) is left out; the others still answer.
+                let record = self.opened(&id, row.get_ref(1)?.as_blob()?, text.as_deref());
+                opened += 1;
+                found.requests.extend(record.filter(|record| holds(filter, record)));
+                if found.requests.len() == limit || opened == HISTORY_OPENED_MAX {
+                    found.next = id.parse().ok();
+                    break;
+                }
+            }
+            Ok(found)
+        })
+    }
+
+    /// The request of a row, if it has this text, which is in lower case.
+    fn opened(&self, id: &str, body: &[u8], text: Option<&str>) -> Option<RecordedRequest> {
+        let plain = self.shared.sealer.open(&body_context(id), body).ok()?;
+        if let Some(text) = text
+            && !serde_json::from_slice::<Texts<'_>>(&plain).ok()?.access.has(text)
+        {
+            return None;
+        }
+        serde_json::from_slice(&plain).ok()
     }
 
     /// One request by its id: refused or flagged, or passed on and still in the access log.
@@ -95,7 +177,7 @@ impl History {
         Ok(serde_json::from_slice(&plain)?)
     }
 
-    fn with_connection<T>(
+    pub(super) fn with_connection<T>(
         &self,
         ask: impl FnOnce(&Connection) -> rusqlite::Result<T>,
     ) -> Result<T, RecordError> {
@@ -132,48 +214,125 @@ impl std::fmt::Debug for History {
     }
 }
 
-/// The query of a filter. Only fixed text and placeholders go into the statement.
+/// What is looked for where there is no column for it, or a row of an earlier version has nothing in it.
+fn holds(filter: &Filter, record: &RecordedRequest) -> bool {
+    let access = &record.access;
+    filter.apps.as_ref().is_none_or(|apps| apps.iter().any(|app| **app == *access.app))
+        && filter.status.is_none_or(|range| (range.from..=range.to).contains(&access.status))
+        && filter.method.as_ref().is_none_or(|method| *method == access.method)
+}
+
+/// The texts of a request that are searched, without the rest of it.
+#[derive(Deserialize)]
+struct Texts<'a> {
+    #[serde(borrow)]
+    access: AccessTexts<'a>,
+}
+
+#[derive(Deserialize)]
+struct AccessTexts<'a> {
+    #[serde(borrow)]
+    host: Cow<'a, str>,
+    #[serde(borrow)]
+    target: Cow<'a, str>,
+    #[serde(borrow)]
+    user_agent: Cow<'a, str>,
+}
+
+impl AccessTexts<'_> {
+    fn has(&self, text: &str) -> bool {
+        let in_it =
+            |of: &str| memchr::memmem::find(of.to_ascii_lowercase().as_bytes(), text.as_bytes()).is_some();
+        in_it(&self.host) || in_it(&self.target) || in_it(&self.user_agent)
+    }
+}
+
+/// The query of a filter. Only fixed text and placeholders go into the statement; which index is used is said, because none is right for all.
 fn statement(filter: &Filter, shared: &Shared) -> (String, Vec<Value>) {
-    let mut values: Vec<Value> = Vec::new();
-    let mut conditions = Vec::new();
-    let (mut from, mut id) = ("requests r", "r.id");
+    let mut conditions = Conditions::default();
+    let (mut from, mut id) = ("requests r INDEXED BY requests_facts", "r.id");
     match (filter.rule, filter.client) {
         // One address has few requests: go through them, and look whether the rule matched.
-        (Some(rule), Some(_)) => {
-            conditions.push("EXISTS (SELECT 1 FROM rules x WHERE x.rule = ? AND x.id = r.id)");
-            values.push(rule.cast_signed().into());
+        (rule, Some(client)) => {
+            from = "requests r INDEXED BY requests_client";
+            conditions.add("r.client = ?", shared.client_key(client));
+            if let Some(rule) = rule {
+                conditions.add(
+                    "EXISTS (SELECT 1 FROM rules x WHERE x.rule = ? AND x.id = r.id)",
+                    rule.cast_signed(),
+                );
+            }
         }
         // The rules' tree holds (rule, id): its part is read in the order asked for. CROSS JOIN keeps it the outer loop.
         (Some(rule), None) => {
-            (from, id) = ("rules x CROSS JOIN requests r ON r.id = x.id", "x.id");
-            conditions.push("x.rule = ?");
-            values.push(rule.cast_signed().into());
+            (from, id) = ("rules x CROSS JOIN requests r INDEXED BY requests_facts ON r.id = x.id", "x.id");
+            conditions.add("x.rule = ?", rule.cast_signed());
         }
-        (None, _) => {}
+        (None, None) => {}
     }
-    let (before, since) = if id == "x.id" { ("x.id < ?", "x.id >= ?") } else { ("r.id < ?", "r.id >= ?") };
     if let Some(at) = filter.before {
-        conditions.push(before);
-        values.push(at.to_string().into());
+        conditions.add(&format!("{id} < ?"), at.to_string());
+    }
+    if let Some(until_ms) = filter.until_ms {
+        conditions.add(&format!("{id} < ?"), first_id_at(until_ms));
     }
     if let Some(since_ms) = filter.since_ms {
-        conditions.push(since);
-        values.push(RequestId::from_parts(since_ms, 0, 0).to_string().into());
+        conditions.add(&format!("{id} >= ?"), first_id_at(since_ms));
     }
-    if let Some(client) = filter.client {
-        conditions.push("r.client = ?");
-        values.push(shared.client_key(client).into());
+    if let Some(ids) = &filter.ids {
+        conditions.any(&format!("{id} IN"), ids.iter().map(|id| Value::from(id.to_string())));
     }
     if let Some(action) = filter.action {
-        conditions.push("r.action = ?");
-        values.push(action_code(action).into());
+        conditions.add("r.action = ?", action_code(action));
     }
-    let conditions =
-        if conditions.is_empty() { String::new() } else { format!("WHERE {}", conditions.join(" AND ")) };
-    let limit = if filter.limit == 0 { PAGE_DEFAULT } else { filter.limit.min(HISTORY_PAGE_MAX) };
-    values.push(i64::try_from(limit).unwrap_or_default().into());
-    (format!("SELECT r.id, r.body FROM {from} {conditions} ORDER BY {id} DESC LIMIT ?"), values)
+    if let Some(country) = filter.country {
+        conditions.add("r.country = ?", shared.tag("country", &country.to_string()));
+    }
+    // Rows of an earlier version have nothing there: they are opened and looked at.
+    if let Some(apps) = &filter.apps {
+        conditions.any("r.app IS NULL OR r.app IN", apps.iter().map(|app| shared.tag("app", app).into()));
+    }
+    if let Some(method) = &filter.method {
+        conditions.add("(r.method IS NULL OR r.method = ?)", shared.tag("method", method));
+    }
+    if let Some(StatusRange { from, to }) = filter.status {
+        conditions.add("(r.status IS NULL OR r.status >= ?)", i64::from(from));
+        conditions.add("(r.status IS NULL OR r.status <= ?)", i64::from(to));
+    }
+    let Conditions { texts, values } = conditions;
+    let conditions = if texts.is_empty() { String::new() } else { format!("WHERE {}", texts.join(" AND ")) };
+    (format!("SELECT r.id, r.body FROM {from} {conditions} ORDER BY {id} DESC"), values)
 }
+
+/// What all must hold, in the order of its values.
+#[derive(Default)]
+struct Conditions {
+    texts: Vec<String>,
+    values: Vec<Value>,
+}
+
+impl Conditions {
+    fn add(&mut self, text: &str, value: impl Into<Value>) {
+        self.texts.push(text.to_owned());
+        self.values.push(value.into());
+    }
+
+    /// `text` is followed by a list of values.
+    fn any(&mut self, text: &str, values: impl Iterator<Item = Value>) {
+        let before = self.values.len();
+        self.values.extend(values);
+        let places = vec!["?"; self.values.len() - before].join(", ");
+        self.texts.push(format!("({text} ({places}))"));
+    }
+}
+
+/// The first id of a time: ids sort by it.
+pub(super) fn first_id_at(at_ms: u64) -> String {
+    RequestId::from_parts(at_ms.min(ID_MS_MAX), 0, 0).to_string()
+}
+
+/// An id has 48 bits for its time.
+const ID_MS_MAX: u64 = (1 << 48) - 1;
 
 const PAGE_DEFAULT: usize = 50;
 

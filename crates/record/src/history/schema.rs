@@ -6,17 +6,23 @@ use std::time::Duration;
 use rusqlite::{Connection, OpenFlags};
 
 /// The version in `user_version`. One that is older is brought up to date when a newer exists; a newer one is set aside.
-pub(super) const VERSION: i64 = 1;
+pub(super) const VERSION: i64 = 2;
 
 /// Opens or creates the database for writing and creates its tables.
 pub(super) fn open_writer(path: &Path) -> rusqlite::Result<Connection> {
     let connection = Connection::open(path)?;
     connection.busy_timeout(Duration::from_secs(2))?;
     connection.execute_batch(PRAGMAS)?;
+    connection.set_prepared_statement_cache_capacity(STATEMENTS_KEPT);
     let version: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
-    if version == 0 {
-        connection.execute_batch(TABLES)?;
-        connection.pragma_update(None, "user_version", VERSION)?;
+    match version {
+        0 => connection
+            .execute_batch(&format!("BEGIN; {REQUESTS} {COUNTS} PRAGMA user_version = 2; COMMIT;"))?,
+        // The indexes are made of what is there: some seconds, once, for a full history.
+        1 => {
+            connection.execute_batch(&format!("BEGIN; {FROM_1} {COUNTS} PRAGMA user_version = 2; COMMIT;"))?
+        }
+        _ => {}
     }
     // Reads the schema and the end of each tree, which finds a file that is no database or was cut short.
     connection.query_row(
@@ -40,9 +46,13 @@ pub(super) fn version(connection: &Connection) -> rusqlite::Result<i64> {
     connection.query_row("PRAGMA user_version", [], |row| row.get(0))
 }
 
-/// WAL lets readers in while a batch is written. NORMAL loses at most the last batches on power loss, never the file;
+/// More than the writer has.
+const STATEMENTS_KEPT: usize = 32;
+
+/// A usual request takes a little more than 2 KiB: of pages of 4 KiB half would be lost. One that is there keeps its own size. WAL lets readers in while a batch is written. NORMAL loses at most the last batches on power loss, never the file;
 /// what may not be lost is in the ledger.
 const PRAGMAS: &str = "
+    PRAGMA page_size = 8192;
     PRAGMA journal_mode = WAL;
     PRAGMA synchronous = NORMAL;
     PRAGMA journal_size_limit = 8388608;
@@ -50,20 +60,130 @@ const PRAGMAS: &str = "
     PRAGMA temp_store = MEMORY;
 ";
 
-const TABLES: &str = "
-    BEGIN;
+/// What is in an index answers filters alone: bodies are read of what is found, and of nothing else. `id` is text that sorts by time.
+const REQUESTS: &str = "
     CREATE TABLE requests (
-        seq    INTEGER PRIMARY KEY,
-        id     TEXT NOT NULL UNIQUE,
-        client BLOB NOT NULL,
-        action INTEGER NOT NULL,
-        body   BLOB NOT NULL
+        seq     INTEGER PRIMARY KEY,
+        id      TEXT NOT NULL UNIQUE,
+        client  BLOB NOT NULL,
+        action  INTEGER NOT NULL,
+        app     INTEGER,
+        country INTEGER,
+        method  INTEGER,
+        status  INTEGER,
+        body    BLOB NOT NULL
     );
-    CREATE INDEX requests_client ON requests (client, id);
-    CREATE INDEX requests_action ON requests (action, id);
+    CREATE INDEX requests_facts ON requests (id, action, app, country, method, status, client);
+    CREATE INDEX requests_client ON requests (client, id, action, app, country, method, status);
     CREATE TABLE rules (rule INTEGER NOT NULL, id TEXT NOT NULL, PRIMARY KEY (rule, id)) WITHOUT ROWID;
     CREATE INDEX rules_id ON rules (id);
     CREATE TABLE consequences (seq INTEGER PRIMARY KEY, id TEXT NOT NULL, body BLOB NOT NULL);
     CREATE INDEX consequences_id ON consequences (id);
-    COMMIT;
 ";
+
+/// Requests of version 1 have nothing in the new columns; whoever looks for it opens them.
+const FROM_1: &str = "
+    ALTER TABLE requests ADD COLUMN app INTEGER;
+    ALTER TABLE requests ADD COLUMN country INTEGER;
+    ALTER TABLE requests ADD COLUMN method INTEGER;
+    ALTER TABLE requests ADD COLUMN status INTEGER;
+    DROP INDEX requests_client;
+    DROP INDEX requests_action;
+    CREATE INDEX requests_facts ON requests (id, action, app, country, method, status, client);
+    CREATE INDEX requests_client ON requests (client, id, action, app, country, method, status);
+";
+
+/// Counts of all requests. `step` is the length of a bucket, `at` its number since 1970; `app`, and `value` of a country, are keyed hashes whose
+/// names are in `names`, sealed.
+const COUNTS: &str = "
+    CREATE TABLE traffic (
+        step      INTEGER NOT NULL,
+        dimension INTEGER NOT NULL,
+        at        INTEGER NOT NULL,
+        app       INTEGER NOT NULL,
+        value     INTEGER NOT NULL,
+        n         INTEGER NOT NULL,
+        refused   INTEGER NOT NULL,
+        PRIMARY KEY (step, dimension, at, app, value)
+    ) WITHOUT ROWID;
+    CREATE TABLE traffic_buckets (
+        step   INTEGER NOT NULL,
+        at     INTEGER NOT NULL,
+        closed INTEGER NOT NULL,
+        PRIMARY KEY (step, at)
+    ) WITHOUT ROWID;
+    CREATE TABLE names (tag INTEGER PRIMARY KEY, name BLOB NOT NULL);
+";
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use phalanx_model::{Reason, RequestId, Verdict};
+    use phalanx_trust::Sealer;
+    use rusqlite::params;
+
+    use super::super::{Filter, History, Store, body_context};
+    use super::*;
+    use crate::RecordedRequest;
+
+    /// As version 1 made them.
+    const VERSION_1: &str = "
+        CREATE TABLE requests (seq INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, client BLOB NOT NULL, action INTEGER NOT NULL, body BLOB NOT NULL);
+        CREATE INDEX requests_client ON requests (client, id);
+        CREATE INDEX requests_action ON requests (action, id);
+        CREATE TABLE rules (rule INTEGER NOT NULL, id TEXT NOT NULL, PRIMARY KEY (rule, id)) WITHOUT ROWID;
+        CREATE INDEX rules_id ON rules (id);
+        CREATE TABLE consequences (seq INTEGER PRIMARY KEY, id TEXT NOT NULL, body BLOB NOT NULL);
+        CREATE INDEX consequences_id ON consequences (id);
+        PRAGMA user_version = 1;
+    ";
+
+    fn record(n: u64, app: &str) -> RecordedRequest {
+        let id = RequestId::from_parts(1_785_585_600_000 + n, 1, n);
+        let access = serde_json::from_value(serde_json::json!({
+            "id": id, "at_ms": id.at_ms(), "app": app, "client": "192.0.2.7", "peer": "192.0.2.7", "method": "GET", "host": "h",
+            "target": "/", "protocol": "HTTP/1.1", "user_agent": "", "referer": "", "status": 403, "request_bytes": 0,
+            "response_bytes": 0, "duration_us": 0, "upstream_us": 0, "plan_version": 1, "view_revision": 1,
+            "verdict": Verdict::deny(Reason::Clean, 403),
+        }));
+        RecordedRequest::new(&"fra".into(), &"a".into(), access.unwrap(), Vec::new(), Vec::new())
+    }
+
+    #[test]
+    fn a_history_of_version_1_is_searched_beside_what_is_added_to_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("history.db");
+        let sealer = Arc::new(Sealer::ephemeral().unwrap());
+        let mut store = Store::new(&path, Arc::clone(&sealer), None, (100, 1 << 30)).unwrap();
+        {
+            let old = Connection::open(&path).unwrap();
+            old.execute_batch(VERSION_1).unwrap();
+            for (n, app) in [(1, "shop"), (2, "blog")] {
+                let one = record(n, app);
+                let (id, plain) = (one.id().to_string(), serde_json::to_vec(&one).unwrap());
+                let body = sealer.seal(&body_context(&id), &plain).unwrap();
+                let client = store.shared().client_key(one.access.client);
+                old.execute(
+                    "INSERT INTO requests (id, client, action, body) VALUES (?1, ?2, 5, ?3)",
+                    params![id, client, body],
+                )
+                .unwrap();
+            }
+        }
+        let item = store.request_item(&record(3, "shop")).unwrap();
+        assert_eq!(store.write(&[item], 1).unwrap(), None);
+        let history = History::new(store.shared(), None);
+        let found = |filter: &Filter| -> Vec<u64> {
+            history.recent(filter).unwrap().iter().map(|one| one.access.at_ms % 1_000).collect()
+        };
+        let all = Filter::default();
+        assert_eq!(found(&all), [3, 2, 1]);
+        assert_eq!(found(&Filter { apps: Some(vec!["shop".into()]), ..all.clone() }), [3, 1]);
+        assert_eq!(
+            found(&Filter { status: "4xx".parse().ok(), client: "192.0.2.7".parse().ok(), ..all.clone() }),
+            [3, 2, 1]
+        );
+        assert_eq!(found(&Filter { method: Some("POST".into()), ..all }), [0; 0]);
+    }
+}

@@ -1,5 +1,6 @@
 //! The writing side: batches in, oldest out, damage set aside.
 
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -9,15 +10,18 @@ use phalanx_model::{Action, Signal};
 use phalanx_trust::Sealer;
 use rusqlite::{Connection, params};
 
+use super::rollup::Rollup;
 use super::{Shared, body_context, consequence_context, is_damage, lookup_key, schema};
 use crate::RecordError;
 use crate::outlet::{Outlet, set_aside};
 use crate::request::{Consequence, RecordedRequest};
+use crate::traffic::{Locate, Located, Tally, action_value};
 
 /// The history's writer. The connection is opened on first use and again after a failure.
 pub(crate) struct Store {
     shared: Arc<Shared>,
     connection: Option<Connection>,
+    rollup: Rollup,
     /// The rows were written under a key that is gone: they are set aside when the database is first opened.
     foreign: bool,
     rows: u64,
@@ -28,9 +32,20 @@ pub(crate) struct Store {
 /// One thing to keep, sealed already.
 pub(crate) enum Item {
     /// A request.
-    Request { id: String, client: Vec<u8>, action: i64, rules: Vec<u64>, body: Vec<u8> },
+    Request { id: String, facts: Facts, rules: Vec<u64>, body: Vec<u8> },
     /// What followed from one.
     Consequence { id: String, body: Vec<u8> },
+}
+
+/// By what a request is found; apart from numbers, keyed hashes.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Facts {
+    pub(crate) client: Vec<u8>,
+    pub(crate) action: i64,
+    pub(crate) app: i64,
+    pub(crate) country: i64,
+    pub(crate) method: i64,
+    pub(crate) status: u16,
 }
 
 impl Store {
@@ -38,17 +53,23 @@ impl Store {
     pub(crate) fn new(
         path: &Path,
         sealer: Arc<Sealer>,
-        rows_max: u64,
-        bytes_max: u64,
+        locate: Option<Locate>,
+        (rows_max, bytes_max): (u64, u64),
     ) -> Result<Self, RecordError> {
         let (key, fresh) = lookup_key(&path.with_extension("key"), &sealer)?;
-        let shared = Arc::new(Shared::new(path, sealer, &key));
+        let shared = Arc::new(Shared::new(path, sealer, &key, locate));
         let foreign = fresh && path.exists();
-        Ok(Self { shared, connection: None, foreign, rows: 0, rows_max, bytes_max })
+        let rollup = Rollup::default();
+        Ok(Self { shared, connection: None, rollup, foreign, rows: 0, rows_max, bytes_max })
     }
 
     pub(crate) fn shared(&self) -> Arc<Shared> {
         Arc::clone(&self.shared)
+    }
+
+    /// Where an address is, if a database says so.
+    pub(crate) fn locate(&self, client: IpAddr) -> Located {
+        self.shared.locate.as_ref().map(|locate| locate(client)).unwrap_or_default()
     }
 
     /// Seals a request for keeping.
@@ -59,12 +80,24 @@ impl Store {
             plain = serde_json::to_vec(&fitting(record))?;
         }
         Ok(Item::Request {
-            client: self.shared.client_key(record.access.client),
-            action: action_code(record.access.verdict.action),
+            facts: self.facts(record),
             rules: record.rule_ids(),
             body: self.shared.sealer.seal(&body_context(&id), &plain)?,
             id,
         })
+    }
+
+    fn facts(&self, record: &RecordedRequest) -> Facts {
+        let (shared, access) = (&self.shared, &record.access);
+        let country = self.locate(access.client).country;
+        Facts {
+            client: shared.client_key(access.client),
+            action: action_code(access.verdict.action),
+            app: shared.tag("app", &access.app),
+            country: country.map_or(0, |country| shared.tag("country", &country.to_string())),
+            method: shared.tag("method", &access.method),
+            status: access.status,
+        }
     }
 
     /// Seals a consequence for keeping; `None` if it followed from no request.
@@ -128,6 +161,33 @@ impl Store {
         Ok(note)
     }
 
+    /// Adds what was counted to the counts, all of it or nothing. Damage found on the way is set aside and named, as in [`Store::write`].
+    pub(crate) fn write_traffic(
+        &mut self,
+        tally: &Tally,
+        now_ms: u64,
+    ) -> Result<Option<String>, RecordError> {
+        let mut note = self.open(now_ms)?;
+        match self.add_traffic(tally, now_ms) {
+            Ok(()) => {}
+            Err(RecordError::History(error)) if is_damage(&error) => {
+                note = Some(self.set_aside(&error, now_ms)?);
+                self.connect()?;
+                self.add_traffic(tally, now_ms)?;
+            }
+            Err(error) => {
+                self.connection = None;
+                return Err(error);
+            }
+        }
+        Ok(note)
+    }
+
+    fn add_traffic(&mut self, tally: &Tally, now_ms: u64) -> Result<(), RecordError> {
+        let Some(connection) = &mut self.connection else { return Ok(()) };
+        self.rollup.write(connection, &self.shared, tally, now_ms)
+    }
+
     /// Deletes the oldest requests beyond the limits of rows and bytes.
     pub(crate) fn prune(&mut self) -> Result<(), RecordError> {
         let Some(connection) = &mut self.connection else { return Ok(()) };
@@ -172,6 +232,7 @@ impl Store {
             ));
         }
         self.rows = count(&connection)?;
+        self.rollup = Rollup::of(&connection)?;
         self.connection = Some(connection);
         self.shared.generation.fetch_add(1, Ordering::AcqRel);
         Ok(())
@@ -213,7 +274,8 @@ impl Store {
         let mut added = 0;
         {
             let mut request = transaction.prepare_cached(
-                "INSERT OR IGNORE INTO requests (id, client, action, body) VALUES (?1, ?2, ?3, ?4)",
+                "INSERT OR IGNORE INTO requests (id, client, action, app, country, method, status, body)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
             )?;
             let mut rule =
                 transaction.prepare_cached("INSERT OR IGNORE INTO rules (rule, id) VALUES (?1, ?2)")?;
@@ -221,8 +283,9 @@ impl Store {
                 transaction.prepare_cached("INSERT INTO consequences (id, body) VALUES (?1, ?2)")?;
             for item in items {
                 match item {
-                    Item::Request { id, client, action, rules, body } => {
-                        added += request.execute(params![id, client, action, body])?;
+                    Item::Request { id, facts: f, rules, body } => {
+                        let row = params![id, f.client, f.action, f.app, f.country, f.method, f.status, body];
+                        added += request.execute(row)?;
                         for number in rules {
                             rule.execute(params![number.cast_signed(), id])?;
                         }
@@ -248,14 +311,7 @@ impl Store {
 
 /// The number that stands for an action in the database.
 pub(super) fn action_code(action: Action) -> i64 {
-    match action {
-        Action::Allow => 0,
-        Action::Observe => 1,
-        Action::Challenge => 2,
-        Action::Throttle => 3,
-        Action::Tarpit => 4,
-        Action::Deny => 5,
-    }
+    action_value(action).cast_signed()
 }
 
 /// The record in a form that fits: with less evidence for each finding, then without tags, then without evidence, then
@@ -354,8 +410,7 @@ mod tests {
     fn item(n: usize) -> Item {
         Item::Request {
             id: format!("{n:026}"),
-            client: vec![0; 16],
-            action: 5,
+            facts: Facts { client: vec![0; 16], action: 5, ..Facts::default() },
             rules: vec![1, 2],
             body: vec![0; 4096],
         }
@@ -365,7 +420,7 @@ mod tests {
     fn a_batch_that_finds_no_room_is_written_later_as_a_whole() {
         let dir = tempfile::tempdir().unwrap();
         let sealer = Arc::new(Sealer::ephemeral().unwrap());
-        let mut store = Store::new(&dir.path().join("history.db"), sealer, 1_000, 1 << 30).unwrap();
+        let mut store = Store::new(&dir.path().join("history.db"), sealer, None, (1_000, 1 << 30)).unwrap();
         assert_eq!(store.open(1).unwrap(), None);
         store.limit_pages(20);
         let batch: Vec<Item> = (0..40).map(item).collect();
@@ -380,7 +435,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let sealer = Arc::new(Sealer::ephemeral().unwrap());
         let bytes_max = 400 * 1024;
-        let mut store = Store::new(&dir.path().join("history.db"), sealer, 1_000, bytes_max).unwrap();
+        let mut store = Store::new(&dir.path().join("history.db"), sealer, None, (1_000, bytes_max)).unwrap();
         for batch in 0..20 {
             let items: Vec<Item> = (0..20).map(|n| item(batch * 20 + n)).collect();
             store.write(&items, 1).unwrap();

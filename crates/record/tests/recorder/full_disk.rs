@@ -59,7 +59,7 @@ fn a_full_disk_is_reported_and_mended_by_itself() {
 }
 
 fn entry() -> LedgerEntry {
-    LedgerEntry { at_ms: NOW, kind: LedgerKind::OperatorAction { action: "test".into() } }
+    LedgerEntry { at_ms: NOW, kind: LedgerKind::OperatorAction { action: "test".into(), by: None } }
 }
 
 struct Mounted(std::path::PathBuf);

@@ -1,0 +1,43 @@
+//! Requests over time, as the API's JSON.
+
+use phalanx_record::{RefusedClient, Traffic};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// `GET /api/v1/traffic`: requests over time, of this node or of all.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct TrafficSeen {
+    /// What was counted.
+    #[serde(flatten)]
+    pub traffic: Traffic,
+    /// The nodes whose counts are in it.
+    pub answered: Vec<NodeName>,
+    /// The nodes that did not answer in time: their counts are missing.
+    pub silent: Vec<NodeName>,
+}
+
+/// `GET /api/v1/traffic/actors`: the clients refused most.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ActorsSeen {
+    /// The most refused first.
+    pub clients: Vec<RefusedClient>,
+    /// The nodes whose clients are in it.
+    pub answered: Vec<NodeName>,
+    /// The nodes that did not answer in time.
+    pub silent: Vec<NodeName>,
+}
+
+/// A node of the fleet.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+pub struct NodeName {
+    /// Its site.
+    pub site: String,
+    /// Its name.
+    pub node: String,
+}
+
+impl std::fmt::Display for NodeName {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}/{}", self.site, self.node)
+    }
+}

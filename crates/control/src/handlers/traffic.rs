@@ -1,0 +1,192 @@
+//! Requests over time, and the clients refused most: of this node, or of all, which are asked.
+
+use std::sync::Arc;
+
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Query, State};
+use axum::{Extension, Json};
+use phalanx_fleet::Link;
+use phalanx_record::{By, RefusedClient, Traffic, TrafficQuery};
+use serde::Deserialize;
+use serde::de::IntoDeserializer;
+use serde::de::value::{Error as ValueError, StrDeserializer};
+
+use super::events::ask;
+use super::inquiry::ask_all;
+use crate::api::{ActorsSeen, NodeName, TrafficSeen};
+use crate::auth::Principal;
+use crate::error::ApiError;
+use crate::inquiry::{ACTORS_MAX, Asked, SERIES_TOLD_MAX};
+use crate::router::Control;
+
+/// Texts, so that each mistake gets an answer of its own.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct TrafficParameters {
+    from_ms: Option<String>,
+    to_ms: Option<String>,
+    by: Option<String>,
+    app: Option<String>,
+    count: Option<String>,
+    points: Option<String>,
+    fleet: Option<String>,
+}
+
+/// `GET /api/v1/traffic`
+pub(crate) async fn show(
+    State(control): State<Arc<Control>>,
+    Extension(who): Extension<Principal>,
+    query: Result<Query<TrafficParameters>, QueryRejection>,
+) -> Result<Json<TrafficSeen>, ApiError> {
+    let Query(parameters) = query.map_err(|e| ApiError::bad_request(e.body_text()))?;
+    let fleet = flag("fleet", parameters.fleet.as_deref())?;
+    let mut query = asked(&control, &who, &parameters, fleet)?;
+    let series_max = std::mem::replace(&mut query.series_max, SERIES_TOLD_MAX);
+    let (by, question) = (query.by, Asked::Traffic(query.clone()));
+    let own = ask(&control, move |history| history.traffic(&query)).await?;
+    let mut seen = TrafficSeen { traffic: named(own, by, &me(&control)), ..TrafficSeen::default() };
+    seen.answered.push(me(&control));
+    if fleet {
+        let others = ask_all(&control, &question, |member| member.link == Link::Up).await?;
+        seen.silent = others.silent;
+        for (name, bytes) in others.answers {
+            let counted = serde_json::from_slice(&bytes).is_ok_and(|theirs: Traffic| {
+                theirs.series.len() <= SERIES_TOLD_MAX && seen.traffic.add(&named(theirs, by, &name))
+            });
+            if counted { &mut seen.answered } else { &mut seen.silent }.push(name);
+        }
+        seen.answered.sort();
+        seen.silent.sort();
+    }
+    seen.traffic.keep_largest(series_max);
+    Ok(Json(seen))
+}
+
+/// `GET /api/v1/traffic/actors`
+pub(crate) async fn actors(
+    State(control): State<Arc<Control>>,
+    Extension(who): Extension<Principal>,
+    query: Result<Query<TrafficParameters>, QueryRejection>,
+) -> Result<Json<ActorsSeen>, ApiError> {
+    let Query(parameters) = query.map_err(|e| ApiError::bad_request(e.body_text()))?;
+    if parameters.by.is_some() || parameters.count.is_some() || parameters.points.is_some() {
+        return Err(ApiError::bad_request("actors have no `by`, `count` and `points`"));
+    }
+    let fleet = flag("fleet", parameters.fleet.as_deref())?;
+    let (from_ms, to_ms) = time(&control, &parameters)?;
+    let apps = apps(&who, parameters.app);
+    let question = Asked::Actors { from_ms, to_ms, apps: apps.clone() };
+    let own =
+        ask(&control, move |history| history.refused_clients((from_ms, to_ms), apps.as_deref(), ACTORS_MAX));
+    let mut seen = ActorsSeen { clients: own.await?, ..ActorsSeen::default() };
+    seen.answered.push(me(&control));
+    if fleet {
+        let others = ask_all(&control, &question, |member| member.link == Link::Up).await?;
+        seen.silent = others.silent;
+        for (name, bytes) in others.answers {
+            let theirs: Vec<RefusedClient> = serde_json::from_slice(&bytes).unwrap_or_default();
+            theirs.into_iter().take(ACTORS_MAX).for_each(|one| add(&mut seen.clients, one));
+            seen.answered.push(name);
+        }
+        seen.answered.sort();
+        seen.clients.sort_by(|a, b| b.refused.cmp(&a.refused).then_with(|| b.last_ms.cmp(&a.last_ms)));
+        seen.clients.truncate(ACTORS_MAX);
+    }
+    Ok(Json(seen))
+}
+
+fn add(clients: &mut Vec<RefusedClient>, one: RefusedClient) {
+    let Some(known) = clients.iter_mut().find(|known| known.client == one.client) else {
+        clients.push(one);
+        return;
+    };
+    known.refused = known.refused.saturating_add(one.refused);
+    known.last_ms = known.last_ms.max(one.last_ms);
+    known.rules.extend(one.rules);
+    known.rules.sort_unstable();
+    known.rules.dedup();
+    known.rules.truncate(RULES_MAX);
+}
+
+fn me(control: &Control) -> NodeName {
+    NodeName { site: control.deps.site.to_string(), node: control.deps.node.to_string() }
+}
+
+/// A node counts itself as one series, which gets its name where it is told from others.
+fn named(mut traffic: Traffic, by: By, node: &NodeName) -> Traffic {
+    if by == By::Node {
+        traffic.series.iter_mut().for_each(|one| one.key = node.to_string());
+    }
+    traffic
+}
+
+fn asked(
+    control: &Control,
+    who: &Principal,
+    parameters: &TrafficParameters,
+    fleet: bool,
+) -> Result<TrafficQuery, ApiError> {
+    let by = match parameters.by.as_deref() {
+        None => By::Action,
+        Some(text) => {
+            let name: StrDeserializer<'_, ValueError> = text.into_deserializer();
+            By::deserialize(name).map_err(|_| {
+                ApiError::bad_request(format!(
+                    "by={text:?} is none of action, app, rule, class, country, status, node"
+                ))
+            })?
+        }
+    };
+    let refused = match parameters.count.as_deref() {
+        None | Some("all") => false,
+        Some("refused") => true,
+        Some(other) => {
+            return Err(ApiError::bad_request(format!("count={other:?} is neither all nor refused")));
+        }
+    };
+    let most = if fleet { FLEET_POINTS_MAX } else { phalanx_model::limits::TRAFFIC_POINTS_MAX };
+    let points = number("points", parameters.points.as_deref())?.unwrap_or(POINTS_DEFAULT);
+    let points = usize::try_from(points).unwrap_or(usize::MAX).clamp(1, most);
+    let (from_ms, to_ms) = time(control, parameters)?;
+    let query = TrafficQuery::new(from_ms, to_ms, points, control.now_ms(), by);
+    Ok(TrafficQuery { refused, apps: apps(who, parameters.app.clone()), ..query })
+}
+
+/// From when to when: the last hour if nothing is said.
+fn time(control: &Control, parameters: &TrafficParameters) -> Result<(u64, u64), ApiError> {
+    let to_ms = number("to_ms", parameters.to_ms.as_deref())?.unwrap_or_else(|| control.now_ms());
+    let from_ms = number("from_ms", parameters.from_ms.as_deref())?;
+    let from_ms = from_ms.unwrap_or_else(|| to_ms.saturating_sub(60 * 60_000));
+    if from_ms >= to_ms || to_ms >= 1 << 48 {
+        return Err(ApiError::bad_request(format!("from_ms={from_ms} is not before to_ms={to_ms}")));
+    }
+    Ok((from_ms, to_ms))
+}
+
+/// The apps that are asked for, among those that who asks may see.
+pub(super) fn apps(who: &Principal, app: Option<String>) -> Option<Vec<String>> {
+    match (who.apps(), app) {
+        (None, None) => None,
+        (None, Some(app)) => Some(vec![app]),
+        (Some(own), None) => Some(own),
+        (Some(own), Some(app)) => Some(own.into_iter().filter(|one| *one == app).collect()),
+    }
+}
+
+fn number(name: &str, text: Option<&str>) -> Result<Option<u64>, ApiError> {
+    let wrong = |text: &str| ApiError::bad_request(format!("{name}={text:?} is no number"));
+    text.map(|text| text.parse().map_err(|_| wrong(text))).transpose()
+}
+
+fn flag(name: &str, text: Option<&str>) -> Result<bool, ApiError> {
+    match text {
+        None | Some("false") => Ok(false),
+        Some("true") => Ok(true),
+        Some(other) => Err(ApiError::bad_request(format!("{name}={other:?} is neither true nor false"))),
+    }
+}
+
+const POINTS_DEFAULT: u64 = 120;
+/// Points of an answer of all nodes: each must fit into one message.
+const FLEET_POINTS_MAX: usize = 120;
+const RULES_MAX: usize = 16;
