@@ -19,6 +19,7 @@ mod acme;
 mod acme_again;
 #[cfg(test)]
 mod advice;
+mod api;
 #[cfg(test)]
 mod beside;
 #[cfg(test)]
@@ -63,6 +64,7 @@ mod recording;
 mod relay;
 mod routes;
 mod rules;
+mod selftest;
 mod serve;
 #[cfg(test)]
 mod signatures;
@@ -72,6 +74,7 @@ mod tcp;
 #[cfg(test)]
 mod tickets;
 mod tls;
+mod top;
 #[cfg(test)]
 mod traffic;
 mod upgrade;

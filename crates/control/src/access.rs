@@ -110,6 +110,8 @@ pub(crate) const RULES: &[(&str, &str, Rule)] = &[
     ("get", "/api/v1/policy/changes", LOOK),
     ("get", "/api/v1/policy/changes/{id}", LOOK),
     ("get", "/api/v1/exclusions", LOOK),
+    ("get", "/api/v1/selftest", LOOK),
+    ("post", "/api/v1/selftest", RESPOND),
     ("get", "/metrics", LOOK),
     ("post", "/api/v1/decisions", within_apps(RESPOND)),
     ("delete", "/api/v1/decisions/{id}", within_apps(RESPOND)),

@@ -33,6 +33,7 @@ mod operators;
 mod playbooks;
 mod problem;
 mod process;
+mod selftest;
 mod traffic;
 
 pub use bouncers::{Bouncer, BouncerKey, Bouncers, Import, NewBouncer};
@@ -52,6 +53,7 @@ pub use playbooks::{
 pub use problem::Problem;
 pub use process::{Process, STOPPING, UpgradeBegun};
 pub use traffic::{ActorsSeen, NodeName, TrafficSeen};
+pub use selftest::{SelfTest, SelfTestCase, SelfTestOutcome, SelfTestRun, SelfTestState};
 
 /// `GET /api/v1/status`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -87,6 +89,9 @@ pub struct Status {
     /// What the node uses of its limits, and what it sheds.
     #[serde(default)]
     pub load: Load,
+    /// How the node's attacks on itself stand; `GET /api/v1/selftest` tells of each.
+    #[serde(default)]
+    pub selftest: SelfTestState,
     /// The recorder's parts.
     pub recorder: Vec<PartReport>,
     /// Certificates that visitors are shown.
@@ -280,6 +285,9 @@ pub struct Member {
     /// Why an operator ordered it to.
     #[serde(default)]
     pub order_reason: String,
+    /// How its attacks on itself stand.
+    #[serde(default)]
+    pub selftest: SelfTestState,
 }
 
 /// Totals since the node's start; `connections_open` is the present number.

@@ -226,6 +226,10 @@ pub(crate) async fn require(
 
 /// Lets only pages of this node log somebody in, or anybody would be logged in as somebody else without noticing.
 pub(crate) async fn from_here(State(control): State<Arc<Control>>, request: Request, next: Next) -> Response {
+    // What is asked in another way is answered as that.
+    if *request.method() != Method::POST {
+        return next.run(request).await;
+    }
     let here = proves_same_origin(request.headers()) && request.headers().contains_key(header::ORIGIN);
     match check_origin(&control, &request) {
         Ok(()) if here => next.run(request).await,

@@ -14,6 +14,7 @@ use http_body_util::LengthLimitError;
 use tokio::time::{Instant, timeout_at};
 
 use crate::error::ApiError;
+use crate::handlers::bundles::PUSH_BYTES_MAX;
 use crate::limits::{BODY_BYTES_MAX, BODY_TIME_MAX, SNAPSHOT_FILE_BYTES_MAX, UPLOAD_TIME_MAX};
 
 /// Gives the body of each request a time to be here. For every path.
@@ -30,8 +31,11 @@ pub(crate) async fn in_time(request: Request, next: Next) -> Response {
 /// The request with its whole body here, so that nothing is waited for any more.
 pub(crate) async fn whole(request: Request) -> Result<Request, ApiError> {
     // The path itself has lost its beginning where a router stands in another.
-    let restores = request.extensions().get::<MatchedPath>().is_some_and(|path| path.as_str() == RESTORE);
-    let max = if restores { SNAPSHOT_FILE_BYTES_MAX } else { BODY_BYTES_MAX };
+    let max = match request.extensions().get::<MatchedPath>().map(MatchedPath::as_str) {
+        Some(RESTORE) => SNAPSHOT_FILE_BYTES_MAX,
+        Some(BUNDLES | REPLAY) => PUSH_BYTES_MAX,
+        _ => BODY_BYTES_MAX,
+    };
     let (head, body) = request.into_parts();
     let fault = |error: axum::Error| {
         if error.into_inner().is::<LengthLimitError>() {
@@ -57,14 +61,16 @@ fn until(body: Body, end: Instant) -> Body {
 }
 
 const RESTORE: &str = "/api/v1/fleet/restore";
+const BUNDLES: &str = "/api/v1/policy/bundles";
+const REPLAY: &str = "/api/v1/policy/replay";
 /// What takes files: all that begins so.
 const UPLOADS: [&str; 7] = [
     "/api/v1/blocklists/",
-    "/api/v1/policy/bundles",
+    BUNDLES,
     "/api/v1/policy/changes",
     "/api/v1/policy/check",
     "/api/v1/policy/diff",
-    "/api/v1/policy/replay",
+    REPLAY,
     RESTORE,
 ];
 

@@ -49,6 +49,7 @@ pub(crate) const KEPT: &[&str] = &[
     "/api/v1/fleet/orders",
     "/api/v1/fleet/root",
     "/api/v1/upgrade",
+    "/api/v1/selftest",
 ];
 
 /// What was asked with keys, the oldest first.

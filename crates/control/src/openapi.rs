@@ -11,18 +11,19 @@ use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde_json::{Map, Value, json};
 
 use crate::api::{
-    Authority, Blocklist, BlocklistContent, BouncerKey, Bouncers, DecisionMade, Delegate, Delegation, Health,
-    Held, Incident, IncidentRow, Invited, LoginLink, Member, NewBouncer, NewDecision, NewDelegation,
-    NewInvitation, NewNodeOrder, NewRevocation, NodeOrder, PlaybookAnswer, PlaybookRow, PlaybookStart,
-    Problem, Readiness, Restored, Revoked, Settled, Status, Undone, UpgradeBegun,
+    Blocklist, BlocklistContent, BouncerKey, Bouncers, DecisionMade, Health, Held, Incident, IncidentRow,
+    LoginLink, Member, NewBouncer, NewDecision, PlaybookAnswer, PlaybookRow, PlaybookStart, Problem,
+    Readiness, Settled, Status, Undone, UpgradeBegun,
 };
 use crate::inquiry::RedactedRequest;
 use crate::paging;
 use crate::suggest::Suggestion;
 
+mod fleet;
 mod operators;
 mod policy;
 mod requests;
+mod selftest;
 
 /// `GET /api/v1/openapi.json`
 pub(crate) async fn serve() -> impl IntoResponse {
@@ -83,6 +84,8 @@ pub(crate) struct Endpoint {
     /// Statuses beside the good one, with when they are given.
     errors: &'static [(&'static str, &'static str)],
     pub(crate) open: bool,
+    /// A person in a browser asks: errors are pages.
+    pages: bool,
 }
 
 impl Endpoint {
@@ -138,7 +141,17 @@ enum Answer {
 }
 
 const fn get(path: &'static str, summary: &'static str, answer: Answer) -> Endpoint {
-    Endpoint { method: "get", path, summary, parameters: &[], body: None, answer, errors: &[], open: false }
+    Endpoint {
+        method: "get",
+        path,
+        summary,
+        parameters: &[],
+        body: None,
+        answer,
+        errors: &[],
+        open: false,
+        pages: false,
+    }
 }
 
 const fn post(path: &'static str, summary: &'static str, answer: Answer) -> Endpoint {
@@ -170,7 +183,10 @@ fn operation(endpoint: &Endpoint, generator: &mut SchemaGenerator) -> Value {
         answers.insert((*status).to_owned(), answer.clone());
     }
     for (status, when) in endpoint.errors.iter().chain(endpoint.usual_errors()) {
-        let content = json!({ Problem::MEDIA_TYPE: { "schema": of::<Problem>(generator) } });
+        let content = match endpoint.pages {
+            true => json!({ "text/html": { "schema": { "type": "string" } } }),
+            false => json!({ Problem::MEDIA_TYPE: { "schema": of::<Problem>(generator) } }),
+        };
         let answer = json!({ "description": when, "content": content });
         answers.entry(*status).or_insert(answer);
     }
@@ -221,10 +237,16 @@ const INCIDENT_RULED: &[(&str, &str)] = &[
 
 /// Every endpoint.
 pub(crate) fn endpoints() -> impl Iterator<Item = &'static Endpoint> {
-    ENDPOINTS.iter().chain(operators::ENDPOINTS).chain(policy::ENDPOINTS).chain(requests::ENDPOINTS)
+    ENDPOINTS
+        .iter()
+        .chain(fleet::ENDPOINTS)
+        .chain(operators::ENDPOINTS)
+        .chain(policy::ENDPOINTS)
+        .chain(requests::ENDPOINTS)
+        .chain(selftest::ENDPOINTS)
 }
 
-/// Every endpoint but those in files of their own.
+/// Every endpoint that no module of its own has.
 const ENDPOINTS: &[Endpoint] = &[
     get("/api/v1/status", "How the node and its fleet are doing", Answer::Json("200", of::<Status>)),
     Endpoint {
@@ -562,140 +584,6 @@ const ENDPOINTS: &[Endpoint] = &[
         )
     },
     Endpoint {
-        errors: &[("409", "this node does not hold the fleet's authority")],
-        ..get("/api/v1/fleet", "The fleet's authority", Answer::Json("200", of::<Authority>))
-    },
-    Endpoint {
-        body: Some(of::<NewInvitation>),
-        errors: &[
-            ("400", "a malformed invitation"),
-            ("409", "this node does not hold the fleet's authority"),
-            ("503", "no room in the ledger"),
-        ],
-        ..post(
-            "/api/v1/fleet/invitations",
-            "Make a token with which one node may join",
-            Answer::Json("201", of::<Invited>),
-        )
-    },
-    Endpoint {
-        errors: &[("409", "this node cannot be its site's delegate")],
-        ..get(
-            "/api/v1/fleet/delegate",
-            "This node as its site's delegate",
-            Answer::Json("200", of::<Delegate>),
-        )
-    },
-    Endpoint {
-        body: Some(of::<NewDelegation>),
-        errors: &[
-            ("400", "a malformed order"),
-            ("409", "this node does not hold the fleet's authority"),
-            ("422", "a node that cannot be a delegate, or a site that has another"),
-            ("503", "no room in the ledger"),
-        ],
-        ..post(
-            "/api/v1/fleet/delegations",
-            "Let a control node admit and renew edge nodes of its own site",
-            Answer::Json("201", of::<Delegation>),
-        )
-    },
-    Endpoint {
-        method: "delete",
-        parameters: &[
-            ("site", "path", "string", "the delegate's site"),
-            ("node", "path", "string", "the delegate's name"),
-        ],
-        errors: &[
-            ("403", "this node may not act for operators"),
-            ("409", "this node does not hold the fleet's authority"),
-            ("503", "no room in the ledger"),
-        ],
-        ..get(
-            "/api/v1/fleet/delegations/{site}/{node}",
-            "End a delegation, and all that was signed with it, on all nodes",
-            Answer::Json("200", of::<Delegation>),
-        )
-    },
-    Endpoint {
-        body: Some(of::<NewRevocation>),
-        errors: &[
-            ("400", "a malformed order"),
-            ("403", "this node may not act for operators"),
-            ("422", "an order that the fleet's rules refuse"),
-            ("503", "no room in the ledger"),
-        ],
-        ..post(
-            "/api/v1/fleet/revocations",
-            "End a node's membership, on all nodes",
-            Answer::Json("201", of::<Revoked>),
-        )
-    },
-    Endpoint {
-        errors: &[
-            ("403", "this node may not act for operators"),
-            ("409", "a snapshot or an import is under way"),
-            ("422", "the fleet holds more than a snapshot"),
-            ("503", "no room in the ledger"),
-        ],
-        ..get(
-            "/api/v1/fleet/snapshot",
-            "What the fleet holds, as this node has it: signed, not sealed; keep it safe",
-            Answer::Text("200", "application/octet-stream"),
-        )
-    },
-    Endpoint {
-        parameters: &[("dry_run", "query", "boolean", "say what it would do, and change nothing")],
-        errors: &[
-            ("400", "an unknown parameter"),
-            ("403", "this node may not act for operators"),
-            ("409", "a snapshot or an import is under way"),
-            ("413", "it is too long"),
-            ("422", "a snapshot that is damaged or of another fleet"),
-            ("503", "no room in the ledger"),
-        ],
-        ..post(
-            "/api/v1/fleet/restore",
-            "Merge a snapshot, which is the body: what expired or was withdrawn since stays so",
-            Answer::Json("200", of::<Restored>),
-        )
-    },
-    Endpoint {
-        body: Some(of::<NewNodeOrder>),
-        errors: &[
-            ("400", "a malformed order"),
-            ("403", "this node may not act for operators"),
-            ("404", "no such node is known here"),
-            ("422", "a node that is alive cannot be evicted"),
-            ("503", "no room in the ledger"),
-        ],
-        ..post(
-            "/api/v1/fleet/orders",
-            "Cordon or drain a node, set it to work again, or evict one that is dead",
-            Answer::Json("201", of::<NodeOrder>),
-        )
-    },
-    Endpoint {
-        errors: &[
-            ("409", "this node does not hold the fleet's authority"),
-            ("422", "a change is under way"),
-            ("503", "no room in the ledger"),
-        ],
-        ..post(
-            "/api/v1/fleet/root",
-            "Begin to sign with a new root; the old one stays believed",
-            Answer::Json("200", of::<Authority>),
-        )
-    },
-    Endpoint {
-        method: "delete",
-        errors: &[
-            ("409", "this node does not hold the fleet's authority, or no change is under way"),
-            ("503", "no room in the ledger"),
-        ],
-        ..get("/api/v1/fleet/root", "Believe the newest root only", Answer::Json("200", of::<Authority>))
-    },
-    Endpoint {
         errors: &[
             ("422", "the new process cannot be prepared; the running one goes on"),
             ("503", "no room in the ledger"),
@@ -732,7 +620,13 @@ const ENDPOINTS: &[Endpoint] = &[
     Endpoint {
         open: true,
         parameters: &[("ticket", "query", "string", "the one-time ticket of a login link")],
-        errors: &[("401", "a ticket that is spent, too old or wrong")],
+        errors: &[
+            ("400", "no ticket, or more than that"),
+            ("401", "a ticket that is spent, too old or wrong"),
+            ("429", "too many wrong tickets"),
+            ("503", "no room in the ledger"),
+        ],
+        pages: true,
         ..get(
             "/login",
             "Spend a login link: sets the session's cookie and leads to the console",

@@ -24,7 +24,7 @@ use phalanx_trust::{
 };
 use tokio::sync::{Notify, Semaphore, broadcast, watch};
 
-use crate::api::{Incident, IncidentRow, NodeStatus, PlaybookRow, PlaybookRun, Replayed};
+use crate::api::{Incident, IncidentRow, NodeStatus, PlaybookRow, PlaybookRun, Replayed, SelfTest};
 use crate::auth::{Channel, Failures, Principal, check_host, from_here, host_is_ours, require};
 use crate::body;
 use crate::changes::Changes;
@@ -33,7 +33,7 @@ use crate::error::ApiError;
 use crate::handlers::{
     account, audit, blocklists, bouncers, bundles, changes, decisions, delegation, events, exclusions, fixes,
     fleet, health, held, incidents, inquiry, login, operations, operators, playbooks, policy, replay,
-    session, status, stream, suggestion, traffic, upgrade, versions,
+    selftest, session, status, stream, suggestion, traffic, upgrade, versions,
 };
 use crate::hub::Hub;
 use crate::idempotency;
@@ -108,6 +108,8 @@ pub struct ControlDeps {
     pub suggestions: Option<SuggestPort>,
     /// Has another process take over.
     pub upgrade: UpgradePort,
+    /// The node's attacks on itself.
+    pub self_test: SelfTestPort,
     /// The fleet's authority, on the node that holds it.
     pub authority: Option<AuthorityPort>,
     /// The site's delegate, on the node that is or may become it.
@@ -151,6 +153,14 @@ pub struct IncidentsPort {
     pub show: Ask<u64, Option<WithIds<Incident>>>,
     /// Rules as an operator, for all nodes; says whether that was heard.
     pub rule: Ask<Ruling, bool>,
+}
+
+/// The node's attacks on itself.
+pub struct SelfTestPort {
+    /// What became of them.
+    pub report: Box<dyn Fn() -> SelfTest + Send + Sync>,
+    /// Runs them now; `None` while the node is out of service.
+    pub run: Ask<(), Option<SelfTest>>,
 }
 
 /// Asks whoever runs playbooks.
@@ -394,6 +404,7 @@ pub fn router(deps: ControlDeps) -> Router {
         .route("/policy/home", post(bundles::move_home))
         .route("/policy/reload", post(policy::reload))
         .route("/upgrade", post(upgrade::begin))
+        .route("/selftest", get(selftest::show).post(selftest::run))
         .route("/login-links", post(session::link))
         .route("/logout", post(session::logout))
         .route("/operators", get(operators::list).post(operators::add))
@@ -423,6 +434,7 @@ pub fn router(deps: ControlDeps) -> Router {
         .route("/api/v1/login/password", post(login::by_password))
         .route("/api/v1/login/challenge", post(login::challenge))
         .route("/api/v1/login/passkey", post(login::by_passkey))
+        .method_not_allowed_fallback(wrong_method)
         .layer(from_fn_with_state(Arc::clone(&control), from_here));
     Router::new()
         .nest("/api/v1", api)

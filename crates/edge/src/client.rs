@@ -40,6 +40,8 @@ pub(crate) struct Client {
     pub(crate) awaits_continue: bool,
     /// The peer was banned when it connected.
     pub(crate) peer_is_banned: bool,
+    /// It is the node itself, which attacks itself; see [`crate::selftest`].
+    pub(crate) tests_itself: bool,
     pub(crate) peer: SocketAddr,
     pub(crate) local: SocketAddr,
     /// Which TLS listener it came to, if to one.
@@ -162,6 +164,7 @@ impl Client {
             body: BodyDecoder::length(0),
             awaits_continue: false,
             peer_is_banned: false,
+            tests_itself: false,
             peer,
             local,
             tls_listener: None,

@@ -208,6 +208,11 @@ impl EdgeHandle {
         self.retire.send_if_modified(|known| std::mem::replace(known, retires) != retires);
     }
 
+    /// Whether connections are taken, and go on after a request: the node neither drains nor is it out of service.
+    pub fn serves(&self) -> bool {
+        self.drain.borrow().is_none() && !*self.retire.borrow()
+    }
+
     /// Client connections that are open.
     pub fn open_connections(&self) -> u64 {
         let sum = |of: fn(&WorkerCounters) -> u64| self.counters.iter().map(|one| of(one)).sum::<u64>();

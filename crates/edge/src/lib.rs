@@ -39,6 +39,7 @@ mod prints;
 mod rates;
 pub mod recording;
 pub mod replay;
+pub mod selftest;
 mod stages;
 pub mod trial;
 mod tunnel;

@@ -3,7 +3,7 @@
 //! `on_connect` -> `on_request_head` -> `on_request_body` -> (upstream) -> `on_response_head` -> `on_response_body` ->
 //! `on_end`.
 //!
-//! INVARIANT: every request that has a head ends in `on_end`, and so in exactly one event; and nothing of a request
+//! INVARIANT: every request that has a head ends in `on_end`, and so in exactly one event, or in none if it is the node's own; and nothing of a request
 //! reaches an upstream before its head, and its body up to the held limit, were judged.
 
 use std::sync::atomic::Ordering;
@@ -34,6 +34,7 @@ use crate::recording;
 use crate::reply::{Form, Reply};
 use crate::request::{InspectedBody, Request};
 use crate::route::act;
+use crate::selftest;
 use crate::stages::{self, Inspection};
 use crate::stop::Stop;
 use crate::tables::HeldBytes;
@@ -78,8 +79,14 @@ async fn stages(client: &mut Client, request: &mut Request) -> Result<(), Stop> 
     if acme::asks(&request.head) && acme::answer(client, request).await? {
         return Ok(());
     }
+    if selftest::asks(&request.head) && selftest::begin(client, request).await? {
+        return Ok(());
+    }
     on_request_head(client, request)?;
     let held = on_request_body(client, request).await?;
+    if client.tests_itself {
+        return selftest::pass(client, request).await;
+    }
     act::check(request)?;
     let mut exchange = ask::ask(client, request, &held).await?;
     on_response_head(client, request, &exchange)?;
@@ -140,7 +147,7 @@ fn on_request_head(client: &mut Client, request: &mut Request) -> Result<(), Sto
     client.control.client.set(Some(request.client));
     client.control.agent.set(Some(request.agent));
     let fault = request.head.faults.first().copied();
-    if fault.is_none() {
+    if fault.is_none() && !client.tests_itself {
         crawlers::look(client, request);
         check_standing(client, request)?;
         check_network(client, request)?;
@@ -439,7 +446,7 @@ fn judge(client: &Client, request: &mut Request) -> Result<(), Stop> {
 
 /// Counts a refusal against its client; the last strike needed makes a proposal.
 fn count_strike(client: &Client, request: &mut Request) {
-    if client.is_for_nobody() || crawlers::is_verified(request) {
+    if client.is_for_nobody() || client.tests_itself || crawlers::is_verified(request) {
         return;
     }
     let shared = &client.worker.shared;
@@ -492,7 +499,10 @@ async fn on_end(client: &mut Client, request: &mut Request, stop: Option<Stop>) 
         None => stop.is_none(),
     };
     let unread = !client.body.is_done() || !request.head.faults.is_empty();
-    events::record(client, request);
+    match client.tests_itself {
+        true => selftest::forget(client, request),
+        false => events::record(client, request),
+    }
     match (delivered, unread) {
         (true, true) => After::Linger,
         (true, false) if request.keep_alive => After::KeepAlive,

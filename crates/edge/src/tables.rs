@@ -14,6 +14,7 @@ use phalanx_model::net::actor_ip;
 use crate::accounts::AccountTables;
 use crate::crawlers::Questions;
 use crate::overload::Pressure;
+use crate::selftest::SelfTest;
 use crate::settings::EdgeLimits;
 use crate::trial::TrialCounts;
 
@@ -50,6 +51,8 @@ pub struct NodeTables {
     pub(crate) refused_wide: AtomicU64,
     /// Whose sessions are, and how logins are answered.
     pub accounts: AccountTables,
+    /// How the node knows its own attacks on itself.
+    pub self_test: SelfTest,
 }
 
 /// The counts of rate limits, and the steady clock that they go by.

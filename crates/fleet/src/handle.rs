@@ -222,6 +222,7 @@ impl FleetHandle {
             members: Mutex::default(),
             differences: Mutex::default(),
             orders: Orders::default(),
+            self_test: Mutex::default(),
             news: Notify::new(),
             unheard: Mutex::default(),
             inquiries: Inquiries::default(),
@@ -414,6 +415,11 @@ impl FleetHandle {
         counts::reach(&self.shared)
     }
 
+    /// What the node's attacks on itself came to, for heartbeats from now on.
+    pub fn tell_self_test(&self, ok: Option<bool>) {
+        *self.shared.self_test.lock() = ok;
+    }
+
     /// The nodes of the fleet, this one first.
     pub fn members(&self) -> Vec<Member> {
         let shared = &self.shared;
@@ -434,6 +440,7 @@ impl FleetHandle {
             duty: Duty::Serve,
             drained: heartbeat.drained,
             order_reason: String::new(),
+            self_test: heartbeat.self_test,
         };
         let mut members = shared.members.lock().list(me, shared.roots.read().nodes(), now_ms);
         for member in &mut members {

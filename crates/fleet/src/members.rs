@@ -44,6 +44,8 @@ pub struct Member {
     pub drained: bool,
     /// Why it was ordered to.
     pub order_reason: String,
+    /// Whether its attacks on itself are refused; `None` of one that does not say, or made none yet.
+    pub self_test: Option<bool>,
 }
 
 /// Whether a member can be heard.
@@ -85,6 +87,9 @@ pub(crate) struct Heartbeat {
     /// For how long the node heard nobody until its link came back just now, in milliseconds; 0 otherwise.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub(crate) away_ms: u64,
+    /// Whether the node's attacks on itself are refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) self_test: Option<bool>,
 }
 
 fn is_zero(number: &u64) -> bool {
@@ -300,6 +305,7 @@ impl Members {
             duty: Duty::Serve,
             drained: heard.is_some_and(|heard| heard.heartbeat.drained),
             order_reason: String::new(),
+            self_test: heard.and_then(|heard| heard.heartbeat.self_test),
         }
     }
 }
@@ -413,6 +419,7 @@ mod tests {
             lacks: Vec::new(),
             drained: false,
             away_ms: 0,
+            self_test: None,
         }
     }
 

@@ -117,6 +117,7 @@ impl Shared {
             lacks: Vec::new(),
             drained: self.orders.is_drained(),
             away_ms: 0,
+            self_test: *self.self_test.lock(),
         }
     }
 

@@ -88,6 +88,8 @@ pub(crate) struct Shared {
     pub(crate) members: Mutex<Members>,
     pub(crate) differences: Mutex<Differences>,
     pub(crate) orders: Orders,
+    /// What heartbeats say of the node's attacks on itself.
+    pub(crate) self_test: Mutex<Option<bool>>,
     /// The others should not wait a second for this node's next heartbeat.
     pub(crate) news: Notify,
     /// Since when, and how many, own heartbeats were sent that did not come back.

@@ -30,6 +30,10 @@ pub(crate) enum Command {
     Demo(crate::demo::DemoArgs),
     /// Show the state of a running node
     Status(crate::commands::status::StatusArgs),
+    /// Watch a running node: requests, attacks, decisions
+    Top(crate::commands::top::TopArgs),
+    /// Show what became of a running node's attacks on itself, or attack it now
+    Selftest(crate::commands::selftest::SelfTestArgs),
     /// Print a one-time link to the console of a running node
     Login(crate::commands::login::LoginArgs),
     /// Add, list or delete decisions

@@ -25,6 +25,7 @@ mod rates;
 mod recording_port;
 mod recording_settings;
 mod routes;
+mod selftest;
 mod settings;
 mod shared_keys;
 mod state;
@@ -90,6 +91,8 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Probe(args) => commands::probe::run(&args),
         Command::Demo(args) => demo::run(args),
         Command::Status(args) => commands::status::run(&args),
+        Command::Top(args) => commands::top::run(&args),
+        Command::Selftest(args) => commands::selftest::run(&args),
         Command::Login(args) => commands::login::run(&args),
         Command::Decision(args) => commands::decision::run(&args),
         Command::Blocklist(command) => commands::blocklist::run(&command),

@@ -512,6 +512,7 @@ pub(crate) mod tests {
                 sandbox: Default::default(),
                 limits: Default::default(),
                 recording: Some(crate::recording_settings::Recorded::default()),
+                self_test: crate::selftest::settings::SelfTestSettings::default(),
                 learn_actors: crate::learning::ACTORS,
                 tell: Default::default(),
             };

@@ -52,6 +52,7 @@ use crate::playbooks::Playbooks;
 use crate::policy_follow::Kept;
 use crate::policy_port::PolicyKeeper;
 use crate::recording_port;
+use crate::selftest::SelfTester;
 use crate::settings::{Drains, Settings};
 use crate::shared_keys::EdgeKeys;
 use crate::state::StateFolder;
@@ -315,7 +316,7 @@ impl Running {
         settings: &Settings,
         state: &StateFolder,
         (listeners, admin, token, crowdsec): (Listeners, SocketAddr, AdminToken, Crowdsec),
-        (identity, offices, enrolment, tasks): Membership,
+        (identity, offices, enrolment, mut tasks): Membership,
         (stop, stopping): (watch::Sender<bool>, watch::Receiver<bool>),
     ) -> anyhow::Result<Node> {
         let Self {
@@ -340,6 +341,9 @@ impl Running {
         let (started_at_ms, learned) = (clock.now_ms(), learning.ended().boxed());
         let entry = LedgerKind::Node { state: "started".into() };
         lanes.ledger(LedgerEntry { at_ms: started_at_ms, kind: entry })?;
+        let of_tester = (&fleet, &lanes, &clock);
+        let tester = SelfTester::new(settings, &edge, keepers.policy.plan(), of_tester);
+        tasks.spawn(Arc::clone(&tester).run(stopping.clone()));
         let tickets = Arc::new(LoginTickets::default());
         let console = format!("http://{admin}/login?ticket={}", tickets.issue(started_at_ms));
         let deps = ControlDeps {
@@ -359,16 +363,24 @@ impl Running {
             ledger: recorder.ledger(),
             live: recorder.live(),
             recorder: recorder.status(),
-            metrics: gauges::metrics(&edge, &lanes, &recorder, &keepers, (&fleet, &learning), &clock),
+            metrics: gauges::metrics(
+                &edge,
+                &lanes,
+                &recorder,
+                &keepers,
+                (&fleet, &learning, &tester),
+                &clock,
+            ),
             incidents: learning.port(),
             playbooks: playbooks.port(),
             lanes: lanes.clone(),
             counters: edge.counters().to_vec(),
+            self_test: tester.port(),
             node_status: node_status(
                 settings,
                 &keepers,
                 identity,
-                (fleet.view(), edge.clone(), (learning, playbooks)),
+                (fleet.view(), edge.clone(), (learning, playbooks, tester)),
                 process,
             ),
             authority: offices.authority,
@@ -649,7 +661,11 @@ fn node_status(
     settings: &Settings,
     keepers: &Keepers,
     identity: Option<Arc<Identity>>,
-    (view, edge, (learning, playbooks)): (Arc<Swap<View>>, EdgeHandle, (Learning, Playbooks)),
+    (view, edge, (learning, playbooks, tester)): (
+        Arc<Swap<View>>,
+        EdgeHandle,
+        (Learning, Playbooks, Arc<SelfTester>),
+    ),
     (confinement, upgrade_fault, stops): (Confinement, life::UpgradeFault, Arc<AtomicBool>),
 ) -> phalanx_control::StatusPort {
     let Keepers { policy: keeper, places, material } = keepers.clone();
@@ -669,6 +685,7 @@ fn node_status(
         let fault = upgrade_fault.lock().clone();
         degraded.extend(fault.map(|fault| format!("{UPGRADE_FAILED}{fault}")));
         degraded.extend(learning.degraded());
+        degraded.extend(tester.degraded());
         NodeStatus {
             plan: keeper.describe(),
             not_ready: stops.load(Ordering::Relaxed).then(|| STOPPING.to_owned()),

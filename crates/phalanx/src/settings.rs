@@ -25,6 +25,7 @@ use crate::limit_settings::{self, RawLimits};
 use crate::log_settings::{self, LogSettings, RawLog};
 use crate::playbooks::{self, RawNotify, RawWebhook, TellSettings};
 use crate::recording_settings::{self, RawRecording, Recorded};
+use crate::selftest::settings::{RawSelfTest, SelfTestSettings};
 use crate::tcp_settings::{self, RawTcpListen, TcpSettings};
 use crate::tls_settings::{self, RawCertificate, RawTlsListen, RawUpstreamCertificate, TlsSettings};
 use crate::trace_settings::{self, OtlpSettings, RawTrace};
@@ -75,6 +76,8 @@ pub(crate) struct Settings {
     pub(crate) limits: EdgeLimits,
     /// What is kept of requests for replay; `None`: nothing.
     pub(crate) recording: Option<Recorded>,
+    /// How often the node attacks itself, and which apps not.
+    pub(crate) self_test: SelfTestSettings,
     /// Addresses, sessions and accounts that the learner knows at most.
     pub(crate) learn_actors: usize,
     /// Who is told of incidents, by playbooks and without.
@@ -210,6 +213,7 @@ fn check(
         sandbox: sandbox::check(text, &raw.sandbox, folder, faults),
         limits: limit_settings::check(text, &raw.limits, faults),
         recording: recording_settings::check(text, &raw.recording, faults),
+        self_test: crate::selftest::settings::check(text, &raw.selftest, faults),
         learn_actors: learn_actors(text, &raw.learning, faults),
         tell: playbooks::check(text, (&raw.webhooks, raw.notify.as_ref()), folder, faults),
     };
@@ -526,6 +530,8 @@ struct RawSettings {
     #[serde(default)]
     recording: RawRecording,
     /// Receivers that playbooks and `[notify]` tell, by name, 64 at most.
+    #[serde(default)]
+    selftest: RawSelfTest,
     #[serde(default)]
     webhooks: BTreeMap<String, At<RawWebhook>>,
     /// Who hears of incidents.

@@ -354,6 +354,7 @@ fn settings_of(args: &UpArgs) -> anyhow::Result<Settings> {
         },
         limits: Default::default(),
         recording: Some(crate::recording_settings::Recorded::default()),
+        self_test: crate::selftest::settings::SelfTestSettings::default(),
         learn_actors: crate::learning::ACTORS,
         tell: Default::default(),
         logs: LogSettings {

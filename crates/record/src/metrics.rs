@@ -52,6 +52,8 @@ pub struct NodeGauges {
     pub overload_level: u64,
     /// What the learner did.
     pub learning: LearningCounts,
+    /// Whether the node's attacks on itself are refused; `None` while that is not known.
+    pub self_test: Option<bool>,
     /// What the node uses of what it needs: the resource, and how much of its limit in per cent.
     pub usage_percent: Vec<(&'static str, u64)>,
 }
@@ -322,6 +324,10 @@ impl NodeCollector {
         )?;
         gauge(encoder, "nodes_online", "Nodes heard of lately, this one included", gauges.nodes_online)?;
         learning::encode(encoder, &gauges.learning)?;
+        if let Some(ok) = gauges.self_test {
+            let help = "1 while the node's attacks on itself are refused and what is harmless passes; absent while that is not known";
+            gauge(encoder, "selftest_ok", help, u64::from(ok))?;
+        }
         let help = "When a certificate that visitors are shown ends, in Unix seconds";
         let name = "tls_certificate_expires_seconds";
         let mut family = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;

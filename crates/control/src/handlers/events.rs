@@ -250,6 +250,7 @@ mod tests {
             duty: phalanx_fleet::Duty::Serve,
             drained: false,
             order_reason: String::new(),
+            self_test: None,
         };
         let members = [member("a", true), member("b", false)];
         let asked = |tag| {

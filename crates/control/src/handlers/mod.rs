@@ -23,6 +23,7 @@ pub(crate) mod playbooks;
 pub(crate) mod policy;
 pub(crate) mod policy_base;
 pub(crate) mod replay;
+pub(crate) mod selftest;
 pub(crate) mod session;
 pub(crate) mod status;
 pub(crate) mod stream;

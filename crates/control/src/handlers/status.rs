@@ -13,7 +13,7 @@ use phalanx_model::lanes::Lanes;
 use phalanx_record::Metrics;
 use phalanx_record::metrics::{class_counts, sum};
 
-use crate::api::{ClassCount, Counters, Fleet, Import, Member, Status};
+use crate::api::{ClassCount, Counters, Fleet, Import, Member, SelfTestState, Status};
 use crate::auth::Principal;
 use crate::error::ApiError;
 use crate::handlers::operations::out_of_service;
@@ -53,6 +53,7 @@ fn only_of(apps: &[String], whole: Status) -> Status {
         decisions_live: 0,
         held: 0,
         load: Default::default(),
+        selftest: SelfTestState::Unknown,
         recorder: Vec::new(),
         certificates: Vec::new(),
         process: Default::default(),
@@ -109,6 +110,7 @@ pub(super) fn whole_status(control: &Control) -> Status {
         held: u64::try_from(fleet.held).unwrap_or(u64::MAX),
         decisions_live: fleet.decisions as u64,
         load: node.load,
+        selftest: (deps.self_test.report)().state,
         recorder: recorder.parts,
         certificates: node.certificates,
         process: node.process,
@@ -164,8 +166,17 @@ pub(crate) fn members(fleet: &FleetHandle, now_ms: u64) -> Vec<Member> {
         me: member.me,
         duty: if member.drained { "drained" } else { member.duty.word() }.to_owned(),
         order_reason: member.order_reason,
+        selftest: standing(member.self_test),
     };
     fleet.members().into_iter().map(one).collect()
+}
+
+fn standing(ok: Option<bool>) -> SelfTestState {
+    match ok {
+        Some(true) => SelfTestState::Ok,
+        Some(false) => SelfTestState::Failing,
+        None => SelfTestState::Unknown,
+    }
 }
 
 fn classes(workers: &[Arc<WorkerCounters>]) -> Vec<ClassCount> {

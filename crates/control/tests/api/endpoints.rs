@@ -249,6 +249,19 @@ async fn lists_come_in_pages_and_unknown_parameters_are_refused() {
 }
 
 #[tokio::test]
+async fn the_self_test_is_shown_and_run_and_recorded() {
+    let mut node = Node::start().await;
+    let before = node.get("/api/v1/selftest").await.json();
+    assert_eq!(
+        before,
+        json!({ "state": "unknown", "every_ms": null, "last": null, "failing_since_ms": null })
+    );
+    assert_eq!(node.call("POST", "/api/v1/selftest", None).await.json()["state"], "ok");
+    assert!(node.ledger().join("\n").contains("run the self-test (by admin token)"));
+    assert_eq!(node.get("/api/v1/status").await.json()["selftest"], "unknown");
+}
+
+#[tokio::test]
 async fn malformed_orders_are_refused_with_the_reason() {
     let node = Node::start().await;
     for (order, word) in [

@@ -10,10 +10,10 @@ use axum::body::Body;
 use futures_util::FutureExt;
 use http::{Request, StatusCode, header};
 use http_body_util::BodyExt;
-use phalanx_control::api::{App, Incident, IncidentRow, NodeStatus, Plan};
+use phalanx_control::api::{App, Incident, IncidentRow, NodeStatus, Plan, SelfTest, SelfTestState};
 use phalanx_control::{
     Bouncers, Changes, ControlDeps, IncidentsPort, LapiDeps, NotAsked, NotReplayed, PlaybooksPort, Reloaded,
-    ReplayPort, RunningPolicy, TriedBundle,
+    ReplayPort, RunningPolicy, SelfTestPort, TriedBundle,
 };
 use phalanx_fleet::{FleetHandle, FleetKeys, FleetSettings};
 use phalanx_learn::IncidentId;
@@ -215,6 +215,12 @@ impl Node {
             changes: Changes::load(&dir.path().join("changes"), Arc::clone(&seals)).unwrap(),
             replays: Some(replays.port()),
             suggestions: None,
+            self_test: SelfTestPort {
+                report: Box::new(SelfTest::default),
+                run: Box::new(|()| {
+                    async { Some(SelfTest { state: SelfTestState::Ok, ..SelfTest::default() }) }.boxed()
+                }),
+            },
             upgrade: Box::new(|| async { Err("the new process is gone".to_owned()) }.boxed()),
             incidents: one_incident(),
             playbooks: no_playbooks(),

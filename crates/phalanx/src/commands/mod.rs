@@ -14,6 +14,8 @@ pub(crate) mod incident;
 pub(crate) mod login;
 mod operate;
 pub(crate) mod operator;
+#[cfg(test)]
+mod parity;
 pub(crate) mod playbook;
 pub(crate) mod policy;
 mod policy_change;
@@ -24,9 +26,11 @@ mod policy_test;
 pub(crate) mod probe;
 pub(crate) mod reload;
 mod replay;
+pub(crate) mod selftest;
 mod snapshot;
 pub(crate) mod status;
 pub(crate) mod suggest;
+pub(crate) mod top;
 pub(crate) mod traffic;
 pub(crate) mod upgrade;
 

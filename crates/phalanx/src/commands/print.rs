@@ -9,19 +9,30 @@ use serde::Serialize;
 
 /// Prints text. A reader that has gone (`| head`) is no error.
 pub(crate) fn text(text: &str) -> anyhow::Result<()> {
+    is_read(text).map(|_| ())
+}
+
+/// Prints text; false if its reader has gone.
+pub(crate) fn is_read(text: &str) -> anyhow::Result<bool> {
     let written = io::stdout().lock().write_all(text.as_bytes()).and_then(|()| io::stdout().lock().flush());
     match written {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),
-        _ => Ok(()),
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
+        Err(error) => Err(error.into()),
     }
 }
 
 /// Prints a value as one line of JSON without a character that could steer a terminal.
 pub(crate) fn json<T: Serialize>(value: &T) -> anyhow::Result<()> {
+    text(&json_line(value)?)
+}
+
+/// A value as one line of JSON without a character that could steer a terminal.
+pub(crate) fn json_line<T: Serialize>(value: &T) -> anyhow::Result<String> {
     let mut line = Vec::new();
     to_json_line(&mut line, value)?;
     line.push(b'\n');
-    text(&String::from_utf8_lossy(&line))
+    Ok(String::from_utf8_lossy(&line).into_owned())
 }
 
 /// Lays out rows under their headings, columns as wide as they need to be. Cells are escaped here.

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::Args;
 use phalanx_control::api::{
     App, Bouncer, Certificate, ClassCount, Counters, Import, Learning, Load, Member, MemberPolicy, RateLimit,
-    Status, Usual,
+    SelfTestState, Status, Usual,
 };
 use phalanx_control::fixes::Fix;
 use phalanx_record::escape::for_terminal;
@@ -82,6 +82,11 @@ fn words(status: &Status) -> String {
         held => format!(", {held} HELD for an operator: `phalanx decision list --held`"),
     };
     out.push_str(&format!("decisions  {} in force{held}\n", status.decisions_live));
+    out.push_str(match status.selftest {
+        SelfTestState::Ok => "self-test  its attacks on itself are refused\n",
+        SelfTestState::Failing => "self-test  FAILS: `phalanx selftest`\n",
+        SelfTestState::Unknown => "",
+    });
     let link = if status.fleet.connected { "connected" } else { "NOT connected" };
     out.push_str(&format!(
         "fleet      {}, {link}, {} nodes\n\n",

@@ -10,6 +10,7 @@ use phalanx_record::{Metrics, MetricsSources, NodeGauges, Recorder};
 
 use super::Keepers;
 use crate::learning::Learning;
+use crate::selftest::SelfTester;
 
 /// The metrics of a node made of these parts.
 pub(super) fn metrics(
@@ -17,13 +18,13 @@ pub(super) fn metrics(
     lanes: &Lanes,
     recorder: &Recorder,
     keepers: &Keepers,
-    (fleet, learning): (&FleetHandle, &Learning),
+    (fleet, learning, tester): (&FleetHandle, &Learning, &Arc<SelfTester>),
     clock: &Arc<dyn Clock>,
 ) -> Metrics {
     let (plan, fleet, clock) = (keepers.policy.plan(), fleet.clone(), Arc::clone(clock));
     let material = Arc::clone(&keepers.material);
     let (tables, edge_load) = (Arc::clone(edge.tables()), edge.clone());
-    let learning = learning.clone();
+    let (learning, tester) = (learning.clone(), Arc::clone(tester));
     let gauges = move || {
         let (overload_level, usage_percent) = crate::load::gauges(&edge_load);
         let view = fleet.view();
@@ -49,6 +50,7 @@ pub(super) fn metrics(
                 .collect(),
             rate_keys: count(tables.rates.table.keys_len()),
             learning: learning.counts(),
+            self_test: tester.is_ok(),
             nodes_online: count(fleet.members().iter().filter(|m| m.link == phalanx_fleet::Link::Up).count()),
         }
     };
