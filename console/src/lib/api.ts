@@ -41,7 +41,8 @@ export const api = {
     return { requests: json as RequestRow[], next };
   },
   fleetEvents: async (query: EventFilter): Promise<RequestsPage> => {
-    const { json, next } = await paged('get', '/api/v1/fleet/events', { query, timeoutMs: SLOW_MS });
+    const json = await call('get', '/api/v1/fleet/events', { query, timeoutMs: SLOW_MS });
+    const { next = null } = json as { next?: string | null };
     return { requests: json.requests.map(toldRow), silent: json.silent, next };
   },
   explain: (id: string) => call('get', '/api/v1/events/{id}', { path: { id } }),

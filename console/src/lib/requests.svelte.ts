@@ -116,7 +116,8 @@ export class Requests {
   }
 }
 
-const PAGE = 60;
+/** No node tells others more at once. */
+const PAGE = 50;
 /** Rows that one looks through; further back a filter is quicker. */
 export const KEPT_MAX = 1_200;
 /** Four renders a second are as live as an eye can follow. */
