@@ -1,11 +1,9 @@
 /** The admin API as the pages call it. Types are those of the node's own document; see `client.ts`. */
 
-import { ask, call, paged, REPLAY_MS, SLOW_MS } from './client';
+import { call, paged, REPLAY_MS, SLOW_MS, type Asked } from './client';
 import { toldRow } from './lists';
 import type {
-  AuditPage,
   EventFilter,
-  Fix,
   Incident,
   NewChange,
   NewDecision,
@@ -15,9 +13,6 @@ import type {
   RequestRow,
   RequestsPage,
   Role,
-  SelfTest,
-  Traffic,
-  TrafficActors,
 } from './shapes';
 
 export { ApiError, provedBy } from './client';
@@ -25,9 +20,9 @@ export type * from './shapes';
 
 export const api = {
   status: () => call('get', '/api/v1/status'),
-  selfTest: () => ask<SelfTest>('get', '/api/v1/selftest'),
-  runSelfTest: () => ask<SelfTest>('post', '/api/v1/selftest'),
-  fixes: () => ask<Fix[]>('get', '/api/v1/fixes'),
+  selfTest: () => call('get', '/api/v1/selftest'),
+  runSelfTest: () => call('post', '/api/v1/selftest', { timeoutMs: SLOW_MS }),
+  fixes: () => call('get', '/api/v1/fixes'),
   decisions: () => call('get', '/api/v1/decisions', { query: { limit: DECISIONS_MAX } }),
   decide: (body: NewDecision) => call('post', '/api/v1/decisions', { body }),
   withdraw: (id: string, reason: string) => call('delete', '/api/v1/decisions/{id}', { path: { id }, query: { reason } }),
@@ -42,14 +37,13 @@ export const api = {
   },
   fleetEvents: async (query: EventFilter): Promise<RequestsPage> => {
     const json = await call('get', '/api/v1/fleet/events', { query, timeoutMs: SLOW_MS });
-    const { next = null } = json as { next?: string | null };
-    return { requests: json.requests.map(toldRow), silent: json.silent, next };
+    return { requests: json.requests.map(toldRow), silent: json.silent, next: json.next ?? null };
   },
   explain: (id: string) => call('get', '/api/v1/events/{id}', { path: { id } }),
   explainAnywhere: (id: string) => call('get', '/api/v1/fleet/events/{id}', { path: { id } }),
   suggest: (id: string) => call('get', '/api/v1/events/{id}/suggestion', { path: { id }, timeoutMs: SLOW_MS }),
-  traffic: (query: Record<string, unknown>) => ask<Traffic>('get', '/api/v1/traffic', query),
-  trafficActors: (query: Record<string, unknown>) => ask<TrafficActors>('get', '/api/v1/traffic/actors', query),
+  traffic: (query: NonNullable<Asked<'get', '/api/v1/traffic'>['query']>) => call('get', '/api/v1/traffic', { query, timeoutMs: SLOW_MS }),
+  trafficActors: (query: NonNullable<Asked<'get', '/api/v1/traffic/actors'>['query']>) => call('get', '/api/v1/traffic/actors', { query, timeoutMs: SLOW_MS }),
 
   incidents: () => call('get', '/api/v1/incidents'),
   incident: (id: string) => call('get', '/api/v1/incidents/{id}', { path: { id } }) as Promise<Incident>,
@@ -71,7 +65,7 @@ export const api = {
   exclusions: () => call('get', '/api/v1/exclusions'),
   exclude: (body: NewExclusion) => call('post', '/api/v1/exclusions', { body, timeoutMs: SLOW_MS }),
 
-  audit: (query: Record<string, unknown>) => ask<AuditPage>('get', '/api/v1/audit', query),
+  audit: (query: NonNullable<Asked<'get', '/api/v1/audit'>['query']>) => call('get', '/api/v1/audit', { query }),
   me: () => call('get', '/api/v1/me'),
   operators: () => call('get', '/api/v1/operators'),
   invite: (name: string, role: Role, apps: string[]) => call('post', '/api/v1/operators', { body: { name, role, apps } }),

@@ -68,11 +68,6 @@ export async function paged<M extends Method, P extends PathOf<M>>(method: M, pa
   return proven<Answered<M, P>>(method, address(path, names, query), body, timeoutMs);
 }
 
-/** A call of which the document that `schema.d.ts` was made from says nothing yet. */
-export async function ask<T>(method: Method, path: string, query: Record<string, unknown> = {}): Promise<T> {
-  return (await proven<T>(method, address(path, {}, query), undefined, SLOW_MS)).json;
-}
-
 /** A call needs no third argument where nothing of it is needed. */
 type Args<M extends Method, P extends keyof paths> = object extends Asked<M, P> ? [asked?: Asked<M, P>] : [asked: Asked<M, P>];
 

@@ -57,7 +57,7 @@ function failed({ selfTest }: Known): string | null {
 export function selfTestWords(selfTest: SelfTest | null, now: number): string {
   if (!selfTest) return 'Self-test: not known';
   const { last, every_ms } = selfTest;
-  if (!last) return every_ms === null ? 'Self-test: off' : 'Self-test: has not run yet';
+  if (!last) return !every_ms ? 'Self-test: off' : 'Self-test: has not run yet';
   const count = (outcome: SelfTestCase['outcome']) => last.cases.filter((one) => one.outcome === outcome).length;
   const age = `${ago(now - last.at_ms)} ago`;
   if (selfTest.state === 'failing') return `Self-test: ${count('failed')} of ${counted(last.cases.length, 'attack')} not refused, ${age}`;
@@ -68,7 +68,7 @@ export function selfTestWords(selfTest: SelfTest | null, now: number): string {
 }
 
 function isLate({ last, every_ms }: SelfTest, now: number): boolean {
-  return last !== null && every_ms !== null && now - last.at_ms > every_ms * LATE;
+  return Boolean(last && every_ms && now - last.at_ms > every_ms * LATE);
 }
 
 /** Apps whose attacks are let through. */

@@ -1,6 +1,45 @@
 // Generated from the OpenAPI document of a node by `npm run generate`. Not edited by hand.
 
 export interface paths {
+    "/api/v1/audit": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get: {
+            parameters: {
+                query?: {
+                    limit?: number;
+                    before?: number;
+                    kind?: string;
+                    by?: string;
+                };
+                header?: never;
+                path?: never;
+                cookie?: never;
+            };
+            requestBody?: never;
+            responses: {
+                200: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["AuditPage"];
+                    };
+                };
+            };
+        };
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/blocklists": {
         parameters: {
             query?: never;
@@ -327,9 +366,16 @@ export interface paths {
                     limit?: number;
                     before?: string;
                     since_ms?: number;
+                    until_ms?: number;
                     client?: string;
                     action?: string;
                     rule?: number;
+                    app?: string;
+                    status?: string;
+                    country?: string;
+                    method?: string;
+                    q?: string;
+                    incident?: string;
                 };
                 header?: never;
                 path?: never;
@@ -483,6 +529,40 @@ export interface paths {
                 };
             };
         };
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/fixes": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get: {
+            parameters: {
+                query?: never;
+                header?: never;
+                path?: never;
+                cookie?: never;
+            };
+            requestBody?: never;
+            responses: {
+                200: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Fix"][];
+                    };
+                };
+            };
+        };
+        put?: never;
+        post?: never;
         delete?: never;
         options?: never;
         head?: never;
@@ -647,9 +727,16 @@ export interface paths {
                     limit?: number;
                     before?: string;
                     since_ms?: number;
+                    until_ms?: number;
                     client?: string;
                     action?: string;
                     rule?: number;
+                    app?: string;
+                    status?: string;
+                    country?: string;
+                    method?: string;
+                    q?: string;
+                    incident?: string;
                 };
                 header?: never;
                 path?: never;
@@ -2769,6 +2856,60 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/selftest": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get: {
+            parameters: {
+                query?: never;
+                header?: never;
+                path?: never;
+                cookie?: never;
+            };
+            requestBody?: never;
+            responses: {
+                200: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["SelfTest"];
+                    };
+                };
+            };
+        };
+        put?: never;
+        post: {
+            parameters: {
+                query?: never;
+                header?: {
+                    "Idempotency-Key"?: string;
+                };
+                path?: never;
+                cookie?: never;
+            };
+            requestBody?: never;
+            responses: {
+                200: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["SelfTest"];
+                    };
+                };
+            };
+        };
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/sessions": {
         parameters: {
             query?: never;
@@ -2896,6 +3037,87 @@ export interface paths {
                     };
                     content: {
                         "text/event-stream": string;
+                    };
+                };
+            };
+        };
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/traffic": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get: {
+            parameters: {
+                query?: {
+                    from_ms?: number;
+                    to_ms?: number;
+                    by?: string;
+                    count?: string;
+                    app?: string;
+                    points?: number;
+                    fleet?: boolean;
+                };
+                header?: never;
+                path?: never;
+                cookie?: never;
+            };
+            requestBody?: never;
+            responses: {
+                200: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["TrafficSeen"];
+                    };
+                };
+            };
+        };
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/traffic/actors": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get: {
+            parameters: {
+                query?: {
+                    from_ms?: number;
+                    to_ms?: number;
+                    app?: string;
+                    fleet?: boolean;
+                };
+                header?: never;
+                path?: never;
+                cookie?: never;
+            };
+            requestBody?: never;
+            responses: {
+                200: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["ActorsSeen"];
                     };
                 };
             };
@@ -3166,6 +3388,11 @@ export interface components {
             kind: "rules";
             value: string;
         };
+        ActorsSeen: {
+            answered: components["schemas"]["NodeName"][];
+            clients: components["schemas"]["RefusedClient"][];
+            silent: components["schemas"]["NodeName"][];
+        };
         Affected: {
             kind: string;
             name?: string | null;
@@ -3198,6 +3425,27 @@ export interface components {
             upstream: string;
             upstreams?: components["schemas"]["Upstream"][];
             waiting?: number;
+        };
+        AuditChain: {
+            fault?: string | null;
+            head: string;
+            length: number;
+            ok: boolean;
+            whole: boolean;
+        };
+        AuditEntry: {
+            at_ms: number;
+            by?: string | null;
+            data: unknown;
+            hash: string;
+            kind: string;
+            seq: number;
+            words: string;
+        };
+        AuditPage: {
+            chain: components["schemas"]["AuditChain"];
+            entries: components["schemas"]["AuditEntry"][];
+            next?: number | null;
         };
         Author: {
             node: string;
@@ -3421,6 +3669,14 @@ export interface components {
             subject: components["schemas"]["Affected"];
             technique?: string | null;
         };
+        Fix: {
+            command: string;
+            id: string;
+            page: string;
+            title: string;
+            weight: number;
+            why: string;
+        };
         Fleet: {
             certificate_expires_at_ms?: number | null;
             connected: boolean;
@@ -3431,6 +3687,7 @@ export interface components {
         };
         FleetEvents: {
             answered: string[];
+            next?: components["schemas"]["RequestId"] | null;
             requests: components["schemas"]["RedactedRequest"][];
             silent: string[];
         };
@@ -3571,6 +3828,7 @@ export interface components {
             online: boolean;
             order_reason?: string;
             policy?: components["schemas"]["MemberPolicy"] | null;
+            selftest?: components["schemas"]["SelfTestState"];
             site: string;
             version: string;
         };
@@ -3677,6 +3935,10 @@ export interface components {
             what: string;
         };
         NodeDuty: "serve" | "cordon" | "drain" | "evict";
+        NodeName: {
+            node: string;
+            site: string;
+        };
         NodeOrder: {
             by: string;
             duty: components["schemas"]["NodeDuty"];
@@ -4075,6 +4337,14 @@ export interface components {
             site: string;
             status: number;
         };
+        RefusedClient: {
+            asn?: number | null;
+            client: string;
+            country?: string | null;
+            last_ms: number;
+            refused: number;
+            rules: number[];
+        };
         ReplayChange: "refused" | "passed";
         ReplayExample: {
             id: components["schemas"]["RequestId"];
@@ -4160,6 +4430,30 @@ export interface components {
             after: number;
             before: number;
         };
+        SelfTest: {
+            every_ms?: number | null;
+            failing_since_ms?: number | null;
+            last?: components["schemas"]["SelfTestRun"] | null;
+            state: components["schemas"]["SelfTestState"];
+        };
+        SelfTestCase: {
+            app: string;
+            detail: string;
+            expected: string;
+            got: string;
+            listener: string;
+            name: string;
+            ok: boolean;
+            outcome: components["schemas"]["SelfTestOutcome"];
+        };
+        SelfTestOutcome: "passed" | "failed" | "not_protected" | "skipped";
+        SelfTestRun: {
+            at_ms: number;
+            cases: components["schemas"]["SelfTestCase"][];
+            ok: boolean;
+            took_ms: number;
+        };
+        SelfTestState: "ok" | "failing" | "unknown";
         SessionRow: {
             id: string;
             me: boolean;
@@ -4203,6 +4497,7 @@ export interface components {
             process?: components["schemas"]["Process"];
             ready: boolean;
             recorder: components["schemas"]["PartReport"][];
+            selftest?: components["schemas"]["SelfTestState"];
             site: string;
             started_at_ms: number;
             version: string;
@@ -4252,6 +4547,34 @@ export interface components {
             span?: components["schemas"]["SpanId"] | null;
         };
         TraceId: string;
+        TrafficOthers: {
+            points: number[];
+            total: number;
+        };
+        TrafficSeen: {
+            answered: components["schemas"]["NodeName"][];
+            from_ms: number;
+            others: components["schemas"]["TrafficOthers"];
+            series: components["schemas"]["TrafficSeries"][];
+            silent: components["schemas"]["NodeName"][];
+            step_ms: number;
+            to_ms: number;
+            totals: components["schemas"]["TrafficTotals"];
+        };
+        TrafficSeries: {
+            key: string;
+            points: number[];
+            total: number;
+        };
+        TrafficTotals: {
+            challenged: number;
+            dropped: number;
+            errors: number;
+            observed: number;
+            refused: number;
+            requests: number;
+            throttled: number;
+        };
         Undone: {
             id: string;
             left: components["schemas"]["Actor"][];

@@ -17,7 +17,7 @@ export type HeldThing = Schemas['HeldThing'];
 
 export type Status = Schemas['Status'];
 export type AppInfo = Schemas['App'];
-export type Member = Schemas['Member'] & { selftest?: 'ok' | 'failing' | 'unknown' };
+export type Member = Schemas['Member'];
 /** Totals since the node's start. A malformed request is refused too, and counted apart from the denied ones. */
 export type Counters = Pick<Schemas['Counters'], 'requests' | 'denied' | 'malformed'>;
 
@@ -69,79 +69,13 @@ export type OperatorEdit = Schemas['OperatorEdit'];
 export type Invited = Schemas['OperatorInvited'];
 export type SessionRow = Schemas['SessionRow'];
 
-/** What the node's attacks on itself came to. */
-export interface SelfTest {
-  state: 'ok' | 'failing' | 'unknown';
-  /** Null: it is off. */
-  every_ms: number | null;
-  last: { at_ms: number; took_ms: number; ok: boolean; cases: SelfTestCase[] } | null;
-  failing_since_ms: number | null;
-}
-
-export interface SelfTestCase {
-  app: string;
-  listener: string;
-  name: string;
-  expected: string;
-  got: string;
-  ok: boolean;
-  outcome: 'passed' | 'failed' | 'not_protected' | 'skipped';
-  detail: string;
-}
-
+export type SelfTest = Schemas['SelfTest'];
+export type SelfTestCase = Schemas['SelfTestCase'];
 /** Something worth doing, with the command that does it. */
-export interface Fix {
-  id: string;
-  weight: number;
-  title: string;
-  why: string;
-  command: string;
-  page: string;
-}
-
+export type Fix = Schemas['Fix'];
+export type Traffic = Schemas['TrafficSeen'];
+export type TrafficActors = Schemas['ActorsSeen'];
+export type TrafficActor = Schemas['RefusedClient'];
 export type TrafficBy = 'action' | 'app' | 'rule' | 'country' | 'class' | 'status' | 'node';
-
-export interface Traffic {
-  from_ms: number;
-  to_ms: number;
-  step_ms: number;
-  totals: { requests: number; refused: number; challenged: number; throttled: number; observed: number; errors: number };
-  series: { key: string; total: number; points: number[] }[];
-  others: { total: number; points: number[] };
-  answered: { site: string; node: string }[];
-  silent: { site: string; node: string }[];
-}
-
-/** The most refused clients; other nodes tell them as networks. */
-export interface TrafficActors {
-  clients: TrafficActor[];
-  answered: { site: string; node: string }[];
-  silent: { site: string; node: string }[];
-}
-
-export interface TrafficActor {
-  client: string;
-  country?: string | null;
-  asn?: number | null;
-  refused: number;
-  last_ms: number;
-  rules: number[];
-}
-
-export interface AuditPage {
-  entries: AuditEntry[];
-  /** What to ask for older ones with. */
-  next?: number | null;
-  /** `whole`: it was followed to its end in this answer. */
-  chain: { ok: boolean; whole: boolean; length: number; head: string; fault?: string | null };
-}
-
-export interface AuditEntry {
-  seq: number;
-  at_ms: number;
-  hash: string;
-  kind: string;
-  by?: string | null;
-  words: string;
-  data: unknown;
-}
+export type AuditPage = Schemas['AuditPage'];
+export type AuditEntry = Schemas['AuditEntry'];

@@ -4,7 +4,7 @@ import { before, compared, filterFor, GROUPS, pointsOf, spanOf, timesOf } from '
 
 const NOW = 1_700_000_000_123;
 const traffic: Traffic = {
-  from_ms: 1_000, to_ms: 4_000, step_ms: 1_000, totals: { requests: 21, refused: 6, challenged: 0, throttled: 4, observed: 0, errors: 0 },
+  from_ms: 1_000, to_ms: 4_000, step_ms: 1_000, totals: { requests: 21, refused: 6, challenged: 0, throttled: 4, observed: 0, errors: 0, dropped: 0 },
   series: [{ key: 'allow', total: 6, points: [1, 2, 3] }, { key: 'deny', total: 6, points: [3, 2, 1] }, { key: 'throttle', total: 4, points: [0, 0, 4] }],
   others: { total: 5, points: [0, 5, 0] }, answered: [], silent: [],
 };
