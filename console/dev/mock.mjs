@@ -10,6 +10,10 @@ import { readFile } from 'node:fs/promises';
 import { extname, join, normalize } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { argv } from 'node:process';
+import { Incidents } from './mock/incidents.mjs';
+import { People } from './mock/people.mjs';
+import { PolicyWorld } from './mock/policy.mjs';
+import { actors, traffic } from './mock/traffic.mjs';
 
 const DIST = join(fileURLToPath(new URL('..', import.meta.url)), 'dist');
 const ALPHABET = '0123456789ABCDEFGHJKMNPQRSTVWXYZ';
@@ -83,7 +87,30 @@ class World {
     this.counters = { requests: 1_204_311, denied: 3_127, observed: 0, malformed: 12, upstream_errors: 0 };
     this.version = 1;
     this.load = 40;
+    this.people = new People();
+    this.policy = new PolicyWorld(Date.now());
     if (scenario !== 'quiet') this.past();
+    this.incidents = new Incidents(this, Date.now());
+  }
+
+  selfTest() {
+    const at_ms = Date.now() - ((Date.now() - this.startedAt) % 60_000);
+    const names = ['SQL injection in a parameter', 'cross-site script in a parameter', 'path traversal', 'request smuggling', 'shell command in a form'];
+    const cases = this.status().plan.apps.flatMap((app) => names.map((name, i) => {
+      const ok = !(this.pierced && app.name === 'wiki' && i === 1);
+      return { app: app.name, listener: '0.0.0.0:80', name, expected: 'refused', got: ok ? 'refused' : 'passed with 200', ok, outcome: ok ? 'passed' : 'failed', detail: ok ? '' : 'no rule matched' };
+    }));
+    const ok = cases.every((one) => one.ok);
+    return { state: ok ? 'ok' : 'failing', every_ms: 60_000, last: { at_ms, took_ms: 41, ok, cases }, failing_since_ms: ok ? null : at_ms };
+  }
+
+  fixes() {
+    if (this.scenario === 'quiet') return [];
+    return [
+      { id: 'no-limit', weight: 80, title: 'wiki has no rate limit on its login', why: 'Passwords can be tried there as fast as the app answers. The shop has such a limit.', command: 'phalanx policy edit --app wiki --template login-limit', page: '#/policy' },
+      { id: 'exclusion-ends', weight: 55, title: 'An exclusion of wiki ends in 9 days', why: 'Afterwards rule 941110 refuses what editors write. Renew it, or let it end.', command: 'phalanx exclusions --app wiki', page: '#/exclusions' },
+      { id: 'one-owner', weight: 40, title: 'Only one owner can get in', why: 'If ann loses her passkey, the console can be had back on the machine alone.', command: 'phalanx operator add NAME --role owner', page: '#/operators' },
+    ];
   }
 
   /** History from before the page was opened. */
@@ -142,6 +169,10 @@ class World {
         last_seen_ms: silent ? this.startedAt + 9_200_000 : now - Math.floor(this.random() * 900),
         decisions: this.live().length,
         held: n.me ? this.held.size : 0,
+        policy: alone(this) ? null : { version: silent ? 3 : this.policy.rows[0].version, hash: this.policy.rows[silent ? 1 : 0].hash.slice(0, 12) },
+        selftest: silent ? 'unknown' : 'ok',
+        duty: 'serving',
+        order_reason: '',
         online: !silent,
       };
     });
@@ -159,7 +190,10 @@ class World {
       now_ms: Date.now(),
       plan: {
         version: 4,
-        apps: [{ name: 'shop', upstream: 'http://127.0.0.1:3000', mode: this.scenario === 'observe' ? 'observe' : 'block', rules: 'baseline', paranoia: 1, rule_count: 58 }],
+        apps: [
+          { name: 'shop', upstream: 'http://127.0.0.1:3000', mode: this.scenario === 'observe' ? 'observe' : 'block', rules: 'baseline', paranoia: 1, rule_count: 58 },
+          ...(alone ? [] : [{ name: 'wiki', upstream: 'http://127.0.0.1:3001', mode: 'block', rules: 'baseline', paranoia: 1, rule_count: 58 }]),
+        ].filter((app) => this.people.me().apps?.includes(app.name) ?? true),
       },
       fleet: {
         kind: alone ? 'local' : 'nats',
@@ -275,6 +309,8 @@ class World {
   }
 }
 
+const alone = (world) => world.scenario === 'quiet';
+
 function signal(id, attack) {
   const rule = RULES[id];
   return {
@@ -309,8 +345,16 @@ async function route(world, access, request, reply) {
 }
 
 async function api(world, url, request, reply) {
-  const [, , , area, id] = url.pathname.split('/');
+  const [, , , area, id, sub] = url.pathname.split('/');
   const call = `${request.method} ${area}${id ? '/:id' : ''}`;
+  const { people } = world;
+  const limited = people.me().apps !== null;
+  if (limited && !['me', 'status', 'events', 'decisions', 'sessions', 'logout'].includes(area)) {
+    return problem(reply, 403, 'apps', 'this is about more than the apps that this account is limited to');
+  }
+  const pages = await pagesApi(world, url, request, [area, id, sub]);
+  if (pages?.problem) return problem(reply, pages.status, pages.code, pages.detail);
+  if (pages) return json(reply, pages.status ?? 200, pages.body);
   switch (call) {
     case 'GET status':
       return json(reply, 200, world.status());
@@ -340,8 +384,12 @@ async function api(world, url, request, reply) {
       const settled = world.settle(id, request.method === 'POST', url.searchParams.get('reason') ?? '');
       return settled ? json(reply, 200, settled) : problem(reply, 404, 'not_found', 'nothing of that id is held');
     }
-    case 'GET events':
-      return json(reply, 200, events(world, url.searchParams));
+    case 'GET events': {
+      const rows = events(world, url.searchParams);
+      const more = rows.length === Number(url.searchParams.get('limit') ?? 50);
+      if (more) reply.setHeader('link', `</api/v1/events?before=${rows.at(-1).id}>; rel="next"`);
+      return json(reply, 200, rows);
+    }
     case 'GET events/:id': {
       const record = world.records.get(id);
       return record ? json(reply, 200, record.full) : problem(reply, 404, 'not_found', 'no record of this request');
@@ -360,9 +408,126 @@ async function api(world, url, request, reply) {
   }
 }
 
+/** What the pages beside the first ask for; undefined for the rest. */
+async function pagesApi(world, url, request, [area, id, sub]) {
+  const { people, policy, incidents } = world;
+  const body = ['POST', 'PATCH'].includes(request.method) && !['decisions', 'logout'].includes(area) ? JSON.parse((await text(request)) || 'null') : null;
+  const no = (status, code, detail) => ({ problem: true, status, code, detail });
+  const fresh = () => people.stale && no(403, 'fresh_factor', 'this needs a second factor of the last five minutes; prove yourself again');
+  const ruled = (made) => (made.code ? no(made.status, made.code, made.detail) : { body: made });
+  const nothing = no(404, 'not_found', 'there is no such thing');
+  switch (`${request.method} ${area}${id ? `/${['me', 'policy'].includes(area) ? id : ':id'}` : ''}${sub ? `/${area === 'policy' || area === 'me' ? ':id' : sub}` : ''}`) {
+    case 'GET selftest':
+    case 'POST selftest':
+      return { body: world.selfTest() };
+    case 'GET fixes':
+      return { body: world.fixes() };
+    case 'GET traffic':
+      return { body: traffic(url.searchParams, world.scenario) };
+    case 'GET traffic/:id':
+      return { body: actors(Date.now(), world.scenario) };
+    case 'GET fleet/:id':
+      return { body: { requests: events(world, url.searchParams).map(told), answered: NODES.map(({ site, node }) => `${site}/${node}`), silent: [] } };
+    case 'GET events/:id/suggestion':
+      return { body: suggestion(id) };
+    case 'GET incidents':
+      return { body: incidents.list() };
+    case 'GET incidents/:id': {
+      const found = incidents.show(id);
+      return found ? { body: found } : no(404, 'not_found', `this node knows no incident ${id}; it remembers 256 closed ones`);
+    }
+    case 'POST incidents/:id/close':
+      return incidents.close(id) ? { status: 200, body: null } : nothing;
+    case 'POST incidents/:id/undo':
+      return { body: incidents.undo(id) };
+    case 'POST incidents/:id/answer':
+      return incidents.answer(id, body.step, body.yes) ? { body: null } : nothing;
+    case 'GET policy':
+      return { body: policy.status(world.members()) };
+    case 'GET policy/versions':
+      return { body: policy.rows };
+    case 'GET policy/versions/:id': {
+      const found = policy.version(sub);
+      return found ? { body: found } : nothing;
+    }
+    case 'POST policy/check':
+      return { body: policy.check(body) };
+    case 'POST policy/diff':
+      return { body: policy.diff(body) };
+    case 'POST policy/replay':
+      return { body: policy.replay(Date.now()) };
+    case 'POST policy/promote':
+      policy.trial = null;
+      return { body: policy.status(world.members()) };
+    case 'GET policy/changes':
+      return { body: policy.changes.map(({ body: _, ...change }) => change) };
+    case 'POST policy/changes':
+      return { status: 201, body: policy.propose(body, people.asks, requestId(Date.now(), NODES[0], world.random)) };
+    case 'POST policy/changes/:id':
+      return ruled(policy.rule(sub, url.pathname.endsWith('/approve'), people.asks));
+    case 'GET exclusions':
+      return { body: policy.exclusions(Date.now()) };
+    case 'POST exclusions':
+      return { status: 201, body: policy.propose({ entry: 'policy.toml', files: policy.files, reason: body.reason }, people.asks, requestId(Date.now(), NODES[0], world.random)) };
+    case 'GET audit':
+      return { body: people.audit(url.searchParams) };
+    case 'GET me':
+      return { body: people.me() };
+    case 'POST me/prove':
+      if (body.code !== '123456') return no(403, 'not_proved', 'that code or passkey is not right');
+      people.stale = false;
+      return { body: people.me() };
+    case 'POST me/tokens':
+      people.operators[0].tokens.push({ name: body.name, role: body.role, apps: body.apps, created_at_ms: Date.now(), expires_at_ms: Date.now() + body.for_ms });
+      return { status: 201, body: { name: body.name, token: 'phx_' + '5c0de'.repeat(8), expires_at_ms: Date.now() + body.for_ms } };
+    case 'GET sessions':
+      return { body: people.sessions };
+    case 'DELETE sessions/:id':
+      people.sessions = people.sessions.filter((one) => one.id !== id);
+      return { body: null };
+    case 'GET operators':
+      return people.me().role === 'owner' ? { body: people.operators } : no(403, 'role', 'this needs the role owner');
+    case 'POST operators':
+      return fresh() || { status: 201, body: people.add(body) };
+    case 'PATCH operators/:id': {
+      const found = people.operators.find((one) => one.name === id);
+      return fresh() || (found ? { body: Object.assign(found, body) } : nothing);
+    }
+    case 'DELETE operators/:id':
+      if (!people.stale) people.operators = people.operators.filter((one) => one.name !== id);
+      return fresh() || { body: null };
+    case 'POST operators/:id/reset':
+      return fresh() || { body: people.invited(id) };
+    default:
+      return undefined;
+  }
+}
+
+/** What a node tells others of a request that it served. */
+function told({ client, target, host: _, reason, top, ...row }) {
+  return { ...row, network: client.includes(':') ? `${client.split(':').slice(0, 3).join(':')}::/48` : `${client.split('.').slice(0, 3).join('.')}.0/24`, path: target.split('?')[0], reason: top?.message ?? reason.kind, led_to: [] };
+}
+
+function suggestion(id) {
+  return {
+    id, app: 'shop', exclusions: [{ rules: [941110], target: 'ARGS:text', path: '/reviews', methods: ['POST'] }], passes: true, warnings: ['rule 941110 is rarely wrong: look twice'],
+    toml: '[[apps.exclusions]]\nrules = [941110]\ntarget = "ARGS:text"\npath = "/reviews"\nmethods = ["POST"]\nowner = "operator"\nreason = "request was refused by mistake"\nuntil = 2026-12-27\n',
+    lets_pass: { others: 312, own: 4, passed: 2, examples: [{ id: '01M805KMW691AEKWXGYP21X9P1' }] },
+    recording: { others: 9_412, own: 3, passed: 0, examples: [], complete: true },
+  };
+}
+
 function events(world, query) {
   const limit = Number(query.get('limit') ?? 50);
+  const own = world.people.me().apps;
   const wants = (row) =>
+    (!own || own.includes(row.app)) &&
+    (!query.get('app') || row.app === query.get('app')) &&
+    (!query.get('status') || String(row.status) === query.get('status')) &&
+    (!query.get('method') || row.method === query.get('method')) &&
+    (!query.get('q') || `${row.host}${row.target}`.includes(query.get('q'))) &&
+    (!query.get('since_ms') || row.at_ms >= Number(query.get('since_ms'))) &&
+    (!query.get('until_ms') || row.at_ms < Number(query.get('until_ms'))) &&
     (!query.get('client') || row.client === query.get('client')) &&
     (!query.get('action') || row.action === query.get('action')) &&
     (!query.get('rule') || row.rule_ids.map(String).includes(query.get('rule'))) &&
@@ -396,14 +561,15 @@ async function asset(path, reply) {
   }
 }
 
+/** As a node says what went wrong (RFC 9457). */
+function problem(reply, status, code, detail) {
+  reply.writeHead(status, { 'content-type': 'application/problem+json', 'cache-control': 'no-store' });
+  reply.end(JSON.stringify({ type: 'about:blank', title: code, status, detail, code }));
+}
+
 function json(reply, status, body) {
   reply.writeHead(status, { 'content-type': 'application/json', 'cache-control': 'no-store' });
   reply.end(JSON.stringify(body));
-}
-
-function problem(reply, status, code, detail) {
-  reply.writeHead(status, { 'content-type': 'application/problem+json', 'cache-control': 'no-store' });
-  reply.end(JSON.stringify({ type: `urn:phalanx:api:${code}`, title: code, status, detail, code }));
 }
 
 async function text(request) {

@@ -1,27 +1,31 @@
 // The console's cases in Chromium against a real node in front of the demonstration's shop. (Without this script the same cases
-// run against a stand-in for the API.)
+// run against a stand-in for the API.) First, whether its types of the API are those of this node's document.
 //
 //   node tests/browser/console.mjs PHALANX_BINARY SHOP_BINARY
 
 import { spawn } from "node:child_process";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { join, resolve } from "node:path";
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
 
-const [phalanx, shop] = process.argv.slice(2);
+const [phalanx, shop] = process.argv.slice(2).map((one) => resolve(one));
 const work = mkdtempSync(join(tmpdir(), "console-"));
 const children = [];
 
+const folder = fileURLToPath(new URL("../../console/", import.meta.url));
+
 try {
+  const types = spawn("node", ["dev/generate.mjs", phalanx, "--check"], { cwd: folder, stdio: "inherit" });
+  if ((await new Promise((resolve) => types.on("exit", resolve))) !== 0) throw new Error("the console's types are out of date");
   const shopLine = await firstLine(start(shop, []));
   const node = start(phalanx, ["up", "--to", shopLine.replace("listening on ", ""), "--listen", "127.0.0.1:0",
     "--admin", "127.0.0.1:0", "--state", join(work, "state"), "--trust-forwarded", "127.0.0.1/32", "--json"]);
   const ready = JSON.parse(await firstLine(node));
   const url = (address) => (address.startsWith("http") ? address : `http://${address}`);
   const cases = spawn("npm", ["run", "e2e"], {
-    cwd: fileURLToPath(new URL("../../console/", import.meta.url)),
+    cwd: folder,
     stdio: ["ignore", "inherit", "inherit"],
     env: {
       ...process.env,

@@ -1,47 +1,58 @@
 /** Logging in, and giving an account credentials: the API's calls about oneself, and what a browser's authenticator says. */
 
-import { ApiError, call } from './api';
+import { ApiError, call } from './client';
+import type { components } from './schema';
 
-interface Challenge {
-  challenge: string;
-  host: string;
-  user: [string, string] | null;
-  keys: string[];
-}
-
-export interface TotpOffer {
-  secret: string;
-  uri: string;
-}
+type Challenge = components['schemas']['PasskeyChallenge'];
+export type TotpOffer = components['schemas']['TotpOffer'];
 
 export const account = {
-  byPassword: (name: string, password: string, code: string) =>
-    call<unknown>('POST', 'login/password', { name, password, code }),
-  totp: () => call<TotpOffer>('POST', 'me/totp'),
-  setPassword: (password: string, code: string) =>
-    call<{ codes: string[] }>('POST', 'me/password', { password, code }),
+  byPassword: (name: string, password: string, code: string) => call('post', '/api/v1/login/password', { body: { name, password, code } }),
+  totp: () => call('post', '/api/v1/me/totp'),
+  setPassword: (password: string, code: string) => call('post', '/api/v1/me/password', { body: { password, code } }),
 };
 
 /** Logs in with a passkey of this browser or one near it. Which account it is, the passkey says. */
 export async function loginByPasskey(): Promise<void> {
-  const asked = await call<Challenge>('POST', 'login/challenge');
+  const asked = await call('post', '/api/v1/login/challenge');
+  await call('post', '/api/v1/login/passkey', { body: await signed(asked, []) });
+}
+
+/** A fresh second factor, by a passkey of the account that is logged in. */
+export async function proveByPasskey(): Promise<void> {
+  const asked = await call('post', '/api/v1/me/challenge');
+  await call('post', '/api/v1/me/prove', { body: { passkey: await signed(asked, asked.keys) } });
+}
+
+/** The same by a code of the authenticator app. */
+export async function proveByCode(code: string): Promise<void> {
+  await call('post', '/api/v1/me/prove', { body: { code } });
+}
+
+/** What an authenticator signed; of `keys` if there are some. */
+async function signed(asked: Challenge, keys: readonly string[]): Promise<components['schemas']['PasskeySigned']> {
   const got = await navigator.credentials.get({
-    publicKey: { challenge: bytes(asked.challenge), rpId: asked.host, userVerification: 'required' },
+    publicKey: {
+      challenge: bytes(asked.challenge),
+      rpId: asked.host,
+      userVerification: 'required',
+      allowCredentials: keys.map((key) => ({ type: 'public-key', id: bytes(key) })),
+    },
   });
   if (!(got instanceof PublicKeyCredential)) throw new ApiError(0, 'passkey', 'No passkey was chosen.');
   const answer = got.response as AuthenticatorAssertionResponse;
-  await call<unknown>('POST', 'login/passkey', {
+  return {
     id: text(got.rawId),
     authenticator_data: text(answer.authenticatorData),
     client_data: text(answer.clientDataJSON),
     signature: text(answer.signature),
-  });
+  };
 }
 
 /** Makes a passkey for the account that is logged in. */
 export async function addPasskey(label: string): Promise<void> {
-  const asked = await call<Challenge>('POST', 'me/challenge');
-  const [id, name] = asked.user ?? ['', ''];
+  const asked = await call('post', '/api/v1/me/challenge');
+  const [id = '', name = ''] = asked.user ?? [];
   const made = await navigator.credentials.create({
     publicKey: {
       challenge: bytes(asked.challenge),
@@ -58,11 +69,8 @@ export async function addPasskey(label: string): Promise<void> {
   });
   if (!(made instanceof PublicKeyCredential)) throw new ApiError(0, 'passkey', 'No passkey was made.');
   const answer = made.response as AuthenticatorAttestationResponse;
-  await call<unknown>('POST', 'me/passkeys', {
-    label,
-    authenticator_data: text(answer.getAuthenticatorData()),
-    client_data: text(answer.clientDataJSON),
-  });
+  const body = { label, authenticator_data: text(answer.getAuthenticatorData()), client_data: text(answer.clientDataJSON) };
+  await call('post', '/api/v1/me/passkeys', { body });
 }
 
 /** Whether a browser makes passkeys on this page: never on one whose host is an address. */

@@ -1,336 +1,86 @@
-/** The admin API as this page uses it: the shapes of its JSON, and one function per call. */
+/** The admin API as the pages call it. Types are those of the node's own document; see `client.ts`. */
 
-export type Action = 'allow' | 'observe' | 'challenge' | 'throttle' | 'tarpit' | 'deny';
-export type DecisionKind = 'raise_paranoia' | 'throttle' | 'challenge' | 'ban' | 'allow';
+import { call, paged, REPLAY_MS, SLOW_MS, type Asked } from './client';
+import { toldRow } from './lists';
+import type {
+  EventFilter,
+  Incident,
+  NewChange,
+  NewDecision,
+  NewExclusion,
+  OperatorEdit,
+  PolicyFiles,
+  RequestRow,
+  RequestsPage,
+  Role,
+} from './shapes';
 
-export type Actor =
-  | { kind: 'ip' | 'prefix' | 'country' | 'ja4' | 'session' | 'account' | 'software' | 'route' | 'app' | 'rules'; value: string }
-  | { kind: 'asn'; value: number }
-  /** One kind of client at one address; `agent` is 16 hexadecimal digits. */
-  | { kind: 'client'; value: { ip: string; agent: string } };
-
-export interface Author {
-  site: string;
-  node: string;
-  role: 'node' | 'operator';
-}
-
-export interface Decision {
-  id: string;
-  actor: Actor;
-  kind: DecisionKind;
-  author: Author;
-  reason: string;
-  evidence: string | null;
-  confidence_percent: number;
-  created_at_ms: number;
-  expires_at_ms: number;
-  /** Beyond 2^53, so rounded here; the order of versions survives that, their equality need not. */
-  version: number;
-}
-
-export interface Withdrawal {
-  id: string;
-  actor: Actor;
-  author: Author;
-  up_to_version: number;
-  reason: string;
-  created_at_ms: number;
-}
-
-/** What waits for an operator. */
-export interface HeldThing {
-  id: string;
-  what: 'decision' | 'blocklist' | 'range';
-  /** Missing for a blocklist. */
-  actor: Actor | null;
-  blocklist: string | null;
-  /** Prefixes of the list, or banned addresses of the range. */
-  addresses: number | null;
-  kind: DecisionKind;
-  author: Author;
-  reason: string;
-  share: { clients: number; of: number };
-  /** The share in words. */
-  text: string;
-  since_ms: number | null;
-  expires_at_ms: number | null;
-}
-
-export interface Held {
-  held: HeldThing[];
-  total: number;
-}
-
-export interface Member {
-  site: string;
-  node: string;
-  version: string;
-  lag_ms: number;
-  last_seen_ms: number;
-  /** Decisions that it enforces. */
-  decisions: number;
-  /** What it holds for an operator; nodes of older versions do not say. */
-  held?: number;
-  me: boolean;
-  online: boolean;
-}
-
-export interface AppInfo {
-  name: string;
-  upstream: string;
-  mode: 'block' | 'observe' | 'off';
-  rules: string;
-  paranoia: number;
-  rule_count: number;
-}
-
-/** Totals since the node's start. A malformed request is refused too, and counted apart from the denied ones. */
-export interface Counters {
-  requests: number;
-  denied: number;
-  malformed: number;
-}
-
-export interface Status {
-  node: string;
-  site: string;
-  version: string;
-  started_at_ms: number;
-  now_ms: number;
-  ready: boolean;
-  not_ready: string | null;
-  plan: { version: number; apps: AppInfo[] };
-  fleet: { kind: 'local' | 'nats'; connected: boolean; degraded: string[]; members: Member[] };
-  counters: Counters;
-  decisions_live: number;
-}
-
-/** Why a verdict fell; `kind` says which of the other fields are there. */
-export interface Reason {
-  kind: string;
-  rule?: number;
-  decision?: Decision;
-  fault?: string;
-  limit?: string;
-  rate?: string;
-  key?: string;
-  here?: number;
-  elsewhere?: number;
-  retry_after_s?: number;
-  stage?: string;
-  error?: string;
-}
-
-export interface TopFinding {
-  rule: number;
-  message: string;
-  variable: string;
-  fragment: string;
-  file: string;
-  line: number;
-}
-
-/** A refused or flagged request, as lists and the stream carry it. Most of its text was written by strangers. */
-export interface RequestRow {
-  id: string;
-  at_ms: number;
-  app: string;
-  client: string;
-  method: string;
-  host: string;
-  target: string;
-  status: number;
-  action: Action;
-  reason: Reason;
-  rule_ids: number[];
-  top: TopFinding | null;
-  score: number;
-  site: string;
-  node: string;
-}
-
-export interface RuleInfo {
-  id: number;
-  file: string;
-  line: number;
-  class: { class: string; confidence?: string };
-  severity: string | null;
-  tags: string[];
-}
-
-/** What a transformation made of a value; no text where it changed nothing. */
-export interface Step {
-  name: string;
-  changed: boolean;
-  value?: string;
-}
-
-export interface RuleMatch {
-  variable: string;
-  fragment: string;
-  transformations: string[];
-  /** Missing in records of older versions, as are the steps. */
-  value?: string;
-  steps?: Step[];
-}
-
-export interface Signal {
-  rule: RuleInfo;
-  phase: number;
-  message: string;
-  data: string;
-  matches: RuleMatch[];
-  score: number;
-  inbound?: { before: number; after: number };
-  observed?: boolean;
-}
-
-export interface Access {
-  id: string;
-  at_ms: number;
-  app: string;
-  client: string;
-  peer: string;
-  method: string;
-  host: string;
-  target: string;
-  protocol: string;
-  user_agent: string;
-  referer: string;
-  status: number;
-  request_bytes: number;
-  response_bytes: number;
-  duration_us: number;
-  upstream_us: number;
-  verdict: { action: Action; reason: Reason; status: number; score: number };
-  plan_version: number;
-  view_revision: number;
-}
-
-export interface Strike {
-  request: string;
-  at_ms: number;
-  actor: Actor;
-  count: number;
-}
-
-/** Everything a node knows about one request. */
-export interface Explanation {
-  access: Access;
-  signals: Signal[];
-  faults: string[];
-  strikes: Strike[];
-  /** The standing decision that refused it. */
-  decision: Decision | null;
-  /** Decisions that it led to. */
-  led_to: Decision[];
-  plan_version: number;
-  site: string;
-  node: string;
-  /** The same facts in plain words, for a ticket. */
-  summary: string[];
-}
-
-export interface NewDecision {
-  ip?: string;
-  prefix?: string;
-  kind: DecisionKind;
-  for_ms: number;
-  reason: string;
-  /** Order it also where it would refuse many of the clients served well. */
-  force?: boolean;
-}
-
-export interface EventFilter {
-  client: string;
-  rule: string;
-  action: string;
-}
-
-/** An answer that was not the wanted one. `status` 0: the node could not be reached. */
-export class ApiError extends Error {
-  constructor(
-    readonly status: number,
-    readonly code: string,
-    message: string,
-    /** The node that has the answer, when this one knows that it has it not. */
-    readonly elsewhere: { site: string; node: string } | null = null,
-  ) {
-    super(message);
-  }
-}
+export { ApiError, provedBy } from './client';
+export type * from './shapes';
 
 export const api = {
-  status: () => call<Status>('GET', 'status'),
-  nodes: () => call<Member[]>('GET', 'nodes'),
-  decisions: () => call<Decision[]>('GET', 'decisions'),
-  decide: (decision: NewDecision) => call<Decision>('POST', 'decisions', decision),
-  withdraw: (id: string, reason: string) =>
-    call<Withdrawal>('DELETE', `decisions/${encodeURIComponent(id)}?${new URLSearchParams({ reason })}`),
-  held: () => call<Held>('GET', 'held'),
+  status: () => call('get', '/api/v1/status'),
+  selfTest: () => call('get', '/api/v1/selftest'),
+  runSelfTest: () => call('post', '/api/v1/selftest', { timeoutMs: SLOW_MS }),
+  fixes: () => call('get', '/api/v1/fixes'),
+  decisions: () => call('get', '/api/v1/decisions', { query: { limit: DECISIONS_MAX } }),
+  decide: (body: NewDecision) => call('post', '/api/v1/decisions', { body }),
+  withdraw: (id: string, reason: string) => call('delete', '/api/v1/decisions/{id}', { path: { id }, query: { reason } }),
+  held: () => call('get', '/api/v1/held'),
   /** Approves or rejects what is held. */
   settle: (id: string, approves: boolean, reason: string) =>
-    call<unknown>(approves ? 'POST' : 'DELETE', `held/${encodeURIComponent(id)}?${new URLSearchParams({ reason })}`),
-  events: (filter: EventFilter, limit: number, before?: string) =>
-    call<RequestRow[]>('GET', `events?${eventQuery(filter, limit, before)}`),
-  explain: (id: string) => call<Explanation>('GET', `events/${encodeURIComponent(id)}`),
-  logout: () => call<unknown>('POST', 'logout'),
+    call(approves ? 'post' : 'delete', '/api/v1/held/{id}', { path: { id }, query: { reason } }),
+
+  events: async (query: EventFilter): Promise<RequestsPage> => {
+    const { json, next } = await paged('get', '/api/v1/events', { query, timeoutMs: SLOW_MS });
+    return { requests: json as RequestRow[], next };
+  },
+  fleetEvents: async (query: EventFilter): Promise<RequestsPage> => {
+    const json = await call('get', '/api/v1/fleet/events', { query, timeoutMs: SLOW_MS });
+    return { requests: json.requests.map(toldRow), silent: json.silent, next: json.next ?? null };
+  },
+  explain: (id: string) => call('get', '/api/v1/events/{id}', { path: { id } }),
+  explainAnywhere: (id: string) => call('get', '/api/v1/fleet/events/{id}', { path: { id } }),
+  suggest: (id: string) => call('get', '/api/v1/events/{id}/suggestion', { path: { id }, timeoutMs: SLOW_MS }),
+  traffic: (query: NonNullable<Asked<'get', '/api/v1/traffic'>['query']>) => call('get', '/api/v1/traffic', { query, timeoutMs: SLOW_MS }),
+  trafficActors: (query: NonNullable<Asked<'get', '/api/v1/traffic/actors'>['query']>) => call('get', '/api/v1/traffic/actors', { query, timeoutMs: SLOW_MS }),
+
+  incidents: () => call('get', '/api/v1/incidents'),
+  incident: (id: string) => call('get', '/api/v1/incidents/{id}', { path: { id } }) as Promise<Incident>,
+  closeIncident: (id: string) => call('post', '/api/v1/incidents/{id}/close', { path: { id } }),
+  undoIncident: (id: string) => call('post', '/api/v1/incidents/{id}/undo', { path: { id } }),
+  answerIncident: (id: string, step: string, yes: boolean) => call('post', '/api/v1/incidents/{id}/answer', { path: { id }, body: { step, yes } }),
+
+  policy: () => call('get', '/api/v1/policy'),
+  versions: (limit: number) => call('get', '/api/v1/policy/versions', { query: { limit } }),
+  versionFiles: (version: string) => call('get', '/api/v1/policy/versions/{version}', { path: { version } }),
+  checkPolicy: (body: PolicyFiles) => call('post', '/api/v1/policy/check', { body, timeoutMs: SLOW_MS }),
+  diffPolicy: (files: PolicyFiles, against: string) => call('post', '/api/v1/policy/diff', { body: { ...files, against }, timeoutMs: SLOW_MS }),
+  replay: (files: PolicyFiles, last_ms: number) => call('post', '/api/v1/policy/replay', { body: { ...files, last_ms }, timeoutMs: REPLAY_MS }),
+  promote: () => call('post', '/api/v1/policy/promote'),
+  changes: () => call('get', '/api/v1/policy/changes'),
+  propose: (body: NewChange) => call('post', '/api/v1/policy/changes', { body, timeoutMs: SLOW_MS }),
+  approve: (id: string, hash: string, reason: string) => call('post', '/api/v1/policy/changes/{id}/approve', { path: { id }, body: { hash, reason }, timeoutMs: SLOW_MS }),
+  reject: (id: string, reason: string) => call('post', '/api/v1/policy/changes/{id}/reject', { path: { id }, body: { reason } }),
+  exclusions: () => call('get', '/api/v1/exclusions'),
+  exclude: (body: NewExclusion) => call('post', '/api/v1/exclusions', { body, timeoutMs: SLOW_MS }),
+
+  audit: (query: NonNullable<Asked<'get', '/api/v1/audit'>['query']>) => call('get', '/api/v1/audit', { query }),
+  me: () => call('get', '/api/v1/me'),
+  operators: () => call('get', '/api/v1/operators'),
+  invite: (name: string, role: Role, apps: string[]) => call('post', '/api/v1/operators', { body: { name, role, apps } }),
+  changeOperator: (name: string, body: OperatorEdit) => call('patch', '/api/v1/operators/{name}', { path: { name }, body }),
+  removeOperator: (name: string) => call('delete', '/api/v1/operators/{name}', { path: { name } }),
+  resetOperator: (name: string) => call('post', '/api/v1/operators/{name}/reset', { path: { name } }),
+  sessions: () => call('get', '/api/v1/sessions'),
+  endSession: (id: string) => call('delete', '/api/v1/sessions/{id}', { path: { id } }),
+  makeToken: (name: string, role: Role, apps: string[], for_ms: number) => call('post', '/api/v1/me/tokens', { body: { name, role, apps, for_ms } }),
+  endToken: (name: string) => call('delete', '/api/v1/me/tokens/{name}', { path: { name } }),
+  removePasskey: (id: string) => call('delete', '/api/v1/me/passkeys/{id}', { path: { id } }),
+  logout: () => call('post', '/api/v1/logout'),
 };
 
 export const STREAM_PATH = '/api/v1/stream';
 
-export function eventQuery(filter: EventFilter, limit: number, before?: string): string {
-  const query = new URLSearchParams({ limit: String(limit) });
-  if (before) query.set('before', before);
-  for (const key of ['client', 'rule', 'action'] as const) {
-    const value = filter[key].trim();
-    if (value) query.set(key, value);
-  }
-  return query.toString();
-}
-
-/** One call of the API. */
-export async function call<T>(method: string, path: string, body?: unknown): Promise<T> {
-  const request: RequestInit = {
-    method,
-    credentials: 'same-origin',
-    cache: 'no-store',
-    headers: { accept: 'application/json' },
-    signal: AbortSignal.timeout(CALL_TIMEOUT_MS),
-  };
-  if (body !== undefined) {
-    request.headers = { ...request.headers, 'content-type': 'application/json' };
-    request.body = JSON.stringify(body);
-  }
-  let response: Response;
-  try {
-    response = await fetch(`/api/v1/${path}`, request);
-  } catch {
-    throw new ApiError(0, 'unreachable', 'The node does not answer.');
-  }
-  const text = await response.text().catch(() => '');
-  const json = parse(text);
-  if (!response.ok) throw errorOf(response.status, json);
-  return json as T;
-}
-
-/** The API's problem (RFC 9457), or a plain error when something else answered. */
-export function errorOf(status: number, json: unknown): ApiError {
-  const problem = json as { code?: unknown; detail?: unknown; site?: unknown; node?: unknown } | null;
-  const code = typeof problem?.code === 'string' ? problem.code : 'unknown';
-  const message = typeof problem?.detail === 'string' && problem.detail ? problem.detail : `The node answered ${status}.`;
-  const { site, node } = problem ?? {};
-  return new ApiError(status, code, message, typeof site === 'string' && typeof node === 'string' ? { site, node } : null);
-}
-
-function parse(text: string): unknown {
-  try {
-    return text ? JSON.parse(text) : null;
-  } catch {
-    return null;
-  }
-}
-
-/** A node on loopback answers in milliseconds; one across the world in less than a second. */
-const CALL_TIMEOUT_MS = 10_000;
+/** The node lists no more decisions in one answer. */
+export const DECISIONS_MAX = 1_000;

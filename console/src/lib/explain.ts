@@ -17,6 +17,7 @@ export function rowReason(row: RequestRow): string {
 
 /** Why, without the rule's own message. */
 export function reasonLine(reason: Reason): string {
+  if (reason.told) return reason.told;
   switch (reason.kind) {
     case 'clean':
       return 'Nothing spoke against it';
@@ -65,7 +66,8 @@ export function faultWords(fault: string): string {
 
 /** What kind of rule it is and how sure it is. */
 export function ruleClass(signal: Signal): string {
-  const { class: name, confidence } = signal.rule.class;
+  const { class: name } = signal.rule.class;
+  const confidence = 'confidence' in signal.rule.class ? signal.rule.class.confidence : '';
   if (name === 'detection') return confidence ? `detection, ${confidence} confidence` : 'detection';
   return { policy: 'policy rule: never a strike', protocol: 'protocol rule: never a strike' }[name] ?? name;
 }

@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest';
 import type { Decision, RequestRow } from './api';
-import { addDecision, dropExpired, foldRows, mergeRows, rowMatches, withdraw } from './lists';
+import { addDecision, dropExpired, foldRows, mergeRows, withdraw } from './lists';
 
 const row = (n: number, more: Partial<RequestRow> = {}): RequestRow => ({
   id: `R${n}`, at_ms: n, app: 'shop', client: '203.0.113.9', method: 'GET', host: 'shop', target: '/', status: 403, action: 'deny',
@@ -11,7 +11,6 @@ const decision = (n: number, more: Partial<Decision> = {}): Decision => ({
   evidence: null, confidence_percent: 99, created_at_ms: n, expires_at_ms: n + 100, version: n, ...more,
 });
 const ids = (list: readonly { id: string }[]) => list.map((one) => one.id);
-const filter = { client: '', rule: '', action: '' };
 
 test('rows are newest first, once each, and bounded', () => {
   const list = mergeRows([row(3), row(1)], [row(2), row(3), row(4)]);
@@ -22,18 +21,6 @@ test('rows are newest first, once each, and bounded', () => {
 test('merging again changes nothing', () => {
   const list = mergeRows([], [row(1), row(2)]);
   expect(mergeRows(list, list)).toEqual(list);
-});
-
-test('passed requests are shown only when asked for', () => {
-  expect(rowMatches(row(1, { action: 'allow' }), filter)).toBe(false);
-  expect(rowMatches(row(1, { action: 'observe' }), filter)).toBe(true);
-  expect(rowMatches(row(1, { action: 'observe' }), { ...filter, action: 'deny' })).toBe(false);
-});
-
-test('a filter by client and rule is exact', () => {
-  expect(rowMatches(row(1), { ...filter, client: '203.0.113.9', rule: '942100' })).toBe(true);
-  expect(rowMatches(row(1), { ...filter, client: '203.0.113.90' })).toBe(false);
-  expect(rowMatches(row(1), { ...filter, rule: '9421' })).toBe(false);
 });
 
 test('what one decision refused folds into its newest row', () => {

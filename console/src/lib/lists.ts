@@ -1,6 +1,6 @@
 /** Merging what streams in with what was fetched. Every list is bounded; nothing grows while the page stays open. */
 
-import type { Decision, EventFilter, RequestRow, Withdrawal } from './api';
+import type { Decision, RequestRow, ToldRequest, Withdrawal } from './shapes';
 
 /** Requests kept on the page. Older ones are a fetch away. */
 export const ROWS_MAX = 300;
@@ -20,12 +20,10 @@ export function mergeRows(list: readonly RequestRow[], added: readonly RequestRo
   return merged.slice(0, max);
 }
 
-/** Whether a request belongs on this page under a filter, as the API's own filter sees it. */
-export function rowMatches(row: RequestRow, filter: EventFilter): boolean {
-  const { client, rule, action } = { client: filter.client.trim(), rule: filter.rule.trim(), action: filter.action };
-  if (action ? row.action !== action : row.action === 'allow') return false;
-  if (client && row.client.toLowerCase() !== client.toLowerCase()) return false;
-  return !rule || row.rule_ids.some((id) => String(id) === rule);
+/** A request of another node as a row: it tells the client's network, not the client, and why in words. */
+export function toldRow(told: ToldRequest): RequestRow {
+  const { network, path, reason, led_to: _, ...same } = told;
+  return { ...same, client: network, host: '', target: path, reason: { kind: 'told', told: reason }, top: null };
 }
 
 /** A row of the list as it is shown; it may stand for others. */

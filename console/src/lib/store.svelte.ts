@@ -1,6 +1,6 @@
 /**
- * What this page knows, and how it came to know it: fetched once, then kept current by the stream, fetched again
- * whenever the stream was broken. Events are taken in batches, so that a flood costs a few renders a second.
+ * What every page knows, and how it came to know it: fetched once, then kept current by the stream, fetched again
+ * whenever the stream was broken. An operator who is limited to some apps has no stream; his page asks every few seconds.
  */
 
 import { Announcer } from './announce';
@@ -10,103 +10,110 @@ import {
   STREAM_PATH,
   type Counters,
   type Decision,
-  type EventFilter,
+  type Fix,
   type HeldThing,
+  type IncidentRow,
+  type Me,
   type Member,
   type NewDecision,
   type RequestRow,
+  type SelfTest,
   type Status,
   type Withdrawal,
 } from './api';
 import { actionWord, kindWord, rowReason } from './explain';
 import { actorText, authorText, duration, heldText } from './format';
-import { findId } from './ids';
-import { addDecision, dropExpired, mergeRows, rowMatches, ROWS_MAX, sortDecisions, withdraw } from './lists';
+import { addDecision, dropExpired, sortDecisions, withdraw } from './lists';
+import { has } from './rights';
 import { Stream, type LinkState } from './stream';
 import { visibleText } from './text';
 import { Trace, type Second } from './trace';
 
-export type Phase = 'starting' | 'login' | 'enrol' | 'limited' | 'unreachable' | 'ready';
+export type Phase = 'starting' | 'login' | 'enrol' | 'unreachable' | 'ready';
 
 export class Store {
   phase = $state<Phase>('starting');
   link = $state<LinkState>('connecting');
-  /** When the stream was lost, by this machine's corrected clock; null while it stands. */
+  /** When the node was last heard of before it fell silent, by this machine's corrected clock; null while it is heard. */
   lostAt = $state<number | null>(null);
 
+  me = $state.raw<Me | null>(null);
   status = $state.raw<Status | null>(null);
   nodes = $state.raw<Member[]>([]);
   decisions = $state.raw<Decision[]>([]);
+  incidents = $state.raw<IncidentRow[]>([]);
+  fixes = $state.raw<Fix[]>([]);
+  /** The node's attacks on itself; null until it has told. */
+  selfTest = $state.raw<SelfTest | null>(null);
+  /** Changes of policy that wait for a second operator. */
+  changesWaiting = $state(0);
   /** Decisions in force, also those beyond what the node lists in one answer. */
   readonly decisionsTotal = $derived(
     this.decisions.length < LISTED_MAX ? this.decisions.length : Math.max(this.decisions.length, this.status?.decisions_live ?? 0),
   );
+  readonly openIncidents = $derived(this.incidents.filter((one) => one.state === 'open'));
+  /** The only apps that this operator may see; null: all. */
+  readonly apps = $derived(this.me?.apps ?? null);
   /** What waits for an operator, the first of it. */
   waits = $state.raw<HeldThing[]>([]);
   waitsTotal = $state(0);
   trace = $state.raw<(Second | null)[]>([]);
 
-  rows = $state.raw<RequestRow[]>([]);
-  /** Rows that came while the list was held still. */
-  waiting = $state.raw<RequestRow[]>([]);
-  /** Whether the list stands still: someone is reading it. */
-  held = $state(false);
-  filter = $state.raw<EventFilter>({ client: '', rule: '', action: '' });
-  rowsError = $state<string | null>(null);
-  /** Whether older rows may be had. */
-  more = $state(false);
-
   /** The node's time, in whole seconds of milliseconds. */
   now = $state(Date.now());
   /** The latest sentence for screen readers. */
   announcement = $state('');
-  /** The id that the explanation sheet shows; null when it is closed. */
-  asked = $state<string | null>(null);
   /** Undos that the node refused, by decision: why. */
   undoFailures = $state.raw<Record<string, string>>({});
-  /** An address to start a new decision with. */
-  draft = $state<string | null>(null);
 
   private clockOffset = 0;
   private tick: ReturnType<typeof setInterval> | undefined;
-  private flush: ReturnType<typeof setTimeout> | undefined;
-  private batch: RequestRow[] = [];
   private meter = new Trace();
   private announcer = new Announcer();
-  private rowsAsked = 0;
-  private lastNodesAt = 0;
+  private lastStatusAt = 0;
+  private lastSlowAt = 0;
+  private readonly listeners = new Set<(row: RequestRow) => void>();
   private readonly stream = new Stream(STREAM_PATH, {
     event: (name, data) => this.take(name, data),
     state: (state) => this.linkChanged(state),
   });
 
   start(): void {
-    this.asked ??= findId(/^\/request\/(\w+)$/.exec(location.pathname)?.[1] ?? '');
     this.tick ??= setInterval(() => this.second(), 1000);
     void this.refresh().then((known) => {
-      if (known) this.stream.open();
+      if (known && this.apps === null) this.stream.open();
+      else if (known) this.link = 'live';
     });
   }
 
   stop(): void {
     this.stream.close();
     clearInterval(this.tick);
-    clearTimeout(this.flush);
     this.tick = undefined;
+  }
+
+  /** Calls back for each request that the stream tells of; returns what ends that. */
+  listen(listener: (row: RequestRow) => void): () => void {
+    this.listeners.add(listener);
+    return () => this.listeners.delete(listener);
+  }
+
+  /** May this operator do what needs the role? */
+  may(role: 'viewer' | 'responder' | 'editor' | 'owner'): boolean {
+    return has(this.me, role);
   }
 
   /** Fetches everything anew. True when the node answered and knows us. */
   async refresh(): Promise<boolean> {
     try {
-      const [status, decisions] = await Promise.all([api.status(), api.decisions()]);
-      this.clockOffset = status.now_ms - Date.now();
-      this.setNow();
-      this.status = status;
-      this.nodes = status.fleet.members;
+      this.me = await api.me();
+      const whole = this.apps === null;
+      const [status, decisions] = await Promise.all([api.status(), whole ? api.decisions() : []]);
+      this.takeStatus(status);
       this.decisions = sortDecisions(decisions);
       this.meter.note(status.counters, status.now_ms);
-      await Promise.all([this.fetchRows(), this.fetchHeld()]);
       this.phase = 'ready';
+      if (whole) await Promise.all([this.fetchHeld(), this.fetchSlow()]);
       return true;
     } catch (error) {
       this.failed(error);
@@ -114,20 +121,8 @@ export class Store {
     }
   }
 
-  /** Fetches the request list under the current filter. */
-  async fetchRows(): Promise<void> {
-    const asked = ++this.rowsAsked;
-    try {
-      const rows = await api.events(this.filter, PAGE);
-      if (asked !== this.rowsAsked) return;
-      this.rows = mergeRows([], rows.filter((row) => rowMatches(row, this.filter)));
-      this.waiting = [];
-      this.more = rows.length >= PAGE;
-      this.rowsError = null;
-    } catch (error) {
-      if (error instanceof ApiError && error.status === 401) throw error;
-      if (asked === this.rowsAsked) this.rowsError = messageOf(error);
-    }
+  async fetchMe(): Promise<void> {
+    this.me = await api.me();
   }
 
   /** Fetches what waits for an operator. */
@@ -144,42 +139,22 @@ export class Store {
     }
   }
 
+  /** What changes slowly and is not in the stream. Each may fail alone: what is not known is not shown. */
+  async fetchSlow(): Promise<void> {
+    this.lastSlowAt = this.now;
+    const [incidents, fixes, selfTest, changes] = await Promise.allSettled([api.incidents(), api.fixes(), api.selfTest(), api.changes()]);
+    if (incidents.status === 'fulfilled') this.takeIncidents(incidents.value);
+    if (fixes.status === 'fulfilled') this.fixes = fixes.value.slice(0, FIXES_MAX);
+    this.selfTest = selfTest.status === 'fulfilled' ? selfTest.value : null;
+    if (changes.status === 'fulfilled') this.changesWaiting = changes.value.filter((one) => one.state === 'waiting').length;
+  }
+
   /** Answers what waits. It leaves the list when the node has done it. */
   async settle(held: HeldThing, approves: boolean, reason: string): Promise<void> {
     await api.settle(held.id, approves, reason);
     this.waits = this.waits.filter((one) => one.id !== held.id);
     this.waitsTotal = Math.max(this.waits.length, this.waitsTotal - 1);
     this.announcer.note(`${kindWord(held.kind)} of ${heldText(held)} ${approves ? 'is ordered on every node' : 'is rejected'}.`);
-  }
-
-  async fetchOlder(): Promise<void> {
-    const oldest = this.rows.at(-1);
-    if (!oldest) return;
-    try {
-      const rows = await api.events(this.filter, PAGE, oldest.id);
-      this.rows = mergeRows(this.rows, rows, this.rows.length + PAGE);
-      this.more = rows.length >= PAGE && this.rows.length < ROWS_MAX * 4;
-      this.rowsError = null;
-    } catch (error) {
-      this.rowsError = messageOf(error);
-    }
-  }
-
-  setFilter(filter: EventFilter): void {
-    this.filter = filter;
-    void this.fetchRows().catch((error: unknown) => this.failed(error));
-  }
-
-  /** Lets the list stand still, or run again with what came in between. */
-  hold(held: boolean): void {
-    this.held = held;
-    if (!held) this.release();
-  }
-
-  release(): void {
-    if (this.waiting.length === 0) return;
-    this.rows = mergeRows(this.rows, this.waiting, Math.max(ROWS_MAX, this.rows.length));
-    this.waiting = [];
   }
 
   /** Ends a decision everywhere. It leaves the list at once and comes back if the node refuses. */
@@ -235,22 +210,7 @@ export class Store {
     } else if (row.action !== 'allow') {
       this.announcer.noteRefused(`${actionWord(row.action)}: ${visibleText(rowReason(row), 80)}, from ${row.client}`);
     }
-    if (!rowMatches(row, this.filter)) return;
-    this.batch.push(row);
-    if (this.batch.length > ROWS_MAX) this.batch.shift();
-    this.flush ??= setTimeout(() => this.flushRows(), BATCH_MS);
-  }
-
-  private flushRows(): void {
-    this.flush = undefined;
-    const batch = this.batch.filter((row) => rowMatches(row, this.filter));
-    this.batch = [];
-    if (this.held) {
-      const known = new Set(this.rows.map((row) => row.id));
-      this.waiting = mergeRows(this.waiting, batch.filter((row) => !known.has(row.id)));
-    } else {
-      this.rows = mergeRows(this.rows, batch, Math.max(ROWS_MAX, this.rows.length));
-    }
+    for (const listener of this.listeners) listener(row);
   }
 
   private takeDecision(decision: Decision): void {
@@ -269,6 +229,20 @@ export class Store {
     if (this.decisions.length < before) this.announcer.note(`Decision about ${actorText(order.actor)} ended by ${authorText(order.author)}.`);
   }
 
+  private takeStatus(status: Status): void {
+    this.clockOffset = status.now_ms - Date.now();
+    this.setNow();
+    this.status = status;
+    this.nodes = status.fleet.members;
+  }
+
+  private takeIncidents(incidents: IncidentRow[]): void {
+    const known = new Set(this.incidents.map((one) => one.id));
+    const news = incidents.find((one) => one.state === 'open' && !known.has(one.id));
+    if (news && this.incidents.length > 0) this.announcer.note(`New incident, ${news.severity}: ${visibleText(news.summary, 120)}.`);
+    this.incidents = incidents.slice(0, INCIDENTS_MAX);
+  }
+
   private linkChanged(state: LinkState): void {
     this.link = state;
     if (state === 'live') {
@@ -280,22 +254,26 @@ export class Store {
       }
       return;
     }
-    if (this.lostAt === null) {
-      this.lostAt = Date.now() + this.clockOffset;
-      this.announcer.note('Connection to the node is lost.');
-    }
-    this.meter.interrupt();
+    this.lost();
     // An ended session looks to the stream like a lost connection; a call tells them apart.
     void api.status().catch((error: unknown) => {
       if (error instanceof ApiError && error.status === 401) this.toLogin();
     });
   }
 
+  private lost(): void {
+    if (this.lostAt === null) {
+      this.lostAt = Date.now() + this.clockOffset;
+      this.announcer.note('Connection to the node is lost.');
+    }
+    this.meter.interrupt();
+  }
+
   private failed(error: unknown): void {
     if (error instanceof ApiError && error.status === 401) this.toLogin();
-    else if (error instanceof ApiError && (error.code === 'enrolling' || error.code === 'apps')) {
+    else if (error instanceof ApiError && error.code === 'enrolling') {
       this.toLogin();
-      this.phase = error.code === 'apps' ? 'limited' : 'enrol';
+      this.phase = 'enrol';
     } else if (this.phase !== 'ready') this.phase = 'unreachable';
   }
 
@@ -305,13 +283,13 @@ export class Store {
     this.lostAt = null;
     this.phase = 'login';
     // Nothing of the session stays on a page that anyone may look at.
-    this.status = null;
+    this.me = this.status = this.selfTest = null;
     this.nodes = [];
     this.decisions = [];
+    this.incidents = [];
+    this.fixes = [];
     this.waits = [];
-    this.waitsTotal = 0;
-    this.rows = [];
-    this.waiting = [];
+    this.waitsTotal = this.changesWaiting = 0;
   }
 
   private second(): void {
@@ -323,20 +301,29 @@ export class Store {
     if (this.link === 'live') this.meter.quiet(this.now - 1_500);
     this.trace = this.meter.window(this.now - 1_000);
     this.announcement = this.announcer.take(this.now) ?? this.announcement;
-    if (this.link === 'live' && this.now - this.lastNodesAt > STATUS_EVERY_MS) void this.pollStatus();
+    const asks = this.link === 'live' || this.apps !== null;
+    if (asks && this.now - this.lastStatusAt > STATUS_EVERY_MS) void this.pollStatus();
+    if (this.link === 'live' && this.apps === null && this.now - this.lastSlowAt > SLOW_EVERY_MS) void this.fetchSlow();
   }
 
-  /** What the stream does not carry: plan, degraded reasons. */
+  /** What the stream does not carry: plan, degraded reasons. To whom no stream is open it also says that the node is there. */
   private async pollStatus(): Promise<void> {
-    this.lastNodesAt = this.now;
+    this.lastStatusAt = this.now;
     try {
-      const status = await api.status();
-      this.clockOffset = status.now_ms - Date.now();
-      this.status = status;
-      this.nodes = status.fleet.members;
+      this.takeStatus(await api.status());
+      if (this.apps !== null) this.linkHeard();
     } catch (error) {
       this.failed(error);
+      if (this.apps !== null && this.phase === 'ready') {
+        this.link = 'lost';
+        this.lost();
+      }
     }
+  }
+
+  private linkHeard(): void {
+    this.link = 'live';
+    this.lostAt = null;
   }
 
   private setNow(): void {
@@ -344,13 +331,11 @@ export class Store {
   }
 }
 
-export function messageOf(error: unknown): string {
-  return error instanceof Error ? error.message : 'Something went wrong.';
-}
-
-const PAGE = 60;
 /** The node lists no more decisions in one answer. */
 const LISTED_MAX = 1_000;
-/** Four renders a second are as live as an eye can follow. */
-const BATCH_MS = 250;
+/** The node remembers 256 closed incidents, and as many open ones. */
+const INCIDENTS_MAX = 512;
+const FIXES_MAX = 10;
 const STATUS_EVERY_MS = 5_000;
+/** Incidents change within seconds; the self-test runs every minute. */
+const SLOW_EVERY_MS = 10_000;

@@ -1,0 +1,49 @@
+// Traffic over time.
+
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { atPlace, mockOnly, open } from '../lab.mjs';
+
+test('traffic is drawn, said as a table, and grouped; all of it stands in the address', async () => {
+  const { page, faults, close } = await open('#/traffic');
+  await page.locator('.chart canvas').nth(1).waitFor();
+  await page.getByText('The same as a table').click();
+  await page.getByRole('columnheader', { name: 'Challenged or slowed' }).waitFor();
+  await page.getByRole('button', { name: '24 h' }).click();
+  await atPlace(page, '#/traffic?range=24h');
+  await page.getByRole('button', { name: 'country', exact: true }).click();
+  await page.getByRole('columnheader', { name: 'Country' }).first().or(page.getByText('Nothing in this time.').first()).waitFor();
+  await page.getByLabel('compare with the time before').check();
+  await atPlace(page, '#/traffic?range=24h&by=country&compare=1');
+  await page.locator('dd.then').first().waitFor();
+  await page.reload();
+  assert.equal(await page.getByRole('button', { name: '24 h' }).getAttribute('aria-pressed'), 'true');
+  assert.deepEqual(faults, []);
+  await close();
+});
+
+test('a part drawn over is zoomed into, and one can go back', { skip: mockOnly() }, async () => {
+  const { page, close } = await open('#/traffic?range=24h');
+  const chart = page.locator('.chart .u-over').first();
+  await chart.waitFor();
+  const box = await chart.boundingBox();
+  await page.mouse.move(box.x + box.width * 0.4, box.y + 40);
+  await page.mouse.down();
+  await page.mouse.move(box.x + box.width * 0.6, box.y + 40, { steps: 6 });
+  await page.mouse.up();
+  await page.waitForURL((url) => /from=\d+&to=\d+/.test(url.hash));
+  const [, from, to] = /from=(\d+)&to=(\d+)/.exec(new URL(page.url()).hash);
+  const hours = (Number(to) - Number(from)) / 3_600_000;
+  assert.ok(hours > 4 && hours < 6, `a fifth of the day: ${hours} h`);
+  await page.goBack();
+  await atPlace(page, '#/traffic?range=24h');
+  await close();
+});
+
+test('a rule leads to its requests', { skip: mockOnly() }, async () => {
+  const { page, close } = await open('#/traffic?range=1h&by=rule');
+  await page.getByRole('link', { name: '942100' }).first().click();
+  await page.waitForURL((url) => url.hash.startsWith('#/requests?rule=942100&from='));
+  await page.locator('summary[data-row]').first().waitFor();
+  await close();
+});

@@ -1,0 +1,96 @@
+/** Traffic over time: ranges, what the address asks, rows of tables. Pure. */
+
+import type { Action, Traffic, TrafficBy } from './api';
+import { actionWord } from './explain';
+import { timeOf } from './search';
+
+export const RANGES = [
+  { name: '15m', words: '15 min', ms: 15 * 60_000 },
+  { name: '1h', words: '1 h', ms: 3_600_000 },
+  { name: '24h', words: '24 h', ms: 24 * 3_600_000 },
+  { name: '7d', words: '7 d', ms: 7 * 86_400_000 },
+  { name: '90d', words: '90 d', ms: 90 * 86_400_000 },
+] as const;
+
+export const BYS: readonly TrafficBy[] = ['action', 'app', 'rule', 'class', 'country', 'status', 'node'];
+
+/** What a page of traffic shows. */
+export interface Span {
+  /** The name of a range that ends now; null: a time of its own. */
+  range: string | null;
+  from_ms: number;
+  to_ms: number;
+}
+
+/** The span that an address asks for; the last hour without one. Ends in whole steps, so that it does not creep with each second. */
+export function spanOf(query: Record<string, string>, now: number): Span {
+  const from = timeOf(query['from'] ?? '');
+  const to = timeOf(query['to'] ?? '') ?? now;
+  if (from !== null && from < to) return { range: null, from_ms: from, to_ms: to };
+  const range = RANGES.find((one) => one.name === query['range']) ?? RANGES[1];
+  const step = range.ms / POINTS;
+  const end = Math.ceil(now / step) * step;
+  return { range: range.name, from_ms: end - range.ms, to_ms: end };
+}
+
+/** The same length of time, just before. */
+export function before(span: Span): Span {
+  return { range: null, from_ms: 2 * span.from_ms - span.to_ms, to_ms: span.from_ms };
+}
+
+/** Actions that are a countermeasure to someone, as the chart groups them. */
+export const GROUPS = {
+  refused: ['deny'],
+  slowed: ['challenge', 'throttle', 'tarpit'],
+  observed: ['observe'],
+} as const;
+
+/** The points of some actions together, of a traffic by action. */
+export function pointsOf(traffic: Traffic, actions: readonly string[] | null): number[] {
+  const length = Math.max(0, ...traffic.series.map((one) => one.points.length), traffic.others.points.length);
+  const sum = new Array<number>(length).fill(0);
+  const wanted = traffic.series.filter((one) => actions === null || actions.includes(one.key)).map((one) => one.points);
+  if (actions === null) wanted.push(traffic.others.points);
+  for (const points of wanted) for (const [at, point] of points.entries()) sum[at] = (sum[at] ?? 0) + point;
+  return sum;
+}
+
+/** The times of the points, in Unix milliseconds. */
+export function timesOf(traffic: Traffic): number[] {
+  return pointsOf(traffic, null).map((_, at) => traffic.from_ms + at * traffic.step_ms);
+}
+
+/** `12 % more`, `as many`, `new`: a figure compared with that of the time before. */
+export function compared(now: number, then: number): string {
+  if (then === 0) return now === 0 ? 'none before either' : 'none before';
+  const change = Math.round(((now - then) / then) * 100);
+  if (change === 0) return 'as many as before';
+  return change > 0 ? (change >= 900 ? `${Math.round(now / then)} times as many` : `${change} % more`) : `${-change} % fewer`;
+}
+
+/** What one of a grouping leads to in the search; null where the search has no such filter. */
+export function filterFor(by: TrafficBy, key: string): Record<string, string> | null {
+  switch (by) {
+    case 'action':
+    case 'app':
+      return { [by]: key };
+    case 'country':
+      return /^[A-Z]{2}$/.test(key) ? { country: key } : null;
+    case 'rule':
+      return /^[1-9]\d*$/.test(key) ? { rule: key } : null;
+    case 'status':
+      return /^[1-5]xx$/.test(key) ? { status: key } : null;
+    case 'class':
+    case 'node':
+      return null;
+  }
+}
+
+/** What one of a grouping is called. */
+export function keyWords(by: TrafficBy, key: string): string {
+  if (by === 'action') return actionWord(key as Action);
+  if (by === 'rule') return key === '0' ? 'no rule' : key;
+  return by === 'class' ? key.replaceAll('_', ', ') : key || 'unknown';
+}
+
+export const POINTS = 120;
