@@ -62,6 +62,8 @@ mod proxied;
 mod proxy;
 mod rates;
 mod recording;
+mod receivers;
+#[cfg(test)]
 mod relay;
 mod routes;
 mod rules;
