@@ -12,6 +12,10 @@ const TABLE: &[(&str, &str, By)] = &[
     ("get", "/api/v1/selftest", Commands(&["selftest"])),
     ("post", "/api/v1/selftest", Commands(&["selftest"])),
     ("get", "/api/v1/report", Commands(&["report"])),
+    ("get", "/api/v1/fixes", Commands(&["status"])),
+    ("get", "/api/v1/audit", Commands(&["audit"])),
+    ("get", "/api/v1/traffic", Commands(&["traffic"])),
+    ("get", "/api/v1/traffic/actors", Commands(&["traffic"])),
     ("get", "/api/v1/receivers", Commands(&["receiver list"])),
     ("post", "/api/v1/receivers/{name}/test", Commands(&["receiver test"])),
     ("get", "/api/v1/nodes", Commands(&["fleet status"])),
@@ -83,7 +87,7 @@ const TABLE: &[(&str, &str, By)] = &[
     ("post", "/api/v1/policy/reload", Commands(&["reload"])),
     ("post", "/api/v1/upgrade", Commands(&["upgrade"])),
     ("post", "/api/v1/login-links", Commands(&["login"])),
-    ("get", "/api/v1/operators", Commands(&["operator list"])),
+    ("get", "/api/v1/operators", Commands(&["operator list", "operator token list"])),
     ("post", "/api/v1/operators", Commands(&["operator add"])),
     (
         "patch",
@@ -92,6 +96,8 @@ const TABLE: &[(&str, &str, By)] = &[
     ),
     ("delete", "/api/v1/operators/{name}", Commands(&["operator remove"])),
     ("post", "/api/v1/operators/{name}/reset", Commands(&["operator reset"])),
+    ("post", "/api/v1/operators/{name}/tokens", Commands(&["operator token add"])),
+    ("delete", "/api/v1/operators/{name}/tokens/{token}", Commands(&["operator token end"])),
     ("get", "/api/v1/sessions", Commands(&["operator sessions"])),
     ("delete", "/api/v1/sessions/{id}", Commands(&["operator end"])),
     // Who has the node's socket or token needs no account, and a passkey is a browser's.
