@@ -61,8 +61,8 @@ mod probe;
 mod proxied;
 mod proxy;
 mod rates;
-mod recording;
 mod receivers;
+mod recording;
 #[cfg(test)]
 mod relay;
 mod routes;

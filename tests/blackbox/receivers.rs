@@ -21,8 +21,12 @@ struct Receivers {
 impl Receivers {
     fn start() -> Self {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/blackbox/peers/receivers.py");
-        let mut child =
-            Command::new("python3").args(["-W", "ignore"]).arg(script).stdout(Stdio::piped()).spawn().unwrap();
+        let mut child = Command::new("python3")
+            .args(["-W", "ignore"])
+            .arg(script)
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
         let ports: Value = serde_json::from_str(&lines.next().unwrap().unwrap()).unwrap();
         let told = Arc::<Mutex<Vec<Value>>>::default();
@@ -111,11 +115,16 @@ fn each_receiver_is_told_in_its_own_form_and_says_whether_it_took_it() {
     let letter = receivers.next();
     assert_eq!(letter["to"], serde_json::json!(["ann@example.org"]));
     let text = letter["mail"].as_str().unwrap();
-    for part in ["Auto-Submitted: auto-generated", "Subject: [Phalanx] A test", "From: Phalanx <phalanx@example.org>"] {
+    for part in
+        ["Auto-Submitted: auto-generated", "Subject: [Phalanx] A test", "From: Phalanx <phalanx@example.org>"]
+    {
         assert!(text.contains(part), "{part} in {text}");
     }
     let refused = test("gone");
-    assert!(!refused.status.success() && String::from_utf8_lossy(&refused.stdout).contains("550"), "{refused:?}");
+    assert!(
+        !refused.status.success() && String::from_utf8_lossy(&refused.stdout).contains("550"),
+        "{refused:?}"
+    );
     let unknown = test("nobody");
     assert!(String::from_utf8_lossy(&unknown.stderr).contains("no receiver `nobody`"), "{unknown:?}");
     // What leads to a receiver is told nowhere.
@@ -135,17 +144,27 @@ fn mistakes_about_receivers_are_told_with_line_and_help() {
             "[webhooks.x]\nform = \"teams\"\nurl = \"https://h.example/\"\nsecret_file = \"some.secret\"\n",
             ["this form is not signed", "the address is the secret"],
         ),
-        ("[mail.x]\nserver = \"smtp.example\"\nfrom = \"a@b.example\"\nto = [\"c@d.example\"]\n", ["no server with a port", "smtp.example.org:587"]),
+        (
+            "[mail.x]\nserver = \"smtp.example\"\nfrom = \"a@b.example\"\nto = [\"c@d.example\"]\n",
+            ["no server with a port", "smtp.example.org:587"],
+        ),
         (
             "[mail.x]\nserver = \"smtp.example:25\"\ntls = \"none\"\nfrom = \"a@b.example\"\nto = [\"c@d.example\"]\n",
             ["could be read on its way", "localhost"],
         ),
-        ("[mail.x]\nserver = \"smtp.example:587\"\nuser = \"a\"\nfrom = \"a@b.example\"\nto = [\"c@d.example\"]\n", ["no password", "password_file"]),
-        ("[mail.x]\nserver = \"smtp.example:587\"\nfrom = \"nobody\"\nto = [\"c@d.example\"]\n", ["`nobody` is no address of mail", "phalanx.toml:"]),
+        (
+            "[mail.x]\nserver = \"smtp.example:587\"\nuser = \"a\"\nfrom = \"a@b.example\"\nto = [\"c@d.example\"]\n",
+            ["no password", "password_file"],
+        ),
+        (
+            "[mail.x]\nserver = \"smtp.example:587\"\nfrom = \"nobody\"\nto = [\"c@d.example\"]\n",
+            ["`nobody` is no address of mail", "phalanx.toml:"],
+        ),
     ] {
         write(folder.path(), &app, more);
         let output = phalanx(&["check", "-c"]).arg(folder.path().join("phalanx.toml")).output().unwrap();
-        let told = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        let told =
+            format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
         assert!(!output.status.success());
         parts.iter().for_each(|part| assert!(told.contains(part), "{part} in {told}"));
     }
@@ -176,7 +195,10 @@ fn a_report_says_what_traffic_says_and_stands_alone() {
     let told = node.cli(&["report", "--last", "1h", "--format", "html", "--to", page.to_str().unwrap()]);
     assert!(told.status.success(), "{told:?}");
     let page = std::fs::read_to_string(page).unwrap();
-    assert!(page.contains("default-src 'none'") && !page.contains("<script") && page.contains("<svg"), "{page}");
+    assert!(
+        page.contains("default-src 'none'") && !page.contains("<script") && page.contains("<svg"),
+        "{page}"
+    );
     let csv = String::from_utf8(node.cli(&["report", "--last", "1h", "--format", "csv"]).stdout).unwrap();
     assert!(csv.contains("total,refused,3\r\n"), "{csv}");
     let text = String::from_utf8(node.cli(&["report", "--last", "1h"]).stdout).unwrap();
