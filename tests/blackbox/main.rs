@@ -61,7 +61,9 @@ mod probe;
 mod proxied;
 mod proxy;
 mod rates;
+mod receivers;
 mod recording;
+#[cfg(test)]
 mod relay;
 mod routes;
 mod rules;

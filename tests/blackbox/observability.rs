@@ -21,7 +21,7 @@ fn node(folder: &Path, app: &App) -> Node {
         folder.join("phalanx.toml"),
         "policy = \"policy.toml\"\n[node]\nstate = \"state\"\n[listen]\naddress = [\"127.0.0.1:0\"]\n\
          admin = \"127.0.0.1:0\"\n[[listen.tls]]\naddress = \"127.0.0.1:0\"\n[[certificate]]\n\
-         cert = \"shop.pem\"\nkey = \"shop.key\"\n",
+         cert = \"shop.pem\"\nkey = \"shop.key\"\n[selftest]\nevery = \"1s\"\n",
     )
     .unwrap();
     std::fs::write(
@@ -138,7 +138,10 @@ fn rules_and_dashboard_use_only_what_a_node_shows() {
         return;
     }
     let (folder, app) = (tempfile::tempdir().unwrap(), App::start());
-    let metrics = read(&node(folder.path(), &app).admin_get("/metrics").text());
+    let node = node(folder.path(), &app);
+    let text = || node.admin_get("/metrics").text();
+    until("the node has attacked itself", || text().contains("phalanx_selftest_ok"));
+    let metrics = read(&text());
     let shown = metrics.samples.iter().map(|(name, _, _)| name.as_str());
     let shown: BTreeSet<&str> = shown.chain(metrics.kinds.keys().map(String::as_str)).collect();
     for file in ["alerts.yml", "alerts.test.yml", "grafana.json"] {

@@ -33,6 +33,7 @@ mod operators;
 mod playbooks;
 mod problem;
 mod process;
+mod receivers;
 mod selftest;
 mod traffic;
 
@@ -52,6 +53,7 @@ pub use playbooks::{
 };
 pub use problem::Problem;
 pub use process::{Process, STOPPING, UpgradeBegun};
+pub use receivers::{ReceiverRow, ReceiverTested};
 pub use selftest::{SelfTest, SelfTestCase, SelfTestOutcome, SelfTestRun, SelfTestState};
 pub use traffic::{ActorsSeen, NodeName, TrafficSeen};
 

@@ -44,7 +44,7 @@ pub mod playbook;
 pub mod receiver;
 
 pub mod replay;
-//pub mod report;
+pub mod report;
 
 mod console;
 mod handlers;

@@ -13,6 +13,8 @@ pub(crate) const STREAM_REQUESTS_PER_SECOND_MAX: u32 = 100;
 pub(crate) const STREAM_EVENTS: usize = 1_024;
 /// Queries about the history at once; SQLite reads from disk, and each needs a thread.
 pub(crate) const HISTORY_QUERIES_MAX: usize = 4;
+/// Receivers that are tested at once.
+pub(crate) const TESTS_MAX: usize = 4;
 /// Connections to the TCP listener at once.
 pub(crate) const TCP_CONNECTIONS_MAX: usize = 256;
 /// Those of one address, which is not this machine's: a quarter of them, and more than a browser opens.

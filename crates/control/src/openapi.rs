@@ -22,6 +22,7 @@ use crate::suggest::Suggestion;
 mod fleet;
 mod operators;
 mod policy;
+mod receivers;
 mod requests;
 mod selftest;
 
@@ -136,6 +137,8 @@ enum Answer {
     Json(&'static str, SchemaOf),
     /// The same object with one status or the other.
     Either([&'static str; 2], SchemaOf),
+    /// An object, or the same as a text of one of these types.
+    Forms(&'static str, SchemaOf, &'static [&'static str]),
     Text(&'static str, &'static str),
     Empty(&'static str),
 }
@@ -173,6 +176,12 @@ fn operation(endpoint: &Endpoint, generator: &mut SchemaGenerator) -> Value {
             &statuses[..],
             json!({ "description": "it says so", "content": { "application/json": { "schema": schema(generator) } } }),
         ),
+        Answer::Forms(status, schema, kinds) => {
+            let text = |kind: &&str| ((*kind).to_owned(), json!({ "schema": { "type": "string" } }));
+            let mut content: Map<String, Value> = kinds.iter().map(text).collect();
+            content.insert("application/json".to_owned(), json!({ "schema": schema(generator) }));
+            (&[*status][..], json!({ "description": "success", "content": content }))
+        }
         Answer::Text(status, kind) => (
             &[*status][..],
             json!({ "description": "success", "content": { *kind: { "schema": { "type": "string" } } } }),
@@ -242,6 +251,7 @@ pub(crate) fn endpoints() -> impl Iterator<Item = &'static Endpoint> {
         .chain(fleet::ENDPOINTS)
         .chain(operators::ENDPOINTS)
         .chain(policy::ENDPOINTS)
+        .chain(receivers::ENDPOINTS)
         .chain(requests::ENDPOINTS)
         .chain(selftest::ENDPOINTS)
 }

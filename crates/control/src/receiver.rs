@@ -42,6 +42,14 @@ pub enum NotTold {
 }
 
 impl Receiver {
+    /// What it is, in one word.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Webhook(webhook) => webhook.form().name(),
+            Self::Mail(_) => "mail",
+        }
+    }
+
     /// Tells it, up to four times in half a minute. `now_ms` is asked for each attempt: receivers refuse old signatures.
     ///
     /// # Errors

@@ -8,6 +8,7 @@
 mod chart;
 mod csv;
 mod html;
+mod text;
 
 use phalanx_record::{RefusedClient, Traffic, TrafficTotals};
 use schemars::JsonSchema;
@@ -81,8 +82,15 @@ pub struct ReportRow {
 impl ReportPart {
     /// Of an answer about traffic.
     pub fn of(by: &str, traffic: &Traffic) -> Self {
-        let row = |series: &phalanx_record::TrafficSeries| ReportRow { key: series.key.clone(), requests: series.total };
-        Self { by: by.to_owned(), rows: traffic.series.iter().map(row).collect(), others: traffic.others.total }
+        let row = |series: &phalanx_record::TrafficSeries| ReportRow {
+            key: series.key.clone(),
+            requests: series.total,
+        };
+        Self {
+            by: by.to_owned(),
+            rows: traffic.series.iter().map(row).collect(),
+            others: traffic.others.total,
+        }
     }
 }
 
@@ -140,7 +148,11 @@ mod tests {
             totals: TrafficTotals { requests: 1_200, refused: 30, ..TrafficTotals::default() },
             before: TrafficTotals { requests: 600, refused: 30, ..TrafficTotals::default() },
             over_time: (0..24)
-                .map(|hour| ReportStep { at_ms: 1_767_571_200_000 + hour * 3_600_000, requests: 50, refused: hour % 3 })
+                .map(|hour| ReportStep {
+                    at_ms: 1_767_571_200_000 + hour * 3_600_000,
+                    requests: 50,
+                    refused: hour % 3,
+                })
                 .collect(),
             step_ms: 3_600_000,
             parts: vec![ReportPart {
@@ -156,13 +168,19 @@ mod tests {
                 last_ms: 1_767_650_000_000,
                 rules: vec![8_511_000],
             }],
-            incidents: vec![IncidentRow { id: "1DQ6".into(), summary: hostile.into(), ..IncidentRow::default() }],
+            incidents: vec![IncidentRow {
+                id: "1DQ6".into(),
+                summary: hostile.into(),
+                ..IncidentRow::default()
+            }],
         }
     }
 
     #[test]
     fn figures_are_compared_in_words() {
-        for (now, before, expected) in [(5, 5, "as before"), (5, 0, "none before"), (150, 100, "+50 %"), (0, 7, "-100 %")] {
+        for (now, before, expected) in
+            [(5, 5, "as before"), (5, 0, "none before"), (150, 100, "+50 %"), (0, 7, "-100 %")]
+        {
             assert_eq!(change(now, before), expected);
         }
     }
@@ -181,6 +199,9 @@ mod tests {
         refused.series.remove(0);
         refused.others.points = vec![0; 3];
         let steps = steps(&all, &refused);
-        assert_eq!(steps.iter().map(|step| (step.at_ms, step.requests, step.refused)).collect::<Vec<_>>(), [(0, 4, 1), (60_000, 3, 1), (120_000, 4, 0)]);
+        assert_eq!(
+            steps.iter().map(|step| (step.at_ms, step.requests, step.refused)).collect::<Vec<_>>(),
+            [(0, 4, 1), (60_000, 3, 1), (120_000, 4, 0)]
+        );
     }
 }

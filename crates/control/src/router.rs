@@ -32,8 +32,8 @@ use crate::console;
 use crate::error::ApiError;
 use crate::handlers::{
     account, audit, blocklists, bouncers, bundles, changes, decisions, delegation, events, exclusions, fixes,
-    fleet, health, held, incidents, inquiry, login, operations, operators, playbooks, policy, replay,
-    selftest, session, status, stream, suggestion, traffic, upgrade, versions,
+    fleet, health, held, incidents, inquiry, login, operations, operators, playbooks, policy, receivers,
+    replay, report, selftest, session, status, stream, suggestion, traffic, upgrade, versions,
 };
 use crate::host::{HostName, host_is_ours};
 use crate::hub::Hub;
@@ -41,11 +41,12 @@ use crate::idempotency;
 use crate::import::Importer;
 use crate::lapi::Bouncers;
 use crate::limits::{
-    BODY_BYTES_MAX, HASHES_MAX, HISTORY_QUERIES_MAX, SNAPSHOT_FILE_BYTES_MAX, SUBSCRIBERS_MAX,
+    BODY_BYTES_MAX, HASHES_MAX, HISTORY_QUERIES_MAX, SNAPSHOT_FILE_BYTES_MAX, SUBSCRIBERS_MAX, TESTS_MAX,
 };
 use crate::openapi;
 use crate::parameters;
 use crate::playbook::told::Asked;
+use crate::receiver::Receiver;
 use crate::suggest::Draft;
 use crate::throttle::Throttle;
 
@@ -113,6 +114,8 @@ pub struct ControlDeps {
     pub upgrade: UpgradePort,
     /// The node's attacks on itself.
     pub self_test: SelfTestPort,
+    /// Who can be told, by name.
+    pub receivers: BTreeMap<String, Receiver>,
     /// The fleet's authority, on the node that holds it.
     pub authority: Option<AuthorityPort>,
     /// The site's delegate, on the node that is or may become it.
@@ -280,6 +283,8 @@ pub(crate) struct Control {
     pub(crate) logouts: watch::Sender<u64>,
     pub(crate) subscribers: Arc<Semaphore>,
     pub(crate) history_queries: Arc<Semaphore>,
+    /// Receivers that are being tested.
+    pub(crate) telling: Semaphore,
     /// One import of a blocklist at a time.
     pub(crate) importing: Semaphore,
     /// One replay at a time.
@@ -344,6 +349,7 @@ pub fn router(deps: ControlDeps) -> Router {
         logouts: watch::Sender::new(0),
         subscribers: Arc::new(Semaphore::new(SUBSCRIBERS_MAX)),
         history_queries: Arc::new(Semaphore::new(HISTORY_QUERIES_MAX)),
+        telling: Semaphore::new(TESTS_MAX),
         importing: Semaphore::new(1),
         replaying: Arc::new(Semaphore::new(1)),
         reloading: tokio::sync::Mutex::new(()),
@@ -376,6 +382,9 @@ pub fn router(deps: ControlDeps) -> Router {
         .route("/events/{id}", get(events::explain))
         .route("/events/{id}/suggestion", get(suggestion::suggest))
         .route("/traffic", get(traffic::show))
+        .route("/report", get(report::show))
+        .route("/receivers", get(receivers::list))
+        .route("/receivers/{name}/test", post(receivers::test))
         .route("/traffic/actors", get(traffic::actors))
         .route("/audit", get(audit::list))
         .route("/fixes", get(fixes::list))

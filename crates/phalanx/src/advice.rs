@@ -31,7 +31,9 @@ pub(crate) fn advise(config: &Path, settings: &Settings, file: &Path, policy: &P
         policy.apps.iter().flat_map(|app| app.extra_rules.iter().cloned().chain(of_routes(app))).collect();
     files.sort_unstable();
     files.dedup();
-    found.extend(files.iter().flat_map(|file| advice::advise_rules(file)));
+    // Policy names its files from where it lies.
+    let folder = file.parent().unwrap_or(Path::new(""));
+    found.extend(files.iter().flat_map(|rules| advice::advise_rules(&folder.join(rules))));
     found
 }
 

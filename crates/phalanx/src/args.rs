@@ -34,6 +34,11 @@ pub(crate) enum Command {
     Top(crate::commands::top::TopArgs),
     /// Show what became of a running node's attacks on itself, or attack it now
     Selftest(crate::commands::selftest::SelfTestArgs),
+    /// Report what a time was like: as text, a page, a table, JSON
+    Report(crate::commands::report::ReportArgs),
+    /// List who can be told of incidents, or test one
+    #[command(subcommand)]
+    Receiver(crate::commands::receiver::ReceiverCommand),
     /// Print a one-time link to the console of a running node
     Login(crate::commands::login::LoginArgs),
     /// Add, list or delete decisions

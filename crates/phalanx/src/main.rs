@@ -94,6 +94,8 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Demo(args) => demo::run(args),
         Command::Status(args) => commands::status::run(&args),
         Command::Top(args) => commands::top::run(&args),
+        Command::Report(args) => commands::report::run(&args),
+        Command::Receiver(command) => commands::receiver::run(&command),
         Command::Selftest(args) => commands::selftest::run(&args),
         Command::Login(args) => commands::login::run(&args),
         Command::Decision(args) => commands::decision::run(&args),

@@ -385,6 +385,7 @@ impl Running {
             lanes: lanes.clone(),
             counters: edge.counters().to_vec(),
             self_test: tester.port(),
+            receivers: settings.tell.receivers.clone(),
             node_status: node_status(
                 settings,
                 &keepers,

@@ -90,6 +90,16 @@ pub struct RawSite {
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(untagged, expecting = "expected a text, a number, a boolean, a time, or a list of them")]
 pub enum RawVariable {
+    /// One value.
+    One(RawScalar),
+    /// A list; as an item of a list it stands for all of its items.
+    List(Vec<RawScalar>),
+}
+
+/// One value of a variable.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum RawScalar {
     /// A text.
     Text(String),
     /// A whole number.
@@ -101,8 +111,6 @@ pub enum RawVariable {
     /// A day or time.
     #[schemars(with = "String")]
     Time(toml::value::Datetime),
-    /// A list; as an item of a list it stands for all of its items.
-    List(Vec<RawVariable>),
 }
 
 /// Playbooks that are in use.

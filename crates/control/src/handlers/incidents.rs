@@ -22,14 +22,19 @@ pub(crate) async fn list(
     State(control): State<Arc<Control>>,
     page: Page,
 ) -> Result<Json<Vec<IncidentRow>>, ApiError> {
+    let rows = all(&control).await?;
+    Ok(Json(page.of(rows, |row: &IncidentRow| row.id.clone())?))
+}
+
+/// All that this node knows, open ones first, the newest first.
+pub(super) async fn all(control: &Control) -> Result<Vec<IncidentRow>, ApiError> {
     let mut rows = (control.deps.incidents.list)(()).await.ok_or_else(stopped)?;
-    let made = made(&control);
+    let made = made(control);
     for (row, parts) in &mut rows {
         let ids = parts.iter().map(|id| made.get(id).map_or(0, Vec::len));
         row.decisions_live = u64::try_from(ids.sum::<usize>()).unwrap_or(u64::MAX);
     }
-    let rows = rows.into_iter().map(|(row, _)| row).collect();
-    Ok(Json(page.of(rows, |row: &IncidentRow| row.id.clone())?))
+    Ok(rows.into_iter().map(|(row, _)| row).collect())
 }
 
 /// `GET /api/v1/incidents/{id}`

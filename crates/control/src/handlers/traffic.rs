@@ -20,16 +20,16 @@ use crate::inquiry::{ACTORS_MAX, Asked, SERIES_TOLD_MAX};
 use crate::router::Control;
 
 /// Texts, so that each mistake gets an answer of its own.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct TrafficParameters {
-    from_ms: Option<String>,
-    to_ms: Option<String>,
-    by: Option<String>,
-    app: Option<String>,
-    count: Option<String>,
-    points: Option<String>,
-    fleet: Option<String>,
+    pub(super) from_ms: Option<String>,
+    pub(super) to_ms: Option<String>,
+    pub(super) by: Option<String>,
+    pub(super) app: Option<String>,
+    pub(super) count: Option<String>,
+    pub(super) points: Option<String>,
+    pub(super) fleet: Option<String>,
 }
 
 /// `GET /api/v1/traffic`
@@ -39,15 +39,24 @@ pub(crate) async fn show(
     query: Result<Query<TrafficParameters>, QueryRejection>,
 ) -> Result<Json<TrafficSeen>, ApiError> {
     let Query(parameters) = query.map_err(|e| ApiError::bad_request(e.body_text()))?;
+    seen(&control, &who, &parameters).await.map(Json)
+}
+
+/// What was counted, here or by all nodes.
+pub(super) async fn seen(
+    control: &Control,
+    who: &Principal,
+    parameters: &TrafficParameters,
+) -> Result<TrafficSeen, ApiError> {
     let fleet = flag("fleet", parameters.fleet.as_deref())?;
-    let mut query = asked(&control, &who, &parameters, fleet)?;
+    let mut query = asked(control, who, parameters, fleet)?;
     let series_max = std::mem::replace(&mut query.series_max, SERIES_TOLD_MAX);
     let (by, question) = (query.by, Asked::Traffic(query.clone()));
-    let own = ask(&control, move |history| history.traffic(&query)).await?;
-    let mut seen = TrafficSeen { traffic: named(own, by, &me(&control)), ..TrafficSeen::default() };
-    seen.answered.push(me(&control));
+    let own = ask(control, move |history| history.traffic(&query)).await?;
+    let mut seen = TrafficSeen { traffic: named(own, by, &me(control)), ..TrafficSeen::default() };
+    seen.answered.push(me(control));
     if fleet {
-        let others = ask_all(&control, &question, |member| member.link == Link::Up).await?;
+        let others = ask_all(control, &question, |member| member.link == Link::Up).await?;
         seen.silent = others.silent;
         for (name, bytes) in others.answers {
             let counted = serde_json::from_slice(&bytes).is_ok_and(|theirs: Traffic| {
@@ -59,7 +68,7 @@ pub(crate) async fn show(
         seen.silent.sort();
     }
     seen.traffic.keep_largest(series_max);
-    Ok(Json(seen))
+    Ok(seen)
 }
 
 /// `GET /api/v1/traffic/actors`
@@ -72,16 +81,25 @@ pub(crate) async fn actors(
     if parameters.by.is_some() || parameters.count.is_some() || parameters.points.is_some() {
         return Err(ApiError::bad_request("actors have no `by`, `count` and `points`"));
     }
+    refused_most(&control, &who, parameters).await.map(Json)
+}
+
+/// The clients refused most, here or at all nodes.
+pub(super) async fn refused_most(
+    control: &Control,
+    who: &Principal,
+    parameters: TrafficParameters,
+) -> Result<ActorsSeen, ApiError> {
     let fleet = flag("fleet", parameters.fleet.as_deref())?;
-    let (from_ms, to_ms) = time(&control, &parameters)?;
-    let apps = apps(&who, parameters.app);
+    let (from_ms, to_ms) = time(control, &parameters)?;
+    let apps = apps(who, parameters.app);
     let question = Asked::Actors { from_ms, to_ms, apps: apps.clone() };
     let own =
-        ask(&control, move |history| history.refused_clients((from_ms, to_ms), apps.as_deref(), ACTORS_MAX));
+        ask(control, move |history| history.refused_clients((from_ms, to_ms), apps.as_deref(), ACTORS_MAX));
     let mut seen = ActorsSeen { clients: own.await?, ..ActorsSeen::default() };
-    seen.answered.push(me(&control));
+    seen.answered.push(me(control));
     if fleet {
-        let others = ask_all(&control, &question, |member| member.link == Link::Up).await?;
+        let others = ask_all(control, &question, |member| member.link == Link::Up).await?;
         seen.silent = others.silent;
         for (name, bytes) in others.answers {
             let theirs: Vec<RefusedClient> = serde_json::from_slice(&bytes).unwrap_or_default();
@@ -92,7 +110,7 @@ pub(crate) async fn actors(
         seen.clients.sort_by(|a, b| b.refused.cmp(&a.refused).then_with(|| b.last_ms.cmp(&a.last_ms)));
         seen.clients.truncate(ACTORS_MAX);
     }
-    Ok(Json(seen))
+    Ok(seen)
 }
 
 fn add(clients: &mut Vec<RefusedClient>, one: RefusedClient) {
@@ -153,7 +171,7 @@ fn asked(
 }
 
 /// From when to when: the last hour if nothing is said.
-fn time(control: &Control, parameters: &TrafficParameters) -> Result<(u64, u64), ApiError> {
+pub(super) fn time(control: &Control, parameters: &TrafficParameters) -> Result<(u64, u64), ApiError> {
     let to_ms = number("to_ms", parameters.to_ms.as_deref())?.unwrap_or_else(|| control.now_ms());
     let from_ms = number("from_ms", parameters.from_ms.as_deref())?;
     let from_ms = from_ms.unwrap_or_else(|| to_ms.saturating_sub(60 * 60_000));

@@ -4,6 +4,7 @@ use super::{Answer, Endpoint, get, of};
 use crate::api::{ActorsSeen, EventRow, TrafficSeen};
 use crate::fixes::Fix;
 use crate::inquiry::FleetEvents;
+use crate::report::Report;
 use phalanx_record::ledger::AuditPage;
 
 type Errors = &'static [(&'static str, &'static str)];
@@ -57,6 +58,21 @@ pub(crate) const ENDPOINTS: &[Endpoint] = &[
             "/api/v1/traffic/actors",
             "The clients refused most, twenty at most, among the last 200,000 refused and flagged requests",
             Answer::Json("200", of::<ActorsSeen>),
+        )
+    },
+    Endpoint {
+        parameters: &[
+            ("from_ms", "query", "integer", "from when on; a day before `to_ms` without it"),
+            ("to_ms", "query", "integer", "until when; now without it"),
+            ("app", "query", "string", "only this app"),
+            ("fleet", "query", "boolean", "whether all nodes are asked; this one alone without it"),
+            ("format", "query", "string", "json, html or csv; json without it"),
+        ],
+        errors: ERRORS,
+        ..get(
+            "/api/v1/report",
+            "What a time was like: requests and what became of them, compared with the time before, clients, incidents",
+            Answer::Forms("200", of::<Report>, &["text/html", "text/csv"]),
         )
     },
     Endpoint {

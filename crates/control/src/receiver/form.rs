@@ -36,6 +36,16 @@ impl std::fmt::Debug for Form {
 }
 
 impl Form {
+    /// Its name, but for our own form, which is what a webhook is.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Signed(_) => "webhook",
+            Self::Slack => "slack",
+            Self::Teams => "teams",
+            Self::PagerDuty(_) => "pagerduty",
+        }
+    }
+
     /// What is sent for a message, one body after the other, each with its key.
     pub(super) fn bodies(&self, key: &str, message: &Value) -> Vec<(String, Vec<u8>)> {
         let one = |body: &Value| vec![(key.to_owned(), body.to_string().into_bytes())];

@@ -72,6 +72,11 @@ impl Webhook {
         Ok(Self { url, host, port, form, tls, allows_private })
     }
 
+    /// How it wants to be told.
+    pub fn form(&self) -> &Form {
+        &self.form
+    }
+
     /// Tells it, up to four times in half a minute. `now_ms` is asked for each attempt: receivers refuse old signatures.
     ///
     /// # Errors

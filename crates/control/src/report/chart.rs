@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use phalanx_record::time::rfc3339;
+use phalanx_record::rfc3339;
 
 use super::ReportStep;
 

@@ -1,7 +1,7 @@
 //! A report as one table for spreadsheets: section, key, number. What a spreadsheet would calculate is text.
 
 use phalanx_record::escape::for_csv;
-use phalanx_record::time::rfc3339;
+use phalanx_record::rfc3339;
 
 use super::{Report, figures};
 
@@ -45,6 +45,8 @@ mod tests {
         for line in csv.lines() {
             assert!(!line.split(',').any(|cell| cell.trim_start_matches('"').starts_with('=')), "{line}");
         }
-        insta::assert_snapshot!(csv.lines().filter(|line| !line.starts_with("re")).collect::<Vec<_>>().join("\n"));
+        insta::assert_snapshot!(
+            csv.lines().filter(|line| !line.starts_with("re")).collect::<Vec<_>>().join("\n")
+        );
     }
 }

@@ -222,6 +222,7 @@ impl Node {
             changes: Changes::load(&dir.path().join("changes"), Arc::clone(&seals)).unwrap(),
             replays: Some(replays.port()),
             suggestions: None,
+            receivers: std::collections::BTreeMap::new(),
             self_test: SelfTestPort {
                 report: Box::new(SelfTest::default),
                 run: Box::new(|()| {

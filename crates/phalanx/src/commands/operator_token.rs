@@ -33,7 +33,7 @@ struct AddArgs {
     #[arg(value_name = "TOKEN")]
     name: String,
     /// What it may do at most
-    #[arg(long, value_enum)]
+    #[arg(long, value_enum, default_value = "viewer")]
     role: RoleArg,
     /// The only app that it may act on; may be given more than once [default: all of its owner's]
     #[arg(long = "app", value_name = "APP")]

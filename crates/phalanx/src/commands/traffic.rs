@@ -139,7 +139,8 @@ fn bars(points: &[u64]) -> String {
     let bar = |n: u64| match n {
         0 => ' ',
         n => {
-            let level = n.saturating_mul(HEIGHTS.len() as u64).div_ceil(highest).saturating_sub(1);
+            let level =
+                (u128::from(n) * HEIGHTS.len() as u128).div_ceil(u128::from(highest)).saturating_sub(1);
             usize::try_from(level).ok().and_then(|level| HEIGHTS.get(level)).copied().unwrap_or('█')
         }
     };

@@ -281,7 +281,7 @@ fn faulty_files_do_not_pass() {
         (Settings, "policy = \"p\"\n", "[trace]\nmode = \"on\"\n"),
         (Settings, "policy = \"p\"\n", "[log]\naccess_format = \"csv\"\n"),
         (Settings, "policy = \"p\"\n", "[[certificate]]\ncert = \"a.pem\"\n"),
-        (Settings, "policy = \"p\"\n", "[webhooks.x]\nurl = \"https://a/\"\n"),
+        (Settings, "policy = \"p\"\n", "[webhooks.x]\nform = \"irc\"\n"),
         (Policy, APP, ""),
         (Policy, APP, "mode = \"blok\"\n"),
         (Policy, APP, "paranoia = \"high\"\n"),
