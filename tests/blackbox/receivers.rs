@@ -200,7 +200,7 @@ fn a_report_says_what_traffic_says_and_stands_alone() {
         "{page}"
     );
     let csv = String::from_utf8(node.cli(&["report", "--last", "1h", "--format", "csv"]).stdout).unwrap();
-    assert!(csv.contains("total,refused,3\r\n"), "{csv}");
+    assert!(csv.contains("\"total\",\"refused\",\"3\""), "{csv}");
     let text = String::from_utf8(node.cli(&["report", "--last", "1h"]).stdout).unwrap();
     assert!(text.contains("refused by class"), "{text}");
 }

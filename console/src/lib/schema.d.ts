@@ -2145,6 +2145,83 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/operators/{name}/tokens": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post: {
+            parameters: {
+                query?: never;
+                header?: {
+                    "Idempotency-Key"?: string;
+                };
+                path: {
+                    name: string;
+                };
+                cookie?: never;
+            };
+            requestBody: {
+                content: {
+                    "application/json": components["schemas"]["NewApiToken"];
+                };
+            };
+            responses: {
+                201: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["ApiTokenMade"];
+                    };
+                };
+            };
+        };
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/operators/{name}/tokens/{token}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post?: never;
+        delete: {
+            parameters: {
+                query?: never;
+                header?: never;
+                path: {
+                    name: string;
+                    token: string;
+                };
+                cookie?: never;
+            };
+            requestBody?: never;
+            responses: {
+                204: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content?: never;
+                };
+            };
+        };
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/playbooks": {
         parameters: {
             query?: never;
@@ -2844,6 +2921,120 @@ export interface paths {
                     };
                     content: {
                         "application/json": components["schemas"]["Recall"][];
+                    };
+                };
+            };
+        };
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/receivers": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get: {
+            parameters: {
+                query?: never;
+                header?: never;
+                path?: never;
+                cookie?: never;
+            };
+            requestBody?: never;
+            responses: {
+                200: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["ReceiverRow"][];
+                    };
+                };
+            };
+        };
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/receivers/{name}/test": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post: {
+            parameters: {
+                query?: never;
+                header?: {
+                    "Idempotency-Key"?: string;
+                };
+                path: {
+                    name: string;
+                };
+                cookie?: never;
+            };
+            requestBody?: never;
+            responses: {
+                200: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["ReceiverTested"];
+                    };
+                };
+            };
+        };
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/report": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get: {
+            parameters: {
+                query?: {
+                    from_ms?: number;
+                    to_ms?: number;
+                    app?: string;
+                    fleet?: boolean;
+                    format?: string;
+                };
+                header?: never;
+                path?: never;
+                cookie?: never;
+            };
+            requestBody?: never;
+            responses: {
+                200: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Report"];
+                        "text/csv": string;
+                        "text/html": string;
                     };
                 };
             };
@@ -3969,6 +4160,7 @@ export interface components {
             created_at_ms: number;
             created_by: string;
             disabled: boolean;
+            made_on?: string;
             name: string;
             passkeys: components["schemas"]["PasskeyRow"][];
             password: boolean;
@@ -4318,6 +4510,14 @@ export interface components {
             target: components["schemas"]["Author"];
             up_to_version: number;
         };
+        ReceiverRow: {
+            kind: string;
+            name: string;
+        };
+        ReceiverTested: {
+            error?: string | null;
+            ok: boolean;
+        };
         RecoveryCodes: {
             codes: string[];
         };
@@ -4373,6 +4573,35 @@ export interface components {
             requests: number;
             seen: number;
             since_ms: number;
+        };
+        Report: {
+            answered: components["schemas"]["NodeName"][];
+            app?: string | null;
+            before: components["schemas"]["TrafficTotals"];
+            clients: components["schemas"]["RefusedClient"][];
+            from_ms: number;
+            incidents: components["schemas"]["IncidentRow"][];
+            made_at_ms: number;
+            over_time: components["schemas"]["ReportStep"][];
+            parts: components["schemas"]["ReportPart"][];
+            silent: components["schemas"]["NodeName"][];
+            step_ms: number;
+            to_ms: number;
+            totals: components["schemas"]["TrafficTotals"];
+        };
+        ReportPart: {
+            by: string;
+            others: number;
+            rows: components["schemas"]["ReportRow"][];
+        };
+        ReportRow: {
+            key: string;
+            requests: number;
+        };
+        ReportStep: {
+            at_ms: number;
+            refused: number;
+            requests: number;
         };
         RequestId: string;
         Restored: {

@@ -311,7 +311,7 @@ mod tests {
         let changes = store(dir.path(), &sealer);
         let change = changes.wait(wanted("ann", "x"), 1_000).unwrap();
         let again = store(dir.path(), &sealer);
-        assert_eq!(again.list(2_000), [change.clone()]);
+        assert_eq!(again.list(2_000), std::slice::from_ref(&change));
         assert_eq!(again.order(&change.id).unwrap(), wanted("ann", "x").order);
         let end = |change: &mut PolicyChange| change.state = PolicyChangeState::Rejected;
         again.end(&change.id, 3_000, end).unwrap();

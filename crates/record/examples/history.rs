@@ -203,7 +203,7 @@ fn rule(number: u64) -> Arc<RuleInfo> {
 
 fn request(n: u64, rules: &[Arc<RuleInfo>]) -> SecurityEvent {
     // Every request is refused by the usual rule; one of the others matched, the last of them rarely.
-    let index = if n % 10_000 == 0 { 39 } else { 1 + n % 37 };
+    let index = if n.is_multiple_of(10_000) { 39 } else { 1 + n % 37 };
     let others = rules.get(usize::try_from(index).unwrap_or_default());
     let signals = rules.first().into_iter().chain(others).map(|rule| signal(rule, n)).collect();
     SecurityEvent::Request { access: Box::new(access(n)), signals, faults: Vec::new() }
@@ -252,7 +252,7 @@ fn access(n: u64) -> AccessEvent {
         route: None,
         client,
         peer: client,
-        method: if n % 3 == 0 { "POST" } else { "GET" }.into(),
+        method: if n.is_multiple_of(3) { "POST" } else { "GET" }.into(),
         host: "shop.example".into(),
         target: format!("/catalogue/search?q=shoes&id={n}%27%20or%20%27{n}%27=%27{n}"),
         protocol: "HTTP/1.1".into(),

@@ -30,9 +30,9 @@ impl Report {
         let step = self.step_ms / 60_000;
         let step = if step.is_multiple_of(60) { format!("{} h", step / 60) } else { format!("{step} min") };
         // Writing to a String cannot fail.
-        let _ = write!(
+        let _ = writeln!(
             out,
-            "<figcaption><span class=\"key all\"></span> all requests <span class=\"key refused\"></span> refused; a bar is {step}</figcaption></figure>\n"
+            "<figcaption><span class=\"key all\"></span> all requests <span class=\"key refused\"></span> refused; a bar is {step}</figcaption></figure>"
         );
         self.parts.iter().for_each(|part| table(&mut out, part));
         self.clients(&mut out);

@@ -24,6 +24,7 @@ mod operators;
 mod playbooks;
 #[cfg(test)]
 mod requests;
+#[cfg(test)]
 mod shared_accounts;
 #[cfg(test)]
 mod support;
