@@ -107,8 +107,8 @@ class World {
   fixes() {
     if (this.scenario === 'quiet') return [];
     return [
-      { id: 'no-limit', weight: 80, title: 'wiki has no rate limit on its login', why: 'Passwords can be tried there as fast as the app answers. The shop has such a limit.', command: 'phalanx policy edit --app wiki --template login-limit', page: '#/policy' },
-      { id: 'exclusion-ends', weight: 55, title: 'An exclusion of wiki ends in 9 days', why: 'Afterwards rule 941110 refuses what editors write. Renew it, or let it end.', command: 'phalanx exclusions --app wiki', page: '#/exclusions' },
+      { id: 'no-limit', weight: 80, title: 'wiki has no rate limit on its login', why: 'Passwords can be tried there as fast as the app answers. The shop has such a limit.', command: 'phalanx check -c phalanx.toml', page: '#/policy' },
+      { id: 'exclusion-ends', weight: 55, title: 'An exclusion of wiki ends in 9 days', why: 'Afterwards rule 941110 refuses what editors write. Renew it, or let it end.', command: 'phalanx waf exclusions', page: '#/exclusions' },
       { id: 'one-owner', weight: 40, title: 'Only one owner can get in', why: 'If ann loses her passkey, the console can be had back on the machine alone.', command: 'phalanx operator add NAME --role owner', page: '#/operators' },
     ];
   }

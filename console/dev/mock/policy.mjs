@@ -1,19 +1,18 @@
 // An invented policy with its history, and the two-operator rule: what takes protection away waits for somebody else.
 
 const POLICY = `version = 4
-name = "shop-and-wiki"
+
+[variables]
+office = ["203.0.113.0/24"]
+
+[defaults]
+limits = { body = "20 MiB" }
 
 [[apps]]
 name = "shop"
 hosts = ["shop.example", "www.shop.example"]
-
-[[apps.upstreams]]
-url = "http://10.0.0.10:3000"
-
-[apps.protection]
+upstream = "http://10.0.0.10:3000"
 mode = "block"
-rules = "baseline"
-paranoia = 1
 
 [[apps.exclusions]]
 rules = [941110]
@@ -26,17 +25,20 @@ until = 2027-06-01
 
 [[apps.rate_limits]]
 name = "login"
-path = "/login"
+key = "ip"
+paths = ["/login"]
 rate = "5/min"
-key = "client"
 
 [[apps]]
 name = "wiki"
 hosts = ["wiki.example"]
 template = "dokuwiki"
+upstream = "http://10.0.0.11"
+extra_rules = ["rules/extra.conf"]
 
-[[apps.upstreams]]
-url = "http://10.0.0.11:80"
+[[apps.routes]]
+path = "/admin"
+allow_networks = ["\${office}"]
 `;
 const EXTRA = '# One kind of attack, one field, everywhere.\nSecRuleUpdateTargetByTag "phalanx/attack/cross-site-scripting" "!ARGS:wikitext"\n';
 const base64 = (text) => Buffer.from(text, 'utf8').toString('base64');

@@ -144,7 +144,7 @@ fn of_certificate(certificate: &Certificate, now_ms: u64) -> Option<Fix> {
     };
     let title = format!("Renew the certificate of {names}");
     let why = format!("{why}; it is {}", certificate.file);
-    Some(fix(format!("certificate:{}", certificate.file), weight, title, why, ("phalanx status", "#/nodes")))
+    Some(fix(format!("certificate:{}", certificate.file), weight, title, why, ("phalanx status", "#/")))
 }
 
 fn of_membership(facts: &Facts) -> Option<Fix> {
@@ -157,7 +157,7 @@ fn of_membership(facts: &Facts) -> Option<Fix> {
             EXPIRED,
             String::from("Let this node renew its certificates of the fleet"),
             format!("they end in {} hours, and should have been renewed long before: the authority is not reached", left / HOUR_MS),
-            ("phalanx fleet status", "#/nodes"),
+            ("phalanx fleet status", "#/"),
         )
     })
 }
@@ -188,7 +188,7 @@ fn of_suspect(suspect: &Suspect) -> Option<Fix> {
             FALSE_POSITIVES,
             format!("See whether rule {rule} refuses the wrong people"),
             format!("of the last {clients} clients that it refused, {good} are served well otherwise"),
-            (&*format!("phalanx waf suggest {request}"), &*format!("#/events/{request}")),
+            (&*format!("phalanx waf suggest {request}"), &*format!("#/requests/{request}")),
         )
     })
 }
@@ -200,14 +200,14 @@ fn of_held(held: u64) -> Option<Fix> {
             HELD,
             format!("Decide about {held} held order{}", if held == 1 { "" } else { "s" }),
             String::from("they would refuse too many clients that are served well, and do nothing until somebody says so"),
-            ("phalanx decision list --held", "#/decisions"),
+            ("phalanx decision list --held", "#/"),
         )
     })
 }
 
 fn of_degraded((number, text): (usize, &String)) -> Fix {
     let title = String::from("Mend what is degraded");
-    fix(format!("degraded:{number}"), DEGRADED, title, text.clone(), ("phalanx status", "#/nodes"))
+    fix(format!("degraded:{number}"), DEGRADED, title, text.clone(), ("phalanx status", "#/"))
 }
 
 fn of_operators(operators: &[OperatorFacts]) -> Option<Fix> {
@@ -247,7 +247,7 @@ fn of_versions(versions: &[String]) -> Option<Fix> {
                 "they run {}; a fleet of two versions works, and what is new waits for the last node",
                 versions.join(", ")
             ),
-            ("phalanx fleet status", "#/nodes"),
+            ("phalanx fleet status", "#/"),
         )
     })
 }

@@ -370,7 +370,7 @@ mod tests {
             title: title.into(),
             why: "it ends\u{1b}[2J".into(),
             command: "phalanx status".into(),
-            page: "#/nodes".into(),
+            page: "#/".into(),
         };
         let told = to_do(&[fix(95, "Renew it"), fix(100, "Look")]);
         let expected =
