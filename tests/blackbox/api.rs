@@ -33,8 +33,9 @@ fn the_api_answers_as_its_document_says() {
         "--seed",
         "1",
         "--no-shrink",
+        // Threads of Python 3.11 share a count of how deep they are in making trees of source, and stumble over each other.
         "--workers",
-        "2",
+        "1",
         "--continue-on-failure",
         "--no-color",
         "--request-timeout",

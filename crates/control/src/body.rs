@@ -33,7 +33,7 @@ pub(crate) async fn whole(request: Request) -> Result<Request, ApiError> {
     // The path itself has lost its beginning where a router stands in another.
     let max = match request.extensions().get::<MatchedPath>().map(MatchedPath::as_str) {
         Some(RESTORE) => SNAPSHOT_FILE_BYTES_MAX,
-        Some(BUNDLES | REPLAY) => PUSH_BYTES_MAX,
+        Some(BUNDLES | REPLAY | CHANGES | CHECK | DIFF) => PUSH_BYTES_MAX,
         _ => BODY_BYTES_MAX,
     };
     let (head, body) = request.into_parts();
@@ -63,16 +63,11 @@ fn until(body: Body, end: Instant) -> Body {
 const RESTORE: &str = "/api/v1/fleet/restore";
 const BUNDLES: &str = "/api/v1/policy/bundles";
 const REPLAY: &str = "/api/v1/policy/replay";
+const CHANGES: &str = "/api/v1/policy/changes";
+const CHECK: &str = "/api/v1/policy/check";
+const DIFF: &str = "/api/v1/policy/diff";
 /// What takes files: all that begins so.
-const UPLOADS: [&str; 7] = [
-    "/api/v1/blocklists/",
-    BUNDLES,
-    "/api/v1/policy/changes",
-    "/api/v1/policy/check",
-    "/api/v1/policy/diff",
-    REPLAY,
-    RESTORE,
-];
+const UPLOADS: [&str; 7] = ["/api/v1/blocklists/", BUNDLES, CHANGES, CHECK, DIFF, REPLAY, RESTORE];
 
 #[cfg(test)]
 mod tests {

@@ -25,7 +25,10 @@ impl HostName {
         // What ends in digits is read as an address by browsers.
         let digits =
             name.rsplit('.').next().is_some_and(|last| last.bytes().all(|byte| byte.is_ascii_digit()));
-        let good = name.len() <= 253 && name.split('.').all(label) && !digits;
+        // What leads to any program of this machine is ours at our port only, and needs no name here.
+        let lower = name.to_ascii_lowercase();
+        let here = lower == "localhost" || lower.ends_with(".localhost");
+        let good = !here && name.len() <= 253 && name.split('.').all(label) && !digits;
         good.then(|| Self { name: name.to_ascii_lowercase(), port })
     }
 
@@ -175,7 +178,7 @@ mod tests {
 
     #[test]
     fn names_are_those_that_browsers_take_for_names() {
-        for good in ["waf.example", "WAF.example:443", "xn--bcher-kva.example", "localhost"] {
+        for good in ["waf.example", "WAF.example:443", "xn--bcher-kva.example"] {
             assert!(HostName::parse(good).is_some(), "{good}");
         }
         for bad in [

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use aws_lc_rs::hmac;
 use data_encoding::HEXLOWER;
 use parking_lot::Mutex;
-use phalanx_model::{Action, RequestHead};
+use phalanx_model::{Action, Reason, RequestHead};
 use phalanx_trust::random_bytes;
 
 use crate::client::Client;
@@ -122,7 +122,8 @@ pub(crate) async fn pass(client: &mut Client, request: &mut Request) -> Result<(
     let app = request.app();
     let observed = app.mode == Mode::Observe
         || found.would_refuse.is_some()
-        || request.verdict.action == Action::Observe;
+        || request.verdict.action == Action::Observe
+            && !matches!(request.verdict.reason, Reason::Failure { .. });
     let says = match (&app.program, observed) {
         (None, _) => UNINSPECTED,
         (Some(_), true) => OBSERVED,

@@ -14,7 +14,7 @@ use toml::Spanned;
 use toml::de::{DeArray, DeString, DeTable, DeValue};
 
 use crate::Diagnostic;
-use crate::toml_text::Text;
+use crate::toml_text::{FAULTS_MAX, Text};
 
 /// Composes the tree for the nodes of a site; `None`: for those of sites that the text does not name.
 pub(crate) fn compose<'a>(
@@ -22,7 +22,7 @@ pub(crate) fn compose<'a>(
     root: &mut DeTable<'a>,
     site: Option<&str>,
 ) -> Result<Vec<Diagnostic>, Vec<Diagnostic>> {
-    let mut compose = Compose { text, found: Vec::new(), values: 0 };
+    let mut compose = Compose { text, found: Vec::new(), values: 0, bytes: 0 };
     compose.variables(root, site);
     if compose.found.iter().any(Diagnostic::is_error) {
         return Err(compose.found);
@@ -48,6 +48,8 @@ struct Compose<'t> {
     found: Vec<Diagnostic>,
     /// Values that were put in so far.
     values: usize,
+    /// Bytes of text in them.
+    bytes: usize,
 }
 
 impl Compose<'_> {
@@ -55,15 +57,24 @@ impl Compose<'_> {
         self.found.push(self.text.error_at(&span, message).with_help(help));
     }
 
-    /// Counts what is put in; false, with a fault, once it is too much.
-    fn has_room(&mut self, span: std::ops::Range<usize>, values: usize) -> bool {
-        let had_room = self.values <= VALUES_MAX;
-        self.values = self.values.saturating_add(values);
-        if had_room && self.values > VALUES_MAX {
-            let message = format!("variables, defaults and templates make more than {VALUES_MAX} values");
+    /// Counts what is put in, before it is made; false, with a fault, once it is too much.
+    fn has_room(&mut self, span: std::ops::Range<usize>, size: Size) -> bool {
+        let had_room = self.is_within();
+        self.values = self.values.saturating_add(size.values);
+        self.bytes = self.bytes.saturating_add(size.bytes);
+        if had_room && !self.is_within() {
+            let message = format!(
+                "variables, defaults and templates make more than {VALUES_MAX} values or {} MiB",
+                BYTES_MAX / 1024 / 1024
+            );
             self.error(span, message, "say less of it for each app, or have several policies");
         }
-        self.values <= VALUES_MAX
+        self.is_within()
+    }
+
+    /// Whether more may be made. Nothing is done any more once it may not.
+    fn is_within(&self) -> bool {
+        self.values <= VALUES_MAX && self.bytes <= BYTES_MAX && self.found.len() < FAULTS_MAX
     }
 }
 
@@ -74,12 +85,37 @@ fn table<'v, 'a>(value: &'v DeValue<'a>) -> Option<&'v DeTable<'a>> {
     }
 }
 
-/// How many values a tree holds, itself included.
-fn count(value: &DeValue<'_>) -> usize {
-    1 + match value {
-        DeValue::Table(table) => table.values().map(|value| count(value.get_ref())).sum(),
-        DeValue::Array(items) => items.iter().map(|value| count(value.get_ref())).sum(),
-        _ => 0,
+/// How much a tree holds, itself included.
+#[derive(Debug, Clone, Copy, Default)]
+struct Size {
+    values: usize,
+    bytes: usize,
+}
+
+impl Size {
+    fn and(self, other: Self) -> Self {
+        Self {
+            values: self.values.saturating_add(other.values),
+            bytes: self.bytes.saturating_add(other.bytes),
+        }
+    }
+
+    fn of(value: &DeValue<'_>) -> Self {
+        match value {
+            DeValue::Table(table) => Self::of_table(table).and(Self { values: 1, bytes: 0 }),
+            DeValue::Array(items) => {
+                items.iter().fold(Self { values: 1, bytes: 0 }, |sum, item| sum.and(Self::of(item.get_ref())))
+            }
+            DeValue::String(text) => Self { values: 1, bytes: text.len() },
+            _ => Self { values: 1, bytes: 0 },
+        }
+    }
+
+    fn of_table(table: &DeTable<'_>) -> Self {
+        let entry = |(key, value): (&Spanned<DeString<'_>>, &Spanned<DeValue<'_>>)| {
+            Self { values: 0, bytes: key.get_ref().len() }.and(Self::of(value.get_ref()))
+        };
+        table.iter().map(entry).fold(Self::default(), Self::and)
     }
 }
 
@@ -103,4 +139,6 @@ fn placed<'a>(value: &DeValue<'a>, span: &std::ops::Range<usize>) -> Spanned<DeV
 }
 
 /// Values that are put in, in all; so that a short text cannot become a plan without end.
-const VALUES_MAX: usize = 1_000_000;
+const VALUES_MAX: usize = 300_000;
+/// Bytes of text in them.
+const BYTES_MAX: usize = 16 * 1024 * 1024;

@@ -53,6 +53,8 @@ impl Exclusion {
         let is_plain = |member: &str| {
             !member.is_empty()
                 && member.len() <= MEMBER_BYTES_MAX
+                // A pattern would be all members.
+                && !member.starts_with('/')
                 && member.chars().all(|c| c.is_ascii_graphic() && !"\"';,|\\".contains(c))
         };
         COLLECTIONS.contains(&collection) && member.is_none_or(is_plain)

@@ -603,6 +603,10 @@ fn find<'a>(accounts: &'a mut Accounts, id: &str) -> Result<&'a mut Account, Ope
 /// Merges what was told of one account.
 fn take(accounts: &mut Accounts, mut other: Account, now_ms: u64) -> Result<(), &'static str> {
     other.credentials.trim(now_ms);
+    // Of an account that was removed nothing is wanted but that.
+    if other.removed {
+        other.remove();
+    }
     let Some(own) = accounts.get_mut(&other.id) else {
         let there = accounts.values().filter(|account| !account.removed).count();
         // Ends are taken where accounts are not: they are small, and each is of an account that was taken somewhere.

@@ -100,12 +100,14 @@ async fn made(control: &Control, who: &Principal, asked: ReportParameters) -> Re
     for by in ["class", "rule", "country"] {
         parts.push(ReportPart::of(by, &seen(control, who, &refused_by(by)).await?.traffic));
     }
+    // Times are whole steps: the time before ends where this one begins.
+    let (begins, ends) = (all.traffic.from_ms, all.traffic.to_ms);
     let before = TrafficParameters {
-        from_ms: Some(from_ms.saturating_sub(to_ms - from_ms).to_string()),
-        to_ms: Some(from_ms.to_string()),
+        from_ms: Some(begins.saturating_sub(ends - begins).to_string()),
+        to_ms: Some(begins.to_string()),
         ..parameters.clone()
     };
-    let before = match from_ms {
+    let before = match begins {
         0 => TrafficTotals::default(),
         _ => seen(control, who, &before).await?.traffic.totals,
     };

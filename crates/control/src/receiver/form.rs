@@ -16,7 +16,7 @@ use zeroize::Zeroizing;
 pub enum Form {
     /// The message as it is, signed under this key.
     Signed(Arc<hmac::Key>),
-    /// A message in a Slack channel, or in what takes the same (Mattermost, Rocket.Chat).
+    /// A message in a Slack channel.
     Slack,
     /// A card in a channel of Microsoft Teams, by a workflow.
     Teams,

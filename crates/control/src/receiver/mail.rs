@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use lettre::address::Envelope;
 use lettre::message::header::{ContentType, Header, HeaderName, HeaderValue};
 use lettre::message::{Attachment, Mailbox, MultiPart, SinglePart};
 use lettre::transport::smtp::authentication::Credentials;
@@ -151,10 +152,28 @@ impl Mail {
         letter.map_err(|error| NotTold::Address(error.to_string()))
     }
 
+    /// To each by himself: who is not there any more silences nobody else. It is told if one of them got it.
     async fn send(&self, letter: &Message) -> Result<(), NotTold> {
+        let bytes = letter.formatted();
+        let mut told = Err(NotTold::Refused("nobody is named".into()));
+        for to in &self.to {
+            let envelope = Envelope::new(Some(self.from.email.clone()), vec![to.email.clone()])
+                .map_err(|error| NotTold::Address(error.to_string()))?;
+            match self.send_to(&envelope, &bytes).await {
+                Err(NotTold::Refused(why)) if told.is_ok() => {
+                    tracing::warn!(%why, "a letter was not taken for one of its addresses");
+                }
+                Err(why) if told.is_err() => told = Err(why),
+                sent => told = sent,
+            }
+        }
+        told
+    }
+
+    async fn send_to(&self, envelope: &Envelope, letter: &[u8]) -> Result<(), NotTold> {
         let mut pauses = PAUSES.iter();
         loop {
-            let sent = tokio::time::timeout(LETTER_MAX, self.transport.send(letter.clone())).await;
+            let sent = tokio::time::timeout(LETTER_MAX, self.transport.send_raw(envelope, letter)).await;
             let sent = match sent {
                 Err(_) => Err(NotTold::Unreachable(format!("no answer within {} s", LETTER_MAX.as_secs()))),
                 Ok(Ok(_)) => return Ok(()),

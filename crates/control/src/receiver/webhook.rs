@@ -83,10 +83,15 @@ impl Webhook {
     /// When it was not told, or does not want it.
     pub async fn tell(&self, key: &str, message: &Value, now_ms: impl Fn() -> u64) -> Result<(), NotTold> {
         // One after the other: what was told already is told again under the same key, if a later one fails.
+        let mut refused = Ok(());
         for (key, body) in self.form.bodies(key, message) {
-            self.post(&key, &body, &now_ms).await?;
+            match self.post(&key, &body, &now_ms).await {
+                // One that is not wanted does not silence those that follow.
+                Err(NotTold::Refused(why)) => refused = Err(NotTold::Refused(why)),
+                told => told?,
+            }
         }
-        Ok(())
+        refused
     }
 
     async fn post(&self, key: &str, body: &[u8], now_ms: impl Fn() -> u64) -> Result<(), NotTold> {

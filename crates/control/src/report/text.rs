@@ -36,9 +36,9 @@ impl Report {
             for one in self.clients.iter().take(ROWS_MAX) {
                 out.push_str(&format!(
                     "  {:<22}{:>14}   {}\n",
-                    one.client,
+                    for_terminal(&one.client),
                     one.refused,
-                    one.country.as_deref().unwrap_or("")
+                    for_terminal(one.country.as_deref().unwrap_or(""))
                 ));
             }
         }

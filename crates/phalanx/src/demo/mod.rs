@@ -44,10 +44,10 @@ pub(crate) struct DemoArgs {
     #[arg(long, value_name = "DIR")]
     rules: Vec<PathBuf>,
     /// The shop's program [default: phalanx-demo-shop beside this one]
-    #[arg(long, value_name = "FILE", env = "PHALANX_DEMO_SHOP")]
+    #[arg(long, value_name = "FILE", env = "PHALANX_DEMO_SHOP", hide_env_values = true)]
     shop: Option<PathBuf>,
     /// The fleet's engine [default: nats-server on the PATH]
-    #[arg(long, value_name = "FILE", env = "PHALANX_NATS_SERVER")]
+    #[arg(long, value_name = "FILE", env = "PHALANX_NATS_SERVER", hide_env_values = true)]
     nats_server: Option<PathBuf>,
 }
 

@@ -243,7 +243,9 @@ impl SelfTester {
         let age =
             known.last.map(|(at_ms, _)| Duration::from_millis(self.clock.now_ms().saturating_sub(at_ms)));
         match age {
-            Some(age) if age <= kept && known.pairs.values().any(|(cases, _)| !cases.is_empty()) => {
+            Some(age)
+                if age <= kept && known.cases().any(|case| case.outcome != SelfTestOutcome::Skipped) =>
+            {
                 match known.failing_since_ms {
                     Some(_) => SelfTestState::Failing,
                     None => SelfTestState::Ok,
@@ -321,9 +323,13 @@ impl Known {
     fn note(&mut self, tried: Vec<(Pair, Vec<SelfTestCase>)>, at_ms: u64) -> Option<bool> {
         for (pair, cases) in tried {
             let in_a_row = self.pairs.get(&pair).map_or(0, |(_, in_a_row)| *in_a_row);
-            let in_a_row = match cases.iter().all(|case| case.ok) {
-                true => 0,
-                false => in_a_row.saturating_add(1),
+            let fails = cases.iter().any(|case| !case.ok);
+            let is_tried = cases.iter().all(|case| case.outcome != SelfTestOutcome::Skipped);
+            let in_a_row = match (fails, is_tried) {
+                (true, _) => in_a_row.saturating_add(1),
+                // What could not be tried is not mended.
+                (false, false) => in_a_row,
+                (false, true) => 0,
             };
             self.pairs.insert(pair, (cases, in_a_row));
         }

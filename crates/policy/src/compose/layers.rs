@@ -5,7 +5,7 @@ use std::ops::Range;
 use toml::Spanned;
 use toml::de::{DeArray, DeTable, DeValue};
 
-use super::{Compose, count, placed, table};
+use super::{Compose, Size, placed, table};
 use crate::suggest::did_you_mean;
 use crate::template;
 
@@ -19,10 +19,14 @@ impl Compose<'_> {
                 table(table(root.get("sites")?.get_ref())?.get(site)?.get_ref())?.get("defaults")
             })
             .map(|defaults| defaults.get_ref().clone());
-        let defaults: Vec<DeValue<'_>> = of_site.into_iter().chain(of_fleet).collect();
+        let defaults: Vec<(Size, DeValue<'_>)> =
+            of_site.into_iter().chain(of_fleet).map(|defaults| (Size::of(&defaults), defaults)).collect();
         let Some(apps) = root.get_mut("apps") else { return };
         let DeValue::Array(apps) = apps.get_mut() else { return };
         for app in apps.iter_mut() {
+            if !self.is_within() {
+                return;
+            }
             let span = app.span();
             let DeValue::Table(app) = app.get_mut() else { continue };
             let template = self.template(app);
@@ -39,10 +43,10 @@ impl Compose<'_> {
                 continue;
             }
             if let Some((beneath, at)) = template {
-                self.fill(app, &beneath, &at);
+                self.fill(app, (Size::of_table(&beneath), &beneath), &at);
             }
             if !is_false(app, "inherit") {
-                let beneath = defaults.iter().filter_map(table);
+                let beneath = defaults.iter().filter_map(|(size, defaults)| Some((*size, table(defaults)?)));
                 beneath.for_each(|beneath| self.fill(app, beneath, &span));
             }
         }
@@ -75,8 +79,7 @@ impl Compose<'_> {
         }
     }
 
-    fn fill<'a>(&mut self, app: &mut DeTable<'a>, beneath: &DeTable<'a>, at: &Range<usize>) {
-        let size = beneath.values().map(|value| count(value.get_ref())).sum();
+    fn fill<'a>(&mut self, app: &mut DeTable<'a>, (size, beneath): (Size, &DeTable<'a>), at: &Range<usize>) {
         if self.has_room(at.clone(), size) {
             fill(app, beneath);
         }

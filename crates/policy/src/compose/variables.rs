@@ -7,12 +7,13 @@ use std::ops::Range;
 use toml::Spanned;
 use toml::de::{DeArray, DeTable, DeValue};
 
-use super::{Compose, count, placed, table};
+use super::{Compose, Size, placed, table};
 use crate::suggest::did_you_mean;
 
 /// What a variable stands for, where it was written, and whether anything names it.
 struct Variable<'a> {
     value: DeValue<'a>,
+    size: Size,
     span: Range<usize>,
     is_used: bool,
 }
@@ -92,12 +93,16 @@ impl Compose<'_> {
                 continue;
             }
             let is_used = known.get(name.get_ref().as_ref()).is_some_and(|known| known.is_used);
-            let variable = Variable { value: value.get_ref().clone(), span, is_used };
+            let size = Size::of(value.get_ref());
+            let variable = Variable { value: value.get_ref().clone(), size, span, is_used };
             known.insert(name.get_ref().to_string(), variable);
         }
     }
 
     fn replace<'a>(&mut self, value: &mut Spanned<DeValue<'a>>, known: &mut Variables<'a>) {
+        if !self.is_within() {
+            return;
+        }
         let span = value.span();
         match value.get_mut() {
             DeValue::String(text) if text.contains("${") => {
@@ -124,6 +129,9 @@ impl Compose<'_> {
     fn replaced_items<'a>(&mut self, items: &DeArray<'a>, known: &mut Variables<'a>) -> DeArray<'a> {
         let mut all = DeArray::new();
         for item in items.iter() {
+            if !self.is_within() {
+                return all;
+            }
             let span = item.span();
             match item.get_ref() {
                 DeValue::String(text) if text.contains("${") => {
@@ -149,8 +157,8 @@ impl Compose<'_> {
         known: &mut Variables<'a>,
     ) -> Option<DeValue<'a>> {
         if let Some(name) = whole(text) {
-            let value = self.variable(name, span, known)?;
-            return self.has_room(span.clone(), count(&value)).then_some(value);
+            let variable = self.variable(name, span, known)?;
+            return self.has_room(span.clone(), variable.size).then(|| variable.value.clone());
         }
         let mut made = String::with_capacity(text.len());
         let mut rest = text;
@@ -167,7 +175,7 @@ impl Compose<'_> {
                 return None;
             };
             made.push_str(before);
-            match self.variable(name, span, known)? {
+            match &self.variable(name, span, known)?.value {
                 DeValue::String(text) => made.push_str(&text),
                 DeValue::Integer(number) => made.push_str(&number.to_string()),
                 _ => {
@@ -185,18 +193,20 @@ impl Compose<'_> {
             rest = after;
         }
         made.push_str(rest);
-        self.has_room(span.clone(), 1).then_some(DeValue::String(Cow::Owned(made)))
+        self.has_room(span.clone(), Size { values: 1, bytes: made.len() })
+            .then_some(DeValue::String(Cow::Owned(made)))
     }
 
-    fn variable<'a>(
+    fn variable<'k, 'a>(
         &mut self,
         name: &str,
         span: &Range<usize>,
-        known: &mut Variables<'a>,
-    ) -> Option<DeValue<'a>> {
-        if let Some(variable) = known.get_mut(name) {
+        known: &'k mut Variables<'a>,
+    ) -> Option<&'k Variable<'a>> {
+        if known.contains_key(name) {
+            let variable = known.get_mut(name)?;
             variable.is_used = true;
-            return Some(variable.value.clone());
+            return Some(variable);
         }
         let help = did_you_mean(name, known.keys().map(String::as_str))
             .unwrap_or_else(|| "say under `[variables]` what it stands for".to_owned());

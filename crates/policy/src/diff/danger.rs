@@ -48,16 +48,21 @@ pub(super) fn dangers(before: &Facts, after: &Facts) -> Vec<Danger> {
             }
             (Part::Route, None, Some(new)) => {
                 let of_app = of_app.cloned().unwrap_or_default();
-                each(Part::Route, &of_app, new, &mut say);
+                each(Part::Route, &of_app, &without_match(new), &mut say);
             }
             (Part::Route, Some(old), None) => {
                 let said = own(place, old, before);
-                each(Part::Route, old, &of_app.cloned().unwrap_or_default(), &mut |setting, why| {
-                    // What it had of its app goes with the app's, of which that is said.
-                    if said.contains_key(setting) {
-                        say(setting, format!("without this route {why}"));
-                    }
-                });
+                each(
+                    Part::Route,
+                    &without_match(old),
+                    &of_app.cloned().unwrap_or_default(),
+                    &mut |setting, why| {
+                        // What it had of its app goes with the app's, of which that is said.
+                        if said.contains_key(setting) {
+                            say(setting, format!("without this route {why}"));
+                        }
+                    },
+                );
             }
             (Part::RateLimit, Some(_), None) => say("", "the rate limit goes".to_owned()),
             (Part::Exclusion, None, Some(new)) => {
@@ -65,11 +70,18 @@ pub(super) fn dangers(before: &Facts, after: &Facts) -> Vec<Danger> {
                     say("", why);
                 }
             }
+            (Part::RouteOrder, ..) => say("", "requests may meet another route".to_owned()),
             (Part::Upstream, None, Some(new)) => each(Part::Upstream, &Settings::new(), new, &mut say),
             _ => {}
         }
     }
     found
+}
+
+/// What a route does with requests, without which they are and what answers them.
+fn without_match(route: &Settings) -> Settings {
+    let kept = route.iter().filter(|(key, _)| !key.starts_with("when.") && !key.starts_with("does"));
+    kept.map(|(key, value)| (key.clone(), value.clone())).collect()
 }
 
 /// The settings of these kinds.
@@ -96,10 +108,23 @@ fn each(part: Part, old: &Settings, new: &Settings, say: &mut dyn FnMut(&str, St
 fn judge(part: Part, setting: &str, old: Option<&Value>, new: Option<&Value>) -> Option<String> {
     match part {
         Part::Policy => of_policy(setting, old, new),
+        Part::App if setting == "hosts" => Some("another app serves some hosts, or none does".to_owned()),
+        Part::App if ["client_address.from", "client_address.hops"].contains(&setting) => {
+            Some("clients' addresses are taken from elsewhere".to_owned())
+        }
+        Part::Route if setting.starts_with("when.") => {
+            Some("requests that met the route meet another, or the other way round".to_owned())
+        }
+        Part::Route if setting.starts_with("does") => {
+            Some("what is done with its requests changes".to_owned())
+        }
         Part::App | Part::Route => of_protection(setting, old, new).or_else(|| of_access(setting, old, new)),
         Part::RateLimit => of_limit(setting, old, new),
         Part::Exclusion if setting == "until.at_s" && new.is_none() => {
             Some("the exclusion never ends".to_owned())
+        }
+        Part::Exclusion if setting == "until.at_s" && number(new) > number(old) => {
+            Some("the exclusion ends later".to_owned())
         }
         Part::Upstream if setting == "tls.unverified" && new == Some(&Value::Bool(true)) => {
             Some("the upstream's certificate is not looked at".to_owned())
@@ -113,10 +138,13 @@ fn of_policy(setting: &str, old: Option<&Value>, new: Option<&Value>) -> Option<
         "detection.mode" if rank(new) < rank(old) => {
             Some("attacks that show over many requests are not answered any more".to_owned())
         }
-        _ if setting.starts_with("detection.") && old.is_some() && number(new) > number(old) => {
-            let slower = ["events", "different", "requests"].iter().any(|end| setting.ends_with(end));
-            slower.then(|| "it takes more to be an attack".to_owned())
+        _ if setting.starts_with("detection.") && setting != "detection.mode" => {
+            let counts = ["events", "different", "requests"].iter().any(|end| setting.ends_with(end));
+            let is_less = counts && old.is_some() && new.is_some() && number(new) < number(old);
+            (!is_less).then(|| "what it takes to be an attack changes".to_owned())
         }
+        "cdn_networks" => Some("other networks may claim any client address".to_owned()),
+        "crawlers" => Some("others may be taken for crawlers, who are not challenged".to_owned()),
         "allow" => wider(old, new).map(|network| format!("{network} is never refused for what it asks")),
         "operator_networks" => wider(old, new).map(|network| format!("{network} is never banned")),
         "strikes.count" if number(new) > number(old) => Some("it takes more attacks to be banned".to_owned()),
@@ -146,7 +174,18 @@ fn of_protection(setting: &str, old: Option<&Value>, new: Option<&Value>) -> Opt
             let class = setting.trim_start_matches("classes.");
             return Some(format!("rules of the class {class} refuse nothing"));
         }
-        "extra_rules" | "rules.dirs" => return lost(old, new).map(|file| format!("the rules of {file} go")),
+        "extra_rules" | "rules.dirs" => {
+            // What a rule file without its ending says is not looked at.
+            let unread = |name: &&str| {
+                name.rsplit('/').next().is_some_and(|last| last.contains('.')) && !name.ends_with(".conf")
+            };
+            let mut came =
+                items(new).iter().filter(|one| !items(old).contains(one)).filter_map(Value::as_str);
+            let unread =
+                || came.find(unread).map(|file| format!("what the rules of {file} do cannot be judged"));
+            return lost(old, new).map(|file| format!("the rules of {file} go")).or_else(unread);
+        }
+        "rules" if old.and_then(Value::as_str) == Some("baseline") => "the product's own rules go",
         "paranoia" if number(new) < number(old) => "fewer rules look at requests",
         "raise_paranoia" if number(new) < number(old) => "fewer rules are ready for an attack",
         "on_error" if is("allow") => "what cannot be inspected is let through",
@@ -158,7 +197,9 @@ fn of_protection(setting: &str, old: Option<&Value>, new: Option<&Value>) -> Opt
         "limits.upstream_total_max_ms" if new.is_none() => "requests may take any time",
         "handling.responses.standard" if on(old) => "responses are not hardened",
         "handling.responses.hsts" if new.is_none() => "browsers are not told to come with TLS",
-        "handling.responses.cookies.except" if new.is_none() => "cookies are not hardened",
+        "handling.responses.cookies.except" if new.is_none() || items(new).len() > items(old).len() => {
+            "cookies are not hardened"
+        }
         _ => return None,
     };
     Some(said.to_owned())
@@ -192,6 +233,11 @@ fn of_limit(setting: &str, old: Option<&Value>, new: Option<&Value>) -> Option<S
             Some("the rate limit refuses nothing".to_owned())
         }
         "rate" if is_faster(old, new) => Some("clients may ask more often".to_owned()),
+        "key" => Some("other requests are counted together".to_owned()),
+        "scope" if new.and_then(Value::as_str) == Some("node") => {
+            Some("each node counts for itself".to_owned())
+        }
+        "share_percent" if number(new) > number(old) => Some("a node may admit more by itself".to_owned()),
         "burst" if number(new) > number(old) => Some("more requests may come at once".to_owned()),
         // None means all.
         "paths" | "methods" if items(new).is_empty() => None,

@@ -50,25 +50,40 @@ fn danger(file: &str, was: Option<&[u8]>, is: Option<&[u8]>) -> Option<String> {
     }
     let lines = |text: Option<&[u8]>| logical(&String::from_utf8_lossy(text.unwrap_or_default()));
     let (was, is) = (lines(was), lines(is));
-    if was.iter().any(|line| !is.contains(line)) {
-        return Some("rules of it go or change".to_owned());
+    // What was there stays, in its order: `chain`, `skipAfter` and markers mean the lines that follow.
+    let mut old = was.iter().peekable();
+    let mut after_chain = false;
+    let mut more = None;
+    for line in &is {
+        if old.peek() == Some(&line) {
+            old.next();
+        } else if more.is_none() && (after_chain || !only_refuses(line)) {
+            more = Some(line);
+        }
+        after_chain = line.to_ascii_lowercase().contains("chain");
     }
-    let more = is.iter().find(|line| !was.contains(*line) && !only_refuses(line))?;
-    let start: String = more.chars().take(60).collect();
+    if old.next().is_some() {
+        return Some("rules of it go, change or stand in another order".to_owned());
+    }
+    let start: String = more?.chars().take(60).collect();
     Some(format!("a rule that comes may do more than refuse: {start}"))
 }
 
 /// Whether a rule can do nothing but refuse or note.
 fn only_refuses(line: &str) -> bool {
     let line = line.to_ascii_lowercase();
-    let refuses = ["deny", "block", "drop"].iter().any(|action| line.contains(action));
+    // The last text in quotes holds the actions; a pattern before it may hold any word.
+    let actions =
+        line.trim_end().strip_suffix('"').and_then(|line| line.rsplit_once('"')).map(|(_, last)| last);
+    let mut actions = actions.unwrap_or_default().split(',').map(str::trim);
+    let refuses = actions.any(|action| ["deny", "block", "drop"].contains(&action));
     let does_more = ["ctl:", "allow", "skip", "setvar", "exec", "proxy", "redirect", "chain"];
     line.starts_with("secrule ") && refuses && !does_more.iter().any(|action| line.contains(action))
 }
 
-/// The directives of rules, each on one line.
-fn logical(text: &str) -> BTreeSet<String> {
-    let joined = text.replace("\\\n", " ");
+/// The directives of rules, each on one line, joined as their reader joins them.
+fn logical(text: &str) -> Vec<String> {
+    let joined = text.replace("\\\n", "");
     joined.lines().map(str::to_owned).collect()
 }
 
@@ -127,15 +142,24 @@ mod tests {
     fn what_takes_rules_away_or_cannot_be_judged_is_a_danger() {
         let deny = "SecRule ARGS \"@rx a\" \"id:1,deny\"\n";
         let more = format!("{deny}SecRule ARGS \"@rx b\" \\\n  \"id:2,phase:2,block\"\n");
+        let turned = format!("SecRule ARGS \"@rx b\" \\\n  \"id:2,phase:2,block\"\n{deny}");
         let pass = format!("{deny}SecAction \"id:3,pass,ctl:ruleEngine=Off\"\n");
         let chained = format!("{deny}SecRule ARGS \"@rx b\" \"id:4,deny,chain\"\n");
         for (file, old, new, told) in [
             ("own.conf", Some(deny), Some(more.as_str()), None),
-            ("own.conf", Some(more.as_str()), Some(deny), Some("go or change")),
-            ("own.conf", Some(deny), None, Some("go or change")),
+            ("own.conf", Some(more.as_str()), Some(deny), Some("rules of it go")),
+            ("own.conf", Some(deny), None, Some("rules of it go")),
             ("own.conf", Some(deny), Some(pass.as_str()), Some("may do more than refuse")),
             ("own.conf", Some(deny), Some(chained.as_str()), Some("may do more than refuse")),
             ("own.conf", None, Some(deny), None),
+            ("own.conf", None, Some("SecRule ARGS \"@rx deny\" \"id:5,pass\"\n"), Some("may do more")),
+            (
+                "own.conf",
+                None,
+                Some("SecRule ARGS \"@rx a\" \"id:6,deny,ct\\\nl:ruleEngine=Off\"\n"),
+                Some("may do more"),
+            ),
+            ("own.conf", Some(more.as_str()), Some(turned.as_str()), Some("another order")),
             ("own.conf", None, Some("SecRuleEngine Off\n"), Some("may do more than refuse")),
             ("words.data", Some("evil\n"), Some("evil\nworse\n"), Some("cannot be judged")),
             ("words.data", None, Some("evil\n"), None),

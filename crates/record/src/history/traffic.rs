@@ -101,7 +101,7 @@ impl History {
         let top = self.with_connection(|connection| {
             let top = most_refused(connection, shared, (&from, &to), apps, limit)?;
             let with_rules = |(client, refused, last): (Vec<u8>, u64, String)| {
-                let rules = rules_of(connection, &client, (&from, &to))?;
+                let rules = rules_of(connection, shared, &client, (&from, &to), apps)?;
                 Ok((refused, last, rules))
             };
             top.into_iter().map(with_rules).collect::<rusqlite::Result<Vec<_>>>()
@@ -254,11 +254,7 @@ fn most_refused(
     limit: usize,
 ) -> rusqlite::Result<Vec<(Vec<u8>, u64, String)>> {
     let mut values: Vec<Value> = vec![from.to_owned().into(), to.to_owned().into()];
-    let mut of_apps = String::new();
-    if let Some(apps) = apps {
-        of_apps = format!(" AND app IN ({})", vec!["?"; apps.len()].join(", "));
-        values.extend(apps.iter().map(|app| Value::from(shared.tag("app", app))));
-    }
+    let of_apps = of_apps(shared, apps, &mut values);
     let sql = format!(
         "SELECT client, id FROM requests INDEXED BY requests_facts
          WHERE id >= ? AND id < ? AND action >= 4{of_apps} ORDER BY id DESC LIMIT {HISTORY_ACTORS_LOOKED_AT}"
@@ -282,13 +278,29 @@ fn most_refused(
     Ok(top)
 }
 
-/// Rules that matched the last requests of a client.
-fn rules_of(connection: &Connection, client: &[u8], (from, to): (&str, &str)) -> rusqlite::Result<Vec<u64>> {
-    let mut statement = connection.prepare_cached(
-        "SELECT DISTINCT x.rule FROM (SELECT id FROM requests WHERE client = ?1 AND id >= ?2 AND id < ?3 ORDER BY id DESC LIMIT 50) r
-         JOIN rules x ON x.id = r.id ORDER BY x.rule LIMIT 16",
-    )?;
-    let rules = statement
-        .query_map(rusqlite::params![client, from, to], |row| row.get::<_, i64>(0).map(i64::cast_unsigned))?;
+/// The condition that requests are for one of these apps, and its values.
+fn of_apps(shared: &Shared, apps: Option<&[String]>, values: &mut Vec<Value>) -> String {
+    let Some(apps) = apps else { return String::new() };
+    values.extend(apps.iter().map(|app| Value::from(shared.tag("app", app))));
+    format!(" AND app IN ({})", vec!["?"; apps.len()].join(", "))
+}
+
+/// Rules that matched the last refused requests of a client.
+fn rules_of(
+    connection: &Connection,
+    shared: &Shared,
+    client: &[u8],
+    (from, to): (&str, &str),
+    apps: Option<&[String]>,
+) -> rusqlite::Result<Vec<u64>> {
+    let mut values: Vec<Value> = vec![client.to_vec().into(), from.to_owned().into(), to.to_owned().into()];
+    let of_apps = of_apps(shared, apps, &mut values);
+    let mut statement = connection.prepare_cached(&format!(
+        "SELECT DISTINCT x.rule FROM
+         (SELECT id FROM requests WHERE client = ? AND id >= ? AND id < ? AND action >= 4{of_apps} ORDER BY id DESC LIMIT 50) r
+         JOIN rules x ON x.id = r.id ORDER BY x.rule LIMIT 16"
+    ))?;
+    let rules =
+        statement.query_map(params_from_iter(values), |row| row.get::<_, i64>(0).map(i64::cast_unsigned))?;
     rules.collect()
 }
