@@ -593,12 +593,12 @@ impl Worker {
     fn write_history(&mut self) {
         let now_ms = self.clock.now_ms();
         let items = self.pending.make_contiguous();
-        let written = self.store.write(items, now_ms).map(|note| {
+        let written = self.store.write(items, now_ms);
+        if written.is_ok() {
             // What is written is not written again, whatever becomes of what is old.
             self.status.wrote(Part::History, self.pending.len());
             self.pending.clear();
-            note
-        });
+        }
         let written = written.and_then(|note| self.store.prune().map(|()| note));
         match written {
             Ok(note) => {

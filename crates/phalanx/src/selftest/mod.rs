@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use futures_util::FutureExt;
 use parking_lot::Mutex;
 use phalanx_control::SelfTestPort;
-use phalanx_control::api::{SelfTest, SelfTestCase, SelfTestRun, SelfTestState};
+use phalanx_control::api::{SelfTest, SelfTestCase, SelfTestOutcome, SelfTestRun, SelfTestState};
 use phalanx_edge::{EdgeHandle, EdgePlan, Level};
 use phalanx_fleet::FleetHandle;
 use phalanx_model::lanes::Lanes;

@@ -176,7 +176,7 @@ impl Compose<'_> {
             };
             made.push_str(before);
             match &self.variable(name, span, known)?.value {
-                DeValue::String(text) => made.push_str(&text),
+                DeValue::String(text) => made.push_str(text),
                 DeValue::Integer(number) => made.push_str(&number.to_string()),
                 _ => {
                     let message =
