@@ -593,13 +593,15 @@ impl Worker {
     fn write_history(&mut self) {
         let now_ms = self.clock.now_ms();
         let items = self.pending.make_contiguous();
+        let count = items.len();
         let written = self.store.write(items, now_ms);
+        let pruned = if written.is_ok() { self.store.prune() } else { Ok(()) };
         if written.is_ok() {
             // What is written is not written again, whatever becomes of what is old.
-            self.status.wrote(Part::History, self.pending.len());
+            self.status.wrote(Part::History, count);
             self.pending.clear();
         }
-        let written = written.and_then(|note| self.store.prune().map(|()| note));
+        let written = written.and_then(|note| pruned.map(|()| note));
         match written {
             Ok(note) => {
                 self.history_fails = false;
