@@ -594,14 +594,16 @@ impl Worker {
         let now_ms = self.clock.now_ms();
         let items = self.pending.make_contiguous();
         let count = items.len();
-        let written = self.store.write(items, now_ms);
-        let pruned = if written.is_ok() { self.store.prune() } else { Ok(()) };
-        if written.is_ok() {
-            // What is written is not written again, whatever becomes of what is old.
-            self.status.wrote(Part::History, count);
-            self.pending.clear();
-        }
-        let written = written.and_then(|note| pruned.map(|()| note));
+        let written = match self.store.write(items, now_ms) {
+            Err(error) => Err(error),
+            Ok(note) => {
+                let pruned = self.store.prune();
+                // What is written is not written again, whatever becomes of what is old.
+                self.status.wrote(Part::History, count);
+                self.pending.clear();
+                pruned.map(|()| note)
+            }
+        };
         match written {
             Ok(note) => {
                 self.history_fails = false;

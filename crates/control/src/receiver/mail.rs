@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use lettre::address::Envelope;
 use lettre::message::header::{ContentType, Header, HeaderName, HeaderValue};
-use lettre::message::{Attachment, Mailbox, MultiPart, SinglePart};
+use lettre::message::{Mailbox, SinglePart};
 use lettre::transport::smtp::authentication::Credentials;
 use lettre::transport::smtp::client::{Certificate, CertificateStore, Tls, TlsParameters};
 use lettre::{AsyncSmtpTransport, AsyncTransport as _, Message, Tokio1Executor};
@@ -52,17 +52,6 @@ pub struct Mail {
     to: Vec<Mailbox>,
 }
 
-/// What else comes with a letter.
-#[derive(Debug, Clone)]
-pub struct Enclosure {
-    /// The name of its file.
-    pub name: String,
-    /// Its media type.
-    pub content_type: &'static str,
-    /// Its bytes.
-    pub bytes: Vec<u8>,
-}
-
 impl Mail {
     /// Letters from an address to others, by a server.
     ///
@@ -100,33 +89,11 @@ impl Mail {
     pub async fn tell(&self, key: &str, message: &Value, now_ms: impl Fn() -> u64) -> Result<(), NotTold> {
         let text = message["text"].as_str().unwrap_or("Phalanx has something to tell");
         let node = message["node"].as_str().unwrap_or_default();
-        let letter = self.letter(key, &subject(text), &body(text, node), None, now_ms())?;
+        let letter = self.letter(key, &subject(text), &body(text, node), now_ms())?;
         self.send(&letter).await
     }
 
-    /// Sends a letter with an enclosure, up to three times.
-    ///
-    /// # Errors
-    /// When it was not taken.
-    pub async fn send_with(
-        &self,
-        key: &str,
-        (subject, text): (&str, &str),
-        enclosure: Enclosure,
-        now_ms: u64,
-    ) -> Result<(), NotTold> {
-        let letter = self.letter(key, subject, text, Some(enclosure), now_ms)?;
-        self.send(&letter).await
-    }
-
-    fn letter(
-        &self,
-        key: &str,
-        subject: &str,
-        text: &str,
-        enclosure: Option<Enclosure>,
-        now_ms: u64,
-    ) -> Result<Message, NotTold> {
+    fn letter(&self, key: &str, subject: &str, text: &str, now_ms: u64) -> Result<Message, NotTold> {
         let hash = phalanx_trust::sha256(key.as_bytes());
         let id: String = hash.iter().take(16).map(|byte| format!("{byte:02x}")).collect();
         let date = std::time::UNIX_EPOCH + Duration::from_millis(now_ms);
@@ -140,16 +107,7 @@ impl Mail {
             letter = letter.to(to.clone());
         }
         let plain = SinglePart::builder().header(ContentType::TEXT_PLAIN).body(text.to_owned());
-        let letter = match enclosure {
-            None => letter.singlepart(plain),
-            Some(one) => {
-                let kind = ContentType::parse(one.content_type)
-                    .map_err(|error| NotTold::Address(error.to_string()))?;
-                let enclosed = Attachment::new(one.name).body(one.bytes, kind);
-                letter.multipart(MultiPart::mixed().singlepart(plain).singlepart(enclosed))
-            }
-        };
-        letter.map_err(|error| NotTold::Address(error.to_string()))
+        letter.singlepart(plain).map_err(|error| NotTold::Address(error.to_string()))
     }
 
     /// To each by himself: who is not there any more silences nobody else. It is told if one of them got it.
@@ -279,8 +237,7 @@ mod tests {
     #[test]
     fn what_strangers_wrote_adds_no_line_to_the_head() {
         let text = "A opened (high): x\r\nBcc: eve@example.net\u{202e}\nB closed";
-        let letter =
-            mail().letter("k", &subject(text), &body(text, "fra/a"), None, 1_767_571_200_000).unwrap();
+        let letter = mail().letter("k", &subject(text), &body(text, "fra/a"), 1_767_571_200_000).unwrap();
         let letter = String::from_utf8(letter.formatted()).unwrap();
         let (head, _) = letter.split_once("\r\n\r\n").unwrap();
         assert!(!head.to_lowercase().lines().any(|line| line.starts_with("bcc")), "{head}");
@@ -288,7 +245,7 @@ mod tests {
             head.contains("Auto-Submitted: auto-generated") && head.contains("Date: Mon, 05 Jan 2026"),
             "{head}"
         );
-        let again = mail().letter("k", "s", "t", None, 0).unwrap().formatted();
+        let again = mail().letter("k", "s", "t", 0).unwrap().formatted();
         let id = |letter: &str| letter.lines().find(|line| line.starts_with("Message-ID")).map(str::to_owned);
         assert_eq!(id(&letter), id(&String::from_utf8(again).unwrap()), "the same key has the same id");
     }
