@@ -3,6 +3,8 @@
 //! One sealed file that each change replaces whole. What leaves this module as [`Operator`] holds no secret; what leaves it as [`Account`]
 //! is all of one, for other control nodes: each has all accounts, and merges what the others tell.
 //!
+//! Whoever asks waits for no disk: changes are made in turn to a copy, which is put into force whole.
+//!
 //! INVARIANT: nothing here says yes to a password alone, and no one-time code, recovery code or signature counts twice at one node.
 
 mod account;
@@ -197,7 +199,10 @@ pub struct Merged {
 pub struct Operators {
     path: PathBuf,
     sealer: Arc<Sealer>,
+    /// Never held while something is written.
     table: Mutex<Table>,
+    /// Held by whoever changes the table, until that is on disk.
+    turn: Mutex<()>,
     changed: watch::Sender<u64>,
     nobody: PasswordHash,
 }
@@ -217,6 +222,7 @@ impl Operators {
             path: path.to_owned(),
             sealer,
             table: Mutex::new(table),
+            turn: Mutex::new(()),
             changed: watch::Sender::new(0),
             nobody,
         })
@@ -254,33 +260,32 @@ impl Operators {
 
     /// Takes in what another control node told. That is in force even if it cannot be written: it may keep somebody out.
     pub fn merge(&self, told: Vec<Account>, now_ms: u64) -> Merged {
-        let mut table = self.locked();
-        let (mut next, mut merged) = (table.accounts.clone(), Merged::default());
+        let _turn = self.turn();
+        let before = self.locked().accounts.clone();
+        let (mut next, mut merged) = (before.clone(), Merged::default());
         for other in told {
             merged.refused.extend(take(&mut next, other, now_ms).err());
         }
-        if next != table.accounts {
-            let before = std::mem::replace(&mut *table, Table::new(next));
-            let news = table.facts().filter(|one| before.get(&one.id).as_ref() != Some(one));
-            merged.changed = news.collect();
-            merged.unwritten = file::write(&self.path, &self.sealer, &table.accounts).err();
-            drop(table);
-            self.changed.send_modify(|count| *count = count.wrapping_add(1));
+        if next != before {
+            merged.changed = self.enforce(next.clone());
+            merged.unwritten = file::write(&self.path, &self.sealer, &next).err();
         }
         merged
     }
 
     /// Writes what is in force, after it could not be written.
     pub fn write_again(&self) -> Result<(), OperatorFault> {
-        file::write(&self.path, &self.sealer, &self.locked().accounts)
+        let _turn = self.turn();
+        let accounts = self.locked().accounts.clone();
+        file::write(&self.path, &self.sealer, &accounts)
     }
 
     /// Makes void every password that was set up to a moment, with its app and recovery codes: a node that is trusted no more had them.
     /// Whose they were.
     pub fn void_passwords(&self, up_to_ms: u64) -> Result<Vec<String>, OperatorFault> {
         let mut whose = Vec::new();
-        self.write_with(|accounts| {
-            for account in accounts.values_mut() {
+        self.write(|table| {
+            for account in table.accounts.values_mut() {
                 let credentials = &mut account.credentials;
                 if credentials.password.1.as_ref().is_some_and(|password| password.set_at_ms <= up_to_ms) {
                     credentials.set_password(None);
@@ -297,19 +302,18 @@ impl Operators {
     pub fn add(&self, new: NewOperator, now_ms: u64) -> Result<Operator, OperatorFault> {
         let NewOperator { name, role, apps, by, on } = new;
         let id = hex(&random_bytes::<16>());
-        let mut table = self.locked();
-        if table.names.values().any(|known| *known == name) {
-            return Err(OperatorFault::Exists);
-        }
-        if table.names.len() >= OPERATORS_MAX || table.accounts.len() >= REMEMBERED_MAX {
-            return Err(OperatorFault::TooMany);
-        }
-        let account = Account::new(id.clone(), Born { at_ms: now_ms, name, by, on }, role, apps);
-        self.write(&mut table, |accounts| {
-            accounts.insert(id.clone(), account);
+        self.write(|table| {
+            if table.names.values().any(|known| *known == name) {
+                return Err(OperatorFault::Exists);
+            }
+            if table.names.len() >= OPERATORS_MAX || table.accounts.len() >= REMEMBERED_MAX {
+                return Err(OperatorFault::TooMany);
+            }
+            let account = Account::new(id.clone(), Born { at_ms: now_ms, name, by, on }, role, apps);
+            table.accounts.insert(id.clone(), account);
             Ok(())
         })?;
-        table.get(&id).ok_or(OperatorFault::Unknown)
+        self.get(&id).ok_or(OperatorFault::Unknown)
     }
 
     /// Changes role, scope or whether he is kept out.
@@ -409,9 +413,10 @@ impl Operators {
         })
     }
 
-    /// Ends a passkey of his, unless he has nothing else to get in with; answers with the account as it is then.
-    pub fn delete_passkey(&self, id: &str, passkey: &str) -> Result<Operator, OperatorFault> {
-        self.change_one(id, |account| account.credentials.end_passkey(passkey))
+    /// Ends a passkey of his, unless he has nothing else to get in with; answers with the account as it is then. `whose` is the account
+    /// as it was when he proved who he is.
+    pub fn delete_passkey(&self, whose: &Operator, passkey: &str) -> Result<Operator, OperatorFault> {
+        self.change_same(whose, |accounts| find(accounts, &whose.id)?.credentials.end_passkey(passkey))
     }
 
     /// The key of this name, of somebody who may get in.
@@ -484,15 +489,18 @@ impl Operators {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn turn(&self) -> MutexGuard<'_, ()> {
+        self.turn.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Changes an account; as it is then.
     fn change_one(
         &self,
         id: &str,
         change: impl FnOnce(&mut Account) -> Result<(), OperatorFault>,
     ) -> Result<Operator, OperatorFault> {
-        let mut table = self.locked();
-        self.write(&mut table, |accounts| change(find(accounts, id)?))?;
-        table.get(id).ok_or(OperatorFault::Unknown)
+        self.write(|table| change(find(&mut table.accounts, id)?))?;
+        self.get(id).ok_or(OperatorFault::Unknown)
     }
 
     /// Changes the account of somebody, if it is what it was; as it is then.
@@ -501,16 +509,19 @@ impl Operators {
         whose: &Operator,
         change: impl FnOnce(&mut Accounts) -> Result<(), OperatorFault>,
     ) -> Result<Operator, OperatorFault> {
-        let mut table = self.locked();
-        let now = table.get(&whose.id).ok_or(OperatorFault::Unknown)?;
-        if now.generation != whose.generation || now.disabled {
-            return Err(OperatorFault::Changed);
-        }
-        self.write(&mut table, |accounts| {
-            change(accounts)?;
-            if find(accounts, &whose.id)?.is_small() { Ok(()) } else { Err(OperatorFault::TooMany) }
+        self.write(|table| {
+            let now = table.get(&whose.id).ok_or(OperatorFault::Unknown)?;
+            if now.generation != whose.generation || now.disabled {
+                return Err(OperatorFault::Changed);
+            }
+            change(&mut table.accounts)?;
+            if find(&mut table.accounts, &whose.id)?.is_small() {
+                Ok(())
+            } else {
+                Err(OperatorFault::TooMany)
+            }
         })?;
-        table.get(&whose.id).ok_or(OperatorFault::Unknown)
+        self.get(&whose.id).ok_or(OperatorFault::Unknown)
     }
 
     /// Changes what operators may do; one of them must leave an owner who can get in.
@@ -519,7 +530,7 @@ impl Operators {
         by: By,
         change: impl FnOnce(&mut Accounts) -> Result<(), OperatorFault>,
     ) -> Result<(), OperatorFault> {
-        self.write_with(|accounts| {
+        self.write(|Table { accounts, .. }| {
             let before = accounts.values().any(Account::rules);
             change(accounts)?;
             let lost = before && !accounts.values().any(Account::rules);
@@ -527,25 +538,28 @@ impl Operators {
         })
     }
 
-    fn write_with(
-        &self,
-        change: impl FnOnce(&mut Accounts) -> Result<(), OperatorFault>,
-    ) -> Result<(), OperatorFault> {
-        self.write(&mut self.locked(), change)
-    }
-
     /// Changes a copy, writes it, and puts it into force: a change that is not on disk has not been made.
     fn write(
         &self,
-        table: &mut Table,
-        change: impl FnOnce(&mut Accounts) -> Result<(), OperatorFault>,
+        change: impl FnOnce(&mut Table) -> Result<(), OperatorFault>,
     ) -> Result<(), OperatorFault> {
-        let mut next = table.accounts.clone();
+        let _turn = self.turn();
+        let mut next = self.locked().clone();
         change(&mut next)?;
-        file::write(&self.path, &self.sealer, &next)?;
-        *table = Table::new(next);
-        self.changed.send_modify(|count| *count = count.wrapping_add(1));
+        file::write(&self.path, &self.sealer, &next.accounts)?;
+        self.enforce(next.accounts);
         Ok(())
+    }
+
+    /// Puts accounts into force; those that are now what they were not.
+    fn enforce(&self, accounts: Accounts) -> Vec<Operator> {
+        let next = Table::new(accounts);
+        let mut table = self.locked();
+        let news = next.facts().filter(|one| table.get(&one.id).as_ref() != Some(one)).collect();
+        *table = next;
+        drop(table);
+        self.changed.send_modify(|count| *count = count.wrapping_add(1));
+        news
     }
 }
 
@@ -555,6 +569,7 @@ pub const TOKEN_PREFIX: &str = "phalanx_";
 type Accounts = BTreeMap<String, Account>;
 
 /// The accounts, and the names that those are shown by which are there.
+#[derive(Clone)]
 struct Table {
     accounts: Accounts,
     names: BTreeMap<String, String>,

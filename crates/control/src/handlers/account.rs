@@ -199,7 +199,7 @@ pub(crate) async fn delete_passkey(
     control.record(&who, &format!("delete passkey {}", known.label))?;
     let (node, whose, session) = (Arc::clone(&control), Arc::clone(operator), Arc::clone(&held.id));
     let deleted = on_disk(move || {
-        let now = node.deps.operators.delete_passkey(&whose.id, &passkey)?;
+        let now = node.deps.operators.delete_passkey(&whose, &passkey)?;
         end_others(&node, &now, &session);
         Ok(())
     });

@@ -147,7 +147,7 @@ fn a_file_rolled_back_or_an_old_record_gives_nobody_back_what_he_lost() {
     let (file, records) = (std::fs::read(&b.path).unwrap(), b.operators.accounts(NOW));
     assert!(b.operators.proves(&id, &totp.code(NOW / 30_000), NOW));
     assert!(b.operators.by_password("alice", "correct horse battery", &codes[0], NOW).is_some());
-    b.operators.delete_passkey(&id, &key).unwrap();
+    b.operators.delete_passkey(&b.now(&id), &key).unwrap();
     b.operators.delete_token(&id, "ci").unwrap();
     b.change(&id, OperatorChange { role: Some(Role::Viewer), ..OperatorChange::default() });
     meet(&[&a, &b]);
@@ -235,7 +235,7 @@ fn a_session_ends_with_each_change_that_another_node_made_and_lives_on_with_a_us
         (
             "passkey deleted",
             true,
-            Box::new(|node, id| drop(node.operators.delete_passkey(id, "b25l").unwrap())),
+            Box::new(|node, id| drop(node.operators.delete_passkey(&node.now(id), "b25l").unwrap())),
         ),
         (
             "password",
