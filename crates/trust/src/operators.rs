@@ -8,11 +8,13 @@
 //! INVARIANT: nothing here says yes to a password alone, and no one-time code, recovery code or signature counts twice at one node.
 
 mod account;
+mod distrust;
 mod file;
+mod shut;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use phalanx_model::limits::OPERATORS_MAX;
 use serde::{Deserialize, Serialize};
@@ -21,7 +23,9 @@ use tokio::sync::watch;
 use zeroize::Zeroizing;
 
 pub use self::account::Account;
-use self::account::{Born, Key, Password, hex, recovery_hash};
+use self::account::{Born, Key, Password, hex, is_hex, recovery_hash};
+pub use self::distrust::RevokedNode;
+use self::distrust::{Distrust, brief};
 use crate::passkey::{MadePasskey, PasskeyPublic, counts_on};
 use crate::{PasswordHash, Sealer, TotpSecret, TrustError, random_bytes, sha256};
 
@@ -195,6 +199,17 @@ pub struct Merged {
     pub unwritten: Option<OperatorFault>,
 }
 
+/// What became of accounts because control nodes were revoked.
+#[derive(Debug, Default)]
+pub struct Heeded {
+    /// Whose password is void.
+    pub passwords: Vec<String>,
+    /// Who has passkeys, tokens or rights no more that came by a revoked node.
+    pub others: Vec<String>,
+    /// Why that is in force and not on disk.
+    pub unwritten: Option<OperatorFault>,
+}
+
 /// The operators of a node, or of all control nodes of its fleet.
 pub struct Operators {
     path: PathBuf,
@@ -203,6 +218,9 @@ pub struct Operators {
     table: Mutex<Table>,
     /// Held by whoever changes the table, until that is on disk.
     turn: Mutex<()>,
+    distrust: Mutex<Arc<Distrust>>,
+    /// Stands for this node where it keeps somebody out.
+    here: OnceLock<String>,
     changed: watch::Sender<u64>,
     nobody: PasswordHash,
 }
@@ -223,6 +241,8 @@ impl Operators {
             sealer,
             table: Mutex::new(table),
             turn: Mutex::new(()),
+            distrust: Mutex::default(),
+            here: OnceLock::new(),
             changed: watch::Sender::new(0),
             nobody,
         })
@@ -253,7 +273,10 @@ impl Operators {
 
     /// All accounts with their secrets, for other control nodes; those that were removed too.
     pub fn accounts(&self, now_ms: u64) -> Vec<Account> {
-        let mut accounts: Vec<Account> = self.locked().accounts.values().cloned().collect();
+        let table = self.locked();
+        let mut accounts: Vec<Account> =
+            table.accounts.values().filter(|account| !account.is_over(now_ms)).cloned().collect();
+        drop(table);
         accounts.iter_mut().for_each(|account| account.credentials.trim(now_ms));
         accounts
     }
@@ -261,10 +284,10 @@ impl Operators {
     /// Takes in what another control node told. That is in force even if it cannot be written: it may keep somebody out.
     pub fn merge(&self, told: Vec<Account>, now_ms: u64) -> Merged {
         let _turn = self.turn();
-        let before = self.locked().accounts.clone();
+        let (before, distrust) = (self.locked().accounts.clone(), self.distrust());
         let (mut next, mut merged) = (before.clone(), Merged::default());
         for other in told {
-            merged.refused.extend(take(&mut next, other, now_ms).err());
+            merged.refused.extend(take(&mut next, other, &distrust, now_ms).err());
         }
         if next != before {
             merged.changed = self.enforce(next.clone());
@@ -280,37 +303,49 @@ impl Operators {
         file::write(&self.path, &self.sealer, &accounts)
     }
 
-    /// Makes void every password that was set up to a moment, with its app and recovery codes: a node that is trusted no more had them.
-    /// Whose they were.
-    pub fn void_passwords(&self, up_to_ms: u64) -> Result<Vec<String>, OperatorFault> {
-        let mut whose = Vec::new();
-        self.write(|table| {
-            for account in table.accounts.values_mut() {
-                let credentials = &mut account.credentials;
-                if credentials.password.1.as_ref().is_some_and(|password| password.set_at_ms <= up_to_ms) {
-                    credentials.set_password(None);
-                    whose.push(account.born.name.clone());
-                }
-            }
-            if whose.is_empty() { Err(OperatorFault::Unknown) } else { Ok(()) }
-        })
-        .or_else(|fault| if matches!(fault, OperatorFault::Unknown) { Ok(()) } else { Err(fault) })?;
-        Ok(whose)
+    /// Names the node, as `SITE/NODE`: what two nodes do apart is told apart by it.
+    pub fn name_node(&self, node: &str) {
+        let _ = self.here.set(brief(node));
+    }
+
+    /// Takes away what does not count since these control nodes were revoked, which are all whose revocation is in force: passwords that
+    /// were set without knowledge of it, and what came by them. Says what it took, which is nothing the next time. It is in force even
+    /// if it cannot be written, and computed again at the next start.
+    pub fn heed(&self, revoked: &[RevokedNode]) -> Heeded {
+        let _turn = self.turn();
+        let distrust = Arc::new(Distrust::of(revoked));
+        *self.distrust.lock().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&distrust);
+        let before = self.locked().accounts.clone();
+        let (mut next, mut heeded) = (before.clone(), Heeded::default());
+        next.retain(|_, account| !account.is_hearsay(&distrust));
+        for account in next.values_mut() {
+            let taken = account.distrust(&distrust);
+            let name = &account.born.name;
+            heeded.passwords.extend(taken.password.then(|| name.clone()));
+            heeded.others.extend(taken.other.then(|| name.clone()));
+        }
+        if next != before {
+            self.enforce(next.clone());
+            heeded.unwritten = file::write(&self.path, &self.sealer, &next).err();
+        }
+        heeded
     }
 
     /// Adds one, without credentials.
     pub fn add(&self, new: NewOperator, now_ms: u64) -> Result<Operator, OperatorFault> {
         let NewOperator { name, role, apps, by, on } = new;
-        let id = hex(&random_bytes::<16>());
+        let salt = hex(&random_bytes::<16>());
+        let born = Born { at_ms: now_ms, name, by, on, salt };
+        let id = born.id();
         self.write(|table| {
-            if table.names.values().any(|known| *known == name) {
+            table.accounts.retain(|_, account| !account.is_over(now_ms));
+            if table.names.values().any(|known| *known == born.name) {
                 return Err(OperatorFault::Exists);
             }
             if table.names.len() >= OPERATORS_MAX || table.accounts.len() >= REMEMBERED_MAX {
                 return Err(OperatorFault::TooMany);
             }
-            let account = Account::new(id.clone(), Born { at_ms: now_ms, name, by, on }, role, apps);
-            table.accounts.insert(id.clone(), account);
+            table.accounts.insert(id.clone(), Account::new(id.clone(), born, role, apps));
             Ok(())
         })?;
         self.get(&id).ok_or(OperatorFault::Unknown)
@@ -320,17 +355,10 @@ impl Operators {
     pub fn change(&self, id: &str, change: OperatorChange, by: By) -> Result<(), OperatorFault> {
         self.rule_over(by, |accounts| {
             let account = find(accounts, id)?;
-            if let Some(role) = change.role {
-                account.role = (account.role.0.saturating_add(1), role);
-            }
-            if let Some(apps) = change.apps {
-                account.apps = (account.apps.0.saturating_add(1), apps);
-                if !account.is_small() {
-                    return Err(OperatorFault::TooMany);
-                }
-            }
-            change.disabled.into_iter().for_each(|out| account.shut(out));
-            Ok(())
+            let OperatorChange { role, apps, disabled } = change;
+            let grows = apps.is_some();
+            account.change(role, apps, disabled, self.here());
+            if grows && !account.is_small() { Err(OperatorFault::TooMany) } else { Ok(()) }
         })
     }
 
@@ -342,10 +370,20 @@ impl Operators {
         })
     }
 
+    /// Takes all credentials and tokens of all away. Whose they were: all who have an account, in the order in which they were added.
+    pub fn reset_all(&self) -> Result<Vec<Operator>, OperatorFault> {
+        self.write(|table| {
+            let there = table.accounts.values_mut().filter(|account| !account.removed);
+            there.for_each(|account| account.credentials.reset());
+            Ok(())
+        })?;
+        Ok(self.list())
+    }
+
     /// Removes him.
-    pub fn remove(&self, id: &str, by: By) -> Result<(), OperatorFault> {
+    pub fn remove(&self, id: &str, by: By, now_ms: u64) -> Result<(), OperatorFault> {
         self.rule_over(by, |accounts| {
-            find(accounts, id)?.remove();
+            find(accounts, id)?.remove(now_ms);
             Ok(())
         })
     }
@@ -357,14 +395,13 @@ impl Operators {
         whose: &Operator,
         password: &PasswordHash,
         (totp, step): (&TotpSecret, u64),
-        now_ms: u64,
     ) -> Result<(Operator, Vec<String>), OperatorFault> {
         let codes: Vec<String> = (0..RECOVERY_CODES).map(|_| recovery_code()).collect();
         let recovery = codes.iter().map(|code| recovery_hash(code)).collect();
         let (hash, totp) = (password.clone(), totp.clone());
         let operator = self.change_same(whose, |accounts| {
-            let set = Password { hash, totp, step, recovery, set_at_ms: now_ms };
-            find(accounts, &whose.id)?.credentials.set_password(Some(set));
+            let heeds = self.distrust().known();
+            find(accounts, &whose.id)?.set_password(Password { hash, totp, step, recovery, heeds });
             Ok(())
         })?;
         Ok((operator, codes))
@@ -487,6 +524,14 @@ impl Operators {
 
     fn locked(&self) -> MutexGuard<'_, Table> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn distrust(&self) -> Arc<Distrust> {
+        Arc::clone(&self.distrust.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn here(&self) -> &str {
+        self.here.get().map_or("", String::as_str)
     }
 
     fn turn(&self) -> MutexGuard<'_, ()> {
@@ -616,13 +661,27 @@ fn find<'a>(accounts: &'a mut Accounts, id: &str) -> Result<&'a mut Account, Ope
 }
 
 /// Merges what was told of one account.
-fn take(accounts: &mut Accounts, mut other: Account, now_ms: u64) -> Result<(), &'static str> {
+fn take(
+    accounts: &mut Accounts,
+    mut other: Account,
+    distrust: &Distrust,
+    now_ms: u64,
+) -> Result<(), &'static str> {
     other.credentials.trim(now_ms);
     // Of an account that was removed nothing is wanted but that.
     if other.removed {
-        other.remove();
+        let via = std::mem::take(&mut other.via);
+        other.remove(other.removed_at_ms);
+        other.via = via;
     }
+    if !other.counts_could_be(now_ms) {
+        return Err("another node has changed an account more often than can be");
+    }
+    other.distrust(distrust);
     let Some(own) = accounts.get_mut(&other.id) else {
+        if other.is_over(now_ms) || other.is_hearsay(distrust) {
+            return Ok(());
+        }
         let there = accounts.values().filter(|account| !account.removed).count();
         // Ends are taken where accounts are not: they are small, and each is of an account that was taken somewhere.
         let room = if other.removed { accounts.len() < 2 * REMEMBERED_MAX } else { there < OPERATORS_MAX };
@@ -632,8 +691,11 @@ fn take(accounts: &mut Accounts, mut other: Account, now_ms: u64) -> Result<(), 
         accounts.insert(other.id.clone(), other);
         return Ok(());
     };
+    own.credentials.trim(now_ms);
     let mut next = own.clone();
     next.merge(&other);
+    // What another node made up may be among them.
+    next.distrust(distrust);
     if next.is_bounded() {
         *own = next;
         return Ok(());
@@ -650,7 +712,7 @@ fn recovery_code() -> String {
 }
 
 const RECOVERY_CODES: usize = 10;
-/// Accounts that were ever added. Those that were removed are remembered, or a node that was away would bring them back.
+/// Accounts that were added. Those that were removed are remembered for a year and more, or a node that was away would bring them back.
 const REMEMBERED_MAX: usize = 4_096;
 /// Of an account's id, in the name that it is shown by where an older one has its name.
 const NAME_ID_CHARS: usize = 6;
@@ -659,5 +721,7 @@ const NAME_START_CHARS: usize = 56;
 
 #[cfg(test)]
 mod merge_tests;
+#[cfg(test)]
+mod stolen_tests;
 #[cfg(test)]
 mod tests;

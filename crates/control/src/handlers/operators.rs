@@ -79,7 +79,8 @@ pub(crate) async fn remove(
 ) -> Result<StatusCode, ApiError> {
     let id = named(&control, &name)?.id;
     control.record(&who, &format!("remove operator {name}"))?;
-    throwing_out(&control, id, move |operators, id| operators.remove(id, by(&who))).await?;
+    let now_ms = control.now_ms();
+    throwing_out(&control, id, move |operators, id| operators.remove(id, by(&who), now_ms)).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 

@@ -66,7 +66,8 @@ impl Shut {
 
     /// Whether a node could have written it.
     pub(super) fn could_be(&self) -> bool {
-        self.0.len() <= 4 * PLACES_MAX && self.0.keys().all(|place| place.is_empty() || super::is_hex(place, 16))
+        self.0.len() <= 4 * PLACES_MAX
+            && self.0.keys().all(|place| place.is_empty() || super::is_hex(place, 16))
     }
 }
 

@@ -46,7 +46,7 @@ fn enrolled(store: &Store) -> (String, TotpSecret, Vec<String>) {
     let id = alice(store);
     let totp = TotpSecret::fresh();
     let hash = PasswordHash::of(PASSWORD).unwrap();
-    let (_, codes) = store.operators.set_password(&now(store, &id), &hash, (&totp, 0), NOW).unwrap();
+    let (_, codes) = store.operators.set_password(&now(store, &id), &hash, (&totp, 0)).unwrap();
     (id, totp, codes)
 }
 
@@ -93,8 +93,8 @@ fn who_is_disabled_reset_or_removed_gets_in_no_more() {
     assert!(!after.is_enrolled() && after.tokens.is_empty() && after.role == Role::Owner);
     assert!(store.operators.by_token(&text, NOW).is_none());
     assert!(store.operators.by_password("alice", PASSWORD, &code(1), NOW).is_none());
-    store.operators.remove(&id, By::Node).unwrap();
-    assert!(matches!(store.operators.remove(&id, By::Node), Err(OperatorFault::Unknown)));
+    store.operators.remove(&id, By::Node, NOW).unwrap();
+    assert!(matches!(store.operators.remove(&id, By::Node, NOW), Err(OperatorFault::Unknown)));
 }
 
 #[test]
@@ -175,7 +175,7 @@ fn what_an_account_began_before_it_was_changed_gives_it_no_credential_after() {
         let done = [
             store.operators.add_passkey(&before, made(b"key"), place(), NOW).map(drop),
             store.operators.add_token(&before, token("ci")).map(drop),
-            store.operators.set_password(&before, &hash, (&totp, 0), NOW).map(drop),
+            store.operators.set_password(&before, &hash, (&totp, 0)).map(drop),
             store
                 .operators
                 .delete_passkey(&if what == "nothing" { now(&store, &id) } else { before }, "b2xk")
@@ -219,11 +219,11 @@ fn an_operator_leaves_an_owner_who_can_get_in_and_the_node_need_not() {
     for refused in take(By::Operator) {
         assert!(matches!(refused, Err(OperatorFault::LastOwner)), "bob has no credential: {refused:?}");
     }
-    assert!(matches!(store.operators.remove(&id, By::Operator), Err(OperatorFault::LastOwner)));
+    assert!(matches!(store.operators.remove(&id, By::Operator, NOW), Err(OperatorFault::LastOwner)));
     let hash = PasswordHash::of(PASSWORD).unwrap();
-    store.operators.set_password(&bob, &hash, (&TotpSecret::fresh(), 0), NOW).unwrap();
-    store.operators.remove(&id, By::Operator).unwrap();
-    store.operators.remove(&bob.id, By::Node).unwrap();
+    store.operators.set_password(&bob, &hash, (&TotpSecret::fresh(), 0)).unwrap();
+    store.operators.remove(&id, By::Operator, NOW).unwrap();
+    store.operators.remove(&bob.id, By::Node, NOW).unwrap();
     assert!(store.operators.list().is_empty());
 }
 
