@@ -668,6 +668,7 @@ fn take(
     now_ms: u64,
 ) -> Result<(), &'static str> {
     other.credentials.trim(now_ms);
+    other.credentials.end_what_is_gone();
     // Of an account that was removed nothing is wanted but that.
     if other.removed {
         let via = std::mem::take(&mut other.via);
@@ -685,7 +686,7 @@ fn take(
         let there = accounts.values().filter(|account| !account.removed).count();
         // Ends are taken where accounts are not: they are small, and each is of an account that was taken somewhere.
         let room = if other.removed { accounts.len() < 2 * REMEMBERED_MAX } else { there < OPERATORS_MAX };
-        if !room {
+        if !room || !other.is_bounded() {
             return Err("another node has accounts for which there is no room here");
         }
         accounts.insert(other.id.clone(), other);

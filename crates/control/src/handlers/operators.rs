@@ -96,6 +96,26 @@ pub(crate) async fn reset(
     Ok(Json(invited(&control, named(&control, &name)?)))
 }
 
+/// `POST /api/v1/operator-resets`: the same for all of them, after a control node was stolen.
+pub(crate) async fn reset_all(
+    State(control): State<Arc<Control>>,
+    Extension(who): Extension<Principal>,
+) -> Result<Json<Vec<OperatorInvited>>, ApiError> {
+    control.record(&who, "take all credentials of all operators")?;
+    let node = Arc::clone(&control);
+    let reset = on_disk(move || {
+        let all = node.deps.operators.reset_all()?;
+        for operator in &all {
+            node.deps.sessions.close_of(&operator.id);
+            node.deps.tickets.withdraw(&operator.id);
+        }
+        node.look_again();
+        Ok(all)
+    });
+    let all = reset.await?.map_err(fault)?;
+    Ok(Json(all.into_iter().map(|operator| invited(&control, operator)).collect()))
+}
+
 /// `POST /api/v1/operators/{name}/tokens`: for a program, without a browser.
 pub(crate) async fn add_token(
     State(control): State<Arc<Control>>,

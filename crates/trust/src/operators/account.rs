@@ -210,7 +210,9 @@ impl Account {
             return Err("an account was kept out by more nodes than there can be");
         }
         let parts = [passkeys.len(), tokens.len(), gone_passkeys.len(), gone_tokens.len()];
-        if parts.iter().any(|count| *count > 4 * PARTS_MAX) || self.apps.1.len() > OPERATOR_APPS_MAX {
+        let apps = self.apps.1.len() <= OPERATOR_APPS_MAX
+            && self.apps.1.iter().all(|app| app.len() <= APP_BYTES_MAX);
+        if parts.iter().any(|count| *count > 4 * PARTS_MAX) || !apps {
             return Err("an account has more than it may have");
         }
         let recovery = password.1.iter().flat_map(|password| &password.recovery);
@@ -403,8 +405,6 @@ impl Credentials {
                 self.gone_passkeys.insert(short(id));
             }
         }
-        let gone = &self.gone_passkeys;
-        self.passkeys.retain(|id, _| !gone.contains(&short(id)));
         for (hash, ends) in &other.gone_tokens {
             let known = self.gone_tokens.entry(hash.clone()).or_insert(*ends);
             *known = (*known).max(*ends);
@@ -416,8 +416,14 @@ impl Credentials {
                 *ends = (*ends).max(known.expires_at_ms).max(token.expires_at_ms);
             }
         }
-        let gone = &self.gone_tokens;
-        self.tokens.retain(|hash, _| !gone.contains_key(hash));
+        self.end_what_is_gone();
+    }
+
+    /// What is gone is not there as well.
+    pub(super) fn end_what_is_gone(&mut self) {
+        let Self { passkeys, gone_passkeys, tokens, gone_tokens, .. } = self;
+        passkeys.retain(|id, _| !gone_passkeys.contains(&short(id)));
+        tokens.retain(|hash, _| !gone_tokens.contains_key(hash));
     }
 
     /// Begins anew, with nothing.
@@ -555,6 +561,8 @@ pub(super) fn recovery_hash(code: &str) -> String {
 const TOLD_BYTES_MAX: usize = 46 * 1024;
 /// Largest account that is kept, without these ways: they take less than the rest up to there, so that it is told whole.
 const ACCOUNT_BYTES_MAX: usize = 38 * 1024;
+/// Longest name of an app.
+const APP_BYTES_MAX: usize = 128;
 /// Up to where an account may grow at one node. Those that grew apart can be more together.
 const GROWN_BYTES_MAX: usize = 24 * 1024;
 /// Passkeys, and tokens, that an account has and remembers, since its last reset. What nodes made apart can be more.

@@ -304,3 +304,42 @@ fn tokens_whose_time_is_over_give_back_their_name_and_their_room() {
     }
     assert_eq!(a.now(&id).tokens.len(), 1);
 }
+
+/// What the fuzz target starts from.
+#[test]
+fn whatever_is_told_is_merged_alike_again_and_goes_with_who_told_it() {
+    let seeds = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fuzz/seeds/account");
+    let mut read = 0;
+    for file in std::fs::read_dir(seeds).unwrap() {
+        let bytes = std::fs::read(file.unwrap().path()).unwrap();
+        let (a, thief) = (node(), node());
+        for line in bytes.split(|byte| *byte == b'\n') {
+            let account = Account::from_bytes(line).unwrap().told_by(&thief.name, "its key");
+            a.operators.merge(vec![account.clone()], NOW);
+            assert!(a.operators.merge(vec![account], NOW).changed.is_empty());
+            read += 1;
+        }
+        let gone = revoked(&thief, NOW);
+        a.operators.heed(&gone);
+        let heeded = a.operators.heed(&gone);
+        assert!(heeded.passwords.is_empty() && heeded.others.is_empty());
+        let none = |one: &Operator| one.disabled && !one.is_enrolled() && one.tokens.is_empty();
+        assert!(a.operators.list().iter().all(none));
+    }
+    assert!(read >= 6);
+}
+
+#[test]
+fn what_is_told_as_there_and_gone_is_gone() {
+    let (a, b, id) = two();
+    let key = b.passkey(&id, b"own");
+    b.passkey(&id, b"spare");
+    let known = b.operators.accounts(NOW).remove(0).credentials.passkeys[&key].clone();
+    b.operators.delete_passkey(&b.now(&id), &key).unwrap();
+    let back = forged(&b, |one| drop(one.credentials.passkeys.insert(key.clone(), known.clone())));
+    let late = node();
+    for at in [&a, &late] {
+        at.operators.merge(back.clone(), NOW);
+        assert!(at.operators.passkey(&key, "localhost").is_none() && at.now(&id).passkeys.len() == 1);
+    }
+}
