@@ -44,6 +44,9 @@ pub struct Account {
     /// What each node knows for itself, and no two have alike.
     #[serde(default)]
     pub(super) via: Via,
+    /// How often something was taken from it because of who had told it: a session that was opened by that ends. Each node's own, too.
+    #[serde(default)]
+    pub(super) doubts: u64,
 }
 
 /// What never changes about an account.
@@ -136,6 +139,7 @@ impl Account {
             apps_lost: false,
             credentials: Credentials::default(),
             via: Via::new(),
+            doubts: 0,
         }
     }
 
@@ -152,7 +156,7 @@ impl Account {
 
     /// What two nodes have alike of it, written.
     fn without_ways(&self) -> Zeroizing<Vec<u8>> {
-        Self { via: Via::new(), ..self.clone() }.written()
+        Self { via: Via::new(), doubts: 0, ..self.clone() }.written()
     }
 
     /// As it travels, sealed. Of one that is too large, what keeps its owner out: nobody makes an account too large to be ended.
@@ -360,7 +364,7 @@ impl Account {
         let Credentials { resets, password, gone_passkeys, .. } = &self.credentials;
         let password = (password.0, password.1.as_ref().map(|password| &password.hash));
         let rights = (self.removed, &self.shut, &self.role, self.role_lost, &self.apps, self.apps_lost);
-        let all = (rights, resets, password, gone_passkeys);
+        let all = (rights, resets, password, gone_passkeys, self.doubts);
         let bytes = serde_json::to_vec(&all).unwrap_or_default();
         sha256(&bytes).first_chunk().map_or(0, |first| u64::from_be_bytes(*first))
     }

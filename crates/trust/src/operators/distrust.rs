@@ -110,6 +110,7 @@ impl Account {
         self.credentials.passkeys.retain(|id, _| !passkeys.contains(id));
         self.credentials.tokens.retain(|hash, _| !tokens.contains(hash));
         self.forget_ways();
+        self.doubts = self.doubts.saturating_add(u64::from(taken.other));
         taken
     }
 

@@ -8,6 +8,7 @@ use proptest::prelude::*;
 
 use super::shut::Shut;
 use super::*;
+use crate::passkey::PasskeyPublic;
 
 pub(super) const NOW: u64 = 1_800_000_000_000;
 

@@ -3,6 +3,7 @@
 
 use super::merge_tests::{NOW, Node, meet, node, two};
 use super::*;
+use crate::passkey::PasskeyPublic;
 
 const PASSWORD: &str = "correct horse battery";
 
@@ -117,7 +118,9 @@ fn passkeys_tokens_and_rights_that_came_by_a_revoked_node_are_gone_and_others_st
         );
     }
     let gone = revoked(&thief, NOW);
+    let before = b.now(&id).generation;
     let mut others = b.operators.heed(&gone).others;
+    assert_ne!(b.now(&id).generation, before, "a session that was opened with a planted passkey ends");
     others.sort();
     assert_eq!(others, ["alice", "bob", "mallory"]);
     // One that has not heard of it brings nothing back.
