@@ -188,7 +188,7 @@ impl Operators {
     /// Takes all credentials and tokens away.
     pub fn reset(&self, id: &str, by: By) -> Result<(), OperatorFault> {
         self.rule_over(by, |accounts| {
-            find(accounts, id)?.credentials.reset();
+            find(accounts, id)?.reset();
             Ok(())
         })
     }
@@ -197,7 +197,7 @@ impl Operators {
     pub fn reset_all(&self) -> Result<Vec<Operator>, OperatorFault> {
         self.write(|table| {
             let there = table.accounts.values_mut().filter(|account| !account.removed);
-            there.for_each(|account| account.credentials.reset());
+            there.for_each(Account::reset);
             Ok(())
         })?;
         Ok(self.list())

@@ -245,8 +245,13 @@ impl Account {
         if self.born.salt.is_empty() && !other.born.salt.is_empty() {
             self.born = other.born.clone();
         }
-        if self.removed || other.removed {
-            return self.remove(self.removed_at_ms.max(other.removed_at_ms));
+        if self.removed {
+            // Whoever says so again, the way by which it came first stays.
+            self.removed_at_ms = self.removed_at_ms.max(other.removed_at_ms);
+            return;
+        }
+        if other.removed {
+            return self.remove(other.removed_at_ms);
         }
         self.shut.merge(&other.shut);
         let rights = |one: &Self| (!one.role_lost, one.role.0, std::cmp::Reverse(one.role.1));
@@ -315,6 +320,12 @@ impl Account {
             (self.apps, self.apps_lost) = ((self.apps.0.saturating_add(1), apps), false);
             self.via.remove(APPS);
         }
+    }
+
+    /// Begins anew, without any credential.
+    pub(super) fn reset(&mut self) {
+        self.credentials.reset();
+        self.forget_ways();
     }
 
     /// Takes the password with its app in place of what was there.
@@ -430,8 +441,7 @@ impl Credentials {
         tokens.retain(|hash, _| !gone_tokens.contains_key(hash));
     }
 
-    /// Begins anew, with nothing.
-    pub(super) fn reset(&mut self) {
+    fn reset(&mut self) {
         *self = Self { resets: self.resets.saturating_add(1), ..Self::default() };
     }
 

@@ -489,7 +489,7 @@ fn apply(nodes: &mut [BTreeMap<String, Account>], op: Op, seq: u64) {
         Op::Role(_, role) => account.role = (account.role.0 + 1, role),
         Op::Apps(_, n) => account.apps = (account.apps.0 + 1, (0..n).map(|n| n.to_string()).collect()),
         Op::Shut(at, out) => account.change(None, None, Some(out), &brief(&at.to_string())),
-        Op::Reset(_) => credentials.reset(),
+        Op::Reset(_) => account.reset(),
         Op::Remove(_) => account.remove(seq),
         Op::Passkey(_, n) => {
             let public = PasskeyPublic::EdDsa(vec![n; 32]);

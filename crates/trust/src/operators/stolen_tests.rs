@@ -280,6 +280,7 @@ fn removals_that_a_revoked_node_made_up_take_no_room_for_ever() {
     let gone = thief.add("gone", NOW).id;
     thief.operators.remove(&gone, By::Node, NOW).unwrap();
     thief.tell(&a);
+    thief.tell(&a);
     assert_eq!(a.operators.accounts(NOW).len(), 1);
     a.operators.heed(&revoked(&thief, NOW));
     assert!(a.operators.accounts(NOW).is_empty());
