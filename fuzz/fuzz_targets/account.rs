@@ -9,7 +9,8 @@ use phalanx_trust::{Operators, RevokedNode, Sealer};
 
 /// A file that cannot be written: what was told is in force without.
 static NOWHERE: LazyLock<std::path::PathBuf> = LazyLock::new(|| "/proc/none/operators.sealed".into());
-static SEALER: LazyLock<Arc<Sealer>> = LazyLock::new(|| Arc::new(Sealer::ephemeral().expect("there is entropy")));
+static SEALER: LazyLock<Arc<Sealer>> =
+    LazyLock::new(|| Arc::new(Sealer::ephemeral().expect("there is entropy")));
 
 const NOW_MS: u64 = 1_800_000_000_000;
 

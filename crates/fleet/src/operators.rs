@@ -57,6 +57,7 @@ struct Sharing {
     /// Since when others have something else.
     apart: Option<Instant>,
     revocations: watch::Receiver<Vec<Revocation>>,
+    heeded_at: Instant,
 }
 
 /// What this node has.
@@ -103,8 +104,9 @@ impl Sharing {
         // What was there before the start is no news: who lacks it says so.
         let told = own.accounts.iter().map(|one| (one.id().to_owned(), one.digest())).collect();
         let (key, peers) = (OpeningKey::generate()?, HashMap::new());
+        let (unwritten, apart, heeded_at) = (false, None, Instant::now());
         let mut sharing =
-            Self { shared, operators, key, own, peers, told, unwritten: false, apart: None, revocations };
+            Self { shared, operators, key, own, peers, told, unwritten, apart, revocations, heeded_at };
         sharing.note_heeded(&heeded);
         Ok(sharing)
     }
@@ -292,9 +294,10 @@ impl Sharing {
 
     /// What was left undone is tried again, and what does not work is named.
     async fn look_after(&mut self) {
-        if self.own.read_at.elapsed() >= READ_EVERY {
-            // Revocations lapse, and nodes are enrolled afresh.
+        if self.heeded_at.elapsed() >= HEEDED_EVERY {
             self.heed().await;
+        }
+        if self.own.read_at.elapsed() >= READ_EVERY {
             self.own = Own::read(&self.operators, self.shared.clock.now_ms());
         }
         if self.unwritten {
@@ -335,6 +338,7 @@ impl Sharing {
 
     /// Takes away what does not count since control nodes were revoked.
     async fn heed(&mut self) {
+        self.heeded_at = Instant::now();
         let (operators, revoked) = (Arc::clone(&self.operators), self.shared.revoked_control_nodes());
         let heeded = crate::local::blocking(move || Ok(operators.heed(&revoked))).await;
         match heeded {
@@ -422,6 +426,8 @@ const GIVEN_LATELY: Duration = Duration::from_millis(300);
 const GIVEN_AGAIN: Duration = Duration::from_secs(5);
 /// Tokens that ended are dropped as time goes by.
 const READ_EVERY: Duration = Duration::from_secs(60);
+/// Revocations lapse, and nodes are enrolled afresh.
+const HEEDED_EVERY: Duration = Duration::from_secs(60);
 /// Records that are merged and written at once.
 const AT_ONCE: usize = 256;
 /// A key has 32; another kind, some day, more.
