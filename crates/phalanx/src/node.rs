@@ -632,8 +632,9 @@ async fn share(
                 Err(error) => tracing::warn!(%error, actor = %proposal.actor, "a proposal was refused"),
             }
         }
+        let is_request = matches!(event, SecurityEvent::Request { .. });
         if record.try_send(event).is_err() {
-            lanes.dropped().security.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            lanes.dropped().add_security(is_request);
         }
     }
 }
