@@ -157,10 +157,10 @@ fn what_is_done_beyond_passing_on_waits_where_it_could_open_something() {
         ("", "maintenance = { retry_after = \"1m\" }"),
         ("", "balance = \"round_robin\""),
         ("", "compression = {}"),
-        ("", "response_headers = { remove = [\"server\"] }"),
     ] {
         harmless(one, other);
     }
+    looser("response_headers = { remove = [\"server\"] }", "");
 }
 
 #[test]
@@ -182,7 +182,10 @@ fn the_usual_changes_do_not_wait() {
             format!("{APP}[[apps.routes]]\npath = \"/admin\"\nallow_networks = [\"10.0.0.0/8\"]\n"),
         ),
         (APP.to_owned(), format!("{APP}[[apps.routes]]\npath = \"/gone\"\nreply = {{ status = 410 }}\n")),
-        (APP.to_owned(), format!("{APP}[[apps.routes]]\npath = \"/old\"\nredirect = \"/new{{rest}}\"\n")),
+        (
+            APP.to_owned(),
+            format!("{APP}[[apps.routes]]\npath = \"/old\"\nredirect = {{ to = \"/new{{rest}}\" }}\n"),
+        ),
         (APP.to_owned(), APP.replace("name = \"shop\"", "name = \"store\"")),
         (format!("{APP}{rest}"), format!("{APP}{rest}{blog}")),
     ] {
@@ -196,9 +199,10 @@ fn an_app_that_is_called_something_else_is_compared_by_its_hosts() {
     let old = format!(
         "{APP}allow_networks = [\"10.0.0.0/8\"]\n[[apps.rate_limits]]\nname = \"a\"\nkey = \"ip\"\nrate = \"5/min\"\n"
     );
+    let found = dangers(&old, &renamed);
     assert_eq!(
-        dangers(&old, &renamed),
-        ["every network may ask, other than in app shop", "the rate limit goes, other than in app shop",]
+        found,
+        ["the rate limit goes, other than in app shop", "every network may ask, other than in app shop"]
     );
     let split =
         format!("{APP}{}", renamed.replace("shop.example", "www.example")).replace("10.0.0.7", "10.0.0.7");
@@ -227,7 +231,7 @@ fn an_app_that_takes_hosts_of_another_has_its_protection() {
     assert_eq!(dangers(below, &one), ["clients are not challenged first, other than in app all"]);
     // TLS that is passed on goes before all that is opened.
     let passed = format!(
-        "{below}[[apps]]\nname = \"tls\"\nhosts = [\"*.example\"]\nupstream = \"tcp://10.0.0.8:443\"\npassthrough = true\n"
+        "{below}[[apps]]\nname = \"tls\"\nhosts = [\"w.example\"]\nupstream = \"tcp://10.0.0.8:443\"\npassthrough = true\n"
     );
     assert!(dangers(below, &passed).iter().any(|why| why.starts_with("no request is seen")));
 }
@@ -289,8 +293,6 @@ fn a_route_is_compared_with_what_held_for_its_path() {
         ),
         (route("path = \"/admin/x\"\nallow_networks = [\"10.1.0.0/16\"]"), None),
         (route("path = \"/public\""), None),
-        // The one before it takes all.
-        (route("path = \"/admin\""), None),
         (route("path = \"/in\"\nrewrite = \"/admin\""), Some("other paths of the upstream are reached")),
     ] {
         let found = dangers(&admin(""), &admin(&more));
