@@ -88,6 +88,7 @@ impl<'a> Comparing<'a> {
             let before_these = answered.entry(after).or_default();
             before_these.extend(before);
         }
+        let mut left = PAIRS_MAX;
         for (after, mut before) in answered {
             let Some(new) = self.new.apps.get(after) else { continue };
             let (places, had) = (upstreams::places(new), self.places_of(&before));
@@ -95,14 +96,26 @@ impl<'a> Comparing<'a> {
                 // A server that other apps have: what protects it there is not to be missing here.
                 before.extend(self.servers.get(place).into_iter().flatten());
             }
+            let place = || Place::of_app(&new.name, Part::App, "");
+            match left.checked_sub(before.len()) {
+                Some(less) => left = less,
+                None => return self.unjudged(place(), "too many apps have the same servers"),
+            }
             if before.is_empty() {
-                let fresh = app::fresh(new, &self.old.apps);
-                self.pair(&fresh, new, Pair::Fresh);
+                match app::fresh(new, &self.old.apps) {
+                    Some(fresh) => self.pair(&fresh, new, Pair::Fresh),
+                    None => self.unjudged(place(), "nothing is known to compare it with"),
+                }
             }
             for old in before.iter().filter_map(|old| self.old.apps.get(*old)) {
                 self.pair(old, new, Pair::Known);
             }
         }
+    }
+
+    fn unjudged(&mut self, place: Place, why: &str) {
+        let why = format!("it cannot be judged: {why}");
+        self.found.insert(Danger { place, setting: String::new(), why });
     }
 
     fn places_of(&self, apps: &BTreeSet<usize>) -> BTreeSet<String> {
@@ -202,3 +215,6 @@ fn placed(
         (_, Some(is)) => (route(new, is), Box::new(str::to_owned)),
     }
 }
+
+/// Apps that are compared with others: some for each of the most that a policy may have.
+const PAIRS_MAX: usize = 50_000;

@@ -62,10 +62,8 @@ pub(super) fn compare(old: &App, new: &App) -> Vec<(Place, String, String)> {
 }
 
 /// An app as one begins that nobody has said anything about: what it is asked for is its own, and so is how its application is reached.
-pub(super) fn fresh(new: &App, old: &[App]) -> App {
-    // The URL is a constant; an app that is not compared would be one that nobody looks at.
-    let begins = Policy::one_app("http://localhost").ok().and_then(|policy| policy.apps.into_iter().next());
-    let mut fresh = begins.unwrap_or_else(|| new.clone());
+pub(super) fn fresh(new: &App, old: &[App]) -> Option<App> {
+    let mut fresh = Policy::one_app("http://localhost").ok()?.apps.into_iter().next()?;
     fresh.name.clone_from(&new.name);
     fresh.upstreams = new.upstreams.clone();
     fresh.handling = Arc::clone(&new.handling);
@@ -78,7 +76,7 @@ pub(super) fn fresh(new: &App, old: &[App]) -> App {
     if !old.iter().any(|app| app.client_address.preset == new.client_address.preset) {
         fresh.client_address.preset = None;
     }
-    fresh
+    Some(fresh)
 }
 
 fn addresses(old: &ClientAddress, new: &ClientAddress, found: &mut Findings) {
