@@ -154,12 +154,12 @@ mod tests {
     }
 
     /// Unix milliseconds of a time in UTC, by another way than the schedule's.
-    fn at(year: u64, month: u64, day: u64, hour: u64, minute: u64) -> u64 {
+    fn at(year: u64, month: usize, day: u64, hour: u64, minute: u64) -> u64 {
         let leap =
             |year: u64| year.is_multiple_of(4) && !year.is_multiple_of(100) || year.is_multiple_of(400);
         let years: u64 = (1970..year).map(|year| if leap(year) { 366 } else { 365 }).sum();
         let lengths = [31, if leap(year) { 29 } else { 28 }, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31];
-        let months: u64 = lengths.iter().take(month as usize - 1).sum();
+        let months: u64 = lengths.iter().take(month - 1).sum();
         ((years + months + day - 1) * 24 + hour) * 3_600_000 + minute * 60_000
     }
 
