@@ -114,6 +114,8 @@ pub(crate) const RULES: &[(&str, &str, Rule)] = &[
     ("get", "/api/v1/report", within_apps(LOOK)),
     ("post", "/api/v1/receivers/{name}/test", EDIT),
     ("get", "/api/v1/receivers", LOOK),
+    ("get", "/api/v1/reports", LOOK),
+    ("post", "/api/v1/reports/{name}/send", EDIT),
     ("post", "/api/v1/selftest", RESPOND),
     ("get", "/metrics", LOOK),
     ("post", "/api/v1/decisions", within_apps(RESPOND)),

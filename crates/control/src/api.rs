@@ -34,6 +34,7 @@ mod playbooks;
 mod problem;
 mod process;
 mod receivers;
+mod reports;
 mod selftest;
 mod traffic;
 
@@ -54,6 +55,7 @@ pub use playbooks::{
 pub use problem::Problem;
 pub use process::{Process, STOPPING, UpgradeBegun};
 pub use receivers::{ReceiverRow, ReceiverTested};
+pub use reports::{ReportLast, ReportScheduleRow, ReportSent, ReportTold};
 pub use selftest::{SelfTest, SelfTestCase, SelfTestOutcome, SelfTestRun, SelfTestState};
 pub use traffic::{ActorsSeen, NodeName, TrafficSeen};
 

@@ -45,6 +45,7 @@ pub mod receiver;
 
 pub mod replay;
 pub mod report;
+pub mod reporting;
 
 mod console;
 mod handlers;

@@ -23,6 +23,7 @@ mod fleet;
 mod operators;
 mod policy;
 mod receivers;
+mod reports;
 mod requests;
 mod selftest;
 
@@ -252,6 +253,7 @@ pub(crate) fn endpoints() -> impl Iterator<Item = &'static Endpoint> {
         .chain(operators::ENDPOINTS)
         .chain(policy::ENDPOINTS)
         .chain(receivers::ENDPOINTS)
+        .chain(reports::ENDPOINTS)
         .chain(requests::ENDPOINTS)
         .chain(selftest::ENDPOINTS)
 }

@@ -33,7 +33,7 @@ use crate::error::ApiError;
 use crate::handlers::{
     account, audit, blocklists, bouncers, bundles, changes, decisions, delegation, events, exclusions, fixes,
     fleet, health, held, incidents, inquiry, login, operations, operators, playbooks, policy, receivers,
-    replay, report, selftest, session, status, stream, suggestion, traffic, upgrade, versions,
+    replay, report, reports, selftest, session, status, stream, suggestion, traffic, upgrade, versions,
 };
 use crate::host::{HostName, host_is_ours};
 use crate::hub::Hub;
@@ -47,6 +47,7 @@ use crate::openapi;
 use crate::parameters;
 use crate::playbook::told::Asked;
 use crate::receiver::Receiver;
+use crate::reporting::{self, Reporting};
 use crate::suggest::Draft;
 use crate::throttle::Throttle;
 
@@ -116,6 +117,8 @@ pub struct ControlDeps {
     pub self_test: SelfTestPort,
     /// Who can be told, by name.
     pub receivers: BTreeMap<String, Receiver>,
+    /// Reports that are sent by themselves.
+    pub reporting: Arc<Reporting>,
     /// The fleet's authority, on the node that holds it.
     pub authority: Option<AuthorityPort>,
     /// The site's delegate, on the node that is or may become it.
@@ -326,8 +329,8 @@ impl Control {
     }
 }
 
-/// The whole of API and console. Needs a tokio runtime: the hub of the live stream runs on it until the router and all
-/// its clones are gone.
+/// The whole of API and console. Needs a tokio runtime: the hub of the live stream runs on it, and what sends reports, until the router and
+/// all its clones are gone.
 pub fn router(deps: ControlDeps) -> Router {
     // Only this very host sets such a cookie, and only over TLS (RFC 6265bis section 4.1.3.2).
     let prefix = if deps.tls { "__Host-" } else { "" };
@@ -354,6 +357,7 @@ pub fn router(deps: ControlDeps) -> Router {
         replaying: Arc::new(Semaphore::new(1)),
         reloading: tokio::sync::Mutex::new(()),
     });
+    tokio::spawn(reporting::run(Arc::downgrade(&control)));
     let a_blocklist = get(blocklists::show).put(blocklists::import).delete(blocklists::remove);
     let a_blocklist = a_blocklist.layer(DefaultBodyLimit::max(BLOCKLIST_TEXT_BYTES_MAX));
     let restore = post(operations::restore).layer(DefaultBodyLimit::max(SNAPSHOT_FILE_BYTES_MAX));
@@ -383,6 +387,8 @@ pub fn router(deps: ControlDeps) -> Router {
         .route("/events/{id}/suggestion", get(suggestion::suggest))
         .route("/traffic", get(traffic::show))
         .route("/report", get(report::show))
+        .route("/reports", get(reports::list))
+        .route("/reports/{name}/send", post(reports::send))
         .route("/receivers", get(receivers::list))
         .route("/receivers/{name}/test", post(receivers::test))
         .route("/traffic/actors", get(traffic::actors))

@@ -26,6 +26,7 @@ mod playbooks;
 mod rates;
 mod recording_port;
 mod recording_settings;
+mod report_settings;
 mod routes;
 mod selftest;
 mod settings;

@@ -514,6 +514,7 @@ pub(crate) mod tests {
                 limits: Default::default(),
                 recording: Some(crate::recording_settings::Recorded::default()),
                 self_test: crate::selftest::settings::SelfTestSettings::default(),
+                reports: crate::report_settings::ReportSettings::default(),
                 learn_actors: crate::learning::ACTORS,
                 tell: Default::default(),
             };

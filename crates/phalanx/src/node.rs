@@ -14,6 +14,7 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
 use phalanx_control::api::{NodeStatus, Process, STOPPING};
+use phalanx_control::reporting::Reporting;
 use phalanx_control::{Changes, ControlDeps, Listeners, Reloaded};
 use phalanx_edge::{CheckListen, Edge, EdgeHandle, EdgeSettings, EdgeShared, Identities, Recording};
 use phalanx_fleet::{Change, FleetError, FleetHandle, FleetKeys, GoodPort, Remembered};
@@ -310,7 +311,7 @@ struct Running {
     clock: Arc<dyn Clock>,
     sharing: JoinHandle<mpsc::Receiver<SecurityEvent>>,
     birth: Birth,
-    learning: (Learning, Playbooks),
+    learning: (Learning, Playbooks, Arc<Reporting>),
     operators: Arc<Operators>,
     policy_changes: Changes,
     requests: Option<RequestRecorder>,
@@ -340,7 +341,7 @@ impl Running {
             policy_changes,
             requests,
         } = self;
-        let (learning, playbooks) = learning;
+        let (learning, playbooks, reporting) = learning;
         let fault = birth.start.takeover.as_ref().and_then(|takeover| takeover.fault());
         let upgrade_fault = Arc::new(Mutex::new(fault.map(str::to_owned)));
         let stops = Arc::new(AtomicBool::new(false));
@@ -377,7 +378,7 @@ impl Running {
                 &lanes,
                 &recorder,
                 &keepers,
-                (&fleet, &learning, &tester),
+                (&fleet, &learning, &tester, &reporting),
                 &clock,
             ),
             incidents: learning.port(),
@@ -386,12 +387,13 @@ impl Running {
             counters: edge.counters().to_vec(),
             self_test: tester.port(),
             receivers: settings.tell.receivers.clone(),
+            reporting: Arc::clone(&reporting),
             node_status: node_status(
                 settings,
                 &keepers,
                 identity,
                 (fleet.view(), edge.clone()),
-                (learning, playbooks, tester),
+                (learning, playbooks, tester, reporting),
                 process,
             ),
             authority: offices.authority,
@@ -632,8 +634,9 @@ async fn share(
                 Err(error) => tracing::warn!(%error, actor = %proposal.actor, "a proposal was refused"),
             }
         }
+        let is_request = matches!(event, SecurityEvent::Request { .. });
         if record.try_send(event).is_err() {
-            lanes.dropped().security.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            lanes.dropped().add_security(is_request);
         }
     }
 }
@@ -673,7 +676,7 @@ fn node_status(
     keepers: &Keepers,
     identity: Option<Arc<Identity>>,
     (view, edge): (Arc<Swap<View>>, EdgeHandle),
-    (learning, playbooks, tester): (Learning, Playbooks, Arc<SelfTester>),
+    (learning, playbooks, tester, reporting): (Learning, Playbooks, Arc<SelfTester>, Arc<Reporting>),
     (confinement, upgrade_fault, stops): (Confinement, life::UpgradeFault, Arc<AtomicBool>),
 ) -> phalanx_control::StatusPort {
     let Keepers { policy: keeper, places, material } = keepers.clone();
@@ -694,6 +697,7 @@ fn node_status(
         degraded.extend(fault.map(|fault| format!("{UPGRADE_FAILED}{fault}")));
         degraded.extend(learning.degraded());
         degraded.extend(tester.degraded());
+        degraded.extend(reporting.degraded());
         NodeStatus {
             plan: keeper.describe(),
             not_ready: stops.load(Ordering::Relaxed).then(|| STOPPING.to_owned()),

@@ -26,6 +26,7 @@ use crate::limit_settings::{self, RawLimits};
 use crate::log_settings::{self, LogSettings, RawLog};
 use crate::playbooks::{self, RawMail, RawNotify, RawWebhook, TellSettings};
 use crate::recording_settings::{self, RawRecording, Recorded};
+use crate::report_settings::{self, RawReport, ReportSettings};
 use crate::selftest::settings::{RawSelfTest, SelfTestSettings};
 use crate::tcp_settings::{self, RawTcpListen, TcpSettings};
 use crate::tls_settings::{self, RawCertificate, RawTlsListen, RawUpstreamCertificate, TlsSettings};
@@ -85,6 +86,8 @@ pub(crate) struct Settings {
     pub(crate) learn_actors: usize,
     /// Who is told of incidents, by playbooks and without.
     pub(crate) tell: TellSettings,
+    /// Reports that are sent by themselves.
+    pub(crate) reports: ReportSettings,
 }
 
 /// How long connections may go on.
@@ -188,6 +191,9 @@ fn check(
     let of_others = (of_checks, of_upstreams);
     let tls = tls_settings::check(text, of_tls, of_others, !addresses.is_empty(), folder, faults);
     let tls = TlsSettings { console, ..tls };
+    let tell = playbooks::check(text, ((&raw.webhooks, &raw.mail), raw.notify.as_ref()), folder, faults);
+    let known = |name: &str| raw.webhooks.contains_key(name) || raw.mail.contains_key(name);
+    let reports = report_settings::check(text, &raw.reports, (known, &tell.receivers), faults);
     let settings = Settings {
         listen: addresses,
         proxied: proxied_by,
@@ -216,7 +222,8 @@ fn check(
         recording: recording_settings::check(text, &raw.recording, faults),
         self_test: crate::selftest::settings::check(text, &raw.selftest, faults),
         learn_actors: learn_actors(text, &raw.learning, faults),
-        tell: playbooks::check(text, ((&raw.webhooks, &raw.mail), raw.notify.as_ref()), folder, faults),
+        tell,
+        reports,
     };
     (settings, folder.join(&raw.policy))
 }
@@ -544,6 +551,9 @@ struct RawSettings {
     mail: BTreeMap<String, At<RawMail>>,
     /// Who hears of incidents.
     notify: Option<RawNotify>,
+    /// Reports that are sent by themselves, by name, 32 at most.
+    #[serde(default)]
+    reports: BTreeMap<String, At<RawReport>>,
 }
 
 /// How much the node learns about.

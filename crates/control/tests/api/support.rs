@@ -223,6 +223,11 @@ impl Node {
             replays: Some(replays.port()),
             suggestions: None,
             receivers: std::collections::BTreeMap::new(),
+            reporting: Arc::new(phalanx_control::reporting::Reporting::open(
+                std::collections::BTreeMap::new(),
+                &dir.path().join("reports.json"),
+                Box::new(|| false),
+            )),
             self_test: SelfTestPort {
                 report: Box::new(SelfTest::default),
                 run: Box::new(|()| {

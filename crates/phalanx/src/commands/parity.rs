@@ -12,6 +12,8 @@ const TABLE: &[(&str, &str, By)] = &[
     ("get", "/api/v1/selftest", Commands(&["selftest"])),
     ("post", "/api/v1/selftest", Commands(&["selftest"])),
     ("get", "/api/v1/report", Commands(&["report"])),
+    ("get", "/api/v1/reports", Commands(&["report schedule list"])),
+    ("post", "/api/v1/reports/{name}/send", Commands(&["report schedule send"])),
     ("get", "/api/v1/fixes", Commands(&["status"])),
     ("get", "/api/v1/audit", Commands(&["audit"])),
     ("get", "/api/v1/traffic", Commands(&["traffic"])),

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use phalanx_control::reporting::Reporting;
 use phalanx_edge::EdgeHandle;
 use phalanx_fleet::FleetHandle;
 use phalanx_model::Clock;
@@ -18,13 +19,13 @@ pub(super) fn metrics(
     lanes: &Lanes,
     recorder: &Recorder,
     keepers: &Keepers,
-    (fleet, learning, tester): (&FleetHandle, &Learning, &Arc<SelfTester>),
+    (fleet, learning, tester, reporting): (&FleetHandle, &Learning, &Arc<SelfTester>, &Arc<Reporting>),
     clock: &Arc<dyn Clock>,
 ) -> Metrics {
     let (plan, fleet, clock) = (keepers.policy.plan(), fleet.clone(), Arc::clone(clock));
     let material = Arc::clone(&keepers.material);
     let (tables, edge_load) = (Arc::clone(edge.tables()), edge.clone());
-    let (learning, tester) = (learning.clone(), Arc::clone(tester));
+    let (learning, tester, reporting) = (learning.clone(), Arc::clone(tester), Arc::clone(reporting));
     let gauges = move || {
         let (overload_level, usage_percent) = crate::load::gauges(&edge_load);
         let view = fleet.view();
@@ -51,6 +52,7 @@ pub(super) fn metrics(
             rate_keys: count(tables.rates.table.keys_len()),
             learning: learning.counts(),
             self_test: tester.is_ok(),
+            reports: reporting.counts(),
             nodes_online: count(fleet.members().iter().filter(|m| m.link == phalanx_fleet::Link::Up).count()),
         }
     };
