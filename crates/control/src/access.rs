@@ -159,6 +159,8 @@ pub(crate) const RULES: &[(&str, &str, Rule)] = &[
     ("patch", "/api/v1/operators/{name}", RULE_OVER),
     ("delete", "/api/v1/operators/{name}", RULE_OVER),
     ("post", "/api/v1/operators/{name}/reset", RULE_OVER),
+    // It leaves nobody who can get in but who has the node.
+    ("post", "/api/v1/operator-resets", needs(Needs::Node)),
     // Who makes a token of another's acts under his name; who has the node could do that anyway.
     ("post", "/api/v1/operators/{name}/tokens", needs(Needs::Node)),
     ("delete", "/api/v1/operators/{name}/tokens/{token}", RULE_OVER),

@@ -430,6 +430,7 @@ pub fn router(deps: ControlDeps) -> Router {
         .route("/operators", get(operators::list).post(operators::add))
         .route("/operators/{name}", patch(operators::edit).delete(operators::remove))
         .route("/operators/{name}/reset", post(operators::reset))
+        .route("/operator-resets", post(operators::reset_all))
         .route("/operators/{name}/tokens", post(operators::add_token))
         .route("/operators/{name}/tokens/{token}", delete(operators::delete_token))
         .route("/sessions", get(session::list))

@@ -62,8 +62,8 @@ pub use key::{KeyId, SigningKey, VerifyingKey};
 pub use membership::Membership;
 pub use names::NamesKey;
 pub use operators::{
-    By, Merged, NewOperator, Operator, OperatorChange, OperatorFault, OperatorToken, Operators, Passkey,
-    PresentedPasskey, Role,
+    By, Heeded, Merged, NewOperator, Operator, OperatorChange, OperatorFault, OperatorToken, Operators,
+    Passkey, PresentedPasskey, RevokedNode, Role,
 };
 pub use passes::{PASS_TAG_BYTES, PassKeys, SignedFor};
 pub use passkey::{Ceremony, PasskeyChallenges, PasskeyFault};

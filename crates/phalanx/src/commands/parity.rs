@@ -98,6 +98,7 @@ const TABLE: &[(&str, &str, By)] = &[
     ),
     ("delete", "/api/v1/operators/{name}", Commands(&["operator remove"])),
     ("post", "/api/v1/operators/{name}/reset", Commands(&["operator reset"])),
+    ("post", "/api/v1/operator-resets", Commands(&["operator reset"])),
     ("post", "/api/v1/operators/{name}/tokens", Commands(&["operator token add"])),
     ("delete", "/api/v1/operators/{name}/tokens/{token}", Commands(&["operator token end"])),
     ("get", "/api/v1/sessions", Commands(&["operator sessions"])),
