@@ -7,6 +7,7 @@
 
 mod account;
 mod file;
+mod provided;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -20,6 +21,7 @@ use zeroize::Zeroizing;
 
 pub use self::account::Account;
 use self::account::{Born, Key, Password, hex, recovery_hash};
+pub use self::provided::Provided;
 use crate::passkey::{MadePasskey, PasskeyPublic, counts_on};
 use crate::{PasswordHash, Sealer, TotpSecret, TrustError, random_bytes, sha256};
 
@@ -177,6 +179,9 @@ pub enum OperatorFault {
     /// The account is not what it was when its owner was asked who he is.
     #[error("the account was changed meanwhile; log in again")]
     Changed,
+    /// He was removed, or is kept out.
+    #[error("the account was removed, or is kept out")]
+    Shut,
     /// The file could not be written.
     #[error(transparent)]
     File(#[from] TrustError),

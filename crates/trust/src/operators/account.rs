@@ -255,11 +255,15 @@ impl Account {
         sha256(&bytes).first_chunk().map_or(0, |first| u64::from_be_bytes(*first))
     }
 
-    /// Whether it is an owner of everything who can get in.
+    /// Whether it is an owner of everything who can get in, whoever else is away.
     pub(super) fn rules(&self) -> bool {
         let credentials = &self.credentials;
         let enrolled = credentials.password.1.is_some() || !credentials.passkeys.is_empty();
-        self.role.1 == Role::Owner && self.apps.1.is_empty() && !self.is_shut() && enrolled
+        self.role.1 == Role::Owner
+            && self.apps.1.is_empty()
+            && !self.is_shut()
+            && enrolled
+            && !self.is_provided()
     }
 }
 

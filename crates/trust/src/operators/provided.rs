@@ -1,0 +1,182 @@
+//! Accounts of people whom an identity provider vouches for. The first login makes one; the provider says at each what it may do.
+//!
+//! INVARIANT: such an account is its issuer's and subject's for ever, at all nodes, whatever name the provider gives; and who was removed
+//! or is kept out here stays out, whatever the provider says.
+
+use phalanx_model::limits::OPERATORS_MAX;
+
+use super::account::{Account, Born, hex};
+use super::{Operator, OperatorFault, Operators, REMEMBERED_MAX, Role};
+use crate::sha256;
+
+/// Somebody as a provider tells of him.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Provided {
+    /// The provider's name in the settings.
+    pub provider: String,
+    /// Its issuer.
+    pub issuer: String,
+    /// Who it is, as the issuer names him for ever.
+    pub subject: String,
+    /// What to call him, if he is new.
+    pub name: String,
+    /// What he may do.
+    pub role: Role,
+    /// The only apps that he may see and act on; all if there is none.
+    pub apps: Vec<String>,
+    /// On which node he gets in, as `SITE/NODE`.
+    pub on: String,
+}
+
+impl Operator {
+    /// The provider that vouches for him; none of an account with credentials of its own.
+    pub fn provider(&self) -> Option<&str> {
+        self.created_by.strip_prefix(PROVIDER)
+    }
+}
+
+impl Account {
+    /// Whether its owner gets in by a provider, and in no other way.
+    pub(super) fn is_provided(&self) -> bool {
+        self.born.by.starts_with(PROVIDER)
+    }
+}
+
+impl Operators {
+    /// The account of somebody whom a provider vouches for, with the rights that it says. Two nodes that meet him at once make one account.
+    pub fn provide(&self, who: &Provided, now_ms: u64) -> Result<Operator, OperatorFault> {
+        let id = id(&who.issuer, &who.subject);
+        let mut table = self.locked();
+        match table.accounts.get(&id) {
+            Some(known) if known.is_shut() || !known.is_provided() => return Err(OperatorFault::Shut),
+            Some(known) if known.role.1 == who.role && known.apps.1 == who.apps => {}
+            Some(_) => self.write(&mut table, |accounts| {
+                let account = accounts.get_mut(&id).ok_or(OperatorFault::Unknown)?;
+                if account.role.1 != who.role {
+                    account.role = (account.role.0.saturating_add(1), who.role);
+                }
+                if account.apps.1 != who.apps {
+                    account.apps = (account.apps.0.saturating_add(1), who.apps.clone());
+                }
+                if account.is_small() { Ok(()) } else { Err(OperatorFault::TooMany) }
+            })?,
+            None if table.names.len() >= OPERATORS_MAX || table.accounts.len() >= REMEMBERED_MAX => {
+                return Err(OperatorFault::TooMany);
+            }
+            // A name that another has is shown with a part of the id, as of two nodes that gave it before they met.
+            None => {
+                let (name, on) = (who.name.clone(), who.on.clone());
+                let born = Born { at_ms: now_ms, name, by: format!("{PROVIDER}{}", who.provider), on };
+                let account = Account::new(id.clone(), born, who.role, who.apps.clone());
+                self.write(&mut table, |accounts| {
+                    accounts.insert(id.clone(), account);
+                    Ok(())
+                })?;
+            }
+        }
+        table.get(&id).ok_or(OperatorFault::Unknown)
+    }
+}
+
+/// The same at all nodes. The length keeps issuer and subject apart.
+fn id(issuer: &str, subject: &str) -> String {
+    let digest = sha256(format!("provided 1 {} {issuer} {subject}", issuer.len()).as_bytes());
+    hex(digest.first_chunk::<16>().map_or(&[], |start| start.as_slice()))
+}
+
+/// Who adds accounts otherwise is named by what he is ("operator", "local socket"), and never so.
+const PROVIDER: &str = "provider ";
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::operators::{By, NewOperator, OperatorChange};
+    use crate::{PasswordHash, Sealer, TotpSecret, valid_name};
+
+    fn node(dir: &tempfile::TempDir, name: &str) -> Operators {
+        Operators::load(&dir.path().join(name), Arc::new(Sealer::ephemeral().unwrap())).unwrap()
+    }
+
+    fn carol(role: Role, apps: &[&str]) -> Provided {
+        Provided {
+            provider: "corp".into(),
+            issuer: "https://id.example".into(),
+            subject: "00u1".into(),
+            name: "carol".into(),
+            role,
+            apps: apps.iter().map(|app| (*app).to_owned()).collect(),
+            on: "fra/a".into(),
+        }
+    }
+
+    #[test]
+    fn one_subject_has_one_account_whatever_he_is_called() {
+        let dir = tempfile::tempdir().unwrap();
+        let operators = node(&dir, "a");
+        let first = operators.provide(&carol(Role::Viewer, &[]), 1).unwrap();
+        assert_eq!((first.provider(), first.name.as_str()), (Some("corp"), "carol"));
+        let renamed = Provided { name: "carola".into(), ..carol(Role::Viewer, &[]) };
+        assert_eq!(operators.provide(&renamed, 2).unwrap(), first);
+        let other = Provided { subject: "00u2".into(), ..carol(Role::Viewer, &[]) };
+        let other = operators.provide(&other, 3).unwrap();
+        assert_ne!(other.id, first.id);
+        assert!(other.name.starts_with("carol-") && valid_name(&other.name), "{}", other.name);
+    }
+
+    #[test]
+    fn each_login_brings_the_rights_and_ends_sessions_of_others() {
+        let dir = tempfile::tempdir().unwrap();
+        let operators = node(&dir, "a");
+        let first = operators.provide(&carol(Role::Editor, &[]), 1).unwrap();
+        let same = operators.provide(&carol(Role::Editor, &[]), 2).unwrap();
+        assert_eq!(same.generation, first.generation);
+        let less = operators.provide(&carol(Role::Viewer, &["shop"]), 3).unwrap();
+        assert_eq!((less.role, less.apps.as_slice()), (Role::Viewer, ["shop".to_owned()].as_slice()));
+        assert_ne!(less.generation, first.generation);
+    }
+
+    #[test]
+    fn who_was_shut_out_or_removed_here_stays_out() {
+        let dir = tempfile::tempdir().unwrap();
+        let operators = node(&dir, "a");
+        let id = operators.provide(&carol(Role::Viewer, &[]), 1).unwrap().id;
+        let out = |disabled| OperatorChange { disabled: Some(disabled), ..OperatorChange::default() };
+        operators.change(&id, out(true), By::Operator).unwrap();
+        assert!(matches!(operators.provide(&carol(Role::Owner, &[]), 2), Err(OperatorFault::Shut)));
+        operators.change(&id, out(false), By::Operator).unwrap();
+        assert!(operators.provide(&carol(Role::Viewer, &[]), 3).is_ok());
+        operators.remove(&id, By::Operator).unwrap();
+        assert!(matches!(operators.provide(&carol(Role::Owner, &[]), 4), Err(OperatorFault::Shut)));
+    }
+
+    #[test]
+    fn two_nodes_that_meet_him_at_once_make_one_account() {
+        let dir = tempfile::tempdir().unwrap();
+        let (a, b) = (node(&dir, "a"), node(&dir, "b"));
+        a.provide(&carol(Role::Viewer, &[]), 10).unwrap();
+        b.provide(&Provided { on: "fra/b".into(), ..carol(Role::Viewer, &[]) }, 9).unwrap();
+        a.merge(b.accounts(20), 20);
+        b.merge(a.accounts(20), 20);
+        assert_eq!(a.list(), b.list());
+        assert_eq!(a.list().len(), 1);
+    }
+
+    #[test]
+    fn an_owner_by_a_provider_is_not_one_who_can_get_in_without_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let operators = node(&dir, "a");
+        let carol = operators.provide(&carol(Role::Owner, &[]), 1).unwrap();
+        let (name, by) = ("alice".to_owned(), "local socket".to_owned());
+        let new = NewOperator { name, role: Role::Owner, apps: Vec::new(), by, on: String::new() };
+        let alice = operators.add(new, 2).unwrap();
+        assert_eq!(alice.provider(), None);
+        let (hash, totp) = (PasswordHash::of("correct horse battery").unwrap(), TotpSecret::fresh());
+        for whose in [&carol, &alice] {
+            operators.set_password(whose, &hash, (&totp, 0), 3).unwrap();
+        }
+        let removed = operators.remove(&alice.id, By::Operator);
+        assert!(matches!(removed, Err(OperatorFault::LastOwner)), "{removed:?}");
+    }
+}
