@@ -516,6 +516,7 @@ pub(crate) mod tests {
                 self_test: crate::selftest::settings::SelfTestSettings::default(),
                 learn_actors: crate::learning::ACTORS,
                 tell: Default::default(),
+                oidc: Default::default(),
             };
             Identity::establish(&settings, &state, &sealer, POLICY, self.clock.now_ms()).await
         }

@@ -24,6 +24,7 @@ use crate::console_settings::{self, RawAdmin};
 use crate::life::sandbox::{self, RawSandbox, SandboxSettings};
 use crate::limit_settings::{self, RawLimits};
 use crate::log_settings::{self, LogSettings, RawLog};
+use crate::oidc_settings::{self, OidcSettings, RawOidc};
 use crate::playbooks::{self, RawMail, RawNotify, RawWebhook, TellSettings};
 use crate::recording_settings::{self, RawRecording, Recorded};
 use crate::selftest::settings::{RawSelfTest, SelfTestSettings};
@@ -85,6 +86,8 @@ pub(crate) struct Settings {
     pub(crate) learn_actors: usize,
     /// Who is told of incidents, by playbooks and without.
     pub(crate) tell: TellSettings,
+    /// Identity providers by which operators log in.
+    pub(crate) oidc: OidcSettings,
 }
 
 /// How long connections may go on.
@@ -216,6 +219,7 @@ fn check(
         recording: recording_settings::check(text, &raw.recording, faults),
         self_test: crate::selftest::settings::check(text, &raw.selftest, faults),
         learn_actors: learn_actors(text, &raw.learning, faults),
+        oidc: oidc_settings::check(text, &raw.oidc, folder, faults),
         tell: playbooks::check(text, ((&raw.webhooks, &raw.mail), raw.notify.as_ref()), folder, faults),
     };
     (settings, folder.join(&raw.policy))
@@ -544,6 +548,9 @@ struct RawSettings {
     mail: BTreeMap<String, At<RawMail>>,
     /// Who hears of incidents.
     notify: Option<RawNotify>,
+    /// Identity providers by which operators log in, by name, 8 at most.
+    #[serde(default)]
+    oidc: BTreeMap<String, At<RawOidc>>,
 }
 
 /// How much the node learns about.

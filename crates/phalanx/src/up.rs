@@ -367,6 +367,7 @@ fn settings_of(args: &UpArgs) -> anyhow::Result<Settings> {
         self_test: crate::selftest::settings::SelfTestSettings::default(),
         learn_actors: crate::learning::ACTORS,
         tell: Default::default(),
+        oidc: Default::default(),
         logs: LogSettings {
             access: args.access_log.as_deref().map(crate::log_settings::access_log_to),
             access_format: args.access_format.into(),

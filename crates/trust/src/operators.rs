@@ -76,9 +76,9 @@ pub struct Operator {
 }
 
 impl Operator {
-    /// Whether he can get in by himself.
+    /// Whether he can get in by himself, without a provider.
     pub fn is_enrolled(&self) -> bool {
-        self.password || !self.passkeys.is_empty()
+        self.provider().is_none() && (self.password || !self.passkeys.is_empty())
     }
 }
 

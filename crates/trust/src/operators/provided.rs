@@ -28,6 +28,15 @@ pub struct Provided {
     pub on: String,
 }
 
+impl Provided {
+    /// His account's id: the same at all nodes.
+    pub fn id(&self) -> String {
+        // The length keeps issuer and subject apart.
+        let text = format!("provided 1 {} {} {}", self.issuer.len(), self.issuer, self.subject);
+        hex(sha256(text.as_bytes()).first_chunk::<16>().map_or(&[], |start| start.as_slice()))
+    }
+}
+
 impl Operator {
     /// The provider that vouches for him; none of an account with credentials of its own.
     pub fn provider(&self) -> Option<&str> {
@@ -45,7 +54,7 @@ impl Account {
 impl Operators {
     /// The account of somebody whom a provider vouches for, with the rights that it says. Two nodes that meet him at once make one account.
     pub fn provide(&self, who: &Provided, now_ms: u64) -> Result<Operator, OperatorFault> {
-        let id = id(&who.issuer, &who.subject);
+        let id = who.id();
         let mut table = self.locked();
         match table.accounts.get(&id) {
             Some(known) if known.is_shut() || !known.is_provided() => return Err(OperatorFault::Shut),
@@ -76,12 +85,6 @@ impl Operators {
         }
         table.get(&id).ok_or(OperatorFault::Unknown)
     }
-}
-
-/// The same at all nodes. The length keeps issuer and subject apart.
-fn id(issuer: &str, subject: &str) -> String {
-    let digest = sha256(format!("provided 1 {} {issuer} {subject}", issuer.len()).as_bytes());
-    hex(digest.first_chunk::<16>().map_or(&[], |start| start.as_slice()))
 }
 
 /// Who adds accounts otherwise is named by what he is ("operator", "local socket"), and never so.
