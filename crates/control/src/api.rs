@@ -29,6 +29,7 @@ mod health;
 mod held;
 mod incidents;
 mod load;
+mod oidc;
 mod operators;
 mod playbooks;
 mod problem;
@@ -44,6 +45,7 @@ pub use health::{Health, Readiness};
 pub use held::{Held, HeldThing, HeldWhat, Settled};
 pub use incidents::{Affected, Finding, Incident, IncidentRow, Learning, Undone, Usual};
 pub use load::{LimitCount, Load};
+pub use oidc::{LoginProvider, ProviderLogin, ProviderRow};
 pub use operators::{
     ApiTokenMade, ApiTokenRow, Me, NewApiToken, NewOperator, NewPasskey, NewPassword, OperatorEdit,
     OperatorInvited, OperatorRole, OperatorRow, PasskeyChallenge, PasskeyRow, PasskeySigned, PasswordLogin,

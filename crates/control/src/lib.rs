@@ -27,10 +27,12 @@ mod open;
 mod paging;
 mod parameters;
 mod throttle;
+mod url;
 
 pub mod acme;
 mod import;
 mod lapi;
+pub mod oidc;
 
 mod changes;
 pub mod policy_words;

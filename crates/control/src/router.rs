@@ -32,8 +32,9 @@ use crate::console;
 use crate::error::ApiError;
 use crate::handlers::{
     account, audit, blocklists, bouncers, bundles, changes, decisions, delegation, events, exclusions, fixes,
-    fleet, health, held, incidents, inquiry, login, operations, operators, playbooks, policy, receivers,
-    replay, report, reports, selftest, session, status, stream, suggestion, traffic, upgrade, versions,
+    fleet, health, held, incidents, inquiry, login, oidc as providers, operations, operators, playbooks,
+    policy, receivers, replay, report, reports, selftest, session, status, stream, suggestion, traffic,
+    upgrade, versions,
 };
 use crate::host::{HostName, host_is_ours};
 use crate::hub::Hub;
@@ -43,6 +44,7 @@ use crate::lapi::Bouncers;
 use crate::limits::{
     BODY_BYTES_MAX, HASHES_MAX, HISTORY_QUERIES_MAX, SNAPSHOT_FILE_BYTES_MAX, SUBSCRIBERS_MAX, TESTS_MAX,
 };
+use crate::oidc::{self, Providers};
 use crate::openapi;
 use crate::parameters;
 use crate::playbook::told::Asked;
@@ -77,6 +79,8 @@ pub struct ControlDeps {
     pub sessions: Arc<Sessions>,
     /// Accounts of operators.
     pub operators: Arc<Operators>,
+    /// Identity providers by which operators log in.
+    pub providers: Providers,
     /// The fleet.
     pub fleet: FleetHandle,
     /// What was recorded.
@@ -358,6 +362,9 @@ pub fn router(deps: ControlDeps) -> Router {
         reloading: tokio::sync::Mutex::new(()),
     });
     tokio::spawn(reporting::run(Arc::downgrade(&control)));
+    if control.deps.providers.all().next().is_some() {
+        tokio::spawn(oidc::watch(Arc::downgrade(&control)));
+    }
     let a_blocklist = get(blocklists::show).put(blocklists::import).delete(blocklists::remove);
     let a_blocklist = a_blocklist.layer(DefaultBodyLimit::max(BLOCKLIST_TEXT_BYTES_MAX));
     let restore = post(operations::restore).layer(DefaultBodyLimit::max(SNAPSHOT_FILE_BYTES_MAX));
@@ -442,6 +449,9 @@ pub fn router(deps: ControlDeps) -> Router {
         .route("/me/password", post(account::set_password))
         .route("/me/passkeys", post(account::add_passkey))
         .route("/me/passkeys/{id}", delete(account::delete_passkey))
+        .route("/me/prove/oidc", post(providers::prove))
+        .route("/oidc", get(providers::rows))
+        .route("/oidc/{name}/test", post(providers::test))
         .route("/me/tokens", post(account::add_token))
         .route("/me/tokens/{name}", delete(account::delete_token))
         .route("/openapi.json", get(openapi::serve))
@@ -457,6 +467,8 @@ pub fn router(deps: ControlDeps) -> Router {
         .route("/api/v1/login/password", post(login::by_password))
         .route("/api/v1/login/challenge", post(login::challenge))
         .route("/api/v1/login/passkey", post(login::by_passkey))
+        .route("/api/v1/login/oidc", get(providers::list))
+        .route("/api/v1/login/oidc/{name}", post(providers::begin))
         .method_not_allowed_fallback(wrong_method)
         .layer(from_fn_with_state(Arc::clone(&control), from_here));
     Router::new()
@@ -466,6 +478,7 @@ pub fn router(deps: ControlDeps) -> Router {
         .route("/healthz", get(health::healthz))
         .route("/readyz", get(health::readyz))
         .route("/login", get(session::login))
+        .route("/login/oidc/{name}/callback", get(providers::callback))
         .fallback(console::serve)
         .layer(from_fn_with_state(Arc::clone(&control), check_host))
         .layer(from_fn(body::in_time))

@@ -517,6 +517,7 @@ pub(crate) mod tests {
                 reports: crate::report_settings::ReportSettings::default(),
                 learn_actors: crate::learning::ACTORS,
                 tell: Default::default(),
+                oidc: Default::default(),
             };
             Identity::establish(&settings, &state, &sealer, POLICY, self.clock.now_ms()).await
         }

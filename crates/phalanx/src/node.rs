@@ -14,6 +14,7 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
 use phalanx_control::api::{NodeStatus, Process, STOPPING};
+use phalanx_control::oidc::Providers;
 use phalanx_control::reporting::Reporting;
 use phalanx_control::{Changes, ControlDeps, Listeners, Reloaded};
 use phalanx_edge::{CheckListen, Edge, EdgeHandle, EdgeSettings, EdgeShared, Identities, Recording};
@@ -368,6 +369,7 @@ impl Running {
             tickets,
             sessions: Arc::new(Sessions::default()),
             operators,
+            providers: Providers::new(settings.oidc.providers.clone()).map_err(anyhow::Error::msg)?,
             fleet: fleet.clone(),
             history: recorder.history(),
             ledger: recorder.ledger(),

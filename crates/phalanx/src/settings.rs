@@ -24,6 +24,7 @@ use crate::console_settings::{self, RawAdmin};
 use crate::life::sandbox::{self, RawSandbox, SandboxSettings};
 use crate::limit_settings::{self, RawLimits};
 use crate::log_settings::{self, LogSettings, RawLog};
+use crate::oidc_settings::{self, OidcSettings, RawOidc};
 use crate::playbooks::{self, RawMail, RawNotify, RawWebhook, TellSettings};
 use crate::recording_settings::{self, RawRecording, Recorded};
 use crate::report_settings::{self, RawReport, ReportSettings};
@@ -88,6 +89,8 @@ pub(crate) struct Settings {
     pub(crate) tell: TellSettings,
     /// Reports that are sent by themselves.
     pub(crate) reports: ReportSettings,
+    /// Identity providers by which operators log in.
+    pub(crate) oidc: OidcSettings,
 }
 
 /// How long connections may go on.
@@ -224,6 +227,7 @@ fn check(
         learn_actors: learn_actors(text, &raw.learning, faults),
         tell,
         reports,
+        oidc: oidc_settings::check(text, &raw.oidc, folder, faults),
     };
     (settings, folder.join(&raw.policy))
 }
@@ -554,6 +558,9 @@ struct RawSettings {
     /// Reports that are sent by themselves, by name, 32 at most.
     #[serde(default)]
     reports: BTreeMap<String, At<RawReport>>,
+    /// Identity providers by which operators log in, by name, 8 at most.
+    #[serde(default)]
+    oidc: BTreeMap<String, At<RawOidc>>,
 }
 
 /// How much the node learns about.

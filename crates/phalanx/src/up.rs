@@ -373,6 +373,7 @@ fn settings_of(args: &UpArgs) -> anyhow::Result<Settings> {
         reports: crate::report_settings::ReportSettings::default(),
         learn_actors: crate::learning::ACTORS,
         tell: Default::default(),
+        oidc: Default::default(),
         logs: LogSettings {
             access: args.access_log.as_deref().map(crate::log_settings::access_log_to),
             access_format: args.access_format.into(),

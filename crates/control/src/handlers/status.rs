@@ -80,6 +80,7 @@ pub(super) fn whole_status(control: &Control) -> Status {
     let mut degraded = fleet.degraded;
     degraded.extend(node.degraded);
     degraded.extend(recorder.degraded());
+    degraded.extend(deps.providers.degraded());
     let imports: Vec<Import> = deps.imports.iter().map(|import| import.status()).collect();
     degraded.extend(imports.iter().filter_map(|import| {
         let fault = import.fault.as_ref()?;
