@@ -60,7 +60,7 @@ async fn a_session_ends_when_another_node_changes_the_account() {
             .unwrap();
         }),
         ("reset", |all, id| all.reset(id, By::Node).unwrap()),
-        ("removed", |all, id| all.remove(id, By::Node).unwrap()),
+        ("removed", |all, id| all.remove(id, By::Node, SystemClock.now_ms()).unwrap()),
     ];
     for (what, change) in changes {
         let node = Node::start().await;
