@@ -37,6 +37,7 @@ pub mod policy_words;
 
 pub mod inquiry;
 pub mod suggest;
+pub mod suggesting;
 
 pub mod fixes;
 
