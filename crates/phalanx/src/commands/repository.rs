@@ -2,7 +2,7 @@
 //!
 //! INVARIANT: what is read of a commit is in the commit: no link, no module, nothing of the work tree. Nothing of the repository is run.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::fs::DirBuilder;
 use std::io::Write as _;
 use std::os::unix::fs::DirBuilderExt;
@@ -62,12 +62,12 @@ impl Git {
         }
         let held = self.files()?;
         let folder = Folder::new()?;
-        self.write_to(&folder.0)?;
+        self.write_to(&folder.0, &held)?;
         let (entry, files) = super::policy::collect(&folder.0.join(file))
             .with_context(|| format!("the policy {file} of commit {} cannot be read", self.commit))?;
         let base = Path::new(file).parent().unwrap_or(Path::new(""));
         for (name, _) in files.iter() {
-            if !within(base, name).is_some_and(|path| held.contains(&path)) {
+            if !within(base, name).is_some_and(|path| held.contains_key(&path)) {
                 bail!(
                     "the policy names {name:?}, which is not in commit {}: nothing beside it is applied",
                     self.commit
@@ -77,10 +77,11 @@ impl Git {
         Ok((entry, files))
     }
 
-    /// The names of its files. One with a link or a module in it is refused: what is behind that is not in the commit.
-    fn files(&self) -> anyhow::Result<BTreeSet<PathBuf>> {
-        let listed = self.text(&["ls-tree", "-r", "-z", "--full-tree", &self.commit])?;
-        let mut files = BTreeSet::new();
+    /// Its files, with the ids of their bytes. One with a link or a module in it is refused: what is behind that is not in the commit.
+    fn files(&self) -> anyhow::Result<BTreeMap<PathBuf, String>> {
+        let listed = self.text(&["ls-tree", "-r", "-l", "-z", "--full-tree", &self.commit])?;
+        let mut files = BTreeMap::new();
+        let mut bytes = 0;
         for line in listed.split('\0').filter(|line| !line.is_empty()) {
             let (facts, name) = line.split_once('\t').context("git lists a file without a name")?;
             if !facts.starts_with("100") {
@@ -89,32 +90,38 @@ impl Git {
                     self.commit
                 );
             }
-            files.insert(PathBuf::from(name));
+            let mut facts = facts.split_whitespace().skip(2);
+            let id = facts.next().context("git lists a file without an id")?;
+            bytes += facts.next().and_then(|size| size.parse::<u64>().ok()).unwrap_or_default();
+            files.insert(PathBuf::from(name), id.to_owned());
+        }
+        if bytes > TREE_BYTES_MAX {
+            bail!(
+                "commit {} holds {bytes} bytes, more than a policy's repository may: {TREE_BYTES_MAX}",
+                self.commit
+            );
         }
         Ok(files)
     }
 
-    /// Writes its files, through an index of their own: neither the repository's index nor its work tree is touched.
-    fn write_to(&self, folder: &Path) -> anyhow::Result<()> {
-        let index = folder.with_extension("index");
-        let run = |args: &[&str]| self.run(args, Some(&index));
-        let prefix = format!("--prefix={}/", folder.display());
-        let done = run(&["read-tree", &self.commit]).and_then(|_| run(&["checkout-index", "--all", &prefix]));
-        let _ = std::fs::remove_file(&index);
-        done.map(|_| ())
+    /// Writes files as they were committed: what filters, line endings and attributes would make of them is not signed.
+    fn write_to(&self, folder: &Path, files: &BTreeMap<PathBuf, String>) -> anyhow::Result<()> {
+        let ids: String = files.values().map(|id| format!("{id}\n")).collect();
+        let told = finish(&mut self.command(&["cat-file", "--batch"]), ids.as_bytes())?;
+        let mut rest = told.as_slice();
+        for (name, id) in files {
+            let found = next_blob(&mut rest, id)
+                .with_context(|| format!("git has no bytes of {}", name.display()))?;
+            let path = folder.join(name);
+            let written = std::fs::create_dir_all(path.parent().unwrap_or(folder))
+                .and_then(|()| std::fs::write(&path, found));
+            written.with_context(|| format!("cannot write {}", path.display()))?;
+        }
+        Ok(())
     }
 
     pub(super) fn text(&self, args: &[&str]) -> anyhow::Result<String> {
-        self.run(args, None)
-    }
-
-    fn run(&self, args: &[&str], index: Option<&Path>) -> anyhow::Result<String> {
-        let mut command = self.command(args);
-        if let Some(index) = index {
-            command.env("GIT_INDEX_FILE", index);
-        }
-        let said = finish(&mut command, &[])?;
-        Ok(String::from_utf8_lossy(&said).into_owned())
+        Ok(String::from_utf8_lossy(&finish(&mut self.command(args), &[])?).into_owned())
     }
 
     /// A call of git on the repository, which runs nothing of the repository's own and asks nobody.
@@ -130,13 +137,26 @@ impl Git {
 pub(super) fn finish(command: &mut Command, input: &[u8]) -> anyhow::Result<Vec<u8>> {
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().context("cannot run git; it must be installed")?;
-    // Git reads all of it before it answers; should it end sooner, its own words say why.
-    let _ = child.stdin.take().map(|mut stdin| stdin.write_all(input));
-    let output = child.wait_with_output().context("git went away")?;
+    // On a thread of its own: git may answer while it still reads. Should it end sooner, its own words say why.
+    let stdin = child.stdin.take();
+    let output = std::thread::scope(|scope| {
+        scope.spawn(move || stdin.map(|mut stdin| stdin.write_all(input)));
+        child.wait_with_output()
+    });
+    let output = output.context("git went away")?;
     if !output.status.success() {
         bail!("git says: {}", for_terminal(String::from_utf8_lossy(&output.stderr).trim()));
     }
     Ok(output.stdout)
+}
+
+/// The next of what `cat-file --batch` tells: a line of id, kind and size, then the bytes and a line's end.
+fn next_blob<'a>(told: &mut &'a [u8], id: &str) -> Option<&'a [u8]> {
+    let (line, rest) = told.split_at_checked(told.iter().position(|&byte| byte == b'\n')?)?;
+    let size = std::str::from_utf8(line).ok()?.strip_prefix(id)?.strip_prefix(" blob ")?.parse().ok()?;
+    let (bytes, rest) = rest.get(1..)?.split_at_checked(size)?;
+    *told = rest.get(1..)?;
+    Some(bytes)
 }
 
 /// Where a name in a policy leads, from the repository's top; nothing if that is outside.
@@ -174,9 +194,22 @@ impl Drop for Folder {
     }
 }
 
+/// Of all files of a commit: they are held in memory for a moment.
+const TREE_BYTES_MAX: u64 = 256 * 1024 * 1024;
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn bytes_come_back_as_they_were_committed() {
+        let told = b"aa blob 3\na\n\0\nbb blob 0\n\ncc missing\n";
+        let mut rest = told.as_slice();
+        assert_eq!(next_blob(&mut rest, "aa"), Some(b"a\n\0".as_slice()));
+        assert_eq!(next_blob(&mut rest, "bb"), Some(b"".as_slice()));
+        assert_eq!(next_blob(&mut rest, "cc"), None);
+        assert_eq!(next_blob(&mut b"aa blob 9\nshort\n".as_slice(), "aa"), None);
+    }
 
     #[test]
     fn names_lead_to_files_of_the_commit_and_nowhere_else() {

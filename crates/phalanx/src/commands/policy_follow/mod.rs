@@ -403,6 +403,7 @@ fn words(done: &Done, branch: &str) -> String {
         Done::Refused { commit, change, why } => {
             format!("commit {commit} of {branch}, change {change}: {why}. Write another commit on it")
         }
+        Done::InStep { version: 0, .. } => format!("neither {branch} nor the fleet has a policy yet"),
         Done::InStep { commit, version } => {
             format!("{branch} and the fleet are in step at commit {commit}, version {version}")
         }
