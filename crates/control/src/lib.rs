@@ -39,6 +39,7 @@ pub mod policy_words;
 
 pub mod inquiry;
 pub mod suggest;
+pub mod suggesting;
 
 pub mod fixes;
 

@@ -227,7 +227,7 @@ pub type ReplayPort = Box<
 >;
 
 /// Asks the binary to judge a recorded request with the exclusions of a draft, and to add what is missing to let it pass.
-pub type SuggestPort = Box<dyn Fn(Draft) -> BoxFuture<'static, Result<Draft, NotReplayed>> + Send + Sync>;
+pub type SuggestPort = Arc<dyn Fn(Draft) -> BoxFuture<'static, Result<Draft, NotReplayed>> + Send + Sync>;
 
 /// Why nothing was replayed.
 #[derive(Debug, Clone, PartialEq, Eq)]

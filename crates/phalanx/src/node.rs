@@ -16,6 +16,7 @@ use parking_lot::Mutex;
 use phalanx_control::api::{NodeStatus, Process, STOPPING};
 use phalanx_control::oidc::Providers;
 use phalanx_control::reporting::Reporting;
+use phalanx_control::suggesting::Suggester;
 use phalanx_control::{Changes, ControlDeps, Listeners, Reloaded};
 use phalanx_edge::{CheckListen, Edge, EdgeHandle, EdgeSettings, EdgeShared, Identities, Recording};
 use phalanx_fleet::{Change, FleetError, FleetHandle, FleetKeys, GoodPort, Remembered};
@@ -356,6 +357,8 @@ impl Running {
         let tickets = Arc::new(LoginTickets::default());
         let console = (settings.console_names.as_slice(), settings.tls.console.is_some());
         let console = phalanx_control::login_url(admin, console, false, &tickets.issue(started_at_ms));
+        let suggestions =
+            requests.as_ref().map(|requests| suggest_port::port(requests.reader(), &keepers.policy));
         let deps = ControlDeps {
             site: settings.site.as_str().into(),
             node: settings.node.as_str().into(),
@@ -407,16 +410,15 @@ impl Running {
             replays: requests
                 .as_ref()
                 .map(|requests| recording_port::port(requests.reader(), &keepers.policy)),
-            suggestions: requests
-                .as_ref()
-                .map(|requests| suggest_port::port(requests.reader(), &keepers.policy)),
+            suggestions: suggestions.clone(),
             upgrade: life::upgrade_port(birth.bell),
             bouncers: crowdsec.bouncers(),
             imports: crowdsec.imports(),
             lapi_listen: crowdsec.listen(),
         };
         tokio::spawn(crate::load::follow(edge.clone(), lanes.clone(), Arc::clone(&clock)));
-        tokio::spawn(phalanx_control::inquiry::answer_all(fleet.clone(), recorder.history()));
+        let suggester = Suggester::for_others(recorder.history(), suggestions);
+        tokio::spawn(phalanx_control::inquiry::answer_all(fleet.clone(), suggester));
         let router = phalanx_control::router(deps);
         let control = tokio::spawn(phalanx_control::serve(router, listeners, stopping.clone()));
         let lapi = crowdsec.serve((&keepers.policy, &keepers.places), &fleet, &clock, stopping);
