@@ -35,6 +35,7 @@ mod lapi;
 mod changes;
 pub mod policy_words;
 
+pub mod copies;
 pub mod inquiry;
 pub mod suggest;
 
@@ -59,6 +60,7 @@ pub mod enrol;
 pub use acme::{Acme, AcmeSettings, Challenge};
 pub use auth::{Channel, Peer};
 pub use changes::Changes;
+pub use copies::CopiesPort;
 pub use enrol::{Desk, EnrolDeps};
 pub use host::{HostName, login_url};
 pub use import::{ImportSettings, Importer};

@@ -14,7 +14,7 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
 use phalanx_control::api::{NodeStatus, Process, STOPPING};
-use phalanx_control::{Changes, ControlDeps, Listeners, Reloaded};
+use phalanx_control::{Changes, ControlDeps, CopiesPort, Listeners, Reloaded};
 use phalanx_edge::{CheckListen, Edge, EdgeHandle, EdgeSettings, EdgeShared, Identities, Recording};
 use phalanx_fleet::{Change, FleetError, FleetHandle, FleetKeys, GoodPort, Remembered};
 use phalanx_model::lanes::{LaneReaders, Lanes};
@@ -231,7 +231,7 @@ impl Node {
         let to_share = (events, security);
         let sharing = tokio::spawn(share(to_share, fleet.clone(), lanes.clone(), stopping.clone()));
         let learning = learns::start(
-            (settings, state, sealer),
+            (settings, state, Arc::clone(&sealer)),
             (&tee, recorder.reports()),
             (&keepers, &edge),
             (&fleet, &lanes, &clock),
@@ -241,6 +241,7 @@ impl Node {
         sockets.check_all_used()?;
         let takeover = birth.start.takeover.clone();
         fleet.share_operators(&operators)?;
+        let copies = parts::copies((settings, state), &fleet, sealer, (places, &clock))?;
         let running = Running {
             keepers,
             edge,
@@ -254,6 +255,7 @@ impl Node {
             operators,
             policy_changes,
             requests,
+            copies,
         };
         let member = (identity, offices, enrolment, tasks);
         let listening = (listeners, admin, token, crowdsec);
@@ -314,6 +316,7 @@ struct Running {
     operators: Arc<Operators>,
     policy_changes: Changes,
     requests: Option<RequestRecorder>,
+    copies: CopiesPort,
 }
 
 impl Running {
@@ -339,6 +342,7 @@ impl Running {
             operators,
             policy_changes,
             requests,
+            copies,
         } = self;
         let (learning, playbooks) = learning;
         let fault = birth.start.takeover.as_ref().and_then(|takeover| takeover.fault());
@@ -369,6 +373,7 @@ impl Running {
             operators,
             fleet: fleet.clone(),
             history: recorder.history(),
+            copies: copies.clone(),
             ledger: recorder.ledger(),
             live: recorder.live(),
             recorder: recorder.status(),
@@ -377,7 +382,7 @@ impl Running {
                 &lanes,
                 &recorder,
                 &keepers,
-                (&fleet, &learning, &tester),
+                (&fleet, &learning, &tester, &copies),
                 &clock,
             ),
             incidents: learning.port(),
@@ -412,7 +417,10 @@ impl Running {
             lapi_listen: crowdsec.listen(),
         };
         tokio::spawn(crate::load::follow(edge.clone(), lanes.clone(), Arc::clone(&clock)));
-        tokio::spawn(phalanx_control::inquiry::answer_all(fleet.clone(), recorder.history()));
+        let answers =
+            phalanx_control::inquiry::answer_all(fleet.clone(), recorder.history(), copies.history());
+        tokio::spawn(answers);
+        tasks.spawn(copies.run(fleet.clone(), recorder.history()));
         let router = phalanx_control::router(deps);
         let control = tokio::spawn(phalanx_control::serve(router, listeners, stopping.clone()));
         let lapi = crowdsec.serve((&keepers.policy, &keepers.places), &fleet, &clock, stopping);

@@ -187,6 +187,7 @@ impl Node {
             operators: Arc::clone(&operators),
             fleet: fleet.clone(),
             history: recorder.history(),
+            copies: phalanx_control::CopiesPort::default(),
             ledger: recorder.ledger(),
             live: recorder.live(),
             recorder: recorder.status(),
