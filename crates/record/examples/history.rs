@@ -110,6 +110,11 @@ fn measure(history: &History, rows: u64) -> Result<(), Box<dyn std::error::Error
             "usual rule and country, none",
             Filter { rule: Some(949_110), country: "NL".parse().ok(), ..all.clone() },
         ),
+        ("usual rule and usual app", Filter { rule: Some(949_110), apps: apps("app-1"), ..all.clone() }),
+        (
+            "half's rule and the others' app",
+            Filter { rule: Some(942_138), apps: apps("app-1"), ..all.clone() },
+        ),
         (
             "client and usual rule",
             Filter { client: "198.51.7.9".parse().ok(), rule: Some(949_110), ..all.clone() },
@@ -202,8 +207,12 @@ fn rule(number: u64) -> Arc<RuleInfo> {
 }
 
 fn request(n: u64, rules: &[Arc<RuleInfo>]) -> SecurityEvent {
-    // Every request is refused by the usual rule; one of the others matched, the last of them rarely.
-    let index = if n.is_multiple_of(10_000) { 39 } else { 1 + n % 37 };
+    // Every request is refused by the usual rule; one of the others matched, the last of them rarely, the one before it for every second one.
+    let index = match n {
+        n if n.is_multiple_of(10_000) => 39,
+        n if n.is_multiple_of(2) => 38,
+        n => 1 + n % 37,
+    };
     let others = rules.get(usize::try_from(index).unwrap_or_default());
     let signals = rules.first().into_iter().chain(others).map(|rule| signal(rule, n)).collect();
     SecurityEvent::Request { access: Box::new(access(n)), signals, faults: Vec::new() }

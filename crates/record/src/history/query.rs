@@ -64,6 +64,17 @@ pub struct Filter {
     pub limit: usize,
 }
 
+impl Filter {
+    /// Whether it asks for something that the index of facts alone can answer.
+    fn asks_for_facts(&self) -> bool {
+        self.action.is_some()
+            || self.apps.is_some()
+            || self.status.is_some()
+            || self.country.is_some()
+            || self.method.is_some()
+    }
+}
+
 /// One status, or all between two.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StatusRange {
@@ -112,9 +123,13 @@ impl History {
     /// Recorded requests, newest first, and where to go on. One call opens [`HISTORY_OPENED_MAX`] bodies at most.
     pub fn search(&self, filter: &Filter) -> Result<Found, RecordError> {
         let limit = if filter.limit == 0 { PAGE_DEFAULT } else { filter.limit.min(HISTORY_PAGE_MAX) };
-        let (sql, values) = statement(filter, &self.shared);
         let text = filter.text.as_ref().map(|text| text.to_ascii_lowercase());
         self.with_connection(|connection| {
+            let by_rule = match filter.rule {
+                Some(rule) if filter.asks_for_facts() => !is_usual(connection, rule)?,
+                rule => rule.is_some(),
+            };
+            let (sql, values) = statement(filter, by_rule, &self.shared);
             let mut statement = connection.prepare_cached(&sql)?;
             let mut rows = statement.query(params_from_iter(values))?;
             let mut found = Found::default();
@@ -261,28 +276,29 @@ impl AccessTexts<'_> {
     }
 }
 
-/// The query of a filter. Only fixed text and placeholders go into the statement; which index is used is said, because none is right for all.
-fn statement(filter: &Filter, shared: &Shared) -> (String, Vec<Value>) {
+/// Whether so many requests met this rule that going through all facts costs less than looking each of them up.
+fn is_usual(connection: &Connection, rule: u64) -> rusqlite::Result<bool> {
+    let mut statement =
+        connection.prepare_cached("SELECT COUNT(*) FROM (SELECT 1 FROM rules WHERE rule = ?1 LIMIT ?2)")?;
+    let met: i64 = statement.query_row([rule.cast_signed(), USUAL_RULE_REQUESTS], |row| row.get(0))?;
+    Ok(met == USUAL_RULE_REQUESTS)
+}
+
+/// The query of a filter; `by_rule` goes through the requests of its rule, where it has one and no client. Only fixed text and placeholders go into
+/// the statement; which index is used is said, because none is right for all.
+fn statement(filter: &Filter, by_rule: bool, shared: &Shared) -> (String, Vec<Value>) {
     let mut conditions = Conditions::default();
     let (mut from, mut id) = ("requests r INDEXED BY requests_facts", "r.id");
-    match (filter.rule, filter.client) {
-        // One address has few requests: go through them, and look whether the rule matched.
-        (rule, Some(client)) => {
-            from = "requests r INDEXED BY requests_client";
-            conditions.add("r.client = ?", shared.client_key(client));
-            if let Some(rule) = rule {
-                conditions.add(
-                    "EXISTS (SELECT 1 FROM rules x WHERE x.rule = ? AND x.id = r.id)",
-                    rule.cast_signed(),
-                );
-            }
-        }
-        // The rules' tree holds (rule, id): its part is read in the order asked for. CROSS JOIN keeps it the outer loop.
-        (Some(rule), None) => {
-            (from, id) = ("rules x CROSS JOIN requests r INDEXED BY requests_facts ON r.id = x.id", "x.id");
-            conditions.add("x.rule = ?", rule.cast_signed());
-        }
-        (None, None) => {}
+    // The rules' tree holds (rule, id): its part is read in the order asked for. CROSS JOIN keeps it the outer loop.
+    let by_rule = filter.rule.filter(|_| by_rule && filter.client.is_none());
+    if let Some(rule) = by_rule {
+        (from, id) = ("rules x CROSS JOIN requests r INDEXED BY requests_facts ON r.id = x.id", "x.id");
+        conditions.add("x.rule = ?", rule.cast_signed());
+    }
+    // One address has few requests.
+    if let Some(client) = filter.client {
+        from = "requests r INDEXED BY requests_client";
+        conditions.add("r.client = ?", shared.client_key(client));
     }
     if let Some(at) = filter.before {
         conditions.add(&format!("{id} < ?"), at.to_string());
@@ -312,6 +328,10 @@ fn statement(filter: &Filter, shared: &Shared) -> (String, Vec<Value>) {
     if let Some(StatusRange { from, to }) = filter.status {
         conditions.add("(r.status IS NULL OR r.status >= ?)", i64::from(from));
         conditions.add("(r.status IS NULL OR r.status <= ?)", i64::from(to));
+    }
+    // Last, because it is a look into another tree for whatever is left.
+    if let Some(rule) = filter.rule.filter(|_| by_rule.is_none()) {
+        conditions.add("EXISTS (SELECT 1 FROM rules x WHERE x.rule = ? AND x.id = r.id)", rule.cast_signed());
     }
     let Conditions { texts, values } = conditions;
     let conditions = if texts.is_empty() { String::new() } else { format!("WHERE {}", texts.join(" AND ")) };
@@ -350,5 +370,69 @@ const ID_MS_MAX: u64 = (1 << 48) - 1;
 
 const PAGE_DEFAULT: usize = 50;
 
+/// Looking up so many costs about as much as going through the facts of a million requests (measured by the example `history`).
+const USUAL_RULE_REQUESTS: i64 = 100_000;
+
 /// Connections kept between queries; each has a page cache of its own.
 const IDLE_CONNECTIONS_MAX: usize = 4;
+
+#[cfg(test)]
+mod tests {
+    use super::super::Store;
+    use super::super::schema::tests::record;
+    use super::*;
+
+    #[test]
+    fn a_usual_rule_finds_what_a_rare_one_does() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("history.db");
+        let sealer = Arc::new(phalanx_trust::Sealer::ephemeral().unwrap());
+        let mut store = Store::new(&path, sealer, None, (100, 1 << 30)).unwrap();
+        for (n, app) in [(1, "shop"), (2, "blog"), (3, "shop"), (4, "shop")] {
+            let item = store.request_item(&record(n, app)).unwrap();
+            assert_eq!(store.write(&[item], 1).unwrap(), None);
+        }
+        let beside = Connection::open(&path).unwrap();
+        beside
+            .execute(
+                "INSERT INTO rules SELECT 7, id FROM requests WHERE id <> ?1",
+                [record(4, "shop").id().to_string()],
+            )
+            .unwrap();
+        let history = History::new(store.shared(), None);
+        let filters = [
+            Filter { rule: Some(7), ..Filter::default() },
+            Filter { rule: Some(7), apps: Some(vec!["shop".into()]), ..Filter::default() },
+            Filter {
+                rule: Some(7),
+                status: "4xx".parse().ok(),
+                until_ms: Some(record(3, "").access.at_ms),
+                ..Filter::default()
+            },
+            Filter {
+                rule: Some(7),
+                client: "192.0.2.7".parse().ok(),
+                method: Some("GET".into()),
+                limit: 2,
+                ..Filter::default()
+            },
+        ];
+        let found = || {
+            filters.each_ref().map(|filter| {
+                history.recent(filter).unwrap().iter().map(|one| one.access.at_ms % 1_000).collect::<Vec<_>>()
+            })
+        };
+        let rare = found();
+        assert_eq!(rare, [vec![3, 2, 1], vec![3, 1], vec![2, 1], vec![3, 2]]);
+
+        // Requests that are not there any more, as far as this is concerned.
+        beside
+            .execute(
+                "INSERT INTO rules WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < ?1) SELECT 7, 'x' || i FROM n",
+                [USUAL_RULE_REQUESTS],
+            )
+            .unwrap();
+        assert!(is_usual(&beside, 7).unwrap());
+        assert_eq!(found(), rare);
+    }
+}

@@ -198,7 +198,7 @@ const COPIES: &str = "
 ";
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::sync::Arc;
 
     use phalanx_model::{Reason, RequestId, Verdict};
@@ -221,7 +221,7 @@ mod tests {
         PRAGMA user_version = 1;
     ";
 
-    fn record(n: u64, app: &str) -> RecordedRequest {
+    pub(in super::super) fn record(n: u64, app: &str) -> RecordedRequest {
         let id = RequestId::from_parts(1_785_585_600_000 + n, 1, n);
         let access = serde_json::from_value(serde_json::json!({
             "id": id, "at_ms": id.at_ms(), "app": app, "client": "192.0.2.7", "peer": "192.0.2.7", "method": "GET", "host": "h",
