@@ -23,6 +23,8 @@ use phalanx_record::{PartReport, RecordedRequest};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::copies::HistoryCopies;
+
 mod bouncers;
 mod delegation;
 mod health;
@@ -100,6 +102,9 @@ pub struct Status {
     pub selftest: SelfTestState,
     /// The recorder's parts.
     pub recorder: Vec<PartReport>,
+    /// Copies of history within the site.
+    #[serde(default)]
+    pub history: HistoryCopies,
     /// Certificates that visitors are shown.
     #[serde(default)]
     pub certificates: Vec<Certificate>,

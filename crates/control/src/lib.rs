@@ -37,6 +37,7 @@ pub mod oidc;
 mod changes;
 pub mod policy_words;
 
+pub mod copies;
 pub mod inquiry;
 pub mod suggest;
 pub mod suggesting;
@@ -63,6 +64,7 @@ pub mod enrol;
 pub use acme::{Acme, AcmeSettings, Challenge};
 pub use auth::{Channel, Peer};
 pub use changes::Changes;
+pub use copies::CopiesPort;
 pub use enrol::{Desk, EnrolDeps};
 pub use host::{HostName, login_url};
 pub use import::{ImportSettings, Importer};

@@ -29,6 +29,7 @@ use crate::auth::{Channel, Failures, Principal, check_host, from_here, require};
 use crate::body;
 use crate::changes::Changes;
 use crate::console;
+use crate::copies::CopiesPort;
 use crate::error::ApiError;
 use crate::handlers::{
     account, audit, blocklists, bouncers, bundles, changes, decisions, delegation, events, exclusions, fixes,
@@ -85,6 +86,8 @@ pub struct ControlDeps {
     pub fleet: FleetHandle,
     /// What was recorded.
     pub history: History,
+    /// Copies of history within the site.
+    pub copies: CopiesPort,
     /// What was decided and done.
     pub ledger: LedgerReader,
     /// Requests as they are recorded.

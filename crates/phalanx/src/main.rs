@@ -14,6 +14,7 @@ mod acme_port;
 mod acme_settings;
 mod duty;
 mod event_settings;
+mod history_settings;
 mod identity_port;
 mod learning;
 mod limit_settings;

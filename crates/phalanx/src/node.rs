@@ -17,7 +17,7 @@ use phalanx_control::api::{NodeStatus, Process, STOPPING};
 use phalanx_control::oidc::Providers;
 use phalanx_control::reporting::Reporting;
 use phalanx_control::suggesting::Suggester;
-use phalanx_control::{Changes, ControlDeps, Listeners, Reloaded};
+use phalanx_control::{Changes, ControlDeps, CopiesPort, Listeners, Reloaded};
 use phalanx_edge::{CheckListen, Edge, EdgeHandle, EdgeSettings, EdgeShared, Identities, Recording};
 use phalanx_fleet::{Change, FleetError, FleetHandle, FleetKeys, GoodPort, Remembered};
 use phalanx_model::lanes::{LaneReaders, Lanes};
@@ -234,7 +234,7 @@ impl Node {
         let to_share = (events, security);
         let sharing = tokio::spawn(share(to_share, fleet.clone(), lanes.clone(), stopping.clone()));
         let learning = learns::start(
-            (settings, state, sealer),
+            (settings, state, Arc::clone(&sealer)),
             (&tee, recorder.reports()),
             (&keepers, &edge),
             (&fleet, &lanes, &clock),
@@ -244,6 +244,7 @@ impl Node {
         sockets.check_all_used()?;
         let takeover = birth.start.takeover.clone();
         fleet.share_operators(&operators)?;
+        let copies = parts::copies((settings, state), &fleet, sealer, (places, &clock))?;
         let running = Running {
             keepers,
             edge,
@@ -257,6 +258,7 @@ impl Node {
             operators,
             policy_changes,
             requests,
+            copies,
         };
         let member = (identity, offices, enrolment, tasks);
         let listening = (listeners, admin, token, crowdsec);
@@ -317,6 +319,7 @@ struct Running {
     operators: Arc<Operators>,
     policy_changes: Changes,
     requests: Option<RequestRecorder>,
+    copies: CopiesPort,
 }
 
 impl Running {
@@ -342,6 +345,7 @@ impl Running {
             operators,
             policy_changes,
             requests,
+            copies,
         } = self;
         let (learning, playbooks, reporting) = learning;
         let fault = birth.start.takeover.as_ref().and_then(|takeover| takeover.fault());
@@ -375,6 +379,7 @@ impl Running {
             providers: Providers::new(settings.oidc.providers.clone()).map_err(anyhow::Error::msg)?,
             fleet: fleet.clone(),
             history: recorder.history(),
+            copies: copies.clone(),
             ledger: recorder.ledger(),
             live: recorder.live(),
             recorder: recorder.status(),
@@ -383,7 +388,7 @@ impl Running {
                 &lanes,
                 &recorder,
                 &keepers,
-                (&fleet, &learning, &tester, &reporting),
+                (&fleet, &learning, &tester, &reporting, &copies),
                 &clock,
             ),
             incidents: learning.port(),
@@ -418,7 +423,8 @@ impl Running {
         };
         tokio::spawn(crate::load::follow(edge.clone(), lanes.clone(), Arc::clone(&clock)));
         let suggester = Suggester::for_others(recorder.history(), suggestions);
-        tokio::spawn(phalanx_control::inquiry::answer_all(fleet.clone(), suggester));
+        tokio::spawn(phalanx_control::inquiry::answer_all(fleet.clone(), suggester, copies.history()));
+        tasks.spawn(copies.run(fleet.clone(), recorder.history()));
         let router = phalanx_control::router(deps);
         let control = tokio::spawn(phalanx_control::serve(router, listeners, stopping.clone()));
         let lapi = crowdsec.serve((&keepers.policy, &keepers.places), &fleet, &clock, stopping);

@@ -369,6 +369,7 @@ fn settings_of(args: &UpArgs) -> anyhow::Result<Settings> {
         },
         limits: Default::default(),
         recording: Some(crate::recording_settings::Recorded::default()),
+        copies_bytes_max: phalanx_model::limits::HISTORY_COPIES_BYTES_MAX,
         self_test: crate::selftest::settings::SelfTestSettings::default(),
         reports: crate::report_settings::ReportSettings::default(),
         learn_actors: crate::learning::ACTORS,

@@ -198,6 +198,7 @@ impl Node {
             providers: Providers::new(providers).unwrap(),
             fleet: fleet.clone(),
             history: recorder.history(),
+            copies: phalanx_control::CopiesPort::default(),
             ledger: recorder.ledger(),
             live: recorder.live(),
             recorder: recorder.status(),
