@@ -62,6 +62,13 @@ pub(crate) const HASHES_MAX: usize = 2;
 /// How long a login waits for its turn to be hashed.
 pub(crate) const HASH_WAIT: std::time::Duration = std::time::Duration::from_secs(5);
 
+/// How long a login by an identity provider may take, in milliseconds: somebody looks for his phone.
+pub(crate) const PROVIDER_LOGIN_MS: u64 = 10 * 60_000;
+/// Such logins that came back and are remembered until that is over. A network has few of them.
+pub(crate) const PROVIDER_LOGINS_SPENT_MAX: usize = 4_096;
+/// Codes that a provider is shown at once.
+pub(crate) const PROVIDER_REQUESTS_MAX: usize = 8;
+
 /// Rows of a list in one answer. A million decisions would be 300 MB of JSON.
 pub(crate) const PAGE_MAX: usize = 10_000;
 /// Rows of a list in an answer that asks for no number.

@@ -11,6 +11,7 @@ mod account;
 mod distrust;
 mod facts;
 mod file;
+mod provided;
 mod shut;
 
 use std::collections::BTreeMap;
@@ -30,6 +31,7 @@ pub use self::facts::{
     By, Heeded, Merged, NewOperator, Operator, OperatorChange, OperatorFault, OperatorToken, Passkey,
     PresentedPasskey, Role,
 };
+pub use self::provided::Provided;
 use crate::passkey::{MadePasskey, counts_on};
 use crate::{PasswordHash, Sealer, TotpSecret, TrustError, random_bytes, sha256};
 
@@ -158,7 +160,7 @@ impl Operators {
     pub fn add(&self, new: NewOperator, now_ms: u64) -> Result<Operator, OperatorFault> {
         let NewOperator { name, role, apps, by, on } = new;
         let salt = hex(&random_bytes::<16>());
-        let born = Born { at_ms: now_ms, name, by, on, salt };
+        let born = Born { at_ms: now_ms, name, by, on, salt, subject: String::new() };
         let id = born.id();
         self.write(|table| {
             table.accounts.retain(|_, account| !account.is_over(now_ms));

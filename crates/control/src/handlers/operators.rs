@@ -152,6 +152,7 @@ pub(crate) fn fault(fault: OperatorFault) -> ApiError {
         OperatorFault::TooMany => (StatusCode::UNPROCESSABLE_ENTITY, "limit"),
         OperatorFault::Last | OperatorFault::LastOwner => (StatusCode::CONFLICT, "last"),
         OperatorFault::Changed => (StatusCode::CONFLICT, "changed"),
+        OperatorFault::Shut => (StatusCode::FORBIDDEN, "shut"),
         OperatorFault::File(error) => {
             tracing::error!(%error, "the operators could not be written");
             let message = "nothing was changed: the operators could not be written; the node's log says why";
@@ -200,12 +201,16 @@ fn by(who: &Principal) -> By {
 
 fn invited(control: &Control, operator: Operator) -> OperatorInvited {
     let now_ms = control.now_ms();
-    let ticket = control.deps.tickets.issue_enrolment((&operator).into(), now_ms);
     let console = (control.deps.host_names.as_slice(), control.deps.tls);
-    let url = control.deps.listen.map(|listen| login_url(listen, console, true, &ticket));
+    // Who logs in by a provider is given nothing by which he could get in without.
+    let listen = control.deps.listen.filter(|_| operator.provider().is_none());
+    let url = listen.map(|listen| {
+        let ticket = control.deps.tickets.issue_enrolment((&operator).into(), now_ms);
+        login_url(listen, console, true, &ticket)
+    });
     OperatorInvited { operator: operator.into(), url, expires_at_ms: now_ms + ENROL_TICKET_MS }
 }
 
-fn scope(apps: &[String]) -> String {
+pub(crate) fn scope(apps: &[String]) -> String {
     if apps.is_empty() { "all apps".to_owned() } else { format!("apps {}", apps.join(", ")) }
 }

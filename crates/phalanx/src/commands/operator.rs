@@ -191,6 +191,12 @@ fn invited(admin: &AdminArgs, answer: &serde_json::Value) -> anyhow::Result<()> 
         return print::json(answer);
     }
     let made: OperatorInvited = serde_json::from_value(answer.clone())?;
+    if let Some(provider) = &made.operator.provider {
+        return print::text(&format!(
+            "{} has no passkeys any more, and logs in by {provider} as before\n",
+            made.operator.name
+        ));
+    }
     let Some(url) = made.url else {
         anyhow::bail!("{} has an account, but this node has no console to open it with", made.operator.name);
     };
@@ -217,6 +223,7 @@ fn table(operators: &[OperatorRow]) -> String {
         let apps =
             if one.apps.is_empty() { "all".to_owned() } else { print::short(&one.apps.join(", "), 40) };
         let mut ways = Vec::new();
+        ways.extend(one.provider.as_ref().map(|provider| format!("by {provider}")));
         ways.extend((!one.passkeys.is_empty()).then(|| format!("{} passkeys", one.passkeys.len())));
         ways.extend(one.password.then(|| format!("password, {} recovery codes", one.recovery_codes)));
         ways.extend((!one.tokens.is_empty()).then(|| format!("{} tokens", one.tokens.len())));

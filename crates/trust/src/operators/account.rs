@@ -15,6 +15,7 @@ use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
 use super::distrust::{APPS, PASSWORD, ROLE, Via, passkey_part, token_part};
+use super::provided::PROVIDER;
 use super::shut::Shut;
 use super::{Operator, OperatorFault, OperatorToken, Passkey, Role};
 use crate::passkey::PasskeyPublic;
@@ -61,14 +62,33 @@ pub(super) struct Born {
     /// Random, so that no two are born alike; empty of accounts whose id is random itself.
     #[serde(default)]
     pub(super) salt: String,
+    /// Of somebody whom a provider vouches for: who that is, hashed. He is born at each node where he comes first, and is one.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub(super) subject: String,
 }
 
 impl Born {
-    /// The id of an account that was born so: nobody gives it another birth.
-    pub(super) fn id(&self) -> String {
-        let digest = sha256(&serde_json::to_vec(self).unwrap_or_default());
-        hex(digest.first_chunk::<16>().map_or(&[], |short| short.as_slice()))
+    /// Whether the id says that it is so.
+    fn is_proven(&self) -> bool {
+        !(self.salt.is_empty() && self.subject.is_empty())
     }
+
+    /// The id of an account that was born so: nobody gives it another birth, but as to what somebody of a provider is called.
+    pub(super) fn id(&self) -> String {
+        match self.subject.as_str() {
+            "" => short_id(&serde_json::to_vec(self).unwrap_or_default()),
+            subject => id_of_subject(subject),
+        }
+    }
+}
+
+/// The id of whoever a provider vouches for.
+pub(super) fn id_of_subject(hashed: &str) -> String {
+    short_id(format!("provided {hashed}").as_bytes())
+}
+
+fn short_id(of: &[u8]) -> String {
+    hex(sha256(of).first_chunk::<16>().map_or(&[], |short| short.as_slice()))
 }
 
 /// What its owner proves himself with. A reset begins the next, and what is left of an earlier one is dropped.
@@ -200,11 +220,13 @@ impl Account {
     fn check(&self) -> Result<(), &'static str> {
         let Credentials { password, passkeys, gone_passkeys, tokens, gone_tokens, .. } = &self.credentials;
         let hex = |text: &String, chars: usize| is_hex(text, chars);
-        let Born { name, by, on, salt, .. } = &self.born;
-        if !hex(&self.id, 32) || !valid_name(name) || by.len() + on.len() + salt.len() > 512 {
+        let Born { at_ms: _, name, by, on, salt, subject } = &self.born;
+        let texts = by.len() + on.len() + salt.len() + subject.len();
+        if !hex(&self.id, 32) || !valid_name(name) || texts > 512 {
             return Err("an account has no name that could be one");
         }
-        if !salt.is_empty() && self.born.id() != self.id {
+        let provided = !subject.is_empty();
+        if self.born.is_proven() && self.born.id() != self.id || provided != by.starts_with(PROVIDER) {
             return Err("an account was born otherwise");
         }
         if !self.via.values().flatten().all(|mark| hex(mark, 32)) {
@@ -241,8 +263,9 @@ impl Account {
     /// Makes this account what both are together. `other` is the same account elsewhere.
     pub(super) fn merge(&mut self, other: &Self) {
         debug_assert_eq!(self.id, other.id, "one account");
-        // A birth that the id proves comes before one that anybody may have made up; else what is known stays.
-        if self.born.salt.is_empty() && !other.born.salt.is_empty() {
+        // A birth that the id proves comes before one that anybody may have made up; of two alike in that all keep the same.
+        let birth = |one: &Self| (!one.born.is_proven(), one.born.clone());
+        if birth(other) < birth(self) {
             self.born = other.born.clone();
         }
         if self.removed {
@@ -380,11 +403,15 @@ impl Account {
         sha256(&bytes).first_chunk().map_or(0, |first| u64::from_be_bytes(*first))
     }
 
-    /// Whether it is an owner of everything who can get in.
+    /// Whether it is an owner of everything who can get in, whoever else is away.
     pub(super) fn rules(&self) -> bool {
         let credentials = &self.credentials;
         let enrolled = credentials.password.1.is_some() || !credentials.passkeys.is_empty();
-        self.role.1 == Role::Owner && self.apps.1.is_empty() && !self.is_shut() && enrolled
+        self.role.1 == Role::Owner
+            && self.apps.1.is_empty()
+            && !self.is_shut()
+            && enrolled
+            && !self.is_provided()
     }
 }
 

@@ -58,9 +58,9 @@ pub struct Operator {
 }
 
 impl Operator {
-    /// Whether he can get in by himself.
+    /// Whether he can get in by himself, without a provider.
     pub fn is_enrolled(&self) -> bool {
-        self.password || !self.passkeys.is_empty()
+        self.provider().is_none() && (self.password || !self.passkeys.is_empty())
     }
 }
 
@@ -161,6 +161,9 @@ pub enum OperatorFault {
     /// The account is not what it was when its owner was asked who he is.
     #[error("the account was changed meanwhile; log in again")]
     Changed,
+    /// He was removed, or is kept out.
+    #[error("the account was removed, or is kept out")]
+    Shut,
     /// The file could not be written.
     #[error(transparent)]
     File(#[from] TrustError),

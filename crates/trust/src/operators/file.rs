@@ -123,6 +123,7 @@ impl From<KeptOne> for Account {
             by: operator.created_by,
             on: String::new(),
             salt: String::new(),
+            subject: String::new(),
         };
         let mut account = Self::new(operator.id, born, operator.role, operator.apps);
         account.role.0 = operator.generation;

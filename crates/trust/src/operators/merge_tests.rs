@@ -591,8 +591,14 @@ proptest! {
 
 /// One account, as every node has it at first.
 fn start() -> BTreeMap<String, Account> {
-    let born =
-        Born { at_ms: 1, name: "alice".into(), by: String::new(), on: String::new(), salt: String::new() };
+    let born = Born {
+        at_ms: 1,
+        name: "alice".into(),
+        by: String::new(),
+        on: String::new(),
+        salt: String::new(),
+        subject: String::new(),
+    };
     [(ID.to_owned(), Account::new(ID.into(), born, Role::Owner, Vec::new()))].into()
 }
 

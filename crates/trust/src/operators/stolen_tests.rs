@@ -249,8 +249,14 @@ fn a_removal_is_remembered_for_a_year_and_then_makes_room() {
     const YEAR_MS: u64 = 400 * 24 * 60 * 60_000;
     let (a, b, id) = two();
     for n in 1..REMEMBERED_MAX {
-        let born =
-            Born { at_ms: 1, name: "gone".into(), by: String::new(), on: String::new(), salt: n.to_string() };
+        let born = Born {
+            at_ms: 1,
+            name: "gone".into(),
+            by: String::new(),
+            on: String::new(),
+            salt: n.to_string(),
+            subject: String::new(),
+        };
         let mut account = Account::new(born.id(), born, Role::Viewer, Vec::new());
         account.remove(NOW);
         assert!(
