@@ -309,7 +309,12 @@ async fn admit(control: &Arc<Control>, provider: &Provider, token: &IdToken) -> 
     };
     let known = control.deps.operators.get(&who.id());
     if known.is_none_or(|known| (known.role, &known.apps) != (who.role, &who.apps)) {
-        let what = format!("give subject {subject}, as {}, the role {:?} of {}", who.name, who.role, scope(&who.apps));
+        let what = format!(
+            "give subject {subject}, as {}, the role {:?} of {}",
+            who.name,
+            who.role,
+            scope(&who.apps)
+        );
         control.record_as(&format!("provider {}", settings.name), &what)?;
     }
     let (node, now_ms) = (Arc::clone(control), control.now_ms());
