@@ -92,6 +92,10 @@ pub(crate) fn test() -> anyhow::Result<ExitCode> {
     browser_step(&mut steps, "operators sign in by a provider, in Chromium", &[CHROMIUM], || {
         must(node("tests/browser/oidc.mjs").arg(place::built("debug", "phalanx")))
     });
+    browser_step(&mut steps, "a ticket and a ban through three nodes, in Chromium", &[CHROMIUM], || {
+        let (phalanx, shop) = (place::built("debug", "phalanx"), place::built("debug", "phalanx-demo-shop"));
+        must(node("tests/browser/fleet.mjs").arg(phalanx).arg(shop).arg(NATS_SERVER.path()?))
+    });
     browser_step(&mut steps, "images on a page elsewhere, in Chromium", &[CHROMIUM], || {
         must(node("tests/browser/crosssite.mjs").arg(place::built("debug", "phalanx")))
     });

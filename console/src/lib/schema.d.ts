@@ -4284,6 +4284,9 @@ export interface components {
         };
         NewExclusion: {
             although_not_enough?: boolean;
+            bake_ms?: number | null;
+            canary_node?: string | null;
+            canary_site?: string | null;
             expires_ms: number;
             owner: string;
             reason: string;

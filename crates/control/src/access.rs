@@ -118,6 +118,8 @@ pub(crate) const RULES: &[(&str, &str, Rule)] = &[
     ("get", "/api/v1/report", within_apps(LOOK)),
     ("post", "/api/v1/receivers/{name}/test", EDIT),
     ("get", "/api/v1/receivers", LOOK),
+    ("get", "/api/v1/reports", LOOK),
+    ("post", "/api/v1/reports/{name}/send", EDIT),
     ("post", "/api/v1/selftest", RESPOND),
     ("get", "/metrics", LOOK),
     ("post", "/api/v1/decisions", within_apps(RESPOND)),
@@ -163,6 +165,8 @@ pub(crate) const RULES: &[(&str, &str, Rule)] = &[
     ("patch", "/api/v1/operators/{name}", RULE_OVER),
     ("delete", "/api/v1/operators/{name}", RULE_OVER),
     ("post", "/api/v1/operators/{name}/reset", RULE_OVER),
+    // It leaves nobody who can get in but who has the node.
+    ("post", "/api/v1/operator-resets", needs(Needs::Node)),
     // Who makes a token of another's acts under his name; who has the node could do that anyway.
     ("post", "/api/v1/operators/{name}/tokens", needs(Needs::Node)),
     ("delete", "/api/v1/operators/{name}/tokens/{token}", RULE_OVER),

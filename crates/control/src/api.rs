@@ -23,6 +23,8 @@ use phalanx_record::{PartReport, RecordedRequest};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::copies::HistoryCopies;
+
 mod bouncers;
 mod delegation;
 mod health;
@@ -35,6 +37,7 @@ mod playbooks;
 mod problem;
 mod process;
 mod receivers;
+mod reports;
 mod selftest;
 mod traffic;
 
@@ -56,6 +59,7 @@ pub use playbooks::{
 pub use problem::Problem;
 pub use process::{Process, STOPPING, UpgradeBegun};
 pub use receivers::{ReceiverRow, ReceiverTested};
+pub use reports::{ReportLast, ReportScheduleRow, ReportSent, ReportTold};
 pub use selftest::{SelfTest, SelfTestCase, SelfTestOutcome, SelfTestRun, SelfTestState};
 pub use traffic::{ActorsSeen, NodeName, TrafficSeen};
 
@@ -98,6 +102,9 @@ pub struct Status {
     pub selftest: SelfTestState,
     /// The recorder's parts.
     pub recorder: Vec<PartReport>,
+    /// Copies of history within the site.
+    #[serde(default)]
+    pub history: HistoryCopies,
     /// Certificates that visitors are shown.
     #[serde(default)]
     pub certificates: Vec<Certificate>,

@@ -19,6 +19,10 @@ pub(crate) const TESTS_MAX: usize = 4;
 pub(crate) const TCP_CONNECTIONS_MAX: usize = 256;
 /// Those of one address, which is not this machine's: a quarter of them, and more than a browser opens.
 pub(crate) const TCP_CONNECTIONS_PER_ADDRESS_MAX: u32 = 64;
+/// Those of one IPv6 /48: half of them.
+pub(crate) const TCP_CONNECTIONS_PER_NETWORK_MAX: u32 = 128;
+/// Those of all that are not this machine's: a tunnel or a proxy on it finds room, whoever floods.
+pub(crate) const TCP_CONNECTIONS_FROM_ELSEWHERE_MAX: u32 = 224;
 /// Connections to the node's own socket at once: room that a flood on TCP cannot take.
 pub(crate) const SOCKET_CONNECTIONS_MAX: usize = 32;
 /// Answers to bouncers under way at once: each takes a thread that blocks. A bouncer beyond it waits.

@@ -24,6 +24,7 @@ mod oidc;
 mod operators;
 mod policy;
 mod receivers;
+mod reports;
 mod requests;
 mod selftest;
 
@@ -254,6 +255,7 @@ pub(crate) fn endpoints() -> impl Iterator<Item = &'static Endpoint> {
         .chain(operators::ENDPOINTS)
         .chain(policy::ENDPOINTS)
         .chain(receivers::ENDPOINTS)
+        .chain(reports::ENDPOINTS)
         .chain(requests::ENDPOINTS)
         .chain(selftest::ENDPOINTS)
 }

@@ -29,12 +29,13 @@ use crate::auth::{Channel, Failures, Principal, check_host, from_here, require};
 use crate::body;
 use crate::changes::Changes;
 use crate::console;
+use crate::copies::CopiesPort;
 use crate::error::ApiError;
 use crate::handlers::{
     account, audit, blocklists, bouncers, bundles, changes, decisions, delegation, events, exclusions, fixes,
     fleet, health, held, incidents, inquiry, login, oidc as providers, operations, operators, playbooks,
-    policy, receivers, replay, report, selftest, session, status, stream, suggestion, traffic, upgrade,
-    versions,
+    policy, receivers, replay, report, reports, selftest, session, status, stream, suggestion, traffic,
+    upgrade, versions,
 };
 use crate::host::{HostName, host_is_ours};
 use crate::hub::Hub;
@@ -49,6 +50,7 @@ use crate::openapi;
 use crate::parameters;
 use crate::playbook::told::Asked;
 use crate::receiver::Receiver;
+use crate::reporting::{self, Reporting};
 use crate::suggest::Draft;
 use crate::throttle::Throttle;
 
@@ -84,6 +86,8 @@ pub struct ControlDeps {
     pub fleet: FleetHandle,
     /// What was recorded.
     pub history: History,
+    /// Copies of history within the site.
+    pub copies: CopiesPort,
     /// What was decided and done.
     pub ledger: LedgerReader,
     /// Requests as they are recorded.
@@ -120,6 +124,8 @@ pub struct ControlDeps {
     pub self_test: SelfTestPort,
     /// Who can be told, by name.
     pub receivers: BTreeMap<String, Receiver>,
+    /// Reports that are sent by themselves.
+    pub reporting: Arc<Reporting>,
     /// The fleet's authority, on the node that holds it.
     pub authority: Option<AuthorityPort>,
     /// The site's delegate, on the node that is or may become it.
@@ -224,7 +230,7 @@ pub type ReplayPort = Box<
 >;
 
 /// Asks the binary to judge a recorded request with the exclusions of a draft, and to add what is missing to let it pass.
-pub type SuggestPort = Box<dyn Fn(Draft) -> BoxFuture<'static, Result<Draft, NotReplayed>> + Send + Sync>;
+pub type SuggestPort = Arc<dyn Fn(Draft) -> BoxFuture<'static, Result<Draft, NotReplayed>> + Send + Sync>;
 
 /// Why nothing was replayed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -330,8 +336,8 @@ impl Control {
     }
 }
 
-/// The whole of API and console. Needs a tokio runtime: the hub of the live stream runs on it until the router and all
-/// its clones are gone.
+/// The whole of API and console. Needs a tokio runtime: the hub of the live stream runs on it, and what sends reports, until the router and
+/// all its clones are gone.
 pub fn router(deps: ControlDeps) -> Router {
     // Only this very host sets such a cookie, and only over TLS (RFC 6265bis section 4.1.3.2).
     let prefix = if deps.tls { "__Host-" } else { "" };
@@ -358,6 +364,7 @@ pub fn router(deps: ControlDeps) -> Router {
         replaying: Arc::new(Semaphore::new(1)),
         reloading: tokio::sync::Mutex::new(()),
     });
+    tokio::spawn(reporting::run(Arc::downgrade(&control)));
     if control.deps.providers.all().next().is_some() {
         tokio::spawn(oidc::watch(Arc::downgrade(&control)));
     }
@@ -390,6 +397,8 @@ pub fn router(deps: ControlDeps) -> Router {
         .route("/events/{id}/suggestion", get(suggestion::suggest))
         .route("/traffic", get(traffic::show))
         .route("/report", get(report::show))
+        .route("/reports", get(reports::list))
+        .route("/reports/{name}/send", post(reports::send))
         .route("/receivers", get(receivers::list))
         .route("/receivers/{name}/test", post(receivers::test))
         .route("/traffic/actors", get(traffic::actors))
@@ -431,6 +440,7 @@ pub fn router(deps: ControlDeps) -> Router {
         .route("/operators", get(operators::list).post(operators::add))
         .route("/operators/{name}", patch(operators::edit).delete(operators::remove))
         .route("/operators/{name}/reset", post(operators::reset))
+        .route("/operator-resets", post(operators::reset_all))
         .route("/operators/{name}/tokens", post(operators::add_token))
         .route("/operators/{name}/tokens/{token}", delete(operators::delete_token))
         .route("/sessions", get(session::list))

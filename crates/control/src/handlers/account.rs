@@ -149,7 +149,7 @@ pub(crate) async fn set_password(
     let (node, whose, session) = (Arc::clone(&control), Arc::clone(operator), Arc::clone(&held.id));
     let set = login::hash(&control, move || {
         let hash = PasswordHash::of(&password)?;
-        let (now, codes) = node.deps.operators.set_password(&whose, &hash, (&totp, step), node.now_ms())?;
+        let (now, codes) = node.deps.operators.set_password(&whose, &hash, (&totp, step))?;
         end_others(&node, &now, &session);
         Ok((now, codes))
     });
@@ -201,7 +201,7 @@ pub(crate) async fn delete_passkey(
     control.record(&who, &format!("delete passkey {}", known.label))?;
     let (node, whose, session) = (Arc::clone(&control), Arc::clone(operator), Arc::clone(&held.id));
     let deleted = on_disk(move || {
-        let now = node.deps.operators.delete_passkey(&whose.id, &passkey)?;
+        let now = node.deps.operators.delete_passkey(&whose, &passkey)?;
         end_others(&node, &now, &session);
         Ok(())
     });

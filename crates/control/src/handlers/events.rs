@@ -114,9 +114,15 @@ pub(crate) async fn explain(
     let apps = who.apps();
     // A request of an app that he does not see is answered as one that is not there.
     let sees = move |record: &RecordedRequest| apps.as_ref().is_none_or(|apps| is_of(record, apps));
-    let found = ask(&control, move |history| match history.request(id)?.filter(sees) {
+    let explained = move |history: &History| match history.request(id)?.filter(&sees) {
         Some(record) => Ok(Some(Explanation::new(record, history.consequences(id)?))),
         None => Ok(None),
+    };
+    // A control node has the history of its site's other nodes, too.
+    let copies = control.deps.copies.history();
+    let found = ask(&control, move |history| match (explained(history)?, copies) {
+        (None, Some(copies)) => explained(&copies),
+        (found, _) => Ok(found),
     });
     found.await?.map(Json).ok_or_else(|| not_here(&control, id))
 }
@@ -201,6 +207,7 @@ pub(super) fn filter(query: &EventQuery) -> Result<Filter, ApiError> {
         method: query.method.clone(),
         text: query.q.clone(),
         ids: None,
+        node_tags: None,
         client: client.transpose()?,
         action: action.transpose()?,
         rule: number("rule", &query.rule)?,

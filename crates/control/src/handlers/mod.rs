@@ -26,6 +26,7 @@ pub(crate) mod policy_base;
 pub(crate) mod receivers;
 pub(crate) mod replay;
 pub(crate) mod report;
+pub(crate) mod reports;
 pub(crate) mod selftest;
 pub(crate) mod session;
 pub(crate) mod status;

@@ -79,7 +79,8 @@ pub(crate) async fn remove(
 ) -> Result<StatusCode, ApiError> {
     let id = named(&control, &name)?.id;
     control.record(&who, &format!("remove operator {name}"))?;
-    throwing_out(&control, id, move |operators, id| operators.remove(id, by(&who))).await?;
+    let now_ms = control.now_ms();
+    throwing_out(&control, id, move |operators, id| operators.remove(id, by(&who), now_ms)).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -93,6 +94,26 @@ pub(crate) async fn reset(
     control.record(&who, &format!("take all credentials of operator {name}"))?;
     throwing_out(&control, id, move |operators, id| operators.reset(id, by(&who))).await?;
     Ok(Json(invited(&control, named(&control, &name)?)))
+}
+
+/// `POST /api/v1/operator-resets`: the same for all of them, after a control node was stolen.
+pub(crate) async fn reset_all(
+    State(control): State<Arc<Control>>,
+    Extension(who): Extension<Principal>,
+) -> Result<Json<Vec<OperatorInvited>>, ApiError> {
+    control.record(&who, "take all credentials of all operators")?;
+    let node = Arc::clone(&control);
+    let reset = on_disk(move || {
+        let all = node.deps.operators.reset_all()?;
+        for operator in &all {
+            node.deps.sessions.close_of(&operator.id);
+            node.deps.tickets.withdraw(&operator.id);
+        }
+        node.look_again();
+        Ok(all)
+    });
+    let all = reset.await?.map_err(fault)?;
+    Ok(Json(all.into_iter().map(|operator| invited(&control, operator)).collect()))
 }
 
 /// `POST /api/v1/operators/{name}/tokens`: for a program, without a browser.

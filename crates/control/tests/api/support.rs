@@ -198,6 +198,7 @@ impl Node {
             providers: Providers::new(providers).unwrap(),
             fleet: fleet.clone(),
             history: recorder.history(),
+            copies: phalanx_control::CopiesPort::default(),
             ledger: recorder.ledger(),
             live: recorder.live(),
             recorder: recorder.status(),
@@ -234,6 +235,11 @@ impl Node {
             replays: Some(replays.port()),
             suggestions: None,
             receivers: std::collections::BTreeMap::new(),
+            reporting: Arc::new(phalanx_control::reporting::Reporting::open(
+                std::collections::BTreeMap::new(),
+                &dir.path().join("reports.json"),
+                Box::new(|| false),
+            )),
             self_test: SelfTestPort {
                 report: Box::new(SelfTest::default),
                 run: Box::new(|()| {

@@ -5,7 +5,7 @@
 
 use phalanx_model::limits::OPERATORS_MAX;
 
-use super::account::{Account, Born, hex};
+use super::account::{Account, Born, hex, id_of_subject};
 use super::{Operator, OperatorFault, Operators, REMEMBERED_MAX, Role};
 use crate::sha256;
 
@@ -31,9 +31,13 @@ pub struct Provided {
 impl Provided {
     /// His account's id: the same at all nodes.
     pub fn id(&self) -> String {
+        id_of_subject(&self.hashed())
+    }
+
+    /// Who it is, hashed.
+    fn hashed(&self) -> String {
         // The length keeps issuer and subject apart.
-        let text = format!("provided 1 {} {} {}", self.issuer.len(), self.issuer, self.subject);
-        hex(sha256(text.as_bytes()).first_chunk::<16>().map_or(&[], |start| start.as_slice()))
+        hex(&sha256(format!("{} {} {}", self.issuer.len(), self.issuer, self.subject).as_bytes()))
     }
 }
 
@@ -45,50 +49,58 @@ impl Operator {
 }
 
 impl Account {
+    /// Whether he gets in, and may do what the provider says.
+    fn is_provided_with(&self, who: &Provided) -> bool {
+        !self.is_shut() && self.role.1 == who.role && self.apps.1 == who.apps
+    }
+
     /// Whether its owner gets in by a provider, and in no other way.
     pub(super) fn is_provided(&self) -> bool {
-        self.born.by.starts_with(PROVIDER)
+        !self.born.subject.is_empty()
     }
 }
 
 impl Operators {
     /// The account of somebody whom a provider vouches for, with the rights that it says. Two nodes that meet him at once make one account.
     pub fn provide(&self, who: &Provided, now_ms: u64) -> Result<Operator, OperatorFault> {
-        let id = who.id();
-        let mut table = self.locked();
-        match table.accounts.get(&id) {
-            Some(known) if known.is_shut() || !known.is_provided() => return Err(OperatorFault::Shut),
-            Some(known) if known.role.1 == who.role && known.apps.1 == who.apps => {}
-            Some(_) => self.write(&mut table, |accounts| {
-                let account = accounts.get_mut(&id).ok_or(OperatorFault::Unknown)?;
-                if account.role.1 != who.role {
-                    account.role = (account.role.0.saturating_add(1), who.role);
-                }
-                if account.apps.1 != who.apps {
-                    account.apps = (account.apps.0.saturating_add(1), who.apps.clone());
-                }
-                if account.is_small() { Ok(()) } else { Err(OperatorFault::TooMany) }
-            })?,
-            None if table.names.len() >= OPERATORS_MAX || table.accounts.len() >= REMEMBERED_MAX => {
-                return Err(OperatorFault::TooMany);
-            }
-            // A name that another has is shown with a part of the id, as of two nodes that gave it before they met.
-            None => {
-                let (name, on) = (who.name.clone(), who.on.clone());
-                let born = Born { at_ms: now_ms, name, by: format!("{PROVIDER}{}", who.provider), on };
-                let account = Account::new(id.clone(), born, who.role, who.apps.clone());
-                self.write(&mut table, |accounts| {
-                    accounts.insert(id.clone(), account);
-                    Ok(())
-                })?;
-            }
+        let born = Born {
+            at_ms: now_ms,
+            name: who.name.clone(),
+            by: format!("{PROVIDER}{}", who.provider),
+            on: who.on.clone(),
+            salt: String::new(),
+            subject: who.hashed(),
+        };
+        let id = born.id();
+        if let Some(known) = self.locked().accounts.get(&id)
+            && known.is_provided_with(who)
+        {
+            return self.get(&id).ok_or(OperatorFault::Unknown);
         }
-        table.get(&id).ok_or(OperatorFault::Unknown)
+        self.write(|table| {
+            table.accounts.retain(|_, account| !account.is_over(now_ms));
+            let (role, apps) = (who.role, who.apps.clone());
+            let full = table.names.len() >= OPERATORS_MAX || table.accounts.len() >= REMEMBERED_MAX;
+            match table.accounts.get_mut(&id) {
+                Some(known) if known.removed || known.shut.is_out() => Err(OperatorFault::Shut),
+                Some(known) => {
+                    known.change(Some(role), Some(apps), None, self.here());
+                    if known.is_small() { Ok(()) } else { Err(OperatorFault::TooMany) }
+                }
+                None if full => Err(OperatorFault::TooMany),
+                // A name that another has is shown with a part of the id, as of two nodes that gave it before they met.
+                None => {
+                    table.accounts.insert(id.clone(), Account::new(id.clone(), born, role, apps));
+                    Ok(())
+                }
+            }
+        })?;
+        self.get(&id).ok_or(OperatorFault::Unknown)
     }
 }
 
 /// Who adds accounts otherwise is named by what he is ("operator", "local socket"), and never so.
-const PROVIDER: &str = "provider ";
+pub(super) const PROVIDER: &str = "provider ";
 
 #[cfg(test)]
 mod tests {
@@ -150,7 +162,7 @@ mod tests {
         assert!(matches!(operators.provide(&carol(Role::Owner, &[]), 2), Err(OperatorFault::Shut)));
         operators.change(&id, out(false), By::Operator).unwrap();
         assert!(operators.provide(&carol(Role::Viewer, &[]), 3).is_ok());
-        operators.remove(&id, By::Operator).unwrap();
+        operators.remove(&id, By::Operator, 4).unwrap();
         assert!(matches!(operators.provide(&carol(Role::Owner, &[]), 4), Err(OperatorFault::Shut)));
     }
 
@@ -177,9 +189,9 @@ mod tests {
         assert_eq!(alice.provider(), None);
         let (hash, totp) = (PasswordHash::of("correct horse battery").unwrap(), TotpSecret::fresh());
         for whose in [&carol, &alice] {
-            operators.set_password(whose, &hash, (&totp, 0), 3).unwrap();
+            operators.set_password(whose, &hash, (&totp, 0)).unwrap();
         }
-        let removed = operators.remove(&alice.id, By::Operator);
+        let removed = operators.remove(&alice.id, By::Operator, 4);
         assert!(matches!(removed, Err(OperatorFault::LastOwner)), "{removed:?}");
     }
 }
