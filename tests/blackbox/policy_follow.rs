@@ -217,7 +217,8 @@ fn a_commit_that_takes_protection_away_waits_for_a_second_operator_and_is_asked_
     let Some(lab) = Lab::start() else { return };
     lab.pushes("", "the first");
     said(&lab.node, &["operator", "add", "bob", "--role", "editor"]);
-    let token = lab.node.cli_json(&["operator", "token", "add", "bob", "git", "--role", "editor", "--for", "1d"]);
+    let token =
+        lab.node.cli_json(&["operator", "token", "add", "bob", "git", "--role", "editor", "--for", "1d"]);
     let file = lab.path("token");
     std::fs::write(&file, token["token"].as_str().unwrap()).unwrap();
     let admin = format!("http://{}", lab.node.admin);
