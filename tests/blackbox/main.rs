@@ -34,6 +34,7 @@ mod client_certificates;
 mod clocks;
 mod crowdsec;
 mod delegate;
+mod destroyed;
 mod enrol;
 mod exclusions;
 mod explain;

@@ -27,14 +27,17 @@ mod open;
 mod paging;
 mod parameters;
 mod throttle;
+mod url;
 
 pub mod acme;
 mod import;
 mod lapi;
+pub mod oidc;
 
 mod changes;
 pub mod policy_words;
 
+pub mod copies;
 pub mod inquiry;
 pub mod suggest;
 pub mod suggesting;
@@ -46,6 +49,7 @@ pub mod receiver;
 
 pub mod replay;
 pub mod report;
+pub mod reporting;
 
 mod console;
 mod handlers;
@@ -60,6 +64,7 @@ pub mod enrol;
 pub use acme::{Acme, AcmeSettings, Challenge};
 pub use auth::{Channel, Peer};
 pub use changes::Changes;
+pub use copies::CopiesPort;
 pub use enrol::{Desk, EnrolDeps};
 pub use host::{HostName, login_url};
 pub use import::{ImportSettings, Importer};

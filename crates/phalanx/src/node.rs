@@ -14,8 +14,10 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
 use phalanx_control::api::{NodeStatus, Process, STOPPING};
+use phalanx_control::oidc::Providers;
+use phalanx_control::reporting::Reporting;
 use phalanx_control::suggesting::Suggester;
-use phalanx_control::{Changes, ControlDeps, Listeners, Reloaded};
+use phalanx_control::{Changes, ControlDeps, CopiesPort, Listeners, Reloaded};
 use phalanx_edge::{CheckListen, Edge, EdgeHandle, EdgeSettings, EdgeShared, Identities, Recording};
 use phalanx_fleet::{Change, FleetError, FleetHandle, FleetKeys, GoodPort, Remembered};
 use phalanx_model::lanes::{LaneReaders, Lanes};
@@ -232,7 +234,7 @@ impl Node {
         let to_share = (events, security);
         let sharing = tokio::spawn(share(to_share, fleet.clone(), lanes.clone(), stopping.clone()));
         let learning = learns::start(
-            (settings, state, sealer),
+            (settings, state, Arc::clone(&sealer)),
             (&tee, recorder.reports()),
             (&keepers, &edge),
             (&fleet, &lanes, &clock),
@@ -242,6 +244,7 @@ impl Node {
         sockets.check_all_used()?;
         let takeover = birth.start.takeover.clone();
         fleet.share_operators(&operators)?;
+        let copies = parts::copies((settings, state), &fleet, sealer, (places, &clock))?;
         let running = Running {
             keepers,
             edge,
@@ -255,6 +258,7 @@ impl Node {
             operators,
             policy_changes,
             requests,
+            copies,
         };
         let member = (identity, offices, enrolment, tasks);
         let listening = (listeners, admin, token, crowdsec);
@@ -311,10 +315,11 @@ struct Running {
     clock: Arc<dyn Clock>,
     sharing: JoinHandle<mpsc::Receiver<SecurityEvent>>,
     birth: Birth,
-    learning: (Learning, Playbooks),
+    learning: (Learning, Playbooks, Arc<Reporting>),
     operators: Arc<Operators>,
     policy_changes: Changes,
     requests: Option<RequestRecorder>,
+    copies: CopiesPort,
 }
 
 impl Running {
@@ -340,8 +345,9 @@ impl Running {
             operators,
             policy_changes,
             requests,
+            copies,
         } = self;
-        let (learning, playbooks) = learning;
+        let (learning, playbooks, reporting) = learning;
         let fault = birth.start.takeover.as_ref().and_then(|takeover| takeover.fault());
         let upgrade_fault = Arc::new(Mutex::new(fault.map(str::to_owned)));
         let stops = Arc::new(AtomicBool::new(false));
@@ -370,8 +376,10 @@ impl Running {
             tickets,
             sessions: Arc::new(Sessions::default()),
             operators,
+            providers: Providers::new(settings.oidc.providers.clone()).map_err(anyhow::Error::msg)?,
             fleet: fleet.clone(),
             history: recorder.history(),
+            copies: copies.clone(),
             ledger: recorder.ledger(),
             live: recorder.live(),
             recorder: recorder.status(),
@@ -380,7 +388,7 @@ impl Running {
                 &lanes,
                 &recorder,
                 &keepers,
-                (&fleet, &learning, &tester),
+                (&fleet, &learning, &tester, &reporting, &copies),
                 &clock,
             ),
             incidents: learning.port(),
@@ -389,12 +397,13 @@ impl Running {
             counters: edge.counters().to_vec(),
             self_test: tester.port(),
             receivers: settings.tell.receivers.clone(),
+            reporting: Arc::clone(&reporting),
             node_status: node_status(
                 settings,
                 &keepers,
                 identity,
                 (fleet.view(), edge.clone()),
-                (learning, playbooks, tester),
+                (learning, playbooks, tester, reporting),
                 process,
             ),
             authority: offices.authority,
@@ -414,7 +423,8 @@ impl Running {
         };
         tokio::spawn(crate::load::follow(edge.clone(), lanes.clone(), Arc::clone(&clock)));
         let suggester = Suggester::for_others(recorder.history(), suggestions);
-        tokio::spawn(phalanx_control::inquiry::answer_all(fleet.clone(), suggester));
+        tokio::spawn(phalanx_control::inquiry::answer_all(fleet.clone(), suggester, copies.history()));
+        tasks.spawn(copies.run(fleet.clone(), recorder.history()));
         let router = phalanx_control::router(deps);
         let control = tokio::spawn(phalanx_control::serve(router, listeners, stopping.clone()));
         let lapi = crowdsec.serve((&keepers.policy, &keepers.places), &fleet, &clock, stopping);
@@ -634,8 +644,9 @@ async fn share(
                 Err(error) => tracing::warn!(%error, actor = %proposal.actor, "a proposal was refused"),
             }
         }
+        let is_request = matches!(event, SecurityEvent::Request { .. });
         if record.try_send(event).is_err() {
-            lanes.dropped().security.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            lanes.dropped().add_security(is_request);
         }
     }
 }
@@ -675,7 +686,7 @@ fn node_status(
     keepers: &Keepers,
     identity: Option<Arc<Identity>>,
     (view, edge): (Arc<Swap<View>>, EdgeHandle),
-    (learning, playbooks, tester): (Learning, Playbooks, Arc<SelfTester>),
+    (learning, playbooks, tester, reporting): (Learning, Playbooks, Arc<SelfTester>, Arc<Reporting>),
     (confinement, upgrade_fault, stops): (Confinement, life::UpgradeFault, Arc<AtomicBool>),
 ) -> phalanx_control::StatusPort {
     let Keepers { policy: keeper, places, material } = keepers.clone();
@@ -696,6 +707,7 @@ fn node_status(
         degraded.extend(fault.map(|fault| format!("{UPGRADE_FAILED}{fault}")));
         degraded.extend(learning.degraded());
         degraded.extend(tester.degraded());
+        degraded.extend(reporting.degraded());
         NodeStatus {
             plan: keeper.describe(),
             not_ready: stops.load(Ordering::Relaxed).then(|| STOPPING.to_owned()),

@@ -12,6 +12,7 @@ pub(crate) mod explain;
 pub(crate) mod fleet;
 pub(crate) mod incident;
 pub(crate) mod login;
+pub(crate) mod oidc;
 mod operate;
 pub(crate) mod operator;
 mod operator_token;

@@ -125,8 +125,9 @@ pub(crate) fn drift(args: &DriftArgs) -> anyhow::Result<ExitCode> {
         let named = files.iter().filter(|(name, _)| *name != entry);
         named.map(|(name, bytes)| (name.to_owned(), bytes.to_vec())).collect()
     };
-    let changes = diff_everywhere(&before, &after).changes;
-    let of_files = compare_files(&named(&old, &old_entry), &named(&files, &entry));
+    let (old, new) = (named(&old, &old_entry), named(&files, &entry));
+    let changes = diff_everywhere(&before, &after, &new).changes;
+    let of_files = compare_files(&old, &new);
     let changes: Vec<String> =
         changes.iter().map(sentence).chain(of_files.iter().map(file_sentence)).collect();
     let drift = Drift { same: changes.is_empty(), commit: git.commit.clone(), running: source, changes };
