@@ -3878,6 +3878,7 @@ export interface components {
         };
         FleetEvents: {
             answered: string[];
+            copied?: string[];
             next?: components["schemas"]["RequestId"] | null;
             requests: components["schemas"]["RedactedRequest"][];
             silent: string[];
@@ -4525,6 +4526,7 @@ export interface components {
             action: components["schemas"]["Action"];
             app: string;
             at_ms: number;
+            copied_by?: string | null;
             id: components["schemas"]["RequestId"];
             led_to: string[];
             method: string;
