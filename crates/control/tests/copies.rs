@@ -184,7 +184,8 @@ async fn requests_of_three_nodes_are_at_both_control_nodes_once_through_an_outag
         until("both control nodes copy", || edge.is_copied_by(&["a", "c"])).await;
     }
     let mut ids = BTreeSet::new();
-    let part = events / 9;
+    let each = events.div_ceil(3);
+    let part = each / 3;
     for edge in &mut edges {
         ids.extend(edge.record(part).await);
     }
@@ -200,13 +201,13 @@ async fn requests_of_three_nodes_are_at_both_control_nodes_once_through_an_outag
     a = Node::start(&server, folder, "a", true).await;
     c = Node::start(&server, folder, "c", true).await;
     let back = Instant::now();
-    let rest = events / 3 - 2 * part;
+    let rest = each - 2 * part;
     for edge in &mut edges {
         ids.extend(edge.record(rest).await);
     }
     for control in [&a, &c] {
         for edge in &edges {
-            until("all is copied", || control.rows_of(edge.name) >= events / 3).await;
+            until("all is copied", || control.rows_of(edge.name) >= each).await;
         }
     }
     for control in [&a, &c] {
@@ -229,7 +230,7 @@ async fn requests_of_three_nodes_are_at_both_control_nodes_once_through_an_outag
     }
     let d = Node::start(&server, folder, "d", true).await;
     for name in ["e1", "e2", "e3"] {
-        until("the new control node has all", || d.rows_of(name) >= events / 3).await;
+        until("the new control node has all", || d.rows_of(name) >= each).await;
     }
     assert_eq!(kept(&d.port.history().unwrap()), ids);
     for node in edges.into_iter().chain([c, d]) {
