@@ -3718,6 +3718,17 @@ export interface components {
             class: "protocol";
         });
         Confidence: "low" | "medium" | "high";
+        CopiedBy: {
+            heard: boolean;
+            node: string;
+            waiting: number;
+        };
+        CopyOf: {
+            bytes: number;
+            missed: number;
+            node: string;
+            rows: number;
+        };
         Counters: {
             access_dropped: number;
             allowed: number;
@@ -3911,6 +3922,11 @@ export interface components {
             what: components["schemas"]["HeldWhat"];
         };
         HeldWhat: "decision" | "blocklist" | "range";
+        HistoryCopies: {
+            copied_by?: components["schemas"]["CopiedBy"][];
+            copies_of?: components["schemas"]["CopyOf"][];
+            refused?: number;
+        };
         Import: {
             decisions: number;
             fault?: string | null;
@@ -4718,6 +4734,7 @@ export interface components {
             decisions_live: number;
             fleet: components["schemas"]["Fleet"];
             held?: number;
+            history?: components["schemas"]["HistoryCopies"];
             imports?: components["schemas"]["Import"][];
             learning?: components["schemas"]["Learning"];
             load?: components["schemas"]["Load"];
