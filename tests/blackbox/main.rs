@@ -56,6 +56,7 @@ mod paranoia;
 mod playbooks;
 mod policy;
 mod policy_diff;
+mod policy_follow;
 mod policy_life;
 mod policy_test;
 mod probe;

@@ -204,3 +204,99 @@ fn a_report_says_what_traffic_says_and_stands_alone() {
     let text = String::from_utf8(node.cli(&["report", "--last", "1h"]).stdout).unwrap();
     assert!(text.contains("refused by class"), "{text}");
 }
+
+/// A state folder in which a report was sent long ago, as if the node had been down since.
+fn sent_long_ago(folder: &Path, name: &str) {
+    let state = folder.join("state");
+    std::fs::create_dir_all(&state).unwrap();
+    std::fs::set_permissions(&state, std::fs::Permissions::from_mode(0o700)).unwrap();
+    let mark = serde_json::json!([{
+        "name": name, "due_ms": 1, "told": ["boss"], "at_ms": 1, "attempts": 1, "is_over": true, "is_given_up": false, "fault": null,
+    }]);
+    std::fs::write(state.join("reports.json"), mark.to_string()).unwrap();
+}
+
+#[test]
+fn a_report_that_was_missed_is_sent_late_once_and_one_that_is_asked_for_at_once() {
+    let (app, receivers) = (App::start(), Receivers::start());
+    let folder = tempfile::tempdir().unwrap();
+    let (mail, web) = (receivers.mail, receivers.web);
+    secret(folder.path(), "hook.secret", "0123456789abcdef0123\n");
+    let more = format!(
+        "[mail.boss]\nserver = \"127.0.0.1:{mail}\"\ntls = \"none\"\nfrom = \"Phalanx <phalanx@example.org>\"\nto = [\"boss@example.org\"]\n\
+         [mail.gone]\nserver = \"127.0.0.1:{mail}\"\ntls = \"none\"\nfrom = \"phalanx@example.org\"\nto = [\"nobody@example.org\"]\n\
+         [webhooks.hook]\nurl = \"http://127.0.0.1:{web}/reports\"\nsecret_file = \"hook.secret\"\nallow_private = true\n\
+         [reports.daily]\nto = [\"boss\", \"hook\"]\nhour = 0\nattach = [\"csv\", \"json\"]\napp = \"shop\"\n\
+         [reports.weekly]\nto = [\"gone\"]\nevery = \"week\"\nweekday = \"friday\"\nutc_offset = \"+02:00\"\n"
+    );
+    write(folder.path(), &app, &more);
+    sent_long_ago(folder.path(), "daily");
+    let node = run(folder.path());
+
+    let letter = receivers.next();
+    let text = letter["mail"].as_str().unwrap();
+    for part in [
+        "Subject: [Phalanx] Report daily: app shop, ",
+        "multipart/alternative",
+        "text/html",
+        "filename=\"phalanx-daily-",
+        "application/json",
+        "text/csv",
+    ] {
+        assert!(text.contains(part), "{part} in {text}");
+    }
+    let told = receivers.next();
+    assert_eq!((&told["path"], &told["signed"]), (&"/reports".into(), &true.into()));
+    let body = &told["body"];
+    assert_eq!((&body["kind"], &body["report"]["app"]), (&"report".into(), &"shop".into()));
+    let day = |at: &str| body["report"][at].as_u64().unwrap();
+    assert_eq!((day("to_ms") - day("from_ms"), day("to_ms") % 86_400_000), (86_400_000, 0));
+    until("it is written down", || {
+        node.cli_json(&["report", "schedule", "list"])[0]["last"]["state"] == "sent"
+    });
+    let list = node.cli(&["report", "schedule", "list"]);
+    let list = String::from_utf8_lossy(&list.stdout).into_owned();
+    assert!(list.contains("each friday at 07:00 UTC+02:00") && list.contains("none yet"), "{list}");
+    drop(node);
+
+    // The next process knows, and sends only what it is asked for.
+    let node = run(folder.path());
+    let sent = node.cli(&["report", "schedule", "send", "daily"]);
+    assert!(sent.status.success(), "{sent:?}");
+    let asked = receivers.next();
+    assert!(asked["mail"].as_str().unwrap().contains("Report daily"), "{asked}");
+    assert!(receivers.next()["body"]["key"].as_str().unwrap().starts_with("report/daily/test/"));
+    let refused = node.cli(&["report", "schedule", "send", "weekly"]);
+    let told = String::from_utf8_lossy(&refused.stdout).into_owned();
+    assert!(!refused.status.success() && told.contains("gone: ") && told.contains("550"), "{refused:?}");
+    let unknown = node.cli(&["report", "schedule", "send", "nobody"]);
+    assert!(String::from_utf8_lossy(&unknown.stderr).contains("no report `nobody`"), "{unknown:?}");
+    assert!(receivers.told.lock().unwrap().is_empty(), "nothing is sent twice");
+}
+
+#[test]
+fn mistakes_about_reports_are_told_with_line_and_help() {
+    let app = App::start();
+    let folder = tempfile::tempdir().unwrap();
+    for (more, parts) in [
+        ("[reports.x]\nto = [\"nobody\"]\n", ["no receiver `nobody`", "[mail.nobody]"]),
+        ("[reports.x]\nto = []\nhour = 25\n", ["from 0 to 23", "midnight is 0"]),
+    ] {
+        write(folder.path(), &app, more);
+        let mut check = phalanx(&["check", "-c"]);
+        let checked = check.arg(folder.path().join("phalanx.toml")).output().unwrap();
+        let told =
+            String::from_utf8_lossy(&checked.stdout).into_owned() + &String::from_utf8_lossy(&checked.stderr);
+        assert!(!checked.status.success() && told.contains("phalanx.toml:"), "{told}");
+        assert!(parts.iter().all(|part| told.contains(part)), "{told}");
+    }
+    let mail = "[mail.ops]\nserver = \"localhost:25\"\ntls = \"none\"\nfrom = \"a@b.example\"\nto = [\"c@d.example\"]\n";
+    write(folder.path(), &app, &format!("{mail}[reports.x]\nto = [\"ops\"]\napp = \"shopp\"\n"));
+    let checked = phalanx(&["check", "-c"]).arg(folder.path().join("phalanx.toml")).output().unwrap();
+    let told =
+        String::from_utf8_lossy(&checked.stdout).into_owned() + &String::from_utf8_lossy(&checked.stderr);
+    assert!(
+        !checked.status.success() && told.contains("the app `shopp`, which the policy does not have"),
+        "{told}"
+    );
+}

@@ -174,3 +174,44 @@ fn all_listeners_are_tried_as_far_as_they_can_be() {
     }
     assert_eq!(app.count(), 0);
 }
+
+/// Rules that count whoever asks, and refuse him from the fourth time on.
+const COUNTING: &str = "SecAction \"id:1,phase:1,pass,nolog,initcol:ip=%{REMOTE_ADDR},setvar:ip.asked=+1\"\n\
+    SecRule IP:asked \"@gt 3\" \"id:2,phase:1,deny,status:403\"\n";
+
+#[test]
+fn rules_that_count_who_asks_do_not_count_the_node() {
+    let app = App::start();
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("count.conf"), COUNTING).unwrap();
+    write(folder.path(), &app, "extra_rules = [\"count.conf\"]");
+    let node = run(folder.path(), HTTP);
+    let mut runs = std::collections::BTreeSet::new();
+    until("it has attacked itself a few times", || {
+        let test = test(&node);
+        assert!(came_to(&test, "harmless").iter().all(|got| *got == "passed"), "{test}");
+        runs.extend(test["last"]["at_ms"].as_u64());
+        runs.len() >= 3
+    });
+    let asks = |_| get(node.listen, "/", &[]).status;
+    assert_eq!(
+        (0..4).map(asks).collect::<Vec<_>>(),
+        [200, 200, 200, 403],
+        "a visitor is counted from nothing"
+    );
+}
+
+#[test]
+fn runs_that_are_asked_for_at_once_share_one() {
+    let app = App::start();
+    let folder = tempfile::tempdir().unwrap();
+    write(folder.path(), &app, "");
+    let node = run(folder.path(), HTTP);
+    let before = stands(&node, "ok")["last"]["at_ms"].as_u64().unwrap();
+    let begun: std::collections::BTreeSet<u64> = std::thread::scope(|scope| {
+        let ask = || scope.spawn(|| node.cli_json(&["selftest", "--now"])["last"]["at_ms"].as_u64().unwrap());
+        let asked: Vec<_> = (0..6).map(|_| ask()).collect();
+        asked.into_iter().map(|asked| asked.join().unwrap()).collect()
+    });
+    assert!(begun.iter().all(|at_ms| *at_ms > before), "each is one that came after: {begun:?}");
+}

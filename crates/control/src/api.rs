@@ -31,11 +31,13 @@ mod health;
 mod held;
 mod incidents;
 mod load;
+mod oidc;
 mod operators;
 mod playbooks;
 mod problem;
 mod process;
 mod receivers;
+mod reports;
 mod selftest;
 mod traffic;
 
@@ -45,6 +47,7 @@ pub use health::{Health, Readiness};
 pub use held::{Held, HeldThing, HeldWhat, Settled};
 pub use incidents::{Affected, Finding, Incident, IncidentRow, Learning, Undone, Usual};
 pub use load::{LimitCount, Load};
+pub use oidc::{LoginProvider, ProviderLogin, ProviderRow};
 pub use operators::{
     ApiTokenMade, ApiTokenRow, Me, NewApiToken, NewOperator, NewPasskey, NewPassword, OperatorEdit,
     OperatorInvited, OperatorRole, OperatorRow, PasskeyChallenge, PasskeyRow, PasskeySigned, PasswordLogin,
@@ -56,6 +59,7 @@ pub use playbooks::{
 pub use problem::Problem;
 pub use process::{Process, STOPPING, UpgradeBegun};
 pub use receivers::{ReceiverRow, ReceiverTested};
+pub use reports::{ReportLast, ReportScheduleRow, ReportSent, ReportTold};
 pub use selftest::{SelfTest, SelfTestCase, SelfTestOutcome, SelfTestRun, SelfTestState};
 pub use traffic::{ActorsSeen, NodeName, TrafficSeen};
 

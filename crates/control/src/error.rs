@@ -19,6 +19,11 @@ impl ApiError {
         Self { status, problem: Box::new(Problem::new(status.as_u16(), code, message)) }
     }
 
+    /// What went wrong, for people.
+    pub(crate) fn message(&self) -> &str {
+        &self.problem.detail
+    }
+
     pub(crate) fn bad_request(message: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, "bad_request", message)
     }

@@ -2,7 +2,7 @@
 //! redacted.
 //!
 //! INVARIANT: what leaves a node has no query string, no body, no header value and no full address of a client; nothing that a
-//! stranger wrote but the path, which is cut.
+//! stranger wrote but the path, which is cut, and, in a suggestion, what an exclusion would name.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -12,6 +12,8 @@ use phalanx_model::{Action, Prefix, Reason, RequestId};
 use phalanx_record::{Filter, History, RecordedRequest, RefusedClient, TrafficQuery};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+
+use crate::suggesting::Suggester;
 
 /// A question, as it travels.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -49,6 +51,8 @@ pub(crate) enum Asked {
         /// Only for these apps.
         apps: Option<Vec<String>>,
     },
+    /// What would let a request pass; nodes before this version do not answer.
+    Suggest(RequestId),
 }
 
 /// A request that another node served, redacted.
@@ -131,21 +135,34 @@ pub struct FleetEvents {
 }
 
 /// Answers questions of operators at other nodes, until the fleet ends.
-pub async fn answer_all(fleet: FleetHandle, history: History, copies: Option<History>) {
+pub async fn answer_all(fleet: FleetHandle, suggester: Suggester, copies: Option<History>) {
     let mut questions = fleet.questions();
     // One after the other: an operator's questions must not take the history from its own node's operators.
     while let Some(question) = questions.recv().await {
-        let (history, copies) = (history.clone(), copies.clone());
-        let answered = tokio::task::spawn_blocking(move || answer(&history, copies.as_ref(), question)).await;
-        if let Ok(Some((question, answer))) = answered {
+        let Ok(asked) = serde_json::from_slice(&question.bytes) else { continue };
+        if let Asked::Suggest(id) = asked {
+            // It may take long, and refuses a second one meanwhile; the others need not wait for it.
+            tokio::spawn(suggest(suggester.clone(), id, question));
+            continue;
+        }
+        let (history, copies) = (suggester.history.clone(), copies.clone());
+        let answered = tokio::task::spawn_blocking(move || answer(&history, copies.as_ref(), asked)).await;
+        if let Ok(Some(answer)) = answered {
             question.answer(&answer).await;
         }
     }
 }
 
-fn answer(history: &History, copies: Option<&History>, question: Question) -> Option<(Question, Vec<u8>)> {
-    let asked: Asked = serde_json::from_slice(&question.bytes).ok()?;
+async fn suggest(suggester: Suggester, id: RequestId, question: Question) {
+    let Some(told) = suggester.tell(id).await else { return };
+    if let Ok(answer) = serde_json::to_vec(&told) {
+        question.answer(&answer).await;
+    }
+}
+
+fn answer(history: &History, copies: Option<&History>, asked: Asked) -> Option<Vec<u8>> {
     let bytes = match asked {
+        Asked::Suggest(_) => return None,
         Asked::Request(id) => {
             let record = history.request(id).ok()??;
             serde_json::to_vec(&[with_what_followed(history, &record)])
@@ -173,7 +190,7 @@ fn answer(history: &History, copies: Option<&History>, question: Question) -> Op
             serde_json::to_vec(&clients)
         }
     };
-    Some((question, bytes.ok()?))
+    bytes.ok()
 }
 
 /// A request, with the decisions that it led to.

@@ -27,10 +27,12 @@ mod open;
 mod paging;
 mod parameters;
 mod throttle;
+mod url;
 
 pub mod acme;
 mod import;
 mod lapi;
+pub mod oidc;
 
 mod changes;
 pub mod policy_words;
@@ -38,6 +40,7 @@ pub mod policy_words;
 pub mod copies;
 pub mod inquiry;
 pub mod suggest;
+pub mod suggesting;
 
 pub mod fixes;
 
@@ -46,6 +49,7 @@ pub mod receiver;
 
 pub mod replay;
 pub mod report;
+pub mod reporting;
 
 mod console;
 mod handlers;

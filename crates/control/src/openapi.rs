@@ -20,9 +20,11 @@ use crate::paging;
 use crate::suggest::Suggestion;
 
 mod fleet;
+mod oidc;
 mod operators;
 mod policy;
 mod receivers;
+mod reports;
 mod requests;
 mod selftest;
 
@@ -249,9 +251,11 @@ pub(crate) fn endpoints() -> impl Iterator<Item = &'static Endpoint> {
     ENDPOINTS
         .iter()
         .chain(fleet::ENDPOINTS)
+        .chain(oidc::ENDPOINTS)
         .chain(operators::ENDPOINTS)
         .chain(policy::ENDPOINTS)
         .chain(receivers::ENDPOINTS)
+        .chain(reports::ENDPOINTS)
         .chain(requests::ENDPOINTS)
         .chain(selftest::ENDPOINTS)
 }

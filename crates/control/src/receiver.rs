@@ -13,6 +13,7 @@ pub use form::Form;
 pub use mail::{Mail, MailServer, MailTls};
 pub use webhook::Webhook;
 
+use mail::Letter;
 use serde_json::Value;
 
 /// One who is told.
@@ -58,6 +59,23 @@ impl Receiver {
         match self {
             Self::Webhook(webhook) => webhook.tell(key, message, now_ms).await,
             Self::Mail(mail) => mail.tell(key, message, now_ms).await,
+        }
+    }
+
+    /// The same of what is a letter to people and a message to programs.
+    ///
+    /// # Errors
+    /// When it was not told, or does not want it.
+    pub async fn send(
+        &self,
+        key: &str,
+        message: &Value,
+        letter: &Letter,
+        now_ms: impl Fn() -> u64,
+    ) -> Result<(), NotTold> {
+        match self {
+            Self::Webhook(webhook) => webhook.tell(key, message, now_ms).await,
+            Self::Mail(mail) => mail.send_letter(key, letter, now_ms()).await,
         }
     }
 }

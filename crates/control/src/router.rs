@@ -33,8 +33,9 @@ use crate::copies::CopiesPort;
 use crate::error::ApiError;
 use crate::handlers::{
     account, audit, blocklists, bouncers, bundles, changes, decisions, delegation, events, exclusions, fixes,
-    fleet, health, held, incidents, inquiry, login, operations, operators, playbooks, policy, receivers,
-    replay, report, selftest, session, status, stream, suggestion, traffic, upgrade, versions,
+    fleet, health, held, incidents, inquiry, login, oidc as providers, operations, operators, playbooks,
+    policy, receivers, replay, report, reports, selftest, session, status, stream, suggestion, traffic,
+    upgrade, versions,
 };
 use crate::host::{HostName, host_is_ours};
 use crate::hub::Hub;
@@ -44,10 +45,12 @@ use crate::lapi::Bouncers;
 use crate::limits::{
     BODY_BYTES_MAX, HASHES_MAX, HISTORY_QUERIES_MAX, SNAPSHOT_FILE_BYTES_MAX, SUBSCRIBERS_MAX, TESTS_MAX,
 };
+use crate::oidc::{self, Providers};
 use crate::openapi;
 use crate::parameters;
 use crate::playbook::told::Asked;
 use crate::receiver::Receiver;
+use crate::reporting::{self, Reporting};
 use crate::suggest::Draft;
 use crate::throttle::Throttle;
 
@@ -77,6 +80,8 @@ pub struct ControlDeps {
     pub sessions: Arc<Sessions>,
     /// Accounts of operators.
     pub operators: Arc<Operators>,
+    /// Identity providers by which operators log in.
+    pub providers: Providers,
     /// The fleet.
     pub fleet: FleetHandle,
     /// What was recorded.
@@ -119,6 +124,8 @@ pub struct ControlDeps {
     pub self_test: SelfTestPort,
     /// Who can be told, by name.
     pub receivers: BTreeMap<String, Receiver>,
+    /// Reports that are sent by themselves.
+    pub reporting: Arc<Reporting>,
     /// The fleet's authority, on the node that holds it.
     pub authority: Option<AuthorityPort>,
     /// The site's delegate, on the node that is or may become it.
@@ -223,7 +230,7 @@ pub type ReplayPort = Box<
 >;
 
 /// Asks the binary to judge a recorded request with the exclusions of a draft, and to add what is missing to let it pass.
-pub type SuggestPort = Box<dyn Fn(Draft) -> BoxFuture<'static, Result<Draft, NotReplayed>> + Send + Sync>;
+pub type SuggestPort = Arc<dyn Fn(Draft) -> BoxFuture<'static, Result<Draft, NotReplayed>> + Send + Sync>;
 
 /// Why nothing was replayed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -329,8 +336,8 @@ impl Control {
     }
 }
 
-/// The whole of API and console. Needs a tokio runtime: the hub of the live stream runs on it until the router and all
-/// its clones are gone.
+/// The whole of API and console. Needs a tokio runtime: the hub of the live stream runs on it, and what sends reports, until the router and
+/// all its clones are gone.
 pub fn router(deps: ControlDeps) -> Router {
     // Only this very host sets such a cookie, and only over TLS (RFC 6265bis section 4.1.3.2).
     let prefix = if deps.tls { "__Host-" } else { "" };
@@ -357,6 +364,10 @@ pub fn router(deps: ControlDeps) -> Router {
         replaying: Arc::new(Semaphore::new(1)),
         reloading: tokio::sync::Mutex::new(()),
     });
+    tokio::spawn(reporting::run(Arc::downgrade(&control)));
+    if control.deps.providers.all().next().is_some() {
+        tokio::spawn(oidc::watch(Arc::downgrade(&control)));
+    }
     let a_blocklist = get(blocklists::show).put(blocklists::import).delete(blocklists::remove);
     let a_blocklist = a_blocklist.layer(DefaultBodyLimit::max(BLOCKLIST_TEXT_BYTES_MAX));
     let restore = post(operations::restore).layer(DefaultBodyLimit::max(SNAPSHOT_FILE_BYTES_MAX));
@@ -386,6 +397,8 @@ pub fn router(deps: ControlDeps) -> Router {
         .route("/events/{id}/suggestion", get(suggestion::suggest))
         .route("/traffic", get(traffic::show))
         .route("/report", get(report::show))
+        .route("/reports", get(reports::list))
+        .route("/reports/{name}/send", post(reports::send))
         .route("/receivers", get(receivers::list))
         .route("/receivers/{name}/test", post(receivers::test))
         .route("/traffic/actors", get(traffic::actors))
@@ -427,6 +440,7 @@ pub fn router(deps: ControlDeps) -> Router {
         .route("/operators", get(operators::list).post(operators::add))
         .route("/operators/{name}", patch(operators::edit).delete(operators::remove))
         .route("/operators/{name}/reset", post(operators::reset))
+        .route("/operator-resets", post(operators::reset_all))
         .route("/operators/{name}/tokens", post(operators::add_token))
         .route("/operators/{name}/tokens/{token}", delete(operators::delete_token))
         .route("/sessions", get(session::list))
@@ -438,6 +452,9 @@ pub fn router(deps: ControlDeps) -> Router {
         .route("/me/password", post(account::set_password))
         .route("/me/passkeys", post(account::add_passkey))
         .route("/me/passkeys/{id}", delete(account::delete_passkey))
+        .route("/me/prove/oidc", post(providers::prove))
+        .route("/oidc", get(providers::rows))
+        .route("/oidc/{name}/test", post(providers::test))
         .route("/me/tokens", post(account::add_token))
         .route("/me/tokens/{name}", delete(account::delete_token))
         .route("/openapi.json", get(openapi::serve))
@@ -453,6 +470,8 @@ pub fn router(deps: ControlDeps) -> Router {
         .route("/api/v1/login/password", post(login::by_password))
         .route("/api/v1/login/challenge", post(login::challenge))
         .route("/api/v1/login/passkey", post(login::by_passkey))
+        .route("/api/v1/login/oidc", get(providers::list))
+        .route("/api/v1/login/oidc/{name}", post(providers::begin))
         .method_not_allowed_fallback(wrong_method)
         .layer(from_fn_with_state(Arc::clone(&control), from_here));
     Router::new()
@@ -462,6 +481,7 @@ pub fn router(deps: ControlDeps) -> Router {
         .route("/healthz", get(health::healthz))
         .route("/readyz", get(health::readyz))
         .route("/login", get(session::login))
+        .route("/login/oidc/{name}/callback", get(providers::callback))
         .fallback(console::serve)
         .layer(from_fn_with_state(Arc::clone(&control), check_host))
         .layer(from_fn(body::in_time))

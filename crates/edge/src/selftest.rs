@@ -5,7 +5,7 @@
 //! greeting and marks the connection -> its requests are judged by framing, host and rules, and are refused like any visitor's, or end
 //! in [`pass`], where an upstream would be asked.
 //!
-//! INVARIANT: nothing on a marked connection reaches an upstream, makes a strike, is counted, recorded or learned from; and a connection
+//! INVARIANT: nothing on a marked connection reaches an upstream, makes a strike, is counted, recorded, learned from or remembered by rules; and a connection
 //! is marked by a greeting that this process made for it, by its address and port, once. Whoever gets hold of a greeting has nothing.
 
 use std::net::SocketAddr;
@@ -118,7 +118,7 @@ pub(crate) async fn begin(client: &mut Client, request: &mut Request) -> Result<
 /// Ends a request that was judged and not refused, where any other goes on to its route and an upstream.
 pub(crate) async fn pass(client: &mut Client, request: &mut Request) -> Result<(), Stop> {
     // What a rule would have done that may not, only the end of inspection tells.
-    let found = request.inspection.finish(&client.worker, STATUS);
+    let found = request.inspection.finish_without_trace(&client.worker, STATUS);
     let app = request.app();
     let observed = app.mode == Mode::Observe
         || found.would_refuse.is_some()
@@ -135,7 +135,7 @@ pub(crate) async fn pass(client: &mut Client, request: &mut Request) -> Result<(
 /// Forgets a request of the node's own: nothing of it is counted, recorded or learned from.
 pub(crate) fn forget(client: &Client, request: &mut Request) {
     // The transaction's memory is the worker's.
-    let _ = request.inspection.finish(&client.worker, request.status);
+    let _ = request.inspection.finish_without_trace(&client.worker, request.status);
 }
 
 /// An address as both ends of a connection write it.

@@ -142,10 +142,23 @@ impl Inspection {
 
     /// Phase 5; the transaction's memory goes back to the worker.
     pub(crate) fn finish(&mut self, worker: &Worker, status: u16) -> Found {
+        self.end(worker, |transaction| transaction.finish(status))
+    }
+
+    /// The same of a request of the node's own: rules do not remember it.
+    pub(crate) fn finish_without_trace(&mut self, worker: &Worker, status: u16) -> Found {
+        self.end(worker, |transaction| transaction.finish_without_trace(status))
+    }
+
+    fn end(
+        &mut self,
+        worker: &Worker,
+        finish: impl FnOnce(Transaction) -> (Findings, Box<Scratch>),
+    ) -> Found {
         let Some(transaction) = self.transaction.take() else {
             return Found::default();
         };
-        let Ok((findings, scratch)) = catch_unwind(AssertUnwindSafe(|| transaction.finish(status))) else {
+        let Ok((findings, scratch)) = catch_unwind(AssertUnwindSafe(|| finish(transaction))) else {
             self.fail(worker, "inspection panicked".to_owned());
             return Found::default();
         };

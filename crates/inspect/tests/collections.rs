@@ -6,7 +6,7 @@ mod support;
 
 use std::sync::Arc;
 
-use phalanx_inspect::{Collections, CompileOptions};
+use phalanx_inspect::{Collections, CompileOptions, Transaction};
 use phalanx_model::limits::{COLLECTION_BYTES_MAX, COLLECTION_RECORDS_MAX};
 use support::{connection, head, program_with, run_with};
 
@@ -51,4 +51,21 @@ fn keys_and_values_that_clients_make_up_cost_bounded_memory() {
     );
     let (found, _) = run_with(&counted, scratch, &request, b"", connection().now_ms + 30_001);
     assert_eq!(found.matched_rules, [3], "the latest record is kept");
+}
+
+#[test]
+fn a_transaction_without_trace_is_not_remembered() {
+    let collections = Arc::new(Collections::with_records(RECORDS));
+    let options = CompileOptions { collections: Arc::clone(&collections), ..CompileOptions::default() };
+    let rules = "SecAction \"id:1,phase:5,pass,nolog,initcol:ip=%{REMOTE_ADDR},setvar:ip.n=+1\"";
+    let program = program_with(rules, &options);
+    let begun = |scratch| {
+        let mut transaction = Transaction::new(Arc::clone(&program), scratch, connection());
+        transaction.request_head(&head("GET / HTTP/1.1\nHost: h"));
+        transaction
+    };
+    let (_, scratch) = begun(Box::default()).finish_without_trace(204);
+    assert_eq!(collections.len(), 0);
+    begun(scratch).finish(204);
+    assert_eq!(collections.len(), 1);
 }

@@ -38,8 +38,18 @@ pub struct LaneReaders {
 pub struct Dropped {
     /// Access events dropped.
     pub access: AtomicU64,
-    /// Security request events dropped.
+    /// Security events dropped, of whichever kind.
     pub security: AtomicU64,
+    /// Of these, those that are requests: strikes and proposals follow from requests that are counted by themselves.
+    pub security_requests: AtomicU64,
+}
+
+impl Dropped {
+    /// Counts a security event that found no room.
+    pub fn add_security(&self, is_request: bool) {
+        self.security.fetch_add(1, Ordering::Relaxed);
+        self.security_requests.fetch_add(u64::from(is_request), Ordering::Relaxed);
+    }
 }
 
 /// The ledger has no room: the action must be refused.
@@ -73,7 +83,7 @@ impl Lanes {
         let reserved = matches!(event, SecurityEvent::Request { .. });
         let full = reserved && self.security.capacity() <= SECURITY_LANE_RESERVED;
         if full || self.security.try_send(event).is_err() {
-            self.dropped.security.fetch_add(1, Ordering::Relaxed);
+            self.dropped.add_security(reserved);
         }
     }
 
@@ -160,6 +170,12 @@ mod tests {
             lanes.security(strike());
         }
         assert_eq!(lanes.dropped().security.load(Ordering::Relaxed), dropped);
+        for _ in 0..SECURITY_LANE_EVENTS {
+            lanes.security(strike());
+        }
+        let of_requests = lanes.dropped().security_requests.load(Ordering::Relaxed);
+        let all = lanes.dropped().security.load(Ordering::Relaxed);
+        assert!(all > of_requests && of_requests == dropped, "strikes are no requests that nobody counted");
     }
 
     #[test]

@@ -14,6 +14,9 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
 use phalanx_control::api::{NodeStatus, Process, STOPPING};
+use phalanx_control::oidc::Providers;
+use phalanx_control::reporting::Reporting;
+use phalanx_control::suggesting::Suggester;
 use phalanx_control::{Changes, ControlDeps, CopiesPort, Listeners, Reloaded};
 use phalanx_edge::{CheckListen, Edge, EdgeHandle, EdgeSettings, EdgeShared, Identities, Recording};
 use phalanx_fleet::{Change, FleetError, FleetHandle, FleetKeys, GoodPort, Remembered};
@@ -312,7 +315,7 @@ struct Running {
     clock: Arc<dyn Clock>,
     sharing: JoinHandle<mpsc::Receiver<SecurityEvent>>,
     birth: Birth,
-    learning: (Learning, Playbooks),
+    learning: (Learning, Playbooks, Arc<Reporting>),
     operators: Arc<Operators>,
     policy_changes: Changes,
     requests: Option<RequestRecorder>,
@@ -344,7 +347,7 @@ impl Running {
             requests,
             copies,
         } = self;
-        let (learning, playbooks) = learning;
+        let (learning, playbooks, reporting) = learning;
         let fault = birth.start.takeover.as_ref().and_then(|takeover| takeover.fault());
         let upgrade_fault = Arc::new(Mutex::new(fault.map(str::to_owned)));
         let stops = Arc::new(AtomicBool::new(false));
@@ -358,6 +361,8 @@ impl Running {
         let tickets = Arc::new(LoginTickets::default());
         let console = (settings.console_names.as_slice(), settings.tls.console.is_some());
         let console = phalanx_control::login_url(admin, console, false, &tickets.issue(started_at_ms));
+        let suggestions =
+            requests.as_ref().map(|requests| suggest_port::port(requests.reader(), &keepers.policy));
         let deps = ControlDeps {
             site: settings.site.as_str().into(),
             node: settings.node.as_str().into(),
@@ -371,6 +376,7 @@ impl Running {
             tickets,
             sessions: Arc::new(Sessions::default()),
             operators,
+            providers: Providers::new(settings.oidc.providers.clone()).map_err(anyhow::Error::msg)?,
             fleet: fleet.clone(),
             history: recorder.history(),
             copies: copies.clone(),
@@ -382,7 +388,7 @@ impl Running {
                 &lanes,
                 &recorder,
                 &keepers,
-                (&fleet, &learning, &tester, &copies),
+                (&fleet, &learning, &tester, &reporting, &copies),
                 &clock,
             ),
             incidents: learning.port(),
@@ -391,12 +397,13 @@ impl Running {
             counters: edge.counters().to_vec(),
             self_test: tester.port(),
             receivers: settings.tell.receivers.clone(),
+            reporting: Arc::clone(&reporting),
             node_status: node_status(
                 settings,
                 &keepers,
                 identity,
                 (fleet.view(), edge.clone()),
-                (learning, playbooks, tester),
+                (learning, playbooks, tester, reporting),
                 process,
             ),
             authority: offices.authority,
@@ -408,18 +415,15 @@ impl Running {
             replays: requests
                 .as_ref()
                 .map(|requests| recording_port::port(requests.reader(), &keepers.policy)),
-            suggestions: requests
-                .as_ref()
-                .map(|requests| suggest_port::port(requests.reader(), &keepers.policy)),
+            suggestions: suggestions.clone(),
             upgrade: life::upgrade_port(birth.bell),
             bouncers: crowdsec.bouncers(),
             imports: crowdsec.imports(),
             lapi_listen: crowdsec.listen(),
         };
         tokio::spawn(crate::load::follow(edge.clone(), lanes.clone(), Arc::clone(&clock)));
-        let answers =
-            phalanx_control::inquiry::answer_all(fleet.clone(), recorder.history(), copies.history());
-        tokio::spawn(answers);
+        let suggester = Suggester::for_others(recorder.history(), suggestions);
+        tokio::spawn(phalanx_control::inquiry::answer_all(fleet.clone(), suggester, copies.history()));
         tasks.spawn(copies.run(fleet.clone(), recorder.history()));
         let router = phalanx_control::router(deps);
         let control = tokio::spawn(phalanx_control::serve(router, listeners, stopping.clone()));
@@ -640,8 +644,9 @@ async fn share(
                 Err(error) => tracing::warn!(%error, actor = %proposal.actor, "a proposal was refused"),
             }
         }
+        let is_request = matches!(event, SecurityEvent::Request { .. });
         if record.try_send(event).is_err() {
-            lanes.dropped().security.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            lanes.dropped().add_security(is_request);
         }
     }
 }
@@ -681,7 +686,7 @@ fn node_status(
     keepers: &Keepers,
     identity: Option<Arc<Identity>>,
     (view, edge): (Arc<Swap<View>>, EdgeHandle),
-    (learning, playbooks, tester): (Learning, Playbooks, Arc<SelfTester>),
+    (learning, playbooks, tester, reporting): (Learning, Playbooks, Arc<SelfTester>, Arc<Reporting>),
     (confinement, upgrade_fault, stops): (Confinement, life::UpgradeFault, Arc<AtomicBool>),
 ) -> phalanx_control::StatusPort {
     let Keepers { policy: keeper, places, material } = keepers.clone();
@@ -702,6 +707,7 @@ fn node_status(
         degraded.extend(fault.map(|fault| format!("{UPGRADE_FAILED}{fault}")));
         degraded.extend(learning.degraded());
         degraded.extend(tester.degraded());
+        degraded.extend(reporting.degraded());
         NodeStatus {
             plan: keeper.describe(),
             not_ready: stops.load(Ordering::Relaxed).then(|| STOPPING.to_owned()),

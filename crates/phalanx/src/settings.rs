@@ -25,8 +25,10 @@ use crate::history_settings::{self, RawHistory};
 use crate::life::sandbox::{self, RawSandbox, SandboxSettings};
 use crate::limit_settings::{self, RawLimits};
 use crate::log_settings::{self, LogSettings, RawLog};
+use crate::oidc_settings::{self, OidcSettings, RawOidc};
 use crate::playbooks::{self, RawMail, RawNotify, RawWebhook, TellSettings};
 use crate::recording_settings::{self, RawRecording, Recorded};
+use crate::report_settings::{self, RawReport, ReportSettings};
 use crate::selftest::settings::{RawSelfTest, SelfTestSettings};
 use crate::tcp_settings::{self, RawTcpListen, TcpSettings};
 use crate::tls_settings::{self, RawCertificate, RawTlsListen, RawUpstreamCertificate, TlsSettings};
@@ -88,6 +90,10 @@ pub(crate) struct Settings {
     pub(crate) learn_actors: usize,
     /// Who is told of incidents, by playbooks and without.
     pub(crate) tell: TellSettings,
+    /// Reports that are sent by themselves.
+    pub(crate) reports: ReportSettings,
+    /// Identity providers by which operators log in.
+    pub(crate) oidc: OidcSettings,
 }
 
 /// How long connections may go on.
@@ -191,6 +197,9 @@ fn check(
     let of_others = (of_checks, of_upstreams);
     let tls = tls_settings::check(text, of_tls, of_others, !addresses.is_empty(), folder, faults);
     let tls = TlsSettings { console, ..tls };
+    let tell = playbooks::check(text, ((&raw.webhooks, &raw.mail), raw.notify.as_ref()), folder, faults);
+    let known = |name: &str| raw.webhooks.contains_key(name) || raw.mail.contains_key(name);
+    let reports = report_settings::check(text, &raw.reports, (known, &tell.receivers), faults);
     let settings = Settings {
         listen: addresses,
         proxied: proxied_by,
@@ -220,7 +229,9 @@ fn check(
         copies_bytes_max: history_settings::check(text, &raw.history, faults),
         self_test: crate::selftest::settings::check(text, &raw.selftest, faults),
         learn_actors: learn_actors(text, &raw.learning, faults),
-        tell: playbooks::check(text, ((&raw.webhooks, &raw.mail), raw.notify.as_ref()), folder, faults),
+        tell,
+        reports,
+        oidc: oidc_settings::check(text, &raw.oidc, folder, faults),
     };
     (settings, folder.join(&raw.policy))
 }
@@ -551,6 +562,12 @@ struct RawSettings {
     mail: BTreeMap<String, At<RawMail>>,
     /// Who hears of incidents.
     notify: Option<RawNotify>,
+    /// Reports that are sent by themselves, by name, 32 at most.
+    #[serde(default)]
+    reports: BTreeMap<String, At<RawReport>>,
+    /// Identity providers by which operators log in, by name, 8 at most.
+    #[serde(default)]
+    oidc: BTreeMap<String, At<RawOidc>>,
 }
 
 /// How much the node learns about.

@@ -107,6 +107,11 @@ impl StateFolder {
         self.0.join("notices.json")
     }
 
+    /// What was sent of reports.
+    pub(crate) fn reports(&self) -> PathBuf {
+        self.0.join("reports.json")
+    }
+
     /// What the learner keeps over a restart.
     pub(crate) fn learned(&self) -> PathBuf {
         self.0.join("learned")

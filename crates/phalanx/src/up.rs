@@ -108,6 +108,11 @@ pub(crate) fn check(args: &CheckArgs) -> anyhow::Result<ExitCode> {
                 found.extend(at_other_sites(&policy));
                 found.extend(read.policy.due(&policy.display().to_string(), SystemClock.now_ms()));
                 found.extend(crate::tcp_settings::without_app(&args.config, &settings.tcp, &read.plan));
+                found.extend(crate::report_settings::without_app(
+                    &args.config,
+                    &settings.reports,
+                    &read.plan,
+                ));
                 found.extend(untold(&args.config, &settings.tell, &read.plan));
                 found.extend(crate::advice::advise(&args.config, &settings, &policy, &read.policy));
                 compiled = Some(read);
@@ -366,8 +371,10 @@ fn settings_of(args: &UpArgs) -> anyhow::Result<Settings> {
         recording: Some(crate::recording_settings::Recorded::default()),
         copies_bytes_max: phalanx_model::limits::HISTORY_COPIES_BYTES_MAX,
         self_test: crate::selftest::settings::SelfTestSettings::default(),
+        reports: crate::report_settings::ReportSettings::default(),
         learn_actors: crate::learning::ACTORS,
         tell: Default::default(),
+        oidc: Default::default(),
         logs: LogSettings {
             access: args.access_log.as_deref().map(crate::log_settings::access_log_to),
             access_format: args.access_format.into(),

@@ -80,8 +80,9 @@ pub enum Part {
     Exclusion,
 }
 
-/// What changes from `old` to `new`.
-pub fn diff(old: &Policy, new: &Policy) -> PolicyDiff {
+/// What changes from `old` to `new`. `files` are those that the new policy names, by name: what they say decides whether rules that come
+/// take protection away.
+pub fn diff(old: &Policy, new: &Policy, files: &BTreeMap<String, Vec<u8>>) -> PolicyDiff {
     let (before, after) = (facts(old), facts(new));
     let mut changes = Vec::new();
     for place in places(&before, &after) {
@@ -103,7 +104,7 @@ pub fn diff(old: &Policy, new: &Policy) -> PolicyDiff {
         }
     }
     changes.sort_by(|one, other| one.place.cmp(&other.place));
-    PolicyDiff { changes, dangers: danger::dangers(&before, &after) }
+    PolicyDiff { changes, dangers: danger::dangers(old, new, files) }
 }
 
 type Facts = BTreeMap<Place, Map<String, Value>>;

@@ -68,12 +68,13 @@ impl Everywhere {
 }
 
 /// What changes from one policy to another at any site. What changes at one site and not at those that neither names has its name.
-pub fn diff_everywhere(old: &Everywhere, new: &Everywhere) -> PolicyDiff {
-    let mut all = diff(&old.elsewhere, &new.elsewhere);
+/// `files` are as in [`diff`].
+pub fn diff_everywhere(old: &Everywhere, new: &Everywhere, files: &BTreeMap<String, Vec<u8>>) -> PolicyDiff {
+    let mut all = diff(&old.elsewhere, &new.elsewhere, files);
     let named: std::collections::BTreeSet<&String> = old.sites.keys().chain(new.sites.keys()).collect();
     let (known_changes, known_dangers) = (all.changes.len(), all.dangers.len());
     for site in named {
-        let here = diff(old.at(site), new.at(site));
+        let here = diff(old.at(site), new.at(site), files);
         let at_site = |mut change: crate::diff::Change| {
             change.place.site = Some(site.clone());
             change

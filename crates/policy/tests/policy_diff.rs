@@ -1,11 +1,23 @@
 //! What changes between two policies, and which of it takes protection away.
 
+use std::collections::BTreeMap;
+
 use phalanx_policy::diff::{Change, Part, diff};
 use phalanx_policy::{Policy, parse_policy};
 
 #[cfg(test)]
 fn policy(text: &str) -> Policy {
     parse_policy("policy.toml", text).unwrap().0
+}
+
+/// Files that policies name: one that refuses, and one that does more.
+#[cfg(test)]
+fn files() -> BTreeMap<String, Vec<u8>> {
+    let deny = "SecRule ARGS \"@rx evil\" \"id:1,phase:2,deny\"\n";
+    let off = "SecAction \"id:2,phase:1,pass,ctl:ruleEngine=Off\"\n";
+    [("own.conf", deny), ("more.conf", deny), ("off.conf", off)]
+        .map(|(name, text)| (name.to_owned(), text.as_bytes().to_vec()))
+        .into()
 }
 
 const OLD: &str = r#"
@@ -64,7 +76,7 @@ fn compared(old: &str, edits: &[(&str, &str)]) -> Vec<String> {
         assert!(text.contains(from), "{from}");
         text = text.replacen(from, to, 1);
     }
-    let found = diff(&policy(old), &policy(&text));
+    let found = diff(&policy(old), &policy(&text), &files());
     let line = |change: &Change| {
         let value = |value: &Option<serde_json::Value>| match value {
             None => "-".to_owned(),
@@ -93,7 +105,7 @@ fn how_a_policy_is_written_is_no_change() {
         };
         policy(&format!("{}{}", app(first), app(second)))
     };
-    assert!(diff(&two("a", "b"), &two("b", "a")).changes.is_empty(), "the order of apps");
+    assert!(diff(&two("a", "b"), &two("b", "a"), &files()).changes.is_empty(), "the order of apps");
 }
 
 #[test]
@@ -169,7 +181,7 @@ fn what_takes_protection_away_is_marked() {
         (to("until = 2030-01-01", "until = \"never\""), "the exclusion never ends"),
         (
             to("http://127.0.0.1:3000", "https://127.0.0.1:3000\"\nupstream_tls = { verify = false }\n#\""),
-            "the upstream's certificate is not looked at",
+            "127.0.0.1:3000: the upstream's certificate is not looked at",
         ),
     ] {
         let told = changed(&[(from, &to)]);
@@ -265,7 +277,11 @@ fn the_order_of_routes_counts_where_a_request_fits_both() {
         "[[apps.routes]]\nname = \"api\"\npath = \"/api\"\nmethods = [\"GET\"]\n",
     );
     let swapped = changed(&[(&format!("{canary}{api}"), &format!("{api}{canary}"))]);
-    assert_eq!(swapped, ["RouteOrder /api order [\"canary\",\"api\"] -> [\"api\",\"canary\"]"]);
+    assert_eq!(
+        swapped,
+        ["RouteOrder /api order [\"canary\",\"api\"] -> [\"api\",\"canary\"]"],
+        "both protect alike"
+    );
     let (read, write) = (
         "[[apps.routes]]\nname = \"read\"\npath = \"/files\"\nmethods = [\"GET\"]\n",
         "[[apps.routes]]\nname = \"write\"\npath = \"/files\"\nmethods = [\"PUT\"]\n",
@@ -280,10 +296,10 @@ fn the_order_of_routes_counts_where_a_request_fits_both() {
 fn an_app_that_comes_or_goes_is_one_change() {
     let other = "[[apps]]\nname = \"blog\"\nhosts = [\"blog.example\"]\nupstream = \"http://h\"\nmode = \"off\"\n[[apps.routes]]\npath = \"/x\"\n";
     let both = policy(&format!("{OLD}{other}"));
-    let comes = diff(&policy(OLD), &both);
+    let comes = diff(&policy(OLD), &both, &files());
     assert_eq!(comes.changes.len(), 1, "{:?}", comes.changes);
     assert_eq!((comes.changes[0].place.part, comes.changes[0].old.is_none()), (Part::App, true));
     assert_eq!(comes.dangers[0].why, "no rules look at requests");
-    let goes = diff(&both, &policy(OLD));
+    let goes = diff(&both, &policy(OLD), &files());
     assert_eq!((goes.changes.len(), goes.changes[0].new.is_none()), (1, true));
 }

@@ -58,6 +58,8 @@ pub struct NodeGauges {
     pub learning: LearningCounts,
     /// Whether the node's attacks on itself are refused; `None` while that is not known.
     pub self_test: Option<bool>,
+    /// Reports that were sent by themselves, and that could not be.
+    pub reports: (u64, u64),
     /// What the node uses of what it needs: the resource, and how much of its limit in per cent.
     pub usage_percent: Vec<(&'static str, u64)>,
 }
@@ -344,6 +346,9 @@ impl NodeCollector {
             let help = "1 while the node's attacks on itself are refused and what is harmless passes; absent while that is not known";
             gauge(encoder, "selftest_ok", help, u64::from(ok))?;
         }
+        let (sent, failed) = gauges.reports;
+        let reports = ("reports", "Reports that were sent by themselves, or were given up");
+        labelled(encoder, reports, "outcome", [("sent", sent), ("failed", failed)])?;
         let help = "When a certificate that visitors are shown ends, in Unix seconds";
         let name = "tls_certificate_expires_seconds";
         let mut family = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;

@@ -497,7 +497,8 @@ impl Worker {
     fn write_traffic(&mut self) {
         let now_ms = self.clock.now_ms();
         let dropped = &self.lanes.dropped;
-        let seen = (dropped.access.load(Ordering::Relaxed), dropped.security.load(Ordering::Relaxed));
+        let seen =
+            (dropped.access.load(Ordering::Relaxed), dropped.security_requests.load(Ordering::Relaxed));
         let new = seen.0.saturating_sub(self.dropped.0) + seen.1.saturating_sub(self.dropped.1);
         self.tally.add_dropped(new, now_ms);
         self.dropped = seen;

@@ -21,6 +21,7 @@ use crate::error::ApiError;
 use crate::handlers::traffic::apps;
 use crate::handlers::{blocking, incidents};
 use crate::router::Control;
+use crate::url::encoded;
 
 /// Texts, so that each mistake gets an answer of its own.
 #[derive(Debug, Default, Deserialize)]
@@ -164,18 +165,6 @@ pub(super) async fn ask<T: Send + 'static>(
         Ok(answer) => Ok(answer?),
         Err(_) => Err(ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "history", "the query failed")),
     }
-}
-
-/// A value as it stands in a query.
-fn encoded(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => out.push(char::from(byte)),
-            other => out.push_str(&format!("%{other:02X}")),
-        }
-    }
-    out
 }
 
 /// What a query asks for, as far as it says so itself.

@@ -188,6 +188,16 @@ pub(super) async fn ask_all(
     asked: &Asked,
     waits_for: impl Fn(&Member) -> bool,
 ) -> Result<Others, ApiError> {
+    ask_patiently(control, asked, waits_for, WAIT).await
+}
+
+/// The same, for as long as is said.
+pub(super) async fn ask_patiently(
+    control: &Control,
+    asked: &Asked,
+    waits_for: impl Fn(&Member) -> bool,
+    wait: Duration,
+) -> Result<Others, ApiError> {
     let fleet = &control.deps.fleet;
     let members = fleet.members();
     let waited = members.iter().filter(|member| !member.me && waits_for(member));
@@ -195,7 +205,7 @@ pub(super) async fn ask_all(
     let question = serde_json::to_vec(asked).unwrap_or_default();
     let mut replies = fleet.ask(&question).await?;
     let mut answers = Vec::new();
-    let until = Instant::now() + WAIT;
+    let until = Instant::now() + wait;
     while !silent.is_empty() {
         let Ok(Some(answer)) = timeout_at(until, replies.recv()).await else { break };
         let from = name(&answer.site, &answer.node);

@@ -104,12 +104,13 @@ pub(crate) fn compare(
     files: &BTreeMap<String, Vec<u8>>,
     policy: &Everywhere,
 ) -> PolicyDiffered {
-    let found = diff_everywhere(&before.policy, policy);
     let named = |files: &BTreeMap<String, Vec<u8>>, entry: Option<&str>| {
         let named = files.iter().filter(|(name, _)| Some(name.as_str()) != entry);
         named.map(|(name, bytes)| (name.clone(), bytes.clone())).collect::<BTreeMap<_, _>>()
     };
-    let of_files = compare_files(&named(&before.files, before.entry.as_deref()), &named(files, Some(entry)));
+    let files = named(files, Some(entry));
+    let found = diff_everywhere(&before.policy, policy, &files);
+    let of_files = compare_files(&named(&before.files, before.entry.as_deref()), &files);
     let at = |words: String, place: Option<&Place>| PolicyDifference {
         words,
         app: place.and_then(|place| place.app.clone()),

@@ -43,7 +43,16 @@ pub(crate) async fn show(
             return Err(ApiError::bad_request(format!("format={other:?} is none of json, html, csv")));
         }
     };
-    let report = made(&control, &who, asked).await?;
+    let to_ms = asked.to_ms.clone().unwrap_or_else(|| control.now_ms().to_string());
+    let day_before = || Some(to_ms.parse::<u64>().ok()?.saturating_sub(DAY_MS).to_string());
+    let parameters = TrafficParameters {
+        from_ms: asked.from_ms.or_else(day_before),
+        to_ms: Some(to_ms),
+        app: asked.app,
+        fleet: asked.fleet,
+        ..TrafficParameters::default()
+    };
+    let report = made(&control, &who, parameters).await?;
     let named = |extension: &str| {
         let day: String = phalanx_record::rfc3339(report.from_ms).chars().take(10).collect();
         format!("attachment; filename=\"phalanx-{day}.{extension}\"")
@@ -74,19 +83,28 @@ enum Format {
     Csv,
 }
 
-/// A report of the last day, unless another time is said. Every figure is an answer of the endpoints about traffic.
-async fn made(control: &Control, who: &Principal, asked: ReportParameters) -> Result<Report, ApiError> {
-    let to_ms = asked.to_ms.clone().unwrap_or_else(|| control.now_ms().to_string());
+/// A report of a time, of this node or of all.
+pub(crate) async fn of_time(
+    control: &Control,
+    who: &Principal,
+    (from_ms, to_ms): (u64, u64),
+    app: Option<String>,
+    fleet: bool,
+) -> Result<Report, ApiError> {
     let parameters = TrafficParameters {
-        from_ms: asked
-            .from_ms
-            .or_else(|| Some(to_ms.parse::<u64>().ok()?.saturating_sub(DAY_MS).to_string())),
-        to_ms: Some(to_ms),
-        app: asked.app.clone(),
-        fleet: asked.fleet,
-        points: Some(POINTS.to_string()),
+        from_ms: Some(from_ms.to_string()),
+        to_ms: Some(to_ms.to_string()),
+        app,
+        fleet: Some(fleet.to_string()),
         ..TrafficParameters::default()
     };
+    made(control, who, parameters).await
+}
+
+/// Every figure is an answer of the endpoints about traffic.
+async fn made(control: &Control, who: &Principal, asked: TrafficParameters) -> Result<Report, ApiError> {
+    let app = asked.app.clone();
+    let parameters = TrafficParameters { points: Some(POINTS.to_string()), ..asked };
     let (from_ms, to_ms) = time(control, &parameters)?;
     let all = seen(control, who, &parameters).await?;
     let refused_by = |by: &str| TrafficParameters {
@@ -114,18 +132,15 @@ async fn made(control: &Control, who: &Principal, asked: ReportParameters) -> Re
     let of_time = TrafficParameters { points: None, ..parameters };
     let clients = refused_most(control, who, of_time).await?.clients;
     // Incidents are the fleet's: who sees some apps only sees none.
-    let mut incidents = if who.apps().is_some() || asked.app.is_some() {
-        Vec::new()
-    } else {
-        incidents::all(control).await?
-    };
+    let mut incidents =
+        if who.apps().is_some() || app.is_some() { Vec::new() } else { incidents::all(control).await? };
     incidents.retain(|one| one.opened_at_ms < to_ms && one.changed_at_ms >= from_ms);
     incidents.truncate(INCIDENTS_MAX);
     Ok(Report {
         over_time: steps(&all.traffic, &refused.traffic),
         answered: all.answered,
         silent: all.silent,
-        app: asked.app,
+        app,
         from_ms: all.traffic.from_ms,
         to_ms: all.traffic.to_ms,
         made_at_ms: control.now_ms(),

@@ -81,6 +81,7 @@ pub(super) fn whole_status(control: &Control) -> Status {
     let mut degraded = fleet.degraded;
     degraded.extend(node.degraded);
     degraded.extend(recorder.degraded());
+    degraded.extend(deps.providers.degraded());
     let history = deps.copies.state();
     degraded.extend(history.degraded.iter().cloned());
     let imports: Vec<Import> = deps.imports.iter().map(|import| import.status()).collect();

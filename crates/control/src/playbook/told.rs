@@ -1,10 +1,11 @@
-//! What nodes tell each other of playbooks: the one that runs them what it writes down, others what operators ask of it.
+//! What nodes tell each other of playbooks: the one that runs them what it writes down, and what it sends; others what operators ask of it.
 //!
 //! JSON, signed by a node that may act for operators and kept nowhere: what gets lost is told again.
 
 use serde::{Deserialize, Serialize};
 
 use super::machine::Entry;
+use crate::reporting::marks::Mark;
 
 /// One message.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,6 +24,13 @@ pub enum Told {
         token: u64,
         /// Each with what was told last.
         heard: Vec<Heard>,
+    },
+    /// What was sent of reports, and to whom.
+    Sent {
+        /// The lease's token.
+        token: u64,
+        /// The latest of each report.
+        marks: Vec<Mark>,
     },
     /// An operator asks for something at a node that does not run playbooks.
     Asked(Asked),

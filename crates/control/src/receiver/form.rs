@@ -115,8 +115,12 @@ fn pager_duty(routing_key: &str, key: &str, message: &Value) -> Vec<(String, Vec
         let dedup = shortened(key, PAGER_KEY_BYTES_MAX);
         return vec![event("trigger", dedup, text(message), "error", &Value::Null)];
     };
-    let change = |change: &Value| {
-        let incident = change["incident"].as_str().unwrap_or(key);
+    // Alerts of incidents that went on as another one end with it.
+    let of_absorbed = |change: &Value| -> Vec<String> {
+        let absorbed = change["absorbed"].as_array().filter(|_| change["change"] == "closed");
+        absorbed.into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect()
+    };
+    let told = &|change: &Value, incident: &str| {
         let action = if change["change"] == "closed" { "resolve" } else { "trigger" };
         let severity = match change["severity"].as_str() {
             Some("critical") => "critical",
@@ -127,7 +131,11 @@ fn pager_duty(routing_key: &str, key: &str, message: &Value) -> Vec<(String, Vec
         let summary = format!("{incident}: {}", change["summary"].as_str().unwrap_or("an incident"));
         event(action, format!("phalanx/{incident}"), &summary, severity, change)
     };
-    changes.iter().map(change).collect()
+    let events = changes.iter().flat_map(|change| {
+        let own = change["incident"].as_str().unwrap_or(key).to_owned();
+        [own].into_iter().chain(of_absorbed(change)).map(move |incident| told(change, &incident))
+    });
+    events.collect()
 }
 
 /// A text of at most so many bytes, cut at a character.
@@ -201,6 +209,27 @@ mod tests {
             .collect();
         assert_eq!(told, [("phalanx/A", "trigger", "error"), ("phalanx/B", "resolve", "info")]);
         assert!(!format!("{form:?}").contains("R0UT"), "{form:?}");
+    }
+
+    #[test]
+    fn the_end_of_an_incident_ends_the_alerts_of_what_it_absorbed() {
+        let form = Form::PagerDuty(Arc::new(Zeroizing::new("R0UT1NG".to_owned())));
+        for (change, expected) in [
+            ("worse", vec![("phalanx/B", "trigger")]),
+            ("closed", vec![("phalanx/B", "resolve"), ("phalanx/A", "resolve")]),
+        ] {
+            let message = json!({ "changes": [
+                { "change": change, "incident": "B", "absorbed": ["A"], "severity": "high", "summary": "s" },
+            ] });
+            let told = form.bodies("k", &message);
+            let told: Vec<(&str, Value)> = told
+                .iter()
+                .map(|(key, body)| (key.as_str(), serde_json::from_slice(body).unwrap()))
+                .collect();
+            let told: Vec<(&str, &str)> =
+                told.iter().map(|(key, body)| (*key, body["event_action"].as_str().unwrap())).collect();
+            assert_eq!(told, expected);
+        }
     }
 
     #[test]

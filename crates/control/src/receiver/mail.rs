@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use lettre::address::Envelope;
 use lettre::message::header::{ContentType, Header, HeaderName, HeaderValue};
-use lettre::message::{Mailbox, SinglePart};
+use lettre::message::{Attachment, Mailbox, MessageBuilder, MultiPart, SinglePart};
 use lettre::transport::smtp::authentication::Credentials;
 use lettre::transport::smtp::client::{Certificate, CertificateStore, Tls, TlsParameters};
 use lettre::{AsyncSmtpTransport, AsyncTransport as _, Message, Tokio1Executor};
@@ -16,6 +16,30 @@ use serde_json::Value;
 use zeroize::Zeroizing;
 
 use super::NotTold;
+
+/// A letter that is more than a text.
+#[derive(Debug, Clone)]
+pub struct Letter {
+    /// Its subject.
+    pub subject: String,
+    /// What it says, for programs that show no HTML.
+    pub text: String,
+    /// What it says.
+    pub html: String,
+    /// What comes with it.
+    pub enclosed: Vec<Enclosed>,
+}
+
+/// A file that comes with a letter.
+#[derive(Debug, Clone)]
+pub struct Enclosed {
+    /// Its name.
+    pub name: String,
+    /// Its media type.
+    pub kind: &'static str,
+    /// What is in it.
+    pub bytes: Vec<u8>,
+}
 
 /// Where letters are handed in.
 #[derive(Clone)]
@@ -93,7 +117,33 @@ impl Mail {
         self.send(&letter).await
     }
 
+    /// Sends a letter, up to three times.
+    ///
+    /// # Errors
+    /// When it was not taken.
+    pub(super) async fn send_letter(&self, key: &str, letter: &Letter, now_ms: u64) -> Result<(), NotTold> {
+        self.send(&self.formed(key, letter, now_ms)?).await
+    }
+
+    fn formed(&self, key: &str, letter: &Letter, now_ms: u64) -> Result<Message, NotTold> {
+        let unfit = |error: &dyn std::fmt::Display| NotTold::Address(error.to_string());
+        let shown = MultiPart::alternative_plain_html(body(&letter.text, ""), letter.html.clone());
+        let mut all = MultiPart::mixed().multipart(shown);
+        for Enclosed { name, kind, bytes } in &letter.enclosed {
+            let kind = ContentType::parse(kind).map_err(|error| unfit(&error))?;
+            all = all.singlepart(Attachment::new(name.clone()).body(bytes.clone(), kind));
+        }
+        let head = self.head(key, &subject(letter.subject.as_str()), now_ms);
+        head.multipart(all).map_err(|error| unfit(&error))
+    }
+
     fn letter(&self, key: &str, subject: &str, text: &str, now_ms: u64) -> Result<Message, NotTold> {
+        let plain = SinglePart::builder().header(ContentType::TEXT_PLAIN).body(text.to_owned());
+        let head = self.head(key, subject, now_ms);
+        head.singlepart(plain).map_err(|error| NotTold::Address(error.to_string()))
+    }
+
+    fn head(&self, key: &str, subject: &str, now_ms: u64) -> MessageBuilder {
         let hash = phalanx_trust::sha256(key.as_bytes());
         let id: String = hash.iter().take(16).map(|byte| format!("{byte:02x}")).collect();
         let date = std::time::UNIX_EPOCH + Duration::from_millis(now_ms);
@@ -106,8 +156,7 @@ impl Mail {
         for to in &self.to {
             letter = letter.to(to.clone());
         }
-        let plain = SinglePart::builder().header(ContentType::TEXT_PLAIN).body(text.to_owned());
-        letter.singlepart(plain).map_err(|error| NotTold::Address(error.to_string()))
+        letter
     }
 
     /// To each by himself: who is not there any more silences nobody else. It is told if one of them got it.
@@ -248,6 +297,24 @@ mod tests {
         let again = mail().letter("k", "s", "t", 0).unwrap().formatted();
         let id = |letter: &str| letter.lines().find(|line| line.starts_with("Message-ID")).map(str::to_owned);
         assert_eq!(id(&letter), id(&String::from_utf8(again).unwrap()), "the same key has the same id");
+    }
+
+    #[test]
+    fn a_letter_has_its_text_its_page_and_what_is_enclosed() {
+        let letter = Letter {
+            subject: "Report daily: all apps\r\nBcc: eve@example.net".into(),
+            text: "12 requests".into(),
+            html: "<!doctype html><p>12 requests</p>".into(),
+            enclosed: vec![Enclosed { name: "a.csv".into(), kind: "text/csv", bytes: b"a,b\r\n".to_vec() }],
+        };
+        let formed = mail().formed("report/daily/1", &letter, 0).unwrap().formatted();
+        let formed = String::from_utf8(formed).unwrap();
+        let (head, parts) = formed.split_once("\r\n\r\n").unwrap();
+        assert!(!head.to_lowercase().lines().any(|line| line.starts_with("bcc")), "{head}");
+        for part in ["multipart/alternative", "text/plain", "text/html", "12 requests", "filename=\"a.csv\""]
+        {
+            assert!(parts.contains(part), "{part} in {parts}");
+        }
     }
 
     #[test]

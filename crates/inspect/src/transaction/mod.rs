@@ -202,13 +202,24 @@ impl Transaction {
     }
 
     /// Runs phase 5 and hands over what was found, and the scratch for the next transaction. `status` is the reply's.
-    pub fn finish(mut self, status: u16) -> (Findings, Box<Scratch>) {
+    pub fn finish(self, status: u16) -> (Findings, Box<Scratch>) {
+        self.end(status, true)
+    }
+
+    /// The same, but that nothing is written of what rules remember of clients.
+    pub fn finish_without_trace(self, status: u16) -> (Findings, Box<Scratch>) {
+        self.end(status, false)
+    }
+
+    fn end(mut self, status: u16, remembers: bool) -> (Findings, Box<Scratch>) {
         if self.scratch.state.response_status == 0 {
             self.scratch.state.response_status = status;
         }
         self.scratch.state.epoch += 1;
         self.stage(|transaction| transaction.run_phase(5));
-        self.store_collections();
+        if remembers {
+            self.store_collections();
+        }
         let score = self.total_score();
         self.mask_sanitised();
         let audit = self.audit();

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use phalanx_control::CopiesPort;
+use phalanx_control::reporting::Reporting;
 use phalanx_edge::EdgeHandle;
 use phalanx_fleet::FleetHandle;
 use phalanx_model::Clock;
@@ -19,13 +20,20 @@ pub(super) fn metrics(
     lanes: &Lanes,
     recorder: &Recorder,
     keepers: &Keepers,
-    (fleet, learning, tester, copies): (&FleetHandle, &Learning, &Arc<SelfTester>, &CopiesPort),
+    (fleet, learning, tester, reporting, copies): (
+        &FleetHandle,
+        &Learning,
+        &Arc<SelfTester>,
+        &Arc<Reporting>,
+        &CopiesPort,
+    ),
     clock: &Arc<dyn Clock>,
 ) -> Metrics {
     let (plan, fleet, clock) = (keepers.policy.plan(), fleet.clone(), Arc::clone(clock));
     let material = Arc::clone(&keepers.material);
     let (tables, edge_load) = (Arc::clone(edge.tables()), edge.clone());
     let (learning, tester, copies) = (learning.clone(), Arc::clone(tester), copies.clone());
+    let reporting = Arc::clone(reporting);
     let gauges = move || {
         let (overload_level, usage_percent) = crate::load::gauges(&edge_load);
         let view = fleet.view();
@@ -53,6 +61,7 @@ pub(super) fn metrics(
             rate_keys: count(tables.rates.table.keys_len()),
             learning: learning.counts(),
             self_test: tester.is_ok(),
+            reports: reporting.counts(),
             history_waiting: history.copied_by.iter().map(|one| one.waiting).max().unwrap_or_default(),
             history_missed: history.copies_of.iter().map(|one| one.missed).sum(),
             nodes_online: count(fleet.members().iter().filter(|m| m.link == phalanx_fleet::Link::Up).count()),

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use phalanx_control::reporting::Reporting;
 use phalanx_edge::EdgeHandle;
 use phalanx_fleet::FleetHandle;
 use phalanx_model::Clock;
@@ -24,7 +25,7 @@ pub(super) fn start(
     (fleet, lanes, clock): (&FleetHandle, &Lanes, &Arc<dyn Clock>),
     stopping: &watch::Receiver<bool>,
     tasks: &mut JoinSet<()>,
-) -> anyhow::Result<(Learning, Playbooks)> {
+) -> anyhow::Result<(Learning, Playbooks, Arc<Reporting>)> {
     let (plan, places) = (keepers.policy.plan(), keepers.places.places());
     let (tables, names) = (Arc::clone(edge.tables()), edge.names().clone());
     let (of_playbooks, told) = mpsc::channel(OF_PLAYBOOKS);
@@ -45,9 +46,16 @@ pub(super) fn start(
         of_playbooks,
     };
     let learning = Learning::start(parts, tasks)?;
+    let leads = learning.clone();
+    let reporting = Arc::new(Reporting::open(
+        settings.reports.schedules.clone(),
+        &state.reports(),
+        Box::new(move || leads.token().is_some()),
+    ));
     let playbooks = Playbooks::start(playbooks::Parts {
         settings: &settings.tell,
         learning: &learning,
+        reporting: &reporting,
         stopping: stopping.clone(),
         state,
         plan,
@@ -57,7 +65,7 @@ pub(super) fn start(
         clock,
         told,
     })?;
-    Ok((learning, playbooks))
+    Ok((learning, playbooks, reporting))
 }
 
 /// Messages of other nodes about playbooks that wait to be written down; each is told again.

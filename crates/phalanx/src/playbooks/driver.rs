@@ -14,6 +14,7 @@ use phalanx_control::api::{PlaybookRow, PlaybookRun};
 use phalanx_control::playbook::told::{Asked, Told};
 use phalanx_control::playbook::{Effect, StepOutcome};
 use phalanx_control::receiver::NotTold;
+use phalanx_control::reporting::Reporting;
 use phalanx_edge::EdgePlan;
 use phalanx_fleet::{FleetHandle, Learned, LearnedKind};
 use phalanx_model::{Clock, Swap};
@@ -46,6 +47,8 @@ pub(super) struct Driver {
     pub(super) hands: Arc<Hands>,
     pub(super) notify: Option<NotifySettings>,
     pub(super) notices: Notices,
+    /// Reports are sent by who runs playbooks, and told of with them.
+    pub(super) reporting: Arc<Reporting>,
     pub(super) told: mpsc::Receiver<Learned>,
     pub(super) questions: mpsc::Receiver<Question>,
     pub(super) shown: Arc<Mutex<Shown>>,
@@ -208,6 +211,9 @@ impl Driver {
                     tracing::warn!(%error, "what another node told of incidents could not be kept");
                 }
             }
+            Some(Told::Sent { token, marks }) if is_newest(work, token, now_ms) => {
+                self.reporting.adopt(marks);
+            }
             Some(Told::Asked(asked)) if self.learning.token().is_some() => {
                 let plan = self.plan.load();
                 let cases = Arc::clone(&work.cases);
@@ -286,6 +292,8 @@ impl Driver {
         }
         let heard = self.notices.take_news(all);
         messages.extend(heard.and_then(|heard| Told::Heard { token, heard }.to_bytes()));
+        let marks = self.reporting.take_news(all);
+        messages.extend(marks.and_then(|marks| Told::Sent { token, marks }.to_bytes()));
         self.send(messages).await;
     }
 

@@ -15,7 +15,7 @@ mod hands;
 mod notices;
 mod orders;
 mod policy;
-mod receivers;
+pub(crate) mod receivers;
 mod settings;
 #[cfg(test)]
 mod tests;
@@ -25,6 +25,7 @@ use std::sync::Arc;
 use anyhow::Context;
 use futures_util::FutureExt;
 use parking_lot::Mutex;
+use phalanx_control::reporting::Reporting;
 use phalanx_control::{NotAsked, PlaybooksPort};
 use phalanx_edge::{EdgePlan, NodeTables};
 use phalanx_fleet::{FleetHandle, Learned};
@@ -48,6 +49,7 @@ pub(crate) struct Parts<'a> {
     pub(crate) settings: &'a TellSettings,
     pub(crate) state: &'a StateFolder,
     pub(crate) learning: &'a Learning,
+    pub(crate) reporting: &'a Arc<Reporting>,
     pub(crate) plan: Arc<Swap<EdgePlan>>,
     pub(crate) tables: Arc<NodeTables>,
     pub(crate) fleet: &'a FleetHandle,
@@ -93,6 +95,7 @@ impl Playbooks {
             hands: Arc::new(hands),
             notify,
             notices: Notices::open(&parts.state.notices()),
+            reporting: Arc::clone(parts.reporting),
             told: parts.told,
             questions,
             shown: Arc::clone(&shown),

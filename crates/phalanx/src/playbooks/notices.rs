@@ -121,7 +121,7 @@ impl Notices {
             }
             if let Some(change) = change {
                 key.push_str(&format!("/{}.{change}.{}", case.id, now.gravity));
-                changes.push(shown(case, change));
+                changes.push(shown(case, change, &self.absorbed(case)));
             }
             heard.push(now);
         }
@@ -156,7 +156,11 @@ impl Notices {
         let ids = case.absorbed.iter().chain([&case.id]);
         let known: Vec<&Heard> = ids.filter_map(|id| self.heard.get(&id.0)).collect();
         let before = known.iter().map(|one| one.gravity).max();
-        let was_closed = known.iter().any(|one| one.is_closed);
+        // What it absorbed may have been closed long before; what was told of itself says more.
+        let was_closed = match self.heard.get(&case.id.0) {
+            Some(own) => own.is_closed,
+            None => known.iter().all(|one| one.is_closed),
+        };
         let now = Heard {
             incident: case.id.0,
             gravity: gravity.max(before.unwrap_or(0)),
@@ -173,6 +177,12 @@ impl Notices {
             }
             Some(_) => None,
         }
+    }
+
+    /// What was told of under other ids, and goes on as this incident. An alert that was raised for it ends with this one.
+    fn absorbed(&self, case: &Case) -> Vec<String> {
+        let told = case.absorbed.iter().filter(|id| self.heard.contains_key(&id.0));
+        told.map(ToString::to_string).collect()
     }
 
     fn note(&mut self, heard: Vec<Heard>) {
@@ -195,11 +205,12 @@ impl Notices {
     }
 }
 
-fn shown(case: &Case, change: &str) -> Value {
+fn shown(case: &Case, change: &str, absorbed: &[String]) -> Value {
     let facts = &case.facts;
     json!({
         "change": change,
         "incident": case.id.to_string(),
+        "absorbed": absorbed,
         "severity": facts.gravity.name(),
         "summary": facts.summary,
         "detectors": facts.detectors,
@@ -311,6 +322,39 @@ mod tests {
             [format!("{one} closed"), format!("{two} closed")]
         );
         assert_eq!(changes(&mut notices, &closed, 400_000), [""; 0]);
+    }
+
+    #[test]
+    fn an_incident_that_absorbed_others_ends_what_was_told_of_them() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut notices = Notices::open(&folder.path().join("notices.json"));
+        use GravityWord::{Critical, High};
+        let (one, two) = (IncidentId(1).to_string(), IncidentId(2).to_string());
+        let both = [case(2, High, false), case(1, High, false)];
+        assert_eq!(changes(&mut notices, &both, 100_000), [format!("{one} opened"), format!("{two} opened")]);
+        let merged = |gravity, is_closed| Case {
+            absorbed: vec![IncidentId(1), IncidentId(9)],
+            ..case(2, gravity, is_closed)
+        };
+        assert_eq!(changes(&mut notices, &[merged(Critical, false)], 200_000), [format!("{two} worse")]);
+        let notice = notices.due((&settings(), "fra/a"), &[merged(Critical, true)], 300_000).unwrap();
+        let told = &notice.body["changes"][0];
+        assert_eq!((&told["change"], &told["absorbed"]), (&"closed".into(), &serde_json::json!([one])));
+        notices.told(&["oncall".into()]).unwrap();
+        assert!(notices.due((&settings(), "fra/a"), &[merged(Critical, true)], 400_000).is_none());
+    }
+
+    #[test]
+    fn one_that_was_closed_and_goes_on_in_another_is_closed_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut notices = Notices::open(&folder.path().join("notices.json"));
+        use GravityWord::High;
+        let (one, two) = (IncidentId(1).to_string(), IncidentId(2).to_string());
+        assert_eq!(changes(&mut notices, &[case(1, High, false)], 100_000), [format!("{one} opened")]);
+        let rest = [case(2, High, false), case(1, High, true)];
+        assert_eq!(changes(&mut notices, &rest, 200_000), [format!("{one} closed"), format!("{two} opened")]);
+        let merged = Case { absorbed: vec![IncidentId(1)], ..case(2, High, true) };
+        assert_eq!(changes(&mut notices, &[merged], 300_000), [format!("{two} closed")]);
     }
 
     #[test]

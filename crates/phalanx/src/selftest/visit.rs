@@ -14,7 +14,7 @@ use tokio_rustls::rustls::client::Resumption;
 use tokio_rustls::rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use tokio_rustls::rustls::crypto::{CryptoProvider, aws_lc_rs};
 use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use tokio_rustls::rustls::{ClientConfig, DigitallySignedStruct, Error, SignatureScheme};
+use tokio_rustls::rustls::{AlertDescription, ClientConfig, DigitallySignedStruct, Error, SignatureScheme};
 
 /// A listener of the node's.
 #[derive(Debug, Clone)]
@@ -110,6 +110,22 @@ pub(super) async fn begin(listener: &Listener, host: &str, test: &SelfTest) -> a
     })
 }
 
+/// Whether a listener that asks for certificates ended the connection for the lack of one: it says so, or ends it without a word, but that it
+/// was there. One that cannot be connected to, or fails in another way, is none.
+pub(super) fn wants_certificate(error: &anyhow::Error) -> bool {
+    use std::io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
+    let said = |error: &Error| {
+        use AlertDescription::{BadCertificate, CertificateRequired, HandshakeFailure};
+        matches!(error, Error::AlertReceived(CertificateRequired | BadCertificate | HandshakeFailure))
+    };
+    error.chain().filter_map(|cause| cause.downcast_ref::<std::io::Error>()).any(|error| {
+        match error.get_ref().and_then(|inner| inner.downcast_ref::<Error>()) {
+            Some(error) => said(error),
+            None => matches!(error.kind(), BrokenPipe | ConnectionAborted | ConnectionReset | UnexpectedEof),
+        }
+    })
+}
+
 impl Visit {
     /// Sends a request, and reads what it is answered with.
     pub(super) async fn ask(&mut self, request: &str) -> anyhow::Result<Answer> {
@@ -138,7 +154,10 @@ impl Visit {
             bail!("the answer is longer than {ANSWER_BYTES_MAX} bytes");
         }
         match self.stream.read_buf(read).await? {
-            0 => bail!("the connection ends without a whole answer"),
+            0 => {
+                let ends = "the connection ends without a whole answer";
+                Err(std::io::Error::new(std::io::ErrorKind::UnexpectedEof, ends).into())
+            }
             _ => Ok(()),
         }
     }
@@ -239,6 +258,27 @@ mod tests {
             parse("HTTP/1.1 400 Bad\r\nContent-Length: 9\r\nConnection: close\r\n\r\n").unwrap();
         assert_eq!((answer.status, answer.says, answer.closes, length), (400, None, true, 9));
         assert!(parse("HTTP/2 200\r\n\r\n").is_err() && parse("\r\n\r\n").is_err());
+    }
+
+    #[test]
+    fn only_who_ends_a_connection_for_it_wants_a_certificate() {
+        use std::io::{Error as Io, ErrorKind};
+        let alert = |alert| Io::new(ErrorKind::InvalidData, Error::AlertReceived(alert));
+        for (error, expected) in [
+            (alert(AlertDescription::CertificateRequired), true),
+            (alert(AlertDescription::InternalError), false),
+            (Io::from(ErrorKind::ConnectionReset), true),
+            (Io::from(ErrorKind::UnexpectedEof), true),
+            (Io::from(ErrorKind::ConnectionRefused), false),
+            (Io::from(ErrorKind::TimedOut), false),
+        ] {
+            let told = format!("{error:?}");
+            assert_eq!(
+                wants_certificate(&anyhow::Error::new(error).context("TLS fails")),
+                expected,
+                "{told}"
+            );
+        }
     }
 
     #[test]

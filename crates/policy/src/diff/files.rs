@@ -49,24 +49,38 @@ fn danger(file: &str, was: Option<&[u8]>, is: Option<&[u8]>) -> Option<String> {
             .then(|| "what is read from it changes, and cannot be judged".to_owned());
     }
     let lines = |text: Option<&[u8]>| logical(&String::from_utf8_lossy(text.unwrap_or_default()));
-    let (was, is) = (lines(was), lines(is));
+    match more(&lines(was), &lines(is)) {
+        Ok(more) => more,
+        Err(Fewer) => Some("rules of it go, change or stand in another order".to_owned()),
+    }
+}
+
+/// Rules that were there are missing, or not in their order.
+struct Fewer;
+
+/// What speaks against the rules that come, if those that were there stay.
+fn more(was: &[String], is: &[String]) -> Result<Option<String>, Fewer> {
     // What was there stays, in its order: `chain`, `skipAfter` and markers mean the lines that follow.
     let mut old = was.iter().peekable();
     let mut after_chain = false;
     let mut more = None;
-    for line in &is {
-        if old.peek() == Some(&line) {
-            old.next();
-        } else if more.is_none() && (after_chain || !only_refuses(line)) {
+    for line in is {
+        if old.next_if_eq(&line).is_none() && more.is_none() && (after_chain || !only_refuses(line)) {
             more = Some(line);
         }
         after_chain = line.to_ascii_lowercase().contains("chain");
     }
     if old.next().is_some() {
-        return Some("rules of it go, change or stand in another order".to_owned());
+        return Err(Fewer);
     }
-    let start: String = more?.chars().take(60).collect();
-    Some(format!("a rule that comes may do more than refuse: {start}"))
+    let start = more.map(|line| line.chars().take(60).collect::<String>());
+    Ok(start.map(|start| format!("a rule that comes may do more than refuse: {start}")))
+}
+
+/// The first rule of a file that may do more than refuse, if there is one.
+pub(super) fn may_do_more(file: &[u8]) -> Option<String> {
+    let text = rules(&String::from_utf8_lossy(file));
+    more(&[], &logical(&text)).ok()?
 }
 
 /// Whether a rule can do nothing but refuse or note.

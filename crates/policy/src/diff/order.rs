@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, HashMap};
 
 use serde_json::Value;
 
+use super::danger::may_both;
 use super::{Change, Part, Place};
-use crate::route::{FieldIs, When};
+use crate::route::When;
 use crate::{App, Route};
 
 /// The names of an app's routes, in their order. Several without a name of their own are told apart by what they ask, then by their number.
@@ -65,21 +66,5 @@ struct Placed<'a> {
 /// Whether one request may fit both, as far as that can be told: of two patterns it cannot.
 fn compete(one: &When, other: &When) -> bool {
     let paths = one.path == other.path || one.ignore_case || other.ignore_case;
-    let methods = one.methods.is_empty()
-        || other.methods.is_empty()
-        || one.methods.iter().any(|method| other.methods.contains(method));
-    let schemes = one.scheme.is_none() || other.scheme.is_none() || one.scheme == other.scheme;
-    let suffixes = match (&one.suffix, &other.suffix) {
-        (Some(one), Some(other)) => {
-            let (one, other) = (one.to_ascii_lowercase(), other.to_ascii_lowercase());
-            one.ends_with(&other) || other.ends_with(&one)
-        }
-        _ => true,
-    };
-    let apart = |one: &FieldIs, other: &FieldIs| (*one == FieldIs::Absent) != (*other == FieldIs::Absent);
-    let headers = one.headers.iter().all(|field| {
-        let mut same = other.headers.iter().filter(|other| other.name.eq_ignore_ascii_case(&field.name));
-        !same.any(|other| apart(&field.is, &other.is))
-    });
-    paths && methods && schemes && suffixes && headers
+    paths && may_both(one, other)
 }

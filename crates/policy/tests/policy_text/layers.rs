@@ -112,7 +112,7 @@ fn a_text_with_variables_and_defaults_means_what_is_written_out() {
         upstream = "http://10.0.0.10"
     "#;
     let (short, long) = (at(short, None), at(&long.replace("${x}", "$${x}"), None));
-    let changes = diff::diff(&long, &short);
+    let changes = diff::diff(&long, &short, &std::collections::BTreeMap::new());
     assert!(changes.changes.is_empty(), "{changes:?}");
 }
 
@@ -246,7 +246,8 @@ fn what_changes_at_one_site_alone_shows_with_its_name() {
     let app = "[[apps]]\nname = 'a'\nupstream = 'http://10.0.0.7'\n";
     let read = |text: &str| Everywhere::parse("p.toml", text).unwrap().0;
     let (old, new) = (read(app), read(&format!("{app}[sites.syd.defaults]\nmode = 'off'\n")));
-    let changes = diff_everywhere(&old, &new);
+    let none = std::collections::BTreeMap::new();
+    let changes = diff_everywhere(&old, &new, &none);
     let places = |places: Vec<&diff::Place>| -> Vec<_> { places.iter().map(|at| at.site.clone()).collect() };
     assert!(!changes.changes.is_empty() && !changes.dangers.is_empty());
     assert!(
@@ -259,10 +260,10 @@ fn what_changes_at_one_site_alone_shows_with_its_name() {
             .iter()
             .all(|at| at.as_deref() == Some("syd"))
     );
-    let everywhere = diff_everywhere(&old, &read(&format!("{app}mode = 'off'\n[sites.syd]\n")));
+    let everywhere = diff_everywhere(&old, &read(&format!("{app}mode = 'off'\n[sites.syd]\n")), &none);
     assert!(places(everywhere.dangers.iter().map(|it| &it.place).collect()).iter().all(Option::is_none));
     assert_eq!(new.distinct().len(), 2);
-    assert_eq!(diff_everywhere(&new, &new), diff::PolicyDiff::default());
+    assert_eq!(diff_everywhere(&new, &new, &none), diff::PolicyDiff::default());
 }
 
 #[test]

@@ -18,10 +18,13 @@ pub(super) fn open_writer(path: &Path) -> rusqlite::Result<Connection> {
     match version {
         0 => connection
             .execute_batch(&format!("BEGIN; {REQUESTS} {COUNTS} PRAGMA user_version = 2; COMMIT;"))?,
-        // The indexes are made of what is there: some seconds, once, for a full history.
-        1 => {
-            connection.execute_batch(&format!("BEGIN; {FROM_1} {COUNTS} PRAGMA user_version = 2; COMMIT;"))?
-        }
+        // The indexes are made of what is there: some seconds, once, for a full history. What is sorted for them goes to a file beyond the
+        // size of the cache; in memory it would be as large as the indexes.
+        1 => connection.execute_batch(&format!(
+            "PRAGMA temp_store = FILE;
+             BEGIN; {FROM_1} {COUNTS} PRAGMA user_version = 2; COMMIT;
+             PRAGMA temp_store = MEMORY;"
+        ))?,
         _ => {}
     }
     number_rows(&connection)?;

@@ -1,0 +1,248 @@
+//! Reports that are sent by themselves: each day or week, to receivers of the settings, once for the fleet.
+//!
+//! Flow in names: [`Schedule`]s of the settings, and [`Marks`] of what was sent -> what is due -> a `Report` of the time that is over -> a
+//! letter, or a message -> `Receiver`s -> [`Marks`], kept on the disk and told to all nodes.
+//!
+//! The node that runs playbooks sends. What was sent is written down for each receiver before the next one is told, so that a node that
+//! starts again, or takes over, goes on where it stood. A report whose hour passed while no node could send is sent late, once, for the
+//! latest time that is over.
+//!
+//! Failure direction: a report that could not be told is told again a few times, and then left at that and shown; nothing waits for it. Who
+//! takes over before he has heard what was sent, or ends between sending and writing, sends again, under the same key.
+
+pub mod marks;
+pub mod schedule;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Weak;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use serde_json::{Value, json};
+
+use crate::api::{ReportLast, ReportScheduleRow, ReportSent, ReportTold};
+use crate::auth::Principal;
+use crate::handlers::report;
+use crate::receiver::NotTold;
+use crate::receiver::mail::{Enclosed, Letter};
+use crate::report::Report;
+use crate::router::Control;
+use marks::{Mark, Marks};
+use schedule::{Form, Schedule};
+
+/// What is to be sent, and what was.
+pub struct Reporting {
+    schedules: BTreeMap<String, Schedule>,
+    marks: Mutex<Marks>,
+    /// Whether this node sends.
+    leads: Box<dyn Fn() -> bool + Send + Sync>,
+}
+
+impl Reporting {
+    /// By these schedules, with the marks of a file.
+    pub fn open(
+        schedules: BTreeMap<String, Schedule>,
+        path: &Path,
+        leads: Box<dyn Fn() -> bool + Send + Sync>,
+    ) -> Self {
+        Self { schedules, marks: Mutex::new(Marks::open(path)), leads }
+    }
+
+    /// What another node sent.
+    pub fn adopt(&self, marks: Vec<Mark>) {
+        self.marks.lock().adopt(marks);
+    }
+
+    /// What others are to know, if it changed, or if all is to be told.
+    pub fn take_news(&self, all: bool) -> Option<Vec<Mark>> {
+        self.marks.lock().take_news(all)
+    }
+
+    /// Sentences for `status` about what could not be sent.
+    pub fn degraded(&self) -> Vec<String> {
+        let marks = self.marks.lock();
+        let failed = self.schedules.keys().filter_map(|name| {
+            let mark = marks.of(name).filter(|mark| mark.is_given_up)?;
+            let why = mark.fault.as_deref().unwrap_or_default();
+            Some(format!("the report `{name}` could not be sent: {why}"))
+        });
+        failed.chain(marks.fault()).collect()
+    }
+
+    /// Reports that were sent, and that could not be, since the node began.
+    pub fn counts(&self) -> (u64, u64) {
+        self.marks.lock().counts()
+    }
+
+    /// All schedules, with what is next and what was last.
+    pub(crate) fn rows(&self, now_ms: u64) -> Vec<ReportScheduleRow> {
+        let marks = self.marks.lock();
+        let row = |(name, schedule): (&String, &Schedule)| {
+            let mark = marks.of(name).filter(|mark| mark.at_ms > 0);
+            let last = mark.map(|mark| {
+                let (from_ms, to_ms) = schedule.time_before(mark.due_ms);
+                let state = match (mark.is_over, mark.is_given_up) {
+                    (_, true) => "failed",
+                    (true, false) => "sent",
+                    (false, false) => "sending",
+                };
+                ReportLast {
+                    state: state.to_owned(),
+                    due_ms: mark.due_ms,
+                    from_ms,
+                    to_ms,
+                    at_ms: mark.at_ms,
+                    error: mark.fault.clone(),
+                }
+            });
+            ReportScheduleRow {
+                name: name.clone(),
+                when: schedule.words(),
+                app: schedule.app.clone(),
+                to: schedule.to.clone(),
+                next_ms: schedule.due_after(now_ms),
+                last,
+            }
+        };
+        self.schedules.iter().map(row).collect()
+    }
+
+    pub(crate) fn schedule(&self, name: &str) -> Option<&Schedule> {
+        self.schedules.get(name)
+    }
+}
+
+/// Sends what is due, for as long as the API is there.
+pub(crate) async fn run(control: Weak<Control>) {
+    let mut looks = tokio::time::interval(LOOK);
+    looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        looks.tick().await;
+        let Some(control) = control.upgrade() else { return };
+        if !(control.deps.reporting.leads)() {
+            continue;
+        }
+        let reporting = &control.deps.reporting;
+        for (name, schedule) in &reporting.schedules {
+            let (now_ms, due_ms) = (control.now_ms(), schedule.due_before(control.now_ms()));
+            let begun = reporting.marks.lock().begin(name, due_ms, now_ms);
+            if let Some(mark) = begun {
+                send_due(&control, name, schedule, mark).await;
+            }
+        }
+    }
+}
+
+/// Tells those who have not got it yet.
+async fn send_due(control: &Control, name: &str, schedule: &Schedule, mark: Mark) {
+    let reporting = &control.deps.reporting;
+    let key = format!("report/{name}/{}", mark.due_ms);
+    let (made, mut fault) = match made(control, schedule, mark.due_ms).await {
+        Ok(made) => (Some(made), None),
+        Err(why) => (None, Some(why)),
+    };
+    let is_late = mark.due_ms.saturating_add(LATE_MS) < control.now_ms();
+    let left: Vec<&String> = schedule.to.iter().filter(|to| !mark.told.contains(to)).collect();
+    for to in left {
+        // Another node may have become the one that sends.
+        if !(reporting.leads)() {
+            return;
+        }
+        let Some(report) = &made else { break };
+        match tell(control, to, &key, &message(control, (name, schedule), report, is_late)).await {
+            Ok(()) => reporting.marks.lock().told(name, to, control.now_ms()),
+            Err(NotTold::Refused(why)) => {
+                tracing::warn!(report = name, receiver = to, %why, "a receiver does not want a report");
+                fault = Some(format!("{to}: it answers with {why}"));
+                reporting.marks.lock().told(name, to, control.now_ms());
+            }
+            Err(why) => fault = Some(format!("{to}: {why}")),
+        }
+    }
+    let is_over = reporting.marks.lock().ended(name, &schedule.to, fault.clone(), control.now_ms());
+    if let Some(why) = fault {
+        tracing::warn!(report = name, %why, is_over, "a report could not be sent to all");
+    }
+}
+
+/// Sends the report of the latest time that is over to all its receivers, whatever was sent before. It counts for nothing.
+pub(crate) async fn send_now(control: &Control, name: &str, schedule: &Schedule, wish: u64) -> ReportSent {
+    let due_ms = schedule.due_before(control.now_ms());
+    let (from_ms, to_ms) = schedule.time_before(due_ms);
+    let report = match made(control, schedule, due_ms).await {
+        Ok(report) => report,
+        Err(why) => {
+            let failed = |to: &String| ReportTold { to: to.clone(), ok: false, error: Some(why.clone()) };
+            return ReportSent { from_ms, to_ms, told: schedule.to.iter().map(failed).collect() };
+        }
+    };
+    let mut told = Vec::new();
+    let key = format!("report/{name}/test/{wish:016x}");
+    for to in &schedule.to {
+        let sent = tell(control, to, &key, &message(control, (name, schedule), &report, false)).await;
+        let error = sent.err().map(|why| why.to_string());
+        told.push(ReportTold { to: to.clone(), ok: error.is_none(), error });
+    }
+    ReportSent { from_ms, to_ms, told }
+}
+
+async fn made(control: &Control, schedule: &Schedule, due_ms: u64) -> Result<Report, String> {
+    let time = schedule.time_before(due_ms);
+    // As whoever has the node: it is his settings that say so.
+    let made = report::of_time(control, &Principal::Socket, time, schedule.app.clone(), true).await;
+    made.map_err(|error| format!("it could not be made: {}", error.message()))
+}
+
+struct Message {
+    body: Value,
+    letter: Letter,
+}
+
+fn message(
+    control: &Control,
+    (name, schedule): (&str, &Schedule),
+    report: &Report,
+    is_late: bool,
+) -> Message {
+    let node = format!("{}/{}", control.deps.site, control.deps.node);
+    let of_time = schedule.time_words(report.from_ms, report.to_ms);
+    let about = report.app.as_deref().map_or("all apps".to_owned(), |app| format!("app {app}"));
+    let late = if is_late { ", sent late" } else { "" };
+    let title = format!("Report {name}: {about}, {of_time}{late}");
+    let text = format!("{title}\n\n{}", report.text());
+    let enclosed = schedule.attach.iter().map(|form| {
+        let (ending, kind, bytes) = match form {
+            Form::Csv => ("csv", "text/csv", report.csv().into_bytes()),
+            Form::Json => ("json", "application/json", json!(report).to_string().into_bytes()),
+        };
+        let day: String = phalanx_record::rfc3339(report.from_ms).chars().take(10).collect();
+        Enclosed { name: format!("phalanx-{name}-{day}.{ending}"), kind, bytes }
+    });
+    let letter =
+        Letter { subject: title, text: text.clone(), html: report.html(), enclosed: enclosed.collect() };
+    let body = json!({
+        "kind": "report",
+        "name": name,
+        "text": text,
+        "late": is_late,
+        "report": report,
+        "node": node,
+        "at_ms": control.now_ms(),
+    });
+    Message { body, letter }
+}
+
+async fn tell(control: &Control, to: &str, key: &str, message: &Message) -> Result<(), NotTold> {
+    let Some(receiver) = control.deps.receivers.get(to) else {
+        return Err(NotTold::Address(format!("this node's settings have no receiver `{to}`")));
+    };
+    let mut body = message.body.clone();
+    body["key"] = key.into();
+    receiver.send(key, &body, &message.letter, || control.now_ms()).await
+}
+
+/// How often it is looked whether something is due.
+const LOOK: Duration = Duration::from_secs(5);
+/// From then on a letter says that it is late.
+const LATE_MS: u64 = 30 * 60_000;
