@@ -338,6 +338,7 @@ async function route(world, access, request, reply) {
     return reply.end();
   }
   if (!path.startsWith('/api/')) return asset(path, reply);
+  if (path === '/api/v1/login/oidc') return json(reply, 200, []);
   if (!access.open && !(request.headers.cookie ?? '').includes(`phalanx_session=${access.session}`)) {
     return problem(reply, 401, 'unauthorized', 'sign in first');
   }

@@ -9,7 +9,7 @@ use crate::support::*;
 
 const SCRIPT: &str = "%3Cscript%3Ealert(1)%3C/script%3E";
 
-fn node(folder: &Path, app: &App, more: &str) -> Node {
+pub(crate) fn node(folder: &Path, app: &App, more: &str) -> Node {
     let settings = "policy = \"policy.toml\"\n[listen]\naddress = [\"127.0.0.1:0\"]\nadmin = \"127.0.0.1:0\"\n[node]\nstate = \"state\"\n";
     std::fs::write(folder.join("phalanx.toml"), settings).unwrap();
     std::fs::write(folder.join("policy.toml"), policy(app, more)).unwrap();
@@ -18,7 +18,7 @@ fn node(folder: &Path, app: &App, more: &str) -> Node {
     Node::start(command)
 }
 
-fn policy(app: &App, more: &str) -> String {
+pub(crate) fn policy(app: &App, more: &str) -> String {
     format!(
         "# Ours.\n[[apps]]\nname = \"blog\"\nupstream = \"{}\"\ntrust_forwarded = [\"127.0.0.1\"]\n{more}",
         app.url
@@ -26,7 +26,7 @@ fn policy(app: &App, more: &str) -> String {
 }
 
 #[track_caller]
-fn said(node: &Node, args: &[&str]) -> String {
+pub(crate) fn said(node: &Node, args: &[&str]) -> String {
     let output = node.cli(args);
     assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).unwrap()
@@ -103,7 +103,7 @@ fn a_false_positive_becomes_an_exclusion_of_all_nodes_in_one_step_and_history_te
     assert_eq!(node.cli_json(&["policy", "changes"])[1]["version"], 1);
 }
 
-fn git(repository: &Path, args: &[&str]) -> String {
+pub(crate) fn git(repository: &Path, args: &[&str]) -> String {
     let mut command = Command::new("git");
     command.arg("-C").arg(repository).args(["-c", "user.name=ann", "-c", "user.email=ann@example.org"]);
     command.args(["-c", "gpg.format=ssh", "-c", "init.defaultBranch=main"]).args(args);
@@ -113,7 +113,7 @@ fn git(repository: &Path, args: &[&str]) -> String {
     String::from_utf8(output.stdout).unwrap().trim().to_owned()
 }
 
-fn key(folder: &Path, name: &str) -> String {
+pub(crate) fn key(folder: &Path, name: &str) -> String {
     let file = folder.join(name);
     let made =
         Command::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-f"]).arg(&file).status().unwrap();

@@ -1,6 +1,34 @@
 // What the journeys of the browser share.
 import { createServer } from "node:http";
+import { createRequire } from "node:module";
 import { createInterface } from "node:readline";
+import { fileURLToPath } from "node:url";
+
+const require = createRequire(new URL("../../console/package.json", import.meta.url));
+
+/** Where pictures go. */
+export const SHOTS = fileURLToPath(new URL("../../target/screenshots/", import.meta.url));
+
+/** Starts a browser. */
+export function chromium() {
+  return require("playwright-core").chromium.launch({
+    executablePath: process.env.PHALANX_CHROMIUM ?? "/usr/bin/chromium",
+    args: ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+      "--disable-background-networking", "--disable-component-update", "--disable-sync"],
+  });
+}
+
+/** Gives a page an authenticator that verifies its user. */
+export async function withAuthenticator(context, page) {
+  const devtools = await context.newCDPSession(page);
+  await devtools.send("WebAuthn.enable");
+  await devtools.send("WebAuthn.addVirtualAuthenticator", {
+    options: {
+      protocol: "ctap2", transport: "internal", hasResidentKey: true, hasUserVerification: true,
+      isUserVerified: true, automaticPresenceSimulation: true,
+    },
+  });
+}
 
 /** Prints whether something holds; what does not fails the journey at its end. */
 export function check(what, holds, detail = "") {
@@ -18,6 +46,11 @@ export async function listen(handler) {
 
 /** What a node says when it is ready. */
 export async function firstLine(stream) {
-  for await (const line of createInterface({ input: stream })) return line;
+  const input = stream.stdout ?? stream;
+  for await (const line of createInterface({ input })) {
+    // What comes later is not read, and must not fill the pipe.
+    input.resume();
+    return line;
+  }
   throw new Error("the node ended before it was ready");
 }

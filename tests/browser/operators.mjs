@@ -7,20 +7,14 @@ import { execFileSync, spawn } from "node:child_process";
 import { createHmac } from "node:crypto";
 import { once } from "node:events";
 import { mkdirSync, mkdtempSync, rmSync } from "node:fs";
-import { createRequire } from "node:module";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { fileURLToPath } from "node:url";
 
-import { check, listen, firstLine } from "./lab.mjs";
-
-const require = createRequire(new URL("../../console/package.json", import.meta.url));
-const { chromium } = require("playwright-core");
+import { check, chromium, firstLine, listen, SHOTS as shots, withAuthenticator } from "./lab.mjs";
 
 const binary = process.argv[2];
 const work = mkdtempSync(join(tmpdir(), "operators-"));
 const state = join(work, "state");
-const shots = fileURLToPath(new URL("../../target/screenshots/", import.meta.url));
 let node;
 let browser;
 
@@ -29,21 +23,22 @@ try {
   const app = await listen((request, response) => response.end("app"));
   node = spawn(binary, ["up", "--to", app, "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--json",
     "--state", state], { stdio: ["ignore", "pipe", "inherit"] });
-  await firstLine(node.stdout);
-  browser = await chromium.launch({
-    executablePath: process.env.PHALANX_CHROMIUM ?? "/usr/bin/chromium",
-    args: ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-      "--disable-background-networking", "--disable-component-update", "--disable-sync"],
-  });
+  const ready = JSON.parse(await firstLine(node));
+  browser = await chromium();
 
+  // Without a command: by the link that the node itself told when it started.
   const { page } = await newPage();
   const started = Date.now();
-  await page.goto(invite("alice", "owner"));
+  await page.goto(ready.console);
+  await page.getByLabel("Your name").fill("alice");
+  await page.screenshot({ path: join(shots, "first-owner.png") });
+  await page.getByRole("button", { name: "Make the owner’s account" }).click();
   await page.getByRole("heading", { name: "How will you sign in?" }).waitFor();
   await page.screenshot({ path: join(shots, "enrol.png") });
   await page.getByRole("button", { name: "Make a passkey" }).click();
   await page.getByRole("contentinfo").waitFor();
   check(`the first owner has a passkey and the console after ${Date.now() - started} ms`, true);
+  check("nobody is asked to make the first account again", (await page.getByLabel("Your name").count()) === 0);
 
   await page.getByRole("button", { name: "Sign out" }).click();
   await page.getByRole("heading", { name: "Sign in", exact: true }).waitFor();
@@ -99,14 +94,7 @@ function invite(name, role) {
 async function newPage() {
   const context = await browser.newContext();
   const page = await context.newPage();
-  const devtools = await context.newCDPSession(page);
-  await devtools.send("WebAuthn.enable");
-  await devtools.send("WebAuthn.addVirtualAuthenticator", {
-    options: {
-      protocol: "ctap2", transport: "internal", hasResidentKey: true, hasUserVerification: true,
-      isUserVerified: true, automaticPresenceSimulation: true,
-    },
-  });
+  await withAuthenticator(context, page);
   return { page };
 }
 

@@ -85,6 +85,17 @@ pub(crate) fn test() -> anyhow::Result<ExitCode> {
     browser_step(&mut steps, "operators sign in, in Chromium", &[CHROMIUM], || {
         must(node("tests/browser/operators.mjs").arg(place::built("debug", "phalanx")))
     });
+    steps.run("operators sign in by a provider", || {
+        provider_ci()?;
+        must(node("tests/oidc/login.mjs").arg(place::built("debug", "phalanx")))
+    });
+    browser_step(&mut steps, "operators sign in by a provider, in Chromium", &[CHROMIUM], || {
+        must(node("tests/browser/oidc.mjs").arg(place::built("debug", "phalanx")))
+    });
+    browser_step(&mut steps, "a ticket and a ban through three nodes, in Chromium", &[CHROMIUM], || {
+        let (phalanx, shop) = (place::built("debug", "phalanx"), place::built("debug", "phalanx-demo-shop"));
+        must(node("tests/browser/fleet.mjs").arg(phalanx).arg(shop).arg(NATS_SERVER.path()?))
+    });
     browser_step(&mut steps, "images on a page elsewhere, in Chromium", &[CHROMIUM], || {
         must(node("tests/browser/crosssite.mjs").arg(place::built("debug", "phalanx")))
     });
@@ -251,11 +262,21 @@ pub(crate) fn build_console() -> anyhow::Result<()> {
 
 /// Installs exactly what the lock file says, unless that was done for this very lock file.
 fn npm_ci() -> anyhow::Result<()> {
-    let console = place::root().join("console");
-    if is_newer(&console.join("node_modules/.package-lock.json"), &console.join("package-lock.json")) {
+    install("console")
+}
+
+/// The same for the identity provider of tests.
+fn provider_ci() -> anyhow::Result<()> {
+    install("tests/oidc")
+}
+
+fn install(folder: &str) -> anyhow::Result<()> {
+    let folder = place::root().join(folder);
+    if is_newer(&folder.join("node_modules/.package-lock.json"), &folder.join("package-lock.json")) {
         return Ok(());
     }
-    must(&mut npm(["ci", "--no-audit", "--no-fund"]))
+    let mut ci = Command::new("npm");
+    must(ci.args(["ci", "--no-audit", "--no-fund"]).current_dir(folder))
         .context("needs node and npm (Debian: apt-get install npm)")
 }
 

@@ -6,6 +6,8 @@ import type { components } from './schema';
 type Challenge = components['schemas']['PasskeyChallenge'];
 export type TotpOffer = components['schemas']['TotpOffer'];
 
+export type LoginProvider = components['schemas']['LoginProvider'];
+
 export const account = {
   byPassword: (name: string, password: string, code: string) => call('post', '/api/v1/login/password', { body: { name, password, code } }),
   totp: () => call('post', '/api/v1/me/totp'),
@@ -27,6 +29,21 @@ export async function proveByPasskey(): Promise<void> {
 /** The same by a code of the authenticator app. */
 export async function proveByCode(code: string): Promise<void> {
   await call('post', '/api/v1/me/prove', { body: { code } });
+}
+
+/** Identity providers by which operators log in; none where there are none, or the node cannot be asked. */
+export function providers(): Promise<LoginProvider[]> {
+  return call('get', '/api/v1/login/oidc').catch(() => []);
+}
+
+/** Leaves this page for a provider's, to log in. The browser comes back by itself. */
+export async function loginByProvider(name: string): Promise<void> {
+  location.assign((await call('post', '/api/v1/login/oidc/{name}', { path: { name } })).url);
+}
+
+/** The same, to prove anew who is logged in. */
+export async function proveByProvider(): Promise<void> {
+  location.assign((await call('post', '/api/v1/me/prove/oidc')).url);
 }
 
 /** What an authenticator signed; of `keys` if there are some. */

@@ -65,7 +65,8 @@ export async function call<M extends Method, P extends PathOf<M>>(method: M, pat
 /** The same, with where the list goes on. */
 export async function paged<M extends Method, P extends PathOf<M>>(method: M, path: P, ...asked: Args<M, P>): Promise<Answer<Answered<M, P>>> {
   const { path: names = {}, query = {}, body, timeoutMs = CALL_TIMEOUT_MS } = (asked[0] ?? {}) as Untyped;
-  return proven<Answered<M, P>>(method, address(path, names, query), body, timeoutMs);
+  const ask: Ask = { method, url: address(path, names, query), body, timeoutMs };
+  return proven<Answered<M, P>>(ask, method === 'post' && !WITHOUT_KEY.has(path) ? keyFor(ask) : undefined);
 }
 
 /** A call needs no third argument where nothing of it is needed. */
@@ -89,19 +90,70 @@ export function address(path: string, names: Record<string, string | number>, qu
   return search ? `${filled}?${search}` : filled;
 }
 
-async function proven<T>(method: string, url: string, body: unknown, timeoutMs: number): Promise<Answer<T>> {
+interface Ask {
+  method: string;
+  url: string;
+  body: unknown;
+  timeoutMs: number;
+}
+
+async function proven<T>(ask: Ask, key: string | undefined): Promise<Answer<T>> {
   try {
-    return await once<T>(method, url, body, timeoutMs);
+    return await surely<T>(ask, key);
   } catch (error) {
     if (!(error instanceof ApiError) || error.code !== 'fresh_factor' || prover === null) throw error;
     if (!(await prover(error.message))) throw error;
-    return once<T>(method, url, body, timeoutMs);
+    return surely<T>(ask, key);
   }
 }
 
-async function once<T>(method: string, url: string, body: unknown, timeoutMs: number): Promise<Answer<T>> {
+/** What has a key may be asked again when its answer got lost: the node does it once. */
+async function surely<T>(ask: Ask, key: string | undefined): Promise<Answer<T>> {
+  if (key === undefined) return once<T>(ask);
+  for (const pauseMs of AGAIN_AFTER_MS) {
+    try {
+      return settled(ask, await once<T>(ask, key));
+    } catch (error) {
+      const code = error instanceof ApiError ? error.code : '';
+      if (code !== 'unreachable' && code !== 'under_way') {
+        if (code !== 'late') settled(ask, null);
+        throw error;
+      }
+      await new Promise((resolve) => setTimeout(resolve, pauseMs));
+    }
+  }
+  return settled(ask, await once<T>(ask, key));
+}
+
+/**
+ * Keys of calls of which nobody knows whether they were done. Whoever presses the button again, for the same, sends the same key, so that
+ * nothing is done twice.
+ */
+const unsettled = new Map<string, string>();
+
+function keyFor(ask: Ask): string {
+  const what = whatOf(ask);
+  const key = unsettled.get(what) ?? Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, '0')).join('');
+  unsettled.delete(what);
+  unsettled.set(what, key);
+  for (const oldest of unsettled.keys()) {
+    if (unsettled.size <= UNSETTLED_MAX) break;
+    unsettled.delete(oldest);
+  }
+  return key;
+}
+
+function settled<T>(ask: Ask, answer: T): T {
+  unsettled.delete(whatOf(ask));
+  return answer;
+}
+
+const whatOf = (ask: Ask) => `${ask.url} ${JSON.stringify(ask.body)}`;
+
+async function once<T>({ method, url, body, timeoutMs }: Ask, key?: string): Promise<Answer<T>> {
   const headers: Record<string, string> = { accept: 'application/json' };
   const request: RequestInit = { method: method.toUpperCase(), credentials: 'same-origin', cache: 'no-store', headers, signal: AbortSignal.timeout(timeoutMs) };
+  if (key !== undefined) headers['idempotency-key'] = key;
   if (body !== undefined) {
     headers['content-type'] = 'application/json';
     request.body = JSON.stringify(body);
@@ -111,7 +163,7 @@ async function once<T>(method: string, url: string, body: unknown, timeoutMs: nu
     response = await fetch(url, request);
   } catch (error) {
     const late = error instanceof DOMException && error.name === 'TimeoutError';
-    throw new ApiError(0, 'unreachable', late ? `The node has not answered for ${timeoutMs / 1000} seconds.` : 'The node does not answer.');
+    throw new ApiError(0, late ? 'late' : 'unreachable', late ? `The node has not answered for ${timeoutMs / 1000} seconds.` : 'The node does not answer.');
   }
   const text = await response.text().catch(() => '');
   const json = parse(text);
@@ -142,6 +194,21 @@ function parse(text: string): unknown {
   }
 }
 
+/** POSTs without a key: they change nothing, or their bodies are secrets, which are not kept here to be compared. */
+const WITHOUT_KEY: ReadonlySet<string> = new Set([
+  '/api/v1/policy/check',
+  '/api/v1/policy/diff',
+  '/api/v1/policy/replay',
+  '/api/v1/login/challenge',
+  '/api/v1/login/password',
+  '/api/v1/login/passkey',
+  '/api/v1/me/challenge',
+  '/api/v1/me/prove',
+  '/api/v1/me/password',
+]);
+/** A node restarts in less than a second; a connection that broke is there again at once. */
+const AGAIN_AFTER_MS = [300, 1_500];
+const UNSETTLED_MAX = 32;
 /** A node on loopback answers in milliseconds; one across the world in less than a second. */
 const CALL_TIMEOUT_MS = 10_000;
 /** Questions to all nodes, searches, and whatever compiles a policy. */

@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest';
-import type { Reason, Signal } from './api';
-import { faultWords, reasonLine, scoreSum, verdictLine } from './explain';
+import type { Reason, RuleMatch, Signal } from './api';
+import { distinct, faultWords, reasonLine, scoreSum, steps, verdictLine } from './explain';
 
 const ban = {
   id: 'D', actor: { kind: 'ip', value: '203.0.113.9' }, kind: 'ban', author: { site: 'iad', node: 'iad-1', role: 'node' }, reason: '', evidence: null,
@@ -30,4 +30,11 @@ test('scores are summed in the order in which they stand', () => {
   const signals = [5, 0, 3].map((score) => ({ score }) as Signal);
   expect(scoreSum(signals)).toBe('5 + 3 = 8');
   expect(scoreSum(signals.slice(0, 1))).toBeNull();
+});
+
+test('what the links of a chain find again is told once, under its own name', () => {
+  const match = (variable: string, fragment: string) => ({ variable, fragment, transformations: [] }) as unknown as RuleMatch;
+  const found = [match('ARGS:q', "'"), match('MATCHED_VARS:ARGS:q', 'x'), match('MATCHED_VARS:ARGS:q', 'x'), match('MATCHED_VAR:ARGS:q', "'"), match('MATCHED_VARS', 'x')];
+  expect(distinct(found).map(({ variable, fragment }) => `${variable} ${fragment}`)).toEqual(["ARGS:q '", 'ARGS:q x', 'MATCHED_VARS x']);
+  expect(steps(['lowercase', 'urlDecode', 'urlDecode', 'lowercase'])).toBe('lowercase → urlDecode → lowercase');
 });

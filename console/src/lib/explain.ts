@@ -1,6 +1,6 @@
 /** The words of an explanation: what a verdict, a rule and a fault mean, for someone who did not write them. */
 
-import type { Action, Reason, RequestRow, Signal } from './api';
+import type { Action, Reason, RequestRow, RuleMatch, Signal } from './api';
 import { actorText, authorText } from './format';
 
 /** What was done, in one word. */
@@ -108,3 +108,21 @@ const FAULTS: Record<string, string> = {
   head_timeout: 'head did not arrive in time',
   bad_question: 'question of another proxy that does not say what was asked',
 };
+
+/**
+ * What a rule found, each thing once. The links of a chain look at what the first one matched and find it again; so `MATCHED_VARS:ARGS:q`
+ * is shown as the `ARGS:q` that it is.
+ */
+export function distinct(matches: readonly RuleMatch[]): RuleMatch[] {
+  const seen = new Set<string>();
+  const plain = matches.map((match) => ({ ...match, variable: match.variable.replace(/^MATCHED_VARS?:(?=.)/, '') }));
+  return plain.filter((match) => {
+    const what = `${match.variable} ${match.fragment}`;
+    return !seen.has(what) && seen.add(what);
+  });
+}
+
+/** Transformations in their order, what is done over and over named once. */
+export function steps(names: readonly string[]): string {
+  return names.filter((name, n) => name !== names[n - 1]).join(' → ');
+}

@@ -23,12 +23,15 @@ use phalanx_record::{PartReport, RecordedRequest};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::copies::HistoryCopies;
+
 mod bouncers;
 mod delegation;
 mod health;
 mod held;
 mod incidents;
 mod load;
+mod oidc;
 mod operators;
 mod playbooks;
 mod problem;
@@ -44,6 +47,7 @@ pub use health::{Health, Readiness};
 pub use held::{Held, HeldThing, HeldWhat, Settled};
 pub use incidents::{Affected, Finding, Incident, IncidentRow, Learning, Undone, Usual};
 pub use load::{LimitCount, Load};
+pub use oidc::{LoginProvider, ProviderLogin, ProviderRow};
 pub use operators::{
     ApiTokenMade, ApiTokenRow, Me, NewApiToken, NewOperator, NewPasskey, NewPassword, OperatorEdit,
     OperatorInvited, OperatorRole, OperatorRow, PasskeyChallenge, PasskeyRow, PasskeySigned, PasswordLogin,
@@ -98,6 +102,9 @@ pub struct Status {
     pub selftest: SelfTestState,
     /// The recorder's parts.
     pub recorder: Vec<PartReport>,
+    /// Copies of history within the site.
+    #[serde(default)]
+    pub history: HistoryCopies,
     /// Certificates that visitors are shown.
     #[serde(default)]
     pub certificates: Vec<Certificate>,

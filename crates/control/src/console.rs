@@ -58,6 +58,12 @@ pub(crate) fn no_login(status: StatusCode) -> Response {
     )
 }
 
+/// The page for a login by an identity provider that let nobody in. `why` is one of our own sentences.
+pub(crate) fn no_entry(status: StatusCode, why: &str) -> Response {
+    let text = format!("{why} Nothing was changed. <a href=\"/\">Back to the console</a>");
+    page(status, "You are not logged in", &text)
+}
+
 fn not_built() -> Response {
     page(
         StatusCode::OK,

@@ -38,6 +38,14 @@ impl HostName {
         self.is(certified) || certified.strip_prefix("*.").is_some_and(|under| parent == Some(under))
     }
 
+    /// The origin by which browsers have it, where the console listens on `listen`. Without TLS of ours a proxy does it, at its own port.
+    pub(crate) fn origin(&self, listen: u16, tls: bool) -> String {
+        match self.port.or(tls.then_some(listen)) {
+            Some(443) | None => format!("https://{}", self.name),
+            Some(port) => format!("https://{}:{port}", self.name),
+        }
+    }
+
     fn is(&self, name: &str) -> bool {
         self.name.eq_ignore_ascii_case(name)
     }

@@ -2,7 +2,7 @@
 //! redacted.
 //!
 //! INVARIANT: what leaves a node has no query string, no body, no header value and no full address of a client; nothing that a
-//! stranger wrote but the path, which is cut.
+//! stranger wrote but the path, which is cut, and, in a suggestion, what an exclusion would name.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -12,6 +12,8 @@ use phalanx_model::{Action, Prefix, Reason, RequestId};
 use phalanx_record::{Filter, History, RecordedRequest, RefusedClient, TrafficQuery};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+
+use crate::suggesting::Suggester;
 
 /// A question, as it travels.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,6 +38,8 @@ pub(crate) enum Asked {
     },
     /// Those that a filter of this version describes; nodes before it do not answer.
     Search(Box<Filter>),
+    /// The same, of what a control node has of other nodes of its site, which the filter names. Nodes before it do not answer.
+    Copies(Box<Filter>),
     /// Requests over time.
     Traffic(TrafficQuery),
     /// The clients refused most.
@@ -47,6 +51,8 @@ pub(crate) enum Asked {
         /// Only for these apps.
         apps: Option<Vec<String>>,
     },
+    /// What would let a request pass; nodes before this version do not answer.
+    Suggest(RequestId),
 }
 
 /// A request that another node served, redacted.
@@ -80,6 +86,9 @@ pub struct RedactedRequest {
     pub score: i32,
     /// Decisions that it led to.
     pub led_to: Vec<String>,
+    /// The control node that told it of its copy, `SITE/NODE`; none if the node that served it did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub copied_by: Option<String>,
 }
 
 impl RedactedRequest {
@@ -103,6 +112,7 @@ impl RedactedRequest {
             rule_ids,
             score: access.verdict.score,
             led_to,
+            copied_by: None,
         }
     }
 }
@@ -116,33 +126,46 @@ pub struct FleetEvents {
     pub answered: Vec<String>,
     /// The nodes that did not answer in time, `SITE/NODE`.
     pub silent: Vec<String>,
+    /// The nodes that did not answer, `SITE/NODE`, of whose history a control node of their site told what it has.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub copied: Vec<String>,
     /// Until where all that answered have looked: a search `before` this goes on. None if there is nothing older.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next: Option<RequestId>,
 }
 
 /// Answers questions of operators at other nodes, until the fleet ends.
-pub async fn answer_all(fleet: FleetHandle, history: History) {
+pub async fn answer_all(fleet: FleetHandle, suggester: Suggester, copies: Option<History>) {
     let mut questions = fleet.questions();
     // One after the other: an operator's questions must not take the history from its own node's operators.
     while let Some(question) = questions.recv().await {
-        let history = history.clone();
-        let answered = tokio::task::spawn_blocking(move || answer(&history, question)).await;
-        if let Ok(Some((question, answer))) = answered {
+        let Ok(asked) = serde_json::from_slice(&question.bytes) else { continue };
+        if let Asked::Suggest(id) = asked {
+            // It may take long, and refuses a second one meanwhile; the others need not wait for it.
+            tokio::spawn(suggest(suggester.clone(), id, question));
+            continue;
+        }
+        let (history, copies) = (suggester.history.clone(), copies.clone());
+        let answered = tokio::task::spawn_blocking(move || answer(&history, copies.as_ref(), asked)).await;
+        if let Ok(Some(answer)) = answered {
             question.answer(&answer).await;
         }
     }
 }
 
-fn answer(history: &History, question: Question) -> Option<(Question, Vec<u8>)> {
-    let asked: Asked = serde_json::from_slice(&question.bytes).ok()?;
+async fn suggest(suggester: Suggester, id: RequestId, question: Question) {
+    let Some(told) = suggester.tell(id).await else { return };
+    if let Ok(answer) = serde_json::to_vec(&told) {
+        question.answer(&answer).await;
+    }
+}
+
+fn answer(history: &History, copies: Option<&History>, asked: Asked) -> Option<Vec<u8>> {
     let bytes = match asked {
+        Asked::Suggest(_) => return None,
         Asked::Request(id) => {
             let record = history.request(id).ok()??;
-            let consequences = history.consequences(id).unwrap_or_default();
-            let led_to = phalanx_record::Explanation::new(record.clone(), consequences).led_to;
-            let led_to = led_to.iter().take(LED_TO_MAX).map(|decision| decision.id.to_string()).collect();
-            serde_json::to_vec(&[RedactedRequest::of(&record, led_to)])
+            serde_json::to_vec(&[with_what_followed(history, &record)])
         }
         Asked::Latest { client, action, rule, before, since_ms, limit } => {
             let limit = limit.clamp(1, LATEST_MAX);
@@ -152,6 +175,10 @@ fn answer(history: &History, question: Question) -> Option<(Question, Vec<u8>)> 
         Asked::Search(mut filter) => {
             filter.limit = filter.limit.clamp(1, LATEST_MAX);
             serde_json::to_vec(&search(history, &filter)?)
+        }
+        Asked::Copies(mut filter) => {
+            filter.limit = filter.limit.clamp(1, LATEST_MAX);
+            serde_json::to_vec(&copied(copies?, &filter)?)
         }
         Asked::Traffic(mut query) => {
             query.series_max = query.series_max.min(SERIES_TOLD_MAX);
@@ -163,7 +190,25 @@ fn answer(history: &History, question: Question) -> Option<(Question, Vec<u8>)> 
             serde_json::to_vec(&clients)
         }
     };
-    Some((question, bytes.ok()?))
+    bytes.ok()
+}
+
+/// A request, with the decisions that it led to.
+fn with_what_followed(history: &History, record: &RecordedRequest) -> RedactedRequest {
+    let consequences = history.consequences(record.id()).unwrap_or_default();
+    let led_to = phalanx_record::Explanation::new(record.clone(), consequences).led_to;
+    let led_to = led_to.iter().take(LED_TO_MAX).map(|decision| decision.id.to_string()).collect();
+    RedactedRequest::of(record, led_to)
+}
+
+/// What was found in copies, which is asked for where nobody else can be: one request alone with what followed from it.
+pub(crate) fn copied(copies: &History, filter: &Filter) -> Option<FoundThere> {
+    let found = copies.search(filter).ok()?;
+    let requests = match found.requests.as_slice() {
+        [one] if filter.ids.is_some() => vec![with_what_followed(copies, one)],
+        more => more.iter().map(|record| RedactedRequest::of(record, Vec::new())).collect(),
+    };
+    Some(FoundThere { requests, next: found.next })
 }
 
 /// What a node found, redacted, and where its search stopped.

@@ -27,16 +27,20 @@ mod open;
 mod paging;
 mod parameters;
 mod throttle;
+mod url;
 
 pub mod acme;
 mod import;
 mod lapi;
+pub mod oidc;
 
 mod changes;
 pub mod policy_words;
 
+pub mod copies;
 pub mod inquiry;
 pub mod suggest;
+pub mod suggesting;
 
 pub mod fixes;
 
@@ -60,6 +64,7 @@ pub mod enrol;
 pub use acme::{Acme, AcmeSettings, Challenge};
 pub use auth::{Channel, Peer};
 pub use changes::Changes;
+pub use copies::CopiesPort;
 pub use enrol::{Desk, EnrolDeps};
 pub use host::{HostName, login_url};
 pub use import::{ImportSettings, Importer};

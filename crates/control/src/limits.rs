@@ -19,6 +19,10 @@ pub(crate) const TESTS_MAX: usize = 4;
 pub(crate) const TCP_CONNECTIONS_MAX: usize = 256;
 /// Those of one address, which is not this machine's: a quarter of them, and more than a browser opens.
 pub(crate) const TCP_CONNECTIONS_PER_ADDRESS_MAX: u32 = 64;
+/// Those of one IPv6 /48: half of them.
+pub(crate) const TCP_CONNECTIONS_PER_NETWORK_MAX: u32 = 128;
+/// Those of all that are not this machine's: a tunnel or a proxy on it finds room, whoever floods.
+pub(crate) const TCP_CONNECTIONS_FROM_ELSEWHERE_MAX: u32 = 224;
 /// Connections to the node's own socket at once: room that a flood on TCP cannot take.
 pub(crate) const SOCKET_CONNECTIONS_MAX: usize = 32;
 /// Answers to bouncers under way at once: each takes a thread that blocks. A bouncer beyond it waits.
@@ -57,6 +61,13 @@ pub(crate) const LOGINS_COUNTED_MAX: usize = 4_096;
 pub(crate) const HASHES_MAX: usize = 2;
 /// How long a login waits for its turn to be hashed.
 pub(crate) const HASH_WAIT: std::time::Duration = std::time::Duration::from_secs(5);
+
+/// How long a login by an identity provider may take, in milliseconds: somebody looks for his phone.
+pub(crate) const PROVIDER_LOGIN_MS: u64 = 10 * 60_000;
+/// Such logins that came back and are remembered until that is over. A network has few of them.
+pub(crate) const PROVIDER_LOGINS_SPENT_MAX: usize = 4_096;
+/// Codes that a provider is shown at once.
+pub(crate) const PROVIDER_REQUESTS_MAX: usize = 8;
 
 /// Rows of a list in one answer. A million decisions would be 300 MB of JSON.
 pub(crate) const PAGE_MAX: usize = 10_000;

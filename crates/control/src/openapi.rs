@@ -20,6 +20,7 @@ use crate::paging;
 use crate::suggest::Suggestion;
 
 mod fleet;
+mod oidc;
 mod operators;
 mod policy;
 mod receivers;
@@ -250,6 +251,7 @@ pub(crate) fn endpoints() -> impl Iterator<Item = &'static Endpoint> {
     ENDPOINTS
         .iter()
         .chain(fleet::ENDPOINTS)
+        .chain(oidc::ENDPOINTS)
         .chain(operators::ENDPOINTS)
         .chain(policy::ENDPOINTS)
         .chain(receivers::ENDPOINTS)

@@ -29,11 +29,13 @@ use crate::auth::{Channel, Failures, Principal, check_host, from_here, require};
 use crate::body;
 use crate::changes::Changes;
 use crate::console;
+use crate::copies::CopiesPort;
 use crate::error::ApiError;
 use crate::handlers::{
     account, audit, blocklists, bouncers, bundles, changes, decisions, delegation, events, exclusions, fixes,
-    fleet, health, held, incidents, inquiry, login, operations, operators, playbooks, policy, receivers,
-    replay, report, reports, selftest, session, status, stream, suggestion, traffic, upgrade, versions,
+    fleet, health, held, incidents, inquiry, login, oidc as providers, operations, operators, playbooks,
+    policy, receivers, replay, report, reports, selftest, session, status, stream, suggestion, traffic,
+    upgrade, versions,
 };
 use crate::host::{HostName, host_is_ours};
 use crate::hub::Hub;
@@ -43,6 +45,7 @@ use crate::lapi::Bouncers;
 use crate::limits::{
     BODY_BYTES_MAX, HASHES_MAX, HISTORY_QUERIES_MAX, SNAPSHOT_FILE_BYTES_MAX, SUBSCRIBERS_MAX, TESTS_MAX,
 };
+use crate::oidc::{self, Providers};
 use crate::openapi;
 use crate::parameters;
 use crate::playbook::told::Asked;
@@ -77,10 +80,14 @@ pub struct ControlDeps {
     pub sessions: Arc<Sessions>,
     /// Accounts of operators.
     pub operators: Arc<Operators>,
+    /// Identity providers by which operators log in.
+    pub providers: Providers,
     /// The fleet.
     pub fleet: FleetHandle,
     /// What was recorded.
     pub history: History,
+    /// Copies of history within the site.
+    pub copies: CopiesPort,
     /// What was decided and done.
     pub ledger: LedgerReader,
     /// Requests as they are recorded.
@@ -223,7 +230,7 @@ pub type ReplayPort = Box<
 >;
 
 /// Asks the binary to judge a recorded request with the exclusions of a draft, and to add what is missing to let it pass.
-pub type SuggestPort = Box<dyn Fn(Draft) -> BoxFuture<'static, Result<Draft, NotReplayed>> + Send + Sync>;
+pub type SuggestPort = Arc<dyn Fn(Draft) -> BoxFuture<'static, Result<Draft, NotReplayed>> + Send + Sync>;
 
 /// Why nothing was replayed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -358,6 +365,9 @@ pub fn router(deps: ControlDeps) -> Router {
         reloading: tokio::sync::Mutex::new(()),
     });
     tokio::spawn(reporting::run(Arc::downgrade(&control)));
+    if control.deps.providers.all().next().is_some() {
+        tokio::spawn(oidc::watch(Arc::downgrade(&control)));
+    }
     let a_blocklist = get(blocklists::show).put(blocklists::import).delete(blocklists::remove);
     let a_blocklist = a_blocklist.layer(DefaultBodyLimit::max(BLOCKLIST_TEXT_BYTES_MAX));
     let restore = post(operations::restore).layer(DefaultBodyLimit::max(SNAPSHOT_FILE_BYTES_MAX));
@@ -430,6 +440,7 @@ pub fn router(deps: ControlDeps) -> Router {
         .route("/operators", get(operators::list).post(operators::add))
         .route("/operators/{name}", patch(operators::edit).delete(operators::remove))
         .route("/operators/{name}/reset", post(operators::reset))
+        .route("/operator-resets", post(operators::reset_all))
         .route("/operators/{name}/tokens", post(operators::add_token))
         .route("/operators/{name}/tokens/{token}", delete(operators::delete_token))
         .route("/sessions", get(session::list))
@@ -441,6 +452,9 @@ pub fn router(deps: ControlDeps) -> Router {
         .route("/me/password", post(account::set_password))
         .route("/me/passkeys", post(account::add_passkey))
         .route("/me/passkeys/{id}", delete(account::delete_passkey))
+        .route("/me/prove/oidc", post(providers::prove))
+        .route("/oidc", get(providers::rows))
+        .route("/oidc/{name}/test", post(providers::test))
         .route("/me/tokens", post(account::add_token))
         .route("/me/tokens/{name}", delete(account::delete_token))
         .route("/openapi.json", get(openapi::serve))
@@ -456,6 +470,8 @@ pub fn router(deps: ControlDeps) -> Router {
         .route("/api/v1/login/password", post(login::by_password))
         .route("/api/v1/login/challenge", post(login::challenge))
         .route("/api/v1/login/passkey", post(login::by_passkey))
+        .route("/api/v1/login/oidc", get(providers::list))
+        .route("/api/v1/login/oidc/{name}", post(providers::begin))
         .method_not_allowed_fallback(wrong_method)
         .layer(from_fn_with_state(Arc::clone(&control), from_here));
     Router::new()
@@ -465,6 +481,7 @@ pub fn router(deps: ControlDeps) -> Router {
         .route("/healthz", get(health::healthz))
         .route("/readyz", get(health::readyz))
         .route("/login", get(session::login))
+        .route("/login/oidc/{name}/callback", get(providers::callback))
         .fallback(console::serve)
         .layer(from_fn_with_state(Arc::clone(&control), check_host))
         .layer(from_fn(body::in_time))

@@ -26,10 +26,10 @@ use tower::ServiceExt;
 
 use crate::auth::{Channel, Peer};
 use crate::limits::{
-    HEAD_BYTES_MAX, HEAD_TIME_MAX_MS, SOCKET_CONNECTIONS_MAX, TCP_CONNECTIONS_MAX,
-    TCP_CONNECTIONS_PER_ADDRESS_MAX,
+    HEAD_BYTES_MAX, HEAD_TIME_MAX_MS, SOCKET_CONNECTIONS_MAX, TCP_CONNECTIONS_FROM_ELSEWHERE_MAX,
+    TCP_CONNECTIONS_MAX, TCP_CONNECTIONS_PER_ADDRESS_MAX, TCP_CONNECTIONS_PER_NETWORK_MAX,
 };
-use crate::open::{Open, subscriber};
+use crate::open::{Guests, Most};
 use crate::router::for_channel;
 
 /// What to listen on. At least one.
@@ -104,7 +104,7 @@ async fn accept<S, F>(
     F: AsyncFn() -> io::Result<(S, Option<Peer>)>,
 {
     let room = Arc::new(Semaphore::new(connections_max));
-    let (mut connections, mut open) = (JoinSet::new(), Open::default());
+    let (mut connections, mut guests) = (JoinSet::new(), Guests::at_most(GUESTS));
     loop {
         // A connection beyond the limit waits in the kernel's backlog.
         let (accepted, permit) = tokio::select! {
@@ -112,16 +112,16 @@ async fn accept<S, F>(
             () = stopped(&mut stop) => break,
         };
         while let Some(ended) = connections.try_join_next() {
-            open.leave(ended.ok().flatten());
+            ended.ok().flatten().into_iter().for_each(|guest| guests.leave(guest));
         }
         match accepted {
             Ok((stream, peer)) => {
                 // What comes from this machine may be a tunnel or a proxy, and stand for many.
                 let elsewhere = peer.map(|Peer(ip)| ip.to_canonical()).filter(|ip| !ip.is_loopback());
-                let counted = elsewhere.map(subscriber);
-                if counted.is_some_and(|ip| !open.enter(ip, TCP_CONNECTIONS_PER_ADDRESS_MAX)) {
-                    continue;
-                }
+                let guest = match elsewhere.map(|ip| guests.enter(ip)) {
+                    Some(None) => continue,
+                    entered => entered.flatten(),
+                };
                 let (router, stop) = (router.clone(), stop.clone());
                 let tls = tls.as_ref().map(|tls| TlsAcceptor::from(Arc::clone(&tls.borrow())));
                 connections.spawn(async move {
@@ -136,7 +136,7 @@ async fn accept<S, F>(
                         }
                     }
                     drop(permit);
-                    counted
+                    guest
                 });
             }
             Err(error) => {
@@ -182,6 +182,11 @@ async fn stopped(stop: &mut watch::Receiver<bool>) {
     let _ = stop.wait_for(|stop| *stop).await;
 }
 
+const GUESTS: Most = Most {
+    of_client: TCP_CONNECTIONS_PER_ADDRESS_MAX,
+    of_network: TCP_CONNECTIONS_PER_NETWORK_MAX,
+    of_all: TCP_CONNECTIONS_FROM_ELSEWHERE_MAX,
+};
 /// How long answers under way may take after the stop.
 pub const DRAIN: Duration = Duration::from_secs(2);
 /// How long a TLS handshake may take: as long as a head.

@@ -87,7 +87,7 @@ pub struct PassesRecorded {
 }
 
 /// The paperwork of an exclusion.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Paperwork {
     pub(crate) owner: String,
     pub(crate) reason: String,
@@ -99,7 +99,8 @@ pub(crate) struct Paperwork {
 #[derive(Debug, Clone)]
 pub struct Draft {
     record: RecordedRequest,
-    paperwork: Paperwork,
+    /// None where it is for an operator at another node, who writes its text there.
+    paperwork: Option<Paperwork>,
     /// The findings to be rid of, those of the first inspection first.
     deciding: Vec<Signal>,
     exclusions: Vec<Narrow>,
@@ -128,7 +129,7 @@ impl Draft {
     ///
     /// # Errors
     /// A sentence that says why no exclusion would help, and what would.
-    pub(crate) fn new(record: RecordedRequest, paperwork: Paperwork) -> Result<Self, String> {
+    pub(crate) fn new(record: RecordedRequest, paperwork: Option<Paperwork>) -> Result<Self, String> {
         let deciding: Vec<Signal> = deciding(&record).into_iter().cloned().collect();
         if deciding.is_empty() {
             return Err(no_use(&record));
@@ -154,7 +155,7 @@ impl Draft {
 
     /// The exclusions as policy has them.
     pub fn exclusions(&self) -> Vec<Exclusion> {
-        let Paperwork { owner, reason, .. } = &self.paperwork;
+        let Paperwork { owner, reason, .. } = self.paperwork.clone().unwrap_or_default();
         let exclusion = |one: &Narrow| Exclusion {
             rules: one.rules.clone(),
             tags: Vec::new(),
@@ -195,11 +196,14 @@ impl Draft {
 
     /// The suggestion; what else it would let pass of the history is still to be found, with [`Suggestion::judge`].
     pub(crate) fn finish(self) -> (Suggestion, RecordedRequest) {
-        let toml: Vec<String> = self.exclusions.iter().map(|one| one.toml(&self.paperwork)).collect();
         let suggestion = Suggestion {
             id: self.record.id(),
             app: Arc::clone(&self.record.access.app),
-            toml: toml.join("\n"),
+            toml: self
+                .paperwork
+                .as_ref()
+                .map(|paperwork| text(&self.exclusions, paperwork))
+                .unwrap_or_default(),
             passes: match &self.known {
                 Known::Judged { refused, .. } => refused.is_none(),
                 Known::Nothing | Known::NotRefused => passes(&self.exclusions, &self.record),
@@ -208,7 +212,8 @@ impl Draft {
             exclusions: self.exclusions,
             lets_pass: LetsPass::default(),
             recording: match self.known {
-                Known::Judged { others, .. } => Some(others),
+                Known::Judged { others, .. } if self.paperwork.is_some() => Some(others),
+                Known::Judged { others, .. } => Some(others.redacted()),
                 Known::Nothing | Known::NotRefused => None,
             },
         };
@@ -224,9 +229,40 @@ impl PassesRecorded {
             self.examples.push(example(request));
         }
     }
+
+    /// Without what strangers wrote but methods and paths.
+    fn redacted(mut self) -> Self {
+        for one in &mut self.examples {
+            let cut = one.request.find(['?', '#', ';']).unwrap_or(one.request.len());
+            one.request = one.request.chars().take(cut.min(EXAMPLE_CHARS_MAX)).collect();
+        }
+        self
+    }
 }
 
 impl Suggestion {
+    /// What another node says of a request that it served, as policy of this node's writing.
+    ///
+    /// # Errors
+    /// It is none that policy could say.
+    pub(crate) fn of_another(mut self, id: RequestId, paperwork: &Paperwork) -> Result<Self, &'static str> {
+        let is_few = self.exclusions.len() <= EXCLUSIONS_MAX && !self.exclusions.is_empty();
+        if self.id != id || !is_few || !self.exclusions.iter().all(Narrow::is_policy) {
+            return Err("it answered with what is no exclusion of this request");
+        }
+        self.toml = text(&self.exclusions, paperwork);
+        self.warnings.truncate(WARNINGS_MAX);
+        self.warnings
+            .iter_mut()
+            .for_each(|warning| *warning = warning.chars().take(WARNING_CHARS_MAX).collect());
+        // Whether or not it says so itself.
+        let wide: Vec<String> = self.exclusions.iter().filter_map(Narrow::wide).collect();
+        self.warnings.extend(wide.into_iter().filter(|one| !self.warnings.contains(one)).collect::<Vec<_>>());
+        self.lets_pass.examples.truncate(EXAMPLES_MAX);
+        self.recording.iter_mut().for_each(|recording| recording.examples.truncate(EXAMPLES_MAX));
+        Ok(self)
+    }
+
     /// The rules that are spoken of.
     pub(crate) fn rules(&self) -> BTreeSet<u64> {
         self.exclusions.iter().flat_map(|one| one.rules.iter().copied()).collect()
@@ -252,6 +288,19 @@ impl Suggestion {
 }
 
 impl Narrow {
+    /// Whether it is one that this node could have found.
+    fn is_policy(&self) -> bool {
+        let is_method = |method: &String| {
+            (1..=METHOD_BYTES_MAX).contains(&method.len())
+                && method.bytes().all(|byte| byte.is_ascii_uppercase())
+        };
+        (1..=RULES_NAMED_MAX).contains(&self.rules.len())
+            && self.target.as_ref().is_none_or(|target| Exclusion::is_target(target))
+            && self.path.as_ref().is_none_or(|one| !one.is_empty() && path(one).as_ref() == Some(one))
+            && self.methods.len() <= 1
+            && self.methods.iter().all(is_method)
+    }
+
     fn toml(&self, paperwork: &Paperwork) -> String {
         let mut text = String::from("[[apps.exclusions]]\n");
         let rules: Vec<String> = self.rules.iter().map(u64::to_string).collect();
@@ -374,8 +423,9 @@ fn warnings(draft: &Draft) -> Vec<String> {
     let mut warnings = Vec::new();
     let is_sure = |signal: &&Signal| matches!(signal.rule.class, RuleClass::Detection(Confidence::High));
     for signal in deciding.iter().filter(is_sure) {
-        let found =
-            signal.matches.first().map(|one| format!(": it found `{}` in {}", one.fragment, one.variable));
+        // What a stranger wrote stays where he wrote it.
+        let found = signal.matches.first().filter(|_| draft.paperwork.is_some());
+        let found = found.map(|one| format!(": it found `{}` in {}", one.fragment, one.variable));
         warnings.push(format!(
             "rule {} is sure that this is an attack{}. Exclude it only if you know that such text belongs there",
             signal.rule.id,
@@ -468,6 +518,11 @@ fn path(target: &str) -> Option<String> {
     (!is_strange).then(|| path.to_owned())
 }
 
+/// Exclusions as policy is written.
+fn text(exclusions: &[Narrow], paperwork: &Paperwork) -> String {
+    exclusions.iter().map(|one| one.toml(paperwork)).collect::<Vec<_>>().join("\n")
+}
+
 /// A text as a string of TOML: JSON's escapes are among TOML's.
 fn quoted(text: &str) -> String {
     serde_json::Value::from(text).to_string()
@@ -475,6 +530,14 @@ fn quoted(text: &str) -> String {
 
 /// Requests that are shown of those that would pass.
 const EXAMPLES_MAX: usize = 10;
+/// Of the request line of an example that leaves its node.
+const EXAMPLE_CHARS_MAX: usize = 140;
+/// Of what another node suggests; a record holds no more findings.
+const EXCLUSIONS_MAX: usize = SIGNALS_KEPT_MAX;
+const RULES_NAMED_MAX: usize = SIGNALS_KEPT_MAX;
+const METHOD_BYTES_MAX: usize = 32;
+const WARNINGS_MAX: usize = 32;
+const WARNING_CHARS_MAX: usize = 400;
 
 #[cfg(test)]
 mod tests {
@@ -530,7 +593,7 @@ mod tests {
     fn draft(record: &RecordedRequest) -> Draft {
         let paperwork =
             Paperwork { owner: "ann".into(), reason: "a \"b\"".into(), until: "2027-01-01".into() };
-        Draft::new(record.clone(), paperwork).unwrap()
+        Draft::new(record.clone(), Some(paperwork)).unwrap()
     }
 
     fn suggested(record: &RecordedRequest) -> Suggestion {
@@ -583,8 +646,7 @@ mod tests {
     fn a_request_that_no_rule_refused_is_told_so() {
         let mut asked = record(1, "192.0.2.1", "/", "ARGS:q");
         asked.access.verdict.reason = Reason::Network;
-        let paperwork = Paperwork { owner: String::new(), reason: String::new(), until: String::new() };
-        assert!(Draft::new(asked, paperwork).unwrap_err().contains("deny_networks"));
+        assert!(Draft::new(asked, None).unwrap_err().contains("deny_networks"));
     }
 
     #[test]

@@ -143,6 +143,8 @@ pub enum Topic {
     Sketches,
     /// Accounts of operators, each sealed to one control node: sent, never kept.
     Operators,
+    /// What the nodes of a site recorded, each part sealed to one control node: sent, never kept.
+    Histories,
 }
 
 impl Topic {
@@ -162,6 +164,7 @@ impl Topic {
             Self::Shelves => subject::SHELVES,
             Self::Sketches => subject::SKETCHES,
             Self::Operators => subject::OPERATORS,
+            Self::Histories => subject::HISTORIES,
         }
     }
 
@@ -176,7 +179,8 @@ impl Topic {
             | Self::Answers
             | Self::Shelves
             | Self::Sketches
-            | Self::Operators => false,
+            | Self::Operators
+            | Self::Histories => false,
         }
     }
 }

@@ -206,7 +206,6 @@ impl FleetHandle {
             secret: settings.secret,
             membership: settings.membership,
             revocations: watch::Sender::new(Vec::new()),
-            control_revoked: watch::Sender::new(0),
             clock,
             lanes,
             store,

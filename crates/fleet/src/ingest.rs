@@ -12,6 +12,7 @@ use tokio::time::{Duration, Instant};
 use crate::engine::LinkState;
 use crate::hybrid_clock::version_at;
 use crate::members::{Heartbeat, SILENCE_MAX_MS};
+use crate::restore;
 use crate::revoke::Unheard;
 use crate::shared::Shared;
 use crate::{Change, Delivery, Speed, Topic};
@@ -259,6 +260,9 @@ async fn meet(shared: &Arc<Shared>, subject: &str, bytes: &[u8]) -> Option<NodeR
     }
     if let Ok(bytes) = serde_json::to_vec(&admitted) {
         shared.store.pin(&format!("{}/{}", node.site, node.node), &bytes);
+    }
+    if node.operator_key.is_some() {
+        restore::pin_control(shared, &node.site, &node.node);
     }
     tracing::info!(site = %node.site, node = %node.node, key = %node.node_key.id(), ?pinned, "node announced itself");
     // Without a stream the newcomer has not heard of us; who renewed has.

@@ -12,6 +12,7 @@
 //! `held` keeps back from the view what would refuse too many clients served well, until an operator answers through `settle`.
 //! `learned` carries what nodes learn of requests: counts, signals, incidents.
 //! `shelf` shares secrets among the nodes of a site, each sealed to one of them.
+//! `history` carries what the nodes of a site recorded to its control nodes.
 //! `operators` shares the accounts of operators among the control nodes of the fleet, each sealed to one of them.
 //! Members are counted above the engine, because only a signed heartbeat counts.
 //!
@@ -43,6 +44,7 @@ mod clocks;
 mod compact;
 mod counts;
 mod digests;
+mod history;
 mod ingest;
 mod inherit;
 mod inquiry;
@@ -73,6 +75,7 @@ pub use counts::{CountReach, CountsToSum, CountsTold};
 pub use engine::{BlobHash, Delivery, Fleet, Lease, Put, Receipt, Speed, Topic};
 pub use error::FleetError;
 pub use handle::{FleetHandle, FleetKeys, FleetSettings, NewDecision, Parts, Remembered};
+pub use history::{HISTORY_BROUGHT_MAX, HistoryCarrier, HistoryParcel};
 pub use inquiry::{Answer, Question};
 pub use learned::{Learned, LearnedKind, LearnedReader};
 pub use local::LocalFleet;

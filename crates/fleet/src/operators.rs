@@ -8,6 +8,8 @@
 //! INVARIANT: an account is sealed only to a node whose operator key is believed at that moment: an edge node never has one, and what was
 //! changed after a revocation the revoked node cannot read.
 //! INVARIANT: only what was signed with an operator key that is believed is taken.
+//! INVARIANT: what follows from the revocation of a control node is computed from the revocations in force, at the start, with each that is
+//! heard and once a minute; there is no moment at which it could be missed.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -16,9 +18,11 @@ use std::time::Duration;
 use phalanx_model::limits::{FLEET_NODES_MAX, RECORD_FUTURE_MAX_MS};
 use phalanx_model::{Author, AuthorRole};
 use phalanx_trust::operators::Account;
-use phalanx_trust::{KeyId, OpeningKey, Operators, Refusal, SignedRecord, seal_to, sha256};
+use phalanx_trust::{
+    Heeded, KeyId, OpeningKey, OperatorFault, Operators, Refusal, Revocation, SignedRecord, seal_to, sha256,
+};
 use serde::{Deserialize, Serialize};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior};
 
 use crate::hybrid_clock::version_ms;
@@ -30,6 +34,8 @@ impl FleetHandle {
     /// node without the control role, they stay this node's own.
     pub fn share_operators(&self, operators: &Arc<Operators>) -> Result<(), FleetError> {
         if self.shares_secrets() && self.shared.keys.operator.is_some() {
+            let me = &self.shared.me;
+            operators.name_node(&format!("{}/{}", me.site, me.node));
             let sharing = Sharing::new(Arc::clone(&self.shared), Arc::clone(operators))?;
             self.spawn(run(sharing, self.shared.engine.subscribe(Topic::Operators)));
         }
@@ -50,6 +56,8 @@ struct Sharing {
     unwritten: bool,
     /// Since when others have something else.
     apart: Option<Instant>,
+    revocations: watch::Receiver<Vec<Revocation>>,
+    heeded_at: Instant,
 }
 
 /// What this node has.
@@ -88,11 +96,19 @@ enum Heard {
 
 impl Sharing {
     fn new(shared: Arc<Shared>, operators: Arc<Operators>) -> Result<Self, FleetError> {
+        // Subscribed before: what comes from here on is heard.
+        let revocations = shared.revocations.subscribe();
+        // Before anybody gets in: what a revocation ended while this node did not run counts not even for a moment.
+        let heeded = operators.heed(&shared.revoked_control_nodes());
         let own = Own::read(&operators, shared.clock.now_ms());
         // What was there before the start is no news: who lacks it says so.
         let told = own.accounts.iter().map(|one| (one.id().to_owned(), one.digest())).collect();
         let (key, peers) = (OpeningKey::generate()?, HashMap::new());
-        Ok(Self { shared, operators, key, own, peers, told, unwritten: false, apart: None })
+        let (unwritten, apart, heeded_at) = (false, None, Instant::now());
+        let mut sharing =
+            Self { shared, operators, key, own, peers, told, unwritten, apart, revocations, heeded_at };
+        sharing.note_heeded(&heeded);
+        Ok(sharing)
     }
 
     /// Says what this node has, and to which key it wants the rest sealed.
@@ -202,7 +218,8 @@ impl Sharing {
         let opened = self.key.open(&self.context(subject), &record.body);
         let opened = opened.ok_or_else(|| Refusal::Unusable("an account does not open".into()))?;
         let account = Account::from_bytes(&opened).map_err(|why| Refusal::Unreadable(why.into()))?;
-        Ok(Some(Heard::Account(Box::new(account))))
+        let told_by = account.told_by(&format!("{site}/{node}"), &record.key_id.to_string());
+        Ok(Some(Heard::Account(Box::new(told_by))))
     }
 
     fn note_peer(&mut self, author: Author, record: &SignedRecord) -> Result<Heard, Refusal> {
@@ -264,7 +281,11 @@ impl Sharing {
         if let Some(why) = merged.refused.first() {
             self.shared.fault(REFUSED, format!("accounts of operators: {why}"));
         }
-        if let Some(error) = merged.unwritten {
+        self.note_unwritten(merged.unwritten.as_ref());
+    }
+
+    fn note_unwritten(&mut self, error: Option<&OperatorFault>) {
+        if let Some(error) = error {
             self.unwritten = true;
             let text = format!("accounts of operators are in force and not on disk: {error}");
             self.shared.fault(UNWRITTEN, text);
@@ -273,6 +294,9 @@ impl Sharing {
 
     /// What was left undone is tried again, and what does not work is named.
     async fn look_after(&mut self) {
+        if self.heeded_at.elapsed() >= HEEDED_EVERY {
+            self.heed().await;
+        }
         if self.own.read_at.elapsed() >= READ_EVERY {
             self.own = Own::read(&self.operators, self.shared.clock.now_ms());
         }
@@ -312,23 +336,29 @@ impl Sharing {
         self.peers.values().all(|peer| peer.digest == self.own.digest)
     }
 
-    /// A node that had the passwords' hashes is trusted no more.
-    async fn void_passwords(&self, up_to_ms: u64) {
-        let operators = Arc::clone(&self.operators);
-        let voided = crate::local::blocking(move || Ok(operators.void_passwords(up_to_ms))).await;
-        match voided {
-            Ok(Ok(whose)) if whose.is_empty() => {}
-            Ok(Ok(whose)) => {
-                let whose = whose.join(", ");
-                tracing::warn!(%whose, "a control node was revoked: passwords that it knew of count no more");
-            }
-            Ok(Err(error)) => {
-                let text =
-                    format!("passwords that a revoked node knew of still count: {error}; reset their owners");
-                self.shared.fault(VOIDED, text);
-            }
-            Err(error) => tracing::error!(%error, "passwords could not be made void"),
+    /// Takes away what does not count since control nodes were revoked.
+    async fn heed(&mut self) {
+        self.heeded_at = Instant::now();
+        let (operators, revoked) = (Arc::clone(&self.operators), self.shared.revoked_control_nodes());
+        let heeded = crate::local::blocking(move || Ok(operators.heed(&revoked))).await;
+        match heeded {
+            Ok(heeded) => self.note_heeded(&heeded),
+            // It is computed again within a minute, and at the next start.
+            Err(error) => tracing::error!(%error, "what a revoked node knew could not be made void"),
         }
+    }
+
+    fn note_heeded(&mut self, heeded: &Heeded) {
+        let Heeded { passwords, others, unwritten } = heeded;
+        if !passwords.is_empty() {
+            let whose = passwords.join(", ");
+            tracing::warn!(%whose, "a control node was revoked: passwords that it may have known count no more");
+        }
+        if !others.is_empty() {
+            let whose = others.join(", ");
+            tracing::warn!(%whose, "a control node was revoked: passkeys, tokens and rights that came by it count no more");
+        }
+        self.note_unwritten(unwritten.as_ref());
     }
 }
 
@@ -346,7 +376,7 @@ async fn run(mut sharing: Sharing, mut told: mpsc::Receiver<Delivery>) {
     let mut turns = tokio::time::interval(TURN);
     turns.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let (mut link, mut changed) = (sharing.shared.engine.link(), sharing.operators.changed());
-    let mut revoked = sharing.shared.control_revoked.subscribe();
+    let mut revocations = sharing.revocations.clone();
     let mut said_at: Option<Instant> = None;
     loop {
         let says = tokio::select! {
@@ -364,9 +394,8 @@ async fn run(mut sharing: Sharing, mut told: mpsc::Receiver<Delivery>) {
                 sharing.tell_changes().await;
                 false
             }
-            Ok(()) = revoked.changed() => {
-                let up_to_ms = *revoked.borrow_and_update();
-                sharing.void_passwords(up_to_ms).await;
+            Ok(()) = revocations.changed() => {
+                sharing.heed().await;
                 false
             }
             _ = turns.tick() => {
@@ -397,6 +426,8 @@ const GIVEN_LATELY: Duration = Duration::from_millis(300);
 const GIVEN_AGAIN: Duration = Duration::from_secs(5);
 /// Tokens that ended are dropped as time goes by.
 const READ_EVERY: Duration = Duration::from_secs(60);
+/// Revocations lapse, and nodes are enrolled afresh.
+const HEEDED_EVERY: Duration = Duration::from_secs(60);
 /// Records that are merged and written at once.
 const AT_ONCE: usize = 256;
 /// A key has 32; another kind, some day, more.
@@ -406,4 +437,3 @@ const APART_FOR: Duration = Duration::from_secs(15);
 const APART: &str = "operators apart";
 const REFUSED: &str = "operators refused";
 const UNWRITTEN: &str = "operators unwritten";
-const VOIDED: &str = "operators not voided";

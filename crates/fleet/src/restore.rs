@@ -16,7 +16,11 @@ use crate::{Change, FleetError, subject};
 
 /// Whom the node believes, and whom no longer. Comes before anything is read or heard.
 pub(crate) fn trust(shared: &Arc<Shared>) -> Result<(), FleetError> {
-    for (_, bytes) in shared.store.pins()? {
+    for (name, bytes) in shared.store.pins()? {
+        if let Some((site, node)) = name.strip_prefix(CONTROL_PIN).and_then(|name| name.split_once('.')) {
+            shared.roots.write().note_control(site, node);
+            continue;
+        }
         // A fleet that has got an authority since does not believe what was pinned without one.
         if let Ok(admitted) = serde_json::from_slice::<Admitted>(&bytes)
             && admitted.validity.is_some() == shared.membership.is_some()
@@ -27,6 +31,11 @@ pub(crate) fn trust(shared: &Arc<Shared>) -> Result<(), FleetError> {
     }
     shared.restore_revocations()?;
     shared.restore_orders()
+}
+
+/// Remembers that a node had the control role, when the node itself is forgotten.
+pub(crate) fn pin_control(shared: &Shared, site: &str, node: &str) {
+    shared.store.pin(&format!("{CONTROL_PIN}{site}.{node}"), b"had it");
 }
 
 /// Merges what the node remembers and puts it into force. Signatures were checked before it was sealed, and the seal proves
@@ -186,6 +195,8 @@ fn adopt(shared: &Shared, core: &mut Core, change: Change, now_ms: u64) {
     }
 }
 
+/// Under what it is kept; beside the announcements, whose names have a slash.
+const CONTROL_PIN: &str = "control ";
 /// Records read and merged at a time: what a ban that is made meanwhile waits for.
 const PAGE: usize = 512;
 /// Rows of the registers read at a time.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use phalanx_model::AuthorRole;
 use phalanx_model::limits::REASON_BYTES_MAX;
-use phalanx_trust::{Refusal, Revocation, SignedRecord, TrustError, valid_name};
+use phalanx_trust::{Refusal, Revocation, RevokedNode, SignedRecord, TrustError, valid_name};
 
 use crate::hybrid_clock::{version_at, version_ms};
 use crate::shared::Shared;
@@ -40,6 +40,7 @@ impl FleetHandle {
             up_to_ms: now_ms.max(version_ms(version)),
             delegation_up_to_ms: 0,
             node_key: shared.roots.read().node_key(site, node),
+            control: shared.may_have_had_control(site, node),
             withdraw,
             reason: reason.to_owned(),
         };
@@ -79,6 +80,7 @@ impl FleetHandle {
                 up_to_ms: 0,
                 delegation_up_to_ms: 0,
                 node_key: None,
+                control: false,
                 withdraw: false,
                 reason: reason.to_owned(),
             })
@@ -120,6 +122,35 @@ impl Shared {
             return Err(FleetError::Limit("the reason is too long"));
         }
         Ok(())
+    }
+
+    /// Whether a node knew operators' accounts, as far as that can be known: one that is known no more may have.
+    fn may_have_had_control(&self, site: &str, node: &str) -> bool {
+        let roots = self.roots.read();
+        roots.had_control(site, node) || !roots.knows(site, node)
+    }
+
+    /// The control nodes whose revocation is in force.
+    pub(crate) fn revoked_control_nodes(&self) -> Vec<RevokedNode> {
+        let (now_ms, roots) = (self.clock.now_ms(), self.roots.read());
+        let revoked = self.revocations.borrow();
+        let ends_ms = |one: &Revocation| one.up_to_ms.saturating_add(REVOCATION_MS);
+        let counts = |one: &&Revocation| {
+            one.up_to_ms > 0
+                && now_ms < ends_ms(one)
+                && (one.control || roots.had_control(&one.site, &one.node))
+        };
+        let of = |one: &Revocation| {
+            let anew = roots.validity(&one.site, &one.node).filter(|it| it.issued_at_ms > one.up_to_ms);
+            let successor = anew.and_then(|_| roots.operator_key(&one.site, &one.node));
+            RevokedNode {
+                node: format!("{}/{}", one.site, one.node),
+                up_to_ms: one.up_to_ms,
+                successor: successor.map(|key| key.id().to_string()),
+                lapsing: now_ms.saturating_add(LAPSING_MS) >= ends_ms(one),
+            }
+        };
+        revoked.iter().filter(counts).map(of).collect()
     }
 
     /// Puts a revocation that an operator once gave into force again, in the name of this node's operator.
@@ -195,11 +226,7 @@ impl Shared {
     /// Whether it was news that a node is not believed any more. What it said goes, too.
     fn apply_end_of_node(&self, revocation: &Revocation) -> Result<bool, Refusal> {
         let (site, node) = (&*revocation.site, &*revocation.node);
-        let had_control = self.roots.read().operator_key(site, node).is_some();
         let news = self.roots.write().revoke(revocation)?;
-        if news && had_control {
-            self.control_revoked.send_modify(|up_to_ms| *up_to_ms = (*up_to_ms).max(revocation.up_to_ms));
-        }
         let known = self.roots.read().knows(site, node);
         if news && !known {
             self.members.lock().forget(site, node);
@@ -245,8 +272,10 @@ impl Shared {
             known.retain(|one| !same(one));
             let newer = before.as_ref().filter(|before| before.up_to_ms > revocation.up_to_ms);
             let delegation_up_to_ms = before.as_ref().map_or(0, |before| before.delegation_up_to_ms);
+            let control = before.as_ref().is_some_and(|before| before.control);
             known.push(Revocation {
                 delegation_up_to_ms: delegation_up_to_ms.max(revocation.delegation_up_to_ms),
+                control: control || revocation.control,
                 ..newer.unwrap_or(revocation).clone()
             });
         });
@@ -326,5 +355,7 @@ impl Unheard {
 
 /// Longer than anything that it ends can be renewed: 30 days after the end of a certificate.
 const REVOCATION_MS: u64 = 60 * 24 * 60 * 60_000;
+/// Clocks differ: what one node has forgotten already, another must not ask for.
+const LAPSING_MS: u64 = 24 * 60 * 60_000;
 const UNHEARD_MAX: usize = 64;
 const FAULT: &str = "revoked";

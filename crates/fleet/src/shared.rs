@@ -67,8 +67,6 @@ pub(crate) struct Shared {
     pub(crate) membership: Option<Arc<Membership>>,
     /// Those in force, for who cuts the links of the revoked.
     pub(crate) revocations: watch::Sender<Vec<Revocation>>,
-    /// Up to when a node that had the control role was revoked, in Unix milliseconds: it knew operators' accounts.
-    pub(crate) control_revoked: watch::Sender<u64>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) lanes: Lanes,
     pub(crate) store: Arc<Store>,

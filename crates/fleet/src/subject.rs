@@ -114,6 +114,23 @@ pub(crate) fn of_operators_said(subject: &str) -> Option<(NamedNode<'_>, Option<
     words.next().is_none().then_some((from, to))
 }
 
+/// The subject under which a node of a site sends another history, or says what it has of it.
+pub fn of_history(site: &str, node: &str, to: &str) -> String {
+    format!("{HISTORIES}.{site}.{node}.{to}")
+}
+
+/// All of these subjects under which a node is sent something.
+pub(crate) fn of_histories_to(site: &str, node: &str) -> String {
+    format!("{HISTORIES}.{site}.*.{node}")
+}
+
+/// Who speaks under such a subject, if it is to this node.
+pub(crate) fn of_history_to<'a>(subject: &'a str, site: &str, node: &str) -> Option<&'a str> {
+    let mut words = subject.strip_prefix(HISTORIES)?.strip_prefix('.')?.split('.');
+    let (of_site, from, to) = (words.next()?, words.next()?, words.next()?);
+    (of_site == site && to == node && words.next().is_none()).then_some(from)
+}
+
 /// The subject under which a node asks.
 pub fn of_question(site: &str, node: &str) -> String {
     format!("{QUESTIONS}.{site}.{node}")
@@ -226,6 +243,8 @@ pub const SKETCHES: &str = "phx.sk";
 pub const SHELVES: &str = "phx.shelf";
 /// Accounts of operators, between control nodes.
 pub const OPERATORS: &str = "phx.opr";
+/// What nodes recorded: it stays in its site.
+pub const HISTORIES: &str = "phx.raw";
 /// Counts of rate limits, for the node that sums them for a site.
 pub const COUNTS_TO_SUM: &str = "phx.cta";
 

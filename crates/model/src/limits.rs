@@ -259,6 +259,9 @@ pub const ACCESS_LOG_FILES_MAX: usize = 5;
 /// Size of the queryable history on disk, in bytes; the oldest requests are deleted first. A million usual requests with their indexes and the
 /// counts come to about as much; requests that match many rules take more.
 pub const HISTORY_BYTES_MAX: u64 = 3 * 1024 * 1024 * 1024;
+/// What a control node keeps of the histories of its site's other nodes, in bytes. Nodes share it: a few with full histories of their own, or
+/// many with usual ones.
+pub const HISTORY_COPIES_BYTES_MAX: u64 = 8 * 1024 * 1024 * 1024;
 /// Largest record of one request in the history, in bytes before sealing. Beyond it evidence is left out, then tags,
 /// then the last signals; the ids of all rules still find the record.
 pub const HISTORY_RECORD_BYTES_MAX: usize = 32 * 1024;

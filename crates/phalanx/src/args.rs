@@ -39,6 +39,9 @@ pub(crate) enum Command {
     /// List who can be told of incidents, or test one
     #[command(subcommand)]
     Receiver(crate::commands::receiver::ReceiverCommand),
+    /// List the identity providers by which operators log in, or test one
+    #[command(subcommand)]
+    Oidc(crate::commands::oidc::OidcCommand),
     /// Print a one-time link to the console of a running node
     Login(crate::commands::login::LoginArgs),
     /// Add, list or delete decisions

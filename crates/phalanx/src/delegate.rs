@@ -223,6 +223,7 @@ mod tests {
             up_to_ms: 0,
             delegation_up_to_ms,
             node_key: None,
+            control: false,
             withdraw: false,
             reason: String::new(),
         };

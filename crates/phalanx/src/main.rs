@@ -14,6 +14,7 @@ mod acme_port;
 mod acme_settings;
 mod duty;
 mod event_settings;
+mod history_settings;
 mod identity_port;
 mod learning;
 mod limit_settings;
@@ -50,6 +51,7 @@ mod membership;
 mod crowdsec;
 mod life;
 mod node;
+mod oidc_settings;
 mod serve;
 mod up;
 mod upstreams;
@@ -97,6 +99,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Top(args) => commands::top::run(&args),
         Command::Report(args) => commands::report::run(&args),
         Command::Receiver(command) => commands::receiver::run(&command),
+        Command::Oidc(command) => commands::oidc::run(&command),
         Command::Selftest(args) => commands::selftest::run(&args),
         Command::Login(args) => commands::login::run(&args),
         Command::Decision(args) => commands::decision::run(&args),

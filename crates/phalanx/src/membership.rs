@@ -513,10 +513,12 @@ pub(crate) mod tests {
                 sandbox: Default::default(),
                 limits: Default::default(),
                 recording: Some(crate::recording_settings::Recorded::default()),
+                copies_bytes_max: phalanx_model::limits::HISTORY_COPIES_BYTES_MAX,
                 self_test: crate::selftest::settings::SelfTestSettings::default(),
                 reports: crate::report_settings::ReportSettings::default(),
                 learn_actors: crate::learning::ACTORS,
                 tell: Default::default(),
+                oidc: Default::default(),
             };
             Identity::establish(&settings, &state, &sealer, POLICY, self.clock.now_ms()).await
         }

@@ -14,8 +14,10 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
 use phalanx_control::api::{NodeStatus, Process, STOPPING};
+use phalanx_control::oidc::Providers;
 use phalanx_control::reporting::Reporting;
-use phalanx_control::{Changes, ControlDeps, Listeners, Reloaded};
+use phalanx_control::suggesting::Suggester;
+use phalanx_control::{Changes, ControlDeps, CopiesPort, Listeners, Reloaded};
 use phalanx_edge::{CheckListen, Edge, EdgeHandle, EdgeSettings, EdgeShared, Identities, Recording};
 use phalanx_fleet::{Change, FleetError, FleetHandle, FleetKeys, GoodPort, Remembered};
 use phalanx_model::lanes::{LaneReaders, Lanes};
@@ -232,7 +234,7 @@ impl Node {
         let to_share = (events, security);
         let sharing = tokio::spawn(share(to_share, fleet.clone(), lanes.clone(), stopping.clone()));
         let learning = learns::start(
-            (settings, state, sealer),
+            (settings, state, Arc::clone(&sealer)),
             (&tee, recorder.reports()),
             (&keepers, &edge),
             (&fleet, &lanes, &clock),
@@ -242,6 +244,7 @@ impl Node {
         sockets.check_all_used()?;
         let takeover = birth.start.takeover.clone();
         fleet.share_operators(&operators)?;
+        let copies = parts::copies((settings, state), &fleet, sealer, (places, &clock))?;
         let running = Running {
             keepers,
             edge,
@@ -255,6 +258,7 @@ impl Node {
             operators,
             policy_changes,
             requests,
+            copies,
         };
         let member = (identity, offices, enrolment, tasks);
         let listening = (listeners, admin, token, crowdsec);
@@ -315,6 +319,7 @@ struct Running {
     operators: Arc<Operators>,
     policy_changes: Changes,
     requests: Option<RequestRecorder>,
+    copies: CopiesPort,
 }
 
 impl Running {
@@ -340,6 +345,7 @@ impl Running {
             operators,
             policy_changes,
             requests,
+            copies,
         } = self;
         let (learning, playbooks, reporting) = learning;
         let fault = birth.start.takeover.as_ref().and_then(|takeover| takeover.fault());
@@ -355,6 +361,8 @@ impl Running {
         let tickets = Arc::new(LoginTickets::default());
         let console = (settings.console_names.as_slice(), settings.tls.console.is_some());
         let console = phalanx_control::login_url(admin, console, false, &tickets.issue(started_at_ms));
+        let suggestions =
+            requests.as_ref().map(|requests| suggest_port::port(requests.reader(), &keepers.policy));
         let deps = ControlDeps {
             site: settings.site.as_str().into(),
             node: settings.node.as_str().into(),
@@ -368,8 +376,10 @@ impl Running {
             tickets,
             sessions: Arc::new(Sessions::default()),
             operators,
+            providers: Providers::new(settings.oidc.providers.clone()).map_err(anyhow::Error::msg)?,
             fleet: fleet.clone(),
             history: recorder.history(),
+            copies: copies.clone(),
             ledger: recorder.ledger(),
             live: recorder.live(),
             recorder: recorder.status(),
@@ -378,7 +388,7 @@ impl Running {
                 &lanes,
                 &recorder,
                 &keepers,
-                (&fleet, &learning, &tester, &reporting),
+                (&fleet, &learning, &tester, &reporting, &copies),
                 &clock,
             ),
             incidents: learning.port(),
@@ -405,16 +415,16 @@ impl Running {
             replays: requests
                 .as_ref()
                 .map(|requests| recording_port::port(requests.reader(), &keepers.policy)),
-            suggestions: requests
-                .as_ref()
-                .map(|requests| suggest_port::port(requests.reader(), &keepers.policy)),
+            suggestions: suggestions.clone(),
             upgrade: life::upgrade_port(birth.bell),
             bouncers: crowdsec.bouncers(),
             imports: crowdsec.imports(),
             lapi_listen: crowdsec.listen(),
         };
         tokio::spawn(crate::load::follow(edge.clone(), lanes.clone(), Arc::clone(&clock)));
-        tokio::spawn(phalanx_control::inquiry::answer_all(fleet.clone(), recorder.history()));
+        let suggester = Suggester::for_others(recorder.history(), suggestions);
+        tokio::spawn(phalanx_control::inquiry::answer_all(fleet.clone(), suggester, copies.history()));
+        tasks.spawn(copies.run(fleet.clone(), recorder.history()));
         let router = phalanx_control::router(deps);
         let control = tokio::spawn(phalanx_control::serve(router, listeners, stopping.clone()));
         let lapi = crowdsec.serve((&keepers.policy, &keepers.places), &fleet, &clock, stopping);

@@ -21,9 +21,11 @@ use crate::acme_settings::RawAcme;
 use crate::args::parse_name;
 use crate::check_settings::{self, CheckSettings, RawCheckListen};
 use crate::console_settings::{self, RawAdmin};
+use crate::history_settings::{self, RawHistory};
 use crate::life::sandbox::{self, RawSandbox, SandboxSettings};
 use crate::limit_settings::{self, RawLimits};
 use crate::log_settings::{self, LogSettings, RawLog};
+use crate::oidc_settings::{self, OidcSettings, RawOidc};
 use crate::playbooks::{self, RawMail, RawNotify, RawWebhook, TellSettings};
 use crate::recording_settings::{self, RawRecording, Recorded};
 use crate::report_settings::{self, RawReport, ReportSettings};
@@ -80,6 +82,8 @@ pub(crate) struct Settings {
     pub(crate) limits: EdgeLimits,
     /// What is kept of requests for replay; `None`: nothing.
     pub(crate) recording: Option<Recorded>,
+    /// How many bytes of other nodes' histories are kept.
+    pub(crate) copies_bytes_max: u64,
     /// How often the node attacks itself, and which apps not.
     pub(crate) self_test: SelfTestSettings,
     /// Addresses, sessions and accounts that the learner knows at most.
@@ -88,6 +92,8 @@ pub(crate) struct Settings {
     pub(crate) tell: TellSettings,
     /// Reports that are sent by themselves.
     pub(crate) reports: ReportSettings,
+    /// Identity providers by which operators log in.
+    pub(crate) oidc: OidcSettings,
 }
 
 /// How long connections may go on.
@@ -220,10 +226,12 @@ fn check(
         sandbox: sandbox::check(text, &raw.sandbox, folder, faults),
         limits: limit_settings::check(text, &raw.limits, faults),
         recording: recording_settings::check(text, &raw.recording, faults),
+        copies_bytes_max: history_settings::check(text, &raw.history, faults),
         self_test: crate::selftest::settings::check(text, &raw.selftest, faults),
         learn_actors: learn_actors(text, &raw.learning, faults),
         tell,
         reports,
+        oidc: oidc_settings::check(text, &raw.oidc, folder, faults),
     };
     (settings, folder.join(&raw.policy))
 }
@@ -540,6 +548,9 @@ struct RawSettings {
     /// What is kept of requests for replay.
     #[serde(default)]
     recording: RawRecording,
+    /// What a control node keeps of other nodes' histories.
+    #[serde(default)]
+    history: RawHistory,
     /// How the node attacks itself.
     #[serde(default)]
     selftest: RawSelfTest,
@@ -554,6 +565,9 @@ struct RawSettings {
     /// Reports that are sent by themselves, by name, 32 at most.
     #[serde(default)]
     reports: BTreeMap<String, At<RawReport>>,
+    /// Identity providers by which operators log in, by name, 8 at most.
+    #[serde(default)]
+    oidc: BTreeMap<String, At<RawOidc>>,
 }
 
 /// How much the node learns about.

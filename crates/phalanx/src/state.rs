@@ -92,6 +92,11 @@ impl StateFolder {
         self.0.join("operators.sealed")
     }
 
+    /// What other nodes of the site recorded, where the node may act for operators.
+    pub(crate) fn copies(&self) -> PathBuf {
+        self.record().join("copies.db")
+    }
+
     /// The journal of playbooks.
     pub(crate) fn playbooks(&self) -> PathBuf {
         self.0.join("playbooks.journal")

@@ -19,7 +19,7 @@ use crate::policy_port::PolicyKeeper;
 /// Tries drafts of suggestions on what was recorded.
 pub(crate) fn port(reader: RecordingReader, keeper: &Arc<PolicyKeeper>) -> SuggestPort {
     let keeper = Arc::clone(keeper);
-    Box::new(move |draft| {
+    Arc::new(move |draft| {
         let trial = Trial { reader: reader.clone(), keeper: Arc::clone(&keeper) };
         let trying = tokio::task::spawn_blocking(move || trial.widen(draft));
         let failed = |error: tokio::task::JoinError| Err(NotReplayed::Recording(error.to_string()));

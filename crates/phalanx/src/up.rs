@@ -369,10 +369,12 @@ fn settings_of(args: &UpArgs) -> anyhow::Result<Settings> {
         },
         limits: Default::default(),
         recording: Some(crate::recording_settings::Recorded::default()),
+        copies_bytes_max: phalanx_model::limits::HISTORY_COPIES_BYTES_MAX,
         self_test: crate::selftest::settings::SelfTestSettings::default(),
         reports: crate::report_settings::ReportSettings::default(),
         learn_actors: crate::learning::ACTORS,
         tell: Default::default(),
+        oidc: Default::default(),
         logs: LogSettings {
             access: args.access_log.as_deref().map(crate::log_settings::access_log_to),
             access_format: args.access_format.into(),

@@ -7,17 +7,23 @@
 //!
 //! One writer (the recorder's thread); readers have connections of their own, WAL keeps them apart.
 //!
+//! The rows of a history have one order, in which control nodes of the site read it (`spool`), each into a database of its own (`copies`).
+//!
 //! INVARIANT: rows and bytes are bounded; the oldest requests go first.
 
+mod copies;
 mod passed;
 mod query;
 mod rollup;
 mod schema;
+mod spool;
 mod store;
 mod traffic;
 
+pub use copies::{Copies, CopyOf, CopySettings, NotTaken};
 pub(crate) use passed::PassedLog;
 pub use query::{Filter, Found, History, StatusRange};
+pub use spool::{Mark, SpoolBatch};
 pub(crate) use store::{Item, Store};
 pub use traffic::RefusedClient;
 
@@ -29,10 +35,11 @@ use std::sync::atomic::{AtomicBool, AtomicU64};
 use aws_lc_rs::hmac;
 use phalanx_trust::Sealer;
 use rusqlite::ErrorCode;
+use tokio::sync::watch;
 
 use crate::RecordError;
 use crate::outlet::Outlet;
-use crate::traffic::Locate;
+use crate::traffic::{Locate, Located};
 
 /// What writer and readers share.
 pub(crate) struct Shared {
@@ -45,6 +52,8 @@ pub(crate) struct Shared {
     pub(crate) generation: AtomicU64,
     /// A reader found damage; the writer looks.
     pub(crate) suspect: AtomicBool,
+    /// The number of the last row.
+    written: watch::Sender<i64>,
 }
 
 impl Shared {
@@ -56,7 +65,13 @@ impl Shared {
             locate,
             generation: AtomicU64::new(0),
             suspect: AtomicBool::new(false),
+            written: watch::Sender::new(0),
         }
+    }
+
+    /// Where an address is, if a database says so.
+    fn located(&self, client: IpAddr) -> Located {
+        self.locate.as_ref().map(|locate| locate(client)).unwrap_or_default()
     }
 
     /// The value under which requests of an address are found: nobody without the key can try all addresses.

@@ -53,7 +53,10 @@ pub use access_log::AccessFormat;
 pub use audit_log::AuditFormat;
 pub use event_log::{EventSettings, Report, Reports};
 pub use explain::{Explanation, NextStep};
-pub use history::{Filter, Found, History, RefusedClient, StatusRange};
+pub use history::{
+    Copies, CopyOf, CopySettings, Filter, Found, History, Mark, NotTaken, RefusedClient, SpoolBatch,
+    StatusRange,
+};
 pub use metrics::{
     LearningCounts, Metrics, MetricsSources, NodeGauges, RateLimitCount, TryCount, UpstreamCount,
 };

@@ -34,6 +34,10 @@ pub struct NodeGauges {
     pub fleet_connected: bool,
     /// Nodes that were heard of lately, this one included.
     pub nodes_online: u64,
+    /// Rows of this node's history that the control node furthest behind lacks.
+    pub history_waiting: u64,
+    /// Rows that other nodes had deleted before this one copied them.
+    pub history_missed: u64,
     /// What rate limits did, in the order of the plan.
     pub rate_limits: Vec<RateLimitCount>,
     /// Requests that no rate limit could count, because the table was full.
@@ -325,6 +329,18 @@ impl NodeCollector {
             u64::from(gauges.fleet_connected),
         )?;
         gauge(encoder, "nodes_online", "Nodes heard of lately, this one included", gauges.nodes_online)?;
+        gauge(
+            encoder,
+            "history_waiting",
+            "Rows of the history that the control node furthest behind lacks",
+            gauges.history_waiting,
+        )?;
+        gauge(
+            encoder,
+            "history_missed",
+            "Rows that other nodes of the site deleted before they were copied here",
+            gauges.history_missed,
+        )?;
         learning::encode(encoder, &gauges.learning)?;
         if let Some(ok) = gauges.self_test {
             let help = "1 while the node's attacks on itself are refused and what is harmless passes; absent while that is not known";

@@ -330,6 +330,7 @@ fn revocation(node: &str, up_to_ms: u64, delegation_up_to_ms: u64) -> Revocation
         up_to_ms,
         delegation_up_to_ms,
         node_key: None,
+        control: false,
         withdraw: false,
         reason: String::new(),
     }

@@ -49,6 +49,7 @@ pub mod passkey;
 pub mod password;
 pub mod totp;
 
+pub mod oidc;
 pub mod operators;
 
 pub use announce::{Admission, Admitted, Announcement, NodeRecord, Validity, valid_name};
@@ -62,8 +63,8 @@ pub use key::{KeyId, SigningKey, VerifyingKey};
 pub use membership::Membership;
 pub use names::NamesKey;
 pub use operators::{
-    By, Merged, NewOperator, Operator, OperatorChange, OperatorFault, OperatorToken, Operators, Passkey,
-    PresentedPasskey, Role,
+    By, Heeded, Merged, NewOperator, Operator, OperatorChange, OperatorFault, OperatorToken, Operators,
+    Passkey, PresentedPasskey, Provided, RevokedNode, Role,
 };
 pub use passes::{PASS_TAG_BYTES, PassKeys, SignedFor};
 pub use passkey::{Ceremony, PasskeyChallenges, PasskeyFault};

@@ -313,6 +313,8 @@ fn own(site: &str, node: &str) -> Vec<String> {
         // Answers to whoever asked; raw events, for its own site.
         format!("phx.a.*.*.{site}.{node}"),
         format!("phx.raw.{site}.{node}"),
+        // Each part to one control node; and from there, what it has.
+        format!("phx.raw.{site}.{node}.*"),
         // What it has of its site's secrets, and the key to seal the rest to.
         format!("phx.shelf.{site}.{node}.*"),
     ]
@@ -322,6 +324,8 @@ fn read(user: &NatsUser<'_>) -> Vec<String> {
     let mut subjects: Vec<String> = TOPICS.map(str::to_owned).to_vec();
     subjects.push(format!("phx.cta.{}.>", user.site));
     subjects.push(format!("phx.shelf.{}.>", user.site));
+    // What control nodes have of this one's history.
+    subjects.push(format!("phx.raw.{}.*.{}", user.site, user.node));
     // Answers to this node's own questions, and nobody else's.
     subjects.push(format!("{}.>", inbox(user.site, user.node)));
     if user.rights != NatsRights::Node {
@@ -398,6 +402,7 @@ mod tests {
                 "phx.sk.fra.a.*",
                 "phx.a.*.*.fra.a",
                 "phx.raw.fra.a",
+                "phx.raw.fra.a.*",
                 "phx.shelf.fra.a.*",
             ]
             .contains(&subject.as_str());

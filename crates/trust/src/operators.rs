@@ -3,201 +3,49 @@
 //! One sealed file that each change replaces whole. What leaves this module as [`Operator`] holds no secret; what leaves it as [`Account`]
 //! is all of one, for other control nodes: each has all accounts, and merges what the others tell.
 //!
+//! Whoever asks waits for no disk: changes are made in turn to a copy, which is put into force whole.
+//!
 //! INVARIANT: nothing here says yes to a password alone, and no one-time code, recovery code or signature counts twice at one node.
 
 mod account;
+mod distrust;
+mod facts;
 mod file;
+mod provided;
+mod shut;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use phalanx_model::limits::OPERATORS_MAX;
-use serde::{Deserialize, Serialize};
 use subtle::ConstantTimeEq;
 use tokio::sync::watch;
 use zeroize::Zeroizing;
 
 pub use self::account::Account;
-use self::account::{Born, Key, Password, hex, recovery_hash};
-use crate::passkey::{MadePasskey, PasskeyPublic, counts_on};
+use self::account::{Born, Key, Password, hex, is_hex, recovery_hash};
+pub use self::distrust::RevokedNode;
+use self::distrust::{Distrust, brief};
+pub use self::facts::{
+    By, Heeded, Merged, NewOperator, Operator, OperatorChange, OperatorFault, OperatorToken, Passkey,
+    PresentedPasskey, Role,
+};
+pub use self::provided::Provided;
+use crate::passkey::{MadePasskey, counts_on};
 use crate::{PasswordHash, Sealer, TotpSecret, TrustError, random_bytes, sha256};
-
-/// What an operator may do. Each role may do what those before it may.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Role {
-    /// Look.
-    Viewer,
-    /// Order and undo decisions, answer incidents.
-    Responder,
-    /// Change policy and who reads decisions.
-    Editor,
-    /// Change operators, keys and nodes.
-    Owner,
-}
-
-/// An operator without his secrets.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Operator {
-    /// Random, for ever his.
-    pub id: String,
-    /// His name.
-    pub name: String,
-    /// What he may do.
-    pub role: Role,
-    /// The only apps that he may see and act on; all if there is none.
-    pub apps: Vec<String>,
-    /// When he was added, in Unix milliseconds.
-    pub created_at_ms: u64,
-    /// By whom.
-    pub created_by: String,
-    /// He gets in no more.
-    pub disabled: bool,
-    /// The node on which he was added, as `SITE/NODE`; empty if that was before nodes said so.
-    #[serde(default)]
-    pub made_on: String,
-    /// Another with each change of what he may do, each loss of a credential and each new password: what was begun before is not ended
-    /// after, and a session of before ends.
-    #[serde(default)]
-    pub generation: u64,
-    /// His passkeys.
-    pub passkeys: Vec<Passkey>,
-    /// Tokens that act for him.
-    pub tokens: Vec<OperatorToken>,
-    /// Whether he has a password and an app for one-time codes.
-    #[serde(default)]
-    pub password: bool,
-    /// Recovery codes that he has left.
-    #[serde(default)]
-    pub recovery_codes: usize,
-}
-
-impl Operator {
-    /// Whether he can get in by himself.
-    pub fn is_enrolled(&self) -> bool {
-        self.password || !self.passkeys.is_empty()
-    }
-}
-
-/// A passkey without its key.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Passkey {
-    /// The authenticator's name for it, in base64url.
-    pub id: String,
-    /// What its owner calls it.
-    pub label: String,
-    /// The host that it is for.
-    pub host: String,
-    /// When it was made, in Unix milliseconds.
-    pub created_at_ms: u64,
-    /// When it last signed, in Unix milliseconds; 0 if never.
-    pub used_at_ms: u64,
-}
-
-/// A token without the token.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct OperatorToken {
-    /// Its name among its owner's.
-    pub name: String,
-    /// What it may do at most; never more than its owner.
-    pub role: Role,
-    /// The only apps that it may act on; all of its owner's if there is none.
-    pub apps: Vec<String>,
-    /// When it was made, in Unix milliseconds.
-    pub created_at_ms: u64,
-    /// When it ends, in Unix milliseconds.
-    pub expires_at_ms: u64,
-}
-
-/// Somebody to add.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct NewOperator {
-    /// His name.
-    pub name: String,
-    /// What he may do.
-    pub role: Role,
-    /// The only apps that he may see and act on; all if there is none.
-    pub apps: Vec<String>,
-    /// Who adds him.
-    pub by: String,
-    /// On which node, as `SITE/NODE`.
-    pub on: String,
-}
-
-/// What to change about an operator; nothing stays as it is.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct OperatorChange {
-    /// What he may do.
-    pub role: Option<Role>,
-    /// The only apps that he may see and act on.
-    pub apps: Option<Vec<String>>,
-    /// Whether he is kept out.
-    pub disabled: Option<bool>,
-}
-
-/// Who changes an account.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum By {
-    /// Whoever has the node. He gets in without any owner.
-    Node,
-    /// An operator. He must leave an owner who can get in.
-    Operator,
-}
-
-/// A passkey that a browser signed with.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PresentedPasskey {
-    /// Whose it is.
-    pub operator: Arc<str>,
-    /// The key.
-    pub public: PasskeyPublic,
-    /// How often it had signed.
-    pub signed: u32,
-}
-
-/// Why a change was not made. Nothing has changed then.
-#[derive(Debug, thiserror::Error)]
-pub enum OperatorFault {
-    /// There is one of that name.
-    #[error("there is one of that name already")]
-    Exists,
-    /// There is none.
-    #[error("there is none of that name")]
-    Unknown,
-    /// There are as many as there may be.
-    #[error("there are as many as are kept")]
-    TooMany,
-    /// He would be left without any credential.
-    #[error("this is the last one; add another first")]
-    Last,
-    /// Nobody would be left who may change operators.
-    #[error("this is the last owner who can get in; make another first, or do it on the node")]
-    LastOwner,
-    /// The account is not what it was when its owner was asked who he is.
-    #[error("the account was changed meanwhile; log in again")]
-    Changed,
-    /// The file could not be written.
-    #[error(transparent)]
-    File(#[from] TrustError),
-}
-
-/// What became of accounts that another node told.
-#[derive(Debug, Default)]
-pub struct Merged {
-    /// Those that are now what they were not, without their secrets.
-    pub changed: Vec<Operator>,
-    /// Why some, or parts of some, were not taken.
-    pub refused: Vec<&'static str>,
-    /// Why they are in force and not on disk.
-    pub unwritten: Option<OperatorFault>,
-}
 
 /// The operators of a node, or of all control nodes of its fleet.
 pub struct Operators {
     path: PathBuf,
     sealer: Arc<Sealer>,
+    /// Never held while something is written.
     table: Mutex<Table>,
+    /// Held by whoever changes the table, until that is on disk.
+    turn: Mutex<()>,
+    distrust: Mutex<Arc<Distrust>>,
+    /// Stands for this node where it keeps somebody out.
+    here: OnceLock<String>,
     changed: watch::Sender<u64>,
     nobody: PasswordHash,
 }
@@ -217,6 +65,9 @@ impl Operators {
             path: path.to_owned(),
             sealer,
             table: Mutex::new(table),
+            turn: Mutex::new(()),
+            distrust: Mutex::default(),
+            here: OnceLock::new(),
             changed: watch::Sender::new(0),
             nobody,
         })
@@ -247,101 +98,117 @@ impl Operators {
 
     /// All accounts with their secrets, for other control nodes; those that were removed too.
     pub fn accounts(&self, now_ms: u64) -> Vec<Account> {
-        let mut accounts: Vec<Account> = self.locked().accounts.values().cloned().collect();
+        let table = self.locked();
+        let mut accounts: Vec<Account> =
+            table.accounts.values().filter(|account| !account.is_over(now_ms)).cloned().collect();
+        drop(table);
         accounts.iter_mut().for_each(|account| account.credentials.trim(now_ms));
         accounts
     }
 
     /// Takes in what another control node told. That is in force even if it cannot be written: it may keep somebody out.
     pub fn merge(&self, told: Vec<Account>, now_ms: u64) -> Merged {
-        let mut table = self.locked();
-        let (mut next, mut merged) = (table.accounts.clone(), Merged::default());
+        let _turn = self.turn();
+        let (before, distrust) = (self.locked().accounts.clone(), self.distrust());
+        let (mut next, mut merged) = (before.clone(), Merged::default());
         for other in told {
-            merged.refused.extend(take(&mut next, other, now_ms).err());
+            merged.refused.extend(take(&mut next, other, &distrust, now_ms).err());
         }
-        if next != table.accounts {
-            let before = std::mem::replace(&mut *table, Table::new(next));
-            let news = table.facts().filter(|one| before.get(&one.id).as_ref() != Some(one));
-            merged.changed = news.collect();
-            merged.unwritten = file::write(&self.path, &self.sealer, &table.accounts).err();
-            drop(table);
-            self.changed.send_modify(|count| *count = count.wrapping_add(1));
+        if next != before {
+            merged.changed = self.enforce(next.clone());
+            merged.unwritten = file::write(&self.path, &self.sealer, &next).err();
         }
         merged
     }
 
     /// Writes what is in force, after it could not be written.
     pub fn write_again(&self) -> Result<(), OperatorFault> {
-        file::write(&self.path, &self.sealer, &self.locked().accounts)
+        let _turn = self.turn();
+        let accounts = self.locked().accounts.clone();
+        file::write(&self.path, &self.sealer, &accounts)
     }
 
-    /// Makes void every password that was set up to a moment, with its app and recovery codes: a node that is trusted no more had them.
-    /// Whose they were.
-    pub fn void_passwords(&self, up_to_ms: u64) -> Result<Vec<String>, OperatorFault> {
-        let mut whose = Vec::new();
-        self.write_with(|accounts| {
-            for account in accounts.values_mut() {
-                let credentials = &mut account.credentials;
-                if credentials.password.1.as_ref().is_some_and(|password| password.set_at_ms <= up_to_ms) {
-                    credentials.set_password(None);
-                    whose.push(account.born.name.clone());
-                }
-            }
-            if whose.is_empty() { Err(OperatorFault::Unknown) } else { Ok(()) }
-        })
-        .or_else(|fault| if matches!(fault, OperatorFault::Unknown) { Ok(()) } else { Err(fault) })?;
-        Ok(whose)
+    /// Names the node, as `SITE/NODE`: what two nodes do apart is told apart by it.
+    pub fn name_node(&self, node: &str) {
+        let _ = self.here.set(brief(node));
+    }
+
+    /// Takes away what does not count since these control nodes were revoked, which are all whose revocation is in force: passwords that
+    /// were set without knowledge of it, and what came by them. Says what it took, which is nothing the next time. It is in force even
+    /// if it cannot be written, and computed again at the next start.
+    pub fn heed(&self, revoked: &[RevokedNode]) -> Heeded {
+        let _turn = self.turn();
+        let distrust = Arc::new(Distrust::of(revoked));
+        *self.distrust.lock().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&distrust);
+        let before = self.locked().accounts.clone();
+        let (mut next, mut heeded) = (before.clone(), Heeded::default());
+        next.retain(|_, account| !account.is_hearsay(&distrust));
+        for account in next.values_mut() {
+            let taken = account.distrust(&distrust);
+            let name = &account.born.name;
+            heeded.passwords.extend(taken.password.then(|| name.clone()));
+            heeded.others.extend(taken.other.then(|| name.clone()));
+        }
+        if next != before {
+            self.enforce(next.clone());
+            heeded.unwritten = file::write(&self.path, &self.sealer, &next).err();
+        }
+        heeded
     }
 
     /// Adds one, without credentials.
     pub fn add(&self, new: NewOperator, now_ms: u64) -> Result<Operator, OperatorFault> {
         let NewOperator { name, role, apps, by, on } = new;
-        let id = hex(&random_bytes::<16>());
-        let mut table = self.locked();
-        if table.names.values().any(|known| *known == name) {
-            return Err(OperatorFault::Exists);
-        }
-        if table.names.len() >= OPERATORS_MAX || table.accounts.len() >= REMEMBERED_MAX {
-            return Err(OperatorFault::TooMany);
-        }
-        let account = Account::new(id.clone(), Born { at_ms: now_ms, name, by, on }, role, apps);
-        self.write(&mut table, |accounts| {
-            accounts.insert(id.clone(), account);
+        let salt = hex(&random_bytes::<16>());
+        let born = Born { at_ms: now_ms, name, by, on, salt, subject: String::new() };
+        let id = born.id();
+        self.write(|table| {
+            table.accounts.retain(|_, account| !account.is_over(now_ms));
+            if table.names.values().any(|known| *known == born.name) {
+                return Err(OperatorFault::Exists);
+            }
+            if table.names.len() >= OPERATORS_MAX || table.accounts.len() >= REMEMBERED_MAX {
+                return Err(OperatorFault::TooMany);
+            }
+            table.accounts.insert(id.clone(), Account::new(id.clone(), born, role, apps));
             Ok(())
         })?;
-        table.get(&id).ok_or(OperatorFault::Unknown)
+        self.get(&id).ok_or(OperatorFault::Unknown)
     }
 
     /// Changes role, scope or whether he is kept out.
     pub fn change(&self, id: &str, change: OperatorChange, by: By) -> Result<(), OperatorFault> {
         self.rule_over(by, |accounts| {
             let account = find(accounts, id)?;
-            if let Some(role) = change.role {
-                account.role = (account.role.0.saturating_add(1), role);
-            }
-            if let Some(apps) = change.apps {
-                account.apps = (account.apps.0.saturating_add(1), apps);
-                if !account.is_small() {
-                    return Err(OperatorFault::TooMany);
-                }
-            }
-            change.disabled.into_iter().for_each(|out| account.shut(out));
-            Ok(())
+            let OperatorChange { role, apps, disabled } = change;
+            let grows = apps.is_some();
+            account.change(role, apps, disabled, self.here());
+            if grows && !account.is_small() { Err(OperatorFault::TooMany) } else { Ok(()) }
         })
     }
 
     /// Takes all credentials and tokens away.
     pub fn reset(&self, id: &str, by: By) -> Result<(), OperatorFault> {
         self.rule_over(by, |accounts| {
-            find(accounts, id)?.credentials.reset();
+            find(accounts, id)?.reset();
             Ok(())
         })
     }
 
+    /// Takes all credentials and tokens of all away. Whose they were: all who have an account, in the order in which they were added.
+    pub fn reset_all(&self) -> Result<Vec<Operator>, OperatorFault> {
+        self.write(|table| {
+            let there = table.accounts.values_mut().filter(|account| !account.removed);
+            there.for_each(Account::reset);
+            Ok(())
+        })?;
+        Ok(self.list())
+    }
+
     /// Removes him.
-    pub fn remove(&self, id: &str, by: By) -> Result<(), OperatorFault> {
+    pub fn remove(&self, id: &str, by: By, now_ms: u64) -> Result<(), OperatorFault> {
         self.rule_over(by, |accounts| {
-            find(accounts, id)?.remove();
+            find(accounts, id)?.remove(now_ms);
             Ok(())
         })
     }
@@ -353,14 +220,13 @@ impl Operators {
         whose: &Operator,
         password: &PasswordHash,
         (totp, step): (&TotpSecret, u64),
-        now_ms: u64,
     ) -> Result<(Operator, Vec<String>), OperatorFault> {
         let codes: Vec<String> = (0..RECOVERY_CODES).map(|_| recovery_code()).collect();
         let recovery = codes.iter().map(|code| recovery_hash(code)).collect();
         let (hash, totp) = (password.clone(), totp.clone());
         let operator = self.change_same(whose, |accounts| {
-            let set = Password { hash, totp, step, recovery, set_at_ms: now_ms };
-            find(accounts, &whose.id)?.credentials.set_password(Some(set));
+            let heeds = self.distrust().known();
+            find(accounts, &whose.id)?.set_password(Password { hash, totp, step, recovery, heeds });
             Ok(())
         })?;
         Ok((operator, codes))
@@ -409,9 +275,10 @@ impl Operators {
         })
     }
 
-    /// Ends a passkey of his, unless he has nothing else to get in with; answers with the account as it is then.
-    pub fn delete_passkey(&self, id: &str, passkey: &str) -> Result<Operator, OperatorFault> {
-        self.change_one(id, |account| account.credentials.end_passkey(passkey))
+    /// Ends a passkey of his, unless he has nothing else to get in with; answers with the account as it is then. `whose` is the account
+    /// as it was when he proved who he is.
+    pub fn delete_passkey(&self, whose: &Operator, passkey: &str) -> Result<Operator, OperatorFault> {
+        self.change_same(whose, |accounts| find(accounts, &whose.id)?.credentials.end_passkey(passkey))
     }
 
     /// The key of this name, of somebody who may get in.
@@ -484,15 +351,26 @@ impl Operators {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn distrust(&self) -> Arc<Distrust> {
+        Arc::clone(&self.distrust.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn here(&self) -> &str {
+        self.here.get().map_or("", String::as_str)
+    }
+
+    fn turn(&self) -> MutexGuard<'_, ()> {
+        self.turn.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Changes an account; as it is then.
     fn change_one(
         &self,
         id: &str,
         change: impl FnOnce(&mut Account) -> Result<(), OperatorFault>,
     ) -> Result<Operator, OperatorFault> {
-        let mut table = self.locked();
-        self.write(&mut table, |accounts| change(find(accounts, id)?))?;
-        table.get(id).ok_or(OperatorFault::Unknown)
+        self.write(|table| change(find(&mut table.accounts, id)?))?;
+        self.get(id).ok_or(OperatorFault::Unknown)
     }
 
     /// Changes the account of somebody, if it is what it was; as it is then.
@@ -501,16 +379,19 @@ impl Operators {
         whose: &Operator,
         change: impl FnOnce(&mut Accounts) -> Result<(), OperatorFault>,
     ) -> Result<Operator, OperatorFault> {
-        let mut table = self.locked();
-        let now = table.get(&whose.id).ok_or(OperatorFault::Unknown)?;
-        if now.generation != whose.generation || now.disabled {
-            return Err(OperatorFault::Changed);
-        }
-        self.write(&mut table, |accounts| {
-            change(accounts)?;
-            if find(accounts, &whose.id)?.is_small() { Ok(()) } else { Err(OperatorFault::TooMany) }
+        self.write(|table| {
+            let now = table.get(&whose.id).ok_or(OperatorFault::Unknown)?;
+            if now.generation != whose.generation || now.disabled {
+                return Err(OperatorFault::Changed);
+            }
+            change(&mut table.accounts)?;
+            if find(&mut table.accounts, &whose.id)?.is_small() {
+                Ok(())
+            } else {
+                Err(OperatorFault::TooMany)
+            }
         })?;
-        table.get(&whose.id).ok_or(OperatorFault::Unknown)
+        self.get(&whose.id).ok_or(OperatorFault::Unknown)
     }
 
     /// Changes what operators may do; one of them must leave an owner who can get in.
@@ -519,7 +400,7 @@ impl Operators {
         by: By,
         change: impl FnOnce(&mut Accounts) -> Result<(), OperatorFault>,
     ) -> Result<(), OperatorFault> {
-        self.write_with(|accounts| {
+        self.write(|Table { accounts, .. }| {
             let before = accounts.values().any(Account::rules);
             change(accounts)?;
             let lost = before && !accounts.values().any(Account::rules);
@@ -527,25 +408,28 @@ impl Operators {
         })
     }
 
-    fn write_with(
-        &self,
-        change: impl FnOnce(&mut Accounts) -> Result<(), OperatorFault>,
-    ) -> Result<(), OperatorFault> {
-        self.write(&mut self.locked(), change)
-    }
-
     /// Changes a copy, writes it, and puts it into force: a change that is not on disk has not been made.
     fn write(
         &self,
-        table: &mut Table,
-        change: impl FnOnce(&mut Accounts) -> Result<(), OperatorFault>,
+        change: impl FnOnce(&mut Table) -> Result<(), OperatorFault>,
     ) -> Result<(), OperatorFault> {
-        let mut next = table.accounts.clone();
+        let _turn = self.turn();
+        let mut next = self.locked().clone();
         change(&mut next)?;
-        file::write(&self.path, &self.sealer, &next)?;
-        *table = Table::new(next);
-        self.changed.send_modify(|count| *count = count.wrapping_add(1));
+        file::write(&self.path, &self.sealer, &next.accounts)?;
+        self.enforce(next.accounts);
         Ok(())
+    }
+
+    /// Puts accounts into force; those that are now what they were not.
+    fn enforce(&self, accounts: Accounts) -> Vec<Operator> {
+        let next = Table::new(accounts);
+        let mut table = self.locked();
+        let news = next.facts().filter(|one| table.get(&one.id).as_ref() != Some(one)).collect();
+        *table = next;
+        drop(table);
+        self.changed.send_modify(|count| *count = count.wrapping_add(1));
+        news
     }
 }
 
@@ -555,6 +439,7 @@ pub const TOKEN_PREFIX: &str = "phalanx_";
 type Accounts = BTreeMap<String, Account>;
 
 /// The accounts, and the names that those are shown by which are there.
+#[derive(Clone)]
 struct Table {
     accounts: Accounts,
     names: BTreeMap<String, String>,
@@ -601,24 +486,42 @@ fn find<'a>(accounts: &'a mut Accounts, id: &str) -> Result<&'a mut Account, Ope
 }
 
 /// Merges what was told of one account.
-fn take(accounts: &mut Accounts, mut other: Account, now_ms: u64) -> Result<(), &'static str> {
+fn take(
+    accounts: &mut Accounts,
+    mut other: Account,
+    distrust: &Distrust,
+    now_ms: u64,
+) -> Result<(), &'static str> {
     other.credentials.trim(now_ms);
+    other.credentials.end_what_is_gone();
     // Of an account that was removed nothing is wanted but that.
     if other.removed {
-        other.remove();
+        let via = std::mem::take(&mut other.via);
+        other.remove(other.removed_at_ms);
+        other.via = via;
     }
+    if !other.counts_could_be(now_ms) {
+        return Err("another node has changed an account more often than can be");
+    }
+    other.distrust(distrust);
     let Some(own) = accounts.get_mut(&other.id) else {
+        if other.is_over(now_ms) || other.is_hearsay(distrust) {
+            return Ok(());
+        }
         let there = accounts.values().filter(|account| !account.removed).count();
         // Ends are taken where accounts are not: they are small, and each is of an account that was taken somewhere.
         let room = if other.removed { accounts.len() < 2 * REMEMBERED_MAX } else { there < OPERATORS_MAX };
-        if !room {
+        if !room || !other.is_bounded() {
             return Err("another node has accounts for which there is no room here");
         }
         accounts.insert(other.id.clone(), other);
         return Ok(());
     };
+    own.credentials.trim(now_ms);
     let mut next = own.clone();
     next.merge(&other);
+    // What another node made up may be among them.
+    next.distrust(distrust);
     if next.is_bounded() {
         *own = next;
         return Ok(());
@@ -635,7 +538,7 @@ fn recovery_code() -> String {
 }
 
 const RECOVERY_CODES: usize = 10;
-/// Accounts that were ever added. Those that were removed are remembered, or a node that was away would bring them back.
+/// Accounts that were added. Those that were removed are remembered for a year and more, or a node that was away would bring them back.
 const REMEMBERED_MAX: usize = 4_096;
 /// Of an account's id, in the name that it is shown by where an older one has its name.
 const NAME_ID_CHARS: usize = 6;
@@ -644,5 +547,7 @@ const NAME_START_CHARS: usize = 56;
 
 #[cfg(test)]
 mod merge_tests;
+#[cfg(test)]
+mod stolen_tests;
 #[cfg(test)]
 mod tests;

@@ -28,11 +28,6 @@ impl PasswordHash {
         Self { salt: random_bytes(), hash: random_bytes() }
     }
 
-    /// Salt and hash, to tell two apart.
-    pub(crate) fn bytes(&self) -> ([u8; SALT_BYTES], [u8; HASH_BYTES]) {
-        (self.salt, self.hash)
-    }
-
     /// Whether this is the password. As costly as [`Self::of`].
     pub fn matches(&self, password: &str) -> bool {
         derive(password, &self.salt).is_some_and(|hash| hash.ct_eq(&self.hash).into())

@@ -26,6 +26,10 @@ pub struct Revocation {
     /// The key it had, as far as the operator's node knew: no certificate for it counts again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub node_key: Option<VerifyingKey>,
+    /// Whether the node had the control role at some time, as far as the operator's node knew, or may have had it: it knew operators'
+    /// accounts.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub control: bool,
     /// Whether the decisions that the node wrote end too.
     pub withdraw: bool,
     /// Why.

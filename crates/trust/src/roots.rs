@@ -24,6 +24,8 @@ pub struct TrustRoots {
     ended: HashMap<Name, u64>,
     /// Keys of revoked nodes: no certificate for them counts, whenever it was made.
     revoked_keys: HashSet<KeyId>,
+    /// Nodes that had the control role at some time, also those that are known no more.
+    control: HashSet<Name>,
     /// Pinned keys that an operator dropped, and when: what was announced with them before may still lie in a stream.
     dropped_keys: HashMap<KeyId, u64>,
 }
@@ -55,6 +57,7 @@ impl TrustRoots {
             ended: HashMap::new(),
             revoked_keys: HashSet::new(),
             dropped_keys: HashMap::new(),
+            control: HashSet::new(),
         }
     }
 
@@ -67,6 +70,9 @@ impl TrustRoots {
     /// get one later: who steals an edge node's key must not be able to announce itself an operator.
     pub fn pin(&mut self, node: &NodeRecord) -> Result<Pinned, Refusal> {
         let name = (Arc::clone(&node.site), Arc::clone(&node.node));
+        if node.operator_key.is_some() {
+            self.note_control(&node.site, &node.node);
+        }
         if let Some(known) = self.nodes.get_mut(&name) {
             // A node may come back without the control role; its operator key stays pinned for what it signed.
             let operator_changed = node.operator_key.is_some() && known.operator_key != node.operator_key;
@@ -229,6 +235,18 @@ impl TrustRoots {
     /// The key that a node signs with for operators, if the node is known and may.
     pub fn operator_key(&self, site: &str, node: &str) -> Option<VerifyingKey> {
         self.nodes.get(&(Arc::from(site), Arc::from(node))).and_then(|known| known.operator_key)
+    }
+
+    /// Remembers that a node had the control role.
+    pub fn note_control(&mut self, site: &str, node: &str) {
+        if self.control.len() < REVOKED_MAX {
+            self.control.insert((Arc::from(site), Arc::from(node)));
+        }
+    }
+
+    /// Whether a node has the control role, or had it at some time that is remembered.
+    pub fn had_control(&self, site: &str, node: &str) -> bool {
+        self.control.contains(&(Arc::from(site), Arc::from(node)))
     }
 
     /// Whether a node is known.
@@ -415,6 +433,7 @@ mod tests {
             node: "a".into(),
             up_to_ms: 50,
             delegation_up_to_ms: 0,
+            control: false,
             withdraw: true,
             reason: String::new(),
         };
@@ -438,6 +457,20 @@ mod tests {
     }
 
     #[test]
+    fn who_had_the_control_role_once_is_remembered_whatever_became_of_it() {
+        let (key, operator) = (SigningKey::generate().unwrap(), SigningKey::generate().unwrap());
+        let mut roots = TrustRoots::new("fleet".into());
+        let mut admitted = certified(&key, 10);
+        admitted.node.operator_key = Some(operator.verifying());
+        roots.admit(&admitted).unwrap();
+        roots.admit(&certified(&key, 20)).unwrap();
+        assert!(roots.operator_key("fra", "a").is_none() && roots.had_control("fra", "a"));
+        roots.drop_key("fra", "a", 30);
+        assert!(!roots.knows("fra", "a") && roots.had_control("fra", "a"));
+        assert!(!roots.had_control("fra", "b"));
+    }
+
+    #[test]
     fn a_revoked_author_is_refused_until_it_is_enrolled_afresh() {
         let key = SigningKey::generate().unwrap();
         let mut roots = TrustRoots::new("fleet".into());
@@ -449,6 +482,7 @@ mod tests {
             node: "a".into(),
             up_to_ms: 50,
             delegation_up_to_ms: 0,
+            control: false,
             withdraw: false,
             reason: String::new(),
         };

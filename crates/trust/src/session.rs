@@ -5,8 +5,8 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use phalanx_model::limits::{
-    ENROL_TICKET_MS, LOGIN_TICKET_MS, LOGIN_TICKETS_MAX, SESSION_IDLE_MS, SESSION_MS, SESSIONS_MAX,
-    SESSIONS_PER_OPERATOR_MAX,
+    ENROL_TICKET_MS, LOGIN_TICKET_MS, LOGIN_TICKETS_MAX, OPERATORS_MAX, SESSION_IDLE_MS, SESSION_MS,
+    SESSIONS_MAX, SESSIONS_PER_OPERATOR_MAX,
 };
 use subtle::ConstantTimeEq;
 
@@ -46,14 +46,14 @@ impl From<&Operator> for AccountAt {
 impl LoginTickets {
     /// A new ticket of 256 random bits, good once and for [`LOGIN_TICKET_MS`].
     pub fn issue(&self, now_ms: u64) -> String {
-        lock(&self.0).issue(LoginFor::Node, now_ms, LOGIN_TICKET_MS, LOGIN_TICKETS_MAX)
+        lock(&self.0).issue(LoginFor::Node, now_ms, LOGIN_TICKET_MS, TICKETS_MAX)
     }
 
     /// A new ticket for an operator's enrolment, good once and for [`ENROL_TICKET_MS`]. Earlier ones for him are good no more.
     pub fn issue_enrolment(&self, account: AccountAt, now_ms: u64) -> String {
         self.withdraw(&account.operator);
         let what = LoginFor::Enrolment(account);
-        lock(&self.0).issue(what, now_ms, ENROL_TICKET_MS, LOGIN_TICKETS_MAX)
+        lock(&self.0).issue(what, now_ms, ENROL_TICKET_MS, TICKETS_MAX)
     }
 
     /// Ends the tickets for an operator's enrolment.
@@ -297,6 +297,9 @@ impl<T> Table<T> {
 fn lock<T>(table: &Mutex<Table<T>>) -> MutexGuard<'_, Table<T>> {
     table.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+/// With one for each operator beside, for when all are to begin anew.
+const TICKETS_MAX: usize = LOGIN_TICKETS_MAX + OPERATORS_MAX;
 
 #[cfg(test)]
 mod tests {

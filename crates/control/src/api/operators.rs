@@ -53,6 +53,9 @@ pub struct OperatorRow {
     pub created_at_ms: u64,
     /// By whom.
     pub created_by: String,
+    /// The identity provider by which he logs in; nothing of an account with credentials of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub provider: Option<String>,
     /// The node on which he was added, as `SITE/NODE`; empty if that was before nodes said so.
     #[serde(default)]
     pub made_on: String,
@@ -115,6 +118,7 @@ impl From<Operator> for OperatorRow {
             used_at_ms: key.used_at_ms,
         };
         Self {
+            provider: operator.provider().map(str::to_owned),
             name: operator.name,
             role: operator.role.into(),
             apps: operator.apps,

@@ -276,4 +276,13 @@ pub struct NewExclusion {
     /// Add it although the request would still be refused, or nobody knows that it would not.
     #[serde(default)]
     pub although_not_enough: bool,
+    /// The site that tries it first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub canary_site: Option<String>,
+    /// The node of that site that tries it alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub canary_node: Option<String>,
+    /// For how long it is tried before all nodes get it, in milliseconds; without it, until an operator says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bake_ms: Option<u64>,
 }

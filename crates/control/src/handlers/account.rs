@@ -115,6 +115,7 @@ pub(crate) async fn offer_totp(
     Extension(who): Extension<Principal>,
 ) -> Result<Json<TotpOffer>, ApiError> {
     let (operator, held) = account(&who)?;
+    of_its_own(operator)?;
     let secret = TotpSecret::fresh();
     let offer = TotpOffer {
         secret: secret.base32().to_string(),
@@ -131,6 +132,7 @@ pub(crate) async fn set_password(
     request: Request,
 ) -> Result<Response, ApiError> {
     let (operator, held) = account(&who)?;
+    of_its_own(operator)?;
     let from = Arrival::of(&control, &request);
     let NewPassword { password, code } = login::body(request).await?;
     if let Some(fault) = password_fault(&password, &operator.name) {
@@ -147,7 +149,7 @@ pub(crate) async fn set_password(
     let (node, whose, session) = (Arc::clone(&control), Arc::clone(operator), Arc::clone(&held.id));
     let set = login::hash(&control, move || {
         let hash = PasswordHash::of(&password)?;
-        let (now, codes) = node.deps.operators.set_password(&whose, &hash, (&totp, step), node.now_ms())?;
+        let (now, codes) = node.deps.operators.set_password(&whose, &hash, (&totp, step))?;
         end_others(&node, &now, &session);
         Ok((now, codes))
     });
@@ -199,7 +201,7 @@ pub(crate) async fn delete_passkey(
     control.record(&who, &format!("delete passkey {}", known.label))?;
     let (node, whose, session) = (Arc::clone(&control), Arc::clone(operator), Arc::clone(&held.id));
     let deleted = on_disk(move || {
-        let now = node.deps.operators.delete_passkey(&whose.id, &passkey)?;
+        let now = node.deps.operators.delete_passkey(&whose, &passkey)?;
         end_others(&node, &now, &session);
         Ok(())
     });
@@ -225,6 +227,7 @@ pub(crate) async fn make_token(
     operator: Arc<Operator>,
     new: NewApiToken,
 ) -> Result<ApiTokenMade, ApiError> {
+    of_its_own(&operator)?;
     let NewApiToken { name, role, apps, for_ms } = new;
     if !valid_name(&name) {
         return Err(ApiError::bad_request("a token's name has 1 to 63 characters of a-z, 0-9, - and _"));
@@ -268,6 +271,14 @@ pub(crate) async fn delete_token(
     });
     deleted.await?.map_err(fault)?;
     Ok(StatusCode::NO_CONTENT)
+}
+
+/// Whether an account may have what lets its owner in: of one by a provider it would go on doing so when he has left there.
+fn of_its_own(operator: &Operator) -> Result<(), ApiError> {
+    let Some(provider) = operator.provider() else { return Ok(()) };
+    let message =
+        format!("this account logs in by {provider} alone: it has neither a password nor API tokens");
+    Err(ApiError::new(StatusCode::CONFLICT, "provider", message))
 }
 
 /// Whether these can be names of apps.

@@ -257,12 +257,12 @@ async fn publish(
     let Considered { order, stage, newest, content, differs, .. } = considered;
     let to = stage.as_ref().map_or_else(|| "all nodes".to_owned(), ToString::to_string);
     let of = approved.map(|change| format!(", approving the change {} of {}", change.id, change.author));
+    let why = if order.reason.is_empty() { String::new() } else { format!(": {}", order.reason) };
     let what = format!(
-        "publish a policy to {to}, after version {newest}{}, with {} changes, of which {} take protection away: {}",
+        "publish a policy to {to}, after version {newest}{}, with {} changes, of which {} take protection away{why}",
         of.unwrap_or_default(),
         differs.changes.len(),
         differs.dangers.len(),
-        order.reason
     );
     control.record(who, &what)?;
     let maker = Maker {

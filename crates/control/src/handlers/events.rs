@@ -21,6 +21,7 @@ use crate::error::ApiError;
 use crate::handlers::traffic::apps;
 use crate::handlers::{blocking, incidents};
 use crate::router::Control;
+use crate::url::encoded;
 
 /// Texts, so that each mistake gets an answer of its own.
 #[derive(Debug, Default, Deserialize)]
@@ -113,9 +114,15 @@ pub(crate) async fn explain(
     let apps = who.apps();
     // A request of an app that he does not see is answered as one that is not there.
     let sees = move |record: &RecordedRequest| apps.as_ref().is_none_or(|apps| is_of(record, apps));
-    let found = ask(&control, move |history| match history.request(id)?.filter(sees) {
+    let explained = move |history: &History| match history.request(id)?.filter(&sees) {
         Some(record) => Ok(Some(Explanation::new(record, history.consequences(id)?))),
         None => Ok(None),
+    };
+    // A control node has the history of its site's other nodes, too.
+    let copies = control.deps.copies.history();
+    let found = ask(&control, move |history| match (explained(history)?, copies) {
+        (None, Some(copies)) => explained(&copies),
+        (found, _) => Ok(found),
     });
     found.await?.map(Json).ok_or_else(|| not_here(&control, id))
 }
@@ -159,18 +166,6 @@ pub(super) async fn ask<T: Send + 'static>(
     }
 }
 
-/// A value as it stands in a query.
-fn encoded(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => out.push(char::from(byte)),
-            other => out.push_str(&format!("%{other:02X}")),
-        }
-    }
-    out
-}
-
 /// What a query asks for, as far as it says so itself.
 pub(super) fn filter(query: &EventQuery) -> Result<Filter, ApiError> {
     fn number<T: std::str::FromStr>(name: &str, text: &Option<String>) -> Result<Option<T>, ApiError> {
@@ -212,6 +207,7 @@ pub(super) fn filter(query: &EventQuery) -> Result<Filter, ApiError> {
         method: query.method.clone(),
         text: query.q.clone(),
         ids: None,
+        node_tags: None,
         client: client.transpose()?,
         action: action.transpose()?,
         rule: number("rule", &query.rule)?,

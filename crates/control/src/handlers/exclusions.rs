@@ -96,15 +96,18 @@ pub(crate) async fn add(
     let edited = with_exclusions(&text, &suggestion.app, &suggestion.toml)
         .map_err(|fault| ApiError::new(StatusCode::CONFLICT, "no_place", format!("{entry}: {fault}")))?;
     base.files.insert(entry.clone(), edited.into_bytes());
-    let order = NewPolicyChange {
+    let change = NewPolicyChange {
         entry,
         files: base.files.into_iter().map(|(name, bytes)| (name, STANDARD.encode(bytes))).collect(),
         base: Some(newest),
         reason,
         source: Some(format!("exclusion for request {}", order.request)),
-        ..NewPolicyChange::default()
+        canary_site: order.canary_site,
+        canary_node: order.canary_node,
+        bake_ms: order.bake_ms,
+        content_of: None,
     };
-    let change = propose(&control, &who, order).await?;
+    let change = propose(&control, &who, change).await?;
     Ok((StatusCode::CREATED, Json(change)))
 }
 

@@ -1,4 +1,4 @@
-//! Refused and flagged requests of all nodes: asked of each, redacted by each.
+//! Refused and flagged requests of all nodes: asked of each, redacted by each. For a node that does not answer its site's control nodes do.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -13,11 +13,11 @@ use phalanx_model::id::node_tag;
 use phalanx_record::Filter;
 use tokio::time::{Instant, timeout_at};
 
-use super::events::{EventQuery, evidence, filter};
+use super::events::{EventQuery, ask as ask_history, evidence, filter};
 use crate::api::NodeName;
 use crate::auth::Principal;
 use crate::error::ApiError;
-use crate::inquiry::{Asked, FleetEvents, FoundThere, LATEST_MAX, RedactedRequest};
+use crate::inquiry::{Asked, FleetEvents, FoundThere, LATEST_MAX, RedactedRequest, copied};
 use crate::router::Control;
 
 /// `GET /api/v1/fleet/events`
@@ -34,8 +34,13 @@ pub(crate) async fn list(
         ids.sort_unstable_by_key(|id| std::cmp::Reverse(*id));
         ids.truncate(IDS_ASKED_MAX);
     }
-    let asked = question(filter);
-    ask(&control, &asked, |member| member.link == Link::Up).await.map(Json)
+    let asked = question(filter.clone());
+    let mut found = ask(&control, &asked, |member| member.link == Link::Up).await?;
+    let members = control.deps.fleet.members();
+    let missing = |one: &&Member| !one.me && !found.answered.contains(&named(one));
+    let missing: Vec<Member> = members.iter().filter(missing).cloned().collect();
+    add_copies(&control, &mut found, filter, &missing).await?;
+    Ok(Json(found))
 }
 
 /// `GET /api/v1/fleet/events/{id}`
@@ -46,12 +51,90 @@ pub(crate) async fn explain(
     let id: RequestId = id.parse().map_err(|e| ApiError::bad_request(format!("{e}")))?;
     // The id tells which node served it; also one that is hard to hear is waited for.
     let served = |member: &Member| node_tag(&member.site, &member.node) == id.node_tag();
-    let found = ask(&control, &Asked::Request(id), served).await?;
+    let mut found = ask(&control, &Asked::Request(id), served).await?;
+    if found.requests.is_empty() {
+        let members = control.deps.fleet.members();
+        let missing: Vec<Member> = members.into_iter().filter(|one| !one.me && served(one)).collect();
+        let filter = Filter { ids: Some(vec![id]), limit: 1, ..Filter::default() };
+        add_copies(&control, &mut found, filter, &missing).await?;
+    }
     found.requests.into_iter().find(|request| request.id == id).map(Json).ok_or_else(|| {
         ApiError::not_found(format!(
-            "no other node that answers has a refused or flagged request {id} in its history"
+            "no other node that answers has a refused or flagged request {id} in its history, or in its copy of another's"
         ))
     })
+}
+
+/// Of nodes that do not answer, what control nodes of their sites have of them.
+async fn add_copies(
+    control: &Control,
+    found: &mut FleetEvents,
+    mut filter: Filter,
+    missing: &[Member],
+) -> Result<(), ApiError> {
+    // A request of a node that is forgotten everywhere may still be in copies.
+    let of_nobody = missing.is_empty() && filter.ids.as_ref().is_some_and(|ids| ids.len() == 1);
+    if missing.is_empty() && !of_nobody {
+        return Ok(());
+    }
+    let most = if filter.ids.as_ref().is_some_and(|ids| ids.len() > 1) { 16 } else { MISSING_MAX };
+    let tag = |one: &Member| node_tag(&one.site, &one.node);
+    filter.node_tags = (!of_nobody).then(|| missing.iter().take(most).map(tag).collect());
+    filter.limit = filter.limit.clamp(1, LATEST_MAX);
+    let of_site = |site: &str| of_nobody || missing.iter().any(|one| *one.site == *site);
+    let deps = &control.deps;
+    let mut told: Vec<(NodeName, FoundThere)> = Vec::new();
+    if let (true, Some(copies)) = (of_site(&deps.site), deps.copies.history()) {
+        let filter = filter.clone();
+        let own = ask_history(control, move |_| Ok(copied(&copies, &filter))).await?;
+        told.extend(own.map(|there| (name(&deps.site, &deps.node), there)));
+    }
+    let has_copies = |one: &Member| {
+        one.link == Link::Up
+            && deps.fleet.is_control(&one.site, &one.node)
+            && *one.site != *deps.site
+            && of_site(&one.site)
+    };
+    if deps.fleet.members().iter().any(has_copies) {
+        let others = ask_all(control, &Asked::Copies(Box::new(filter)), has_copies).await?;
+        let read = |(from, bytes): (NodeName, Vec<u8>)| {
+            serde_json::from_slice(&bytes).ok().map(|there: FoundThere| (from, there))
+        };
+        told.extend(others.answers.into_iter().filter_map(read));
+    }
+    for (from, there) in told {
+        let of_it = |one: &&Member| *one.site == *from.site;
+        found.copied.extend(missing.iter().filter(of_it).map(named));
+        // It speaks for nodes of its own site, of those that did not speak.
+        let is_missing = |one: &RedactedRequest| {
+            let named = |node: &Member| node.site == one.site && node.node == one.node;
+            *one.site == *from.site && (of_nobody || missing.iter().any(named))
+        };
+        let rows = there.requests.into_iter().filter(is_missing).take(LATEST_MAX);
+        found.requests.extend(rows.map(|row| RedactedRequest { copied_by: Some(from.to_string()), ..row }));
+        found.next = found.next.max(there.next);
+    }
+    found.copied.sort_unstable();
+    found.copied.dedup();
+    in_order(found);
+    Ok(())
+}
+
+/// Newest first, each once, as far as all have looked: what is older is on the next page, with what the others have there.
+fn in_order(found: &mut FleetEvents) {
+    if let Some(next) = found.next {
+        found.requests.retain(|request| request.id >= next);
+    }
+    found.requests.sort_by_key(|request| std::cmp::Reverse(request.id));
+    found.requests.dedup_by_key(|request| request.id);
+}
+
+fn name(site: &str, node: &str) -> NodeName {
+    NodeName { site: site.to_owned(), node: node.to_owned() }
+}
+
+fn named(member: &Member) -> String {
+    name(&member.site, &member.node).to_string()
 }
 
 /// The question of a filter; one that nodes of the version before understand, where they know all that it filters by.
@@ -89,11 +172,7 @@ async fn ask(
         found.next = found.next.max(next);
         found.answered.push(name.to_string());
     }
-    // Until where all have looked; what is older is on the next page, with what the others have there.
-    if let Some(next) = found.next {
-        found.requests.retain(|request| request.id >= next);
-    }
-    found.requests.sort_by_key(|request| std::cmp::Reverse(request.id));
+    in_order(&mut found);
     Ok(found)
 }
 
@@ -109,15 +188,24 @@ pub(super) async fn ask_all(
     asked: &Asked,
     waits_for: impl Fn(&Member) -> bool,
 ) -> Result<Others, ApiError> {
+    ask_patiently(control, asked, waits_for, WAIT).await
+}
+
+/// The same, for as long as is said.
+pub(super) async fn ask_patiently(
+    control: &Control,
+    asked: &Asked,
+    waits_for: impl Fn(&Member) -> bool,
+    wait: Duration,
+) -> Result<Others, ApiError> {
     let fleet = &control.deps.fleet;
-    let name = |site: &str, node: &str| NodeName { site: site.to_owned(), node: node.to_owned() };
     let members = fleet.members();
     let waited = members.iter().filter(|member| !member.me && waits_for(member));
     let mut silent: BTreeSet<NodeName> = waited.map(|member| name(&member.site, &member.node)).collect();
     let question = serde_json::to_vec(asked).unwrap_or_default();
     let mut replies = fleet.ask(&question).await?;
     let mut answers = Vec::new();
-    let until = Instant::now() + WAIT;
+    let until = Instant::now() + wait;
     while !silent.is_empty() {
         let Ok(Some(answer)) = timeout_at(until, replies.recv()).await else { break };
         let from = name(&answer.site, &answer.node);
@@ -130,5 +218,7 @@ pub(super) async fn ask_all(
 
 /// Requests that others are asked for at once.
 const IDS_ASKED_MAX: usize = 24;
+/// Nodes whose copies are asked for at once: the question must fit into one message.
+const MISSING_MAX: usize = 64;
 /// For a search in a history and a way around the world.
 const WAIT: Duration = Duration::from_secs(2);

@@ -99,6 +99,22 @@ pub(crate) fn open(
     operator: Operator,
     by: &str,
 ) -> Result<Response, ApiError> {
+    // Whoever leaves there would get in by what he has here.
+    if operator.provider().is_some() {
+        return Err(failed(control));
+    }
+    let (who, cookie) = open_session(control, from, operator, by, control.now_ms())?;
+    Ok(([(header::SET_COOKIE, cookie)], Json(me(control, &who))).into_response())
+}
+
+/// A session of an operator who proved himself at that time, and its cookie.
+pub(crate) fn open_session(
+    control: &Control,
+    from: &Arrival,
+    operator: Operator,
+    by: &str,
+    proved_at_ms: u64,
+) -> Result<(Principal, String), ApiError> {
     let now_ms = control.now_ms();
     let account = AccountAt::from(&operator);
     let operator = current(control, &account).ok_or_else(|| failed(control))?;
@@ -109,15 +125,11 @@ pub(crate) fn open(
         sessions.close(before);
     }
     let session = sessions.open(Some(account), false, from.browser, now_ms);
-    let answer = match sessions.enter(&session, from.browser, now_ms) {
-        Some(facts) => {
-            let held = Held { id: session.as_str().into(), session: facts };
-            me(control, &Principal::Operator(Arc::new(operator), held))
-        }
-        None => return Err(failed(control)),
-    };
+    sessions.prove(&session, proved_at_ms);
+    let facts = sessions.enter(&session, from.browser, now_ms).ok_or_else(|| failed(control))?;
     let cookie = set_cookie(control, &session, control.deps.tls || from.origin.starts_with("https://"));
-    Ok(([(header::SET_COOKIE, cookie)], Json(answer)).into_response())
+    let held = Held { id: session.as_str().into(), session: facts };
+    Ok((Principal::Operator(Arc::new(operator), held), cookie))
 }
 
 /// A browser before it is known who uses it.
@@ -126,8 +138,8 @@ pub(crate) struct Arrival {
     pub(crate) origin: String,
     pub(crate) browser: Browser,
     /// The id of a session that it showed, whether there is one or not.
-    session: Option<String>,
-    network: String,
+    pub(crate) session: Option<String>,
+    pub(crate) network: String,
 }
 
 impl Arrival {

@@ -17,6 +17,7 @@ pub(crate) mod held;
 pub(crate) mod incidents;
 pub(crate) mod inquiry;
 pub(crate) mod login;
+pub(crate) mod oidc;
 pub(crate) mod operations;
 pub(crate) mod operators;
 pub(crate) mod playbooks;

@@ -79,7 +79,8 @@ pub(crate) async fn remove(
 ) -> Result<StatusCode, ApiError> {
     let id = named(&control, &name)?.id;
     control.record(&who, &format!("remove operator {name}"))?;
-    throwing_out(&control, id, move |operators, id| operators.remove(id, by(&who))).await?;
+    let now_ms = control.now_ms();
+    throwing_out(&control, id, move |operators, id| operators.remove(id, by(&who), now_ms)).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -93,6 +94,26 @@ pub(crate) async fn reset(
     control.record(&who, &format!("take all credentials of operator {name}"))?;
     throwing_out(&control, id, move |operators, id| operators.reset(id, by(&who))).await?;
     Ok(Json(invited(&control, named(&control, &name)?)))
+}
+
+/// `POST /api/v1/operator-resets`: the same for all of them, after a control node was stolen.
+pub(crate) async fn reset_all(
+    State(control): State<Arc<Control>>,
+    Extension(who): Extension<Principal>,
+) -> Result<Json<Vec<OperatorInvited>>, ApiError> {
+    control.record(&who, "take all credentials of all operators")?;
+    let node = Arc::clone(&control);
+    let reset = on_disk(move || {
+        let all = node.deps.operators.reset_all()?;
+        for operator in &all {
+            node.deps.sessions.close_of(&operator.id);
+            node.deps.tickets.withdraw(&operator.id);
+        }
+        node.look_again();
+        Ok(all)
+    });
+    let all = reset.await?.map_err(fault)?;
+    Ok(Json(all.into_iter().map(|operator| invited(&control, operator)).collect()))
 }
 
 /// `POST /api/v1/operators/{name}/tokens`: for a program, without a browser.
@@ -131,6 +152,7 @@ pub(crate) fn fault(fault: OperatorFault) -> ApiError {
         OperatorFault::TooMany => (StatusCode::UNPROCESSABLE_ENTITY, "limit"),
         OperatorFault::Last | OperatorFault::LastOwner => (StatusCode::CONFLICT, "last"),
         OperatorFault::Changed => (StatusCode::CONFLICT, "changed"),
+        OperatorFault::Shut => (StatusCode::FORBIDDEN, "shut"),
         OperatorFault::File(error) => {
             tracing::error!(%error, "the operators could not be written");
             let message = "nothing was changed: the operators could not be written; the node's log says why";
@@ -179,12 +201,16 @@ fn by(who: &Principal) -> By {
 
 fn invited(control: &Control, operator: Operator) -> OperatorInvited {
     let now_ms = control.now_ms();
-    let ticket = control.deps.tickets.issue_enrolment((&operator).into(), now_ms);
     let console = (control.deps.host_names.as_slice(), control.deps.tls);
-    let url = control.deps.listen.map(|listen| login_url(listen, console, true, &ticket));
+    // Who logs in by a provider is given nothing by which he could get in without.
+    let listen = control.deps.listen.filter(|_| operator.provider().is_none());
+    let url = listen.map(|listen| {
+        let ticket = control.deps.tickets.issue_enrolment((&operator).into(), now_ms);
+        login_url(listen, console, true, &ticket)
+    });
     OperatorInvited { operator: operator.into(), url, expires_at_ms: now_ms + ENROL_TICKET_MS }
 }
 
-fn scope(apps: &[String]) -> String {
+pub(crate) fn scope(apps: &[String]) -> String {
     if apps.is_empty() { "all apps".to_owned() } else { format!("apps {}", apps.join(", ")) }
 }

@@ -55,6 +55,7 @@ fn only_of(apps: &[String], whole: Status) -> Status {
         load: Default::default(),
         selftest: SelfTestState::Unknown,
         recorder: Vec::new(),
+        history: Default::default(),
         certificates: Vec::new(),
         process: Default::default(),
         bouncers: Vec::new(),
@@ -80,6 +81,9 @@ pub(super) fn whole_status(control: &Control) -> Status {
     let mut degraded = fleet.degraded;
     degraded.extend(node.degraded);
     degraded.extend(recorder.degraded());
+    degraded.extend(deps.providers.degraded());
+    let history = deps.copies.state();
+    degraded.extend(history.degraded.iter().cloned());
     let imports: Vec<Import> = deps.imports.iter().map(|import| import.status()).collect();
     degraded.extend(imports.iter().filter_map(|import| {
         let fault = import.fault.as_ref()?;
@@ -112,6 +116,7 @@ pub(super) fn whole_status(control: &Control) -> Status {
         load: node.load,
         selftest: (deps.self_test.report)().state,
         recorder: recorder.parts,
+        history,
         certificates: node.certificates,
         process: node.process,
         bouncers: deps.bouncers.list(),

@@ -1,20 +1,26 @@
 //! What would let a refused request pass.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Json;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Path, Query, State};
 use http::StatusCode;
+use phalanx_fleet::Member;
 use phalanx_model::RequestId;
-use phalanx_model::limits::HISTORY_PAGE_MAX;
-use phalanx_record::{Filter, History, RecordError, RecordedRequest, rfc3339};
+use phalanx_model::id::node_tag;
+use phalanx_model::limits::SUGGEST_TIME_MAX_MS;
+use phalanx_record::rfc3339;
 use serde::Deserialize;
 
-use super::events::{ask, not_here};
+use super::events::not_here;
+use super::inquiry::ask_patiently;
 use crate::error::ApiError;
+use crate::inquiry::Asked;
 use crate::router::Control;
-use crate::suggest::{Draft, Paperwork, Suggestion};
+use crate::suggest::{Paperwork, Suggestion};
+use crate::suggesting::{Suggested, Suggester};
 
 /// Texts, so that each mistake gets an answer of its own.
 #[derive(Debug, Default, Deserialize)]
@@ -37,31 +43,58 @@ pub(crate) async fn suggest(
     suggestion(&control, id, paperwork).await.map(Json)
 }
 
-/// The narrowest exclusion that would have let a request of this node pass, and what else it would let pass.
+/// The narrowest exclusion that would have let a request pass, and what else it would let pass: of the node that served it.
 pub(crate) async fn suggestion(
     control: &Control,
     id: RequestId,
     paperwork: Paperwork,
 ) -> Result<Suggestion, ApiError> {
-    let record = ask(control, move |history| history.request(id)).await?;
-    let record = record.ok_or_else(|| not_here(control, id))?;
-    let draft = Draft::new(record, paperwork)
-        .map_err(|no_use| ApiError::new(StatusCode::CONFLICT, "no_exclusion", no_use))?;
-    let (suggestion, record) = replayed(control, draft).await.finish();
-    ask(control, move |history| judged(history, &record, suggestion)).await
+    let suggester = Suggester {
+        history: control.deps.history.clone(),
+        recording: control.deps.suggestions.clone(),
+        queries: Arc::clone(&control.history_queries),
+        trials: Arc::clone(&control.replaying),
+    };
+    match suggester.suggest(id, Some(paperwork.clone())).await? {
+        Suggested::This(suggestion) => Ok(*suggestion),
+        Suggested::NoUse(why) => Err(no_exclusion(why)),
+        Suggested::NotHere | Suggested::Busy => of_another(control, id, &paperwork).await,
+    }
 }
 
-/// The draft, widened by what the recording says. Where that cannot be asked, the findings have to do.
-async fn replayed(control: &Control, draft: Draft) -> Draft {
-    let Some(suggestions) = &control.deps.suggestions else { return draft };
-    let Ok(_one_at_a_time) = control.replaying.acquire().await else { return draft };
-    match suggestions(draft.clone()).await {
-        Ok(widened) => widened,
-        Err(error) => {
-            tracing::warn!(?error, "a suggestion could not be tried on the recording");
-            draft
+/// Asks the node whose tag the id bears.
+async fn of_another(control: &Control, id: RequestId, paperwork: &Paperwork) -> Result<Suggestion, ApiError> {
+    let members = control.deps.fleet.members();
+    let served = |member: &Member| node_tag(&member.site, &member.node) == id.node_tag();
+    let Some(there) = members.iter().find(|member| !member.me && served(member)) else {
+        return Err(not_here(control, id));
+    };
+    let name = format!("{}/{}", there.site, there.node);
+    let refused = |code: &'static str, why: &str| {
+        ApiError::new(StatusCode::CONFLICT, code, format!("node {name} served request {id}: {why}"))
+            .at(&there.site, &there.node)
+    };
+    let answered = ask_patiently(control, &Asked::Suggest(id), served, WAIT).await?.answers.pop();
+    let Some((_, bytes)) = answered else {
+        return Err(refused("silent", "it does not answer. Ask again when it does"));
+    };
+    match serde_json::from_slice(&bytes) {
+        Ok(Suggested::This(suggestion)) => {
+            suggestion.of_another(id, paperwork).map_err(|why| refused("no_exclusion", why))
         }
+        Ok(Suggested::NoUse(_)) => {
+            Err(refused("no_exclusion", "no rule that an exclusion can name decided about it"))
+        }
+        Ok(Suggested::NotHere) => Err(not_here(control, id)),
+        Ok(Suggested::Busy) => {
+            Err(refused("busy", "it tries another suggestion already. Ask again in a moment"))
+        }
+        Err(_) => Err(refused("silent", "its answer cannot be read")),
     }
+}
+
+fn no_exclusion(why: String) -> ApiError {
+    ApiError::new(StatusCode::CONFLICT, "no_exclusion", why)
 }
 
 fn paperwork(control: &Control, id: RequestId, query: SuggestionQuery) -> Result<Paperwork, ApiError> {
@@ -91,26 +124,9 @@ pub(crate) fn line(name: &str, text: String) -> Result<String, ApiError> {
     Ok(text)
 }
 
-/// Judges what this node remembers of the same rules.
-fn judged(
-    history: &History,
-    record: &RecordedRequest,
-    mut suggestion: Suggestion,
-) -> Result<Suggestion, RecordError> {
-    let mut others: Vec<RecordedRequest> = Vec::new();
-    for rule in suggestion.rules().into_iter().take(RULES_MAX) {
-        let filter = Filter { rule: Some(rule), limit: HISTORY_PAGE_MAX, ..Filter::default() };
-        others.extend(history.recent(&filter)?);
-    }
-    others.sort_by_key(|other| std::cmp::Reverse(other.id()));
-    others.dedup_by_key(|other| other.id());
-    suggestion.judge(record, &others);
-    Ok(suggestion)
-}
-
 /// Days until an exclusion ends, if nobody says.
 const DAYS: &str = "30";
 pub(crate) const DAYS_MAX: u64 = 365;
 const TEXT_BYTES_MAX: usize = 200;
-/// Rules whose requests are looked at: each is a search in the history.
-const RULES_MAX: usize = 8;
+/// Longer than a node takes for it, which has its own limit of time.
+const WAIT: Duration = Duration::from_millis(SUGGEST_TIME_MAX_MS + 10_000);

@@ -88,6 +88,17 @@ pub(crate) const ENDPOINTS: &[Endpoint] = &[
         )
     },
     Endpoint {
+        errors: &[
+            ("403", "somebody else than the node's own user or its admin token asks"),
+            ("503", "no room in the ledger"),
+        ],
+        ..post(
+            "/api/v1/operator-resets",
+            "Take all credentials and API tokens of all operators, as after a control node was stolen; the answer holds a link for each",
+            Answer::Json("200", of::<Vec<OperatorInvited>>),
+        )
+    },
+    Endpoint {
         parameters: NAME,
         body: Some(of::<NewApiToken>),
         errors: &[

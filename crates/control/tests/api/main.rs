@@ -19,6 +19,8 @@ mod listening;
 #[cfg(test)]
 mod live;
 #[cfg(test)]
+mod oidc;
+#[cfg(test)]
 mod operators;
 #[cfg(test)]
 mod playbooks;

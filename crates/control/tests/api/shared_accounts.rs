@@ -60,7 +60,7 @@ async fn a_session_ends_when_another_node_changes_the_account() {
             .unwrap();
         }),
         ("reset", |all, id| all.reset(id, By::Node).unwrap()),
-        ("removed", |all, id| all.remove(id, By::Node).unwrap()),
+        ("removed", |all, id| all.remove(id, By::Node, SystemClock.now_ms()).unwrap()),
     ];
     for (what, change) in changes {
         let node = Node::start().await;
@@ -141,5 +141,27 @@ async fn a_console_with_tls_takes_no_page_without_and_has_cookies_of_its_host_al
         if status == StatusCode::OK {
             assert_eq!(answer.json()["host"], json!("console.example"), "what a passkey is for");
         }
+    }
+}
+
+#[tokio::test]
+async fn after_a_theft_everybody_begins_anew_by_order_of_who_has_the_node() {
+    let node = Node::start().await;
+    let mut alice = enrol(&node, "alice", "owner", &[]).await;
+    let mut bob = enrol(&node, "bob", "viewer", &[]).await;
+    let refused = alice.browser.send("POST", "/api/v1/operator-resets", None).await;
+    assert_eq!(refused.status, StatusCode::FORBIDDEN, "nobody would be left who can get in");
+    let answer = node.call("POST", "/api/v1/operator-resets", None).await;
+    assert_eq!(answer.status, StatusCode::OK, "{}", answer.text);
+    for (n, (name, old)) in [("alice", &mut alice), ("bob", &mut bob)].into_iter().enumerate() {
+        assert_eq!(old.browser.get("/api/v1/me").await.status, StatusCode::UNAUTHORIZED);
+        let reset = &answer.json()[n];
+        assert_eq!(
+            (&reset["operator"]["name"], &reset["operator"]["password"]),
+            (&json!(name), &json!(false))
+        );
+        let mut anew = Browser::new(&node);
+        anew.open(reset["url"].as_str().unwrap()).await;
+        assert_eq!(anew.get("/api/v1/me").await.json()["enrolling"], true);
     }
 }

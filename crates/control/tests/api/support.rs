@@ -11,6 +11,7 @@ use futures_util::FutureExt;
 use http::{Request, StatusCode, header};
 use http_body_util::BodyExt;
 use phalanx_control::api::{App, Incident, IncidentRow, NodeStatus, Plan, SelfTest, SelfTestState};
+use phalanx_control::oidc::{Provider, Providers};
 use phalanx_control::{
     Bouncers, Changes, ControlDeps, HostName, IncidentsPort, LapiDeps, NotAsked, NotReplayed, PlaybooksPort,
     Reloaded, ReplayPort, RunningPolicy, SelfTestPort, TriedBundle,
@@ -128,6 +129,15 @@ impl Node {
 
     /// A node whose console has these names, and TLS of its own or none.
     pub(crate) async fn named(host_names: Vec<HostName>, tls: bool) -> Self {
+        Self::with_providers(Vec::new(), host_names, tls).await
+    }
+
+    /// The same, on which operators log in by these.
+    pub(crate) async fn with_providers(
+        providers: Vec<Arc<Provider>>,
+        host_names: Vec<HostName>,
+        tls: bool,
+    ) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let sealer = Arc::new(Sealer::ephemeral().unwrap());
         let seals = Arc::clone(&sealer);
@@ -185,8 +195,10 @@ impl Node {
             tickets: Arc::clone(&tickets),
             sessions: Arc::new(Sessions::default()),
             operators: Arc::clone(&operators),
+            providers: Providers::new(providers).unwrap(),
             fleet: fleet.clone(),
             history: recorder.history(),
+            copies: phalanx_control::CopiesPort::default(),
             ledger: recorder.ledger(),
             live: recorder.live(),
             recorder: recorder.status(),

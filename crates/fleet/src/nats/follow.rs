@@ -84,6 +84,8 @@ fn subject_of(inner: &Inner, topic: Topic) -> String {
         Topic::Answers => format!("{}.>", crate::subject::own(topic.prefix(), &inner.author)),
         // What a site's nodes tell each other is nobody else's, and crosses no link.
         Topic::CountsToSum | Topic::Shelves => format!("{}.{}.>", topic.prefix(), inner.author.site),
+        // Others' would be refused to an edge node.
+        Topic::Histories => subject::of_histories_to(&inner.author.site, &inner.author.node),
         _ => format!("{}.>", topic.prefix()),
     }
 }

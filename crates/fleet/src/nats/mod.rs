@@ -176,6 +176,7 @@ impl NatsFleet {
             Topic::Shelves,
             Topic::Sketches,
             Topic::Operators,
+            Topic::Histories,
         ];
         let inner = Inner {
             connection: Swap::new(Connection::new(client, 0)),

@@ -29,7 +29,8 @@ pub(super) fn prefix(topic: Topic) -> Option<&'static str> {
         | Topic::Answers
         | Topic::Shelves
         | Topic::Sketches
-        | Topic::Operators => None,
+        | Topic::Operators
+        | Topic::Histories => None,
     }
 }
 

@@ -6,9 +6,10 @@ use std::time::{Duration, Instant};
 use futures_util::StreamExt;
 use phalanx_fleet::subject;
 use phalanx_model::{Author, AuthorRole, Clock, SystemClock};
+use phalanx_trust::passkey::{MadePasskey, PasskeyPublic};
 use phalanx_trust::{
-    By, NewOperator, OpeningKey, Operator, OperatorChange, Operators, PasswordHash, Role, Sealer,
-    SignedRecord, SigningKey, Statement, TotpSecret,
+    By, NewOperator, OpeningKey, Operator, OperatorChange, OperatorToken, Operators, PasswordHash, Role,
+    Sealer, SignedRecord, SigningKey, Statement, TotpSecret,
 };
 
 use crate::enrolled::Fleet;
@@ -59,7 +60,7 @@ async fn an_account_made_at_one_node_counts_at_all_within_a_second_and_outlives_
     let started = Instant::now();
     let id = add(&on_a, "alice").id;
     let (hash, totp) = (PasswordHash::of(PASSWORD).unwrap(), TotpSecret::fresh());
-    on_a.set_password(&on_a.get(&id).unwrap(), &hash, (&totp, 0), SystemClock.now_ms()).unwrap();
+    on_a.set_password(&on_a.get(&id).unwrap(), &hash, (&totp, 0)).unwrap();
     until("all have her password", || {
         [&on_b, &on_c].iter().all(|on| on.get(&id).is_some_and(|one| one.password))
     })
@@ -77,7 +78,7 @@ async fn an_account_made_at_one_node_counts_at_all_within_a_second_and_outlives_
     a.stop().await;
     let started = Instant::now();
     disable(&on_b, &id);
-    on_b.remove(&first.id, By::Node).unwrap();
+    on_b.remove(&first.id, By::Node, SystemClock.now_ms()).unwrap();
     until("the other knows", || on_c.get(&id).unwrap().disabled && on_c.get(&first.id).is_none()).await;
     assert!(started.elapsed() < Duration::from_secs(1), "{:?}", started.elapsed());
     drop(on_c);
@@ -205,7 +206,7 @@ async fn a_revoked_control_node_gets_and_changes_nothing_more_and_the_passwords_
     let (on_a, on_b, on_t) = (operators(&a), operators(&b), operators(&t));
     let id = add(&on_a, "alice").id;
     let (hash, totp) = (PasswordHash::of(PASSWORD).unwrap(), TotpSecret::fresh());
-    on_a.set_password(&on_a.get(&id).unwrap(), &hash, (&totp, 0), SystemClock.now_ms()).unwrap();
+    on_a.set_password(&on_a.get(&id).unwrap(), &hash, (&totp, 0)).unwrap();
     let all = [&on_a, &on_b, &on_t];
     until("all three have her", || all.iter().all(|on| on.get(&id).is_some_and(|one| one.password))).await;
     // Its link is not cut in this test: it goes on listening and speaking.
@@ -223,4 +224,93 @@ async fn a_revoked_control_node_gets_and_changes_nothing_more_and_the_passwords_
     assert!(
         [&on_a, &on_b].iter().all(|on| on.get(&forged).is_none() && on.get(&id).unwrap().role == Role::Owner)
     );
+}
+
+/// What a thief plants at a control node that he has, before anybody knows.
+fn plant(on: &Operators, id: &str) -> (String, String) {
+    let made = MadePasskey { id: b"planted".to_vec(), public: PasskeyPublic::EdDsa(vec![6; 32]), signed: 0 };
+    let place = ("laptop".to_owned(), "localhost".to_owned());
+    on.add_passkey(&on.get(id).unwrap(), made, place, SystemClock.now_ms()).unwrap();
+    let created_at_ms = SystemClock.now_ms();
+    let (role, apps, expires_at_ms) = (Role::Owner, Vec::new(), created_at_ms + 600_000);
+    let token = OperatorToken { name: "planted".into(), role, apps, created_at_ms, expires_at_ms };
+    let token = on.add_token(&on.get(id).unwrap(), token).unwrap().to_string();
+    (phalanx_trust::passkey::base64url(b"planted"), token)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_thief_planted_is_gone_although_his_node_was_forgotten_before_it_was_revoked() {
+    let Some(fleet) = Fleet::start().await else { return };
+    let (_, a) = fleet.first().await;
+    let (second, thief) = (fleet.enrol("fra", "b", true, false), fleet.enrol("fra", "t", true, false));
+    let (b, t) = (fleet.run(&second, false).await, fleet.run(&thief, false).await);
+    gathered(&[&a, &b, &t]).await;
+    let (on_a, on_b, on_t) = (operators(&a), operators(&b), operators(&t));
+    let (id, bob) = (add(&on_a, "alice").id, add(&on_a, "bob").id);
+    let viewer = OperatorChange { role: Some(Role::Viewer), ..OperatorChange::default() };
+    on_a.change(&bob, viewer, By::Node).unwrap();
+    let (hash, totp) = (PasswordHash::of(PASSWORD).unwrap(), TotpSecret::fresh());
+    let honest = [&on_a, &on_b];
+    let all = [&on_a, &on_b, &on_t];
+    until("all have both", || same(&all) && on_t.get(&bob).is_some_and(|bob| bob.role == Role::Viewer)).await;
+    on_a.set_password(&on_a.get(&id).unwrap(), &hash, (&totp, 0)).unwrap();
+    let (passkey, token) = plant(&on_t, &id);
+    on_t.change(&bob, OperatorChange { role: Some(Role::Owner), ..OperatorChange::default() }, By::Node)
+        .unwrap();
+    let now_ms = SystemClock.now_ms();
+    until("it counts", || {
+        honest.iter().all(|on| {
+            let planted =
+                on.by_token(&token, now_ms).is_some() && on.passkey(&passkey, "localhost").is_some();
+            planted && on.get(&bob).unwrap().role == Role::Owner && on.get(&id).unwrap().password
+        })
+    })
+    .await;
+    // Its role is known no more where it is revoked.
+    t.stop().await;
+    a.fleet.forget_node("fra", "t").unwrap();
+    a.fleet.revoke("fra", "t", false, "stolen").await.unwrap();
+    until("it counts no more", || {
+        honest.iter().all(|on| {
+            let planted =
+                on.by_token(&token, now_ms).is_some() || on.passkey(&passkey, "localhost").is_some();
+            !planted && on.get(&bob).unwrap().disabled && !on.get(&id).unwrap().password
+        })
+    })
+    .await;
+    // Who sets a password now knows of it.
+    on_b.set_password(&on_b.get(&id).unwrap(), &hash, (&totp, 0)).unwrap();
+    until("it counts at the other", || on_a.get(&id).unwrap().password).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_revocation_that_was_heard_while_nobody_shared_accounts_counts_before_anybody_gets_in() {
+    let Some(fleet) = Fleet::start().await else { return };
+    let (_, a) = fleet.first().await;
+    let (second, thief) = (fleet.enrol("fra", "b", true, false), fleet.enrol("fra", "t", true, false));
+    let (b, t) = (fleet.run(&second, false).await, fleet.run(&thief, false).await);
+    gathered(&[&a, &b, &t]).await;
+    let (on_b, on_t) = (operators(&b), operators(&t));
+    let id = add(&on_t, "alice").id;
+    until("it is told", || on_b.get(&id).is_some()).await;
+    let (hash, totp) = (PasswordHash::of(PASSWORD).unwrap(), TotpSecret::fresh());
+    on_b.set_password(&on_b.get(&id).unwrap(), &hash, (&totp, 0)).unwrap();
+    drop(on_b);
+    b.stop().await;
+    a.fleet.revoke("fra", "t", false, "stolen").await.unwrap();
+    let b = fleet.run(&second, false).await;
+    let heard = || b.fleet.revocations().borrow().iter().any(|one| &*one.node == "t" && one.control);
+    until("the revocation is heard", heard).await;
+    let on_b = operators(&b);
+    assert!(!on_b.get(&id).unwrap().password);
+    // The same again from what the node remembers, and nothing that was set since is lost.
+    assert!(on_b.get(&id).unwrap().disabled, "his role came by the thief");
+    let enabled = OperatorChange { disabled: Some(false), ..OperatorChange::default() };
+    on_b.change(&id, enabled, By::Node).unwrap();
+    on_b.set_password(&on_b.get(&id).unwrap(), &hash, (&totp, 0)).unwrap();
+    drop(on_b);
+    b.stop().await;
+    let b = fleet.run(&second, false).await;
+    let on_b = operators(&b);
+    assert!(on_b.get(&id).unwrap().password && !on_b.get(&id).unwrap().disabled);
 }

@@ -223,6 +223,7 @@ async fn it_revokes_nobody() {
         node: "b".into(),
         up_to_ms: now(),
         delegation_up_to_ms: 0,
+        control: false,
         withdraw: true,
         reason: String::new(),
     };

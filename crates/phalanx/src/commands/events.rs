@@ -169,6 +169,12 @@ fn fleet_words(found: &FleetEvents) -> String {
     if !found.silent.is_empty() {
         out.push_str(&format!("did not answer: {}\n", found.silent.join(", ")));
     }
+    if !found.copied.is_empty() {
+        out.push_str(&format!(
+            "told by a control node of its site, of its copy: {}\n",
+            found.copied.join(", ")
+        ));
+    }
     out
 }
 

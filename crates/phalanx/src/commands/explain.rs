@@ -58,7 +58,13 @@ fn elsewhere(client: &Client, args: &ExplainArgs, told: anyhow::Error) -> anyhow
     let request: RedactedRequest = serde_json::from_value(answer)?;
     let mut page = Page { out: format!("request {}\n\n", request.id), columns: usize::MAX };
     let node = format!("{}/{}", request.site, request.node);
-    page.entry("  ", &format!("{node} served it and tells what may leave it; ask there for the rest"));
+    let told = match &request.copied_by {
+        None => format!("{node} served it and tells what may leave it; ask there for the rest"),
+        Some(copier) => format!(
+            "{node} served it and does not answer; {copier} has a copy and tells what may leave the site"
+        ),
+    };
+    page.entry("  ", &told);
     page.out.push_str("\nfacts\n");
     let rules: Vec<String> = request.rule_ids.iter().map(u64::to_string).collect();
     for (name, value) in [

@@ -30,8 +30,8 @@ enum OperatorCommand {
     Disable(NameArgs),
     /// Let an operator in again
     Enable(NameArgs),
-    /// Take all credentials and API tokens of an operator; prints a link to give new ones
-    Reset(NameArgs),
+    /// Take all credentials and API tokens of an operator, or of all; prints a link to give new ones
+    Reset(ResetArgs),
     /// Remove an operator; his sessions end
     Remove(NameArgs),
     /// API tokens of operators, for programs
@@ -109,6 +109,18 @@ struct NameArgs {
 }
 
 #[derive(Debug, Clone, Args)]
+struct ResetArgs {
+    /// His name
+    #[arg(value_name = "NAME", required_unless_present = "all")]
+    name: Option<String>,
+    /// All operators, as after a control node was stolen
+    #[arg(long, conflicts_with = "name")]
+    all: bool,
+    #[command(flatten)]
+    admin: AdminArgs,
+}
+
+#[derive(Debug, Clone, Args)]
 struct EndArgs {
     /// The session's id, as `phalanx operator sessions` prints it
     #[arg(value_name = "ID")]
@@ -146,10 +158,32 @@ fn add(args: &AddArgs) -> anyhow::Result<()> {
     invited(&args.admin, &answer)
 }
 
-fn reset(args: &NameArgs) -> anyhow::Result<()> {
-    let path = format!("operators/{}/reset", named(&args.name)?);
-    let answer = Client::new(&args.admin)?.post(&path, None)?;
+fn reset(args: &ResetArgs) -> anyhow::Result<()> {
+    let client = Client::new(&args.admin)?;
+    let Some(name) = &args.name else { return reset_all(&args.admin, &client) };
+    let answer = client.post(&format!("operators/{}/reset", named(name)?), None)?;
     invited(&args.admin, &answer)
+}
+
+fn reset_all(admin: &AdminArgs, client: &Client) -> anyhow::Result<()> {
+    let answer = client.post("operator-resets", None)?;
+    if admin.json {
+        return print::json(&answer);
+    }
+    let all: Vec<OperatorInvited> = serde_json::from_value(answer)?;
+    let Some(first) = all.first() else { return print::text("there are no operators\n") };
+    let row = |one: &OperatorInvited| {
+        let link = match (&one.url, one.operator.disabled) {
+            (_, true) => "kept out; see `phalanx operator enable`".to_owned(),
+            (Some(url), false) => url.clone(),
+            (None, false) => "none: this node has no console".to_owned(),
+        };
+        vec![one.operator.name.clone(), link]
+    };
+    let rows: Vec<Vec<String>> = all.iter().map(row).collect();
+    let left = print::duration(first.expires_at_ms.saturating_sub(print::now_ms()) + 999);
+    let links = print::table(&["NAME", "LINK"], &rows);
+    print::text(&format!("{links}each for its operator alone: good once, for {left}\n"))
 }
 
 fn invited(admin: &AdminArgs, answer: &serde_json::Value) -> anyhow::Result<()> {
@@ -157,6 +191,12 @@ fn invited(admin: &AdminArgs, answer: &serde_json::Value) -> anyhow::Result<()> 
         return print::json(answer);
     }
     let made: OperatorInvited = serde_json::from_value(answer.clone())?;
+    if let Some(provider) = &made.operator.provider {
+        return print::text(&format!(
+            "{} has no passkeys any more, and logs in by {provider} as before\n",
+            made.operator.name
+        ));
+    }
     let Some(url) = made.url else {
         anyhow::bail!("{} has an account, but this node has no console to open it with", made.operator.name);
     };
@@ -183,6 +223,7 @@ fn table(operators: &[OperatorRow]) -> String {
         let apps =
             if one.apps.is_empty() { "all".to_owned() } else { print::short(&one.apps.join(", "), 40) };
         let mut ways = Vec::new();
+        ways.extend(one.provider.as_ref().map(|provider| format!("by {provider}")));
         ways.extend((!one.passkeys.is_empty()).then(|| format!("{} passkeys", one.passkeys.len())));
         ways.extend(one.password.then(|| format!("password, {} recovery codes", one.recovery_codes)));
         ways.extend((!one.tokens.is_empty()).then(|| format!("{} tokens", one.tokens.len())));

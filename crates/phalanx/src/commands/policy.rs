@@ -42,6 +42,9 @@ pub(crate) enum PolicyCommand {
     Apply(super::policy_git::ApplyArgs),
     /// Say whether a node runs what a commit says
     Drift(super::policy_git::DriftArgs),
+    /// Keep a branch of a git repository on this machine and the fleet's policy in step: what is published elsewhere becomes commits,
+    /// signed commits are applied
+    Follow(super::policy_follow::FollowArgs),
     /// List changes that were asked for at a node
     Changes(super::policy_change::ChangesArgs),
     /// Show what a change does, and how it stands
@@ -154,6 +157,7 @@ pub(crate) fn run(command: &PolicyCommand) -> anyhow::Result<ExitCode> {
         PolicyCommand::Propose(args) => return super::policy_change::propose(args),
         PolicyCommand::Apply(args) => return super::policy_git::apply(args),
         PolicyCommand::Drift(args) => return super::policy_git::drift(args),
+        PolicyCommand::Follow(args) => return super::policy_follow::run(args),
         PolicyCommand::Changes(args) => return super::policy_change::list(args),
         PolicyCommand::Change(args) => return super::policy_change::show(args),
         PolicyCommand::Approve(args) => return super::policy_change::approve(args),

@@ -7,6 +7,7 @@ use phalanx_control::api::{
     App, Bouncer, Certificate, ClassCount, Counters, Import, Learning, Load, Member, MemberPolicy, RateLimit,
     SelfTestState, Status, Usual,
 };
+use phalanx_control::copies::HistoryCopies;
 use phalanx_control::fixes::Fix;
 use phalanx_record::escape::for_terminal;
 
@@ -102,6 +103,7 @@ fn words(status: &Status) -> String {
         });
     }
     out.push_str(&members(&status.fleet.members, status.now_ms));
+    out.push_str(&copies(&status.history));
     out.push_str(&learning(&status.learning));
     out.push_str(&imports(&status.imports, status.now_ms));
     out.push_str(&certificates(&status.certificates, status.now_ms));
@@ -120,6 +122,31 @@ fn words(status: &Status) -> String {
         for line in &status.fleet.degraded {
             out.push_str(&format!("  - {}\n", for_terminal(line)));
         }
+    }
+    out
+}
+
+/// How history is copied within the site; nothing where it is not.
+fn copies(history: &HistoryCopies) -> String {
+    let mut out = String::new();
+    for one in &history.copied_by {
+        let how = match (one.heard, one.waiting) {
+            (true, 0) => String::from("has all of it"),
+            (true, rows) => format!("lacks {rows} rows"),
+            (false, rows) => format!("NOT heard, lacks {rows} rows"),
+        };
+        out.push_str(&format!("\nhistory    copied by {}: {how}", for_terminal(&one.node)));
+    }
+    if !history.copies_of.is_empty() {
+        let rows: u64 = history.copies_of.iter().map(|one| one.rows).sum();
+        out.push_str(&format!("\nhistory    copies of {} nodes, {rows} rows", history.copies_of.len()));
+    }
+    for one in history.copies_of.iter().filter(|one| one.missed > 0) {
+        let node = for_terminal(&one.node);
+        out.push_str(&format!("\n           {node} had deleted {} rows before they were copied", one.missed));
+    }
+    if !out.is_empty() {
+        out.push('\n');
     }
     out
 }

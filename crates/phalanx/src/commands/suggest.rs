@@ -39,6 +39,15 @@ pub(crate) struct SuggestArgs {
     /// Apply it although the request would still be refused, or nobody knows that it would not
     #[arg(long, requires = "apply")]
     although_not_enough: bool,
+    /// The node that tries it first
+    #[arg(long, value_name = "SITE/NODE", value_parser = super::fleet::parse_node, requires = "apply", conflicts_with = "canary_site")]
+    canary: Option<(String, String)>,
+    /// The site that tries it first
+    #[arg(long, value_name = "NAME", value_parser = crate::args::parse_name, requires = "apply")]
+    canary_site: Option<String>,
+    /// How long it is tried before all nodes get it; without it, until `phalanx policy promote`
+    #[arg(long, value_name = "DURATION", value_parser = print::parse_duration, requires = "apply")]
+    bake: Option<u64>,
     #[command(flatten)]
     admin: AdminArgs,
 }
@@ -53,6 +62,9 @@ pub(crate) fn run(args: &SuggestArgs) -> anyhow::Result<ExitCode> {
             owner: owner.clone(),
             reason: reason.clone(),
             although_not_enough: args.although_not_enough,
+            canary_site: args.canary.as_ref().map(|(site, _)| site.clone()).or(args.canary_site.clone()),
+            canary_node: args.canary.as_ref().map(|(_, node)| node.clone()),
+            bake_ms: args.bake,
         };
         let answer = client.post_patiently("exclusions", &serde_json::to_value(order)?)?;
         return super::policy_change::tell(&args.admin, answer);

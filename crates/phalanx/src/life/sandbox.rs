@@ -174,6 +174,7 @@ impl Reach {
             import.ca_file.iter().for_each(|file| reach.read_beside(file));
         }
         settings.tell.secrets.iter().for_each(|file| reach.read_beside(file));
+        settings.oidc.files.iter().for_each(|file| reach.read_beside(file));
         reach.policy(&settings.site, source);
         for paths in [&mut reach.read, &mut reach.write] {
             paths.sort();

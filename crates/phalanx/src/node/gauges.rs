@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use phalanx_control::CopiesPort;
 use phalanx_control::reporting::Reporting;
 use phalanx_edge::EdgeHandle;
 use phalanx_fleet::FleetHandle;
@@ -19,18 +20,26 @@ pub(super) fn metrics(
     lanes: &Lanes,
     recorder: &Recorder,
     keepers: &Keepers,
-    (fleet, learning, tester, reporting): (&FleetHandle, &Learning, &Arc<SelfTester>, &Arc<Reporting>),
+    (fleet, learning, tester, reporting, copies): (
+        &FleetHandle,
+        &Learning,
+        &Arc<SelfTester>,
+        &Arc<Reporting>,
+        &CopiesPort,
+    ),
     clock: &Arc<dyn Clock>,
 ) -> Metrics {
     let (plan, fleet, clock) = (keepers.policy.plan(), fleet.clone(), Arc::clone(clock));
     let material = Arc::clone(&keepers.material);
     let (tables, edge_load) = (Arc::clone(edge.tables()), edge.clone());
-    let (learning, tester, reporting) = (learning.clone(), Arc::clone(tester), Arc::clone(reporting));
+    let (learning, tester, copies) = (learning.clone(), Arc::clone(tester), copies.clone());
+    let reporting = Arc::clone(reporting);
     let gauges = move || {
         let (overload_level, usage_percent) = crate::load::gauges(&edge_load);
         let view = fleet.view();
         let view = view.load();
         let count = |len: usize| u64::try_from(len).unwrap_or(u64::MAX);
+        let history = copies.state();
         let (upstreams, tries) = crate::upstreams::counts(&plan.load());
         NodeGauges {
             apps: plan.load().slot_names().names().map(|(slot, name)| (slot, name.to_owned())).collect(),
@@ -53,6 +62,8 @@ pub(super) fn metrics(
             learning: learning.counts(),
             self_test: tester.is_ok(),
             reports: reporting.counts(),
+            history_waiting: history.copied_by.iter().map(|one| one.waiting).max().unwrap_or_default(),
+            history_missed: history.copies_of.iter().map(|one| one.missed).sum(),
             nodes_online: count(fleet.members().iter().filter(|m| m.link == phalanx_fleet::Link::Up).count()),
         }
     };

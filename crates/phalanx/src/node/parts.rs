@@ -3,12 +3,14 @@
 use std::sync::Arc;
 
 use anyhow::bail;
-use phalanx_fleet::{NatsSettings, Sites};
+use phalanx_control::CopiesPort;
+use phalanx_fleet::{FleetHandle, NatsSettings, Sites};
 use phalanx_model::Clock;
-use phalanx_record::RecordSettings;
+use phalanx_record::{Copies, CopySettings, RecordSettings};
 use phalanx_trust::{FleetSecret, Sealer};
 
 use crate::membership::Identity;
+use crate::places_port::PlacesKeeper;
 use crate::settings::Settings;
 use crate::state::StateFolder;
 
@@ -42,6 +44,27 @@ pub(super) fn record_settings(
     record.audit_log.clone_from(&settings.logs.audit);
     record.events.clone_from(&settings.logs.events);
     record
+}
+
+/// What the node keeps of other nodes' histories: something where it may act for operators, and there are others whom it can believe.
+pub(super) fn copies(
+    (settings, state): (&Settings, &StateFolder),
+    fleet: &FleetHandle,
+    sealer: Arc<Sealer>,
+    (places, clock): (&PlacesKeeper, &Arc<dyn Clock>),
+) -> anyhow::Result<CopiesPort> {
+    if !fleet.acts_for_operators() || !fleet.shares_secrets() {
+        return Ok(CopiesPort::default());
+    }
+    let copies = Copies::open(CopySettings {
+        path: state.copies(),
+        site: settings.site.as_str().into(),
+        sealer,
+        locate: Some(places.locate()),
+        clock: Arc::clone(clock),
+        bytes_max: settings.copies_bytes_max,
+    })?;
+    Ok(CopiesPort::new(Some(copies)))
 }
 
 /// What the fleet's engine is told; an error where settings and enrolment together name no way to the fleet.

@@ -15,7 +15,7 @@ mod hands;
 mod notices;
 mod orders;
 mod policy;
-mod receivers;
+pub(crate) mod receivers;
 mod settings;
 #[cfg(test)]
 mod tests;

@@ -77,7 +77,7 @@ pub(super) fn read(
     folder: &Path,
     faults: &mut Vec<Diagnostic>,
 ) -> (BTreeMap<String, Receiver>, Vec<PathBuf>) {
-    let mut reading = Reading { text, folder, files: Vec::new() };
+    let mut reading = Reading::new(text, folder);
     let mut receivers = BTreeMap::new();
     let spans = webhooks.values().map(|raw| &raw.span).chain(mails.values().map(|raw| &raw.span));
     if let Some(one_more) = spans.clone().nth(RECEIVERS_MAX) {
@@ -112,10 +112,17 @@ pub(super) fn read(
     (receivers, reading.files)
 }
 
-struct Reading<'a> {
+/// Reads the files that settings name, and notes which.
+pub(crate) struct Reading<'a> {
     text: &'a Text<'a>,
     folder: &'a Path,
-    files: Vec<PathBuf>,
+    pub(crate) files: Vec<PathBuf>,
+}
+
+impl<'a> Reading<'a> {
+    pub(crate) fn new(text: &'a Text<'a>, folder: &'a Path) -> Self {
+        Self { text, folder, files: Vec::new() }
+    }
 }
 
 impl Reading<'_> {
@@ -226,8 +233,7 @@ impl Reading<'_> {
         let ca = match &raw.ca_file {
             None => None,
             Some(file) => {
-                let path = self.folder.join(&file.value);
-                self.files.push(path.clone());
+                let path = self.file(file);
                 Some(mail::read_ca(&path).map_err(|why| fault(&file.span, why))?)
             }
         };
@@ -236,8 +242,19 @@ impl Reading<'_> {
         Mail::new(&server, &raw.from, &to).map_err(|told: NotTold| fault(&raw.from.span, told.to_string()))
     }
 
+    /// Where a file is.
+    pub(crate) fn file(&mut self, file: &At<PathBuf>) -> PathBuf {
+        let path = self.folder.join(&file.value);
+        self.files.push(path.clone());
+        path
+    }
+
     /// A secret that is text, on one line.
-    fn words(&mut self, file: &At<PathBuf>, help: &str) -> Result<Arc<Zeroizing<String>>, Diagnostic> {
+    pub(crate) fn words(
+        &mut self,
+        file: &At<PathBuf>,
+        help: &str,
+    ) -> Result<Arc<Zeroizing<String>>, Diagnostic> {
         let bytes = self.secret(file, help)?;
         match std::str::from_utf8(&bytes) {
             Ok(words) if !words.is_empty() && !words.chars().any(char::is_control) => {
@@ -253,8 +270,7 @@ impl Reading<'_> {
 
     /// What a file holds that nobody else may read, without white space at its end.
     fn secret(&mut self, file: &At<PathBuf>, help: &str) -> Result<Zeroizing<Vec<u8>>, Diagnostic> {
-        let path = self.folder.join(&file.value);
-        self.files.push(path.clone());
+        let path = self.file(file);
         let read = private_file::read(&path, SECRET_BYTES_MAX);
         let secret = match read {
             Ok(Some(secret)) => secret,

@@ -57,6 +57,9 @@ pub struct Filter {
     pub text: Option<String>,
     /// Only these.
     pub ids: Option<Vec<RequestId>>,
+    /// Only requests that nodes with one of these tags served. Nodes of before do not know it and answer with all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub node_tags: Option<Vec<u16>>,
     /// At most this many; [`HISTORY_PAGE_MAX`] at most, and 0 means 50.
     pub limit: usize,
 }
@@ -133,6 +136,9 @@ impl History {
             let mut opened = 0;
             while let Some(row) = rows.next()? {
                 let id: String = row.get(0)?;
+                if !served(filter, &id) {
+                    continue;
+                }
                 // A row that does not open (its key is gone) is left out; the others still answer.
                 let record = self.opened(&id, row.get_ref(1)?.as_blob()?, text.as_deref());
                 opened += 1;
@@ -227,6 +233,14 @@ impl std::fmt::Debug for History {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("History").field("path", &self.shared.path).finish_non_exhaustive()
     }
+}
+
+/// Whether the node that served a request is asked about: its id tells which it was.
+fn served(filter: &Filter, id: &str) -> bool {
+    filter
+        .node_tags
+        .as_ref()
+        .is_none_or(|tags| id.parse::<RequestId>().is_ok_and(|id| tags.contains(&id.node_tag())))
 }
 
 /// What is looked for where there is no column for it, or a row of an earlier version has nothing in it.

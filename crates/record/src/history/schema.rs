@@ -27,6 +27,7 @@ pub(super) fn open_writer(path: &Path) -> rusqlite::Result<Connection> {
         ))?,
         _ => {}
     }
+    number_rows(&connection)?;
     // Reads the schema and the end of each tree, which finds a file that is no database or was cut short.
     connection.query_row(
         "SELECT count(*) FROM (SELECT id FROM requests ORDER BY id DESC LIMIT 1)",
@@ -35,6 +36,51 @@ pub(super) fn open_writer(path: &Path) -> rusqlite::Result<Connection> {
     )?;
     Ok(connection)
 }
+
+/// Gives the database a name of its own and its rows one order, in which others read them. Versions before do not look at it: they may write the
+/// same file, and only what they write of consequences is not read by others.
+fn number_rows(connection: &Connection) -> rusqlite::Result<()> {
+    connection.execute_batch(SPOOL)?;
+    connection.execute(
+        "INSERT OR IGNORE INTO spool (only_row, epoch, last) SELECT 0, ?1,
+         max(ifnull((SELECT max(seq) FROM requests), 0), ifnull((SELECT max(seq) FROM consequences), 0))",
+        [new_epoch()],
+    )?;
+    Ok(())
+}
+
+/// The epoch and the number of the last row.
+pub(super) fn spool(connection: &Connection) -> rusqlite::Result<(i64, i64)> {
+    // What a version before wrote has numbers of its own.
+    connection.query_row(
+        "SELECT epoch, max(last, ifnull((SELECT max(seq) FROM requests), 0), ifnull((SELECT max(seq) FROM consequences), 0)) FROM spool",
+        [],
+        |row| Ok((row.get(0)?, row.get(1)?)),
+    )
+}
+
+/// A name for a database that is not what others have read of it.
+pub(super) fn new_epoch() -> i64 {
+    phalanx_trust::random_u64().cast_signed() | 1
+}
+
+/// Opens or creates the database of what other nodes recorded.
+pub(super) fn open_copies(path: &Path) -> rusqlite::Result<Connection> {
+    let connection = Connection::open(path)?;
+    connection.busy_timeout(Duration::from_secs(2))?;
+    connection.execute_batch(PRAGMAS)?;
+    connection.set_prepared_statement_cache_capacity(STATEMENTS_KEPT);
+    if version(&connection)? == 0 {
+        connection.execute_batch(&format!(
+            "BEGIN; {REQUESTS} {COPIES} PRAGMA user_version = {COPIES_VERSION}; COMMIT;"
+        ))?;
+    }
+    number_rows(&connection)?;
+    Ok(connection)
+}
+
+/// The version of the database of copies.
+pub(super) const COPIES_VERSION: i64 = 1;
 
 /// Opens the database for queries.
 pub(super) fn open_reader(path: &Path) -> rusqlite::Result<Connection> {
@@ -116,6 +162,42 @@ const COUNTS: &str = "
         PRIMARY KEY (step, at)
     ) WITHOUT ROWID;
     CREATE TABLE names (tag INTEGER PRIMARY KEY, name BLOB NOT NULL);
+";
+
+/// Which database this is, and the number of its last row: numbers only rise, over requests and consequences alike, also when the last row is
+/// deleted.
+const SPOOL: &str = "
+    CREATE TABLE IF NOT EXISTS spool (
+        only_row INTEGER PRIMARY KEY CHECK (only_row = 0),
+        epoch    INTEGER NOT NULL,
+        last     INTEGER NOT NULL
+    );
+";
+
+/// Beside what a history has: whose row it is, how far each node was read, directly (`via` is empty) or from another's copy, and what is kept
+/// of it. A consequence comes in once, by what it says.
+const COPIES: &str = "
+    ALTER TABLE requests ADD COLUMN origin INTEGER;
+    ALTER TABLE consequences ADD COLUMN origin INTEGER;
+    ALTER TABLE consequences ADD COLUMN digest INTEGER;
+    CREATE INDEX requests_origin ON requests (origin);
+    CREATE INDEX consequences_origin ON consequences (origin);
+    CREATE UNIQUE INDEX consequences_once ON consequences (id, digest);
+    CREATE TABLE origins (
+        origin INTEGER PRIMARY KEY,
+        node   TEXT NOT NULL UNIQUE,
+        rows   INTEGER NOT NULL DEFAULT 0,
+        bytes  INTEGER NOT NULL DEFAULT 0,
+        missed INTEGER NOT NULL DEFAULT 0
+    );
+    CREATE TABLE marks (
+        origin INTEGER NOT NULL,
+        via    TEXT NOT NULL,
+        epoch  INTEGER NOT NULL,
+        seq    INTEGER NOT NULL,
+        last   TEXT,
+        PRIMARY KEY (origin, via)
+    ) WITHOUT ROWID;
 ";
 
 #[cfg(test)]

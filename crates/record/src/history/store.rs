@@ -25,6 +25,8 @@ pub(crate) struct Store {
     /// The rows were written under a key that is gone: they are set aside when the database is first opened.
     foreign: bool,
     rows: u64,
+    /// The number of the last row.
+    last: i64,
     rows_max: u64,
     bytes_max: u64,
 }
@@ -48,6 +50,21 @@ pub(crate) struct Facts {
     pub(crate) status: u16,
 }
 
+impl Facts {
+    pub(super) fn of(record: &RecordedRequest, shared: &Shared) -> Self {
+        let access = &record.access;
+        let country = shared.located(access.client).country;
+        Self {
+            client: shared.client_key(access.client),
+            action: action_code(access.verdict.action),
+            app: shared.tag("app", &access.app),
+            country: country.map_or(0, |country| shared.tag("country", &country.to_string())),
+            method: shared.tag("method", &access.method),
+            status: access.status,
+        }
+    }
+}
+
 impl Store {
     /// Prepares the history at `path`. A key file is read or made; the database is opened by the first write.
     pub(crate) fn new(
@@ -60,7 +77,7 @@ impl Store {
         let shared = Arc::new(Shared::new(path, sealer, &key, locate));
         let foreign = fresh && path.exists();
         let rollup = Rollup::default();
-        Ok(Self { shared, connection: None, rollup, foreign, rows: 0, rows_max, bytes_max })
+        Ok(Self { shared, connection: None, rollup, foreign, rows: 0, last: 0, rows_max, bytes_max })
     }
 
     pub(crate) fn shared(&self) -> Arc<Shared> {
@@ -69,7 +86,7 @@ impl Store {
 
     /// Where an address is, if a database says so.
     pub(crate) fn locate(&self, client: IpAddr) -> Located {
-        self.shared.locate.as_ref().map(|locate| locate(client)).unwrap_or_default()
+        self.shared.located(client)
     }
 
     /// Seals a request for keeping.
@@ -80,24 +97,11 @@ impl Store {
             plain = serde_json::to_vec(&fitting(record))?;
         }
         Ok(Item::Request {
-            facts: self.facts(record),
+            facts: Facts::of(record, &self.shared),
             rules: record.rule_ids(),
             body: self.shared.sealer.seal(&body_context(&id), &plain)?,
             id,
         })
-    }
-
-    fn facts(&self, record: &RecordedRequest) -> Facts {
-        let (shared, access) = (&self.shared, &record.access);
-        let country = self.locate(access.client).country;
-        Facts {
-            client: shared.client_key(access.client),
-            action: action_code(access.verdict.action),
-            app: shared.tag("app", &access.app),
-            country: country.map_or(0, |country| shared.tag("country", &country.to_string())),
-            method: shared.tag("method", &access.method),
-            status: access.status,
-        }
     }
 
     /// Seals a consequence for keeping; `None` if it followed from no request.
@@ -232,6 +236,8 @@ impl Store {
             ));
         }
         self.rows = count(&connection)?;
+        self.last = schema::spool(&connection)?.1;
+        self.shared.written.send_replace(self.last);
         self.rollup = Rollup::of(&connection)?;
         self.connection = Some(connection);
         self.shared.generation.fetch_add(1, Ordering::AcqRel);
@@ -250,54 +256,47 @@ impl Store {
 
     fn set_aside(&mut self, cause: &dyn std::fmt::Display, now_ms: u64) -> Result<String, RecordError> {
         self.connection = None;
-        let path = self.shared.path.clone();
-        let failed = |source| RecordError::Io { path: path.clone(), source };
-        let aside = set_aside(&path, now_ms).map_err(failed)?;
-        for suffix in ["-wal", "-shm"] {
-            let side = with_suffix(&path, suffix);
-            match std::fs::rename(&side, with_suffix(&aside, suffix)) {
-                Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(failed(e)),
-                _ => {}
-            }
-        }
-        Outlet::new(path.clone()).length().map_err(failed)?;
-        Ok(format!(
-            "history {} is damaged ({cause}); it was set aside as {}",
-            path.display(),
-            aside.display()
-        ))
+        set_aside_database(&self.shared.path, cause, now_ms)
     }
 
     fn insert(&mut self, items: &[Item]) -> rusqlite::Result<()> {
         let Some(connection) = &mut self.connection else { return Ok(()) };
         let transaction = connection.transaction()?;
-        let mut added = 0;
+        let (mut added, mut last) = (0, self.last);
         {
             let mut request = transaction.prepare_cached(
-                "INSERT OR IGNORE INTO requests (id, client, action, app, country, method, status, body)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+                "INSERT OR IGNORE INTO requests (seq, id, client, action, app, country, method, status, body)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
             )?;
             let mut rule =
                 transaction.prepare_cached("INSERT OR IGNORE INTO rules (rule, id) VALUES (?1, ?2)")?;
             let mut consequence =
-                transaction.prepare_cached("INSERT INTO consequences (id, body) VALUES (?1, ?2)")?;
+                transaction.prepare_cached("INSERT INTO consequences (seq, id, body) VALUES (?1, ?2, ?3)")?;
             for item in items {
                 match item {
                     Item::Request { id, facts: f, rules, body } => {
-                        let row = params![id, f.client, f.action, f.app, f.country, f.method, f.status, body];
-                        added += request.execute(row)?;
+                        let seq = last + 1;
+                        let row =
+                            params![seq, id, f.client, f.action, f.app, f.country, f.method, f.status, body];
+                        let new = request.execute(row)?;
+                        added += new;
+                        last += i64::from(new > 0);
                         for number in rules {
                             rule.execute(params![number.cast_signed(), id])?;
                         }
                     }
                     Item::Consequence { id, body } => {
-                        consequence.execute(params![id, body])?;
+                        last += 1;
+                        consequence.execute(params![last, id, body])?;
                     }
                 }
             }
+            transaction.prepare_cached("UPDATE spool SET last = ?1")?.execute([last])?;
         }
         transaction.commit()?;
         self.rows += added as u64;
+        self.last = last;
+        self.shared.written.send_replace(last);
         Ok(())
     }
 
@@ -307,6 +306,25 @@ impl Store {
             connection.pragma_update(None, "max_page_count", pages).unwrap();
         }
     }
+}
+
+/// Puts a database out of the way, named in the value, with what SQLite keeps beside it.
+pub(super) fn set_aside_database(
+    path: &Path,
+    cause: &dyn std::fmt::Display,
+    now_ms: u64,
+) -> Result<String, RecordError> {
+    let failed = |source| RecordError::Io { path: path.to_path_buf(), source };
+    let aside = set_aside(path, now_ms).map_err(failed)?;
+    for suffix in ["-wal", "-shm"] {
+        let side = with_suffix(path, suffix);
+        match std::fs::rename(&side, with_suffix(&aside, suffix)) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(failed(e)),
+            _ => {}
+        }
+    }
+    Outlet::new(path.to_path_buf()).length().map_err(failed)?;
+    Ok(format!("history {} is damaged ({cause}); it was set aside as {}", path.display(), aside.display()))
 }
 
 /// The number that stands for an action in the database.
@@ -388,7 +406,7 @@ fn count(connection: &Connection) -> rusqlite::Result<u64> {
 }
 
 /// Bytes of the database that are in use; deleted rows leave pages that are used again.
-fn used_bytes(connection: &Connection) -> rusqlite::Result<u64> {
+pub(super) fn used_bytes(connection: &Connection) -> rusqlite::Result<u64> {
     let pragma = |name: &str| connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
     let pages = pragma("page_count")? - pragma("freelist_count")?;
     Ok(pages.unsigned_abs() * pragma("page_size")?.unsigned_abs())

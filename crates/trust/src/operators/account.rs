@@ -1,8 +1,8 @@
 //! One account as all control nodes keep it: what it is, and how two of its states become one.
 //!
 //! Each part is of a kind whose merge commutes, associates and may be repeated: counters grow, what is gone stays gone, and of two
-//! values that were set apart one is the greater by a rule that looks at nothing but the two. So the order in which nodes hear of each
-//! other decides nothing, no clock does, and an old state that is told again changes nothing.
+//! values that were set apart one is the greater by a rule that looks at nothing but the two, or neither counts. So the order in which
+//! nodes hear of each other decides nothing, no clock does, and an old state that is told again changes nothing.
 //!
 //! INVARIANT: what takes rights away wins over what was done at the same time elsewhere: a removal over all else, keeping somebody out over
 //! a change, a reset over a new credential, the end of a passkey or token over its use.
@@ -14,6 +14,9 @@ use serde::{Deserialize, Serialize};
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
+use super::distrust::{APPS, PASSWORD, ROLE, Via, passkey_part, token_part};
+use super::provided::PROVIDER;
+use super::shut::Shut;
 use super::{Operator, OperatorFault, OperatorToken, Passkey, Role};
 use crate::passkey::PasskeyPublic;
 use crate::{PasswordHash, TotpSecret, sha256, valid_name};
@@ -21,16 +24,30 @@ use crate::{PasswordHash, TotpSecret, sha256, valid_name};
 /// An account with all that is secret of it.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Account {
-    /// Random, for ever its own.
+    /// For ever its own: what it was born with, hashed.
     pub(super) id: String,
     pub(super) born: Born,
-    /// For ever: nothing else of it is kept.
+    /// Nothing else of it is kept then.
     pub(super) removed: bool,
-    /// Odd while its owner is kept out.
-    pub(super) shut: u64,
+    /// When that was, in Unix milliseconds; 0 if it was before nodes said so.
+    #[serde(default)]
+    pub(super) removed_at_ms: u64,
+    pub(super) shut: Shut,
     pub(super) role: (u64, Role),
+    /// By the word of a node that was revoked: its owner is kept out until somebody says what he may do.
+    #[serde(default)]
+    pub(super) role_lost: bool,
     pub(super) apps: (u64, Vec<String>),
+    /// The same.
+    #[serde(default)]
+    pub(super) apps_lost: bool,
     pub(super) credentials: Credentials,
+    /// What each node knows for itself, and no two have alike.
+    #[serde(default)]
+    pub(super) via: Via,
+    /// How often something was taken from it because of who had told it: a session that was opened by that ends. Each node's own, too.
+    #[serde(default)]
+    pub(super) doubts: u64,
 }
 
 /// What never changes about an account.
@@ -42,6 +59,36 @@ pub(super) struct Born {
     /// The node, as `SITE/NODE`; empty if it was made before nodes said so.
     #[serde(default)]
     pub(super) on: String,
+    /// Random, so that no two are born alike; empty of accounts whose id is random itself.
+    #[serde(default)]
+    pub(super) salt: String,
+    /// Of somebody whom a provider vouches for: who that is, hashed. He is born at each node where he comes first, and is one.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub(super) subject: String,
+}
+
+impl Born {
+    /// Whether the id says that it is so.
+    fn is_proven(&self) -> bool {
+        !(self.salt.is_empty() && self.subject.is_empty())
+    }
+
+    /// The id of an account that was born so: nobody gives it another birth, but as to what somebody of a provider is called.
+    pub(super) fn id(&self) -> String {
+        match self.subject.as_str() {
+            "" => short_id(&serde_json::to_vec(self).unwrap_or_default()),
+            subject => id_of_subject(subject),
+        }
+    }
+}
+
+/// The id of whoever a provider vouches for.
+pub(super) fn id_of_subject(hashed: &str) -> String {
+    short_id(format!("provided {hashed}").as_bytes())
+}
+
+fn short_id(of: &[u8]) -> String {
+    hex(sha256(of).first_chunk::<16>().map_or(&[], |short| short.as_slice()))
 }
 
 /// What its owner proves himself with. A reset begins the next, and what is left of an earlier one is dropped.
@@ -69,20 +116,24 @@ pub(super) struct Password {
     pub(super) step: u64,
     /// Hashes of recovery codes that are left.
     pub(super) recovery: BTreeSet<String>,
-    /// When it was set, in Unix milliseconds.
-    pub(super) set_at_ms: u64,
+    /// The revocations of control nodes that who set it knew of.
+    #[serde(default)]
+    pub(super) heeds: BTreeSet<String>,
 }
 
 impl PartialEq for Password {
     fn eq(&self, other: &Self) -> bool {
-        self.hash == other.hash && self.step == other.step && self.recovery == other.recovery
+        self.hash == other.hash
+            && self.step == other.step
+            && self.recovery == other.recovery
+            && self.heeds == other.heeds
     }
 }
 
 impl Eq for Password {}
 
 /// A passkey.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Key {
     pub(super) created_at_ms: u64,
     pub(super) label: String,
@@ -96,8 +147,20 @@ pub(super) struct Key {
 impl Account {
     /// A new one, without credentials.
     pub(super) fn new(id: String, born: Born, role: Role, apps: Vec<String>) -> Self {
-        let credentials = Credentials::default();
-        Self { id, born, removed: false, shut: 0, role: (0, role), apps: (0, apps), credentials }
+        Self {
+            id,
+            born,
+            removed: false,
+            removed_at_ms: 0,
+            shut: Shut::default(),
+            role: (0, role),
+            role_lost: false,
+            apps: (0, apps),
+            apps_lost: false,
+            credentials: Credentials::default(),
+            via: Via::new(),
+            doubts: 0,
+        }
     }
 
     /// Its name for ever.
@@ -108,13 +171,18 @@ impl Account {
     /// What two nodes compare to know whether they have the same.
     pub fn digest(&self) -> [u8; 32] {
         // Sets and maps are written in order, so that equal accounts have equal bytes.
-        sha256(&self.written())
+        sha256(&self.without_ways())
+    }
+
+    /// What two nodes have alike of it, written.
+    fn without_ways(&self) -> Zeroizing<Vec<u8>> {
+        Self { via: Via::new(), doubts: 0, ..self.clone() }.written()
     }
 
     /// As it travels, sealed. Of one that is too large, what keeps its owner out: nobody makes an account too large to be ended.
     pub fn to_bytes(&self) -> Zeroizing<Vec<u8>> {
         let bytes = self.written();
-        if bytes.len() <= ACCOUNT_BYTES_MAX { bytes } else { self.bare().written() }
+        if bytes.len() <= TOLD_BYTES_MAX { bytes } else { self.bare().written() }
     }
 
     fn written(&self) -> Zeroizing<Vec<u8>> {
@@ -124,22 +192,24 @@ impl Account {
     /// The account as if it had no credentials. Merged with it, that changes none.
     pub(super) fn bare(&self) -> Self {
         let credentials = Credentials { resets: self.credentials.resets, ..Credentials::default() };
-        Self { credentials, ..self.clone() }
+        let mut bare = Self { credentials, ..self.clone() };
+        bare.forget_ways();
+        bare
     }
 
     /// Whether it may grow to this at one node.
     pub(super) fn is_small(&self) -> bool {
-        self.written().len() <= GROWN_BYTES_MAX
+        self.without_ways().len() <= GROWN_BYTES_MAX
     }
 
     /// Whether it may become this by what others tell.
     pub(super) fn is_bounded(&self) -> bool {
-        self.written().len() <= MERGED_BYTES_MAX
+        self.without_ways().len() <= ACCOUNT_BYTES_MAX && self.shut.could_be()
     }
 
     /// Reads what another node told. Whatever could not have been written by one is refused.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, &'static str> {
-        if bytes.len() > ACCOUNT_BYTES_MAX {
+        if bytes.len() > TOLD_BYTES_MAX {
             return Err("an account is too large");
         }
         let account: Self = serde_json::from_slice(bytes).map_err(|_| "an account cannot be understood")?;
@@ -148,70 +218,147 @@ impl Account {
     }
 
     fn check(&self) -> Result<(), &'static str> {
-        let Credentials { resets, password, passkeys, gone_passkeys, tokens, gone_tokens } =
-            &self.credentials;
-        let counters = [self.shut, self.role.0, self.apps.0, *resets, password.0];
-        if counters.iter().any(|count| *count > COUNT_MAX) {
-            return Err("an account was changed more often than can be");
-        }
-        let hex = |text: &String, chars: usize| {
-            text.len() == chars && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
-        };
-        if !hex(&self.id, 32) || !valid_name(&self.born.name) || self.born.by.len() + self.born.on.len() > 512
-        {
+        let Credentials { password, passkeys, gone_passkeys, tokens, gone_tokens, .. } = &self.credentials;
+        let hex = |text: &String, chars: usize| is_hex(text, chars);
+        let Born { at_ms: _, name, by, on, salt, subject } = &self.born;
+        let texts = by.len() + on.len() + salt.len() + subject.len();
+        if !hex(&self.id, 32) || !valid_name(name) || texts > 512 {
             return Err("an account has no name that could be one");
         }
+        let provided = !subject.is_empty();
+        if self.born.is_proven() && self.born.id() != self.id || provided != by.starts_with(PROVIDER) {
+            return Err("an account was born otherwise");
+        }
+        if !self.via.values().flatten().all(|mark| hex(mark, 32)) {
+            return Err("an account came by ways that cannot be");
+        }
+        if !self.shut.could_be() {
+            return Err("an account was kept out by more nodes than there can be");
+        }
         let parts = [passkeys.len(), tokens.len(), gone_passkeys.len(), gone_tokens.len()];
-        if parts.iter().any(|count| *count > 4 * PARTS_MAX) || self.apps.1.len() > OPERATOR_APPS_MAX {
+        let apps = self.apps.1.len() <= OPERATOR_APPS_MAX
+            && self.apps.1.iter().all(|app| app.len() <= APP_BYTES_MAX);
+        if parts.iter().any(|count| *count > 4 * PARTS_MAX) || !apps {
             return Err("an account has more than it may have");
         }
         let recovery = password.1.iter().flat_map(|password| &password.recovery);
+        let heeds = password.1.iter().flat_map(|password| &password.heeds);
         let hashes = tokens.keys().chain(gone_tokens.keys()).chain(recovery).all(|hash| hex(hash, 64));
         let named = tokens.values().all(|token| valid_name(&token.name));
-        if !hashes || !named || !gone_passkeys.iter().all(|hash| hex(hash, 32)) {
+        let marks = heeds.clone().all(|id| hex(id, 16)) && heeds.count() <= HEEDED_MAX;
+        if !hashes || !named || !marks || !gone_passkeys.iter().all(|hash| hex(hash, 32)) {
             return Err("an account has a credential that could not be one");
         }
         Ok(())
     }
 
+    /// Whether it was changed no more often than once in each millisecond until now, by a clock that may be a day behind. A count that a
+    /// thief raised to the end is soon one that others can raise again.
+    pub(super) fn counts_could_be(&self, now_ms: u64) -> bool {
+        let Credentials { resets, password, .. } = &self.credentials;
+        let most = now_ms.saturating_add(COUNTS_AHEAD);
+        [self.shut.most(), self.role.0, self.apps.0, *resets, password.0].iter().all(|count| *count <= most)
+    }
+
     /// Makes this account what both are together. `other` is the same account elsewhere.
     pub(super) fn merge(&mut self, other: &Self) {
         debug_assert_eq!(self.id, other.id, "one account");
-        if other.born < self.born {
+        // A birth that the id proves comes before one that anybody may have made up; of two alike in that all keep the same.
+        let birth = |one: &Self| (!one.born.is_proven(), one.born.clone());
+        if birth(other) < birth(self) {
             self.born = other.born.clone();
         }
-        self.shut = self.shut.max(other.shut);
-        let rights = |(count, role): &(u64, Role)| (*count, std::cmp::Reverse(*role));
-        if rights(&other.role) > rights(&self.role) {
-            self.role = other.role;
+        if self.removed {
+            // Whoever says so again, the way by which it came first stays.
+            self.removed_at_ms = self.removed_at_ms.max(other.removed_at_ms);
+            return;
         }
-        if narrower(&other.apps, &self.apps) {
-            self.apps = other.apps.clone();
+        if other.removed {
+            return self.remove(other.removed_at_ms);
         }
-        self.credentials.merge(&other.credentials);
-        if self.removed || other.removed {
-            self.remove();
+        self.shut.merge(&other.shut);
+        let rights = |one: &Self| (!one.role_lost, one.role.0, std::cmp::Reverse(one.role.1));
+        if rights(other) > rights(self) {
+            (self.role, self.role_lost) = (other.role, other.role_lost);
+            self.came(ROLE, other);
         }
+        // Of two that were set apart some apps over all.
+        let narrower = |one: &Self| (!one.apps_lost, one.apps.0, !one.apps.1.is_empty());
+        if (narrower(other), &other.apps.1) > (narrower(self), &self.apps.1) {
+            (self.apps, self.apps_lost) = (other.apps.clone(), other.apps_lost);
+            self.came(APPS, other);
+        }
+        self.merge_credentials(other);
+    }
+
+    fn merge_credentials(&mut self, other: &Self) {
+        let (own, theirs) = (&self.credentials, &other.credentials);
+        let anew = theirs.resets > own.resets;
+        let mut came = Vec::new();
+        if own.resets <= theirs.resets {
+            let passkeys = theirs.passkeys.keys().filter(|id| anew || !own.passkeys.contains_key(*id));
+            came.extend(passkeys.map(|id| passkey_part(id)));
+            let tokens = theirs.tokens.keys().filter(|hash| anew || !own.tokens.contains_key(*hash));
+            came.extend(tokens.map(|hash| token_part(hash)));
+            let password = anew || theirs.password.0 > own.password.0;
+            came.extend(password.then(|| PASSWORD.to_owned()));
+        }
+        self.credentials.merge(theirs);
+        came.iter().for_each(|part| self.came(part, other));
+        self.forget_ways();
     }
 
     /// All is gone but that it was there, or it would come back from a node that did not hear of its end.
-    pub(super) fn remove(&mut self) {
+    pub(super) fn remove(&mut self, at_ms: u64) {
         let (id, born) = (std::mem::take(&mut self.id), self.born.clone());
-        *self = Self { removed: true, ..Self::new(id, born, Role::Viewer, Vec::new()) };
+        let gone = Self::new(id, born, Role::Viewer, Vec::new());
+        *self = Self { removed: true, removed_at_ms: at_ms, ..gone };
     }
 
-    /// Keeps its owner out, or lets him in again.
-    pub(super) fn shut(&mut self, out: bool) {
-        // Who is kept out once more stays out, whoever lets him in meanwhile.
-        self.shut = self.shut.saturating_add(match (self.is_shut(), out) {
-            (true, true) => 2,
-            (false, false) => 0,
-            _ => 1,
-        });
+    /// Whether it was removed so long ago that no node comes back that did not hear of it.
+    pub(super) fn is_over(&self, now_ms: u64) -> bool {
+        self.removed && self.removed_at_ms > 0 && now_ms > self.removed_at_ms.saturating_add(REMOVED_MS)
+    }
+
+    /// Changes what its owner may do, as somebody says who sees what it is.
+    pub(super) fn change(
+        &mut self,
+        role: Option<Role>,
+        apps: Option<Vec<String>>,
+        out: Option<bool>,
+        here: &str,
+    ) {
+        match out {
+            Some(true) => self.shut.shut(here),
+            Some(false) => self.shut.open(),
+            None => {}
+        }
+        // Whoever says what he may do, or lets him in, stands for the rest as it is shown.
+        let confirms = out != Some(true);
+        if let Some(role) = role.or_else(|| (confirms && self.role_lost).then_some(self.role.1)) {
+            (self.role, self.role_lost) = ((self.role.0.saturating_add(1), role), false);
+            self.via.remove(ROLE);
+        }
+        if let Some(apps) = apps.or_else(|| (confirms && self.apps_lost).then(|| self.apps.1.clone())) {
+            (self.apps, self.apps_lost) = ((self.apps.0.saturating_add(1), apps), false);
+            self.via.remove(APPS);
+        }
+    }
+
+    /// Begins anew, without any credential.
+    pub(super) fn reset(&mut self) {
+        self.credentials.reset();
+        self.forget_ways();
+    }
+
+    /// Takes the password with its app in place of what was there.
+    pub(super) fn set_password(&mut self, password: Password) {
+        self.credentials.set_password(password);
+        self.via.remove(PASSWORD);
     }
 
     pub(super) fn is_shut(&self) -> bool {
-        self.removed || self.shut % 2 == 1
+        self.removed || self.shut.is_out() || self.role_lost || self.apps_lost
     }
 
     /// The account without what is secret, under the name that it is shown by.
@@ -250,16 +397,28 @@ impl Account {
     fn generation(&self) -> u64 {
         let Credentials { resets, password, gone_passkeys, .. } = &self.credentials;
         let password = (password.0, password.1.as_ref().map(|password| &password.hash));
-        let all = (self.removed, self.shut, &self.role, &self.apps, resets, password, gone_passkeys);
+        let rights = (self.removed, &self.shut, &self.role, self.role_lost, &self.apps, self.apps_lost);
+        let all = (rights, resets, password, gone_passkeys, self.doubts);
         let bytes = serde_json::to_vec(&all).unwrap_or_default();
         sha256(&bytes).first_chunk().map_or(0, |first| u64::from_be_bytes(*first))
     }
 
-    /// Whether it is an owner of everything who can get in.
+    /// Whether it is an owner of everything who can get in, whoever else is away.
     pub(super) fn rules(&self) -> bool {
         let credentials = &self.credentials;
         let enrolled = credentials.password.1.is_some() || !credentials.passkeys.is_empty();
-        self.role.1 == Role::Owner && self.apps.1.is_empty() && !self.is_shut() && enrolled
+        self.role.1 == Role::Owner
+            && self.apps.1.is_empty()
+            && !self.is_shut()
+            && enrolled
+            && !self.is_provided()
+    }
+}
+
+impl Key {
+    /// Whether it is the same key, used more or less.
+    fn is_like(&self, other: &Self) -> bool {
+        *self == Self { signed: self.signed, used_at_ms: self.used_at_ms, ..other.clone() }
     }
 }
 
@@ -281,34 +440,40 @@ impl Credentials {
         self.gone_passkeys.extend(other.gone_passkeys.iter().cloned());
         for (id, key) in &other.passkeys {
             let known = self.passkeys.entry(id.clone()).or_insert_with(|| key.clone());
-            let (signed, used_at_ms) = (known.signed.max(key.signed), known.used_at_ms.max(key.used_at_ms));
-            let fixed = |key: &Key| Key { signed, used_at_ms, ..key.clone() };
-            *known = fixed(known).min(fixed(key));
+            (known.signed, known.used_at_ms) =
+                (known.signed.max(key.signed), known.used_at_ms.max(key.used_at_ms));
+            if !known.is_like(key) {
+                // Two of one name, of which one was made up: neither counts.
+                self.gone_passkeys.insert(short(id));
+            }
         }
-        let gone = &self.gone_passkeys;
-        self.passkeys.retain(|id, _| !gone.contains(&short(id)));
         for (hash, ends) in &other.gone_tokens {
             let known = self.gone_tokens.entry(hash.clone()).or_insert(*ends);
             *known = (*known).max(*ends);
         }
         for (hash, token) in &other.tokens {
             let known = self.tokens.entry(hash.clone()).or_insert_with(|| token.clone());
-            if token < known {
-                *known = token.clone();
+            if token != known {
+                let ends = self.gone_tokens.entry(hash.clone()).or_default();
+                *ends = (*ends).max(known.expires_at_ms).max(token.expires_at_ms);
             }
         }
-        let gone = &self.gone_tokens;
-        self.tokens.retain(|hash, _| !gone.contains_key(hash));
+        self.end_what_is_gone();
     }
 
-    /// Begins anew, with nothing.
-    pub(super) fn reset(&mut self) {
+    /// What is gone is not there as well.
+    pub(super) fn end_what_is_gone(&mut self) {
+        let Self { passkeys, gone_passkeys, tokens, gone_tokens, .. } = self;
+        passkeys.retain(|id, _| !gone_passkeys.contains(&short(id)));
+        tokens.retain(|hash, _| !gone_tokens.contains_key(hash));
+    }
+
+    fn reset(&mut self) {
         *self = Self { resets: self.resets.saturating_add(1), ..Self::default() };
     }
 
-    /// Takes the password with its app in place of what was there, if anything.
-    pub(super) fn set_password(&mut self, password: Option<Password>) {
-        self.password = (self.password.0.saturating_add(1), password);
+    fn set_password(&mut self, password: Password) {
+        self.password = (self.password.0.saturating_add(1), Some(password));
     }
 
     /// Drops what has long ended. A day later than it does, so that clocks may differ.
@@ -345,6 +510,11 @@ impl Credentials {
     }
 
     pub(super) fn add_token(&mut self, hash: [u8; 32], token: OperatorToken) -> Result<(), OperatorFault> {
+        // Those whose time is over make room, and give back their names.
+        let now_ms = token.created_at_ms;
+        self.trim(now_ms);
+        let over = self.tokens.extract_if(.., |_, other| other.expires_at_ms <= now_ms);
+        self.gone_tokens.extend(over.map(|(hash, other)| (hash, other.expires_at_ms)));
         if self.tokens.values().any(|other| other.name == token.name) {
             return Err(OperatorFault::Exists);
         }
@@ -389,35 +559,32 @@ impl Credentials {
     }
 }
 
-/// Of two the one that was set later in the account's own count. Of two that were set apart none, if one was made void, else the one with
-/// the greater hash: it is enough that all nodes take the same. What was spent of one password stays spent.
+/// Of two the one that was set later in the account's own count. Of two that were set apart neither, as if one was made void. What was
+/// spent of one password stays spent.
 fn merge_passwords(own: &mut (u64, Option<Password>), other: &(u64, Option<Password>)) {
-    let order = |one: &(u64, Option<Password>)| {
-        let hash = one.1.as_ref().map(|password| password.hash.bytes());
-        (one.0, hash.is_none(), hash)
-    };
-    match order(other).cmp(&order(own)) {
+    match other.0.cmp(&own.0) {
         std::cmp::Ordering::Less => {}
         std::cmp::Ordering::Greater => *own = other.clone(),
-        std::cmp::Ordering::Equal => {
-            if let (Some(own), Some(other)) = (&mut own.1, &other.1) {
+        std::cmp::Ordering::Equal => match (&mut own.1, &other.1) {
+            (Some(own), Some(other)) if own.hash == other.hash => {
                 own.step = own.step.max(other.step);
                 own.recovery.retain(|code| other.recovery.contains(code));
+                own.heeds.retain(|id| other.heeds.contains(id));
             }
-        }
+            _ => own.1 = None,
+        },
     }
 }
 
-/// Whether a scope was set later, or of two that were set apart is the one that wins: some apps over all.
-fn narrower(one: &(u64, Vec<String>), than: &(u64, Vec<String>)) -> bool {
-    let order = |(count, apps): &(u64, Vec<String>)| (*count, !apps.is_empty());
-    (order(one), &than.1) > (order(than), &one.1)
-}
-
 /// What stands for the name of a passkey that is gone.
-fn short(id: &str) -> String {
+pub(super) fn short(id: &str) -> String {
     let digest = sha256(id.as_bytes());
     hex(digest.first_chunk::<16>().map_or(&[], |short| short.as_slice()))
+}
+
+/// Whether a text is so many digits.
+pub(super) fn is_hex(text: &str, chars: usize) -> bool {
+    text.len() == chars && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
 }
 
 pub(super) fn hex(bytes: &[u8]) -> String {
@@ -430,14 +597,21 @@ pub(super) fn recovery_hash(code: &str) -> String {
     hex(&sha256(normal.to_lowercase().as_bytes()))
 }
 
-/// Largest account that is told and taken: in base64, sealed and signed, it is smaller than the largest record.
-const ACCOUNT_BYTES_MAX: usize = 40 * 1024;
+/// Largest account that is told and taken, with the ways that its parts came: in base64, sealed and signed, it is smaller than the largest
+/// record.
+const TOLD_BYTES_MAX: usize = 46 * 1024;
+/// Largest account that is kept, without these ways: they take less than the rest up to there, so that it is told whole.
+const ACCOUNT_BYTES_MAX: usize = 38 * 1024;
+/// Longest name of an app.
+const APP_BYTES_MAX: usize = 128;
 /// Up to where an account may grow at one node. Those that grew apart can be more together.
 const GROWN_BYTES_MAX: usize = 24 * 1024;
-/// Largest account that is kept.
-const MERGED_BYTES_MAX: usize = 64 * 1024;
 /// Passkeys, and tokens, that an account has and remembers, since its last reset. What nodes made apart can be more.
 const PARTS_MAX: usize = 128;
-/// More often than once in a millisecond for as long as there are computers; less than where a counter ends.
-const COUNT_MAX: u64 = 1 << 48;
+/// A day: clocks of nodes differ by less, or they do not believe each other.
+const COUNTS_AHEAD: u64 = 24 * 60 * 60_000;
+/// Revocations of control nodes that are in force at once, at most.
+const HEEDED_MAX: usize = 256;
+/// How long a removal is remembered: certificates of nodes end long before.
+const REMOVED_MS: u64 = 400 * 24 * 60 * 60_000;
 const TRIMMED_AFTER_MS: u64 = 24 * 60 * 60_000;

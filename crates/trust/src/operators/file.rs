@@ -104,7 +104,7 @@ impl From<KeptOne> for Account {
             totp,
             step: totp_step,
             recovery,
-            set_at_ms: operator.created_at_ms,
+            heeds: BTreeSet::new(),
         });
         let passkeys = operator.passkeys.into_iter().zip(keys).map(|(facts, (public, signed))| {
             let super::Passkey { id, label, host, created_at_ms, used_at_ms } = facts;
@@ -122,10 +122,14 @@ impl From<KeptOne> for Account {
             name: operator.name,
             by: operator.created_by,
             on: String::new(),
+            salt: String::new(),
+            subject: String::new(),
         };
         let mut account = Self::new(operator.id, born, operator.role, operator.apps);
         account.role.0 = operator.generation;
-        account.shut(operator.disabled);
+        if operator.disabled {
+            account.shut.shut("");
+        }
         account.credentials = credentials;
         account
     }

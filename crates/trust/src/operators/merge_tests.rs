@@ -1,31 +1,38 @@
 //! Accounts of several nodes that changed them apart: whatever the order in which they hear of each other, all end alike, and nobody
 //! gets back what was taken from him.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use proptest::prelude::*;
 
+use super::shut::Shut;
 use super::*;
+use crate::passkey::PasskeyPublic;
 
-const NOW: u64 = 1_800_000_000_000;
+pub(super) const NOW: u64 = 1_800_000_000_000;
 
-struct Node {
-    operators: Operators,
-    path: PathBuf,
-    sealer: Arc<Sealer>,
+pub(super) struct Node {
+    pub(super) name: String,
+    pub(super) operators: Operators,
+    pub(super) path: PathBuf,
+    pub(super) sealer: Arc<Sealer>,
     _folder: tempfile::TempDir,
 }
 
-fn node() -> Node {
+pub(super) fn node() -> Node {
+    static NODES: AtomicUsize = AtomicUsize::new(0);
+    let name = format!("fra/n{}", NODES.fetch_add(1, Ordering::Relaxed));
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("operators.sealed");
     let sealer = Arc::new(Sealer::ephemeral().unwrap());
     let operators = Operators::load(&path, Arc::clone(&sealer)).unwrap();
-    Node { operators, path, sealer, _folder: folder }
+    operators.name_node(&name);
+    Node { name, operators, path, sealer, _folder: folder }
 }
 
 impl Node {
-    fn add(&self, name: &str, now_ms: u64) -> Operator {
+    pub(super) fn add(&self, name: &str, now_ms: u64) -> Operator {
         let new = NewOperator {
             name: name.into(),
             role: Role::Owner,
@@ -36,46 +43,58 @@ impl Node {
         self.operators.add(new, now_ms).unwrap()
     }
 
-    /// Tells another all accounts, as they travel.
-    fn tell(&self, other: &Node) -> Merged {
+    /// All accounts, as they travel to others.
+    pub(super) fn told(&self) -> Vec<Account> {
         let accounts = self.operators.accounts(NOW);
         let told = accounts.iter().map(|one| Account::from_bytes(&one.to_bytes()).unwrap());
-        other.operators.merge(told.collect(), NOW)
+        told.map(|one| one.told_by(&self.name, "its key")).collect()
     }
 
-    fn now(&self, id: &str) -> Operator {
+    /// The same file, read by the next process.
+    pub(super) fn restart(self) -> Self {
+        let operators = Operators::load(&self.path, Arc::clone(&self.sealer)).unwrap();
+        operators.name_node(&self.name);
+        Self { operators, ..self }
+    }
+
+    /// Tells another all accounts, as they travel.
+    pub(super) fn tell(&self, other: &Node) -> Merged {
+        other.operators.merge(self.told(), NOW)
+    }
+
+    pub(super) fn now(&self, id: &str) -> Operator {
         self.operators.get(id).unwrap()
     }
 
-    fn disable(&self, id: &str, disabled: bool) {
+    pub(super) fn disable(&self, id: &str, disabled: bool) {
         self.change(id, OperatorChange { disabled: Some(disabled), ..OperatorChange::default() });
     }
 
-    fn change(&self, id: &str, change: OperatorChange) {
+    pub(super) fn change(&self, id: &str, change: OperatorChange) {
         self.operators.change(id, change, By::Node).unwrap();
     }
 
-    fn passkey(&self, id: &str, name: &[u8]) -> String {
+    pub(super) fn passkey(&self, id: &str, name: &[u8]) -> String {
         let made = MadePasskey { id: name.to_vec(), public: PasskeyPublic::EdDsa(vec![1; 32]), signed: 0 };
         let place = ("laptop".into(), "localhost".into());
         self.operators.add_passkey(&self.now(id), made, place, NOW).unwrap();
         crate::passkey::base64url(name)
     }
 
-    fn token(&self, id: &str, name: &str) -> Zeroizing<String> {
+    pub(super) fn token(&self, id: &str, name: &str) -> Zeroizing<String> {
         let (role, apps) = (Role::Viewer, Vec::new());
         let token =
             OperatorToken { name: name.into(), role, apps, created_at_ms: NOW, expires_at_ms: NOW + 10_000 };
         self.operators.add_token(&self.now(id), token).unwrap()
     }
 
-    fn password(&self, id: &str, hash: &PasswordHash, totp: &TotpSecret) -> Vec<String> {
-        self.operators.set_password(&self.now(id), hash, (totp, 0), NOW).unwrap().1
+    pub(super) fn password(&self, id: &str, hash: &PasswordHash, totp: &TotpSecret) -> Vec<String> {
+        self.operators.set_password(&self.now(id), hash, (totp, 0)).unwrap().1
     }
 }
 
 /// Two nodes that know alice.
-fn two() -> (Node, Node, String) {
+pub(super) fn two() -> (Node, Node, String) {
     let (a, b) = (node(), node());
     let id = a.add("alice", NOW).id;
     a.tell(&b);
@@ -83,7 +102,7 @@ fn two() -> (Node, Node, String) {
 }
 
 /// All tell all, in both directions.
-fn meet(nodes: &[&Node]) {
+pub(super) fn meet(nodes: &[&Node]) {
     for _ in 0..2 {
         for from in nodes {
             nodes.iter().for_each(|to| drop(from.tell(to)));
@@ -120,14 +139,28 @@ fn keeping_somebody_out_wins_over_what_was_done_elsewhere_meanwhile() {
 }
 
 #[test]
+fn keeping_out_wins_over_who_kept_out_and_let_in_on_the_other_side_of_a_cut() {
+    let (a, b, id) = two();
+    a.disable(&id, true);
+    for out in [true, false, true, true, false] {
+        b.disable(&id, out);
+    }
+    meet(&[&a, &b]);
+    assert!(a.now(&id).disabled && b.now(&id).disabled);
+    b.disable(&id, false);
+    meet(&[&a, &b]);
+    assert!(!a.now(&id).disabled);
+}
+
+#[test]
 fn a_removal_wins_for_ever_and_a_node_that_was_away_brings_nobody_back() {
     let (a, b, id) = two();
     b.passkey(&id, b"one");
     b.disable(&id, false);
-    a.operators.remove(&id, By::Node).unwrap();
+    a.operators.remove(&id, By::Node, NOW).unwrap();
     meet(&[&a, &b]);
     assert!(b.operators.list().is_empty() && b.operators.passkey("b25l", "localhost").is_none());
-    assert!(matches!(b.operators.remove(&id, By::Node), Err(OperatorFault::Unknown)));
+    assert!(matches!(b.operators.remove(&id, By::Node, NOW), Err(OperatorFault::Unknown)));
     let again = a.add("alice", NOW + 1);
     meet(&[&a, &b]);
     assert_eq!(b.operators.list().len(), 1);
@@ -147,7 +180,7 @@ fn a_file_rolled_back_or_an_old_record_gives_nobody_back_what_he_lost() {
     let (file, records) = (std::fs::read(&b.path).unwrap(), b.operators.accounts(NOW));
     assert!(b.operators.proves(&id, &totp.code(NOW / 30_000), NOW));
     assert!(b.operators.by_password("alice", "correct horse battery", &codes[0], NOW).is_some());
-    b.operators.delete_passkey(&id, &key).unwrap();
+    b.operators.delete_passkey(&b.now(&id), &key).unwrap();
     b.operators.delete_token(&id, "ci").unwrap();
     b.change(&id, OperatorChange { role: Some(Role::Viewer), ..OperatorChange::default() });
     meet(&[&a, &b]);
@@ -163,13 +196,7 @@ fn a_file_rolled_back_or_an_old_record_gives_nobody_back_what_he_lost() {
     assert!(told.changed.is_empty(), "an old record, told again");
     holds(&a);
     crate::private_file::replace(&b.path, &file).unwrap();
-    let back = Operators::load(&b.path, Arc::clone(&b.sealer)).unwrap();
-    let back = Node {
-        operators: back,
-        path: b.path.clone(),
-        sealer: Arc::clone(&b.sealer),
-        _folder: tempfile::tempdir().unwrap(),
-    };
+    let back = b.restart();
     meet(&[&back, &a]);
     holds(&back);
     holds(&a);
@@ -183,14 +210,16 @@ fn clocks_that_differ_by_days_decide_nothing() {
         PasswordHash::of("correct horse battery").unwrap(),
         PasswordHash::of("another horse battery").unwrap(),
     );
-    // The node whose clock is ahead says first, and the one whose clock is behind says later.
+    // The node whose clock is ahead adds somebody first, and the one whose clock is behind says later.
+    let bob = b.add("bob", NOW + DAY_MS).id;
     let totp = TotpSecret::fresh();
-    b.operators.set_password(&b.now(&id), &old, (&totp, 0), NOW + DAY_MS).unwrap();
+    b.operators.set_password(&b.now(&id), &old, (&totp, 0)).unwrap();
     meet(&[&a, &b]);
-    a.operators.set_password(&a.now(&id), &new, (&totp, 0), NOW - DAY_MS).unwrap();
+    a.operators.set_password(&a.now(&id), &new, (&totp, 0)).unwrap();
     a.disable(&id, true);
+    a.operators.remove(&bob, By::Node, NOW - DAY_MS).unwrap();
     meet(&[&a, &b]);
-    assert!(b.now(&id).disabled);
+    assert!(b.now(&id).disabled && b.operators.get(&bob).is_none());
     a.disable(&id, false);
     meet(&[&a, &b]);
     let code = totp.code(NOW / 30_000);
@@ -235,7 +264,7 @@ fn a_session_ends_with_each_change_that_another_node_made_and_lives_on_with_a_us
         (
             "passkey deleted",
             true,
-            Box::new(|node, id| drop(node.operators.delete_passkey(id, "b25l").unwrap())),
+            Box::new(|node, id| drop(node.operators.delete_passkey(&node.now(id), "b25l").unwrap())),
         ),
         (
             "password",
@@ -265,25 +294,6 @@ fn a_session_ends_with_each_change_that_another_node_made_and_lives_on_with_a_us
 }
 
 #[test]
-fn passwords_that_a_revoked_node_had_are_void_and_later_ones_are_not() {
-    let (a, b, id) = two();
-    let (totp, hash) = (TotpSecret::fresh(), PasswordHash::of("correct horse battery").unwrap());
-    a.password(&id, &hash, &totp);
-    let token = a.token(&id, "ci");
-    meet(&[&a, &b]);
-    assert_eq!(a.operators.void_passwords(NOW - 1).unwrap(), Vec::<String>::new());
-    assert_eq!(a.operators.void_passwords(NOW).unwrap(), ["alice"]);
-    meet(&[&a, &b]);
-    assert!(
-        b.operators.by_password("alice", "correct horse battery", &totp.code(NOW / 30_000), NOW).is_none()
-    );
-    assert!(b.operators.by_token(&token, NOW).is_some(), "256 random bits cannot be found from their hash");
-    b.password(&id, &hash, &totp);
-    meet(&[&a, &b]);
-    assert!(a.now(&id).password);
-}
-
-#[test]
 fn of_two_accounts_of_one_name_the_older_keeps_it_at_every_node() {
     let (a, b) = (node(), node());
     let (older, younger) = (b.add("alice", NOW), a.add("alice", NOW + 1));
@@ -303,16 +313,17 @@ fn of_two_accounts_of_one_name_the_older_keeps_it_at_every_node() {
         };
         assert!(matches!(node.operators.add(taken, NOW), Err(OperatorFault::Exists)));
     }
-    b.operators.remove(&older.id, By::Node).unwrap();
+    b.operators.remove(&older.id, By::Node, NOW).unwrap();
     meet(&[&a, &b]);
     assert_eq!(a.operators.named("alice").unwrap().id, younger.id);
 }
 
 #[test]
-fn an_account_too_large_to_travel_can_still_be_ended_elsewhere() {
+fn an_account_travels_whole_however_much_was_added_apart_and_a_reset_makes_room() {
     let (a, b, id) = two();
     let nodes: Vec<Node> = (0..4).map(|_| node()).collect();
     nodes.iter().for_each(|other| drop(a.tell(other)));
+    let mut refused = 0;
     for (n, other) in nodes.iter().enumerate() {
         for place in 0..OPERATOR_TOKENS {
             let token = OperatorToken {
@@ -324,13 +335,15 @@ fn an_account_too_large_to_travel_can_still_be_ended_elsewhere() {
             };
             other.operators.add_token(&other.now(&id), token).unwrap();
         }
+        refused += other.tell(&a).refused.len();
     }
-    nodes.iter().for_each(|other| drop(other.tell(&a)));
-    assert!(a.now(&id).tokens.len() > OPERATOR_TOKENS, "more together than any may make");
+    let tokens = a.now(&id).tokens.len();
+    assert!(refused > 0 && tokens > OPERATOR_TOKENS, "more together than any may make, and not all");
     a.disable(&id, true);
-    a.tell(&b);
-    assert!(b.now(&id).disabled);
-    assert!(a.operators.accounts(NOW).iter().all(|account| account.to_bytes().len() <= 40 * 1024));
+    assert!(a.tell(&b).refused.is_empty());
+    assert_eq!((b.now(&id).disabled, b.now(&id).tokens.len()), (true, tokens), "credentials and all");
+    a.operators.reset(&id, By::Node).unwrap();
+    assert!(nodes.iter().all(|other| a.tell(other).refused.is_empty() && other.now(&id).tokens.is_empty()));
 }
 
 #[test]
@@ -339,13 +352,13 @@ fn what_no_node_could_have_written_is_refused() {
     let account = a.operators.accounts(NOW).remove(0);
     let text = String::from_utf8(account.to_bytes().to_vec()).unwrap();
     assert!(Account::from_bytes(text.as_bytes()).is_ok());
-    let huge = u64::MAX.to_string();
     for (from, to) in [
         (id.as_str(), "../../etc/passwd"),
         ("\"alice\"", "\"\""),
         ("\"alice\"", "\"a b\\u0000\""),
-        ("\"shut\":0", &format!("\"shut\":{huge}")),
-        ("\"resets\":0", &format!("\"resets\":{huge}")),
+        ("\"alice\"", "\"mallory\""),
+        ("\"at_ms\":1800000000000", "\"at_ms\":1"),
+        ("\"shut\":{}", "\"shut\":{\"here\":[1,0]}"),
         (
             "\"tokens\":{}",
             "\"tokens\":{\"00\":{\"name\":\"a\",\"role\":\"owner\",\"apps\":[],\"created_at_ms\":0,\"expires_at_ms\":9}}",
@@ -356,7 +369,7 @@ fn what_no_node_could_have_written_is_refused() {
         assert_ne!(forged, text, "{from} is there");
         assert!(Account::from_bytes(forged.as_bytes()).is_err(), "{to}");
     }
-    assert!(Account::from_bytes(&vec![b' '; 41 * 1024]).is_err());
+    assert!(Account::from_bytes(&vec![b' '; 47 * 1024]).is_err());
 }
 
 #[test]
@@ -368,7 +381,7 @@ fn accounts_beyond_what_is_kept_are_refused_and_ends_are_not() {
     let theirs = b.add("bob", NOW).id;
     let told = b.tell(&a);
     assert_eq!((told.refused.len(), a.operators.list().len()), (1, OPERATORS_MAX));
-    b.operators.remove(&theirs, By::Node).unwrap();
+    b.operators.remove(&theirs, By::Node, NOW).unwrap();
     assert!(b.tell(&a).refused.is_empty());
 }
 
@@ -450,12 +463,20 @@ fn ops() -> impl Strategy<Value = Vec<Op>> {
     proptest::collection::vec(op, 1..24)
 }
 
+fn shut_ops() -> impl Strategy<Value = Vec<Op>> {
+    let op = prop_oneof![
+        (0..3usize, any::<bool>()).prop_map(|(at, out)| Op::Shut(at, out)),
+        (0..3usize, 0..3usize).prop_map(|(from, to)| Op::Tell(from, to)),
+    ];
+    proptest::collection::vec(op, 1..32)
+}
+
 fn apply(nodes: &mut [BTreeMap<String, Account>], op: Op, seq: u64) {
     let key = |key: u8| format!("key{key}");
     let at = match op {
         Op::Tell(from, to) => {
             for account in nodes[from].clone().into_values() {
-                take(&mut nodes[to], account, NOW).unwrap();
+                take(&mut nodes[to], account, &Distrust::default(), NOW).unwrap();
             }
             return;
         }
@@ -467,9 +488,9 @@ fn apply(nodes: &mut [BTreeMap<String, Account>], op: Op, seq: u64) {
     match op {
         Op::Role(_, role) => account.role = (account.role.0 + 1, role),
         Op::Apps(_, n) => account.apps = (account.apps.0 + 1, (0..n).map(|n| n.to_string()).collect()),
-        Op::Shut(_, out) => account.shut(out),
-        Op::Reset(_) => credentials.reset(),
-        Op::Remove(_) => account.remove(),
+        Op::Shut(at, out) => account.change(None, None, Some(out), &brief(&at.to_string())),
+        Op::Reset(_) => account.reset(),
+        Op::Remove(_) => account.remove(seq),
         Op::Passkey(_, n) => {
             let public = PasskeyPublic::EdDsa(vec![n; 32]);
             let made = Key {
@@ -486,13 +507,13 @@ fn apply(nodes: &mut [BTreeMap<String, Account>], op: Op, seq: u64) {
         Op::Used(_, n) => {
             credentials.passkeys.get_mut(&key(n)).into_iter().for_each(|key| key.signed += 1);
         }
-        Op::Password(_) => credentials.set_password(Some(Password {
+        Op::Password(_) => account.set_password(Password {
             hash: PasswordHash::of_nobody(),
             totp: TotpSecret::fresh(),
             step: 0,
             recovery: (0..3).map(|n| recovery_hash(&format!("{seq}{n}"))).collect(),
-            set_at_ms: seq,
-        })),
+            heeds: (0..at).map(|n| brief(&n.to_string())).collect(),
+        }),
         Op::Code(_) => {
             if let Some(password) = &mut credentials.password.1 {
                 password.step += 1;
@@ -526,6 +547,42 @@ proptest! {
         prop_assert_eq!(all.removed, removed);
     }
 
+    /// Somebody is in if each keeping out was answered by somebody who knew of it, and in no other case.
+    #[test]
+    fn only_who_knew_that_somebody_was_kept_out_lets_him_in(ops in shut_ops()) {
+        let mut nodes = [(); 3].map(|()| (Shut::default(), BTreeSet::new(), BTreeSet::new()));
+        for (seq, op) in ops.into_iter().enumerate() {
+            match op {
+                Op::Shut(at, true) => {
+                    nodes[at].0.shut(&at.to_string());
+                    nodes[at].1.insert(seq);
+                }
+                Op::Shut(at, false) => {
+                    nodes[at].0.open();
+                    let known = nodes[at].1.clone();
+                    nodes[at].2.extend(known);
+                }
+                Op::Tell(from, to) => {
+                    let (shut, out, answered) = nodes[from].clone();
+                    nodes[to].0.merge(&shut);
+                    nodes[to].1.extend(out);
+                    nodes[to].2.extend(answered);
+                }
+                _ => {}
+            }
+            for (shut, out, answered) in &nodes {
+                prop_assert_eq!(shut.is_out(), !out.is_subset(answered));
+            }
+        }
+        let [a, b, c] = nodes.map(|(shut, ..)| shut);
+        let merged = |one: &Shut, other: &Shut| {
+            let mut both = one.clone();
+            both.merge(other);
+            both
+        };
+        prop_assert_eq!(merged(&merged(&a, &b), &c), merged(&a, &merged(&c, &b)));
+    }
+
     #[test]
     fn any_bytes_are_an_account_or_none(bytes: Vec<u8>) {
         let _ = Account::from_bytes(&bytes);
@@ -534,7 +591,14 @@ proptest! {
 
 /// One account, as every node has it at first.
 fn start() -> BTreeMap<String, Account> {
-    let born = Born { at_ms: 1, name: "alice".into(), by: String::new(), on: String::new() };
+    let born = Born {
+        at_ms: 1,
+        name: "alice".into(),
+        by: String::new(),
+        on: String::new(),
+        salt: String::new(),
+        subject: String::new(),
+    };
     [(ID.to_owned(), Account::new(ID.into(), born, Role::Owner, Vec::new()))].into()
 }
 

@@ -46,7 +46,7 @@ fn enrolled(store: &Store) -> (String, TotpSecret, Vec<String>) {
     let id = alice(store);
     let totp = TotpSecret::fresh();
     let hash = PasswordHash::of(PASSWORD).unwrap();
-    let (_, codes) = store.operators.set_password(&now(store, &id), &hash, (&totp, 0), NOW).unwrap();
+    let (_, codes) = store.operators.set_password(&now(store, &id), &hash, (&totp, 0)).unwrap();
     (id, totp, codes)
 }
 
@@ -93,8 +93,8 @@ fn who_is_disabled_reset_or_removed_gets_in_no_more() {
     assert!(!after.is_enrolled() && after.tokens.is_empty() && after.role == Role::Owner);
     assert!(store.operators.by_token(&text, NOW).is_none());
     assert!(store.operators.by_password("alice", PASSWORD, &code(1), NOW).is_none());
-    store.operators.remove(&id, By::Node).unwrap();
-    assert!(matches!(store.operators.remove(&id, By::Node), Err(OperatorFault::Unknown)));
+    store.operators.remove(&id, By::Node, NOW).unwrap();
+    assert!(matches!(store.operators.remove(&id, By::Node, NOW), Err(OperatorFault::Unknown)));
 }
 
 #[test]
@@ -143,7 +143,7 @@ fn the_last_credential_stays_and_the_number_of_all_is_limited() {
     }
     let keys = store.operators.get(&id).unwrap().passkeys;
     for (n, key) in keys.iter().enumerate() {
-        let deleted = store.operators.delete_passkey(&id, &key.id);
+        let deleted = store.operators.delete_passkey(&now(&store, &id), &key.id);
         assert_eq!(matches!(deleted, Err(OperatorFault::Last)), n == PASSKEYS_MAX - 1);
     }
     for n in 1..OPERATORS_MAX {
@@ -159,6 +159,10 @@ fn what_an_account_began_before_it_was_changed_gives_it_no_credential_after() {
     for what in ["nothing", "reset", "role", "disabled", "disabled and enabled"] {
         let store = store();
         let (id, totp, _) = enrolled(&store);
+        let made =
+            |id: &[u8]| MadePasskey { id: id.into(), public: PasskeyPublic::EdDsa(vec![1; 32]), signed: 0 };
+        let place = || ("laptop".into(), "localhost".into());
+        store.operators.add_passkey(&now(&store, &id), made(b"old"), place(), NOW).unwrap();
         let before = now(&store, &id);
         let change = |change| store.operators.change(&id, change, By::Node).unwrap();
         match what {
@@ -168,12 +172,14 @@ fn what_an_account_began_before_it_was_changed_gives_it_no_credential_after() {
             "disabled and enabled" => [true, false].into_iter().for_each(|d| change(to(None, Some(d)))),
             _ => {}
         }
-        let made = MadePasskey { id: b"key".to_vec(), public: PasskeyPublic::EdDsa(vec![1; 32]), signed: 0 };
-        let place = ("laptop".into(), "localhost".into());
         let done = [
-            store.operators.add_passkey(&before, made, place, NOW).map(drop),
+            store.operators.add_passkey(&before, made(b"key"), place(), NOW).map(drop),
             store.operators.add_token(&before, token("ci")).map(drop),
-            store.operators.set_password(&before, &hash, (&totp, 0), NOW).map(drop),
+            store.operators.set_password(&before, &hash, (&totp, 0)).map(drop),
+            store
+                .operators
+                .delete_passkey(&if what == "nothing" { now(&store, &id) } else { before }, "b2xk")
+                .map(drop),
         ];
         for done in done {
             match (what, done) {
@@ -213,10 +219,22 @@ fn an_operator_leaves_an_owner_who_can_get_in_and_the_node_need_not() {
     for refused in take(By::Operator) {
         assert!(matches!(refused, Err(OperatorFault::LastOwner)), "bob has no credential: {refused:?}");
     }
-    assert!(matches!(store.operators.remove(&id, By::Operator), Err(OperatorFault::LastOwner)));
+    assert!(matches!(store.operators.remove(&id, By::Operator, NOW), Err(OperatorFault::LastOwner)));
     let hash = PasswordHash::of(PASSWORD).unwrap();
-    store.operators.set_password(&bob, &hash, (&TotpSecret::fresh(), 0), NOW).unwrap();
-    store.operators.remove(&id, By::Operator).unwrap();
-    store.operators.remove(&bob.id, By::Node).unwrap();
+    store.operators.set_password(&bob, &hash, (&TotpSecret::fresh(), 0)).unwrap();
+    store.operators.remove(&id, By::Operator, NOW).unwrap();
+    store.operators.remove(&bob.id, By::Node, NOW).unwrap();
     assert!(store.operators.list().is_empty());
+}
+
+#[test]
+fn who_asks_waits_for_no_disk() {
+    let store = store();
+    let (id, ..) = enrolled(&store);
+    let text = store.operators.add_token(&now(&store, &id), token("ci")).unwrap();
+    // As if a change were being written for as long as this test takes.
+    let _turn = store.operators.turn();
+    assert!(store.operators.get(&id).is_some() && store.operators.named("alice").is_some());
+    assert!(store.operators.by_token(&text, NOW).is_some() && store.operators.passkey("none", "").is_none());
+    assert_eq!(store.operators.list().len(), store.operators.accounts(NOW).len());
 }

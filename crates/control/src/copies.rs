@@ -1,0 +1,474 @@
+//! History on its way from the nodes of a site to its control nodes.
+//!
+//! Flow in names: a control node's [`Wanted`] (what it has, per node) -> the node's [`History::batch_after`] -> carrier -> [`Copies::take`] -> the next
+//! `Wanted`, which is the receipt. A node keeps nothing for it: its own history is the spool, and marks lie with the readers, in the transaction
+//! of the rows. What a node that is gone brought to one control node, the others get from that one.
+//!
+//! INVARIANT: nothing waits for this: neither the data plane nor the recorder knows of it.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use phalanx_fleet::{FleetHandle, HISTORY_BROUGHT_MAX, HistoryCarrier, HistoryParcel, Link};
+use phalanx_record::{Copies, CopyOf, History, Mark, NotTaken, RecordError, SpoolBatch};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use tokio::sync::mpsc;
+use tokio::time::{Instant, MissedTickBehavior};
+
+/// How a node's history stands with the control nodes of its site. Cheap to clone; all clones are the same.
+#[derive(Clone, Default)]
+pub struct CopiesPort(Arc<Inner>);
+
+#[derive(Default)]
+struct Inner {
+    /// What this node keeps of others, if it may act for operators.
+    copies: Option<Arc<Copies>>,
+    state: Mutex<HistoryCopies>,
+}
+
+/// Copies of history within the site.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct HistoryCopies {
+    /// The control nodes that copy this node's history.
+    pub copied_by: Vec<CopiedBy>,
+    /// What this node has of others.
+    pub copies_of: Vec<CopiedNode>,
+    /// Batches of others that were refused since the start.
+    pub refused: u64,
+    /// What is degraded, one plain sentence each.
+    #[serde(skip)]
+    pub degraded: Vec<String>,
+}
+
+/// A control node that copies this node's history.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct CopiedBy {
+    /// Its name.
+    pub node: String,
+    /// Rows that it does not have.
+    pub waiting: u64,
+    /// Whether it was heard lately.
+    pub heard: bool,
+}
+
+/// What this node has of another.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct CopiedNode {
+    /// Its name.
+    pub node: String,
+    /// Requests, and what followed from them.
+    pub rows: u64,
+    /// Their size on the disk, about.
+    pub bytes: u64,
+    /// Rows that the node deleted for others before they were copied.
+    pub missed: u64,
+}
+
+impl CopiesPort {
+    /// Of a node that keeps copies, if it may act for operators.
+    pub fn new(copies: Option<Copies>) -> Self {
+        Self(Arc::new(Inner { copies: copies.map(Arc::new), state: Mutex::default() }))
+    }
+
+    /// Answers questions about what is kept of others.
+    pub fn history(&self) -> Option<History> {
+        self.0.copies.as_ref().map(|copies| copies.history())
+    }
+
+    /// How it stands.
+    pub fn state(&self) -> HistoryCopies {
+        self.0.state.lock().clone()
+    }
+
+    /// Sends this node's history to the control nodes of its site, and as one of these takes others', until the fleet ends.
+    pub async fn run(self, fleet: FleetHandle, history: History) {
+        match fleet.carry_history() {
+            Ok(None) => {}
+            Ok(Some((carrier, parcels))) => {
+                let site = fleet.members().first().map(|me| Arc::clone(&me.site)).unwrap_or_default();
+                let copying = Copying {
+                    port: self,
+                    site,
+                    fleet,
+                    history,
+                    carrier,
+                    readers: HashMap::new(),
+                    others: BTreeMap::new(),
+                    troubles: BTreeMap::new(),
+                };
+                copying.run(parcels).await;
+            }
+            Err(error) => tracing::error!(%error, "history is not copied within the site"),
+        }
+    }
+}
+
+/// What a control node says to another node of its site. Readers ignore fields that they do not know.
+#[derive(Debug, Serialize, Deserialize)]
+struct Wanted {
+    /// Up to where it has which node's history, as this reader would send it.
+    marks: Vec<WantedOf>,
+    /// To other control nodes: of whom it has some.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    has: Vec<String>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct WantedOf {
+    of: String,
+    mark: Mark,
+    /// Up to where it was read from the node itself, if another is asked for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    direct: Option<Mark>,
+}
+
+struct Copying {
+    port: CopiesPort,
+    site: Arc<str>,
+    fleet: FleetHandle,
+    history: History,
+    carrier: HistoryCarrier,
+    /// Who reads what, by the reader and whose history it is.
+    readers: HashMap<(Arc<str>, String), Reading>,
+    /// The other nodes of the site, with what they say that they have of others.
+    others: BTreeMap<Arc<str>, Vec<String>>,
+    /// Why a node's history is not taken.
+    troubles: BTreeMap<Arc<str>, String>,
+}
+
+/// Somebody else's reading of a history here.
+struct Reading {
+    mark: Mark,
+    heard_at: Instant,
+    sent_at: Option<Instant>,
+    /// How long a receipt is waited for.
+    pause: Duration,
+    waiting: i64,
+}
+
+impl Copying {
+    async fn run(mut self, mut parcels: mpsc::Receiver<HistoryParcel>) {
+        let mut turns = tokio::time::interval(TURN);
+        turns.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let (mut link, mut written) = (self.fleet.engine().link(), self.history.written());
+        let mut wanted_at: Option<Instant> = None;
+        loop {
+            tokio::select! {
+                parcel = parcels.recv() => match parcel {
+                    Some(HistoryParcel::Wanted { by, body }) => self.hear(&by, &body).await,
+                    Some(HistoryParcel::Brought { by, as_control, body }) => self.take(by, as_control, &body).await,
+                    None => return,
+                },
+                Ok(()) = written.changed() => self.send_news().await,
+                Ok(()) = link.changed() => {
+                    if link.borrow_and_update().connected {
+                        self.want_all().await;
+                    }
+                }
+                _ = turns.tick() => {
+                    let is_new = self.meet();
+                    if is_new || wanted_at.is_none_or(|at| at.elapsed() >= WANTED_EVERY) {
+                        wanted_at = Some(Instant::now());
+                        self.want_all().await;
+                    }
+                    self.send_again().await;
+                    self.tell().await;
+                }
+            }
+        }
+    }
+
+    /// Looks who is in the site; whether somebody is new.
+    fn meet(&mut self) -> bool {
+        let members = self.fleet.members();
+        let here: Vec<_> = members.iter().filter(|one| !one.me && one.site == self.site).collect();
+        self.others.retain(|name, _| here.iter().any(|one| one.node == *name));
+        self.readers.retain(|(by, _), _| here.iter().any(|one| one.node == *by));
+        self.troubles.retain(|name, _| here.iter().any(|one| one.node == *name));
+        let before = self.others.len();
+        for one in here {
+            self.others.entry(Arc::clone(&one.node)).or_default();
+        }
+        self.others.len() > before
+    }
+
+    // What this node reads of others.
+
+    async fn want_all(&self) {
+        if self.port.0.copies.is_some() {
+            for of in self.others.keys() {
+                self.want(of).await;
+            }
+        }
+    }
+
+    /// Says to a node what is here of its history; to a control node also what is here of nodes that are not heard any more.
+    async fn want(&self, from: &str) {
+        let mut names: Vec<(String, Option<Arc<str>>)> = vec![(from.to_owned(), None)];
+        let mut has = false;
+        if self.fleet.is_control(&self.site, from) {
+            has = true;
+            let up = self.up();
+            let gone = self.others.get(from).into_iter().flatten();
+            let gone = gone.filter(|name| !up.contains(name) && ***name != *self.carrier.me());
+            names.extend(gone.take(RELAYED_MAX).map(|name| (name.clone(), Some(from.into()))));
+        }
+        let read = self.with_copies(move |copies| {
+            let mut wanted = Wanted { marks: Vec::new(), has: Vec::new() };
+            for (of, via) in names {
+                let mark = copies.mark(&of, via.as_deref())?;
+                let direct = via.map(|_| copies.mark(&of, None)).transpose()?;
+                wanted.marks.push(WantedOf { of, mark, direct });
+            }
+            if has {
+                wanted.has = copies.nodes()?.into_iter().map(|one| one.node).take(RELAYED_MAX).collect();
+            }
+            Ok::<_, RecordError>(wanted)
+        });
+        match read.await {
+            Some(Ok(wanted)) => self.say(from, &wanted).await,
+            Some(Err(error)) => tracing::warn!(%error, "copies of other nodes' history cannot be read"),
+            None => {}
+        }
+    }
+
+    async fn say(&self, to: &str, wanted: &Wanted) {
+        if let Ok(body) = serde_json::to_vec(wanted) {
+            self.carrier.want(to, &body).await;
+        }
+    }
+
+    /// Takes what a node brought, and says up to where it is here now.
+    async fn take(&mut self, by: Arc<str>, as_control: bool, body: &[u8]) {
+        let Some((of, batch)) = read_brought(body) else {
+            self.refuse(&by, "it cannot be read; is that node of a newer version?");
+            return;
+        };
+        // A node brings its own history, and a control node as one also what it has of others.
+        if (*of == *by) == as_control || *of == *self.carrier.me() {
+            self.refuse(&by, "it is not that node's to bring");
+            return;
+        }
+        let via = as_control.then(|| Arc::clone(&by));
+        let name = of.clone();
+        let taken = self.with_copies(move |copies| {
+            let taken = copies.take(&name, via.as_deref(), &batch);
+            match taken {
+                // What is here already is said once more.
+                Err(NotTaken::OutOfOrder) => Ok(copies.mark(&name, via.as_deref())?),
+                other => other,
+            }
+        });
+        match taken.await {
+            Some(Ok(mark)) => {
+                self.troubles.remove(&by);
+                let marks = vec![WantedOf { of, mark, direct: None }];
+                self.say(&by, &Wanted { marks, has: Vec::new() }).await;
+            }
+            Some(Err(NotTaken::Failed(error))) => {
+                self.troubles.insert(by, format!("it cannot be written: {error}"));
+            }
+            Some(Err(refused)) => self.refuse(&by, &refused.to_string()),
+            None => {}
+        }
+    }
+
+    /// Nothing of it is kept and no receipt given: the node keeps it, and tries again.
+    fn refuse(&mut self, by: &Arc<str>, why: &str) {
+        tracing::warn!(node = %by, why, "history of another node was refused");
+        self.port.0.state.lock().refused += 1;
+        self.troubles.insert(Arc::clone(by), why.to_owned());
+    }
+
+    // What others read here.
+
+    /// A control node said up to where it has what.
+    async fn hear(&mut self, by: &Arc<str>, body: &[u8]) {
+        let Ok(wanted) = serde_json::from_slice::<Wanted>(body) else { return };
+        if !wanted.has.is_empty()
+            && let Some(known) = self.others.get_mut(by)
+        {
+            *known = wanted.has;
+            known.truncate(RELAYED_MAX);
+        }
+        for WantedOf { of, mark, direct } in wanted.marks.into_iter().take(RELAYED_MAX + 1) {
+            if *of != *self.carrier.me() && !self.is_ahead(&of, direct).await {
+                continue;
+            }
+            let key = (Arc::clone(by), of);
+            let reading = self.readers.entry(key.clone()).or_insert_with(|| Reading {
+                mark: Mark { epoch: -1, ..Mark::default() },
+                heard_at: Instant::now(),
+                sent_at: None,
+                pause: PAUSE_LEAST,
+                waiting: 0,
+            });
+            reading.heard_at = Instant::now();
+            if reading.mark != mark {
+                // A receipt, or a reader that begins anew.
+                (reading.mark, reading.sent_at, reading.pause) = (mark, None, PAUSE_LEAST);
+            }
+            if reading.sent_at.is_none() {
+                self.send(&key).await;
+            }
+        }
+    }
+
+    /// Whether there is more here of a node that is gone than another control node has. `None`: it reads on what it began.
+    async fn is_ahead(&self, of: &str, direct: Option<Mark>) -> bool {
+        let Some(theirs) = direct else { return true };
+        let name = of.to_owned();
+        let own = self.with_copies(move |copies| copies.mark(&name, None)).await;
+        matches!(own, Some(Ok(own)) if own.epoch != 0 && (own.epoch != theirs.epoch || own.seq > theirs.seq))
+    }
+
+    async fn send_news(&mut self) {
+        let me = self.carrier.me().to_owned();
+        let idle = |(key, reading): (&(Arc<str>, String), &Reading)| {
+            (key.1 == me && reading.sent_at.is_none() && reading.is_heard()).then(|| key.clone())
+        };
+        let idle: Vec<_> = self.readers.iter().filter_map(idle).collect();
+        for key in idle {
+            self.send(&key).await;
+        }
+    }
+
+    /// What no receipt came for is sent again, each time after a longer pause.
+    async fn send_again(&mut self) {
+        let mut late = Vec::new();
+        for (key, reading) in &mut self.readers {
+            if reading.is_heard() && reading.sent_at.is_some_and(|at| at.elapsed() >= reading.pause) {
+                reading.pause = (reading.pause * 2).min(PAUSE_MAX);
+                late.push(key.clone());
+            }
+        }
+        for key in late {
+            self.send(&key).await;
+        }
+    }
+
+    /// Sends the next rows after a reader's mark, if there are any.
+    async fn send(&mut self, key: &(Arc<str>, String)) {
+        let (to, of) = key;
+        let Some(mark) = self.readers.get(key).map(|reading| reading.mark.clone()) else { return };
+        let is_own = **of == *self.carrier.me();
+        let read = match is_own {
+            true => {
+                let history = self.history.clone();
+                let read = tokio::task::spawn_blocking(move || history.batch_after(&mark, BATCH_BYTES));
+                read.await.ok()
+            }
+            false => {
+                let of = of.clone();
+                self.with_copies(move |copies| copies.batch_after(&of, &mark, BATCH_BYTES)).await
+            }
+        };
+        let Some(reading) = self.readers.get_mut(key) else { return };
+        match read {
+            Some(Ok(Some(batch))) => {
+                reading.sent_at = Some(Instant::now());
+                reading.waiting = batch.last - batch.after;
+                self.carrier.bring(to, !is_own, &brought(of, &batch)).await;
+            }
+            Some(Ok(None)) => (reading.sent_at, reading.waiting) = (None, 0),
+            Some(Err(RecordError::HistoryNotReady)) | None => {}
+            Some(Err(error)) => tracing::warn!(%error, "history cannot be read for a control node"),
+        }
+    }
+
+    /// What status shows.
+    async fn tell(&self) {
+        let kept = self.with_copies(|copies| copies.nodes()).await;
+        let last = *self.history.written().borrow();
+        let me = self.carrier.me();
+        let own = self.readers.iter().filter(|((_, of), _)| **of == *me);
+        let mut copied_by: Vec<_> = own
+            .map(|((by, _), reading)| CopiedBy {
+                node: by.to_string(),
+                waiting: reading.waits(last).unsigned_abs(),
+                heard: reading.is_heard(),
+            })
+            .collect();
+        copied_by.sort_by(|a, b| a.node.cmp(&b.node));
+        let mut degraded: Vec<_> = self
+            .troubles
+            .iter()
+            .map(|(node, why)| format!("the history of {}/{node} is not copied: {why}", self.site))
+            .collect();
+        let mut state = self.port.0.state.lock();
+        match kept {
+            Some(Ok(kept)) => state.copies_of = kept.into_iter().map(CopiedNode::from).collect(),
+            Some(Err(error)) => {
+                degraded.push(format!("copies of other nodes' history cannot be read: {error}"))
+            }
+            None => {}
+        }
+        (state.copied_by, state.degraded) = (copied_by, degraded);
+    }
+
+    /// Names of nodes of the site that are heard.
+    fn up(&self) -> Vec<String> {
+        let members = self.fleet.members();
+        let up = members.iter().filter(|one| one.site == self.site && one.link == Link::Up);
+        up.map(|one| one.node.to_string()).collect()
+    }
+
+    /// Asks the copies on a thread that may block; `None` where there are none.
+    async fn with_copies<T: Send + 'static>(
+        &self,
+        ask: impl FnOnce(&Copies) -> T + Send + 'static,
+    ) -> Option<T> {
+        let copies = Arc::clone(self.port.0.copies.as_ref()?);
+        tokio::task::spawn_blocking(move || ask(&copies)).await.ok()
+    }
+}
+
+impl Reading {
+    fn is_heard(&self) -> bool {
+        self.heard_at.elapsed() < GONE
+    }
+
+    /// Rows that the reader does not have.
+    fn waits(&self, last: i64) -> i64 {
+        match self.sent_at.is_some() || !self.is_heard() {
+            true => (last - self.mark.seq).max(self.waiting).max(0),
+            false => self.waiting,
+        }
+    }
+}
+
+impl From<CopyOf> for CopiedNode {
+    fn from(CopyOf { node, rows, bytes, missed }: CopyOf) -> Self {
+        Self { node, rows, bytes, missed }
+    }
+}
+
+/// A batch with whose it is, as it travels.
+fn brought(of: &str, batch: &SpoolBatch) -> Vec<u8> {
+    let length = u8::try_from(of.len()).unwrap_or(u8::MAX);
+    [&[length], of.as_bytes(), batch.to_bytes().as_slice()].concat()
+}
+
+fn read_brought(body: &[u8]) -> Option<(String, SpoolBatch)> {
+    let (length, rest) = body.split_first()?;
+    let (of, batch) = rest.split_at_checked(usize::from(*length))?;
+    Some((String::from_utf8(of.to_vec()).ok()?, SpoolBatch::from_bytes(batch)?))
+}
+
+/// A batch, its head, and one more row of the same number beside a request.
+const BATCH_BYTES: usize = HISTORY_BROUGHT_MAX - 3_000;
+/// How often is looked who is there, and what no receipt came for.
+const TURN: Duration = Duration::from_millis(500);
+/// How often a control node says what it has, to who has nothing to send.
+const WANTED_EVERY: Duration = Duration::from_secs(5);
+/// Who was not heard for this long is sent nothing until it speaks.
+const GONE: Duration = Duration::from_secs(15);
+/// How long the first receipt is waited for, and how long at most.
+const PAUSE_LEAST: Duration = Duration::from_secs(1);
+const PAUSE_MAX: Duration = Duration::from_secs(30);
+/// Nodes whose history one control node has from another.
+const RELAYED_MAX: usize = 64;

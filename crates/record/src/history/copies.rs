@@ -1,0 +1,443 @@
+//! What the other nodes of the site recorded, as a control node keeps it.
+//!
+//! A batch and the mark up to which its node is read are written in one transaction, so that a row is there once however often it is sent.
+//! What nodes may say is checked here: a node writes rows of its own requests and no others.
+//!
+//! INVARIANT: a node's rows are deleted for the room of another's only while it has more than that one: who floods or was stolen deletes his own.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use parking_lot::Mutex;
+use phalanx_model::id::node_tag;
+use phalanx_model::limits::{HISTORY_RECORD_BYTES_MAX, RECORD_FUTURE_MAX_MS, SIGNALS_KEPT_MAX};
+use phalanx_model::{Clock, RequestId};
+use phalanx_trust::Sealer;
+use rusqlite::{Connection, OptionalExtension, Transaction, params};
+use serde::{Deserialize, Serialize};
+
+use super::spool::{Kind, Row};
+use super::store::{Facts, set_aside_database};
+use super::{
+    History, Mark, Shared, SpoolBatch, body_context, consequence_context, is_damage, lookup_key, schema,
+};
+use crate::RecordError;
+use crate::outlet::Outlet;
+use crate::request::{Consequence, RecordedRequest};
+use crate::traffic::Locate;
+
+/// Where copies are kept, and how much of them.
+#[derive(Clone)]
+pub struct CopySettings {
+    /// The database; its key lies beside it.
+    pub path: PathBuf,
+    /// The site.
+    pub site: Arc<str>,
+    /// Seals what is kept.
+    pub sealer: Arc<Sealer>,
+    /// Says where clients are.
+    pub locate: Option<Locate>,
+    /// Requests of the future are not taken; names of files set aside carry its time.
+    pub clock: Arc<dyn Clock>,
+    /// How many bytes, of all nodes together.
+    pub bytes_max: u64,
+}
+
+/// Copies of the histories of a site's other nodes. Its methods block: call them off the async threads.
+pub struct Copies {
+    shared: Arc<Shared>,
+    site: Arc<str>,
+    clock: Arc<dyn Clock>,
+    bytes_max: u64,
+    connection: Mutex<Option<Connection>>,
+}
+
+/// What is kept of one node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CopyOf {
+    /// Its name.
+    pub node: String,
+    /// Requests and what followed from them.
+    pub rows: u64,
+    /// Their size, about.
+    pub bytes: u64,
+    /// Rows that the node had deleted before they were read.
+    pub missed: u64,
+}
+
+/// Why a batch was not taken. Nothing of it is kept.
+#[derive(Debug, thiserror::Error)]
+pub enum NotTaken {
+    /// It does not follow on what is there: it came twice, or something before it is on its way.
+    #[error("it does not follow on what is there")]
+    OutOfOrder,
+    /// It is not what a node may say, or of a newer form.
+    #[error("it is not what the node may say: {0}")]
+    Refused(&'static str),
+    /// It cannot be written now.
+    #[error(transparent)]
+    Failed(#[from] RecordError),
+}
+
+impl From<rusqlite::Error> for NotTaken {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Failed(error.into())
+    }
+}
+
+/// A row that was checked.
+enum Checked {
+    Request(Box<RecordedRequest>),
+    Consequence(Consequence, RequestId),
+}
+
+impl Checked {
+    fn id(&self) -> RequestId {
+        match self {
+            Self::Request(record) => record.id(),
+            Self::Consequence(_, id) => *id,
+        }
+    }
+}
+
+impl Copies {
+    /// Opens the database, or makes it. A damaged one is set aside: nodes are read again.
+    pub fn open(settings: CopySettings) -> Result<Self, RecordError> {
+        let CopySettings { path, site, sealer, locate, clock, bytes_max } = settings;
+        let (key, fresh) = lookup_key(&path.with_extension("key"), &sealer)?;
+        let shared = Arc::new(Shared::new(&path, sealer, &key, locate));
+        let copies = Self { shared, site, clock, bytes_max, connection: Mutex::default() };
+        if fresh && path.exists() {
+            copies.set_aside(&"its sealing key is gone")?;
+        }
+        // A full disk is no reason not to start: each call tries again. A damaged database is out of the way then.
+        if let Err(error) = copies.connected(|_| Ok(())) {
+            tracing::error!(%error, "copies of other nodes' history cannot be opened");
+        }
+        Ok(copies)
+    }
+
+    /// Answers questions about what is kept.
+    pub fn history(&self) -> History {
+        History::new(Arc::clone(&self.shared), None)
+    }
+
+    /// Up to where a node was read, directly or from another control node's copy of it.
+    pub fn mark(&self, node: &str, via: Option<&str>) -> Result<Mark, RecordError> {
+        self.connected(|connection| mark(connection, node, via.unwrap_or_default()))
+    }
+
+    /// The nodes of which something is kept.
+    pub fn nodes(&self) -> Result<Vec<CopyOf>, RecordError> {
+        self.connected(|connection| {
+            let mut statement =
+                connection.prepare_cached("SELECT node, rows, bytes, missed FROM origins ORDER BY node")?;
+            let of = |row: &rusqlite::Row<'_>| {
+                let number = |at| row.get::<_, i64>(at).map(i64::unsigned_abs);
+                Ok(CopyOf { node: row.get(0)?, rows: number(1)?, bytes: number(2)?, missed: number(3)? })
+            };
+            statement.query_map([], of)?.collect()
+        })
+    }
+
+    /// What is kept of a node, for another control node that has it up to a mark.
+    pub fn batch_after(
+        &self,
+        node: &str,
+        mark: &Mark,
+        bytes_max: usize,
+    ) -> Result<Option<SpoolBatch>, RecordError> {
+        let origin = self.connected(|connection| {
+            let mut statement = connection.prepare_cached("SELECT origin FROM origins WHERE node = ?1")?;
+            statement.query_row([node], |row| row.get::<_, i64>(0)).optional()
+        })?;
+        match origin {
+            Some(origin) => self.history().batch(mark, Some(origin), bytes_max),
+            None => Ok(None),
+        }
+    }
+
+    /// Takes a batch of a node's history, all of it or nothing, and deletes what is too much.
+    pub fn take(&self, node: &str, via: Option<&str>, batch: &SpoolBatch) -> Result<Mark, NotTaken> {
+        let now_ms = self.clock.now_ms();
+        let rows: Vec<Checked> =
+            batch.rows.iter().map(|row| self.check(node, row, now_ms)).collect::<Result<_, _>>()?;
+        let mut slot = self.connection.lock();
+        let taken = self.write(&mut slot, (node, via.unwrap_or_default()), batch, &rows);
+        if let Err(NotTaken::Failed(error)) = &taken {
+            self.mend(&mut slot, error);
+        }
+        taken
+    }
+
+    fn write(
+        &self,
+        slot: &mut Option<Connection>,
+        (node, via): (&str, &str),
+        batch: &SpoolBatch,
+        rows: &[Checked],
+    ) -> Result<Mark, NotTaken> {
+        let connection = self.open_in(slot)?;
+        let transaction = connection.transaction()?;
+        let before = mark(&transaction, node, via)?;
+        let goes_on = before.epoch == batch.epoch && before.seq == batch.after;
+        let begins = before.epoch != batch.epoch && batch.after == 0;
+        if !goes_on && !begins {
+            return Err(NotTaken::OutOfOrder);
+        }
+        transaction.prepare_cached("INSERT OR IGNORE INTO origins (node) VALUES (?1)")?.execute([node])?;
+        let origin: i64 = transaction
+            .prepare_cached("SELECT origin FROM origins WHERE node = ?1")?
+            .query_row([node], |row| row.get(0))?;
+        let (added, bytes) = self.insert(&transaction, origin, rows)?;
+        // In another's copy the rows of others lie between; and what was deleted before the first reading is not missed.
+        let missed = if via.is_empty() && batch.after > 0 { missing(batch) } else { 0 };
+        transaction
+            .prepare_cached(
+                "UPDATE origins SET rows = rows + ?2, bytes = bytes + ?3, missed = missed + ?4 WHERE origin = ?1",
+            )?
+            .execute(params![origin, added, bytes, missed])?;
+        let ends = batch.rows.last().is_some_and(|row| row.seq == batch.upto);
+        let last = rows.last().filter(|_| ends).map(Checked::id);
+        transaction
+            .prepare_cached(
+                "INSERT OR REPLACE INTO marks (origin, via, epoch, seq, last) VALUES (?1, ?2, ?3, ?4, ?5)",
+            )?
+            .execute(params![origin, via, batch.epoch, batch.upto, last.map(|id| id.to_string())])?;
+        self.prune(&transaction)?;
+        let newest = schema::spool(&transaction)?.1;
+        transaction.commit()?;
+        self.shared.written.send_replace(newest);
+        Ok(Mark { epoch: batch.epoch, seq: batch.upto, last })
+    }
+
+    /// Adds rows that are new; how many, and their size.
+    fn insert(&self, to: &Transaction<'_>, origin: i64, rows: &[Checked]) -> Result<(i64, i64), NotTaken> {
+        let mut last = schema::spool(to)?.1;
+        let (mut added, mut bytes) = (0, 0);
+        for row in rows {
+            let id = row.id().to_string();
+            let (new, size) = match row {
+                Checked::Request(record) => self.insert_request(to, (origin, last + 1), &id, record)?,
+                Checked::Consequence(one, _) => self.insert_consequence(to, (origin, last + 1), &id, one)?,
+            };
+            if new {
+                (added, bytes, last) = (added + 1, bytes + size, last + 1);
+            }
+        }
+        to.prepare_cached("UPDATE spool SET last = ?1")?.execute([last])?;
+        Ok((added, bytes))
+    }
+
+    fn insert_request(
+        &self,
+        to: &Transaction<'_>,
+        (origin, seq): (i64, i64),
+        id: &str,
+        record: &RecordedRequest,
+    ) -> Result<(bool, i64), NotTaken> {
+        let plain = serde_json::to_vec(record).map_err(RecordError::from)?;
+        let body = self.shared.sealer.seal(&body_context(id), &plain).map_err(RecordError::from)?;
+        let f = Facts::of(record, &self.shared);
+        let new = to
+            .prepare_cached(
+                "INSERT OR IGNORE INTO requests (seq, origin, id, client, action, app, country, method, status, body)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
+            )?
+            .execute(params![
+                seq, origin, id, f.client, f.action, f.app, f.country, f.method, f.status, body
+            ])?;
+        if new > 0 {
+            let mut rule = to.prepare_cached("INSERT OR IGNORE INTO rules (rule, id) VALUES (?1, ?2)")?;
+            for number in record.rule_ids() {
+                rule.execute(params![number.cast_signed(), id])?;
+            }
+        }
+        Ok((new > 0, size(&body)))
+    }
+
+    fn insert_consequence(
+        &self,
+        to: &Transaction<'_>,
+        (origin, seq): (i64, i64),
+        id: &str,
+        consequence: &Consequence,
+    ) -> Result<(bool, i64), NotTaken> {
+        let plain = serde_json::to_vec(consequence).map_err(RecordError::from)?;
+        let digest = self.shared.tag("consequence", &String::from_utf8_lossy(&plain));
+        let body = self.shared.sealer.seal(&consequence_context(id), &plain).map_err(RecordError::from)?;
+        let new = to
+            .prepare_cached(
+                "INSERT OR IGNORE INTO consequences (seq, origin, id, digest, body) VALUES (?1, ?2, ?3, ?4, ?5)",
+            )?
+            .execute(params![seq, origin, id, digest, body])?;
+        Ok((new > 0, size(&body)))
+    }
+
+    /// What a node says, if it may say it.
+    fn check(&self, node: &str, row: &Row, now_ms: u64) -> Result<Checked, NotTaken> {
+        if row.body.len() > HISTORY_RECORD_BYTES_MAX {
+            return Err(NotTaken::Refused("a record is too large"));
+        }
+        let unreadable = |_| NotTaken::Refused("a record cannot be read; is that node of a newer version?");
+        let checked = match row.kind {
+            Kind::Request => {
+                let record: RecordedRequest = serde_json::from_slice(&row.body).map_err(unreadable)?;
+                if *record.site != *self.site || *record.node != *node {
+                    return Err(NotTaken::Refused("a request that another node served"));
+                }
+                if record.signals.len() > SIGNALS_KEPT_MAX {
+                    return Err(NotTaken::Refused("a request with too many findings"));
+                }
+                Checked::Request(Box::new(record))
+            }
+            Kind::Consequence => {
+                let consequence: Consequence = serde_json::from_slice(&row.body).map_err(unreadable)?;
+                let id = consequence
+                    .request()
+                    .ok_or(NotTaken::Refused("something that followed from no request"))?;
+                Checked::Consequence(consequence, id)
+            }
+        };
+        if checked.id().node_tag() != node_tag(&self.site, node) {
+            return Err(NotTaken::Refused("an id that another node made"));
+        }
+        if checked.id().at_ms() > now_ms.saturating_add(RECORD_FUTURE_MAX_MS) {
+            return Err(NotTaken::Refused("a request of the future; look at the node's clock"));
+        }
+        Ok(checked)
+    }
+
+    /// Deletes the oldest of the node that has most, until all fits.
+    fn prune(&self, of: &Transaction<'_>) -> rusqlite::Result<()> {
+        let bytes_max = i64::try_from(self.bytes_max).unwrap_or(i64::MAX);
+        loop {
+            let bytes: i64 = of
+                .prepare_cached("SELECT ifnull(sum(bytes), 0) FROM origins")?
+                .query_row([], |row| row.get(0))?;
+            if bytes <= bytes_max {
+                return Ok(());
+            }
+            let (origin, rows): (i64, i64) = of
+                .prepare_cached("SELECT origin, rows FROM origins ORDER BY bytes DESC LIMIT 1")?
+                .query_row([], |row| Ok((row.get(0)?, row.get(1)?)))?;
+            // Some more than needed, so that not every batch deletes.
+            if delete_oldest(of, origin, rows / 64 + 1)? == 0 {
+                return Ok(());
+            }
+        }
+    }
+
+    fn connected<T>(&self, ask: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T, RecordError> {
+        let mut slot = self.connection.lock();
+        let asked = self.open_in(&mut slot).and_then(|connection| Ok(ask(connection)?));
+        if let Err(error) = &asked {
+            self.mend(&mut slot, error);
+        }
+        asked
+    }
+
+    /// After a failure: the next call begins with a fresh connection, of a new database if this one is damaged.
+    fn mend(&self, slot: &mut Option<Connection>, error: &RecordError) {
+        // A connection after a disk error may hold on to what does not match.
+        *slot = None;
+        if let RecordError::History(cause) = error
+            && is_damage(cause)
+            && let Err(error) = self.set_aside(cause)
+        {
+            tracing::error!(%error, "copies of other nodes' history are damaged and cannot be set aside");
+        }
+    }
+
+    fn set_aside(&self, cause: &dyn std::fmt::Display) -> Result<(), RecordError> {
+        let note = set_aside_database(&self.shared.path, cause, self.clock.now_ms())?;
+        tracing::error!(note, "copies of other nodes' history are read again from the nodes");
+        Ok(())
+    }
+
+    fn open_in<'a>(&self, slot: &'a mut Option<Connection>) -> Result<&'a mut Connection, RecordError> {
+        if slot.is_none() {
+            let path = &self.shared.path;
+            // Creates the file with mode 0600; SQLite gives its side files the same.
+            Outlet::new(path.clone())
+                .length()
+                .map_err(|source| RecordError::Io { path: path.clone(), source })?;
+            let connection = schema::open_copies(path)?;
+            if schema::version(&connection)? > schema::COPIES_VERSION {
+                let why = Some(String::from("written by a newer version"));
+                let code = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_NOTADB);
+                return Err(rusqlite::Error::SqliteFailure(code, why).into());
+            }
+            self.shared.written.send_replace(schema::spool(&connection)?.1);
+            self.shared.generation.fetch_add(1, Ordering::AcqRel);
+            *slot = Some(connection);
+        }
+        slot.as_mut().ok_or(RecordError::HistoryNotReady)
+    }
+}
+
+impl std::fmt::Debug for Copies {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Copies").field("path", &self.shared.path).finish_non_exhaustive()
+    }
+}
+
+fn mark(connection: &Connection, node: &str, via: &str) -> rusqlite::Result<Mark> {
+    let mut statement = connection.prepare_cached(
+        "SELECT epoch, seq, last FROM marks JOIN origins USING (origin) WHERE node = ?1 AND via = ?2",
+    )?;
+    let found = statement.query_row([node, via], |row| {
+        let last: Option<String> = row.get(2)?;
+        Ok(Mark { epoch: row.get(0)?, seq: row.get(1)?, last: last.and_then(|id| id.parse().ok()) })
+    });
+    Ok(found.optional()?.unwrap_or_default())
+}
+
+/// Numbers within a batch that have no row: the node had deleted them.
+fn missing(batch: &SpoolBatch) -> i64 {
+    let mut seqs: Vec<i64> = batch.rows.iter().map(|row| row.seq).collect();
+    seqs.dedup();
+    (batch.upto - batch.after).saturating_sub(i64::try_from(seqs.len()).unwrap_or(i64::MAX))
+}
+
+/// Deletes so many rows of a node, in the order in which they came; how many there were.
+fn delete_oldest(of: &Transaction<'_>, origin: i64, count: i64) -> rusqlite::Result<i64> {
+    let upto: Option<i64> = of
+        .prepare_cached(
+            "SELECT max(seq) FROM (SELECT seq FROM (SELECT seq FROM requests WHERE origin = ?1 ORDER BY seq LIMIT ?2)
+             UNION ALL SELECT seq FROM (SELECT seq FROM consequences WHERE origin = ?1 ORDER BY seq LIMIT ?2)
+             ORDER BY 1 LIMIT ?2)",
+        )?
+        .query_row([origin, count], |row| row.get(0))?;
+    let Some(upto) = upto else { return Ok(0) };
+    of.prepare_cached(
+        "DELETE FROM rules WHERE id IN (SELECT id FROM requests WHERE origin = ?1 AND seq <= ?2)",
+    )?
+    .execute([origin, upto])?;
+    let (mut rows, mut bytes) = (0, 0);
+    for table in ["requests", "consequences"] {
+        let sum = format!(
+            "SELECT count(*), ifnull(sum(length(body) + {ROW_BYTES}), 0) FROM {table} WHERE origin = ?1 AND seq <= ?2"
+        );
+        let (n, size): (i64, i64) =
+            of.prepare_cached(&sum)?.query_row([origin, upto], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        (rows, bytes) = (rows + n, bytes + size);
+        let delete = format!("DELETE FROM {table} WHERE origin = ?1 AND seq <= ?2");
+        of.prepare_cached(&delete)?.execute([origin, upto])?;
+    }
+    of.prepare_cached("UPDATE origins SET rows = rows - ?2, bytes = bytes - ?3 WHERE origin = ?1")?
+        .execute([origin, rows, bytes])?;
+    Ok(rows)
+}
+
+fn size(body: &[u8]) -> i64 {
+    i64::try_from(body.len()).unwrap_or(i64::MAX).saturating_add(ROW_BYTES)
+}
+
+/// What a row takes beside its body: its hashes, and its places in indexes.
+const ROW_BYTES: i64 = 400;
+
+#[cfg(test)]
+#[path = "copies_tests.rs"]
+mod tests;
