@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 
 use http::StatusCode;
+use phalanx_fleet::policy::bundle::check_names;
 use phalanx_policy::diff::{Place, compare_files};
 use phalanx_policy::{Everywhere, diff_everywhere};
 use phalanx_trust::sha256;
@@ -80,6 +81,8 @@ pub(crate) async fn version(control: &Control, version: u64) -> Result<Policed, 
 
 /// The policy that a file among these says.
 pub(crate) fn parse(entry: &str, files: &BTreeMap<String, Vec<u8>>) -> Result<Everywhere, ApiError> {
+    // A second name of a file would be read instead of the one that is looked at here.
+    check_names(files).map_err(ApiError::bad_request)?;
     let text = files.get(entry).map(|bytes| String::from_utf8_lossy(bytes).into_owned());
     let text =
         text.ok_or_else(|| ApiError::bad_request(format!("there is no file {entry:?} among the files")))?;
