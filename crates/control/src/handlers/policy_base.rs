@@ -113,7 +113,8 @@ pub(crate) fn compare(
     };
     let files = named(files, Some(entry));
     let found = diff_everywhere(&before.policy, policy, &files);
-    let of_files = compare_files(&named(&before.files, before.entry.as_deref()), &files);
+    let before_files = named(&before.files, before.entry.as_deref());
+    let of_files = compare_files((&before.policy, &before_files), (policy, &files));
     let at = |words: String, place: Option<&Place>| PolicyDifference {
         words,
         app: place.and_then(|place| place.app.clone()),
