@@ -170,7 +170,9 @@ pub fn check_names(files: &BTreeMap<String, Vec<u8>>) -> Result<(), String> {
         Some(name) => {
             let start: String = name.chars().take(40).collect();
             let start = start.escape_debug();
-            Err(format!("`{start}` names a file in another way than it is read: leave out `.`, `..` and `//`"))
+            Err(format!(
+                "`{start}` names a file in another way than it is read: leave out `.`, `..` and `//`"
+            ))
         }
         None => Ok(()),
     }
