@@ -340,7 +340,10 @@ mod tests {
         assert_eq!(changes(&mut notices, &[merged(Critical, false)], 200_000), [format!("{two} worse")]);
         let notice = notices.due((&settings(), "fra/a"), &[merged(Critical, true)], 300_000).unwrap();
         let told = &notice.body["changes"][0];
-        assert_eq!((&told["change"], &told["absorbed"]), (&"closed".into(), &serde_json::json!([one, IncidentId(9).to_string()])));
+        assert_eq!(
+            (&told["change"], &told["absorbed"]),
+            (&"closed".into(), &serde_json::json!([one, IncidentId(9).to_string()]))
+        );
         notices.told(&["oncall".into()]).unwrap();
         assert!(notices.due((&settings(), "fra/a"), &[merged(Critical, true)], 400_000).is_none());
     }
