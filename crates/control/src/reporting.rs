@@ -276,6 +276,6 @@ async fn tell(control: &Control, to: &str, message: &Message) -> Result<(), NotT
 /// How often it is looked whether something is due.
 const LOOK: Duration = Duration::from_secs(5);
 /// How long one attempt may take: as long as many mail servers that do not answer.
-const REPORT_MAX: Duration = Duration::from_secs(15 * 60);
+const REPORT_MAX: Duration = Duration::from_secs(20 * 60);
 /// From then on a letter says that it is late.
 const LATE_MS: u64 = 30 * 60_000;

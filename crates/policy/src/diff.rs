@@ -19,7 +19,7 @@ mod files;
 mod order;
 mod uses;
 
-pub use danger::Danger;
+pub use danger::{Danger, lasting_exclusions};
 pub use files::{FileChange, WithFiles, compare_files};
 
 /// All that changes.

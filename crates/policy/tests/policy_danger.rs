@@ -3,9 +3,9 @@
 
 use std::collections::BTreeMap;
 
-use phalanx_policy::diff::diff;
+use phalanx_policy::diff::{diff, lasting_exclusions};
 use phalanx_policy::route::{Does, When};
-use phalanx_policy::{App, ChallengeUse, Mode, Policy, RateAction, parse_policy};
+use phalanx_policy::{App, ChallengeUse, Everywhere, Mode, Policy, RateAction, parse_policy};
 use proptest::prelude::*;
 
 #[cfg(test)]
@@ -167,7 +167,7 @@ fn what_is_done_beyond_passing_on_waits_where_it_could_open_something() {
     ] {
         unclear(one, other);
     }
-    looser("^[playbooks]\nfiles = []", "^[playbooks]\nfiles = [\"own.toml\"]");
+    unclear("^[playbooks]\nfiles = []", "^[playbooks]\nfiles = [\"own.toml\"]");
     for (one, other) in [
         ("", "pages = { refused = \"no.html\" }"),
         ("", "maintenance = { retry_after = \"1m\" }"),
@@ -210,8 +210,32 @@ fn the_usual_changes_do_not_wait() {
 }
 
 #[test]
+fn an_exclusion_that_comes_lasts_for_a_year_at_most() {
+    let app = |until: &str| {
+        let text = format!(
+            "{APP}[[apps.exclusions]]\nrules = [942100]\ntarget = \"ARGS:q\"\nowner = \"ann\"\nreason = \"t\"\nuntil = {until}\n"
+        );
+        Everywhere::from(policy(&text))
+    };
+    // 2029-12-01.
+    let now_ms = 1_890_777_600_000;
+    let none = Everywhere::from(policy(APP));
+    for (old, new, waits) in [
+        (&none, "2030-11-30", false),
+        (&none, "2031-01-01", true),
+        (&app("2999-12-31"), "2999-12-31", false),
+        (&app("2999-12-31"), "2998-12-31", false),
+        (&app("2031-01-01"), "2999-12-31", true),
+    ] {
+        assert_eq!(!lasting_exclusions(old, &app(new), now_ms).is_empty(), waits, "{new}");
+    }
+}
+
+#[test]
 fn redirects_stay_at_the_host_that_was_asked() {
-    let route = |to: &str| format!("{APP}[[apps.routes]]\npath = \"/old\"\nredirect = {{ to = \"{to}\" }}\n");
+    let route = |to: &str| {
+        format!("{APP}[[apps.routes]]\npath = \"/old\"\nscheme = \"http\"\nredirect = {{ to = \"{to}\" }}\n")
+    };
     for to in ["https://{host}{path}{query}", "https://{host}{query}", "https://{host}/new{rest}"] {
         assert_eq!(dangers(APP, &route(to)), [""; 0], "{to}");
     }
@@ -308,6 +332,14 @@ fn a_new_way_to_a_server_has_what_protects_it() {
     let inner = "[[apps]]\nname = \"inner\"\nhosts = [\"inner.example\"]\nupstream = \"http://10.0.0.5\"\nallow_networks = [\"10.0.0.0/8\"]\n";
     let door = "[[apps]]\nname = \"door\"\nhosts = [\"door.example\"]\nupstream = \"http://10.0.0.5\"\n";
     assert_eq!(dangers(inner, &format!("{inner}{door}")), ["every network may ask, other than in app inner"]);
+    let here = inner.replace("10.0.0.5", "127.0.0.1:8080");
+    for name in ["localhost:8080", "[::1]:8080"] {
+        let door = door.replace("10.0.0.5", name);
+        assert_eq!(
+            dangers(&here, &format!("{here}{door}")),
+            ["every network may ask, other than in app inner"]
+        );
+    }
     let route = format!("{APP}[[apps.routes]]\npath = \"/in\"\nupstream = \"http://10.0.0.5\"\n");
     let found = dangers(&format!("{inner}{APP}"), &format!("{inner}{route}"));
     assert!(found.contains(&"every network may ask, other than in app inner".to_owned()), "{found:?}");

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use http::StatusCode;
 use phalanx_fleet::policy::bundle::check_names;
-use phalanx_policy::diff::{Place, compare_files};
+use phalanx_policy::diff::{Place, compare_files, lasting_exclusions};
 use phalanx_policy::{Everywhere, diff_everywhere};
 use phalanx_trust::sha256;
 
@@ -106,13 +106,15 @@ pub(crate) fn compare(
     entry: &str,
     files: &BTreeMap<String, Vec<u8>>,
     policy: &Everywhere,
+    now_ms: u64,
 ) -> PolicyDiffered {
     let named = |files: &BTreeMap<String, Vec<u8>>, entry: Option<&str>| {
         let named = files.iter().filter(|(name, _)| Some(name.as_str()) != entry);
         named.map(|(name, bytes)| (name.clone(), bytes.clone())).collect::<BTreeMap<_, _>>()
     };
     let files = named(files, Some(entry));
-    let found = diff_everywhere(&before.policy, policy, &files);
+    let mut found = diff_everywhere(&before.policy, policy, &files);
+    found.dangers.extend(lasting_exclusions(&before.policy, policy, now_ms));
     let before_files = named(&before.files, before.entry.as_deref());
     let of_files = compare_files((&before.policy, &before_files), (policy, &files));
     let at = |words: String, place: Option<&Place>| PolicyDifference {

@@ -282,7 +282,7 @@ fn is_below(narrow: &Exclusion, wide: &Exclusion) -> bool {
 }
 
 /// Whether all that one exclusion spares another spares, too.
-fn is_within(narrow: &Exclusion, wide: &Exclusion) -> bool {
+pub(super) fn is_within(narrow: &Exclusion, wide: &Exclusion) -> bool {
     let Exclusion { rules, tags, target, path: _, methods, owner: _, reason: _, until: _, line: _ } = wide;
     let target = match (narrow.target.as_deref(), target.as_deref()) {
         (_, None) => true,
