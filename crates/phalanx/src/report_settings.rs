@@ -222,7 +222,9 @@ mod tests {
 
     #[test]
     fn mistakes_are_told_with_their_lines() {
+        let many = format!("to = [{}]", vec!["\"ops\""; REPORT_RECEIVERS_MAX + 1].join(", "));
         for (more, line, part) in [
+            (many.as_str(), 2, "16 receivers at most"),
             ("to = []", 2, "goes to nobody"),
             ("to = [\"nobody\"]", 2, "no receiver `nobody`"),
             ("to = [\"ops\"]\nhour = 24", 3, "from 0 to 23"),
