@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
-use super::distrust::{APPS, PASSWORD, ROLE, Via, passkey_part, token_part};
+use super::distrust::{APPS, BORN, PASSWORD, ROLE, Via, passkey_part, token_part};
 use super::provided::PROVIDER;
 use super::shut::Shut;
 use super::{Operator, OperatorFault, OperatorToken, Passkey, Role};
@@ -48,6 +48,9 @@ pub struct Account {
     /// How often something was taken from it because of who had told it: a session that was opened by that ends. Each node's own, too.
     #[serde(default)]
     pub(super) doubts: u64,
+    /// That there is such an account only a revoked node said: it takes nobody's name or room. Each node's own, too.
+    #[serde(default)]
+    pub(super) doubtful: bool,
 }
 
 /// What never changes about an account.
@@ -160,6 +163,7 @@ impl Account {
             credentials: Credentials::default(),
             via: Via::new(),
             doubts: 0,
+            doubtful: false,
         }
     }
 
@@ -176,7 +180,7 @@ impl Account {
 
     /// What two nodes have alike of it, written.
     fn without_ways(&self) -> Zeroizing<Vec<u8>> {
-        Self { via: Via::new(), doubts: 0, ..self.clone() }.written()
+        Self { via: Via::new(), doubts: 0, doubtful: false, ..self.clone() }.written()
     }
 
     /// As it travels, sealed. Of one that is too large, what keeps its owner out: nobody makes an account too large to be ended.
@@ -222,7 +226,8 @@ impl Account {
         let hex = |text: &String, chars: usize| is_hex(text, chars);
         let Born { at_ms: _, name, by, on, salt, subject } = &self.born;
         let texts = by.len() + on.len() + salt.len() + subject.len();
-        if !hex(&self.id, 32) || !valid_name(name) || texts > 512 {
+        let plain = [by, on, salt, subject].iter().all(|text| !text.contains(char::is_control));
+        if !hex(&self.id, 32) || !valid_name(name) || texts > BORN_BYTES_MAX || !plain {
             return Err("an account has no name that could be one");
         }
         let provided = !subject.is_empty();
@@ -269,7 +274,6 @@ impl Account {
             self.born = other.born.clone();
         }
         if self.removed {
-            // Whoever says so again, the way by which it came first stays.
             self.removed_at_ms = self.removed_at_ms.max(other.removed_at_ms);
             return;
         }
@@ -312,7 +316,9 @@ impl Account {
     pub(super) fn remove(&mut self, at_ms: u64) {
         let (id, born) = (std::mem::take(&mut self.id), self.born.clone());
         let gone = Self::new(id, born, Role::Viewer, Vec::new());
-        *self = Self { removed: true, removed_at_ms: at_ms, ..gone };
+        // By whose word there was such an account stays: an end that was made up is forgotten with who made it up.
+        let via = self.via.remove_entry(BORN).into_iter().collect();
+        *self = Self { removed: true, removed_at_ms: at_ms, via, ..gone };
     }
 
     /// Whether it was removed so long ago that no node comes back that did not hear of it.
@@ -335,6 +341,10 @@ impl Account {
         }
         // Whoever says what he may do, or lets him in, stands for the rest as it is shown.
         let confirms = out != Some(true);
+        if confirms {
+            self.via.remove(BORN);
+            self.doubtful = false;
+        }
         if let Some(role) = role.or_else(|| (confirms && self.role_lost).then_some(self.role.1)) {
             (self.role, self.role_lost) = ((self.role.0.saturating_add(1), role), false);
             self.via.remove(ROLE);
@@ -608,8 +618,10 @@ const APP_BYTES_MAX: usize = 128;
 const GROWN_BYTES_MAX: usize = 24 * 1024;
 /// Passkeys, and tokens, that an account has and remembers, since its last reset. What nodes made apart can be more.
 const PARTS_MAX: usize = 128;
+/// How an account was born, without its name.
+const BORN_BYTES_MAX: usize = 384;
 /// A day: clocks of nodes differ by less, or they do not believe each other.
-const COUNTS_AHEAD: u64 = 24 * 60 * 60_000;
+pub(super) const COUNTS_AHEAD: u64 = 24 * 60 * 60_000;
 /// Revocations of control nodes that are in force at once, at most.
 const HEEDED_MAX: usize = 256;
 /// How long a removal is remembered: certificates of nodes end long before.

@@ -82,10 +82,16 @@ impl Account {
         let told = std::mem::take(&mut self.via);
         let marked = |part: String| {
             let mut via = told.get(&part).cloned().unwrap_or_default();
+            // So many are enough to tell that they were made up.
+            while via.len() > VIA_MAX {
+                via.pop_last();
+            }
             via.insert(mark.clone());
             (part, via)
         };
         self.via = self.parts().into_iter().map(marked).collect();
+        // What only a node itself knows is nothing that another can say.
+        (self.doubts, self.doubtful) = (0, false);
         self
     }
 
@@ -102,6 +108,7 @@ impl Account {
         let tokens: Vec<String> =
             self.credentials.tokens.keys().filter(|hash| on(&token_part(hash))).cloned().collect();
         taken.other = role_lost || apps_lost || !passkeys.is_empty() || !tokens.is_empty();
+        self.doubtful |= on(BORN);
         (self.role_lost, self.apps_lost) = (self.role_lost || role_lost, self.apps_lost || apps_lost);
         if taken.password {
             // For all nodes: the one that was told it and those that were not are to have the same.
@@ -114,9 +121,20 @@ impl Account {
         taken
     }
 
-    /// Whether all that is known of it is that a revoked node said it was removed.
+    /// Whether it is the end of an account that is only known by a revoked node: there may never have been one.
     pub(super) fn is_hearsay(&self, distrust: &Distrust) -> bool {
-        self.removed && distrust.is_on(self.via.get(REMOVED))
+        self.removed && distrust.is_on(self.via.get(BORN))
+    }
+
+    /// That there is such an account counts by another's word, where that came by a part of the way, or not by a revoked node.
+    pub(super) fn vouch(&mut self, other: &Self, distrust: &Distrust) {
+        let (own, theirs) = (self.via.get(BORN), other.via.get(BORN));
+        let nearer = own.zip(theirs).is_some_and(|(own, theirs)| theirs.len() < own.len() && theirs.is_subset(own));
+        let surer = (self.doubtful || distrust.is_on(own)) && !distrust.is_on(theirs);
+        if nearer || surer {
+            self.came(BORN, other);
+            self.doubtful &= !surer;
+        }
     }
 
     /// Keeps the ways of what is there.
@@ -128,10 +146,10 @@ impl Account {
     /// What may have come by another way each.
     fn parts(&self) -> BTreeSet<String> {
         if self.removed {
-            return BTreeSet::from([REMOVED.to_owned()]);
+            return BTreeSet::from([BORN.to_owned()]);
         }
         let credentials = &self.credentials;
-        let mut parts = BTreeSet::from([ROLE.to_owned(), APPS.to_owned()]);
+        let mut parts = BTreeSet::from([BORN, ROLE, APPS].map(str::to_owned));
         parts.extend(credentials.password.1.as_ref().map(|_| PASSWORD.to_owned()));
         parts.extend(credentials.passkeys.keys().map(|id| passkey_part(id)));
         parts.extend(credentials.tokens.keys().map(|hash| token_part(hash)));
@@ -164,6 +182,6 @@ pub(super) fn brief(name: &str) -> String {
 pub(super) const ROLE: &str = "role";
 pub(super) const APPS: &str = "apps";
 pub(super) const PASSWORD: &str = "password";
-const REMOVED: &str = "removed";
+pub(super) const BORN: &str = "born";
 /// Control nodes tell each other directly; more are between only where each was gone before the next came.
 pub(super) const VIA_MAX: usize = 16;

@@ -137,5 +137,5 @@ impl From<KeptOne> for Account {
 
 const CONTEXT: &str = "operators 1";
 const VERSION: u32 = 2;
-/// Operators with keys, tokens and a few apps each are a twentieth of this; what would be more is refused.
-pub(super) const FILE_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// All accounts and ends that are taken from others, each as large as it may be, are less; what would be more is refused.
+pub(super) const FILE_BYTES_MAX: usize = 48 * 1024 * 1024;
