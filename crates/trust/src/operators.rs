@@ -538,7 +538,14 @@ fn take(
         *own = next;
         return Ok(());
     }
-    own.merge(&other.bare());
+    let mut next = own.clone();
+    next.merge(&other.bare());
+    next.distrust(distrust);
+    if next.is_bounded() {
+        *own = next;
+    } else if other.is_shut() && !own.is_shut() {
+        own.shut.shut_again();
+    }
     Err("an account would become too large; reset it")
 }
 
