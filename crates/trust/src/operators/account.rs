@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
-use super::distrust::{APPS, BORN, PASSWORD, ROLE, Via, passkey_part, token_part};
+use super::distrust::{APPS, BORN, PASSWORD, ROLE, SHUT, Via, passkey_part, shut_part, token_part};
 use super::provided::PROVIDER;
 use super::shut::Shut;
 use super::{Operator, OperatorFault, OperatorToken, Passkey, Role};
@@ -280,7 +280,7 @@ impl Account {
         if other.removed {
             return self.remove(other.removed_at_ms);
         }
-        self.shut.merge(&other.shut);
+        self.merge_shut(other);
         let rights = |one: &Self| (!one.role_lost, one.role.0, std::cmp::Reverse(one.role.1));
         if rights(other) > rights(self) {
             (self.role, self.role_lost) = (other.role, other.role_lost);
@@ -293,6 +293,17 @@ impl Account {
             self.came(APPS, other);
         }
         self.merge_credentials(other);
+    }
+
+    /// Who let its owner in is remembered for each place that had kept him out.
+    fn merge_shut(&mut self, other: &Self) {
+        let before: BTreeMap<String, u64> =
+            self.shut.answered().map(|(place, upto)| (place.to_owned(), upto)).collect();
+        self.shut.merge(&other.shut);
+        let after = self.shut.answered();
+        let news = after.filter(|(place, upto)| before.get(*place).is_none_or(|before| before < upto));
+        let came: Vec<String> = news.map(|(place, _)| shut_part(place)).collect();
+        came.iter().for_each(|part| self.came(part, other));
     }
 
     fn merge_credentials(&mut self, other: &Self) {
@@ -336,7 +347,10 @@ impl Account {
     ) {
         match out {
             Some(true) => self.shut.shut(here),
-            Some(false) => self.shut.open(),
+            Some(false) => {
+                self.shut.open();
+                self.via.retain(|part, _| !part.starts_with(SHUT));
+            }
             None => {}
         }
         // Whoever says what he may do, or lets him in, stands for the rest as it is shown.

@@ -107,12 +107,18 @@ impl Account {
             self.credentials.passkeys.keys().filter(|id| on(&passkey_part(id))).cloned().collect();
         let tokens: Vec<String> =
             self.credentials.tokens.keys().filter(|hash| on(&token_part(hash))).cloned().collect();
-        taken.other = role_lost || apps_lost || !passkeys.is_empty() || !tokens.is_empty();
+        let shut = self.shut.answered().any(|(place, _)| on(&shut_part(place)));
+        taken.other = role_lost || apps_lost || shut || !passkeys.is_empty() || !tokens.is_empty();
         self.doubtful |= on(BORN);
         (self.role_lost, self.apps_lost) = (self.role_lost || role_lost, self.apps_lost || apps_lost);
         if taken.password {
             // For all nodes: the one that was told it and those that were not are to have the same.
             self.credentials.password.1 = None;
+        }
+        if shut {
+            // For all nodes, too, and the same at each that does it: whoever lets him in does it once.
+            self.shut.shut("");
+            self.via.retain(|part, _| !part.starts_with(SHUT));
         }
         self.credentials.passkeys.retain(|id, _| !passkeys.contains(id));
         self.credentials.tokens.retain(|hash, _| !tokens.contains(hash));
@@ -150,6 +156,7 @@ impl Account {
         }
         let credentials = &self.credentials;
         let mut parts = BTreeSet::from([BORN, ROLE, APPS].map(str::to_owned));
+        parts.extend(self.shut.answered().map(|(place, _)| shut_part(place)));
         parts.extend(credentials.password.1.as_ref().map(|_| PASSWORD.to_owned()));
         parts.extend(credentials.passkeys.keys().map(|id| passkey_part(id)));
         parts.extend(credentials.tokens.keys().map(|hash| token_part(hash)));
@@ -173,12 +180,18 @@ pub(super) fn token_part(hash: &str) -> String {
     format!("token {}", hash.get(..32).unwrap_or(hash))
 }
 
+/// A place whose keeping out was answered.
+pub(super) fn shut_part(place: &str) -> String {
+    format!("{SHUT}{place}")
+}
+
 /// A name of a node or key, in short.
 pub(super) fn brief(name: &str) -> String {
     let digest = sha256(name.as_bytes());
     hex(digest.first_chunk::<8>().map_or(&[], |short| short.as_slice()))
 }
 
+pub(super) const SHUT: &str = "shut ";
 pub(super) const ROLE: &str = "role";
 pub(super) const APPS: &str = "apps";
 pub(super) const PASSWORD: &str = "password";

@@ -67,6 +67,11 @@ impl Shut {
         self.0.values_mut().for_each(|acts| acts.1 = acts.1.max(acts.0));
     }
 
+    /// The places whose acts were answered, and up to which.
+    pub(super) fn answered(&self) -> impl Iterator<Item = (&str, u64)> {
+        self.0.iter().filter(|(_, acts)| acts.1 > 0).map(|(place, acts)| (place.as_str(), acts.1))
+    }
+
     pub(super) fn merge(&mut self, other: &Self) {
         for (place, acts) in &other.0 {
             // Where there is no room only what keeps out is taken.
