@@ -144,10 +144,10 @@ impl Operators {
         let (mut next, mut heeded) = (before.clone(), Heeded::default());
         next.retain(|_, account| !account.is_hearsay(&distrust));
         for account in next.values_mut() {
-            let taken = account.distrust(&distrust);
+            let (taken, out) = (account.distrust(&distrust), account.keep_out(&distrust));
             let name = &account.born.name;
             heeded.passwords.extend(taken.password.then(|| name.clone()));
-            heeded.others.extend(taken.other.then(|| name.clone()));
+            heeded.others.extend((taken.other || out).then(|| name.clone()));
         }
         if next != before {
             self.enforce(next.clone());
@@ -525,6 +525,7 @@ fn take(
         if !room || !other.is_bounded() {
             return Err("another node has accounts for which there is no room here");
         }
+        other.keep_out(distrust);
         accounts.insert(other.id.clone(), other);
         return Ok(());
     };
@@ -534,6 +535,7 @@ fn take(
     next.merge(&other);
     // What another node made up may be among them.
     next.distrust(distrust);
+    next.keep_out(distrust);
     if next.is_bounded() {
         *own = next;
         return Ok(());
@@ -541,6 +543,7 @@ fn take(
     let mut next = own.clone();
     next.merge(&other.bare());
     next.distrust(distrust);
+    next.keep_out(distrust);
     if next.is_bounded() {
         *own = next;
     } else if other.is_shut() && !own.is_shut() {

@@ -107,24 +107,29 @@ impl Account {
             self.credentials.passkeys.keys().filter(|id| on(&passkey_part(id))).cloned().collect();
         let tokens: Vec<String> =
             self.credentials.tokens.keys().filter(|hash| on(&token_part(hash))).cloned().collect();
-        let shut = self.shut.answered().any(|(place, _)| on(&shut_part(place)));
-        taken.other = role_lost || apps_lost || shut || !passkeys.is_empty() || !tokens.is_empty();
+        taken.other = role_lost || apps_lost || !passkeys.is_empty() || !tokens.is_empty();
         self.doubtful |= on(BORN);
         (self.role_lost, self.apps_lost) = (self.role_lost || role_lost, self.apps_lost || apps_lost);
         if taken.password {
             // For all nodes: the one that was told it and those that were not are to have the same.
             self.credentials.password.1 = None;
         }
-        if shut {
-            // For all nodes, too, and the same at each that does it: whoever lets him in does it once.
-            self.shut.shut("");
-            self.via.retain(|part, _| !part.starts_with(SHUT));
-        }
         self.credentials.passkeys.retain(|id, _| !passkeys.contains(id));
         self.credentials.tokens.retain(|hash, _| !tokens.contains(hash));
         self.forget_ways();
         self.doubts = self.doubts.saturating_add(u64::from(taken.other));
         taken
+    }
+
+    /// Keeps its owner out if a revoked node let him in; whether it did. For all nodes, and the same at each that does it, so that
+    /// whoever lets him in answers all.
+    pub(super) fn keep_out(&mut self, distrust: &Distrust) -> bool {
+        let let_in = self.shut.answered().any(|(place, _)| distrust.is_on(self.via.get(&shut_part(place))));
+        if let_in {
+            self.shut.shut("");
+            self.via.retain(|part, _| !part.starts_with(SHUT));
+        }
+        let_in
     }
 
     /// Whether it is the end of an account that is only known by a revoked node: there may never have been one.

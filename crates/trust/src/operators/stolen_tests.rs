@@ -295,6 +295,107 @@ fn removals_that_a_revoked_node_made_up_take_no_room_for_ever() {
 }
 
 #[test]
+fn an_account_that_was_made_up_and_then_ended_is_forgotten_and_one_that_was_there_stays_ended() {
+    let (a, thief, id) = two();
+    let gone = thief.add("gone", NOW).id;
+    thief.tell(&a);
+    thief.operators.remove(&gone, By::Node, NOW).unwrap();
+    thief.operators.remove(&id, By::Node, NOW).unwrap();
+    let for_ever = forged(&thief, |one| one.removed_at_ms = u64::MAX);
+    a.operators.merge(for_ever, NOW);
+    assert_eq!(a.operators.accounts(NOW).len(), 2);
+    a.operators.heed(&revoked(&thief, NOW));
+    let left = a.operators.accounts(NOW);
+    assert_eq!(left.iter().map(Account::id).collect::<Vec<_>>(), [id.as_str()]);
+    assert!(left[0].removed && left[0].is_over(NOW + 402 * 24 * 60 * 60_000));
+}
+
+#[test]
+fn accounts_that_a_revoked_node_made_up_have_nobodys_name_and_take_no_room() {
+    let (a, thief, id) = two();
+    let late = node();
+    for n in 1..OPERATORS_MAX {
+        thief.add(&format!("a{n}"), NOW);
+    }
+    let (name, role, apps, by, on) = ("bob".to_owned(), Role::Viewer, vec![], String::new(), String::new());
+    let bob = NewOperator { name, role, apps, by, on };
+    thief.tell(&a);
+    thief.tell(&late);
+    let first = Born { name: "alice".into(), at_ms: 0, ..a.operators.accounts(NOW)[0].born.clone() };
+    let first = Account::new(first.id(), first, Role::Owner, Vec::new()).told_by(&thief.name, "its key");
+    late.operators.remove(&late.operators.named("a1").unwrap().id, By::Node, NOW).unwrap();
+    late.operators.merge(vec![first], NOW);
+    assert_ne!(late.operators.named("alice").unwrap().id, id);
+    assert!(matches!(a.operators.add(bob.clone(), NOW), Err(OperatorFault::TooMany)));
+    let gone = revoked(&thief, NOW);
+    [&a, &late].iter().for_each(|at| drop(at.operators.heed(&gone)));
+    a.operators.add(bob, NOW).unwrap();
+    a.tell(&late);
+    for at in [&a, &late] {
+        assert_eq!((at.now(&id).name.as_str(), at.now(&id).disabled), ("alice", false));
+        assert!(at.operators.named("bob").is_some() && at.now(&at.operators.named("a2").unwrap().id).disabled);
+    }
+}
+
+#[test]
+fn who_was_let_in_by_a_revoked_node_is_kept_out_until_somebody_else_lets_him_in() {
+    let (a, b, id) = two();
+    let (thief, honest) = (node(), a.add("bob", NOW).id);
+    [&id, &honest].iter().for_each(|id| a.disable(id, true));
+    meet(&[&a, &b, &thief]);
+    b.disable(&honest, false);
+    thief.disable(&id, false);
+    meet(&[&a, &b, &thief]);
+    assert!(!a.now(&id).disabled && !b.now(&id).disabled);
+    let gone = revoked(&thief, NOW);
+    assert_eq!(a.operators.heed(&gone).others, ["alice"]);
+    assert!(a.operators.heed(&gone).others.is_empty());
+    assert_eq!(b.operators.heed(&gone).others, ["alice"]);
+    meet(&[&a, &b]);
+    assert!(a.now(&id).disabled && !a.now(&honest).disabled);
+    b.disable(&id, false);
+    meet(&[&a, &b]);
+    thief.tell(&a);
+    assert!(!a.now(&id).disabled && !b.now(&id).disabled, "once for all nodes");
+}
+
+#[test]
+fn an_account_too_large_to_be_merged_stays_within_bounds_and_is_ended_all_the_same() {
+    let (a, b, id) = two();
+    let thief = node();
+    for n in 0..24 {
+        let token = OperatorToken {
+            name: format!("t{n}"),
+            role: Role::Viewer,
+            apps: vec!["x".repeat(900)],
+            created_at_ms: NOW,
+            expires_at_ms: NOW + 10_000,
+        };
+        if a.operators.add_token(&a.now(&id), token).is_err() {
+            break;
+        }
+    }
+    meet(&[&a, &b, &thief]);
+    for n in 0..8 {
+        let told = forged(&thief, |one| {
+            for place in 0..200 {
+                one.shut.shut(&format!("{:016x}", n * 1_000 + place));
+            }
+            one.shut.open();
+            one.apps = (NOW, vec!["y".repeat(120); 64]);
+        });
+        a.operators.merge(told, NOW);
+        assert!(a.operators.accounts(NOW)[0].is_bounded());
+    }
+    a.disable(&id, true);
+    a.tell(&b);
+    assert!(b.now(&id).disabled);
+    a.operators.reset(&id, By::Node).unwrap();
+    a.tell(&b);
+    assert!(b.now(&id).tokens.is_empty());
+}
+
+#[test]
 fn tokens_whose_time_is_over_give_back_their_name_and_their_room() {
     let (a, _, id) = two();
     let token = |name: &str, now_ms: u64| OperatorToken {
