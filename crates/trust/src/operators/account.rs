@@ -203,7 +203,9 @@ impl Account {
 
     /// Whether it may grow to this at one node.
     pub(super) fn is_small(&self) -> bool {
-        self.without_ways().len() <= GROWN_BYTES_MAX
+        // What a password must name is not what somebody added.
+        let named = self.credentials.password.1.as_ref().map_or(0, |password| password.heeds.len());
+        self.without_ways().len() <= GROWN_BYTES_MAX + named * HEEDED_BYTES
     }
 
     /// Whether it may become this by what others tell.
@@ -636,8 +638,10 @@ const PARTS_MAX: usize = 128;
 const BORN_BYTES_MAX: usize = 384;
 /// A day: clocks of nodes differ by less, or they do not believe each other.
 pub(super) const COUNTS_AHEAD: u64 = 24 * 60 * 60_000;
-/// Revocations of control nodes that are in force at once, at most.
-const HEEDED_MAX: usize = 256;
+/// Revocations that a password names at most: of as many nodes as a fleet has, and of as many that nobody knows. That is 10 KiB.
+pub(super) const HEEDED_MAX: usize = 512;
+/// One of them, written.
+const HEEDED_BYTES: usize = 19;
 /// How long a removal is remembered: certificates of nodes end long before.
 const REMOVED_MS: u64 = 400 * 24 * 60 * 60_000;
 const TRIMMED_AFTER_MS: u64 = 24 * 60 * 60_000;

@@ -8,7 +8,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::account::{Account, hex, short};
+use super::account::{Account, HEEDED_MAX, hex, short};
 use crate::sha256;
 
 /// A control node that was revoked.
@@ -18,8 +18,11 @@ pub struct RevokedNode {
     pub node: String,
     /// Up to when what it is does not count, in Unix milliseconds: tells this revocation from others of the name.
     pub up_to_ms: u64,
-    /// The operator key of another node that was enrolled afresh under the name since.
-    pub successor: Option<String>,
+    /// The operator keys of nodes that were enrolled afresh under the name since.
+    pub successors: Vec<String>,
+    /// It had the control role, as far as this node knows. Others may know otherwise, so that every revocation is known to who sets a
+    /// password.
+    pub control: bool,
     /// It is still known to who sets a password, and no more asked for: other nodes may have forgotten it already.
     pub lapsing: bool,
 }
@@ -27,7 +30,7 @@ pub struct RevokedNode {
 /// The revocations in force.
 #[derive(Debug, Default)]
 pub(super) struct Distrust {
-    nodes: Vec<(String, Option<String>)>,
+    nodes: Vec<(String, BTreeSet<String>)>,
     known: BTreeSet<String>,
     needed: BTreeSet<String>,
 }
@@ -45,12 +48,16 @@ pub(super) struct Taken {
 
 impl Distrust {
     pub(super) fn of(revoked: &[RevokedNode]) -> Self {
-        let id = |one: &RevokedNode| brief(&format!("{} {}", one.node, one.up_to_ms));
-        let successor = |one: &RevokedNode| one.successor.as_deref().map(brief);
+        // The newest, and the same at all nodes: a password that named more would be none, and one that named others would be void.
+        let mut revoked: Vec<&RevokedNode> = revoked.iter().collect();
+        revoked.sort_by(|a, b| (b.up_to_ms, &b.node).cmp(&(a.up_to_ms, &a.node)));
+        let newest = || revoked.iter().take(HEEDED_MAX);
+        let id = |one: &&RevokedNode| brief(&format!("{} {}", one.node, one.up_to_ms));
+        let successors = |one: &&RevokedNode| one.successors.iter().map(|key| brief(key)).collect();
         Self {
-            nodes: revoked.iter().map(|one| (brief(&one.node), successor(one))).collect(),
-            known: revoked.iter().map(id).collect(),
-            needed: revoked.iter().filter(|one| !one.lapsing).map(id).collect(),
+            nodes: revoked.iter().map(|one| (brief(&one.node), successors(one))).collect(),
+            known: newest().map(id).collect(),
+            needed: newest().filter(|one| one.control && !one.lapsing).map(id).collect(),
         }
     }
 
@@ -66,8 +73,8 @@ impl Distrust {
     /// Whether something came by a revoked node. What came by more than nodes can be on the way was made up.
     fn is_on(&self, via: Option<&BTreeSet<String>>) -> bool {
         let is_revoked = |mark: &String| {
-            self.nodes.iter().any(|(place, successor)| {
-                mark.strip_prefix(place.as_str()).is_some_and(|key| Some(key) != successor.as_deref())
+            self.nodes.iter().any(|(place, successors)| {
+                mark.strip_prefix(place.as_str()).is_some_and(|key| !successors.contains(key))
             })
         };
         via.is_some_and(|via| via.len() > VIA_MAX || via.iter().any(is_revoked))

@@ -8,7 +8,8 @@ use crate::passkey::PasskeyPublic;
 const PASSWORD: &str = "correct horse battery";
 
 fn revoked(node: &Node, up_to_ms: u64) -> Vec<RevokedNode> {
-    vec![RevokedNode { node: node.name.clone(), up_to_ms, successor: None, lapsing: false }]
+    let (successors, control, lapsing) = (Vec::new(), true, false);
+    vec![RevokedNode { node: node.name.clone(), up_to_ms, successors, control, lapsing }]
 }
 
 fn set_up(at: &Node, id: &str) -> TotpSecret {
@@ -167,14 +168,9 @@ fn a_node_enrolled_afresh_under_a_revoked_name_is_another_one() {
     again.passkey(&id, b"own");
     let accounts = again.operators.accounts(NOW);
     let by = |key: &str| accounts.iter().map(|one| one.clone().told_by(&again.name, key)).collect::<Vec<_>>();
-    let gone = |successor: &str| {
-        let successor = Some(successor.to_owned());
-        revoked(&again, NOW)
-            .into_iter()
-            .map(|one| RevokedNode { successor: successor.clone(), ..one })
-            .collect::<Vec<_>>()
-    };
-    a.operators.heed(&gone("new"));
+    let successors = vec!["newest".to_owned(), "new".to_owned()];
+    let gone = revoked(&again, NOW).into_iter().map(|one| RevokedNode { successors: successors.clone(), ..one });
+    a.operators.heed(&gone.collect::<Vec<_>>());
     a.operators.merge(by("old"), NOW);
     assert!(a.now(&id).passkeys.is_empty());
     a.operators.merge(by("new"), NOW);
@@ -292,6 +288,38 @@ fn removals_that_a_revoked_node_made_up_take_no_room_for_ever() {
     assert!(a.operators.accounts(NOW).is_empty());
     thief.tell(&a);
     assert!(a.operators.accounts(NOW).is_empty());
+}
+
+#[test]
+fn who_does_not_know_that_a_revoked_node_had_the_control_role_sets_passwords_that_count() {
+    let (a, b, id) = two();
+    let thief = node();
+    let unknowing: Vec<_> =
+        revoked(&thief, NOW).into_iter().map(|one| RevokedNode { control: false, ..one }).collect();
+    set_up(&a, &id);
+    assert!(a.operators.heed(&unknowing).passwords.is_empty());
+    b.operators.heed(&revoked(&thief, NOW));
+    set_up(&a, &id);
+    meet(&[&a, &b]);
+    assert!(a.now(&id).password && b.now(&id).password);
+}
+
+#[test]
+fn however_many_revocations_are_in_force_a_password_can_be_set_and_counts_at_other_nodes() {
+    let (a, b, id) = two();
+    let thief = node();
+    let mut gone = revoked(&thief, NOW + 2_000);
+    gone.extend((0..1_500).map(|n| {
+        let (node, successors, control) = (format!("fra/made-up{n}"), Vec::new(), true);
+        RevokedNode { node, up_to_ms: NOW + n, successors, control, lapsing: false }
+    }));
+    set_up(&a, &id);
+    assert_eq!(a.operators.heed(&gone).passwords, ["alice"]);
+    gone.reverse();
+    b.operators.heed(&gone);
+    set_up(&a, &id);
+    meet(&[&a, &b]);
+    assert!(b.now(&id).password);
 }
 
 #[test]
