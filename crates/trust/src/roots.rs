@@ -146,7 +146,11 @@ impl TrustRoots {
         }
         if let Some(key) = node.operator_key {
             let keys = [key.id().0, node.node_key.id().0];
-            self.note_control(&node.site, &node.node, &[HadKey { keys, issued_at_ms: validity.issued_at_ms }]);
+            self.note_control(
+                &node.site,
+                &node.node,
+                &[HadKey { keys, issued_at_ms: validity.issued_at_ms }],
+            );
         }
         self.validities.insert(name, validity.clone());
         Ok(if pinned == Pinned::Known { Pinned::Renewed } else { pinned })
@@ -301,7 +305,8 @@ impl TrustRoots {
     /// Those that a name got after a time, of nodes that were enrolled afresh under it.
     pub fn operator_keys_since(&self, site: &str, node: &str, up_to_ms: u64) -> Vec<KeyId> {
         let had = self.had_keys(site, node).iter();
-        let since = had.filter(|had| had.issued_at_ms > up_to_ms && !self.revoked_keys.contains(&KeyId(had.keys[1])));
+        let since =
+            had.filter(|had| had.issued_at_ms > up_to_ms && !self.revoked_keys.contains(&KeyId(had.keys[1])));
         since.map(|had| KeyId(had.keys[0])).collect()
     }
 

@@ -127,6 +127,7 @@ pub(super) struct Password {
 impl PartialEq for Password {
     fn eq(&self, other: &Self) -> bool {
         self.hash == other.hash
+            && self.totp == other.totp
             && self.step == other.step
             && self.recovery == other.recovery
             && self.heeds == other.heeds
@@ -355,9 +356,9 @@ impl Account {
             }
             None => {}
         }
-        // Whoever says what he may do, or lets him in, stands for the rest as it is shown.
-        let confirms = out != Some(true);
-        if confirms {
+        // Whoever lets him in stands for the rest as it is shown; who says one thing of him, for that.
+        let confirms = out == Some(false);
+        if confirms || (out.is_none() && (role.is_some() || apps.is_some())) {
             self.via.remove(BORN);
             self.doubtful = false;
         }
@@ -592,7 +593,7 @@ fn merge_passwords(own: &mut (u64, Option<Password>), other: &(u64, Option<Passw
         std::cmp::Ordering::Less => {}
         std::cmp::Ordering::Greater => *own = other.clone(),
         std::cmp::Ordering::Equal => match (&mut own.1, &other.1) {
-            (Some(own), Some(other)) if own.hash == other.hash => {
+            (Some(own), Some(other)) if own.hash == other.hash && own.totp == other.totp => {
                 own.step = own.step.max(other.step);
                 own.recovery.retain(|code| other.recovery.contains(code));
                 own.heeds.retain(|id| other.heeds.contains(id));

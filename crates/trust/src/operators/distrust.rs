@@ -90,7 +90,7 @@ impl Account {
         let marked = |part: String| {
             let mut via = told.get(&part).cloned().unwrap_or_default();
             // So many are enough to tell that they were made up.
-            while via.len() > VIA_MAX {
+            while via.len() > VIA_MAX + 1 {
                 via.pop_last();
             }
             via.insert(mark.clone());
@@ -147,7 +147,8 @@ impl Account {
     /// That there is such an account counts by another's word, where that came by a part of the way, or not by a revoked node.
     pub(super) fn vouch(&mut self, other: &Self, distrust: &Distrust) {
         let (own, theirs) = (self.via.get(BORN), other.via.get(BORN));
-        let nearer = own.zip(theirs).is_some_and(|(own, theirs)| theirs.len() < own.len() && theirs.is_subset(own));
+        let nearer =
+            own.zip(theirs).is_some_and(|(own, theirs)| theirs.len() < own.len() && theirs.is_subset(own));
         let surer = (self.doubtful || distrust.is_on(own)) && !distrust.is_on(theirs);
         if nearer || surer {
             self.came(BORN, other);

@@ -169,7 +169,8 @@ fn a_node_enrolled_afresh_under_a_revoked_name_is_another_one() {
     let accounts = again.operators.accounts(NOW);
     let by = |key: &str| accounts.iter().map(|one| one.clone().told_by(&again.name, key)).collect::<Vec<_>>();
     let successors = vec!["newest".to_owned(), "new".to_owned()];
-    let gone = revoked(&again, NOW).into_iter().map(|one| RevokedNode { successors: successors.clone(), ..one });
+    let gone =
+        revoked(&again, NOW).into_iter().map(|one| RevokedNode { successors: successors.clone(), ..one });
     a.operators.heed(&gone.collect::<Vec<_>>());
     a.operators.merge(by("old"), NOW);
     assert!(a.now(&id).passkeys.is_empty());
@@ -361,7 +362,9 @@ fn accounts_that_a_revoked_node_made_up_have_nobodys_name_and_take_no_room() {
     a.tell(&late);
     for at in [&a, &late] {
         assert_eq!((at.now(&id).name.as_str(), at.now(&id).disabled), ("alice", false));
-        assert!(at.operators.named("bob").is_some() && at.now(&at.operators.named("a2").unwrap().id).disabled);
+        assert!(
+            at.operators.named("bob").is_some() && at.now(&at.operators.named("a2").unwrap().id).disabled
+        );
     }
 }
 
