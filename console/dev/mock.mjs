@@ -421,6 +421,10 @@ async function pagesApi(world, url, request, [area, id, sub]) {
     case 'GET selftest':
     case 'POST selftest':
       return { body: world.selfTest() };
+    case 'GET receivers':
+      return { body: [{ name: 'chat', kind: 'slack' }, { name: 'ops', kind: 'mail' }] };
+    case 'POST receivers/:id/test':
+      return { body: id === 'chat' ? { ok: true, error: null } : { ok: false, error: 'mail.example.org:465 does not answer' } };
     case 'GET fixes':
       return { body: world.fixes() };
     case 'GET traffic':

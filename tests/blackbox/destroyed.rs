@@ -44,6 +44,45 @@ fn rows_of(node: &Node, of: &str) -> u64 {
     copies.iter().find(|one| one["node"] == of).and_then(|one| one["rows"].as_u64()).unwrap_or_default()
 }
 
+/// One request of a node that is gone, at its site and from afar.
+fn explains(c: &Node, d: &Node, refused: &[String]) {
+    let id = &refused[0];
+    let there = done(c, &["explain", id]);
+    assert!(there.contains("UNION") && there.contains("192.0.2.7"), "all of it: {there}");
+    let told = done(d, &["explain", id]);
+    assert!(told.contains("syd/b served it and does not answer; syd/c has a copy"), "{told}");
+    assert!(told.contains("192.0.2.0/24") && !told.contains("UNION"), "what may leave the site: {told}");
+    let listed = d.cli_json(&["events", "--fleet"]);
+    assert!(listed["copied"].as_array().unwrap().contains(&"syd/b".into()), "{listed}");
+    let ids: Vec<_> = listed["requests"].as_array().unwrap().iter().map(|one| one["id"].clone()).collect();
+    for id in refused {
+        assert_eq!(ids.iter().filter(|one| *one == id.as_str()).count(), 1, "{id} in {listed}");
+    }
+}
+
+/// A ban of the node that is gone.
+fn undoes(d: &Node, nodes: &[&Node]) {
+    let bans = d.cli_json(&["decision", "list"]);
+    let ban = bans.as_array().unwrap().iter().find(|one| one["author"]["node"] == "b").unwrap();
+    done(d, &["decision", "delete", ban["id"].as_str().unwrap()]);
+    for node in nodes {
+        until("the ban is undone everywhere", || node.get_from("192.0.2.7", "/").status == 200);
+    }
+}
+
+/// A policy where its home is gone.
+fn publishes(d: &Node, nodes: &[&Node], policies: &std::path::Path, app: &App) {
+    let second = write_policy(policies, app, "second");
+    let output = d.cli(&["policy", "push", &second]);
+    assert!(!output.status.success(), "its home is gone");
+    done(d, &["policy", "move-home", "--site", "iad"]);
+    done(d, &["policy", "push", &second, "--reason", "life goes on"]);
+    for node in nodes {
+        until("the new policy is in force everywhere", || node.get("/?q=second").status == 403);
+        assert_eq!(node.get("/?q=first").status, 200);
+    }
+}
+
 #[test]
 fn with_the_home_of_policy_and_a_control_node_destroyed_another_site_explains_undoes_and_publishes() {
     if !has_nats() {
@@ -105,38 +144,9 @@ fn with_the_home_of_policy_and_a_control_node_destroyed_another_site_explains_un
         members.iter().filter(|one| one["online"] == true).count() == 3
     });
 
-    // One request, where it was served and from afar.
-    let id = &refused[0];
-    let there = done(&c, &["explain", id]);
-    assert!(there.contains("UNION") && there.contains("192.0.2.7"), "all of it: {there}");
-    let told = done(&d, &["explain", id]);
-    assert!(told.contains("syd/b served it and does not answer; syd/c has a copy"), "{told}");
-    assert!(told.contains("192.0.2.0/24") && !told.contains("UNION"), "what may leave the site: {told}");
-    let listed = d.cli_json(&["events", "--fleet"]);
-    assert!(listed["copied"].as_array().unwrap().contains(&"syd/b".into()), "{listed}");
-    let ids: Vec<_> = listed["requests"].as_array().unwrap().iter().map(|one| one["id"].clone()).collect();
-    for id in &refused {
-        assert_eq!(ids.iter().filter(|one| *one == id.as_str()).count(), 1, "{id} in {listed}");
-    }
-
-    // A ban of the node that is gone is undone.
-    let bans = d.cli_json(&["decision", "list"]);
-    let ban = bans.as_array().unwrap().iter().find(|one| one["author"]["node"] == "b").unwrap();
-    done(&d, &["decision", "delete", ban["id"].as_str().unwrap()]);
-    for node in [&c, &d, &e] {
-        until("the ban is undone everywhere", || node.get_from("192.0.2.7", "/").status == 200);
-    }
-
-    // And a policy is published.
-    let second = write_policy(policies.path(), &app, "second");
-    let output = d.cli(&["policy", "push", &second]);
-    assert!(!output.status.success(), "its home is gone");
-    done(&d, &["policy", "move-home", "--site", "iad"]);
-    done(&d, &["policy", "push", &second, "--reason", "life goes on"]);
-    for node in [&c, &d, &e] {
-        until("the new policy is in force everywhere", || node.get("/?q=second").status == 403);
-        assert_eq!(node.get("/?q=first").status, 200);
-    }
+    explains(&c, &d, &refused);
+    undoes(&d, &[&c, &d, &e]);
+    publishes(&d, &[&c, &d, &e], policies.path(), &app);
     println!("explained, undone and published by another site {:?} after the loss", began.elapsed());
     drop((syd, iad));
 }

@@ -186,6 +186,7 @@ fn rules_that_count_who_asks_do_not_count_the_node() {
     std::fs::write(folder.path().join("count.conf"), COUNTING).unwrap();
     write(folder.path(), &app, "extra_rules = [\"count.conf\"]");
     let node = run(folder.path(), HTTP);
+    stands(&node, "ok");
     let mut runs = std::collections::BTreeSet::new();
     until("it has attacked itself a few times", || {
         let test = test(&node);

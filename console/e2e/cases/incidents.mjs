@@ -30,3 +30,13 @@ test('an incident that nobody knows is said to be unknown', async () => {
   await page.getByText(/knows no incident/).waitFor();
   await close();
 });
+
+test('whoever is told can be told now, and what became of it is shown', { skip: mockOnly() }, async () => {
+  const { page, faults, close } = await open('#/incidents');
+  await page.getByRole('button', { name: 'Test chat' }).click();
+  await page.getByText('It took the message.').waitFor();
+  await page.getByRole('button', { name: 'Test ops' }).click();
+  await page.getByText('Not told: mail.example.org:465 does not answer').waitFor();
+  assert.deepEqual(faults, []);
+  await close();
+});

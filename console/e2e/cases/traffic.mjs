@@ -47,3 +47,13 @@ test('a rule leads to its requests', { skip: mockOnly() }, async () => {
   await page.locator('summary[data-row]').first().waitFor();
   await close();
 });
+
+test('what is shown can be had as a report of the same time', async () => {
+  const { page, close } = await open('#/traffic?range=1h');
+  const link = page.getByRole('link', { name: 'to print' });
+  await link.waitFor();
+  const asked = new URL(await link.getAttribute('href'), page.url()).searchParams;
+  assert.equal(asked.get('format'), 'html');
+  assert.ok(Number(asked.get('to_ms')) - Number(asked.get('from_ms')) >= 3_600_000);
+  await close();
+});

@@ -1,6 +1,6 @@
 /** The admin API as the pages call it. Types are those of the node's own document; see `client.ts`. */
 
-import { call, paged, REPLAY_MS, SLOW_MS, type Asked } from './client';
+import { address, call, paged, REPLAY_MS, SLOW_MS, type Asked } from './client';
 import { toldRow } from './lists';
 import type {
   EventFilter,
@@ -51,6 +51,9 @@ export const api = {
   undoIncident: (id: string) => call('post', '/api/v1/incidents/{id}/undo', { path: { id } }),
   answerIncident: (id: string, step: string, yes: boolean) => call('post', '/api/v1/incidents/{id}/answer', { path: { id }, body: { step, yes } }),
 
+  receivers: () => call('get', '/api/v1/receivers'),
+  testReceiver: (name: string) => call('post', '/api/v1/receivers/{name}/test', { path: { name }, timeoutMs: SLOW_MS }),
+
   policy: () => call('get', '/api/v1/policy'),
   versions: (limit: number) => call('get', '/api/v1/policy/versions', { query: { limit } }),
   versionFiles: (version: string) => call('get', '/api/v1/policy/versions/{version}', { path: { version } }),
@@ -79,6 +82,10 @@ export const api = {
   removePasskey: (id: string) => call('delete', '/api/v1/me/passkeys/{id}', { path: { id } }),
   logout: () => call('post', '/api/v1/logout'),
 };
+
+/** A page to print, or a file to keep, of what a time was like. */
+export const reportUrl = (query: { from_ms: number; to_ms: number; app: string; fleet: boolean; format: 'html' | 'csv' | 'json' }): string =>
+  address('/api/v1/report', {}, query);
 
 export const STREAM_PATH = '/api/v1/stream';
 

@@ -3928,6 +3928,17 @@ export interface components {
             class: "protocol";
         });
         Confidence: "low" | "medium" | "high";
+        CopiedBy: {
+            heard: boolean;
+            node: string;
+            waiting: number;
+        };
+        CopyOf: {
+            bytes: number;
+            missed: number;
+            node: string;
+            rows: number;
+        };
         Counters: {
             access_dropped: number;
             allowed: number;
@@ -4088,6 +4099,7 @@ export interface components {
         };
         FleetEvents: {
             answered: string[];
+            copied?: string[];
             next?: components["schemas"]["RequestId"] | null;
             requests: components["schemas"]["RedactedRequest"][];
             silent: string[];
@@ -4120,6 +4132,11 @@ export interface components {
             what: components["schemas"]["HeldWhat"];
         };
         HeldWhat: "decision" | "blocklist" | "range";
+        HistoryCopies: {
+            copied_by?: components["schemas"]["CopiedBy"][];
+            copies_of?: components["schemas"]["CopyOf"][];
+            refused?: number;
+        };
         Import: {
             decisions: number;
             fault?: string | null;
@@ -4758,6 +4775,7 @@ export interface components {
             action: components["schemas"]["Action"];
             app: string;
             at_ms: number;
+            copied_by?: string | null;
             id: components["schemas"]["RequestId"];
             led_to: string[];
             method: string;
@@ -4949,6 +4967,7 @@ export interface components {
             decisions_live: number;
             fleet: components["schemas"]["Fleet"];
             held?: number;
+            history?: components["schemas"]["HistoryCopies"];
             imports?: components["schemas"]["Import"][];
             learning?: components["schemas"]["Learning"];
             load?: components["schemas"]["Load"];

@@ -28,6 +28,7 @@ export type ToldRequest = Schemas['RedactedRequest'];
 export type Explanation = Schemas['Explanation'];
 export type Verdict = Schemas['Verdict'];
 export type Signal = Schemas['Signal'];
+export type Receiver = Schemas['ReceiverRow'];
 export type RuleMatch = Schemas['RuleMatch'];
 export type Suggestion = Schemas['Suggestion'];
 export type EventFilter = NonNullable<Asked<'get', '/api/v1/events'>['query']>;

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use phalanx_fleet::{FleetHandle, HISTORY_BROUGHT_MAX, HistoryCarrier, HistoryParcel, Link};
+use phalanx_model::id::node_tag;
 use phalanx_record::{Copies, CopyOf, History, Mark, NotTaken, RecordError, SpoolBatch};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -36,7 +37,7 @@ pub struct HistoryCopies {
     /// The control nodes that copy this node's history.
     pub copied_by: Vec<CopiedBy>,
     /// What this node has of others.
-    pub copies_of: Vec<CopiedNode>,
+    pub copies_of: Vec<CopyOf>,
     /// Batches of others that were refused since the start.
     pub refused: u64,
     /// What is degraded, one plain sentence each.
@@ -53,19 +54,6 @@ pub struct CopiedBy {
     pub waiting: u64,
     /// Whether it was heard lately.
     pub heard: bool,
-}
-
-/// What this node has of another.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct CopiedNode {
-    /// Its name.
-    pub node: String,
-    /// Requests, and what followed from them.
-    pub rows: u64,
-    /// Their size on the disk, about.
-    pub bytes: u64,
-    /// Rows that the node deleted for others before they were copied.
-    pub missed: u64,
 }
 
 impl CopiesPort {
@@ -358,8 +346,8 @@ impl Copying {
         let is_own = **of == *self.carrier.me();
         let read = match is_own {
             true => {
-                let history = self.history.clone();
-                let read = tokio::task::spawn_blocking(move || history.batch_after(&mark, BATCH_BYTES));
+                let (history, tag) = (self.history.clone(), node_tag(&self.site, self.carrier.me()));
+                let read = tokio::task::spawn_blocking(move || history.batch_after(&mark, tag, BATCH_BYTES));
                 read.await.ok()
             }
             false => {
@@ -401,7 +389,7 @@ impl Copying {
             .collect();
         let mut state = self.port.0.state.lock();
         match kept {
-            Some(Ok(kept)) => state.copies_of = kept.into_iter().map(CopiedNode::from).collect(),
+            Some(Ok(kept)) => state.copies_of = kept,
             Some(Err(error)) => {
                 degraded.push(format!("copies of other nodes' history cannot be read: {error}"))
             }
@@ -438,12 +426,6 @@ impl Reading {
             true => (last - self.mark.seq).max(self.waiting).max(0),
             false => self.waiting,
         }
-    }
-}
-
-impl From<CopyOf> for CopiedNode {
-    fn from(CopyOf { node, rows, bytes, missed }: CopyOf) -> Self {
-        Self { node, rows, bytes, missed }
     }
 }
 

@@ -12,8 +12,9 @@ use phalanx_model::{Action, Prefix, Reason, RequestId};
 use phalanx_record::{Filter, History, RecordedRequest, RefusedClient, TrafficQuery};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::suggesting::Suggester;
+use crate::suggesting::{Suggested, Suggester};
 
 /// A question, as it travels.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -137,12 +138,14 @@ pub struct FleetEvents {
 /// Answers questions of operators at other nodes, until the fleet ends.
 pub async fn answer_all(fleet: FleetHandle, suggester: Suggester, copies: Option<History>) {
     let mut questions = fleet.questions();
+    let suggesting = Arc::new(Semaphore::new(1));
     // One after the other: an operator's questions must not take the history from its own node's operators.
     while let Some(question) = questions.recv().await {
         let Ok(asked) = serde_json::from_slice(&question.bytes) else { continue };
         if let Asked::Suggest(id) = asked {
             // It may take long, and refuses a second one meanwhile; the others need not wait for it.
-            tokio::spawn(suggest(suggester.clone(), id, question));
+            let one = Arc::clone(&suggesting).try_acquire_owned().ok();
+            tokio::spawn(suggest(suggester.clone(), id, question, one));
             continue;
         }
         let (history, copies) = (suggester.history.clone(), copies.clone());
@@ -153,8 +156,18 @@ pub async fn answer_all(fleet: FleetHandle, suggester: Suggester, copies: Option
     }
 }
 
-async fn suggest(suggester: Suggester, id: RequestId, question: Question) {
-    let Some(told) = suggester.tell(id).await else { return };
+/// Without a permit another one is under way.
+async fn suggest(
+    suggester: Suggester,
+    id: RequestId,
+    question: Question,
+    permit: Option<OwnedSemaphorePermit>,
+) {
+    let told = match permit {
+        Some(_) => suggester.tell(id).await,
+        None => Some(Suggested::Busy),
+    };
+    let Some(told) = told else { return };
     if let Ok(answer) = serde_json::to_vec(&told) {
         question.answer(&answer).await;
     }

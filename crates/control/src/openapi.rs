@@ -564,8 +564,11 @@ const ENDPOINTS: &[Endpoint] = &[
         ],
         errors: &[
             ("400", "no id, or a parameter that is unknown or malformed"),
-            ("404", "this node has no such request; code `elsewhere` names the node that served it"),
-            ("409", "no rule refused it: an exclusion would not help"),
+            ("404", "no node that is known has such a request"),
+            (
+                "409",
+                "no rule refused it: an exclusion would not help; or the node that served it does not answer (code `silent`), or tries another one (`busy`)",
+            ),
             ("503", "the history cannot be read"),
         ],
         ..get(

@@ -143,14 +143,15 @@ async fn send_due(control: &Control, name: &str, schedule: &Schedule, mark: Mark
         Err(why) => (None, Some(why)),
     };
     let is_late = mark.due_ms.saturating_add(LATE_MS) < control.now_ms();
+    let message = made.map(|report| message(control, &key, (name, schedule), &report, is_late));
     let left: Vec<&String> = schedule.to.iter().filter(|to| !mark.told.contains(to)).collect();
     for to in left {
         // Another node may have become the one that sends.
         if !(reporting.leads)() {
             return;
         }
-        let Some(report) = &made else { break };
-        match tell(control, to, &key, &message(control, (name, schedule), report, is_late)).await {
+        let Some(message) = &message else { break };
+        match tell(control, to, message).await {
             Ok(()) => reporting.marks.lock().told(name, to, control.now_ms()),
             Err(NotTold::Refused(why)) => {
                 tracing::warn!(report = name, receiver = to, %why, "a receiver does not want a report");
@@ -179,8 +180,9 @@ pub(crate) async fn send_now(control: &Control, name: &str, schedule: &Schedule,
     };
     let mut told = Vec::new();
     let key = format!("report/{name}/test/{wish:016x}");
+    let message = message(control, &key, (name, schedule), &report, false);
     for to in &schedule.to {
-        let sent = tell(control, to, &key, &message(control, (name, schedule), &report, false)).await;
+        let sent = tell(control, to, &message).await;
         let error = sent.err().map(|why| why.to_string());
         told.push(ReportTold { to: to.clone(), ok: error.is_none(), error });
     }
@@ -195,12 +197,14 @@ async fn made(control: &Control, schedule: &Schedule, due_ms: u64) -> Result<Rep
 }
 
 struct Message {
+    key: String,
     body: Value,
     letter: Letter,
 }
 
 fn message(
     control: &Control,
+    key: &str,
     (name, schedule): (&str, &Schedule),
     report: &Report,
     is_late: bool,
@@ -223,6 +227,7 @@ fn message(
         Letter { subject: title, text: text.clone(), html: report.html(), enclosed: enclosed.collect() };
     let body = json!({
         "kind": "report",
+        "key": key,
         "name": name,
         "text": text,
         "late": is_late,
@@ -230,16 +235,15 @@ fn message(
         "node": node,
         "at_ms": control.now_ms(),
     });
-    Message { body, letter }
+    Message { key: key.to_owned(), body, letter }
 }
 
-async fn tell(control: &Control, to: &str, key: &str, message: &Message) -> Result<(), NotTold> {
+async fn tell(control: &Control, to: &str, message: &Message) -> Result<(), NotTold> {
+    let Message { key, body, letter } = message;
     let Some(receiver) = control.deps.receivers.get(to) else {
         return Err(NotTold::Address(format!("this node's settings have no receiver `{to}`")));
     };
-    let mut body = message.body.clone();
-    body["key"] = key.into();
-    receiver.send(key, &body, &message.letter, || control.now_ms()).await
+    receiver.send(key, body, letter, || control.now_ms()).await
 }
 
 /// How often it is looked whether something is due.

@@ -643,6 +643,56 @@ mod tests {
     }
 
     #[test]
+    fn what_leaves_its_node_is_no_text_of_policy_and_quotes_nobody() {
+        let asked = record(1, "192.0.2.1", "/blog?q=x", "ARGS:q");
+        let fragment = asked.signals[0].matches[0].fragment.clone();
+        let mut draft = Draft::new(asked, None).unwrap();
+        let example =
+            |request: &str| ReplayExample { id: RequestId::from_parts(7, 0, 0), request: request.into() };
+        let recording = PassesRecorded {
+            examples: vec![example("GET /a?token=secret"), example("GET /b;x#y"), example("GET /c")],
+            ..PassesRecorded::default()
+        };
+        draft.judged(None, false, recording);
+        let (told, _) = draft.finish();
+        assert!(told.toml.is_empty() && !told.warnings.iter().any(|one| one.contains(&fragment)), "{told:?}");
+        let requests: Vec<String> =
+            told.recording.unwrap().examples.into_iter().map(|one| one.request).collect();
+        assert_eq!(requests, ["GET /a", "GET /b", "GET /c"]);
+    }
+
+    #[test]
+    fn another_node_writes_no_policy_by_the_hand_of_an_operator() {
+        let asked = record(1, "192.0.2.1", "/blog?q=x", "ARGS:q");
+        let paperwork = Paperwork { owner: "ann".into(), reason: "r".into(), until: "2027-01-01".into() };
+        let honest = Draft::new(asked.clone(), None).unwrap().finish().0;
+        let told = |change: fn(&mut Suggestion)| {
+            let mut told = Suggestion { toml: "mode = \"off\"".into(), ..honest.clone() };
+            change(&mut told);
+            told.of_another(asked.id(), &paperwork)
+        };
+        let taken = told(|_| {}).unwrap();
+        let own = "[[apps.exclusions]]\nrules = [942190]\ntarget = \"ARGS:q\"\npath = \"/blog\"\nmethods = [\"GET\"]\n\
+                   owner = \"ann\"\nreason = \"r\"\nuntil = 2027-01-01\n";
+        assert_eq!(taken.toml, own);
+        let wide = told(|one| one.exclusions[0].target = None).unwrap();
+        assert!(wide.warnings.iter().any(|one| one.starts_with("wide: ")), "said whether or not it says so");
+        let hostile: [(&str, fn(&mut Suggestion)); 8] = [
+            ("another request", |one| one.id = RequestId::from_parts(9, 0, 0)),
+            ("no exclusion", |one| one.exclusions.clear()),
+            ("no rules", |one| one.exclusions[0].rules.clear()),
+            ("many exclusions", |one| one.exclusions = vec![one.exclusions[0].clone(); EXCLUSIONS_MAX + 1]),
+            ("a target", |one| one.exclusions[0].target = Some("ARGS:q\"\nmode = \"off".into())),
+            ("a path", |one| one.exclusions[0].path = Some("/a\"\nmode = \"off".into())),
+            ("every path", |one| one.exclusions[0].path = Some(String::new())),
+            ("a method", |one| one.exclusions[0].methods = vec!["GET\"]\nmode = \"off".into()]),
+        ];
+        for (case, change) in hostile {
+            assert!(told(change).is_err(), "{case}");
+        }
+    }
+
+    #[test]
     fn a_request_that_no_rule_refused_is_told_so() {
         let mut asked = record(1, "192.0.2.1", "/", "ARGS:q");
         asked.access.verdict.reason = Reason::Network;

@@ -70,11 +70,8 @@ impl Suggester {
         Ok(Suggested::This(Box::new(judged)))
     }
 
-    /// Answers an operator at another node, unless another question is being answered.
+    /// Answers an operator at another node.
     pub(crate) async fn tell(&self, id: RequestId) -> Option<Suggested> {
-        if self.trials.available_permits() == 0 {
-            return Some(Suggested::Busy);
-        }
         Some(match self.suggest(id, None).await.ok()? {
             // In words of the request, which stay here.
             Suggested::NoUse(_) => Suggested::NoUse(String::new()),

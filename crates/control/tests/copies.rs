@@ -9,13 +9,14 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use futures_util::StreamExt;
 use phalanx_control::CopiesPort;
 use phalanx_fleet::{FleetHandle, FleetKeys, FleetSettings, NatsSettings};
 use phalanx_model::id::node_tag;
 use phalanx_model::lanes::Lanes;
-use phalanx_model::{Clock, Reason, RequestId, SecurityEvent, SystemClock, Verdict};
+use phalanx_model::{Author, AuthorRole, Clock, Reason, RequestId, SecurityEvent, SystemClock, Verdict};
 use phalanx_record::{Copies, CopySettings, Filter, History, Part, RecordSettings, Recorder};
-use phalanx_trust::{FleetSecret, Sealer};
+use phalanx_trust::{FleetSecret, OpeningKey, Sealer, SignedRecord, SigningKey, Statement};
 use tokio::task::JoinHandle;
 
 struct Nats(Child, u16, #[expect(dead_code, reason = "lives as long as the server")] tempfile::TempDir);
@@ -183,7 +184,8 @@ async fn requests_of_three_nodes_are_at_both_control_nodes_once_through_an_outag
         until("both control nodes copy", || edge.is_copied_by(&["a", "c"])).await;
     }
     let mut ids = BTreeSet::new();
-    let part = events / 9;
+    let each = events.div_ceil(3);
+    let part = each / 3;
     for edge in &mut edges {
         ids.extend(edge.record(part).await);
     }
@@ -199,13 +201,13 @@ async fn requests_of_three_nodes_are_at_both_control_nodes_once_through_an_outag
     a = Node::start(&server, folder, "a", true).await;
     c = Node::start(&server, folder, "c", true).await;
     let back = Instant::now();
-    let rest = events / 3 - 2 * part;
+    let rest = each - 2 * part;
     for edge in &mut edges {
         ids.extend(edge.record(rest).await);
     }
     for control in [&a, &c] {
         for edge in &edges {
-            until("all is copied", || control.rows_of(edge.name) >= events / 3).await;
+            until("all is copied", || control.rows_of(edge.name) >= each).await;
         }
     }
     for control in [&a, &c] {
@@ -228,11 +230,71 @@ async fn requests_of_three_nodes_are_at_both_control_nodes_once_through_an_outag
     }
     let d = Node::start(&server, folder, "d", true).await;
     for name in ["e1", "e2", "e3"] {
-        until("the new control node has all", || d.rows_of(name) >= events / 3).await;
+        until("the new control node has all", || d.rows_of(name) >= each).await;
     }
     assert_eq!(kept(&d.port.history().unwrap()), ids);
     for node in edges.into_iter().chain([c, d]) {
         assert!(node.port.history().is_some() || node.port.state().copies_of.is_empty());
+        node.stop().await;
+    }
+}
+
+/// What somebody with an edge node's key would say to another node of its site.
+fn signed(folder: &Path, as_role: AuthorRole, subject: &str, body: &[u8]) -> Vec<u8> {
+    let sealer = Sealer::load_or_create(&folder.join("e2/seal.key")).unwrap();
+    let key = SigningKey::load_or_create(&folder.join("e2/node.key"), &sealer).unwrap();
+    let author = Author { site: "fra".into(), node: "e2".into(), role: as_role };
+    let now_ms = SystemClock.now_ms();
+    let statement = Statement {
+        fleet_id: "testfleet",
+        subject,
+        author: &author,
+        version: now_ms << 16,
+        expires_at_ms: now_ms + 60_000,
+        body,
+    };
+    SignedRecord::sign(&key, statement).to_bytes().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_edge_node_gets_nobodys_history_and_the_wire_shows_nothing_of_it() {
+    let Some(server) = Nats::start().await else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let a = Node::start(&server, folder, "a", true).await;
+    let mut e1 = Node::start(&server, folder, "e1", false).await;
+    let e2 = Node::start(&server, folder, "e2", false).await;
+    until("the control node copies", || e1.is_copied_by(&["a"]) && e2.is_copied_by(&["a"])).await;
+    let wire = async_nats::connect(format!("nats://127.0.0.1:{}", server.1)).await.unwrap();
+    let mut heard = wire.subscribe("phx.raw.>").await.unwrap();
+    wire.flush().await.unwrap();
+    // It asks for all of the other's history, sealed to a key of its own, as a node and as the operator that it is not.
+    let key = OpeningKey::generate().unwrap();
+    let wish = br#"{"marks":[{"of":"e1","mark":{"epoch":0,"seq":0}}]}"#;
+    let body = [&[1, 32], key.public(), &wish[..]].concat();
+    let before = e1.fleet.status().refused;
+    for role in [AuthorRole::Node, AuthorRole::Operator] {
+        let subject = "phx.raw.fra.e2.e1";
+        wire.publish(subject, signed(folder, role, subject, &body).into()).await.unwrap();
+    }
+    until("a node's wish is refused", || e1.fleet.status().refused > before).await;
+    let ids = e1.record(200).await;
+    until("all is copied", || a.rows_of("e1") == 200).await;
+    assert_eq!(kept(&a.port.history().unwrap()), ids.into_iter().collect());
+    let (mut to_control, mut seen) = (0, 0);
+    while let Ok(Some(message)) = tokio::time::timeout(Duration::from_millis(300), heard.next()).await {
+        seen += 1;
+        to_control += usize::from(message.subject.as_str() == "phx.raw.fra.e1.a");
+        assert_ne!(message.subject.as_str(), "phx.raw.fra.e1.e2", "nothing goes to an edge node");
+        let record = SignedRecord::from_bytes(&message.payload).unwrap();
+        let shows = |text: &[u8]| record.body.windows(text.len()).any(|window| window == text);
+        assert!(!shows(b"192.0.2.7") && !shows(b"shop.test"));
+        if seen > 1_000 {
+            break;
+        }
+    }
+    assert!(to_control > 0, "the test listens to the right subjects");
+    for node in [a, e1, e2] {
         node.stop().await;
     }
 }

@@ -111,8 +111,11 @@ fn provider(
             );
         }
     }
-    let secret = reading.words(&raw.client_secret_file, SECRET_HELP);
-    let secret = secret.map_err(|fault| faults.push(fault)).ok()?;
+    // Without it the rest is looked at all the same: all faults are told at once.
+    let secret = reading.words(&raw.client_secret_file, SECRET_HELP).unwrap_or_else(|fault| {
+        faults.push(fault);
+        Arc::default()
+    });
     let said = |word: &Option<At<String>>, default: &str| {
         word.as_ref().map_or_else(|| default.to_owned(), |word| word.value.clone())
     };

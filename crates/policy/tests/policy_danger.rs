@@ -393,8 +393,8 @@ fn fate(policy: &Policy, asked: &Asked) -> Option<Fate> {
 fn app_of<'a>(policy: &'a Policy, host: &str) -> Option<&'a App> {
     let named = |name: &str| policy.apps.iter().find(|app| app.hosts.iter().any(|host| host == name));
     let below = || {
-        let mut domains = host.match_indices('.').map(|(at, _)| format!("*{}", &host[at..]));
-        domains.find_map(|domain| named(&domain))
+        let domains = std::iter::successors(host.split_once('.'), |(_, domain)| domain.split_once('.'));
+        domains.into_iter().find_map(|(_, domain)| named(&format!("*.{domain}")))
     };
     named(host).or_else(below).or_else(|| policy.apps.iter().find(|app| app.hosts.is_empty()))
 }

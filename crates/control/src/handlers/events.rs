@@ -115,13 +115,14 @@ pub(crate) async fn explain(
     // A request of an app that he does not see is answered as one that is not there.
     let sees = move |record: &RecordedRequest| apps.as_ref().is_none_or(|apps| is_of(record, apps));
     let explained = move |history: &History| match history.request(id)?.filter(&sees) {
-        Some(record) => Ok(Some(Explanation::new(record, history.consequences(id)?))),
+        Some(record) => Ok::<_, RecordError>(Some(Explanation::new(record, history.consequences(id)?))),
         None => Ok(None),
     };
     // A control node has the history of its site's other nodes, too.
     let copies = control.deps.copies.history();
     let found = ask(&control, move |history| match (explained(history)?, copies) {
-        (None, Some(copies)) => explained(&copies),
+        // Copies that cannot be read are named by the status; the node that served it can still be asked.
+        (None, Some(copies)) => Ok(explained(&copies).unwrap_or_default()),
         (found, _) => Ok(found),
     });
     found.await?.map(Json).ok_or_else(|| not_here(&control, id))

@@ -10,6 +10,7 @@ use parking_lot::Mutex;
 use phalanx_trust::oidc::{Expected, IdToken, KeySet, TokenFault};
 use serde::Deserialize;
 use tokio::sync::Semaphore;
+use tokio::time::MissedTickBehavior;
 
 use super::Flow;
 use super::http::Http;
@@ -350,11 +351,16 @@ impl std::fmt::Debug for Provider {
 /// Asks the providers now and then, so that it is known who is away before somebody wants to get in. Ends with the router.
 pub(crate) async fn watch(control: Weak<Control>) {
     let mut ticks = tokio::time::interval(LOOK);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        let Some(control) = control.upgrade() else { return };
-        let now_ms = control.now_ms();
-        for provider in control.deps.providers.all() {
+        // Not held while a provider is waited for: a node that stops would wait, too.
+        let asked = control.upgrade().map(|control| {
+            let providers: Vec<Arc<Provider>> = control.deps.providers.all().cloned().collect();
+            (providers, control.now_ms())
+        });
+        let Some((providers, now_ms)) = asked else { return };
+        for provider in providers {
             let Health { asked_at_ms, fault, .. } = provider.health();
             if fault.is_some() || now_ms >= asked_at_ms.saturating_add(LOOK_AGAIN_MS) {
                 // What it says is in its health.

@@ -76,9 +76,9 @@ impl Marks {
             self.note(fresh.clone());
             return Some(fresh);
         }
-        // Where a clock was set back, or an hour was changed, what was sent for later covers it.
+        // What was begun for a later time, before a clock was set back or an hour was changed, covers an earlier one.
         let rests = known.at_ms.saturating_add(AGAIN_MS.saturating_mul(u64::from(known.attempts))) > now_ms;
-        (!known.is_over && !rests).then(|| known.clone())
+        (known.due_ms == due_ms && !known.is_over && !rests).then(|| known.clone())
     }
 
     /// A receiver got it, or does not want it.

@@ -154,7 +154,7 @@ impl<'a> Comparing<'a> {
                 scope::compare_passing_on(&was, &is, &mut found);
                 if was.upstreams != is.upstreams {
                     upstreams::compare(was.upstreams, is.upstreams, &had, &mut found);
-                    self.gained(old, &was, &is, &mut found);
+                    self.gained(old, (&was, &is), &of_app, &mut found);
                 }
             }
             if met == Met::default() {
@@ -162,23 +162,29 @@ impl<'a> Comparing<'a> {
             } else {
                 found.0.retain(|one| !of_app.contains(one));
             }
-            let (place, before) = placed((old, new), &names, met);
+            let (place, begins) = placed((old, new), &names, met);
             for (setting, why) in found.0 {
-                let why = before(&why) + &other;
+                let why = format!("{begins}{why}{other}");
                 self.found.insert(Danger { place: place.clone(), setting: setting.to_owned(), why });
             }
         }
     }
 
-    /// A server that other routes of the app had keeps what protected it there.
-    fn gained(&self, old: &App, was: &Scope<'_>, is: &Scope<'_>, found: &mut Findings) {
+    /// A server that other routes of the app had keeps what protected it there. What it loses with all of the app is said of that.
+    fn gained(
+        &self,
+        old: &App,
+        (was, is): (&Scope<'_>, &Scope<'_>),
+        of_app: &[(&'static str, String)],
+        found: &mut Findings,
+    ) {
         let (had, has) = (upstreams::places_of(was.upstreams), upstreams::places_of(is.upstreams));
         for place in has.difference(&had) {
             let reached =
                 Scope::all(old).filter(|scope| upstreams::places_of(scope.upstreams).contains(place));
             let mut more = Findings::default();
             reached.for_each(|scope| scope::compare(&scope, is, self.files, &mut more));
-            if let Some((_, why)) = more.0.first() {
+            if let Some((_, why)) = more.0.iter().find(|one| !of_app.contains(one)) {
                 found.say("upstreams", format!("{place} is protected more by other routes: {why}"));
             }
         }
@@ -194,12 +200,8 @@ enum Pair {
     Fresh,
 }
 
-/// Where a change of what requests meet is, and how what it does is said there.
-fn placed(
-    (old, new): (&App, &App),
-    (olds, news): &(Vec<String>, Vec<String>),
-    met: Met,
-) -> (Place, Box<dyn Fn(&str) -> String>) {
+/// Where a change of what requests meet is, and how what it does begins there.
+fn placed((old, new): (&App, &App), (olds, news): &(Vec<String>, Vec<String>), met: Met) -> (Place, String) {
     let name = |names: &[String], at: Option<usize>| at.and_then(|at| names.get(at)).cloned();
     let route = |app: &App, name: String| {
         let mut place = Place::of_app(&app.name, Part::Route, name.clone());
@@ -207,12 +209,10 @@ fn placed(
         place
     };
     match (name(olds, met.old), name(news, met.new)) {
-        (None, None) => (Place::of_app(&new.name, Part::App, ""), Box::new(str::to_owned)),
-        (Some(was), None) => (route(old, was), Box::new(|why| format!("without this route {why}"))),
-        (Some(was), Some(is)) if was != is => {
-            (route(new, is), Box::new(move |why| format!("requests that met route {was}: {why}")))
-        }
-        (_, Some(is)) => (route(new, is), Box::new(str::to_owned)),
+        (None, None) => (Place::of_app(&new.name, Part::App, ""), String::new()),
+        (Some(was), None) => (route(old, was), "without this route ".to_owned()),
+        (Some(was), Some(is)) if was != is => (route(new, is), format!("requests that met route {was}: ")),
+        (_, Some(is)) => (route(new, is), String::new()),
     }
 }
 

@@ -17,7 +17,7 @@ use phalanx_trust::Sealer;
 use rusqlite::{Connection, OptionalExtension, Transaction, params};
 use serde::{Deserialize, Serialize};
 
-use super::spool::{Kind, Row};
+use super::spool::{Kind, Row, Whose};
 use super::store::{Facts, set_aside_database};
 use super::{
     History, Mark, Shared, SpoolBatch, body_context, consequence_context, is_damage, lookup_key, schema,
@@ -55,6 +55,7 @@ pub struct Copies {
 
 /// What is kept of one node.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct CopyOf {
     /// Its name.
     pub node: String,
@@ -153,7 +154,7 @@ impl Copies {
             statement.query_row([node], |row| row.get::<_, i64>(0)).optional()
         })?;
         match origin {
-            Some(origin) => self.history().batch(mark, Some(origin), bytes_max),
+            Some(origin) => self.history().batch(mark, Whose::Origin(origin), bytes_max),
             None => Ok(None),
         }
     }

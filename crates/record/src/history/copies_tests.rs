@@ -64,7 +64,9 @@ fn sealer() -> Arc<Sealer> {
 
 /// Sends until the reader has all.
 fn drain(history: &History, copies: &Copies, node: &str, bytes: usize) {
-    while let Some(batch) = history.batch_after(&copies.mark(node, None).unwrap(), bytes).unwrap() {
+    while let Some(batch) =
+        history.batch_after(&copies.mark(node, None).unwrap(), node_tag("fra", node), bytes).unwrap()
+    {
         copies.take(node, None, &batch).unwrap();
     }
 }
@@ -140,14 +142,14 @@ proptest! {
                 }
                 Step::Arrives(bytes) => {
                     let mark = reader.mark("b", None).unwrap();
-                    if let Some(batch) = history.batch_after(&mark, bytes).unwrap() {
+                    if let Some(batch) = history.batch_after(&mark, node_tag("fra", "b"), bytes).unwrap() {
                         let after = reader.take("b", None, &batch).unwrap();
                         prop_assert_eq!(&after, &reader.mark("b", None).unwrap());
                         on_the_way.push(batch);
                     }
                 }
                 Step::Delayed(bytes) => {
-                    on_the_way.extend(history.batch_after(&reader.mark("b", None).unwrap(), bytes).unwrap());
+                    on_the_way.extend(history.batch_after(&reader.mark("b", None).unwrap(), node_tag("fra", "b"), bytes).unwrap());
                 }
                 Step::Late(which) => {
                     if let Some(batch) = on_the_way.get(which) {
@@ -318,8 +320,10 @@ fn what_one_control_node_has_of_a_node_another_takes_over() {
         drain(&History::new(store.shared(), None), &first, node, 4_000);
         // The second heard the beginning of one of them itself.
         if node == "b" {
-            let batch =
-                History::new(store.shared(), None).batch_after(&Mark::default(), 4_000).unwrap().unwrap();
+            let batch = History::new(store.shared(), None)
+                .batch_after(&Mark::default(), node_tag("fra", "b"), 4_000)
+                .unwrap()
+                .unwrap();
             second.take("b", None, &batch).unwrap();
         }
     }
@@ -335,6 +339,19 @@ fn what_one_control_node_has_of_a_node_another_takes_over() {
         [(67, 0); 2]
     );
     assert!(second.history().request(id("d", 49)).unwrap().is_some());
+}
+
+#[test]
+fn what_a_node_wrote_under_an_earlier_name_is_left_out() {
+    let (dir, sealer) = (tempfile::tempdir().unwrap(), sealer());
+    let reader = copies(dir.path(), &sealer, 1 << 30);
+    let mut store = store(dir.path(), &sealer, 1_000);
+    for (node, numbers) in [("before", 0..20), ("b", 20..40)] {
+        let batch = items(&store, node, numbers);
+        store.write(&batch, 1).unwrap();
+    }
+    drain(&History::new(store.shared(), None), &reader, "b", 4_000);
+    assert_eq!(kept(&reader), all_once(20..40));
 }
 
 #[test]

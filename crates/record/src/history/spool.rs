@@ -56,6 +56,24 @@ pub(super) enum Kind {
     Consequence,
 }
 
+/// Whose rows are read.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Whose {
+    /// Those of the node with this tag, in its own history.
+    Node(u16),
+    /// Those of one of the nodes in copies.
+    Origin(i64),
+}
+
+impl Whose {
+    fn may_send(self, id: &str) -> bool {
+        match self {
+            Self::Node(tag) => id.parse::<RequestId>().is_ok_and(|id| id.node_tag() == tag),
+            Self::Origin(_) => true,
+        }
+    }
+}
+
 impl SpoolBatch {
     /// The form on the wire.
     pub fn to_bytes(&self) -> Vec<u8> {
@@ -130,16 +148,22 @@ impl History {
         self.shared.written.subscribe()
     }
 
-    /// Rows after a reader's mark, of so many bytes at most but one row at least; `None` if it has all.
-    pub fn batch_after(&self, mark: &Mark, bytes_max: usize) -> Result<Option<SpoolBatch>, RecordError> {
-        self.batch(mark, None, bytes_max)
+    /// Rows after a reader's mark, of so many bytes at most but one row at least; `None` if it has all. Rows that the node wrote under another name
+    /// than the one with this tag are left out: nobody would take them.
+    pub fn batch_after(
+        &self,
+        mark: &Mark,
+        node_tag: u16,
+        bytes_max: usize,
+    ) -> Result<Option<SpoolBatch>, RecordError> {
+        self.batch(mark, Whose::Node(node_tag), bytes_max)
     }
 
     /// The same of one node's rows among others'.
     pub(super) fn batch(
         &self,
         mark: &Mark,
-        origin: Option<i64>,
+        whose: Whose,
         bytes_max: usize,
     ) -> Result<Option<SpoolBatch>, RecordError> {
         let read = self.with_connection(|connection| {
@@ -150,12 +174,12 @@ impl History {
                 return Ok(None);
             }
             let after = if mark.epoch == epoch { mark.seq } else { 0 };
-            let (rows, upto) = self.rows(&snapshot, after, last, origin, bytes_max)?;
+            let (rows, upto) = self.rows(&snapshot, (after, last), whose, bytes_max)?;
             Ok(Some(SpoolBatch { epoch, after, upto, last, rows }))
         })?;
         let Some(batch) = read else {
             self.begin_anew()?;
-            return self.batch(&Mark::default(), origin, bytes_max);
+            return self.batch(&Mark::default(), whose, bytes_max);
         };
         Ok((batch.upto > batch.after).then_some(batch))
     }
@@ -164,11 +188,14 @@ impl History {
     fn rows(
         &self,
         connection: &Connection,
-        after: i64,
-        last: i64,
-        origin: Option<i64>,
+        (after, last): (i64, i64),
+        whose: Whose,
         bytes_max: usize,
     ) -> rusqlite::Result<(Vec<Row>, i64)> {
+        let origin = match whose {
+            Whose::Node(_) => None,
+            Whose::Origin(origin) => Some(origin),
+        };
         let of = if origin.is_some() { "AND origin = ?2" } else { "AND ?2 IS NULL" };
         let mut statement = connection.prepare_cached(&format!(
             "SELECT * FROM (SELECT seq, 0, id, body FROM requests WHERE seq > ?1 {of} ORDER BY seq LIMIT {READ_MAX})
@@ -193,7 +220,8 @@ impl History {
                 true => (Kind::Consequence, consequence_context(&id)),
             };
             // One that does not open, because its key is gone, is gone.
-            let opened = self.shared.sealer.open(&context, sealed).ok();
+            let opened =
+                whose.may_send(&id).then(|| self.shared.sealer.open(&context, sealed).ok()).flatten();
             rows.extend(opened.map(|body| Row { seq, kind, body }));
         }
         Ok((rows, last))

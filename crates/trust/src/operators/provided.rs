@@ -70,9 +70,9 @@ impl Operators {
             subject: who.hashed(),
         };
         let id = born.id();
-        if let Some(known) = self.locked().accounts.get(&id)
-            && known.is_provided_with(who)
-        {
+        // The lock must be given back before it is asked for again.
+        let is_same = self.locked().accounts.get(&id).is_some_and(|known| known.is_provided_with(who));
+        if is_same {
             return self.get(&id).ok_or(OperatorFault::Unknown);
         }
         self.write(|table| {

@@ -142,8 +142,13 @@ pub(crate) fn run(args: &FollowArgs) -> anyhow::Result<ExitCode> {
         if args.once {
             return Ok(ExitCode::SUCCESS);
         }
-        std::thread::sleep(Duration::from_millis(args.every.max(EVERY_LEAST_MS)));
+        pause(Duration::from_millis(args.every.max(EVERY_LEAST_MS)));
     }
+}
+
+#[expect(clippy::disallowed_methods, reason = "neither git nor the node tells of a change: both are asked")]
+fn pause(time: Duration) {
+    std::thread::sleep(time);
 }
 
 /// What was done, or what hinders.
