@@ -208,7 +208,10 @@ impl Operators {
     /// Removes him.
     pub fn remove(&self, id: &str, by: By, now_ms: u64) -> Result<(), OperatorFault> {
         self.rule_over(by, |accounts| {
-            find(accounts, id)?.remove(now_ms);
+            let account = find(accounts, id)?;
+            account.remove(now_ms);
+            // This end is no hearsay, whoever said that there was such an account.
+            account.via.clear();
             Ok(())
         })
     }

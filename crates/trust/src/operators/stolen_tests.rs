@@ -340,6 +340,21 @@ fn an_account_that_was_made_up_and_then_ended_is_forgotten_and_one_that_was_ther
 }
 
 #[test]
+fn an_account_that_was_made_up_and_that_an_operator_removed_comes_back_from_nowhere() {
+    let (a, b, _) = two();
+    let (away, thief) = (node(), node());
+    let mallory = thief.add("mallory", NOW).id;
+    [&a, &b, &away].iter().for_each(|at| drop(thief.tell(at)));
+    let gone = revoked(&thief, NOW);
+    [&a, &b].iter().for_each(|at| drop(at.operators.heed(&gone)));
+    a.operators.remove(&mallory, By::Node, NOW).unwrap();
+    meet(&[&a, &b]);
+    [&a, &b, &away].iter().for_each(|at| drop(at.operators.heed(&gone)));
+    meet(&[&a, &b, &away]);
+    assert!([&a, &b, &away].iter().all(|at| at.operators.get(&mallory).is_none()));
+}
+
+#[test]
 fn accounts_that_a_revoked_node_made_up_have_nobodys_name_and_take_no_room() {
     let (a, thief, id) = two();
     let late = node();
