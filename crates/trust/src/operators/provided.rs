@@ -3,10 +3,8 @@
 //! INVARIANT: such an account is its issuer's and subject's for ever, at all nodes, whatever name the provider gives; and who was removed
 //! or is kept out here stays out, whatever the provider says.
 
-use phalanx_model::limits::OPERATORS_MAX;
-
 use super::account::{Account, Born, hex, id_of_subject};
-use super::{Operator, OperatorFault, Operators, REMEMBERED_MAX, Role};
+use super::{Operator, OperatorFault, Operators, Role};
 use crate::sha256;
 
 /// Somebody as a provider tells of him.
@@ -80,7 +78,7 @@ impl Operators {
         self.write(|table| {
             table.accounts.retain(|_, account| !account.is_over(now_ms));
             let (role, apps) = (who.role, who.apps.clone());
-            let full = table.names.len() >= OPERATORS_MAX || table.accounts.len() >= REMEMBERED_MAX;
+            let full = table.is_full();
             match table.accounts.get_mut(&id) {
                 Some(known) if known.removed || known.shut.is_out() => Err(OperatorFault::Shut),
                 Some(known) => {
