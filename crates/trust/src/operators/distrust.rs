@@ -114,9 +114,9 @@ impl Account {
         taken
     }
 
-    /// Whether all that is known of it is that a revoked node said it was removed.
+    /// Whether all that is known of it is that a revoked node said it was removed. Somebody of a provider would then get in again.
     pub(super) fn is_hearsay(&self, distrust: &Distrust) -> bool {
-        self.removed && distrust.is_on(self.via.get(REMOVED))
+        self.removed && !self.is_provided() && distrust.is_on(self.via.get(REMOVED))
     }
 
     /// Keeps the ways of what is there.
