@@ -66,6 +66,8 @@ pub(crate) const HASH_WAIT: std::time::Duration = std::time::Duration::from_secs
 pub(crate) const PROVIDER_LOGIN_MS: u64 = 10 * 60_000;
 /// Such logins that came back and are remembered until that is over. A network has few of them.
 pub(crate) const PROVIDER_LOGINS_SPENT_MAX: usize = 4_096;
+/// The same of one network: an office behind one address.
+pub(crate) const PROVIDER_LOGINS_PER_NETWORK_MAX: usize = 256;
 /// Codes that a provider is shown at once.
 pub(crate) const PROVIDER_REQUESTS_MAX: usize = 8;
 

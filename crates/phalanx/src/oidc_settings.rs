@@ -80,7 +80,14 @@ pub(crate) fn check(
             text.error_at(&one_more.span, format!("there are more than {PROVIDERS_MAX} identity providers")),
         );
     }
+    let mut issuers = BTreeSet::new();
     for (name, raw) in raw.iter().take(PROVIDERS_MAX) {
+        // Its people have one account each, whichever section lets them in: each login would undo what the other says.
+        if !issuers.insert(&raw.value.issuer.value) {
+            let fault =
+                text.error_at(&raw.value.issuer.span, "another `[oidc.NAME]` has this issuer already");
+            faults.push(fault.with_help("write all groups into the `roles` of one section"));
+        }
         let before = faults.len();
         let mut reading = Reading::new(text, folder);
         let provider = provider(text, (name.as_str(), raw), &mut reading, faults);
@@ -169,6 +176,12 @@ fn rights(text: &Text<'_>, raw: &RawOidc, faults: &mut Vec<Diagnostic>) -> Vec<R
         if one.apps.len() > OPERATOR_APPS_MAX {
             faults.push(text.error_at(&one.span, format!("there are more than {OPERATOR_APPS_MAX} apps")));
         }
+        let good =
+            |app: &String| (1..=APP_BYTES_MAX).contains(&app.len()) && !app.chars().any(char::is_control);
+        if !one.apps.iter().all(good) {
+            let fault = format!("an app's name has 1 to {APP_BYTES_MAX} bytes of visible text");
+            faults.push(text.error_at(&one.span, fault));
+        }
     }
     let read = raw.roles.value.iter().map(|one| Rights {
         group: one.group.value.clone(),
@@ -210,6 +223,8 @@ const SECRET_HELP: &str = "write the client's secret into it: `umask 077; cat > 
 const PROVIDERS_MAX: usize = 8;
 const NAME_BYTES_MAX: usize = 32;
 const WORD_BYTES_MAX: usize = 256;
+/// As long as an account takes it.
+const APP_BYTES_MAX: usize = 128;
 const RIGHTS_MAX: usize = 64;
 const SCOPES_MAX: usize = 32;
 

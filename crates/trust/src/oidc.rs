@@ -243,6 +243,10 @@ fn check_claims(claims: Map<String, Value>, expected: Expected<'_>) -> Result<Id
         None | Some(Value::Null) => None,
         Some(_) => Some(time_ms(&claims, "auth_time").ok_or(TokenFault::Form)?),
     };
+    // It would be a fresh second factor for as long as it is ahead.
+    if proved_at_ms.is_some_and(|at_ms| at_ms > expected.now_ms.saturating_add(LEEWAY_MS)) {
+        return Err(TokenFault::Early);
+    }
     let subject = text("sub").filter(|subject| (1..=SUBJECT_BYTES_MAX).contains(&subject.len()));
     let subject = subject.ok_or(TokenFault::Subject)?.to_owned();
     Ok(IdToken { subject, proved_at_ms, claims })

@@ -281,7 +281,11 @@ impl Operators {
     /// Ends a passkey of his, unless he has nothing else to get in with; answers with the account as it is then. `whose` is the account
     /// as it was when he proved who he is.
     pub fn delete_passkey(&self, whose: &Operator, passkey: &str) -> Result<Operator, OperatorFault> {
-        self.change_same(whose, |accounts| find(accounts, &whose.id)?.credentials.end_passkey(passkey))
+        self.change_same(whose, |accounts| {
+            let account = find(accounts, &whose.id)?;
+            let only_way = !account.is_provided();
+            account.credentials.end_passkey(passkey, only_way)
+        })
     }
 
     /// The key of this name, of somebody who may get in.
@@ -339,7 +343,9 @@ impl Operators {
         let hash = hex(&sha256(presented.as_bytes()));
         let table = self.locked();
         let mut found = None;
-        for account in table.accounts.values().filter(|account| !account.is_shut()) {
+        // Of somebody of a provider there should be none, whoever made it: he would get in when he has left there.
+        let may = |account: &&Account| !account.is_shut() && !account.is_provided();
+        for account in table.accounts.values().filter(may) {
             for (kept, token) in &account.credentials.tokens {
                 if bool::from(kept.as_bytes().ct_eq(hash.as_bytes())) && now_ms < token.expires_at_ms {
                     found = Some((account.id.clone(), token.clone()));
@@ -516,6 +522,7 @@ fn take(
         return Err("another node has changed an account more often than can be");
     }
     other.distrust(distrust);
+    provided::check(accounts, &mut other)?;
     let Some(own) = accounts.get_mut(&other.id) else {
         if other.is_over(now_ms) || other.is_hearsay(distrust) {
             return Ok(());

@@ -95,6 +95,8 @@ pub struct Session {
     pub seen_at_ms: u64,
     /// When its holder last proved himself by a second factor, in Unix milliseconds.
     pub proved_at_ms: u64,
+    /// The identity provider that opened it, by its name in the settings.
+    pub provider: Option<Arc<str>>,
 }
 
 impl Session {
@@ -145,6 +147,7 @@ impl Sessions {
             opened_at_ms: now_ms,
             seen_at_ms: now_ms,
             proved_at_ms: now_ms,
+            provider: None,
         };
         let kept = Kept { session, browser, totp: None };
         table.issue(kept, now_ms, SESSION_MS, SESSIONS_MAX)
@@ -173,6 +176,11 @@ impl Sessions {
     /// Its holder has proved himself by a second factor.
     pub fn prove(&self, id: &str, now_ms: u64) {
         self.with(id, |kept| kept.session.proved_at_ms = now_ms);
+    }
+
+    /// An identity provider has opened it.
+    pub fn opened_by(&self, id: &str, provider: &str) {
+        self.with(id, |kept| kept.session.provider = Some(provider.into()));
     }
 
     /// Its holder has changed his account, which is this now; his other sessions are not told and end.

@@ -13,7 +13,7 @@ use axum::{Extension, Json};
 use http::{HeaderValue, Method, StatusCode, header};
 use phalanx_model::limits::SESSION_MS;
 use phalanx_trust::oidc::{IdToken, LEEWAY_MS};
-use phalanx_trust::{Operator, OperatorFault, Provided};
+use phalanx_trust::{Ceremony, Operator, OperatorFault, Provided};
 use serde::Deserialize;
 
 use crate::api::{LoginProvider, ProviderLogin, ProviderRow};
@@ -62,25 +62,25 @@ pub(crate) async fn begin(
     leave(&control, named(&control, &name)?, &from, None).await
 }
 
-/// `POST /api/v1/me/prove/oidc`: by the provider of the account. One that has a passkey proves more with that.
+/// `POST /api/v1/me/prove/oidc`: by the provider that opened the session, whatever it was called when the account was made. One that has a passkey proves more with that.
 pub(crate) async fn prove(
     State(control): State<Arc<Control>>,
     Extension(who): Extension<Principal>,
     request: Request,
 ) -> Result<Response, ApiError> {
-    let Principal::Operator(operator, _) = &who else {
+    let Principal::Operator(operator, held) = &who else {
         return Err(ApiError::not_found("this is for operators in a console session"));
     };
-    let provider = operator.provider().ok_or_else(|| {
+    let provider = held.session.provider.as_deref().ok_or_else(|| {
         ApiError::not_found(
             "this account has credentials of its own: prove yourself with a passkey or a code",
         )
     })?;
-    if !operator.passkeys.is_empty() {
+    let from = Arrival::of(&control, &request);
+    if has_passkey(operator, &from.origin) {
         let message = "this account has a passkey, and only that proves who you are";
         return Err(ApiError::new(StatusCode::CONFLICT, "passkey", message));
     }
-    let from = Arrival::of(&control, &request);
     let fresh_for = FreshFor { operator: operator.id.clone() };
     leave(&control, named(&control, provider)?, &from, Some(fresh_for)).await
 }
@@ -234,7 +234,7 @@ async fn finish(
     let provider = control.deps.providers.get(name);
     let provider =
         provider.ok_or_else(|| Refused::new(StatusCode::NOT_FOUND, "there is no such provider"))?;
-    let flow = control.deps.providers.flows.finish(came.sealed.as_deref(), (name, &back.state), now_ms)?;
+    let flow = control.deps.providers.flows.open(came.sealed.as_deref(), (name, &back.state), now_ms)?;
     if flow.origin.split_once("://").is_none_or(|(_, host)| !host.eq_ignore_ascii_case(&came.host)) {
         return Err(FlowFault::Foreign.into());
     }
@@ -243,26 +243,35 @@ async fn finish(
     // Not counted with passwords: a provider that breaks must not keep out who gets in without it.
     let tries = format!("answers of providers to network {}", from.network);
     control.throttle.charge(&tries, LOGINS_PER_NETWORK_MAX, now_ms)?;
-    let token = redeem(provider, &flow, back, now_ms).await?;
+    let token = redeem(control, provider, (&flow, &from), back).await?;
     let operator = admit(control, provider, &token).await?;
     control.throttle.refund(&tries);
     match &flow.fresh_for {
         Some(wanted) => fresh(control, &from, &flow, (wanted, &operator, &token)).map(|()| None),
         None => {
             // What the account's own passkey proves, the provider does not.
-            let proved_at_ms = match operator.passkeys.is_empty() {
-                true => token.proved_at_ms.unwrap_or_default().min(now_ms),
-                false => 0,
+            let proved_at_ms = match has_passkey(&operator, &from.origin) {
+                false => token.proved_at_ms.unwrap_or_default().min(now_ms),
+                true => 0,
             };
             let by = format!("provider {name}");
-            let (_, cookie) = open_session(control, &from, operator, &by, proved_at_ms)?;
+            let (who, cookie) = open_session(control, &from, operator, &by, proved_at_ms)?;
+            if let Principal::Operator(_, held) = &who {
+                control.deps.sessions.opened_by(&held.id, name);
+            }
             Ok(Some(cookie))
         }
     }
 }
 
 /// Whom the provider vouches for.
-async fn redeem(provider: &Provider, flow: &Flow, back: Back, now_ms: u64) -> Result<IdToken, Refused> {
+async fn redeem(
+    control: &Control,
+    provider: &Provider,
+    (flow, from): (&Flow, &Arrival),
+    back: Back,
+) -> Result<IdToken, Refused> {
+    let now_ms = control.now_ms();
     let unreachable = |fault: String| Refused::new(StatusCode::SERVICE_UNAVAILABLE, fault);
     let known = provider.known(now_ms).await.map_err(unreachable)?;
     let refused = |why: String| Refused::new(StatusCode::UNAUTHORIZED, why);
@@ -274,6 +283,8 @@ async fn redeem(provider: &Provider, flow: &Flow, back: Back, now_ms: u64) -> Re
         return Err(refused(format!("the provider gives no code: {said}")));
     }
     let code = back.code.ok_or_else(|| refused("the provider's answer has no code".to_owned()))?;
+    // Not before: what brings no code of this provider takes no room from whoever does.
+    control.deps.providers.flows.spend(flow, &from.network, now_ms)?;
     let back_to = redirect(&flow.origin, &flow.provider);
     let redeemed = provider.redeem(&known, (&code, &back_to), flow, now_ms).await;
     let token = redeemed.map_err(|fault| match fault {
@@ -297,7 +308,16 @@ async fn admit(control: &Arc<Control>, provider: &Provider, token: &IdToken) -> 
         let _ = control.record_as(&who, &format!("keep out subject {subject}: {why}"));
         Refused::new(StatusCode::FORBIDDEN, format!("subject {subject}: {why}"))
     };
-    let Person { name, role, apps } = settings.person(token).map_err(|fault| refuse(fault.to_string()))?;
+    let person = match settings.person(token) {
+        Ok(person) => person,
+        Err(fault) => {
+            if fault.is_without_rights() {
+                withdraw(control, provider, token).await?;
+            }
+            return Err(refuse(fault.to_string()));
+        }
+    };
+    let Person { name, role, apps } = person;
     let who = Provided {
         provider: settings.name.clone(),
         issuer: settings.issuer.clone(),
@@ -328,6 +348,22 @@ async fn admit(control: &Arc<Control>, provider: &Provider, token: &IdToken) -> 
     })
 }
 
+/// Ends the sessions of somebody whom the provider gives no rights any more, at all nodes.
+async fn withdraw(control: &Arc<Control>, provider: &Provider, token: &IdToken) -> Result<(), Refused> {
+    let (node, issuer, subject) =
+        (Arc::clone(control), provider.settings().issuer.clone(), token.subject.clone());
+    let withdrawn = on_disk(move || node.deps.operators.withdraw(&issuer, &subject)).await?;
+    let withdrawn = withdrawn.map_err(|error| {
+        tracing::error!(%error, "the operators could not be written");
+        Refused::new(StatusCode::SERVICE_UNAVAILABLE, "the account could not be written")
+    })?;
+    if let Some(id) = withdrawn {
+        control.deps.sessions.close_of(&id);
+        control.look_again();
+    }
+    Ok(())
+}
+
 /// Notes that the holder of the session that began this has proved himself, to the provider and just now.
 fn fresh(
     control: &Control,
@@ -339,6 +375,9 @@ fn fresh(
     let refused = |why: &str| Refused::new(StatusCode::UNAUTHORIZED, why);
     if wanted.operator != operator.id {
         return Err(refused("somebody else proved himself"));
+    }
+    if has_passkey(operator, &from.origin) {
+        return Err(refused("his account has a passkey by now, and only that proves who he is"));
     }
     // The provider was asked not to go by what it knows. That it did so, this alone says.
     let proved = token.proved_at_ms.filter(|at_ms| at_ms.saturating_add(LEEWAY_MS) >= flow.begun_at_ms);
@@ -355,6 +394,12 @@ fn fresh(
     control.record_as(&format!("operator {}", operator.name), "prove oneself anew by the provider")?;
     sessions.prove(id, proved_at_ms.min(now_ms));
     Ok(())
+}
+
+/// Whether an account has a passkey that can be shown on a page of this origin.
+fn has_passkey(operator: &Operator, origin: &str) -> bool {
+    let at = Ceremony { origin, purpose: "", now_ms: 0 };
+    operator.passkeys.iter().any(|key| key.host == at.host())
 }
 
 /// Whether a provider can lead a browser back to this origin, and whether that is by TLS. `from_here` and `require` have seen that it is

@@ -1,7 +1,7 @@
 //! One login on its way through a browser: what was asked, sealed into a cookie, until the provider sends the browser back.
 //!
-//! Nothing is kept here of logins that were begun, so that beginning many pushes out nobody's. What came back is remembered until its time
-//! is over.
+//! Nothing is kept here of logins that were begun, so that beginning many pushes out nobody's. What came back with a code is remembered until
+//! its time is over.
 //!
 //! INVARIANT: a state counts once, in time, for the provider that it was made for, and in the browser that has its cookie.
 
@@ -10,7 +10,7 @@ use phalanx_trust::passkey::{base64url, from_base64url};
 use phalanx_trust::{Sealer, random_bytes, sha256};
 use serde::{Deserialize, Serialize};
 
-use crate::limits::{PROVIDER_LOGIN_MS, PROVIDER_LOGINS_SPENT_MAX};
+use crate::limits::{PROVIDER_LOGIN_MS, PROVIDER_LOGINS_PER_NETWORK_MAX, PROVIDER_LOGINS_SPENT_MAX};
 
 /// A login that was begun.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -67,17 +67,30 @@ impl Flow {
         }
     }
 
+    fn ends_ms(&self) -> u64 {
+        self.begun_at_ms.saturating_add(PROVIDER_LOGIN_MS)
+    }
+
     /// What the provider compares the verifier with: S256.
     pub(crate) fn challenge(&self) -> String {
         base64url(&sha256(self.verifier.as_bytes()))
     }
 }
 
+/// A state that came back.
+struct Spent {
+    state: [u8; 32],
+    /// Whence, hashed.
+    network: [u8; 32],
+    /// Until when it is remembered.
+    ends_ms: u64,
+}
+
 /// Logins under way at this process.
 pub(crate) struct Flows {
     sealer: Sealer,
-    /// States that came back, and until when they are remembered.
-    spent: Mutex<Vec<([u8; 32], u64)>>,
+    /// States that came back with a code.
+    spent: Mutex<Vec<Spent>>,
 }
 
 impl Flows {
@@ -92,8 +105,8 @@ impl Flows {
         self.sealer.seal(CONTEXT, &plain).ok().map(|sealed| base64url(&sealed))
     }
 
-    /// The login that a browser comes back from. It is used up by asking.
-    pub(crate) fn finish(
+    /// The login that a browser comes back from. It is not used up by that.
+    pub(crate) fn open(
         &self,
         cookie: Option<&str>,
         (provider, state): (&str, &str),
@@ -109,24 +122,25 @@ impl Flows {
         if flow.provider != provider || !same {
             return Err(FlowFault::Foreign);
         }
-        let ends_ms = flow.begun_at_ms.saturating_add(PROVIDER_LOGIN_MS);
-        if now_ms >= ends_ms {
+        if now_ms >= flow.ends_ms() {
             return Err(FlowFault::Late);
         }
-        self.spend(sha256(state.as_bytes()), ends_ms, now_ms)?;
         Ok(flow)
     }
 
-    fn spend(&self, state: [u8; 32], ends_ms: u64, now_ms: u64) -> Result<(), FlowFault> {
+    /// Uses a login up that came back from a network.
+    pub(crate) fn spend(&self, flow: &Flow, network: &str, now_ms: u64) -> Result<(), FlowFault> {
+        let (state, network) = (sha256(flow.state.as_bytes()), sha256(network.as_bytes()));
         let mut spent = self.spent.lock();
-        spent.retain(|(_, ends)| now_ms < *ends);
-        if spent.iter().any(|(known, _)| *known == state) {
+        spent.retain(|known| now_ms < known.ends_ms);
+        if spent.iter().any(|known| known.state == state) {
             return Err(FlowFault::Spent);
         }
-        if spent.len() >= PROVIDER_LOGINS_SPENT_MAX {
+        let of_network = spent.iter().filter(|known| known.network == network).count();
+        if spent.len() >= PROVIDER_LOGINS_SPENT_MAX || of_network >= PROVIDER_LOGINS_PER_NETWORK_MAX {
             return Err(FlowFault::Full);
         }
-        spent.push((state, ends_ms));
+        spent.push(Spent { state, network, ends_ms: flow.ends_ms() });
         Ok(())
     }
 }
@@ -147,10 +161,11 @@ mod tests {
     fn a_login_comes_back_once_and_in_time() {
         let flows = Flows::new().unwrap();
         let (flow, cookie) = begun(&flows);
-        let finish = |now_ms| flows.finish(Some(&cookie), ("corp", &flow.state), now_ms);
-        assert_eq!(finish(1_000 + PROVIDER_LOGIN_MS).err(), Some(FlowFault::Late));
-        assert!(finish(2_000).is_ok_and(|back| back == flow));
-        assert_eq!(finish(3_000).err(), Some(FlowFault::Spent));
+        let open = |now_ms| flows.open(Some(&cookie), ("corp", &flow.state), now_ms);
+        assert_eq!(open(1_000 + PROVIDER_LOGIN_MS).err(), Some(FlowFault::Late));
+        assert!(open(2_000).is_ok_and(|back| back == flow));
+        assert_eq!(flows.spend(&flow, "a", 2_000), Ok(()));
+        assert_eq!(flows.spend(&flow, "b", 3_000), Err(FlowFault::Spent));
     }
 
     #[test]
@@ -167,25 +182,28 @@ mod tests {
             (Some(&cookie), "corp", ""),
             (Some(&cookie), "evil", &flow.state),
         ] {
-            let back = flows.finish(cookie, (provider, state), 2_000);
+            let back = flows.open(cookie, (provider, state), 2_000);
             assert_eq!(back.err(), Some(FlowFault::Foreign), "{provider} {state}");
         }
-        assert!(
-            flows.finish(Some(&cookie), ("corp", &flow.state), 2_000).is_ok(),
-            "none of these used it up"
-        );
     }
 
     #[test]
     fn logins_that_come_back_are_bounded() {
         let flows = Flows::new().unwrap();
-        for _ in 0..PROVIDER_LOGINS_SPENT_MAX {
-            flows.spend(random_bytes(), 10_000, 1_000).unwrap();
+        for n in 0..PROVIDER_LOGINS_SPENT_MAX {
+            if n == PROVIDER_LOGINS_PER_NETWORK_MAX {
+                assert_eq!(flows.spend(&begun(&flows).0, "0", 2_000), Err(FlowFault::Full), "of one network");
+            }
+            let network = (n / PROVIDER_LOGINS_PER_NETWORK_MAX).to_string();
+            flows.spend(&begun(&flows).0, &network, 2_000).unwrap();
         }
-        let (flow, cookie) = begun(&flows);
-        let finish = |now_ms| flows.finish(Some(&cookie), ("corp", &flow.state), now_ms).err();
-        assert_eq!(finish(2_000), Some(FlowFault::Full));
-        assert_eq!(finish(10_000), None, "what was remembered is over");
+        let late = Flow { begun_at_ms: 5_000, ..begun(&flows).0 };
+        assert_eq!(flows.spend(&late, "another", 6_000), Err(FlowFault::Full));
+        assert_eq!(
+            flows.spend(&late, "another", 1_000 + PROVIDER_LOGIN_MS),
+            Ok(()),
+            "what was remembered is over"
+        );
     }
 
     #[test]

@@ -101,8 +101,7 @@ impl Http {
         let bare = host.trim_start_matches('[').trim_end_matches(']').to_owned();
         let secure = address.scheme_str() == Some("https");
         let port = address.port_u16().unwrap_or(if secure { 443 } else { 80 });
-        let stream = TcpStream::connect(self.resolve(&bare, port).await?).await;
-        let stream = stream.map_err(|error| error.to_string())?;
+        let stream = connect(&self.resolve(&bare, port).await?).await?;
         if !secure {
             return send(stream, request).await;
         }
@@ -111,9 +110,9 @@ impl Http {
         send(stream, request).await
     }
 
-    /// The address that is connected to is the one that was looked at. The issuer's own may be anywhere; what its document names
+    /// The addresses that are connected to are those that were looked at. The issuer's own may be anywhere; what its document names
     /// elsewhere is on the public Internet.
-    async fn resolve(&self, host: &str, port: u16) -> Result<SocketAddr, String> {
+    async fn resolve(&self, host: &str, port: u16) -> Result<Vec<SocketAddr>, String> {
         let found = tokio::net::lookup_host((host, port)).await.map_err(|error| error.to_string())?;
         let found: Vec<SocketAddr> = found.take(ADDRESSES_MAX).collect();
         let home = self.home.trim_start_matches('[').trim_end_matches(']');
@@ -121,8 +120,21 @@ impl Http {
         if !anywhere && found.iter().any(|address| !is_public(address.ip())) {
             return Err("the provider's document names it, and it is in a private network".to_owned());
         }
-        found.first().copied().ok_or_else(|| "it has no address".to_owned())
+        Ok(found)
     }
+}
+
+/// The first of these that takes a connection. One that says nothing leaves time for the next.
+async fn connect(addresses: &[SocketAddr]) -> Result<TcpStream, String> {
+    let mut why = "it has no address".to_owned();
+    for address in addresses {
+        match tokio::time::timeout(CONNECT_MAX, TcpStream::connect(address)).await {
+            Ok(Ok(stream)) => return Ok(stream),
+            Ok(Err(error)) => why = error.to_string(),
+            Err(_) => why = format!("no connection within {} s", CONNECT_MAX.as_secs()),
+        }
+    }
+    Err(why)
 }
 
 async fn send<S>(stream: S, request: Request<Full<Bytes>>) -> Result<Answer, String>
@@ -164,6 +176,8 @@ fn path(address: &Uri) -> &str {
 
 /// Longest time for one answer: somebody waits for it before a page that does not move.
 const ANSWER_MAX: Duration = Duration::from_secs(10);
+/// Longest time for one of its addresses.
+const CONNECT_MAX: Duration = Duration::from_secs(3);
 const ADDRESSES_MAX: usize = 16;
 const MONTHS: [&str; 12] =
     ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
@@ -214,5 +228,14 @@ mod tests {
         }
         let own = Http::new(&"https://10.0.0.1".parse().unwrap(), None).unwrap();
         assert!(own.resolve("10.0.0.1", 443).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn an_address_at_which_nobody_listens_leaves_the_next() {
+        let [gone, there] = [(); 2].map(|()| std::net::TcpListener::bind("127.0.0.1:0").unwrap());
+        let [nobody, somebody] = [&gone, &there].map(|at| at.local_addr().unwrap());
+        drop(gone);
+        assert_eq!(connect(&[nobody, somebody]).await.unwrap().peer_addr().unwrap(), somebody);
+        assert!(connect(&[nobody]).await.is_err() && connect(&[]).await.is_err());
     }
 }

@@ -1,7 +1,7 @@
 //! A provider as it describes itself: where it is asked, and the keys that it signs with, read anew before they are old.
 
 use std::sync::{Arc, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -27,7 +27,7 @@ pub struct Provider {
     description: Uri,
     known: Mutex<Option<Arc<Known>>>,
     health: Mutex<Health>,
-    /// One reads what is known anew; who waits for it takes what was read.
+    /// One reads what is known anew; who waits for it takes what was read. Nobody waits for a provider that failed the last time.
     reading: tokio::sync::Mutex<()>,
     asking: Semaphore,
 }
@@ -131,10 +131,16 @@ impl Provider {
         if let Some(known) = self.known.lock().as_ref().filter(|known| fresh(known)) {
             return Ok(Arc::clone(known));
         }
-        let _turn = self.reading.lock().await;
+        let came = Instant::now();
+        let _turn = match (self.reading.try_lock(), self.health().fault) {
+            (Ok(turn), _) => turn,
+            (Err(_), Some(fault)) => return Err(fault),
+            (Err(_), None) => self.reading.lock().await,
+        };
         if let Some(known) = self.known.lock().as_ref().filter(|known| fresh(known)) {
             return Ok(Arc::clone(known));
         }
+        let now_ms = later(now_ms, came);
         let Health { asked_at_ms, fault, .. } = self.health();
         match fault {
             Some(fault) if now_ms < asked_at_ms.saturating_add(AGAIN_MS) => Err(fault),
@@ -154,9 +160,11 @@ impl Provider {
     }
 
     async fn read(&self, now_ms: u64) -> Result<Arc<Known>, String> {
+        let began = Instant::now();
         let read = self.describe(now_ms).await;
         let mut health = self.health.lock();
-        health.asked_at_ms = now_ms;
+        // When it is over: else who waited for one that does not answer would ask it once more, one after the other.
+        health.asked_at_ms = later(now_ms, began);
         match read {
             Ok((known, ahead_ms)) => {
                 (health.fault, health.ahead_ms) = (None, ahead_ms);
@@ -381,6 +389,11 @@ fn fault_of(status: StatusCode, body: &[u8]) -> String {
         Some(known) => format!("{status}, {known}"),
         None => status.to_string(),
     }
+}
+
+/// The time, which was this at that moment.
+fn later(now_ms: u64, since: Instant) -> u64 {
+    now_ms.saturating_add(u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX))
 }
 
 /// Fields as in a form or a query.

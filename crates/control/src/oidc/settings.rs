@@ -70,6 +70,13 @@ pub(crate) enum PersonFault {
     Factors,
 }
 
+impl PersonFault {
+    /// Whether the provider was heard, and gives him nothing.
+    pub(crate) fn is_without_rights(self) -> bool {
+        matches!(self, Self::NoGroup | Self::GroupsMissing)
+    }
+}
+
 impl ProviderSettings {
     /// What the provider's word makes of somebody, or why he does not get in.
     pub(crate) fn person(&self, token: &IdToken) -> Result<Person, PersonFault> {

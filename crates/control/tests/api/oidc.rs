@@ -13,7 +13,8 @@ use data_encoding::{BASE64, BASE64URL_NOPAD};
 use http::{HeaderMap, StatusCode, header};
 use phalanx_control::oidc::{Provider, ProviderSettings, Rights};
 use phalanx_model::{Clock, SystemClock};
-use phalanx_trust::{Role, sha256};
+use phalanx_trust::passkey::{MadePasskey, PasskeyPublic};
+use phalanx_trust::{Provided, Role, sha256};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -337,6 +338,7 @@ async fn what_a_hostile_provider_or_a_stranger_signs_lets_nobody_in() {
         (json!({}), json!({ "iat": now + 3_600 })),
         (json!({}), json!({ "sub": "" })),
         (json!({}), json!({ "auth_time": now - 14 * 3_600 })),
+        (json!({}), json!({ "auth_time": now + 3_600 })),
         (json!({ "alg": "none" }), json!({})),
         (json!({ "alg": "HS256" }), json!({})),
         (json!({ "kid": "unknown" }), json!({})),
@@ -419,6 +421,28 @@ async fn the_answer_says_of_which_provider_it_is_where_that_says_so() {
 }
 
 #[tokio::test]
+async fn an_answer_without_a_code_of_this_provider_uses_no_login_up() {
+    let idp = Idp::listen().await;
+    idp.says(|says| says.description = json!({ "authorization_response_iss_parameter_supported": true }));
+    let node = idp.node().await;
+    let mut browser = Browser::new(&node);
+    let (code, state) = idp.grant(&browser.begin().await);
+    let begun = browser.jar.clone();
+    for fields in [
+        vec![("error", "server_error"), ("iss", idp.base.as_str())],
+        vec![("iss", idp.base.as_str())],
+        vec![("code", "x"), ("iss", "https://evil.example")],
+    ] {
+        browser.jar = begun.clone();
+        let fields = [fields, vec![("state", state.as_str())]].concat();
+        assert_eq!(browser.back("corp", &fields).await.status, StatusCode::UNAUTHORIZED, "{fields:?}");
+    }
+    browser.jar = begun;
+    let fields = [("code", code.as_str()), ("state", state.as_str()), ("iss", idp.base.as_str())];
+    assert_eq!(browser.back("corp", &fields).await.status, StatusCode::SEE_OTHER);
+}
+
+#[tokio::test]
 async fn a_login_begins_on_a_page_of_the_console_alone() {
     let idp = Idp::listen().await;
     let node = idp.node().await;
@@ -470,6 +494,77 @@ async fn rights_follow_the_provider_at_the_next_login_and_end_sessions_of_before
     assert_eq!(two.me().await["role"], "owner");
     assert_eq!(two.me().await["name"], "operator carol", "a name is for ever");
     assert_eq!(one.ask("GET", "/api/v1/me").await.status, StatusCode::UNAUTHORIZED);
+}
+
+#[tokio::test]
+async fn who_has_lost_every_group_loses_his_sessions_with_the_next_login() {
+    let idp = Idp::listen().await;
+    let node = idp.node().await;
+    for groups in [json!([]), Value::Null] {
+        idp.says(|says| says.claims = Value::Null);
+        let mut browser = Browser::new(&node);
+        assert_eq!(browser.log_in(&idp).await.status, StatusCode::SEE_OTHER);
+        let before = node.operators.named("carol").unwrap();
+        idp.says(|says| says.claims = json!({ "groups": groups }));
+        assert_eq!(Browser::new(&node).log_in(&idp).await.status, StatusCode::FORBIDDEN);
+        assert_eq!(browser.ask("GET", "/api/v1/me").await.status, StatusCode::UNAUTHORIZED, "{groups}");
+        let now = node.operators.named("carol").unwrap();
+        assert!(now.role == Role::Viewer && now.generation != before.generation, "at other nodes too");
+    }
+}
+
+/// Gives carol a passkey at a host.
+fn passkey(node: &Node, host: &str) {
+    let made = MadePasskey { id: host.into(), public: PasskeyPublic::EdDsa(vec![1; 32]), signed: 0 };
+    let carol = node.operators.named("carol").unwrap();
+    node.operators.add_passkey(&carol, made, ("key".into(), host.into()), 1).unwrap();
+}
+
+#[tokio::test]
+async fn who_has_a_passkey_here_proves_nothing_by_the_provider() {
+    let idp = Idp::listen().await;
+    let node = idp.node().await;
+    let mut browser = Browser::new(&node);
+    idp.says(|says| says.claims = json!({ "groups": ["sec"], "auth_time": null }));
+    browser.log_in(&idp).await;
+    // One that cannot be shown here holds nobody up.
+    passkey(&node, "console.example");
+    let asked = browser.ask("POST", "/api/v1/me/prove/oidc").await;
+    assert_eq!(asked.status, StatusCode::OK, "{}", asked.text);
+    idp.says(|says| says.claims = json!({ "groups": ["sec"] }));
+    let (code, state) = idp.grant(asked.json()["url"].as_str().unwrap());
+    passkey(&node, "localhost");
+    let back = browser.back("corp", &[("code", &code), ("state", &state)]).await;
+    assert_eq!(back.status, StatusCode::UNAUTHORIZED, "it was made meanwhile");
+    let refused = browser.ask("POST", "/api/v1/me/prove/oidc").await;
+    assert_eq!((refused.status, &refused.json()["code"]), (StatusCode::CONFLICT, &json!("passkey")));
+    browser.log_in(&idp).await;
+    let refused = browser.ask("POST", "/api/v1/operators/carol/reset").await;
+    assert_eq!(refused.json()["code"], "fresh_factor", "a login is no proof then: {}", refused.text);
+}
+
+#[tokio::test]
+async fn whose_account_was_made_under_another_name_of_the_provider_proves_himself_by_it() {
+    let idp = Idp::listen().await;
+    let node = idp.node().await;
+    let before = Provided {
+        provider: "before".into(),
+        issuer: idp.base.clone(),
+        subject: "00u1".into(),
+        name: "carol".into(),
+        role: Role::Viewer,
+        apps: Vec::new(),
+        on: "fra/a".into(),
+    };
+    node.operators.provide(&before, 1).unwrap();
+    let mut browser = Browser::new(&node);
+    browser.log_in(&idp).await;
+    assert_eq!(node.operators.list().len(), 1);
+    let asked = browser.ask("POST", "/api/v1/me/prove/oidc").await;
+    assert_eq!(asked.status, StatusCode::OK, "{}", asked.text);
+    let (code, state) = idp.grant(asked.json()["url"].as_str().unwrap());
+    let back = browser.back("corp", &[("code", &code), ("state", &state)]).await;
+    assert_eq!(back.status, StatusCode::SEE_OTHER, "{}", back.text);
 }
 
 #[tokio::test]

@@ -93,6 +93,10 @@ fn words(row: &ProviderRow) -> String {
         Some(_) => lines.push("its clock and this node's agree".to_owned()),
         None => {}
     }
+    lines.push(
+        "accounts are bound to the issuer as it is written: with another spelling all are new, also who is kept out or was removed"
+            .to_owned(),
+    );
     lines.push("it must know these addresses to lead browsers back to, to the letter:".to_owned());
     lines.extend(row.redirects.iter().map(|redirect| format!("  {redirect}")));
     lines.join("\n") + "\n"

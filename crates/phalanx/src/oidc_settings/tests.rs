@@ -50,6 +50,14 @@ fn mistakes_about_providers_are_told_with_their_place_and_a_way_out() {
     for (section, fault) in [
         (format!("{HEAD}{GOOD}"), "error: 4: missing field `roles`"),
         (format!("{HEAD}{GOOD}roles = []\n"), "error: 8: nobody gets in"),
+        (
+            format!("{HEAD}{GOOD}roles = [{{ group = \"a\", role = \"viewer\", apps = [\"\"] }}]\n"),
+            "error: 8: an app's name has 1 to 128 bytes",
+        ),
+        (
+            format!("{HEAD}{GOOD}{ROLES}[oidc.other]\nclient_id = \"p\"\n{GOOD}{ROLES}"),
+            "error: 11: another `[oidc.NAME]` has this issuer already",
+        ),
         (format!("{HEAD}{GOOD}{owner}"), "error: 8: this lets the provider make owners"),
         (format!("{HEAD}{GOOD}{twice}"), "error: 8: `a` stands above already"),
         (format!("{HEAD}{GOOD}{ROLES}scopes = [\"a b\"]\n"), "error: 9: `a b` is no scope"),

@@ -182,6 +182,8 @@ fn what_a_token_must_say_is_checked() {
         ("sub", json!("x".repeat(256)), Some(TokenFault::Subject)),
         ("auth_time", json!("now"), Some(TokenFault::Form)),
         ("auth_time", Value::Null, None),
+        ("auth_time", json!(NOW + 59), None),
+        ("auth_time", json!(NOW + 61), Some(TokenFault::Early)),
     ] {
         let mut said = claims();
         said[name] = value.clone();

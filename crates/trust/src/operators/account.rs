@@ -233,7 +233,8 @@ impl Account {
         if !hex(&self.id, 32) || !valid_name(name) || texts > BORN_BYTES_MAX || !plain {
             return Err("an account has no name that could be one");
         }
-        let provided = !subject.is_empty();
+        // Nodes of before drop the subject of somebody of a provider; of whom it is, is known where he is.
+        let provided = !subject.is_empty() || (salt.is_empty() && by.starts_with(PROVIDER));
         if self.born.is_proven() && self.born.id() != self.id || provided != by.starts_with(PROVIDER) {
             return Err("an account was born otherwise");
         }
@@ -335,9 +336,10 @@ impl Account {
         *self = Self { removed: true, removed_at_ms: at_ms, via, ..gone };
     }
 
-    /// Whether it was removed so long ago that no node comes back that did not hear of it.
+    /// Whether it was removed so long ago that no node comes back that did not hear of it. Somebody of a provider comes back whenever.
     pub(super) fn is_over(&self, now_ms: u64) -> bool {
-        self.removed && self.removed_at_ms > 0 && now_ms > self.removed_at_ms.saturating_add(REMOVED_MS)
+        let over = self.removed_at_ms > 0 && now_ms > self.removed_at_ms.saturating_add(REMOVED_MS);
+        self.removed && over && !self.is_provided()
     }
 
     /// Changes what its owner may do, as somebody says who sees what it is.
@@ -524,11 +526,12 @@ impl Credentials {
         Ok(())
     }
 
-    pub(super) fn end_passkey(&mut self, id: &str) -> Result<(), OperatorFault> {
+    /// Ends a passkey. `only_way`: its owner needs a credential to get in.
+    pub(super) fn end_passkey(&mut self, id: &str, only_way: bool) -> Result<(), OperatorFault> {
         if !self.passkeys.contains_key(id) {
             return Err(OperatorFault::Unknown);
         }
-        if self.passkeys.len() == 1 && self.password.1.is_none() {
+        if only_way && self.passkeys.len() == 1 && self.password.1.is_none() {
             return Err(OperatorFault::Last);
         }
         self.passkeys.remove(id);

@@ -139,9 +139,10 @@ impl Account {
         let_in
     }
 
-    /// Whether it is the end of an account that is only known by a revoked node: there may never have been one.
+    /// Whether it is the end of an account that is only known by a revoked node: there may never have been one. Somebody of a provider
+    /// would then get in again.
     pub(super) fn is_hearsay(&self, distrust: &Distrust) -> bool {
-        self.removed && distrust.is_on(self.via.get(BORN))
+        self.removed && !self.is_provided() && distrust.is_on(self.via.get(BORN))
     }
 
     /// That there is such an account counts by another's word, where that came by a part of the way, or not by a revoked node.

@@ -529,7 +529,7 @@ fn apply(nodes: &mut [BTreeMap<String, Account>], op: Op, seq: u64) {
             };
             let _ = credentials.add_passkey(key(n), made);
         }
-        Op::EndPasskey(_, n) => drop(credentials.end_passkey(&key(n))),
+        Op::EndPasskey(_, n) => drop(credentials.end_passkey(&key(n), true)),
         Op::Used(_, n) => {
             credentials.passkeys.get_mut(&key(n)).into_iter().for_each(|key| key.signed += 1);
         }

@@ -3,8 +3,10 @@
 //! INVARIANT: such an account is its issuer's and subject's for ever, at all nodes, whatever name the provider gives; and who was removed
 //! or is kept out here stays out, whatever the provider says.
 
+use phalanx_model::limits::OPERATORS_MAX;
+
 use super::account::{Account, Born, hex, id_of_subject};
-use super::{Operator, OperatorFault, Operators, Role};
+use super::{Accounts, Operator, OperatorFault, Operators, REMEMBERED_MAX, Role};
 use crate::sha256;
 
 /// Somebody as a provider tells of him.
@@ -34,9 +36,13 @@ impl Provided {
 
     /// Who it is, hashed.
     fn hashed(&self) -> String {
-        // The length keeps issuer and subject apart.
-        hex(&sha256(format!("{} {} {}", self.issuer.len(), self.issuer, self.subject).as_bytes()))
+        hashed(&self.issuer, &self.subject)
     }
+}
+
+fn hashed(issuer: &str, subject: &str) -> String {
+    // The length keeps issuer and subject apart.
+    hex(&sha256(format!("{} {issuer} {subject}", issuer.len()).as_bytes()))
 }
 
 impl Operator {
@@ -49,13 +55,48 @@ impl Operator {
 impl Account {
     /// Whether he gets in, and may do what the provider says.
     fn is_provided_with(&self, who: &Provided) -> bool {
-        !self.is_shut() && self.role.1 == who.role && self.apps.1 == who.apps
+        let known = !self.born.subject.is_empty();
+        known && !self.is_shut() && self.role.1 == who.role && self.apps.1 == who.apps
     }
 
     /// Whether its owner gets in by a provider, and in no other way.
     pub(super) fn is_provided(&self) -> bool {
-        !self.born.subject.is_empty()
+        self.born.by.starts_with(PROVIDER)
     }
+}
+
+/// Looks at what another node tells of somebody of a provider. One of an older version drops of whom it is, which is made good where he is
+/// known: so it can keep him out at this node. Removals are kept for ever, so that only so many are taken that are of nobody here.
+pub(super) fn check(accounts: &Accounts, told: &mut Account) -> Result<(), &'static str> {
+    if !told.is_provided() {
+        return Ok(());
+    }
+    match accounts.get(&told.id) {
+        Some(own) if !told.born.subject.is_empty() || own.is_provided() => {
+            if told.born.subject.is_empty() {
+                told.born = own.born.clone();
+            }
+            Ok(())
+        }
+        None if !told.born.subject.is_empty() => match told.removed && remembered(accounts) >= PROVIDED_MAX {
+            true => Err("another node has more removals of people of providers than there is room for here"),
+            false => Ok(()),
+        },
+        _ => Err(
+            "another node is of an older version, and does not say who an account of a provider belongs to",
+        ),
+    }
+}
+
+/// People of providers, with those that were removed.
+fn remembered(accounts: &Accounts) -> usize {
+    accounts.values().filter(|account| account.is_provided()).count()
+}
+
+/// Whether no more of them may come: the rest is for accounts of the fleet, which get in when a provider is away.
+fn is_full(accounts: &Accounts) -> bool {
+    let there = accounts.values().filter(|account| account.is_provided() && !account.removed).count();
+    there >= PROVIDED_HERE_MAX || remembered(accounts) >= PROVIDED_MAX
 }
 
 impl Operators {
@@ -76,36 +117,60 @@ impl Operators {
             return self.get(&id).ok_or(OperatorFault::Unknown);
         }
         self.write(|table| {
+            let many = is_full(&table.accounts);
             table.accounts.retain(|_, account| !account.is_over(now_ms));
             let (role, apps) = (who.role, who.apps.clone());
             let full = table.is_full();
             match table.accounts.get_mut(&id) {
                 Some(known) if known.removed || known.shut.is_out() => Err(OperatorFault::Shut),
                 Some(known) => {
+                    // As a node of an older version left it.
+                    known.born.subject.clone_from(&born.subject);
                     known.change(Some(role), Some(apps), None, self.here());
                     if known.is_small() { Ok(()) } else { Err(OperatorFault::TooMany) }
                 }
-                None if full => Err(OperatorFault::TooMany),
+                None if full || many => Err(OperatorFault::TooMany),
                 // A name that another has is shown with a part of the id, as of two nodes that gave it before they met.
                 None => {
-                    table.accounts.insert(id.clone(), Account::new(id.clone(), born, role, apps));
-                    Ok(())
+                    let account = Account::new(id.clone(), born, role, apps);
+                    let small = account.is_small();
+                    table.accounts.insert(id.clone(), account);
+                    if small { Ok(()) } else { Err(OperatorFault::TooMany) }
                 }
             }
         })?;
         self.get(&id).ok_or(OperatorFault::Unknown)
     }
+
+    /// The provider gives somebody no rights any more: what he has is a viewer's until it does, and his sessions end at all nodes, because
+    /// his account is another. Which that is, if he has one.
+    pub fn withdraw(&self, issuer: &str, subject: &str) -> Result<Option<String>, OperatorFault> {
+        let id = id_of_subject(&hashed(issuer, subject));
+        if self.get(&id).is_none_or(|known| known.disabled) {
+            return Ok(None);
+        }
+        self.change_one(&id, |account| {
+            account.change(Some(Role::Viewer), None, None, self.here());
+            Ok(())
+        })?;
+        Ok(Some(id))
+    }
 }
 
 /// Who adds accounts otherwise is named by what he is ("operator", "local socket"), and never so.
 pub(super) const PROVIDER: &str = "provider ";
+/// People of providers who have accounts. The rest of all accounts is the fleet's own.
+const PROVIDED_HERE_MAX: usize = OPERATORS_MAX * 3 / 4;
+/// The same, with those that were removed: half of what is remembered.
+const PROVIDED_MAX: usize = REMEMBERED_MAX / 2;
 
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::operators::{By, NewOperator, OperatorChange};
+    use crate::operators::{By, NewOperator, OperatorChange, OperatorToken, RevokedNode};
+    use crate::passkey::{MadePasskey, PasskeyPublic};
     use crate::{PasswordHash, Sealer, TotpSecret, valid_name};
 
     fn node(dir: &tempfile::TempDir, name: &str) -> Operators {
@@ -191,5 +256,132 @@ mod tests {
         }
         let removed = operators.remove(&alice.id, By::Operator, 4);
         assert!(matches!(removed, Err(OperatorFault::LastOwner)), "{removed:?}");
+    }
+
+    /// As a node of a version without providers tells of it: of whom it is, it has dropped.
+    fn as_of_before(told: Vec<Account>) -> Vec<Account> {
+        let drop = |mut account: Account| {
+            account.born.subject = String::new();
+            Account::from_bytes(&account.to_bytes()).unwrap()
+        };
+        told.into_iter().map(drop).collect()
+    }
+
+    #[test]
+    fn who_was_removed_stays_so_for_good_also_if_the_node_was_revoked_that_heard_it() {
+        const LATER_MS: u64 = 1_000 * 24 * 60 * 60_000;
+        let dir = tempfile::tempdir().unwrap();
+        let (a, b) = (node(&dir, "a"), node(&dir, "b"));
+        let id = b.provide(&carol(Role::Viewer, &[]), 1).unwrap().id;
+        b.remove(&id, By::Operator, 2).unwrap();
+        let told = b.accounts(3).into_iter().map(|one| one.told_by("fra/b", "its key")).collect();
+        assert!(a.merge(told, 3).refused.is_empty());
+        let (node, successor) = ("fra/b".to_owned(), None);
+        a.heed(&[RevokedNode { node, up_to_ms: 5, successor, lapsing: false }]);
+        for now_ms in [6, LATER_MS] {
+            assert!(matches!(a.provide(&carol(Role::Owner, &[]), now_ms), Err(OperatorFault::Shut)));
+        }
+        assert_eq!(a.accounts(LATER_MS).len(), 1, "and others are told it");
+    }
+
+    #[test]
+    fn a_node_of_an_older_version_keeps_out_and_removes_whom_it_knows_here() {
+        let dir = tempfile::tempdir().unwrap();
+        let (a, old) = (node(&dir, "a"), node(&dir, "old"));
+        let new = a.provide(&carol(Role::Viewer, &[]), 1).unwrap();
+        assert_eq!(
+            old.merge(as_of_before(a.accounts(2)), 2).refused.len(),
+            1,
+            "of whom that is, nobody knows"
+        );
+        old.merge(a.accounts(2), 2);
+        let out = OperatorChange { disabled: Some(true), ..OperatorChange::default() };
+        old.change(&new.id, out, By::Operator).unwrap();
+        assert!(a.merge(as_of_before(old.accounts(3)), 3).refused.is_empty());
+        assert!(matches!(a.provide(&carol(Role::Viewer, &[]), 4), Err(OperatorFault::Shut)));
+        old.remove(&new.id, By::Operator, 5).unwrap();
+        assert!(a.merge(as_of_before(old.accounts(5)), 5).refused.is_empty());
+        assert_eq!((a.list().len(), a.accounts(5)[0].id()), (0, new.id.as_str()));
+    }
+
+    #[test]
+    fn nobody_makes_an_account_of_the_fleet_one_of_a_provider() {
+        let dir = tempfile::tempdir().unwrap();
+        let (a, b) = (node(&dir, "a"), node(&dir, "b"));
+        let (name, by) = ("alice".to_owned(), "local socket".to_owned());
+        a.add(NewOperator { name, role: Role::Owner, apps: Vec::new(), by, on: String::new() }, 2).unwrap();
+        // As accounts of the first version are: their ids are random, and prove no birth.
+        a.locked().accounts.values_mut().for_each(|one| one.born.salt = String::new());
+        b.merge(a.accounts(3), 3);
+        let forge = |mut one: Account| {
+            (one.born.at_ms, one.born.by) = (0, "provider corp".to_owned());
+            one
+        };
+        assert_eq!(b.merge(a.accounts(3).into_iter().map(forge).collect(), 3).refused.len(), 1);
+        assert_eq!(b.list()[0].provider(), None);
+    }
+
+    #[test]
+    fn people_of_providers_leave_room_for_accounts_of_the_fleet() {
+        let dir = tempfile::tempdir().unwrap();
+        let operators = node(&dir, "a");
+        let nth = |n: usize| Provided { subject: n.to_string(), ..carol(Role::Viewer, &[]) };
+        for n in 0..PROVIDED_HERE_MAX {
+            operators.provide(&nth(n), 1).unwrap();
+        }
+        assert!(matches!(operators.provide(&nth(PROVIDED_HERE_MAX), 1), Err(OperatorFault::TooMany)));
+        assert!(
+            operators.provide(&Provided { role: Role::Editor, ..nth(0) }, 1).is_ok(),
+            "who has one gets in"
+        );
+        let (name, by) = ("alice".to_owned(), "local socket".to_owned());
+        operators
+            .add(NewOperator { name, role: Role::Owner, apps: Vec::new(), by, on: String::new() }, 2)
+            .unwrap();
+        assert_eq!(PROVIDED_HERE_MAX, 96, "as the guide says");
+    }
+
+    #[test]
+    fn removals_that_a_node_makes_up_take_no_more_than_their_room() {
+        let gone = |n: usize| {
+            let (hash, by) = (hashed("https://id.example", &n.to_string()), "provider corp".to_owned());
+            let (name, on, salt) = ("gone".to_owned(), String::new(), String::new());
+            let born = Born { at_ms: 1, name, by, on, salt, subject: hash };
+            let mut account = Account::new(born.id(), born, Role::Viewer, Vec::new());
+            account.remove(1);
+            account
+        };
+        let dir = tempfile::tempdir().unwrap();
+        let operators = node(&dir, "a");
+        let told = (0..PROVIDED_MAX + 1).map(gone).collect();
+        assert_eq!(operators.merge(told, 2).refused.len(), 1);
+        assert_eq!(operators.accounts(2).len(), PROVIDED_MAX);
+    }
+
+    #[test]
+    fn his_only_passkey_can_be_ended_and_no_token_acts_for_him() {
+        let dir = tempfile::tempdir().unwrap();
+        let operators = node(&dir, "a");
+        let carol = operators.provide(&carol(Role::Owner, &[]), 1).unwrap();
+        let made = MadePasskey { id: b"key".to_vec(), public: PasskeyPublic::EdDsa(vec![1; 32]), signed: 0 };
+        let carol = operators.add_passkey(&carol, made, ("key".into(), "localhost".into()), 1).unwrap();
+        let carol = operators.delete_passkey(&carol, &carol.passkeys[0].id).unwrap();
+        assert!(carol.passkeys.is_empty());
+        let (name, role, apps) = ("ci".to_owned(), Role::Viewer, Vec::new());
+        let token = OperatorToken { name, role, apps, created_at_ms: 1, expires_at_ms: 1_000 };
+        let token = operators.add_token(&carol, token).unwrap();
+        assert!(operators.by_token(&token, 2).is_none());
+    }
+
+    #[test]
+    fn whose_rights_are_withdrawn_is_a_viewer_whose_sessions_end() {
+        let dir = tempfile::tempdir().unwrap();
+        let operators = node(&dir, "a");
+        assert_eq!(operators.withdraw("https://id.example", "00u1").unwrap(), None);
+        let first = operators.provide(&carol(Role::Owner, &["shop"]), 1).unwrap();
+        assert_eq!(operators.withdraw("https://id.example", "00u1").unwrap().as_ref(), Some(&first.id));
+        let now = operators.get(&first.id).unwrap();
+        assert_eq!((now.role, now.apps.as_slice()), (Role::Viewer, ["shop".to_owned()].as_slice()));
+        assert_ne!(now.generation, first.generation);
     }
 }
