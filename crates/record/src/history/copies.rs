@@ -133,12 +133,12 @@ impl Copies {
     pub fn nodes(&self) -> Result<Vec<CopyOf>, RecordError> {
         self.connected(|connection| {
             let mut statement =
-                connection.prepare_cached("SELECT node, rows, bytes, missed FROM origins ORDER BY node")?;
+                connection.prepare_cached("SELECT node, rows, bytes, CAST(min(missed, ?1) AS INTEGER) FROM origins ORDER BY node")?;
             let of = |row: &rusqlite::Row<'_>| {
                 let number = |at| row.get::<_, i64>(at).map(i64::unsigned_abs);
                 Ok(CopyOf { node: row.get(0)?, rows: number(1)?, bytes: number(2)?, missed: number(3)? })
             };
-            statement.query_map([], of)?.collect()
+            statement.query_map([NUMBERS_MAX], of)?.collect()
         })
     }
 
@@ -179,6 +179,9 @@ impl Copies {
         batch: &SpoolBatch,
         rows: &[Checked],
     ) -> Result<Mark, NotTaken> {
+        if batch.last > NUMBERS_MAX {
+            return Err(NotTaken::Refused("more rows than a node can have written"));
+        }
         let connection = self.open_in(slot)?;
         let transaction = connection.transaction()?;
         let before = mark(&transaction, node, via)?;
@@ -196,9 +199,9 @@ impl Copies {
         let missed = if via.is_empty() && batch.after > 0 { missing(batch) } else { 0 };
         transaction
             .prepare_cached(
-                "UPDATE origins SET rows = rows + ?2, bytes = bytes + ?3, missed = missed + ?4 WHERE origin = ?1",
+                "UPDATE origins SET rows = rows + ?2, bytes = bytes + ?3, missed = CAST(min(missed + ?4, ?5) AS INTEGER) WHERE origin = ?1",
             )?
-            .execute(params![origin, added, bytes, missed])?;
+            .execute(params![origin, added, bytes, missed, NUMBERS_MAX])?;
         let ends = batch.rows.last().is_some_and(|row| row.seq == batch.upto);
         let last = rows.last().filter(|_| ends).map(Checked::id);
         transaction
@@ -399,7 +402,7 @@ fn mark(connection: &Connection, node: &str, via: &str) -> rusqlite::Result<Mark
 fn missing(batch: &SpoolBatch) -> i64 {
     let mut seqs: Vec<i64> = batch.rows.iter().map(|row| row.seq).collect();
     seqs.dedup();
-    (batch.upto - batch.after).saturating_sub(i64::try_from(seqs.len()).unwrap_or(i64::MAX))
+    batch.upto.saturating_sub(batch.after).saturating_sub(i64::try_from(seqs.len()).unwrap_or(i64::MAX))
 }
 
 /// Deletes so many rows of a node, in the order in which they came; how many there were.
@@ -436,6 +439,8 @@ fn size(body: &[u8]) -> i64 {
     i64::try_from(body.len()).unwrap_or(i64::MAX).saturating_add(ROW_BYTES)
 }
 
+/// The greatest number of a row that is believed, and the greatest count: JSON's numbers are exact up to here, and sums of them do not overflow.
+const NUMBERS_MAX: i64 = 1 << 53;
 /// What a row takes beside its body: its hashes, and its places in indexes.
 const ROW_BYTES: i64 = 400;
 

@@ -269,6 +269,24 @@ fn a_node_writes_requests_that_it_served_and_no_others() {
 }
 
 #[test]
+fn gaps_that_no_node_can_have_are_refused_and_many_that_it_may_have_stay_a_number() {
+    let (dir, sealer) = (tempfile::tempdir().unwrap(), sealer());
+    let reader = copies(dir.path(), &sealer, 1 << 30);
+    let take = |epoch, after, upto| {
+        reader.take("b", None, &SpoolBatch { epoch, after, upto, last: upto, rows: Vec::new() })
+    };
+    take(1, 0, 1).unwrap();
+    assert!(matches!(take(1, 1, i64::MAX), Err(NotTaken::Refused(_))));
+    take(1, 1, NUMBERS_MAX).unwrap();
+    take(2, 0, 1).unwrap();
+    take(2, 1, NUMBERS_MAX).unwrap();
+    assert_eq!(reader.nodes().unwrap()[0].missed, NUMBERS_MAX.unsigned_abs());
+    // As a sum of integers that became a real number.
+    reader.connected(|db| db.execute("UPDATE origins SET missed = 1.8e19", [])).unwrap();
+    assert_eq!(reader.nodes().unwrap()[0].missed, NUMBERS_MAX.unsigned_abs());
+}
+
+#[test]
 fn who_floods_deletes_his_own_and_not_what_others_have() {
     let (dir, sealer) = (tempfile::tempdir().unwrap(), sealer());
     let bytes_max = 400_000;
