@@ -17,6 +17,7 @@ use phalanx_record::{Copies, CopyOf, History, Mark, NotTaken, RecordError, Spool
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior};
 
 /// How a node's history stands with the control nodes of its site. Cheap to clone; all clones are the same.
@@ -74,23 +75,42 @@ impl CopiesPort {
 
     /// Sends this node's history to the control nodes of its site, and as one of these takes others', until the fleet ends.
     pub async fn run(self, fleet: FleetHandle, history: History) {
-        match fleet.carry_history() {
-            Ok(None) => {}
-            Ok(Some((carrier, parcels))) => {
-                let site = fleet.members().first().map(|me| Arc::clone(&me.site)).unwrap_or_default();
-                let copying = Copying {
-                    port: self,
-                    site,
-                    fleet,
-                    history,
-                    carrier,
-                    readers: HashMap::new(),
-                    others: BTreeMap::new(),
-                    troubles: BTreeMap::new(),
-                };
-                copying.run(parcels).await;
+        loop {
+            // A set, because what is in it ends with this future.
+            let mut copying = JoinSet::new();
+            match fleet.carry_history() {
+                Ok(None) => return,
+                Ok(Some((carrier, parcels))) => {
+                    copying.spawn(self.copying(fleet.clone(), history.clone(), carrier).run(parcels));
+                }
+                Err(error) => {
+                    tracing::error!(%error, "history is not copied within the site");
+                    return;
+                }
             }
-            Err(error) => tracing::error!(%error, "history is not copied within the site"),
+            match copying.join_next().await {
+                Some(Err(error)) if error.is_panic() => {
+                    let what = format!("history is not copied within the site: {error}; it begins again");
+                    tracing::error!("{what}");
+                    self.0.state.lock().degraded = vec![what];
+                    tokio::time::sleep(BEGIN_AGAIN).await;
+                }
+                _ => return,
+            }
+        }
+    }
+
+    fn copying(&self, fleet: FleetHandle, history: History, carrier: HistoryCarrier) -> Copying {
+        let site = fleet.members().first().map(|me| Arc::clone(&me.site)).unwrap_or_default();
+        Copying {
+            port: self.clone(),
+            site,
+            fleet,
+            history,
+            carrier,
+            readers: HashMap::new(),
+            others: BTreeMap::new(),
+            troubles: BTreeMap::new(),
         }
     }
 }
@@ -284,6 +304,10 @@ impl Copying {
             known.truncate(RELAYED_MAX);
         }
         for WantedOf { of, mark, direct } in wanted.marks.into_iter().take(RELAYED_MAX + 1) {
+            // No row has such a number.
+            if mark.seq < 0 {
+                continue;
+            }
             if *of != *self.carrier.me() && !self.is_ahead(&of, direct).await {
                 continue;
             }
@@ -359,7 +383,7 @@ impl Copying {
         match read {
             Some(Ok(Some(batch))) => {
                 reading.sent_at = Some(Instant::now());
-                reading.waiting = batch.last - batch.after;
+                reading.waiting = batch.last.saturating_sub(batch.after);
                 self.carrier.bring(to, !is_own, &brought(of, &batch)).await;
             }
             Some(Ok(None)) => (reading.sent_at, reading.waiting) = (None, 0),
@@ -423,7 +447,7 @@ impl Reading {
     /// Rows that the reader does not have.
     fn waits(&self, last: i64) -> i64 {
         match self.sent_at.is_some() || !self.is_heard() {
-            true => (last - self.mark.seq).max(self.waiting).max(0),
+            true => last.saturating_sub(self.mark.seq).max(self.waiting).max(0),
             false => self.waiting,
         }
     }
@@ -452,5 +476,26 @@ const GONE: Duration = Duration::from_secs(15);
 /// How long the first receipt is waited for, and how long at most.
 const PAUSE_LEAST: Duration = Duration::from_secs(1);
 const PAUSE_MAX: Duration = Duration::from_secs(30);
+/// How long after a fault in the program copying begins again.
+const BEGIN_AGAIN: Duration = Duration::from_secs(5);
 /// Nodes whose history one control node has from another.
 const RELAYED_MAX: usize = 64;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mark_that_no_reader_can_have_is_counted_without_a_panic() {
+        let mut reading = Reading {
+            mark: Mark { epoch: 1, seq: i64::MIN, last: None },
+            heard_at: Instant::now(),
+            sent_at: Some(Instant::now()),
+            pause: PAUSE_LEAST,
+            waiting: 0,
+        };
+        assert_eq!(reading.waits(i64::MAX), i64::MAX);
+        reading.mark.seq = i64::MAX;
+        assert_eq!(reading.waits(0), 0);
+    }
+}
