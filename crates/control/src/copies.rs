@@ -334,8 +334,7 @@ impl Copying {
     async fn is_ahead(&self, of: &str, direct: Option<Mark>) -> bool {
         let Some(theirs) = direct else { return true };
         let name = of.to_owned();
-        let own = self.with_copies(move |copies| copies.mark(&name, None)).await;
-        matches!(own, Some(Ok(own)) if own.epoch != 0 && (own.epoch != theirs.epoch || own.seq > theirs.seq))
+        matches!(self.with_copies(move |copies| copies.is_ahead(&name, &theirs)).await, Some(Ok(true)))
     }
 
     async fn send_news(&mut self) {

@@ -159,6 +159,20 @@ impl Copies {
         }
     }
 
+    /// Whether there may be rows of a node here that a reader of this mark did not get from the node itself: it was read further here, or some came
+    /// from another's copy or from a history of the node that is no more.
+    pub fn is_ahead(&self, node: &str, theirs: &Mark) -> Result<bool, RecordError> {
+        self.connected(|connection| {
+            let mut statement = connection.prepare_cached(
+                "SELECT (SELECT count(*) FROM marks m WHERE m.origin = o.origin AND m.via <> '') FROM origins o WHERE node = ?1 AND rows > 0",
+            )?;
+            let others: Option<i64> = statement.query_row([node], |row| row.get(0)).optional()?;
+            let Some(others) = others else { return Ok(false) };
+            let own = mark(connection, node, "")?;
+            Ok(others > 0 || own.epoch != theirs.epoch || own.seq > theirs.seq)
+        })
+    }
+
     /// Takes a batch of a node's history, all of it or nothing, and deletes what is too much.
     pub fn take(&self, node: &str, via: Option<&str>, batch: &SpoolBatch) -> Result<Mark, NotTaken> {
         let now_ms = self.clock.now_ms();
@@ -202,6 +216,12 @@ impl Copies {
                 "UPDATE origins SET rows = rows + ?2, bytes = bytes + ?3, missed = CAST(min(missed + ?4, ?5) AS INTEGER) WHERE origin = ?1",
             )?
             .execute(params![origin, added, bytes, missed, NUMBERS_MAX])?;
+        if via.is_empty() && begins && before.epoch != 0 {
+            // The node has no more what it had then, and others may not have it.
+            transaction
+                .prepare_cached("INSERT OR REPLACE INTO marks (origin, via, epoch, seq) VALUES (?1, ?2, ?3, ?4)")?
+                .execute(params![origin, BEFORE, before.epoch, before.seq])?;
+        }
         let ends = batch.rows.last().is_some_and(|row| row.seq == batch.upto);
         let last = rows.last().filter(|_| ends).map(Checked::id);
         transaction
@@ -439,6 +459,8 @@ fn size(body: &[u8]) -> i64 {
     i64::try_from(body.len()).unwrap_or(i64::MAX).saturating_add(ROW_BYTES)
 }
 
+/// In place of a control node's name: the node's history before the present one. No node has such a name.
+const BEFORE: &str = "<before>";
 /// The greatest number of a row that is believed, and the greatest count: JSON's numbers are exact up to here, and sums of them do not overflow.
 const NUMBERS_MAX: i64 = 1 << 53;
 /// What a row takes beside its body: its hashes, and its places in indexes.

@@ -360,6 +360,37 @@ fn what_one_control_node_has_of_a_node_another_takes_over() {
 }
 
 #[test]
+fn what_came_from_anothers_copy_goes_on_to_the_next_one() {
+    let folders: [_; 3] = std::array::from_fn(|_| tempfile::tempdir().unwrap());
+    let sealer = sealer();
+    let [first, second, third] = folders.each_ref().map(|dir| copies(dir.path(), &sealer, 1 << 30));
+    let fill = |numbers: std::ops::Range<u64>| {
+        let of_node = tempfile::tempdir().unwrap();
+        let mut store = store(of_node.path(), &sealer, 1_000);
+        let batch = items(&store, "b", numbers);
+        store.write(&batch, 1).unwrap();
+        drain(&History::new(store.shared(), None), &first, "b", 4_000);
+    };
+    let relay = |from: &Copies, name: &str, to: &Copies| {
+        assert!(from.is_ahead("b", &to.mark("b", None).unwrap()).unwrap());
+        while let Some(batch) = from.batch_after("b", &to.mark("b", Some(name)).unwrap(), 4_000).unwrap() {
+            to.take("b", Some(name), &batch).unwrap();
+        }
+    };
+    assert!(!first.is_ahead("b", &Mark::default()).unwrap());
+    fill(0..30);
+    let all = first.mark("b", None).unwrap();
+    assert!(!first.is_ahead("b", &all).unwrap(), "the reader had all of it from the node");
+    // The node is gone, and the control nodes are replaced one after the other.
+    relay(&first, "a", &second);
+    relay(&second, "c", &third);
+    assert_eq!(kept(&third), all_once(0..30));
+    // A node that began anew: who read only its new history lacks the former.
+    fill(30..60);
+    assert!(first.is_ahead("b", &first.mark("b", None).unwrap()).unwrap());
+}
+
+#[test]
 fn what_a_node_wrote_under_an_earlier_name_is_left_out() {
     let (dir, sealer) = (tempfile::tempdir().unwrap(), sealer());
     let reader = copies(dir.path(), &sealer, 1 << 30);
