@@ -30,6 +30,10 @@ fn strike(node: &str, n: u64) -> Consequence {
     Consequence::Strike { strike }
 }
 
+fn one_row(node: &str) -> Vec<Row> {
+    vec![Row { seq: 1, kind: Kind::Request, body: serde_json::to_vec(&record(node, 7)).unwrap() }]
+}
+
 fn items(store: &Store, node: &str, numbers: std::ops::Range<u64>) -> Vec<Item> {
     let mut items = Vec::new();
     for n in numbers {
@@ -385,6 +389,9 @@ fn what_came_from_anothers_copy_goes_on_to_the_next_one() {
     relay(&first, "a", &second);
     relay(&second, "c", &third);
     assert_eq!(kept(&third), all_once(0..30));
+    // What else comes is nothing to say of this one.
+    second.take("d", None, &SpoolBatch { rows: one_row("d"), epoch: 5, after: 0, upto: 1, last: 1 }).unwrap();
+    assert_eq!(second.batch_after("b", &third.mark("b", Some("c")).unwrap(), 4_000).unwrap(), None);
     // A node that began anew: who read only its new history lacks the former.
     fill(30..60);
     assert!(first.is_ahead("b", &first.mark("b", None).unwrap()).unwrap());

@@ -224,7 +224,8 @@ impl History {
                 whose.may_send(&id).then(|| self.shared.sealer.open(&context, sealed).ok()).flatten();
             rows.extend(opened.map(|body| Row { seq, kind, body }));
         }
-        Ok((rows, last))
+        // Of one among others no more is said than up to its last row: what others have after it would never come to rest.
+        Ok((rows, if origin.is_some() { upto } else { last }))
     }
 
     /// Gives the database a new epoch: it is not what somebody has read of it.
