@@ -240,8 +240,16 @@ impl Copies {
     fn insert(&self, to: &Transaction<'_>, origin: i64, rows: &[Checked]) -> Result<(i64, i64), NotTaken> {
         let mut last = schema::spool(to)?.1;
         let (mut added, mut bytes) = (0, 0);
+        let floor: Option<String> = to
+            .prepare_cached("SELECT id FROM floors WHERE origin = ?1")?
+            .query_row([origin], |row| row.get(0))
+            .optional()?;
         for row in rows {
             let id = row.id().to_string();
+            // Read again from its beginning, a history would push out its own end.
+            if floor.as_ref().is_some_and(|floor| id <= *floor) {
+                continue;
+            }
             let (new, size) = match row {
                 Checked::Request(record) => self.insert_request(to, (origin, last + 1), &id, record)?,
                 Checked::Consequence(one, _) => self.insert_consequence(to, (origin, last + 1), &id, one)?,
@@ -425,33 +433,34 @@ fn missing(batch: &SpoolBatch) -> i64 {
     batch.upto.saturating_sub(batch.after).saturating_sub(i64::try_from(seqs.len()).unwrap_or(i64::MAX))
 }
 
-/// Deletes so many rows of a node, in the order in which they came; how many there were.
+/// Deletes about so many rows of a node, the oldest, and notes up to which id; how many there were.
 fn delete_oldest(of: &Transaction<'_>, origin: i64, count: i64) -> rusqlite::Result<i64> {
-    let upto: Option<i64> = of
+    let upto: Option<String> = of
         .prepare_cached(
-            "SELECT max(seq) FROM (SELECT seq FROM (SELECT seq FROM requests WHERE origin = ?1 ORDER BY seq LIMIT ?2)
-             UNION ALL SELECT seq FROM (SELECT seq FROM consequences WHERE origin = ?1 ORDER BY seq LIMIT ?2)
+            "SELECT max(id) FROM (SELECT id FROM (SELECT id FROM requests INDEXED BY requests_oldest WHERE origin = ?1 ORDER BY id LIMIT ?2)
+             UNION ALL SELECT id FROM (SELECT id FROM consequences INDEXED BY consequences_oldest WHERE origin = ?1 ORDER BY id LIMIT ?2)
              ORDER BY 1 LIMIT ?2)",
         )?
         .query_row([origin, count], |row| row.get(0))?;
     let Some(upto) = upto else { return Ok(0) };
     of.prepare_cached(
-        "DELETE FROM rules WHERE id IN (SELECT id FROM requests WHERE origin = ?1 AND seq <= ?2)",
+        "DELETE FROM rules WHERE id IN (SELECT id FROM requests INDEXED BY requests_oldest WHERE origin = ?1 AND id <= ?2)",
     )?
-    .execute([origin, upto])?;
+    .execute(params![origin, upto])?;
     let (mut rows, mut bytes) = (0, 0);
     for table in ["requests", "consequences"] {
-        let sum = format!(
-            "SELECT count(*), ifnull(sum(length(body) + {ROW_BYTES}), 0) FROM {table} WHERE origin = ?1 AND seq <= ?2"
-        );
-        let (n, size): (i64, i64) =
-            of.prepare_cached(&sum)?.query_row([origin, upto], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        let from = format!("FROM {table} INDEXED BY {table}_oldest WHERE origin = ?1 AND id <= ?2");
+        let sum = format!("SELECT count(*), ifnull(sum(length(body) + {ROW_BYTES}), 0) {from}");
+        let (n, size): (i64, i64) = of
+            .prepare_cached(&sum)?
+            .query_row(params![origin, upto], |row| Ok((row.get(0)?, row.get(1)?)))?;
         (rows, bytes) = (rows + n, bytes + size);
-        let delete = format!("DELETE FROM {table} WHERE origin = ?1 AND seq <= ?2");
-        of.prepare_cached(&delete)?.execute([origin, upto])?;
+        of.prepare_cached(&format!("DELETE {from}"))?.execute(params![origin, upto])?;
     }
     of.prepare_cached("UPDATE origins SET rows = rows - ?2, bytes = bytes - ?3 WHERE origin = ?1")?
         .execute([origin, rows, bytes])?;
+    of.prepare_cached("INSERT OR REPLACE INTO floors (origin, id) VALUES (?1, ?2)")?
+        .execute(params![origin, upto])?;
     Ok(rows)
 }
 

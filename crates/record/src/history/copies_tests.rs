@@ -330,6 +330,30 @@ fn who_floods_deletes_his_own_and_not_what_others_have() {
 }
 
 #[test]
+fn a_history_that_is_read_again_pushes_out_nothing_newer() {
+    let (dir, sealer) = (tempfile::tempdir().unwrap(), sealer());
+    let reader = copies(dir.path(), &sealer, 200_000);
+    let read = |numbers: std::ops::Range<u64>, bytes: usize| {
+        let of_node = tempfile::tempdir().unwrap();
+        let mut store = store(of_node.path(), &sealer, 1_000_000);
+        let batch = items(&store, "b", numbers);
+        store.write(&batch, 1).unwrap();
+        let history = History::new(store.shared(), None);
+        let batch = history.batch_after(&reader.mark("b", None).unwrap(), node_tag("fra", "b"), bytes);
+        reader.take("b", None, &batch.unwrap().unwrap()).unwrap();
+        drain(&history, &reader, "b", bytes);
+    };
+    read(0..500, 40_000);
+    let (before, told) = (kept(&reader), reader.nodes().unwrap());
+    assert!(before.len() < 400 && before.contains_key(&499), "{}", before.len());
+    // Of a new epoch, from its beginning, and the part of it that is here as well.
+    read(0..500, 40_000);
+    assert_eq!((kept(&reader), reader.nodes().unwrap()), (before, told));
+    read(500..520, 40_000);
+    assert!((490..520).all(|n| kept(&reader).contains_key(&n)));
+}
+
+#[test]
 fn what_one_control_node_has_of_a_node_another_takes_over() {
     let (dir, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let (sealer, own) = (sealer(), self::sealer());
