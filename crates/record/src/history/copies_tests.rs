@@ -354,6 +354,32 @@ fn a_history_that_is_read_again_pushes_out_nothing_newer() {
 }
 
 #[test]
+fn requests_of_one_node_are_found_among_those_of_others_in_bounded_steps() {
+    let (dir, sealer) = (tempfile::tempdir().unwrap(), sealer());
+    let reader = copies(dir.path(), &sealer, 1 << 30);
+    for (node, numbers) in [("rare", 0..3), ("b", 3..253), ("rare", 253..255)] {
+        let of_node = tempfile::tempdir().unwrap();
+        let mut store = store(of_node.path(), &sealer, 1_000_000);
+        let batch = items(&store, node, numbers);
+        store.write(&batch, 1).unwrap();
+        drain(&History::new(store.shared(), None), &reader, node, 40_000);
+    }
+    let history = reader.history();
+    let node_tags = Some(vec![node_tag("fra", "nobody"), node_tag("fra", "rare")]);
+    let mut filter = Filter { node_tags, ..Filter::default() };
+    let mut pages = Vec::new();
+    loop {
+        let found = history.search(&filter).unwrap();
+        pages.push(found.requests.iter().map(|one| one.access.at_ms - 1_785_585_600_000).collect::<Vec<_>>());
+        filter.before = found.next;
+        if found.next.is_none() {
+            break;
+        }
+    }
+    assert_eq!(pages, [vec![254, 253], vec![], vec![2, 1, 0]]);
+}
+
+#[test]
 fn what_one_control_node_has_of_a_node_another_takes_over() {
     let (dir, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let (sealer, own) = (sealer(), self::sealer());
