@@ -308,10 +308,11 @@ impl Copying {
             if mark.seq < 0 {
                 continue;
             }
-            if *of != *self.carrier.me() && !self.is_ahead(&of, direct).await {
+            let key = (Arc::clone(by), of);
+            let (of, reads) = (&key.1, self.readers.contains_key(&key));
+            if **of != *self.carrier.me() && !self.is_ahead(of, direct, reads).await {
                 continue;
             }
-            let key = (Arc::clone(by), of);
             let reading = self.readers.entry(key.clone()).or_insert_with(|| Reading {
                 mark: Mark { epoch: -1, ..Mark::default() },
                 heard_at: Instant::now(),
@@ -330,9 +331,9 @@ impl Copying {
         }
     }
 
-    /// Whether there is more here of a node that is gone than another control node has. `None`: it reads on what it began.
-    async fn is_ahead(&self, of: &str, direct: Option<Mark>) -> bool {
-        let Some(theirs) = direct else { return true };
+    /// Whether there is more here of a node that is gone than another control node has. Without a mark it reads on what it began.
+    async fn is_ahead(&self, of: &str, direct: Option<Mark>, reads: bool) -> bool {
+        let Some(theirs) = direct else { return reads };
         let name = of.to_owned();
         matches!(self.with_copies(move |copies| copies.is_ahead(&name, &theirs)).await, Some(Ok(true)))
     }

@@ -213,6 +213,22 @@ fn a_history_that_was_put_back_from_a_backup_is_read_again_and_nothing_twice() {
 }
 
 #[test]
+fn a_reader_that_says_what_cannot_be_does_not_keep_others_from_reading() {
+    let (dir, sealer) = (tempfile::tempdir().unwrap(), sealer());
+    let mut store = store(dir.path(), &sealer, 1_000);
+    let batch = items(&store, "b", 0..20);
+    store.write(&batch, 1).unwrap();
+    let history = History::new(store.shared(), None);
+    let (tag, begin) = (node_tag("fra", "b"), Mark::default());
+    let first = history.batch_after(&begin, tag, 4_000).unwrap().unwrap();
+    let impossible = |epoch| history.batch_after(&Mark { epoch, seq: 999, last: None }, tag, 4_000).unwrap();
+    let anew = impossible(first.epoch).unwrap();
+    assert!(anew.epoch != first.epoch && anew.after == 0);
+    assert_eq!(impossible(anew.epoch), None);
+    assert_eq!(history.batch_after(&begin, tag, 4_000).unwrap().unwrap().epoch, anew.epoch);
+}
+
+#[test]
 fn rows_that_a_node_deleted_before_they_were_read_are_counted() {
     let (dir, sealer) = (tempfile::tempdir().unwrap(), sealer());
     let reader = copies(dir.path(), &sealer, 1 << 30);
