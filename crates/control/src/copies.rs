@@ -287,9 +287,11 @@ impl Copying {
 
     /// Nothing of it is kept and no receipt given: the node keeps it, and tries again.
     fn refuse(&mut self, by: &Arc<str>, why: &str) {
-        tracing::warn!(node = %by, why, "history of another node was refused");
         self.port.0.state.lock().refused += 1;
-        self.troubles.insert(Arc::clone(by), why.to_owned());
+        // It is sent again and again: once is enough for the log.
+        if self.troubles.insert(Arc::clone(by), why.to_owned()).as_deref() != Some(why) {
+            tracing::warn!(node = %by, why, "history of another node was refused");
+        }
     }
 
     // What others read here.

@@ -175,6 +175,10 @@ impl Copies {
 
     /// Takes a batch of a node's history, all of it or nothing, and deletes what is too much.
     pub fn take(&self, node: &str, via: Option<&str>, batch: &SpoolBatch) -> Result<Mark, NotTaken> {
+        // Before anything is read of it: it may come often.
+        if !follows(&self.mark(node, via)?, batch) {
+            return Err(NotTaken::OutOfOrder);
+        }
         let now_ms = self.clock.now_ms();
         let rows: Vec<Checked> =
             batch.rows.iter().map(|row| self.check(node, row, now_ms)).collect::<Result<_, _>>()?;
@@ -199,9 +203,7 @@ impl Copies {
         let connection = self.open_in(slot)?;
         let transaction = connection.transaction()?;
         let before = mark(&transaction, node, via)?;
-        let goes_on = before.epoch == batch.epoch && before.seq == batch.after;
-        let begins = before.epoch != batch.epoch && batch.after == 0;
-        if !goes_on && !begins {
+        if !follows(&before, batch) {
             return Err(NotTaken::OutOfOrder);
         }
         transaction.prepare_cached("INSERT OR IGNORE INTO origins (node) VALUES (?1)")?.execute([node])?;
@@ -216,7 +218,7 @@ impl Copies {
                 "UPDATE origins SET rows = rows + ?2, bytes = bytes + ?3, missed = CAST(min(missed + ?4, ?5) AS INTEGER) WHERE origin = ?1",
             )?
             .execute(params![origin, added, bytes, missed, NUMBERS_MAX])?;
-        if via.is_empty() && begins && before.epoch != 0 {
+        if via.is_empty() && before.epoch != batch.epoch && before.epoch != 0 {
             // The node has no more what it had then, and others may not have it.
             transaction
                 .prepare_cached("INSERT OR REPLACE INTO marks (origin, via, epoch, seq) VALUES (?1, ?2, ?3, ?4)")?
@@ -424,6 +426,12 @@ fn mark(connection: &Connection, node: &str, via: &str) -> rusqlite::Result<Mark
         Ok(Mark { epoch: row.get(0)?, seq: row.get(1)?, last: last.and_then(|id| id.parse().ok()) })
     });
     Ok(found.optional()?.unwrap_or_default())
+}
+
+/// Whether a batch begins where its reader stopped, or at the beginning of another database.
+fn follows(before: &Mark, batch: &SpoolBatch) -> bool {
+    let at = if before.epoch == batch.epoch { before.seq } else { 0 };
+    batch.after == at
 }
 
 /// Numbers within a batch that have no row: the node had deleted them.
