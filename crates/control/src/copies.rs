@@ -261,6 +261,10 @@ impl Copying {
             self.refuse(&by, "it is not that node's to bring");
             return;
         }
+        // Who is heard speaks for itself. It may be so since a moment ago, which is no fault.
+        if as_control && self.up().contains(&of) {
+            return;
+        }
         let via = as_control.then(|| Arc::clone(&by));
         let name = of.clone();
         let taken = self.with_copies(move |copies| {

@@ -11,7 +11,7 @@ use std::sync::atomic::Ordering;
 
 use parking_lot::Mutex;
 use phalanx_model::id::node_tag;
-use phalanx_model::limits::{HISTORY_RECORD_BYTES_MAX, RECORD_FUTURE_MAX_MS, SIGNALS_KEPT_MAX};
+use phalanx_model::limits::{FLEET_NODES_MAX, HISTORY_RECORD_BYTES_MAX, RECORD_FUTURE_MAX_MS, SIGNALS_KEPT_MAX};
 use phalanx_model::{Clock, RequestId};
 use phalanx_trust::Sealer;
 use rusqlite::{Connection, OptionalExtension, Transaction, params};
@@ -205,6 +205,9 @@ impl Copies {
         let before = mark(&transaction, node, via)?;
         if !follows(&before, batch) {
             return Err(NotTaken::OutOfOrder);
+        }
+        if !via.is_empty() && (batch.is_empty() || origins_but(&transaction, node)? >= RELAYED_NODES_MAX) {
+            return Err(NotTaken::Refused("nothing, or of one node too many"));
         }
         transaction.prepare_cached("INSERT OR IGNORE INTO origins (node) VALUES (?1)")?.execute([node])?;
         let origin: i64 = transaction
@@ -428,6 +431,12 @@ fn mark(connection: &Connection, node: &str, via: &str) -> rusqlite::Result<Mark
     Ok(found.optional()?.unwrap_or_default())
 }
 
+/// Of how many other nodes something is known.
+fn origins_but(connection: &Connection, node: &str) -> rusqlite::Result<usize> {
+    let mut statement = connection.prepare_cached("SELECT count(*) FROM origins WHERE node <> ?1")?;
+    statement.query_row([node], |row| row.get(0))
+}
+
 /// Whether a batch begins where its reader stopped, or at the beginning of another database.
 fn follows(before: &Mark, batch: &SpoolBatch) -> bool {
     let at = if before.epoch == batch.epoch { before.seq } else { 0 };
@@ -480,6 +489,8 @@ fn size(body: &[u8]) -> i64 {
 const BEFORE: &str = "<before>";
 /// The greatest number of a row that is believed, and the greatest count: JSON's numbers are exact up to here, and sums of them do not overflow.
 const NUMBERS_MAX: i64 = 1 << 53;
+/// Nodes of which another control node's copy is taken; the site's own are believed members and always taken.
+const RELAYED_NODES_MAX: usize = 4 * FLEET_NODES_MAX;
 /// What a row takes beside its body: its hashes, and its places in indexes.
 const ROW_BYTES: i64 = 400;
 
