@@ -180,7 +180,7 @@ impl Copies {
             return Err(NotTaken::OutOfOrder);
         }
         let now_ms = self.clock.now_ms();
-        let rows: Vec<Checked> =
+        let rows: Vec<Option<Checked>> =
             batch.rows.iter().map(|row| self.check(node, row, now_ms)).collect::<Result<_, _>>()?;
         let mut slot = self.connection.lock();
         let taken = self.write(&mut slot, (node, via.unwrap_or_default()), batch, &rows);
@@ -195,7 +195,7 @@ impl Copies {
         slot: &mut Option<Connection>,
         (node, via): (&str, &str),
         batch: &SpoolBatch,
-        rows: &[Checked],
+        rows: &[Option<Checked>],
     ) -> Result<Mark, NotTaken> {
         if batch.last > NUMBERS_MAX {
             return Err(NotTaken::Refused("more rows than a node can have written"));
@@ -216,6 +216,8 @@ impl Copies {
         let (added, bytes) = self.insert(&transaction, origin, rows)?;
         // In another's copy the rows of others lie between; and what was deleted before the first reading is not missed.
         let missed = if via.is_empty() && batch.after > 0 { missing(batch) } else { 0 };
+        let left_out = i64::try_from(rows.iter().filter(|row| row.is_none()).count()).unwrap_or(i64::MAX);
+        let missed = missed.saturating_add(left_out);
         transaction
             .prepare_cached(
                 "UPDATE origins SET rows = rows + ?2, bytes = bytes + ?3, missed = CAST(min(missed + ?4, ?5) AS INTEGER) WHERE origin = ?1",
@@ -228,7 +230,7 @@ impl Copies {
                 .execute(params![origin, BEFORE, before.epoch, before.seq])?;
         }
         let ends = batch.rows.last().is_some_and(|row| row.seq == batch.upto);
-        let last = rows.last().filter(|_| ends).map(Checked::id);
+        let last = rows.last().and_then(Option::as_ref).filter(|_| ends).map(Checked::id);
         transaction
             .prepare_cached(
                 "INSERT OR REPLACE INTO marks (origin, via, epoch, seq, last) VALUES (?1, ?2, ?3, ?4, ?5)",
@@ -242,14 +244,14 @@ impl Copies {
     }
 
     /// Adds rows that are new; how many, and their size.
-    fn insert(&self, to: &Transaction<'_>, origin: i64, rows: &[Checked]) -> Result<(i64, i64), NotTaken> {
+    fn insert(&self, to: &Transaction<'_>, origin: i64, rows: &[Option<Checked>]) -> Result<(i64, i64), NotTaken> {
         let mut last = schema::spool(to)?.1;
         let (mut added, mut bytes) = (0, 0);
         let floor: Option<String> = to
             .prepare_cached("SELECT id FROM floors WHERE origin = ?1")?
             .query_row([origin], |row| row.get(0))
             .optional()?;
-        for row in rows {
+        for row in rows.iter().flatten() {
             let id = row.id().to_string();
             // Read again from its beginning, a history would push out its own end.
             if floor.as_ref().is_some_and(|floor| id <= *floor) {
@@ -312,10 +314,11 @@ impl Copies {
         Ok((new > 0, size(&body)))
     }
 
-    /// What a node says, if it may say it.
-    fn check(&self, node: &str, row: &Row, now_ms: u64) -> Result<Checked, NotTaken> {
+    /// What a node says, if it may say it. `None`: it is left out, because an honest node may have such a row, and what follows on it is wanted:
+    /// one that is too large, or of the future, since its clock was wrong.
+    fn check(&self, node: &str, row: &Row, now_ms: u64) -> Result<Option<Checked>, NotTaken> {
         if row.body.len() > HISTORY_RECORD_BYTES_MAX {
-            return Err(NotTaken::Refused("a record is too large"));
+            return Ok(None);
         }
         let unreadable = |_| NotTaken::Refused("a record cannot be read; is that node of a newer version?");
         let checked = match row.kind {
@@ -341,9 +344,9 @@ impl Copies {
             return Err(NotTaken::Refused("an id that another node made"));
         }
         if checked.id().at_ms() > now_ms.saturating_add(RECORD_FUTURE_MAX_MS) {
-            return Err(NotTaken::Refused("a request of the future; look at the node's clock"));
+            return Ok(None);
         }
-        Ok(checked)
+        Ok(Some(checked))
     }
 
     /// Deletes the oldest of the node that has most, until all fits.
