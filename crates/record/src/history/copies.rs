@@ -11,7 +11,7 @@ use std::sync::atomic::Ordering;
 
 use parking_lot::Mutex;
 use phalanx_model::id::node_tag;
-use phalanx_model::limits::{FLEET_NODES_MAX, HISTORY_RECORD_BYTES_MAX, RECORD_FUTURE_MAX_MS, SIGNALS_KEPT_MAX};
+use phalanx_model::limits::{HISTORY_RECORD_BYTES_MAX, RECORD_FUTURE_MAX_MS, SIGNALS_KEPT_MAX};
 use phalanx_model::{Clock, RequestId};
 use phalanx_trust::Sealer;
 use rusqlite::{Connection, OptionalExtension, Transaction, params};
@@ -435,7 +435,7 @@ fn mark(connection: &Connection, node: &str, via: &str) -> rusqlite::Result<Mark
 }
 
 /// Of how many other nodes something is known.
-fn origins_but(connection: &Connection, node: &str) -> rusqlite::Result<usize> {
+fn origins_but(connection: &Connection, node: &str) -> rusqlite::Result<i64> {
     let mut statement = connection.prepare_cached("SELECT count(*) FROM origins WHERE node <> ?1")?;
     statement.query_row([node], |row| row.get(0))
 }
@@ -493,7 +493,7 @@ const BEFORE: &str = "<before>";
 /// The greatest number of a row that is believed, and the greatest count: JSON's numbers are exact up to here, and sums of them do not overflow.
 const NUMBERS_MAX: i64 = 1 << 53;
 /// Nodes of which another control node's copy is taken; the site's own are believed members and always taken.
-const RELAYED_NODES_MAX: usize = 4 * FLEET_NODES_MAX;
+const RELAYED_NODES_MAX: i64 = 1_024;
 /// What a row takes beside its body: its hashes, and its places in indexes.
 const ROW_BYTES: i64 = 400;
 
