@@ -110,6 +110,7 @@ impl CopiesPort {
             carrier,
             readers: HashMap::new(),
             others: BTreeMap::new(),
+            round: 0,
             troubles: BTreeMap::new(),
         }
     }
@@ -144,6 +145,8 @@ struct Copying {
     readers: HashMap<(Arc<str>, String), Reading>,
     /// The other nodes of the site, with what they say that they have of others.
     others: BTreeMap<Arc<str>, Vec<String>>,
+    /// Counts how often was said what is here.
+    round: usize,
     /// Why a node's history is not taken.
     troubles: BTreeMap<Arc<str>, String>,
 }
@@ -206,7 +209,8 @@ impl Copying {
 
     // What this node reads of others.
 
-    async fn want_all(&self) {
+    async fn want_all(&mut self) {
+        self.round = self.round.wrapping_add(1);
         if self.port.0.copies.is_some() {
             for of in self.others.keys() {
                 self.want(of).await;
@@ -217,13 +221,13 @@ impl Copying {
     /// Says to a node what is here of its history; to a control node also what is here of nodes that are not heard any more.
     async fn want(&self, from: &str) {
         let mut names: Vec<(String, Option<Arc<str>>)> = vec![(from.to_owned(), None)];
-        let mut has = false;
+        let mut offered = None;
         if self.fleet.is_control(&self.site, from) {
-            has = true;
             let up = self.up();
             let gone = self.others.get(from).into_iter().flatten();
             let gone = gone.filter(|name| !up.contains(name) && ***name != *self.carrier.me());
             names.extend(gone.take(RELAYED_MAX).map(|name| (name.clone(), Some(from.into()))));
+            offered = Some((up, self.round));
         }
         let read = self.with_copies(move |copies| {
             let mut wanted = Wanted { marks: Vec::new(), has: Vec::new() };
@@ -232,8 +236,9 @@ impl Copying {
                 let direct = via.map(|_| copies.mark(&of, None)).transpose()?;
                 wanted.marks.push(WantedOf { of, mark, direct });
             }
-            if has {
-                wanted.has = copies.nodes()?.into_iter().map(|one| one.node).take(RELAYED_MAX).collect();
+            if let Some((up, round)) = offered {
+                let gone = copies.nodes()?.into_iter().filter(|one| one.rows > 0 && !up.contains(&one.node));
+                wanted.has = part_of(gone.map(|one| one.node).collect(), round);
             }
             Ok::<_, RecordError>(wanted)
         });
@@ -459,6 +464,16 @@ impl Reading {
     }
 }
 
+/// So many names as are said at once; where there are more, all have their turn, each for some rounds.
+fn part_of(mut names: Vec<String>, round: usize) -> Vec<String> {
+    if names.len() > RELAYED_MAX {
+        let at = (round / ROUNDS_EACH * RELAYED_MAX) % names.len();
+        names.rotate_left(at);
+        names.truncate(RELAYED_MAX);
+    }
+    names
+}
+
 /// A batch with whose it is, as it travels.
 fn brought(of: &str, batch: &SpoolBatch) -> Vec<u8> {
     let length = u8::try_from(of.len()).unwrap_or(u8::MAX);
@@ -484,12 +499,27 @@ const PAUSE_LEAST: Duration = Duration::from_secs(1);
 const PAUSE_MAX: Duration = Duration::from_secs(30);
 /// How long after a fault in the program copying begins again.
 const BEGIN_AGAIN: Duration = Duration::from_secs(5);
-/// Nodes whose history one control node has from another.
+/// How often the same nodes are offered before others are: a minute or so.
+const ROUNDS_EACH: usize = 12;
+/// Nodes whose history one control node has from another, at once.
 const RELAYED_MAX: usize = 64;
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn each_of_many_nodes_is_offered_in_its_turn() {
+        let names: Vec<_> = (0..150).map(|n| n.to_string()).collect();
+        let mut offered = std::collections::BTreeSet::new();
+        for round in 0..3 * ROUNDS_EACH {
+            let part = part_of(names.clone(), round);
+            assert_eq!(part.len(), RELAYED_MAX);
+            offered.extend(part);
+        }
+        assert_eq!(offered.len(), names.len());
+        assert_eq!(part_of(names[..9].to_vec(), 5), names[..9]);
+    }
 
     #[test]
     fn a_mark_that_no_reader_can_have_is_counted_without_a_panic() {
