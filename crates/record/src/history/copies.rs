@@ -132,8 +132,9 @@ impl Copies {
     /// The nodes of which something is kept.
     pub fn nodes(&self) -> Result<Vec<CopyOf>, RecordError> {
         self.connected(|connection| {
-            let mut statement =
-                connection.prepare_cached("SELECT node, rows, bytes, CAST(min(missed, ?1) AS INTEGER) FROM origins ORDER BY node")?;
+            let mut statement = connection.prepare_cached(
+                "SELECT node, rows, bytes, CAST(min(missed, ?1) AS INTEGER) FROM origins ORDER BY node",
+            )?;
             let of = |row: &rusqlite::Row<'_>| {
                 let number = |at| row.get::<_, i64>(at).map(i64::unsigned_abs);
                 Ok(CopyOf { node: row.get(0)?, rows: number(1)?, bytes: number(2)?, missed: number(3)? })
@@ -226,7 +227,9 @@ impl Copies {
         if via.is_empty() && before.epoch != batch.epoch && before.epoch != 0 {
             // The node has no more what it had then, and others may not have it.
             transaction
-                .prepare_cached("INSERT OR REPLACE INTO marks (origin, via, epoch, seq) VALUES (?1, ?2, ?3, ?4)")?
+                .prepare_cached(
+                    "INSERT OR REPLACE INTO marks (origin, via, epoch, seq) VALUES (?1, ?2, ?3, ?4)",
+                )?
                 .execute(params![origin, BEFORE, before.epoch, before.seq])?;
         }
         let ends = batch.rows.last().is_some_and(|row| row.seq == batch.upto);
@@ -244,7 +247,12 @@ impl Copies {
     }
 
     /// Adds rows that are new; how many, and their size.
-    fn insert(&self, to: &Transaction<'_>, origin: i64, rows: &[Option<Checked>]) -> Result<(i64, i64), NotTaken> {
+    fn insert(
+        &self,
+        to: &Transaction<'_>,
+        origin: i64,
+        rows: &[Option<Checked>],
+    ) -> Result<(i64, i64), NotTaken> {
         let mut last = schema::spool(to)?.1;
         let (mut added, mut bytes) = (0, 0);
         let floor: Option<String> = to
