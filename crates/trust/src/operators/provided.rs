@@ -276,8 +276,8 @@ mod tests {
         b.remove(&id, By::Operator, 2).unwrap();
         let told = b.accounts(3).into_iter().map(|one| one.told_by("fra/b", "its key")).collect();
         assert!(a.merge(told, 3).refused.is_empty());
-        let (node, successor) = ("fra/b".to_owned(), None);
-        a.heed(&[RevokedNode { node, up_to_ms: 5, successor, lapsing: false }]);
+        let (node, successors) = ("fra/b".to_owned(), Vec::new());
+        a.heed(&[RevokedNode { node, up_to_ms: 5, successors, control: true, lapsing: false }]);
         for now_ms in [6, LATER_MS] {
             assert!(matches!(a.provide(&carol(Role::Owner, &[]), now_ms), Err(OperatorFault::Shut)));
         }
