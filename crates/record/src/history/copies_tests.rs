@@ -189,25 +189,23 @@ fn a_history_that_begins_anew_is_read_from_its_beginning() {
 fn a_history_that_was_put_back_from_a_backup_is_read_again_and_nothing_twice() {
     let (dir, sealer) = (tempfile::tempdir().unwrap(), sealer());
     let reader = copies(dir.path(), &sealer, 1 << 30);
-    let fill = |dir: &Path, numbers: &[std::ops::Range<u64>]| {
+    let fill = |dir: &Path, numbers: std::ops::Range<u64>| {
         let mut store = store(dir, &sealer, 1_000);
-        for numbers in numbers {
-            let batch = items(&store, "b", numbers.clone());
-            store.write(&batch, 1).unwrap();
-        }
+        let batch = items(&store, "b", numbers);
+        store.write(&batch, 1).unwrap();
         History::new(store.shared(), None)
     };
     let (first, backup) = (dir.path().join("first"), dir.path().join("backup"));
     for folder in [&first, &backup] {
         std::fs::create_dir(folder).unwrap();
     }
-    drain(&fill(&first, &[0..20]), &reader, "b", 4_000);
+    drain(&fill(&first, 0..20), &reader, "b", 4_000);
     for file in ["history.db", "history.key", "history.db-wal"] {
         let _ = std::fs::copy(first.join(file), backup.join(file));
     }
     // More is recorded and read; then the disk is as it was, and other requests get the numbers of those.
-    drain(&fill(&first, &[20..40]), &reader, "b", 4_000);
-    drain(&fill(&backup, &[40..80]), &reader, "b", 4_000);
+    drain(&fill(&first, 20..40), &reader, "b", 4_000);
+    drain(&fill(&backup, 40..80), &reader, "b", 4_000);
     assert_eq!(kept(&reader), all_once(0..80));
     assert_eq!(reader.nodes().unwrap()[0].missed, 0);
 }
