@@ -39,7 +39,10 @@ fuzz_target!(|data: &[u8]| {
     // Told again, it is no news.
     let again = read.iter().map(|account| account.clone().told_by("fra/b", "a key")).collect();
     assert!(read.len() != 1 || operators.merge(again, NOW_MS).changed.is_empty());
-    let gone = |node: &str| RevokedNode { node: node.into(), up_to_ms: 1, successor: None, lapsing: false };
+    let gone = |node: &str| {
+        let (successors, control, lapsing) = (Vec::new(), true, false);
+        RevokedNode { node: node.into(), up_to_ms: 1, successors, control, lapsing }
+    };
     operators.heed(&[gone("fra/a"), gone("fra/b")]);
     let before = digests(&operators);
     let heeded = operators.heed(&[gone("fra/a"), gone("fra/b")]);

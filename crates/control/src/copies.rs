@@ -17,6 +17,7 @@ use phalanx_record::{Copies, CopyOf, History, Mark, NotTaken, RecordError, Spool
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior};
 
 /// How a node's history stands with the control nodes of its site. Cheap to clone; all clones are the same.
@@ -74,23 +75,43 @@ impl CopiesPort {
 
     /// Sends this node's history to the control nodes of its site, and as one of these takes others', until the fleet ends.
     pub async fn run(self, fleet: FleetHandle, history: History) {
-        match fleet.carry_history() {
-            Ok(None) => {}
-            Ok(Some((carrier, parcels))) => {
-                let site = fleet.members().first().map(|me| Arc::clone(&me.site)).unwrap_or_default();
-                let copying = Copying {
-                    port: self,
-                    site,
-                    fleet,
-                    history,
-                    carrier,
-                    readers: HashMap::new(),
-                    others: BTreeMap::new(),
-                    troubles: BTreeMap::new(),
-                };
-                copying.run(parcels).await;
+        loop {
+            // A set, because what is in it ends with this future.
+            let mut copying = JoinSet::new();
+            match fleet.carry_history() {
+                Ok(None) => return,
+                Ok(Some((carrier, parcels))) => {
+                    copying.spawn(self.copying(fleet.clone(), history.clone(), carrier).run(parcels));
+                }
+                Err(error) => {
+                    tracing::error!(%error, "history is not copied within the site");
+                    return;
+                }
             }
-            Err(error) => tracing::error!(%error, "history is not copied within the site"),
+            match copying.join_next().await {
+                Some(Err(error)) if error.is_panic() => {
+                    let what = format!("history is not copied within the site: {error}; it begins again");
+                    tracing::error!("{what}");
+                    self.0.state.lock().degraded = vec![what];
+                    tokio::time::sleep(BEGIN_AGAIN).await;
+                }
+                _ => return,
+            }
+        }
+    }
+
+    fn copying(&self, fleet: FleetHandle, history: History, carrier: HistoryCarrier) -> Copying {
+        let site = fleet.members().first().map(|me| Arc::clone(&me.site)).unwrap_or_default();
+        Copying {
+            port: self.clone(),
+            site,
+            fleet,
+            history,
+            carrier,
+            readers: HashMap::new(),
+            others: BTreeMap::new(),
+            round: 0,
+            troubles: BTreeMap::new(),
         }
     }
 }
@@ -124,6 +145,8 @@ struct Copying {
     readers: HashMap<(Arc<str>, String), Reading>,
     /// The other nodes of the site, with what they say that they have of others.
     others: BTreeMap<Arc<str>, Vec<String>>,
+    /// Counts how often was said what is here.
+    round: usize,
     /// Why a node's history is not taken.
     troubles: BTreeMap<Arc<str>, String>,
 }
@@ -186,7 +209,8 @@ impl Copying {
 
     // What this node reads of others.
 
-    async fn want_all(&self) {
+    async fn want_all(&mut self) {
+        self.round = self.round.wrapping_add(1);
         if self.port.0.copies.is_some() {
             for of in self.others.keys() {
                 self.want(of).await;
@@ -197,13 +221,13 @@ impl Copying {
     /// Says to a node what is here of its history; to a control node also what is here of nodes that are not heard any more.
     async fn want(&self, from: &str) {
         let mut names: Vec<(String, Option<Arc<str>>)> = vec![(from.to_owned(), None)];
-        let mut has = false;
+        let mut offered = None;
         if self.fleet.is_control(&self.site, from) {
-            has = true;
             let up = self.up();
             let gone = self.others.get(from).into_iter().flatten();
             let gone = gone.filter(|name| !up.contains(name) && ***name != *self.carrier.me());
             names.extend(gone.take(RELAYED_MAX).map(|name| (name.clone(), Some(from.into()))));
+            offered = Some((up, self.round));
         }
         let read = self.with_copies(move |copies| {
             let mut wanted = Wanted { marks: Vec::new(), has: Vec::new() };
@@ -212,8 +236,9 @@ impl Copying {
                 let direct = via.map(|_| copies.mark(&of, None)).transpose()?;
                 wanted.marks.push(WantedOf { of, mark, direct });
             }
-            if has {
-                wanted.has = copies.nodes()?.into_iter().map(|one| one.node).take(RELAYED_MAX).collect();
+            if let Some((up, round)) = offered {
+                let gone = copies.nodes()?.into_iter().filter(|one| one.rows > 0 && !up.contains(&one.node));
+                wanted.has = part_of(gone.map(|one| one.node).collect(), round);
             }
             Ok::<_, RecordError>(wanted)
         });
@@ -239,6 +264,10 @@ impl Copying {
         // A node brings its own history, and a control node as one also what it has of others.
         if (*of == *by) == as_control || *of == *self.carrier.me() {
             self.refuse(&by, "it is not that node's to bring");
+            return;
+        }
+        // Who is heard speaks for itself. It may be so since a moment ago, which is no fault.
+        if as_control && self.up().contains(&of) {
             return;
         }
         let via = as_control.then(|| Arc::clone(&by));
@@ -267,9 +296,11 @@ impl Copying {
 
     /// Nothing of it is kept and no receipt given: the node keeps it, and tries again.
     fn refuse(&mut self, by: &Arc<str>, why: &str) {
-        tracing::warn!(node = %by, why, "history of another node was refused");
         self.port.0.state.lock().refused += 1;
-        self.troubles.insert(Arc::clone(by), why.to_owned());
+        // It is sent again and again: once is enough for the log.
+        if self.troubles.insert(Arc::clone(by), why.to_owned()).as_deref() != Some(why) {
+            tracing::warn!(node = %by, why, "history of another node was refused");
+        }
     }
 
     // What others read here.
@@ -284,10 +315,15 @@ impl Copying {
             known.truncate(RELAYED_MAX);
         }
         for WantedOf { of, mark, direct } in wanted.marks.into_iter().take(RELAYED_MAX + 1) {
-            if *of != *self.carrier.me() && !self.is_ahead(&of, direct).await {
+            // No row has such a number.
+            if mark.seq < 0 {
                 continue;
             }
             let key = (Arc::clone(by), of);
+            let (of, reads) = (&key.1, self.readers.contains_key(&key));
+            if **of != *self.carrier.me() && !self.is_ahead(of, direct, reads).await {
+                continue;
+            }
             let reading = self.readers.entry(key.clone()).or_insert_with(|| Reading {
                 mark: Mark { epoch: -1, ..Mark::default() },
                 heard_at: Instant::now(),
@@ -306,12 +342,11 @@ impl Copying {
         }
     }
 
-    /// Whether there is more here of a node that is gone than another control node has. `None`: it reads on what it began.
-    async fn is_ahead(&self, of: &str, direct: Option<Mark>) -> bool {
-        let Some(theirs) = direct else { return true };
+    /// Whether there is more here of a node that is gone than another control node has. Without a mark it reads on what it began.
+    async fn is_ahead(&self, of: &str, direct: Option<Mark>, reads: bool) -> bool {
+        let Some(theirs) = direct else { return reads };
         let name = of.to_owned();
-        let own = self.with_copies(move |copies| copies.mark(&name, None)).await;
-        matches!(own, Some(Ok(own)) if own.epoch != 0 && (own.epoch != theirs.epoch || own.seq > theirs.seq))
+        matches!(self.with_copies(move |copies| copies.is_ahead(&name, &theirs)).await, Some(Ok(true)))
     }
 
     async fn send_news(&mut self) {
@@ -359,7 +394,7 @@ impl Copying {
         match read {
             Some(Ok(Some(batch))) => {
                 reading.sent_at = Some(Instant::now());
-                reading.waiting = batch.last - batch.after;
+                reading.waiting = batch.last.saturating_sub(batch.after);
                 self.carrier.bring(to, !is_own, &brought(of, &batch)).await;
             }
             Some(Ok(None)) => (reading.sent_at, reading.waiting) = (None, 0),
@@ -423,10 +458,20 @@ impl Reading {
     /// Rows that the reader does not have.
     fn waits(&self, last: i64) -> i64 {
         match self.sent_at.is_some() || !self.is_heard() {
-            true => (last - self.mark.seq).max(self.waiting).max(0),
+            true => last.saturating_sub(self.mark.seq).max(self.waiting).max(0),
             false => self.waiting,
         }
     }
+}
+
+/// So many names as are said at once; where there are more, all have their turn, each for some rounds.
+fn part_of(mut names: Vec<String>, round: usize) -> Vec<String> {
+    if names.len() > RELAYED_MAX {
+        let at = (round / ROUNDS_EACH * RELAYED_MAX) % names.len();
+        names.rotate_left(at);
+        names.truncate(RELAYED_MAX);
+    }
+    names
 }
 
 /// A batch with whose it is, as it travels.
@@ -452,5 +497,41 @@ const GONE: Duration = Duration::from_secs(15);
 /// How long the first receipt is waited for, and how long at most.
 const PAUSE_LEAST: Duration = Duration::from_secs(1);
 const PAUSE_MAX: Duration = Duration::from_secs(30);
-/// Nodes whose history one control node has from another.
+/// How long after a fault in the program copying begins again.
+const BEGIN_AGAIN: Duration = Duration::from_secs(5);
+/// How often the same nodes are offered before others are: a minute or so.
+const ROUNDS_EACH: usize = 12;
+/// Nodes whose history one control node has from another, at once.
 const RELAYED_MAX: usize = 64;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_of_many_nodes_is_offered_in_its_turn() {
+        let names: Vec<_> = (0..150).map(|n| n.to_string()).collect();
+        let mut offered = std::collections::BTreeSet::new();
+        for round in 0..3 * ROUNDS_EACH {
+            let part = part_of(names.clone(), round);
+            assert_eq!(part.len(), RELAYED_MAX);
+            offered.extend(part);
+        }
+        assert_eq!(offered.len(), names.len());
+        assert_eq!(part_of(names[..9].to_vec(), 5), names[..9]);
+    }
+
+    #[test]
+    fn a_mark_that_no_reader_can_have_is_counted_without_a_panic() {
+        let mut reading = Reading {
+            mark: Mark { epoch: 1, seq: i64::MIN, last: None },
+            heard_at: Instant::now(),
+            sent_at: Some(Instant::now()),
+            pause: PAUSE_LEAST,
+            waiting: 0,
+        };
+        assert_eq!(reading.waits(i64::MAX), i64::MAX);
+        reading.mark.seq = i64::MAX;
+        assert_eq!(reading.waits(0), 0);
+    }
+}

@@ -15,11 +15,12 @@ pub mod schedule;
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::Weak;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use parking_lot::Mutex;
 use serde_json::{Value, json};
+use tokio::task::JoinHandle;
 
 use crate::api::{ReportLast, ReportScheduleRow, ReportSent, ReportTold};
 use crate::auth::Principal;
@@ -50,8 +51,8 @@ impl Reporting {
     }
 
     /// What another node sent.
-    pub fn adopt(&self, marks: Vec<Mark>) {
-        self.marks.lock().adopt(marks);
+    pub fn adopt(&self, marks: Vec<Mark>, now_ms: u64) {
+        self.marks.lock().adopt(marks, now_ms);
     }
 
     /// What others are to know, if it changed, or if all is to be told.
@@ -113,24 +114,54 @@ impl Reporting {
     }
 }
 
-/// Sends what is due, for as long as the API is there.
+/// Sends what is due, for as long as the API is there: each report by itself, so that none waits for the receivers of another.
 pub(crate) async fn run(control: Weak<Control>) {
     let mut looks = tokio::time::interval(LOOK);
     looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut sending = BTreeMap::<String, JoinHandle<()>>::new();
     loop {
         looks.tick().await;
         let Some(control) = control.upgrade() else { return };
+        let ended: Vec<String> =
+            sending.iter().filter(|(_, sends)| sends.is_finished()).map(|(name, _)| name.clone()).collect();
+        for name in ended {
+            let Some(sends) = sending.remove(&name) else { continue };
+            if let Err(error) = sends.await {
+                tracing::error!(report = name, %error, "a report ended with an error of the program");
+                end(&control, &name, Some("an error of the program ended it".to_owned()));
+            }
+        }
         if !(control.deps.reporting.leads)() {
             continue;
         }
         let reporting = &control.deps.reporting;
         for (name, schedule) in &reporting.schedules {
+            if sending.contains_key(name) {
+                continue;
+            }
             let (now_ms, due_ms) = (control.now_ms(), schedule.due_before(control.now_ms()));
             let begun = reporting.marks.lock().begin(name, due_ms, now_ms);
             if let Some(mark) = begun {
-                send_due(&control, name, schedule, mark).await;
+                sending.insert(name.clone(), tokio::spawn(send_in_time(Arc::clone(&control), mark)));
             }
         }
+    }
+}
+
+async fn send_in_time(control: Arc<Control>, mark: Mark) {
+    let name = mark.name.clone();
+    let Some(schedule) = control.deps.reporting.schedules.get(&name) else { return };
+    if tokio::time::timeout(REPORT_MAX, send_due(&control, &name, schedule, mark)).await.is_err() {
+        end(&control, &name, Some(format!("it takes longer than {} minutes", REPORT_MAX.as_secs() / 60)));
+    }
+}
+
+fn end(control: &Control, name: &str, fault: Option<String>) {
+    let reporting = &control.deps.reporting;
+    let Some(schedule) = reporting.schedules.get(name) else { return };
+    let is_over = reporting.marks.lock().ended(name, &schedule.to, fault.clone(), control.now_ms());
+    if let Some(why) = fault {
+        tracing::warn!(report = name, %why, is_over, "a report could not be sent to all");
     }
 }
 
@@ -148,23 +179,19 @@ async fn send_due(control: &Control, name: &str, schedule: &Schedule, mark: Mark
     for to in left {
         // Another node may have become the one that sends.
         if !(reporting.leads)() {
-            return;
+            return reporting.marks.lock().let_go(name);
         }
         let Some(message) = &message else { break };
         match tell(control, to, message).await {
             Ok(()) => reporting.marks.lock().told(name, to, control.now_ms()),
             Err(NotTold::Refused(why)) => {
                 tracing::warn!(report = name, receiver = to, %why, "a receiver does not want a report");
-                fault = Some(format!("{to}: it answers with {why}"));
-                reporting.marks.lock().told(name, to, control.now_ms());
+                reporting.marks.lock().refused(name, to, &why, control.now_ms());
             }
             Err(why) => fault = Some(format!("{to}: {why}")),
         }
     }
-    let is_over = reporting.marks.lock().ended(name, &schedule.to, fault.clone(), control.now_ms());
-    if let Some(why) = fault {
-        tracing::warn!(report = name, %why, is_over, "a report could not be sent to all");
-    }
+    end(control, name, fault);
 }
 
 /// Sends the report of the latest time that is over to all its receivers, whatever was sent before. It counts for nothing.
@@ -248,5 +275,7 @@ async fn tell(control: &Control, to: &str, message: &Message) -> Result<(), NotT
 
 /// How often it is looked whether something is due.
 const LOOK: Duration = Duration::from_secs(5);
+/// How long one attempt may take: as long as many mail servers that do not answer.
+const REPORT_MAX: Duration = Duration::from_secs(20 * 60);
 /// From then on a letter says that it is late.
 const LATE_MS: u64 = 30 * 60_000;

@@ -677,7 +677,8 @@ mod tests {
         assert_eq!(taken.toml, own);
         let wide = told(|one| one.exclusions[0].target = None).unwrap();
         assert!(wide.warnings.iter().any(|one| one.starts_with("wide: ")), "said whether or not it says so");
-        let hostile: [(&str, fn(&mut Suggestion)); 8] = [
+        type Hostile = (&'static str, fn(&mut Suggestion));
+        let hostile: [Hostile; 8] = [
             ("another request", |one| one.id = RequestId::from_parts(9, 0, 0)),
             ("no exclusion", |one| one.exclusions.clear()),
             ("no rules", |one| one.exclusions[0].rules.clear()),

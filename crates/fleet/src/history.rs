@@ -166,8 +166,7 @@ impl HistoryCarrier {
                 let (length, rest) = rest.split_first().ok_or_else(unreadable)?;
                 let (key, body) = rest.split_at_checked(usize::from(*length)).ok_or_else(unreadable)?;
                 let Author { node, .. } = &record.author;
-                let reader =
-                    Reader { key: key.to_vec(), signed_by: record.key_id.clone(), version: record.version };
+                let reader = Reader { key: key.to_vec(), signed_by: record.key_id, version: record.version };
                 let is_news = self.note(node, reader)?;
                 Ok(is_news.then(|| HistoryParcel::Wanted { by: Arc::clone(node), body: body.to_vec() }))
             }

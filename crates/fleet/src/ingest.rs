@@ -258,11 +258,12 @@ async fn meet(shared: &Arc<Shared>, subject: &str, bytes: &[u8]) -> Option<NodeR
     if pinned == Pinned::Known {
         return None;
     }
+    // Before the pin that may say that it gave up the role.
+    if shared.roots.read().had_control(&node.site, &node.node) {
+        restore::pin_control(shared, &node.site, &node.node);
+    }
     if let Ok(bytes) = serde_json::to_vec(&admitted) {
         shared.store.pin(&format!("{}/{}", node.site, node.node), &bytes);
-    }
-    if node.operator_key.is_some() {
-        restore::pin_control(shared, &node.site, &node.node);
     }
     tracing::info!(site = %node.site, node = %node.node, key = %node.node_key.id(), ?pinned, "node announced itself");
     // Without a stream the newcomer has not heard of us; who renewed has.

@@ -99,7 +99,7 @@ impl Sharing {
         // Subscribed before: what comes from here on is heard.
         let revocations = shared.revocations.subscribe();
         // Before anybody gets in: what a revocation ended while this node did not run counts not even for a moment.
-        let heeded = operators.heed(&shared.revoked_control_nodes());
+        let heeded = operators.heed(&shared.revoked_nodes());
         let own = Own::read(&operators, shared.clock.now_ms());
         // What was there before the start is no news: who lacks it says so.
         let told = own.accounts.iter().map(|one| (one.id().to_owned(), one.digest())).collect();
@@ -339,7 +339,7 @@ impl Sharing {
     /// Takes away what does not count since control nodes were revoked.
     async fn heed(&mut self) {
         self.heeded_at = Instant::now();
-        let (operators, revoked) = (Arc::clone(&self.operators), self.shared.revoked_control_nodes());
+        let (operators, revoked) = (Arc::clone(&self.operators), self.shared.revoked_nodes());
         let heeded = crate::local::blocking(move || Ok(operators.heed(&revoked))).await;
         match heeded {
             Ok(heeded) => self.note_heeded(&heeded),

@@ -1,11 +1,12 @@
 //! What a node remembers comes into force before anything is asked of anyone: at once what the packed file holds, then what
 //! the records say, which are the truth. While they are read, changes are merged as ever.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use phalanx_model::{AuthorRole, Blocklist, Decision, View};
-use phalanx_trust::{Admitted, SignedRecord};
+use phalanx_trust::{Admitted, HadKey, SignedRecord};
 
 use crate::change::tombstone_end_ms;
 use crate::registers::Outcome;
@@ -16,26 +17,38 @@ use crate::{Change, FleetError, subject};
 
 /// Whom the node believes, and whom no longer. Comes before anything is read or heard.
 pub(crate) fn trust(shared: &Arc<Shared>) -> Result<(), FleetError> {
-    for (name, bytes) in shared.store.pins()? {
+    let pins = shared.store.pins()?;
+    let mut noted = HashSet::new();
+    for (name, bytes) in &pins {
         if let Some((site, node)) = name.strip_prefix(CONTROL_PIN).and_then(|name| name.split_once('.')) {
-            shared.roots.write().note_control(site, node);
-            continue;
+            // Versions before wrote no keys.
+            let keys: Vec<HadKey> = serde_json::from_slice(bytes).unwrap_or_default();
+            shared.roots.write().note_control(site, node, &keys);
+            noted.insert(format!("{site}/{node}"));
         }
+    }
+    for (name, bytes) in pins.iter().filter(|(name, _)| !name.starts_with(CONTROL_PIN)) {
         // A fleet that has got an authority since does not believe what was pinned without one.
-        if let Ok(admitted) = serde_json::from_slice::<Admitted>(&bytes)
+        if let Ok(admitted) = serde_json::from_slice::<Admitted>(bytes)
             && admitted.validity.is_some() == shared.membership.is_some()
         {
             // An earlier identity of this very node may be among them; the present one stands.
             let _ = shared.roots.write().admit(&admitted);
+            // What was pinned before this was remembered.
+            if admitted.node.operator_key.is_some() && !noted.contains(name) {
+                pin_control(shared, &admitted.node.site, &admitted.node.node);
+            }
         }
     }
     shared.restore_revocations()?;
     shared.restore_orders()
 }
 
-/// Remembers that a node had the control role, when the node itself is forgotten.
+/// Remembers that a node had the control role, and with which keys, when it gives that up or is forgotten.
 pub(crate) fn pin_control(shared: &Shared, site: &str, node: &str) {
-    shared.store.pin(&format!("{CONTROL_PIN}{site}.{node}"), b"had it");
+    if let Ok(keys) = serde_json::to_vec(shared.roots.read().had_keys(site, node)) {
+        shared.store.pin(&format!("{CONTROL_PIN}{site}.{node}"), &keys);
+    }
 }
 
 /// Merges what the node remembers and puts it into force. Signatures were checked before it was sealed, and the seal proves

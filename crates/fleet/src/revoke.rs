@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use phalanx_model::AuthorRole;
-use phalanx_model::limits::REASON_BYTES_MAX;
+use phalanx_model::limits::{FLEET_NODES_MAX, REASON_BYTES_MAX};
 use phalanx_trust::{Refusal, Revocation, RevokedNode, SignedRecord, TrustError, valid_name};
 
 use crate::hybrid_clock::{version_at, version_ms};
@@ -130,23 +130,19 @@ impl Shared {
         roots.had_control(site, node) || !roots.knows(site, node)
     }
 
-    /// The control nodes whose revocation is in force.
-    pub(crate) fn revoked_control_nodes(&self) -> Vec<RevokedNode> {
+    /// The nodes whose revocation is in force, and which of them had the control role.
+    pub(crate) fn revoked_nodes(&self) -> Vec<RevokedNode> {
         let (now_ms, roots) = (self.clock.now_ms(), self.roots.read());
         let revoked = self.revocations.borrow();
         let ends_ms = |one: &Revocation| one.up_to_ms.saturating_add(REVOCATION_MS);
-        let counts = |one: &&Revocation| {
-            one.up_to_ms > 0
-                && now_ms < ends_ms(one)
-                && (one.control || roots.had_control(&one.site, &one.node))
-        };
+        let counts = |one: &&Revocation| one.up_to_ms > 0 && now_ms < ends_ms(one);
         let of = |one: &Revocation| {
-            let anew = roots.validity(&one.site, &one.node).filter(|it| it.issued_at_ms > one.up_to_ms);
-            let successor = anew.and_then(|_| roots.operator_key(&one.site, &one.node));
+            let since = roots.operator_keys_since(&one.site, &one.node, one.up_to_ms);
             RevokedNode {
                 node: format!("{}/{}", one.site, one.node),
                 up_to_ms: one.up_to_ms,
-                successor: successor.map(|key| key.id().to_string()),
+                successors: since.iter().map(ToString::to_string).collect(),
+                control: one.control || roots.had_control(&one.site, &one.node),
                 lapsing: now_ms.saturating_add(LAPSING_MS) >= ends_ms(one),
             }
         };
@@ -177,7 +173,12 @@ impl Shared {
         }
         // Judged by the time it was written: it must not lapse because the operator who wrote it went home.
         let written_ms = version_ms(record.version).min(now_ms);
-        self.roots.read().verify(&record, subject, written_ms)?;
+        let roots = self.roots.read();
+        roots.verify(&record, subject, written_ms)?;
+        if !roots.may_be_revoked(&revocation) {
+            return Err(Refusal::TooManyNodes(FLEET_NODES_MAX));
+        }
+        drop(roots);
         if self.apply_revocation(&revocation)? {
             let (site, node) = (&revocation.site, &revocation.node);
             tracing::warn!(%site, %node, by = %record.author, "node revoked");
@@ -199,7 +200,10 @@ impl Shared {
             let revocation =
                 record.and_then(|record| serde_json::from_slice::<Revocation>(&record.body).ok());
             if let Some(revocation) = revocation.filter(|_| kept.expires_at_ms > self.clock.now_ms()) {
-                self.apply_revocation(&revocation)?;
+                // Whatever does not find room must not keep the node from starting.
+                if let Err(refusal) = self.apply_revocation(&revocation) {
+                    self.refuse(&kept.subject, &refusal);
+                }
             } else {
                 self.engine.forget(&kept.subject, kept.version);
             }

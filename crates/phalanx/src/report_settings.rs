@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use phalanx_control::receiver::Receiver;
-use phalanx_control::reporting::marks::MARKS_MAX;
+use phalanx_control::reporting::marks::{MARKS_MAX, REPORT_RECEIVERS_MAX};
 use phalanx_control::reporting::schedule::{Every, Form, Schedule, parse_offset};
 use phalanx_edge::EdgePlan;
 use phalanx_policy::Diagnostic;
@@ -103,6 +103,12 @@ fn receivers_of(
     if to.value.is_empty() {
         let fault = text.error_at(&to.span, "the report goes to nobody: no receiver is named");
         faults.push(fault.with_help("write `to = [\"boss\"]`, with a `[mail.boss]`"));
+    }
+    if let Some(one_more) = to.value.get(REPORT_RECEIVERS_MAX) {
+        let message = format!("a report goes to {REPORT_RECEIVERS_MAX} receivers at most");
+        faults.push(
+            text.error_at(&one_more.span, message).with_help("a `[mail.NAME]` may have several addresses"),
+        );
     }
     for name in &to.value {
         if !known(&name.value) {
@@ -216,7 +222,9 @@ mod tests {
 
     #[test]
     fn mistakes_are_told_with_their_lines() {
+        let many = format!("to = [{}]", vec!["\"ops\""; REPORT_RECEIVERS_MAX + 1].join(", "));
         for (more, line, part) in [
+            (many.as_str(), 2, "16 receivers at most"),
             ("to = []", 2, "goes to nobody"),
             ("to = [\"nobody\"]", 2, "no receiver `nobody`"),
             ("to = [\"ops\"]\nhour = 24", 3, "from 0 to 23"),

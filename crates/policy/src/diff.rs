@@ -17,9 +17,10 @@ use crate::{App, Exclusion, Policy, RateKey, RateLimit, Route};
 mod danger;
 mod files;
 mod order;
+mod uses;
 
-pub use danger::Danger;
-pub use files::{FileChange, compare_files};
+pub use danger::{Danger, lasting_exclusions};
+pub use files::{FileChange, WithFiles, compare_files};
 
 /// All that changes.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]

@@ -3,9 +3,9 @@
 
 use std::collections::BTreeMap;
 
-use phalanx_policy::diff::diff;
+use phalanx_policy::diff::{diff, lasting_exclusions};
 use phalanx_policy::route::{Does, When};
-use phalanx_policy::{App, ChallengeUse, Mode, Policy, RateAction, parse_policy};
+use phalanx_policy::{App, ChallengeUse, Everywhere, Mode, Policy, RateAction, parse_policy};
 use proptest::prelude::*;
 
 #[cfg(test)]
@@ -133,6 +133,20 @@ fn each_setting_of_limits_and_exclusions_has_a_direction() {
     harmless("", &exclusion("until = 2030-01-01\ntarget = \"ARGS:q\"\npath = \"/a\""));
     let by_tag = exclusion("").replace("rules = [942100]", "tags = [\"attack\"]");
     looser("", &format!("{by_tag}until = 2030-01-01\npath = \"/a\""));
+    looser("", &format!("{by_tag}until = 2030-01-01\npath = \"/a\"\ntarget = \"ARGS\""));
+    harmless("", &format!("{by_tag}until = 2030-01-01\npath = \"/a\"\ntarget = \"ARGS:q\""));
+    let narrow = |ids: std::ops::Range<u64>, path: &str| {
+        let ids: Vec<String> = ids.map(|id| id.to_string()).collect();
+        exclusion(&format!("until = 2030-01-01\ntarget = \"ARGS:q\"\npath = \"{path}\"\n"))
+            .replace("942100", &ids.join(", "))
+    };
+    looser("", &narrow(942_100..942_111, "/a"));
+    looser("", &narrow(949_110..949_111, "/a"));
+    let two = |one: &str, other: &str| {
+        format!("{}{}", narrow(942_100..942_106, one), narrow(941_100..941_106, other))
+    };
+    looser("", &two("/a", "/a/b"));
+    harmless("", &two("/a", "/b"));
     unclear(&limit("key = \"ip\""), &limit("key = \"header:x-key\""));
     harmless(&limit("key = \"ip\"").replace("login", "signin"), &limit("key = \"ip\""));
 }
@@ -142,6 +156,7 @@ fn what_is_done_beyond_passing_on_waits_where_it_could_open_something() {
     for (one, other) in [
         ("", "upstream_host = \"upstream\""),
         ("", "request_headers = { set = { X-User = \"root\" } }"),
+        ("", "request_headers = { remove = [\"X-Internal\"] }"),
         ("", "response_headers = { set = { Access-Control-Allow-Origin = \"*\" } }"),
         ("client_certificate = { ca_file = \"a.pem\" }", "client_certificate = { ca_file = \"b.pem\" }"),
         ("", "client_certificate = { ca_file = \"a.pem\" }"),
@@ -152,6 +167,7 @@ fn what_is_done_beyond_passing_on_waits_where_it_could_open_something() {
     ] {
         unclear(one, other);
     }
+    unclear("^[playbooks]\nfiles = []", "^[playbooks]\nfiles = [\"own.toml\"]");
     for (one, other) in [
         ("", "pages = { refused = \"no.html\" }"),
         ("", "maintenance = { retry_after = \"1m\" }"),
@@ -190,6 +206,59 @@ fn the_usual_changes_do_not_wait() {
         (format!("{APP}{rest}"), format!("{APP}{rest}{blog}")),
     ] {
         assert_eq!(dangers(&old, &new), [""; 0], "\n{old}->\n{new}");
+    }
+}
+
+#[test]
+fn an_exclusion_that_comes_lasts_for_a_year_at_most() {
+    let app = |until: &str| {
+        let text = format!(
+            "{APP}[[apps.exclusions]]\nrules = [942100]\ntarget = \"ARGS:q\"\nowner = \"ann\"\nreason = \"t\"\nuntil = {until}\n"
+        );
+        Everywhere::from(policy(&text))
+    };
+    // 2029-12-01.
+    let now_ms = 1_890_777_600_000;
+    let none = Everywhere::from(policy(APP));
+    for (old, new, waits) in [
+        (&none, "2030-11-30", false),
+        (&none, "2031-01-01", true),
+        (&app("2999-12-31"), "2999-12-31", false),
+        (&app("2999-12-31"), "2998-12-31", false),
+        (&app("2031-01-01"), "2999-12-31", true),
+    ] {
+        assert_eq!(!lasting_exclusions(old, &app(new), now_ms).is_empty(), waits, "{new}");
+    }
+}
+
+#[test]
+fn redirects_stay_at_the_host_that_was_asked() {
+    let route = |to: &str| {
+        format!("{APP}[[apps.routes]]\npath = \"/old\"\nscheme = \"http\"\nredirect = {{ to = \"{to}\" }}\n")
+    };
+    for to in ["https://{host}{path}{query}", "https://{host}{query}", "https://{host}/new{rest}"] {
+        assert_eq!(dangers(APP, &route(to)), [""; 0], "{to}");
+    }
+    for to in
+        ["https://{host}{query}.evil.example/", "https://evil.example/", "https://{host}{rest}.evil.example/"]
+    {
+        assert!(!dangers(APP, &route(to)).is_empty(), "{to}");
+    }
+}
+
+#[test]
+fn what_a_route_does_leads_elsewhere_from_a_deeper_path() {
+    let route = |path: &str, does: &str| format!("[[apps.routes]]\npath = \"{path}\"\n{does}\n");
+    for (does, waits) in [
+        ("rewrite = \"/public\"", true),
+        ("redirect = { to = \"https://other.example{rest}\" }", true),
+        ("redirect = { to = \"https://other.example/\" }", false),
+        ("reply = { status = 410 }", false),
+    ] {
+        let old = format!("{APP}{}", route("/api", does));
+        let new = format!("{old}{}", route("/api/v1", does));
+        assert_eq!(!dangers(&old, &new).is_empty(), waits, "{does}: {:?}", dangers(&old, &new));
+        assert_eq!(dangers(&old, &old), [""; 0]);
     }
 }
 
@@ -263,6 +332,14 @@ fn a_new_way_to_a_server_has_what_protects_it() {
     let inner = "[[apps]]\nname = \"inner\"\nhosts = [\"inner.example\"]\nupstream = \"http://10.0.0.5\"\nallow_networks = [\"10.0.0.0/8\"]\n";
     let door = "[[apps]]\nname = \"door\"\nhosts = [\"door.example\"]\nupstream = \"http://10.0.0.5\"\n";
     assert_eq!(dangers(inner, &format!("{inner}{door}")), ["every network may ask, other than in app inner"]);
+    let here = inner.replace("10.0.0.5", "127.0.0.1:8080");
+    for name in ["localhost:8080", "[::1]:8080"] {
+        let door = door.replace("10.0.0.5", name);
+        assert_eq!(
+            dangers(&here, &format!("{here}{door}")),
+            ["every network may ask, other than in app inner"]
+        );
+    }
     let route = format!("{APP}[[apps.routes]]\npath = \"/in\"\nupstream = \"http://10.0.0.5\"\n");
     let found = dangers(&format!("{inner}{APP}"), &format!("{inner}{route}"));
     assert!(found.contains(&"every network may ask, other than in app inner".to_owned()), "{found:?}");

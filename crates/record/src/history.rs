@@ -31,8 +31,10 @@ use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::time::Instant;
 
 use aws_lc_rs::hmac;
+use parking_lot::Mutex;
 use phalanx_trust::Sealer;
 use rusqlite::ErrorCode;
 use tokio::sync::watch;
@@ -54,6 +56,8 @@ pub(crate) struct Shared {
     pub(crate) suspect: AtomicBool,
     /// The number of the last row.
     written: watch::Sender<i64>,
+    /// When it got a new epoch because of what a reader said.
+    anew_at: Mutex<Option<Instant>>,
 }
 
 impl Shared {
@@ -66,6 +70,7 @@ impl Shared {
             generation: AtomicU64::new(0),
             suspect: AtomicBool::new(false),
             written: watch::Sender::new(0),
+            anew_at: Mutex::default(),
         }
     }
 

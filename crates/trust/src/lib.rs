@@ -72,7 +72,7 @@ pub use password::{PasswordHash, password_fault};
 pub use random::{random_bytes, random_u64};
 pub use record::{SignedRecord, Statement};
 pub use revocation::Revocation;
-pub use roots::{Pinned, TrustRoots};
+pub use roots::{HadKey, Pinned, TrustRoots};
 pub use seal::Sealer;
 pub use sealed_to::{OpeningKey, seal_to};
 pub use secret::FleetSecret;

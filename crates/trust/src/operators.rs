@@ -24,7 +24,7 @@ use tokio::sync::watch;
 use zeroize::Zeroizing;
 
 pub use self::account::Account;
-use self::account::{Born, Key, Password, hex, is_hex, recovery_hash};
+use self::account::{Born, COUNTS_AHEAD, Key, Password, hex, is_hex, recovery_hash};
 pub use self::distrust::RevokedNode;
 use self::distrust::{Distrust, brief};
 pub use self::facts::{
@@ -144,10 +144,10 @@ impl Operators {
         let (mut next, mut heeded) = (before.clone(), Heeded::default());
         next.retain(|_, account| !account.is_hearsay(&distrust));
         for account in next.values_mut() {
-            let taken = account.distrust(&distrust);
+            let (taken, out) = (account.distrust(&distrust), account.keep_out(&distrust));
             let name = &account.born.name;
             heeded.passwords.extend(taken.password.then(|| name.clone()));
-            heeded.others.extend(taken.other.then(|| name.clone()));
+            heeded.others.extend((taken.other || out).then(|| name.clone()));
         }
         if next != before {
             self.enforce(next.clone());
@@ -167,7 +167,7 @@ impl Operators {
             if table.names.values().any(|known| *known == born.name) {
                 return Err(OperatorFault::Exists);
             }
-            if table.names.len() >= OPERATORS_MAX || table.accounts.len() >= REMEMBERED_MAX {
+            if table.is_full() {
                 return Err(OperatorFault::TooMany);
             }
             table.accounts.insert(id.clone(), Account::new(id.clone(), born, role, apps));
@@ -208,7 +208,10 @@ impl Operators {
     /// Removes him.
     pub fn remove(&self, id: &str, by: By, now_ms: u64) -> Result<(), OperatorFault> {
         self.rule_over(by, |accounts| {
-            find(accounts, id)?.remove(now_ms);
+            let account = find(accounts, id)?;
+            account.remove(now_ms);
+            // This end is no hearsay, whoever said that there was such an account.
+            account.via.clear();
             Ok(())
         })
     }
@@ -455,8 +458,8 @@ impl Table {
     /// Two nodes may each have given a name before they met. The account that is older keeps it; another is shown and known by that name
     /// with a part of its id. Which one that is, all nodes find alike.
     fn new(accounts: Accounts) -> Self {
-        let mut there: Vec<&Account> = accounts.values().filter(|account| !account.removed).collect();
-        there.sort_by(|a, b| (&a.born, &a.id).cmp(&(&b.born, &b.id)));
+        let mut there: Vec<&Account> = there(&accounts).collect();
+        there.sort_by(|a, b| (a.doubtful, &a.born, &a.id).cmp(&(b.doubtful, &b.born, &b.id)));
         let mut taken: BTreeMap<String, String> = BTreeMap::new();
         for account in there {
             let name = &account.born.name;
@@ -468,6 +471,12 @@ impl Table {
         }
         let names = taken.into_iter().map(|(name, id)| (id, name)).collect();
         Self { accounts, names }
+    }
+
+    /// Whether nobody can be added. Accounts that a revoked node made up take no room.
+    fn is_full(&self) -> bool {
+        there(&self.accounts).filter(|account| !account.doubtful).count() >= OPERATORS_MAX
+            || self.accounts.len() >= REMEMBERED_MAX
     }
 
     fn get(&self, id: &str) -> Option<Operator> {
@@ -486,6 +495,11 @@ impl Table {
     }
 }
 
+/// Those that were not removed.
+fn there(accounts: &Accounts) -> impl Iterator<Item = &Account> {
+    accounts.values().filter(|account| !account.removed)
+}
+
 /// An account that is there.
 fn find<'a>(accounts: &'a mut Accounts, id: &str) -> Result<&'a mut Account, OperatorFault> {
     accounts.get_mut(id).filter(|account| !account.removed).ok_or(OperatorFault::Unknown)
@@ -500,11 +514,9 @@ fn take(
 ) -> Result<(), &'static str> {
     other.credentials.trim(now_ms);
     other.credentials.end_what_is_gone();
-    // Of an account that was removed nothing is wanted but that.
+    // Of an account that was removed nothing is wanted but that, and nobody has it remembered for ever.
     if other.removed {
-        let via = std::mem::take(&mut other.via);
-        other.remove(other.removed_at_ms);
-        other.via = via;
+        other.remove(other.removed_at_ms.min(now_ms.saturating_add(COUNTS_AHEAD)));
     }
     if !other.counts_could_be(now_ms) {
         return Err("another node has changed an account more often than can be");
@@ -515,25 +527,38 @@ fn take(
         if other.is_over(now_ms) || other.is_hearsay(distrust) {
             return Ok(());
         }
-        let there = accounts.values().filter(|account| !account.removed).count();
+        let all = there(accounts).count();
+        let sure = there(accounts).filter(|account| !account.doubtful).count();
         // Ends are taken where accounts are not: they are small, and each is of an account that was taken somewhere.
-        let room = if other.removed { accounts.len() < 2 * REMEMBERED_MAX } else { there < OPERATORS_MAX };
+        let live = all < 2 * OPERATORS_MAX && (other.doubtful || sure < OPERATORS_MAX);
+        let room = accounts.len() < 2 * REMEMBERED_MAX && (other.removed || live);
         if !room || !other.is_bounded() {
             return Err("another node has accounts for which there is no room here");
         }
+        other.keep_out(distrust);
         accounts.insert(other.id.clone(), other);
         return Ok(());
     };
     own.credentials.trim(now_ms);
+    own.vouch(&other, distrust);
     let mut next = own.clone();
     next.merge(&other);
     // What another node made up may be among them.
     next.distrust(distrust);
+    next.keep_out(distrust);
     if next.is_bounded() {
         *own = next;
         return Ok(());
     }
-    own.merge(&other.bare());
+    let mut next = own.clone();
+    next.merge(&other.bare());
+    next.distrust(distrust);
+    next.keep_out(distrust);
+    if next.is_bounded() {
+        *own = next;
+    } else if other.is_shut() && !own.is_shut() {
+        own.shut.shut_again();
+    }
     Err("an account would become too large; reset it")
 }
 

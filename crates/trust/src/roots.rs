@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use phalanx_model::limits::FLEET_NODES_MAX;
 use phalanx_model::{Author, AuthorRole};
+use serde::{Deserialize, Serialize};
 
 use crate::announce::{Admitted, Validity};
 use crate::certificate::CLOCK_ALLOWANCE_MS;
@@ -24,13 +25,22 @@ pub struct TrustRoots {
     ended: HashMap<Name, u64>,
     /// Keys of revoked nodes: no certificate for them counts, whenever it was made.
     revoked_keys: HashSet<KeyId>,
-    /// Nodes that had the control role at some time, also those that are known no more.
-    control: HashSet<Name>,
+    /// Nodes that had the control role at some time, also those that are known no more, and the keys with which they had it.
+    control: HashMap<Name, Vec<HadKey>>,
     /// Pinned keys that an operator dropped, and when: what was announced with them before may still lie in a stream.
     dropped_keys: HashMap<KeyId, u64>,
 }
 
 type Name = (Arc<str>, Arc<str>);
+
+/// An operator key that a name was known by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HadKey {
+    /// The names of the operator key and of the node's own with it.
+    keys: [[u8; 8]; 2],
+    /// When the first certificate for it was made that came here.
+    issued_at_ms: u64,
+}
 
 /// What pinning did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,7 +67,7 @@ impl TrustRoots {
             ended: HashMap::new(),
             revoked_keys: HashSet::new(),
             dropped_keys: HashMap::new(),
-            control: HashSet::new(),
+            control: HashMap::new(),
         }
     }
 
@@ -71,7 +81,7 @@ impl TrustRoots {
     pub fn pin(&mut self, node: &NodeRecord) -> Result<Pinned, Refusal> {
         let name = (Arc::clone(&node.site), Arc::clone(&node.node));
         if node.operator_key.is_some() {
-            self.note_control(&node.site, &node.node);
+            self.note_control(&node.site, &node.node, &[]);
         }
         if let Some(known) = self.nodes.get_mut(&name) {
             // A node may come back without the control role; its operator key stays pinned for what it signed.
@@ -134,6 +144,14 @@ impl TrustRoots {
         if !fresh {
             return Ok(pinned);
         }
+        if let Some(key) = node.operator_key {
+            let keys = [key.id().0, node.node_key.id().0];
+            self.note_control(
+                &node.site,
+                &node.node,
+                &[HadKey { keys, issued_at_ms: validity.issued_at_ms }],
+            );
+        }
         self.validities.insert(name, validity.clone());
         Ok(if pinned == Pinned::Known { Pinned::Renewed } else { pinned })
     }
@@ -164,8 +182,11 @@ impl TrustRoots {
         let name = (Arc::clone(&revocation.site), Arc::clone(&revocation.node));
         let up_to_ms = revocation.delegated_up_to_ms();
         let known = self.ended.get(&name).copied().unwrap_or_default();
-        if known >= up_to_ms || (self.ended.len() >= REVOKED_MAX && !self.ended.contains_key(&name)) {
+        if known >= up_to_ms {
             return None;
+        }
+        if let Some(unknown) = self.to_make_room(&self.ended, &name).ok()? {
+            self.ended.remove(&unknown);
         }
         self.ended.insert(name, up_to_ms);
         let theirs = |(name, validity): (&Name, &Validity)| {
@@ -182,14 +203,15 @@ impl TrustRoots {
     /// Ends the belief in every certificate of a name that was made up to a time. False if that was known.
     pub fn revoke(&mut self, revocation: &Revocation) -> Result<bool, Refusal> {
         let name = (Arc::clone(&revocation.site), Arc::clone(&revocation.node));
-        if self.revoked.len() >= REVOKED_MAX && !self.revoked.contains_key(&name) {
-            return Err(Refusal::TooManyNodes(REVOKED_MAX));
+        if let Some(unknown) = self.to_make_room(&self.revoked, &name)? {
+            self.revoked.remove(&unknown);
         }
         let mut news = false;
         if let Some(key) = revocation.node_key {
-            news = self.revoked_keys.len() < REVOKED_MAX && self.revoked_keys.insert(key.id());
+            let its_own = self.nodes.get(&name).is_some_and(|known| known.node_key == key);
+            news = (its_own || self.revoked_keys.len() < REVOKED_MAX) && self.revoked_keys.insert(key.id());
             // It may have renewed meanwhile, with a clock of the authority's that is ahead of the one who revoked it.
-            if self.nodes.get(&name).is_some_and(|known| known.node_key == key) {
+            if its_own {
                 self.forget(&revocation.site, &revocation.node);
             }
         }
@@ -202,6 +224,27 @@ impl TrustRoots {
             self.forget(&revocation.site, &revocation.node);
         }
         Ok(true)
+    }
+
+    /// Whether another's revocation of a name finds room: always, if the name is known. A stolen control node that makes up names must
+    /// not fill the place that its own needs.
+    pub fn may_be_revoked(&self, revocation: &Revocation) -> bool {
+        let name = (Arc::clone(&revocation.site), Arc::clone(&revocation.node));
+        let unknown = || self.revoked.keys().filter(|name| !self.is_or_was(name)).count();
+        self.is_or_was(&name) || self.revoked.contains_key(&name) || unknown() < UNKNOWN_REVOKED_MAX
+    }
+
+    fn is_or_was(&self, name: &Name) -> bool {
+        self.nodes.contains_key(name) || self.control.contains_key(name)
+    }
+
+    /// Which name must go so that another one finds room, if any: one that nobody knows, for one that is known.
+    fn to_make_room(&self, of: &HashMap<Name, u64>, name: &Name) -> Result<Option<Name>, Refusal> {
+        if of.len() < REVOKED_MAX || of.contains_key(name) {
+            return Ok(None);
+        }
+        let unknown = of.keys().filter(|_| self.is_or_was(name)).find(|other| !self.is_or_was(other));
+        unknown.cloned().map(Some).ok_or(Refusal::TooManyNodes(REVOKED_MAX))
     }
 
     /// Forgets a node, so that its next announcement is pinned afresh. Whether it was known.
@@ -237,16 +280,39 @@ impl TrustRoots {
         self.nodes.get(&(Arc::from(site), Arc::from(node))).and_then(|known| known.operator_key)
     }
 
-    /// Remembers that a node had the control role.
-    pub fn note_control(&mut self, site: &str, node: &str) {
-        if self.control.len() < REVOKED_MAX {
-            self.control.insert((Arc::from(site), Arc::from(node)));
+    /// Remembers that a node had the control role, and with which keys.
+    pub fn note_control(&mut self, site: &str, node: &str, keys: &[HadKey]) {
+        let name = (Arc::from(site), Arc::from(node));
+        if self.control.len() >= REVOKED_MAX && !self.control.contains_key(&name) {
+            return;
         }
+        let had = self.control.entry(name).or_default();
+        for key in keys {
+            match had.iter_mut().find(|known| known.keys == key.keys) {
+                Some(known) => known.issued_at_ms = known.issued_at_ms.min(key.issued_at_ms),
+                None => had.push(*key),
+            }
+        }
+        had.sort_by_key(|key| std::cmp::Reverse(key.issued_at_ms));
+        had.truncate(HAD_KEYS_MAX);
+    }
+
+    /// The operator keys that a name is remembered to have had.
+    pub fn had_keys(&self, site: &str, node: &str) -> &[HadKey] {
+        self.control.get(&(Arc::from(site), Arc::from(node))).map_or(&[], Vec::as_slice)
+    }
+
+    /// Those that a name got after a time, of nodes that were enrolled afresh under it.
+    pub fn operator_keys_since(&self, site: &str, node: &str, up_to_ms: u64) -> Vec<KeyId> {
+        let had = self.had_keys(site, node).iter();
+        let since =
+            had.filter(|had| had.issued_at_ms > up_to_ms && !self.revoked_keys.contains(&KeyId(had.keys[1])));
+        since.map(|had| KeyId(had.keys[0])).collect()
     }
 
     /// Whether a node has the control role, or had it at some time that is remembered.
     pub fn had_control(&self, site: &str, node: &str) -> bool {
-        self.control.contains(&(Arc::from(site), Arc::from(node)))
+        self.control.contains_key(&(Arc::from(site), Arc::from(node)))
     }
 
     /// Whether a node is known.
@@ -297,6 +363,11 @@ fn same_keys(known: &NodeRecord, node: &NodeRecord) -> bool {
 const DELEGATED_MAX: usize = FLEET_NODES_MAX / 4;
 /// Names that are revoked at once: only operators add to them.
 const REVOKED_MAX: usize = 4 * FLEET_NODES_MAX;
+/// Those of them that no node here is known by, by the word of others: fewer than a password can name, so that one of a node that is known
+/// is always among them.
+const UNKNOWN_REVOKED_MAX: usize = FLEET_NODES_MAX + FLEET_NODES_MAX / 2;
+/// Operator keys of one name that are remembered, the last ones.
+const HAD_KEYS_MAX: usize = 16;
 
 #[cfg(test)]
 mod tests {
@@ -454,6 +525,68 @@ mod tests {
         assert_eq!(roots.verify(&record(&operator, &author), "s", 0), Ok(()));
         roots.admit(&certified(&key, 20)).unwrap();
         assert!(roots.verify(&record(&operator, &author), "s", 0).is_err());
+    }
+
+    fn revocation(name: &str, up_to_ms: u64, node_key: Option<VerifyingKey>) -> Revocation {
+        Revocation {
+            node_key,
+            site: "fra".into(),
+            node: name.into(),
+            up_to_ms,
+            delegation_up_to_ms: 0,
+            control: true,
+            withdraw: false,
+            reason: String::new(),
+        }
+    }
+
+    #[test]
+    fn revocations_of_names_that_nobody_knows_take_no_room_from_one_of_a_node_that_is_known() {
+        let key = SigningKey::generate().unwrap();
+        let mut roots = TrustRoots::new("fleet".into());
+        roots.admit(&certified(&key, 10)).unwrap();
+        let mut taken = 0;
+        for n in 0..2 * REVOKED_MAX {
+            let made_up = revocation(&format!("n{n}"), 50, Some(SigningKey::generate().unwrap().verifying()));
+            taken += usize::from(roots.may_be_revoked(&made_up) && roots.revoke(&made_up).is_ok());
+            roots.end_delegation(&made_up);
+        }
+        assert_eq!(taken, UNKNOWN_REVOKED_MAX);
+        // Those that were known once may be as many as there is room.
+        for n in 0..REVOKED_MAX {
+            let _ = roots.revoke(&revocation(&format!("m{n}"), 50, None));
+        }
+        let own = revocation("a", 50, Some(key.verifying()));
+        assert!(roots.may_be_revoked(&own) && roots.end_delegation(&own).is_some());
+        assert_eq!(roots.revoke(&own), Ok(true));
+        assert_eq!(roots.admit(&certified(&key, 10)), Err(Refusal::Revoked("fra/a".into())));
+        assert_eq!(roots.revoked.len(), REVOKED_MAX);
+    }
+
+    #[test]
+    fn the_keys_of_nodes_enrolled_afresh_under_a_revoked_name_are_remembered_when_they_go() {
+        let keys: Vec<SigningKey> = (0..6).map(|_| SigningKey::generate().unwrap()).collect();
+        let mut roots = TrustRoots::new("fleet".into());
+        let with_role = |node: &SigningKey, operator: &SigningKey, issued_at_ms: u64| {
+            let mut admitted = certified(node, issued_at_ms);
+            admitted.node.operator_key = Some(operator.verifying());
+            admitted
+        };
+        roots.admit(&with_role(&keys[0], &keys[1], 10)).unwrap();
+        // The authority's clock is ahead of the one who revokes.
+        roots.admit(&with_role(&keys[0], &keys[2], 60)).unwrap();
+        assert_eq!(roots.revoke(&revocation("a", 50, Some(keys[0].verifying()))), Ok(true));
+        roots.admit(&with_role(&keys[3], &keys[4], 70)).unwrap();
+        roots.admit(&with_role(&keys[3], &keys[4], 80)).unwrap();
+        roots.admit(&certified(&keys[5], 90)).unwrap();
+        roots.drop_key("fra", "a", 95);
+        let good = [keys[4].verifying().id()];
+        assert_eq!(roots.operator_keys_since("fra", "a", 50), good);
+        let mut again = TrustRoots::new("fleet".into());
+        again.note_control("fra", "a", roots.had_keys("fra", "a"));
+        assert_eq!(again.revoke(&revocation("a", 50, Some(keys[0].verifying()))), Ok(true));
+        assert_eq!(again.operator_keys_since("fra", "a", 50), good);
+        assert!(again.operator_keys_since("fra", "a", 70).is_empty(), "by its first certificate");
     }
 
     #[test]

@@ -11,6 +11,14 @@ use crate::random_bytes;
 #[derive(Clone, Serialize, Deserialize)]
 pub struct TotpSecret(Zeroizing<Vec<u8>>);
 
+impl PartialEq for TotpSecret {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.ct_eq(&other.0).into()
+    }
+}
+
+impl Eq for TotpSecret {}
+
 impl TotpSecret {
     /// A new one, of 160 bits (RFC 4226 section 4).
     pub fn fresh() -> Self {

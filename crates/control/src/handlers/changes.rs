@@ -236,7 +236,7 @@ async fn look_at(control: &Control, who: &Principal, order: NewPolicyChange) -> 
     let policy = parse(&entry, &files)?;
     let (base, differs) = match stable(control).await {
         Ok(base) => {
-            let differs = compare(&base, &entry, &files, &policy);
+            let differs = compare(&base, &entry, &files, &policy, control.now_ms());
             (base.identity(), differs)
         }
         // What is in force may be lost or unreadable: then a new policy is the way out, for who has the node.

@@ -120,10 +120,13 @@ pub(crate) async fn explain(
     };
     // A control node has the history of its site's other nodes, too.
     let copies = control.deps.copies.history();
-    let found = ask(&control, move |history| match (explained(history)?, copies) {
+    let found = ask(&control, move |history| match (explained(history), copies) {
         // Copies that cannot be read are named by the status; the node that served it can still be asked.
-        (None, Some(copies)) => Ok(explained(&copies).unwrap_or_default()),
-        (found, _) => Ok(found),
+        (own @ (Ok(None) | Err(_)), Some(copies)) => match explained(&copies) {
+            Ok(Some(copied)) => Ok(Some(copied)),
+            _ => own,
+        },
+        (own, _) => own,
     });
     found.await?.map(Json).ok_or_else(|| not_here(&control, id))
 }

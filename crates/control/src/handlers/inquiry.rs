@@ -39,6 +39,8 @@ pub(crate) async fn list(
     let members = control.deps.fleet.members();
     let missing = |one: &&Member| !one.me && !found.answered.contains(&named(one));
     let missing: Vec<Member> = members.iter().filter(missing).cloned().collect();
+    // Also who was not waited for, because it is away.
+    found.silent = missing.iter().map(named).collect();
     add_copies(&control, &mut found, filter, &missing).await?;
     Ok(Json(found))
 }
@@ -104,7 +106,7 @@ async fn add_copies(
     }
     for (from, there) in told {
         let of_it = |one: &&Member| *one.site == *from.site;
-        found.copied.extend(missing.iter().filter(of_it).map(named));
+        found.copied.extend(missing.iter().take(most).filter(of_it).map(named));
         // It speaks for nodes of its own site, of those that did not speak.
         let is_missing = |one: &RedactedRequest| {
             let named = |node: &Member| node.site == one.site && node.node == one.node;

@@ -5,7 +5,8 @@
 use std::collections::BTreeMap;
 
 use http::StatusCode;
-use phalanx_policy::diff::{Place, compare_files};
+use phalanx_fleet::policy::bundle::check_names;
+use phalanx_policy::diff::{Place, compare_files, lasting_exclusions};
 use phalanx_policy::{Everywhere, diff_everywhere};
 use phalanx_trust::sha256;
 
@@ -80,6 +81,8 @@ pub(crate) async fn version(control: &Control, version: u64) -> Result<Policed, 
 
 /// The policy that a file among these says.
 pub(crate) fn parse(entry: &str, files: &BTreeMap<String, Vec<u8>>) -> Result<Everywhere, ApiError> {
+    // A second name of a file would be read instead of the one that is looked at here.
+    check_names(files).map_err(ApiError::bad_request)?;
     let text = files.get(entry).map(|bytes| String::from_utf8_lossy(bytes).into_owned());
     let text =
         text.ok_or_else(|| ApiError::bad_request(format!("there is no file {entry:?} among the files")))?;
@@ -103,14 +106,17 @@ pub(crate) fn compare(
     entry: &str,
     files: &BTreeMap<String, Vec<u8>>,
     policy: &Everywhere,
+    now_ms: u64,
 ) -> PolicyDiffered {
     let named = |files: &BTreeMap<String, Vec<u8>>, entry: Option<&str>| {
         let named = files.iter().filter(|(name, _)| Some(name.as_str()) != entry);
         named.map(|(name, bytes)| (name.clone(), bytes.clone())).collect::<BTreeMap<_, _>>()
     };
     let files = named(files, Some(entry));
-    let found = diff_everywhere(&before.policy, policy, &files);
-    let of_files = compare_files(&named(&before.files, before.entry.as_deref()), &files);
+    let mut found = diff_everywhere(&before.policy, policy, &files);
+    found.dangers.extend(lasting_exclusions(&before.policy, policy, now_ms));
+    let before_files = named(&before.files, before.entry.as_deref());
+    let of_files = compare_files((&before.policy, &before_files), (policy, &files));
     let at = |words: String, place: Option<&Place>| PolicyDifference {
         words,
         app: place.and_then(|place| place.app.clone()),

@@ -125,7 +125,7 @@ pub(crate) async fn differences(
     let files = decoded(order.files)?;
     let policy = parse(&order.entry, &files)?;
     let before = named(&control, &order.against).await?;
-    Ok(Json(compare(&before, &order.entry, &files, &policy)))
+    Ok(Json(compare(&before, &order.entry, &files, &policy, control.now_ms())))
 }
 
 const KEY: &[u8] = b"PRIVATE KEY-----";

@@ -15,9 +15,12 @@ pub struct Mark {
     pub due_ms: u64,
     /// Receivers who got it, or do not want it.
     pub told: Vec<String>,
+    /// Of these those who do not want it, and why.
+    #[serde(default)]
+    pub refused: Vec<(String, String)>,
     /// When it was tried last; 0: it was due before anybody knew of it, and is not sent.
     pub at_ms: u64,
-    /// How often it was tried.
+    /// How often it was begun.
     pub attempts: u32,
     /// Nothing more is done about it.
     pub is_over: bool,
@@ -25,6 +28,30 @@ pub struct Mark {
     pub is_given_up: bool,
     /// What was wrong last.
     pub fault: Option<String>,
+}
+
+impl Mark {
+    /// Whether a clock that was far ahead wrote it.
+    fn is_of_the_future(&self, now_ms: u64) -> bool {
+        self.due_ms.max(self.at_ms) > now_ms.saturating_add(FUTURE_MAX_MS)
+    }
+
+    /// This one and another node's of the same time: the later, with all that either told.
+    fn joined(&self, other: Self) -> Self {
+        let is_later = (self.at_ms, self.is_over) < (other.at_ms, other.is_over);
+        let (mut mark, before) = if is_later { (other, self.clone()) } else { (self.clone(), other) };
+        let told = before.told.into_iter().filter(|to| !mark.told.contains(to)).collect::<Vec<_>>();
+        mark.told.extend(told);
+        let refused =
+            before.refused.into_iter().filter(|(to, _)| !mark.refused.iter().any(|(one, _)| one == to));
+        let refused = refused.collect::<Vec<_>>();
+        mark.refused.extend(refused);
+        mark.attempts = mark.attempts.max(before.attempts);
+        if before.is_over && !mark.is_over {
+            (mark.is_over, mark.is_given_up, mark.fault) = (true, before.is_given_up, before.fault);
+        }
+        mark
+    }
 }
 
 /// The latest mark of each report.
@@ -64,24 +91,47 @@ impl Marks {
         (self.sent, self.failed)
     }
 
-    /// What is to be sent now of a report that is due; none if it was sent, or is to be tried later.
+    /// What is to be sent now of a report that is due; none if it was sent, or is to be tried later. Each is an attempt, however it ends.
     pub(super) fn begin(&mut self, name: &str, due_ms: u64, now_ms: u64) -> Option<Mark> {
         let fresh = Mark { name: name.to_owned(), due_ms, ..Mark::default() };
+        let begun = Mark { at_ms: now_ms, attempts: 1, ..fresh.clone() };
         let Some(known) = self.known.get(name) else {
             // A report that nobody knew of begins with the next time.
             self.note(Mark { is_over: true, ..fresh });
             return None;
         };
+        if known.is_of_the_future(now_ms) {
+            // A clock that was far ahead must not silence it until then. What was sent for then nobody can tell: it goes on with the next.
+            let fault = Some("a clock was far ahead; it goes on with the next".to_owned());
+            self.note(Mark { at_ms: now_ms, is_over: true, is_given_up: true, fault, ..fresh });
+            return None;
+        }
         if known.due_ms < due_ms {
-            self.note(fresh.clone());
-            return Some(fresh);
+            self.note(begun.clone());
+            return Some(begun);
         }
         // What was begun for a later time, before a clock was set back or an hour was changed, covers an earlier one.
-        let rests = known.at_ms.saturating_add(AGAIN_MS.saturating_mul(u64::from(known.attempts))) > now_ms;
-        (known.due_ms == due_ms && !known.is_over && !rests).then(|| known.clone())
+        if known.due_ms != due_ms || known.is_over {
+            return None;
+        }
+        // One that did not end, as its node did, goes on at once.
+        let rest_ms = AGAIN_MS.saturating_mul(u64::from(known.attempts));
+        if known.fault.is_some() && known.at_ms.saturating_add(rest_ms) > now_ms {
+            return None;
+        }
+        let attempts = known.attempts.saturating_add(1);
+        let mark = Mark { attempts, at_ms: now_ms, fault: None, ..known.clone() };
+        if attempts > ATTEMPTS_MAX {
+            let fault = Some("it was begun again and again, and never ended".to_owned());
+            self.note(Mark { is_over: true, is_given_up: true, fault, ..mark });
+            self.failed = self.failed.saturating_add(1);
+            return None;
+        }
+        self.note(mark.clone());
+        Some(mark)
     }
 
-    /// A receiver got it, or does not want it.
+    /// A receiver got it.
     pub(super) fn told(&mut self, name: &str, to: &str, now_ms: u64) {
         if let Some(mut mark) = self.known.get(name).cloned() {
             mark.told.push(to.to_owned());
@@ -90,16 +140,34 @@ impl Marks {
         }
     }
 
+    /// A receiver does not want it, and is not asked again.
+    pub(super) fn refused(&mut self, name: &str, to: &str, why: &str, now_ms: u64) {
+        if let Some(mark) = self.known.get_mut(name) {
+            mark.refused.push((to.to_owned(), why.chars().take(FAULT_CHARS_MAX).collect()));
+        }
+        self.told(name, to, now_ms);
+    }
+
+    /// Another node goes on with it: that is no attempt.
+    pub(super) fn let_go(&mut self, name: &str) {
+        if let Some(mut mark) = self.known.get(name).cloned() {
+            mark.attempts = mark.attempts.saturating_sub(1);
+            self.note(mark);
+        }
+    }
+
     /// All were tried; says whether nothing more is done.
     pub(super) fn ended(&mut self, name: &str, to: &[String], fault: Option<String>, now_ms: u64) -> bool {
         let Some(mut mark) = self.known.get(name).cloned() else { return true };
         let all = to.iter().all(|one| mark.told.contains(one));
-        mark.attempts = mark.attempts.saturating_add(1);
+        let refused = mark.refused.iter().map(|(to, why)| format!("{to}: it answers with {why}"));
+        let faults: Vec<String> = fault.into_iter().chain(refused).collect();
+        let fault = (!faults.is_empty()).then(|| faults.join("; ").chars().take(FAULT_CHARS_MAX).collect());
         mark.at_ms = now_ms;
         mark.is_over = all || mark.attempts >= ATTEMPTS_MAX;
         // Who was told of a refusal may mend it: it is a failure that is over.
-        mark.is_given_up = mark.is_over && fault.is_some();
-        mark.fault = fault.map(|why| why.chars().take(FAULT_CHARS_MAX).collect());
+        mark.is_given_up = mark.is_over && (fault.is_some() || !all);
+        mark.fault = fault;
         if mark.is_over {
             let count = if mark.is_given_up { &mut self.failed } else { &mut self.sent };
             *count = count.saturating_add(1);
@@ -110,10 +178,15 @@ impl Marks {
     }
 
     /// What another node did, as far as it is news.
-    pub(super) fn adopt(&mut self, marks: Vec<Mark>) {
-        for mark in marks.into_iter().take(MARKS_MAX) {
-            let known = self.known.get(&mark.name).map(|known| (known.due_ms, known.at_ms, known.is_over));
-            if known.is_none_or(|known| known < (mark.due_ms, mark.at_ms, mark.is_over)) {
+    pub(super) fn adopt(&mut self, marks: Vec<Mark>, now_ms: u64) {
+        for mark in marks.into_iter().take(MARKS_MAX).filter(|mark| !mark.is_of_the_future(now_ms)) {
+            let known = self.known.get(&mark.name).filter(|known| !known.is_of_the_future(now_ms));
+            let mark = match known {
+                Some(known) if known.due_ms > mark.due_ms => continue,
+                Some(known) if known.due_ms == mark.due_ms => known.joined(mark),
+                _ => mark,
+            };
+            if self.known.get(&mark.name) != Some(&mark) {
                 self.known.insert(mark.name.clone(), mark);
                 self.keep();
             }
@@ -151,11 +224,17 @@ impl Marks {
     }
 }
 
-/// Schedules of a node; their marks fit into one message between nodes.
+/// Schedules of a node.
 pub const MARKS_MAX: usize = 32;
+/// Receivers of a report: what was told to each travels in a mark.
+pub const REPORT_RECEIVERS_MAX: usize = 16;
+/// Marks in one message between nodes: with a refusal of each receiver they fit.
+pub const MARKS_TOLD_MAX: usize = 4;
 /// How often a report is tried, with longer and longer pauses: half an hour in all.
 const ATTEMPTS_MAX: u32 = 4;
 const AGAIN_MS: u64 = 5 * 60_000;
+/// How far clocks may be apart: the shortest time between two reports.
+const FUTURE_MAX_MS: u64 = 24 * 3_600_000;
 const FAULT_CHARS_MAX: usize = 200;
 const FILE_BYTES_MAX: u64 = 1024 * 1024;
 
@@ -218,16 +297,69 @@ mod tests {
         before.begin("r", DAY, DAY);
         before.begin("r", 2 * DAY, 2 * DAY).unwrap();
         before.told("r", "ops", 2 * DAY);
-        after.adopt(before.take_news(false).unwrap());
+        after.adopt(before.take_news(false).unwrap(), 2 * DAY);
         let mark = after.begin("r", 2 * DAY, 2 * DAY + 10).unwrap();
         assert_eq!(mark.told, ["ops"]);
         after.told("r", "boss", 2 * DAY + 11);
         after.ended("r", &to(), None, 2 * DAY + 11);
-        before.adopt(after.take_news(false).unwrap());
+        before.adopt(after.take_news(false).unwrap(), 2 * DAY + 12);
         assert_eq!(before.begin("r", 2 * DAY, 2 * DAY + 60_000), None);
         // What is old is no news.
-        after.adopt(vec![Mark { name: "r".into(), due_ms: DAY, ..Mark::default() }]);
+        after.adopt(vec![Mark { name: "r".into(), due_ms: DAY, ..Mark::default() }], 2 * DAY + 60_000);
         assert_eq!((after.begin("r", 2 * DAY, 3 * DAY), before.take_news(false)), (None, None));
         assert!(before.take_news(true).is_some());
+    }
+
+    #[test]
+    fn a_clock_that_was_far_ahead_does_not_silence_a_report() {
+        let (_folder, mut marks) = marks();
+        marks.begin("r", DAY, DAY);
+        assert!(marks.begin("r", 900 * DAY, 900 * DAY).is_some(), "the clock is two years ahead");
+        let of_the_future = marks.take_news(false).unwrap();
+        assert_eq!(marks.begin("r", 2 * DAY, 2 * DAY), None);
+        assert!(marks.of("r").is_some_and(|mark| mark.is_given_up && mark.due_ms == 2 * DAY), "it shows");
+        marks.adopt(of_the_future.clone(), 2 * DAY);
+        assert!(marks.begin("r", 3 * DAY, 3 * DAY).is_some());
+        // A node that has one takes the others' word.
+        let right = vec![marks.of("r").unwrap().clone()];
+        marks.known.extend(of_the_future.into_iter().map(|mark| (mark.name.clone(), mark)));
+        marks.adopt(right, 3 * DAY);
+        assert_eq!(marks.of("r").unwrap().due_ms, 3 * DAY);
+    }
+
+    #[test]
+    fn who_does_not_want_it_is_not_forgotten_when_the_others_get_it() {
+        let (_folder, mut marks) = marks();
+        marks.begin("r", DAY, DAY);
+        marks.begin("r", 2 * DAY, 2 * DAY).unwrap();
+        marks.refused("r", "ops", "550", 2 * DAY);
+        assert!(!marks.ended("r", &to(), Some("boss: nobody is there".into()), 2 * DAY));
+        assert_eq!(marks.begin("r", 2 * DAY, 2 * DAY + AGAIN_MS).unwrap().told, ["ops"]);
+        marks.told("r", "boss", 2 * DAY + AGAIN_MS);
+        assert!(marks.ended("r", &to(), None, 2 * DAY + AGAIN_MS));
+        let mark = marks.of("r").unwrap();
+        assert!(mark.is_given_up && mark.fault.as_deref() == Some("ops: it answers with 550"), "{mark:?}");
+        assert_eq!(marks.counts(), (0, 1));
+    }
+
+    #[test]
+    fn one_that_never_ends_is_begun_a_few_times() {
+        let (_folder, mut marks) = marks();
+        marks.begin("r", DAY, DAY);
+        let begun = (0..10).filter(|at| marks.begin("r", 2 * DAY, 2 * DAY + at).is_some()).count();
+        assert_eq!((begun, marks.counts()), (4, (0, 1)));
+        assert!(marks.of("r").is_some_and(|mark| mark.is_given_up));
+    }
+
+    #[test]
+    fn what_two_nodes_told_of_the_same_report_is_joined() {
+        let ((_one, mut one), (_other, mut other)) = (marks(), marks());
+        for (marks, to) in [(&mut one, "ops"), (&mut other, "boss")] {
+            marks.begin("r", DAY, DAY);
+            marks.begin("r", 2 * DAY, 2 * DAY).unwrap();
+            marks.told("r", to, 2 * DAY + 1);
+        }
+        one.adopt(other.take_news(false).unwrap(), 2 * DAY + 2);
+        assert_eq!(one.of("r").unwrap().told, ["ops", "boss"]);
     }
 }

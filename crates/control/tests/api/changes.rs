@@ -156,6 +156,14 @@ async fn there_is_no_way_round_the_second_operator_but_to_have_the_node() {
         "{}",
         pushed.text
     );
+    // Nodes would read the second, and the gate the first.
+    let mut two = policy(MORE);
+    two["files"]["z/../policy.toml"] = policy(OFF)["files"]["policy.toml"].clone();
+    for endpoint in [CHANGES, "/api/v1/policy/bundles"] {
+        let refused = ann.browser.send("POST", endpoint, Some(two.clone())).await;
+        assert_eq!(refused.status, StatusCode::BAD_REQUEST, "{}", refused.text);
+        assert!(refused.text.contains("z/../policy.toml"), "{}", refused.text);
+    }
     // Who has the node has the key.
     let pushed = node.call("POST", "/api/v1/policy/bundles", Some(policy(OFF))).await;
     assert_eq!(pushed.status, StatusCode::CREATED, "{}", pushed.text);

@@ -156,8 +156,41 @@ fn check_files(files: &BTreeMap<String, Vec<u8>>) -> Result<(), String> {
         let start: String = name.chars().take(40).collect();
         return Err(format!("`{}` is no name of a file in a bundle", start.escape_debug()));
     }
+    check_names(files)?;
     let bytes: usize = files.values().map(Vec::len).sum();
     if bytes > POLICY_BUNDLE_BYTES_MAX { Err(too_large(bytes)) } else { Ok(()) }
+}
+
+/// Whether each name is the one of its file.
+///
+/// # Errors
+/// The first that is not.
+pub fn check_names(files: &BTreeMap<String, Vec<u8>>) -> Result<(), String> {
+    match files.keys().find(|name| !is_normal(name)) {
+        Some(name) => {
+            let start: String = name.chars().take(40).collect();
+            let start = start.escape_debug();
+            Err(format!(
+                "`{start}` names a file in another way than it is read: leave out `.`, `..` and `//`"
+            ))
+        }
+        None => Ok(()),
+    }
+}
+
+/// Whether a name is written in the one form of those that mean the same file: without `.` and empty parts, and with `..` at its start only.
+/// INVARIANT: two names of a bundle are two files for whoever reads it, and whoever looks at a name looks at the file that is used.
+fn is_normal(name: &str) -> bool {
+    let relative = name.strip_prefix('/');
+    let mut is_below = relative.is_some();
+    relative.unwrap_or(name).split('/').all(|part| match part {
+        "" | "." => false,
+        ".." => !is_below,
+        _ => {
+            is_below = true;
+            true
+        }
+    })
 }
 
 fn too_large(bytes: usize) -> String {
@@ -197,3 +230,32 @@ pub const FEATURES: &[&str] = &[
 ];
 /// The schema this version writes.
 pub const SCHEMA: u16 = 1;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_has_one_name() {
+        for (name, expected) in [
+            ("policy.toml", true),
+            ("rules/own.conf", true),
+            ("../shared/own.conf", true),
+            ("../../a", true),
+            ("/etc/phalanx/own.conf", true),
+            ("z/../policy.toml", false),
+            ("../a/../policy.toml", false),
+            ("./policy.toml", false),
+            ("rules/./own.conf", false),
+            ("rules//own.conf", false),
+            ("rules/", false),
+            ("//etc/own.conf", false),
+            ("/../etc/own.conf", false),
+            ("", false),
+        ] {
+            assert_eq!(is_normal(name), expected, "{name}");
+        }
+        let files = ["policy.toml", "z/../policy.toml"].map(|name| (name.to_owned(), Vec::new())).into();
+        assert!(check_files(&files).unwrap_err().contains("z/../policy.toml"));
+    }
+}

@@ -63,7 +63,7 @@ const TABLE: &[(&str, &str, By)] = &[
     ("delete", "/api/v1/fleet/root", Commands(&["fleet rollover"])),
     ("get", "/api/v1/policy", Commands(&["policy status"])),
     ("post", "/api/v1/policy/bundles", Commands(&["policy push"])),
-    ("get", "/api/v1/policy/versions", Commands(&["policy history", "policy drift"])),
+    ("get", "/api/v1/policy/versions", Commands(&["policy history", "policy drift", "policy follow"])),
     ("get", "/api/v1/policy/versions/{version}", Commands(&["policy show", "policy diff", "policy drift"])),
     (
         "post",

@@ -98,7 +98,7 @@ fn compare(args: &DiffArgs) -> Result<Differs, Refused> {
     let (old, old_files) = read(&old, &args.admin)?;
     let (new, new_files) = read(new, &args.admin)?;
     let diff = diff_everywhere(&old, &new, &new_files);
-    let files = compare_files(&old_files, &new_files);
+    let files = compare_files((&old, &old_files), (&new, &new_files));
     Ok(Differs { same: diff.changes.is_empty() && files.is_empty(), diff, files })
 }
 

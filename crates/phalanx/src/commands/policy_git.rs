@@ -127,7 +127,7 @@ pub(crate) fn drift(args: &DriftArgs) -> anyhow::Result<ExitCode> {
     };
     let (old, new) = (named(&old, &old_entry), named(&files, &entry));
     let changes = diff_everywhere(&before, &after, &new).changes;
-    let of_files = compare_files(&old, &new);
+    let of_files = compare_files((&before, &old), (&after, &new));
     let changes: Vec<String> =
         changes.iter().map(sentence).chain(of_files.iter().map(file_sentence)).collect();
     let drift = Drift { same: changes.is_empty(), commit: git.commit.clone(), running: source, changes };

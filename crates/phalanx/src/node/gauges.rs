@@ -63,7 +63,7 @@ pub(super) fn metrics(
             self_test: tester.is_ok(),
             reports: reporting.counts(),
             history_waiting: history.copied_by.iter().map(|one| one.waiting).max().unwrap_or_default(),
-            history_missed: history.copies_of.iter().map(|one| one.missed).sum(),
+            history_missed: history.copies_of.iter().fold(0, |sum: u64, one| sum.saturating_add(one.missed)),
             nodes_online: count(fleet.members().iter().filter(|m| m.link == phalanx_fleet::Link::Up).count()),
         }
     };

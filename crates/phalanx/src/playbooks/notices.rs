@@ -123,6 +123,9 @@ impl Notices {
                 key.push_str(&format!("/{}.{change}.{}", case.id, now.gravity));
                 changes.push(shown(case, change, &self.absorbed(case)));
             }
+            // What is closed is closed under all its ids.
+            let absorbed = case.absorbed.iter().filter(|id| case.is_closed && self.heard.contains_key(&id.0));
+            heard.extend(absorbed.map(|id| Heard { incident: id.0, ..now.clone() }));
             heard.push(now);
         }
         if changes.is_empty() {
@@ -156,11 +159,8 @@ impl Notices {
         let ids = case.absorbed.iter().chain([&case.id]);
         let known: Vec<&Heard> = ids.filter_map(|id| self.heard.get(&id.0)).collect();
         let before = known.iter().map(|one| one.gravity).max();
-        // What it absorbed may have been closed long before; what was told of itself says more.
-        let was_closed = match self.heard.get(&case.id.0) {
-            Some(own) => own.is_closed,
-            None => known.iter().all(|one| one.is_closed),
-        };
+        // As long as something is open under any of its ids, an alert may be.
+        let was_closed = known.iter().all(|one| one.is_closed);
         let now = Heard {
             incident: case.id.0,
             gravity: gravity.max(before.unwrap_or(0)),
@@ -179,9 +179,10 @@ impl Notices {
         }
     }
 
-    /// What was told of under other ids, and goes on as this incident. An alert that was raised for it ends with this one.
+    /// What was told of under other ids, and goes on as this incident. An alert that was raised for it ends with this one: then all count, as
+    /// another node may have told of them, and what was told is not remembered for ever.
     fn absorbed(&self, case: &Case) -> Vec<String> {
-        let told = case.absorbed.iter().filter(|id| self.heard.contains_key(&id.0));
+        let told = case.absorbed.iter().filter(|id| case.is_closed || self.heard.contains_key(&id.0));
         told.map(ToString::to_string).collect()
     }
 
@@ -339,7 +340,10 @@ mod tests {
         assert_eq!(changes(&mut notices, &[merged(Critical, false)], 200_000), [format!("{two} worse")]);
         let notice = notices.due((&settings(), "fra/a"), &[merged(Critical, true)], 300_000).unwrap();
         let told = &notice.body["changes"][0];
-        assert_eq!((&told["change"], &told["absorbed"]), (&"closed".into(), &serde_json::json!([one])));
+        assert_eq!(
+            (&told["change"], &told["absorbed"]),
+            (&"closed".into(), &serde_json::json!([one, IncidentId(9).to_string()]))
+        );
         notices.told(&["oncall".into()]).unwrap();
         assert!(notices.due((&settings(), "fra/a"), &[merged(Critical, true)], 400_000).is_none());
     }
@@ -355,6 +359,20 @@ mod tests {
         assert_eq!(changes(&mut notices, &rest, 200_000), [format!("{one} closed"), format!("{two} opened")]);
         let merged = Case { absorbed: vec![IncidentId(1)], ..case(2, High, true) };
         assert_eq!(changes(&mut notices, &[merged], 300_000), [format!("{two} closed")]);
+    }
+
+    #[test]
+    fn what_goes_on_in_one_that_was_closed_before_is_closed_with_it_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut notices = Notices::open(&folder.path().join("notices.json"));
+        use GravityWord::High;
+        let (one, two) = (IncidentId(1).to_string(), IncidentId(2).to_string());
+        assert_eq!(changes(&mut notices, &[case(2, High, false)], 100_000), [format!("{two} opened")]);
+        let both = [case(2, High, true), case(1, High, false)];
+        assert_eq!(changes(&mut notices, &both, 200_000), [format!("{one} opened"), format!("{two} closed")]);
+        let merged = [Case { absorbed: vec![IncidentId(1)], ..case(2, High, true) }];
+        assert_eq!(changes(&mut notices, &merged, 300_000), [format!("{two} closed")]);
+        assert_eq!(changes(&mut notices, &merged, 400_000), [""; 0], "its alert has ended");
     }
 
     #[test]

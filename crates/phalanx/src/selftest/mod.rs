@@ -9,7 +9,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
@@ -43,10 +42,21 @@ pub(crate) struct SelfTester {
     clock: Arc<dyn Clock>,
     settings: SelfTestSettings,
     known: Mutex<Known>,
-    /// One run at a time.
-    turn: tokio::sync::Mutex<()>,
-    /// How many runs have begun.
-    begun: AtomicU64,
+    turns: Arc<Turns>,
+}
+
+/// One run at a time, and at most one that waits for its turn, for all who asked in the meantime.
+#[derive(Debug, Default)]
+struct Turns {
+    state: Mutex<Turn>,
+    /// How many runs have ended.
+    ended: watch::Sender<u64>,
+}
+
+#[derive(Debug, Default)]
+struct Turn {
+    is_under_way: bool,
+    is_wanted: bool,
 }
 
 /// What is known so far.
@@ -95,8 +105,7 @@ impl SelfTester {
             clock: Arc::clone(clock),
             settings: settings.self_test.clone(),
             known: Mutex::default(),
-            turn: tokio::sync::Mutex::default(),
-            begun: AtomicU64::new(0),
+            turns: Arc::default(),
         })
     }
 
@@ -123,14 +132,13 @@ impl SelfTester {
     }
 
     /// Attacks once. Whoever asks while a run is under way gets the next one, together with all others who do: what was changed before he
-    /// asked is tried, and no more than one run waits for its turn.
-    async fn try_once(&self) {
-        let seen = self.begun.load(Ordering::Relaxed);
-        let _turn = self.turn.lock().await;
-        if self.begun.load(Ordering::Relaxed) != seen {
-            return;
-        }
-        self.begun.fetch_add(1, Ordering::Relaxed);
+    /// asked is tried, and no more than one run waits for its turn. A run ends whether or not somebody still waits for it.
+    async fn try_once(self: &Arc<Self>) {
+        let tester = Arc::clone(self);
+        self.turns.next(move || Arc::clone(&tester).attack()).await;
+    }
+
+    async fn attack(self: Arc<Self>) {
         let (at_ms, began) = (self.clock.now_ms(), Instant::now());
         let pairs = pairs(&self.plan.load_full(), &self.listeners, &self.settings.except);
         let from = self.known.lock().next.checked_rem(pairs.len()).unwrap_or_default();
@@ -329,6 +337,47 @@ impl SelfTester {
     }
 }
 
+impl Turns {
+    /// Waits for the end of the first run that begins from now on, and sees to it that there is one.
+    async fn next<F>(self: &Arc<Self>, run: impl Fn() -> F + Send + Sync + 'static)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let (mut ended, wanted) = {
+            let mut turn = self.state.lock();
+            let before = u64::from(turn.is_under_way);
+            if turn.is_under_way {
+                turn.is_wanted = true;
+            } else {
+                turn.is_under_way = true;
+                tokio::spawn(Arc::clone(self).all(run));
+            }
+            let ended = self.ended.subscribe();
+            let wanted = ended.borrow().saturating_add(before).saturating_add(1);
+            (ended, wanted)
+        };
+        // The sender lives as long as this.
+        let _ = ended.wait_for(|ended| *ended >= wanted).await;
+    }
+
+    async fn all<F>(self: Arc<Self>, run: impl Fn() -> F + Send + Sync + 'static)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        loop {
+            if let Err(error) = tokio::spawn(run()).await {
+                tracing::error!(%error, "a self-test ended with an error of the program");
+            }
+            let mut turn = self.state.lock();
+            self.ended.send_modify(|ended| *ended = ended.saturating_add(1));
+            if !std::mem::take(&mut turn.is_wanted) {
+                turn.is_under_way = false;
+                return;
+            }
+        }
+    }
+}
+
 impl Known {
     /// Takes note of what was tried; says whether it fails or not where that has changed.
     fn note(&mut self, tried: Vec<(Pair, Vec<SelfTestCase>)>, at_ms: u64) -> Option<bool> {
@@ -414,6 +463,45 @@ mod tests {
     use phalanx_control::api::SelfTestOutcome;
 
     use super::*;
+
+    #[tokio::test]
+    async fn whoever_asks_gets_a_run_that_began_after_he_asked() {
+        let turns = Arc::new(Turns::default());
+        let gate = Arc::new(tokio::sync::Semaphore::new(0));
+        let begun = Arc::new(std::sync::atomic::AtomicU64::new(0));
+        let ask = || {
+            let (turns, gate, begun) = (Arc::clone(&turns), Arc::clone(&gate), Arc::clone(&begun));
+            async move {
+                let run = move || {
+                    let (gate, begun) = (Arc::clone(&gate), Arc::clone(&begun));
+                    async move {
+                        begun.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                        gate.acquire().await.unwrap().forget();
+                    }
+                };
+                turns.next(run).await;
+            }
+        };
+        let first = tokio::spawn(ask());
+        while begun.load(std::sync::atomic::Ordering::Relaxed) == 0 {
+            tokio::task::yield_now().await;
+        }
+        let (second, third) = (tokio::spawn(ask()), tokio::spawn(ask()));
+        while turns.ended.receiver_count() < 3 {
+            tokio::task::yield_now().await;
+        }
+        // Who asked first goes away; the run goes on, and the others get the next.
+        first.abort();
+        gate.add_permits(1);
+        while begun.load(std::sync::atomic::Ordering::Relaxed) < 2 {
+            tokio::task::yield_now().await;
+        }
+        assert!(!second.is_finished() && !third.is_finished());
+        gate.add_permits(1);
+        second.await.unwrap();
+        third.await.unwrap();
+        assert_eq!(begun.load(std::sync::atomic::Ordering::Relaxed), 2);
+    }
 
     fn pair(listener: usize) -> Pair {
         Pair { listener, app: None, host: "a".into(), asks_clients: false }

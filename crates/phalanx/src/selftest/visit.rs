@@ -100,7 +100,11 @@ pub(super) async fn begin(listener: &Listener, host: &str, test: &SelfTest) -> a
     };
     let mut visit = Visit { stream, is_open: true };
     let request = format!("GET {} HTTP/1.1\r\nHost: {host}\r\n\r\n", greeting.path);
-    let answer = visit.ask(&request).await?;
+    let asked = visit.ask(&request).await;
+    let answer = match listener.tls {
+        true => asked.context(AfterHandshake)?,
+        false => asked?,
+    };
     Ok(match answer {
         Answer { says: Some(says), closes, .. } if says == greeting.answer => match closes {
             false => Begun::Known(visit),
@@ -110,18 +114,36 @@ pub(super) async fn begin(listener: &Listener, host: &str, test: &SelfTest) -> a
     })
 }
 
-/// Whether a listener that asks for certificates ended the connection for the lack of one: it says so, or ends it without a word, but that it
-/// was there. One that cannot be connected to, or fails in another way, is none.
+/// What went wrong did so once TLS was there.
+#[derive(Debug)]
+struct AfterHandshake;
+
+impl std::fmt::Display for AfterHandshake {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("after the TLS handshake")
+    }
+}
+
+/// Whether a listener that asks for certificates ended the connection for the lack of one: it says so, or ends it without a word once this
+/// side's handshake was over, for then it looks at the certificate (RFC 8446 section 4.4.2.4). Who cannot be connected to, or ends
+/// it before, does so for another reason.
 pub(super) fn wants_certificate(error: &anyhow::Error) -> bool {
     use std::io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
     let said = |error: &Error| {
-        use AlertDescription::{BadCertificate, CertificateRequired, HandshakeFailure};
-        matches!(error, Error::AlertReceived(CertificateRequired | BadCertificate | HandshakeFailure))
+        use AlertDescription::{BadCertificate, CertificateRequired};
+        matches!(error, Error::AlertReceived(CertificateRequired | BadCertificate))
     };
+    let is_after = error.is::<AfterHandshake>();
     error.chain().filter_map(|cause| cause.downcast_ref::<std::io::Error>()).any(|error| {
         match error.get_ref().and_then(|inner| inner.downcast_ref::<Error>()) {
             Some(error) => said(error),
-            None => matches!(error.kind(), BrokenPipe | ConnectionAborted | ConnectionReset | UnexpectedEof),
+            None => {
+                is_after
+                    && matches!(
+                        error.kind(),
+                        BrokenPipe | ConnectionAborted | ConnectionReset | UnexpectedEof
+                    )
+            }
         }
     })
 }
@@ -264,18 +286,25 @@ mod tests {
     fn only_who_ends_a_connection_for_it_wants_a_certificate() {
         use std::io::{Error as Io, ErrorKind};
         let alert = |alert| Io::new(ErrorKind::InvalidData, Error::AlertReceived(alert));
-        for (error, expected) in [
-            (alert(AlertDescription::CertificateRequired), true),
-            (alert(AlertDescription::InternalError), false),
-            (Io::from(ErrorKind::ConnectionReset), true),
-            (Io::from(ErrorKind::UnexpectedEof), true),
-            (Io::from(ErrorKind::ConnectionRefused), false),
-            (Io::from(ErrorKind::TimedOut), false),
+        for (error, at_handshake, after) in [
+            (alert(AlertDescription::CertificateRequired), true, true),
+            (alert(AlertDescription::HandshakeFailure), false, false),
+            (alert(AlertDescription::InternalError), false, false),
+            (Io::from(ErrorKind::ConnectionReset), false, true),
+            (Io::from(ErrorKind::UnexpectedEof), false, true),
+            (Io::from(ErrorKind::ConnectionRefused), false, false),
+            (Io::from(ErrorKind::TimedOut), false, false),
         ] {
             let told = format!("{error:?}");
+            let inner = |error: &Io| match error.get_ref() {
+                Some(inner) => Io::new(error.kind(), inner.downcast_ref::<Error>().unwrap().clone()),
+                None => Io::from(error.kind()),
+            };
+            let later = anyhow::Error::new(inner(&error)).context(AfterHandshake);
+            let earlier = anyhow::Error::new(error).context("TLS fails");
             assert_eq!(
-                wants_certificate(&anyhow::Error::new(error).context("TLS fails")),
-                expected,
+                (wants_certificate(&earlier), wants_certificate(&later)),
+                (at_handshake, after),
                 "{told}"
             );
         }

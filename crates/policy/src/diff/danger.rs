@@ -19,6 +19,7 @@ use crate::{Policy, Upstreams};
 mod app;
 mod conditions;
 mod hosts;
+mod lasting;
 mod networks;
 mod paths;
 mod scope;
@@ -26,6 +27,7 @@ mod upstreams;
 mod whole;
 
 pub(super) use conditions::may_both;
+pub use lasting::lasting_exclusions;
 
 /// A change that takes protection away.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]

@@ -31,10 +31,12 @@ mod loader;
 
 mod reference;
 
+use std::cell::RefCell;
 use std::path::PathBuf;
 
-use crate::{Diagnostic, Files};
+use crate::{Diagnostic, FileSet, Files};
 use loader::Loader;
+pub(crate) use source::FileRead;
 use source::Source;
 
 /// A rule set that may be compiled.
@@ -89,6 +91,19 @@ pub fn load_dirs_from(
         loader.file(path);
     }
     finish(loader, options)
+}
+
+/// The files that are read when these folders and files are loaded, in order. What is wrong with them is not told.
+pub(crate) fn files_read(set: &FileSet, dirs: &[PathBuf]) -> Vec<FileRead> {
+    let read = RefCell::default();
+    let source = Source::Noted(set, &read);
+    let mut loader = start(source);
+    let layout = layout::find(source, dirs, &mut |_| {});
+    for path in layout.setup.iter().chain(&layout.rules) {
+        loader.file(path);
+    }
+    drop(loader);
+    read.into_inner()
 }
 
 /// The text of a file, as rule files are read.

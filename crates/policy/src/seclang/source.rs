@@ -1,6 +1,7 @@
 //! Where texts come from: the disk, or a list of named texts (embedded packs, tests). References between files are
 //! resolved here, relative to the file they stand in.
 
+use std::cell::RefCell;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
@@ -13,6 +14,17 @@ pub(super) enum Source<'a> {
     Texts(&'a [(&'a str, &'a str)]),
     Collected(&'a Collector),
     Set(&'a FileSet),
+    /// A set; what is read is written down.
+    Noted(&'a FileSet, &'a RefCell<Vec<FileRead>>),
+}
+
+/// A file that was read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct FileRead {
+    /// Its normal name.
+    pub(crate) name: String,
+    /// Whether it was read as rules, or as a list of such files, and not as data.
+    pub(crate) is_rules: bool,
 }
 
 impl<'a> From<Files<'a>> for Source<'a> {
@@ -58,6 +70,17 @@ impl Source<'_> {
                 Some(bytes) => Ok(bytes.to_vec()),
                 None => Err(format!("there is no file `{path}` in the bundle")),
             },
+            Self::Noted(set, _) => {
+                let bytes = Self::Set(set).read(path)?;
+                self.note(path, false);
+                Ok(bytes)
+            }
+        }
+    }
+
+    fn note(&self, path: &str, is_rules: bool) {
+        if let Self::Noted(_, read) = self {
+            read.borrow_mut().push(FileRead { name: normal(path), is_rules });
         }
     }
 
@@ -68,7 +91,7 @@ impl Source<'_> {
             Self::Disk => path.is_file(),
             Self::Texts(texts) => texts.iter().any(|(text, _)| *text == name),
             Self::Collected(collector) => collector.on_disk(&name).is_file(),
-            Self::Set(set) => set.get(&name).is_some(),
+            Self::Set(set) | Self::Noted(set, _) => set.get(&name).is_some(),
         }
     }
 
@@ -79,7 +102,7 @@ impl Source<'_> {
             Self::Disk => path.is_dir(),
             Self::Texts(_) => false,
             Self::Collected(collector) => collector.on_disk(&name).is_dir(),
-            Self::Set(set) => set.is_folder(&name),
+            Self::Set(set) | Self::Noted(set, _) => set.is_folder(&name),
         }
     }
 
@@ -90,16 +113,21 @@ impl Source<'_> {
             Self::Disk => file_names(folder),
             Self::Texts(_) => Ok(Vec::new()),
             Self::Collected(collector) => file_names(&collector.on_disk(&name)),
-            Self::Set(set) if !set.is_folder(&name) => {
+            Self::Set(set) | Self::Noted(set, _) if !set.is_folder(&name) => {
                 Err(format!("there is no folder `{name}` in the bundle"))
             }
-            Self::Set(set) => Ok(set.files_in(&name)),
+            Self::Set(set) | Self::Noted(set, _) => Ok(set.files_in(&name)),
         }
     }
 
     /// The text of a file, or why it cannot be had and on which line.
     pub(super) fn read_text(&self, path: &str) -> Result<String, (u32, String)> {
-        let bytes = self.read(path).map_err(|message| (0, message))?;
+        let bytes = match self {
+            Self::Noted(set, _) => Self::Set(set).read(path),
+            _ => self.read(path),
+        };
+        let bytes = bytes.map_err(|message| (0, message))?;
+        self.note(path, true);
         String::from_utf8(bytes).map_err(|error| {
             let good = error.as_bytes().get(..error.utf8_error().valid_up_to()).unwrap_or_default();
             let line = good.iter().filter(|byte| **byte == b'\n').count() + 1;
@@ -119,7 +147,7 @@ impl Source<'_> {
                 names.sort();
                 Ok(names)
             }
-            Self::Set(set) => {
+            Self::Set(set) | Self::Noted(set, _) => {
                 let pattern = normal(pattern);
                 let fits = |name: &&str| matches(pattern.as_bytes(), name.as_bytes());
                 Ok(set.names().filter(fits).map(str::to_owned).collect())

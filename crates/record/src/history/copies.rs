@@ -132,13 +132,14 @@ impl Copies {
     /// The nodes of which something is kept.
     pub fn nodes(&self) -> Result<Vec<CopyOf>, RecordError> {
         self.connected(|connection| {
-            let mut statement =
-                connection.prepare_cached("SELECT node, rows, bytes, missed FROM origins ORDER BY node")?;
+            let mut statement = connection.prepare_cached(
+                "SELECT node, rows, bytes, CAST(min(missed, ?1) AS INTEGER) FROM origins ORDER BY node",
+            )?;
             let of = |row: &rusqlite::Row<'_>| {
                 let number = |at| row.get::<_, i64>(at).map(i64::unsigned_abs);
                 Ok(CopyOf { node: row.get(0)?, rows: number(1)?, bytes: number(2)?, missed: number(3)? })
             };
-            statement.query_map([], of)?.collect()
+            statement.query_map([NUMBERS_MAX], of)?.collect()
         })
     }
 
@@ -159,10 +160,28 @@ impl Copies {
         }
     }
 
+    /// Whether there may be rows of a node here that a reader of this mark did not get from the node itself: it was read further here, or some came
+    /// from another's copy or from a history of the node that is no more.
+    pub fn is_ahead(&self, node: &str, theirs: &Mark) -> Result<bool, RecordError> {
+        self.connected(|connection| {
+            let mut statement = connection.prepare_cached(
+                "SELECT (SELECT count(*) FROM marks m WHERE m.origin = o.origin AND m.via <> '') FROM origins o WHERE node = ?1 AND rows > 0",
+            )?;
+            let others: Option<i64> = statement.query_row([node], |row| row.get(0)).optional()?;
+            let Some(others) = others else { return Ok(false) };
+            let own = mark(connection, node, "")?;
+            Ok(others > 0 || own.epoch != theirs.epoch || own.seq > theirs.seq)
+        })
+    }
+
     /// Takes a batch of a node's history, all of it or nothing, and deletes what is too much.
     pub fn take(&self, node: &str, via: Option<&str>, batch: &SpoolBatch) -> Result<Mark, NotTaken> {
+        // Before anything is read of it: it may come often.
+        if !follows(&self.mark(node, via)?, batch) {
+            return Err(NotTaken::OutOfOrder);
+        }
         let now_ms = self.clock.now_ms();
-        let rows: Vec<Checked> =
+        let rows: Vec<Option<Checked>> =
             batch.rows.iter().map(|row| self.check(node, row, now_ms)).collect::<Result<_, _>>()?;
         let mut slot = self.connection.lock();
         let taken = self.write(&mut slot, (node, via.unwrap_or_default()), batch, &rows);
@@ -177,15 +196,19 @@ impl Copies {
         slot: &mut Option<Connection>,
         (node, via): (&str, &str),
         batch: &SpoolBatch,
-        rows: &[Checked],
+        rows: &[Option<Checked>],
     ) -> Result<Mark, NotTaken> {
+        if batch.last > NUMBERS_MAX {
+            return Err(NotTaken::Refused("more rows than a node can have written"));
+        }
         let connection = self.open_in(slot)?;
         let transaction = connection.transaction()?;
         let before = mark(&transaction, node, via)?;
-        let goes_on = before.epoch == batch.epoch && before.seq == batch.after;
-        let begins = before.epoch != batch.epoch && batch.after == 0;
-        if !goes_on && !begins {
+        if !follows(&before, batch) {
             return Err(NotTaken::OutOfOrder);
+        }
+        if !via.is_empty() && (batch.is_empty() || origins_but(&transaction, node)? >= RELAYED_NODES_MAX) {
+            return Err(NotTaken::Refused("nothing, or of one node too many"));
         }
         transaction.prepare_cached("INSERT OR IGNORE INTO origins (node) VALUES (?1)")?.execute([node])?;
         let origin: i64 = transaction
@@ -194,13 +217,23 @@ impl Copies {
         let (added, bytes) = self.insert(&transaction, origin, rows)?;
         // In another's copy the rows of others lie between; and what was deleted before the first reading is not missed.
         let missed = if via.is_empty() && batch.after > 0 { missing(batch) } else { 0 };
+        let left_out = i64::try_from(rows.iter().filter(|row| row.is_none()).count()).unwrap_or(i64::MAX);
+        let missed = missed.saturating_add(left_out);
         transaction
             .prepare_cached(
-                "UPDATE origins SET rows = rows + ?2, bytes = bytes + ?3, missed = missed + ?4 WHERE origin = ?1",
+                "UPDATE origins SET rows = rows + ?2, bytes = bytes + ?3, missed = CAST(min(missed + ?4, ?5) AS INTEGER) WHERE origin = ?1",
             )?
-            .execute(params![origin, added, bytes, missed])?;
+            .execute(params![origin, added, bytes, missed, NUMBERS_MAX])?;
+        if via.is_empty() && before.epoch != batch.epoch && before.epoch != 0 {
+            // The node has no more what it had then, and others may not have it.
+            transaction
+                .prepare_cached(
+                    "INSERT OR REPLACE INTO marks (origin, via, epoch, seq) VALUES (?1, ?2, ?3, ?4)",
+                )?
+                .execute(params![origin, BEFORE, before.epoch, before.seq])?;
+        }
         let ends = batch.rows.last().is_some_and(|row| row.seq == batch.upto);
-        let last = rows.last().filter(|_| ends).map(Checked::id);
+        let last = rows.last().and_then(Option::as_ref).filter(|_| ends).map(Checked::id);
         transaction
             .prepare_cached(
                 "INSERT OR REPLACE INTO marks (origin, via, epoch, seq, last) VALUES (?1, ?2, ?3, ?4, ?5)",
@@ -214,11 +247,24 @@ impl Copies {
     }
 
     /// Adds rows that are new; how many, and their size.
-    fn insert(&self, to: &Transaction<'_>, origin: i64, rows: &[Checked]) -> Result<(i64, i64), NotTaken> {
+    fn insert(
+        &self,
+        to: &Transaction<'_>,
+        origin: i64,
+        rows: &[Option<Checked>],
+    ) -> Result<(i64, i64), NotTaken> {
         let mut last = schema::spool(to)?.1;
         let (mut added, mut bytes) = (0, 0);
-        for row in rows {
+        let floor: Option<String> = to
+            .prepare_cached("SELECT id FROM floors WHERE origin = ?1")?
+            .query_row([origin], |row| row.get(0))
+            .optional()?;
+        for row in rows.iter().flatten() {
             let id = row.id().to_string();
+            // Read again from its beginning, a history would push out its own end.
+            if floor.as_ref().is_some_and(|floor| id <= *floor) {
+                continue;
+            }
             let (new, size) = match row {
                 Checked::Request(record) => self.insert_request(to, (origin, last + 1), &id, record)?,
                 Checked::Consequence(one, _) => self.insert_consequence(to, (origin, last + 1), &id, one)?,
@@ -276,10 +322,11 @@ impl Copies {
         Ok((new > 0, size(&body)))
     }
 
-    /// What a node says, if it may say it.
-    fn check(&self, node: &str, row: &Row, now_ms: u64) -> Result<Checked, NotTaken> {
+    /// What a node says, if it may say it. `None`: it is left out, because an honest node may have such a row, and what follows on it is wanted:
+    /// one that is too large, or of the future, since its clock was wrong.
+    fn check(&self, node: &str, row: &Row, now_ms: u64) -> Result<Option<Checked>, NotTaken> {
         if row.body.len() > HISTORY_RECORD_BYTES_MAX {
-            return Err(NotTaken::Refused("a record is too large"));
+            return Ok(None);
         }
         let unreadable = |_| NotTaken::Refused("a record cannot be read; is that node of a newer version?");
         let checked = match row.kind {
@@ -305,9 +352,9 @@ impl Copies {
             return Err(NotTaken::Refused("an id that another node made"));
         }
         if checked.id().at_ms() > now_ms.saturating_add(RECORD_FUTURE_MAX_MS) {
-            return Err(NotTaken::Refused("a request of the future; look at the node's clock"));
+            return Ok(None);
         }
-        Ok(checked)
+        Ok(Some(checked))
     }
 
     /// Deletes the oldest of the node that has most, until all fits.
@@ -395,40 +442,53 @@ fn mark(connection: &Connection, node: &str, via: &str) -> rusqlite::Result<Mark
     Ok(found.optional()?.unwrap_or_default())
 }
 
+/// Of how many other nodes something is known.
+fn origins_but(connection: &Connection, node: &str) -> rusqlite::Result<i64> {
+    let mut statement = connection.prepare_cached("SELECT count(*) FROM origins WHERE node <> ?1")?;
+    statement.query_row([node], |row| row.get(0))
+}
+
+/// Whether a batch begins where its reader stopped, or at the beginning of another database.
+fn follows(before: &Mark, batch: &SpoolBatch) -> bool {
+    let at = if before.epoch == batch.epoch { before.seq } else { 0 };
+    batch.after == at
+}
+
 /// Numbers within a batch that have no row: the node had deleted them.
 fn missing(batch: &SpoolBatch) -> i64 {
     let mut seqs: Vec<i64> = batch.rows.iter().map(|row| row.seq).collect();
     seqs.dedup();
-    (batch.upto - batch.after).saturating_sub(i64::try_from(seqs.len()).unwrap_or(i64::MAX))
+    batch.upto.saturating_sub(batch.after).saturating_sub(i64::try_from(seqs.len()).unwrap_or(i64::MAX))
 }
 
-/// Deletes so many rows of a node, in the order in which they came; how many there were.
+/// Deletes about so many rows of a node, the oldest, and notes up to which id; how many there were.
 fn delete_oldest(of: &Transaction<'_>, origin: i64, count: i64) -> rusqlite::Result<i64> {
-    let upto: Option<i64> = of
+    let upto: Option<String> = of
         .prepare_cached(
-            "SELECT max(seq) FROM (SELECT seq FROM (SELECT seq FROM requests WHERE origin = ?1 ORDER BY seq LIMIT ?2)
-             UNION ALL SELECT seq FROM (SELECT seq FROM consequences WHERE origin = ?1 ORDER BY seq LIMIT ?2)
+            "SELECT max(id) FROM (SELECT id FROM (SELECT id FROM requests INDEXED BY requests_oldest WHERE origin = ?1 ORDER BY id LIMIT ?2)
+             UNION ALL SELECT id FROM (SELECT id FROM consequences INDEXED BY consequences_oldest WHERE origin = ?1 ORDER BY id LIMIT ?2)
              ORDER BY 1 LIMIT ?2)",
         )?
         .query_row([origin, count], |row| row.get(0))?;
     let Some(upto) = upto else { return Ok(0) };
     of.prepare_cached(
-        "DELETE FROM rules WHERE id IN (SELECT id FROM requests WHERE origin = ?1 AND seq <= ?2)",
+        "DELETE FROM rules WHERE id IN (SELECT id FROM requests INDEXED BY requests_oldest WHERE origin = ?1 AND id <= ?2)",
     )?
-    .execute([origin, upto])?;
+    .execute(params![origin, upto])?;
     let (mut rows, mut bytes) = (0, 0);
     for table in ["requests", "consequences"] {
-        let sum = format!(
-            "SELECT count(*), ifnull(sum(length(body) + {ROW_BYTES}), 0) FROM {table} WHERE origin = ?1 AND seq <= ?2"
-        );
-        let (n, size): (i64, i64) =
-            of.prepare_cached(&sum)?.query_row([origin, upto], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        let from = format!("FROM {table} INDEXED BY {table}_oldest WHERE origin = ?1 AND id <= ?2");
+        let sum = format!("SELECT count(*), ifnull(sum(length(body) + {ROW_BYTES}), 0) {from}");
+        let (n, size): (i64, i64) = of
+            .prepare_cached(&sum)?
+            .query_row(params![origin, upto], |row| Ok((row.get(0)?, row.get(1)?)))?;
         (rows, bytes) = (rows + n, bytes + size);
-        let delete = format!("DELETE FROM {table} WHERE origin = ?1 AND seq <= ?2");
-        of.prepare_cached(&delete)?.execute([origin, upto])?;
+        of.prepare_cached(&format!("DELETE {from}"))?.execute(params![origin, upto])?;
     }
     of.prepare_cached("UPDATE origins SET rows = rows - ?2, bytes = bytes - ?3 WHERE origin = ?1")?
         .execute([origin, rows, bytes])?;
+    of.prepare_cached("INSERT OR REPLACE INTO floors (origin, id) VALUES (?1, ?2)")?
+        .execute(params![origin, upto])?;
     Ok(rows)
 }
 
@@ -436,6 +496,12 @@ fn size(body: &[u8]) -> i64 {
     i64::try_from(body.len()).unwrap_or(i64::MAX).saturating_add(ROW_BYTES)
 }
 
+/// In place of a control node's name: the node's history before the present one. No node has such a name.
+const BEFORE: &str = "<before>";
+/// The greatest number of a row that is believed, and the greatest count: JSON's numbers are exact up to here, and sums of them do not overflow.
+const NUMBERS_MAX: i64 = 1 << 53;
+/// Nodes of which another control node's copy is taken; the site's own are believed members and always taken.
+const RELAYED_NODES_MAX: i64 = 1_024;
 /// What a row takes beside its body: its hashes, and its places in indexes.
 const ROW_BYTES: i64 = 400;
 

@@ -30,6 +30,10 @@ fn strike(node: &str, n: u64) -> Consequence {
     Consequence::Strike { strike }
 }
 
+fn one_row(node: &str) -> Vec<Row> {
+    vec![Row { seq: 1, kind: Kind::Request, body: serde_json::to_vec(&record(node, 7)).unwrap() }]
+}
+
 fn items(store: &Store, node: &str, numbers: std::ops::Range<u64>) -> Vec<Item> {
     let mut items = Vec::new();
     for n in numbers {
@@ -209,6 +213,22 @@ fn a_history_that_was_put_back_from_a_backup_is_read_again_and_nothing_twice() {
 }
 
 #[test]
+fn a_reader_that_says_what_cannot_be_does_not_keep_others_from_reading() {
+    let (dir, sealer) = (tempfile::tempdir().unwrap(), sealer());
+    let mut store = store(dir.path(), &sealer, 1_000);
+    let batch = items(&store, "b", 0..20);
+    store.write(&batch, 1).unwrap();
+    let history = History::new(store.shared(), None);
+    let (tag, begin) = (node_tag("fra", "b"), Mark::default());
+    let first = history.batch_after(&begin, tag, 4_000).unwrap().unwrap();
+    let impossible = |epoch| history.batch_after(&Mark { epoch, seq: 999, last: None }, tag, 4_000).unwrap();
+    let anew = impossible(first.epoch).unwrap();
+    assert!(anew.epoch != first.epoch && anew.after == 0);
+    assert_eq!(impossible(anew.epoch), None);
+    assert_eq!(history.batch_after(&begin, tag, 4_000).unwrap().unwrap().epoch, anew.epoch);
+}
+
+#[test]
 fn rows_that_a_node_deleted_before_they_were_read_are_counted() {
     let (dir, sealer) = (tempfile::tempdir().unwrap(), sealer());
     let reader = copies(dir.path(), &sealer, 1 << 30);
@@ -241,17 +261,13 @@ fn a_node_writes_requests_that_it_served_and_no_others() {
     named_b.node = "b".into();
     let mut other_site = record("b", 1);
     other_site.site = "syd".into();
-    let mut future = record("b", 1);
-    future.access.id = RequestId::from_parts(SystemClock.now_ms() + 3_600_000, node_tag("fra", "b"), 1);
     let of_consequence = serde_json::to_vec(&strike("c", 1)).unwrap();
     let good = Row { seq: 1, kind: Kind::Request, body: json(&record("b", 7)) };
     for (body, kind) in [
         (of_other, Kind::Request),
         (json(&named_b), Kind::Request),
         (json(&other_site), Kind::Request),
-        (json(&future), Kind::Request),
         (b"{}".to_vec(), Kind::Request),
-        (vec![b' '; HISTORY_RECORD_BYTES_MAX + 1], Kind::Request),
         (of_consequence, Kind::Consequence),
         (b"[]".to_vec(), Kind::Consequence),
     ] {
@@ -266,6 +282,41 @@ fn a_node_writes_requests_that_it_served_and_no_others() {
     let batch = SpoolBatch { epoch: 5, after: 0, upto: 1, last: 1, rows: vec![good] };
     reader.take("b", None, &batch).unwrap();
     assert_eq!(kept(&reader).len(), 1);
+}
+
+#[test]
+fn a_row_of_the_future_or_too_large_is_left_out_and_counted_and_the_rest_is_read() {
+    let (dir, sealer) = (tempfile::tempdir().unwrap(), sealer());
+    let reader = copies(dir.path(), &sealer, 1 << 30);
+    let json = |record: &RecordedRequest| serde_json::to_vec(record).unwrap();
+    let mut future = record("b", 1);
+    future.access.id = RequestId::from_parts(SystemClock.now_ms() + 3_600_000, node_tag("fra", "b"), 1);
+    let bodies = [json(&future), json(&record("b", 7)), vec![b' '; HISTORY_RECORD_BYTES_MAX + 1]];
+    let row = |(seq, body)| Row { seq, kind: Kind::Request, body };
+    let rows = (1..).zip(bodies).map(row).collect();
+    let batch = SpoolBatch { epoch: 5, after: 0, upto: 3, last: 3, rows };
+    assert_eq!(reader.take("b", None, &batch).unwrap(), Mark { epoch: 5, seq: 3, last: None });
+    assert_eq!(kept(&reader).into_keys().collect::<Vec<_>>(), [7]);
+    let told = &reader.nodes().unwrap()[0];
+    assert_eq!((told.rows, told.missed), (1, 2));
+}
+
+#[test]
+fn gaps_that_no_node_can_have_are_refused_and_many_that_it_may_have_stay_a_number() {
+    let (dir, sealer) = (tempfile::tempdir().unwrap(), sealer());
+    let reader = copies(dir.path(), &sealer, 1 << 30);
+    let take = |epoch, after, upto| {
+        reader.take("b", None, &SpoolBatch { epoch, after, upto, last: upto, rows: Vec::new() })
+    };
+    take(1, 0, 1).unwrap();
+    assert!(matches!(take(1, 1, i64::MAX), Err(NotTaken::Refused(_))));
+    take(1, 1, NUMBERS_MAX).unwrap();
+    take(2, 0, 1).unwrap();
+    take(2, 1, NUMBERS_MAX).unwrap();
+    assert_eq!(reader.nodes().unwrap()[0].missed, NUMBERS_MAX.unsigned_abs());
+    // As a sum of integers that became a real number.
+    reader.connected(|db| db.execute("UPDATE origins SET missed = 1.8e19", [])).unwrap();
+    assert_eq!(reader.nodes().unwrap()[0].missed, NUMBERS_MAX.unsigned_abs());
 }
 
 #[test]
@@ -308,6 +359,56 @@ fn who_floods_deletes_his_own_and_not_what_others_have() {
 }
 
 #[test]
+fn a_history_that_is_read_again_pushes_out_nothing_newer() {
+    let (dir, sealer) = (tempfile::tempdir().unwrap(), sealer());
+    let reader = copies(dir.path(), &sealer, 200_000);
+    let read = |numbers: std::ops::Range<u64>, bytes: usize| {
+        let of_node = tempfile::tempdir().unwrap();
+        let mut store = store(of_node.path(), &sealer, 1_000_000);
+        let batch = items(&store, "b", numbers);
+        store.write(&batch, 1).unwrap();
+        let history = History::new(store.shared(), None);
+        let batch = history.batch_after(&reader.mark("b", None).unwrap(), node_tag("fra", "b"), bytes);
+        reader.take("b", None, &batch.unwrap().unwrap()).unwrap();
+        drain(&history, &reader, "b", bytes);
+    };
+    read(0..500, 40_000);
+    let (before, told) = (kept(&reader), reader.nodes().unwrap());
+    assert!(before.len() < 400 && before.contains_key(&499), "{}", before.len());
+    // Of a new epoch, from its beginning, and the part of it that is here as well.
+    read(0..500, 40_000);
+    assert_eq!((kept(&reader), reader.nodes().unwrap()), (before, told));
+    read(500..520, 40_000);
+    assert!((490..520).all(|n| kept(&reader).contains_key(&n)));
+}
+
+#[test]
+fn requests_of_one_node_are_found_among_those_of_others_in_bounded_steps() {
+    let (dir, sealer) = (tempfile::tempdir().unwrap(), sealer());
+    let reader = copies(dir.path(), &sealer, 1 << 30);
+    for (node, numbers) in [("rare", 0..3), ("b", 3..253), ("rare", 253..255)] {
+        let of_node = tempfile::tempdir().unwrap();
+        let mut store = store(of_node.path(), &sealer, 1_000_000);
+        let batch = items(&store, node, numbers);
+        store.write(&batch, 1).unwrap();
+        drain(&History::new(store.shared(), None), &reader, node, 40_000);
+    }
+    let history = reader.history();
+    let node_tags = Some(vec![node_tag("fra", "nobody"), node_tag("fra", "rare")]);
+    let mut filter = Filter { node_tags, ..Filter::default() };
+    let mut pages = Vec::new();
+    loop {
+        let found = history.search(&filter).unwrap();
+        pages.push(found.requests.iter().map(|one| one.access.at_ms - 1_785_585_600_000).collect::<Vec<_>>());
+        filter.before = found.next;
+        if found.next.is_none() {
+            break;
+        }
+    }
+    assert_eq!(pages, [vec![254, 253], vec![], vec![2, 1, 0]]);
+}
+
+#[test]
 fn what_one_control_node_has_of_a_node_another_takes_over() {
     let (dir, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let (sealer, own) = (sealer(), self::sealer());
@@ -339,6 +440,40 @@ fn what_one_control_node_has_of_a_node_another_takes_over() {
         [(67, 0); 2]
     );
     assert!(second.history().request(id("d", 49)).unwrap().is_some());
+}
+
+#[test]
+fn what_came_from_anothers_copy_goes_on_to_the_next_one() {
+    let folders: [_; 3] = std::array::from_fn(|_| tempfile::tempdir().unwrap());
+    let sealer = sealer();
+    let [first, second, third] = folders.each_ref().map(|dir| copies(dir.path(), &sealer, 1 << 30));
+    let fill = |numbers: std::ops::Range<u64>| {
+        let of_node = tempfile::tempdir().unwrap();
+        let mut store = store(of_node.path(), &sealer, 1_000);
+        let batch = items(&store, "b", numbers);
+        store.write(&batch, 1).unwrap();
+        drain(&History::new(store.shared(), None), &first, "b", 4_000);
+    };
+    let relay = |from: &Copies, name: &str, to: &Copies| {
+        assert!(from.is_ahead("b", &to.mark("b", None).unwrap()).unwrap());
+        while let Some(batch) = from.batch_after("b", &to.mark("b", Some(name)).unwrap(), 4_000).unwrap() {
+            to.take("b", Some(name), &batch).unwrap();
+        }
+    };
+    assert!(!first.is_ahead("b", &Mark::default()).unwrap());
+    fill(0..30);
+    let all = first.mark("b", None).unwrap();
+    assert!(!first.is_ahead("b", &all).unwrap(), "the reader had all of it from the node");
+    // The node is gone, and the control nodes are replaced one after the other.
+    relay(&first, "a", &second);
+    relay(&second, "c", &third);
+    assert_eq!(kept(&third), all_once(0..30));
+    // What else comes is nothing to say of this one.
+    second.take("d", None, &SpoolBatch { rows: one_row("d"), epoch: 5, after: 0, upto: 1, last: 1 }).unwrap();
+    assert_eq!(second.batch_after("b", &third.mark("b", Some("c")).unwrap(), 4_000).unwrap(), None);
+    // A node that began anew: who read only its new history lacks the former.
+    fill(30..60);
+    assert!(first.is_ahead("b", &first.mark("b", None).unwrap()).unwrap());
 }
 
 #[test]

@@ -75,6 +75,7 @@ pub(super) fn open_copies(path: &Path) -> rusqlite::Result<Connection> {
             "BEGIN; {REQUESTS} {COPIES} PRAGMA user_version = {COPIES_VERSION}; COMMIT;"
         ))?;
     }
+    connection.execute_batch(FLOORS)?;
     number_rows(&connection)?;
     Ok(connection)
 }
@@ -198,6 +199,13 @@ const COPIES: &str = "
         last   TEXT,
         PRIMARY KEY (origin, via)
     ) WITHOUT ROWID;
+";
+
+/// Up to which id rows of a node were deleted for room, and what finds its oldest. Made where it is not: versions before do not look at it.
+const FLOORS: &str = "
+    CREATE TABLE IF NOT EXISTS floors (origin INTEGER PRIMARY KEY, id TEXT NOT NULL);
+    CREATE INDEX IF NOT EXISTS requests_oldest ON requests (origin, id);
+    CREATE INDEX IF NOT EXISTS consequences_oldest ON consequences (origin, id);
 ";
 
 #[cfg(test)]

@@ -4,7 +4,7 @@
 //! reader has read of it (set aside, put back from a backup, cut short by a loss of power) gets a new epoch, and is read from its beginning:
 //! what comes twice has the same id.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use phalanx_model::RequestId;
 use rusqlite::{Connection, OptionalExtension, params};
@@ -178,8 +178,11 @@ impl History {
             Ok(Some(SpoolBatch { epoch, after, upto, last, rows }))
         })?;
         let Some(batch) = read else {
-            self.begin_anew()?;
-            return self.batch(&Mark::default(), whose, bytes_max);
+            // Who says too often what cannot be gets nothing, and the others read on.
+            return match self.begin_anew()? {
+                true => self.batch(&Mark::default(), whose, bytes_max),
+                false => Ok(None),
+            };
         };
         Ok((batch.upto > batch.after).then_some(batch))
     }
@@ -224,11 +227,16 @@ impl History {
                 whose.may_send(&id).then(|| self.shared.sealer.open(&context, sealed).ok()).flatten();
             rows.extend(opened.map(|body| Row { seq, kind, body }));
         }
-        Ok((rows, last))
+        // Of one among others no more is said than up to its last row: what others have after it would never come to rest.
+        Ok((rows, if origin.is_some() { upto } else { last }))
     }
 
-    /// Gives the database a new epoch: it is not what somebody has read of it.
-    fn begin_anew(&self) -> Result<(), RecordError> {
+    /// Gives the database a new epoch: it is not what somebody has read of it. False if it got one lately.
+    fn begin_anew(&self) -> Result<bool, RecordError> {
+        let mut at = self.shared.anew_at.lock();
+        if at.is_some_and(|at| at.elapsed() < ANEW_EVERY) {
+            return Ok(false);
+        }
         tracing::warn!(
             history = %self.shared.path.display(),
             "the history is not what other nodes have read of it; they read it again"
@@ -236,7 +244,8 @@ impl History {
         let connection = Connection::open(&self.shared.path)?;
         connection.busy_timeout(Duration::from_secs(2))?;
         connection.execute("UPDATE spool SET epoch = ?1", [schema::new_epoch()])?;
-        Ok(())
+        *at = Some(Instant::now());
+        Ok(true)
     }
 }
 
@@ -259,6 +268,8 @@ fn is_as_read(connection: &Connection, mark: &Mark, last: i64) -> rusqlite::Resu
     Ok(!is_there)
 }
 
+/// How often a reader may bring about that all read a history from its beginning.
+const ANEW_EVERY: Duration = Duration::from_secs(3_600);
 /// The form of a batch.
 const FORM: u8 = 1;
 /// Of a batch, however small its rows are: a transaction takes so long.

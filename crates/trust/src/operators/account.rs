@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
-use super::distrust::{APPS, PASSWORD, ROLE, Via, passkey_part, token_part};
+use super::distrust::{APPS, BORN, PASSWORD, ROLE, SHUT, Via, passkey_part, shut_part, token_part};
 use super::provided::PROVIDER;
 use super::shut::Shut;
 use super::{Operator, OperatorFault, OperatorToken, Passkey, Role};
@@ -48,6 +48,9 @@ pub struct Account {
     /// How often something was taken from it because of who had told it: a session that was opened by that ends. Each node's own, too.
     #[serde(default)]
     pub(super) doubts: u64,
+    /// That there is such an account only a revoked node said: it takes nobody's name or room. Each node's own, too.
+    #[serde(default)]
+    pub(super) doubtful: bool,
 }
 
 /// What never changes about an account.
@@ -124,6 +127,7 @@ pub(super) struct Password {
 impl PartialEq for Password {
     fn eq(&self, other: &Self) -> bool {
         self.hash == other.hash
+            && self.totp == other.totp
             && self.step == other.step
             && self.recovery == other.recovery
             && self.heeds == other.heeds
@@ -160,6 +164,7 @@ impl Account {
             credentials: Credentials::default(),
             via: Via::new(),
             doubts: 0,
+            doubtful: false,
         }
     }
 
@@ -176,7 +181,7 @@ impl Account {
 
     /// What two nodes have alike of it, written.
     fn without_ways(&self) -> Zeroizing<Vec<u8>> {
-        Self { via: Via::new(), doubts: 0, ..self.clone() }.written()
+        Self { via: Via::new(), doubts: 0, doubtful: false, ..self.clone() }.written()
     }
 
     /// As it travels, sealed. Of one that is too large, what keeps its owner out: nobody makes an account too large to be ended.
@@ -199,7 +204,9 @@ impl Account {
 
     /// Whether it may grow to this at one node.
     pub(super) fn is_small(&self) -> bool {
-        self.without_ways().len() <= GROWN_BYTES_MAX
+        // What a password must name is not what somebody added.
+        let named = self.credentials.password.1.as_ref().map_or(0, |password| password.heeds.len());
+        self.without_ways().len() <= GROWN_BYTES_MAX + named * HEEDED_BYTES
     }
 
     /// Whether it may become this by what others tell.
@@ -222,7 +229,8 @@ impl Account {
         let hex = |text: &String, chars: usize| is_hex(text, chars);
         let Born { at_ms: _, name, by, on, salt, subject } = &self.born;
         let texts = by.len() + on.len() + salt.len() + subject.len();
-        if !hex(&self.id, 32) || !valid_name(name) || texts > 512 {
+        let plain = [by, on, salt, subject].iter().all(|text| !text.contains(char::is_control));
+        if !hex(&self.id, 32) || !valid_name(name) || texts > BORN_BYTES_MAX || !plain {
             return Err("an account has no name that could be one");
         }
         // Nodes of before drop the subject of somebody of a provider; of whom it is, is known where he is.
@@ -270,14 +278,13 @@ impl Account {
             self.born = other.born.clone();
         }
         if self.removed {
-            // Whoever says so again, the way by which it came first stays.
             self.removed_at_ms = self.removed_at_ms.max(other.removed_at_ms);
             return;
         }
         if other.removed {
             return self.remove(other.removed_at_ms);
         }
-        self.shut.merge(&other.shut);
+        self.merge_shut(other);
         let rights = |one: &Self| (!one.role_lost, one.role.0, std::cmp::Reverse(one.role.1));
         if rights(other) > rights(self) {
             (self.role, self.role_lost) = (other.role, other.role_lost);
@@ -290,6 +297,17 @@ impl Account {
             self.came(APPS, other);
         }
         self.merge_credentials(other);
+    }
+
+    /// Who let its owner in is remembered for each place that had kept him out.
+    fn merge_shut(&mut self, other: &Self) {
+        let before: BTreeMap<String, u64> =
+            self.shut.answered().map(|(place, upto)| (place.to_owned(), upto)).collect();
+        self.shut.merge(&other.shut);
+        let after = self.shut.answered();
+        let news = after.filter(|(place, upto)| before.get(*place).is_none_or(|before| before < upto));
+        let came: Vec<String> = news.map(|(place, _)| shut_part(place)).collect();
+        came.iter().for_each(|part| self.came(part, other));
     }
 
     fn merge_credentials(&mut self, other: &Self) {
@@ -313,7 +331,9 @@ impl Account {
     pub(super) fn remove(&mut self, at_ms: u64) {
         let (id, born) = (std::mem::take(&mut self.id), self.born.clone());
         let gone = Self::new(id, born, Role::Viewer, Vec::new());
-        *self = Self { removed: true, removed_at_ms: at_ms, ..gone };
+        // By whose word there was such an account stays: an end that was made up is forgotten with who made it up.
+        let via = self.via.remove_entry(BORN).into_iter().collect();
+        *self = Self { removed: true, removed_at_ms: at_ms, via, ..gone };
     }
 
     /// Whether it was removed so long ago that no node comes back that did not hear of it. Somebody of a provider comes back whenever.
@@ -332,11 +352,18 @@ impl Account {
     ) {
         match out {
             Some(true) => self.shut.shut(here),
-            Some(false) => self.shut.open(),
+            Some(false) => {
+                self.shut.open();
+                self.via.retain(|part, _| !part.starts_with(SHUT));
+            }
             None => {}
         }
-        // Whoever says what he may do, or lets him in, stands for the rest as it is shown.
-        let confirms = out != Some(true);
+        // Whoever lets him in stands for the rest as it is shown; who says one thing of him, for that.
+        let confirms = out == Some(false);
+        if confirms || (out.is_none() && (role.is_some() || apps.is_some())) {
+            self.via.remove(BORN);
+            self.doubtful = false;
+        }
         if let Some(role) = role.or_else(|| (confirms && self.role_lost).then_some(self.role.1)) {
             (self.role, self.role_lost) = ((self.role.0.saturating_add(1), role), false);
             self.via.remove(ROLE);
@@ -569,7 +596,7 @@ fn merge_passwords(own: &mut (u64, Option<Password>), other: &(u64, Option<Passw
         std::cmp::Ordering::Less => {}
         std::cmp::Ordering::Greater => *own = other.clone(),
         std::cmp::Ordering::Equal => match (&mut own.1, &other.1) {
-            (Some(own), Some(other)) if own.hash == other.hash => {
+            (Some(own), Some(other)) if own.hash == other.hash && own.totp == other.totp => {
                 own.step = own.step.max(other.step);
                 own.recovery.retain(|code| other.recovery.contains(code));
                 own.heeds.retain(|id| other.heeds.contains(id));
@@ -611,10 +638,14 @@ const APP_BYTES_MAX: usize = 128;
 const GROWN_BYTES_MAX: usize = 24 * 1024;
 /// Passkeys, and tokens, that an account has and remembers, since its last reset. What nodes made apart can be more.
 const PARTS_MAX: usize = 128;
+/// How an account was born, without its name.
+const BORN_BYTES_MAX: usize = 384;
 /// A day: clocks of nodes differ by less, or they do not believe each other.
-const COUNTS_AHEAD: u64 = 24 * 60 * 60_000;
-/// Revocations of control nodes that are in force at once, at most.
-const HEEDED_MAX: usize = 256;
+pub(super) const COUNTS_AHEAD: u64 = 24 * 60 * 60_000;
+/// Revocations that a password names at most: of as many nodes as a fleet has, and of as many that nobody knows. That is 10 KiB.
+pub(super) const HEEDED_MAX: usize = 512;
+/// One of them, written.
+const HEEDED_BYTES: usize = 19;
 /// How long a removal is remembered: certificates of nodes end long before.
 const REMOVED_MS: u64 = 400 * 24 * 60 * 60_000;
 const TRIMMED_AFTER_MS: u64 = 24 * 60 * 60_000;

@@ -24,7 +24,7 @@ pub(super) fn read(path: &Path, sealer: &Sealer) -> Result<BTreeMap<String, Acco
             let file: FileOne = serde_json::from_slice(&plain).map_err(unreadable)?;
             file.operators.into_iter().map(Account::from).collect()
         }
-        VERSION => serde_json::from_slice::<File>(&plain).map_err(unreadable)?.accounts,
+        2 | VERSION => serde_json::from_slice::<File>(&plain).map_err(unreadable)?.accounts,
         _ => return Err(TrustError::file(path, "has an unknown version", fix)),
     };
     Ok(accounts.into_iter().map(|account| (account.id.clone(), account)).collect())
@@ -136,6 +136,7 @@ impl From<KeptOne> for Account {
 }
 
 const CONTEXT: &str = "operators 1";
-const VERSION: u32 = 2;
-/// Operators with keys, tokens and a few apps each are a twentieth of this; what would be more is refused.
-pub(super) const FILE_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// 2 did not have everything by whose word it came.
+const VERSION: u32 = 3;
+/// All accounts and ends that are taken from others, each as large as it may be, are less; what would be more is refused.
+pub(super) const FILE_BYTES_MAX: usize = 48 * 1024 * 1024;

@@ -429,6 +429,32 @@ fn a_file_of_a_node_that_shared_nothing_is_taken_over() {
     assert_eq!(again.list(), read.list(), "written anew when the code was spent");
 }
 
+#[test]
+fn of_one_password_with_two_apps_neither_counts() {
+    let (a, b, id) = two();
+    let hash = PasswordHash::of_nobody();
+    [&a, &b].iter().for_each(|at| drop(at.password(&id, &hash, &TotpSecret::fresh())));
+    meet(&[&a, &b]);
+    assert!(!a.now(&id).password && !b.now(&id).password);
+}
+
+#[test]
+fn who_says_one_thing_of_somebody_confirms_nothing_else() {
+    let (a, _, id) = two();
+    let change = |change: OperatorChange| {
+        let mut account = a.operators.accounts(NOW).remove(0);
+        (account.role_lost, account.apps_lost) = (true, true);
+        account.change(change.role, change.apps, change.disabled, "");
+        (account.role_lost, account.apps_lost)
+    };
+    let none = OperatorChange::default();
+    assert_eq!(change(OperatorChange { role: Some(Role::Viewer), ..none.clone() }), (false, true));
+    assert_eq!(change(OperatorChange { apps: Some(Vec::new()), ..none.clone() }), (true, false));
+    assert_eq!(change(OperatorChange { disabled: Some(true), ..none.clone() }), (true, true));
+    assert_eq!(change(OperatorChange { disabled: Some(false), ..none }), (false, false));
+    assert!(a.operators.get(&id).is_some());
+}
+
 /// What is done at one of three nodes, or which two meet.
 #[derive(Debug, Clone, Copy)]
 enum Op {
@@ -526,8 +552,11 @@ fn apply(nodes: &mut [BTreeMap<String, Account>], op: Op, seq: u64) {
 
 proptest! {
     #[test]
-    fn merging_commutes_associates_and_repeats(ops in ops()) {
+    fn merging_commutes_associates_and_repeats(ops in ops(), born in [1..3u64, 1..3u64, 1..3u64]) {
         let mut nodes = vec![start(); 3];
+        for (node, at_ms) in nodes.iter_mut().zip(born) {
+            node.values_mut().for_each(|account| account.born.at_ms = at_ms);
+        }
         for (seq, op) in ops.into_iter().enumerate() {
             apply(&mut nodes, op, u64::try_from(seq).unwrap());
         }

@@ -120,7 +120,7 @@ impl Operators {
             let many = is_full(&table.accounts);
             table.accounts.retain(|_, account| !account.is_over(now_ms));
             let (role, apps) = (who.role, who.apps.clone());
-            let full = table.names.len() >= OPERATORS_MAX || table.accounts.len() >= REMEMBERED_MAX;
+            let full = table.is_full();
             match table.accounts.get_mut(&id) {
                 Some(known) if known.removed || known.shut.is_out() => Err(OperatorFault::Shut),
                 Some(known) => {
@@ -276,8 +276,8 @@ mod tests {
         b.remove(&id, By::Operator, 2).unwrap();
         let told = b.accounts(3).into_iter().map(|one| one.told_by("fra/b", "its key")).collect();
         assert!(a.merge(told, 3).refused.is_empty());
-        let (node, successor) = ("fra/b".to_owned(), None);
-        a.heed(&[RevokedNode { node, up_to_ms: 5, successor, lapsing: false }]);
+        let (node, successors) = ("fra/b".to_owned(), Vec::new());
+        a.heed(&[RevokedNode { node, up_to_ms: 5, successors, control: true, lapsing: false }]);
         for now_ms in [6, LATER_MS] {
             assert!(matches!(a.provide(&carol(Role::Owner, &[]), now_ms), Err(OperatorFault::Shut)));
         }

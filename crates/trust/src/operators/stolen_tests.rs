@@ -8,7 +8,8 @@ use crate::passkey::PasskeyPublic;
 const PASSWORD: &str = "correct horse battery";
 
 fn revoked(node: &Node, up_to_ms: u64) -> Vec<RevokedNode> {
-    vec![RevokedNode { node: node.name.clone(), up_to_ms, successor: None, lapsing: false }]
+    let (successors, control, lapsing) = (Vec::new(), true, false);
+    vec![RevokedNode { node: node.name.clone(), up_to_ms, successors, control, lapsing }]
 }
 
 fn set_up(at: &Node, id: &str) -> TotpSecret {
@@ -167,14 +168,10 @@ fn a_node_enrolled_afresh_under_a_revoked_name_is_another_one() {
     again.passkey(&id, b"own");
     let accounts = again.operators.accounts(NOW);
     let by = |key: &str| accounts.iter().map(|one| one.clone().told_by(&again.name, key)).collect::<Vec<_>>();
-    let gone = |successor: &str| {
-        let successor = Some(successor.to_owned());
-        revoked(&again, NOW)
-            .into_iter()
-            .map(|one| RevokedNode { successor: successor.clone(), ..one })
-            .collect::<Vec<_>>()
-    };
-    a.operators.heed(&gone("new"));
+    let successors = vec!["newest".to_owned(), "new".to_owned()];
+    let gone =
+        revoked(&again, NOW).into_iter().map(|one| RevokedNode { successors: successors.clone(), ..one });
+    a.operators.heed(&gone.collect::<Vec<_>>());
     a.operators.merge(by("old"), NOW);
     assert!(a.now(&id).passkeys.is_empty());
     a.operators.merge(by("new"), NOW);
@@ -292,6 +289,156 @@ fn removals_that_a_revoked_node_made_up_take_no_room_for_ever() {
     assert!(a.operators.accounts(NOW).is_empty());
     thief.tell(&a);
     assert!(a.operators.accounts(NOW).is_empty());
+}
+
+#[test]
+fn who_does_not_know_that_a_revoked_node_had_the_control_role_sets_passwords_that_count() {
+    let (a, b, id) = two();
+    let thief = node();
+    let unknowing: Vec<_> =
+        revoked(&thief, NOW).into_iter().map(|one| RevokedNode { control: false, ..one }).collect();
+    set_up(&a, &id);
+    assert!(a.operators.heed(&unknowing).passwords.is_empty());
+    b.operators.heed(&revoked(&thief, NOW));
+    set_up(&a, &id);
+    meet(&[&a, &b]);
+    assert!(a.now(&id).password && b.now(&id).password);
+}
+
+#[test]
+fn however_many_revocations_are_in_force_a_password_can_be_set_and_counts_at_other_nodes() {
+    let (a, b, id) = two();
+    let thief = node();
+    let mut gone = revoked(&thief, NOW + 2_000);
+    gone.extend((0..1_500).map(|n| {
+        let (node, successors, control) = (format!("fra/made-up{n}"), Vec::new(), true);
+        RevokedNode { node, up_to_ms: NOW + n, successors, control, lapsing: false }
+    }));
+    set_up(&a, &id);
+    assert_eq!(a.operators.heed(&gone).passwords, ["alice"]);
+    gone.reverse();
+    b.operators.heed(&gone);
+    set_up(&a, &id);
+    meet(&[&a, &b]);
+    assert!(b.now(&id).password);
+}
+
+#[test]
+fn an_account_that_was_made_up_and_then_ended_is_forgotten_and_one_that_was_there_stays_ended() {
+    let (a, thief, id) = two();
+    let gone = thief.add("gone", NOW).id;
+    thief.tell(&a);
+    thief.operators.remove(&gone, By::Node, NOW).unwrap();
+    thief.operators.remove(&id, By::Node, NOW).unwrap();
+    let for_ever = forged(&thief, |one| one.removed_at_ms = u64::MAX);
+    a.operators.merge(for_ever, NOW);
+    assert_eq!(a.operators.accounts(NOW).len(), 2);
+    a.operators.heed(&revoked(&thief, NOW));
+    let left = a.operators.accounts(NOW);
+    assert_eq!(left.iter().map(Account::id).collect::<Vec<_>>(), [id.as_str()]);
+    assert!(left[0].removed && left[0].is_over(NOW + 402 * 24 * 60 * 60_000));
+}
+
+#[test]
+fn an_account_that_was_made_up_and_that_an_operator_removed_comes_back_from_nowhere() {
+    let (a, b, _) = two();
+    let (away, thief) = (node(), node());
+    let mallory = thief.add("mallory", NOW).id;
+    [&a, &b, &away].iter().for_each(|at| drop(thief.tell(at)));
+    let gone = revoked(&thief, NOW);
+    [&a, &b].iter().for_each(|at| drop(at.operators.heed(&gone)));
+    a.operators.remove(&mallory, By::Node, NOW).unwrap();
+    meet(&[&a, &b]);
+    [&a, &b, &away].iter().for_each(|at| drop(at.operators.heed(&gone)));
+    meet(&[&a, &b, &away]);
+    assert!([&a, &b, &away].iter().all(|at| at.operators.get(&mallory).is_none()));
+}
+
+#[test]
+fn accounts_that_a_revoked_node_made_up_have_nobodys_name_and_take_no_room() {
+    let (a, thief, id) = two();
+    let late = node();
+    for n in 1..OPERATORS_MAX {
+        thief.add(&format!("a{n}"), NOW);
+    }
+    let (name, role, apps, by, on) = ("bob".to_owned(), Role::Viewer, vec![], String::new(), String::new());
+    let bob = NewOperator { name, role, apps, by, on };
+    thief.tell(&a);
+    thief.tell(&late);
+    let first = Born { name: "alice".into(), at_ms: 0, ..a.operators.accounts(NOW)[0].born.clone() };
+    let first = Account::new(first.id(), first, Role::Owner, Vec::new()).told_by(&thief.name, "its key");
+    late.operators.remove(&late.operators.named("a1").unwrap().id, By::Node, NOW).unwrap();
+    late.operators.merge(vec![first], NOW);
+    assert_ne!(late.operators.named("alice").unwrap().id, id);
+    assert!(matches!(a.operators.add(bob.clone(), NOW), Err(OperatorFault::TooMany)));
+    let gone = revoked(&thief, NOW);
+    [&a, &late].iter().for_each(|at| drop(at.operators.heed(&gone)));
+    a.operators.add(bob, NOW).unwrap();
+    a.tell(&late);
+    for at in [&a, &late] {
+        assert_eq!((at.now(&id).name.as_str(), at.now(&id).disabled), ("alice", false));
+        assert!(
+            at.operators.named("bob").is_some() && at.now(&at.operators.named("a2").unwrap().id).disabled
+        );
+    }
+}
+
+#[test]
+fn who_was_let_in_by_a_revoked_node_is_kept_out_until_somebody_else_lets_him_in() {
+    let (a, b, id) = two();
+    let (thief, honest) = (node(), a.add("bob", NOW).id);
+    [&id, &honest].iter().for_each(|id| a.disable(id, true));
+    meet(&[&a, &b, &thief]);
+    b.disable(&honest, false);
+    thief.disable(&id, false);
+    meet(&[&a, &b, &thief]);
+    assert!(!a.now(&id).disabled && !b.now(&id).disabled);
+    let gone = revoked(&thief, NOW);
+    assert_eq!(a.operators.heed(&gone).others, ["alice"]);
+    assert!(a.operators.heed(&gone).others.is_empty());
+    assert_eq!(b.operators.heed(&gone).others, ["alice"]);
+    meet(&[&a, &b]);
+    assert!(a.now(&id).disabled && !a.now(&honest).disabled);
+    b.disable(&id, false);
+    meet(&[&a, &b]);
+    thief.tell(&a);
+    assert!(!a.now(&id).disabled && !b.now(&id).disabled, "once for all nodes");
+}
+
+#[test]
+fn an_account_too_large_to_be_merged_stays_within_bounds_and_is_ended_all_the_same() {
+    let (a, b, id) = two();
+    let thief = node();
+    for n in 0..24 {
+        let token = OperatorToken {
+            name: format!("t{n}"),
+            role: Role::Viewer,
+            apps: vec!["x".repeat(900)],
+            created_at_ms: NOW,
+            expires_at_ms: NOW + 10_000,
+        };
+        if a.operators.add_token(&a.now(&id), token).is_err() {
+            break;
+        }
+    }
+    meet(&[&a, &b, &thief]);
+    for n in 0..8 {
+        let told = forged(&thief, |one| {
+            for place in 0..200 {
+                one.shut.shut(&format!("{:016x}", n * 1_000 + place));
+            }
+            one.shut.open();
+            one.apps = (NOW, vec!["y".repeat(120); 64]);
+        });
+        a.operators.merge(told, NOW);
+        assert!(a.operators.accounts(NOW)[0].is_bounded());
+    }
+    a.disable(&id, true);
+    a.tell(&b);
+    assert!(b.now(&id).disabled);
+    a.operators.reset(&id, By::Node).unwrap();
+    a.tell(&b);
+    assert!(b.now(&id).tokens.is_empty());
 }
 
 #[test]

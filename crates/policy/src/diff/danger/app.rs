@@ -206,8 +206,10 @@ pub(super) fn is_faster(old: Rate, new: Rate) -> bool {
 
 fn exclusions(old: &App, new: &[Exclusion], app: &str, all: &mut All) {
     let gone: Vec<&Exclusion> = old.exclusions.iter().filter(|was| !new.contains(was)).collect();
+    let come: Vec<&Exclusion> =
+        new.iter().filter(|new| !old.exclusions.iter().any(|old| is_within(new, old))).collect();
     for exclusion in new {
-        if let Some((setting, why)) = exclusion_is_danger(exclusion, &old.exclusions, &gone) {
+        if let Some((setting, why)) = exclusion_is_danger(exclusion, &old.exclusions, (&gone, &come)) {
             let place = Place::of_app(app, Part::Exclusion, name_of(exclusion));
             all.push((place, setting.to_owned(), why));
         }
@@ -217,7 +219,7 @@ fn exclusions(old: &App, new: &[Exclusion], app: &str, all: &mut All) {
 fn exclusion_is_danger(
     new: &Exclusion,
     old: &[Exclusion],
-    gone: &[&Exclusion],
+    (gone, come): (&[&Exclusion], &[&Exclusion]),
 ) -> Option<(&'static str, String)> {
     let ends = |of: &Exclusion| of.until.map_or(i64::MAX, |until| until.at_s);
     // What was spared as long as this needs nobody.
@@ -234,31 +236,54 @@ fn exclusion_is_danger(
     if let Some(narrower) = gone.iter().find(|old| is_within(old, new)) {
         return Some(("", format!("it is wider than the one that goes: {}", name_of(narrower))));
     }
-    new.until.is_none().then(|| ("until.at_s", "the exclusion never ends".to_owned()))
+    if new.until.is_none() {
+        return Some(("until.at_s", "the exclusion never ends".to_owned()));
+    }
+    // Many that are narrow are wide together.
+    let together = come.iter().filter(|other| is_below(other, new) || is_below(new, other));
+    let rules: usize = together.map(|other| other.rules.len().saturating_add(other.tags.len())).sum();
+    (rules > RULES_NARROW_MAX)
+        .then(|| ("", "with the others that come so many rules look at less there".to_owned()))
 }
 
 /// Why an exclusion is none of one value or one part of an app.
 fn too_wide(new: &Exclusion) -> Option<String> {
     let Exclusion { rules, tags, target, path, methods: _, owner: _, reason: _, until: _, line: _ } = new;
     let everywhere = path.as_deref().is_none_or(|path| path.trim_end_matches('/').is_empty());
+    if let Some(rule) = rules.iter().find(|rule| WITHOUT_WHICH_NOTHING.contains(&(**rule / 1_000))) {
+        return Some(format!("rule {rule} sets up the others, or refuses for what they find"));
+    }
+    let is_one_value = target.as_deref().is_some_and(|target| target.contains(':'));
     match target.as_deref() {
         None if everywhere => Some("its rules look at nothing in the whole app".to_owned()),
-        Some(target) if everywhere && !target.contains(':') => {
+        Some(target) if everywhere && !is_one_value => {
             Some(format!("its rules look at no {target} in the whole app"))
         }
         // A tag may be that of nearly all rules.
         None if !tags.is_empty() => Some("all rules of a tag look at nothing there".to_owned()),
+        Some(target) if !tags.is_empty() && !is_one_value => {
+            Some(format!("all rules of a tag look at no {target} there"))
+        }
         _ if everywhere && !tags.is_empty() => {
             Some("all rules of a tag do not look at it in the whole app".to_owned())
         }
-        None if rules.len() > RULES_NARROW_MAX => Some("so many rules look at nothing there".to_owned()),
+        _ if rules.len() > RULES_NARROW_MAX => Some("so many rules look at less there".to_owned()),
         _ => None,
     }
 }
 
+/// Whether all requests that one exclusion is about are to the path of another, or below it.
+fn is_below(narrow: &Exclusion, wide: &Exclusion) -> bool {
+    wide.path.as_deref().is_none_or(|wide| {
+        let path = narrow.path.as_deref().unwrap_or_default();
+        let below = path.strip_prefix(wide.trim_end_matches('/'));
+        below.is_some_and(|below| below.is_empty() || below.starts_with('/'))
+    })
+}
+
 /// Whether all that one exclusion spares another spares, too.
-fn is_within(narrow: &Exclusion, wide: &Exclusion) -> bool {
-    let Exclusion { rules, tags, target, path, methods, owner: _, reason: _, until: _, line: _ } = wide;
+pub(super) fn is_within(narrow: &Exclusion, wide: &Exclusion) -> bool {
+    let Exclusion { rules, tags, target, path: _, methods, owner: _, reason: _, until: _, line: _ } = wide;
     let target = match (narrow.target.as_deref(), target.as_deref()) {
         (_, None) => true,
         (Some(narrow), Some(wide)) => {
@@ -266,19 +291,17 @@ fn is_within(narrow: &Exclusion, wide: &Exclusion) -> bool {
         }
         (None, Some(_)) => false,
     };
-    let path = path.as_deref().is_none_or(|wide| {
-        let path = narrow.path.as_deref().unwrap_or_default();
-        let below = path.strip_prefix(wide.trim_end_matches('/'));
-        below.is_some_and(|below| below.is_empty() || below.starts_with('/'))
-    });
     let of_methods = methods.is_empty()
         || !narrow.methods.is_empty() && narrow.methods.iter().all(|one| methods.contains(one));
     narrow.rules.iter().all(|one| rules.contains(one))
         && narrow.tags.iter().all(|one| tags.contains(one))
         && target
-        && path
+        && is_below(narrow, wide)
         && of_methods
 }
 
-/// Rules that an exclusion may take out of a part of an app by itself: as many as one false positive has.
+/// Rules that exclusions which come may take out of a part of an app: as many as one false positive has.
 const RULES_NARROW_MAX: usize = 10;
+/// The Core Rule Set's rules, by the first digits of their ids, that set up what the others count by, spare requests, and refuse by what was
+/// counted.
+const WITHOUT_WHICH_NOTHING: [u64; 8] = [900, 901, 903, 905, 949, 959, 980, 999];

@@ -32,6 +32,8 @@ pub(super) struct Scope<'a> {
     handling: &'a Handling,
     /// `None`: it goes on as it is.
     does: Option<&'a Does>,
+    /// The segments of the route's path: what is below them a rewrite keeps.
+    at: Vec<&'a str>,
 }
 
 impl<'a> Scope<'a> {
@@ -92,13 +94,15 @@ impl<'a> Scope<'a> {
             upstreams,
             handling,
             does: None,
+            at: Vec::new(),
         }
     }
 
     fn of_route(app: &'a App, route: &'a Route) -> Self {
         // Which requests it is about is compared in `paths`.
-        let Route { name: _, when: _, own, does, handling } = route;
-        let of_app = Self { handling, does: Some(does), ..Self::of_app(app) };
+        let Route { name: _, when, own, does, handling } = route;
+        let at = when.segments().collect();
+        let of_app = Self { handling, does: Some(does), at, ..Self::of_app(app) };
         let Some(own) = own.as_deref() else { return of_app };
         let Own {
             mode,
@@ -127,6 +131,7 @@ impl<'a> Scope<'a> {
             upstreams: upstreams.as_ref().unwrap_or(of_app.upstreams),
             handling,
             does: Some(does),
+            at: of_app.at,
         }
     }
 }
@@ -255,7 +260,7 @@ fn limits(old: &Limits, new: &Limits, found: &mut Findings) {
 
 /// What of passing on takes protection away from an application, or from browsers.
 pub(super) fn compare_passing_on(old: &Scope<'_>, new: &Scope<'_>, found: &mut Findings) {
-    does(old.does, new.does, found);
+    does(old, new, found);
     let Handling {
         // It is no protection, and whoever is spared by it is where everybody is without it.
         maintenance: _,
@@ -268,9 +273,13 @@ pub(super) fn compare_passing_on(old: &Scope<'_>, new: &Scope<'_>, found: &mut F
     } = new.handling;
     let other = *upstream_host != old.handling.upstream_host;
     found.say_if(other, "handling.upstream_host", "another host of the upstream may answer");
-    if is_more_removed(&old.handling.request_headers, request_headers).is_none() {
-        found.say("handling.request_headers", "the upstream is told other fields, which it may believe");
-    }
+    // An application may take the lack of a field for a word, too.
+    let other = *request_headers != old.handling.request_headers;
+    found.say_if(
+        other,
+        "handling.request_headers",
+        "the upstream is told other fields, which it may believe",
+    );
     let hides = is_more_removed(&old.handling.response_headers, response_headers);
     if !hides.is_some_and(|more| more.iter().all(|edit| names_software(&edit.name))) {
         found.say(
@@ -281,11 +290,11 @@ pub(super) fn compare_passing_on(old: &Scope<'_>, new: &Scope<'_>, found: &mut F
     responses(&old.handling.responses, of_responses, found);
 }
 
-fn does(old: Option<&Does>, new: Option<&Does>, found: &mut Findings) {
+fn does(was: &Scope<'_>, is: &Scope<'_>, found: &mut Findings) {
     let as_it_is = Does::Forward { rewrite: None };
-    let (old, new) = (old.unwrap_or(&as_it_is), new.unwrap_or(&as_it_is));
+    let (old, new) = (was.does.unwrap_or(&as_it_is), is.does.unwrap_or(&as_it_is));
     match (old, new) {
-        (old, new) if old == new => {}
+        (old, new) if old == new && (was.at == is.at || !hangs_on_path(new)) => {}
         // Nothing of an application is reached.
         (_, Does::Reply(_)) => {}
         (_, Does::Redirect { to, status: _ }) if is_same_site(to) => {}
@@ -297,6 +306,15 @@ fn does(old: Option<&Does>, new: Option<&Does>, found: &mut Findings) {
     }
 }
 
+/// Whether the same at a deeper path leads elsewhere: it keeps what is below the route.
+fn hangs_on_path(does: &Does) -> bool {
+    match does {
+        Does::Forward { rewrite } => rewrite.is_some(),
+        Does::Redirect { to, status: _ } => to.0.contains(&Part::Of(Of::Rest)),
+        Does::Reply(_) => false,
+    }
+}
+
 /// Whether a redirect leads to the same host, whatever its scheme.
 fn is_same_site(to: &Template) -> bool {
     match to.0.as_slice() {
@@ -305,7 +323,8 @@ fn is_same_site(to: &Template) -> bool {
             !text.starts_with("//") && !text.starts_with("/\\") && text.len() > 1
         }
         [Part::Text(scheme), Part::Of(Of::Host), after @ ..] if scheme == "https://" => match after {
-            [] | [Part::Of(Of::Path | Of::Query), ..] => true,
+            // A path begins with `/`; a query may be empty, and what follows it would go on with the host.
+            [] | [Part::Of(Of::Path), ..] | [Part::Of(Of::Query)] => true,
             [Part::Text(text), ..] => text.starts_with('/'),
             _ => false,
         },

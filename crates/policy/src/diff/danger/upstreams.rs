@@ -4,6 +4,7 @@
 //! the same server.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 
 use super::Findings;
 use super::scope::Scope;
@@ -27,7 +28,19 @@ pub(super) fn places(app: &App) -> BTreeSet<String> {
 }
 
 pub(super) fn places_of(upstreams: &Upstreams) -> BTreeSet<String> {
-    upstreams.servers.iter().map(|server| server.upstream.place()).collect()
+    upstreams.servers.iter().map(|server| place(&server.upstream)).collect()
+}
+
+/// Where a server is: this machine's names for itself are one.
+fn place(upstream: &Upstream) -> String {
+    let host = upstream.host.as_str();
+    let literal = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
+    let is_loopback =
+        host.eq_ignore_ascii_case("localhost") || literal.is_ok_and(|ip| ip.to_canonical().is_loopback());
+    match is_loopback && upstream.socket.is_none() {
+        true => format!("localhost:{}", upstream.port),
+        false => upstream.place(),
+    }
 }
 
 /// Compares how servers are spoken to; a server that comes with those that its app had in any route.
@@ -43,7 +56,7 @@ pub(super) fn compare(old: &Upstreams, new: &Upstreams, had: &[&Upstreams], foun
     } = new;
     let known: Vec<&Server> = had.iter().flat_map(|upstreams| &upstreams.servers).collect();
     for server in servers {
-        let here = |known: &&&Server| known.upstream.place() == server.upstream.place();
+        let here = |known: &&&Server| place(&known.upstream) == place(&server.upstream);
         let same = old.servers.iter().find(|old| here(&old)).or_else(|| known.iter().find(here).copied());
         match same {
             Some(old) => of_server(&[old], server, found),

@@ -114,8 +114,12 @@ fn is_other(old: Option<u64>, new: Option<u64>) -> bool {
 }
 
 fn playbooks(old: &PlaybooksUsed, new: &PlaybooksUsed, found: &mut Findings) {
-    // One that comes orders against suspects, tells and asks: it can take nothing away.
+    // One of the product's that comes orders against suspects, tells and asks. Any other may take all the places for runs.
     let PlaybooksUsed { shipped, files } = new;
+    if let Some(comes) = files.iter().find(|one| !old.files.contains(one)) {
+        let why = format!("the playbook {} may keep others from being run", comes.display());
+        found.say("playbooks.files", why);
+    }
     if let Some(gone) = old.shipped.iter().find(|one| !shipped.contains(one)) {
         found.say("playbooks.shipped", format!("the playbook {gone} is not run"));
     }
