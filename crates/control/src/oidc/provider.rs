@@ -426,6 +426,7 @@ const LOOK_AGAIN_MS: u64 = 5 * 60_000;
 
 #[cfg(test)]
 mod tests {
+    use super::super::settings::tests::settings;
     use super::*;
 
     #[test]
@@ -439,5 +440,14 @@ mod tests {
         assert_eq!(said("{\"error\":\"invalid_grant\"}"), "400 Bad Request, invalid_grant");
         assert_eq!(said("{\"error\":\"<script>\"}"), "400 Bad Request");
         assert_eq!(said("nonsense"), "400 Bad Request");
+    }
+
+    #[tokio::test]
+    async fn nobody_waits_behind_a_provider_that_failed() {
+        let provider = Provider::new(settings()).unwrap();
+        provider.health.lock().fault = Some("no answer within 10 s".to_owned());
+        let _asked = provider.reading.lock().await;
+        let known = tokio::time::timeout(Duration::from_secs(5), provider.known(1)).await;
+        assert_eq!(known.unwrap().err().as_deref(), Some("no answer within 10 s"));
     }
 }

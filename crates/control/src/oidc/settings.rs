@@ -162,12 +162,12 @@ fn name_of(said: &str) -> String {
 const NAME_CHARS_MAX: usize = 63;
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use serde_json::json;
 
     use super::*;
 
-    fn settings() -> ProviderSettings {
+    pub(in crate::oidc) fn settings() -> ProviderSettings {
         let rights = |group: &str, role, apps: &[&str]| Rights {
             group: group.into(),
             role,
