@@ -2166,6 +2166,42 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/operator-resets": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post: {
+            parameters: {
+                query?: never;
+                header?: {
+                    "Idempotency-Key"?: string;
+                };
+                path?: never;
+                cookie?: never;
+            };
+            requestBody?: never;
+            responses: {
+                200: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["OperatorInvited"][];
+                    };
+                };
+            };
+        };
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/operators": {
         parameters: {
             query?: never;
@@ -3219,6 +3255,78 @@ export interface paths {
         };
         put?: never;
         post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/reports": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get: {
+            parameters: {
+                query?: never;
+                header?: never;
+                path?: never;
+                cookie?: never;
+            };
+            requestBody?: never;
+            responses: {
+                200: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["ReportScheduleRow"][];
+                    };
+                };
+            };
+        };
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/reports/{name}/send": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post: {
+            parameters: {
+                query?: never;
+                header?: {
+                    "Idempotency-Key"?: string;
+                };
+                path: {
+                    name: string;
+                };
+                cookie?: never;
+            };
+            requestBody?: never;
+            responses: {
+                200: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["ReportSent"];
+                    };
+                };
+            };
+        };
         delete?: never;
         options?: never;
         head?: never;
@@ -4840,6 +4948,14 @@ export interface components {
             to_ms: number;
             totals: components["schemas"]["TrafficTotals"];
         };
+        ReportLast: {
+            at_ms: number;
+            due_ms: number;
+            error?: string | null;
+            from_ms: number;
+            state: string;
+            to_ms: number;
+        };
         ReportPart: {
             by: string;
             others: number;
@@ -4849,10 +4965,28 @@ export interface components {
             key: string;
             requests: number;
         };
+        ReportScheduleRow: {
+            app?: string | null;
+            last?: components["schemas"]["ReportLast"] | null;
+            name: string;
+            next_ms: number;
+            to: string[];
+            when: string;
+        };
+        ReportSent: {
+            from_ms: number;
+            to_ms: number;
+            told: components["schemas"]["ReportTold"][];
+        };
         ReportStep: {
             at_ms: number;
             refused: number;
             requests: number;
+        };
+        ReportTold: {
+            error?: string | null;
+            ok: boolean;
+            to: string;
         };
         RequestId: string;
         Restored: {

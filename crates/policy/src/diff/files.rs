@@ -9,6 +9,7 @@ use std::path::Path;
 
 use serde::Serialize;
 
+use super::danger::NewFiles;
 use super::uses::{Uses, is_below};
 use crate::Everywhere;
 use crate::seclang::FileRead;
@@ -66,7 +67,7 @@ pub fn compare_files((before, old): WithFiles<'_>, (after, new): WithFiles<'_>) 
 fn loaded(
     path: &Path,
     (was, is): (&[FileRead], &[FileRead]),
-    (old, new): (&BTreeMap<String, Vec<u8>>, &BTreeMap<String, Vec<u8>>),
+    (old, new): (&NewFiles, &NewFiles),
     changed: &mut [FileChange],
 ) {
     let mut stay = was.iter().peekable();
