@@ -30,6 +30,9 @@ use crate::client::{AdminArgs, Client};
 
 /// Arguments of `policy follow`.
 #[derive(Debug, Clone, Args)]
+#[command(
+    override_usage = "phalanx policy follow [OPTIONS] --git <DIR> --branch <NAME>\n           --allowed-signers <FILE>"
+)]
 pub(crate) struct FollowArgs {
     /// The repository; one without a work tree, or whose work tree is on another branch
     #[arg(long, value_name = "DIR")]
