@@ -51,7 +51,7 @@ pub(crate) enum Command {
     Blocklist(crate::commands::blocklist::BlocklistCommand),
     /// Add, list or delete bouncers: programs that enforce this node's decisions elsewhere
     Bouncer(crate::commands::bouncer::BouncerArgs),
-    /// Add, list, change or remove operators: people with accounts on this node
+    /// Add, list, change or remove operators: people who may log in
     Operator(crate::commands::operator::OperatorArgs),
     /// List the latest refused and flagged requests
     Events(crate::commands::events::EventsArgs),

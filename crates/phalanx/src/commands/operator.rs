@@ -1,4 +1,4 @@
-//! `phalanx operator ...`: people with accounts on a node, and their sessions.
+//! `phalanx operator ...`: people with accounts, and their sessions.
 
 use std::process::ExitCode;
 

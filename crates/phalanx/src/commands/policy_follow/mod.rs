@@ -52,7 +52,7 @@ pub(crate) struct FollowArgs {
     /// How often to look
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = print::parse_duration, conflicts_with = "once")]
     every: u64,
-    /// Where both moved: what counts. The other side's part stays in the history
+    /// With --once, where both moved: what counts. The other side's part stays in the history
     #[arg(long, value_name = "SIDE", requires = "once")]
     keep: Option<Keep>,
     #[command(flatten)]
