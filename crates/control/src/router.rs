@@ -470,10 +470,11 @@ pub fn router(deps: ControlDeps) -> Router {
         .route("/api/v1/login/password", post(login::by_password))
         .route("/api/v1/login/challenge", post(login::challenge))
         .route("/api/v1/login/passkey", post(login::by_passkey))
-        .route("/api/v1/login/oidc", get(providers::list))
         .route("/api/v1/login/oidc/{name}", post(providers::begin))
         .method_not_allowed_fallback(wrong_method)
-        .layer(from_fn_with_state(Arc::clone(&control), from_here));
+        .layer(from_fn_with_state(Arc::clone(&control), from_here))
+        // Which ways there are is read before one is taken.
+        .route("/api/v1/login/oidc", get(providers::list).fallback(wrong_method));
     Router::new()
         .nest("/api/v1", api)
         .merge(metrics)

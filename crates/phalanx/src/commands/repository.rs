@@ -1,10 +1,11 @@
 //! A git repository on this machine, asked through `git` itself: commits, who signed them, and the policy in them.
 //!
-//! INVARIANT: what is read of a commit is in the commit: no link, no module, nothing of the work tree. Nothing of the repository is run.
+//! INVARIANT: what is read of a commit is in the commit: no link, no module, nothing of the work tree, nothing that replaces an object of it,
+//! and no name that leads elsewhere. Nothing of the repository is run. Who may push need not be who may sign: all of it is bounded.
 
 use std::collections::BTreeMap;
 use std::fs::DirBuilder;
-use std::io::Write as _;
+use std::io::{Read, Write as _};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Component, Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -79,7 +80,10 @@ impl Git {
 
     /// Its files, with the ids of their bytes. One with a link or a module in it is refused: what is behind that is not in the commit.
     fn files(&self) -> anyhow::Result<BTreeMap<PathBuf, String>> {
-        let listed = self.text(&["ls-tree", "-r", "-l", "-z", "--full-tree", &self.commit])?;
+        let mut list = self.command(&["ls-tree", "-r", "-l", "-z", "--full-tree", &self.commit]);
+        let listed = bounded(&mut list, &[], LISTING_BYTES_MAX)
+            .with_context(|| format!("the files of commit {} cannot be listed", self.commit))?;
+        let listed = String::from_utf8(listed).context("git lists a file whose name is not UTF-8")?;
         let mut files = BTreeMap::new();
         let mut bytes = 0;
         for line in listed.split('\0').filter(|line| !line.is_empty()) {
@@ -90,9 +94,18 @@ impl Git {
                     self.commit
                 );
             }
+            // Git keeps whatever names it is given; these would be written elsewhere, or be two files in one place.
+            let plain = |part: &str| !part.is_empty() && part != "." && part != "..";
+            if !name.split('/').all(plain) || name.contains('\\') {
+                bail!(
+                    "commit {} holds a file with the name {name:?}, which no work tree could have",
+                    self.commit
+                );
+            }
             let mut facts = facts.split_whitespace().skip(2);
             let id = facts.next().context("git lists a file without an id")?;
-            bytes += facts.next().and_then(|size| size.parse::<u64>().ok()).unwrap_or_default();
+            let size = facts.next().and_then(|size| size.parse::<u64>().ok()).unwrap_or_default();
+            bytes = size.saturating_add(bytes);
             files.insert(PathBuf::from(name), id.to_owned());
         }
         if bytes > TREE_BYTES_MAX {
@@ -128,26 +141,54 @@ impl Git {
     pub(super) fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new("git");
         command.arg("-C").arg(&self.dir).arg("-c").arg("core.hooksPath=/dev/null").args(args);
-        command.env("GIT_TERMINAL_PROMPT", "0").env("LC_ALL", "C");
+        // A signature is of objects by their ids: what `refs/replace` puts in their place is not signed.
+        command.env("GIT_NO_REPLACE_OBJECTS", "1").env("GIT_TERMINAL_PROMPT", "0").env("LC_ALL", "C");
         command
     }
 }
 
 /// Runs a call of git to its end.
 pub(super) fn finish(command: &mut Command, input: &[u8]) -> anyhow::Result<Vec<u8>> {
+    bounded(command, input, TREE_BYTES_MAX + LISTING_BYTES_MAX)
+}
+
+/// The same, with an answer of so many bytes at most.
+fn bounded(command: &mut Command, input: &[u8], most: u64) -> anyhow::Result<Vec<u8>> {
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().context("cannot run git; it must be installed")?;
-    // On a thread of its own: git may answer while it still reads. Should it end sooner, its own words say why.
-    let stdin = child.stdin.take();
-    let output = std::thread::scope(|scope| {
+    // On threads of their own: git may answer while it still reads. Should it end sooner, its own words say why.
+    let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
+    let (told, said) = std::thread::scope(|scope| {
         scope.spawn(move || stdin.map(|mut stdin| stdin.write_all(input)));
-        child.wait_with_output()
+        let said = scope.spawn(move || read_all(stderr, WORDS_BYTES_MAX));
+        let told = read_all(stdout, most);
+        if !matches!(&told, Ok(told) if len(told) <= most) {
+            let _ = child.kill();
+        }
+        (told, said.join().ok().and_then(Result::ok).unwrap_or_default())
     });
-    let output = output.context("git went away")?;
-    if !output.status.success() {
-        bail!("git says: {}", for_terminal(String::from_utf8_lossy(&output.stderr).trim()));
+    let status = child.wait().context("git went away")?;
+    let told = told.context("git went away")?;
+    if len(&told) > most {
+        bail!("git answers with more than {most} bytes, more than a policy's repository may");
     }
-    Ok(output.stdout)
+    if !status.success() {
+        bail!("git says: {}", for_terminal(String::from_utf8_lossy(&said).trim()));
+    }
+    Ok(told)
+}
+
+/// What comes to its end, or one byte more than there may be.
+fn read_all(from: Option<impl Read>, most: u64) -> std::io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    if let Some(from) = from {
+        from.take(most.saturating_add(1)).read_to_end(&mut bytes)?;
+    }
+    Ok(bytes)
+}
+
+fn len(bytes: &[u8]) -> u64 {
+    u64::try_from(bytes.len()).unwrap_or(u64::MAX)
 }
 
 /// The next of what `cat-file --batch` tells: a line of id, kind and size, then the bytes and a line's end.
@@ -196,6 +237,10 @@ impl Drop for Folder {
 
 /// Of all files of a commit: they are held in memory for a moment.
 const TREE_BYTES_MAX: u64 = 256 * 1024 * 1024;
+/// Of the list of them, a line of some hundred bytes each: a small repository can hold a tree of trees without end.
+const LISTING_BYTES_MAX: u64 = 8 * 1024 * 1024;
+/// Of what git complains about.
+const WORDS_BYTES_MAX: u64 = 64 * 1024;
 
 #[cfg(test)]
 mod tests {
@@ -222,5 +267,73 @@ mod tests {
         ] {
             assert_eq!(within(Path::new(base), name), expected.map(PathBuf::from), "{base} {name}");
         }
+    }
+
+    /// A repository with one commit of a tree that `git mktree` would not make.
+    fn with_tree(dir: &Path, entries: &[(&str, &str, &[u8])]) -> Git {
+        let git = Git { dir: dir.to_owned(), commit: String::new() };
+        git.text(&["init", "-q", "."]).unwrap();
+        let blob = finish(&mut git.command(&["hash-object", "-w", "--stdin"]), b"x").unwrap();
+        let blob = String::from_utf8(blob).unwrap().trim().to_owned();
+        let mut tree = Vec::new();
+        for (mode, name, id) in entries {
+            tree.extend_from_slice(format!("{mode} {name}\0").as_bytes());
+            let blob = data_encoding::HEXLOWER.decode(blob.as_bytes()).unwrap();
+            tree.extend_from_slice(if id.is_empty() { &blob } else { id });
+        }
+        let made = ["hash-object", "-t", "tree", "-w", "--stdin", "--literally"];
+        let tree = String::from_utf8(finish(&mut git.command(&made), &tree).unwrap()).unwrap();
+        let mut commit = git.command(&["commit-tree", tree.trim()]);
+        for who in ["AUTHOR", "COMMITTER"] {
+            commit.env(format!("GIT_{who}_NAME"), "a").env(format!("GIT_{who}_EMAIL"), "a@example");
+        }
+        let commit = String::from_utf8(finish(&mut commit, b"m").unwrap()).unwrap().trim().to_owned();
+        Git { commit, ..git }
+    }
+
+    #[test]
+    fn a_name_that_leads_out_of_the_commit_is_refused_before_anything_is_written() {
+        if Command::new("git").arg("--version").output().is_err() {
+            eprintln!("skipped: git is not installed");
+            return;
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let outside = dir.path().join("outside");
+        for (at, name) in [outside.to_str().unwrap(), "a/../../outside", "..", "a//b"].into_iter().enumerate()
+        {
+            let repository = dir.path().join(at.to_string());
+            std::fs::create_dir(&repository).unwrap();
+            let git = with_tree(&repository, &[("100644", name, b""), ("100644", "policy.toml", b"")]);
+            let refused = git.policy("policy.toml").unwrap_err();
+            assert!(format!("{refused:#}").contains("no work tree could have"), "{name}: {refused:#}");
+            assert!(!outside.exists(), "{name}");
+        }
+    }
+
+    #[test]
+    fn what_is_signed_is_read_whatever_is_put_in_its_place() {
+        if Command::new("git").arg("--version").output().is_err() {
+            eprintln!("skipped: git is not installed");
+            return;
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let git = with_tree(dir.path(), &[("100644", "policy.toml", b"")]);
+        let [signed, other] = [&b"x"[..], b"mode = \"off\""].map(|bytes| {
+            let told = finish(&mut git.command(&["hash-object", "-w", "--stdin"]), bytes).unwrap();
+            String::from_utf8(told).unwrap().trim().to_owned()
+        });
+        git.text(&["replace", &signed, &other]).unwrap();
+        let held = git.files().unwrap();
+        let folder = Folder::new().unwrap();
+        git.write_to(&folder.0, &held).unwrap();
+        assert_eq!(std::fs::read(folder.0.join("policy.toml")).unwrap(), b"x");
+    }
+
+    #[test]
+    fn an_answer_without_end_is_cut_off() {
+        let mut endless = Command::new("sh");
+        endless.args(["-c", "while :; do echo 0123456789; done"]);
+        let error = bounded(&mut endless, &[], 1_000).unwrap_err();
+        assert!(error.to_string().contains("more than 1000 bytes"), "{error}");
     }
 }

@@ -433,13 +433,16 @@ impl std::error::Error for Conflict {}
 /// The commit nearest to the tip that is a version: written by this command, or applied.
 fn anchor(tip: &Git, rows: &[PolicyVersionRow], newest: u64) -> anyhow::Result<Option<Anchor>> {
     let most = format!("--max-count={COMMITS_MAX}");
-    let format = "--format=%H %(trailers:key=Phalanx-Version,valueonly,separator=%x2C)";
+    let format = "--format=%H %(trailers:key=Phalanx-Version,valueonly,unfold,separator=%x2C)";
     let told = tip.text(&["log", "--first-parent", &most, format, &tip.commit])?;
     Ok(told.lines().find_map(|line| anchored(line, rows, newest)))
 }
 
 fn anchored(line: &str, rows: &[PolicyVersionRow], newest: u64) -> Option<Anchor> {
-    let (commit, trailer) = line.split_once(' ')?;
+    // What somebody wrote over two lines is none.
+    let is_id =
+        |text: &str| matches!(text.len(), 40 | 64) && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let (commit, trailer) = line.split_once(' ').filter(|(commit, _)| is_id(commit))?;
     let source = policy_git::source(commit);
     let applied = rows.iter().filter(|row| row.source == source).map(|row| row.version).max();
     let written = trailer.trim().parse().ok().filter(|version| (1..=newest).contains(version));
@@ -507,18 +510,20 @@ mod tests {
     fn a_commit_is_the_version_that_the_history_or_else_its_trailer_says() {
         let rows: Vec<PolicyVersionRow> = serde_json::from_value(serde_json::json!([{
             "version": 4, "hash": "", "previous": null, "bytes": 1, "author": null, "node": null, "approved_by": null, "reason": "",
-            "source": "commit abc", "at_ms": null, "result": "published", "result_reason": "", "result_at_ms": null, "stable": true
+            "source": format!("commit {}", "a".repeat(40)), "at_ms": null, "result": "published", "result_reason": "", "result_at_ms": null, "stable": true
         }]))
         .unwrap();
-        for (line, expected) in [
-            ("abc ", Some(4)),
-            ("abc 2", Some(4)),
-            ("def 3", Some(3)),
-            ("def ", None),
-            ("def 5", None),
-            ("def 0", None),
-            ("def 3,4", None),
+        for (commit, trailer, expected) in [
+            ("a", "", Some(4)),
+            ("a", "2", Some(4)),
+            ("d", "3", Some(3)),
+            ("d", "", None),
+            ("d", "5", None),
+            ("d", "0", None),
+            ("d", "3,4", None),
+            ("", "3", None),
         ] {
+            let line = &format!("{} {trailer}", commit.repeat(40));
             assert_eq!(anchored(line, &rows, 4).map(|anchor| anchor.version), expected, "{line}");
         }
     }
