@@ -269,9 +269,14 @@ fn a_report_that_was_missed_is_sent_late_once_and_one_that_is_asked_for_at_once(
     let refused = node.cli(&["report", "schedule", "send", "weekly"]);
     let told = String::from_utf8_lossy(&refused.stdout).into_owned();
     assert!(!refused.status.success() && told.contains("gone: ") && told.contains("550"), "{refused:?}");
+    assert!(
+        receivers.next()["mail"].as_str().unwrap().contains("Report weekly"),
+        "it was shown, and refused"
+    );
     let unknown = node.cli(&["report", "schedule", "send", "nobody"]);
     assert!(String::from_utf8_lossy(&unknown.stderr).contains("no report `nobody`"), "{unknown:?}");
-    assert!(receivers.told.lock().unwrap().is_empty(), "nothing is sent twice");
+    let more = receivers.told.lock().unwrap().clone();
+    assert!(more.is_empty(), "nothing is sent twice: {more:?}");
 }
 
 #[test]

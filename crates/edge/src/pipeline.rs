@@ -434,7 +434,10 @@ fn judge(client: &Client, request: &mut Request) -> Result<(), Stop> {
         return Ok(());
     }
     let by_request = request.inspection.stopped_by_request();
-    let found = request.inspection.finish(&client.worker, Reply::REFUSED.status);
+    let found = match client.tests_itself {
+        true => request.inspection.finish_without_trace(&client.worker, Reply::REFUSED.status),
+        false => request.inspection.finish(&client.worker, Reply::REFUSED.status),
+    };
     request.verdict = Verdict { score: found.score, ..verdict };
     request.signals = found.signals;
     request.audit = found.audit;
