@@ -236,18 +236,22 @@ impl Changes {
     }
 }
 
+/// Dangers as they are listed. All count; those that have no room are said to be there.
+pub(crate) fn shown(mut dangers: Vec<PolicyDifference>) -> Vec<PolicyDifference> {
+    let more = dangers.len().saturating_sub(CHANGE_DIFFERENCES_MAX);
+    dangers.truncate(CHANGE_DIFFERENCES_MAX);
+    if more > 0 {
+        let words = format!("{more} more");
+        dangers.push(PolicyDifference { words, app: None, route: None });
+    }
+    dangers
+}
+
 fn kept(wanted: Wanted, state: PolicyChangeState, now_ms: u64) -> (Kept, NewPolicyChange) {
     let Wanted { order, author, operator, source, stage, base: (base, base_hash), mut differs } = wanted;
     let random = u64::from_be_bytes(random_bytes());
     let left_out = differs.changes.len().saturating_sub(CHANGE_DIFFERENCES_MAX);
     differs.changes.truncate(CHANGE_DIFFERENCES_MAX);
-    // All dangers count; those that are not listed are said to be there.
-    let more = differs.dangers.len().saturating_sub(CHANGE_DIFFERENCES_MAX);
-    differs.dangers.truncate(CHANGE_DIFFERENCES_MAX);
-    if more > 0 {
-        let words = format!("{more} more");
-        differs.dangers.push(PolicyDifference { words, app: None, route: None });
-    }
     let change = PolicyChange {
         id: RequestId::from_parts(now_ms, 0, random).to_string(),
         state,
@@ -260,7 +264,7 @@ fn kept(wanted: Wanted, state: PolicyChangeState, now_ms: u64) -> (Kept, NewPoli
         base,
         stage,
         needs_second: state == PolicyChangeState::Waiting,
-        dangers: differs.dangers,
+        dangers: shown(differs.dangers),
         diff: differs.changes,
         diff_left_out: u64::try_from(left_out).unwrap_or(u64::MAX),
         approved_by: None,

@@ -25,7 +25,7 @@ use crate::api::{
     NewPolicyChange, PolicyApproval, PolicyChange, PolicyChangeState, PolicyDiffered, PolicyRejection,
 };
 use crate::auth::Principal;
-use crate::changes::{Kept, NotDone, Wanted};
+use crate::changes::{Kept, NotDone, Wanted, shown};
 use crate::error::ApiError;
 use crate::handlers::bundles::{check_reason, decoded, stage};
 use crate::handlers::policy_base::{Policed, compare, parse, refused, stable, version};
@@ -168,6 +168,13 @@ pub(crate) async fn approve(
         expire(&control, &id, &why)?;
         let message = format!("{why}: what the change does must be looked at anew, so order it again");
         return Err(conflict("base_moved", &message));
+    }
+    // A program of another version may know more of what takes protection away than it was shown.
+    let now = shown(considered.differs.dangers.clone());
+    if now.iter().any(|danger| !waits.change.dangers.contains(danger)) {
+        let why = "this node knows of more that it takes away than was shown when it was ordered";
+        expire(&control, &id, why)?;
+        return Err(conflict("altered", &format!("{why}: order it again, and look at it anew")));
     }
     let version = publish(&control, &who, &considered, Some(&waits.change)).await?;
     let ended = control.deps.changes.end(&id, control.now_ms(), |change| {
