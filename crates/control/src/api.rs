@@ -49,9 +49,9 @@ pub use incidents::{Affected, Finding, Incident, IncidentRow, Learning, Undone, 
 pub use load::{LimitCount, Load};
 pub use oidc::{LoginProvider, ProviderLogin, ProviderRow};
 pub use operators::{
-    ApiTokenMade, ApiTokenRow, Me, NewApiToken, NewOperator, NewPasskey, NewPassword, OperatorEdit,
-    OperatorInvited, OperatorRole, OperatorRow, PasskeyChallenge, PasskeyRow, PasskeySigned, PasswordLogin,
-    Proof, RecoveryCodes, SessionRow, TotpOffer,
+    APP_BYTES_MAX, ApiTokenMade, ApiTokenRow, Me, NewApiToken, NewOperator, NewPasskey, NewPassword,
+    OperatorEdit, OperatorInvited, OperatorRole, OperatorRow, PasskeyChallenge, PasskeyRow, PasskeySigned,
+    PasswordLogin, Proof, RecoveryCodes, SessionRow, TotpOffer, is_app_name,
 };
 pub use playbooks::{
     PlaybookAnswer, PlaybookQuestion, PlaybookRow, PlaybookRun, PlaybookStart, PlaybookStepRun,

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use phalanx_control::api::OperatorRole;
+use phalanx_control::api::{APP_BYTES_MAX, OperatorRole, is_app_name};
 use phalanx_control::oidc::{Provider, ProviderFault, ProviderSettings, Rights};
 use phalanx_model::limits::OPERATOR_APPS_MAX;
 use phalanx_policy::Diagnostic;
@@ -176,9 +176,7 @@ fn rights(text: &Text<'_>, raw: &RawOidc, faults: &mut Vec<Diagnostic>) -> Vec<R
         if one.apps.len() > OPERATOR_APPS_MAX {
             faults.push(text.error_at(&one.span, format!("there are more than {OPERATOR_APPS_MAX} apps")));
         }
-        let good =
-            |app: &String| (1..=APP_BYTES_MAX).contains(&app.len()) && !app.chars().any(char::is_control);
-        if !one.apps.iter().all(good) {
+        if !one.apps.iter().all(|app| is_app_name(app)) {
             let fault = format!("an app's name has 1 to {APP_BYTES_MAX} bytes of visible text");
             faults.push(text.error_at(&one.span, fault));
         }
@@ -223,8 +221,6 @@ const SECRET_HELP: &str = "write the client's secret into it: `umask 077; cat > 
 const PROVIDERS_MAX: usize = 8;
 const NAME_BYTES_MAX: usize = 32;
 const WORD_BYTES_MAX: usize = 256;
-/// As long as an account takes it.
-const APP_BYTES_MAX: usize = 128;
 const RIGHTS_MAX: usize = 64;
 const SCOPES_MAX: usize = 32;
 

@@ -4,6 +4,14 @@ use phalanx_trust::{Operator, OperatorToken, Role, Session};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+/// Of an app's name in the limits of an operator.
+pub const APP_BYTES_MAX: usize = 128;
+
+/// Whether an operator may be limited to an app of this name.
+pub fn is_app_name(app: &str) -> bool {
+    (1..=APP_BYTES_MAX).contains(&app.len()) && !app.chars().any(char::is_control)
+}
+
 /// What an operator may do. Each role may do what those before it may.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]

@@ -16,8 +16,8 @@ use phalanx_trust::{
 };
 
 use crate::api::{
-    ApiTokenMade, Me, NewApiToken, NewPasskey, NewPassword, OperatorRow, PasskeyChallenge, Proof,
-    RecoveryCodes, TotpOffer,
+    APP_BYTES_MAX, ApiTokenMade, Me, NewApiToken, NewPasskey, NewPassword, OperatorRow, PasskeyChallenge,
+    Proof, RecoveryCodes, TotpOffer, is_app_name,
 };
 use crate::auth::{Held, Principal};
 use crate::error::ApiError;
@@ -283,9 +283,7 @@ fn of_its_own(operator: &Operator) -> Result<(), ApiError> {
 
 /// Whether these can be names of apps.
 pub(crate) fn check_apps(apps: &[String]) -> Result<(), ApiError> {
-    let good =
-        |app: &String| !app.is_empty() && app.len() <= APP_BYTES_MAX && !app.chars().any(char::is_control);
-    if apps.len() > OPERATOR_APPS_MAX || !apps.iter().all(good) {
+    if apps.len() > OPERATOR_APPS_MAX || !apps.iter().all(|app| is_app_name(app)) {
         return Err(ApiError::bad_request(format!(
             "at most {OPERATOR_APPS_MAX} apps can be named, with 1 to {APP_BYTES_MAX} bytes of visible text each"
         )));
@@ -338,4 +336,3 @@ fn read<T>(body: Result<Json<T>, JsonRejection>) -> Result<Json<T>, ApiError> {
 }
 
 const LABEL_BYTES_MAX: usize = 64;
-const APP_BYTES_MAX: usize = 128;
