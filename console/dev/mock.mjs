@@ -473,6 +473,7 @@ async function pagesApi(world, url, request, [area, id, sub]) {
     case 'GET exclusions':
       return { body: policy.exclusions(Date.now()) };
     case 'POST exclusions':
+      if (body.shown !== suggestion(body.request).shown) return no(409, 'shown_otherwise', 'the suggestion, or the policy that it is added to, is another by now than the one that was shown: look at it again');
       return { status: 201, body: policy.propose({ entry: 'policy.toml', files: policy.files, reason: body.reason }, people.asks, requestId(Date.now(), NODES[0], world.random)) };
     case 'GET audit':
       return { body: people.audit(url.searchParams) };
@@ -519,6 +520,7 @@ function suggestion(id) {
     toml: '[[apps.exclusions]]\nrules = [941110]\ntarget = "ARGS:text"\npath = "/reviews"\nmethods = ["POST"]\nowner = "operator"\nreason = "request was refused by mistake"\nuntil = 2026-12-27\n',
     lets_pass: { others: 312, own: 4, passed: 2, examples: [{ id: '01M805KMW691AEKWXGYP21X9P1' }] },
     recording: { others: 9_412, own: 3, passed: 0, examples: [], complete: true },
+    shown: '5c0de'.repeat(12) + '5c0d',
   };
 }
 

@@ -267,6 +267,8 @@ pub enum ExclusionState {
 pub struct NewExclusion {
     /// The request's id.
     pub request: RequestId,
+    /// The hash of what was looked at: `shown` of the suggestion. If that would be another by now, nothing is done.
+    pub shown: String,
     /// When the exclusion ends, in Unix milliseconds.
     pub expires_ms: u64,
     /// Who answers for it.

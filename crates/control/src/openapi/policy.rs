@@ -21,6 +21,19 @@ const PUBLISHED: Errors = &[
     ("503", "the home of policy cannot be reached, or no room in the ledger"),
 ];
 
+const EXCLUDED: Errors = &[
+    ("400", "a malformed order"),
+    ("403", "this node may not act for operators"),
+    ("404", "no node that is known has such a request"),
+    (
+        "409",
+        "the suggestion or its policy is another than what was shown (code `shown_otherwise`), it is not enough (`not_enough`), the policy was changed meanwhile, or another version is on trial",
+    ),
+    ("413", "the policy is too large"),
+    ("422", "the policy was refused, with its faults, or too many changes wait"),
+    ("503", "the home of policy cannot be reached, or no room in the ledger"),
+];
+
 /// All of them.
 pub(crate) const ENDPOINTS: &[Endpoint] = &[
     get("/api/v1/policy", "The fleet's policy and who runs it", Answer::Json("200", of::<Policy>)),
@@ -196,7 +209,7 @@ pub(crate) const ENDPOINTS: &[Endpoint] = &[
     ),
     Endpoint {
         body: Some(of::<NewExclusion>),
-        errors: PUBLISHED,
+        errors: EXCLUDED,
         ..post(
             "/api/v1/exclusions",
             "Add the narrowest exclusion that would have let a request pass to the policy that all nodes run",
