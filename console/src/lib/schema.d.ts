@@ -4416,6 +4416,7 @@ export interface components {
             owner: string;
             reason: string;
             request: components["schemas"]["RequestId"];
+            shown: string;
         };
         NewInvitation: {
             addresses?: string[];
@@ -5140,6 +5141,7 @@ export interface components {
             lets_pass: components["schemas"]["LetsPass"];
             passes: boolean;
             recording?: components["schemas"]["PassesRecorded"] | null;
+            shown?: string;
             toml: string;
             warnings: string[];
         };
