@@ -58,6 +58,7 @@ pub use ca::{FleetAuthority, Invitation};
 pub use certificate::{Certified, TrustBundle};
 pub use delegate::SiteDelegate;
 pub use error::{Refusal, TrustError};
+pub use git_id::git_blob_id;
 pub use join::{EnrolRequest, Grant, JoinRefusal, JoinToken, NodeKeys, RenewRequest};
 pub use key::{KeyId, SigningKey, VerifyingKey};
 pub use membership::Membership;
