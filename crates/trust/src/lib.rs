@@ -27,6 +27,7 @@ mod ca_state;
 pub mod certificate;
 pub mod delegate;
 pub mod delegation;
+pub mod git_id;
 pub mod join;
 pub mod membership;
 pub mod names;

@@ -25,9 +25,6 @@ pub struct PolicyFollowing {
     /// Versions of the fleet that the branch has not.
     #[serde(default)]
     pub behind: u64,
-    /// Commits that the remote repository has not.
-    #[serde(default)]
-    pub unpushed: u64,
 }
 
 /// How a follower stands.
@@ -46,12 +43,6 @@ pub enum PolicyFollowState {
     Unsigned,
     /// Branch and fleet both moved: a person decides.
     Conflict,
-    /// The remote branch lost commits that it had: a person decides.
-    Rewritten,
-    /// The remote repository cannot be reached, or does not answer within bounds.
-    Unreachable,
-    /// The remote repository does not take what is pushed.
-    Rejected,
     /// Something else hinders it.
     Failed,
 }
@@ -71,9 +62,6 @@ impl PolicyFollowState {
             Self::Refused => "refused",
             Self::Unsigned => "not signed",
             Self::Conflict => "both moved",
-            Self::Rewritten => "history rewritten",
-            Self::Unreachable => "remote out of reach",
-            Self::Rejected => "push rejected",
             Self::Failed => "failed",
         }
     }

@@ -80,7 +80,7 @@ const FOLLOWERS_MAX: usize = 8;
 const NAME_BYTES_MAX: usize = 512;
 const WORDS_BYTES_MAX: usize = 4_096;
 const COMMIT_BYTES_MAX: usize = 64;
-/// A look may take as long as the remote repository and a large policy let it.
+/// A look may take as long as a large policy lets it.
 const SILENT_AFTER_MS: u64 = 5 * 60_000;
 /// Who is gone for a week is not coming back.
 const FORGOTTEN_AFTER_MS: u64 = 7 * 86_400_000;
@@ -99,7 +99,6 @@ mod tests {
             commit: None,
             version: 3,
             behind: 0,
-            unpushed: 0,
         }
     }
 
