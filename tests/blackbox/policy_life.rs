@@ -177,7 +177,7 @@ fn a_commit_is_applied_if_an_allowed_signer_signed_it_and_drift_is_told() {
     let output = apply(&[]);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let change: Value = serde_json::from_slice(&output.stdout).unwrap();
-    assert_eq!(change["source"], format!("commit {signed}"), "{change}");
+    assert_eq!(change["source"], format!("commit {signed}, says its author"), "{change}");
     until("it is in force", || node.get_from("192.0.2.1", "/?q=bad").status == 403);
     let history = node.cli_json(&["policy", "history"]);
     assert_eq!(history[0]["reason"], "bad words are refused (signed by ann@example.org)");

@@ -33,9 +33,9 @@ use crate::copies::CopiesPort;
 use crate::error::ApiError;
 use crate::handlers::{
     account, audit, blocklists, bouncers, bundles, changes, decisions, delegation, events, exclusions, fixes,
-    fleet, health, held, incidents, inquiry, login, oidc as providers, operations, operators, playbooks,
-    policy, receivers, replay, report, reports, selftest, session, status, stream, suggestion, traffic,
-    upgrade, versions,
+    fleet, followers, health, held, incidents, inquiry, login, oidc as providers, operations, operators,
+    playbooks, policy, receivers, replay, report, reports, selftest, session, status, stream, suggestion,
+    traffic, upgrade, versions,
 };
 use crate::host::{HostName, host_is_ours};
 use crate::hub::Hub;
@@ -285,6 +285,8 @@ pub(crate) struct Control {
     pub(crate) throttle: Throttle,
     /// What was asked with an `Idempotency-Key`.
     pub(crate) asked: idempotency::Asked,
+    /// Who keeps a git branch and the policy in step.
+    pub(crate) followers: followers::Followers,
     pub(crate) challenges: PasskeyChallenges,
     /// Passwords hashed at once.
     pub(crate) hashing: Arc<Semaphore>,
@@ -353,6 +355,7 @@ pub fn router(deps: ControlDeps) -> Router {
         failures: Failures::default(),
         throttle: Throttle::default(),
         asked: idempotency::Asked::default(),
+        followers: followers::Followers::default(),
         challenges: PasskeyChallenges::default(),
         hashing: Arc::new(Semaphore::new(HASHES_MAX)),
         hub,
@@ -429,6 +432,7 @@ pub fn router(deps: ControlDeps) -> Router {
         .route("/policy/changes/{id}/approve", post(changes::approve))
         .route("/policy/changes/{id}/reject", post(changes::reject))
         .route("/exclusions", get(exclusions::list).post(exclusions::add))
+        .route("/policy/followers", get(followers::list).post(followers::tell))
         .route("/policy/promote", post(bundles::promote))
         .route("/policy/rollback", post(bundles::roll_back))
         .route("/policy/home", post(bundles::move_home))
