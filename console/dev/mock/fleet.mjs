@@ -7,6 +7,8 @@ export class FleetWorld {
     /** By `SITE/NODE`: what it is ordered to do, and why. */
     this.orders = new Map();
     this.revoked = new Set();
+    /** Whether another node holds the fleet's authority. The tests change it. */
+    this.alone = false;
     this.process = 4_711;
     this.invitations = [];
     this.lists = [list('drop', 1_204, now, { reason: 'Spamhaus DROP' }), list('scanners', 88, now, { reason: 'our own honeypot', version_in_force: null, held: { clients: 37, of: 412 } })];
@@ -18,6 +20,7 @@ export class FleetWorld {
   answer(call, { id, sub, body, query, fresh, now }) {
     switch (call) {
       case 'GET fleet':
+        if (this.alone) return { problem: true, status: 409, code: 'no_authority', detail: "this node does not hold the fleet's authority; ask the node on which `phalanx fleet init` was run" };
         return { body: { fleet: 'b1946ac92492d2347c6235b4d2611184', root: '591785b794601e212b260e25925636fd', root_expires_at_ms: now + 9_000 * HOUR, changing_root: false, sites: ['fra', 'iad', 'syd'], nodes: this.members(now), invitations: this.invitations, delegations: [] } };
       case 'POST fleet/invitations':
         return fresh() || { status: 201, body: this.invite(body, now) };

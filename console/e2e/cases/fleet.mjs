@@ -8,11 +8,11 @@ test('a node is cordoned with a reason, and set to work again', { skip: mockOnly
   const { page, faults, close } = await open('#/fleet');
   const row = page.getByRole('listitem').filter({ hasText: 'iad/iad-1' });
   await row.getByRole('button', { name: 'Cordon iad/iad-1' }).click();
-  await page.keyboard.type('new disk');
+  await row.getByLabel(/^Take iad\/iad-1 out of load balancing/).fill('new disk');
   await page.keyboard.press('Enter');
   await row.getByText('cordoned: new disk').waitFor();
   await row.getByRole('button', { name: 'Set to work iad/iad-1' }).click();
-  await page.keyboard.press('Enter');
+  await row.getByLabel(/^Let iad\/iad-1 serve again/).press('Enter');
   await row.getByText('serving', { exact: true }).waitFor();
   assert.deepEqual(faults, []);
   await close();
@@ -33,6 +33,18 @@ test('an invitation asks for a fresh factor, and its token is shown once', { ski
   assert.equal(await page.getByText(/^phxjoin_/).count(), 0);
   assert.deepEqual(faults.filter((fault) => !fault.includes('403')), []);
   await close();
+});
+
+test('a node without the authority says who has it, and not that something failed', { skip: mockOnly() }, async () => {
+  lab.mock.world.fleet.alone = true;
+  try {
+    const { page, close } = await open('#/fleet');
+    await page.getByText('Who is a member is known elsewhere.').waitFor();
+    assert.equal(await page.getByRole('alert').count(), 0);
+    await close();
+  } finally {
+    lab.mock.world.fleet.alone = false;
+  }
 });
 
 test('an upgrade says which process took over', { skip: mockOnly() }, async () => {
