@@ -15,6 +15,8 @@ const PAGES = {
   files: '#/policy?view=running',
   editor: '#/policy?edit=running',
   exclusions: '#/exclusions',
+  fleet: '#/fleet',
+  intelligence: '#/intelligence',
   operators: '#/operators',
   audit: '#/audit',
   nowhere: '#/nowhere',
@@ -85,7 +87,7 @@ test('every page is reached by keyboard, is announced by its heading, and leaves
   const { page, close } = await settled('overview');
   await page.keyboard.press('Tab');
   assert.match(await focusedText(page), /^Skip/);
-  for (const name of ['Traffic', 'Requests', 'Incidents', 'Policy', 'Exclusions', 'Operators', 'Audit']) {
+  for (const name of ['Traffic', 'Requests', 'Incidents', 'Policy', 'Exclusions', 'Fleet', 'Intelligence', 'Operators', 'Audit']) {
     await page.getByRole('navigation').getByRole('link', { name: new RegExp(`^${name}`) }).focus();
     await page.keyboard.press('Enter');
     await page.waitForFunction(() => document.activeElement?.tagName === 'H1');
