@@ -2845,6 +2845,62 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/policy/followers": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get: {
+            parameters: {
+                query?: never;
+                header?: never;
+                path?: never;
+                cookie?: never;
+            };
+            requestBody?: never;
+            responses: {
+                200: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["PolicyFollower"][];
+                    };
+                };
+            };
+        };
+        put?: never;
+        post: {
+            parameters: {
+                query?: never;
+                header?: {
+                    "Idempotency-Key"?: string;
+                };
+                path?: never;
+                cookie?: never;
+            };
+            requestBody: {
+                content: {
+                    "application/json": components["schemas"]["PolicyFollowing"];
+                };
+            };
+            responses: {
+                204: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content?: never;
+                };
+            };
+        };
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/policy/home": {
         parameters: {
             query?: never;
@@ -4342,6 +4398,7 @@ export interface components {
         Me: {
             account?: components["schemas"]["OperatorRow"] | null;
             apps?: string[] | null;
+            author?: string;
             enrolling: boolean;
             fresh_until_ms?: number | null;
             name: string;
@@ -4681,6 +4738,23 @@ export interface components {
             files: {
                 [key: string]: string;
             };
+        };
+        PolicyFollowState: "in_step" | "moved" | "waiting" | "refused" | "unsigned" | "conflict" | "failed";
+        PolicyFollower: {
+            at_ms: number;
+            by: string;
+            said: components["schemas"]["PolicyFollowing"];
+            silent: boolean;
+            well_at_ms?: number | null;
+        };
+        PolicyFollowing: {
+            behind?: number;
+            commit?: string | null;
+            every_ms?: number | null;
+            name: string;
+            state: components["schemas"]["PolicyFollowState"];
+            version?: number;
+            words: string;
         };
         PolicyHome: {
             site: string;
@@ -5101,6 +5175,7 @@ export interface components {
             counters: components["schemas"]["Counters"];
             decisions_live: number;
             fleet: components["schemas"]["Fleet"];
+            following?: components["schemas"]["PolicyFollower"][];
             held?: number;
             history?: components["schemas"]["HistoryCopies"];
             imports?: components["schemas"]["Import"][];
