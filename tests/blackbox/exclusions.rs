@@ -191,5 +191,11 @@ fn one_suggestion_is_enough_where_the_request_is_recorded_and_says_so_where_it_i
         assert!(node.cli(&["reload"]).status.success());
         let status = node.get_from("198.51.100.1", "/notes?text=abc&title=cd").status;
         assert_eq!(status, if recorded { 200 } else { 403 }, "{said}");
+        // Who opens the old request once more is told, and nothing is written twice.
+        let written = std::fs::read_to_string(&policy).unwrap();
+        let again = node.cli(&["waf", "suggest", &id, "--write", &policy]);
+        let said = String::from_utf8(again.stderr).unwrap();
+        assert!(!again.status.success() && said.contains("is excluded already: policy.toml:"), "{said}");
+        assert_eq!(std::fs::read_to_string(&policy).unwrap(), written);
     }
 }

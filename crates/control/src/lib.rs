@@ -40,6 +40,7 @@ mod changes;
 pub mod policy_words;
 
 pub mod copies;
+mod excluded;
 pub mod inquiry;
 pub mod suggest;
 pub mod suggesting;

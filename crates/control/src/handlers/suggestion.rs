@@ -17,6 +17,7 @@ use serde::Deserialize;
 use super::events::not_here;
 use super::inquiry::ask_patiently;
 use crate::error::ApiError;
+use crate::excluded::standing;
 use crate::handlers::policy_base::stable;
 use crate::inquiry::Asked;
 use crate::router::Control;
@@ -62,11 +63,35 @@ pub(crate) async fn suggestion(
         queries: Arc::clone(&control.history_queries),
         trials: Arc::clone(&control.replaying),
     };
-    match suggester.suggest(id, Some(paperwork.clone())).await? {
-        Suggested::This(suggestion) => Ok(*suggestion),
-        Suggested::NoUse(why) => Err(no_exclusion(why)),
-        Suggested::NotHere | Suggested::Busy => of_another(control, id, &paperwork).await,
-    }
+    let suggestion = match suggester.suggest(id, Some(paperwork.clone())).await? {
+        Suggested::This(suggestion) => *suggestion,
+        Suggested::NoUse(why) => return Err(no_exclusion(why)),
+        Suggested::NotHere | Suggested::Busy => of_another(control, id, &paperwork).await?,
+    };
+    is_new(control, suggestion)
+}
+
+/// Refuses to say again what the policy that this node runs says already.
+fn is_new(control: &Control, suggestion: Suggestion) -> Result<Suggestion, ApiError> {
+    let running = (control.deps.running)();
+    let now_s = i64::try_from(control.now_ms() / 1_000).unwrap_or(i64::MAX);
+    let apps = running.policy.apps.iter().filter(|app| *app.name == *suggestion.app);
+    let Some(there) = apps.flat_map(|app| standing(&app.exclusions, &suggestion, now_s)).next() else {
+        return Ok(suggestion);
+    };
+    let (file, line, owner) = (running.entry.unwrap_or_default(), there.line, &there.owner);
+    let until = there.until.and_then(|until| u64::try_from(until.at_s).ok());
+    let until =
+        until.map_or_else(String::new, |at_s| format!(", until {}", rfc3339(at_s.saturating_mul(1_000))));
+    let id = suggestion.id;
+    Err(ApiError::new(
+        StatusCode::CONFLICT,
+        "excluded_already",
+        format!(
+            "what refused request {id} is excluded already: {file}:{line}, by {owner}{until}. If such a request is refused still, \
+             ask with its own id: another rule refused it"
+        ),
+    ))
 }
 
 /// Asks the node whose tag the id bears.
