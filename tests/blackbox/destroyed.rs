@@ -52,6 +52,7 @@ fn explains(c: &Node, d: &Node, refused: &[String]) {
     let told = done(d, &["explain", id]);
     assert!(told.contains("syd/b served it and does not answer; syd/c has a copy"), "{told}");
     assert!(told.contains("192.0.2.0/24") && !told.contains("UNION"), "what may leave the site: {told}");
+    assert!(told.contains(" decided: ") && told.contains(" matched ARGS:"), "why, in words: {told}");
     let listed = d.cli_json(&["events", "--fleet"]);
     assert!(listed["copied"].as_array().unwrap().contains(&"syd/b".into()), "{listed}");
     let ids: Vec<_> = listed["requests"].as_array().unwrap().iter().map(|one| one["id"].clone()).collect();

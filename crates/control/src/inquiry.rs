@@ -10,7 +10,9 @@ use std::sync::Arc;
 use phalanx_fleet::{FleetHandle, Question};
 use phalanx_model::id::node_tag;
 use phalanx_model::{Action, Prefix, Reason, RequestId};
-use phalanx_record::{Filter, History, RecordedRequest, RefusedClient, TrafficQuery};
+use phalanx_record::{
+    Consequence, Explanation, Filter, History, RecordedRequest, RefusedClient, TrafficQuery,
+};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -88,6 +90,9 @@ pub struct RedactedRequest {
     pub score: i32,
     /// Decisions that it led to.
     pub led_to: Vec<String>,
+    /// Why, in plain words, in the order in which it mattered; only of one request that is asked for by its id.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub summary: Vec<String>,
     /// The control node that told it of its copy, `SITE/NODE`; none if the node that served it did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub copied_by: Option<String>,
@@ -114,6 +119,7 @@ impl RedactedRequest {
             rule_ids,
             score: access.verdict.score,
             led_to,
+            summary: Vec::new(),
             copied_by: None,
         }
     }
@@ -212,9 +218,12 @@ fn answer(history: &History, copies: Option<&History>, site: &str, asked: Asked)
 /// A request, with the decisions that it led to.
 fn with_what_followed(history: &History, record: &RecordedRequest) -> RedactedRequest {
     let consequences = history.consequences(record.id()).unwrap_or_default();
-    let led_to = phalanx_record::Explanation::new(record.clone(), consequences).led_to;
-    let led_to = led_to.iter().take(LED_TO_MAX).map(|decision| decision.id.to_string()).collect();
-    RedactedRequest::of(record, led_to)
+    let led_to = consequences.iter().filter_map(|one| match one {
+        Consequence::Decision { decision } => Some(decision.id.to_string()),
+        _ => None,
+    });
+    let told = RedactedRequest::of(record, led_to.take(LED_TO_MAX).collect());
+    RedactedRequest { summary: Explanation::elsewhere(record.clone(), consequences), ..told }
 }
 
 /// What was found in copies, which is asked for where nobody else can be: one request alone with what followed from it.

@@ -238,6 +238,7 @@ mod tests {
             rule: Arc::new(rule),
             phase: 2,
             message: String::new(),
+            verbatim: false,
             data: String::new(),
             matches: vec![hit],
             score: 5,

@@ -29,6 +29,7 @@ pub(crate) fn about_field(rule: &Arc<RuleInfo>, message: String, field: &str, va
         rule: Arc::clone(rule),
         phase: 1,
         message,
+        verbatim: false,
         data: String::new(),
         matches: vec![RuleMatch {
             variable: format!("REQUEST_HEADERS:{field}"),

@@ -208,6 +208,9 @@ pub struct Signal {
     pub phase: u8,
     /// The rule's message with macros expanded.
     pub message: String,
+    /// The message stands so in the rule: nothing of the request is in it. False in records of older versions.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub verbatim: bool,
     /// The rule's log data with macros expanded.
     pub data: String,
     /// Values that matched, one per chain link at least.

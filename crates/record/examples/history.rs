@@ -224,6 +224,7 @@ fn signal(rule: &Arc<RuleInfo>, n: u64) -> Signal {
         rule: Arc::clone(rule),
         phase: 2,
         message: "SQL Injection Attack Detected via libinjection".into(),
+        verbatim: false,
         data: format!("Matched Data: {fragment} found within ARGS:id"),
         matches: vec![RuleMatch {
             variable: "ARGS:id".into(),

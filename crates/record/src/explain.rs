@@ -94,6 +94,18 @@ impl Explanation {
         explanation
     }
 
+    /// Why, in words that may leave the site: nothing that a stranger wrote, and no address but those that decisions name.
+    ///
+    /// What matched is told by rule, variable and transformations, without values; a variable by what policy could name it.
+    pub fn elsewhere(mut record: RecordedRequest, mut consequences: Vec<Consequence>) -> Vec<String> {
+        consequences.retain(|one| matches!(one, Consequence::Decision { .. }));
+        consequences.truncate(STEPS_OF_KIND);
+        without_strangers(&mut record);
+        // The first tells who asked for what.
+        let words = Self::new(record, consequences).summary.into_iter().skip(1);
+        words.map(|sentence| cut(sentence, SENTENCE_CHARS_MAX)).collect()
+    }
+
     /// What may be done about it, the narrowest first.
     fn steps(&self) -> Vec<NextStep> {
         let (id, client, verdict) = (self.id, self.access.client, &self.access.verdict);
@@ -312,6 +324,49 @@ impl Explanation {
     }
 }
 
+/// Takes out of what is told in words all that strangers wrote, and whose the request was.
+fn without_strangers(record: &mut RecordedRequest) {
+    for signal in &mut record.signals {
+        if !signal.verbatim {
+            signal.message.clear();
+        }
+        signal.matches.truncate(1);
+        for one in &mut signal.matches {
+            one.fragment.clear();
+            one.variable = nameable(&one.variable);
+        }
+    }
+    let access = &mut record.access;
+    access.peer = access.client;
+    (access.check, access.trace, access.deed, access.balancer) = (None, None, None, None);
+    match &mut access.verdict.reason {
+        Reason::RateLimit(excess) => {
+            // As in `ip 192.0.2.1`: by what it is counted, not whose the count is.
+            excess.key = excess.key.split(' ').next().unwrap_or_default().to_owned();
+        }
+        Reason::Failure { stage } => "its own words stay at that node".clone_into(stage),
+        Reason::Upstream { error } => "how, that node knows".clone_into(error),
+        _ => {}
+    }
+}
+
+/// A variable with its member, where that is written as names of fields are; else its collection.
+fn nameable(variable: &str) -> String {
+    let (collection, member) = variable.split_once(':').unwrap_or((variable, ""));
+    let is_name = !member.is_empty()
+        && member.len() <= MEMBER_CHARS_MAX
+        && member.chars().all(|c| c.is_ascii_alphanumeric() || "_-.[]".contains(c));
+    if is_name { variable.to_owned() } else { collection.to_owned() }
+}
+
+fn cut(mut text: String, chars_max: usize) -> String {
+    if let Some((at, _)) = text.char_indices().nth(chars_max) {
+        text.truncate(at);
+        text.push('…');
+    }
+    text
+}
+
 /// A rate limit that was exceeded: which, by whom, how it was counted.
 fn rate_reason(excess: &RateExcess) -> String {
     let elsewhere = match excess.elsewhere {
@@ -400,5 +455,9 @@ fn tried(deed: Deed) -> Option<String> {
 
 /// Decisions that each get a step.
 const STEPS_OF_KIND: usize = 4;
+/// Characters of a sentence that is told elsewhere: a rule's message has no limit of its own.
+const SENTENCE_CHARS_MAX: usize = 600;
+/// Characters of a field's name that is told elsewhere.
+const MEMBER_CHARS_MAX: usize = 64;
 /// Findings told in words; more only repeat.
 const SIGNALS_IN_WORDS: usize = 8;

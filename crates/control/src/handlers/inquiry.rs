@@ -60,7 +60,12 @@ pub(crate) async fn explain(
         let filter = Filter { ids: Some(vec![id]), limit: 1, ..Filter::default() };
         add_copies(&control, &mut found, filter, &missing).await?;
     }
-    found.requests.into_iter().find(|request| request.id == id).map(Json).ok_or_else(|| {
+    let told = found.requests.into_iter().find(|request| request.id == id).map(|mut told| {
+        told.summary.truncate(SENTENCES_MAX);
+        told.summary.iter_mut().for_each(|one| *one = one.chars().take(SENTENCE_CHARS_MAX).collect());
+        told
+    });
+    told.map(Json).ok_or_else(|| {
         ApiError::not_found(format!(
             "no other node that answers has a refused or flagged request {id} in its history, or in its copy of another's"
         ))
@@ -222,6 +227,9 @@ pub(super) async fn ask_patiently(
     Ok(Others { answers, silent: silent.into_iter().collect() })
 }
 
+/// What another node says in words, and for how long: who has stolen one may say anything of its requests.
+const SENTENCES_MAX: usize = 24;
+const SENTENCE_CHARS_MAX: usize = 800;
 /// Requests that others are asked for at once.
 const IDS_ASKED_MAX: usize = 24;
 /// Nodes whose copies are asked for at once: the question must fit into one message.

@@ -429,6 +429,7 @@ fn signal() -> Signal {
         }),
         phase: 2,
         message: "SQL injection".into(),
+        verbatim: true,
         data: String::new(),
         matches: vec![RuleMatch {
             variable: "ARGS:q".into(),

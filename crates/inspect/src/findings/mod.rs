@@ -53,6 +53,11 @@ impl Transaction {
             rule: Arc::clone(&rule.info),
             phase: rule.phase,
             message: state.message.clone(),
+            verbatim: rule
+                .links
+                .iter()
+                .filter_map(|link| link.message.as_ref())
+                .all(|text| text.constant.is_some()),
             data: state.data.clone(),
             matches,
             score: narrow(state.rule_score),

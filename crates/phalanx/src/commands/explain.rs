@@ -77,6 +77,9 @@ fn elsewhere(client: &Client, args: &ExplainArgs, told: anyhow::Error) -> anyhow
         ),
     };
     page.entry("  ", &told);
+    for line in &request.summary {
+        page.entry("  ", line);
+    }
     page.out.push_str("\nfacts\n");
     let rules: Vec<String> = request.rule_ids.iter().map(u64::to_string).collect();
     for (name, value) in [

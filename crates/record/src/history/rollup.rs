@@ -325,6 +325,7 @@ mod tests {
             rule: Arc::new(info),
             phase: 2,
             message: String::new(),
+            verbatim: false,
             data: String::new(),
             matches: Vec::new(),
             score: 5,

@@ -2,6 +2,8 @@
 #[cfg(test)]
 mod access;
 #[cfg(test)]
+mod elsewhere;
+#[cfg(test)]
 mod events;
 #[cfg(test)]
 mod full_disk;

@@ -87,6 +87,7 @@ pub(crate) fn signal(rule: u64, variable: &str, fragment: &str) -> Signal {
         }),
         phase: 2,
         message: "SQL Injection Attack Detected via libinjection".into(),
+        verbatim: false,
         data: format!("Matched Data: {fragment} found within {variable}: {fragment}"),
         matches: vec![RuleMatch {
             variable: variable.into(),
