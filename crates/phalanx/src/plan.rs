@@ -6,6 +6,7 @@ use std::sync::Arc;
 use phalanx_edge::EdgePlan;
 use phalanx_inspect::{Collections, CompileOptions, Program, Stats};
 use phalanx_policy::seclang::{self, LoadOptions};
+use phalanx_policy::toml_text::utf8;
 use phalanx_policy::{Collector, Diagnostic, FileSet, Files, Policy};
 
 /// Where a node's policy comes from.
@@ -69,8 +70,9 @@ fn compile_file(
     collections: &Arc<Collections>,
 ) -> Result<Compiled, Vec<Diagnostic>> {
     let entry = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    let text = std::fs::read_to_string(path)
-        .map_err(|error| vec![Diagnostic::error(entry.as_str(), 0, format!("cannot be read: {error}"))])?;
+    let unread = |error| Diagnostic::error(entry.as_str(), 0, format!("cannot be read: {error}"));
+    let bytes = std::fs::read(path).map_err(unread);
+    let text = bytes.and_then(|bytes| utf8(&entry, bytes)).map_err(|fault| vec![fault])?;
     let collector = Collector::new(folder(path));
     let (policy, warnings) = phalanx_policy::parse_policy_at(&entry, &text, site)?;
     let mut compiled = compile(policy, Files::Collected(&collector), warnings, collections)?;

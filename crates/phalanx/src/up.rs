@@ -105,7 +105,8 @@ pub(crate) fn check(args: &CheckArgs) -> anyhow::Result<ExitCode> {
         match read.and_then(|read| check_upstreams(read, &own)) {
             Ok(read) => {
                 found.extend(read.warnings.iter().cloned());
-                found.extend(at_other_sites(&policy));
+                let elsewhere = at_other_sites(&policy, &found);
+                found.extend(elsewhere);
                 found.extend(read.policy.due(&policy.display().to_string(), SystemClock.now_ms()));
                 found.extend(crate::tcp_settings::without_app(&args.config, &settings.tcp, &read.plan));
                 found.extend(crate::report_settings::without_app(
@@ -114,7 +115,13 @@ pub(crate) fn check(args: &CheckArgs) -> anyhow::Result<ExitCode> {
                     &read.plan,
                 ));
                 found.extend(untold(&args.config, &settings.tell, &read.plan));
-                found.extend(crate::advice::advise(&args.config, &settings, &policy, &read.policy));
+                found.extend(crate::advice::advise(
+                    &args.config,
+                    &settings,
+                    &policy,
+                    &read.policy,
+                    SystemClock.now_ms(),
+                ));
                 compiled = Some(read);
             }
             Err(faults) => found.extend(faults),
@@ -144,10 +151,18 @@ pub(crate) fn check(args: &CheckArgs) -> anyhow::Result<ExitCode> {
     Ok(if is_good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// What is wrong with a policy at sites other than this one.
-fn at_other_sites(policy: &Path) -> Vec<Diagnostic> {
+/// What is to be said of a policy at sites other than this one, of which `found` tells.
+fn at_other_sites(policy: &Path, found: &[Diagnostic]) -> Vec<Diagnostic> {
     let text = std::fs::read_to_string(policy).unwrap_or_default();
-    Everywhere::parse(&policy.display().to_string(), &text).err().unwrap_or_default()
+    let mut told = match Everywhere::parse(&policy.display().to_string(), &text) {
+        Ok((_, warnings)) => warnings,
+        Err(faults) => faults,
+    };
+    // A warning of other sites has their names behind it.
+    told.retain(|one| {
+        !found.iter().any(|here| here.line == one.line && one.message.starts_with(&here.message))
+    });
+    told
 }
 
 type Ready<'a> = &'a dyn Fn(&Node, &api::Plan, &StateFolder);

@@ -117,7 +117,7 @@ impl<'a> Text<'a> {
             _ => {
                 let place =
                     entry.filter(|_| !message.starts_with("missing ")).map(|name| format!("`{name}`: "));
-                let text = format!("{}{message}", place.unwrap_or_default());
+                let text = format!("{}{}", place.unwrap_or_default(), in_words(message));
                 return match span {
                     Some(span) => self.error_at(&span, text),
                     None => self.error(text),
@@ -180,6 +180,34 @@ impl<T: schemars::JsonSchema> schemars::JsonSchema for At<T> {
     fn inline_schema() -> bool {
         T::inline_schema()
     }
+}
+
+/// A message about a number without the names that types have in the program.
+fn in_words(message: &str) -> String {
+    let Some((what, "u8" | "u16" | "u32" | "u64" | "usize" | "i64")) = message.rsplit_once(", expected ")
+    else {
+        return message.to_owned();
+    };
+    match what.strip_prefix("invalid value: integer ") {
+        Some(number) => format!("{number} is not possible here"),
+        None if what.starts_with("invalid type: string") => {
+            format!("{what}, expected a number, without quotes")
+        }
+        None => format!("{what}, expected a whole number"),
+    }
+}
+
+/// A text's bytes as text.
+///
+/// # Errors
+/// The line with the first byte that is no UTF-8.
+pub fn utf8(file: &str, bytes: Vec<u8>) -> Result<String, Diagnostic> {
+    String::from_utf8(bytes).map_err(|error| {
+        let good = error.as_bytes().get(..error.utf8_error().valid_up_to()).unwrap_or_default();
+        let line = good.iter().filter(|byte| **byte == b'\n').count() + 1;
+        Diagnostic::error(file, u32::try_from(line).unwrap_or(u32::MAX), "this line is not UTF-8")
+            .with_help("save the file as UTF-8")
+    })
 }
 
 fn by_line(mut faults: Vec<Diagnostic>) -> Vec<Diagnostic> {
@@ -282,12 +310,12 @@ mod tests {
             &[
                 "error: f:1: unknown key `nam`\n  help: did you mean `name`?",
                 "error: f:2: `name`: invalid type: integer `2`, expected a string",
-                "error: f:4: `port`: invalid type: string \"x\", expected u16",
+                "error: f:4: `port`: invalid type: string \"x\", expected a number, without quotes",
                 "error: f:5: unknown value `blok`\n  help: did you mean `block`?",
-                "error: f:6: `list`: invalid type: string \"b\", expected u8",
-                "error: f:6: `list`: invalid type: string \"d\", expected u8",
+                "error: f:6: `list`: invalid type: string \"b\", expected a number, without quotes",
+                "error: f:6: `list`: invalid type: string \"d\", expected a number, without quotes",
                 "error: f:7: unknown key `zzzzzzzz`\n  help: known here: port, mode, list",
-                "error: f:9: `port`: invalid value: integer `70000`, expected u16",
+                "error: f:9: `port`: `70000` is not possible here",
             ],
         );
     }

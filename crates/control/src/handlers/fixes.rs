@@ -66,7 +66,7 @@ fn of_running(running: &RunningPolicy, now_ms: u64) -> Vec<Diagnostic> {
     let mut found = running.policy.due(name, now_ms);
     // A policy that was made of the command line has no text.
     let text = running.files.as_ref().and_then(|files| files.get(name));
-    found.extend(text.map(|text| advise(name, &String::from_utf8_lossy(text))).unwrap_or_default());
+    found.extend(text.map(|text| advise(name, &String::from_utf8_lossy(text), now_ms)).unwrap_or_default());
     found
 }
 

@@ -8,6 +8,9 @@ use crate::accounts::EndpointKind;
 use crate::policy::{App, Policy};
 use crate::rate_limit::{RateAction, RateKey, RateLimit};
 use crate::raw::RawApp;
+use crate::raw::routes::RawRoute;
+use crate::route::{Does, Route};
+use crate::toml_text::At;
 
 impl Advice<'_> {
     pub(super) fn rates(&mut self, raw: &RawApp, app: &App) {
@@ -79,6 +82,20 @@ impl Advice<'_> {
                 );
             }
         }
+        // By its name; one for an app.
+        let is_declared = |path: &str| app.accounts.endpoints.iter().any(|endpoint| endpoint.path == path);
+        let is_open = |(_, route): &(&At<RawRoute>, &Route)| {
+            let path = &route.when.path;
+            let is_login = route.when.segments().last().is_some_and(|last| LOGINS.contains(&last));
+            is_login && matches!(route.does, Does::Forward { .. }) && !is_declared(path) && !limited(path)
+        };
+        if let Some((at, route)) = raw.routes.iter().zip(&app.routes).find(is_open) {
+            self.say(
+                &at.span,
+                format!("passwords may be tried at {} as fast as it answers", route.when.path),
+                "add a rate limit for its path, or declare it in `accounts.logins` and write `mode = \"act\"` in `[detection]`",
+            );
+        }
     }
 }
 
@@ -108,3 +125,7 @@ fn is_about(limit: &RateLimit, path: &str) -> bool {
     };
     limit.paths.is_empty() || limit.paths.iter().any(begins)
 }
+
+/// What pages are called at which people log in.
+const LOGINS: [&str; 8] =
+    ["login", "login.php", "log-in", "signin", "sign-in", "sign_in", "wp-login.php", "authenticate"];

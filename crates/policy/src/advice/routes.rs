@@ -68,6 +68,20 @@ impl Advice<'_> {
                 format!("a path where people log in or pay is protected less than the rest ({less})"),
                 "exclude the one rule that disturbs there, and leave `mode` as it is",
             );
+        } else if let Some(mode) = &raw.mode
+            && rank(own.mode) < rank(app.mode)
+            && matches!(route.does, Does::Forward { .. })
+        {
+            let path = &when.path;
+            let what = match own.mode {
+                Mode::Off => format!("no rule looks at requests to {path}"),
+                _ => format!("attacks on {path} are recorded and passed on"),
+            };
+            self.say(
+                &mode.span,
+                what,
+                "exclude the one rule that disturbs there (`[[apps.exclusions]]`), and leave `mode` as it is",
+            );
         }
     }
 
@@ -129,7 +143,7 @@ fn rank(mode: Mode) -> u8 {
     }
 }
 
-fn is_below(path: &str, above: &str) -> bool {
+pub(super) fn is_below(path: &str, above: &str) -> bool {
     let above = above.trim_end_matches('/');
     path.strip_prefix(above).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }

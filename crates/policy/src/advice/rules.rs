@@ -38,6 +38,9 @@ pub fn advise_rules(file: &Path) -> Vec<Diagnostic> {
     for item in &loaded.rules.items {
         found.extend(of_item(item).filter(|advice| *advice.file == *name));
     }
+    let of_order = super::order::unreached(&loaded.rules.items);
+    found.extend(of_order.into_iter().filter(|advice| *advice.file == *name));
+    found.sort_by_key(|advice| advice.line);
     found
 }
 
@@ -150,7 +153,7 @@ fn is_whole(target: &Target) -> bool {
 }
 
 /// Rules, if there are more of them than one exclusion is for.
-fn too_many(selector: &RuleSelector) -> Option<String> {
+pub(super) fn too_many(selector: &RuleSelector) -> Option<String> {
     match selector {
         RuleSelector::Ids(ranges) => {
             let (from, to) = ranges.iter().find(|(from, to)| to.saturating_sub(*from) >= IDS_MANY)?;
@@ -161,7 +164,7 @@ fn too_many(selector: &RuleSelector) -> Option<String> {
     }
 }
 
-fn at_place(at: &Location, message: impl Into<String>) -> Diagnostic {
+pub(super) fn at_place(at: &Location, message: impl Into<String>) -> Diagnostic {
     Diagnostic::warning(std::sync::Arc::clone(&at.file), at.line, message)
 }
 

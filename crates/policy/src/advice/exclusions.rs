@@ -1,0 +1,247 @@
+//! Exclusions that take away more than one argument of one place, or nothing, and those that nobody looks at again.
+
+use std::collections::{BTreeMap, HashMap};
+use std::ops::Range;
+use std::path::PathBuf;
+use std::rc::Rc;
+
+use super::Advice;
+use crate::baseline::baseline;
+use crate::exclusion::Exclusion;
+use crate::policy::{App, RuleSource};
+use crate::raw::RawApp;
+use crate::raw::exclusions::RawExclusion;
+use crate::seclang::ir::{Action, Item, MacroPart};
+use crate::seclang::{LoadOptions, load_dirs, load_texts};
+use crate::suggest::did_you_mean;
+use crate::toml_text::At;
+
+/// Rules by id, with their tags.
+type Tagged = BTreeMap<u64, Vec<String>>;
+
+/// The rules of apps. Many apps have the same, and reading them takes time.
+#[derive(Default)]
+pub(super) struct KnownRules(HashMap<(RuleSource, Vec<PathBuf>), Option<Rc<Tagged>>>);
+
+/// Where, what, and what to do about it.
+type Told = (Range<usize>, String, String);
+
+impl Advice<'_> {
+    /// One thing of each: who mends that looks at the rest of it, too.
+    pub(super) fn exclusions(&mut self, raw: &RawApp, app: &App) {
+        if app.exclusions.is_empty() {
+            return;
+        }
+        let known = self.known.of(app);
+        for (place, (written, exclusion)) in raw.exclusions.iter().zip(&app.exclusions).enumerate() {
+            let told = known
+                .as_ref()
+                .and_then(|known| unknown(written, exclusion, known))
+                .or_else(|| wide(written, exclusion, known.as_deref()))
+                .or_else(|| covered(place, raw, app))
+                .or_else(|| elsewhere(written, exclusion))
+                .or_else(|| self.unending(written, exclusion));
+            if let Some((span, message, help)) = told {
+                self.say(&span, message, help);
+            }
+        }
+    }
+
+    fn unending(&self, written: &At<RawExclusion>, exclusion: &Exclusion) -> Option<Told> {
+        let now_s = i64::try_from(self.now_ms / 1_000).unwrap_or(i64::MAX);
+        let is_long = exclusion.until.is_none_or(|until| until.at_s.saturating_sub(now_s) > YEAR_S);
+        is_long.then(|| {
+            let span = written.until.as_ref().map_or(&written.span, |until| &until.span);
+            let message = "nobody is asked within a year whether the exclusion is still needed";
+            (
+                span.clone(),
+                message.to_owned(),
+                "write the day on which its owner looks at it again".to_owned(),
+            )
+        })
+    }
+}
+
+impl KnownRules {
+    /// The rules of an app and its routes; `None` if they cannot be read.
+    fn of(&mut self, app: &App) -> Option<Rc<Tagged>> {
+        let mut all = Tagged::new();
+        let own = app.routes.iter().filter_map(|route| route.own.as_ref());
+        let sources = own.map(|own| (&own.rules, &own.extra_rules));
+        let mut read: Vec<_> = std::iter::once((&app.rules, &app.extra_rules)).chain(sources).collect();
+        read.dedup();
+        let [first, others @ ..] = read.as_slice() else { return None };
+        let first = self.read(first.0, first.1)?;
+        if others.is_empty() {
+            return Some(first);
+        }
+        all.extend(first.iter().map(|(id, tags)| (*id, tags.clone())));
+        for (rules, extra) in others {
+            all.extend(self.read(rules, extra)?.iter().map(|(id, tags)| (*id, tags.clone())));
+        }
+        Some(Rc::new(all))
+    }
+
+    fn read(&mut self, rules: &RuleSource, extra: &[PathBuf]) -> Option<Rc<Tagged>> {
+        let key = (rules.clone(), extra.to_vec());
+        self.0.entry(key).or_insert_with(|| load(rules, extra).map(Rc::new)).clone()
+    }
+}
+
+fn load(rules: &RuleSource, extra: &[PathBuf]) -> Option<Tagged> {
+    let options = LoadOptions::default();
+    let rules = match rules {
+        RuleSource::Baseline => load_texts(baseline(), &options),
+        RuleSource::Dirs(dirs) => load_dirs(dirs, &options),
+    };
+    let mut tagged = Tagged::new();
+    let extra = extra.iter().map(|file| load_dirs(std::slice::from_ref(file), &options));
+    for loaded in std::iter::once(rules).chain(extra) {
+        for item in loaded.ok()?.rules.items {
+            let Item::Rule(rule) = item else { continue };
+            let actions = rule.links.iter().flat_map(|link| &link.actions);
+            let tags = actions.filter_map(|action| match action {
+                Action::Tag(tag) => match tag.0.as_slice() {
+                    [MacroPart::Text(text)] => Some(text.to_string()),
+                    _ => None,
+                },
+                _ => None,
+            });
+            tagged.insert(rule.id, tags.collect());
+        }
+    }
+    Some(tagged)
+}
+
+/// Names of rules that there are not: whoever wrote them believes that something is excluded.
+fn unknown(written: &At<RawExclusion>, exclusion: &Exclusion, known: &Tagged) -> Option<Told> {
+    if let Some(rule) = written.rules.iter().find(|rule| !known.contains_key(&rule.value)) {
+        let message = format!("no rule of this app has the id {}: nothing is excluded by it", rule.value);
+        return Some((rule.span.clone(), message, "write the id that `phalanx explain` names".to_owned()));
+    }
+    let all = || known.values().flatten().map(String::as_str);
+    // What is more than plain text is left to the engine.
+    let is_unknown = |tag: &&String| is_plain(tag) && !all().any(|known| known.contains(tag.as_str()));
+    let tag = exclusion.tags.iter().find(is_unknown)?;
+    let span = written.tags.iter().find(|at| at.value == *tag).map_or(&written.span, |at| &at.span);
+    let message = format!("no rule of this app has the tag `{tag}`: nothing is excluded by it");
+    let help =
+        did_you_mean(tag, all()).unwrap_or_else(|| "write the tag that `phalanx explain` names".to_owned());
+    Some((span.clone(), message, help))
+}
+
+/// What is taken from rules beyond one argument of one place.
+fn wide(written: &At<RawExclusion>, exclusion: &Exclusion, known: Option<&Tagged>) -> Option<Told> {
+    let path = path(exclusion);
+    let by_tag = !exclusion.tags.is_empty();
+    let above = || exclusion.tags.iter().find(|tag| known.is_some_and(|known| families(tag, known) > 1));
+    let message = match (exclusion.target.as_deref(), path) {
+        (None, None) => "no request is looked at by these rules any more".to_owned(),
+        (None, Some(_)) if by_tag => {
+            "nothing of these requests is looked at by all rules of a tag".to_owned()
+        }
+        (Some(target), _) if target.starts_with("ARGS") && !target.contains(':') => {
+            "these rules look at no argument any more".to_owned()
+        }
+        (Some(target @ ("REQUEST_HEADERS" | "REQUEST_COOKIES")), _) => {
+            format!("these rules are blind for all of {target}")
+        }
+        (Some(target), None) if !target.contains(':') => {
+            format!("these rules are blind for all of {target}")
+        }
+        (Some(target), None) => {
+            let tag = above()?;
+            format!(
+                "the tag `{tag}` is of attacks of many kinds: none is looked for in {target}, wherever it is sent"
+            )
+        }
+        _ => return None,
+    };
+    let help =
+        "name the one argument that disturbs, and where: `target = \"ARGS:comment\"`, `path = \"/blog\"`";
+    Some((written.span.clone(), message, help.to_owned()))
+}
+
+/// How many kinds of attacks the rules of a tag look for.
+fn families(tag: &str, known: &Tagged) -> usize {
+    if !is_plain(tag) {
+        return 0;
+    }
+    let meant = known.values().filter(|tags| tags.iter().any(|known| known.contains(tag)));
+    let kinds =
+        meant.flatten().filter(|tag| ["phalanx/attack/", "attack-"].iter().any(|of| tag.starts_with(of)));
+    kinds.collect::<std::collections::BTreeSet<_>>().len()
+}
+
+/// One that takes away nothing that another one does not.
+fn covered(place: usize, raw: &RawApp, app: &App) -> Option<Told> {
+    let (written, exclusion) = (raw.exclusions.get(place)?, app.exclusions.get(place)?);
+    let covers_it = |(other, by): &(usize, &Exclusion)| {
+        // Of two that are the same the second one is told.
+        *other != place && covers(by, exclusion) && (*other < place || !covers(exclusion, by))
+    };
+    let (other, by) = app.exclusions.iter().enumerate().find(covers_it)?;
+    let how =
+        if covers(exclusion, by) && exclusion.target == by.target { "is the same as" } else { "is within" };
+    // Two of one default, of one template or of one line have nothing to tell.
+    if raw.exclusions.get(other)?.span == written.span {
+        return None;
+    }
+    let message = format!("this exclusion {how} the one in line {}: it takes away nothing more", by.line);
+    Some((written.span.clone(), message, "take out the one that is not needed".to_owned()))
+}
+
+fn covers(wide: &Exclusion, narrow: &Exclusion) -> bool {
+    let collection = |target: &str| target.split(':').next() == wide.target.as_deref();
+    let target = wide.target.is_none()
+        || wide.target == narrow.target
+        || narrow.target.as_deref().is_some_and(collection);
+    let paths = match (path(wide), path(narrow)) {
+        (None, _) => true,
+        (Some(above), Some(below)) => super::routes::is_below(below, above),
+        (Some(_), None) => false,
+    };
+    let methods = wide.methods.is_empty()
+        || !narrow.methods.is_empty() && narrow.methods.iter().all(|method| wide.methods.contains(method));
+    let lasts = match (wide.until, narrow.until) {
+        (None, _) => true,
+        (Some(wide), Some(narrow)) => wide.at_s >= narrow.at_s,
+        (Some(_), None) => false,
+    };
+    let tag = |tag: &String| {
+        wide.tags.iter().any(|wide| wide == tag || is_plain(wide) && tag.contains(wide.as_str()))
+    };
+    target
+        && paths
+        && methods
+        && lasts
+        && narrow.rules.iter().all(|rule| wide.rules.contains(rule))
+        && narrow.tags.iter().all(tag)
+}
+
+/// A reason that names a place, of an exclusion that holds everywhere.
+fn elsewhere(written: &At<RawExclusion>, exclusion: &Exclusion) -> Option<Told> {
+    if exclusion.path.is_some() {
+        return None;
+    }
+    let words = exclusion.reason.split(|c: char| c.is_whitespace() || "\"'`(),;".contains(c));
+    let is_path = |word: &&str| {
+        word.strip_prefix('/').is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_alphanumeric()))
+    };
+    let named = words.map(|word| word.trim_end_matches(['.', ':', '!', '?'])).find(is_path)?;
+    let span = written.reason.as_ref().map_or(&written.span, |reason| &reason.span);
+    let message = format!("the reason is about {named}, and the exclusion holds for all paths");
+    Some((span.clone(), message, format!("add `path = \"{named}\"`")))
+}
+
+/// Its path, if that is not all paths.
+fn path(exclusion: &Exclusion) -> Option<&str> {
+    exclusion.path.as_deref().filter(|path| *path != "/")
+}
+
+/// Whether a pattern of tags stands for its own letters.
+fn is_plain(pattern: &str) -> bool {
+    pattern.chars().all(|c| c.is_ascii_alphanumeric() || "/_-".contains(c))
+}
+
+const YEAR_S: i64 = 366 * 86_400;
