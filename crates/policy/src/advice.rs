@@ -20,8 +20,8 @@ use phalanx_model::Confidence;
 use self::exclusions::KnownRules;
 use crate::check::read_raw;
 use crate::everywhere::told_once;
-use crate::policy::{App, ClassUse, Mode, OnError, Policy, Strikes};
-use crate::raw::{RawApp, RawClasses, RawPolicy};
+use crate::policy::{App, ClassUse, Limits, Mode, OnError, Policy, Strikes};
+use crate::raw::{RawApp, RawClasses, RawLimits, RawPolicy};
 use crate::toml_text::{At, Text};
 use crate::{DetectionMode, Diagnostic, parse_policy_at, policy_sites};
 
@@ -112,16 +112,8 @@ impl Advice<'_> {
         if is_seen {
             self.mode(raw, app);
             self.classes(&raw.classes, app.mode);
-            if let Some(on_error) =
-                raw.on_error.as_ref().filter(|at| at.value == OnError::Allow && app.mode == Mode::Block)
-            {
-                self.say(
-                    &on_error.span,
-                    "a request that makes a rule or a parser fail is passed on uninspected",
-                    "take out `on_error`: such requests are refused then, and `phalanx events` shows them",
-                );
-            }
-            self.held(raw, app);
+            self.lenient(raw.on_error.as_ref(), app.mode);
+            self.held(&raw.limits, &app.limits);
             self.exclusions(raw, app);
             self.rates(raw, app);
             self.logins(raw, app, policy);
@@ -130,7 +122,7 @@ impl Advice<'_> {
         }
         self.forwarders(raw);
         self.doors(&raw.allow_networks, &app.networks);
-        self.upstreams(raw, app);
+        self.upstreams(raw.upstream.as_ref(), &app.upstreams);
         self.unmet(raw, app);
         for (raw_route, route) in raw.routes.iter().zip(&app.routes) {
             self.route(raw_route, route, app);
@@ -175,10 +167,19 @@ impl Advice<'_> {
         }
     }
 
+    fn lenient(&mut self, on_error: Option<&At<OnError>>, mode: Mode) {
+        if let Some(on_error) = on_error.filter(|at| at.value == OnError::Allow && mode == Mode::Block) {
+            self.say(
+                &on_error.span,
+                "a request that makes a rule or a parser fail is passed on uninspected",
+                "take out `on_error`: such requests are refused then, and `phalanx events` shows them",
+            );
+        }
+    }
+
     /// A body beyond what is held is inspected in part.
-    fn held(&mut self, raw: &RawApp, app: &App) {
-        let Some(held) = &raw.limits.body_held else { return };
-        let limits = &app.limits;
+    fn held(&mut self, raw: &RawLimits, limits: &Limits) {
+        let Some(held) = &raw.body_held else { return };
         let is_partial =
             u64::try_from(limits.body_held_bytes_max).is_ok_and(|held| held < limits.body_bytes_max);
         if limits.body_held_bytes_max < HELD_BYTES_LEAST && is_partial {

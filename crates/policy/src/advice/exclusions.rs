@@ -8,6 +8,7 @@ use std::rc::Rc;
 use super::Advice;
 use crate::baseline::baseline;
 use crate::exclusion::Exclusion;
+use crate::path_pattern::PathPattern;
 use crate::policy::{App, RuleSource};
 use crate::raw::RawApp;
 use crate::raw::exclusions::RawExclusion;
@@ -37,6 +38,7 @@ impl Advice<'_> {
             let told = known
                 .as_ref()
                 .and_then(|known| unknown(written, exclusion, known))
+                .or_else(|| adding_up(written, exclusion))
                 .or_else(|| wide(written, exclusion, known.as_deref()))
                 .or_else(|| covered(place, raw, app))
                 .or_else(|| elsewhere(written, exclusion))
@@ -130,6 +132,26 @@ fn unknown(written: &At<RawExclusion>, exclusion: &Exclusion, known: &Tagged) ->
     Some((span.clone(), message, help))
 }
 
+/// The rules that refuse for what all the others found.
+fn adding_up(written: &At<RawExclusion>, exclusion: &Exclusion) -> Option<Told> {
+    let rule = written.rules.iter().find(|rule| is_adding_up(rule.value))?;
+    let place = path(exclusion).map(|path| format!(" at {path}")).unwrap_or_default();
+    let message = format!(
+        "rule {} refuses for what all others found: without it they refuse nothing{place}",
+        rule.value
+    );
+    Some((
+        rule.span.clone(),
+        message,
+        "exclude the rule that found something, as `phalanx explain` names it".to_owned(),
+    ))
+}
+
+/// Whether it is a rule of the Core Rule Set that sums up, for requests or responses.
+pub(super) fn is_adding_up(rule: u64) -> bool {
+    (949_000..950_000).contains(&rule) || (959_000..960_000).contains(&rule)
+}
+
 /// What is taken from rules beyond one argument of one place.
 fn wide(written: &At<RawExclusion>, exclusion: &Exclusion, known: Option<&Tagged>) -> Option<Told> {
     let path = path(exclusion);
@@ -164,10 +186,13 @@ fn wide(written: &At<RawExclusion>, exclusion: &Exclusion, known: Option<&Tagged
 
 /// How many kinds of attacks the rules of a tag look for.
 fn families(tag: &str, known: &Tagged) -> usize {
-    if !is_plain(tag) {
-        return 0;
-    }
-    let meant = known.values().filter(|tags| tags.iter().any(|known| known.contains(tag)));
+    // As the engine: a pattern, anywhere in a tag.
+    let pattern = if is_plain(tag) { None } else { PathPattern::new(tag, false).ok() };
+    let is_meant = |known: &String| match &pattern {
+        Some(pattern) => pattern.is_match(known.as_bytes()),
+        None => known.contains(tag),
+    };
+    let meant = known.values().filter(|tags| tags.iter().any(is_meant));
     let kinds =
         meant.flatten().filter(|tag| ["phalanx/attack/", "attack-"].iter().any(|of| tag.starts_with(of)));
     kinds.collect::<std::collections::BTreeSet<_>>().len()
@@ -219,19 +244,38 @@ fn covers(wide: &Exclusion, narrow: &Exclusion) -> bool {
         && narrow.tags.iter().all(tag)
 }
 
-/// A reason that names a place, of an exclusion that holds everywhere.
+/// A reason that names a place or an argument, of an exclusion that holds for more.
 fn elsewhere(written: &At<RawExclusion>, exclusion: &Exclusion) -> Option<Told> {
-    if exclusion.path.is_some() {
-        return None;
+    let words = || {
+        let words = exclusion.reason.split(|c: char| c.is_whitespace() || "\"'`(),;".contains(c));
+        words.map(|word| word.trim_end_matches(['.', ':', '!', '?', '/']))
+    };
+    let span = written.reason.as_ref().map_or(&written.span, |reason| &reason.span);
+    let is_argument = |word: &&str| word.contains(':') && Exclusion::is_target(word);
+    if exclusion.target.is_none()
+        && let Some(named) = words().find(is_argument)
+    {
+        let message =
+            format!("the reason is about {named}, and these rules look at nothing of the request any more");
+        return Some((span.clone(), message, format!("add `target = \"{named}\"`")));
     }
-    let words = exclusion.reason.split(|c: char| c.is_whitespace() || "\"'`(),;".contains(c));
     let is_path = |word: &&str| {
         word.strip_prefix('/').is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_alphanumeric()))
     };
-    let named = words.map(|word| word.trim_end_matches(['.', ':', '!', '?'])).find(is_path)?;
-    let span = written.reason.as_ref().map_or(&written.span, |reason| &reason.span);
-    let message = format!("the reason is about {named}, and the exclusion holds for all paths");
-    Some((span.clone(), message, format!("add `path = \"{named}\"`")))
+    let (named, holds) = match path(exclusion) {
+        None => (words().find(is_path)?, "all paths".to_owned()),
+        Some(path) => {
+            let is_inner =
+                |word: &&str| super::routes::is_below(word, path) && *word != path.trim_end_matches('/');
+            // What names the whole of it is about that.
+            if words().any(|word| word == path) {
+                return None;
+            }
+            (words().filter(is_path).find(is_inner)?, format!("all that is below {path}"))
+        }
+    };
+    let message = format!("the reason is about {named}, and the exclusion holds for {holds}");
+    Some((span.clone(), message, format!("write `path = \"{named}\"`")))
 }
 
 /// Its path, if that is not all paths.

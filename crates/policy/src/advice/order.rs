@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use super::rules::{at_place, too_many};
 use crate::Diagnostic;
-use crate::seclang::ir::{Action, Item, Link, Macro, MacroPart, Rule, RuleSelector, Test, Variable};
+use crate::seclang::ir::{
+    Action, Ctl, Item, Link, Location, Macro, MacroPart, Rule, RuleSelector, Selector, Target, Test, Variable,
+};
 
 /// What is to be said of the order of rules. Each is compared with [`BEFORE_MAX`] that refuse before it.
 pub(super) fn unreached(items: &[Item]) -> Vec<Diagnostic> {
@@ -12,11 +14,19 @@ pub(super) fn unreached(items: &[Item]) -> Vec<Diagnostic> {
     let mut before: Vec<&Rule> = Vec::new();
     // Where all requests skip to, by phase, and the line in which they begin to.
     let mut skips: [Option<(Arc<str>, u32)>; 5] = Default::default();
+    // Where some skip to, and how many rules came before: of those between, nobody knows who meets them.
+    let mut partly: Vec<(Arc<str>, usize)> = Vec::new();
+    let is_let_off = items.iter().any(lets_off_a_phase);
     for item in items {
         match item {
             Item::Rule(rule) => {
-                found.extend(of_rule(rule, &before, &mut skips));
-                if before.len() < BEFORE_MAX {
+                let earlier = before.iter().copied().filter(|earlier| {
+                    earlier.phase == rule.phase
+                        || !is_let_off && earlier.phase < rule.phase && is_of_head(earlier)
+                });
+                found.extend(of_rule(rule, &earlier.collect::<Vec<_>>(), &mut skips));
+                partly.extend(skip_of(rule).map(|marker| (Arc::clone(marker), before.len())));
+                if before.len() < BEFORE_MAX && !items.iter().any(|item| changes(item, rule)) {
                     before.push(rule);
                 }
             }
@@ -26,25 +36,86 @@ pub(super) fn unreached(items: &[Item]) -> Vec<Diagnostic> {
                         *skip = None;
                     }
                 }
+                if let Some((_, begins)) = partly.iter().find(|(to, _)| to == marker) {
+                    before.truncate(*begins);
+                }
+                partly.retain(|(to, begins)| to != marker && *begins <= before.len());
             }
             Item::Remove(selector @ RuleSelector::Ids(ranges), at) if too_many(selector).is_none() => {
-                let is_meant = |rule: &Rule| ranges.iter().any(|(from, to)| (*from..=*to).contains(&rule.id));
-                let own = before.iter().filter_map(|rule| Some((rule, rule.links.first()?)));
-                if let Some((rule, first)) =
-                    own.into_iter().find(|(rule, first)| is_meant(rule) && first.at.file == at.file)
-                {
-                    let message = format!("rule {} of line {} is taken out again", rule.id, first.at.line);
-                    found.push(
-                        at_place(at, message)
-                            .with_help("take out both lines, or this one if the rule is meant"),
-                    );
-                }
-                before.retain(|rule| !is_meant(rule));
+                found.extend(taken_out(items, ranges, at));
             }
             Item::Remove(..) | Item::UpdateTargets(..) | Item::UpdateActions(..) => {}
         }
     }
     found
+}
+
+/// A rule that a later line of its own file takes out.
+fn taken_out(items: &[Item], ranges: &[(u64, u64)], at: &Location) -> Option<Diagnostic> {
+    let rules = items.iter().filter_map(|item| match item {
+        Item::Rule(rule) => Some((rule, rule.links.first()?)),
+        _ => None,
+    });
+    let is_meant = |rule: &Rule| ranges.iter().any(|(from, to)| (*from..=*to).contains(&rule.id));
+    let mut own = rules.filter(|(_, first)| first.at.file == at.file && first.at.line < at.line);
+    let (rule, first) = own.find(|(rule, _)| is_meant(rule))?;
+    let message = format!("rule {} of line {} is taken out again", rule.id, first.at.line);
+    Some(at_place(at, message).with_help("take out both lines, or this one if the rule is meant"))
+}
+
+/// Whether what a rule looks at or does may be changed by something else.
+fn changes(item: &Item, rule: &Rule) -> bool {
+    let means = |selector: &RuleSelector| match selector {
+        RuleSelector::Ids(ranges) => ranges.iter().any(|(from, to)| (*from..=*to).contains(&rule.id)),
+        // By a pattern, which may fit.
+        RuleSelector::Tag(_) => actions(rule).any(|action| matches!(action, Action::Tag(_))),
+        RuleSelector::Message(_) => actions(rule).any(|action| matches!(action, Action::Msg(_))),
+    };
+    match item {
+        Item::Remove(selector, _) | Item::UpdateTargets(selector, ..) | Item::UpdateActions(selector, ..) => {
+            means(selector)
+        }
+        Item::Rule(other) => actions(other).any(|action| match action {
+            Action::Ctl(Ctl::RuleRemove(selector) | Ctl::RuleRemoveTarget(selector, _)) => means(selector),
+            _ => false,
+        }),
+        Item::Marker(_) => false,
+    }
+}
+
+fn actions(rule: &Rule) -> impl Iterator<Item = &Action> {
+    rule.links.iter().flat_map(|link| &link.actions)
+}
+
+fn skip_of(rule: &Rule) -> Option<&Arc<str>> {
+    actions(rule).find_map(|action| match action {
+        Action::SkipAfter(marker) => Some(marker),
+        _ => None,
+    })
+}
+
+/// Whether some requests are let off the rest of a phase, and meet the rules of later ones.
+fn lets_off_a_phase(item: &Item) -> bool {
+    matches!(item, Item::Rule(rule) if actions(rule).any(|action| matches!(action, Action::Allow(_))))
+}
+
+/// Whether a rule looks at nothing but what is known, and stays as it is, from the first phase on.
+fn is_of_head(rule: &Rule) -> bool {
+    let is_known = |variable: Variable| {
+        is_of_each(variable)
+            || matches!(
+                variable,
+                Variable::RequestHeaders
+                    | Variable::RequestHeadersNames
+                    | Variable::RequestCookies
+                    | Variable::RequestCookiesNames
+                    | Variable::RequestBasename
+                    | Variable::QueryString
+                    | Variable::ArgsGet
+                    | Variable::ArgsGetNames
+            )
+    };
+    rule.links.iter().flat_map(|link| &link.targets).all(|target| is_known(target.variable))
 }
 
 fn of_rule(rule: &Rule, before: &[&Rule], skips: &mut [Option<(Arc<str>, u32)>; 5]) -> Option<Diagnostic> {
@@ -61,22 +132,18 @@ fn of_rule(rule: &Rule, before: &[&Rule], skips: &mut [Option<(Arc<str>, u32)>; 
             let message = "every request is refused, and no rule after this one is reached";
             return Some(at_place(&first.at, message).with_help(help));
         }
-        *skip = rule.links.iter().flat_map(|link| &link.actions).find_map(|action| match action {
-            Action::SkipAfter(marker) => Some((Arc::clone(marker), first.at.line)),
-            _ => None,
-        });
+        *skip = skip_of(rule).map(|marker| (Arc::clone(marker), first.at.line));
     }
-    let same_phase = before.iter().filter(|earlier| earlier.phase == rule.phase);
     let goes_first = |earlier: &&&Rule| match earlier.links.as_slice() {
         // The rest of a chain is about what is left of what its first link takes.
         [one] if refuses(earlier) => takes_all(one, first),
         links => {
             links.len() == rule.links.len()
                 && links.iter().zip(&rule.links).all(|(earlier, later)| is_same(earlier, later))
-                && (refuses(earlier) || same_actions(earlier, rule))
+                && (refuses(earlier) || earlier.phase == rule.phase && same_actions(earlier, rule))
         }
     };
-    let earlier = same_phase.into_iter().find(goes_first)?;
+    let earlier = before.iter().find(goes_first)?;
     let line = earlier.links.first().map_or(0, |link| link.at.line);
     let (message, help) = if refuses(earlier) {
         (
@@ -93,25 +160,39 @@ fn of_rule(rule: &Rule, before: &[&Rule], skips: &mut [Option<(Arc<str>, u32)>; 
 }
 
 /// Whether a link is met by each request there is.
-fn meets_all(link: &Link) -> bool {
+pub(super) fn meets_all(link: &Link) -> bool {
     let Some(operator) = &link.operator else { return true };
-    let is_always = matches!(
-        (&operator.test, operator.negated),
-        (Test::UnconditionalMatch, false) | (Test::NoMatch, true)
-    ) || matches!(&operator.test, Test::IpMatch(networks) if !operator.negated && is_everywhere(networks));
-    let is_there = |variable: Variable| {
-        matches!(
-            variable,
-            Variable::RemoteAddr
-                | Variable::RequestMethod
-                | Variable::RequestUri
-                | Variable::RequestUriRaw
-                | Variable::RequestFilename
-                | Variable::RequestLine
-                | Variable::RequestProtocol
-        )
+    let is = |text: &Macro, any: &[&str]| matches!(text.0.as_slice(), [MacroPart::Text(text)] if any.contains(&&**text));
+    let of_path = link.targets.iter().all(|target| {
+        matches!(target.variable, Variable::RequestUri | Variable::RequestUriRaw | Variable::RequestFilename)
+    });
+    let is_always = match (&operator.test, operator.negated) {
+        (Test::UnconditionalMatch, negated) => !negated,
+        (Test::NoMatch, negated) => negated,
+        (Test::IpMatch(networks), false) => is_everywhere(networks),
+        (Test::Rx(pattern), false) => {
+            is(pattern, &["", "^", ".", ".*", "^.*", "^.*$", ".+", "^.+$"])
+                || of_path && is(pattern, &["/", "^/"])
+        }
+        (Test::BeginsWith(text) | Test::Contains(text), false) => of_path && is(text, &["/"]),
+        _ => false,
     };
-    is_always && link.targets.iter().any(|target| is_there(target.variable) && !target.exclude)
+    is_always
+        && link.targets.iter().any(|target| is_of_each(target.variable) && !target.exclude && !target.count)
+}
+
+/// Whether each request has one.
+pub(super) fn is_of_each(variable: Variable) -> bool {
+    matches!(
+        variable,
+        Variable::RemoteAddr
+            | Variable::RequestMethod
+            | Variable::RequestUri
+            | Variable::RequestUriRaw
+            | Variable::RequestFilename
+            | Variable::RequestLine
+            | Variable::RequestProtocol
+    )
 }
 
 /// All of IPv4: hardly anybody has a node that strangers reach by the other alone.
@@ -132,14 +213,27 @@ fn takes_all(earlier: &Link, later: &Link) -> bool {
     if is_same(earlier, later) {
         return true;
     }
-    let same_place = earlier.targets == later.targets
-        && earlier.transformations == later.transformations
-        && earlier.multi_match == later.multi_match;
+    let same_form =
+        earlier.transformations == later.transformations && earlier.multi_match == later.multi_match;
     let (Some(one), Some(other)) = (&earlier.operator, &later.operator) else { return false };
-    if !same_place || one.negated || other.negated {
+    if !same_form || !holds_targets(&earlier.targets, &later.targets) || one.negated != other.negated {
+        return false;
+    }
+    if one.test == other.test {
+        return true;
+    }
+    if one.negated {
         return false;
     }
     match (&one.test, &other.test) {
+        (Test::IpMatch(wide), Test::IpMatch(narrow)) => {
+            narrow.iter().all(|narrow| wide.iter().any(|wide| wide.contains(narrow)))
+        }
+        (Test::Pm(short), Test::Pm(long)) => long.iter().all(|long| holds_phrase(long, short)),
+        (
+            Test::Pm(short),
+            Test::Contains(whole) | Test::Streq(whole) | Test::BeginsWith(whole) | Test::EndsWith(whole),
+        ) => matches!(whole.0.as_slice(), [MacroPart::Text(whole)] if holds_phrase(whole.as_bytes(), short)),
         (
             Test::Contains(part),
             Test::Contains(whole) | Test::Streq(whole) | Test::BeginsWith(whole) | Test::EndsWith(whole),
@@ -152,6 +246,34 @@ fn takes_all(earlier: &Link, later: &Link) -> bool {
         }
         _ => false,
     }
+}
+
+/// Whether a phrase holds one of these, whatever the case.
+fn holds_phrase(long: &[u8], short: &[Vec<u8>]) -> bool {
+    let long = long.to_ascii_lowercase();
+    short.iter().any(|short| {
+        !short.is_empty() && long.windows(short.len()).any(|part| part == short.to_ascii_lowercase())
+    })
+}
+
+/// Whether a rule looks at all that another one does.
+fn holds_targets(wide: &[Target], narrow: &[Target]) -> bool {
+    let with_part = |wide: Variable, narrow: Variable| {
+        wide == narrow || wide == Variable::Args && matches!(narrow, Variable::ArgsGet | Variable::ArgsPost)
+    };
+    let holds = |wide: &Target, narrow: &Target| {
+        wide == narrow
+            || !wide.count
+                && !narrow.count
+                && wide.exclude == narrow.exclude
+                && with_part(wide.variable, narrow.variable)
+                && (wide.selector == Selector::All || wide.selector == narrow.selector)
+    };
+    let (less, more): (Vec<_>, Vec<_>) = wide.iter().partition(|target| target.exclude);
+    let mut looked_at = narrow.iter().filter(|target| !target.exclude);
+    // What the wide one leaves out, the narrow one leaves out as well.
+    less.iter().all(|less| narrow.iter().any(|target| target.exclude && holds(target, less)))
+        && looked_at.all(|target| more.iter().any(|wide| holds(wide, target)))
 }
 
 /// Of texts that are the same for each request.

@@ -46,6 +46,8 @@ use source::Source;
 pub struct Loaded {
     /// The rules.
     pub rules: ir::RuleSet,
+    /// The files and texts that were read, in order.
+    pub files: Vec<std::sync::Arc<str>>,
     /// What was understood but has no effect, or looks like a mistake.
     pub warnings: Vec<Diagnostic>,
 }
@@ -212,13 +214,14 @@ fn between(loader: &mut Loader<'_>, options: &LoadOptions) {
     }
 }
 
-fn finish(loader: Loader<'_>, options: &LoadOptions) -> Result<Loaded, Vec<Diagnostic>> {
+fn finish(mut loader: Loader<'_>, options: &LoadOptions) -> Result<Loaded, Vec<Diagnostic>> {
+    let files = loader.take_names();
     let (mut rules, mut warnings) = loader.finish()?;
     warnings.retain(|warning| !dormant::is_dormant(warning, &rules));
     if let Some(rule_engine) = options.rule_engine {
         rules.engine.rule_engine = rule_engine;
     }
-    Ok(Loaded { rules, warnings })
+    Ok(Loaded { rules, files, warnings })
 }
 
 /// Sets the level under the names of version 4 and of version 3 of the Core Rule Set.
