@@ -23,6 +23,7 @@ pub(crate) fn advise(
     about.certified(settings, policy);
     about.itself(settings, policy);
     about.fleet(settings);
+    about.bouncers(settings);
     about.sandbox(settings);
     let mut found = about.found;
     let written = std::fs::read_to_string(file).unwrap_or_default();
@@ -175,6 +176,17 @@ impl About {
                     "others than its owner may read the fleet's secret in {file}, and write decisions with it"
                 ),
                 format!("run `chmod 600 {file}`"),
+            );
+        }
+    }
+
+    /// That the network is to be trusted is said for those of one's own.
+    fn bouncers(&mut self, settings: &Settings) {
+        if let Some(at) = settings.lapi.filter(|at| is_reached(at.ip())) {
+            self.say(
+                "plain_http",
+                format!("keys of bouncers that travel to {at} can be read on their way: it is open to every network, without TLS"),
+                "listen on an address of a network of your own, or on 127.0.0.1 with a TLS proxy before it",
             );
         }
     }

@@ -91,8 +91,23 @@ fn folder(file: &Path) -> PathBuf {
 /// Faults with their files as they are found from here, rather than from the policy file.
 fn located(mut faults: Vec<Diagnostic>, policy: &Path) -> Vec<Diagnostic> {
     let own = policy.file_name().unwrap_or_default();
+    let text = std::fs::read_to_string(policy).unwrap_or_default();
     for fault in &mut faults {
         let found = folder(policy).join(&*fault.file);
+        // One that is not there stands where the policy names it.
+        let names = |line: &str| {
+            ['"', '\''].iter().any(|quote| line.contains(&format!("{quote}{}{quote}", fault.file)))
+        };
+        if fault.line == 0
+            && !found.exists()
+            && let Some(place) = text.lines().position(names)
+        {
+            fault.message = format!("there is no file or folder `{}`", fault.file);
+            fault.help = Some("look how it is written; paths are relative to the policy file".to_owned());
+            fault.line = u32::try_from(place + 1).unwrap_or_default();
+            fault.file = policy.display().to_string().into();
+            continue;
+        }
         // One that cannot be read is told of as a whole.
         let is_gone = fault.line == 0 && found.extension().is_some();
         if *fault.file == *own.to_string_lossy() || found.is_file() || is_gone {

@@ -107,7 +107,7 @@ pub(crate) fn check(args: &CheckArgs) -> anyhow::Result<ExitCode> {
                 found.extend(read.warnings.iter().cloned());
                 let elsewhere = at_other_sites(&policy, &found);
                 found.extend(elsewhere);
-                found.extend(read.policy.due(&policy.display().to_string(), SystemClock.now_ms()));
+                found.extend(due(&policy, &read.policy, SystemClock.now_ms()));
                 found.extend(crate::tcp_settings::without_app(&args.config, &settings.tcp, &read.plan));
                 found.extend(crate::report_settings::without_app(
                     &args.config,
@@ -127,6 +127,9 @@ pub(crate) fn check(args: &CheckArgs) -> anyhow::Result<ExitCode> {
             Err(faults) => found.extend(faults),
         }
     }
+    // What several programs of rules are made of is told of with each.
+    let mut told = std::collections::HashSet::new();
+    found.retain(|one| told.insert(one.to_string()));
     let errors = found.iter().filter(|d| d.level == phalanx_policy::Level::Error).count();
     let is_good = errors == 0 && (!*strict || found.is_empty());
     let met = match (&compiled, route.as_slice()) {
@@ -149,6 +152,16 @@ pub(crate) fn check(args: &CheckArgs) -> anyhow::Result<ExitCode> {
         println!("{}: {errors} errors, {warnings} warnings", args.config.display());
     }
     Ok(if is_good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// What of a policy ends soon or has ended, at any site; `here` is what this node's site makes of it.
+fn due(policy: &Path, here: &phalanx_policy::Policy, now_ms: u64) -> Vec<Diagnostic> {
+    let name = policy.display().to_string();
+    let text = std::fs::read_to_string(policy).unwrap_or_default();
+    match Everywhere::parse(&name, &text) {
+        Ok((all, _)) => all.due(&name, now_ms),
+        Err(_) => here.due(&name, now_ms),
+    }
 }
 
 /// What is to be said of a policy at sites other than this one, of which `found` tells.
