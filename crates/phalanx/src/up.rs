@@ -124,7 +124,9 @@ pub(crate) fn check(args: &CheckArgs) -> anyhow::Result<ExitCode> {
                 ));
                 compiled = Some(read);
             }
-            Err(faults) => found.extend(faults),
+            Err(faults) => {
+                found.extend(faults.into_iter().map(|fault| where_named(fault, &args.config, &policy)))
+            }
         }
     }
     // What several programs of rules are made of is told of with each.
@@ -152,6 +154,19 @@ pub(crate) fn check(args: &CheckArgs) -> anyhow::Result<ExitCode> {
         println!("{}: {errors} errors, {warnings} warnings", args.config.display());
     }
     Ok(if is_good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// A policy that is not there is a fault of the settings that name it.
+fn where_named(fault: Diagnostic, config: &Path, policy: &Path) -> Diagnostic {
+    if policy.exists() || fault.line > 0 {
+        return fault;
+    }
+    let text = std::fs::read_to_string(config).unwrap_or_default();
+    let line =
+        text.lines().position(|line| line.trim_start().starts_with("policy")).map_or(0, |place| place + 1);
+    let message = format!("there is no policy {}", policy.display());
+    Diagnostic::error(config.display().to_string(), u32::try_from(line).unwrap_or_default(), message)
+        .with_help("look how it is written; paths are relative to the settings file")
 }
 
 /// What of a policy ends soon or has ended, at any site; `here` is what this node's site makes of it.

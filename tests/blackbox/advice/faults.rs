@@ -56,7 +56,7 @@ macro_rules! exclusion {
 }
 
 /// `{soon}` is a day within the year.
-pub(super) const FAULTS: [Fault; 68] = [
+pub(super) const FAULTS: [Fault; 101] = [
     policy("allow", "allow = [\"198.0.0.0/7\"]", "33554432 addresses (198.0.0.0/7) are never refused"),
     policy("allow", "allow = [\"0.0.0.0/0\"]", "holds every address: nothing is refused any more"),
     policy("allow", "allow = [\"2001:db8::/20\"]", "all addresses of 2001::/20 are never refused"),
@@ -224,6 +224,134 @@ pub(super) const FAULTS: [Fault; 68] = [
     settings("address", "address = [\"0.0.0.0:8080\"]", "there is no listener with TLS"),
     settings("url", "url = \"nats://203.0.113.5:4222\"", "over 203.0.113.5:4222 can be read on its way"),
     settings("[fleet]", "[sandbox]\nfiles = false\n[fleet]", "may touch all that its user may"),
+    policy(
+        "allow",
+        "allow = [\"0.0.0.0/2\", \"64.0.0.0/2\", \"128.0.0.0/1\"]",
+        "2147483648 addresses (128.0.0.0/1) are never refused",
+    ),
+    policy(
+        "mode",
+        "trust_forwarded = [\"::/0\"]",
+        "`::/0` holds every address: any client can claim any address",
+    ),
+    policy("mode", "trust_forwarded = [\"2000::/3\"]", "all addresses of 2000::/3 can claim any address"),
+    policy(
+        "path =",
+        "path = \"/shop\"\nallow_networks = [\"0.0.0.0/2\", \"64.0.0.0/2\", \"10.0.0.0/8\"]",
+        "keeps hardly anybody out",
+    ),
+    policy(
+        "path =",
+        "path = \"/shop\"\nclasses = { detection = \"observe\" }",
+        "rules that look for them do not block",
+    ),
+    policy("path =", "path = \"/shop\"\non_error = \"allow\"", "is passed on uninspected"),
+    policy(
+        "path =",
+        "path = \"/shop\"\nlimits = { body_held = \"1 KiB\" }",
+        "behind the first 1 KiB of a body",
+    ),
+    policy(
+        "path =",
+        "path = \"/shop\"\nupstream = \"http://203.0.113.9\"",
+        "it is a public address, without TLS",
+    ),
+    policy(
+        "path =",
+        "path = \"/shop\"\n[[apps.routes]]\npath_pattern = \"^/\"\nmode = \"off\"",
+        "the route takes all requests",
+    ),
+    policy(
+        "path =",
+        "path = \"/shop\"\n[[apps.routes]]\nsuffix = \".php\"\nmode = \"off\"",
+        "no rule looks at requests to paths that end with `.php`",
+    ),
+    policy(
+        "path =",
+        "path = \"/shop\"\n[[apps.routes]]\npath_pattern = \".*\"\n[[apps.routes]]\nsuffix = \".bak\"\nreply = { status = 404 }",
+        "no request meets this route",
+    ),
+    policy(
+        "path =",
+        "path_pattern = \"^/(?:admin|manager)/\"",
+        "is for those who run the app, and open to everybody",
+    ),
+    policy(
+        "path =",
+        "exact = \"/admin\"\nallow_networks = [\"10.0.0.0/8\"]",
+        "/admin is closed to strangers here, and open to everybody below it",
+    ),
+    policy(
+        "path =",
+        "path = \"/admin\"\nmethods = [\"POST\"]\nallow_networks = [\"10.0.0.0/8\"]",
+        "/admin is closed to strangers here, and open to everybody by other methods",
+    ),
+    policy("mode", "hosts = [\"*.admin.example\"]", "*.admin.example is for those who run things"),
+    policy("rate", "rate = \"5000/s\"", "no client asks so often"),
+    policy(
+        "mode",
+        "accounts = { logins = [{ path = \"/enter\" }] }\n[[apps.rate_limits]]\nname = \"enter\"\nkey = \"ip\"\npaths = [\"/enter\"]\nmethods = [\"GET\"]\nrate = \"5/m\"",
+        "tried at /enter as fast as it answers",
+    ),
+    policy(
+        "[apps.limits]",
+        "[apps.limits]\n[[apps.exclusions]]\nrules = [8512000]\ntarget = \"ARGS:note\"\npath = \"/shop\"\nowner = \"ann\"\nreason = \"the editor at /shop/notes\"\nuntil = {soon}",
+        "the reason is about /shop/notes, and the exclusion holds for all that is below /shop",
+    ),
+    policy(
+        "[apps.limits]",
+        "[apps.limits]\n[[apps.exclusions]]\nrules = [8512000]\npath = \"/shop\"\nowner = \"ann\"\nreason = \"ARGS:note holds markup\"\nuntil = {soon}",
+        "the reason is about ARGS:note",
+    ),
+    exclusion!("tags = [\"attack/.*\"]\ntarget = \"ARGS:note\"", "is of attacks of many kinds"),
+    policy(
+        "path =",
+        "path = \"/shop\"\n[sites.fra.defaults]\nexclusions = [{ rules = [8512000], target = \"ARGS:note\", path = \"/shop\", owner = \"ann\", reason = \"ticket\", until = 2024-01-31 }]",
+        "an exclusion of app `shop` has ended",
+    ),
+    rules("Include inner.inc", "rules refuse nothing any more"),
+    rules(
+        "SecRule REMOTE_ADDR \"@ipMatch 0.0.0.0/1,128.0.0.0/1\" \"id:1002,phase:1,nolog,allow\"",
+        "no later rule looks",
+    ),
+    rules(
+        "SecRule REMOTE_ADDR \"!@ipMatch 10.0.0.0/8\" \"id:1002,phase:1,nolog,allow\"",
+        "for all but a few addresses",
+    ),
+    rules(
+        "SecRule REQUEST_URI \"@rx ^/\" \"id:1002,phase:1,nolog,pass,ctl:ruleEngine=DetectionOnly\"",
+        "all rules are off for all requests",
+    ),
+    rules(
+        "SecRule REQUEST_FILENAME \"@beginsWith /\" \"id:1002,phase:1,nolog,pass,ctl:ruleRemoveByTag=phalanx/attack\"",
+        "removed, for all requests",
+    ),
+    rules(
+        "SecRule REQUEST_METHOD \"!@rx ^PROPFIND$\" \"id:1002,phase:1,nolog,pass,ctl:ruleEngine=Off\"",
+        "all rules are off for all requests but a few",
+    ),
+    rules("SecRuleRemoveById 949110", "without it they refuse nothing"),
+    rules(
+        "SecRule ARGS|REQUEST_HEADERS \"@contains x\" \"id:1001,phase:2,deny\"\nSecRule ARGS_GET:q \"@contains xy\" \"id:1002,phase:2,deny\"",
+        "the one in line 1 refuses all that it would meet",
+    ),
+    rules(
+        "SecRule ARGS:q \"@contains x\" \"id:1001,phase:2,deny,t:none,t:lowercase\"\nSecRule ARGS:q \"@contains xy\" \"id:1002,phase:2,deny,t:lowercase\"",
+        "the one in line 1 refuses all that it would meet",
+    ),
+    rules(
+        "SecRule REMOTE_ADDR \"@ipMatch 198.51.0.0/16\" \"id:1001,phase:1,deny\"\nSecRule REMOTE_ADDR \"@ipMatch 198.51.100.0/24\" \"id:1002,phase:2,deny\"",
+        "the one in line 1 refuses all that it would meet",
+    ),
+    rules(
+        "SecRule REQUEST_HEADERS:User-Agent \"@pm sqlmap nikto\" \"id:1001,phase:1,deny\"\nSecRule REQUEST_HEADERS:User-Agent \"@contains Nikto/\" \"id:1002,phase:1,deny\"",
+        "the one in line 1 refuses all that it would meet",
+    ),
+    settings(
+        "[fleet]",
+        "[lapi]\nlisten = \"0.0.0.0:8088\"\nplain_http = true\n[fleet]",
+        "keys of bouncers that travel to 0.0.0.0:8088 can be read",
+    ),
 ];
 
 const fn policy(at: &'static str, says: &'static str, told: &'static str) -> Fault {

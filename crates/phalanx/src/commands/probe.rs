@@ -100,16 +100,35 @@ impl Found {
 pub(crate) fn run(args: &ProbeArgs) -> anyhow::Result<ExitCode> {
     let (settings, policy) = read(&args.config)?;
     let own = own_addresses().context("the addresses of this machine cannot be read")?;
-    let mut notes = Vec::new();
-    let questions = questions(args, &settings, &policy, &own, &mut notes)?;
+    let Asked { questions, itself, mut notes, unknown } = questions(args, &settings, &policy, &own)?;
     let answers = ask_all(&questions, args.timeout);
     let open = answers.iter().filter(|answer| answer.around).count();
+    notes.extend(asleep(itself, &answers, args.timeout));
+    let is_good = open == 0 && !unknown;
     if args.json {
-        print::json(&serde_json::json!({ "ok": open == 0, "tried": answers, "notes": notes }))?;
+        print::json(&serde_json::json!({ "ok": is_good, "tried": answers, "notes": notes }))?;
     } else {
         print::text(&shown(&answers, &notes))?;
     }
-    Ok(if open == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if is_good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Upstreams of this machine that answer nowhere: that nobody reaches those says nothing.
+fn asleep(mut itself: Vec<Question>, answers: &[Answer], timeout: Duration) -> Vec<String> {
+    itself.retain(|one| {
+        let name = one.upstream.to_string();
+        !answers.iter().any(|answer| answer.around && answer.upstream == name)
+    });
+    let found = ask_all(&itself, timeout);
+    let silent = found.iter().filter(|answer| !answer.around);
+    silent
+        .map(|answer| {
+            format!(
+                "{}: nothing answers there now; start the app and try again, for this says nothing of it",
+                answer.upstream
+            )
+        })
+        .collect()
 }
 
 fn read(config: &Path) -> anyhow::Result<(Settings, Policy)> {
@@ -127,16 +146,26 @@ fn read(config: &Path) -> anyhow::Result<(Settings, Policy)> {
     }
 }
 
+/// What is to be asked.
+#[derive(Debug, Default)]
+struct Asked {
+    questions: Vec<Question>,
+    /// Upstreams of this machine, each where the node reaches it.
+    itself: Vec<Question>,
+    notes: Vec<String>,
+    /// Of an upstream nothing can be found out.
+    unknown: bool,
+}
+
 /// Where each upstream might be reached by somebody who should not.
 fn questions(
     args: &ProbeArgs,
     settings: &Settings,
     policy: &Policy,
     own: &[IpAddr],
-    notes: &mut Vec<String>,
-) -> anyhow::Result<Vec<Question>> {
+) -> anyhow::Result<Asked> {
     let mut asked = BTreeSet::new();
-    let mut questions = Vec::new();
+    let Asked { mut questions, mut itself, mut notes, mut unknown } = Asked::default();
     for (app, upstream) in upstreams(policy) {
         if upstream.socket.is_some() {
             continue;
@@ -144,7 +173,8 @@ fn questions(
         let addresses = match addresses(upstream) {
             Ok(addresses) => addresses,
             Err(error) => {
-                notes.push(format!("{upstream}: its name leads nowhere: {error}"));
+                notes.push(format!("{upstream}: not tried, its name leads nowhere: {error}"));
+                unknown = true;
                 continue;
             }
         };
@@ -164,21 +194,32 @@ fn questions(
                 "{upstream}: not tried; name the site's public address with --address, or try from elsewhere with --outside"
             ));
         }
+        // That the node reaches its upstream on this machine is no way around it.
+        at.retain(|at| !(at.is_loopback() && addresses.contains(at)));
+        let question = |to| {
+            let host =
+                app.hosts.first().map_or_else(|| upstream.authority(), |host| host.replace('*', "www"));
+            Question { app: app.name.clone(), upstream: upstream.clone(), host, to }
+        };
+        if let Some(here) =
+            addresses.iter().find(|at| is_here && !args.outside && (at.is_loopback() || own.contains(at)))
+        {
+            itself.push(question(SocketAddr::new(*here, upstream.port)));
+        }
         for to in at.into_iter().map(|at| SocketAddr::new(at, upstream.port)) {
             if !is_own_listener(settings, to) && asked.insert((upstream.place(), to)) {
-                let host =
-                    app.hosts.first().map_or_else(|| upstream.authority(), |host| host.replace('*', "www"));
-                questions.push(Question { app: app.name.clone(), upstream: upstream.clone(), host, to });
+                questions.push(question(to));
             }
         }
     }
+    itself.dedup_by_key(|one| (one.upstream.place(), one.to));
     if questions.len() > QUESTIONS_MAX {
         bail!(
             "these are {} questions, and {QUESTIONS_MAX} are asked at most: name fewer addresses",
             questions.len()
         );
     }
-    Ok(questions)
+    Ok(Asked { questions, itself, notes, unknown })
 }
 
 /// Those of apps and of their routes.
@@ -320,6 +361,9 @@ fn shown(answers: &[Answer], notes: &[String]) -> String {
         out.push_str(&format!("note: {}\n", for_terminal(note)));
     }
     match answers.iter().filter(|answer| answer.around).count() {
+        _ if answers.is_empty() => {
+            out.push_str("nothing was tried, so nothing is known of ways around the node\n");
+        }
         0 => out.push_str(&format!("{} tried, none can be reached around the node\n", answers.len())),
         open => out.push_str(&format!(
             "{} tried, {open} can be reached around the node\n  help: let the app listen on 127.0.0.1 or a socket, or let a firewall take connections to its port from the nodes alone\n",
