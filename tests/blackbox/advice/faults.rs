@@ -330,7 +330,10 @@ pub(super) const FAULTS: [Fault; 101] = [
         "SecRule REQUEST_METHOD \"!@rx ^PROPFIND$\" \"id:1002,phase:1,nolog,pass,ctl:ruleEngine=Off\"",
         "all rules are off for all requests but a few",
     ),
-    rules("SecRuleRemoveById 949110", "without it they refuse nothing"),
+    rules(
+        "SecRule REQUEST_FILENAME \"@streq /in\" \"id:1002,phase:1,nolog,pass,ctl:ruleRemoveById=949110\"",
+        "the rule that refuses for what all others found is removed",
+    ),
     rules(
         "SecRule ARGS|REQUEST_HEADERS \"@contains x\" \"id:1001,phase:2,deny\"\nSecRule ARGS_GET:q \"@contains xy\" \"id:1002,phase:2,deny\"",
         "the one in line 1 refuses all that it would meet",

@@ -5,7 +5,7 @@
 //! INVARIANT: a question is a connection and, without TLS, one `HEAD /`; never anything that a rule would refuse. Questions are bounded in
 //! number, time and bytes.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, ToSocketAddrs as _};
 use std::path::{Path, PathBuf};
@@ -103,7 +103,7 @@ pub(crate) fn run(args: &ProbeArgs) -> anyhow::Result<ExitCode> {
     let Asked { questions, itself, mut notes, unknown } = questions(args, &settings, &policy, &own)?;
     let answers = ask_all(&questions, args.timeout);
     let open = answers.iter().filter(|answer| answer.around).count();
-    notes.extend(asleep(itself, &answers, args.timeout));
+    notes.extend(asleep(&itself, &answers, args.timeout));
     let is_good = open == 0 && !unknown;
     if args.json {
         print::json(&serde_json::json!({ "ok": is_good, "tried": answers, "notes": notes }))?;
@@ -113,20 +113,15 @@ pub(crate) fn run(args: &ProbeArgs) -> anyhow::Result<ExitCode> {
     Ok(if is_good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Upstreams of this machine that answer nowhere: that nobody reaches those says nothing.
-fn asleep(mut itself: Vec<Question>, answers: &[Answer], timeout: Duration) -> Vec<String> {
-    itself.retain(|one| {
-        let name = one.upstream.to_string();
-        !answers.iter().any(|answer| answer.around && answer.upstream == name)
-    });
-    let found = ask_all(&itself, timeout);
-    let silent = found.iter().filter(|answer| !answer.around);
-    silent
-        .map(|answer| {
-            format!(
-                "{}: nothing answers there now; start the app and try again, for this says nothing of it",
-                answer.upstream
-            )
+/// Upstreams of this machine that take no connections even from it: that nobody reaches those says nothing. They are not asked anything.
+fn asleep(itself: &BTreeMap<String, Vec<SocketAddr>>, answers: &[Answer], timeout: Duration) -> Vec<String> {
+    let is_met = |upstream: &str| answers.iter().any(|answer| answer.around && answer.upstream == upstream);
+    let takes = |at: &SocketAddr| TcpStream::connect_timeout(at, timeout).is_ok();
+    itself
+        .iter()
+        .filter(|(upstream, at)| !is_met(upstream) && !at.iter().any(takes))
+        .map(|(upstream, _)| {
+            format!("{upstream}: nothing answers there now; start the app and try again, for this says nothing of it")
         })
         .collect()
 }
@@ -139,7 +134,8 @@ fn read(config: &Path) -> anyhow::Result<(Settings, Policy)> {
     let Some((settings, file)) = settings.filter(|_| faults.is_empty()) else { bail!("{}", all(faults)) };
     let text =
         std::fs::read_to_string(&file).with_context(|| format!("{} cannot be read", file.display()))?;
-    let read = phalanx_policy::parse_policy(&file.display().to_string(), &text);
+    let name = file.display().to_string();
+    let read = phalanx_policy::parse_policy_at(&name, &text, Some(&settings.site));
     match read {
         Ok((policy, _)) => Ok((settings, policy)),
         Err(faults) => bail!("{}", all(faults)),
@@ -150,8 +146,8 @@ fn read(config: &Path) -> anyhow::Result<(Settings, Policy)> {
 #[derive(Debug, Default)]
 struct Asked {
     questions: Vec<Question>,
-    /// Upstreams of this machine, each where the node reaches it.
-    itself: Vec<Question>,
+    /// Upstreams of this machine, and where the node reaches them.
+    itself: BTreeMap<String, Vec<SocketAddr>>,
     notes: Vec<String>,
     /// Of an upstream nothing can be found out.
     unknown: bool,
@@ -178,12 +174,14 @@ fn questions(
                 continue;
             }
         };
-        let is_here = addresses.iter().any(|at| at.is_loopback() || own.contains(at));
+        let is_of_machine = |at: &&IpAddr| at.is_loopback() || own.contains(at);
+        let here: Vec<SocketAddr> =
+            addresses.iter().filter(is_of_machine).map(|at| SocketAddr::new(*at, upstream.port)).collect();
         let public = addresses.iter().find(|at| is_public(**at));
         let mut at: Vec<IpAddr> = args.address.clone();
         if args.outside {
             at.extend(addresses.iter().copied().filter(|at| !at.is_loopback()));
-        } else if is_here {
+        } else if !here.is_empty() {
             at.extend(own.iter().filter(|at| !at.is_loopback()));
         } else if let Some(public) = public {
             notes.push(format!(
@@ -196,23 +194,17 @@ fn questions(
         }
         // That the node reaches its upstream on this machine is no way around it.
         at.retain(|at| !(at.is_loopback() && addresses.contains(at)));
-        let question = |to| {
-            let host =
-                app.hosts.first().map_or_else(|| upstream.authority(), |host| host.replace('*', "www"));
-            Question { app: app.name.clone(), upstream: upstream.clone(), host, to }
-        };
-        if let Some(here) =
-            addresses.iter().find(|at| is_here && !args.outside && (at.is_loopback() || own.contains(at)))
-        {
-            itself.push(question(SocketAddr::new(*here, upstream.port)));
+        if !args.outside && !here.is_empty() {
+            itself.insert(upstream.to_string(), here);
         }
         for to in at.into_iter().map(|at| SocketAddr::new(at, upstream.port)) {
             if !is_own_listener(settings, to) && asked.insert((upstream.place(), to)) {
-                questions.push(question(to));
+                let host =
+                    app.hosts.first().map_or_else(|| upstream.authority(), |host| host.replace('*', "www"));
+                questions.push(Question { app: app.name.clone(), upstream: upstream.clone(), host, to });
             }
         }
     }
-    itself.dedup_by_key(|one| (one.upstream.place(), one.to));
     if questions.len() > QUESTIONS_MAX {
         bail!(
             "these are {} questions, and {QUESTIONS_MAX} are asked at most: name fewer addresses",
