@@ -99,12 +99,15 @@ pub fn diff_everywhere(old: &Everywhere, new: &Everywhere, files: &BTreeMap<Stri
     all
 }
 
+/// What is told, and at which sites; `None`: at those that are not named, too.
+type AtSites = (Diagnostic, Option<Vec<String>>);
+
 /// What is told of a text, each once and by line; with the names of the sites that it is about, if those that are not named do without it.
 pub(crate) fn told_once(
     elsewhere: Vec<Diagnostic>,
     of_sites: impl IntoIterator<Item = (String, Vec<Diagnostic>)>,
 ) -> Vec<Diagnostic> {
-    let mut told: BTreeMap<(u32, String), (Diagnostic, Option<Vec<String>>)> = BTreeMap::new();
+    let mut told = BTreeMap::<(u32, String), AtSites>::new();
     for one in elsewhere {
         told.insert((one.line, one.message.clone()), (one, None));
     }
@@ -115,7 +118,7 @@ pub(crate) fn told_once(
             at.iter_mut().for_each(|at| at.push(format!("`{site}`")));
         }
     }
-    let with_sites = |(mut one, at): (Diagnostic, Option<Vec<String>>)| {
+    let with_sites = |(mut one, at): AtSites| {
         if let Some(at) = at {
             one.message = format!("{}, at {}", one.message, at.join(", "));
         }

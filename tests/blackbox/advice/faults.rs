@@ -34,6 +34,9 @@ path = "/shop"
 "#;
 pub(super) const RULES: &str = "SecRule ARGS:note \"@contains forbidden\" \"id:1001,phase:2,deny\"\n";
 
+/// What a rule file may include.
+pub(super) const INNER: &str = "# More.\nSecRuleEngine DetectionOnly\n";
+
 /// What is said at one site.
 macro_rules! site {
     ($says:literal, $told:literal) => {

@@ -353,6 +353,9 @@ fn shown(answers: &[Answer], notes: &[String]) -> String {
         out.push_str(&format!("note: {}\n", for_terminal(note)));
     }
     match answers.iter().filter(|answer| answer.around).count() {
+        _ if answers.is_empty() && notes.is_empty() => {
+            out.push_str("nothing was tried: no upstream has an address that others could reach\n");
+        }
         _ if answers.is_empty() => {
             out.push_str("nothing was tried, so nothing is known of ways around the node\n");
         }
