@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use phalanx_policy::route::ClientScheme;
-use phalanx_policy::{App, Diagnostic, Everywhere, Policy, advice};
+use phalanx_policy::{App, Diagnostic, Everywhere, Files, Policy, advice};
 
 use crate::settings::Settings;
 
@@ -28,7 +28,7 @@ pub(crate) fn advise(
     let mut found = about.found;
     let written = std::fs::read_to_string(file).unwrap_or_default();
     let name = file.display().to_string();
-    found.extend(advice::advise(&name, &written, now_ms));
+    found.extend(advice::advise(Files::Disk, &name, &written, now_ms));
     let of_routes = |app: &App| {
         app.routes
             .iter()

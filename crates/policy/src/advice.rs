@@ -23,18 +23,18 @@ use crate::everywhere::told_once;
 use crate::policy::{App, ClassUse, Limits, Mode, OnError, Policy, Strikes};
 use crate::raw::{RawApp, RawClasses, RawLimits, RawPolicy};
 use crate::toml_text::{At, Text};
-use crate::{DetectionMode, Diagnostic, parse_policy_at, policy_sites};
+use crate::{DetectionMode, Diagnostic, Files, parse_policy_at, policy_sites};
 
 pub use networks::is_public;
 pub use rules::advise_rules;
 
-/// What to look at again in a policy text, by line, at every site that it names. `file` is as in [`crate::parse_policy`]; a text with faults
-/// gets no advice.
-pub fn advise(file: &str, text: &str, now_ms: u64) -> Vec<Diagnostic> {
-    let mut known = KnownRules::default();
-    let elsewhere = advise_at(file, text, None, now_ms, &mut known);
+/// What to look at again in a policy text, by line, at every site that it names. `file` is as in [`crate::parse_policy`], and its rules are among
+/// `files`; a text with faults gets no advice.
+pub fn advise(files: Files<'_>, file: &str, text: &str, now_ms: u64) -> Vec<Diagnostic> {
+    let known = KnownRules::new(files);
+    let elsewhere = advise_at(file, text, None, now_ms, &known);
     let sites = policy_sites(text).into_iter().map(|site| {
-        let found = advise_at(file, text, Some(&site), now_ms, &mut known);
+        let found = advise_at(file, text, Some(&site), now_ms, &known);
         (site, found)
     });
     told_once(elsewhere, sites)
@@ -45,7 +45,7 @@ fn advise_at(
     text: &str,
     site: Option<&str>,
     now_ms: u64,
-    known: &mut KnownRules,
+    known: &KnownRules<'_>,
 ) -> Vec<Diagnostic> {
     let Ok((policy, _)) = parse_policy_at(file, text, site) else { return Vec::new() };
     let text = Text::new(file, text);
@@ -62,7 +62,7 @@ struct Advice<'a> {
     /// Where templates are named. What these say is the product's own, and nobody's mistake.
     templates: Vec<Range<usize>>,
     now_ms: u64,
-    known: &'a mut KnownRules,
+    known: &'a KnownRules<'a>,
     found: Vec<Diagnostic>,
 }
 

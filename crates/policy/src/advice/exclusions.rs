@@ -1,19 +1,20 @@
 //! Exclusions that take away more than one argument of one place, or nothing, and those that nobody looks at again.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 use std::path::PathBuf;
 use std::rc::Rc;
 
 use super::Advice;
-use crate::baseline::baseline;
+use crate::Files;
 use crate::exclusion::Exclusion;
 use crate::path_pattern::PathPattern;
 use crate::policy::{App, RuleSource};
 use crate::raw::RawApp;
 use crate::raw::exclusions::RawExclusion;
 use crate::seclang::ir::{Action, Item, MacroPart};
-use crate::seclang::{LoadOptions, load_dirs, load_texts};
+use crate::seclang::{LoadOptions, load_baseline, load_dirs_from};
 use crate::suggest::did_you_mean;
 use crate::toml_text::At;
 
@@ -21,8 +22,10 @@ use crate::toml_text::At;
 type Tagged = BTreeMap<u64, Vec<String>>;
 
 /// The rules of apps. Many apps have the same, and reading them takes time.
-#[derive(Default)]
-pub(super) struct KnownRules(HashMap<(RuleSource, Vec<PathBuf>), Option<Rc<Tagged>>>);
+pub(super) struct KnownRules<'a> {
+    files: Files<'a>,
+    known: RefCell<HashMap<(RuleSource, Vec<PathBuf>), Option<Rc<Tagged>>>>,
+}
 
 /// Where, what, and what to do about it.
 type Told = (Range<usize>, String, String);
@@ -64,9 +67,13 @@ impl Advice<'_> {
     }
 }
 
-impl KnownRules {
+impl<'a> KnownRules<'a> {
+    pub(super) fn new(files: Files<'a>) -> Self {
+        Self { files, known: RefCell::default() }
+    }
+
     /// The rules of an app and its routes; `None` if they cannot be read.
-    fn of(&mut self, app: &App) -> Option<Rc<Tagged>> {
+    fn of(&self, app: &App) -> Option<Rc<Tagged>> {
         let mut all = Tagged::new();
         let own = app.routes.iter().filter_map(|route| route.own.as_ref());
         let sources = own.map(|own| (&own.rules, &own.extra_rules));
@@ -84,33 +91,34 @@ impl KnownRules {
         Some(Rc::new(all))
     }
 
-    fn read(&mut self, rules: &RuleSource, extra: &[PathBuf]) -> Option<Rc<Tagged>> {
+    fn read(&self, rules: &RuleSource, extra: &[PathBuf]) -> Option<Rc<Tagged>> {
         let key = (rules.clone(), extra.to_vec());
-        self.0.entry(key).or_insert_with(|| load(rules, extra).map(Rc::new)).clone()
+        let mut known = self.known.borrow_mut();
+        known.entry(key).or_insert_with(|| load(self.files, rules, extra).map(Rc::new)).clone()
     }
 }
 
-fn load(rules: &RuleSource, extra: &[PathBuf]) -> Option<Tagged> {
+fn load(files: Files<'_>, rules: &RuleSource, extra: &[PathBuf]) -> Option<Tagged> {
     let options = LoadOptions::default();
-    let rules = match rules {
-        RuleSource::Baseline => load_texts(baseline(), &options),
-        RuleSource::Dirs(dirs) => load_dirs(dirs, &options),
+    let loaded = match rules {
+        RuleSource::Baseline => load_baseline(files, extra, &options),
+        RuleSource::Dirs(dirs) => {
+            let all: Vec<PathBuf> = dirs.iter().chain(extra).cloned().collect();
+            load_dirs_from(files, &all, &options)
+        }
     };
     let mut tagged = Tagged::new();
-    let extra = extra.iter().map(|file| load_dirs(std::slice::from_ref(file), &options));
-    for loaded in std::iter::once(rules).chain(extra) {
-        for item in loaded.ok()?.rules.items {
-            let Item::Rule(rule) = item else { continue };
-            let actions = rule.links.iter().flat_map(|link| &link.actions);
-            let tags = actions.filter_map(|action| match action {
-                Action::Tag(tag) => match tag.0.as_slice() {
-                    [MacroPart::Text(text)] => Some(text.to_string()),
-                    _ => None,
-                },
+    for item in loaded.ok()?.rules.items {
+        let Item::Rule(rule) = item else { continue };
+        let actions = rule.links.iter().flat_map(|link| &link.actions);
+        let tags = actions.filter_map(|action| match action {
+            Action::Tag(tag) => match tag.0.as_slice() {
+                [MacroPart::Text(text)] => Some(text.to_string()),
                 _ => None,
-            });
-            tagged.insert(rule.id, tags.collect());
-        }
+            },
+            _ => None,
+        });
+        tagged.insert(rule.id, tags.collect());
     }
     Some(tagged)
 }
